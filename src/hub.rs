@@ -1,0 +1,192 @@
+//! The hub: channels with their history, in memory that all worker processes share.
+//!
+//! One log, written under one lock and read without it. An event gets its place here and nowhere
+//! else. Any process may die between any two instructions: `change` says why the next one still
+//! finds a whole hub.
+//!
+//! # Layout
+//!
+//! - `region`, `layout`: the memory as words, and what lies where in it
+//! - `lock`, `guard`, `change`: who may write, and how a change becomes true as a whole
+//! - `blocks`, `lists`, `place`: what everything is made of
+//! - `channels`, `publish`, `keys`, `room`: channels, appending, repeated publishes, what leaves first
+//! - `slots`, `subscribe`: processes, their bells, and who listens to what
+//! - `read`, `replay`: reading new events without the lock, and retained ones under it
+//! - `stats`: counters
+//!
+//! Nothing here knows of nginx or of Redis.
+
+mod blocks;
+mod change;
+mod channels;
+mod guard;
+mod keys;
+mod layout;
+mod lists;
+mod lock;
+mod place;
+mod publish;
+mod read;
+mod region;
+mod replay;
+mod room;
+mod slots;
+mod stats;
+mod subscribe;
+
+#[cfg(test)]
+mod check;
+#[cfg(test)]
+mod tests;
+
+pub use guard::Locked;
+pub use place::{Kind, Place};
+pub use publish::{NewEvent, PublishError, Published};
+pub use read::{Copied, Descriptor};
+pub use region::Region;
+pub use replay::{Beginning, Found, Pursuit, Resume, Slice};
+pub use slots::Seat;
+pub use stats::{Counter, Stats};
+pub use subscribe::{JoinError, Membership};
+
+use layout::{header, slot, Layout};
+use lock::{RobustLock, WORDS};
+use region::WORD;
+
+/// Version of the region's layout, for the zone's name.
+pub const LAYOUT: u32 = layout::VERSION;
+
+/// Events of the largest size that the smallest zone holds.
+const LEAST_EVENTS: usize = 8;
+
+/// The time, as its users pass it in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Now {
+    /// ms of CLOCK_MONOTONIC: the same in all processes of a machine.
+    pub mono: u64,
+    /// ms since 1970.
+    pub wall: u64,
+}
+
+/// What each channel is owed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct History {
+    /// So many of its newest events; 0 for none.
+    pub count: u64,
+    /// As long as they are younger than this, in ms; 0 for no limit.
+    pub age: u64,
+}
+
+/// What a new hub is made from.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// Bytes of the region.
+    pub bytes: usize,
+    /// Most processes that can have a seat.
+    pub slots: usize,
+    /// Most bytes of an event's type and encoded data.
+    pub max_event: usize,
+    /// What each channel is owed.
+    pub history: History,
+}
+
+impl Plan {
+    /// The smallest region for events of this size.
+    pub fn minimum_bytes(slots: usize, max_event: usize) -> usize {
+        // A few blocks more than the events: block 0, channels, a publisher's key.
+        let blocks = LEAST_EVENTS * blocks::of_event(max_event) + 64;
+        Layout::new(blocks, slots).words() * WORD
+    }
+}
+
+/// The region cannot hold a hub.
+#[derive(Debug, thiserror::Error)]
+pub enum FormatError {
+    /// Not even a few events would fit.
+    #[error("the zone is too small")]
+    TooSmall,
+    /// A mutex could not be made.
+    #[error("no mutex could be made in the zone: {0}")]
+    Mutex(#[from] std::io::Error),
+}
+
+/// The region holds no hub of this layout.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the zone holds no hub of this version")]
+pub struct AttachError;
+
+/// Makes an empty hub of zeroed memory. `tag` names this life of the hub in ids; it is not 0.
+pub fn format(region: &Region, plan: &Plan, tag: u32, now: Now) -> Result<(), FormatError> {
+    let layout = Layout::fitting(plan.bytes.min(region.len() * WORD), plan.slots)
+        .ok_or(FormatError::TooSmall)?;
+    let words = [
+        (header::TAG, u64::from(tag.max(1))),
+        (header::BLOCKS, layout.blocks as u64),
+        (header::SLOTS, layout.slots as u64),
+        (header::MAX_EVENT, plan.max_event as u64),
+        (header::COUNT, plan.history.count),
+        (header::AGE, plan.history.age),
+        // Block 0 means "none".
+        (header::FRESH, 1),
+        // An id of the empty hub's end, so that a stream can begin before the first event.
+        (header::LAST_MS, now.wall),
+    ];
+    for (at, value) in words {
+        region.set(at, value);
+    }
+    RobustLock::at(region.words(header::LOCK, WORDS)).init()?;
+    for number in 0..layout.slots {
+        RobustLock::at(region.words(layout.slot(number, slot::LIFE), WORDS)).init()?;
+    }
+    region.set_after(header::MAGIC, layout::MAGIC);
+    Ok(())
+}
+
+/// A process's access to a hub.
+#[derive(Clone)]
+pub struct Hub {
+    region: Region,
+    layout: Layout,
+}
+
+impl Hub {
+    /// Opens the hub that `format` has made in a region.
+    pub fn attach(region: Region) -> Result<Hub, AttachError> {
+        if region.len() < header::WORDS || region.get(header::MAGIC) != layout::MAGIC {
+            return Err(AttachError);
+        }
+        let layout = Layout::of(&region);
+        if layout.words() > region.len() {
+            return Err(AttachError);
+        }
+        Ok(Hub { region, layout })
+    }
+
+    /// This life of the hub, as ids name it.
+    pub fn tag(&self) -> u32 {
+        self.region.get(header::TAG) as u32
+    }
+
+    /// Sets what channels are owed from now on.
+    pub fn set_history(&self, history: History, now: Now) -> Result<(), Locked> {
+        {
+            let guard = self.lock()?;
+            if guard.get(header::COUNT) == history.count && guard.get(header::AGE) == history.age {
+                return Ok(());
+            }
+            let mut change = guard.change();
+            change.set(header::COUNT, history.count);
+            change.set(header::AGE, history.age);
+            // From the first bucket on, so that every channel is put where it now belongs.
+            change.set(header::SWEEP, 0);
+            change.commit();
+        }
+        while !self.sweep(now)? {}
+        Ok(())
+    }
+
+    /// Most bytes of an event's type and encoded data.
+    pub fn max_event(&self) -> usize {
+        self.region.get(header::MAX_EVENT) as usize
+    }
+}

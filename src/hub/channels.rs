@@ -1,0 +1,163 @@
+//! Channels by name: finding, making and forgetting their records.
+
+use std::hash::Hasher;
+
+use super::blocks::{give_back, Taker};
+use super::change::Change;
+use super::guard::Guard;
+use super::layout::{channel, header, high, low, more_pairs, pair, PAYLOAD};
+use super::lists::List;
+use super::place::Place;
+
+/// Channels with more events than history owes, in the turn in which they give one up.
+pub const SURPLUS: List = List { ends: header::SURPLUS, link: channel::SURPLUS };
+/// Channels without events and subscribers, longest idle first.
+pub const IDLE: List = List { ends: header::IDLE, link: channel::LIST };
+
+/// The list of channels whose events hold `blocks` blocks, to the next lower power of two.
+pub fn class(blocks: u32) -> List {
+    List { ends: header::CLASSES + blocks.max(1).ilog2() as usize, link: channel::LIST }
+}
+
+/// Bit of the count of events that says: the record stands in the list of surplus.
+pub const IN_SURPLUS: u32 = 1 << 31;
+
+/// Blocks of a channel's record and name.
+pub fn record_blocks(name: &[u8]) -> usize {
+    1 + name.len().saturating_sub(channel::NAME_INLINE).div_ceil(PAYLOAD)
+}
+
+impl Guard<'_> {
+    /// The hash of a channel's name, keyed by this hub's tag so that nobody can aim for one bucket.
+    pub(super) fn hash(&self, name: &[u8]) -> u64 {
+        let mut hasher = std::hash::DefaultHasher::new();
+        hasher.write_u64(self.get(header::TAG));
+        hasher.write(name);
+        hasher.finish()
+    }
+
+    /// The record of a channel.
+    pub(super) fn find(&self, name: &[u8]) -> Option<u32> {
+        let hash = self.hash(name) as u32;
+        let mut record = self.get(self.hub.layout.bucket(hash)) as u32;
+        while record != 0 {
+            let word = self.word(record, channel::HASH);
+            if high(word) == hash && self.has_name(record, name) {
+                return Some(record);
+            }
+            record = low(word);
+        }
+        None
+    }
+
+    fn has_name(&self, record: u32, name: &[u8]) -> bool {
+        let len = self.word(record, channel::NAME) as u8;
+        usize::from(len) == name.len() && self.name(record) == name
+    }
+
+    /// A channel's name.
+    pub(super) fn name(&self, record: u32) -> Vec<u8> {
+        let (region, layout) = (&self.hub.region, &self.hub.layout);
+        let len = usize::from(self.word(record, channel::NAME) as u8);
+        let inline = len.min(channel::NAME_INLINE);
+        let mut out = Vec::with_capacity(len + 1);
+        region.read_bytes(layout.block(record, channel::NAME), inline + 1, &mut out);
+        out.remove(0);
+        let mut block = low(self.word(record, channel::MORE));
+        while out.len() < len {
+            region.read_bytes(layout.block(block, 0), (len - out.len()).min(PAYLOAD), &mut out);
+            block = region.get(layout.next(block)) as u32;
+        }
+        out
+    }
+
+    /// Makes the record of a channel that has none. The caller has made room for
+    /// [`record_blocks`].
+    pub(super) fn make(&self, name: &[u8]) -> u32 {
+        let (region, layout) = (&self.hub.region, &self.hub.layout);
+        let hash = self.hash(name) as u32;
+        let mut taker = Taker::new(region, layout);
+        let record = taker.take();
+        let at = |word| layout.block(record, word);
+
+        let inline = name.len().min(channel::NAME_INLINE);
+        let mut first = Vec::with_capacity(1 + inline);
+        first.push(name.len() as u8);
+        first.extend_from_slice(&name[..inline]);
+        let mut more = 0;
+        for part in name[inline..].chunks(PAYLOAD) {
+            let block = taker.take();
+            region.write_bytes(layout.block(block, 0), part);
+            if more == 0 {
+                more = block;
+            }
+        }
+        let bucket = layout.bucket(hash);
+        let floor = Place::read(region, header::FORGOTTEN);
+        region.set(at(channel::HASH), pair(hash, region.get(bucket) as u32));
+        for word in [channel::EVENTS, channel::SIZE, channel::SURPLUS, channel::LIST] {
+            region.set(at(word), 0);
+        }
+        for word in [channel::PAIRS, channel::PAIRS + 1, channel::MARK, channel::MARK + 1] {
+            region.set(at(word), 0);
+        }
+        floor.write(|word, value| region.set(at(channel::FLOOR + word), value));
+        region.set(at(channel::MORE), pair(0, more));
+        region.write_bytes(at(channel::NAME), &first);
+
+        let mut change = self.change();
+        taker.finish(&mut change);
+        change.set(bucket, u64::from(record));
+        change.add(header::CHANNELS, 1);
+        IDLE.push(&mut change, record);
+        change.commit();
+        record
+    }
+
+    /// Forgets a channel that has neither events nor subscribers. What it knew of lost events goes
+    /// into FORGOTTEN, the floor of every record that is made later.
+    pub(super) fn forget(&self, record: u32) {
+        let layout = &self.hub.layout;
+        let hash = high(self.word(record, channel::HASH));
+        let mut change = self.change();
+        let mut link = layout.bucket(hash);
+        while change.get(link) as u32 != record {
+            link = layout.block(change.get(link) as u32, channel::HASH);
+        }
+        change.set_low(link, low(self.word(record, channel::HASH)));
+        IDLE.remove(&mut change, record);
+        change.add(header::CHANNELS, -1);
+        let floor = Place::read(&self.hub.region, layout.block(record, channel::FLOOR));
+        let forgotten = Place::read(&self.hub.region, header::FORGOTTEN);
+        if floor > forgotten {
+            floor.write(|word, value| change.set(header::FORGOTTEN + word, value));
+        }
+        self.give_back_record(&mut change, record);
+        change.commit();
+    }
+
+    fn give_back_record(&self, change: &mut Change<'_>, record: u32) {
+        let more = self.word(record, channel::MORE);
+        let name_blocks = record_blocks(&self.name(record)) - 1;
+        if name_blocks > 0 {
+            give_back(change, low(more), name_blocks);
+        }
+        let mut pairs = high(more);
+        while pairs != 0 {
+            let next = self.word(pairs, more_pairs::NEXT) as u32;
+            give_back(change, pairs, 1);
+            pairs = next;
+        }
+        give_back(change, record, 1);
+    }
+
+    /// How many events a channel holds.
+    pub(super) fn events(&self, record: u32) -> u32 {
+        high(self.word(record, channel::SIZE)) & !IN_SURPLUS
+    }
+
+    /// The place of the newest event that left the channel.
+    pub(super) fn floor(&self, record: u32) -> Place {
+        Place::read(&self.hub.region, self.hub.layout.block(record, channel::FLOOR))
+    }
+}

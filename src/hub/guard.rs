@@ -1,0 +1,72 @@
+//! The hub while its lock is held: all that changes metadata, or reads what may be changed
+//! meanwhile, goes through here.
+
+use super::change::{redo, Change};
+use super::layout::header;
+use super::lock::{Attempt, RobustLock};
+use super::stats::Counter;
+use super::Hub;
+
+/// How long a process waits for the lock (ms). Only a holder that is stopped keeps it that long.
+const PATIENCE: u64 = 100;
+/// Attempts before the first wait in the kernel: a holder needs well under a microsecond.
+const SPINS: u32 = 50;
+
+/// The lock could not be had in time: the process that holds it is stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the hub is locked by a process that does not run")]
+pub struct Locked;
+
+/// The held lock.
+pub struct Guard<'a> {
+    pub(super) hub: &'a Hub,
+}
+
+impl Hub {
+    /// Takes the lock, and first of all finishes the change that a former owner left half way.
+    pub(super) fn lock(&self) -> Result<Guard<'_>, Locked> {
+        let mutex = RobustLock::at(self.region.words(header::LOCK, super::lock::WORDS));
+        let mut attempt = mutex.try_lock();
+        for _ in 0..SPINS {
+            if attempt != Attempt::Busy {
+                break;
+            }
+            std::hint::spin_loop();
+            attempt = mutex.try_lock();
+        }
+        if attempt == Attempt::Busy {
+            attempt = mutex.lock_within(PATIENCE);
+        }
+        if attempt == Attempt::Busy {
+            return Err(Locked);
+        }
+        let guard = Guard { hub: self };
+        if redo(&self.region, &self.layout) || attempt == Attempt::TakenFromDead {
+            self.count(Counter::Repairs, 1);
+        }
+        Ok(guard)
+    }
+}
+
+impl<'a> Guard<'a> {
+    /// A change of the metadata.
+    pub(super) fn change(&self) -> Change<'a> {
+        Change::new(&self.hub.region, &self.hub.layout)
+    }
+
+    /// A word of the region.
+    pub(super) fn get(&self, at: usize) -> u64 {
+        self.hub.region.get(at)
+    }
+
+    /// A word of a block.
+    pub(super) fn word(&self, block: u32, word: usize) -> u64 {
+        self.hub.region.get(self.hub.layout.block(block, word))
+    }
+}
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        RobustLock::at(self.hub.region.words(header::LOCK, super::lock::WORDS)).unlock();
+    }
+}

@@ -1,0 +1,323 @@
+//! What lies where in the region: the one map of the hub's memory. Offsets are in words of 8 bytes.
+//!
+//! ```text
+//! header | slots | bridge | channel table | key table | ring | meta | blocks
+//! ```
+//!
+//! Blocks are 128 bytes; block 0 is never used and means "none". The meaning of each kind of block
+//! stands here too, so that a change of the layout is a change of this file and of [`VERSION`].
+
+use super::lock;
+use super::region::{Region, WORD};
+
+/// Version of the layout. It is part of the zone's name: another version is another zone.
+pub const VERSION: u32 = 1;
+
+/// "SSE hub" and the version: the first word of a region that was formatted to the end.
+pub const MAGIC: u64 = 0x5353_4568_7562_0000 | VERSION as u64;
+
+/// Words of one block.
+pub const BLOCK: usize = 16;
+/// Words of one slot.
+pub const SLOT: usize = 16;
+/// Words of a block that carries on an event, a name or a list of subscribers.
+pub const PAYLOAD: usize = BLOCK * WORD;
+
+/// Words of the header, by name.
+pub mod header {
+    pub const MAGIC: usize = 0;
+    pub const TAG: usize = 1;
+    pub const BLOCKS: usize = 2;
+    pub const SLOTS: usize = 3;
+    pub const MAX_EVENT: usize = 4;
+    /// History: COUNT, and AGE in ms (0 is no limit).
+    pub const COUNT: usize = 5;
+    pub const AGE: usize = 6;
+    /// The lock of all metadata.
+    pub const LOCK: usize = 8;
+    /// The redo log: see `change`.
+    pub const REDO_LEN: usize = 16;
+    pub const REDO_BATCH: usize = 17;
+    pub const REDO_POSITION: usize = 18;
+    pub const REDO_PAIRS: usize = 192;
+    /// Free blocks: the first of the list | how many; the first block that was never used.
+    pub const FREE: usize = 24;
+    pub const FRESH: usize = 25;
+    /// The newest position, and the newest that a writer has begun to write.
+    pub const HEAD: usize = 26;
+    pub const RESERVED: usize = 27;
+    /// The newest id made here, and the highest made by Redis.
+    pub const LAST_MS: usize = 28;
+    pub const LAST_SEQ: usize = 29;
+    pub const MARK_MS: usize = 30;
+    pub const MARK_SEQ: usize = 31;
+    /// The highest place of an event of a channel whose record is gone: ms, seq, position.
+    pub const FORGOTTEN: usize = 32;
+    /// Lists (head | tail) of channels with surplus, of idle channels, of publishers' keys.
+    pub const SURPLUS: usize = 36;
+    pub const IDLE: usize = 37;
+    pub const KEYS: usize = 38;
+    pub const KEY_COUNT: usize = 39;
+    /// Lists of channels by the power of two of the blocks that their events hold.
+    pub const CLASSES: usize = 40;
+    pub const CLASS_COUNT: usize = 32;
+    /// Next bucket that the sweep looks at.
+    pub const SWEEP: usize = 72;
+    /// Kept exact by logged changes.
+    pub const CHANNELS: usize = 80;
+    pub const RETAINED: usize = 81;
+    /// Counters: `stats` gives them their names.
+    pub const COUNTERS: usize = 96;
+    pub const COUNTER_COUNT: usize = 64;
+    pub const WORDS: usize = 512;
+}
+
+/// Words of a slot: a worker's seat in the hub.
+pub mod slot {
+    /// Held by the tenant for as long as it lives.
+    pub const LIFE: usize = 0;
+    pub const GENERATION: usize = 5;
+    /// The position up to which the tenant has read.
+    pub const READ: usize = 6;
+    /// 0, or the time (ms) of the last ring.
+    pub const BELL: usize = 7;
+    /// Streams of the tenant.
+    pub const STREAMS: usize = 8;
+}
+
+/// Words of an event's first block; type and data follow.
+pub mod event {
+    /// channel | length of type and data in bytes.
+    pub const OWNER: usize = 0;
+    /// Earlier and later event of the channel.
+    pub const LINKS: usize = 1;
+    /// born (ms, 48 bits) | flags (8) | length of the type (8).
+    pub const BORN: usize = 2;
+    pub const MS: usize = 3;
+    pub const SEQ: usize = 4;
+    pub const DATA: usize = 5;
+    /// Bytes of type and data that fit into the first block.
+    pub const FIRST: usize = (super::BLOCK - DATA) * super::WORD;
+}
+
+/// Words of a channel's record.
+pub mod channel {
+    /// hash | next in the bucket.
+    pub const HASH: usize = 0;
+    /// First | last event.
+    pub const EVENTS: usize = 1;
+    /// Events (31 bits, and one that says "stands in the list of surplus") | their blocks.
+    pub const SIZE: usize = 2;
+    /// Place of the newest event that left: ms, seq, position.
+    pub const FLOOR: usize = 3;
+    /// Links in the list of surplus.
+    pub const SURPLUS: usize = 6;
+    /// Links in the list of its class, or of idle channels when it has no event.
+    pub const LIST: usize = 7;
+    /// The first two pairs (slot, generation, count) of subscribers.
+    pub const PAIRS: usize = 8;
+    /// More pairs | the rest of the name: blocks.
+    pub const MORE: usize = 10;
+    /// The highest id of a durable event: ms, seq.
+    pub const MARK: usize = 11;
+    /// Length of the name in one byte, then the name.
+    pub const NAME: usize = 13;
+    /// Bytes of the name that fit into the record.
+    pub const NAME_INLINE: usize = (super::BLOCK - NAME) * super::WORD - 1;
+}
+
+/// Words of a block with more subscribers: the next such block, then pairs.
+pub mod more_pairs {
+    pub const NEXT: usize = 0;
+    pub const PAIRS: usize = 1;
+}
+
+/// Words of a publisher's key.
+pub mod key {
+    /// Next in the bucket | next younger key.
+    pub const LINKS: usize = 0;
+    /// The key's hash, 128 bits.
+    pub const HASH: usize = 1;
+    pub const BORN: usize = 3;
+    /// The first id that it made, the position, and how many followed on it.
+    pub const MS: usize = 4;
+    pub const SEQ: usize = 5;
+    pub const POSITION: usize = 6;
+    pub const COUNT: usize = 7;
+    /// What kind of id: `FLAG_*` of the event.
+    pub const FLAGS: usize = 8;
+}
+
+/// The upper half of a word that holds two numbers.
+#[inline]
+pub fn high(word: u64) -> u32 {
+    (word >> 32) as u32
+}
+
+/// The lower half of a word that holds two numbers.
+#[inline]
+pub fn low(word: u64) -> u32 {
+    word as u32
+}
+
+/// A word of two numbers.
+#[inline]
+pub fn pair(high: u32, low: u32) -> u64 {
+    u64::from(high) << 32 | u64::from(low)
+}
+
+/// Where the parts of one region begin, and how large they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    pub blocks: usize,
+    pub slots: usize,
+    pub buckets: usize,
+    pub key_buckets: usize,
+    pub ring: usize,
+    slots_at: usize,
+    bridge_at: usize,
+    table_at: usize,
+    keys_at: usize,
+    ring_at: usize,
+    meta_at: usize,
+    blocks_at: usize,
+}
+
+/// Words of the bridge (the state of the subscription to Redis).
+const BRIDGE: usize = 64;
+/// Fewest entries of the ring.
+const RING_MIN: usize = 1024;
+
+impl Layout {
+    /// The layout of a region with this many blocks.
+    pub fn new(blocks: usize, slots: usize) -> Layout {
+        let buckets = (blocks / 4).next_power_of_two();
+        let key_buckets = (blocks / 16).next_power_of_two();
+        let ring = (blocks / 4).next_power_of_two().max(RING_MIN);
+        let slots_at = header::WORDS;
+        let bridge_at = slots_at + slots * SLOT;
+        let table_at = bridge_at + BRIDGE;
+        let keys_at = table_at + buckets;
+        let ring_at = keys_at + key_buckets;
+        let meta_at = ring_at + ring * 2;
+        let blocks_at = meta_at + blocks * 2;
+        Layout {
+            blocks,
+            slots,
+            buckets,
+            key_buckets,
+            ring,
+            slots_at,
+            bridge_at,
+            table_at,
+            keys_at,
+            ring_at,
+            meta_at,
+            blocks_at,
+        }
+    }
+
+    /// The layout with the most blocks that fits into `bytes`; `None` if not even a few do.
+    pub fn fitting(bytes: usize, slots: usize) -> Option<Layout> {
+        let words = bytes / WORD;
+        let fits = |blocks| Layout::new(blocks, slots).words() <= words;
+        // The tables grow in powers of two, so the size is not linear: search.
+        let (mut yes, mut no) = (0, words / BLOCK + 1);
+        while no - yes > 1 {
+            let middle = yes + (no - yes) / 2;
+            if fits(middle) {
+                yes = middle;
+            } else {
+                no = middle;
+            }
+        }
+        (yes >= 16 && yes < u32::MAX as usize).then(|| Layout::new(yes, slots))
+    }
+
+    /// The layout that a formatted region says it has.
+    pub fn of(region: &Region) -> Layout {
+        Layout::new(region.get(header::BLOCKS) as usize, region.get(header::SLOTS) as usize)
+    }
+
+    /// Words of the whole.
+    pub fn words(&self) -> usize {
+        self.blocks_at + self.blocks * BLOCK
+    }
+
+    /// A word of block `block`.
+    #[inline]
+    pub fn block(&self, block: u32, word: usize) -> usize {
+        self.blocks_at + block as usize * BLOCK + word
+    }
+
+    /// The stamp of a block: the position of the event that begins in it, or 0.
+    #[inline]
+    pub fn stamp(&self, block: u32) -> usize {
+        self.meta_at + block as usize * 2
+    }
+
+    /// The block that follows a block in its chain or in the free list.
+    #[inline]
+    pub fn next(&self, block: u32) -> usize {
+        self.meta_at + block as usize * 2 + 1
+    }
+
+    /// The ring's entry for a position: the position, then channel | block.
+    #[inline]
+    pub fn ring(&self, position: u64) -> usize {
+        self.ring_at + (position as usize & (self.ring - 1)) * 2
+    }
+
+    /// The bucket of channels with this hash.
+    #[inline]
+    pub fn bucket(&self, hash: u32) -> usize {
+        self.table_at + (hash as usize & (self.buckets - 1))
+    }
+
+    /// The bucket of publishers' keys with this hash.
+    #[inline]
+    pub fn key_bucket(&self, hash: u64) -> usize {
+        self.keys_at + (hash as usize & (self.key_buckets - 1))
+    }
+
+    /// A word of a slot.
+    #[inline]
+    pub fn slot(&self, slot: usize, word: usize) -> usize {
+        self.slots_at + slot * SLOT + word
+    }
+
+    /// A word of the bridge.
+    #[inline]
+    pub fn bridge(&self, word: usize) -> usize {
+        self.bridge_at + word
+    }
+}
+
+// The parts of the header do not overlap.
+const _: () = {
+    assert!(header::LOCK + lock::WORDS <= header::REDO_LEN);
+    assert!(header::CLASSES + header::CLASS_COUNT <= header::SWEEP);
+    assert!(header::COUNTERS + header::COUNTER_COUNT <= header::REDO_PAIRS);
+    assert!(header::REDO_PAIRS + 2 * super::change::PAIRS <= header::WORDS);
+    assert!(slot::LIFE + lock::WORDS <= slot::GENERATION);
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fitting_layout_is_the_largest() {
+        for bytes in [300 << 10, 1 << 20, 32 << 20, 100 << 20] {
+            let layout = Layout::fitting(bytes, 32).unwrap();
+            assert!(layout.words() * WORD <= bytes);
+            assert!(Layout::new(layout.blocks + 1, 32).words() * WORD > bytes);
+        }
+        assert_eq!(Layout::fitting(10_000, 32), None);
+    }
+
+    #[test]
+    fn thirty_two_mebibytes_hold_two_hundred_thousand_small_events() {
+        assert!(Layout::fitting(32 << 20, 32).unwrap().blocks > 200_000);
+    }
+}

@@ -1,0 +1,231 @@
+//! Appending to the log: one event or a batch, all of it or none.
+
+use super::blocks::{of_event, write_event, Taker};
+use super::change::{Batch, Change};
+use super::channels::record_blocks;
+use super::guard::{Guard, Locked};
+use super::keys::KeyHash;
+use super::layout::{channel, event, header, high, low, pair};
+use super::place::{Kind, Place};
+use super::stats::Counter;
+use super::{Hub, Now};
+use crate::sse::data;
+use crate::sse::id::{Id, Stamp};
+
+/// An event as a publisher gives it.
+#[derive(Clone, Copy, Debug)]
+pub struct NewEvent<'a> {
+    /// Its type; empty for none.
+    pub event_type: &'a [u8],
+    /// Its data, not yet encoded.
+    pub data: &'a [u8],
+}
+
+/// What a publish has done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// The events' ids, in the order given.
+    pub ids: Vec<Id>,
+    /// Streams of the channel on this nginx.
+    pub subscribers: u64,
+    /// Slots whose processes listen to the channel: [`Hub::must_ring`] tells which to wake.
+    pub listeners: Vec<usize>,
+}
+
+/// Why a publish was refused. Nothing was published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PublishError {
+    /// The process that holds the lock is stopped.
+    #[error(transparent)]
+    Busy(#[from] Locked),
+    /// An encoded event is larger than max_event_size.
+    #[error("event is larger than max_event_size")]
+    TooLarge,
+    /// It would not fit even into an emptied zone.
+    #[error("zone is too small for this event")]
+    NoRoom,
+}
+
+/// Events that are encoded and measured, ready to be copied under the lock.
+struct Prepared<'a> {
+    event_type: &'a [u8],
+    data: Vec<u8>,
+}
+
+impl Hub {
+    /// Appends events to a channel; they get ids of this hub. With a key that was used on this
+    /// channel in the last two minutes nothing is appended, and the ids are those of the first time.
+    pub fn publish(
+        &self,
+        channel: &[u8],
+        events: &[NewEvent<'_>],
+        key: Option<&[u8]>,
+        now: Now,
+    ) -> Result<Published, PublishError> {
+        let prepared = self.prepare(events)?;
+        let guard = self.lock()?;
+        let key = key.map(|key| guard.key_hash(channel, key));
+        if let Some(ids) = key.and_then(|hash| guard.ids_of(hash, now)) {
+            self.count(Counter::Deduplicated, 1);
+            let (subscribers, listeners) =
+                guard.find(channel).map_or((0, Vec::new()), |record| guard.listeners(record));
+            return Ok(Published { ids, subscribers, listeners });
+        }
+        let record = guard.room_for(channel, &prepared, key.is_some(), now)?;
+        let ids = guard.append(record, &prepared, key, now);
+        let (subscribers, listeners) = guard.listeners(record);
+        drop(guard);
+        self.count(Counter::EventsIn, prepared.len() as u64);
+        self.count(Counter::BytesIn, events.iter().map(|event| event.data.len() as u64).sum());
+        Ok(Published { ids, subscribers, listeners })
+    }
+
+    fn prepare<'a>(&self, events: &[NewEvent<'a>]) -> Result<Vec<Prepared<'a>>, PublishError> {
+        let max = self.region.get(header::MAX_EVENT) as usize;
+        let mut prepared = Vec::with_capacity(events.len());
+        for new in events {
+            let len = data::encoded_len(new.data);
+            if len + new.event_type.len() > max {
+                return Err(PublishError::TooLarge);
+            }
+            let mut encoded = Vec::with_capacity(len);
+            data::encode(new.data, &mut encoded);
+            prepared.push(Prepared { event_type: new.event_type, data: encoded });
+        }
+        Ok(prepared)
+    }
+}
+
+impl Prepared<'_> {
+    fn len(&self) -> usize {
+        self.event_type.len() + self.data.len()
+    }
+}
+
+impl Guard<'_> {
+    /// Makes room for everything that the publish takes, and finds or makes the channel.
+    fn room_for(
+        &self,
+        channel: &[u8],
+        events: &[Prepared<'_>],
+        with_key: bool,
+        now: Now,
+    ) -> Result<u32, PublishError> {
+        if with_key {
+            self.bound_keys(now);
+        }
+        let mut blocks: usize = events.iter().map(|event| of_event(event.len())).sum();
+        blocks += usize::from(with_key);
+        let found = self.find(channel);
+        if found.is_none() {
+            blocks += record_blocks(channel);
+        }
+        self.make_room(blocks, found.unwrap_or(0), now).map_err(|_| PublishError::NoRoom)?;
+        let record = found.unwrap_or_else(|| self.make(channel));
+        self.expire(record, now, 8);
+        Ok(record)
+    }
+
+    /// Appends to a channel for which there is room.
+    fn append(
+        &self,
+        record: u32,
+        events: &[Prepared<'_>],
+        key: Option<KeyHash>,
+        now: Now,
+    ) -> Vec<Id> {
+        let hub = self.hub;
+        let stamp = self.next_stamp(now);
+        let position = self.get(header::HEAD) + 1;
+        let mut taker = Taker::new(&hub.region, &hub.layout);
+        let mut chain =
+            Chain { earlier: low(self.word(record, channel::EVENTS)), ..Chain::default() };
+        let mut ids = Vec::with_capacity(events.len());
+        for (event, i) in events.iter().zip(0..) {
+            let place = Place { stamp: Stamp { ms: stamp.ms, seq: stamp.seq + i }, position };
+            self.write(&mut taker, &mut chain, record, event, place.stamp, now);
+            ids.push(place.id(Kind::Local, hub.tag()));
+        }
+        let batch = Batch { first: chain.first, count: events.len() as u32, position };
+        let end = position + events.len() as u64 - 1;
+        // Before any entry of the ring is touched: a reader whose entry is about to be overwritten
+        // must see that.
+        hub.region.set(header::RESERVED, end);
+        std::sync::atomic::fence(std::sync::atomic::Ordering::Release);
+
+        let mut change = self.change();
+        if let Some(hash) = key {
+            self.remember(&mut taker, &mut change, hash, (batch, stamp), now);
+        }
+        taker.finish(&mut change);
+        self.link(&mut change, record, &chain, events.len());
+        change.set(header::LAST_MS, stamp.ms);
+        change.set(header::LAST_SEQ, stamp.seq + events.len() as u64 - 1);
+        change.enter(batch);
+        change.set(header::HEAD, end);
+        change.commit();
+        ids
+    }
+
+    /// The id that this hub gives next: never below one that it has given, whatever the clock does.
+    fn next_stamp(&self, now: Now) -> Stamp {
+        let (ms, seq) = (self.get(header::LAST_MS), self.get(header::LAST_SEQ));
+        if now.wall > ms {
+            Stamp { ms: now.wall, seq: 0 }
+        } else {
+            Stamp { ms, seq: seq + 1 }
+        }
+    }
+
+    /// Writes one event into blocks that nobody can reach yet, linked behind the one before.
+    fn write(
+        &self,
+        taker: &mut Taker<'_>,
+        chain: &mut Chain,
+        record: u32,
+        new: &Prepared<'_>,
+        stamp: Stamp,
+        now: Now,
+    ) {
+        let (region, layout) = (&self.hub.region, &self.hub.layout);
+        let block = write_event(taker, new.event_type, &new.data);
+        let born = now.mono << 16 | u64::from(Kind::Local.flags()) << 8;
+        region.set(layout.block(block, event::OWNER), pair(record, new.len() as u32));
+        region.set(layout.block(block, event::LINKS), pair(chain.earlier, 0));
+        region.set(layout.block(block, event::BORN), born | new.event_type.len() as u64);
+        region.set(layout.block(block, event::MS), stamp.ms);
+        region.set(layout.block(block, event::SEQ), stamp.seq);
+        if chain.first == 0 {
+            chain.first = block;
+        } else {
+            let links = layout.block(chain.earlier, event::LINKS);
+            region.set(links, pair(high(region.get(links)), block));
+        }
+        chain.earlier = block;
+        chain.blocks += of_event(new.len());
+    }
+
+    /// Hangs a chain of events behind those of the channel.
+    fn link(&self, change: &mut Change<'_>, record: u32, chain: &Chain, count: usize) {
+        let layout = &self.hub.layout;
+        let at = layout.block(record, channel::EVENTS);
+        let (first, last) = (high(change.get(at)), low(change.get(at)));
+        if last == 0 {
+            change.set(at, pair(chain.first, chain.earlier));
+        } else {
+            change.set_low(layout.block(last, event::LINKS), chain.first);
+            change.set(at, pair(first, chain.earlier));
+        }
+        change.add(header::RETAINED, count as i64);
+        self.resize(change, record, count as i64, chain.blocks as i64);
+    }
+}
+
+/// Events that are written and linked to each other, not yet to their channel.
+#[derive(Default)]
+struct Chain {
+    first: u32,
+    /// The newest of them, or of the channel while there is none.
+    earlier: u32,
+    blocks: usize,
+}

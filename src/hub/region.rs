@@ -1,0 +1,139 @@
+//! The hub's memory: a slice of words that several processes have mapped at once.
+//!
+//! Everything in it is read and written as whole atomic words, so a process that is killed, or that
+//! reads while another writes, meets old or new words and never undefined behaviour. Nothing here
+//! knows what the words mean: see `layout`.
+
+use std::sync::atomic::{fence, AtomicU64, Ordering};
+
+/// Bytes of one word.
+pub const WORD: usize = 8;
+
+/// Shared memory as words, addressed by their index.
+///
+/// Reads and writes are `Relaxed`; where their order matters to other processes the callers set
+/// fences, and say why.
+#[derive(Clone)]
+pub struct Region {
+    words: &'static [AtomicU64],
+    #[cfg(test)]
+    fuse: std::sync::Arc<std::sync::atomic::AtomicI64>,
+}
+
+impl Region {
+    /// Takes over memory that is mapped shared.
+    ///
+    /// # Safety
+    ///
+    /// `start` is 8-byte aligned, `len` bytes from it are readable and writable for as long as the
+    /// process lives, and no process accesses them in another way than through a `Region`.
+    #[allow(unsafe_code)]
+    pub unsafe fn from_raw(start: *mut u8, len: usize) -> Region {
+        // SAFETY: the caller's promise; AtomicU64 has the size and alignment of u64 and allows
+        // writes behind a shared reference.
+        let words = unsafe { std::slice::from_raw_parts(start.cast::<AtomicU64>(), len / WORD) };
+        Region {
+            words,
+            #[cfg(test)]
+            fuse: std::sync::Arc::new(std::sync::atomic::AtomicI64::new(i64::MAX)),
+        }
+    }
+
+    /// Its size in words.
+    pub fn len(&self) -> usize {
+        self.words.len()
+    }
+
+    /// The word at `at`. An index outside the region is a fault of the program and panics.
+    #[inline]
+    pub fn get(&self, at: usize) -> u64 {
+        self.words[at].load(Ordering::Relaxed)
+    }
+
+    /// Writes the word at `at`.
+    #[inline]
+    pub fn set(&self, at: usize, value: u64) {
+        #[cfg(test)]
+        self.burn();
+        self.words[at].store(value, Ordering::Relaxed);
+    }
+
+    /// Writes the word after all earlier writes have become visible.
+    #[inline]
+    pub fn set_after(&self, at: usize, value: u64) {
+        fence(Ordering::Release);
+        self.set(at, value);
+    }
+
+    /// The atomic word itself, for counters and bells that are changed without the lock.
+    #[inline]
+    pub fn word(&self, at: usize) -> &'static AtomicU64 {
+        &self.words[at]
+    }
+
+    /// `count` words from `at`, for what needs an address (a mutex).
+    pub fn words(&self, at: usize, count: usize) -> &'static [AtomicU64] {
+        &self.words[at..at + count]
+    }
+
+    /// Copies `bytes` to the words from `at`; a last word that is not full is filled with zeros.
+    pub fn write_bytes(&self, at: usize, bytes: &[u8]) {
+        let mut chunks = bytes.chunks_exact(WORD);
+        let mut word = at;
+        for chunk in &mut chunks {
+            let mut full = [0; WORD];
+            full.copy_from_slice(chunk);
+            self.set(word, u64::from_le_bytes(full));
+            word += 1;
+        }
+        let rest = chunks.remainder();
+        if !rest.is_empty() {
+            let mut last = [0; WORD];
+            last[..rest.len()].copy_from_slice(rest);
+            self.set(word, u64::from_le_bytes(last));
+        }
+    }
+
+    /// Appends `len` bytes from the words at `at` to `out`.
+    pub fn read_bytes(&self, at: usize, len: usize, out: &mut Vec<u8>) {
+        let full = len / WORD;
+        for word in &self.words[at..at + full] {
+            out.extend_from_slice(&word.load(Ordering::Relaxed).to_le_bytes());
+        }
+        let rest = len % WORD;
+        if rest > 0 {
+            out.extend_from_slice(&self.get(at + full).to_le_bytes()[..rest]);
+        }
+    }
+}
+
+#[cfg(test)]
+impl Region {
+    /// Zeroed memory of this process, for tests.
+    pub fn in_memory(bytes: usize) -> Region {
+        let words: Vec<AtomicU64> = (0..bytes / WORD).map(|_| AtomicU64::new(0)).collect();
+        Region { words: words.leak(), fuse: std::sync::Arc::new(i64::MAX.into()) }
+    }
+
+    /// Lets the writer die (by a panic) before its `stores`-th store from now.
+    pub fn die_before(&self, stores: i64) {
+        self.fuse.store(stores, Ordering::SeqCst);
+    }
+
+    /// Makes the writer immortal again; tells whether it was still alive.
+    pub fn defuse(&self) -> bool {
+        self.fuse.swap(i64::MAX, Ordering::SeqCst) >= 0
+    }
+
+    fn burn(&self) {
+        if self.fuse.load(Ordering::Relaxed) != i64::MAX
+            && self.fuse.fetch_sub(1, Ordering::SeqCst) == 0
+        {
+            std::panic::panic_any(Died);
+        }
+    }
+}
+
+/// What a writer that a test kills panics with.
+#[cfg(test)]
+pub struct Died;

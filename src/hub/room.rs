@@ -1,0 +1,204 @@
+//! Room in the zone: which events and channels go when blocks are wanted, and what goes by age.
+
+use super::blocks::{available, give_back, of_event};
+use super::change::Change;
+use super::channels::{class, IDLE, IN_SURPLUS, SURPLUS};
+use super::guard::{Guard, Locked};
+use super::layout::{channel, event, header, high, low, pair};
+use super::place::Place;
+use super::stats::Counter;
+use super::{Hub, Now};
+
+/// Buckets that the sweep looks at in one hold of the lock.
+const SWEEP_SLICE: usize = 128;
+
+/// Nothing is left that could give way.
+#[derive(Debug, PartialEq, Eq)]
+pub struct NoRoom;
+
+impl Guard<'_> {
+    /// Makes sure that `blocks` blocks can be taken. `keep` is a record that must not be forgotten
+    /// meanwhile (0: none). Gives up, in this order: the oldest event of a channel that has more
+    /// than it is owed; the channel that is idle longest; the oldest event of the channels that hold
+    /// most; the oldest of the publishers' keys.
+    pub(super) fn make_room(&self, blocks: usize, keep: u32, now: Now) -> Result<(), NoRoom> {
+        while available(&self.hub.region, &self.hub.layout) < blocks {
+            if self.give_surplus(now) || self.give_idle(keep) {
+                continue;
+            }
+            if let Some(record) = self.largest() {
+                self.give_oldest(record, now);
+            } else if !self.drop_oldest_key() {
+                return Err(NoRoom);
+            }
+        }
+        Ok(())
+    }
+
+    fn give_surplus(&self, now: Now) -> bool {
+        let change = self.change();
+        let record = SURPLUS.first(&change);
+        if record == 0 {
+            return false;
+        }
+        if u64::from(self.events(record)) > self.get(header::COUNT) {
+            // Its turn is over: `resize` puts it behind the others if it still has surplus.
+            self.give_oldest(record, now);
+        } else {
+            // History was raised meanwhile: this is owed now.
+            self.reclassify(record);
+        }
+        true
+    }
+
+    fn give_idle(&self, keep: u32) -> bool {
+        let change = self.change();
+        let mut record = IDLE.first(&change);
+        if record == keep && record != 0 {
+            record = IDLE.after(&change, record);
+        }
+        if record == 0 {
+            return false;
+        }
+        self.forget(record);
+        true
+    }
+
+    fn largest(&self) -> Option<u32> {
+        let change = self.change();
+        (0..header::CLASS_COUNT)
+            .rev()
+            .map(|power| class(1 << power).first(&change))
+            .find(|record| *record != 0)
+    }
+
+    fn give_oldest(&self, record: u32, now: Now) {
+        if self.expire(record, now, usize::MAX) == 0 {
+            self.evict(record);
+            self.hub.count(Counter::Evicted, 1);
+        }
+    }
+
+    /// Frees the events of a channel that are older than AGE, at most `limit`. Returns how many.
+    pub(super) fn expire(&self, record: u32, now: Now, limit: usize) -> usize {
+        let age = self.get(header::AGE);
+        if age == 0 {
+            return 0;
+        }
+        for freed in 0..limit {
+            let first = high(self.word(record, channel::EVENTS));
+            if first == 0 || self.born(first).saturating_add(age) > now.mono {
+                return freed;
+            }
+            self.evict(record);
+            self.hub.count(Counter::Expired, 1);
+        }
+        limit
+    }
+
+    /// When an event came (ms of the monotonic clock).
+    pub(super) fn born(&self, event: u32) -> u64 {
+        self.word(event, event::BORN) >> 16
+    }
+
+    /// Frees the oldest event of a channel that has one.
+    pub(super) fn evict(&self, record: u32) {
+        let (region, layout) = (&self.hub.region, &self.hub.layout);
+        let events = self.word(record, channel::EVENTS);
+        let first = high(events);
+        let later = low(self.word(first, event::LINKS));
+        let blocks = of_event(low(self.word(first, event::OWNER)) as usize);
+
+        let mut change = self.change();
+        // The stamp goes first: a reader without the lock must see it gone before the blocks are
+        // used again.
+        change.set(layout.stamp(first), 0);
+        give_back(&mut change, first, blocks);
+        Place::of_event(region, layout, first)
+            .write(|word, value| change.set(layout.block(record, channel::FLOOR + word), value));
+        change.set(
+            layout.block(record, channel::EVENTS),
+            if later == 0 { 0 } else { pair(later, low(events)) },
+        );
+        if later != 0 {
+            change.set_high(layout.block(later, event::LINKS), 0);
+        }
+        change.add(header::RETAINED, -1);
+        self.resize(&mut change, record, -1, -(blocks as i64));
+        change.commit();
+    }
+
+    /// Enters a channel's new size, and moves its record to the lists where it then belongs.
+    pub(super) fn resize(&self, change: &mut Change<'_>, record: u32, events: i64, blocks: i64) {
+        let at = self.hub.layout.block(record, channel::SIZE);
+        let size = change.get(at);
+        let (was_surplus, was_events) = (high(size) & IN_SURPLUS != 0, high(size) & !IN_SURPLUS);
+        let was_blocks = low(size);
+        let now_events = (i64::from(was_events) + events) as u32;
+        let now_blocks = (i64::from(was_blocks) + blocks) as u32;
+
+        let surplus = u64::from(now_events) > change.get(header::COUNT);
+        // Who gives an event goes behind the others; who gets one keeps its turn.
+        let keeps_turn = was_surplus && surplus && events >= 0;
+        if was_surplus && !keeps_turn {
+            SURPLUS.remove(change, record);
+        }
+        if surplus && !keeps_turn {
+            SURPLUS.push(change, record);
+        }
+        let flag = if surplus { IN_SURPLUS } else { 0 };
+        change.set(at, pair(now_events | flag, now_blocks));
+
+        let was = (was_events > 0).then(|| class(was_blocks).ends);
+        let is = (now_events > 0).then(|| class(now_blocks).ends);
+        if was == is {
+            return;
+        }
+        match was {
+            Some(_) => class(was_blocks).remove(change, record),
+            None if self.is_unheard(record) => IDLE.remove(change, record),
+            None => {}
+        }
+        match is {
+            Some(_) => class(now_blocks).push(change, record),
+            None if self.is_unheard(record) => IDLE.push(change, record),
+            None => {}
+        }
+    }
+}
+
+impl Hub {
+    /// Looks at a slice of the channels: frees what is too old, clears the seats of processes that
+    /// are gone, puts channels into the lists where a changed history wants them. Returns true when
+    /// it has come round the whole table.
+    pub fn sweep(&self, now: Now) -> Result<bool, Locked> {
+        let guard = self.lock()?;
+        guard.expire_keys(now, 64);
+        let start = guard.get(header::SWEEP) as usize;
+        let end = (start + SWEEP_SLICE).min(self.layout.buckets);
+        for bucket in start..end {
+            let mut record = guard.get(self.layout.bucket(bucket as u32)) as u32;
+            while record != 0 {
+                guard.expire(record, now, 1024);
+                guard.clear_void_pairs(record);
+                guard.reclassify(record);
+                record = low(guard.word(record, channel::HASH));
+            }
+        }
+        let round = end == self.layout.buckets;
+        self.region.set(header::SWEEP, if round { 0 } else { end as u64 });
+        Ok(round)
+    }
+}
+
+impl Guard<'_> {
+    fn reclassify(&self, record: u32) {
+        let in_surplus = high(self.word(record, channel::SIZE)) & IN_SURPLUS != 0;
+        let surplus = u64::from(self.events(record)) > self.get(header::COUNT);
+        if surplus != in_surplus {
+            let mut change = self.change();
+            self.resize(&mut change, record, 0, 0);
+            change.commit();
+        }
+    }
+}

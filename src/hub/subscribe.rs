@@ -1,0 +1,165 @@
+//! Who listens to a channel: pairs of (slot, generation, count of streams) in its record.
+//!
+//! A pair belongs to the process whose slot it names. That process alone changes its count, without
+//! the lock; making and voiding a pair is a change under the lock. When a slot gets a new generation
+//! all its pairs are void at once, and others may take their places.
+
+use super::blocks::Taker;
+use super::channels::{record_blocks, IDLE};
+use super::guard::{Guard, Locked};
+use super::layout::{channel, high, low, more_pairs, pair, slot, BLOCK};
+use super::{Hub, Now, Seat};
+
+/// A process's membership in a channel: the record, and the word of its pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Membership {
+    pub(super) record: u32,
+    pair_at: usize,
+}
+
+impl Membership {
+    /// Which channel, as the ring's entries name it.
+    pub fn channel(&self) -> u32 {
+        self.record
+    }
+}
+
+/// Why a channel could not be joined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum JoinError {
+    /// The process that holds the lock is stopped.
+    #[error(transparent)]
+    Busy(#[from] Locked),
+    /// The zone has no room for another channel.
+    #[error("zone has no room for another channel")]
+    Full,
+}
+
+/// A live pair's upper half: the slot, and its generation in 22 bits.
+fn owner(seat: Seat) -> u32 {
+    (seat.slot as u32) << 22 | (seat.generation as u32 & 0x3f_ffff)
+}
+
+impl Hub {
+    /// Joins a channel with one stream; makes the channel if there is none.
+    pub fn join(&self, seat: Seat, name: &[u8], now: Now) -> Result<Membership, JoinError> {
+        let guard = self.lock()?;
+        let record = match guard.find(name) {
+            Some(record) => record,
+            None => {
+                guard.make_room(record_blocks(name), 0, now).map_err(|_| JoinError::Full)?;
+                guard.make(name)
+            }
+        };
+        let pair_at = guard.free_pair(record, now)?;
+        let mut change = guard.change();
+        if guard.events(record) == 0 && guard.is_unheard(record) {
+            IDLE.remove(&mut change, record);
+        }
+        change.set(pair_at, pair(owner(seat), 1));
+        change.commit();
+        Ok(Membership { record, pair_at })
+    }
+
+    /// Sets how many streams of this process the channel has. Without the lock.
+    pub fn set_streams(&self, seat: Seat, membership: Membership, streams: u32) {
+        self.region.set(membership.pair_at, pair(owner(seat), streams));
+    }
+
+    /// Leaves a channel whose last stream in this process has gone.
+    pub fn leave(&self, membership: Membership) -> Result<(), Locked> {
+        let guard = self.lock()?;
+        guard.void_pair(membership.record, membership.pair_at);
+        Ok(())
+    }
+
+    /// Streams of a channel on this nginx.
+    pub fn subscribers(&self, membership: Membership) -> Result<u64, Locked> {
+        Ok(self.lock()?.listeners(membership.record).0)
+    }
+}
+
+impl Guard<'_> {
+    /// The words of a channel's pairs.
+    fn pair_words(&self, record: u32) -> impl Iterator<Item = usize> + '_ {
+        let layout = &self.hub.layout;
+        let inline = (0..2).map(move |i| layout.block(record, channel::PAIRS + i));
+        let mut block = high(self.word(record, channel::MORE));
+        let more = std::iter::from_fn(move || {
+            let this = (block != 0).then_some(block)?;
+            block = self.word(this, more_pairs::NEXT) as u32;
+            Some((more_pairs::PAIRS..BLOCK).map(move |word| layout.block(this, word)))
+        });
+        inline.chain(more.flatten())
+    }
+
+    /// Whether the pair's owner still has its slot.
+    fn is_live(&self, word: u64) -> bool {
+        let (slot_number, generation) = ((high(word) >> 22) as usize, high(word) & 0x3f_ffff);
+        word != 0
+            && slot_number < self.hub.layout.slots
+            && self.get(self.hub.layout.slot(slot_number, slot::GENERATION)) as u32 & 0x3f_ffff
+                == generation
+    }
+
+    /// Streams of a channel, and the slots that have them.
+    pub(super) fn listeners(&self, record: u32) -> (u64, Vec<usize>) {
+        let mut slots = Vec::new();
+        let mut streams = 0;
+        for at in self.pair_words(record) {
+            let word = self.get(at);
+            if self.is_live(word) {
+                streams += u64::from(low(word));
+                slots.push((high(word) >> 22) as usize);
+            }
+        }
+        (streams, slots)
+    }
+
+    /// Whether no pair stands in the record, void ones counted: the record may then be idle.
+    pub(super) fn is_unheard(&self, record: u32) -> bool {
+        self.pair_words(record).all(|at| self.get(at) == 0)
+    }
+
+    /// A place for a pair: an empty one, a void one, or one in a new block.
+    fn free_pair(&self, record: u32, now: Now) -> Result<usize, JoinError> {
+        if let Some(at) = self.pair_words(record).find(|at| !self.is_live(self.get(*at))) {
+            return Ok(at);
+        }
+        self.make_room(1, record, now).map_err(|_| JoinError::Full)?;
+        let (region, layout) = (&self.hub.region, &self.hub.layout);
+        let mut taker = Taker::new(region, layout);
+        let block = taker.take();
+        for word in 0..BLOCK {
+            region.set(layout.block(block, word), 0);
+        }
+        let at = layout.block(record, channel::MORE);
+        region.set(layout.block(block, more_pairs::NEXT), u64::from(high(region.get(at))));
+        let mut change = self.change();
+        taker.finish(&mut change);
+        change.set_high(at, block);
+        change.commit();
+        Ok(layout.block(block, more_pairs::PAIRS))
+    }
+
+    fn void_pair(&self, record: u32, pair_at: usize) {
+        let mut change = self.change();
+        change.set(pair_at, 0);
+        let others = self.pair_words(record).any(|at| at != pair_at && self.get(at) != 0);
+        if !others && self.events(record) == 0 {
+            IDLE.push(&mut change, record);
+        }
+        change.commit();
+    }
+
+    /// Clears the pairs of processes that are gone.
+    pub(super) fn clear_void_pairs(&self, record: u32) {
+        let void: Vec<usize> = self
+            .pair_words(record)
+            .filter(|at| self.get(*at) != 0 && !self.is_live(self.get(*at)))
+            .collect();
+        for at in void {
+            self.void_pair(record, at);
+        }
+    }
+}

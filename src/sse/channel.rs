@@ -1,0 +1,168 @@
+//! Channel names: which bytes may name a channel, and how a request's values become names.
+//!
+//! Called by the stream and publish handlers with what a variable held, and by the Redis reader
+//! with a channel's name. A name is compared byte by byte; nothing is trimmed, folded or decoded
+//! here. A name that passes holds no control character, so it can be written as an event's type.
+
+use std::fmt;
+
+/// The longest name, in bytes.
+pub const MAX_LEN: usize = 255;
+
+/// The most channels that one stream may join.
+pub const MAX_NAMES: usize = 64;
+
+/// Channels that begin so are the module's own: they can be read, not published to.
+const OWN: &[u8] = b"sse.";
+
+/// Why a name, or a list of names, was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NameError {
+    Empty,
+    TooLong,
+    NotUtf8,
+    ControlCharacter,
+    Reserved,
+    /// More than `MAX_NAMES` different names.
+    TooMany,
+    /// No name was left once the empty parts were gone.
+    None,
+}
+
+impl fmt::Display for NameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Empty => "the channel name is empty",
+            Self::TooLong => "the channel name is longer than 255 bytes",
+            Self::NotUtf8 => "the channel name is not UTF-8",
+            Self::ControlCharacter => "the channel name contains a control character",
+            Self::Reserved => "channel names beginning with sse. are reserved",
+            Self::TooMany => "there are more than 64 channel names",
+            Self::None => "no channel is named",
+        })
+    }
+}
+
+impl std::error::Error for NameError {}
+
+/// Whether this is a channel's name: 1 to `MAX_LEN` bytes of UTF-8 without control characters
+/// (U+0000 to U+001F, U+007F to U+009F).
+pub fn check(name: &[u8]) -> Result<(), NameError> {
+    if name.is_empty() {
+        return Err(NameError::Empty);
+    }
+    if name.len() > MAX_LEN {
+        return Err(NameError::TooLong);
+    }
+    let name = std::str::from_utf8(name).map_err(|_| NameError::NotUtf8)?;
+    if name.chars().any(char::is_control) {
+        return Err(NameError::ControlCharacter);
+    }
+    Ok(())
+}
+
+/// Whether a channel of this name can be published to.
+pub fn check_publish(name: &[u8]) -> Result<(), NameError> {
+    check(name)?;
+    if name.starts_with(OWN) {
+        return Err(NameError::Reserved);
+    }
+    Ok(())
+}
+
+/// The names that `values` hold, each value split at the byte `split` if there is one.
+///
+/// In the order in which they first come; empty parts are skipped and doubles count once. Fails
+/// with the first bad name, or when there are more than `MAX_NAMES` or none.
+pub fn names(values: &[&[u8]], split: Option<u8>) -> Result<Vec<Box<[u8]>>, NameError> {
+    let parts = values.iter().flat_map(|value| value.split(move |&byte| Some(byte) == split));
+    let mut names: Vec<Box<[u8]>> = Vec::new();
+    for part in parts.filter(|part| !part.is_empty()) {
+        check(part)?;
+        if names.iter().any(|name| **name == *part) {
+            continue;
+        }
+        if names.len() == MAX_NAMES {
+            return Err(NameError::TooMany);
+        }
+        names.push(part.into());
+    }
+    if names.is_empty() {
+        return Err(NameError::None);
+    }
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listed(values: &[&str], split: Option<u8>) -> Result<Vec<String>, NameError> {
+        let values: Vec<&[u8]> = values.iter().map(|value| value.as_bytes()).collect();
+        let text = |name: Box<[u8]>| String::from_utf8_lossy(&name).into_owned();
+        names(&values, split).map(|names| names.into_iter().map(text).collect())
+    }
+
+    fn many(count: usize) -> String {
+        (0..count).map(|number| format!("{number},")).collect()
+    }
+
+    #[test]
+    fn names_are_utf8_of_at_most_255_bytes() {
+        for name in ["a", "news:sport", " a b ", "é✓", "\u{a0}", "\u{2028}", "{}*?[]\\\""] {
+            assert_eq!(check(name.as_bytes()), Ok(()), "{name}");
+        }
+        assert_eq!(check(&[b'a'; MAX_LEN]), Ok(()));
+        assert_eq!(check(&[b'a'; MAX_LEN + 1]), Err(NameError::TooLong));
+        assert_eq!(check(b""), Err(NameError::Empty));
+        assert_eq!(check(b"a\xc3"), Err(NameError::NotUtf8));
+    }
+
+    #[test]
+    fn control_characters_are_refused() {
+        for code in (0..=0x1fu8).chain(0x7f..=0x9f) {
+            let name = format!("a{}b", char::from(code));
+            assert_eq!(check(name.as_bytes()), Err(NameError::ControlCharacter), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn the_modules_own_channels_can_be_read_but_not_published_to() {
+        assert_eq!(check(b"sse.status"), Ok(()));
+        assert_eq!(check_publish(b"sse.status"), Err(NameError::Reserved));
+        assert_eq!(check_publish(b"sse"), Ok(()));
+        assert_eq!(check_publish(b"a\n"), Err(NameError::ControlCharacter));
+    }
+
+    #[test]
+    fn values_are_split_only_when_asked() {
+        assert_eq!(listed(&["a,b", "c"], Some(b',')), Ok(vec!["a".into(), "b".into(), "c".into()]));
+        assert_eq!(listed(&["a,b", "c"], None), Ok(vec!["a,b".into(), "c".into()]));
+    }
+
+    #[test]
+    fn empty_parts_are_skipped_and_doubles_count_once() {
+        let names = Ok(vec!["b".to_string(), "a".into()]);
+        assert_eq!(listed(&["", ",b,,a,", "b"], Some(b',')), names);
+        assert_eq!(listed(&["b", "", "a", "b"], None), names);
+    }
+
+    #[test]
+    fn a_list_without_a_name_is_refused() {
+        assert_eq!(listed(&[], None), Err(NameError::None));
+        assert_eq!(listed(&["", ""], None), Err(NameError::None));
+        assert_eq!(listed(&[",,"], Some(b',')), Err(NameError::None));
+    }
+
+    #[test]
+    fn at_most_64_different_names() {
+        assert_eq!(listed(&[&many(64), &many(64)], Some(b',')).map(|names| names.len()), Ok(64));
+        assert_eq!(listed(&[&many(65)], Some(b',')), Err(NameError::TooMany));
+    }
+
+    #[test]
+    fn every_name_of_a_list_is_checked() {
+        assert_eq!(listed(&["a,b\u{85}"], Some(b',')), Err(NameError::ControlCharacter));
+        assert_eq!(names(&[b"a,\xff"], Some(b',')), Err(NameError::NotUtf8));
+    }
+}

@@ -1,0 +1,222 @@
+//! Ids: the place of an event, as a client carries it back in `Last-Event-ID`.
+//!
+//! Written by framing, read by the stream handler. An id is decimal numbers joined by `-`, so that
+//! it is safe in a header under every CORS rule. What a client sends is parsed strictly: each id
+//! has one spelling, and all else is not an id of ours. Which ids can be resumed is the hub's
+//! affair, not decided here.
+
+use std::fmt;
+
+/// The longest id in bytes: two numbers of 64 bits, a tag of 32, a position of 64, three hyphens.
+pub const MAX_LEN: usize = 20 + 1 + 20 + 1 + 10 + 1 + 20;
+
+/// An event's place in the order: milliseconds since 1970, and a count within the millisecond.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct Stamp {
+    pub ms: u64,
+    pub seq: u64,
+}
+
+impl Stamp {
+    /// The greatest stamp below this one; the least stays as it is.
+    pub fn before(self) -> Stamp {
+        match (self.ms.checked_sub(1), self.seq.checked_sub(1)) {
+            (_, Some(seq)) => Stamp { ms: self.ms, seq },
+            (Some(ms), None) => Stamp { ms, seq: u64::MAX },
+            (None, None) => self,
+        }
+    }
+}
+
+/// An event's id, by who can place the event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Id {
+    /// `MS-SEQ`: ordered by Redis; every nginx that is joined to it can place the event.
+    Durable(Stamp),
+    /// `MS-SEQ-TAG`: ordered by a hub without Redis, in the life that the tag names.
+    Local { stamp: Stamp, tag: u32 },
+    /// `MS-SEQ-TAG-POS`: only the hub of this tag can place the event, by its position.
+    Placed { stamp: Stamp, tag: u32, pos: u64 },
+}
+
+impl Id {
+    /// Reads an id. `None` for anything that `write` never writes: signs, spaces, leading zeros,
+    /// numbers that are too large, a wrong count of numbers.
+    pub fn parse(bytes: &[u8]) -> Option<Id> {
+        if bytes.len() > MAX_LEN {
+            return None;
+        }
+        let mut numbers = bytes.split(|&byte| byte == b'-').map(number);
+        let stamp = Stamp { ms: numbers.next()??, seq: numbers.next()?? };
+        let Some(tag) = numbers.next() else {
+            return Some(Id::Durable(stamp));
+        };
+        let tag = u32::try_from(tag?).ok()?;
+        let Some(pos) = numbers.next() else {
+            return Some(Id::Local { stamp, tag });
+        };
+        let pos = pos?;
+        numbers.next().is_none().then_some(Id::Placed { stamp, tag, pos })
+    }
+
+    /// Appends the id as text, at most `MAX_LEN` bytes.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        for (index, number) in self.numbers().enumerate() {
+            if index > 0 {
+                out.push(b'-');
+            }
+            write_number(number, out);
+        }
+    }
+
+    /// How many bytes `write` appends.
+    pub fn text_len(&self) -> usize {
+        self.numbers().map(|number| digits(number) + 1).sum::<usize>() - 1
+    }
+
+    pub fn stamp(&self) -> Stamp {
+        match *self {
+            Id::Durable(stamp) | Id::Local { stamp, .. } | Id::Placed { stamp, .. } => stamp,
+        }
+    }
+
+    fn numbers(&self) -> impl Iterator<Item = u64> {
+        let Stamp { ms, seq } = self.stamp();
+        let (tag, pos) = match *self {
+            Id::Durable(_) => (None, None),
+            Id::Local { tag, .. } => (Some(tag), None),
+            Id::Placed { tag, pos, .. } => (Some(tag), Some(pos)),
+        };
+        [Some(ms), Some(seq), tag.map(u64::from), pos].into_iter().flatten()
+    }
+}
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, number) in self.numbers().enumerate() {
+            if index > 0 {
+                f.write_str("-")?;
+            }
+            write!(f, "{number}")?;
+        }
+        Ok(())
+    }
+}
+
+fn number(text: &[u8]) -> Option<u64> {
+    match text {
+        [] => None,
+        [b'0'] => Some(0),
+        [b'0', ..] => None,
+        digits => digits.iter().try_fold(0u64, |number, byte| {
+            let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
+            number.checked_mul(10)?.checked_add(digit)
+        }),
+    }
+}
+
+fn digits(number: u64) -> usize {
+    number.checked_ilog10().map_or(1, |log| log as usize + 1)
+}
+
+fn write_number(number: u64, out: &mut Vec<u8>) {
+    let start = out.len();
+    let mut rest = number;
+    loop {
+        out.push(b'0' + (rest % 10) as u8);
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    if let Some(written) = out.get_mut(start..) {
+        written.reverse();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const MAX: Stamp = Stamp { ms: u64::MAX, seq: u64::MAX };
+
+    fn text(id: Id) -> Vec<u8> {
+        let mut out = Vec::new();
+        id.write(&mut out);
+        out
+    }
+
+    #[test]
+    fn the_three_kinds_as_text() {
+        let stamp = Stamp { ms: 1_763_807_585_123, seq: 0 };
+        let tag = 2_891_336_453;
+        assert_eq!(text(Id::Durable(stamp)), b"1763807585123-0");
+        assert_eq!(text(Id::Local { stamp, tag }), b"1763807585123-0-2891336453");
+        assert_eq!(text(Id::Placed { stamp, tag, pos: 7 }), b"1763807585123-0-2891336453-7");
+    }
+
+    #[test]
+    fn the_longest_id_has_max_len() {
+        let id = Id::Placed { stamp: MAX, tag: u32::MAX, pos: u64::MAX };
+        assert_eq!(text(id).len(), MAX_LEN);
+        assert_eq!(Id::parse(&text(id)), Some(id));
+    }
+
+    #[test]
+    fn before_steps_down_and_stops_at_the_least() {
+        let stamp = |ms, seq| Stamp { ms, seq };
+        assert_eq!(stamp(5, 3).before(), stamp(5, 2));
+        assert_eq!(stamp(5, 0).before(), stamp(4, u64::MAX));
+        assert_eq!(stamp(0, 1).before(), stamp(0, 0));
+        assert_eq!(stamp(0, 0).before(), stamp(0, 0));
+        assert_eq!(MAX.before(), stamp(u64::MAX, u64::MAX - 1));
+    }
+
+    #[test]
+    fn junk_is_no_id() {
+        let junk = "|-|1|1-|-1|--|1--2|01-2|1-02|00-0|1-2-03|+1-2|1-+2|1- 2| 1-2|1-2 |1-2\n|1-2\0|\
+            1-2-|1-2-3-|1-2-3-4-|1-2-3-4-5|1-2-4294967296|18446744073709551616-0|\
+            0-18446744073709551616|1-2-3-18446744073709551616|99999999999999999999-0|0x1-2|\
+            1:2|1.5-2|1e3-0|١-٢|1-2\u{feff}|null|*|$|evil";
+        for text in junk.split('|') {
+            assert_eq!(Id::parse(text.as_bytes()), None, "{text:?}");
+        }
+        assert_eq!(Id::parse(b"\xff-\xfe"), None);
+        assert_eq!(Id::parse(&[b'1'; 8192]), None);
+        assert_eq!(Id::parse(&[b'-'; MAX_LEN]), None);
+    }
+
+    #[test]
+    fn zero_is_a_number() {
+        assert_eq!(Id::parse(b"0-0"), Some(Id::Durable(Stamp::default())));
+        let id = Id::Local { stamp: Stamp::default(), tag: 0 };
+        assert_eq!(Id::parse(b"0-0-0"), Some(id));
+    }
+
+    proptest! {
+        #[test]
+        fn every_id_is_read_back(id in super::super::tests::ids()) {
+            let text = text(id);
+            prop_assert_eq!(Id::parse(&text), Some(id));
+            prop_assert_eq!(text.len(), id.text_len());
+            prop_assert!(text.len() <= MAX_LEN);
+            prop_assert_eq!(text, id.to_string().into_bytes());
+        }
+
+        #[test]
+        fn an_id_has_one_spelling(bytes in "[0-9-]{0,12}|[0-9]{1,21}-[0-9]{1,2}(-[0-9]{1,11})?") {
+            if let Some(id) = Id::parse(bytes.as_bytes()) {
+                prop_assert_eq!(text(id), bytes.as_bytes());
+            }
+        }
+
+        #[test]
+        fn before_is_the_greatest_below(ms in any::<u64>(), seq in any::<u64>()) {
+            let stamp = Stamp { ms, seq };
+            prop_assert!(stamp.before() <= stamp);
+            let next = Stamp { ms, seq: seq.wrapping_add(1) };
+            prop_assert!(seq == u64::MAX || next.before() == stamp);
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! A small EventSource: the HTML standard's interpretation of an event stream (9.2.6), written
+//! apart from the code it judges, the slow and obvious way.
+
+/// What a page would see.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    pub events: Vec<Event>,
+    pub retry: Option<u64>,
+    pub last_event_id: Vec<u8>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    pub name: Vec<u8>,
+    pub data: Vec<u8>,
+    pub id: Vec<u8>,
+}
+
+/// Reads a stream up to where it was cut; an unfinished block is discarded.
+pub fn read(stream: &[u8]) -> Seen {
+    let stream = stream.strip_prefix("\u{feff}".as_bytes()).unwrap_or(stream);
+    let mut lines = split_lines(stream);
+    lines.pop();
+    let mut seen = Seen::default();
+    let (mut name, mut data, mut id) = (Vec::new(), Vec::new(), Vec::new());
+    for line in lines {
+        if line.is_empty() {
+            seen.last_event_id.clone_from(&id);
+            if data.pop().is_some() {
+                let name = if name.is_empty() { b"message".to_vec() } else { name.clone() };
+                seen.events.push(Event { name, data: data.clone(), id: id.clone() });
+            }
+            (name, data) = (Vec::new(), Vec::new());
+            continue;
+        }
+        let colon = line.iter().position(|&byte| byte == b':');
+        let field = &line[..colon.unwrap_or(line.len())];
+        let value = colon.map_or(&b""[..], |at| &line[at + 1..]);
+        let value = value.strip_prefix(b" ").unwrap_or(value);
+        match field {
+            b"event" => name = value.to_vec(),
+            b"data" => data.extend(value.iter().chain(b"\n")),
+            b"id" if !value.contains(&0) => id = value.to_vec(),
+            b"retry" if value.iter().all(u8::is_ascii_digit) => {
+                seen.retry = String::from_utf8_lossy(value).parse().ok();
+            }
+            _ => {}
+        }
+    }
+    seen
+}
+
+fn split_lines(stream: &[u8]) -> Vec<Vec<u8>> {
+    let lf = super::with_lf_ends(stream);
+    lf.split(|&byte| byte == b'\n').map(<[u8]>::to_vec).collect()
+}

@@ -1,0 +1,265 @@
+//! One process's share of a hub: its streams by channel, their cursors, and the loop that serves
+//! them in bounded turns.
+//!
+//! A stream is a cursor, not a queue: what a client still has to get is what lies in the log behind
+//! its cursor. Live streams get frames that this process has just read, once for all of them;
+//! a stream that lags, or that begins with an older id, reads from the hub until it has caught up.
+//! Both go through `serve`. Nothing here knows nginx: a client is a [`Socket`], the time comes in as
+//! an argument, and whoever calls must look at [`Worker::take_ended`] afterwards.
+//!
+//! # Layout
+//!
+//! - `stream`, `channel`: what a process knows of its clients and of the channels they listen to
+//! - `open`: how a stream begins and how it is taken away
+//! - `recent`: reading the log; `serve`: writing to one client
+//! - `turn`: what one wake-up and one tick do; `wheel`: deadlines
+//! - `socket`: what is asked of a connection; `settings`: what a location says
+
+mod channel;
+mod open;
+mod recent;
+mod serve;
+mod settings;
+mod socket;
+mod stream;
+mod turn;
+mod wheel;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{HashMap, VecDeque};
+
+use rustc_hash::FxBuildHasher;
+use slotmap::SlotMap;
+
+use crate::hub::{
+    Counter, Hub, Kind, Membership, NewEvent, Now, Place, PublishError, Published, Seat,
+};
+use crate::sse::frame::{self, Frame};
+use crate::sse::id::Id;
+use channel::{Channel, ChannelKey};
+use recent::Kept;
+use stream::{State, Stream};
+use wheel::Wheel;
+
+pub use open::OpenError;
+pub use settings::{End, Jittered, Replay, SlowClient, StreamSettings};
+pub use socket::{Batch, Sent, Socket};
+pub use stream::StreamKey;
+pub use turn::Turn;
+
+/// Wakes the processes that have a seat in the hub.
+pub trait Bells {
+    /// Wakes the tenant of a slot. Never blocks.
+    fn ring(&self, slot: usize);
+}
+
+/// One process's streams of one hub.
+pub struct Worker<S: Socket> {
+    hub: Hub,
+    bells: Box<dyn Bells>,
+    seat: Option<Seat>,
+    streams: SlotMap<StreamKey, Stream<S>>,
+    channels: SlotMap<ChannelKey, Channel>,
+    by_name: HashMap<Box<[u8]>, ChannelKey>,
+    by_record: HashMap<u32, ChannelKey, FxBuildHasher>,
+    /// The position up to which this process has read the log.
+    read: u64,
+    kept: Kept,
+    /// Channels through whose streams something is on its way.
+    passes: VecDeque<ChannelKey>,
+    /// Streams that wait for a visit of their own.
+    tasks: VecDeque<Task>,
+    wheel: Wheel<Task>,
+    /// Streams, and channels to be left, that could not get the lock.
+    stuck: Vec<StreamKey>,
+    unleft: Vec<Membership>,
+    ended: VecDeque<(StreamKey, End)>,
+    shared: Shared,
+    heartbeat: Batch,
+    tally: Tally,
+    random: fastrand::Rng,
+    draining: Option<Drain>,
+    /// When the once-a-second look is due (ms).
+    look_at: u64,
+}
+
+/// The frames that were prepared last: for as long as streams lack the same, they are used again.
+#[derive(Default)]
+struct Shared {
+    batch: Batch,
+    places: Vec<(Place, Kind)>,
+    /// Nothing is left behind the batch.
+    complete: bool,
+    of: Option<(ChannelKey, Option<u64>, usize)>,
+}
+
+/// A visit that a stream waits for.
+#[derive(Clone, Copy, Debug)]
+enum Task {
+    Serve(StreamKey),
+    Beat(StreamKey),
+    End(StreamKey, End),
+    /// Its time to end is over, whatever its socket does.
+    Cut(StreamKey, End),
+}
+
+/// The streams of a process that quits are ended until then (ms).
+struct Drain {
+    until: u64,
+}
+
+/// What was done since the counters in the region were last raised.
+#[derive(Default)]
+struct Tally {
+    events: u64,
+    bytes: u64,
+    gaps: u64,
+    writes: usize,
+}
+
+/// What is known of an open stream.
+#[derive(Clone, Debug)]
+pub struct StreamInfo {
+    /// The last id that it was sent.
+    pub last_id: Option<Id>,
+    /// Events that it was sent.
+    pub events_sent: u64,
+    /// Streams of its channels on this nginx (of all of them together).
+    pub subscribers: u64,
+}
+
+impl<S: Socket> Worker<S> {
+    /// Takes a seat in the hub. `seed` makes the random parts of times differ between processes.
+    pub fn new(hub: Hub, bells: Box<dyn Bells>, seed: u64, now: Now) -> Worker<S> {
+        let seat = hub.take_seat();
+        let worker = Worker {
+            read: hub.head(),
+            hub,
+            bells,
+            seat,
+            streams: SlotMap::with_key(),
+            channels: SlotMap::with_key(),
+            by_name: HashMap::new(),
+            by_record: HashMap::default(),
+            kept: Kept::default(),
+            passes: VecDeque::new(),
+            tasks: VecDeque::new(),
+            wheel: Wheel::new(now.mono),
+            stuck: Vec::new(),
+            unleft: Vec::new(),
+            ended: VecDeque::new(),
+            shared: Shared::default(),
+            heartbeat: Batch::of(vec![frame::heartbeat()]),
+            tally: Tally::default(),
+            random: fastrand::Rng::with_seed(seed),
+            draining: None,
+            look_at: now.mono,
+        };
+        // The slot's former tenant may have died between an append and the bells.
+        worker.ring_all(now);
+        worker
+    }
+
+    /// The slot whose bell wakes this process. `None`: there was no free one, and the log must be
+    /// looked at every [`Worker::tick_interval`].
+    pub fn slot(&self) -> Option<usize> {
+        self.seat.map(|seat| seat.slot)
+    }
+
+    /// The hub.
+    pub fn hub(&self) -> &Hub {
+        &self.hub
+    }
+
+    /// Publishes, and wakes everybody who listens but this process: it has to take a turn itself.
+    pub fn publish(
+        &mut self,
+        channel: &[u8],
+        events: &[NewEvent<'_>],
+        key: Option<&[u8]>,
+        now: Now,
+    ) -> Result<Published, PublishError> {
+        let published = self.hub.publish(channel, events, key, now)?;
+        for &slot in &published.listeners {
+            if Some(slot) != self.slot() && self.hub.must_ring(slot, now) {
+                self.bells.ring(slot);
+            }
+        }
+        Ok(published)
+    }
+
+    /// The socket of a stream.
+    pub fn socket(&mut self, key: StreamKey) -> Option<&mut S> {
+        self.streams.get_mut(key).map(|stream| &mut stream.socket)
+    }
+
+    /// How many streams are open.
+    pub fn streams(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// What is known of a stream.
+    pub fn info(&self, key: StreamKey) -> Option<StreamInfo> {
+        let stream = self.streams.get(key)?;
+        let subscribers = stream.channels.as_slice().iter().filter_map(|subscription| {
+            let channel = self.channels.get(subscription.channel)?;
+            self.hub.subscribers(channel.membership).ok()
+        });
+        Some(StreamInfo {
+            last_id: stream.last.map(|(place, kind)| place.id(kind, self.hub.tag())),
+            events_sent: stream.events_sent,
+            subscribers: subscribers.sum(),
+        })
+    }
+
+    /// A stream that this process has ended. Its last bytes are sent: the request is to be
+    /// finalized, which closes the stream.
+    pub fn take_ended(&mut self) -> Option<(StreamKey, End)> {
+        self.ended.pop_front()
+    }
+
+    /// Gives the seat back; for the end of the process.
+    pub fn release(&mut self) {
+        self.flush_tally();
+        if let Some(seat) = self.seat.take() {
+            self.hub.leave_seat(seat);
+        }
+    }
+
+    /// The stream gets no more bytes from here.
+    fn end(&mut self, key: StreamKey, end: End) {
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        if matches!(stream.state, State::Ended) {
+            return;
+        }
+        stream.state = State::Ended;
+        if end == End::Drain {
+            self.hub.count(Counter::Drained, 1);
+        }
+        self.ended.push_back((key, end));
+    }
+
+    fn ring_all(&self, now: Now) {
+        for slot in 0..self.hub.slots() {
+            if Some(slot) != self.slot() && self.hub.must_ring(slot, now) {
+                self.bells.ring(slot);
+            }
+        }
+    }
+}
+
+impl Tally {
+    /// Counts a write and its bytes; returns how many frames the socket has taken.
+    fn sent(&mut self, sent: Sent, frames: &[Frame]) -> usize {
+        self.writes += 1;
+        let taken = match sent {
+            Sent::All => frames.len(),
+            Sent::Blocked { taken } => taken.min(frames.len()),
+            Sent::Failed => 0,
+        };
+        self.bytes += frames.iter().take(taken).map(|frame| frame.body().len() as u64).sum::<u64>();
+        taken
+    }
+}

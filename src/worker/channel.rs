@@ -1,0 +1,90 @@
+//! A channel as one process sees it: its streams here, and the newest frames.
+
+use std::collections::VecDeque;
+
+use super::stream::StreamKey;
+use crate::hub::{Kind, Membership, Place};
+use crate::sse::frame::Frame;
+
+slotmap::new_key_type! {
+    /// Names a channel that this process has joined.
+    pub struct ChannelKey;
+}
+
+/// A frame that was just read from the log.
+#[derive(Clone, Debug)]
+pub struct Recent {
+    pub place: Place,
+    pub kind: Kind,
+    pub frame: Frame,
+}
+
+/// The way of an event through a channel's streams, in slices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pass {
+    /// Every stream here has been looked at since the last event.
+    Rest,
+    /// The next stream to look at.
+    Running { next: usize },
+    /// The same, and something has come or moved meanwhile: once more from the first.
+    RunningAgain { next: usize },
+}
+
+/// A channel that has at least one stream in this process.
+#[derive(Debug)]
+pub struct Channel {
+    pub name: Box<[u8]>,
+    pub membership: Membership,
+    pub streams: Vec<StreamKey>,
+    /// Frames by rising position.
+    pub recent: VecDeque<Recent>,
+    /// Up to this position `recent` has holes; behind it, it has every event of the channel.
+    pub whole_after: u64,
+    /// The newest position at which the channel had something.
+    pub newest: u64,
+    pub pass: Pass,
+}
+
+impl Channel {
+    /// Takes a stream out of the list. Returns the stream that moved to its place.
+    pub fn remove(&mut self, index: usize) -> Option<StreamKey> {
+        self.streams.swap_remove(index);
+        // The one that moved may have come from behind the pass to before it.
+        if let Pass::Running { next } = self.pass {
+            if index < next {
+                self.pass = Pass::RunningAgain { next };
+            }
+        }
+        self.streams.get(index).copied()
+    }
+
+    /// Something is new. True if the channel has to be put into the queue.
+    pub fn touch(&mut self, position: u64) -> bool {
+        self.newest = position;
+        match self.pass {
+            Pass::Rest => {
+                self.pass = Pass::Running { next: 0 };
+                true
+            }
+            Pass::Running { next } | Pass::RunningAgain { next } => {
+                self.pass = Pass::RunningAgain { next };
+                false
+            }
+        }
+    }
+
+    /// How many of the newest frames come after a position.
+    pub fn newer(&self, at: u64) -> usize {
+        self.recent.iter().rev().take_while(|recent| recent.place.position > at).count()
+    }
+
+    /// Drops the oldest frame; what is not there any more has to be read from the hub.
+    pub fn drop_oldest(&mut self) {
+        if let Some(oldest) = self.recent.pop_front() {
+            self.whole_after = oldest.place.position;
+        }
+        if self.recent.is_empty() {
+            self.recent = VecDeque::new();
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! How a stream begins, and how it is taken away.
+
+use std::rc::Rc;
+
+use super::channel::{Channel, ChannelKey, Pass};
+use super::settings::{End, Replay, StreamSettings};
+use super::socket::{Batch, Sent, Socket};
+use super::stream::{Behind, Flow, State, Stream, StreamKey, Subscription, Subscriptions};
+use super::{Task, Worker};
+use crate::hub::{Beginning, Counter, Hub, JoinError, Kind, Locked, Now, Resume, Seat};
+use crate::sse::frame::{self, Frame};
+
+/// Why a stream cannot begin now. The client is to come back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// This process is quitting.
+    #[error("worker process is shutting down")]
+    Draining,
+    /// The process that holds the lock is stopped.
+    #[error(transparent)]
+    Busy(#[from] Locked),
+    /// The zone has no room for the channel.
+    #[error("zone has no room for another channel")]
+    Full,
+    /// The process found no seat in the hub.
+    #[error("hub has no free slot for this worker process")]
+    NoSeat,
+}
+
+impl From<JoinError> for OpenError {
+    fn from(error: JoinError) -> OpenError {
+        match error {
+            JoinError::Busy(locked) => OpenError::Busy(locked),
+            JoinError::Full => OpenError::Full,
+        }
+    }
+}
+
+impl<S: Socket> Worker<S> {
+    /// Begins a stream of these channels (different ones, at least one): subscribes it, sends its
+    /// first bytes and the first of what it missed. `last_event_id` is what the client came with,
+    /// empty for none.
+    pub fn open(
+        &mut self,
+        socket: S,
+        settings: &Rc<StreamSettings>,
+        names: &[Box<[u8]>],
+        last_event_id: &[u8],
+        now: Now,
+    ) -> Result<StreamKey, OpenError> {
+        let begun = self.begin(names, settings.replay, last_event_id, now);
+        let (keys, beginning) = begun.inspect_err(|_| self.hub.count(Counter::TurnedAway, 1))?;
+        let key = self.streams.insert(Stream {
+            socket,
+            settings: settings.clone(),
+            channels: Subscriptions::from(Vec::new()),
+            at: beginning.end.position,
+            state: State::Live,
+            flow: Flow::Open,
+            last: None,
+            events_sent: 0,
+            written: now.mono,
+        });
+        self.subscribe(key, &keys);
+        self.hub.count(Counter::Opened, 1);
+        if let Some(interval) = settings.heartbeat {
+            self.wheel.enter(now.mono + interval, Task::Beat(key));
+        }
+        self.preface(key, beginning, last_event_id, now);
+        self.flush_tally();
+        Ok(key)
+    }
+
+    /// Joins the channels and finds out where the stream begins; all or nothing.
+    fn begin(
+        &mut self,
+        names: &[Box<[u8]>],
+        replay: Replay,
+        last_event_id: &[u8],
+        now: Now,
+    ) -> Result<(Vec<ChannelKey>, Beginning), OpenError> {
+        if self.draining.is_some() {
+            return Err(OpenError::Draining);
+        }
+        let seat = self.seat.ok_or(OpenError::NoSeat)?;
+        let mut keys = Vec::with_capacity(names.len());
+        let mut result = Ok(());
+        for name in names {
+            match self.channel(seat, name, now) {
+                Ok(key) => keys.push(key),
+                Err(error) => {
+                    result = Err(OpenError::from(error));
+                    break;
+                }
+            }
+        }
+        let members: Vec<_> = keys.iter().map(|key| self.channels[*key].membership).collect();
+        let resume = match (last_event_id, replay) {
+            ([], Replay::Off) => Resume::Fresh { newest: 0 },
+            ([], Replay::All) => Resume::Fresh { newest: u64::MAX },
+            ([], Replay::Count(count)) => Resume::Fresh { newest: count },
+            (id, _) => Resume::From(id.to_vec()),
+        };
+        let begun = result.and_then(|()| Ok(self.hub.begin(&members, &resume, now)?));
+        match begun {
+            Ok(beginning) => Ok((keys, beginning)),
+            Err(error) => {
+                keys.into_iter().for_each(|key| self.leave_if_empty(key));
+                Err(error)
+            }
+        }
+    }
+
+    /// The channel of a name, joined now if this process has no stream of it yet.
+    fn channel(&mut self, seat: Seat, name: &[u8], now: Now) -> Result<ChannelKey, JoinError> {
+        if let Some(&key) = self.by_name.get(name) {
+            return Ok(key);
+        }
+        let membership = self.hub.join(seat, name, now)?;
+        let key = self.channels.insert(Channel {
+            name: name.into(),
+            membership,
+            streams: Vec::new(),
+            recent: Default::default(),
+            whole_after: self.read,
+            newest: self.read,
+            pass: Pass::Rest,
+        });
+        self.by_name.insert(name.into(), key);
+        self.by_record.insert(membership.channel(), key);
+        Ok(key)
+    }
+
+    fn subscribe(&mut self, key: StreamKey, channels: &[ChannelKey]) {
+        let mut subscriptions = Vec::with_capacity(channels.len());
+        for &channel_key in channels {
+            let channel = &mut self.channels[channel_key];
+            let index = channel.streams.len() as u32;
+            channel.streams.push(key);
+            subscriptions.push(Subscription { channel: channel_key, index });
+            set_streams(&self.hub, self.seat, channel);
+        }
+        if let Some(stream) = self.streams.get_mut(key) {
+            stream.channels = subscriptions.into();
+        }
+    }
+
+    /// The first bytes of a stream: how soon to come back, and for a new client its first id.
+    fn preface(&mut self, key: StreamKey, begun: Beginning, client_id: &[u8], now: Now) {
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        let opening = frame::opening(stream.settings.retry.draw(&mut self.random));
+        if let Some(pursuit) = begun.pursuit {
+            let (preface, client_id) = (Some(opening), client_id.into());
+            stream.state = State::Behind(Box::new(Behind { pursuit, preface, client_id }));
+            self.serve(key, now);
+            return;
+        }
+        let mut frames = vec![opening];
+        if let Some(name) = &stream.settings.open_event {
+            let id = begun.end.id(Kind::Local, self.hub.tag());
+            frames.push(frame::open_event(name, &id));
+            stream.last = Some((begun.end, Kind::Local));
+        }
+        let body: Vec<u8> = frames.iter().flat_map(|frame| frame.body()).copied().collect();
+        match stream.socket.send(&Batch::of(vec![Frame::raw(&body)])) {
+            Sent::All => {}
+            Sent::Blocked { .. } => stream.flow = Flow::Blocked,
+            Sent::Failed => self.end(key, End::Error),
+        }
+    }
+
+    /// Takes a stream away: the one way out, from the cleanup of its request. A stream that is not
+    /// there any more is ignored.
+    pub fn close(&mut self, key: StreamKey) {
+        let Some(stream) = self.streams.remove(key) else { return };
+        for subscription in stream.channels.as_slice() {
+            let Some(channel) = self.channels.get_mut(subscription.channel) else { continue };
+            let index = subscription.index as usize;
+            if let Some(moved) = channel.remove(index) {
+                if let Some(other) = self.streams.get_mut(moved) {
+                    other.channels.moved(subscription.channel, index);
+                }
+            }
+            set_streams(&self.hub, self.seat, channel);
+            self.leave_if_empty(subscription.channel);
+        }
+        self.report();
+    }
+
+    /// Leaves a channel that has no stream here any more.
+    fn leave_if_empty(&mut self, key: ChannelKey) {
+        if !self.channels.get(key).is_some_and(|channel| channel.streams.is_empty()) {
+            return;
+        }
+        let Some(channel) = self.channels.remove(key) else { return };
+        self.by_name.remove(&channel.name);
+        self.by_record.remove(&channel.membership.channel());
+        if self.hub.leave(channel.membership).is_err() {
+            self.unleft.push(channel.membership);
+        }
+    }
+}
+
+/// Tells the hub how many streams of the channel this process has.
+fn set_streams(hub: &Hub, seat: Option<Seat>, channel: &Channel) {
+    if let Some(seat) = seat {
+        hub.set_streams(seat, channel.membership, channel.streams.len() as u32);
+    }
+}

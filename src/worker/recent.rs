@@ -1,0 +1,99 @@
+//! Reading the log: each new event that somebody here listens to is read once, framed once, and
+//! kept for a while for all streams of its channel.
+
+use super::channel::{ChannelKey, Recent};
+use super::socket::Socket;
+use super::Worker;
+use crate::hub::{Copied, Now};
+use crate::sse::frame::Frame;
+
+/// Descriptors that one turn reads at most.
+const READ_AT_ONCE: u64 = 1024;
+/// Bytes of frames that a process keeps; who lags further reads from the hub.
+const KEPT: usize = 256 << 10;
+/// Bytes of frames that may be on their way through streams before more is read.
+const ON_THE_WAY: usize = KEPT / 2;
+
+/// The frames that all channels of a process keep, oldest first.
+#[derive(Debug, Default)]
+pub struct Kept {
+    order: std::collections::VecDeque<(ChannelKey, usize)>,
+    bytes: usize,
+    /// Bytes read since the last time that no pass was running.
+    on_the_way: usize,
+    copied: Copied,
+}
+
+impl<S: Socket> Worker<S> {
+    /// Reads new events of the log. True if there are more.
+    pub(super) fn read_log(&mut self, now: Now) -> bool {
+        if self.passes.is_empty() {
+            self.kept.on_the_way = 0;
+        }
+        let head = self.hub.head();
+        if self.by_record.is_empty() {
+            self.read = head;
+            return false;
+        }
+        let stop = head.min(self.read + READ_AT_ONCE);
+        while self.read < stop && self.kept.on_the_way < ON_THE_WAY {
+            let Some(descriptor) = self.hub.descriptor(self.read + 1) else {
+                self.overtaken(self.hub.head());
+                return false;
+            };
+            self.read += 1;
+            let Some(&key) = self.by_record.get(&descriptor.channel) else { continue };
+            if self.hub.copy(descriptor, now, &mut self.kept.copied) {
+                self.keep(key);
+            } else if let Some(channel) = self.channels.get_mut(key) {
+                // It left before it was read: the channel's streams find out from the hub.
+                channel.whole_after = descriptor.position;
+            }
+            self.touch(key, descriptor.position);
+        }
+        self.read < head
+    }
+
+    fn keep(&mut self, key: ChannelKey) {
+        let copied = &self.kept.copied;
+        let frame = Frame::event(copied.event_type(), copied.data(), &copied.id(&self.hub));
+        let (place, kind, len) = (copied.place, copied.kind(), frame.chunk().len());
+        let Some(channel) = self.channels.get_mut(key) else { return };
+        channel.recent.push_back(Recent { place, kind, frame });
+        self.kept.order.push_back((key, len));
+        self.kept.bytes += len;
+        self.kept.on_the_way += len;
+        while self.kept.bytes > KEPT && self.kept.order.len() > 1 {
+            self.drop_oldest();
+        }
+    }
+
+    fn drop_oldest(&mut self) {
+        let Some((key, len)) = self.kept.order.pop_front() else { return };
+        self.kept.bytes -= len;
+        if let Some(channel) = self.channels.get_mut(key) {
+            channel.drop_oldest();
+        }
+    }
+
+    fn touch(&mut self, key: ChannelKey, position: u64) {
+        if self.channels.get_mut(key).is_some_and(|channel| channel.touch(position)) {
+            self.passes.push_back(key);
+        }
+    }
+
+    /// The ring has been overwritten faster than this process could read: all streams look into the
+    /// hub for what they missed.
+    fn overtaken(&mut self, head: u64) {
+        self.read = head;
+        self.kept = Kept::default();
+        let keys: Vec<ChannelKey> = self.channels.keys().collect();
+        for key in keys {
+            if let Some(channel) = self.channels.get_mut(key) {
+                channel.recent = Default::default();
+                channel.whole_after = head;
+            }
+            self.touch(key, head);
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! Serving one stream: everything that waits for it, in one call to its socket. Live delivery,
+//! catching up and the beginning of a stream all come through here.
+
+use super::channel::Channel;
+use super::settings::{End, SlowClient};
+use super::socket::{Batch, Sent, Socket};
+use super::stream::{Behind, Flow, State, Stream, StreamKey};
+use super::{Shared, Task, Worker};
+use crate::hub::{Counter, Kind, Now, Place, Pursuit, Slice};
+use crate::sse::frame::{self, Frame};
+
+/// Events that a stream that is behind reads in one hold of the lock, and bytes of them.
+const SLICE_EVENTS: usize = 64;
+const SLICE_BYTES: usize = 64 << 10;
+/// Frames that one batch has at most.
+const BATCH_FRAMES: usize = 256;
+
+impl<S: Socket> Worker<S> {
+    /// Serves a stream whose turn it is, whatever it is doing.
+    pub(super) fn serve(&mut self, key: StreamKey, now: Now) {
+        let Some(stream) = self.streams.get(key) else { return };
+        if stream.flow == Flow::Blocked {
+            return;
+        }
+        match stream.state {
+            State::Live => self.serve_live(key, now),
+            State::Behind(_) => self.serve_behind(key, now),
+            State::Ending(end) => self.say_farewell(key, end),
+            State::Leaving(end) => self.end(key, end),
+            State::Ended => {}
+        }
+    }
+
+    /// Gives a live stream the frames that it lacks.
+    pub(super) fn serve_live(&mut self, key: StreamKey, now: Now) {
+        let read = self.read;
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        let subscriptions = stream.channels.as_slice();
+        let whole = subscriptions.iter().all(|subscription| {
+            self.channels.get(subscription.channel).is_some_and(|c| c.whole_after <= stream.at)
+        });
+        if !whole {
+            let members = subscriptions.iter().filter_map(|subscription| {
+                self.channels.get(subscription.channel).map(|channel| channel.membership)
+            });
+            let pursuit = Pursuit::since(stream.at, read, members);
+            let client_id = Box::default();
+            stream.state = State::Behind(Box::new(Behind { pursuit, preface: None, client_id }));
+            self.tasks.push_back(Task::Serve(key));
+            return;
+        }
+        if let [subscription] = subscriptions {
+            let channel = &self.channels[subscription.channel];
+            self.shared.prepare_one(subscription.channel, channel, stream.at);
+        } else {
+            let channels = subscriptions.iter().map(|s| &self.channels[s.channel]);
+            self.shared.prepare_many(channels, stream.at);
+        }
+        let shared = &self.shared;
+        if shared.places.is_empty() {
+            stream.at = stream.at.max(read);
+            return;
+        }
+        let sent = stream.socket.send(&shared.batch);
+        let taken = self.tally.sent(sent, shared.batch.frames());
+        if let Some((place, kind)) = taken.checked_sub(1).and_then(|last| shared.places.get(last)) {
+            stream.passed(*place, *kind, taken as u64, now);
+            self.tally.events += taken as u64;
+        }
+        match sent {
+            Sent::All if shared.complete => stream.at = stream.at.max(read),
+            Sent::All => self.tasks.push_back(Task::Serve(key)),
+            Sent::Blocked { .. } => stream.flow = Flow::Blocked,
+            Sent::Failed => self.end(key, End::Error),
+        }
+    }
+
+    /// Gives a stream that is behind its next slice out of the hub.
+    fn serve_behind(&mut self, key: StreamKey, now: Now) {
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        let State::Behind(behind) = &mut stream.state else { return };
+        let Ok(slice) = self.hub.pursue(&behind.pursuit, SLICE_EVENTS, SLICE_BYTES, now) else {
+            // The lock's holder is stopped: again with the next tick.
+            self.stuck.push(key);
+            return;
+        };
+        if slice.gap.is_some() && behind.preface.is_none() {
+            self.hub.count(Counter::SlowClients, 1);
+            if stream.settings.slow_client == SlowClient::Close {
+                self.end(key, End::Slow);
+                return;
+            }
+        }
+        let tag = self.hub.tag();
+        let mut frames = Vec::with_capacity(slice.events.len() + 2);
+        frames.extend(behind.preface.clone());
+        let preface = frames.len();
+        frames.extend(gap_frame(stream.last, &stream.settings.gap_event, behind, &slice, tag));
+        let extra = frames.len();
+        frames.extend(slice.events.iter().map(|found| {
+            let event = &found.event;
+            Frame::event(event.event_type(), event.data(), &event.place.id(event.kind(), tag))
+        }));
+        let batch = Batch::of(frames);
+        let sent = match batch.frames() {
+            [] => Sent::All,
+            _ => stream.socket.send(&batch),
+        };
+        let taken = self.tally.sent(sent, batch.frames());
+        let finished = sent == Sent::All && slice.done;
+        self.tally.events += taken.saturating_sub(extra) as u64;
+        stream.advance(&slice, taken, preface, extra, now);
+        if slice.gap.is_some() && taken >= extra {
+            self.tally.gaps += 1;
+        }
+        match sent {
+            Sent::All if finished => stream.catch_up_ends(),
+            Sent::All => {}
+            Sent::Blocked { .. } => stream.flow = Flow::Blocked,
+            Sent::Failed => return self.end(key, End::Error),
+        }
+        if sent == Sent::All {
+            // There may be more behind it: the rest of the slices, or what came meanwhile.
+            self.tasks.push_back(Task::Serve(key));
+        }
+    }
+
+    /// The last frame of a stream that this process ends.
+    fn say_farewell(&mut self, key: StreamKey, end: End) {
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        // Spread over a second, so that those who were ended together do not return together.
+        let batch = Batch::of(vec![frame::farewell(self.random.u64(0..=1000))]);
+        let sent = stream.socket.send(&batch);
+        self.tally.sent(sent, batch.frames());
+        match sent {
+            Sent::All => self.end(key, end),
+            Sent::Blocked { .. } => {
+                stream.flow = Flow::Blocked;
+                stream.state = State::Leaving(end);
+            }
+            Sent::Failed => self.end(key, End::Error),
+        }
+    }
+
+    /// A heartbeat, if the stream has been silent for its time. Enters the next one.
+    pub(super) fn beat(&mut self, key: StreamKey, now: Now) {
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        let Some(interval) = stream.settings.heartbeat else { return };
+        let silent = now.mono.saturating_sub(stream.written) >= interval;
+        if silent && stream.flow == Flow::Open && matches!(stream.state, State::Live) {
+            stream.written = now.mono;
+            match stream.socket.send(&self.heartbeat) {
+                Sent::All => {}
+                Sent::Blocked { .. } => stream.flow = Flow::Blocked,
+                Sent::Failed => return self.end(key, End::Error),
+            }
+        }
+        let since = if silent { now.mono } else { stream.written };
+        self.wheel.enter(since + interval, Task::Beat(key));
+    }
+}
+
+impl<S> Stream<S> {
+    fn passed(&mut self, place: Place, kind: Kind, events: u64, now: Now) {
+        self.at = self.at.max(place.position);
+        self.last = Some((place, kind));
+        self.events_sent += events;
+        self.written = now.mono;
+    }
+
+    /// Enters what the socket has taken of a slice: `extra` frames before the events, the first
+    /// `preface` of them the stream's beginning.
+    fn advance(&mut self, slice: &Slice, taken: usize, preface: usize, extra: usize, now: Now) {
+        let State::Behind(behind) = &mut self.state else { return };
+        if taken >= preface {
+            behind.preface = None;
+        }
+        if taken >= extra {
+            behind.pursuit.told(slice);
+        }
+        let events = slice.events.get(..taken.saturating_sub(extra)).unwrap_or_default();
+        for found in events {
+            behind.pursuit.passed(found);
+        }
+        if taken > 0 {
+            self.written = now.mono;
+        }
+        if let Some(found) = events.last() {
+            self.last = Some((found.event.place, found.event.kind()));
+            self.events_sent += events.len() as u64;
+        }
+    }
+
+    /// It has all that it was behind.
+    fn catch_up_ends(&mut self) {
+        if let State::Behind(behind) = &self.state {
+            self.at = self.at.max(behind.pursuit.until());
+            self.state = State::Live;
+        }
+    }
+}
+
+/// The event that tells a gap, if there is one and the location wants it told.
+fn gap_frame(
+    last: Option<(Place, Kind)>,
+    name: &Option<Box<[u8]>>,
+    behind: &Behind,
+    slice: &Slice,
+    tag: u32,
+) -> Option<Frame> {
+    let (name, id) = (name.as_ref()?, slice.gap?);
+    let mut after = Vec::new();
+    match last {
+        Some((place, kind)) => place.id(kind, tag).write(&mut after),
+        None => after.extend_from_slice(&behind.client_id),
+    }
+    Some(frame::gap_event(name, &after, &id))
+}
+
+impl Shared {
+    /// The frames of one channel behind `at`. Streams that lack the same frames share the batch.
+    fn prepare_one(&mut self, key: super::channel::ChannelKey, channel: &Channel, at: u64) {
+        let newer = channel.newer(at);
+        let first = channel.recent.len() - newer;
+        let count = newer.min(BATCH_FRAMES);
+        self.complete = count == newer;
+        let position = channel.recent.get(first).map(|recent| recent.place.position);
+        if self.of == Some((key, position, count)) {
+            return;
+        }
+        let frames = channel.recent.range(first..first + count);
+        self.places = frames.clone().map(|recent| (recent.place, recent.kind)).collect();
+        self.batch = Batch::of(frames.map(|recent| recent.frame.clone()).collect());
+        self.of = Some((key, position, count));
+    }
+
+    /// The frames of several channels behind `at`, merged by position.
+    fn prepare_many<'a>(&mut self, channels: impl Iterator<Item = &'a Channel>, at: u64) {
+        let mut all: Vec<_> = channels
+            .flat_map(|channel| channel.recent.range(channel.recent.len() - channel.newer(at)..))
+            .collect();
+        all.sort_unstable_by_key(|recent| recent.place.position);
+        self.complete = all.len() <= BATCH_FRAMES;
+        all.truncate(BATCH_FRAMES);
+        self.places = all.iter().map(|recent| (recent.place, recent.kind)).collect();
+        self.batch = Batch::of(all.into_iter().map(|recent| recent.frame.clone()).collect());
+        self.of = None;
+    }
+}

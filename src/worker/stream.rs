@@ -1,0 +1,121 @@
+//! One client's stream: a cursor into the log, its socket, and what it is in the middle of.
+
+use std::rc::Rc;
+
+use super::channel::ChannelKey;
+use super::settings::{End, StreamSettings};
+use crate::hub::{Kind, Place, Pursuit};
+use crate::sse::frame::Frame;
+
+slotmap::new_key_type! {
+    /// Names a stream of this process. A stream that is gone is not found by it, even when another
+    /// has its place.
+    pub struct StreamKey;
+}
+
+impl StreamKey {
+    /// As a number, for memory that C looks after.
+    pub fn raw(self) -> u64 {
+        slotmap::Key::data(&self).as_ffi()
+    }
+
+    /// From such a number. Any number is harmless: no stream is found by a wrong one.
+    pub fn from_raw(raw: u64) -> StreamKey {
+        slotmap::KeyData::from_ffi(raw).into()
+    }
+}
+
+/// A stream's entry in a channel's list.
+#[derive(Clone, Copy, Debug)]
+pub struct Subscription {
+    pub channel: ChannelKey,
+    pub index: u32,
+}
+
+/// One open stream.
+#[derive(Debug)]
+pub struct Stream<S> {
+    pub socket: S,
+    pub settings: Rc<StreamSettings>,
+    pub channels: Subscriptions,
+    /// Everything on its channels up to this position has been handed to the socket, or lost.
+    pub at: u64,
+    pub state: State,
+    pub flow: Flow,
+    /// The last id that it was sent.
+    pub last: Option<(Place, Kind)>,
+    pub events_sent: u64,
+    /// When something was last written (ms).
+    pub written: u64,
+}
+
+/// What a stream is doing.
+#[derive(Debug)]
+pub enum State {
+    /// It gets new frames as they come.
+    Live,
+    /// It reads what it lacks from the hub.
+    Behind(Box<Behind>),
+    /// It has been told to end, and waits for its socket.
+    Ending(End),
+    /// Its last frame is with the socket, which has not sent all of it.
+    Leaving(End),
+    /// Its last byte is sent; nginx will close it.
+    Ended,
+}
+
+/// What a stream that is behind has to do.
+#[derive(Debug)]
+pub struct Behind {
+    pub pursuit: Box<Pursuit>,
+    /// Goes out before everything else: the beginning of the stream.
+    pub preface: Option<Frame>,
+    /// The id that the client came with, as long as it was sent none here.
+    pub client_id: Box<[u8]>,
+}
+
+/// Whether the socket takes more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    Open,
+    Blocked,
+}
+
+/// The channels of a stream; nearly always one.
+#[derive(Debug)]
+pub enum Subscriptions {
+    One(Subscription),
+    Many(Box<[Subscription]>),
+}
+
+impl Subscriptions {
+    /// All of them.
+    pub fn as_slice(&self) -> &[Subscription] {
+        match self {
+            Subscriptions::One(one) => std::slice::from_ref(one),
+            Subscriptions::Many(many) => many,
+        }
+    }
+
+    /// Enters where the stream now stands in a channel's list.
+    pub fn moved(&mut self, channel: ChannelKey, index: usize) {
+        let all = match self {
+            Subscriptions::One(one) => std::slice::from_mut(one),
+            Subscriptions::Many(many) => many,
+        };
+        for subscription in all {
+            if subscription.channel == channel {
+                subscription.index = index as u32;
+            }
+        }
+    }
+}
+
+impl From<Vec<Subscription>> for Subscriptions {
+    fn from(all: Vec<Subscription>) -> Subscriptions {
+        match all.as_slice() {
+            [one] => Subscriptions::One(*one),
+            _ => Subscriptions::Many(all.into_boxed_slice()),
+        }
+    }
+}

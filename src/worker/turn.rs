@@ -1,0 +1,210 @@
+//! What one wake-up and one tick of the timer do: a bounded amount of work, then nginx's turn.
+
+use super::channel::{ChannelKey, Pass};
+use super::settings::End;
+use super::socket::Socket;
+use super::stream::{Flow, State, StreamKey};
+use super::wheel::STEP;
+use super::{Drain, Task, Worker};
+use crate::hub::{Counter, Now};
+
+/// Writes of one turn.
+const WRITES: usize = 512;
+/// Writes of one turn that streams with visits of their own get before the channels' passes.
+const VISITS: usize = 128;
+/// Streams that have nothing to get, and are only looked at, count as one write.
+const LOOKS: usize = 16;
+/// The once-a-second look, in ms.
+const LOOK: u64 = 1000;
+/// How often a process without a bell looks at the log, in ms.
+const POLL: u64 = 50;
+
+/// Whether a turn left work undone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// Nothing is left to do until the next wake-up.
+    Idle,
+    /// There is more: the worker is to be called again after nginx has served others.
+    More,
+}
+
+impl<S: Socket> Worker<S> {
+    /// Reads the log and serves streams, within the bounds of one turn.
+    pub fn turn(&mut self, now: Now) -> Turn {
+        if let Some(seat) = self.seat {
+            self.hub.hush(seat);
+        }
+        let unread = self.read_log(now);
+        self.tally.writes = 0;
+        self.visit(VISITS, now);
+        while self.tally.writes < WRITES {
+            let Some(key) = self.passes.pop_front() else { break };
+            self.pass(key, now);
+        }
+        self.visit(WRITES, now);
+        self.flush_tally();
+        if unread || !self.passes.is_empty() || !self.tasks.is_empty() {
+            Turn::More
+        } else {
+            Turn::Idle
+        }
+    }
+
+    /// Visits of single streams, until the turn has made so many writes. What they add is for the
+    /// next turn, or one stream could keep all others waiting.
+    fn visit(&mut self, writes: usize, now: Now) {
+        for _ in 0..self.tasks.len() {
+            if self.tally.writes >= writes {
+                return;
+            }
+            let Some(task) = self.tasks.pop_front() else { return };
+            self.tally.writes += 1;
+            match task {
+                Task::Serve(key) => self.serve(key, now),
+                Task::Beat(key) => self.beat(key, now),
+                Task::End(key, end) => self.finish(key, end, now),
+                Task::Cut(key, end) => self.end(key, end),
+            }
+        }
+    }
+
+    /// Serves a slice of a channel's streams.
+    fn pass(&mut self, key: ChannelKey, now: Now) {
+        let mut looks = 0;
+        loop {
+            let Some(channel) = self.channels.get_mut(key) else { return };
+            let (next, again) = match channel.pass {
+                Pass::Rest => return,
+                Pass::Running { next } => (next, false),
+                Pass::RunningAgain { next } => (next, true),
+            };
+            let Some(&stream_key) = channel.streams.get(next) else {
+                channel.pass = if again { Pass::Running { next: 0 } } else { Pass::Rest };
+                if again {
+                    self.passes.push_back(key);
+                }
+                return;
+            };
+            if self.tally.writes + looks / LOOKS >= WRITES {
+                self.tally.writes = WRITES;
+                self.passes.push_back(key);
+                return;
+            }
+            channel.pass = match again {
+                true => Pass::RunningAgain { next: next + 1 },
+                false => Pass::Running { next: next + 1 },
+            };
+            let newest = channel.newest;
+            looks += 1;
+            if self.streams.get(stream_key).is_some_and(|stream| {
+                stream.at < newest
+                    && stream.flow == Flow::Open
+                    && matches!(stream.state, State::Live)
+            }) {
+                self.serve_live(stream_key, now);
+            }
+        }
+    }
+
+    /// The socket of a stream has sent all that it kept, and takes more.
+    pub fn writable(&mut self, key: StreamKey, now: Now) {
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        stream.flow = Flow::Open;
+        self.serve(key, now);
+        self.flush_tally();
+    }
+
+    /// What is due by time; to be called every [`Worker::tick_interval`].
+    pub fn tick(&mut self, now: Now) -> Turn {
+        let tasks = &mut self.tasks;
+        self.wheel.turn(now.mono, |task| tasks.push_back(task));
+        let stuck = std::mem::take(&mut self.stuck);
+        self.tasks.extend(stuck.into_iter().map(Task::Serve));
+        if now.mono >= self.look_at {
+            self.look_at = now.mono + LOOK;
+            self.look(now);
+        }
+        self.turn(now)
+    }
+
+    /// How long until the next tick is due, in ms.
+    pub fn tick_interval(&self) -> u64 {
+        match (self.seat, self.streams.is_empty()) {
+            (None, _) => POLL,
+            (Some(_), false) => STEP,
+            (Some(_), true) => LOOK,
+        }
+    }
+
+    /// Once a second: what a process that died may have left undone, and what has grown too old.
+    fn look(&mut self, now: Now) {
+        self.report();
+        if self.seat.is_none() {
+            self.seat = self.hub.take_seat();
+        }
+        if self.hub.bury_dead() {
+            self.ring_all(now);
+        }
+        let unleft = std::mem::take(&mut self.unleft);
+        for membership in unleft {
+            if self.hub.leave(membership).is_err() {
+                self.unleft.push(membership);
+            }
+        }
+        // Not to be had now is no harm: the next look comes in a second.
+        let _ = self.hub.sweep(now);
+    }
+
+    /// Lets streams end evenly over `over` ms; they go on being served until then. No stream can be
+    /// opened from now on.
+    pub fn drain(&mut self, over: u64, now: Now) {
+        if self.draining.is_some() {
+            return;
+        }
+        let until = now.mono + over;
+        let count = self.streams.len() as u64;
+        for (key, i) in self.streams.keys().zip(1..) {
+            self.wheel.enter(now.mono + over * i / count, Task::End(key, End::Drain));
+            // Who is in the middle of a frame has a moment more to take the rest of it.
+            self.wheel.enter(until + STEP, Task::Cut(key, End::Drain));
+        }
+        self.draining = Some(Drain { until });
+    }
+
+    /// When the drain ends (ms), if this process is quitting.
+    pub fn drained_at(&self) -> Option<u64> {
+        self.draining.as_ref().map(|drain| drain.until)
+    }
+
+    /// Tells a stream to end.
+    fn finish(&mut self, key: StreamKey, end: End, now: Now) {
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        if matches!(stream.state, State::Ended) {
+            return;
+        }
+        stream.state = State::Ending(end);
+        self.serve(key, now);
+    }
+
+    /// Enters in the slot what others may want to know of this process.
+    pub(super) fn report(&self) {
+        if let Some(seat) = self.seat {
+            self.hub.report(seat, self.streams.len() as u64, self.read);
+        }
+    }
+
+    /// Raises the hub's counters by what was done since the last time.
+    pub(super) fn flush_tally(&mut self) {
+        let tally = &mut self.tally;
+        for (counter, by) in [
+            (Counter::EventsOut, &mut tally.events),
+            (Counter::BytesOut, &mut tally.bytes),
+            (Counter::Gaps, &mut tally.gaps),
+        ] {
+            if *by > 0 {
+                self.hub.count(counter, std::mem::take(by));
+            }
+        }
+        self.report();
+    }
+}
