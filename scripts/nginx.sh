@@ -1,0 +1,139 @@
+# shellcheck shell=bash
+# The nginx that the module is built for: its binary, its headers, its configured tree.
+# Sourced; needs tell.sh, toolchain.sh (version_at_least), $root and $target.
+
+# Where Debian's and Ubuntu's nginx-dev puts headers, configure, and the arguments of the package.
+readonly packaged_source=/usr/share/nginx/src
+
+# The oldest nginx whose interface the crate ngx knows.
+readonly oldest_nginx=1.22.0
+
+# nginx_binary: path of the installed nginx, empty when there is none.
+nginx_binary() {
+    PATH="$PATH:/usr/sbin:/usr/local/sbin" command -v nginx || true
+}
+
+# nginx_version BINARY: its version, as 1.22.1.
+nginx_version() {
+    "$1" -v 2>&1 | sed -n 's|^nginx version: [^/]*/\([0-9.]*\).*|\1|p'
+}
+
+# nginx_to_run: the binary that scripts/build built for: the one in the tree that the caller named,
+# where there is one, or the installed one.
+nginx_to_run() {
+    local own=${NGINX_BUILD_DIR:-${NGINX_SOURCE_DIR:-}/objs}/nginx
+    if names_own_tree && [ -x "$own" ]; then
+        absolute "$own"
+    else
+        nginx_binary
+    fi
+}
+
+# source_version DIRECTORY: the version that an nginx source tree says it is.
+source_version() {
+    sed -n 's/^#define NGINX_VERSION  *"\([0-9.]*\)".*/\1/p' "$1/src/core/nginx.h" 2>/dev/null
+}
+
+# names_own_tree: the caller named a configured tree, the installed nginx does not matter.
+names_own_tree() {
+    [ -n "${NGINX_SOURCE_DIR:-}${NGINX_BUILD_DIR:-}" ]
+}
+
+# missing_packages: what must be installed before a build, one name a line.
+missing_packages() {
+    command -v cc >/dev/null || printf '%s\n' gcc libc6-dev
+    has_libclang || echo libclang-dev
+    names_own_tree && return
+    [ -n "$(nginx_binary)" ] || echo nginx
+    [ -x "$packaged_source/configure" ] || echo nginx-dev
+}
+
+# has_libclang: the library is there with which bindgen reads nginx's headers, and C's own headers,
+# which Debian puts into a package beside it.
+has_libclang() {
+    [ -n "${LIBCLANG_PATH:-}" ] || {
+        compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null &&
+            compgen -G '/usr/lib/llvm-*/lib/clang/*/include/stddef.h' >/dev/null
+    } || { ! command -v apt-get >/dev/null && ldconfig -p 2>/dev/null | grep -q 'libclang[-.0-9]*\.so'; }
+}
+
+# choose_tree: sets NGINX_SOURCE_DIR and NGINX_BUILD_DIR, which cargo must be given, and
+# nginx_to_check, the binary that must be able to load the module, if one is known.
+choose_tree() {
+    if names_own_tree; then
+        choose_named_tree
+    else
+        choose_installed_tree
+    fi
+}
+
+choose_named_tree() {
+    NGINX_BUILD_DIR=$(absolute "${NGINX_BUILD_DIR:-$NGINX_SOURCE_DIR/objs}")
+    NGINX_SOURCE_DIR=$(absolute "${NGINX_SOURCE_DIR:-$NGINX_BUILD_DIR/..}")
+    [ -f "$NGINX_SOURCE_DIR/src/core/nginx.h" ] ||
+        fail "$NGINX_SOURCE_DIR is no nginx source tree; set NGINX_SOURCE_DIR to one"
+    [ -f "$NGINX_BUILD_DIR/ngx_auto_config.h" ] && [ -f "$NGINX_BUILD_DIR/Makefile" ] ||
+        fail "$NGINX_BUILD_DIR is not configured; run in $NGINX_SOURCE_DIR:" \
+            "./configure --builddir=$NGINX_BUILD_DIR, with the arguments that nginx -V prints"
+    nginx_to_check=
+    [ ! -x "$NGINX_BUILD_DIR/nginx" ] || nginx_to_check=$NGINX_BUILD_DIR/nginx
+    say "building for nginx $(source_version "$NGINX_SOURCE_DIR") in $NGINX_SOURCE_DIR"
+}
+
+choose_installed_tree() {
+    local have headers
+    nginx_to_check=$(nginx_binary)
+    have=$(nginx_version "$nginx_to_check")
+    headers=$(source_version "$packaged_source")
+
+    version_at_least "$have" "$oldest_nginx" ||
+        fail "$nginx_to_check is $have, and $oldest_nginx is the oldest that is supported;" \
+            "install a newer nginx, or name another in NGINX_SOURCE_DIR"
+    [ "$have" = "$headers" ] ||
+        fail "$nginx_to_check is $have, but the headers of nginx-dev are those of $headers, and a" \
+            "module loads only into the version it was built for; install an nginx-dev of $have, or" \
+            "set NGINX_SOURCE_DIR to its source, configured with the arguments that nginx -V prints"
+
+    NGINX_SOURCE_DIR=$packaged_source
+    NGINX_BUILD_DIR=$target/objs
+    configure_packaged_source "$have"
+}
+
+# configure_packaged_source VERSION: makes the tree in $NGINX_BUILD_DIR, unless it is there already.
+# nginx-dev brings no configured tree, only what `configure` was given; cargo looks at the times of
+# the files, so an unchanged tree is left alone.
+configure_packaged_source() {
+    local stamp=$NGINX_BUILD_DIR/configured-for made_for
+    made_for="$1 $NGINX_BUILD_DIR $(cksum <"$packaged_source/conf_flags")"
+    say "building for nginx $1 ($nginx_to_check)"
+    [ "$(cat "$stamp" 2>/dev/null)" != "$made_for" ] || return 0
+
+    say "configuring nginx $1 in $NGINX_BUILD_DIR"
+    rm -rf "$NGINX_BUILD_DIR"
+    mkdir -p "$NGINX_BUILD_DIR"
+    (
+        NGX_CONF_FLAGS=()
+        . "$packaged_source/conf_flags"
+        cd "$packaged_source"
+        ./configure "${NGX_CONF_FLAGS[@]}" --builddir="$NGINX_BUILD_DIR"
+    ) >"$NGINX_BUILD_DIR/configure.log" 2>&1 || {
+        tail -n 20 "$NGINX_BUILD_DIR/configure.log" >&2
+        fail "nginx $1 could not be configured; see $NGINX_BUILD_DIR/configure.log"
+    }
+    printf '%s\n' "$made_for" >"$stamp"
+}
+
+# check_loads BINARY MODULE: that nginx takes the module, or the script ends. Nothing is served.
+check_loads() {
+    local directory status=0 said
+    directory=$(mktemp -d)
+    printf 'load_module "%s";\npid nginx.pid;\nevents { }\n' "$2" >"$directory/nginx.conf"
+    said=$("$1" -e stderr -p "$directory" -c "$directory/nginx.conf" -t 2>&1) || status=$?
+    rm -rf "$directory"
+    [ "$status" -eq 0 ] || fail "$1 does not load the module: $said"
+}
+
+# absolute PATH: the same path from any directory.
+absolute() {
+    realpath -m -- "$1"
+}

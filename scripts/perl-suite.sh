@@ -1,0 +1,69 @@
+# shellcheck shell=bash
+# What t/ needs to run, and how it is run. Sourced; needs tell.sh, packages.sh, $root and $scratch.
+
+# missing_test_packages: what must be installed before t/ runs, one name a line.
+missing_test_packages() {
+    command -v prove >/dev/null || echo perl
+    command -v ps >/dev/null || echo procps
+    command -v make >/dev/null || echo make
+    command -v curl >/dev/null || echo curl
+    command -v openssl >/dev/null || echo openssl
+}
+
+# install_test_nginx: Test::Nginx::Socket, which Debian packages in some releases only. Where the
+# machine's own release has none, the package of a later one is taken from the same mirror, without
+# touching apt's sources: it is plain Perl, and all that it depends on is in every release.
+install_test_nginx() {
+    ! perl -MTest::Nginx::Socket -e 1 2>/dev/null || return 0
+    if package_known libtest-nginx-perl; then
+        install_packages libtest-nginx-perl
+        return
+    fi
+
+    local suite package
+    for suite in forky sid; do
+        package=$(download_test_nginx "$suite") && [ -n "$package" ] || continue
+        install_packages "$package"
+        return
+    done
+    fail "Test::Nginx is in no package that apt can reach; install it with: cpan Test::Nginx"
+}
+
+# download_test_nginx SUITE: fetches the package from that suite of Debian, prints its path.
+download_test_nginx() {
+    local mirror keyring place=$scratch/apt-$1
+    mirror=$(apt-get indextargets --format '$(REPO_URI)' | grep '/debian/*$' | head -n 1)
+    keyring=$(compgen -G '/usr/share/keyrings/debian-archive-keyring.*' | head -n 1)
+    [ -n "$mirror" ] && [ -n "$keyring" ] || return 1
+
+    mkdir -p "$place/lists/partial" "$place/cache/archives/partial"
+    echo "deb [signed-by=$keyring] $mirror $1 main" >"$place/sources.list"
+    local options=(-qq -o "Dir::Etc::SourceList=$place/sources.list" -o Dir::Etc::SourceParts=/dev/null
+        -o "Dir::State::Lists=$place/lists" -o "Dir::Cache=$place/cache")
+    apt-get "${options[@]}" update >&2 &&
+        (cd "$place" && apt-get "${options[@]}" download libtest-nginx-perl >&2) &&
+        compgen -G "$place/libtest-nginx-perl_*.deb"
+}
+
+# run_suite NGINX MODULE FILE...: the files of t/ with that nginx. Each takes a port and a directory
+# of its own. Those of Test::Nginx mostly wait, and run side by side; the others load the machine
+# themselves, and run alone.
+run_suite() {
+    local nginx=$1 module=$2 declared=() driven=() file
+    shift 2
+    for file in "$@"; do
+        if grep -q '^use Test::Nginx::Socket' "$file"; then declared+=("$file"); else driven+=("$file"); fi
+    done
+    [ ${#declared[@]} -eq 0 ] || prove_files "$(nproc)" "${declared[@]}"
+    [ ${#driven[@]} -eq 0 ] || prove_files 1 "${driven[@]}"
+}
+
+# prove_files JOBS FILE...: reads $nginx and $module of run_suite.
+prove_files() {
+    (
+        cd "$root"
+        export TMPDIR=$scratch SSE_NGINX_BINARY=$nginx SSE_MODULE=$module
+        export TEST_NGINX_BINARY=$nginx TEST_NGINX_LOAD_MODULES=$module
+        prove --timer -I t/lib --jobs "$1" "${@:2}"
+    )
+}

@@ -1,0 +1,46 @@
+# shellcheck shell=bash
+# A private prefix for an nginx that runs one of nginx-conf/, as any user and beside any other nginx:
+# all that it reads and writes lies under one directory. Sourced; needs tell.sh and $root.
+
+# make_prefix DIRECTORY MODULE: lays it out. The configurations name files relative to the prefix.
+make_prefix() {
+    mkdir -p "$1/conf" "$1/logs" "$1/temp" "$1/modules"
+    ln -sfn "$root/nginx-conf/html" "$1/html"
+    ln -sf "$2" "$1/modules/"
+}
+
+# render_configuration FILE PORT WORKERS REDIS: prints FILE for this prefix, and for a port of its own. What is compiled into
+# a packaged nginx for logs and temporary files belongs to that package, and is overridden; REDIS,
+# when not empty, is the URL that the hub `default` is joined to.
+render_configuration() {
+    local line
+    while IFS= read -r line || [ -n "$line" ]; do
+        case $line in
+            'http {'*)
+                printf '%s\n' "$line" '    access_log logs/access.log;'
+                printf '    %s_temp_path temp/%s;\n' client_body client_body proxy proxy \
+                    fastcgi fastcgi uwsgi uwsgi scgi scgi
+                ;;
+            'worker_processes '*) printf 'worker_processes %s;\n' "$3" ;;
+            *' listen 127.0.0.1:8080;'*) printf '%s\n' "${line/:8080;/:$2;}" ;;
+            *' sse_hub default {'*)
+                printf '%s\n' "$line"
+                [ -z "$4" ] || printf '        redis %s;\n' "$(quoted "$4")"
+                ;;
+            *) printf '%s\n' "$line" ;;
+        esac
+    done <"$1"
+}
+
+# quoted TEXT: one word of nginx's configuration, whatever TEXT holds.
+quoted() {
+    local text=${1//\\/\\\\}
+    printf '"%s"' "${text//\"/\\\"}"
+}
+
+# main_settings DIRECTORY: what belongs to this start and not to the configuration, for `nginx -g`.
+# A master that is root would else give its workers to a user who may not read a tree in a home.
+main_settings() {
+    printf 'daemon off; pid nginx.pid; error_log logs/error.log notice; error_log stderr warn;'
+    [ "$(id -u)" -ne 0 ] || printf ' user %s;' "$(stat -c '%U %G' "$root")"
+}

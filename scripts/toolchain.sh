@@ -1,0 +1,33 @@
+# shellcheck shell=bash
+# The Rust toolchain: is there one, and is it new enough? Sourced; needs tell.sh and $root.
+
+# rust_wanted: the oldest rustc that builds the project, as Cargo.toml says.
+rust_wanted() {
+    sed -n 's/^rust-version *= *"\(.*\)"$/\1/p' "$root/Cargo.toml"
+}
+
+# require_rust: cargo and a rustc that is new enough are on PATH afterwards, or the script ends.
+require_rust() {
+    local wanted have
+    wanted=$(rust_wanted)
+
+    # rustup writes this directory into the profile of a login shell only; sudo and cron have none.
+    if ! command -v cargo >/dev/null && [ -x "${CARGO_HOME:-${HOME:-/root}/.cargo}/bin/cargo" ]; then
+        PATH="${CARGO_HOME:-${HOME:-/root}/.cargo}/bin:$PATH"
+        export PATH
+    fi
+    command -v cargo >/dev/null && command -v rustc >/dev/null ||
+        fail "Rust $wanted or newer is needed and no cargo is on PATH; install it with:" \
+            "curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh"
+
+    have=$(cd "$root" && rustc --version | awk '{ sub(/-.*/, "", $2); print $2 }') && [ -n "$have" ] ||
+        fail "rustc does not run; mend it with: rustup default stable"
+    version_at_least "$have" "$wanted" ||
+        fail "Rust $wanted or newer is needed and $(command -v rustc) is $have;" \
+            "update it with: rustup update stable"
+}
+
+# version_at_least HAVE WANTED: compares dotted numbers.
+version_at_least() {
+    [ "$(printf '%s\n%s\n' "$2" "$1" | sort -V | head -n 1)" = "$2" ]
+}
