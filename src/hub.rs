@@ -82,7 +82,7 @@ pub struct History {
 pub struct Plan {
     /// Bytes of the region.
     pub bytes: usize,
-    /// Most processes that can have a seat.
+    /// Most processes that can have a seat; more than 512 are as 512.
     pub slots: usize,
     /// Most bytes of an event's type and encoded data.
     pub max_event: usize,
@@ -117,8 +117,9 @@ pub struct AttachError;
 
 /// Makes an empty hub of zeroed memory. `tag` names this life of the hub in ids; it is not 0.
 pub fn format(region: &Region, plan: &Plan, tag: u32, now: Now) -> Result<(), FormatError> {
-    let layout = Layout::fitting(plan.bytes.min(region.len() * WORD), plan.slots)
-        .ok_or(FormatError::TooSmall)?;
+    let slots = plan.slots.min(layout::MAX_SLOTS);
+    let layout =
+        Layout::fitting(plan.bytes.min(region.len() * WORD), slots).ok_or(FormatError::TooSmall)?;
     let words = [
         (header::TAG, u64::from(tag.max(1))),
         (header::BLOCKS, layout.blocks as u64),

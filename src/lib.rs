@@ -1,33 +1,37 @@
-//! nginx-sse: an nginx dynamic module that makes nginx itself the push server for Server-Sent
-//! Events.
+//! An nginx module that turns nginx itself into the push server: Server-Sent Events, from a hub in
+//! memory that all of its worker processes share.
 //!
 //! # How an event travels
 //!
 //! ```text
-//! publisher                                       every worker process               client
-//! POST /publish ──> http ──> hub.append ──> (bell) ──> worker ──> stream ──> socket
-//!                            shared memory             streams by channel
-//!                            the one log
+//! publisher                                   every process of nginx                   client
+//! POST /publish ──> http/publish ──> hub.publish ──> (bell) ──> worker ──> stream ──> socket
+//!                                    shared memory              this process's streams
 //! ```
 //!
-//! 1. Everything enters the hub: the only place where an event gets its place in the order.
-//! 2. The hub's bells wake the processes that have streams of the channel, those that drain after a
-//!    reload included. Each reads the event once, frames it once, and shares the frame.
-//! 3. A stream is a cursor into the log, not a queue. Replay, catching up and live delivery are one
-//!    loop.
-//! 4. There is one way out: whatever ends a stream, the cleanup of its request takes it away.
+//! 1. `http::publish` checks what came and hands it to the hub, the one log in which an event gets
+//!    its place. Answered means: it is in the log, and on its way to every client.
+//! 2. The hub says which processes listen to the channel, and their bells ring: an eventfd each,
+//!    in nginx's own event loop.
+//! 3. The worker of such a process reads each new event once, frames it once, and gives the frame
+//!    to its streams. A stream is a cursor into the log, not a queue: what a client still has to get
+//!    is what lies behind its cursor. History, catching up and live delivery are one loop.
+//! 4. A frame goes to the client through nginx's filters, or past them where they would leave it as
+//!    it is. What the socket does not take waits in the log.
+//! 5. Whatever ends a stream, its request's end takes it out of the worker, and nothing else does.
 //!
-//! # Layout
+//! # Rooms
 //!
-//! - [`sse`]: the wire: events, ids, frames, what publishers send. Pure.
-//! - [`hub`]: the log in shared memory. Pure, over a region of words.
-//! - [`worker`]: one process's streams and the loop that serves them. Pure, over a socket trait.
-//! - `http`: the content handlers of streams, publishing and status.
-//! - `conf`: the directives, and what they resolve to.
-//! - `nginx`: thin safe wrappers of nginx. With the hub's memory and lock, all that is `unsafe`.
+//! - `sse`: the wire: events, ids, frames, what publishers send
+//! - `hub`: the log in shared memory: channels, history, seats of processes
+//! - `worker`: one process's streams, served in bounded turns
+//! - `conf`: directives and what they resolve to
+//! - `http`: what answers requests, and the process in which the workers live
+//! - `nginx`: all that touches nginx's own structures
 //!
-//! Arrows point one way: `http` and `conf` know `worker`, `worker` knows `hub` and `sse`. The rooms
-//! that touch nginx are not part of test builds: nginx's symbols do not link into a test program.
+//! `http` and `conf` know `worker`, `worker` knows `hub` and `sse`, and nobody knows `http` but the
+//! module's table. The first three name nothing of nginx, so their tests run without it; the others
+//! are left out of a test binary, into which nginx's symbols do not link.
 
 #![deny(unsafe_code, unsafe_op_in_unsafe_fn, unused_must_use)]
 #![warn(missing_docs)]
@@ -35,3 +39,10 @@
 pub mod hub;
 pub mod sse;
 pub mod worker;
+
+#[cfg(not(test))]
+mod conf;
+#[cfg(not(test))]
+mod http;
+#[cfg(not(test))]
+mod nginx;

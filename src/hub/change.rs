@@ -114,6 +114,9 @@ pub fn redo(region: &Region, layout: &Layout) -> bool {
         region.set_after(at as usize, region.get(header::REDO_PAIRS + 2 * i + 1));
     }
     region.set_after(header::REDO_LEN, 0);
+    // The next change is not written into the log before this one is off it, or who dies in
+    // between leaves half of each.
+    std::sync::atomic::compiler_fence(std::sync::atomic::Ordering::SeqCst);
     true
 }
 

@@ -22,9 +22,9 @@ pub fn class(blocks: u32) -> List {
 /// Bit of the count of events that says: the record stands in the list of surplus.
 pub const IN_SURPLUS: u32 = 1 << 31;
 
-/// Blocks of a channel's record and name.
-pub fn record_blocks(name: &[u8]) -> usize {
-    1 + name.len().saturating_sub(channel::NAME_INLINE).div_ceil(PAYLOAD)
+/// Blocks of the record of a channel whose name has `len` bytes, and of the name.
+pub fn record_blocks(len: usize) -> usize {
+    1 + len.saturating_sub(channel::NAME_INLINE).div_ceil(PAYLOAD)
 }
 
 impl Guard<'_> {
@@ -51,14 +51,28 @@ impl Guard<'_> {
     }
 
     fn has_name(&self, record: u32, name: &[u8]) -> bool {
-        let len = self.word(record, channel::NAME) as u8;
-        usize::from(len) == name.len() && self.name(record) == name
+        self.name_len(record) == name.len() && self.name(record) == name
+    }
+
+    fn name_len(&self, record: u32) -> usize {
+        usize::from(self.word(record, channel::NAME) as u8)
+    }
+
+    /// Blocks of a record: itself, its name, its pairs.
+    pub(super) fn record_size(&self, record: u32) -> usize {
+        let mut blocks = record_blocks(self.name_len(record));
+        let mut pairs = high(self.word(record, channel::MORE));
+        while pairs != 0 {
+            blocks += 1;
+            pairs = self.word(pairs, more_pairs::NEXT) as u32;
+        }
+        blocks
     }
 
     /// A channel's name.
     pub(super) fn name(&self, record: u32) -> Vec<u8> {
         let (region, layout) = (&self.hub.region, &self.hub.layout);
-        let len = usize::from(self.word(record, channel::NAME) as u8);
+        let len = self.name_len(record);
         let inline = len.min(channel::NAME_INLINE);
         let mut out = Vec::with_capacity(len + 1);
         region.read_bytes(layout.block(record, channel::NAME), inline + 1, &mut out);
@@ -138,7 +152,7 @@ impl Guard<'_> {
 
     fn give_back_record(&self, change: &mut Change<'_>, record: u32) {
         let more = self.word(record, channel::MORE);
-        let name_blocks = record_blocks(&self.name(record)) - 1;
+        let name_blocks = record_blocks(self.name_len(record)) - 1;
         if name_blocks > 0 {
             give_back(change, low(more), name_blocks);
         }

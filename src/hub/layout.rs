@@ -20,6 +20,8 @@ pub const MAGIC: u64 = 0x5353_4568_7562_0000 | VERSION as u64;
 pub const BLOCK: usize = 16;
 /// Words of one slot.
 pub const SLOT: usize = 16;
+/// Most slots: as many as the pairs of one record can name, and one change can give back.
+pub const MAX_SLOTS: usize = 512;
 /// Words of a block that carries on an event, a name or a list of subscribers.
 pub const PAYLOAD: usize = BLOCK * WORD;
 
@@ -29,6 +31,7 @@ pub mod header {
     pub const TAG: usize = 1;
     pub const BLOCKS: usize = 2;
     pub const SLOTS: usize = 3;
+    /// Most bytes of an event. Readers without the lock take it as a bound: it never falls.
     pub const MAX_EVENT: usize = 4;
     /// History: COUNT, and AGE in ms (0 is no limit).
     pub const COUNT: usize = 5;
@@ -63,9 +66,14 @@ pub mod header {
     pub const CLASS_COUNT: usize = 32;
     /// Next bucket that the sweep looks at.
     pub const SWEEP: usize = 72;
+    /// How often a slot was vacated, and that count when all pairs were last looked through.
+    pub const VACATED: usize = 73;
+    pub const CLEARED: usize = 74;
     /// Kept exact by logged changes.
     pub const CHANNELS: usize = 80;
     pub const RETAINED: usize = 81;
+    /// Blocks of the records that have pairs: they cannot be given up.
+    pub const PINNED: usize = 82;
     /// Counters: `stats` gives them their names.
     pub const COUNTERS: usize = 96;
     pub const COUNTER_COUNT: usize = 64;

@@ -12,16 +12,6 @@ pub struct List {
 }
 
 impl List {
-    /// The first member, or 0.
-    pub fn first(self, change: &Change<'_>) -> u32 {
-        high(change.get(self.ends))
-    }
-
-    /// The member behind `record`, or 0.
-    pub fn after(self, change: &Change<'_>, record: u32) -> u32 {
-        low(change.get(change.layout.block(record, self.link)))
-    }
-
     /// Appends a record that is not a member.
     pub fn push(self, change: &mut Change<'_>, record: u32) {
         let ends = change.get(self.ends);

@@ -55,6 +55,7 @@ struct Prepared<'a> {
 impl Hub {
     /// Appends events to a channel; they get ids of this hub. With a key that was used on this
     /// channel in the last two minutes nothing is appended, and the ids are those of the first time.
+    /// No events: nothing happens, not even to the key.
     pub fn publish(
         &self,
         channel: &[u8],
@@ -70,6 +71,9 @@ impl Hub {
             let (subscribers, listeners) =
                 guard.find(channel).map_or((0, Vec::new()), |record| guard.listeners(record));
             return Ok(Published { ids, subscribers, listeners });
+        }
+        if prepared.is_empty() {
+            return Ok(Published { ids: Vec::new(), subscribers: 0, listeners: Vec::new() });
         }
         let record = guard.room_for(channel, &prepared, key.is_some(), now)?;
         let ids = guard.append(record, &prepared, key, now);
@@ -118,7 +122,7 @@ impl Guard<'_> {
         blocks += usize::from(with_key);
         let found = self.find(channel);
         if found.is_none() {
-            blocks += record_blocks(channel);
+            blocks += record_blocks(channel.len());
         }
         self.make_room(blocks, found.unwrap_or(0), now).map_err(|_| PublishError::NoRoom)?;
         let record = found.unwrap_or_else(|| self.make(channel));

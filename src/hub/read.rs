@@ -6,7 +6,7 @@
 
 use std::sync::atomic::{fence, Ordering};
 
-use super::blocks::{of_event, read_event};
+use super::blocks::read_event;
 use super::layout::{event, header, high, low};
 use super::place::{Kind, Place};
 use super::{Hub, Now};
@@ -85,12 +85,13 @@ impl Hub {
             return false;
         }
         fence(Ordering::Acquire);
-        if !self.copy_block(from.block, out) {
+        let is_old = self.is_old(from.block, now);
+        if is_old || !self.copy_block(from.block, out) {
             return false;
         }
         fence(Ordering::Acquire);
         out.place.position = from.position;
-        self.region.get(stamp) == from.position && !self.is_old(from.block, now)
+        self.region.get(stamp) == from.position
     }
 
     /// Copies the event in a block, as far as it can be followed.
@@ -99,7 +100,7 @@ impl Hub {
         let len = low(word(event::OWNER)) as usize;
         let born = word(event::BORN);
         out.type_len = born as u8 as usize;
-        if out.type_len > len || of_event(len) > self.layout.blocks {
+        if out.type_len > len || len > self.max_event() {
             return false;
         }
         out.kind = Some(Kind::from_flags((born >> 8) as u8));

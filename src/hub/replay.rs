@@ -137,10 +137,7 @@ impl Hub {
         resume: &Resume,
         now: Now,
     ) -> Result<Beginning, Locked> {
-        let guard = self.lock()?;
-        for member in channels {
-            guard.expire(member.record, now, usize::MAX);
-        }
+        let guard = self.lock_expired(channels.iter().map(|member| member.record), now)?;
         let end = end(&self.region);
         let pursuit = match resume {
             Resume::Fresh { newest } => guard.newest(channels, *newest, end),
@@ -163,8 +160,8 @@ impl Hub {
         (place.stamp <= end.stamp).then_some(place)
     }
 
-    /// The next slice of what a stream has to get, at most `events` events and, but for the first,
-    /// `bytes` bytes.
+    /// The next slice of what a stream has to get: at most `events` events, and no more than `bytes`
+    /// bytes of type and data, unless the first event alone has more.
     pub fn pursue(
         &self,
         pursuit: &Pursuit,
@@ -172,10 +169,7 @@ impl Hub {
         bytes: usize,
         now: Now,
     ) -> Result<Slice, Locked> {
-        let guard = self.lock()?;
-        for track in &pursuit.tracks {
-            guard.expire(track.record, now, usize::MAX);
-        }
+        let guard = self.lock_expired(pursuit.tracks.iter().map(|track| track.record), now)?;
         let mut candidates: Vec<u32> =
             pursuit.tracks.iter().map(|track| guard.candidate(pursuit, track)).collect();
         let gap = guard.gap(pursuit, &candidates);
@@ -184,15 +178,18 @@ impl Hub {
         let mut found = Vec::new();
         let mut size = 0;
         let mut done = false;
-        while found.len() < events && size < bytes {
+        while found.len() < events {
             let Some(track) = guard.first_of(pursuit, &candidates) else {
                 done = true;
                 break;
             };
             let block = candidates[track];
+            size += low(guard.word(block, event::OWNER)) as usize;
+            if size > bytes && !found.is_empty() {
+                break;
+            }
             let mut event = Copied::default();
             self.copy_block(block, &mut event);
-            size += event.data().len();
             candidates[track] = low(guard.word(block, event::LINKS));
             found.push(Found { event, track, block });
         }
@@ -317,9 +314,14 @@ impl Guard<'_> {
 
     /// If events were lost: the id of the place before the first that follows, or of the log's end.
     fn gap(&self, pursuit: &Pursuit, candidates: &[u32]) -> Option<Id> {
+        // With nothing left to give, what was lost beyond `until` is the next pursuit's to tell: it
+        // starts there and would tell it again.
+        let rest = self.first_of(pursuit, candidates).is_some();
         let lost = pursuit.tracks.iter().any(|track| {
             let floor = self.floor(track.record);
-            floor.position > track.told && pursuit.key(floor) > pursuit.key(pursuit.after)
+            floor.position > track.told
+                && (rest || floor.position <= pursuit.until)
+                && pursuit.key(floor) > pursuit.key(pursuit.after)
         });
         if !lost && !pursuit.gap_due {
             return None;

@@ -11,6 +11,8 @@ use super::{Hub, Now};
 
 /// Buckets that the sweep looks at in one hold of the lock.
 const SWEEP_SLICE: usize = 128;
+/// Most events that are freed by age in one hold of the lock.
+const EXPIRE_SLICE: usize = 1024;
 
 /// Nothing is left that could give way.
 #[derive(Debug, PartialEq, Eq)]
@@ -21,8 +23,19 @@ impl Guard<'_> {
     /// meanwhile (0: none). Gives up, in this order: the oldest event of a channel that has more
     /// than it is owed; the channel that is idle longest; the oldest event of the channels that hold
     /// most; the oldest of the publishers' keys.
+    /// What would not fit even then takes nothing from anybody.
     pub(super) fn make_room(&self, blocks: usize, keep: u32, now: Now) -> Result<(), NoRoom> {
-        while available(&self.hub.region, &self.hub.layout) < blocks {
+        let is_there = || available(&self.hub.region, &self.hub.layout) >= blocks;
+        if is_there() {
+            return Ok(());
+        }
+        if !self.could_hold(blocks, keep) {
+            self.clear_all_void_pairs();
+            if !self.could_hold(blocks, keep) {
+                return Err(NoRoom);
+            }
+        }
+        while !is_there() {
             if self.give_surplus(now) || self.give_idle(keep) {
                 continue;
             }
@@ -35,9 +48,17 @@ impl Guard<'_> {
         Ok(())
     }
 
+    /// Whether blocks would be there if all gave way that can.
+    fn could_hold(&self, blocks: usize, keep: u32) -> bool {
+        let mut fixed = 1 + self.get(header::PINNED) as usize;
+        if keep != 0 && self.is_unheard(keep) {
+            fixed += self.record_size(keep);
+        }
+        fixed + blocks <= self.hub.layout.blocks
+    }
+
     fn give_surplus(&self, now: Now) -> bool {
-        let change = self.change();
-        let record = SURPLUS.first(&change);
+        let record = high(self.get(SURPLUS.ends));
         if record == 0 {
             return false;
         }
@@ -52,10 +73,9 @@ impl Guard<'_> {
     }
 
     fn give_idle(&self, keep: u32) -> bool {
-        let change = self.change();
-        let mut record = IDLE.first(&change);
+        let mut record = high(self.get(IDLE.ends));
         if record == keep && record != 0 {
-            record = IDLE.after(&change, record);
+            record = low(self.word(record, IDLE.link));
         }
         if record == 0 {
             return false;
@@ -65,15 +85,14 @@ impl Guard<'_> {
     }
 
     fn largest(&self) -> Option<u32> {
-        let change = self.change();
         (0..header::CLASS_COUNT)
             .rev()
-            .map(|power| class(1 << power).first(&change))
+            .map(|power| high(self.get(class(1 << power).ends)))
             .find(|record| *record != 0)
     }
 
     fn give_oldest(&self, record: u32, now: Now) {
-        if self.expire(record, now, usize::MAX) == 0 {
+        if self.expire(record, now, EXPIRE_SLICE) == 0 {
             self.evict(record);
             self.hub.count(Counter::Evicted, 1);
         }
@@ -168,6 +187,25 @@ impl Guard<'_> {
 }
 
 impl Hub {
+    /// The lock, with nothing on these channels that is too old. It is given up in between if there
+    /// is much of it, so that no channel's past keeps the others waiting.
+    pub(super) fn lock_expired(
+        &self,
+        records: impl Iterator<Item = u32> + Clone,
+        now: Now,
+    ) -> Result<Guard<'_>, Locked> {
+        loop {
+            let guard = self.lock()?;
+            let mut left = EXPIRE_SLICE;
+            for record in records.clone() {
+                left -= guard.expire(record, now, left);
+            }
+            if left > 0 {
+                return Ok(guard);
+            }
+        }
+    }
+
     /// Looks at a slice of the channels: frees what is too old, clears the seats of processes that
     /// are gone, puts channels into the lists where a changed history wants them. Returns true when
     /// it has come round the whole table.
@@ -176,13 +214,18 @@ impl Hub {
         guard.expire_keys(now, 64);
         let start = guard.get(header::SWEEP) as usize;
         let end = (start + SWEEP_SLICE).min(self.layout.buckets);
+        let mut left = EXPIRE_SLICE;
         for bucket in start..end {
             let mut record = guard.get(self.layout.bucket(bucket as u32)) as u32;
             while record != 0 {
-                guard.expire(record, now, 1024);
+                left -= guard.expire(record, now, left);
                 guard.clear_void_pairs(record);
                 guard.reclassify(record);
                 record = low(guard.word(record, channel::HASH));
+            }
+            if left == 0 {
+                self.region.set(header::SWEEP, bucket as u64);
+                return Ok(false);
             }
         }
         let round = end == self.layout.buckets;

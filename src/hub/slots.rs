@@ -99,6 +99,7 @@ impl Hub {
         let at = self.layout.slot(number, slot::GENERATION);
         let generation = self.region.get(at) + 1;
         self.region.set(at, generation);
+        self.region.word(header::VACATED).fetch_add(1, Ordering::Release);
         self.region.set(self.layout.slot(number, slot::BELL), 0);
         self.region.set(self.layout.slot(number, slot::STREAMS), 0);
         self.region.set(self.layout.slot(number, slot::READ), self.region.get(header::HEAD));

@@ -4,10 +4,12 @@
 //! the lock; making and voiding a pair is a change under the lock. When a slot gets a new generation
 //! all its pairs are void at once, and others may take their places.
 
+use std::sync::atomic::Ordering;
+
 use super::blocks::Taker;
 use super::channels::{record_blocks, IDLE};
 use super::guard::{Guard, Locked};
-use super::layout::{channel, high, low, more_pairs, pair, slot, BLOCK};
+use super::layout::{channel, header, high, low, more_pairs, pair, slot, BLOCK};
 use super::{Hub, Now, Seat};
 
 /// A process's membership in a channel: the record, and the word of its pair.
@@ -15,6 +17,7 @@ use super::{Hub, Now, Seat};
 pub struct Membership {
     pub(super) record: u32,
     pair_at: usize,
+    owner: u32,
 }
 
 impl Membership {
@@ -35,9 +38,16 @@ pub enum JoinError {
     Full,
 }
 
-/// A live pair's upper half: the slot, and its generation in 22 bits.
+/// A pair's upper half: the slot, from 1 so that no pair is 0, and its generation in 22 bits.
 fn owner(seat: Seat) -> u32 {
-    (seat.slot as u32) << 22 | (seat.generation as u32 & 0x3f_ffff)
+    (seat.slot as u32 + 1) << 22 | (seat.generation as u32 & GENERATION)
+}
+
+const GENERATION: u32 = (1 << 22) - 1;
+
+/// The slot of a pair that is not 0.
+fn slot_of(pair: u64) -> usize {
+    (high(pair) >> 22).saturating_sub(1) as usize
 }
 
 impl Hub {
@@ -47,30 +57,48 @@ impl Hub {
         let record = match guard.find(name) {
             Some(record) => record,
             None => {
-                guard.make_room(record_blocks(name), 0, now).map_err(|_| JoinError::Full)?;
+                guard.make_room(record_blocks(name.len()), 0, now).map_err(|_| JoinError::Full)?;
                 guard.make(name)
             }
         };
         let pair_at = guard.free_pair(record, now)?;
         let mut change = guard.change();
-        if guard.events(record) == 0 && guard.is_unheard(record) {
-            IDLE.remove(&mut change, record);
+        if guard.is_unheard(record) {
+            change.add(header::PINNED, guard.record_size(record) as i64);
+            if guard.events(record) == 0 {
+                IDLE.remove(&mut change, record);
+            }
         }
         change.set(pair_at, pair(owner(seat), 1));
         change.commit();
-        Ok(Membership { record, pair_at })
+        Ok(Membership { record, pair_at, owner: owner(seat) })
     }
 
     /// Sets how many streams of this process the channel has. Without the lock.
     pub fn set_streams(&self, seat: Seat, membership: Membership, streams: u32) {
-        self.region.set(membership.pair_at, pair(owner(seat), streams));
+        // Of a seat that was given back nothing is left, not even the record perhaps.
+        if owner(seat) == membership.owner && self.is_live(pair(membership.owner, streams)) {
+            self.region.set(membership.pair_at, pair(membership.owner, streams));
+        }
     }
 
     /// Leaves a channel whose last stream in this process has gone.
     pub fn leave(&self, membership: Membership) -> Result<(), Locked> {
         let guard = self.lock()?;
-        guard.void_pair(membership.record, membership.pair_at);
+        let pair = guard.get(membership.pair_at);
+        if high(pair) == membership.owner && self.is_live(pair) {
+            guard.void_pair(membership.record, membership.pair_at);
+        }
         Ok(())
+    }
+
+    /// Whether the pair's owner still has its slot.
+    fn is_live(&self, pair: u64) -> bool {
+        let slot_number = slot_of(pair);
+        pair != 0
+            && slot_number < self.layout.slots
+            && self.region.get(self.layout.slot(slot_number, slot::GENERATION)) as u32 & GENERATION
+                == high(pair) & GENERATION
     }
 
     /// Streams of a channel on this nginx.
@@ -93,24 +121,15 @@ impl Guard<'_> {
         inline.chain(more.flatten())
     }
 
-    /// Whether the pair's owner still has its slot.
-    fn is_live(&self, word: u64) -> bool {
-        let (slot_number, generation) = ((high(word) >> 22) as usize, high(word) & 0x3f_ffff);
-        word != 0
-            && slot_number < self.hub.layout.slots
-            && self.get(self.hub.layout.slot(slot_number, slot::GENERATION)) as u32 & 0x3f_ffff
-                == generation
-    }
-
     /// Streams of a channel, and the slots that have them.
     pub(super) fn listeners(&self, record: u32) -> (u64, Vec<usize>) {
         let mut slots = Vec::new();
         let mut streams = 0;
         for at in self.pair_words(record) {
             let word = self.get(at);
-            if self.is_live(word) {
+            if self.hub.is_live(word) {
                 streams += u64::from(low(word));
-                slots.push((high(word) >> 22) as usize);
+                slots.push(slot_of(word));
             }
         }
         (streams, slots)
@@ -123,7 +142,7 @@ impl Guard<'_> {
 
     /// A place for a pair: an empty one, a void one, or one in a new block.
     fn free_pair(&self, record: u32, now: Now) -> Result<usize, JoinError> {
-        if let Some(at) = self.pair_words(record).find(|at| !self.is_live(self.get(*at))) {
+        if let Some(at) = self.pair_words(record).find(|at| !self.hub.is_live(self.get(*at))) {
             return Ok(at);
         }
         self.make_room(1, record, now).map_err(|_| JoinError::Full)?;
@@ -138,6 +157,8 @@ impl Guard<'_> {
         let mut change = self.change();
         taker.finish(&mut change);
         change.set_high(at, block);
+        // All its pairs are live, so it is pinned already.
+        change.add(header::PINNED, 1);
         change.commit();
         Ok(layout.block(block, more_pairs::PAIRS))
     }
@@ -146,17 +167,36 @@ impl Guard<'_> {
         let mut change = self.change();
         change.set(pair_at, 0);
         let others = self.pair_words(record).any(|at| at != pair_at && self.get(at) != 0);
-        if !others && self.events(record) == 0 {
-            IDLE.push(&mut change, record);
+        if !others {
+            change.add(header::PINNED, -(self.record_size(record) as i64));
+            if self.events(record) == 0 {
+                IDLE.push(&mut change, record);
+            }
         }
         change.commit();
+    }
+
+    /// Clears the pairs of all processes that are gone, if any went since this was last done.
+    pub(super) fn clear_all_void_pairs(&self) {
+        let vacated = self.hub.region.word(header::VACATED).load(Ordering::Acquire);
+        if self.get(header::CLEARED) == vacated {
+            return;
+        }
+        for bucket in 0..self.hub.layout.buckets {
+            let mut record = self.get(self.hub.layout.bucket(bucket as u32)) as u32;
+            while record != 0 {
+                self.clear_void_pairs(record);
+                record = low(self.word(record, channel::HASH));
+            }
+        }
+        self.hub.region.set(header::CLEARED, vacated);
     }
 
     /// Clears the pairs of processes that are gone.
     pub(super) fn clear_void_pairs(&self, record: u32) {
         let void: Vec<usize> = self
             .pair_words(record)
-            .filter(|at| self.get(*at) != 0 && !self.is_live(self.get(*at)))
+            .filter(|at| self.get(*at) != 0 && !self.hub.is_live(self.get(*at)))
             .collect();
         for at in void {
             self.void_pair(record, at);

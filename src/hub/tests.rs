@@ -1,1 +1,75 @@
+//! Tests of the hub as a whole. What they share stands here: a hub in memory, and short ways to
+//! publish, listen and read. Nothing outside the tests uses it.
 
+mod basics;
+mod deaths;
+mod rules;
+
+use super::*;
+use crate::sse::data;
+use crate::sse::id::Id;
+
+/// A moment, `ms` after the tests' beginning.
+fn at(ms: u64) -> Now {
+    Now { mono: 1_000 + ms, wall: 1_700_000_000_000 + ms }
+}
+
+/// An empty hub in this process's memory.
+fn hub_of(bytes: usize, max_event: usize, count: u64, age: u64) -> Hub {
+    let region = Region::in_memory(bytes);
+    let plan = Plan { bytes, slots: 8, max_event, history: History { count, age } };
+    format(&region, &plan, 7, at(0)).unwrap();
+    Hub::attach(region).unwrap()
+}
+
+fn roomy() -> Hub {
+    hub_of(1 << 20, 4096, 100, 0)
+}
+
+fn event(data: &[u8]) -> NewEvent<'_> {
+    NewEvent { event_type: b"", data }
+}
+
+/// Publishes one event and returns its id.
+fn put(hub: &Hub, channel: &str, data: &str, now: Now) -> Id {
+    hub.publish(channel.as_bytes(), &[event(data.as_bytes())], None, now).unwrap().ids[0]
+}
+
+fn text(copied: &Copied) -> String {
+    String::from_utf8(data::decode(copied.data())).unwrap()
+}
+
+/// All that a pursuit gives, in slices of `slice` events: the ids of the gaps told and the data.
+fn all_of(hub: &Hub, pursuit: &mut Pursuit, slice: usize, now: Now) -> (Vec<Id>, Vec<String>) {
+    let (mut gaps, mut texts) = (Vec::new(), Vec::new());
+    loop {
+        let found = hub.pursue(pursuit, slice, usize::MAX, now).unwrap();
+        if let Some(gap) = found.gap {
+            gaps.push(gap);
+        }
+        pursuit.told(&found);
+        for event in &found.events {
+            texts.push(text(&event.event));
+            pursuit.passed(event);
+        }
+        if found.done {
+            return (gaps, texts);
+        }
+    }
+}
+
+/// What a client with this id gets first: how many gaps are told, and the events' data.
+fn resumed(hub: &Hub, channels: &[Membership], id: &str, now: Now) -> (usize, Vec<String>) {
+    let beginning = hub.begin(channels, &Resume::From(id.into()), now).unwrap();
+    let mut pursuit = beginning.pursuit.unwrap();
+    let (gaps, texts) = all_of(hub, &mut pursuit, 3, now);
+    (gaps.len(), texts)
+}
+
+fn fresh(hub: &Hub, channels: &[Membership], newest: u64, now: Now) -> Vec<String> {
+    let beginning = hub.begin(channels, &Resume::Fresh { newest }, now).unwrap();
+    match beginning.pursuit {
+        None => Vec::new(),
+        Some(mut pursuit) => all_of(hub, &mut pursuit, 3, now).1,
+    }
+}

@@ -1,0 +1,42 @@
+//! Directives, and what they resolve to.
+//!
+//! nginx reads a configuration, calls the setters of `DIRECTIVES` for what stands in it, then
+//! `Main::complete` and `Location::complete` for what follows from it as a whole. What is wrong is
+//! told in nginx's words, with file and line, and nginx refuses to start.
+
+pub mod hub;
+pub mod location;
+
+mod settings;
+
+pub use hub::{HubConf, Main};
+pub use location::{Location, Publish, Stream};
+
+use crate::nginx::directive::{Arguments, Directive, Place};
+
+/// All directives of the module.
+pub static DIRECTIVES: [Directive; 12] = [
+    directive(c"sse_hub", Place::HttpBlock, Arguments::One, hub::block),
+    directive(c"sse_stream", Place::Location, Arguments::OneOrMore, location::stream),
+    directive(c"sse_publish", Place::Location, Arguments::OneOrMore, location::publish),
+    directive(c"sse_status", Place::Location, Arguments::Any, location::status),
+    directive(c"sse_replay", Place::Anywhere, Arguments::One, settings::replay),
+    directive(c"sse_last_event_id", Place::Anywhere, Arguments::OneOrMore, settings::last_event_id),
+    directive(c"sse_heartbeat", Place::Anywhere, Arguments::One, settings::heartbeat),
+    directive(c"sse_retry", Place::Anywhere, Arguments::OneOrTwo, settings::retry),
+    directive(c"sse_open_event", Place::Anywhere, Arguments::One, settings::open_event),
+    directive(c"sse_gap_event", Place::Anywhere, Arguments::One, settings::gap_event),
+    directive(c"sse_slow_client", Place::Anywhere, Arguments::One, settings::slow_client),
+    directive(c"sse_drain", Place::Anywhere, Arguments::One, settings::drain),
+];
+
+const fn directive(
+    name: &'static std::ffi::CStr,
+    place: Place,
+    arguments: Arguments,
+    set: fn(
+        &mut crate::nginx::directive::Setting<'_>,
+    ) -> Result<(), crate::nginx::directive::Refused>,
+) -> Directive {
+    Directive { name, place, arguments, set }
+}

@@ -1,0 +1,283 @@
+//! Hubs: the `sse_hub` block, which hub a location means, and the zone that each hub gets.
+
+use crate::hub::{self, History, Hub, Plan, Region};
+use crate::nginx::bells::EventFds;
+use crate::nginx::core::{parse_size, parse_time};
+use crate::nginx::directive::{Position, Refused, Setting};
+use crate::nginx::log::{self, Level};
+use crate::nginx::zone::{self, Arrival, Found, Tenant};
+use crate::nginx::{clock, random};
+use std::cell::{Cell, OnceCell};
+use std::rc::Rc;
+use std::sync::Arc;
+
+const DEFAULT_NAME: &str = "default";
+const DEFAULT_ZONE: usize = 32 << 20;
+const DEFAULT_MAX_EVENT: usize = 256 << 10;
+const DEFAULT_HISTORY: History = History { count: 100, age: 600_000 };
+/// Fewest and most processes that can have a seat in a hub at a time. A reload needs seats for two
+/// generations of workers, quick reloads for more.
+const SEATS: std::ops::RangeInclusive<usize> = 32..=512;
+
+/// What the module knows of a whole configuration.
+#[derive(Default)]
+pub struct Main {
+    /// In the order of the configuration; never empty once it is complete.
+    pub hubs: Vec<Rc<HubConf>>,
+    /// Whether any location uses a hub. Without one, no memory is taken.
+    pub used: Cell<bool>,
+    /// The longest `sse_drain` of all streams, in ms.
+    pub drain: Cell<u64>,
+}
+
+/// One hub as it is configured.
+pub struct HubConf {
+    pub name: String,
+    pub max_event: usize,
+    pub history: History,
+    zone: usize,
+    position: Option<Position>,
+    /// Set when the zone is there, in the master, before any worker.
+    place: OnceCell<HubPlace>,
+}
+
+/// Where a hub lives.
+pub struct HubPlace {
+    pub region: Region,
+    pub bells: Arc<EventFds>,
+}
+
+impl Main {
+    /// The configuration has been read.
+    pub fn complete(&mut self) {
+        if self.hubs.is_empty() {
+            self.hubs.push(Rc::new(Block::default().finish(DEFAULT_NAME.to_owned(), None)));
+        }
+    }
+
+    /// The number of the hub that a location means: the one it names, or else the one called
+    /// `default`, or else the only one.
+    pub fn resolve(&self, name: Option<&str>, directive: &str) -> Result<usize, String> {
+        let find = |wanted: &str| self.hubs.iter().position(|hub| hub.name == wanted);
+        match name {
+            Some(name) => {
+                find(name).ok_or_else(|| format!("unknown hub \"{name}\" in \"{directive}\""))
+            }
+            None => find(DEFAULT_NAME)
+                .or((self.hubs.len() == 1).then_some(0))
+                .ok_or_else(|| format!("\"{directive}\" must name one of the hubs with \"hub=\"")),
+        }
+    }
+}
+
+impl HubConf {
+    /// Where it lives, once nginx has made its zone.
+    pub fn place(&self) -> Option<&HubPlace> {
+        self.place.get()
+    }
+
+    /// The zone's name. What is not in it can be changed without losing what the hub holds.
+    fn zone_name(&self) -> String {
+        format!("sse:{}:{}", hub::LAYOUT, self.name)
+    }
+
+    /// The smallest zone that serves. The number of workers may not be known yet, so there is
+    /// room for as many as can be.
+    fn least_zone(&self) -> usize {
+        let region = Plan::minimum_bytes(*SEATS.end(), self.max_event);
+        zone::size_for(region).max(8 * self.max_event + (1 << 20))
+    }
+}
+
+impl Tenant for HubConf {
+    fn move_in(&self, arrival: Arrival) -> Result<(), String> {
+        let seats = (4 * arrival.workers + 8).clamp(*SEATS.start(), *SEATS.end());
+        let key = format!("{}:{}", self.zone_name(), self.zone);
+        let bells = EventFds::of_zone(&key, seats)
+            .map_err(|error| format!("no eventfds for hub \"{}\": {error}", self.name))?;
+        if arrival.found != Found::Kept {
+            let plan = Plan {
+                bytes: usize::MAX,
+                slots: bells.count(),
+                max_event: self.max_event,
+                history: self.history,
+            };
+            let tag = (random::bits() >> 32) as u32;
+            hub::format(&arrival.region, &plan, tag, clock::now())
+                .map_err(|error| format!("hub \"{}\": {error}", self.name))?;
+        }
+        if arrival.found == Found::Replaced {
+            log::write(
+                Level::Notice,
+                format_args!(
+                    "sse: hub \"{}\" starts anew, empty: its size or the module has changed",
+                    self.name
+                ),
+            );
+        }
+        let place = HubPlace { region: arrival.region, bells };
+        self.place.set(place).map_err(|_| format!("hub \"{}\" has two zones", self.name))
+    }
+
+    fn lived_in(&self, zone: &[u8]) -> bool {
+        let rest = zone.strip_prefix(b"sse:").unwrap_or_default();
+        let version = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let name = rest.get(version..).and_then(|rest| rest.strip_prefix(b":"));
+        name == Some(self.name.as_bytes())
+    }
+}
+
+/// Has each running hub keep what this configuration owes its channels.
+pub fn set_history(main: &Main) {
+    for conf in &main.hubs {
+        let Some(place) = conf.place() else { continue };
+        let hub = match Hub::attach(place.region.clone()) {
+            Ok(hub) => hub,
+            Err(error) => {
+                log::write(Level::Crit, format_args!("sse: hub \"{}\": {error}", conf.name));
+                continue;
+            }
+        };
+        if let Err(error) = hub.set_history(conf.history, clock::now()) {
+            log::write(
+                Level::Warn,
+                format_args!("sse: hub \"{}\" keeps its old history: {error}", conf.name),
+            );
+        }
+    }
+}
+
+/// Asks nginx for the hubs' zones, when all that uses them is known.
+pub fn add_zones(setting: &mut Setting<'_>) -> Result<(), Refused> {
+    if !setting.main().used.get() {
+        return Ok(());
+    }
+    for conf in setting.main().hubs.clone() {
+        setting.add_zone(&conf.zone_name(), conf.zone, conf.clone())?;
+    }
+    Ok(())
+}
+
+/// What stands in an `sse_hub` block, while it is read.
+#[derive(Default)]
+struct Block {
+    zone: Option<usize>,
+    history: Option<History>,
+    max_event: Option<usize>,
+}
+
+impl Block {
+    fn finish(self, name: String, position: Option<Position>) -> HubConf {
+        HubConf {
+            name,
+            max_event: self.max_event.unwrap_or(DEFAULT_MAX_EVENT),
+            history: self.history.unwrap_or(DEFAULT_HISTORY),
+            zone: self.zone.unwrap_or(DEFAULT_ZONE),
+            position,
+            place: OnceCell::new(),
+        }
+    }
+
+    fn set(&mut self, setting: &mut Setting<'_>) -> Result<(), Refused> {
+        let words = setting.words();
+        let (name, arguments) = words.split_first().ok_or(Refused::Told)?;
+        match *name {
+            b"zone" => once(&mut self.zone, size(one(name, arguments)?)?),
+            b"max_event_size" => once(&mut self.max_event, size(one(name, arguments)?)?),
+            b"history" => once(&mut self.history, history(arguments)?),
+            _ => Err(Refused::because(format_args!(
+                "unknown directive \"{}\"",
+                String::from_utf8_lossy(name)
+            ))),
+        }
+    }
+}
+
+/// `sse_hub NAME { ... }`
+pub fn block(setting: &mut Setting<'_>) -> Result<(), Refused> {
+    let position = setting.position();
+    let arguments = setting.arguments();
+    let name = one(b"sse_hub", &arguments)?;
+    let valid = !name.is_empty() && name.len() <= 64 && name.iter().all(u8::is_ascii_graphic);
+    let name = std::str::from_utf8(name)
+        .ok()
+        .filter(|_| valid)
+        .ok_or_else(|| Refused::invalid("hub name", name))?
+        .to_owned();
+    if let Some(first) = setting.main().hubs.iter().find(|hub| hub.name == name) {
+        let first = first.position.as_ref().map(Position::to_string).unwrap_or_default();
+        return Err(Refused::because(format_args!("duplicate hub \"{name}\", first in {first}")));
+    }
+    let mut block = Block::default();
+    setting.block(|setting| block.set(setting))?;
+    let conf = block.finish(name, Some(position));
+    let least = conf.least_zone();
+    if conf.zone < least {
+        return Err(Refused::because(format_args!(
+            "zone of hub \"{}\" is too small: events of {} need at least {}",
+            conf.name,
+            shown(conf.max_event),
+            shown(least)
+        )));
+    }
+    setting.main().hubs.push(Rc::new(conf));
+    Ok(())
+}
+
+/// `history COUNT [AGE];` or `history off;`
+fn history(arguments: &[&[u8]]) -> Result<History, Refused> {
+    match arguments {
+        [b"off"] => Ok(History { count: 0, age: 0 }),
+        [count] => Ok(History { count: number(count)?, age: DEFAULT_HISTORY.age }),
+        [count, age] => {
+            let time = parse_time(age).ok_or_else(|| Refused::invalid("value", age))?;
+            Ok(History { count: number(count)?, age: time })
+        }
+        _ => Err(Refused::because("invalid number of arguments in \"history\" directive")),
+    }
+}
+
+/// A count of one or more.
+pub(super) fn number(text: &[u8]) -> Result<u64, Refused> {
+    let digits = text.iter().all(u8::is_ascii_digit);
+    let number = std::str::from_utf8(text).ok().filter(|_| digits).and_then(|text| {
+        let number: u64 = text.parse().ok()?;
+        (number > 0 && number <= u64::from(u32::MAX)).then_some(number)
+    });
+    number.ok_or_else(|| Refused::invalid("value", text))
+}
+
+fn size(text: &[u8]) -> Result<usize, Refused> {
+    // Far above what makes sense, and low enough to be reckoned with.
+    let sensible = 1..1 << 40;
+    parse_size(text)
+        .filter(|size| sensible.contains(size))
+        .ok_or_else(|| Refused::invalid("value", text))
+}
+
+fn one<'a>(name: &[u8], arguments: &[&'a [u8]]) -> Result<&'a [u8], Refused> {
+    match arguments {
+        [argument] => Ok(argument),
+        _ => Err(Refused::because(format_args!(
+            "invalid number of arguments in \"{}\" directive",
+            String::from_utf8_lossy(name)
+        ))),
+    }
+}
+
+/// Sets what may be set once.
+pub(super) fn once<T>(place: &mut Option<T>, value: T) -> Result<(), Refused> {
+    if place.is_some() {
+        return Err(Refused::Duplicate);
+    }
+    *place = Some(value);
+    Ok(())
+}
+
+/// A size as nginx's configuration would have it.
+fn shown(bytes: usize) -> String {
+    match bytes {
+        _ if bytes % (1 << 20) == 0 => format!("{}m", bytes >> 20),
+        _ => format!("{}k", bytes.div_ceil(1 << 10)),
+    }
+}

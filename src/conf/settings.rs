@@ -1,0 +1,168 @@
+//! The settings of streams, which stand in `http`, `server` and `location` and are inherited.
+
+use super::hub::{number, once};
+use crate::nginx::core::parse_time;
+use crate::nginx::directive::{Refused, Setting};
+use crate::nginx::value::ComplexValue;
+use crate::sse::event_type;
+use crate::worker::{Jittered, Replay, SlowClient, StreamSettings};
+use std::rc::Rc;
+
+const DEFAULT_HEARTBEAT: u64 = 15_000;
+const DEFAULT_RETRY: Jittered = Jittered { base: 3_000, jitter: 0 };
+const DEFAULT_DRAIN: u64 = 5_000;
+
+/// What is set at one level; what is not is inherited.
+#[derive(Default)]
+pub struct Settings {
+    replay: Option<Replay>,
+    last_event_id: Option<Rc<Vec<ComplexValue>>>,
+    heartbeat: Option<Option<u64>>,
+    retry: Option<Jittered>,
+    open_event: Option<Option<Box<[u8]>>>,
+    gap_event: Option<Option<Box<[u8]>>>,
+    slow_client: Option<SlowClient>,
+    drain: Option<u64>,
+}
+
+impl Settings {
+    /// Takes over what is not set here.
+    pub fn inherit(&mut self, outer: &Settings) {
+        fn take<T: Clone>(inner: &mut Option<T>, outer: &Option<T>) {
+            if inner.is_none() {
+                inner.clone_from(outer);
+            }
+        }
+        take(&mut self.replay, &outer.replay);
+        take(&mut self.last_event_id, &outer.last_event_id);
+        take(&mut self.heartbeat, &outer.heartbeat);
+        take(&mut self.retry, &outer.retry);
+        take(&mut self.open_event, &outer.open_event);
+        take(&mut self.gap_event, &outer.gap_event);
+        take(&mut self.slow_client, &outer.slow_client);
+        take(&mut self.drain, &outer.drain);
+    }
+
+    /// What streams go by, with the defaults filled in.
+    pub fn resolve(&self) -> StreamSettings {
+        let event = |set: &Option<Option<Box<[u8]>>>, default: &[u8]| match set {
+            Some(set) => set.clone(),
+            None => Some(Box::from(default)),
+        };
+        StreamSettings {
+            replay: self.replay.unwrap_or(Replay::Off),
+            heartbeat: self.heartbeat.unwrap_or(Some(DEFAULT_HEARTBEAT)),
+            retry: self.retry.unwrap_or(DEFAULT_RETRY),
+            open_event: event(&self.open_event, b"sse.open"),
+            gap_event: event(&self.gap_event, b"sse.gap"),
+            slow_client: self.slow_client.unwrap_or(SlowClient::Skip),
+        }
+    }
+
+    /// Where a client's last id may stand, if that is set.
+    pub fn last_event_id(&self) -> Rc<Vec<ComplexValue>> {
+        self.last_event_id.clone().unwrap_or_default()
+    }
+
+    /// Over how long streams are ended on reload and quit, in ms.
+    pub fn drain(&self) -> u64 {
+        self.drain.unwrap_or(DEFAULT_DRAIN)
+    }
+}
+
+/// `sse_replay off | all | COUNT;`
+pub fn replay(setting: &mut Setting<'_>) -> Result<(), Refused> {
+    let replay = match first(setting)? {
+        b"off" => Replay::Off,
+        b"all" => Replay::All,
+        count => Replay::Count(number(count)?),
+    };
+    once(&mut setting.location().settings.replay, replay)
+}
+
+/// `sse_last_event_id VALUE ...;`
+pub fn last_event_id(setting: &mut Setting<'_>) -> Result<(), Refused> {
+    let values: Result<Vec<ComplexValue>, Refused> =
+        setting.arguments().into_iter().map(|value| setting.compile(value)).collect();
+    once(&mut setting.location().settings.last_event_id, Rc::new(values?))
+}
+
+/// `sse_heartbeat TIME | off;`
+pub fn heartbeat(setting: &mut Setting<'_>) -> Result<(), Refused> {
+    let heartbeat = match first(setting)? {
+        b"off" => None,
+        text => Some(time(text)?).filter(|time| *time > 0),
+    };
+    once(&mut setting.location().settings.heartbeat, heartbeat)
+}
+
+/// `sse_retry TIME [jitter=TIME];`
+pub fn retry(setting: &mut Setting<'_>) -> Result<(), Refused> {
+    let arguments = setting.arguments();
+    let retry = match arguments.as_slice() {
+        [base] => Jittered { base: time(base)?, jitter: 0 },
+        [base, more] => {
+            let jitter = more.strip_prefix(b"jitter=").ok_or_else(|| {
+                let shown = String::from_utf8_lossy(more);
+                Refused::because(format_args!("unknown parameter \"{shown}\""))
+            })?;
+            Jittered { base: time(base)?, jitter: time(jitter)? }
+        }
+        _ => return Err(Refused::Told),
+    };
+    once(&mut setting.location().settings.retry, retry)
+}
+
+/// `sse_open_event NAME | off;`
+pub fn open_event(setting: &mut Setting<'_>) -> Result<(), Refused> {
+    let name = event_name(first(setting)?)?;
+    once(&mut setting.location().settings.open_event, name)
+}
+
+/// `sse_gap_event NAME | off;`
+pub fn gap_event(setting: &mut Setting<'_>) -> Result<(), Refused> {
+    let name = event_name(first(setting)?)?;
+    once(&mut setting.location().settings.gap_event, name)
+}
+
+/// `sse_slow_client skip | close;`
+pub fn slow_client(setting: &mut Setting<'_>) -> Result<(), Refused> {
+    let slow_client = match first(setting)? {
+        b"skip" => SlowClient::Skip,
+        b"close" => SlowClient::Close,
+        other => return Err(Refused::invalid("value", other)),
+    };
+    once(&mut setting.location().settings.slow_client, slow_client)
+}
+
+/// `sse_drain TIME;`
+pub fn drain(setting: &mut Setting<'_>) -> Result<(), Refused> {
+    let drain = time(first(setting)?)?;
+    once(&mut setting.location().settings.drain, drain)
+}
+
+fn first<'cf>(setting: &Setting<'cf>) -> Result<&'cf [u8], Refused> {
+    setting.arguments().first().copied().ok_or(Refused::Told)
+}
+
+fn time(text: &[u8]) -> Result<u64, Refused> {
+    parse_time(text).ok_or_else(|| Refused::invalid("value", text))
+}
+
+/// The name of an event that the module makes; it may be one of those that are its own, but not
+/// one that browsers give a meaning to.
+fn event_name(text: &[u8]) -> Result<Option<Box<[u8]>>, Refused> {
+    if text == b"off" {
+        return Ok(None);
+    }
+    let own = text.strip_prefix(b"sse.").filter(|rest| !rest.is_empty());
+    match own.unwrap_or(text) {
+        name if !name.is_empty()
+            && event_type::check(name).is_ok()
+            && text.len() <= event_type::MAX_LEN =>
+        {
+            Ok(Some(text.into()))
+        }
+        _ => Err(Refused::invalid("event name", text)),
+    }
+}

@@ -1,0 +1,10 @@
+//! What answers requests: streams, publishing, status; and the process in which they meet.
+//!
+//! Called by nginx through `nginx`; knows `conf` and `worker`, and nobody knows it but the tables
+//! of the module.
+
+pub mod process;
+pub mod publish;
+pub mod status;
+pub mod stream;
+pub mod variables;

@@ -1,0 +1,238 @@
+//! This process: its worker for each hub, and what nginx's event loop calls them for.
+//!
+//! All that reaches a worker goes through `with`, which lends it for one call. Requests are ended
+//! outside of such a call, because that comes back as their streams' end.
+
+use super::stream;
+use crate::conf::{hub::set_history, HubConf, Main};
+use crate::hub::{Hub, Stats};
+use crate::nginx::bells::{self, Shared};
+use crate::nginx::event::{Event, Hold};
+use crate::nginx::log::{self, Level};
+use crate::nginx::output::Client;
+use crate::nginx::watch::Watch;
+use crate::nginx::{clock, core, random};
+use crate::worker::{StreamKey, Turn, Worker};
+use std::cell::{Cell, RefCell};
+
+thread_local! {
+    static PROCESS: RefCell<Vec<Option<Serving>>> = const { RefCell::new(Vec::new()) };
+    /// Streams whose requests ended while the worker was in use.
+    static ENDED: RefCell<Vec<(usize, StreamKey)>> = const { RefCell::new(Vec::new()) };
+    /// Over how long streams are ended when this process is to quit, in ms.
+    static DRAIN: Cell<u64> = const { Cell::new(0) };
+}
+
+/// A hub that this process serves.
+struct Serving {
+    worker: Worker<Client>,
+    name: String,
+    phase: Phase,
+    // Both call with the hub's number.
+    tick: Event,
+    turn: Event,
+    _watch: Watch,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Serving,
+    Draining,
+}
+
+/// A configuration is in force; called in the master, after its zones are there.
+pub fn configured(main: &Main) {
+    set_history(main);
+}
+
+/// A process that serves requests begins.
+pub fn start(main: &Main) {
+    if !main.used.get() {
+        return;
+    }
+    DRAIN.set(main.drain.get());
+    let serving = main.hubs.iter().enumerate().map(|(number, conf)| {
+        let serving = Serving::begin(number, conf);
+        if let Err(what) = &serving {
+            log::write(
+                Level::Crit,
+                format_args!("sse: hub \"{}\" is not served by this process: {what}", conf.name),
+            );
+        }
+        serving.ok()
+    });
+    let serving: Vec<_> = serving.collect();
+    PROCESS.with(|process| *process.borrow_mut() = serving);
+}
+
+/// The process ends: its seats become free for others.
+pub fn stop() {
+    let serving = PROCESS.with(|process| std::mem::take(&mut *process.borrow_mut()));
+    for mut serving in serving.into_iter().flatten() {
+        serving.worker.release();
+    }
+}
+
+/// A stream has been opened: its deadlines count from now on, and what its worker may have ended
+/// already is seen to once its request is ready for that.
+pub fn opened(hub: usize) {
+    lend(hub, |serving| {
+        if serving.worker.streams() == 1 {
+            serving.arm();
+        }
+        serving.turn.post();
+    });
+}
+
+/// Lends the worker of a hub. None when this process does not serve the hub, or when the call
+/// comes from within another one.
+pub fn with<R>(hub: usize, call: impl FnOnce(&mut Worker<Client>) -> R) -> Option<R> {
+    let result = lend(hub, |serving| call(&mut serving.worker));
+    close_ended();
+    result
+}
+
+/// What a hub has to say of itself, and its name.
+pub fn figures(hub: usize) -> Option<(String, Stats)> {
+    lend(hub, |serving| (serving.name.clone(), serving.worker.hub().stats()))
+}
+
+/// Has the worker of a hub look at the log in this turn of the loop, and end what it has ended.
+pub fn turn_soon(hub: usize) {
+    lend(hub, |serving| serving.turn.post());
+}
+
+/// A stream's request has ended: the one place where a stream leaves its worker.
+pub fn close(hub: usize, key: StreamKey) {
+    ENDED.with(|ended| ended.borrow_mut().push((hub, key)));
+    close_ended();
+}
+
+fn lend<R>(hub: usize, call: impl FnOnce(&mut Serving) -> R) -> Option<R> {
+    PROCESS.with(|process| {
+        let mut process = process.try_borrow_mut().ok()?;
+        process.get_mut(hub)?.as_mut().map(call)
+    })
+}
+
+fn close_ended() {
+    // One at a time: what is dropped with a stream may end another.
+    while let Some((hub, key)) = ENDED.with(|ended| ended.borrow_mut().pop()) {
+        let closed = PROCESS.with(|process| match process.try_borrow_mut() {
+            Err(_) => false,
+            Ok(mut process) => {
+                if let Some(serving) = process.get_mut(hub).and_then(Option::as_mut) {
+                    serving.worker.close(key);
+                    serving.let_go();
+                }
+                true
+            }
+        });
+        if !closed {
+            ENDED.with(|ended| ended.borrow_mut().push((hub, key)));
+            return;
+        }
+    }
+}
+
+impl Serving {
+    fn begin(number: usize, conf: &HubConf) -> Result<Serving, String> {
+        let place = conf.place().ok_or("it has no zone")?;
+        let hub = Hub::attach(place.region.clone()).map_err(|error| error.to_string())?;
+        let shared = Box::new(Shared(place.bells.clone()));
+        let worker = Worker::new(hub, shared, random::bits(), clock::now());
+        let bell = worker.slot().and_then(|slot| place.bells.listen(slot).ok());
+        let polls = bell.is_none();
+        // Without a bell of its own, one that nobody rings: it still tells when to quit.
+        let bell = bell.map_or_else(bells::eventfd, Ok).map_err(|error| error.to_string())?;
+        let watch =
+            Watch::new(bell, on_bell, on_quit, number).map_err(|error| error.to_string())?;
+        let mut serving = Serving {
+            worker,
+            name: conf.name.clone(),
+            phase: Phase::Serving,
+            tick: Event::new(on_tick, number),
+            turn: Event::new(on_bell, number),
+            _watch: watch,
+        };
+        if polls {
+            log::write(
+                Level::Warn,
+                format_args!("sse: hub \"{}\" has no seat left, looking at it often", conf.name),
+            );
+        }
+        serving.arm();
+        Ok(serving)
+    }
+
+    /// Waits for the next tick.
+    fn arm(&mut self) {
+        self.tick.arm(self.worker.tick_interval());
+        self.let_go();
+    }
+
+    /// A process that is to quit stays for as long as it has streams.
+    fn let_go(&mut self) {
+        let busy = self.phase == Phase::Draining && self.worker.streams() > 0;
+        self.tick.hold_process(if busy { Hold::Yes } else { Hold::No });
+    }
+}
+
+/// The bell has rung, or there is more to do than one turn could.
+fn on_bell(hub: usize) {
+    after(hub, |serving| serving.worker.turn(clock::now()));
+}
+
+/// The timer.
+fn on_tick(hub: usize) {
+    after(hub, |serving| {
+        let now = clock::now();
+        let turn = serving.worker.tick(now);
+        serving.arm();
+        turn
+    });
+}
+
+/// nginx tells this process to quit: it serves on while its streams are ended.
+fn on_quit(hub: usize) {
+    after(hub, |serving| {
+        let over = match core::shutdown_timeout() {
+            Some(timeout) => DRAIN.get().min(timeout / 5 * 4),
+            None => DRAIN.get(),
+        };
+        serving.phase = Phase::Draining;
+        let streams = serving.worker.streams();
+        if streams > 0 {
+            log::write(
+                Level::Notice,
+                format_args!(
+                    "sse: hub \"{}\": ending {streams} streams over {over} ms",
+                    serving.name
+                ),
+            );
+        }
+        serving.worker.drain(over, clock::now());
+        serving.arm();
+        Turn::Idle
+    });
+}
+
+fn after(hub: usize, call: impl FnOnce(&mut Serving) -> Turn) {
+    lend(hub, |serving| {
+        if call(serving) == Turn::More {
+            serving.turn.post_next();
+        }
+    });
+    close_ended();
+    finish_ended(hub);
+}
+
+/// Ends the requests of streams that the worker has ended.
+pub fn finish_ended(hub: usize) {
+    while let Some((key, end)) = lend(hub, |serving| serving.worker.take_ended()).flatten() {
+        let client = lend(hub, |serving| serving.worker.socket(key).map(|client| client.0.clone()));
+        if let Some(output) = client.flatten() {
+            stream::finish(&output, end);
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! `sse_publish`: POST and PUT put an event, or a batch of them, on a channel.
+
+use super::process;
+use crate::conf;
+use crate::hub::{Counter, NewEvent, PublishError, Published};
+use crate::nginx::body::WithBody;
+use crate::nginx::clock;
+use crate::nginx::directive;
+use crate::nginx::log::Level;
+use crate::nginx::request::{Method, Outcome, Request};
+use crate::sse::{batch, channel, event_type};
+use serde_json::{json, Value};
+
+/// Most bytes of an `Idempotency-Key`.
+const MAX_KEY: usize = 128;
+
+/// What nginx calls for locations with `sse_publish`.
+pub struct Handler;
+
+impl directive::Handler for Handler {
+    fn handle(request: &Request) -> Outcome {
+        let refused = match request.method() {
+            Method::Post | Method::Put => other_site(request),
+            _ => Some(Refused::new(405, None, "only POST and PUT publish")),
+        };
+        let Some(refused) = refused else { return request.with_body::<Answer>() };
+        let discarded = request.discard_body();
+        if !discarded.is_ok() {
+            return discarded;
+        }
+        refused.answer(request)
+    }
+}
+
+/// Answers once the body is there.
+struct Answer;
+
+impl WithBody for Answer {
+    fn answer(request: &Request) -> Outcome {
+        let Some(conf) = &request.location().publish else { return Outcome::status(500) };
+        match publish(request, conf) {
+            Ok(answer) => json_answer(request, 201, &answer),
+            Err(refused) => refused.answer(request),
+        }
+    }
+}
+
+/// Why nothing was published.
+struct Refused {
+    status: u16,
+    counted: Option<Counter>,
+    why: String,
+}
+
+impl Refused {
+    fn new(status: u16, counted: Option<Counter>, why: impl ToString) -> Refused {
+        Refused { status, counted, why: why.to_string() }
+    }
+
+    fn bad(why: impl ToString) -> Refused {
+        Refused::new(400, Some(Counter::RefusedBad), why)
+    }
+
+    /// Something on this side failed.
+    fn failed(why: impl ToString) -> Refused {
+        Refused::new(500, None, why)
+    }
+
+    fn answer(&self, request: &Request) -> Outcome {
+        if let (Some(counter), Some(conf)) = (self.counted, &request.location().publish) {
+            process::with(conf.target.hub, |worker| worker.hub().count(counter, 1));
+        }
+        request.log(Level::Info, format_args!("sse: not published: {}", self.why));
+        let header = match self.status {
+            405 => request.set_header("Allow", "POST, PUT"),
+            503 => request.set_header("Retry-After", "1"),
+            _ => Ok(()),
+        };
+        match header {
+            Ok(()) => json_answer(request, self.status, &json!({ "error": self.why })),
+            Err(_) => Outcome::ERROR,
+        }
+    }
+}
+
+fn json_answer(request: &Request, status: u16, body: &Value) -> Outcome {
+    request.set_status(status);
+    request.answer("application/json", body.to_string().as_bytes())
+}
+
+/// Refuses what a browser marks as coming from another site: a page that its user happens to
+/// visit must not publish in the user's name.
+fn other_site(request: &Request) -> Option<Refused> {
+    let crossing = request
+        .header("Sec-Fetch-Site")
+        .is_some_and(|site| site.eq_ignore_ascii_case(b"cross-site"));
+    let foreign = request.header("Origin").is_some_and(|origin| !same_host(request, origin));
+    (crossing || foreign)
+        .then(|| Refused::new(403, Some(Counter::RefusedForbidden), "this comes from another site"))
+}
+
+/// Whether an origin (RFC 6454) is the host that the request went to.
+fn same_host(request: &Request, origin: &[u8]) -> bool {
+    let (scheme_port, authority) = match origin {
+        _ if origin.starts_with(b"http://") => (&b":80"[..], origin.get(7..)),
+        _ if origin.starts_with(b"https://") => (&b":443"[..], origin.get(8..)),
+        _ => return false,
+    };
+    let bare = |host: &[u8]| host.strip_suffix(scheme_port).unwrap_or(host).to_ascii_lowercase();
+    match (authority, request.host()) {
+        (Some(authority), Some(host)) => bare(authority) == bare(host),
+        _ => false,
+    }
+}
+
+fn publish(request: &Request, conf: &conf::Publish) -> Result<Value, Refused> {
+    let channel = conf.channel.evaluate(request).ok_or_else(no_memory)?;
+    channel::check_publish(channel).map_err(Refused::bad)?;
+    let key = request.header("Idempotency-Key").filter(|key| !key.is_empty());
+    if key.is_some_and(|key| key.len() > MAX_KEY) {
+        return Err(Refused::bad("Idempotency-Key is longer than 128 bytes"));
+    }
+    let given = given_type(request, conf)?;
+    let body = request.body().map_err(|error| {
+        request.log(Level::Crit, format_args!("sse: body cannot be read: {error}"));
+        Refused::failed("the body could not be read")
+    })?;
+    if std::str::from_utf8(&body).is_err() {
+        return Err(Refused::bad("the body is not UTF-8"));
+    }
+    let kind = kind(request);
+    let items = match kind {
+        Kind::One => Vec::new(),
+        Kind::Batch => batch::parse(&body).map_err(Refused::bad)?,
+    };
+    let events: Vec<NewEvent<'_>> = match kind {
+        Kind::One => vec![NewEvent { event_type: given.text(), data: &body }],
+        Kind::Batch => {
+            let event = |item| NewEvent { event_type: given.of(item), data: &item.data };
+            items.iter().map(event).collect()
+        }
+    };
+    let published = process::with(conf.target.hub, |worker| {
+        worker.publish(channel, &events, key, clock::now())
+    });
+    let published = published
+        .ok_or_else(|| Refused::new(503, None, "this process does not serve the hub"))?
+        .map_err(refusal)?;
+    process::turn_soon(conf.target.hub);
+    Ok(answer(channel, kind, &published))
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    One,
+    Batch,
+}
+
+fn kind(request: &Request) -> Kind {
+    let content_type = request.header("Content-Type").unwrap_or_default();
+    let essence = content_type.split(|byte| *byte == b';').next().unwrap_or_default();
+    match essence.trim_ascii().eq_ignore_ascii_case(b"text/event-stream") {
+        true => Kind::Batch,
+        false => Kind::One,
+    }
+}
+
+/// The type that is given beside the body.
+enum Given {
+    /// By the directive: it stands, whatever the publisher says.
+    Fixed(Vec<u8>),
+    /// By the publisher: for events that bring none of their own.
+    Asked(Vec<u8>),
+}
+
+impl Given {
+    fn text(&self) -> &[u8] {
+        match self {
+            Given::Fixed(text) | Given::Asked(text) => text,
+        }
+    }
+
+    fn of<'a>(&'a self, item: &'a batch::Item) -> &'a [u8] {
+        match self {
+            Given::Asked(_) if !item.event_type.is_empty() => &item.event_type,
+            Given::Fixed(text) | Given::Asked(text) => text,
+        }
+    }
+}
+
+fn given_type(request: &Request, conf: &conf::Publish) -> Result<Given, Refused> {
+    let given = match &conf.event {
+        Some(value) => Given::Fixed(value.evaluate(request).ok_or_else(no_memory)?.to_vec()),
+        None => {
+            let argument = request.argument("event").unwrap_or_default();
+            Given::Asked(percent_encoding::percent_decode(argument).collect())
+        }
+    };
+    event_type::check(given.text()).map_err(Refused::bad)?;
+    Ok(given)
+}
+
+fn no_memory() -> Refused {
+    Refused::failed("no memory is left")
+}
+
+fn refusal(error: PublishError) -> Refused {
+    match error {
+        PublishError::Busy(_) => Refused::new(503, Some(Counter::RefusedBusy), "the hub is locked"),
+        PublishError::TooLarge => Refused::new(
+            413,
+            Some(Counter::RefusedTooLarge),
+            "an event is larger than max_event_size",
+        ),
+        PublishError::NoRoom => {
+            Refused::new(507, Some(Counter::RefusedNoRoom), "the zone is too small for this")
+        }
+    }
+}
+
+fn answer(channel: &[u8], kind: Kind, published: &Published) -> Value {
+    let channel = String::from_utf8_lossy(channel);
+    let subscribers = published.subscribers;
+    match (kind, published.ids.as_slice()) {
+        (Kind::One, [id, ..]) => {
+            json!({ "channel": channel, "id": id.to_string(), "subscribers": subscribers })
+        }
+        (_, ids) => {
+            let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
+            json!({ "channel": channel, "ids": ids, "subscribers": subscribers })
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! `sse_status`: what a hub does, in figures. It names no channel and shows no event.
+
+use super::process;
+use super::stream::not_allowed;
+use crate::hub::Stats;
+use crate::nginx::directive;
+use crate::nginx::pool::NoMemory;
+use crate::nginx::request::{Method, Outcome, Request};
+use serde_json::{json, Value};
+
+/// What nginx calls for locations with `sse_status`.
+pub struct Handler;
+
+impl directive::Handler for Handler {
+    fn handle(request: &Request) -> Outcome {
+        let Some(conf) = &request.location().status else { return Outcome::status(500) };
+        let discarded = request.discard_body();
+        if !discarded.is_ok() {
+            return discarded;
+        }
+        match request.method() {
+            Method::Get | Method::Head => {}
+            _ => return not_allowed(request, "GET, HEAD"),
+        }
+        let figures = process::figures(conf.target.hub);
+        let Some((name, stats)) = figures else { return Outcome::status(503) };
+        let mut hubs = serde_json::Map::new();
+        hubs.insert(name, figures_json(&stats));
+        let body = json!({ "version": env!("CARGO_PKG_VERSION"), "hubs": hubs });
+        match request.set_header("Cache-Control", "no-store") {
+            Ok(()) => {
+                request.set_status(200);
+                request.answer("application/json", body.to_string().as_bytes())
+            }
+            Err(NoMemory) => Outcome::ERROR,
+        }
+    }
+}
+
+fn figures_json(stats: &Stats) -> Value {
+    json!({
+        "subscribers": stats.subscribers,
+        "channels": stats.channels,
+        "events_in": stats.events_in,
+        "events_out": stats.events_out,
+        "bytes_in": stats.bytes_in,
+        "bytes_out": stats.bytes_out,
+        "streams_opened": stats.opened,
+        "retained_events": stats.retained_events,
+        "zone_bytes": stats.zone_bytes,
+        "zone_used_bytes": stats.zone_used_bytes,
+        "evicted": stats.evicted,
+        "expired": stats.expired,
+        "slow_clients": stats.slow_clients,
+        "gaps": stats.gaps,
+        "drained": stats.drained,
+        "turned_away": stats.turned_away,
+        "deduplicated": stats.deduplicated,
+        "refused": {
+            "bad": stats.refused_bad,
+            "forbidden": stats.refused_forbidden,
+            "too_large": stats.refused_too_large,
+            "busy": stats.refused_busy,
+            "no_room": stats.refused_no_room,
+        },
+        "repairs": stats.repairs,
+    })
+}

@@ -1,0 +1,257 @@
+//! `sse_stream`: opens a stream, keeps it with its request, and ends it.
+
+use super::process;
+use crate::conf;
+use crate::nginx::directive;
+use crate::nginx::log::{Escaped, Level};
+use crate::nginx::output::{Client, Finish, Flushed, OnWritable, Output};
+use crate::nginx::pool::NoMemory;
+use crate::nginx::request::{Method, Outcome, Request};
+use crate::nginx::{clock, random};
+use crate::sse::channel;
+use crate::sse::frame;
+use crate::sse::id::Id;
+use crate::worker::{End, OpenError, StreamInfo, StreamKey};
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+/// How long a client that cannot be served now is told to stay away, in ms.
+const STAY_AWAY: (u64, u64) = (10_000, 30_000);
+
+/// A stream as its request knows it.
+pub struct Stream {
+    hub: usize,
+    /// None before the worker has taken it, and after it has ended.
+    key: Cell<Option<StreamKey>>,
+    channels: Vec<Box<[u8]>>,
+    output: Rc<Output>,
+    end: Cell<Option<End>>,
+    /// What the worker knew of it at the end.
+    summary: RefCell<Summary>,
+}
+
+/// What has been sent.
+#[derive(Clone, Debug, Default)]
+pub struct Summary {
+    pub last_id: Option<Id>,
+    pub events_sent: u64,
+    pub subscribers: u64,
+}
+
+impl Stream {
+    /// The channels' names, separated by commas.
+    pub fn channels(&self) -> Vec<u8> {
+        self.channels.join(&b","[..])
+    }
+
+    /// Why it ended, once it has.
+    pub fn end(&self) -> Option<End> {
+        self.end.get()
+    }
+
+    /// What has been sent by now.
+    pub fn summary(&self) -> Summary {
+        let key = self.key.get();
+        let info = key.and_then(|key| process::with(self.hub, |worker| worker.info(key)));
+        match info.flatten() {
+            Some(StreamInfo { last_id, events_sent, subscribers }) => {
+                Summary { last_id, events_sent, subscribers }
+            }
+            None => self.summary.borrow().clone(),
+        }
+    }
+
+    /// The request ends, for whatever reason.
+    fn close(&self) {
+        let end = self.end.get().unwrap_or(End::Client);
+        self.end.set(Some(end));
+        self.output.detach();
+        if let Some(key) = self.key.get() {
+            let summary = self.summary();
+            *self.summary.borrow_mut() = summary;
+            self.key.set(None);
+            process::close(self.hub, key);
+        }
+    }
+}
+
+/// What nginx calls for locations with `sse_stream`.
+pub struct Handler;
+
+impl directive::Handler for Handler {
+    fn handle(request: &Request) -> Outcome {
+        let Some(conf) = &request.location().stream else { return Outcome::status(500) };
+        if request.is_subrequest() {
+            return refuse_subrequest(request);
+        }
+        let discarded = request.discard_body();
+        if !discarded.is_ok() {
+            return discarded;
+        }
+        match request.method() {
+            Method::Get | Method::Head => {}
+            _ => return not_allowed(request, "GET, HEAD"),
+        }
+        let channels = match channels(request, conf) {
+            Some(Ok(channels)) => channels,
+            Some(Err(error)) => return bad_request(request, &error),
+            None => return Outcome::status(500),
+        };
+        let sent = send_header(request);
+        if !sent.is_ok() || request.header_only() {
+            return sent;
+        }
+        open(request, conf, channels).unwrap_or(Outcome::ERROR)
+    }
+}
+
+fn refuse_subrequest(request: &Request) -> Outcome {
+    request.log(Level::Error, format_args!("sse: a stream cannot be part of another response"));
+    request.set_status(500);
+    let sent = request.send_header();
+    if !sent.is_ok() || request.header_only() {
+        return sent;
+    }
+    request.send_last()
+}
+
+/// nginx's own 405, with the methods that there are.
+pub fn not_allowed(request: &Request, allowed: &str) -> Outcome {
+    match request.set_header("Allow", allowed) {
+        Ok(()) => Outcome::status(405),
+        Err(NoMemory) => Outcome::ERROR,
+    }
+}
+
+fn channels(
+    request: &Request,
+    conf: &conf::Stream,
+) -> Option<Result<Vec<Box<[u8]>>, channel::NameError>> {
+    let values: Option<Vec<&[u8]>> =
+        conf.channels.iter().map(|channel| channel.evaluate(request)).collect();
+    Some(channel::names(&values?, conf.split))
+}
+
+fn bad_request(request: &Request, error: &channel::NameError) -> Outcome {
+    request.log(Level::Info, format_args!("sse: no stream: {error}"));
+    request.set_status(400);
+    request.answer("text/plain", format!("{error}\n").as_bytes())
+}
+
+fn send_header(request: &Request) -> Outcome {
+    request.set_status(200);
+    request.set_content_type("text/event-stream");
+    let set = request
+        .set_header("Cache-Control", "no-cache, no-transform")
+        .and_then(|()| request.set_header("X-Accel-Buffering", "no"))
+        .and_then(|()| request.send_without_delay());
+    match set {
+        Ok(()) => request.send_header(),
+        Err(NoMemory) => Outcome::ERROR,
+    }
+}
+
+/// The id that the client resumes from: the first value that is not empty.
+fn last_event_id<'r>(request: &'r Request, conf: &conf::Stream) -> &'r [u8] {
+    let values = conf.last_event_id.iter();
+    let mut configured = values.filter_map(|value| value.evaluate(request));
+    if conf.last_event_id.is_empty() {
+        let header = request.header("Last-Event-ID").filter(|id| !id.is_empty());
+        return header.or_else(|| request.argument("last_event_id")).unwrap_or_default();
+    }
+    configured.find(|id| !id.is_empty()).unwrap_or_default()
+}
+
+fn open(
+    request: &Request,
+    conf: &conf::Stream,
+    channels: Vec<Box<[u8]>>,
+) -> Result<Outcome, NoMemory> {
+    let hub = conf.target.hub;
+    let output = Output::attach::<Writable>(request);
+    let stream = Rc::new(Stream {
+        hub,
+        key: Cell::new(None),
+        channels,
+        output: output.clone(),
+        end: Cell::new(None),
+        summary: RefCell::default(),
+    });
+    request.set_context(Box::new(stream.clone()))?;
+    let ending = stream.clone();
+    request.on_end(move || ending.close())?;
+
+    let last_event_id = last_event_id(request, conf);
+    let opened = process::with(hub, |worker| {
+        let client = Client(output.clone());
+        worker.open(client, &conf.settings, &stream.channels, last_event_id, clock::now())
+    });
+    match opened {
+        Some(Ok(key)) => {
+            stream.key.set(Some(key));
+            process::opened(hub);
+            Ok(output.hold(request))
+        }
+        Some(Err(error)) => Ok(turn_away(request, &stream, Some(error))),
+        None => Ok(turn_away(request, &stream, None)),
+    }
+}
+
+/// Ends a stream that cannot be had now so that a browser comes back by itself.
+fn turn_away(request: &Request, stream: &Stream, error: Option<OpenError>) -> Outcome {
+    let (why, end) = match error {
+        Some(error @ OpenError::Draining) => (error.to_string(), End::Drain),
+        Some(error) => (error.to_string(), End::Error),
+        None => ("hub is not served by this worker process".to_owned(), End::Error),
+    };
+    stream.end.set(Some(end));
+    stream.output.detach();
+    request.log(
+        Level::Info,
+        format_args!("sse: no stream of \"{}\": {why}", Escaped(&stream.channels())),
+    );
+    let opening = frame::opening(random::between(STAY_AWAY.0, STAY_AWAY.1));
+    request.send_buffer(opening.body())
+}
+
+/// nginx calls this when a client takes bytes again, or has not for too long.
+struct Writable;
+
+impl OnWritable for Writable {
+    fn writable(request: &Request) {
+        let Some(stream) = request.context::<Rc<Stream>>().cloned() else { return };
+        match stream.output.flush() {
+            Flushed::Waiting => {}
+            Flushed::Empty => {
+                if let Some(key) = stream.key.get() {
+                    process::with(stream.hub, |worker| worker.writable(key, clock::now()));
+                    process::turn_soon(stream.hub);
+                }
+            }
+            Flushed::TimedOut => {
+                request.log(Level::Info, format_args!("sse: client takes nothing, closing"));
+                finish_as(&stream.output, &stream, End::Timeout);
+            }
+            Flushed::Failed => finish_as(&stream.output, &stream, End::Error),
+        }
+    }
+}
+
+/// The worker has ended a stream and sent what was to be sent.
+pub fn finish(output: &Rc<Output>, end: End) {
+    let stream = output.with_request(|request| request.context::<Rc<Stream>>().cloned());
+    match stream.flatten() {
+        Some(stream) => finish_as(output, &stream, end),
+        None => output.finish(Finish::Cut),
+    }
+}
+
+fn finish_as(output: &Rc<Output>, stream: &Stream, end: End) {
+    stream.end.set(Some(end));
+    output.finish(match end {
+        End::Age => Finish::Whole,
+        End::Drain => Finish::Prompt,
+        End::Timeout => Finish::TimedOut,
+        End::Client | End::Slow | End::Error => Finish::Cut,
+    });
+}

@@ -1,0 +1,39 @@
+//! Variables: what a stream's log line or header may say of it.
+
+use super::stream::Stream;
+use crate::nginx::request::Request;
+use crate::nginx::variable::Variable;
+use std::rc::Rc;
+
+/// All variables of the module. They have no value for a request that is no stream.
+pub static VARIABLES: [Variable; 5] = [
+    Variable { name: "sse_channel", get: channel },
+    Variable { name: "sse_last_event_id", get: last_event_id },
+    Variable { name: "sse_events_sent", get: events_sent },
+    Variable { name: "sse_subscribers", get: subscribers },
+    Variable { name: "sse_end", get: end },
+];
+
+fn stream(request: &Request) -> Option<&Rc<Stream>> {
+    request.context()
+}
+
+fn channel(request: &Request) -> Option<Vec<u8>> {
+    stream(request).map(|stream| stream.channels())
+}
+
+fn last_event_id(request: &Request) -> Option<Vec<u8>> {
+    stream(request)?.summary().last_id.map(|id| id.to_string().into_bytes())
+}
+
+fn events_sent(request: &Request) -> Option<Vec<u8>> {
+    stream(request).map(|stream| stream.summary().events_sent.to_string().into_bytes())
+}
+
+fn subscribers(request: &Request) -> Option<Vec<u8>> {
+    stream(request).map(|stream| stream.summary().subscribers.to_string().into_bytes())
+}
+
+fn end(request: &Request) -> Option<Vec<u8>> {
+    stream(request)?.end().map(|end| end.to_string().into_bytes())
+}

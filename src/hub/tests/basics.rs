@@ -1,0 +1,125 @@
+//! The plain course of things: publish, listen, read, resume.
+
+use super::*;
+
+#[test]
+fn what_is_published_is_read_without_the_lock() {
+    let hub = roomy();
+    let seat = hub.take_seat().unwrap();
+    let member = hub.join(seat, b"messages", at(1)).unwrap();
+    let before = hub.head();
+    let long = "x".repeat(3000);
+    for data in ["one", "", "two\nlines", &long] {
+        put(&hub, "messages", data, at(2));
+    }
+    let mut copied = Copied::default();
+    let mut seen = Vec::new();
+    for position in before + 1..=hub.head() {
+        let descriptor = hub.descriptor(position).unwrap();
+        assert_eq!(descriptor.channel, member.channel());
+        assert!(hub.copy(descriptor, at(3), &mut copied));
+        seen.push(text(&copied));
+    }
+    assert_eq!(seen, ["one", "", "two\nlines", &long]);
+}
+
+#[test]
+fn a_type_and_an_id_come_back() {
+    let hub = roomy();
+    let event = NewEvent { event_type: b"trade", data: b"5" };
+    let done = hub.publish(b"c", &[event, event], None, at(5)).unwrap();
+    let mut copied = Copied::default();
+    for (position, id) in (1..).zip(&done.ids) {
+        assert!(hub.copy(hub.descriptor(position).unwrap(), at(5), &mut copied));
+        assert_eq!((copied.event_type(), copied.data()), (&b"trade"[..], &b"data: 5\n"[..]));
+        assert_eq!(copied.id(&hub), *id);
+    }
+}
+
+#[test]
+fn a_client_gets_what_came_after_its_id() {
+    let hub = roomy();
+    let seat = hub.take_seat().unwrap();
+    let ids: Vec<Id> = (0..10).map(|i| put(&hub, "a", &i.to_string(), at(i))).collect();
+    let member = hub.join(seat, b"a", at(20)).unwrap();
+    assert_eq!(
+        resumed(&hub, &[member], &ids[6].to_string(), at(20)),
+        (0, vec!["7".into(), "8".into(), "9".into()])
+    );
+    assert_eq!(resumed(&hub, &[member], &ids[9].to_string(), at(20)), (0, vec![]));
+    assert_eq!(resumed(&hub, &[member], "0-0-0", at(20)).0, 1);
+    assert_eq!(resumed(&hub, &[member], "0-0-0", at(20)).1.len(), 10);
+    assert_eq!(fresh(&hub, &[member], 2, at(20)), ["8", "9"]);
+    assert!(fresh(&hub, &[member], 0, at(20)).is_empty());
+}
+
+#[test]
+fn several_channels_are_merged() {
+    let hub = roomy();
+    let seat = hub.take_seat().unwrap();
+    let id = put(&hub, "a", "a0", at(0));
+    for i in 1..6 {
+        put(&hub, ["a", "b", "c"][i % 3], &i.to_string(), at(i as u64));
+    }
+    let members: Vec<Membership> =
+        ["a", "b"].iter().map(|name| hub.join(seat, name.as_bytes(), at(9)).unwrap()).collect();
+    assert_eq!(
+        resumed(&hub, &members, &id.to_string(), at(9)),
+        (0, vec!["1".into(), "3".into(), "4".into()])
+    );
+}
+
+#[test]
+fn a_key_publishes_once() {
+    let hub = roomy();
+    let first = hub.publish(b"a", &[event(b"1"), event(b"2")], Some(b"key"), at(0)).unwrap();
+    let again = hub.publish(b"a", &[event(b"1"), event(b"2")], Some(b"key"), at(119_000)).unwrap();
+    assert_eq!(first.ids, again.ids);
+    let other = hub.publish(b"b", &[event(b"1")], Some(b"key"), at(119_000)).unwrap();
+    assert_ne!(first.ids[..1], other.ids);
+    let late = hub.publish(b"a", &[event(b"1")], Some(b"key"), at(121_000)).unwrap();
+    assert_ne!(first.ids[..1], late.ids);
+    assert_eq!(hub.stats().retained_events, 4);
+}
+
+#[test]
+fn listeners_are_told_and_leave() {
+    let hub = roomy();
+    let (one, two) = (hub.take_seat().unwrap(), hub.take_seat());
+    let member = hub.join(one, b"a", at(0)).unwrap();
+    hub.set_streams(one, member, 5);
+    let done = hub.publish(b"a", &[event(b"1")], None, at(0)).unwrap();
+    assert_eq!((done.subscribers, done.listeners), (5, vec![one.slot]));
+    assert!(two.is_some());
+    hub.leave(member).unwrap();
+    let done = hub.publish(b"a", &[event(b"1")], None, at(0)).unwrap();
+    assert_eq!((done.subscribers, done.listeners), (0, vec![]));
+}
+
+#[test]
+fn bells_ring_once_until_hushed() {
+    let hub = roomy();
+    let seat = hub.take_seat().unwrap();
+    assert!(hub.must_ring(seat.slot, at(0)));
+    assert!(!hub.must_ring(seat.slot, at(10)));
+    assert!(hub.must_ring(seat.slot, at(51)));
+    hub.hush(seat);
+    assert!(hub.must_ring(seat.slot, at(52)));
+}
+
+#[test]
+fn a_small_zone_turns_over_for_ever() {
+    let hub = hub_of(Plan::minimum_bytes(8, 4096), 4096, 10, 0);
+    let seat = hub.take_seat().unwrap();
+    let member = hub.join(seat, b"heard", at(0)).unwrap();
+    for i in 0..20_000u64 {
+        let name = format!("{:>len$}", i % 300, len = (i % 200 + 3) as usize);
+        let data = "y".repeat((i * 37 % 4000) as usize);
+        put(&hub, &name, &data, at(i));
+        if i % 500 == 0 {
+            hub.check_settled();
+        }
+    }
+    put(&hub, "heard", "still", at(30_000));
+    assert_eq!(fresh(&hub, &[member], 1, at(30_000)), ["still"]);
+}

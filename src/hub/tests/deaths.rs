@@ -1,0 +1,334 @@
+//! Death before every store: whoever takes the lock next finds a whole hub, and the operation is
+//! wholly there or not at all.
+
+use std::panic::{catch_unwind, AssertUnwindSafe};
+
+use super::*;
+use crate::hub::layout::{header, slot, SLOT};
+use crate::hub::lock;
+use crate::hub::region::Died;
+
+const CHANNELS: [&str; 4] = ["a", "b", "long", "new"];
+
+/// A channel whose name goes on in two more blocks.
+fn long_name() -> Vec<u8> {
+    vec![b'l'; 255]
+}
+
+fn name(channel: &str) -> Vec<u8> {
+    match channel {
+        "long" => long_name(),
+        short => short.into(),
+    }
+}
+
+/// What others see of a hub: the head, and of each channel the positions and texts retained.
+#[derive(Clone, Debug, PartialEq)]
+struct Seen {
+    head: u64,
+    channels: Vec<Vec<(u64, String)>>,
+}
+
+fn seen(hub: &Hub) -> Seen {
+    let channels = CHANNELS.iter().map(|channel| {
+        let positions = hub.retained(&name(channel));
+        positions.into_iter().map(|position| (position, read(hub, position).unwrap())).collect()
+    });
+    Seen { channels: channels.collect(), head: hub.head() }
+}
+
+/// Reads without the lock. All texts end with "." so that a torn one shows.
+fn read(hub: &Hub, position: u64) -> Option<String> {
+    let mut copied = Copied::default();
+    let whole = hub.copy(hub.descriptor(position)?, at(0), &mut copied);
+    whole.then(|| text(&copied)).inspect(|text| assert!(text.ends_with('.'), "torn: {text}"))
+}
+
+/// All words but those of mutexes, which know their owners.
+fn save(hub: &Hub) -> Vec<(usize, u64)> {
+    let lives = hub.layout.slot(0, 0)..hub.layout.slot(hub.layout.slots, 0);
+    let is_lock = |at: &usize| {
+        (header::LOCK..header::LOCK + lock::WORDS).contains(at)
+            || lives.contains(at) && (at - lives.start) % SLOT < slot::LIFE + lock::WORDS
+    };
+    let words = (0..hub.region.len()).filter(|at| !is_lock(at));
+    words.map(|at| (at, hub.region.get(at))).collect()
+}
+
+fn restore(hub: &Hub, saved: &[(usize, u64)]) {
+    for &(at, value) in saved {
+        hub.region.set(at, value);
+    }
+}
+
+/// Runs `operation` from the same state again and again, killed before each of its stores, and asks
+/// `judge` each time, with what was seen before, after and when it died. Returns how often.
+fn kill_everywhere(
+    hub: &Hub,
+    operation: impl Fn(&Hub),
+    judge: impl Fn(&Seen, &Seen, &Seen),
+) -> usize {
+    let saved = save(hub);
+    let before = seen(hub);
+    operation(hub);
+    hub.check_settled();
+    let after = seen(hub);
+    for deaths in 0.. {
+        restore(hub, &saved);
+        hub.region.die_before(deaths as i64);
+        let end = catch_unwind(AssertUnwindSafe(|| operation(hub)));
+        if hub.region.defuse() {
+            end.unwrap();
+            return deaths;
+        }
+        assert!(end.unwrap_err().is::<Died>());
+        let other = Hub::attach(hub.region.clone()).unwrap();
+        for position in 1..=other.head() {
+            read(&other, position);
+        }
+        other.check();
+        let found = seen(&other);
+        judge(&before, &found, &after);
+        // Life goes on: the same again, by somebody else.
+        operation(&other);
+        other.check_settled();
+    }
+    unreachable!()
+}
+
+/// The channels lost at most their oldest events.
+fn only_oldest_left(before: &Seen, found: &Seen) {
+    for (before, found) in before.channels.iter().zip(&found.channels) {
+        assert!(before.ends_with(found), "{before:?} became {found:?}");
+    }
+}
+
+/// The publish is there as a whole, or the hub is as before, but for events that made room.
+fn all_or_nothing(before: &Seen, found: &Seen, after: &Seen) {
+    if found.head == before.head {
+        only_oldest_left(before, found);
+    } else {
+        assert_eq!(found, after);
+    }
+}
+
+/// A hub with some events on each channel, a seat, and free blocks that were used before.
+fn lived_in() -> (Hub, Seat) {
+    let hub = hub_of(64 << 10, 1024, 5, 1_000);
+    for i in 0..20 {
+        for channel in &CHANNELS[..3] {
+            let data = format!("{channel}{i}{}.", "-".repeat(i * 17));
+            hub.publish(&name(channel), &[event(data.as_bytes())], None, at(i as u64)).unwrap();
+        }
+    }
+    hub.publish(b"gone", &[event(b"x.")], Some(b"old"), at(0)).unwrap();
+    // Everything too old leaves; then a few events again.
+    while !hub.sweep(at(2_000)).unwrap() {}
+    for channel in ["a", "a", "a", "b", "long", "a", "b"] {
+        hub.publish(&name(channel), &[event(b"again."), event(b"and again.")], None, at(2_001))
+            .unwrap();
+    }
+    let seat = hub.take_seat().unwrap();
+    (hub, seat)
+}
+
+/// As `lived_in`, and without a free block.
+fn full() -> (Hub, Seat) {
+    let (hub, seat) = lived_in();
+    let data = "-".repeat(150) + ".";
+    while hub.stats().evicted < 5 {
+        for channel in &CHANNELS[..3] {
+            put_to(&hub, channel, &data);
+        }
+    }
+    (hub, seat)
+}
+
+fn put_to(hub: &Hub, channel: &str, data: &str) {
+    hub.publish(&name(channel), &[event(data.as_bytes())], None, at(2_002)).unwrap();
+}
+
+#[test]
+fn publishing_one_event() {
+    let (hub, _) = lived_in();
+    let deaths = kill_everywhere(&hub, |hub| put_to(hub, "a", "new."), all_or_nothing);
+    assert!(deaths > 20, "{deaths}");
+}
+
+#[test]
+fn publishing_a_large_event() {
+    let (hub, _) = lived_in();
+    let data = "#".repeat(1_000) + ".";
+    kill_everywhere(&hub, |hub| put_to(hub, "a", &data), all_or_nothing);
+}
+
+#[test]
+fn publishing_a_batch() {
+    let (hub, _) = lived_in();
+    let long = "=".repeat(500) + ".";
+    let batch = [event(b"1."), event(long.as_bytes()), event(b"3."), event(long.as_bytes())];
+    let publish = |hub: &Hub| {
+        hub.publish(b"b", &batch, None, at(2_002)).unwrap();
+    };
+    kill_everywhere(&hub, publish, all_or_nothing);
+}
+
+#[test]
+fn publishing_on_a_new_channel() {
+    let (hub, _) = lived_in();
+    kill_everywhere(&hub, |hub| put_to(hub, "new", "first."), all_or_nothing);
+    let (hub, _) = lived_in();
+    let mut other = long_name();
+    other[254] = b'!';
+    let publish = |hub: &Hub| {
+        hub.publish(&other, &[event(b"first.")], None, at(2_002)).unwrap();
+    };
+    kill_everywhere(&hub, publish, |before, found, after| {
+        assert!(found.head == before.head || found == after);
+    });
+}
+
+#[test]
+fn publishing_with_a_key() {
+    let (hub, _) = lived_in();
+    let publish = |hub: &Hub, text: &[u8]| {
+        hub.publish(b"a", &[event(text), event(b"two.")], Some(b"key"), at(2_002)).unwrap()
+    };
+    let deaths = kill_everywhere(
+        &hub,
+        |hub| {
+            let first = publish(hub, b"one.");
+            let head = hub.head();
+            // The answer was lost: asked again, whatever the first one did.
+            assert_eq!(publish(hub, b"other.").ids, first.ids);
+            assert_eq!(hub.head(), head);
+        },
+        all_or_nothing,
+    );
+    assert!(deaths > 20, "{deaths}");
+}
+
+#[test]
+fn publishing_that_drops_a_key() {
+    let (hub, _) = lived_in();
+    for key in 0..3u8 {
+        hub.publish(b"b", &[event(b"k.")], Some(&[key]), at(2_002)).unwrap();
+    }
+    // All three are too old, and the first is used again.
+    let publish = |hub: &Hub| {
+        hub.publish(b"a", &[event(b"k.")], Some(&[1]), at(200_000)).unwrap();
+    };
+    kill_everywhere(&hub, publish, all_or_nothing);
+}
+
+#[test]
+fn publishing_into_a_full_zone() {
+    let (hub, _) = full();
+    let data = "+".repeat(700) + ".";
+    kill_everywhere(&hub, |hub| put_to(hub, "a", &data), all_or_nothing);
+    let (hub, _) = full();
+    kill_everywhere(&hub, |hub| put_to(hub, "new", &data), all_or_nothing);
+}
+
+#[test]
+fn evictions_of_one_channel_down_to_nothing() {
+    let (hub, _) = lived_in();
+    let record = hub.lock().unwrap().find(b"a").unwrap();
+    let evict = |hub: &Hub| {
+        let guard = hub.lock().unwrap();
+        while guard.events(record) > 0 {
+            guard.evict(record);
+        }
+    };
+    kill_everywhere(&hub, evict, |before, found, _| {
+        assert_eq!(found.head, before.head);
+        only_oldest_left(before, found);
+        let last = found.channels[0].first().or(before.channels[0].last()).unwrap().0;
+        let floor = hub.floor_of(b"a").position;
+        assert!(floor < last || found.channels[0].is_empty() && floor == last);
+        let lost = before.channels[0].len() - found.channels[0].len();
+        assert!(lost == 0 || floor == before.channels[0][lost - 1].0);
+    });
+}
+
+#[test]
+fn forgetting_carries_the_floor_on() {
+    let (hub, _) = lived_in();
+    while !hub.sweep(at(9_000)).unwrap() {}
+    let floor = hub.floor_of(&long_name());
+    assert!(floor.position > 0);
+    let forget = |hub: &Hub| {
+        let guard = hub.lock().unwrap();
+        if let Some(record) = guard.find(&long_name()) {
+            guard.forget(record);
+        }
+    };
+    kill_everywhere(&hub, forget, |before, found, _| {
+        assert_eq!(found, before);
+        assert!(hub.floor_of(&long_name()) >= floor);
+    });
+    assert!(!hub.knows(&long_name()) && hub.floor_of(&long_name()) == floor);
+}
+
+#[test]
+fn joining_and_leaving() {
+    let (hub, seat) = lived_in();
+    while !hub.sweep(at(9_000)).unwrap() {}
+    let same = |before: &Seen, found: &Seen, _: &Seen| assert_eq!(before, found);
+    for channel in ["a", "long", "new"] {
+        let join = |hub: &Hub| {
+            let member = hub.join(seat, &name(channel), at(9_000)).unwrap();
+            hub.set_streams(seat, member, 2);
+            hub.leave(member).unwrap();
+        };
+        kill_everywhere(&hub, join, same);
+    }
+}
+
+#[test]
+fn joining_by_more_than_a_record_holds() {
+    let (hub, seat) = lived_in();
+    let join = |hub: &Hub| {
+        let members: Vec<Membership> =
+            (0..5).map(|_| hub.join(seat, b"idle", at(9_000)).unwrap()).collect();
+        for member in members.into_iter().rev() {
+            hub.leave(member).unwrap();
+        }
+    };
+    kill_everywhere(&hub, join, |before, found, _| assert_eq!(before, found));
+}
+
+#[test]
+fn sweeping() {
+    let (hub, seat) = lived_in();
+    hub.join(seat, b"void", at(2_002)).unwrap();
+    hub.join(seat, b"a", at(2_002)).unwrap();
+    hub.leave_seat(seat);
+    let sweep = |hub: &Hub| while !hub.sweep(at(9_000)).unwrap() {};
+    kill_everywhere(&hub, sweep, |before, found, _| only_oldest_left(before, found));
+    assert_eq!(hub.stats().retained_events, 0);
+}
+
+#[test]
+fn changing_history() {
+    let (hub, _) = lived_in();
+    for history in [History { count: 2, age: 0 }, History { count: 50, age: 500 }] {
+        let change = |hub: &Hub| hub.set_history(history, at(2_003)).unwrap();
+        let saved = save(&hub);
+        for deaths in 0.. {
+            restore(&hub, &saved);
+            hub.region.die_before(deaths);
+            let end = catch_unwind(AssertUnwindSafe(|| change(&hub)));
+            if hub.region.defuse() {
+                end.unwrap();
+                break;
+            }
+            hub.check();
+            // The next worker sets the same; the sweep that goes on in any case does the rest.
+            change(&hub);
+            while !hub.sweep(at(2_003)).unwrap() {}
+            while !hub.sweep(at(2_003)).unwrap() {}
+            hub.check_settled();
+        }
+    }
+}

@@ -1,0 +1,426 @@
+//! What the zone promises to channels when it is full, and to whoever joins, leaves and returns.
+
+use super::*;
+use crate::hub::layout::{event as event_words, header, pair, slot};
+
+/// A hub of 1 MiB: a few thousand blocks.
+fn small(count: u64) -> Hub {
+    hub_of(1 << 20, 4096, count, 0)
+}
+
+fn blocks(hub: &Hub) -> usize {
+    hub.layout.blocks
+}
+
+#[test]
+fn what_quiet_channels_are_owed_outlives_a_flood_of_ten_zones() {
+    let hub = small(10);
+    for i in 0..12 {
+        put(&hub, "quiet", &i.to_string(), at(0));
+        put(&hub, "other", &i.to_string(), at(0));
+    }
+    for i in 0..10 * blocks(&hub) {
+        put(&hub, "flood", &i.to_string(), at(0));
+    }
+    hub.check_settled();
+    let owed: Vec<u64> = hub.retained(b"quiet");
+    assert!(owed.len() >= 10, "{owed:?}");
+    assert!(hub.retained(b"other").len() >= 10);
+    assert!(hub.retained(b"flood").len() > blocks(&hub) / 2);
+}
+
+#[test]
+fn a_flood_of_owed_events_takes_nothing_from_those_who_hold_less_than_half() {
+    // All is owed: only who holds most may give.
+    let hub = small(1_000_000);
+    let middle = blocks(&hub) / 4;
+    for i in 0..middle {
+        put(&hub, "middle", &i.to_string(), at(0));
+    }
+    put(&hub, "small", "1", at(0));
+    for i in 0..3 * blocks(&hub) {
+        put(&hub, "flood", &i.to_string(), at(0));
+    }
+    hub.check_settled();
+    assert_eq!(hub.retained(b"middle").len(), middle);
+    assert_eq!(hub.retained(b"small").len(), 1);
+}
+
+#[test]
+fn the_first_to_give_is_never_one_that_another_outweighs_twice() {
+    let hub = small(1_000_000);
+    let names: Vec<String> = (0..8).map(|i| format!("c{i}")).collect();
+    let mut held = vec![0; names.len()];
+    for i in 0..6 * blocks(&hub) {
+        // Channels of very different weights, all growing.
+        let n = (i * i + i / 7) % 64;
+        let channel = (usize::BITS - n.leading_zeros()) as usize;
+        let Some(name) = names.get(channel) else { continue };
+        put(&hub, name, "x", at(0));
+        if i % 50 == 0 {
+            let now: Vec<usize> =
+                names.iter().map(|name| hub.retained(name.as_bytes()).len()).collect();
+            let most = now.iter().max().copied().unwrap_or(0);
+            for (now, before) in now.iter().zip(&held) {
+                assert!(now >= before || now * 2 + 100 >= most, "{now} of {most}");
+            }
+            held = now;
+        }
+    }
+    assert!(hub.stats().evicted > 0);
+}
+
+#[test]
+fn idle_channels_go_before_owed_events() {
+    let hub = small(1_000_000);
+    for i in 0..blocks(&hub) / 2 {
+        put(&hub, "owed", &i.to_string(), at(0));
+    }
+    let seat = hub.take_seat().unwrap();
+    let idle = |i: usize| format!("idle{i}");
+    let left = blocks(&hub) - blocks(&hub) / 2 - 10;
+    for i in 0..left {
+        let member = hub.join(seat, idle(i).as_bytes(), at(0)).unwrap();
+        hub.leave(member).unwrap();
+    }
+    for i in 0..100 {
+        put(&hub, "owed", &i.to_string(), at(0));
+    }
+    hub.check_settled();
+    assert_eq!(hub.stats().evicted, 0);
+    assert_eq!(hub.retained(b"owed").len(), blocks(&hub) / 2 + 100);
+    // The longest idle went first.
+    assert!(!hub.knows(idle(0).as_bytes()) && hub.knows(idle(left - 1).as_bytes()));
+}
+
+#[test]
+fn a_burst_beyond_count_stays_while_there_is_room() {
+    let hub = small(10);
+    let seat = hub.take_seat().unwrap();
+    let member = hub.join(seat, b"burst", at(0)).unwrap();
+    let first = put(&hub, "burst", "0", at(0));
+    for i in 1..=500 {
+        put(&hub, "burst", &i.to_string(), at(0));
+    }
+    // A stream in progress and one that returns get all; one that is new gets what is owed.
+    let (gaps, given) = resumed(&hub, &[member], &first.to_string(), at(0));
+    assert_eq!((gaps, given.len()), (0, 500));
+    let mut pursuit = Pursuit::since(1, 501, [member].into_iter());
+    assert_eq!(all_of(&hub, &mut pursuit, 64, at(0)).1.len(), 500);
+    assert_eq!(fresh(&hub, &[member], 100, at(0)).len(), 10);
+}
+
+#[test]
+fn surplus_is_given_in_turn() {
+    let hub = small(10);
+    for i in 0..200 {
+        put(&hub, "a", &i.to_string(), at(0));
+        put(&hub, "b", &i.to_string(), at(0));
+    }
+    let mut i = 0;
+    while hub.stats().evicted < 100 {
+        put(&hub, "c", &i.to_string(), at(0));
+        i += 1;
+    }
+    let given = |channel: &[u8]| 200 - hub.retained(channel).len();
+    assert!(given(b"a").abs_diff(given(b"b")) <= 1);
+    assert!(given(b"a") >= 30, "{}", given(b"a"));
+}
+
+#[test]
+fn events_that_are_too_old_are_never_read() {
+    let hub = hub_of(1 << 20, 4096, 10, 1_000);
+    let seat = hub.take_seat().unwrap();
+    let member = hub.join(seat, b"a", at(0)).unwrap();
+    let first = put(&hub, "a", "first", at(0));
+    put(&hub, "a", "old", at(1));
+    put(&hub, "a", "young", at(500));
+    let descriptors: Vec<Descriptor> = (1..=3).map(|i| hub.descriptor(i).unwrap()).collect();
+    let mut copied = Copied::default();
+    let readable = |ms| descriptors.iter().filter(|d| hub.copy(**d, at(ms), &mut copied)).count();
+    assert_eq!([0, 999, 1_000, 1_001, 1_499, 1_500].map(readable), [3, 3, 2, 1, 1, 0]);
+    assert_eq!(fresh(&hub, &[member], 10, at(1_001)), ["young"]);
+    assert_eq!(resumed(&hub, &[member], &first.to_string(), at(1_001)), (1, vec!["young".into()]));
+    let beginning = hub.begin(&[member], &Resume::From(first.to_string().into()), at(1_001));
+    let mut pursuit = beginning.unwrap().pursuit.unwrap();
+    // It ages between the beginning and the first slice.
+    assert!(all_of(&hub, &mut pursuit, 64, at(1_500)).1.is_empty());
+    hub.check_settled();
+}
+
+#[test]
+fn a_quiet_channel_that_aged_out_tells_no_gap_to_who_has_seen_it_all() {
+    let hub = hub_of(1 << 20, 4096, 10, 1_000);
+    let seat = hub.take_seat().unwrap();
+    let member = hub.join(seat, b"a", at(0)).unwrap();
+    let before = put(&hub, "a", "1", at(0));
+    let last = put(&hub, "a", "2", at(0));
+    put(&hub, "b", "3", at(0));
+    while !hub.sweep(at(5_000)).unwrap() {}
+    assert_eq!(resumed(&hub, &[member], &last.to_string(), at(5_000)), (0, vec![]));
+    assert_eq!(resumed(&hub, &[member], &before.to_string(), at(5_000)), (1, vec![]));
+}
+
+#[test]
+fn a_forgotten_channel_still_tells_a_gap() {
+    let hub = hub_of(Plan::minimum_bytes(8, 256), 256, 10, 1_000);
+    let id = put(&hub, "gone", "1", at(0));
+    put(&hub, "gone", "2", at(1));
+    for i in 0..1_000 {
+        put(&hub, &format!("c{i}"), "x", at(5_000));
+    }
+    assert!(!hub.knows(b"gone"));
+    let seat = hub.take_seat().unwrap();
+    let member = hub.join(seat, b"gone", at(5_000)).unwrap();
+    assert_eq!(resumed(&hub, &[member], &id.to_string(), at(5_000)), (1, vec![]));
+}
+
+#[test]
+fn what_fits_an_emptied_zone_is_never_refused() {
+    let hub = hub_of(Plan::minimum_bytes(8, 4096), 4096, 10, 0);
+    let long = |i: usize| format!("{i:0>255}");
+    for i in 0..300 {
+        let key = i.to_string();
+        let new = [event(b"x")];
+        hub.publish(long(i).as_bytes(), &new, Some(key.as_bytes()), at(0)).unwrap();
+    }
+    let seat = hub.take_seat().unwrap();
+    for i in 0..200 {
+        let member = hub.join(seat, long(1_000 + i).as_bytes(), at(0)).unwrap();
+        hub.leave(member).unwrap();
+    }
+    // All blocks but those of its channel, of its key, and block 0.
+    let room = blocks(&hub) - 1 - 3 - 1;
+    let per_event = 4 * 128 - 40;
+    let data = vec![b'z'; per_event - 7];
+    let batch = vec![event(&data); room / 4];
+    let name = long(5_000);
+    hub.publish(name.as_bytes(), &batch, Some(b"k"), at(0)).unwrap();
+    hub.check_settled();
+    assert_eq!(hub.retained(name.as_bytes()).len(), room / 4);
+    // And once more, when all of it belongs to the channel that needs the room.
+    hub.publish(name.as_bytes(), &batch, Some(b"l"), at(0)).unwrap();
+    hub.check_settled();
+}
+
+#[test]
+fn a_publish_that_can_never_fit_takes_nothing_from_others() {
+    let hub = hub_of(Plan::minimum_bytes(8, 4096), 4096, 10, 0);
+    let seat = hub.take_seat().unwrap();
+    // Channels with subscribers cannot go: they count as well.
+    for i in 0..blocks(&hub) / 2 {
+        hub.join(seat, format!("heard{i}").as_bytes(), at(0)).unwrap();
+    }
+    for i in 0..10 {
+        put(&hub, "a", &i.to_string(), at(0));
+    }
+    let data = [b'z'; 4000];
+    let batch = vec![event(&data); blocks(&hub) / 2 / 32 + 1];
+    assert_eq!(hub.publish(b"b", &batch, None, at(0)), Err(PublishError::NoRoom));
+    assert_eq!(hub.retained(b"a").len(), 10);
+    hub.check_settled();
+    let fits = vec![event(&data); blocks(&hub) / 2 / 32 - 1];
+    hub.publish(b"b", &fits, None, at(0)).unwrap();
+}
+
+#[test]
+fn channels_with_seats_are_never_forgotten() {
+    let hub = hub_of(Plan::minimum_bytes(8, 4096), 4096, 1, 0);
+    let seat = hub.take_seat().unwrap();
+    let mut joined = Vec::new();
+    let full = loop {
+        match hub.join(seat, format!("c{}", joined.len()).as_bytes(), at(0)) {
+            Ok(member) => joined.push(member),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(full, JoinError::Full);
+    assert_eq!(joined.len(), blocks(&hub) - 1);
+    assert_eq!(hub.publish(b"c5", &[event(b"")], None, at(0)), Err(PublishError::NoRoom));
+    hub.check_settled();
+    hub.leave(joined[5]).unwrap();
+    assert!(hub.knows(b"c5"));
+    put(&hub, "c6", "x", at(0));
+    assert!(!hub.knows(b"c5"));
+    hub.check_settled();
+}
+
+#[test]
+fn channels_of_the_dead_give_way_at_once() {
+    let hub = hub_of(Plan::minimum_bytes(8, 4096), 4096, 1, 0);
+    let seat = hub.take_seat().unwrap();
+    let names = (0..).map(|i| format!("c{i}"));
+    for name in names.take_while(|name| hub.join(seat, name.as_bytes(), at(0)).is_ok()) {
+        drop(name);
+    }
+    hub.leave_seat(seat);
+    put(&hub, "new", &"x".repeat(4_000), at(0));
+    hub.check_settled();
+}
+
+#[test]
+fn a_process_that_has_lost_its_seat_changes_nothing_more() {
+    let hub = small(1);
+    let (seat, other) = (hub.take_seat().unwrap(), hub.take_seat().unwrap());
+    let member = hub.join(seat, b"a", at(0)).unwrap();
+    hub.leave_seat(seat);
+    hub.leave(member).unwrap();
+    while !hub.sweep(at(0)).unwrap() {}
+    hub.leave(member).unwrap();
+    hub.check_settled();
+    let theirs = hub.join(other, b"a", at(0)).unwrap();
+    hub.set_streams(other, theirs, 3);
+    hub.leave(member).unwrap();
+    hub.set_streams(seat, member, 9);
+    assert_eq!(hub.subscribers(theirs).unwrap(), 3);
+    hub.leave(theirs).unwrap();
+    hub.leave(theirs).unwrap();
+    hub.check_settled();
+}
+
+#[test]
+fn a_slot_whose_generation_comes_round_is_no_empty_pair() {
+    let hub = small(1);
+    let seat = hub.take_seat().unwrap();
+    hub.leave_seat(seat);
+    hub.region.set(hub.layout.slot(seat.slot, slot::GENERATION), (1 << 22) - 1);
+    let again = hub.take_seat().unwrap();
+    assert_eq!((again.slot, again.generation), (0, 1 << 22));
+    let member = hub.join(again, b"a", at(0)).unwrap();
+    hub.set_streams(again, member, 0);
+    hub.check_settled();
+    hub.leave(member).unwrap();
+    hub.check_settled();
+}
+
+#[test]
+fn an_empty_batch_is_nothing() {
+    let hub = small(1);
+    for key in [None, Some(&b"key"[..])] {
+        assert!(hub.publish(b"a", &[], key, at(1)).unwrap().ids.is_empty());
+    }
+    put(&hub, "a", "1", at(2));
+    assert!(hub.publish(b"a", &[], None, at(3)).unwrap().ids.is_empty());
+    assert_eq!(hub.head(), 1);
+    hub.check_settled();
+}
+
+#[test]
+fn a_torn_length_is_never_followed() {
+    let hub = small(1);
+    put(&hub, "a", "1", at(0));
+    let found = hub.descriptor(1).unwrap();
+    let guard = hub.lock().unwrap();
+    let record = guard.find(b"a").unwrap();
+    let block = guard.word(record, layout::channel::EVENTS) as u32;
+    // What a reader may meet while the block is being used again: any words at all.
+    hub.region.set(hub.layout.block(block, event_words::OWNER), pair(record, 4097));
+    hub.region.set(hub.layout.next(block), u64::from(block));
+    let mut copied = Copied::default();
+    assert!(!hub.copy(found, at(0), &mut copied));
+    hub.region.set(hub.layout.block(block, event_words::OWNER), pair(record, 400));
+    for next in [0, u64::MAX, hub.layout.blocks as u64] {
+        hub.region.set(hub.layout.next(block), next);
+        assert!(!hub.copy(found, at(0), &mut copied));
+    }
+}
+
+#[test]
+fn an_overtaken_client_is_told_one_gap() {
+    let hub = hub_of(Plan::minimum_bytes(8, 256), 256, 1, 0);
+    let seat = hub.take_seat().unwrap();
+    let member = hub.join(seat, b"a", at(0)).unwrap();
+    let put_some = |n: u64| {
+        for i in 0..n {
+            put(&hub, "a", &i.to_string(), at(0));
+        }
+    };
+    put_some(1_000);
+    let (at_first, until) = (hub.head() - 10, hub.head());
+    let mut pursuit = Pursuit::since(at_first, until, [member].into_iter());
+    let slice = hub.pursue(&pursuit, 5, usize::MAX, at(0)).unwrap();
+    assert_eq!((slice.gap, slice.events.len()), (None, 5));
+    slice.events.iter().for_each(|found| pursuit.passed(found));
+    // While it waits, everything up to `until` goes, and more.
+    put_some(1_000);
+    let (mut gaps, given) = all_of(&hub, &mut pursuit, 5, at(0));
+    assert!(given.is_empty());
+    let mut next = Pursuit::since(until, hub.head(), [member].into_iter());
+    let (more, given) = all_of(&hub, &mut next, 5, at(0));
+    gaps.extend(more);
+    assert_eq!(gaps.len(), 1);
+    assert_eq!(given.len(), hub.retained(b"a").len());
+}
+
+#[test]
+fn slices_are_bounded_by_bytes_as_well() {
+    let hub = small(100);
+    let seat = hub.take_seat().unwrap();
+    let member = hub.join(seat, b"a", at(0)).unwrap();
+    for size in [3_000, 10, 10, 3_000, 3_000] {
+        put(&hub, "a", &"x".repeat(size), at(0));
+    }
+    let mut pursuit = Pursuit::since(0, 5, [member].into_iter());
+    let mut counts = Vec::new();
+    loop {
+        let slice = hub.pursue(&pursuit, 64, 3_100, at(0)).unwrap();
+        counts.push(slice.events.len());
+        slice.events.iter().for_each(|found| pursuit.passed(found));
+        if slice.done {
+            break;
+        }
+    }
+    assert_eq!(counts, [3, 1, 1]);
+}
+
+#[test]
+fn without_history_nothing_is_replayed_and_a_gap_is_told() {
+    let hub = hub_of(1 << 20, 4096, 0, 0);
+    let seat = hub.take_seat().unwrap();
+    let member = hub.join(seat, b"a", at(0)).unwrap();
+    let first = put(&hub, "a", "1", at(0));
+    let last = put(&hub, "a", "2", at(0));
+    assert!(fresh(&hub, &[member], 5, at(0)).is_empty());
+    assert_eq!(resumed(&hub, &[member], &first.to_string(), at(0)), (1, vec![]));
+    assert_eq!(resumed(&hub, &[member], &last.to_string(), at(0)), (0, vec![]));
+    assert_eq!(resumed(&hub, &[member], "nonsense", at(0)), (1, vec![]));
+    // Streams in progress still get all.
+    let mut pursuit = Pursuit::since(0, 2, [member].into_iter());
+    assert_eq!(all_of(&hub, &mut pursuit, 64, at(0)), (vec![], vec!["1".into(), "2".into()]));
+}
+
+#[test]
+fn a_gap_is_not_told_again_to_who_returns_with_its_id() {
+    let hub = hub_of(Plan::minimum_bytes(8, 256), 256, 10, 0);
+    let seat = hub.take_seat().unwrap();
+    let members: Vec<Membership> =
+        ["a", "b"].iter().map(|name| hub.join(seat, name.as_bytes(), at(0)).unwrap()).collect();
+    let first = put(&hub, "a", "first", at(0));
+    for i in 0..500 {
+        put(&hub, ["a", "b"][i % 2], &i.to_string(), at(i as u64 / 3));
+    }
+    for id in [first.to_string(), "0-0".into(), "evil".into()] {
+        // One channel at a time: of two, one may have lost what is newer than the other's oldest.
+        for members in [&members[..1], &members[1..]] {
+            let beginning = hub.begin(members, &Resume::From(id.clone().into()), at(0)).unwrap();
+            let (gaps, given) = all_of(&hub, &mut beginning.pursuit.unwrap(), 7, at(0));
+            assert_eq!(gaps.len(), 1);
+            assert_eq!(resumed(&hub, members, &gaps[0].to_string(), at(0)), (0, given));
+        }
+        let beginning = hub.begin(&members, &Resume::From(id.into()), at(0)).unwrap();
+        let (gaps, given) = all_of(&hub, &mut beginning.pursuit.unwrap(), 7, at(0));
+        assert_eq!(resumed(&hub, &members, &gaps[0].to_string(), at(0)).1, given);
+    }
+}
+
+#[test]
+fn counters_of_the_zone_are_exact() {
+    let hub = small(10);
+    assert_eq!(hub.stats().zone_used_bytes, 0);
+    put(&hub, "a", &"x".repeat(1_000), at(0));
+    let stats = hub.stats();
+    assert_eq!((stats.channels, stats.retained_events, stats.events_in), (1, 1, 1));
+    // A record, and 1,007 bytes behind a head of 40: nine blocks.
+    assert_eq!(stats.zone_used_bytes, 10 * 128);
+    assert_eq!(hub.region.get(header::FRESH), 11);
+}

@@ -1,0 +1,27 @@
+//! nginx, behind safe interfaces: the only room, but for the hub's few accesses to shared memory,
+//! in which `unsafe` may stand.
+//!
+//! `conf` and `http` are written against what is here and see no pointer of nginx. Every function
+//! that nginx calls is in this room and lets no panic pass into C (`guard`). nginx runs a worker on
+//! one thread, and all that is here is used on that thread alone.
+#![allow(unsafe_code)]
+
+pub mod bells;
+pub mod body;
+pub mod clock;
+pub mod core;
+pub mod directive;
+pub mod event;
+pub mod log;
+pub mod output;
+pub mod pool;
+pub mod random;
+pub mod request;
+pub mod response;
+pub mod value;
+pub mod variable;
+pub mod watch;
+pub mod zone;
+
+mod guard;
+mod module;

@@ -1,0 +1,213 @@
+//! A request: what the client asked, and how it is ended. What is answered is in `response`.
+//!
+//! A `Request` is made by the entry from nginx that was called with it and lent to the handler for
+//! that call; nothing keeps one. What has to reach a request later goes through `output::Client`,
+//! which the request's own end takes away.
+
+use super::guard::guarded;
+use super::log;
+use super::pool::{self, bytes, NoMemory};
+use nginx_sys::{
+    ngx_connection_t, ngx_http_arg, ngx_http_cleanup_add, ngx_http_core_loc_conf_t,
+    ngx_http_core_module, ngx_http_discard_request_body, ngx_http_request_t, ngx_int_t, ngx_pool_t,
+    ngx_str_t, ngx_table_elt_t, NGX_DONE, NGX_ERROR, NGX_HTTP_GET, NGX_HTTP_HEAD, NGX_HTTP_POST,
+    NGX_HTTP_PUT, NGX_OK,
+};
+use std::any::Any;
+use std::ffi::c_void;
+use std::fmt;
+use std::ptr::NonNull;
+
+/// A request that is being handled.
+pub struct Request(NonNull<ngx_http_request_t>);
+
+/// The methods that the module tells apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    Get,
+    Head,
+    Post,
+    Put,
+    Other,
+}
+
+/// What a handler tells nginx, in nginx's own numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome(pub(super) ngx_int_t);
+
+impl Outcome {
+    /// All is sent, or will be by nginx.
+    pub const OK: Outcome = Outcome(NGX_OK as ngx_int_t);
+    /// The handler goes on later by itself.
+    pub const DONE: Outcome = Outcome(NGX_DONE as ngx_int_t);
+    /// The connection is to be given up.
+    pub const ERROR: Outcome = Outcome(NGX_ERROR as ngx_int_t);
+
+    /// nginx's own answer for this status.
+    pub const fn status(status: u16) -> Outcome {
+        Outcome(status as ngx_int_t)
+    }
+
+    /// Whether nginx can be given more of the answer.
+    pub fn is_ok(self) -> bool {
+        self == Outcome::OK
+    }
+}
+
+impl Request {
+    /// # Safety
+    /// nginx handed over `r` for the call that is being served, and the request outlives the value.
+    pub(super) unsafe fn from_raw(r: *mut ngx_http_request_t) -> Option<Request> {
+        NonNull::new(r).map(Request)
+    }
+
+    pub(super) fn raw(&self) -> *mut ngx_http_request_t {
+        self.0.as_ptr()
+    }
+
+    pub(super) fn pool(&self) -> *mut ngx_pool_t {
+        // SAFETY: the request is alive.
+        unsafe { (*self.raw()).pool }
+    }
+
+    pub(super) fn connection(&self) -> *mut ngx_connection_t {
+        // SAFETY: the request is alive and so is its connection.
+        unsafe { (*self.raw()).connection }
+    }
+
+    /// nginx's own settings for this location.
+    pub(super) fn core_location(&self) -> &ngx_http_core_loc_conf_t {
+        let location = self.location_slot((&raw const ngx_http_core_module).cast());
+        // SAFETY: the core module has a configuration in each location.
+        unsafe { &*location.cast() }
+    }
+
+    /// The place of a module in this location's configuration.
+    pub(super) fn location_slot(&self, module: *const nginx_sys::ngx_module_t) -> *mut c_void {
+        // SAFETY: modules number themselves before any request is served.
+        unsafe { *(*self.raw()).loc_conf.add((*module).ctx_index) }
+    }
+
+    pub fn method(&self) -> Method {
+        // SAFETY: the request is alive.
+        match unsafe { (*self.raw()).method } as u32 {
+            NGX_HTTP_GET => Method::Get,
+            NGX_HTTP_HEAD => Method::Head,
+            NGX_HTTP_POST => Method::Post,
+            NGX_HTTP_PUT => Method::Put,
+            _ => Method::Other,
+        }
+    }
+
+    /// Whether another request made this one (SSI, `auth_request`, `mirror`, `addition`).
+    pub fn is_subrequest(&self) -> bool {
+        // SAFETY: the request is alive.
+        self.raw() != unsafe { (*self.raw()).main }
+    }
+
+    /// The value of the first header of this name, compared without regard to case.
+    pub fn header(&self, name: &str) -> Option<&[u8]> {
+        // SAFETY: the list is the request's own and outlives the borrow of the request.
+        let mut part = unsafe { &raw const (*self.raw()).headers_in.headers.part };
+        while !part.is_null() {
+            // SAFETY: a part of the list.
+            let (elements, count) = unsafe { ((*part).elts, (*part).nelts) };
+            let elements: *const ngx_table_elt_t = elements.cast();
+            for index in 0..count {
+                // SAFETY: the part has `count` elements.
+                let element = unsafe { &*elements.add(index) };
+                // SAFETY: keys and values of headers lie in the request's memory.
+                let (key, value) = unsafe { (bytes(&element.key), bytes(&element.value)) };
+                if key.eq_ignore_ascii_case(name.as_bytes()) {
+                    return Some(value);
+                }
+            }
+            // SAFETY: as above; the last part's `next` is null.
+            part = unsafe { (*part).next };
+        }
+        None
+    }
+
+    /// The host that the client named, as it wrote it.
+    pub fn host(&self) -> Option<&[u8]> {
+        // SAFETY: the request is alive.
+        let host = NonNull::new(unsafe { (*self.raw()).headers_in.host });
+        // SAFETY: an element of the list of headers.
+        host.map(|host| unsafe { bytes(&(*host.as_ptr()).value) })
+    }
+
+    /// An argument of the query, not decoded.
+    pub fn argument(&self, name: &str) -> Option<&[u8]> {
+        let mut value = ngx_str_t::empty();
+        let name_at = name.as_ptr().cast_mut();
+        // SAFETY: nginx only reads the name; the value is a piece of the request's arguments.
+        let found = unsafe { ngx_http_arg(self.raw(), name_at, name.len(), &mut value) };
+        // SAFETY: as above.
+        (found == NGX_OK as ngx_int_t).then(|| unsafe { bytes(&value) })
+    }
+
+    /// Has nginx read and drop the body, if there is one.
+    pub fn discard_body(&self) -> Outcome {
+        // SAFETY: the request is alive and its body was not asked for yet.
+        Outcome(unsafe { ngx_http_discard_request_body(self.raw()) })
+    }
+
+    /// Writes a line to the error log that names the client and the request.
+    pub fn log(&self, level: log::Level, message: fmt::Arguments<'_>) {
+        // SAFETY: a connection has a log for as long as it lives.
+        unsafe { log::write_to((*self.connection()).log, level, message) };
+    }
+
+    /// Keeps a value until nginx frees the request's memory, and gives its place.
+    pub(super) fn keep<T: 'static>(&self, value: T) -> Result<NonNull<T>, NoMemory> {
+        // SAFETY: the pool is the request's.
+        unsafe { pool::keep(self.pool(), value) }
+    }
+
+    /// Remembers a value of the module with the request, until the request's memory is freed.
+    pub fn set_context(&self, value: Box<dyn Any>) -> Result<(), NoMemory> {
+        let place = self.keep(value)?;
+        // SAFETY: the array has a place for each http module.
+        unsafe { *self.context_slot() = place.as_ptr().cast() };
+        Ok(())
+    }
+
+    /// What `set_context` was given, if it was of this type.
+    pub fn context<T: 'static>(&self) -> Option<&T> {
+        // SAFETY: the place holds null or what `set_context` put there.
+        let place: *const Box<dyn Any> = unsafe { *self.context_slot() }.cast();
+        // SAFETY: as above; it lives as long as the request.
+        unsafe { place.as_ref() }?.downcast_ref()
+    }
+
+    fn context_slot(&self) -> *mut *mut c_void {
+        let module = super::module::this();
+        // SAFETY: modules number themselves before any request is served.
+        unsafe { (*self.raw()).ctx.add((*module).ctx_index) }
+    }
+
+    /// Runs `action` when the request ends, however it ends, before its log line is written.
+    pub fn on_end(&self, action: impl FnOnce() + 'static) -> Result<(), NoMemory> {
+        let action: Option<Box<dyn FnOnce()>> = Some(Box::new(action));
+        let place = self.keep(action)?;
+        // SAFETY: the request is alive.
+        let cleanup = unsafe { ngx_http_cleanup_add(self.raw(), 0) };
+        let cleanup = NonNull::new(cleanup).ok_or(NoMemory)?;
+        // SAFETY: the entry was just made; the action outlives it, for the pool goes last.
+        unsafe {
+            (*cleanup.as_ptr()).data = place.as_ptr().cast();
+            (*cleanup.as_ptr()).handler = Some(ended);
+        }
+        Ok(())
+    }
+}
+
+unsafe extern "C" fn ended(data: *mut c_void) {
+    guarded((), || {
+        // SAFETY: `on_end` put the action there, and the pool still keeps it.
+        let action = unsafe { &mut *data.cast::<Option<Box<dyn FnOnce()>>>() };
+        if let Some(action) = action.take() {
+            action();
+        }
+    });
+}

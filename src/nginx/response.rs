@@ -1,0 +1,137 @@
+//! What is answered: headers, and answers that are sent whole.
+
+use super::pool::{copied, NoMemory};
+use super::request::{Outcome, Request};
+use nginx_sys::{
+    ngx_buf_t, ngx_chain_t, ngx_create_temp_buf, ngx_http_output_filter, ngx_http_send_header,
+    ngx_http_send_special, ngx_list_push, ngx_str_t, ngx_table_elt_t, ngx_tcp_nodelay, ngx_uint_t,
+    NGX_HTTP_LAST, NGX_OK,
+};
+use std::ptr;
+
+impl Request {
+    /// Sets the status of the answer.
+    pub fn set_status(&self, status: u16) {
+        // SAFETY: the request is alive and its header not sent yet; else this changes nothing.
+        unsafe { (*self.raw()).headers_out.status = ngx_uint_t::from(status) };
+    }
+
+    /// Sets the answer's `Content-Type`, exactly these bytes.
+    pub fn set_content_type(&self, content_type: &'static str) {
+        // SAFETY: the request is alive.
+        let headers = unsafe { &mut (*self.raw()).headers_out };
+        headers.content_type =
+            ngx_str_t { len: content_type.len(), data: content_type.as_ptr().cast_mut() };
+        headers.content_type_len = content_type.len();
+        headers.content_type_lowcase = ptr::null_mut();
+        headers.charset = ngx_str_t::empty();
+    }
+
+    /// Sets a header of the answer, in place of those of that name which are set already.
+    pub fn set_header(&self, name: &'static str, value: &str) -> Result<(), NoMemory> {
+        self.remove_header(name);
+        // SAFETY: the list is the request's own.
+        let element = unsafe { ngx_list_push(&raw mut (*self.raw()).headers_out.headers) };
+        let element: *mut ngx_table_elt_t = element.cast();
+        if element.is_null() {
+            return Err(NoMemory);
+        }
+        // SAFETY: new memory of the list, written as a whole; a failing copy leaves it unsent.
+        unsafe { ptr::write_bytes(element, 0, 1) };
+        // SAFETY: the pool is the request's.
+        let value = unsafe { copied(self.pool(), value.as_bytes()) }?;
+        // SAFETY: as above.
+        let element = unsafe { &mut *element };
+        element.key = ngx_str_t { len: name.len(), data: name.as_ptr().cast_mut() };
+        element.value = value;
+        element.hash = 1;
+        Ok(())
+    }
+
+    /// Takes out headers that an upstream's answer brought along (`X-Accel-Redirect`).
+    fn remove_header(&self, name: &str) {
+        // SAFETY: the list is the request's own.
+        let mut part = unsafe { &raw mut (*self.raw()).headers_out.headers.part };
+        while !part.is_null() {
+            // SAFETY: a part of the list.
+            let (elements, count) = unsafe { ((*part).elts, (*part).nelts) };
+            let elements: *mut ngx_table_elt_t = elements.cast();
+            for index in 0..count {
+                // SAFETY: the part has `count` elements.
+                let element = unsafe { &mut *elements.add(index) };
+                // SAFETY: keys of headers lie in the request's memory.
+                let key = unsafe { super::pool::bytes(&element.key) };
+                if key.eq_ignore_ascii_case(name.as_bytes()) {
+                    // nginx sends no header whose hash is nought.
+                    element.hash = 0;
+                }
+            }
+            // SAFETY: as above; the last part's `next` is null.
+            part = unsafe { (*part).next };
+        }
+    }
+
+    /// Sends status and headers. Anything but `OK` is what the handler has to give back to nginx.
+    pub fn send_header(&self) -> Outcome {
+        // SAFETY: the request is alive.
+        Outcome(unsafe { ngx_http_send_header(self.raw()) })
+    }
+
+    /// Whether the answer ends with its headers (HEAD).
+    pub fn header_only(&self) -> bool {
+        // SAFETY: the request is alive.
+        unsafe { (*self.raw()).header_only() != 0 }
+    }
+
+    /// Sends the end of the answer.
+    pub fn send_last(&self) -> Outcome {
+        // SAFETY: the request is alive and its header sent.
+        Outcome(unsafe { ngx_http_send_special(self.raw(), NGX_HTTP_LAST as ngx_uint_t) })
+    }
+
+    /// Sends a whole answer of a known length, whose status and further headers are set.
+    pub fn answer(&self, content_type: &'static str, body: &[u8]) -> Outcome {
+        self.set_content_type(content_type);
+        // SAFETY: the request is alive.
+        unsafe { (*self.raw()).headers_out.content_length_n = body.len() as i64 };
+        let sent = self.send_header();
+        if !sent.is_ok() || self.header_only() {
+            return sent;
+        }
+        if body.is_empty() {
+            return self.send_last();
+        }
+        self.send_buffer(body)
+    }
+
+    /// Sends a piece of the answer and the answer's end.
+    pub fn send_buffer(&self, body: &[u8]) -> Outcome {
+        // SAFETY: the pool is the request's.
+        let buffer: *mut ngx_buf_t = unsafe { ngx_create_temp_buf(self.pool(), body.len()) };
+        if buffer.is_null() {
+            return Outcome::ERROR;
+        }
+        // SAFETY: the buffer is new and holds as many bytes as were asked for.
+        unsafe { ptr::copy_nonoverlapping(body.as_ptr(), (*buffer).pos, body.len()) };
+        // SAFETY: as above.
+        let filled = unsafe { &mut *buffer };
+        filled.last = filled.pos.wrapping_add(body.len());
+        filled.set_last_buf(u32::from(!self.is_subrequest()));
+        filled.set_last_in_chain(1);
+        let mut chain = ngx_chain_t { buf: buffer, next: ptr::null_mut() };
+        // SAFETY: nginx copies the chain's links; the buffer lies in the request's pool.
+        Outcome(unsafe { ngx_http_output_filter(self.raw(), &mut chain) })
+    }
+
+    /// Has the kernel send each event at once, where the location does not say otherwise.
+    pub fn send_without_delay(&self) -> Result<(), NoMemory> {
+        if self.core_location().tcp_nodelay == 0 {
+            return Ok(());
+        }
+        // SAFETY: the connection is alive; nginx passes over connections that are no TCP.
+        match unsafe { ngx_tcp_nodelay(self.connection()) } {
+            status if status == NGX_OK as isize => Ok(()),
+            _ => Err(NoMemory),
+        }
+    }
+}

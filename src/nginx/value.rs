@@ -1,0 +1,40 @@
+//! Values in a configuration that may hold variables (`ngx_http_complex_value`).
+
+use super::request::Request;
+use nginx_sys::{
+    ngx_conf_t, ngx_http_compile_complex_value, ngx_http_compile_complex_value_t,
+    ngx_http_complex_value, ngx_http_complex_value_t, ngx_str_t, NGX_OK,
+};
+
+/// A compiled value. Made while a configuration is read, good as long as that configuration.
+pub struct ComplexValue(Box<ngx_http_complex_value_t>);
+
+impl ComplexValue {
+    /// Compiles `text`; nginx logs by itself what is wrong with it.
+    ///
+    /// # Safety
+    /// `cf` is the configuration that nginx is reading; `text` lives in its pool.
+    pub(super) unsafe fn compile(cf: *mut ngx_conf_t, text: &[u8]) -> Option<ComplexValue> {
+        // SAFETY: nginx makes both from zeroed memory.
+        let (mut value, mut call): (Box<ngx_http_complex_value_t>, _) =
+            unsafe { (Box::new(std::mem::zeroed()), std::mem::zeroed()) };
+        let mut text = ngx_str_t { len: text.len(), data: text.as_ptr().cast_mut() };
+        let settings: &mut ngx_http_compile_complex_value_t = &mut call;
+        settings.cf = cf;
+        settings.value = &mut text;
+        settings.complex_value = &mut *value;
+        // SAFETY: the structure is filled in as nginx's own setters do it.
+        let done = unsafe { ngx_http_compile_complex_value(settings) };
+        (done == NGX_OK as isize).then_some(ComplexValue(value))
+    }
+
+    /// The value for this request. Fails when nginx has no memory left for it.
+    pub fn evaluate<'r>(&self, request: &'r Request) -> Option<&'r [u8]> {
+        let mut text = ngx_str_t::empty();
+        let value = (&raw const *self.0).cast_mut();
+        // SAFETY: the request is alive; nginx only reads the compiled value.
+        let done = unsafe { ngx_http_complex_value(request.raw(), value, &mut text) };
+        // SAFETY: the string lies in the request's pool or in the configuration's.
+        (done == NGX_OK as isize).then(|| unsafe { super::pool::bytes(&text) })
+    }
+}

@@ -1,0 +1,65 @@
+//! Variables that the module adds to nginx.
+
+use super::guard::guarded;
+use super::pool::copied;
+use super::request::Request;
+use nginx_sys::{
+    ngx_conf_t, ngx_http_add_variable, ngx_http_request_t, ngx_http_variable_value_t, ngx_int_t,
+    ngx_str_t, NGX_ERROR, NGX_HTTP_VAR_NOCACHEABLE, NGX_OK,
+};
+
+/// A variable: its name without the dollar sign, and what it holds for a request, if anything.
+pub struct Variable {
+    pub name: &'static str,
+    pub get: fn(&Request) -> Option<Vec<u8>>,
+}
+
+/// Adds variables to a configuration that is about to be read.
+///
+/// # Safety
+/// `cf` is the configuration in hand, before its http block is read.
+pub(super) unsafe fn add(cf: *mut ngx_conf_t, variables: &'static [Variable]) -> ngx_int_t {
+    for variable in variables {
+        let mut name =
+            ngx_str_t { len: variable.name.len(), data: variable.name.as_ptr().cast_mut() };
+        // SAFETY: the caller vouches for the configuration; nginx copies the name.
+        let added =
+            unsafe { ngx_http_add_variable(cf, &mut name, NGX_HTTP_VAR_NOCACHEABLE as usize) };
+        if added.is_null() {
+            return NGX_ERROR as ngx_int_t;
+        }
+        // SAFETY: the entry was just made or found by nginx.
+        let added = unsafe { &mut *added };
+        added.get_handler = Some(get);
+        added.data = std::ptr::from_ref(variable) as usize;
+    }
+    NGX_OK as ngx_int_t
+}
+
+unsafe extern "C" fn get(
+    r: *mut ngx_http_request_t,
+    value: *mut ngx_http_variable_value_t,
+    data: usize,
+) -> ngx_int_t {
+    let text = guarded(None, || {
+        // SAFETY: `add` put the address of a static there.
+        let variable = unsafe { &*(data as *const Variable) };
+        // SAFETY: nginx asks for the variable of a living request.
+        let request = unsafe { Request::from_raw(r) }?;
+        let text = (variable.get)(&request)?;
+        // SAFETY: the pool is the request's.
+        unsafe { copied(request.pool(), &text) }.ok()
+    });
+    // SAFETY: nginx hands over the value to be filled.
+    let value = unsafe { &mut *value };
+    let Some(text) = text else {
+        value.set_not_found(1);
+        return NGX_OK as ngx_int_t;
+    };
+    value.set_len(text.len as u32);
+    value.set_valid(1);
+    value.set_no_cacheable(0);
+    value.set_not_found(0);
+    value.data = text.data;
+    NGX_OK as ngx_int_t
+}

@@ -1,0 +1,116 @@
+//! A watch on one bell: nginx's event loop calls when it rings, and when the process is to quit.
+//!
+//! The bell stands in a connection of nginx that no client has. Being `idle`, it is what nginx
+//! "closes" first when it is told to quit or has new workers, which is how the module learns of
+//! that in time to end its streams in good order.
+
+use super::event::Action;
+use super::guard::guarded;
+use nginx_sys::{
+    ngx_close_connection, ngx_connection_t, ngx_cycle, ngx_event_t, ngx_get_connection,
+    ngx_handle_read_event, NGX_OK,
+};
+use std::fs::File;
+use std::io;
+use std::os::fd::IntoRawFd;
+use std::ptr::NonNull;
+
+/// A watched bell. Dropping it closes the descriptor.
+pub struct Watch {
+    connection: NonNull<ngx_connection_t>,
+    // nginx's connection points to it.
+    _calls: Box<Calls>,
+}
+
+struct Calls {
+    on_bell: Action,
+    on_quit: Action,
+    number: usize,
+}
+
+impl Watch {
+    /// Watches `bell`; calls `on_bell(number)` when it has rung and `on_quit(number)` once, when
+    /// nginx tells this process to quit. Takes one of nginx's `worker_connections`.
+    pub fn new(bell: File, on_bell: Action, on_quit: Action, number: usize) -> io::Result<Watch> {
+        let descriptor = bell.into_raw_fd();
+        // SAFETY: in a process that serves requests ngx_cycle is the cycle in use.
+        let log = unsafe { (*ngx_cycle).log };
+        // SAFETY: the descriptor is ours to give.
+        let connection = unsafe { ngx_get_connection(descriptor, log) };
+        let Some(connection) = NonNull::new(connection) else {
+            // SAFETY: the descriptor is still ours.
+            unsafe { libc::close(descriptor) };
+            return Err(io::Error::other("worker_connections are not enough"));
+        };
+        let mut calls = Box::new(Calls { on_bell, on_quit, number });
+        // SAFETY: nginx gave the connection and its two events to us.
+        let ready = unsafe {
+            let c = connection.as_ptr();
+            (*c).log = log;
+            (*c).data = (&raw mut *calls).cast();
+            (*(*c).read).log = log;
+            (*(*c).write).log = log;
+            (*(*c).read).handler = Some(called);
+            // nginx neither times out nor reports as left open what it takes for a channel.
+            (*(*c).read).set_channel(1);
+            (*(*c).write).set_channel(1);
+            (*c).set_idle(1);
+            ngx_handle_read_event((*c).read, 0)
+        };
+        let watch = Watch { connection, _calls: calls };
+        match ready {
+            status if status == NGX_OK as isize => Ok(watch),
+            _ => Err(io::Error::other("the event loop refused a descriptor")),
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        // SAFETY: the connection is ours until now, and its descriptor open.
+        unsafe { ngx_close_connection(self.connection.as_ptr()) };
+    }
+}
+
+unsafe extern "C" fn called(event: *mut ngx_event_t) {
+    guarded((), || {
+        // SAFETY: nginx calls with the read event of the connection that `new` set up.
+        let connection: *mut ngx_connection_t = unsafe { (*event).data }.cast();
+        // SAFETY: as above; the calls live as long as the watch.
+        let calls: *const Calls = unsafe { (*connection).data }.cast();
+        // SAFETY: as above; copied, because a call may drop the watch.
+        let Calls { on_bell, on_quit, number } = *unsafe { &*calls };
+        // SAFETY: the connection is ours.
+        if unsafe { (*connection).close() } != 0 {
+            // SAFETY: as above. The connection stays: bells ring on while streams are ended.
+            unsafe {
+                (*connection).set_close(0);
+                (*connection).set_idle(0);
+            }
+            on_quit(number);
+            return;
+        }
+        // SAFETY: the descriptor is the connection's.
+        silence(unsafe { (*connection).fd });
+        // SAFETY: as above.
+        unsafe {
+            (*event).set_ready(0);
+            ngx_handle_read_event(event, 0);
+        }
+        on_bell(number);
+    });
+}
+
+/// Reads the bell until it is still, as an edge-triggered loop needs it.
+fn silence(descriptor: i32) {
+    let mut rings = 0u64;
+    loop {
+        // SAFETY: the buffer is a local of the length that is given.
+        let got = unsafe { libc::read(descriptor, (&raw mut rings).cast(), size_of::<u64>()) };
+        let interrupted =
+            got < 0 && io::Error::last_os_error().kind() == io::ErrorKind::Interrupted;
+        if got <= 0 && !interrupted {
+            return;
+        }
+    }
+}
