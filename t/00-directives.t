@@ -1,0 +1,151 @@
+# Directives that are right: where they may stand, how they are inherited, what their values mean.
+
+use v5.36;
+use FindBin;
+use lib "$FindBin::Bin/lib";
+use SSE::Blocks;
+use Test::Nginx::Socket 'no_plan';
+
+SSE::Blocks::settle();
+run_tests();
+
+__DATA__
+
+=== TEST 1: all directives together are accepted
+--- http_config
+    sse_hub news {
+        zone 4m;
+        history 10 1m;
+        max_event_size 64k;
+    }
+    sse_hub chat {
+        history off;
+    }
+    sse_replay 5;
+    sse_last_event_id $arg_cursor $http_last_event_id;
+    sse_heartbeat 30s;
+    sse_retry 2s jitter=1s;
+    sse_open_event hello;
+    sse_gap_event lost;
+    sse_slow_client close;
+    sse_drain 2s;
+--- config
+    sse_replay all;
+    sse_heartbeat off;
+    sse_open_event off;
+    location /s {
+        sse_stream a b $arg_more hub=news split=,;
+        sse_slow_client skip;
+        sse_gap_event off;
+        sse_replay off;
+        sse_retry 0;
+        sse_drain 0;
+    }
+    location /p {
+        sse_publish chat event=note hub=chat;
+    }
+    location /status {
+        sse_status hub=news;
+    }
+--- request
+GET /nothing
+--- error_code: 404
+--- no_error_log eval
+[qr/\[warn\]/, qr/\[alert\]/, qr/\[emerg\]/]
+
+
+
+=== TEST 2: without any directive but the stream a default hub is there
+--- config
+    location /s {
+        sse_stream messages;
+        sse_open_event off;
+    }
+--- request
+GET /s HTTP/1.0
+--- abort
+--- response_body eval
+"retry: 3000\n:\n"
+
+
+
+=== TEST 3: a location takes over the value of its server
+--- http_config
+    sse_open_event off;
+    sse_retry 7s;
+--- config
+    sse_retry 4s;
+    location /s {
+        sse_stream messages;
+    }
+--- request
+GET /s HTTP/1.0
+--- abort
+--- response_body eval
+"retry: 4000\n:\n"
+
+
+
+=== TEST 4: a server takes over the value of http
+--- http_config
+    sse_open_event off;
+    sse_retry 1500ms;
+--- config
+    location /s {
+        sse_stream messages;
+    }
+--- request
+GET /s HTTP/1.0
+--- abort
+--- response_body eval
+"retry: 1500\n:\n"
+
+
+
+=== TEST 5: a location's own value comes before all others, and times have units
+--- http_config
+    sse_open_event off;
+    sse_retry 7s;
+--- config
+    sse_retry 4s;
+    location /s {
+        sse_stream messages;
+        sse_retry 1m;
+    }
+--- request
+GET /s HTTP/1.0
+--- abort
+--- response_body eval
+"retry: 60000\n:\n"
+
+
+
+=== TEST 6: jitter adds at most its own time to retry
+--- config
+    location /s {
+        sse_stream messages;
+        sse_open_event off;
+        sse_retry 2s jitter=500ms;
+    }
+--- request
+GET /s HTTP/1.0
+--- abort
+--- response_body_like eval
+qr/\Aretry: 2(?:[0-4]\d\d|500)\n:\n\z/
+
+
+
+=== TEST 7: nested locations inherit
+--- config
+    location /a {
+        sse_open_event off;
+        sse_retry 9s;
+        location /a/b {
+            sse_stream messages;
+        }
+    }
+--- request
+GET /a/b HTTP/1.0
+--- abort
+--- response_body eval
+"retry: 9000\n:\n"

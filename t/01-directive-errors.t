@@ -1,0 +1,367 @@
+# Directives that are wrong: nginx refuses to start and says which one, in which file and line.
+
+use v5.36;
+use FindBin;
+use lib "$FindBin::Bin/lib";
+use SSE::Blocks;
+use Test::Nginx::Socket 'no_plan';
+
+# Each block's `refused` is what the line must say before the file and its line.
+add_block_preprocessor(sub ($block) {
+    my $said = $block->refused;
+    chomp $said;
+    $block->set_value('must_die',  1);
+    $block->set_value('no_stderr', 1);
+    $block->set_value('config', 'location /s { sse_stream messages; }') if !defined $block->config;
+    $block->set_value('error_log', [qr/\[emerg\] .*$said.* in \S+nginx\.conf:\d+/]);
+});
+
+SSE::Blocks::settle();
+run_tests();
+
+__DATA__
+
+=== TEST 1: a hub needs a name
+--- http_config
+    sse_hub { zone 4m; }
+--- refused
+"sse_hub"
+
+
+
+=== TEST 2: a hub belongs into http
+--- config
+    sse_hub news { zone 4m; }
+--- refused
+"sse_hub" directive is not allowed here
+
+
+
+=== TEST 3: a hub is not defined twice
+--- http_config
+    sse_hub news { zone 4m; }
+    sse_hub news { zone 4m; }
+--- refused
+news
+
+
+
+=== TEST 4: a hub knows its directives
+--- http_config
+    sse_hub news { colour red; }
+--- refused
+"colour"
+
+
+
+=== TEST 5: zone is a size
+--- http_config
+    sse_hub news { zone big; }
+--- refused
+zone
+
+
+
+=== TEST 6: zone is at least 1m
+--- http_config
+    sse_hub news { zone 512k; max_event_size 4k; }
+--- refused
+zone
+
+
+
+=== TEST 7: zone holds at least eight of the largest events
+--- http_config
+    sse_hub news { zone 4m; max_event_size 1m; }
+--- refused
+zone
+
+
+
+=== TEST 8: the same with the default zone and large events
+--- http_config
+    sse_hub news { max_event_size 16m; }
+--- refused
+(?:zone|max_event_size)
+
+
+
+=== TEST 9: zone stands once in a hub
+--- http_config
+    sse_hub news { zone 4m; zone 8m; }
+--- refused
+"zone" directive is duplicate
+
+
+
+=== TEST 10: history is a number
+--- http_config
+    sse_hub news { history many; }
+--- refused
+history
+
+
+
+=== TEST 11: history's age is a time
+--- http_config
+    sse_hub news { history 10 soon; }
+--- refused
+history
+
+
+
+=== TEST 12: history takes at most two values
+--- http_config
+    sse_hub news { history 10 1m 2m; }
+--- refused
+invalid number of arguments in "history"
+
+
+
+=== TEST 13: max_event_size is a size
+--- http_config
+    sse_hub news { max_event_size huge; }
+--- refused
+max_event_size
+
+
+
+=== TEST 14: a stream needs a channel
+--- config
+    location /s { sse_stream; }
+--- refused
+invalid number of arguments in "sse_stream"
+
+
+
+=== TEST 15: a stream that names only its hub has no channel
+--- http_config
+    sse_hub news { zone 4m; }
+--- config
+    location /s { sse_stream hub=news; }
+--- refused
+"sse_stream"
+
+
+
+=== TEST 16: a stream belongs into a location
+--- config
+    sse_stream messages;
+--- refused
+"sse_stream" directive is not allowed here
+
+
+
+=== TEST 17: a location has one sse_stream
+--- config
+    location /s { sse_stream a; sse_stream b; }
+--- refused
+"sse_stream" directive is duplicate
+
+
+
+=== TEST 18: split= is one character
+--- config
+    location /s { sse_stream $arg_c split=ab; }
+--- refused
+split
+
+
+
+=== TEST 19: split= is not empty
+--- config
+    location /s { sse_stream $arg_c split=; }
+--- refused
+split
+
+
+
+=== TEST 20: a stream's hub must be known
+--- config
+    location /s { sse_stream messages hub=nowhere; }
+--- refused
+nowhere
+
+
+
+=== TEST 21: a variable must be known
+--- config
+    location /s { sse_stream $no_such_variable_anywhere; }
+--- refused
+no_such_variable_anywhere
+
+
+
+=== TEST 22: with two hubs and none called default a stream must name one
+--- http_config
+    sse_hub news { zone 4m; }
+    sse_hub chat { zone 4m; }
+--- config
+    location /s { sse_stream messages; }
+--- refused
+hub
+
+
+
+=== TEST 23: with two hubs and none called default a publisher must name one
+--- http_config
+    sse_hub news { zone 4m; }
+    sse_hub chat { zone 4m; }
+--- config
+    location /p { sse_publish messages; }
+--- refused
+hub
+
+
+
+=== TEST 24: a publisher needs a channel
+--- config
+    location /p { sse_publish; }
+--- refused
+invalid number of arguments in "sse_publish"
+
+
+
+=== TEST 25: a publisher has one channel
+--- config
+    location /p { sse_publish one two; }
+--- refused
+(?:two|"sse_publish")
+
+
+
+=== TEST 26: a publisher belongs into a location
+--- config
+    sse_publish messages;
+--- refused
+"sse_publish" directive is not allowed here
+
+
+
+=== TEST 27: a publisher's hub must be known
+--- config
+    location /p { sse_publish messages hub=nowhere; }
+--- refused
+nowhere
+
+
+
+=== TEST 28: the status' hub must be known
+--- config
+    location /status { sse_status hub=nowhere; }
+--- refused
+nowhere
+
+
+
+=== TEST 29: the status takes nothing but a hub
+--- config
+    location /status { sse_status everything; }
+--- refused
+(?:everything|"sse_status")
+
+
+
+=== TEST 30: sse_replay is a number, off or all
+--- http_config
+    sse_replay some;
+--- refused
+sse_replay
+
+
+
+=== TEST 31: sse_replay is not negative
+--- http_config
+    sse_replay -5;
+--- refused
+sse_replay
+
+
+
+=== TEST 32: sse_last_event_id needs a value
+--- http_config
+    sse_last_event_id;
+--- refused
+invalid number of arguments in "sse_last_event_id"
+
+
+
+=== TEST 33: sse_heartbeat is a time
+--- http_config
+    sse_heartbeat often;
+--- refused
+sse_heartbeat
+
+
+
+=== TEST 34: sse_heartbeat stands once
+--- http_config
+    sse_heartbeat 5s;
+    sse_heartbeat 6s;
+--- refused
+"sse_heartbeat" directive is duplicate
+
+
+
+=== TEST 35: sse_retry is a time
+--- http_config
+    sse_retry later;
+--- refused
+sse_retry
+
+
+
+=== TEST 36: the jitter of sse_retry is a time
+--- http_config
+    sse_retry 3s jitter=some;
+--- refused
+jitter
+
+
+
+=== TEST 37: sse_retry knows nothing but jitter=
+--- http_config
+    sse_retry 3s spread=1s;
+--- refused
+spread
+
+
+
+=== TEST 38: sse_open_event has one name
+--- http_config
+    sse_open_event a b;
+--- refused
+invalid number of arguments in "sse_open_event"
+
+
+
+=== TEST 39: sse_gap_event has one name
+--- http_config
+    sse_gap_event;
+--- refused
+invalid number of arguments in "sse_gap_event"
+
+
+
+=== TEST 40: sse_slow_client is skip or close
+--- http_config
+    sse_slow_client perhaps;
+--- refused
+perhaps
+
+
+
+=== TEST 41: sse_drain is a time
+--- http_config
+    sse_drain slowly;
+--- refused
+sse_drain
+
+
+
+=== TEST 42: a name given to an event holds no line end
+--- http_config
+    sse_open_event "a
+b";
+--- refused
+sse_open_event

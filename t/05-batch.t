@@ -1,0 +1,182 @@
+# Batches: a body in SSE's own form is several events, all of them or none.
+
+use v5.36;
+use FindBin;
+use lib "$FindBin::Bin/lib";
+use SSE::Blocks;
+use Test::Nginx::Socket 'no_plan';
+
+our $Config = <<'EOF_CONFIG';
+    location /s { sse_stream messages; sse_open_event off; sse_replay all; }
+    location /p { sse_publish messages; }
+    location /typed { sse_publish messages event=trade; }
+EOF_CONFIG
+
+our $Ids = qr/"[-0-9]+"/;
+
+# `batch` is the body; with `stream`, what a stream then replays (ID for an id) and `count` ids are in
+# the answer; with `refusal`, the status of the refusal, and the stream stays empty.
+add_block_preprocessor(sub ($block) {
+    $block->set_value('config', $::Config) if !defined $block->config;
+    return if !defined $block->batch;
+    my $path = ($block->path // '/p') =~ s/\s//gr;
+    $block->set_value('request',      ["POST $path\n" . $block->batch, 'GET /s HTTP/1.0']);
+    $block->set_value('more_headers', ['Content-Type: ' . ($block->type // 'text/event-stream'), '']);
+    $block->set_value('abort',        '');
+    my ($status, $answer, $stream) = (201, undef, '');
+    if (defined $block->refusal) {
+        ($status) = $block->refusal =~ /(\d+)/;
+        $answer = qr/\A\{"error":"[^"]+"\}\n?\z/;
+    } else {
+        my $more = ($block->count // 1) - 1;
+        $answer = qr/\A\{"channel":"messages","ids":\[$::Ids(?:,$::Ids){$more}\],"subscribers":0\}\n?\z/;
+        $stream = quotemeta($block->stream) =~ s/ID/\\d+-\\d+-\\d+/gr;
+    }
+    $block->set_value('error_code',         [$status, 200]);
+    $block->set_value('response_body_like', [$answer, qr/\Aretry: 3000\n:\n$stream\z/]);
+});
+
+SSE::Blocks::settle();
+run_tests();
+
+__DATA__
+
+=== TEST 1: two events
+--- batch eval
+"data: one\n\nevent: trade\ndata: two\n\n"
+--- count: 2
+--- stream eval
+"data: one\nid: ID\n\nevent: trade\ndata: two\nid: ID\n\n"
+
+
+
+=== TEST 2: a batch of one still answers with ids
+--- batch eval
+"data: one\n\n"
+--- count: 1
+--- stream eval
+"data: one\nid: ID\n\n"
+
+
+
+=== TEST 3: id, retry, comments and unknown fields are ignored
+--- batch eval
+": a comment\nid: 99\nretry: 1\nnonsense: x\nnonsense\ndata: one\n\n"
+--- stream eval
+"data: one\nid: ID\n\n"
+
+
+
+=== TEST 4: a block without data is no event
+--- batch eval
+"event: nothing\nid: 4\n\ndata: one\n\n\n\n: only a comment\n\n"
+--- stream eval
+"data: one\nid: ID\n\n"
+
+
+
+=== TEST 5: all line ends, several lines, one space behind the colon or none
+--- batch eval
+"data: a\rdata:b\r\ndata:  c\ndata\n\r\n"
+--- stream eval
+"data: a\ndata: b\ndata:  c\ndata: \nid: ID\n\n"
+
+
+
+=== TEST 6: empty data is an event
+--- batch eval
+"data\n\ndata:\n\n"
+--- count: 2
+--- stream eval
+"data: \nid: ID\n\ndata: \nid: ID\n\n"
+
+
+
+=== TEST 7: a byte order mark at the beginning is not part of a field
+--- batch eval
+"\xef\xbb\xbfdata: one\n\n"
+--- stream eval
+"data: one\nid: ID\n\n"
+
+
+
+=== TEST 8: the content type's parameters and case do not matter
+--- batch eval
+"data: one\n\n"
+--- type: Text/Event-Stream; charset=utf-8
+--- stream eval
+"data: one\nid: ID\n\n"
+
+
+
+=== TEST 9: the last event field of a block counts
+--- batch eval
+"event: first\nevent: second\ndata: one\n\n"
+--- stream eval
+"event: second\ndata: one\nid: ID\n\n"
+
+
+
+=== TEST 10: a type belongs to its own block only
+--- batch eval
+"event: trade\n\ndata: one\n\n"
+--- stream eval
+"data: one\nid: ID\n\n"
+
+
+
+=== TEST 11: a thousand events
+--- batch eval
+CORE::join '', map { "data: $_\n\n" } 1 .. 1000
+--- count: 1000
+--- stream eval
+CORE::join '', map { "data: $_\nid: ID\n\n" } 901 .. 1000
+
+
+
+=== TEST 12: more than a thousand are refused
+--- batch eval
+CORE::join '', map { "data: $_\n\n" } 1 .. 1001
+--- refusal: 400
+
+
+
+=== TEST 13: an empty body is refused
+--- batch eval
+""
+--- refusal: 400
+
+
+
+=== TEST 14: a body without any data is refused
+--- batch eval
+": nothing here\n\nevent: x\n\n"
+--- refusal: 400
+
+
+
+=== TEST 15: one reserved type refuses all
+--- batch eval
+"data: one\n\nevent: sse.gap\ndata: two\n\ndata: three\n\n"
+--- refusal: 400
+
+
+
+=== TEST 16: a type with NUL refuses all
+--- batch eval
+"data: one\n\nevent: a\0b\ndata: two\n\n"
+--- refusal: 400
+
+
+
+=== TEST 17: bytes that are no UTF-8 refuse all
+--- batch eval
+"data: one\n\ndata: \xff\n\n"
+--- refusal: 400
+
+
+
+=== TEST 18: one event that is too large refuses all
+--- batch eval
+"data: one\n\ndata: " . 'x' x 263_000 . "\n\n"
+--- refusal: 413

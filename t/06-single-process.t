@@ -1,0 +1,37 @@
+# nginx without a master process: streams and publishing work, as far as nginx itself does.
+
+use v5.36;
+use FindBin;
+use lib "$FindBin::Bin/lib";
+use SSE::Blocks;
+use Test::Nginx::Socket 'no_plan';
+
+SSE::Blocks::settle();
+master_off();
+workers(1);
+run_tests();
+
+__DATA__
+
+=== TEST 1: publish, then replay
+--- config
+    location /s { sse_stream messages; sse_replay all; }
+    location /p { sse_publish messages; }
+--- request eval
+["POST /p\nHello, World!", "GET /s HTTP/1.0"]
+--- error_code eval
+[201, 200]
+--- abort
+--- response_body_like eval
+[qr/"subscribers":0/, qr/\Aretry: 3000\n:\ndata: Hello, World!\nid: \S+\n\n\z/]
+
+
+
+=== TEST 2: the stream opens
+--- config
+    location /s { sse_stream messages; }
+--- request
+GET /s HTTP/1.0
+--- abort
+--- response_body_like eval
+qr/\Aretry: 3000\n:\nevent: sse\.open\ndata: \{\}\nid: \S+\n\n\z/

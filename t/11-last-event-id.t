@@ -1,0 +1,91 @@
+# Resuming: where the id is looked for, and that what follows it is exact.
+
+use v5.36;
+use FindBin;
+use lib "$FindBin::Bin/lib";
+use Test::More;
+use SSE::Ids qw(is_id by_id);
+use SSE::Loop qw(wait_for);
+use SSE::Stage;
+
+my $stage = SSE::Stage->new(
+    http   => 'sse_hub default { history 5; }',
+    server => <<'EOF_CONFIG',
+        location = /s     { sse_stream news; }
+        location = /both  { sse_stream news sport; }
+        location = /custom {
+            sse_stream news;
+            sse_last_event_id $arg_cursor $http_x_cursor;
+        }
+EOF_CONFIG
+);
+
+my $first = $stage->stream('/s');
+wait_for(sub { $first->events('sse.open') });
+my $beginning = $first->{last_event_id};
+$first->close;
+ok(is_id($beginning), 'the event that opens a stream has an id');
+
+my @ids = $stage->publish('news', 1 .. 5);
+ok(!(grep { !is_id($_) } @ids), 'ids are decimal numbers joined by "-", at most 73 bytes');
+ok(!(grep { by_id($ids[$_], $ids[$_ + 1]) >= 0 } 0 .. 3), 'ids rise');
+ok(by_id($beginning, $ids[0]) < 0, 'the id of the beginning lies before the first event');
+
+is_deeply([resumed($beginning)], [1 .. 5], 'the id of the beginning resumes before the first event');
+for my $had (1 .. 5) {
+    is_deeply([resumed($ids[$had - 1])], [$had + 1 .. 5], "the id of event $had resumes behind it");
+}
+
+is_deeply([live_after($ids[4])], ['live'], 'a client that has all gets neither an opening nor a gap, only what is new');
+
+my @more = $stage->publish('news', 11 .. 30);
+is_deeply([numbers($stage->replayed('/s', 'news', last_event_id => $more[4]))], [16 .. 30],
+    'a returning client gets what is still there beyond the count of history');
+
+# Where the id is looked for.
+my $query = "/s?last_event_id=$more[17]";
+is_deeply([numbers($stage->replayed($query, 'news'))], [29, 30], 'the argument last_event_id is an id');
+is_deeply([numbers($stage->replayed($query, 'news', last_event_id => $more[18]))], [30],
+    'the header comes before the argument');
+is_deeply([numbers($stage->replayed($query, 'news', headers => ['Last-Event-ID' => '']))], [29, 30],
+    'an empty header leaves it to the argument');
+is_deeply([numbers($stage->replayed("/custom?cursor=$more[17]", 'news'))], [29, 30], 'sse_last_event_id names another argument');
+is_deeply([numbers($stage->replayed('/custom', 'news', headers => ['X-Cursor' => $more[16]]))], [28 .. 30],
+    'sse_last_event_id names another header');
+is_deeply([numbers($stage->replayed("/custom?cursor=$more[17]", 'news', headers => ['X-Cursor' => $more[16]]))],
+    [29, 30], 'the first value that is not empty counts');
+is_deeply([$stage->replayed('/custom', 'news', last_event_id => $more[16])], ['sse.open {}'],
+    'what sse_last_event_id does not name is not looked at');
+
+# Several channels.
+my ($n1) = $stage->publish('news', 'n1');
+my ($s1) = $stage->publish('sport', 's1');
+$stage->publish('news',  'n2');
+$stage->publish('sport', 's2');
+is_deeply([words($stage->replayed('/both', 'news', last_event_id => $n1))], [qw(s1 n2 s2)],
+    'an id of one channel resumes all channels of the stream');
+is_deeply([words($stage->replayed('/both', 'sport', last_event_id => $s1))], [qw(n2 s2)],
+    'so does an id of the other channel');
+
+$stage->ends_cleanly;
+done_testing();
+
+# The numbers that a stream with this id gets first.
+sub resumed ($id) {
+    my $client = $stage->stream('/s', last_event_id => $id);
+    $client->wait_data(5, 2) if $id ne $ids[4];
+    my @data = $client->data;
+    $client->close;
+    return @data;
+}
+
+sub live_after ($id) {
+    my $client = $stage->stream('/s', last_event_id => $id);
+    $stage->publish('news', 'live');
+    $client->wait_data('live');
+    $client->close;
+    return map { $_->{data} } @{ $client->{events} };
+}
+
+sub numbers (@seen) { return grep { /\A\d+\z|sse/ } @seen }
+sub words   (@seen) { return grep { /\A[a-z]\d\z|sse/ } @seen }

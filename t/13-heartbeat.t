@@ -1,0 +1,53 @@
+# Heartbeats: a comment line on silent streams, and nothing that a client would take for an event.
+
+use v5.36;
+use FindBin;
+use lib "$FindBin::Bin/lib";
+use Test::More;
+use SSE::Loop qw(wait_for);
+use SSE::Stage;
+
+my $stage = SSE::Stage->new(
+    server => <<'EOF_CONFIG',
+        sse_heartbeat 200ms;
+        sse_open_event off;
+        location = /s    { sse_stream news; }
+        location = /slow { sse_stream news; sse_heartbeat 1s; }
+        location = /off  { sse_stream news; sse_heartbeat off; }
+EOF_CONFIG
+);
+
+my $fast = $stage->stream('/s',    keep_wire => 1);
+my $slow = $stage->stream('/slow', keep_wire => 1);
+my $none = $stage->stream('/off',  keep_wire => 1);
+
+ok(wait_for(sub { $fast->{parser}{comments} >= 12 }, 10), 'a silent stream gets heartbeats');
+my ($beats, $slow_beats) = ($fast->{parser}{comments} - 1, $slow->{parser}{comments} - 1);
+cmp_ok($slow_beats, '<', $beats / 2, "a location's own interval counts ($beats against $slow_beats)");
+ok(wait_for(sub { $slow->{parser}{comments} >= 2 }, 5), 'the slow one gets some too');
+is($none->{parser}{comments}, 1, 'sse_heartbeat off sends none behind the first comment');
+is_deeply($fast->{events}, [], 'no heartbeat is an event');
+is(body($fast->{wire}) =~ s/\Aretry: 3000\n:\n//r =~ tr/://c - ($fast->{parser}{comments} - 1), 0,
+    'a heartbeat is a colon and a line feed, nothing else');
+
+$stage->publish('news', 1 .. 50);
+ok(wait_for(sub { 50 == $fast->data && 50 == $none->data }), 'events and heartbeats share the stream');
+is_deeply([$fast->data], [1 .. 50], 'no heartbeat falls into an event');
+
+my @many = map { $stage->stream('/s') } 1 .. 40;
+ok(wait_for(sub { !grep { $_->{parser}{comments} < 4 } @many }, 10), 'many silent streams all get theirs');
+
+$stage->ends_cleanly;
+done_testing();
+
+# The body of a chunked response.
+sub body ($wire) {
+    my (undef, $chunks) = split /\r\n\r\n/, $wire, 2;
+    my $body = '';
+    while ($chunks =~ /\G([0-9a-f]+)\r\n/gc) {
+        my $size = hex $1;
+        $body .= substr $chunks, pos($chunks), $size;
+        pos($chunks) += $size + 2;
+    }
+    return $body;
+}

@@ -1,0 +1,35 @@
+# Reloads under load: 60 clients, 200 events a second, a reload every 1.5 s for 10 s.
+
+use v5.36;
+use FindBin;
+use lib "$FindBin::Bin/lib";
+use Test::More;
+use SSE::Cluster;
+use SSE::Crowd;
+use SSE::Loop qw(serve_for);
+
+my $nginx = SSE::Cluster->start(http => <<'EOF_HTTP', server => <<'EOF_SERVER');
+    sse_hub default { history 2000; }
+    sse_retry 100ms jitter=200ms;
+    sse_drain 1s;
+EOF_HTTP
+    location = /stream        { sse_stream loud; }
+    location = /quiet         { sse_stream quiet; }
+    location = /publish       { sse_publish loud; }
+    location = /publish-quiet { sse_publish quiet; }
+EOF_SERVER
+
+my $crowd = SSE::Crowd->new(cluster => $nginx);
+ok($crowd->gather, '60 clients are connected');
+$crowd->start_publishing;
+my $reloads = 0;
+for (1 .. 7) {
+    serve_for(1.5);
+    $reloads++ if $nginx->reload;
+}
+is($reloads, 7, 'every reload brings new workers');
+ok($nginx->wait_old_workers_gone(3), 'three seconds later no old worker is left');
+$crowd->verify;
+
+$nginx->ends_cleanly;
+done_testing();

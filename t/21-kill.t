@@ -1,0 +1,35 @@
+# Killed workers under load: 60 clients, 200 events a second, kill -9 of a random worker every 1.5 s
+# for 10 s. What was answered was accepted; what was not is repeated with its key.
+
+use v5.36;
+use FindBin;
+use lib "$FindBin::Bin/lib";
+use Test::More;
+use SSE::Cluster;
+use SSE::Crowd;
+use SSE::Loop qw(serve_for);
+
+my $nginx = SSE::Cluster->start(workers => 3, http => <<'EOF_HTTP', server => <<'EOF_SERVER');
+    sse_hub default { history 2000; }
+    sse_retry 100ms jitter=200ms;
+EOF_HTTP
+    location = /stream        { sse_stream loud; }
+    location = /quiet         { sse_stream quiet; }
+    location = /publish       { sse_publish loud; }
+    location = /publish-quiet { sse_publish quiet; }
+EOF_SERVER
+
+my $crowd = SSE::Crowd->new(cluster => $nginx);
+ok($crowd->gather, '60 clients are connected');
+$crowd->start_publishing;
+my $kills = 0;
+for (1 .. 7) {
+    serve_for(1.5);
+    my @workers = $nginx->workers;
+    $kills++ if $nginx->kill_worker($workers[rand @workers]);
+}
+is($kills, 7, 'every killed worker is replaced');
+$crowd->verify;
+
+$nginx->ends_cleanly;
+done_testing();

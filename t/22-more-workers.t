@@ -1,0 +1,40 @@
+# A reload that changes the number of workers, from 2 to 4 and back, under load.
+
+use v5.36;
+use FindBin;
+use lib "$FindBin::Bin/lib";
+use Test::More;
+use SSE::Cluster;
+use SSE::Crowd;
+use SSE::Loop qw(serve_for);
+
+my $nginx = SSE::Cluster->start(workers => 2, http => <<'EOF_HTTP', server => <<'EOF_SERVER');
+    sse_hub default { history 2000; }
+    sse_retry 100ms jitter=200ms;
+    sse_drain 1s;
+EOF_HTTP
+    location = /stream        { sse_stream loud; }
+    location = /quiet         { sse_stream quiet; }
+    location = /publish       { sse_publish loud; }
+    location = /publish-quiet { sse_publish quiet; }
+EOF_SERVER
+
+my $crowd = SSE::Crowd->new(cluster => $nginx);
+ok($crowd->gather, '60 clients are connected');
+$crowd->start_publishing;
+serve_for(1);
+
+$nginx->configure(workers => 4);
+ok($nginx->reload, 'nginx reloads with four workers');
+serve_for(1);
+ok($nginx->wait_old_workers_gone(3), 'the two old workers go');
+is(scalar(() = $nginx->workers), 4, 'four workers serve');
+
+$nginx->configure(workers => 1);
+ok($nginx->reload, 'nginx reloads with one worker');
+serve_for(1);
+ok($nginx->wait_old_workers_gone(3), 'the four old workers go');
+$crowd->verify;
+
+$nginx->ends_cleanly;
+done_testing();

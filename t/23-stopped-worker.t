@@ -1,0 +1,56 @@
+# A worker that is stopped for five seconds stops nobody else, and its clients miss nothing.
+
+use v5.36;
+use FindBin;
+use lib "$FindBin::Bin/lib";
+use Test::More;
+use Time::HiRes qw(time);
+use SSE::Loop qw(serve_for wait_for);
+use SSE::Publisher;
+use SSE::Stage;
+
+my $stage = SSE::Stage->new(
+    workers => 3,
+    http    => 'sse_hub default { history 2000; }',
+    server  => 'location = /s { sse_stream news; } location = /p { sse_publish news; }',
+);
+my $nginx = $stage->cluster;
+
+my @clients  = map { $stage->stream('/s') } 1 .. 30;
+my ($stopped) = map { $_->worker } @clients;
+my @inside   = grep { $_->worker == $stopped } @clients;
+my @outside  = grep { $_->worker != $stopped } @clients;
+cmp_ok(scalar @outside, '>', 0, @outside . ' clients are on other workers, ' . @inside . ' on the one to be stopped');
+
+# Publishers of which none is connected to the stopped worker: those find no other way.
+$nginx->pause($stopped);
+my @writers = map { SSE::Publisher->new(port => $stage->port, path => '/p', answer_within => 1) } 1 .. 4;
+my $slowest = 0;
+my $number  = 0;
+my $end     = time() + 5;
+while (time() < $end) {
+    my $data = 'event ' . ++$number;
+    $writers[$number % 4]->put($data);
+    my $sent = time();
+    wait_for(sub { !grep { last_of($_) ne $data } @outside }, 5) or last;
+    my $took = time() - $sent;
+    $slowest = $took if $took > $slowest;
+    serve_for(0.01);
+}
+cmp_ok($number, '>', 50, "events go on while a worker is stopped ($number of them)");
+cmp_ok($slowest, '<', 3, sprintf 'nobody waits for the stopped worker (longest %.3f s)', $slowest);
+is(scalar(grep { last_of($_) ne "event $number" } @outside), 0, 'the clients of other workers have them all');
+my $fresh = $stage->stream('/s');
+ok($fresh->is_open, 'new clients are taken');
+
+$nginx->resume($stopped);
+ok(wait_for(sub { !grep { last_of($_) ne "event $number" } @inside }, 10), 'its own clients get all once it goes on');
+ok(wait_for(sub { !grep { !$_->is_idle } @writers }, 10), 'all publishers are answered');
+my $expected = join ',', map { "event $_" } 1 .. $number;
+is(scalar(grep { join(',', $_->data) ne $expected } @clients), 0, 'everyone has every event once and in order');
+is(scalar(grep { $_->events('sse.gap') } @clients), 0, 'nobody was told a gap');
+
+$stage->ends_cleanly;
+done_testing();
+
+sub last_of ($client) { return ($client->data)[-1] // '' }

@@ -1,0 +1,93 @@
+# A client that stops reading for 20 s while 50 MB pass: no memory is kept for it, nobody else notices,
+# and when it reads on it gets what is retained after its last event, with a gap where history overtook.
+
+use v5.36;
+use FindBin;
+use lib "$FindBin::Bin/lib";
+use Test::More;
+use Time::HiRes qw(time);
+use SSE::Loop qw(serve_for wait_for);
+use SSE::Publisher;
+use SSE::Stage;
+
+my $stage = SSE::Stage->new(
+    http   => 'sse_hub default { zone 16m; history 100; } send_timeout 60s; sse_retry 100ms;',
+    server => <<'EOF_CONFIG',
+        location = /s     { sse_stream news; }
+        location = /close { sse_stream news; sse_slow_client close; }
+EOF_CONFIG
+);
+my $nginx = $stage->cluster;
+
+my @fast  = map { follower('/s') } 1 .. 5;
+my $slow  = follower('/s');
+my $given = follower('/close', reconnect => 1);
+my $writer = SSE::Publisher->new(port => $stage->port, path => '/to/news');
+my $sent   = 0;
+write_events(300);
+ok(wait_for(sub { !grep { $_->{last} < $sent } @fast, $slow, $given }), 'everyone follows');
+my $before = $nginx->private_memory;
+
+$_->{client}->pause for $slow, $given;
+my ($begun, $most, $latest) = (time(), 0, 0);
+for my $second (1 .. 20) {
+    write_events(260);
+    my $memory = $nginx->private_memory;
+    $most = $memory if $memory > $most;
+    wait_for(sub { !grep { $_->{last} < $sent } @fast }, 5);
+    $latest = time() - $begun - $second if time() - $begun - $second > $latest;
+    serve_for($begun + $second - time());
+}
+cmp_ok($sent * 10_000, '>=', 50_000_000, sprintf 'MB that passed: %.1f', $sent / 100);
+cmp_ok($most - $before, '<', 2 * 1024 * 1024,
+    sprintf 'private memory grows by less than 2 MB (from %d to %d KiB)', $before / 1024, $most / 1024);
+is(scalar(grep { $_->{last} != $sent || $_->{holes} || $_->{gaps} } @fast), 0, 'other clients have everything');
+cmp_ok($latest, '<', 1, sprintf 'and are never late (%.2f s)', $latest);
+
+$_->{client}->resume for $slow, $given;
+write_events(20);
+ok(wait_for(sub { $slow->{last} == $sent }, 20), 'the slow client reads on up to the newest event');
+is($slow->{gaps}, 1, 'it is told one gap, for history has overtaken it');
+is($slow->{wrong_gaps}, 0, 'which names the last id that it had');
+is($slow->{holes}, 0, 'and misses nothing but what the gap stands for');
+is($slow->{client}{openings}, 1, 'on the same connection');
+cmp_ok($slow->{behind_gap}, '>=', 100, "behind the gap comes at least what history owes ($slow->{behind_gap} events)");
+
+ok(wait_for(sub { $given->{last} == $sent }, 20), 'with sse_slow_client close it comes back');
+is($given->{client}{openings}, 2, 'on a new connection');
+is("$given->{gaps} $given->{wrong_gaps} $given->{holes}", '1 0 0', 'where it is told the gap');
+$_->{client}->close for @fast, $slow, $given;
+ok(wait_for(sub { abs($nginx->private_memory - $before) < 2 * 1024 * 1024 }), 'in the end memory is what it was');
+
+$stage->ends_cleanly;
+done_testing();
+
+# A client that checks its own sequence and keeps no data.
+sub follower ($path, %options) {
+    my %state = (last => 0, holes => 0, gaps => 0, wrong_gaps => 0, behind_gap => 0);
+    my ($last_id, $gap) = ('', 0);
+    $state{client} = $stage->stream($path, %options, on_event => sub ($event) {
+        if ($event->{type} eq 'sse.gap') {
+            $state{gaps}++;
+            $state{wrong_gaps}++ if $event->{data} ne qq({"after":"$last_id"});
+            $gap = 1;
+        } elsif ($event->{type} eq 'message') {
+            my $number = 0 + substr $event->{data}, 0, 8;
+            $state{holes}++ if $number != $state{last} + 1 && !$gap;
+            $state{holes}++ if $number <= $state{last};
+            $state{behind_gap}++ if $state{gaps};
+            ($state{last}, $gap) = ($number, 0);
+        }
+        $last_id = $event->{id};
+        return;
+    });
+    return \%state;
+}
+
+# So many events of 10 kB, each answered before the next.
+sub write_events ($count) {
+    for (1 .. $count) {
+        $writer->put(sprintf('%08d', ++$sent) . 'x' x 9_992);
+    }
+    return $writer->wait_idle(30);
+}

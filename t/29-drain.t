@@ -1,0 +1,104 @@
+# How streams end: evenly over sse_drain on a reload and on QUIT, with a short retry and a last chunk,
+# and within worker_shutdown_timeout.
+
+use v5.36;
+use FindBin;
+use lib "$FindBin::Bin/lib";
+use Test::More;
+use Time::HiRes qw(time);
+use SSE::Loop qw(serve_for wait_for);
+use SSE::Stage;
+
+my $stage = SSE::Stage->new(
+    http   => 'sse_drain 2s;',
+    server => 'location = /s { sse_stream news; }',
+);
+my $nginx = $stage->cluster;
+
+# A reload.
+my @clients = streams(60);
+my $late    = SSE::Publisher->new(port => $stage->port, path => '/to/news');
+my $begun   = time();
+ok($nginx->reload, 'nginx reloads');
+serve_for($begun + 1 - time());
+$late->publish('while draining');
+my $open = grep { $_->is_open } @clients;
+ok(wait_for(sub { !grep { $_->is_open } @clients }, 5), 'all streams of the old workers end');
+ended_evenly($begun, 2, @clients);
+cmp_ok($open, '>', 0, "half way $open streams are still open");
+is(scalar(grep { $_->data } @clients), $open, 'and get what is published by new workers');
+ok($nginx->wait_old_workers_gone(2), 'then the old workers are gone');
+
+my @next = streams(5);
+is(scalar(grep { $_->{parser}{retry} != 3000 } @next), 0, 'the next stream sends the configured retry again');
+$_->close for @next;
+
+# Streams that come back in the drain find the new workers, with the time they were told.
+@clients = map { $stage->stream('/s', reconnect => 1) } 1 .. 30;
+$nginx->reload;
+ok(wait_for(sub { !grep { $_->{openings} < 2 || !$_->is_open } @clients }, 6), 'clients that come back are taken in');
+my %new = map { $_ => 1 } $nginx->workers;
+is(scalar(grep { !$new{ $_->worker } } @clients), 0, 'by the new workers');
+$stage->publish('news', 'after the drain');
+ok(wait_for(sub { !grep { ($_->data) != 1 } @clients }), 'and get what comes then, once');
+$_->close for @clients;
+
+# QUIT.
+@clients = streams(40);
+$begun   = time();
+my $quit = $nginx->quit(6);
+my $took = time() - $begun;
+ended_evenly($begun, 2, @clients);
+ok($quit, 'on QUIT nginx goes by itself');
+cmp_ok($took, '<', 4, sprintf 'soon after the last stream (%.1f s)', $took);
+
+# worker_shutdown_timeout bounds the drain.
+$nginx->configure(main => 'worker_shutdown_timeout 2s;', http => 'sse_drain 30s;');
+$nginx->start;
+@clients = streams(40);
+$begun   = time();
+ok($nginx->quit(6), 'with worker_shutdown_timeout nginx goes in time');
+cmp_ok(time() - $begun, '<', 3.5, 'however long sse_drain is');
+ended_evenly($begun, 1.6, @clients);
+
+# No drain at all.
+$nginx->configure(main => '', http => 'sse_drain 0;');
+$nginx->start;
+@clients = streams(20);
+$begun   = time();
+ok($nginx->quit(6), 'with sse_drain 0 nginx goes');
+cmp_ok(time() - $begun, '<', 2, 'at once');
+is(scalar(grep { !$_->{ends}[0] || $_->{ends}[0]{how} ne 'clean' } @clients), 0, 'and every stream still has its last chunk');
+
+# A worker that is told to end has no time for this: streams are cut, nobody hangs.
+$nginx->configure(http => 'sse_drain 2s;');
+$nginx->start;
+@clients = streams(10);
+kill 'TERM', $nginx->pid;
+ok(wait_for(sub { $nginx->is_gone }, 5), 'on TERM nginx goes at once');
+ok(wait_for(sub { !grep { $_->is_open } @clients }, 5), 'and no client is left waiting');
+
+$stage->ends_cleanly;
+done_testing();
+
+sub streams ($count) { return map { $stage->stream('/s') } 1 .. $count }
+
+# All ended as told: properly, with a short retry, and spread over the time.
+sub ended_evenly ($from, $over, @all) {
+    my @ends = sort { $a->{at} <=> $b->{at} } map { $_->{ends}[0] // () } @all;
+    is(scalar @ends, scalar @all, 'every stream ends');
+    is(scalar(grep { $_->{how} ne 'clean' } @ends), 0, 'with its last chunk');
+    my @retries = map { $_->{retry} } @ends;
+    is(scalar(grep { $_ > 1000 } @retries), 0, 'and a retry of at most a second before');
+    my %different = map { $_ => 1 } @retries;
+    cmp_ok(scalar keys %different, '>', @all / 4, 'which is not the same for all');
+    my $last = $ends[-1]{at} - $from;
+    cmp_ok($last, '<', $over + 1, sprintf 'the last one after %.2f s', $last);
+    my $worst = 0;
+    for my $place (0 .. $#ends) {
+        my $distance = abs($ends[$place]{at} - $from - $over * ($place + 1) / @ends);
+        $worst = $distance if $distance > $worst;
+    }
+    cmp_ok($worst, '<', 0.35 * $over + 0.3, sprintf 'evenly: none more than %.2f s off', $worst);
+    return;
+}

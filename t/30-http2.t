@@ -1,0 +1,109 @@
+# Streams over TLS and over HTTP/2, with and without TLS.
+
+use v5.36;
+use FindBin;
+use lib "$FindBin::Bin/lib";
+use Test::More;
+use SSE::Curl;
+use SSE::Loop qw(serve_for wait_for);
+use SSE::Nginx qw(has_module);
+use SSE::Stage;
+
+plan skip_all => 'nginx is built without TLS or HTTP/2' if !has_module('http_ssl') || !has_module('http_v2');
+plan skip_all => 'curl or openssl is missing' if !`curl --version` || !`openssl version`;
+
+my $locations = 'location = /s { sse_stream news; } location = /all { sse_stream news; sse_replay all; }';
+my $stage = SSE::Stage->new(
+    http => <<"EOF_HTTP",
+        sse_drain 1s;
+        sse_hub default { history 100; }
+        server {
+            listen 127.0.0.1:%%PORT_h2c%% http2;
+            $locations
+        }
+        server {
+            listen 127.0.0.1:%%PORT_tls%% ssl http2;
+            ssl_certificate %%DIR%%/cert.pem;
+            ssl_certificate_key %%DIR%%/key.pem;
+            $locations
+        }
+EOF_HTTP
+    files => certificate(),
+);
+my $nginx = $stage->cluster;
+
+my %ways = (
+    'HTTP/1.1 over TLS' => ['1.1', '--http1.1', 'https', 'tls'],
+    'HTTP/2 over TLS'   => ['2', '--http2', 'https', 'tls'],
+    'HTTP/2 in clear'   => ['2', '--http2-prior-knowledge', 'http', 'h2c'],
+);
+for my $way (sort keys %ways) {
+    my ($version, $option, $scheme, $port) = @{ $ways{$way} };
+    my $address = "$scheme://127.0.0.1:" . $nginx->port($port);
+
+    my $stream = SSE::Curl->new($option, "$address/s");
+    ok(wait_for(sub { @{ $stream->{events} } }), "$way: a stream opens");
+    is($stream->{version}, $version, "$way: that is the version");
+    is($stream->header('content-type'), 'text/event-stream', "$way: the type is that of event streams");
+    is($stream->header('cache-control'), 'no-cache, no-transform', "$way: nothing is cached");
+    like($stream->{body}, qr/\Aretry: 3000\n:\nevent: sse\.open\ndata: \{\}\nid: \S+\n\n\z/, "$way: the first bytes are right");
+
+    my @data = ('one', "two\nlines", 'x' x 200_000, map { "quick $_" } 1 .. 500);
+    $stage->publish('news', @data[0 .. 2]);
+    $stage->batch('news', @data[3 .. $#data]);
+    ok($stream->wait_data($data[-1]), "$way: events arrive");
+    is(join('|', $stream->data), join('|', @data), "$way: once, in order, byte for byte");
+
+    my $back = SSE::Curl->new($option, '-H', "Last-Event-ID: $stream->{events}[-3]{id}", "$address/s");
+    ok($back->wait_data($data[-1]), "$way: an id resumes");
+    is_deeply([$back->data], [@data[-2, -1]], "$way: exactly behind it");
+
+    my $head = SSE::Curl->new($option, '--head', "$address/s");
+    is($head->wait_end, 0, "$way: HEAD is answered and ended");
+    is($head->{status}, 200, "$way: with 200");
+    my $wrong = SSE::Curl->new($option, '-X', 'DELETE', "$address/s");
+    $wrong->wait_end;
+    is($wrong->{status}, 405, "$way: other methods are refused");
+
+    $_->drop for $stream, $back;
+    ok(wait_for(sub { $stage->subscribers('news') == 0 }, 5), "$way: a client that goes is not counted");
+}
+
+# A drain: the response ends properly, which curl tells by its exit status.
+my @streams = map { my ($version, $option, $scheme, $port) = @$_;
+    SSE::Curl->new($option, "$scheme://127.0.0.1:" . $nginx->port($port) . '/s') } values %ways;
+wait_for(sub { !grep { !@{ $_->{events} } } @streams });
+$nginx->reload;
+is_deeply([map { $_->wait_end(5) } @streams], [0, 0, 0], 'on a reload every response is ended properly');
+is(scalar(grep { $_->{parser}{retry} > 1000 } @streams), 0, 'with a short retry before');
+ok($nginx->wait_old_workers_gone(3), 'and the old workers go');
+
+# Many streams on one connection.
+my $dir  = $nginx->dir;
+my $many = 20;
+my @files = map { ('-o', "$dir/out$_", "http://127.0.0.1:" . $nginx->port('h2c') . '/s') } 1 .. $many;
+my $curl = SSE::Curl->new('--http2-prior-knowledge', '-Z', @files);
+ok(wait_for(sub { $stage->subscribers('news') == $many }, 10), "$many streams share one connection");
+$stage->publish('news', map { "shared $_ " . 'y' x 3000 } 1 .. 100);
+ok(wait_for(sub { !grep { content("$dir/out$_") !~ /data: shared 100 / } 1 .. $many }, 15), 'all get the last event');
+my $wrong = grep { (join ' ', content("$dir/out$_") =~ /^data: shared (\d+) y{3000}$/mg) ne "@{[1 .. 100]}" } 1 .. $many;
+is($wrong, 0, 'and each all of them, in order');
+$curl->drop;
+ok(wait_for(sub { $stage->subscribers('news') == 0 }, 5), 'when the connection goes, all its streams go');
+
+$stage->ends_cleanly;
+done_testing();
+
+sub certificate {
+    my $dir     = File::Temp->newdir;
+    my $command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost"
+        . " -keyout $dir/key.pem -out $dir/cert.pem 2>/dev/null";
+    system($command) == 0 or die 'openssl req failed';
+    return { 'key.pem' => content("$dir/key.pem"), 'cert.pem' => content("$dir/cert.pem") };
+}
+
+sub content ($path) {
+    open my $in, '<:raw', $path or return '';
+    local $/ = undef;
+    return <$in> // '';
+}

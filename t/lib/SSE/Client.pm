@@ -1,0 +1,226 @@
+package SSE::Client;
+
+# One EventSource over a plain socket: it opens the stream, parses it, and, when asked to, comes back
+# with its last id after `retry` as a browser would. Any status but 200 ends it for good, as there.
+
+use v5.36;
+use Socket;
+use IO::Socket::INET;
+use Errno qw(EAGAIN EINPROGRESS EWOULDBLOCK);
+use Time::HiRes qw(time);
+use SSE::Loop qw(watch unwatch want_write want_read after wait_for);
+use SSE::Parser;
+
+# port            where nginx listens
+# path            what to GET
+# method, http    GET and 1.1 unless told otherwise
+# headers         list of names and values sent with every request
+# last_event_id   an id to start with
+# reconnect       come back when the stream ends
+# reconnect_within  upper bound of the wait before coming back, seconds
+# receive_buffer  SO_RCVBUF, set before connecting
+# keep_wire       keep all bytes as they came in {wire}
+# on_event        called with each event; without it they are kept in {events}
+sub new ($class, %options) {
+    my $self = bless {
+        host    => '127.0.0.1',
+        path    => '/stream',
+        method  => 'GET',
+        http    => '1.1',
+        headers => [],
+        %options,
+        state         => 'new',
+        events        => [],
+        openings      => 0,
+        ends          => [],
+        last_event_id => $options{last_event_id} // '',
+        retry         => 3000,
+        wire          => '',
+    }, $class;
+    $self->{on_event} //= sub ($event) { push @{ $self->{events} }, $event; return };
+    return $self->connect;
+}
+
+sub connect ($self) {
+    my $socket = IO::Socket::INET->new(Proto => 'tcp', Blocking => 0) or die "socket: $!";
+    $socket->setsockopt(SOL_SOCKET, SO_RCVBUF, $self->{receive_buffer}) if $self->{receive_buffer};
+    my $done = CORE::connect $socket, pack_sockaddr_in($self->{port}, inet_aton($self->{host}));
+    die "connect: $!" if !$done && $! != EINPROGRESS && $! != EWOULDBLOCK;
+    @$self{qw(socket fd state buffer chunked left)} = ($socket, CORE::fileno($socket), 'connecting', '', 0, 0);
+    @$self{qw(status header)} = (undef, {});
+    $self->{wire}    = '';
+    $self->{sending} = $self->request;
+    $self->{parser}  = SSE::Parser->new(
+        last_event_id => $self->{last_event_id},
+        event         => $self->{on_event},
+    );
+    watch($self);
+    want_write($self->{fd}, 1);
+    return $self;
+}
+
+sub request ($self) {
+    return $self->{raw_request} if defined $self->{raw_request};
+    my $request = "$self->{method} $self->{path} HTTP/$self->{http}\r\nHost: localhost\r\n";
+    my @headers = @{ $self->{headers} };
+    while (my ($name, $value) = splice @headers, 0, 2) {
+        $request .= "$name: $value\r\n";
+    }
+    $request .= "Last-Event-ID: $self->{last_event_id}\r\n" if $self->{last_event_id} ne '';
+    return "$request\r\n";
+}
+
+sub fileno ($self) { return $self->{fd} }
+
+sub on_writable ($self) {
+    my $sent = syswrite $self->{socket}, $self->{sending};
+    if (!defined $sent) {
+        return if $! == EAGAIN;
+        return $self->end('refused');
+    }
+    substr $self->{sending}, 0, $sent, '';
+    if ($self->{sending} eq '') {
+        want_write($self->{fd}, 0);
+        $self->{state} = 'waiting' if $self->{state} eq 'connecting';
+    }
+    return;
+}
+
+sub on_readable ($self) {
+    my $got = sysread $self->{socket}, my $bytes, 65536;
+    if (!defined $got) {
+        return if $! == EAGAIN;
+        return $self->end($self->{state} eq 'connecting' ? 'refused' : 'reset');
+    }
+    return $self->end($self->{chunked} ? 'abrupt' : 'closed') if $got == 0;
+    $self->{wire} .= $bytes if $self->{keep_wire};
+    if ($self->{state} eq 'open') {
+        $self->body($bytes);
+    } else {
+        $self->{buffer} .= $bytes;
+        $self->head;
+    }
+    return;
+}
+
+# The head of the answer, once all of it is there.
+sub head ($self) {
+    return if $self->{buffer} !~ s/\A(.*?\r\n)\r\n//s;
+    my ($status, @lines) = split /\r\n/, $1;
+    $self->{status} = $status =~ m{\AHTTP/1\.\d (\d{3})} ? $1 : 0;
+    for my $line (@lines) {
+        my ($name, $value) = split /:\s*/, $line, 2;
+        push @{ $self->{header}{ lc $name } }, $value;
+    }
+    $self->{chunked} = ($self->{header}{'transfer-encoding'}[0] // '') eq 'chunked';
+    my $type = $self->{header}{'content-type'}[0] // '';
+    if ($self->{status} != 200 || $type ne 'text/event-stream') {
+        $self->{state} = 'failed';
+        return $self->drop;
+    }
+    $self->{state} = 'open';
+    $self->{openings}++;
+    my $rest = $self->{buffer};
+    $self->{buffer} = '';
+    return $rest eq '' ? undef : $self->body($rest);
+}
+
+sub body ($self, $bytes) {
+    return $self->decoded($bytes) if !$self->{chunked};
+    my $text = $self->{buffer} . $bytes;
+    my ($at, $body) = (0, '');
+    while (1) {
+        if ($self->{left} > 0) {
+            my $piece = substr $text, $at, $self->{left};
+            last if $piece eq '';
+            $body .= $piece;
+            $at += length $piece;
+            $self->{left} -= length $piece;
+            $self->{after_chunk} = 1 if $self->{left} == 0;
+        } else {
+            my $line = index $text, "\r\n", $at + ($self->{after_chunk} ? 2 : 0);
+            last if $line < 0;
+            my $begin = $at + ($self->{after_chunk} ? 2 : 0);
+            my $size  = substr $text, $begin, $line - $begin;
+            return $self->end('garbage') if $size !~ /\A[0-9a-fA-F]+\z/;
+            if (hex $size == 0) {
+                $self->decoded($body);
+                $self->{after_chunk} = 0;
+                return $self->end('clean');
+            }
+            ($self->{left}, $self->{after_chunk}, $at) = (hex $size, 0, $line + 2);
+        }
+    }
+    $self->{buffer} = substr $text, $at;
+    return $self->decoded($body);
+}
+
+sub decoded ($self, $body) {
+    return if $body eq '';
+    my $parser = $self->{parser};
+    $parser->feed($body);
+    $self->{last_event_id} = $parser->{last_event_id};
+    $self->{retry}         = $parser->{retry} if defined $parser->{retry};
+    return;
+}
+
+# How a stream ended: clean (with its last chunk), abrupt (without), closed (HTTP/1.0), reset, refused.
+sub end ($self, $how) {
+    push @{ $self->{ends} }, { how => $how, at => time(), retry => $self->{parser}{retry} };
+    $self->drop;
+    $self->{state} = 'ended';
+    return if !$self->{reconnect};
+    my $wait = $self->{retry} / 1000;
+    $wait = $self->{reconnect_within} if defined $self->{reconnect_within} && $wait > $self->{reconnect_within};
+    $self->{state} = 'away';
+    after($wait, sub { $self->connect if $self->{state} eq 'away' });
+    return;
+}
+
+sub drop ($self) {
+    return if !$self->{socket};
+    unwatch($self->{fd});
+    CORE::close $self->{socket};
+    delete $self->{socket};
+    return;
+}
+
+# The client's own ways to go: politely, with a reset, or by half.
+sub close ($self) {
+    $self->{reconnect} = 0;
+    $self->drop;
+    $self->{state} = 'closed';
+    return;
+}
+
+sub reset ($self) {
+    setsockopt $self->{socket}, SOL_SOCKET, SO_LINGER, pack('ii', 1, 0) if $self->{socket};
+    return $self->close;
+}
+
+sub half_close ($self) {
+    shutdown $self->{socket}, 1;
+    return;
+}
+
+sub pause  ($self) { want_read($self->{fd}, 0); return }
+sub resume ($self) { want_read($self->{fd}, 1); return }
+
+sub is_open ($self) { return $self->{state} eq 'open' }
+
+# What a test asks for.
+sub header ($self, $name) { return ($self->{header}{$name} // [])->[0] }
+sub worker ($self)        { return $self->header('x-worker') }
+sub events ($self, $type) { return grep { $_->{type} eq $type } @{ $self->{events} } }
+sub data   ($self)        { return map  { $_->{data} } $self->events('message') }
+sub types  ($self)        { return map  { $_->{type} } @{ $self->{events} } }
+
+sub wait_open ($self, $timeout = 10) {
+    return wait_for(sub { $self->{state} eq 'open' && defined $self->{parser}{retry} }, $timeout);
+}
+
+sub wait_data ($self, $data, $timeout = 10) {
+    return wait_for(sub { my @events = @{ $self->{events} }; grep { $_->{data} eq $data } @events }, $timeout);
+}
+
+1;

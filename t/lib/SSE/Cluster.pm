@@ -1,0 +1,253 @@
+package SSE::Cluster;
+
+# A real nginx: a master and its workers, started from a generated configuration in a folder of its own,
+# on free ports of 127.0.0.1. Tests reload, stop, kill and look into it here. Waiting is done in the
+# test's loop, so that streams are read meanwhile.
+
+use v5.36;
+use File::Temp;
+use POSIX qw(WNOHANG);
+use Test::More;
+use Time::HiRes qw(sleep time);
+use SSE::Loop qw(wait_for);
+use SSE::Nginx qw(binary module free_port has_module);
+
+my @running;
+
+# workers  number of worker processes
+# main, events, http, server  configuration put into that context; %%PORT%%, %%PORT_name%% and %%DIR%%
+#          are replaced, every name by a free port of its own
+# files    { name => content } written below %%DIR%%
+sub new ($class, %options) {
+    my $dir = File::Temp->newdir('sse-t-XXXXXXXX', TMPDIR => 1);
+    chmod 0755, $dir;
+    my $self = bless { workers => 2, main => '', events => '', http => '', server => '', %options,
+        listen => $options{listen} // "", owner => $$, dir => $dir, ports => {}, allowed => [] }, $class;
+    my %files = %{ $self->{files} // {} };
+    for my $name (keys %files) {
+        write_file("$dir/$name", $files{$name});
+    }
+    return $self;
+}
+
+sub start ($class_or_self, %options) {
+    my $self = ref $class_or_self ? $class_or_self : $class_or_self->new(%options);
+    plan_without_module() if !-e module();
+    for my $try (1 .. 3) {
+        $self->write_config;
+        $self->launch;
+        return $self if $self->wait_started;
+        last if $self->error_log !~ /Address already in use/;
+        $self->{ports} = {};
+    }
+    die "nginx did not start:\n" . $self->error_log;
+}
+
+# Without the module there is nothing to test: say so at once instead of in every assertion.
+sub plan_without_module {
+    BAIL_OUT('no module at ' . module() . '; scripts/build makes it');
+    return;
+}
+
+sub write_config ($self) {
+    my $temp = join "\n    ", map { "${_}_temp_path %%DIR%%/$_;" } 'client_body',
+        grep { has_no_flag("--without-http_${_}_module") } qw(proxy fastcgi uwsgi scgi);
+    my $module = module();
+    my $text   = <<"EOF_CONFIG";
+load_module $module;
+worker_processes $self->{workers};
+daemon off;
+pid %%DIR%%/nginx.pid;
+error_log %%DIR%%/error.log info;
+$self->{main}
+events {
+    worker_connections 1024;
+    $self->{events}
+}
+http {
+    access_log %%DIR%%/access.log;
+    $temp
+    add_header X-Worker \$pid always;
+    $self->{http}
+    server {
+        listen 127.0.0.1:%%PORT%%$self->{listen};
+        server_name localhost;
+        root %%DIR%%;
+        $self->{server}
+    }
+}
+EOF_CONFIG
+    $text =~ s/%%DIR%%/$self->{dir}/g;
+    $text =~ s/%%PORT(?:_(\w+))?%%/$self->port($1 \/\/ '')/ge;
+    write_file($self->config_file, $text);
+    return;
+}
+
+sub has_no_flag ($flag) { return index(SSE::Nginx::built_with(), $flag) < 0 }
+
+sub config_file ($self) { return "$self->{dir}/nginx.conf" }
+sub dir         ($self) { return "$self->{dir}" }
+sub port ($self, $name = '') { return $self->{ports}{$name} //= free_port() }
+sub pid  ($self) { return $self->{pid} }
+
+# Other values for the next reload.
+sub configure ($self, %options) {
+    @$self{ keys %options } = values %options;
+    return $self->write_config;
+}
+
+sub command ($self) {
+    return (binary(), '-p', $self->dir, '-c', $self->config_file, '-e', $self->dir . '/error.log');
+}
+
+# `nginx -t`: its exit status and what it says.
+sub check_config ($self) {
+    $self->write_config;
+    my $command = join ' ', map { "'$_'" } $self->command, '-t';
+    my $said    = `$command 2>&1`;
+    return ($? >> 8, $said);
+}
+
+sub launch ($self) {
+    my $pid = fork() // die "fork: $!";
+    if (!$pid) {
+        open STDOUT, '>>', $self->dir . '/stdout';
+        open STDERR, '>>', $self->dir . '/stdout';
+        open STDIN,  '<',  '/dev/null';
+        exec $self->command or POSIX::_exit(127);
+    }
+    $self->{pid} = $pid;
+    push @running, $self;
+    return;
+}
+
+sub wait_started ($self) {
+    return wait_for(sub { $self->is_gone || $self->workers == $self->{workers} }, 20) && !$self->is_gone;
+}
+
+# Gone and reaped.
+sub is_gone ($self) {
+    return 1 if !$self->{pid};
+    return 0 if waitpid($self->{pid}, WNOHANG) == 0;
+    $self->{exit_status} = $?;
+    $self->{pid}         = undef;
+    @running = grep { $_ != $self } @running;
+    return 1;
+}
+
+# Pids of the workers that take connections, of those that are shutting down, and of all.
+sub workers     ($self) { return grep { title($_) =~ /worker process\z/ } $self->children }
+sub old_workers ($self) { return grep { title($_) =~ /worker process is shutting down/ } $self->children }
+
+sub children ($self) {
+    return () if !$self->{pid};
+    my @pids = sort { $a <=> $b } split ' ', slurp("/proc/$self->{pid}/task/$self->{pid}/children");
+    return @pids;
+}
+
+sub title ($pid) { return slurp("/proc/$pid/cmdline") =~ s/[\0\s]+\z//r }
+
+# True once the new workers serve; the old ones may still be draining.
+sub reload ($self) {
+    my %old = map { $_ => 1 } $self->workers;
+    kill 'HUP', $self->{pid};
+    return wait_for(sub {
+        my @now = $self->workers;
+        return @now == $self->{workers} && !grep { $old{$_} } @now;
+    }, 20);
+}
+
+sub wait_old_workers_gone ($self, $timeout) {
+    return wait_for(sub { !$self->old_workers && $self->children == $self->{workers} }, $timeout);
+}
+
+# nginx itself calls this an alert, so that one line is expected.
+sub kill_worker ($self, $pid) {
+    $self->allow(qr/\[alert\] .*worker process $pid exited on signal 9/);
+    kill 'KILL', $pid;
+    return wait_for(sub { $self->workers == $self->{workers} && !grep { $_ == $pid } $self->children }, 20);
+}
+
+sub pause  ($self, $pid) { kill 'STOP', $pid; return }
+sub resume ($self, $pid) { kill 'CONT', $pid; return }
+
+# Bytes of memory that belong to nginx' processes alone: what they share through the zone is left out.
+sub private_memory ($self) {
+    my $total = 0;
+    for my $pid ($self->{pid}, $self->children) {
+        my %kb = slurp("/proc/$pid/smaps_rollup") =~ /^(\w+):\s+(\d+) kB/mg;
+        $total += ($kb{Pss} // 0) - ($kb{Pss_Shmem} // 0);
+    }
+    return $total * 1024;
+}
+
+sub descriptors ($self, $pid) {
+    opendir my $dir, "/proc/$pid/fd" or return 0;
+    return scalar grep { /\A\d+\z/ } readdir $dir;
+}
+
+sub error_log  ($self) { return slurp($self->dir . '/error.log') }
+sub access_log ($self) { return slurp($self->dir . '/access.log') }
+
+# A line that the test itself provokes and that would else be a failure.
+sub allow ($self, @patterns) {
+    push @{ $self->{allowed} }, @patterns;
+    return;
+}
+
+sub bad_lines ($self) {
+    my @bad = grep { /\[(?:alert|emerg)\]|panic|open socket .* left|Sanitizer/i } split /\n/, $self->error_log;
+    for my $pattern (@{ $self->{allowed} }) {
+        @bad = grep { !/$pattern/ } @bad;
+    }
+    return @bad;
+}
+
+# QUIT; true when nginx went by itself in time.
+sub quit ($self, $timeout = 15) {
+    kill 'QUIT', $self->{pid} if $self->{pid};
+    return wait_for(sub { $self->is_gone }, $timeout);
+}
+
+# The end of every test: all connections are let go, nginx is asked to finish, and its log is read.
+sub ends_cleanly ($self) {
+    SSE::Loop::drop_all();
+    my $stopped = $self->quit(10);
+    ok($stopped, 'nginx finishes when it is asked to');
+    $self->destroy if !$stopped;
+    my @bad = $self->bad_lines;
+    ok(!@bad, 'the error log holds no alert, no emerg, no panic and no socket left open')
+        or diag(join "\n", @bad[0 .. ($#bad > 9 ? 9 : $#bad)]);
+    return;
+}
+
+sub destroy ($self) {
+    return if !$self->{pid};
+    my @children = $self->children;
+    kill 'KILL', $self->{pid}, @children;
+    waitpid $self->{pid}, 0;
+    $self->{pid} = undef;
+    @running = grep { $_ != $self } @running;
+    return;
+}
+
+END {
+    my $status = $?;
+    $_->destroy for grep { $_->{owner} == $$ } @running;
+    $? = $status;
+}
+
+sub slurp ($path) {
+    open my $in, '<:raw', $path or return '';
+    local $/ = undef;
+    return <$in> // '';
+}
+
+sub write_file ($path, $content) {
+    open my $out, '>:raw', $path or die "$path: $!";
+    print {$out} $content;
+    close $out or die "$path: $!";
+    return;
+}
+
+1;

@@ -1,0 +1,103 @@
+package SSE::Loop;
+
+# The one event loop of a test process. Clients, publishers and plain requests are watched here, and
+# whoever waits for something waits here, so that every stream is read while a test waits.
+#
+# A watched object has fileno(), on_readable() and on_writable(). Times are in seconds.
+
+use v5.36;
+use Exporter qw(import);
+use Time::HiRes qw(time);
+
+our @EXPORT_OK = qw(watch unwatch want_write want_read after serve_for wait_for);
+
+my %watched;
+my ($reads, $writes) = ('', '');
+my @timers;
+
+sub watch ($object) {
+    my $fd = $object->fileno;
+    $watched{$fd} = $object;
+    vec($reads, $fd, 1) = 1;
+    return;
+}
+
+# Takes the number, not the object: the descriptor may be closed already.
+sub unwatch ($fd) {
+    delete $watched{$fd};
+    vec($reads,  $fd, 1) = 0;
+    vec($writes, $fd, 1) = 0;
+    return;
+}
+
+sub want_write ($fd, $wanted) {
+    vec($writes, $fd, 1) = $wanted ? 1 : 0;
+    return;
+}
+
+sub want_read ($fd, $wanted) {
+    vec($reads, $fd, 1) = $wanted ? 1 : 0;
+    return;
+}
+
+sub after ($delay, $code) {
+    my $timer = { at => time() + $delay, code => $code };
+    my $place = 0;
+    $place++ while $place < @timers && $timers[$place]{at} <= $timer->{at};
+    splice @timers, $place, 0, $timer;
+    return;
+}
+
+sub serve_for ($duration) {
+    my $end = time() + $duration;
+    while ((my $left = $end - time()) > 0) {
+        step($left);
+    }
+    return;
+}
+
+# True as soon as the condition holds, false when it does not within the timeout. The condition may be
+# dear: it is asked every few milliseconds, not after every read.
+sub wait_for ($condition, $timeout = 10) {
+    my $end = time() + $timeout;
+    while (!$condition->()) {
+        return 0 if time() >= $end;
+        my $slice = time() + 0.005;
+        do { step(0.005) } while time() < $slice;
+    }
+    return 1;
+}
+
+# Closes all that is watched and forgets all timers.
+sub drop_all {
+    @timers = ();
+    $_->drop for values %watched;
+    return;
+}
+
+sub step ($longest) {
+    if (@timers) {
+        my $next = $timers[0]{at} - time();
+        $longest = $next if $next < $longest;
+    }
+    $longest = 0 if $longest < 0;
+    my ($r, $w) = ($reads, $writes);
+    my $ready = select $r, $w, undef, $longest;
+    if ($ready > 0) {
+        for my $fd (keys %watched) {
+            my ($readable, $writable) = (vec($r, $fd, 1), vec($w, $fd, 1));
+            next unless $readable || $writable;
+            my $object = $watched{$fd} or next;
+            $object->on_writable if $writable;
+            $object->on_readable if $readable && ($watched{$fd} // 0) == $object;
+        }
+    }
+    my $now = time();
+    while (@timers && $timers[0]{at} <= $now) {
+        my $timer = shift @timers;
+        $timer->{code}->();
+    }
+    return;
+}
+
+1;
