@@ -119,7 +119,7 @@ pub struct AttachError;
 pub fn format(region: &Region, plan: &Plan, tag: u32, now: Now) -> Result<(), FormatError> {
     let slots = plan.slots.min(layout::MAX_SLOTS);
     let layout =
-        Layout::fitting(plan.bytes.min(region.len() * WORD), slots).ok_or(FormatError::TooSmall)?;
+        Layout::fitting(plan.bytes.min(region.size() * WORD), slots).ok_or(FormatError::TooSmall)?;
     let words = [
         (header::TAG, u64::from(tag.max(1))),
         (header::BLOCKS, layout.blocks as u64),
@@ -153,11 +153,11 @@ pub struct Hub {
 impl Hub {
     /// Opens the hub that `format` has made in a region.
     pub fn attach(region: Region) -> Result<Hub, AttachError> {
-        if region.len() < header::WORDS || region.get(header::MAGIC) != layout::MAGIC {
+        if region.size() < header::WORDS || region.get(header::MAGIC) != layout::MAGIC {
             return Err(AttachError);
         }
         let layout = Layout::of(&region);
-        if layout.words() > region.len() {
+        if layout.words() > region.size() {
             return Err(AttachError);
         }
         Ok(Hub { region, layout })

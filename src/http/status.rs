@@ -2,7 +2,7 @@
 
 use super::process;
 use super::stream::not_allowed;
-use crate::hub::Stats;
+use crate::hub::{Counter, Stats};
 use crate::nginx::directive;
 use crate::nginx::pool::NoMemory;
 use crate::nginx::request::{Method, Outcome, Request};
@@ -41,28 +41,28 @@ fn figures_json(stats: &Stats) -> Value {
     json!({
         "subscribers": stats.subscribers,
         "channels": stats.channels,
-        "events_in": stats.events_in,
-        "events_out": stats.events_out,
-        "bytes_in": stats.bytes_in,
-        "bytes_out": stats.bytes_out,
-        "streams_opened": stats.opened,
+        "events_in": stats.of(Counter::EventsIn),
+        "events_out": stats.of(Counter::EventsOut),
+        "bytes_in": stats.of(Counter::BytesIn),
+        "bytes_out": stats.of(Counter::BytesOut),
+        "streams_opened": stats.of(Counter::Opened),
         "retained_events": stats.retained_events,
         "zone_bytes": stats.zone_bytes,
         "zone_used_bytes": stats.zone_used_bytes,
-        "evicted": stats.evicted,
-        "expired": stats.expired,
-        "slow_clients": stats.slow_clients,
-        "gaps": stats.gaps,
-        "drained": stats.drained,
-        "turned_away": stats.turned_away,
-        "deduplicated": stats.deduplicated,
+        "evicted": stats.of(Counter::Evicted),
+        "expired": stats.of(Counter::Expired),
+        "slow_clients": stats.of(Counter::SlowClients),
+        "gaps": stats.of(Counter::Gaps),
+        "drained": stats.of(Counter::Drained),
+        "turned_away": stats.of(Counter::TurnedAway),
+        "deduplicated": stats.of(Counter::Deduplicated),
         "refused": {
-            "bad": stats.refused_bad,
-            "forbidden": stats.refused_forbidden,
-            "too_large": stats.refused_too_large,
-            "busy": stats.refused_busy,
-            "no_room": stats.refused_no_room,
+            "bad": stats.of(Counter::RefusedBad),
+            "forbidden": stats.of(Counter::RefusedForbidden),
+            "too_large": stats.of(Counter::RefusedTooLarge),
+            "busy": stats.of(Counter::RefusedBusy),
+            "no_room": stats.of(Counter::RefusedNoRoom),
         },
-        "repairs": stats.repairs,
+        "repairs": stats.of(Counter::Repairs),
     })
 }

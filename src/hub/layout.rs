@@ -1,7 +1,7 @@
 //! What lies where in the region: the one map of the hub's memory. Offsets are in words of 8 bytes.
 //!
 //! ```text
-//! header | slots | bridge | channel table | key table | ring | meta | blocks
+//! header | slots | channel table | key table | ring | meta | blocks
 //! ```
 //!
 //! Blocks are 128 bytes; block 0 is never used and means "none". The meaning of each kind of block
@@ -49,11 +49,9 @@ pub mod header {
     /// The newest position, and the newest that a writer has begun to write.
     pub const HEAD: usize = 26;
     pub const RESERVED: usize = 27;
-    /// The newest id made here, and the highest made by Redis.
+    /// The newest id made here.
     pub const LAST_MS: usize = 28;
     pub const LAST_SEQ: usize = 29;
-    pub const MARK_MS: usize = 30;
-    pub const MARK_SEQ: usize = 31;
     /// The highest place of an event of a channel whose record is gone: ms, seq, position.
     pub const FORGOTTEN: usize = 32;
     /// Lists (head | tail) of channels with surplus, of idle channels, of publishers' keys.
@@ -183,7 +181,6 @@ pub struct Layout {
     pub key_buckets: usize,
     pub ring: usize,
     slots_at: usize,
-    bridge_at: usize,
     table_at: usize,
     keys_at: usize,
     ring_at: usize,
@@ -191,8 +188,6 @@ pub struct Layout {
     blocks_at: usize,
 }
 
-/// Words of the bridge (the state of the subscription to Redis).
-const BRIDGE: usize = 64;
 /// Fewest entries of the ring.
 const RING_MIN: usize = 1024;
 
@@ -203,8 +198,7 @@ impl Layout {
         let key_buckets = (blocks / 16).next_power_of_two();
         let ring = (blocks / 4).next_power_of_two().max(RING_MIN);
         let slots_at = header::WORDS;
-        let bridge_at = slots_at + slots * SLOT;
-        let table_at = bridge_at + BRIDGE;
+        let table_at = slots_at + slots * SLOT;
         let keys_at = table_at + buckets;
         let ring_at = keys_at + key_buckets;
         let meta_at = ring_at + ring * 2;
@@ -216,7 +210,6 @@ impl Layout {
             key_buckets,
             ring,
             slots_at,
-            bridge_at,
             table_at,
             keys_at,
             ring_at,
@@ -292,12 +285,6 @@ impl Layout {
     #[inline]
     pub fn slot(&self, slot: usize, word: usize) -> usize {
         self.slots_at + slot * SLOT + word
-    }
-
-    /// A word of the bridge.
-    #[inline]
-    pub fn bridge(&self, word: usize) -> usize {
-        self.bridge_at + word
     }
 }
 

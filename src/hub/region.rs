@@ -40,7 +40,7 @@ impl Region {
     }
 
     /// Its size in words.
-    pub fn len(&self) -> usize {
+    pub fn size(&self) -> usize {
         self.words.len()
     }
 

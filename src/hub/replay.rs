@@ -12,7 +12,10 @@ use crate::sse::id::Id;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Resume {
     /// No id: it gets this many of the newest events of each channel, of what history owes.
-    Fresh { newest: u64 },
+    Fresh {
+        /// How many.
+        newest: u64,
+    },
     /// An id.
     From(Vec<u8>),
 }

@@ -49,6 +49,9 @@ pub enum Counter {
     Repairs,
 }
 
+/// How many counters there are.
+const COUNTERS: usize = Counter::Repairs as usize + 1;
+
 /// The figures of a hub at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
@@ -62,25 +65,14 @@ pub struct Stats {
     pub zone_bytes: u64,
     /// Bytes of the blocks in use.
     pub zone_used_bytes: u64,
-    /// See [`Counter`] for these.
-    pub events_in: u64,
-    pub bytes_in: u64,
-    pub events_out: u64,
-    pub bytes_out: u64,
-    pub evicted: u64,
-    pub expired: u64,
-    pub opened: u64,
-    pub slow_clients: u64,
-    pub gaps: u64,
-    pub drained: u64,
-    pub turned_away: u64,
-    pub deduplicated: u64,
-    pub refused_bad: u64,
-    pub refused_forbidden: u64,
-    pub refused_too_large: u64,
-    pub refused_busy: u64,
-    pub refused_no_room: u64,
-    pub repairs: u64,
+    counters: [u64; COUNTERS],
+}
+
+impl Stats {
+    /// The value of a counter.
+    pub fn of(&self, counter: Counter) -> u64 {
+        self.counters[counter as usize]
+    }
 }
 
 impl Hub {
@@ -91,7 +83,6 @@ impl Hub {
 
     /// The figures now, read without the lock.
     pub fn stats(&self) -> Stats {
-        let counter = |counter: Counter| self.region.get(header::COUNTERS + counter as usize);
         let block = (BLOCK * WORD) as u64;
         let free = available(&self.region, &self.layout) as u64;
         Stats {
@@ -100,24 +91,7 @@ impl Hub {
             retained_events: self.region.get(header::RETAINED),
             zone_bytes: (self.layout.blocks as u64 - 1) * block,
             zone_used_bytes: (self.layout.blocks as u64 - 1).saturating_sub(free) * block,
-            events_in: counter(Counter::EventsIn),
-            bytes_in: counter(Counter::BytesIn),
-            events_out: counter(Counter::EventsOut),
-            bytes_out: counter(Counter::BytesOut),
-            evicted: counter(Counter::Evicted),
-            expired: counter(Counter::Expired),
-            opened: counter(Counter::Opened),
-            slow_clients: counter(Counter::SlowClients),
-            gaps: counter(Counter::Gaps),
-            drained: counter(Counter::Drained),
-            turned_away: counter(Counter::TurnedAway),
-            deduplicated: counter(Counter::Deduplicated),
-            refused_bad: counter(Counter::RefusedBad),
-            refused_forbidden: counter(Counter::RefusedForbidden),
-            refused_too_large: counter(Counter::RefusedTooLarge),
-            refused_busy: counter(Counter::RefusedBusy),
-            refused_no_room: counter(Counter::RefusedNoRoom),
-            repairs: counter(Counter::Repairs),
+            counters: std::array::from_fn(|i| self.region.get(header::COUNTERS + i)),
         }
     }
 }

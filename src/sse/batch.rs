@@ -16,13 +16,16 @@ const BOM: &[u8] = b"\xef\xbb\xbf";
 /// One event of a batch. An empty type is none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Item {
+    /// The type.
     pub event_type: Vec<u8>,
+    /// The data, its lines joined with LF.
     pub data: Vec<u8>,
 }
 
 /// Why a batch was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BatchError {
+    /// Not UTF-8.
     NotUtf8,
     /// No block has data.
     Empty,
@@ -30,7 +33,9 @@ pub enum BatchError {
     TooMany,
     /// The event at `index`, counted from 0, has a type that cannot be published.
     Type {
+        /// Which event.
         index: usize,
+        /// What is wrong with its type.
         error: TypeError,
     },
 }

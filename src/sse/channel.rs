@@ -18,10 +18,15 @@ const OWN: &[u8] = b"sse.";
 /// Why a name, or a list of names, was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NameError {
+    /// No byte.
     Empty,
+    /// More than `MAX_LEN` bytes.
     TooLong,
+    /// Not UTF-8.
     NotUtf8,
+    /// A control character in it.
     ControlCharacter,
+    /// One of the module's own.
     Reserved,
     /// More than `MAX_NAMES` different names.
     TooMany,

@@ -15,9 +15,13 @@ const OWN: &[u8] = b"sse.";
 /// Why a type was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TypeError {
+    /// More than `MAX_LEN` bytes.
     TooLong,
+    /// Not UTF-8.
     NotUtf8,
+    /// CR, LF or NUL in it.
     LineEndOrNul,
+    /// One of the names that are not a publisher's to give.
     Reserved,
 }
 

@@ -13,7 +13,9 @@ pub const MAX_LEN: usize = 20 + 1 + 20 + 1 + 10 + 1 + 20;
 /// An event's place in the order: milliseconds since 1970, and a count within the millisecond.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Stamp {
+    /// Milliseconds since 1970.
     pub ms: u64,
+    /// The count within the millisecond.
     pub seq: u64,
 }
 
@@ -34,9 +36,21 @@ pub enum Id {
     /// `MS-SEQ`: ordered by Redis; every nginx that is joined to it can place the event.
     Durable(Stamp),
     /// `MS-SEQ-TAG`: ordered by a hub without Redis, in the life that the tag names.
-    Local { stamp: Stamp, tag: u32 },
+    Local {
+        /// Its number.
+        stamp: Stamp,
+        /// The life of the hub.
+        tag: u32,
+    },
     /// `MS-SEQ-TAG-POS`: only the hub of this tag can place the event, by its position.
-    Placed { stamp: Stamp, tag: u32, pos: u64 },
+    Placed {
+        /// The hub's number when the event came.
+        stamp: Stamp,
+        /// The life of the hub.
+        tag: u32,
+        /// The event's position in its log.
+        pos: u64,
+    },
 }
 
 impl Id {
@@ -74,6 +88,7 @@ impl Id {
         self.numbers().map(|number| digits(number) + 1).sum::<usize>() - 1
     }
 
+    /// The number that it carries.
     pub fn stamp(&self) -> Stamp {
         match *self {
             Id::Durable(stamp) | Id::Local { stamp, .. } | Id::Placed { stamp, .. } => stamp,

@@ -51,7 +51,7 @@ fn save(hub: &Hub) -> Vec<(usize, u64)> {
         (header::LOCK..header::LOCK + lock::WORDS).contains(at)
             || lives.contains(at) && (at - lives.start) % SLOT < slot::LIFE + lock::WORDS
     };
-    let words = (0..hub.region.len()).filter(|at| !is_lock(at));
+    let words = (0..hub.region.size()).filter(|at| !is_lock(at));
     words.map(|at| (at, hub.region.get(at))).collect()
 }
 
@@ -136,7 +136,7 @@ fn lived_in() -> (Hub, Seat) {
 fn full() -> (Hub, Seat) {
     let (hub, seat) = lived_in();
     let data = "-".repeat(150) + ".";
-    while hub.stats().evicted < 5 {
+    while hub.stats().of(Counter::Evicted) < 5 {
         for channel in &CHANNELS[..3] {
             put_to(&hub, channel, &data);
         }

@@ -67,7 +67,7 @@ fn the_first_to_give_is_never_one_that_another_outweighs_twice() {
             held = now;
         }
     }
-    assert!(hub.stats().evicted > 0);
+    assert!(hub.stats().of(Counter::Evicted) > 0);
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn idle_channels_go_before_owed_events() {
         put(&hub, "owed", &i.to_string(), at(0));
     }
     hub.check_settled();
-    assert_eq!(hub.stats().evicted, 0);
+    assert_eq!(hub.stats().of(Counter::Evicted), 0);
     assert_eq!(hub.retained(b"owed").len(), blocks(&hub) / 2 + 100);
     // The longest idle went first.
     assert!(!hub.knows(idle(0).as_bytes()) && hub.knows(idle(left - 1).as_bytes()));
@@ -118,7 +118,7 @@ fn surplus_is_given_in_turn() {
         put(&hub, "b", &i.to_string(), at(0));
     }
     let mut i = 0;
-    while hub.stats().evicted < 100 {
+    while hub.stats().of(Counter::Evicted) < 100 {
         put(&hub, "c", &i.to_string(), at(0));
         i += 1;
     }
@@ -419,7 +419,7 @@ fn counters_of_the_zone_are_exact() {
     assert_eq!(hub.stats().zone_used_bytes, 0);
     put(&hub, "a", &"x".repeat(1_000), at(0));
     let stats = hub.stats();
-    assert_eq!((stats.channels, stats.retained_events, stats.events_in), (1, 1, 1));
+    assert_eq!((stats.channels, stats.retained_events, stats.of(Counter::EventsIn)), (1, 1, 1));
     // A record, and 1,007 bytes behind a head of 40: nine blocks.
     assert_eq!(stats.zone_used_bytes, 10 * 128);
     assert_eq!(hub.region.get(header::FRESH), 11);
