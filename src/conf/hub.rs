@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 const DEFAULT_NAME: &str = "default";
 const DEFAULT_ZONE: usize = 32 << 20;
+const LEAST_ZONE: usize = 1 << 20;
 const DEFAULT_MAX_EVENT: usize = 256 << 10;
 const DEFAULT_HISTORY: History = History { count: 100, age: 600_000 };
 /// Fewest and most processes that can have a seat in a hub at a time. A reload needs seats for two
@@ -85,7 +86,7 @@ impl HubConf {
     /// room for as many as can be.
     fn least_zone(&self) -> usize {
         let region = Plan::minimum_bytes(*SEATS.end(), self.max_event);
-        zone::size_for(region).max(8 * self.max_event + (1 << 20))
+        zone::size_for(region).max(LEAST_ZONE)
     }
 }
 
@@ -202,7 +203,7 @@ pub fn block(setting: &mut Setting<'_>) -> Result<(), Refused> {
     let name = std::str::from_utf8(name)
         .ok()
         .filter(|_| valid)
-        .ok_or_else(|| Refused::invalid("hub name", name))?
+        .ok_or_else(|| Refused::invalid(name))?
         .to_owned();
     if let Some(first) = setting.main().hubs.iter().find(|hub| hub.name == name) {
         let first = first.position.as_ref().map(Position::to_string).unwrap_or_default();
@@ -230,7 +231,7 @@ fn history(arguments: &[&[u8]]) -> Result<History, Refused> {
         [b"off"] => Ok(History { count: 0, age: 0 }),
         [count] => Ok(History { count: number(count)?, age: DEFAULT_HISTORY.age }),
         [count, age] => {
-            let time = parse_time(age).ok_or_else(|| Refused::invalid("value", age))?;
+            let time = parse_time(age).ok_or_else(|| Refused::invalid(age))?;
             Ok(History { count: number(count)?, age: time })
         }
         _ => Err(Refused::because("invalid number of arguments in \"history\" directive")),
@@ -244,15 +245,13 @@ pub(super) fn number(text: &[u8]) -> Result<u64, Refused> {
         let number: u64 = text.parse().ok()?;
         (number > 0 && number <= u64::from(u32::MAX)).then_some(number)
     });
-    number.ok_or_else(|| Refused::invalid("value", text))
+    number.ok_or_else(|| Refused::invalid(text))
 }
 
 fn size(text: &[u8]) -> Result<usize, Refused> {
     // Far above what makes sense, and low enough to be reckoned with.
     let sensible = 1..1 << 40;
-    parse_size(text)
-        .filter(|size| sensible.contains(size))
-        .ok_or_else(|| Refused::invalid("value", text))
+    parse_size(text).filter(|size| sensible.contains(size)).ok_or_else(|| Refused::invalid(text))
 }
 
 fn one<'a>(name: &[u8], arguments: &[&'a [u8]]) -> Result<&'a [u8], Refused> {
@@ -277,7 +276,7 @@ pub(super) fn once<T>(place: &mut Option<T>, value: T) -> Result<(), Refused> {
 /// A size as nginx's configuration would have it.
 fn shown(bytes: usize) -> String {
     match bytes {
-        _ if bytes.is_multiple_of(1 << 20) => format!("{}m", bytes >> 20),
+        _ if bytes % (1 << 20) == 0 => format!("{}m", bytes >> 20),
         _ => format!("{}k", bytes.div_ceil(1 << 10)),
     }
 }

@@ -130,7 +130,7 @@ pub fn slow_client(setting: &mut Setting<'_>) -> Result<(), Refused> {
     let slow_client = match first(setting)? {
         b"skip" => SlowClient::Skip,
         b"close" => SlowClient::Close,
-        other => return Err(Refused::invalid("value", other)),
+        other => return Err(Refused::invalid(other)),
     };
     once(&mut setting.location().settings.slow_client, slow_client)
 }
@@ -146,7 +146,7 @@ fn first<'cf>(setting: &Setting<'cf>) -> Result<&'cf [u8], Refused> {
 }
 
 fn time(text: &[u8]) -> Result<u64, Refused> {
-    parse_time(text).ok_or_else(|| Refused::invalid("value", text))
+    parse_time(text).ok_or_else(|| Refused::invalid(text))
 }
 
 /// The name of an event that the module makes; it may be one of those that are its own, but not
@@ -163,6 +163,6 @@ fn event_name(text: &[u8]) -> Result<Option<Box<[u8]>>, Refused> {
         {
             Ok(Some(text.into()))
         }
-        _ => Err(Refused::invalid("event name", text)),
+        _ => Err(Refused::invalid(text)),
     }
 }
