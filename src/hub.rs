@@ -50,7 +50,7 @@ pub use region::Region;
 pub use replay::{Beginning, Found, Pursuit, Resume, Slice};
 pub use room::Swept;
 pub use slots::Seat;
-pub use stats::{Counter, Stats};
+pub use stats::{Counter, Stats, COUNTERS};
 pub use subscribe::{JoinError, Membership};
 
 use layout::{header, slot, Layout};

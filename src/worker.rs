@@ -44,10 +44,10 @@ use crate::sse::id::Id;
 use channel::{Channel, ChannelKey};
 use presence::Presence;
 use recent::Kept;
-use stream::{State, Stream};
+use stream::{Audience, State, Stream};
 use wheel::Wheel;
 
-pub use admin::STATUS_CHANNEL;
+pub use admin::{ALL_STATUS_CHANNEL, STATUS_CHANNEL};
 pub use open::OpenError;
 pub use settings::{End, Jittered, Naming, Replay, SlowClient, StreamSettings};
 pub use socket::{Batch, Sent, Socket};
@@ -81,6 +81,8 @@ pub struct Worker<S: Socket> {
     stuck: Vec<StreamKey>,
     unleft: Vec<Membership>,
     ended: VecDeque<(StreamKey, End)>,
+    /// Streams that watch the figures, and are none of them.
+    watchers: usize,
     shared: Shared,
     heartbeat: Batch,
     tally: Tally,
@@ -114,6 +116,21 @@ enum Task {
 /// The streams of a process that quits are ended until then (ms).
 struct Drain {
     until: u64,
+}
+
+impl End {
+    /// What it is counted as.
+    fn counter(self) -> Counter {
+        match self {
+            End::Client => Counter::EndedClient,
+            End::Age => Counter::EndedAge,
+            End::Drain => Counter::EndedDrain,
+            End::Timeout => Counter::EndedTimeout,
+            End::Slow => Counter::EndedSlow,
+            End::Admin => Counter::EndedAdmin,
+            End::Error => Counter::EndedError,
+        }
+    }
 }
 
 /// What was done since the counters in the region were last raised.
@@ -158,6 +175,7 @@ impl<S: Socket> Worker<S> {
             stuck: Vec::new(),
             unleft: Vec::new(),
             ended: VecDeque::new(),
+            watchers: 0,
             shared: Shared::default(),
             heartbeat: Batch::of(vec![frame::heartbeat()]),
             tally: Tally::default(),
@@ -240,13 +258,6 @@ impl<S: Socket> Worker<S> {
             return;
         }
         stream.state = State::Ended;
-        let counter = match end {
-            End::Drain => Some(Counter::Drained),
-            End::Age => Some(Counter::Aged),
-            End::Admin => Some(Counter::Kicked),
-            _ => None,
-        };
-        counter.into_iter().for_each(|counter| self.hub.count(counter, 1));
         self.ended.push_back((key, end));
     }
 
@@ -261,14 +272,24 @@ impl<S: Socket> Worker<S> {
 
 impl Tally {
     /// Counts a write and its bytes; returns how many frames the socket has taken.
-    fn sent(&mut self, sent: Sent, frames: &[Frame]) -> usize {
+    fn sent(&mut self, sent: Sent, frames: &[Frame], audience: Audience) -> usize {
         self.writes += 1;
         let taken = match sent {
             Sent::All => frames.len(),
             Sent::Blocked { taken } => taken.min(frames.len()),
             Sent::Failed => 0,
         };
-        self.bytes += frames.iter().take(taken).map(|frame| frame.body().len() as u64).sum::<u64>();
+        if audience == Audience::Client {
+            let bytes = frames.iter().take(taken).map(|frame| frame.body().len() as u64);
+            self.bytes += bytes.sum::<u64>();
+        }
         taken
+    }
+
+    /// Counts events that the socket has taken.
+    fn delivered(&mut self, events: usize, audience: Audience) {
+        if audience == Audience::Client {
+            self.events += events as u64;
+        }
     }
 }

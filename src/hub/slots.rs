@@ -4,10 +4,11 @@
 //! Whoever gets it knows that the former tenant is gone and raises the slot's generation, which
 //! voids all its subscriber pairs at once. No process numbers are compared.
 
-use std::sync::atomic::{fence, Ordering};
+use std::sync::atomic::{fence, AtomicU64, Ordering};
 
 use super::layout::{header, slot};
 use super::lock::{Attempt, RobustLock, WORDS};
+use super::stats::Counter;
 use super::{Hub, Now};
 
 /// A bell that rang this long ago (ms) is rung again: its ringer may have died before the write.
@@ -94,14 +95,15 @@ impl Hub {
         Seat { slot: number, generation }
     }
 
-    /// Voids what a former tenant left.
+    /// Voids what a former tenant left, and counts the streams that went with it.
     fn vacate(&self, number: usize) {
         let at = self.layout.slot(number, slot::GENERATION);
         let generation = self.region.get(at) + 1;
         self.region.set(at, generation);
         self.region.word(header::VACATED).fetch_add(1, Ordering::Release);
         self.region.set(self.layout.slot(number, slot::BELL), 0);
-        self.region.set(self.layout.slot(number, slot::STREAMS), 0);
+        let streams: &AtomicU64 = self.region.word(self.layout.slot(number, slot::STREAMS));
+        self.count(Counter::EndedExit, streams.swap(0, Ordering::Relaxed));
         self.region.set(self.layout.slot(number, slot::READ), self.region.get(header::HEAD));
     }
 

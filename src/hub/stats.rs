@@ -25,12 +25,12 @@ pub enum Counter {
     Expired,
     /// Streams opened.
     Opened,
+    /// Those of them that came with an id to resume from.
+    Resumed,
     /// Clients that history overtook.
     SlowClients,
     /// Gaps told.
     Gaps,
-    /// Streams ended by drain.
-    Drained,
     /// Streams that were turned away for the moment.
     TurnedAway,
     /// Publishes repeated with a known key.
@@ -51,16 +51,29 @@ pub enum Counter {
     Passes,
     /// Their time from publishing to the last stream, in ms.
     PassMs,
+    /// Streams ended: the client went away.
+    EndedClient,
     /// Streams ended by their age.
-    Aged,
+    EndedAge,
+    /// Streams ended because their process was told to quit.
+    EndedDrain,
+    /// Streams ended because the client took nothing for send_timeout.
+    EndedTimeout,
+    /// Streams ended because history had overtaken the client.
+    EndedSlow,
     /// Streams ended by an administrator.
-    Kicked,
-    /// Streams whose client took nothing for send_timeout.
-    TimedOut,
+    EndedAdmin,
+    /// Streams ended by a failure.
+    EndedError,
+    /// Streams that ended with their process: it was killed, or left without a drain.
+    EndedExit,
 }
 
 /// How many counters there are.
-const COUNTERS: usize = Counter::TimedOut as usize + 1;
+pub const COUNTERS: usize = Counter::EndedExit as usize + 1;
+
+// Each has a word in the region's header.
+const _: () = assert!(COUNTERS <= header::COUNTER_COUNT);
 
 /// The figures of a hub at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -82,6 +95,13 @@ impl Stats {
     /// The value of a counter.
     pub fn of(&self, counter: Counter) -> u64 {
         self.counters[counter as usize]
+    }
+
+    /// The same figures with another value of a counter.
+    #[cfg(test)]
+    pub fn with(mut self, counter: Counter, value: u64) -> Stats {
+        self.counters[counter as usize] = value;
+        self
     }
 }
 

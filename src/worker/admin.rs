@@ -6,8 +6,15 @@ use crate::hub::{Locked, NewEvent, Now, PublishError};
 
 /// How often the figures are published to those who watch them, in ms.
 const FEED: u64 = 1000;
-/// The channel of the figures.
+/// The channel of the hub's figures.
 pub const STATUS_CHANNEL: &[u8] = b"sse.status";
+/// The channel of the figures of all hubs; it is in one of them.
+pub const ALL_STATUS_CHANNEL: &[u8] = b"sse.status.all";
+
+/// Whether a channel is one of the figures'.
+pub(super) fn is_status(channel: &[u8]) -> bool {
+    channel == STATUS_CHANNEL || channel == ALL_STATUS_CHANNEL
+}
 
 impl<S: Socket> Worker<S> {
     /// Ends all streams of a channel, on all processes. Returns how many; `None` if there is no such
@@ -21,7 +28,14 @@ impl<S: Socket> Worker<S> {
     /// Whether this process is to publish the figures now: somebody watches them here, and no other
     /// process has published them within the last second.
     pub fn feed_is_due(&self, now: Now) -> bool {
-        self.by_name.contains_key(STATUS_CHANNEL) && self.hub.feed_is_due(FEED, now)
+        let here = |channel: &[u8]| self.by_name.contains_key(channel);
+        (here(STATUS_CHANNEL) || here(ALL_STATUS_CHANNEL)) && self.hub.feed_is_due(FEED, now)
+    }
+
+    /// Whether anybody listens to a channel on this nginx.
+    pub fn is_heard(&self, channel: &[u8]) -> bool {
+        let known = self.hub.channel(channel).ok().flatten();
+        known.is_some_and(|channel| channel.subscribers > 0)
     }
 
     /// Publishes on one of the module's own channels.

@@ -2,10 +2,13 @@
 
 use std::rc::Rc;
 
+use super::admin::is_status;
 use super::channel::{Channel, ChannelKey, Pass};
 use super::settings::{End, Replay, StreamSettings};
 use super::socket::{Batch, Sent, Socket};
-use super::stream::{Behind, Flow, State, Stream, StreamKey, Subscription, Subscriptions};
+use super::stream::{
+    Audience, Behind, Flow, State, Stream, StreamKey, Subscription, Subscriptions,
+};
 use super::{Task, Worker};
 use crate::hub::{Beginning, Counter, Hub, JoinError, Kind, Locked, Now, Resume, Seat};
 use crate::sse::frame::{self, Frame};
@@ -53,10 +56,15 @@ impl<S: Socket> Worker<S> {
     ) -> Result<StreamKey, OpenError> {
         let begun = self.begin(names, settings, last_event_id, now);
         let (keys, beginning) = begun.inspect_err(|_| self.hub.count(Counter::TurnedAway, 1))?;
+        let audience = match names.iter().all(|name| is_status(name)) {
+            true => Audience::Watcher,
+            false => Audience::Client,
+        };
         let key = self.streams.insert(Stream {
             socket,
             settings: settings.clone(),
             channels: Subscriptions::from(Vec::new()),
+            audience,
             at: beginning.end.position,
             began: beginning.end.position,
             state: State::Live,
@@ -66,7 +74,13 @@ impl<S: Socket> Worker<S> {
             written: now.mono,
         });
         self.subscribe(key, &keys);
-        self.hub.count(Counter::Opened, 1);
+        match audience {
+            Audience::Client => {
+                self.hub.count(Counter::Opened, 1);
+                self.hub.count(Counter::Resumed, u64::from(!last_event_id.is_empty()));
+            }
+            Audience::Watcher => self.watchers += 1,
+        }
         self.presence.came(names.iter());
         if let Some(interval) = settings.heartbeat {
             self.wheel.enter(now.mono + interval, Task::Beat(key));
@@ -194,10 +208,14 @@ impl<S: Socket> Worker<S> {
         }
     }
 
-    /// Takes a stream away: the one way out, from the cleanup of its request. A stream that is not
-    /// there any more is ignored.
-    pub fn close(&mut self, key: StreamKey) {
+    /// Takes a stream away: the one way out, from the cleanup of its request, and the one place where
+    /// ended streams are counted. A stream that is not there any more is ignored.
+    pub fn close(&mut self, key: StreamKey, end: End) {
         let Some(stream) = self.streams.remove(key) else { return };
+        match stream.audience {
+            Audience::Client => self.hub.count(end.counter(), 1),
+            Audience::Watcher => self.watchers -= 1,
+        }
         for subscription in stream.channels.as_slice() {
             let Some(channel) = self.channels.get_mut(subscription.channel) else { continue };
             let index = subscription.index as usize;

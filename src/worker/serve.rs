@@ -4,7 +4,7 @@
 use super::channel::{Channel, ChannelKey};
 use super::settings::{End, Naming, SlowClient};
 use super::socket::{Batch, Sent, Socket};
-use super::stream::{Behind, Flow, State, Stream, StreamKey};
+use super::stream::{Audience, Behind, Flow, State, Stream, StreamKey};
 use super::{Shared, Task, Worker};
 use crate::hub::{Counter, Kind, Now, Place, Pursuit, Slice};
 use crate::sse::frame::{self, Frame};
@@ -63,10 +63,10 @@ impl<S: Socket> Worker<S> {
             return;
         }
         let sent = stream.socket.send(&shared.batch);
-        let taken = self.tally.sent(sent, shared.batch.frames());
+        let taken = self.tally.sent(sent, shared.batch.frames(), stream.audience);
         if let Some((place, kind)) = taken.checked_sub(1).and_then(|last| shared.places.get(last)) {
             stream.passed(*place, *kind, taken as u64, now);
-            self.tally.events += taken as u64;
+            self.tally.delivered(taken, stream.audience);
         }
         match sent {
             Sent::All if shared.complete => stream.at = stream.at.max(read),
@@ -86,7 +86,9 @@ impl<S: Socket> Worker<S> {
             return;
         };
         if slice.gap.is_some() && behind.preface.is_none() {
-            self.hub.count(Counter::SlowClients, 1);
+            if stream.audience == Audience::Client {
+                self.hub.count(Counter::SlowClients, 1);
+            }
             if stream.settings.slow_client == SlowClient::Close {
                 self.end(key, End::Slow);
                 return;
@@ -114,11 +116,11 @@ impl<S: Socket> Worker<S> {
             [] => Sent::All,
             _ => stream.socket.send(&batch),
         };
-        let taken = self.tally.sent(sent, batch.frames());
+        let taken = self.tally.sent(sent, batch.frames(), stream.audience);
         let finished = sent == Sent::All && slice.done;
-        self.tally.events += taken.saturating_sub(extra) as u64;
+        self.tally.delivered(taken.saturating_sub(extra), stream.audience);
         stream.advance(&slice, taken, preface, extra, now);
-        if slice.gap.is_some() && taken >= extra {
+        if slice.gap.is_some() && taken >= extra && stream.audience == Audience::Client {
             self.tally.gaps += 1;
         }
         match sent {
@@ -139,7 +141,7 @@ impl<S: Socket> Worker<S> {
         // Spread over a second, so that those who were ended together do not return together.
         let batch = Batch::of(vec![frame::farewell(self.random.u64(0..=1000))]);
         let sent = stream.socket.send(&batch);
-        self.tally.sent(sent, batch.frames());
+        self.tally.sent(sent, batch.frames(), stream.audience);
         match sent {
             Sent::All => self.end(key, end),
             Sent::Blocked { .. } => {

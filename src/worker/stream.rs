@@ -38,6 +38,7 @@ pub struct Stream<S> {
     pub socket: S,
     pub settings: Rc<StreamSettings>,
     pub channels: Subscriptions,
+    pub audience: Audience,
     /// Everything on its channels up to this position has been handed to the socket, or lost.
     pub at: u64,
     /// The end of the log when it was opened.
@@ -74,6 +75,15 @@ pub struct Behind {
     pub preface: Option<Frame>,
     /// The id that the client came with, as long as it was sent none here.
     pub client_id: Box<[u8]>,
+}
+
+/// Who listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Audience {
+    /// Somebody whom the figures are about.
+    Client,
+    /// Somebody who watches the figures: not counted, or watching would change them.
+    Watcher,
 }
 
 /// Whether the socket takes more.

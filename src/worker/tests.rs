@@ -209,7 +209,7 @@ fn resume_gets_what_came_after_the_id_on_all_channels() {
 fn the_first_id_of_a_stream_resumes_before_its_first_event() {
     let mut bench = bench(1 << 20, HISTORY);
     let (key, wire) = bench.open(settings(), &["a"], "");
-    bench.worker.close(key);
+    bench.worker.close(key, End::Client);
     bench.publish("a", "missed");
     let (_, again) = bench.open(settings(), &["a"], &last_id(&wire));
     assert_eq!(heard(&again), ["missed"]);
@@ -244,7 +244,7 @@ fn an_id_that_is_not_ours_gets_a_gap_and_all_that_is_owed() {
     }
     // The gap's own id resumes at the first event that followed it.
     let (key, wire) = bench.open(settings(), &["a"], "x");
-    bench.worker.close(key);
+    bench.worker.close(key, End::Client);
     let text = String::from_utf8(wire.borrow().bytes.clone()).unwrap();
     let gap_id = text.lines().find_map(|line| line.strip_prefix("id: ")).unwrap().to_string();
     let (_, again) = bench.open(settings(), &["a"], &gap_id);
@@ -349,7 +349,7 @@ fn drain_ends_streams_evenly_and_serves_them_until_then() {
         let mut count = 0;
         while let Some((key, end)) = bench.worker.take_ended() {
             assert_eq!(end, End::Drain);
-            bench.worker.close(key);
+            bench.worker.close(key, End::Client);
             count += 1;
         }
         ended.push(count);
@@ -391,7 +391,7 @@ fn a_dead_socket_ends_its_stream_and_no_other() {
     bench.publish("a", "1");
     bench.settle();
     assert_eq!(bench.worker.take_ended(), Some((dead_key, End::Error)));
-    bench.worker.close(dead_key);
+    bench.worker.close(dead_key, End::Client);
     bench.publish("a", "2");
     bench.settle();
     assert_eq!(heard(&a), ["sse.open", "1", "2"]);
@@ -409,7 +409,7 @@ fn streams_that_come_and_go_during_a_pass_miss_nothing() {
         bench.worker.turn(bench.now);
         for _ in 0..20 {
             let gone = open.swap_remove(random.usize(0..open.len()));
-            bench.worker.close(gone.0);
+            bench.worker.close(gone.0, End::Client);
         }
     }
     bench.settle();
@@ -419,7 +419,7 @@ fn streams_that_come_and_go_during_a_pass_miss_nothing() {
     }
     assert_eq!(bench.hub.stats().subscribers, open.len() as u64);
     for (key, _) in open {
-        bench.worker.close(key);
+        bench.worker.close(key, End::Client);
     }
     assert_eq!(bench.hub.stats().subscribers, 0);
     assert_eq!(bench.worker.by_name.len() + bench.worker.channels.len(), 0);
@@ -439,7 +439,7 @@ fn an_event_without_a_type_can_bear_its_channels_name() {
     bench.settle();
     assert_eq!(heard(&plain), ["sse.open", "1", "2", "own"]);
     assert_eq!(heard(&named), ["sse.open", "a", "2", "own"]);
-    bench.worker.close(key);
+    bench.worker.close(key, End::Client);
     let (_, again) = bench.open(by_channel, &["a", "error"], &id);
     assert_eq!(heard(&again), ["a", "2", "own"]);
 }
@@ -469,7 +469,7 @@ fn a_channel_has_no_more_subscribers_than_allowed() {
     };
     assert_eq!(refused(&mut bench), Some(OpenError::TooMany));
     assert_eq!(bench.worker.channels.len(), 1);
-    bench.worker.close(first);
+    bench.worker.close(first, End::Client);
     assert_eq!(refused(&mut bench), None);
     assert_eq!(refused(&mut bench), Some(OpenError::TooMany));
 }
@@ -512,8 +512,8 @@ fn an_administrator_ends_the_streams_of_a_channel_and_only_those() {
     bench.settle();
     let ended: Vec<_> = std::iter::from_fn(|| bench.worker.take_ended()).collect();
     assert_eq!(ended, [(kicked, End::Admin), (both, End::Admin)]);
-    bench.worker.close(kicked);
-    bench.worker.close(both);
+    bench.worker.close(kicked, End::Admin);
+    bench.worker.close(both, End::Admin);
     bench.publish("b", "still there");
     bench.publish("a", "still there");
     bench.settle();
@@ -543,7 +543,7 @@ fn presence_tells_who_came_and_went() {
     let (first, _) = bench.open(settings(), &["room"], "");
     bench.open(settings(), &["room"], "");
     bench.pass_time(100);
-    bench.worker.close(first);
+    bench.worker.close(first, End::Client);
     bench.pass_time(100);
     let told: Vec<serde_json::Value> =
         heard(&watcher)[1..].iter().map(|data| serde_json::from_str(data).unwrap()).collect();
@@ -577,4 +577,56 @@ fn channels_are_listed_by_prefix_and_in_pages() {
     let room = bench.hub.channel(b"room").unwrap().unwrap();
     assert_eq!((room.subscribers, room.events), (1, 1));
     assert_eq!(room.last_id.unwrap().to_string(), last);
+}
+
+#[test]
+fn every_stream_that_was_opened_is_open_or_counted_as_ended_for_one_reason() {
+    let mut bench = bench(1 << 20, HISTORY);
+    let id = bench.publish("a", "1");
+    let all = [End::Client, End::Age, End::Drain, End::Timeout, End::Slow, End::Admin, End::Error];
+    for end in all {
+        let (key, _) = bench.open(settings(), &["a"], &id);
+        bench.worker.close(key, end);
+        bench.worker.close(key, End::Client);
+    }
+    bench.open(settings(), &["a"], "");
+    let stats = bench.hub.stats();
+    assert_eq!(
+        (stats.subscribers, stats.of(Counter::Opened), stats.of(Counter::Resumed)),
+        (1, 8, 7)
+    );
+    assert_eq!(all.map(|end| stats.of(end.counter())), [1; 7]);
+    assert_eq!(stats.of(Counter::EndedExit), 0);
+
+    // The process leaves without having ended its last stream.
+    bench.worker.release();
+    let stats = bench.hub.stats();
+    assert_eq!((stats.subscribers, stats.of(Counter::EndedExit)), (0, 1));
+}
+
+#[test]
+fn watching_the_figures_does_not_change_them() {
+    let mut bench = bench(1 << 20, HISTORY);
+    let (key, wire) = bench.open(settings(), &["sse.status"], "");
+    assert!(bench.worker.feed_is_due(bench.now));
+    assert!(!bench.worker.feed_is_due(bench.now), "once a second");
+    assert!(bench.worker.is_heard(STATUS_CHANNEL) && !bench.worker.is_heard(ALL_STATUS_CHANNEL));
+    bench.worker.publish_own(STATUS_CHANNEL, b"{}", bench.now).unwrap();
+    bench.settle();
+    assert_eq!(heard(&wire), ["sse.open", "{}"]);
+    assert_eq!(bench.hub.stats().subscribers, 0);
+    bench.worker.close(key, End::Client);
+    let stats = bench.hub.stats();
+    let touched = [
+        Counter::EventsIn,
+        Counter::BytesIn,
+        Counter::EventsOut,
+        Counter::BytesOut,
+        Counter::Opened,
+        Counter::EndedClient,
+        Counter::Passes,
+    ];
+    assert_eq!(touched.map(|counter| stats.of(counter)), [0; 7]);
+    bench.now.mono += 1_000;
+    assert!(!bench.worker.feed_is_due(bench.now), "nobody watches");
 }

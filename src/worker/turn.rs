@@ -1,5 +1,6 @@
 //! What one wake-up and one tick of the timer do: a bounded amount of work, then nginx's turn.
 
+use super::admin::is_status;
 use super::channel::{ChannelKey, Pass};
 use super::settings::End;
 use super::socket::Socket;
@@ -82,7 +83,7 @@ impl<S: Socket> Worker<S> {
                 channel.pass = if again { Pass::Running { next: 0 } } else { Pass::Rest };
                 if again {
                     self.passes.push_back(key);
-                } else {
+                } else if !is_status(&channel.name) {
                     self.tally.passes += 1;
                     self.tally.pass_ms += now.mono.saturating_sub(channel.born);
                 }
@@ -202,7 +203,7 @@ impl<S: Socket> Worker<S> {
     /// Enters in the slot what others may want to know of this process.
     pub(super) fn report(&self) {
         if let Some(seat) = self.seat {
-            self.hub.report(seat, self.streams.len() as u64, self.read);
+            self.hub.report(seat, (self.streams.len() - self.watchers) as u64, self.read);
         }
     }
 
