@@ -25,18 +25,20 @@
 //! - `sse`: the wire: events, ids, frames, what publishers send
 //! - `hub`: the log in shared memory: channels, history, seats of processes
 //! - `worker`: one process's streams, served in bounded turns
+//! - `metrics`: the figures of hubs, and their three faces
 //! - `conf`: directives and what they resolve to
 //! - `http`: what answers requests, and the process in which the workers live
 //! - `nginx`: all that touches nginx's own structures
 //!
 //! `http` and `conf` know `worker`, `worker` knows `hub` and `sse`, and nobody knows `http` but the
-//! module's table. The first three name nothing of nginx, so their tests run without it; the others
+//! module's table. The first four name nothing of nginx, so their tests run without it; the others
 //! are left out of a test binary, into which nginx's symbols do not link.
 
 #![deny(unsafe_code, unsafe_op_in_unsafe_fn, unused_must_use)]
 #![warn(missing_docs)]
 
 pub mod hub;
+pub mod metrics;
 pub mod sse;
 pub mod worker;
 

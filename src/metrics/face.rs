@@ -1,0 +1,113 @@
+//! Which face of the figures a request asks for, by `?format=` or by `Accept`.
+
+/// A face of the figures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Face {
+    /// JSON, once.
+    Json,
+    /// Prometheus' text format.
+    Prometheus,
+    /// The page for people.
+    Page,
+    /// JSON every second, as a stream of events.
+    Stream,
+}
+
+/// `?format=` names none of the faces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("format is one of json, prometheus and html")]
+pub struct UnknownFormat;
+
+impl Face {
+    /// The face that is asked for: `format` stands above `accept`; of what is accepted, the best, and
+    /// of equals the first. JSON for those who do not care, and for those who want none of these.
+    pub fn asked(format: Option<&[u8]>, accept: Option<&[u8]>) -> Result<Face, UnknownFormat> {
+        match format {
+            None => Ok(accepted(accept.unwrap_or_default())),
+            Some(b"json") => Ok(Face::Json),
+            Some(b"prometheus") => Ok(Face::Prometheus),
+            Some(b"html") => Ok(Face::Page),
+            Some(_) => Err(UnknownFormat),
+        }
+    }
+}
+
+fn accepted(accept: &[u8]) -> Face {
+    let mut best = (0, Face::Json);
+    for range in accept.split(|byte| *byte == b',') {
+        let mut parts = range.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
+        let Some(face) = parts.next().and_then(of_type) else { continue };
+        let quality = parts.find_map(quality).unwrap_or(1000);
+        if quality > best.0 {
+            best = (quality, face);
+        }
+    }
+    best.1
+}
+
+fn of_type(media_type: &[u8]) -> Option<Face> {
+    match media_type.to_ascii_lowercase().as_slice() {
+        b"application/json" | b"application/*" | b"*/*" => Some(Face::Json),
+        b"text/plain" | b"application/openmetrics-text" => Some(Face::Prometheus),
+        b"text/html" | b"text/*" => Some(Face::Page),
+        b"text/event-stream" => Some(Face::Stream),
+        _ => None,
+    }
+}
+
+/// `q=0.75` as 750. What is no number counts as 0: whoever writes it cannot want it much.
+fn quality(parameter: &[u8]) -> Option<u32> {
+    let value = parameter.strip_prefix(b"q=").or_else(|| parameter.strip_prefix(b"Q="))?;
+    let value: Option<f32> = std::str::from_utf8(value).ok().and_then(|value| value.parse().ok());
+    Some((value.unwrap_or(0.0).clamp(0.0, 1.0) * 1000.0) as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn by_accept(accept: &str) -> Face {
+        Face::asked(None, Some(accept.as_bytes())).unwrap()
+    }
+
+    #[test]
+    fn who_does_not_say_gets_json() {
+        assert_eq!(Face::asked(None, None), Ok(Face::Json));
+        for accept in
+            ["", "*/*", "application/json", "image/png", "text/html;q=0", "text/html;q=x", ",;,"]
+        {
+            assert_eq!(by_accept(accept), Face::Json, "{accept}");
+        }
+    }
+
+    #[test]
+    fn scrapers_get_prometheus() {
+        for accept in [
+            "text/plain; version=0.0.4",
+            "TEXT/PLAIN;version=0.0.4;q=1,*/*;q=0.1",
+            "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
+            "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited;q=0.7,text/plain;version=0.0.4;q=0.3,*/*;q=0.1",
+        ] {
+            assert_eq!(by_accept(accept), Face::Prometheus, "{accept}");
+        }
+    }
+
+    #[test]
+    fn browsers_get_the_page_and_their_event_sources_the_stream() {
+        let browser = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8";
+        assert_eq!(by_accept(browser), Face::Page);
+        assert_eq!(by_accept("text/event-stream"), Face::Stream);
+        assert_eq!(by_accept("application/json, text/plain, */*"), Face::Json);
+        assert_eq!(by_accept("*/*;q=0.1, text/html;q=0.2"), Face::Page);
+    }
+
+    #[test]
+    fn the_argument_stands_above_the_header() {
+        let html = Some(b"text/html".as_slice());
+        assert_eq!(Face::asked(Some(b"prometheus"), html), Ok(Face::Prometheus));
+        assert_eq!(Face::asked(Some(b"json"), html), Ok(Face::Json));
+        assert_eq!(Face::asked(Some(b"html"), None), Ok(Face::Page));
+        assert_eq!(Face::asked(Some(b"xml"), html), Err(UnknownFormat));
+        assert_eq!(Face::asked(Some(b""), html), Err(UnknownFormat));
+    }
+}

@@ -1,0 +1,92 @@
+//! The figures in Prometheus' text format, version 0.0.4.
+
+use super::table::{Figure, Reading, FIGURES};
+use super::{HubFigures, VERSION};
+use crate::hub::Stats;
+use std::fmt::{self, Display, Write};
+
+/// The content type.
+pub const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// All figures of these hubs, the lines of one figure together.
+pub fn prometheus(hubs: &[HubFigures]) -> String {
+    let mut text = Text::default();
+    text.head("nginx_sse_build_info", "Version of the module.", "gauge");
+    text.line("nginx_sse_build_info", &[("version", VERSION)], &1);
+    for figure in &FIGURES {
+        text.head(figure.name, figure.help, kind(&figure.reading));
+        for hub in hubs {
+            text.samples(figure, &hub.name, &hub.stats);
+        }
+    }
+    text.0
+}
+
+fn kind(reading: &Reading) -> &'static str {
+    match reading {
+        Reading::Gauge(_) => "gauge",
+        Reading::Counter(_) | Reading::Reasons(_) => "counter",
+        Reading::Time { .. } => "summary",
+    }
+}
+
+#[derive(Default)]
+struct Text(String);
+
+impl Text {
+    fn head(&mut self, name: &str, help: &str, kind: &str) {
+        self.write(format_args!("# HELP {name} {}\n", Escaped(help)));
+        self.write(format_args!("# TYPE {name} {kind}\n"));
+    }
+
+    fn samples(&mut self, figure: &Figure, hub: &str, stats: &Stats) {
+        let hub = ("hub", hub);
+        match figure.reading {
+            Reading::Gauge(read) => self.line(figure.name, &[hub], &read(stats)),
+            Reading::Counter(counter) => self.line(figure.name, &[hub], &stats.of(counter)),
+            Reading::Reasons(reasons) => {
+                for (reason, counter) in reasons {
+                    let labels = [hub, ("reason", reason)];
+                    self.line(figure.name, &labels, &stats.of(*counter));
+                }
+            }
+            Reading::Time { count, ms } => {
+                let ms = stats.of(ms);
+                let seconds = format!("{}.{:03}", ms / 1000, ms % 1000);
+                self.line(&format!("{}_sum", figure.name), &[hub], &seconds);
+                self.line(&format!("{}_count", figure.name), &[hub], &stats.of(count));
+            }
+        }
+    }
+
+    fn line(&mut self, name: &str, labels: &[(&str, &str)], value: &dyn Display) {
+        let labels: Vec<String> =
+            labels.iter().map(|(label, text)| format!("{label}=\"{}\"", Escaped(text))).collect();
+        self.write(format_args!("{name}{{{}}} {value}\n", labels.join(",")));
+    }
+
+    fn write(&mut self, text: fmt::Arguments<'_>) {
+        // Into a string nothing can fail.
+        let _ = self.0.write_fmt(text);
+    }
+}
+
+/// What stands in a label. (In a help text the quotes would stand for themselves: none has any.)
+struct Escaped<'a>(&'a str);
+
+impl Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for c in self.0.chars() {
+            match c {
+                '\\' => f.write_str("\\\\")?,
+                '"' => f.write_str("\\\"")?,
+                '\n' => f.write_str("\\n")?,
+                other => f.write_char(other)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

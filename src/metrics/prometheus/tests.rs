@@ -1,0 +1,127 @@
+//! What is written is read back by a strict parser of the format.
+
+use super::*;
+use crate::hub::Counter;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// One sample: its labels, and its value as written.
+type Sample = (BTreeMap<String, String>, String);
+
+/// What a scraper makes of a text: type and samples by family.
+#[derive(Default)]
+struct Scraped {
+    kinds: BTreeMap<String, String>,
+    samples: BTreeMap<String, Vec<Sample>>,
+}
+
+fn is_name(name: &str) -> bool {
+    !name.is_empty()
+        && !name.starts_with(|c: char| c.is_ascii_digit())
+        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+}
+
+/// Reads a text, and panics at all that the format or Prometheus' conventions forbid.
+fn scrape(text: &str) -> Scraped {
+    let mut scraped = Scraped::default();
+    let (mut helped, mut seen) = (BTreeSet::new(), BTreeSet::new());
+    let mut family = String::new();
+    assert!(text.ends_with('\n'), "the last line has an end");
+    for line in text.lines() {
+        if let Some(help) = line.strip_prefix("# HELP ") {
+            let (name, what) = help.split_once(' ').unwrap();
+            assert!(is_name(name) && what.ends_with('.') && !what.contains(['"', '\\']), "{line}");
+            assert!(helped.insert(name.to_string()), "HELP of {name} stands twice");
+            family = name.to_string();
+        } else if let Some(kind) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = kind.split_once(' ').unwrap();
+            assert_eq!(name, family, "TYPE follows HELP");
+            assert_eq!(name.ends_with("_total"), kind == "counter", "{line}");
+            assert!(["counter", "gauge", "summary"].contains(&kind), "{line}");
+            assert!(scraped.kinds.insert(name.to_string(), kind.to_string()).is_none());
+        } else {
+            let (name, labels, value) = sample(line);
+            let base = match scraped.kinds[&family].as_str() {
+                "summary" => name.strip_suffix("_sum").or(name.strip_suffix("_count")).unwrap(),
+                _ => &name,
+            };
+            assert_eq!(base, family, "samples of one family stand together");
+            assert!(seen.insert((name.clone(), labels.clone())), "{line} stands twice");
+            value.parse::<f64>().unwrap();
+            scraped.samples.entry(name).or_default().push((labels, value));
+        }
+    }
+    scraped
+}
+
+/// `name{label="text",…} value`, and nothing else.
+fn sample(line: &str) -> (String, BTreeMap<String, String>, String) {
+    let (name, rest) = line.split_once('{').unwrap();
+    assert!(is_name(name), "{line}");
+    let mut labels = BTreeMap::new();
+    let mut chars = rest.chars();
+    loop {
+        let label: String = chars.by_ref().take_while(|c| *c != '=').collect();
+        assert!(is_name(&label), "{line}");
+        assert_eq!(chars.next(), Some('"'));
+        let mut text = String::new();
+        loop {
+            match chars.next().unwrap() {
+                '"' => break,
+                '\\' => text.push(match chars.next().unwrap() {
+                    'n' => '\n',
+                    c @ ('\\' | '"') => c,
+                    other => panic!("escape {other} in {line}"),
+                }),
+                other => text.push(other),
+            }
+        }
+        assert!(labels.insert(label, text).is_none(), "{line}");
+        match chars.next() {
+            Some(',') => {}
+            Some('}') => break,
+            other => panic!("{other:?} in {line}"),
+        }
+    }
+    assert_eq!(chars.next(), Some(' '));
+    (name.to_string(), labels, chars.collect())
+}
+
+fn hubs() -> [HubFigures; 2] {
+    let mut stats = Stats::default()
+        .with(Counter::EventsIn, u64::MAX)
+        .with(Counter::Passes, 3)
+        .with(Counter::PassMs, 1_045)
+        .with(Counter::RefusedTooLarge, 9);
+    stats.subscribers = 12;
+    [
+        HubFigures { name: "news".into(), stats },
+        HubFigures { name: "a\"b\\c\nd".into(), stats: Stats::default() },
+    ]
+}
+
+#[test]
+fn a_strict_reader_understands_all_of_it() {
+    let scraped = scrape(&prometheus(&hubs()));
+    assert_eq!(scraped.kinds.len(), FIGURES.len() + 1);
+    let value = |name: &str, hub: &str, reason: Option<&str>| {
+        let wanted = |labels: &BTreeMap<String, String>| {
+            labels.get("hub").map(String::as_str) == Some(hub)
+                && labels.get("reason").map(String::as_str) == reason
+        };
+        let found = scraped.samples[name].iter().find(|(labels, _)| wanted(labels));
+        found.unwrap_or_else(|| panic!("no {name}")).1.clone()
+    };
+    assert_eq!(value("nginx_sse_subscribers", "news", None), "12");
+    assert_eq!(value("nginx_sse_events_received_total", "news", None), u64::MAX.to_string());
+    assert_eq!(value("nginx_sse_delivery_seconds_sum", "news", None), "1.045");
+    assert_eq!(value("nginx_sse_delivery_seconds_count", "news", None), "3");
+    assert_eq!(value("nginx_sse_publishes_refused_total", "news", Some("too_large")), "9");
+    assert_eq!(value("nginx_sse_subscribers", "a\"b\\c\nd", None), "0");
+}
+
+#[test]
+fn without_a_hub_the_families_are_still_told() {
+    let scraped = scrape(&prometheus(&[]));
+    assert_eq!(scraped.kinds.len(), FIGURES.len() + 1);
+    assert_eq!(scraped.samples.len(), 1, "the version");
+}
