@@ -11,16 +11,17 @@ pub mod location;
 mod settings;
 
 pub use hub::{HubConf, Main};
-pub use location::{Location, Publish, Stream};
+pub use location::{Admin, Location, Publish, Shown, Status, Stream};
 
 use crate::nginx::directive::{Arguments, Directive, Place};
 
 /// All directives of the module.
-pub static DIRECTIVES: [Directive; 16] = [
+pub static DIRECTIVES: [Directive; 17] = [
     directive(c"sse_hub", Place::HttpBlock, Arguments::One, hub::block),
     directive(c"sse_stream", Place::Location, Arguments::OneOrMore, location::stream),
     directive(c"sse_publish", Place::Location, Arguments::OneOrMore, location::publish),
     directive(c"sse_status", Place::Location, Arguments::Any, location::status),
+    directive(c"sse_admin", Place::Location, Arguments::Any, location::admin),
     directive(c"sse_replay", Place::Anywhere, Arguments::One, settings::replay),
     directive(c"sse_last_event_id", Place::Anywhere, Arguments::OneOrMore, settings::last_event_id),
     directive(c"sse_heartbeat", Place::Anywhere, Arguments::One, settings::heartbeat),

@@ -1,4 +1,4 @@
-//! Locations: `sse_stream`, `sse_publish`, `sse_status`, and the settings around them.
+//! Locations: `sse_stream`, `sse_publish`, `sse_status`, `sse_admin`, and the settings around them.
 
 use super::cors::Cors;
 use super::hub::{once, Main};
@@ -6,7 +6,7 @@ use super::settings::Settings;
 use crate::http;
 use crate::nginx::directive::{Position, Refused, Setting};
 use crate::nginx::value::ComplexValue;
-use crate::worker::StreamSettings;
+use crate::worker::{Naming, Replay, StreamSettings};
 use std::rc::Rc;
 
 /// What the module knows of one place in the configuration: `http`, `server` or `location`.
@@ -15,6 +15,7 @@ pub struct Location {
     pub stream: Option<Stream>,
     pub publish: Option<Publish>,
     pub status: Option<Status>,
+    pub admin: Option<Admin>,
     /// Which pages of other origins may read the stream, or publish; none but its own if not set.
     pub cors: Option<Rc<Cors>>,
     pub(super) settings: Settings,
@@ -64,6 +65,22 @@ pub struct Publish {
 
 /// `sse_status [hub=NAME]`
 pub struct Status {
+    pub shown: Shown,
+    /// How the figures are streamed to those who watch them, and by which hub. Its channel follows
+    /// from what is shown.
+    pub feed: Stream,
+}
+
+/// Whose figures a location shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shown {
+    /// Those of the hub that it names.
+    OneHub,
+    AllHubs,
+}
+
+/// `sse_admin [hub=NAME]`
+pub struct Admin {
     pub target: Target,
 }
 
@@ -84,9 +101,44 @@ impl Location {
             self.cors = self.settings.cors();
         }
         if let Some(status) = &mut self.status {
-            status.target.complete(main, "sse_status")?;
+            status.complete(main, &self.settings)?;
+        }
+        if let Some(admin) = &mut self.admin {
+            admin.target.complete(main, "sse_admin")?;
         }
         Ok(())
+    }
+}
+
+impl Status {
+    fn complete(&mut self, main: &Main, settings: &Settings) -> Result<(), String> {
+        match self.shown {
+            Shown::OneHub => self.feed.target.complete(main, "sse_status")?,
+            Shown::AllHubs => {
+                // The figures of all hubs are one event, and must fit.
+                let hubs = main.hubs.iter().enumerate();
+                let largest = hubs.max_by_key(|(_, hub)| hub.max_event);
+                self.feed.target.hub = largest.map_or(0, |(number, _)| number);
+                main.used.set(true);
+            }
+        }
+        self.feed.settings = Rc::new(StreamSettings {
+            replay: Replay::Off,
+            open_event: None,
+            gap_event: None,
+            naming: Naming::ByType,
+            max_subscribers: 0,
+            ..settings.resolve()
+        });
+        Ok(())
+    }
+}
+
+impl Stream {
+    /// Its settings are filled in when all of the configuration is read.
+    fn new(target: Target, channels: Vec<ComplexValue>, split: Option<u8>) -> Stream {
+        let settings = Rc::new(Settings::default().resolve());
+        Stream { target, channels, split, last_event_id: Rc::default(), settings }
     }
 }
 
@@ -142,13 +194,7 @@ pub fn stream(setting: &mut Setting<'_>) -> Result<(), Refused> {
         return Err(Refused::because("no channel in \"sse_stream\" directive"));
     }
     setting.answer_with::<http::stream::Handler>()?;
-    setting.location().stream = Some(Stream {
-        target,
-        channels,
-        split,
-        last_event_id: Rc::default(),
-        settings: Rc::new(Settings::default().resolve()),
-    });
+    setting.location().stream = Some(Stream::new(target, channels, split));
     Ok(())
 }
 
@@ -188,7 +234,27 @@ pub fn status(setting: &mut Setting<'_>) -> Result<(), Refused> {
         target.name(name)?;
     }
     setting.answer_with::<http::status::Handler>()?;
-    setting.location().status = Some(Status { target });
+    let shown = match target.name {
+        Some(_) => Shown::OneHub,
+        None => Shown::AllHubs,
+    };
+    let feed = Stream::new(target, Vec::new(), None);
+    setting.location().status = Some(Status { shown, feed });
+    Ok(())
+}
+
+/// `sse_admin`
+pub fn admin(setting: &mut Setting<'_>) -> Result<(), Refused> {
+    if setting.location().admin.is_some() {
+        return Err(Refused::Duplicate);
+    }
+    let mut target = Target::new(setting);
+    for argument in setting.arguments() {
+        let name = argument.strip_prefix(b"hub=").ok_or_else(|| unknown(argument))?;
+        target.name(name)?;
+    }
+    setting.answer_with::<http::admin::Handler>()?;
+    setting.location().admin = Some(Admin { target });
     Ok(())
 }
 

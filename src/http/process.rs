@@ -3,17 +3,18 @@
 //! All that reaches a worker goes through `with`, which lends it for one call. Requests are ended
 //! outside of such a call, because that comes back as their streams' end.
 
-use super::stream;
+use super::{status, stream};
 use crate::conf::hub::{set_history, Presence};
 use crate::conf::{HubConf, Main};
-use crate::hub::{Hub, Stats};
+use crate::hub::Hub;
+use crate::metrics::HubFigures;
 use crate::nginx::bells::{self, Shared};
 use crate::nginx::event::{Event, Hold};
 use crate::nginx::log::{self, Level};
 use crate::nginx::output::Client;
 use crate::nginx::watch::Watch;
 use crate::nginx::{clock, core, random};
-use crate::worker::{StreamKey, Turn, Worker};
+use crate::worker::{End, StreamKey, Turn, Worker};
 use std::cell::{Cell, RefCell};
 
 /// How often the same trouble is told, in ms.
@@ -22,7 +23,7 @@ const WARN_EVERY: u64 = 60_000;
 thread_local! {
     static PROCESS: RefCell<Vec<Option<Serving>>> = const { RefCell::new(Vec::new()) };
     /// Streams whose requests ended while the worker was in use.
-    static ENDED: RefCell<Vec<(usize, StreamKey)>> = const { RefCell::new(Vec::new()) };
+    static ENDED: RefCell<Vec<(usize, StreamKey, End)>> = const { RefCell::new(Vec::new()) };
     /// Over how long streams are ended when this process is to quit, in ms.
     static DRAIN: Cell<u64> = const { Cell::new(0) };
 }
@@ -98,9 +99,17 @@ pub fn with<R>(hub: usize, call: impl FnOnce(&mut Worker<Client>) -> R) -> Optio
     result
 }
 
-/// What a hub has to say of itself, and its name.
-pub fn figures(hub: usize) -> Option<(String, Stats)> {
-    lend(hub, |serving| (serving.name.clone(), serving.worker.hub().stats()))
+/// What a hub has to say of itself.
+pub fn figures(hub: usize) -> Option<HubFigures> {
+    lend(hub, |serving| serving.figures())
+}
+
+/// What all hubs have to say of themselves that this process serves.
+pub fn all_figures() -> Vec<HubFigures> {
+    PROCESS.with(|process| {
+        let Ok(process) = process.try_borrow() else { return Vec::new() };
+        process.iter().flatten().map(Serving::figures).collect()
+    })
 }
 
 /// Tells in the log that a hub does not do what it should, at most once a minute for as long as
@@ -122,8 +131,8 @@ pub fn turn_soon(hub: usize) {
 }
 
 /// A stream's request has ended: the one place where a stream leaves its worker.
-pub fn close(hub: usize, key: StreamKey) {
-    ENDED.with(|ended| ended.borrow_mut().push((hub, key)));
+pub fn close(hub: usize, key: StreamKey, end: End) {
+    ENDED.with(|ended| ended.borrow_mut().push((hub, key, end)));
     close_ended();
 }
 
@@ -136,19 +145,19 @@ fn lend<R>(hub: usize, call: impl FnOnce(&mut Serving) -> R) -> Option<R> {
 
 fn close_ended() {
     // One at a time: what is dropped with a stream may end another.
-    while let Some((hub, key)) = ENDED.with(|ended| ended.borrow_mut().pop()) {
+    while let Some((hub, key, end)) = ENDED.with(|ended| ended.borrow_mut().pop()) {
         let closed = PROCESS.with(|process| match process.try_borrow_mut() {
             Err(_) => false,
             Ok(mut process) => {
                 if let Some(serving) = process.get_mut(hub).and_then(Option::as_mut) {
-                    serving.worker.close(key);
+                    serving.worker.close(key, end);
                     serving.let_go();
                 }
                 true
             }
         });
         if !closed {
-            ENDED.with(|ended| ended.borrow_mut().push((hub, key)));
+            ENDED.with(|ended| ended.borrow_mut().push((hub, key, end)));
             return;
         }
     }
@@ -188,6 +197,10 @@ impl Serving {
         Ok(serving)
     }
 
+    fn figures(&self) -> HubFigures {
+        HubFigures { name: self.name.clone(), stats: self.worker.hub().stats() }
+    }
+
     /// Waits for the next tick.
     fn arm(&mut self) {
         self.tick.arm(self.worker.tick_interval());
@@ -214,6 +227,7 @@ fn on_tick(hub: usize) {
         serving.arm();
         turn
     });
+    status::feed(hub);
 }
 
 /// nginx tells this process to quit: it serves on while its streams are ended.

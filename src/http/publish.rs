@@ -1,6 +1,6 @@
 //! `sse_publish`: POST and PUT put an event, or a batch of them, on a channel.
 
-use super::{cors, process};
+use super::{cors, json, process};
 use crate::conf;
 use crate::hub::{Counter, NewEvent, PublishError, Published};
 use crate::nginx::body::WithBody;
@@ -39,7 +39,7 @@ impl WithBody for Answer {
     fn answer(request: &Request) -> Outcome {
         let Some(conf) = &request.location().publish else { return Outcome::status(500) };
         match publish(request, conf) {
-            Ok(answer) => json_answer(request, 201, &answer),
+            Ok(answer) => json::answer(request, 201, &answer),
             Err(refused) => refused.answer(request),
         }
     }
@@ -95,15 +95,10 @@ impl Refused {
             _ => Ok(()),
         };
         match header {
-            Ok(()) => json_answer(request, self.status, &json!({ "error": self.why })),
+            Ok(()) => json::error(request, self.status, &self.why),
             Err(_) => Outcome::ERROR,
         }
     }
-}
-
-fn json_answer(request: &Request, status: u16, body: &Value) -> Outcome {
-    request.set_status(status);
-    request.answer("application/json", body.to_string().as_bytes())
 }
 
 fn publish(request: &Request, conf: &conf::Publish) -> Result<Value, Refused> {

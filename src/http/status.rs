@@ -1,12 +1,17 @@
-//! `sse_status`: what a hub does, in figures. It names no channel and shows no event.
+//! `sse_status`: what hubs do, in figures, with the face that the client asks for; and the feed of
+//! those who watch. It names no channel and shows no event.
 
-use super::process;
 use super::stream::not_allowed;
-use crate::hub::{Counter, Stats};
-use crate::nginx::directive;
+use super::{json, process, stream};
+use crate::conf::{Shown, Status};
+use crate::hub::PublishError;
+use crate::metrics::{self, Face, HubFigures, HTML, JSON, PAGE, PAGE_POLICY, PROMETHEUS};
+use crate::nginx::log::{self, Level};
 use crate::nginx::pool::NoMemory;
 use crate::nginx::request::{Method, Outcome, Request};
-use serde_json::{json, Value};
+use crate::nginx::{clock, directive};
+use crate::worker::{ALL_STATUS_CHANNEL, STATUS_CHANNEL};
+use std::cell::Cell;
 
 /// What nginx calls for locations with `sse_status`.
 pub struct Handler;
@@ -22,47 +27,88 @@ impl directive::Handler for Handler {
             Method::Get | Method::Head => {}
             _ => return not_allowed(request, "GET, HEAD"),
         }
-        let figures = process::figures(conf.target.hub);
-        let Some((name, stats)) = figures else { return Outcome::status(503) };
-        let mut hubs = serde_json::Map::new();
-        hubs.insert(name, figures_json(&stats));
-        let body = json!({ "version": env!("CARGO_PKG_VERSION"), "hubs": hubs });
-        match request.set_header("Cache-Control", "no-store") {
-            Ok(()) => {
-                request.set_status(200);
-                request.answer("application/json", body.to_string().as_bytes())
-            }
-            Err(NoMemory) => Outcome::ERROR,
+        show(request, conf).unwrap_or(Outcome::ERROR)
+    }
+}
+
+fn show(request: &Request, conf: &Status) -> Result<Outcome, NoMemory> {
+    request.set_header("Vary", "Accept")?;
+    request.set_header("Cache-Control", "no-store")?;
+    let face = match Face::asked(request.argument("format"), request.header("Accept")) {
+        Ok(Face::Stream) if request.is_subrequest() => Face::Json,
+        Ok(face) => face,
+        Err(error) => return Ok(json::error(request, 400, &error.to_string())),
+    };
+    Ok(match face {
+        Face::Json => figures(request, conf, JSON, |hubs| metrics::json(hubs, clock::now().wall)),
+        Face::Prometheus => figures(request, conf, PROMETHEUS, metrics::prometheus),
+        Face::Page => {
+            request.set_header("Content-Security-Policy", PAGE_POLICY)?;
+            request.set_status(200);
+            request.answer(HTML, PAGE.as_bytes())
+        }
+        // Older figures are of no use to anybody, so nobody resumes.
+        Face::Stream => stream::begin(request, &conf.feed, vec![conf.shown.channel().into()], b""),
+    })
+}
+
+fn figures(
+    request: &Request,
+    conf: &Status,
+    content_type: &'static str,
+    text: impl FnOnce(&[HubFigures]) -> String,
+) -> Outcome {
+    let hubs = conf.shown.figures(conf.feed.target.hub);
+    if hubs.is_empty() {
+        return json::error(request, 503, "this process does not serve the hub");
+    }
+    request.set_status(200);
+    request.answer(content_type, text(&hubs).as_bytes())
+}
+
+impl Shown {
+    /// The channel on which these figures are published.
+    fn channel(self) -> &'static [u8] {
+        match self {
+            Shown::OneHub => STATUS_CHANNEL,
+            Shown::AllHubs => ALL_STATUS_CHANNEL,
+        }
+    }
+
+    fn figures(self, hub: usize) -> Vec<HubFigures> {
+        match self {
+            Shown::OneHub => process::figures(hub).into_iter().collect(),
+            Shown::AllHubs => process::all_figures(),
         }
     }
 }
 
-fn figures_json(stats: &Stats) -> Value {
-    json!({
-        "subscribers": stats.subscribers,
-        "channels": stats.channels,
-        "events_in": stats.of(Counter::EventsIn),
-        "events_out": stats.of(Counter::EventsOut),
-        "bytes_in": stats.of(Counter::BytesIn),
-        "bytes_out": stats.of(Counter::BytesOut),
-        "streams_opened": stats.of(Counter::Opened),
-        "retained_events": stats.retained_events,
-        "zone_bytes": stats.zone_bytes,
-        "zone_used_bytes": stats.zone_used_bytes,
-        "evicted": stats.of(Counter::Evicted),
-        "expired": stats.of(Counter::Expired),
-        "slow_clients": stats.of(Counter::SlowClients),
-        "gaps": stats.of(Counter::Gaps),
-        "drained": stats.of(Counter::Drained),
-        "turned_away": stats.of(Counter::TurnedAway),
-        "deduplicated": stats.of(Counter::Deduplicated),
-        "refused": {
-            "bad": stats.of(Counter::RefusedBad),
-            "forbidden": stats.of(Counter::RefusedForbidden),
-            "too_large": stats.of(Counter::RefusedTooLarge),
-            "busy": stats.of(Counter::RefusedBusy),
-            "no_room": stats.of(Counter::RefusedNoRoom),
-        },
-        "repairs": stats.of(Counter::Repairs),
-    })
+thread_local! {
+    /// That the figures are too large has been said.
+    static TOLD: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Publishes the figures to those who watch them in this hub, if it is time and up to this process.
+pub fn feed(hub: usize) {
+    let now = clock::now();
+    if process::with(hub, |worker| worker.feed_is_due(now)) != Some(true) {
+        return;
+    }
+    for shown in [Shown::OneHub, Shown::AllHubs] {
+        let channel = shown.channel();
+        if process::with(hub, |worker| worker.is_heard(channel)) != Some(true) {
+            continue;
+        }
+        let text = metrics::json(&shown.figures(hub), now.wall);
+        let published =
+            process::with(hub, |worker| worker.publish_own(channel, text.as_bytes(), now));
+        // Of a hub that is locked the next figures come in a second.
+        if published == Some(Err(PublishError::TooLarge)) && !TOLD.replace(true) {
+            log::write(
+                Level::Warn,
+                format_args!("sse: figures are larger than max_event_size, nobody can watch them"),
+            );
+        }
+    }
+    process::turn_soon(hub);
 }

@@ -77,7 +77,7 @@ impl Stream {
         *self.summary.borrow_mut() = summary;
         self.key.set(None);
         self.output.detach();
-        process::close(self.hub, key);
+        process::close(self.hub, key, end);
     }
 }
 
@@ -103,12 +103,22 @@ impl directive::Handler for Handler {
             Some(Err(error)) => return bad_request(request, &error),
             None => return Outcome::status(500),
         };
-        let sent = send_header(request);
-        if !sent.is_ok() || request.header_only() {
-            return sent;
-        }
-        open(request, conf, channels).unwrap_or(Outcome::ERROR)
+        begin(request, conf, channels, last_event_id(request, conf))
     }
+}
+
+/// Answers with a stream of these channels, to a client that comes with this id.
+pub fn begin(
+    request: &Request,
+    conf: &conf::Stream,
+    channels: Vec<Box<[u8]>>,
+    last_event_id: &[u8],
+) -> Outcome {
+    let sent = send_header(request);
+    if !sent.is_ok() || request.header_only() {
+        return sent;
+    }
+    open(request, conf, channels, last_event_id).unwrap_or(Outcome::ERROR)
 }
 
 fn refuse_subrequest(request: &Request) -> Outcome {
@@ -176,6 +186,7 @@ fn open(
     request: &Request,
     conf: &conf::Stream,
     channels: Vec<Box<[u8]>>,
+    last_event_id: &[u8],
 ) -> Result<Outcome, NoMemory> {
     let hub = conf.target.hub;
     let output = Output::attach::<Writable>(request);
@@ -191,7 +202,6 @@ fn open(
     let ending = stream.clone();
     request.on_end(move || ending.close())?;
 
-    let last_event_id = last_event_id(request, conf);
     let opened = process::with(hub, |worker| {
         let client = Client(output.clone());
         worker.open(client, &conf.settings, &stream.channels, last_event_id, clock::now())

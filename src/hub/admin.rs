@@ -6,6 +6,7 @@ use super::change::Change;
 use super::guard::{Guard, Locked};
 use super::layout::{channel, header, low, pair};
 use super::place::{Kind, Place};
+use super::stats::Counter;
 use super::{Hub, Membership, Now};
 use crate::sse::channel::is_own;
 use crate::sse::id::Id;
@@ -102,6 +103,7 @@ impl Hub {
         change.set(header::LAST_MS, stamp.ms);
         change.set(header::LAST_SEQ, stamp.seq);
         change.commit();
+        self.count(Counter::Forgotten, events);
         Ok(Some(Forgotten { events }))
     }
 

@@ -23,6 +23,8 @@ pub enum Counter {
     Evicted,
     /// Events that left because they were too old.
     Expired,
+    /// Events that an administrator had forgotten.
+    Forgotten,
     /// Streams opened.
     Opened,
     /// Those of them that came with an id to resume from.

@@ -37,7 +37,7 @@ pub enum Reading {
 use Reading::{Gauge, Reasons, Time};
 
 /// All of them, in the order in which they are shown.
-pub const FIGURES: [Figure; 22] = [
+pub const FIGURES: [Figure; 23] = [
     Figure {
         key: "subscribers",
         name: "nginx_sse_subscribers",
@@ -110,6 +110,12 @@ pub const FIGURES: [Figure; 22] = [
         name: "nginx_sse_events_expired_total",
         help: "Events that left history because they were too old.",
         reading: Reading::Counter(Counter::Expired),
+    },
+    Figure {
+        key: "forgotten",
+        name: "nginx_sse_events_forgotten_total",
+        help: "Events that an administrator removed from history.",
+        reading: Reading::Counter(Counter::Forgotten),
     },
     Figure {
         key: "streams_opened",

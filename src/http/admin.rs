@@ -1,0 +1,167 @@
+//! `sse_admin`: lists channels, ends their streams, forgets their events.
+
+use super::{cors, json, process};
+use crate::conf::Admin;
+use crate::hub::{ChannelInfo, Locked};
+use crate::nginx::log::{Escaped, Level};
+use crate::nginx::pool::NoMemory;
+use crate::nginx::request::{Method, Outcome, Request};
+use crate::nginx::{clock, directive};
+use crate::sse::channel;
+use serde_json::{json, Value};
+
+/// Channels on a page of the listing, unless the client says otherwise, and at most.
+const LIMIT: usize = 100;
+const MAX_LIMIT: usize = 1000;
+
+/// What nginx calls for locations with `sse_admin`.
+pub struct Handler;
+
+impl directive::Handler for Handler {
+    fn handle(request: &Request) -> Outcome {
+        let Some(conf) = &request.location().admin else { return Outcome::status(500) };
+        let discarded = request.discard_body();
+        if !discarded.is_ok() {
+            return discarded;
+        }
+        let answer = match request.method() {
+            Method::Get | Method::Head => show(request, conf),
+            Method::Delete => delete(request, conf),
+            _ => Err(Refused::new(405, "only GET, HEAD and DELETE are of use here")),
+        };
+        let answered =
+            request.set_header("Cache-Control", "no-store").and_then(|()| match answer {
+                Ok(answer) => Ok(json::answer(request, 200, &answer)),
+                Err(refused) => refused.answer(request),
+            });
+        answered.unwrap_or(Outcome::ERROR)
+    }
+}
+
+/// Why nothing was shown or done.
+struct Refused {
+    status: u16,
+    why: String,
+}
+
+impl Refused {
+    fn new(status: u16, why: impl ToString) -> Refused {
+        Refused { status, why: why.to_string() }
+    }
+
+    fn no_channel() -> Refused {
+        Refused::new(404, "there is no such channel")
+    }
+
+    fn answer(&self, request: &Request) -> Result<Outcome, NoMemory> {
+        match self.status {
+            405 => request.set_header("Allow", "GET, HEAD, DELETE")?,
+            503 => request.set_header("Retry-After", "1")?,
+            _ => {}
+        }
+        Ok(json::error(request, self.status, &self.why))
+    }
+}
+
+impl From<Locked> for Refused {
+    fn from(_: Locked) -> Refused {
+        Refused::new(503, "the hub is locked")
+    }
+}
+
+/// One channel, or a page of all of them.
+fn show(request: &Request, conf: &Admin) -> Result<Value, Refused> {
+    let hub = conf.target.hub;
+    if let Some(name) = channel_named(request)? {
+        let found =
+            process::with(hub, |worker| worker.hub().channel(&name)).ok_or_else(unserved)?;
+        return found?.as_ref().map(one).ok_or_else(Refused::no_channel);
+    }
+    let prefix = argument(request, "prefix").unwrap_or_default();
+    let limit = match number(request, "limit")? {
+        None => LIMIT,
+        Some(limit @ 1..=MAX_LIMIT) => limit,
+        Some(_) => return Err(Refused::new(400, "limit is a number from 1 to 1000")),
+    };
+    let from = number(request, "from")?.unwrap_or(0) as u64;
+    let page = process::with(hub, |worker| worker.hub().list(&prefix, from, limit));
+    let page = page.ok_or_else(unserved)??;
+    let channels: Vec<Value> = page.channels.iter().map(one).collect();
+    Ok(json!({ "channels": channels, "next": page.next }))
+}
+
+fn one(channel: &ChannelInfo) -> Value {
+    json!({
+        "channel": String::from_utf8_lossy(&channel.name),
+        "subscribers": channel.subscribers,
+        "last_id": channel.last_id.map(|id| id.to_string()),
+        "events": channel.events,
+    })
+}
+
+/// What of a channel is to go.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// Its events, then its streams.
+    All,
+    /// Its streams are ended; who comes back misses nothing.
+    Streams,
+    /// Its events are forgotten; who comes back is told a gap.
+    History,
+}
+
+fn delete(request: &Request, conf: &Admin) -> Result<Value, Refused> {
+    if cors::is_foreign(request) {
+        return Err(Refused::new(403, "this comes from another site"));
+    }
+    let hub = conf.target.hub;
+    let name = channel_named(request)?
+        .ok_or_else(|| Refused::new(400, "the argument channel is missing"))?;
+    let part = match argument(request, "only").as_deref() {
+        None => Part::All,
+        Some(b"streams") => Part::Streams,
+        Some(b"history") => Part::History,
+        Some(_) => return Err(Refused::new(400, "only is one of streams and history")),
+    };
+    let (mut streams, mut events) = (0, 0);
+    if part != Part::Streams {
+        let gone = process::with(hub, |worker| worker.hub().forget_channel(&name, clock::now()));
+        events = gone.ok_or_else(unserved)??.ok_or_else(Refused::no_channel)?.events;
+    }
+    if part != Part::History {
+        let ended = process::with(hub, |worker| worker.end_streams(&name, clock::now()));
+        streams = ended.ok_or_else(unserved)??.ok_or_else(Refused::no_channel)?;
+        process::turn_soon(hub);
+    }
+    request.log(
+        Level::Notice,
+        format_args!(
+            "sse: channel \"{}\": {streams} streams ended, {events} events forgotten",
+            Escaped(&name)
+        ),
+    );
+    let channel = String::from_utf8_lossy(&name);
+    Ok(json!({ "channel": channel, "streams": streams, "events": events }))
+}
+
+fn unserved() -> Refused {
+    Refused::new(503, "this process does not serve the hub")
+}
+
+/// The channel that the query names. The module's own are nobody's to look after.
+fn channel_named(request: &Request) -> Result<Option<Vec<u8>>, Refused> {
+    let Some(name) = argument(request, "channel") else { return Ok(None) };
+    channel::check_publish(&name).map_err(|error| Refused::new(400, error))?;
+    Ok(Some(name))
+}
+
+fn argument(request: &Request, name: &str) -> Option<Vec<u8>> {
+    request.argument(name).map(|value| percent_encoding::percent_decode(value).collect())
+}
+
+fn number(request: &Request, name: &str) -> Result<Option<usize>, Refused> {
+    let Some(text) = argument(request, name) else { return Ok(None) };
+    let digits = text.iter().all(u8::is_ascii_digit);
+    let number = std::str::from_utf8(&text).ok().filter(|_| digits).and_then(|n| n.parse().ok());
+    number.map(Some).ok_or_else(|| Refused::new(400, format_args!("{name} is no number")))
+}
