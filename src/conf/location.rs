@@ -6,7 +6,7 @@ use super::settings::Settings;
 use crate::http;
 use crate::nginx::directive::{Position, Refused, Setting};
 use crate::nginx::value::ComplexValue;
-use crate::worker::{Naming, Replay, StreamSettings};
+use crate::worker::{Naming, Replay, SlowClient, StreamSettings};
 use std::rc::Rc;
 
 /// What the module knows of one place in the configuration: `http`, `server` or `location`.
@@ -126,6 +126,7 @@ impl Status {
             replay: Replay::Off,
             open_event: None,
             gap_event: None,
+            slow_client: SlowClient::Skip,
             naming: Naming::ByType,
             max_subscribers: 0,
             ..settings.resolve()

@@ -101,7 +101,7 @@ pub fn feed(hub: usize) {
         }
         let text = metrics::json(&shown.figures(hub), now.wall);
         let published =
-            process::with(hub, |worker| worker.publish_own(channel, text.as_bytes(), now));
+            process::with(hub, |worker| worker.publish_figures(channel, text.as_bytes(), now));
         // Of a hub that is locked the next figures come in a second.
         if published == Some(Err(PublishError::TooLarge)) && !TOLD.replace(true) {
             log::write(

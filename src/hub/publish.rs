@@ -99,6 +99,23 @@ impl Hub {
         Ok(Published { ids, subscribers, listeners })
     }
 
+    /// The same, and the event becomes all that the channel retains.
+    pub fn publish_latest(
+        &self,
+        channel: &[u8],
+        event: NewEvent<'_>,
+        now: Now,
+    ) -> Result<Published, PublishError> {
+        let published = self.publish_own(channel, event, now)?;
+        let guard = self.lock()?;
+        if let Some(record) = guard.find(channel) {
+            while guard.events(record) > 1 {
+                guard.evict(record);
+            }
+        }
+        Ok(published)
+    }
+
     fn prepare<'a>(&self, events: &[NewEvent<'a>]) -> Result<Vec<Prepared<'a>>, PublishError> {
         let max = self.region.get(header::MAX_EVENT) as usize;
         let mut prepared = Vec::with_capacity(events.len());

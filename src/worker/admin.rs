@@ -38,6 +38,19 @@ impl<S: Socket> Worker<S> {
         known.is_some_and(|channel| channel.subscribers > 0)
     }
 
+    /// Publishes figures; older ones are of no use to anybody, and go.
+    pub fn publish_figures(
+        &mut self,
+        channel: &[u8],
+        data: &[u8],
+        now: Now,
+    ) -> Result<(), PublishError> {
+        let event = NewEvent { event_type: b"", data };
+        let published = self.hub.publish_latest(channel, event, now)?;
+        self.ring(&published.listeners, now);
+        Ok(())
+    }
+
     /// Publishes on one of the module's own channels.
     pub fn publish_own(
         &mut self,
