@@ -16,7 +16,7 @@ pub use location::{Admin, Location, Publish, Shown, Status, Stream};
 use crate::nginx::directive::{Arguments, Directive, Place};
 
 /// All directives of the module.
-pub static DIRECTIVES: [Directive; 17] = [
+pub static DIRECTIVES: [Directive; 18] = [
     directive(c"sse_hub", Place::HttpBlock, Arguments::One, hub::block),
     directive(c"sse_stream", Place::Location, Arguments::OneOrMore, location::stream),
     directive(c"sse_publish", Place::Location, Arguments::OneOrMore, location::publish),
@@ -34,6 +34,7 @@ pub static DIRECTIVES: [Directive; 17] = [
     directive(c"sse_drain", Place::Anywhere, Arguments::One, settings::drain),
     directive(c"sse_max_subscribers", Place::Anywhere, Arguments::One, settings::max_subscribers),
     directive(c"sse_cors", Place::Anywhere, Arguments::OneOrMore, cors::cors),
+    directive(c"sse_lean", Place::Anywhere, Arguments::One, settings::lean),
 ];
 
 const fn directive(

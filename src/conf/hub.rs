@@ -242,7 +242,7 @@ fn presence(argument: &[u8]) -> Result<Presence, Refused> {
     match argument {
         b"on" => Ok(Presence::Told),
         b"off" => Ok(Presence::Untold),
-        other => Err(Refused::invalid("value", other)),
+        other => Err(Refused::invalid(other)),
     }
 }
 

@@ -38,6 +38,8 @@ pub struct Stream {
     /// Where a client's last id may stand; empty for nginx's own names of header and argument.
     pub last_event_id: Rc<Vec<ComplexValue>>,
     pub settings: Rc<StreamSettings>,
+    /// Whether requests are given back once their streams run.
+    pub lean: bool,
 }
 
 /// One argument of `sse_stream`.
@@ -92,6 +94,7 @@ impl Location {
             stream.target.complete(main, "sse_stream")?;
             stream.last_event_id = self.settings.last_event_id();
             stream.settings = Rc::new(self.settings.resolve());
+            stream.lean = self.settings.lean();
             main.drain.set(main.drain.get().max(self.settings.drain()));
         }
         if let Some(publish) = &mut self.publish {
@@ -137,9 +140,9 @@ impl Status {
 
 impl Stream {
     /// Its settings are filled in when all of the configuration is read.
-    fn new(target: Target, channels: Vec<ComplexValue>, split: Option<u8>) -> Stream {
+    fn new(target: Target, channels: Vec<Channel>, split: Option<u8>) -> Stream {
         let settings = Rc::new(Settings::default().resolve());
-        Stream { target, channels, split, last_event_id: Rc::default(), settings }
+        Stream { target, channels, split, last_event_id: Rc::default(), settings, lean: false }
     }
 }
 

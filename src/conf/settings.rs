@@ -28,6 +28,7 @@ pub struct Settings {
     max_subscribers: Option<u32>,
     drain: Option<u64>,
     pub(super) cors: Option<Option<Rc<Cors>>>,
+    lean: Option<bool>,
 }
 
 impl Settings {
@@ -50,6 +51,7 @@ impl Settings {
         take(&mut self.max_subscribers, &outer.max_subscribers);
         take(&mut self.drain, &outer.drain);
         take(&mut self.cors, &outer.cors);
+        take(&mut self.lean, &outer.lean);
     }
 
     /// What streams go by, with the defaults filled in.
@@ -79,6 +81,11 @@ impl Settings {
     /// Which pages of other origins are let in.
     pub fn cors(&self) -> Option<Rc<Cors>> {
         self.cors.clone().flatten()
+    }
+
+    /// Whether requests are given back once their streams run.
+    pub fn lean(&self) -> bool {
+        self.lean.unwrap_or(false)
     }
 
     /// Over how long streams are ended on reload and quit, in ms.
@@ -146,7 +153,7 @@ pub fn name_events(setting: &mut Setting<'_>) -> Result<(), Refused> {
     let naming = match first(setting)? {
         b"by_type" => Naming::ByType,
         b"by_channel" => Naming::ByChannel,
-        other => return Err(Refused::invalid("value", other)),
+        other => return Err(Refused::invalid(other)),
     };
     once(&mut setting.location().settings.naming, naming)
 }
@@ -159,7 +166,7 @@ pub fn max_age(setting: &mut Setting<'_>) -> Result<(), Refused> {
             let age = jittered(setting)?;
             if age.base == 0 {
                 // Streams of no length would come back for ever.
-                return Err(Refused::invalid("value", first(setting)?));
+                return Err(Refused::invalid(first(setting)?));
             }
             Some(age)
         }
@@ -171,7 +178,7 @@ pub fn max_age(setting: &mut Setting<'_>) -> Result<(), Refused> {
 pub fn max_subscribers(setting: &mut Setting<'_>) -> Result<(), Refused> {
     let most = match first(setting)? {
         b"0" => 0,
-        count => u32::try_from(number(count)?).map_err(|_| Refused::invalid("value", count))?,
+        count => u32::try_from(number(count)?).map_err(|_| Refused::invalid(count))?,
     };
     once(&mut setting.location().settings.max_subscribers, most)
 }
@@ -180,6 +187,16 @@ pub fn max_subscribers(setting: &mut Setting<'_>) -> Result<(), Refused> {
 pub fn drain(setting: &mut Setting<'_>) -> Result<(), Refused> {
     let drain = time(first(setting)?)?;
     once(&mut setting.location().settings.drain, drain)
+}
+
+/// `sse_lean on | off;`
+pub fn lean(setting: &mut Setting<'_>) -> Result<(), Refused> {
+    let lean = match first(setting)? {
+        b"on" => true,
+        b"off" => false,
+        other => return Err(Refused::invalid(other)),
+    };
+    once(&mut setting.location().settings.lean, lean)
 }
 
 fn first<'cf>(setting: &Setting<'cf>) -> Result<&'cf [u8], Refused> {

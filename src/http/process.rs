@@ -6,7 +6,7 @@
 use super::{status, stream};
 use crate::conf::hub::{set_history, Presence};
 use crate::conf::{HubConf, Main};
-use crate::hub::Hub;
+use crate::hub::{Counter, Hub};
 use crate::metrics::HubFigures;
 use crate::nginx::bells::{self, Shared};
 use crate::nginx::event::{Event, Hold};
@@ -33,6 +33,8 @@ struct Serving {
     worker: Worker<Client>,
     name: String,
     phase: Phase,
+    /// Streams whose requests are to be given back once their handlers have returned.
+    lean_soon: Vec<StreamKey>,
     // Both call with the hub's number.
     tick: Event,
     turn: Event,
@@ -182,6 +184,7 @@ impl Serving {
             worker,
             name: conf.name.clone(),
             phase: Phase::Serving,
+            lean_soon: Vec::new(),
             tick: Event::new(on_tick, number),
             turn: Event::new(on_bell, number),
             warned: None,
@@ -262,14 +265,49 @@ fn after(hub: usize, call: impl FnOnce(&mut Serving) -> Turn) {
     });
     close_ended();
     finish_ended(hub);
+    give_requests_back(hub);
+}
+
+/// Has the request of a stream given back, if it can be, after its handler has returned.
+pub fn lean_soon(hub: usize, key: StreamKey) {
+    lend(hub, |serving| {
+        serving.lean_soon.push(key);
+        serving.turn.post();
+    });
+}
+
+fn give_requests_back(hub: usize) {
+    while let Some(key) = lend(hub, |serving| serving.lean_soon.pop()).flatten() {
+        let output = lend(hub, |serving| match serving.worker.socket(key) {
+            Some(Client::Request(output)) => Some(output.clone()),
+            _ => None,
+        });
+        let Some(output) = output.flatten() else { continue };
+        // Outside of a loan: the request's end evaluates variables for the access log.
+        let lean = stream::make_lean(&output, hub, key);
+        lend(hub, |serving| {
+            let counter = if lean.is_some() { Counter::Lean } else { Counter::NotLean };
+            serving.worker.hub().count(counter, 1);
+            if let (Some(lean), Some(client)) = (lean, serving.worker.socket(key)) {
+                *client = Client::Lean(lean);
+            }
+        });
+    }
 }
 
 /// Ends the requests of streams that the worker has ended.
 pub fn finish_ended(hub: usize) {
     while let Some((key, end)) = lend(hub, |serving| serving.worker.take_ended()).flatten() {
-        let client = lend(hub, |serving| serving.worker.socket(key).map(|client| client.0.clone()));
-        if let Some(output) = client.flatten() {
-            stream::finish(&output, end);
+        let client = lend(hub, |serving| {
+            serving.worker.socket(key).map(|client| match client {
+                Client::Request(output) => Client::Request(output.clone()),
+                Client::Lean(lean) => Client::Lean(lean.clone()),
+            })
+        });
+        match client.flatten() {
+            Some(Client::Request(output)) => stream::finish(&output, end),
+            Some(Client::Lean(lean)) => lean.finish(end),
+            None => {}
         }
     }
 }

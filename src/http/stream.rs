@@ -3,8 +3,8 @@
 use super::{cors, process};
 use crate::conf::{self, location::Chosen};
 use crate::nginx::directive;
-use crate::nginx::log::{Escaped, Level};
-use crate::nginx::output::{Client, Finish, Flushed, OnWritable, Output};
+use crate::nginx::log::{self, Escaped, Level};
+use crate::nginx::output::{Calls, Client, Finish, Flushed, Lean, OnWritable, Output};
 use crate::nginx::pool::NoMemory;
 use crate::nginx::request::{Method, Outcome, Request};
 use crate::nginx::{clock, random};
@@ -63,9 +63,9 @@ impl Stream {
 
     /// The request ends, for whatever reason.
     fn close(&self) {
+        let Some(key) = self.key.get() else { return self.output.detach() };
         let end = self.end.get().unwrap_or(End::Client);
         self.end.set(Some(end));
-        let Some(key) = self.key.get() else { return self.output.detach() };
         let summary = self.summary();
         self.output.with_request(|request| {
             let last_id = summary.last_id.map(|id| id.to_string()).unwrap_or_default();
@@ -203,7 +203,7 @@ fn open(
     request.on_end(move || ending.close())?;
 
     let opened = process::with(hub, |worker| {
-        let client = Client(output.clone());
+        let client = Client::Request(output.clone());
         worker.open(client, &conf.settings, &stream.channels, last_event_id, clock::now())
     });
     match opened {
@@ -216,6 +216,9 @@ fn open(
                 conf.target.hub_name(),
                 Escaped(last_event_id),
             ));
+            if conf.lean {
+                process::lean_soon(hub, key);
+            }
             Ok(output.hold(request))
         }
         Some(Err(error)) => Ok(turn_away(request, conf, &stream, Some(error))),
@@ -276,6 +279,34 @@ impl OnWritable for Writable {
     }
 }
 
+/// What a stream without a request calls.
+static LEAN: Calls = Calls {
+    writable: |hub, key| {
+        process::with(hub, |worker| worker.writable(key, clock::now()));
+        process::turn_soon(hub);
+    },
+    closed: |hub, key, end| {
+        let info = process::with(hub, |worker| worker.info(key)).flatten();
+        let events = info.map_or(0, |info| info.events_sent);
+        log::write(
+            Level::Info,
+            format_args!("sse: lean stream ended: {end}, {events} events sent"),
+        );
+        process::close(hub, key, end);
+    },
+};
+
+/// Gives the request of a stream back, if it can be. The stream goes on without it.
+pub fn make_lean(output: &Rc<Output>, hub: usize, key: StreamKey) -> Option<Rc<Lean>> {
+    let stream = output.with_request(|request| request.context::<Rc<Stream>>().cloned());
+    let stream = stream.flatten()?;
+    output.make_lean(hub, key, &LEAN, || {
+        *stream.summary.borrow_mut() = stream.summary();
+        // The request's end is not the stream's any more.
+        stream.key.set(None);
+    })
+}
+
 /// The worker has ended a stream and sent what was to be sent.
 pub fn finish(output: &Rc<Output>, end: End) {
     let stream = output.with_request(|request| request.context::<Rc<Stream>>().cloned());
@@ -286,6 +317,8 @@ pub fn finish(output: &Rc<Output>, end: End) {
 }
 
 fn finish_as(output: &Rc<Output>, stream: &Stream, end: End) {
+    // What failed to be sent failed because the client is gone.
+    let end = if end == End::Error && output.is_broken() { End::Client } else { end };
     stream.end.set(Some(end));
     let why = match end {
         End::Timeout => Some("client takes nothing"),

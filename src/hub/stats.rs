@@ -69,10 +69,14 @@ pub enum Counter {
     EndedError,
     /// Streams that ended with their process: it was killed, or left without a drain.
     EndedExit,
+    /// Streams whose request was given back.
+    Lean,
+    /// Streams whose request could not be, though the location wants it.
+    NotLean,
 }
 
 /// How many counters there are.
-pub const COUNTERS: usize = Counter::EndedExit as usize + 1;
+pub const COUNTERS: usize = Counter::NotLean as usize + 1;
 
 // Each has a word in the region's header.
 const _: () = assert!(COUNTERS <= header::COUNTER_COUNT);

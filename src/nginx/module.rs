@@ -80,7 +80,7 @@ const fn commands() -> [ngx_command_t; DIRECTIVES.len() + 1] {
 }
 
 /// This module, as nginx knows it.
-pub(super) fn this() -> *const ngx_module_t {
+pub(in crate::nginx) fn this() -> *const ngx_module_t {
     &raw const ngx_http_sse_module
 }
 
