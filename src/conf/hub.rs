@@ -297,7 +297,7 @@ pub(super) fn once<T>(place: &mut Option<T>, value: T) -> Result<(), Refused> {
 /// A size as nginx's configuration would have it.
 fn shown(bytes: usize) -> String {
     match bytes {
-        _ if bytes % (1 << 20) == 0 => format!("{}m", bytes >> 20),
+        _ if bytes.is_multiple_of(1 << 20) => format!("{}m", bytes >> 20),
         _ => format!("{}k", bytes.div_ceil(1 << 10)),
     }
 }

@@ -37,7 +37,7 @@ pub enum Reading {
 use Reading::{Gauge, Reasons, Time};
 
 /// All of them, in the order in which they are shown.
-pub const FIGURES: [Figure; 23] = [
+pub const FIGURES: [Figure; 24] = [
     Figure {
         key: "subscribers",
         name: "nginx_sse_subscribers",
@@ -185,6 +185,12 @@ pub const FIGURES: [Figure; 23] = [
         name: "nginx_sse_streams_drained_total",
         help: "Streams ended because their worker was told to quit.",
         reading: Reading::Counter(Counter::EndedDrain),
+    },
+    Figure {
+        key: "lean",
+        name: "nginx_sse_requests_given_back_total",
+        help: "Streams whose request was given back (sse_lean), and those that stayed ordinary.",
+        reading: Reasons(&[("lean", Counter::Lean), ("ordinary", Counter::NotLean)]),
     },
     Figure {
         key: "repairs",

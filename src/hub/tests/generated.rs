@@ -159,6 +159,7 @@ impl Run {
         match self.hub.join(seat, channel.as_bytes(), self.model.now) {
             Ok(member) => {
                 let known = self.model.channels.get_mut(&channel).unwrap();
+                self.hub.set_streams(seat, member, 1);
                 known.joined.insert(seat.slot, (member, 1));
             }
             Err(error) => {
@@ -222,8 +223,8 @@ impl Run {
         let now = self.model.now;
         if self.random.below(2) == 0 {
             // Twice round: the first time may have begun in the middle.
-            while !self.hub.sweep(now).unwrap() {}
-            while !self.hub.sweep(now).unwrap() {}
+            while !self.hub.sweep(now).unwrap().round {}
+            while !self.hub.sweep(now).unwrap().round {}
             self.model.sync(&self.hub, Wanted::Nothing, 0);
             let retained = self.model.channels.values().flat_map(|channel| channel.retained());
             assert!(!retained.clone().any(|event| self.model.is_old(event)), "old after a sweep");

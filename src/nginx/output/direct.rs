@@ -205,7 +205,7 @@ fn may_be_direct(r: *mut ngx_http_request_t) -> bool {
     let (c, _) = ends(r);
     // SAFETY: callers have seen that the request is alive.
     unsafe {
-        let plain = match ((*c).send, (*(&raw const ngx_io)).send) {
+        let plain = match ((*c).send, ngx_io.send) {
             (Some(own), Some(system)) => ptr::fn_addr_eq(own, system),
             _ => false,
         };
