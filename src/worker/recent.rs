@@ -11,7 +11,7 @@ use crate::sse::frame::Frame;
 /// Descriptors that one turn reads at most.
 const READ_AT_ONCE: u64 = 1024;
 /// Bytes of frames that a process keeps; who lags further reads from the hub.
-const KEPT: usize = 256 << 10;
+const KEPT: usize = 128 << 10;
 /// Bytes of frames that may be on their way through streams before more is read.
 const ON_THE_WAY: usize = KEPT / 2;
 

@@ -2,7 +2,7 @@
 //! catching up and the beginning of a stream all come through here.
 
 use super::channel::{Channel, ChannelKey};
-use super::settings::{End, Naming, SlowClient};
+use super::settings::{End, Naming, SlowClient, StreamSettings};
 use super::socket::{Batch, Sent, Socket};
 use super::stream::{Audience, Behind, Flow, State, Stream, StreamKey};
 use super::{Shared, Task, Worker};
@@ -98,7 +98,7 @@ impl<S: Socket> Worker<S> {
         let mut frames = Vec::with_capacity(slice.events.len() + 2);
         frames.extend(behind.preface.clone());
         let preface = frames.len();
-        frames.extend(gap_frame(stream.last, &stream.settings.gap_event, behind, &slice, tag));
+        frames.extend(gap_frame(stream.last, &stream.settings, behind, &slice, tag));
         let extra = frames.len();
         let subscriptions = stream.channels.as_slice();
         frames.extend(slice.events.iter().map(|found| {
@@ -210,15 +210,21 @@ impl<S> Stream<S> {
     }
 }
 
-/// The event that tells a gap, if there is one and the location wants it told.
+/// The event that tells a gap, if there is one and the location wants it told. If it does not, a
+/// client that gets nothing else is given its first id, as a new one would be.
 fn gap_frame(
     last: Option<(Place, Kind)>,
-    name: &Option<Box<[u8]>>,
+    settings: &StreamSettings,
     behind: &Behind,
     slice: &Slice,
     tag: u32,
 ) -> Option<Frame> {
-    let (name, id) = (name.as_ref()?, slice.gap?);
+    let id = slice.gap?;
+    let Some(name) = &settings.gap_event else {
+        let nothing = behind.preface.is_some() && slice.events.is_empty();
+        let name = settings.open_event.as_ref().filter(|_| nothing)?;
+        return Some(frame::open_event(name, &id));
+    };
     let mut after = Vec::new();
     match last {
         Some((place, kind)) => place.id(kind, tag).write(&mut after),

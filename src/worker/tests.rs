@@ -252,6 +252,20 @@ fn an_id_that_is_not_ours_gets_a_gap_and_all_that_is_owed() {
 }
 
 #[test]
+fn without_a_gap_event_a_client_with_a_foreign_id_still_gets_a_first_id() {
+    let mut bench = bench(1 << 20, HISTORY);
+    let silent = StreamSettings { gap_event: None, ..settings() };
+    let (key, wire) = bench.open(silent.clone(), &["a"], "x");
+    assert_eq!(heard(&wire), ["sse.open"]);
+    bench.worker.close(key, End::Client);
+    bench.publish("a", "missed");
+    let (_, again) = bench.open(silent.clone(), &["a"], &last_id(&wire));
+    assert_eq!(heard(&again), ["missed"]);
+    let (_, full) = bench.open(silent, &["a"], "x");
+    assert_eq!(heard(&full), ["missed"]);
+}
+
+#[test]
 fn a_quiet_channel_whose_last_event_aged_out_tells_no_gap() {
     let mut bench = bench(1 << 20, HISTORY);
     let old = bench.publish("a", "old");
