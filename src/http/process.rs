@@ -6,7 +6,7 @@
 use super::stream;
 use crate::conf::{hub::set_history, HubConf, Main};
 use crate::hub::{Hub, Stats};
-use crate::nginx::bells::{self, Shared};
+use crate::nginx::bells::{self, EventFds, Shared};
 use crate::nginx::event::{Event, Hold};
 use crate::nginx::log::{self, Level};
 use crate::nginx::output::Client;
@@ -14,6 +14,8 @@ use crate::nginx::watch::Watch;
 use crate::nginx::{clock, core, random};
 use crate::worker::{StreamKey, Turn, Worker};
 use std::cell::{Cell, RefCell};
+use std::io;
+use std::sync::Arc;
 
 thread_local! {
     static PROCESS: RefCell<Vec<Option<Serving>>> = const { RefCell::new(Vec::new()) };
@@ -28,10 +30,14 @@ struct Serving {
     worker: Worker<Client>,
     name: String,
     phase: Phase,
-    // Both call with the hub's number.
+    // These call with the hub's number.
     tick: Event,
     turn: Event,
-    _watch: Watch,
+    watch: Watch,
+    bells: Arc<EventFds>,
+    number: usize,
+    /// The slot whose bell is watched.
+    heard: Option<usize>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -139,26 +145,26 @@ impl Serving {
     fn begin(number: usize, conf: &HubConf) -> Result<Serving, String> {
         let place = conf.place().ok_or("it has no zone")?;
         let hub = Hub::attach(place.region.clone()).map_err(|error| error.to_string())?;
-        let shared = Box::new(Shared(place.bells.clone()));
+        let bells = place.bells.clone();
+        let shared = Box::new(Shared(bells.clone()));
         let worker = Worker::new(hub, shared, random::bits(), clock::now());
-        let bell = worker.slot().and_then(|slot| place.bells.listen(slot).ok());
-        let polls = bell.is_none();
-        // Without a bell of its own, one that nobody rings: it still tells when to quit.
-        let bell = bell.map_or_else(bells::eventfd, Ok).map_err(|error| error.to_string())?;
-        let watch =
-            Watch::new(bell, on_bell, on_quit, number).map_err(|error| error.to_string())?;
+        let heard = worker.slot();
+        let watch = listen(&bells, heard, number).map_err(|error| error.to_string())?;
         let mut serving = Serving {
             worker,
             name: conf.name.clone(),
             phase: Phase::Serving,
             tick: Event::new(on_tick, number),
             turn: Event::new(on_bell, number),
-            _watch: watch,
+            watch,
+            bells,
+            number,
+            heard,
         };
-        if polls {
+        if heard.is_none() {
             log::write(
                 Level::Warn,
-                format_args!("sse: hub \"{}\" has no seat left, looking at it often", conf.name),
+                format_args!("sse: hub \"{}\" has no seat for this process yet", conf.name),
             );
         }
         serving.arm();
@@ -167,6 +173,14 @@ impl Serving {
 
     /// Waits for the next tick.
     fn arm(&mut self) {
+        let slot = self.worker.slot();
+        if slot != self.heard {
+            // A seat has become free for this process: from now on it is woken by its bell.
+            if let Ok(watch) = listen(&self.bells, slot, self.number) {
+                self.watch = watch;
+                self.heard = slot;
+            }
+        }
         self.tick.arm(self.worker.tick_interval());
         self.let_go();
     }
@@ -176,6 +190,15 @@ impl Serving {
         let busy = self.phase == Phase::Draining && self.worker.streams() > 0;
         self.tick.hold_process(if busy { Hold::Yes } else { Hold::No });
     }
+}
+
+/// Watches the bell of a slot. Without a slot, one that nobody rings: it still tells when to quit.
+fn listen(bells: &EventFds, slot: Option<usize>, number: usize) -> io::Result<Watch> {
+    let bell = match slot {
+        Some(slot) => bells.listen(slot)?,
+        None => bells::eventfd()?,
+    };
+    Watch::new(bell, on_bell, on_quit, number)
 }
 
 /// The bell has rung, or there is more to do than one turn could.

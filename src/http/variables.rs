@@ -31,7 +31,7 @@ fn events_sent(request: &Request) -> Option<Vec<u8>> {
 }
 
 fn subscribers(request: &Request) -> Option<Vec<u8>> {
-    stream(request).map(|stream| stream.summary().subscribers.to_string().into_bytes())
+    Some(stream(request)?.subscribers()?.to_string().into_bytes())
 }
 
 fn end(request: &Request) -> Option<Vec<u8>> {

@@ -74,7 +74,7 @@ impl Guard<'_> {
         })
     }
 
-    fn name_len(&self, record: u32) -> usize {
+    pub(super) fn name_len(&self, record: u32) -> usize {
         usize::from(self.word(record, channel::NAME) as u8)
     }
 
@@ -87,22 +87,6 @@ impl Guard<'_> {
             pairs = self.word(pairs, more_pairs::NEXT) as u32;
         }
         blocks
-    }
-
-    /// A channel's name.
-    pub(super) fn name(&self, record: u32) -> Vec<u8> {
-        let (region, layout) = (&self.hub.region, &self.hub.layout);
-        let len = self.name_len(record);
-        let inline = len.min(channel::NAME_INLINE);
-        let mut out = Vec::with_capacity(len + 1);
-        region.read_bytes(layout.block(record, channel::NAME), inline + 1, &mut out);
-        out.remove(0);
-        let mut block = low(self.word(record, channel::MORE));
-        while out.len() < len {
-            region.read_bytes(layout.block(block, 0), (len - out.len()).min(PAYLOAD), &mut out);
-            block = region.get(layout.next(block)) as u32;
-        }
-        out
     }
 
     /// Makes the record of a channel that has none. The caller has made room for

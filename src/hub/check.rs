@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use super::blocks::of_event;
 use super::channels::{class, record_blocks, IDLE, IN_SURPLUS, SURPLUS};
 use super::guard::Guard;
-use super::layout::{channel, event, header, high, key, low, more_pairs, pair};
+use super::layout::{channel, event, header, high, key, low, more_pairs, pair, PAYLOAD};
 use super::lists::List;
 use super::place::{end, Place};
 use super::Hub;
@@ -87,6 +87,22 @@ impl Hub {
 }
 
 impl Guard<'_> {
+    /// A channel's name.
+    fn name(&self, record: u32) -> Vec<u8> {
+        let (region, layout) = (&self.hub.region, &self.hub.layout);
+        let len = self.name_len(record);
+        let inline = len.min(channel::NAME_INLINE);
+        let mut out = Vec::with_capacity(len + 1);
+        region.read_bytes(layout.block(record, channel::NAME), inline + 1, &mut out);
+        out.remove(0);
+        let mut block = low(self.word(record, channel::MORE));
+        while out.len() < len {
+            region.read_bytes(layout.block(block, 0), (len - out.len()).min(PAYLOAD), &mut out);
+            block = region.get(layout.next(block)) as u32;
+        }
+        out
+    }
+
     fn records(&self) -> Vec<u32> {
         let mut records = Vec::new();
         for bucket in 0..self.hub.layout.buckets {

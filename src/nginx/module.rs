@@ -1,9 +1,11 @@
 //! The module as nginx sees it: its tables, and the functions that nginx calls as it reads a
 //! configuration, starts a process and ends one.
 
-use super::directive::{Setting, ERROR};
+use super::directive::{Refused, ERROR};
 use super::guard::guarded;
+use super::log::Level;
 use super::pool::keep;
+use super::setting::Setting;
 use super::variable;
 use crate::conf::{Location, Main, DIRECTIVES};
 use crate::http::{process, variables::VARIABLES};
@@ -80,7 +82,7 @@ const fn commands() -> [ngx_command_t; DIRECTIVES.len() + 1] {
 }
 
 /// This module, as nginx knows it.
-pub(super) fn this() -> *const ngx_module_t {
+pub(in crate::nginx) fn this() -> *const ngx_module_t {
     &raw const ngx_http_sse_module
 }
 
@@ -129,10 +131,10 @@ unsafe extern "C" fn merge_loc_conf(
         // SAFETY: `create_loc_conf` made both, and they are two.
         let (outer, inner) =
             unsafe { (&*outer.cast::<Location>(), &mut *inner.cast::<Location>()) };
-        match inner.complete(outer, setting.main()) {
+        match inner.complete(outer, &mut setting) {
             Ok(()) => ptr::null_mut(),
             Err(what) => {
-                setting.log(super::log::Level::Emerg, format_args!("{what}"));
+                setting.log(Level::Emerg, format_args!("{what}"));
                 ERROR
             }
         }
@@ -148,8 +150,8 @@ unsafe extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
         match crate::conf::hub::add_zones(&mut setting) {
             Ok(()) => NGX_OK as ngx_int_t,
             Err(what) => {
-                if let super::directive::Refused::Because(what) = what {
-                    setting.log(super::log::Level::Emerg, format_args!("{what}"));
+                if let Refused::Because(what) = what {
+                    setting.log(Level::Emerg, format_args!("{what}"));
                 }
                 NGX_ERROR as ngx_int_t
             }
@@ -188,7 +190,7 @@ unsafe extern "C" fn exit_process(_cycle: *mut ngx_cycle_t) {
 /// nginx has read the cycle's configuration and keeps it for `'a`.
 unsafe fn main_of<'a>(cycle: *mut ngx_cycle_t) -> Option<&'a Main> {
     // SAFETY: the array has a place for each module of the binary.
-    let context = unsafe { *(*cycle).conf_ctx.add((*(&raw const ngx_http_module)).index) };
+    let context = unsafe { *(*cycle).conf_ctx.add(ngx_http_module.index) };
     let context: *const ngx_http_conf_ctx_t = context.cast();
     if context.is_null() {
         return None;
