@@ -8,6 +8,7 @@ pub mod cors;
 pub mod hub;
 pub mod location;
 
+mod answers;
 mod settings;
 
 pub use hub::{HubConf, Main};
@@ -18,10 +19,10 @@ use crate::nginx::directive::{Arguments, Directive, Place};
 /// All directives of the module.
 pub static DIRECTIVES: [Directive; 18] = [
     directive(c"sse_hub", Place::HttpBlock, Arguments::One, hub::block),
-    directive(c"sse_stream", Place::Location, Arguments::OneOrMore, location::stream),
-    directive(c"sse_publish", Place::Location, Arguments::OneOrMore, location::publish),
-    directive(c"sse_status", Place::Location, Arguments::Any, location::status),
-    directive(c"sse_admin", Place::Location, Arguments::Any, location::admin),
+    directive(c"sse_stream", Place::Location, Arguments::OneOrMore, answers::stream),
+    directive(c"sse_publish", Place::Location, Arguments::OneOrMore, answers::publish),
+    directive(c"sse_status", Place::Location, Arguments::Any, answers::status),
+    directive(c"sse_admin", Place::Location, Arguments::Any, answers::admin),
     directive(c"sse_replay", Place::Anywhere, Arguments::One, settings::replay),
     directive(c"sse_last_event_id", Place::Anywhere, Arguments::OneOrMore, settings::last_event_id),
     directive(c"sse_heartbeat", Place::Anywhere, Arguments::One, settings::heartbeat),
@@ -42,7 +43,7 @@ const fn directive(
     place: Place,
     arguments: Arguments,
     set: fn(
-        &mut crate::nginx::directive::Setting<'_>,
+        &mut crate::nginx::setting::Setting<'_>,
     ) -> Result<(), crate::nginx::directive::Refused>,
 ) -> Directive {
     Directive { name, place, arguments, set }

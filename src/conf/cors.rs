@@ -1,6 +1,7 @@
 //! `sse_cors`: which pages of other origins may read streams and publish.
 
-use crate::nginx::directive::{Refused, Setting};
+use crate::nginx::directive::Refused;
+use crate::nginx::setting::Setting;
 use crate::sse::origin;
 use std::rc::Rc;
 

@@ -1,276 +1,89 @@
-//! Locations: `sse_stream`, `sse_publish`, `sse_status`, `sse_admin`, and the settings around them.
+//! Locations: what answers their requests, the settings around it, and how both are inherited.
 
+use super::answers::Answer;
 use super::cors::Cors;
-use super::hub::{once, Main};
+use super::hub::Main;
 use super::settings::Settings;
-use crate::http;
-use crate::nginx::directive::{Position, Refused, Setting};
-use crate::nginx::value::ComplexValue;
-use crate::worker::{Naming, Replay, SlowClient, StreamSettings};
+use crate::nginx::setting::{Answering, Setting};
 use std::rc::Rc;
+
+pub use super::answers::{Admin, Chosen, Publish, Shown, Status, Stream};
 
 /// What the module knows of one place in the configuration: `http`, `server` or `location`.
 #[derive(Default)]
 pub struct Location {
-    pub stream: Option<Stream>,
-    pub publish: Option<Publish>,
-    pub status: Option<Status>,
-    pub admin: Option<Admin>,
+    pub(super) answer: Option<(Rc<Answer>, Answering)>,
     /// Which pages of other origins may read the stream, or publish; none but its own if not set.
     pub cors: Option<Rc<Cors>>,
     pub(super) settings: Settings,
 }
 
-/// Which hub a location means, before and after all hubs are known.
-pub struct Target {
-    /// What `hub=` said; once all hubs are known, what it is called.
-    name: Option<String>,
-    position: Position,
-    /// Its number in `Main::hubs`.
-    pub hub: usize,
-}
-
-/// `sse_stream CHANNEL ... [hub=NAME] [split=CHAR]`
-pub struct Stream {
-    pub target: Target,
-    pub channels: Vec<Channel>,
-    pub split: Option<u8>,
-    /// Where a client's last id may stand; empty for nginx's own names of header and argument.
-    pub last_event_id: Rc<Vec<ComplexValue>>,
-    pub settings: Rc<StreamSettings>,
-    /// Whether requests are given back once their streams run.
-    pub lean: bool,
-}
-
-/// One argument of `sse_stream`.
-pub struct Channel {
-    pub value: ComplexValue,
-    /// Who chooses the name.
-    pub chosen: Chosen,
-}
-
-/// Who chooses a channel's name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Chosen {
-    /// The configuration says outright that it is one of the module's own.
-    Own,
-    /// It may hold what a client sent, so it must not become one of those.
-    Freely,
-}
-
-/// `sse_publish CHANNEL [event=VALUE] [hub=NAME]`
-pub struct Publish {
-    pub target: Target,
-    pub channel: ComplexValue,
-    pub event: Option<ComplexValue>,
-}
-
-/// `sse_status [hub=NAME]`
-pub struct Status {
-    pub shown: Shown,
-    /// How the figures are streamed to those who watch them, and by which hub. Its channel follows
-    /// from what is shown.
-    pub feed: Stream,
-}
-
-/// Whose figures a location shows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shown {
-    /// Those of the hub that it names.
-    OneHub,
-    AllHubs,
-}
-
-/// `sse_admin [hub=NAME]`
-pub struct Admin {
-    pub target: Target,
-}
-
 impl Location {
+    /// What `sse_stream` says here.
+    pub fn stream(&self) -> Option<&Stream> {
+        match self.answer()? {
+            Answer::Stream(stream) => Some(stream),
+            _ => None,
+        }
+    }
+
+    /// What `sse_publish` says here.
+    pub fn publish(&self) -> Option<&Publish> {
+        match self.answer()? {
+            Answer::Publish(publish) => Some(publish),
+            _ => None,
+        }
+    }
+
+    /// What `sse_status` says here.
+    pub fn status(&self) -> Option<&Status> {
+        match self.answer()? {
+            Answer::Status(status) => Some(status),
+            _ => None,
+        }
+    }
+
+    /// What `sse_admin` says here.
+    pub fn admin(&self) -> Option<&Admin> {
+        match self.answer()? {
+            Answer::Admin(admin) => Some(admin),
+            _ => None,
+        }
+    }
+
+    fn answer(&self) -> Option<&Answer> {
+        self.answer.as_ref().map(|(answer, _)| answer.as_ref())
+    }
+
     /// The configuration has been read: takes over what stands further out, and finds the hubs.
-    pub fn complete(&mut self, outer: &Location, main: &Main) -> Result<(), String> {
+    pub fn complete(&mut self, outer: &Location, setting: &mut Setting<'_>) -> Result<(), String> {
         self.settings.inherit(&outer.settings);
-        if let Some(stream) = &mut self.stream {
-            stream.target.complete(main, "sse_stream")?;
-            stream.last_event_id = self.settings.last_event_id();
-            stream.settings = Rc::new(self.settings.resolve());
-            stream.lean = self.settings.lean();
-            main.drain.set(main.drain.get().max(self.settings.drain()));
+        match &mut self.answer {
+            Some((answer, answering)) => {
+                let settings = &self.settings;
+                let main: &Main = setting.main();
+                Rc::get_mut(answer).map_or(Ok(()), |answer| answer.complete(main, settings))?;
+                if !setting.is_answered_by(*answering) {
+                    let position = answer.position();
+                    return Err(format!(
+                        "another directive answers the requests of this location in {position}"
+                    ));
+                }
+            }
+            None => self.answer = inherited(outer, setting),
         }
-        if let Some(publish) = &mut self.publish {
-            publish.target.complete(main, "sse_publish")?;
-        }
-        if self.stream.is_some() || self.publish.is_some() {
+        if self.stream().is_some() || self.publish().is_some() {
             self.cors = self.settings.cors();
         }
-        if let Some(status) = &mut self.status {
-            status.complete(main, &self.settings)?;
-        }
-        if let Some(admin) = &mut self.admin {
-            admin.target.complete(main, "sse_admin")?;
-        }
         Ok(())
     }
 }
 
-impl Status {
-    fn complete(&mut self, main: &Main, settings: &Settings) -> Result<(), String> {
-        match self.shown {
-            Shown::OneHub => self.feed.target.complete(main, "sse_status")?,
-            Shown::AllHubs => {
-                // The figures of all hubs are one event, and must fit.
-                let hubs = main.hubs.iter().enumerate();
-                let largest = hubs.max_by_key(|(_, hub)| hub.max_event);
-                self.feed.target.hub = largest.map_or(0, |(number, _)| number);
-                main.used.set(true);
-            }
-        }
-        self.feed.settings = Rc::new(StreamSettings {
-            replay: Replay::Off,
-            open_event: None,
-            gap_event: None,
-            slow_client: SlowClient::Skip,
-            naming: Naming::ByType,
-            max_subscribers: 0,
-            ..settings.resolve()
-        });
-        Ok(())
+/// An `if` or `limit_except` block answers as its location does, unless it has an answer of its own.
+fn inherited(outer: &Location, setting: &mut Setting<'_>) -> Option<(Rc<Answer>, Answering)> {
+    let (answer, answering) = outer.answer.as_ref()?;
+    if !setting.is_part_of_location() || !setting.inherit(*answering) {
+        return None;
     }
-}
-
-impl Stream {
-    /// Its settings are filled in when all of the configuration is read.
-    fn new(target: Target, channels: Vec<Channel>, split: Option<u8>) -> Stream {
-        let settings = Rc::new(Settings::default().resolve());
-        Stream { target, channels, split, last_event_id: Rc::default(), settings, lean: false }
-    }
-}
-
-impl Target {
-    fn new(setting: &Setting<'_>) -> Target {
-        Target { name: None, position: setting.position(), hub: 0 }
-    }
-
-    /// What the hub is called.
-    pub fn hub_name(&self) -> &str {
-        self.name.as_deref().unwrap_or_default()
-    }
-
-    fn name(&mut self, name: &[u8]) -> Result<(), Refused> {
-        let text = std::str::from_utf8(name).ok().filter(|name| !name.is_empty());
-        let text = text.ok_or_else(|| Refused::invalid(name))?;
-        once(&mut self.name, text.to_owned())
-    }
-
-    fn complete(&mut self, main: &Main, directive: &str) -> Result<(), String> {
-        self.hub = main
-            .resolve(self.name.as_deref(), directive)
-            .map_err(|what| format!("{what} in {}", self.position))?;
-        self.name = main.hubs.get(self.hub).map(|hub| hub.name.clone());
-        main.used.set(true);
-        Ok(())
-    }
-}
-
-/// `sse_stream`
-pub fn stream(setting: &mut Setting<'_>) -> Result<(), Refused> {
-    if setting.location().stream.is_some() {
-        return Err(Refused::Duplicate);
-    }
-    let mut target = Target::new(setting);
-    let mut channels = Vec::new();
-    let mut split = None;
-    for argument in setting.arguments() {
-        if let Some(name) = argument.strip_prefix(b"hub=") {
-            target.name(name)?;
-        } else if let Some(value) = argument.strip_prefix(b"split=") {
-            let [byte] = value else { return Err(Refused::invalid(argument)) };
-            once(&mut split, *byte)?;
-        } else {
-            let chosen = match crate::sse::channel::is_own(argument) {
-                true => Chosen::Own,
-                false => Chosen::Freely,
-            };
-            channels.push(Channel { value: channel(setting, argument)?, chosen });
-        }
-    }
-    if channels.is_empty() {
-        return Err(Refused::because("no channel in \"sse_stream\" directive"));
-    }
-    setting.answer_with::<http::stream::Handler>()?;
-    setting.location().stream = Some(Stream::new(target, channels, split));
-    Ok(())
-}
-
-/// `sse_publish`
-pub fn publish(setting: &mut Setting<'_>) -> Result<(), Refused> {
-    if setting.location().publish.is_some() {
-        return Err(Refused::Duplicate);
-    }
-    let mut target = Target::new(setting);
-    let (mut name, mut event) = (None, None);
-    for argument in setting.arguments() {
-        if let Some(hub) = argument.strip_prefix(b"hub=") {
-            target.name(hub)?;
-        } else if let Some(value) = argument.strip_prefix(b"event=") {
-            once(&mut event, setting.compile(value)?)?;
-        } else if name.is_none() {
-            name = Some(channel(setting, argument)?);
-        } else {
-            return Err(unknown(argument));
-        }
-    }
-    let channel =
-        name.ok_or_else(|| Refused::because("no channel in \"sse_publish\" directive"))?;
-    setting.answer_with::<http::publish::Handler>()?;
-    setting.location().publish = Some(Publish { target, channel, event });
-    Ok(())
-}
-
-/// `sse_status`
-pub fn status(setting: &mut Setting<'_>) -> Result<(), Refused> {
-    if setting.location().status.is_some() {
-        return Err(Refused::Duplicate);
-    }
-    let mut target = Target::new(setting);
-    for argument in setting.arguments() {
-        let name = argument.strip_prefix(b"hub=").ok_or_else(|| unknown(argument))?;
-        target.name(name)?;
-    }
-    setting.answer_with::<http::status::Handler>()?;
-    let shown = match target.name {
-        Some(_) => Shown::OneHub,
-        None => Shown::AllHubs,
-    };
-    let feed = Stream::new(target, Vec::new(), None);
-    setting.location().status = Some(Status { shown, feed });
-    Ok(())
-}
-
-/// `sse_admin`
-pub fn admin(setting: &mut Setting<'_>) -> Result<(), Refused> {
-    if setting.location().admin.is_some() {
-        return Err(Refused::Duplicate);
-    }
-    let mut target = Target::new(setting);
-    for argument in setting.arguments() {
-        let name = argument.strip_prefix(b"hub=").ok_or_else(|| unknown(argument))?;
-        target.name(name)?;
-    }
-    setting.answer_with::<http::admin::Handler>()?;
-    setting.location().admin = Some(Admin { target });
-    Ok(())
-}
-
-/// A channel's name. One without variables is checked when the configuration is read.
-fn channel<'cf>(setting: &mut Setting<'cf>, text: &'cf [u8]) -> Result<ComplexValue, Refused> {
-    if text.is_empty() {
-        return Err(Refused::invalid(text));
-    }
-    setting.compile(text)
-}
-
-fn unknown(argument: &[u8]) -> Refused {
-    let shown = String::from_utf8_lossy(argument);
-    Refused::because(format_args!("unknown parameter \"{shown}\""))
+    Some((answer.clone(), *answering))
 }

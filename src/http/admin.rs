@@ -6,7 +6,7 @@ use crate::hub::{ChannelInfo, Locked};
 use crate::nginx::log::{Escaped, Level};
 use crate::nginx::pool::NoMemory;
 use crate::nginx::request::{Method, Outcome, Request};
-use crate::nginx::{clock, directive};
+use crate::nginx::{clock, setting};
 use crate::sse::channel;
 use serde_json::{json, Value};
 
@@ -17,9 +17,9 @@ const MAX_LIMIT: usize = 1000;
 /// What nginx calls for locations with `sse_admin`.
 pub struct Handler;
 
-impl directive::Handler for Handler {
+impl setting::Handler for Handler {
     fn handle(request: &Request) -> Outcome {
-        let Some(conf) = &request.location().admin else { return Outcome::status(500) };
+        let Some(conf) = request.location().admin() else { return Outcome::status(500) };
         let discarded = request.discard_body();
         if !discarded.is_ok() {
             return discarded;

@@ -4,9 +4,9 @@
 //! thing: they are for pages of their own host.
 
 use crate::conf::cors::{Cors, Credentials};
-use crate::nginx::directive::Handler;
 use crate::nginx::pool::NoMemory;
 use crate::nginx::request::{Method, Outcome, Request};
+use crate::nginx::setting::Handler;
 use crate::sse::origin;
 
 const HEADERS: &str = "Last-Event-ID, Authorization, Cache-Control, Content-Type, Idempotency-Key";
@@ -29,7 +29,7 @@ impl Handler for BeforeAccess {
 
 fn welcome(request: &Request, cors: &Cors) -> Outcome {
     let location = request.location();
-    let methods = match location.publish {
+    let methods = match location.publish() {
         Some(_) => "POST, PUT",
         None => "GET, HEAD",
     };
@@ -37,7 +37,7 @@ fn welcome(request: &Request, cors: &Cors) -> Outcome {
     let set = allow(request, cors).and_then(|()| match preflight {
         true => answer_preflight(request, methods),
         // Of what a publisher is answered, the one header that a page could not read.
-        false if location.publish.is_some() => {
+        false if location.publish().is_some() => {
             request.set_header("Access-Control-Expose-Headers", "Retry-After")
         }
         false => Ok(()),

@@ -9,16 +9,16 @@ use crate::metrics::{self, Face, HubFigures, HTML, JSON, PAGE, PAGE_POLICY, PROM
 use crate::nginx::log::{self, Level};
 use crate::nginx::pool::NoMemory;
 use crate::nginx::request::{Method, Outcome, Request};
-use crate::nginx::{clock, directive};
+use crate::nginx::{clock, setting};
 use crate::worker::{ALL_STATUS_CHANNEL, STATUS_CHANNEL};
 use std::cell::Cell;
 
 /// What nginx calls for locations with `sse_status`.
 pub struct Handler;
 
-impl directive::Handler for Handler {
+impl setting::Handler for Handler {
     fn handle(request: &Request) -> Outcome {
-        let Some(conf) = &request.location().status else { return Outcome::status(500) };
+        let Some(conf) = request.location().status() else { return Outcome::status(500) };
         let discarded = request.discard_body();
         if !discarded.is_ok() {
             return discarded;
