@@ -4,7 +4,7 @@
 //! outside of such a call, because that comes back as their streams' end.
 
 use super::{status, stream};
-use crate::conf::hub::{set_history, Presence};
+use crate::conf::hub::{set_history, Telling};
 use crate::conf::{HubConf, Main};
 use crate::hub::{Counter, Hub};
 use crate::metrics::HubFigures;
@@ -14,7 +14,7 @@ use crate::nginx::log::{self, Level};
 use crate::nginx::output::Client;
 use crate::nginx::watch::Watch;
 use crate::nginx::{clock, core, random};
-use crate::worker::{End, StreamKey, Turn, Worker};
+use crate::worker::{End, Presence, StreamKey, Turn, Worker};
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::sync::Arc;
@@ -84,7 +84,7 @@ pub fn start(main: &Main) {
 pub fn stop() {
     let serving = PROCESS.with(|process| std::mem::take(&mut *process.borrow_mut()));
     for mut serving in serving.into_iter().flatten() {
-        serving.worker.release();
+        serving.worker.release(clock::now());
     }
 }
 
@@ -177,10 +177,11 @@ impl Serving {
         let hub = Hub::attach(place.region.clone()).map_err(|error| error.to_string())?;
         let bells = place.bells.clone();
         let shared = Box::new(Shared(bells.clone()));
-        let mut worker = Worker::new(hub, shared, random::bits(), clock::now());
-        if conf.presence == Presence::Told {
-            worker.announce_presence();
-        }
+        let presence = match conf.presence {
+            Telling::Off => Presence::default(),
+            Telling::On => Presence::told(),
+        };
+        let worker = Worker::new(hub, shared, presence, random::bits(), clock::now());
         let heard = worker.slot();
         let watch = listen(&bells, heard, number).map_err(|error| error.to_string())?;
         let mut serving = Serving {
