@@ -113,16 +113,12 @@ impl Answer {
 
 impl Status {
     fn complete(&mut self, main: &Main, settings: &Settings) -> Result<(), String> {
-        match self.shown {
-            Shown::OneHub => self.feed.target.complete(main, "sse_status")?,
-            Shown::AllHubs => {
-                // The figures of all hubs are one event, and must fit.
-                let hubs = main.hubs.iter().enumerate();
-                let largest = hubs.max_by_key(|(_, hub)| hub.max_event);
-                self.feed.target.hub = largest.map_or(0, |(number, _)| number);
-                main.used.set(true);
-            }
+        if self.shown == Shown::AllHubs {
+            // The figures of all hubs are one event, and must fit.
+            let largest = main.hubs.iter().max_by_key(|hub| hub.max_event);
+            self.feed.target.name = largest.map(|hub| hub.name.clone());
         }
+        self.feed.target.complete(main, "sse_status")?;
         self.feed.settings = Rc::new(StreamSettings {
             replay: Replay::Off,
             open_event: None,

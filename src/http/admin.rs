@@ -136,8 +136,9 @@ fn delete(request: &Request, conf: &Admin) -> Result<Value, Refused> {
     request.log(
         Level::Notice,
         format_args!(
-            "sse: channel \"{}\": {streams} streams ended, {events} events forgotten",
-            Escaped(&name)
+            "sse: channel \"{}\" of hub \"{}\": {streams} streams ended, {events} events forgotten",
+            Escaped(&name),
+            conf.target.hub_name(),
         ),
     );
     let channel = String::from_utf8_lossy(&name);

@@ -6,12 +6,10 @@ use super::{json, process, stream};
 use crate::conf::{Shown, Status};
 use crate::hub::PublishError;
 use crate::metrics::{self, Face, HubFigures, HTML, JSON, PAGE, PAGE_POLICY, PROMETHEUS};
-use crate::nginx::log::{self, Level};
 use crate::nginx::pool::NoMemory;
 use crate::nginx::request::{Method, Outcome, Request};
 use crate::nginx::{clock, setting};
 use crate::worker::{ALL_STATUS_CHANNEL, STATUS_CHANNEL};
-use std::cell::Cell;
 
 /// What nginx calls for locations with `sse_status`.
 pub struct Handler;
@@ -83,11 +81,6 @@ impl Shown {
     }
 }
 
-thread_local! {
-    /// That the figures are too large has been said.
-    static TOLD: Cell<bool> = const { Cell::new(false) };
-}
-
 /// Publishes the figures to those who watch them in this hub, if it is time and up to this process.
 pub fn feed(hub: usize) {
     let now = clock::now();
@@ -103,11 +96,8 @@ pub fn feed(hub: usize) {
         let published =
             process::with(hub, |worker| worker.publish_figures(channel, text.as_bytes(), now));
         // Of a hub that is locked the next figures come in a second.
-        if published == Some(Err(PublishError::TooLarge)) && !TOLD.replace(true) {
-            log::write(
-                Level::Warn,
-                format_args!("sse: figures are larger than max_event_size, nobody can watch them"),
-            );
+        if published == Some(Err(PublishError::TooLarge)) {
+            process::warn(hub, format_args!("the status is larger than max_event_size"));
         }
     }
     process::turn_soon(hub);
