@@ -8,6 +8,9 @@ missing_test_packages() {
     command -v make >/dev/null || echo make
     command -v curl >/dev/null || echo curl
     command -v openssl >/dev/null || echo openssl
+    # Reads what sse_status tells Prometheus; its own promtool comes with a server that apt would start.
+    command -v promtool >/dev/null ||
+        /usr/bin/python3 -c 'import prometheus_client' 2>/dev/null || echo python3-prometheus-client
 }
 
 # install_test_nginx: Test::Nginx::Socket, which Debian packages in some releases only. Where the
