@@ -5,6 +5,7 @@
 //! published and has come to all; the measured events have. With `--steps` it waits for a line on
 //! stdin before each next one, and before its end, so that others can look at the server meanwhile.
 
+mod arrive;
 mod client;
 mod config;
 mod pace;
@@ -13,8 +14,7 @@ mod tally;
 
 use crate::clock::{nanos, timespec};
 use crate::flags::Flags;
-use crate::socket::{dial, send_waiting, Buffer};
-use client::{Answer, Came, Client};
+use client::{Came, Client};
 use config::Config;
 use pace::Course;
 use publisher::{Form, Publisher};
@@ -23,6 +23,7 @@ use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::stdio::stdin;
 use serde_json::{json, Value};
+use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 use tally::Tally;
@@ -47,10 +48,13 @@ struct Load {
     timer: OwnedFd,
     buffer: Vec<u8>,
     events: Vec<epoll::Event>,
+    /// Clients that have still to dial, and how many are at it.
+    waiting: VecDeque<usize>,
     dialing: usize,
-    /// Clients that are open, and those that were not let in.
+    /// Clients that are open, those that were not let in, and streams that the server ended.
     open: usize,
     refused: usize,
+    ended: usize,
     /// Requests to publish that were answered.
     answered: u64,
     /// Events issued so far: they go round the channels.
@@ -67,6 +71,10 @@ pub fn main(flags: Flags) -> Result<ExitCode, String> {
     load.wait()?;
     load.step("done", load.config.seconds)?;
     load.wait()?;
+    if load.config.returning {
+        load.return_after_reload()?;
+        load.wait()?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -95,51 +103,16 @@ impl Load {
             timer,
             buffer: vec![0; BUFFER],
             events: Vec::with_capacity(512),
+            waiting: (0..clients).collect(),
             dialing: 0,
             open: 0,
             refused: 0,
+            ended: 0,
             answered: 0,
             turns: 0,
             told: 0,
             config,
         })
-    }
-
-    /// Opens all streams and the connections to publish on.
-    fn connect(&mut self) -> Result<(), String> {
-        let since = nanos();
-        let mut next = 0;
-        self.until(|load| {
-            while next < load.config.clients && load.dialing < load.config.dialing {
-                load.dial(next)?;
-                next += 1;
-            }
-            Ok(load.open + load.refused == load.config.clients)
-        })?;
-        self.refused = self.config.clients - self.open;
-        let seconds = seconds_since(since);
-        for index in 0..self.config.publish.as_ref().map_or(0, |_| self.config.publishers()) {
-            let publisher = Publisher::connect(&self.form)?;
-            watch(&self.epoll, publisher.fd(), PUBLISHERS + index as u64)?;
-            self.publishers.push(publisher);
-        }
-        tell(json!({
-            "at": "connected", "clients": self.open, "refused": self.refused, "seconds": seconds,
-        }));
-        Ok(())
-    }
-
-    fn dial(&mut self, number: usize) -> Result<(), String> {
-        let buffer = if self.config.is_silent(number) { Buffer::Small } else { Buffer::Ordinary };
-        let fd = dial(self.config.to, self.config.first + number, buffer)
-            .map_err(|error| format!("client {number}: {error}"))?;
-        epoll::add(&self.epoll, &fd, EventData::new_u64(number as u64), EventFlags::OUT)
-            .map_err(|error| format!("client {number}: {error}"))?;
-        if let Some(client) = self.clients.get_mut(number) {
-            *client = Client::Dialing(fd);
-        }
-        self.dialing += 1;
-        Ok(())
     }
 
     /// Publishes for so long, waits until all of it has come, and tells what came of it.
@@ -205,6 +178,7 @@ impl Load {
 
     /// One turn of the loop, at most so many ns long when nothing happens.
     fn turn(&mut self, timeout: u64) -> Result<(), String> {
+        self.dial_waiting()?;
         let mut events = std::mem::take(&mut self.events);
         let timeout = (timeout != u64::MAX).then(|| timespec(timeout));
         match epoll::wait(&self.epoll, spare_capacity(&mut events), timeout.as_ref()) {
@@ -236,59 +210,14 @@ impl Load {
 
     fn client_stirs(&mut self, number: usize) -> Result<(), String> {
         match self.clients.get(number) {
-            Some(Client::Dialing(_)) => self.ask(number),
+            Some(Client::Dialing(_)) => {
+                self.ask(number);
+                Ok(())
+            }
             Some(Client::Asked(..)) => self.hear(number),
             Some(Client::Open(..)) => self.read(number),
             _ => Ok(()),
         }
-    }
-
-    /// A connection is made, or has failed: sends the request.
-    fn ask(&mut self, number: usize) -> Result<(), String> {
-        let Some(client) = self.clients.get_mut(number) else { return Ok(()) };
-        let Client::Dialing(fd) = std::mem::replace(client, Client::Closed) else { return Ok(()) };
-        let path = self.config.stream.replace("%d", &self.config.channel_of(number).to_string());
-        let request = format!(
-            "GET {path} HTTP/1.1\r\nHost: {}\r\nAccept: text/event-stream\r\n\r\n",
-            self.config.host
-        );
-        let data = EventData::new_u64(number as u64);
-        let asked = send_waiting(&fd, request.as_bytes())
-            .and_then(|()| epoll::modify(&self.epoll, &fd, data, EventFlags::IN));
-        match asked {
-            Ok(()) => *client = Client::Asked(fd, Vec::new()),
-            Err(_) => {
-                self.dialing -= 1;
-                self.refused += 1;
-            }
-        }
-        Ok(())
-    }
-
-    /// The answer's head has come, or a part of it.
-    fn hear(&mut self, number: usize) -> Result<(), String> {
-        let channel = self.config.channel_of(number);
-        let Some(client) = self.clients.get_mut(number) else { return Ok(()) };
-        match client.answer(&mut self.buffer, |_, _| ()) {
-            Answer::NotYet => return Ok(()),
-            Answer::Refused => {
-                *client = Client::Closed;
-                self.refused += 1;
-            }
-            Answer::Open => {
-                self.open += 1;
-                if self.config.is_silent(number) {
-                    if let Some(fd) = client.fd() {
-                        epoll::delete(&self.epoll, fd).map_err(|error| error.to_string())?;
-                    }
-                    client.silence();
-                } else {
-                    self.tally.opened(number, channel);
-                }
-            }
-        }
-        self.dialing -= 1;
-        Ok(())
     }
 
     fn read(&mut self, number: usize) -> Result<(), String> {
@@ -302,13 +231,10 @@ impl Load {
         });
         match came {
             Came::Bytes | Came::Nothing => {}
-            Came::End => {
-                self.tally.faults.ended += 1;
-                *client = Client::Closed;
-            }
+            Came::End => self.stream_ended(number),
             Came::Malformed => {
                 self.tally.faults.malformed += 1;
-                *client = Client::Closed;
+                self.stream_ended(number);
             }
         }
         self.refill()

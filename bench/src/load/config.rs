@@ -36,6 +36,8 @@ pub struct Config {
     pub run: u32,
     /// Waits for a line on stdin before each step.
     pub steps: bool,
+    /// Streams that the server ends are opened again; a last step waits until it has ended all.
+    pub returning: bool,
     /// Seconds without any progress after which it gives up.
     pub patience: f64,
 }
@@ -64,6 +66,7 @@ impl Config {
             dialing: flags.parsed("dialing")?.unwrap_or(64),
             run: flags.parsed("run")?.unwrap_or_else(std::process::id),
             steps: flags.switch("steps"),
+            returning: flags.switch("returning"),
             patience: flags.parsed("patience")?.unwrap_or(10.0),
         };
         flags.finish()?;
@@ -79,7 +82,7 @@ impl Config {
         {
             return Err("--channels must be at least 1, --in-flight 1 to 1024".into());
         }
-        if matches!(self.pace, Pace::Rate(rate) if !(rate > 0.0)) {
+        if matches!(self.pace, Pace::Rate(rate) if rate.is_nan() || rate <= 0.0) {
             return Err("--rate must be more than 0".into());
         }
         Ok(self)
@@ -106,7 +109,7 @@ impl Config {
     }
 
     pub fn is_silent(&self, client: usize) -> bool {
-        self.silent_in > 0 && client % self.silent_in == 0
+        self.silent_in > 0 && client.is_multiple_of(self.silent_in)
     }
 }
 

@@ -95,6 +95,15 @@ impl Tally {
         }
     }
 
+    /// A client's stream is over.
+    pub fn ended(&mut self, client: usize) {
+        let Some(seen) = self.seen.get_mut(client) else { return };
+        if let Some(readers) = self.readers.get_mut(seen.channel as usize).filter(|_| seen.reads) {
+            *readers -= 1;
+        }
+        seen.reads = false;
+    }
+
     /// Makes the next event of a channel and lane, and owes it to all who read the channel.
     pub fn issue(&mut self, channel: u32, lane: usize, due: u64) -> Stamp {
         let readers = self.readers.get(channel as usize).copied().unwrap_or(0);
