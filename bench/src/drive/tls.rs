@@ -47,7 +47,7 @@ fn open(port: u16) -> Result<Child, String> {
     command.args(["s_client", "-quiet", "-tls1_3", "-connect", &format!("127.0.0.1:{port}")]);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.spawn().map_err(|error| format!("openssl: {error}"))?;
-    let request = b"GET /s?c=0 HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let request = b"GET /s?c=0 HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n";
     let asked = child.stdin.as_mut().map(|stdin| stdin.write_all(request));
     let mut first = [0; 12];
     let answered = child.stdout.as_mut().map(|stdout| stdout.read_exact(&mut first));
