@@ -1,0 +1,176 @@
+//! One client's view of an event stream: takes the chunks apart, then the lines, and says when an
+//! event of the benchmark is complete. It holds no memory but itself, however the bytes are cut.
+
+use crate::event::{self, Stamp, STAMP};
+use memchr::memchr;
+
+const DATA: &[u8] = b"data: ";
+/// As much of a line as is ever looked at.
+const START: usize = DATA.len() + STAMP;
+
+/// The chunked framing was not what HTTP says.
+#[derive(Debug, PartialEq)]
+pub struct Malformed;
+
+#[derive(Clone, Copy, PartialEq)]
+enum At {
+    /// Not chunked: everything is the stream.
+    Identity,
+    Size,
+    SizeEnd,
+    Data,
+    DataEnd,
+    End,
+}
+
+/// How far one stream was read.
+pub struct Body {
+    at: At,
+    /// Bytes left of the chunk; its size while that is read.
+    left: u32,
+    line: Line,
+    /// The event whose data line has come and whose empty line has not, and the data's bytes.
+    open: Option<(Stamp, usize)>,
+}
+
+/// A line that was cut by the end of a read.
+struct Line {
+    start: [u8; START],
+    len: usize,
+}
+
+impl Body {
+    pub fn new(chunked: bool) -> Self {
+        let at = if chunked { At::Size } else { At::Identity };
+        Self { at, left: 0, line: Line { start: [0; START], len: 0 }, open: None }
+    }
+
+    /// The last chunk has come.
+    pub fn ended(&self) -> bool {
+        self.at == At::End
+    }
+
+    /// Takes bytes as they came, and calls `found` with each complete event and the size of its data.
+    pub fn take(
+        &mut self,
+        mut bytes: &[u8],
+        mut found: impl FnMut(Stamp, usize),
+    ) -> Result<(), Malformed> {
+        while let Some(&first) = bytes.first() {
+            if matches!(self.at, At::Identity | At::Data) {
+                let len = match self.at {
+                    At::Data => bytes.len().min(self.left as usize),
+                    _ => bytes.len(),
+                };
+                let (data, rest) = bytes.split_at(len);
+                self.lines(data, &mut found);
+                bytes = rest;
+                if self.at == At::Data {
+                    self.left -= len as u32;
+                    self.at = if self.left == 0 { At::DataEnd } else { At::Data };
+                }
+                continue;
+            }
+            self.frame(first)?;
+            bytes = bytes.get(1..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    /// One byte between the data of chunks.
+    fn frame(&mut self, byte: u8) -> Result<(), Malformed> {
+        match (self.at, byte) {
+            (At::Size, b'\r') => self.at = At::SizeEnd,
+            (At::Size, _) => {
+                let digit = (byte as char).to_digit(16).ok_or(Malformed)?;
+                self.left = self.left.checked_mul(16).ok_or(Malformed)? + digit;
+            }
+            (At::SizeEnd, b'\n') => self.at = if self.left == 0 { At::End } else { At::Data },
+            (At::DataEnd, b'\r') => {}
+            (At::DataEnd, b'\n') => self.at = At::Size,
+            (At::End, b'\r' | b'\n') => {}
+            _ => return Err(Malformed),
+        }
+        Ok(())
+    }
+
+    fn lines(&mut self, mut data: &[u8], found: &mut impl FnMut(Stamp, usize)) {
+        while let Some(end) = memchr(b'\n', data) {
+            let (line, rest) = data.split_at(end);
+            data = rest.get(1..).unwrap_or_default();
+            if self.line.len == 0 {
+                self.line(line, line.len(), found);
+                continue;
+            }
+            self.line.keep(line);
+            let whole = std::mem::replace(&mut self.line.len, 0);
+            let start = self.line.start;
+            self.line(start.get(..whole).unwrap_or(&start), whole, found);
+        }
+        self.line.keep(data);
+    }
+
+    /// One line: its start, at least [`START`] bytes of it or all, and its length.
+    fn line(&mut self, start: &[u8], len: usize, found: &mut impl FnMut(Stamp, usize)) {
+        if matches!(start, b"" | b"\r") {
+            if let Some((stamp, size)) = self.open.take() {
+                found(stamp, size);
+            }
+        } else if let Some(stamp) = start.strip_prefix(DATA).and_then(event::read) {
+            self.open = Some((stamp, len - DATA.len()));
+        }
+    }
+}
+
+impl Line {
+    fn keep(&mut self, more: &[u8]) {
+        if let Some(room) = self.start.get_mut(self.len..) {
+            let len = room.len().min(more.len());
+            room[..len].copy_from_slice(&more[..len]);
+        }
+        self.len += more.len();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RUN: u32 = 77;
+
+    fn stream(events: u32, size: usize) -> Vec<u8> {
+        let mut out = b"c\r\nretry: 300\n:\r\n2\r\n:\n\r\n".to_vec();
+        for number in 0..events {
+            let stamp = Stamp { run: RUN, channel: 3, lane: 1, number, due: 9 };
+            let mut frame = b"data: ".to_vec();
+            event::write(&stamp, size, &mut frame);
+            frame.extend_from_slice(b"\nid: 1-2-3\n\n");
+            out.extend_from_slice(format!("{:x}\r\n", frame.len()).as_bytes());
+            out.extend_from_slice(&frame);
+            out.extend_from_slice(b"\r\n");
+        }
+        out.extend_from_slice(b"0\r\n\r\n");
+        out
+    }
+
+    #[test]
+    fn however_the_bytes_are_cut() {
+        let bytes = stream(5, 200);
+        for cut in 1..bytes.len() {
+            let mut body = Body::new(true);
+            let mut seen = Vec::new();
+            for part in bytes.chunks(cut) {
+                body.take(part, |stamp, size| seen.push((stamp.number, size))).unwrap();
+            }
+            assert_eq!(seen, (0..5).map(|number| (number, 200)).collect::<Vec<_>>(), "{cut}");
+            assert!(body.ended());
+        }
+    }
+
+    #[test]
+    fn bad_framing_is_told() {
+        assert_eq!(Body::new(true).take(b"data: x\n\n", |_, _| ()), Err(Malformed));
+        assert_eq!(Body::new(true).take(b"2\r\nabcd", |_, _| ()), Err(Malformed));
+        assert_eq!(Body::new(true).take(b"fffffffff\r\n", |_, _| ()), Err(Malformed));
+    }
+}

@@ -1,0 +1,207 @@
+//! The driver: which modes, which servers, how often; runs them one after the other in turns, so
+//! that what disturbs the machine disturbs all of them alike, and shows medians and ratios.
+//!
+//! A slow machine makes nothing fail. Events that are lost, doubled or out of order do.
+
+mod choice;
+mod figures;
+mod generator;
+mod million;
+mod mode;
+mod probe;
+mod process;
+mod progress;
+mod run;
+mod server;
+mod table;
+mod tls;
+mod variant;
+mod visit;
+
+use crate::flags::Flags;
+use choice::Choice;
+use figures::Series;
+use mode::{Case, Mode};
+use progress::Progress;
+use serde_json::{json, Map, Value};
+use server::Wanted;
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use variant::{Kind, Variant};
+
+/// What was measured, by case and variant.
+type Results = BTreeMap<(&'static str, &'static str), Series>;
+
+pub fn main(flags: Flags) -> Result<ExitCode, String> {
+    let choice = Choice::read(flags)?;
+    if let Some(visit) = &choice.visit {
+        return visit::visit(visit);
+    }
+    let variants = available(&choice);
+    if choice.quick {
+        println!("quick: a tenth of the clients and channels that the titles name\n");
+    }
+    let mut bench = Bench { all: Map::new(), results: Results::new(), faults: Vec::new(), choice };
+    bench.run_modes(&variants)?;
+    if bench.choice.million {
+        bench.run_million(&variants);
+    }
+    bench.write()?;
+    for fault in &bench.faults {
+        eprintln!("bench: FAULT: {fault}");
+    }
+    Ok(if bench.faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The variants that this machine can run; why not, for the others.
+fn available(choice: &Choice) -> Vec<&'static Variant> {
+    let mut available = Vec::new();
+    for variant in &choice.variants {
+        let directory = choice.directory.join("check").join(variant.name);
+        let wanted = Wanted {
+            variant,
+            place: &choice.place,
+            directory: &directory,
+            workers: 1,
+            clients: 10,
+            tls: false,
+        };
+        match server::check(&wanted) {
+            Ok(()) => available.push(*variant),
+            Err(why) => eprintln!("left out: {}: {why}", variant.name),
+        }
+    }
+    available
+}
+
+struct Bench {
+    choice: Choice,
+    results: Results,
+    /// Results of the modes that are not tables.
+    all: Map<String, Value>,
+    faults: Vec<String>,
+}
+
+impl Bench {
+    fn run_modes(&mut self, variants: &[&'static Variant]) -> Result<(), String> {
+        let plan = plan(&self.choice.modes, variants);
+        let runs = plan.iter().map(|(_, variants)| variants.len()).sum::<usize>();
+        let mut progress = Progress::new(runs * self.choice.rounds);
+        for mode in self.choice.modes.clone() {
+            let own: Vec<_> = plan.iter().filter(|(case, _)| belongs(mode, case)).collect();
+            for round in 1..=self.choice.rounds {
+                for (case, variants) in &own {
+                    if self.has(case, round) {
+                        continue; // another mode shows the same load
+                    }
+                    for variant in variants {
+                        progress.begin(mode.name, case.name, variant.name, round);
+                        self.run_once(case, variant, round);
+                    }
+                }
+            }
+            progress.clear();
+            table::print(mode, variants, &self.results);
+        }
+        Ok(())
+    }
+
+    /// Whether the round's runs of this load were made.
+    fn has(&self, case: &Case, round: usize) -> bool {
+        let mut series = self.results.iter().filter(|(key, _)| key.0 == case.name);
+        series.any(|(_, series)| series.rounds.len() + series.faults.len() >= round)
+            && self.choice.modes.iter().filter(|mode| belongs(mode, case)).count() > 1
+    }
+
+    fn run_once(&mut self, case: &Case, variant: &'static Variant, round: usize) {
+        let mut work = self.choice.shape(case.work);
+        if work.clients > self.choice.most_clients {
+            work.clients = self.choice.most_clients;
+        }
+        let directory = self.choice.directory.join(variant.name).join(case.name.replace(' ', "-"));
+        let wanted = Wanted {
+            variant,
+            place: &self.choice.place,
+            directory: &directory,
+            workers: work.workers,
+            clients: work.clients,
+            tls: work.tls,
+        };
+        let outcome = std::fs::create_dir_all(&directory)
+            .map_err(|error| format!("{}: {error}", directory.display()))
+            .and_then(|()| run::run(&wanted, &work));
+        let series = self.results.entry((case.name, variant.name)).or_default();
+        let fault = match outcome {
+            Ok(outcome) => {
+                series.rounds.push(outcome.figures);
+                outcome.faults
+            }
+            Err(sentence) => sentence,
+        };
+        if !fault.is_empty() {
+            let fault = format!("{}, {}, round {round}: {fault}", variant.name, case.name);
+            eprintln!("\r\x1b[Kbench: {fault}");
+            series.faults.push(fault.clone());
+            self.faults.push(fault);
+        }
+    }
+
+    fn run_million(&mut self, variants: &[&'static Variant]) {
+        for variant in variants.iter().filter(|variant| matches!(variant.kind, Kind::Nginx(_))) {
+            match million::run(variant, &self.choice) {
+                Ok(outcome) => {
+                    let entry = self.all.entry("million").or_insert_with(|| json!({}));
+                    if let Some(entry) = entry.as_object_mut() {
+                        entry.insert(variant.name.to_owned(), json!(outcome.figures));
+                    }
+                    if !outcome.faults.is_empty() {
+                        self.faults.push(format!("{}, million: {}", variant.name, outcome.faults));
+                    }
+                }
+                Err(why) => self.faults.push(format!("{}, million: {why}", variant.name)),
+            }
+        }
+    }
+
+    /// Writes everything as JSON.
+    fn write(&self) -> Result<(), String> {
+        let mut cases = Map::new();
+        for ((case, variant), series) in &self.results {
+            let entry = cases.entry(*case).or_insert_with(|| json!({}));
+            if let Some(entry) = entry.as_object_mut() {
+                entry.insert((*variant).to_owned(), series.as_json());
+            }
+        }
+        let mut all = self.all.clone();
+        all.insert("machine".into(), process::machine());
+        all.insert("rounds".into(), self.choice.rounds.into());
+        all.insert("quick".into(), self.choice.quick.into());
+        all.insert("loads".into(), cases.into());
+        let text = serde_json::to_string_pretty(&all).map_err(|error| error.to_string())?;
+        let file = &self.choice.json;
+        std::fs::write(file, text + "\n").map_err(|e| format!("{}: {e}", file.display()))?;
+        eprintln!("all figures of all rounds: {}", file.display());
+        Ok(())
+    }
+}
+
+fn belongs(mode: &Mode, case: &Case) -> bool {
+    mode.cases.iter().any(|own| own.name == case.name)
+}
+
+/// Each load once, with the variants that can take it.
+fn plan(
+    modes: &[&'static Mode],
+    variants: &[&'static Variant],
+) -> Vec<(&'static Case, Vec<&'static Variant>)> {
+    let mut plan: Vec<(&'static Case, Vec<&'static Variant>)> = Vec::new();
+    for mode in modes {
+        let able = |variant: &&&Variant| mode.floor || matches!(variant.kind, Kind::Nginx(_));
+        for case in mode.cases {
+            if !plan.iter().any(|(other, _)| other.name == case.name) {
+                plan.push((case, variants.iter().filter(able).copied().collect()));
+            }
+        }
+    }
+    plan
+}

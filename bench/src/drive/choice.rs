@@ -1,0 +1,106 @@
+//! What the command line asks for, and what the machine allows.
+
+use super::mode::{named, Mode, Work, MODES};
+use super::variant::{Place, Variant, VARIANTS};
+use super::visit::Visit;
+use crate::flags::Flags;
+use rustix::process::{getrlimit, Resource};
+use std::path::PathBuf;
+
+/// Descriptors of a process that are no clients.
+const OTHER_DESCRIPTORS: usize = 300;
+
+/// See above.
+pub struct Choice {
+    pub modes: Vec<&'static Mode>,
+    pub million: bool,
+    pub variants: Vec<&'static Variant>,
+    pub rounds: usize,
+    pub quick: bool,
+    /// In place of the modes' own number.
+    pub clients: Option<usize>,
+    /// In place of the modes' own time, in seconds.
+    pub seconds: Option<f64>,
+    /// Clients that one process can hold.
+    pub most_clients: usize,
+    pub place: Place,
+    pub directory: PathBuf,
+    pub json: PathBuf,
+    pub visit: Option<Visit>,
+}
+
+impl Choice {
+    pub fn read(mut flags: Flags) -> Result<Self, String> {
+        let quick = flags.switch("quick");
+        let rounds: Option<usize> = flags.parsed("rounds")?;
+        let directory = PathBuf::from(flags.value("dir")?.unwrap_or_else(|| "bench-run".into()));
+        let variants = flags.value("variants")?;
+        let json = flags.value("json")?.map(PathBuf::from);
+        let place = Place {
+            nginx: flags.value("nginx")?.unwrap_or_else(|| "nginx".into()).into(),
+            ours: flags.value("module")?.unwrap_or_default().into(),
+            nchan: flags.value("nchan")?.unwrap_or_default().into(),
+            user: flags.value("user")?.unwrap_or_default(),
+        };
+        let clients = flags.parsed("clients")?;
+        let seconds = flags.parsed("seconds")?;
+        let visit = Visit::read(&mut flags, clients, seconds)?;
+        let (modes, million) = modes(&mut flags, quick)?;
+        flags.finish()?;
+        Ok(Self {
+            modes,
+            million,
+            variants: chosen(variants.as_deref())?,
+            rounds: rounds.unwrap_or(if quick { 1 } else { 3 }).max(1),
+            quick,
+            clients,
+            seconds,
+            most_clients: descriptors().saturating_sub(OTHER_DESCRIPTORS),
+            place,
+            json: json.unwrap_or_else(|| directory.join("figures.json")),
+            directory,
+            visit,
+        })
+    }
+
+    /// A mode's load as it is asked for here.
+    pub fn shape(&self, work: Work) -> Work {
+        let mut work = if self.quick { work.quick() } else { work };
+        if let Some(clients) = self.clients.filter(|_| work.clients > 0) {
+            work.clients = clients;
+        }
+        if let Some(seconds) = self.seconds.filter(|_| work.seconds > 0.0) {
+            work.seconds = seconds;
+        }
+        work
+    }
+}
+
+/// Files that one process may have open.
+pub fn descriptors() -> usize {
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(1 << 20);
+    usize::try_from(limit).unwrap_or(usize::MAX)
+}
+
+fn modes(flags: &mut Flags, quick: bool) -> Result<(Vec<&'static Mode>, bool), String> {
+    let (mut modes, mut million) = (Vec::new(), false);
+    while let Some(word) = flags.word() {
+        match word.as_str() {
+            "all" => modes.extend(MODES),
+            "million" => million = true,
+            name => modes.push(named(name).ok_or_else(|| format!("there is no mode {name}"))?),
+        }
+    }
+    if modes.is_empty() && !million {
+        // Those whose figures mean something within a second.
+        let brief = |mode: &&Mode| !quick || !matches!(mode.name, "wide" | "slow" | "workers");
+        modes.extend(MODES.iter().filter(brief));
+    }
+    Ok((modes, million))
+}
+
+fn chosen(names: Option<&str>) -> Result<Vec<&'static Variant>, String> {
+    let Some(names) = names else { return Ok(VARIANTS.iter().collect()) };
+    let find = |name: &str| VARIANTS.iter().find(|variant| variant.name == name);
+    names.split(',').map(|name| find(name).ok_or(format!("there is no variant {name}"))).collect()
+}

@@ -1,0 +1,87 @@
+//! Figures of runs by name, their medians, and the faults that no run may have.
+
+use serde_json::{json, Value};
+use std::collections::BTreeMap;
+
+/// What one run measured.
+pub type Figures = BTreeMap<String, f64>;
+
+/// What a variant's rounds of one load measured.
+#[derive(Default)]
+pub struct Series {
+    pub rounds: Vec<Figures>,
+    /// Sentences about what went wrong.
+    pub faults: Vec<String>,
+}
+
+impl Series {
+    /// The median over the rounds; `None` when no round has the figure.
+    pub fn median(&self, name: &str) -> Option<f64> {
+        let mut values: Vec<f64> =
+            self.rounds.iter().filter_map(|round| round.get(name).copied()).collect();
+        values.sort_by(f64::total_cmp);
+        let middle = values.len() / 2;
+        let upper = *values.get(middle)?;
+        if values.len() % 2 == 1 {
+            return Some(upper);
+        }
+        values.get(middle - 1).map(|lower| (lower + upper) / 2.0)
+    }
+
+    pub fn as_json(&self) -> Value {
+        let names = self.rounds.iter().flat_map(BTreeMap::keys);
+        let medians: BTreeMap<&String, Option<f64>> =
+            names.map(|name| (name, self.median(name))).collect();
+        json!({ "median": medians, "rounds": self.rounds, "faults": self.faults })
+    }
+}
+
+/// The faults in a line of the generator, as one sentence; empty when there are none.
+pub fn faults(line: &Value) -> String {
+    let counts = line.get("faults").and_then(Value::as_object);
+    let told: Vec<String> = counts
+        .into_iter()
+        .flatten()
+        .filter(|(_, count)| count.as_u64() != Some(0))
+        .map(|(name, count)| format!("{count} {}", in_words(name)))
+        .collect();
+    told.join(", ")
+}
+
+fn in_words(name: &str) -> &str {
+    match name {
+        "lost" => "deliveries LOST",
+        "doubled" => "deliveries DOUBLED",
+        "disordered" => "deliveries OUT OF ORDER",
+        "strayed" => "events of another channel or size",
+        "orders" => "clients with an order of their own",
+        "malformed" => "streams with broken chunks",
+        "ended" => "streams ended by the server",
+        "refused" => "publishes refused",
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn medians() {
+        let round = |value: f64| Figures::from([("a".to_owned(), value)]);
+        let mut series = Series::default();
+        assert_eq!(series.median("a"), None);
+        series.rounds = vec![round(3.0), round(1.0), round(8.0)];
+        assert_eq!(series.median("a"), Some(3.0));
+        series.rounds.push(round(5.0));
+        assert_eq!(series.median("a"), Some(4.0));
+        assert_eq!(series.median("b"), None);
+    }
+
+    #[test]
+    fn faults_are_told_in_words() {
+        let line = json!({ "faults": { "lost": 2, "doubled": 0 } });
+        assert_eq!(faults(&line), "2 deliveries LOST");
+        assert_eq!(faults(&json!({})), "");
+    }
+}

@@ -1,0 +1,263 @@
+//! The modes: which loads each one puts on a server, and which figures of theirs it shows. A new
+//! mode is an entry of [`MODES`].
+
+/// How events are published; see the generator's options.
+#[derive(Clone, Copy)]
+pub enum Pace {
+    /// Events a second.
+    Rate(f64),
+    /// Flat out, so many at a time.
+    Flat(usize),
+    /// None.
+    Silence,
+}
+
+/// One load.
+#[derive(Clone, Copy)]
+pub struct Work {
+    pub clients: usize,
+    pub channels: usize,
+    pub size: usize,
+    pub pace: Pace,
+    pub warm: f64,
+    pub seconds: f64,
+    /// One client in so many never reads; 0 is none.
+    pub silent_in: usize,
+    pub workers: usize,
+    /// A file is fetched from the same server meanwhile.
+    pub probe: bool,
+    /// Clients come over TLS, and only stay.
+    pub tls: bool,
+}
+
+/// A load under a name of its own.
+pub struct Case {
+    pub name: &'static str,
+    pub work: Work,
+}
+
+/// How a figure is written.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Unit {
+    Micros,
+    /// Figures in µs that are better read in ms.
+    Millis,
+    Bytes,
+    PerSecond,
+}
+
+/// One line of the table.
+pub struct Row {
+    pub title: &'static str,
+    pub case: &'static str,
+    pub figure: &'static str,
+    pub unit: Unit,
+    /// The variant that the others are set in relation to.
+    pub base: Option<&'static str>,
+}
+
+/// One mode.
+pub struct Mode {
+    pub name: &'static str,
+    pub says: &'static str,
+    /// Whether the floor can do it.
+    pub floor: bool,
+    pub cases: &'static [Case],
+    pub rows: &'static [Row],
+}
+
+/// The mode of that name.
+pub fn named(name: &str) -> Option<&'static Mode> {
+    MODES.iter().find(|mode| mode.name == name)
+}
+
+impl Work {
+    /// The same in a second or two, for a look rather than a measurement.
+    pub fn quick(self) -> Self {
+        let pace = match self.pace {
+            Pace::Rate(rate) if self.clients > 0 => Pace::Rate(rate.max(50.0)),
+            other => other,
+        };
+        Self {
+            clients: (self.clients / 10).min(1_000),
+            channels: (self.channels / 10).max(1),
+            pace,
+            warm: self.warm.min(0.2),
+            seconds: self.seconds.min(0.6),
+            ..self
+        }
+    }
+}
+
+const WORK: Work = Work {
+    clients: 10_000,
+    channels: 1,
+    size: 64,
+    pace: Pace::Rate(10.0),
+    warm: 1.0,
+    seconds: 6.0,
+    silent_in: 0,
+    workers: 1,
+    probe: false,
+    tls: false,
+};
+const FLAT: Work = Work { clients: 1_000, pace: Pace::Flat(16), seconds: 4.0, ..WORK };
+const PUBLISH: Work = Work { clients: 0, ..FLAT };
+const HOLD: Work = Work { pace: Pace::Silence, warm: 0.0, seconds: 0.0, ..WORK };
+const SLOW: Work =
+    Work { clients: 1_000, size: 16 << 10, pace: Pace::Rate(60.0), seconds: 8.0, ..WORK };
+
+const FLOOR: Option<&str> = Some("floor");
+
+pub const MODES: &[Mode] = &[
+    Mode {
+        name: "fanout",
+        says: "one channel, 10,000 clients, 10 events/s",
+        floor: true,
+        cases: &[Case { name: "fanout", work: WORK }],
+        rows: &[
+            row("one channel, 10,000 clients, 10 events/s: CPU per delivery", "fanout", CPU),
+            latency("the same: latency, 99th percentile", "fanout", "p99_us"),
+        ],
+    },
+    Mode {
+        name: "channels",
+        says: "1,000 channels of 10 clients, 1,000 events/s",
+        floor: true,
+        cases: &[Case {
+            name: "channels",
+            work: Work { channels: 1_000, pace: Pace::Rate(1_000.0), ..WORK },
+        }],
+        rows: &[
+            row("1,000 channels × 10 clients, 1,000 events/s: CPU per delivery", "channels", CPU),
+            latency("the same: latency, 99th percentile", "channels", "p99_us"),
+        ],
+    },
+    Mode {
+        name: "flood",
+        says: "one channel, 1,000 clients, 16 events at a time, flat out",
+        floor: true,
+        cases: &[Case { name: "flood", work: FLAT }],
+        rows: &[
+            Row {
+                base: Some("floor-coalescing"),
+                ..row("one channel, 1,000 clients, flat out: CPU per delivery", "flood", CPU)
+            },
+            Row {
+                title: "the same: deliveries a second",
+                case: "flood",
+                figure: "deliveries_per_s",
+                unit: Unit::PerSecond,
+                base: Some("floor-coalescing"),
+            },
+        ],
+    },
+    Mode {
+        name: "idle",
+        says: "10,000 clients that only stay: memory of the server's processes",
+        floor: true,
+        cases: &[Case { name: "hold", work: HOLD }],
+        rows: &[IDLE],
+    },
+    Mode {
+        name: "connect",
+        says: "10,000 clients come: CPU to accept one and to answer the head",
+        floor: true,
+        cases: &[Case { name: "hold", work: HOLD }],
+        rows: &[row("CPU to accept a client and answer the head", "hold", "connect_us")],
+    },
+    Mode {
+        name: "publish",
+        says: "HTTP publish without a client, 16 at a time, flat out",
+        floor: true,
+        cases: &[Case { name: "publish", work: PUBLISH }],
+        rows: &[row("HTTP publish, no client: CPU each", "publish", "publish_us")],
+    },
+    Mode {
+        name: "wide",
+        says: "10 channels against 10,000 (publish, subscribe) and 100,000 (publish)",
+        floor: true,
+        cases: &[
+            Case { name: "publish 10", work: Work { channels: 10, ..PUBLISH } },
+            Case { name: "publish 100k", work: Work { channels: 100_000, ..PUBLISH } },
+            Case { name: "hold 10", work: Work { channels: 10, ..HOLD } },
+            Case { name: "hold 10k", work: Work { channels: 10_000, ..HOLD } },
+        ],
+        rows: &[
+            row("HTTP publish to 10 channels in turn: CPU each", "publish 10", "publish_us"),
+            row("HTTP publish to 100,000 channels in turn: CPU each", "publish 100k", "publish_us"),
+            row("CPU to accept a client, 10 channels", "hold 10", "connect_us"),
+            row("CPU to accept a client, a channel for each", "hold 10k", "connect_us"),
+        ],
+    },
+    Mode {
+        name: "fair",
+        says: "a file from the same worker while 10,000 clients get 10 events/s",
+        floor: true,
+        cases: &[Case { name: "fair", work: Work { probe: true, ..WORK } }],
+        rows: &[
+            latency("a file beside 10,000 clients, 10 events/s: median", "fair", "file_p50_us"),
+            latency("the same: 99th percentile", "fair", "file_p99_us"),
+            latency("the same: longest", "fair", "file_max_us"),
+        ],
+    },
+    Mode {
+        name: "slow",
+        says: "1,000 clients, 60 events/s of 16 KiB, with and without 10 that never read",
+        floor: true,
+        cases: &[
+            Case { name: "all read", work: SLOW },
+            Case { name: "10 never read", work: Work { silent_in: 100, ..SLOW } },
+        ],
+        rows: &[
+            latency("16 KiB events, all clients read: latency, 99th", "all read", "p99_us"),
+            latency("1 in 100 never reads: the others' latency, 99th", "10 never read", "p99_us"),
+            memory("all read: memory that 8 s of events add", "all read", "growth_bytes"),
+            memory("1 in 100 never reads: memory added", "10 never read", "growth_bytes"),
+        ],
+    },
+    Mode {
+        name: "workers",
+        says: "one worker process against two",
+        floor: false,
+        cases: &[
+            Case { name: "1", work: WORK },
+            Case { name: "2", work: Work { workers: 2, ..WORK } },
+            Case { name: "flood 1", work: FLAT },
+            Case { name: "flood 2", work: Work { workers: 2, ..FLAT } },
+        ],
+        rows: &[
+            row("one worker, 10,000 clients: CPU per delivery", "1", CPU),
+            row("two workers, 10,000 clients: CPU per delivery", "2", CPU),
+            per_second("one worker, flat out: deliveries a second", "flood 1"),
+            per_second("two workers, flat out: deliveries a second", "flood 2"),
+        ],
+    },
+    Mode {
+        name: "tls-idle",
+        says: "200 clients over TLS 1.3 that only stay: memory of the server's processes",
+        floor: false,
+        cases: &[Case { name: "tls", work: Work { clients: 200, tls: true, ..HOLD } }],
+        rows: &[Row { title: "memory per idle client over TLS 1.3", case: "tls", ..IDLE }],
+    },
+];
+
+const CPU: &str = "cpu_us";
+const IDLE: Row =
+    memory("memory of the server's processes per idle client", "hold", "client_bytes");
+
+const fn row(title: &'static str, case: &'static str, figure: &'static str) -> Row {
+    Row { title, case, figure, unit: Unit::Micros, base: FLOOR }
+}
+
+const fn latency(title: &'static str, case: &'static str, figure: &'static str) -> Row {
+    Row { title, case, figure, unit: Unit::Millis, base: None }
+}
+
+const fn memory(title: &'static str, case: &'static str, figure: &'static str) -> Row {
+    Row { title, case, figure, unit: Unit::Bytes, base: None }
+}
+
+const fn per_second(title: &'static str, case: &'static str) -> Row {
+    Row { title, case, figure: "deliveries_per_s", unit: Unit::PerSecond, base: None }
+}

@@ -1,0 +1,123 @@
+//! What processes have used, as the kernel tells: processor time, memory, and how much of the
+//! machine somebody else took.
+
+use std::fs;
+
+/// A process and all that descend from it.
+pub fn family(parent: u32) -> Vec<u32> {
+    let mut pairs = Vec::new();
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        if let Some(parent) = parent_of(pid) {
+            pairs.push((pid, parent));
+        }
+    }
+    let mut family = vec![parent];
+    let mut next = 0;
+    while let Some(&member) = family.get(next) {
+        family.extend(pairs.iter().filter(|pair| pair.1 == member).map(|pair| pair.0));
+        next += 1;
+    }
+    family
+}
+
+fn parent_of(pid: u32) -> Option<u32> {
+    stat_fields(pid)?.get(1)?.parse().ok()
+}
+
+/// The fields of `stat` that follow the name, which may hold anything: state, parent, and so on.
+fn stat_fields(pid: u32) -> Option<Vec<String>> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, fields) = stat.rsplit_once(") ")?;
+    Some(fields.split(' ').map(str::to_owned).collect())
+}
+
+/// Processor time that the processes have used so far, user and system, in µs.
+pub fn cpu_us(pids: &[u32]) -> f64 {
+    pids.iter().filter_map(|pid| scheduled_us(*pid).or_else(|| ticks_us(*pid))).sum()
+}
+
+/// To the nanosecond, where the kernel keeps it: what `stat` rounds to ticks.
+fn scheduled_us(pid: u32) -> Option<f64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/schedstat")).ok()?;
+    let nanos: f64 = text.split(' ').next()?.parse().ok()?;
+    Some(nanos / 1e3)
+}
+
+fn ticks_us(pid: u32) -> Option<f64> {
+    let fields = stat_fields(pid)?;
+    let ticks = |index: usize| fields.get(index)?.parse::<f64>().ok();
+    let per_second = rustix::param::clock_ticks_per_second() as f64;
+    Some((ticks(11)? + ticks(12)?) / per_second * 1e6)
+}
+
+/// Memory of the processes, shared pages divided among those who share them, in bytes. Without the
+/// pages of programs and libraries, whose share falls when somebody else starts the same.
+pub fn memory(pids: &[u32]) -> f64 {
+    let own = |pid: &u32| {
+        let file = format!("/proc/{pid}/smaps_rollup");
+        let programs = kilobytes(&file, "Pss_File:").unwrap_or(0.0);
+        kilobytes(&file, "Pss:").map(|all| all - programs)
+    };
+    pids.iter().filter_map(own).sum()
+}
+
+/// Memory of the machine that is not in use, in bytes.
+pub fn available() -> f64 {
+    kilobytes("/proc/meminfo", "MemAvailable:").unwrap_or(0.0)
+}
+
+/// Memory of the machine, in bytes.
+pub fn installed() -> f64 {
+    kilobytes("/proc/meminfo", "MemTotal:").unwrap_or(0.0)
+}
+
+fn kilobytes(file: &str, field: &str) -> Option<f64> {
+    let text = fs::read_to_string(file).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(field))?;
+    let kilobytes: f64 = line.split_whitespace().next()?.parse().ok()?;
+    Some(kilobytes * 1024.0)
+}
+
+/// How the machine's time was spent until now: all of it, and what its host gave to others.
+#[derive(Clone, Copy, Default)]
+pub struct Machine {
+    all: f64,
+    stolen: f64,
+}
+
+impl Machine {
+    pub fn now() -> Self {
+        let text = fs::read_to_string("/proc/stat").unwrap_or_default();
+        let first = text.lines().next().unwrap_or_default();
+        let times: Vec<f64> =
+            first.split_whitespace().skip(1).take(8).filter_map(|time| time.parse().ok()).collect();
+        Self { all: times.iter().sum(), stolen: times.get(7).copied().unwrap_or(0.0) }
+    }
+
+    /// The share that was taken since, 0 to 1.
+    pub fn stolen_since(self, earlier: Self) -> f64 {
+        (self.stolen - earlier.stolen) / (self.all - earlier.all).max(1.0)
+    }
+}
+
+/// The machine in words and numbers, for whoever reads the figures.
+pub fn machine() -> serde_json::Value {
+    let text = |file: &str| fs::read_to_string(file).unwrap_or_default();
+    let cpuinfo = text("/proc/cpuinfo");
+    let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("");
+    serde_json::json!({
+        "processors": cpus().len(),
+        "model": model.trim_start_matches([' ', '\t', ':']),
+        "memory_gib": (installed() / f64::from(1 << 30) * 10.0).round() / 10.0,
+        "kernel": text("/proc/sys/kernel/osrelease").trim(),
+    })
+}
+
+/// The processors that this program may use.
+pub fn cpus() -> Vec<usize> {
+    let Ok(set) = rustix::thread::sched_getaffinity(None) else { return vec![0] };
+    (0..rustix::thread::CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu)).collect()
+}

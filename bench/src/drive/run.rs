@@ -1,0 +1,164 @@
+//! One run: a server is started, loaded, looked at, and stopped. The window that is measured begins
+//! and ends when nothing is on its way, so that processor time and deliveries belong together.
+
+use super::figures::{faults, Figures};
+use super::generator::Generator;
+use super::mode::{Pace, Work};
+use super::probe::Probe;
+use super::process::{cpu_us, memory, Machine};
+use super::server::{Server, Wanted};
+use super::tls;
+use serde_json::Value;
+use std::time::Duration;
+
+/// Lets memory that is used for a moment only be given back.
+const SETTLE: Duration = Duration::from_millis(500);
+
+/// What one run measured, and what went wrong in it, as a sentence.
+pub struct Outcome {
+    pub figures: Figures,
+    pub faults: String,
+}
+
+/// Measures one load on one server.
+pub fn run(wanted: &Wanted<'_>, work: &Work) -> Result<Outcome, String> {
+    let server = Server::start(wanted)?;
+    std::thread::sleep(Duration::from_millis(100));
+    if work.tls {
+        return hold_over_tls(&server, work);
+    }
+    let mut run =
+        Run { figures: Figures::new(), faults: Vec::new(), processes: server.processes() };
+    let mut generator = run.connect(&server, work)?;
+    run.fault(&generator.step()?);
+    run.measure(&server, &mut generator, work)?;
+    Ok(Outcome { figures: run.figures, faults: run.faults.join("; ") })
+}
+
+struct Run {
+    figures: Figures,
+    faults: Vec<String>,
+    processes: Vec<u32>,
+}
+
+impl Run {
+    fn note(&mut self, name: &str, value: f64) {
+        self.figures.insert(name.to_owned(), value);
+    }
+
+    fn fault(&mut self, line: &Value) {
+        let told = faults(line);
+        if !told.is_empty() {
+            self.faults = vec![told]; // counts go on from step to step
+        }
+    }
+
+    /// Lets all clients come: what that costs in time and memory.
+    fn connect(&mut self, server: &Server, work: &Work) -> Result<Generator, String> {
+        let (cpu, bytes) = (cpu_us(&self.processes), memory(&self.processes));
+        let to = format!("127.0.0.1:{}", server.port);
+        let mut generator = Generator::start(&options(work, &to), work.workers)?;
+        let line = generator.hear()?;
+        let connected = number(&line, "clients");
+        if connected < work.clients as f64 {
+            return Err(format!("only {connected} of {} clients were let in", work.clients));
+        }
+        if work.clients > 0 {
+            self.note("connect_us", (cpu_us(&self.processes) - cpu) / connected);
+            self.note("connects_per_s", connected / number(&line, "seconds"));
+            std::thread::sleep(SETTLE);
+            self.note("client_bytes", (memory(&self.processes) - bytes) / connected);
+        }
+        Ok(generator)
+    }
+
+    fn measure(
+        &mut self,
+        server: &Server,
+        generator: &mut Generator,
+        work: &Work,
+    ) -> Result<(), String> {
+        let redis: Vec<u32> = server.redis().into_iter().collect();
+        let probe = work.probe.then(|| Probe::start(server.port));
+        let (machine, bytes) = (Machine::now(), memory(&self.processes));
+        let before = (cpu_us(&self.processes), cpu_us(&[generator.process()]), cpu_us(&redis));
+        let line = generator.step()?;
+        let cpu = cpu_us(&self.processes) - before.0;
+        let (generator_cpu, redis_cpu) =
+            (cpu_us(&[generator.process()]) - before.1, cpu_us(&redis) - before.2);
+        self.note("stolen", Machine::now().stolen_since(machine));
+        self.note("growth_bytes", memory(&self.processes) - bytes);
+        if let Some(probe) = probe {
+            self.note_file(&probe.finish()?);
+        }
+        self.fault(&line);
+
+        let (deliveries, publishes) = (number(&line, "deliveries"), number(&line, "publishes"));
+        if deliveries > 0.0 {
+            self.note("cpu_us", cpu / deliveries);
+            self.note("generator_us", generator_cpu / deliveries);
+            self.note("deliveries_per_s", number(&line, "deliveries_per_s"));
+            for name in ["p50_us", "p99_us", "max_us"] {
+                self.note(name, line.get("latency").map_or(0.0, |latency| number(latency, name)));
+            }
+        } else if publishes > 0.0 {
+            self.note("publish_us", cpu / publishes);
+            self.note("generator_us", generator_cpu / publishes);
+        }
+        if publishes > 0.0 {
+            self.note("publishes_per_s", number(&line, "publishes_per_s"));
+            if !redis.is_empty() {
+                self.note("redis_us", redis_cpu / publishes);
+            }
+        }
+        Ok(())
+    }
+
+    fn note_file(&mut self, latency: &crate::histogram::Histogram) {
+        self.note("file_p50_us", latency.quantile(0.5) as f64 / 1e3);
+        self.note("file_p99_us", latency.quantile(0.99) as f64 / 1e3);
+        self.note("file_max_us", latency.max() as f64 / 1e3);
+    }
+}
+
+fn hold_over_tls(server: &Server, work: &Work) -> Result<Outcome, String> {
+    let processes = server.processes();
+    // The first handshake fills what all others share.
+    drop(tls::Clients::connect(server.port, 1)?);
+    let before = memory(&processes);
+    let clients = tls::Clients::connect(server.port, work.clients)?;
+    std::thread::sleep(SETTLE);
+    let bytes = (memory(&processes) - before) / work.clients as f64;
+    drop(clients);
+    Ok(Outcome {
+        figures: Figures::from([("client_bytes".to_owned(), bytes)]),
+        faults: String::new(),
+    })
+}
+
+/// The generator's options for a load.
+pub fn options(work: &Work, to: &str) -> Vec<String> {
+    let mut options = vec![
+        format!("--to={to}"),
+        format!("--clients={}", work.clients),
+        format!("--channels={}", work.channels),
+        format!("--size={}", work.size),
+        format!("--warm={}", work.warm),
+        format!("--seconds={}", work.seconds),
+        format!("--silent-in={}", work.silent_in),
+    ];
+    match work.pace {
+        Pace::Rate(rate) => options.push(format!("--rate={rate}")),
+        Pace::Flat(events) => options.push(format!("--in-flight={events}")),
+        Pace::Silence => {}
+    }
+    if !matches!(work.pace, Pace::Silence) {
+        options.push("--publish=/p?c=%d".into());
+    }
+    options
+}
+
+/// A number of a line of the generator; 0 when it is not there.
+pub fn number(line: &Value, name: &str) -> f64 {
+    line.get(name).and_then(Value::as_f64).unwrap_or(0.0)
+}

@@ -1,0 +1,221 @@
+//! Servers: each is started for one run, in a directory and on a port of its own, and is gone when
+//! the run is over. No process is touched that was not started here.
+
+use super::process::{cpus, family};
+use super::variant::{configuration, Kind, Listening, Pieces, Place, Variant};
+use rustix::process::{kill_process, Pid, Signal};
+use std::fs;
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long a server may take to answer, and to end.
+const START: Duration = Duration::from_secs(20);
+const STOP: Duration = Duration::from_secs(20);
+
+/// A server that runs.
+pub struct Server {
+    child: Child,
+    redis: Option<Child>,
+    pub port: u16,
+}
+
+/// What a server is started for.
+pub struct Wanted<'a> {
+    pub variant: &'a Variant,
+    pub place: &'a Place,
+    /// Everything that it writes goes there.
+    pub directory: &'a Path,
+    pub workers: usize,
+    pub clients: usize,
+    pub tls: bool,
+}
+
+impl Server {
+    pub fn start(wanted: &Wanted<'_>) -> Result<Self, String> {
+        let (port, mut redis) = (free_port()?, None);
+        let mut command = match &wanted.variant.kind {
+            Kind::Floor(options) => {
+                let mut command = pinned(&own_program()?, &processors(wanted.workers));
+                command.arg("floor").arg(format!("--port={port}")).args(*options);
+                command
+            }
+            Kind::Nginx(pieces) => {
+                let url = match pieces.http.contains("REDIS") {
+                    true => start_redis(wanted.directory, &mut redis)?,
+                    false => String::new(),
+                };
+                let prefix = prepare(wanted, pieces, port, &url)?;
+                let mut command = pinned(&wanted.place.nginx, &processors(wanted.workers));
+                command.arg("-p").arg(&prefix).args(["-e", "error.log", "-c", "nginx.conf"]);
+                command
+            }
+        };
+        let log = fs::File::create(wanted.directory.join("output")).map_err(|e| e.to_string())?;
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
+        let child = child.map_err(|error| format!("{command:?}: {error}"))?;
+        let mut server = Self { child, redis, port };
+        server.wait_until_it_answers(wanted.directory)?;
+        Ok(server)
+    }
+
+    fn wait_until_it_answers(&mut self, directory: &Path) -> Result<(), String> {
+        let since = Instant::now();
+        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            let ended = self.child.try_wait().is_ok_and(|status| status.is_some());
+            if ended || since.elapsed() > START {
+                return Err(format!("it did not start: {}", last_words(directory)));
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+
+    /// All its processes, without a Redis.
+    pub fn processes(&self) -> Vec<u32> {
+        family(self.child.id())
+    }
+
+    /// The processes of the Redis that was started for it.
+    pub fn redis(&self) -> Option<u32> {
+        self.redis.as_ref().map(Child::id)
+    }
+
+    /// Makes nginx take new workers.
+    pub fn reload(&self) -> Result<(), String> {
+        signal(&self.child, Signal::HUP)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        end(&mut self.child);
+        if let Some(redis) = &mut self.redis {
+            end(redis);
+        }
+    }
+}
+
+/// Ends a process that was started here: politely, then not.
+pub fn end(child: &mut Child) {
+    // Whatever fails here fails because it has ended.
+    let _ = signal(child, Signal::TERM);
+    let since = Instant::now();
+    while child.try_wait().is_ok_and(|status| status.is_none()) {
+        if since.elapsed() > STOP {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn signal(child: &Child, signal: Signal) -> Result<(), String> {
+    let pid = Pid::from_raw(child.id() as i32).ok_or("no process")?;
+    kill_process(pid, signal).map_err(|error| error.to_string())
+}
+
+/// Whether nginx takes the variant's configuration: why not, otherwise.
+pub fn check(wanted: &Wanted<'_>) -> Result<(), String> {
+    let Kind::Nginx(pieces) = &wanted.variant.kind else { return Ok(()) };
+    if pieces.http.contains("REDIS") && Command::new("redis-server").arg("-v").output().is_err() {
+        return Err("there is no redis-server".into());
+    }
+    let prefix = prepare(wanted, pieces, free_port()?, "redis://127.0.0.1:1")?;
+    let mut command = Command::new(&wanted.place.nginx);
+    command.arg("-p").arg(&prefix).args(["-e", "stderr", "-c", "nginx.conf", "-t"]);
+    let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    let why = said.lines().find(|line| line.contains("[emerg]")).unwrap_or("it is refused");
+    output.status.success().then_some(()).ok_or_else(|| why.to_owned())
+}
+
+/// Lays out nginx's prefix and returns it.
+fn prepare(
+    wanted: &Wanted<'_>,
+    pieces: &Pieces,
+    port: u16,
+    redis: &str,
+) -> Result<PathBuf, String> {
+    let Wanted { place, directory, workers, clients, tls, .. } = *wanted;
+    let told = |error: std::io::Error| format!("{}: {error}", directory.display());
+    fs::create_dir_all(directory.join("html")).map_err(told)?;
+    fs::write(directory.join("html/file"), "file\n").map_err(told)?;
+    // Descriptors of a worker end somewhere; so does what each must have room for.
+    let at = Listening { port, workers, clients: clients / workers.max(1), tls };
+    fs::write(directory.join("nginx.conf"), configuration(pieces, place, &at, redis))
+        .map_err(told)?;
+    if tls {
+        super::tls::make_certificate(directory)?;
+    }
+    Ok(directory.to_owned())
+}
+
+fn start_redis(directory: &Path, redis: &mut Option<Child>) -> Result<String, String> {
+    let port = free_port()?;
+    fs::create_dir_all(directory).map_err(|error| error.to_string())?;
+    let mut command = pinned(Path::new("redis-server"), &[]);
+    command.args(["--bind", "127.0.0.1", "--port", &port.to_string()]);
+    command.args(["--save", "", "--appendonly", "no", "--dir"]).arg(directory);
+    let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    *redis = Some(child.map_err(|error| format!("redis-server: {error}"))?);
+    let since = Instant::now();
+    while TcpStream::connect(("127.0.0.1", port)).is_err() {
+        if since.elapsed() > START {
+            return Err("redis-server did not start".into());
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Ok(format!("redis://127.0.0.1:{port}"))
+}
+
+/// Where a server of one process runs: alone on the first processor, if there are several.
+fn processors(workers: usize) -> Vec<usize> {
+    let all = cpus();
+    if workers > 1 || all.len() < 2 {
+        Vec::new()
+    } else {
+        all.into_iter().take(1).collect()
+    }
+}
+
+/// Where its generator runs.
+pub fn other_processors(workers: usize) -> Vec<usize> {
+    let all = cpus();
+    if workers > 1 || all.len() < 2 {
+        Vec::new()
+    } else {
+        all.into_iter().skip(1).collect()
+    }
+}
+
+/// A command that ends when this program does, on the given processors or on all.
+pub fn pinned(program: &Path, processors: &[usize]) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "TERM", "--"]);
+    if !processors.is_empty() {
+        let list: Vec<String> = processors.iter().map(usize::to_string).collect();
+        command.args(["taskset", "-c", &list.join(",")]);
+    }
+    command.arg(program);
+    command
+}
+
+/// This program itself.
+pub fn own_program() -> Result<PathBuf, String> {
+    std::env::current_exe().map_err(|error| error.to_string())
+}
+
+/// A port of 127.0.0.1 on which nothing listens.
+fn free_port() -> Result<u16, String> {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(|error| error.to_string())?;
+    listener.local_addr().map(|address| address.port()).map_err(|error| error.to_string())
+}
+
+/// The end of what a server wrote.
+fn last_words(directory: &Path) -> String {
+    let read = |name: &str| fs::read_to_string(directory.join(name)).unwrap_or_default();
+    let said = read("error.log") + &read("output");
+    said.lines().last().unwrap_or("it said nothing").to_owned()
+}

@@ -1,0 +1,129 @@
+//! The servers that are compared. A new one is an entry of [`VARIANTS`].
+
+use std::fmt::Write;
+use std::path::PathBuf;
+
+/// One server.
+pub struct Variant {
+    pub name: &'static str,
+    pub kind: Kind,
+}
+
+/// What it is made of.
+pub enum Kind {
+    /// The bare server, with these options.
+    Floor(&'static [&'static str]),
+    /// nginx with a module and these pieces of configuration.
+    Nginx(Pieces),
+}
+
+/// What goes into nginx's configuration. `REDIS` in it becomes the URL of a Redis that is started
+/// for it.
+pub struct Pieces {
+    pub module: Module,
+    pub http: &'static str,
+    pub stream: &'static str,
+    pub publish: &'static str,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+pub enum Module {
+    Ours,
+    Nchan,
+}
+
+const OURS: Pieces = Pieces {
+    module: Module::Ours,
+    http: "",
+    stream: "sse_stream $arg_c;",
+    publish: "sse_publish $arg_c;",
+};
+
+/// What README recommends for many clients; a head in a browser's size would want the default of
+/// client_header_buffer_size.
+const TUNED: &str =
+    "request_pool_size 1k; connection_pool_size 384; client_header_buffer_size 512;";
+
+pub const VARIANTS: &[Variant] = &[
+    Variant { name: "floor", kind: Kind::Floor(&[]) },
+    Variant { name: "floor-coalescing", kind: Kind::Floor(&["--coalesce"]) },
+    Variant { name: "ours", kind: Kind::Nginx(OURS) },
+    Variant { name: "ours-tuned", kind: Kind::Nginx(Pieces { http: TUNED, ..OURS }) },
+    Variant {
+        name: "ours-lean",
+        kind: Kind::Nginx(Pieces { http: "sse_lean on; connection_pool_size 384;", ..OURS }),
+    },
+    Variant {
+        name: "ours-redis",
+        kind: Kind::Nginx(Pieces { http: "sse_hub default { redis REDIS; }", ..OURS }),
+    },
+    Variant {
+        name: "nchan",
+        kind: Kind::Nginx(Pieces {
+            module: Module::Nchan,
+            http: "nchan_shared_memory_size 256m;",
+            stream: "nchan_subscriber eventsource; nchan_channel_id $arg_c; \
+                     nchan_subscriber_first_message newest;",
+            publish: "nchan_publisher; nchan_channel_id $arg_c; \
+                      nchan_message_buffer_length 100; nchan_message_timeout 10m;",
+        }),
+    },
+];
+
+/// Where everything is that a server is made of.
+pub struct Place {
+    pub nginx: PathBuf,
+    pub ours: PathBuf,
+    pub nchan: PathBuf,
+    /// User and group of nginx's workers; empty when nginx is not started by root.
+    pub user: String,
+}
+
+/// What one server is started for.
+pub struct Listening {
+    pub port: u16,
+    pub workers: usize,
+    pub clients: usize,
+    pub tls: bool,
+}
+
+/// The whole of nginx's configuration.
+pub fn configuration(pieces: &Pieces, place: &Place, at: &Listening, redis: &str) -> String {
+    let module = match pieces.module {
+        Module::Ours => &place.ours,
+        Module::Nchan => &place.nchan,
+    };
+    let mut text = String::new();
+    let mut line = |line: &str| {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{line}");
+    };
+    line(&format!("load_module \"{}\";", module.display()));
+    if !place.user.is_empty() {
+        line(&format!("user {};", place.user));
+    }
+    line("daemon off; pid nginx.pid; error_log error.log warn;");
+    line(&format!("worker_processes {};", at.workers));
+    // Fewer free than a sixteenth, and nginx turns new clients away.
+    line(&format!("events {{ worker_connections {}; }}", at.clients * 11 / 10 + 512));
+    line("http {");
+    line("access_log off; keepalive_requests 1000000000; keepalive_timeout 1h;");
+    for kind in ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"] {
+        line(&format!("{kind}_temp_path temp_{kind};"));
+    }
+    line(&pieces.http.replace("REDIS", redis));
+    line("server {");
+    let shared = if at.workers > 1 { " reuseport" } else { "" };
+    let tls = if at.tls { " ssl" } else { "" };
+    line(&format!("listen 127.0.0.1:{}{tls}{shared} backlog=4096;", at.port));
+    if at.tls {
+        line(
+            "ssl_certificate certificate.pem; ssl_certificate_key key.pem; ssl_protocols TLSv1.3;",
+        );
+    }
+    line(&format!("location = /s {{ {} }}", pieces.stream));
+    line(&format!("location = /p {{ {} }}", pieces.publish));
+    line("location = /file { root html; }");
+    line("}\n}");
+    text
+}

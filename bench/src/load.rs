@@ -1,0 +1,255 @@
+//! The generator: one thread that holds clients, publishes and checks what comes. It must cost less
+//! than what it measures: one epoll, one `recv` per delivery, no allocation per event.
+//!
+//! Three steps, each told by one line of JSON on stdout: clients are connected; a warm-up has been
+//! published and has come to all; the measured events have. With `--steps` it waits for a line on
+//! stdin before each next one, and before its end, so that others can look at the server meanwhile.
+
+mod arrive;
+mod client;
+mod config;
+mod pace;
+mod publisher;
+mod tally;
+
+use crate::clock::{nanos, timespec};
+use crate::flags::Flags;
+use client::{Came, Client};
+use config::Config;
+use pace::Course;
+use publisher::{Form, Publisher};
+use rustix::buffer::spare_capacity;
+use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::io::Errno;
+use rustix::stdio::stdin;
+use serde_json::{json, Value};
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use std::process::ExitCode;
+use tally::Tally;
+
+/// What an epoll event is about: clients by their number, and these.
+const PUBLISHERS: u64 = 1 << 40;
+const TIMER: u64 = 1 << 41;
+const STDIN: u64 = 1 << 42;
+
+/// Bytes read at once.
+const BUFFER: usize = 256 << 10;
+
+/// One generator.
+struct Load {
+    config: Config,
+    epoll: OwnedFd,
+    clients: Vec<Client>,
+    tally: Tally,
+    course: Course,
+    form: Form,
+    publishers: Vec<Publisher>,
+    timer: OwnedFd,
+    buffer: Vec<u8>,
+    events: Vec<epoll::Event>,
+    /// Clients that have still to dial, and how many are at it.
+    waiting: VecDeque<usize>,
+    dialing: usize,
+    /// Clients that are open, those that were not let in, and streams that the server ended.
+    open: usize,
+    refused: usize,
+    ended: usize,
+    /// Requests to publish that were answered.
+    answered: u64,
+    /// Events issued so far: they go round the channels.
+    turns: u64,
+    /// Lines on stdin that no step has taken yet.
+    told: usize,
+}
+
+pub fn main(flags: Flags) -> Result<ExitCode, String> {
+    let mut load = Load::new(Config::read(flags)?)?;
+    load.connect()?;
+    load.wait()?;
+    load.step("warm", load.config.warm_seconds)?;
+    load.wait()?;
+    load.step("done", load.config.seconds)?;
+    load.wait()?;
+    if load.config.returning {
+        load.return_after_reload()?;
+        load.wait()?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Load {
+    fn new(config: Config) -> Result<Self, String> {
+        let epoll =
+            epoll::create(epoll::CreateFlags::CLOEXEC).map_err(|error| error.to_string())?;
+        let timer = pace::timer().map_err(|error| error.to_string())?;
+        watch(&epoll, &timer, TIMER)?;
+        if config.steps {
+            watch(&epoll, &stdin(), STDIN)?;
+        }
+        let Config { run, clients, channels, size, .. } = config;
+        Ok(Self {
+            epoll,
+            clients: (0..clients).map(|_| Client::Closed).collect(),
+            tally: Tally::new(run, clients, channels, config.lanes(), size),
+            course: Course::over(),
+            form: Form {
+                to: config.to,
+                host: config.host.clone(),
+                path: config.publish.clone().unwrap_or_default(),
+                size,
+            },
+            publishers: Vec::new(),
+            timer,
+            buffer: vec![0; BUFFER],
+            events: Vec::with_capacity(512),
+            waiting: (0..clients).collect(),
+            dialing: 0,
+            open: 0,
+            refused: 0,
+            ended: 0,
+            answered: 0,
+            turns: 0,
+            told: 0,
+            config,
+        })
+    }
+
+    /// Publishes for so long, waits until all of it has come, and tells what came of it.
+    fn step(&mut self, name: &str, seconds: f64) -> Result<(), String> {
+        let (since, delivered, answered) = (nanos(), self.tally.delivered, self.answered);
+        self.tally.latency.clear();
+        self.start_course(seconds)?;
+        let mut published = seconds;
+        self.until(|load| {
+            if load.course.publishing() {
+                published = seconds_since(since);
+            }
+            let quiet = load.publishers.iter().all(Publisher::idle);
+            Ok(!load.course.publishing() && quiet && load.tally.delivered >= load.tally.owed)
+        })?;
+        let seconds = seconds_since(since);
+        let deliveries = self.tally.delivered - delivered;
+        let publishes = self.answered - answered;
+        if name == "done" {
+            self.tally.close();
+        }
+        tell(json!({
+            "at": name, "seconds": seconds, "published_in": published,
+            "events": self.course.issued(), "deliveries": deliveries, "publishes": publishes,
+            "deliveries_per_s": deliveries as f64 / seconds,
+            "publishes_per_s": publishes as f64 / seconds,
+            "latency": self.tally.latency_json(), "faults": self.tally.faults.as_json(),
+        }));
+        Ok(())
+    }
+
+    /// Serves the sockets until a line comes on stdin, or, without steps, not at all.
+    fn wait(&mut self) -> Result<(), String> {
+        while self.config.steps && self.told == 0 {
+            self.turn(u64::MAX)?;
+        }
+        self.told = self.told.saturating_sub(1);
+        Ok(())
+    }
+
+    /// Serves the sockets until `done`, or until nothing has moved for as long as patience lasts.
+    fn until(
+        &mut self,
+        mut done: impl FnMut(&mut Self) -> Result<bool, String>,
+    ) -> Result<(), String> {
+        let patience = (self.config.patience * 1e9) as u64;
+        let (mut moved, mut since) = (self.progress(), nanos());
+        while !done(self)? {
+            self.turn(100_000_000)?;
+            let (now, time) = (self.progress(), nanos());
+            if now != moved || self.course.publishing() {
+                (moved, since) = (now, time);
+            } else if time - since > patience {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn progress(&self) -> u64 {
+        self.tally.delivered + self.answered + (self.open + self.refused) as u64
+    }
+
+    /// One turn of the loop, at most so many ns long when nothing happens.
+    fn turn(&mut self, timeout: u64) -> Result<(), String> {
+        self.dial_waiting()?;
+        let mut events = std::mem::take(&mut self.events);
+        let timeout = (timeout != u64::MAX).then(|| timespec(timeout));
+        match epoll::wait(&self.epoll, spare_capacity(&mut events), timeout.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(format!("epoll_wait: {error}")),
+        }
+        for event in events.drain(..) {
+            match event.data.u64() {
+                TIMER => self.timer_rang()?,
+                STDIN => self.line_came()?,
+                index if index >= PUBLISHERS => self.answer_came((index - PUBLISHERS) as usize)?,
+                number => self.client_stirs(number as usize)?,
+            }
+        }
+        self.events = events;
+        Ok(())
+    }
+
+    fn line_came(&mut self) -> Result<(), String> {
+        let mut bytes = [0; 64];
+        match rustix::io::read(stdin(), &mut bytes) {
+            Ok(0) | Err(_) => Err("whoever started this is gone".into()),
+            Ok(len) => {
+                self.told += bytes.iter().take(len).filter(|byte| **byte == b'\n').count();
+                Ok(())
+            }
+        }
+    }
+
+    fn client_stirs(&mut self, number: usize) -> Result<(), String> {
+        match self.clients.get(number) {
+            Some(Client::Dialing(_)) => {
+                self.ask(number);
+                Ok(())
+            }
+            Some(Client::Asked(..)) => self.hear(number),
+            Some(Client::Open(..)) => self.read(number),
+            _ => Ok(()),
+        }
+    }
+
+    fn read(&mut self, number: usize) -> Result<(), String> {
+        let Some(client) = self.clients.get_mut(number) else { return Ok(()) };
+        let now = nanos();
+        let (tally, course) = (&mut self.tally, &mut self.course);
+        let came = client.read(&mut self.buffer, |stamp, size| {
+            if tally.delivery(number, &stamp, size, now) {
+                course.came_to_all(stamp.lane.into());
+            }
+        });
+        match came {
+            Came::Bytes | Came::Nothing => {}
+            Came::End => self.stream_ended(number),
+            Came::Malformed => {
+                self.tally.faults.malformed += 1;
+                self.stream_ended(number);
+            }
+        }
+        self.refill()
+    }
+}
+
+fn watch(epoll: &OwnedFd, fd: &impl std::os::fd::AsFd, index: u64) -> Result<(), String> {
+    epoll::add(epoll, fd, EventData::new_u64(index), EventFlags::IN)
+        .map_err(|error| format!("epoll: {error}"))
+}
+
+fn seconds_since(since: u64) -> f64 {
+    (nanos() - since) as f64 / 1e9
+}
+
+fn tell(value: Value) {
+    println!("{value}");
+}

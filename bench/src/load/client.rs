@@ -1,0 +1,92 @@
+//! One client: dials, asks for its stream, and hands what comes to the body's reader.
+
+use crate::body::Body;
+use crate::event::Stamp;
+use crate::head::{self, Framing};
+use crate::socket::{receive, Moved};
+use std::os::fd::OwnedFd;
+
+/// Where a client is.
+pub enum Client {
+    /// Not dialled yet, or gone.
+    Closed,
+    Dialing(OwnedFd),
+    /// The request is out; what has come of the head, if it came in parts.
+    Asked(OwnedFd, Vec<u8>),
+    Open(OwnedFd, Body),
+    /// Open, and never read again.
+    Silent(#[allow(dead_code, reason = "holds the connection")] OwnedFd),
+}
+
+/// What an open client's read came to.
+pub enum Came {
+    Bytes,
+    Nothing,
+    End,
+    Malformed,
+}
+
+/// What came of a head.
+pub enum Answer {
+    NotYet,
+    Open,
+    Refused,
+}
+
+impl Client {
+    /// The socket, unless the client is closed.
+    pub fn fd(&self) -> Option<&OwnedFd> {
+        match self {
+            Self::Closed => None,
+            Self::Dialing(fd) | Self::Asked(fd, _) | Self::Open(fd, _) | Self::Silent(fd) => {
+                Some(fd)
+            }
+        }
+    }
+
+    /// Reads the answer's head; an event that came with it is given to `found`.
+    pub fn answer(&mut self, buffer: &mut [u8], found: impl FnMut(Stamp, usize)) -> Answer {
+        let Self::Asked(fd, kept) = self else { return Answer::Refused };
+        let len = match receive(&*fd, buffer) {
+            Moved::Bytes(len) => len,
+            Moved::Wait => return Answer::NotYet,
+            Moved::End => return Answer::Refused,
+        };
+        kept.extend_from_slice(buffer.get(..len).unwrap_or_default());
+        let Some(head) = head::read(kept) else { return Answer::NotYet };
+        if head.status() != 200 {
+            return Answer::Refused;
+        }
+        let mut body = Body::new(head.framing == Framing::Chunked);
+        if body.take(kept.get(head.len..).unwrap_or_default(), found).is_err() || body.ended() {
+            return Answer::Refused;
+        }
+        let Self::Asked(fd, _) = std::mem::replace(self, Self::Closed) else {
+            return Answer::Refused;
+        };
+        *self = Self::Open(fd, body);
+        Answer::Open
+    }
+
+    /// Reads what has come on an open stream.
+    pub fn read(&mut self, buffer: &mut [u8], found: impl FnMut(Stamp, usize)) -> Came {
+        let Self::Open(fd, body) = self else { return Came::Nothing };
+        match receive(&*fd, buffer) {
+            Moved::Wait => Came::Nothing,
+            Moved::End => Came::End,
+            Moved::Bytes(len) => match body.take(buffer.get(..len).unwrap_or_default(), found) {
+                Err(_) => Came::Malformed,
+                Ok(()) if body.ended() => Came::End,
+                Ok(()) => Came::Bytes,
+            },
+        }
+    }
+
+    /// Stops to read an open stream, for good.
+    pub fn silence(&mut self) {
+        match std::mem::replace(self, Self::Closed) {
+            Self::Open(fd, _) => *self = Self::Silent(fd),
+            other => *self = other,
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! What one generator is asked to do.
+
+use crate::event::STAMP;
+use crate::flags::Flags;
+use std::net::{SocketAddr, ToSocketAddrs};
+
+/// How events are paced.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Pace {
+    /// So many a second, over all channels, whatever the server does.
+    Rate(f64),
+    /// So many at a time: the next when one is answered and has come to all its clients.
+    Flat(usize),
+}
+
+/// One generator's work.
+pub struct Config {
+    pub to: SocketAddr,
+    pub host: String,
+    /// Path of the stream; `%d` becomes the channel.
+    pub stream: String,
+    /// Path to publish to; none when somebody else publishes the same events.
+    pub publish: Option<String>,
+    pub clients: usize,
+    /// Clients that other generators have: source addresses are counted on from there.
+    pub first: usize,
+    pub channels: usize,
+    pub size: usize,
+    pub pace: Pace,
+    pub warm_seconds: f64,
+    pub seconds: f64,
+    /// One client in so many never reads; 0 is none.
+    pub silent_in: usize,
+    /// Clients that dial at one time.
+    pub dialing: usize,
+    pub run: u32,
+    /// Waits for a line on stdin before each step.
+    pub steps: bool,
+    /// Streams that the server ends are opened again; a last step waits until it has ended all.
+    pub returning: bool,
+    /// Seconds without any progress after which it gives up.
+    pub patience: f64,
+}
+
+impl Config {
+    pub fn read(mut flags: Flags) -> Result<Self, String> {
+        let to = flags.value("to")?.ok_or("--to HOST:PORT is needed")?;
+        let rate = flags.parsed("rate")?;
+        let pace = match flags.parsed("in-flight")? {
+            Some(events) => Pace::Flat(events),
+            None => Pace::Rate(rate.unwrap_or(10.0)),
+        };
+        let config = Self {
+            to: resolve(&to)?,
+            host: to,
+            stream: flags.value("stream")?.unwrap_or_else(|| "/s?c=%d".into()),
+            publish: flags.value("publish")?,
+            clients: flags.parsed("clients")?.unwrap_or(1_000),
+            first: flags.parsed("first")?.unwrap_or(0),
+            channels: flags.parsed("channels")?.unwrap_or(1),
+            size: flags.parsed("size")?.unwrap_or(64),
+            pace,
+            warm_seconds: flags.parsed("warm")?.unwrap_or(1.0),
+            seconds: flags.parsed("seconds")?.unwrap_or(5.0),
+            silent_in: flags.parsed("silent-in")?.unwrap_or(0),
+            dialing: flags.parsed("dialing")?.unwrap_or(64),
+            run: flags.parsed("run")?.unwrap_or_else(std::process::id),
+            steps: flags.switch("steps"),
+            returning: flags.switch("returning"),
+            patience: flags.parsed("patience")?.unwrap_or(10.0),
+        };
+        flags.finish()?;
+        config.check()
+    }
+
+    fn check(self) -> Result<Self, String> {
+        if self.size < STAMP {
+            return Err(format!("--size must be at least {STAMP}"));
+        }
+        if self.channels == 0
+            || matches!(self.pace, Pace::Flat(events) if !(1..=1024).contains(&events))
+        {
+            return Err("--channels must be at least 1, --in-flight 1 to 1024".into());
+        }
+        if matches!(self.pace, Pace::Rate(rate) if rate.is_nan() || rate <= 0.0) {
+            return Err("--rate must be more than 0".into());
+        }
+        Ok(self)
+    }
+
+    /// Independent sequences of events on one channel.
+    pub fn lanes(&self) -> usize {
+        match self.pace {
+            Pace::Rate(_) => 1,
+            Pace::Flat(events) => events,
+        }
+    }
+
+    /// Connections that publish.
+    pub fn publishers(&self) -> usize {
+        match self.pace {
+            Pace::Rate(_) => self.channels.min(8),
+            Pace::Flat(events) => events,
+        }
+    }
+
+    pub fn channel_of(&self, client: usize) -> u32 {
+        ((self.first + client) % self.channels) as u32
+    }
+
+    pub fn is_silent(&self, client: usize) -> bool {
+        self.silent_in > 0 && client.is_multiple_of(self.silent_in)
+    }
+}
+
+fn resolve(name: &str) -> Result<SocketAddr, String> {
+    let mut found = name.to_socket_addrs().map_err(|error| format!("{name}: {error}"))?;
+    found.next().ok_or_else(|| format!("{name} has no address"))
+}

@@ -1,0 +1,181 @@
+//! When events are published: by the clock, or as fast as they are answered and delivered.
+
+use super::config::Pace;
+use super::publisher::Answered;
+use super::Load;
+use crate::clock::{nanos, timespec};
+use rustix::io::Errno;
+use rustix::time::{
+    timerfd_create, timerfd_settime, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags,
+};
+use std::os::fd::OwnedFd;
+
+/// One lane that publishes flat out.
+#[derive(Clone, Copy)]
+struct Lane {
+    answered: bool,
+    came: bool,
+}
+
+/// The events of one step.
+pub struct Course {
+    /// Events that the clock has still to bring.
+    left: u64,
+    /// Flat out: until when, and how far each lane is.
+    until: u64,
+    lanes: Vec<Lane>,
+    ready: Vec<usize>,
+    issued: u64,
+}
+
+impl Course {
+    /// A course that is over.
+    pub fn over() -> Self {
+        Self { left: 0, until: 0, lanes: Vec::new(), ready: Vec::new(), issued: 0 }
+    }
+
+    /// Events are still to be published.
+    pub fn publishing(&self) -> bool {
+        self.left > 0 || nanos() < self.until
+    }
+
+    /// Events published so far.
+    pub fn issued(&self) -> u64 {
+        self.issued
+    }
+
+    /// The newest event of the lane has come to all its clients.
+    pub fn came_to_all(&mut self, lane: usize) {
+        if let Some(state) = self.lanes.get_mut(lane) {
+            state.came = true;
+            self.offer(lane);
+        }
+    }
+
+    fn answered(&mut self, lane: usize) {
+        if let Some(state) = self.lanes.get_mut(lane) {
+            state.answered = true;
+            self.offer(lane);
+        }
+    }
+
+    fn offer(&mut self, lane: usize) {
+        if self.lanes.get(lane).is_some_and(|lane| lane.answered && lane.came) {
+            self.ready.push(lane);
+        }
+    }
+}
+
+impl Load {
+    /// Begins to publish for so many seconds. Without a publisher it only owes what another process
+    /// publishes.
+    pub fn start_course(&mut self, seconds: f64) -> Result<(), String> {
+        self.course = Course::over();
+        match self.config.pace {
+            Pace::Rate(rate) => {
+                let events = (rate * seconds).round() as u64;
+                if self.config.publish.is_none() {
+                    (0..events).for_each(|_| self.issue_owed());
+                    return Ok(());
+                }
+                self.course.left = events;
+                set_timer(&self.timer, (1e9 / rate) as u64).map_err(|error| error.to_string())
+            }
+            Pace::Flat(lanes) => {
+                self.course.until = nanos() + (seconds * 1e9) as u64;
+                self.course.lanes = vec![Lane { answered: true, came: true }; lanes];
+                self.course.ready = (0..lanes).collect();
+                self.refill()
+            }
+        }
+    }
+
+    fn issue_owed(&mut self) {
+        let channel = self.next_channel();
+        self.tally.issue(channel, 0, 0);
+    }
+
+    fn next_channel(&mut self) -> u32 {
+        let channel = self.turns % self.config.channels as u64;
+        self.turns += 1;
+        self.course.issued += 1;
+        channel as u32
+    }
+
+    /// The timer says how many events are due since it was last read.
+    pub fn timer_rang(&mut self) -> Result<(), String> {
+        let mut bytes = [0; 8];
+        if rustix::io::read(&self.timer, &mut bytes) != Ok(8) {
+            return Ok(());
+        }
+        let due = u64::from_ne_bytes(bytes).min(self.course.left);
+        let now = nanos();
+        for _ in 0..due {
+            let channel = self.next_channel();
+            let stamp = self.tally.issue(channel, 0, now);
+            let count = self.publishers.len().max(1);
+            if let Some(publisher) = self.publishers.get_mut(channel as usize % count) {
+                publisher.publish(&self.form, stamp)?;
+            }
+        }
+        self.course.left -= due;
+        if self.course.left == 0 {
+            set_timer(&self.timer, 0).map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// Flat out: gives every lane that is free its next event.
+    pub fn refill(&mut self) -> Result<(), String> {
+        while let Some(lane) = self.course.ready.pop() {
+            if nanos() >= self.course.until {
+                continue;
+            }
+            let channel = self.next_channel();
+            let stamp = self.tally.issue(channel, lane, nanos());
+            if let Some(state) = self.course.lanes.get_mut(lane) {
+                let came = self.tally.awaited.get(lane) == Some(&0);
+                *state = Lane { answered: false, came };
+            }
+            if let Some(publisher) = self.publishers.get_mut(lane) {
+                publisher.publish(&self.form, stamp)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Something came on a connection to publish on.
+    pub fn answer_came(&mut self, index: usize) -> Result<(), String> {
+        let Some(publisher) = self.publishers.get_mut(index) else { return Ok(()) };
+        let lane = publisher.lane();
+        match publisher.read(&mut self.buffer) {
+            Answered::NotYet => return Ok(()),
+            Answered::Gone => return Err("the server closed a connection to publish on".into()),
+            Answered::Accepted => {}
+            Answered::Refused(status) => {
+                if self.tally.faults.refused == 0 {
+                    eprintln!("bench: a publish was answered {status}");
+                }
+                self.tally.faults.refused += 1;
+            }
+        }
+        self.answered += 1;
+        publisher.go_on(&self.form)?;
+        if let Some(lane) = lane {
+            self.course.answered(lane);
+        }
+        self.refill()
+    }
+}
+
+/// A timer that does not run yet.
+pub fn timer() -> Result<OwnedFd, Errno> {
+    timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)
+}
+
+/// Lets it ring now and then every `interval` ns; 0 stops it.
+fn set_timer(timer: &OwnedFd, interval: u64) -> Result<(), Errno> {
+    let first = if interval == 0 { 0 } else { 1 };
+    let times = Itimerspec { it_interval: timespec(interval), it_value: timespec(first) };
+    timerfd_settime(timer, TimerfdTimerFlags::empty(), &times).map(drop)
+}
