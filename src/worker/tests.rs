@@ -613,7 +613,7 @@ fn every_stream_that_was_opened_is_open_or_counted_as_ended_for_one_reason() {
     assert_eq!(stats.of(Counter::EndedExit), 0);
 
     // The process leaves without having ended its last stream.
-    bench.worker.release();
+    bench.worker.release(bench.now);
     let stats = bench.hub.stats();
     assert_eq!((stats.subscribers, stats.of(Counter::EndedExit)), (0, 1));
 }
