@@ -21,12 +21,14 @@ my $late    = SSE::Publisher->new(port => $stage->port, path => '/to/news');
 my $begun   = time();
 ok($nginx->reload, 'nginx reloads');
 serve_for($begun + 1 - time());
+my $before = grep { $_->is_open } @clients;
 $late->publish('while draining');
 my $open = grep { $_->is_open } @clients;
 ok(wait_for(sub { !grep { $_->is_open } @clients }, 5), 'all streams of the old workers end');
 ended_evenly($begun, 2, @clients);
 cmp_ok($open, '>', 0, "half way $open streams are still open");
-is(scalar(grep { $_->data } @clients), $open, 'and get what is published by new workers');
+my $told = grep { $_->data } @clients;
+ok($open <= $told && $told <= $before, "and get what is published by new workers ($told of $before)");
 ok($nginx->wait_old_workers_gone(2), 'then the old workers are gone');
 
 my @next = streams(5);
