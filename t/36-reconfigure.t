@@ -1,0 +1,71 @@
+# Reloads that change more than nothing: hubs that come and go, files that are wrong, logs that are
+# reopened.
+
+use v5.36;
+use FindBin;
+use lib "$FindBin::Bin/lib";
+use Test::More;
+use SSE::Loop qw(wait_for);
+use SSE::Stage;
+
+my $news  = 'sse_hub news { zone 2m; max_event_size 64k; }';
+my $chat  = 'sse_hub chat { zone 2m; max_event_size 64k; }';
+my $both  = 'location = /news { sse_stream a hub=news; } location = /chat { sse_stream a hub=chat; }'
+    . ' location = /to-news { sse_publish a hub=news; } location = /to-chat { sse_publish a hub=chat; }';
+my $alone = 'location = /news { sse_stream a hub=news; } location = /to-news { sse_publish a hub=news; }';
+my $rest  = 'sse_drain 300ms; sse_retry 50ms;';
+my $nginx = SSE::Cluster->start(http => "$rest $news", server => $alone);
+
+my $client = SSE::Client->new(port => $nginx->port, path => '/news', reconnect => 1);
+ok($client->wait_open, 'a stream of a hub');
+publish('/to-news', 1);
+
+# Another hub comes and goes again.
+$nginx->configure(http => "$rest $chat $news", server => $both);
+ok($nginx->reload, 'a reload brings another hub, in front of the first');
+publish('/to-news', 2);
+publish('/to-chat', 'elsewhere');
+my $other = SSE::Client->new(port => $nginx->port, path => '/chat');
+ok($other->wait_open, 'the new hub has streams');
+publish('/to-chat', 'there');
+ok($other->wait_data('there'), 'and events');
+$nginx->configure(http => "$rest $news", server => $alone);
+ok($nginx->reload, 'a reload takes it away');
+publish('/to-news', 3);
+ok($nginx->wait_old_workers_gone(3), 'the old workers go');
+is($other->{ends}[0] ? $other->{ends}[0]{how} : 'open', 'clean', 'and the streams of that hub end');
+ok($client->wait_data(3), 'the client of the first hub is there');
+is_deeply([map { $_->{data} } grep { $_->{type} ne 'sse.open' } @{ $client->{events} }], [1, 2, 3], 'and has missed nothing, nor been told a gap');
+
+# A configuration that nginx refuses.
+my @workers = $nginx->workers;
+$nginx->allow(qr/\[emerg\] .*sse_heartbeat/);
+$nginx->configure(http => "$rest $news sse_heartbeat never;");
+kill 'HUP', $nginx->pid;
+ok(wait_for(sub { $nginx->error_log =~ /\[emerg\] .*sse_heartbeat/ }), 'a wrong configuration is refused');
+publish('/to-news', 4);
+ok($client->wait_data(4), 'and everything goes on');
+is_deeply([$nginx->workers], \@workers, 'with the same workers');
+$nginx->configure(http => "$rest $news");
+is(($nginx->check_config)[0], 0, 'nginx -t beside a running nginx disturbs nothing');
+kill 'USR1', $nginx->pid;
+publish('/to-news', 5);
+ok($client->wait_data(5), 'nor does reopening the logs');
+
+# Many reloads one upon the other.
+kill 'HUP', $nginx->pid for 1 .. 5;
+publish('/to-news', $_) for 6 .. 20;
+ok($client->wait_data(20), 'reloads that overtake one another lose nothing');
+ok($nginx->wait_old_workers_gone(5), 'and leave no worker behind');
+is_deeply([map { $_->{data} } grep { $_->{type} ne 'sse.open' } @{ $client->{events} }], [1 .. 20], 'everything came once');
+$client->close;
+
+$nginx->ends_cleanly;
+done_testing();
+
+sub publish ($path, $data) {
+    my $publisher = SSE::Publisher->new(port => $nginx->port, path => $path);
+    $publisher->publish($data) && !@{ $publisher->{refused} } or fail("publishing $data on $path");
+    $publisher->drop;
+    return;
+}
