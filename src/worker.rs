@@ -44,7 +44,7 @@ use stream::{State, Stream};
 use wheel::Wheel;
 
 pub use open::OpenError;
-pub use settings::{End, Jittered, Replay, SlowClient, StreamSettings};
+pub use settings::{End, Jittered, Naming, Replay, SlowClient, StreamSettings};
 pub use socket::{Batch, Sent, Socket};
 pub use stream::StreamKey;
 pub use turn::Turn;
@@ -92,7 +92,7 @@ struct Shared {
     places: Vec<(Place, Kind)>,
     /// Nothing is left behind the batch.
     complete: bool,
-    of: Option<(ChannelKey, Option<u64>, usize)>,
+    of: Option<(ChannelKey, Option<u64>, usize, Naming)>,
 }
 
 /// A visit that a stream waits for.

@@ -94,6 +94,13 @@ pub struct Found {
     block: u32,
 }
 
+impl Found {
+    /// Which of the pursuit's channels it is of.
+    pub fn track(&self) -> usize {
+        self.track
+    }
+}
+
 impl Pursuit {
     /// For a stream in progress that is behind: it has had everything up to `at`.
     pub fn since(at: u64, until: u64, channels: impl Iterator<Item = Membership>) -> Box<Pursuit> {

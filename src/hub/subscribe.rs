@@ -51,7 +51,7 @@ fn slot_of(pair: u64) -> usize {
 }
 
 impl Hub {
-    /// Joins a channel with one stream; makes the channel if there is none.
+    /// Joins a channel, with no stream yet; makes the channel if there is none.
     pub fn join(&self, seat: Seat, name: &[u8], now: Now) -> Result<Membership, JoinError> {
         let guard = self.lock()?;
         let record = match guard.find(name) {
@@ -69,7 +69,7 @@ impl Hub {
                 IDLE.remove(&mut change, record);
             }
         }
-        change.set(pair_at, pair(owner(seat), 1));
+        change.set(pair_at, pair(owner(seat), 0));
         change.commit();
         Ok(Membership { record, pair_at, owner: owner(seat) })
     }
@@ -80,6 +80,25 @@ impl Hub {
         if owner(seat) == membership.owner && self.is_live(pair(membership.owner, streams)) {
             self.region.set(membership.pair_at, pair(membership.owner, streams));
         }
+    }
+
+    /// The same, if the channel then has at most `most` streams on this nginx. False: it has that
+    /// many already, and nothing was set.
+    pub fn admit(
+        &self,
+        seat: Seat,
+        membership: Membership,
+        streams: u32,
+        most: u32,
+    ) -> Result<bool, Locked> {
+        let guard = self.lock()?;
+        let mine = u64::from(low(guard.get(membership.pair_at)));
+        let others = guard.listeners(membership.record).0 - mine;
+        let fits = others + u64::from(streams) <= u64::from(most);
+        if fits {
+            self.set_streams(seat, membership, streams);
+        }
+        Ok(fits)
     }
 
     /// Leaves a channel whose last stream in this process has gone.

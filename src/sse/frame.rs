@@ -5,6 +5,7 @@
 //! HTTP/2. In an event `id` stands last, so that no client can take the id of an event that was
 //! cut; a frame never begins with a BOM and has no line end but LF.
 
+use super::event_type;
 use super::id::Id;
 use bytes::Bytes;
 
@@ -44,6 +45,21 @@ impl Frame {
             out.extend_from_slice(b"id: ");
             id.write(out);
             out.extend_from_slice(b"\n\n");
+        })
+    }
+
+    /// The frame of an event with this type if it has none of its own. A name that no publisher
+    /// may use as a type is not used here either.
+    pub fn named(self, event_type: &[u8]) -> Frame {
+        if self.body().starts_with(b"event: ") || event_type::check(event_type).is_err() {
+            return self;
+        }
+        let body = self.body();
+        build(b"event: ".len() + event_type.len() + 1 + body.len(), |out| {
+            out.extend_from_slice(b"event: ");
+            out.extend_from_slice(event_type);
+            out.push(b'\n');
+            out.extend_from_slice(body);
         })
     }
 

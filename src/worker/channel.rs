@@ -1,7 +1,9 @@
 //! A channel as one process sees it: its streams here, and the newest frames.
 
+use std::cell::OnceCell;
 use std::collections::VecDeque;
 
+use super::settings::Naming;
 use super::stream::StreamKey;
 use crate::hub::{Kind, Membership, Place};
 use crate::sse::frame::Frame;
@@ -12,11 +14,31 @@ slotmap::new_key_type! {
 }
 
 /// A frame that was just read from the log.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Recent {
     pub place: Place,
     pub kind: Kind,
+    /// The frame as published.
     pub frame: Frame,
+    /// The frame with the channel's name as type, made when the first stream wants it.
+    named: OnceCell<Frame>,
+}
+
+impl Recent {
+    /// A frame that was just read.
+    pub fn new(place: Place, kind: Kind, frame: Frame) -> Recent {
+        Recent { place, kind, frame, named: OnceCell::new() }
+    }
+
+    /// The frame for streams that name events so.
+    pub fn frame(&self, naming: Naming, channel: &[u8]) -> Frame {
+        match naming {
+            Naming::ByType => self.frame.clone(),
+            Naming::ByChannel => {
+                self.named.get_or_init(|| self.frame.clone().named(channel)).clone()
+            }
+        }
+    }
 }
 
 /// The way of an event through a channel's streams, in slices.

@@ -22,6 +22,9 @@ pub enum OpenError {
     /// The zone has no room for the channel.
     #[error("zone has no room for another channel")]
     Full,
+    /// One of its channels has as many streams as the location allows.
+    #[error("channel has its most subscribers")]
+    TooMany,
     /// The process found no seat in the hub.
     #[error("hub has no free slot for this worker process")]
     NoSeat,
@@ -48,7 +51,7 @@ impl<S: Socket> Worker<S> {
         last_event_id: &[u8],
         now: Now,
     ) -> Result<StreamKey, OpenError> {
-        let begun = self.begin(names, settings.replay, last_event_id, now);
+        let begun = self.begin(names, settings, last_event_id, now);
         let (keys, beginning) = begun.inspect_err(|_| self.hub.count(Counter::TurnedAway, 1))?;
         let key = self.streams.insert(Stream {
             socket,
@@ -66,6 +69,10 @@ impl<S: Socket> Worker<S> {
         if let Some(interval) = settings.heartbeat {
             self.wheel.enter(now.mono + interval, Task::Beat(key));
         }
+        if let Some(max_age) = settings.max_age {
+            let age = max_age.draw(&mut self.random);
+            self.wheel.enter(now.mono + age, Task::End(key, End::Age));
+        }
         self.preface(key, beginning, last_event_id, now);
         self.flush_tally();
         Ok(key)
@@ -75,7 +82,7 @@ impl<S: Socket> Worker<S> {
     fn begin(
         &mut self,
         names: &[Box<[u8]>],
-        replay: Replay,
+        settings: &StreamSettings,
         last_event_id: &[u8],
         now: Now,
     ) -> Result<(Vec<ChannelKey>, Beginning), OpenError> {
@@ -86,16 +93,17 @@ impl<S: Socket> Worker<S> {
         let mut keys = Vec::with_capacity(names.len());
         let mut result = Ok(());
         for name in names {
-            match self.channel(seat, name, now) {
-                Ok(key) => keys.push(key),
-                Err(error) => {
-                    result = Err(OpenError::from(error));
-                    break;
-                }
+            let joined = self.channel(seat, name, now).map_err(OpenError::from);
+            result = joined.and_then(|key| {
+                keys.push(key);
+                self.admit(seat, key, settings.max_subscribers)
+            });
+            if result.is_err() {
+                break;
             }
         }
         let members: Vec<_> = keys.iter().map(|key| self.channels[*key].membership).collect();
-        let resume = match (last_event_id, replay) {
+        let resume = match (last_event_id, settings.replay) {
             ([], Replay::Off) => Resume::Fresh { newest: 0 },
             ([], Replay::All) => Resume::Fresh { newest: u64::MAX },
             ([], Replay::Count(count)) => Resume::Fresh { newest: count },
@@ -105,7 +113,10 @@ impl<S: Socket> Worker<S> {
         match begun {
             Ok(beginning) => Ok((keys, beginning)),
             Err(error) => {
-                keys.into_iter().for_each(|key| self.leave_if_empty(key));
+                for key in keys {
+                    set_streams(&self.hub, self.seat, &self.channels[key]);
+                    self.leave_if_empty(key);
+                }
                 Err(error)
             }
         }
@@ -131,6 +142,18 @@ impl<S: Socket> Worker<S> {
         Ok(key)
     }
 
+    /// Counts one more stream of the channel, if the location allows it.
+    fn admit(&self, seat: Seat, key: ChannelKey, most: u32) -> Result<(), OpenError> {
+        let channel = &self.channels[key];
+        let streams = channel.streams.len() as u32 + 1;
+        if most == 0 {
+            self.hub.set_streams(seat, channel.membership, streams);
+        } else if !self.hub.admit(seat, channel.membership, streams, most)? {
+            return Err(OpenError::TooMany);
+        }
+        Ok(())
+    }
+
     fn subscribe(&mut self, key: StreamKey, channels: &[ChannelKey]) {
         let mut subscriptions = Vec::with_capacity(channels.len());
         for &channel_key in channels {
@@ -138,7 +161,6 @@ impl<S: Socket> Worker<S> {
             let index = channel.streams.len() as u32;
             channel.streams.push(key);
             subscriptions.push(Subscription { channel: channel_key, index });
-            set_streams(&self.hub, self.seat, channel);
         }
         if let Some(stream) = self.streams.get_mut(key) {
             stream.channels = subscriptions.into();

@@ -59,7 +59,7 @@ impl<S: Socket> Worker<S> {
         let frame = Frame::event(copied.event_type(), copied.data(), &copied.id(&self.hub));
         let (place, kind, len) = (copied.place, copied.kind(), frame.chunk().len());
         let Some(channel) = self.channels.get_mut(key) else { return };
-        channel.recent.push_back(Recent { place, kind, frame });
+        channel.recent.push_back(Recent::new(place, kind, frame));
         self.kept.order.push_back((key, len));
         self.kept.bytes += len;
         self.kept.on_the_way += len;

@@ -1,8 +1,8 @@
 //! Serving one stream: everything that waits for it, in one call to its socket. Live delivery,
 //! catching up and the beginning of a stream all come through here.
 
-use super::channel::Channel;
-use super::settings::{End, SlowClient};
+use super::channel::{Channel, ChannelKey};
+use super::settings::{End, Naming, SlowClient};
 use super::socket::{Batch, Sent, Socket};
 use super::stream::{Behind, Flow, State, Stream, StreamKey};
 use super::{Shared, Task, Worker};
@@ -49,12 +49,13 @@ impl<S: Socket> Worker<S> {
             self.tasks.push_back(Task::Serve(key));
             return;
         }
+        let naming = stream.settings.naming;
         if let [subscription] = subscriptions {
             let channel = &self.channels[subscription.channel];
-            self.shared.prepare_one(subscription.channel, channel, stream.at);
+            self.shared.prepare_one(subscription.channel, channel, stream.at, naming);
         } else {
             let channels = subscriptions.iter().map(|s| &self.channels[s.channel]);
-            self.shared.prepare_many(channels, stream.at);
+            self.shared.prepare_many(channels, stream.at, naming);
         }
         let shared = &self.shared;
         if shared.places.is_empty() {
@@ -97,9 +98,16 @@ impl<S: Socket> Worker<S> {
         let preface = frames.len();
         frames.extend(gap_frame(stream.last, &stream.settings.gap_event, behind, &slice, tag));
         let extra = frames.len();
+        let subscriptions = stream.channels.as_slice();
         frames.extend(slice.events.iter().map(|found| {
             let event = &found.event;
-            Frame::event(event.event_type(), event.data(), &event.place.id(event.kind(), tag))
+            let id = event.place.id(event.kind(), tag);
+            let frame = Frame::event(event.event_type(), event.data(), &id);
+            let channel = subscriptions.get(found.track()).map(|s| s.channel);
+            match (stream.settings.naming, channel.and_then(|key| self.channels.get(key))) {
+                (Naming::ByChannel, Some(channel)) => frame.named(&channel.name),
+                _ => frame,
+            }
         }));
         let batch = Batch::of(frames);
         let sent = match batch.frames() {
@@ -219,31 +227,40 @@ fn gap_frame(
 
 impl Shared {
     /// The frames of one channel behind `at`. Streams that lack the same frames share the batch.
-    fn prepare_one(&mut self, key: super::channel::ChannelKey, channel: &Channel, at: u64) {
+    fn prepare_one(&mut self, key: ChannelKey, channel: &Channel, at: u64, naming: Naming) {
         let newer = channel.newer(at);
         let first = channel.recent.len() - newer;
         let count = newer.min(BATCH_FRAMES);
         self.complete = count == newer;
         let position = channel.recent.get(first).map(|recent| recent.place.position);
-        if self.of == Some((key, position, count)) {
+        if self.of == Some((key, position, count, naming)) {
             return;
         }
         let frames = channel.recent.range(first..first + count);
         self.places = frames.clone().map(|recent| (recent.place, recent.kind)).collect();
-        self.batch = Batch::of(frames.map(|recent| recent.frame.clone()).collect());
-        self.of = Some((key, position, count));
+        let frames = frames.map(|recent| recent.frame(naming, &channel.name));
+        self.batch = Batch::of(frames.collect());
+        self.of = Some((key, position, count, naming));
     }
 
     /// The frames of several channels behind `at`, merged by position.
-    fn prepare_many<'a>(&mut self, channels: impl Iterator<Item = &'a Channel>, at: u64) {
-        let mut all: Vec<_> = channels
-            .flat_map(|channel| channel.recent.range(channel.recent.len() - channel.newer(at)..))
-            .collect();
-        all.sort_unstable_by_key(|recent| recent.place.position);
+    fn prepare_many<'a>(
+        &mut self,
+        channels: impl Iterator<Item = &'a Channel>,
+        at: u64,
+        naming: Naming,
+    ) {
+        let newer = |channel: &'a Channel| {
+            let newer = channel.recent.range(channel.recent.len() - channel.newer(at)..);
+            newer.map(move |recent| (recent, channel))
+        };
+        let mut all: Vec<_> = channels.flat_map(newer).collect();
+        all.sort_unstable_by_key(|(recent, _)| recent.place.position);
         self.complete = all.len() <= BATCH_FRAMES;
         all.truncate(BATCH_FRAMES);
-        self.places = all.iter().map(|recent| (recent.place, recent.kind)).collect();
-        self.batch = Batch::of(all.into_iter().map(|recent| recent.frame.clone()).collect());
+        self.places = all.iter().map(|(recent, _)| (recent.place, recent.kind)).collect();
+        let frames = all.into_iter().map(|(recent, channel)| recent.frame(naming, &channel.name));
+        self.batch = Batch::of(frames.collect());
         self.of = None;
     }
 }

@@ -22,6 +22,15 @@ pub enum SlowClient {
     Close,
 }
 
+/// The type of an event that was published without one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Naming {
+    /// None: browsers call it `message`.
+    ByType,
+    /// The name of its channel.
+    ByChannel,
+}
+
 /// A time with a random part, in ms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Jittered {
@@ -53,6 +62,12 @@ pub struct StreamSettings {
     pub gap_event: Option<Box<[u8]>>,
     /// What happens to a client that history has overtaken.
     pub slow_client: SlowClient,
+    /// The type of events that have none.
+    pub naming: Naming,
+    /// The longest that a stream may last.
+    pub max_age: Option<Jittered>,
+    /// Most streams of one channel on this nginx; 0 for no limit.
+    pub max_subscribers: u32,
 }
 
 /// Why a stream ended.

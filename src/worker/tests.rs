@@ -69,6 +69,9 @@ fn settings() -> StreamSettings {
         open_event: Some((*b"sse.open").into()),
         gap_event: Some((*b"sse.gap").into()),
         slow_client: SlowClient::Skip,
+        naming: Naming::ByType,
+        max_age: None,
+        max_subscribers: 0,
     }
 }
 
@@ -420,6 +423,55 @@ fn streams_that_come_and_go_during_a_pass_miss_nothing() {
     }
     assert_eq!(bench.hub.stats().subscribers, 0);
     assert_eq!(bench.worker.by_name.len() + bench.worker.channels.len(), 0);
+}
+
+#[test]
+fn an_event_without_a_type_can_bear_its_channels_name() {
+    let mut bench = bench(1 << 20, HISTORY);
+    let by_channel = StreamSettings { naming: Naming::ByChannel, ..settings() };
+    let (_, plain) = bench.open(settings(), &["a", "error"], "");
+    let (key, named) = bench.open(by_channel.clone(), &["a", "error"], "");
+    let id = last_id(&named);
+    bench.publish("a", "1");
+    bench.publish("error", "2");
+    let typed = NewEvent { event_type: b"own", data: b"3" };
+    bench.worker.publish(b"a", &[typed], None, bench.now).unwrap();
+    bench.settle();
+    assert_eq!(heard(&plain), ["sse.open", "1", "2", "own"]);
+    assert_eq!(heard(&named), ["sse.open", "a", "2", "own"]);
+    bench.worker.close(key);
+    let (_, again) = bench.open(by_channel, &["a", "error"], &id);
+    assert_eq!(heard(&again), ["a", "2", "own"]);
+}
+
+#[test]
+fn a_stream_ends_at_its_age_and_the_client_is_told_to_return() {
+    let mut bench = bench(1 << 20, HISTORY);
+    let max_age = Some(Jittered { base: 2_000, jitter: 1_000 });
+    let (key, wire) = bench.open(StreamSettings { max_age, ..settings() }, &["a"], "");
+    bench.pass_time(1_900);
+    assert_eq!(bench.worker.take_ended(), None);
+    bench.pass_time(1_200);
+    assert_eq!(bench.worker.take_ended(), Some((key, End::Age)));
+    assert!(String::from_utf8_lossy(&wire.borrow().bytes).trim_end().contains("\nretry: "));
+}
+
+#[test]
+fn a_channel_has_no_more_subscribers_than_allowed() {
+    let mut bench = bench(1 << 20, HISTORY);
+    let two = StreamSettings { max_subscribers: 2, ..settings() };
+    let (first, _) = bench.open(two.clone(), &["a"], "");
+    bench.open(two.clone(), &["a"], "");
+    let mut refused = |bench: &mut Bench| {
+        let names = [Box::from(&b"b"[..]), Box::from(&b"a"[..])];
+        let client = Client(Rc::new(RefCell::new(Wire { room: 9, ..Wire::default() })));
+        bench.worker.open(client, &Rc::new(two.clone()), &names, b"", bench.now).err()
+    };
+    assert_eq!(refused(&mut bench), Some(OpenError::TooMany));
+    assert_eq!(bench.worker.channels.len(), 1);
+    bench.worker.close(first);
+    assert_eq!(refused(&mut bench), None);
+    assert_eq!(refused(&mut bench), Some(OpenError::TooMany));
 }
 
 #[test]
