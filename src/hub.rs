@@ -12,10 +12,12 @@
 //! - `channels`, `publish`, `keys`, `room`: channels, appending, repeated publishes, what leaves first
 //! - `slots`, `subscribe`: processes, their bells, and who listens to what
 //! - `read`, `replay`: reading new events without the lock, and retained ones under it
+//! - `admin`: listing channels, ending their streams, forgetting them
 //! - `stats`: counters
 //!
 //! Nothing here knows of nginx or of Redis.
 
+mod admin;
 mod blocks;
 mod change;
 mod channels;
@@ -39,12 +41,14 @@ mod check;
 #[cfg(test)]
 mod tests;
 
+pub use admin::{ChannelInfo, Forgotten, Page};
 pub use guard::Locked;
 pub use place::{Kind, Place};
 pub use publish::{NewEvent, PublishError, Published};
 pub use read::{Copied, Descriptor};
 pub use region::Region;
 pub use replay::{Beginning, Found, Pursuit, Resume, Slice};
+pub use room::Swept;
 pub use slots::Seat;
 pub use stats::{Counter, Stats};
 pub use subscribe::{JoinError, Membership};
@@ -182,7 +186,7 @@ impl Hub {
             change.set(header::SWEEP, 0);
             change.commit();
         }
-        while !self.sweep(now)? {}
+        self.sweep_all(now)?;
         Ok(())
     }
 

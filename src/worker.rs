@@ -12,11 +12,14 @@
 //! - `stream`, `channel`: what a process knows of its clients and of the channels they listen to
 //! - `open`: how a stream begins and how it is taken away
 //! - `recent`: reading the log; `serve`: writing to one client
+//! - `presence`: telling who came and went; `admin`: what an administrator asks for
 //! - `turn`: what one wake-up and one tick do; `wheel`: deadlines
 //! - `socket`: what is asked of a connection; `settings`: what a location says
 
+mod admin;
 mod channel;
 mod open;
+mod presence;
 mod recent;
 mod serve;
 mod settings;
@@ -39,10 +42,12 @@ use crate::hub::{
 use crate::sse::frame::{self, Frame};
 use crate::sse::id::Id;
 use channel::{Channel, ChannelKey};
+use presence::Presence;
 use recent::Kept;
 use stream::{State, Stream};
 use wheel::Wheel;
 
+pub use admin::STATUS_CHANNEL;
 pub use open::OpenError;
 pub use settings::{End, Jittered, Naming, Replay, SlowClient, StreamSettings};
 pub use socket::{Batch, Sent, Socket};
@@ -79,6 +84,7 @@ pub struct Worker<S: Socket> {
     shared: Shared,
     heartbeat: Batch,
     tally: Tally,
+    presence: Presence,
     random: fastrand::Rng,
     draining: Option<Drain>,
     /// When the once-a-second look is due (ms).
@@ -116,6 +122,8 @@ struct Tally {
     events: u64,
     bytes: u64,
     gaps: u64,
+    passes: u64,
+    pass_ms: u64,
     writes: usize,
 }
 
@@ -134,7 +142,7 @@ impl<S: Socket> Worker<S> {
     /// Takes a seat in the hub. `seed` makes the random parts of times differ between processes.
     pub fn new(hub: Hub, bells: Box<dyn Bells>, seed: u64, now: Now) -> Worker<S> {
         let seat = hub.take_seat();
-        let worker = Worker {
+        let mut worker = Worker {
             read: hub.head(),
             hub,
             bells,
@@ -153,12 +161,13 @@ impl<S: Socket> Worker<S> {
             shared: Shared::default(),
             heartbeat: Batch::of(vec![frame::heartbeat()]),
             tally: Tally::default(),
+            presence: Presence::default(),
             random: fastrand::Rng::with_seed(seed),
             draining: None,
             look_at: now.mono,
         };
         // The slot's former tenant may have died between an append and the bells.
-        worker.ring_all(now);
+        worker.bury(now);
         worker
     }
 
@@ -182,11 +191,7 @@ impl<S: Socket> Worker<S> {
         now: Now,
     ) -> Result<Published, PublishError> {
         let published = self.hub.publish(channel, events, key, now)?;
-        for &slot in &published.listeners {
-            if Some(slot) != self.slot() && self.hub.must_ring(slot, now) {
-                self.bells.ring(slot);
-            }
-        }
+        self.ring(&published.listeners, now);
         Ok(published)
     }
 
@@ -235,14 +240,18 @@ impl<S: Socket> Worker<S> {
             return;
         }
         stream.state = State::Ended;
-        if end == End::Drain {
-            self.hub.count(Counter::Drained, 1);
-        }
+        let counter = match end {
+            End::Drain => Some(Counter::Drained),
+            End::Age => Some(Counter::Aged),
+            End::Admin => Some(Counter::Kicked),
+            _ => None,
+        };
+        counter.into_iter().for_each(|counter| self.hub.count(counter, 1));
         self.ended.push_back((key, end));
     }
 
-    fn ring_all(&self, now: Now) {
-        for slot in 0..self.hub.slots() {
+    fn ring(&self, slots: &[usize], now: Now) {
+        for &slot in slots {
             if Some(slot) != self.slot() && self.hub.must_ring(slot, now) {
                 self.bells.ring(slot);
             }

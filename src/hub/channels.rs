@@ -112,7 +112,7 @@ impl Guard<'_> {
         for word in [channel::EVENTS, channel::SIZE, channel::SURPLUS, channel::LIST] {
             region.set(at(word), 0);
         }
-        for word in [channel::PAIRS, channel::PAIRS + 1, channel::MARK, channel::MARK + 1] {
+        for word in [channel::PAIRS, channel::PAIRS + 1, channel::ENDED] {
             region.set(at(word), 0);
         }
         floor.write(|word, value| region.set(at(channel::FLOOR + word), value));

@@ -67,6 +67,8 @@ pub mod header {
     /// How often a slot was vacated, and that count when all pairs were last looked through.
     pub const VACATED: usize = 73;
     pub const CLEARED: usize = 74;
+    /// When the figures were last published to those who watch them (ms).
+    pub const FEED: usize = 75;
     /// Kept exact by logged changes.
     pub const CHANNELS: usize = 80;
     pub const RETAINED: usize = 81;
@@ -124,8 +126,8 @@ pub mod channel {
     pub const PAIRS: usize = 8;
     /// More pairs | the rest of the name: blocks.
     pub const MORE: usize = 10;
-    /// The highest id of a durable event: ms, seq.
-    pub const MARK: usize = 11;
+    /// The position at which all its streams were told to end.
+    pub const ENDED: usize = 12;
     /// Length of the name in one byte, then the name.
     pub const NAME: usize = 13;
     /// Bytes of the name that fit into the record.
@@ -263,7 +265,8 @@ impl Layout {
         self.meta_at + block as usize * 2 + 1
     }
 
-    /// The ring's entry for a position: the position, then channel | block.
+    /// The ring's entry for a position: the position, then channel | block. Without a block it
+    /// tells the channel's streams to end.
     #[inline]
     pub fn ring(&self, position: u64) -> usize {
         self.ring_at + (position as usize & (self.ring - 1)) * 2

@@ -84,6 +84,22 @@ impl Hub {
         Ok(Published { ids, subscribers, listeners })
     }
 
+    /// Appends to one of the module's own channels: it counts for nothing, and the publishers'
+    /// counters are theirs.
+    pub fn publish_own(
+        &self,
+        channel: &[u8],
+        event: NewEvent<'_>,
+        now: Now,
+    ) -> Result<Published, PublishError> {
+        let prepared = self.prepare(&[event])?;
+        let guard = self.lock()?;
+        let record = guard.room_for(channel, &prepared, false, now)?;
+        let ids = guard.append(record, &prepared, None, now);
+        let (subscribers, listeners) = guard.listeners(record);
+        Ok(Published { ids, subscribers, listeners })
+    }
+
     fn prepare<'a>(&self, events: &[NewEvent<'a>]) -> Result<Vec<Prepared<'a>>, PublishError> {
         let max = self.region.get(header::MAX_EVENT) as usize;
         let mut prepared = Vec::with_capacity(events.len());
@@ -172,7 +188,7 @@ impl Guard<'_> {
     }
 
     /// The id that this hub gives next: never below one that it has given, whatever the clock does.
-    fn next_stamp(&self, now: Now) -> Stamp {
+    pub(super) fn next_stamp(&self, now: Now) -> Stamp {
         let (ms, seq) = (self.get(header::LAST_MS), self.get(header::LAST_SEQ));
         if now.wall > ms {
             Stamp { ms: now.wall, seq: 0 }

@@ -22,6 +22,13 @@ pub struct Descriptor {
     block: u32,
 }
 
+impl Descriptor {
+    /// Whether it is no event, but tells the channel's streams to end.
+    pub fn ends_streams(&self) -> bool {
+        self.block == 0
+    }
+}
+
 /// An event that was copied out of the log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Copied {
@@ -30,6 +37,8 @@ pub struct Copied {
     type_len: usize,
     /// Its place.
     pub place: Place,
+    /// When it came (ms of the monotonic clock).
+    pub born: u64,
     kind: Option<Kind>,
 }
 
@@ -103,6 +112,7 @@ impl Hub {
         if out.type_len > len || len > self.max_event() {
             return false;
         }
+        out.born = born >> 16;
         out.kind = Some(Kind::from_flags((born >> 8) as u8));
         let stamp = Stamp { ms: word(event::MS), seq: word(event::SEQ) };
         out.place = Place { stamp, position: self.region.get(self.layout.stamp(block)) };

@@ -343,8 +343,7 @@ impl Guard<'_> {
             .min_by_key(|block| pursuit.key(Place::of_event(region, layout, **block)));
         Some(match first {
             Some(&block) => {
-                let kind = Kind::from_flags((self.word(block, event::BORN) >> 8) as u8);
-                Place::of_event(region, layout, block).id_before(kind, self.hub.tag())
+                Place::of_event(region, layout, block).id_before(self.kind(block), self.hub.tag())
             }
             None => end(region).id(Kind::Local, self.hub.tag()),
         })

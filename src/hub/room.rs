@@ -206,12 +206,12 @@ impl Hub {
         }
     }
 
-    /// Looks at a slice of the channels: frees what is too old, clears the seats of processes that
-    /// are gone, puts channels into the lists where a changed history wants them. Returns true when
-    /// it has come round the whole table.
-    pub fn sweep(&self, now: Now) -> Result<bool, Locked> {
+    /// Looks at a slice of the channels: frees what is too old, takes away the streams of processes
+    /// that are gone, puts channels into the lists where a changed history wants them.
+    pub fn sweep(&self, now: Now) -> Result<Swept, Locked> {
         let guard = self.lock()?;
         guard.expire_keys(now, 64);
+        let mut lost = Vec::new();
         let start = guard.get(header::SWEEP) as usize;
         let end = (start + SWEEP_SLICE).min(self.layout.buckets);
         let mut left = EXPIRE_SLICE;
@@ -219,19 +219,43 @@ impl Hub {
             let mut record = guard.get(self.layout.bucket(bucket as u32)) as u32;
             while record != 0 {
                 left -= guard.expire(record, now, left);
-                guard.clear_void_pairs(record);
+                let streams = guard.clear_void_pairs(record);
+                if streams > 0 {
+                    lost.push((guard.name(record), streams));
+                }
                 guard.reclassify(record);
                 record = low(guard.word(record, channel::HASH));
             }
             if left == 0 {
                 self.region.set(header::SWEEP, bucket as u64);
-                return Ok(false);
+                return Ok(Swept { round: false, lost });
             }
         }
         let round = end == self.layout.buckets;
         self.region.set(header::SWEEP, if round { 0 } else { end as u64 });
-        Ok(round)
+        Ok(Swept { round, lost })
     }
+
+    /// Sweeps from where the last one stopped to the end of the table.
+    pub fn sweep_all(&self, now: Now) -> Result<Vec<(Vec<u8>, u64)>, Locked> {
+        let mut lost = Vec::new();
+        loop {
+            let swept = self.sweep(now)?;
+            lost.extend(swept.lost);
+            if swept.round {
+                return Ok(lost);
+            }
+        }
+    }
+}
+
+/// What a sweep has found.
+#[derive(Debug, Default)]
+pub struct Swept {
+    /// It has come to the end of the table.
+    pub round: bool,
+    /// Channels that lost streams with the processes that had them, and how many.
+    pub lost: Vec<(Vec<u8>, u64)>,
 }
 
 impl Guard<'_> {

@@ -47,10 +47,20 @@ pub enum Counter {
     RefusedNoRoom,
     /// Changes that another process finished for one that died.
     Repairs,
+    /// Ways of events through a channel's streams in one process.
+    Passes,
+    /// Their time from publishing to the last stream, in ms.
+    PassMs,
+    /// Streams ended by their age.
+    Aged,
+    /// Streams ended by an administrator.
+    Kicked,
+    /// Streams whose client took nothing for send_timeout.
+    TimedOut,
 }
 
 /// How many counters there are.
-const COUNTERS: usize = Counter::Repairs as usize + 1;
+const COUNTERS: usize = Counter::TimedOut as usize + 1;
 
 /// The figures of a hub at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

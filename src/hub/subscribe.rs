@@ -211,14 +211,16 @@ impl Guard<'_> {
         self.hub.region.set(header::CLEARED, vacated);
     }
 
-    /// Clears the pairs of processes that are gone.
-    pub(super) fn clear_void_pairs(&self, record: u32) {
+    /// Clears the pairs of processes that are gone. Returns how many streams they had.
+    pub(super) fn clear_void_pairs(&self, record: u32) -> u64 {
         let void: Vec<usize> = self
             .pair_words(record)
             .filter(|at| self.get(*at) != 0 && !self.hub.is_live(self.get(*at)))
             .collect();
+        let streams = void.iter().map(|at| u64::from(low(self.get(*at)))).sum();
         for at in void {
             self.void_pair(record, at);
         }
+        streams
     }
 }

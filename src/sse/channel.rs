@@ -66,10 +66,15 @@ pub fn check(name: &[u8]) -> Result<(), NameError> {
     Ok(())
 }
 
+/// Whether a name is of the module's own channels.
+pub fn is_own(name: &[u8]) -> bool {
+    name.starts_with(OWN)
+}
+
 /// Whether a channel of this name can be published to.
 pub fn check_publish(name: &[u8]) -> Result<(), NameError> {
     check(name)?;
-    if name.starts_with(OWN) {
+    if is_own(name) {
         return Err(NameError::Reserved);
     }
     Ok(())

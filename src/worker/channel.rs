@@ -64,6 +64,8 @@ pub struct Channel {
     pub whole_after: u64,
     /// The newest position at which the channel had something.
     pub newest: u64,
+    /// When the newest event came (ms of the monotonic clock).
+    pub born: u64,
     pub pass: Pass,
 }
 

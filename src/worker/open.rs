@@ -58,6 +58,7 @@ impl<S: Socket> Worker<S> {
             settings: settings.clone(),
             channels: Subscriptions::from(Vec::new()),
             at: beginning.end.position,
+            began: beginning.end.position,
             state: State::Live,
             flow: Flow::Open,
             last: None,
@@ -66,6 +67,7 @@ impl<S: Socket> Worker<S> {
         });
         self.subscribe(key, &keys);
         self.hub.count(Counter::Opened, 1);
+        self.presence.came(names.iter());
         if let Some(interval) = settings.heartbeat {
             self.wheel.enter(now.mono + interval, Task::Beat(key));
         }
@@ -135,6 +137,7 @@ impl<S: Socket> Worker<S> {
             recent: Default::default(),
             whole_after: self.read,
             newest: self.read,
+            born: now.mono,
             pass: Pass::Rest,
         });
         self.by_name.insert(name.into(), key);
@@ -204,6 +207,7 @@ impl<S: Socket> Worker<S> {
                 }
             }
             set_streams(&self.hub, self.seat, channel);
+            self.presence.went(&channel.name, 1);
             self.leave_if_empty(subscription.channel);
         }
         self.report();

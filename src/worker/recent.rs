@@ -2,8 +2,9 @@
 //! kept for a while for all streams of its channel.
 
 use super::channel::{ChannelKey, Recent};
+use super::settings::End;
 use super::socket::Socket;
-use super::Worker;
+use super::{Task, Worker};
 use crate::hub::{Copied, Now};
 use crate::sse::frame::Frame;
 
@@ -43,6 +44,10 @@ impl<S: Socket> Worker<S> {
             };
             self.read += 1;
             let Some(&key) = self.by_record.get(&descriptor.channel) else { continue };
+            if descriptor.ends_streams() {
+                self.told_to_end(key, descriptor.position);
+                continue;
+            }
             if self.hub.copy(descriptor, now, &mut self.kept.copied) {
                 self.keep(key);
             } else if let Some(channel) = self.channels.get_mut(key) {
@@ -58,7 +63,9 @@ impl<S: Socket> Worker<S> {
         let copied = &self.kept.copied;
         let frame = Frame::event(copied.event_type(), copied.data(), &copied.id(&self.hub));
         let (place, kind, len) = (copied.place, copied.kind(), frame.chunk().len());
+        let born = copied.born;
         let Some(channel) = self.channels.get_mut(key) else { return };
+        channel.born = born;
         channel.recent.push_back(Recent::new(place, kind, frame));
         self.kept.order.push_back((key, len));
         self.kept.bytes += len;
@@ -85,7 +92,7 @@ impl<S: Socket> Worker<S> {
     /// The ring has been overwritten faster than this process could read: all streams look into the
     /// hub for what they missed.
     fn overtaken(&mut self, head: u64) {
-        self.read = head;
+        let read = std::mem::replace(&mut self.read, head);
         self.kept = Kept::default();
         let keys: Vec<ChannelKey> = self.channels.keys().collect();
         for key in keys {
@@ -94,6 +101,19 @@ impl<S: Socket> Worker<S> {
                 channel.whole_after = head;
             }
             self.touch(key, head);
+            let ended = self.channels.get(key).map(|c| self.hub.ended_at(c.membership));
+            if let Some(position) = ended.filter(|position| *position > read) {
+                self.told_to_end(key, position);
+            }
         }
+    }
+
+    /// An administrator has ended the streams that the channel had at a position.
+    fn told_to_end(&mut self, key: ChannelKey, position: u64) {
+        let Some(channel) = self.channels.get(key) else { return };
+        let older = channel.streams.iter().filter(|stream| {
+            self.streams.get(**stream).is_some_and(|stream| stream.began < position)
+        });
+        self.tasks.extend(older.map(|stream| Task::End(*stream, End::Admin)));
     }
 }

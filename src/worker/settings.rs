@@ -83,6 +83,8 @@ pub enum End {
     Timeout,
     /// History overtook the client, and the location closes such streams.
     Slow,
+    /// An administrator ended the streams of its channel.
+    Admin,
     /// Something failed.
     Error,
 }
@@ -96,6 +98,7 @@ impl End {
             End::Drain => "drain",
             End::Timeout => "timeout",
             End::Slow => "slow",
+            End::Admin => "admin",
             End::Error => "error",
         }
     }

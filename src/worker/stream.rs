@@ -40,6 +40,8 @@ pub struct Stream<S> {
     pub channels: Subscriptions,
     /// Everything on its channels up to this position has been handed to the socket, or lost.
     pub at: u64,
+    /// The end of the log when it was opened.
+    pub began: u64,
     pub state: State,
     pub flow: Flow,
     /// The last id that it was sent.

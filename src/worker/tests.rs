@@ -462,7 +462,7 @@ fn a_channel_has_no_more_subscribers_than_allowed() {
     let two = StreamSettings { max_subscribers: 2, ..settings() };
     let (first, _) = bench.open(two.clone(), &["a"], "");
     bench.open(two.clone(), &["a"], "");
-    let mut refused = |bench: &mut Bench| {
+    let refused = |bench: &mut Bench| {
         let names = [Box::from(&b"b"[..]), Box::from(&b"a"[..])];
         let client = Client(Rc::new(RefCell::new(Wire { room: 9, ..Wire::default() })));
         bench.worker.open(client, &Rc::new(two.clone()), &names, b"", bench.now).err()
@@ -498,4 +498,83 @@ fn a_ring_that_was_overtaken_loses_nothing_that_is_retained() {
     bench.settle();
     let expected: Vec<String> = (0..9_000).step_by(3).map(|i| i.to_string()).collect();
     assert_eq!(heard(&wire)[1..], expected);
+}
+
+#[test]
+fn an_administrator_ends_the_streams_of_a_channel_and_only_those() {
+    let mut bench = bench(1 << 20, HISTORY);
+    let (kicked, _) = bench.open(settings(), &["a"], "");
+    let (both, _) = bench.open(settings(), &["b", "a"], "");
+    let (_, other) = bench.open(settings(), &["b"], "");
+    assert_eq!(bench.worker.end_streams(b"none", bench.now), Ok(None));
+    assert_eq!(bench.worker.end_streams(b"a", bench.now), Ok(Some(2)));
+    let (later, _) = bench.open(settings(), &["a"], "");
+    bench.settle();
+    let ended: Vec<_> = std::iter::from_fn(|| bench.worker.take_ended()).collect();
+    assert_eq!(ended, [(kicked, End::Admin), (both, End::Admin)]);
+    bench.worker.close(kicked);
+    bench.worker.close(both);
+    bench.publish("b", "still there");
+    bench.publish("a", "still there");
+    bench.settle();
+    assert_eq!(heard(&other), ["sse.open", "still there"]);
+    assert!(bench.worker.info(later).unwrap().events_sent == 1);
+}
+
+#[test]
+fn who_returns_to_a_forgotten_channel_is_told_a_gap() {
+    let mut bench = bench(1 << 20, HISTORY);
+    bench.publish("a", "1");
+    let id = bench.publish("a", "2");
+    assert_eq!(bench.hub.forget_channel(b"none", bench.now), Ok(None));
+    assert_eq!(bench.hub.forget_channel(b"a", bench.now).unwrap().unwrap().events, 2);
+    bench.publish("a", "3");
+    let (_, wire) = bench.open(settings(), &["a"], &id);
+    assert_eq!(heard(&wire), ["sse.gap", "3"]);
+    let (_, again) = bench.open(settings(), &["a"], &last_id(&wire));
+    assert_eq!(heard(&again), Vec::<String>::new());
+}
+
+#[test]
+fn presence_tells_who_came_and_went() {
+    let mut bench = bench(1 << 20, HISTORY);
+    bench.worker.announce_presence();
+    let (_, watcher) = bench.open(settings(), &["sse.presence"], "");
+    let (first, _) = bench.open(settings(), &["room"], "");
+    bench.open(settings(), &["room"], "");
+    bench.pass_time(100);
+    bench.worker.close(first);
+    bench.pass_time(100);
+    let told: Vec<serde_json::Value> =
+        heard(&watcher)[1..].iter().map(|data| serde_json::from_str(data).unwrap()).collect();
+    let counts = |came, went, subscribers| {
+        serde_json::json!({
+            "channel": "room", "came": came, "went": went, "subscribers": subscribers
+        })
+    };
+    assert_eq!(told, [counts(2, 0, 2), counts(0, 1, 1)]);
+}
+
+#[test]
+fn channels_are_listed_by_prefix_and_in_pages() {
+    let mut bench = bench(4 << 20, HISTORY);
+    for i in 0..500 {
+        bench.publish(&format!("user:{i}"), "x");
+    }
+    let last = bench.publish("room", "y");
+    bench.open(settings(), &["room"], "");
+    let mut names = Vec::new();
+    let mut from = Some(0);
+    while let Some(start) = from {
+        let page = bench.hub.list(b"user:", start, 20).unwrap();
+        assert!(page.channels.len() < 60);
+        names.extend(page.channels.into_iter().map(|channel| channel.name));
+        from = page.next;
+    }
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), 500);
+    let room = bench.hub.channel(b"room").unwrap().unwrap();
+    assert_eq!((room.subscribers, room.events), (1, 1));
+    assert_eq!(room.last_id.unwrap().to_string(), last);
 }

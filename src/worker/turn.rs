@@ -82,6 +82,9 @@ impl<S: Socket> Worker<S> {
                 channel.pass = if again { Pass::Running { next: 0 } } else { Pass::Rest };
                 if again {
                     self.passes.push_back(key);
+                } else {
+                    self.tally.passes += 1;
+                    self.tally.pass_ms += now.mono.saturating_sub(channel.born);
                 }
                 return;
             };
@@ -118,6 +121,7 @@ impl<S: Socket> Worker<S> {
     pub fn tick(&mut self, now: Now) -> Turn {
         let tasks = &mut self.tasks;
         self.wheel.turn(now.mono, |task| tasks.push_back(task));
+        self.tell_presence(now);
         let stuck = std::mem::take(&mut self.stuck);
         self.tasks.extend(stuck.into_iter().map(Task::Serve));
         if now.mono >= self.look_at {
@@ -143,7 +147,7 @@ impl<S: Socket> Worker<S> {
             self.seat = self.hub.take_seat();
         }
         if self.hub.bury_dead() {
-            self.ring_all(now);
+            self.bury(now);
         }
         let unleft = std::mem::take(&mut self.unleft);
         for membership in unleft {
@@ -152,7 +156,16 @@ impl<S: Socket> Worker<S> {
             }
         }
         // Not to be had now is no harm: the next look comes in a second.
-        let _ = self.hub.sweep(now);
+        let swept = self.hub.sweep(now).unwrap_or_default();
+        self.presence.lost(&swept.lost);
+    }
+
+    /// A process has died: wakes those whom it may not have woken, and takes its streams away.
+    pub(super) fn bury(&mut self, now: Now) {
+        let all: Vec<usize> = (0..self.hub.slots()).collect();
+        self.ring(&all, now);
+        let lost = self.hub.sweep_all(now).unwrap_or_default();
+        self.presence.lost(&lost);
     }
 
     /// Lets streams end evenly over `over` ms; they go on being served until then. No stream can be
@@ -200,6 +213,8 @@ impl<S: Socket> Worker<S> {
             (Counter::EventsOut, &mut tally.events),
             (Counter::BytesOut, &mut tally.bytes),
             (Counter::Gaps, &mut tally.gaps),
+            (Counter::Passes, &mut tally.passes),
+            (Counter::PassMs, &mut tally.pass_ms),
         ] {
             if *by > 0 {
                 self.hub.count(counter, std::mem::take(by));

@@ -64,9 +64,9 @@ mod tests {
     fn a_deadline_is_met_within_a_step_and_once() {
         let mut wheel = Wheel::new(1_000);
         wheel.enter(1_250, 1);
-        assert_eq!(due(&mut wheel, 1_249), []);
+        assert!(due(&mut wheel, 1_249).is_empty());
         assert_eq!(due(&mut wheel, 1_300), [1]);
-        assert_eq!(due(&mut wheel, 99_000), []);
+        assert!(due(&mut wheel, 99_000).is_empty());
     }
 
     #[test]
@@ -76,7 +76,7 @@ mod tests {
         wheel.enter(far, 2);
         wheel.enter(500, 1);
         assert_eq!(due(&mut wheel, 600), [1]);
-        assert_eq!(due(&mut wheel, far - STEP), []);
+        assert!(due(&mut wheel, far - STEP).is_empty());
         assert_eq!(due(&mut wheel, far), [2]);
     }
 
@@ -93,7 +93,7 @@ mod tests {
     fn a_passed_deadline_is_met_at_the_next_step() {
         let mut wheel = Wheel::new(10_000);
         wheel.enter(5, 7);
-        assert_eq!(due(&mut wheel, 10_050), []);
+        assert!(due(&mut wheel, 10_050).is_empty());
         assert_eq!(due(&mut wheel, 10_100), [7]);
     }
 }

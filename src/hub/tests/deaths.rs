@@ -123,7 +123,7 @@ fn lived_in() -> (Hub, Seat) {
     }
     hub.publish(b"gone", &[event(b"x.")], Some(b"old"), at(0)).unwrap();
     // Everything too old leaves; then a few events again.
-    while !hub.sweep(at(2_000)).unwrap() {}
+    while !hub.sweep(at(2_000)).unwrap().round {}
     for channel in ["a", "a", "a", "b", "long", "a", "b"] {
         hub.publish(&name(channel), &[event(b"again."), event(b"and again.")], None, at(2_001))
             .unwrap();
@@ -254,7 +254,7 @@ fn evictions_of_one_channel_down_to_nothing() {
 #[test]
 fn forgetting_carries_the_floor_on() {
     let (hub, _) = lived_in();
-    while !hub.sweep(at(9_000)).unwrap() {}
+    while !hub.sweep(at(9_000)).unwrap().round {}
     let floor = hub.floor_of(&long_name());
     assert!(floor.position > 0);
     let forget = |hub: &Hub| {
@@ -273,7 +273,7 @@ fn forgetting_carries_the_floor_on() {
 #[test]
 fn joining_and_leaving() {
     let (hub, seat) = lived_in();
-    while !hub.sweep(at(9_000)).unwrap() {}
+    while !hub.sweep(at(9_000)).unwrap().round {}
     let same = |before: &Seen, found: &Seen, _: &Seen| assert_eq!(before, found);
     for channel in ["a", "long", "new"] {
         let join = |hub: &Hub| {
@@ -304,7 +304,7 @@ fn sweeping() {
     hub.join(seat, b"void", at(2_002)).unwrap();
     hub.join(seat, b"a", at(2_002)).unwrap();
     hub.leave_seat(seat);
-    let sweep = |hub: &Hub| while !hub.sweep(at(9_000)).unwrap() {};
+    let sweep = |hub: &Hub| while !hub.sweep(at(9_000)).unwrap().round {};
     kill_everywhere(&hub, sweep, |before, found, _| only_oldest_left(before, found));
     assert_eq!(hub.stats().retained_events, 0);
 }
@@ -326,8 +326,8 @@ fn changing_history() {
             hub.check();
             // The next worker sets the same; the sweep that goes on in any case does the rest.
             change(&hub);
-            while !hub.sweep(at(2_003)).unwrap() {}
-            while !hub.sweep(at(2_003)).unwrap() {}
+            while !hub.sweep(at(2_003)).unwrap().round {}
+            while !hub.sweep(at(2_003)).unwrap().round {}
             hub.check_settled();
         }
     }

@@ -156,7 +156,7 @@ fn a_quiet_channel_that_aged_out_tells_no_gap_to_who_has_seen_it_all() {
     let before = put(&hub, "a", "1", at(0));
     let last = put(&hub, "a", "2", at(0));
     put(&hub, "b", "3", at(0));
-    while !hub.sweep(at(5_000)).unwrap() {}
+    while !hub.sweep(at(5_000)).unwrap().round {}
     assert_eq!(resumed(&hub, &[member], &last.to_string(), at(5_000)), (0, vec![]));
     assert_eq!(resumed(&hub, &[member], &before.to_string(), at(5_000)), (1, vec![]));
 }
@@ -265,7 +265,7 @@ fn a_process_that_has_lost_its_seat_changes_nothing_more() {
     let member = hub.join(seat, b"a", at(0)).unwrap();
     hub.leave_seat(seat);
     hub.leave(member).unwrap();
-    while !hub.sweep(at(0)).unwrap() {}
+    while !hub.sweep(at(0)).unwrap().round {}
     hub.leave(member).unwrap();
     hub.check_settled();
     let theirs = hub.join(other, b"a", at(0)).unwrap();

@@ -1,0 +1,163 @@
+//! What an administrator does with channels: listing them, ending their streams, forgetting them.
+
+use std::sync::atomic::{fence, AtomicU64, Ordering};
+
+use super::change::Change;
+use super::guard::{Guard, Locked};
+use super::layout::{channel, header, low, pair};
+use super::place::{Kind, Place};
+use super::{Hub, Membership, Now};
+use crate::sse::channel::is_own;
+use crate::sse::id::Id;
+
+/// Buckets that a listing looks at in one hold of the lock, and at most.
+const SLICE: u64 = 128;
+const AT_MOST: u64 = 1 << 16;
+
+/// A channel, as a listing shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChannelInfo {
+    /// Its name.
+    pub name: Vec<u8>,
+    /// Streams on this nginx.
+    pub subscribers: u64,
+    /// Events retained.
+    pub events: u64,
+    /// The id of the newest of them.
+    pub last_id: Option<Id>,
+}
+
+/// A part of a listing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// Channels, in no order that means anything.
+    pub channels: Vec<ChannelInfo>,
+    /// Where the next part begins; `None` if this was the last.
+    pub next: Option<u64>,
+}
+
+/// What was forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Forgotten {
+    /// Events that the channel had.
+    pub events: u64,
+}
+
+impl Hub {
+    /// Channels whose names begin with `prefix`, from where another page ended (0: the beginning),
+    /// until there are `limit` or a bounded part of the table was looked at. A page ends with a whole
+    /// bucket, so it may have some more than `limit`. The module's own channels are left out.
+    pub fn list(&self, prefix: &[u8], from: u64, limit: usize) -> Result<Page, Locked> {
+        let buckets = self.layout.buckets as u64;
+        let stop = buckets.min(from.saturating_add(AT_MOST));
+        let mut page = Page::default();
+        let mut bucket = from;
+        while bucket < stop && page.channels.len() < limit {
+            let guard = self.lock()?;
+            let slice = stop.min(bucket + SLICE);
+            while bucket < slice && page.channels.len() < limit {
+                guard.list_bucket(bucket as u32, prefix, &mut page.channels);
+                bucket += 1;
+            }
+        }
+        page.next = (bucket < buckets).then_some(bucket);
+        Ok(page)
+    }
+
+    /// One channel; `None` if there is no such.
+    pub fn channel(&self, name: &[u8]) -> Result<Option<ChannelInfo>, Locked> {
+        let guard = self.lock()?;
+        Ok(guard.find(name).map(|record| guard.info(record)))
+    }
+
+    /// Tells all streams of a channel to end. Returns how many there are, and the slots that have
+    /// them; `None` if there is no such channel.
+    pub fn end_streams(&self, name: &[u8]) -> Result<Option<(u64, Vec<usize>)>, Locked> {
+        let guard = self.lock()?;
+        let Some(record) = guard.find(name) else { return Ok(None) };
+        let mut change = guard.change();
+        let position = guard.signal(&mut change, record);
+        change.set(self.layout.block(record, channel::ENDED), position);
+        change.set(header::HEAD, position);
+        change.commit();
+        Ok(Some(guard.listeners(record)))
+    }
+
+    /// Drops all events of a channel. Who returns with an older id is told a gap. `None` if there is
+    /// no such channel.
+    pub fn forget_channel(&self, name: &[u8], now: Now) -> Result<Option<Forgotten>, Locked> {
+        let guard = self.lock()?;
+        let Some(record) = guard.find(name) else { return Ok(None) };
+        let events = u64::from(guard.events(record));
+        while guard.events(record) > 0 {
+            guard.evict(record);
+        }
+        // A place of its own, above every id that a client can have.
+        let stamp = guard.next_stamp(now);
+        let place = Place { stamp, position: guard.get(header::HEAD) };
+        let mut change = guard.change();
+        place.write(|word, value| {
+            change.set(self.layout.block(record, channel::FLOOR + word), value);
+        });
+        change.set(header::LAST_MS, stamp.ms);
+        change.set(header::LAST_SEQ, stamp.seq);
+        change.commit();
+        Ok(Some(Forgotten { events }))
+    }
+
+    /// The position at which the streams of a channel were last told to end.
+    pub fn ended_at(&self, membership: Membership) -> u64 {
+        self.region.get(self.layout.block(membership.record, channel::ENDED))
+    }
+
+    /// Whether this process is the one that publishes the figures now: true for one of all
+    /// processes in `interval` ms.
+    pub fn feed_is_due(&self, interval: u64, now: Now) -> bool {
+        let last: &AtomicU64 = self.region.word(header::FEED);
+        let fed = last.load(Ordering::Relaxed);
+        fed.saturating_add(interval) <= now.mono
+            && last.compare_exchange(fed, now.mono, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+}
+
+impl Guard<'_> {
+    fn list_bucket(&self, bucket: u32, prefix: &[u8], out: &mut Vec<ChannelInfo>) {
+        let mut record = self.get(self.hub.layout.bucket(bucket)) as u32;
+        while record != 0 {
+            let info = self.info(record);
+            if info.name.starts_with(prefix) && !is_own(&info.name) {
+                out.push(info);
+            }
+            record = low(self.word(record, channel::HASH));
+        }
+    }
+
+    fn info(&self, record: u32) -> ChannelInfo {
+        let newest = low(self.word(record, channel::EVENTS));
+        let last_id = (newest != 0).then(|| {
+            let place = Place::of_event(&self.hub.region, &self.hub.layout, newest);
+            place.id(self.kind(newest), self.hub.tag())
+        });
+        ChannelInfo {
+            name: self.name(record),
+            subscribers: self.listeners(record).0,
+            events: u64::from(self.events(record)),
+            last_id,
+        }
+    }
+
+    /// Enters into the ring that the channel's streams are to end; the caller moves the head.
+    fn signal(&self, change: &mut Change<'_>, record: u32) -> u64 {
+        let position = self.get(header::HEAD) + 1;
+        self.hub.region.set(header::RESERVED, position);
+        fence(Ordering::Release);
+        let entry = self.hub.layout.ring(position);
+        change.set(entry + 1, pair(record, 0));
+        change.set(entry, position);
+        position
+    }
+
+    pub(super) fn kind(&self, event: u32) -> Kind {
+        Kind::from_flags((self.word(event, super::layout::event::BORN) >> 8) as u8)
+    }
+}
