@@ -43,7 +43,7 @@ unsafe fn core_conf(cycle: *mut ngx_cycle_t) -> Option<std::ptr::NonNull<ngx_cor
         return None;
     }
     // SAFETY: the array has a place for each module of the binary, the core module first of all.
-    let conf = unsafe { *contexts.add((*(&raw const ngx_core_module)).index) };
+    let conf = unsafe { *contexts.add(ngx_core_module.index) };
     std::ptr::NonNull::new(conf.cast())
 }
 

@@ -44,11 +44,6 @@ impl Event {
         unsafe { ngx_add_timer(self.raw(), after as usize) };
     }
 
-    /// Whether it waits for a time.
-    pub fn armed(&self) -> bool {
-        self.0.event.timer_set() != 0
-    }
-
     /// Says whether a process that is told to quit waits for this timer.
     pub fn hold_process(&mut self, hold: Hold) {
         self.0.event.set_cancelable(match hold {

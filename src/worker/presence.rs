@@ -17,8 +17,10 @@ pub enum Presence {
     #[default]
     Untold,
     /// Per channel: streams that came, and that went.
-    Told(HashMap<Box<[u8]>, (u64, u64)>),
+    Told(News),
 }
+
+type News = HashMap<Box<[u8]>, (u64, u64)>;
 
 impl Presence {
     /// A stream of these channels was opened.
@@ -46,10 +48,10 @@ impl Presence {
         counts.1 += went;
     }
 
-    fn take(&mut self) -> Vec<(Box<[u8]>, (u64, u64))> {
+    fn take(&mut self) -> News {
         match self {
-            Presence::Untold => Vec::new(),
-            Presence::Told(news) => news.drain().collect(),
+            Presence::Untold => News::new(),
+            Presence::Told(news) => std::mem::take(news),
         }
     }
 }
@@ -58,7 +60,7 @@ impl<S: Socket> Worker<S> {
     /// From now on this process tells who comes and goes.
     pub fn announce_presence(&mut self) {
         if matches!(self.presence, Presence::Untold) {
-            self.presence = Presence::Told(HashMap::new());
+            self.presence = Presence::Told(News::new());
         }
     }
 
