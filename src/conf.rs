@@ -4,6 +4,7 @@
 //! `Main::complete` and `Location::complete` for what follows from it as a whole. What is wrong is
 //! told in nginx's words, with file and line, and nginx refuses to start.
 
+pub mod cors;
 pub mod hub;
 pub mod location;
 
@@ -15,7 +16,7 @@ pub use location::{Location, Publish, Stream};
 use crate::nginx::directive::{Arguments, Directive, Place};
 
 /// All directives of the module.
-pub static DIRECTIVES: [Directive; 12] = [
+pub static DIRECTIVES: [Directive; 16] = [
     directive(c"sse_hub", Place::HttpBlock, Arguments::One, hub::block),
     directive(c"sse_stream", Place::Location, Arguments::OneOrMore, location::stream),
     directive(c"sse_publish", Place::Location, Arguments::OneOrMore, location::publish),
@@ -26,8 +27,12 @@ pub static DIRECTIVES: [Directive; 12] = [
     directive(c"sse_retry", Place::Anywhere, Arguments::OneOrTwo, settings::retry),
     directive(c"sse_open_event", Place::Anywhere, Arguments::One, settings::open_event),
     directive(c"sse_gap_event", Place::Anywhere, Arguments::One, settings::gap_event),
+    directive(c"sse_name_events", Place::Anywhere, Arguments::One, settings::name_events),
     directive(c"sse_slow_client", Place::Anywhere, Arguments::One, settings::slow_client),
+    directive(c"sse_max_age", Place::Anywhere, Arguments::OneOrTwo, settings::max_age),
     directive(c"sse_drain", Place::Anywhere, Arguments::One, settings::drain),
+    directive(c"sse_max_subscribers", Place::Anywhere, Arguments::One, settings::max_subscribers),
+    directive(c"sse_cors", Place::Anywhere, Arguments::OneOrMore, cors::cors),
 ];
 
 const fn directive(

@@ -1,8 +1,9 @@
-//! What answers requests: streams, publishing, status; and the process in which they meet.
+//! What answers requests: streams, publishing, status, pages of other origins; and the process in which they meet.
 //!
 //! Called by nginx through `nginx`; knows `conf` and `worker`, and nobody knows it but the tables
 //! of the module.
 
+pub mod cors;
 pub mod process;
 pub mod publish;
 pub mod status;

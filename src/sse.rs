@@ -11,6 +11,7 @@ pub mod data;
 pub mod event_type;
 pub mod frame;
 pub mod id;
+pub mod origin;
 pub mod pattern;
 
 mod lines;

@@ -35,10 +35,19 @@ pub struct HubConf {
     pub name: String,
     pub max_event: usize,
     pub history: History,
+    /// Whether it tells on a channel of its own who comes and goes.
+    pub presence: Presence,
     zone: usize,
     position: Option<Position>,
     /// Set when the zone is there, in the master, before any worker.
     place: OnceCell<HubPlace>,
+}
+
+/// Whether a hub tells who comes and goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    Untold,
+    Told,
 }
 
 /// Where a hub lives.
@@ -164,6 +173,7 @@ struct Block {
     zone: Option<usize>,
     history: Option<History>,
     max_event: Option<usize>,
+    presence: Option<Presence>,
 }
 
 impl Block {
@@ -172,6 +182,7 @@ impl Block {
             name,
             max_event: self.max_event.unwrap_or(DEFAULT_MAX_EVENT),
             history: self.history.unwrap_or(DEFAULT_HISTORY),
+            presence: self.presence.unwrap_or(Presence::Untold),
             zone: self.zone.unwrap_or(DEFAULT_ZONE),
             position,
             place: OnceCell::new(),
@@ -184,6 +195,7 @@ impl Block {
         match *name {
             b"zone" => once(&mut self.zone, size(one(name, arguments)?)?),
             b"max_event_size" => once(&mut self.max_event, size(one(name, arguments)?)?),
+            b"presence" => once(&mut self.presence, presence(one(name, arguments)?)?),
             b"history" => once(&mut self.history, history(arguments)?),
             _ => Err(Refused::because(format_args!(
                 "unknown directive \"{}\"",
@@ -222,6 +234,15 @@ pub fn block(setting: &mut Setting<'_>) -> Result<(), Refused> {
     }
     setting.main().hubs.push(Rc::new(conf));
     Ok(())
+}
+
+/// `presence on | off;`
+fn presence(argument: &[u8]) -> Result<Presence, Refused> {
+    match argument {
+        b"on" => Ok(Presence::Told),
+        b"off" => Ok(Presence::Untold),
+        other => Err(Refused::invalid("value", other)),
+    }
 }
 
 /// `history COUNT [AGE];` or `history off;`

@@ -1,5 +1,6 @@
 //! Locations: `sse_stream`, `sse_publish`, `sse_status`, and the settings around them.
 
+use super::cors::Cors;
 use super::hub::{once, Main};
 use super::settings::Settings;
 use crate::http;
@@ -14,6 +15,8 @@ pub struct Location {
     pub stream: Option<Stream>,
     pub publish: Option<Publish>,
     pub status: Option<Status>,
+    /// Which pages of other origins may read the stream, or publish; none but its own if not set.
+    pub cors: Option<Rc<Cors>>,
     pub(super) settings: Settings,
 }
 
@@ -59,6 +62,9 @@ impl Location {
         }
         if let Some(publish) = &mut self.publish {
             publish.target.complete(main, "sse_publish")?;
+        }
+        if self.stream.is_some() || self.publish.is_some() {
+            self.cors = self.settings.cors();
         }
         if let Some(status) = &mut self.status {
             status.target.complete(main, "sse_status")?;

@@ -1,11 +1,12 @@
 //! The settings of streams, which stand in `http`, `server` and `location` and are inherited.
 
+use super::cors::Cors;
 use super::hub::{number, once};
 use crate::nginx::core::parse_time;
 use crate::nginx::directive::{Refused, Setting};
 use crate::nginx::value::ComplexValue;
 use crate::sse::event_type;
-use crate::worker::{Jittered, Replay, SlowClient, StreamSettings};
+use crate::worker::{Jittered, Naming, Replay, SlowClient, StreamSettings};
 use std::rc::Rc;
 
 const DEFAULT_HEARTBEAT: u64 = 15_000;
@@ -22,7 +23,11 @@ pub struct Settings {
     open_event: Option<Option<Box<[u8]>>>,
     gap_event: Option<Option<Box<[u8]>>>,
     slow_client: Option<SlowClient>,
+    naming: Option<Naming>,
+    max_age: Option<Option<Jittered>>,
+    max_subscribers: Option<u32>,
     drain: Option<u64>,
+    pub(super) cors: Option<Option<Rc<Cors>>>,
 }
 
 impl Settings {
@@ -40,7 +45,11 @@ impl Settings {
         take(&mut self.open_event, &outer.open_event);
         take(&mut self.gap_event, &outer.gap_event);
         take(&mut self.slow_client, &outer.slow_client);
+        take(&mut self.naming, &outer.naming);
+        take(&mut self.max_age, &outer.max_age);
+        take(&mut self.max_subscribers, &outer.max_subscribers);
         take(&mut self.drain, &outer.drain);
+        take(&mut self.cors, &outer.cors);
     }
 
     /// What streams go by, with the defaults filled in.
@@ -56,12 +65,20 @@ impl Settings {
             open_event: event(&self.open_event, b"sse.open"),
             gap_event: event(&self.gap_event, b"sse.gap"),
             slow_client: self.slow_client.unwrap_or(SlowClient::Skip),
+            naming: self.naming.unwrap_or(Naming::ByType),
+            max_age: self.max_age.flatten(),
+            max_subscribers: self.max_subscribers.unwrap_or(0),
         }
     }
 
     /// Where a client's last id may stand, if that is set.
     pub fn last_event_id(&self) -> Rc<Vec<ComplexValue>> {
         self.last_event_id.clone().unwrap_or_default()
+    }
+
+    /// Which pages of other origins are let in.
+    pub fn cors(&self) -> Option<Rc<Cors>> {
+        self.cors.clone().flatten()
     }
 
     /// Over how long streams are ended on reload and quit, in ms.
@@ -98,18 +115,7 @@ pub fn heartbeat(setting: &mut Setting<'_>) -> Result<(), Refused> {
 
 /// `sse_retry TIME [jitter=TIME];`
 pub fn retry(setting: &mut Setting<'_>) -> Result<(), Refused> {
-    let arguments = setting.arguments();
-    let retry = match arguments.as_slice() {
-        [base] => Jittered { base: time(base)?, jitter: 0 },
-        [base, more] => {
-            let jitter = more.strip_prefix(b"jitter=").ok_or_else(|| {
-                let shown = String::from_utf8_lossy(more);
-                Refused::because(format_args!("unknown parameter \"{shown}\""))
-            })?;
-            Jittered { base: time(base)?, jitter: time(jitter)? }
-        }
-        _ => return Err(Refused::Told),
-    };
+    let retry = jittered(setting)?;
     once(&mut setting.location().settings.retry, retry)
 }
 
@@ -135,6 +141,41 @@ pub fn slow_client(setting: &mut Setting<'_>) -> Result<(), Refused> {
     once(&mut setting.location().settings.slow_client, slow_client)
 }
 
+/// `sse_name_events by_type | by_channel;`
+pub fn name_events(setting: &mut Setting<'_>) -> Result<(), Refused> {
+    let naming = match first(setting)? {
+        b"by_type" => Naming::ByType,
+        b"by_channel" => Naming::ByChannel,
+        other => return Err(Refused::invalid("value", other)),
+    };
+    once(&mut setting.location().settings.naming, naming)
+}
+
+/// `sse_max_age TIME [jitter=TIME];` or `sse_max_age off;`
+pub fn max_age(setting: &mut Setting<'_>) -> Result<(), Refused> {
+    let max_age = match setting.arguments().as_slice() {
+        [b"off"] => None,
+        _ => {
+            let age = jittered(setting)?;
+            if age.base == 0 {
+                // Streams of no length would come back for ever.
+                return Err(Refused::invalid("value", first(setting)?));
+            }
+            Some(age)
+        }
+    };
+    once(&mut setting.location().settings.max_age, max_age)
+}
+
+/// `sse_max_subscribers COUNT;`
+pub fn max_subscribers(setting: &mut Setting<'_>) -> Result<(), Refused> {
+    let most = match first(setting)? {
+        b"0" => 0,
+        count => u32::try_from(number(count)?).map_err(|_| Refused::invalid("value", count))?,
+    };
+    once(&mut setting.location().settings.max_subscribers, most)
+}
+
 /// `sse_drain TIME;`
 pub fn drain(setting: &mut Setting<'_>) -> Result<(), Refused> {
     let drain = time(first(setting)?)?;
@@ -143,6 +184,21 @@ pub fn drain(setting: &mut Setting<'_>) -> Result<(), Refused> {
 
 fn first<'cf>(setting: &Setting<'cf>) -> Result<&'cf [u8], Refused> {
     setting.arguments().first().copied().ok_or(Refused::Told)
+}
+
+/// `TIME [jitter=TIME]`
+fn jittered(setting: &Setting<'_>) -> Result<Jittered, Refused> {
+    match setting.arguments().as_slice() {
+        [base] => Ok(Jittered { base: time(base)?, jitter: 0 }),
+        [base, more] => {
+            let jitter = more.strip_prefix(b"jitter=").ok_or_else(|| {
+                let shown = String::from_utf8_lossy(more);
+                Refused::because(format_args!("unknown parameter \"{shown}\""))
+            })?;
+            Ok(Jittered { base: time(base)?, jitter: time(jitter)? })
+        }
+        _ => Err(Refused::Told),
+    }
 }
 
 fn time(text: &[u8]) -> Result<u64, Refused> {

@@ -4,7 +4,8 @@
 //! outside of such a call, because that comes back as their streams' end.
 
 use super::stream;
-use crate::conf::{hub::set_history, HubConf, Main};
+use crate::conf::hub::{set_history, Presence};
+use crate::conf::{HubConf, Main};
 use crate::hub::{Hub, Stats};
 use crate::nginx::bells::{self, Shared};
 use crate::nginx::event::{Event, Hold};
@@ -140,7 +141,10 @@ impl Serving {
         let place = conf.place().ok_or("it has no zone")?;
         let hub = Hub::attach(place.region.clone()).map_err(|error| error.to_string())?;
         let shared = Box::new(Shared(place.bells.clone()));
-        let worker = Worker::new(hub, shared, random::bits(), clock::now());
+        let mut worker = Worker::new(hub, shared, random::bits(), clock::now());
+        if conf.presence == Presence::Told {
+            worker.announce_presence();
+        }
         let bell = worker.slot().and_then(|slot| place.bells.listen(slot).ok());
         let polls = bell.is_none();
         // Without a bell of its own, one that nobody rings: it still tells when to quit.

@@ -1,6 +1,6 @@
 //! `sse_publish`: POST and PUT put an event, or a batch of them, on a channel.
 
-use super::process;
+use super::{cors, process};
 use crate::conf;
 use crate::hub::{Counter, NewEvent, PublishError, Published};
 use crate::nginx::body::WithBody;
@@ -20,7 +20,7 @@ pub struct Handler;
 impl directive::Handler for Handler {
     fn handle(request: &Request) -> Outcome {
         let refused = match request.method() {
-            Method::Post | Method::Put => other_site(request),
+            Method::Post | Method::Put => cors::is_foreign(request).then(Refused::foreign),
             _ => Some(Refused::new(405, None, "only POST and PUT publish")),
         };
         let Some(refused) = refused else { return request.with_body::<Answer>() };
@@ -61,6 +61,10 @@ impl Refused {
         Refused::new(400, Some(Counter::RefusedBad), why)
     }
 
+    fn foreign() -> Refused {
+        Refused::new(403, Some(Counter::RefusedForbidden), "this comes from another site")
+    }
+
     /// Something on this side failed.
     fn failed(why: impl ToString) -> Refused {
         Refused::new(500, None, why)
@@ -72,7 +76,7 @@ impl Refused {
         }
         request.log(Level::Info, format_args!("sse: not published: {}", self.why));
         let header = match self.status {
-            405 => request.set_header("Allow", "POST, PUT"),
+            405 => request.set_header("Allow", &cors::methods(request, "POST, PUT")),
             503 => request.set_header("Retry-After", "1"),
             _ => Ok(()),
         };
@@ -86,31 +90,6 @@ impl Refused {
 fn json_answer(request: &Request, status: u16, body: &Value) -> Outcome {
     request.set_status(status);
     request.answer("application/json", body.to_string().as_bytes())
-}
-
-/// Refuses what a browser marks as coming from another site: a page that its user happens to
-/// visit must not publish in the user's name.
-fn other_site(request: &Request) -> Option<Refused> {
-    let crossing = request
-        .header("Sec-Fetch-Site")
-        .is_some_and(|site| site.eq_ignore_ascii_case(b"cross-site"));
-    let foreign = request.header("Origin").is_some_and(|origin| !same_host(request, origin));
-    (crossing || foreign)
-        .then(|| Refused::new(403, Some(Counter::RefusedForbidden), "this comes from another site"))
-}
-
-/// Whether an origin (RFC 6454) is the host that the request went to.
-fn same_host(request: &Request, origin: &[u8]) -> bool {
-    let (scheme_port, authority) = match origin {
-        _ if origin.starts_with(b"http://") => (&b":80"[..], origin.get(7..)),
-        _ if origin.starts_with(b"https://") => (&b":443"[..], origin.get(8..)),
-        _ => return false,
-    };
-    let bare = |host: &[u8]| host.strip_suffix(scheme_port).unwrap_or(host).to_ascii_lowercase();
-    match (authority, request.host()) {
-        (Some(authority), Some(host)) => bare(authority) == bare(host),
-        _ => false,
-    }
 }
 
 fn publish(request: &Request, conf: &conf::Publish) -> Result<Value, Refused> {

@@ -1,6 +1,6 @@
 //! `sse_stream`: opens a stream, keeps it with its request, and ends it.
 
-use super::process;
+use super::{cors, process};
 use crate::conf;
 use crate::nginx::directive;
 use crate::nginx::log::{Escaped, Level};
@@ -90,7 +90,7 @@ impl directive::Handler for Handler {
         }
         match request.method() {
             Method::Get | Method::Head => {}
-            _ => return not_allowed(request, "GET, HEAD"),
+            _ => return not_allowed(request, &cors::methods(request, "GET, HEAD")),
         }
         let channels = match channels(request, conf) {
             Some(Ok(channels)) => channels,
@@ -249,7 +249,7 @@ pub fn finish(output: &Rc<Output>, end: End) {
 fn finish_as(output: &Rc<Output>, stream: &Stream, end: End) {
     stream.end.set(Some(end));
     output.finish(match end {
-        End::Age => Finish::Whole,
+        End::Age | End::Admin => Finish::Whole,
         End::Drain => Finish::Prompt,
         End::Timeout => Finish::TimedOut,
         End::Client | End::Slow | End::Error => Finish::Cut,

@@ -8,11 +8,12 @@ use super::value::ComplexValue;
 use super::zone::{self, Tenant};
 use crate::conf::{Location, Main};
 use nginx_sys::{
-    ngx_command_t, ngx_conf_include, ngx_conf_parse, ngx_conf_t, ngx_http_conf_ctx_t,
-    ngx_http_core_loc_conf_t, ngx_http_core_module, ngx_http_request_t, ngx_int_t, ngx_str_t,
-    ngx_uint_t, NGX_CONF_1MORE, NGX_CONF_ANY, NGX_CONF_BLOCK, NGX_CONF_NOARGS, NGX_CONF_TAKE1,
-    NGX_CONF_TAKE12, NGX_HTTP_LOC_CONF, NGX_HTTP_LOC_CONF_OFFSET, NGX_HTTP_MAIN_CONF,
-    NGX_HTTP_SRV_CONF,
+    ngx_array_push, ngx_command_t, ngx_conf_include, ngx_conf_parse, ngx_conf_t,
+    ngx_http_conf_ctx_t, ngx_http_core_loc_conf_t, ngx_http_core_main_conf_t, ngx_http_core_module,
+    ngx_http_handler_pt, ngx_http_phases_NGX_HTTP_PREACCESS_PHASE, ngx_http_request_t, ngx_int_t,
+    ngx_str_t, ngx_uint_t, NGX_CONF_1MORE, NGX_CONF_ANY, NGX_CONF_BLOCK, NGX_CONF_NOARGS,
+    NGX_CONF_TAKE1, NGX_CONF_TAKE12, NGX_HTTP_LOC_CONF, NGX_HTTP_LOC_CONF_OFFSET,
+    NGX_HTTP_MAIN_CONF, NGX_HTTP_SRV_CONF,
 };
 use std::ffi::{c_char, c_void, CStr};
 use std::fmt;
@@ -150,7 +151,7 @@ impl<'cf> Setting<'cf> {
         // SAFETY: the core module has numbered itself and has a configuration in each location.
         let core = unsafe {
             let context: *const ngx_http_conf_ctx_t = self.cf.ctx.cast();
-            let number = (*(&raw const ngx_http_core_module)).ctx_index;
+            let number = ngx_http_core_module.ctx_index;
             &mut *(*(*context).loc_conf.add(number)).cast::<ngx_http_core_loc_conf_t>()
         };
         if core.handler.is_some() {
@@ -159,6 +160,23 @@ impl<'cf> Setting<'cf> {
             ));
         }
         core.handler = Some(handle::<H>);
+        Ok(())
+    }
+
+    /// Has `H` look at every request before nginx decides who may have it.
+    pub fn before_access<H: Handler>(&mut self) -> Result<(), Refused> {
+        // SAFETY: the core module has numbered itself and has its main configuration inside `http`.
+        let core = unsafe {
+            let context: *const ngx_http_conf_ctx_t = self.cf.ctx.cast();
+            let number = ngx_http_core_module.ctx_index;
+            &mut *(*(*context).main_conf.add(number)).cast::<ngx_http_core_main_conf_t>()
+        };
+        let phase = &mut core.phases[ngx_http_phases_NGX_HTTP_PREACCESS_PHASE as usize];
+        // SAFETY: nginx has made the array of the phase's handlers.
+        let place: *mut ngx_http_handler_pt = unsafe { ngx_array_push(&mut phase.handlers) }.cast();
+        // SAFETY: new memory of that array, if there was any.
+        let place = unsafe { place.as_mut() }.ok_or(Refused::Told)?;
+        *place = Some(handle::<H>);
         Ok(())
     }
 

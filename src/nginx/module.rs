@@ -6,7 +6,7 @@ use super::guard::guarded;
 use super::pool::keep;
 use super::variable;
 use crate::conf::{Location, Main, DIRECTIVES};
-use crate::http::{process, variables::VARIABLES};
+use crate::http::{cors, process, variables::VARIABLES};
 use nginx_sys::{
     ngx_command_t, ngx_conf_t, ngx_cycle_t, ngx_http_conf_ctx_t, ngx_http_module,
     ngx_http_module_t, ngx_int_t, ngx_module_t, ngx_uint_t, NGX_ERROR, NGX_HTTP_MODULE, NGX_OK,
@@ -117,7 +117,8 @@ unsafe extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
     guarded(NGX_ERROR as ngx_int_t, || {
         // SAFETY: nginx has read the http block.
         let mut setting = unsafe { Setting::from_raw(cf) };
-        match crate::conf::hub::add_zones(&mut setting) {
+        let asked = setting.before_access::<cors::BeforeAccess>();
+        match asked.and_then(|()| crate::conf::hub::add_zones(&mut setting)) {
             Ok(()) => NGX_OK as ngx_int_t,
             Err(what) => {
                 if let super::directive::Refused::Because(what) = what {
@@ -160,7 +161,7 @@ unsafe extern "C" fn exit_process(_cycle: *mut ngx_cycle_t) {
 /// nginx has read the cycle's configuration and keeps it for `'a`.
 unsafe fn main_of<'a>(cycle: *mut ngx_cycle_t) -> Option<&'a Main> {
     // SAFETY: the array has a place for each module of the binary.
-    let context = unsafe { *(*cycle).conf_ctx.add((*(&raw const ngx_http_module)).index) };
+    let context = unsafe { *(*cycle).conf_ctx.add(ngx_http_module.index) };
     let context: *const ngx_http_conf_ctx_t = context.cast();
     if context.is_null() {
         return None;
