@@ -1,0 +1,142 @@
+# Pages of other origins: what they may read, which preflights are answered, who may publish.
+
+use v5.36;
+use FindBin;
+use lib "$FindBin::Bin/lib";
+use MIME::Base64 qw(encode_base64);
+use Test::More;
+use SSE::HTTP qw(request);
+use SSE::Stage;
+
+my $basic = 'auth_basic "stream"; auth_basic_user_file %%DIR%%/users;';
+my $stage = SSE::Stage->new(
+    server => <<"EOF_CONFIG",
+        location = /none/s { sse_stream news; }
+        location = /none/p { sse_publish news; }
+        location = /any/s  { sse_stream news \$arg_c split=,; sse_cors *; }
+        location = /any/p  { sse_publish news; sse_cors *; }
+        location /listed/ {
+            sse_cors https://app.example HTTP://Localhost:5173 https://shop.example:443;
+            location = /listed/s { sse_stream news; }
+            location = /listed/p { sse_publish news; }
+            location = /listed/off { sse_stream news; sse_cors off; }
+            location = /listed/status { sse_status; }
+        }
+        location /trusted/ {
+            sse_cors https://app.example credentials;
+            location = /trusted/s { sse_stream \$arg_c; }
+            location = /trusted/p { sse_publish news; }
+        }
+        location /locked/ {
+            sse_cors https://app.example credentials;
+            $basic
+            location = /locked/s { sse_stream news; }
+            location = /locked/denied { sse_stream news; deny all; }
+            location = /locked/p { sse_publish news; client_max_body_size 1k; }
+        }
+EOF_CONFIG
+    files => { users => "ann:{PLAIN}secret\n" },
+);
+my $app = 'https://app.example';
+
+# Streams.
+is_deeply(cors(stream('/none/s', $app)), {}, 'without sse_cors a stream has no header of it');
+is_deeply(cors(stream('/any/s', $app)), { origin => '*' }, '*: every origin may read');
+is_deeply(cors(stream('/any/s')), { origin => '*' }, 'and the header does not depend on who asks');
+my $listed = { origin => $app, vary => 'Origin' };
+is_deeply(cors(stream('/listed/s', $app)), $listed, 'a listed origin is told that it may, and caches that it matters');
+is(cors(stream('/listed/s', 'http://localhost:5173'))->{origin}, 'http://localhost:5173', 'with a port; the configuration may shout');
+is(cors(stream('/listed/s', 'https://shop.example'))->{origin}, 'https://shop.example', 'a port that the scheme has anyway is left out');
+for my $origin ('https://evil.example', 'http://app.example', 'https://app.example:8443', 'https://app.example.evil.example',
+    'https://APP.example', 'null', '', 'https://app.example, https://evil.example') {
+    is_deeply(cors(stream('/listed/s', $origin)), { vary => 'Origin' }, "'$origin' is not told");
+}
+is_deeply(cors(stream('/listed/s')), { vary => 'Origin' }, 'nor is who names none');
+is_deeply(cors(stream('/trusted/s?c=news', $app)), { %$listed, credentials => 'true' }, 'credentials are allowed where that is said');
+is_deeply(cors(stream('/listed/off', $app)), {}, 'sse_cors off ends what stands further out');
+is_deeply(cors(answer('/listed/status', $app)), {}, 'a status is for its own host alone');
+
+# Refusals can be read too.
+my $refused = answer('/trusted/s?c=', $app);
+is($refused->{status}, 400, 'a bad channel is refused');
+is_deeply(cors($refused), { %$listed, credentials => 'true' }, 'readably');
+$refused = answer('/locked/s', $app);
+is($refused->{status}, 401, 'a stream behind a password is refused');
+is(cors($refused)->{origin}, $app, 'readably, though nginx refuses it');
+is(answer('/locked/denied', $app)->{status}, 403, 'deny holds');
+
+# Preflights come without a password.
+for my $path ('/listed/s', '/trusted/p', '/locked/s', '/locked/p', '/locked/denied') {
+    my $preflight = answer($path, $app, method => 'OPTIONS', headers =>
+        ['Access-Control-Request-Method' => 'POST', 'Access-Control-Request-Headers' => 'authorization,last-event-id']);
+    is($preflight->{status}, 204, "$path: a preflight is answered");
+    is($preflight->{body}, '', "$path: without a body");
+    my $cors = cors($preflight);
+    is($cors->{origin}, $app, "$path: the origin is let in");
+    is($cors->{methods}, $path =~ m{/p\z} ? 'POST, PUT' : 'GET, HEAD', "$path: the methods are there");
+    for my $name (qw(Last-Event-ID Authorization Cache-Control Content-Type Idempotency-Key)) {
+        like($cors->{headers}, qr/(?:\A|, )\Q$name\E(?:,|\z)/, "$path: $name is allowed");
+    }
+    like($cors->{max_age}, qr/\A\d+\z/, "$path: it may be remembered");
+}
+my $preflight = answer('/listed/s', 'https://evil.example', method => 'OPTIONS');
+is($preflight->{status}, 204, 'a preflight of another origin is answered');
+is(cors($preflight)->{origin}, undef, 'but lets nobody in');
+is(cors(answer('/any/s', $app, method => 'OPTIONS'))->{origin}, '*', 'a preflight under * lets everyone in');
+for my $path ('/none/s', '/none/p', '/listed/status') {
+    $refused = answer($path, $app, method => 'OPTIONS');
+    is($refused->{status}, 405, "$path: without sse_cors there is no preflight");
+    unlike($refused->{header}{allow}[0], qr/OPTIONS/, "$path: nor is one offered");
+}
+is(answer('/listed/s', $app, method => 'DELETE')->{header}{allow}[0], 'GET, HEAD, OPTIONS', 'Allow of a stream names it');
+is(answer('/listed/p', $app, method => 'DELETE')->{header}{allow}[0], 'POST, PUT, OPTIONS', 'Allow of a publisher too');
+
+# Publishing.
+is(publish('/none/p'), 201, 'a program publishes');
+is(publish('/none/p', Origin => $app), 403, 'a page of another origin does not');
+is(publish('/none/p', Origin => 'http://localhost'), 201, 'a page of this host does');
+is(publish('/none/p', 'Sec-Fetch-Site' => 'cross-site'), 403, 'what a browser calls cross-site does not');
+is(publish('/listed/p', Origin => $app), 201, 'with sse_cors a listed one does');
+is(publish('/listed/p', Origin => $app, 'Sec-Fetch-Site' => 'cross-site'), 201, 'though a browser calls it cross-site');
+is(publish('/listed/p', Origin => 'https://evil.example'), 403, 'another does not');
+is(publish('/listed/p', Origin => 'null'), 403, 'nor one without a name');
+is(publish('/listed/p', 'Sec-Fetch-Site' => 'cross-site'), 403, 'nor one that does not say');
+is(publish('/any/p', Origin => 'https://evil.example', 'Sec-Fetch-Site' => 'cross-site'), 201, 'under * every page does');
+my $answer = answer('/listed/p', $app, body => 'x');
+is_deeply(cors($answer), { %$listed, expose => 'Retry-After' }, 'the answer can be read');
+$answer = answer('/listed/p', 'https://evil.example', body => 'x');
+is_deeply(cors($answer), { vary => 'Origin', expose => 'Retry-After' }, 'a refused page cannot read why');
+my @ann = (Authorization => 'Basic ' . encode_base64('ann:secret', ''));
+is(publish('/locked/p', Origin => $app, @ann), 201, 'with a password too');
+is(publish('/locked/p', Origin => $app), 401, 'and not without');
+
+$stage->ends_cleanly;
+done_testing();
+
+sub answer ($path, $origin = undef, %options) {
+    my @origin = defined $origin ? (Origin => $origin) : ();
+    return request(port => $stage->port, path => $path, timeout => 5, %options,
+        headers => [@origin, @{ $options{headers} // [] }]);
+}
+
+# The header of a stream; HEAD has the same without the stream.
+sub stream ($path, $origin = undef) {
+    my $head   = answer($path, $origin, method => 'HEAD');
+    my $client = $stage->stream($path, headers => [defined $origin ? (Origin => $origin) : ()]);
+    is_deeply(cors($client), cors($head), "$path: GET and HEAD agree");
+    $client->close;
+    return $head;
+}
+
+sub publish ($path, @headers) {
+    return request(port => $stage->port, path => $path, body => 'x', headers => \@headers)->{status};
+}
+
+# What an answer says of other origins.
+sub cors ($answer) {
+    my %name = (origin => 'allow-origin', credentials => 'allow-credentials', methods => 'allow-methods',
+        headers => 'allow-headers', max_age => 'max-age', expose => 'expose-headers');
+    my %said = map { $_ => $answer->{header}{"access-control-$name{$_}"} } keys %name;
+    $said{vary} = $answer->{header}{vary};
+    return { map { $_ => join ' AND ', @{ $said{$_} } } grep { $said{$_} } keys %said };
+}
