@@ -22,6 +22,7 @@ pub struct Location {
 
 /// Which hub a location means, before and after all hubs are known.
 pub struct Target {
+    /// What `hub=` said; once all hubs are known, what it is called.
     name: Option<String>,
     position: Position,
     /// Its number in `Main::hubs`.
@@ -31,11 +32,27 @@ pub struct Target {
 /// `sse_stream CHANNEL ... [hub=NAME] [split=CHAR]`
 pub struct Stream {
     pub target: Target,
-    pub channels: Vec<ComplexValue>,
+    pub channels: Vec<Channel>,
     pub split: Option<u8>,
     /// Where a client's last id may stand; empty for nginx's own names of header and argument.
     pub last_event_id: Rc<Vec<ComplexValue>>,
     pub settings: Rc<StreamSettings>,
+}
+
+/// One argument of `sse_stream`.
+pub struct Channel {
+    pub value: ComplexValue,
+    /// Who chooses the name.
+    pub chosen: Chosen,
+}
+
+/// Who chooses a channel's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Chosen {
+    /// The configuration says outright that it is one of the module's own.
+    Own,
+    /// It may hold what a client sent, so it must not become one of those.
+    Freely,
 }
 
 /// `sse_publish CHANNEL [event=VALUE] [hub=NAME]`
@@ -78,6 +95,11 @@ impl Target {
         Target { name: None, position: setting.position(), hub: 0 }
     }
 
+    /// What the hub is called.
+    pub fn hub_name(&self) -> &str {
+        self.name.as_deref().unwrap_or_default()
+    }
+
     fn name(&mut self, name: &[u8]) -> Result<(), Refused> {
         let text = std::str::from_utf8(name).ok().filter(|name| !name.is_empty());
         let text = text.ok_or_else(|| Refused::invalid("hub name", name))?;
@@ -88,6 +110,7 @@ impl Target {
         self.hub = main
             .resolve(self.name.as_deref(), directive)
             .map_err(|what| format!("{what} in {}", self.position))?;
+        self.name = main.hubs.get(self.hub).map(|hub| hub.name.clone());
         main.used.set(true);
         Ok(())
     }
@@ -108,7 +131,11 @@ pub fn stream(setting: &mut Setting<'_>) -> Result<(), Refused> {
             let [byte] = value else { return Err(Refused::invalid("parameter", argument)) };
             once(&mut split, *byte)?;
         } else {
-            channels.push(channel(setting, argument)?);
+            let chosen = match crate::sse::channel::is_own(argument) {
+                true => Chosen::Own,
+                false => Chosen::Freely,
+            };
+            channels.push(Channel { value: channel(setting, argument)?, chosen });
         }
     }
     if channels.is_empty() {

@@ -16,6 +16,9 @@ use crate::nginx::{clock, core, random};
 use crate::worker::{StreamKey, Turn, Worker};
 use std::cell::{Cell, RefCell};
 
+/// How often the same trouble is told, in ms.
+const WARN_EVERY: u64 = 60_000;
+
 thread_local! {
     static PROCESS: RefCell<Vec<Option<Serving>>> = const { RefCell::new(Vec::new()) };
     /// Streams whose requests ended while the worker was in use.
@@ -32,6 +35,8 @@ struct Serving {
     // Both call with the hub's number.
     tick: Event,
     turn: Event,
+    /// When the last warning was written, in ms of the monotonic clock.
+    warned: Option<u64>,
     _watch: Watch,
 }
 
@@ -98,6 +103,19 @@ pub fn figures(hub: usize) -> Option<(String, Stats)> {
     lend(hub, |serving| (serving.name.clone(), serving.worker.hub().stats()))
 }
 
+/// Tells in the log that a hub does not do what it should, at most once a minute for as long as
+/// that lasts: many clients may meet with the same.
+pub fn warn(hub: usize, what: std::fmt::Arguments<'_>) {
+    lend(hub, |serving| {
+        let now = clock::now().mono;
+        if serving.warned.is_some_and(|warned| now < warned + WARN_EVERY) {
+            return;
+        }
+        serving.warned = Some(now);
+        log::write(Level::Warn, format_args!("sse: hub \"{}\": {what}", serving.name));
+    });
+}
+
 /// Has the worker of a hub look at the log in this turn of the loop, and end what it has ended.
 pub fn turn_soon(hub: usize) {
     lend(hub, |serving| serving.turn.post());
@@ -157,6 +175,7 @@ impl Serving {
             phase: Phase::Serving,
             tick: Event::new(on_tick, number),
             turn: Event::new(on_bell, number),
+            warned: None,
             _watch: watch,
         };
         if polls {

@@ -6,7 +6,7 @@ use crate::hub::{Counter, NewEvent, PublishError, Published};
 use crate::nginx::body::WithBody;
 use crate::nginx::clock;
 use crate::nginx::directive;
-use crate::nginx::log::Level;
+use crate::nginx::log::{Escaped, Level};
 use crate::nginx::request::{Method, Outcome, Request};
 use crate::sse::{batch, channel, event_type};
 use serde_json::{json, Value};
@@ -45,6 +45,9 @@ impl WithBody for Answer {
     }
 }
 
+/// What a publish knows of itself once it is done: how many streams had the channel.
+pub struct Reached(pub u64);
+
 /// Why nothing was published.
 struct Refused {
     status: u16,
@@ -70,11 +73,22 @@ impl Refused {
         Refused::new(500, None, why)
     }
 
+    fn log(&self, request: &Request) {
+        let Some(conf) = &request.location().publish else { return };
+        let (hub, why) = (conf.target.hub_name(), &self.why);
+        if self.counted == Some(Counter::RefusedBusy) {
+            process::warn(conf.target.hub, format_args!("nothing is published: {why}"));
+        }
+        let channel = Escaped(conf.channel.evaluate(request).unwrap_or_default());
+        let line = format_args!("sse: not published to \"{channel}\" in hub \"{hub}\": {why}");
+        request.log(Level::Info, line);
+    }
+
     fn answer(&self, request: &Request) -> Outcome {
         if let (Some(counter), Some(conf)) = (self.counted, &request.location().publish) {
             process::with(conf.target.hub, |worker| worker.hub().count(counter, 1));
         }
-        request.log(Level::Info, format_args!("sse: not published: {}", self.why));
+        self.log(request);
         let header = match self.status {
             405 => request.set_header("Allow", &cors::methods(request, "POST, PUT")),
             503 => request.set_header("Retry-After", "1"),
@@ -126,6 +140,14 @@ fn publish(request: &Request, conf: &conf::Publish) -> Result<Value, Refused> {
         .ok_or_else(|| Refused::new(503, None, "this process does not serve the hub"))?
         .map_err(refusal)?;
     process::turn_soon(conf.target.hub);
+    request.debug(format_args!(
+        "http sse published to \"{}\", hub \"{}\": {} events, {} subscribers",
+        Escaped(channel),
+        conf.target.hub_name(),
+        events.len(),
+        published.subscribers
+    ));
+    request.set_context(Box::new(Reached(published.subscribers))).map_err(|_| no_memory())?;
     Ok(answer(channel, kind, &published))
 }
 

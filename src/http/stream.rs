@@ -1,14 +1,14 @@
 //! `sse_stream`: opens a stream, keeps it with its request, and ends it.
 
 use super::{cors, process};
-use crate::conf;
+use crate::conf::{self, location::Chosen};
 use crate::nginx::directive;
 use crate::nginx::log::{Escaped, Level};
 use crate::nginx::output::{Client, Finish, Flushed, OnWritable, Output};
 use crate::nginx::pool::NoMemory;
 use crate::nginx::request::{Method, Outcome, Request};
 use crate::nginx::{clock, random};
-use crate::sse::channel;
+use crate::sse::channel::{self, NameError};
 use crate::sse::frame;
 use crate::sse::id::Id;
 use crate::worker::{End, OpenError, StreamInfo, StreamKey};
@@ -65,13 +65,19 @@ impl Stream {
     fn close(&self) {
         let end = self.end.get().unwrap_or(End::Client);
         self.end.set(Some(end));
+        let Some(key) = self.key.get() else { return self.output.detach() };
+        let summary = self.summary();
+        self.output.with_request(|request| {
+            let last_id = summary.last_id.map(|id| id.to_string()).unwrap_or_default();
+            request.debug(format_args!(
+                "http sse stream ends: {end}, {} events, last id \"{last_id}\"",
+                summary.events_sent
+            ));
+        });
+        *self.summary.borrow_mut() = summary;
+        self.key.set(None);
         self.output.detach();
-        if let Some(key) = self.key.get() {
-            let summary = self.summary();
-            *self.summary.borrow_mut() = summary;
-            self.key.set(None);
-            process::close(self.hub, key);
-        }
+        process::close(self.hub, key);
     }
 }
 
@@ -123,16 +129,20 @@ pub fn not_allowed(request: &Request, allowed: &str) -> Outcome {
     }
 }
 
-fn channels(
-    request: &Request,
-    conf: &conf::Stream,
-) -> Option<Result<Vec<Box<[u8]>>, channel::NameError>> {
-    let values: Option<Vec<&[u8]>> =
-        conf.channels.iter().map(|channel| channel.evaluate(request)).collect();
-    Some(channel::names(&values?, conf.split))
+fn channels(request: &Request, conf: &conf::Stream) -> Option<Result<Vec<Box<[u8]>>, NameError>> {
+    let mut values = Vec::with_capacity(conf.channels.len());
+    for channel in &conf.channels {
+        let value = channel.value.evaluate(request)?;
+        let mut names = value.split(|byte| Some(*byte) == conf.split);
+        if channel.chosen == Chosen::Freely && names.any(channel::is_own) {
+            return Some(Err(NameError::Reserved));
+        }
+        values.push(value);
+    }
+    Some(channel::names(&values, conf.split))
 }
 
-fn bad_request(request: &Request, error: &channel::NameError) -> Outcome {
+fn bad_request(request: &Request, error: &NameError) -> Outcome {
     request.log(Level::Info, format_args!("sse: no stream: {error}"));
     request.set_status(400);
     request.answer("text/plain", format!("{error}\n").as_bytes())
@@ -190,25 +200,43 @@ fn open(
         Some(Ok(key)) => {
             stream.key.set(Some(key));
             process::opened(hub);
+            request.debug(format_args!(
+                "http sse stream of \"{}\", hub \"{}\", after \"{}\"",
+                Escaped(&stream.channels()),
+                conf.target.hub_name(),
+                Escaped(last_event_id),
+            ));
             Ok(output.hold(request))
         }
-        Some(Err(error)) => Ok(turn_away(request, &stream, Some(error))),
-        None => Ok(turn_away(request, &stream, None)),
+        Some(Err(error)) => Ok(turn_away(request, conf, &stream, Some(error))),
+        None => Ok(turn_away(request, conf, &stream, None)),
     }
 }
 
 /// Ends a stream that cannot be had now so that a browser comes back by itself.
-fn turn_away(request: &Request, stream: &Stream, error: Option<OpenError>) -> Outcome {
+fn turn_away(
+    request: &Request,
+    conf: &conf::Stream,
+    stream: &Stream,
+    error: Option<OpenError>,
+) -> Outcome {
     let (why, end) = match error {
         Some(error @ OpenError::Draining) => (error.to_string(), End::Drain),
         Some(error) => (error.to_string(), End::Error),
         None => ("hub is not served by this worker process".to_owned(), End::Error),
     };
+    if let Some(OpenError::Busy(_) | OpenError::Full | OpenError::NoSeat) = error {
+        process::warn(stream.hub, format_args!("streams are turned away: {why}"));
+    }
     stream.end.set(Some(end));
     stream.output.detach();
     request.log(
         Level::Info,
-        format_args!("sse: no stream of \"{}\": {why}", Escaped(&stream.channels())),
+        format_args!(
+            "sse: no stream of \"{}\" in hub \"{}\": {why}",
+            Escaped(&stream.channels()),
+            conf.target.hub_name(),
+        ),
     );
     let opening = frame::opening(random::between(STAY_AWAY.0, STAY_AWAY.1));
     request.send_buffer(opening.body())
@@ -220,7 +248,9 @@ struct Writable;
 impl OnWritable for Writable {
     fn writable(request: &Request) {
         let Some(stream) = request.context::<Rc<Stream>>().cloned() else { return };
-        match stream.output.flush() {
+        let flushed = stream.output.flush();
+        request.debug(format_args!("http sse stream writable: {flushed:?}"));
+        match flushed {
             Flushed::Waiting => {}
             Flushed::Empty => {
                 if let Some(key) = stream.key.get() {
@@ -229,7 +259,6 @@ impl OnWritable for Writable {
                 }
             }
             Flushed::TimedOut => {
-                request.log(Level::Info, format_args!("sse: client takes nothing, closing"));
                 finish_as(&stream.output, &stream, End::Timeout);
             }
             Flushed::Failed => finish_as(&stream.output, &stream, End::Error),
@@ -248,6 +277,21 @@ pub fn finish(output: &Rc<Output>, end: End) {
 
 fn finish_as(output: &Rc<Output>, stream: &Stream, end: End) {
     stream.end.set(Some(end));
+    let why = match end {
+        End::Timeout => Some("client takes nothing"),
+        End::Slow => Some("history has overtaken the client"),
+        _ => None,
+    };
+    output.with_request(|request| {
+        request.debug(format_args!("http sse stream ended by us: {end}"));
+        if let Some(why) = why {
+            let channels = stream.channels();
+            request.log(
+                Level::Info,
+                format_args!("sse: stream of \"{}\" is closed: {why}", Escaped(&channels)),
+            );
+        }
+    });
     output.finish(match end {
         End::Age | End::Admin => Finish::Whole,
         End::Drain => Finish::Prompt,

@@ -1,11 +1,13 @@
-//! Variables: what a stream's log line or header may say of it.
+//! Variables: what the log line of a stream or of a publish may say of it.
 
+use super::publish::Reached;
 use super::stream::Stream;
 use crate::nginx::request::Request;
 use crate::nginx::variable::Variable;
 use std::rc::Rc;
 
-/// All variables of the module. They have no value for a request that is no stream.
+/// All variables of the module. They have no value for a request that is neither a stream
+/// nor, the channel and its subscribers, published.
 pub static VARIABLES: [Variable; 5] = [
     Variable { name: "sse_channel", get: channel },
     Variable { name: "sse_last_event_id", get: last_event_id },
@@ -19,7 +21,10 @@ fn stream(request: &Request) -> Option<&Rc<Stream>> {
 }
 
 fn channel(request: &Request) -> Option<Vec<u8>> {
-    stream(request).map(|stream| stream.channels())
+    match stream(request) {
+        Some(stream) => Some(stream.channels()),
+        None => Some(request.location().publish.as_ref()?.channel.evaluate(request)?.to_vec()),
+    }
 }
 
 fn last_event_id(request: &Request) -> Option<Vec<u8>> {
@@ -31,7 +36,11 @@ fn events_sent(request: &Request) -> Option<Vec<u8>> {
 }
 
 fn subscribers(request: &Request) -> Option<Vec<u8>> {
-    stream(request).map(|stream| stream.summary().subscribers.to_string().into_bytes())
+    let subscribers = match stream(request) {
+        Some(stream) => stream.summary().subscribers,
+        None => request.context::<Reached>()?.0,
+    };
+    Some(subscribers.to_string().into_bytes())
 }
 
 fn end(request: &Request) -> Option<Vec<u8>> {

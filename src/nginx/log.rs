@@ -3,8 +3,8 @@
 //! Bytes that come from outside are written through `Escaped`, so that nobody can forge a line.
 
 use nginx_sys::{
-    ngx_cycle, ngx_log_t, ngx_uint_t, NGX_LOG_ALERT, NGX_LOG_CRIT, NGX_LOG_EMERG, NGX_LOG_ERR,
-    NGX_LOG_INFO, NGX_LOG_NOTICE, NGX_LOG_WARN,
+    ngx_cycle, ngx_log_t, ngx_uint_t, NGX_LOG_ALERT, NGX_LOG_CRIT, NGX_LOG_DEBUG_HTTP,
+    NGX_LOG_EMERG, NGX_LOG_ERR, NGX_LOG_INFO, NGX_LOG_NOTICE, NGX_LOG_WARN,
 };
 use std::fmt;
 
@@ -62,6 +62,19 @@ pub(super) unsafe fn write_to(log: *mut ngx_log_t, level: Level, message: fmt::A
     let text = message.to_string();
     // SAFETY: as above; log_error copies the bytes, bounded by nginx's own line length.
     unsafe { ngx::log::log_error(level.number(), log, 0, text.as_bytes()) };
+}
+
+/// Writes a line for nginx's debug log of http, which only builds `--with-debug` have.
+///
+/// # Safety
+/// As for `write_to`.
+pub(super) unsafe fn debug_to(log: *mut ngx_log_t, message: fmt::Arguments<'_>) {
+    // SAFETY: the caller vouches for the pointer.
+    if !ngx::log::DEBUG || unsafe { (*log).log_level } & NGX_LOG_DEBUG_HTTP as ngx_uint_t == 0 {
+        return;
+    }
+    // SAFETY: as above; log_debug copies the bytes, bounded by nginx's own line length.
+    unsafe { ngx::log::log_debug(log, 0, message.to_string().as_bytes()) };
 }
 
 /// Bytes from outside, shown with everything but printable ASCII escaped, cut at 128 bytes.

@@ -195,7 +195,11 @@ impl Output {
             let Some(chain) = self.chain(r, rest.get(..count).unwrap_or(rest)) else {
                 return Sent::Failed;
             };
-            if self.pass(r, chain).is_err() {
+            let passed = self.pass(r, chain);
+            self.with_request(|request| {
+                request.debug(format_args!("http sse send: {count} frames, {passed:?}"));
+            });
+            if passed.is_err() {
                 return Sent::Failed;
             }
             taken += count;

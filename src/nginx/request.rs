@@ -162,6 +162,12 @@ impl Request {
         unsafe { log::write_to((*self.connection()).log, level, message) };
     }
 
+    /// Writes a line to nginx's debug log, where it is built and told to have one.
+    pub fn debug(&self, message: fmt::Arguments<'_>) {
+        // SAFETY: a connection has a log for as long as it lives.
+        unsafe { log::debug_to((*self.connection()).log, message) };
+    }
+
     /// Keeps a value until nginx frees the request's memory, and gives its place.
     pub(super) fn keep<T: 'static>(&self, value: T) -> Result<NonNull<T>, NoMemory> {
         // SAFETY: the pool is the request's.
