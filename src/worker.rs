@@ -42,13 +42,13 @@ use crate::hub::{
 use crate::sse::frame::{self, Frame};
 use crate::sse::id::Id;
 use channel::{Channel, ChannelKey};
-use presence::Presence;
 use recent::Kept;
 use stream::{State, Stream};
 use wheel::Wheel;
 
 pub use admin::STATUS_CHANNEL;
 pub use open::OpenError;
+pub use presence::Presence;
 pub use settings::{End, Jittered, Naming, Replay, SlowClient, StreamSettings};
 pub use socket::{Batch, Sent, Socket};
 pub use stream::StreamKey;
@@ -139,8 +139,14 @@ pub struct StreamInfo {
 }
 
 impl<S: Socket> Worker<S> {
-    /// Takes a seat in the hub. `seed` makes the random parts of times differ between processes.
-    pub fn new(hub: Hub, bells: Box<dyn Bells>, seed: u64, now: Now) -> Worker<S> {
+    /// Takes a seat in the hub, and tells who comes and goes if `presence` says so. `seed` makes the random parts of times differ between processes.
+    pub fn new(
+        hub: Hub,
+        bells: Box<dyn Bells>,
+        presence: Presence,
+        seed: u64,
+        now: Now,
+    ) -> Worker<S> {
         let seat = hub.take_seat();
         let mut worker = Worker {
             read: hub.head(),
@@ -161,7 +167,7 @@ impl<S: Socket> Worker<S> {
             shared: Shared::default(),
             heartbeat: Batch::of(vec![frame::heartbeat()]),
             tally: Tally::default(),
-            presence: Presence::default(),
+            presence,
             random: fastrand::Rng::with_seed(seed),
             draining: None,
             look_at: now.mono,
@@ -226,7 +232,8 @@ impl<S: Socket> Worker<S> {
     }
 
     /// Gives the seat back; for the end of the process.
-    pub fn release(&mut self) {
+    pub fn release(&mut self, now: Now) {
+        self.tell_presence(now);
         self.flush_tally();
         if let Some(seat) = self.seat.take() {
             self.hub.leave_seat(seat);

@@ -36,7 +36,7 @@ pub struct HubConf {
     pub max_event: usize,
     pub history: History,
     /// Whether it tells on a channel of its own who comes and goes.
-    pub presence: Presence,
+    pub presence: Telling,
     zone: usize,
     position: Option<Position>,
     /// Set when the zone is there, in the master, before any worker.
@@ -45,9 +45,9 @@ pub struct HubConf {
 
 /// Whether a hub tells who comes and goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Presence {
-    Untold,
-    Told,
+pub enum Telling {
+    Off,
+    On,
 }
 
 /// Where a hub lives.
@@ -173,7 +173,7 @@ struct Block {
     zone: Option<usize>,
     history: Option<History>,
     max_event: Option<usize>,
-    presence: Option<Presence>,
+    presence: Option<Telling>,
 }
 
 impl Block {
@@ -182,7 +182,7 @@ impl Block {
             name,
             max_event: self.max_event.unwrap_or(DEFAULT_MAX_EVENT),
             history: self.history.unwrap_or(DEFAULT_HISTORY),
-            presence: self.presence.unwrap_or(Presence::Untold),
+            presence: self.presence.unwrap_or(Telling::Off),
             zone: self.zone.unwrap_or(DEFAULT_ZONE),
             position,
             place: OnceCell::new(),
@@ -237,10 +237,10 @@ pub fn block(setting: &mut Setting<'_>) -> Result<(), Refused> {
 }
 
 /// `presence on | off;`
-fn presence(argument: &[u8]) -> Result<Presence, Refused> {
+fn presence(argument: &[u8]) -> Result<Telling, Refused> {
     match argument {
-        b"on" => Ok(Presence::Told),
-        b"off" => Ok(Presence::Untold),
+        b"on" => Ok(Telling::On),
+        b"off" => Ok(Telling::Off),
         other => Err(Refused::invalid("value", other)),
     }
 }

@@ -4,7 +4,7 @@
 //! outside of such a call, because that comes back as their streams' end.
 
 use super::stream;
-use crate::conf::hub::{set_history, Presence};
+use crate::conf::hub::{set_history, Telling};
 use crate::conf::{HubConf, Main};
 use crate::hub::{Hub, Stats};
 use crate::nginx::bells::{self, Shared};
@@ -13,7 +13,7 @@ use crate::nginx::log::{self, Level};
 use crate::nginx::output::Client;
 use crate::nginx::watch::Watch;
 use crate::nginx::{clock, core, random};
-use crate::worker::{StreamKey, Turn, Worker};
+use crate::worker::{Presence, StreamKey, Turn, Worker};
 use std::cell::{Cell, RefCell};
 
 /// How often the same trouble is told, in ms.
@@ -75,7 +75,7 @@ pub fn start(main: &Main) {
 pub fn stop() {
     let serving = PROCESS.with(|process| std::mem::take(&mut *process.borrow_mut()));
     for mut serving in serving.into_iter().flatten() {
-        serving.worker.release();
+        serving.worker.release(clock::now());
     }
 }
 
@@ -159,10 +159,11 @@ impl Serving {
         let place = conf.place().ok_or("it has no zone")?;
         let hub = Hub::attach(place.region.clone()).map_err(|error| error.to_string())?;
         let shared = Box::new(Shared(place.bells.clone()));
-        let mut worker = Worker::new(hub, shared, random::bits(), clock::now());
-        if conf.presence == Presence::Told {
-            worker.announce_presence();
-        }
+        let presence = match conf.presence {
+            Telling::Off => Presence::default(),
+            Telling::On => Presence::told(),
+        };
+        let worker = Worker::new(hub, shared, presence, random::bits(), clock::now());
         let bell = worker.slot().and_then(|slot| place.bells.listen(slot).ok());
         let polls = bell.is_none();
         // Without a bell of its own, one that nobody rings: it still tells when to quit.

@@ -161,7 +161,10 @@ impl Guard<'_> {
 
     /// A place for a pair: an empty one, a void one, or one in a new block.
     fn free_pair(&self, record: u32, now: Now) -> Result<usize, JoinError> {
-        if let Some(at) = self.pair_words(record).find(|at| !self.hub.is_live(self.get(*at))) {
+        // What a void pair says of the streams that went with its process is for the sweep to tell.
+        let empty = self.pair_words(record).find(|at| self.get(*at) == 0);
+        let void = || self.pair_words(record).find(|at| !self.hub.is_live(self.get(*at)));
+        if let Some(at) = empty.or_else(void) {
             return Ok(at);
         }
         self.make_room(1, record, now).map_err(|_| JoinError::Full)?;

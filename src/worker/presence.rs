@@ -16,13 +16,19 @@ pub enum Presence {
     /// Nobody wants to know.
     #[default]
     Untold,
-    /// Per channel: streams that came, and that went.
+    /// Somebody may, so it is kept until it is told.
     Told(News),
 }
 
+/// Per channel: streams that came, and that went.
 type News = HashMap<Box<[u8]>, (u64, u64)>;
 
 impl Presence {
+    /// That of a process which tells who comes and goes.
+    pub fn told() -> Presence {
+        Presence::Told(News::new())
+    }
+
     /// A stream of these channels was opened.
     pub fn came<'a>(&mut self, names: impl Iterator<Item = &'a Box<[u8]>>) {
         names.for_each(|name| self.add(name, 1, 0));
@@ -57,13 +63,6 @@ impl Presence {
 }
 
 impl<S: Socket> Worker<S> {
-    /// From now on this process tells who comes and goes.
-    pub fn announce_presence(&mut self) {
-        if matches!(self.presence, Presence::Untold) {
-            self.presence = Presence::Told(News::new());
-        }
-    }
-
     /// Tells what has changed since the last time, one event a channel.
     pub(super) fn tell_presence(&mut self, now: Now) {
         for (name, (came, went)) in self.presence.take() {

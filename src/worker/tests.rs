@@ -57,7 +57,7 @@ fn bench(bytes: usize, history: History) -> Bench {
     let plan = Plan { bytes, slots: 4, max_event: 1 << 10, history };
     format(&region, &plan, 7, START).unwrap();
     let hub = Hub::attach(region).unwrap();
-    let worker = Worker::new(hub.clone(), Box::new(NoBells), 1, START);
+    let worker = Worker::new(hub.clone(), Box::new(NoBells), Presence::default(), 1, START);
     Bench { hub, worker, now: START }
 }
 
@@ -538,7 +538,7 @@ fn who_returns_to_a_forgotten_channel_is_told_a_gap() {
 #[test]
 fn presence_tells_who_came_and_went() {
     let mut bench = bench(1 << 20, HISTORY);
-    bench.worker.announce_presence();
+    bench.worker.presence = Presence::told();
     let (_, watcher) = bench.open(settings(), &["sse.presence"], "");
     let (first, _) = bench.open(settings(), &["room"], "");
     bench.open(settings(), &["room"], "");
