@@ -45,25 +45,12 @@ download_test_nginx() {
         compgen -G "$place/libtest-nginx-perl_*.deb"
 }
 
-# run_suite NGINX MODULE FILE...: the files of t/ with that nginx. Each takes a port and a directory
-# of its own. Those of Test::Nginx mostly wait, and run side by side; the others load the machine
-# themselves, and run alone.
+# run_suite NGINX MODULE FILE...: the files, named from $root, with that nginx. Each takes a port and a
+# directory of its own and mostly waits, so they run side by side.
 run_suite() {
-    local nginx=$1 module=$2 declared=() driven=() file
-    shift 2
-    for file in "$@"; do
-        if grep -q '^use Test::Nginx::Socket' "$file"; then declared+=("$file"); else driven+=("$file"); fi
-    done
-    [ ${#declared[@]} -eq 0 ] || prove_files "$(nproc)" "${declared[@]}"
-    [ ${#driven[@]} -eq 0 ] || prove_files 1 "${driven[@]}"
-}
-
-# prove_files JOBS FILE...: reads $nginx and $module of run_suite.
-prove_files() {
     (
-        cd "$root"
-        export TMPDIR=$scratch SSE_NGINX_BINARY=$nginx SSE_MODULE=$module
-        export TEST_NGINX_BINARY=$nginx TEST_NGINX_LOAD_MODULES=$module
-        prove --timer -I t/lib --jobs "$1" "${@:2}"
+        cd "$root" || exit
+        export TMPDIR=$scratch SSE_NGINX_BINARY=$1 SSE_MODULE=$2
+        prove --timer -I t/lib --jobs "$(nproc)" "${@:3}"
     )
 }

@@ -122,8 +122,8 @@ pub struct AttachError;
 /// Makes an empty hub of zeroed memory. `tag` names this life of the hub in ids; it is not 0.
 pub fn format(region: &Region, plan: &Plan, tag: u32, now: Now) -> Result<(), FormatError> {
     let slots = plan.slots.min(layout::MAX_SLOTS);
-    let layout =
-        Layout::fitting(plan.bytes.min(region.size() * WORD), slots).ok_or(FormatError::TooSmall)?;
+    let layout = Layout::fitting(plan.bytes.min(region.size() * WORD), slots)
+        .ok_or(FormatError::TooSmall)?;
     let words = [
         (header::TAG, u64::from(tag.max(1))),
         (header::BLOCKS, layout.blocks as u64),

@@ -12,6 +12,7 @@ pub mod clock;
 pub mod core;
 pub mod directive;
 pub mod event;
+mod filter;
 pub mod log;
 pub mod output;
 pub mod pool;

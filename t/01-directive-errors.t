@@ -6,17 +6,19 @@ use lib "$FindBin::Bin/lib";
 use SSE::Blocks;
 use Test::Nginx::Socket 'no_plan';
 
-# Each block's `refused` is what the line must say before the file and its line.
+SSE::Blocks::settle();
+
+# Each block's `refused` is what the line must say, before the file and its line where nginx knows them.
 add_block_preprocessor(sub ($block) {
     my $said = $block->refused;
     chomp $said;
     $block->set_value('must_die',  1);
     $block->set_value('no_stderr', 1);
     $block->set_value('config', 'location /s { sse_stream messages; }') if !defined $block->config;
-    $block->set_value('error_log', [qr/\[emerg\] .*$said.* in \S+nginx\.conf:\d+/]);
+    my $where = defined $block->nowhere ? qr// : qr/ in \S+nginx\.conf:\d+/;
+    $block->set_value('error_log', [qr/\[emerg\] .*$said.*$where/]);
 });
 
-SSE::Blocks::settle();
 run_tests();
 
 __DATA__
@@ -58,7 +60,7 @@ news
 --- http_config
     sse_hub news { zone big; }
 --- refused
-zone
+"big"
 
 
 
@@ -98,7 +100,7 @@ zone
 --- http_config
     sse_hub news { history many; }
 --- refused
-history
+"many"
 
 
 
@@ -106,7 +108,7 @@ history
 --- http_config
     sse_hub news { history 10 soon; }
 --- refused
-history
+"soon"
 
 
 
@@ -122,7 +124,7 @@ invalid number of arguments in "history"
 --- http_config
     sse_hub news { max_event_size huge; }
 --- refused
-max_event_size
+"huge"
 
 
 
@@ -187,8 +189,9 @@ nowhere
 === TEST 21: a variable must be known
 --- config
     location /s { sse_stream $no_such_variable_anywhere; }
+--- nowhere
 --- refused
-no_such_variable_anywhere
+unknown "no_such_variable_anywhere" variable
 
 
 
@@ -266,7 +269,7 @@ nowhere
 --- http_config
     sse_replay some;
 --- refused
-sse_replay
+"some"
 
 
 
@@ -274,7 +277,7 @@ sse_replay
 --- http_config
     sse_replay -5;
 --- refused
-sse_replay
+"-5"
 
 
 
@@ -290,7 +293,7 @@ invalid number of arguments in "sse_last_event_id"
 --- http_config
     sse_heartbeat often;
 --- refused
-sse_heartbeat
+"often"
 
 
 
@@ -307,7 +310,7 @@ sse_heartbeat
 --- http_config
     sse_retry later;
 --- refused
-sse_retry
+"later"
 
 
 
@@ -315,7 +318,7 @@ sse_retry
 --- http_config
     sse_retry 3s jitter=some;
 --- refused
-jitter
+"some"
 
 
 
@@ -355,7 +358,7 @@ perhaps
 --- http_config
     sse_drain slowly;
 --- refused
-sse_drain
+"slowly"
 
 
 
@@ -363,5 +366,6 @@ sse_drain
 --- http_config
     sse_open_event "a
 b";
+--- nowhere
 --- refused
-sse_open_event
+event name "a

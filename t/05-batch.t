@@ -6,6 +6,8 @@ use lib "$FindBin::Bin/lib";
 use SSE::Blocks;
 use Test::Nginx::Socket 'no_plan';
 
+SSE::Blocks::settle();
+
 our $Config = <<'EOF_CONFIG';
     location /s { sse_stream messages; sse_open_event off; sse_replay all; }
     location /p { sse_publish messages; }
@@ -36,7 +38,6 @@ add_block_preprocessor(sub ($block) {
     $block->set_value('response_body_like', [$answer, qr/\Aretry: 3000\n:\n$stream\z/]);
 });
 
-SSE::Blocks::settle();
 run_tests();
 
 __DATA__

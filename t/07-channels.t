@@ -6,6 +6,8 @@ use lib "$FindBin::Bin/lib";
 use SSE::Blocks;
 use Test::Nginx::Socket 'no_plan';
 
+SSE::Blocks::settle();
+
 our $Config = <<'EOF_CONFIG';
     sse_open_event off;
     sse_replay all;
@@ -31,7 +33,6 @@ add_block_preprocessor(sub ($block) {
     $block->set_value('abort', '');
 });
 
-SSE::Blocks::settle();
 run_tests();
 
 __DATA__

@@ -6,12 +6,13 @@ use lib "$FindBin::Bin/lib";
 use SSE::Blocks;
 use Test::Nginx::Socket 'no_plan';
 
+SSE::Blocks::settle();
+
 add_block_preprocessor(sub ($block) {
     $block->set_value('http_config', ($block->http_config // '') . 'sse_open_event off; sse_replay all;');
     $block->set_value('abort', '');
 });
 
-SSE::Blocks::settle();
 run_tests();
 
 __DATA__
@@ -109,18 +110,3 @@ GET /s HTTP/1.0
 [201, 200]
 --- response_body_like eval
 [qr/"id"/, qr/\Aretry: 3000\n:\n\z/]
-
-
-
-=== TEST 7: the smallest zone works
---- http_config
-    sse_hub news { zone 1m; max_event_size 4k; }
---- config
-    location /s { sse_stream messages; }
-    location /p { sse_publish messages; }
---- request eval
-["POST /p\n" . 'x' x 4000, "GET /s HTTP/1.0"]
---- error_code eval
-[201, 200]
---- response_body_like eval
-[qr/"id"/, qr/\Aretry: 3000\n:\ndata: x{4000}\nid: \S+\n\n\z/]

@@ -9,7 +9,7 @@ use SSE::Loop qw(wait_for);
 use SSE::Stage;
 
 my $stage = SSE::Stage->new(
-    http   => 'sse_hub default { zone 1m; max_event_size 64k; history 5; }',
+    http   => 'sse_hub default { zone 2m; max_event_size 64k; history 5; }',
     server => <<'EOF_CONFIG',
         location = /s       { sse_stream news; }
         location = /both    { sse_stream news quiet; }
@@ -68,13 +68,13 @@ is_deeply([$stage->replayed('/s', 'news', last_event_id => $ids[7])], [], 'the i
 # History that a flood has overtaken.
 my ($before) = $stage->publish('news', 'before');
 my $flood    = SSE::Publisher->new(port => $stage->port, path => '/to/news');
-ok($flood->publish(map { sprintf '%05d %s', $_, 'x' x 4000 } 1 .. 600), 'a flood of more than the zone is taken');
+ok($flood->publish(map { sprintf '%05d %s', $_, 'x' x 4000 } 1 .. 900), 'a flood of more than the zone is taken');
 my $overtaken = $stage->stream('/s', last_event_id => $before);
-$overtaken->wait_data(sprintf '%05d %s', 600, 'x' x 4000);
+$overtaken->wait_data(sprintf '%05d %s', 900, 'x' x 4000);
 my ($first, @rest) = @{ $overtaken->{events} };
 is_deeply([$first->{type}, $first->{data}], ['sse.gap', qq({"after":"$before"})], 'a client that history has overtaken is told a gap');
 my @numbers = map { 0 + substr $_->{data}, 0, 5 } @rest;
-is_deeply(\@numbers, [$numbers[0] .. 600], 'then comes everything that is retained, without a hole');
+is_deeply(\@numbers, [$numbers[0] .. 900], 'then comes everything that is retained, without a hole');
 cmp_ok(scalar @numbers, '>=', 5, 'at least what history owes');
 $overtaken->close;
 my $after_gap = $stage->stream('/s', last_event_id => $first->{id});

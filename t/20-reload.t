@@ -21,6 +21,7 @@ EOF_SERVER
 
 my $crowd = SSE::Crowd->new(cluster => $nginx);
 ok($crowd->gather, '60 clients are connected');
+my $descriptors = $nginx->descriptors($nginx->pid);
 $crowd->start_publishing;
 my $reloads = 0;
 for (1 .. 7) {
@@ -30,6 +31,7 @@ for (1 .. 7) {
 is($reloads, 7, 'every reload brings new workers');
 ok($nginx->wait_old_workers_gone(3), 'three seconds later no old worker is left');
 $crowd->verify;
+is($nginx->descriptors($nginx->pid), $descriptors, 'the master has no more descriptors than before');
 
 $nginx->ends_cleanly;
 done_testing();

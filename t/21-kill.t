@@ -21,6 +21,7 @@ EOF_SERVER
 
 my $crowd = SSE::Crowd->new(cluster => $nginx);
 ok($crowd->gather, '60 clients are connected');
+my $descriptors = $nginx->descriptors($nginx->pid);
 $crowd->start_publishing;
 my $kills = 0;
 for (1 .. 7) {
@@ -30,6 +31,7 @@ for (1 .. 7) {
 }
 is($kills, 7, 'every killed worker is replaced');
 $crowd->verify;
+is($nginx->descriptors($nginx->pid), $descriptors, 'the master has no more descriptors than before');
 
 $nginx->ends_cleanly;
 done_testing();

@@ -8,7 +8,7 @@ use SSE::Loop qw(wait_for);
 use SSE::Stage;
 
 my $stage = SSE::Stage->new(
-    http   => 'sse_hub default { zone 1m; max_event_size 4k; history 10; }',
+    http   => 'sse_hub default { zone 1200k; max_event_size 4k; history 10; }',
     server => <<'EOF_CONFIG',
         location = /quiet { sse_stream quiet; sse_replay all; }
         location = /place { sse_stream quiet; }
@@ -25,11 +25,11 @@ $stage->publish('quiet', @kept);
 
 # Ten times the zone, by two publishers, some of it in batches.
 my @writers = map { SSE::Publisher->new(port => $stage->port, path => '/to/flood') } 1 .. 2;
-for my $number (1 .. 1200) {
+for my $number (1 .. 1800) {
     $_->put("$number " . 'f' x 3500) for @writers;
 }
 ok(wait_for(sub { !grep { !$_->is_idle } @writers }, 60), 'a flood of more than ten times the zone is answered');
-is(scalar(map { $_->accepted } @writers), 2400, 'every event of it is accepted');
+is(scalar(map { $_->accepted } @writers), 3600, 'every event of it is accepted');
 is(scalar(map { @{ $_->{refused} } } @writers), 0, 'none is refused');
 $stage->batch('flood', map { 'b' x 300 } 1 .. 1000) for 1 .. 10;
 pass('batches of a third of the zone are taken');

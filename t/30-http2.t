@@ -81,8 +81,8 @@ ok($nginx->wait_old_workers_gone(3), 'and the old workers go');
 # Many streams on one connection.
 my $dir  = $nginx->dir;
 my $many = 20;
-my @files = map { ('-o', "$dir/out$_", "http://127.0.0.1:" . $nginx->port('h2c') . '/s') } 1 .. $many;
-my $curl = SSE::Curl->new('--http2-prior-knowledge', '-Z', @files);
+my @files = map { ('-o', "$dir/out$_", "https://127.0.0.1:" . $nginx->port('tls') . '/s') } 1 .. $many;
+my $curl = SSE::Curl->new('--http2', '-Z', @files);
 ok(wait_for(sub { $stage->subscribers('news') == $many }, 10), "$many streams share one connection");
 $stage->publish('news', map { "shared $_ " . 'y' x 3000 } 1 .. 100);
 ok(wait_for(sub { !grep { content("$dir/out$_") !~ /data: shared 100 / } 1 .. $many }, 15), 'all get the last event');

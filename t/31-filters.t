@@ -30,6 +30,7 @@ my $address = 'http://127.0.0.1:' . $stage->port;
 
 my %streams = map { $_ => $stage->stream("/$_") } qw(plain ssi postpone whole buffers proxied proxied11);
 $streams{gzip} = SSE::Curl->new('--compressed', "$address/gzip");
+$streams{'HTTP/1.0'} = $stage->stream('/plain', http => '1.0');
 $streams{sub} = $stage->stream('/sub') if $sub;
 ok(wait_for(sub { $streams{gzip}->is_open && defined $streams{gzip}{parser}{retry} }), 'gzip: the first bytes are not held back');
 

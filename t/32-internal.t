@@ -9,7 +9,7 @@ use SSE::Loop qw(wait_for);
 use SSE::Nginx qw(has_module);
 use SSE::Stage;
 
-my $auth = has_module('http_auth_request') ? 'location = /asked { auth_request /plain; return 200 "let in"; }' : '';
+my $auth = has_module('http_auth_request') ? 'location = /asked { auth_request /plain; try_files /page.html =404; }' : '';
 my $stage = SSE::Stage->new(
     http => <<'EOF_HTTP',
         server {

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 const DEFAULT_NAME: &str = "default";
 const DEFAULT_ZONE: usize = 32 << 20;
+const LEAST_ZONE: usize = 1 << 20;
 const DEFAULT_MAX_EVENT: usize = 256 << 10;
 const DEFAULT_HISTORY: History = History { count: 100, age: 600_000 };
 /// Fewest and most processes that can have a seat in a hub at a time. A reload needs seats for two
@@ -94,7 +95,7 @@ impl HubConf {
     /// room for as many as can be.
     fn least_zone(&self) -> usize {
         let region = Plan::minimum_bytes(*SEATS.end(), self.max_event);
-        zone::size_for(region).max(8 * self.max_event + (1 << 20))
+        zone::size_for(region).max(LEAST_ZONE)
     }
 }
 
@@ -214,7 +215,7 @@ pub fn block(setting: &mut Setting<'_>) -> Result<(), Refused> {
     let name = std::str::from_utf8(name)
         .ok()
         .filter(|_| valid)
-        .ok_or_else(|| Refused::invalid("hub name", name))?
+        .ok_or_else(|| Refused::invalid(name))?
         .to_owned();
     if let Some(first) = setting.main().hubs.iter().find(|hub| hub.name == name) {
         let first = first.position.as_ref().map(Position::to_string).unwrap_or_default();
@@ -241,7 +242,7 @@ fn presence(argument: &[u8]) -> Result<Telling, Refused> {
     match argument {
         b"on" => Ok(Telling::On),
         b"off" => Ok(Telling::Off),
-        other => Err(Refused::invalid("value", other)),
+        other => Err(Refused::invalid(other)),
     }
 }
 
@@ -251,7 +252,7 @@ fn history(arguments: &[&[u8]]) -> Result<History, Refused> {
         [b"off"] => Ok(History { count: 0, age: 0 }),
         [count] => Ok(History { count: number(count)?, age: DEFAULT_HISTORY.age }),
         [count, age] => {
-            let time = parse_time(age).ok_or_else(|| Refused::invalid("value", age))?;
+            let time = parse_time(age).ok_or_else(|| Refused::invalid(age))?;
             Ok(History { count: number(count)?, age: time })
         }
         _ => Err(Refused::because("invalid number of arguments in \"history\" directive")),
@@ -265,15 +266,13 @@ pub(super) fn number(text: &[u8]) -> Result<u64, Refused> {
         let number: u64 = text.parse().ok()?;
         (number > 0 && number <= u64::from(u32::MAX)).then_some(number)
     });
-    number.ok_or_else(|| Refused::invalid("value", text))
+    number.ok_or_else(|| Refused::invalid(text))
 }
 
 fn size(text: &[u8]) -> Result<usize, Refused> {
     // Far above what makes sense, and low enough to be reckoned with.
     let sensible = 1..1 << 40;
-    parse_size(text)
-        .filter(|size| sensible.contains(size))
-        .ok_or_else(|| Refused::invalid("value", text))
+    parse_size(text).filter(|size| sensible.contains(size)).ok_or_else(|| Refused::invalid(text))
 }
 
 fn one<'a>(name: &[u8], arguments: &[&'a [u8]]) -> Result<&'a [u8], Refused> {

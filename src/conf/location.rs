@@ -102,7 +102,7 @@ impl Target {
 
     fn name(&mut self, name: &[u8]) -> Result<(), Refused> {
         let text = std::str::from_utf8(name).ok().filter(|name| !name.is_empty());
-        let text = text.ok_or_else(|| Refused::invalid("hub name", name))?;
+        let text = text.ok_or_else(|| Refused::invalid(name))?;
         once(&mut self.name, text.to_owned())
     }
 
@@ -128,7 +128,7 @@ pub fn stream(setting: &mut Setting<'_>) -> Result<(), Refused> {
         if let Some(name) = argument.strip_prefix(b"hub=") {
             target.name(name)?;
         } else if let Some(value) = argument.strip_prefix(b"split=") {
-            let [byte] = value else { return Err(Refused::invalid("parameter", argument)) };
+            let [byte] = value else { return Err(Refused::invalid(argument)) };
             once(&mut split, *byte)?;
         } else {
             let chosen = match crate::sse::channel::is_own(argument) {
@@ -195,7 +195,7 @@ pub fn status(setting: &mut Setting<'_>) -> Result<(), Refused> {
 /// A channel's name. One without variables is checked when the configuration is read.
 fn channel<'cf>(setting: &mut Setting<'cf>, text: &'cf [u8]) -> Result<ComplexValue, Refused> {
     if text.is_empty() {
-        return Err(Refused::invalid("channel", text));
+        return Err(Refused::invalid(text));
     }
     setting.compile(text)
 }

@@ -136,7 +136,7 @@ pub fn slow_client(setting: &mut Setting<'_>) -> Result<(), Refused> {
     let slow_client = match first(setting)? {
         b"skip" => SlowClient::Skip,
         b"close" => SlowClient::Close,
-        other => return Err(Refused::invalid("value", other)),
+        other => return Err(Refused::invalid(other)),
     };
     once(&mut setting.location().settings.slow_client, slow_client)
 }
@@ -146,7 +146,7 @@ pub fn name_events(setting: &mut Setting<'_>) -> Result<(), Refused> {
     let naming = match first(setting)? {
         b"by_type" => Naming::ByType,
         b"by_channel" => Naming::ByChannel,
-        other => return Err(Refused::invalid("value", other)),
+        other => return Err(Refused::invalid(other)),
     };
     once(&mut setting.location().settings.naming, naming)
 }
@@ -159,7 +159,7 @@ pub fn max_age(setting: &mut Setting<'_>) -> Result<(), Refused> {
             let age = jittered(setting)?;
             if age.base == 0 {
                 // Streams of no length would come back for ever.
-                return Err(Refused::invalid("value", first(setting)?));
+                return Err(Refused::invalid(first(setting)?));
             }
             Some(age)
         }
@@ -171,7 +171,7 @@ pub fn max_age(setting: &mut Setting<'_>) -> Result<(), Refused> {
 pub fn max_subscribers(setting: &mut Setting<'_>) -> Result<(), Refused> {
     let most = match first(setting)? {
         b"0" => 0,
-        count => u32::try_from(number(count)?).map_err(|_| Refused::invalid("value", count))?,
+        count => u32::try_from(number(count)?).map_err(|_| Refused::invalid(count))?,
     };
     once(&mut setting.location().settings.max_subscribers, most)
 }
@@ -202,7 +202,7 @@ fn jittered(setting: &Setting<'_>) -> Result<Jittered, Refused> {
 }
 
 fn time(text: &[u8]) -> Result<u64, Refused> {
-    parse_time(text).ok_or_else(|| Refused::invalid("value", text))
+    parse_time(text).ok_or_else(|| Refused::invalid(text))
 }
 
 /// The name of an event that the module makes; it may be one of those that are its own, but not
@@ -219,6 +219,6 @@ fn event_name(text: &[u8]) -> Result<Option<Box<[u8]>>, Refused> {
         {
             Ok(Some(text.into()))
         }
-        _ => Err(Refused::invalid("event name", text)),
+        _ => Err(Refused::invalid(text)),
     }
 }

@@ -150,7 +150,7 @@ fn bad_request(request: &Request, error: &NameError) -> Outcome {
 
 fn send_header(request: &Request) -> Outcome {
     request.set_status(200);
-    request.set_content_type("text/event-stream");
+    request.set_event_stream();
     let set = request
         .set_header("Cache-Control", "no-cache, no-transform")
         .and_then(|()| request.set_header("X-Accel-Buffering", "no"))

@@ -1,14 +1,15 @@
 //! A change of the hub's metadata that becomes true as a whole: the redo log.
 //!
-//! A change is collected here, in the process's own memory, as pairs of (word, value). `commit`
-//! copies the pairs into the region and then stores their number: with that one store it has
-//! happened. After it the pairs are carried out; whoever dies in between leaves the number behind,
-//! and the next owner of the lock carries them out from the first. Values, never increments, so
-//! twice is as good as once.
+//! A change is collected in the log itself, as pairs of (word, value), and means nothing until
+//! `commit` stores their number: with that one store it has happened. After it the pairs are carried
+//! out; whoever dies in between leaves the number behind, and the next owner of the lock carries
+//! them out from the first. Values, never increments, so twice is as good as once.
 //!
 //! New events are too many for pairs (a batch has up to a thousand), but they need none: their
 //! blocks lie ready and linked before the commit, so the log only names the first of them, and
 //! entering them into the ring is carried out by walking the links.
+
+use std::sync::atomic::{compiler_fence, fence, Ordering};
 
 use super::layout::{event, header, high, low, pair, Layout};
 use super::region::Region;
@@ -19,12 +20,12 @@ pub const PAIRS: usize = 64;
 /// Bit of REDO_LEN that is set with any change, so that one without pairs is seen as well.
 const PRESENT: u64 = 1 << 32;
 
-/// A change that is being collected. Dropped without `commit`, nothing has happened.
+/// A change that is being collected: one at a time, for the log is its memory. Dropped without
+/// `commit`, nothing has happened.
 pub struct Change<'a> {
     pub region: &'a Region,
     pub layout: &'a Layout,
     len: usize,
-    pairs: [(u32, u64); PAIRS],
     batch: Batch,
 }
 
@@ -39,31 +40,34 @@ pub struct Batch {
 impl<'a> Change<'a> {
     /// A change of nothing yet.
     pub fn new(region: &'a Region, layout: &'a Layout) -> Change<'a> {
-        Change { region, layout, len: 0, pairs: [(0, 0); PAIRS], batch: Batch::default() }
+        Change { region, layout, len: 0, batch: Batch::default() }
     }
 
     /// The word as it will be after the change.
     #[inline]
     pub fn get(&self, at: usize) -> u64 {
-        for &(word, value) in self.pairs[..self.len].iter().rev() {
-            if word as usize == at {
-                return value;
-            }
+        match self.find(at) {
+            Some(i) => self.region.get(header::REDO_VALUES + i),
+            None => self.region.get(at),
         }
-        self.region.get(at)
     }
 
     /// Sets a word. More than [`PAIRS`] different words in one change are a fault of the program.
     #[inline]
     pub fn set(&mut self, at: usize, value: u64) {
-        for pair in &mut self.pairs[..self.len] {
-            if pair.0 as usize == at {
-                pair.1 = value;
-                return;
-            }
-        }
-        self.pairs[self.len] = (at as u32, value);
-        self.len += 1;
+        let i = self.find(at).unwrap_or_else(|| {
+            assert!(self.len < PAIRS, "a change of too many words");
+            self.region.set(header::REDO_WORDS + self.len, at as u64);
+            self.len += 1;
+            self.len - 1
+        });
+        self.region.set(header::REDO_VALUES + i, value);
+    }
+
+    #[inline]
+    fn find(&self, at: usize) -> Option<usize> {
+        let words = self.region.words(header::REDO_WORDS, self.len);
+        words.iter().position(|word| word.load(Ordering::Relaxed) == at as u64)
     }
 
     /// Adds to a word (a wrapping sum, so that a negative `by` takes away).
@@ -88,10 +92,6 @@ impl<'a> Change<'a> {
 
     /// Makes the change true and carries it out.
     pub fn commit(self) {
-        for (i, &(at, value)) in self.pairs[..self.len].iter().enumerate() {
-            self.region.set(header::REDO_PAIRS + 2 * i, u64::from(at));
-            self.region.set(header::REDO_PAIRS + 2 * i + 1, value);
-        }
         self.region.set(header::REDO_BATCH, pair(self.batch.first, self.batch.count));
         self.region.set(header::REDO_POSITION, self.batch.position);
         self.region.set_after(header::REDO_LEN, PRESENT | self.len as u64);
@@ -105,18 +105,18 @@ pub fn redo(region: &Region, layout: &Layout) -> bool {
     if len == 0 {
         return false;
     }
-    std::sync::atomic::fence(std::sync::atomic::Ordering::Acquire);
+    fence(Ordering::Acquire);
     enter_batch(region, layout);
     for i in 0..(len as u32 as usize).min(PAIRS) {
-        let at = region.get(header::REDO_PAIRS + 2 * i);
+        let at = region.get(header::REDO_WORDS + i);
         // The order among the pairs is the order for readers without the lock: a stamp goes before
         // its block can be used again, an event's entry stands before the head moves.
-        region.set_after(at as usize, region.get(header::REDO_PAIRS + 2 * i + 1));
+        region.set_after(at as usize, region.get(header::REDO_VALUES + i));
     }
     region.set_after(header::REDO_LEN, 0);
     // The next change is not written into the log before this one is off it, or who dies in
     // between leaves half of each.
-    std::sync::atomic::compiler_fence(std::sync::atomic::Ordering::SeqCst);
+    compiler_fence(Ordering::SeqCst);
     true
 }
 

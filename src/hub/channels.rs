@@ -27,6 +27,14 @@ pub fn record_blocks(len: usize) -> usize {
     1 + len.saturating_sub(channel::NAME_INLINE).div_ceil(PAYLOAD)
 }
 
+/// What of a name lies in the record: its length, and as much of it as there is room for.
+fn first_part(len: usize, inline: &[u8]) -> [u8; channel::NAME_INLINE + 1] {
+    let mut first = [0; channel::NAME_INLINE + 1];
+    first[0] = len as u8;
+    first[1..=inline.len()].copy_from_slice(inline);
+    first
+}
+
 impl Guard<'_> {
     /// The hash of a channel's name, keyed by this hub's tag so that nobody can aim for one bucket.
     pub(super) fn hash(&self, name: &[u8]) -> u64 {
@@ -51,7 +59,19 @@ impl Guard<'_> {
     }
 
     fn has_name(&self, record: u32, name: &[u8]) -> bool {
-        self.name_len(record) == name.len() && self.name(record) == name
+        let (region, layout) = (&self.hub.region, &self.hub.layout);
+        let (inline, rest) = name.split_at(name.len().min(channel::NAME_INLINE));
+        if self.name_len(record) != name.len()
+            || !region.holds(layout.block(record, channel::NAME), &first_part(name.len(), inline))
+        {
+            return false;
+        }
+        let mut block = low(self.word(record, channel::MORE));
+        rest.chunks(PAYLOAD).all(|part| {
+            let at = layout.block(block, 0);
+            block = region.get(layout.next(block)) as u32;
+            region.holds(at, part)
+        })
     }
 
     fn name_len(&self, record: u32) -> usize {
@@ -94,12 +114,9 @@ impl Guard<'_> {
         let record = taker.take();
         let at = |word| layout.block(record, word);
 
-        let inline = name.len().min(channel::NAME_INLINE);
-        let mut first = Vec::with_capacity(1 + inline);
-        first.push(name.len() as u8);
-        first.extend_from_slice(&name[..inline]);
+        let (inline, rest) = name.split_at(name.len().min(channel::NAME_INLINE));
         let mut more = 0;
-        for part in name[inline..].chunks(PAYLOAD) {
+        for part in rest.chunks(PAYLOAD) {
             let block = taker.take();
             region.write_bytes(layout.block(block, 0), part);
             if more == 0 {
@@ -117,7 +134,7 @@ impl Guard<'_> {
         }
         floor.write(|word, value| region.set(at(channel::FLOOR + word), value));
         region.set(at(channel::MORE), pair(0, more));
-        region.write_bytes(at(channel::NAME), &first);
+        region.write_bytes(at(channel::NAME), &first_part(name.len(), inline));
 
         let mut change = self.change();
         taker.finish(&mut change);

@@ -63,6 +63,19 @@ impl Hub {
         self.lock().unwrap().find(name).is_some()
     }
 
+    /// Whether a channel could be forgotten.
+    pub fn is_idle(&self, name: &[u8]) -> bool {
+        let guard = self.lock().unwrap();
+        let unused = |record| guard.events(record) == 0 && guard.is_unheard(record);
+        guard.find(name).is_some_and(unused)
+    }
+
+    /// Blocks of a channel's record, name and pairs.
+    pub fn record_size_of(&self, name: &[u8]) -> usize {
+        let guard = self.lock().unwrap();
+        guard.find(name).map_or(0, |record| guard.record_size(record))
+    }
+
     /// What a newcomer would be told as lost: the floor of a channel, or FORGOTTEN.
     pub fn floor_of(&self, name: &[u8]) -> Place {
         let guard = self.lock().unwrap();

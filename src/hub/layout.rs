@@ -42,7 +42,8 @@ pub mod header {
     pub const REDO_LEN: usize = 16;
     pub const REDO_BATCH: usize = 17;
     pub const REDO_POSITION: usize = 18;
-    pub const REDO_PAIRS: usize = 192;
+    pub const REDO_WORDS: usize = 192;
+    pub const REDO_VALUES: usize = 256;
     /// Free blocks: the first of the list | how many; the first block that was never used.
     pub const FREE: usize = 24;
     pub const FRESH: usize = 25;
@@ -295,8 +296,9 @@ impl Layout {
 const _: () = {
     assert!(header::LOCK + lock::WORDS <= header::REDO_LEN);
     assert!(header::CLASSES + header::CLASS_COUNT <= header::SWEEP);
-    assert!(header::COUNTERS + header::COUNTER_COUNT <= header::REDO_PAIRS);
-    assert!(header::REDO_PAIRS + 2 * super::change::PAIRS <= header::WORDS);
+    assert!(header::COUNTERS + header::COUNTER_COUNT <= header::REDO_WORDS);
+    assert!(header::REDO_WORDS + super::change::PAIRS <= header::REDO_VALUES);
+    assert!(header::REDO_VALUES + super::change::PAIRS <= header::WORDS);
     assert!(slot::LIFE + lock::WORDS <= slot::GENERATION);
 };
 

@@ -78,9 +78,8 @@ impl Hub {
         let record = guard.room_for(channel, &prepared, key.is_some(), now)?;
         let ids = guard.append(record, &prepared, key, now);
         let (subscribers, listeners) = guard.listeners(record);
-        drop(guard);
-        self.count(Counter::EventsIn, prepared.len() as u64);
-        self.count(Counter::BytesIn, events.iter().map(|event| event.data.len() as u64).sum());
+        guard.count(Counter::EventsIn, prepared.len() as u64);
+        guard.count(Counter::BytesIn, events.iter().map(|event| event.data.len() as u64).sum());
         Ok(Published { ids, subscribers, listeners })
     }
 

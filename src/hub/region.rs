@@ -78,20 +78,17 @@ impl Region {
 
     /// Copies `bytes` to the words from `at`; a last word that is not full is filled with zeros.
     pub fn write_bytes(&self, at: usize, bytes: &[u8]) {
-        let mut chunks = bytes.chunks_exact(WORD);
-        let mut word = at;
-        for chunk in &mut chunks {
-            let mut full = [0; WORD];
-            full.copy_from_slice(chunk);
-            self.set(word, u64::from_le_bytes(full));
-            word += 1;
+        for (word, value) in self.words[at..].iter().zip(words_of(bytes)) {
+            #[cfg(test)]
+            self.burn();
+            word.store(value, Ordering::Relaxed);
         }
-        let rest = chunks.remainder();
-        if !rest.is_empty() {
-            let mut last = [0; WORD];
-            last[..rest.len()].copy_from_slice(rest);
-            self.set(word, u64::from_le_bytes(last));
-        }
+    }
+
+    /// Whether the words from `at` are what `write_bytes` makes of `bytes`.
+    pub fn holds(&self, at: usize, bytes: &[u8]) -> bool {
+        let pairs = self.words[at..].iter().zip(words_of(bytes));
+        pairs.into_iter().all(|(word, value)| word.load(Ordering::Relaxed) == value)
     }
 
     /// Appends `len` bytes from the words at `at` to `out`.
@@ -107,12 +104,45 @@ impl Region {
     }
 }
 
+/// Bytes as words; a last word that is not full is filled with zeros.
+fn words_of(bytes: &[u8]) -> impl Iterator<Item = u64> + '_ {
+    bytes.chunks(WORD).map(|chunk| {
+        let mut full = [0; WORD];
+        match chunk.try_into() {
+            Ok(whole) => full = whole,
+            Err(_) => full[..chunk.len()].copy_from_slice(chunk),
+        }
+        u64::from_le_bytes(full)
+    })
+}
+
 #[cfg(test)]
 impl Region {
     /// Zeroed memory of this process, for tests.
     pub fn in_memory(bytes: usize) -> Region {
         let words: Vec<AtomicU64> = (0..bytes / WORD).map(|_| AtomicU64::new(0)).collect();
         Region { words: words.leak(), fuse: std::sync::Arc::new(i64::MAX.into()) }
+    }
+
+    /// A file that processes share as memory, for tests. The file is `bytes` long.
+    #[cfg(not(miri))]
+    #[allow(unsafe_code)]
+    pub fn of_file(file: &std::fs::File, bytes: usize) -> Region {
+        use std::os::fd::AsRawFd;
+        let (access, shared) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED);
+        // SAFETY: a new mapping at an address of the kernel's choice; nothing else refers to it.
+        let start =
+            unsafe { libc::mmap(std::ptr::null_mut(), bytes, access, shared, file.as_raw_fd(), 0) };
+        assert_ne!(start, libc::MAP_FAILED);
+        // SAFETY: mapped above to the file's length, page-aligned, never unmapped; every process
+        // that maps the file does it here.
+        unsafe { Region::from_raw(start.cast(), bytes) }
+    }
+
+    /// A part of it, as a region of its own.
+    pub fn part(&self, at: usize, bytes: usize) -> Region {
+        let words = &self.words[at / WORD..(at + bytes) / WORD];
+        Region { words, fuse: self.fuse.clone() }
     }
 
     /// Lets the writer die (by a panic) before its `stores`-th store from now.

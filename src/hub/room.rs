@@ -94,7 +94,7 @@ impl Guard<'_> {
     fn give_oldest(&self, record: u32, now: Now) {
         if self.expire(record, now, EXPIRE_SLICE) == 0 {
             self.evict(record);
-            self.hub.count(Counter::Evicted, 1);
+            self.count(Counter::Evicted, 1);
         }
     }
 
@@ -110,7 +110,7 @@ impl Guard<'_> {
                 return freed;
             }
             self.evict(record);
-            self.hub.count(Counter::Expired, 1);
+            self.count(Counter::Expired, 1);
         }
         limit
     }
@@ -156,9 +156,10 @@ impl Guard<'_> {
         let now_events = (i64::from(was_events) + events) as u32;
         let now_blocks = (i64::from(was_blocks) + blocks) as u32;
 
-        let surplus = u64::from(now_events) > change.get(header::COUNT);
-        // Who gives an event goes behind the others; who gets one keeps its turn.
-        let keeps_turn = was_surplus && surplus && events >= 0;
+        let surplus = u64::from(now_events) > self.get(header::COUNT);
+        // Who gives an event goes behind the others, if it is not there; who gets one keeps its turn.
+        let is_last = || low(self.get(SURPLUS.ends)) == record;
+        let keeps_turn = was_surplus && surplus && (events >= 0 || is_last());
         if was_surplus && !keeps_turn {
             SURPLUS.remove(change, record);
         }

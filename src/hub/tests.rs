@@ -3,7 +3,14 @@
 
 mod basics;
 mod deaths;
+mod generated;
+mod model;
+#[cfg(not(miri))]
+mod processes;
+mod random;
 mod rules;
+#[cfg(not(miri))]
+mod seats;
 
 use super::*;
 use crate::sse::data;

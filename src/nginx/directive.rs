@@ -52,6 +52,8 @@ pub enum Arguments {
 pub enum Refused {
     /// It stands twice in one place.
     Duplicate,
+    /// This value of it makes no sense.
+    Invalid(String),
     /// In these words; nginx adds the file and the line.
     Because(String),
     /// nginx has said already what is wrong.
@@ -64,9 +66,9 @@ impl Refused {
         Refused::Because(what.to_string())
     }
 
-    /// nginx's wording for an argument that makes no sense.
-    pub fn invalid(what: impl fmt::Display, value: &[u8]) -> Refused {
-        Refused::Because(format!("invalid {what} \"{}\"", String::from_utf8_lossy(value)))
+    /// An argument, or a part of one, that makes no sense.
+    pub fn invalid(value: &[u8]) -> Refused {
+        Refused::Invalid(String::from_utf8_lossy(value).into_owned())
     }
 }
 
@@ -225,12 +227,13 @@ impl<'cf> Setting<'cf> {
 
     /// Gives nginx its answer to a directive, having said what is wrong.
     fn settle(&mut self, result: Result<(), Refused>) -> *mut c_char {
-        let name = self.words().first().copied().unwrap_or_default();
+        let name = String::from_utf8_lossy(self.words().first().copied().unwrap_or_default());
         let what = match result {
             Ok(()) => return std::ptr::null_mut(),
             Err(Refused::Told) => return ERROR,
-            Err(Refused::Duplicate) => {
-                format!("\"{}\" directive is duplicate", String::from_utf8_lossy(name))
+            Err(Refused::Duplicate) => format!("\"{name}\" directive is duplicate"),
+            Err(Refused::Invalid(value)) => {
+                format!("invalid value \"{value}\" in \"{name}\" directive")
             }
             Err(Refused::Because(what)) => what,
         };

@@ -39,9 +39,35 @@ pub static mut ngx_http_sse_module: ngx_module_t = ngx_module_t {
     ..ngx_module_t::default()
 };
 
-// What `load_module` looks for in the file.
+/// What `load_module` looks for in the file.
 #[cfg(feature = "export-modules")]
-ngx::ngx_modules!(ngx_http_sse_module);
+#[allow(non_upper_case_globals)]
+mod exports {
+    use super::{ngx_http_sse_module, ngx_module_t};
+    use std::ffi::{c_char, CStr};
+    use std::ptr;
+
+    const NAME: &CStr = c"ngx_http_sse_module";
+
+    #[no_mangle]
+    static mut ngx_modules: [*const ngx_module_t; 2] =
+        [&raw const ngx_http_sse_module, ptr::null()];
+
+    #[no_mangle]
+    static mut ngx_module_names: [*const c_char; 2] = [NAME.as_ptr(), ptr::null()];
+
+    /// Before the first of these that the binary has: filters run in the opposite order, and the
+    /// module's own is to run after nginx's charset filter.
+    #[no_mangle]
+    static mut ngx_module_order: [*const c_char; 6] = [
+        NAME.as_ptr(),
+        c"ngx_http_range_header_filter_module".as_ptr(),
+        c"ngx_http_gzip_filter_module".as_ptr(),
+        c"ngx_http_postpone_filter_module".as_ptr(),
+        c"ngx_http_charset_filter_module".as_ptr(),
+        ptr::null(),
+    ];
+}
 
 const fn commands() -> [ngx_command_t; DIRECTIVES.len() + 1] {
     let mut commands = [const { ngx_command_t::empty() }; DIRECTIVES.len() + 1];
@@ -117,6 +143,8 @@ unsafe extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
     guarded(NGX_ERROR as ngx_int_t, || {
         // SAFETY: nginx has read the http block.
         let mut setting = unsafe { Setting::from_raw(cf) };
+        // SAFETY: as above.
+        unsafe { super::filter::install() };
         let asked = setting.before_access::<cors::BeforeAccess>();
         match asked.and_then(|()| crate::conf::hub::add_zones(&mut setting)) {
             Ok(()) => NGX_OK as ngx_int_t,

@@ -132,7 +132,8 @@ impl Output {
         }
         // SAFETY: as above.
         unsafe {
-            if (*write).timer_set() != 0 {
+            // A delayed event keeps its timer: only that ends the delay.
+            if (*write).timer_set() != 0 && (*write).delayed() == 0 {
                 ngx_del_timer(write);
             }
         }

@@ -47,7 +47,7 @@ sub connect ($self) {
     my $done = CORE::connect $socket, pack_sockaddr_in($self->{port}, inet_aton($self->{host}));
     die "connect: $!" if !$done && $! != EINPROGRESS && $! != EWOULDBLOCK;
     @$self{qw(socket fd state buffer chunked left)} = ($socket, CORE::fileno($socket), 'connecting', '', 0, 0);
-    @$self{qw(status header)} = (undef, {});
+    @$self{qw(status header after_chunk)} = (undef, {}, 0);
     $self->{wire}    = '';
     $self->{sending} = $self->request;
     $self->{parser}  = SSE::Parser->new(

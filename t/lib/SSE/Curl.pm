@@ -6,7 +6,7 @@ package SSE::Curl;
 use v5.36;
 use Errno qw(EAGAIN);
 use IO::Handle;
-use POSIX qw(WNOHANG);
+use POSIX ();
 use SSE::Loop qw(watch unwatch wait_for);
 use SSE::Parser;
 
@@ -59,13 +59,12 @@ sub wait_end ($self, $timeout = 10) {
     return wait_for(sub { !$self->{socket} }, $timeout) ? $self->{exit} : undef;
 }
 
-# Ends curl if it still runs, and reaps it.
+# Ends curl if it still has the response, and reaps it.
 sub drop ($self) {
     return if !$self->{socket};
     unwatch($self->{fd});
-    my $ended = waitpid $self->{pid}, WNOHANG;
-    kill 'TERM', $self->{pid} if $ended == 0 && !eof_seen($self);
-    close delete $self->{socket};
+    kill 'TERM', $self->{pid} if !eof_seen($self);
+    close delete $self->{socket};    # waits for curl
     $self->{exit} = $? >> 8;
     return;
 }

@@ -93,7 +93,9 @@ sub on_readable ($self) {
     return $self->finish($answer->{answer});
 }
 
+# A kept connection that is closed while nothing was asked is nobody's answer.
 sub finish ($self, $answer) {
+    return if !$self->{busy};
     $self->{busy} = 0;
     $self->{on_answer}->($answer);
     return;

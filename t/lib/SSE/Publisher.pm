@@ -105,9 +105,9 @@ sub answered ($self, $answer) {
 
 sub again ($self) {
     $self->{repeats}++;
-    $self->{try}++;
+    my $try = ++$self->{try};
     $self->{connection}->drop;
-    after(0.02, sub { $self->attempt if $self->{current} });
+    after(0.02, sub { $self->attempt if $self->{try} == $try && $self->{current} });
     return;
 }
 

@@ -1,0 +1,253 @@
+//! Generated operations on a small hub, with the model beside it and a full check after each.
+
+mod reading;
+
+use std::collections::{BTreeSet, VecDeque};
+
+use super::model::{self, Model, Wanted};
+use super::random::Random;
+use super::*;
+use crate::hub::blocks::of_event;
+use crate::hub::channels::record_blocks;
+
+/// Operations of one run.
+const STEPS: usize = 250;
+
+struct Run {
+    hub: Hub,
+    model: Model,
+    random: Random,
+    seats: Vec<Seat>,
+    max_event: usize,
+    /// Up to where a reader without the lock has come.
+    read: u64,
+    followed: Option<Followed>,
+}
+
+/// A pursuit that is given slice by slice while the hub goes on.
+struct Followed {
+    pursuit: Box<Pursuit>,
+    names: BTreeSet<String>,
+    /// Positions that it still has to give, or to tell as lost.
+    expected: VecDeque<u64>,
+}
+
+fn name_of(number: u64) -> String {
+    match number {
+        0..6 => format!("c{number}"),
+        6..9 => format!("{number:0>60}"),
+        _ => format!("{number:0>255}"),
+    }
+}
+
+impl Run {
+    fn new(seed: u64) -> Run {
+        let mut random = Random::new(seed);
+        let max_event = random.of(&[200, 600, 2_000]);
+        let least = Plan::minimum_bytes(8, max_event);
+        let bytes = least + random.below(3) as usize * (40 << 10);
+        let count = random.of(&[0, 1, 3, 10, 1_000]);
+        let age = random.of(&[0, 0, 40, 3_000]);
+        let hub = hub_of(bytes, max_event, count, age);
+        let model = Model::new(History { count, age }, at(0), hub.layout.blocks);
+        let seats = vec![hub.take_seat().unwrap(), hub.take_seat().unwrap()];
+        Run { hub, model, random, seats, max_event, read: 0, followed: None }
+    }
+
+    fn step(&mut self) {
+        match self.random.below(100) {
+            0..40 => self.publish(),
+            40..50 => self.join(),
+            50..55 => self.leave(),
+            55..59 => self.set_streams(),
+            59..61 => self.seat_changes(),
+            61..66 => self.sweep(),
+            66..74 => self.time_passes(),
+            74..76 => self.history_changes(),
+            76..82 => self.resume(),
+            82..84 => self.begin_fresh(),
+            84..87 => self.follow(),
+            87..94 => self.give_on(),
+            _ => self.read_on(),
+        }
+        self.hub.check_settled();
+    }
+
+    fn name(&mut self) -> String {
+        // Mostly few channels, so that they grow; sometimes many.
+        let below = self.random.of(&[3, 3, 6, 14]);
+        name_of(self.random.below(below))
+    }
+
+    fn publish(&mut self) {
+        let channel = self.name();
+        let count = self.random.of(&[1, 1, 1, 2, 5, 30]);
+        let mut events = Vec::new();
+        for i in 0..count {
+            let most = self.max_event - 7 - 5;
+            let size = self.random.of(&[0, 10, 60, 81, 82, 209, most / 2, most]).min(most);
+            let text = format!("{}.{i}:", self.model.head);
+            events.push(format!("{text:=<size$}").chars().take(most).collect::<String>());
+        }
+        let event_type: &[u8] = self.random.of(&[b"", b"", b"trade"]);
+        let new: Vec<NewEvent<'_>> =
+            events.iter().map(|text| NewEvent { event_type, data: text.as_bytes() }).collect();
+        let key = (self.random.below(4) == 0).then(|| self.random.below(30) as u8);
+        let key_bytes = key.map(|key| [key]);
+        let now = self.model.now;
+        let done =
+            self.hub.publish(channel.as_bytes(), &new, key_bytes.as_ref().map(|key| &key[..]), now);
+
+        let name = key.map(|key| (channel.clone(), key));
+        if let Some(ids) = name.as_ref().and_then(|name| self.model.key(name)) {
+            assert_eq!(done.unwrap().ids, ids, "a key that is known");
+            self.model.sync(&self.hub, Wanted::Nothing, 0);
+            return;
+        }
+        let with_len: Vec<(String, usize)> = events
+            .into_iter()
+            .map(|text| (text.clone(), event_type.len() + text.len() + 7))
+            .collect();
+        let mut wanted: usize = with_len.iter().map(|(_, len)| of_event(*len)).sum();
+        wanted += usize::from(key.is_some());
+        self.publish_ended(&channel, done, &with_len, name, wanted);
+    }
+
+    fn publish_ended(
+        &mut self,
+        channel: &str,
+        done: Result<Published, PublishError>,
+        events: &[(String, usize)],
+        key: Option<(String, u8)>,
+        mut wanted: usize,
+    ) {
+        let known = self.model.channels.contains_key(channel) && self.hub.knows(channel.as_bytes());
+        if !known {
+            wanted += record_blocks(channel.len());
+        }
+        self.model.channels.entry(channel.into()).or_default();
+        let done = match done {
+            Ok(done) => done,
+            Err(error) => {
+                assert_eq!(error, PublishError::NoRoom);
+                assert!(!self.model.could_hold(&self.hub, wanted, channel), "refused what fits");
+                // Keys may have gone by age or number, before it was known that there is no room.
+                self.model.sync(&self.hub, Wanted::Nothing, 0);
+                return;
+            }
+        };
+        let ids = self.model.append(channel, events);
+        assert_eq!(done.ids, ids);
+        if let Some(key) = key {
+            self.model.remember(key, ids);
+        }
+        let joined = &self.model.channels[channel].joined;
+        assert_eq!(done.subscribers, joined.values().map(|(_, n)| u64::from(*n)).sum::<u64>());
+        let listeners: BTreeSet<usize> = done.listeners.iter().copied().collect();
+        assert_eq!(listeners, joined.keys().copied().collect());
+        self.model.sync(&self.hub, Wanted::Blocks(wanted, channel), events.len());
+    }
+
+    fn join(&mut self) {
+        let (channel, seat) = (self.name(), self.random.of(&self.seats.clone()));
+        let known = self.model.channels.entry(channel.clone()).or_default();
+        if known.joined.contains_key(&seat.slot) {
+            return;
+        }
+        let had_record = self.hub.knows(channel.as_bytes());
+        let wanted = if had_record { 1 } else { record_blocks(channel.len()) };
+        match self.hub.join(seat, channel.as_bytes(), self.model.now) {
+            Ok(member) => {
+                let known = self.model.channels.get_mut(&channel).unwrap();
+                known.joined.insert(seat.slot, (member, 0));
+            }
+            Err(error) => {
+                assert_eq!(error, JoinError::Full);
+                assert!(!self.model.could_hold(&self.hub, wanted, &channel), "refused what fits");
+            }
+        }
+        self.model.sync(&self.hub, Wanted::Blocks(wanted, &channel), 0);
+    }
+
+    fn some_member(&mut self) -> Option<(String, Seat, Membership)> {
+        let seats = self.seats.clone();
+        let all: Vec<(String, Seat, Membership)> = self
+            .model
+            .channels
+            .iter()
+            .flat_map(|(name, channel)| {
+                channel.joined.iter().map(|(slot, (member, _))| {
+                    let seat = seats.iter().find(|seat| seat.slot == *slot).unwrap();
+                    (name.clone(), *seat, *member)
+                })
+            })
+            .collect();
+        (!all.is_empty()).then(|| self.random.of(&all))
+    }
+
+    fn leave(&mut self) {
+        let Some((name, seat, member)) = self.some_member() else { return };
+        self.hub.leave(member).unwrap();
+        self.model.channels.get_mut(&name).unwrap().joined.remove(&seat.slot);
+        self.forget_what_is_followed();
+        self.model.sync(&self.hub, Wanted::Nothing, 0);
+    }
+
+    fn set_streams(&mut self) {
+        let Some((name, seat, member)) = self.some_member() else { return };
+        let streams = self.random.below(5) as u32;
+        self.hub.set_streams(seat, member, streams);
+        let joined = &mut self.model.channels.get_mut(&name).unwrap().joined;
+        joined.insert(seat.slot, (member, streams));
+        let sum = joined.values().map(|(_, n)| u64::from(*n)).sum::<u64>();
+        assert_eq!(self.hub.subscribers(member).unwrap(), sum);
+    }
+
+    /// A process comes, or one goes and leaves its pairs behind.
+    fn seat_changes(&mut self) {
+        if self.seats.len() > 1 && self.random.below(2) == 0 {
+            let number = self.random.below(self.seats.len() as u64) as usize;
+            let seat = self.seats.swap_remove(number);
+            self.hub.leave_seat(seat);
+            for channel in self.model.channels.values_mut() {
+                channel.joined.remove(&seat.slot);
+            }
+            self.forget_what_is_followed();
+        } else if let Some(seat) = self.hub.take_seat() {
+            self.seats.push(seat);
+        }
+    }
+
+    fn sweep(&mut self) {
+        let now = self.model.now;
+        if self.random.below(2) == 0 {
+            // Twice round: the first time may have begun in the middle.
+            while !self.hub.sweep(now).unwrap().round {}
+            while !self.hub.sweep(now).unwrap().round {}
+            self.model.sync(&self.hub, Wanted::Nothing, 0);
+            let retained = self.model.channels.values().flat_map(|channel| channel.retained());
+            assert!(!retained.clone().any(|event| self.model.is_old(event)), "old after a sweep");
+        } else {
+            self.hub.sweep(now).unwrap();
+            self.model.sync(&self.hub, Wanted::Nothing, 0);
+        }
+    }
+
+    fn time_passes(&mut self) {
+        let ms = self.random.of(&[0, 1, 1, 5, 30, 200, 4_000, 121_000]);
+        self.model.now.mono += ms;
+        // The wall clock may stand still or go back.
+        let wall = self.random.of(&[-50, 0, ms as i64, ms as i64, ms as i64]);
+        self.model.now.wall = self.model.now.wall.saturating_add_signed(wall);
+    }
+
+    fn history_changes(&mut self) {
+        let history = History {
+            count: self.random.of(&[0, 1, 3, 10, 1_000]),
+            age: self.random.of(&[0, 40, 3_000]),
+        };
+        self.model.history = history;
+        self.hub.set_history(history, self.model.now).unwrap();
+        self.model.sync(&self.hub, Wanted::Nothing, 0);
+    }
+}

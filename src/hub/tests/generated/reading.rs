@@ -1,0 +1,242 @@
+//! The reading half of the generated operations: where streams begin, what they are given, and what
+//! is read without the lock.
+
+use super::*;
+
+impl Run {
+    /// One or more of the channels that one process has joined.
+    fn some_channels(&mut self) -> Option<(BTreeSet<String>, Vec<Membership>)> {
+        let (_, seat, _) = self.some_member()?;
+        let mut names = BTreeSet::new();
+        let mut members = Vec::new();
+        let pick = self.random.next();
+        for (i, (name, channel)) in self.model.channels.iter().enumerate() {
+            if let Some((member, _)) = channel.joined.get(&seat.slot) {
+                if members.is_empty() || pick >> (i % 64) & 1 == 1 {
+                    names.insert(name.clone());
+                    members.push(*member);
+                }
+            }
+        }
+        Some((names, members))
+    }
+
+    /// A client with the id of some event, or with one that is not of this hub.
+    fn some_id(&mut self) -> (Option<Place>, String) {
+        let stamps: Vec<Place> = self
+            .model
+            .channels
+            .values()
+            .flat_map(|channel| &channel.log)
+            .map(|e| e.place)
+            .collect();
+        let foreign = ["0-0-0", "17-3", "evil", "99999999999999-0-7", "1700000000000-0-8"];
+        if stamps.is_empty() || self.random.below(6) == 0 {
+            return (None, self.random.of(&foreign).into());
+        }
+        let place = self.random.of(&stamps);
+        (Some(place), place.id(Kind::Local, 7).to_string())
+    }
+
+    pub fn resume(&mut self) {
+        let Some((names, members)) = self.some_channels() else { return };
+        let (place, id) = self.some_id();
+        let now = self.model.now;
+        let beginning = self.hub.begin(&members, &Resume::From(id.clone().into()), now).unwrap();
+        self.model.sync(&self.hub, Wanted::Nothing, 0);
+        assert_eq!(beginning.end.position, self.model.head);
+        let mut pursuit = beginning.pursuit.unwrap();
+        let (gaps, given) = all_of(&self.hub, &mut pursuit, self.random.of(&[1, 3, 64]), now);
+
+        let count = self.model.history.count as usize;
+        let expected: Vec<String> = match place {
+            _ if count == 0 => Vec::new(),
+            Some(place) => texts(self.model.behind(&names, |other| other.stamp > place.stamp)),
+            None => texts(self.owed(&names, count)),
+        };
+        assert_eq!(given, expected, "after {id}");
+        let lost = place.is_none_or(|place| {
+            names.iter().any(|name| {
+                let channel = &self.model.channels[name];
+                let newest = channel.log.last().map_or(Place::START, |event| event.place);
+                let floor = if count == 0 { channel.floor.max(newest) } else { channel.floor };
+                floor.stamp > place.stamp
+            })
+        });
+        assert_eq!(gaps.len(), usize::from(lost), "gap after {id}");
+        self.returns_with_the_gaps_id(&members, &gaps, given);
+    }
+
+    /// Who got only the gap event and returns with its id gets the same (of several channels also
+    /// what was surplus on one of them), and of one channel no second gap.
+    fn returns_with_the_gaps_id(&self, members: &[Membership], gaps: &[Id], given: Vec<String>) {
+        if let [gap] = gaps {
+            let (again, mut same) = resumed(&self.hub, members, &gap.to_string(), self.model.now);
+            if members.len() > 1 {
+                same.retain(|text| given.contains(text));
+            }
+            assert_eq!(same, given, "after the gap's {gap}");
+            assert!(again == 0 || members.len() > 1, "a second gap after {gap}");
+        }
+    }
+
+    /// The newest of each channel, no more than `count`.
+    fn owed(&self, names: &BTreeSet<String>, count: usize) -> Vec<&model::Logged> {
+        let newest = |name: &String| {
+            let retained = self.model.channels[name].retained();
+            let events = &retained[retained.len().saturating_sub(count)..];
+            events.first().map_or(u64::MAX, |event| event.place.position)
+        };
+        let first: Vec<(&String, u64)> = names.iter().map(|name| (name, newest(name))).collect();
+        let mut owed = Vec::new();
+        for (name, first) in first {
+            let one = BTreeSet::from([name.clone()]);
+            owed.extend(self.model.behind(&one, |place| place.position >= first));
+        }
+        owed.sort_by_key(|event| event.place);
+        owed
+    }
+
+    pub fn begin_fresh(&mut self) {
+        let Some((names, members)) = self.some_channels() else { return };
+        let newest = self.random.of(&[0, 1, 5, u64::MAX]);
+        let given = fresh(&self.hub, &members, newest, self.model.now);
+        self.model.sync(&self.hub, Wanted::Nothing, 0);
+        let count = self.model.history.count.min(newest) as usize;
+        assert_eq!(given, texts(self.owed(&names, count)));
+    }
+
+    /// Starts to follow a stream that is behind.
+    pub fn follow(&mut self) {
+        let Some((names, members)) = self.some_channels() else { return };
+        let until = self.model.head - self.random.below(self.model.head.min(5) + 1);
+        let since = until - self.random.below(until.min(60) + 1);
+        let wanted = |place: Place| place.position > since && place.position <= until;
+        let expected = self.model.behind(&names, wanted);
+        let expected = expected.iter().map(|event| event.place.position).collect();
+        let pursuit = Pursuit::since(since, until, members.into_iter());
+        self.followed = Some(Followed { pursuit, names, expected });
+        let slice = self.slice();
+        let followed = self.followed.as_ref().unwrap();
+        let floors = followed.names.iter().map(|name| self.model.channels[name].floor.position);
+        let lost = floors.clone().any(|floor| floor > since && floor <= until);
+        let lost_beyond = floors.clone().any(|floor| floor > until);
+        assert!(slice.gap.is_some() || !lost, "no gap");
+        assert!(slice.gap.is_none() || lost || lost_beyond, "a gap for nothing");
+        self.gap_told(&slice);
+    }
+
+    /// A gap tells of all that is gone by now.
+    fn gap_told(&mut self, slice: &Slice) {
+        let Some(followed) = &mut self.followed else { return };
+        if slice.gap.is_some() {
+            followed.pursuit.told(slice);
+            let retained = |position: &u64| {
+                let events = followed.names.iter().map(|name| self.model.channels[name].retained());
+                events.flatten().any(|event| event.place.position == *position)
+            };
+            followed.expected.retain(retained);
+        }
+    }
+
+    fn slice(&mut self) -> Slice {
+        let (now, most) = (self.model.now, self.random.of(&[1, 2, 20]));
+        let followed = self.followed.as_ref().unwrap();
+        let slice = self.hub.pursue(&followed.pursuit, most, 10_000, now).unwrap();
+        self.model.sync(&self.hub, Wanted::Nothing, 0);
+        slice
+    }
+
+    /// One more slice: the next of what was expected, or a gap before what is left out.
+    pub fn give_on(&mut self) {
+        if self.followed.is_none() {
+            return;
+        }
+        let slice = self.slice();
+        let handed = self.random.below(slice.events.len() as u64 + 1) as usize;
+        self.gap_told(&slice);
+        let Some(followed) = &mut self.followed else { return };
+        for found in &slice.events[..handed] {
+            let position = found.event.place.position;
+            assert_eq!(followed.expected.pop_front(), Some(position), "left out without a gap");
+            followed.pursuit.passed(found);
+            let logged = self.model.channels.values().flat_map(|channel| &channel.log);
+            let logged = logged.clone().find(|event| event.place.position == position).unwrap();
+            assert_eq!(text(&found.event), logged.text);
+            assert_eq!(found.event.place, logged.place);
+        }
+        if slice.done && handed == slice.events.len() {
+            let until = followed.pursuit.until();
+            let floor = |name: &String| self.model.channels[name].floor.position;
+            // What is missing at the end was told, or is for the next pursuit to tell.
+            let next_tells = followed.names.iter().any(|name| floor(name) > until);
+            assert!(followed.expected.is_empty() || next_tells);
+            self.followed = None;
+        }
+    }
+
+    pub fn forget_what_is_followed(&mut self) {
+        self.followed = None;
+    }
+
+    /// Reads without the lock up to the head.
+    pub fn read_on(&mut self) {
+        let now = self.model.now;
+        let mut copied = Copied::default();
+        let all: Vec<(&model::Logged, bool)> = self
+            .model
+            .channels
+            .values()
+            .flat_map(|channel| {
+                let lost = channel.lost;
+                channel.log.iter().enumerate().map(move |(i, event)| (event, i >= lost))
+            })
+            .collect();
+        for position in self.read + 1..=self.hub.head() {
+            let (event, retained) =
+                *all.iter().find(|(event, _)| event.place.position == position).unwrap();
+            let Some(descriptor) = self.hub.descriptor(position) else {
+                assert!(self.hub.head() - position >= self.hub.layout.ring as u64);
+                continue;
+            };
+            let whole = self.hub.copy(descriptor, now, &mut copied);
+            assert_eq!(whole, retained && !self.model.is_old(event));
+            if whole {
+                assert_eq!((text(&copied), copied.place), (event.text.clone(), event.place));
+            }
+        }
+        self.read = self.hub.head();
+    }
+}
+
+fn texts(events: Vec<&model::Logged>) -> Vec<String> {
+    events.into_iter().map(|event| event.text.clone()).collect()
+}
+
+/// Tells which seed and step failed.
+struct Told(u64, usize);
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("seed {}, step {}", self.0, self.1);
+        }
+    }
+}
+
+fn run(seed: u64) {
+    let mut run = Run::new(seed);
+    let mut told = Told(seed, 0);
+    for step in 0..STEPS {
+        told.1 = step;
+        run.step();
+    }
+}
+
+#[test]
+fn generated_operations_agree_with_the_model() {
+    let runs = std::env::var("HUB_TEST_RUNS").ok().and_then(|runs| runs.parse().ok());
+    for seed in 0..runs.unwrap_or(60) {
+        run(seed);
+    }
+}

@@ -1,0 +1,290 @@
+//! A hub as plain collections: every event that ever was, and how many of each channel have left.
+//!
+//! It does not foretell what leaves when room is wanted. It sees what has left, and judges whether
+//! that was allowed.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::*;
+use crate::hub::blocks::of_event;
+use crate::hub::channels::record_blocks;
+use crate::hub::layout::header;
+use crate::sse::id::Stamp;
+
+/// An event as it was published.
+#[derive(Clone, Debug)]
+pub struct Logged {
+    pub place: Place,
+    pub text: String,
+    pub born: u64,
+    blocks: usize,
+}
+
+/// A channel, known to the hub or forgotten.
+#[derive(Default)]
+pub struct Channel {
+    /// All its events; the first `lost` of them are gone.
+    pub log: Vec<Logged>,
+    pub lost: usize,
+    /// The place of the newest that is gone, or what was inherited.
+    pub floor: Place,
+    known: bool,
+    /// Streams of each slot that has joined.
+    pub joined: BTreeMap<usize, (Membership, u32)>,
+}
+
+impl Channel {
+    pub fn retained(&self) -> &[Logged] {
+        &self.log[self.lost..]
+    }
+}
+
+/// What an operation was about to do when it made room.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Wanted<'a> {
+    /// Nothing: only what is too old may have left.
+    Nothing,
+    /// So many blocks, for this channel.
+    Blocks(usize, &'a str),
+}
+
+pub struct Model {
+    pub history: History,
+    pub now: Now,
+    pub head: u64,
+    pub last: Stamp,
+    pub channels: BTreeMap<String, Channel>,
+    pub keys: VecDeque<Key>,
+    forgotten: Place,
+    blocks: usize,
+}
+
+/// A publisher's key and what it made.
+pub struct Key {
+    pub name: (String, u8),
+    pub ids: Vec<Id>,
+    born: u64,
+}
+
+/// What left in one operation, of one channel.
+struct Left {
+    name: String,
+    /// Blocks of what the channel held before the operation appended any, less what left.
+    rest: usize,
+    /// Blocks of the newest that left.
+    last: usize,
+    any_old: bool,
+    any_young: bool,
+    any_owed: bool,
+}
+
+impl Model {
+    pub fn new(history: History, now: Now, blocks: usize) -> Model {
+        Model {
+            history,
+            now,
+            head: 0,
+            last: Stamp { ms: now.wall, seq: 0 },
+            channels: BTreeMap::new(),
+            keys: VecDeque::new(),
+            forgotten: Place::START,
+            blocks,
+        }
+    }
+
+    pub fn is_old(&self, event: &Logged) -> bool {
+        self.history.age > 0 && event.born + self.history.age <= self.now.mono
+    }
+
+    /// Appends what was published, and tells its ids.
+    pub fn append(&mut self, channel: &str, events: &[(String, usize)]) -> Vec<Id> {
+        let first = if self.now.wall > self.last.ms {
+            Stamp { ms: self.now.wall, seq: 0 }
+        } else {
+            Stamp { ms: self.last.ms, seq: self.last.seq + 1 }
+        };
+        let mut ids = Vec::new();
+        for (i, (text, len)) in (0..).zip(events) {
+            self.head += 1;
+            self.last = Stamp { ms: first.ms, seq: first.seq + i };
+            let place = Place { stamp: self.last, position: self.head };
+            ids.push(place.id(Kind::Local, 7));
+            let logged =
+                Logged { place, text: text.clone(), born: self.now.mono, blocks: of_event(*len) };
+            self.channels.entry(channel.into()).or_default().log.push(logged);
+        }
+        ids
+    }
+
+    /// The ids of a key that must be known; and those that may be, for it could have been dropped.
+    pub fn key(&self, name: &(String, u8)) -> Option<&[Id]> {
+        let young = |key: &&Key| key.born + 120_000 > self.now.mono;
+        let key = self.keys.iter().rev().find(|key| key.name == *name).filter(young)?;
+        Some(&key.ids)
+    }
+
+    pub fn remember(&mut self, name: (String, u8), ids: Vec<Id>) {
+        self.keys.push_back(Key { name, ids, born: self.now.mono });
+    }
+
+    /// Whether so many blocks for this channel could be had at all.
+    pub fn could_hold(&self, hub: &Hub, wanted: usize, channel: &str) -> bool {
+        let heard = self.channels.iter().filter(|(name, channel_of)| {
+            !channel_of.joined.is_empty() || (*name == channel && channel_of.known)
+        });
+        let pinned: usize = heard.map(|(name, _)| hub.record_size_of(name.as_bytes())).sum();
+        wanted + pinned < self.blocks
+    }
+
+    /// Takes over what the hub has dropped, and judges it. `appended`: events that the operation
+    /// added to the channel that it wanted blocks for.
+    pub fn sync(&mut self, hub: &Hub, wanted: Wanted<'_>, appended: usize) {
+        let mut left = Vec::new();
+        for name in self.channels.keys().cloned().collect::<Vec<_>>() {
+            let new = if wanted_for(wanted) == Some(&name) { appended } else { 0 };
+            left.extend(self.sync_channel(hub, &name, new));
+        }
+        let forgot = self.sync_records(hub, wanted);
+        self.sync_keys(hub, wanted, appended);
+        let young = left.iter().any(|left| left.any_young);
+        if forgot > 0 || young {
+            assert_ne!(wanted, Wanted::Nothing, "something left without need");
+            self.judge(hub, wanted, appended, &left, forgot);
+        }
+    }
+
+    fn sync_channel(&mut self, hub: &Hub, name: &str, new: usize) -> Option<Left> {
+        let retained = hub.retained(name.as_bytes());
+        let channel = self.channels.get(name)?;
+        let (before, all) = (channel.lost, channel.log.len() - new);
+        let lost = channel.log.len() - retained.len();
+        let positions: Vec<u64> =
+            channel.log[lost..].iter().map(|event| event.place.position).collect();
+        assert_eq!(retained, positions, "what is retained of {name}");
+        assert!((before..=all).contains(&lost), "{name}: {before} {lost} {all}");
+        let gone = &channel.log[before..lost];
+        let owed = (all - before).min(self.history.count as usize);
+        let left = gone.last().map(|last| Left {
+            name: name.into(),
+            rest: channel.log[lost..all].iter().map(|event| event.blocks).sum(),
+            last: last.blocks,
+            any_old: gone.iter().any(|event| self.is_old(event)),
+            any_young: !gone.iter().all(|event| self.is_old(event)),
+            any_owed: all - lost < owed,
+        });
+        let floor = gone.last().map(|last| last.place);
+        let channel = self.channels.get_mut(name)?;
+        channel.lost = lost;
+        channel.floor = channel.floor.max(floor.unwrap_or_default());
+        left
+    }
+
+    /// Which channels were forgotten, and which are new. Returns how many were forgotten.
+    fn sync_records(&mut self, hub: &Hub, wanted: Wanted<'_>) -> usize {
+        let mut forgot = 0;
+        for (name, channel) in &mut self.channels {
+            if channel.known && !hub.knows(name.as_bytes()) {
+                assert!(channel.joined.is_empty(), "{name} has seats and was forgotten");
+                assert!(channel.retained().is_empty());
+                channel.known = false;
+                self.forgotten = self.forgotten.max(channel.floor);
+                forgot += 1;
+            }
+        }
+        for (name, channel) in &mut self.channels {
+            if !channel.known && hub.knows(name.as_bytes()) {
+                assert_eq!(wanted_for(wanted), Some(name.as_str()));
+                channel.known = true;
+                channel.floor = self.forgotten;
+            }
+            let floor = if channel.known { channel.floor } else { self.forgotten };
+            assert_eq!(hub.floor_of(name.as_bytes()), floor, "floor of {name}");
+        }
+        forgot
+    }
+
+    /// The oldest keys may go: by age, by their share of the zone, or when nothing else is left.
+    fn sync_keys(&mut self, hub: &Hub, wanted: Wanted<'_>, appended: usize) {
+        let count = hub.region.get(header::KEY_COUNT) as usize;
+        assert!(count <= self.keys.len());
+        let share = self.blocks / 16;
+        while self.keys.len() > count {
+            let key = self.keys.pop_front().unwrap();
+            let old = key.born + 120_000 <= self.now.mono;
+            let emptied = wanted != Wanted::Nothing
+                && hub.stats().retained_events as usize == appended
+                && self.channels.iter().all(|(name, channel)| {
+                    !channel.known
+                        || wanted_for(wanted) == Some(name)
+                        || !hub.is_idle(name.as_bytes())
+                });
+            assert!(old || emptied || self.keys.len() + 1 >= share, "a key was dropped");
+        }
+        assert!(count <= share.max(1));
+    }
+
+    /// Whether what left was the right to leave (design: what is owed and what goes first).
+    fn judge(&self, hub: &Hub, wanted: Wanted<'_>, appended: usize, left: &[Left], forgot: usize) {
+        let Wanted::Blocks(blocks, target) = wanted else { return };
+        let new = |name: &str| if name == target { appended } else { 0 };
+        let rest = |name: &str, channel: &Channel| channel.retained().len() - new(name);
+        let owed_left = left.iter().any(|left| left.any_owed && left.any_young && !left.any_old);
+        if forgot > 0 || owed_left {
+            for (name, channel) in &self.channels {
+                let rest = rest(name, channel) as u64;
+                assert!(rest <= self.history.count, "{name} had surplus to give first");
+            }
+        }
+        if owed_left {
+            for (name, channel) in &self.channels {
+                let just_emptied = left.iter().any(|left| left.name == *name);
+                let keep = name == target || !channel.known || just_emptied;
+                assert!(keep || !hub.is_idle(name.as_bytes()), "{name} was idle");
+            }
+        }
+        let weights: Vec<(&str, usize)> = self
+            .channels
+            .iter()
+            .map(|(name, channel)| {
+                let rest = &channel.retained()[..rest(name, channel)];
+                (name.as_str(), rest.iter().map(|event| event.blocks).sum())
+            })
+            .collect();
+        for left in left.iter().filter(|left| left.any_owed && left.any_young && !left.any_old) {
+            let weight = left.rest + left.last;
+            for (name, other) in &weights {
+                assert!(*other < 2 * weight, "{name} holds {other}, {} {weight}", left.name);
+            }
+        }
+        self.no_more_than_needed(hub, blocks, left, forgot);
+    }
+
+    /// Nothing more was freed once there was room.
+    fn no_more_than_needed(&self, hub: &Hub, blocks: usize, left: &[Left], forgot: usize) {
+        if left.iter().any(|left| left.any_old) {
+            return;
+        }
+        let free = crate::hub::blocks::available(&hub.region, &hub.layout);
+        let largest = left.iter().map(|left| left.last).max().unwrap_or(0);
+        let record = if forgot > 0 { record_blocks(255) + 1 } else { 0 };
+        assert!(free < largest.max(record), "{free} blocks free, {blocks} were wanted");
+    }
+
+    /// What is retained of these channels behind a place, in order.
+    pub fn behind(&self, names: &BTreeSet<String>, after: impl Fn(Place) -> bool) -> Vec<&Logged> {
+        let mut events: Vec<&Logged> = names
+            .iter()
+            .flat_map(|name| self.channels[name].retained())
+            .filter(|event| after(event.place))
+            .collect();
+        events.sort_by_key(|event| event.place);
+        events
+    }
+}
+
+fn wanted_for(wanted: Wanted<'_>) -> Option<&str> {
+    match wanted {
+        Wanted::Nothing => None,
+        Wanted::Blocks(_, name) => Some(name),
+    }
+}

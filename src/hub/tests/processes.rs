@@ -1,0 +1,336 @@
+//! Processes that publish, read and listen, and are killed at random moments, many of them with the
+//! lock in hand. A reader that lives sees every event that was acknowledged, once, whole and in its
+//! writer's order.
+//!
+//! The processes are this test program again, started with an environment that tells them to be
+//! children. They run until they are killed.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant, SystemTime};
+
+use super::random::Random;
+use super::*;
+
+/// Tells a child what it is: the file of the hub, its number, whether it may outrun the reader.
+const CHILD: &str = "HUB_TEST_CHILD";
+/// Words of the board behind the hub in the file: the reader's position, then what each child was
+/// told to be accepted.
+const BOARD: usize = 4096;
+const CHANNELS: [&str; 3] = ["one", "two", "three"];
+
+fn now() -> Now {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    let ms = since.as_millis() as u64;
+    Now { mono: ms, wall: ms }
+}
+
+/// A hub in a file, and the board behind it.
+struct Shared {
+    hub: Hub,
+    board: Region,
+}
+
+fn map(path: &PathBuf) -> (Region, Region) {
+    let file = File::options().read(true).write(true).open(path).unwrap();
+    let bytes = file.metadata().unwrap().len() as usize;
+    let whole = Region::of_file(&file, bytes);
+    let board = BOARD * WORD;
+    (whole.part(0, bytes - board), whole.part(bytes - board, board))
+}
+
+fn open(path: &PathBuf) -> Shared {
+    let (region, board) = map(path);
+    Shared { hub: Hub::attach(region).unwrap(), board }
+}
+
+/// The data of a writer's event, which nobody else could have made; `rest` events of its batch
+/// follow it.
+fn data_of(writer: usize, seq: u64, rest: usize) -> String {
+    let mut random = Random::new(writer as u64 * 1_000_003 + seq);
+    let size = random.of(&[0, 20, 100, 400, 2_500]);
+    let filler = format!("{:x}.", random.next());
+    format!("{writer} {seq} {rest} {}", filler.repeat(size / filler.len()))
+}
+
+/// Does what workers do, until it is killed.
+fn work(path: &PathBuf, writer: usize, paced: bool) {
+    let Shared { hub, board } = open(path);
+    let mut random = Random::new(writer as u64);
+    let seat = hub.take_seat();
+    let mut members = Vec::new();
+    if let Some(seat) = seat {
+        members = CHANNELS.map(|name| hub.join(seat, name.as_bytes(), now()).unwrap()).into();
+    }
+    let mut seq = 0;
+    let end = Instant::now() + Duration::from_secs(60);
+    while Instant::now() < end {
+        // As far behind as the ring and the zone allow, so that nothing need be lost.
+        if paced && hub.head().saturating_sub(board.get(0)) > 200 {
+            std::thread::yield_now();
+            continue;
+        }
+        match random.below(20) {
+            0 => drop(hub.bury_dead()),
+            1 => drop(hub.sweep(now())),
+            2 if !members.is_empty() => {
+                let beginning = hub.begin(&members, &Resume::From(b"x".into()), now());
+                if let Some(pursuit) = beginning.ok().and_then(|beginning| beginning.pursuit) {
+                    drop(hub.pursue(&pursuit, 10, 100_000, now()));
+                }
+            }
+            3 => {
+                if let Some(Ok(member)) = seat.map(|seat| hub.join(seat, b"passing", now())) {
+                    hub.leave(member).unwrap_or_default();
+                }
+            }
+            _ => {
+                let count = random.of(&[1, 1, 1, 4]);
+                let texts: Vec<String> = (0..count)
+                    .map(|i| data_of(writer, seq + i as u64 + 1, count - i - 1))
+                    .collect();
+                let new: Vec<NewEvent<'_>> =
+                    texts.iter().map(|text| event(text.as_bytes())).collect();
+                let channel = random.of(&CHANNELS);
+                if hub.publish(channel.as_bytes(), &new, None, now()).is_ok() {
+                    seq += count as u64;
+                    board.set(16 + writer, seq);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_child_of_another_test() {
+    let Ok(told) = std::env::var(CHILD) else { return };
+    let told: Vec<&str> = told.split(' ').collect();
+    work(&PathBuf::from(told[0]), told[1].parse().unwrap(), told[2] == "paced");
+}
+
+fn start(path: &std::path::Path, writer: usize, pace: &str) -> Child {
+    let test = concat!(module_path!(), "::a_child_of_another_test");
+    let (_, test) = test.split_once("::").unwrap();
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture", "--test-threads=1"])
+        .env(CHILD, format!("{} {writer} {pace}", path.display()))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+/// A stream on all channels, as a worker keeps it: live without the lock, from the lists when it is
+/// behind.
+struct Reader {
+    members: Vec<Membership>,
+    at: u64,
+    gaps: usize,
+    behind: usize,
+    /// Of each writer, the last that was seen.
+    seen: BTreeMap<usize, Seen>,
+    /// Of what stands at or before this position, some was told as lost.
+    told: u64,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Seen {
+    position: u64,
+    seq: u64,
+    /// How many of its batch had to follow.
+    rest: usize,
+}
+
+impl Reader {
+    fn turn(&mut self, hub: &Hub) {
+        let mut copied = Copied::default();
+        while self.at < hub.head() {
+            let whole = hub
+                .descriptor(self.at + 1)
+                .is_some_and(|descriptor| hub.copy(descriptor, now(), &mut copied));
+            if !whole {
+                return self.catch_up(hub);
+            }
+            self.take(&copied, self.at + 1);
+            self.at += 1;
+        }
+    }
+
+    fn catch_up(&mut self, hub: &Hub) {
+        self.behind += 1;
+        let until = hub.head();
+        let mut pursuit = Pursuit::since(self.at, until, self.members.iter().copied());
+        loop {
+            let slice = hub.pursue(&pursuit, 10, 100_000, now()).unwrap();
+            if slice.gap.is_some() {
+                self.gaps += 1;
+                self.told = hub.head();
+                pursuit.told(&slice);
+            }
+            for found in &slice.events {
+                self.take(&found.event, found.event.place.position);
+                pursuit.passed(found);
+            }
+            if slice.done {
+                self.at = until;
+                return;
+            }
+        }
+    }
+
+    fn take(&mut self, copied: &Copied, position: u64) {
+        assert_eq!(copied.place.position, position.max(self.at + 1));
+        let text = text(copied);
+        let mut numbers = text.split(' ').map(|number| number.parse::<u64>().ok());
+        let mut number = || numbers.next().flatten().unwrap_or_else(|| panic!("torn: {text}"));
+        let (writer, seq, rest) = (number() as usize, number(), number() as usize);
+        assert!(text == data_of(writer, seq, rest), "torn: {text}");
+        let last = self.seen.insert(writer, Seen { position, seq, rest }).unwrap_or_default();
+        if seq != last.seq + 1 {
+            // What was told as lost may stand between events that were not.
+            assert!(last.position < self.told, "{seq} of {writer} came after {}", last.seq);
+            assert!(seq > last.seq);
+        } else if last.position > 0 {
+            assert!(last.rest == 0 || rest + 1 == last.rest, "a batch in pieces");
+        }
+    }
+}
+
+/// How long the children are killed: longer with HUB_TEST_SECONDS.
+fn duration() -> Duration {
+    let told = std::env::var("HUB_TEST_SECONDS").ok().and_then(|text| text.parse().ok());
+    Duration::from_millis(told.map_or(1_500, |seconds: u64| seconds * 1_000))
+}
+
+struct Killing {
+    path: PathBuf,
+    shared: Shared,
+    reader: Reader,
+    seat: Seat,
+    pace: &'static str,
+    children: Vec<(usize, Child)>,
+    started: usize,
+}
+
+impl Killing {
+    fn new(name: &str, bytes: usize, history: History, pace: &'static str) -> Killing {
+        let path = std::env::temp_dir().join(format!("hub-test-{name}-{}", std::process::id()));
+        let file = File::create(&path).unwrap();
+        file.set_len((bytes + BOARD * WORD) as u64).unwrap();
+        let (region, board) = map(&path);
+        let plan = Plan { bytes, slots: 8, max_event: 4096, history };
+        format(&region, &plan, 7, now()).unwrap();
+        let hub = Hub::attach(region).unwrap();
+        let seat = hub.take_seat().unwrap();
+        let join = |name: &str| hub.join(seat, name.as_bytes(), now()).unwrap();
+        let members = CHANNELS.map(join).into();
+        let seen = BTreeMap::new();
+        let reader = Reader { members, at: 0, gaps: 0, behind: 0, seen, told: 0 };
+        let shared = Shared { hub, board };
+        Killing { path, shared, reader, seat, pace, children: Vec::new(), started: 0 }
+    }
+
+    fn read(&mut self) {
+        self.reader.turn(&self.shared.hub);
+        self.shared.board.set(0, self.reader.at);
+    }
+
+    /// Starts and kills children for as long as the test takes; reads all the while.
+    fn run(&mut self) {
+        let mut random = Random::new(self.started as u64);
+        let end = Instant::now() + duration();
+        while Instant::now() < end {
+            while self.children.len() < 3 && self.started < BOARD - 16 {
+                self.children.push((self.started, start(&self.path, self.started, self.pace)));
+                self.started += 1;
+            }
+            let pause = Instant::now() + Duration::from_micros(5_000 + random.below(20_000));
+            while Instant::now() < pause {
+                self.read();
+            }
+            let number = random.below(self.children.len() as u64) as usize;
+            self.kill(number);
+            if random.below(4) == 0 {
+                self.shared.hub.check();
+            }
+        }
+        while !self.children.is_empty() {
+            self.kill(0);
+        }
+        self.read();
+        self.shared.hub.check();
+    }
+
+    fn kill(&mut self, number: usize) {
+        let (_, mut child) = self.children.swap_remove(number);
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// Nobody is left: their slots can all be taken.
+    fn all_slots_are_free_again(&self) {
+        let hub = &self.shared.hub;
+        let mut died = 0;
+        while hub.bury_dead() {
+            died += 1;
+        }
+        assert!(died <= 1, "a slot that dies again and again");
+        let seats: Vec<Seat> = std::iter::from_fn(|| hub.take_seat()).collect();
+        assert_eq!(seats.len(), hub.slots() - 1);
+        assert!(seats.iter().all(|seat| seat.slot != self.seat.slot));
+    }
+}
+
+impl Drop for Killing {
+    fn drop(&mut self) {
+        for (_, child) in &mut self.children {
+            drop(child.kill());
+            drop(child.wait());
+        }
+        drop(std::fs::remove_file(&self.path));
+    }
+}
+
+#[test]
+fn killed_processes_lose_nothing_that_was_acknowledged() {
+    let history = History { count: 100, age: 0 };
+    let mut killing = Killing::new("paced", 4 << 20, history, "paced");
+    killing.run();
+    let (hub, reader) = (&killing.shared.hub, &killing.reader);
+    let mut acknowledged = 0;
+    for writer in 0..killing.started {
+        let told = killing.shared.board.get(16 + writer);
+        let seen = reader.seen.get(&writer).copied().unwrap_or_default();
+        assert!(seen.seq >= told, "{writer} was told {told}, seen was {}", seen.seq);
+        assert_eq!(seen.rest, 0, "a part of a batch");
+        acknowledged += told;
+    }
+    assert_eq!((reader.gaps, reader.behind), (0, 0));
+    assert!(acknowledged > 100, "{acknowledged}");
+    eprintln!(
+        "{} children, {acknowledged} events acknowledged, {} deaths with the lock in hand",
+        killing.started,
+        hub.stats().of(Counter::Repairs)
+    );
+    killing.all_slots_are_free_again();
+}
+
+#[test]
+fn killed_processes_leave_a_whole_hub_when_all_is_being_evicted() {
+    let least = Plan::minimum_bytes(8, 4096);
+    let mut killing = Killing::new("full", least, History { count: 10, age: 100 }, "unpaced");
+    killing.run();
+    let stats = killing.shared.hub.stats();
+    assert!(stats.of(Counter::Evicted) > 0);
+    eprintln!(
+        "{} children, {} events, {} gaps, {} times behind, {} deaths with the lock in hand",
+        killing.started,
+        killing.shared.hub.head(),
+        killing.reader.gaps,
+        killing.reader.behind,
+        stats.of(Counter::Repairs)
+    );
+    killing.all_slots_are_free_again();
+}

@@ -1,0 +1,193 @@
+//! Seats, bells and the lock, when their owners die or stop. A thread that ends stands for a process
+//! that was killed: the kernel frees its robust mutexes in the same way.
+
+use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::hub::layout::header;
+use crate::hub::region::Died;
+
+/// Runs something in a process of its own, which then dies.
+fn in_one_that_dies<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    thread::scope(|scope| scope.spawn(work).join().unwrap())
+}
+
+#[test]
+fn the_dead_are_found_and_their_seats_used_again() {
+    let hub = roomy();
+    let living = hub.take_seat().unwrap();
+    assert!(!hub.bury_dead());
+    let (dead, member) = in_one_that_dies(|| {
+        let seat = hub.take_seat().unwrap();
+        let member = hub.join(seat, b"a", at(0)).unwrap();
+        hub.set_streams(seat, member, 7);
+        hub.report(seat, 7, 0);
+        (seat, member)
+    });
+    assert_eq!((hub.subscribers(member).unwrap(), hub.stats().subscribers), (7, 7));
+    assert!(hub.bury_dead());
+    assert!(!hub.bury_dead());
+    assert_eq!((hub.subscribers(member).unwrap(), hub.stats().subscribers), (0, 0));
+    let again = hub.take_seat().unwrap();
+    assert_eq!(again.slot, dead.slot);
+    assert!(again.generation > dead.generation);
+    assert_ne!(living.slot, again.slot);
+    let done = hub.publish(b"a", &[event(b"1")], None, at(0)).unwrap();
+    assert_eq!((done.subscribers, done.listeners), (0, vec![]));
+    hub.check_settled();
+}
+
+#[test]
+fn a_dead_seat_is_taken_over_without_being_buried() {
+    let hub = roomy();
+    let (dead, member) = in_one_that_dies(|| {
+        let seat = hub.take_seat().unwrap();
+        assert!(hub.must_ring(seat.slot, at(0)));
+        (seat, hub.join(seat, b"a", at(0)).unwrap())
+    });
+    let again = hub.take_seat().unwrap();
+    assert_eq!(again.slot, dead.slot);
+    assert_eq!(hub.subscribers(member).unwrap(), 0);
+    // A bell that rang for the dead one does not keep the new one from being woken.
+    assert!(hub.must_ring(again.slot, at(1)));
+}
+
+#[test]
+fn all_seats_can_be_taken_and_no_more() {
+    let hub = roomy();
+    let seats: Vec<Seat> = std::iter::from_fn(|| hub.take_seat()).collect();
+    assert_eq!(seats.len(), hub.slots());
+    hub.leave_seat(seats[3]);
+    assert_eq!(hub.take_seat().unwrap().slot, seats[3].slot);
+    assert_eq!(hub.take_seat(), None);
+}
+
+#[test]
+fn death_before_any_store_of_taking_burying_and_leaving_a_seat() {
+    type Work = fn(&Hub);
+    let take: Work = |hub| assert!(hub.take_seat().is_some());
+    let leave: Work = |hub| {
+        let seat = hub.take_seat().unwrap();
+        hub.leave_seat(seat);
+    };
+    let bury: Work = |hub| assert!(hub.bury_dead());
+    for work in [take, leave, bury] {
+        for stores in 0.. {
+            let hub = roomy();
+            let member = in_one_that_dies(|| {
+                let seat = hub.take_seat().unwrap();
+                hub.join(seat, b"a", at(0)).unwrap()
+            });
+            let died = in_one_that_dies(|| {
+                hub.region.die_before(stores);
+                let end = catch_unwind(AssertUnwindSafe(|| work(&hub)));
+                end.is_err_and(|why| why.is::<Died>())
+            });
+            hub.region.defuse();
+            while hub.bury_dead() {}
+            assert_eq!(hub.subscribers(member).unwrap(), 0);
+            assert_eq!(std::iter::from_fn(|| hub.take_seat()).count(), hub.slots());
+            hub.check_settled();
+            if !died {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn the_lock_of_a_dead_process_is_taken_over() {
+    let hub = roomy();
+    in_one_that_dies(|| std::mem::forget(hub.lock().unwrap()));
+    put(&hub, "a", "1", at(0));
+    assert_eq!(hub.stats().of(Counter::Repairs), 1);
+    hub.check_settled();
+}
+
+#[test]
+fn a_death_in_a_change_is_mended_by_the_next_owner_of_the_lock() {
+    let mut half_way = 0;
+    for stores in 0.. {
+        let hub = roomy();
+        put(&hub, "a", "1", at(0));
+        let died = in_one_that_dies(|| {
+            hub.region.die_before(stores);
+            let end = catch_unwind(AssertUnwindSafe(|| {
+                // Not given back, as if the process had been killed.
+                let guard = std::mem::ManuallyDrop::new(hub.lock().unwrap());
+                let record = guard.find(b"a").unwrap();
+                guard.evict(record);
+            }));
+            end.is_err_and(|why| why.is::<Died>())
+        });
+        hub.region.defuse();
+        let committed = hub.region.get(header::REDO_LEN) != 0;
+        half_way += usize::from(committed);
+        hub.check_settled();
+        assert_eq!(hub.stats().of(Counter::Repairs), 1);
+        assert!(hub.retained(b"a").is_empty() || !committed && died);
+        if !died {
+            break;
+        }
+    }
+    assert!(half_way > 5, "{half_way}");
+}
+
+#[test]
+fn a_stopped_holder_of_the_lock_stops_nobody_for_long() {
+    let hub = roomy();
+    let guard = hub.lock().unwrap();
+    let refused = thread::scope(|scope| {
+        let publish = || {
+            let start = Instant::now();
+            let refused = hub.publish(b"a", &[event(b"1")], None, at(0));
+            (refused, start.elapsed())
+        };
+        scope.spawn(publish).join().unwrap()
+    });
+    assert_eq!(refused.0, Err(PublishError::Busy(Locked)));
+    assert!(refused.1 >= Duration::from_millis(90) && refused.1 < Duration::from_secs(5));
+    drop(guard);
+    put(&hub, "a", "1", at(0));
+    assert_eq!(hub.head(), 1);
+}
+
+#[test]
+fn no_wake_up_is_lost() {
+    const EVENTS: u64 = 20_000;
+    let hub = roomy();
+    let seat = hub.take_seat().unwrap();
+    // The counter stands for an eventfd.
+    let written = AtomicU64::new(0);
+    let start = Instant::now();
+    let mono = || Now { mono: 1 + start.elapsed().as_millis() as u64, wall: 1 };
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                for i in 0..EVENTS / 2 {
+                    put(&hub, "a", "x", mono());
+                    if hub.must_ring(seat.slot, mono()) && i % 97 != 0 {
+                        written.fetch_add(1, Ordering::SeqCst);
+                    }
+                    if i % 97 == 0 {
+                        // This one was killed before its write: the next rings again, in 50 ms.
+                        written.fetch_add(u64::from(i + 97 > EVENTS / 2), Ordering::SeqCst);
+                    }
+                }
+            });
+        }
+        let mut read = 0;
+        while read < EVENTS {
+            let waiting = Instant::now();
+            while written.swap(0, Ordering::SeqCst) == 0 {
+                assert!(waiting.elapsed() < Duration::from_secs(10), "asleep at {read}");
+                thread::yield_now();
+            }
+            hub.hush(seat);
+            read = hub.head();
+        }
+    });
+}
