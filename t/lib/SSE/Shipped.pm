@@ -1,0 +1,30 @@
+package SSE::Shipped;
+
+# An nginx that runs one of the configurations of nginx-conf/: as it stands there, but for the ports,
+# the module's path and the folder that a test has of its own.
+
+use v5.36;
+use parent 'SSE::Cluster';
+use File::Basename qw(dirname);
+use SSE::Nginx qw(module);
+
+my $root = dirname(__FILE__) . '/../../..';
+
+# name: the file's name without ".conf". port() is what listens on 8080 there, port('app') on 8081.
+sub write_config ($self) {
+    my $text = SSE::Cluster::slurp("$root/nginx-conf/$self->{name}.conf") or die "no nginx-conf/$self->{name}.conf";
+    my $dir    = $self->dir;
+    my $module = module();
+    my $temp   = join ' ', map { "${_}_temp_path $dir/$_;" } 'client_body',
+        grep { SSE::Cluster::has_no_flag("--without-http_${_}_module") } qw(proxy fastcgi uwsgi scgi);
+    $text =~ s/^load_module \S+;/load_module $module; daemon off; pid $dir\/nginx.pid; error_log $dir\/error.log info;/m;
+    $text =~ s/^worker_processes \S+;/worker_processes $self->{workers};/m;
+    $text =~ s/^http \{/http { access_log $dir\/access.log; $temp/m;
+    $text =~ s/127\.0\.0\.1:8080/'127.0.0.1:' . $self->port/ge;
+    $text =~ s/127\.0\.0\.1:8081/'127.0.0.1:' . $self->port('app')/ge;
+    $text =~ s{root html;}{root $root/nginx-conf/html;};
+    SSE::Cluster::write_file($self->config_file, $text);
+    return;
+}
+
+1;
