@@ -4,8 +4,9 @@ use super::cors::Cors;
 use super::hub::{once, Main};
 use super::settings::Settings;
 use crate::http;
-use crate::nginx::directive::{Position, Refused, Setting};
+use crate::nginx::directive::{Answering, Position, Refused, Setting};
 use crate::nginx::value::ComplexValue;
+use crate::sse::{channel, event_type};
 use crate::worker::StreamSettings;
 use std::rc::Rc;
 
@@ -15,6 +16,8 @@ pub struct Location {
     pub stream: Option<Stream>,
     pub publish: Option<Publish>,
     pub status: Option<Status>,
+    /// Which of these answers its requests.
+    pub answering: Option<Answering>,
     /// Which pages of other origins may read the stream, or publish; none but its own if not set.
     pub cors: Option<Rc<Cors>>,
     pub(super) settings: Settings,
@@ -122,7 +125,7 @@ pub fn stream(setting: &mut Setting<'_>) -> Result<(), Refused> {
         return Err(Refused::Duplicate);
     }
     let mut target = Target::new(setting);
-    let mut channels = Vec::new();
+    let (mut channels, mut names) = (Vec::new(), Vec::new());
     let mut split = None;
     for argument in setting.arguments() {
         if let Some(name) = argument.strip_prefix(b"hub=") {
@@ -131,15 +134,19 @@ pub fn stream(setting: &mut Setting<'_>) -> Result<(), Refused> {
             let [byte] = value else { return Err(Refused::invalid(argument)) };
             once(&mut split, *byte)?;
         } else {
-            let chosen = match crate::sse::channel::is_own(argument) {
+            let chosen = match channel::is_own(argument) {
                 true => Chosen::Own,
                 false => Chosen::Freely,
             };
-            channels.push(Channel { value: channel(setting, argument)?, chosen });
+            channels.push(Channel { value: compile(setting, argument)?, chosen });
+            names.push(argument);
         }
     }
     if channels.is_empty() {
         return Err(Refused::because("no channel in \"sse_stream\" directive"));
+    }
+    for name in names.into_iter().filter(|name| is_literal(name)) {
+        channel::names(&[name], split).map_err(|error| bad_channel(name, &error))?;
     }
     setting.answer_with::<http::stream::Handler>()?;
     setting.location().stream = Some(Stream {
@@ -163,9 +170,15 @@ pub fn publish(setting: &mut Setting<'_>) -> Result<(), Refused> {
         if let Some(hub) = argument.strip_prefix(b"hub=") {
             target.name(hub)?;
         } else if let Some(value) = argument.strip_prefix(b"event=") {
+            if is_literal(value) {
+                event_type::check(value).map_err(|error| bad_type(value, &error))?;
+            }
             once(&mut event, setting.compile(value)?)?;
         } else if name.is_none() {
-            name = Some(channel(setting, argument)?);
+            if is_literal(argument) {
+                channel::check_publish(argument).map_err(|error| bad_channel(argument, &error))?;
+            }
+            name = Some(compile(setting, argument)?);
         } else {
             return Err(unknown(argument));
         }
@@ -192,12 +205,30 @@ pub fn status(setting: &mut Setting<'_>) -> Result<(), Refused> {
     Ok(())
 }
 
-/// A channel's name. One without variables is checked when the configuration is read.
-fn channel<'cf>(setting: &mut Setting<'cf>, text: &'cf [u8]) -> Result<ComplexValue, Refused> {
+/// A channel's name. What its variables make of it is checked when a request comes.
+fn compile<'cf>(setting: &mut Setting<'cf>, text: &'cf [u8]) -> Result<ComplexValue, Refused> {
     if text.is_empty() {
         return Err(Refused::invalid(text));
     }
+    let word = text.iter().take_while(|byte| byte.is_ascii_lowercase() || **byte == b'_').count();
+    if word > 0 && text.get(word) == Some(&b'=') {
+        let shown = String::from_utf8_lossy(text);
+        setting.warn(&format!("\"{shown}\" is no parameter, and is taken for a channel's name"));
+    }
     setting.compile(text)
+}
+
+/// Whether a value holds no variable. It can then be checked before any request comes.
+fn is_literal(text: &[u8]) -> bool {
+    !text.contains(&b'$')
+}
+
+fn bad_channel(name: &[u8], error: &channel::NameError) -> Refused {
+    Refused::because(format_args!("invalid channel \"{}\": {error}", name.escape_ascii()))
+}
+
+fn bad_type(name: &[u8], error: &impl std::fmt::Display) -> Refused {
+    Refused::because(format_args!("invalid type \"{}\": {error}", name.escape_ascii()))
 }
 
 fn unknown(argument: &[u8]) -> Refused {

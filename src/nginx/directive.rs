@@ -85,6 +85,12 @@ impl fmt::Display for Position {
     }
 }
 
+/// What a directive of ours has made of a location.
+pub struct Answering {
+    handler: ngx_http_handler_pt,
+    position: Position,
+}
+
 /// What answers the requests of a location.
 pub trait Handler {
     /// Answers a request, or begins to.
@@ -148,21 +154,64 @@ impl<'cf> Setting<'cf> {
         unsafe { &mut *place.cast() }
     }
 
-    /// Has `H` answer the requests of this location. Refused where something else does.
+    /// Has `H` answer the requests of this location. Refused where something else does; what comes
+    /// behind and would do so too is found by `answers`.
     pub fn answer_with<H: Handler>(&mut self) -> Result<(), Refused> {
-        // SAFETY: the core module has numbered itself and has a configuration in each location.
-        let core = unsafe {
-            let context: *const ngx_http_conf_ctx_t = self.cf.ctx.cast();
-            let number = ngx_http_core_module.ctx_index;
-            &mut *(*(*context).loc_conf.add(number)).cast::<ngx_http_core_loc_conf_t>()
-        };
+        let core = self.core_location();
         if core.handler.is_some() {
             return Err(Refused::because(
                 "two directives of this location would answer its requests",
             ));
         }
-        core.handler = Some(handle::<H>);
+        let handler: ngx_http_handler_pt = Some(handle::<H>);
+        core.handler = handler;
+        let position = self.position();
+        self.location().answering = Some(Answering { handler, position });
         Ok(())
+    }
+
+    /// Looks, once a location has been read, whether its requests still go where `answer_with`
+    /// has sent them: directives of other modules do not ask.
+    pub fn still_answers(&mut self, location: &Location) -> Result<(), Position> {
+        let address = |handler: ngx_http_handler_pt| handler.map(|handler| handler as usize);
+        let handler = self.core_location().handler;
+        match &location.answering {
+            Some(ours) if address(ours.handler) != address(handler) => Err(ours.position.clone()),
+            _ => Ok(()),
+        }
+    }
+
+    /// The block of an `if` or `limit_except` is a location of its own to nginx, though not to who
+    /// writes one. Has its requests answered as those around it, if it says nothing else.
+    pub fn answer_as(&mut self, outer: &Location) {
+        let Some(answering) = &outer.answering else { return };
+        let core = self.core_location();
+        if core.noname() == 0 || core.handler.is_some() {
+            return;
+        }
+        core.handler = answering.handler;
+        let context: *const ngx_http_conf_ctx_t = self.cf.ctx.cast();
+        let module = super::module::this();
+        // SAFETY: the context has a place for each http module. The outer location lives as long as
+        // the configuration, as the one that it stands in for would have.
+        unsafe {
+            *(*context).loc_conf.add((*module).ctx_index) =
+                std::ptr::from_ref(outer).cast_mut().cast();
+        }
+    }
+
+    /// Writes a warning that names the place of the directive.
+    pub fn warn(&mut self, what: &str) {
+        self.tell(Level::Warn, what);
+    }
+
+    fn core_location(&mut self) -> &mut ngx_http_core_loc_conf_t {
+        let context: *const ngx_http_conf_ctx_t = self.cf.ctx.cast();
+        // SAFETY: the core module has numbered itself and has a configuration in each location.
+        unsafe {
+            let number = ngx_http_core_module.ctx_index;
+            &mut *(*(*context).loc_conf.add(number)).cast()
+        }
     }
 
     /// Has `H` look at every request before nginx decides who may have it.
@@ -237,10 +286,15 @@ impl<'cf> Setting<'cf> {
             }
             Err(Refused::Because(what)) => what,
         };
+        self.tell(Level::Emerg, &what);
+        ERROR
+    }
+
+    fn tell(&mut self, level: Level, what: &str) {
         // SAFETY: the configuration is being read; nginx copies the bytes into its line.
         unsafe {
             nginx_sys::ngx_conf_log_error(
-                Level::Emerg.number(),
+                level.number(),
                 self.cf,
                 0,
                 c"%*s".as_ptr(),
@@ -248,7 +302,6 @@ impl<'cf> Setting<'cf> {
                 what.as_ptr(),
             );
         }
-        ERROR
     }
 }
 

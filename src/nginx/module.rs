@@ -129,8 +129,17 @@ unsafe extern "C" fn merge_loc_conf(
         // SAFETY: `create_loc_conf` made both, and they are two.
         let (outer, inner) =
             unsafe { (&*outer.cast::<Location>(), &mut *inner.cast::<Location>()) };
-        match inner.complete(outer, setting.main()) {
-            Ok(()) => ptr::null_mut(),
+        let complete = match setting.still_answers(inner) {
+            Ok(()) => inner.complete(outer, setting.main()),
+            Err(position) => Err(format!(
+                "two directives of a location would answer its requests, one in {position}"
+            )),
+        };
+        match complete {
+            Ok(()) => {
+                setting.answer_as(outer);
+                ptr::null_mut()
+            }
             Err(what) => {
                 setting.log(super::log::Level::Emerg, format_args!("{what}"));
                 ERROR
