@@ -9,9 +9,9 @@ make_prefix() {
     ln -sf "$2" "$1/modules/"
 }
 
-# render_configuration FILE PORT WORKERS REDIS: prints FILE for this prefix, and for a port of its own. What is compiled into
-# a packaged nginx for logs and temporary files belongs to that package, and is overridden; REDIS,
-# when not empty, is the URL that the hub `default` is joined to.
+# render_configuration FILE PORT WORKERS REDIS: prints FILE for this prefix, and for a port of its
+# own. What is compiled into a packaged nginx for logs and temporary files belongs to that package,
+# and is overridden; REDIS, when not empty, is the URL that the hub `default` is joined to.
 render_configuration() {
     local line
     while IFS= read -r line || [ -n "$line" ]; do

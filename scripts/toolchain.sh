@@ -8,14 +8,11 @@ rust_wanted() {
 
 # require_rust: cargo and a rustc that is new enough are on PATH afterwards, or the script ends.
 require_rust() {
-    local wanted have
+    local wanted have installed=${CARGO_HOME:-${HOME:-}/.cargo}/bin
     wanted=$(rust_wanted)
 
     # rustup writes this directory into the profile of a login shell only; sudo and cron have none.
-    if ! command -v cargo >/dev/null && [ -x "${CARGO_HOME:-${HOME:-/root}/.cargo}/bin/cargo" ]; then
-        PATH="${CARGO_HOME:-${HOME:-/root}/.cargo}/bin:$PATH"
-        export PATH
-    fi
+    command -v cargo >/dev/null || [ ! -x "$installed/cargo" ] || export PATH="$installed:$PATH"
     command -v cargo >/dev/null && command -v rustc >/dev/null ||
         fail "Rust $wanted or newer is needed and no cargo is on PATH; install it with:" \
             "curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh"

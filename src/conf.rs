@@ -8,8 +8,10 @@ pub mod cors;
 pub mod hub;
 pub mod location;
 
+mod answers;
 mod settings;
 
+pub use answers::Chosen;
 pub use hub::{HubConf, Main};
 pub use location::{Location, Publish, Stream};
 
@@ -18,9 +20,9 @@ use crate::nginx::directive::{Arguments, Directive, Place};
 /// All directives of the module.
 pub static DIRECTIVES: [Directive; 16] = [
     directive(c"sse_hub", Place::HttpBlock, Arguments::One, hub::block),
-    directive(c"sse_stream", Place::Location, Arguments::OneOrMore, location::stream),
-    directive(c"sse_publish", Place::Location, Arguments::OneOrMore, location::publish),
-    directive(c"sse_status", Place::Location, Arguments::Any, location::status),
+    directive(c"sse_stream", Place::Location, Arguments::OneOrMore, answers::stream),
+    directive(c"sse_publish", Place::Location, Arguments::OneOrMore, answers::publish),
+    directive(c"sse_status", Place::Location, Arguments::Any, answers::status),
     directive(c"sse_replay", Place::Anywhere, Arguments::One, settings::replay),
     directive(c"sse_last_event_id", Place::Anywhere, Arguments::OneOrMore, settings::last_event_id),
     directive(c"sse_heartbeat", Place::Anywhere, Arguments::One, settings::heartbeat),
@@ -40,7 +42,7 @@ const fn directive(
     place: Place,
     arguments: Arguments,
     set: fn(
-        &mut crate::nginx::directive::Setting<'_>,
+        &mut crate::nginx::setting::Setting<'_>,
     ) -> Result<(), crate::nginx::directive::Refused>,
 ) -> Directive {
     Directive { name, place, arguments, set }

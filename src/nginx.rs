@@ -19,6 +19,7 @@ pub mod pool;
 pub mod random;
 pub mod request;
 pub mod response;
+pub mod setting;
 pub mod value;
 pub mod variable;
 pub mod watch;

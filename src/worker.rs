@@ -134,8 +134,6 @@ pub struct StreamInfo {
     pub last_id: Option<Id>,
     /// Events that it was sent.
     pub events_sent: u64,
-    /// Streams of its channels on this nginx (of all of them together).
-    pub subscribers: u64,
 }
 
 impl<S: Socket> Worker<S> {
@@ -214,14 +212,9 @@ impl<S: Socket> Worker<S> {
     /// What is known of a stream.
     pub fn info(&self, key: StreamKey) -> Option<StreamInfo> {
         let stream = self.streams.get(key)?;
-        let subscribers = stream.channels.as_slice().iter().filter_map(|subscription| {
-            let channel = self.channels.get(subscription.channel)?;
-            self.hub.subscribers(channel.membership).ok()
-        });
         Some(StreamInfo {
             last_id: stream.last.map(|(place, kind)| place.id(kind, self.hub.tag())),
             events_sent: stream.events_sent,
-            subscribers: subscribers.sum(),
         })
     }
 

@@ -44,7 +44,7 @@ __DATA__
     sse_hub news { zone 4m; }
     sse_hub news { zone 4m; }
 --- refused
-news
+duplicate hub "news"
 
 
 
@@ -60,7 +60,7 @@ news
 --- http_config
     sse_hub news { zone big; }
 --- refused
-"big"
+invalid value "big" in "zone" directive
 
 
 
@@ -68,7 +68,7 @@ news
 --- http_config
     sse_hub news { zone 512k; max_event_size 4k; }
 --- refused
-zone
+zone of hub "news" is too small
 
 
 
@@ -76,7 +76,7 @@ zone
 --- http_config
     sse_hub news { zone 4m; max_event_size 1m; }
 --- refused
-zone
+zone of hub "news" is too small
 
 
 
@@ -84,7 +84,7 @@ zone
 --- http_config
     sse_hub news { max_event_size 16m; }
 --- refused
-(?:zone|max_event_size)
+zone of hub "news" is too small
 
 
 
@@ -100,7 +100,7 @@ zone
 --- http_config
     sse_hub news { history many; }
 --- refused
-"many"
+invalid value "many" in "history" directive
 
 
 
@@ -108,7 +108,7 @@ zone
 --- http_config
     sse_hub news { history 10 soon; }
 --- refused
-"soon"
+invalid value "soon" in "history" directive
 
 
 
@@ -124,7 +124,7 @@ invalid number of arguments in "history"
 --- http_config
     sse_hub news { max_event_size huge; }
 --- refused
-"huge"
+invalid value "huge" in "max_event_size" directive
 
 
 
@@ -166,7 +166,7 @@ invalid number of arguments in "sse_stream"
 --- config
     location /s { sse_stream $arg_c split=ab; }
 --- refused
-split
+"split=ab" in "sse_stream" directive
 
 
 
@@ -174,7 +174,7 @@ split
 --- config
     location /s { sse_stream $arg_c split=; }
 --- refused
-split
+"split=" in "sse_stream" directive
 
 
 
@@ -182,7 +182,7 @@ split
 --- config
     location /s { sse_stream messages hub=nowhere; }
 --- refused
-nowhere
+unknown hub "nowhere" in "sse_stream"
 
 
 
@@ -202,7 +202,7 @@ unknown "no_such_variable_anywhere" variable
 --- config
     location /s { sse_stream messages; }
 --- refused
-hub
+"sse_stream" must name one of the hubs
 
 
 
@@ -213,7 +213,7 @@ hub
 --- config
     location /p { sse_publish messages; }
 --- refused
-hub
+"sse_publish" must name one of the hubs
 
 
 
@@ -245,7 +245,7 @@ invalid number of arguments in "sse_publish"
 --- config
     location /p { sse_publish messages hub=nowhere; }
 --- refused
-nowhere
+unknown hub "nowhere" in "sse_publish"
 
 
 
@@ -253,7 +253,7 @@ nowhere
 --- config
     location /status { sse_status hub=nowhere; }
 --- refused
-nowhere
+unknown hub "nowhere" in "sse_status"
 
 
 
@@ -269,7 +269,7 @@ nowhere
 --- http_config
     sse_replay some;
 --- refused
-"some"
+invalid value "some" in "sse_replay" directive
 
 
 
@@ -277,7 +277,7 @@ nowhere
 --- http_config
     sse_replay -5;
 --- refused
-"-5"
+invalid value "-5" in "sse_replay" directive
 
 
 
@@ -293,7 +293,7 @@ invalid number of arguments in "sse_last_event_id"
 --- http_config
     sse_heartbeat often;
 --- refused
-"often"
+invalid value "often" in "sse_heartbeat" directive
 
 
 
@@ -310,7 +310,7 @@ invalid number of arguments in "sse_last_event_id"
 --- http_config
     sse_retry later;
 --- refused
-"later"
+invalid value "later" in "sse_retry" directive
 
 
 
@@ -318,7 +318,7 @@ invalid number of arguments in "sse_last_event_id"
 --- http_config
     sse_retry 3s jitter=some;
 --- refused
-"some"
+invalid value "some" in "sse_retry" directive
 
 
 
@@ -350,7 +350,7 @@ invalid number of arguments in "sse_gap_event"
 --- http_config
     sse_slow_client perhaps;
 --- refused
-perhaps
+invalid value "perhaps" in "sse_slow_client" directive
 
 
 
@@ -358,7 +358,7 @@ perhaps
 --- http_config
     sse_drain slowly;
 --- refused
-"slowly"
+invalid value "slowly" in "sse_drain" directive
 
 
 
@@ -368,4 +368,4 @@ perhaps
 b";
 --- nowhere
 --- refused
-event name "a
+invalid (?:value|event name) "a

@@ -33,22 +33,22 @@ my $stage = SSE::Stage->new(
         location = /seldom        { limit_req zone=reqs; sse_publish news; }
         $auth_request
 EOF_CONFIG
-    files => { users => "ann:{PLAIN}secret\n" },
+    files => { users => "reader:{PLAIN}secret\n" },
 );
-my @ann = (Authorization => 'Basic ' . encode_base64('ann:secret', ''));
-my @bob = (Authorization => 'Basic ' . encode_base64('bob:guess', ''));
+my @right = (Authorization => 'Basic ' . encode_base64('reader:secret', ''));
+my @wrong = (Authorization => 'Basic ' . encode_base64('reader:guess', ''));
 
 # A password.
 is(status('/basic/s'), 401, 'a stream behind a password is refused without it');
-is(status('/basic/s', headers => \@bob), 401, 'and with a wrong one');
-my $stream = $stage->stream('/basic/s', headers => \@ann);
+is(status('/basic/s', headers => \@wrong), 401, 'and with a wrong one');
+my $stream = $stage->stream('/basic/s', headers => \@right);
 is($stream->{status}, 200, 'and served with the right one');
 is(status('/basic/p', body => 'x'), 401, 'so is a publisher refused');
-is(status('/basic/p', body => 'let in', headers => \@ann), 201, 'and let in');
+is(status('/basic/p', body => 'let in', headers => \@right), 201, 'and let in');
 ok($stream->wait_data('let in'), 'and the event arrives');
 is_deeply([$stream->data], ['let in'], 'and nothing that was refused');
 is(status('/basic/status'), 401, 'the status is refused');
-is(status('/basic/status', headers => \@ann), 200, 'and shown');
+is(status('/basic/status', headers => \@right), 200, 'and shown');
 
 # Addresses.
 is(status('/denied/s'), 403, 'deny holds for a stream');

@@ -62,8 +62,8 @@ my @refused = (
     [server => 'location /s { sse_stream a; sse_publish a; }', 'two directives of this location would answer its requests'],
     [server => 'location /s { sse_status; sse_stream a; }', 'two directives of this location would answer its requests'],
     [server => 'location /s { proxy_pass http://127.0.0.1; sse_stream a; }', 'two directives of this location would answer its requests'],
-    [server => 'location /s { sse_stream a; proxy_pass http://127.0.0.1; }', 'two directives of a location would answer its requests'],
-    [server => 'location /p { sse_publish a; empty_gif; }', 'two directives of a location would answer its requests'],
+    [server => 'location /s { sse_stream a; proxy_pass http://127.0.0.1; }', 'another directive answers the requests of this location'],
+    [server => 'location /p { sse_publish a; empty_gif; }', 'another directive answers the requests of this location'],
 );
 
 for my $case (@refused) {

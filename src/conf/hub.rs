@@ -3,8 +3,9 @@
 use crate::hub::{self, History, Hub, Plan, Region};
 use crate::nginx::bells::EventFds;
 use crate::nginx::core::{parse_size, parse_time};
-use crate::nginx::directive::{Position, Refused, Setting};
+use crate::nginx::directive::Refused;
 use crate::nginx::log::{self, Level};
+use crate::nginx::setting::{Position, Setting};
 use crate::nginx::zone::{self, Arrival, Found, Tenant};
 use crate::nginx::{clock, random};
 use std::cell::{Cell, OnceCell};
@@ -88,7 +89,7 @@ impl HubConf {
 
     /// The zone's name. What is not in it can be changed without losing what the hub holds.
     fn zone_name(&self) -> String {
-        format!("sse:{}:{}", hub::LAYOUT, self.name)
+        format!("sse{}-{}:{}", hub::LAYOUT, self.max_event, self.name)
     }
 
     /// The smallest zone that serves. The number of workers may not be known yet, so there is
@@ -116,11 +117,21 @@ impl Tenant for HubConf {
             hub::format(&arrival.region, &plan, tag, clock::now())
                 .map_err(|error| format!("hub \"{}\": {error}", self.name))?;
         }
+        if 2 * arrival.workers > bells.count() {
+            log::write(
+                Level::Warn,
+                format_args!(
+                    "sse: hub \"{}\" has seats for {} processes, more workers need a restart",
+                    self.name,
+                    bells.count()
+                ),
+            );
+        }
         if arrival.found == Found::Replaced {
             log::write(
                 Level::Notice,
                 format_args!(
-                    "sse: hub \"{}\" starts anew, empty: its size or the module has changed",
+                    "sse: hub \"{}\" starts anew, empty: a size or the module has changed",
                     self.name
                 ),
             );
@@ -130,10 +141,9 @@ impl Tenant for HubConf {
     }
 
     fn lived_in(&self, zone: &[u8]) -> bool {
-        let rest = zone.strip_prefix(b"sse:").unwrap_or_default();
-        let version = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
-        let name = rest.get(version..).and_then(|rest| rest.strip_prefix(b":"));
-        name == Some(self.name.as_bytes())
+        let mut parts = zone.splitn(2, |byte| *byte == b':');
+        let ours = parts.next().is_some_and(|kind| kind.starts_with(b"sse"));
+        ours && parts.next() == Some(self.name.as_bytes())
     }
 }
 
@@ -215,7 +225,7 @@ pub fn block(setting: &mut Setting<'_>) -> Result<(), Refused> {
     let name = std::str::from_utf8(name)
         .ok()
         .filter(|_| valid)
-        .ok_or_else(|| Refused::invalid(name))?
+        .ok_or_else(|| Refused::no_valid("hub name", name))?
         .to_owned();
     if let Some(first) = setting.main().hubs.iter().find(|hub| hub.name == name) {
         let first = first.position.as_ref().map(Position::to_string).unwrap_or_default();

@@ -1,237 +1,86 @@
-//! Locations: `sse_stream`, `sse_publish`, `sse_status`, and the settings around them.
+//! Locations: what answers their requests, the settings around it, and how both are inherited.
 
+use super::answers::Answer;
 use super::cors::Cors;
-use super::hub::{once, Main};
+use super::hub::Main;
 use super::settings::Settings;
-use crate::http;
-use crate::nginx::directive::{Answering, Position, Refused, Setting};
-use crate::nginx::value::ComplexValue;
-use crate::sse::{channel, event_type};
-use crate::worker::StreamSettings;
+use crate::nginx::setting::{Answering, Setting};
 use std::rc::Rc;
+
+pub use super::answers::{Publish, Status, Stream};
 
 /// What the module knows of one place in the configuration: `http`, `server` or `location`.
 #[derive(Default)]
 pub struct Location {
-    pub stream: Option<Stream>,
-    pub publish: Option<Publish>,
-    pub status: Option<Status>,
-    /// Which of these answers its requests.
-    pub answering: Option<Answering>,
-    /// Which pages of other origins may read the stream, or publish; none but its own if not set.
-    pub cors: Option<Rc<Cors>>,
+    pub(super) answer: Option<(Rc<Answer>, Answering)>,
+    /// Set for streams and publishers only.
+    cors: Option<Rc<Cors>>,
     pub(super) settings: Settings,
 }
 
-/// Which hub a location means, before and after all hubs are known.
-pub struct Target {
-    /// What `hub=` said; once all hubs are known, what it is called.
-    name: Option<String>,
-    position: Position,
-    /// Its number in `Main::hubs`.
-    pub hub: usize,
-}
-
-/// `sse_stream CHANNEL ... [hub=NAME] [split=CHAR]`
-pub struct Stream {
-    pub target: Target,
-    pub channels: Vec<Channel>,
-    pub split: Option<u8>,
-    /// Where a client's last id may stand; empty for nginx's own names of header and argument.
-    pub last_event_id: Rc<Vec<ComplexValue>>,
-    pub settings: Rc<StreamSettings>,
-}
-
-/// One argument of `sse_stream`.
-pub struct Channel {
-    pub value: ComplexValue,
-    /// Who chooses the name.
-    pub chosen: Chosen,
-}
-
-/// Who chooses a channel's name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Chosen {
-    /// The configuration says outright that it is one of the module's own.
-    Own,
-    /// It may hold what a client sent, so it must not become one of those.
-    Freely,
-}
-
-/// `sse_publish CHANNEL [event=VALUE] [hub=NAME]`
-pub struct Publish {
-    pub target: Target,
-    pub channel: ComplexValue,
-    pub event: Option<ComplexValue>,
-}
-
-/// `sse_status [hub=NAME]`
-pub struct Status {
-    pub target: Target,
-}
-
 impl Location {
+    /// What `sse_stream` says here.
+    pub fn stream(&self) -> Option<&Stream> {
+        match self.answer()? {
+            Answer::Stream(stream) => Some(stream),
+            _ => None,
+        }
+    }
+
+    /// What `sse_publish` says here.
+    pub fn publish(&self) -> Option<&Publish> {
+        match self.answer()? {
+            Answer::Publish(publish) => Some(publish),
+            _ => None,
+        }
+    }
+
+    /// What `sse_status` says here.
+    pub fn status(&self) -> Option<&Status> {
+        match self.answer()? {
+            Answer::Status(status) => Some(status),
+            _ => None,
+        }
+    }
+
+    /// Which pages of other origins may read the stream, or publish; none but its own if not set.
+    pub fn cors(&self) -> Option<&Cors> {
+        self.cors.as_deref()
+    }
+
+    fn answer(&self) -> Option<&Answer> {
+        self.answer.as_ref().map(|(answer, _)| answer.as_ref())
+    }
+
     /// The configuration has been read: takes over what stands further out, and finds the hubs.
-    pub fn complete(&mut self, outer: &Location, main: &Main) -> Result<(), String> {
+    pub fn complete(&mut self, outer: &Location, setting: &mut Setting<'_>) -> Result<(), String> {
         self.settings.inherit(&outer.settings);
-        if let Some(stream) = &mut self.stream {
-            stream.target.complete(main, "sse_stream")?;
-            stream.last_event_id = self.settings.last_event_id();
-            stream.settings = Rc::new(self.settings.resolve());
-            main.drain.set(main.drain.get().max(self.settings.drain()));
+        match &mut self.answer {
+            Some((answer, answering)) => {
+                let settings = &self.settings;
+                let main: &Main = setting.main();
+                Rc::get_mut(answer).map_or(Ok(()), |answer| answer.complete(main, settings))?;
+                if !setting.is_answered_by(*answering) {
+                    let position = answer.position();
+                    return Err(format!(
+                        "another directive answers the requests of this location in {position}"
+                    ));
+                }
+            }
+            None => self.answer = inherited(outer, setting),
         }
-        if let Some(publish) = &mut self.publish {
-            publish.target.complete(main, "sse_publish")?;
-        }
-        if self.stream.is_some() || self.publish.is_some() {
+        if self.stream().is_some() || self.publish().is_some() {
             self.cors = self.settings.cors();
         }
-        if let Some(status) = &mut self.status {
-            status.target.complete(main, "sse_status")?;
-        }
         Ok(())
     }
 }
 
-impl Target {
-    fn new(setting: &Setting<'_>) -> Target {
-        Target { name: None, position: setting.position(), hub: 0 }
+/// An `if` or `limit_except` block answers as its location does, unless it has an answer of its own.
+fn inherited(outer: &Location, setting: &mut Setting<'_>) -> Option<(Rc<Answer>, Answering)> {
+    let (answer, answering) = outer.answer.as_ref()?;
+    if !setting.is_part_of_location() || !setting.inherit(*answering) {
+        return None;
     }
-
-    /// What the hub is called.
-    pub fn hub_name(&self) -> &str {
-        self.name.as_deref().unwrap_or_default()
-    }
-
-    fn name(&mut self, name: &[u8]) -> Result<(), Refused> {
-        let text = std::str::from_utf8(name).ok().filter(|name| !name.is_empty());
-        let text = text.ok_or_else(|| Refused::invalid(name))?;
-        once(&mut self.name, text.to_owned())
-    }
-
-    fn complete(&mut self, main: &Main, directive: &str) -> Result<(), String> {
-        self.hub = main
-            .resolve(self.name.as_deref(), directive)
-            .map_err(|what| format!("{what} in {}", self.position))?;
-        self.name = main.hubs.get(self.hub).map(|hub| hub.name.clone());
-        main.used.set(true);
-        Ok(())
-    }
-}
-
-/// `sse_stream`
-pub fn stream(setting: &mut Setting<'_>) -> Result<(), Refused> {
-    if setting.location().stream.is_some() {
-        return Err(Refused::Duplicate);
-    }
-    let mut target = Target::new(setting);
-    let (mut channels, mut names) = (Vec::new(), Vec::new());
-    let mut split = None;
-    for argument in setting.arguments() {
-        if let Some(name) = argument.strip_prefix(b"hub=") {
-            target.name(name)?;
-        } else if let Some(value) = argument.strip_prefix(b"split=") {
-            let [byte] = value else { return Err(Refused::invalid(argument)) };
-            once(&mut split, *byte)?;
-        } else {
-            let chosen = match channel::is_own(argument) {
-                true => Chosen::Own,
-                false => Chosen::Freely,
-            };
-            channels.push(Channel { value: compile(setting, argument)?, chosen });
-            names.push(argument);
-        }
-    }
-    if channels.is_empty() {
-        return Err(Refused::because("no channel in \"sse_stream\" directive"));
-    }
-    for name in names.into_iter().filter(|name| is_literal(name)) {
-        channel::names(&[name], split).map_err(|error| bad_channel(name, &error))?;
-    }
-    setting.answer_with::<http::stream::Handler>()?;
-    setting.location().stream = Some(Stream {
-        target,
-        channels,
-        split,
-        last_event_id: Rc::default(),
-        settings: Rc::new(Settings::default().resolve()),
-    });
-    Ok(())
-}
-
-/// `sse_publish`
-pub fn publish(setting: &mut Setting<'_>) -> Result<(), Refused> {
-    if setting.location().publish.is_some() {
-        return Err(Refused::Duplicate);
-    }
-    let mut target = Target::new(setting);
-    let (mut name, mut event) = (None, None);
-    for argument in setting.arguments() {
-        if let Some(hub) = argument.strip_prefix(b"hub=") {
-            target.name(hub)?;
-        } else if let Some(value) = argument.strip_prefix(b"event=") {
-            if is_literal(value) {
-                event_type::check(value).map_err(|error| bad_type(value, &error))?;
-            }
-            once(&mut event, setting.compile(value)?)?;
-        } else if name.is_none() {
-            if is_literal(argument) {
-                channel::check_publish(argument).map_err(|error| bad_channel(argument, &error))?;
-            }
-            name = Some(compile(setting, argument)?);
-        } else {
-            return Err(unknown(argument));
-        }
-    }
-    let channel =
-        name.ok_or_else(|| Refused::because("no channel in \"sse_publish\" directive"))?;
-    setting.answer_with::<http::publish::Handler>()?;
-    setting.location().publish = Some(Publish { target, channel, event });
-    Ok(())
-}
-
-/// `sse_status`
-pub fn status(setting: &mut Setting<'_>) -> Result<(), Refused> {
-    if setting.location().status.is_some() {
-        return Err(Refused::Duplicate);
-    }
-    let mut target = Target::new(setting);
-    for argument in setting.arguments() {
-        let name = argument.strip_prefix(b"hub=").ok_or_else(|| unknown(argument))?;
-        target.name(name)?;
-    }
-    setting.answer_with::<http::status::Handler>()?;
-    setting.location().status = Some(Status { target });
-    Ok(())
-}
-
-/// A channel's name. What its variables make of it is checked when a request comes.
-fn compile<'cf>(setting: &mut Setting<'cf>, text: &'cf [u8]) -> Result<ComplexValue, Refused> {
-    if text.is_empty() {
-        return Err(Refused::invalid(text));
-    }
-    let word = text.iter().take_while(|byte| byte.is_ascii_lowercase() || **byte == b'_').count();
-    if word > 0 && text.get(word) == Some(&b'=') {
-        let shown = String::from_utf8_lossy(text);
-        setting.warn(&format!("\"{shown}\" is no parameter, and is taken for a channel's name"));
-    }
-    setting.compile(text)
-}
-
-/// Whether a value holds no variable. It can then be checked before any request comes.
-fn is_literal(text: &[u8]) -> bool {
-    !text.contains(&b'$')
-}
-
-fn bad_channel(name: &[u8], error: &channel::NameError) -> Refused {
-    Refused::because(format_args!("invalid channel \"{}\": {error}", name.escape_ascii()))
-}
-
-fn bad_type(name: &[u8], error: &impl std::fmt::Display) -> Refused {
-    Refused::because(format_args!("invalid type \"{}\": {error}", name.escape_ascii()))
-}
-
-fn unknown(argument: &[u8]) -> Refused {
-    let shown = String::from_utf8_lossy(argument);
-    Refused::because(format_args!("unknown parameter \"{shown}\""))
+    Some((answer.clone(), *answering))
 }

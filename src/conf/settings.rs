@@ -3,7 +3,8 @@
 use super::cors::Cors;
 use super::hub::{number, once};
 use crate::nginx::core::parse_time;
-use crate::nginx::directive::{Refused, Setting};
+use crate::nginx::directive::Refused;
+use crate::nginx::setting::Setting;
 use crate::nginx::value::ComplexValue;
 use crate::sse::event_type;
 use crate::worker::{Jittered, Naming, Replay, SlowClient, StreamSettings};
@@ -219,6 +220,6 @@ fn event_name(text: &[u8]) -> Result<Option<Box<[u8]>>, Refused> {
         {
             Ok(Some(text.into()))
         }
-        _ => Err(Refused::invalid(text)),
+        _ => Err(Refused::no_valid("event name", text)),
     }
 }

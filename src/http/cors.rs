@@ -4,9 +4,9 @@
 //! thing: they are for pages of their own host.
 
 use crate::conf::cors::{Cors, Credentials};
-use crate::nginx::directive::Handler;
 use crate::nginx::pool::NoMemory;
 use crate::nginx::request::{Method, Outcome, Request};
+use crate::nginx::setting::Handler;
 use crate::sse::origin;
 
 const HEADERS: &str = "Last-Event-ID, Authorization, Cache-Control, Content-Type, Idempotency-Key";
@@ -20,7 +20,7 @@ pub struct BeforeAccess;
 impl Handler for BeforeAccess {
     /// Sets the headers of a location with `sse_cors`, and answers a preflight.
     fn handle(request: &Request) -> Outcome {
-        match &request.location().cors {
+        match request.location().cors() {
             Some(cors) if !request.is_subrequest() => welcome(request, cors),
             _ => Outcome::DECLINED,
         }
@@ -29,7 +29,7 @@ impl Handler for BeforeAccess {
 
 fn welcome(request: &Request, cors: &Cors) -> Outcome {
     let location = request.location();
-    let methods = match location.publish {
+    let methods = match location.publish() {
         Some(_) => "POST, PUT",
         None => "GET, HEAD",
     };
@@ -37,7 +37,7 @@ fn welcome(request: &Request, cors: &Cors) -> Outcome {
     let set = allow(request, cors).and_then(|()| match preflight {
         true => answer_preflight(request, methods),
         // Of what a publisher is answered, the one header that a page could not read.
-        false if location.publish.is_some() => {
+        false if location.publish().is_some() => {
             request.set_header("Access-Control-Expose-Headers", "Retry-After")
         }
         false => Ok(()),
@@ -77,7 +77,7 @@ fn answer_preflight(request: &Request, methods: &str) -> Result<(), NoMemory> {
 /// not let in: a page that its user happens to visit must not act in the user's name.
 pub fn is_foreign(request: &Request) -> bool {
     let origin = request.header("Origin");
-    if request.location().cors.as_ref().is_some_and(|cors| cors.allows(origin)) {
+    if request.location().cors().is_some_and(|cors| cors.allows(origin)) {
         return false;
     }
     let crossing = request
@@ -89,7 +89,7 @@ pub fn is_foreign(request: &Request) -> bool {
 
 /// The methods of a location, for `Allow`.
 pub fn methods(request: &Request, own: &'static str) -> String {
-    match request.location().cors {
+    match request.location().cors() {
         Some(_) => format!("{own}, OPTIONS"),
         None => own.to_owned(),
     }

@@ -7,7 +7,7 @@ use super::stream;
 use crate::conf::hub::{set_history, Telling};
 use crate::conf::{HubConf, Main};
 use crate::hub::{Hub, Stats};
-use crate::nginx::bells::{self, Shared};
+use crate::nginx::bells::{self, EventFds, Shared};
 use crate::nginx::event::{Event, Hold};
 use crate::nginx::log::{self, Level};
 use crate::nginx::output::Client;
@@ -15,6 +15,8 @@ use crate::nginx::watch::Watch;
 use crate::nginx::{clock, core, random};
 use crate::worker::{Presence, StreamKey, Turn, Worker};
 use std::cell::{Cell, RefCell};
+use std::io;
+use std::sync::Arc;
 
 /// How often the same trouble is told, in ms.
 const WARN_EVERY: u64 = 60_000;
@@ -32,12 +34,16 @@ struct Serving {
     worker: Worker<Client>,
     name: String,
     phase: Phase,
-    // Both call with the hub's number.
+    // These call with the hub's number.
     tick: Event,
     turn: Event,
     /// When the last warning was written, in ms of the monotonic clock.
     warned: Option<u64>,
-    _watch: Watch,
+    watch: Watch,
+    bells: Arc<EventFds>,
+    number: usize,
+    /// The slot whose bell is watched.
+    heard: Option<usize>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -158,18 +164,15 @@ impl Serving {
     fn begin(number: usize, conf: &HubConf) -> Result<Serving, String> {
         let place = conf.place().ok_or("it has no zone")?;
         let hub = Hub::attach(place.region.clone()).map_err(|error| error.to_string())?;
-        let shared = Box::new(Shared(place.bells.clone()));
+        let bells = place.bells.clone();
+        let shared = Box::new(Shared(bells.clone()));
         let presence = match conf.presence {
             Telling::Off => Presence::default(),
             Telling::On => Presence::told(),
         };
         let worker = Worker::new(hub, shared, presence, random::bits(), clock::now());
-        let bell = worker.slot().and_then(|slot| place.bells.listen(slot).ok());
-        let polls = bell.is_none();
-        // Without a bell of its own, one that nobody rings: it still tells when to quit.
-        let bell = bell.map_or_else(bells::eventfd, Ok).map_err(|error| error.to_string())?;
-        let watch =
-            Watch::new(bell, on_bell, on_quit, number).map_err(|error| error.to_string())?;
+        let heard = worker.slot();
+        let watch = listen(&bells, heard, number).map_err(|error| error.to_string())?;
         let mut serving = Serving {
             worker,
             name: conf.name.clone(),
@@ -177,12 +180,15 @@ impl Serving {
             tick: Event::new(on_tick, number),
             turn: Event::new(on_bell, number),
             warned: None,
-            _watch: watch,
+            watch,
+            bells,
+            number,
+            heard,
         };
-        if polls {
+        if heard.is_none() {
             log::write(
                 Level::Warn,
-                format_args!("sse: hub \"{}\" has no seat left, looking at it often", conf.name),
+                format_args!("sse: hub \"{}\" has no seat for this process yet", conf.name),
             );
         }
         serving.arm();
@@ -191,6 +197,14 @@ impl Serving {
 
     /// Waits for the next tick.
     fn arm(&mut self) {
+        let slot = self.worker.slot();
+        if slot != self.heard {
+            // A seat has become free for this process: from now on it is woken by its bell.
+            if let Ok(watch) = listen(&self.bells, slot, self.number) {
+                self.watch = watch;
+                self.heard = slot;
+            }
+        }
         self.tick.arm(self.worker.tick_interval());
         self.let_go();
     }
@@ -200,6 +214,15 @@ impl Serving {
         let busy = self.phase == Phase::Draining && self.worker.streams() > 0;
         self.tick.hold_process(if busy { Hold::Yes } else { Hold::No });
     }
+}
+
+/// Watches the bell of a slot. Without a slot, one that nobody rings: it still tells when to quit.
+fn listen(bells: &EventFds, slot: Option<usize>, number: usize) -> io::Result<Watch> {
+    let bell = match slot {
+        Some(slot) => bells.listen(slot)?,
+        None => bells::eventfd()?,
+    };
+    Watch::new(bell, on_bell, on_quit, number)
 }
 
 /// The bell has rung, or there is more to do than one turn could.

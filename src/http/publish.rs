@@ -5,9 +5,9 @@ use crate::conf;
 use crate::hub::{Counter, NewEvent, PublishError, Published};
 use crate::nginx::body::WithBody;
 use crate::nginx::clock;
-use crate::nginx::directive;
 use crate::nginx::log::{Escaped, Level};
 use crate::nginx::request::{Method, Outcome, Request};
+use crate::nginx::setting;
 use crate::sse::{batch, channel, event_type};
 use serde_json::{json, Value};
 
@@ -17,7 +17,7 @@ const MAX_KEY: usize = 128;
 /// What nginx calls for locations with `sse_publish`.
 pub struct Handler;
 
-impl directive::Handler for Handler {
+impl setting::Handler for Handler {
     fn handle(request: &Request) -> Outcome {
         let refused = match request.method() {
             Method::Post | Method::Put => cors::is_foreign(request).then(Refused::foreign),
@@ -37,7 +37,7 @@ struct Answer;
 
 impl WithBody for Answer {
     fn answer(request: &Request) -> Outcome {
-        let Some(conf) = &request.location().publish else { return Outcome::status(500) };
+        let Some(conf) = request.location().publish() else { return Outcome::status(500) };
         match publish(request, conf) {
             Ok(answer) => json_answer(request, 201, &answer),
             Err(refused) => refused.answer(request),
@@ -74,7 +74,7 @@ impl Refused {
     }
 
     fn log(&self, request: &Request) {
-        let Some(conf) = &request.location().publish else { return };
+        let Some(conf) = request.location().publish() else { return };
         let (hub, why) = (conf.target.hub_name(), &self.why);
         if self.counted == Some(Counter::RefusedBusy) {
             process::warn(conf.target.hub, format_args!("nothing is published: {why}"));
@@ -85,7 +85,7 @@ impl Refused {
     }
 
     fn answer(&self, request: &Request) -> Outcome {
-        if let (Some(counter), Some(conf)) = (self.counted, &request.location().publish) {
+        if let (Some(counter), Some(conf)) = (self.counted, request.location().publish()) {
             process::with(conf.target.hub, |worker| worker.hub().count(counter, 1));
         }
         self.log(request);

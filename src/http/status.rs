@@ -3,17 +3,17 @@
 use super::process;
 use super::stream::not_allowed;
 use crate::hub::{Counter, Stats};
-use crate::nginx::directive;
 use crate::nginx::pool::NoMemory;
 use crate::nginx::request::{Method, Outcome, Request};
+use crate::nginx::setting;
 use serde_json::{json, Value};
 
 /// What nginx calls for locations with `sse_status`.
 pub struct Handler;
 
-impl directive::Handler for Handler {
+impl setting::Handler for Handler {
     fn handle(request: &Request) -> Outcome {
-        let Some(conf) = &request.location().status else { return Outcome::status(500) };
+        let Some(conf) = request.location().status() else { return Outcome::status(500) };
         let discarded = request.discard_body();
         if !discarded.is_ok() {
             return discarded;

@@ -1,12 +1,12 @@
 //! `sse_stream`: opens a stream, keeps it with its request, and ends it.
 
 use super::{cors, process};
-use crate::conf::{self, location::Chosen};
-use crate::nginx::directive;
+use crate::conf::{self, Chosen};
 use crate::nginx::log::{Escaped, Level};
 use crate::nginx::output::{Client, Finish, Flushed, OnWritable, Output};
 use crate::nginx::pool::NoMemory;
 use crate::nginx::request::{Method, Outcome, Request};
+use crate::nginx::setting;
 use crate::nginx::{clock, random};
 use crate::sse::channel::{self, NameError};
 use crate::sse::frame;
@@ -35,13 +35,21 @@ pub struct Stream {
 pub struct Summary {
     pub last_id: Option<Id>,
     pub events_sent: u64,
-    pub subscribers: u64,
 }
 
 impl Stream {
     /// The channels' names, separated by commas.
     pub fn channels(&self) -> Vec<u8> {
         self.channels.join(&b","[..])
+    }
+
+    /// How many streams its channels have on this nginx, all of them together.
+    pub fn subscribers(&self) -> Option<u64> {
+        let of_all = process::with(self.hub, |worker| {
+            let hub = worker.hub();
+            self.channels.iter().map(|name| hub.subscribers_of(name)).sum::<Result<u64, _>>()
+        });
+        of_all?.ok()
     }
 
     /// Why it ended, once it has.
@@ -54,9 +62,7 @@ impl Stream {
         let key = self.key.get();
         let info = key.and_then(|key| process::with(self.hub, |worker| worker.info(key)));
         match info.flatten() {
-            Some(StreamInfo { last_id, events_sent, subscribers }) => {
-                Summary { last_id, events_sent, subscribers }
-            }
+            Some(StreamInfo { last_id, events_sent }) => Summary { last_id, events_sent },
             None => self.summary.borrow().clone(),
         }
     }
@@ -84,9 +90,9 @@ impl Stream {
 /// What nginx calls for locations with `sse_stream`.
 pub struct Handler;
 
-impl directive::Handler for Handler {
+impl setting::Handler for Handler {
     fn handle(request: &Request) -> Outcome {
-        let Some(conf) = &request.location().stream else { return Outcome::status(500) };
+        let Some(conf) = request.location().stream() else { return Outcome::status(500) };
         if request.is_subrequest() {
             return refuse_subrequest(request);
         }
@@ -276,6 +282,8 @@ pub fn finish(output: &Rc<Output>, end: End) {
 }
 
 fn finish_as(output: &Rc<Output>, stream: &Stream, end: End) {
+    // What failed to be sent failed because the client is gone.
+    let end = if end == End::Error && output.is_broken() { End::Client } else { end };
     stream.end.set(Some(end));
     let why = match end {
         End::Timeout => Some("client takes nothing"),

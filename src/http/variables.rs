@@ -23,7 +23,7 @@ fn stream(request: &Request) -> Option<&Rc<Stream>> {
 fn channel(request: &Request) -> Option<Vec<u8>> {
     match stream(request) {
         Some(stream) => Some(stream.channels()),
-        None => Some(request.location().publish.as_ref()?.channel.evaluate(request)?.to_vec()),
+        None => Some(request.location().publish()?.channel.evaluate(request)?.to_vec()),
     }
 }
 
@@ -37,7 +37,7 @@ fn events_sent(request: &Request) -> Option<Vec<u8>> {
 
 fn subscribers(request: &Request) -> Option<Vec<u8>> {
     let subscribers = match stream(request) {
-        Some(stream) => stream.summary().subscribers,
+        Some(stream) => stream.subscribers()?,
         None => request.context::<Reached>()?.0,
     };
     Some(subscribers.to_string().into_bytes())

@@ -124,6 +124,12 @@ impl Hub {
     pub fn subscribers(&self, membership: Membership) -> Result<u64, Locked> {
         Ok(self.lock()?.listeners(membership.record).0)
     }
+
+    /// The same, of a channel that this process need not have joined.
+    pub fn subscribers_of(&self, name: &[u8]) -> Result<u64, Locked> {
+        let guard = self.lock()?;
+        Ok(guard.find(name).map_or(0, |record| guard.listeners(record).0))
+    }
 }
 
 impl Guard<'_> {

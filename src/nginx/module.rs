@@ -1,9 +1,11 @@
 //! The module as nginx sees it: its tables, and the functions that nginx calls as it reads a
 //! configuration, starts a process and ends one.
 
-use super::directive::{Setting, ERROR};
+use super::directive::{Refused, ERROR};
 use super::guard::guarded;
+use super::log::Level;
 use super::pool::keep;
+use super::setting::Setting;
 use super::variable;
 use crate::conf::{Location, Main, DIRECTIVES};
 use crate::http::{cors, process, variables::VARIABLES};
@@ -80,7 +82,7 @@ const fn commands() -> [ngx_command_t; DIRECTIVES.len() + 1] {
 }
 
 /// This module, as nginx knows it.
-pub(super) fn this() -> *const ngx_module_t {
+pub(in crate::nginx) fn this() -> *const ngx_module_t {
     &raw const ngx_http_sse_module
 }
 
@@ -129,19 +131,10 @@ unsafe extern "C" fn merge_loc_conf(
         // SAFETY: `create_loc_conf` made both, and they are two.
         let (outer, inner) =
             unsafe { (&*outer.cast::<Location>(), &mut *inner.cast::<Location>()) };
-        let complete = match setting.still_answers(inner) {
-            Ok(()) => inner.complete(outer, setting.main()),
-            Err(position) => Err(format!(
-                "two directives of a location would answer its requests, one in {position}"
-            )),
-        };
-        match complete {
-            Ok(()) => {
-                setting.answer_as(outer);
-                ptr::null_mut()
-            }
+        match inner.complete(outer, &mut setting) {
+            Ok(()) => ptr::null_mut(),
             Err(what) => {
-                setting.log(super::log::Level::Emerg, format_args!("{what}"));
+                setting.log(Level::Emerg, format_args!("{what}"));
                 ERROR
             }
         }
@@ -158,8 +151,8 @@ unsafe extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
         match asked.and_then(|()| crate::conf::hub::add_zones(&mut setting)) {
             Ok(()) => NGX_OK as ngx_int_t,
             Err(what) => {
-                if let super::directive::Refused::Because(what) = what {
-                    setting.log(super::log::Level::Emerg, format_args!("{what}"));
+                if let Refused::Because(what) = what {
+                    setting.log(Level::Emerg, format_args!("{what}"));
                 }
                 NGX_ERROR as ngx_int_t
             }

@@ -1,42 +1,55 @@
-//! The way of frames to a client's socket: through nginx's filters, as any other answer goes.
+//! The way of frames to a client's socket, and the life of a request that is a stream.
 //!
 //! An `Output` is shared by the worker, which sends through its `Client`, and by the request, which
 //! keeps it until its memory is freed: nginx may still point to frames after the stream has ended,
-//! from a connection that several requests share (HTTP/2).
+//! from a connection that several requests share (HTTP/2). There are two ways to the socket:
+//! nginx's filters (`filters`), and past them where they would leave the bytes as they are
+//! (`direct`).
 
-use super::log::{self, Level};
+mod direct;
+mod filters;
+
+use super::guard::guarded;
 use super::request::{Outcome, Request};
-use crate::sse::frame::Frame;
 use crate::worker::{Batch, Sent, Socket};
-use bytes::Bytes;
+use direct::Rest;
+use filters::Chains;
 use nginx_sys::{
-    ngx_add_timer, ngx_buf_t, ngx_chain_get_free_buf, ngx_chain_t, ngx_chain_update_chains,
-    ngx_connection_t, ngx_del_timer, ngx_event_t, ngx_handle_write_event,
-    ngx_http_finalize_request, ngx_http_log_ctx_t, ngx_http_output_filter, ngx_http_request_t,
-    ngx_http_run_posted_requests, ngx_http_test_reading, ngx_int_t, ngx_post_event,
-    ngx_posted_events, NGX_ERROR, NGX_OK,
+    ngx_add_timer, ngx_connection_t, ngx_del_timer, ngx_event_t, ngx_handle_write_event,
+    ngx_http_finalize_request, ngx_http_log_ctx_t, ngx_http_request_t,
+    ngx_http_run_posted_requests, ngx_http_send_special, ngx_http_test_reading, ngx_int_t,
+    ngx_post_event, ngx_posted_events, NGX_ERROR, NGX_HTTP_LAST, NGX_HTTP_REQUEST_TIME_OUT, NGX_OK,
 };
-use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::cell::Cell;
 use std::ptr::{self, NonNull};
 use std::rc::Rc;
-
-/// How much is handed to nginx in one call, unless one frame alone is larger. What a client does
-/// not take stays with nginx, so this also bounds what a slow client holds.
-const PIECE: usize = 16 * 1024;
 
 /// An answer that goes on for as long as the client stays.
 pub struct Output {
     request: Cell<Option<NonNull<ngx_http_request_t>>>,
-    free: Cell<*mut ngx_chain_t>,
-    busy: Cell<*mut ngx_chain_t>,
-    held: RefCell<VecDeque<(*mut ngx_buf_t, Bytes)>>,
+    way: Cell<Way>,
+    chains: Chains,
+    rest: Rest,
+    broken: Cell<bool>,
 }
 
 /// The worker's end of an output.
 pub struct Client(pub Rc<Output>);
 
-/// What became of bytes that nginx had kept.
+/// How bytes go to the socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// Nothing is sent yet; the first bytes tell.
+    Unknown,
+    /// Through nginx's filters.
+    Filters,
+    /// Past them, framed as HTTP/1.1 chunks.
+    Chunks,
+    /// Past them, as they are.
+    Bodies,
+}
+
+/// What became of bytes that were kept for a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flushed {
     /// All are gone.
@@ -62,8 +75,16 @@ pub enum Finish {
     TimedOut,
 }
 
+/// Whether waiting for room begins anew with what was sent.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Timer {
+    Keep,
+    Renew,
+}
+
 /// What hears of a client that takes bytes again.
 pub trait OnWritable {
+    /// The request's connection has room, or has had none for too long: `Output::flush` tells.
     fn writable(request: &Request);
 }
 
@@ -80,9 +101,10 @@ impl Output {
         }
         Rc::new(Output {
             request: Cell::new(NonNull::new(r)),
-            free: Cell::new(ptr::null_mut()),
-            busy: Cell::new(ptr::null_mut()),
-            held: RefCell::default(),
+            way: Cell::new(Way::Unknown),
+            chains: Chains::default(),
+            rest: Rest::default(),
+            broken: Cell::new(false),
         })
     }
 
@@ -107,7 +129,19 @@ impl Output {
         self.request.set(None);
     }
 
-    /// Sends what nginx had kept, as nginx's own writer does.
+    /// Whether the connection failed as something was sent: the client is gone.
+    pub fn is_broken(&self) -> bool {
+        self.broken.get()
+    }
+
+    /// Lends the request, if it has not ended.
+    pub fn with_request<R>(&self, call: impl FnOnce(&Request) -> R) -> Option<R> {
+        let r = self.request.get()?;
+        // SAFETY: `detach` comes before the request's end.
+        unsafe { Request::from_raw(r.as_ptr()) }.map(|request| call(&request))
+    }
+
+    /// Sends what was kept, as nginx's own writer does.
     pub fn flush(&self) -> Flushed {
         let Some(r) = self.alive() else { return Flushed::Failed };
         let (c, write) = ends(r);
@@ -122,7 +156,7 @@ impl Output {
         if delayed {
             return self.wait(r, Timer::Keep);
         }
-        if self.pass(r, ptr::null_mut()).is_err() {
+        if self.pass(r, ptr::null_mut()).is_err() || self.send_rest(r).is_err() {
             return Flushed::Failed;
         }
         if self.blocked(r) {
@@ -145,29 +179,22 @@ impl Output {
         let Some(r) = self.alive() else { return };
         let (c, _) = ends(r);
         let whole = match how {
-            Finish::Whole => true,
+            Finish::Whole => self.rest.is_empty(),
             Finish::Prompt => !self.blocked(r),
             Finish::Cut | Finish::TimedOut => false,
         };
-        // SAFETY: the request and its connection are alive; after the first of the two calls only
-        // the connection is touched, as nginx's own code does it.
+        // SAFETY: the request and its connection are alive; once the request is finalized only the
+        // connection is touched, as nginx's own code does it.
         unsafe {
             enter_log_context(c, r);
             let status = match (whole, how) {
-                (true, _) => nginx_sys::ngx_http_send_special(r, nginx_sys::NGX_HTTP_LAST as usize),
-                (false, Finish::TimedOut) => nginx_sys::NGX_HTTP_REQUEST_TIME_OUT as ngx_int_t,
+                (true, _) => ngx_http_send_special(r, NGX_HTTP_LAST as usize),
+                (false, Finish::TimedOut) => NGX_HTTP_REQUEST_TIME_OUT as ngx_int_t,
                 (false, _) => NGX_ERROR as ngx_int_t,
             };
             ngx_http_finalize_request(r, status);
             ngx_http_run_posted_requests(c);
         }
-    }
-
-    /// Lends the request, if it has not ended.
-    pub fn with_request<R>(&self, call: impl FnOnce(&Request) -> R) -> Option<R> {
-        let r = self.request.get()?;
-        // SAFETY: `detach` comes before the request's end.
-        unsafe { Request::from_raw(r.as_ptr()) }.map(|request| call(&request))
     }
 
     fn alive(&self) -> Option<*mut ngx_http_request_t> {
@@ -177,109 +204,30 @@ impl Output {
         (!over).then_some(r)
     }
 
-    /// Whether nginx still keeps bytes for this client.
+    /// Whether bytes are kept for this client, by nginx or here.
     fn blocked(&self, r: *mut ngx_http_request_t) -> bool {
         // SAFETY: callers have seen that the request is alive.
-        unsafe {
-            !self.busy.get().is_null()
-                || (*r).buffered() != 0
-                || (*(*r).connection).buffered() != 0
-                || !(*r).postponed.is_null()
-        }
-    }
-
-    fn send(&self, frames: &[Frame]) -> Sent {
-        let Some(r) = self.alive() else { return Sent::Failed };
-        let mut taken = 0;
-        while let Some(rest) = frames.get(taken..).filter(|rest| !rest.is_empty()) {
-            let count = fitting(rest);
-            let Some(chain) = self.chain(r, rest.get(..count).unwrap_or(rest)) else {
-                return Sent::Failed;
-            };
-            let passed = self.pass(r, chain);
-            self.with_request(|request| {
-                request.debug(format_args!("http sse send: {count} frames, {passed:?}"));
-            });
-            if passed.is_err() {
-                return Sent::Failed;
-            }
-            taken += count;
-            if self.blocked(r) {
-                return match self.wait(r, Timer::Keep) {
-                    Flushed::Waiting => Sent::Blocked { taken },
-                    _ => Sent::Failed,
-                };
-            }
-        }
-        Sent::All
-    }
-
-    /// Links buffers that point to the frames, the last of which says that nothing is to be kept
-    /// back for more.
-    fn chain(&self, r: *mut ngx_http_request_t, frames: &[Frame]) -> Option<*mut ngx_chain_t> {
-        let mut first = ptr::null_mut();
-        let mut last: *mut ngx_chain_t = ptr::null_mut();
-        let mut free = self.free.get();
-        for frame in frames.iter().filter(|frame| !frame.body().is_empty()) {
-            // SAFETY: the pool is the request's, the list our own.
-            let link = unsafe { ngx_chain_get_free_buf((*r).pool, &mut free) };
-            self.free.set(free);
-            let link = NonNull::new(link)?.as_ptr();
-            self.fill(link, frame.body_bytes());
-            match NonNull::new(last) {
-                None => first = link,
-                // SAFETY: a link that was just made.
-                Some(last) => unsafe { (*last.as_ptr()).next = link },
-            }
-            last = link;
-        }
-        if !last.is_null() {
-            // SAFETY: as above.
-            unsafe { (*(*last).buf).set_flush(1) };
-        }
-        Some(first)
-    }
-
-    fn fill(&self, link: *mut ngx_chain_t, body: Bytes) {
-        // SAFETY: the link and its buffer are ours and in no list.
-        let buffer = unsafe {
-            (*link).next = ptr::null_mut();
-            ptr::write_bytes((*link).buf, 0, 1);
-            &mut *(*link).buf
+        let by_nginx = unsafe {
+            (*r).buffered() != 0 || (*(*r).connection).buffered() != 0 || !(*r).postponed.is_null()
         };
-        let range = body.as_ptr_range();
-        buffer.start = range.start.cast_mut();
-        buffer.pos = buffer.start;
-        buffer.end = range.end.cast_mut();
-        buffer.last = buffer.end;
-        // `memory`: filters may not write to what all clients share.
-        buffer.set_memory(1);
-        buffer.tag = super::module::this().cast_mut().cast();
-        self.held.borrow_mut().push_back((buffer, body));
+        by_nginx || !self.chains.is_empty() || !self.rest.is_empty()
     }
 
-    /// Gives nginx a chain (or nothing, to go on with what it has), and lets go of what is sent.
-    fn pass(&self, r: *mut ngx_http_request_t, chain: *mut ngx_chain_t) -> Result<(), ()> {
-        // SAFETY: the request is alive; the buffers stay until `held` lets them go.
-        let status = unsafe { ngx_http_output_filter(r, chain) };
-        if self.request.get().is_none() {
-            return Err(());
+    fn send(&self, batch: &Batch) -> Sent {
+        let Some(r) = self.alive() else { return Sent::Failed };
+        let sent = match self.way.get() {
+            Way::Unknown => self.send_first(r, batch.frames()),
+            Way::Filters => self.send_filtered(r, batch.frames()),
+            way @ (Way::Chunks | Way::Bodies) => self.send_direct(r, way, batch),
+        };
+        self.with_request(|request| {
+            let frames = batch.frames().len();
+            request.debug(format_args!("http sse send: {frames} frames, {sent:?}"));
+        });
+        if sent == Sent::Failed {
+            self.broken.set(true);
         }
-        let (mut free, mut busy, mut out) = (self.free.get(), self.busy.get(), chain);
-        let tag = super::module::this().cast_mut().cast();
-        // SAFETY: the request is still alive, and the lists are our own.
-        unsafe { ngx_chain_update_chains((*r).pool, &mut free, &mut busy, &mut out, tag) };
-        self.free.set(free);
-        self.busy.set(busy);
-        let mut held = self.held.borrow_mut();
-        // SAFETY: the buffers lie in the request's pool.
-        while held.front().is_some_and(|(buffer, _)| unsafe { (**buffer).pos == (**buffer).last }) {
-            held.pop_front();
-        }
-        match status == NGX_ERROR as ngx_int_t {
-            true => Err(()),
-            false => Ok(()),
-        }
+        sent
     }
 
     /// Waits for room in the socket, no longer than `send_timeout` without any progress.
@@ -302,28 +250,20 @@ impl Output {
             false => Flushed::Failed,
         }
     }
-}
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Timer {
-    Keep,
-    Renew,
+    /// The answer to the worker when the socket takes no more than these frames.
+    fn blocked_at(&self, r: *mut ngx_http_request_t, taken: usize) -> Sent {
+        match self.wait(r, Timer::Keep) {
+            Flushed::Waiting => Sent::Blocked { taken },
+            _ => Sent::Failed,
+        }
+    }
 }
 
 impl Socket for Client {
     fn send(&mut self, batch: &Batch) -> Sent {
-        self.0.send(batch.frames())
+        self.0.send(batch)
     }
-}
-
-/// How many frames are handed over together.
-fn fitting(frames: &[Frame]) -> usize {
-    let mut bytes = 0usize;
-    let fitting = frames.iter().take_while(|frame| {
-        bytes = bytes.saturating_add(frame.body().len());
-        bytes <= PIECE
-    });
-    fitting.count().max(1)
 }
 
 /// The connection of a living request, and its write event.
@@ -347,12 +287,10 @@ unsafe fn enter_log_context(c: *mut ngx_connection_t, r: *mut ngx_http_request_t
 }
 
 unsafe extern "C" fn write_ready<H: OnWritable>(r: *mut ngx_http_request_t) {
-    super::guard::guarded((), || {
+    guarded((), || {
         // SAFETY: nginx calls with a request that `attach` took over.
         if let Some(request) = unsafe { Request::from_raw(r) } {
             H::writable(&request);
-        } else {
-            log::write(Level::Alert, format_args!("sse: nginx called without a request"));
         }
     });
 }

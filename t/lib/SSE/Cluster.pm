@@ -171,12 +171,13 @@ sub kill_worker ($self, $pid) {
 sub pause  ($self, $pid) { kill 'STOP', $pid; return }
 sub resume ($self, $pid) { kill 'CONT', $pid; return }
 
-# Bytes of memory that belong to nginx' processes alone: what they share through the zone is left out.
+# Bytes of memory that are nginx' processes' own: neither the zone that they share nor what they have
+# mapped from files, of which their part depends on who else has.
 sub private_memory ($self) {
     my $total = 0;
     for my $pid ($self->{pid}, $self->children) {
         my %kb = slurp("/proc/$pid/smaps_rollup") =~ /^(\w+):\s+(\d+) kB/mg;
-        $total += ($kb{Pss} // 0) - ($kb{Pss_Shmem} // 0);
+        $total += ($kb{Pss_Anon} // 0) + ($kb{SwapPss} // 0);
     }
     return $total * 1024;
 }

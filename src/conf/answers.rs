@@ -1,0 +1,231 @@
+//! `sse_stream`, `sse_publish`, `sse_status`: what answers the requests of a location.
+
+use super::hub::{once, Main};
+use super::settings::Settings;
+use crate::http;
+use crate::nginx::directive::Refused;
+use crate::nginx::setting::{Answering, Position, Setting};
+use crate::nginx::value::ComplexValue;
+use crate::sse::{channel, event_type};
+use crate::worker::StreamSettings;
+use std::rc::Rc;
+
+/// What one location answers; it can be one thing only.
+pub enum Answer {
+    Stream(Stream),
+    Publish(Publish),
+    Status(Status),
+}
+
+/// Which hub a location means, before and after all hubs are known.
+pub struct Target {
+    /// What `hub=` said; once all hubs are known, what it is called.
+    name: Option<String>,
+    position: Position,
+    /// Its number in `Main::hubs`.
+    pub hub: usize,
+}
+
+/// `sse_stream CHANNEL ... [hub=NAME] [split=CHAR]`
+pub struct Stream {
+    pub target: Target,
+    pub channels: Vec<Channel>,
+    pub split: Option<u8>,
+    /// Where a client's last id may stand; empty for nginx's own names of header and argument.
+    pub last_event_id: Rc<Vec<ComplexValue>>,
+    pub settings: Rc<StreamSettings>,
+}
+
+/// One argument of `sse_stream`.
+pub struct Channel {
+    pub value: ComplexValue,
+    /// Who chooses the name.
+    pub chosen: Chosen,
+}
+
+/// Who chooses a channel's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Chosen {
+    /// The configuration says outright that it is one of the module's own.
+    Own,
+    /// It may hold what a client sent, so it must not become one of those.
+    Freely,
+}
+
+/// `sse_publish CHANNEL [event=VALUE] [hub=NAME]`
+pub struct Publish {
+    pub target: Target,
+    pub channel: ComplexValue,
+    pub event: Option<ComplexValue>,
+}
+
+/// `sse_status [hub=NAME]`
+pub struct Status {
+    pub target: Target,
+}
+
+impl Answer {
+    /// All hubs and settings are known.
+    pub fn complete(&mut self, main: &Main, settings: &Settings) -> Result<(), String> {
+        match self {
+            Answer::Stream(stream) => {
+                stream.target.complete(main, "sse_stream")?;
+                stream.last_event_id = settings.last_event_id();
+                stream.settings = Rc::new(settings.resolve());
+                main.drain.set(main.drain.get().max(settings.drain()));
+                Ok(())
+            }
+            Answer::Publish(publish) => publish.target.complete(main, "sse_publish"),
+            Answer::Status(status) => status.target.complete(main, "sse_status"),
+        }
+    }
+
+    /// Where it stands in the configuration.
+    pub fn position(&self) -> &Position {
+        match self {
+            Answer::Stream(stream) => &stream.target.position,
+            Answer::Publish(publish) => &publish.target.position,
+            Answer::Status(status) => &status.target.position,
+        }
+    }
+}
+
+impl Target {
+    fn new(setting: &Setting<'_>) -> Target {
+        Target { name: None, position: setting.position(), hub: 0 }
+    }
+
+    /// What the hub is called.
+    pub fn hub_name(&self) -> &str {
+        self.name.as_deref().unwrap_or_default()
+    }
+
+    fn name(&mut self, name: &[u8]) -> Result<(), Refused> {
+        let text = std::str::from_utf8(name).ok().filter(|name| !name.is_empty());
+        let text = text.ok_or_else(|| Refused::no_valid("hub name", name))?;
+        once(&mut self.name, text.to_owned())
+    }
+
+    fn complete(&mut self, main: &Main, directive: &str) -> Result<(), String> {
+        self.hub = main
+            .resolve(self.name.as_deref(), directive)
+            .map_err(|what| format!("{what} in {}", self.position))?;
+        self.name = main.hubs.get(self.hub).map(|hub| hub.name.clone());
+        main.used.set(true);
+        Ok(())
+    }
+}
+
+/// `sse_stream`
+pub fn stream(setting: &mut Setting<'_>) -> Result<(), Refused> {
+    if setting.location().stream().is_some() {
+        return Err(Refused::Duplicate);
+    }
+    let mut target = Target::new(setting);
+    let (mut channels, mut names) = (Vec::new(), Vec::new());
+    let mut split = None;
+    for argument in setting.arguments() {
+        if let Some(name) = argument.strip_prefix(b"hub=") {
+            target.name(name)?;
+        } else if let Some(value) = argument.strip_prefix(b"split=") {
+            let [byte] = value else {
+                return Err(Refused::no_valid("parameter", argument));
+            };
+            once(&mut split, *byte)?;
+        } else {
+            let chosen = match channel::is_own(argument) {
+                true => Chosen::Own,
+                false => Chosen::Freely,
+            };
+            channels.push(Channel { value: compile(setting, argument)?, chosen });
+            names.push(argument);
+        }
+    }
+    if channels.is_empty() {
+        return Err(Refused::because("no channel in \"sse_stream\" directive"));
+    }
+    for name in names.into_iter().filter(|name| is_literal(name)) {
+        channel::names(&[name], split).map_err(|error| bad("channel", name, &error))?;
+    }
+    let answering = setting.answer_with::<http::stream::Handler>()?;
+    let settings = Rc::new(Settings::default().resolve());
+    let stream = Stream { target, channels, split, last_event_id: Rc::default(), settings };
+    keep(setting, Answer::Stream(stream), answering)
+}
+
+/// `sse_publish`
+pub fn publish(setting: &mut Setting<'_>) -> Result<(), Refused> {
+    if setting.location().publish().is_some() {
+        return Err(Refused::Duplicate);
+    }
+    let mut target = Target::new(setting);
+    let (mut name, mut event) = (None, None);
+    for argument in setting.arguments() {
+        if let Some(hub) = argument.strip_prefix(b"hub=") {
+            target.name(hub)?;
+        } else if let Some(value) = argument.strip_prefix(b"event=") {
+            if is_literal(value) {
+                event_type::check(value).map_err(|error| bad("type", value, &error))?;
+            }
+            once(&mut event, setting.compile(value)?)?;
+        } else if name.is_none() {
+            if is_literal(argument) {
+                channel::check_publish(argument)
+                    .map_err(|error| bad("channel", argument, &error))?;
+            }
+            name = Some(compile(setting, argument)?);
+        } else {
+            return Err(unknown(argument));
+        }
+    }
+    let channel =
+        name.ok_or_else(|| Refused::because("no channel in \"sse_publish\" directive"))?;
+    let answering = setting.answer_with::<http::publish::Handler>()?;
+    keep(setting, Answer::Publish(Publish { target, channel, event }), answering)
+}
+
+/// `sse_status`
+pub fn status(setting: &mut Setting<'_>) -> Result<(), Refused> {
+    if setting.location().status().is_some() {
+        return Err(Refused::Duplicate);
+    }
+    let mut target = Target::new(setting);
+    for argument in setting.arguments() {
+        let name = argument.strip_prefix(b"hub=").ok_or_else(|| unknown(argument))?;
+        target.name(name)?;
+    }
+    let answering = setting.answer_with::<http::status::Handler>()?;
+    keep(setting, Answer::Status(Status { target }), answering)
+}
+
+fn keep(setting: &mut Setting<'_>, answer: Answer, answering: Answering) -> Result<(), Refused> {
+    setting.location().answer = Some((Rc::new(answer), answering));
+    Ok(())
+}
+
+/// A channel's name. What its variables make of it is checked when a request comes.
+fn compile<'cf>(setting: &mut Setting<'cf>, text: &'cf [u8]) -> Result<ComplexValue, Refused> {
+    if text.is_empty() {
+        return Err(Refused::no_valid("channel", text));
+    }
+    let word = text.iter().take_while(|byte| byte.is_ascii_lowercase() || **byte == b'_').count();
+    if word > 0 && text.get(word) == Some(&b'=') {
+        let shown = String::from_utf8_lossy(text);
+        setting.warn(&format!("\"{shown}\" is no parameter, and is taken for a channel's name"));
+    }
+    setting.compile(text)
+}
+
+/// Whether a value holds no variable. It can then be checked before any request comes.
+fn is_literal(text: &[u8]) -> bool {
+    !text.contains(&b'$')
+}
+
+fn bad(what: &str, name: &[u8], error: &impl std::fmt::Display) -> Refused {
+    Refused::because(format_args!("invalid {what} \"{}\": {error}", name.escape_ascii()))
+}
+
+fn unknown(argument: &[u8]) -> Refused {
+    let shown = String::from_utf8_lossy(argument);
+    Refused::because(format_args!("unknown parameter \"{shown}\""))
+}

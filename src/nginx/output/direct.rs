@@ -1,0 +1,239 @@
+//! Frames past nginx's filters: one call to the kernel with bytes that all clients share.
+//!
+//! Allowed only where the filters would leave a frame as it is. Their flags tell of some that would
+//! not; others set none, so the stream's first bytes go through the filters and are compared with
+//! what comes out at the other end. Both are looked at, once, and neither costs anything later.
+
+use super::filters::fitting;
+use super::{ends, Output, Sent, Way};
+use crate::sse::frame::Frame;
+use crate::worker::Batch;
+use bytes::Bytes;
+use nginx_sys::{
+    ngx_chain_t, ngx_connection_t, ngx_http_request_t, ngx_io, ngx_send_chain_pt, off_t, NGX_AGAIN,
+    NGX_HTTP_OK, NGX_HTTP_VERSION_20,
+};
+use std::cell::RefCell;
+use std::ptr;
+
+/// What is left of the frame that the client is in the middle of.
+#[derive(Default)]
+pub(super) struct Rest(RefCell<Bytes>);
+
+impl Rest {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.borrow().is_empty()
+    }
+}
+
+thread_local! {
+    /// While first bytes are on their way: where they really go, and what they have become.
+    static TAP: RefCell<Option<(ngx_send_chain_pt, Vec<u8>)>> = const { RefCell::new(None) };
+}
+
+impl Output {
+    /// Sends a stream's first bytes, and finds out which way the others may go.
+    pub(super) fn send_first(&self, r: *mut ngx_http_request_t, frames: &[Frame]) -> Sent {
+        self.way.set(Way::Filters);
+        if !may_be_direct(r) {
+            return self.send_filtered(r, frames);
+        }
+        let (c, _) = ends(r);
+        let first = frames.get(..fitting(frames)).unwrap_or(frames);
+        // SAFETY: the connection is alive; its own function is put back below.
+        unsafe {
+            TAP.set(Some(((*c).send_chain, Vec::new())));
+            (*c).send_chain = Some(tap);
+        }
+        let sent = self.send_filtered(r, first);
+        let Some((original, came_out)) = TAP.take() else { return Sent::Failed };
+        // SAFETY: a connection outlives its requests' handlers.
+        unsafe { (*c).send_chain = original };
+        if sent != Sent::All {
+            return sent;
+        }
+        // SAFETY: `send_filtered` has seen that the request is still alive.
+        let chunked = unsafe { (*r).chunked() != 0 };
+        if filters_are_idle(r) && came_out.ends_with(&expected(first, chunked)) {
+            self.way.set(if chunked { Way::Chunks } else { Way::Bodies });
+        }
+        // The rest of a long beginning takes the way that is known by now.
+        let rest = frames.get(first.len()..).unwrap_or_default();
+        match self.send_rest_of(r, rest) {
+            Sent::Blocked { taken } => Sent::Blocked { taken: first.len() + taken },
+            sent => sent,
+        }
+    }
+
+    fn send_rest_of(&self, r: *mut ngx_http_request_t, frames: &[Frame]) -> Sent {
+        match self.way.get() {
+            _ if frames.is_empty() => Sent::All,
+            way @ (Way::Chunks | Way::Bodies) => {
+                self.send_direct(r, way, &Batch::of(frames.to_vec()))
+            }
+            Way::Unknown | Way::Filters => self.send_filtered(r, frames),
+        }
+    }
+
+    /// Sends a batch in one call to the kernel. What is left of a frame that has been begun is
+    /// kept; the frames behind it are not taken.
+    pub(super) fn send_direct(&self, r: *mut ngx_http_request_t, way: Way, batch: &Batch) -> Sent {
+        let bytes = match way {
+            Way::Bodies => batch.bodies(),
+            _ => batch.chunks(),
+        };
+        let sent = if is_clear(r) { write(r, bytes) } else { Ok(0) };
+        let Ok(sent) = sent else { return Sent::Failed };
+        if sent == bytes.len() {
+            return Sent::All;
+        }
+        let (whole, part) = batch.split(sent, |frame| of(frame, way).len());
+        let Some(frame) = batch.frames().get(whole) else { return Sent::All };
+        if whole > 0 && part == 0 {
+            return self.blocked_at(r, whole);
+        }
+        // It holds the frame's own memory, not the batch's.
+        *self.rest.0.borrow_mut() = of(frame, way).slice(part..);
+        self.blocked_at(r, whole + 1)
+    }
+
+    /// Goes on with the frame that the client is in the middle of.
+    pub(super) fn send_rest(&self, r: *mut ngx_http_request_t) -> Result<(), ()> {
+        let mut rest = self.rest.0.borrow_mut();
+        if rest.is_empty() || !is_clear(r) {
+            return Ok(());
+        }
+        let sent = write(r, &rest)?;
+        *rest = rest.slice(sent..);
+        if rest.is_empty() {
+            *rest = Bytes::new();
+        }
+        Ok(())
+    }
+}
+
+fn of(frame: &Frame, way: Way) -> Bytes {
+    match way {
+        Way::Bodies => frame.body_bytes(),
+        _ => frame.chunk().clone(),
+    }
+}
+
+/// Whether nothing stands between these bytes and the socket at this moment.
+fn is_clear(r: *mut ngx_http_request_t) -> bool {
+    let (c, write) = ends(r);
+    // SAFETY: callers have seen that the request is alive.
+    unsafe {
+        (*c).error() == 0
+            && (*c).buffered() == 0
+            && (*r).buffered() == 0
+            && (*r).out.is_null()
+            && (*write).delayed() == 0
+            && (*write).ready() != 0
+    }
+}
+
+/// One call to the kernel. How many bytes it took, or that the connection is dead.
+fn write(r: *mut ngx_http_request_t, bytes: &Bytes) -> Result<usize, ()> {
+    let (c, _) = ends(r);
+    if bytes.is_empty() {
+        return Ok(0);
+    }
+    // SAFETY: callers have seen that the request is alive; nginx only reads the bytes.
+    let sent = unsafe {
+        let send = (*c).send.ok_or(())?;
+        send(c, bytes.as_ptr().cast_mut(), bytes.len())
+    };
+    match usize::try_from(sent) {
+        Ok(sent) => Ok(sent.min(bytes.len())),
+        Err(_) if sent == NGX_AGAIN as isize => Ok(0),
+        Err(_) => Err(()),
+    }
+}
+
+/// What no first bytes can tell: the request's kind, and a connection without TLS. A TLS library
+/// wants the very same bytes again when it could not take them, so there the filters' own buffer
+/// serves better.
+fn may_be_direct(r: *mut ngx_http_request_t) -> bool {
+    let (c, _) = ends(r);
+    // SAFETY: callers have seen that the request is alive.
+    unsafe {
+        let plain = match ((*c).send, ngx_io.send) {
+            (Some(own), Some(system)) => ptr::fn_addr_eq(own, system),
+            _ => false,
+        };
+        plain
+            && r == (*r).main
+            && (*r).http_version < NGX_HTTP_VERSION_20 as usize
+            && (*r).headers_out.status == NGX_HTTP_OK as usize
+    }
+}
+
+/// Whether no filter has said that it wants the body, and none has kept any of it.
+fn filters_are_idle(r: *mut ngx_http_request_t) -> bool {
+    let (c, _) = ends(r);
+    // SAFETY: callers have seen that the request is alive.
+    unsafe {
+        (*r).postponed.is_null()
+            && (*r).filter_need_in_memory() == 0
+            && (*r).filter_need_temporary() == 0
+            && (*r).main_filter_need_in_memory() == 0
+            && (*r).headers_out.content_encoding.is_null()
+            && (*r).headers_out.content_length_n == -1
+            && (*r).limit_rate == 0
+            && (*r).header_only() == 0
+            && (*r).out.is_null()
+            && (*r).buffered() == 0
+            && (*c).buffered() == 0
+    }
+}
+
+/// What frames that were handed over together look like behind filters that leave them alone.
+fn expected(frames: &[Frame], chunked: bool) -> Vec<u8> {
+    let body: Vec<u8> = frames.iter().flat_map(|frame| frame.body()).copied().collect();
+    if !chunked {
+        return body;
+    }
+    let mut chunk = format!("{:x}\r\n", body.len()).into_bytes();
+    chunk.extend_from_slice(&body);
+    chunk.extend_from_slice(b"\r\n");
+    chunk
+}
+
+/// Stands in for a connection's `send_chain` while first bytes are sent.
+unsafe extern "C" fn tap(
+    c: *mut ngx_connection_t,
+    chain: *mut ngx_chain_t,
+    limit: off_t,
+) -> *mut ngx_chain_t {
+    let failed = usize::MAX as *mut ngx_chain_t;
+    let original = TAP.with(|tapped| {
+        let mut tapped = tapped.try_borrow_mut().ok()?;
+        let (original, came_out) = tapped.as_mut()?;
+        // SAFETY: nginx hands over a chain of living buffers.
+        unsafe { record(chain, came_out) };
+        *original
+    });
+    match original {
+        // SAFETY: the function that the connection had before, with what it was to be given.
+        Some(original) => unsafe { original(c, chain, limit) },
+        None => failed,
+    }
+}
+
+/// # Safety
+/// `link` begins a chain of living buffers.
+unsafe fn record(mut link: *mut ngx_chain_t, came_out: &mut Vec<u8>) {
+    while !link.is_null() {
+        // SAFETY: the caller vouches for the chain.
+        let buffer = unsafe { &*(*link).buf };
+        let length = (buffer.last as usize).saturating_sub(buffer.pos as usize);
+        if buffer.in_file() == 0 && length > 0 {
+            // SAFETY: what lies between a buffer's two marks is to be sent.
+            let piece = unsafe { std::slice::from_raw_parts(buffer.pos.cast_const(), length) };
+            came_out.extend_from_slice(piece);
+        }
+        // SAFETY: as above; the last link's `next` is null.
+        link = unsafe { (*link).next };
+    }
+}

@@ -1,0 +1,158 @@
+//! Frames through nginx's filters, as any other answer goes: compressed, limited, framed for
+//! HTTP/2 or whatever else is configured. Buffers point to the shared bytes of a frame, which are
+//! held until nginx has let go of them.
+
+use super::{Output, Sent};
+use crate::nginx::module;
+use crate::sse::frame::Frame;
+use bytes::Bytes;
+use nginx_sys::{
+    ngx_buf_t, ngx_chain_get_free_buf, ngx_chain_t, ngx_chain_update_chains,
+    ngx_http_output_filter, ngx_http_request_t, ngx_int_t, ngx_pool_t, NGX_ERROR,
+};
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::ptr::{self, NonNull};
+
+/// How much is handed to nginx in one call, unless one frame alone is larger. What a client does
+/// not take stays with nginx, so this also bounds what a slow client holds.
+const PIECE: usize = 16 * 1024;
+
+/// The buffers of one request: those that nginx has, those to be used again, and what they show.
+pub(super) struct Chains {
+    free: Cell<*mut ngx_chain_t>,
+    busy: Cell<*mut ngx_chain_t>,
+    held: RefCell<VecDeque<(*mut ngx_buf_t, Bytes)>>,
+}
+
+impl Default for Chains {
+    fn default() -> Chains {
+        Chains {
+            free: Cell::new(ptr::null_mut()),
+            busy: Cell::new(ptr::null_mut()),
+            held: RefCell::default(),
+        }
+    }
+}
+
+impl Chains {
+    /// Whether nginx has let go of everything.
+    pub(super) fn is_empty(&self) -> bool {
+        self.busy.get().is_null()
+    }
+
+    /// Links buffers that show the frames, the last of which says that nothing is to be kept back
+    /// for more.
+    fn link(&self, pool: *mut ngx_pool_t, frames: &[Frame]) -> Option<*mut ngx_chain_t> {
+        let mut first = ptr::null_mut();
+        let mut last: *mut ngx_chain_t = ptr::null_mut();
+        let mut free = self.free.get();
+        for frame in frames.iter().filter(|frame| !frame.body().is_empty()) {
+            // SAFETY: the pool is the request's, the list our own.
+            let link = unsafe { ngx_chain_get_free_buf(pool, &mut free) };
+            self.free.set(free);
+            let link = NonNull::new(link)?.as_ptr();
+            self.fill(link, frame.body_bytes());
+            match NonNull::new(last) {
+                None => first = link,
+                // SAFETY: a link that was just made.
+                Some(last) => unsafe { (*last.as_ptr()).next = link },
+            }
+            last = link;
+        }
+        if !last.is_null() {
+            // SAFETY: as above.
+            unsafe { (*(*last).buf).set_flush(1) };
+        }
+        Some(first)
+    }
+
+    fn fill(&self, link: *mut ngx_chain_t, body: Bytes) {
+        // SAFETY: the link and its buffer are ours and in no list.
+        let buffer = unsafe {
+            (*link).next = ptr::null_mut();
+            ptr::write_bytes((*link).buf, 0, 1);
+            &mut *(*link).buf
+        };
+        let range = body.as_ptr_range();
+        buffer.start = range.start.cast_mut();
+        buffer.pos = buffer.start;
+        buffer.end = range.end.cast_mut();
+        buffer.last = buffer.end;
+        // `memory`: filters may not write to what all clients share.
+        buffer.set_memory(1);
+        buffer.tag = module::this().cast_mut().cast();
+        self.held.borrow_mut().push_back((buffer, body));
+    }
+
+    /// Sorts out which buffers nginx is done with, after a chain was passed.
+    fn update(&self, pool: *mut ngx_pool_t, chain: *mut ngx_chain_t) {
+        let (mut free, mut busy, mut out) = (self.free.get(), self.busy.get(), chain);
+        let tag = module::this().cast_mut().cast();
+        // SAFETY: the pool is the living request's, and the lists are our own.
+        unsafe { ngx_chain_update_chains(pool, &mut free, &mut busy, &mut out, tag) };
+        self.free.set(free);
+        self.busy.set(busy);
+        let mut held = self.held.borrow_mut();
+        // SAFETY: the buffers lie in the request's pool.
+        while held.front().is_some_and(|(buffer, _)| unsafe { (**buffer).pos == (**buffer).last }) {
+            held.pop_front();
+        }
+        if held.is_empty() {
+            // What a burst needed is not kept for as long as the client stays.
+            held.shrink_to(8);
+        }
+    }
+}
+
+impl Output {
+    /// Sends frames through the filters, in pieces, until they keep something back.
+    pub(super) fn send_filtered(&self, r: *mut ngx_http_request_t, frames: &[Frame]) -> Sent {
+        let mut taken = 0;
+        while let Some(rest) = frames.get(taken..).filter(|rest| !rest.is_empty()) {
+            let count = fitting(rest);
+            // SAFETY: callers have seen that the request is alive.
+            let pool = unsafe { (*r).pool };
+            let Some(chain) = self.chains.link(pool, rest.get(..count).unwrap_or(rest)) else {
+                return Sent::Failed;
+            };
+            if self.pass(r, chain).is_err() {
+                return Sent::Failed;
+            }
+            taken += count;
+            if self.blocked(r) {
+                return self.blocked_at(r, taken);
+            }
+        }
+        Sent::All
+    }
+
+    /// Gives nginx a chain (or nothing, to go on with what it has), and lets go of what is sent.
+    pub(super) fn pass(
+        &self,
+        r: *mut ngx_http_request_t,
+        chain: *mut ngx_chain_t,
+    ) -> Result<(), ()> {
+        // SAFETY: the request is alive; what the buffers show stays until `held` lets it go.
+        let status = unsafe { ngx_http_output_filter(r, chain) };
+        if self.request.get().is_none() {
+            return Err(());
+        }
+        // SAFETY: the request is still alive.
+        self.chains.update(unsafe { (*r).pool }, chain);
+        match status == NGX_ERROR as ngx_int_t {
+            true => Err(()),
+            false => Ok(()),
+        }
+    }
+}
+
+/// How many frames are handed over together.
+pub(super) fn fitting(frames: &[Frame]) -> usize {
+    let mut bytes = 0usize;
+    let fitting = frames.iter().take_while(|frame| {
+        bytes = bytes.saturating_add(frame.body().len());
+        bytes <= PIECE
+    });
+    fitting.count().max(1)
+}
