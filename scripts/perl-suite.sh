@@ -11,6 +11,17 @@ missing_test_packages() {
     # Reads what sse_status tells Prometheus; its own promtool comes with a server that apt would start.
     command -v promtool >/dev/null ||
         /usr/bin/python3 -c 'import prometheus_client' 2>/dev/null || echo python3-prometheus-client
+    has_browser || ! on_debian || echo chromium
+}
+
+# has_browser: one that t/90-browser.t finds too. Without any, that file is left out.
+has_browser() {
+    command -v chromium || command -v chromium-browser || command -v google-chrome
+} >/dev/null
+
+# on_debian: where Chromium is a package. Ubuntu's is a snap, which many machines cannot run.
+on_debian() {
+    [ "$(. /etc/os-release 2>/dev/null && echo "$ID")" = debian ]
 }
 
 # install_test_nginx: Test::Nginx::Socket, which Debian packages in some releases only. Where the

@@ -41,7 +41,7 @@ is($client->header('x-channel'), undef, 'before a stream is open its variables h
 is(lines('/s'), 0, 'while it lasts a stream has no line in the access log');
 $client->close;
 is(line('/s'), "GET /s 200 end=client sent=2 last=$last channel=news,sport subscribers=1",
-    'a client that goes: what it was sent, and the streams of its channels');
+    'a client that goes: what it was sent, and the streams that its channels still have');
 $other->close;
 
 # nginx ends it.

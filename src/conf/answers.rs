@@ -6,6 +6,7 @@ use crate::http;
 use crate::nginx::directive::Refused;
 use crate::nginx::setting::{Answering, Position, Setting};
 use crate::nginx::value::ComplexValue;
+use crate::sse::{channel, event_type};
 use crate::worker::{Naming, Replay, SlowClient, StreamSettings};
 use std::rc::Rc;
 
@@ -172,7 +173,7 @@ pub fn stream(setting: &mut Setting<'_>) -> Result<(), Refused> {
         return Err(Refused::Duplicate);
     }
     let mut target = Target::new(setting);
-    let mut channels = Vec::new();
+    let (mut channels, mut names) = (Vec::new(), Vec::new());
     let mut split = None;
     for argument in setting.arguments() {
         if let Some(name) = argument.strip_prefix(b"hub=") {
@@ -183,15 +184,19 @@ pub fn stream(setting: &mut Setting<'_>) -> Result<(), Refused> {
             };
             once(&mut split, *byte)?;
         } else {
-            let chosen = match crate::sse::channel::is_own(argument) {
+            let chosen = match channel::is_own(argument) {
                 true => Chosen::Own,
                 false => Chosen::Freely,
             };
-            channels.push(Channel { value: channel(setting, argument)?, chosen });
+            channels.push(Channel { value: compile(setting, argument)?, chosen });
+            names.push(argument);
         }
     }
     if channels.is_empty() {
         return Err(Refused::because("no channel in \"sse_stream\" directive"));
+    }
+    for name in names.into_iter().filter(|name| is_literal(name)) {
+        channel::names(&[name], split).map_err(|error| bad("channel", name, &error))?;
     }
     let answering = setting.answer_with::<http::stream::Handler>()?;
     keep(setting, Answer::Stream(Stream::new(target, channels, split)), answering)
@@ -208,9 +213,16 @@ pub fn publish(setting: &mut Setting<'_>) -> Result<(), Refused> {
         if let Some(hub) = argument.strip_prefix(b"hub=") {
             target.name(hub)?;
         } else if let Some(value) = argument.strip_prefix(b"event=") {
+            if is_literal(value) {
+                event_type::check(value).map_err(|error| bad("type", value, &error))?;
+            }
             once(&mut event, setting.compile(value)?)?;
         } else if name.is_none() {
-            name = Some(channel(setting, argument)?);
+            if is_literal(argument) {
+                channel::check_publish(argument)
+                    .map_err(|error| bad("channel", argument, &error))?;
+            }
+            name = Some(compile(setting, argument)?);
         } else {
             return Err(unknown(argument));
         }
@@ -260,11 +272,25 @@ fn keep(setting: &mut Setting<'_>, answer: Answer, answering: Answering) -> Resu
 }
 
 /// A channel's name. What its variables make of it is checked when a request comes.
-fn channel<'cf>(setting: &mut Setting<'cf>, text: &'cf [u8]) -> Result<ComplexValue, Refused> {
+fn compile<'cf>(setting: &mut Setting<'cf>, text: &'cf [u8]) -> Result<ComplexValue, Refused> {
     if text.is_empty() {
         return Err(Refused::no_valid("channel", text));
     }
+    let word = text.iter().take_while(|byte| byte.is_ascii_lowercase() || **byte == b'_').count();
+    if word > 0 && text.get(word) == Some(&b'=') {
+        let shown = String::from_utf8_lossy(text);
+        setting.warn(&format!("\"{shown}\" is no parameter, and is taken for a channel's name"));
+    }
     setting.compile(text)
+}
+
+/// Whether a value holds no variable. It can then be checked before any request comes.
+fn is_literal(text: &[u8]) -> bool {
+    !text.contains(&b'$')
+}
+
+fn bad(what: &str, name: &[u8], error: &impl std::fmt::Display) -> Refused {
+    Refused::because(format_args!("invalid {what} \"{}\": {error}", name.escape_ascii()))
 }
 
 fn unknown(argument: &[u8]) -> Refused {

@@ -48,7 +48,7 @@ impl Cors {
             if *text == b"*" {
                 return Err(Refused::because("\"*\" cannot be used with other origins"));
             }
-            let origin = origin::parse(text).ok_or_else(|| Refused::invalid(text))?;
+            let origin = origin::parse(text).ok_or_else(|| Refused::no_valid("origin", text))?;
             if listed.contains(&origin) {
                 return Err(Refused::because(format_args!("duplicate origin \"{origin}\"")));
             }

@@ -210,10 +210,20 @@ impl<'cf> Setting<'cf> {
             }
             Err(Refused::Because(what)) => what,
         };
+        self.tell(Level::Emerg, &what);
+        ERROR
+    }
+
+    /// Writes a warning that names the place of the directive.
+    pub fn warn(&mut self, what: &str) {
+        self.tell(Level::Warn, what);
+    }
+
+    fn tell(&mut self, level: Level, what: &str) {
         // SAFETY: the configuration is being read; nginx copies the bytes into its line.
         unsafe {
             ngx_conf_log_error(
-                Level::Emerg.number(),
+                level.number(),
                 self.cf,
                 0,
                 c"%*s".as_ptr(),
@@ -221,7 +231,6 @@ impl<'cf> Setting<'cf> {
                 what.as_ptr(),
             );
         }
-        ERROR
     }
 }
 

@@ -1,0 +1,254 @@
+# A real browser: the demo page, and what a native EventSource does over reloads, killed workers, many
+# tabs, HTTP/2, and from a page of another origin.
+
+use v5.36;
+use FindBin;
+use lib "$FindBin::Bin/lib";
+use Test::More;
+use SSE::Browser;
+use SSE::Loop qw(serve_for wait_for);
+use SSE::Nginx qw(has_module);
+use SSE::Publisher;
+use SSE::Shipped;
+use SSE::Stage;
+
+plan skip_all => 'there is no Chromium here' if !SSE::Browser::path();
+
+# Each part has a browser of its own, which goes with all other clients at the end of the part.
+my $browser;
+
+# A page that keeps what its streams hear. listen(name, address, options) opens one.
+my $page = <<'EOF_PAGE';
+<!DOCTYPE html><title>streams</title><script>
+const heard = {};
+function listen(name, address, options) {
+  const source = new EventSource(address, options);
+  const kept = heard[name] = { data: [], opens: 0, errors: 0, gaps: 0, source };
+  source.onopen = () => kept.opens++;
+  source.onerror = () => kept.errors++;
+  source.onmessage = event => kept.data.push(event.data);
+  source.addEventListener("sse.gap", () => kept.gaps++);
+  return true;
+}
+async function say(address, body, headers = {}, options = {}) {
+  try {
+    const answer = await fetch(address, { method: "POST", body, headers, ...options });
+    return [answer.status, (await answer.json()).error ?? "published"].join(" ");
+  } catch { return "failed"; }
+}
+</script>
+EOF_PAGE
+
+part('the demo page', sub {
+    my $nginx = SSE::Shipped->start(name => 'demo');
+    my $tab   = $browser->tab('http://127.0.0.1:' . $nginx->port . '/');
+    my $state = 'document.getElementById("state").textContent';
+    ok($tab->becomes("$state === 'open'"), 'it says that it is connected');
+    my $publish = sub ($data, $type) {
+        $tab->js("document.getElementById('data').value = '$data'; document.getElementById('type').value = '$type';"
+                . "document.getElementById('publish').requestSubmit()");
+    };
+    my $rows = '[...document.querySelectorAll("#events li")].map(row => row.querySelector("b").textContent + " " + row.querySelector("pre").textContent)';
+    $publish->('Hello, <b>World</b>!', '');
+    ok($tab->becomes("$rows.includes('message Hello, <b>World</b>!')"), 'what is published from it appears, as text');
+    $publish->('2041.50', 'price');
+    ok($tab->becomes("$rows.includes('price 2041.50')"), 'with a type of its own too');
+    like($tab->js('document.getElementById("answer").textContent'), qr/\A[0-9-]+ to 1 subscriber\z/, 'its publisher is answered');
+    is($tab->js('document.getElementById("count").textContent'), 2, 'it counts');
+    my $publisher = SSE::Publisher->new(port => $nginx->port);
+    ok($publisher->publish('from a shell'), 'someone else publishes');
+    ok($tab->becomes("$rows.includes('message from a shell')"), 'that appears as well');
+    $publish->('x', 'error');
+    ok($tab->becomes('document.getElementById("answer").className === "refused"'), 'a refusal is shown');
+
+    $tab->js("window.states = []; new MutationObserver(() => states.push($state)).observe(document.getElementById('state'), { childList: true, characterData: true, subtree: true }); 0");
+    $nginx->reload;
+    ok($tab->becomes("states.includes('retrying') && $state === 'open'", 15), 'over a reload it says that it reconnects, and does');
+    $publisher->publish('after the reload');
+    ok($tab->becomes("$rows.includes('message after the reload')"), 'and goes on');
+    is($tab->js("$rows.filter(row => row.startsWith('sse.gap')).length"), 0, 'without a gap');
+    $tab->js('document.getElementById("toggle").click()');
+    is($tab->js($state), 'closed', 'it can be disconnected');
+    $publisher->publish('missed');
+    $tab->js('document.getElementById("toggle").click()');
+    ok($tab->becomes("$rows.includes('message missed')"), 'and gets what it has missed when it is connected again');
+    $tab->screenshot($ENV{SSE_SCREENSHOTS} . '/demo.png') if $ENV{SSE_SCREENSHOTS};
+    $publisher->drop;
+    $nginx->ends_cleanly;
+});
+
+part('reloads and killed workers', sub {
+    my $stage = SSE::Stage->new(
+        http   => 'sse_hub default { history 5000; } sse_retry 100ms; sse_drain 300ms;',
+        server => 'location = /s { sse_stream news; } location = /p { sse_publish news; }',
+        files  => { 'page.html' => $page },
+    );
+    my $nginx = $stage->cluster;
+    my $tab   = $browser->tab('http://127.0.0.1:' . $stage->port . '/page.html');
+    $tab->js("listen('$_', '/s')") for 1 .. 3;
+    ok($tab->becomes('Object.values(heard).every(kept => kept.opens === 1)'), 'three streams are open');
+    my $publisher = SSE::Publisher->new(port => $stage->port, path => '/p');
+    $publisher->stream(100, sub ($number) { "event $number" });
+    for (1 .. 3) {
+        serve_for(1);
+        ok($nginx->reload, 'nginx reloads');
+    }
+    for (1 .. 3) {
+        serve_for(1);
+        ok($nginx->kill_worker(($nginx->workers)[0]), 'a worker is killed');
+    }
+    serve_for(1);
+    $publisher->stop;
+    ok($publisher->wait_idle, 'all is published');
+    my @wanted = map { $_->{data} } $publisher->accepted;
+    cmp_ok(scalar @wanted, '>=', 300, @wanted . ' events');
+    for my $name (1 .. 3) {
+        my $kept = "heard['$name']";
+        ok($tab->becomes("$kept.data.length >= " . @wanted, 15), 'a stream has as many');
+        is(join('|', @{ $tab->js("$kept.data") }), join('|', @wanted), 'all of them, once and in order');
+        cmp_ok($tab->js("$kept.opens"), '>=', 4, 'though it had to reconnect');
+        is($tab->js("$kept.gaps"), 0, 'and it was told no gap');
+    }
+    $publisher->drop;
+    $stage->ends_cleanly;
+});
+
+part('limits, age and overload', sub {
+    my $stage = SSE::Stage->new(
+        http   => 'sse_retry 100ms;',
+        server => 'location = /aged { sse_stream news; sse_max_age 500ms; } location = /one { sse_stream one; sse_max_subscribers 1; }'
+            . ' location = /busy { return 503; }',
+        files => { 'page.html' => $page },
+    );
+    my $tab = $browser->tab('http://127.0.0.1:' . $stage->port . '/page.html');
+    $tab->js("listen('aged', '/aged') && listen('one', '/one')");
+    ok($tab->becomes("heard.aged.opens >= 3"), 'a stream that is ended by its age comes back by itself');
+    ok($tab->becomes('heard.one.opens === 1'), 'one stream is let in');
+    $tab->js("listen('two', '/one') && listen('busy', '/busy')");
+    ok($tab->becomes('heard.two.errors >= 1'), 'a second is not');
+    is($tab->js('heard.two.source.readyState'), 0, 'but goes on trying');
+    ok($tab->becomes('heard.busy.source.readyState === 2'), 'while 503 ends an EventSource for good');
+    $stage->ends_cleanly;
+});
+
+part('six tabs of HTTP/1.1', sub {
+    my $stage = SSE::Stage->new(server => 'location = /s { sse_stream news; }', files => { 'page.html' => $page });
+    my $address = 'http://127.0.0.1:' . $stage->port . '/page.html';
+    my @tabs    = map { $browser->tab($address) } 1 .. 7;
+    $_->js("listen('s', '/s')") for @tabs[0 .. 5];
+    ok($_->becomes('heard.s.opens === 1'), 'a tab has a stream') for @tabs[0 .. 5];
+    $tabs[6]->js("listen('s', '/s')");
+    $stage->publish('news', 'for six');
+    ok($_->becomes("heard.s.data.join() === 'for six'"), 'it hears') for @tabs[0 .. 5];
+    is($tabs[6]->js('heard.s.opens'), 0, 'the seventh waits: a browser has six connections for a host');
+    $tabs[0]->close;
+    ok($tabs[6]->becomes('heard.s.opens === 1'), 'until another is closed');
+    $stage->ends_cleanly;
+});
+
+part('many streams over HTTP/2', sub {
+    plan skip_all => 'nginx is built without TLS or HTTP/2, or openssl is missing'
+        if !has_module('http_ssl') || !has_module('http_v2') || !`openssl version`;
+    my $stage = SSE::Stage->new(
+        http => 'sse_retry 100ms; sse_drain 300ms; log_format streams "$connection $server_protocol $sse_end"; server {'
+            . ' listen 127.0.0.1:%%PORT_tls%% ssl http2; ssl_certificate %%DIR%%/cert.pem; ssl_certificate_key %%DIR%%/key.pem;'
+            . ' root %%DIR%%; location = /s { sse_stream news; access_log %%DIR%%/streams.log streams; } }',
+        files => { 'page.html' => $page, certificate() },
+    );
+    my $tab = $browser->tab('https://localhost:' . $stage->cluster->port('tls') . '/page.html');
+    $tab->js("for (let i = 0; i < 50; i++) listen(i, '/s'); 0");
+    my $all = 'Object.values(heard).every';
+    ok($tab->becomes("$all(kept => kept.opens === 1)"), 'fifty streams of one page are open');
+    my @data = map { "event $_" } 1 .. 20;
+    $stage->publish('news', @data);
+    ok($tab->becomes("$all(kept => kept.data.join() === '" . join(',', @data) . "')"), 'all hear everything');
+    $stage->cluster->reload;
+    ok($tab->becomes("$all(kept => kept.opens >= 2 && kept.source.readyState === 1)", 15), 'all are back after a reload');
+    $stage->publish('news', 'the end');
+    ok($tab->becomes("$all(kept => kept.data.length === 21 && kept.data[20] === 'the end' && kept.gaps === 0)"), 'without loss');
+    $tab->close;
+    ok(wait_for(sub { $stage->subscribers('news') == 0 }, 5), 'the closed tab has left none');
+    my %connections = map { $_ => 1 } SSE::Cluster::slurp($stage->cluster->dir . '/streams.log') =~ m{^(\d+) HTTP/2\.0 }mg;
+    cmp_ok(scalar keys %connections, '<=', 6, 'over a few connections: ' . keys %connections);
+    $stage->ends_cleanly;
+});
+
+part('a page of another origin', sub {
+    my $stage = SSE::Stage->new(
+        http => 'sse_retry 100ms; sse_drain 300ms; server { listen 127.0.0.1:%%PORT_app%%; root %%DIR%%; }'
+            . ' server { listen 127.0.0.1:%%PORT_other%%; root %%DIR%%; }',
+        server => <<'EOF_SERVER',
+            location /trusted/ {
+                sse_cors http://127.0.0.1:%%PORT_app%% credentials;
+                location = /trusted/s { sse_stream "user:$cookie_user"; }
+                location = /trusted/p { sse_publish news; auth_basic "publishers"; auth_basic_user_file %%DIR%%/users; }
+                location = /trusted/bad { sse_publish sse.$arg_x; }
+            }
+            location /any/ {
+                sse_cors *;
+                location = /any/s { sse_stream news; }
+                location = /any/p { sse_publish news; }
+            }
+            location = /none/s { sse_stream news; }
+            location = /none/p { sse_publish news; }
+EOF_SERVER
+        files => { 'page.html' => $page, users => "ann:{PLAIN}secret\n" },
+    );
+    my $nginx  = $stage->cluster;
+    my $base   = 'http://127.0.0.1:' . $stage->port;
+    my %origin = map { $_ => 'http://127.0.0.1:' . $nginx->port($_) } qw(app other);
+    my ($app, $other) = map { $browser->tab("$origin{$_}/page.html") } qw(app other);
+    $app->js('document.cookie = "user=ann; path=/"');
+
+    # Streams.
+    my $with = '{ withCredentials: true }';
+    $_->js("listen('any', '$base/any/s') && listen('none', '$base/none/s') && listen('with', '$base/trusted/s', $with) && listen('without', '$base/trusted/s')") for $app, $other;
+    ok($_->becomes('heard.any.opens === 1'), '*: a page of any origin hears') for $app, $other;
+    ok($_->becomes('heard.none.source.readyState === 2'), 'without sse_cors none does') for $app, $other;
+    ok($app->becomes("heard.$_.opens === 1"), "$_ credentials: a page that is named hears") for qw(with without);
+    ok($other->becomes("heard.$_.source.readyState === 2"), "$_ credentials: another does not") for qw(with without);
+    $app->js("listen('greedy', '$base/any/s', $with)");
+    ok($app->becomes('heard.greedy.source.readyState === 2'), '* does not go with credentials');
+    $stage->publish('user:ann', 'for Ann');
+    $stage->publish('user:', 'for nobody');
+    ok($app->becomes("heard.with.data.join() === 'for Ann'"), 'with credentials the cookie is sent along');
+    ok($app->becomes("heard.without.data.join() === 'for nobody'"), 'without them it is not');
+
+    # It resumes like any other.
+    $nginx->reload;
+    ok($app->becomes('heard.with.opens === 2 && heard.any.opens === 2', 15), 'streams come back after a reload');
+    $stage->publish('user:ann', 'again');
+    ok($app->becomes("heard.with.data.join() === 'for Ann,again' && heard.with.gaps === 0"), 'without loss');
+
+    # Publishing.
+    my $key = '{ "Idempotency-Key": "k", "Authorization": "Basic ' . 'YW5uOnNlY3JldA==' . '" }';
+    my $say = sub ($tab, $address, @more) { $tab->js("say('$base$address', 'said', " . join(', ', @more, '{}') . ')') };
+    is($say->($app,   '/trusted/p', $key), '201 published', 'a page that is named publishes, with a key and a password');
+    is($say->($other, '/trusted/p', $key), 'failed', 'another does not');
+    is($say->($app,   '/trusted/p'), 'failed', 'nor who has no password');
+    is($say->($other, '/any/p'), '201 published', '*: every page does');
+    is($say->($app,   '/none/p'), 'failed', 'without sse_cors none does');
+    is($app->js("say('$base/none/p', 'forged', {}, { mode: 'no-cors' })"), 'failed', 'not even without asking');
+    is($say->($app, '/trusted/bad?x=y'), '400 channel names beginning with sse. are reserved', 'a page can read why it is refused');
+    $stage->publish('news', 'the end');
+    ok($app->becomes("heard.any.data.at(-1) === 'the end'"), 'in the end');
+    is($app->js('heard.any.data.join()'), 'said,said,the end', 'there is what was let in, and nothing else');
+    $stage->ends_cleanly;
+});
+
+done_testing();
+
+sub part ($name, $code) {
+    subtest $name => sub {
+        $browser = SSE::Browser->new;
+        $code->();
+        $browser->drop;
+    };
+    return;
+}
+
+sub certificate {
+    my $dir = File::Temp->newdir;
+    system "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=localhost -keyout $dir/key.pem -out $dir/cert.pem 2>/dev/null";
+    return map { $_ => SSE::Cluster::slurp("$dir/$_") } qw(cert.pem key.pem);
+}

@@ -1,0 +1,36 @@
+package SSE::Again;
+
+# Runs other files once more with something added to their configuration, each as a subtest: what holds
+# for all streams is said once.
+
+use v5.36;
+use Exporter qw(import);
+use FindBin;
+use Test::More;
+
+our @EXPORT_OK = qw(again);
+
+# again('sse_lean on;', 'one.t', 'two.t')
+sub again ($configuration, @files) {
+    local $ENV{SSE_TEST_HTTP} = $configuration;
+    for my $file (@files) {
+        subtest "$file with $configuration" => sub { run("$FindBin::Bin/$file") };
+    }
+    return;
+}
+
+sub run ($path) {
+    my ($ran, $bad) = (0, 0);
+    open my $output, '-|', $^X, "-I$FindBin::Bin/lib", $path or die "$path: $!";
+    while (my $line = <$output>) {
+        next if $line !~ /\A(not )?ok \d+ (?:- )?(.*)/;
+        $ran++;
+        $bad++ if $1;
+        ok(!$1, $2);
+    }
+    close $output;
+    is($?, 0, 'the file as a whole');
+    return ok($ran > 0, 'has tests');
+}
+
+1;
