@@ -236,6 +236,14 @@ impl<S: Socket> Worker<S> {
         })
     }
 
+    /// The names of a stream's channels, separated by commas.
+    pub fn names(&self, key: StreamKey) -> Vec<u8> {
+        let stream = self.streams.get(key);
+        let subscriptions = stream.map(|stream| stream.channels.as_slice()).unwrap_or_default();
+        let names = subscriptions.iter().filter_map(|s| self.channels.get(s.channel));
+        names.map(|channel| &channel.name[..]).collect::<Vec<_>>().join(&b","[..])
+    }
+
     /// A stream that this process has ended. Its last bytes are sent: the request is to be
     /// finalized, which closes the stream.
     pub fn take_ended(&mut self) -> Option<(StreamKey, End)> {

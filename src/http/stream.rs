@@ -2,7 +2,7 @@
 
 use super::{cors, process};
 use crate::conf::{self, location::Chosen};
-use crate::nginx::log::{self, Escaped, Level};
+use crate::nginx::log::{Escaped, Level};
 use crate::nginx::output::{Calls, Client, Finish, Flushed, Lean, OnWritable, Output};
 use crate::nginx::pool::NoMemory;
 use crate::nginx::request::{Method, Outcome, Request};
@@ -120,6 +120,10 @@ pub fn begin(
     channels: Vec<Box<[u8]>>,
     last_event_id: &[u8],
 ) -> Outcome {
+    if conf.lean {
+        // Without its request a connection cannot be used for another one.
+        request.close_afterwards();
+    }
     let sent = send_header(request);
     if !sent.is_ok() || request.header_only() {
         return sent;
@@ -291,15 +295,20 @@ static LEAN: Calls = Calls {
         process::with(hub, |worker| worker.writable(key, clock::now()));
         process::turn_soon(hub);
     },
-    closed: |hub, key, end| {
-        let info = process::with(hub, |worker| worker.info(key)).flatten();
-        let events = info.map_or(0, |info| info.events_sent);
-        log::write(
+    closing: |lean, hub, key, end| {
+        let known = process::with(hub, |worker| Some((worker.info(key)?, worker.names(key))));
+        let Some((info, channels)) = known.flatten() else { return };
+        let last_id = info.last_id.map(|id| id.to_string()).unwrap_or_default();
+        lean.log(
             Level::Info,
-            format_args!("sse: lean stream ended: {end}, {events} events sent"),
+            format_args!(
+                "sse: lean stream of \"{}\" ended: {end}, {} events, last id \"{last_id}\"",
+                Escaped(&channels),
+                info.events_sent,
+            ),
         );
-        process::close(hub, key, end);
     },
+    closed: process::close,
 };
 
 /// Gives the request of a stream back, if it can be. The stream goes on without it.

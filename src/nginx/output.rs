@@ -183,7 +183,10 @@ impl Output {
             if (*write).timer_set() != 0 && (*write).delayed() == 0 {
                 ngx_del_timer(write);
             }
+            // Where the loop tells of room for as long as there is any, it is to stop that.
+            ngx_handle_write_event(write, 0);
         }
+        self.let_go_of_tls_buffer(c);
         Flushed::Empty
     }
 
@@ -207,6 +210,13 @@ impl Output {
             };
             ngx_http_finalize_request(r, status);
             ngx_http_run_posted_requests(c);
+        }
+    }
+
+    /// What nginx took for a batch that went through the filters is of no use to those past them.
+    fn let_go_of_tls_buffer(&self, c: *mut ngx_connection_t) {
+        if matches!(self.way.get(), Way::Chunks | Way::Bodies) {
+            direct::free_tls_buffer(c);
         }
     }
 

@@ -5,7 +5,7 @@ use super::request::{Outcome, Request};
 use nginx_sys::{
     ngx_buf_t, ngx_chain_t, ngx_create_temp_buf, ngx_http_output_filter, ngx_http_send_header,
     ngx_http_send_special, ngx_list_push, ngx_str_t, ngx_table_elt_t, ngx_tcp_nodelay, ngx_uint_t,
-    NGX_HTTP_LAST, NGX_OK,
+    NGX_HTTP_LAST, NGX_HTTP_VERSION_20, NGX_OK,
 };
 use std::ptr;
 
@@ -68,6 +68,17 @@ impl Request {
             }
             // SAFETY: as above; the last part's `next` is null.
             part = unsafe { (*part).next };
+        }
+    }
+
+    /// Has the connection closed behind this answer, and the header say so. Of no effect where
+    /// requests share a connection.
+    pub fn close_afterwards(&self) {
+        // SAFETY: the request is alive.
+        unsafe {
+            if (*self.raw()).http_version < NGX_HTTP_VERSION_20 as ngx_uint_t {
+                (*self.raw()).set_keepalive(0);
+            }
         }
     }
 

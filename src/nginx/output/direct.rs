@@ -127,8 +127,8 @@ pub fn send_batch(c: *mut ngx_connection_t, way: Way, batch: &Batch) -> Result<S
     }
     // SAFETY: callers have seen that the connection is alive.
     if !unsafe { (*c).ssl.is_null() } {
-        // A TLS library wants the very same bytes again.
-        return Ok(Share::Part { taken: batch.frames().len(), rest: bytes.clone() });
+        // A TLS library takes all or nothing, and wants the very same bytes again.
+        return Ok(Share::Part { taken: batch.frames().len(), rest: left(bytes, sent) });
     }
     let (whole, part) = batch.split(sent, |frame| of(frame, way).len());
     let Some(frame) = batch.frames().get(whole) else { return Ok(Share::All) };

@@ -6,8 +6,10 @@
 //! own handlers. The log phase runs when the request goes, so its line is written at the start.
 
 use super::direct::{self, Share};
+use super::filters::fitting;
 use super::{ends, Output, Way};
 use crate::nginx::guard::guarded;
+use crate::nginx::log::{self, Level};
 use crate::nginx::request::Request;
 use crate::worker::{Batch, End, Sent, StreamKey};
 use bytes::Bytes;
@@ -19,6 +21,7 @@ use nginx_sys::{
 };
 use std::cell::Cell;
 use std::ffi::CStr;
+use std::fmt;
 use std::ptr::{self, NonNull};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicIsize, Ordering};
@@ -34,6 +37,8 @@ const OWN_CLEANUPS: usize = 2;
 pub struct Calls {
     /// The socket has sent what was kept, and takes more.
     pub writable: fn(usize, StreamKey),
+    /// The connection is about to be closed; what is to be told of it can name the client still.
+    pub closing: fn(&Lean, usize, StreamKey, End),
     /// The connection is closed.
     pub closed: fn(usize, StreamKey, End),
 }
@@ -46,8 +51,18 @@ pub struct Lean {
     hub: u32,
     /// In ms.
     send_timeout: u32,
+    on_timeout: OnTimeout,
     way: Way,
     rest: Cell<Option<Box<Bytes>>>,
+}
+
+/// How a connection is closed whose client took nothing for too long.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum OnTimeout {
+    /// As any other: the kernel goes on trying to send what it has.
+    Close,
+    /// With a reset, which leaves nothing in the kernel (`reset_timedout_connection`).
+    Reset,
 }
 
 impl Output {
@@ -79,6 +94,7 @@ impl Output {
                 && (*read).pending_eof() == 0
                 && (*header).pos == (*header).last
                 && cleanups(r) == OWN_CLEANUPS
+                && tls_is_quiet(c)
         }
     }
 
@@ -94,13 +110,18 @@ impl Output {
         let r = self.alive().filter(|_| self.may_be_lean())?;
         let (c, _) = ends(r);
         // SAFETY: the request is alive.
-        let location = unsafe { Request::from_raw(r) }?;
+        let request = unsafe { Request::from_raw(r) }?;
+        let location = request.core_location();
         let lean = Rc::new(Lean {
             connection: Cell::new(NonNull::new(c)),
             calls,
             key,
             hub: hub as u32,
-            send_timeout: location.core_location().send_timeout.min(u32::MAX as usize) as u32,
+            send_timeout: location.send_timeout.min(u32::MAX as usize) as u32,
+            on_timeout: match location.reset_timedout_connection {
+                0 => OnTimeout::Close,
+                _ => OnTimeout::Reset,
+            },
             way: self.way.get(),
             rest: Cell::new(None),
         });
@@ -187,44 +208,63 @@ unsafe fn free_links(pool: *mut ngx_pool_t, mut link: *mut ngx_chain_t) {
 }
 
 impl Lean {
-    /// Sends a batch in one call to the kernel.
+    /// Sends a batch in one call to the kernel; over TLS in pieces.
     pub fn send(&self, batch: &Batch) -> Sent {
         let Some(c) = self.alive() else { return Sent::Failed };
-        let split: Option<Batch> = (!direct::fits_tls(c, self.way, batch))
-            .then(|| Batch::of(batch.frames().iter().take(1).cloned().collect()));
-        let now = split.as_ref().unwrap_or(batch);
-        match direct::send_batch(c, self.way, now) {
-            Ok(Share::All) if split.is_none() => Sent::All,
-            Ok(Share::All) => {
-                let rest = Batch::of(batch.frames().iter().skip(1).cloned().collect());
-                match self.send(&rest) {
-                    Sent::Blocked { taken } => Sent::Blocked { taken: taken + 1 },
-                    sent => sent,
-                }
+        if direct::fits_tls(c, self.way, batch) {
+            return self.send_piece(c, batch);
+        }
+        let mut taken = 0;
+        while let Some(rest) = batch.frames().get(taken..).filter(|rest| !rest.is_empty()) {
+            let piece = rest.get(..fitting(rest)).unwrap_or(rest);
+            match self.send_piece(c, &Batch::of(piece.to_vec())) {
+                Sent::All => taken += piece.len(),
+                Sent::Blocked { taken: more } => return Sent::Blocked { taken: taken + more },
+                Sent::Failed => return Sent::Failed,
             }
+        }
+        Sent::All
+    }
+
+    fn send_piece(&self, c: *mut ngx_connection_t, batch: &Batch) -> Sent {
+        match direct::send_batch(c, self.way, batch) {
+            Ok(Share::All) => Sent::All,
             Ok(Share::Part { taken, rest }) => {
                 self.keep(rest);
                 self.wait(c);
                 Sent::Blocked { taken }
             }
-            Err(()) => Sent::Failed,
+            Err(()) => {
+                // SAFETY: callers have seen that the connection is alive.
+                unsafe { (*c).set_error(1) };
+                Sent::Failed
+            }
         }
     }
 
     /// Ends the stream from this side: with the mark of a whole answer if nothing is in the way.
     pub fn finish(&self, end: End) {
         let Some(c) = self.alive() else { return };
-        let rest = self.rest.take();
-        if rest.is_none() && matches!(end, End::Drain | End::Age | End::Admin) {
-            if self.way == Way::Chunks {
-                // What it does not take now is lost with the connection, as any cut is.
-                let _ = direct::write(c, LAST_CHUNK);
-            }
-        } else {
-            // SAFETY: `alive` has seen that the connection is. TLS then says no goodbye either.
-            unsafe { (*c).set_error(1) };
+        // SAFETY: `alive` has seen that the connection is.
+        let broken = unsafe { (*c).error() != 0 };
+        // What failed to be sent failed because the client is gone.
+        let end = if broken && end == End::Error { End::Client } else { end };
+        let planned = matches!(end, End::Drain | End::Age | End::Admin);
+        if !planned || self.rest.take().is_some() {
+            return self.cut(c, end);
+        }
+        if self.way == Way::Chunks {
+            // What it does not take now is lost with the connection, as any cut is.
+            let _ = direct::write(c, LAST_CHUNK);
         }
         self.close(end);
+    }
+
+    /// Writes a line to the error log that names the client.
+    pub fn log(&self, level: Level, message: fmt::Arguments<'_>) {
+        let Some(c) = self.alive() else { return };
+        // SAFETY: `alive` has seen that the connection is; its log lies in its own pool.
+        unsafe { log::write_to((*c).log, level, message) };
     }
 
     fn alive(&self) -> Option<*mut ngx_connection_t> {
@@ -251,12 +291,15 @@ impl Lean {
         // SAFETY: `alive` has seen that the connection and its events are.
         let (write, timed_out) = unsafe { ((*c).write, (*(*c).write).timedout() != 0) };
         if timed_out {
-            // SAFETY: as above; nginx resets such connections where it is told to.
+            // SAFETY: as above.
             unsafe { (*c).set_timedout(1) };
+            if self.on_timeout == OnTimeout::Reset {
+                leave_nothing(c);
+            }
             return self.close(End::Timeout);
         }
         if let Some(rest) = self.rest.take() {
-            let Ok(sent) = direct::write(c, &rest) else { return self.close(End::Client) };
+            let Ok(sent) = direct::write(c, &rest) else { return self.cut(c, End::Client) };
             let left = direct::left(&rest, sent);
             if !left.is_empty() {
                 self.keep(left);
@@ -268,6 +311,8 @@ impl Lean {
             if (*write).timer_set() != 0 {
                 ngx_del_timer(write);
             }
+            // Where the loop tells of room for as long as there is any, it is to stop that.
+            ngx_handle_write_event(write, 0);
         }
         (self.calls.writable)(self.hub as usize, self.key);
     }
@@ -297,30 +342,40 @@ impl Lean {
                 return;
             }
             if (*(*c).read).pending_eof() != 0 {
-                return self.close(End::Client);
+                return self.cut(c, End::Client);
             }
         }
         let mut ignored = [0u8; 512];
         loop {
             // SAFETY: as above; nginx writes no more than the buffer holds.
             let got = unsafe {
-                let Some(recv) = (*c).recv else { return self.close(End::Error) };
+                let Some(recv) = (*c).recv else { return self.cut(c, End::Error) };
                 recv(c, ignored.as_mut_ptr(), ignored.len())
             };
             match got {
                 got if got > 0 => {}
                 again if again == NGX_AGAIN as isize => break,
-                _ => return self.close(End::Client),
+                _ => return self.cut(c, End::Client),
             }
         }
         // SAFETY: as above.
         if unsafe { ngx_handle_read_event((*c).read, 0) } != NGX_OK as ngx_int_t {
-            self.close(End::Error);
+            self.cut(c, End::Error);
         }
+    }
+
+    /// Closes the connection of a client that is gone or is not to have a proper end.
+    fn cut(&self, c: *mut ngx_connection_t, end: End) {
+        // SAFETY: callers have seen that the connection is alive. TLS then says no goodbye either.
+        unsafe { (*c).set_error(1) };
+        self.close(end);
     }
 
     /// Closes the connection, as ngx_http_close_connection does, and tells who it was.
     fn close(&self, end: End) {
+        if self.alive().is_some() {
+            (self.calls.closing)(self, self.hub as usize, self.key, end);
+        }
         let Some(c) = self.connection.take() else { return };
         let c = c.as_ptr();
         (self.calls.closed)(self.hub as usize, self.key, end);
@@ -349,11 +404,43 @@ unsafe fn say_goodbye(c: *mut ngx_connection_t) {
     unsafe {
         if !(*c).ssl.is_null() {
             (*(*c).ssl).set_no_wait_shutdown(1);
-            nginx_sys::ngx_ssl_shutdown(c);
+            if nginx_sys::ngx_ssl_shutdown(c) == NGX_AGAIN as ngx_int_t {
+                // There is no room for the goodbye. Without one, its memory is given back at once.
+                (*c).set_error(1);
+                nginx_sys::ngx_ssl_shutdown(c);
+            }
         }
     }
     #[cfg(not(ngx_feature = "http_ssl"))]
     let _ = c;
+}
+
+/// Whether TLS does not wait for one direction to go on with the other.
+///
+/// # Safety
+/// The connection is alive.
+unsafe fn tls_is_quiet(c: *mut ngx_connection_t) -> bool {
+    #[cfg(ngx_feature = "http_ssl")]
+    // SAFETY: the caller vouches for the connection.
+    return unsafe {
+        (*c).ssl.is_null()
+            || ((*(*c).ssl).saved_read_handler.is_none()
+                && (*(*c).ssl).saved_write_handler.is_none())
+    };
+    #[cfg(not(ngx_feature = "http_ssl"))]
+    {
+        let _ = c;
+        true
+    }
+}
+
+/// Has the kernel forget what it has not sent when the connection is closed.
+fn leave_nothing(c: *mut ngx_connection_t) {
+    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+    let (at, len) = ((&raw const linger).cast(), size_of::<libc::linger>() as libc::socklen_t);
+    // SAFETY: callers have seen that the connection is alive; the option is a local. Where it
+    // cannot be set the connection is closed as any other.
+    unsafe { libc::setsockopt((*c).fd, libc::SOL_SOCKET, libc::SO_LINGER, at, len) };
 }
 
 /// Keeps the figures of nginx's stub_status true, where nginx was built with it.
