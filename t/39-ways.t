@@ -1,0 +1,149 @@
+# The two ways of frames to a client: past nginx's filters where these would change nothing, through
+# them where they want to see the body. Whichever it is, every byte is right: in single events, large
+# events, batches, and for a client that reads slowly. The debug log tells which way was taken.
+
+use v5.36;
+use FindBin;
+use lib "$FindBin::Bin/lib";
+use Test::More;
+use SSE::Curl;
+use SSE::Loop qw(serve_for wait_for);
+use SSE::Nginx qw(has_module);
+use SSE::Relay;
+use SSE::Stage;
+
+# Each location has a debug log of its own. Past the filters: Chunks, or Bodies where they are not
+# chunked.
+my %locations = (
+    plain    => ['Chunks',  ''],
+    whole    => ['Bodies',  'chunked_transfer_encoding off;'],
+    gzip     => ['Filters', 'gzip on; gzip_types *; gzip_min_length 0;'],
+    ungzip   => ['Chunks',  'gzip on; gzip_types *; gzip_min_length 0;'],
+    ssi      => ['Filters', 'ssi on; ssi_types *;'],
+    charset  => ['Chunks',  'charset utf-8; charset_types *;'],
+    recode   => ['Chunks',  'charset koi8-r; source_charset utf-8; charset_types *;'],
+    override => ['Filters', 'charset koi8-r; source_charset utf-8; charset_types *; override_charset on;'],
+    rate     => ['Filters', 'limit_rate 4m;'],
+    buffers  => ['Chunks',  'output_buffers 1 1k; postpone_output 64k; tcp_nopush on; sendfile on;'],
+);
+if (has_module('http_sub')) {
+    $locations{sub}    = ['Filters', 'sub_filter_types *; sub_filter_once off; sub_filter colour color;'];
+    $locations{unsub}  = ['Filters', 'sub_filter_types *; sub_filter_once off; sub_filter nowhere color;'];
+}
+if (has_module('http_addition')) {
+    $locations{before} = ['Filters', 'addition_types *; add_before_body /words; add_after_body /words;'];
+    $locations{after}  = ['Chunks',  'addition_types *; add_after_body /words; sse_max_age 12s;'];
+}
+$locations{gunzip} = ['Chunks', 'gunzip on;'] if has_module('http_gunzip');
+
+my $locations = join "\n", 'location = /words { default_type text/plain; return 200 ":words\n"; }',
+    map { "location = /$_ { sse_stream news; error_log %%DIR%%/$_.log debug; $locations{$_}[1] }" } sort keys %locations;
+my $tls = has_module('http_ssl') ? <<'EOF_TLS' : '';
+    server {
+        listen 127.0.0.1:%%PORT_tls%% ssl sndbuf=32k;
+        ssl_certificate %%DIR%%/cert.pem;
+        ssl_certificate_key %%DIR%%/key.pem;
+        location = /tls { sse_stream news; error_log %%DIR%%/tls.log debug; }
+        location = /tls-gzip { sse_stream news; gzip on; gzip_types *; gzip_min_length 0; error_log %%DIR%%/tls-gzip.log debug; }
+    }
+EOF_TLS
+my $http2 = has_module('http_v2') ? <<'EOF_V2' : '';
+    server {
+        listen 127.0.0.1:%%PORT_h2c%% http2 sndbuf=32k;
+        location = /http2 { sse_stream news; error_log %%DIR%%/http2.log debug; }
+    }
+EOF_V2
+
+my $stage = SSE::Stage->new(
+    workers => 1,
+    listen  => ' sndbuf=32k',
+    http    => <<"EOF_HTTP",
+        sse_hub default { zone 64m; history 1000; }
+        sse_heartbeat off;
+        charset_map koi8-r utf-8 { C1 D0B0; }
+        $tls
+        $http2
+EOF_HTTP
+    server  => "$locations location = /old { sse_stream news; error_log %%DIR%%/old.log debug; }",
+    files   => $tls ? certificate() : {},
+);
+my $nginx = $stage->cluster;
+my $wide  = "colour \xd0\xb0 <b>";
+my @data  = ("first $wide", "two\nlines", 'x' x 200_000, (map { "quick $_ $wide" } 1 .. 400),
+    (map { "wide $_ " . 'w' x 4_000 } 1 .. 40), 'y' x 200_000, 'the end');
+
+# One stream of each kind that reads, one that pauses and then goes on slowly.
+my %ways = map { $_ => $locations{$_}[0] } keys %locations;
+$ways{old} = 'Bodies';
+@ways{qw(tls tls-gzip)} = qw(Chunks Filters) if $tls;
+$ways{http2} = 'Filters' if $http2;
+my (%fast, %slow, %relays);
+for my $name (sort keys %ways) {
+    $fast{$name} = reader($name);
+    my $relay = $relays{$name} = SSE::Relay->new(port => $nginx->port(listener($name)), receive_buffer => 8192);
+    $slow{$name} = reader($name, $relay->port);
+}
+my %all = (%fast, map { ("$_, slow" => $slow{$_}) } keys %slow);
+ok(wait_for(sub { !grep { !@{ $_->{events} } } grep { defined } values %fast }), 'all streams open')
+    or diag(join ' ', grep { !@{ $fast{$_}{events} } } sort keys %fast);
+wait_for(sub { $stage->subscribers('news') == 2 * keys %ways });
+$_->pause for values %relays;
+$stage->publish('news', @data[0 .. 2]);
+$stage->batch('news', @data[3 .. 402]);
+$stage->batch('news', @data[403 .. 442]);
+$stage->publish('news', @data[443, 444]);
+ok($_->wait_data($data[-1]), 'a reader gets everything') for $fast{plain};
+serve_for(0.3);
+$_->resume for values %relays;
+for my $name (sort keys %all) {
+    $all{$name}->wait_data($data[-1], 20);
+    my @wanted = @data;
+    s/colour/color/g for $name =~ /\Asub/ ? @wanted : ();
+    # Whoever says override_charset wants just that.
+    s/\xd0\xb0/\xc1/g for $name =~ /\Aoverride/ ? @wanted : ();
+    my @got = grep { $_ ne '' } $all{$name}->data;
+    ok(join('|', @got) eq join('|', @wanted), "$name: byte for byte") or diag(first_difference(\@got, \@wanted));
+}
+like($fast{gzip}{raw_head} // $fast{gzip}->header('content-encoding'), qr/gzip/, 'gzip: it was compressed');
+is($fast{ungzip}->header('content-encoding'), undef, 'ungzip: it was not, for the client takes none');
+
+SKIP: {
+    skip 'nginx is built without debug log', scalar keys %ways if SSE::Nginx::built_with() !~ /--with-debug/;
+    for my $name (sort keys %ways) {
+        my %seen = map { $_ => 1 } SSE::Cluster::slurp($nginx->dir . "/$name.log") =~ /http sse send: \d+ frames, (\w+):/g;
+        is(join(' ', sort keys %seen), $ways{$name}, "$name goes the way of $ways{$name}");
+    }
+}
+
+# What a filter adds at the end of an answer is there when nginx ends a stream.
+if ($ways{after}) {
+    ok(wait_for(sub { !$fast{after}->is_open }, 25), 'addition: the stream ends');
+    like($fast{after}{body}, qr/\nretry: \d+\n\n:words\n\z/, 'addition: with what is added');
+}
+
+$stage->ends_cleanly;
+done_testing();
+
+sub listener ($name) { return $name =~ /\Atls/ ? 'tls' : $name eq 'http2' ? 'h2c' : '' }
+
+sub reader ($name, $port = $nginx->port(listener($name))) {
+    my @options = $name eq 'http2' ? '--http2-prior-knowledge' : $name eq 'old' ? '--http1.0' : '--http1.1';
+    push @options, '--compressed' if $name =~ /gzip\z/ && $name ne 'ungzip';
+    my $scheme = $name =~ /\Atls/ ? 'https' : 'http';
+    return SSE::Curl->new(@options, "$scheme://127.0.0.1:$port/$name");
+}
+
+sub first_difference ($got, $wanted) {
+    my $at = 0;
+    $at++ while $at < @$got && $at < @$wanted && $got->[$at] eq $wanted->[$at];
+    return sprintf '%d of %d; at %d: %s', scalar @$got, scalar @$wanted, $at,
+        substr(($got->[$at] // 'nothing') . ' instead of ' . ($wanted->[$at] // 'nothing'), 0, 200);
+}
+
+sub certificate {
+    my $dir     = File::Temp->newdir;
+    my $command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost"
+        . " -keyout $dir/key.pem -out $dir/cert.pem 2>/dev/null";
+    system($command) == 0 or die 'openssl req failed';
+    return { map { ("$_.pem" => SSE::Cluster::slurp("$dir/$_.pem")) } qw(key cert) };
+}
