@@ -50,7 +50,7 @@ impl Body {
         self.at == At::End
     }
 
-    /// Takes bytes as they came, and calls `found` with each complete event and the size of its data.
+    /// Takes bytes as they came; calls `found` with each complete event and the size of its data.
     pub fn take(
         &mut self,
         mut bytes: &[u8],

@@ -41,6 +41,10 @@ pub fn main(flags: Flags) -> Result<ExitCode, String> {
     if choice.quick {
         println!("quick: a tenth of the clients and channels that the titles name\n");
     }
+    if let Some(clients) = choice.too_many() {
+        let most = choice.most_clients;
+        eprintln!("bench: {most} clients in place of {clients}: a process may open no more files");
+    }
     let mut bench = Bench { all: Map::new(), results: Results::new(), faults: Vec::new(), choice };
     bench.run_modes(&variants)?;
     if bench.choice.million {
@@ -100,7 +104,7 @@ impl Bench {
                     }
                 }
             }
-            progress.clear();
+            progress::passing("");
             table::print(mode, variants, &self.results);
         }
         Ok(())
@@ -114,10 +118,7 @@ impl Bench {
     }
 
     fn run_once(&mut self, case: &Case, variant: &'static Variant, round: usize) {
-        let mut work = self.choice.shape(case.work);
-        if work.clients > self.choice.most_clients {
-            work.clients = self.choice.most_clients;
-        }
+        let work = self.choice.shape(case.work);
         let directory = self.choice.directory.join(variant.name).join(case.name.replace(' ', "-"));
         let wanted = Wanted {
             variant,
@@ -140,7 +141,8 @@ impl Bench {
         };
         if !fault.is_empty() {
             let fault = format!("{}, {}, round {round}: {fault}", variant.name, case.name);
-            eprintln!("\r\x1b[Kbench: {fault}");
+            progress::passing("");
+            eprintln!("bench: {fault}");
             series.faults.push(fault.clone());
             self.faults.push(fault);
         }

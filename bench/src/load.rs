@@ -55,6 +55,8 @@ struct Load {
     open: usize,
     refused: usize,
     ended: usize,
+    /// The server is expected to end the streams.
+    reloading: bool,
     /// Requests to publish that were answered.
     answered: u64,
     /// Events issued so far: they go round the channels.
@@ -108,6 +110,7 @@ impl Load {
             open: 0,
             refused: 0,
             ended: 0,
+            reloading: false,
             answered: 0,
             turns: 0,
             told: 0,

@@ -1,6 +1,6 @@
 //! What the command line asks for, and what the machine allows.
 
-use super::mode::{named, Mode, Work, MODES};
+use super::mode::{named, Case, Mode, Work, MODES};
 use super::variant::{Place, Variant, VARIANTS};
 use super::visit::Visit;
 use crate::flags::Flags;
@@ -69,10 +69,23 @@ impl Choice {
         if let Some(clients) = self.clients.filter(|_| work.clients > 0) {
             work.clients = clients;
         }
+        work.clients = work.clients.min(self.most_clients);
         if let Some(seconds) = self.seconds.filter(|_| work.seconds > 0.0) {
             work.seconds = seconds;
         }
         work
+    }
+}
+
+impl Choice {
+    /// The most clients that a chosen mode wants, when that is more than one process can hold.
+    pub fn too_many(&self) -> Option<usize> {
+        let wanted = |case: &Case| match self.clients {
+            Some(clients) if case.work.clients > 0 => clients,
+            _ => case.work.clients,
+        };
+        let cases = self.modes.iter().flat_map(|mode| mode.cases);
+        cases.map(wanted).max().filter(|clients| !self.quick && *clients > self.most_clients)
     }
 }
 

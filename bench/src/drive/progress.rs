@@ -3,6 +3,13 @@
 use std::io::IsTerminal;
 use std::time::Instant;
 
+/// Shows a state that the next one overwrites, where that can be seen.
+pub fn passing(text: &str) {
+    if std::io::stderr().is_terminal() {
+        eprint!("\r\x1b[K{text}");
+    }
+}
+
 /// See above.
 pub struct Progress {
     runs: usize,
@@ -31,16 +38,9 @@ impl Progress {
         let line =
             format!("[{}/{}] {mode}{case}, round {round}: {variant}{left}", self.begun, self.runs);
         if self.overwrites {
-            eprint!("\r\x1b[K{line}");
+            passing(&line);
         } else {
             eprintln!("{line}");
-        }
-    }
-
-    /// Makes room for other output.
-    pub fn clear(&self) {
-        if self.overwrites {
-            eprint!("\r\x1b[K");
         }
     }
 }

@@ -142,7 +142,6 @@ fn prepare(
     let told = |error: std::io::Error| format!("{}: {error}", directory.display());
     fs::create_dir_all(directory.join("html")).map_err(told)?;
     fs::write(directory.join("html/file"), "file\n").map_err(told)?;
-    // Descriptors of a worker end somewhere; so does what each must have room for.
     let at = Listening { port, workers, clients: clients / workers.max(1), tls };
     fs::write(directory.join("nginx.conf"), configuration(pieces, place, &at, redis))
         .map_err(told)?;

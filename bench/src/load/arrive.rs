@@ -30,6 +30,7 @@ impl Load {
     /// Waits until the server has ended all streams and all are open again.
     pub fn return_after_reload(&mut self) -> Result<(), String> {
         let (since, clients) = (nanos(), self.open);
+        self.reloading = true;
         self.until(|load| Ok(load.ended >= clients && load.open == clients))?;
         let seconds = seconds_since(since);
         let away = clients - self.open.min(self.ended).min(clients);
@@ -105,7 +106,7 @@ impl Load {
     /// A client was not let in. Where streams are opened again, it tries once more.
     fn turned_away(&mut self, number: usize) {
         self.dialing -= 1;
-        if self.ended > 0 {
+        if self.reloading {
             self.waiting.push_back(number);
         } else {
             self.refused += 1;
@@ -119,7 +120,7 @@ impl Load {
         }
         self.tally.ended(number);
         self.open -= 1;
-        if self.config.returning {
+        if self.reloading {
             self.ended += 1;
             self.waiting.push_back(number);
         } else {

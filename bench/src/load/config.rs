@@ -36,7 +36,7 @@ pub struct Config {
     pub run: u32,
     /// Waits for a line on stdin before each step.
     pub steps: bool,
-    /// Streams that the server ends are opened again; a last step waits until it has ended all.
+    /// A last step waits until the server has ended all streams, and all are open again.
     pub returning: bool,
     /// Seconds without any progress after which it gives up.
     pub patience: f64,

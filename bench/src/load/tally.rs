@@ -119,7 +119,7 @@ impl Tally {
         stamp
     }
 
-    /// An event has come to a client. True when it was the last delivery of its lane's newest event.
+    /// An event has come to a client. True when its lane's newest event has now come to all.
     pub fn delivery(&mut self, client: usize, stamp: &Stamp, size: usize, now: u64) -> bool {
         let lane = usize::from(stamp.lane);
         let Some(seen) = self.seen.get_mut(client) else { return false };
