@@ -45,7 +45,7 @@ runs('prices', sub {
     post('/prices/gold', 4);
     ok(wait_for(sub { 3 == $stream->events('price') }), 'events arrive by their type');
     is(join(' ', map { $_->{data} } $stream->events('price')), '3 7 4', 'first the newest of each channel, then what is new');
-    is(get('/status/news')->{json}{hubs}{news}{events_in}, 0, 'the other hub has none of it');
+    is(get('/status')->{json}{hubs}{news}{events_in}, 0, 'the other hub has none of it');
 });
 
 runs('per-user', sub {

@@ -126,7 +126,7 @@ $stage->ends_cleanly;
 for my $case (
     ['location /a { sse_admin hub=nowhere; }',             qr/unknown hub "nowhere" in "sse_admin" in \S+:\d+/],
     ['location /a { sse_admin channels; }',                qr/unknown parameter "channels" in \S+:\d+/],
-    ['location /a { sse_admin hub=; }',                    qr/invalid hub name "" in \S+:\d+/],
+    ['location /a { sse_admin hub=; }',                    qr/invalid hub name "" in "sse_admin" directive in \S+:\d+/],
     ['location /a { sse_admin; sse_admin; }',              qr/"sse_admin" directive is duplicate in \S+:\d+/],
     ['location /a { sse_admin; sse_status; }',             qr/two directives of this location .* in \S+:\d+/],
     ['sse_admin;',                                         qr/"sse_admin" directive is not allowed here in \S+:\d+/],
