@@ -232,7 +232,7 @@ impl<S: Socket> Worker<S> {
         let stream = self.streams.get(key)?;
         Some(StreamInfo {
             last_id: stream.last.map(|(place, kind)| place.id(kind, self.hub.tag())),
-            events_sent: stream.events_sent,
+            events_sent: u64::from(stream.events_sent),
         })
     }
 

@@ -65,7 +65,7 @@ impl<S: Socket> Worker<S> {
         let sent = stream.socket.send(&shared.batch);
         let taken = self.tally.sent(sent, shared.batch.frames(), stream.audience);
         if let Some((place, kind)) = taken.checked_sub(1).and_then(|last| shared.places.get(last)) {
-            stream.passed(*place, *kind, taken as u64, now);
+            stream.passed(*place, *kind, taken as u32, now);
             self.tally.delivered(taken, stream.audience);
         }
         match sent {
@@ -171,10 +171,10 @@ impl<S: Socket> Worker<S> {
 }
 
 impl<S> Stream<S> {
-    fn passed(&mut self, place: Place, kind: Kind, events: u64, now: Now) {
+    fn passed(&mut self, place: Place, kind: Kind, events: u32, now: Now) {
         self.at = self.at.max(place.position);
         self.last = Some((place, kind));
-        self.events_sent += events;
+        self.events_sent = self.events_sent.saturating_add(events);
         self.written = now.mono;
     }
 
@@ -197,7 +197,7 @@ impl<S> Stream<S> {
         }
         if let Some(found) = events.last() {
             self.last = Some((found.event.place, found.event.kind()));
-            self.events_sent += events.len() as u64;
+            self.events_sent = self.events_sent.saturating_add(events.len() as u32);
         }
     }
 

@@ -47,7 +47,7 @@ pub struct Stream<S> {
     pub flow: Flow,
     /// The last id that it was sent.
     pub last: Option<(Place, Kind)>,
-    pub events_sent: u64,
+    pub events_sent: u32,
     /// When something was last written (ms).
     pub written: u64,
 }
@@ -97,7 +97,9 @@ pub enum Flow {
 #[derive(Debug)]
 pub enum Subscriptions {
     One(Subscription),
-    Many(Box<[Subscription]>),
+    // Boxed twice: it is rare, and every stream pays for the larger of the two.
+    #[allow(clippy::redundant_allocation)]
+    Many(Box<Box<[Subscription]>>),
 }
 
 impl Subscriptions {
@@ -127,7 +129,7 @@ impl From<Vec<Subscription>> for Subscriptions {
     fn from(all: Vec<Subscription>) -> Subscriptions {
         match all.as_slice() {
             [one] => Subscriptions::One(*one),
-            _ => Subscriptions::Many(all.into_boxed_slice()),
+            _ => Subscriptions::Many(Box::new(all.into_boxed_slice())),
         }
     }
 }

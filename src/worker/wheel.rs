@@ -7,7 +7,8 @@ const SPOKES: usize = 512;
 
 /// Deadlines of things of type `T`.
 pub struct Wheel<T> {
-    spokes: Vec<Vec<(u64, T)>>,
+    // Steps are kept short, for there is at least one entry for each stream: they last 13 years.
+    spokes: Vec<Vec<(u32, T)>>,
     /// The step that was looked at last.
     step: u64,
 }
@@ -22,7 +23,7 @@ impl<T> Wheel<T> {
     /// Enters a deadline (ms). One that has passed is met at the next step.
     pub fn enter(&mut self, due: u64, what: T) {
         let step = due.div_ceil(STEP).max(self.step + 1);
-        self.spokes[step as usize % SPOKES].push((step, what));
+        self.spokes[step as usize % SPOKES].push((short(step), what));
     }
 
     /// Takes what is due at `now` (ms), in order of the steps.
@@ -34,7 +35,7 @@ impl<T> Wheel<T> {
             let spoke = &mut self.spokes[step as usize % SPOKES];
             let mut i = 0;
             while i < spoke.len() {
-                if spoke[i].0 <= last {
+                if spoke[i].0 <= short(last) {
                     due(spoke.swap_remove(i).1);
                 } else {
                     i += 1;
@@ -47,6 +48,10 @@ impl<T> Wheel<T> {
         }
         self.step = self.step.max(last);
     }
+}
+
+fn short(step: u64) -> u32 {
+    step.min(u64::from(u32::MAX)) as u32
 }
 
 #[cfg(test)]
