@@ -4,34 +4,36 @@
 //!
 //! Only for a request that nobody else will miss (`Output::may_be_lean`), and never from within its
 //! own handlers. The log phase runs when the request goes, so its line is written at the start.
+//!
+//! - `begin`: which requests, and how they are given back
+//! - `client_log`: error lines of connections whose memory is given back, too
+//! - `close`: what nginx does for a connection's request when it closes one
+
+mod begin;
+mod client_log;
+mod close;
 
 use super::direct::{self, Share};
 use super::filters::fitting;
-use super::{ends, Output, Way};
+use super::Way;
 use crate::nginx::guard::guarded;
 use crate::nginx::log::{self, Level};
-use crate::nginx::request::Request;
 use crate::worker::{Batch, End, Sent, StreamKey};
 use bytes::Bytes;
+use client_log::{Named, Peer};
+use close::{count, leave_nothing, say_goodbye};
 use nginx_sys::{
-    ngx_add_timer, ngx_atomic_t, ngx_chain_t, ngx_close_connection, ngx_connection_t,
-    ngx_del_timer, ngx_destroy_pool, ngx_event_t, ngx_handle_read_event, ngx_handle_write_event,
-    ngx_http_connection_t, ngx_http_free_request, ngx_http_request_t, ngx_int_t, ngx_pfree,
-    ngx_pool_t, NGX_AGAIN, NGX_OK,
+    ngx_add_timer, ngx_close_connection, ngx_connection_t, ngx_del_timer, ngx_destroy_pool,
+    ngx_event_t, ngx_handle_read_event, ngx_handle_write_event, ngx_int_t, NGX_AGAIN, NGX_OK,
 };
 use std::cell::Cell;
-use std::ffi::CStr;
 use std::fmt;
-use std::ptr::{self, NonNull};
+use std::ptr::NonNull;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicIsize, Ordering};
 use std::sync::OnceLock;
 
 /// The last chunk of an answer (RFC 9112, 7.1).
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
-
-/// Entries in a request's list of cleanups that are a stream's own.
-const OWN_CLEANUPS: usize = 2;
 
 /// What a lean stream calls.
 pub struct Calls {
@@ -43,17 +45,21 @@ pub struct Calls {
     pub closed: fn(usize, StreamKey, End),
 }
 
+/// What all lean streams of this process call.
+static CALLS: OnceLock<&'static Calls> = OnceLock::new();
+
 /// A client's connection without a request.
 pub struct Lean {
+    // There is one of these for each client: its size is to be weighed.
     connection: Cell<Option<NonNull<ngx_connection_t>>>,
-    calls: &'static Calls,
+    rest: Cell<Option<Box<Bytes>>>,
+    peer: Peer,
     key: StreamKey,
-    hub: u32,
     /// In ms.
     send_timeout: u32,
+    hub: u16,
     on_timeout: OnTimeout,
     way: Way,
-    rest: Cell<Option<Box<Bytes>>>,
 }
 
 /// How a connection is closed whose client took nothing for too long.
@@ -65,155 +71,27 @@ enum OnTimeout {
     Reset,
 }
 
-impl Output {
-    /// Whether the request can be given back: it runs on the fast way, waits for nothing, and no
-    /// other module has to hear of its end (`limit_conn` counts by that).
-    pub fn may_be_lean(&self) -> bool {
-        let Some(r) = self.alive() else { return false };
-        let (c, write) = ends(r);
-        let direct = matches!(self.way.get(), Way::Chunks | Way::Bodies);
-        if !direct || !self.alone || self.blocked(r) {
-            return false;
-        }
-        // SAFETY: `alive` has seen that the request is; its connection and events are, too.
-        unsafe {
-            let read = (*c).read;
-            let header = (*r).header_in;
-            (*r).count() == 1
-                && (*r).blocked() == 0
-                && (*r).aio() == 0
-                && (*r).discard_body() == 0
-                && (*r).upstream.is_null()
-                && (*r).posted_requests.is_null()
-                && (*r).out.is_null()
-                && (*r).limit_rate == 0
-                && (*c).error() == 0
-                && (*write).delayed() == 0
-                && (*write).timer_set() == 0
-                && (*read).timer_set() == 0
-                && (*read).pending_eof() == 0
-                && (*header).pos == (*header).last
-                && cleanups(r) == OWN_CLEANUPS
-                && tls_is_quiet(c)
-        }
-    }
-
-    /// Gives the request back. `prepare` is called first; from then on the request's end is not the
-    /// stream's.
-    pub fn make_lean(
-        &self,
-        hub: usize,
-        key: StreamKey,
-        calls: &'static Calls,
-        prepare: impl FnOnce(),
-    ) -> Option<Rc<Lean>> {
-        let r = self.alive().filter(|_| self.may_be_lean())?;
-        let (c, _) = ends(r);
-        // SAFETY: the request is alive.
-        let request = unsafe { Request::from_raw(r) }?;
-        let location = request.core_location();
-        let lean = Rc::new(Lean {
-            connection: Cell::new(NonNull::new(c)),
-            calls,
-            key,
-            hub: hub as u32,
-            send_timeout: location.send_timeout.min(u32::MAX as usize) as u32,
-            on_timeout: match location.reset_timedout_connection {
-                0 => OnTimeout::Close,
-                _ => OnTimeout::Reset,
-            },
-            way: self.way.get(),
-            rest: Cell::new(None),
-        });
-        prepare();
-        // SAFETY: the request is alive, and nobody is using it.
-        unsafe { take_over(r, c, &lean) };
-        Some(lean)
-    }
-}
-
-/// # Safety
-/// The request and its pool are alive.
-unsafe fn cleanups(r: *mut ngx_http_request_t) -> usize {
-    let mut count = 0;
-    // SAFETY: the caller vouches for the pool.
-    let mut cleanup = unsafe { (*(*r).pool).cleanup };
-    while !cleanup.is_null() && count <= OWN_CLEANUPS {
-        count += 1;
-        // SAFETY: an entry of the pool's list.
-        cleanup = unsafe { (*cleanup).next };
-    }
-    count
-}
-
-/// # Safety
-/// The request and its connection are alive, and `may_be_lean`.
-unsafe fn take_over(r: *mut ngx_http_request_t, c: *mut ngx_connection_t, lean: &Rc<Lean>) {
-    // SAFETY: the caller vouches for both. After the request is gone only the connection is used,
-    // whose fields are set as nginx sets them for one that waits (ngx_http_set_keepalive).
-    unsafe {
-        let http = (*r).http_connection;
-        ngx_http_free_request(r, 0);
-        (*c).set_destroyed(0);
-        count(c"ngx_stat_writing", 1);
-        free_header_buffers(c, http);
-        (*c).data = Rc::into_raw(lean.clone()).cast_mut().cast();
-        (*(*c).read).handler = Some(on_read);
-        (*(*c).write).handler = Some(on_write);
-        (*(*c).log).action = c"streaming events".as_ptr().cast_mut().cast();
-        // nginx calls a connection that is idle when it is told to quit.
-        (*c).set_idle(1);
-        direct::free_tls_buffer(c);
-        let ready = ngx_handle_read_event((*c).read, 0) == NGX_OK as ngx_int_t;
-        if !ready || (*(*c).read).ready() != 0 || (*(*c).read).pending_eof() != 0 {
-            nginx_sys::ngx_post_event((*c).read, &raw mut nginx_sys::ngx_posted_events);
-        }
-    }
-}
-
-/// # Safety
-/// The connection is alive, `http` is its own, and no request uses its buffers.
-unsafe fn free_header_buffers(c: *mut ngx_connection_t, http: *mut ngx_http_connection_t) {
-    // SAFETY: the caller vouches for all; what is freed is not pointed to any more.
-    unsafe {
-        free_links((*c).pool, (*http).free);
-        free_links((*c).pool, (*http).busy);
-        (*http).free = ptr::null_mut();
-        (*http).busy = ptr::null_mut();
-        (*http).nbusy = 0;
-        let buffer = (*c).buffer;
-        if !buffer.is_null() && !(*buffer).start.is_null() {
-            ngx_pfree((*c).pool, (*buffer).start.cast());
-            // As nginx leaves it: who needs the buffer again makes it anew.
-            (*buffer).start = ptr::null_mut();
-            (*buffer).pos = ptr::null_mut();
-            (*buffer).last = ptr::null_mut();
-            (*buffer).end = ptr::null_mut();
-        }
-    }
-}
-
-/// # Safety
-/// The list's buffers lie in this pool and are not used any more.
-unsafe fn free_links(pool: *mut ngx_pool_t, mut link: *mut ngx_chain_t) {
-    while !link.is_null() {
-        // SAFETY: the caller vouches for the list.
-        unsafe {
-            let buffer = (*link).buf;
-            ngx_pfree(pool, (*buffer).start.cast());
-            (*buffer).start = ptr::null_mut();
-            link = (*link).next;
-        }
-    }
-}
-
 impl Lean {
     /// Sends a batch in one call to the kernel; over TLS in pieces.
     pub fn send(&self, batch: &Batch) -> Sent {
         let Some(c) = self.alive() else { return Sent::Failed };
-        if direct::fits_tls(c, self.way, batch) {
-            return self.send_piece(c, batch);
+        let _named = self.name_client();
+        let sent = match direct::fits_tls(c, self.way, batch) {
+            true => self.send_piece(c, batch),
+            false => self.send_pieces(c, batch),
+        };
+        let (way, frames) = (self.way, batch.frames().len());
+        // SAFETY: the connection is still alive: sending does not close it.
+        unsafe {
+            log::debug_to(
+                (*c).log,
+                format_args!("http sse send: {frames} frames, lean, {way:?}: {sent:?}"),
+            );
         }
+        sent
+    }
+
+    fn send_pieces(&self, c: *mut ngx_connection_t, batch: &Batch) -> Sent {
         let mut taken = 0;
         while let Some(rest) = batch.frames().get(taken..).filter(|rest| !rest.is_empty()) {
             let piece = rest.get(..fitting(rest)).unwrap_or(rest);
@@ -245,6 +123,7 @@ impl Lean {
     /// Ends the stream from this side: with the mark of a whole answer if nothing is in the way.
     pub fn finish(&self, end: End) {
         let Some(c) = self.alive() else { return };
+        let _named = self.name_client();
         // SAFETY: `alive` has seen that the connection is.
         let broken = unsafe { (*c).error() != 0 };
         // What failed to be sent failed because the client is gone.
@@ -263,8 +142,14 @@ impl Lean {
     /// Writes a line to the error log that names the client.
     pub fn log(&self, level: Level, message: fmt::Arguments<'_>) {
         let Some(c) = self.alive() else { return };
-        // SAFETY: `alive` has seen that the connection is; its log lies in its own pool.
+        let _named = self.name_client();
+        // SAFETY: `alive` has seen that the connection is; its log lives as long as it does.
         unsafe { log::write_to((*c).log, level, message) };
+    }
+
+    /// Has nginx's own lines name this client for as long as the result is kept.
+    fn name_client(&self) -> Named {
+        Named::enter(self.peer)
     }
 
     fn alive(&self) -> Option<*mut ngx_connection_t> {
@@ -314,7 +199,8 @@ impl Lean {
             // Where the loop tells of room for as long as there is any, it is to stop that.
             ngx_handle_write_event(write, 0);
         }
-        (self.calls.writable)(self.hub as usize, self.key);
+        let Some(calls) = CALLS.get() else { return };
+        (calls.writable)(self.hub as usize, self.key);
     }
 
     /// Waits on; the time begins anew only with progress.
@@ -373,12 +259,13 @@ impl Lean {
 
     /// Closes the connection, as ngx_http_close_connection does, and tells who it was.
     fn close(&self, end: End) {
+        let Some(calls) = CALLS.get() else { return };
         if self.alive().is_some() {
-            (self.calls.closing)(self, self.hub as usize, self.key, end);
+            (calls.closing)(self, self.hub as usize, self.key, end);
         }
         let Some(c) = self.connection.take() else { return };
         let c = c.as_ptr();
-        (self.calls.closed)(self.hub as usize, self.key, end);
+        (calls.closed)(self.hub as usize, self.key, end);
         // SAFETY: the connection is ours until here; what its data point to is given back last.
         unsafe {
             let own: *const Lean = (*c).data.cast();
@@ -388,76 +275,10 @@ impl Lean {
             (*c).set_destroyed(1);
             let pool = (*c).pool;
             ngx_close_connection(c);
-            ngx_destroy_pool(pool);
-            drop(Rc::from_raw(own));
-        }
-    }
-}
-
-/// Ends TLS, if there is any, without waiting for the other side.
-///
-/// # Safety
-/// The connection is alive.
-unsafe fn say_goodbye(c: *mut ngx_connection_t) {
-    #[cfg(ngx_feature = "http_ssl")]
-    // SAFETY: the caller vouches for the connection.
-    unsafe {
-        if !(*c).ssl.is_null() {
-            (*(*c).ssl).set_no_wait_shutdown(1);
-            if nginx_sys::ngx_ssl_shutdown(c) == NGX_AGAIN as ngx_int_t {
-                // There is no room for the goodbye. Without one, its memory is given back at once.
-                (*c).set_error(1);
-                nginx_sys::ngx_ssl_shutdown(c);
+            if !pool.is_null() {
+                ngx_destroy_pool(pool);
             }
-        }
-    }
-    #[cfg(not(ngx_feature = "http_ssl"))]
-    let _ = c;
-}
-
-/// Whether TLS does not wait for one direction to go on with the other.
-///
-/// # Safety
-/// The connection is alive.
-unsafe fn tls_is_quiet(c: *mut ngx_connection_t) -> bool {
-    #[cfg(ngx_feature = "http_ssl")]
-    // SAFETY: the caller vouches for the connection.
-    return unsafe {
-        (*c).ssl.is_null()
-            || ((*(*c).ssl).saved_read_handler.is_none()
-                && (*(*c).ssl).saved_write_handler.is_none())
-    };
-    #[cfg(not(ngx_feature = "http_ssl"))]
-    {
-        let _ = c;
-        true
-    }
-}
-
-/// Has the kernel forget what it has not sent when the connection is closed.
-fn leave_nothing(c: *mut ngx_connection_t) {
-    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
-    let (at, len) = ((&raw const linger).cast(), size_of::<libc::linger>() as libc::socklen_t);
-    // SAFETY: callers have seen that the connection is alive; the option is a local. Where it
-    // cannot be set the connection is closed as any other.
-    unsafe { libc::setsockopt((*c).fd, libc::SOL_SOCKET, libc::SO_LINGER, at, len) };
-}
-
-/// Keeps the figures of nginx's stub_status true, where nginx was built with it.
-fn count(counter: &'static CStr, by: isize) {
-    static ACTIVE: OnceLock<usize> = OnceLock::new();
-    static WRITING: OnceLock<usize> = OnceLock::new();
-    let cell = if counter == c"ngx_stat_active" { &ACTIVE } else { &WRITING };
-    let found = *cell.get_or_init(|| {
-        // SAFETY: the name is a C string; nginx's binary exports its variables.
-        unsafe { libc::dlsym(libc::RTLD_DEFAULT, counter.as_ptr()) as usize }
-    });
-    let Some(place) = NonNull::new(found as *mut *mut ngx_atomic_t) else { return };
-    // SAFETY: nginx's variable points to an atomic number in shared memory.
-    unsafe {
-        let number = *place.as_ptr();
-        if !number.is_null() {
-            AtomicIsize::from_ptr(number.cast()).fetch_add(by, Ordering::Relaxed);
+            drop(Rc::from_raw(own));
         }
     }
 }
@@ -478,6 +299,7 @@ unsafe extern "C" fn on_read(event: *mut ngx_event_t) {
     guarded((), || {
         // SAFETY: nginx calls with the event of a connection that is open.
         if let Some(lean) = unsafe { lean_of(event) } {
+            let _named = lean.name_client();
             lean.read();
         }
     });
@@ -487,6 +309,7 @@ unsafe extern "C" fn on_write(event: *mut ngx_event_t) {
     guarded((), || {
         // SAFETY: as above.
         if let Some(lean) = unsafe { lean_of(event) } {
+            let _named = lean.name_client();
             lean.write();
         }
     });

@@ -1,0 +1,213 @@
+//! Which requests may be given back, and how: the request goes as nginx frees any, and the connection
+//! is left as one that waits for nothing but its client. Called once per stream, from the loop.
+
+use super::client_log::{self, Peer, ACTION};
+use super::close::count;
+use super::{on_read, on_write, Calls, Lean, OnTimeout, CALLS};
+use crate::nginx::output::{direct, ends, Output, Way};
+use crate::nginx::request::Request;
+use crate::worker::StreamKey;
+use nginx_sys::{
+    ngx_chain_t, ngx_connection_t, ngx_destroy_pool, ngx_handle_read_event, ngx_http_connection_t,
+    ngx_http_free_request, ngx_http_request_t, ngx_int_t, ngx_pfree, ngx_pool_t, ngx_post_event,
+    ngx_posted_events, ngx_str_t, NGX_OK,
+};
+use std::cell::Cell;
+use std::ptr::{self, NonNull};
+use std::rc::Rc;
+
+/// Entries in a request's list of cleanups that are a stream's own.
+const OWN_CLEANUPS: usize = 2;
+
+impl Output {
+    /// Whether the request can be given back: it runs on the fast way, waits for nothing, and no
+    /// other module has to hear of its end (`limit_conn` counts by that).
+    pub fn may_be_lean(&self) -> bool {
+        let Some(r) = self.alive() else { return false };
+        let (c, write) = ends(r);
+        let direct = matches!(self.way.get(), Way::Chunks | Way::Bodies);
+        if !direct || !self.alone || self.blocked(r) {
+            return false;
+        }
+        // SAFETY: `alive` has seen that the request is; its connection and events are, too.
+        unsafe {
+            let read = (*c).read;
+            let header = (*r).header_in;
+            (*r).count() == 1
+                && (*r).blocked() == 0
+                && (*r).aio() == 0
+                && (*r).discard_body() == 0
+                && (*r).upstream.is_null()
+                && (*r).posted_requests.is_null()
+                && (*r).out.is_null()
+                && (*r).limit_rate == 0
+                && (*c).error() == 0
+                && (*write).delayed() == 0
+                && (*write).timer_set() == 0
+                && (*read).timer_set() == 0
+                && (*read).pending_eof() == 0
+                && (*header).pos == (*header).last
+                && cleanups(r) == OWN_CLEANUPS
+                && tls_is_quiet(c)
+        }
+    }
+
+    /// Gives the request back. `prepare` is called first; from then on the request's end is not the
+    /// stream's.
+    pub fn make_lean(
+        &self,
+        hub: usize,
+        key: StreamKey,
+        calls: &'static Calls,
+        prepare: impl FnOnce(),
+    ) -> Option<Rc<Lean>> {
+        let r = self.alive().filter(|_| self.may_be_lean())?;
+        let (c, _) = ends(r);
+        // SAFETY: the request is alive.
+        let request = unsafe { Request::from_raw(r) }?;
+        let location = request.core_location();
+        let lean = Rc::new(Lean {
+            connection: Cell::new(NonNull::new(c)),
+            key,
+            hub: u16::try_from(hub).ok()?,
+            send_timeout: location.send_timeout.min(u32::MAX as usize) as u32,
+            on_timeout: match location.reset_timedout_connection {
+                0 => OnTimeout::Close,
+                _ => OnTimeout::Reset,
+            },
+            way: self.way.get(),
+            rest: Cell::new(None),
+            // SAFETY: the connection is alive, with the address that nginx accepted it from.
+            peer: unsafe { Peer::of(c) },
+        });
+        CALLS.get_or_init(|| calls);
+        prepare();
+        // SAFETY: the request is alive, and nobody is using it.
+        unsafe { take_over(r, c, &lean) };
+        Some(lean)
+    }
+}
+
+/// # Safety
+/// The request and its pool are alive.
+unsafe fn cleanups(r: *mut ngx_http_request_t) -> usize {
+    let mut count = 0;
+    // SAFETY: the caller vouches for the pool.
+    let mut cleanup = unsafe { (*(*r).pool).cleanup };
+    while !cleanup.is_null() && count <= OWN_CLEANUPS {
+        count += 1;
+        // SAFETY: an entry of the pool's list.
+        cleanup = unsafe { (*cleanup).next };
+    }
+    count
+}
+
+/// # Safety
+/// The request and its connection are alive, and `may_be_lean`.
+unsafe fn take_over(r: *mut ngx_http_request_t, c: *mut ngx_connection_t, lean: &Rc<Lean>) {
+    // SAFETY: the caller vouches for both. After the request is gone only the connection is used,
+    // whose fields are set as nginx sets them for one that waits (ngx_http_set_keepalive).
+    unsafe {
+        let http = (*r).http_connection;
+        ngx_http_free_request(r, 0);
+        (*c).set_destroyed(0);
+        count(c"ngx_stat_writing", 1);
+        free_header_buffers(c, http);
+        (*c).data = Rc::into_raw(lean.clone()).cast_mut().cast();
+        (*(*c).read).handler = Some(on_read);
+        (*(*c).write).handler = Some(on_write);
+        (*(*c).log).action = ACTION.as_ptr().cast_mut().cast();
+        // nginx calls a connection that is idle when it is told to quit.
+        (*c).set_idle(1);
+        direct::free_tls_buffer(c);
+        give_pool_back(c);
+        let ready = ngx_handle_read_event((*c).read, 0) == NGX_OK as ngx_int_t;
+        if !ready || (*(*c).read).ready() != 0 || (*(*c).read).pending_eof() != 0 {
+            ngx_post_event((*c).read, &raw mut ngx_posted_events);
+        }
+    }
+}
+
+/// Gives back the memory of a plain connection, which is most of what is left. What lies in it is its
+/// address, for which the stream has its own place, and its log, which it then shares with others.
+///
+/// # Safety
+/// The connection is alive and without a request, and its data are a stream's.
+unsafe fn give_pool_back(c: *mut ngx_connection_t) {
+    // SAFETY: the caller vouches for the connection. Nothing of nginx looks for these fields in a
+    // connection that has no request, until it is used for another client and they are set anew.
+    unsafe {
+        let pool = (*c).pool;
+        if !(*c).ssl.is_null() || !(*pool).cleanup.is_null() {
+            return;
+        }
+        let Some(log) = client_log::shared((*c).log) else { return };
+        (*c).log = log.as_ptr();
+        (*(*c).read).log = log.as_ptr();
+        (*(*c).write).log = log.as_ptr();
+        (*c).pool = ptr::null_mut();
+        (*c).buffer = ptr::null_mut();
+        (*c).sockaddr = ptr::null_mut();
+        (*c).socklen = 0;
+        (*c).local_sockaddr = ptr::null_mut();
+        (*c).local_socklen = 0;
+        (*c).addr_text = ngx_str_t::empty();
+        (*c).proxy_protocol = ptr::null_mut();
+        ngx_destroy_pool(pool);
+    }
+}
+
+/// # Safety
+/// The connection is alive, `http` is its own, and no request uses its buffers.
+unsafe fn free_header_buffers(c: *mut ngx_connection_t, http: *mut ngx_http_connection_t) {
+    // SAFETY: the caller vouches for all; what is freed is not pointed to any more.
+    unsafe {
+        free_links((*c).pool, (*http).free);
+        free_links((*c).pool, (*http).busy);
+        (*http).free = ptr::null_mut();
+        (*http).busy = ptr::null_mut();
+        (*http).nbusy = 0;
+        let buffer = (*c).buffer;
+        if !buffer.is_null() && !(*buffer).start.is_null() {
+            ngx_pfree((*c).pool, (*buffer).start.cast());
+            // As nginx leaves it: who needs the buffer again makes it anew.
+            (*buffer).start = ptr::null_mut();
+            (*buffer).pos = ptr::null_mut();
+            (*buffer).last = ptr::null_mut();
+            (*buffer).end = ptr::null_mut();
+        }
+    }
+}
+
+/// # Safety
+/// The list's buffers lie in this pool and are not used any more.
+unsafe fn free_links(pool: *mut ngx_pool_t, mut link: *mut ngx_chain_t) {
+    while !link.is_null() {
+        // SAFETY: the caller vouches for the list.
+        unsafe {
+            let buffer = (*link).buf;
+            ngx_pfree(pool, (*buffer).start.cast());
+            (*buffer).start = ptr::null_mut();
+            link = (*link).next;
+        }
+    }
+}
+
+/// Whether TLS does not wait for one direction to go on with the other.
+///
+/// # Safety
+/// The connection is alive.
+unsafe fn tls_is_quiet(c: *mut ngx_connection_t) -> bool {
+    #[cfg(ngx_feature = "http_ssl")]
+    // SAFETY: the caller vouches for the connection.
+    return unsafe {
+        (*c).ssl.is_null()
+            || ((*(*c).ssl).saved_read_handler.is_none()
+                && (*(*c).ssl).saved_write_handler.is_none())
+    };
+    #[cfg(not(ngx_feature = "http_ssl"))]
+    {
+        let _ = c;
+        true
+    }
+}

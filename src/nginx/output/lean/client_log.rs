@@ -1,0 +1,133 @@
+//! Error lines of connections that have given back their memory, in which nginx keeps a log of each:
+//! they share one for each `error_log`, and it names the client that is being served at the moment.
+
+use crate::nginx::guard::guarded;
+use nginx_sys::{
+    ngx_connection_t, ngx_log_t, ngx_process, sockaddr, sockaddr_in, NGX_LOG_DEBUG_CONNECTION,
+    NGX_PROCESS_WORKER,
+};
+use std::cell::{Cell, RefCell};
+use std::ffi::CStr;
+use std::fmt;
+use std::io::{Cursor, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ptr::NonNull;
+
+/// What nginx's lines say that it was doing.
+pub(super) const ACTION: &CStr = c"streaming events";
+
+/// A client's address, as small as it can be kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Peer {
+    V4([u8; 4]),
+    V6([u8; 16]),
+    /// Not of the internet.
+    Local,
+}
+
+/// For as long as it is kept, lines name a client.
+pub(super) struct Named(Option<Peer>);
+
+thread_local! {
+    /// Whom lines are about.
+    static SERVED: Cell<Option<Peer>> = const { Cell::new(None) };
+    static LOGS: RefCell<Vec<&'static mut ngx_log_t>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Peer {
+    /// # Safety
+    /// The connection is alive and has the address that nginx accepted it from.
+    pub(super) unsafe fn of(c: *mut ngx_connection_t) -> Peer {
+        // SAFETY: the caller vouches for the connection; the family says what the address is.
+        unsafe {
+            let address: *const sockaddr = (*c).sockaddr;
+            if address.is_null() {
+                return Peer::Local;
+            }
+            match i32::from((*address).sa_family) {
+                libc::AF_INET => {
+                    let address: *const sockaddr_in = address.cast();
+                    Peer::V4((*address).sin_addr.s_addr.to_ne_bytes())
+                }
+                libc::AF_INET6 => {
+                    let address: *const libc::sockaddr_in6 = address.cast();
+                    Peer::V6((*address).sin6_addr.s6_addr)
+                }
+                _ => Peer::Local,
+            }
+        }
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Peer::V4(bytes) => IpAddr::V4(Ipv4Addr::from(bytes)).fmt(f),
+            Peer::V6(bytes) => IpAddr::V6(Ipv6Addr::from(bytes)).fmt(f),
+            // As nginx names them.
+            Peer::Local => f.write_str("unix:"),
+        }
+    }
+}
+
+impl Named {
+    pub(super) fn enter(peer: Peer) -> Named {
+        Named(SERVED.replace(Some(peer)))
+    }
+}
+
+impl Drop for Named {
+    fn drop(&mut self) {
+        SERVED.set(self.0);
+    }
+}
+
+/// The log that takes the place of this one. None where each connection has to keep its own: it is
+/// debugged (`debug_connection`), or a reload may close the file under it (`master_process off`).
+///
+/// # Safety
+/// `own` is a log of nginx, set up from an `error_log` of the configuration in force.
+pub(super) unsafe fn shared(own: *const ngx_log_t) -> Option<NonNull<ngx_log_t>> {
+    // SAFETY: the caller vouches for the log; the other is a plain number.
+    let (own, process) = unsafe { (&*own, ngx_process) };
+    let debugged = own.log_level & NGX_LOG_DEBUG_CONNECTION as usize != 0;
+    if debugged || process as u32 != NGX_PROCESS_WORKER {
+        return None;
+    }
+    LOGS.with(|logs| {
+        let mut logs = logs.try_borrow_mut().ok()?;
+        if let Some(same) = logs.iter_mut().find(|log| writes_as(log, own)) {
+            return Some(NonNull::from(&mut **same));
+        }
+        let mut log = *own;
+        log.connection = 0;
+        log.handler = Some(name_client);
+        log.data = std::ptr::null_mut();
+        log.action = ACTION.as_ptr().cast_mut().cast();
+        // One for each error_log of the configuration, for as long as the process lives.
+        logs.push(Box::leak(Box::new(log)));
+        logs.last_mut().map(|log| NonNull::from(&mut **log))
+    })
+}
+
+/// Whether two logs write the same lines to the same places.
+fn writes_as(one: &ngx_log_t, other: &ngx_log_t) -> bool {
+    one.file == other.file
+        && one.next == other.next
+        && one.log_level == other.log_level
+        && one.wdata == other.wdata
+        && one.writer.map(|writer| writer as usize) == other.writer.map(|writer| writer as usize)
+}
+
+/// nginx calls this for the end of each line.
+unsafe extern "C" fn name_client(_log: *mut ngx_log_t, buffer: *mut u8, len: usize) -> *mut u8 {
+    guarded(buffer, || {
+        let Some(peer) = SERVED.get() else { return buffer };
+        // SAFETY: nginx gives the place that is left of its line.
+        let room = unsafe { std::slice::from_raw_parts_mut(buffer, len) };
+        let mut line = Cursor::new(room);
+        // What does not fit is left out, as in any other line.
+        let _ = write!(line, " while {}, client: {peer}", ACTION.to_string_lossy());
+        buffer.wrapping_add(line.position() as usize)
+    })
+}
