@@ -98,6 +98,14 @@ runs('beside-an-application', sub {
     is(scalar(grep { defined $_->{status} && $_->{status} != 200 } @opened), 0, 'the others get no status, so a browser tries again');
 });
 
+runs('many-clients', sub {
+    my @streams = map { stream('/stream') } 1 .. 50;
+    is(post('/publish', 'to all')->{status}, 201, 'publishing works');
+    ok(wait_for(sub { 50 == grep { grep { $_ eq 'to all' } $_->data } @streams }, 5), 'every client has it');
+    my $lean = get('/status')->{json}{hubs}{default}{lean};
+    is("$lean->{lean} $lean->{ordinary}", '50 0', 'the requests of all were given back');
+});
+
 done_testing();
 
 sub runs ($name, $test) {
