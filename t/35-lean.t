@@ -6,6 +6,8 @@ use v5.36;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 use Test::More;
+use POSIX ();
+use Time::HiRes qw(time);
 use SSE::Curl;
 use SSE::HTTP qw(request);
 use SSE::Loop qw(serve_for wait_for);
@@ -133,6 +135,30 @@ is($stuck{reset}{ends}[0]{how}, 'reset', 'reset_timedout_connection holds');
 $stage->publish('slow', map { "$_ " . 'x' x 200_000 } 1 .. 200);
 $stuck{slow}->resume;
 ok(wait_for(sub { grep { /"slow" ended: slow/ } @{ lean_lines() } }, 10), 'sse_slow_client close holds');
+
+# Who sends without end keeps nobody waiting.
+my $flood = $stage->stream('/s');
+my $pid   = fork() // die "fork: $!";
+if (!$pid) {
+    my $noise = 'x' x 1_000_000;
+    $flood->{socket}->blocking(1);
+    local $SIG{PIPE} = 'DEFAULT';
+    my $until = time + 3;
+    while (time < $until && syswrite $flood->{socket}, $noise) { }
+    POSIX::_exit(0);
+}
+serve_for(0.2);
+my $slowest = 0;
+for (1 .. 20) {
+    my $asked = time;
+    request(port => $stage->port, path => '/status', timeout => 5);
+    $slowest = time - $asked if time - $asked > $slowest;
+}
+cmp_ok($slowest, '<', 0.5, sprintf 'a client that sends without end keeps nobody waiting (%.0f ms)', 1000 * $slowest);
+kill 'KILL', $pid;
+waitpid $pid, 0;
+$flood->close;
+ok(wait_for(sub { $stage->subscribers('news') == 0 }), 'and goes as any other');
 
 # Many that come and go while something is published.
 my $steady = $stage->stream('/s');
