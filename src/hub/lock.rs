@@ -117,8 +117,14 @@ impl RobustLock {
         }
     }
 
-    pub fn lock_within(&self, _ms: u64) -> Attempt {
-        self.try_lock()
+    pub fn lock_within(&self, ms: u64) -> Attempt {
+        for _ in 0..ms {
+            if self.try_lock() == Attempt::Taken {
+                return Attempt::Taken;
+            }
+            std::thread::yield_now();
+        }
+        Attempt::Busy
     }
 
     pub fn unlock(&self) {

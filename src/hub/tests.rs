@@ -7,6 +7,7 @@ mod generated;
 mod model;
 #[cfg(not(miri))]
 mod processes;
+mod races;
 mod random;
 mod rules;
 #[cfg(not(miri))]

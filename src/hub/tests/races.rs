@@ -1,0 +1,109 @@
+//! Readers without the lock beside a writer that uses everything again as fast as it can. Under Miri
+//! these few steps meet memory orders that no test machine shows.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::*;
+
+/// Steps of a test that is also bounded by time.
+fn steps(of_miri: u64) -> impl Iterator<Item = u64> {
+    let end = Instant::now() + Duration::from_millis(400);
+    let last = if cfg!(miri) { of_miri } else { u64::MAX };
+    (0..last).take_while(move |_| cfg!(miri) || Instant::now() < end)
+}
+
+/// Reads the positions that `pick` takes from the head, while events of `size` bytes are published
+/// on two channels in turn. Whatever is read is whole, and of the channel that it says.
+fn read_beside_a_writer(hub: &Hub, size: usize, of_miri: u64, pick: impl Fn(u64, u64) -> u64) {
+    let seat = hub.take_seat().unwrap();
+    let filler = hub.join(seat, b"filler", at(0)).unwrap();
+    let members = ["even", "odd"].map(|name| hub.join(seat, name.as_bytes(), at(0)).unwrap());
+    let before = hub.head();
+    let data_of = |position: u64| match position > before {
+        true => format!("{position:08}").repeat(size / 8),
+        false => String::new(),
+    };
+    let mut read = 0;
+    thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            for position in steps(of_miri).map(|step| before + 1 + step) {
+                let (channel, data) = (["even", "odd"][position as usize % 2], data_of(position));
+                hub.publish(channel.as_bytes(), &[event(data.as_bytes())], None, at(0)).unwrap();
+            }
+        });
+        let mut copied = Copied::default();
+        for turn in 0.. {
+            if writer.is_finished() {
+                break;
+            }
+            let position = pick(hub.head(), turn);
+            let Some(found) = hub.descriptor(position).filter(|_| position > 0) else {
+                thread::yield_now();
+                continue;
+            };
+            let owner = if position > before { members[position as usize % 2] } else { filler };
+            assert_eq!(found.channel, owner.channel(), "the channel of {position}");
+            if hub.copy(found, at(0), &mut copied) {
+                assert!(text(&copied) == data_of(position), "torn: {position}");
+                read += 1;
+            }
+        }
+    });
+    assert!(read > 0 || cfg!(miri));
+}
+
+#[test]
+fn no_torn_event_is_given_from_a_zone_that_turns_over() {
+    let hub = hub_of(Plan::minimum_bytes(8, 2_000), 2_000, 1, 0);
+    // The oldest that may be there: it is the next to be taken away.
+    let held = hub.layout.blocks as u64 / 12;
+    read_beside_a_writer(&hub, 1_600, 40, |head, turn| head.saturating_sub(held - turn % 6));
+}
+
+#[test]
+fn no_entry_of_the_ring_is_taken_for_another() {
+    let hub = hub_of(1 << 20, 200, 1, 0);
+    let ring = hub.layout.ring as u64;
+    // Filled, so that it turns over from the first step on.
+    let batch = [event(b""); 64];
+    while hub.head() < 2 * ring {
+        hub.publish(b"filler", &batch, None, at(0)).unwrap();
+    }
+    // The oldest that the ring can name: its entry is the next to be overwritten.
+    let edge = |head: u64, turn| head.saturating_sub(ring - 1 - turn % 3);
+    read_beside_a_writer(&hub, 8, 60, edge);
+}
+
+#[test]
+fn either_the_bell_rings_or_the_event_is_seen() {
+    let rounds = if cfg!(miri) { 10 } else { 2_000 };
+    let hub = roomy();
+    let seat = hub.take_seat().unwrap();
+    for round in 0..rounds {
+        // It rang a moment ago: only who sees it hushed rings it again.
+        while hub.must_ring(seat.slot, at(0)) {}
+        let before = hub.head();
+        let ready = AtomicU64::new(0);
+        let meet = || {
+            ready.fetch_add(1, Ordering::SeqCst);
+            while ready.load(Ordering::SeqCst) < 2 {
+                std::hint::spin_loop();
+                thread::yield_now();
+            }
+        };
+        let (rang, seen) = thread::scope(|scope| {
+            let publisher = scope.spawn(|| {
+                meet();
+                put(&hub, "a", "x", at(0));
+                hub.must_ring(seat.slot, at(0))
+            });
+            meet();
+            hub.hush(seat);
+            let seen = hub.head() > before;
+            (publisher.join().unwrap(), seen)
+        });
+        assert!(rang || seen, "asleep in round {round}");
+    }
+}
