@@ -64,13 +64,22 @@ pub(super) unsafe fn write_to(log: *mut ngx_log_t, level: Level, message: fmt::A
     unsafe { ngx::log::log_error(level.number(), log, 0, text.as_bytes()) };
 }
 
+/// Whether a log takes debug lines of requests.
+///
+/// # Safety
+/// `log` points to a log that nginx has set up and still keeps.
+pub(super) unsafe fn is_debugged(log: *mut ngx_log_t) -> bool {
+    // SAFETY: the caller vouches for the pointer.
+    ngx::log::DEBUG && unsafe { (*log).log_level } & NGX_LOG_DEBUG_HTTP as ngx_uint_t != 0
+}
+
 /// Writes a line for nginx's debug log of http, which only builds `--with-debug` have.
 ///
 /// # Safety
 /// As for `write_to`.
 pub(super) unsafe fn debug_to(log: *mut ngx_log_t, message: fmt::Arguments<'_>) {
     // SAFETY: the caller vouches for the pointer.
-    if !ngx::log::DEBUG || unsafe { (*log).log_level } & NGX_LOG_DEBUG_HTTP as ngx_uint_t == 0 {
+    if !unsafe { is_debugged(log) } {
         return;
     }
     // SAFETY: as above; log_debug copies the bytes, bounded by nginx's own line length.

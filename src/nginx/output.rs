@@ -30,6 +30,10 @@ use std::rc::Rc;
 pub struct Output {
     request: Cell<Option<NonNull<ngx_http_request_t>>>,
     way: Cell<Way>,
+    /// The request's; it stays the same for as long as there is one.
+    connection: *mut ngx_connection_t,
+    /// The connection's log takes debug lines.
+    debugged: bool,
     /// No other module wanted to hear of the request's end when the stream began.
     alone: bool,
     chains: Chains,
@@ -113,6 +117,8 @@ impl Output {
             way: Cell::new(Way::Unknown),
             // SAFETY: the request and its pool are alive.
             alone: unsafe { (*(*r).pool).cleanup.is_null() },
+            connection: request.connection(),
+            debugged: request.is_debugged(),
             chains: Chains::default(),
             rest: Rest::default(),
             broken: Cell::new(false),
@@ -237,16 +243,25 @@ impl Output {
     }
 
     fn send(&self, batch: &Batch) -> Sent {
-        let Some(r) = self.alive() else { return Sent::Failed };
         let sent = match self.way.get() {
-            Way::Unknown => self.send_first(r, batch.frames()),
-            Way::Filters => self.send_filtered(r, batch.frames()),
-            way @ (Way::Chunks | Way::Bodies) => self.send_direct(r, way, batch),
+            // The way of nearly every event: it does not so much as look at the request, whose
+            // memory is seldom in the processor's cache.
+            way @ (Way::Chunks | Way::Bodies) => match self.request.get() {
+                Some(r) => self.send_direct(r.as_ptr(), way, batch),
+                None => Sent::Failed,
+            },
+            way => match self.alive() {
+                Some(r) if way == Way::Unknown => self.send_first(r, batch.frames()),
+                Some(r) => self.send_filtered(r, batch.frames()),
+                None => Sent::Failed,
+            },
         };
-        self.with_request(|request| {
-            let (way, frames) = (self.way.get(), batch.frames().len());
-            request.debug(format_args!("http sse send: {frames} frames, {way:?}: {sent:?}"));
-        });
+        if self.debugged {
+            self.with_request(|request| {
+                let (way, frames) = (self.way.get(), batch.frames().len());
+                request.debug(format_args!("http sse send: {frames} frames, {way:?}: {sent:?}"));
+            });
+        }
         if sent == Sent::Failed {
             self.broken.set(true);
         }

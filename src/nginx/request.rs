@@ -170,6 +170,12 @@ impl Request {
         unsafe { log::debug_to((*self.connection()).log, message) };
     }
 
+    /// Whether `debug` writes anything.
+    pub fn is_debugged(&self) -> bool {
+        // SAFETY: a connection has a log for as long as it lives.
+        unsafe { log::is_debugged((*self.connection()).log) }
+    }
+
     /// Keeps a value until nginx frees the request's memory, and gives its place.
     pub(super) fn keep<T: 'static>(&self, value: T) -> Result<NonNull<T>, NoMemory> {
         // SAFETY: the pool is the request's.

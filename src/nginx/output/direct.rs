@@ -76,10 +76,16 @@ impl Output {
         }
     }
 
-    /// Sends a batch in one call to the kernel.
+    /// Sends a batch in one call to the kernel. Nothing is kept of an earlier one, as the worker
+    /// promises, so the connection alone has to be asked.
     pub(super) fn send_direct(&self, r: *mut ngx_http_request_t, way: Way, batch: &Batch) -> Sent {
-        let (c, _) = ends(r);
-        if !is_clear(r) || !fits_tls(c, way, batch) {
+        let c = self.connection;
+        // SAFETY: the connection lives as long as the request, and `detach` comes before its end.
+        let (failed, buffered) = unsafe { ((*c).error() != 0, (*c).buffered() != 0) };
+        if failed {
+            return Sent::Failed;
+        }
+        if buffered || !fits_tls(c, way, batch) {
             return self.send_filtered(r, batch.frames());
         }
         match send_batch(c, way, batch) {
