@@ -53,6 +53,8 @@ pub use slots::Seat;
 pub use stats::{Counter, Stats, COUNTERS};
 pub use subscribe::{JoinError, Membership};
 
+use std::hash::{BuildHasher, RandomState};
+
 use layout::{header, slot, Layout};
 use lock::{RobustLock, WORDS};
 use region::WORD;
@@ -131,6 +133,7 @@ pub fn format(region: &Region, plan: &Plan, tag: u32, now: Now) -> Result<(), Fo
         (header::MAX_EVENT, plan.max_event as u64),
         (header::COUNT, plan.history.count),
         (header::AGE, plan.history.age),
+        (header::SEED, RandomState::new().hash_one(tag)),
         // Block 0 means "none".
         (header::FRESH, 1),
         // An id of the empty hub's end, so that a stream can begin before the first event.

@@ -36,10 +36,10 @@ fn first_part(len: usize, inline: &[u8]) -> [u8; channel::NAME_INLINE + 1] {
 }
 
 impl Guard<'_> {
-    /// The hash of a channel's name, keyed by this hub's tag so that nobody can aim for one bucket.
+    /// The hash of a channel's name, keyed so that nobody can aim for one bucket.
     pub(super) fn hash(&self, name: &[u8]) -> u64 {
         let mut hasher = std::hash::DefaultHasher::new();
-        hasher.write_u64(self.get(header::TAG));
+        hasher.write_u64(self.get(header::SEED));
         hasher.write(name);
         hasher.finish()
     }

@@ -14,9 +14,14 @@ use super::place::{end, Place};
 use super::Hub;
 
 impl Hub {
+    /// The lock, however busy the machine is that the tests run on.
+    pub(super) fn lock_patiently(&self) -> Guard<'_> {
+        (0..100).find_map(|_| self.lock().ok()).expect("the lock is never given back")
+    }
+
     /// Panics if any rule is broken.
     pub fn check(&self) {
-        let guard = self.lock().unwrap();
+        let guard = self.lock_patiently();
         let mut check = Check {
             guard: &guard,
             users: vec![None; self.layout.blocks],
@@ -40,7 +45,7 @@ impl Hub {
     /// As `check`, and for a hub in which the last operation went to its end.
     pub fn check_settled(&self) {
         self.check();
-        let guard = self.lock().unwrap();
+        let guard = self.lock_patiently();
         assert_eq!(guard.get(header::RESERVED), guard.get(header::HEAD));
         for record in guard.records() {
             let in_surplus = high(guard.word(record, channel::SIZE)) & IN_SURPLUS != 0;
@@ -51,7 +56,7 @@ impl Hub {
 
     /// The retained events of a channel: their positions, the oldest first.
     pub fn retained(&self, name: &[u8]) -> Vec<u64> {
-        let guard = self.lock().unwrap();
+        let guard = self.lock_patiently();
         let Some(record) = guard.find(name) else {
             return Vec::new();
         };
@@ -60,25 +65,25 @@ impl Hub {
 
     /// Whether a channel has a record.
     pub fn knows(&self, name: &[u8]) -> bool {
-        self.lock().unwrap().find(name).is_some()
+        self.lock_patiently().find(name).is_some()
     }
 
     /// Whether a channel could be forgotten.
     pub fn is_idle(&self, name: &[u8]) -> bool {
-        let guard = self.lock().unwrap();
+        let guard = self.lock_patiently();
         let unused = |record| guard.events(record) == 0 && guard.is_unheard(record);
         guard.find(name).is_some_and(unused)
     }
 
     /// Blocks of a channel's record, name and pairs.
     pub fn record_size_of(&self, name: &[u8]) -> usize {
-        let guard = self.lock().unwrap();
+        let guard = self.lock_patiently();
         guard.find(name).map_or(0, |record| guard.record_size(record))
     }
 
     /// What a newcomer would be told as lost: the floor of a channel, or FORGOTTEN.
     pub fn floor_of(&self, name: &[u8]) -> Place {
-        let guard = self.lock().unwrap();
+        let guard = self.lock_patiently();
         match guard.find(name) {
             Some(record) => guard.floor(record),
             None => Place::read(&self.region, header::FORGOTTEN),

@@ -26,7 +26,7 @@ impl Guard<'_> {
     pub(super) fn key_hash(&self, channel: &[u8], key: &[u8]) -> KeyHash {
         let half = |salt: u8| {
             let mut hasher = std::hash::DefaultHasher::new();
-            hasher.write_u64(self.get(header::TAG));
+            hasher.write_u64(self.get(header::SEED));
             hasher.write_u8(salt);
             hasher.write_usize(channel.len());
             hasher.write(channel);

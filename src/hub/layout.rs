@@ -36,6 +36,8 @@ pub mod header {
     /// History: COUNT, and AGE in ms (0 is no limit).
     pub const COUNT: usize = 5;
     pub const AGE: usize = 6;
+    /// What hashes are keyed with: known to nobody outside.
+    pub const SEED: usize = 7;
     /// The lock of all metadata.
     pub const LOCK: usize = 8;
     /// The redo log: see `change`.
@@ -85,13 +87,13 @@ pub mod header {
 pub mod slot {
     /// Held by the tenant for as long as it lives.
     pub const LIFE: usize = 0;
-    pub const GENERATION: usize = 5;
+    pub const GENERATION: usize = 6;
     /// The position up to which the tenant has read.
-    pub const READ: usize = 6;
+    pub const READ: usize = 7;
     /// 0, or the time (ms) of the last ring.
-    pub const BELL: usize = 7;
+    pub const BELL: usize = 8;
     /// Streams of the tenant.
-    pub const STREAMS: usize = 8;
+    pub const STREAMS: usize = 9;
 }
 
 /// Words of an event's first block; type and data follow.

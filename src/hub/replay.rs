@@ -1,6 +1,8 @@
 //! Reading what is retained: where a stream begins, and the events that one which is behind still
 //! has to get, merged over its channels. Both under the lock, in slices.
 
+use std::cell::Cell;
+
 use super::guard::{Guard, Locked};
 use super::layout::{channel, event, header, high, low};
 use super::place::{end, Kind, Place};
@@ -54,7 +56,7 @@ enum Order {
 #[derive(Debug)]
 struct Track {
     record: u32,
-    next: Next,
+    next: Cell<Next>,
     /// The position up to which lost events of this channel have been told.
     told: u64,
 }
@@ -104,8 +106,11 @@ impl Found {
 impl Pursuit {
     /// For a stream in progress that is behind: it has had everything up to `at`.
     pub fn since(at: u64, until: u64, channels: impl Iterator<Item = Membership>) -> Box<Pursuit> {
-        let tracks =
-            channels.map(|member| Track { record: member.record, next: Next::Seek, told: at });
+        let tracks = channels.map(|member| Track {
+            record: member.record,
+            next: Next::Seek.into(),
+            told: at,
+        });
         let after = Place { position: at, ..Place::START };
         let tracks = tracks.collect();
         Box::new(Pursuit { after, until, order: Order::Position, gap_due: false, tracks })
@@ -119,7 +124,7 @@ impl Pursuit {
     /// The event was handed to the socket.
     pub fn passed(&mut self, found: &Found) {
         let position = found.event.place.position;
-        self.tracks[found.track].next = Next::Behind { block: found.block, position };
+        self.tracks[found.track].next.set(Next::Behind { block: found.block, position });
         self.after = found.event.place;
     }
 
@@ -218,7 +223,7 @@ impl Guard<'_> {
     ) -> Pursuit {
         let track = |member: &Membership| {
             let record = member.record;
-            Track { record, next: next(record), told: self.floor(record).position }
+            Track { record, next: next(record).into(), told: self.floor(record).position }
         };
         let tracks = channels.iter().map(track).collect();
         Pursuit { after, until: end.position, order: Order::Place, gap_due: false, tracks }
@@ -286,12 +291,20 @@ impl Guard<'_> {
         let events = self.word(track.record, channel::EVENTS);
         let oldest = high(events);
         let there = |block, position| self.get(self.hub.layout.stamp(block)) == position;
-        match track.next {
+        match track.next.get() {
             Next::At { block, position } if there(block, position) => block,
             Next::Behind { block, position } if there(block, position) => {
                 low(self.word(block, event::LINKS))
             }
-            Next::Seek => self.seek(pursuit, low(events)),
+            Next::Seek => {
+                let block = self.seek(pursuit, low(events));
+                if block != 0 {
+                    // Found once: to walk back with each slice would cost the square of it.
+                    let position = self.get(self.hub.layout.stamp(block));
+                    track.next.set(Next::At { block, position });
+                }
+                block
+            }
             _ => oldest,
         }
     }

@@ -93,7 +93,7 @@ impl Hub {
     ) -> Result<bool, Locked> {
         let guard = self.lock()?;
         let mine = u64::from(low(guard.get(membership.pair_at)));
-        let others = guard.listeners(membership.record).0 - mine;
+        let others = guard.listeners(membership.record).0.saturating_sub(mine);
         let fits = others + u64::from(streams) <= u64::from(most);
         if fits {
             self.set_streams(seat, membership, streams);

@@ -271,6 +271,30 @@ fn forgetting_carries_the_floor_on() {
 }
 
 #[test]
+fn ending_the_streams_of_a_channel() {
+    let (hub, seat) = lived_in();
+    let member = hub.join(seat, b"a", at(2_002)).unwrap();
+    let end = |hub: &Hub| drop(hub.end_streams(b"a").unwrap().unwrap());
+    kill_everywhere(&hub, end, |before, found, after| {
+        let ended = hub.ended_at(member);
+        assert_eq!(ended == found.head, found.head == after.head, "{ended}");
+        assert!(found.head == before.head || hub.descriptor(ended).unwrap().ends_streams());
+        assert_eq!(found.channels, before.channels);
+    });
+}
+
+#[test]
+fn forgetting_the_events_of_a_channel() {
+    let (hub, _) = lived_in();
+    let forget = |hub: &Hub| assert!(hub.forget_channel(b"a", at(2_002)).unwrap().is_some());
+    kill_everywhere(&hub, forget, |before, found, after| {
+        assert_eq!(found.head, before.head);
+        only_oldest_left(before, found);
+        assert_eq!(found.channels[1..], after.channels[1..]);
+    });
+}
+
+#[test]
 fn joining_and_leaving() {
     let (hub, seat) = lived_in();
     while !hub.sweep(at(9_000)).unwrap().round {}

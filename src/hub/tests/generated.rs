@@ -64,7 +64,8 @@ impl Run {
             61..66 => self.sweep(),
             66..74 => self.time_passes(),
             74..76 => self.history_changes(),
-            76..82 => self.resume(),
+            76 => self.administer(),
+            77..82 => self.resume(),
             82..84 => self.begin_fresh(),
             84..87 => self.follow(),
             87..94 => self.give_on(),
@@ -240,6 +241,21 @@ impl Run {
         // The wall clock may stand still or go back.
         let wall = self.random.of(&[-50, 0, ms as i64, ms as i64, ms as i64]);
         self.model.now.wall = self.model.now.wall.saturating_add_signed(wall);
+    }
+
+    fn administer(&mut self) {
+        let name = self.name();
+        if !self.hub.knows(name.as_bytes()) {
+            assert_eq!(self.hub.end_streams(name.as_bytes()), Ok(None));
+            assert_eq!(self.hub.forget_channel(name.as_bytes(), self.model.now), Ok(None));
+        } else if self.random.below(2) == 0 {
+            assert!(self.hub.end_streams(name.as_bytes()).unwrap().is_some());
+            assert!(self.model.end_streams(&name));
+        } else {
+            let forgotten = self.hub.forget_channel(name.as_bytes(), self.model.now).unwrap();
+            assert_eq!(forgotten.map(|forgotten| forgotten.events), self.model.forget(&name));
+        }
+        self.model.sync(&self.hub, Wanted::Nothing, 0);
     }
 
     fn history_changes(&mut self) {

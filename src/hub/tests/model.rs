@@ -98,11 +98,7 @@ impl Model {
 
     /// Appends what was published, and tells its ids.
     pub fn append(&mut self, channel: &str, events: &[(String, usize)]) -> Vec<Id> {
-        let first = if self.now.wall > self.last.ms {
-            Stamp { ms: self.now.wall, seq: 0 }
-        } else {
-            Stamp { ms: self.last.ms, seq: self.last.seq + 1 }
-        };
+        let first = self.next_stamp();
         let mut ids = Vec::new();
         for (i, (text, len)) in (0..).zip(events) {
             self.head += 1;
@@ -114,6 +110,31 @@ impl Model {
             self.channels.entry(channel.into()).or_default().log.push(logged);
         }
         ids
+    }
+
+    /// An administrator has ended the streams of a channel, or dropped its events.
+    pub fn end_streams(&mut self, name: &str) -> bool {
+        let known = self.channels.get(name).is_some_and(|channel| channel.known);
+        self.head += u64::from(known);
+        known
+    }
+
+    pub fn forget(&mut self, name: &str) -> Option<u64> {
+        self.last = self.next_stamp();
+        let place = Place { stamp: self.last, position: self.head };
+        let channel = self.channels.get_mut(name)?;
+        let events = channel.retained().len() as u64;
+        channel.lost = channel.log.len();
+        channel.floor = place;
+        Some(events)
+    }
+
+    fn next_stamp(&self) -> Stamp {
+        if self.now.wall > self.last.ms {
+            Stamp { ms: self.now.wall, seq: 0 }
+        } else {
+            Stamp { ms: self.last.ms, seq: self.last.seq + 1 }
+        }
     }
 
     /// The ids of a key that must be known; and those that may be, for it could have been dropped.

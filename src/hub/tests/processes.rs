@@ -62,7 +62,8 @@ fn work(path: &PathBuf, writer: usize, paced: bool) {
     let seat = hub.take_seat();
     let mut members = Vec::new();
     if let Some(seat) = seat {
-        members = CHANNELS.map(|name| hub.join(seat, name.as_bytes(), now()).unwrap()).into();
+        let join = |name: &str| patiently(|| hub.join(seat, name.as_bytes(), now()));
+        members = CHANNELS.map(join).into();
     }
     let mut seq = 0;
     let end = Instant::now() + Duration::from_secs(60);
@@ -163,7 +164,7 @@ impl Reader {
         let until = hub.head();
         let mut pursuit = Pursuit::since(self.at, until, self.members.iter().copied());
         loop {
-            let slice = hub.pursue(&pursuit, 10, 100_000, now()).unwrap();
+            let slice = patiently(|| hub.pursue(&pursuit, 10, 100_000, now()));
             if slice.gap.is_some() {
                 self.gaps += 1;
                 self.told = hub.head();

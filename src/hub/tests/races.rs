@@ -30,7 +30,7 @@ fn read_beside_a_writer(hub: &Hub, size: usize, of_miri: u64, pick: impl Fn(u64,
         let writer = scope.spawn(|| {
             for position in steps(of_miri).map(|step| before + 1 + step) {
                 let (channel, data) = (["even", "odd"][position as usize % 2], data_of(position));
-                hub.publish(channel.as_bytes(), &[event(data.as_bytes())], None, at(0)).unwrap();
+                put(hub, channel, &data, at(0));
             }
         });
         let mut copied = Copied::default();

@@ -265,7 +265,9 @@ fn a_process_that_has_lost_its_seat_changes_nothing_more() {
     let member = hub.join(seat, b"a", at(0)).unwrap();
     hub.leave_seat(seat);
     hub.leave(member).unwrap();
+    assert!(!hub.is_idle(b"a"));
     while !hub.sweep(at(0)).unwrap().round {}
+    assert!(hub.is_idle(b"a"));
     hub.leave(member).unwrap();
     hub.check_settled();
     let theirs = hub.join(other, b"a", at(0)).unwrap();
@@ -371,6 +373,31 @@ fn slices_are_bounded_by_bytes_as_well() {
         }
     }
     assert_eq!(counts, [3, 1, 1]);
+}
+
+#[test]
+fn a_pursuit_looks_for_its_beginning_once() {
+    let hub = small(1_000);
+    let seat = hub.take_seat().unwrap();
+    let join = |name: &str| hub.join(seat, name.as_bytes(), at(0)).unwrap();
+    let members = ["a", "b"].map(join);
+    for i in 0..600 {
+        put(&hub, if i < 300 { "a" } else { "b" }, &i.to_string(), at(0));
+    }
+    let mut pursuit = Pursuit::since(0, 600, members.into_iter());
+    assert!(format!("{pursuit:?}").contains("Seek"));
+    let slice = hub.pursue(&pursuit, 1, usize::MAX, at(0)).unwrap();
+    pursuit.passed(&slice.events[0]);
+    // To walk back anew with each slice would cost the square of what is missed.
+    assert!(!format!("{pursuit:?}").contains("Seek"));
+    assert_eq!(all_of(&hub, &mut pursuit, 7, at(0)).1.len(), 599);
+}
+
+#[test]
+fn nobody_can_know_which_names_share_a_bucket() {
+    // Ids tell the tag, so it must not be all that the hash depends on.
+    let hashes = [small(1), small(1)].map(|hub| hub.lock().unwrap().hash(b"name"));
+    assert_ne!(hashes[0], hashes[1]);
 }
 
 #[test]
