@@ -9,6 +9,7 @@ mod model;
 mod processes;
 mod races;
 mod random;
+mod returning;
 mod rules;
 #[cfg(not(miri))]
 mod seats;
@@ -33,6 +34,11 @@ fn hub_of(bytes: usize, max_event: usize, count: u64, age: u64) -> Hub {
 fn roomy() -> Hub {
     // Miri takes its time for every word of it.
     hub_of(if cfg!(miri) { 1 << 17 } else { 1 << 20 }, 4096, 100, 0)
+}
+
+/// A hub of some thousand blocks that owes each channel this many events, of whatever age.
+fn small(count: u64) -> Hub {
+    hub_of(1 << 20, 4096, count, 0)
 }
 
 fn event(data: &[u8]) -> NewEvent<'_> {

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::hub::layout::header;
+use crate::hub::layout::{header, slot};
 use crate::hub::region::Died;
 
 /// Runs something in a process of its own, which then dies.
@@ -63,6 +63,43 @@ fn all_seats_can_be_taken_and_no_more() {
     hub.leave_seat(seats[3]);
     assert_eq!(hub.take_seat().unwrap().slot, seats[3].slot);
     assert_eq!(hub.take_seat(), None);
+}
+
+#[test]
+fn a_process_that_has_lost_its_seat_changes_nothing_more() {
+    let hub = small(1);
+    let (seat, other) = (hub.take_seat().unwrap(), hub.take_seat().unwrap());
+    let member = hub.join(seat, b"a", at(0)).unwrap();
+    hub.leave_seat(seat);
+    hub.leave(member).unwrap();
+    assert!(!hub.is_idle(b"a"));
+    while !hub.sweep(at(0)).unwrap().round {}
+    assert!(hub.is_idle(b"a"));
+    hub.leave(member).unwrap();
+    hub.check_settled();
+    let theirs = hub.join(other, b"a", at(0)).unwrap();
+    hub.set_streams(other, theirs, 3);
+    hub.leave(member).unwrap();
+    hub.set_streams(seat, member, 9);
+    assert_eq!(hub.subscribers(theirs).unwrap(), 3);
+    hub.leave(theirs).unwrap();
+    hub.leave(theirs).unwrap();
+    hub.check_settled();
+}
+
+#[test]
+fn a_slot_whose_generation_comes_round_is_no_empty_pair() {
+    let hub = small(1);
+    let seat = hub.take_seat().unwrap();
+    hub.leave_seat(seat);
+    hub.region.set(hub.layout.slot(seat.slot, slot::GENERATION), (1 << 22) - 1);
+    let again = hub.take_seat().unwrap();
+    assert_eq!((again.slot, again.generation), (0, 1 << 22));
+    let member = hub.join(again, b"a", at(0)).unwrap();
+    hub.set_streams(again, member, 0);
+    hub.check_settled();
+    hub.leave(member).unwrap();
+    hub.check_settled();
 }
 
 #[test]

@@ -1,0 +1,175 @@
+//! What clients get that return, begin or fall behind: the events that are there, and one gap for
+//! those that are not.
+
+use super::*;
+
+#[test]
+fn a_burst_beyond_count_stays_while_there_is_room() {
+    let hub = small(10);
+    let seat = hub.take_seat().unwrap();
+    let member = hub.join(seat, b"burst", at(0)).unwrap();
+    let first = put(&hub, "burst", "0", at(0));
+    for i in 1..=500 {
+        put(&hub, "burst", &i.to_string(), at(0));
+    }
+    // A stream in progress and one that returns get all; one that is new gets what is owed.
+    let (gaps, given) = resumed(&hub, &[member], &first.to_string(), at(0));
+    assert_eq!((gaps, given.len()), (0, 500));
+    let mut pursuit = Pursuit::since(1, 501, [member].into_iter());
+    assert_eq!(all_of(&hub, &mut pursuit, 64, at(0)).1.len(), 500);
+    assert_eq!(fresh(&hub, &[member], 100, at(0)).len(), 10);
+}
+
+#[test]
+fn events_that_are_too_old_are_never_read() {
+    let hub = hub_of(1 << 20, 4096, 10, 1_000);
+    let seat = hub.take_seat().unwrap();
+    let member = hub.join(seat, b"a", at(0)).unwrap();
+    let first = put(&hub, "a", "first", at(0));
+    put(&hub, "a", "old", at(1));
+    put(&hub, "a", "young", at(500));
+    let descriptors: Vec<Descriptor> = (1..=3).map(|i| hub.descriptor(i).unwrap()).collect();
+    let mut copied = Copied::default();
+    let readable = |ms| descriptors.iter().filter(|d| hub.copy(**d, at(ms), &mut copied)).count();
+    assert_eq!([0, 999, 1_000, 1_001, 1_499, 1_500].map(readable), [3, 3, 2, 1, 1, 0]);
+    assert_eq!(fresh(&hub, &[member], 10, at(1_001)), ["young"]);
+    assert_eq!(resumed(&hub, &[member], &first.to_string(), at(1_001)), (1, vec!["young".into()]));
+    let beginning = hub.begin(&[member], &Resume::From(first.to_string().into()), at(1_001));
+    let mut pursuit = beginning.unwrap().pursuit.unwrap();
+    // It ages between the beginning and the first slice.
+    assert!(all_of(&hub, &mut pursuit, 64, at(1_500)).1.is_empty());
+    hub.check_settled();
+}
+
+#[test]
+fn a_quiet_channel_that_aged_out_tells_no_gap_to_who_has_seen_it_all() {
+    let hub = hub_of(1 << 20, 4096, 10, 1_000);
+    let seat = hub.take_seat().unwrap();
+    let member = hub.join(seat, b"a", at(0)).unwrap();
+    let before = put(&hub, "a", "1", at(0));
+    let last = put(&hub, "a", "2", at(0));
+    put(&hub, "b", "3", at(0));
+    while !hub.sweep(at(5_000)).unwrap().round {}
+    assert_eq!(resumed(&hub, &[member], &last.to_string(), at(5_000)), (0, vec![]));
+    assert_eq!(resumed(&hub, &[member], &before.to_string(), at(5_000)), (1, vec![]));
+}
+
+#[test]
+fn a_forgotten_channel_still_tells_a_gap() {
+    let hub = hub_of(Plan::minimum_bytes(8, 256), 256, 10, 1_000);
+    let id = put(&hub, "gone", "1", at(0));
+    put(&hub, "gone", "2", at(1));
+    for i in 0..1_000 {
+        put(&hub, &format!("c{i}"), "x", at(5_000));
+    }
+    assert!(!hub.knows(b"gone"));
+    let seat = hub.take_seat().unwrap();
+    let member = hub.join(seat, b"gone", at(5_000)).unwrap();
+    assert_eq!(resumed(&hub, &[member], &id.to_string(), at(5_000)), (1, vec![]));
+}
+
+#[test]
+fn an_overtaken_client_is_told_one_gap() {
+    let hub = hub_of(Plan::minimum_bytes(8, 256), 256, 1, 0);
+    let seat = hub.take_seat().unwrap();
+    let member = hub.join(seat, b"a", at(0)).unwrap();
+    let put_some = |n: u64| {
+        for i in 0..n {
+            put(&hub, "a", &i.to_string(), at(0));
+        }
+    };
+    put_some(1_000);
+    let (at_first, until) = (hub.head() - 10, hub.head());
+    let mut pursuit = Pursuit::since(at_first, until, [member].into_iter());
+    let slice = hub.pursue(&pursuit, 5, usize::MAX, at(0)).unwrap();
+    assert_eq!((slice.gap, slice.events.len()), (None, 5));
+    slice.events.iter().for_each(|found| pursuit.passed(found));
+    // While it waits, everything up to `until` goes, and more.
+    put_some(1_000);
+    let (mut gaps, given) = all_of(&hub, &mut pursuit, 5, at(0));
+    assert!(given.is_empty());
+    let mut next = Pursuit::since(until, hub.head(), [member].into_iter());
+    let (more, given) = all_of(&hub, &mut next, 5, at(0));
+    gaps.extend(more);
+    assert_eq!(gaps.len(), 1);
+    assert_eq!(given.len(), hub.retained(b"a").len());
+}
+
+#[test]
+fn slices_are_bounded_by_bytes_as_well() {
+    let hub = small(100);
+    let seat = hub.take_seat().unwrap();
+    let member = hub.join(seat, b"a", at(0)).unwrap();
+    for size in [3_000, 10, 10, 3_000, 3_000] {
+        put(&hub, "a", &"x".repeat(size), at(0));
+    }
+    let mut pursuit = Pursuit::since(0, 5, [member].into_iter());
+    let mut counts = Vec::new();
+    loop {
+        let slice = hub.pursue(&pursuit, 64, 3_100, at(0)).unwrap();
+        counts.push(slice.events.len());
+        slice.events.iter().for_each(|found| pursuit.passed(found));
+        if slice.done {
+            break;
+        }
+    }
+    assert_eq!(counts, [3, 1, 1]);
+}
+
+#[test]
+fn a_pursuit_looks_for_its_beginning_once() {
+    let hub = small(1_000);
+    let seat = hub.take_seat().unwrap();
+    let join = |name: &str| hub.join(seat, name.as_bytes(), at(0)).unwrap();
+    let members = ["a", "b"].map(join);
+    for i in 0..600 {
+        put(&hub, if i < 300 { "a" } else { "b" }, &i.to_string(), at(0));
+    }
+    let mut pursuit = Pursuit::since(0, 600, members.into_iter());
+    assert!(format!("{pursuit:?}").contains("Seek"));
+    let slice = hub.pursue(&pursuit, 1, usize::MAX, at(0)).unwrap();
+    pursuit.passed(&slice.events[0]);
+    // To walk back anew with each slice would cost the square of what is missed.
+    assert!(!format!("{pursuit:?}").contains("Seek"));
+    assert_eq!(all_of(&hub, &mut pursuit, 7, at(0)).1.len(), 599);
+}
+
+#[test]
+fn without_history_nothing_is_replayed_and_a_gap_is_told() {
+    let hub = hub_of(1 << 20, 4096, 0, 0);
+    let seat = hub.take_seat().unwrap();
+    let member = hub.join(seat, b"a", at(0)).unwrap();
+    let first = put(&hub, "a", "1", at(0));
+    let last = put(&hub, "a", "2", at(0));
+    assert!(fresh(&hub, &[member], 5, at(0)).is_empty());
+    assert_eq!(resumed(&hub, &[member], &first.to_string(), at(0)), (1, vec![]));
+    assert_eq!(resumed(&hub, &[member], &last.to_string(), at(0)), (0, vec![]));
+    assert_eq!(resumed(&hub, &[member], "nonsense", at(0)), (1, vec![]));
+    // Streams in progress still get all.
+    let mut pursuit = Pursuit::since(0, 2, [member].into_iter());
+    assert_eq!(all_of(&hub, &mut pursuit, 64, at(0)), (vec![], vec!["1".into(), "2".into()]));
+}
+
+#[test]
+fn a_gap_is_not_told_again_to_who_returns_with_its_id() {
+    let hub = hub_of(Plan::minimum_bytes(8, 256), 256, 10, 0);
+    let seat = hub.take_seat().unwrap();
+    let members: Vec<Membership> =
+        ["a", "b"].iter().map(|name| hub.join(seat, name.as_bytes(), at(0)).unwrap()).collect();
+    let first = put(&hub, "a", "first", at(0));
+    for i in 0..500 {
+        put(&hub, ["a", "b"][i % 2], &i.to_string(), at(i as u64 / 3));
+    }
+    for id in [first.to_string(), "0-0".into(), "evil".into()] {
+        // One channel at a time: of two, one may have lost what is newer than the other's oldest.
+        for members in [&members[..1], &members[1..]] {
+            let beginning = hub.begin(members, &Resume::From(id.clone().into()), at(0)).unwrap();
+            let (gaps, given) = all_of(&hub, &mut beginning.pursuit.unwrap(), 7, at(0));
+            assert_eq!(gaps.len(), 1);
+            assert_eq!(resumed(&hub, members, &gaps[0].to_string(), at(0)), (0, given));
+        }
+        let beginning = hub.begin(&members, &Resume::From(id.into()), at(0)).unwrap();
+        let (gaps, given) = all_of(&hub, &mut beginning.pursuit.unwrap(), 7, at(0));
+        assert_eq!(resumed(&hub, &members, &gaps[0].to_string(), at(0)).1, given);
+    }
+}
