@@ -77,6 +77,22 @@ part('the demo page', sub {
     $nginx->ends_cleanly;
 });
 
+part('the status page', sub {
+    my $nginx = SSE::Shipped->start(name => 'demo');
+    my $tab   = $browser->tab('http://127.0.0.1:' . $nginx->port . '/status');
+    my $state = 'document.getElementById("state").dataset.is';
+    my $words = 'document.getElementById("tables").innerText';
+    ok($tab->becomes("$state === 'live'"), 'it is fed');
+    my $publisher = SSE::Publisher->new(port => $nginx->port);
+    $publisher->publish("event $_") for 1 .. 7;
+    ok($tab->becomes("/Events\\s+7\\b/.test($words)"), 'what is published shows by itself');
+    $nginx->reload;
+    $publisher->publish('after the reload');
+    ok($tab->becomes("$state === 'live' && /Events\\s+8\\b/.test($words)", 15), 'and goes on over a reload');
+    $tab->close;
+    $nginx->ends_cleanly;
+});
+
 part('reloads and killed workers', sub {
     my $stage = SSE::Stage->new(
         http   => 'sse_hub default { history 5000; } sse_retry 100ms; sse_drain 300ms;',
