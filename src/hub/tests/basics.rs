@@ -108,6 +108,7 @@ fn bells_ring_once_until_hushed() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "20,000 steps")]
 fn a_small_zone_turns_over_for_ever() {
     let hub = hub_of(Plan::minimum_bytes(8, 4096), 4096, 10, 0);
     let seat = hub.take_seat().unwrap();

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use super::*;
 
+const CHANNELS: [&str; 3] = ["a", "b", "c"];
+
 /// Steps of a test that is also bounded by time.
 fn steps(of_miri: u64) -> impl Iterator<Item = u64> {
     let end = Instant::now() + Duration::from_millis(400);
@@ -15,11 +17,12 @@ fn steps(of_miri: u64) -> impl Iterator<Item = u64> {
 }
 
 /// Reads the positions that `pick` takes from the head, while events of `size` bytes are published
-/// on two channels in turn. Whatever is read is whole, and of the channel that it says.
+/// on three channels in turn. Whatever is read is whole, and of the channel that it says.
 fn read_beside_a_writer(hub: &Hub, size: usize, of_miri: u64, pick: impl Fn(u64, u64) -> u64) {
     let seat = hub.take_seat().unwrap();
     let filler = hub.join(seat, b"filler", at(0)).unwrap();
-    let members = ["even", "odd"].map(|name| hub.join(seat, name.as_bytes(), at(0)).unwrap());
+    // Three, so that what takes an entry's place in the ring is not of the same channel.
+    let members = CHANNELS.map(|name| hub.join(seat, name.as_bytes(), at(0)).unwrap());
     let before = hub.head();
     let data_of = |position: u64| match position > before {
         true => format!("{position:08}").repeat(size / 8),
@@ -29,7 +32,7 @@ fn read_beside_a_writer(hub: &Hub, size: usize, of_miri: u64, pick: impl Fn(u64,
     thread::scope(|scope| {
         let writer = scope.spawn(|| {
             for position in steps(of_miri).map(|step| before + 1 + step) {
-                let (channel, data) = (["even", "odd"][position as usize % 2], data_of(position));
+                let (channel, data) = (CHANNELS[position as usize % 3], data_of(position));
                 put(hub, channel, &data, at(0));
             }
         });
@@ -43,7 +46,7 @@ fn read_beside_a_writer(hub: &Hub, size: usize, of_miri: u64, pick: impl Fn(u64,
                 thread::yield_now();
                 continue;
             };
-            let owner = if position > before { members[position as usize % 2] } else { filler };
+            let owner = if position > before { members[position as usize % 3] } else { filler };
             assert_eq!(found.channel, owner.channel(), "the channel of {position}");
             if hub.copy(found, at(0), &mut copied) {
                 assert!(text(&copied) == data_of(position), "torn: {position}");
