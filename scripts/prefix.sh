@@ -9,9 +9,9 @@ make_prefix() {
     ln -sf "$2" "$1/modules/"
 }
 
-# render_configuration FILE PORT WORKERS REDIS: prints FILE for this prefix, and for a port of its
-# own. What is compiled into a packaged nginx for logs and temporary files belongs to that package,
-# and is overridden; REDIS, when not empty, is the URL that the hub `default` is joined to.
+# render_configuration FILE PORT WORKERS: prints FILE for this prefix, and for a port of its own. What
+# is compiled into a packaged nginx for logs and temporary files belongs to that package, and is
+# overridden.
 render_configuration() {
     local line
     while IFS= read -r line || [ -n "$line" ]; do
@@ -23,19 +23,9 @@ render_configuration() {
                 ;;
             'worker_processes '*) printf 'worker_processes %s;\n' "$3" ;;
             *' listen 127.0.0.1:8080;'*) printf '%s\n' "${line/:8080;/:$2;}" ;;
-            *' sse_hub default {'*)
-                printf '%s\n' "$line"
-                [ -z "$4" ] || printf '        redis %s;\n' "$(quoted "$4")"
-                ;;
             *) printf '%s\n' "$line" ;;
         esac
     done <"$1"
-}
-
-# quoted TEXT: one word of nginx's configuration, whatever TEXT holds.
-quoted() {
-    local text=${1//\\/\\\\}
-    printf '"%s"' "${text//\"/\\\"}"
 }
 
 # main_settings DIRECTORY: what belongs to this start and not to the configuration, for `nginx -g`.
