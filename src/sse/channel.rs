@@ -1,8 +1,7 @@
 //! Channel names: which bytes may name a channel, and how a request's values become names.
 //!
-//! Called by the stream and publish handlers with what a variable held, and by the Redis reader
-//! with a channel's name. A name is compared byte by byte; nothing is trimmed, folded or decoded
-//! here. A name that passes holds no control character, so it can be written as an event's type.
+//! Called by the stream and publish handlers with what a variable held. A name is compared byte by
+//! byte; nothing is trimmed, folded or decoded here. A name that passes holds no control character, so it can be written as an event's type.
 
 use std::fmt;
 

@@ -1,6 +1,6 @@
 //! The `event` field: which names a publisher may give to an event.
 //!
-//! Called where an event enters: by the publish handler, the batch parser and the Redis reader.
+//! Called where an event enters: by the publish handler and the batch parser.
 //! A name that passes can be written on the wire as it is. The names refused as reserved are those
 //! by which a page would take an event for the connection's own news.
 
