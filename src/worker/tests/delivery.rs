@@ -1,0 +1,172 @@
+//! The way of events: to whom, how many at a time, and to clients that read slowly.
+
+use super::*;
+
+#[test]
+fn events_reach_the_streams_of_their_channel_once_and_in_order() {
+    let mut bench = bench(1 << 20, HISTORY);
+    let (_, a) = bench.open(settings(), &["a"], "");
+    let (_, b) = bench.open(settings(), &["b"], "");
+    let (_, both) = bench.open(settings(), &["a", "b"], "");
+    for i in 0..6 {
+        bench.publish(if i % 2 == 0 { "a" } else { "b" }, &format!("{i}"));
+        if i % 3 == 0 {
+            bench.settle();
+        }
+    }
+    bench.settle();
+    assert_eq!(heard(&a), ["sse.open", "0", "2", "4"]);
+    assert_eq!(heard(&b), ["sse.open", "1", "3", "5"]);
+    assert_eq!(heard(&both), ["sse.open", "0", "1", "2", "3", "4", "5"]);
+}
+
+#[test]
+fn what_waits_goes_out_in_one_send() {
+    let mut bench = bench(1 << 20, HISTORY);
+    let (_, wire) = bench.open(settings(), &["a"], "");
+    let before = wire.borrow().sends;
+    for i in 0..50 {
+        bench.publish("a", &format!("{i}"));
+    }
+    bench.settle();
+    assert_eq!(wire.borrow().sends, before + 1);
+    assert_eq!(heard(&wire).len(), 51);
+}
+
+#[test]
+fn a_burst_beyond_history_reaches_a_fast_client_whole() {
+    let mut bench = bench(4 << 20, HISTORY);
+    let (_, wire) = bench.open(settings(), &["a"], "");
+    for i in 0..1_000 {
+        bench.publish("a", &format!("{i}"));
+    }
+    bench.settle();
+    let expected: Vec<String> = (0..1_000).map(|i| i.to_string()).collect();
+    assert_eq!(heard(&wire)[1..], expected);
+}
+
+#[test]
+fn a_client_that_stops_reading_goes_on_from_history() {
+    let mut bench = bench(1 << 20, HISTORY);
+    let (key, slow) = bench.open(settings(), &["a"], "");
+    let (_, fast) = bench.open(settings(), &["a"], "");
+    slow.borrow_mut().room = 1;
+    for i in 0..500 {
+        bench.publish("a", &format!("{i}"));
+        bench.settle();
+    }
+    assert_eq!(heard(&slow), ["sse.open", "0"]);
+    assert_eq!(heard(&fast).len(), 501);
+    slow.borrow_mut().room = usize::MAX;
+    bench.worker.writable(key, bench.now);
+    bench.settle();
+    assert_eq!(heard(&slow), heard(&fast));
+}
+
+#[test]
+fn a_client_that_history_overtook_is_told_once_and_goes_on() {
+    let mut bench = bench(220 << 10, HISTORY);
+    let (key, slow) = bench.open(settings(), &["a"], "");
+    slow.borrow_mut().room = 1;
+    for i in 0..2_000 {
+        bench.publish("a", &format!("{i:0>400}"));
+        bench.settle();
+    }
+    slow.borrow_mut().room = usize::MAX;
+    bench.worker.writable(key, bench.now);
+    bench.settle();
+    let heard = heard(&slow);
+    assert_eq!(heard[2], "sse.gap");
+    assert_eq!(heard.iter().filter(|what| *what == "sse.gap").count(), 1);
+    let first: usize = heard[3].parse().unwrap();
+    let rest: Vec<usize> = heard[3..].iter().map(|n| n.parse().unwrap()).collect();
+    assert_eq!(rest, (first..2_000).collect::<Vec<_>>());
+    assert!(rest.len() >= 10);
+    assert_eq!(bench.hub.stats().of(Counter::SlowClients), 1);
+}
+
+#[test]
+fn a_location_may_close_clients_that_history_overtook() {
+    let mut bench = bench(220 << 10, HISTORY);
+    let closing = StreamSettings { slow_client: SlowClient::Close, ..settings() };
+    let (key, slow) = bench.open(closing, &["a"], "");
+    slow.borrow_mut().room = 1;
+    for i in 0..2_000 {
+        bench.publish("a", &format!("{i:0>400}"));
+        bench.settle();
+    }
+    bench.worker.writable(key, bench.now);
+    bench.settle();
+    assert_eq!(bench.worker.take_ended(), Some((key, End::Slow)));
+}
+
+#[test]
+fn streams_that_come_and_go_during_a_pass_miss_nothing() {
+    let mut bench = bench(8 << 20, HISTORY);
+    let mut open: Vec<_> = (0..1_500).map(|_| bench.open(settings(), &["a"], "")).collect();
+    let mut random = fastrand::Rng::with_seed(3);
+    for i in 0..40 {
+        bench.publish("a", &format!("{i}"));
+        bench.worker.turn(bench.now);
+        for _ in 0..20 {
+            let gone = open.swap_remove(random.usize(0..open.len()));
+            bench.worker.close(gone.0, End::Client);
+        }
+    }
+    bench.settle();
+    let expected: Vec<String> = (0..40).map(|i| i.to_string()).collect();
+    for (_, wire) in &open {
+        assert_eq!(heard(wire)[1..], expected);
+    }
+    assert_eq!(bench.hub.stats().subscribers, open.len() as u64);
+    for (key, _) in open {
+        bench.worker.close(key, End::Client);
+    }
+    assert_eq!(bench.hub.stats().subscribers, 0);
+    assert_eq!(bench.worker.by_name.len() + bench.worker.channels.len(), 0);
+}
+
+#[test]
+fn an_event_without_a_type_can_bear_its_channels_name() {
+    let mut bench = bench(1 << 20, HISTORY);
+    let by_channel = StreamSettings { naming: Naming::ByChannel, ..settings() };
+    let (_, plain) = bench.open(settings(), &["a", "error"], "");
+    let (key, named) = bench.open(by_channel.clone(), &["a", "error"], "");
+    let id = last_id(&named);
+    bench.publish("a", "1");
+    bench.publish("error", "2");
+    let typed = NewEvent { event_type: b"own", data: b"3" };
+    bench.worker.publish(b"a", &[typed], None, bench.now).unwrap();
+    bench.settle();
+    assert_eq!(heard(&plain), ["sse.open", "1", "2", "own"]);
+    assert_eq!(heard(&named), ["sse.open", "a", "2", "own"]);
+    bench.worker.close(key, End::Client);
+    let (_, again) = bench.open(by_channel, &["a", "error"], &id);
+    assert_eq!(heard(&again), ["a", "2", "own"]);
+}
+
+#[test]
+fn one_turn_is_bounded() {
+    let mut bench = bench(8 << 20, HISTORY);
+    let wires: Vec<_> = (0..2_000).map(|_| bench.open(settings(), &["a"], "").1).collect();
+    let sends = || wires.iter().map(|wire| wire.borrow().sends).sum::<usize>();
+    let before = sends();
+    bench.publish("a", "x");
+    assert_eq!(bench.worker.turn(bench.now), Turn::More);
+    assert!(sends() - before <= 512);
+    bench.settle();
+    assert_eq!(sends() - before, 2_000);
+}
+
+#[test]
+fn a_ring_that_was_overtaken_loses_nothing_that_is_retained() {
+    let mut bench = bench(4 << 20, History { count: 5_000, age: 0 });
+    let (_, wire) = bench.open(settings(), &["a"], "");
+    // More than the ring has entries, before this process reads again.
+    for i in 0..9_000 {
+        bench.publish(if i % 3 == 0 { "a" } else { "b" }, &format!("{i}"));
+    }
+    bench.settle();
+    let expected: Vec<String> = (0..9_000).step_by(3).map(|i| i.to_string()).collect();
+    assert_eq!(heard(&wire)[1..], expected);
+}

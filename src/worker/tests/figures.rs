@@ -1,0 +1,102 @@
+//! What is told of channels and streams: listings, presence, counters.
+
+use super::*;
+
+#[test]
+fn presence_tells_who_came_and_went() {
+    let mut bench = bench(1 << 20, HISTORY);
+    bench.worker.presence = Presence::told();
+    let (_, watcher) = bench.open(settings(), &["sse.presence"], "");
+    let (first, _) = bench.open(settings(), &["room"], "");
+    bench.open(settings(), &["room"], "");
+    bench.pass_time(100);
+    bench.worker.close(first, End::Client);
+    bench.pass_time(100);
+    let told: Vec<serde_json::Value> =
+        heard(&watcher)[1..].iter().map(|data| serde_json::from_str(data).unwrap()).collect();
+    let counts = |came, went, subscribers| {
+        serde_json::json!({
+            "channel": "room", "came": came, "went": went, "subscribers": subscribers
+        })
+    };
+    assert_eq!(told, [counts(2, 0, 2), counts(0, 1, 1)]);
+}
+
+#[test]
+fn channels_are_listed_by_prefix_and_in_pages() {
+    let mut bench = bench(4 << 20, HISTORY);
+    for i in 0..500 {
+        bench.publish(&format!("user:{i}"), "x");
+    }
+    let last = bench.publish("room", "y");
+    bench.open(settings(), &["room"], "");
+    let mut names = Vec::new();
+    let mut from = Some(0);
+    while let Some(start) = from {
+        let page = bench.hub.list(b"user:", start, 20).unwrap();
+        assert!(page.channels.len() < 60);
+        names.extend(page.channels.into_iter().map(|channel| channel.name));
+        from = page.next;
+    }
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), 500);
+    let room = bench.hub.channel(b"room").unwrap().unwrap();
+    assert_eq!((room.subscribers, room.events), (1, 1));
+    assert_eq!(room.last_id.unwrap().to_string(), last);
+}
+
+#[test]
+fn every_stream_that_was_opened_is_open_or_counted_as_ended_for_one_reason() {
+    let mut bench = bench(1 << 20, HISTORY);
+    let id = bench.publish("a", "1");
+    let all = [End::Client, End::Age, End::Drain, End::Timeout, End::Slow, End::Admin, End::Error];
+    for end in all {
+        let (key, _) = bench.open(settings(), &["a"], &id);
+        bench.worker.close(key, end);
+        bench.worker.close(key, End::Client);
+    }
+    bench.open(settings(), &["a"], "");
+    let stats = bench.hub.stats();
+    assert_eq!(
+        (stats.subscribers, stats.of(Counter::Opened), stats.of(Counter::Resumed)),
+        (1, 8, 7)
+    );
+    assert_eq!(all.map(|end| stats.of(end.counter())), [1; 7]);
+    assert_eq!(stats.of(Counter::EndedExit), 0);
+
+    // The process leaves without having ended its last stream.
+    bench.worker.release(bench.now);
+    let stats = bench.hub.stats();
+    assert_eq!((stats.subscribers, stats.of(Counter::EndedExit)), (0, 1));
+}
+
+#[test]
+fn watching_the_figures_does_not_change_them() {
+    let mut bench = bench(1 << 20, HISTORY);
+    let (key, wire) = bench.open(settings(), &["sse.status"], "");
+    assert!(bench.worker.feed_is_due(bench.now));
+    assert!(!bench.worker.feed_is_due(bench.now), "once a second");
+    assert!(bench.worker.is_heard(STATUS_CHANNEL) && !bench.worker.is_heard(ALL_STATUS_CHANNEL));
+    for _ in 0..20 {
+        bench.worker.publish_figures(STATUS_CHANNEL, b"{}", bench.now).unwrap();
+        bench.settle();
+    }
+    assert_eq!(heard(&wire), [&["sse.open"][..], &["{}"; 20]].concat());
+    assert_eq!(bench.hub.stats().retained_events, 1);
+    assert_eq!(bench.hub.stats().subscribers, 0);
+    bench.worker.close(key, End::Client);
+    let stats = bench.hub.stats();
+    let touched = [
+        Counter::EventsIn,
+        Counter::BytesIn,
+        Counter::EventsOut,
+        Counter::BytesOut,
+        Counter::Opened,
+        Counter::EndedClient,
+        Counter::Passes,
+    ];
+    assert_eq!(touched.map(|counter| stats.of(counter)), [0; 7]);
+    bench.now.mono += 1_000;
+    assert!(!bench.worker.feed_is_due(bench.now), "nobody watches");
+}
