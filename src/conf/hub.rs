@@ -112,6 +112,7 @@ impl Tenant for HubConf {
                 slots: bells.count(),
                 max_event: self.max_event,
                 history: self.history,
+                source: hub::Source::Alone,
             };
             let tag = (random::bits() >> 32) as u32;
             hub::format(&arrival.region, &plan, tag, clock::now())

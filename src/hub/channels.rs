@@ -7,7 +7,7 @@ use super::change::Change;
 use super::guard::Guard;
 use super::layout::{channel, header, high, low, more_pairs, pair, PAYLOAD};
 use super::lists::List;
-use super::place::Place;
+use super::place::{Floor, Left};
 
 /// Channels with more events than history owes, in the turn in which they give one up.
 pub const SURPLUS: List = List { ends: header::SURPLUS, link: channel::SURPLUS };
@@ -124,12 +124,12 @@ impl Guard<'_> {
             }
         }
         let bucket = layout.bucket(hash);
-        let floor = Place::read(region, header::FORGOTTEN);
+        let floor = Floor::read(region, header::FORGOTTEN);
         region.set(at(channel::HASH), pair(hash, region.get(bucket) as u32));
         for word in [channel::EVENTS, channel::SIZE, channel::SURPLUS, channel::LIST] {
             region.set(at(word), 0);
         }
-        for word in [channel::PAIRS, channel::PAIRS + 1, channel::ENDED] {
+        for word in [channel::PAIRS, channel::PAIRS + 1, channel::STEP, channel::ENDED] {
             region.set(at(word), 0);
         }
         floor.write(|word, value| region.set(at(channel::FLOOR + word), value));
@@ -158,9 +158,10 @@ impl Guard<'_> {
         change.set_low(link, low(self.word(record, channel::HASH)));
         IDLE.remove(&mut change, record);
         change.add(header::CHANNELS, -1);
-        let floor = Place::read(&self.hub.region, layout.block(record, channel::FLOOR));
-        let forgotten = Place::read(&self.hub.region, header::FORGOTTEN);
-        if floor > forgotten {
+        let floor = self.floor(record);
+        let forgotten = Floor::read(&self.hub.region, header::FORGOTTEN);
+        // What Redis has numbered it also retains: from there it is known what was lost.
+        if floor.place > forgotten.place && floor.left != Left::Durable {
             floor.write(|word, value| change.set(header::FORGOTTEN + word, value));
         }
         self.give_back_record(&mut change, record);
@@ -187,8 +188,8 @@ impl Guard<'_> {
         high(self.word(record, channel::SIZE)) & !IN_SURPLUS
     }
 
-    /// The place of the newest event that left the channel.
-    pub(super) fn floor(&self, record: u32) -> Place {
-        Place::read(&self.hub.region, self.hub.layout.block(record, channel::FLOOR))
+    /// What has left the channel.
+    pub(super) fn floor(&self, record: u32) -> Floor {
+        Floor::read(&self.hub.region, self.hub.layout.block(record, channel::FLOOR))
     }
 }

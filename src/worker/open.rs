@@ -10,7 +10,7 @@ use super::stream::{
     Audience, Behind, Flow, State, Stream, StreamKey, Subscription, Subscriptions,
 };
 use super::{Task, Worker};
-use crate::hub::{Beginning, Counter, Hub, JoinError, Kind, Locked, Now, Resume, Seat};
+use crate::hub::{Beginning, Counter, Hub, JoinError, Locked, Now, Resume, Seat};
 use crate::sse::frame::{self, Frame};
 
 /// Why a stream cannot begin now. The client is to come back.
@@ -54,7 +54,8 @@ impl<S: Socket> Worker<S> {
         last_event_id: &[u8],
         now: Now,
     ) -> Result<StreamKey, OpenError> {
-        let begun = self.begin(names, settings, last_event_id, now);
+        let resume = resume(settings.replay, last_event_id);
+        let begun = self.begin(names, settings, &resume, now);
         let (keys, beginning) = begun.inspect_err(|_| self.hub.count(Counter::TurnedAway, 1))?;
         let audience = match names.iter().all(|name| is_status(name)) {
             true => Audience::Watcher,
@@ -65,8 +66,8 @@ impl<S: Socket> Worker<S> {
             settings: settings.clone(),
             channels: Subscriptions::from(Vec::new()),
             audience,
-            at: beginning.end.position,
-            began: beginning.end.position,
+            at: self.read,
+            began: self.read,
             state: State::Live,
             flow: Flow::Open,
             last: None,
@@ -89,19 +90,23 @@ impl<S: Socket> Worker<S> {
             let age = max_age.draw(&mut self.random);
             self.wheel.enter(now.mono + age, Task::End(key, End::Age));
         }
-        self.preface(key, beginning, last_event_id, now);
+        match beginning {
+            Some(beginning) => self.start(key, beginning, resume, now),
+            None => self.let_wait(key, resume, now),
+        }
         self.flush_tally();
         Ok(key)
     }
 
-    /// Joins the channels and finds out where the stream begins; all or nothing.
+    /// Joins the channels and finds out where the stream begins, or that it has to wait for that; all or
+    /// nothing.
     fn begin(
         &mut self,
         names: &[Box<[u8]>],
         settings: &StreamSettings,
-        last_event_id: &[u8],
+        resume: &Resume,
         now: Now,
-    ) -> Result<(Vec<ChannelKey>, Beginning), OpenError> {
+    ) -> Result<(Vec<ChannelKey>, Option<Beginning>), OpenError> {
         if self.draining.is_some() {
             return Err(OpenError::Draining);
         }
@@ -119,13 +124,10 @@ impl<S: Socket> Worker<S> {
             }
         }
         let members: Vec<_> = keys.iter().map(|key| self.channels[*key].membership).collect();
-        let resume = match (last_event_id, settings.replay) {
-            ([], Replay::Off) => Resume::Fresh { newest: 0 },
-            ([], Replay::All) => Resume::Fresh { newest: u64::MAX },
-            ([], Replay::Count(count)) => Resume::Fresh { newest: count },
-            (id, _) => Resume::From(id.to_vec()),
-        };
-        let begun = result.and_then(|()| Ok(self.hub.begin(&members, &resume, now)?));
+        let begun = result.and_then(|()| match self.must_wait(&members, now)? {
+            true => Ok(None),
+            false => Ok(Some(self.hub.begin(&members, resume, now)?)),
+        });
         match begun {
             Ok(beginning) => Ok((keys, beginning)),
             Err(error) => {
@@ -185,20 +187,26 @@ impl<S: Socket> Worker<S> {
     }
 
     /// The first bytes of a stream: how soon to come back, and for a new client its first id.
-    fn preface(&mut self, key: StreamKey, begun: Beginning, client_id: &[u8], now: Now) {
+    pub(super) fn preface(
+        &mut self,
+        key: StreamKey,
+        begun: Beginning,
+        client_id: Box<[u8]>,
+        now: Now,
+    ) {
         let Some(stream) = self.streams.get_mut(key) else { return };
         let opening = frame::opening(stream.settings.retry.draw(&mut self.random));
         if let Some(pursuit) = begun.pursuit {
-            let (preface, client_id) = (Some(opening), client_id.into());
+            let preface = Some(opening);
             stream.state = State::Behind(Box::new(Behind { pursuit, preface, client_id }));
             self.serve(key, now);
             return;
         }
         let mut frames = vec![opening];
         if let Some(name) = &stream.settings.open_event {
-            let id = begun.end.id(Kind::Local, self.hub.tag());
-            frames.push(frame::open_event(name, &id));
-            stream.last = Some((begun.end, Kind::Local));
+            let kind = self.hub.own_kind();
+            frames.push(frame::open_event(name, &begun.end.id(kind, self.hub.tag())));
+            stream.last = Some((begun.end, kind));
         }
         let body: Vec<u8> = frames.iter().flat_map(|frame| frame.body()).copied().collect();
         match stream.socket.send(&Batch::of(vec![Frame::raw(&body)])) {
@@ -242,6 +250,16 @@ impl<S: Socket> Worker<S> {
         if self.hub.leave(channel.membership).is_err() {
             self.unleft.push(channel.membership);
         }
+    }
+}
+
+/// What a client asks for by its id, or by coming without one.
+fn resume(replay: Replay, last_event_id: &[u8]) -> Resume {
+    match (last_event_id, replay) {
+        ([], Replay::Off) => Resume::Fresh { newest: 0 },
+        ([], Replay::All) => Resume::Fresh { newest: u64::MAX },
+        ([], Replay::Count(count)) => Resume::Fresh { newest: count },
+        (id, _) => Resume::From(id.to_vec()),
     }
 }
 

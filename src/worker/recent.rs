@@ -5,7 +5,7 @@ use super::channel::{ChannelKey, Recent};
 use super::settings::End;
 use super::socket::Socket;
 use super::{Task, Worker};
-use crate::hub::{Copied, Now};
+use crate::hub::{Copied, Now, Signal};
 use crate::sse::frame::Frame;
 
 /// Descriptors that one turn reads at most.
@@ -44,19 +44,39 @@ impl<S: Socket> Worker<S> {
             };
             self.read += 1;
             let Some(&key) = self.by_record.get(&descriptor.channel) else { continue };
-            if descriptor.ends_streams() {
-                self.told_to_end(key, descriptor.position);
-                continue;
+            match descriptor.signal() {
+                None => {}
+                Some(Signal::End) => {
+                    self.told_to_end(key, descriptor.position);
+                    continue;
+                }
+                Some(Signal::Step) => {
+                    self.begin_waiting(key, now);
+                    continue;
+                }
+                Some(Signal::Wanted) => continue,
+                Some(Signal::Lost) => {
+                    self.pass_over(key, descriptor.position);
+                    continue;
+                }
             }
             if self.hub.copy(descriptor, now, &mut self.kept.copied) {
                 self.keep(key);
-            } else if let Some(channel) = self.channels.get_mut(key) {
-                // It left before it was read: the channel's streams find out from the hub.
-                channel.whole_after = descriptor.position;
+                self.touch(key, descriptor.position);
+            } else {
+                // It left before it was read, or not everybody is to have it.
+                self.pass_over(key, descriptor.position);
             }
-            self.touch(key, descriptor.position);
         }
         self.read < head
+    }
+
+    /// There is something at a position that the channel's streams find out from the hub.
+    fn pass_over(&mut self, key: ChannelKey, position: u64) {
+        if let Some(channel) = self.channels.get_mut(key) {
+            channel.whole_after = position;
+        }
+        self.touch(key, position);
     }
 
     fn keep(&mut self, key: ChannelKey) {

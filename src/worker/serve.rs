@@ -27,7 +27,7 @@ impl<S: Socket> Worker<S> {
             State::Behind(_) => self.serve_behind(key, now),
             State::Ending(end) => self.say_farewell(key, end),
             State::Leaving(end) => self.end(key, end),
-            State::Ended => {}
+            State::Waiting(_) | State::Ended => {}
         }
     }
 
@@ -43,7 +43,8 @@ impl<S: Socket> Worker<S> {
             let members = subscriptions.iter().filter_map(|subscription| {
                 self.channels.get(subscription.channel).map(|channel| channel.membership)
             });
-            let pursuit = Pursuit::since(stream.at, read, members);
+            let had = stream.last.map(|(place, _)| place.stamp).unwrap_or_default();
+            let pursuit = Pursuit::since(stream.at, had, read, members);
             let client_id = Box::default();
             stream.state = State::Behind(Box::new(Behind { pursuit, preface: None, client_id }));
             self.tasks.push_back(Task::Serve(key));

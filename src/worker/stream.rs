@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::channel::ChannelKey;
 use super::settings::{End, StreamSettings};
-use crate::hub::{Kind, Place, Pursuit};
+use crate::hub::{Kind, Place, Pursuit, Resume};
 use crate::sse::frame::Frame;
 
 slotmap::new_key_type! {
@@ -55,6 +55,8 @@ pub struct Stream<S> {
 /// What a stream is doing.
 #[derive(Debug)]
 pub enum State {
+    /// It has not begun: its channels are not in step with Redis.
+    Waiting(Box<Waiting>),
     /// It gets new frames as they come.
     Live,
     /// It reads what it lacks from the hub.
@@ -65,6 +67,15 @@ pub enum State {
     Leaving(End),
     /// Its last byte is sent; nginx will close it.
     Ended,
+}
+
+/// What a stream waits with.
+#[derive(Debug)]
+pub struct Waiting {
+    /// What the client came with.
+    pub resume: Resume,
+    /// When it begins at the latest (ms).
+    pub until: u64,
 }
 
 /// What a stream that is behind has to do.

@@ -122,6 +122,7 @@ impl<S: Socket> Worker<S> {
     pub fn tick(&mut self, now: Now) -> Turn {
         let tasks = &mut self.tasks;
         self.wheel.turn(now.mono, |task| tasks.push_back(task));
+        self.begin_overdue(now);
         self.tell_presence(now);
         let stuck = std::mem::take(&mut self.stuck);
         self.tasks.extend(stuck.into_iter().map(Task::Serve));
