@@ -39,6 +39,7 @@
 
 pub mod hub;
 pub mod metrics;
+pub mod redis;
 pub mod sse;
 pub mod worker;
 
