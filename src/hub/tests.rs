@@ -2,8 +2,10 @@
 //! publish, listen and read. Nothing outside the tests uses it.
 
 mod basics;
+mod bridge;
 mod deaths;
 mod generated;
+mod joined;
 mod model;
 #[cfg(not(miri))]
 mod processes;
@@ -13,6 +15,7 @@ mod returning;
 mod rules;
 #[cfg(not(miri))]
 mod seats;
+mod steps;
 
 use super::*;
 use crate::sse::data;
