@@ -16,6 +16,7 @@ mod rules;
 #[cfg(not(miri))]
 mod seats;
 mod steps;
+mod takeover;
 
 use super::*;
 use crate::sse::data;
