@@ -6,6 +6,7 @@ mod bridge;
 mod deaths;
 mod generated;
 mod joined;
+mod joined_deaths;
 mod model;
 #[cfg(not(miri))]
 mod processes;

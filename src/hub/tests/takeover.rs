@@ -210,15 +210,16 @@ fn one(random: &mut Random) -> bool {
     old.hub.region.defuse();
 
     // The successor has kept all behind the marker, as far as it has read, and takes over.
-    let has_passed = new.has_passed(NUMBER);
+    let seen = new.has_passed(NUMBER);
     let seat = new.take_seat().unwrap();
     let (fence, taken) = new.take_over(seat, NUMBER).unwrap();
     let behind = match taken {
         TakenOver::Behind(count) => count as usize,
         TakenOver::Unmarked => 0,
     };
-    assert_eq!(taken != TakenOver::Unmarked, has_passed);
-    assert!(!(old.read > marker) || has_passed);
+    // If the holder died in the store that says so, the lock's next owner finishes it.
+    let has_passed = taken != TakenOver::Unmarked;
+    assert!(has_passed || !seen && old.read <= marker);
     let mut skip = behind;
     let rest: Vec<Told> = told[marker + 1..]
         .iter()
