@@ -5,6 +5,7 @@ mod delivery;
 mod ends;
 mod figures;
 mod joined;
+mod moving;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -59,13 +60,13 @@ struct Bench {
 }
 
 fn bench(bytes: usize, history: History) -> Bench {
-    bench_of(bytes, history, Source::Alone)
+    bench_of(bytes, history, Source::Alone, 7)
 }
 
-fn bench_of(bytes: usize, history: History, source: Source) -> Bench {
+fn bench_of(bytes: usize, history: History, source: Source, tag: u32) -> Bench {
     let region = Region::in_memory(bytes);
     let plan = Plan { bytes, slots: 4, max_event: 1 << 10, history, source };
-    format(&region, &plan, 7, START).unwrap();
+    format(&region, &plan, tag, START).unwrap();
     let hub = Hub::attach(region).unwrap();
     let worker = Worker::new(hub.clone(), Box::new(NoBells), Presence::default(), 1, START);
     Bench { hub, worker, now: START }

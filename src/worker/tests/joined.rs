@@ -6,23 +6,18 @@ use crate::hub::{Arrival, Fence, How, Knowledge, Link, Membership, Missing, Sour
 use crate::sse::id::Stamp;
 
 /// A bench with a bridge that the test plays.
-struct Joint {
-    bench: Bench,
+pub struct Joint {
+    pub bench: Bench,
+    pub fence: Fence,
     seat: Seat,
-    fence: Fence,
 }
 
-fn id(ms: u64) -> Stamp {
+pub fn id(ms: u64) -> Stamp {
     Stamp { ms, seq: 0 }
 }
 
 fn joint_of(source: Source, link: Link) -> Joint {
-    let bench = bench_of(1 << 20, HISTORY, source);
-    let seat = bench.hub.take_seat().unwrap();
-    let fence = bench.hub.take_fence(seat).unwrap();
-    bench.hub.new_epoch(fence).unwrap();
-    bench.hub.set_link(fence, link).unwrap();
-    Joint { bench, seat, fence }
+    Joint::new(source, link, 7)
 }
 
 fn joint() -> Joint {
@@ -30,7 +25,16 @@ fn joint() -> Joint {
 }
 
 impl Joint {
-    fn join(&self, channel: &str) -> Membership {
+    pub fn new(source: Source, link: Link, tag: u32) -> Joint {
+        let bench = bench_of(1 << 19, HISTORY, source, tag);
+        let seat = bench.hub.take_seat().unwrap();
+        let fence = bench.hub.take_fence(seat).unwrap();
+        bench.hub.new_epoch(fence).unwrap();
+        bench.hub.set_link(fence, link).unwrap();
+        Joint { bench, fence, seat }
+    }
+
+    pub fn join(&self, channel: &str) -> Membership {
         self.bench.hub.join(self.seat, channel.as_bytes(), self.bench.now).unwrap()
     }
 
@@ -55,7 +59,7 @@ impl Joint {
         self.bench.settle();
     }
 
-    fn come_born(&self, channel: &str, how: How, data: &str, born: u64) {
+    pub fn come_born(&self, channel: &str, how: How, data: &str, born: u64) {
         let event = NewEvent { event_type: b"", data: data.as_bytes() };
         let arrival = Arrival { channel: channel.as_bytes(), how, event, born };
         self.bench.hub.arrive(self.fence, &[arrival], self.bench.now).unwrap();
@@ -65,7 +69,7 @@ impl Joint {
         self.come(channel, How::Live(id(ms)), &ms.to_string());
     }
 
-    fn open(&mut self, channels: &[&str], from: &str) -> (StreamKey, Rc<RefCell<Wire>>) {
+    pub fn open(&mut self, channels: &[&str], from: &str) -> (StreamKey, Rc<RefCell<Wire>>) {
         self.bench.open(settings(), channels, from)
     }
 
@@ -74,7 +78,7 @@ impl Joint {
         self.bench.open(replay, channels, "").1
     }
 
-    fn connect(&self) {
+    pub fn connect(&self) {
         self.bench.hub.new_epoch(self.fence).unwrap();
         self.bench.hub.set_link(self.fence, Link::Up).unwrap();
     }
