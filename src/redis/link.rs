@@ -42,6 +42,8 @@ pub struct Link {
     pub node: u64,
     /// Where it is, to be shown.
     pub address: String,
+    /// Which of this process's connections it is.
+    pub made: u64,
 }
 
 /// Connects to the node that holds the hub whose keys hash like `hub_key`, within three seconds.

@@ -1,6 +1,7 @@
 //! One node: connected to, let in, asked whether it can hold the hub.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Once;
 use std::time::Duration;
 
@@ -17,6 +18,9 @@ use super::{Kind, Link, LinkError, Pushes, HOST, RESPONSE};
 
 /// How long a peer that has vanished goes unnoticed.
 const VANISHED: Duration = Duration::from_secs(5);
+
+/// Connections that this process has made.
+static MADE: AtomicU64 = AtomicU64::new(1);
 
 /// Where a node is.
 #[derive(Clone)]
@@ -44,7 +48,8 @@ pub(super) async fn master(
     let mut connection = open(spot, address.tls, login, address.db, HOST, pushes).await?;
     let spot = spot.to_string();
     let node = in_time(HOST, &spot, check(&mut connection, &spot)).await?;
-    Ok(Link { connection, node, address: spot })
+    let made = MADE.fetch_add(1, Ordering::Relaxed);
+    Ok(Link { connection, node, address: spot, made })
 }
 
 /// Connects to a node, whatever it is, within `limit`.
