@@ -78,6 +78,14 @@ pub(super) async fn in_time<T>(
     }
 }
 
+/// Of two failures the one that says more: that of a host which was there.
+pub(super) fn more_telling(one: Option<LinkError>, two: LinkError) -> Option<LinkError> {
+    match one {
+        Some(one) if two.kind == Kind::Unreachable => Some(one),
+        _ => Some(two),
+    }
+}
+
 /// Only fixed words, but for those of TLS and of the system, which never hold what we sent.
 fn judge(error: &RedisError) -> (Kind, String) {
     if let Some(fault) = tls_fault(error) {
@@ -108,10 +116,21 @@ fn judge_kind(error: &RedisError) -> (Kind, String) {
         }
         ErrorKind::Io => return (Kind::Unreachable, judge_io(error)),
         ErrorKind::Parse => (Kind::Other, "does not answer as a Redis does"),
-        ErrorKind::Server(_) => (Kind::Other, "refuses the connection's first commands"),
+        ErrorKind::Server(_) => judge_words(error.detail().unwrap_or_default()),
         _ => (Kind::Other, "cannot be used"),
     };
     (kind, what.to_string())
+}
+
+/// Redis tells some errors by nothing but their words.
+fn judge_words(words: &str) -> (Kind, &'static str) {
+    if words.starts_with("DB index is out of range") {
+        return (Kind::Other, "has no database of that number");
+    }
+    if words.starts_with("max number of clients reached") {
+        return (Kind::NotReady, "has as many clients as it takes");
+    }
+    (Kind::Other, "refuses the connection's first commands")
 }
 
 fn judge_io(error: &RedisError) -> String {
