@@ -29,6 +29,12 @@ const ALL: Duration = Duration::from_secs(3);
 /// The longest that an answer may take on a connection.
 const RESPONSE: Duration = Duration::from_secs(2);
 
+/// What each of `count` hosts may take that only tell where to go, so that all can be asked.
+fn share(count: usize) -> Duration {
+    let count = u32::try_from(count).unwrap_or(u32::MAX).max(1);
+    ((ALL - HOST) / count).clamp(HOST / 5, HOST)
+}
+
 /// Takes what the server sends unasked: messages and confirmations, and the end of the connection.
 /// Called in the task that reads the socket, so it must be quick.
 pub type Pushes = Arc<dyn Fn(PushInfo) + Send + Sync>;
