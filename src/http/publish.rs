@@ -5,9 +5,10 @@ use crate::conf;
 use crate::hub::{Counter, NewEvent, PublishError, Published};
 use crate::nginx::body::WithBody;
 use crate::nginx::clock;
-use crate::nginx::log::{Escaped, Level};
+use crate::nginx::log::Level;
 use crate::nginx::request::{Method, Outcome, Request};
 use crate::nginx::setting;
+use crate::sse::escaped::Escaped;
 use crate::sse::{batch, channel, event_type};
 use serde_json::{json, Value};
 

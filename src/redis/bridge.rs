@@ -4,13 +4,12 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout, Instant};
 
 use super::backoff::Backoff;
 use super::joined::{Joined, Level, News};
-use super::session::{Ended, Session, Tenant};
+use super::session::{Bell, Ended, Session, Tenant};
 use super::takeover::{take_over, Successor};
 use super::thread::Phase;
 use crate::hub::{Counter, Fence, Held, Link, Seat};
@@ -104,7 +103,7 @@ impl Bridge {
     }
 
     fn tenant_with(&self, seat: Seat, fence: Fence) -> Option<Tenant> {
-        let bell = self.joined.bells.listen(seat.slot).and_then(AsyncFd::new);
+        let bell = self.joined.bells.listen(seat.slot).and_then(Bell::from_file_unchecked);
         match bell {
             Ok(bell) => Some(Tenant { seat, fence, bell: Rc::new(bell) }),
             Err(error) => {

@@ -122,9 +122,7 @@ fn read(push: PushInfo) -> Option<Push> {
         _ => None,
     });
     match push.kind {
-        PushKind::Message => {
-            Some(Push::Message { subject: data.next()??, payload: data.next()?? })
-        }
+        PushKind::Message => Some(Push::Message { subject: data.next()??, payload: data.next()?? }),
         PushKind::PMessage => {
             let (pattern, subject) = (data.next()??, data.next()??);
             Some(Push::Matched { pattern, subject, payload: data.next()?? })

@@ -7,7 +7,7 @@ use super::message::{self, Message};
 use super::session::{Ended, Session};
 use super::subscriptions::{Held, State};
 use crate::hub::{Arrival, How, Knowledge, NewEvent};
-use crate::sse::channel;
+use crate::sse::escaped::Escaped;
 
 /// Events that are appended under one hold of the hub's lock.
 const BATCH: usize = 64;
@@ -127,7 +127,7 @@ impl Session {
                 "an event of {} bytes from Redis on channel \"{}\" is larger than max_event_size \
                  and is left out",
                 largest.event.data.len(),
-                channel::shown(largest.channel),
+                Escaped(largest.channel),
             ),
         );
     }
@@ -159,8 +159,7 @@ impl Session {
         self.release(name, known, fetched)?;
         let (joined, fence) = (&self.joined, self.tenant.fence);
         let missing = fetched.missing;
-        let listeners =
-            self.patiently(|| joined.hub.caught_up(fence, member, known, missing))?;
+        let listeners = self.patiently(|| joined.hub.caught_up(fence, member, known, missing))?;
         joined.ring(&listeners);
         Ok(())
     }
@@ -214,7 +213,8 @@ impl Session {
         let mut arrivals = Vec::with_capacity(messages.len());
         for message in &messages {
             let mut arrival = arrival(name, message, born);
-            if let (Message::Durable(event), Some(channel)) = (message, self.channels.get_mut(name)) {
+            if let (Message::Durable(event), Some(channel)) = (message, self.channels.get_mut(name))
+            {
                 channel.last = channel.last.max(event.id);
                 // Others have gone on meanwhile, so its number may be below theirs.
                 arrival.how = match known {
@@ -251,10 +251,9 @@ fn parsed(push: &Push) -> Option<Message<'_>> {
 fn arrival<'m>(name: &'m [u8], message: &'m Message<'m>, born: u64) -> Arrival<'m> {
     let (how, event) = match message {
         Message::Plain(data) => (How::Plain, NewEvent { event_type: b"", data }),
-        Message::Durable(event) => (
-            How::Live(event.id),
-            NewEvent { event_type: &event.event_type, data: &event.data },
-        ),
+        Message::Durable(event) => {
+            (How::Live(event.id), NewEvent { event_type: &event.event_type, data: &event.data })
+        }
     };
     Arrival { channel: name, how, event, born }
 }

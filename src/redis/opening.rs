@@ -39,7 +39,14 @@ impl Session {
         let names = &self.joined.names;
         let history = self.joined.hub.history();
         let mut pipeline = pipe();
-        pipeline.cmd("TIME").cmd("XREVRANGE").arg(names.clock()).arg("+").arg("-").arg("COUNT").arg(1);
+        pipeline
+            .cmd("TIME")
+            .cmd("XREVRANGE")
+            .arg(names.clock())
+            .arg("+")
+            .arg("-")
+            .arg("COUNT")
+            .arg(1);
         pipeline
             .cmd("HSET")
             .arg(names.history())
@@ -119,8 +126,7 @@ impl Session {
         some: Vec<(Box<[u8]>, Knowledge)>,
     ) -> Result<Vec<(Box<[u8]>, Knowledge, Fetched)>, Ended> {
         let connection = &mut self.link.connection;
-        let (some, refused) =
-            allowed(connection, &self.joined.names, some).await.map_err(lost)?;
+        let (some, refused) = allowed(connection, &self.joined.names, some).await.map_err(lost)?;
         let asks: Vec<Ask> = some
             .iter()
             .map(|(name, known)| Ask { key: self.joined.names.stream(name), known: *known })

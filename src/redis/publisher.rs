@@ -105,7 +105,10 @@ impl Publisher {
                 }
                 if Instant::now() + PAUSE > deadline {
                     let code = error.code().unwrap_or("not ready");
-                    return Err(Refusal::Unreachable(format!("{} is not ready: {code}", link.address)));
+                    return Err(Refusal::Unreachable(format!(
+                        "{} is not ready: {code}",
+                        link.address
+                    )));
                 }
                 sleep(PAUSE).await;
             } else if error.code().is_some() {

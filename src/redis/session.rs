@@ -3,13 +3,11 @@
 //! ends.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::Read;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::unix::AsyncFd;
+use tokio::net::unix::pipe;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{interval, timeout, Instant, MissedTickBehavior};
 
@@ -40,6 +38,9 @@ pub enum Ended {
     Stopped,
 }
 
+/// What wakes the thread: an eventfd, which is read like a pipe.
+pub type Bell = pipe::Receiver;
+
 /// The process's part in the hub while it holds the subscription.
 #[derive(Clone)]
 pub struct Tenant {
@@ -48,7 +49,7 @@ pub struct Tenant {
     /// What allows it to append.
     pub fence: Fence,
     /// What wakes it.
-    pub bell: Rc<AsyncFd<File>>,
+    pub bell: Rc<Bell>,
 }
 
 /// One connection and what it is subscribed to.
@@ -131,9 +132,8 @@ impl Session {
                 }
                 () = inbox.filled() => self.take_in()?,
                 ready = bell.readable() => {
-                    let mut ready = ready.map_err(|error| Ended::Lost(error.to_string()))?;
+                    ready.map_err(|error| Ended::Lost(error.to_string()))?;
                     silence(&bell);
-                    ready.clear_ready();
                     self.joined.hub.hush(self.tenant.seat);
                     self.look_at_log()?;
                 }
@@ -224,8 +224,8 @@ fn every(period: Duration) -> tokio::time::Interval {
     interval
 }
 
-/// Reads the bell, an eventfd, until it is still.
-fn silence(bell: &AsyncFd<File>) {
+/// Reads the bell until it is still.
+fn silence(bell: &Bell) {
     let mut rings = [0; 8];
-    while bell.get_ref().read(&mut rings).is_ok_and(|got| got > 0) {}
+    while bell.try_read(&mut rings).is_ok_and(|got| got > 0) {}
 }

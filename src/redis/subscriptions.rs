@@ -9,7 +9,7 @@ use super::joined::Level;
 use super::message::{Durable, Message};
 use super::session::{shown, Ended, Session};
 use crate::hub::{Knowledge, Membership, Signal};
-use crate::sse::channel;
+use crate::sse::escaped::Escaped;
 use crate::sse::id::Stamp;
 
 /// Channels in one SUBSCRIBE.
@@ -183,8 +183,9 @@ impl Session {
                     .collect();
                 let fetched = fetch(&mut connection, &asks, terms).await?;
                 let caught = some.into_iter().zip(fetched);
-                let caught =
-                    caught.map(|((name, known), fetched)| Caught { name, known, fetched }).collect();
+                let caught = caught
+                    .map(|((name, known), fetched)| Caught { name, known, fetched })
+                    .collect();
                 Ok(Done::Joined { caught, refused })
             };
             let done = result.await.unwrap_or_else(|error: RedisError| Done::Lost(shown(&error)));
@@ -228,7 +229,7 @@ impl Session {
                 Level::Warn,
                 format_args!(
                     "Redis does not allow its user to subscribe to channel \"{}\", nor to {} others",
-                    channel::shown(first),
+                    Escaped(first),
                     names.len() - 1
                 ),
             );
@@ -243,7 +244,8 @@ impl Session {
     /// Asks again for channels that were refused a while ago.
     pub(super) fn retry_refused(&mut self) -> Result<(), Ended> {
         let now = self.joined.now().mono;
-        let due = |channel: &Channel| matches!(channel.state, State::Refused { until } if until <= now);
+        let due =
+            |channel: &Channel| matches!(channel.state, State::Refused { until } if until <= now);
         let names: Vec<Vec<u8>> = self
             .channels
             .iter()
