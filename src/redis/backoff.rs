@@ -20,11 +20,6 @@ impl Backoff {
         Duration::from_millis(fastrand::u64(bound / 5..=bound))
     }
 
-    /// How many tries have failed.
-    pub fn tries(&self) -> u32 {
-        self.tries
-    }
-
     /// A try succeeded.
     pub fn reset(&mut self) {
         self.tries = 0;

@@ -12,13 +12,13 @@ use super::joined::{Joined, Level, News};
 use super::session::{Bell, Ended, Session, Tenant};
 use super::takeover::{take_over, Successor};
 use super::thread::Phase;
-use crate::hub::{Counter, Fence, Held, Link, Seat};
+use crate::hub::{BridgeError, Counter, Fence, Held, Link, Seat};
 
 /// How often a process that holds nothing looks whether it is needed.
 const LOOK: Duration = Duration::from_millis(200);
 /// How long connecting and bringing everything in step may take.
 const OPENING: Duration = Duration::from_secs(30);
-/// Connections that last shorter than this are not told, but waited between.
+/// Between connections that last shorter than this is a short wait.
 const SHORT: Duration = Duration::from_secs(1);
 
 /// How a process comes to the subscription.
@@ -125,15 +125,18 @@ impl Bridge {
                     _ = self.phase.changed() => return,
                 }
             };
-            let ended = match opened {
-                Ok(session) => self.serve(session).await,
-                Err(ended) => ended,
+            let wait = match opened {
+                Ok(session) => match self.serve(session).await {
+                    Ok(wait) => wait,
+                    Err(_) => return,
+                },
+                Err(Ended::Lost(why)) => self.away(&why),
+                Err(_) => return,
             };
-            let Ended::Lost(why) = ended else { return };
-            if !self.lost(&tenant, &why) {
+            let link = if self.away.is_some() { Link::Down } else { Link::Connecting };
+            if self.joined.hub.set_link(tenant.fence, link) == Err(BridgeError::Fenced) {
                 return;
             }
-            let wait = self.backoff.next();
             self.pause(wait).await;
             if *self.phase.borrow() != Phase::Serving {
                 return;
@@ -141,18 +144,25 @@ impl Bridge {
         }
     }
 
-    /// Serves a connection until it ends.
-    async fn serve(&mut self, mut session: Session) -> Ended {
+    /// Serves a connection until it ends: how long to wait before the next, if it was lost.
+    async fn serve(&mut self, mut session: Session) -> Result<Duration, Ended> {
         self.is_back(&session.link.address);
         let since = Instant::now();
-        let ended = session.live(&mut self.phase).await;
-        if since.elapsed() > SHORT {
-            self.backoff.reset();
-        }
-        ended
+        let Ended::Lost(why) = session.live(&mut self.phase).await else {
+            return Err(Ended::Retired);
+        };
+        self.joined.hub.count(Counter::Reconnects, 1);
+        self.joined.log(
+            Level::Info,
+            format_args!("the connection to Redis is lost, and made anew: {why}"),
+        );
+        // Nearly always the next one lasts; where none does, there is no hurry.
+        let short = since.elapsed() < SHORT;
+        Ok(if short { Duration::from_millis(fastrand::u64(50..250)) } else { Duration::ZERO })
     }
 
     fn is_back(&mut self, address: &str) {
+        self.backoff.reset();
         if let Some(away) = self.away.take() {
             self.joined.log(
                 Level::Notice,
@@ -161,13 +171,10 @@ impl Bridge {
         }
     }
 
-    /// The connection is lost, or could not be made. False: another process has taken over.
-    fn lost(&mut self, tenant: &Tenant, why: &str) -> bool {
-        let hub = &self.joined.hub;
-        hub.count(Counter::Reconnects, 1);
-        // The first try after a connection was lost nearly always succeeds.
-        let link = if self.backoff.tries() == 0 { Link::Connecting } else { Link::Down };
-        if link == Link::Down && self.away.is_none() {
+    /// No connection could be made: how long to wait before the next try.
+    fn away(&mut self, why: &str) -> Duration {
+        self.joined.hub.count(Counter::Reconnects, 1);
+        if self.away.is_none() {
             self.away = Some(Instant::now());
             self.joined.log(
                 Level::Warn,
@@ -177,10 +184,7 @@ impl Bridge {
                 ),
             );
         }
-        match hub.set_link(tenant.fence, link) {
-            Ok(()) | Err(crate::hub::BridgeError::Busy(_)) => true,
-            Err(crate::hub::BridgeError::Fenced) => false,
-        }
+        self.backoff.next()
     }
 
     /// Takes over from a holder that wants to leave, and holds the lease as soon as that lets it go.
@@ -207,18 +211,16 @@ impl Bridge {
                 sleep(LOOK / 4).await;
             }
         };
-        let (ended, _lease) = {
+        let (served, _lease) = {
             let serving = self.serve(session);
             tokio::pin!(serving, lease);
             tokio::select! {
-                ended = &mut serving => (ended, None),
+                served = &mut serving => (served, None),
                 lease = &mut lease => (serving.await, Some(lease)),
             }
         };
-        if let Ended::Lost(why) = ended {
-            if self.lost(&tenant, &why) {
-                self.connect_again(tenant).await;
-            }
+        if served.is_ok() {
+            self.connect_again(tenant).await;
         }
     }
 }

@@ -44,8 +44,6 @@ pub type Pushes = Arc<dyn Fn(PushInfo) + Send + Sync>;
 pub struct Link {
     /// Speaks RESP3: commands and messages on one connection.
     pub connection: MultiplexedConnection,
-    /// This life of the node: another one after a restart.
-    pub node: u64,
     /// Where it is, to be shown.
     pub address: String,
     /// Which of this process's connections it is.

@@ -55,6 +55,9 @@ pub enum Done {
     Lost(String),
 }
 
+/// A channel that is to be joined, and what is known of it.
+pub type Asked = (Box<[u8]>, Knowledge);
+
 /// A channel that was asked for, and what is there of it.
 pub struct Caught {
     pub name: Box<[u8]>,
@@ -140,10 +143,7 @@ impl Session {
 
     /// Takes a place in the records of channels that are not subscribed to. Which, and what is known of
     /// them.
-    pub(super) fn join(
-        &mut self,
-        names: Vec<Vec<u8>>,
-    ) -> Result<Vec<(Box<[u8]>, Knowledge)>, Ended> {
+    pub(super) fn join(&mut self, names: Vec<Vec<u8>>) -> Result<Vec<Asked>, Ended> {
         let (hub, seat) = (self.joined.hub.clone(), self.tenant.seat);
         let mut joined = Vec::with_capacity(names.len());
         for name in names {
@@ -168,7 +168,7 @@ impl Session {
         Ok(joined)
     }
 
-    fn spawn_join(&mut self, some: Vec<(Box<[u8]>, Knowledge)>, subscribe: Subscribe) {
+    fn spawn_join(&mut self, some: Vec<Asked>, subscribe: Subscribe) {
         let (mut connection, finished) = (self.link.connection.clone(), self.finished.clone());
         let (joined, terms) = (self.joined.clone(), self.terms());
         tokio::task::spawn_local(async move {
@@ -317,8 +317,8 @@ enum Subscribe {
 pub(super) async fn allowed(
     connection: &mut MultiplexedConnection,
     names: &super::names::Names,
-    some: Vec<(Box<[u8]>, Knowledge)>,
-) -> Result<(Vec<(Box<[u8]>, Knowledge)>, Vec<Box<[u8]>>), RedisError> {
+    some: Vec<Asked>,
+) -> Result<(Vec<Asked>, Vec<Box<[u8]>>), RedisError> {
     let (mut yes, mut no) = (Vec::new(), Vec::new());
     let mut left = vec![some];
     while let Some(mut some) = left.pop() {
