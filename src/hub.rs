@@ -58,7 +58,7 @@ pub use place::{Kind, Place};
 pub use publish::{NewEvent, PublishError, Published};
 pub use read::{Copied, Descriptor};
 pub use region::Region;
-pub use replay::{Beginning, Found, Pursuit, Resume, Slice};
+pub use replay::{Beginning, Found, Had, Pursuit, Resume, Slice};
 pub use room::Swept;
 pub use signal::Signal;
 pub use slots::Seat;

@@ -3,7 +3,7 @@
 
 use super::bridge::{BridgeError, Fence};
 use super::guard::Guard;
-use super::layout::{channel, event, high, low};
+use super::layout::{channel, event, header, high, low};
 use super::place::{Kind, Left};
 use super::publish::{Came, NewEvent, Numbering, Prepared};
 use super::stats::Counter;
@@ -71,10 +71,16 @@ impl Hub {
                 let listeners = last.1.map(|record| guard.listeners(record).1);
                 arrived.listeners.extend(listeners.unwrap_or_default());
             }
-            let Some(record) = last.1 else { continue };
-            match prepared {
-                Err(_) => arrived.too_large += 1,
-                Ok(prepared) => guard.arrive(record, arrival, prepared, &mut arrived, now),
+            let before = arrived.appended;
+            match (last.1, prepared) {
+                (None, _) => {}
+                (Some(_), Err(_)) => arrived.too_large += 1,
+                (Some(record), Ok(prepared)) => {
+                    guard.arrive(record, arrival, prepared, &mut arrived, now);
+                }
+            }
+            if arrived.appended == before && arrival.how == How::Plain {
+                guard.leave_out_plain();
             }
         }
         drop(guard);
@@ -103,6 +109,15 @@ impl Guard<'_> {
         self.count(Counter::EventsIn, 1);
         self.count(Counter::BytesIn, arrival.event.data.len() as u64);
         arrived.appended += 1;
+    }
+
+    /// A plain message was dealt with, and is not in the log: a successor has to pass it over as well.
+    fn leave_out_plain(&self) {
+        if self.get(header::MARKER) != 0 {
+            let mut change = self.change();
+            change.add(header::BEHIND_MARKER, 1);
+            change.commit();
+        }
     }
 
     /// The number under which an arrival enters the log; `None` if it is there.

@@ -40,11 +40,34 @@ enum Origin {
     Unknown,
 }
 
+/// What a client has had, or has no claim to, of what enters the log only after its stream has begun:
+/// durable events that another nginx gave it, or that happened before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Had {
+    /// What Redis numbered up to this.
+    pub stamp: Stamp,
+    /// What was born before this (ms of the monotonic clock) and Redis brought late.
+    pub born: u64,
+}
+
+impl Origin {
+    /// Up to which number the client has had what Redis numbered.
+    fn had(&self) -> Stamp {
+        match self {
+            Origin::Here(place) => place.stamp,
+            Origin::Elsewhere(stamp) => *stamp,
+            Origin::Unknown => Stamp::default(),
+        }
+    }
+}
+
 /// Where a stream begins.
 #[derive(Debug)]
 pub struct Beginning {
     /// The end of the log at that moment.
     pub end: Place,
+    /// What the client has had of events that are not in the log yet.
+    pub had: Had,
     /// What it first has to get; `None` if it begins at the end.
     pub pursuit: Option<Box<Pursuit>>,
 }
@@ -56,8 +79,8 @@ pub struct Pursuit {
     after: Place,
     until: u64,
     order: Order,
-    /// What Redis numbered up to here, and brought late, the client had elsewhere.
-    had: Stamp,
+    /// What of these the client has had elsewhere.
+    had: Had,
     /// A gap has to be told, whatever the floors say.
     gap_due: bool,
     tracks: Box<[Track]>,
@@ -124,11 +147,10 @@ impl Found {
 }
 
 impl Pursuit {
-    /// For a stream in progress that is behind: it has had everything up to `at`, and of what Redis
-    /// brings late everything up to `had`.
+    /// For a stream in progress that is behind: it has had everything up to `at`, and some elsewhere.
     pub fn since(
         at: u64,
-        had: Stamp,
+        had: Had,
         until: u64,
         channels: impl Iterator<Item = Membership>,
     ) -> Box<Pursuit> {
@@ -181,15 +203,27 @@ impl Hub {
     ) -> Result<Beginning, Locked> {
         let guard = self.lock_expired(channels.iter().map(|member| member.record), now)?;
         let end = end(&self.region);
+        let mut had = Had::default();
         let pursuit = match resume {
-            Resume::Fresh { newest } => guard.newest(channels, *newest, end),
-            Resume::From(id) => Some(match self.origin_of(id, end, channels.len(), now) {
-                Origin::Here(after) => guard.from(channels, after, end),
-                Origin::Elsewhere(after) => guard.resumed_elsewhere(channels, after, end),
-                Origin::Unknown => guard.foreign(channels, end),
-            }),
+            Resume::Fresh { newest } => {
+                if self.source() != Source::Alone {
+                    // Numbers so far below the clock were given before, whatever the clocks say.
+                    let before = Stamp { ms: now.wall.saturating_sub(CLOCKS_APART), seq: 0 };
+                    had = Had { stamp: end.stamp.max(before), born: now.mono };
+                }
+                guard.newest(channels, *newest, end)
+            }
+            Resume::From(id) => {
+                let origin = self.origin_of(id, end, channels.len(), now);
+                had.stamp = origin.had();
+                Some(match origin {
+                    Origin::Here(after) => guard.from(channels, after, end),
+                    Origin::Elsewhere(after) => guard.resumed_elsewhere(channels, after, end),
+                    Origin::Unknown => guard.foreign(channels, end),
+                })
+            }
         };
-        Ok(Beginning { end, pursuit: pursuit.map(Box::new) })
+        Ok(Beginning { end, had, pursuit: pursuit.map(Box::new) })
     }
 
     /// What a client's id says.
@@ -275,7 +309,7 @@ impl Guard<'_> {
             Track { record, next: next(record).into(), told }
         };
         let tracks = channels.iter().map(track).collect();
-        let (until, had) = (end.position, Stamp::default());
+        let (until, had) = (end.position, Had::default());
         Pursuit { after, until, order: Order::Place, had, gap_due: false, tracks }
     }
 
@@ -419,13 +453,16 @@ impl Guard<'_> {
     /// This event or the first behind it that the client has not had elsewhere; or 0.
     fn next_for(&self, pursuit: &Pursuit, block: u32) -> u32 {
         let mut block = block;
-        while block != 0
-            && is_late(self.word(block, event::BORN))
-            && self.place(block).stamp <= pursuit.had
-        {
+        while block != 0 && self.was_had(pursuit.had, block) {
             block = low(self.word(block, event::LINKS));
         }
         block
+    }
+
+    fn was_had(&self, had: Had, block: u32) -> bool {
+        had != Had::default()
+            && (self.kind(block) == Kind::Durable && self.place(block).stamp <= had.stamp
+                || is_late(self.word(block, event::BORN)) && self.born(block) < had.born)
     }
 
     /// If events were lost: the id of the place before the first that follows, or of the log's end.
@@ -438,7 +475,7 @@ impl Guard<'_> {
             floor.place.position > track.told
                 && (rest || floor.place.position <= pursuit.until)
                 && pursuit.key(floor.place, floor.kind()) > pursuit.after
-                && !(floor.kind() == Kind::Durable && floor.place.stamp <= pursuit.had)
+                && !(floor.kind() == Kind::Durable && floor.place.stamp <= pursuit.had.stamp)
         });
         if !lost && !pursuit.gap_due {
             return None;

@@ -5,6 +5,7 @@
 //! each channel that it subscribes to, like a worker without streams, so that the record stays.
 
 use super::bridge::{BridgeError, Fence, Link, Source};
+use super::change::Change;
 use super::guard::{Guard, Locked};
 use super::layout::{channel, header, high, low};
 use super::place::{Floor, Kind, Left, Place};
@@ -125,6 +126,20 @@ impl Hub {
         Ok(guard.knowledge(member.record))
     }
 
+    /// Redis has lost something of a channel that is about to be caught up. To be called before the
+    /// events behind the hole arrive: who dies between the two would leave a hole of which nobody
+    /// knows, and streams in progress are told of it before they get what follows.
+    pub fn lose(
+        &self,
+        fence: Fence,
+        member: Membership,
+        missing: Missing,
+    ) -> Result<(), BridgeError> {
+        let guard = self.lock_fenced(fence)?;
+        guard.lose(member.record, missing);
+        Ok(())
+    }
+
     /// A channel has all that Redis gave it. Returns the slots to be woken.
     pub fn caught_up(
         &self,
@@ -134,8 +149,9 @@ impl Hub {
         missing: Missing,
     ) -> Result<Vec<usize>, BridgeError> {
         let guard = self.lock_fenced(fence)?;
-        guard.settle_floor(member.record, known, missing);
+        guard.lose(member.record, missing);
         let mut change = guard.change();
+        guard.settle_floor(&mut change, member.record, known, missing);
         let step = self.layout.block(member.record, channel::STEP);
         // Before the signal: who reads that looks at this.
         change.set(step, guard.get(header::EPOCH));
@@ -205,35 +221,47 @@ impl Guard<'_> {
         }
     }
 
-    /// Enters what Redis had lost before the channel was caught up. For a channel of which nothing was
-    /// known that is where it begins; one that was in step loses what it still has from before, because
-    /// there is a hole behind it.
-    fn settle_floor(&self, record: u32, known: Knowledge, missing: Missing) {
-        let came_back = known == Knowledge::Nothing && self.floor(record).left == Left::Durable;
-        let mut change = match missing {
-            Missing::Nothing if came_back => self.change(),
-            Missing::Nothing => return,
-            Missing::UpTo(stamp) => {
-                while self.events(record) > 0 && self.oldest_place(record).stamp <= stamp {
-                    self.evict(record);
-                }
-                self.change()
-            }
+    /// Enters what Redis has lost: of a channel of which nothing was known that is where it begins; one
+    /// that was in step loses what it still has from before, because there is a hole behind it. Does
+    /// nothing if the floor says as much already.
+    fn lose(&self, record: u32, missing: Missing) {
+        let Missing::UpTo(stamp) = missing else { return };
+        while self.events(record) > 0 && self.oldest_place(record).stamp <= stamp {
+            self.evict(record);
+        }
+        // A plain message that left later says all there is to say.
+        if self.floor(record).place.stamp >= stamp {
+            return;
+        }
+        let mut change = self.change();
+        let position = self.signal(&mut change, record, Signal::Lost);
+        let floor = self.floor(record).raised(Place { stamp, position }, Kind::Durable);
+        self.set_floor(&mut change, record, floor);
+        change.commit();
+    }
+
+    /// The floor that a channel has in the change that catches it up. What had left, and has come back
+    /// from Redis, is not lost any more; what has left while it came back is.
+    fn settle_floor(&self, change: &mut Change<'_>, record: u32, known: Knowledge, gone: Missing) {
+        let old = self.floor(record);
+        let came_back = known == Knowledge::Nothing
+            && old.left == Left::Durable
+            && self.events(record) > 0
+            && self.oldest_place(record).stamp <= old.place.stamp;
+        if !came_back {
+            return;
+        }
+        let floor = match gone {
+            Missing::Nothing => Floor::default(),
+            Missing::UpTo(stamp) => Floor { place: Place { stamp, ..old.place }, ..old },
         };
-        let old = if came_back { Floor::default() } else { self.floor(record) };
-        let floor = match missing {
-            Missing::Nothing => old,
-            // A plain message that left later says all there is to say.
-            Missing::UpTo(stamp) if old.place.stamp > stamp => old,
-            Missing::UpTo(stamp) => {
-                let position = self.signal(&mut change, record, Signal::Lost);
-                old.raised(Place { stamp, position }, Kind::Durable)
-            }
-        };
+        self.set_floor(change, record, floor);
+    }
+
+    fn set_floor(&self, change: &mut Change<'_>, record: u32, floor: Floor) {
         floor.write(|word, value| {
             change.set(self.hub.layout.block(record, channel::FLOOR + word), value);
         });
-        change.commit();
     }
 
     fn oldest_place(&self, record: u32) -> Place {

@@ -10,7 +10,7 @@ use super::stream::{
     Audience, Behind, Flow, State, Stream, StreamKey, Subscription, Subscriptions,
 };
 use super::{Task, Worker};
-use crate::hub::{Beginning, Counter, Hub, JoinError, Locked, Now, Resume, Seat};
+use crate::hub::{Beginning, Counter, Had, Hub, JoinError, Locked, Now, Resume, Seat};
 use crate::sse::frame::{self, Frame};
 
 /// Why a stream cannot begin now. The client is to come back.
@@ -71,6 +71,7 @@ impl<S: Socket> Worker<S> {
             state: State::Live,
             flow: Flow::Open,
             last: None,
+            had: Had::default(),
             events_sent: 0,
             written: now.mono,
         });
@@ -91,7 +92,10 @@ impl<S: Socket> Worker<S> {
             self.wheel.enter(now.mono + age, Task::End(key, End::Age));
         }
         match beginning {
-            Some(beginning) => self.start(key, beginning, resume, now),
+            Some(beginning) => {
+                let opening = frame::opening(settings.retry.draw(&mut self.random));
+                self.start(key, beginning, resume, Some(opening), now);
+            }
             None => self.let_wait(key, resume, now),
         }
         self.flush_tally();
@@ -186,29 +190,32 @@ impl<S: Socket> Worker<S> {
         }
     }
 
-    /// The first bytes of a stream: how soon to come back, and for a new client its first id.
+    /// The beginning of a stream: its first bytes if it has none yet, for a new client its first id.
     pub(super) fn preface(
         &mut self,
         key: StreamKey,
         begun: Beginning,
         client_id: Box<[u8]>,
+        opening: Option<Frame>,
         now: Now,
     ) {
         let Some(stream) = self.streams.get_mut(key) else { return };
-        let opening = frame::opening(stream.settings.retry.draw(&mut self.random));
         if let Some(pursuit) = begun.pursuit {
-            let preface = Some(opening);
-            stream.state = State::Behind(Box::new(Behind { pursuit, preface, client_id }));
+            let behind = Behind { pursuit, begins: true, preface: opening, client_id };
+            stream.state = State::Behind(Box::new(behind));
             self.serve(key, now);
             return;
         }
-        let mut frames = vec![opening];
+        let mut frames: Vec<Frame> = opening.into_iter().collect();
         if let Some(name) = &stream.settings.open_event {
             let kind = self.hub.own_kind();
             frames.push(frame::open_event(name, &begun.end.id(kind, self.hub.tag())));
             stream.last = Some((begun.end, kind));
         }
         let body: Vec<u8> = frames.iter().flat_map(|frame| frame.body()).copied().collect();
+        if body.is_empty() {
+            return;
+        }
         match stream.socket.send(&Batch::of(vec![Frame::raw(&body)])) {
             Sent::All => {}
             Sent::Blocked { .. } => stream.flow = Flow::Blocked,

@@ -37,16 +37,22 @@ impl<S: Socket> Worker<S> {
         let Some(stream) = self.streams.get_mut(key) else { return };
         let subscriptions = stream.channels.as_slice();
         let whole = subscriptions.iter().all(|subscription| {
-            self.channels.get(subscription.channel).is_some_and(|c| c.whole_after <= stream.at)
+            self.channels.get(subscription.channel).is_some_and(|channel| {
+                channel.whole_after <= stream.at && !channel.has_had(stream.at, stream.had)
+            })
         });
         if !whole {
             let members = subscriptions.iter().filter_map(|subscription| {
                 self.channels.get(subscription.channel).map(|channel| channel.membership)
             });
-            let had = stream.last.map(|(place, _)| place.stamp).unwrap_or_default();
-            let pursuit = Pursuit::since(stream.at, had, read, members);
+            let pursuit = Pursuit::since(stream.at, stream.had, read, members);
             let client_id = Box::default();
-            stream.state = State::Behind(Box::new(Behind { pursuit, preface: None, client_id }));
+            stream.state = State::Behind(Box::new(Behind {
+                pursuit,
+                begins: false,
+                preface: None,
+                client_id,
+            }));
             self.tasks.push_back(Task::Serve(key));
             return;
         }
@@ -86,7 +92,7 @@ impl<S: Socket> Worker<S> {
             self.stuck.push(key);
             return;
         };
-        if slice.gap.is_some() && behind.preface.is_none() {
+        if slice.gap.is_some() && !behind.begins {
             if stream.audience == Audience::Client {
                 self.hub.count(Counter::SlowClients, 1);
             }
@@ -102,9 +108,12 @@ impl<S: Socket> Worker<S> {
         frames.extend(gap_frame(stream.last, &stream.settings, behind, &slice, tag));
         let extra = frames.len();
         let subscriptions = stream.channels.as_slice();
+        let mut last = stream.last;
         frames.extend(slice.events.iter().map(|found| {
             let event = &found.event;
-            let id = event.place.id(event.kind(), tag);
+            let (place, kind) = later(last, (event.place, event.kind()));
+            last = Some((place, kind));
+            let id = place.id(kind, tag);
             let frame = Frame::event(event.event_type(), event.data(), &id);
             let channel = subscriptions.get(found.track()).map(|s| s.channel);
             match (stream.settings.naming, channel.and_then(|key| self.channels.get(key))) {
@@ -188,6 +197,7 @@ impl<S> Stream<S> {
         }
         if taken >= extra {
             behind.pursuit.told(slice);
+            behind.begins = false;
         }
         let events = slice.events.get(..taken.saturating_sub(extra)).unwrap_or_default();
         for found in events {
@@ -196,8 +206,10 @@ impl<S> Stream<S> {
         if taken > 0 {
             self.written = now.mono;
         }
-        if let Some(found) = events.last() {
-            self.last = Some((found.event.place, found.event.kind()));
+        for found in events {
+            self.last = Some(later(self.last, (found.event.place, found.event.kind())));
+        }
+        if !events.is_empty() {
             self.events_sent = self.events_sent.saturating_add(events.len() as u32);
         }
     }
@@ -211,6 +223,13 @@ impl<S> Stream<S> {
     }
 }
 
+/// The id that an event bears on a stream. Ids rise there: what Redis brings late, behind events of other
+/// channels, bears the last id once more, or the client would return to a place before these.
+fn later(last: Option<(Place, Kind)>, own: (Place, Kind)) -> (Place, Kind) {
+    let by_id = |(place, kind): (Place, Kind)| place.by_id(kind);
+    last.filter(|last| by_id(*last) > by_id(own)).unwrap_or(own)
+}
+
 /// The event that tells a gap, if there is one and the location wants it told. If it does not, a
 /// client that gets nothing else is given its first id, as a new one would be.
 fn gap_frame(
@@ -220,9 +239,10 @@ fn gap_frame(
     slice: &Slice,
     tag: u32,
 ) -> Option<Frame> {
-    let id = slice.gap?;
+    let (place, kind) = later(last, Place::named(slice.gap?));
+    let id = place.id(kind, tag);
     let Some(name) = &settings.gap_event else {
-        let nothing = behind.preface.is_some() && slice.events.is_empty();
+        let nothing = behind.begins && slice.events.is_empty();
         let name = settings.open_event.as_ref().filter(|_| nothing)?;
         return Some(frame::open_event(name, &id));
     };

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::channel::ChannelKey;
 use super::settings::{End, StreamSettings};
-use crate::hub::{Kind, Place, Pursuit, Resume};
+use crate::hub::{Had, Kind, Place, Pursuit, Resume};
 use crate::sse::frame::Frame;
 
 slotmap::new_key_type! {
@@ -47,6 +47,8 @@ pub struct Stream<S> {
     pub flow: Flow,
     /// The last id that it was sent.
     pub last: Option<(Place, Kind)>,
+    /// What the client has had elsewhere of what is still to come.
+    pub had: Had,
     pub events_sent: u32,
     /// When something was last written (ms).
     pub written: u64,
@@ -82,7 +84,9 @@ pub struct Waiting {
 #[derive(Debug)]
 pub struct Behind {
     pub pursuit: Box<Pursuit>,
-    /// Goes out before everything else: the beginning of the stream.
+    /// It gets its first events: what is lost before them is not its fault.
+    pub begins: bool,
+    /// Goes out before everything else: the stream's first bytes, unless it has them.
     pub preface: Option<Frame>,
     /// The id that the client came with, as long as it was sent none here.
     pub client_id: Box<[u8]>,

@@ -1,13 +1,14 @@
-//! Streams that wait for their channels to be in step with Redis: nothing is sent to them before, so
+//! Streams that wait for their channels to be in step with Redis: no event is sent to them before, so
 //! that a client whose stream has opened misses nothing that is published from then on. They do not
 //! wait for long, and not at all while Redis is away.
 
 use super::channel::ChannelKey;
-use super::socket::Socket;
-use super::stream::{State, StreamKey, Waiting};
+use super::settings::End;
+use super::socket::{Batch, Sent, Socket};
+use super::stream::{Flow, State, StreamKey, Waiting};
 use super::Worker;
-use crate::hub::{Beginning, Locked, Membership, Now, Place, Resume};
-use crate::sse::id::Id;
+use crate::hub::{Beginning, Locked, Membership, Now, Resume};
+use crate::sse::frame::{self, Frame};
 
 /// How long a stream waits at most, in ms.
 const PATIENCE: u64 = 1_000;
@@ -32,11 +33,17 @@ impl<S: Socket> Worker<S> {
         Ok(self.hub.step_is_near())
     }
 
-    /// Puts a new stream among those that wait.
+    /// Puts a new stream among those that wait. Its first bytes go out at once.
     pub(super) fn let_wait(&mut self, key: StreamKey, resume: Resume, now: Now) {
         let Some(stream) = self.streams.get_mut(key) else { return };
         stream.state = State::Waiting(Box::new(Waiting { resume, until: now.mono + PATIENCE }));
         self.waiting.push(key);
+        let opening = frame::opening(stream.settings.retry.draw(&mut self.random));
+        match stream.socket.send(&Batch::of(vec![opening])) {
+            Sent::All => {}
+            Sent::Blocked { .. } => stream.flow = Flow::Blocked,
+            Sent::Failed => self.end(key, End::Error),
+        }
     }
 
     /// A channel is in step: those of its streams begin whose other channels are, too.
@@ -76,17 +83,27 @@ impl<S: Socket> Worker<S> {
         let members = self.memberships(key);
         let Some(stream) = self.streams.get_mut(key) else { return };
         let State::Waiting(waiting) = &stream.state else { return };
+        if stream.flow == Flow::Blocked {
+            return;
+        }
         // Not to be had now: with the next tick.
         let Ok(begun) = self.hub.begin(&members, &waiting.resume, now) else { return };
         let waiting = match std::mem::replace(&mut stream.state, State::Live) {
             State::Waiting(waiting) => *waiting,
             other => return stream.state = other,
         };
-        self.start(key, begun, waiting.resume, now);
+        self.start(key, begun, waiting.resume, None, now);
     }
 
-    /// A stream begins where the hub says.
-    pub(super) fn start(&mut self, key: StreamKey, begun: Beginning, resume: Resume, now: Now) {
+    /// A stream begins where the hub says, with these bytes before everything else.
+    pub(super) fn start(
+        &mut self,
+        key: StreamKey,
+        begun: Beginning,
+        resume: Resume,
+        opening: Option<Frame>,
+        now: Now,
+    ) {
         let in_step = self.hub.in_step(&self.memberships(key));
         let Some(stream) = self.streams.get_mut(key) else { return };
         stream.at = begun.end.position;
@@ -95,11 +112,12 @@ impl<S: Socket> Worker<S> {
             Resume::From(id) => id.into(),
             Resume::Fresh { .. } => Box::default(),
         };
-        if !in_step {
-            // What Redis brings late it has had up to here.
-            stream.last = Id::parse(&client_id).map(Place::named);
+        // All that is to come is new to it, unless Redis brings it late, or the client comes from another
+        // nginx that is ahead of this one.
+        if !in_step || begun.had.stamp > begun.end.stamp {
+            stream.had = begun.had;
         }
-        self.preface(key, begun, client_id, now);
+        self.preface(key, begun, client_id, opening, now);
     }
 
     fn memberships(&self, key: StreamKey) -> Vec<Membership> {
