@@ -9,6 +9,7 @@
 //! - `bridge`: which process holds a hub's subscription, and for how long
 //! - `session`, `opening`, `subscriptions`, `catch_up`, `inbox`, `intake`: one connection: what it is
 //!   subscribed to, what is fetched, and how messages become events
+//! - `streams`: reading the streams that applications write (`redis_source stream`)
 //! - `retiring`, `takeover`: the subscription goes from one process to another, without a loss
 //! - `publisher`, `script`: publishing durable events
 //! - `address`, `names`: the URL of `redis`; keys and channels, which publishers rely on
@@ -32,5 +33,6 @@ mod message;
 mod opening;
 mod retiring;
 mod session;
+mod streams;
 mod subscriptions;
 mod takeover;

@@ -8,11 +8,11 @@ use ::redis::aio::MultiplexedConnection;
 use ::redis::{pipe, Pipeline, RedisError, Value};
 
 use super::message::{entries, Entry};
-use crate::hub::{History, Knowledge, Missing};
+use crate::hub::{History, Knowledge, Missing, Source};
 use crate::sse::id::Stamp;
 
 /// Entries that one command fetches.
-const PAGE: usize = 1_000;
+pub(super) const PAGE: usize = 1_000;
 /// Channels whose streams are asked for in one go.
 const TOGETHER: usize = 200;
 /// Entries of one channel that are fetched at most; what is older is lost.
@@ -45,6 +45,8 @@ pub struct Fetched {
 pub struct Terms {
     /// What the hub owes.
     pub history: History,
+    /// Who writes the streams.
+    pub source: Source,
     /// The time in Redis, ms since 1970.
     pub now: u64,
 }
@@ -62,17 +64,58 @@ pub async fn fetch(
             first_page(&mut pipeline, ask, terms);
         }
         let answers: Vec<Value> = pipeline.query_async(connection).await?;
-        for (ask, answer) in some.iter().zip(&answers) {
+        let begin = beginnings(connection, some, terms).await?;
+        for ((ask, answer), begin) in some.iter().zip(&answers).zip(begin) {
             let mut found = entries(answer);
             if ask.known == Knowledge::Nothing {
                 found.reverse();
             } else {
                 more_pages(connection, ask, &mut found).await?;
             }
-            all.push(judge(ask, found, terms));
+            all.push(judge(ask, found, begin, terms));
         }
     }
     Ok(all)
+}
+
+/// Where the streams begin that applications write, if something was before: their entries do not say
+/// what came before them.
+async fn beginnings(
+    connection: &mut MultiplexedConnection,
+    asks: &[Ask],
+    terms: Terms,
+) -> Result<Vec<Option<Stamp>>, RedisError> {
+    if terms.source != Source::Streams {
+        return Ok(vec![None; asks.len()]);
+    }
+    let mut pipeline = pipe();
+    pipeline.ignore_errors();
+    for ask in asks {
+        pipeline.cmd("XINFO").arg("STREAM").arg(&ask.key);
+    }
+    let answers: Vec<Result<Value, RedisError>> = pipeline.query_async(connection).await?;
+    Ok(answers.into_iter().map(|answer| trimmed(&answer.ok()?)).collect())
+}
+
+/// The first entry of a stream that was trimmed, by the answer to XINFO STREAM. Redis before 7 does not
+/// say whether it was; then it may have been.
+fn trimmed(about: &Value) -> Option<Stamp> {
+    let Value::Map(about) = about else { return None };
+    let field = |name: &str| {
+        let is = |key: &Value| match key {
+            Value::BulkString(key) => key == name.as_bytes(),
+            Value::SimpleString(key) => key == name,
+            _ => false,
+        };
+        about.iter().find(|(key, _)| is(key)).map(|(_, value)| value)
+    };
+    let number = |name| match field(name) {
+        Some(Value::Int(number)) => Some(*number),
+        _ => None,
+    };
+    let whole = number("entries-added").is_some_and(|added| number("length") == Some(added));
+    let first = entries(&Value::Array(vec![field("first-entry")?.clone()])).first()?.id;
+    (!whole).then_some(first)
 }
 
 fn first_page(pipeline: &mut Pipeline, ask: &Ask, terms: Terms) {
@@ -89,7 +132,7 @@ fn first_page(pipeline: &mut Pipeline, ask: &Ask, terms: Terms) {
     };
 }
 
-fn page<'a>(pipeline: &'a mut Pipeline, key: &[u8], after: Stamp) -> &'a mut Pipeline {
+pub(super) fn page<'a>(pipeline: &'a mut Pipeline, key: &[u8], after: Stamp) -> &'a mut Pipeline {
     let after = format!("({}-{}", after.ms, after.seq);
     pipeline.cmd("XRANGE").arg(key).arg(after).arg("+").arg("COUNT").arg(PAGE)
 }
@@ -112,13 +155,15 @@ async fn more_pages(
     Ok(())
 }
 
-/// What of the entries, by rising number, the hub gets, and what is missing before them.
-fn judge(ask: &Ask, mut found: Vec<Entry>, terms: Terms) -> Fetched {
+/// What of the entries, by rising number, the hub gets, and what is missing before them. `begin` is the
+/// first entry of a stream that was trimmed and does not say of what.
+fn judge(ask: &Ask, mut found: Vec<Entry>, begin: Option<Stamp>, terms: Terms) -> Fetched {
     let newest = found.last().map(|entry| entry.id);
     let gone = match ask.known {
-        Knowledge::Nothing => begins_behind(&mut found, terms),
+        Knowledge::Nothing => begins_behind(&mut found, begin, terms),
         Knowledge::Left(had) | Knowledge::Interrupted(had) => {
-            found.first().and_then(|first| first.prev).filter(|prev| *prev > had)
+            let before_first = found.first().and_then(|first| first.prev);
+            before_first.or(begin.map(Stamp::before)).filter(|gone| *gone > had)
         }
     };
     let missing = gone.map_or(Missing::Nothing, Missing::UpTo);
@@ -126,7 +171,7 @@ fn judge(ask: &Ask, mut found: Vec<Entry>, terms: Terms) -> Fetched {
 }
 
 /// Takes away what is not owed; the number of the newest event before the rest.
-fn begins_behind(found: &mut Vec<Entry>, terms: Terms) -> Option<Stamp> {
+fn begins_behind(found: &mut Vec<Entry>, begin: Option<Stamp>, terms: Terms) -> Option<Stamp> {
     let owed = usize::try_from(terms.history.count).unwrap_or(MOST);
     let too_many = found.len().saturating_sub(owed);
     let age = terms.history.age;
@@ -134,10 +179,10 @@ fn begins_behind(found: &mut Vec<Entry>, terms: Terms) -> Option<Stamp> {
     let too_old = found.iter().take_while(|entry| entry.id.ms < oldest).count();
     let left_out = found.drain(..too_many.max(too_old)).next_back().map(|entry| entry.id);
     let before_first = || found.first().and_then(|first| first.prev);
-    match left_out.or_else(before_first) {
+    match left_out.or_else(before_first).or(begin.map(Stamp::before)) {
         Some(gone) => Some(gone).filter(|gone| *gone > Stamp::default()),
         // There is no stream. If there was one, nothing has been added to it for so long.
-        None if found.is_empty() && age > 0 => {
+        None if found.is_empty() && age > 0 && terms.source == Source::PubSub => {
             let kept = DAY.max(age.saturating_mul(2));
             Some(Stamp { ms: terms.now.saturating_sub(kept), seq: 0 })
         }
@@ -158,8 +203,19 @@ mod tests {
     }
 
     fn judged(known: Knowledge, found: Vec<Entry>, count: u64, age: u64) -> (Vec<u64>, Missing) {
-        let terms = Terms { history: History { count, age }, now: NOW };
-        let judged = judge(&Ask { key: Vec::new(), known }, found, terms);
+        judged_of(Source::PubSub, None, known, found, (count, age))
+    }
+
+    fn judged_of(
+        source: Source,
+        begin: Option<u64>,
+        known: Knowledge,
+        found: Vec<Entry>,
+        (count, age): (u64, u64),
+    ) -> (Vec<u64>, Missing) {
+        let terms = Terms { history: History { count, age }, source, now: NOW };
+        let begin = begin.map(|ms| Stamp { ms, seq: 0 });
+        let judged = judge(&Ask { key: Vec::new(), known }, found, begin, terms);
         (judged.entries.iter().map(|entry| entry.id.ms).collect(), judged.missing)
     }
 
@@ -190,6 +246,21 @@ mod tests {
         assert_eq!(judged(Knowledge::Nothing, vec![], 5, 1_000), (vec![], up_to(NOW - DAY)));
         assert_eq!(judged(Knowledge::Nothing, vec![], 5, DAY), (vec![], up_to(NOW - 2 * DAY)));
         assert_eq!(judged(Knowledge::Nothing, vec![], 5, 0), (vec![], Missing::Nothing));
+    }
+
+    #[test]
+    fn of_a_foreign_stream_that_was_trimmed_what_came_before_may_be_lost() {
+        let before = |ms: u64| Missing::UpTo(Stamp { ms, seq: 0 }.before());
+        let found = || vec![entry(7, None), entry(8, None)];
+        let had = |ms| Knowledge::Interrupted(Stamp { ms, seq: 0 });
+        let judged = |begin, known| judged_of(Source::Streams, begin, known, found(), (5, 1 << 50));
+        assert_eq!(judged(None, Knowledge::Nothing), (vec![7, 8], Missing::Nothing));
+        assert_eq!(judged(Some(7), Knowledge::Nothing), (vec![7, 8], before(7)));
+        assert_eq!(judged(Some(7), had(5)), (vec![7, 8], before(7)));
+        assert_eq!(judged(Some(3), had(5)), (vec![7, 8], Missing::Nothing));
+        assert_eq!(judged(None, had(5)), (vec![7, 8], Missing::Nothing));
+        let none = judged_of(Source::Streams, None, Knowledge::Nothing, vec![], (5, 1_000));
+        assert_eq!(none, (vec![], Missing::Nothing));
     }
 
     #[test]

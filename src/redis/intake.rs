@@ -6,7 +6,7 @@ use super::inbox::Push;
 use super::message::{self, Message};
 use super::session::{Ended, Session};
 use super::subscriptions::{Held, State};
-use crate::hub::{Arrival, How, Knowledge, NewEvent};
+use crate::hub::{Arrival, How, Knowledge, NewEvent, Source};
 use crate::sse::escaped::Escaped;
 
 /// Events that are appended under one hold of the hub's lock.
@@ -80,8 +80,13 @@ impl Session {
         if *subject == self.joined.names.control() {
             return Ok(marker(payload).map_or(Turn::PassOver, Turn::Marker));
         }
-        let name = self.joined.names.channel_of_subject(subject);
+        if self.joined.hub.source() == Source::Streams {
+            self.note_growth(subject);
+            return Ok(Turn::PassOver);
+        }
+        let name = self.joined.channel_of(subject);
         let (Some(name), Some(message)) = (name, message) else { return Ok(Turn::PassOver) };
+        let frozen = self.is_frozen();
         let Some(known) = self.channels.get_mut(name) else { return Ok(Turn::PassOver) };
         match &mut known.state {
             State::InStep => {}
@@ -89,7 +94,8 @@ impl Session {
             State::Joining { .. } => return Ok(Turn::Hold(name, Held::of(message))),
         }
         if let Message::Durable(event) = message {
-            if event.prev > known.last {
+            // A successor counts on it that nothing is held back now.
+            if event.prev > known.last && !frozen {
                 return Ok(Turn::Missed(name, Held::of(message)));
             }
             known.last = known.last.max(event.id);
@@ -142,8 +148,20 @@ impl Session {
         if !self.channels.contains_key(name) {
             return Ok(());
         }
+        self.lose(name, fetched)?;
         self.append_fetched(&[(name, known, fetched)])?;
         self.settled(name, known, fetched)
+    }
+
+    /// Enters what is gone of a channel, before what comes behind it.
+    pub(super) fn lose(
+        &mut self,
+        name: &[u8],
+        fetched: &super::catch_up::Fetched,
+    ) -> Result<(), Ended> {
+        let Some(channel) = self.channels.get(name) else { return Ok(()) };
+        let (hub, fence, member) = (&self.joined.hub, self.tenant.fence, channel.member);
+        self.patiently(|| hub.lose(fence, member, fetched.missing))
     }
 
     /// What a channel lacked is appended: now comes what has come meanwhile, and it is in step.

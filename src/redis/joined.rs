@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::address::Address;
 use super::names::Names;
-use crate::hub::{Hub, Now};
+use crate::hub::{Hub, Now, Source};
 use crate::worker::Bells;
 
 /// The bells of a hub's slots: rung by whoever has something for a process, heard by its tenant.
@@ -41,6 +41,36 @@ impl Joined {
     /// The time.
     pub fn now(&self) -> Now {
         (self.clock)()
+    }
+
+    /// The key of a channel's stream.
+    pub fn key(&self, channel: &[u8]) -> Vec<u8> {
+        match self.hub.source() {
+            Source::Streams => self.names.subject(channel),
+            Source::PubSub | Source::Alone => self.names.stream(channel),
+        }
+    }
+
+    /// What is subscribed to for a channel: its messages, or the news that its stream has grown.
+    pub fn subject(&self, channel: &[u8]) -> Vec<u8> {
+        match self.hub.source() {
+            Source::Streams => [&self.keyspace(), &self.key(channel)[..]].concat(),
+            Source::PubSub | Source::Alone => self.names.subject(channel),
+        }
+    }
+
+    /// The channel whose subject this is.
+    pub fn channel_of<'a>(&self, subject: &'a [u8]) -> Option<&'a [u8]> {
+        match self.hub.source() {
+            Source::Streams => {
+                self.names.channel_of_subject(subject.strip_prefix(&self.keyspace()[..])?)
+            }
+            Source::PubSub | Source::Alone => self.names.channel_of_subject(subject),
+        }
+    }
+
+    fn keyspace(&self) -> Vec<u8> {
+        format!("__keyspace@{}__:", self.address.db).into_bytes()
     }
 
     /// Wakes the processes that listen; asked for after the append.

@@ -11,17 +11,25 @@ use super::inbox::Inbox;
 use super::joined::Joined;
 use super::link;
 use super::session::{shown, Ended, Session, Tenant};
-use super::subscriptions::{allowed, TOGETHER};
-use crate::hub::{Knowledge, Link};
+use super::subscriptions::{allowed, Subscribe, TOGETHER};
+use crate::hub::{Knowledge, Link, Source};
 
 impl Session {
     /// Connects, and brings everything in step.
     pub async fn open(joined: Rc<Joined>, tenant: Tenant) -> Result<Session, Ended> {
         let mut session = Session::connect(joined, tenant).await?;
-        session.set_clock().await?;
+        session.prepare().await?;
         session.subscribe_control().await?;
         session.begin_epoch().await?;
         Ok(session)
+    }
+
+    /// What is to be set or known before a connection serves.
+    pub(super) async fn prepare(&mut self) -> Result<(), Ended> {
+        match self.joined.hub.source() {
+            Source::Streams => self.choose_way().await,
+            Source::PubSub | Source::Alone => self.set_clock().await,
+        }
     }
 
     /// Connects, without a subscription.
@@ -35,7 +43,7 @@ impl Session {
 
     /// Learns what time it is in Redis, raises the hub's clock there above all that was given, and says
     /// what history owes.
-    pub(super) async fn set_clock(&mut self) -> Result<(), Ended> {
+    async fn set_clock(&mut self) -> Result<(), Ended> {
         let names = &self.joined.names;
         let history = self.joined.hub.history();
         let mut pipeline = pipe();
@@ -111,6 +119,9 @@ impl Session {
         for some in joined.chunks(TOGETHER) {
             caught.extend(self.join_together(some.to_vec()).await?);
         }
+        for (name, _, fetched) in &caught {
+            self.lose(name, fetched)?;
+        }
         let all: Vec<(&[u8], Knowledge, &Fetched)> =
             caught.iter().map(|(name, known, fetched)| (&name[..], *known, fetched)).collect();
         self.append_fetched(&all)?;
@@ -126,10 +137,13 @@ impl Session {
         some: Vec<(Box<[u8]>, Knowledge)>,
     ) -> Result<Vec<(Box<[u8]>, Knowledge, Fetched)>, Ended> {
         let connection = &mut self.link.connection;
-        let (some, refused) = allowed(connection, &self.joined.names, some).await.map_err(lost)?;
+        let (some, refused) = match self.subscribe {
+            Subscribe::First => allowed(connection, &self.joined, some).await.map_err(lost)?,
+            Subscribe::Not => (some, Vec::new()),
+        };
         let asks: Vec<Ask> = some
             .iter()
-            .map(|(name, known)| Ask { key: self.joined.names.stream(name), known: *known })
+            .map(|(name, known)| Ask { key: self.joined.key(name), known: *known })
             .collect();
         let terms = self.terms();
         let fetched = fetch(&mut self.link.connection, &asks, terms).await.map_err(lost)?;
@@ -139,12 +153,12 @@ impl Session {
     }
 }
 
-fn lost(error: RedisError) -> Ended {
+pub(super) fn lost(error: RedisError) -> Ended {
     Ended::Lost(shown(&error))
 }
 
 /// What Redis' clock is ahead of this machine's (ms), by its answer to TIME.
-fn ahead(time: &Value) -> i64 {
+pub(super) fn ahead(time: &Value) -> i64 {
     let Value::Array(parts) = time else { return 0 };
     let number = |value: Option<&Value>| match value {
         Some(Value::BulkString(text)) => std::str::from_utf8(text).ok()?.parse::<i64>().ok(),

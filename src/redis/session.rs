@@ -16,7 +16,8 @@ use super::inbox::Inbox;
 use super::joined::Joined;
 use super::link::{self, Link};
 use super::retiring::Retiring;
-use super::subscriptions::{Channel, Done};
+use super::streams::{Reading, Way};
+use super::subscriptions::{Channel, Done, Subscribe};
 use super::thread::Phase;
 use crate::hub::{BridgeError, Fence, Locked, Seat};
 
@@ -66,6 +67,9 @@ pub struct Session {
     /// Plain messages that a former holder has appended already.
     pub(super) skip: u64,
     pub(super) retiring: Option<Retiring>,
+    pub(super) subscribe: Subscribe,
+    /// How streams are read, with `redis_source stream`.
+    pub(super) reading: Reading,
     /// What Redis refuses has been told.
     pub(super) told_refused: bool,
     pub(super) told_too_large: Option<Instant>,
@@ -93,6 +97,8 @@ impl Session {
             ahead: 0,
             skip: 0,
             retiring: None,
+            subscribe: Subscribe::First,
+            reading: Reading::new(Way::Told),
             told_refused: false,
             told_too_large: None,
             finished,
@@ -143,6 +149,7 @@ impl Session {
                 _ = heart.tick() => self.beat(),
                 () = &mut moved => return Err(Ended::Lost("another node is the master".into())),
             }
+            self.read_streams();
             // Messages come fast, and without this the log would be overtaken.
             self.look_at_log()?;
         }
@@ -172,7 +179,11 @@ impl Session {
     /// By what is judged what Redis retains.
     pub(super) fn terms(&self) -> Terms {
         let wall = self.joined.now().wall;
-        Terms { history: self.joined.hub.history(), now: wall.saturating_add_signed(self.ahead) }
+        Terms {
+            history: self.joined.hub.history(),
+            source: self.joined.hub.source(),
+            now: wall.saturating_add_signed(self.ahead),
+        }
     }
 
     /// When an event of this number came into the world, by this machine's monotonic clock.

@@ -5,7 +5,7 @@ use ::redis::aio::MultiplexedConnection;
 use ::redis::RedisError;
 
 use super::catch_up::{fetch, Ask, Fetched};
-use super::joined::Level;
+use super::joined::{Joined, Level};
 use super::message::{Durable, Message};
 use super::session::{shown, Ended, Session};
 use crate::hub::{Knowledge, Membership, Signal};
@@ -51,6 +51,8 @@ pub struct Held {
 pub enum Done {
     /// Channels were subscribed to, and what they lacked was fetched.
     Joined { caught: Vec<Caught>, refused: Vec<Box<[u8]>> },
+    /// Streams were read further.
+    Read(super::streams::Round),
     /// The connection is of no use any more.
     Lost(String),
 }
@@ -136,7 +138,7 @@ impl Session {
         let joined = self.join(names)?;
         for some in joined.chunks(TOGETHER) {
             let some = some.to_vec();
-            self.spawn_join(some, Subscribe::First);
+            self.spawn_join(some, self.subscribe);
         }
         Ok(())
     }
@@ -174,12 +176,12 @@ impl Session {
         tokio::task::spawn_local(async move {
             let result = async {
                 let (some, refused) = match subscribe {
-                    Subscribe::First => allowed(&mut connection, &joined.names, some).await?,
-                    Subscribe::Already => (some, Vec::new()),
+                    Subscribe::First => allowed(&mut connection, &joined, some).await?,
+                    Subscribe::Not => (some, Vec::new()),
                 };
                 let asks: Vec<Ask> = some
                     .iter()
-                    .map(|(name, known)| Ask { key: joined.names.stream(name), known: *known })
+                    .map(|(name, known)| Ask { key: joined.key(name), known: *known })
                     .collect();
                 let fetched = fetch(&mut connection, &asks, terms).await?;
                 let caught = some.into_iter().zip(fetched);
@@ -200,7 +202,7 @@ impl Session {
         let (member, known) = (channel.member, Knowledge::Interrupted(channel.last));
         let (hub, fence) = (&self.joined.hub, self.tenant.fence);
         self.patiently(|| hub.out_of_step(fence, member))?;
-        self.spawn_join(vec![(name.into(), known)], Subscribe::Already);
+        self.spawn_join(vec![(name.into(), known)], Subscribe::Not);
         Ok(())
     }
 
@@ -208,6 +210,7 @@ impl Session {
     pub(super) fn finish(&mut self, done: Done) -> Result<(), Ended> {
         match done {
             Done::Lost(why) => Err(Ended::Lost(why)),
+            Done::Read(round) => self.read_further(round),
             Done::Joined { caught, refused } => {
                 // What has come before this must not be taken for something that comes after it.
                 self.take_in()?;
@@ -290,12 +293,11 @@ impl Session {
     }
 
     fn unsubscribe(&self, names: Vec<Box<[u8]>>) {
-        if names.is_empty() {
+        if names.is_empty() || self.subscribe == Subscribe::Not {
             return;
         }
         let mut connection = self.link.connection.clone();
-        let subjects: Vec<Vec<u8>> =
-            names.iter().map(|name| self.joined.names.subject(name)).collect();
+        let subjects: Vec<Vec<u8>> = names.iter().map(|name| self.joined.subject(name)).collect();
         tokio::task::spawn_local(async move {
             for some in subjects.chunks(TOGETHER) {
                 // A connection that fails tells so itself.
@@ -306,17 +308,18 @@ impl Session {
 }
 
 /// Whether channels are to be subscribed to before they are fetched.
-#[derive(Clone, Copy)]
-enum Subscribe {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subscribe {
     First,
-    Already,
+    /// They are already, or their streams are read instead.
+    Not,
 }
 
 /// Subscribes, and waits for the confirmation: which channels are subscribed to now, and which the user
 /// may not. One name that is forbidden has Redis refuse the whole command, so it is halved then.
 pub(super) async fn allowed(
     connection: &mut MultiplexedConnection,
-    names: &super::names::Names,
+    joined: &Joined,
     some: Vec<Asked>,
 ) -> Result<(Vec<Asked>, Vec<Box<[u8]>>), RedisError> {
     let (mut yes, mut no) = (Vec::new(), Vec::new());
@@ -325,7 +328,7 @@ pub(super) async fn allowed(
         if some.is_empty() {
             continue;
         }
-        let subjects: Vec<Vec<u8>> = some.iter().map(|(name, _)| names.subject(name)).collect();
+        let subjects: Vec<Vec<u8>> = some.iter().map(|(name, _)| joined.subject(name)).collect();
         match connection.subscribe(&subjects).await {
             Ok(()) => yes.append(&mut some),
             Err(error) if error.code() == Some("NOPERM") && some.len() > 1 => {

@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout, Instant};
 use super::inbox::Push;
 use super::joined::{Joined, Level};
 use super::session::{shown, Ended, Session, Tenant};
-use super::subscriptions::{Channel, State, TOGETHER};
+use super::subscriptions::{Channel, State, Subscribe, TOGETHER};
 use crate::hub::{Fence, Held, Knowledge, Link, Seat, TakenOver};
 
 /// How long the holder may take to answer, and to come to the marker.
@@ -46,6 +46,7 @@ pub async fn take_over(
     // The fence is not ours yet: nothing is appended before it is.
     let mut session = Session::connect(joined.clone(), tenant(Fence::none())).await?;
     session.read = hub.head();
+    session.prepare().await?;
     session.subscribe_control().await?;
     session.subscribe_as_holder().await?;
     let behind = match frozen {
@@ -86,9 +87,10 @@ impl Session {
             from = next;
         }
         let joined = self.join(names)?;
-        for some in joined.chunks(TOGETHER) {
+        let told = self.subscribe == Subscribe::First;
+        for some in joined.chunks(TOGETHER).filter(|_| told) {
             let subjects: Vec<Vec<u8>> =
-                some.iter().map(|(name, _)| self.joined.names.subject(name)).collect();
+                some.iter().map(|(name, _)| self.joined.subject(name)).collect();
             let subscribed = self.link.connection.subscribe(&subjects).await;
             subscribed.map_err(|error| Ended::Lost(shown(&error)))?;
         }
@@ -133,9 +135,9 @@ impl Session {
             channel.state = State::InStep;
         }
         self.patiently(|| hub.set_link(fence, Link::Up))?;
-        self.set_clock().await?;
         self.skip = count;
         self.take(&behind)?;
+        self.read_all_streams();
         let heard = self.heard()?;
         self.want(heard)
     }
@@ -143,7 +145,6 @@ impl Session {
     /// Where the holder's work ended is not known: durable events are fetched, and of plain messages
     /// those behind the marker are new for sure.
     async fn begin_anew(&mut self, behind: Option<VecDeque<Push>>) -> Result<(), Ended> {
-        self.set_clock().await?;
         let subscribed: Vec<Box<[u8]>> = self.channels.keys().cloned().collect();
         for name in &subscribed {
             if let Some(Channel { member, .. }) = self.channels.remove(name) {
