@@ -11,6 +11,8 @@
 
 local REPEAT_MS = 120000
 local DAY_MS = 86400000
+local FOREVER_MS = 1e12
+local MOST = 1e9
 
 -- Where everything of a channel lies: all of it has the hash tag of its stream's key.
 local function place(key)
@@ -57,14 +59,14 @@ local function bounds(key)
   if not count or count < 1 then
     count = 100
   end
-  local keep = nil
   if not age then
     age = 600000
   end
+  local keep = nil
   if age > 0 then
-    keep = string.format('%.0f', math.max(2 * age, DAY_MS))
+    keep = string.format('%.0f', math.min(math.max(2 * age, DAY_MS), FOREVER_MS))
   end
-  return string.format('%.0f', count), keep
+  return string.format('%.0f', math.min(count, MOST)), keep
 end
 
 local function tick(clock)

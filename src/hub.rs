@@ -214,6 +214,11 @@ impl Hub {
         Ok(())
     }
 
+    /// What channels are owed.
+    pub fn history(&self) -> History {
+        History { count: self.region.get(header::COUNT), age: self.region.get(header::AGE) }
+    }
+
     /// Most bytes of an event's type and encoded data.
     pub fn max_event(&self) -> usize {
         self.region.get(header::MAX_EVENT) as usize

@@ -52,6 +52,13 @@ pub enum BridgeError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fence(pub(super) u64);
 
+impl Fence {
+    /// One that stands for nobody: nothing can be appended with it.
+    pub fn none() -> Fence {
+        Fence(0)
+    }
+}
+
 /// A held robust mutex of the bridge. It belongs to the thread that took it.
 pub struct Held {
     lock: RobustLock,
@@ -62,6 +69,18 @@ pub struct Held {
 impl Drop for Held {
     fn drop(&mut self) {
         self.lock.unlock();
+    }
+}
+
+impl Link {
+    /// The word that the status has for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Link::Off => "off",
+            Link::Connecting => "connecting",
+            Link::Up => "up",
+            Link::Down => "down",
+        }
     }
 }
 
@@ -119,6 +138,11 @@ impl Hub {
         Ok(guard.take_fence(seat))
     }
 
+    /// Whether the fence still is this one.
+    pub fn bears(&self, fence: Fence) -> bool {
+        self.region.get(header::FENCE) == fence.0
+    }
+
     /// A new connection begins: no channel is in step any more.
     pub fn new_epoch(&self, fence: Fence) -> Result<(), BridgeError> {
         let guard = self.lock_fenced(fence)?;
@@ -161,7 +185,7 @@ impl Hub {
     /// The lock, for the bridge whose fence still stands.
     pub(super) fn lock_fenced(&self, fence: Fence) -> Result<Guard<'_>, BridgeError> {
         let guard = self.lock()?;
-        match guard.get(header::FENCE) == fence.0 {
+        match fence.0 != 0 && guard.get(header::FENCE) == fence.0 {
             true => Ok(guard),
             false => Err(BridgeError::Fenced),
         }

@@ -147,12 +147,16 @@ impl Hub {
         events.iter().map(|new| self.prepare_one(*new)).collect()
     }
 
+    /// Whether an event is within max_event_size.
+    pub fn fits(&self, new: NewEvent<'_>) -> bool {
+        data::encoded_len(new.data) + new.event_type.len() <= self.max_event()
+    }
+
     pub(super) fn prepare_one<'a>(&self, new: NewEvent<'a>) -> Result<Prepared<'a>, PublishError> {
-        let len = data::encoded_len(new.data);
-        if len + new.event_type.len() > self.max_event() {
+        if !self.fits(new) {
             return Err(PublishError::TooLarge);
         }
-        let mut encoded = Vec::with_capacity(len);
+        let mut encoded = Vec::with_capacity(data::encoded_len(new.data));
         data::encode(new.data, &mut encoded);
         Ok(Prepared { event_type: new.event_type, data: encoded })
     }

@@ -3,81 +3,18 @@
 //! It holds a password, so nothing here shows the URL: `Display` and `Debug` leave out user and
 //! password, and no error repeats what it refuses.
 
+mod error;
+
 use std::fmt;
 use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
 
 use percent_encoding::percent_decode_str;
 
+pub use error::AddressError;
+
 const PORT: u16 = 6379;
 const SENTINEL_PORT: u16 = 26379;
-
-/// Why a URL was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AddressError {
-    /// It begins like none of the five.
-    Scheme,
-    /// White space or control characters in it.
-    Blank,
-    /// No host, or an empty one in a list.
-    NoHost,
-    /// Something that cannot be a host's name.
-    BadHost,
-    /// Several hosts where one is meant.
-    SeveralHosts,
-    /// Not a number from 1 to 65535.
-    Port,
-    /// Not a number that Redis takes.
-    Database,
-    /// Redis Cluster has only database 0.
-    ClusterDatabase,
-    /// More behind the host than belongs there.
-    Path,
-    /// A Sentinel's URL that names no master.
-    NoMaster,
-    /// A Unix socket's URL whose path is not absolute.
-    NoPath,
-    /// A `%` without two hexadecimal digits, or bytes that are no UTF-8.
-    Percent,
-    /// A user or password that is not percent-encoded.
-    Login,
-}
-
-impl fmt::Display for AddressError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Scheme => {
-                "the URL begins with none of redis://, rediss://, redis+unix://, redis+sentinel:// \
-                 and redis+cluster://"
-            }
-            Self::Blank => "the URL contains white space or a control character",
-            Self::NoHost => "the URL lacks the name of a host",
-            Self::BadHost => {
-                "a host in the URL is neither a name nor an address (IPv6 stands in brackets)"
-            }
-            Self::SeveralHosts => {
-                "the URL names several hosts, which only redis+sentinel:// and redis+cluster:// take"
-            }
-            Self::Port => "the port in the URL is not a number from 1 to 65535",
-            Self::Database => "the database in the URL is not a number from 0 to 2147483647",
-            Self::ClusterDatabase => "Redis Cluster has no database but 0",
-            Self::Path => "the URL has more behind the host than the number of a database",
-            Self::NoMaster => {
-                "the URL lacks the name of the master: redis+sentinel://host:port/NAME"
-            }
-            Self::NoPath => "the URL lacks the absolute path of a socket: redis+unix:///path",
-            Self::Percent => {
-                "a % in the URL is not followed by two hexadecimal digits that give UTF-8"
-            }
-            Self::Login => {
-                "the user or the password in the URL contains one of / ? # that is not \
-                 percent-encoded"
-            }
-        })
-    }
-}
-
-impl std::error::Error for AddressError {}
 
 /// A host and its port.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,9 +27,10 @@ pub struct Host {
 
 impl fmt::Display for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.name.contains(':') {
-            true => write!(f, "[{}]:{}", self.name, self.port),
-            false => write!(f, "{}:{}", self.name, self.port),
+        if self.name.contains(':') {
+            write!(f, "[{}]:{}", self.name, self.port)
+        } else {
+            write!(f, "{}:{}", self.name, self.port)
         }
     }
 }

@@ -29,6 +29,12 @@ const ALL: Duration = Duration::from_secs(3);
 /// The longest that an answer may take on a connection.
 const RESPONSE: Duration = Duration::from_secs(2);
 
+/// What each of `count` hosts may take that only tell where to go, so that all can be asked.
+fn share(count: usize) -> Duration {
+    let count = u32::try_from(count).unwrap_or(u32::MAX).max(1);
+    ((ALL - HOST) / count).clamp(HOST / 5, HOST)
+}
+
 /// Takes what the server sends unasked: messages and confirmations, and the end of the connection.
 /// Called in the task that reads the socket, so it must be quick.
 pub type Pushes = Arc<dyn Fn(PushInfo) + Send + Sync>;
@@ -38,10 +44,10 @@ pub type Pushes = Arc<dyn Fn(PushInfo) + Send + Sync>;
 pub struct Link {
     /// Speaks RESP3: commands and messages on one connection.
     pub connection: MultiplexedConnection,
-    /// This life of the node: another one after a restart.
-    pub node: u64,
     /// Where it is, to be shown.
     pub address: String,
+    /// Which of this process's connections it is.
+    pub made: u64,
 }
 
 /// Connects to the node that holds the hub whose keys hash like `hub_key`, within three seconds.

@@ -176,6 +176,9 @@ impl<S: Socket> Worker<S> {
         if self.draining.is_some() {
             return;
         }
+        if let Some(seat) = self.seat {
+            self.hub.set_quitting(seat);
+        }
         let until = now.mono + over;
         let count = self.streams.len() as u64;
         for (key, i) in self.streams.keys().zip(1..) {

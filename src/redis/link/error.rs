@@ -56,7 +56,16 @@ impl Error for LinkError {}
 
 /// Whether the server will serve this in a while.
 pub fn is_not_ready(error: &RedisError) -> bool {
-    let codes = ["LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "BUSY", "TRYAGAIN", "MISCONF"];
+    let codes = [
+        "LOADING",
+        "READONLY",
+        "MASTERDOWN",
+        "CLUSTERDOWN",
+        "BUSY",
+        "TRYAGAIN",
+        "MISCONF",
+        "NOREPLICAS",
+    ];
     error.code().is_some_and(|code| codes.contains(&code))
 }
 
@@ -75,6 +84,14 @@ pub(super) async fn in_time<T>(
     match tokio::time::timeout(limit, work).await {
         Ok(result) => result,
         Err(_) => Err(LinkError::new(Kind::Unreachable, format!("{spot} does not answer"))),
+    }
+}
+
+/// Of two failures the one that says more: that of a host which was there.
+pub(super) fn more_telling(one: Option<LinkError>, two: LinkError) -> Option<LinkError> {
+    match one {
+        Some(one) if two.kind == Kind::Unreachable => Some(one),
+        _ => Some(two),
     }
 }
 
@@ -108,10 +125,21 @@ fn judge_kind(error: &RedisError) -> (Kind, String) {
         }
         ErrorKind::Io => return (Kind::Unreachable, judge_io(error)),
         ErrorKind::Parse => (Kind::Other, "does not answer as a Redis does"),
-        ErrorKind::Server(_) => (Kind::Other, "refuses the connection's first commands"),
+        ErrorKind::Server(_) => judge_words(error.detail().unwrap_or_default()),
         _ => (Kind::Other, "cannot be used"),
     };
     (kind, what.to_string())
+}
+
+/// Redis tells some errors by nothing but their words.
+fn judge_words(words: &str) -> (Kind, &'static str) {
+    if words.starts_with("DB index is out of range") {
+        return (Kind::Other, "has no database of that number");
+    }
+    if words.starts_with("max number of clients reached") {
+        return (Kind::NotReady, "has as many clients as it takes");
+    }
+    (Kind::Other, "refuses the connection's first commands")
 }
 
 fn judge_io(error: &RedisError) -> String {
@@ -164,6 +192,33 @@ mod tests {
             (error.kind, &*error.to_string()),
             (Kind::Unreachable, "a:1 refuses connections")
         );
+    }
+
+    #[test]
+    fn errors_that_are_told_by_their_words_are_known() {
+        let kind = |words: &str| judge_words(words).0;
+        assert_eq!(kind("max number of clients reached"), Kind::NotReady);
+        assert_eq!(judge_words("DB index is out of range").1, "has no database of that number");
+        assert_eq!(kind("anything else"), Kind::Other);
+    }
+
+    #[test]
+    fn a_fault_of_tls_is_told_as_one() {
+        let fault = rustls::Error::General("it is a test".to_string());
+        let error = RedisError::from(io::Error::new(io::ErrorKind::InvalidData, fault));
+        let error = LinkError::of("a:1", &error);
+        assert_eq!(error.kind, Kind::Tls);
+        assert!(error.to_string().contains("it is a test"));
+    }
+
+    #[test]
+    fn the_host_that_was_there_tells_more() {
+        let unreachable = LinkError::new(Kind::Unreachable, "a".into());
+        let auth = LinkError::new(Kind::Auth, "b".into());
+        let told = more_telling(Some(auth.clone()), unreachable.clone());
+        assert_eq!(told, Some(auth.clone()));
+        assert_eq!(more_telling(Some(unreachable.clone()), auth.clone()), Some(auth));
+        assert_eq!(more_telling(None, unreachable.clone()), Some(unreachable));
     }
 
     #[test]
