@@ -331,14 +331,26 @@ impl Guard<'_> {
 
     /// For a client with an id of this hub.
     fn from(&self, channels: &[Membership], after: Place, end: Place) -> Pursuit {
+        // What was entered before a position of this hub the client has had, or was told of, though its
+        // number be above the mark of then: Redis can lose what no hub has ever seen.
+        let told = if after.position == u64::MAX { 0 } else { after.position };
+        let is_new = |place: Place, position: u64| place > after && position > told;
+        let is_lost = |member: &Membership| {
+            let floor = self.floor(member.record);
+            is_new(floor.place.by_id(floor.kind()), floor.place.position)
+        };
         if self.get(header::COUNT) == 0 {
             let mut pursuit = self.pursuit(channels, after, end, |record| self.back(record, 0));
-            pursuit.gap_due =
-                channels.iter().any(|member| self.newest_place(member.record) > after);
+            pursuit.gap_due = channels.iter().any(|member| {
+                let newest = low(self.word(member.record, channel::EVENTS));
+                let place = || self.place(newest);
+                is_lost(member)
+                    || newest != 0 && is_new(place().by_id(self.kind(newest)), place().position)
+            });
             return pursuit;
         }
         let mut pursuit = self.pursuit(channels, after, end, |_| Next::Seek);
-        pursuit.gap_due = channels.iter().any(|member| self.floor_by_id(member.record) > after);
+        pursuit.gap_due = channels.iter().any(is_lost);
         pursuit
     }
 

@@ -33,6 +33,17 @@ pub enum Knowledge {
     Interrupted(Stamp),
 }
 
+impl Knowledge {
+    /// The same of a channel that nobody had joined when the connection came, though it was in step
+    /// before: no stream has gone on, and what is fetched keeps its numbers.
+    pub fn of_newcomer(self) -> Knowledge {
+        match self {
+            Knowledge::Interrupted(had) => Knowledge::Left(had),
+            other => other,
+        }
+    }
+}
+
 /// What Redis did not have any more when a channel was caught up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Missing {

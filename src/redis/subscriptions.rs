@@ -135,7 +135,8 @@ impl Session {
         if names.is_empty() || self.is_frozen() {
             return Ok(());
         }
-        let joined = self.join(names)?;
+        let joined = self.join(names)?.into_iter();
+        let joined: Vec<_> = joined.map(|(name, known)| (name, known.of_newcomer())).collect();
         for some in joined.chunks(TOGETHER) {
             let some = some.to_vec();
             self.spawn_join(some, self.subscribe);

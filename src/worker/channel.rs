@@ -102,15 +102,13 @@ impl Channel {
         self.recent.iter().rev().take_while(|recent| recent.place.position > at).count()
     }
 
-    /// Whether a client has had one of the newest frames elsewhere.
-    pub fn has_had(&self, at: u64, had: Had) -> bool {
-        // Numbers rise: nearly always the first says it all.
+    /// Whether a client was further on another nginx than one of the newest frames is.
+    pub fn is_behind(&self, at: u64, had: Had) -> bool {
+        let elsewhere = Place { stamp: had.stamp, position: 0 };
+        // Ids rise, so the first of them says it.
+        let first = || self.recent.get(self.recent.len() - self.newer(at));
         had != Had::default()
-            && self
-                .recent
-                .range(self.recent.len() - self.newer(at)..)
-                .take_while(|recent| recent.place.stamp <= had.stamp)
-                .any(|recent| recent.kind == Kind::Durable)
+            && first().is_some_and(|first| first.place.by_id(first.kind) <= elsewhere)
     }
 
     /// Drops the oldest frame; what is not there any more has to be read from the hub.

@@ -6,7 +6,7 @@ use super::settings::{End, Naming, SlowClient, StreamSettings};
 use super::socket::{Batch, Sent, Socket};
 use super::stream::{Audience, Behind, Flow, State, Stream, StreamKey};
 use super::{Shared, Task, Worker};
-use crate::hub::{Counter, Kind, Now, Place, Pursuit, Slice};
+use crate::hub::{Counter, Had, Kind, Now, Place, Pursuit, Slice};
 use crate::sse::frame::{self, Frame};
 
 /// Events that a stream that is behind reads in one hold of the lock, and bytes of them.
@@ -14,6 +14,9 @@ const SLICE_EVENTS: usize = 64;
 const SLICE_BYTES: usize = 64 << 10;
 /// Frames that one batch has at most.
 const BATCH_FRAMES: usize = 256;
+
+/// The place of an id, if there is one.
+type At = Option<(Place, Kind)>;
 
 impl<S: Socket> Worker<S> {
     /// Serves a stream whose turn it is, whatever it is doing.
@@ -38,7 +41,7 @@ impl<S: Socket> Worker<S> {
         let subscriptions = stream.channels.as_slice();
         let whole = subscriptions.iter().all(|subscription| {
             self.channels.get(subscription.channel).is_some_and(|channel| {
-                channel.whole_after <= stream.at && !channel.has_had(stream.at, stream.had)
+                channel.whole_after <= stream.at && !channel.is_behind(stream.at, stream.had)
             })
         });
         if !whole {
@@ -86,6 +89,7 @@ impl<S: Socket> Worker<S> {
     /// Gives a stream that is behind its next slice out of the hub.
     fn serve_behind(&mut self, key: StreamKey, now: Now) {
         let Some(stream) = self.streams.get_mut(key) else { return };
+        let reached = stream.reached();
         let State::Behind(behind) = &mut stream.state else { return };
         let Ok(slice) = self.hub.pursue(&behind.pursuit, SLICE_EVENTS, SLICE_BYTES, now) else {
             // The lock's holder is stopped: again with the next tick.
@@ -105,10 +109,10 @@ impl<S: Socket> Worker<S> {
         let mut frames = Vec::with_capacity(slice.events.len() + 2);
         frames.extend(behind.preface.clone());
         let preface = frames.len();
-        frames.extend(gap_frame(stream.last, &stream.settings, behind, &slice, tag));
+        frames.extend(gap_frame((stream.last, reached), &stream.settings, behind, &slice, tag));
         let extra = frames.len();
         let subscriptions = stream.channels.as_slice();
-        let mut last = stream.last;
+        let mut last = reached;
         frames.extend(slice.events.iter().map(|found| {
             let event = &found.event;
             let (place, kind) = later(last, (event.place, event.kind()));
@@ -191,6 +195,7 @@ impl<S> Stream<S> {
     /// Enters what the socket has taken of a slice: `extra` frames before the events, the first
     /// `preface` of them the stream's beginning.
     fn advance(&mut self, slice: &Slice, taken: usize, preface: usize, extra: usize, now: Now) {
+        let reached = self.reached();
         let State::Behind(behind) = &mut self.state else { return };
         if taken >= preface {
             behind.preface = None;
@@ -206,11 +211,23 @@ impl<S> Stream<S> {
         if taken > 0 {
             self.written = now.mono;
         }
+        let mut last = reached;
         for found in events {
-            self.last = Some(later(self.last, (found.event.place, found.event.kind())));
+            last = Some(later(last, (found.event.place, found.event.kind())));
+            self.last = last;
         }
         if !events.is_empty() {
             self.events_sent = self.events_sent.saturating_add(events.len() as u32);
+        }
+    }
+
+    /// The place that the client would return with: of what it was sent here, or of what it had elsewhere.
+    fn reached(&self) -> At {
+        let elsewhere = Place { stamp: self.had.stamp, position: 0 };
+        let ahead = |last: (Place, Kind)| last.0.by_id(last.1) > elsewhere;
+        match self.had == Had::default() {
+            true => self.last,
+            false => self.last.filter(|last| ahead(*last)).or(Some((elsewhere, Kind::Durable))),
         }
     }
 
@@ -225,7 +242,7 @@ impl<S> Stream<S> {
 
 /// The id that an event bears on a stream. Ids rise there: what Redis brings late, behind events of other
 /// channels, bears the last id once more, or the client would return to a place before these.
-fn later(last: Option<(Place, Kind)>, own: (Place, Kind)) -> (Place, Kind) {
+fn later(last: At, own: (Place, Kind)) -> (Place, Kind) {
     let by_id = |(place, kind): (Place, Kind)| place.by_id(kind);
     last.filter(|last| by_id(*last) > by_id(own)).unwrap_or(own)
 }
@@ -233,13 +250,13 @@ fn later(last: Option<(Place, Kind)>, own: (Place, Kind)) -> (Place, Kind) {
 /// The event that tells a gap, if there is one and the location wants it told. If it does not, a
 /// client that gets nothing else is given its first id, as a new one would be.
 fn gap_frame(
-    last: Option<(Place, Kind)>,
+    (last, reached): (At, At),
     settings: &StreamSettings,
     behind: &Behind,
     slice: &Slice,
     tag: u32,
 ) -> Option<Frame> {
-    let (place, kind) = later(last, Place::named(slice.gap?));
+    let (place, kind) = later(reached, Place::named(slice.gap?));
     let id = place.id(kind, tag);
     let Some(name) = &settings.gap_event else {
         let nothing = behind.begins && slice.events.is_empty();

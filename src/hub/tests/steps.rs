@@ -125,6 +125,22 @@ fn a_hole_is_known_to_the_next_bridge_if_this_one_dies_behind_it() {
 }
 
 #[test]
+fn what_was_lost_before_a_place_of_this_hub_is_no_gap_behind_it() {
+    for count in [10, 0] {
+        let joined = joined_of(1 << 18, Source::PubSub, count, 0);
+        // Redis has no stream, and keeps one for a day.
+        let a = joined.subscribe("a", &[], up_to(at(0).wall - 86_400_000));
+        let opened = format!("0-0-7-{}", joined.hub.head());
+        assert_eq!(joined.resumed(&[a], &opened), (false, String::new()));
+        let [p, q] = ["p", "q"].map(|text| joined.plain("a", text));
+        let owed = |texts: &str| if count > 0 { texts.into() } else { String::new() };
+        assert_eq!(joined.resumed(&[a], &p), (count == 0, owed("q")));
+        assert_eq!(joined.resumed(&[a], &q), (false, String::new()));
+        assert_eq!(joined.resumed(&[a], "0-0"), (true, owed("p q")));
+    }
+}
+
+#[test]
 fn a_hole_is_entered_once() {
     let joined = joined();
     joined.listen("a");
