@@ -14,7 +14,8 @@
 //! - `signal`: what is told of a channel in the log itself
 //! - `bridge`, `step`, `arrive`, `handover`: in a hub that is joined to Redis: who holds the
 //!   subscription, which channels have all that Redis gave them, how that enters, and the takeover
-//! - `read`, `replay`: reading new events without the lock, and retained ones under it
+//! - `read`, `replay`: reading new events without the lock, and retained ones under it; `origin`: what
+//!   a client's id says of what it has had
 //! - `admin`: listing channels, ending their streams, forgetting them
 //! - `stats`: counters
 //!
@@ -32,6 +33,7 @@ mod keys;
 mod layout;
 mod lists;
 mod lock;
+mod origin;
 mod place;
 mod publish;
 mod read;
@@ -54,11 +56,12 @@ pub use arrive::{Arrival, Arrived, How};
 pub use bridge::{BridgeError, Fence, Held, Link, Source};
 pub use guard::Locked;
 pub use handover::TakenOver;
+pub use origin::Had;
 pub use place::{Kind, Place};
 pub use publish::{NewEvent, PublishError, Published};
 pub use read::{Copied, Descriptor};
 pub use region::Region;
-pub use replay::{Beginning, Found, Had, Pursuit, Resume, Slice};
+pub use replay::{Beginning, Found, Pursuit, Resume, Slice};
 pub use room::Swept;
 pub use signal::Signal;
 pub use slots::Seat;

@@ -11,13 +11,14 @@
 //!
 //! - `stream`, `channel`: what a process knows of its clients and of the channels they listen to
 //! - `open`: how a stream begins and how it is taken away; `wait`: when it begins, with Redis
-//! - `recent`: reading the log; `serve`: writing to one client
+//! - `recent`: reading the log; `serve`: writing to one client; `ids`: what its ids say
 //! - `presence`: telling who came and went; `admin`: what an administrator asks for
 //! - `turn`: what one wake-up and one tick do; `wheel`: deadlines
 //! - `socket`: what is asked of a connection; `settings`: what a location says
 
 mod admin;
 mod channel;
+mod ids;
 mod open;
 mod presence;
 mod recent;

@@ -6,6 +6,7 @@ use std::cell::Cell;
 use super::bridge::Source;
 use super::guard::{Guard, Locked};
 use super::layout::{channel, event, header, high, low};
+use super::origin::{Had, Origin};
 use super::place::{end, Kind, Place};
 use super::publish::is_late;
 use super::read::Copied;
@@ -22,53 +23,6 @@ pub enum Resume {
     },
     /// An id.
     From(Vec<u8>),
-}
-
-/// How far the clocks of this machine and of Redis may be apart, in ms, before an id is taken for
-/// one that nobody gave.
-const CLOCKS_APART: u64 = 3_600_000;
-/// How far apart two nginxes may have read what different streams in Redis had at one time, in ms.
-const APART: u64 = 2_000;
-
-/// What a client's id says.
-enum Origin {
-    /// It had everything up to this place.
-    Here(Place),
-    /// It had, from another nginx, everything that Redis numbered up to this.
-    Elsewhere(Stamp),
-    /// Nothing that is known here.
-    Unknown,
-}
-
-/// What a client has had, or has no claim to, of what enters the log only after its stream has begun:
-/// durable events that another nginx gave it, or that happened before.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Had {
-    /// What Redis numbered up to this.
-    pub stamp: Stamp,
-    /// What was born before this (ms of the monotonic clock) and Redis brought late.
-    pub born: u64,
-}
-
-impl Had {
-    /// Whether durable events that are lost up to a number are none of the client's.
-    fn covers(self, lost: Stamp, now: Now) -> bool {
-        // Numbers so far below the clock were given before it came, whatever the clocks say.
-        let began = now.wall.saturating_sub(now.mono.saturating_sub(self.born));
-        let long_before = self.born != 0 && lost.ms < began.saturating_sub(CLOCKS_APART);
-        lost <= self.stamp || long_before
-    }
-}
-
-impl Origin {
-    /// Up to which number the client has had what Redis numbered.
-    fn had(&self) -> Stamp {
-        match self {
-            Origin::Here(place) => place.stamp,
-            Origin::Elsewhere(stamp) => *stamp,
-            Origin::Unknown => Stamp::default(),
-        }
-    }
 }
 
 /// Where a stream begins.
@@ -234,37 +188,6 @@ impl Hub {
         Ok(Beginning { end, had, pursuit: pursuit.map(Box::new) })
     }
 
-    /// What a client's id says.
-    fn origin_of(&self, id: &[u8], end: Place, channels: usize, now: Now) -> Origin {
-        let Some(id) = Id::parse(id) else { return Origin::Unknown };
-        let stamp = id.stamp();
-        let joined = self.source() != Source::Alone;
-        // Redis may have given higher ids to channels that nobody here listens to.
-        let soon = now.wall.saturating_add(CLOCKS_APART);
-        if stamp > end.stamp && !(joined && stamp.ms <= soon) {
-            return Origin::Unknown;
-        }
-        match id {
-            // The id of an event: that event itself, and all that was placed at it, is known.
-            Id::Local { tag, .. } if tag == self.tag() && !joined => {
-                Origin::Here(Place { stamp, position: u64::MAX })
-            }
-            Id::Placed { tag, pos, .. } if tag == self.tag() => {
-                Origin::Here(Place { stamp, position: pos })
-            }
-            // Streams in Redis have no common order: another nginx may have read them in another one.
-            Id::Durable(_) if self.source() == Source::Streams && channels > 1 => {
-                Origin::Elsewhere(Stamp { ms: stamp.ms.saturating_sub(APART), seq: 0 }.before())
-            }
-            Id::Durable(_) if joined => Origin::Here(Place { stamp, position: 0 }),
-            Id::Placed { .. } if self.source() == Source::Streams => {
-                Origin::Elsewhere(Stamp { ms: stamp.ms.saturating_sub(APART), seq: 0 }.before())
-            }
-            Id::Placed { .. } if joined => Origin::Elsewhere(stamp),
-            _ => Origin::Unknown,
-        }
-    }
-
     /// The next slice of what a stream has to get: at most `events` events, and no more than `bytes`
     /// bytes of type and data, unless the first event alone has more.
     pub fn pursue(
@@ -334,7 +257,11 @@ impl Guard<'_> {
         // What was entered before a position of this hub the client has had, or was told of, though its
         // number be above the mark of then: Redis can lose what no hub has ever seen.
         let told = if after.position == u64::MAX { 0 } else { after.position };
-        let is_new = |place: Place, position: u64| place > after && position > told;
+        // Of several streams in Redis a client may have had what came late, and not yet what came before.
+        let merged = self.hub.source() == Source::Streams && channels.len() > 1;
+        let is_new = |place: Place, position: u64| {
+            place > after && (position > told || merged && place.stamp <= end.stamp)
+        };
         let is_lost = |member: &Membership| {
             let floor = self.floor(member.record);
             is_new(floor.place.by_id(floor.kind()), floor.place.position)

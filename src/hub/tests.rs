@@ -5,6 +5,7 @@ mod basics;
 mod bridge;
 mod deaths;
 mod generated;
+mod holes;
 mod joined;
 mod joined_deaths;
 mod model;

@@ -63,6 +63,19 @@ impl Frame {
         })
     }
 
+    /// The frame of an event with this id instead of its own.
+    pub fn with_id(self, id: &Id) -> Frame {
+        let body = self.body();
+        let Some(at) = memchr::memmem::rfind(body, b"id: ") else { return self };
+        let (head, len) = (&body[..at], at + b"id: ".len() + id.text_len() + 2);
+        build(len, |out| {
+            out.extend_from_slice(head);
+            out.extend_from_slice(b"id: ");
+            id.write(out);
+            out.extend_from_slice(b"\n\n");
+        })
+    }
+
     /// These bytes as they are. Nothing at all for an empty body, because an empty chunk would
     /// tell the client that the response has ended.
     pub fn raw(body: &[u8]) -> Frame {

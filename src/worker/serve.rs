@@ -2,6 +2,7 @@
 //! catching up and the beginning of a stream all come through here.
 
 use super::channel::{Channel, ChannelKey};
+use super::ids::{later, At, Ids};
 use super::settings::{End, Naming, SlowClient, StreamSettings};
 use super::socket::{Batch, Sent, Socket};
 use super::stream::{Audience, Behind, Flow, State, Stream, StreamKey};
@@ -14,9 +15,6 @@ const SLICE_EVENTS: usize = 64;
 const SLICE_BYTES: usize = 64 << 10;
 /// Frames that one batch has at most.
 const BATCH_FRAMES: usize = 256;
-
-/// The place of an id, if there is one.
-type At = Option<(Place, Kind)>;
 
 impl<S: Socket> Worker<S> {
     /// Serves a stream whose turn it is, whatever it is doing.
@@ -65,7 +63,12 @@ impl<S: Socket> Worker<S> {
             self.shared.prepare_one(subscription.channel, channel, stream.at, naming);
         } else {
             let channels = subscriptions.iter().map(|s| &self.channels[s.channel]);
-            self.shared.prepare_many(channels, stream.at, naming);
+            self.shared.prepare_many(
+                channels,
+                stream.at,
+                naming,
+                Ids::of(&self.hub, subscriptions),
+            );
         }
         let shared = &self.shared;
         if shared.places.is_empty() {
@@ -112,10 +115,11 @@ impl<S: Socket> Worker<S> {
         frames.extend(gap_frame((stream.last, reached), &stream.settings, behind, &slice, tag));
         let extra = frames.len();
         let subscriptions = stream.channels.as_slice();
+        let ids = Ids::of(&self.hub, subscriptions);
         let mut last = reached;
         frames.extend(slice.events.iter().map(|found| {
             let event = &found.event;
-            let (place, kind) = later(last, (event.place, event.kind()));
+            let (place, kind) = later(last, (event.place, ids.kind(event.kind())));
             last = Some((place, kind));
             let id = place.id(kind, tag);
             let frame = Frame::event(event.event_type(), event.data(), &id);
@@ -133,7 +137,7 @@ impl<S: Socket> Worker<S> {
         let taken = self.tally.sent(sent, batch.frames(), stream.audience);
         let finished = sent == Sent::All && slice.done;
         self.tally.delivered(taken.saturating_sub(extra), stream.audience);
-        stream.advance(&slice, taken, preface, extra, now);
+        stream.advance(&slice, taken, (preface, extra), ids, now);
         if slice.gap.is_some() && taken >= extra && stream.audience == Audience::Client {
             self.tally.gaps += 1;
         }
@@ -194,7 +198,14 @@ impl<S> Stream<S> {
 
     /// Enters what the socket has taken of a slice: `extra` frames before the events, the first
     /// `preface` of them the stream's beginning.
-    fn advance(&mut self, slice: &Slice, taken: usize, preface: usize, extra: usize, now: Now) {
+    fn advance(
+        &mut self,
+        slice: &Slice,
+        taken: usize,
+        (preface, extra): (usize, usize),
+        ids: Ids,
+        now: Now,
+    ) {
         let reached = self.reached();
         let State::Behind(behind) = &mut self.state else { return };
         if taken >= preface {
@@ -213,7 +224,7 @@ impl<S> Stream<S> {
         }
         let mut last = reached;
         for found in events {
-            last = Some(later(last, (found.event.place, found.event.kind())));
+            last = Some(later(last, (found.event.place, ids.kind(found.event.kind()))));
             self.last = last;
         }
         if !events.is_empty() {
@@ -238,13 +249,6 @@ impl<S> Stream<S> {
             self.state = State::Live;
         }
     }
-}
-
-/// The id that an event bears on a stream. Ids rise there: what Redis brings late, behind events of other
-/// channels, bears the last id once more, or the client would return to a place before these.
-fn later(last: At, own: (Place, Kind)) -> (Place, Kind) {
-    let by_id = |(place, kind): (Place, Kind)| place.by_id(kind);
-    last.filter(|last| by_id(*last) > by_id(own)).unwrap_or(own)
 }
 
 /// The event that tells a gap, if there is one and the location wants it told. If it does not, a
@@ -295,6 +299,7 @@ impl Shared {
         channels: impl Iterator<Item = &'a Channel>,
         at: u64,
         naming: Naming,
+        ids: Ids,
     ) {
         let newer = |channel: &'a Channel| {
             let newer = channel.recent.range(channel.recent.len() - channel.newer(at)..);
@@ -304,8 +309,10 @@ impl Shared {
         all.sort_unstable_by_key(|(recent, _)| recent.place.position);
         self.complete = all.len() <= BATCH_FRAMES;
         all.truncate(BATCH_FRAMES);
-        self.places = all.iter().map(|(recent, _)| (recent.place, recent.kind)).collect();
-        let frames = all.into_iter().map(|(recent, channel)| recent.frame(naming, &channel.name));
+        self.places = all.iter().map(|(recent, _)| (recent.place, ids.kind(recent.kind))).collect();
+        let frames = all
+            .into_iter()
+            .map(|(recent, channel)| ids.frame(recent.frame(naming, &channel.name), recent.place));
         self.batch = Batch::of(frames.collect());
         self.of = None;
     }

@@ -8,6 +8,10 @@ pub fn id(ms: u64) -> Stamp {
     Stamp { ms, seq: 0 }
 }
 
+pub fn up_to(ms: u64) -> Missing {
+    Missing::UpTo(id(ms))
+}
+
 /// A hub that is joined, its bridge, and the seat of a worker.
 pub struct Joined {
     pub hub: Hub,

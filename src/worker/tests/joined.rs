@@ -306,3 +306,42 @@ fn streams_that_were_overtaken_while_they_waited_begin_all_the_same() {
     assert!(!joint.bench.worker.is_waiting(key));
     assert!(heard(&wire).len() > 10);
 }
+
+#[test]
+fn a_stream_of_several_streams_in_redis_is_exact_on_one_nginx() {
+    let mut joint = joint_of(Source::Streams, Link::Up);
+    joint.catch_up("a", &[10_000], Missing::Nothing);
+    joint.catch_up("b", &[10_500], Missing::Nothing);
+    let (key, wire) = joint.open(&["a", "b"], "");
+    joint.live("a", 12_000);
+    joint.live("b", 11_900);
+    joint.live("b", 12_100);
+    assert_eq!(heard(&wire), ["sse.open", "12000", "11900", "12100"]);
+    assert!(last_id(&wire).starts_with("12100-0-7-"));
+    assert_eq!(joint.bench.worker.info(key).unwrap().last_id.unwrap().to_string(), last_id(&wire));
+    joint.live("a", 12_200);
+    let text = String::from_utf8(wire.borrow().bytes.clone()).unwrap();
+    let ids: Vec<String> =
+        text.lines().filter_map(|line| line.strip_prefix("id: ").map(str::to_string)).collect();
+    let all = ["12000", "11900", "12100", "12200"];
+    for (id, had) in ids.iter().zip(0..) {
+        let (_, again) = joint.open(&["a", "b"], id);
+        assert_eq!(heard(&again), all[had..], "{id}");
+        // And so do the ids that it got by looking back.
+        if had < 4 {
+            assert_eq!(last_id(&again), *ids.last().unwrap());
+        }
+    }
+}
+
+#[test]
+fn a_stream_of_one_stream_in_redis_has_its_numbers() {
+    let mut joint = joint_of(Source::Streams, Link::Up);
+    joint.catch_up("a", &[10_000], Missing::Nothing);
+    let (_, wire) = joint.open(&["a"], "9000-0");
+    joint.live("a", 12_000);
+    assert_eq!(last_id(&wire), "12000-0");
+    let (_, again) = joint.open(&["a"], "10000-0");
+    assert_eq!(heard(&again), ["12000"]);
+    assert_eq!(last_id(&again), "12000-0");
+}

@@ -1,0 +1,86 @@
+//! What a client's id says of what it has had.
+
+use super::bridge::Source;
+use super::place::Place;
+use super::{Hub, Now};
+use crate::sse::id::{Id, Stamp};
+
+/// How far the clocks of this machine and of Redis may be apart, in ms, before an id is taken for
+/// one that nobody gave.
+const CLOCKS_APART: u64 = 3_600_000;
+/// How far apart two nginxes may have read what different streams in Redis had at one time, in ms.
+const APART: u64 = 2_000;
+
+/// What a client's id says.
+pub(super) enum Origin {
+    /// It had everything up to this place.
+    Here(Place),
+    /// It had, from another nginx, everything that Redis numbered up to this.
+    Elsewhere(Stamp),
+    /// Nothing that is known here.
+    Unknown,
+}
+
+/// What a client has had, or has no claim to, of what enters the log only after its stream has begun:
+/// durable events that another nginx gave it, or that happened before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Had {
+    /// What Redis numbered up to this.
+    pub stamp: Stamp,
+    /// What was born before this (ms of the monotonic clock) and Redis brought late.
+    pub born: u64,
+}
+
+impl Had {
+    /// Whether durable events that are lost up to a number are none of the client's.
+    pub(super) fn covers(self, lost: Stamp, now: Now) -> bool {
+        // Numbers so far below the clock were given before it came, whatever the clocks say.
+        let began = now.wall.saturating_sub(now.mono.saturating_sub(self.born));
+        let long_before = self.born != 0 && lost.ms < began.saturating_sub(CLOCKS_APART);
+        lost <= self.stamp || long_before
+    }
+}
+
+impl Origin {
+    /// Up to which number the client has had what Redis numbered.
+    pub(super) fn had(&self) -> Stamp {
+        match self {
+            Origin::Here(place) => place.stamp,
+            Origin::Elsewhere(stamp) => *stamp,
+            Origin::Unknown => Stamp::default(),
+        }
+    }
+}
+
+impl Hub {
+    /// What a client's id says.
+    pub(super) fn origin_of(&self, id: &[u8], end: Place, channels: usize, now: Now) -> Origin {
+        let Some(id) = Id::parse(id) else { return Origin::Unknown };
+        let stamp = id.stamp();
+        let joined = self.source() != Source::Alone;
+        // Redis may have given higher ids to channels that nobody here listens to.
+        let soon = now.wall.saturating_add(CLOCKS_APART);
+        if stamp > end.stamp && !(joined && stamp.ms <= soon) {
+            return Origin::Unknown;
+        }
+        match id {
+            // The id of an event: that event itself, and all that was placed at it, is known.
+            Id::Local { tag, .. } if tag == self.tag() && !joined => {
+                Origin::Here(Place { stamp, position: u64::MAX })
+            }
+            Id::Placed { tag, pos, .. } if tag == self.tag() => {
+                Origin::Here(Place { stamp, position: pos })
+            }
+            // Streams in Redis have no common order: another nginx may have read them in another one.
+            Id::Durable(_) if self.source() == Source::Streams && channels > 1 => {
+                Origin::Elsewhere(Stamp { ms: stamp.ms.saturating_sub(APART), seq: 0 }.before())
+            }
+            Id::Durable(_) if joined => Origin::Here(Place { stamp, position: 0 }),
+            Id::Placed { .. } if self.source() == Source::Streams => {
+                Origin::Elsewhere(Stamp { ms: stamp.ms.saturating_sub(APART), seq: 0 }.before())
+            }
+            Id::Placed { .. } if joined => Origin::Elsewhere(stamp),
+            _ => Origin::Unknown,
+        }
+    }
+}
