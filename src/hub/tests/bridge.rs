@@ -34,7 +34,7 @@ pub fn joined_of(bytes: usize, source: Source, count: u64, age: u64) -> Joined {
     let hub = Hub::attach(region_of(bytes, source, count, age)).unwrap();
     let worker = hub.take_seat().unwrap();
     let bridge = hub.take_seat().unwrap();
-    let fence = hub.take_fence(bridge).unwrap();
+    let fence = hub.take_fence(bridge, at(0)).unwrap();
     let joined = Joined { hub, fence, bridge, worker };
     joined.connect();
     joined

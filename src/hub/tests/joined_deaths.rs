@@ -166,7 +166,7 @@ fn the_words_of_a_takeover() {
     let seat = hub.take_seat().unwrap();
     let number = hub.region.get(header::FENCE);
     let take_over = |hub: &Hub| {
-        hub.take_over(seat, 5).unwrap();
+        hub.take_over(seat, 5, at(0)).unwrap();
     };
     kill_everywhere(hub, take_over, |before, found, _| {
         assert_eq!(before, found);

@@ -100,7 +100,7 @@ fn a_fenced_bridge_can_write_nothing() {
     let member = joined.subscribe_only("a");
     let (hub, old) = (&joined.hub, joined.fence);
     let held = hub.try_succeed().unwrap();
-    let next = hub.take_fence(hub.take_seat().unwrap()).unwrap();
+    let next = hub.take_fence(hub.take_seat().unwrap(), at(0)).unwrap();
     let before: Vec<u64> = (0..hub.region.size()).map(|at| hub.region.get(at)).collect();
     let arrivals = [How::Plain, How::Live(id(500)), How::Missed(id(500)), How::Earlier(id(500))]
         .map(|how| arrival("a", how, "x", 0));

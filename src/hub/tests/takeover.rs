@@ -55,7 +55,7 @@ impl Side {
 fn holder(bytes: usize) -> Side {
     let hub = Hub::attach(region_of(bytes, Source::PubSub, 1_000, 0)).unwrap();
     let bridge = hub.take_seat().unwrap();
-    let fence = hub.take_fence(bridge).unwrap();
+    let fence = hub.take_fence(bridge, at(0)).unwrap();
     hub.new_epoch(fence).unwrap();
     hub.set_link(fence, Link::Up).unwrap();
     for channel in ["a", "b"] {
@@ -110,7 +110,7 @@ fn the_words_of_the_protocol() {
     old.hub.pass_marker(old.fence, NUMBER).unwrap();
     come("p2");
     let seat = new.take_seat().unwrap();
-    let (fence, taken) = new.take_over(seat, NUMBER).unwrap();
+    let (fence, taken) = new.take_over(seat, NUMBER, at(0)).unwrap();
     assert_eq!(taken, TakenOver::Behind(2));
     assert!(!new.is_retiring() && new.heir().is_none() && !new.has_passed(NUMBER));
     assert_eq!(new.bridge_slot(), Some(seat.slot));
@@ -147,9 +147,9 @@ fn a_successor_that_dies_is_forgotten_and_the_next_one_counts_anew() {
     old.hub.pass_marker(old.fence, 6).unwrap();
     assert!(new.has_passed(7));
     let seat = new.take_seat().unwrap();
-    assert_eq!(new.take_over(seat, 7).unwrap().1, TakenOver::Behind(1));
+    assert_eq!(new.take_over(seat, 7, at(0)).unwrap().1, TakenOver::Behind(1));
     new.announce_heir(8).unwrap();
-    assert_eq!(new.take_over(seat, 8).unwrap().1, TakenOver::Unmarked);
+    assert_eq!(new.take_over(seat, 8, at(0)).unwrap().1, TakenOver::Unmarked);
 }
 
 #[test]
@@ -167,7 +167,7 @@ fn what_is_left_out_is_counted_as_well() {
     ];
     assert_eq!(old.hub.arrive(old.fence, &arrivals, at(0)).unwrap().appended, 2);
     let seat = new.take_seat().unwrap();
-    assert_eq!(new.take_over(seat, NUMBER).unwrap().1, TakenOver::Behind(3));
+    assert_eq!(new.take_over(seat, NUMBER, at(0)).unwrap().1, TakenOver::Behind(3));
 }
 
 /// One takeover with everything by chance. Returns whether the holder died in the middle of a store.
@@ -212,7 +212,7 @@ fn one(random: &mut Random) -> bool {
     // The successor has kept all behind the marker, as far as it has read, and takes over.
     let seen = new.has_passed(NUMBER);
     let seat = new.take_seat().unwrap();
-    let (fence, taken) = new.take_over(seat, NUMBER).unwrap();
+    let (fence, taken) = new.take_over(seat, NUMBER, at(0)).unwrap();
     let behind = match taken {
         TakenOver::Behind(count) => count as usize,
         TakenOver::Unmarked => 0,

@@ -28,7 +28,7 @@ impl Joint {
     pub fn new(source: Source, link: Link, tag: u32) -> Joint {
         let bench = bench_of(1 << 19, HISTORY, source, tag);
         let seat = bench.hub.take_seat().unwrap();
-        let fence = bench.hub.take_fence(seat).unwrap();
+        let fence = bench.hub.take_fence(seat, Now::default()).unwrap();
         bench.hub.new_epoch(fence).unwrap();
         bench.hub.set_link(fence, link).unwrap();
         Joint { bench, fence, seat }
