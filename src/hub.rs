@@ -12,6 +12,7 @@
 //! - `channels`, `publish`, `keys`, `room`: channels, appending, repeated publishes, what leaves first
 //! - `slots`, `subscribe`: processes, their bells, and who listens to what
 //! - `read`, `replay`: reading new events without the lock, and retained ones under it
+//! - `pattern`, `search`: listening to all channels whose names match, and what such streams missed
 //! - `admin`: listing channels, ending their streams, forgetting them
 //! - `stats`: counters
 //!
@@ -26,12 +27,14 @@ mod keys;
 mod layout;
 mod lists;
 mod lock;
+mod pattern;
 mod place;
 mod publish;
 mod read;
 mod region;
 mod replay;
 mod room;
+mod search;
 mod slots;
 mod stats;
 mod subscribe;
@@ -43,12 +46,14 @@ mod tests;
 
 pub use admin::{ChannelInfo, Forgotten, Page};
 pub use guard::Locked;
+pub use pattern::{name_of_pattern, pattern_of, reaches, shown};
 pub use place::{Kind, Place};
 pub use publish::{NewEvent, PublishError, Published};
 pub use read::{Copied, Descriptor};
 pub use region::Region;
 pub use replay::{Beginning, Found, Pursuit, Resume, Slice};
 pub use room::Swept;
+pub use search::Search;
 pub use slots::Seat;
 pub use stats::{Counter, Stats, COUNTERS};
 pub use subscribe::{JoinError, Membership};

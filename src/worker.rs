@@ -12,13 +12,16 @@
 //! - `stream`, `channel`: what a process knows of its clients and of the channels they listen to
 //! - `open`: how a stream begins and how it is taken away
 //! - `recent`: reading the log; `serve`: writing to one client
+//! - `pattern`: which patterns an event is for; `missed`: what a stream lacks, looked up in the hub
 //! - `presence`: telling who came and went; `admin`: what an administrator asks for
 //! - `turn`: what one wake-up and one tick do; `wheel`: deadlines
 //! - `socket`: what is asked of a connection; `settings`: what a location says
 
 mod admin;
 mod channel;
+mod missed;
 mod open;
+mod pattern;
 mod presence;
 mod recent;
 mod serve;
@@ -37,11 +40,12 @@ use rustc_hash::FxBuildHasher;
 use slotmap::SlotMap;
 
 use crate::hub::{
-    Counter, Hub, Kind, Membership, NewEvent, Now, Place, PublishError, Published, Seat,
+    shown, Counter, Hub, Kind, Membership, NewEvent, Now, Place, PublishError, Published, Seat,
 };
 use crate::sse::frame::{self, Frame};
 use crate::sse::id::Id;
 use channel::{Channel, ChannelKey};
+use pattern::Patterns;
 use recent::Kept;
 use stream::{Audience, State, Stream};
 use wheel::Wheel;
@@ -69,6 +73,7 @@ pub struct Worker<S: Socket> {
     channels: SlotMap<ChannelKey, Channel>,
     by_name: HashMap<Box<[u8]>, ChannelKey>,
     by_record: HashMap<u32, ChannelKey, FxBuildHasher>,
+    patterns: Patterns,
     /// The position up to which this process has read the log.
     read: u64,
     kept: Kept,
@@ -172,6 +177,7 @@ impl<S: Socket> Worker<S> {
             channels: SlotMap::with_key(),
             by_name: HashMap::new(),
             by_record: HashMap::default(),
+            patterns: Patterns::default(),
             kept: Kept::default(),
             passes: VecDeque::new(),
             tasks: VecDeque::new(),
@@ -236,12 +242,12 @@ impl<S: Socket> Worker<S> {
         })
     }
 
-    /// The names of a stream's channels, separated by commas.
+    /// The names of a stream's channels, or its patterns, separated by commas.
     pub fn names(&self, key: StreamKey) -> Vec<u8> {
         let stream = self.streams.get(key);
         let subscriptions = stream.map(|stream| stream.channels.as_slice()).unwrap_or_default();
         let names = subscriptions.iter().filter_map(|s| self.channels.get(s.channel));
-        names.map(|channel| &channel.name[..]).collect::<Vec<_>>().join(&b","[..])
+        names.map(|channel| shown(&channel.name)).collect::<Vec<_>>().join(&b","[..])
     }
 
     /// A stream that this process has ended. Its last bytes are sent: the request is to be

@@ -74,8 +74,8 @@ enum Next {
     Behind { block: u32, position: u64 },
 }
 
-/// A slice of a pursuit.
-#[derive(Debug)]
+/// A slice of a pursuit or of a search.
+#[derive(Debug, Default)]
 pub struct Slice {
     /// Events were lost since the last one: the id that the gap event bears.
     pub gap: Option<Id>,
@@ -83,8 +83,10 @@ pub struct Slice {
     pub events: Vec<Found>,
     /// Nothing is left behind these.
     pub done: bool,
+    /// Of a search that has nothing to give: where the stream begins.
+    pub begins: Option<Place>,
     /// For each channel, up to where the gap tells what was lost.
-    floors: Vec<u64>,
+    pub(super) floors: Vec<u64>,
 }
 
 /// An event that a pursuit has found.
@@ -94,9 +96,20 @@ pub struct Found {
     pub event: Copied,
     track: usize,
     block: u32,
+    channel: Option<Box<[u8]>>,
 }
 
 impl Found {
+    /// One that a search has found.
+    pub(super) fn of_channel(event: Copied, block: u32, name: Vec<u8>) -> Found {
+        Found { event, track: 0, block, channel: Some(name.into()) }
+    }
+
+    /// The name of its channel, if a search has found it.
+    pub fn channel(&self) -> Option<&[u8]> {
+        self.channel.as_deref()
+    }
+
     /// Which of the pursuit's channels it is of.
     pub fn track(&self) -> usize {
         self.track
@@ -165,7 +178,7 @@ impl Hub {
     }
 
     /// The place that a client's id names. `None`: it is not one of this hub's.
-    fn place_of(&self, id: &[u8], end: Place) -> Option<Place> {
+    pub(super) fn place_of(&self, id: &[u8], end: Place) -> Option<Place> {
         let place = match Id::parse(id)? {
             // The id of an event: that event itself, and all that was placed at it, is known.
             Id::Local { stamp, tag } if tag == self.tag() => Place { stamp, position: u64::MAX },
@@ -206,10 +219,10 @@ impl Hub {
             let mut event = Copied::default();
             self.copy_block(block, &mut event);
             candidates[track] = low(guard.word(block, event::LINKS));
-            found.push(Found { event, track, block });
+            found.push(Found { event, track, block, channel: None });
         }
         done = done || guard.first_of(pursuit, &candidates).is_none();
-        Ok(Slice { gap, events: found, done, floors })
+        Ok(Slice { gap, events: found, done, floors, ..Slice::default() })
     }
 }
 

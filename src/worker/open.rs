@@ -4,13 +4,14 @@ use std::rc::Rc;
 
 use super::admin::is_status;
 use super::channel::{Channel, ChannelKey, Pass};
+use super::missed::Begun;
 use super::settings::{End, Replay, StreamSettings};
 use super::socket::{Batch, Sent, Socket};
 use super::stream::{
     Audience, Behind, Flow, State, Stream, StreamKey, Subscription, Subscriptions,
 };
 use super::{Task, Worker};
-use crate::hub::{Beginning, Counter, Hub, JoinError, Kind, Locked, Now, Resume, Seat};
+use crate::hub::{pattern_of, Counter, Hub, JoinError, Kind, Locked, Now, Resume, Seat};
 use crate::sse::frame::{self, Frame};
 
 /// Why a stream cannot begin now. The client is to come back.
@@ -43,7 +44,7 @@ impl From<JoinError> for OpenError {
 }
 
 impl<S: Socket> Worker<S> {
-    /// Begins a stream of these channels (different ones, at least one): subscribes it, sends its
+    /// Begins a stream of these channels, or of what `name_of_pattern` gave for patterns (different ones, at least one): subscribes it, sends its
     /// first bytes and the first of what it missed. `last_event_id` is what the client came with,
     /// empty for none.
     pub fn open(
@@ -101,7 +102,7 @@ impl<S: Socket> Worker<S> {
         settings: &StreamSettings,
         last_event_id: &[u8],
         now: Now,
-    ) -> Result<(Vec<ChannelKey>, Beginning), OpenError> {
+    ) -> Result<(Vec<ChannelKey>, Begun), OpenError> {
         if self.draining.is_some() {
             return Err(OpenError::Draining);
         }
@@ -125,7 +126,12 @@ impl<S: Socket> Worker<S> {
             ([], Replay::Count(count)) => Resume::Fresh { newest: count },
             (id, _) => Resume::From(id.to_vec()),
         };
-        let begun = result.and_then(|()| Ok(self.hub.begin(&members, &resume, now)?));
+        let begun = result.and_then(|()| {
+            Ok(match names.iter().any(|name| pattern_of(name).is_some()) {
+                true => Begun::from(self.hub.begin_search(names, &resume)?),
+                false => Begun::from(self.hub.begin(&members, &resume, now)?),
+            })
+        });
         match begun {
             Ok(beginning) => Ok((keys, beginning)),
             Err(error) => {
@@ -156,6 +162,7 @@ impl<S: Socket> Worker<S> {
         });
         self.by_name.insert(name.into(), key);
         self.by_record.insert(membership.channel(), key);
+        self.patterns.joined(name, key);
         Ok(key)
     }
 
@@ -185,12 +192,12 @@ impl<S: Socket> Worker<S> {
     }
 
     /// The first bytes of a stream: how soon to come back, and for a new client its first id.
-    fn preface(&mut self, key: StreamKey, begun: Beginning, client_id: &[u8], now: Now) {
+    fn preface(&mut self, key: StreamKey, begun: Begun, client_id: &[u8], now: Now) {
         let Some(stream) = self.streams.get_mut(key) else { return };
         let opening = frame::opening(stream.settings.retry.draw(&mut self.random));
-        if let Some(pursuit) = begun.pursuit {
+        if let Some(missed) = begun.missed {
             let (preface, client_id) = (Some(opening), client_id.into());
-            stream.state = State::Behind(Box::new(Behind { pursuit, preface, client_id }));
+            stream.state = State::Behind(Box::new(Behind { missed, preface, client_id }));
             self.serve(key, now);
             return;
         }
@@ -239,6 +246,7 @@ impl<S: Socket> Worker<S> {
         let Some(channel) = self.channels.remove(key) else { return };
         self.by_name.remove(&channel.name);
         self.by_record.remove(&channel.membership.channel());
+        self.patterns.left(&channel.name, key);
         if self.hub.leave(channel.membership).is_err() {
             self.unleft.push(channel.membership);
         }

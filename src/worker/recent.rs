@@ -5,7 +5,7 @@ use super::channel::{ChannelKey, Recent};
 use super::settings::End;
 use super::socket::Socket;
 use super::{Task, Worker};
-use crate::hub::{Copied, Now};
+use crate::hub::{Copied, Hub, Now};
 use crate::sse::frame::Frame;
 
 /// Descriptors that one turn reads at most.
@@ -22,7 +22,16 @@ pub struct Kept {
     bytes: usize,
     /// Bytes read since the last time that no pass was running.
     on_the_way: usize,
-    copied: Copied,
+    pub(super) copied: Copied,
+}
+
+impl Kept {
+    /// The event that was just read, framed.
+    pub(super) fn frame(&self, hub: &Hub) -> Recent {
+        let copied = &self.copied;
+        let frame = Frame::event(copied.event_type(), copied.data(), &copied.id(hub));
+        Recent::new(copied.place, copied.kind(), frame)
+    }
 }
 
 impl<S: Socket> Worker<S> {
@@ -43,30 +52,41 @@ impl<S: Socket> Worker<S> {
                 return false;
             };
             self.read += 1;
-            let Some(&key) = self.by_record.get(&descriptor.channel) else { continue };
+            let key = self.by_record.get(&descriptor.channel).copied();
+            if !self.patterns.is_empty() && !descriptor.ends_streams() {
+                self.read_matching(descriptor, key, now);
+                continue;
+            }
+            let Some(key) = key else { continue };
             if descriptor.ends_streams() {
                 self.told_to_end(key, descriptor.position);
                 continue;
             }
             if self.hub.copy(descriptor, now, &mut self.kept.copied) {
-                self.keep(key);
-            } else if let Some(channel) = self.channels.get_mut(key) {
-                // It left before it was read: the channel's streams find out from the hub.
-                channel.whole_after = descriptor.position;
+                let recent = self.kept.frame(&self.hub);
+                let len = recent.frame.chunk().len();
+                self.keep(key, recent, len);
+                self.touch(key, descriptor.position);
+            } else {
+                self.pass_over(key, descriptor.position);
             }
-            self.touch(key, descriptor.position);
         }
         self.read < head
     }
 
-    fn keep(&mut self, key: ChannelKey) {
-        let copied = &self.kept.copied;
-        let frame = Frame::event(copied.event_type(), copied.data(), &copied.id(&self.hub));
-        let (place, kind, len) = (copied.place, copied.kind(), frame.chunk().len());
-        let born = copied.born;
+    /// An event left before it was read: its channel's streams find out from the hub.
+    pub(super) fn pass_over(&mut self, key: ChannelKey, position: u64) {
+        if let Some(channel) = self.channels.get_mut(key) {
+            channel.whole_after = position;
+        }
+        self.touch(key, position);
+    }
+
+    /// Keeps the event that was just read, which takes `len` bytes.
+    pub(super) fn keep(&mut self, key: ChannelKey, recent: Recent, len: usize) {
         let Some(channel) = self.channels.get_mut(key) else { return };
-        channel.born = born;
-        channel.recent.push_back(Recent::new(place, kind, frame));
+        channel.born = self.kept.copied.born;
+        channel.recent.push_back(recent);
         self.kept.order.push_back((key, len));
         self.kept.bytes += len;
         self.kept.on_the_way += len;
@@ -83,7 +103,7 @@ impl<S: Socket> Worker<S> {
         }
     }
 
-    fn touch(&mut self, key: ChannelKey, position: u64) {
+    pub(super) fn touch(&mut self, key: ChannelKey, position: u64) {
         if self.channels.get_mut(key).is_some_and(|channel| channel.touch(position)) {
             self.passes.push_back(key);
         }

@@ -2,16 +2,19 @@
 //! catching up and the beginning of a stream all come through here.
 
 use super::channel::{Channel, ChannelKey};
+use super::missed::Missed;
 use super::settings::{End, Naming, SlowClient, StreamSettings};
 use super::socket::{Batch, Sent, Socket};
 use super::stream::{Audience, Behind, Flow, State, Stream, StreamKey};
 use super::{Shared, Task, Worker};
-use crate::hub::{Counter, Kind, Now, Place, Pursuit, Slice};
+use crate::hub::{Counter, Kind, Locked, Now, Place, Slice};
 use crate::sse::frame::{self, Frame};
 
 /// Events that a stream that is behind reads in one hold of the lock, and bytes of them.
 const SLICE_EVENTS: usize = 64;
 const SLICE_BYTES: usize = 64 << 10;
+/// Writes of a turn that looking for what streams of patterns lack counts for.
+const LOOKING: usize = 8;
 /// Frames that one batch has at most.
 const BATCH_FRAMES: usize = 256;
 
@@ -40,12 +43,10 @@ impl<S: Socket> Worker<S> {
             self.channels.get(subscription.channel).is_some_and(|c| c.whole_after <= stream.at)
         });
         if !whole {
-            let members = subscriptions.iter().filter_map(|subscription| {
-                self.channels.get(subscription.channel).map(|channel| channel.membership)
-            });
-            let pursuit = Pursuit::since(stream.at, read, members);
+            let channels = subscriptions.iter().filter_map(|s| self.channels.get(s.channel));
+            let missed = Missed::since(stream.at, read, channels);
             let client_id = Box::default();
-            stream.state = State::Behind(Box::new(Behind { pursuit, preface: None, client_id }));
+            stream.state = State::Behind(Box::new(Behind { missed, preface: None, client_id }));
             self.tasks.push_back(Task::Serve(key));
             return;
         }
@@ -80,10 +81,18 @@ impl<S: Socket> Worker<S> {
     fn serve_behind(&mut self, key: StreamKey, now: Now) {
         let Some(stream) = self.streams.get_mut(key) else { return };
         let State::Behind(behind) = &mut stream.state else { return };
-        let Ok(slice) = self.hub.pursue(&behind.pursuit, SLICE_EVENTS, SLICE_BYTES, now) else {
-            // The lock's holder is stopped: again with the next tick.
-            self.stuck.push(key);
-            return;
+        let slice = match behind.missed.slice(&self.hub, SLICE_EVENTS, SLICE_BYTES, now) {
+            Ok(Some(slice)) => slice,
+            Ok(None) => {
+                self.tally.writes += LOOKING;
+                self.tasks.push_back(Task::Serve(key));
+                return;
+            }
+            Err(Locked) => {
+                // The lock's holder is stopped: again with the next tick.
+                self.stuck.push(key);
+                return;
+            }
         };
         if slice.gap.is_some() && behind.preface.is_none() {
             if stream.audience == Audience::Client {
@@ -99,15 +108,20 @@ impl<S: Socket> Worker<S> {
         frames.extend(behind.preface.clone());
         let preface = frames.len();
         frames.extend(gap_frame(stream.last, &stream.settings, behind, &slice, tag));
+        let opening = open_frame(&stream.settings, behind, &slice, tag);
+        let opened = slice.begins.filter(|_| opening.is_some());
+        frames.extend(opening);
         let extra = frames.len();
         let subscriptions = stream.channels.as_slice();
         frames.extend(slice.events.iter().map(|found| {
             let event = &found.event;
             let id = event.place.id(event.kind(), tag);
             let frame = Frame::event(event.event_type(), event.data(), &id);
-            let channel = subscriptions.get(found.track()).map(|s| s.channel);
-            match (stream.settings.naming, channel.and_then(|key| self.channels.get(key))) {
-                (Naming::ByChannel, Some(channel)) => frame.named(&channel.name),
+            let joined =
+                subscriptions.get(found.track()).and_then(|s| self.channels.get(s.channel));
+            let channel = found.channel().or(joined.map(|channel| &*channel.name));
+            match (stream.settings.naming, channel) {
+                (Naming::ByChannel, Some(channel)) => frame.named(channel),
                 _ => frame,
             }
         }));
@@ -120,6 +134,9 @@ impl<S: Socket> Worker<S> {
         let finished = sent == Sent::All && slice.done;
         self.tally.delivered(taken.saturating_sub(extra), stream.audience);
         stream.advance(&slice, taken, preface, extra, now);
+        if let Some(begins) = opened.filter(|_| taken >= extra) {
+            stream.last = Some((begins, Kind::Local));
+        }
         if slice.gap.is_some() && taken >= extra && stream.audience == Audience::Client {
             self.tally.gaps += 1;
         }
@@ -186,11 +203,11 @@ impl<S> Stream<S> {
             behind.preface = None;
         }
         if taken >= extra {
-            behind.pursuit.told(slice);
+            behind.missed.told(slice);
         }
         let events = slice.events.get(..taken.saturating_sub(extra)).unwrap_or_default();
         for found in events {
-            behind.pursuit.passed(found);
+            behind.missed.passed(found);
         }
         if taken > 0 {
             self.written = now.mono;
@@ -204,7 +221,7 @@ impl<S> Stream<S> {
     /// It has all that it was behind.
     fn catch_up_ends(&mut self) {
         if let State::Behind(behind) = &self.state {
-            self.at = self.at.max(behind.pursuit.until());
+            self.at = self.at.max(behind.missed.until());
             self.state = State::Live;
         }
     }
@@ -231,6 +248,19 @@ fn gap_frame(
         None => after.extend_from_slice(&behind.client_id),
     }
     Some(frame::gap_event(name, &after, &id))
+}
+
+/// The event that gives a new client its first id, when a search has found that it gets nothing else.
+fn open_frame(
+    settings: &StreamSettings,
+    behind: &Behind,
+    slice: &Slice,
+    tag: u32,
+) -> Option<Frame> {
+    let begins =
+        slice.begins.filter(|_| behind.preface.is_some() && behind.client_id.is_empty())?;
+    let name = settings.open_event.as_ref()?;
+    Some(frame::open_event(name, &begins.id(Kind::Local, tag)))
 }
 
 impl Shared {
@@ -264,6 +294,8 @@ impl Shared {
         };
         let mut all: Vec<_> = channels.flat_map(newer).collect();
         all.sort_unstable_by_key(|(recent, _)| recent.place.position);
+        // Several patterns may match one channel.
+        all.dedup_by_key(|(recent, _)| recent.place.position);
         self.complete = all.len() <= BATCH_FRAMES;
         all.truncate(BATCH_FRAMES);
         self.places = all.iter().map(|(recent, _)| (recent.place, recent.kind)).collect();

@@ -3,8 +3,9 @@
 use std::rc::Rc;
 
 use super::channel::ChannelKey;
+use super::missed::Missed;
 use super::settings::{End, StreamSettings};
-use crate::hub::{Kind, Place, Pursuit};
+use crate::hub::{Kind, Place};
 use crate::sse::frame::Frame;
 
 slotmap::new_key_type! {
@@ -70,7 +71,7 @@ pub enum State {
 /// What a stream that is behind has to do.
 #[derive(Debug)]
 pub struct Behind {
-    pub pursuit: Box<Pursuit>,
+    pub missed: Missed,
     /// Goes out before everything else: the beginning of the stream.
     pub preface: Option<Frame>,
     /// The id that the client came with, as long as it was sent none here.

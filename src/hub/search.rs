@@ -1,0 +1,372 @@
+//! What a stream of patterns that is behind still has to get, of all channels that match.
+//!
+//! There may be more of them than anybody wants to remember, so they are looked for: a walk through
+//! the channel table, a few buckets in each hold of the lock, finds for each matching channel the
+//! first event that the stream lacks, and keeps those that come first. From these the events are
+//! merged, up to where the first channel begins that did not fit; then the next walk begins there.
+//!
+//! No record is remembered, only events: an event that still has its position is the one that was
+//! found, and its channel is there as long as it is. One that has left since means that something
+//! was lost; then a gap is told and the walk begins anew.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+
+use super::guard::{Guard, Locked};
+use super::layout::{channel, event, header, high, low};
+use super::pattern::reaches;
+use super::place::{end, Kind, Place};
+use super::read::Copied;
+use super::replay::{Found, Resume, Slice};
+use super::{Hub, Now};
+
+/// Channels that one walk remembers.
+#[cfg(not(test))]
+const TRACKS: usize = 1024;
+#[cfg(test)]
+const TRACKS: usize = 5;
+/// Buckets that are looked at in one hold of the lock; events that are freed by age in it.
+const BUCKETS: usize = 128;
+const EXPIRED: usize = 1024;
+/// A visit ends behind so many buckets or channels, whatever of the table is left.
+const VISIT_BUCKETS: usize = 1024;
+const VISIT_CHANNELS: usize = 256;
+
+/// A search for what a stream of patterns lacks: everything behind `after` and up to `until`.
+#[derive(Debug)]
+pub struct Search {
+    /// Names of channels and of patterns' records.
+    names: Box<[Box<[u8]>]>,
+    after: Place,
+    /// The end of the log when it began; a stream in progress begins with its first visit.
+    until: Option<Place>,
+    by: By,
+    reach: Reach,
+    gap_due: bool,
+    /// The highest floor that a gap was due for.
+    lost: Place,
+    phase: Phase,
+}
+
+/// What events are ordered by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum By {
+    /// A stream's first pass.
+    Place,
+    /// From then on.
+    Position,
+}
+
+/// Which events of a channel count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reach {
+    /// All; of those that have left, the client is to know.
+    All,
+    /// None, for nothing is owed; but the client is to know if there were any.
+    Loss,
+    /// At most so many of the newest, for a client that knows of no others.
+    Newest(u64),
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// The walk has come to this bucket.
+    Looking { bucket: usize, found: BinaryHeap<Track>, beyond: Option<Place> },
+    /// What is next of each channel that was found; before it, what was given and may have to be
+    /// given again.
+    Giving { next: BinaryHeap<Reverse<Track>>, given: VecDeque<Track>, beyond: Option<Place> },
+}
+
+/// An event of a channel, in the order in which they are given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Track {
+    key: Place,
+    block: u32,
+}
+
+impl Phase {
+    fn start() -> Phase {
+        Phase::Looking { bucket: 0, found: BinaryHeap::new(), beyond: None }
+    }
+}
+
+impl Search {
+    /// For a stream in progress that is behind: it has had everything up to the position `at`.
+    pub fn since(at: u64, names: impl Iterator<Item = Box<[u8]>>) -> Box<Search> {
+        let after = Place { position: at, ..Place::START };
+        Box::new(Search::new(names.collect(), after, None, By::Position, Reach::All))
+    }
+
+    fn new(
+        names: Box<[Box<[u8]>]>,
+        after: Place,
+        until: Option<Place>,
+        by: By,
+        reach: Reach,
+    ) -> Search {
+        let (phase, lost) = (Phase::start(), Place::START);
+        Search { names, after, until, by, reach, gap_due: false, lost, phase }
+    }
+
+    /// The position up to which it goes.
+    pub fn until(&self) -> u64 {
+        self.until.map_or(self.after.position, |until| until.position)
+    }
+
+    /// The event was handed to the socket.
+    pub fn passed(&mut self, found: &Found) {
+        self.after = found.event.place;
+        if let Phase::Giving { given, .. } = &mut self.phase {
+            given.pop_front();
+        }
+    }
+
+    /// The gap of a slice was told.
+    pub fn told(&mut self) {
+        self.gap_due = false;
+    }
+
+    fn key(&self, place: Place) -> Place {
+        match self.by {
+            By::Place => place,
+            By::Position => Place { position: place.position, ..Place::START },
+        }
+    }
+
+    fn is_passed(&self, place: Place) -> bool {
+        self.key(place) <= self.key(self.after)
+    }
+
+    /// Something up to this place has left: tells whether the client has to know.
+    fn lose(&mut self, floor: Place) {
+        if !self.is_passed(floor) && self.key(floor) > self.key(self.lost) {
+            self.lost = floor;
+            self.gap_due = true;
+        }
+    }
+
+    /// Keeps the first event of a channel, if it comes before those that do not fit.
+    fn find(&mut self, track: Track) {
+        let Phase::Looking { found, beyond, .. } = &mut self.phase else { return };
+        if beyond.is_some_and(|beyond| track.key >= beyond) {
+            return;
+        }
+        found.push(track);
+        if found.len() > TRACKS {
+            *beyond = found.pop().map(|last| last.key);
+        }
+    }
+
+    /// The walk has come to the end of the table.
+    fn give(&mut self) {
+        if let Phase::Looking { found, beyond, .. } = &mut self.phase {
+            let next = std::mem::take(found).into_iter().map(Reverse).collect();
+            let (given, beyond) = (VecDeque::new(), *beyond);
+            self.phase = Phase::Giving { next, given, beyond };
+        }
+    }
+}
+
+impl Hub {
+    /// Where a stream of these patterns begins: the end of the log, and what it first has to get.
+    pub fn begin_search(
+        &self,
+        names: &[Box<[u8]>],
+        resume: &Resume,
+    ) -> Result<(Place, Option<Box<Search>>), Locked> {
+        let guard = self.lock()?;
+        let end = end(&self.region);
+        let owed = guard.get(header::COUNT);
+        let (after, reach) = match resume {
+            Resume::Fresh { newest } if owed.min(*newest) == 0 => return Ok((end, None)),
+            Resume::Fresh { newest } => (None, Reach::Newest(owed.min(*newest))),
+            Resume::From(id) => match self.place_of(id, end) {
+                Some(after) if owed == 0 => (Some(after), Reach::Loss),
+                Some(after) => (Some(after), Reach::All),
+                None => (None, Reach::Newest(owed)),
+            },
+        };
+        let start = after.unwrap_or(Place::START);
+        let mut search = Search::new(names.into(), start, Some(end), By::Place, reach);
+        search.gap_due = after.is_none() && matches!(resume, Resume::From(_));
+        Ok((end, Some(Box::new(search))))
+    }
+
+    /// The next slice, within the bounds that `pursue` has; `None` if it is still being looked for.
+    pub fn search(
+        &self,
+        search: &mut Search,
+        events: usize,
+        bytes: usize,
+        now: Now,
+    ) -> Result<Option<Slice>, Locked> {
+        if !self.look(search, now)? {
+            return Ok(None);
+        }
+        let slice = self.lock()?.slice(search, events, bytes, now);
+        if slice.is_none() {
+            search.phase = Phase::start();
+        }
+        Ok(slice)
+    }
+
+    /// Goes on with the walk. True if it has come to its end.
+    fn look(&self, search: &mut Search, now: Now) -> Result<bool, Locked> {
+        let (mut buckets, mut channels) = (0, 0);
+        while let Phase::Looking { bucket, .. } = search.phase {
+            if buckets >= VISIT_BUCKETS || channels >= VISIT_CHANNELS {
+                return Ok(false);
+            }
+            let guard = self.lock()?;
+            search.until.get_or_insert_with(|| end(&self.region));
+            let stop = (bucket + BUCKETS).min(self.layout.buckets);
+            channels += guard.look_into(bucket..stop, search, now);
+            buckets += stop - bucket;
+            if let Phase::Looking { bucket, .. } = &mut search.phase {
+                *bucket = stop;
+            }
+            if stop == self.layout.buckets {
+                // A channel that matched may have been forgotten, even during the walk.
+                if matches!(search.reach, Reach::All | Reach::Loss) {
+                    search.lose(Place::read(&self.region, header::FORGOTTEN));
+                }
+                search.give();
+            }
+        }
+        Ok(true)
+    }
+}
+
+impl Guard<'_> {
+    /// Looks for matching channels in some buckets. Returns how many channels there were.
+    fn look_into(&self, buckets: std::ops::Range<usize>, search: &mut Search, now: Now) -> usize {
+        let (mut channels, mut left) = (0, EXPIRED);
+        let mut name = Vec::new();
+        for bucket in buckets {
+            let mut record = self.get(self.hub.layout.bucket(bucket as u32)) as u32;
+            while record != 0 {
+                channels += 1;
+                self.name_into(record, &mut name);
+                if search.names.iter().any(|wanted| reaches(wanted, &name)) {
+                    left -= self.expire(record, now, left);
+                    self.look_at(record, search);
+                }
+                record = low(self.word(record, channel::HASH));
+            }
+        }
+        channels
+    }
+
+    fn look_at(&self, record: u32, search: &mut Search) {
+        let first = self.first_of_channel(record, search);
+        if search.reach != Reach::Loss && first != 0 {
+            search.find(Track { key: search.key(self.place(first)), block: first });
+        }
+        match search.reach {
+            Reach::Newest(_) => {}
+            Reach::Loss if first != 0 => search.lose(self.place(first)),
+            Reach::Loss | Reach::All => search.lose(self.floor(record)),
+        }
+    }
+
+    /// The first event of a channel that the stream lacks, up to where the search goes; or 0.
+    fn first_of_channel(&self, record: u32, search: &Search) -> u32 {
+        let events = self.word(record, channel::EVENTS);
+        let (oldest, newest) = (high(events), low(events));
+        let in_reach = |block| self.place(block).position <= search.until();
+        let mut left = match search.reach {
+            Reach::Newest(count) => count,
+            Reach::All | Reach::Loss => u64::MAX,
+        };
+        if left == u64::MAX && oldest != 0 && !search.is_passed(self.place(oldest)) {
+            return if in_reach(oldest) { oldest } else { 0 };
+        }
+        let (mut block, mut first) = (newest, 0);
+        while block != 0 && left > 0 && !search.is_passed(self.place(block)) {
+            if in_reach(block) {
+                first = block;
+                left -= 1;
+            }
+            block = high(self.word(block, event::LINKS));
+        }
+        first
+    }
+
+    /// What comes next of that which was found. `None`: it has to be looked for anew.
+    fn slice(&self, search: &mut Search, events: usize, bytes: usize, now: Now) -> Option<Slice> {
+        let mut found = Vec::new();
+        let (mut size, mut stale) = (0, false);
+        while found.len() < events {
+            let Some(track) = search.upcoming(found.len()) else { break };
+            if !self.is_there(track, now) {
+                search.gap_due = true;
+                stale = true;
+                break;
+            }
+            let owner = self.word(track.block, event::OWNER);
+            size += low(owner) as usize;
+            if size > bytes && !found.is_empty() {
+                break;
+            }
+            let later = low(self.word(track.block, event::LINKS));
+            let later =
+                Some(later).filter(|block| *block != 0).map(|block| (block, self.place(block)));
+            search.take(found.len(), later);
+            let mut event = Copied::default();
+            self.hub.copy_block(track.block, &mut event);
+            found.push(Found::of_channel(event, track.block, self.name(high(owner))));
+        }
+        let (rest, more) = (search.upcoming(found.len()).is_some(), search.goes_on());
+        if found.is_empty() && (stale || more) {
+            return None;
+        }
+        let done = !stale && !rest && !more;
+        let (until, tag) = (search.until.unwrap_or_default(), self.hub.tag());
+        let gap = search.gap_due.then(|| match found.first() {
+            Some(first) => first.event.place.id_before(first.event.kind(), tag),
+            None => until.id(Kind::Local, tag),
+        });
+        let begins = (done && found.is_empty() && gap.is_none()).then_some(until);
+        Some(Slice { gap, events: found, done, begins, ..Slice::default() })
+    }
+
+    /// Whether an event is still there, and young enough.
+    fn is_there(&self, track: Track, now: Now) -> bool {
+        let age = self.get(header::AGE);
+        self.get(self.hub.layout.stamp(track.block)) == track.key.position
+            && (age == 0 || self.born(track.block).saturating_add(age) > now.mono)
+    }
+
+    fn place(&self, block: u32) -> Place {
+        Place::of_event(&self.hub.region, &self.hub.layout, block)
+    }
+}
+
+impl Search {
+    /// The event that comes behind the first `count` that have not been passed.
+    fn upcoming(&self, count: usize) -> Option<Track> {
+        let Phase::Giving { next, given, beyond } = &self.phase else { return None };
+        let next = || {
+            let Reverse(first) = next.peek()?;
+            Some(*first).filter(|first| beyond.is_none_or(|beyond| first.key < beyond))
+        };
+        given.get(count).copied().or_else(next)
+    }
+
+    /// That event is given; what follows on its channel takes its place.
+    fn take(&mut self, count: usize, later: Option<(u32, Place)>) {
+        let until = self.until();
+        let later = later.filter(|(_, place)| place.position <= until);
+        let later = later.map(|(block, place)| Track { key: self.key(place), block });
+        let Phase::Giving { next, given, .. } = &mut self.phase else { return };
+        if count == given.len() {
+            given.extend(next.pop().map(|Reverse(first)| first));
+            next.extend(later.map(Reverse));
+        }
+    }
+
+    /// Whether another walk has to follow.
+    fn goes_on(&self) -> bool {
+        matches!(&self.phase, Phase::Giving { beyond: Some(_), .. })
+    }
+}
