@@ -83,6 +83,9 @@ pub struct Slice {
     pub events: Vec<Found>,
     /// Nothing is left behind these.
     pub done: bool,
+    /// Nothing is left, but events behind where the pursuit ends were lost, and perhaps others before
+    /// it: the next one, which is to begin there, tells.
+    pub overtaken: bool,
     /// Of a search that has nothing to give: where the stream begins.
     pub begins: Option<Place>,
     /// For each channel, up to where the gap tells what was lost.
@@ -222,7 +225,8 @@ impl Hub {
             found.push(Found { event, track, block, channel: None });
         }
         done = done || guard.first_of(pursuit, &candidates).is_none();
-        Ok(Slice { gap, events: found, done, floors, ..Slice::default() })
+        let overtaken = done && gap.is_none() && guard.is_overtaken(pursuit);
+        Ok(Slice { gap, events: found, done, overtaken, floors, ..Slice::default() })
     }
 }
 
@@ -346,6 +350,14 @@ impl Guard<'_> {
             .filter(|(place, _)| place.position <= pursuit.until)
             .min_by_key(|(place, _)| pursuit.key(*place))
             .map(|(_, track)| track)
+    }
+
+    /// Whether events have left behind where the pursuit ends, of which no gap has told.
+    fn is_overtaken(&self, pursuit: &Pursuit) -> bool {
+        pursuit
+            .tracks
+            .iter()
+            .any(|track| self.floor(track.record).position > track.told.max(pursuit.until))
     }
 
     /// If events were lost: the id of the place before the first that follows, or of the log's end.

@@ -115,7 +115,8 @@ impl Channel {
     /// Drops the oldest frame; what is not there any more has to be read from the hub.
     pub fn drop_oldest(&mut self) {
         if let Some(oldest) = self.recent.pop_front() {
-            self.whole_after = oldest.place.position;
+            // A hole that was found meanwhile lies behind it.
+            self.whole_after = self.whole_after.max(oldest.place.position);
         }
         if self.recent.is_empty() {
             self.recent = VecDeque::new();

@@ -43,10 +43,7 @@ impl<S: Socket> Worker<S> {
             self.channels.get(subscription.channel).is_some_and(|c| c.whole_after <= stream.at)
         });
         if !whole {
-            let channels = subscriptions.iter().filter_map(|s| self.channels.get(s.channel));
-            let missed = Missed::since(stream.at, read, channels);
-            let client_id = Box::default();
-            stream.state = State::Behind(Box::new(Behind { missed, preface: None, client_id }));
+            self.fall_behind(key);
             self.tasks.push_back(Task::Serve(key));
             return;
         }
@@ -75,6 +72,16 @@ impl<S: Socket> Worker<S> {
             Sent::Blocked { .. } => stream.flow = Flow::Blocked,
             Sent::Failed => self.end(key, End::Error),
         }
+    }
+
+    /// From now on the stream looks into the hub for what it lacks.
+    fn fall_behind(&mut self, key: StreamKey) {
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        let subscriptions = stream.channels.as_slice();
+        let channels = subscriptions.iter().filter_map(|s| self.channels.get(s.channel));
+        let missed = Missed::since(stream.at, self.read, channels);
+        let client_id = Box::default();
+        stream.state = State::Behind(Box::new(Behind { missed, preface: None, client_id }));
     }
 
     /// Gives a stream that is behind its next slice out of the hub.
@@ -141,7 +148,12 @@ impl<S: Socket> Worker<S> {
             self.tally.gaps += 1;
         }
         match sent {
-            Sent::All if finished => stream.catch_up_ends(),
+            Sent::All if finished => {
+                stream.catch_up_ends();
+                if slice.overtaken {
+                    self.fall_behind(key);
+                }
+            }
             Sent::All => {}
             Sent::Blocked { .. } => stream.flow = Flow::Blocked,
             Sent::Failed => return self.end(key, End::Error),
