@@ -10,7 +10,7 @@
 //! was lost; then a gap is told and the walk begins anew.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BinaryHeap, HashMap, VecDeque};
 
 use super::guard::{Guard, Locked};
 use super::layout::{channel, event, header, high, low};
@@ -25,6 +25,8 @@ use super::{Hub, Now};
 const TRACKS: usize = 1024;
 #[cfg(test)]
 const TRACKS: usize = 5;
+/// Channels that have lost something of which that is remembered.
+const LOSSES: usize = 4096;
 /// Buckets that are looked at in one hold of the lock; events that are freed by age in it.
 const BUCKETS: usize = 128;
 const EXPIRED: usize = 1024;
@@ -43,8 +45,9 @@ pub struct Search {
     by: By,
     reach: Reach,
     gap_due: bool,
-    /// The highest floor that a gap was due for.
-    lost: Place,
+    /// Records whose floor is behind what was passed, and the position up to which a gap was due
+    /// for it. FORGOTTEN stands under 0.
+    lost: HashMap<u32, u64>,
     phase: Phase,
 }
 
@@ -104,7 +107,7 @@ impl Search {
         by: By,
         reach: Reach,
     ) -> Search {
-        let (phase, lost) = (Phase::start(), Place::START);
+        let (phase, lost) = (Phase::start(), HashMap::new());
         Search { names, after, until, by, reach, gap_due: false, lost, phase }
     }
 
@@ -137,11 +140,16 @@ impl Search {
         self.key(place) <= self.key(self.after)
     }
 
-    /// Something up to this place has left: tells whether the client has to know.
-    fn lose(&mut self, floor: Place) {
-        if !self.is_passed(floor) && self.key(floor) > self.key(self.lost) {
-            self.lost = floor;
-            self.gap_due = true;
+    /// Something of a channel up to this place has left: the client has to know, once.
+    fn lose(&mut self, record: u32, floor: Place) {
+        let known = self.lost.get(&record).copied();
+        if self.is_passed(floor) || known.is_some_and(|position| position >= floor.position) {
+            return;
+        }
+        self.gap_due = true;
+        // What is not remembered is told again, by the next walk if there is one.
+        if known.is_some() || self.lost.len() < LOSSES {
+            self.lost.insert(record, floor.position);
         }
     }
 
@@ -228,7 +236,7 @@ impl Hub {
             if stop == self.layout.buckets {
                 // A channel that matched may have been forgotten, even during the walk.
                 if matches!(search.reach, Reach::All | Reach::Loss) {
-                    search.lose(Place::read(&self.region, header::FORGOTTEN));
+                    search.lose(0, Place::read(&self.region, header::FORGOTTEN));
                 }
                 search.give();
             }
@@ -264,8 +272,8 @@ impl Guard<'_> {
         }
         match search.reach {
             Reach::Newest(_) => {}
-            Reach::Loss if first != 0 => search.lose(self.place(first)),
-            Reach::Loss | Reach::All => search.lose(self.floor(record)),
+            Reach::Loss if first != 0 => search.lose(record, self.place(first)),
+            Reach::Loss | Reach::All => search.lose(record, self.floor(record)),
         }
     }
 
