@@ -7,6 +7,7 @@
 pub mod cors;
 pub mod hub;
 pub mod location;
+pub mod redis;
 
 mod answers;
 mod settings;

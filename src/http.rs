@@ -9,6 +9,7 @@ pub mod cors;
 pub mod json;
 pub mod process;
 pub mod publish;
+pub mod redis;
 pub mod status;
 pub mod stream;
 pub mod variables;

@@ -11,6 +11,9 @@
 //! - `blocks`, `lists`, `place`: what everything is made of
 //! - `channels`, `publish`, `keys`, `room`: channels, appending, repeated publishes, what leaves first
 //! - `slots`, `subscribe`: processes, their bells, and who listens to what
+//! - `signal`: what is told of a channel in the log itself
+//! - `bridge`, `step`, `arrive`, `handover`: in a hub that is joined to Redis: who holds the
+//!   subscription, which channels have all that Redis gave them, how that enters, and the takeover
 //! - `read`, `replay`: reading new events without the lock, and retained ones under it
 //! - `pattern`, `search`: listening to all channels whose names match, and what such streams missed
 //! - `admin`: listing channels, ending their streams, forgetting them
@@ -19,10 +22,13 @@
 //! Nothing here knows of nginx or of Redis.
 
 mod admin;
+mod arrive;
 mod blocks;
+mod bridge;
 mod change;
 mod channels;
 mod guard;
+mod handover;
 mod keys;
 mod layout;
 mod lists;
@@ -35,8 +41,10 @@ mod region;
 mod replay;
 mod room;
 mod search;
+mod signal;
 mod slots;
 mod stats;
+mod step;
 mod subscribe;
 
 #[cfg(test)]
@@ -45,17 +53,22 @@ mod check;
 mod tests;
 
 pub use admin::{ChannelInfo, Forgotten, Page};
+pub use arrive::{Arrival, Arrived, How};
+pub use bridge::{BridgeError, Fence, Held, Link, Source};
 pub use guard::Locked;
+pub use handover::TakenOver;
 pub use pattern::{name_of_pattern, pattern_of, reaches, shown};
 pub use place::{Kind, Place};
 pub use publish::{NewEvent, PublishError, Published};
 pub use read::{Copied, Descriptor};
 pub use region::Region;
-pub use replay::{Beginning, Found, Pursuit, Resume, Slice};
+pub use replay::{Beginning, Found, Had, Pursuit, Resume, Slice};
 pub use room::Swept;
 pub use search::Search;
+pub use signal::Signal;
 pub use slots::Seat;
 pub use stats::{Counter, Stats, COUNTERS};
+pub use step::{Knowledge, Missing};
 pub use subscribe::{JoinError, Membership};
 
 use std::hash::{BuildHasher, RandomState};
@@ -99,6 +112,8 @@ pub struct Plan {
     pub max_event: usize,
     /// What each channel is owed.
     pub history: History,
+    /// Where its events come from.
+    pub source: Source,
 }
 
 impl Plan {
@@ -141,13 +156,19 @@ pub fn format(region: &Region, plan: &Plan, tag: u32, now: Now) -> Result<(), Fo
         (header::SEED, RandomState::new().hash_one(tag)),
         // Block 0 means "none".
         (header::FRESH, 1),
-        // An id of the empty hub's end, so that a stream can begin before the first event.
-        (header::LAST_MS, now.wall),
+        // An id of the empty hub's end, so that a stream can begin before the first event. Where Redis
+        // gives the numbers, none is known yet.
+        (header::LAST_MS, if plan.source == Source::Alone { now.wall } else { 0 }),
+        (header::SOURCE, plan.source.word()),
+        // STEP of a channel must be comparable with the epoch before the first.
+        (header::EPOCH, step::FIRST_EPOCH),
     ];
     for (at, value) in words {
         region.set(at, value);
     }
-    RobustLock::at(region.words(header::LOCK, WORDS)).init()?;
+    for at in [header::LOCK, header::LEASE, header::SUCCESSOR] {
+        RobustLock::at(region.words(at, WORDS)).init()?;
+    }
     for number in 0..layout.slots {
         RobustLock::at(region.words(layout.slot(number, slot::LIFE), WORDS)).init()?;
     }
@@ -196,6 +217,11 @@ impl Hub {
         }
         self.sweep_all(now)?;
         Ok(())
+    }
+
+    /// What channels are owed.
+    pub fn history(&self) -> History {
+        History { count: self.region.get(header::COUNT), age: self.region.get(header::AGE) }
     }
 
     /// Most bytes of an event's type and encoded data.

@@ -24,6 +24,7 @@
 //!
 //! - `sse`: the wire: events, ids, frames, what publishers send
 //! - `hub`: the log in shared memory: channels, history, seats of processes
+//! - `redis`: the thread that joins hubs to Redis
 //! - `worker`: one process's streams, served in bounded turns
 //! - `metrics`: the figures of hubs, and their three faces
 //! - `conf`: directives and what they resolve to
@@ -39,6 +40,7 @@
 
 pub mod hub;
 pub mod metrics;
+pub mod redis;
 pub mod sse;
 pub mod worker;
 

@@ -8,6 +8,7 @@
 pub mod batch;
 pub mod channel;
 pub mod data;
+pub mod escaped;
 pub mod event_type;
 pub mod frame;
 pub mod id;

@@ -10,7 +10,7 @@
 //! # Layout
 //!
 //! - `stream`, `channel`: what a process knows of its clients and of the channels they listen to
-//! - `open`: how a stream begins and how it is taken away
+//! - `open`: how a stream begins and how it is taken away; `wait`: when it begins, with Redis
 //! - `recent`: reading the log; `serve`: writing to one client
 //! - `pattern`: which patterns an event is for; `missed`: what a stream lacks, looked up in the hub
 //! - `presence`: telling who came and went; `admin`: what an administrator asks for
@@ -29,6 +29,7 @@ mod settings;
 mod socket;
 mod stream;
 mod turn;
+mod wait;
 mod wheel;
 
 #[cfg(test)]
@@ -82,6 +83,8 @@ pub struct Worker<S: Socket> {
     /// Streams that wait for a visit of their own.
     tasks: VecDeque<Task>,
     wheel: Wheel<Task>,
+    /// Streams that have not begun.
+    waiting: Vec<StreamKey>,
     /// Streams, and channels to be left, that could not get the lock.
     stuck: Vec<StreamKey>,
     unleft: Vec<Membership>,
@@ -182,6 +185,7 @@ impl<S: Socket> Worker<S> {
             passes: VecDeque::new(),
             tasks: VecDeque::new(),
             wheel: Wheel::new(now.mono),
+            waiting: Vec::new(),
             stuck: Vec::new(),
             unleft: Vec::new(),
             ended: VecDeque::new(),

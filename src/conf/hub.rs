@@ -1,5 +1,6 @@
 //! Hubs: the `sse_hub` block, which hub a location means, and the zone that each hub gets.
 
+use super::redis::{self, Redis};
 use crate::hub::{self, History, Hub, Plan, Region};
 use crate::nginx::bells::EventFds;
 use crate::nginx::core::{parse_size, parse_time};
@@ -39,6 +40,8 @@ pub struct HubConf {
     pub history: History,
     /// Whether it tells on a channel of its own who comes and goes.
     pub presence: Telling,
+    /// How it is joined to Redis, if it is.
+    pub redis: Option<Redis>,
     zone: usize,
     position: Option<Position>,
     /// Set when the zone is there, in the master, before any worker.
@@ -62,7 +65,8 @@ impl Main {
     /// The configuration has been read.
     pub fn complete(&mut self) {
         if self.hubs.is_empty() {
-            self.hubs.push(Rc::new(Block::default().finish(DEFAULT_NAME.to_owned(), None)));
+            let conf = Block::default().finish(DEFAULT_NAME.to_owned(), None, None);
+            self.hubs.push(Rc::new(conf));
         }
     }
 
@@ -89,7 +93,9 @@ impl HubConf {
 
     /// The zone's name. What is not in it can be changed without losing what the hub holds.
     fn zone_name(&self) -> String {
-        format!("sse{}-{}:{}", hub::LAYOUT, self.max_event, self.name)
+        let joined = self.redis.as_ref().map(|redis| format!("-{:016x}", redis.identity));
+        let joined = joined.unwrap_or_default();
+        format!("sse{}-{}{joined}:{}", hub::LAYOUT, self.max_event, self.name)
     }
 
     /// The smallest zone that serves. The number of workers may not be known yet, so there is
@@ -112,6 +118,7 @@ impl Tenant for HubConf {
                 slots: bells.count(),
                 max_event: self.max_event,
                 history: self.history,
+                source: self.redis.as_ref().map_or(hub::Source::Alone, |redis| redis.source),
             };
             let tag = (random::bits() >> 32) as u32;
             hub::format(&arrival.region, &plan, tag, clock::now())
@@ -131,7 +138,7 @@ impl Tenant for HubConf {
             log::write(
                 Level::Notice,
                 format_args!(
-                    "sse: hub \"{}\" starts anew, empty: a size or the module has changed",
+                    "sse: hub \"{}\" starts anew, empty: a size, its Redis or the module has changed",
                     self.name
                 ),
             );
@@ -185,15 +192,17 @@ struct Block {
     history: Option<History>,
     max_event: Option<usize>,
     presence: Option<Telling>,
+    redis: redis::Block,
 }
 
 impl Block {
-    fn finish(self, name: String, position: Option<Position>) -> HubConf {
+    fn finish(self, name: String, position: Option<Position>, redis: Option<Redis>) -> HubConf {
         HubConf {
             name,
             max_event: self.max_event.unwrap_or(DEFAULT_MAX_EVENT),
             history: self.history.unwrap_or(DEFAULT_HISTORY),
             presence: self.presence.unwrap_or(Telling::Off),
+            redis,
             zone: self.zone.unwrap_or(DEFAULT_ZONE),
             position,
             place: OnceCell::new(),
@@ -207,6 +216,9 @@ impl Block {
             b"zone" => once(&mut self.zone, size(one(name, arguments)?)?),
             b"max_event_size" => once(&mut self.max_event, size(one(name, arguments)?)?),
             b"presence" => once(&mut self.presence, presence(one(name, arguments)?)?),
+            b"redis" => self.redis.set_address(one(name, arguments)?),
+            b"redis_source" => self.redis.set_source(one(name, arguments)?),
+            b"redis_prefix" => self.redis.set_prefix(one(name, arguments)?),
             b"history" => once(&mut self.history, history(arguments)?),
             _ => Err(Refused::because(format_args!(
                 "unknown directive \"{}\"",
@@ -233,7 +245,8 @@ pub fn block(setting: &mut Setting<'_>) -> Result<(), Refused> {
     }
     let mut block = Block::default();
     setting.block(|setting| block.set(setting))?;
-    let conf = block.finish(name, Some(position));
+    let redis = std::mem::take(&mut block.redis).finish()?;
+    let conf = block.finish(name, Some(position), redis);
     let least = conf.least_zone();
     if conf.zone < least {
         return Err(Refused::because(format_args!(

@@ -3,11 +3,12 @@
 use super::{cors, json, process};
 use crate::conf::Admin;
 use crate::hub::{ChannelInfo, Locked};
-use crate::nginx::log::{Escaped, Level};
+use crate::nginx::log::Level;
 use crate::nginx::pool::NoMemory;
 use crate::nginx::request::{Method, Outcome, Request};
 use crate::nginx::{clock, setting};
 use crate::sse::channel;
+use crate::sse::escaped::Escaped;
 use serde_json::{json, Value};
 
 /// Channels on a page of the listing, unless the client says otherwise, and at most.

@@ -3,7 +3,7 @@
 //! All that reaches a worker goes through `with`, which lends it for one call. Requests are ended
 //! outside of such a call, because that comes back as their streams' end.
 
-use super::{status, stream};
+use super::{redis, status, stream};
 use crate::conf::hub::{set_history, Telling};
 use crate::conf::{HubConf, Main};
 use crate::hub::{Counter, Hub};
@@ -14,6 +14,7 @@ use crate::nginx::log::{self, Level};
 use crate::nginx::output::Client;
 use crate::nginx::watch::Watch;
 use crate::nginx::{clock, core, random};
+use crate::redis::joined::Doorbells;
 use crate::worker::{End, Presence, StreamKey, Turn, Worker};
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -78,10 +79,12 @@ pub fn start(main: &Main) {
     });
     let serving: Vec<_> = serving.collect();
     PROCESS.with(|process| *process.borrow_mut() = serving);
+    redis::start(main);
 }
 
 /// The process ends: its seats become free for others.
 pub fn stop() {
+    redis::stop();
     let serving = PROCESS.with(|process| std::mem::take(&mut *process.borrow_mut()));
     for mut serving in serving.into_iter().flatten() {
         serving.worker.release(clock::now());
@@ -136,6 +139,14 @@ pub fn warn(hub: usize, what: std::fmt::Arguments<'_>) {
 /// Has the worker of a hub look at the log in this turn of the loop, and end what it has ended.
 pub fn turn_soon(hub: usize) {
     lend(hub, |serving| serving.turn.post());
+}
+
+/// What keeps a process that is to quit has become less.
+pub fn let_all_go() {
+    let hubs = PROCESS.with(|process| process.borrow().len());
+    for hub in 0..hubs {
+        lend(hub, Serving::let_go);
+    }
 }
 
 /// A stream's request has ended: the one place where a stream leaves its worker.
@@ -225,9 +236,11 @@ impl Serving {
         self.let_go();
     }
 
-    /// A process that is to quit stays for as long as it has streams.
+    /// A process that is to quit stays for as long as it has streams, or a subscription in Redis that
+    /// another process can take over.
     fn let_go(&mut self) {
-        let busy = self.phase == Phase::Draining && self.worker.streams() > 0;
+        let holding = self.worker.streams() > 0 || redis::is_holding();
+        let busy = self.phase == Phase::Draining && holding;
         self.tick.hold_process(if busy { Hold::Yes } else { Hold::No });
     }
 }
@@ -276,6 +289,7 @@ fn on_quit(hub: usize) {
             );
         }
         serving.worker.drain(over, clock::now());
+        redis::retire();
         serving.arm();
         Turn::Idle
     });

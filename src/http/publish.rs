@@ -1,13 +1,17 @@
 //! `sse_publish`: POST and PUT put an event, or a batch of them, on a channel.
 
-use super::{cors, json, process};
+use super::{cors, json, process, redis};
 use crate::conf;
-use crate::hub::{Counter, NewEvent, PublishError, Published};
+use crate::hub::{Counter, NewEvent, PublishError};
 use crate::nginx::body::WithBody;
-use crate::nginx::clock;
-use crate::nginx::log::{Escaped, Level};
+use crate::nginx::log::Level;
 use crate::nginx::request::{Method, Outcome, Request};
 use crate::nginx::setting;
+use crate::nginx::{clock, random};
+use crate::redis::publisher::Refusal;
+use crate::redis::script::{Publish, Source};
+use crate::sse::escaped::Escaped;
+use crate::sse::id::Id;
 use crate::sse::{batch, channel, event_type};
 use serde_json::{json, Value};
 
@@ -39,7 +43,8 @@ impl WithBody for Answer {
     fn answer(request: &Request) -> Outcome {
         let Some(conf) = request.location().publish() else { return Outcome::status(500) };
         match publish(request, conf) {
-            Ok(answer) => json::answer(request, 201, &answer),
+            Ok(Some(answer)) => json::answer(request, 201, &answer),
+            Ok(None) => Outcome::LATER,
             Err(refused) => refused.answer(request),
         }
     }
@@ -76,7 +81,7 @@ impl Refused {
     fn log(&self, request: &Request) {
         let Some(conf) = request.location().publish() else { return };
         let (hub, why) = (conf.target.hub_name(), &self.why);
-        if self.counted == Some(Counter::RefusedBusy) {
+        if let Some(Counter::RefusedBusy | Counter::RefusedByRedis) = self.counted {
             process::warn(conf.target.hub, format_args!("nothing is published: {why}"));
         }
         let channel = Escaped(conf.channel.evaluate(request).unwrap_or_default());
@@ -101,7 +106,8 @@ impl Refused {
     }
 }
 
-fn publish(request: &Request, conf: &conf::Publish) -> Result<Value, Refused> {
+/// Publishes. `None`: Redis has been asked, and the answer is given when it has answered.
+fn publish(request: &Request, conf: &conf::Publish) -> Result<Option<Value>, Refused> {
     let channel = conf.channel.evaluate(request).ok_or_else(no_memory)?;
     channel::check_publish(channel).map_err(Refused::bad)?;
     let key = request.header("Idempotency-Key").filter(|key| !key.is_empty());
@@ -128,6 +134,10 @@ fn publish(request: &Request, conf: &conf::Publish) -> Result<Value, Refused> {
             items.iter().map(event).collect()
         }
     };
+    if let Some(terms) = redis::terms(conf.target.hub) {
+        let asked = Asked { hub: conf.target.hub, channel: channel.to_vec(), kind };
+        return ask(request, asked, &events, key, terms).map(|()| None);
+    }
     let published = process::with(conf.target.hub, |worker| {
         worker.publish(channel, &events, key, clock::now())
     });
@@ -143,7 +153,93 @@ fn publish(request: &Request, conf: &conf::Publish) -> Result<Value, Refused> {
         published.subscribers
     ));
     request.set_context(Box::new(Reached(published.subscribers))).map_err(|_| no_memory())?;
-    Ok(answer(channel, kind, &published))
+    Ok(Some(answer(channel, kind, &published.ids, published.subscribers)))
+}
+
+/// A publish that waits for Redis.
+struct Asked {
+    hub: usize,
+    channel: Vec<u8>,
+    kind: Kind,
+}
+
+/// How long the answer is kept in Redis: two minutes for a publisher's key, and for one that is made up
+/// here as long as the question may have to be repeated. In ms.
+const KEPT: u64 = 120_000;
+const KEPT_OWN: u64 = 5_000;
+
+/// Asks Redis to publish. Every publish has a key, so that it can be asked again when the connection
+/// breaks before the answer.
+fn ask(
+    request: &Request,
+    asked: Asked,
+    events: &[NewEvent<'_>],
+    key: Option<&[u8]>,
+    terms: redis::Terms,
+) -> Result<(), Refused> {
+    let fits = process::with(asked.hub, |worker| events.iter().all(|new| worker.hub().fits(*new)));
+    if fits == Some(false) {
+        return Err(refusal(PublishError::TooLarge));
+    }
+    let names = &terms.names;
+    let idempotency = match key {
+        Some(key) => (names.key(&asked.channel, key), KEPT),
+        None => {
+            let own = format!("\x01{:016x}{:016x}", random::bits(), random::bits());
+            (names.key(&asked.channel, own.as_bytes()), KEPT_OWN)
+        }
+    };
+    let key = match terms.source {
+        Source::Pubsub => names.stream(&asked.channel),
+        Source::Stream { .. } => names.subject(&asked.channel),
+    };
+    let events = events.iter().map(|new| (new.event_type.to_vec(), new.data.to_vec())).collect();
+    let publish = Publish { key, events, idempotency: Some(idempotency), source: terms.source };
+    let later = request.later().map_err(|_| no_memory())?;
+    redis::publish(asked.hub, publish, move |result| {
+        later.answer(|request| asked.answer(request, result));
+    });
+    Ok(())
+}
+
+impl Asked {
+    fn answer(&self, request: &Request, result: redis::Result) -> Outcome {
+        let stamps = match result {
+            Ok(stamps) => stamps,
+            Err(error) => return redis_refusal(error).answer(request),
+        };
+        let ids: Vec<Id> = stamps.into_iter().map(Id::Durable).collect();
+        let subscribers =
+            process::with(self.hub, |worker| worker.hub().subscribers_of(&self.channel));
+        let subscribers = subscribers.and_then(Result::ok).unwrap_or_default();
+        if request.set_context(Box::new(Reached(subscribers))).is_err() {
+            return Outcome::ERROR;
+        }
+        json::answer(request, 201, &answer(&self.channel, self.kind, &ids, subscribers))
+    }
+}
+
+fn redis_refusal(error: Refusal) -> Refused {
+    match error {
+        Refusal::Unreachable(why) => Refused::new(
+            503,
+            Some(Counter::RefusedUnreachable),
+            format!("Redis could not be asked: {why}"),
+        ),
+        Refusal::Busy => {
+            let why = "too many publishes wait for Redis";
+            Refused::new(503, Some(Counter::RefusedUnreachable), why)
+        }
+        Refusal::Unanswered => Refused::new(
+            504,
+            Some(Counter::RefusedUnanswered),
+            "Redis did not answer in time, and may have published this; repeat it with the same \
+             Idempotency-Key",
+        ),
+        Refusal::Refused(why) => {
+            Refused::new(503, Some(Counter::RefusedByRedis), format!("Redis refuses: {why}"))
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -214,10 +310,9 @@ fn refusal(error: PublishError) -> Refused {
     }
 }
 
-fn answer(channel: &[u8], kind: Kind, published: &Published) -> Value {
+fn answer(channel: &[u8], kind: Kind, ids: &[Id], subscribers: u64) -> Value {
     let channel = String::from_utf8_lossy(channel);
-    let subscribers = published.subscribers;
-    match (kind, published.ids.as_slice()) {
+    match (kind, ids) {
         (Kind::One, [id, ..]) => {
             json!({ "channel": channel, "id": id.to_string(), "subscribers": subscribers })
         }

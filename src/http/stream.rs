@@ -3,13 +3,14 @@
 use super::{cors, process};
 use crate::conf::{self, location::Chosen, location::Meaning};
 use crate::hub::{name_of_pattern, shown};
-use crate::nginx::log::{Escaped, Level};
+use crate::nginx::log::Level;
 use crate::nginx::output::{Calls, Client, Finish, Flushed, Lean, OnWritable, Output};
 use crate::nginx::pool::NoMemory;
 use crate::nginx::request::{Method, Outcome, Request};
 use crate::nginx::setting;
 use crate::nginx::{clock, random};
 use crate::sse::channel::{self, NameError};
+use crate::sse::escaped::Escaped;
 use crate::sse::frame;
 use crate::sse::id::Id;
 use crate::worker::{End, OpenError, StreamInfo, StreamKey};

@@ -1,11 +1,11 @@
 //! What an administrator does with channels: listing them, ending their streams, forgetting them.
 
-use std::sync::atomic::{fence, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::change::Change;
 use super::guard::{Guard, Locked};
-use super::layout::{channel, header, low, pair};
+use super::layout::{channel, event, header, low};
 use super::place::{Kind, Place};
+use super::signal::Signal;
 use super::stats::Counter;
 use super::{Hub, Membership, Now};
 use crate::sse::channel::is_own;
@@ -78,9 +78,8 @@ impl Hub {
         let guard = self.lock()?;
         let Some(record) = guard.find(name) else { return Ok(None) };
         let mut change = guard.change();
-        let position = guard.signal(&mut change, record);
+        let position = guard.signal(&mut change, record, Signal::End);
         change.set(self.layout.block(record, channel::ENDED), position);
-        change.set(header::HEAD, position);
         change.commit();
         Ok(Some(guard.listeners(record)))
     }
@@ -95,10 +94,11 @@ impl Hub {
             guard.evict(record);
         }
         // A place of its own, above every id that a client can have.
-        let stamp = guard.next_stamp(now);
+        let kind = self.own_kind();
+        let stamp = guard.own_stamp(kind, now);
         let place = Place { stamp, position: guard.get(header::HEAD) };
         let mut change = guard.change();
-        place.write(|word, value| {
+        guard.floor(record).raised(place, kind).write(|word, value| {
             change.set(self.layout.block(record, channel::FLOOR + word), value);
         });
         change.set(header::LAST_MS, stamp.ms);
@@ -150,18 +150,7 @@ impl Guard<'_> {
         }
     }
 
-    /// Enters into the ring that the channel's streams are to end; the caller moves the head.
-    fn signal(&self, change: &mut Change<'_>, record: u32) -> u64 {
-        let position = self.get(header::HEAD) + 1;
-        self.hub.region.set(header::RESERVED, position);
-        fence(Ordering::Release);
-        let entry = self.hub.layout.ring(position);
-        change.set(entry + 1, pair(record, 0));
-        change.set(entry, position);
-        position
-    }
-
     pub(super) fn kind(&self, event: u32) -> Kind {
-        Kind::from_flags((self.word(event, super::layout::event::BORN) >> 8) as u8)
+        Kind::from_flags((self.word(event, event::BORN) >> 8) as u8)
     }
 }

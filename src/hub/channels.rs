@@ -8,7 +8,7 @@ use super::guard::Guard;
 use super::layout::{channel, header, high, low, more_pairs, pair, PAYLOAD};
 use super::lists::List;
 use super::pattern::pattern_of;
-use super::place::Place;
+use super::place::{Floor, Left};
 use super::Hub;
 
 /// Channels with more events than history owes, in the turn in which they give one up.
@@ -47,6 +47,13 @@ impl Hub {
             0 => 256,
             len => usize::from(len),
         }
+    }
+
+    /// Whether a record is a pattern's.
+    pub(super) fn is_pattern(&self, record: u32) -> bool {
+        let word = self.region.get(self.layout.block(record, channel::NAME));
+        let [_len, first, ..] = word.to_le_bytes();
+        pattern_of(&[first]).is_some()
     }
 
     /// Reads a record's name. Without the lock it is what the record's blocks hold by now, and
@@ -111,8 +118,7 @@ impl Guard<'_> {
 
     /// Whether a record is a pattern's.
     pub(super) fn is_pattern(&self, record: u32) -> bool {
-        let [_len, first, ..] = self.word(record, channel::NAME).to_le_bytes();
-        pattern_of(&[first]).is_some()
+        self.hub.is_pattern(record)
     }
 
     /// Blocks of a record: itself, its name, its pairs.
@@ -157,12 +163,12 @@ impl Guard<'_> {
             }
         }
         let bucket = layout.bucket(hash);
-        let floor = Place::read(region, header::FORGOTTEN);
+        let floor = Floor::read(region, header::FORGOTTEN);
         region.set(at(channel::HASH), pair(hash, region.get(bucket) as u32));
         for word in [channel::EVENTS, channel::SIZE, channel::SURPLUS, channel::LIST] {
             region.set(at(word), 0);
         }
-        for word in [channel::PAIRS, channel::PAIRS + 1, channel::ENDED] {
+        for word in [channel::PAIRS, channel::PAIRS + 1, channel::STEP, channel::ENDED] {
             region.set(at(word), 0);
         }
         floor.write(|word, value| region.set(at(channel::FLOOR + word), value));
@@ -197,9 +203,10 @@ impl Guard<'_> {
             true => PATTERNS.remove(&mut change, record),
             false => change.add(header::CHANNELS, -1),
         }
-        let floor = Place::read(&self.hub.region, layout.block(record, channel::FLOOR));
-        let forgotten = Place::read(&self.hub.region, header::FORGOTTEN);
-        if floor > forgotten {
+        let floor = self.floor(record);
+        let forgotten = Floor::read(&self.hub.region, header::FORGOTTEN);
+        // What Redis has numbered it also retains: from there it is known what was lost.
+        if floor.place > forgotten.place && floor.left != Left::Durable {
             floor.write(|word, value| change.set(header::FORGOTTEN + word, value));
         }
         self.give_back_record(&mut change, record);
@@ -226,8 +233,8 @@ impl Guard<'_> {
         high(self.word(record, channel::SIZE)) & !IN_SURPLUS
     }
 
-    /// The place of the newest event that left the channel.
-    pub(super) fn floor(&self, record: u32) -> Place {
-        Place::read(&self.hub.region, self.hub.layout.block(record, channel::FLOOR))
+    /// What has left the channel.
+    pub(super) fn floor(&self, record: u32) -> Floor {
+        Floor::read(&self.hub.region, self.hub.layout.block(record, channel::FLOOR))
     }
 }

@@ -10,7 +10,7 @@ use super::channels::{class, record_blocks, IDLE, IN_SURPLUS, PATTERNS, SURPLUS}
 use super::guard::Guard;
 use super::layout::{channel, event, header, high, key, low, more_pairs, pair};
 use super::lists::List;
-use super::place::{end, Place};
+use super::place::{end, Floor, Place};
 use super::Hub;
 
 impl Hub {
@@ -86,8 +86,8 @@ impl Hub {
     pub fn floor_of(&self, name: &[u8]) -> Place {
         let guard = self.lock_patiently();
         match guard.find(name) {
-            Some(record) => guard.floor(record),
-            None => Place::read(&self.region, header::FORGOTTEN),
+            Some(record) => guard.floor(record).place,
+            None => Floor::read(&self.region, header::FORGOTTEN).place,
         }
     }
 }
@@ -186,7 +186,7 @@ impl Check<'_> {
     fn events(&mut self, record: u32) {
         let (guard, layout) = (self.guard, &self.guard.hub.layout);
         let (mut earlier, mut blocks, mut count) = (0, 0, 0);
-        let mut before = guard.floor(record);
+        let mut before = guard.floor(record).place;
         for block in guard.chain(record) {
             let owner = guard.word(block, event::OWNER);
             assert_eq!(high(owner), record);

@@ -11,7 +11,7 @@ use super::lock;
 use super::region::{Region, WORD};
 
 /// Version of the layout. It is part of the zone's name: another version is another zone.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// "SSE hub" and the version: the first word of a region that was formatted to the end.
 pub const MAGIC: u64 = 0x5353_4568_7562_0000 | VERSION as u64;
@@ -52,10 +52,10 @@ pub mod header {
     /// The newest position, and the newest that a writer has begun to write.
     pub const HEAD: usize = 26;
     pub const RESERVED: usize = 27;
-    /// The newest id made here.
+    /// The newest id made here; in a hub that is joined to Redis its mark: the highest that Redis gave.
     pub const LAST_MS: usize = 28;
     pub const LAST_SEQ: usize = 29;
-    /// The highest place of an event of a channel whose record is gone: ms, seq, position.
+    /// The highest floor of a channel whose record is gone.
     pub const FORGOTTEN: usize = 32;
     /// Lists (head | tail) of channels with surplus, of idle channels, of publishers' keys.
     pub const SURPLUS: usize = 36;
@@ -82,6 +82,26 @@ pub mod header {
     /// Counters: `stats` gives them their names.
     pub const COUNTERS: usize = 96;
     pub const COUNTER_COUNT: usize = 64;
+    /// Where events come from: `bridge::Source`.
+    pub const SOURCE: usize = 320;
+    /// The newest subscription in Redis, and what became of its connection: `bridge::Link`.
+    pub const EPOCH: usize = 321;
+    pub const LINK: usize = 322;
+    /// The slot of the process that holds the subscription (from 1), and the number of its fence: only
+    /// who bears it may append what Redis brings.
+    pub const BRIDGE_SLOT: usize = 323;
+    pub const FENCE: usize = 324;
+    /// The takeover of the subscription, see `handover`: the fence of a holder that wants to leave, the
+    /// number of its successor, what the holder has answered, the marker that it has read, and how many
+    /// plain messages it has appended behind that.
+    pub const RETIRING: usize = 325;
+    pub const HEIR: usize = 326;
+    pub const FROZEN: usize = 327;
+    pub const MARKER: usize = 328;
+    pub const BEHIND_MARKER: usize = 329;
+    /// Locks of the one who holds the subscription, and of the one who is to take it over.
+    pub const LEASE: usize = 336;
+    pub const SUCCESSOR: usize = 344;
     pub const WORDS: usize = 512;
 }
 
@@ -96,6 +116,8 @@ pub mod slot {
     pub const BELL: usize = 8;
     /// Streams of the tenant.
     pub const STREAMS: usize = 9;
+    /// Whether the tenant is about to quit: 1, or 0.
+    pub const QUITTING: usize = 10;
 }
 
 /// Words of an event's first block; type and data follow.
@@ -121,7 +143,7 @@ pub mod channel {
     pub const EVENTS: usize = 1;
     /// Events (31 bits, and one that says "stands in the list of surplus") | their blocks.
     pub const SIZE: usize = 2;
-    /// Place of the newest event that left: ms, seq, position.
+    /// The floor: place of the newest event that left (ms, seq, position), and what kinds have.
     pub const FLOOR: usize = 3;
     /// Links in the list of surplus; of a pattern, which never has any, in the list of patterns.
     pub const SURPLUS: usize = 6;
@@ -131,6 +153,8 @@ pub mod channel {
     pub const PAIRS: usize = 8;
     /// More pairs | the rest of the name: blocks.
     pub const MORE: usize = 10;
+    /// The subscription in which it was last in step with Redis; 0: never.
+    pub const STEP: usize = 11;
     /// The position at which all its streams were told to end.
     pub const ENDED: usize = 12;
     /// Length of the name in one byte (0 for 256: a pattern's mark and 255 bytes), then the name.
@@ -270,8 +294,8 @@ impl Layout {
         self.meta_at + block as usize * 2 + 1
     }
 
-    /// The ring's entry for a position: the position, then channel | block. Without a block it
-    /// tells the channel's streams to end.
+    /// The ring's entry for a position: the position, then channel | block, or in the block's place
+    /// a signal.
     #[inline]
     pub fn ring(&self, position: u64) -> usize {
         self.ring_at + (position as usize & (self.ring - 1)) * 2
@@ -303,6 +327,8 @@ const _: () = {
     assert!(header::COUNTERS + header::COUNTER_COUNT <= header::REDO_WORDS);
     assert!(header::REDO_WORDS + super::change::PAIRS <= header::REDO_VALUES);
     assert!(header::REDO_VALUES + super::change::PAIRS <= header::WORDS);
+    assert!(header::REDO_VALUES + super::change::PAIRS <= header::SOURCE);
+    assert!(header::LEASE + lock::WORDS <= header::SUCCESSOR);
     assert!(slot::LIFE + lock::WORDS <= slot::GENERATION);
 };
 

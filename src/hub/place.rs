@@ -46,19 +46,6 @@ impl Place {
     /// The lowest place: before every event.
     pub const START: Place = Place { stamp: Stamp { ms: 0, seq: 0 }, position: 0 };
 
-    /// Reads a place of three words.
-    pub(super) fn read(region: &Region, at: usize) -> Place {
-        let stamp = Stamp { ms: region.get(at), seq: region.get(at + 1) };
-        Place { stamp, position: region.get(at + 2) }
-    }
-
-    /// Writes it as three words.
-    pub(super) fn write(self, mut set: impl FnMut(usize, u64)) {
-        set(0, self.stamp.ms);
-        set(1, self.stamp.seq);
-        set(2, self.position);
-    }
-
     /// The place of a retained event.
     pub(super) fn of_event(region: &Region, layout: &Layout, block: u32) -> Place {
         let stamp = Stamp {
@@ -66,6 +53,15 @@ impl Place {
             seq: region.get(layout.block(block, event::SEQ)),
         };
         Place { stamp, position: region.get(layout.stamp(block)) }
+    }
+
+    /// The place as the order of ids knows it. What Redis has numbered stands before all that came
+    /// while its number was the mark; its own position says nothing to other nginxes.
+    pub fn by_id(self, kind: Kind) -> Place {
+        match kind {
+            Kind::Durable => Place { position: 0, ..self },
+            Kind::Local | Kind::Placed => self,
+        }
     }
 
     /// The id of an event at this place.
@@ -77,6 +73,15 @@ impl Place {
         }
     }
 
+    /// The place that an id names, as far as it does, and its kind.
+    pub fn named(id: Id) -> (Place, Kind) {
+        match id {
+            Id::Local { stamp, .. } => (Place { stamp, position: 0 }, Kind::Local),
+            Id::Durable(stamp) => (Place { stamp, position: 0 }, Kind::Durable),
+            Id::Placed { stamp, pos, .. } => (Place { stamp, position: pos }, Kind::Placed),
+        }
+    }
+
     /// The id of the place just before an event: who resumes from it gets that event first.
     pub fn id_before(self, kind: Kind, tag: u32) -> Id {
         match kind {
@@ -84,6 +89,74 @@ impl Place {
                 Id::Placed { stamp: self.stamp, tag, pos: self.position.saturating_sub(1) }
             }
             _ => Place { stamp: self.stamp.before(), ..self }.id(kind, tag),
+        }
+    }
+}
+
+/// What has left a channel for good, or was never to be had: the place of the newest such event.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Floor {
+    /// Its place.
+    pub place: Place,
+    /// What kinds have left.
+    pub left: Left,
+}
+
+/// What kinds of events have left a channel. Those that Redis retains can come back; others cannot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Left {
+    /// Only those that this hub numbers, or none.
+    #[default]
+    Local,
+    /// Only durable ones.
+    Durable,
+    /// Plain ones too, but the newest was durable.
+    Mixed,
+    /// The newest was a plain one.
+    Placed,
+}
+
+/// Bits of a floor's third word that hold the position; `Left` stands above them.
+const POSITION_BITS: u32 = 62;
+
+impl Floor {
+    /// Reads a floor of three words.
+    pub(super) fn read(region: &Region, at: usize) -> Floor {
+        let stamp = Stamp { ms: region.get(at), seq: region.get(at + 1) };
+        let word = region.get(at + 2);
+        let left = match word >> POSITION_BITS {
+            0 => Left::Local,
+            1 => Left::Durable,
+            2 => Left::Mixed,
+            _ => Left::Placed,
+        };
+        Floor { place: Place { stamp, position: word & ((1 << POSITION_BITS) - 1) }, left }
+    }
+
+    /// Writes it as three words.
+    pub(super) fn write(self, mut set: impl FnMut(usize, u64)) {
+        set(0, self.place.stamp.ms);
+        set(1, self.place.stamp.seq);
+        set(2, (self.left as u64) << POSITION_BITS | self.place.position);
+    }
+
+    /// The floor when an event at a place has left as well.
+    pub(super) fn raised(self, place: Place, kind: Kind) -> Floor {
+        let left = match (kind, self.left) {
+            (Kind::Local, _) => Left::Local,
+            (Kind::Placed, _) => Left::Placed,
+            (Kind::Durable, Left::Mixed | Left::Placed) => Left::Mixed,
+            (Kind::Durable, Left::Local | Left::Durable) => Left::Durable,
+        };
+        Floor { place, left }
+    }
+
+    /// The kind of the newest that left.
+    pub fn kind(self) -> Kind {
+        match self.left {
+            Left::Local => Kind::Local,
+            Left::Durable | Left::Mixed => Kind::Durable,
+            Left::Placed => Kind::Placed,
         }
     }
 }

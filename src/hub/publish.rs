@@ -47,10 +47,37 @@ pub enum PublishError {
 }
 
 /// Events that are encoded and measured, ready to be copied under the lock.
-struct Prepared<'a> {
+pub(super) struct Prepared<'a> {
     event_type: &'a [u8],
     data: Vec<u8>,
 }
+
+/// How events that are appended get their numbers.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Numbering {
+    /// The first one's; in a hub that numbers by itself the others count on from it.
+    pub stamp: Stamp,
+    pub kind: Kind,
+    pub came: Came,
+    /// When they came (ms of the monotonic clock).
+    pub born: u64,
+}
+
+/// How an event came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Came {
+    /// It was published on this nginx.
+    Here,
+    /// Redis brought it as a plain message.
+    Plain,
+    /// Redis brought it, with a number, when it happened.
+    Live,
+    /// Redis brought it when its channel was caught up: some streams had it elsewhere.
+    Late,
+}
+
+/// Bit of an event's flags that says that it came late.
+const LATE: u8 = 4;
 
 impl Hub {
     /// Appends events to a channel; they get ids of this hub. With a key that was used on this
@@ -77,7 +104,7 @@ impl Hub {
             return Ok(Published { ids: Vec::new(), subscribers: 0, listeners: Vec::new() });
         }
         let record = guard.room_for(channel, &prepared, key.is_some(), now)?;
-        let ids = guard.append(record, &prepared, key, now);
+        let ids = guard.append(record, &prepared, guard.own_numbering(now), key, now);
         let (subscribers, listeners) = guard.reached(record, channel, ids.len());
         guard.count(Counter::EventsIn, prepared.len() as u64);
         guard.count(Counter::BytesIn, events.iter().map(|event| event.data.len() as u64).sum());
@@ -95,7 +122,7 @@ impl Hub {
         let prepared = self.prepare(&[event])?;
         let guard = self.lock()?;
         let record = guard.room_for(channel, &prepared, false, now)?;
-        let ids = guard.append(record, &prepared, None, now);
+        let ids = guard.append(record, &prepared, guard.own_numbering(now), None, now);
         let (subscribers, listeners) = guard.listeners(record);
         Ok(Published { ids, subscribers, listeners })
     }
@@ -118,18 +145,21 @@ impl Hub {
     }
 
     fn prepare<'a>(&self, events: &[NewEvent<'a>]) -> Result<Vec<Prepared<'a>>, PublishError> {
-        let max = self.region.get(header::MAX_EVENT) as usize;
-        let mut prepared = Vec::with_capacity(events.len());
-        for new in events {
-            let len = data::encoded_len(new.data);
-            if len + new.event_type.len() > max {
-                return Err(PublishError::TooLarge);
-            }
-            let mut encoded = Vec::with_capacity(len);
-            data::encode(new.data, &mut encoded);
-            prepared.push(Prepared { event_type: new.event_type, data: encoded });
+        events.iter().map(|new| self.prepare_one(*new)).collect()
+    }
+
+    /// Whether an event is within max_event_size.
+    pub fn fits(&self, new: NewEvent<'_>) -> bool {
+        data::encoded_len(new.data) + new.event_type.len() <= self.max_event()
+    }
+
+    pub(super) fn prepare_one<'a>(&self, new: NewEvent<'a>) -> Result<Prepared<'a>, PublishError> {
+        if !self.fits(new) {
+            return Err(PublishError::TooLarge);
         }
-        Ok(prepared)
+        let mut encoded = Vec::with_capacity(data::encoded_len(new.data));
+        data::encode(new.data, &mut encoded);
+        Ok(Prepared { event_type: new.event_type, data: encoded })
     }
 }
 
@@ -141,7 +171,7 @@ impl Prepared<'_> {
 
 impl Guard<'_> {
     /// Makes room for everything that the publish takes, and finds or makes the channel.
-    fn room_for(
+    pub(super) fn room_for(
         &self,
         channel: &[u8],
         events: &[Prepared<'_>],
@@ -164,24 +194,26 @@ impl Guard<'_> {
     }
 
     /// Appends to a channel for which there is room.
-    fn append(
+    pub(super) fn append(
         &self,
         record: u32,
         events: &[Prepared<'_>],
+        numbering: Numbering,
         key: Option<KeyHash>,
         now: Now,
     ) -> Vec<Id> {
         let hub = self.hub;
-        let stamp = self.next_stamp(now);
+        let Numbering { stamp, kind, .. } = numbering;
         let position = self.get(header::HEAD) + 1;
         let mut taker = Taker::new(&hub.region, &hub.layout);
         let mut chain =
             Chain { earlier: low(self.word(record, channel::EVENTS)), ..Chain::default() };
         let mut ids = Vec::with_capacity(events.len());
         for (event, i) in events.iter().zip(0..) {
-            let place = Place { stamp: Stamp { ms: stamp.ms, seq: stamp.seq + i }, position };
-            self.write(&mut taker, &mut chain, record, event, place.stamp, now);
-            ids.push(place.id(Kind::Local, hub.tag()));
+            let place = Place { stamp: numbering.stamp_of(i), position: position + i };
+            let own = Numbering { stamp: place.stamp, ..numbering };
+            self.write(&mut taker, &mut chain, record, event, own);
+            ids.push(place.id(kind, hub.tag()));
         }
         let batch = Batch { first: chain.first, count: events.len() as u32, position };
         let end = position + events.len() as u64 - 1;
@@ -196,21 +228,35 @@ impl Guard<'_> {
         }
         taker.finish(&mut change);
         self.link(&mut change, record, &chain, events.len());
-        change.set(header::LAST_MS, stamp.ms);
-        change.set(header::LAST_SEQ, stamp.seq + events.len() as u64 - 1);
+        let last = numbering.stamp_of(events.len() as u64 - 1);
+        if last > self.mark() {
+            change.set(header::LAST_MS, last.ms);
+            change.set(header::LAST_SEQ, last.seq);
+        }
+        if numbering.came == Came::Plain && self.get(header::MARKER) != 0 {
+            // A successor is about to pass over what has been appended behind its marker.
+            change.add(header::BEHIND_MARKER, 1);
+        }
         change.enter(batch);
         change.set(header::HEAD, end);
         change.commit();
         ids
     }
 
-    /// The id that this hub gives next: never below one that it has given, whatever the clock does.
-    pub(super) fn next_stamp(&self, now: Now) -> Stamp {
-        let (ms, seq) = (self.get(header::LAST_MS), self.get(header::LAST_SEQ));
-        if now.wall > ms {
-            Stamp { ms: now.wall, seq: 0 }
-        } else {
-            Stamp { ms, seq: seq + 1 }
+    /// The numbers of what is published on this nginx itself.
+    fn own_numbering(&self, now: Now) -> Numbering {
+        let kind = self.hub.own_kind();
+        Numbering { stamp: self.own_stamp(kind, now), kind, came: Came::Here, born: now.mono }
+    }
+
+    /// The number that this hub gives next: never below one that it has given, whatever the clock does.
+    /// Where Redis gives them it is the mark, and the position tells the rest.
+    pub(super) fn own_stamp(&self, kind: Kind, now: Now) -> Stamp {
+        let Stamp { ms, seq } = self.mark();
+        match kind {
+            Kind::Durable | Kind::Placed => Stamp { ms, seq },
+            Kind::Local if now.wall > ms => Stamp { ms: now.wall, seq: 0 },
+            Kind::Local => Stamp { ms, seq: seq + 1 },
         }
     }
 
@@ -221,17 +267,18 @@ impl Guard<'_> {
         chain: &mut Chain,
         record: u32,
         new: &Prepared<'_>,
-        stamp: Stamp,
-        now: Now,
+        numbering: Numbering,
     ) {
         let (region, layout) = (&self.hub.region, &self.hub.layout);
         let block = write_event(taker, new.event_type, &new.data);
-        let born = now.mono << 16 | u64::from(Kind::Local.flags()) << 8;
+        let late = if numbering.came == Came::Late { LATE } else { 0 };
+        let flags = u64::from(numbering.kind.flags() | late);
         region.set(layout.block(block, event::OWNER), pair(record, new.len() as u32));
         region.set(layout.block(block, event::LINKS), pair(chain.earlier, 0));
-        region.set(layout.block(block, event::BORN), born | new.event_type.len() as u64);
-        region.set(layout.block(block, event::MS), stamp.ms);
-        region.set(layout.block(block, event::SEQ), stamp.seq);
+        let born = numbering.born << 16 | flags << 8 | new.event_type.len() as u64;
+        region.set(layout.block(block, event::BORN), born);
+        region.set(layout.block(block, event::MS), numbering.stamp.ms);
+        region.set(layout.block(block, event::SEQ), numbering.stamp.seq);
         if chain.first == 0 {
             chain.first = block;
         } else {
@@ -256,6 +303,21 @@ impl Guard<'_> {
         change.add(header::RETAINED, count as i64);
         self.resize(change, record, count as i64, chain.blocks as i64);
     }
+}
+
+impl Numbering {
+    /// The number of the event that follows `i` others.
+    fn stamp_of(&self, i: u64) -> Stamp {
+        match self.kind {
+            Kind::Local => Stamp { ms: self.stamp.ms, seq: self.stamp.seq + i },
+            Kind::Durable | Kind::Placed => self.stamp,
+        }
+    }
+}
+
+/// Whether Redis brought an event late, by its word BORN.
+pub(super) fn is_late(born: u64) -> bool {
+    (born >> 8) as u8 & LATE != 0
 }
 
 /// Events that are written and linked to each other, not yet to their channel.

@@ -9,6 +9,8 @@ use std::sync::atomic::{fence, Ordering};
 use super::blocks::read_event;
 use super::layout::{event, header, high, low};
 use super::place::{Kind, Place};
+use super::publish::is_late;
+use super::signal::Signal;
 use super::{Hub, Now};
 use crate::sse::id::{Id, Stamp};
 
@@ -23,9 +25,10 @@ pub struct Descriptor {
 }
 
 impl Descriptor {
-    /// Whether it is no event, but tells the channel's streams to end.
-    pub fn ends_streams(&self) -> bool {
-        self.block == 0
+    /// What it tells of the channel, if it is no event.
+    #[inline]
+    pub fn signal(&self) -> Option<Signal> {
+        Signal::of(self.block)
     }
 }
 
@@ -87,15 +90,16 @@ impl Hub {
         })
     }
 
-    /// Copies an event. False: it is gone, or too old to be sent.
+    /// Copies an event. False: it is gone, or too old to be sent, or came late, so that it is not for
+    /// every stream.
     pub fn copy(&self, from: Descriptor, now: Now, out: &mut Copied) -> bool {
         let stamp = self.layout.stamp(from.block);
         if self.region.get(stamp) != from.position {
             return false;
         }
         fence(Ordering::Acquire);
-        let is_old = self.is_old(from.block, now);
-        if is_old || !self.copy_block(from.block, out) {
+        let word = self.region.get(self.layout.block(from.block, event::BORN));
+        if self.is_old(word, now) || is_late(word) || !self.copy_block(from.block, out) {
             return false;
         }
         fence(Ordering::Acquire);
@@ -121,9 +125,8 @@ impl Hub {
         read_event(&self.region, &self.layout, block, len, &mut out.bytes)
     }
 
-    fn is_old(&self, block: u32, now: Now) -> bool {
+    fn is_old(&self, born: u64, now: Now) -> bool {
         let age = self.region.get(header::AGE);
-        let born = self.region.get(self.layout.block(block, event::BORN)) >> 16;
-        age != 0 && born.saturating_add(age) <= now.mono
+        age != 0 && (born >> 16).saturating_add(age) <= now.mono
     }
 }

@@ -3,12 +3,14 @@
 
 use std::cell::Cell;
 
+use super::bridge::Source;
 use super::guard::{Guard, Locked};
 use super::layout::{channel, event, header, high, low};
 use super::place::{end, Kind, Place};
+use super::publish::is_late;
 use super::read::Copied;
 use super::{Hub, Membership, Now};
-use crate::sse::id::Id;
+use crate::sse::id::{Id, Stamp};
 
 /// What a client comes with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,11 +24,50 @@ pub enum Resume {
     From(Vec<u8>),
 }
 
+/// How far the clocks of this machine and of Redis may be apart, in ms, before an id is taken for
+/// one that nobody gave.
+const CLOCKS_APART: u64 = 3_600_000;
+/// How far apart two nginxes may have read what different streams in Redis had at one time, in ms.
+const APART: u64 = 2_000;
+
+/// What a client's id says.
+pub(super) enum Origin {
+    /// It had everything up to this place.
+    Here(Place),
+    /// It had, from another nginx, everything that Redis numbered up to this.
+    Elsewhere(Stamp),
+    /// Nothing that is known here.
+    Unknown,
+}
+
+/// What a client has had, or has no claim to, of what enters the log only after its stream has begun:
+/// durable events that another nginx gave it, or that happened before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Had {
+    /// What Redis numbered up to this.
+    pub stamp: Stamp,
+    /// What was born before this (ms of the monotonic clock) and Redis brought late.
+    pub born: u64,
+}
+
+impl Origin {
+    /// Up to which number the client has had what Redis numbered.
+    fn had(&self) -> Stamp {
+        match self {
+            Origin::Here(place) => place.stamp,
+            Origin::Elsewhere(stamp) => *stamp,
+            Origin::Unknown => Stamp::default(),
+        }
+    }
+}
+
 /// Where a stream begins.
 #[derive(Debug)]
 pub struct Beginning {
     /// The end of the log at that moment.
     pub end: Place,
+    /// What the client has had of events that are not in the log yet.
+    pub had: Had,
     /// What it first has to get; `None` if it begins at the end.
     pub pursuit: Option<Box<Pursuit>>,
 }
@@ -38,6 +79,8 @@ pub struct Pursuit {
     after: Place,
     until: u64,
     order: Order,
+    /// What of these the client has had elsewhere.
+    had: Had,
     /// A gap has to be told, whatever the floors say.
     gap_due: bool,
     tracks: Box<[Track]>,
@@ -120,8 +163,13 @@ impl Found {
 }
 
 impl Pursuit {
-    /// For a stream in progress that is behind: it has had everything up to `at`.
-    pub fn since(at: u64, until: u64, channels: impl Iterator<Item = Membership>) -> Box<Pursuit> {
+    /// For a stream in progress that is behind: it has had everything up to `at`, and some elsewhere.
+    pub fn since(
+        at: u64,
+        had: Had,
+        until: u64,
+        channels: impl Iterator<Item = Membership>,
+    ) -> Box<Pursuit> {
         let tracks = channels.map(|member| Track {
             record: member.record,
             next: Next::Seek.into(),
@@ -129,7 +177,7 @@ impl Pursuit {
         });
         let after = Place { position: at, ..Place::START };
         let tracks = tracks.collect();
-        Box::new(Pursuit { after, until, order: Order::Position, gap_due: false, tracks })
+        Box::new(Pursuit { after, until, order: Order::Position, had, gap_due: false, tracks })
     }
 
     /// The position up to which it goes.
@@ -141,7 +189,7 @@ impl Pursuit {
     pub fn passed(&mut self, found: &Found) {
         let position = found.event.place.position;
         self.tracks[found.track].next.set(Next::Behind { block: found.block, position });
-        self.after = found.event.place;
+        self.after = self.key(found.event.place, found.event.kind());
     }
 
     /// The gap of a slice was told.
@@ -152,9 +200,10 @@ impl Pursuit {
         }
     }
 
-    fn key(&self, place: Place) -> Place {
+    /// A place as this pursuit orders them.
+    fn key(&self, place: Place, kind: Kind) -> Place {
         match self.order {
-            Order::Place => place,
+            Order::Place => place.by_id(kind),
             Order::Position => Place { position: place.position, ..Place::START },
         }
     }
@@ -170,25 +219,64 @@ impl Hub {
     ) -> Result<Beginning, Locked> {
         let guard = self.lock_expired(channels.iter().map(|member| member.record), now)?;
         let end = end(&self.region);
+        let mut had = Had::default();
         let pursuit = match resume {
-            Resume::Fresh { newest } => guard.newest(channels, *newest, end),
-            Resume::From(id) => Some(match self.place_of(id, end) {
-                Some(after) => guard.from(channels, after, end),
-                None => guard.foreign(channels, end),
-            }),
+            Resume::Fresh { newest } => {
+                had = self.had_before(end, now);
+                guard.newest(channels, *newest, end)
+            }
+            Resume::From(id) => {
+                let origin = self.origin_of(id, end, channels.len(), now);
+                had.stamp = origin.had();
+                Some(match origin {
+                    Origin::Here(after) => guard.from(channels, after, end),
+                    Origin::Elsewhere(after) => guard.resumed_elsewhere(channels, after, end),
+                    Origin::Unknown => guard.foreign(channels, end),
+                })
+            }
         };
-        Ok(Beginning { end, pursuit: pursuit.map(Box::new) })
+        Ok(Beginning { end, had, pursuit: pursuit.map(Box::new) })
     }
 
-    /// The place that a client's id names. `None`: it is not one of this hub's.
-    pub(super) fn place_of(&self, id: &[u8], end: Place) -> Option<Place> {
-        let place = match Id::parse(id)? {
+    /// What a client without an id has no claim to: all that happened before its stream begins.
+    pub(super) fn had_before(&self, end: Place, now: Now) -> Had {
+        if self.source() == Source::Alone {
+            return Had::default();
+        }
+        // Numbers so far below the clock were given before, whatever the clocks say.
+        let before = Stamp { ms: now.wall.saturating_sub(CLOCKS_APART), seq: 0 };
+        Had { stamp: end.stamp.max(before), born: now.mono }
+    }
+
+    /// What a client's id says.
+    pub(super) fn origin_of(&self, id: &[u8], end: Place, channels: usize, now: Now) -> Origin {
+        let Some(id) = Id::parse(id) else { return Origin::Unknown };
+        let stamp = id.stamp();
+        let joined = self.source() != Source::Alone;
+        // Redis may have given higher ids to channels that nobody here listens to.
+        let soon = now.wall.saturating_add(CLOCKS_APART);
+        if stamp > end.stamp && !(joined && stamp.ms <= soon) {
+            return Origin::Unknown;
+        }
+        match id {
             // The id of an event: that event itself, and all that was placed at it, is known.
-            Id::Local { stamp, tag } if tag == self.tag() => Place { stamp, position: u64::MAX },
-            Id::Placed { stamp, tag, pos } if tag == self.tag() => Place { stamp, position: pos },
-            _ => return None,
-        };
-        (place.stamp <= end.stamp).then_some(place)
+            Id::Local { tag, .. } if tag == self.tag() && !joined => {
+                Origin::Here(Place { stamp, position: u64::MAX })
+            }
+            Id::Placed { tag, pos, .. } if tag == self.tag() => {
+                Origin::Here(Place { stamp, position: pos })
+            }
+            // Streams in Redis have no common order: another nginx may have read them in another one.
+            Id::Durable(_) if self.source() == Source::Streams && channels > 1 => {
+                Origin::Elsewhere(Stamp { ms: stamp.ms.saturating_sub(APART), seq: 0 }.before())
+            }
+            Id::Durable(_) if joined => Origin::Here(Place { stamp, position: 0 }),
+            Id::Placed { .. } if self.source() == Source::Streams => {
+                Origin::Elsewhere(Stamp { ms: stamp.ms.saturating_sub(APART), seq: 0 }.before())
+            }
+            Id::Placed { .. } if joined => Origin::Elsewhere(stamp),
+            _ => Origin::Unknown,
+        }
     }
 
     /// The next slice of what a stream has to get: at most `events` events, and no more than `bytes`
@@ -205,7 +293,7 @@ impl Hub {
             pursuit.tracks.iter().map(|track| guard.candidate(pursuit, track)).collect();
         let gap = guard.gap(pursuit, &candidates);
         let floors =
-            pursuit.tracks.iter().map(|track| guard.floor(track.record).position).collect();
+            pursuit.tracks.iter().map(|track| guard.floor(track.record).place.position).collect();
         let mut found = Vec::new();
         let mut size = 0;
         let mut done = false;
@@ -221,7 +309,7 @@ impl Hub {
             }
             let mut event = Copied::default();
             self.copy_block(block, &mut event);
-            candidates[track] = low(guard.word(block, event::LINKS));
+            candidates[track] = guard.next_for(pursuit, low(guard.word(block, event::LINKS)));
             found.push(Found { event, track, block, channel: None });
         }
         done = done || guard.first_of(pursuit, &candidates).is_none();
@@ -240,10 +328,12 @@ impl Guard<'_> {
     ) -> Pursuit {
         let track = |member: &Membership| {
             let record = member.record;
-            Track { record, next: next(record).into(), told: self.floor(record).position }
+            let told = self.floor(record).place.position;
+            Track { record, next: next(record).into(), told }
         };
         let tracks = channels.iter().map(track).collect();
-        Pursuit { after, until: end.position, order: Order::Place, gap_due: false, tracks }
+        let (until, had) = (end.position, Had::default());
+        Pursuit { after, until, order: Order::Place, had, gap_due: false, tracks }
     }
 
     /// For a client without an id. `None`: no channel has what it asks for.
@@ -263,8 +353,31 @@ impl Guard<'_> {
             return pursuit;
         }
         let mut pursuit = self.pursuit(channels, after, end, |_| Next::Seek);
-        pursuit.gap_due = channels.iter().any(|member| self.floor(member.record) > after);
+        pursuit.gap_due = channels.iter().any(|member| self.floor_by_id(member.record) > after);
         pursuit
+    }
+
+    /// For a client with the id of another nginx that is joined to the same Redis: what Redis numbered
+    /// behind it, and the plain messages behind that. Of those at the id itself nobody knows here which
+    /// it has had.
+    fn resumed_elsewhere(&self, channels: &[Membership], after: Stamp, end: Place) -> Pursuit {
+        let after = Place { stamp: after, position: u64::MAX };
+        let mut pursuit = self.from(channels, after, end);
+        pursuit.gap_due |=
+            channels.iter().any(|member| self.has_plain_at(member.record, after.stamp));
+        pursuit
+    }
+
+    /// Whether a channel has, or had, a plain message that came while this was the mark.
+    fn has_plain_at(&self, record: u32, mark: Stamp) -> bool {
+        let floor = self.floor(record);
+        let mut found = floor.kind() == Kind::Placed && floor.place.stamp == mark;
+        let mut block = low(self.word(record, channel::EVENTS));
+        while block != 0 && !found && self.place(block).stamp >= mark {
+            found = self.kind(block) == Kind::Placed && self.place(block).stamp == mark;
+            block = high(self.word(block, event::LINKS));
+        }
+        found
     }
 
     /// For a client with an id that says nothing here: what is owed, behind a gap.
@@ -296,10 +409,10 @@ impl Guard<'_> {
     }
 
     /// The place of the newest event that a channel ever had.
-    fn newest_place(&self, record: u32) -> Place {
+    pub(super) fn newest_place(&self, record: u32) -> Place {
         match low(self.word(record, channel::EVENTS)) {
-            0 => self.floor(record),
-            last => Place::of_event(&self.hub.region, &self.hub.layout, last),
+            0 => self.floor_by_id(record),
+            last => self.place(last).by_id(self.kind(last)),
         }
     }
 
@@ -308,7 +421,7 @@ impl Guard<'_> {
         let events = self.word(track.record, channel::EVENTS);
         let oldest = high(events);
         let there = |block, position| self.get(self.hub.layout.stamp(block)) == position;
-        match track.next.get() {
+        let next = match track.next.get() {
             Next::At { block, position } if there(block, position) => block,
             Next::Behind { block, position } if there(block, position) => {
                 low(self.word(block, event::LINKS))
@@ -323,18 +436,14 @@ impl Guard<'_> {
                 block
             }
             _ => oldest,
-        }
+        };
+        self.next_for(pursuit, next)
     }
 
     /// Walks back from the newest event to the first behind `after`: it costs what it finds.
     fn seek(&self, pursuit: &Pursuit, newest: u32) -> u32 {
-        let after = pursuit.key(pursuit.after);
         let (mut block, mut found) = (newest, 0);
-        while block != 0 {
-            let place = Place::of_event(&self.hub.region, &self.hub.layout, block);
-            if pursuit.key(place) <= after {
-                break;
-            }
+        while block != 0 && self.key(pursuit, block) > pursuit.after {
             found = block;
             block = high(self.word(block, event::LINKS));
         }
@@ -343,13 +452,40 @@ impl Guard<'_> {
 
     /// The track whose candidate comes first, of those that the pursuit reaches.
     fn first_of(&self, pursuit: &Pursuit, candidates: &[u32]) -> Option<usize> {
-        let places = candidates.iter().enumerate().filter(|(_, block)| **block != 0).map(
-            |(track, block)| (Place::of_event(&self.hub.region, &self.hub.layout, *block), track),
-        );
-        places
-            .filter(|(place, _)| place.position <= pursuit.until)
-            .min_by_key(|(place, _)| pursuit.key(*place))
-            .map(|(_, track)| track)
+        let blocks = candidates.iter().enumerate().filter(|(_, block)| **block != 0);
+        blocks
+            .filter(|(_, block)| self.place(**block).position <= pursuit.until)
+            .min_by_key(|(_, block)| self.key(pursuit, **block))
+            .map(|(track, _)| track)
+    }
+
+    /// The place of an event, as a pursuit orders them.
+    fn key(&self, pursuit: &Pursuit, block: u32) -> Place {
+        pursuit.key(self.place(block), self.kind(block))
+    }
+
+    pub(super) fn place(&self, block: u32) -> Place {
+        Place::of_event(&self.hub.region, &self.hub.layout, block)
+    }
+
+    fn floor_by_id(&self, record: u32) -> Place {
+        let floor = self.floor(record);
+        floor.place.by_id(floor.kind())
+    }
+
+    /// This event or the first behind it that the client has not had elsewhere; or 0.
+    fn next_for(&self, pursuit: &Pursuit, block: u32) -> u32 {
+        let mut block = block;
+        while block != 0 && self.was_had(pursuit.had, block) {
+            block = low(self.word(block, event::LINKS));
+        }
+        block
+    }
+
+    pub(super) fn was_had(&self, had: Had, block: u32) -> bool {
+        had != Had::default()
+            && (self.kind(block) == Kind::Durable && self.place(block).stamp <= had.stamp
+                || is_late(self.word(block, event::BORN)) && self.born(block) < had.born)
     }
 
     /// Whether events have left behind where the pursuit ends, of which no gap has told.
@@ -357,7 +493,7 @@ impl Guard<'_> {
         pursuit
             .tracks
             .iter()
-            .any(|track| self.floor(track.record).position > track.told.max(pursuit.until))
+            .any(|track| self.floor(track.record).place.position > track.told.max(pursuit.until))
     }
 
     /// If events were lost: the id of the place before the first that follows, or of the log's end.
@@ -367,23 +503,22 @@ impl Guard<'_> {
         let rest = self.first_of(pursuit, candidates).is_some();
         let lost = pursuit.tracks.iter().any(|track| {
             let floor = self.floor(track.record);
-            floor.position > track.told
-                && (rest || floor.position <= pursuit.until)
-                && pursuit.key(floor) > pursuit.key(pursuit.after)
+            floor.place.position > track.told
+                && (rest || floor.place.position <= pursuit.until)
+                && pursuit.key(floor.place, floor.kind()) > pursuit.after
+                && !(floor.kind() == Kind::Durable && floor.place.stamp <= pursuit.had.stamp)
         });
         if !lost && !pursuit.gap_due {
             return None;
         }
-        let (region, layout) = (&self.hub.region, &self.hub.layout);
         let first = candidates
             .iter()
             .filter(|block| **block != 0)
-            .min_by_key(|block| pursuit.key(Place::of_event(region, layout, **block)));
+            .min_by_key(|block| self.key(pursuit, **block));
+        let (tag, hub) = (self.hub.tag(), self.hub);
         Some(match first {
-            Some(&block) => {
-                Place::of_event(region, layout, block).id_before(self.kind(block), self.hub.tag())
-            }
-            None => end(region).id(Kind::Local, self.hub.tag()),
+            Some(&block) => self.place(block).id_before(self.kind(block), tag),
+            None => end(&hub.region).id(hub.own_kind(), tag),
         })
     }
 }

@@ -133,7 +133,8 @@ impl Guard<'_> {
         // used again.
         change.set(layout.stamp(first), 0);
         give_back(&mut change, first, blocks);
-        Place::of_event(region, layout, first)
+        self.floor(record)
+            .raised(Place::of_event(region, layout, first), self.kind(first))
             .write(|word, value| change.set(layout.block(record, channel::FLOOR + word), value));
         change.set(
             layout.block(record, channel::EVENTS),

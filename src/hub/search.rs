@@ -15,9 +15,9 @@ use std::collections::{BinaryHeap, HashMap, VecDeque};
 use super::guard::{Guard, Locked};
 use super::layout::{channel, event, header, high, low};
 use super::pattern::reaches;
-use super::place::{end, Kind, Place};
+use super::place::{end, Floor, Kind, Place};
 use super::read::Copied;
-use super::replay::{Found, Resume, Slice};
+use super::replay::{Found, Had, Origin, Resume, Slice};
 use super::{Hub, Now};
 
 /// Channels that one walk remembers.
@@ -44,6 +44,8 @@ pub struct Search {
     until: Option<Place>,
     by: By,
     reach: Reach,
+    /// What of these the client has had elsewhere.
+    had: Had,
     gap_due: bool,
     /// Records whose floor is behind what was passed, and the position up to which a gap was due
     /// for it. FORGOTTEN stands under 0.
@@ -84,6 +86,7 @@ enum Phase {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Track {
     key: Place,
+    position: u64,
     block: u32,
 }
 
@@ -95,9 +98,10 @@ impl Phase {
 
 impl Search {
     /// For a stream in progress that is behind: it has had everything up to the position `at`.
-    pub fn since(at: u64, names: impl Iterator<Item = Box<[u8]>>) -> Box<Search> {
+    pub fn since(at: u64, had: Had, names: impl Iterator<Item = Box<[u8]>>) -> Box<Search> {
         let after = Place { position: at, ..Place::START };
-        Box::new(Search::new(names.collect(), after, None, By::Position, Reach::All))
+        let search = Search::new(names.collect(), after, None, By::Position, Reach::All);
+        Box::new(Search { had, ..search })
     }
 
     fn new(
@@ -108,7 +112,8 @@ impl Search {
         reach: Reach,
     ) -> Search {
         let (phase, lost) = (Phase::start(), HashMap::new());
-        Search { names, after, until, by, reach, gap_due: false, lost, phase }
+        let (had, gap_due) = (Had::default(), false);
+        Search { names, after, until, by, reach, had, gap_due, lost, phase }
     }
 
     /// The position up to which it goes.
@@ -118,7 +123,7 @@ impl Search {
 
     /// The event was handed to the socket.
     pub fn passed(&mut self, found: &Found) {
-        self.after = found.event.place;
+        self.after = self.key(found.event.place, found.event.kind());
         if let Phase::Giving { given, .. } = &mut self.phase {
             given.pop_front();
         }
@@ -129,27 +134,26 @@ impl Search {
         self.gap_due = false;
     }
 
-    fn key(&self, place: Place) -> Place {
+    fn key(&self, place: Place, kind: Kind) -> Place {
         match self.by {
-            By::Place => place,
+            By::Place => place.by_id(kind),
             By::Position => Place { position: place.position, ..Place::START },
         }
     }
 
-    fn is_passed(&self, place: Place) -> bool {
-        self.key(place) <= self.key(self.after)
-    }
-
     /// Something of a channel up to this place has left: the client has to know, once.
-    fn lose(&mut self, record: u32, floor: Place) {
+    fn lose(&mut self, record: u32, place: Place, kind: Kind) {
         let known = self.lost.get(&record).copied();
-        if self.is_passed(floor) || known.is_some_and(|position| position >= floor.position) {
+        if self.key(place, kind) <= self.after
+            || known.is_some_and(|position| position >= place.position)
+            || kind == Kind::Durable && place.stamp <= self.had.stamp
+        {
             return;
         }
         self.gap_due = true;
         // What is not remembered is told again, by the next walk if there is one.
         if known.is_some() || self.lost.len() < LOSSES {
-            self.lost.insert(record, floor.position);
+            self.lost.insert(record, place.position);
         }
     }
 
@@ -181,23 +185,26 @@ impl Hub {
         &self,
         names: &[Box<[u8]>],
         resume: &Resume,
-    ) -> Result<(Place, Option<Box<Search>>), Locked> {
+        now: Now,
+    ) -> Result<(Place, Had, Option<Box<Search>>), Locked> {
         let guard = self.lock()?;
         let end = end(&self.region);
         let owed = guard.get(header::COUNT);
+        let had = self.had_before(end, now);
         let (after, reach) = match resume {
-            Resume::Fresh { newest } if owed.min(*newest) == 0 => return Ok((end, None)),
+            Resume::Fresh { newest } if owed.min(*newest) == 0 => return Ok((end, had, None)),
             Resume::Fresh { newest } => (None, Reach::Newest(owed.min(*newest))),
-            Resume::From(id) => match self.place_of(id, end) {
-                Some(after) if owed == 0 => (Some(after), Reach::Loss),
-                Some(after) => (Some(after), Reach::All),
-                None => (None, Reach::Newest(owed)),
+            // Of channels that nobody named it is not known what other nginxes gave.
+            Resume::From(id) => match self.origin_of(id, end, names.len(), now) {
+                Origin::Here(after) if owed == 0 => (Some(after), Reach::Loss),
+                Origin::Here(after) => (Some(after), Reach::All),
+                Origin::Elsewhere(_) | Origin::Unknown => (None, Reach::Newest(owed)),
             },
         };
         let start = after.unwrap_or(Place::START);
         let mut search = Search::new(names.into(), start, Some(end), By::Place, reach);
         search.gap_due = after.is_none() && matches!(resume, Resume::From(_));
-        Ok((end, Some(Box::new(search))))
+        Ok((end, had, Some(Box::new(search))))
     }
 
     /// The next slice, within the bounds that `pursue` has; `None` if it is still being looked for.
@@ -236,7 +243,8 @@ impl Hub {
             if stop == self.layout.buckets {
                 // A channel that matched may have been forgotten, even during the walk.
                 if matches!(search.reach, Reach::All | Reach::Loss) {
-                    search.lose(0, Place::read(&self.region, header::FORGOTTEN));
+                    let forgotten = Floor::read(&self.region, header::FORGOTTEN);
+                    search.lose(0, forgotten.place, forgotten.kind());
                 }
                 search.give();
             }
@@ -267,37 +275,58 @@ impl Guard<'_> {
 
     fn look_at(&self, record: u32, search: &mut Search) {
         let first = self.first_of_channel(record, search);
-        if search.reach != Reach::Loss && first != 0 {
-            search.find(Track { key: search.key(self.place(first)), block: first });
+        let floor = self.floor(record);
+        if let Some(first) = first.filter(|_| search.reach != Reach::Loss) {
+            search.find(first);
         }
-        match search.reach {
-            Reach::Newest(_) => {}
-            Reach::Loss if first != 0 => search.lose(record, self.place(first)),
-            Reach::Loss | Reach::All => search.lose(record, self.floor(record)),
+        match (search.reach, first) {
+            (Reach::Newest(_), _) => {}
+            (Reach::Loss, Some(first)) => {
+                search.lose(record, self.place(first.block), self.kind(first.block));
+            }
+            (Reach::Loss, None) | (Reach::All, _) => {
+                search.lose(record, floor.place, floor.kind());
+            }
         }
     }
 
-    /// The first event of a channel that the stream lacks, up to where the search goes; or 0.
-    fn first_of_channel(&self, record: u32, search: &Search) -> u32 {
+    /// The first event of a channel that the stream lacks, up to where the search goes.
+    fn first_of_channel(&self, record: u32, search: &Search) -> Option<Track> {
         let events = self.word(record, channel::EVENTS);
         let (oldest, newest) = (high(events), low(events));
-        let in_reach = |block| self.place(block).position <= search.until();
+        let is_passed = |block| self.track(search, block).key <= search.after;
         let mut left = match search.reach {
             Reach::Newest(count) => count,
             Reach::All | Reach::Loss => u64::MAX,
         };
-        if left == u64::MAX && oldest != 0 && !search.is_passed(self.place(oldest)) {
-            return if in_reach(oldest) { oldest } else { 0 };
+        if left == u64::MAX && oldest != 0 && !is_passed(oldest) {
+            return self.wanted_from(search, oldest);
         }
         let (mut block, mut first) = (newest, 0);
-        while block != 0 && left > 0 && !search.is_passed(self.place(block)) {
-            if in_reach(block) {
+        while block != 0 && left > 0 && !is_passed(block) {
+            if self.place(block).position <= search.until() {
                 first = block;
                 left -= 1;
             }
             block = high(self.word(block, event::LINKS));
         }
-        first
+        self.wanted_from(search, first)
+    }
+
+    /// This event or the first behind it that the client has not had elsewhere, if the search goes so
+    /// far.
+    fn wanted_from(&self, search: &Search, block: u32) -> Option<Track> {
+        let mut block = block;
+        while block != 0 && self.was_had(search.had, block) {
+            block = low(self.word(block, event::LINKS));
+        }
+        let track = (block != 0).then(|| self.track(search, block))?;
+        (track.position <= search.until()).then_some(track)
+    }
+
+    fn track(&self, search: &Search, block: u32) -> Track {
+        let place = self.place(block);
+        Track { key: search.key(place, self.kind(block)), position: place.position, block }
     }
 
     /// What comes next of that which was found. `None`: it has to be looked for anew.
@@ -316,9 +345,7 @@ impl Guard<'_> {
             if size > bytes && !found.is_empty() {
                 break;
             }
-            let later = low(self.word(track.block, event::LINKS));
-            let later =
-                Some(later).filter(|block| *block != 0).map(|block| (block, self.place(block)));
+            let later = self.wanted_from(search, low(self.word(track.block, event::LINKS)));
             search.take(found.len(), later);
             let mut event = Copied::default();
             self.hub.copy_block(track.block, &mut event);
@@ -332,7 +359,7 @@ impl Guard<'_> {
         let (until, tag) = (search.until.unwrap_or_default(), self.hub.tag());
         let gap = search.gap_due.then(|| match found.first() {
             Some(first) => first.event.place.id_before(first.event.kind(), tag),
-            None => until.id(Kind::Local, tag),
+            None => until.id(self.hub.own_kind(), tag),
         });
         let begins = (done && found.is_empty() && gap.is_none()).then_some(until);
         Some(Slice { gap, events: found, done, begins, ..Slice::default() })
@@ -341,12 +368,8 @@ impl Guard<'_> {
     /// Whether an event is still there, and young enough.
     fn is_there(&self, track: Track, now: Now) -> bool {
         let age = self.get(header::AGE);
-        self.get(self.hub.layout.stamp(track.block)) == track.key.position
+        self.get(self.hub.layout.stamp(track.block)) == track.position
             && (age == 0 || self.born(track.block).saturating_add(age) > now.mono)
-    }
-
-    fn place(&self, block: u32) -> Place {
-        Place::of_event(&self.hub.region, &self.hub.layout, block)
     }
 }
 
@@ -362,10 +385,7 @@ impl Search {
     }
 
     /// That event is given; what follows on its channel takes its place.
-    fn take(&mut self, count: usize, later: Option<(u32, Place)>) {
-        let until = self.until();
-        let later = later.filter(|(_, place)| place.position <= until);
-        let later = later.map(|(block, place)| Track { key: self.key(place), block });
+    fn take(&mut self, count: usize, later: Option<Track>) {
         let Phase::Giving { next, given, .. } = &mut self.phase else { return };
         if count == given.len() {
             given.extend(next.pop().map(|Reverse(first)| first));

@@ -105,6 +105,18 @@ impl Hub {
         let streams: &AtomicU64 = self.region.word(self.layout.slot(number, slot::STREAMS));
         self.count(Counter::EndedExit, streams.swap(0, Ordering::Relaxed));
         self.region.set(self.layout.slot(number, slot::READ), self.region.get(header::HEAD));
+        self.region.set(self.layout.slot(number, slot::QUITTING), 0);
+    }
+
+    /// Whether a slot has a living tenant.
+    pub(super) fn is_taken(&self, number: usize) -> bool {
+        match self.life(number).try_lock() {
+            Attempt::Busy => true,
+            Attempt::Taken | Attempt::TakenFromDead => {
+                self.life(number).unlock();
+                false
+            }
+        }
     }
 
     fn life(&self, number: usize) -> RobustLock {

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use super::blocks::available;
 use super::layout::{header, BLOCK};
 use super::region::WORD;
-use super::Hub;
+use super::{Hub, Link};
 
 /// What is counted in the region, by all processes, since the hub began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,16 +73,24 @@ pub enum Counter {
     Lean,
     /// Streams whose request could not be, though the location wants it.
     NotLean,
+    /// Connections to Redis that were lost, or could not be made.
+    Reconnects,
+    /// Publishes refused: Redis could not be asked.
+    RefusedUnreachable,
+    /// Publishes that Redis did not answer.
+    RefusedUnanswered,
+    /// Publishes that Redis refused.
+    RefusedByRedis,
 }
 
 /// How many counters there are.
-pub const COUNTERS: usize = Counter::NotLean as usize + 1;
+pub const COUNTERS: usize = Counter::RefusedByRedis as usize + 1;
 
 // Each has a word in the region's header.
 const _: () = assert!(COUNTERS <= header::COUNTER_COUNT);
 
 /// The figures of a hub at one moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stats {
     /// Open streams, of all processes.
     pub subscribers: u64,
@@ -94,7 +102,23 @@ pub struct Stats {
     pub zone_bytes: u64,
     /// Bytes of the blocks in use.
     pub zone_used_bytes: u64,
+    /// What became of the connection to Redis.
+    pub redis: Link,
     counters: [u64; COUNTERS],
+}
+
+impl Default for Stats {
+    fn default() -> Stats {
+        Stats {
+            subscribers: 0,
+            channels: 0,
+            retained_events: 0,
+            zone_bytes: 0,
+            zone_used_bytes: 0,
+            redis: Link::Off,
+            counters: [0; COUNTERS],
+        }
+    }
 }
 
 impl Stats {
@@ -127,6 +151,7 @@ impl Hub {
             retained_events: self.region.get(header::RETAINED),
             zone_bytes: (self.layout.blocks as u64 - 1) * block,
             zone_used_bytes: (self.layout.blocks as u64 - 1).saturating_sub(free) * block,
+            redis: self.link(),
             counters: std::array::from_fn(|i| self.region.get(header::COUNTERS + i)),
         }
     }

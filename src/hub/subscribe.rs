@@ -46,7 +46,7 @@ fn owner(seat: Seat) -> u32 {
 const GENERATION: u32 = (1 << 22) - 1;
 
 /// The slot of a pair that is not 0.
-fn slot_of(pair: u64) -> usize {
+pub(super) fn slot_of(pair: u64) -> usize {
     (high(pair) >> 22).saturating_sub(1) as usize
 }
 
@@ -112,7 +112,7 @@ impl Hub {
     }
 
     /// Whether the pair's owner still has its slot.
-    fn is_live(&self, pair: u64) -> bool {
+    pub(super) fn is_live(&self, pair: u64) -> bool {
         let slot_number = slot_of(pair);
         pair != 0
             && slot_number < self.layout.slots
@@ -134,7 +134,7 @@ impl Hub {
 
 impl Guard<'_> {
     /// The words of a channel's pairs.
-    fn pair_words(&self, record: u32) -> impl Iterator<Item = usize> + '_ {
+    pub(super) fn pair_words(&self, record: u32) -> impl Iterator<Item = usize> + '_ {
         let layout = &self.hub.layout;
         let inline = (0..2).map(move |i| layout.block(record, channel::PAIRS + i));
         let mut block = high(self.word(record, channel::MORE));
@@ -146,13 +146,14 @@ impl Guard<'_> {
         inline.chain(more.flatten())
     }
 
-    /// Streams of a channel, and the slots that have them.
+    /// Streams of a channel, and the slots that have them. Who has joined it without a stream reads the
+    /// log before it has one, and need not be woken.
     pub(super) fn listeners(&self, record: u32) -> (u64, Vec<usize>) {
         let mut slots = Vec::new();
         let mut streams = 0;
         for at in self.pair_words(record) {
             let word = self.get(at);
-            if self.hub.is_live(word) {
+            if low(word) > 0 && self.hub.is_live(word) {
                 streams += u64::from(low(word));
                 slots.push(slot_of(word));
             }

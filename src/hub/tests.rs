@@ -26,7 +26,8 @@ fn at(ms: u64) -> Now {
 /// An empty hub in this process's memory.
 fn hub_of(bytes: usize, max_event: usize, count: u64, age: u64) -> Hub {
     let region = Region::in_memory(bytes);
-    let plan = Plan { bytes, slots: 8, max_event, history: History { count, age } };
+    let plan =
+        Plan { bytes, slots: 8, max_event, history: History { count, age }, source: Source::Alone };
     format(&region, &plan, 7, at(0)).unwrap();
     Hub::attach(region).unwrap()
 }

@@ -24,6 +24,7 @@ fn of_hub(stats: &Stats) -> Value {
 fn value(reading: &Reading, stats: &Stats) -> Value {
     match reading {
         Reading::Gauge(read) => read(stats).into(),
+        Reading::Redis => stats.redis.as_str().into(),
         Reading::Counter(counter) => stats.of(*counter).into(),
         Reading::Reasons(reasons) => {
             let reasons = reasons.iter();

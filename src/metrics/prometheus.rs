@@ -2,7 +2,7 @@
 
 use super::table::{Figure, Reading, FIGURES};
 use super::{HubFigures, VERSION};
-use crate::hub::Stats;
+use crate::hub::{Link, Stats};
 use std::fmt::{self, Display, Write};
 
 /// The content type.
@@ -24,7 +24,7 @@ pub fn prometheus(hubs: &[HubFigures]) -> String {
 
 fn kind(reading: &Reading) -> &'static str {
     match reading {
-        Reading::Gauge(_) => "gauge",
+        Reading::Gauge(_) | Reading::Redis => "gauge",
         Reading::Counter(_) | Reading::Reasons(_) => "counter",
         Reading::Time { .. } => "summary",
     }
@@ -43,6 +43,11 @@ impl Text {
         let hub = ("hub", hub);
         match figure.reading {
             Reading::Gauge(read) => self.line(figure.name, &[hub], &read(stats)),
+            // Of a hub without Redis there is nothing to tell.
+            Reading::Redis if stats.redis == Link::Off => {}
+            Reading::Redis => {
+                self.line(figure.name, &[hub], &u64::from(stats.redis == Link::Up));
+            }
             Reading::Counter(counter) => self.line(figure.name, &[hub], &stats.of(counter)),
             Reading::Reasons(reasons) => {
                 for (reason, counter) in reasons {

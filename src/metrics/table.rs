@@ -25,6 +25,8 @@ pub enum Reading {
     Counter(Counter),
     /// What only rises, by reason.
     Reasons(&'static [(&'static str, Counter)]),
+    /// What became of the connection to Redis.
+    Redis,
     /// How often something took time, and how long in all.
     Time {
         /// How often.
@@ -37,7 +39,7 @@ pub enum Reading {
 use Reading::{Gauge, Reasons, Time};
 
 /// All of them, in the order in which they are shown.
-pub const FIGURES: [Figure; 24] = [
+pub const FIGURES: [Figure; 26] = [
     Figure {
         key: "subscribers",
         name: "nginx_sse_subscribers",
@@ -178,6 +180,9 @@ pub const FIGURES: [Figure; 24] = [
             ("too_large", Counter::RefusedTooLarge),
             ("busy", Counter::RefusedBusy),
             ("no_room", Counter::RefusedNoRoom),
+            ("unreachable", Counter::RefusedUnreachable),
+            ("unanswered", Counter::RefusedUnanswered),
+            ("by_redis", Counter::RefusedByRedis),
         ]),
     },
     Figure {
@@ -191,6 +196,18 @@ pub const FIGURES: [Figure; 24] = [
         name: "nginx_sse_requests_given_back_total",
         help: "Streams whose request was given back (sse_lean), and those that stayed ordinary.",
         reading: Reasons(&[("lean", Counter::Lean), ("ordinary", Counter::NotLean)]),
+    },
+    Figure {
+        key: "redis",
+        name: "nginx_sse_redis_up",
+        help: "Whether the hub is connected to its Redis.",
+        reading: Reading::Redis,
+    },
+    Figure {
+        key: "redis_reconnects",
+        name: "nginx_sse_redis_reconnects_total",
+        help: "Connections to Redis that were lost, and tries that failed.",
+        reading: Reading::Counter(Counter::Reconnects),
     },
     Figure {
         key: "repairs",
@@ -211,7 +228,7 @@ mod tests {
         let mut shown = BTreeSet::new();
         for figure in &FIGURES {
             match figure.reading {
-                Gauge(_) => {}
+                Gauge(_) | Reading::Redis => {}
                 Reading::Counter(counter) => drop(shown.insert(counter as usize)),
                 Reasons(all) => shown.extend(all.iter().map(|(_, counter)| *counter as usize)),
                 Time { count, ms } => shown.extend([count as usize, ms as usize]),

@@ -4,6 +4,7 @@
 //! workers of every generation hold all of them and can wake one another. Each configuration that
 //! uses them holds a reference; the last one to go closes them.
 
+use crate::redis::joined::Doorbells;
 use crate::worker::Bells;
 use std::fs::File;
 use std::io::{self, Write};
@@ -34,9 +35,10 @@ impl EventFds {
     pub fn count(&self) -> usize {
         self.0.len()
     }
+}
 
-    /// A descriptor of its own for the process that answers to this slot's bell.
-    pub fn listen(&self, slot: usize) -> io::Result<File> {
+impl Doorbells for EventFds {
+    fn listen(&self, slot: usize) -> io::Result<File> {
         self.0.get(slot).ok_or(io::ErrorKind::NotFound)?.try_clone()
     }
 }

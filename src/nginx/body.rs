@@ -11,7 +11,7 @@ use std::io;
 
 /// What answers a request whose body has come.
 pub trait WithBody {
-    /// Gives the answer; what it returns ends the request.
+    /// Gives the answer; what it returns ends the request, but for [`Outcome::LATER`].
     fn answer(request: &Request) -> Outcome;
 }
 
@@ -98,6 +98,10 @@ unsafe extern "C" fn arrived<H: WithBody>(r: *mut ngx_http_request_t) {
         // SAFETY: nginx calls this with the request whose body it has read.
         unsafe { Request::from_raw(r) }.map_or(failed, |request| H::answer(&request))
     });
+    if outcome == Outcome::LATER {
+        // The count that reading the body took is given back with the answer.
+        return;
+    }
     let status: ngx_int_t = outcome.0;
     // SAFETY: as above; this gives back the count that reading the body took.
     unsafe { ngx_http_finalize_request(r, status) };

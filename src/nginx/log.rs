@@ -1,6 +1,6 @@
 //! The error log: of the process, of a request, and of a configuration that is being read.
 //!
-//! Bytes that come from outside are written through `Escaped`, so that nobody can forge a line.
+//! Bytes that come from outside are written through `sse::escaped`, so that nobody can forge a line.
 
 use nginx_sys::{
     ngx_cycle, ngx_log_t, ngx_uint_t, NGX_LOG_ALERT, NGX_LOG_CRIT, NGX_LOG_DEBUG_HTTP,
@@ -84,18 +84,4 @@ pub(super) unsafe fn debug_to(log: *mut ngx_log_t, message: fmt::Arguments<'_>) 
     }
     // SAFETY: as above; log_debug copies the bytes, bounded by nginx's own line length.
     unsafe { ngx::log::log_debug(log, 0, message.to_string().as_bytes()) };
-}
-
-/// Bytes from outside, shown with everything but printable ASCII escaped, cut at 128 bytes.
-pub struct Escaped<'a>(pub &'a [u8]);
-
-impl fmt::Display for Escaped<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = self.0.get(..128).unwrap_or(self.0);
-        write!(f, "{}", shown.escape_ascii())?;
-        if shown.len() < self.0.len() {
-            f.write_str("...")?;
-        }
-        Ok(())
-    }
 }

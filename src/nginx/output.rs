@@ -317,7 +317,7 @@ fn ends(r: *mut ngx_http_request_t) -> (*mut ngx_connection_t, *mut ngx_event_t)
 ///
 /// # Safety
 /// Both are alive, and the connection serves http.
-unsafe fn enter_log_context(c: *mut ngx_connection_t, r: *mut ngx_http_request_t) {
+pub(super) unsafe fn enter_log_context(c: *mut ngx_connection_t, r: *mut ngx_http_request_t) {
     // SAFETY: the caller vouches for both; http connections keep this structure with their log.
     unsafe {
         let context: *mut ngx_http_log_ctx_t = (*(*c).log).data.cast();

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use super::settings::Naming;
 use super::stream::StreamKey;
-use crate::hub::{Kind, Membership, Place};
+use crate::hub::{Had, Kind, Membership, Place};
 use crate::sse::frame::Frame;
 
 slotmap::new_key_type! {
@@ -110,6 +110,17 @@ impl Channel {
     /// How many of the newest frames come after a position.
     pub fn newer(&self, at: u64) -> usize {
         self.recent.iter().rev().take_while(|recent| recent.place.position > at).count()
+    }
+
+    /// Whether a client has had one of the newest frames elsewhere.
+    pub fn has_had(&self, at: u64, had: Had) -> bool {
+        // Numbers rise: nearly always the first says it all.
+        had != Had::default()
+            && self
+                .recent
+                .range(self.recent.len() - self.newer(at)..)
+                .take_while(|recent| recent.place.stamp <= had.stamp)
+                .any(|recent| recent.kind == Kind::Durable)
     }
 
     /// Drops the oldest frame; what is not there any more has to be read from the hub.

@@ -1,7 +1,9 @@
 //! What a stream that is behind still has to get from the hub, whatever it listens to.
 
 use super::channel::Channel;
-use crate::hub::{pattern_of, Beginning, Found, Hub, Locked, Now, Place, Pursuit, Search, Slice};
+use crate::hub::{
+    pattern_of, Beginning, Found, Had, Hub, Locked, Now, Place, Pursuit, Search, Slice,
+};
 
 /// What a stream lacks.
 #[derive(Debug)]
@@ -16,32 +18,36 @@ pub enum Missed {
 pub struct Begun {
     /// The end of the log at that moment.
     pub end: Place,
+    /// What the client has had of events that are not in the log yet.
+    pub had: Had,
     /// What it first has to get.
     pub missed: Option<Missed>,
 }
 
 impl From<Beginning> for Begun {
     fn from(beginning: Beginning) -> Begun {
-        Begun { end: beginning.end, missed: beginning.pursuit.map(Missed::Of) }
+        let missed = beginning.pursuit.map(Missed::Of);
+        Begun { end: beginning.end, had: beginning.had, missed }
     }
 }
 
-impl From<(Place, Option<Box<Search>>)> for Begun {
-    fn from((end, search): (Place, Option<Box<Search>>)) -> Begun {
-        Begun { end, missed: search.map(Missed::Matching) }
+impl From<(Place, Had, Option<Box<Search>>)> for Begun {
+    fn from((end, had, search): (Place, Had, Option<Box<Search>>)) -> Begun {
+        Begun { end, had, missed: search.map(Missed::Matching) }
     }
 }
 
 impl Missed {
-    /// For a stream in progress that has had everything up to `at`.
+    /// For a stream in progress that has had everything up to `at`, and some elsewhere.
     pub fn since<'a>(
         at: u64,
+        had: Had,
         until: u64,
         channels: impl Iterator<Item = &'a Channel> + Clone,
     ) -> Missed {
         match channels.clone().any(|channel| pattern_of(&channel.name).is_some()) {
-            true => Missed::Matching(Search::since(at, channels.map(|c| c.name.clone()))),
-            false => Missed::Of(Pursuit::since(at, until, channels.map(|c| c.membership))),
+            true => Missed::Matching(Search::since(at, had, channels.map(|c| c.name.clone()))),
+            false => Missed::Of(Pursuit::since(at, had, until, channels.map(|c| c.membership))),
         }
     }
 

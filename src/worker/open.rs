@@ -11,7 +11,7 @@ use super::stream::{
     Audience, Behind, Flow, State, Stream, StreamKey, Subscription, Subscriptions,
 };
 use super::{Task, Worker};
-use crate::hub::{pattern_of, Counter, Hub, JoinError, Kind, Locked, Now, Resume, Seat};
+use crate::hub::{pattern_of, Counter, Had, Hub, JoinError, Locked, Membership, Now, Resume, Seat};
 use crate::sse::frame::{self, Frame};
 
 /// Why a stream cannot begin now. The client is to come back.
@@ -55,7 +55,8 @@ impl<S: Socket> Worker<S> {
         last_event_id: &[u8],
         now: Now,
     ) -> Result<StreamKey, OpenError> {
-        let begun = self.begin(names, settings, last_event_id, now);
+        let resume = resume(settings.replay, last_event_id);
+        let begun = self.begin(names, settings, &resume, now);
         let (keys, beginning) = begun.inspect_err(|_| self.hub.count(Counter::TurnedAway, 1))?;
         let audience = match names.iter().all(|name| is_status(name)) {
             true => Audience::Watcher,
@@ -66,11 +67,12 @@ impl<S: Socket> Worker<S> {
             settings: settings.clone(),
             channels: Subscriptions::from(Vec::new()),
             audience,
-            at: beginning.end.position,
-            began: beginning.end.position,
+            at: self.read,
+            began: self.read,
             state: State::Live,
             flow: Flow::Open,
             last: None,
+            had: Had::default(),
             events_sent: 0,
             written: now.mono,
         });
@@ -90,19 +92,26 @@ impl<S: Socket> Worker<S> {
             let age = max_age.draw(&mut self.random);
             self.wheel.enter(now.mono + age, Task::End(key, End::Age));
         }
-        self.preface(key, beginning, last_event_id, now);
+        match beginning {
+            Some(beginning) => {
+                let opening = frame::opening(settings.retry.draw(&mut self.random));
+                self.start(key, beginning, resume, Some(opening), now);
+            }
+            None => self.let_wait(key, resume, now),
+        }
         self.flush_tally();
         Ok(key)
     }
 
-    /// Joins the channels and finds out where the stream begins; all or nothing.
+    /// Joins the channels and finds out where the stream begins, or that it has to wait for that; all or
+    /// nothing.
     fn begin(
         &mut self,
         names: &[Box<[u8]>],
         settings: &StreamSettings,
-        last_event_id: &[u8],
+        resume: &Resume,
         now: Now,
-    ) -> Result<(Vec<ChannelKey>, Begun), OpenError> {
+    ) -> Result<(Vec<ChannelKey>, Option<Begun>), OpenError> {
         if self.draining.is_some() {
             return Err(OpenError::Draining);
         }
@@ -120,17 +129,9 @@ impl<S: Socket> Worker<S> {
             }
         }
         let members: Vec<_> = keys.iter().map(|key| self.channels[*key].membership).collect();
-        let resume = match (last_event_id, settings.replay) {
-            ([], Replay::Off) => Resume::Fresh { newest: 0 },
-            ([], Replay::All) => Resume::Fresh { newest: u64::MAX },
-            ([], Replay::Count(count)) => Resume::Fresh { newest: count },
-            (id, _) => Resume::From(id.to_vec()),
-        };
-        let begun = result.and_then(|()| {
-            Ok(match names.iter().any(|name| pattern_of(name).is_some()) {
-                true => Begun::from(self.hub.begin_search(names, &resume)?),
-                false => Begun::from(self.hub.begin(&members, &resume, now)?),
-            })
+        let begun = result.and_then(|()| match self.must_wait(&members, now)? {
+            true => Ok(None),
+            false => Ok(Some(self.where_to_begin(names, &members, resume, now)?)),
         });
         match begun {
             Ok(beginning) => Ok((keys, beginning)),
@@ -142,6 +143,19 @@ impl<S: Socket> Worker<S> {
                 Err(error)
             }
         }
+    }
+
+    fn where_to_begin(
+        &self,
+        names: &[Box<[u8]>],
+        members: &[Membership],
+        resume: &Resume,
+        now: Now,
+    ) -> Result<Begun, Locked> {
+        Ok(match names.iter().any(|name| pattern_of(name).is_some()) {
+            true => self.hub.begin_search(names, resume, now)?.into(),
+            false => self.hub.begin(members, resume, now)?.into(),
+        })
     }
 
     /// The channel of a name, joined now if this process has no stream of it yet.
@@ -191,23 +205,32 @@ impl<S: Socket> Worker<S> {
         }
     }
 
-    /// The first bytes of a stream: how soon to come back, and for a new client its first id.
-    fn preface(&mut self, key: StreamKey, begun: Begun, client_id: &[u8], now: Now) {
+    /// The beginning of a stream: its first bytes if it has none yet, for a new client its first id.
+    pub(super) fn preface(
+        &mut self,
+        key: StreamKey,
+        begun: Begun,
+        client_id: Box<[u8]>,
+        opening: Option<Frame>,
+        now: Now,
+    ) {
         let Some(stream) = self.streams.get_mut(key) else { return };
-        let opening = frame::opening(stream.settings.retry.draw(&mut self.random));
         if let Some(missed) = begun.missed {
-            let (preface, client_id) = (Some(opening), client_id.into());
-            stream.state = State::Behind(Box::new(Behind { missed, preface, client_id }));
+            let behind = Behind { missed, begins: true, preface: opening, client_id };
+            stream.state = State::Behind(Box::new(behind));
             self.serve(key, now);
             return;
         }
-        let mut frames = vec![opening];
+        let mut frames: Vec<Frame> = opening.into_iter().collect();
         if let Some(name) = &stream.settings.open_event {
-            let id = begun.end.id(Kind::Local, self.hub.tag());
-            frames.push(frame::open_event(name, &id));
-            stream.last = Some((begun.end, Kind::Local));
+            let kind = self.hub.own_kind();
+            frames.push(frame::open_event(name, &begun.end.id(kind, self.hub.tag())));
+            stream.last = Some((begun.end, kind));
         }
         let body: Vec<u8> = frames.iter().flat_map(|frame| frame.body()).copied().collect();
+        if body.is_empty() {
+            return;
+        }
         match stream.socket.send(&Batch::of(vec![Frame::raw(&body)])) {
             Sent::All => {}
             Sent::Blocked { .. } => stream.flow = Flow::Blocked,
@@ -250,6 +273,16 @@ impl<S: Socket> Worker<S> {
         if self.hub.leave(channel.membership).is_err() {
             self.unleft.push(channel.membership);
         }
+    }
+}
+
+/// What a client asks for by its id, or by coming without one.
+fn resume(replay: Replay, last_event_id: &[u8]) -> Resume {
+    match (last_event_id, replay) {
+        ([], Replay::Off) => Resume::Fresh { newest: 0 },
+        ([], Replay::All) => Resume::Fresh { newest: u64::MAX },
+        ([], Replay::Count(count)) => Resume::Fresh { newest: count },
+        (id, _) => Resume::From(id.to_vec()),
     }
 }
 

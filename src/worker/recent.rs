@@ -5,7 +5,7 @@ use super::channel::{ChannelKey, Recent};
 use super::settings::End;
 use super::socket::Socket;
 use super::{Task, Worker};
-use crate::hub::{Copied, Hub, Now};
+use crate::hub::{Copied, Hub, Now, Signal};
 use crate::sse::frame::Frame;
 
 /// Descriptors that one turn reads at most.
@@ -53,14 +53,27 @@ impl<S: Socket> Worker<S> {
             };
             self.read += 1;
             let key = self.by_record.get(&descriptor.channel).copied();
-            if !self.patterns.is_empty() && !descriptor.ends_streams() {
+            let signal = descriptor.signal();
+            if !self.patterns.is_empty() && signal.is_none() {
                 self.read_matching(descriptor, key, now);
                 continue;
             }
             let Some(key) = key else { continue };
-            if descriptor.ends_streams() {
-                self.told_to_end(key, descriptor.position);
-                continue;
+            match signal {
+                None => {}
+                Some(Signal::End) => {
+                    self.told_to_end(key, descriptor.position);
+                    continue;
+                }
+                Some(Signal::Step) => {
+                    self.begin_waiting(key, now);
+                    continue;
+                }
+                Some(Signal::Wanted) => continue,
+                Some(Signal::Lost) => {
+                    self.pass_over(key, descriptor.position);
+                    continue;
+                }
             }
             if self.hub.copy(descriptor, now, &mut self.kept.copied) {
                 let recent = self.kept.frame(&self.hub);
@@ -68,13 +81,14 @@ impl<S: Socket> Worker<S> {
                 self.keep(key, recent, len);
                 self.touch(key, descriptor.position);
             } else {
+                // It left before it was read, or not everybody is to have it.
                 self.pass_over(key, descriptor.position);
             }
         }
         self.read < head
     }
 
-    /// An event left before it was read: its channel's streams find out from the hub.
+    /// There is something at a position that the channel's streams find out from the hub.
     pub(super) fn pass_over(&mut self, key: ChannelKey, position: u64) {
         if let Some(channel) = self.channels.get_mut(key) {
             channel.whole_after = position;

@@ -30,7 +30,7 @@ impl<S: Socket> Worker<S> {
             State::Behind(_) => self.serve_behind(key, now),
             State::Ending(end) => self.say_farewell(key, end),
             State::Leaving(end) => self.end(key, end),
-            State::Ended => {}
+            State::Waiting(_) | State::Ended => {}
         }
     }
 
@@ -40,7 +40,9 @@ impl<S: Socket> Worker<S> {
         let Some(stream) = self.streams.get_mut(key) else { return };
         let subscriptions = stream.channels.as_slice();
         let whole = subscriptions.iter().all(|subscription| {
-            self.channels.get(subscription.channel).is_some_and(|c| c.whole_after <= stream.at)
+            self.channels.get(subscription.channel).is_some_and(|channel| {
+                channel.whole_after <= stream.at && !channel.has_had(stream.at, stream.had)
+            })
         });
         if !whole {
             self.fall_behind(key);
@@ -79,9 +81,10 @@ impl<S: Socket> Worker<S> {
         let Some(stream) = self.streams.get_mut(key) else { return };
         let subscriptions = stream.channels.as_slice();
         let channels = subscriptions.iter().filter_map(|s| self.channels.get(s.channel));
-        let missed = Missed::since(stream.at, self.read, channels);
+        let missed = Missed::since(stream.at, stream.had, self.read, channels);
         let client_id = Box::default();
-        stream.state = State::Behind(Box::new(Behind { missed, preface: None, client_id }));
+        stream.state =
+            State::Behind(Box::new(Behind { missed, begins: false, preface: None, client_id }));
     }
 
     /// Gives a stream that is behind its next slice out of the hub.
@@ -101,7 +104,7 @@ impl<S: Socket> Worker<S> {
                 return;
             }
         };
-        if slice.gap.is_some() && behind.preface.is_none() {
+        if slice.gap.is_some() && !behind.begins {
             if stream.audience == Audience::Client {
                 self.hub.count(Counter::SlowClients, 1);
             }
@@ -115,14 +118,18 @@ impl<S: Socket> Worker<S> {
         frames.extend(behind.preface.clone());
         let preface = frames.len();
         frames.extend(gap_frame(stream.last, &stream.settings, behind, &slice, tag));
-        let opening = open_frame(&stream.settings, behind, &slice, tag);
-        let opened = slice.begins.filter(|_| opening.is_some());
+        let begins = slice.begins.map(|place| (place, self.hub.own_kind()));
+        let opening = begins.and_then(|begins| open_frame(&stream.settings, behind, begins, tag));
+        let opened = begins.filter(|_| opening.is_some());
         frames.extend(opening);
         let extra = frames.len();
         let subscriptions = stream.channels.as_slice();
+        let mut last = stream.last;
         frames.extend(slice.events.iter().map(|found| {
             let event = &found.event;
-            let id = event.place.id(event.kind(), tag);
+            let (place, kind) = later(last, (event.place, event.kind()));
+            last = Some((place, kind));
+            let id = place.id(kind, tag);
             let frame = Frame::event(event.event_type(), event.data(), &id);
             let joined =
                 subscriptions.get(found.track()).and_then(|s| self.channels.get(s.channel));
@@ -141,8 +148,8 @@ impl<S: Socket> Worker<S> {
         let finished = sent == Sent::All && slice.done;
         self.tally.delivered(taken.saturating_sub(extra), stream.audience);
         stream.advance(&slice, taken, preface, extra, now);
-        if let Some(begins) = opened.filter(|_| taken >= extra) {
-            stream.last = Some((begins, Kind::Local));
+        if opened.is_some() && taken >= extra {
+            stream.last = opened;
         }
         if slice.gap.is_some() && taken >= extra && stream.audience == Audience::Client {
             self.tally.gaps += 1;
@@ -216,6 +223,7 @@ impl<S> Stream<S> {
         }
         if taken >= extra {
             behind.missed.told(slice);
+            behind.begins = false;
         }
         let events = slice.events.get(..taken.saturating_sub(extra)).unwrap_or_default();
         for found in events {
@@ -224,8 +232,10 @@ impl<S> Stream<S> {
         if taken > 0 {
             self.written = now.mono;
         }
-        if let Some(found) = events.last() {
-            self.last = Some((found.event.place, found.event.kind()));
+        for found in events {
+            self.last = Some(later(self.last, (found.event.place, found.event.kind())));
+        }
+        if !events.is_empty() {
             self.events_sent = self.events_sent.saturating_add(events.len() as u32);
         }
     }
@@ -239,6 +249,13 @@ impl<S> Stream<S> {
     }
 }
 
+/// The id that an event bears on a stream. Ids rise there: what Redis brings late, behind events of other
+/// channels, bears the last id once more, or the client would return to a place before these.
+fn later(last: Option<(Place, Kind)>, own: (Place, Kind)) -> (Place, Kind) {
+    let by_id = |(place, kind): (Place, Kind)| place.by_id(kind);
+    last.filter(|last| by_id(*last) > by_id(own)).unwrap_or(own)
+}
+
 /// The event that tells a gap, if there is one and the location wants it told. If it does not, a
 /// client that gets nothing else is given its first id, as a new one would be.
 fn gap_frame(
@@ -248,9 +265,10 @@ fn gap_frame(
     slice: &Slice,
     tag: u32,
 ) -> Option<Frame> {
-    let id = slice.gap?;
+    let (place, kind) = later(last, Place::named(slice.gap?));
+    let id = place.id(kind, tag);
     let Some(name) = &settings.gap_event else {
-        let nothing = behind.preface.is_some() && slice.events.is_empty();
+        let nothing = behind.begins && slice.events.is_empty();
         let name = settings.open_event.as_ref().filter(|_| nothing)?;
         return Some(frame::open_event(name, &id));
     };
@@ -266,13 +284,12 @@ fn gap_frame(
 fn open_frame(
     settings: &StreamSettings,
     behind: &Behind,
-    slice: &Slice,
+    (place, kind): (Place, Kind),
     tag: u32,
 ) -> Option<Frame> {
-    let begins =
-        slice.begins.filter(|_| behind.preface.is_some() && behind.client_id.is_empty())?;
-    let name = settings.open_event.as_ref()?;
-    Some(frame::open_event(name, &begins.id(Kind::Local, tag)))
+    let is_new = behind.begins && behind.client_id.is_empty();
+    let name = settings.open_event.as_ref().filter(|_| is_new)?;
+    Some(frame::open_event(name, &place.id(kind, tag)))
 }
 
 impl Shared {

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use super::channel::ChannelKey;
 use super::missed::Missed;
 use super::settings::{End, StreamSettings};
-use crate::hub::{Kind, Place};
+use crate::hub::{Had, Kind, Place, Resume};
 use crate::sse::frame::Frame;
 
 slotmap::new_key_type! {
@@ -48,6 +48,8 @@ pub struct Stream<S> {
     pub flow: Flow,
     /// The last id that it was sent.
     pub last: Option<(Place, Kind)>,
+    /// What the client has had elsewhere of what is still to come.
+    pub had: Had,
     pub events_sent: u32,
     /// When something was last written (ms).
     pub written: u64,
@@ -56,6 +58,8 @@ pub struct Stream<S> {
 /// What a stream is doing.
 #[derive(Debug)]
 pub enum State {
+    /// It has not begun: its channels are not in step with Redis.
+    Waiting(Box<Waiting>),
     /// It gets new frames as they come.
     Live,
     /// It reads what it lacks from the hub.
@@ -68,11 +72,22 @@ pub enum State {
     Ended,
 }
 
+/// What a stream waits with.
+#[derive(Debug)]
+pub struct Waiting {
+    /// What the client came with.
+    pub resume: Resume,
+    /// When it begins at the latest (ms).
+    pub until: u64,
+}
+
 /// What a stream that is behind has to do.
 #[derive(Debug)]
 pub struct Behind {
     pub missed: Missed,
-    /// Goes out before everything else: the beginning of the stream.
+    /// It gets its first events: what is lost before them is not its fault.
+    pub begins: bool,
+    /// Goes out before everything else: the stream's first bytes, unless it has them.
     pub preface: Option<Frame>,
     /// The id that the client came with, as long as it was sent none here.
     pub client_id: Box<[u8]>,

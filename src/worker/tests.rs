@@ -60,7 +60,8 @@ struct Bench {
 
 fn bench(bytes: usize, history: History) -> Bench {
     let region = Region::in_memory(bytes);
-    let plan = Plan { bytes, slots: 4, max_event: 1 << 10, history };
+    let plan =
+        Plan { bytes, slots: 4, max_event: 1 << 10, history, source: crate::hub::Source::Alone };
     format(&region, &plan, 7, START).unwrap();
     let hub = Hub::attach(region).unwrap();
     let worker = Worker::new(hub.clone(), Box::new(NoBells), Presence::default(), 1, START);

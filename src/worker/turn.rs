@@ -122,6 +122,7 @@ impl<S: Socket> Worker<S> {
     pub fn tick(&mut self, now: Now) -> Turn {
         let tasks = &mut self.tasks;
         self.wheel.turn(now.mono, |task| tasks.push_back(task));
+        self.begin_overdue(now);
         self.tell_presence(now);
         let stuck = std::mem::take(&mut self.stuck);
         self.tasks.extend(stuck.into_iter().map(Task::Serve));
@@ -174,6 +175,9 @@ impl<S: Socket> Worker<S> {
     pub fn drain(&mut self, over: u64, now: Now) {
         if self.draining.is_some() {
             return;
+        }
+        if let Some(seat) = self.seat {
+            self.hub.set_quitting(seat);
         }
         let until = now.mono + over;
         let count = self.streams.len() as u64;

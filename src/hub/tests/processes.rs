@@ -162,7 +162,8 @@ impl Reader {
     fn catch_up(&mut self, hub: &Hub) {
         self.behind += 1;
         let until = hub.head();
-        let mut pursuit = Pursuit::since(self.at, until, self.members.iter().copied());
+        let mut pursuit =
+            Pursuit::since(self.at, Default::default(), until, self.members.iter().copied());
         loop {
             let slice = patiently(|| hub.pursue(&pursuit, 10, 100_000, now()));
             if slice.gap.is_some() {
@@ -221,7 +222,7 @@ impl Killing {
         let file = File::create(&path).unwrap();
         file.set_len((bytes + BOARD * WORD) as u64).unwrap();
         let (region, board) = map(&path);
-        let plan = Plan { bytes, slots: 8, max_event: 4096, history };
+        let plan = Plan { bytes, slots: 8, max_event: 4096, history, source: Source::Alone };
         format(&region, &plan, 7, now()).unwrap();
         let hub = Hub::attach(region).unwrap();
         let seat = hub.take_seat().unwrap();

@@ -15,7 +15,7 @@ fn a_burst_beyond_count_stays_while_there_is_room() {
     // A stream in progress and one that returns get all; one that is new gets what is owed.
     let (gaps, given) = resumed(&hub, &[member], &first.to_string(), at(0));
     assert_eq!((gaps, given.len()), (0, 500));
-    let mut pursuit = Pursuit::since(1, 501, [member].into_iter());
+    let mut pursuit = Pursuit::since(1, Default::default(), 501, [member].into_iter());
     assert_eq!(all_of(&hub, &mut pursuit, 64, at(0)).1.len(), 500);
     assert_eq!(fresh(&hub, &[member], 100, at(0)).len(), 10);
 }
@@ -80,7 +80,7 @@ fn an_overtaken_client_is_told_one_gap() {
     };
     put_some(1_000);
     let (at_first, until) = (hub.head() - 10, hub.head());
-    let mut pursuit = Pursuit::since(at_first, until, [member].into_iter());
+    let mut pursuit = Pursuit::since(at_first, Default::default(), until, [member].into_iter());
     let slice = hub.pursue(&pursuit, 5, usize::MAX, at(0)).unwrap();
     assert_eq!((slice.gap, slice.events.len()), (None, 5));
     slice.events.iter().for_each(|found| pursuit.passed(found));
@@ -88,7 +88,7 @@ fn an_overtaken_client_is_told_one_gap() {
     put_some(1_000);
     let (mut gaps, given) = all_of(&hub, &mut pursuit, 5, at(0));
     assert!(given.is_empty());
-    let mut next = Pursuit::since(until, hub.head(), [member].into_iter());
+    let mut next = Pursuit::since(until, Default::default(), hub.head(), [member].into_iter());
     let (more, given) = all_of(&hub, &mut next, 5, at(0));
     gaps.extend(more);
     assert_eq!(gaps.len(), 1);
@@ -103,7 +103,7 @@ fn slices_are_bounded_by_bytes_as_well() {
     for size in [3_000, 10, 10, 3_000, 3_000] {
         put(&hub, "a", &"x".repeat(size), at(0));
     }
-    let mut pursuit = Pursuit::since(0, 5, [member].into_iter());
+    let mut pursuit = Pursuit::since(0, Default::default(), 5, [member].into_iter());
     let mut counts = Vec::new();
     loop {
         let slice = hub.pursue(&pursuit, 64, 3_100, at(0)).unwrap();
@@ -125,7 +125,7 @@ fn a_pursuit_looks_for_its_beginning_once() {
     for i in 0..600 {
         put(&hub, if i < 300 { "a" } else { "b" }, &i.to_string(), at(0));
     }
-    let mut pursuit = Pursuit::since(0, 600, members.into_iter());
+    let mut pursuit = Pursuit::since(0, Default::default(), 600, members.into_iter());
     assert!(format!("{pursuit:?}").contains("Seek"));
     let slice = hub.pursue(&pursuit, 1, usize::MAX, at(0)).unwrap();
     pursuit.passed(&slice.events[0]);
@@ -146,7 +146,7 @@ fn without_history_nothing_is_replayed_and_a_gap_is_told() {
     assert_eq!(resumed(&hub, &[member], &last.to_string(), at(0)), (0, vec![]));
     assert_eq!(resumed(&hub, &[member], "nonsense", at(0)), (1, vec![]));
     // Streams in progress still get all.
-    let mut pursuit = Pursuit::since(0, 2, [member].into_iter());
+    let mut pursuit = Pursuit::since(0, Default::default(), 2, [member].into_iter());
     assert_eq!(all_of(&hub, &mut pursuit, 64, at(0)), (vec![], vec!["1".into(), "2".into()]));
 }
 
@@ -182,11 +182,11 @@ fn what_is_lost_behind_the_end_of_a_pursuit_is_the_next_ones_to_tell() {
     for i in 0..3 {
         put(&hub, "a", &i.to_string(), at(0));
     }
-    let pursuit = Pursuit::since(1, 2, [member].into_iter());
+    let pursuit = Pursuit::since(1, Had::default(), 2, [member].into_iter());
     hub.forget_channel(b"a", at(0)).unwrap();
     let slice = hub.pursue(&pursuit, 64, usize::MAX, at(0)).unwrap();
     assert_eq!((slice.gap, slice.done, slice.overtaken), (None, true, true));
-    let next = Pursuit::since(2, 3, [member].into_iter());
+    let next = Pursuit::since(2, Had::default(), 3, [member].into_iter());
     let slice = hub.pursue(&next, 64, usize::MAX, at(0)).unwrap();
     assert!(slice.gap.is_some() && slice.done && !slice.overtaken);
 }

@@ -114,7 +114,7 @@ impl Run {
         let wanted = |place: Place| place.position > since && place.position <= until;
         let expected = self.model.behind(&names, wanted);
         let expected = expected.iter().map(|event| event.place.position).collect();
-        let pursuit = Pursuit::since(since, until, members.into_iter());
+        let pursuit = Pursuit::since(since, Default::default(), until, members.into_iter());
         self.followed = Some(Followed { pursuit, names, expected });
         let slice = self.slice();
         let followed = self.followed.as_ref().unwrap();
@@ -198,7 +198,7 @@ impl Run {
                 continue;
             };
             let of_event = all.iter().find(|(event, _)| event.place.position == position);
-            assert_eq!(of_event.is_none(), descriptor.ends_streams());
+            assert_eq!(of_event.is_none(), descriptor.signal().is_some());
             let Some(&(event, retained)) = of_event else { continue };
             let whole = self.hub.copy(descriptor, now, &mut copied);
             assert_eq!(whole, retained && !self.model.is_old(event));

@@ -1,0 +1,84 @@
+//! `redis`, `redis_source` and `redis_prefix` in an `sse_hub` block: how a hub is joined to Redis.
+
+use super::hub::once;
+use crate::hub;
+use crate::nginx::directive::Refused;
+use crate::redis::address::{Address, Place};
+use crate::redis::names::{check_prefix, Names};
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+/// How a hub is joined to Redis.
+#[derive(Debug)]
+pub struct Redis {
+    pub address: Address,
+    pub names: Names,
+    /// Where its events come from: never `Alone`.
+    pub source: hub::Source,
+    /// What the zone's name holds of all this: another Redis, prefix or source is another hub.
+    pub identity: u64,
+}
+
+/// What stands in the block, while it is read.
+#[derive(Default)]
+pub struct Block {
+    address: Option<Address>,
+    source: Option<hub::Source>,
+    prefix: Option<String>,
+}
+
+impl Block {
+    /// `redis URL;` No part of the URL is repeated in an error: it may hold a password.
+    pub fn set_address(&mut self, argument: &[u8]) -> Result<(), Refused> {
+        let text = std::str::from_utf8(argument)
+            .map_err(|_| Refused::because("invalid URL in \"redis\": it is not UTF-8"))?;
+        let address = Address::parse(text)
+            .map_err(|error| Refused::because(format_args!("invalid URL in \"redis\": {error}")))?;
+        once(&mut self.address, address)
+    }
+
+    /// `redis_source pubsub | stream;`
+    pub fn set_source(&mut self, argument: &[u8]) -> Result<(), Refused> {
+        let source = match argument {
+            b"pubsub" => hub::Source::PubSub,
+            b"stream" => hub::Source::Streams,
+            other => return Err(Refused::invalid(other)),
+        };
+        once(&mut self.source, source)
+    }
+
+    /// `redis_prefix STRING;`
+    pub fn set_prefix(&mut self, argument: &[u8]) -> Result<(), Refused> {
+        let invalid = |why: &dyn std::fmt::Display| {
+            Refused::because(format_args!(
+                "invalid prefix \"{}\" in \"redis_prefix\": {why}",
+                argument.escape_ascii()
+            ))
+        };
+        let text = std::str::from_utf8(argument).map_err(|_| invalid(&"it is not UTF-8"))?;
+        check_prefix(text).map_err(|error| invalid(&error))?;
+        once(&mut self.prefix, text.to_owned())
+    }
+
+    /// The block has been read. `None`: the hub is not joined.
+    pub fn finish(self) -> Result<Option<Redis>, Refused> {
+        let Some(address) = self.address else {
+            let name = match (&self.source, &self.prefix) {
+                (Some(_), _) => "redis_source",
+                (None, Some(_)) => "redis_prefix",
+                (None, None) => return Ok(None),
+            };
+            return Err(Refused::because(format_args!("\"{name}\" needs \"redis\"")));
+        };
+        let prefix = self.prefix.unwrap_or_default();
+        let source = self.source.unwrap_or(hub::Source::PubSub);
+        if source == hub::Source::Streams && matches!(address.place, Place::Cluster(_)) {
+            return Err(Refused::because(
+                "\"redis_source stream\" needs one Redis for all channels, and a cluster is many",
+            ));
+        }
+        let mut hasher = DefaultHasher::new();
+        (address.identity(), &prefix, source == hub::Source::Streams).hash(&mut hasher);
+        let identity = hasher.finish();
+        Ok(Some(Redis { address, names: Names::new(&prefix), source, identity }))
+    }
+}

@@ -1,0 +1,182 @@
+//! The Redis thread as this process knows it: what it has to say, and the requests that wait for it.
+
+use super::process;
+use crate::conf::Main;
+use crate::hub::{self, Hub};
+use crate::nginx::bells::eventfd;
+use crate::nginx::log::{self, Level};
+use crate::nginx::watch::Watch;
+use crate::nginx::{clock, thread};
+use crate::redis::joined::{self, Joined, News, Outbox};
+use crate::redis::names::Names;
+use crate::redis::publisher::{Refusal, Request};
+use crate::redis::script::{Publish, Source};
+use crate::redis::thread::Thread;
+use crate::sse::id::Stamp;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::io::{self, Write};
+use std::sync::Arc;
+
+/// What Redis made of a publish.
+pub type Result = std::result::Result<Vec<Stamp>, Refusal>;
+
+thread_local! {
+    static REDIS: RefCell<Option<Redis>> = const { RefCell::new(None) };
+}
+
+struct Redis {
+    // Dropped, and so joined, before what it writes to.
+    thread: Thread,
+    outbox: Arc<Outbox>,
+    /// The hubs that are joined, by their numbers.
+    joined: Vec<(usize, Names)>,
+    /// Publishes that wait for their answer.
+    waiting: HashMap<u64, Box<dyn FnOnce(Result)>>,
+    tickets: u64,
+    /// Hubs whose subscription this process may still have to hand over.
+    holding: usize,
+    _watch: Watch,
+}
+
+/// Starts the thread, if any hub is joined to a Redis.
+pub fn start(main: &Main) {
+    let hubs: Vec<_> = main.hubs.iter().filter(|hub| hub.redis.is_some()).collect();
+    if hubs.is_empty() {
+        return;
+    }
+    if let Err(error) = begin(main) {
+        log::write(Level::Crit, format_args!("sse: the thread for Redis did not start: {error}"));
+    }
+}
+
+fn begin(main: &Main) -> io::Result<()> {
+    let bell = eventfd()?;
+    let ring = bell.try_clone()?;
+    let outbox = Arc::new(Outbox::new(move || {
+        // A bell that cannot take one more ring is ringing already.
+        let _ = (&ring).write(&1u64.to_ne_bytes());
+    }));
+    let watch = Watch::new(bell, |_| hear(), |_| {}, 0)?;
+    let mut hubs = Vec::new();
+    for (number, conf) in main.hubs.iter().enumerate() {
+        let (Some(redis), Some(place)) = (&conf.redis, conf.place()) else { continue };
+        let hub = Hub::attach(place.region.clone()).map_err(io::Error::other)?;
+        let joined = Joined {
+            name: conf.name.clone(),
+            hub,
+            bells: place.bells.clone(),
+            address: redis.address.clone(),
+            names: redis.names.clone(),
+            clock: clock::now,
+            outbox: outbox.clone(),
+        };
+        hubs.push((number, joined));
+    }
+    let joined: Vec<_> = hubs.iter().map(|(hub, joined)| (*hub, joined.names.clone())).collect();
+    let holding = hubs.len();
+    let thread = Thread::start(hubs, |main| thread::spawn("sse redis", main))?;
+    let waiting = HashMap::new();
+    let redis = Redis { thread, outbox, joined, waiting, tickets: 0, holding, _watch: watch };
+    REDIS.with(|place| *place.borrow_mut() = Some(redis));
+    Ok(())
+}
+
+/// Ends the thread.
+pub fn stop() {
+    let redis = REDIS.with(|place| place.borrow_mut().take());
+    drop(redis);
+}
+
+/// The process is to quit: its subscriptions go to another.
+pub fn retire() {
+    REDIS.with(|place| {
+        if let Some(redis) = &*place.borrow() {
+            redis.thread.retire();
+        }
+    });
+}
+
+/// Whether this process may still have a subscription to hand over.
+pub fn is_holding() -> bool {
+    REDIS.with(|place| place.borrow().as_ref().is_some_and(|redis| redis.holding > 0))
+}
+
+/// How a hub publishes through Redis.
+pub struct Terms {
+    /// What things are called there.
+    pub names: Names,
+    /// Where events are kept.
+    pub source: Source,
+}
+
+/// How events are published on a hub; `None` if it is not joined to Redis.
+pub fn terms(hub: usize) -> Option<Terms> {
+    let (source, history) =
+        process::with(hub, |worker| (worker.hub().source(), worker.hub().history()))?;
+    let source = match source {
+        hub::Source::Alone => return None,
+        hub::Source::PubSub => Source::Pubsub,
+        hub::Source::Streams => Source::Stream { count: history.count.max(1) },
+    };
+    let names = REDIS.with(|place| {
+        let place = place.borrow();
+        let joined = place.as_ref()?.joined.iter().find(|(number, _)| *number == hub)?;
+        Some(joined.1.clone())
+    });
+    Some(Terms { names: names.unwrap_or_else(|| Names::new("")), source })
+}
+
+/// Has events published; `then` is called with the answer, in a turn of nginx's loop of its own.
+pub fn publish(hub: usize, publish: Publish, then: impl FnOnce(Result) + 'static) {
+    let then: Box<dyn FnOnce(Result)> = Box::new(then);
+    let refused = REDIS.with(|place| {
+        let mut place = place.borrow_mut();
+        let Some(redis) = place.as_mut() else { return Some(then) };
+        redis.tickets += 1;
+        let ticket = redis.tickets;
+        if !redis.thread.publish(hub, Request { ticket, publish }) {
+            return Some(then);
+        }
+        redis.waiting.insert(ticket, then);
+        None
+    });
+    if let Some(then) = refused {
+        then(Err(Refusal::Unreachable("the thread for Redis does not run".into())));
+    }
+}
+
+/// The thread has something to say.
+fn hear() {
+    let news = REDIS
+        .with(|place| place.borrow().as_ref().map(|redis| redis.outbox.take()).unwrap_or_default());
+    for news in news {
+        match news {
+            News::Log(level, text) => log::write(nginx_level(level), format_args!("{text}")),
+            News::Published { ticket, result } => {
+                let then = REDIS.with(|place| {
+                    place.borrow_mut().as_mut().and_then(|redis| redis.waiting.remove(&ticket))
+                });
+                if let Some(then) = then {
+                    then(result);
+                }
+            }
+            News::Retired => {
+                REDIS.with(|place| {
+                    if let Some(redis) = place.borrow_mut().as_mut() {
+                        redis.holding = redis.holding.saturating_sub(1);
+                    }
+                });
+                process::let_all_go();
+            }
+        }
+    }
+}
+
+fn nginx_level(level: joined::Level) -> Level {
+    match level {
+        joined::Level::Warn => Level::Warn,
+        joined::Level::Notice => Level::Notice,
+        joined::Level::Info => Level::Info,
+    }
+}

@@ -1,0 +1,159 @@
+//! What Redis brings enters the log: plain messages, durable events as they happen, and those that are
+//! fetched when a channel is caught up. Only the bridge whose fence stands may do this.
+
+use super::bridge::{BridgeError, Fence};
+use super::guard::Guard;
+use super::layout::{channel, event, header, high, low};
+use super::place::{Kind, Left};
+use super::publish::{Came, NewEvent, Numbering, Prepared};
+use super::stats::Counter;
+use super::{Hub, Now};
+use crate::sse::id::Stamp;
+
+/// An event that Redis brought.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival<'a> {
+    /// Its channel.
+    pub channel: &'a [u8],
+    /// How it came.
+    pub how: How,
+    /// Type and data.
+    pub event: NewEvent<'a>,
+    /// When it came into the world (ms of the monotonic clock of this machine).
+    pub born: u64,
+}
+
+/// How Redis brought an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// As a plain message, without a number.
+    Plain,
+    /// As it happened, with its number.
+    Live(Stamp),
+    /// When the connection came back: it happened meanwhile.
+    Missed(Stamp),
+    /// When its channel was joined: it happened before.
+    Earlier(Stamp),
+}
+
+/// What became of arrivals.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Arrived {
+    /// Events that are in the log now.
+    pub appended: u64,
+    /// Events that are larger than max_event_size, or than the zone.
+    pub too_large: u64,
+    /// Slots to be woken.
+    pub listeners: Vec<usize>,
+}
+
+/// How far back a doubtful number is looked for among a channel's events.
+const LOOK_BACK: usize = 4096;
+
+impl Hub {
+    /// Appends what Redis brought, in this order, under one hold of the lock: at most some 64, or others
+    /// wait too long. What a channel has already is passed over, and so is what is of a channel that
+    /// nobody has joined any more.
+    pub fn arrive(
+        &self,
+        fence: Fence,
+        arrivals: &[Arrival<'_>],
+        now: Now,
+    ) -> Result<Arrived, BridgeError> {
+        let prepared: Vec<_> =
+            arrivals.iter().map(|arrival| self.prepare_one(arrival.event)).collect();
+        let mut arrived = Arrived::default();
+        let guard = self.lock_fenced(fence)?;
+        let mut last = (&b""[..], None);
+        for (arrival, prepared) in arrivals.iter().zip(&prepared) {
+            if last.0 != arrival.channel || last.1.is_none() {
+                last = (arrival.channel, guard.find(arrival.channel));
+                let listeners = last.1.map(|record| guard.reached(record, arrival.channel, 1).1);
+                arrived.listeners.extend(listeners.unwrap_or_default());
+            }
+            let before = arrived.appended;
+            match (last.1, prepared) {
+                (None, _) => {}
+                (Some(_), Err(_)) => arrived.too_large += 1,
+                (Some(record), Ok(prepared)) => {
+                    guard.arrive(record, arrival, prepared, &mut arrived, now);
+                }
+            }
+            if arrived.appended == before && arrival.how == How::Plain {
+                guard.leave_out_plain();
+            }
+        }
+        drop(guard);
+        arrived.listeners.sort_unstable();
+        arrived.listeners.dedup();
+        Ok(arrived)
+    }
+}
+
+impl Guard<'_> {
+    fn arrive(
+        &self,
+        record: u32,
+        arrival: &Arrival<'_>,
+        prepared: &Prepared<'_>,
+        arrived: &mut Arrived,
+        now: Now,
+    ) {
+        let Some(numbering) = self.numbering(record, arrival) else { return };
+        let prepared = std::slice::from_ref(prepared);
+        let Ok(record) = self.room_for(arrival.channel, prepared, false, now) else {
+            arrived.too_large += 1;
+            return;
+        };
+        self.append(record, prepared, numbering, None, now);
+        self.count(Counter::EventsIn, 1);
+        self.count(Counter::BytesIn, arrival.event.data.len() as u64);
+        arrived.appended += 1;
+    }
+
+    /// A plain message was dealt with, and is not in the log: a successor has to pass it over as well.
+    fn leave_out_plain(&self) {
+        if self.get(header::MARKER) != 0 {
+            let mut change = self.change();
+            change.add(header::BEHIND_MARKER, 1);
+            change.commit();
+        }
+    }
+
+    /// The number under which an arrival enters the log; `None` if it is there.
+    fn numbering(&self, record: u32, arrival: &Arrival<'_>) -> Option<Numbering> {
+        let mark = self.mark();
+        let numbered = |stamp, kind, came| Numbering { stamp, kind, came, born: arrival.born };
+        match arrival.how {
+            How::Plain => Some(numbered(mark, Kind::Placed, Came::Plain)),
+            How::Live(stamp) if stamp > mark => Some(numbered(stamp, Kind::Durable, Came::Live)),
+            How::Missed(stamp) if stamp > mark => Some(numbered(stamp, Kind::Durable, Came::Late)),
+            How::Live(stamp) | How::Missed(stamp) | How::Earlier(stamp)
+                if self.has(record, stamp) =>
+            {
+                None
+            }
+            How::Earlier(stamp) => Some(numbered(stamp, Kind::Durable, Came::Late)),
+            // A number below one that was given: only this hub can say where it stands.
+            How::Live(_) | How::Missed(_) => Some(numbered(mark, Kind::Placed, Came::Live)),
+        }
+    }
+
+    /// Whether a channel has, or had, the durable event of this number.
+    fn has(&self, record: u32, stamp: Stamp) -> bool {
+        let mut block = low(self.word(record, channel::EVENTS));
+        for _ in 0..LOOK_BACK {
+            if block == 0 {
+                break;
+            }
+            if self.kind(block) == Kind::Durable && self.place(block).stamp <= stamp {
+                return self.place(block).stamp == stamp;
+            }
+            block = high(self.word(block, event::LINKS));
+        }
+        // Of a channel of which nothing was known the floor says nothing yet.
+        let floor = self.floor(record);
+        let known = self.word(record, channel::STEP) != 0 && self.events(record) > 0;
+        known && matches!(floor.left, Left::Durable | Left::Mixed) && stamp <= floor.place.stamp
+    }
+}

@@ -1,0 +1,284 @@
+//! In step with Redis: which channels the bridge has to subscribe to, and which of them have all that
+//! Redis gave them.
+//!
+//! A channel's STEP is the epoch in which it last was in step. The bridge has a pair in the record of
+//! each channel that it subscribes to, like a worker without streams, so that the record stays.
+
+use super::bridge::{BridgeError, Fence, Link, Source};
+use super::change::Change;
+use super::guard::{Guard, Locked};
+use super::layout::{channel, header, high, low};
+use super::place::{Floor, Kind, Left, Place};
+use super::signal::Signal;
+use super::subscribe::slot_of;
+use super::{Hub, Membership};
+use crate::sse::channel::is_own;
+use crate::sse::id::Stamp;
+
+/// STEP of a channel that was in step in some epoch before the first one that can be compared with.
+const LONG_AGO: u64 = 1;
+/// The epoch before the first connection.
+pub(super) const FIRST_EPOCH: u64 = 2;
+/// Buckets that a look for wanted channels takes in one hold of the lock.
+const SLICE: usize = 256;
+
+/// What is known of a channel when the bridge subscribes to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Knowledge {
+    /// Nothing: all that Redis retains is new.
+    Nothing,
+    /// It has everything up to this, but was left then.
+    Left(Stamp),
+    /// The same, and its streams went on until the connection was lost.
+    Interrupted(Stamp),
+}
+
+/// What Redis did not have any more when a channel was caught up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// Nothing that this hub has not had.
+    Nothing,
+    /// Redis has lost, or given up, everything up to this.
+    UpTo(Stamp),
+}
+
+impl Hub {
+    /// Whether all of these channels have what Redis gave them. In a hub without Redis they always have.
+    pub fn in_step(&self, channels: &[Membership]) -> bool {
+        self.source() == Source::Alone
+            || channels.iter().all(|member| self.is_in_step(member.record))
+    }
+
+    /// Whether a stream of channels that are not in step should wait for that.
+    pub fn step_is_near(&self) -> bool {
+        matches!(self.link(), Link::Connecting | Link::Up)
+    }
+
+    fn is_in_step(&self, record: u32) -> bool {
+        let step = self.region.get(self.layout.block(record, channel::STEP));
+        step > LONG_AGO && step == self.region.get(header::EPOCH) && self.link() == Link::Up
+            || self.is_own_record(record)
+            || self.is_pattern(record)
+    }
+
+    fn is_own_record(&self, record: u32) -> bool {
+        // "sse." and its length: no own channel has a longer name than the record holds.
+        let mut name = Vec::with_capacity(8);
+        self.region.read_bytes(self.layout.block(record, channel::NAME), 5, &mut name);
+        name.get(1..).is_some_and(is_own)
+    }
+
+    /// Lets the bridge know that a channel is wanted. Returns the slot that has to be woken.
+    pub fn want(&self, member: Membership) -> Result<Option<usize>, Locked> {
+        if self.source() == Source::Alone || self.is_in_step(member.record) {
+            return Ok(None);
+        }
+        let guard = self.lock()?;
+        let mut change = guard.change();
+        guard.signal(&mut change, member.record, Signal::Wanted);
+        change.commit();
+        Ok(self.bridge_slot())
+    }
+
+    /// The name of a channel that was signalled as wanted, if it still is there.
+    pub fn wanted_name(&self, record: u32) -> Result<Option<Vec<u8>>, Locked> {
+        let guard = self.lock()?;
+        Ok(guard.safe_name(record).filter(|name| !is_own(name)))
+    }
+
+    /// Channels from bucket `from` on that some process other than the bridge has joined, and where to go
+    /// on (`None`: that was all).
+    pub fn heard(&self, from: usize) -> Result<(Vec<Vec<u8>>, Option<usize>), Locked> {
+        self.walk(from, |guard, record| guard.is_heard(record))
+    }
+
+    /// Channels that the process in this slot has joined.
+    pub fn joined_by(
+        &self,
+        slot: usize,
+        from: usize,
+    ) -> Result<(Vec<Vec<u8>>, Option<usize>), Locked> {
+        self.walk(from, |guard, record| guard.live_slots(record).any(|other| other == slot))
+    }
+
+    fn walk(
+        &self,
+        from: usize,
+        keep: impl Fn(&Guard<'_>, u32) -> bool,
+    ) -> Result<(Vec<Vec<u8>>, Option<usize>), Locked> {
+        let end = self.layout.buckets.min(from + SLICE);
+        let guard = self.lock()?;
+        let mut names = Vec::new();
+        for bucket in from..end {
+            let mut record = guard.get(self.layout.bucket(bucket as u32)) as u32;
+            while record != 0 {
+                if keep(&guard, record) && !self.is_own_record(record) && !self.is_pattern(record) {
+                    names.push(guard.name(record));
+                }
+                record = low(guard.word(record, channel::HASH));
+            }
+        }
+        Ok((names, (end < self.layout.buckets).then_some(end)))
+    }
+
+    /// What is known of a channel that the bridge has joined.
+    pub fn knowledge(&self, member: Membership) -> Result<Knowledge, Locked> {
+        let guard = self.lock()?;
+        Ok(guard.knowledge(member.record))
+    }
+
+    /// Redis has lost something of a channel that is about to be caught up. To be called before the
+    /// events behind the hole arrive: who dies between the two would leave a hole of which nobody
+    /// knows, and streams in progress are told of it before they get what follows.
+    pub fn lose(
+        &self,
+        fence: Fence,
+        member: Membership,
+        missing: Missing,
+    ) -> Result<(), BridgeError> {
+        let guard = self.lock_fenced(fence)?;
+        guard.lose(member.record, missing);
+        Ok(())
+    }
+
+    /// A channel has all that Redis gave it. Returns the slots to be woken.
+    pub fn caught_up(
+        &self,
+        fence: Fence,
+        member: Membership,
+        known: Knowledge,
+        missing: Missing,
+    ) -> Result<Vec<usize>, BridgeError> {
+        let guard = self.lock_fenced(fence)?;
+        guard.lose(member.record, missing);
+        let mut change = guard.change();
+        guard.settle_floor(&mut change, member.record, known, missing);
+        let step = self.layout.block(member.record, channel::STEP);
+        // Before the signal: who reads that looks at this.
+        change.set(step, guard.get(header::EPOCH));
+        guard.signal(&mut change, member.record, Signal::Step);
+        change.commit();
+        Ok(guard.listeners(member.record).1)
+    }
+
+    /// A channel is not in step any more: messages of it were missed.
+    pub fn out_of_step(&self, fence: Fence, member: Membership) -> Result<(), BridgeError> {
+        let guard = self.lock_fenced(fence)?;
+        let mut change = guard.change();
+        change.set(self.layout.block(member.record, channel::STEP), LONG_AGO);
+        change.commit();
+        Ok(())
+    }
+
+    /// The bridge leaves a channel that nobody has joined any more. False: somebody has, and it stays.
+    pub fn leave_unheard(&self, fence: Fence, member: Membership) -> Result<bool, BridgeError> {
+        {
+            let guard = self.lock_fenced(fence)?;
+            if guard.is_heard(member.record) {
+                return Ok(false);
+            }
+            let mut change = guard.change();
+            change.set(self.layout.block(member.record, channel::STEP), LONG_AGO);
+            change.commit();
+        }
+        // Who joins in between finds the channel out of step, and says that it is wanted.
+        self.leave(member)?;
+        Ok(true)
+    }
+
+    /// Whether any process but the bridge has joined a channel.
+    pub fn is_heard(&self, member: Membership) -> Result<bool, Locked> {
+        Ok(self.lock()?.is_heard(member.record))
+    }
+}
+
+impl Guard<'_> {
+    fn is_heard(&self, record: u32) -> bool {
+        let bridge = self.hub.bridge_slot();
+        self.live_slots(record).any(|slot| Some(slot) != bridge)
+    }
+
+    fn live_slots(&self, record: u32) -> impl Iterator<Item = usize> + '_ {
+        self.pair_words(record)
+            .map(|at| self.get(at))
+            .filter(|word| self.hub.is_live(*word))
+            .map(slot_of)
+    }
+
+    fn knowledge(&self, record: u32) -> Knowledge {
+        let step = self.word(record, channel::STEP);
+        if step == 0 {
+            // Of a record that is new only its events are known, if it has any.
+            return match low(self.word(record, channel::EVENTS)) {
+                0 => Knowledge::Nothing,
+                last => Knowledge::Left(self.place(last).stamp),
+            };
+        }
+        let had = self.newest_place(record).stamp;
+        match step + 1 >= self.get(header::EPOCH) && step > LONG_AGO {
+            true => Knowledge::Interrupted(had),
+            false if low(self.word(record, channel::EVENTS)) == 0 => Knowledge::Nothing,
+            false => Knowledge::Left(had),
+        }
+    }
+
+    /// Enters what Redis has lost: of a channel of which nothing was known that is where it begins; one
+    /// that was in step loses what it still has from before, because there is a hole behind it. Does
+    /// nothing if the floor says as much already.
+    fn lose(&self, record: u32, missing: Missing) {
+        let Missing::UpTo(stamp) = missing else { return };
+        while self.events(record) > 0 && self.oldest_place(record).stamp <= stamp {
+            self.evict(record);
+        }
+        // A plain message that left later says all there is to say.
+        if self.floor(record).place.stamp >= stamp {
+            return;
+        }
+        let mut change = self.change();
+        let position = self.signal(&mut change, record, Signal::Lost);
+        let floor = self.floor(record).raised(Place { stamp, position }, Kind::Durable);
+        self.set_floor(&mut change, record, floor);
+        change.commit();
+    }
+
+    /// The floor that a channel has in the change that catches it up. What had left, and has come back
+    /// from Redis, is not lost any more; what has left while it came back is.
+    fn settle_floor(&self, change: &mut Change<'_>, record: u32, known: Knowledge, gone: Missing) {
+        let old = self.floor(record);
+        let came_back = known == Knowledge::Nothing
+            && old.left == Left::Durable
+            && self.events(record) > 0
+            && self.oldest_place(record).stamp <= old.place.stamp;
+        if !came_back {
+            return;
+        }
+        let floor = match gone {
+            Missing::Nothing => Floor::default(),
+            Missing::UpTo(stamp) => Floor { place: Place { stamp, ..old.place }, ..old },
+        };
+        self.set_floor(change, record, floor);
+    }
+
+    fn set_floor(&self, change: &mut Change<'_>, record: u32, floor: Floor) {
+        floor.write(|word, value| {
+            change.set(self.hub.layout.block(record, channel::FLOOR + word), value);
+        });
+    }
+
+    fn oldest_place(&self, record: u32) -> Place {
+        self.place(high(self.word(record, channel::EVENTS)))
+    }
+
+    /// The name of a record, if there is a channel's record in this block.
+    fn safe_name(&self, record: u32) -> Option<Vec<u8>> {
+        if record == 0 || record as usize >= self.hub.layout.blocks {
+            return None;
+        }
+        let hash = high(self.word(record, channel::HASH));
+        let mut other = self.get(self.hub.layout.bucket(hash)) as u32;
+        while other != 0 && other != record {
+            other = low(self.word(other, channel::HASH));
+        }
+        (other == record).then(|| self.name(record))
+    }
+}

@@ -1,0 +1,39 @@
+//! A request that is answered later, when something outside of nginx has come back.
+
+use super::output::enter_log_context;
+use super::pool::NoMemory;
+use super::request::{Outcome, Request};
+use nginx_sys::{ngx_http_finalize_request, ngx_http_request_t, ngx_http_run_posted_requests};
+use std::cell::Cell;
+use std::ptr::NonNull;
+use std::rc::Rc;
+
+/// A request that waits for its answer. It may end before that comes.
+pub struct Later(Cell<Option<NonNull<ngx_http_request_t>>>);
+
+impl Request {
+    /// Has the request wait. The handler of its body then returns [`Outcome::LATER`].
+    pub fn later(&self) -> Result<Rc<Later>, NoMemory> {
+        let later = Rc::new(Later(Cell::new(NonNull::new(self.raw()))));
+        let ended = later.clone();
+        self.on_end(move || ended.0.set(None))?;
+        Ok(later)
+    }
+}
+
+impl Later {
+    /// Gives the answer, if the request still waits; what `give` returns ends it.
+    pub fn answer(&self, give: impl FnOnce(&Request) -> Outcome) {
+        let Some(r) = self.0.take() else { return };
+        let r = r.as_ptr();
+        // SAFETY: the request has not ended, or its end would have taken the pointer away. Once it is
+        // finalized only the connection is touched, as nginx's own code does it.
+        unsafe {
+            let c = (*r).connection;
+            enter_log_context(c, r);
+            let outcome = Request::from_raw(r).map_or(Outcome::ERROR, |request| give(&request));
+            ngx_http_finalize_request(r, outcome.0);
+            ngx_http_run_posted_requests(c);
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! Redis: what a hub shares with other nginxes and with publishers in any language.
+//!
+//! All of it runs in one thread of a worker process, beside nginx's own, which it never touches: it
+//! appends to the hub itself, and the workers learn of that by their bells. The crate `redis` is the
+//! connection and the codec, no more: when to connect, what to subscribe to and what an error means is
+//! decided in this room. It knows `hub` and `sse`, and nothing of nginx.
+//!
+//! - `thread`, `joined`: the thread, its hubs, and what it gives back
+//! - `bridge`: which process holds a hub's subscription, and for how long
+//! - `session`, `opening`, `subscriptions`, `catch_up`, `inbox`, `intake`: one connection: what it is
+//!   subscribed to, what is fetched, and how messages become events
+//! - `streams`: reading the streams that applications write (`redis_source stream`)
+//! - `retiring`, `takeover`: the subscription goes from one process to another, without a loss
+//! - `publisher`, `script`: publishing durable events
+//! - `address`, `names`: the URL of `redis`; keys and channels, which publishers rely on
+//! - `message`: what arrives, plain messages, durable events and entries of streams
+//! - `link`, `backoff`: a connection to the node that holds the hub, and when to try again
+
+pub mod address;
+pub mod joined;
+pub mod names;
+pub mod publisher;
+pub mod script;
+pub mod thread;
+
+mod backoff;
+mod bridge;
+mod catch_up;
+mod inbox;
+mod intake;
+mod link;
+mod message;
+mod opening;
+mod retiring;
+mod session;
+mod streams;
+mod subscriptions;
+mod takeover;

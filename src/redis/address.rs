@@ -1,0 +1,416 @@
+//! The URL of `redis`: where a hub's Redis is and how to get in.
+//!
+//! It holds a password, so nothing here shows the URL: `Display` and `Debug` leave out user and
+//! password, and no error repeats what it refuses.
+
+mod error;
+
+use std::fmt;
+use std::net::Ipv6Addr;
+use std::path::{Path, PathBuf};
+
+use percent_encoding::percent_decode_str;
+
+pub use error::AddressError;
+
+const PORT: u16 = 6379;
+const SENTINEL_PORT: u16 = 26379;
+
+/// A host and its port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Host {
+    /// Its name or address; IPv6 without brackets.
+    pub name: String,
+    /// The port.
+    pub port: u16,
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.name.contains(':') {
+            write!(f, "[{}]:{}", self.name, self.port)
+        } else {
+            write!(f, "{}:{}", self.name, self.port)
+        }
+    }
+}
+
+/// How to find the Redis.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// It is here.
+    Host(Host),
+    /// It is at this socket.
+    Unix(PathBuf),
+    /// One of these tells where the master of this name is.
+    Sentinel {
+        /// The Sentinels.
+        sentinels: Vec<Host>,
+        /// What they call the master.
+        master: String,
+    },
+    /// One of these tells which node of the cluster it is.
+    Cluster(Vec<Host>),
+}
+
+/// Who we are to Redis. Nothing shows it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Login {
+    /// The user; `None` is Redis' default one.
+    pub user: Option<String>,
+    /// The password; may be empty.
+    pub password: String,
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Login")
+    }
+}
+
+/// A URL of `redis` that has been checked.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Address {
+    /// Where it leads.
+    pub place: Place,
+    /// Whether to speak TLS.
+    pub tls: bool,
+    /// The number of the database.
+    pub db: u32,
+    /// Who we are there; `None` if nothing is asked.
+    pub login: Option<Login>,
+}
+
+impl Address {
+    /// Reads a URL.
+    ///
+    /// ```text
+    /// redis://[user[:password]@]host[:port][/db]       rediss:// the same over TLS
+    /// redis+unix://[user[:password]@]/path[?db=N]
+    /// redis+sentinel://[user[:password]@]host[:port][,host[:port]...]/master[/db]
+    /// redis+cluster://[user[:password]@]host[:port][,host[:port]...]
+    /// ```
+    ///
+    /// `rediss+sentinel` and `rediss+cluster` speak TLS to every host.
+    pub fn parse(text: &str) -> Result<Address, AddressError> {
+        if text.chars().any(|char| char.is_whitespace() || char.is_control()) {
+            return Err(AddressError::Blank);
+        }
+        let (scheme, rest) = text.split_once("://").ok_or(AddressError::Scheme)?;
+        let scheme = scheme.to_ascii_lowercase();
+        let (tls, scheme) = match scheme.strip_prefix("rediss") {
+            Some(kind) if kind != "+unix" => (true, kind),
+            _ => (false, scheme.strip_prefix("redis").ok_or(AddressError::Scheme)?),
+        };
+        if !matches!(scheme, "" | "+unix" | "+sentinel" | "+cluster") {
+            return Err(AddressError::Scheme);
+        }
+        let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+        let (login, hosts) = match authority.rsplit_once('@') {
+            Some((login, hosts)) => (Some(self::login(login)?), hosts),
+            None if path.contains('@') && scheme != "+unix" => return Err(AddressError::Login),
+            None => (None, authority),
+        };
+        let (place, db) = match scheme {
+            "+unix" => unix(hosts, path)?,
+            "+sentinel" => sentinel(hosts, path)?,
+            "+cluster" => cluster(hosts, path)?,
+            _ => single(hosts, path)?,
+        };
+        Ok(Address { place, tls, db, login })
+    }
+
+    /// A number for where it leads, the same in every process: host, port, database, name of the
+    /// master, but not who we are there.
+    pub fn identity(&self) -> u64 {
+        fingerprint(self.to_string().as_bytes())
+    }
+}
+
+/// FNV-1a, which does not change with the compiler's version.
+pub(super) fn fingerprint(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.tls { "rediss" } else { "redis" };
+        match &self.place {
+            Place::Host(host) => write!(f, "{scheme}://{host}")?,
+            Place::Unix(path) => {
+                write!(f, "{scheme}+unix://{}", path.display())?;
+                return if self.db == 0 { Ok(()) } else { write!(f, "?db={}", self.db) };
+            }
+            Place::Sentinel { sentinels, master } => {
+                write!(f, "{scheme}+sentinel://{}/{master}", Listed(sentinels))?;
+            }
+            Place::Cluster(seeds) => write!(f, "{scheme}+cluster://{}", Listed(seeds))?,
+        }
+        if self.db == 0 {
+            Ok(())
+        } else {
+            write!(f, "/{}", self.db)
+        }
+    }
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Address({self})")
+    }
+}
+
+struct Listed<'a>(&'a [Host]);
+
+impl fmt::Display for Listed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, host) in self.0.iter().enumerate() {
+            let comma = if index == 0 { "" } else { "," };
+            write!(f, "{comma}{host}")?;
+        }
+        Ok(())
+    }
+}
+
+fn single(hosts: &str, path: &str) -> Result<(Place, u32), AddressError> {
+    if hosts.contains(',') {
+        return Err(AddressError::SeveralHosts);
+    }
+    Ok((Place::Host(host(hosts, PORT)?), database(path)?))
+}
+
+fn unix(hosts: &str, path: &str) -> Result<(Place, u32), AddressError> {
+    let (path, db) = match path.split_once('?') {
+        Some((path, query)) => (path, query.strip_prefix("db=").ok_or(AddressError::Path)?),
+        None => (path, "0"),
+    };
+    let path = decoded(path)?;
+    if !hosts.is_empty() || path.ends_with('/') || !Path::new(&path).is_absolute() {
+        return Err(AddressError::NoPath);
+    }
+    Ok((Place::Unix(path.into()), number(db).ok_or(AddressError::Database)?))
+}
+
+fn sentinel(hosts: &str, path: &str) -> Result<(Place, u32), AddressError> {
+    let sentinels = self::hosts(hosts, SENTINEL_PORT)?;
+    let path = path.strip_prefix('/').ok_or(AddressError::NoMaster)?;
+    let (name, db) = path.split_at(path.find('/').unwrap_or(path.len()));
+    let master = decoded(name)?;
+    if master.is_empty() || name.contains(['?', '#']) || master.chars().any(char::is_control) {
+        return Err(AddressError::NoMaster);
+    }
+    Ok((Place::Sentinel { sentinels, master }, database(db)?))
+}
+
+fn cluster(hosts: &str, path: &str) -> Result<(Place, u32), AddressError> {
+    match database(path)? {
+        0 => Ok((Place::Cluster(self::hosts(hosts, PORT)?), 0)),
+        _ => Err(AddressError::ClusterDatabase),
+    }
+}
+
+fn login(text: &str) -> Result<Login, AddressError> {
+    let (user, password) = text.split_once(':').unwrap_or((text, ""));
+    let user = Some(decoded(user)?).filter(|user| !user.is_empty());
+    Ok(Login { user, password: decoded(password)? })
+}
+
+fn hosts(text: &str, port: u16) -> Result<Vec<Host>, AddressError> {
+    text.split(',').map(|part| host(part, port)).collect()
+}
+
+fn host(text: &str, default: u16) -> Result<Host, AddressError> {
+    let (name, port) = match text.strip_prefix('[') {
+        Some(rest) => {
+            let (name, port) = rest.split_once(']').ok_or(AddressError::BadHost)?;
+            name.parse::<Ipv6Addr>().map_err(|_| AddressError::BadHost)?;
+            (name, port)
+        }
+        None => {
+            let (name, port) = text.split_at(text.find(':').unwrap_or(text.len()));
+            let of_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+            if !name.bytes().all(of_name) || port.matches(':').count() > 1 {
+                return Err(AddressError::BadHost);
+            }
+            (name, port)
+        }
+    };
+    if name.is_empty() {
+        return Err(AddressError::NoHost);
+    }
+    let port = match port.strip_prefix(':') {
+        Some(port) => number(port).and_then(|port| port.try_into().ok()).filter(|&port| port > 0),
+        None => port.is_empty().then_some(default),
+    };
+    Ok(Host { name: name.to_string(), port: port.ok_or(AddressError::Port)? })
+}
+
+/// The number in `/db`; zero if there is none.
+fn database(path: &str) -> Result<u32, AddressError> {
+    match path.strip_prefix('/') {
+        None if path.is_empty() => Ok(0),
+        Some("") => Ok(0),
+        Some(db) if !db.contains(['/', '?', '#']) => number(db).ok_or(AddressError::Database),
+        _ => Err(AddressError::Path),
+    }
+}
+
+fn number(text: &str) -> Option<u32> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let number = digits.then(|| text.parse().ok())??;
+    i32::try_from(number).is_ok().then_some(number)
+}
+
+fn decoded(text: &str) -> Result<String, AddressError> {
+    let parts = text.split('%').skip(1).map(str::as_bytes);
+    let is_hex =
+        |part: &[u8]| part.get(..2).is_some_and(|two| two.iter().all(u8::is_ascii_hexdigit));
+    if !parts.into_iter().all(is_hex) {
+        return Err(AddressError::Percent);
+    }
+    let text = percent_decode_str(text).decode_utf8().map_err(|_| AddressError::Percent)?;
+    Ok(text.into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn shown(text: &str) -> String {
+        Address::parse(text).map_or_else(|err| err.to_string(), |address| address.to_string())
+    }
+
+    fn login_of(text: &str) -> (Option<String>, String) {
+        let login = Address::parse(text).expect("a URL").login.expect("a login");
+        (login.user, login.password)
+    }
+
+    #[test]
+    fn five_kinds_are_read() {
+        for (text, expected) in [
+            ("redis://localhost", "redis://localhost:6379"),
+            ("redis://127.0.0.1:7000/", "redis://127.0.0.1:7000"),
+            ("REDIS://cache-1.example_x:7000/3", "redis://cache-1.example_x:7000/3"),
+            ("redis://[::1]", "redis://[::1]:6379"),
+            ("rediss://u:p@[fe80::1]:6380/2", "rediss://[fe80::1]:6380/2"),
+            ("redis+unix:///run/redis.sock", "redis+unix:///run/redis.sock"),
+            ("redis+unix://:p@/run/a%20b?db=4", "redis+unix:///run/a b?db=4"),
+            ("redis+sentinel://a/main", "redis+sentinel://a:26379/main"),
+            (
+                "redis+sentinel://a,b:7,[::1]/main/5",
+                "redis+sentinel://a:26379,b:7,[::1]:26379/main/5",
+            ),
+            ("redis+cluster://u:p@a,b:7", "redis+cluster://a:6379,b:7"),
+            ("rediss+cluster://a/0", "rediss+cluster://a:6379"),
+            ("rediss+sentinel://a/m", "rediss+sentinel://a:26379/m"),
+        ] {
+            assert_eq!(shown(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_url_is_refused_in_a_sentence() {
+        use AddressError::*;
+        for (text, error) in [
+            ("", Scheme),
+            ("localhost:6379", Scheme),
+            ("http://localhost", Scheme),
+            ("redis+tls://localhost", Scheme),
+            ("rediss+unix:///run/redis.sock", Scheme),
+            ("redis://local host", Blank),
+            ("redis://localhost\n", Blank),
+            ("redis://", NoHost),
+            ("redis://:6379", NoHost),
+            ("redis+cluster://a,,b", NoHost),
+            ("redis://::1", BadHost),
+            ("redis://[::1", BadHost),
+            ("redis://[localhost]", BadHost),
+            ("redis://b\u{fc}cher", BadHost),
+            ("redis://a,b", SeveralHosts),
+            ("redis://a:", Port),
+            ("redis://a:0", Port),
+            ("redis://a:65536", Port),
+            ("redis://a:+1", Port),
+            ("redis://[::1]7", Port),
+            ("redis://a/x", Database),
+            ("redis://a/-1", Database),
+            ("redis://a/2147483648", Database),
+            ("redis://a/0/1", Path),
+            ("redis://a?db=1", Path),
+            ("redis://a/1#x", Path),
+            ("redis+cluster://a/1", ClusterDatabase),
+            ("redis+sentinel://a", NoMaster),
+            ("redis+sentinel://a/", NoMaster),
+            ("redis+sentinel://a/m?x", NoMaster),
+            ("redis+sentinel://a/m/x", Database),
+            ("redis+unix://", NoPath),
+            ("redis+unix://run/redis.sock", NoPath),
+            ("redis+unix:///", NoPath),
+            ("redis+unix:///a?x=1", Path),
+            ("redis+unix:///a?db=x", Database),
+            ("redis://u:%zz@a", Percent),
+            ("redis://u:%f@a", Percent),
+            ("redis://u:%ff@a", Percent),
+            ("redis://u:pa/ss@a", Login),
+            ("redis://u:pa?ss@a", Login),
+        ] {
+            assert_eq!(Address::parse(text), Err(error), "{text}");
+            assert!(!error.to_string().contains("  "), "{error}");
+        }
+    }
+
+    #[test]
+    fn user_and_password_are_decoded() {
+        let some = |user: &str, password: &str| (Some(user.to_string()), password.to_string());
+        assert_eq!(login_of("redis://u:p@a"), some("u", "p"));
+        assert_eq!(login_of("redis://u@a"), some("u", ""));
+        assert_eq!(login_of("redis://:p@a"), (None, "p".to_string()));
+        assert_eq!(login_of("redis://u%40x:p%3A%2F%25%C3%A9@a"), some("u@x", "p:/%é"));
+        assert_eq!(login_of("redis://u:a:b@c@a"), some("u", "a:b@c"));
+    }
+
+    #[test]
+    fn identity_is_where_it_leads() {
+        let identity = |text: &str| Address::parse(text).expect("a URL").identity();
+        assert_eq!(identity("redis://u:p@a"), identity("redis://a:6379/0"));
+        assert_ne!(identity("redis://a"), identity("redis://a/1"));
+        assert_ne!(identity("redis://a"), identity("redis://b"));
+        assert_ne!(identity("redis+sentinel://a/m"), identity("redis+sentinel://a/n"));
+        assert_eq!(identity("redis://127.0.0.1:6379"), 0x975b_0317_104c_1ffe);
+    }
+
+    proptest! {
+        #[test]
+        fn a_password_is_never_shown(
+            form in 0usize..5, junk in "[a-z0-9:/@?#,%\\[\\]. é]{0,12}",
+        ) {
+            let scheme = ["redis", "rediss", "redis+unix", "redis+sentinel", "redis+cluster"][form];
+            for text in [
+                format!("{scheme}://user:SECRET{junk}@host/name"),
+                format!("{scheme}://user:{junk}SECRET@host/name"),
+                format!("{scheme}://SECRET@host{junk}/name"),
+            ] {
+                let result = Address::parse(&text);
+                let (debug, display) = match &result {
+                    Ok(address) => (format!("{result:?}"), address.to_string()),
+                    Err(error) => (format!("{result:?}"), error.to_string()),
+                };
+                // A path or a master's name that holds it is no password.
+                let in_path = text.split_once("://").is_some_and(|(_, rest)| {
+                    rest.find('/').is_some_and(|slash| slash < rest.find("SECRET").unwrap_or(0))
+                });
+                prop_assert!(in_path || !(debug + &display).contains("SECRET"));
+            }
+        }
+
+        #[test]
+        fn what_is_shown_reads_the_same(text in "rediss?(\\+sentinel|\\+cluster)?://[a-z.]{1,3}(:[0-9]{1,4})?(,b)?(/m)?(/[0-9])?") {
+            if let Ok(address) = Address::parse(&text) {
+                prop_assert_eq!(Address::parse(&address.to_string()), Ok(address));
+            }
+        }
+    }
+}

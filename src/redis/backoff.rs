@@ -1,0 +1,43 @@
+//! How long to wait before the next try: longer after each, and by chance somewhere below that, so
+//! that many nginxes do not come back to a Redis together ("full jitter").
+
+use std::time::Duration;
+
+const FIRST: u64 = 50;
+const LONGEST: u64 = 5_000;
+
+/// The waits between tries that fail one after the other.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Backoff {
+    tries: u32,
+}
+
+impl Backoff {
+    /// The next wait.
+    pub fn next(&mut self) -> Duration {
+        let bound = FIRST.saturating_mul(1 << self.tries.min(16)).min(LONGEST);
+        self.tries = self.tries.saturating_add(1);
+        Duration::from_millis(fastrand::u64(bound / 5..=bound))
+    }
+
+    /// A try succeeded.
+    pub fn reset(&mut self) {
+        self.tries = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_grow_to_five_seconds_and_no_further() {
+        let mut backoff = Backoff::default();
+        assert!(backoff.next() <= Duration::from_millis(FIRST));
+        let waits: Vec<_> = (0..100).map(|_| backoff.next()).collect();
+        assert!(waits.iter().all(|wait| *wait <= Duration::from_millis(LONGEST)));
+        assert!(waits.iter().any(|wait| *wait > Duration::from_millis(1_000)));
+        backoff.reset();
+        assert!(backoff.next() <= Duration::from_millis(FIRST));
+    }
+}

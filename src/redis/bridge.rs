@@ -1,0 +1,226 @@
+//! Who holds the subscription of a hub: one process of all, for as long as it lives. The others wait
+//! for the lease, or for a holder that wants to leave and be succeeded.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout, Instant};
+
+use super::backoff::Backoff;
+use super::joined::{Joined, Level, News};
+use super::session::{Bell, Ended, Session, Tenant};
+use super::takeover::{take_over, Successor};
+use super::thread::Phase;
+use crate::hub::{BridgeError, Counter, Fence, Held, Link, Seat};
+
+/// How often a process that holds nothing looks whether it is needed.
+const LOOK: Duration = Duration::from_millis(200);
+/// How long connecting and bringing everything in step may take.
+const OPENING: Duration = Duration::from_secs(30);
+/// Between connections that last shorter than this is a short wait.
+const SHORT: Duration = Duration::from_secs(1);
+
+/// How a process comes to the subscription.
+enum Chance {
+    /// Nobody holds it.
+    Lease(Held),
+    /// Its holder wants to leave.
+    Succession(Held),
+}
+
+/// A process's bridge for one hub.
+pub struct Bridge {
+    joined: Rc<Joined>,
+    phase: watch::Receiver<Phase>,
+    backoff: Backoff,
+    /// Since when Redis is away, once that has been told.
+    away: Option<Instant>,
+}
+
+impl Bridge {
+    /// For this hub.
+    pub fn new(joined: Rc<Joined>, phase: watch::Receiver<Phase>) -> Bridge {
+        Bridge { joined, phase, backoff: Backoff::default(), away: None }
+    }
+
+    /// Holds the subscription whenever it is this process's turn, until the process is to quit.
+    pub async fn run(mut self) {
+        while let Some(chance) = self.chance().await {
+            let Some(seat) = self.joined.hub.take_seat() else {
+                // None is free: others will do it.
+                drop(chance);
+                self.pause(Duration::from_secs(1)).await;
+                continue;
+            };
+            match chance {
+                Chance::Lease(lease) => self.hold(lease, seat).await,
+                Chance::Succession(held) => self.succeed(held, seat).await,
+            }
+            self.joined.hub.leave_seat(seat);
+        }
+        self.joined.outbox.put(News::Retired);
+    }
+
+    async fn chance(&mut self) -> Option<Chance> {
+        loop {
+            if *self.phase.borrow_and_update() != Phase::Serving {
+                return None;
+            }
+            let hub = &self.joined.hub;
+            if let Some(lease) = hub.try_lease() {
+                return Some(Chance::Lease(lease));
+            }
+            if hub.is_retiring() {
+                if let Some(held) = hub.try_succeed() {
+                    return Some(Chance::Succession(held));
+                }
+            }
+            self.pause(LOOK).await;
+        }
+    }
+
+    /// Waits, unless the process is told to quit.
+    async fn pause(&mut self, time: Duration) {
+        let _ = timeout(time, self.phase.changed()).await;
+    }
+
+    /// Holds the lease, over all connections that come and go.
+    async fn hold(&mut self, _lease: Held, seat: Seat) {
+        let Some(tenant) = self.tenant(seat).await else { return };
+        self.connect_again(tenant).await;
+    }
+
+    async fn tenant(&mut self, seat: Seat) -> Option<Tenant> {
+        let fence = loop {
+            match self.joined.hub.take_fence(seat) {
+                Ok(fence) => break fence,
+                Err(_) if *self.phase.borrow() == Phase::Serving => self.pause(LOOK).await,
+                Err(_) => return None,
+            }
+        };
+        self.tenant_with(seat, fence)
+    }
+
+    fn tenant_with(&self, seat: Seat, fence: Fence) -> Option<Tenant> {
+        let bell = self.joined.bells.listen(seat.slot).and_then(Bell::from_file_unchecked);
+        match bell {
+            Ok(bell) => Some(Tenant { seat, fence, bell: Rc::new(bell) }),
+            Err(error) => {
+                self.joined.log(Level::Warn, format_args!("no bell for its Redis thread: {error}"));
+                None
+            }
+        }
+    }
+
+    /// Connects for ever, until this process has nothing to do with the subscription any more.
+    async fn connect_again(&mut self, tenant: Tenant) {
+        loop {
+            let opened = {
+                let opening = Session::open(self.joined.clone(), tenant.clone());
+                tokio::select! {
+                    opened = timeout(OPENING, opening) => opened.unwrap_or_else(|_| {
+                        Err(Ended::Lost("it takes too long to bring all channels in step".into()))
+                    }),
+                    _ = self.phase.changed() => return,
+                }
+            };
+            let wait = match opened {
+                Ok(session) => match self.serve(session).await {
+                    Ok(wait) => wait,
+                    Err(_) => return,
+                },
+                Err(Ended::Lost(why)) => self.away(&why),
+                Err(_) => return,
+            };
+            let link = if self.away.is_some() { Link::Down } else { Link::Connecting };
+            if self.joined.hub.set_link(tenant.fence, link) == Err(BridgeError::Fenced) {
+                return;
+            }
+            self.pause(wait).await;
+            if *self.phase.borrow() != Phase::Serving {
+                return;
+            }
+        }
+    }
+
+    /// Serves a connection until it ends: how long to wait before the next, if it was lost.
+    async fn serve(&mut self, mut session: Session) -> Result<Duration, Ended> {
+        self.is_back(&session.link.address);
+        let since = Instant::now();
+        let Ended::Lost(why) = session.live(&mut self.phase).await else {
+            return Err(Ended::Retired);
+        };
+        self.joined.hub.count(Counter::Reconnects, 1);
+        self.joined.log(
+            Level::Info,
+            format_args!("the connection to Redis is lost, and made anew: {why}"),
+        );
+        // Nearly always the next one lasts; where none does, there is no hurry.
+        let short = since.elapsed() < SHORT;
+        Ok(if short { Duration::from_millis(fastrand::u64(50..250)) } else { Duration::ZERO })
+    }
+
+    fn is_back(&mut self, address: &str) {
+        self.backoff.reset();
+        if let Some(away) = self.away.take() {
+            self.joined.log(
+                Level::Notice,
+                format_args!("Redis is back at {address} after {} ms", away.elapsed().as_millis()),
+            );
+        }
+    }
+
+    /// No connection could be made: how long to wait before the next try.
+    fn away(&mut self, why: &str) -> Duration {
+        self.joined.hub.count(Counter::Reconnects, 1);
+        if self.away.is_none() {
+            self.away = Some(Instant::now());
+            self.joined.log(
+                Level::Warn,
+                format_args!(
+                    "Redis is away: {why}; streams stay open, publishing over HTTP is refused \
+                     until it is back"
+                ),
+            );
+        }
+        self.backoff.next()
+    }
+
+    /// Takes over from a holder that wants to leave, and holds the lease as soon as that lets it go.
+    async fn succeed(&mut self, succession: Held, seat: Seat) {
+        let Some(template) = self.tenant_with(seat, Fence::none()) else { return };
+        let with = |fence| Tenant { fence, ..template.clone() };
+        let taken = tokio::select! {
+            taken = take_over(self.joined.clone(), succession, seat, with) => taken,
+            _ = self.phase.changed() => return,
+        };
+        let Ok(Successor { session, succession }) = taken else {
+            // It is tried again, or the lease comes free.
+            self.pause(LOOK).await;
+            return;
+        };
+        let tenant = session.tenant.clone();
+        let hub = self.joined.hub.clone();
+        let lease = async {
+            loop {
+                if let Some(lease) = hub.try_lease() {
+                    drop(succession);
+                    return lease;
+                }
+                sleep(LOOK / 4).await;
+            }
+        };
+        let (served, _lease) = {
+            let serving = self.serve(session);
+            tokio::pin!(serving, lease);
+            tokio::select! {
+                served = &mut serving => (served, None),
+                lease = &mut lease => (serving.await, Some(lease)),
+            }
+        };
+        if served.is_ok() {
+            self.connect_again(tenant).await;
+        }
+    }
+}

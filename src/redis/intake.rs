@@ -1,0 +1,282 @@
+//! Messages become events: parsed, put in order, and appended to the hub in batches.
+
+use std::collections::VecDeque;
+
+use super::inbox::Push;
+use super::message::{self, Message};
+use super::session::{Ended, Session};
+use super::subscriptions::{Held, State};
+use crate::hub::{Arrival, How, Knowledge, NewEvent, Source};
+use crate::sse::escaped::Escaped;
+
+/// Events that are appended under one hold of the hub's lock.
+const BATCH: usize = 64;
+/// How often it is told that events are too large.
+const TELL_EVERY: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// What one message asks for.
+enum Turn<'m> {
+    /// It enters the log.
+    Append(Arrival<'m>),
+    /// Its channel is not in step: it waits.
+    Hold(&'m [u8], Held),
+    /// Events of its channel were missed before it.
+    Missed(&'m [u8], Held),
+    /// A successor's marker.
+    Marker(u64),
+    /// It is nothing to us.
+    PassOver,
+}
+
+impl Session {
+    /// Takes in all that the connection has brought.
+    pub(super) fn take_in(&mut self) -> Result<(), Ended> {
+        let pushes = self.inbox.take();
+        self.take(&pushes)
+    }
+
+    /// Takes in these pushes, in their order.
+    pub(super) fn take(&mut self, pushes: &VecDeque<Push>) -> Result<(), Ended> {
+        let (some, others) = pushes.as_slices();
+        for pushes in some.chunks(BATCH).chain(others.chunks(BATCH)) {
+            let messages: Vec<_> = pushes.iter().map(parsed).collect();
+            let mut batch = Vec::with_capacity(messages.len());
+            for (push, message) in pushes.iter().zip(&messages) {
+                match self.turn(push, message)? {
+                    Turn::Append(arrival) => {
+                        batch.push(arrival);
+                        continue;
+                    }
+                    Turn::PassOver => continue,
+                    Turn::Hold(name, held) => self.hold(name, held),
+                    Turn::Missed(name, held) => {
+                        self.append(&batch)?;
+                        batch.clear();
+                        self.catch_up_again(name, held)?;
+                    }
+                    Turn::Marker(number) => {
+                        self.append(&batch)?;
+                        batch.clear();
+                        let fence = self.tenant.fence;
+                        self.patiently(|| self.joined.hub.pass_marker(fence, number))?;
+                    }
+                }
+            }
+            self.append(&batch)?;
+        }
+        Ok(())
+    }
+
+    fn turn<'m>(
+        &mut self,
+        push: &'m Push,
+        message: &'m Option<Message<'m>>,
+    ) -> Result<Turn<'m>, Ended> {
+        let (subject, payload) = match push {
+            Push::Message { subject, payload } => (subject, payload),
+            Push::Matched { .. } => return Ok(Turn::PassOver),
+            Push::End => return Err(Ended::Lost("the connection is broken".into())),
+        };
+        if *subject == self.joined.names.control() {
+            return Ok(marker(payload).map_or(Turn::PassOver, Turn::Marker));
+        }
+        if self.joined.hub.source() == Source::Streams {
+            self.note_growth(subject);
+            return Ok(Turn::PassOver);
+        }
+        let name = self.joined.channel_of(subject);
+        let (Some(name), Some(message)) = (name, message) else { return Ok(Turn::PassOver) };
+        let frozen = self.is_frozen();
+        let Some(known) = self.channels.get_mut(name) else { return Ok(Turn::PassOver) };
+        match &mut known.state {
+            State::InStep => {}
+            State::Refused { .. } => return Ok(Turn::PassOver),
+            State::Joining { .. } => return Ok(Turn::Hold(name, Held::of(message))),
+        }
+        if let Message::Durable(event) = message {
+            // A successor counts on it that nothing is held back now.
+            if event.prev > known.last && !frozen {
+                return Ok(Turn::Missed(name, Held::of(message)));
+            }
+            known.last = known.last.max(event.id);
+        } else if self.skip > 0 {
+            self.skip -= 1;
+            return Ok(Turn::PassOver);
+        }
+        let born = self.joined.now().mono;
+        Ok(Turn::Append(arrival(name, message, born)))
+    }
+
+    /// Appends a batch, and wakes who listens.
+    pub(super) fn append(&mut self, batch: &[Arrival<'_>]) -> Result<(), Ended> {
+        for some in batch.chunks(BATCH) {
+            let (joined, fence) = (&self.joined, self.tenant.fence);
+            let arrived = self.patiently(|| joined.hub.arrive(fence, some, joined.now()))?;
+            joined.ring(&arrived.listeners);
+            if arrived.too_large > 0 {
+                self.tell_too_large(some);
+            }
+        }
+        Ok(())
+    }
+
+    fn tell_too_large(&mut self, batch: &[Arrival<'_>]) {
+        if self.told_too_large.is_some_and(|told| told.elapsed() < TELL_EVERY) {
+            return;
+        }
+        self.told_too_large = Some(tokio::time::Instant::now());
+        let largest = batch.iter().max_by_key(|arrival| arrival.event.data.len());
+        let Some(largest) = largest else { return };
+        self.joined.log(
+            super::joined::Level::Warn,
+            format_args!(
+                "an event of {} bytes from Redis on channel \"{}\" is larger than max_event_size \
+                 and is left out",
+                largest.event.data.len(),
+                Escaped(largest.channel),
+            ),
+        );
+    }
+
+    /// Appends what a channel lacked and what has come meanwhile; it is in step then.
+    pub(super) fn settle(
+        &mut self,
+        name: &[u8],
+        known: Knowledge,
+        fetched: &super::catch_up::Fetched,
+    ) -> Result<(), Ended> {
+        if !self.channels.contains_key(name) {
+            return Ok(());
+        }
+        self.lose(name, fetched)?;
+        self.append_fetched(&[(name, known, fetched)])?;
+        self.settled(name, known, fetched)
+    }
+
+    /// Enters what is gone of a channel, before what comes behind it.
+    pub(super) fn lose(
+        &mut self,
+        name: &[u8],
+        fetched: &super::catch_up::Fetched,
+    ) -> Result<(), Ended> {
+        let Some(channel) = self.channels.get(name) else { return Ok(()) };
+        let (hub, fence, member) = (&self.joined.hub, self.tenant.fence, channel.member);
+        self.patiently(|| hub.lose(fence, member, fetched.missing))
+    }
+
+    /// What a channel lacked is appended: now comes what has come meanwhile, and it is in step.
+    pub(super) fn settled(
+        &mut self,
+        name: &[u8],
+        known: Knowledge,
+        fetched: &super::catch_up::Fetched,
+    ) -> Result<(), Ended> {
+        let Some(member) = self.channels.get(name).map(|channel| channel.member) else {
+            return Ok(());
+        };
+        self.release(name, known, fetched)?;
+        let (joined, fence) = (&self.joined, self.tenant.fence);
+        let missing = fetched.missing;
+        let listeners = self.patiently(|| joined.hub.caught_up(fence, member, known, missing))?;
+        joined.ring(&listeners);
+        Ok(())
+    }
+
+    /// Appends what was fetched of several channels, in the order of the numbers.
+    pub(super) fn append_fetched(
+        &mut self,
+        all: &[(&[u8], Knowledge, &super::catch_up::Fetched)],
+    ) -> Result<(), Ended> {
+        let mut arrivals = Vec::new();
+        for (name, known, fetched) in all {
+            for entry in &fetched.entries {
+                arrivals.push(Arrival {
+                    channel: name,
+                    how: match known {
+                        Knowledge::Interrupted(_) => How::Missed(entry.id),
+                        Knowledge::Nothing | Knowledge::Left(_) => How::Earlier(entry.id),
+                    },
+                    event: NewEvent { event_type: &entry.event_type, data: &entry.data },
+                    born: self.born(entry.id.ms),
+                });
+            }
+        }
+        // Stable: of one channel they are in order already.
+        arrivals.sort_by_key(|arrival| match arrival.how {
+            How::Missed(id) | How::Earlier(id) | How::Live(id) => id,
+            How::Plain => Default::default(),
+        });
+        self.append(&arrivals)
+    }
+
+    /// Appends the messages of a channel that waited for it.
+    fn release(
+        &mut self,
+        name: &[u8],
+        known: Knowledge,
+        fetched: &super::catch_up::Fetched,
+    ) -> Result<(), Ended> {
+        let Some(channel) = self.channels.get_mut(name) else { return Ok(()) };
+        let had = match known {
+            Knowledge::Nothing => Default::default(),
+            Knowledge::Left(had) | Knowledge::Interrupted(had) => had,
+        };
+        channel.last = channel.last.max(fetched.newest.unwrap_or(had)).max(had);
+        let held = match std::mem::replace(&mut channel.state, State::InStep) {
+            State::Joining { held } => held,
+            State::InStep | State::Refused { .. } => Vec::new(),
+        };
+        let messages: Vec<Message<'_>> = held.iter().map(Held::message).collect();
+        let born = self.joined.now().mono;
+        let mut arrivals = Vec::with_capacity(messages.len());
+        for message in &messages {
+            let mut arrival = arrival(name, message, born);
+            if let (Message::Durable(event), Some(channel)) = (message, self.channels.get_mut(name))
+            {
+                channel.last = channel.last.max(event.id);
+                // Others have gone on meanwhile, so its number may be below theirs.
+                arrival.how = match known {
+                    Knowledge::Interrupted(_) => How::Live(event.id),
+                    Knowledge::Nothing | Knowledge::Left(_) => How::Earlier(event.id),
+                };
+            } else if self.skip > 0 {
+                self.skip -= 1;
+                continue;
+            }
+            arrivals.push(arrival);
+        }
+        self.append(&arrivals)
+    }
+
+    fn hold(&mut self, name: &[u8], message: Held) {
+        if let Some(State::Joining { held }) =
+            self.channels.get_mut(name).map(|channel| &mut channel.state)
+        {
+            held.push(message);
+        }
+    }
+}
+
+fn parsed(push: &Push) -> Option<Message<'_>> {
+    match push {
+        Push::Message { payload, .. } | Push::Matched { payload, .. } => {
+            Some(message::parse(payload))
+        }
+        Push::End => None,
+    }
+}
+
+fn arrival<'m>(name: &'m [u8], message: &'m Message<'m>, born: u64) -> Arrival<'m> {
+    let (how, event) = match message {
+        Message::Plain(data) => (How::Plain, NewEvent { event_type: b"", data }),
+        Message::Durable(event) => {
+            (How::Live(event.id), NewEvent { event_type: &event.event_type, data: &event.data })
+        }
+    };
+    Arrival { channel: name, how, event, born }
+}
+
+/// The number of a takeover's marker.
+fn marker(payload: &[u8]) -> Option<u64> {
+    std::str::from_utf8(payload).ok()?.parse().ok()
+}

@@ -1,0 +1,146 @@
+//! A hub that is joined to Redis, as the thread knows it, and what the thread gives back.
+//!
+//! The thread never sees nginx: what it wants to have logged, and the answers of publishers, go into
+//! an outbox, and nginx's own thread is woken to take them out.
+
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::address::Address;
+use super::names::Names;
+use crate::hub::{Hub, Now, Source};
+use crate::worker::Bells;
+
+/// The bells of a hub's slots: rung by whoever has something for a process, heard by its tenant.
+pub trait Doorbells: Bells + Send + Sync {
+    /// A descriptor that becomes readable when the slot's bell rings: an eventfd.
+    fn listen(&self, slot: usize) -> io::Result<File>;
+}
+
+/// A hub that is joined to Redis.
+pub struct Joined {
+    /// Its name, for log lines.
+    pub name: String,
+    /// The hub itself.
+    pub hub: Hub,
+    /// What wakes the processes that listen to it.
+    pub bells: Arc<dyn Doorbells>,
+    /// Where Redis is.
+    pub address: Address,
+    /// What things are called there.
+    pub names: Names,
+    /// What time it is.
+    pub clock: fn() -> Now,
+    /// Where log lines and answers go.
+    pub outbox: Arc<Outbox>,
+}
+
+impl Joined {
+    /// The time.
+    pub fn now(&self) -> Now {
+        (self.clock)()
+    }
+
+    /// The key of a channel's stream.
+    pub fn key(&self, channel: &[u8]) -> Vec<u8> {
+        match self.hub.source() {
+            Source::Streams => self.names.subject(channel),
+            Source::PubSub | Source::Alone => self.names.stream(channel),
+        }
+    }
+
+    /// What is subscribed to for a channel: its messages, or the news that its stream has grown.
+    pub fn subject(&self, channel: &[u8]) -> Vec<u8> {
+        match self.hub.source() {
+            Source::Streams => [&self.keyspace(), &self.key(channel)[..]].concat(),
+            Source::PubSub | Source::Alone => self.names.subject(channel),
+        }
+    }
+
+    /// The channel whose subject this is.
+    pub fn channel_of<'a>(&self, subject: &'a [u8]) -> Option<&'a [u8]> {
+        match self.hub.source() {
+            Source::Streams => {
+                self.names.channel_of_subject(subject.strip_prefix(&self.keyspace()[..])?)
+            }
+            Source::PubSub | Source::Alone => self.names.channel_of_subject(subject),
+        }
+    }
+
+    fn keyspace(&self) -> Vec<u8> {
+        format!("__keyspace@{}__:", self.address.db).into_bytes()
+    }
+
+    /// Wakes the processes that listen; asked for after the append.
+    pub fn ring(&self, slots: &[usize]) {
+        let now = self.now();
+        for &slot in slots {
+            if self.hub.must_ring(slot, now) {
+                self.bells.ring(slot);
+            }
+        }
+    }
+
+    /// Has a line written to nginx's error log.
+    pub fn log(&self, level: Level, what: fmt::Arguments<'_>) {
+        let text = format!("sse: hub \"{}\": {what}", self.name);
+        self.outbox.put(News::Log(level, text));
+    }
+}
+
+/// How important a log line is, in nginx's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// Something works less well than it should.
+    Warn,
+    /// A change of state.
+    Notice,
+    /// What can be of interest when something else is wrong.
+    Info,
+}
+
+/// What the thread has to say.
+#[derive(Debug)]
+pub enum News {
+    /// A line for the error log.
+    Log(Level, String),
+    /// What became of a publish.
+    Published {
+        /// The number that it was given.
+        ticket: u64,
+        /// The events' numbers, or why there are none.
+        result: Result<Vec<crate::sse::id::Stamp>, super::publisher::Refusal>,
+    },
+    /// This process holds no subscription any more that another one could take over.
+    Retired,
+}
+
+/// What the thread has to say and nginx's own thread has not taken yet.
+pub struct Outbox {
+    news: Mutex<Vec<News>>,
+    wake: Box<dyn Fn() + Send + Sync>,
+}
+
+impl Outbox {
+    /// An empty one; `wake` is called from the thread whenever it is not empty any more.
+    pub fn new(wake: impl Fn() + Send + Sync + 'static) -> Outbox {
+        Outbox { news: Mutex::default(), wake: Box::new(wake) }
+    }
+
+    pub(super) fn put(&self, news: News) {
+        let mut all = self.news.lock().unwrap_or_else(PoisonError::into_inner);
+        all.push(news);
+        let first = all.len() == 1;
+        drop(all);
+        if first {
+            (self.wake)();
+        }
+    }
+
+    /// Takes out all that is there.
+    pub fn take(&self) -> Vec<News> {
+        std::mem::take(&mut *self.news.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}

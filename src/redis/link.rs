@@ -1,0 +1,86 @@
+//! A connection to the node that holds a hub: found, checked, and bounded in time.
+//!
+//! One try, which succeeds or says in a sentence why not; when to try again is the caller's to
+//! decide. No error shows a user or a password: only what is known of the server's own words is
+//! repeated, since a Redis before 6 answers a greeting with what it was greeted with.
+
+mod cluster;
+mod error;
+mod node;
+mod sentinel;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::redis::aio::MultiplexedConnection;
+use ::redis::PushInfo;
+
+use super::address::{Address, Place};
+
+pub use error::{is_elsewhere, is_not_ready, Kind, LinkError};
+use node::Spot;
+
+/// The longest that one host may take to let us in.
+const HOST: Duration = Duration::from_secs(1);
+
+/// The longest that connecting may take, whatever the number of hosts.
+const ALL: Duration = Duration::from_secs(3);
+
+/// The longest that an answer may take on a connection.
+const RESPONSE: Duration = Duration::from_secs(2);
+
+/// What each of `count` hosts may take that only tell where to go, so that all can be asked.
+fn share(count: usize) -> Duration {
+    let count = u32::try_from(count).unwrap_or(u32::MAX).max(1);
+    ((ALL - HOST) / count).clamp(HOST / 5, HOST)
+}
+
+/// Takes what the server sends unasked: messages and confirmations, and the end of the connection.
+/// Called in the task that reads the socket, so it must be quick.
+pub type Pushes = Arc<dyn Fn(PushInfo) + Send + Sync>;
+
+/// A connection to a Redis that is a master and ready.
+#[derive(Clone)]
+pub struct Link {
+    /// Speaks RESP3: commands and messages on one connection.
+    pub connection: MultiplexedConnection,
+    /// Where it is, to be shown.
+    pub address: String,
+    /// Which of this process's connections it is.
+    pub made: u64,
+}
+
+/// Connects to the node that holds the hub whose keys hash like `hub_key`, within three seconds.
+pub async fn connect(
+    address: &Address,
+    hub_key: &[u8],
+    pushes: Option<Pushes>,
+) -> Result<Link, LinkError> {
+    error::in_time(ALL, &address.to_string(), find(address, hub_key, pushes)).await
+}
+
+async fn find(
+    address: &Address,
+    hub_key: &[u8],
+    pushes: Option<Pushes>,
+) -> Result<Link, LinkError> {
+    match &address.place {
+        Place::Host(host) => node::master(address, &Spot::Host(host.clone()), pushes).await,
+        Place::Unix(path) => node::master(address, &Spot::Unix(path.clone()), pushes).await,
+        Place::Sentinel { sentinels, master } => {
+            sentinel::connect(address, sentinels, master, pushes).await
+        }
+        Place::Cluster(seeds) => cluster::connect(address, seeds, hub_key, pushes).await,
+    }
+}
+
+/// Returns when a Sentinel tells of another master than the one that the link leads to; never for
+/// other addresses, and never because of an error.
+pub async fn moved(address: &Address, link: &Link) {
+    match &address.place {
+        Place::Sentinel { sentinels, master } => {
+            sentinel::moved(address, sentinels, master, &link.address).await;
+        }
+        _ => std::future::pending().await,
+    }
+}

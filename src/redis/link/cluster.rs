@@ -1,0 +1,129 @@
+//! Redis Cluster: which node holds the hub's slot.
+
+use std::time::Duration;
+
+use ::redis::{cmd, ErrorKind, RedisError, ServerErrorKind, Value};
+
+use super::super::address::{Address, Host};
+use super::error::{in_time, more_telling};
+use super::node::{self, Spot};
+use super::{share, Kind, Link, LinkError, Pushes};
+
+/// Connects to the master of the slot of `hub_key`, asking each seed until one tells of a node that
+/// says itself that it is a master.
+pub(super) async fn connect(
+    address: &Address,
+    seeds: &[Host],
+    hub_key: &[u8],
+    pushes: Option<Pushes>,
+) -> Result<Link, LinkError> {
+    let limit = share(seeds.len());
+    let mut failure = None;
+    for seed in seeds {
+        let asked = in_time(limit, &seed.to_string(), ask(address, seed, limit, hub_key)).await;
+        let tried = match asked {
+            Ok(host) => node::master(address, &Spot::Host(host), pushes.clone()).await,
+            Err(error) => Err(error),
+        };
+        match tried {
+            Ok(link) => return Ok(link),
+            Err(error) => failure = more_telling(failure, error),
+        }
+    }
+    Err(failure.unwrap_or_else(|| LinkError::new(Kind::Other, "no node is named".into())))
+}
+
+async fn ask(
+    address: &Address,
+    seed: &Host,
+    limit: Duration,
+    hub_key: &[u8],
+) -> Result<Host, LinkError> {
+    let spot = seed.to_string();
+    let of = |error: RedisError| match error.kind() {
+        ErrorKind::Server(ServerErrorKind::ResponseError) => {
+            LinkError::new(Kind::Other, format!("{spot} is not part of a cluster"))
+        }
+        _ => LinkError::of(&spot, &error),
+    };
+    let login = address.login.as_ref();
+    let place = Spot::Host(seed.clone());
+    let mut connection = node::open(&place, address.tls, login, 0, limit, None).await?;
+    let (mut slot, mut slots) = (cmd("CLUSTER"), cmd("CLUSTER"));
+    let slot: i64 =
+        slot.arg("KEYSLOT").arg(hub_key).query_async(&mut connection).await.map_err(of)?;
+    let slots: Value = slots.arg("SLOTS").query_async(&mut connection).await.map_err(of)?;
+    owner(&slots, slot, &seed.name).ok_or_else(|| {
+        LinkError::new(Kind::NotReady, format!("{spot} knows no node for the hub's slot"))
+    })
+}
+
+/// The master of `slot` in an answer to CLUSTER SLOTS. A node that does not know its own name is at
+/// the one that was asked, `seed`.
+fn owner(slots: &Value, slot: i64, seed: &str) -> Option<Host> {
+    let Value::Array(ranges) = slots else {
+        return None;
+    };
+    let node = ranges.iter().find_map(|range| match range {
+        Value::Array(range) => match &range[..] {
+            [Value::Int(first), Value::Int(last), Value::Array(node), ..]
+                if (*first..=*last).contains(&slot) =>
+            {
+                Some(node)
+            }
+            _ => None,
+        },
+        _ => None,
+    })?;
+    let [name, Value::Int(port), ..] = &node[..] else {
+        return None;
+    };
+    let name = match name {
+        Value::BulkString(name) => String::from_utf8(name.clone()).ok()?,
+        Value::SimpleString(name) => name.clone(),
+        Value::Nil => String::new(),
+        _ => return None,
+    };
+    let name = if matches!(&*name, "" | "?") { seed.to_string() } else { name };
+    Some(Host { name, port: (*port).try_into().ok()? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(name: Value, port: i64) -> Value {
+        Value::Array(vec![name, Value::Int(port), Value::BulkString(b"id".to_vec())])
+    }
+
+    fn range(first: i64, last: i64, nodes: Vec<Value>) -> Value {
+        let mut range = vec![Value::Int(first), Value::Int(last)];
+        range.extend(nodes);
+        Value::Array(range)
+    }
+
+    #[test]
+    fn the_owner_of_a_slot_is_the_first_node_of_its_range() {
+        let name = |name: &str| Value::BulkString(name.into());
+        let slots = Value::Array(vec![
+            range(0, 99, vec![node(name("10.0.0.1"), 1), node(name("10.0.0.2"), 2)]),
+            range(100, 199, vec![node(Value::Nil, 3)]),
+            range(200, 299, vec![node(name(""), 4)]),
+            range(300, 399, vec![node(name("a"), 70000)]),
+            range(400, 499, vec![]),
+        ]);
+        let owner = |slot| owner(&slots, slot, "seed").map(|host| host.to_string());
+        assert_eq!(owner(99).as_deref(), Some("10.0.0.1:1"));
+        assert_eq!(owner(100).as_deref(), Some("seed:3"));
+        assert_eq!(owner(299).as_deref(), Some("seed:4"));
+        assert_eq!(owner(300), None);
+        assert_eq!(owner(400), None);
+        assert_eq!(owner(500), None);
+    }
+
+    #[test]
+    fn an_answer_that_is_none_has_no_owner() {
+        assert_eq!(owner(&Value::Nil, 1, "seed"), None);
+        assert_eq!(owner(&Value::Array(vec![Value::Nil]), 1, "seed"), None);
+    }
+}

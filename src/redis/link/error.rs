@@ -1,0 +1,240 @@
+//! Why there is no connection, as one sentence, and what an error of a command means for it.
+
+use std::error::Error;
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::redis::{ErrorKind, RedisError};
+
+/// What kind of failure it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Nobody there, or no answer in time.
+    Unreachable,
+    /// User or password are wrong or missing, or the user may not do what is needed.
+    Auth,
+    /// It is there and will serve in a while: loading, a replica, in the middle of a failover.
+    NotReady,
+    /// It does not speak RESP3, which Redis 6 does.
+    TooOld,
+    /// No TLS, or a certificate that is not trusted.
+    Tls,
+    /// Anything else.
+    Other,
+}
+
+/// Why there is no connection. Shows neither user nor password.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkError {
+    /// What kind of failure it is.
+    pub kind: Kind,
+    text: String,
+}
+
+impl LinkError {
+    pub(super) fn new(kind: Kind, text: String) -> LinkError {
+        LinkError { kind, text }
+    }
+
+    /// What an error of the connection to `spot` means.
+    pub(super) fn of(spot: &str, error: &RedisError) -> LinkError {
+        let (kind, what) = judge(error);
+        LinkError::new(kind, format!("{spot} {what}"))
+    }
+}
+
+impl fmt::Display for LinkError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl Error for LinkError {}
+
+/// Whether the server will serve this in a while.
+pub fn is_not_ready(error: &RedisError) -> bool {
+    let codes = [
+        "LOADING",
+        "READONLY",
+        "MASTERDOWN",
+        "CLUSTERDOWN",
+        "BUSY",
+        "TRYAGAIN",
+        "MISCONF",
+        "NOREPLICAS",
+    ];
+    error.code().is_some_and(|code| codes.contains(&code))
+}
+
+/// Whether another node is to be asked: the hub has moved.
+pub fn is_elsewhere(error: &RedisError) -> bool {
+    let codes = ["MOVED", "ASK", "TRYAGAIN", "READONLY"];
+    error.code().is_some_and(|code| codes.contains(&code))
+}
+
+/// The answer of `work`, or after `limit` that there was none.
+pub(super) async fn in_time<T>(
+    limit: Duration,
+    spot: &str,
+    work: impl Future<Output = Result<T, LinkError>>,
+) -> Result<T, LinkError> {
+    match tokio::time::timeout(limit, work).await {
+        Ok(result) => result,
+        Err(_) => Err(LinkError::new(Kind::Unreachable, format!("{spot} does not answer"))),
+    }
+}
+
+/// Of two failures the one that says more: that of a host which was there.
+pub(super) fn more_telling(one: Option<LinkError>, two: LinkError) -> Option<LinkError> {
+    match one {
+        Some(one) if two.kind == Kind::Unreachable => Some(one),
+        _ => Some(two),
+    }
+}
+
+/// Only fixed words, but for those of TLS and of the system, which never hold what we sent.
+fn judge(error: &RedisError) -> (Kind, String) {
+    if let Some(fault) = tls_fault(error) {
+        return (Kind::Tls, format!("cannot be trusted over TLS: {fault}"));
+    }
+    let (kind, what) = match error.code().unwrap_or_default() {
+        "NOAUTH" => (Kind::Auth, "wants a password"),
+        "WRONGPASS" => (Kind::Auth, "refuses the user or the password"),
+        "NOPERM" => (Kind::Auth, "does not allow the user what is needed"),
+        "LOADING" => (Kind::NotReady, "is still loading its data"),
+        "READONLY" => (Kind::NotReady, "is a replica"),
+        "MASTERDOWN" => (Kind::NotReady, "has lost its master"),
+        "CLUSTERDOWN" => (Kind::NotReady, "is part of a cluster that is down"),
+        "BUSY" => (Kind::NotReady, "is busy with a script"),
+        "MISCONF" => (Kind::NotReady, "cannot write to its disk"),
+        "NOPROTO" => (Kind::TooOld, "does not speak RESP3, which Redis 6 and later do"),
+        "DENIED" => (Kind::Auth, "is in protected mode, which lets in only its own machine"),
+        _ => return judge_kind(error),
+    };
+    (kind, what.to_string())
+}
+
+fn judge_kind(error: &RedisError) -> (Kind, String) {
+    let (kind, what) = match error.kind() {
+        ErrorKind::AuthenticationFailed => (Kind::Auth, "refuses the user or the password"),
+        ErrorKind::RESP3NotSupported => {
+            (Kind::TooOld, "does not speak RESP3, which Redis 6 and later do")
+        }
+        ErrorKind::Io => return (Kind::Unreachable, judge_io(error)),
+        ErrorKind::Parse => (Kind::Other, "does not answer as a Redis does"),
+        ErrorKind::Server(_) => judge_words(error.detail().unwrap_or_default()),
+        _ => (Kind::Other, "cannot be used"),
+    };
+    (kind, what.to_string())
+}
+
+/// Redis tells some errors by nothing but their words.
+fn judge_words(words: &str) -> (Kind, &'static str) {
+    if words.starts_with("DB index is out of range") {
+        return (Kind::Other, "has no database of that number");
+    }
+    if words.starts_with("max number of clients reached") {
+        return (Kind::NotReady, "has as many clients as it takes");
+    }
+    (Kind::Other, "refuses the connection's first commands")
+}
+
+fn judge_io(error: &RedisError) -> String {
+    match cause::<io::Error>(error).map(io::Error::kind) {
+        Some(io::ErrorKind::ConnectionRefused) => "refuses connections".to_string(),
+        Some(io::ErrorKind::NotFound) => "does not exist".to_string(),
+        Some(io::ErrorKind::TimedOut) => "does not answer".to_string(),
+        Some(
+            io::ErrorKind::BrokenPipe
+            | io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted,
+        ) => "closes the connection".to_string(),
+        _ => format!("cannot be reached: {error}"),
+    }
+}
+
+fn tls_fault(error: &RedisError) -> Option<&rustls::Error> {
+    cause(error).or_else(|| cause::<io::Error>(error)?.get_ref()?.downcast_ref())
+}
+
+/// The error that `redis` wrapped, if it is of this type.
+fn cause<E: Error + 'static>(error: &RedisError) -> Option<&E> {
+    error.source()?.downcast_ref::<Arc<dyn Error + Send + Sync>>()?.downcast_ref()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(code: &str, detail: &str) -> RedisError {
+        ::redis::make_extension_error(code.to_string(), Some(detail.to_string()))
+    }
+
+    #[test]
+    fn errors_say_what_is_to_be_done() {
+        for (code, kind) in [
+            ("NOAUTH", Kind::Auth),
+            ("WRONGPASS", Kind::Auth),
+            ("BUSY", Kind::NotReady),
+            ("MASTERDOWN", Kind::NotReady),
+            ("NOPROTO", Kind::TooOld),
+            ("WHATEVER", Kind::Other),
+        ] {
+            assert_eq!(LinkError::of("a:1", &server(code, "")).kind, kind, "{code}");
+        }
+        let refused = RedisError::from(io::Error::from(io::ErrorKind::ConnectionRefused));
+        let error = LinkError::of("a:1", &refused);
+        assert_eq!(
+            (error.kind, &*error.to_string()),
+            (Kind::Unreachable, "a:1 refuses connections")
+        );
+    }
+
+    #[test]
+    fn errors_that_are_told_by_their_words_are_known() {
+        let kind = |words: &str| judge_words(words).0;
+        assert_eq!(kind("max number of clients reached"), Kind::NotReady);
+        assert_eq!(judge_words("DB index is out of range").1, "has no database of that number");
+        assert_eq!(kind("anything else"), Kind::Other);
+    }
+
+    #[test]
+    fn a_fault_of_tls_is_told_as_one() {
+        let fault = rustls::Error::General("it is a test".to_string());
+        let error = RedisError::from(io::Error::new(io::ErrorKind::InvalidData, fault));
+        let error = LinkError::of("a:1", &error);
+        assert_eq!(error.kind, Kind::Tls);
+        assert!(error.to_string().contains("it is a test"));
+    }
+
+    #[test]
+    fn the_host_that_was_there_tells_more() {
+        let unreachable = LinkError::new(Kind::Unreachable, "a".into());
+        let auth = LinkError::new(Kind::Auth, "b".into());
+        let told = more_telling(Some(auth.clone()), unreachable.clone());
+        assert_eq!(told, Some(auth.clone()));
+        assert_eq!(more_telling(Some(unreachable.clone()), auth.clone()), Some(auth));
+        assert_eq!(more_telling(None, unreachable.clone()), Some(unreachable));
+    }
+
+    #[test]
+    fn a_servers_words_are_not_repeated() {
+        let echo = "unknown command 'HELLO', with args beginning with: '3' 'AUTH' 'u' 'SECRET'";
+        let error = LinkError::of("a:1", &server("ERR", echo));
+        assert!(!format!("{error} {error:?}").contains("SECRET"));
+    }
+
+    #[test]
+    fn some_errors_lead_elsewhere_and_some_pass() {
+        assert!(
+            is_elsewhere(&server("MOVED", "1 a:1")) && !is_not_ready(&server("MOVED", "1 a:1"))
+        );
+        assert!(is_elsewhere(&server("READONLY", "")) && is_not_ready(&server("READONLY", "")));
+        assert!(is_not_ready(&server("BUSY", "")) && !is_elsewhere(&server("BUSY", "")));
+        assert!(!is_not_ready(&server("ERR", "")) && !is_elsewhere(&server("ERR", "")));
+    }
+}

@@ -1,0 +1,326 @@
+//! What arrives from Redis: messages of its channels, and entries of its streams.
+//!
+//! All of it is outside data. Nothing here fails: what does not read as an event of ours is
+//! somebody's plain message, bytes that are no UTF-8 are replaced as a browser would do, and a type
+//! that no publisher may give is left out while its event stays.
+
+use std::borrow::Cow;
+
+use ::redis::Value;
+
+use crate::sse::event_type;
+use crate::sse::id::{Id, Stamp};
+
+/// How a durable event's message begins.
+const MARK: &[u8] = b"\x01sse ";
+
+/// The longest first line of a durable event's message: two ids and a length.
+const MAX_HEAD: usize = 96;
+
+/// A durable event, as the publish script tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Durable<'a> {
+    /// Its id.
+    pub id: Stamp,
+    /// The id of the event before it on its channel; zero if there was none.
+    pub prev: Stamp,
+    /// Its type; empty if it has none.
+    pub event_type: Cow<'a, [u8]>,
+    /// Its data.
+    pub data: Cow<'a, [u8]>,
+}
+
+/// A message of a channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Message<'a> {
+    /// Of any client: the whole of it is an event's data.
+    Plain(Cow<'a, [u8]>),
+    /// Of the publish script.
+    Durable(Durable<'a>),
+}
+
+/// Reads a message. Whatever is not exactly what the script writes is plain.
+pub fn parse(bytes: &[u8]) -> Message<'_> {
+    match durable(bytes) {
+        Some(event) => Message::Durable(event),
+        None => Message::Plain(utf8(bytes)),
+    }
+}
+
+/// `\x01sse ID PREV TYPELEN\n` TYPE DATA
+fn durable(bytes: &[u8]) -> Option<Durable<'_>> {
+    let rest = bytes.strip_prefix(MARK)?;
+    let end = memchr::memchr(b'\n', rest.get(..MAX_HEAD).unwrap_or(rest))?;
+    let (head, body) = (&rest[..end], &rest[end + 1..]);
+    let mut words = head.split(|&byte| byte == b' ');
+    let (id, prev) = (stamp(words.next()?)?, stamp(words.next()?)?);
+    let length = std::str::from_utf8(words.next()?).ok()?;
+    if words.next().is_some() || prev >= id || !length.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let (name, data) = body.split_at_checked(length.parse().ok()?)?;
+    Some(Durable { id, prev, event_type: Cow::Borrowed(allowed(name)), data: utf8(data) })
+}
+
+/// An entry of a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its id.
+    pub id: Stamp,
+    /// The id of the one before it, when the publish script wrote it.
+    pub prev: Option<Stamp>,
+    /// Its type; empty if it has none.
+    pub event_type: Vec<u8>,
+    /// Its data.
+    pub data: Vec<u8>,
+}
+
+/// The entries of an answer to XRANGE or XREVRANGE, in its order.
+///
+/// What is not an entry is passed over. An entry that is not the script's has its data in `data`,
+/// or else in its only field, or else the data is a JSON object of its fields; `event`, if there
+/// is one, is the type.
+pub fn entries(value: &Value) -> Vec<Entry> {
+    list(value).iter().filter_map(entry).collect()
+}
+
+fn entry(value: &Value) -> Option<Entry> {
+    let [id, fields] = list(value) else {
+        return None;
+    };
+    let id = stamp(bytes(id)?)?;
+    let fields = pairs(fields)?;
+    let field =
+        |name: &[u8]| fields.iter().find(|(field, _)| *field == name).map(|&(_, content)| content);
+    let prev = field(b"prev").and_then(stamp);
+    let data = match field(b"data") {
+        Some(data) => utf8(data).into_owned(),
+        None => data_of_others(&fields, prev.is_some()),
+    };
+    let event_type = field(b"event").map_or(&b""[..], allowed).to_vec();
+    Some(Entry { id, prev, event_type, data })
+}
+
+/// The data of an entry without `data`: its only field besides the type and the script's own, or
+/// all of these as JSON.
+fn data_of_others(fields: &[(&[u8], &[u8])], has_prev: bool) -> Vec<u8> {
+    let others: Vec<_> = fields
+        .iter()
+        .filter(|(name, _)| *name != b"event" && !(has_prev && *name == b"prev"))
+        .collect();
+    match others[..] {
+        [] => Vec::new(),
+        [(_, only)] => utf8(only).into_owned(),
+        ref several => {
+            let members: Vec<_> = several
+                .iter()
+                .map(|(name, content)| format!("{}:{}", json(name), json(content)))
+                .collect();
+            format!("{{{}}}", members.join(",")).into_bytes()
+        }
+    }
+}
+
+fn json(text: &[u8]) -> serde_json::Value {
+    String::from_utf8_lossy(text).into()
+}
+
+fn stamp(text: &[u8]) -> Option<Stamp> {
+    match Id::parse(text)? {
+        Id::Durable(stamp) => Some(stamp),
+        _ => None,
+    }
+}
+
+fn allowed(name: &[u8]) -> &[u8] {
+    if event_type::check(name).is_ok() {
+        name
+    } else {
+        b""
+    }
+}
+
+fn utf8(bytes: &[u8]) -> Cow<'_, [u8]> {
+    match String::from_utf8_lossy(bytes) {
+        Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+        Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+    }
+}
+
+fn list(value: &Value) -> &[Value] {
+    match value {
+        Value::Array(list) => list,
+        _ => &[],
+    }
+}
+
+fn pairs(value: &Value) -> Option<Vec<(&[u8], &[u8])>> {
+    match value {
+        Value::Map(map) => {
+            map.iter().map(|(name, text)| Some((bytes(name)?, bytes(text)?))).collect()
+        }
+        _ => {
+            let pairs = list(value).chunks(2);
+            pairs.map(|pair| Some((bytes(pair.first()?)?, bytes(pair.get(1)?)?))).collect()
+        }
+    }
+}
+
+fn bytes(value: &Value) -> Option<&[u8]> {
+    match value {
+        Value::BulkString(bytes) => Some(bytes),
+        Value::SimpleString(text) | Value::VerbatimString { text, .. } => Some(text.as_bytes()),
+        Value::Okay => Some(b"OK"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const ID: Stamp = Stamp { ms: 1763807585123, seq: 0 };
+    const PREV: Stamp = Stamp { ms: 1763807585120, seq: 3 };
+
+    /// The message that the script makes.
+    fn message(id: Stamp, prev: Stamp, event_type: &[u8], data: &[u8]) -> Vec<u8> {
+        let (id, prev) = (Id::Durable(id), Id::Durable(prev));
+        let head = format!("\x01sse {id} {prev} {}\n", event_type.len());
+        [head.as_bytes(), event_type, data].concat()
+    }
+
+    fn text(text: &str) -> Value {
+        Value::BulkString(text.into())
+    }
+
+    fn texts(list: &[&str]) -> Value {
+        Value::Array(list.iter().map(|item| text(item)).collect())
+    }
+
+    /// Type and data of an entry with these fields.
+    fn read(fields: &[&str]) -> (String, String) {
+        let page = Value::Array(vec![Value::Array(vec![text("7-1"), texts(fields)])]);
+        let entries = entries(&page);
+        assert_eq!(entries[0].id, Stamp { ms: 7, seq: 1 });
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("UTF-8");
+        (text(&entries[0].event_type), text(&entries[0].data))
+    }
+
+    #[test]
+    fn a_durable_event_is_read() {
+        let bytes = b"\x01sse 1763807585123-0 1763807585120-3 5\ntradeHello";
+        let (event_type, data) = (b"trade"[..].into(), b"Hello"[..].into());
+        let event = Durable { id: ID, prev: PREV, event_type, data };
+        assert_eq!(parse(bytes), Message::Durable(event));
+    }
+
+    #[test]
+    fn whatever_is_not_exactly_so_is_plain() {
+        let broken: [&[u8]; 16] = [
+            b"",
+            b"Hello, World!",
+            b"\x01sse ",
+            b"\x01sse 2-0 1-0 0",
+            b"\x01SSE 2-0 1-0 0\n",
+            b" \x01sse 2-0 1-0 0\n",
+            b"\x01sse 2-0 1-0 6\ntrade",
+            b"\x01sse 2-0 1-0 -1\n",
+            b"\x01sse 2-0 1-0 +1\na",
+            b"\x01sse 2-0 1-0 \n",
+            b"\x01sse 2-0 1-0 0 0\n",
+            b"\x01sse  2-0 1-0 0\n",
+            b"\x01sse 2-0 1-0-5 0\n",
+            b"\x01sse 2-0 2-0 0\n",
+            b"\x01sse 0-0 0-0 0\n",
+            b"\x01sse 2-0 1-0 99999999999999999999\n",
+        ];
+        for bytes in broken {
+            assert_eq!(parse(bytes), Message::Plain(bytes.into()), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_no_utf8_are_replaced() {
+        assert_eq!(parse(b"a\xff"), Message::Plain("a\u{fffd}".as_bytes().into()));
+        let bytes = message(ID, PREV, b"t\xff", b"\xc3");
+        let Message::Durable(event) = parse(&bytes) else {
+            panic!("it is durable");
+        };
+        assert_eq!((&*event.event_type, &*event.data), (&b""[..], "\u{fffd}".as_bytes()));
+    }
+
+    #[test]
+    fn a_type_that_is_not_a_publishers_is_left_out() {
+        for name in ["error", "sse.gap", "a\nid: 1", &"a".repeat(129)] {
+            let bytes = message(ID, PREV, name.as_bytes(), b"data");
+            let (event_type, data) = (b""[..].into(), b"data"[..].into());
+            let event = Durable { id: ID, prev: PREV, event_type, data };
+            assert_eq!(parse(&bytes), Message::Durable(event), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn entries_have_their_data_where_applications_put_it() {
+        let read = |fields: &[&str]| {
+            let (event_type, data) = read(fields);
+            format!("{event_type}|{data}")
+        };
+        assert_eq!(read(&["data", "D", "event", "E", "prev", "6-0"]), "E|D");
+        assert_eq!(read(&["data", "D", "other", "O"]), "|D");
+        assert_eq!(read(&["payload", "P"]), "|P");
+        assert_eq!(read(&["event", "E", "payload", "P"]), "E|P");
+        assert_eq!(read(&["event", "E"]), "E|");
+        assert_eq!(read(&["event", "error", "data", "D"]), "|D");
+        assert_eq!(read(&["b", "1", "a", "\"\n"]), r#"|{"b":"1","a":"\"\n"}"#);
+        assert_eq!(read(&["prev", "first", "next", "last"]), r#"|{"prev":"first","next":"last"}"#);
+    }
+
+    #[test]
+    fn what_is_no_entry_is_passed_over() {
+        let good = Value::Array(vec![text("7-1"), texts(&["data", "D", "prev", "6-5"])]);
+        let bad = [
+            Value::Nil,
+            Value::Array(vec![text("7-1")]),
+            Value::Array(vec![text("7-1"), Value::Array(vec![text("data")])]),
+            Value::Array(vec![text("7-1"), Value::Array(vec![text("data"), Value::Int(1)])]),
+            Value::Array(vec![text("seven"), texts(&["data", "D"])]),
+            Value::Array(vec![text("7-1-1"), texts(&["data", "D"])]),
+        ];
+        let page = Value::Array(bad.into_iter().chain([good]).collect());
+        let read = entries(&page);
+        assert_eq!(read.len(), 1);
+        assert_eq!(read[0].prev, Some(Stamp { ms: 6, seq: 5 }));
+        assert_eq!(entries(&Value::Nil), []);
+    }
+
+    fn stamps() -> impl Strategy<Value = Stamp> {
+        (any::<u64>(), any::<u64>()).prop_map(|(ms, seq)| Stamp { ms, seq })
+    }
+
+    proptest! {
+        #[test]
+        fn what_the_script_writes_is_read_back(
+            one in stamps(), two in stamps(), name in "[a-z ]{0,12}", data in "\\PC*",
+        ) {
+            prop_assume!(one != two && !name.starts_with("sse.") && name != "error" && name != "open");
+            let (id, prev) = (one.max(two), one.min(two));
+            let bytes = message(id, prev, name.as_bytes(), data.as_bytes());
+            let (event_type, data) = (name.as_bytes().into(), data.as_bytes().into());
+            prop_assert_eq!(parse(&bytes), Message::Durable(Durable { id, prev, event_type, data }));
+        }
+
+        #[test]
+        fn nothing_panics(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+            if let Message::Plain(data) = parse(&bytes) {
+                let text = String::from_utf8_lossy(&bytes);
+                prop_assert_eq!(&*data, text.as_bytes());
+            }
+        }
+
+        #[test]
+        fn nothing_panics_behind_the_mark(rest in "[0-9 \n-]{0,40}\\PC{0,4}") {
+            parse(&[MARK, rest.as_bytes()].concat());
+        }
+    }
+}

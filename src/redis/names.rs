@@ -1,0 +1,186 @@
+//! Keys and channels in Redis. Publishers write them down, so they are for ever.
+//!
+//! All keys of a hub bear one hash tag, its prefix or `sse`, so that a script may use them together
+//! in Redis Cluster and one slot orders all of the hub's events.
+
+use std::fmt;
+
+/// What stands in the hash tag of a hub without a prefix.
+const NO_PREFIX: &str = "sse";
+
+/// The longest prefix, in bytes.
+const MAX_PREFIX: usize = 255;
+
+/// How the names of control channels end.
+const CONTROL: &[u8] = b"}:ctl";
+
+/// Why a prefix was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PrefixError {
+    /// It is the tag of hubs that have no prefix.
+    Taken,
+    /// A brace in it, which would end or begin the hash tag.
+    Brace,
+    /// A control character in it.
+    ControlCharacter,
+    /// More than 255 bytes.
+    TooLong,
+}
+
+impl fmt::Display for PrefixError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Taken => "the prefix sse is that of hubs without a prefix",
+            Self::Brace => "the prefix contains a brace",
+            Self::ControlCharacter => "the prefix contains a control character",
+            Self::TooLong => "the prefix is longer than 255 bytes",
+        })
+    }
+}
+
+impl std::error::Error for PrefixError {}
+
+/// Whether `redis_prefix` can be this. An empty one means that there is none.
+pub fn check_prefix(prefix: &str) -> Result<(), PrefixError> {
+    if prefix == NO_PREFIX {
+        return Err(PrefixError::Taken);
+    }
+    if prefix.contains(['{', '}']) {
+        return Err(PrefixError::Brace);
+    }
+    if prefix.chars().any(char::is_control) {
+        return Err(PrefixError::ControlCharacter);
+    }
+    if prefix.len() > MAX_PREFIX {
+        return Err(PrefixError::TooLong);
+    }
+    Ok(())
+}
+
+/// The names of one hub.
+#[derive(Clone, Debug)]
+pub struct Names {
+    prefix: Vec<u8>,
+    /// `sse:{T}:`, which all keys begin with.
+    root: Vec<u8>,
+}
+
+impl Names {
+    /// The names of a hub whose prefix has been checked.
+    pub fn new(prefix: &str) -> Names {
+        let tag = if prefix.is_empty() { NO_PREFIX } else { prefix };
+        Names { prefix: prefix.into(), root: format!("sse:{{{tag}}}:").into_bytes() }
+    }
+
+    /// The key of a channel's stream.
+    pub fn stream(&self, channel: &[u8]) -> Vec<u8> {
+        self.under(&[b"s:", channel])
+    }
+
+    /// The key of the clock that gives ids.
+    pub fn clock(&self) -> Vec<u8> {
+        self.under(&[b"clock"])
+    }
+
+    /// The channel on which processes of nginx tell each other of takeovers.
+    pub fn control(&self) -> Vec<u8> {
+        self.under(&[b"ctl"])
+    }
+
+    /// The key of what the hub owes of each channel.
+    pub fn history(&self) -> Vec<u8> {
+        self.under(&[b"history"])
+    }
+
+    /// The key of an idempotency key's answer.
+    ///
+    /// With the channel's length before it, because both may contain colons.
+    pub fn key(&self, channel: &[u8], key: &[u8]) -> Vec<u8> {
+        self.under(&[b"k:", channel.len().to_string().as_bytes(), b":", channel, b":", key])
+    }
+
+    /// What a channel is called in Redis' publish and subscribe, and the key of its stream where
+    /// applications add to that themselves.
+    pub fn subject(&self, channel: &[u8]) -> Vec<u8> {
+        [&self.prefix, channel].concat()
+    }
+
+    /// The channel whose `subject` this is. `None` for another hub's, and for control channels, so
+    /// that a pattern does not take their markers for messages.
+    pub fn channel_of_subject<'a>(&self, subject: &'a [u8]) -> Option<&'a [u8]> {
+        if subject.starts_with(b"sse:{") && subject.ends_with(CONTROL) {
+            return None;
+        }
+        subject.strip_prefix(&*self.prefix).filter(|channel| !channel.is_empty())
+    }
+
+    /// The channel whose `stream` this is.
+    pub fn channel_of_stream<'a>(&self, key: &'a [u8]) -> Option<&'a [u8]> {
+        key.strip_prefix(&*self.root)?.strip_prefix(b"s:").filter(|channel| !channel.is_empty())
+    }
+
+    fn under(&self, parts: &[&[u8]]) -> Vec<u8> {
+        [&[&*self.root], parts].concat().concat()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn names_are_those_that_publishers_know() {
+        let names = Names::new("");
+        assert_eq!(names.stream(b"news"), b"sse:{sse}:s:news");
+        assert_eq!(names.clock(), b"sse:{sse}:clock");
+        assert_eq!(names.control(), b"sse:{sse}:ctl");
+        assert_eq!(names.history(), b"sse:{sse}:history");
+        assert_eq!(names.key(b"news", b"k1"), b"sse:{sse}:k:4:news:k1");
+        assert_eq!(names.subject(b"news"), b"news");
+        let names = Names::new("shop:");
+        assert_eq!(names.stream(b"news"), b"sse:{shop:}:s:news");
+        assert_eq!(names.subject(b"news"), b"shop:news");
+    }
+
+    #[test]
+    fn prefixes_that_would_be_ambiguous_are_refused() {
+        for prefix in ["", "sse:", "SSE", "shop", "a b", "é"] {
+            assert_eq!(check_prefix(prefix), Ok(()), "{prefix}");
+        }
+        assert_eq!(check_prefix("sse"), Err(PrefixError::Taken));
+        for prefix in ["{", "a}", "{a}"] {
+            assert_eq!(check_prefix(prefix), Err(PrefixError::Brace), "{prefix}");
+        }
+        assert_eq!(check_prefix("a\n"), Err(PrefixError::ControlCharacter));
+        assert_eq!(check_prefix("a\u{85}"), Err(PrefixError::ControlCharacter));
+        assert_eq!(check_prefix(&"a".repeat(256)), Err(PrefixError::TooLong));
+    }
+
+    #[test]
+    fn what_is_not_of_this_hub_has_no_channel() {
+        let names = Names::new("shop:");
+        assert_eq!(names.channel_of_subject(b"news"), None);
+        assert_eq!(names.channel_of_subject(b"shop:"), None);
+        assert_eq!(names.channel_of_stream(b"sse:{sse}:s:news"), None);
+        assert_eq!(names.channel_of_stream(b"sse:{shop:}:clock"), None);
+        assert_eq!(Names::new("").channel_of_subject(b"sse:{shop:}:ctl"), None);
+    }
+
+    #[test]
+    fn idempotency_keys_of_two_channels_do_not_meet() {
+        let names = Names::new("");
+        assert_ne!(names.key(b"a", b"b:c"), names.key(b"a:b", b"c"));
+    }
+
+    proptest! {
+        #[test]
+        fn names_lead_back(prefix in "[a-z:]{0,6}", channel in "[a-z:{}é]{1,8}") {
+            prop_assume!(check_prefix(&prefix).is_ok());
+            let (names, channel) = (Names::new(&prefix), channel.as_bytes());
+            let (subject, stream) = (names.subject(channel), names.stream(channel));
+            prop_assert_eq!(names.channel_of_subject(&subject), Some(channel));
+            prop_assert_eq!(names.channel_of_stream(&stream), Some(channel));
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! A connection begins: the clock is set right, everything that is heard is subscribed to and caught
+//! up, and only then live messages are taken. They wait in the inbox meanwhile.
+
+use std::rc::Rc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use ::redis::{cmd, pipe, RedisError, Value};
+
+use super::catch_up::{fetch, Ask, Fetched};
+use super::inbox::Inbox;
+use super::joined::Joined;
+use super::link;
+use super::session::{shown, Ended, Session, Tenant};
+use super::subscriptions::{allowed, Subscribe, TOGETHER};
+use crate::hub::{Knowledge, Link, Source};
+
+impl Session {
+    /// Connects, and brings everything in step.
+    pub async fn open(joined: Rc<Joined>, tenant: Tenant) -> Result<Session, Ended> {
+        let mut session = Session::connect(joined, tenant).await?;
+        session.prepare().await?;
+        session.subscribe_control().await?;
+        session.begin_epoch().await?;
+        Ok(session)
+    }
+
+    /// What is to be set or known before a connection serves.
+    pub(super) async fn prepare(&mut self) -> Result<(), Ended> {
+        match self.joined.hub.source() {
+            Source::Streams => self.choose_way().await,
+            Source::PubSub | Source::Alone => self.set_clock().await,
+        }
+    }
+
+    /// Connects, without a subscription.
+    pub(super) async fn connect(joined: Rc<Joined>, tenant: Tenant) -> Result<Session, Ended> {
+        let (inbox, pushes) = Inbox::new();
+        let link = link::connect(&joined.address, &joined.names.clock(), Some(pushes))
+            .await
+            .map_err(|error| Ended::Lost(error.to_string()))?;
+        Ok(Session::new(joined, tenant, link, inbox))
+    }
+
+    /// Learns what time it is in Redis, raises the hub's clock there above all that was given, and says
+    /// what history owes.
+    async fn set_clock(&mut self) -> Result<(), Ended> {
+        let names = &self.joined.names;
+        let history = self.joined.hub.history();
+        let mut pipeline = pipe();
+        pipeline
+            .cmd("TIME")
+            .cmd("XREVRANGE")
+            .arg(names.clock())
+            .arg("+")
+            .arg("-")
+            .arg("COUNT")
+            .arg(1);
+        pipeline
+            .cmd("HSET")
+            .arg(names.history())
+            .arg("count")
+            .arg(history.count)
+            .arg("age")
+            .arg(history.age)
+            .ignore();
+        let answer: Result<(Value, Value), _> =
+            pipeline.query_async(&mut self.link.connection).await;
+        let (time, clock) = match answer {
+            Ok(answer) => answer,
+            // Full, or read-only for this user: what is to be read can be read all the same.
+            Err(error) if error.code().is_some() => self.read_clock().await.map_err(lost)?,
+            Err(error) => return Err(lost(error)),
+        };
+        self.ahead = ahead(&time);
+        let clock = super::message::entries(&clock).first().map(|entry| entry.id);
+        let mark = self.patiently_locked(|| self.joined.hub.mark())?;
+        if mark > clock.unwrap_or_default() {
+            let id = format!("{}-{}", mark.ms, mark.seq);
+            let raise = cmd("XADD")
+                .arg(self.joined.names.clock())
+                .arg("MAXLEN")
+                .arg(1)
+                .arg(id)
+                .arg("t")
+                .arg("")
+                .to_owned();
+            // Another nginx may have been faster; that is as good.
+            let _ = raise.query_async::<Value>(&mut self.link.connection).await;
+        }
+        Ok(())
+    }
+
+    async fn read_clock(&mut self) -> Result<(Value, Value), RedisError> {
+        let mut pipeline = pipe();
+        let clock = self.joined.names.clock();
+        pipeline.cmd("TIME").cmd("XREVRANGE").arg(clock).arg("+").arg("-").arg("COUNT").arg(1);
+        pipeline.query_async(&mut self.link.connection).await
+    }
+
+    pub(super) async fn subscribe_control(&mut self) -> Result<(), Ended> {
+        let control = self.joined.names.control();
+        match self.link.connection.subscribe(control).await {
+            Ok(()) => Ok(()),
+            // Without it a takeover is not exact, all else is.
+            Err(error) if error.code() == Some("NOPERM") => Ok(()),
+            Err(error) => Err(lost(error)),
+        }
+    }
+
+    /// From here on nothing counts as in step that this connection has not brought in step.
+    pub(super) async fn begin_epoch(&mut self) -> Result<(), Ended> {
+        let (hub, fence) = (self.joined.hub.clone(), self.tenant.fence);
+        self.patiently(|| hub.new_epoch(fence))?;
+        self.patiently(|| hub.set_link(fence, Link::Up))?;
+        let mut names = self.heard()?;
+        names.extend(self.channels.drain().map(|(name, _)| name.into_vec()));
+        let joined = self.join(names)?;
+        let mut caught = Vec::with_capacity(joined.len());
+        for some in joined.chunks(TOGETHER) {
+            caught.extend(self.join_together(some.to_vec()).await?);
+        }
+        for (name, _, fetched) in &caught {
+            self.lose(name, fetched)?;
+        }
+        let all: Vec<(&[u8], Knowledge, &Fetched)> =
+            caught.iter().map(|(name, known, fetched)| (&name[..], *known, fetched)).collect();
+        self.append_fetched(&all)?;
+        for (name, known, fetched) in &caught {
+            self.settled(name, *known, fetched)?;
+        }
+        Ok(())
+    }
+
+    /// Subscribes to some channels and fetches what they lack.
+    async fn join_together(
+        &mut self,
+        some: Vec<(Box<[u8]>, Knowledge)>,
+    ) -> Result<Vec<(Box<[u8]>, Knowledge, Fetched)>, Ended> {
+        let connection = &mut self.link.connection;
+        let (some, refused) = match self.subscribe {
+            Subscribe::First => allowed(connection, &self.joined, some).await.map_err(lost)?,
+            Subscribe::Not => (some, Vec::new()),
+        };
+        let asks: Vec<Ask> = some
+            .iter()
+            .map(|(name, known)| Ask { key: self.joined.key(name), known: *known })
+            .collect();
+        let terms = self.terms();
+        let fetched = fetch(&mut self.link.connection, &asks, terms).await.map_err(lost)?;
+        self.refuse(refused);
+        let caught = some.into_iter().zip(fetched);
+        Ok(caught.map(|((name, known), fetched)| (name, known, fetched)).collect())
+    }
+}
+
+pub(super) fn lost(error: RedisError) -> Ended {
+    Ended::Lost(shown(&error))
+}
+
+/// What Redis' clock is ahead of this machine's (ms), by its answer to TIME.
+pub(super) fn ahead(time: &Value) -> i64 {
+    let Value::Array(parts) = time else { return 0 };
+    let number = |value: Option<&Value>| match value {
+        Some(Value::BulkString(text)) => std::str::from_utf8(text).ok()?.parse::<i64>().ok(),
+        Some(Value::Int(number)) => Some(*number),
+        _ => None,
+    };
+    let (Some(seconds), Some(micros)) = (number(parts.first()), number(parts.get(1))) else {
+        return 0;
+    };
+    let here = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis());
+    seconds.saturating_mul(1000).saturating_add(micros / 1000) - here as i64
+}

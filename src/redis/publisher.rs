@@ -1,0 +1,164 @@
+//! Publishing durable events: one connection of this process for each hub, made when it is first
+//! needed, and a deadline for each publish.
+//!
+//! Every publish has an idempotency key, the client's or one of its own. So one whose connection broke
+//! before the answer came is simply asked again on the next: it is published once.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::time::{sleep, timeout_at, Instant};
+
+use super::joined::{Joined, News};
+use super::link::{self, is_elsewhere, is_not_ready, Link};
+use super::script::{self, Publish};
+use crate::sse::id::Stamp;
+
+/// The longest that a publish may take.
+const DEADLINE: Duration = Duration::from_millis(1_900);
+/// How long after a connection could not be made others are not tried.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Publishes of one hub that may wait for an answer at a time.
+const MOST: usize = 10_000;
+
+/// What is to be published.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The number under which the answer is told.
+    pub ticket: u64,
+    /// The events.
+    pub publish: Publish,
+}
+
+/// Why there is no id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Redis could not be asked: nothing was published.
+    Unreachable(String),
+    /// Redis was asked and did not answer: it may have been published.
+    Unanswered,
+    /// Redis refused: nothing was published.
+    Refused(String),
+    /// Too many wait for an answer.
+    Busy,
+}
+
+/// Publishes of one hub.
+pub struct Publisher {
+    joined: Rc<Joined>,
+    link: RefCell<Option<Link>>,
+    /// Held by the one who connects.
+    connecting: tokio::sync::Mutex<()>,
+    failed: RefCell<Option<(Instant, String)>>,
+    waiting: Cell<usize>,
+}
+
+impl Publisher {
+    /// One without a connection.
+    pub fn new(joined: Rc<Joined>) -> Publisher {
+        Publisher {
+            joined,
+            link: RefCell::default(),
+            connecting: tokio::sync::Mutex::default(),
+            failed: RefCell::default(),
+            waiting: Cell::new(0),
+        }
+    }
+
+    /// Publishes, and puts the answer into the outbox, within two seconds.
+    pub async fn publish(self: Rc<Self>, request: Request) {
+        let result = match self.waiting.get() < MOST {
+            true => {
+                self.waiting.set(self.waiting.get() + 1);
+                let result = self.ask(&request.publish).await;
+                self.waiting.set(self.waiting.get() - 1);
+                result
+            }
+            false => Err(Refusal::Busy),
+        };
+        self.joined.outbox.put(News::Published { ticket: request.ticket, result });
+    }
+
+    async fn ask(&self, publish: &Publish) -> Result<Vec<Stamp>, Refusal> {
+        let deadline = Instant::now() + DEADLINE;
+        let mut asked = false;
+        loop {
+            let connected = timeout_at(deadline, self.connect()).await;
+            let mut link = match connected.unwrap_or_else(|_| Err("no connection in time".into())) {
+                Ok(link) => link,
+                Err(_) if asked => return Err(Refusal::Unanswered),
+                Err(why) => return Err(Refusal::Unreachable(why)),
+            };
+            let answer = timeout_at(deadline, script::publish(&mut link.connection, publish)).await;
+            let error = match answer {
+                Ok(Ok(ids)) => return Ok(ids),
+                Err(_) => {
+                    self.drop_link(&link);
+                    return Err(Refusal::Unanswered);
+                }
+                Ok(Err(error)) => error,
+            };
+            if is_not_ready(&error) || is_elsewhere(&error) {
+                if is_elsewhere(&error) {
+                    self.drop_link(&link);
+                }
+                if Instant::now() + PAUSE > deadline {
+                    let code = error.code().unwrap_or("not ready");
+                    return Err(Refusal::Unreachable(format!(
+                        "{} is not ready: {code}",
+                        link.address
+                    )));
+                }
+                sleep(PAUSE).await;
+            } else if error.code().is_some() {
+                return Err(Refusal::Refused(refusal(&error)));
+            } else {
+                // The connection broke, or its answers make no sense.
+                asked = true;
+                self.drop_link(&link);
+                if error.is_timeout() {
+                    return Err(Refusal::Unanswered);
+                }
+            }
+        }
+    }
+
+    /// The connection, made now if there is none. Who waits for another's try gets what that got.
+    async fn connect(&self) -> Result<Link, String> {
+        let _only_one = self.connecting.lock().await;
+        if let Some(link) = &*self.link.borrow() {
+            return Ok(link.clone());
+        }
+        if let Some((when, why)) = &*self.failed.borrow() {
+            if when.elapsed() < PAUSE {
+                return Err(why.clone());
+            }
+        }
+        let joined = &self.joined;
+        match link::connect(&joined.address, &joined.names.clock(), None).await {
+            Ok(link) => {
+                *self.link.borrow_mut() = Some(link.clone());
+                Ok(link)
+            }
+            Err(error) => {
+                *self.failed.borrow_mut() = Some((Instant::now(), error.to_string()));
+                Err(error.to_string())
+            }
+        }
+    }
+
+    /// A connection is of no use any more. Another that was made meanwhile stays.
+    fn drop_link(&self, link: &Link) {
+        let mut held = self.link.borrow_mut();
+        if held.as_ref().is_some_and(|held| held.made == link.made) {
+            *held = None;
+        }
+    }
+}
+
+/// What Redis said, without what was sent: its words are its own, and bounded.
+fn refusal(error: &::redis::RedisError) -> String {
+    let detail: String = error.detail().unwrap_or_default().chars().take(200).collect();
+    format!("{} {detail}", error.code().unwrap_or("ERR")).trim_end().to_owned()
+}

@@ -1,0 +1,242 @@
+//! One connection of the process that holds the subscription: its channels, and what its messages
+//! become. Begun by `opening` or `takeover`, it lives until the connection, the fence or the process
+//! ends.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::unix::pipe;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{interval, timeout, Instant, MissedTickBehavior};
+
+use super::catch_up::Terms;
+use super::inbox::Inbox;
+use super::joined::Joined;
+use super::link::{self, Link};
+use super::retiring::Retiring;
+use super::streams::{Reading, Way};
+use super::subscriptions::{Channel, Done, Subscribe};
+use super::thread::Phase;
+use crate::hub::{BridgeError, Fence, Locked, Seat};
+
+/// How often the connection is tried when nothing comes, and how long its answer may take.
+const HEARTBEAT: Duration = Duration::from_secs(3);
+/// How long the lock of a stopped process is waited for before the session gives up.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Why a session is over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// The connection is lost, or was never made.
+    Lost(String),
+    /// Another process has taken over.
+    Fenced,
+    /// This process leaves the subscription to another, or to nobody.
+    Retired,
+    /// This process ends.
+    Stopped,
+}
+
+/// What wakes the thread: an eventfd, which is read like a pipe.
+pub type Bell = pipe::Receiver;
+
+/// The process's part in the hub while it holds the subscription.
+#[derive(Clone)]
+pub struct Tenant {
+    /// Its seat.
+    pub seat: Seat,
+    /// What allows it to append.
+    pub fence: Fence,
+    /// What wakes it.
+    pub bell: Rc<Bell>,
+}
+
+/// One connection and what it is subscribed to.
+pub struct Session {
+    pub(super) joined: Rc<Joined>,
+    pub(super) tenant: Tenant,
+    pub(super) link: Link,
+    pub(super) inbox: Arc<Inbox>,
+    pub(super) channels: HashMap<Box<[u8]>, Channel>,
+    /// The position up to which the log has been looked at for wanted channels.
+    pub(super) read: u64,
+    /// What Redis' clock is ahead of this machine's, in ms.
+    pub(super) ahead: i64,
+    /// Plain messages that a former holder has appended already.
+    pub(super) skip: u64,
+    pub(super) retiring: Option<Retiring>,
+    pub(super) subscribe: Subscribe,
+    /// How streams are read, with `redis_source stream`.
+    pub(super) reading: Reading,
+    /// What Redis refuses has been told.
+    pub(super) told_refused: bool,
+    pub(super) told_too_large: Option<Instant>,
+    pub(super) finished: mpsc::UnboundedSender<Done>,
+    /// Taken by `live`.
+    pub(super) done: Option<mpsc::UnboundedReceiver<Done>>,
+}
+
+impl Session {
+    pub(super) fn new(
+        joined: Rc<Joined>,
+        tenant: Tenant,
+        link: Link,
+        inbox: Arc<Inbox>,
+    ) -> Session {
+        let (finished, done) = mpsc::unbounded_channel();
+        Session {
+            // From here on: what was wanted before is found in the table.
+            read: joined.hub.head(),
+            joined,
+            tenant,
+            link,
+            inbox,
+            channels: HashMap::new(),
+            ahead: 0,
+            skip: 0,
+            retiring: None,
+            subscribe: Subscribe::First,
+            reading: Reading::new(Way::Told),
+            told_refused: false,
+            told_too_large: None,
+            finished,
+            done: Some(done),
+        }
+    }
+
+    /// Serves the connection until it ends.
+    pub async fn live(&mut self, phase: &mut watch::Receiver<Phase>) -> Ended {
+        match self.serve(phase).await {
+            Ok(never) => match never {},
+            Err(ended) => ended,
+        }
+    }
+
+    async fn serve(
+        &mut self,
+        phase: &mut watch::Receiver<Phase>,
+    ) -> Result<std::convert::Infallible, Ended> {
+        let (inbox, bell) = (self.inbox.clone(), self.tenant.bell.clone());
+        let (joined, link) = (self.joined.clone(), self.link.clone());
+        let mut done = self.done.take().ok_or(Ended::Stopped)?;
+        let moved = link::moved(&joined.address, &link);
+        tokio::pin!(moved);
+        let mut second = every(Duration::from_secs(1));
+        let mut heart = every(HEARTBEAT);
+        let mut handover = every(Duration::from_millis(10));
+        if *phase.borrow_and_update() != Phase::Serving {
+            self.retire(*phase.borrow())?;
+        }
+        loop {
+            tokio::select! {
+                biased;
+                changed = phase.changed() => {
+                    let now = *phase.borrow_and_update();
+                    self.retire(if changed.is_ok() { now } else { Phase::Stopping })?;
+                }
+                () = inbox.filled() => self.take_in()?,
+                ready = bell.readable() => {
+                    ready.map_err(|error| Ended::Lost(error.to_string()))?;
+                    silence(&bell);
+                    self.joined.hub.hush(self.tenant.seat);
+                    self.look_at_log()?;
+                }
+                Some(done) = done.recv() => self.finish(done)?,
+                _ = second.tick() => self.every_second()?,
+                _ = handover.tick(), if self.retiring.is_some() => self.retire_further()?,
+                _ = heart.tick() => self.beat(),
+                () = &mut moved => return Err(Ended::Lost("another node is the master".into())),
+            }
+            self.read_streams();
+            // Messages come fast, and without this the log would be overtaken.
+            self.look_at_log()?;
+        }
+    }
+
+    fn every_second(&mut self) -> Result<(), Ended> {
+        self.leave_quiet()?;
+        self.retry_refused()
+    }
+
+    /// Asks something that any node but the right one refuses.
+    fn beat(&mut self) {
+        let (mut connection, finished) = (self.link.connection.clone(), self.finished.clone());
+        let clock = self.joined.names.clock();
+        tokio::task::spawn_local(async move {
+            let ask = ::redis::cmd("EXISTS").arg(clock).to_owned();
+            let answer = timeout(HEARTBEAT, ask.query_async::<i64>(&mut connection)).await;
+            let result = match answer {
+                Ok(Ok(_)) => return,
+                Ok(Err(error)) => shown(&error),
+                Err(_) => "it does not answer".to_owned(),
+            };
+            let _ = finished.send(Done::Lost(result));
+        });
+    }
+
+    /// By what is judged what Redis retains.
+    pub(super) fn terms(&self) -> Terms {
+        let wall = self.joined.now().wall;
+        Terms {
+            history: self.joined.hub.history(),
+            source: self.joined.hub.source(),
+            now: wall.saturating_add_signed(self.ahead),
+        }
+    }
+
+    /// When an event of this number came into the world, by this machine's monotonic clock.
+    pub(super) fn born(&self, ms: u64) -> u64 {
+        let age = self.terms().now.saturating_sub(ms);
+        self.joined.now().mono.saturating_sub(age)
+    }
+
+    /// Does what needs the hub's lock, again for a while if a stopped process has it.
+    pub(super) fn patiently<T>(
+        &self,
+        operation: impl Fn() -> Result<T, BridgeError>,
+    ) -> Result<T, Ended> {
+        let since = Instant::now();
+        loop {
+            match operation() {
+                Ok(done) => return Ok(done),
+                Err(BridgeError::Fenced) => return Err(Ended::Fenced),
+                Err(BridgeError::Busy(_)) if since.elapsed() < PATIENCE => {}
+                Err(BridgeError::Busy(locked)) => return Err(Ended::Lost(locked.to_string())),
+            }
+        }
+    }
+
+    /// The same, of what needs no fence.
+    pub(super) fn patiently_locked<T>(
+        &self,
+        operation: impl Fn() -> Result<T, Locked>,
+    ) -> Result<T, Ended> {
+        self.patiently(|| operation().map_err(BridgeError::from))
+    }
+}
+
+/// An error of Redis as a log line shows it: its own words, bounded, and never what was sent.
+pub(super) fn shown(error: &::redis::RedisError) -> String {
+    match error.code() {
+        Some(code) => {
+            let detail: String = error.detail().unwrap_or_default().chars().take(120).collect();
+            format!("it answers {code} {detail}").trim_end().to_owned()
+        }
+        None if error.is_timeout() => "it does not answer".to_owned(),
+        None => "the connection is broken".to_owned(),
+    }
+}
+
+fn every(period: Duration) -> tokio::time::Interval {
+    let mut interval = interval(period);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
+}
+
+/// Reads the bell until it is still.
+fn silence(bell: &Bell) {
+    let mut rings = [0; 8];
+    while bell.try_read(&mut rings).is_ok_and(|got| got > 0) {}
+}

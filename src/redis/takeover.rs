@@ -1,0 +1,171 @@
+//! The successor's side of the takeover: it subscribes to what the holder subscribes to, and learns by
+//! a marker, which both read at the same place among all messages, where the holder's work ends and its
+//! own begins. `hub::handover` has the words that the two exchange.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::Duration;
+
+use ::redis::cmd;
+use tokio::time::{sleep, timeout, Instant};
+
+use super::inbox::Push;
+use super::joined::{Joined, Level};
+use super::session::{shown, Ended, Session, Tenant};
+use super::subscriptions::{Channel, State, Subscribe, TOGETHER};
+use crate::hub::{Fence, Held, Knowledge, Link, Seat, TakenOver};
+
+/// How long the holder may take to answer, and to come to the marker.
+const ANSWER: Duration = Duration::from_millis(500);
+const MARKER: Duration = Duration::from_secs(2);
+/// How often the region is looked at meanwhile.
+const STEP: Duration = Duration::from_millis(2);
+
+/// What the takeover has come to.
+pub struct Successor {
+    /// The connection, live.
+    pub session: Session,
+    /// Held until the lease is.
+    pub succession: Held,
+}
+
+/// Takes the subscription over. `tenant` makes the process's part of a fence.
+pub async fn take_over(
+    joined: Rc<Joined>,
+    succession: Held,
+    seat: Seat,
+    tenant: impl Fn(Fence) -> Tenant,
+) -> Result<Successor, Ended> {
+    let hub = joined.hub.clone();
+    let heir = fastrand::u64(1..);
+    hub.announce_heir(heir).map_err(|locked| Ended::Lost(locked.to_string()))?;
+    if let Some(holder) = hub.bridge_slot() {
+        joined.ring(&[holder]);
+    }
+    let frozen = wait_until(ANSWER, || hub.is_frozen(heir)).await;
+    // The fence is not ours yet: nothing is appended before it is.
+    let mut session = Session::connect(joined.clone(), tenant(Fence::none())).await?;
+    session.read = hub.head();
+    session.prepare().await?;
+    session.subscribe_control().await?;
+    session.subscribe_as_holder().await?;
+    let behind = match frozen {
+        true => session.read_marker(heir).await?,
+        false => None,
+    };
+    let passed = || hub.has_passed(heir) || !hub.is_retiring();
+    let in_time = behind.is_some() && wait_until(MARKER, passed).await;
+    let (fence, taken) = session.patiently_locked(|| hub.take_over(seat, heir))?;
+    session.tenant = tenant(fence);
+    match (taken, behind) {
+        (TakenOver::Behind(count), Some(behind)) => session.go_on(count, behind).await?,
+        (_, behind) => {
+            joined.log(
+                Level::Notice,
+                format_args!(
+                    "the subscription in Redis is taken over from a process that does not answer; \
+                     plain messages of {} may be lost",
+                    if in_time { "a moment" } else { "up to 2 s" }
+                ),
+            );
+            session.begin_anew(behind).await?;
+        }
+    }
+    Ok(Successor { session, succession })
+}
+
+impl Session {
+    /// Subscribes to the channels that the holder has in step.
+    async fn subscribe_as_holder(&mut self) -> Result<(), Ended> {
+        let hub = self.joined.hub.clone();
+        let Some(holder) = hub.bridge_slot() else { return Ok(()) };
+        let mut names = Vec::new();
+        let mut from = Some(0);
+        while let Some(bucket) = from {
+            let (some, next) = self.patiently_locked(|| hub.joined_by(holder, bucket))?;
+            names.extend(some);
+            from = next;
+        }
+        let joined = self.join(names)?;
+        let told = self.subscribe == Subscribe::First;
+        for some in joined.chunks(TOGETHER).filter(|_| told) {
+            let subjects: Vec<Vec<u8>> =
+                some.iter().map(|(name, _)| self.joined.subject(name)).collect();
+            let subscribed = self.link.connection.subscribe(&subjects).await;
+            subscribed.map_err(|error| Ended::Lost(shown(&error)))?;
+        }
+        for (name, known) in joined {
+            let Some(channel) = self.channels.get_mut(&name) else { continue };
+            if let Knowledge::Left(had) | Knowledge::Interrupted(had) = known {
+                channel.last = had;
+            }
+        }
+        Ok(())
+    }
+
+    /// Publishes the marker and reads up to it: what has come behind it. `None`: it does not come back.
+    async fn read_marker(&mut self, heir: u64) -> Result<Option<VecDeque<Push>>, Ended> {
+        let control = self.joined.names.control();
+        let publish = cmd("PUBLISH").arg(&control).arg(heir).to_owned();
+        let published = publish.query_async::<i64>(&mut self.link.connection).await;
+        published.map_err(|error| Ended::Lost(shown(&error)))?;
+        let marker = heir.to_string().into_bytes();
+        let since = Instant::now();
+        while since.elapsed() < MARKER {
+            let _ = timeout(STEP * 10, self.inbox.filled()).await;
+            let mut pushes = self.inbox.take();
+            let at = pushes.iter().position(|push| {
+                matches!(push, Push::Message { subject, payload }
+                    if *subject == control && *payload == marker)
+            });
+            if let Some(at) = at {
+                return Ok(Some(pushes.split_off(at + 1)));
+            }
+            if pushes.contains(&Push::End) {
+                return Err(Ended::Lost("the connection is broken".into()));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The holder's work ends `count` plain messages behind the marker. Nothing was missed.
+    async fn go_on(&mut self, count: u64, behind: VecDeque<Push>) -> Result<(), Ended> {
+        let (hub, fence) = (self.joined.hub.clone(), self.tenant.fence);
+        for channel in self.channels.values_mut() {
+            channel.state = State::InStep;
+        }
+        self.patiently(|| hub.set_link(fence, Link::Up))?;
+        self.skip = count;
+        self.take(&behind)?;
+        self.read_all_streams();
+        let heard = self.heard()?;
+        self.want(heard)
+    }
+
+    /// Where the holder's work ended is not known: durable events are fetched, and of plain messages
+    /// those behind the marker are new for sure.
+    async fn begin_anew(&mut self, behind: Option<VecDeque<Push>>) -> Result<(), Ended> {
+        let subscribed: Vec<Box<[u8]>> = self.channels.keys().cloned().collect();
+        for name in &subscribed {
+            if let Some(Channel { member, .. }) = self.channels.remove(name) {
+                let _ = self.joined.hub.leave(member);
+            }
+        }
+        self.begin_epoch().await?;
+        match behind {
+            Some(behind) => self.take(&behind),
+            None => Ok(()),
+        }
+    }
+}
+
+async fn wait_until(longest: Duration, condition: impl Fn() -> bool) -> bool {
+    let since = Instant::now();
+    while !condition() {
+        if since.elapsed() > longest {
+            return false;
+        }
+        sleep(STEP).await;
+    }
+    true
+}

@@ -1,0 +1,119 @@
+//! The thread of a worker process in which all that has to do with Redis happens: a runtime of its own,
+//! for all hubs of the process that are joined.
+
+use std::io;
+use std::rc::Rc;
+use std::sync::mpsc as startup;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::runtime::Builder;
+use tokio::sync::{mpsc, watch};
+use tokio::task::LocalSet;
+
+use super::bridge::Bridge;
+use super::joined::Joined;
+use super::publisher::{Publisher, Request};
+
+/// How long what still runs may take when the thread ends.
+const LAST: Duration = Duration::from_millis(100);
+
+/// What the process is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// It serves.
+    Serving,
+    /// It is to quit: the subscription goes to another process, publishing goes on.
+    Retiring,
+    /// It ends.
+    Stopping,
+}
+
+/// The running thread.
+pub struct Thread {
+    phase: watch::Sender<Phase>,
+    requests: mpsc::UnboundedSender<(usize, Request)>,
+    handle: Option<JoinHandle<()>>,
+}
+
+impl Thread {
+    /// Starts it with `spawn`, which has to see to it that no signal is delivered to it. `hubs` have the
+    /// numbers under which `publish` names them.
+    pub fn start(
+        hubs: Vec<(usize, Joined)>,
+        spawn: impl FnOnce(Box<dyn FnOnce() + Send>) -> io::Result<JoinHandle<()>>,
+    ) -> io::Result<Thread> {
+        let (phase, watched) = watch::channel(Phase::Serving);
+        let (requests, inbound) = mpsc::unbounded_channel();
+        let (ready, started) = startup::channel();
+        let main = move || match Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => {
+                let _ = ready.send(Ok(()));
+                let local = LocalSet::new();
+                local.block_on(&runtime, run(hubs, watched, inbound));
+                drop(local);
+                // A name that is being looked up must not keep the process.
+                runtime.shutdown_timeout(LAST);
+            }
+            Err(error) => {
+                let _ = ready.send(Err(error));
+            }
+        };
+        let handle = spawn(Box::new(main))?;
+        started.recv().unwrap_or_else(|_| Err(io::Error::other("it did not start")))?;
+        Ok(Thread { phase, requests, handle: Some(handle) })
+    }
+
+    /// Has events published; the answer comes by the outbox. False: the thread has ended.
+    pub fn publish(&self, hub: usize, request: Request) -> bool {
+        self.requests.send((hub, request)).is_ok()
+    }
+
+    /// The process is to quit: the subscription goes to another. `News::Retired` tells for each hub when
+    /// that is done.
+    pub fn retire(&self) {
+        self.phase.send_replace(Phase::Retiring);
+    }
+}
+
+impl Drop for Thread {
+    fn drop(&mut self) {
+        self.phase.send_replace(Phase::Stopping);
+        if let Some(handle) = self.handle.take() {
+            let _ = handle.join();
+        }
+    }
+}
+
+async fn run(
+    hubs: Vec<(usize, Joined)>,
+    mut phase: watch::Receiver<Phase>,
+    mut requests: mpsc::UnboundedReceiver<(usize, Request)>,
+) {
+    let mut publishers = Vec::new();
+    let mut bridges = Vec::new();
+    for (number, joined) in hubs {
+        let joined = Rc::new(joined);
+        publishers.push((number, Rc::new(Publisher::new(joined.clone()))));
+        bridges.push(tokio::task::spawn_local(Bridge::new(joined, phase.clone()).run()));
+    }
+    loop {
+        tokio::select! {
+            changed = phase.changed() => {
+                if changed.is_err() || *phase.borrow_and_update() == Phase::Stopping {
+                    break;
+                }
+            }
+            Some((hub, request)) = requests.recv() => {
+                let publisher = publishers.iter().find(|(number, _)| *number == hub);
+                if let Some((_, publisher)) = publisher {
+                    tokio::task::spawn_local(publisher.clone().publish(request));
+                }
+            }
+        }
+    }
+    // Each lets go of its locks, which only this thread can.
+    for bridge in bridges {
+        let _ = tokio::time::timeout(LAST, bridge).await;
+    }
+}

@@ -1,0 +1,18 @@
+//! Bytes from outside, as they are shown to people.
+
+use std::fmt;
+
+/// Shows bytes with everything but printable ASCII escaped, cut at 128 bytes, so that nobody can forge
+/// a line of the error log.
+pub struct Escaped<'a>(pub &'a [u8]);
+
+impl fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = self.0.get(..128).unwrap_or(self.0);
+        write!(f, "{}", shown.escape_ascii())?;
+        if shown.len() < self.0.len() {
+            f.write_str("...")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,138 @@
+//! Streams that wait for their channels to be in step with Redis: no event is sent to them before, so
+//! that a client whose stream has opened misses nothing that is published from then on. They do not
+//! wait for long, and not at all while Redis is away.
+
+use super::channel::ChannelKey;
+use super::missed::Begun;
+use super::settings::End;
+use super::socket::{Batch, Sent, Socket};
+use super::stream::{Flow, State, StreamKey, Waiting};
+use super::Worker;
+use crate::hub::{pattern_of, Locked, Membership, Now, Resume};
+use crate::sse::frame::{self, Frame};
+
+/// How long a stream waits at most, in ms.
+const PATIENCE: u64 = 1_000;
+
+impl<S: Socket> Worker<S> {
+    /// Whether a stream has not begun yet.
+    pub fn is_waiting(&self, key: StreamKey) -> bool {
+        self.streams.get(key).is_some_and(|stream| matches!(stream.state, State::Waiting(_)))
+    }
+
+    /// Has the bridge subscribe to those of the channels that it has not; whether the stream has to wait
+    /// for that.
+    pub(super) fn must_wait(&mut self, members: &[Membership], now: Now) -> Result<bool, Locked> {
+        if self.hub.in_step(members) {
+            return Ok(false);
+        }
+        for member in members {
+            if let Some(bridge) = self.hub.want(*member)? {
+                self.ring(&[bridge], now);
+            }
+        }
+        Ok(self.hub.step_is_near())
+    }
+
+    /// Puts a new stream among those that wait. Its first bytes go out at once.
+    pub(super) fn let_wait(&mut self, key: StreamKey, resume: Resume, now: Now) {
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        stream.state = State::Waiting(Box::new(Waiting { resume, until: now.mono + PATIENCE }));
+        self.waiting.push(key);
+        let opening = frame::opening(stream.settings.retry.draw(&mut self.random));
+        match stream.socket.send(&Batch::of(vec![opening])) {
+            Sent::All => {}
+            Sent::Blocked { .. } => stream.flow = Flow::Blocked,
+            Sent::Failed => self.end(key, End::Error),
+        }
+    }
+
+    /// A channel is in step: those of its streams begin whose other channels are, too.
+    pub(super) fn begin_waiting(&mut self, key: ChannelKey, now: Now) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        let Some(channel) = self.channels.get(key) else { return };
+        let waiting = channel.streams.iter().filter(|key| self.is_waiting(**key));
+        let ready: Vec<_> =
+            waiting.filter(|key| self.hub.in_step(&self.memberships(**key))).copied().collect();
+        ready.into_iter().for_each(|key| self.begin_now(key, now));
+        self.forget_begun();
+    }
+
+    /// Those begin that have waited long enough, or for a Redis that is away.
+    pub(super) fn begin_overdue(&mut self, now: Now) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        let all_may = !self.hub.step_is_near();
+        for key in std::mem::take(&mut self.waiting) {
+            let Some(State::Waiting(waiting)) = self.streams.get(key).map(|stream| &stream.state)
+            else {
+                continue;
+            };
+            let due = all_may || now.mono >= waiting.until;
+            self.waiting.push(key);
+            if due || self.hub.in_step(&self.memberships(key)) {
+                self.begin_now(key, now);
+            }
+        }
+        self.forget_begun();
+    }
+
+    fn begin_now(&mut self, key: StreamKey, now: Now) {
+        let members = self.memberships(key);
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        let State::Waiting(waiting) = &stream.state else { return };
+        if stream.flow == Flow::Blocked {
+            return;
+        }
+        // Not to be had now: with the next tick.
+        let Ok(begun) = self.hub.begin(&members, &waiting.resume, now) else { return };
+        let waiting = match std::mem::replace(&mut stream.state, State::Live) {
+            State::Waiting(waiting) => *waiting,
+            other => return stream.state = other,
+        };
+        self.start(key, begun.into(), waiting.resume, None, now);
+    }
+
+    /// A stream begins where the hub says, with these bytes before everything else.
+    pub(super) fn start(
+        &mut self,
+        key: StreamKey,
+        begun: Begun,
+        resume: Resume,
+        opening: Option<Frame>,
+        now: Now,
+    ) {
+        let in_step = self.hub.in_step(&self.memberships(key));
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        let subscriptions = stream.channels.as_slice();
+        let mut channels = subscriptions.iter().filter_map(|s| self.channels.get(s.channel));
+        let has_pattern = channels.any(|channel| pattern_of(&channel.name).is_some());
+        stream.at = begun.end.position;
+        stream.began = begun.end.position;
+        let client_id: Box<[u8]> = match resume {
+            Resume::From(id) => id.into(),
+            Resume::Fresh { .. } => Box::default(),
+        };
+        // All that is to come is new to it, unless Redis brings it late, as it may of channels that
+        // nobody named, or the client comes from another nginx that is ahead of this one.
+        if !in_step || has_pattern || begun.had.stamp > begun.end.stamp {
+            stream.had = begun.had;
+        }
+        self.preface(key, begun, client_id, opening, now);
+    }
+
+    fn memberships(&self, key: StreamKey) -> Vec<Membership> {
+        let subscriptions = self.streams.get(key).map(|stream| stream.channels.as_slice());
+        let channels = subscriptions.unwrap_or_default().iter();
+        channels.filter_map(|s| self.channels.get(s.channel)).map(|c| c.membership).collect()
+    }
+
+    fn forget_begun(&mut self) {
+        let mut waiting = std::mem::take(&mut self.waiting);
+        waiting.retain(|key| self.is_waiting(*key));
+        self.waiting = waiting;
+    }
+}
