@@ -11,7 +11,7 @@
 //!
 //! - `stream`, `channel`: what a process knows of its clients and of the channels they listen to
 //! - `open`: how a stream begins and how it is taken away; `wait`: when it begins, with Redis
-//! - `recent`: reading the log; `serve`: writing to one client
+//! - `recent`: reading the log; `shared`: frames for many; `serve`: writing to one client
 //! - `pattern`: which patterns an event is for; `missed`: what a stream lacks, looked up in the hub
 //! - `presence`: telling who came and went; `admin`: what an administrator asks for
 //! - `turn`: what one wake-up and one tick do; `wheel`: deadlines
@@ -26,6 +26,7 @@ mod presence;
 mod recent;
 mod serve;
 mod settings;
+mod shared;
 mod socket;
 mod stream;
 mod turn;
@@ -40,14 +41,13 @@ use std::collections::{HashMap, VecDeque};
 use rustc_hash::FxBuildHasher;
 use slotmap::SlotMap;
 
-use crate::hub::{
-    shown, Counter, Hub, Kind, Membership, NewEvent, Now, Place, PublishError, Published, Seat,
-};
+use crate::hub::{shown, Counter, Hub, Membership, NewEvent, Now, PublishError, Published, Seat};
 use crate::sse::frame::{self, Frame};
 use crate::sse::id::Id;
 use channel::{Channel, ChannelKey};
 use pattern::Patterns;
 use recent::Kept;
+use shared::Shared;
 use stream::{Audience, State, Stream};
 use wheel::Wheel;
 
@@ -99,16 +99,6 @@ pub struct Worker<S: Socket> {
     draining: Option<Drain>,
     /// When the once-a-second look is due (ms).
     look_at: u64,
-}
-
-/// The frames that were prepared last: for as long as streams lack the same, they are used again.
-#[derive(Default)]
-struct Shared {
-    batch: Batch,
-    places: Vec<(Place, Kind)>,
-    /// Nothing is left behind the batch.
-    complete: bool,
-    of: Option<(ChannelKey, Option<u64>, usize, Naming)>,
 }
 
 /// A visit that a stream waits for.

@@ -409,3 +409,13 @@ invalid pattern "a,sse\.\$arg_x": channel names beginning with sse\. are reserve
     location /s { sse_stream "a*	b" pattern; }
 --- refused
 invalid pattern ".*": the channel name contains a control character
+
+
+
+=== TEST 48: streams in Redis cannot be asked for by a pattern
+--- http_config
+    sse_hub default { redis redis://127.0.0.1; redis_source stream; }
+--- config
+    location /s { sse_stream a* pattern; }
+--- refused
+"pattern" and "redis_source stream" exclude each other

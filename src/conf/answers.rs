@@ -3,6 +3,7 @@
 use super::hub::{once, Main};
 use super::settings::Settings;
 use crate::http;
+use crate::hub;
 use crate::nginx::directive::Refused;
 use crate::nginx::setting::{Answering, Position, Setting};
 use crate::nginx::value::ComplexValue;
@@ -100,6 +101,7 @@ impl Answer {
         match self {
             Answer::Stream(stream) => {
                 stream.target.complete(main, "sse_stream")?;
+                stream.check_source(main)?;
                 stream.last_event_id = settings.last_event_id();
                 stream.settings = Rc::new(settings.resolve());
                 stream.lean = settings.lean();
@@ -145,6 +147,19 @@ impl Status {
 }
 
 impl Stream {
+    /// Streams in Redis cannot be asked for by a pattern.
+    fn check_source(&self, main: &Main) -> Result<(), String> {
+        let redis = main.hubs.get(self.target.hub).and_then(|hub| hub.redis.as_ref());
+        let by_stream = redis.is_some_and(|redis| redis.source == hub::Source::Streams);
+        if self.meaning == Meaning::Patterns && by_stream {
+            let position = &self.target.position;
+            return Err(format!(
+                "\"pattern\" and \"redis_source stream\" exclude each other in {position}"
+            ));
+        }
+        Ok(())
+    }
+
     /// Its settings are filled in when all of the configuration is read.
     fn new(target: Target, channels: Vec<Channel>, split: Option<u8>, meaning: Meaning) -> Stream {
         let settings = Rc::new(Settings::default().resolve());

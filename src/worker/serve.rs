@@ -1,12 +1,11 @@
 //! Serving one stream: everything that waits for it, in one call to its socket. Live delivery,
 //! catching up and the beginning of a stream all come through here.
 
-use super::channel::{Channel, ChannelKey};
 use super::missed::Missed;
 use super::settings::{End, Naming, SlowClient, StreamSettings};
 use super::socket::{Batch, Sent, Socket};
 use super::stream::{Audience, Behind, Flow, State, Stream, StreamKey};
-use super::{Shared, Task, Worker};
+use super::{Task, Worker};
 use crate::hub::{Counter, Kind, Locked, Now, Place, Slice};
 use crate::sse::frame::{self, Frame};
 
@@ -15,8 +14,6 @@ const SLICE_EVENTS: usize = 64;
 const SLICE_BYTES: usize = 64 << 10;
 /// Writes of a turn that looking for what streams of patterns lack counts for.
 const LOOKING: usize = 8;
-/// Frames that one batch has at most.
-const BATCH_FRAMES: usize = 256;
 
 impl<S: Socket> Worker<S> {
     /// Serves a stream whose turn it is, whatever it is doing.
@@ -290,46 +287,4 @@ fn open_frame(
     let is_new = behind.begins && behind.client_id.is_empty();
     let name = settings.open_event.as_ref().filter(|_| is_new)?;
     Some(frame::open_event(name, &place.id(kind, tag)))
-}
-
-impl Shared {
-    /// The frames of one channel behind `at`. Streams that lack the same frames share the batch.
-    fn prepare_one(&mut self, key: ChannelKey, channel: &Channel, at: u64, naming: Naming) {
-        let newer = channel.newer(at);
-        let first = channel.recent.len() - newer;
-        let count = newer.min(BATCH_FRAMES);
-        self.complete = count == newer;
-        let position = channel.recent.get(first).map(|recent| recent.place.position);
-        if self.of == Some((key, position, count, naming)) {
-            return;
-        }
-        let frames = channel.recent.range(first..first + count);
-        self.places = frames.clone().map(|recent| (recent.place, recent.kind)).collect();
-        let frames = frames.map(|recent| recent.frame(naming, &channel.name));
-        self.batch = Batch::of(frames.collect());
-        self.of = Some((key, position, count, naming));
-    }
-
-    /// The frames of several channels behind `at`, merged by position.
-    fn prepare_many<'a>(
-        &mut self,
-        channels: impl Iterator<Item = &'a Channel>,
-        at: u64,
-        naming: Naming,
-    ) {
-        let newer = |channel: &'a Channel| {
-            let newer = channel.recent.range(channel.recent.len() - channel.newer(at)..);
-            newer.map(move |recent| (recent, channel))
-        };
-        let mut all: Vec<_> = channels.flat_map(newer).collect();
-        all.sort_unstable_by_key(|(recent, _)| recent.place.position);
-        // Several patterns may match one channel.
-        all.dedup_by_key(|(recent, _)| recent.place.position);
-        self.complete = all.len() <= BATCH_FRAMES;
-        all.truncate(BATCH_FRAMES);
-        self.places = all.iter().map(|(recent, _)| (recent.place, recent.kind)).collect();
-        let frames = all.into_iter().map(|(recent, channel)| recent.frame(naming, &channel.name));
-        self.batch = Batch::of(frames.collect());
-        self.of = None;
-    }
 }
