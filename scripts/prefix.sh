@@ -9,17 +9,25 @@ make_prefix() {
     ln -sf "$2" "$1/modules/"
 }
 
-# render_configuration FILE PORT WORKERS: prints FILE for this prefix, and for a port of its own. What
+# render_configuration FILE PORT WORKERS [REDIS]: prints FILE for this prefix, for a port of its own, and
+# with its hubs joined to the Redis of that URL. What
 # is compiled into a packaged nginx for logs and temporary files belongs to that package, and is
 # overridden.
 render_configuration() {
-    local line
+    local line redis=${4:-}
+    # As nginx reads a word in quotes.
+    redis=${redis//\\/\\\\}
+    redis=${redis//\"/\\\"}
     while IFS= read -r line || [ -n "$line" ]; do
         case $line in
             'http {'*)
                 printf '%s\n' "$line" '    access_log logs/access.log;'
                 printf '    %s_temp_path temp/%s;\n' client_body client_body proxy proxy \
                     fastcgi fastcgi uwsgi uwsgi scgi scgi
+                ;;
+            '    sse_hub '*' {')
+                printf '%s\n' "$line"
+                [ -z "$redis" ] || printf '        redis "%s";\n' "$redis"
                 ;;
             'worker_processes '*) printf 'worker_processes %s;\n' "$3" ;;
             *' listen 127.0.0.1:8080;'*) printf '%s\n' "${line/:8080;/:$2;}" ;;

@@ -315,7 +315,19 @@ pub fn lean_soon(hub: usize, key: StreamKey) {
 }
 
 fn give_requests_back(hub: usize) {
-    while let Some(key) = lend(hub, |serving| serving.lean_soon.pop()).flatten() {
+    let soon = lend(hub, |serving| std::mem::take(&mut serving.lean_soon)).unwrap_or_default();
+    for key in soon {
+        let waits = lend(hub, |serving| {
+            let waits = serving.worker.is_waiting(key);
+            if waits {
+                // Nothing has gone out yet; when it has.
+                serving.lean_soon.push(key);
+            }
+            waits
+        });
+        if waits == Some(true) {
+            continue;
+        }
         let output = lend(hub, |serving| match serving.worker.socket(key) {
             Some(Client::Request(output)) => Some(output.clone()),
             _ => None,

@@ -206,7 +206,12 @@ impl Asked {
     fn answer(&self, request: &Request, result: redis::Result) -> Outcome {
         let stamps = match result {
             Ok(stamps) => stamps,
-            Err(error) => return redis_refusal(error).answer(request),
+            Err(error) => {
+                if let Refusal::Unreachable(why) = &error {
+                    request.log(Level::Info, format_args!("sse: Redis could not be asked: {why}"));
+                }
+                return redis_refusal(error).answer(request);
+            }
         };
         let ids: Vec<Id> = stamps.into_iter().map(Id::Durable).collect();
         let subscribers =
@@ -221,11 +226,10 @@ impl Asked {
 
 fn redis_refusal(error: Refusal) -> Refused {
     match error {
-        Refusal::Unreachable(why) => Refused::new(
-            503,
-            Some(Counter::RefusedUnreachable),
-            format!("Redis could not be asked: {why}"),
-        ),
+        // Why not is in the log: where Redis is is nobody's business outside.
+        Refusal::Unreachable(_) => {
+            Refused::new(503, Some(Counter::RefusedUnreachable), "Redis could not be asked")
+        }
         Refusal::Busy => {
             let why = "too many publishes wait for Redis";
             Refused::new(503, Some(Counter::RefusedUnreachable), why)

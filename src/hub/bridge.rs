@@ -5,11 +5,13 @@
 //! can write nothing. Each new connection begins an epoch: a channel whose STEP is the epoch has
 //! everything that Redis gave it, see `step`.
 
+use super::change::Change;
 use super::guard::{Guard, Locked};
 use super::layout::{header, slot};
 use super::lock::{Attempt, RobustLock, WORDS};
 use super::place::Kind;
-use super::{Hub, Seat};
+use super::{Hub, Now, Seat};
+use crate::sse::id::Stamp;
 
 /// Where a hub's events come from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,6 +49,9 @@ pub enum BridgeError {
     #[error("another process has taken over the subscription")]
     Fenced,
 }
+
+/// How long a bridge may be silent before another process takes its place, in ms: it is stopped.
+const SILENCE: u64 = 2_000;
 
 /// The number that a bridge has to bear to append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,9 +138,32 @@ impl Hub {
     }
 
     /// Takes the fence for the process in this seat, and whatever a former bridge has begun is void.
-    pub fn take_fence(&self, seat: Seat) -> Result<Fence, Locked> {
+    pub fn take_fence(&self, seat: Seat, now: Now) -> Result<Fence, Locked> {
         let guard = self.lock()?;
-        Ok(guard.take_fence(seat))
+        Ok(guard.take_fence(seat, now))
+    }
+
+    /// Says that the process which holds the subscription lives.
+    pub fn beat(&self, fence: Fence, now: Now) {
+        if self.bears(fence) {
+            self.region.set(header::BEAT, now.mono);
+        }
+    }
+
+    /// Whether the process that holds the subscription has not said for a while that it lives.
+    pub fn is_silent(&self, now: Now) -> bool {
+        self.bridge_slot().is_some()
+            && now.mono.saturating_sub(self.region.get(header::BEAT)) > SILENCE
+    }
+
+    /// Raises the mark: everything that Redis numbered up to this is in the log, of the channels that
+    /// are in step.
+    pub fn raise_mark(&self, fence: Fence, stamp: Stamp) -> Result<(), BridgeError> {
+        let guard = self.lock_fenced(fence)?;
+        let mut change = guard.change();
+        guard.raise_mark(&mut change, stamp);
+        change.commit();
+        Ok(())
     }
 
     /// Whether the fence still is this one.
@@ -177,7 +205,7 @@ impl Hub {
     }
 
     /// The highest number that Redis gave to an event of this hub, in a hub that is joined.
-    pub fn mark(&self) -> Result<crate::sse::id::Stamp, Locked> {
+    pub fn mark(&self) -> Result<Stamp, Locked> {
         let guard = self.lock()?;
         Ok(guard.mark())
     }
@@ -206,11 +234,12 @@ impl Hub {
 }
 
 impl Guard<'_> {
-    pub(super) fn take_fence(&self, seat: Seat) -> Fence {
+    pub(super) fn take_fence(&self, seat: Seat, now: Now) -> Fence {
         let number = self.get(header::FENCE) + 1;
         let mut change = self.change();
         change.set(header::FENCE, number);
         change.set(header::BRIDGE_SLOT, seat.slot as u64 + 1);
+        change.set(header::BEAT, now.mono);
         for word in
             [header::RETIRING, header::HEIR, header::FROZEN, header::MARKER, header::BEHIND_MARKER]
         {
@@ -220,7 +249,14 @@ impl Guard<'_> {
         Fence(number)
     }
 
-    pub(super) fn mark(&self) -> crate::sse::id::Stamp {
-        crate::sse::id::Stamp { ms: self.get(header::LAST_MS), seq: self.get(header::LAST_SEQ) }
+    pub(super) fn raise_mark(&self, change: &mut Change<'_>, stamp: Stamp) {
+        if stamp > self.mark() {
+            change.set(header::LAST_MS, stamp.ms);
+            change.set(header::LAST_SEQ, stamp.seq);
+        }
+    }
+
+    pub(super) fn mark(&self) -> Stamp {
+        Stamp { ms: self.get(header::LAST_MS), seq: self.get(header::LAST_SEQ) }
     }
 }

@@ -11,7 +11,7 @@ use super::guard::Guard;
 use super::layout::{channel, event, header, high, key, low, more_pairs, pair};
 use super::lists::List;
 use super::place::{end, Floor, Place};
-use super::Hub;
+use super::{Hub, Source};
 
 impl Hub {
     /// The lock, however busy the machine is that the tests run on.
@@ -187,6 +187,9 @@ impl Check<'_> {
         let (guard, layout) = (self.guard, &self.guard.hub.layout);
         let (mut earlier, mut blocks, mut count) = (0, 0, 0);
         let mut before = guard.floor(record).place;
+        // What had left can come back from Redis, and a new record inherits what others have lost.
+        let alone = guard.hub.source() == Source::Alone;
+        let mut before_by_id = if alone { before } else { Place::START };
         for block in guard.chain(record) {
             let owner = guard.word(block, event::OWNER);
             assert_eq!(high(owner), record);
@@ -197,7 +200,10 @@ impl Check<'_> {
                 self.claim_chain(guard.get(layout.next(block)) as u32, own - 1, "data");
             }
             let place = Place::of_event(&guard.hub.region, layout, block);
-            assert!(place > before && place.position > before.position, "places rise");
+            // By id: what Redis numbered stands before all that came while its number was the mark.
+            let by_id = place.by_id(guard.kind(block));
+            assert!(by_id > before_by_id && place.position > before.position, "places rise");
+            before_by_id = by_id;
             assert!(place.position <= guard.get(header::HEAD));
             self.entry(place.position, record, block);
             before = place;

@@ -19,7 +19,7 @@
 use super::bridge::{BridgeError, Fence};
 use super::guard::Locked;
 use super::layout::header;
-use super::{Hub, Seat};
+use super::{Hub, Now, Seat};
 
 /// How the fence was taken over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,12 +107,17 @@ impl Hub {
     }
 
     /// The successor takes the fence: from now on the holder appends nothing.
-    pub fn take_over(&self, seat: Seat, number: u64) -> Result<(Fence, TakenOver), Locked> {
+    pub fn take_over(
+        &self,
+        seat: Seat,
+        number: u64,
+        now: Now,
+    ) -> Result<(Fence, TakenOver), Locked> {
         let guard = self.lock()?;
         let taken = match guard.get(header::MARKER) == number {
             true => TakenOver::Behind(guard.get(header::BEHIND_MARKER)),
             false => TakenOver::Unmarked,
         };
-        Ok((guard.take_fence(seat), taken))
+        Ok((guard.take_fence(seat, now), taken))
     }
 }

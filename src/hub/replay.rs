@@ -50,6 +50,16 @@ pub struct Had {
     pub born: u64,
 }
 
+impl Had {
+    /// Whether durable events that are lost up to a number are none of the client's.
+    pub(super) fn covers(self, lost: Stamp, now: Now) -> bool {
+        // Numbers so far below the clock were given before it came, whatever the clocks say.
+        let began = now.wall.saturating_sub(now.mono.saturating_sub(self.born));
+        let long_before = self.born != 0 && lost.ms < began.saturating_sub(CLOCKS_APART);
+        lost <= self.stamp || long_before
+    }
+}
+
 impl Origin {
     /// Up to which number the client has had what Redis numbered.
     fn had(&self) -> Stamp {
@@ -243,9 +253,7 @@ impl Hub {
         if self.source() == Source::Alone {
             return Had::default();
         }
-        // Numbers so far below the clock were given before, whatever the clocks say.
-        let before = Stamp { ms: now.wall.saturating_sub(CLOCKS_APART), seq: 0 };
-        Had { stamp: end.stamp.max(before), born: now.mono }
+        Had { stamp: end.stamp, born: now.mono }
     }
 
     /// What a client's id says.
@@ -291,7 +299,7 @@ impl Hub {
         let guard = self.lock_expired(pursuit.tracks.iter().map(|track| track.record), now)?;
         let mut candidates: Vec<u32> =
             pursuit.tracks.iter().map(|track| guard.candidate(pursuit, track)).collect();
-        let gap = guard.gap(pursuit, &candidates);
+        let gap = guard.gap(pursuit, &candidates, now);
         let floors =
             pursuit.tracks.iter().map(|track| guard.floor(track.record).place.position).collect();
         let mut found = Vec::new();
@@ -497,7 +505,7 @@ impl Guard<'_> {
     }
 
     /// If events were lost: the id of the place before the first that follows, or of the log's end.
-    fn gap(&self, pursuit: &Pursuit, candidates: &[u32]) -> Option<Id> {
+    fn gap(&self, pursuit: &Pursuit, candidates: &[u32], now: Now) -> Option<Id> {
         // With nothing left to give, what was lost beyond `until` is the next pursuit's to tell: it
         // starts there and would tell it again.
         let rest = self.first_of(pursuit, candidates).is_some();
@@ -506,7 +514,7 @@ impl Guard<'_> {
             floor.place.position > track.told
                 && (rest || floor.place.position <= pursuit.until)
                 && pursuit.key(floor.place, floor.kind()) > pursuit.after
-                && !(floor.kind() == Kind::Durable && floor.place.stamp <= pursuit.had.stamp)
+                && !(floor.kind() == Kind::Durable && pursuit.had.covers(floor.place.stamp, now))
         });
         if !lost && !pursuit.gap_due {
             return None;

@@ -142,11 +142,11 @@ impl Search {
     }
 
     /// Something of a channel up to this place has left: the client has to know, once.
-    fn lose(&mut self, record: u32, place: Place, kind: Kind) {
+    fn lose(&mut self, record: u32, place: Place, kind: Kind, now: Now) {
         let known = self.lost.get(&record).copied();
         if self.key(place, kind) <= self.after
             || known.is_some_and(|position| position >= place.position)
-            || kind == Kind::Durable && place.stamp <= self.had.stamp
+            || kind == Kind::Durable && self.had.covers(place.stamp, now)
         {
             return;
         }
@@ -244,7 +244,7 @@ impl Hub {
                 // A channel that matched may have been forgotten, even during the walk.
                 if matches!(search.reach, Reach::All | Reach::Loss) {
                     let forgotten = Floor::read(&self.region, header::FORGOTTEN);
-                    search.lose(0, forgotten.place, forgotten.kind());
+                    search.lose(0, forgotten.place, forgotten.kind(), now);
                 }
                 search.give();
             }

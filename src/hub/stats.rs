@@ -73,7 +73,7 @@ pub enum Counter {
     Lean,
     /// Streams whose request could not be, though the location wants it.
     NotLean,
-    /// Connections to Redis that were lost, or could not be made.
+    /// Connections to Redis that were made anew.
     Reconnects,
     /// Publishes refused: Redis could not be asked.
     RefusedUnreachable,

@@ -153,6 +153,10 @@ impl Hub {
         guard.lose(member.record, missing);
         let mut change = guard.change();
         guard.settle_floor(&mut change, member.record, known, missing);
+        if let Missing::UpTo(stamp) = missing {
+            // Who begins now has missed none of that, and says so by the mark in its id.
+            guard.raise_mark(&mut change, stamp);
+        }
         let step = self.layout.block(member.record, channel::STEP);
         // Before the signal: who reads that looks at this.
         change.set(step, guard.get(header::EPOCH));

@@ -2,8 +2,11 @@
 //! publish, listen and read. Nothing outside the tests uses it.
 
 mod basics;
+mod bridge;
 mod deaths;
 mod generated;
+mod joined;
+mod joined_deaths;
 mod model;
 #[cfg(not(miri))]
 mod processes;
@@ -13,6 +16,8 @@ mod returning;
 mod rules;
 #[cfg(not(miri))]
 mod seats;
+mod steps;
+mod takeover;
 
 use super::*;
 use crate::sse::data;

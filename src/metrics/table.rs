@@ -206,7 +206,7 @@ pub const FIGURES: [Figure; 26] = [
     Figure {
         key: "redis_reconnects",
         name: "nginx_sse_redis_reconnects_total",
-        help: "Connections to Redis that were lost, and tries that failed.",
+        help: "Times that the connection to Redis was lost and made anew.",
         reading: Reading::Counter(Counter::Reconnects),
     },
     Figure {

@@ -36,12 +36,14 @@ pub struct Bridge {
     backoff: Backoff,
     /// Since when Redis is away, once that has been told.
     away: Option<Instant>,
+    /// A connection was lost, or could not be made, since the last that could.
+    lost: bool,
 }
 
 impl Bridge {
     /// For this hub.
     pub fn new(joined: Rc<Joined>, phase: watch::Receiver<Phase>) -> Bridge {
-        Bridge { joined, phase, backoff: Backoff::default(), away: None }
+        Bridge { joined, phase, backoff: Backoff::default(), away: None, lost: false }
     }
 
     /// Holds the subscription whenever it is this process's turn, until the process is to quit.
@@ -71,7 +73,7 @@ impl Bridge {
             if let Some(lease) = hub.try_lease() {
                 return Some(Chance::Lease(lease));
             }
-            if hub.is_retiring() {
+            if hub.is_retiring() || hub.is_silent(self.joined.now()) {
                 if let Some(held) = hub.try_succeed() {
                     return Some(Chance::Succession(held));
                 }
@@ -93,7 +95,7 @@ impl Bridge {
 
     async fn tenant(&mut self, seat: Seat) -> Option<Tenant> {
         let fence = loop {
-            match self.joined.hub.take_fence(seat) {
+            match self.joined.hub.take_fence(seat, self.joined.now()) {
                 Ok(fence) => break fence,
                 Err(_) if *self.phase.borrow() == Phase::Serving => self.pause(LOOK).await,
                 Err(_) => return None,
@@ -151,7 +153,7 @@ impl Bridge {
         let Ended::Lost(why) = session.live(&mut self.phase).await else {
             return Err(Ended::Retired);
         };
-        self.joined.hub.count(Counter::Reconnects, 1);
+        self.lost = true;
         self.joined.log(
             Level::Info,
             format_args!("the connection to Redis is lost, and made anew: {why}"),
@@ -163,6 +165,9 @@ impl Bridge {
 
     fn is_back(&mut self, address: &str) {
         self.backoff.reset();
+        if std::mem::take(&mut self.lost) {
+            self.joined.hub.count(Counter::Reconnects, 1);
+        }
         if let Some(away) = self.away.take() {
             self.joined.log(
                 Level::Notice,
@@ -173,7 +178,7 @@ impl Bridge {
 
     /// No connection could be made: how long to wait before the next try.
     fn away(&mut self, why: &str) -> Duration {
-        self.joined.hub.count(Counter::Reconnects, 1);
+        self.lost = true;
         if self.away.is_none() {
             self.away = Some(Instant::now());
             self.joined.log(

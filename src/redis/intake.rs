@@ -175,6 +175,10 @@ impl Session {
             return Ok(());
         };
         self.release(name, known, fetched)?;
+        if let Some(newest) = fetched.newest {
+            let (hub, fence) = (&self.joined.hub, self.tenant.fence);
+            self.patiently(|| hub.raise_mark(fence, newest))?;
+        }
         let (joined, fence) = (&self.joined, self.tenant.fence);
         let missing = fetched.missing;
         let listeners = self.patiently(|| joined.hub.caught_up(fence, member, known, missing))?;

@@ -13,6 +13,7 @@ use super::link;
 use super::session::{shown, Ended, Session, Tenant};
 use super::subscriptions::{allowed, Subscribe, TOGETHER};
 use crate::hub::{Knowledge, Link, Source};
+use crate::sse::id::{Id, Stamp};
 
 impl Session {
     /// Connects, and brings everything in step.
@@ -74,20 +75,24 @@ impl Session {
         self.ahead = ahead(&time);
         let clock = super::message::entries(&clock).first().map(|entry| entry.id);
         let mark = self.patiently_locked(|| self.joined.hub.mark())?;
-        if mark > clock.unwrap_or_default() {
-            let id = format!("{}-{}", mark.ms, mark.seq);
-            let raise = cmd("XADD")
-                .arg(self.joined.names.clock())
-                .arg("MAXLEN")
-                .arg(1)
-                .arg(id)
-                .arg("t")
-                .arg("")
-                .to_owned();
-            // Another nginx may have been faster; that is as good.
-            let _ = raise.query_async::<Value>(&mut self.link.connection).await;
-        }
+        self.clock = match clock {
+            Some(clock) if clock >= mark => clock,
+            None if mark == Stamp::default() => self.tick_clock("*").await,
+            Some(_) | None => self.tick_clock(&format!("{}-{}", mark.ms, mark.seq)).await.max(mark),
+        };
         Ok(())
+    }
+
+    /// Has the hub's clock give a number, this one or its own. Zero if it gives none: another nginx may
+    /// have been faster, which is as good.
+    async fn tick_clock(&mut self, id: &str) -> Stamp {
+        let mut tick = cmd("XADD");
+        tick.arg(self.joined.names.clock()).arg("MAXLEN").arg(1).arg(id).arg("t").arg("");
+        let answer: Result<Vec<u8>, _> = tick.query_async(&mut self.link.connection).await;
+        match answer.ok().and_then(|id| Id::parse(&id)) {
+            Some(Id::Durable(stamp)) => stamp,
+            _ => Stamp::default(),
+        }
     }
 
     async fn read_clock(&mut self) -> Result<(Value, Value), RedisError> {
@@ -125,6 +130,9 @@ impl Session {
         let all: Vec<(&[u8], Knowledge, &Fetched)> =
             caught.iter().map(|(name, known, fetched)| (&name[..], *known, fetched)).collect();
         self.append_fetched(&all)?;
+        let newest = all.iter().filter_map(|(_, _, fetched)| fetched.newest).max();
+        let mark = newest.unwrap_or_default().max(self.clock);
+        self.patiently(|| hub.raise_mark(fence, mark))?;
         for (name, known, fetched) in &caught {
             self.settled(name, *known, fetched)?;
         }

@@ -20,6 +20,7 @@ use super::streams::{Reading, Way};
 use super::subscriptions::{Channel, Done, Subscribe};
 use super::thread::Phase;
 use crate::hub::{BridgeError, Fence, Locked, Seat};
+use crate::sse::id::Stamp;
 
 /// How often the connection is tried when nothing comes, and how long its answer may take.
 const HEARTBEAT: Duration = Duration::from_secs(3);
@@ -64,6 +65,8 @@ pub struct Session {
     pub(super) read: u64,
     /// What Redis' clock is ahead of this machine's, in ms.
     pub(super) ahead: i64,
+    /// The newest number of the hub's clock when the connection began.
+    pub(super) clock: Stamp,
     /// Plain messages that a former holder has appended already.
     pub(super) skip: u64,
     pub(super) retiring: Option<Retiring>,
@@ -95,6 +98,7 @@ impl Session {
             inbox,
             channels: HashMap::new(),
             ahead: 0,
+            clock: Stamp::default(),
             skip: 0,
             retiring: None,
             subscribe: Subscribe::First,
@@ -156,6 +160,7 @@ impl Session {
     }
 
     fn every_second(&mut self) -> Result<(), Ended> {
+        self.joined.hub.beat(self.tenant.fence, self.joined.now());
         self.leave_quiet()?;
         self.retry_refused()
     }

@@ -55,7 +55,7 @@ pub async fn take_over(
     };
     let passed = || hub.has_passed(heir) || !hub.is_retiring();
     let in_time = behind.is_some() && wait_until(MARKER, passed).await;
-    let (fence, taken) = session.patiently_locked(|| hub.take_over(seat, heir))?;
+    let (fence, taken) = session.patiently_locked(|| hub.take_over(seat, heir, joined.now()))?;
     session.tenant = tenant(fence);
     match (taken, behind) {
         (TakenOver::Behind(count), Some(behind)) => session.go_on(count, behind).await?,

@@ -92,12 +92,10 @@ impl<S: Socket> Worker<S> {
             let age = max_age.draw(&mut self.random);
             self.wheel.enter(now.mono + age, Task::End(key, End::Age));
         }
+        let opening = frame::opening(settings.retry.draw(&mut self.random));
         match beginning {
-            Some(beginning) => {
-                let opening = frame::opening(settings.retry.draw(&mut self.random));
-                self.start(key, beginning, resume, Some(opening), now);
-            }
-            None => self.let_wait(key, resume, now),
+            Some(beginning) => self.start(key, beginning, resume, Some(opening), now),
+            None => self.let_wait(key, resume, opening, now),
         }
         self.flush_tally();
         Ok(key)

@@ -77,8 +77,10 @@ pub enum State {
 pub struct Waiting {
     /// What the client came with.
     pub resume: Resume,
-    /// When it begins at the latest (ms).
-    pub until: u64,
+    /// Since when (ms).
+    pub since: u64,
+    /// Its first bytes, as long as they have not gone out.
+    pub opening: Option<Frame>,
 }
 
 /// What a stream that is behind has to do.

@@ -4,13 +4,15 @@ mod beginnings;
 mod delivery;
 mod ends;
 mod figures;
+mod joined;
+mod moving;
 mod patterns;
 
 use std::cell::RefCell;
 use std::rc::Rc;
 
 use super::*;
-use crate::hub::{format, History, Plan, Region};
+use crate::hub::{format, History, Plan, Region, Source};
 
 const START: Now = Now { mono: 1_000, wall: 1_700_000_000_000 };
 
@@ -59,10 +61,13 @@ struct Bench {
 }
 
 fn bench(bytes: usize, history: History) -> Bench {
+    bench_of(bytes, history, Source::Alone, 7)
+}
+
+fn bench_of(bytes: usize, history: History, source: Source, tag: u32) -> Bench {
     let region = Region::in_memory(bytes);
-    let plan =
-        Plan { bytes, slots: 4, max_event: 1 << 10, history, source: crate::hub::Source::Alone };
-    format(&region, &plan, 7, START).unwrap();
+    let plan = Plan { bytes, slots: 4, max_event: 1 << 10, history, source };
+    format(&region, &plan, tag, START).unwrap();
     let hub = Hub::attach(region).unwrap();
     let worker = Worker::new(hub.clone(), Box::new(NoBells), Presence::default(), 1, START);
     Bench { hub, worker, now: START }

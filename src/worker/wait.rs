@@ -9,10 +9,11 @@ use super::socket::{Batch, Sent, Socket};
 use super::stream::{Flow, State, StreamKey, Waiting};
 use super::Worker;
 use crate::hub::{pattern_of, Locked, Membership, Now, Resume};
-use crate::sse::frame::{self, Frame};
+use crate::sse::frame::Frame;
 
-/// How long a stream waits at most, in ms.
+/// How long a stream waits at most, in ms, and how long its first bytes do.
 const PATIENCE: u64 = 1_000;
+const MOMENT: u64 = 50;
 
 impl<S: Socket> Worker<S> {
     /// Whether a stream has not begun yet.
@@ -34,12 +35,20 @@ impl<S: Socket> Worker<S> {
         Ok(self.hub.step_is_near())
     }
 
-    /// Puts a new stream among those that wait. Its first bytes go out at once.
-    pub(super) fn let_wait(&mut self, key: StreamKey, resume: Resume, now: Now) {
+    /// Puts a new stream among those that wait. Its first bytes wait for a moment, too: nearly always
+    /// its channels are in step by then, and who sees a stream open knows that it misses nothing more.
+    pub(super) fn let_wait(&mut self, key: StreamKey, resume: Resume, opening: Frame, now: Now) {
         let Some(stream) = self.streams.get_mut(key) else { return };
-        stream.state = State::Waiting(Box::new(Waiting { resume, until: now.mono + PATIENCE }));
+        let (since, opening) = (now.mono, Some(opening));
+        stream.state = State::Waiting(Box::new(Waiting { resume, since, opening }));
         self.waiting.push(key);
-        let opening = frame::opening(stream.settings.retry.draw(&mut self.random));
+    }
+
+    /// Its first bytes go out, for it has waited a moment.
+    fn open_waiting(&mut self, key: StreamKey) {
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        let State::Waiting(waiting) = &mut stream.state else { return };
+        let Some(opening) = waiting.opening.take() else { return };
         match stream.socket.send(&Batch::of(vec![opening])) {
             Sent::All => {}
             Sent::Blocked { .. } => stream.flow = Flow::Blocked,
@@ -71,10 +80,12 @@ impl<S: Socket> Worker<S> {
             else {
                 continue;
             };
-            let due = all_may || now.mono >= waiting.until;
+            let waited = now.mono.saturating_sub(waiting.since);
             self.waiting.push(key);
-            if due || self.hub.in_step(&self.memberships(key)) {
+            if all_may || waited >= PATIENCE || self.hub.in_step(&self.memberships(key)) {
                 self.begin_now(key, now);
+            } else if waited >= MOMENT {
+                self.open_waiting(key);
             }
         }
         self.forget_begun();
@@ -93,7 +104,7 @@ impl<S: Socket> Worker<S> {
             State::Waiting(waiting) => *waiting,
             other => return stream.state = other,
         };
-        self.start(key, begun.into(), waiting.resume, None, now);
+        self.start(key, begun.into(), waiting.resume, waiting.opening, now);
     }
 
     /// A stream begins where the hub says, with these bytes before everything else.

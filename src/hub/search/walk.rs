@@ -25,7 +25,7 @@ impl Guard<'_> {
                 self.name_into(record, &mut name);
                 if search.names.iter().any(|wanted| reaches(wanted, &name)) {
                     left -= self.expire(record, now, left);
-                    self.look_at(record, search);
+                    self.look_at(record, search, now);
                 }
                 record = low(self.word(record, channel::HASH));
             }
@@ -33,7 +33,7 @@ impl Guard<'_> {
         channels
     }
 
-    fn look_at(&self, record: u32, search: &mut Search) {
+    fn look_at(&self, record: u32, search: &mut Search, now: Now) {
         let first = self.first_of_channel(record, search);
         let floor = self.floor(record);
         if let Some(first) = first.filter(|_| search.reach != Reach::Loss) {
@@ -42,10 +42,10 @@ impl Guard<'_> {
         match (search.reach, first) {
             (Reach::Newest(_), _) => {}
             (Reach::Loss, Some(first)) => {
-                search.lose(record, self.place(first.block), self.kind(first.block));
+                search.lose(record, self.place(first.block), self.kind(first.block), now);
             }
             (Reach::Loss, None) | (Reach::All, _) => {
-                search.lose(record, floor.place, floor.kind());
+                search.lose(record, floor.place, floor.kind(), now);
             }
         }
     }

@@ -1,0 +1,139 @@
+//! A hub in memory with the bridge that a test plays: short ways to do what one does.
+
+use super::*;
+use crate::sse::id::Stamp;
+
+/// What Redis' number is called in tests: ms, and no second event in one.
+pub fn id(ms: u64) -> Stamp {
+    Stamp { ms, seq: 0 }
+}
+
+/// A hub that is joined, its bridge, and the seat of a worker.
+pub struct Joined {
+    pub hub: Hub,
+    pub fence: Fence,
+    pub bridge: Seat,
+    pub worker: Seat,
+}
+
+/// An empty region for a hub that is joined.
+pub fn region_of(bytes: usize, source: Source, count: u64, age: u64) -> Region {
+    let region = Region::in_memory(bytes);
+    let history = History { count, age };
+    let plan = Plan { bytes, slots: 8, max_event: 1024, history, source };
+    format(&region, &plan, 7, at(0)).unwrap();
+    region
+}
+
+/// A joined hub with a bridge that is connected.
+pub fn joined_of(bytes: usize, source: Source, count: u64, age: u64) -> Joined {
+    let hub = Hub::attach(region_of(bytes, source, count, age)).unwrap();
+    let worker = hub.take_seat().unwrap();
+    let bridge = hub.take_seat().unwrap();
+    let fence = hub.take_fence(bridge, at(0)).unwrap();
+    let joined = Joined { hub, fence, bridge, worker };
+    joined.connect();
+    joined
+}
+
+pub fn joined() -> Joined {
+    joined_of(1 << 18, Source::PubSub, 100, 0)
+}
+
+impl Joined {
+    /// A new connection.
+    pub fn connect(&self) {
+        self.hub.new_epoch(self.fence).unwrap();
+        self.hub.set_link(self.fence, Link::Up).unwrap();
+    }
+
+    /// A worker and the bridge join a channel, and it is in step; what of its history Redis has is given.
+    pub fn subscribe(&self, channel: &str, history: &[u64], missing: Missing) -> Membership {
+        let mine = self.listen(channel);
+        let member = self.subscribe_only(channel);
+        self.catch_up(channel, member, history, missing);
+        mine
+    }
+
+    /// A worker's stream of a channel.
+    pub fn listen(&self, channel: &str) -> Membership {
+        let mine = self.hub.join(self.worker, channel.as_bytes(), at(0)).unwrap();
+        self.hub.set_streams(self.worker, mine, 1);
+        mine
+    }
+
+    /// The bridge joins a channel, no more.
+    pub fn subscribe_only(&self, channel: &str) -> Membership {
+        self.hub.join(self.bridge, channel.as_bytes(), at(0)).unwrap()
+    }
+
+    /// What Redis has of a channel is fetched, in the way that the bridge does it.
+    pub fn catch_up(&self, channel: &str, member: Membership, fetched: &[u64], missing: Missing) {
+        let known = self.hub.knowledge(member).unwrap();
+        self.hub.lose(self.fence, member, missing).unwrap();
+        for ms in fetched {
+            let how = match known {
+                Knowledge::Interrupted(_) => How::Missed(id(*ms)),
+                Knowledge::Nothing | Knowledge::Left(_) => How::Earlier(id(*ms)),
+            };
+            self.come(channel, how, &ms.to_string());
+        }
+        self.hub.caught_up(self.fence, member, known, missing).unwrap();
+    }
+
+    /// Something arrives, now.
+    pub fn come(&self, channel: &str, how: How, data: &str) -> Arrived {
+        self.come_at(channel, how, data, at(0))
+    }
+
+    pub fn come_at(&self, channel: &str, how: How, data: &str, now: Now) -> Arrived {
+        let arrival = arrival(channel, how, data, now.mono);
+        self.hub.arrive(self.fence, &[arrival], now).unwrap()
+    }
+
+    /// Durable events as they happen; their text is their number.
+    pub fn live(&self, channel: &str, ms: u64) {
+        self.come(channel, How::Live(id(ms)), &ms.to_string());
+    }
+
+    /// A plain message. Returns its id.
+    pub fn plain(&self, channel: &str, data: &str) -> String {
+        self.come(channel, How::Plain, data);
+        self.last_id(channel)
+    }
+
+    /// The id of the newest event of a channel.
+    pub fn last_id(&self, channel: &str) -> String {
+        self.hub.channel(channel.as_bytes()).unwrap().unwrap().last_id.unwrap().to_string()
+    }
+
+    /// Room is made by taking the oldest events of a channel.
+    pub fn evict(&self, channel: &str, events: usize) {
+        let guard = self.hub.lock().unwrap();
+        let record = guard.find(channel.as_bytes()).unwrap();
+        (0..events).for_each(|_| guard.evict(record));
+    }
+
+    /// What a client with this id gets first: whether a gap is told, and the texts in one line.
+    pub fn resumed(&self, channels: &[Membership], from: &str) -> (bool, String) {
+        let (gaps, texts) = resumed(&self.hub, channels, from, at(0));
+        assert!(gaps <= 1, "{gaps} gaps");
+        (gaps == 1, texts.join(" "))
+    }
+
+    /// The texts that are retained of a channel.
+    pub fn texts(&self, channel: &str) -> String {
+        let positions = self.hub.retained(channel.as_bytes());
+        let member = self.hub.join(self.worker, channel.as_bytes(), at(0)).unwrap();
+        let until = self.hub.head();
+        let mut all = Pursuit::since(0, Had::default(), until, [member].into_iter());
+        let texts = all_of(&self.hub, &mut all, 64, at(0)).1;
+        self.hub.leave(member).unwrap();
+        assert_eq!(positions.len(), texts.len());
+        texts.join(" ")
+    }
+}
+
+pub fn arrival<'a>(channel: &'a str, how: How, data: &'a str, born: u64) -> Arrival<'a> {
+    Arrival { channel: channel.as_bytes(), how, event: event(data.as_bytes()), born }
+}

@@ -1,0 +1,271 @@
+//! The table of resumption in a hub that is joined to Redis: what a client with each form of id gets, and
+//! whether a gap is told first.
+
+use super::bridge::{id, joined, joined_of, Joined};
+use super::*;
+
+/// Two channels: durable events 100, 200, 300 on `a`, 150 and 250 on `b`, plain ones in between. Returns
+/// the ids of the plain ones, by their texts.
+fn mixed(joined: &Joined) -> (Membership, Membership, Vec<String>) {
+    let a = joined.subscribe("a", &[], Missing::Nothing);
+    let b = joined.subscribe("b", &[], Missing::Nothing);
+    joined.live("a", 100);
+    let p = joined.plain("a", "p");
+    joined.live("b", 150);
+    let q = joined.plain("b", "q");
+    let r = joined.plain("a", "r");
+    joined.live("a", 200);
+    joined.live("b", 250);
+    joined.live("a", 300);
+    let s = joined.plain("b", "s");
+    joined.hub.check_settled();
+    (a, b, vec![p, q, r, s])
+}
+
+#[test]
+fn an_id_of_redis_gets_all_behind_it_and_the_plain_ones_at_it() {
+    let joined = joined();
+    let (a, b, _) = mixed(&joined);
+    assert_eq!(joined.resumed(&[a], "100-0"), (false, "p r 200 300".into()));
+    assert_eq!(joined.resumed(&[a, b], "100-0"), (false, "p 150 q r 200 250 300 s".into()));
+    assert_eq!(joined.resumed(&[a, b], "150-0"), (false, "q r 200 250 300 s".into()));
+    // An id of a channel that nobody here listens to stands between two.
+    assert_eq!(joined.resumed(&[a, b], "170-3"), (false, "200 250 300 s".into()));
+    assert_eq!(joined.resumed(&[a, b], "300-0"), (false, "s".into()));
+    assert_eq!(joined.resumed(&[a], "300-0"), (false, String::new()));
+    assert_eq!(joined.resumed(&[a, b], "99-7"), (false, "100 p 150 q r 200 250 300 s".into()));
+    // Another nginx is ahead of this one.
+    assert_eq!(joined.resumed(&[a, b], "400-0"), (false, String::new()));
+}
+
+#[test]
+fn an_id_of_this_hub_gets_exactly_what_comes_behind() {
+    let joined = joined();
+    let (a, b, plain) = mixed(&joined);
+    let (p, q, r, s) = (&plain[0], &plain[1], &plain[2], &plain[3]);
+    assert_eq!(p, "100-0-7-4");
+    assert_eq!(joined.resumed(&[a, b], p), (false, "150 q r 200 250 300 s".into()));
+    assert_eq!(joined.resumed(&[a, b], q), (false, "r 200 250 300 s".into()));
+    assert_eq!(joined.resumed(&[a], r), (false, "200 300".into()));
+    assert_eq!(joined.resumed(&[a, b], s), (false, String::new()));
+}
+
+#[test]
+fn an_id_of_another_hub_gets_what_redis_numbered_and_plain_ones_behind_that() {
+    let joined = joined();
+    let (a, b, _) = mixed(&joined);
+    // At the mark of 150 `a` and `b` have plain ones: which of them it has had nobody knows.
+    assert_eq!(joined.resumed(&[a, b], "150-0-9-77"), (true, "200 250 300 s".into()));
+    assert_eq!(joined.resumed(&[b], "150-0-9-77"), (true, "250 s".into()));
+    // None at that of 200.
+    assert_eq!(joined.resumed(&[a, b], "200-0-9-1"), (false, "250 300 s".into()));
+    // At 300 only `b` has one.
+    assert_eq!(joined.resumed(&[a], "300-0-9-1"), (false, String::new()));
+    assert_eq!(joined.resumed(&[a, b], "300-0-9-1"), (true, String::new()));
+    // The same number here says where it stood.
+    assert_eq!(joined.resumed(&[a, b], "150-0-7-5"), (false, "q r 200 250 300 s".into()));
+}
+
+#[test]
+fn an_id_that_nobody_gave_gets_all_behind_a_gap() {
+    let joined = joined();
+    let (a, b, _) = mixed(&joined);
+    let all = (true, "100 p 150 q r 200 250 300 s".to_string());
+    let far = format!("{}-0", at(0).wall + 4_000_000);
+    for from in ["150-0-7", "150-0-9", "evil", "1", "-1", "150-0-", "0150-0", &far] {
+        assert_eq!(joined.resumed(&[a, b], from), all, "{from}");
+    }
+}
+
+#[test]
+fn an_evicted_durable_event_is_a_gap_for_those_before_it_only() {
+    let joined = joined();
+    let (a, b, _) = mixed(&joined);
+    joined.evict("a", 1);
+    assert_eq!(joined.resumed(&[a], "99-0"), (true, "p r 200 300".into()));
+    assert_eq!(joined.resumed(&[a], "100-0"), (false, "p r 200 300".into()));
+    assert_eq!(joined.resumed(&[b], "99-0"), (false, "150 q 250 s".into()));
+    assert_eq!(joined.resumed(&[a, b], "90-0-9-3"), (true, "p 150 q r 200 250 300 s".into()));
+}
+
+#[test]
+fn an_evicted_plain_event_is_a_gap_for_those_at_its_number_too() {
+    let joined = joined();
+    let (a, _, plain) = mixed(&joined);
+    joined.evict("a", 2);
+    assert_eq!(joined.resumed(&[a], "100-0"), (true, "r 200 300".into()));
+    // Who has had it has lost nothing; what came from another nginx may have.
+    assert_eq!(joined.resumed(&[a], &plain[0]), (false, "r 200 300".into()));
+    assert_eq!(joined.resumed(&[a], "101-0"), (false, "r 200 300".into()));
+    assert_eq!(joined.resumed(&[a], "100-0-9-2"), (true, "r 200 300".into()));
+    // A durable one that leaves behind it says more.
+    joined.evict("a", 2);
+    assert_eq!(joined.resumed(&[a], &plain[2]), (true, "300".into()));
+    assert_eq!(joined.resumed(&[a], "200-0"), (false, "300".into()));
+}
+
+#[test]
+fn who_returns_with_the_id_of_a_gap_is_not_told_it_again() {
+    let joined = joined();
+    let (a, b, _) = mixed(&joined);
+    for evicted in 0..4 {
+        for from in ["evil", "50-0", "100-0", "150-0-9-77", "300-0-9-1"] {
+            for members in [&[a][..], &[b]] {
+                let begun = joined.hub.begin(members, &Resume::From(from.into()), at(0)).unwrap();
+                let (gaps, texts) = all_of(&joined.hub, &mut begun.pursuit.unwrap(), 2, at(0));
+                let Some(gap) = gaps.first() else { continue };
+                let again = joined.resumed(members, &gap.to_string());
+                assert_eq!(again, (false, texts.join(" ")), "{from} behind {evicted}, {gap}");
+            }
+        }
+        joined.evict("a", 1);
+    }
+}
+
+#[test]
+fn streams_in_redis_have_no_order_of_their_own() {
+    let joined = joined_of(1 << 18, Source::Streams, 100, 0);
+    let a = joined.subscribe("a", &[], Missing::Nothing);
+    let b = joined.subscribe("b", &[], Missing::Nothing);
+    for ms in [10_000, 13_000, 14_000] {
+        joined.live("a", ms);
+    }
+    // It happened before, in a stream that was read after the other.
+    joined.live("b", 12_500);
+    joined.live("b", 14_500);
+    joined.hub.check_settled();
+    // One channel is in order.
+    assert_eq!(joined.resumed(&[a], "13000-0"), (false, "14000".into()));
+    // From elsewhere: nothing is lost, and the last two seconds may come twice.
+    assert_eq!(joined.resumed(&[a, b], "14000-0"), (false, "13000 14000 12500 14500".into()));
+    assert_eq!(joined.resumed(&[a, b], "14000-0-9-5").1, "13000 14000 12500 14500");
+    // From here it is exact: the late one bears an id that says where it stands.
+    let begun = joined.hub.begin(&[a, b], &Resume::From("13999-0".into()), at(0)).unwrap();
+    let mut pursuit = begun.pursuit.unwrap();
+    let slice = joined.hub.pursue(&pursuit, 3, usize::MAX, at(0)).unwrap();
+    slice.events.iter().for_each(|found| pursuit.passed(found));
+    let third = slice.events[2].event.id(&joined.hub).to_string();
+    assert_eq!((text(&slice.events[2].event).as_str(), &third[..10]), ("12500", "14000-0-7-"));
+    assert_eq!(joined.resumed(&[a, b], &third), (false, "14500".into()));
+}
+
+#[test]
+fn without_history_only_the_gap_is_told() {
+    let joined = joined_of(1 << 18, Source::PubSub, 0, 0);
+    let (a, _, plain) = mixed(&joined);
+    assert_eq!(joined.resumed(&[a], "200-0"), (true, String::new()));
+    assert_eq!(joined.resumed(&[a], "300-0"), (false, String::new()));
+    assert_eq!(joined.resumed(&[a], &plain[2]), (true, String::new()));
+}
+
+#[test]
+fn ids_rise_whatever_comes() {
+    let joined = joined();
+    let a = joined.subscribe("a", &[], Missing::Nothing);
+    let comes = [
+        How::Live(id(100)),
+        How::Plain,
+        How::Live(id(90)),
+        How::Live(id(101)),
+        How::Missed(id(95)),
+        How::Plain,
+        How::Missed(id(120)),
+        How::Live(id(110)),
+    ];
+    for (how, i) in comes.iter().zip(0..) {
+        joined.come("a", *how, &format!("{i}"));
+    }
+    joined.hub.check_settled();
+    assert_eq!(joined.texts("a"), "0 1 2 3 4 5 6 7");
+    // From each id on exactly the rest is given.
+    let begun = joined.hub.begin(&[a], &Resume::From("1-0".into()), at(0)).unwrap();
+    let slice = joined.hub.pursue(&begun.pursuit.unwrap(), 64, usize::MAX, at(0)).unwrap();
+    assert_eq!(slice.events.len(), 8);
+    for (found, i) in slice.events.iter().zip(1..) {
+        let rest: Vec<String> = (i..8).map(|i| i.to_string()).collect();
+        let from = found.event.id(&joined.hub).to_string();
+        assert_eq!(joined.resumed(&[a], &from), (false, rest.join(" ")), "{from}");
+    }
+}
+
+#[test]
+fn what_a_channel_has_is_passed_over() {
+    let joined = joined();
+    joined.subscribe("a", &[50, 60], Missing::Nothing);
+    joined.live("a", 100);
+    joined.plain("a", "p");
+    joined.live("a", 200);
+    joined.evict("a", 2);
+    let head = joined.hub.head();
+    for ms in [50, 60, 100, 200] {
+        for how in [How::Live(id(ms)), How::Missed(id(ms)), How::Earlier(id(ms))] {
+            assert_eq!(joined.come("a", how, "again").appended, 0, "{how:?}");
+        }
+    }
+    assert_eq!(joined.hub.head(), head);
+    joined.hub.check_settled();
+}
+
+#[test]
+fn what_is_too_large_is_counted_and_nothing_else_is_lost() {
+    let joined = joined();
+    joined.subscribe("a", &[], Missing::Nothing);
+    let large = "x".repeat(2_000);
+    let arrivals = [
+        bridge::arrival("a", How::Plain, "1", 0),
+        bridge::arrival("a", How::Plain, &large, 0),
+        bridge::arrival("nobody", How::Plain, "-", 0),
+        bridge::arrival("a", How::Live(id(5)), &large, 0),
+        bridge::arrival("a", How::Live(id(6)), "2", 0),
+    ];
+    let arrived = joined.hub.arrive(joined.fence, &arrivals, at(0)).unwrap();
+    assert_eq!((arrived.appended, arrived.too_large), (2, 2));
+    assert_eq!(arrived.listeners, [joined.worker.slot]);
+    assert_eq!(joined.texts("a"), "1 2");
+    assert!(!joined.hub.knows(b"nobody"));
+    joined.hub.check_settled();
+}
+
+#[test]
+fn a_stream_in_progress_gets_late_events_unless_the_client_has_had_them() {
+    let joined = joined();
+    let a = joined.listen("a");
+    joined.subscribe("b", &[], Missing::Nothing);
+    joined.live("b", 500);
+    let (at_first, mine) = (joined.hub.head(), joined.subscribe_only("a"));
+    joined.catch_up("a", mine, &[100, 200, 300], Missing::Nothing);
+    joined.live("a", 600);
+    let given = |had: Had| {
+        let until = joined.hub.head();
+        let mut all = Pursuit::since(at_first, had, until, [a].into_iter());
+        all_of(&joined.hub, &mut all, 2, at(0)).1.join(" ")
+    };
+    assert_eq!(given(Had::default()), "100 200 300 600");
+    assert_eq!(given(Had { stamp: id(200), born: 0 }), "300 600");
+    // Ahead of this nginx.
+    assert_eq!(given(Had { stamp: id(600), born: 0 }), "");
+    // A new client has no claim to what happened before it came.
+    assert_eq!(given(Had { stamp: id(200), born: at(0).mono + 1 }), "600");
+    // None of them is for all streams: who reads the log looks into the hub.
+    let mut copied = Copied::default();
+    let plain_sight = (at_first + 1..=joined.hub.head())
+        .filter_map(|position| joined.hub.descriptor(position))
+        .filter(|found| found.signal().is_none() && joined.hub.copy(*found, at(0), &mut copied));
+    assert_eq!(plain_sight.count(), 1);
+}
+
+#[test]
+fn a_channel_that_is_joined_late_is_merged_by_number() {
+    let joined = joined();
+    let a = joined.subscribe("a", &[], Missing::Nothing);
+    joined.live("a", 100);
+    let p = joined.plain("a", "p");
+    joined.live("a", 300);
+    let b = joined.subscribe("b", &[50, 100, 200, 300, 400], Missing::Nothing);
+    joined.live("a", 500);
+    joined.hub.check_settled();
+    assert_eq!(joined.hub.mark().unwrap(), id(500));
+    assert_eq!(joined.resumed(&[a, b], "60-0"), (false, "100 100 p 200 300 300 400 500".into()));
+    assert_eq!(joined.resumed(&[a, b], &p), (false, "200 300 300 400 500".into()));
+    assert_eq!(fresh(&joined.hub, &[a, b], 2, at(0)), ["300", "300", "400", "500"]);
+}

@@ -1,0 +1,177 @@
+//! Death before every store of what a bridge does: the next one finds a whole hub, and the operation is
+//! there as a whole or not at all.
+
+use super::bridge::{arrival, id, joined_of, Joined};
+use super::deaths::{kill_everywhere, Seen};
+use super::*;
+use crate::hub::layout::header;
+
+/// A joined hub of which channels `a` and `b` have some events; a bridge and a worker.
+fn lived_in() -> Joined {
+    let joined = joined_of(64 << 10, Source::PubSub, 5, 0);
+    for channel in ["a", "b"] {
+        joined.subscribe(channel, &[], Missing::Nothing);
+    }
+    for ms in 1..8 {
+        joined.come("a", How::Live(id(ms * 10)), "live.");
+        joined.come("b", How::Plain, "plain.");
+    }
+    joined
+}
+
+/// So much of the arrivals is there as a prefix of them.
+fn a_prefix(before: &Seen, found: &Seen, after: &Seen) {
+    assert!(before.head <= found.head && found.head <= after.head);
+    for (found, after) in found.channels.iter().zip(&after.channels) {
+        assert!(after.starts_with(found), "{found:?} {after:?}");
+    }
+}
+
+#[test]
+fn arrivals() {
+    let joined = lived_in();
+    let long = "~".repeat(700) + ".";
+    let arrivals = [
+        arrival("a", How::Plain, "1.", 0),
+        arrival("b", How::Live(id(100)), &long, 0),
+        arrival("a", How::Missed(id(90)), "2.", 0),
+        arrival("nobody", How::Plain, "x.", 0),
+        arrival("a", How::Live(id(100)), "3.", 0),
+    ];
+    // Of those that come again only the plain ones are new.
+    let arrive = |hub: &Hub| {
+        hub.arrive(joined.fence, &arrivals, at(0)).unwrap();
+    };
+    let deaths = kill_everywhere(&joined.hub, arrive, a_prefix);
+    assert!(deaths > 60, "{deaths}");
+}
+
+#[test]
+fn the_count_behind_the_marker_is_that_of_the_messages() {
+    let joined = lived_in();
+    joined.hub.announce_heir(5).unwrap();
+    joined.hub.pass_marker(joined.fence, 5).unwrap();
+    let head = joined.hub.head();
+    let arrive = |hub: &Hub| {
+        hub.arrive(joined.fence, &[arrival("a", How::Plain, "1.", 0)], at(0)).unwrap();
+    };
+    kill_everywhere(&joined.hub, arrive, |_, found, _| {
+        assert_eq!(joined.hub.region.get(header::BEHIND_MARKER), found.head - head);
+    });
+}
+
+#[test]
+fn arrivals_in_a_full_zone() {
+    let joined = lived_in();
+    let long = "=".repeat(150) + ".";
+    while joined.hub.stats().of(Counter::Evicted) < 3 {
+        joined.come("b", How::Plain, &long);
+    }
+    let arrive = |hub: &Hub| {
+        hub.arrive(joined.fence, &[arrival("a", How::Live(id(500)), &long, 0)], at(0)).unwrap();
+    };
+    kill_everywhere(&joined.hub, arrive, |before, found, after| {
+        assert!(found.head == before.head || found == after);
+    });
+}
+
+#[test]
+fn catching_up() {
+    let joined = lived_in();
+    joined.connect();
+    let member = joined.subscribe_only("a");
+    let caught_up = |hub: &Hub| {
+        let known = hub.knowledge(member).unwrap();
+        hub.lose(joined.fence, member, Missing::UpTo(id(60))).unwrap();
+        hub.caught_up(joined.fence, member, known, Missing::UpTo(id(60))).unwrap();
+    };
+    kill_everywhere(&joined.hub, caught_up, |before, found, after| {
+        let hub = &joined.hub;
+        let step = found.head == after.head;
+        assert_eq!(hub.in_step(&[member]), step);
+        assert!(before.channels[0].ends_with(&found.channels[0]));
+        // What has gone is behind the floor at every moment.
+        let first = found.channels[0].first().map_or(u64::MAX, |first| first.0);
+        let gone = before.channels[0].iter().filter(|event| event.0 < first).count();
+        let floor = hub.floor_of(b"a").stamp.ms;
+        assert!(floor >= 10 * gone as u64, "{floor} {gone}");
+        assert!(!step || floor == 60);
+    });
+}
+
+#[test]
+fn history_that_comes_back() {
+    let joined = lived_in();
+    joined.evict("a", 7);
+    let member = joined.subscribe_only("a");
+    joined.hub.out_of_step(joined.fence, member).unwrap();
+    let caught_up = |hub: &Hub| {
+        let known = hub.knowledge(member).unwrap();
+        let come = |ms| arrival("a", How::Earlier(id(ms)), "back.", 0);
+        hub.arrive(joined.fence, &[come(60), come(70)], at(0)).unwrap();
+        hub.caught_up(joined.fence, member, known, Missing::UpTo(id(50))).unwrap();
+    };
+    kill_everywhere(&joined.hub, caught_up, |_, found, after| {
+        let floor = joined.hub.floor_of(b"a").stamp.ms;
+        assert_eq!(floor, if found.head == after.head { 50 } else { 70 });
+    });
+}
+
+#[test]
+fn wanting() {
+    let joined = lived_in();
+    let mine = joined.listen("new");
+    let want = |hub: &Hub| {
+        assert_eq!(hub.want(mine).unwrap(), Some(joined.bridge.slot));
+    };
+    kill_everywhere(&joined.hub, want, |before, found, after| {
+        let told = joined.hub.descriptor(joined.hub.head()).and_then(|last| last.signal());
+        assert_eq!(told == Some(Signal::Wanted), found.head == after.head);
+        assert_eq!(before.channels, found.channels);
+    });
+}
+
+#[test]
+fn leaving_what_nobody_hears() {
+    let joined = lived_in();
+    let member = joined.subscribe_only("quiet");
+    joined.catch_up("quiet", member, &[], Missing::Nothing);
+    let leave = |hub: &Hub| {
+        hub.leave_unheard(joined.fence, member).unwrap();
+    };
+    kill_everywhere(&joined.hub, leave, |before, found, _| {
+        assert_eq!(before, found);
+        // Who joins now either has a bridge that is there, or says that it wants one.
+        let mine = joined.hub.join(joined.worker, b"quiet", at(0)).unwrap();
+        let heard = joined.hub.joined_by(joined.bridge.slot, 0).unwrap().0;
+        assert!(heard.contains(&b"quiet".to_vec()) || !joined.hub.in_step(&[mine]));
+        joined.hub.leave(mine).unwrap();
+    });
+}
+
+#[test]
+fn the_words_of_a_takeover() {
+    let joined = lived_in();
+    let (hub, fence) = (&joined.hub, joined.fence);
+    let same = |before: &Seen, found: &Seen, _: &Seen| assert_eq!(before, found);
+    kill_everywhere(hub, |hub| hub.retire(fence).unwrap(), same);
+    kill_everywhere(hub, |hub| hub.announce_heir(5).unwrap(), same);
+    kill_everywhere(hub, |hub| hub.freeze(fence, 5).unwrap(), same);
+    kill_everywhere(hub, |hub| hub.pass_marker(fence, 5).unwrap(), same);
+    kill_everywhere(hub, |hub| hub.new_epoch(fence).unwrap(), same);
+    hub.pass_marker(fence, 5).unwrap();
+    joined.come("a", How::Plain, "x.");
+    let seat = hub.take_seat().unwrap();
+    let number = hub.region.get(header::FENCE);
+    let take_over = |hub: &Hub| {
+        hub.take_over(seat, 5, at(0)).unwrap();
+    };
+    kill_everywhere(hub, take_over, |before, found, _| {
+        assert_eq!(before, found);
+        // Either the holder still has all, or the successor.
+        let taken = hub.region.get(header::FENCE) > number;
+        assert_eq!(hub.bridge_slot() == Some(seat.slot), taken);
+        assert_eq!(hub.region.get(header::BEHIND_MARKER), u64::from(!taken));
+        assert_eq!(hub.has_passed(5), !taken);
+    });
+}

@@ -1,0 +1,377 @@
+//! In step with Redis: what is known of a channel, what is missing, who may write, and who waits.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use super::bridge::{arrival, id, joined, joined_of, Joined};
+use super::*;
+
+fn up_to(ms: u64) -> Missing {
+    Missing::UpTo(id(ms))
+}
+
+fn known(joined: &Joined, member: Membership) -> Knowledge {
+    joined.hub.knowledge(member).unwrap()
+}
+
+#[test]
+fn of_a_fresh_channel_nothing_is_known_and_its_history_begins_where_redis_has_it() {
+    let joined = joined();
+    let a = joined.listen("a");
+    let member = joined.subscribe_only("a");
+    assert_eq!(known(&joined, member), Knowledge::Nothing);
+    joined.catch_up("a", member, &[100, 200], up_to(90));
+    assert_eq!(joined.resumed(&[a], "80-0"), (true, "100 200".into()));
+    assert_eq!(joined.resumed(&[a], "90-0"), (false, "100 200".into()));
+    joined.hub.check_settled();
+}
+
+#[test]
+fn a_channel_that_was_left_is_known_up_to_its_newest() {
+    let joined = joined();
+    let mine = joined.listen("a");
+    let member = joined.subscribe_only("a");
+    joined.catch_up("a", member, &[100], Missing::Nothing);
+    joined.subscribe("b", &[], Missing::Nothing);
+    joined.hub.leave(mine).unwrap();
+    assert!(joined.hub.leave_unheard(joined.fence, member).unwrap());
+    joined.live("b", 300);
+    let a = joined.listen("a");
+    let member = joined.subscribe_only("a");
+    assert_eq!(known(&joined, member), Knowledge::Left(id(100)));
+    joined.catch_up("a", member, &[150, 250], Missing::Nothing);
+    // Their own numbers, though the mark is above them: who comes from elsewhere is served exactly.
+    assert_eq!(joined.resumed(&[a], "150-0"), (false, "250".into()));
+    assert_eq!(joined.last_id("a"), "250-0");
+    joined.hub.check_settled();
+}
+
+#[test]
+fn a_plain_message_says_that_everything_up_to_its_mark_is_known() {
+    let joined = joined();
+    joined.subscribe("b", &[], Missing::Nothing);
+    joined.subscribe("a", &[], Missing::Nothing);
+    joined.live("b", 300);
+    joined.plain("a", "p");
+    let member = joined.subscribe_only("a");
+    joined.connect();
+    assert_eq!(known(&joined, member), Knowledge::Interrupted(id(300)));
+}
+
+#[test]
+fn after_an_interruption_what_was_missed_is_placed_behind_what_was_had() {
+    let joined = joined();
+    let a = joined.subscribe("a", &[], Missing::Nothing);
+    let b = joined.subscribe("b", &[], Missing::Nothing);
+    joined.live("a", 100);
+    joined.live("b", 110);
+    joined.connect();
+    let members = ["a", "b"].map(|name| joined.subscribe_only(name));
+    assert!(!joined.hub.in_step(&[a]));
+    assert_eq!(known(&joined, members[0]), Knowledge::Interrupted(id(100)));
+    joined.catch_up("a", members[0], &[200], Missing::Nothing);
+    assert!(joined.hub.in_step(&[a]) && !joined.hub.in_step(&[a, b]));
+    // Too late for its number: streams of both have been sent 200.
+    joined.catch_up("b", members[1], &[150], Missing::Nothing);
+    assert!(joined.hub.in_step(&[a, b]));
+    assert_eq!(joined.resumed(&[a, b], "200-0"), (false, "150".into()));
+    joined.hub.check_settled();
+}
+
+#[test]
+fn a_hole_is_told_before_what_follows_and_takes_what_lay_before_it() {
+    let joined = joined();
+    let a = joined.subscribe("a", &[], Missing::Nothing);
+    joined.live("a", 100);
+    let p = joined.plain("a", "p");
+    let at_first = joined.hub.head();
+    joined.connect();
+    let member = joined.subscribe_only("a");
+    joined.catch_up("a", member, &[400], up_to(300));
+    for from in ["50-0", "100-0", &p, "299-0", "100-0-9-1"] {
+        assert_eq!(joined.resumed(&[a], from), (true, "400".into()), "{from}");
+    }
+    assert_eq!(joined.resumed(&[a], "300-0"), (false, "400".into()));
+    // A stream in progress, slice by slice.
+    let until = joined.hub.head();
+    let pursuit = Pursuit::since(at_first, Had::default(), until, [a].into_iter());
+    let slice = joined.hub.pursue(&pursuit, 1, usize::MAX, at(0)).unwrap();
+    assert!(slice.gap.is_some());
+    let lost = (at_first + 1..=until)
+        .find(|position| joined.hub.descriptor(*position).unwrap().signal() == Some(Signal::Lost));
+    assert!(lost.unwrap() < slice.events[0].event.place.position);
+    joined.hub.check_settled();
+}
+
+#[test]
+fn a_hole_is_known_to_the_next_bridge_if_this_one_dies_behind_it() {
+    for fresh in [true, false] {
+        let joined = joined();
+        let a = match fresh {
+            true => joined.listen("a"),
+            false => joined.subscribe("a", &[100], Missing::Nothing),
+        };
+        joined.connect();
+        let member = joined.subscribe_only("a");
+        joined.hub.lose(joined.fence, member, up_to(300)).unwrap();
+        joined.come("a", How::Earlier(id(400)), "400");
+        // It dies here. The next one knows the channel up to 400, and hears of no hole.
+        joined.connect();
+        let member = joined.subscribe_only("a");
+        assert_eq!(known(&joined, member), Knowledge::Left(id(400)));
+        joined.catch_up("a", member, &[], Missing::Nothing);
+        assert_eq!(joined.resumed(&[a], "200-0"), (true, "400".into()), "{fresh}");
+    }
+}
+
+#[test]
+fn a_hole_is_entered_once() {
+    let joined = joined();
+    joined.listen("a");
+    let member = joined.subscribe_only("a");
+    for _ in 0..3 {
+        joined.hub.lose(joined.fence, member, up_to(300)).unwrap();
+    }
+    assert_eq!(joined.hub.head(), 1);
+    joined.catch_up("a", member, &[400], up_to(300));
+    assert_eq!(joined.hub.head(), 3);
+}
+
+#[test]
+fn history_that_came_back_is_not_lost() {
+    let joined = joined();
+    let a = joined.listen("a");
+    let member = joined.subscribe_only("a");
+    joined.catch_up("a", member, &[100, 200], Missing::Nothing);
+    joined.evict("a", 2);
+    assert!(joined.resumed(&[a], "150-0").0);
+    joined.hub.leave(a).unwrap();
+    joined.hub.leave_unheard(joined.fence, member).unwrap();
+    let a = joined.listen("a");
+    let member = joined.subscribe_only("a");
+    assert_eq!(known(&joined, member), Knowledge::Nothing);
+    joined.catch_up("a", member, &[100, 200], Missing::Nothing);
+    assert_eq!(joined.resumed(&[a], "50-0"), (false, "100 200".into()));
+    joined.hub.check_settled();
+}
+
+#[test]
+fn history_that_comes_back_in_part_begins_where_redis_has_it() {
+    let joined = joined();
+    let a = joined.subscribe("a", &[100, 200, 300], Missing::Nothing);
+    joined.evict("a", 3);
+    let member = joined.subscribe_only("a");
+    joined.hub.out_of_step(joined.fence, member).unwrap();
+    joined.catch_up("a", member, &[200, 300], up_to(100));
+    assert_eq!(joined.resumed(&[a], "99-0"), (true, "200 300".into()));
+    assert_eq!(joined.resumed(&[a], "100-0"), (false, "200 300".into()));
+}
+
+#[test]
+fn what_is_evicted_while_history_comes_back_is_lost_after_all() {
+    let joined = joined();
+    let a = joined.listen("a");
+    let member = joined.subscribe_only("a");
+    for ms in [100, 200, 300] {
+        joined.come("a", How::Earlier(id(ms)), &ms.to_string());
+    }
+    // The zone was full.
+    joined.evict("a", 2);
+    joined.hub.caught_up(joined.fence, member, Knowledge::Nothing, Missing::Nothing).unwrap();
+    assert_eq!(joined.resumed(&[a], "100-0"), (true, "300".into()));
+    assert_eq!(joined.resumed(&[a], "200-0"), (false, "300".into()));
+}
+
+#[test]
+fn what_redis_has_lost_as_well_stays_lost() {
+    let joined = joined();
+    let a = joined.subscribe("a", &[100, 200], Missing::Nothing);
+    joined.evict("a", 2);
+    let member = joined.subscribe_only("a");
+    joined.hub.out_of_step(joined.fence, member).unwrap();
+    // Somebody has deleted the stream in Redis.
+    joined.hub.caught_up(joined.fence, member, Knowledge::Nothing, Missing::Nothing).unwrap();
+    assert_eq!(joined.resumed(&[a], "150-0"), (true, String::new()));
+}
+
+#[test]
+fn a_forgotten_channel_leaves_a_floor_only_if_redis_cannot_give_it_back() {
+    for plain in [false, true] {
+        let joined = joined();
+        let a = joined.subscribe("a", &[], Missing::Nothing);
+        joined.live("a", 100);
+        if plain {
+            joined.plain("a", "p");
+        }
+        joined.hub.leave(a).unwrap();
+        joined.hub.leave_seat(joined.bridge);
+        joined.hub.sweep_all(at(0)).unwrap();
+        joined.evict("a", 1 + usize::from(plain));
+        let guard = joined.hub.lock().unwrap();
+        guard.forget(guard.find(b"a").unwrap());
+        drop(guard);
+        assert!(!joined.hub.knows(b"a"));
+        assert_eq!(joined.hub.floor_of(b"a").position > 0, plain);
+    }
+}
+
+#[test]
+fn a_fenced_bridge_can_write_nothing() {
+    let joined = joined();
+    let a = joined.subscribe("a", &[100], Missing::Nothing);
+    let member = joined.subscribe_only("a");
+    let (hub, old) = (&joined.hub, joined.fence);
+    let held = hub.try_succeed().unwrap();
+    let next = hub.take_fence(hub.take_seat().unwrap(), at(0)).unwrap();
+    let before: Vec<u64> = (0..hub.region.size()).map(|at| hub.region.get(at)).collect();
+    let arrivals = [How::Plain, How::Live(id(500)), How::Missed(id(500)), How::Earlier(id(500))]
+        .map(|how| arrival("a", how, "x", 0));
+    let known = Knowledge::Interrupted(id(100));
+    let fenced = Err(BridgeError::Fenced);
+    for arrival in arrivals {
+        assert_eq!(hub.arrive(old, &[arrival], at(0)).err(), Some(BridgeError::Fenced));
+    }
+    assert_eq!(hub.new_epoch(old), fenced);
+    assert_eq!(hub.set_link(old, Link::Down), fenced);
+    assert_eq!(hub.lose(old, member, up_to(400)), fenced);
+    assert_eq!(hub.caught_up(old, member, known, up_to(400)), Err(BridgeError::Fenced));
+    assert_eq!(hub.out_of_step(old, member), fenced);
+    assert_eq!(hub.leave_unheard(old, member), Err(BridgeError::Fenced));
+    assert_eq!(hub.retire(old), fenced);
+    assert_eq!(hub.freeze(old, 5), fenced);
+    assert_eq!(hub.pass_marker(old, 5), fenced);
+    assert_eq!(hub.forget_heir(old, &held), fenced);
+    let lock = layout::header::LOCK..layout::header::LOCK + lock::WORDS;
+    let after = (0..hub.region.size()).map(|at| hub.region.get(at));
+    let changed = before
+        .iter()
+        .zip(after)
+        .zip(0..)
+        .filter(|((old, new), at)| *old != new && !lock.contains(at));
+    assert_eq!(changed.count(), 0);
+    assert!(hub.in_step(&[a]));
+    hub.new_epoch(next).unwrap();
+    assert!(!hub.in_step(&[a]));
+}
+
+#[test]
+fn a_channel_is_in_step_only_while_its_connection_is_there() {
+    let joined = joined();
+    let a = joined.subscribe("a", &[], Missing::Nothing);
+    let own = joined.hub.join(joined.worker, b"sse.status", at(0)).unwrap();
+    assert!(joined.hub.in_step(&[a, own]) && joined.hub.step_is_near());
+    for (link, near) in [(Link::Connecting, true), (Link::Down, false), (Link::Up, true)] {
+        joined.hub.set_link(joined.fence, link).unwrap();
+        assert_eq!(joined.hub.link(), link);
+        assert_eq!(joined.hub.in_step(&[a]), link == Link::Up);
+        assert_eq!(joined.hub.step_is_near(), near);
+        assert!(joined.hub.in_step(&[own]));
+    }
+    joined.connect();
+    assert!(!joined.hub.in_step(&[a]));
+    assert_eq!(joined.hub.want(own).unwrap(), None);
+}
+
+#[test]
+fn what_is_wanted_is_told_to_the_bridge_once_it_can_do_something() {
+    let joined = joined();
+    let a = joined.listen("a");
+    assert_eq!(joined.hub.want(a).unwrap(), Some(joined.bridge.slot));
+    let signal = joined.hub.descriptor(joined.hub.head()).unwrap();
+    assert_eq!(signal.signal(), Some(Signal::Wanted));
+    assert_eq!(joined.hub.wanted_name(signal.channel).unwrap().unwrap(), b"a");
+    assert_eq!(joined.hub.heard(0).unwrap().0, [b"a".to_vec()]);
+    assert!(joined.hub.joined_by(joined.bridge.slot, 0).unwrap().0.is_empty());
+    let member = joined.subscribe_only("a");
+    joined.catch_up("a", member, &[], Missing::Nothing);
+    assert_eq!(joined.hub.want(a).unwrap(), None);
+    assert_eq!(joined.hub.joined_by(joined.bridge.slot, 0).unwrap().0, [b"a".to_vec()]);
+    joined.hub.leave(a).unwrap();
+    assert!(joined.hub.heard(0).unwrap().0.is_empty());
+    for block in [0, member.channel() + 1, u32::MAX] {
+        assert_eq!(joined.hub.wanted_name(block).unwrap(), None, "{block}");
+    }
+}
+
+#[test]
+fn whoever_sees_the_step_told_sees_that_it_is_made() {
+    let rounds = if cfg!(miri) { 5 } else { 3_000 };
+    let joined = joined();
+    let a = joined.listen("a");
+    let member = joined.subscribe_only("a");
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let reader = joined.hub.clone();
+        let over = &over;
+        scope.spawn(move || {
+            let (mut read, mut steps) = (0, 0);
+            while !over.load(Ordering::SeqCst) || read < reader.head() {
+                if read == reader.head() {
+                    thread::yield_now();
+                    continue;
+                }
+                read += 1;
+                let Some(found) = reader.descriptor(read) else {
+                    read = reader.head();
+                    continue;
+                };
+                if found.signal() == Some(Signal::Step) {
+                    let step =
+                        reader.region.get(reader.layout.block(a.record, layout::channel::STEP));
+                    assert_eq!(step, reader.region.get(layout::header::EPOCH));
+                    steps += 1;
+                }
+            }
+            assert!(steps > 0);
+        });
+        for _ in 0..rounds {
+            let known = Knowledge::Nothing;
+            patiently(|| joined.hub.caught_up(joined.fence, member, known, Missing::Nothing));
+            patiently(|| joined.hub.out_of_step(joined.fence, member).map(|()| 0));
+            patiently(|| joined.hub.caught_up(joined.fence, member, known, Missing::Nothing));
+        }
+        over.store(true, Ordering::SeqCst);
+    });
+}
+
+#[test]
+fn nobody_joins_a_channel_that_the_bridge_leaves_without_knowing() {
+    let rounds = if cfg!(miri) { 5 } else { 1_500 };
+    let joined = joined();
+    let hub = &joined.hub;
+    for round in 0..rounds {
+        let name = format!("c{}", round % 7);
+        let member = joined.subscribe_only(&name);
+        let known = hub.knowledge(member).unwrap();
+        hub.caught_up(joined.fence, member, known, Missing::Nothing).unwrap();
+        let (left, (mine, in_step, wanted)) = thread::scope(|scope| {
+            let worker = scope.spawn(|| {
+                let mine = patiently(|| hub.join(joined.worker, name.as_bytes(), at(0)));
+                hub.set_streams(joined.worker, mine, 1);
+                let in_step = hub.in_step(&[mine]);
+                (mine, in_step, !in_step && patiently(|| hub.want(mine)).is_some())
+            });
+            let left = patiently(|| hub.leave_unheard(joined.fence, member));
+            (left, worker.join().unwrap())
+        });
+        // Who saw it in step is heard, and the bridge stays; else it says that the channel is wanted.
+        assert!(if left { wanted } else { in_step != wanted }, "{left} {in_step} {wanted}");
+        hub.leave(mine).unwrap();
+        if !left {
+            hub.leave_unheard(joined.fence, member).unwrap();
+        }
+    }
+    hub.check_settled();
+}
+
+#[test]
+fn of_several_sources_only_redis_makes_numbers() {
+    let joined = joined_of(1 << 18, Source::Streams, 10, 0);
+    joined.subscribe("a", &[], Missing::Nothing);
+    assert_eq!(joined.hub.own_kind(), Kind::Placed);
+    joined.live("a", 100);
+    let status = event(b"{}");
+    let ids = joined.hub.publish_own(b"sse.status", status, at(5)).unwrap().ids;
+    assert_eq!(ids[0].to_string(), format!("100-0-7-{}", joined.hub.head()));
+    assert_eq!(joined.hub.mark().unwrap(), id(100));
+}
