@@ -16,6 +16,7 @@
 //!   subscription, which channels have all that Redis gave them, how that enters, and the takeover
 //! - `read`, `replay`: reading new events without the lock, and retained ones under it; `origin`: what
 //!   a client's id says of what it has had
+//! - `pattern`, `search`: listening to all channels whose names match, and what such streams missed
 //! - `admin`: listing channels, ending their streams, forgetting them
 //! - `stats`: counters
 //!
@@ -34,12 +35,14 @@ mod layout;
 mod lists;
 mod lock;
 mod origin;
+mod pattern;
 mod place;
 mod publish;
 mod read;
 mod region;
 mod replay;
 mod room;
+mod search;
 mod signal;
 mod slots;
 mod stats;
@@ -57,12 +60,14 @@ pub use bridge::{BridgeError, Fence, Held, Link, Source};
 pub use guard::Locked;
 pub use handover::TakenOver;
 pub use origin::Had;
+pub use pattern::{name_of_pattern, pattern_of, reaches, shown};
 pub use place::{Kind, Place};
 pub use publish::{NewEvent, PublishError, Published};
 pub use read::{Copied, Descriptor};
 pub use region::Region;
 pub use replay::{Beginning, Found, Pursuit, Resume, Slice};
 pub use room::Swept;
+pub use search::Search;
 pub use signal::Signal;
 pub use slots::Seat;
 pub use stats::{Counter, Stats, COUNTERS};

@@ -11,7 +11,9 @@
 //!
 //! - `stream`, `channel`: what a process knows of its clients and of the channels they listen to
 //! - `open`: how a stream begins and how it is taken away; `wait`: when it begins, with Redis
-//! - `recent`: reading the log; `serve`: writing to one client; `ids`: what its ids say
+//! - `recent`: reading the log; `shared`: frames for many; `serve`: writing to one client; `ids`: what
+//!   its ids say
+//! - `pattern`: which patterns an event is for; `missed`: what a stream lacks, looked up in the hub
 //! - `presence`: telling who came and went; `admin`: what an administrator asks for
 //! - `turn`: what one wake-up and one tick do; `wheel`: deadlines
 //! - `socket`: what is asked of a connection; `settings`: what a location says
@@ -19,11 +21,14 @@
 mod admin;
 mod channel;
 mod ids;
+mod missed;
 mod open;
+mod pattern;
 mod presence;
 mod recent;
 mod serve;
 mod settings;
+mod shared;
 mod socket;
 mod stream;
 mod turn;
@@ -38,13 +43,13 @@ use std::collections::{HashMap, VecDeque};
 use rustc_hash::FxBuildHasher;
 use slotmap::SlotMap;
 
-use crate::hub::{
-    Counter, Hub, Kind, Membership, NewEvent, Now, Place, PublishError, Published, Seat,
-};
+use crate::hub::{shown, Counter, Hub, Membership, NewEvent, Now, PublishError, Published, Seat};
 use crate::sse::frame::{self, Frame};
 use crate::sse::id::Id;
 use channel::{Channel, ChannelKey};
+use pattern::Patterns;
 use recent::Kept;
+use shared::Shared;
 use stream::{Audience, State, Stream};
 use wheel::Wheel;
 
@@ -71,6 +76,7 @@ pub struct Worker<S: Socket> {
     channels: SlotMap<ChannelKey, Channel>,
     by_name: HashMap<Box<[u8]>, ChannelKey>,
     by_record: HashMap<u32, ChannelKey, FxBuildHasher>,
+    patterns: Patterns,
     /// The position up to which this process has read the log.
     read: u64,
     kept: Kept,
@@ -95,16 +101,6 @@ pub struct Worker<S: Socket> {
     draining: Option<Drain>,
     /// When the once-a-second look is due (ms).
     look_at: u64,
-}
-
-/// The frames that were prepared last: for as long as streams lack the same, they are used again.
-#[derive(Default)]
-struct Shared {
-    batch: Batch,
-    places: Vec<(Place, Kind)>,
-    /// Nothing is left behind the batch.
-    complete: bool,
-    of: Option<(ChannelKey, Option<u64>, usize, Naming)>,
 }
 
 /// A visit that a stream waits for.
@@ -176,6 +172,7 @@ impl<S: Socket> Worker<S> {
             channels: SlotMap::with_key(),
             by_name: HashMap::new(),
             by_record: HashMap::default(),
+            patterns: Patterns::default(),
             kept: Kept::default(),
             passes: VecDeque::new(),
             tasks: VecDeque::new(),
@@ -241,12 +238,12 @@ impl<S: Socket> Worker<S> {
         })
     }
 
-    /// The names of a stream's channels, separated by commas.
+    /// The names of a stream's channels, or its patterns, separated by commas.
     pub fn names(&self, key: StreamKey) -> Vec<u8> {
         let stream = self.streams.get(key);
         let subscriptions = stream.map(|stream| stream.channels.as_slice()).unwrap_or_default();
         let names = subscriptions.iter().filter_map(|s| self.channels.get(s.channel));
-        names.map(|channel| &channel.name[..]).collect::<Vec<_>>().join(&b","[..])
+        names.map(|channel| shown(&channel.name)).collect::<Vec<_>>().join(&b","[..])
     }
 
     /// A stream that this process has ended. Its last bytes are sent: the request is to be

@@ -369,3 +369,53 @@ b";
 --- nowhere
 --- refused
 invalid (?:value|event name) "a
+
+
+
+=== TEST 43: pattern is said once
+--- config
+    location /s { sse_stream a* pattern pattern; }
+--- refused
+"sse_stream" directive is duplicate
+
+
+
+=== TEST 44: a stream of patterns needs one
+--- config
+    location /s { sse_stream pattern; }
+--- refused
+no channel in "sse_stream"
+
+
+
+=== TEST 45: a pattern is no name of the module's own channels
+--- config
+    location /s { sse_stream sse.* pattern; }
+--- refused
+invalid pattern "sse\.\*": channel names beginning with sse\. are reserved
+
+
+
+=== TEST 46: not in a list either, or with a variable
+--- config
+    location /s { sse_stream a,sse.$arg_x pattern split=,; }
+--- refused
+invalid pattern "a,sse\.\$arg_x": channel names beginning with sse\. are reserved
+
+
+
+=== TEST 47: a pattern is checked like a name
+--- config
+    location /s { sse_stream "a*	b" pattern; }
+--- refused
+invalid pattern ".*": the channel name contains a control character
+
+
+
+=== TEST 48: streams in Redis cannot be asked for by a pattern
+--- http_config
+    sse_hub default { redis redis://127.0.0.1; redis_source stream; }
+--- config
+    location /s { sse_stream a* pattern; }
+--- refused
+"pattern" and "redis_source stream" exclude each other

@@ -3,9 +3,11 @@
 use super::hub::{once, Main};
 use super::settings::Settings;
 use crate::http;
+use crate::hub;
 use crate::nginx::directive::Refused;
 use crate::nginx::setting::{Answering, Position, Setting};
 use crate::nginx::value::ComplexValue;
+use crate::sse::channel::NameError;
 use crate::sse::{channel, event_type};
 use crate::worker::{Naming, Replay, SlowClient, StreamSettings};
 use std::rc::Rc;
@@ -27,16 +29,26 @@ pub struct Target {
     pub hub: usize,
 }
 
-/// `sse_stream CHANNEL ... [hub=NAME] [split=CHAR]`
+/// `sse_stream CHANNEL ... [hub=NAME] [split=CHAR] [pattern]`
 pub struct Stream {
     pub target: Target,
     pub channels: Vec<Channel>,
     pub split: Option<u8>,
+    pub meaning: Meaning,
     /// Where a client's last id may stand; empty for nginx's own names of header and argument.
     pub last_event_id: Rc<Vec<ComplexValue>>,
     pub settings: Rc<StreamSettings>,
     /// Whether requests are given back once their streams run.
     pub lean: bool,
+}
+
+/// What the names of a stream mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Meaning {
+    /// Channels.
+    Names,
+    /// Globs: all channels that match.
+    Patterns,
 }
 
 /// One argument of `sse_stream`.
@@ -89,6 +101,7 @@ impl Answer {
         match self {
             Answer::Stream(stream) => {
                 stream.target.complete(main, "sse_stream")?;
+                stream.check_source(main)?;
                 stream.last_event_id = settings.last_event_id();
                 stream.settings = Rc::new(settings.resolve());
                 stream.lean = settings.lean();
@@ -134,10 +147,24 @@ impl Status {
 }
 
 impl Stream {
+    /// Streams in Redis cannot be asked for by a pattern.
+    fn check_source(&self, main: &Main) -> Result<(), String> {
+        let redis = main.hubs.get(self.target.hub).and_then(|hub| hub.redis.as_ref());
+        let by_stream = redis.is_some_and(|redis| redis.source == hub::Source::Streams);
+        if self.meaning == Meaning::Patterns && by_stream {
+            let position = &self.target.position;
+            return Err(format!(
+                "\"pattern\" and \"redis_source stream\" exclude each other in {position}"
+            ));
+        }
+        Ok(())
+    }
+
     /// Its settings are filled in when all of the configuration is read.
-    fn new(target: Target, channels: Vec<Channel>, split: Option<u8>) -> Stream {
+    fn new(target: Target, channels: Vec<Channel>, split: Option<u8>, meaning: Meaning) -> Stream {
         let settings = Rc::new(Settings::default().resolve());
-        Stream { target, channels, split, last_event_id: Rc::default(), settings, lean: false }
+        let last_event_id = Rc::default();
+        Stream { target, channels, split, meaning, last_event_id, settings, lean: false }
     }
 }
 
@@ -174,7 +201,7 @@ pub fn stream(setting: &mut Setting<'_>) -> Result<(), Refused> {
     }
     let mut target = Target::new(setting);
     let (mut channels, mut names) = (Vec::new(), Vec::new());
-    let mut split = None;
+    let (mut split, mut meaning) = (None, None);
     for argument in setting.arguments() {
         if let Some(name) = argument.strip_prefix(b"hub=") {
             target.name(name)?;
@@ -183,6 +210,8 @@ pub fn stream(setting: &mut Setting<'_>) -> Result<(), Refused> {
                 return Err(Refused::no_valid("parameter", argument));
             };
             once(&mut split, *byte)?;
+        } else if argument == b"pattern" {
+            once(&mut meaning, Meaning::Patterns)?;
         } else {
             let chosen = match channel::is_own(argument) {
                 true => Chosen::Own,
@@ -195,11 +224,28 @@ pub fn stream(setting: &mut Setting<'_>) -> Result<(), Refused> {
     if channels.is_empty() {
         return Err(Refused::because("no channel in \"sse_stream\" directive"));
     }
-    for name in names.into_iter().filter(|name| is_literal(name)) {
-        channel::names(&[name], split).map_err(|error| bad("channel", name, &error))?;
+    let meaning = meaning.unwrap_or(Meaning::Names);
+    for name in names {
+        check_names(name, split, meaning)?;
     }
     let answering = setting.answer_with::<http::stream::Handler>()?;
-    keep(setting, Answer::Stream(Stream::new(target, channels, split)), answering)
+    keep(setting, Answer::Stream(Stream::new(target, channels, split, meaning)), answering)
+}
+
+/// Checks of an argument of `sse_stream` what can be known before any request comes.
+fn check_names(text: &[u8], split: Option<u8>, meaning: Meaning) -> Result<(), Refused> {
+    let wrong = |error| match meaning {
+        Meaning::Names => bad("channel", text, &error),
+        Meaning::Patterns => bad("pattern", text, &error),
+    };
+    let mut parts = text.split(|byte| Some(*byte) == split);
+    if meaning == Meaning::Patterns && parts.any(channel::is_own) {
+        return Err(wrong(NameError::Reserved));
+    }
+    if is_literal(text) {
+        channel::names(&[text], split).map_err(wrong)?;
+    }
+    Ok(())
 }
 
 /// `sse_publish`
@@ -248,7 +294,7 @@ pub fn status(setting: &mut Setting<'_>) -> Result<(), Refused> {
         Some(_) => Shown::OneHub,
         None => Shown::AllHubs,
     };
-    let feed = Stream::new(target, Vec::new(), None);
+    let feed = Stream::new(target, Vec::new(), None, Meaning::Names);
     keep(setting, Answer::Status(Status { shown, feed }), answering)
 }
 

@@ -7,7 +7,7 @@ use super::settings::Settings;
 use crate::nginx::setting::{Answering, Setting};
 use std::rc::Rc;
 
-pub use super::answers::{Admin, Chosen, Publish, Shown, Status, Stream};
+pub use super::answers::{Admin, Chosen, Meaning, Publish, Shown, Status, Stream};
 
 /// What the module knows of one place in the configuration: `http`, `server` or `location`.
 #[derive(Default)]

@@ -1,7 +1,8 @@
 //! `sse_stream`: opens a stream, keeps it with its request, and ends it.
 
 use super::{cors, process};
-use crate::conf::{self, location::Chosen};
+use crate::conf::{self, location::Chosen, location::Meaning};
+use crate::hub::{name_of_pattern, shown};
 use crate::nginx::log::Level;
 use crate::nginx::output::{Calls, Client, Finish, Flushed, Lean, OnWritable, Output};
 use crate::nginx::pool::NoMemory;
@@ -24,6 +25,7 @@ pub struct Stream {
     hub: usize,
     /// None before the worker has taken it, and after it has ended.
     key: Cell<Option<StreamKey>>,
+    /// Names of channels, or of patterns as the hub knows them.
     channels: Vec<Box<[u8]>>,
     output: Rc<Output>,
     end: Cell<Option<End>>,
@@ -39,12 +41,12 @@ pub struct Summary {
 }
 
 impl Stream {
-    /// The channels' names, separated by commas.
+    /// The channels' names, or the patterns, separated by commas.
     pub fn channels(&self) -> Vec<u8> {
-        self.channels.join(&b","[..])
+        self.channels.iter().map(|name| shown(name)).collect::<Vec<_>>().join(&b","[..])
     }
 
-    /// How many streams its channels have on this nginx, all of them together.
+    /// How many streams its channels, or patterns, have on this nginx, all of them together.
     pub fn subscribers(&self) -> Option<u64> {
         let of_all = process::with(self.hub, |worker| {
             let hub = worker.hub();
@@ -114,7 +116,7 @@ impl setting::Handler for Handler {
     }
 }
 
-/// Answers with a stream of these channels, to a client that comes with this id.
+/// Answers with a stream of these channels, or of what `name_of_pattern` gave for patterns, to a client that comes with this id.
 pub fn begin(
     request: &Request,
     conf: &conf::Stream,
@@ -160,7 +162,11 @@ fn channels(request: &Request, conf: &conf::Stream) -> Option<Result<Vec<Box<[u8
         }
         values.push(value);
     }
-    Some(channel::names(&values, conf.split))
+    let names = channel::names(&values, conf.split);
+    Some(names.map(|names| match conf.meaning {
+        Meaning::Names => names,
+        Meaning::Patterns => names.iter().map(|pattern| name_of_pattern(pattern)).collect(),
+    }))
 }
 
 fn bad_request(request: &Request, error: &NameError) -> Outcome {

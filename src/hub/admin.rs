@@ -47,7 +47,8 @@ pub struct Forgotten {
 impl Hub {
     /// Channels whose names begin with `prefix`, from where another page ended (0: the beginning),
     /// until there are `limit` or a bounded part of the table was looked at. A page ends with a whole
-    /// bucket, so it may have some more than `limit`. The module's own channels are left out.
+    /// bucket, so it may have some more than `limit`. The module's own channels and patterns are
+    /// left out.
     pub fn list(&self, prefix: &[u8], from: u64, limit: usize) -> Result<Page, Locked> {
         let buckets = self.layout.buckets as u64;
         let stop = buckets.min(from.saturating_add(AT_MOST));
@@ -127,7 +128,8 @@ impl Guard<'_> {
         let mut record = self.get(self.hub.layout.bucket(bucket)) as u32;
         while record != 0 {
             let info = self.info(record);
-            if info.name.starts_with(prefix) && !is_own(&info.name) {
+            let hidden = is_own(&info.name) || self.is_pattern(record);
+            if info.name.starts_with(prefix) && !hidden {
                 out.push(info);
             }
             record = low(self.word(record, channel::HASH));

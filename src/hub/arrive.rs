@@ -68,7 +68,7 @@ impl Hub {
         for (arrival, prepared) in arrivals.iter().zip(&prepared) {
             if last.0 != arrival.channel || last.1.is_none() {
                 last = (arrival.channel, guard.find(arrival.channel));
-                let listeners = last.1.map(|record| guard.listeners(record).1);
+                let listeners = last.1.map(|record| guard.reached(record, arrival.channel, 1).1);
                 arrived.listeners.extend(listeners.unwrap_or_default());
             }
             let before = arrived.appended;

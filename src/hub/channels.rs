@@ -7,12 +7,17 @@ use super::change::Change;
 use super::guard::Guard;
 use super::layout::{channel, header, high, low, more_pairs, pair, PAYLOAD};
 use super::lists::List;
+use super::pattern::pattern_of;
 use super::place::{Floor, Left};
+use super::Hub;
 
 /// Channels with more events than history owes, in the turn in which they give one up.
 pub const SURPLUS: List = List { ends: header::SURPLUS, link: channel::SURPLUS };
 /// Channels without events and subscribers, longest idle first.
 pub const IDLE: List = List { ends: header::IDLE, link: channel::LIST };
+
+/// Patterns: a record is a member for as long as it lives.
+pub const PATTERNS: List = List { ends: header::PATTERNS, link: channel::SURPLUS };
 
 /// The list of channels whose events hold `blocks` blocks, to the next lower power of two.
 pub fn class(blocks: u32) -> List {
@@ -33,6 +38,39 @@ fn first_part(len: usize, inline: &[u8]) -> [u8; channel::NAME_INLINE + 1] {
     first[0] = len as u8;
     first[1..=inline.len()].copy_from_slice(inline);
     first
+}
+
+impl Hub {
+    /// Bytes of a record's name.
+    fn name_len(&self, record: u32) -> usize {
+        match self.region.get(self.layout.block(record, channel::NAME)) as u8 {
+            0 => 256,
+            len => usize::from(len),
+        }
+    }
+
+    /// Whether a record is a pattern's.
+    pub(super) fn is_pattern(&self, record: u32) -> bool {
+        let word = self.region.get(self.layout.block(record, channel::NAME));
+        let [_len, first, ..] = word.to_le_bytes();
+        pattern_of(&[first]).is_some()
+    }
+
+    /// Reads a record's name. Without the lock it is what the record's blocks hold by now, and
+    /// the caller finds out whether that means anything.
+    pub(super) fn read_name(&self, record: u32, out: &mut Vec<u8>) {
+        let (region, layout) = (&self.region, &self.layout);
+        let len = self.name_len(record);
+        let inline = len.min(channel::NAME_INLINE);
+        out.clear();
+        region.read_bytes(layout.block(record, channel::NAME), inline + 1, out);
+        out.remove(0);
+        let mut block = low(region.get(layout.block(record, channel::MORE)));
+        while out.len() < len && (1..layout.blocks).contains(&(block as usize)) {
+            region.read_bytes(layout.block(block, 0), (len - out.len()).min(PAYLOAD), out);
+            block = region.get(layout.next(block)) as u32;
+        }
+    }
 }
 
 impl Guard<'_> {
@@ -75,7 +113,12 @@ impl Guard<'_> {
     }
 
     fn name_len(&self, record: u32) -> usize {
-        usize::from(self.word(record, channel::NAME) as u8)
+        self.hub.name_len(record)
+    }
+
+    /// Whether a record is a pattern's.
+    pub(super) fn is_pattern(&self, record: u32) -> bool {
+        self.hub.is_pattern(record)
     }
 
     /// Blocks of a record: itself, its name, its pairs.
@@ -91,18 +134,14 @@ impl Guard<'_> {
 
     /// A channel's name.
     pub(super) fn name(&self, record: u32) -> Vec<u8> {
-        let (region, layout) = (&self.hub.region, &self.hub.layout);
-        let len = self.name_len(record);
-        let inline = len.min(channel::NAME_INLINE);
-        let mut out = Vec::with_capacity(len + 1);
-        region.read_bytes(layout.block(record, channel::NAME), inline + 1, &mut out);
-        out.remove(0);
-        let mut block = low(self.word(record, channel::MORE));
-        while out.len() < len {
-            region.read_bytes(layout.block(block, 0), (len - out.len()).min(PAYLOAD), &mut out);
-            block = region.get(layout.next(block)) as u32;
-        }
-        out
+        let mut name = Vec::new();
+        self.name_into(record, &mut name);
+        name
+    }
+
+    /// The same, into memory that was used before.
+    pub(super) fn name_into(&self, record: u32, out: &mut Vec<u8>) {
+        self.hub.read_name(record, out);
     }
 
     /// Makes the record of a channel that has none. The caller has made room for
@@ -139,7 +178,10 @@ impl Guard<'_> {
         let mut change = self.change();
         taker.finish(&mut change);
         change.set(bucket, u64::from(record));
-        change.add(header::CHANNELS, 1);
+        match pattern_of(name) {
+            Some(_) => PATTERNS.push(&mut change, record),
+            None => change.add(header::CHANNELS, 1),
+        }
         IDLE.push(&mut change, record);
         change.commit();
         record
@@ -157,7 +199,10 @@ impl Guard<'_> {
         }
         change.set_low(link, low(self.word(record, channel::HASH)));
         IDLE.remove(&mut change, record);
-        change.add(header::CHANNELS, -1);
+        match self.is_pattern(record) {
+            true => PATTERNS.remove(&mut change, record),
+            false => change.add(header::CHANNELS, -1),
+        }
         let floor = self.floor(record);
         let forgotten = Floor::read(&self.hub.region, header::FORGOTTEN);
         // What Redis has numbered it also retains: from there it is known what was lost.

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use super::blocks::of_event;
-use super::channels::{class, record_blocks, IDLE, IN_SURPLUS, SURPLUS};
+use super::channels::{class, record_blocks, IDLE, IN_SURPLUS, PATTERNS, SURPLUS};
 use super::guard::Guard;
 use super::layout::{channel, event, header, high, key, low, more_pairs, pair};
 use super::lists::List;
@@ -34,7 +34,8 @@ impl Hub {
         check.all_blocks_accounted_for();
         check.lists();
         assert_eq!(guard.get(header::RETAINED), check.retained);
-        assert_eq!(guard.get(header::CHANNELS), check.records.len() as u64);
+        let channels = check.records.iter().filter(|record| !guard.is_pattern(**record)).count();
+        assert_eq!(guard.get(header::CHANNELS), channels as u64);
         let pinned = check.records.iter().filter(|record| !guard.is_unheard(**record));
         let pinned: usize = pinned.map(|record| guard.record_size(*record)).sum();
         assert_eq!(guard.get(header::PINNED) as usize, pinned);
@@ -257,6 +258,7 @@ impl Check<'_> {
     fn lists(&self) {
         let in_surplus = |record| high(self.guard.word(record, channel::SIZE)) & IN_SURPLUS != 0;
         self.list(SURPLUS, in_surplus);
+        self.list(PATTERNS, |record| self.guard.is_pattern(record));
         let idle = |record| self.guard.events(record) == 0 && self.guard.is_unheard(record);
         self.list(IDLE, idle);
         for power in 0..header::CLASS_COUNT {

@@ -72,6 +72,8 @@ pub mod header {
     pub const CLEARED: usize = 74;
     /// When the figures were last published to those who watch them (ms).
     pub const FEED: usize = 75;
+    /// List of the records of patterns.
+    pub const PATTERNS: usize = 76;
     /// Kept exact by logged changes.
     pub const CHANNELS: usize = 80;
     pub const RETAINED: usize = 81;
@@ -145,7 +147,7 @@ pub mod channel {
     pub const SIZE: usize = 2;
     /// The floor: place of the newest event that left (ms, seq, position), and what kinds have.
     pub const FLOOR: usize = 3;
-    /// Links in the list of surplus.
+    /// Links in the list of surplus; of a pattern, which never has any, in the list of patterns.
     pub const SURPLUS: usize = 6;
     /// Links in the list of its class, or of idle channels when it has no event.
     pub const LIST: usize = 7;
@@ -157,7 +159,7 @@ pub mod channel {
     pub const STEP: usize = 11;
     /// The position at which all its streams were told to end.
     pub const ENDED: usize = 12;
-    /// Length of the name in one byte, then the name.
+    /// Length of the name in one byte (0 for 256: a pattern's mark and 255 bytes), then the name.
     pub const NAME: usize = 13;
     /// Bytes of the name that fit into the record.
     pub const NAME_INLINE: usize = (super::BLOCK - NAME) * super::WORD - 1;

@@ -53,6 +53,14 @@ impl Origin {
 }
 
 impl Hub {
+    /// What a client without an id has no claim to: all that happened before its stream begins.
+    pub(super) fn had_before(&self, end: Place, now: Now) -> Had {
+        if self.source() == Source::Alone {
+            return Had::default();
+        }
+        Had { stamp: end.stamp, born: now.mono }
+    }
+
     /// What a client's id says.
     pub(super) fn origin_of(&self, id: &[u8], end: Place, channels: usize, now: Now) -> Origin {
         let Some(id) = Id::parse(id) else { return Origin::Unknown };

@@ -95,8 +95,9 @@ impl Hub {
         let key = key.map(|key| guard.key_hash(channel, key));
         if let Some(ids) = key.and_then(|hash| guard.ids_of(hash, now)) {
             self.count(Counter::Deduplicated, 1);
-            let (subscribers, listeners) =
-                guard.find(channel).map_or((0, Vec::new()), |record| guard.listeners(record));
+            let (subscribers, listeners) = guard
+                .find(channel)
+                .map_or((0, Vec::new()), |found| guard.reached(found, channel, 0));
             return Ok(Published { ids, subscribers, listeners });
         }
         if prepared.is_empty() {
@@ -104,7 +105,7 @@ impl Hub {
         }
         let record = guard.room_for(channel, &prepared, key.is_some(), now)?;
         let ids = guard.append(record, &prepared, guard.own_numbering(now), key, now);
-        let (subscribers, listeners) = guard.listeners(record);
+        let (subscribers, listeners) = guard.reached(record, channel, ids.len());
         guard.count(Counter::EventsIn, prepared.len() as u64);
         guard.count(Counter::BytesIn, events.iter().map(|event| event.data.len() as u64).sum());
         Ok(Published { ids, subscribers, listeners })

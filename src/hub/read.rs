@@ -21,7 +21,7 @@ pub struct Descriptor {
     pub position: u64,
     /// Its channel, as [`super::Membership::channel`] names it.
     pub channel: u32,
-    block: u32,
+    pub(super) block: u32,
 }
 
 impl Descriptor {

@@ -81,8 +81,8 @@ enum Next {
     Behind { block: u32, position: u64 },
 }
 
-/// A slice of a pursuit.
-#[derive(Debug)]
+/// A slice of a pursuit or of a search.
+#[derive(Debug, Default)]
 pub struct Slice {
     /// Events were lost since the last one: the id that the gap event bears.
     pub gap: Option<Id>,
@@ -90,8 +90,13 @@ pub struct Slice {
     pub events: Vec<Found>,
     /// Nothing is left behind these.
     pub done: bool,
+    /// Nothing is left, but events behind where the pursuit ends were lost, and perhaps others before
+    /// it: the next one, which is to begin there, tells.
+    pub overtaken: bool,
+    /// Of a search that has nothing to give: where the stream begins.
+    pub begins: Option<Place>,
     /// For each channel, up to where the gap tells what was lost.
-    floors: Vec<u64>,
+    pub(super) floors: Vec<u64>,
 }
 
 /// An event that a pursuit has found.
@@ -101,9 +106,20 @@ pub struct Found {
     pub event: Copied,
     track: usize,
     block: u32,
+    channel: Option<Box<[u8]>>,
 }
 
 impl Found {
+    /// One that a search has found.
+    pub(super) fn of_channel(event: Copied, block: u32, name: Vec<u8>) -> Found {
+        Found { event, track: 0, block, channel: Some(name.into()) }
+    }
+
+    /// The name of its channel, if a search has found it.
+    pub fn channel(&self) -> Option<&[u8]> {
+        self.channel.as_deref()
+    }
+
     /// Which of the pursuit's channels it is of.
     pub fn track(&self) -> usize {
         self.track
@@ -170,9 +186,7 @@ impl Hub {
         let mut had = Had::default();
         let pursuit = match resume {
             Resume::Fresh { newest } => {
-                if self.source() != Source::Alone {
-                    had = Had { stamp: end.stamp, born: now.mono };
-                }
+                had = self.had_before(end, now);
                 guard.newest(channels, *newest, end)
             }
             Resume::From(id) => {
@@ -219,10 +233,11 @@ impl Hub {
             let mut event = Copied::default();
             self.copy_block(block, &mut event);
             candidates[track] = guard.next_for(pursuit, low(guard.word(block, event::LINKS)));
-            found.push(Found { event, track, block });
+            found.push(Found { event, track, block, channel: None });
         }
         done = done || guard.first_of(pursuit, &candidates).is_none();
-        Ok(Slice { gap, events: found, done, floors })
+        let overtaken = done && gap.is_none() && guard.is_overtaken(pursuit);
+        Ok(Slice { gap, events: found, done, overtaken, floors, ..Slice::default() })
     }
 }
 
@@ -406,10 +421,18 @@ impl Guard<'_> {
         block
     }
 
-    fn was_had(&self, had: Had, block: u32) -> bool {
+    pub(super) fn was_had(&self, had: Had, block: u32) -> bool {
         had != Had::default()
             && (self.kind(block) == Kind::Durable && self.place(block).stamp <= had.stamp
                 || is_late(self.word(block, event::BORN)) && self.born(block) < had.born)
+    }
+
+    /// Whether events have left behind where the pursuit ends, of which no gap has told.
+    fn is_overtaken(&self, pursuit: &Pursuit) -> bool {
+        pursuit
+            .tracks
+            .iter()
+            .any(|track| self.floor(track.record).place.position > track.told.max(pursuit.until))
     }
 
     /// If events were lost: the id of the place before the first that follows, or of the log's end.

@@ -2,6 +2,7 @@
 
 use std::cell::OnceCell;
 use std::collections::VecDeque;
+use std::rc::Rc;
 
 use super::settings::Naming;
 use super::stream::StreamKey;
@@ -20,6 +21,8 @@ pub struct Recent {
     pub kind: Kind,
     /// The frame as published.
     pub frame: Frame,
+    /// The name of its channel, where a pattern has it.
+    channel: Option<Rc<[u8]>>,
     /// The frame with the channel's name as type, made when the first stream wants it.
     named: OnceCell<Frame>,
 }
@@ -27,14 +30,21 @@ pub struct Recent {
 impl Recent {
     /// A frame that was just read.
     pub fn new(place: Place, kind: Kind, frame: Frame) -> Recent {
-        Recent { place, kind, frame, named: OnceCell::new() }
+        Recent { place, kind, frame, channel: None, named: OnceCell::new() }
     }
 
-    /// The frame for streams that name events so.
+    /// The same once more, of a channel with this name, for its streams or those of a pattern.
+    pub fn of(&self, channel: Rc<[u8]>) -> Recent {
+        let frame = self.frame.clone();
+        Recent { channel: Some(channel), ..Recent::new(self.place, self.kind, frame) }
+    }
+
+    /// The frame for streams that name events so; it was read for this channel or pattern.
     pub fn frame(&self, naming: Naming, channel: &[u8]) -> Frame {
         match naming {
             Naming::ByType => self.frame.clone(),
             Naming::ByChannel => {
+                let channel = self.channel.as_deref().unwrap_or(channel);
                 self.named.get_or_init(|| self.frame.clone().named(channel)).clone()
             }
         }
@@ -52,7 +62,7 @@ pub enum Pass {
     RunningAgain { next: usize },
 }
 
-/// A channel that has at least one stream in this process.
+/// A channel, or a pattern, that has at least one stream in this process.
 #[derive(Debug)]
 pub struct Channel {
     pub name: Box<[u8]>,
@@ -114,7 +124,8 @@ impl Channel {
     /// Drops the oldest frame; what is not there any more has to be read from the hub.
     pub fn drop_oldest(&mut self) {
         if let Some(oldest) = self.recent.pop_front() {
-            self.whole_after = oldest.place.position;
+            // A hole that was found meanwhile lies behind it.
+            self.whole_after = self.whole_after.max(oldest.place.position);
         }
         if self.recent.is_empty() {
             self.recent = VecDeque::new();

@@ -4,13 +4,14 @@ use std::rc::Rc;
 
 use super::admin::is_status;
 use super::channel::{Channel, ChannelKey, Pass};
+use super::missed::Begun;
 use super::settings::{End, Replay, StreamSettings};
 use super::socket::{Batch, Sent, Socket};
 use super::stream::{
     Audience, Behind, Flow, State, Stream, StreamKey, Subscription, Subscriptions,
 };
 use super::{Task, Worker};
-use crate::hub::{Beginning, Counter, Had, Hub, JoinError, Locked, Now, Resume, Seat};
+use crate::hub::{pattern_of, Counter, Had, Hub, JoinError, Locked, Membership, Now, Resume, Seat};
 use crate::sse::frame::{self, Frame};
 
 /// Why a stream cannot begin now. The client is to come back.
@@ -43,7 +44,7 @@ impl From<JoinError> for OpenError {
 }
 
 impl<S: Socket> Worker<S> {
-    /// Begins a stream of these channels (different ones, at least one): subscribes it, sends its
+    /// Begins a stream of these channels, or of what `name_of_pattern` gave for patterns (different ones, at least one): subscribes it, sends its
     /// first bytes and the first of what it missed. `last_event_id` is what the client came with,
     /// empty for none.
     pub fn open(
@@ -108,7 +109,7 @@ impl<S: Socket> Worker<S> {
         settings: &StreamSettings,
         resume: &Resume,
         now: Now,
-    ) -> Result<(Vec<ChannelKey>, Option<Beginning>), OpenError> {
+    ) -> Result<(Vec<ChannelKey>, Option<Begun>), OpenError> {
         if self.draining.is_some() {
             return Err(OpenError::Draining);
         }
@@ -128,7 +129,7 @@ impl<S: Socket> Worker<S> {
         let members: Vec<_> = keys.iter().map(|key| self.channels[*key].membership).collect();
         let begun = result.and_then(|()| match self.must_wait(&members, now)? {
             true => Ok(None),
-            false => Ok(Some(self.hub.begin(&members, resume, now)?)),
+            false => Ok(Some(self.where_to_begin(names, &members, resume, now)?)),
         });
         match begun {
             Ok(beginning) => Ok((keys, beginning)),
@@ -140,6 +141,19 @@ impl<S: Socket> Worker<S> {
                 Err(error)
             }
         }
+    }
+
+    fn where_to_begin(
+        &self,
+        names: &[Box<[u8]>],
+        members: &[Membership],
+        resume: &Resume,
+        now: Now,
+    ) -> Result<Begun, Locked> {
+        Ok(match names.iter().any(|name| pattern_of(name).is_some()) {
+            true => self.hub.begin_search(names, resume, now)?.into(),
+            false => self.hub.begin(members, resume, now)?.into(),
+        })
     }
 
     /// The channel of a name, joined now if this process has no stream of it yet.
@@ -160,6 +174,7 @@ impl<S: Socket> Worker<S> {
         });
         self.by_name.insert(name.into(), key);
         self.by_record.insert(membership.channel(), key);
+        self.patterns.joined(name, key);
         Ok(key)
     }
 
@@ -192,14 +207,14 @@ impl<S: Socket> Worker<S> {
     pub(super) fn preface(
         &mut self,
         key: StreamKey,
-        begun: Beginning,
+        begun: Begun,
         client_id: Box<[u8]>,
         opening: Option<Frame>,
         now: Now,
     ) {
         let Some(stream) = self.streams.get_mut(key) else { return };
-        if let Some(pursuit) = begun.pursuit {
-            let behind = Behind { pursuit, begins: true, preface: opening, client_id };
+        if let Some(missed) = begun.missed {
+            let behind = Behind { missed, begins: true, preface: opening, client_id };
             stream.state = State::Behind(Box::new(behind));
             self.serve(key, now);
             return;
@@ -252,6 +267,7 @@ impl<S: Socket> Worker<S> {
         let Some(channel) = self.channels.remove(key) else { return };
         self.by_name.remove(&channel.name);
         self.by_record.remove(&channel.membership.channel());
+        self.patterns.left(&channel.name, key);
         if self.hub.leave(channel.membership).is_err() {
             self.unleft.push(channel.membership);
         }

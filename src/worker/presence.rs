@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::socket::Socket;
 use super::Worker;
-use crate::hub::Now;
+use crate::hub::{pattern_of, Now};
 use crate::sse::channel::is_own;
 
 /// The channel on which it is told.
@@ -46,7 +46,8 @@ impl Presence {
 
     fn add(&mut self, name: &[u8], came: u64, went: u64) {
         let Presence::Told(news) = self else { return };
-        if is_own(name) {
+        // A pattern's streams are of no channel in particular.
+        if is_own(name) || pattern_of(name).is_some() {
             return;
         }
         let counts = news.entry(name.into()).or_default();

@@ -5,7 +5,7 @@ use super::channel::{ChannelKey, Recent};
 use super::settings::End;
 use super::socket::Socket;
 use super::{Task, Worker};
-use crate::hub::{Copied, Now, Signal};
+use crate::hub::{Copied, Hub, Now, Signal};
 use crate::sse::frame::Frame;
 
 /// Descriptors that one turn reads at most.
@@ -22,7 +22,16 @@ pub struct Kept {
     bytes: usize,
     /// Bytes read since the last time that no pass was running.
     on_the_way: usize,
-    copied: Copied,
+    pub(super) copied: Copied,
+}
+
+impl Kept {
+    /// The event that was just read, framed.
+    pub(super) fn frame(&self, hub: &Hub) -> Recent {
+        let copied = &self.copied;
+        let frame = Frame::event(copied.event_type(), copied.data(), &copied.id(hub));
+        Recent::new(copied.place, copied.kind(), frame)
+    }
 }
 
 impl<S: Socket> Worker<S> {
@@ -43,8 +52,14 @@ impl<S: Socket> Worker<S> {
                 return false;
             };
             self.read += 1;
-            let Some(&key) = self.by_record.get(&descriptor.channel) else { continue };
-            match descriptor.signal() {
+            let key = self.by_record.get(&descriptor.channel).copied();
+            let signal = descriptor.signal();
+            if !self.patterns.is_empty() && signal.is_none() {
+                self.read_matching(descriptor, key, now);
+                continue;
+            }
+            let Some(key) = key else { continue };
+            match signal {
                 None => {}
                 Some(Signal::End) => {
                     self.told_to_end(key, descriptor.position);
@@ -61,7 +76,9 @@ impl<S: Socket> Worker<S> {
                 }
             }
             if self.hub.copy(descriptor, now, &mut self.kept.copied) {
-                self.keep(key);
+                let recent = self.kept.frame(&self.hub);
+                let len = recent.frame.chunk().len();
+                self.keep(key, recent, len);
                 self.touch(key, descriptor.position);
             } else {
                 // It left before it was read, or not everybody is to have it.
@@ -72,21 +89,18 @@ impl<S: Socket> Worker<S> {
     }
 
     /// There is something at a position that the channel's streams find out from the hub.
-    fn pass_over(&mut self, key: ChannelKey, position: u64) {
+    pub(super) fn pass_over(&mut self, key: ChannelKey, position: u64) {
         if let Some(channel) = self.channels.get_mut(key) {
             channel.whole_after = position;
         }
         self.touch(key, position);
     }
 
-    fn keep(&mut self, key: ChannelKey) {
-        let copied = &self.kept.copied;
-        let frame = Frame::event(copied.event_type(), copied.data(), &copied.id(&self.hub));
-        let (place, kind, len) = (copied.place, copied.kind(), frame.chunk().len());
-        let born = copied.born;
+    /// Keeps the event that was just read, which takes `len` bytes.
+    pub(super) fn keep(&mut self, key: ChannelKey, recent: Recent, len: usize) {
         let Some(channel) = self.channels.get_mut(key) else { return };
-        channel.born = born;
-        channel.recent.push_back(Recent::new(place, kind, frame));
+        channel.born = self.kept.copied.born;
+        channel.recent.push_back(recent);
         self.kept.order.push_back((key, len));
         self.kept.bytes += len;
         self.kept.on_the_way += len;
@@ -103,7 +117,7 @@ impl<S: Socket> Worker<S> {
         }
     }
 
-    fn touch(&mut self, key: ChannelKey, position: u64) {
+    pub(super) fn touch(&mut self, key: ChannelKey, position: u64) {
         if self.channels.get_mut(key).is_some_and(|channel| channel.touch(position)) {
             self.passes.push_back(key);
         }

@@ -1,20 +1,20 @@
 //! Serving one stream: everything that waits for it, in one call to its socket. Live delivery,
 //! catching up and the beginning of a stream all come through here.
 
-use super::channel::{Channel, ChannelKey};
 use super::ids::{later, At, Ids};
+use super::missed::Missed;
 use super::settings::{End, Naming, SlowClient, StreamSettings};
 use super::socket::{Batch, Sent, Socket};
 use super::stream::{Audience, Behind, Flow, State, Stream, StreamKey};
-use super::{Shared, Task, Worker};
-use crate::hub::{Counter, Had, Kind, Now, Place, Pursuit, Slice};
+use super::{Task, Worker};
+use crate::hub::{Counter, Had, Kind, Locked, Now, Place, Slice};
 use crate::sse::frame::{self, Frame};
 
 /// Events that a stream that is behind reads in one hold of the lock, and bytes of them.
 const SLICE_EVENTS: usize = 64;
 const SLICE_BYTES: usize = 64 << 10;
-/// Frames that one batch has at most.
-const BATCH_FRAMES: usize = 256;
+/// Writes of a turn that looking for what streams of patterns lack counts for.
+const LOOKING: usize = 8;
 
 impl<S: Socket> Worker<S> {
     /// Serves a stream whose turn it is, whatever it is doing.
@@ -43,17 +43,7 @@ impl<S: Socket> Worker<S> {
             })
         });
         if !whole {
-            let members = subscriptions.iter().filter_map(|subscription| {
-                self.channels.get(subscription.channel).map(|channel| channel.membership)
-            });
-            let pursuit = Pursuit::since(stream.at, stream.had, read, members);
-            let client_id = Box::default();
-            stream.state = State::Behind(Box::new(Behind {
-                pursuit,
-                begins: false,
-                preface: None,
-                client_id,
-            }));
+            self.fall_behind(key);
             self.tasks.push_back(Task::Serve(key));
             return;
         }
@@ -89,15 +79,34 @@ impl<S: Socket> Worker<S> {
         }
     }
 
+    /// From now on the stream looks into the hub for what it lacks.
+    fn fall_behind(&mut self, key: StreamKey) {
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        let subscriptions = stream.channels.as_slice();
+        let channels = subscriptions.iter().filter_map(|s| self.channels.get(s.channel));
+        let missed = Missed::since(stream.at, stream.had, self.read, channels);
+        let client_id = Box::default();
+        stream.state =
+            State::Behind(Box::new(Behind { missed, begins: false, preface: None, client_id }));
+    }
+
     /// Gives a stream that is behind its next slice out of the hub.
     fn serve_behind(&mut self, key: StreamKey, now: Now) {
         let Some(stream) = self.streams.get_mut(key) else { return };
         let reached = stream.reached();
         let State::Behind(behind) = &mut stream.state else { return };
-        let Ok(slice) = self.hub.pursue(&behind.pursuit, SLICE_EVENTS, SLICE_BYTES, now) else {
-            // The lock's holder is stopped: again with the next tick.
-            self.stuck.push(key);
-            return;
+        let slice = match behind.missed.slice(&self.hub, SLICE_EVENTS, SLICE_BYTES, now) {
+            Ok(Some(slice)) => slice,
+            Ok(None) => {
+                self.tally.writes += LOOKING;
+                self.tasks.push_back(Task::Serve(key));
+                return;
+            }
+            Err(Locked) => {
+                // The lock's holder is stopped: again with the next tick.
+                self.stuck.push(key);
+                return;
+            }
         };
         if slice.gap.is_some() && !behind.begins {
             if stream.audience == Audience::Client {
@@ -113,6 +122,10 @@ impl<S: Socket> Worker<S> {
         frames.extend(behind.preface.clone());
         let preface = frames.len();
         frames.extend(gap_frame((stream.last, reached), &stream.settings, behind, &slice, tag));
+        let begins = slice.begins.map(|place| (place, self.hub.own_kind()));
+        let opening = begins.and_then(|begins| open_frame(&stream.settings, behind, begins, tag));
+        let opened = begins.filter(|_| opening.is_some());
+        frames.extend(opening);
         let extra = frames.len();
         let subscriptions = stream.channels.as_slice();
         let ids = Ids::of(&self.hub, subscriptions);
@@ -123,9 +136,11 @@ impl<S: Socket> Worker<S> {
             last = Some((place, kind));
             let id = place.id(kind, tag);
             let frame = Frame::event(event.event_type(), event.data(), &id);
-            let channel = subscriptions.get(found.track()).map(|s| s.channel);
-            match (stream.settings.naming, channel.and_then(|key| self.channels.get(key))) {
-                (Naming::ByChannel, Some(channel)) => frame.named(&channel.name),
+            let joined =
+                subscriptions.get(found.track()).and_then(|s| self.channels.get(s.channel));
+            let channel = found.channel().or(joined.map(|channel| &*channel.name));
+            match (stream.settings.naming, channel) {
+                (Naming::ByChannel, Some(channel)) => frame.named(channel),
                 _ => frame,
             }
         }));
@@ -138,11 +153,19 @@ impl<S: Socket> Worker<S> {
         let finished = sent == Sent::All && slice.done;
         self.tally.delivered(taken.saturating_sub(extra), stream.audience);
         stream.advance(&slice, taken, (preface, extra), ids, now);
+        if opened.is_some() && taken >= extra {
+            stream.last = opened;
+        }
         if slice.gap.is_some() && taken >= extra && stream.audience == Audience::Client {
             self.tally.gaps += 1;
         }
         match sent {
-            Sent::All if finished => stream.catch_up_ends(),
+            Sent::All if finished => {
+                stream.catch_up_ends();
+                if slice.overtaken {
+                    self.fall_behind(key);
+                }
+            }
             Sent::All => {}
             Sent::Blocked { .. } => stream.flow = Flow::Blocked,
             Sent::Failed => return self.end(key, End::Error),
@@ -212,12 +235,12 @@ impl<S> Stream<S> {
             behind.preface = None;
         }
         if taken >= extra {
-            behind.pursuit.told(slice);
+            behind.missed.told(slice);
             behind.begins = false;
         }
         let events = slice.events.get(..taken.saturating_sub(extra)).unwrap_or_default();
         for found in events {
-            behind.pursuit.passed(found);
+            behind.missed.passed(found);
         }
         if taken > 0 {
             self.written = now.mono;
@@ -245,7 +268,7 @@ impl<S> Stream<S> {
     /// It has all that it was behind.
     fn catch_up_ends(&mut self) {
         if let State::Behind(behind) = &self.state {
-            self.at = self.at.max(behind.pursuit.until());
+            self.at = self.at.max(behind.missed.until());
             self.state = State::Live;
         }
     }
@@ -275,45 +298,14 @@ fn gap_frame(
     Some(frame::gap_event(name, &after, &id))
 }
 
-impl Shared {
-    /// The frames of one channel behind `at`. Streams that lack the same frames share the batch.
-    fn prepare_one(&mut self, key: ChannelKey, channel: &Channel, at: u64, naming: Naming) {
-        let newer = channel.newer(at);
-        let first = channel.recent.len() - newer;
-        let count = newer.min(BATCH_FRAMES);
-        self.complete = count == newer;
-        let position = channel.recent.get(first).map(|recent| recent.place.position);
-        if self.of == Some((key, position, count, naming)) {
-            return;
-        }
-        let frames = channel.recent.range(first..first + count);
-        self.places = frames.clone().map(|recent| (recent.place, recent.kind)).collect();
-        let frames = frames.map(|recent| recent.frame(naming, &channel.name));
-        self.batch = Batch::of(frames.collect());
-        self.of = Some((key, position, count, naming));
-    }
-
-    /// The frames of several channels behind `at`, merged by position.
-    fn prepare_many<'a>(
-        &mut self,
-        channels: impl Iterator<Item = &'a Channel>,
-        at: u64,
-        naming: Naming,
-        ids: Ids,
-    ) {
-        let newer = |channel: &'a Channel| {
-            let newer = channel.recent.range(channel.recent.len() - channel.newer(at)..);
-            newer.map(move |recent| (recent, channel))
-        };
-        let mut all: Vec<_> = channels.flat_map(newer).collect();
-        all.sort_unstable_by_key(|(recent, _)| recent.place.position);
-        self.complete = all.len() <= BATCH_FRAMES;
-        all.truncate(BATCH_FRAMES);
-        self.places = all.iter().map(|(recent, _)| (recent.place, ids.kind(recent.kind))).collect();
-        let frames = all
-            .into_iter()
-            .map(|(recent, channel)| ids.frame(recent.frame(naming, &channel.name), recent.place));
-        self.batch = Batch::of(frames.collect());
-        self.of = None;
-    }
+/// The event that gives a new client its first id, when a search has found that it gets nothing else.
+fn open_frame(
+    settings: &StreamSettings,
+    behind: &Behind,
+    (place, kind): (Place, Kind),
+    tag: u32,
+) -> Option<Frame> {
+    let is_new = behind.begins && behind.client_id.is_empty();
+    let name = settings.open_event.as_ref().filter(|_| is_new)?;
+    Some(frame::open_event(name, &place.id(kind, tag)))
 }

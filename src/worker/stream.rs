@@ -3,8 +3,9 @@
 use std::rc::Rc;
 
 use super::channel::ChannelKey;
+use super::missed::Missed;
 use super::settings::{End, StreamSettings};
-use crate::hub::{Had, Kind, Place, Pursuit, Resume};
+use crate::hub::{Had, Kind, Place, Resume};
 use crate::sse::frame::Frame;
 
 slotmap::new_key_type! {
@@ -85,7 +86,7 @@ pub struct Waiting {
 /// What a stream that is behind has to do.
 #[derive(Debug)]
 pub struct Behind {
-    pub pursuit: Box<Pursuit>,
+    pub missed: Missed,
     /// It gets its first events: what is lost before them is not its fault.
     pub begins: bool,
     /// Goes out before everything else: the stream's first bytes, unless it has them.

@@ -6,6 +6,7 @@ mod ends;
 mod figures;
 mod joined;
 mod moving;
+mod patterns;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -124,8 +125,11 @@ impl Bench {
 
 /// The data lines that a client has got, and the types of the module's own events.
 fn heard(wire: &Rc<RefCell<Wire>>) -> Vec<String> {
-    let wire = wire.borrow();
-    let text = String::from_utf8(wire.bytes.clone()).unwrap();
+    heard_in(&wire.borrow().bytes)
+}
+
+fn heard_in(bytes: &[u8]) -> Vec<String> {
+    let text = String::from_utf8(bytes.to_vec()).unwrap();
     let mut heard = Vec::new();
     for block in text.split("\n\n") {
         let line =

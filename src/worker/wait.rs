@@ -3,11 +3,12 @@
 //! wait for long, and not at all while Redis is away.
 
 use super::channel::ChannelKey;
+use super::missed::Begun;
 use super::settings::End;
 use super::socket::{Batch, Sent, Socket};
 use super::stream::{Flow, State, StreamKey, Waiting};
 use super::Worker;
-use crate::hub::{Beginning, Locked, Membership, Now, Resume};
+use crate::hub::{pattern_of, Locked, Membership, Now, Resume};
 use crate::sse::frame::Frame;
 
 /// How long a stream waits at most, in ms, and how long its first bytes do.
@@ -103,29 +104,32 @@ impl<S: Socket> Worker<S> {
             State::Waiting(waiting) => *waiting,
             other => return stream.state = other,
         };
-        self.start(key, begun, waiting.resume, waiting.opening, now);
+        self.start(key, begun.into(), waiting.resume, waiting.opening, now);
     }
 
     /// A stream begins where the hub says, with these bytes before everything else.
     pub(super) fn start(
         &mut self,
         key: StreamKey,
-        begun: Beginning,
+        begun: Begun,
         resume: Resume,
         opening: Option<Frame>,
         now: Now,
     ) {
         let in_step = self.hub.in_step(&self.memberships(key));
         let Some(stream) = self.streams.get_mut(key) else { return };
+        let subscriptions = stream.channels.as_slice();
+        let mut channels = subscriptions.iter().filter_map(|s| self.channels.get(s.channel));
+        let has_pattern = channels.any(|channel| pattern_of(&channel.name).is_some());
         stream.at = begun.end.position;
         stream.began = begun.end.position;
         let client_id: Box<[u8]> = match resume {
             Resume::From(id) => id.into(),
             Resume::Fresh { .. } => Box::default(),
         };
-        // All that is to come is new to it, unless Redis brings it late, or the client comes from another
-        // nginx that is ahead of this one.
-        if !in_step || begun.had.stamp > begun.end.stamp {
+        // All that is to come is new to it, unless Redis brings it late, as it may of channels that
+        // nobody named, or the client comes from another nginx that is ahead of this one.
+        if !in_step || has_pattern || begun.had.stamp > begun.end.stamp {
             stream.had = begun.had;
         }
         self.preface(key, begun, client_id, opening, now);

@@ -173,3 +173,20 @@ fn a_gap_is_not_told_again_to_who_returns_with_its_id() {
         assert_eq!(resumed(&hub, &members, &gaps[0].to_string(), at(0)).1, given);
     }
 }
+
+#[test]
+fn what_is_lost_behind_the_end_of_a_pursuit_is_the_next_ones_to_tell() {
+    let hub = small(10);
+    let seat = hub.take_seat().unwrap();
+    let member = hub.join(seat, b"a", at(0)).unwrap();
+    for i in 0..3 {
+        put(&hub, "a", &i.to_string(), at(0));
+    }
+    let pursuit = Pursuit::since(1, Had::default(), 2, [member].into_iter());
+    hub.forget_channel(b"a", at(0)).unwrap();
+    let slice = hub.pursue(&pursuit, 64, usize::MAX, at(0)).unwrap();
+    assert_eq!((slice.gap, slice.done, slice.overtaken), (None, true, true));
+    let next = Pursuit::since(2, Had::default(), 3, [member].into_iter());
+    let slice = hub.pursue(&next, 64, usize::MAX, at(0)).unwrap();
+    assert!(slice.gap.is_some() && slice.done && !slice.overtaken);
+}

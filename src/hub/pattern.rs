@@ -1,0 +1,154 @@
+//! Patterns: what streams listen to that name channels by a glob instead of by their names.
+//!
+//! A pattern has a record like a channel's, in a namespace of its own: its name is a NUL, which no
+//! channel's name can begin with, and the pattern. So processes join and leave it, its streams are
+//! counted, and what a dead process leaves is found, all as with a channel; it never has an event.
+//! All such records are linked, so every process, a thread for Redis among them, can see which
+//! patterns are wanted, and a publisher finds those that match.
+
+use std::sync::atomic::{fence, Ordering};
+
+use super::channels::PATTERNS;
+use super::guard::{Guard, Locked};
+use super::layout::{channel, header, high, low};
+use super::read::Descriptor;
+use super::Hub;
+use crate::sse::channel::is_own;
+use crate::sse::pattern::matches;
+
+/// What the name of a pattern's record begins with.
+const MARK: u8 = 0;
+/// Patterns that a publisher compares with its channel, of a hub's, the oldest first. If there are
+/// more it wakes everybody, and does not count the streams of the rest.
+const COMPARED: usize = 1000;
+/// Who listens to patterns reads the whole log, and is woken at every so manieth event even if
+/// nothing matches: else the ring might overtake it.
+const WAKE_EVERY: u64 = 256;
+
+/// The name under which a hub knows a pattern: what to join, to listen to all channels that match.
+pub fn name_of_pattern(pattern: &[u8]) -> Box<[u8]> {
+    [&[MARK], pattern].concat().into()
+}
+
+/// The pattern, if this is the name of one's record.
+pub fn pattern_of(name: &[u8]) -> Option<&[u8]> {
+    name.strip_prefix(&[MARK])
+}
+
+/// The name, or the pattern, as users know it.
+pub fn shown(name: &[u8]) -> &[u8] {
+    pattern_of(name).unwrap_or(name)
+}
+
+/// Whether who listens to `name`, a channel's or a pattern's record's, gets the events of `channel`.
+/// The module's own channels are never matched by a pattern.
+pub fn reaches(name: &[u8], channel: &[u8]) -> bool {
+    match pattern_of(name) {
+        Some(pattern) => {
+            !is_own(channel) && pattern_of(channel).is_none() && matches(pattern, channel)
+        }
+        None => name == channel,
+    }
+}
+
+impl Hub {
+    /// The name of the channel that an event is of. False: the event is gone, and it cannot be told;
+    /// as long as it is there its channel is.
+    pub fn channel_of(&self, event: Descriptor, name: &mut Vec<u8>) -> bool {
+        let stamp = self.layout.stamp(event.block);
+        if self.region.get(stamp) != event.position {
+            return false;
+        }
+        fence(Ordering::Acquire);
+        self.read_name(event.channel, name);
+        fence(Ordering::Acquire);
+        self.region.get(stamp) == event.position
+    }
+
+    /// The patterns that streams on this nginx listen to, whatever process they are in.
+    pub fn patterns(&self) -> Result<Vec<Vec<u8>>, Locked> {
+        let guard = self.lock()?;
+        let records =
+            guard.pattern_records().filter(|record| !guard.listeners(*record).1.is_empty());
+        Ok(records.map(|record| shown(&guard.name(record)).to_vec()).collect())
+    }
+}
+
+impl Guard<'_> {
+    /// Streams that get what was published to a channel, and the slots to be woken: those of the
+    /// channel and those of patterns that match. A stream of several such patterns counts once for
+    /// each. `events` have just been appended.
+    pub(super) fn reached(&self, record: u32, channel: &[u8], events: usize) -> (u64, Vec<usize>) {
+        let (mut streams, mut slots) = self.listeners(record);
+        if self.get(PATTERNS.ends) != 0 {
+            self.reached_by_patterns(channel, events as u64, &mut streams, &mut slots);
+        }
+        (streams, slots)
+    }
+
+    fn reached_by_patterns(
+        &self,
+        channel: &[u8],
+        events: u64,
+        streams: &mut u64,
+        slots: &mut Vec<usize>,
+    ) {
+        let head = self.get(header::HEAD);
+        let wake_all = head / WAKE_EVERY != head.saturating_sub(events) / WAKE_EVERY;
+        let mut name = Vec::new();
+        for (count, record) in self.pattern_records().enumerate() {
+            if count == COMPARED {
+                // Ringing a bell that nobody listens to is no harm.
+                *slots = (0..self.hub.slots()).collect();
+                return;
+            }
+            let matching = self.could_match(record, channel) && {
+                self.name_into(record, &mut name);
+                reaches(&name, channel)
+            };
+            if matching || wake_all {
+                let (of_pattern, its_slots) = self.listeners(record);
+                *streams += if matching { of_pattern } else { 0 };
+                for slot in its_slots {
+                    if !slots.contains(&slot) {
+                        slots.push(slot);
+                    }
+                }
+            }
+        }
+    }
+
+    /// False if the pattern's first bytes say that it cannot match: most patterns are told apart by
+    /// these, and they lie in one word.
+    fn could_match(&self, record: u32, channel: &[u8]) -> bool {
+        let [len, _mark, first @ ..] = self.word(record, channel::NAME).to_le_bytes();
+        let first = &first[..first.len().min(usize::from(len).wrapping_sub(1))];
+        let plain = first.iter().take_while(|byte| !b"*?[\\".contains(byte)).count();
+        channel.starts_with(&first[..plain])
+    }
+
+    /// The records of all patterns, the oldest first.
+    pub(super) fn pattern_records(&self) -> impl Iterator<Item = u32> + '_ {
+        let mut next = high(self.get(PATTERNS.ends));
+        std::iter::from_fn(move || {
+            let record = (next != 0).then_some(next)?;
+            next = low(self.word(record, PATTERNS.link));
+            Some(record)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_reaches_itself_and_a_pattern_what_it_matches() {
+        let all = name_of_pattern(b"*");
+        assert!(reaches(b"a*", b"a*") && !reaches(b"a*", b"ab"));
+        assert!(reaches(&name_of_pattern(b"a*"), b"ab") && reaches(&all, b"sse"));
+        assert!(!reaches(&all, b"sse.status") && !reaches(&name_of_pattern(b"sse.*"), b"sse.x"));
+        assert!(!reaches(&all, &all), "a pattern is no channel");
+        assert_eq!((shown(&all), shown(b"a")), (&b"*"[..], &b"a"[..]));
+    }
+}

@@ -1,0 +1,91 @@
+//! What a stream that is behind still has to get from the hub, whatever it listens to.
+
+use super::channel::Channel;
+use crate::hub::{
+    pattern_of, Beginning, Found, Had, Hub, Locked, Now, Place, Pursuit, Search, Slice,
+};
+
+/// What a stream lacks.
+#[derive(Debug)]
+pub enum Missed {
+    /// Of channels that it has joined.
+    Of(Box<Pursuit>),
+    /// Of all channels that its patterns match.
+    Matching(Box<Search>),
+}
+
+/// Where a stream begins.
+pub struct Begun {
+    /// The end of the log at that moment.
+    pub end: Place,
+    /// What the client has had of events that are not in the log yet.
+    pub had: Had,
+    /// What it first has to get.
+    pub missed: Option<Missed>,
+}
+
+impl From<Beginning> for Begun {
+    fn from(beginning: Beginning) -> Begun {
+        let missed = beginning.pursuit.map(Missed::Of);
+        Begun { end: beginning.end, had: beginning.had, missed }
+    }
+}
+
+impl From<(Place, Had, Option<Box<Search>>)> for Begun {
+    fn from((end, had, search): (Place, Had, Option<Box<Search>>)) -> Begun {
+        Begun { end, had, missed: search.map(Missed::Matching) }
+    }
+}
+
+impl Missed {
+    /// For a stream in progress that has had everything up to `at`, and some elsewhere.
+    pub fn since<'a>(
+        at: u64,
+        had: Had,
+        until: u64,
+        channels: impl Iterator<Item = &'a Channel> + Clone,
+    ) -> Missed {
+        match channels.clone().any(|channel| pattern_of(&channel.name).is_some()) {
+            true => Missed::Matching(Search::since(at, had, channels.map(|c| c.name.clone()))),
+            false => Missed::Of(Pursuit::since(at, had, until, channels.map(|c| c.membership))),
+        }
+    }
+
+    /// The next slice; `None` if it is still being looked for.
+    pub fn slice(
+        &mut self,
+        hub: &Hub,
+        events: usize,
+        bytes: usize,
+        now: Now,
+    ) -> Result<Option<Slice>, Locked> {
+        match self {
+            Missed::Of(pursuit) => hub.pursue(pursuit, events, bytes, now).map(Some),
+            Missed::Matching(search) => hub.search(search, events, bytes, now),
+        }
+    }
+
+    /// The position up to which it goes.
+    pub fn until(&self) -> u64 {
+        match self {
+            Missed::Of(pursuit) => pursuit.until(),
+            Missed::Matching(search) => search.until(),
+        }
+    }
+
+    /// The event was handed to the socket.
+    pub fn passed(&mut self, found: &Found) {
+        match self {
+            Missed::Of(pursuit) => pursuit.passed(found),
+            Missed::Matching(search) => search.passed(found),
+        }
+    }
+
+    /// The gap of a slice was told.
+    pub fn told(&mut self, slice: &Slice) {
+        match self {
+            Missed::Of(pursuit) => pursuit.told(slice),
+            Missed::Matching(search) => search.told(),
+        }
+    }
+}

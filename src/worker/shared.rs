@@ -1,0 +1,65 @@
+//! Frames for streams that lack the same: made and joined once for all of them.
+
+use super::channel::{Channel, ChannelKey};
+use super::ids::Ids;
+use super::settings::Naming;
+use super::socket::Batch;
+use crate::hub::{Kind, Place};
+
+/// Frames that one batch has at most.
+const BATCH_FRAMES: usize = 256;
+
+/// The frames that were prepared last: for as long as streams lack the same, they are used again.
+#[derive(Default)]
+pub struct Shared {
+    pub batch: Batch,
+    pub places: Vec<(Place, Kind)>,
+    /// Nothing is left behind the batch.
+    pub complete: bool,
+    of: Option<(ChannelKey, Option<u64>, usize, Naming)>,
+}
+
+impl Shared {
+    /// The frames of one channel behind `at`. Streams that lack the same frames share the batch.
+    pub fn prepare_one(&mut self, key: ChannelKey, channel: &Channel, at: u64, naming: Naming) {
+        let newer = channel.newer(at);
+        let first = channel.recent.len() - newer;
+        let count = newer.min(BATCH_FRAMES);
+        self.complete = count == newer;
+        let position = channel.recent.get(first).map(|recent| recent.place.position);
+        if self.of == Some((key, position, count, naming)) {
+            return;
+        }
+        let frames = channel.recent.range(first..first + count);
+        self.places = frames.clone().map(|recent| (recent.place, recent.kind)).collect();
+        let frames = frames.map(|recent| recent.frame(naming, &channel.name));
+        self.batch = Batch::of(frames.collect());
+        self.of = Some((key, position, count, naming));
+    }
+
+    /// The frames of several channels behind `at`, merged by position.
+    pub fn prepare_many<'a>(
+        &mut self,
+        channels: impl Iterator<Item = &'a Channel>,
+        at: u64,
+        naming: Naming,
+        ids: Ids,
+    ) {
+        let newer = |channel: &'a Channel| {
+            let newer = channel.recent.range(channel.recent.len() - channel.newer(at)..);
+            newer.map(move |recent| (recent, channel))
+        };
+        let mut all: Vec<_> = channels.flat_map(newer).collect();
+        all.sort_unstable_by_key(|(recent, _)| recent.place.position);
+        // Several patterns may match one channel.
+        all.dedup_by_key(|(recent, _)| recent.place.position);
+        self.complete = all.len() <= BATCH_FRAMES;
+        all.truncate(BATCH_FRAMES);
+        self.places = all.iter().map(|(recent, _)| (recent.place, ids.kind(recent.kind))).collect();
+        let frames = all
+            .into_iter()
+            .map(|(recent, channel)| ids.frame(recent.frame(naming, &channel.name), recent.place));
+        self.batch = Batch::of(frames.collect());
+        self.of = None;
+    }
+}
