@@ -52,8 +52,7 @@ const LOOK_BACK: usize = 4096;
 
 impl Hub {
     /// Appends what Redis brought, in this order, under one hold of the lock: at most some 64, or others
-    /// wait too long. What a channel has already is passed over, and so is what is of a channel that
-    /// nobody has joined any more.
+    /// wait too long. What a channel has already is passed over.
     pub fn arrive(
         &self,
         fence: Fence,
@@ -64,24 +63,30 @@ impl Hub {
             arrivals.iter().map(|arrival| self.prepare_one(arrival.event)).collect();
         let mut arrived = Arrived::default();
         let guard = self.lock_fenced(fence)?;
-        let mut last = (&b""[..], None);
+        let (mut last, mut record) = (&b""[..], None);
         for (arrival, prepared) in arrivals.iter().zip(&prepared) {
-            if last.0 != arrival.channel || last.1.is_none() {
-                last = (arrival.channel, guard.find(arrival.channel));
-                let listeners = last.1.map(|record| guard.reached(record, arrival.channel, 1).1);
-                arrived.listeners.extend(listeners.unwrap_or_default());
+            let is_other = last != arrival.channel || record.is_none();
+            if is_other {
+                (last, record) = (arrival.channel, guard.find(arrival.channel));
             }
-            let before = arrived.appended;
-            match (last.1, prepared) {
-                (None, _) => {}
-                (Some(_), Err(_)) => arrived.too_large += 1,
-                (Some(record), Ok(prepared)) => {
-                    guard.arrive(record, arrival, prepared, &mut arrived, now);
+            match prepared.as_ref().ok().map(|new| guard.arrive(record, arrival, new, now)) {
+                Some(Became::Event(of)) => {
+                    record = Some(of);
+                    arrived.appended += 1;
+                    if is_other {
+                        let reached = guard.reached(of, arrival.channel, 1);
+                        arrived.listeners.extend(reached.1);
+                    }
+                    continue;
                 }
+                Some(Became::Known) => {}
+                Some(Became::TooLarge) | None => arrived.too_large += 1,
             }
-            if arrived.appended == before && arrival.how == How::Plain {
+            if arrival.how == How::Plain {
                 guard.leave_out_plain();
             }
+            // The next of this channel may be the first that wakes somebody.
+            record = None;
         }
         drop(guard);
         arrived.listeners.sort_unstable();
@@ -90,25 +95,33 @@ impl Hub {
     }
 }
 
+/// What became of an arrival.
+enum Became {
+    /// An event of the channel that has this record.
+    Event(u32),
+    /// It was there already.
+    Known,
+    /// There is no room for it.
+    TooLarge,
+}
+
 impl Guard<'_> {
     fn arrive(
         &self,
-        record: u32,
+        record: Option<u32>,
         arrival: &Arrival<'_>,
         prepared: &Prepared<'_>,
-        arrived: &mut Arrived,
         now: Now,
-    ) {
-        let Some(numbering) = self.numbering(record, arrival) else { return };
+    ) -> Became {
+        let Some(numbering) = self.numbering(record, arrival) else { return Became::Known };
         let prepared = std::slice::from_ref(prepared);
         let Ok(record) = self.room_for(arrival.channel, prepared, false, now) else {
-            arrived.too_large += 1;
-            return;
+            return Became::TooLarge;
         };
         self.append(record, prepared, numbering, None, now);
         self.count(Counter::EventsIn, 1);
         self.count(Counter::BytesIn, arrival.event.data.len() as u64);
-        arrived.appended += 1;
+        Became::Event(record)
     }
 
     /// A plain message was dealt with, and is not in the log: a successor has to pass it over as well.
@@ -121,7 +134,7 @@ impl Guard<'_> {
     }
 
     /// The number under which an arrival enters the log; `None` if it is there.
-    fn numbering(&self, record: u32, arrival: &Arrival<'_>) -> Option<Numbering> {
+    fn numbering(&self, record: Option<u32>, arrival: &Arrival<'_>) -> Option<Numbering> {
         let mark = self.mark();
         let numbered = |stamp, kind, came| Numbering { stamp, kind, came, born: arrival.born };
         match arrival.how {
@@ -129,7 +142,7 @@ impl Guard<'_> {
             How::Live(stamp) if stamp > mark => Some(numbered(stamp, Kind::Durable, Came::Live)),
             How::Missed(stamp) if stamp > mark => Some(numbered(stamp, Kind::Durable, Came::Late)),
             How::Live(stamp) | How::Missed(stamp) | How::Earlier(stamp)
-                if self.has(record, stamp) =>
+                if record.is_some_and(|record| self.has(record, stamp)) =>
             {
                 None
             }

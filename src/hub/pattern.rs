@@ -65,6 +65,18 @@ impl Hub {
         self.region.get(stamp) == event.position
     }
 
+    /// Streams on this nginx that get what is published to a channel: its own, and those of patterns
+    /// that match.
+    pub fn reach_of(&self, channel: &[u8]) -> Result<u64, Locked> {
+        let guard = self.lock()?;
+        let (mut streams, mut slots) = match guard.find(channel) {
+            Some(record) => guard.listeners(record),
+            None => (0, Vec::new()),
+        };
+        guard.reached_by_patterns(channel, 0, &mut streams, &mut slots);
+        Ok(streams)
+    }
+
     /// The patterns that streams on this nginx listen to, whatever process they are in.
     pub fn patterns(&self) -> Result<Vec<Vec<u8>>, Locked> {
         let guard = self.lock()?;

@@ -69,7 +69,6 @@ impl Hub {
         let step = self.region.get(self.layout.block(record, channel::STEP));
         step > LONG_AGO && step == self.region.get(header::EPOCH) && self.link() == Link::Up
             || self.is_own_record(record)
-            || self.is_pattern(record)
     }
 
     fn is_own_record(&self, record: u32) -> bool {
@@ -123,7 +122,7 @@ impl Hub {
         for bucket in from..end {
             let mut record = guard.get(self.layout.bucket(bucket as u32)) as u32;
             while record != 0 {
-                if keep(&guard, record) && !self.is_own_record(record) && !self.is_pattern(record) {
+                if keep(&guard, record) && !self.is_own_record(record) {
                     names.push(guard.name(record));
                 }
                 record = low(guard.word(record, channel::HASH));

@@ -143,7 +143,7 @@ impl<S: Socket> Worker<S> {
         }
     }
 
-    fn where_to_begin(
+    pub(super) fn where_to_begin(
         &self,
         names: &[Box<[u8]>],
         members: &[Membership],

@@ -93,18 +93,23 @@ impl<S: Socket> Worker<S> {
 
     fn begin_now(&mut self, key: StreamKey, now: Now) {
         let members = self.memberships(key);
-        let Some(stream) = self.streams.get_mut(key) else { return };
+        let Some(stream) = self.streams.get(key) else { return };
         let State::Waiting(waiting) = &stream.state else { return };
         if stream.flow == Flow::Blocked {
             return;
         }
+        let resume = waiting.resume.clone();
+        let subscriptions = stream.channels.as_slice();
+        let channels = subscriptions.iter().filter_map(|s| self.channels.get(s.channel));
+        let names: Vec<Box<[u8]>> = channels.map(|channel| channel.name.clone()).collect();
         // Not to be had now: with the next tick.
-        let Ok(begun) = self.hub.begin(&members, &waiting.resume, now) else { return };
+        let Ok(begun) = self.where_to_begin(&names, &members, &resume, now) else { return };
+        let Some(stream) = self.streams.get_mut(key) else { return };
         let waiting = match std::mem::replace(&mut stream.state, State::Live) {
             State::Waiting(waiting) => *waiting,
             other => return stream.state = other,
         };
-        self.start(key, begun.into(), waiting.resume, waiting.opening, now);
+        self.start(key, begun, waiting.resume, waiting.opening, now);
     }
 
     /// A stream begins where the hub says, with these bytes before everything else.
