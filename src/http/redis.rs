@@ -97,9 +97,12 @@ pub fn retire() {
     });
 }
 
-/// Whether this process may still have a subscription to hand over.
+/// Whether this process may still have a subscription to hand over, or publishers that wait.
 pub fn is_holding() -> bool {
-    REDIS.with(|place| place.borrow().as_ref().is_some_and(|redis| redis.holding > 0))
+    REDIS.with(|place| {
+        let place = place.borrow();
+        place.as_ref().is_some_and(|redis| redis.holding > 0 || !redis.waiting.is_empty())
+    })
 }
 
 /// How a hub publishes through Redis.
@@ -141,6 +144,7 @@ pub fn publish(hub: usize, publish: Publish, then: impl FnOnce(Result) + 'static
         redis.waiting.insert(ticket, then);
         None
     });
+    process::let_all_go();
     if let Some(then) = refused {
         then(Err(Refusal::Unreachable("the thread for Redis does not run".into())));
     }
@@ -159,6 +163,7 @@ fn hear() {
                 });
                 if let Some(then) = then {
                     then(result);
+                    process::let_all_go();
                 }
             }
             News::Retired => {

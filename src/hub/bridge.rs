@@ -143,6 +143,11 @@ impl Hub {
         Ok(guard.take_fence(seat, now))
     }
 
+    /// The number of the newest subscription in Redis.
+    pub fn epoch(&self) -> u64 {
+        self.region.get(header::EPOCH)
+    }
+
     /// Says that the process which holds the subscription lives.
     pub fn beat(&self, fence: Fence, now: Now) {
         if self.bears(fence) {

@@ -51,7 +51,8 @@ pub(super) fn slot_of(pair: u64) -> usize {
 }
 
 impl Hub {
-    /// Joins a channel, with no stream yet; makes the channel if there is none.
+    /// Joins a channel, with no stream yet; makes the channel if there is none. Who has joined it already
+    /// keeps the place that it has.
     pub fn join(&self, seat: Seat, name: &[u8], now: Now) -> Result<Membership, JoinError> {
         let guard = self.lock()?;
         let record = match guard.find(name) {
@@ -61,6 +62,11 @@ impl Hub {
                 guard.make(name)
             }
         };
+        let mut pairs = guard.pair_words(record);
+        if let Some(pair_at) = pairs.find(|at| high(guard.get(*at)) == owner(seat)) {
+            return Ok(Membership { record, pair_at, owner: owner(seat) });
+        }
+        drop(pairs);
         let pair_at = guard.free_pair(record, now)?;
         let mut change = guard.change();
         if guard.is_unheard(record) {

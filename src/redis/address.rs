@@ -120,6 +120,11 @@ impl Address {
         Ok(Address { place, tls, db, login })
     }
 
+    /// Whether the hub may be on another node after a while: with Sentinels and in a cluster.
+    pub fn may_move(&self) -> bool {
+        matches!(self.place, Place::Sentinel { .. } | Place::Cluster(_))
+    }
+
     /// A number for where it leads, the same in every process: host, port, database, name of the
     /// master, but not who we are there.
     pub fn identity(&self) -> u64 {

@@ -9,6 +9,7 @@ use tokio::time::{sleep, timeout, Instant};
 
 use super::backoff::Backoff;
 use super::joined::{Joined, Level, News};
+use super::publisher::Publisher;
 use super::session::{Bell, Ended, Session, Tenant};
 use super::takeover::{take_over, Successor};
 use super::thread::Phase;
@@ -32,6 +33,7 @@ enum Chance {
 /// A process's bridge for one hub.
 pub struct Bridge {
     joined: Rc<Joined>,
+    publisher: Rc<Publisher>,
     phase: watch::Receiver<Phase>,
     backoff: Backoff,
     /// Since when Redis is away, once that has been told.
@@ -42,8 +44,12 @@ pub struct Bridge {
 
 impl Bridge {
     /// For this hub.
-    pub fn new(joined: Rc<Joined>, phase: watch::Receiver<Phase>) -> Bridge {
-        Bridge { joined, phase, backoff: Backoff::default(), away: None, lost: false }
+    pub fn new(
+        joined: Rc<Joined>,
+        publisher: Rc<Publisher>,
+        phase: watch::Receiver<Phase>,
+    ) -> Bridge {
+        Bridge { joined, publisher, phase, backoff: Backoff::default(), away: None, lost: false }
     }
 
     /// Holds the subscription whenever it is this process's turn, until the process is to quit.
@@ -119,7 +125,8 @@ impl Bridge {
     async fn connect_again(&mut self, tenant: Tenant) {
         loop {
             let opened = {
-                let opening = Session::open(self.joined.clone(), tenant.clone());
+                let opening =
+                    Session::open(self.joined.clone(), tenant.clone(), self.publisher.clone());
                 tokio::select! {
                     opened = timeout(OPENING, opening) => opened.unwrap_or_else(|_| {
                         Err(Ended::Lost("it takes too long to bring all channels in step".into()))
@@ -197,7 +204,7 @@ impl Bridge {
         let Some(template) = self.tenant_with(seat, Fence::none()) else { return };
         let with = |fence| Tenant { fence, ..template.clone() };
         let taken = tokio::select! {
-            taken = take_over(self.joined.clone(), succession, seat, with) => taken,
+            taken = take_over(self.joined.clone(), self.publisher.clone(), succession, seat, with) => taken,
             _ = self.phase.changed() => return,
         };
         let Ok(Successor { session, succession }) = taken else {

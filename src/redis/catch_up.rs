@@ -12,7 +12,7 @@ use crate::hub::{History, Knowledge, Missing, Source};
 use crate::sse::id::Stamp;
 
 /// Entries that one command fetches.
-pub(super) const PAGE: usize = 1_000;
+pub(super) const PAGE: usize = 500;
 /// Channels whose streams are asked for in one go.
 const TOGETHER: usize = 200;
 /// Entries of one channel that are fetched at most; what is older is lost.
@@ -40,6 +40,13 @@ pub struct Fetched {
     pub newest: Option<Stamp>,
 }
 
+impl Default for Fetched {
+    /// Nothing, and nothing is missing.
+    fn default() -> Fetched {
+        Fetched { entries: Vec::new(), missing: Missing::Nothing, newest: None }
+    }
+}
+
 /// By what the answer is judged.
 #[derive(Clone, Copy, Debug)]
 pub struct Terms {
@@ -51,31 +58,45 @@ pub struct Terms {
     pub now: u64,
 }
 
-/// Fetches what these channels lack, in their order.
+/// Fetches what these channels lack, in their order. A stream that cannot be read is its channel's own
+/// affair; an error of the whole says that the connection is of no use.
 pub async fn fetch(
     connection: &mut MultiplexedConnection,
     asks: &[Ask],
     terms: Terms,
-) -> Result<Vec<Fetched>, RedisError> {
+) -> Result<Vec<Result<Fetched, RedisError>>, RedisError> {
     let mut all = Vec::with_capacity(asks.len());
     for some in asks.chunks(TOGETHER) {
         let mut pipeline = pipe();
+        pipeline.ignore_errors();
         for ask in some {
             first_page(&mut pipeline, ask, terms);
         }
-        let answers: Vec<Value> = pipeline.query_async(connection).await?;
+        let answers: Vec<Result<Value, RedisError>> = pipeline.query_async(connection).await?;
         let begin = beginnings(connection, some, terms).await?;
-        for ((ask, answer), begin) in some.iter().zip(&answers).zip(begin) {
-            let mut found = entries(answer);
+        for ((ask, answer), begin) in some.iter().zip(answers).zip(begin) {
+            let mut found = match answer {
+                Ok(answer) => entries(&answer),
+                Err(error) if is_its_own(&error) => {
+                    all.push(Err(error));
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             if ask.known == Knowledge::Nothing {
                 found.reverse();
             } else {
                 more_pages(connection, ask, &mut found).await?;
             }
-            all.push(judge(ask, found, begin, terms));
+            all.push(Ok(judge(ask, found, begin, terms)));
         }
     }
     Ok(all)
+}
+
+/// Whether an error is about one key: it is no stream, or this user may not read it.
+pub(super) fn is_its_own(error: &RedisError) -> bool {
+    matches!(error.code(), Some("WRONGTYPE" | "NOPERM"))
 }
 
 /// Where the streams begin that applications write, if something was before: their entries do not say

@@ -32,6 +32,11 @@ pub enum Push {
         /// The message.
         payload: Vec<u8>,
     },
+    /// From here on messages of a channel come by its own name.
+    Subscribed {
+        /// What the channel is called in Redis.
+        subject: Vec<u8>,
+    },
     /// The connection has ended.
     End,
 }
@@ -109,6 +114,7 @@ impl Push {
             Push::Message { subject, payload } | Push::Matched { subject, payload, .. } => {
                 subject.len() + payload.len()
             }
+            Push::Subscribed { subject } => subject.len(),
             Push::End => 0,
         }
     }
@@ -127,6 +133,7 @@ fn read(push: PushInfo) -> Option<Push> {
             let (pattern, subject) = (data.next()??, data.next()??);
             Some(Push::Matched { pattern, subject, payload: data.next()?? })
         }
+        PushKind::Subscribe => Some(Push::Subscribed { subject: data.next()?? }),
         PushKind::Disconnection => Some(Push::End),
         _ => None,
     }
@@ -147,7 +154,9 @@ mod tests {
         assert_eq!(push(PushKind::Message, vec![bulk("a"), bulk("b")]), Some(message));
         assert_eq!(push(PushKind::Message, vec![bulk("a")]), None);
         assert_eq!(push(PushKind::Message, vec![Value::Nil, bulk("b")]), None);
-        assert_eq!(push(PushKind::Subscribe, vec![bulk("a"), Value::Int(1)]), None);
+        let subscribed = Push::Subscribed { subject: b"a".into() };
+        assert_eq!(push(PushKind::Subscribe, vec![bulk("a"), Value::Int(1)]), Some(subscribed));
+        assert_eq!(push(PushKind::Unsubscribe, vec![bulk("a"), Value::Int(1)]), None);
         assert_eq!(push(PushKind::Disconnection, vec![]), Some(Push::End));
     }
 

@@ -2,10 +2,11 @@
 
 use std::collections::VecDeque;
 
+use super::channels::{Channel, State};
 use super::inbox::Push;
-use super::message::{self, Message};
+use super::message::{self, Entry, Message};
 use super::session::{Ended, Session};
-use super::subscriptions::{Held, State};
+use super::subscriptions::Held;
 use crate::hub::{Arrival, How, Knowledge, NewEvent, Source};
 use crate::sse::escaped::Escaped;
 
@@ -13,6 +14,15 @@ use crate::sse::escaped::Escaped;
 const BATCH: usize = 64;
 /// How often it is told that events are too large.
 const TELL_EVERY: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// Of which channel a message is.
+pub(super) enum Whose<'m> {
+    Channel(&'m [u8]),
+    /// Of none: a successor's marker.
+    Marker(u64),
+    /// It is nothing to us, or comes by another subscription as well.
+    Nobody,
+}
 
 /// What one message asks for.
 enum Turn<'m> {
@@ -67,44 +77,65 @@ impl Session {
         Ok(())
     }
 
+    /// Of which channel a message is, if it is to be taken.
+    pub(super) fn whose<'m>(&mut self, push: &'m Push) -> Result<Whose<'m>, Ended> {
+        let (subject, payload, pattern) = match push {
+            Push::Message { subject, payload } => (subject, payload, None),
+            Push::Matched { pattern, subject, payload } => (subject, payload, Some(pattern)),
+            Push::Subscribed { subject } => {
+                self.confirm(subject);
+                return Ok(Whose::Nobody);
+            }
+            Push::End => return Err(Ended::Lost("the connection is broken".into())),
+        };
+        if *subject == self.joined.names.control() {
+            return Ok(marker(payload).map_or(Whose::Nobody, Whose::Marker));
+        }
+        if self.joined.hub.source() == Source::Streams {
+            self.note_growth(subject);
+            return Ok(Whose::Nobody);
+        }
+        let Some(name) = self.joined.channel_of(subject) else { return Ok(Whose::Nobody) };
+        let by_name = self.channels.get(name).is_some_and(Channel::comes_by_name);
+        let taken = match pattern {
+            None => by_name,
+            // A message that several subscriptions match is taken once.
+            Some(pattern) => !by_name && self.is_first_match(pattern, name),
+        };
+        Ok(if taken { Whose::Channel(name) } else { Whose::Nobody })
+    }
+
     fn turn<'m>(
         &mut self,
         push: &'m Push,
         message: &'m Option<Message<'m>>,
     ) -> Result<Turn<'m>, Ended> {
-        let (subject, payload) = match push {
-            Push::Message { subject, payload } => (subject, payload),
-            Push::Matched { .. } => return Ok(Turn::PassOver),
-            Push::End => return Err(Ended::Lost("the connection is broken".into())),
+        let name = match self.whose(push)? {
+            Whose::Channel(name) => name,
+            Whose::Marker(number) => return Ok(Turn::Marker(number)),
+            Whose::Nobody => return Ok(Turn::PassOver),
         };
-        if *subject == self.joined.names.control() {
-            return Ok(marker(payload).map_or(Turn::PassOver, Turn::Marker));
-        }
-        if self.joined.hub.source() == Source::Streams {
-            self.note_growth(subject);
-            return Ok(Turn::PassOver);
-        }
-        let name = self.joined.channel_of(subject);
-        let (Some(name), Some(message)) = (name, message) else { return Ok(Turn::PassOver) };
+        let Some(message) = message else { return Ok(Turn::PassOver) };
         let frozen = self.is_frozen();
-        let Some(known) = self.channels.get_mut(name) else { return Ok(Turn::PassOver) };
-        match &mut known.state {
-            State::InStep => {}
-            State::Refused { .. } => return Ok(Turn::PassOver),
-            State::Joining { .. } => return Ok(Turn::Hold(name, Held::of(message))),
+        // What only patterns match is of a channel that nobody named.
+        let mut known = self.channels.get_mut(name).filter(|channel| channel.comes_by_name());
+        if matches!(known, Some(Channel { state: State::Joining { .. }, .. })) {
+            return Ok(Turn::Hold(name, Held::of(message)));
         }
-        if let Message::Durable(event) = message {
+        match (message, &mut known) {
             // A successor counts on it that nothing is held back now.
-            if event.prev > known.last && !frozen {
+            (Message::Durable(event), Some(known)) if event.prev > known.last && !frozen => {
                 return Ok(Turn::Missed(name, Held::of(message)));
             }
-            known.last = known.last.max(event.id);
-        } else if self.skip > 0 {
-            self.skip -= 1;
-            return Ok(Turn::PassOver);
+            (Message::Durable(event), Some(known)) => known.last = known.last.max(event.id),
+            (Message::Durable(_), None) => {}
+            (Message::Plain(_), _) if self.skip > 0 => {
+                self.skip -= 1;
+                return Ok(Turn::PassOver);
+            }
+            (Message::Plain(_), _) => {}
         }
-        let born = self.joined.now().mono;
-        Ok(Turn::Append(arrival(name, message, born)))
+        Ok(Turn::Append(arrival(name, message, self.joined.now().mono)))
     }
 
     /// Appends a batch, and wakes who listens.
@@ -145,11 +176,13 @@ impl Session {
         known: Knowledge,
         fetched: &super::catch_up::Fetched,
     ) -> Result<(), Ended> {
-        if !self.channels.contains_key(name) {
+        if self.channels.get(name).is_none() {
             return Ok(());
         }
         self.lose(name, fetched)?;
-        self.append_fetched(&[(name, known, fetched)])?;
+        let arrivals: Vec<_> =
+            fetched.entries.iter().map(|entry| self.fetched(name, known, entry)).collect();
+        self.append(&arrivals)?;
         self.settled(name, known, fetched)
     }
 
@@ -186,31 +219,22 @@ impl Session {
         Ok(())
     }
 
-    /// Appends what was fetched of several channels, in the order of the numbers.
-    pub(super) fn append_fetched(
-        &mut self,
-        all: &[(&[u8], Knowledge, &super::catch_up::Fetched)],
-    ) -> Result<(), Ended> {
-        let mut arrivals = Vec::new();
-        for (name, known, fetched) in all {
-            for entry in &fetched.entries {
-                arrivals.push(Arrival {
-                    channel: name,
-                    how: match known {
-                        Knowledge::Interrupted(_) => How::Missed(entry.id),
-                        Knowledge::Nothing | Knowledge::Left(_) => How::Earlier(entry.id),
-                    },
-                    event: NewEvent { event_type: &entry.event_type, data: &entry.data },
-                    born: self.born(entry.id.ms),
-                });
-            }
+    /// An entry of a channel's stream, as it enters the hub.
+    pub(super) fn fetched<'m>(
+        &self,
+        name: &'m [u8],
+        known: Knowledge,
+        entry: &'m Entry,
+    ) -> Arrival<'m> {
+        Arrival {
+            channel: name,
+            how: match known {
+                Knowledge::Interrupted(_) => How::Missed(entry.id),
+                Knowledge::Nothing | Knowledge::Left(_) => How::Earlier(entry.id),
+            },
+            event: NewEvent { event_type: &entry.event_type, data: &entry.data },
+            born: self.born(entry.id.ms),
         }
-        // Stable: of one channel they are in order already.
-        arrivals.sort_by_key(|arrival| match arrival.how {
-            How::Missed(id) | How::Earlier(id) | How::Live(id) => id,
-            How::Plain => Default::default(),
-        });
-        self.append(&arrivals)
     }
 
     /// Appends the messages of a channel that waited for it.
@@ -228,7 +252,7 @@ impl Session {
         channel.last = channel.last.max(fetched.newest.unwrap_or(had)).max(had);
         let held = match std::mem::replace(&mut channel.state, State::InStep) {
             State::Joining { held } => held,
-            State::InStep | State::Refused { .. } => Vec::new(),
+            State::Asked | State::InStep | State::Refused { .. } => Vec::new(),
         };
         let messages: Vec<Message<'_>> = held.iter().map(Held::message).collect();
         let born = self.joined.now().mono;
@@ -261,16 +285,16 @@ impl Session {
     }
 }
 
-fn parsed(push: &Push) -> Option<Message<'_>> {
+pub(super) fn parsed(push: &Push) -> Option<Message<'_>> {
     match push {
         Push::Message { payload, .. } | Push::Matched { payload, .. } => {
             Some(message::parse(payload))
         }
-        Push::End => None,
+        Push::Subscribed { .. } | Push::End => None,
     }
 }
 
-fn arrival<'m>(name: &'m [u8], message: &'m Message<'m>, born: u64) -> Arrival<'m> {
+pub(super) fn arrival<'m>(name: &'m [u8], message: &'m Message<'m>, born: u64) -> Arrival<'m> {
     let (how, event) = match message {
         Message::Plain(data) => (How::Plain, NewEvent { event_type: b"", data }),
         Message::Durable(event) => {

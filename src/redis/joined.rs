@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::address::Address;
 use super::names::Names;
-use crate::hub::{Hub, Now, Source};
+use crate::hub::{pattern_of, Hub, Now, Source};
 use crate::worker::Bells;
 
 /// The bells of a hub's slots: rung by whoever has something for a process, heard by its tenant.
@@ -51,8 +51,12 @@ impl Joined {
         }
     }
 
-    /// What is subscribed to for a channel: its messages, or the news that its stream has grown.
+    /// What is subscribed to for a channel: its messages, or the news that its stream has grown; and for
+    /// the record of a pattern.
     pub fn subject(&self, channel: &[u8]) -> Vec<u8> {
+        if let Some(pattern) = pattern_of(channel) {
+            return self.names.subject_pattern(pattern);
+        }
         match self.hub.source() {
             Source::Streams => [&self.keyspace(), &self.key(channel)[..]].concat(),
             Source::PubSub | Source::Alone => self.names.subject(channel),

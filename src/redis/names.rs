@@ -105,6 +105,19 @@ impl Names {
         [&self.prefix, channel].concat()
     }
 
+    /// The pattern that matches the subjects of all channels that `pattern` matches.
+    pub fn subject_pattern(&self, pattern: &[u8]) -> Vec<u8> {
+        let mut whole = Vec::with_capacity(self.prefix.len() + pattern.len());
+        for &byte in &self.prefix {
+            if b"*?[]\\^".contains(&byte) {
+                whole.push(b'\\');
+            }
+            whole.push(byte);
+        }
+        whole.extend_from_slice(pattern);
+        whole
+    }
+
     /// The channel whose `subject` this is. `None` for another hub's, and for control channels, so
     /// that a pattern does not take their markers for messages.
     pub fn channel_of_subject<'a>(&self, subject: &'a [u8]) -> Option<&'a [u8]> {

@@ -6,19 +6,26 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use ::redis::{cmd, pipe, RedisError, Value};
 
-use super::catch_up::{fetch, Ask, Fetched};
+use super::channels::Channels;
 use super::inbox::Inbox;
+use super::intake::{arrival, parsed, Whose};
 use super::joined::Joined;
+use super::joining::Caught;
 use super::link;
+use super::publisher::Publisher;
 use super::session::{shown, Ended, Session, Tenant};
-use super::subscriptions::{allowed, Subscribe, TOGETHER};
-use crate::hub::{Knowledge, Link, Source};
+use super::subscriptions::TOGETHER;
+use crate::hub::{How, Link, Source};
 use crate::sse::id::{Id, Stamp};
 
 impl Session {
     /// Connects, and brings everything in step.
-    pub async fn open(joined: Rc<Joined>, tenant: Tenant) -> Result<Session, Ended> {
-        let mut session = Session::connect(joined, tenant).await?;
+    pub async fn open(
+        joined: Rc<Joined>,
+        tenant: Tenant,
+        asker: Rc<Publisher>,
+    ) -> Result<Session, Ended> {
+        let mut session = Session::connect(joined, tenant, asker).await?;
         session.prepare().await?;
         session.subscribe_control().await?;
         session.begin_epoch().await?;
@@ -34,12 +41,16 @@ impl Session {
     }
 
     /// Connects, without a subscription.
-    pub(super) async fn connect(joined: Rc<Joined>, tenant: Tenant) -> Result<Session, Ended> {
+    pub(super) async fn connect(
+        joined: Rc<Joined>,
+        tenant: Tenant,
+        asker: Rc<Publisher>,
+    ) -> Result<Session, Ended> {
         let (inbox, pushes) = Inbox::new();
         let link = link::connect(&joined.address, &joined.names.clock(), Some(pushes))
             .await
             .map_err(|error| Ended::Lost(error.to_string()))?;
-        Ok(Session::new(joined, tenant, link, inbox))
+        Ok(Session::new(joined, tenant, link, inbox, asker))
     }
 
     /// Learns what time it is in Redis, raises the hub's clock there above all that was given, and says
@@ -118,46 +129,60 @@ impl Session {
         self.patiently(|| hub.new_epoch(fence))?;
         self.patiently(|| hub.set_link(fence, Link::Up))?;
         let mut names = self.heard()?;
-        names.extend(self.channels.drain().map(|(name, _)| name.into_vec()));
+        // What an earlier connection has joined and nobody listens to any more is left in good order.
+        names.extend(self.joined_by(self.tenant.seat.slot)?);
+        self.channels = Channels::default();
         let joined = self.join(names)?;
         let mut caught = Vec::with_capacity(joined.len());
         for some in joined.chunks(TOGETHER) {
-            caught.extend(self.join_together(some.to_vec()).await?);
+            let joining = self.joining(self.subscribe).join(some.to_vec());
+            let (some, refused) = joining.await.map_err(Ended::Lost)?;
+            caught.extend(some);
+            self.refuse(refused);
         }
-        for (name, _, fetched) in &caught {
-            self.lose(name, fetched)?;
-        }
-        let all: Vec<(&[u8], Knowledge, &Fetched)> =
-            caught.iter().map(|(name, known, fetched)| (&name[..], *known, fetched)).collect();
-        self.append_fetched(&all)?;
-        let newest = all.iter().filter_map(|(_, _, fetched)| fetched.newest).max();
-        let mark = newest.unwrap_or_default().max(self.clock);
-        self.patiently(|| hub.raise_mark(fence, mark))?;
-        for (name, known, fetched) in &caught {
+        self.append_all(&caught)?;
+        for Caught { name, known, fetched } in &caught {
             self.settled(name, *known, fetched)?;
         }
         Ok(())
     }
 
-    /// Subscribes to some channels and fetches what they lack.
-    async fn join_together(
-        &mut self,
-        some: Vec<(Box<[u8]>, Knowledge)>,
-    ) -> Result<Vec<(Box<[u8]>, Knowledge, Fetched)>, Ended> {
-        let connection = &mut self.link.connection;
-        let (some, refused) = match self.subscribe {
-            Subscribe::First => allowed(connection, &self.joined, some).await.map_err(lost)?,
-            Subscribe::Not => (some, Vec::new()),
-        };
-        let asks: Vec<Ask> = some
-            .iter()
-            .map(|(name, known)| Ask { key: self.joined.key(name), known: *known })
-            .collect();
-        let terms = self.terms();
-        let fetched = fetch(&mut self.link.connection, &asks, terms).await.map_err(lost)?;
-        self.refuse(refused);
-        let caught = some.into_iter().zip(fetched);
-        Ok(caught.map(|((name, known), fetched)| (name, known, fetched)).collect())
+    /// Appends what was fetched of all channels and what has come meanwhile, in the order of the
+    /// numbers: channels were asked one after the other, and a message of one may be older than what
+    /// another had when it was asked.
+    fn append_all(&mut self, caught: &[Caught]) -> Result<(), Ended> {
+        let (hub, fence) = (self.joined.hub.clone(), self.tenant.fence);
+        for Caught { name, fetched, .. } in caught {
+            self.lose(name, fetched)?;
+        }
+        let pushes = self.inbox.take();
+        let messages: Vec<_> = pushes.iter().map(parsed).collect();
+        let mut arrivals = Vec::new();
+        let mut told = Stamp::default();
+        for (push, message) in pushes.iter().zip(&messages) {
+            let (Whose::Channel(name), Some(message)) = (self.whose(push)?, message) else {
+                continue;
+            };
+            let arrival = arrival(name, message, self.joined.now().mono);
+            if let How::Live(id) = arrival.how {
+                told = told.max(id);
+                if let Some(channel) = self.channels.get_mut(name) {
+                    channel.last = channel.last.max(id);
+                }
+            }
+            arrivals.push((told, arrival));
+        }
+        for Caught { name, known, fetched } in caught {
+            let entries = fetched.entries.iter();
+            arrivals.extend(entries.map(|entry| (entry.id, self.fetched(name, *known, entry))));
+        }
+        // Stable: of one channel, and of what came as a message, they are in order already.
+        arrivals.sort_by_key(|(number, _)| *number);
+        let arrivals: Vec<_> = arrivals.into_iter().map(|(_, arrival)| arrival).collect();
+        self.append(&arrivals)?;
+        let newest = caught.iter().filter_map(|caught| caught.fetched.newest).max();
+        let mark = newest.unwrap_or_default().max(self.clock);
+        self.patiently(|| hub.raise_mark(fence, mark))
     }
 }
 

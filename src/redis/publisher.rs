@@ -1,5 +1,5 @@
 //! Publishing durable events: one connection of this process for each hub, made when it is first
-//! needed, and a deadline for each publish.
+//! needed, and a deadline for each publish. Channels that are joined are caught up on it, too.
 //!
 //! Every publish has an idempotency key, the client's or one of its own. So one whose connection broke
 //! before the answer came is simply asked again on the next: it is published once.
@@ -8,6 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::{sleep, timeout_at, Instant};
 
 use super::joined::{Joined, News};
@@ -47,9 +48,10 @@ pub enum Refusal {
 /// Publishes of one hub.
 pub struct Publisher {
     joined: Rc<Joined>,
-    link: RefCell<Option<Link>>,
-    /// Held by the one who connects.
-    connecting: tokio::sync::Mutex<()>,
+    /// The connection, and the epoch in which it was made.
+    link: RefCell<Option<(Link, u64)>>,
+    connecting: Cell<bool>,
+    connected: Notify,
     failed: RefCell<Option<(Instant, String)>>,
     waiting: Cell<usize>,
 }
@@ -60,7 +62,8 @@ impl Publisher {
         Publisher {
             joined,
             link: RefCell::default(),
-            connecting: tokio::sync::Mutex::default(),
+            connecting: Cell::new(false),
+            connected: Notify::new(),
             failed: RefCell::default(),
             waiting: Cell::new(0),
         }
@@ -80,11 +83,11 @@ impl Publisher {
         self.joined.outbox.put(News::Published { ticket: request.ticket, result });
     }
 
-    async fn ask(&self, publish: &Publish) -> Result<Vec<Stamp>, Refusal> {
+    async fn ask(self: &Rc<Self>, publish: &Publish) -> Result<Vec<Stamp>, Refusal> {
         let deadline = Instant::now() + DEADLINE;
         let mut asked = false;
         loop {
-            let connected = timeout_at(deadline, self.connect()).await;
+            let connected = timeout_at(deadline, self.connection()).await;
             let mut link = match connected.unwrap_or_else(|_| Err("no connection in time".into())) {
                 Ok(link) => link,
                 Err(_) if asked => return Err(Refusal::Unanswered),
@@ -94,14 +97,14 @@ impl Publisher {
             let error = match answer {
                 Ok(Ok(ids)) => return Ok(ids),
                 Err(_) => {
-                    self.drop_link(&link);
+                    self.give_up(&link);
                     return Err(Refusal::Unanswered);
                 }
                 Ok(Err(error)) => error,
             };
             if is_not_ready(&error) || is_elsewhere(&error) {
                 if is_elsewhere(&error) {
-                    self.drop_link(&link);
+                    self.give_up(&link);
                 }
                 if Instant::now() + PAUSE > deadline {
                     let code = error.code().unwrap_or("not ready");
@@ -116,7 +119,7 @@ impl Publisher {
             } else {
                 // The connection broke, or its answers make no sense.
                 asked = true;
-                self.drop_link(&link);
+                self.give_up(&link);
                 if error.is_timeout() {
                     return Err(Refusal::Unanswered);
                 }
@@ -124,34 +127,53 @@ impl Publisher {
         }
     }
 
-    /// The connection, made now if there is none. Who waits for another's try gets what that got.
-    async fn connect(&self) -> Result<Link, String> {
-        let _only_one = self.connecting.lock().await;
-        if let Some(link) = &*self.link.borrow() {
-            return Ok(link.clone());
-        }
-        if let Some((when, why)) = &*self.failed.borrow() {
-            if when.elapsed() < PAUSE {
-                return Err(why.clone());
+    /// The connection, made now if there is none. Who waits for it may give up: it is made all the same,
+    /// so that the next need not begin anew.
+    pub(super) async fn connection(self: &Rc<Self>) -> Result<Link, String> {
+        self.give_up_outdated();
+        loop {
+            if let Some((link, _)) = &*self.link.borrow() {
+                return Ok(link.clone());
             }
+            if let Some((when, why)) = &*self.failed.borrow() {
+                if when.elapsed() < PAUSE {
+                    return Err(why.clone());
+                }
+            }
+            if !self.connecting.replace(true) {
+                tokio::task::spawn_local(self.clone().connect());
+            }
+            self.connected.notified().await;
         }
+    }
+
+    async fn connect(self: Rc<Self>) {
         let joined = &self.joined;
+        let epoch = joined.hub.epoch();
         match link::connect(&joined.address, &joined.names.clock(), None).await {
-            Ok(link) => {
-                *self.link.borrow_mut() = Some(link.clone());
-                Ok(link)
-            }
+            Ok(link) => *self.link.borrow_mut() = Some((link, epoch)),
             Err(error) => {
                 *self.failed.borrow_mut() = Some((Instant::now(), error.to_string()));
-                Err(error.to_string())
             }
+        }
+        self.connecting.set(false);
+        self.connected.notify_waiters();
+    }
+
+    /// Where the hub may move from one node to another, the connection is given up whenever the
+    /// subscription was made anew: a node that was master once may not know that it is not any more.
+    fn give_up_outdated(&self) {
+        let epoch = self.joined.hub.epoch();
+        let mut held = self.link.borrow_mut();
+        if self.joined.address.may_move() && held.as_ref().is_some_and(|(_, made)| *made != epoch) {
+            *held = None;
         }
     }
 
     /// A connection is of no use any more. Another that was made meanwhile stays.
-    fn drop_link(&self, link: &Link) {
+    pub(super) fn give_up(&self, link: &Link) {
         let mut held = self.link.borrow_mut();
-        if held.as_ref().is_some_and(|held| held.made == link.made) {
+        if held.as_ref().is_some_and(|(held, _)| held.made == link.made) {
             *held = None;
         }
     }

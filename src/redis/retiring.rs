@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::channels::State;
 use super::session::{Ended, Session};
-use super::subscriptions::State;
 use super::thread::Phase;
 use crate::hub::BridgeError;
 
@@ -61,7 +61,7 @@ impl Session {
     /// A successor has come: it gets the channels that are in step, and no other is taken up.
     fn freeze(&mut self, heir: u64) -> Result<(), Ended> {
         let (hub, fence) = (self.joined.hub.clone(), self.tenant.fence);
-        self.channels.retain(|_, channel| {
+        self.channels.retain(|channel| {
             let stays = matches!(channel.state, State::InStep);
             if !stays {
                 // If not now, then with the seat.

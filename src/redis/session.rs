@@ -2,7 +2,6 @@
 //! become. Begun by `opening` or `takeover`, it lives until the connection, the fence or the process
 //! ends.
 
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,12 +11,15 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{interval, timeout, Instant, MissedTickBehavior};
 
 use super::catch_up::Terms;
+use super::channels::Channels;
 use super::inbox::Inbox;
 use super::joined::Joined;
+use super::joining::Subscribe;
 use super::link::{self, Link};
+use super::publisher::Publisher;
 use super::retiring::Retiring;
 use super::streams::{Reading, Way};
-use super::subscriptions::{Channel, Done, Subscribe};
+use super::subscriptions::Done;
 use super::thread::Phase;
 use crate::hub::{BridgeError, Fence, Locked, Seat};
 use crate::sse::id::Stamp;
@@ -59,8 +61,10 @@ pub struct Session {
     pub(super) joined: Rc<Joined>,
     pub(super) tenant: Tenant,
     pub(super) link: Link,
+    /// On whose connection is asked for what channels lack.
+    pub(super) asker: Rc<Publisher>,
     pub(super) inbox: Arc<Inbox>,
-    pub(super) channels: HashMap<Box<[u8]>, Channel>,
+    pub(super) channels: Channels,
     /// The position up to which the log has been looked at for wanted channels.
     pub(super) read: u64,
     /// What Redis' clock is ahead of this machine's, in ms.
@@ -87,6 +91,7 @@ impl Session {
         tenant: Tenant,
         link: Link,
         inbox: Arc<Inbox>,
+        asker: Rc<Publisher>,
     ) -> Session {
         let (finished, done) = mpsc::unbounded_channel();
         Session {
@@ -95,8 +100,9 @@ impl Session {
             joined,
             tenant,
             link,
+            asker,
             inbox,
-            channels: HashMap::new(),
+            channels: Channels::default(),
             ahead: 0,
             clock: Stamp::default(),
             skip: 0,

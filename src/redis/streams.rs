@@ -12,13 +12,15 @@ use ::redis::aio::MultiplexedConnection;
 use ::redis::{cmd, pipe, RedisError, Value};
 use tokio::time::sleep;
 
-use super::catch_up::page;
+use super::catch_up::{is_its_own, page};
+use super::channels::State;
 use super::joined::Level;
+use super::joining::Subscribe;
 use super::link::{self, Link};
 use super::message::{entries, Entry};
 use super::opening::{ahead, lost};
 use super::session::{shown, Ended, Session};
-use super::subscriptions::{Done, State, Subscribe};
+use super::subscriptions::Done;
 use crate::hub::{Arrival, How, NewEvent};
 use crate::sse::id::Stamp;
 
@@ -87,7 +89,7 @@ impl Session {
 
     /// Any stream may have grown, unseen.
     pub(super) fn read_all_streams(&mut self) {
-        self.reading.grown = self.channels.keys().cloned().collect();
+        self.reading.grown = self.channels.names().cloned().collect();
     }
 
     /// Redis tells that a stream has grown.
@@ -122,7 +124,7 @@ impl Session {
 
     /// The channels whose turn it is to be asked.
     fn next_in_turn(&mut self) -> Vec<Box<[u8]>> {
-        let mut names: Vec<Box<[u8]>> = self.channels.keys().cloned().collect();
+        let mut names: Vec<Box<[u8]>> = self.channels.names().cloned().collect();
         if names.len() <= MOST_BLOCKING {
             return names;
         }
@@ -222,8 +224,16 @@ async fn ask(
         for (key, last) in some {
             page(&mut pipeline, key, *last);
         }
-        let answers: Vec<Value> = pipeline.query_async(connection).await?;
-        all.extend(answers.iter().map(entries));
+        pipeline.ignore_errors();
+        let answers: Vec<Result<Value, RedisError>> = pipeline.query_async(connection).await?;
+        for answer in answers {
+            all.push(match answer {
+                Ok(answer) => entries(&answer),
+                // It was a stream a moment ago; the next connection will tell.
+                Err(error) if is_its_own(&error) => Vec::new(),
+                Err(error) => return Err(error),
+            });
+        }
     }
     Ok(all)
 }
@@ -241,7 +251,14 @@ async fn wait(
     for (_, last) in keys {
         command.arg(format!("{}-{}", last.ms, last.seq));
     }
-    let answer: Value = command.query_async(connection).await?;
+    let answer = match command.query_async::<Value>(connection).await {
+        // One key that is no stream spoils the whole command.
+        Err(error) if is_its_own(&error) => {
+            sleep(PAUSE).await;
+            return ask(connection, keys).await;
+        }
+        answer => answer?,
+    };
     let read = match answer {
         Value::Map(streams) => streams,
         _ => Vec::new(),

@@ -1,14 +1,13 @@
 //! What is subscribed to: just the channels that have streams. One is joined when somebody listens, and
 //! left a while after the last one went, so that a client which reconnects finds it in step.
 
-use ::redis::aio::MultiplexedConnection;
-use ::redis::RedisError;
-
-use super::catch_up::{fetch, Ask, Fetched};
-use super::joined::{Joined, Level};
+use super::channels::{Channel, State};
+use super::joined::Level;
+use super::joining::{Asked, Caught, Joining, Refused, Subscribe};
 use super::message::{Durable, Message};
-use super::session::{shown, Ended, Session};
-use crate::hub::{Knowledge, Membership, Signal};
+use super::session::{Ended, Session};
+use crate::hub::{pattern_of, shown, Knowledge, Locked, Signal};
+use crate::sse::channel;
 use crate::sse::escaped::Escaped;
 use crate::sse::id::Stamp;
 
@@ -18,26 +17,6 @@ pub(super) const TOGETHER: usize = 512;
 const GRACE: u64 = 10_000;
 /// How long after a refusal a channel is asked for again, in ms.
 const RETRY: u64 = 10_000;
-
-/// A channel that this process subscribes to.
-pub struct Channel {
-    pub member: Membership,
-    pub state: State,
-    /// The highest number of a durable event of it.
-    pub last: Stamp,
-    /// Since when nobody listens (ms).
-    pub quiet: Option<u64>,
-}
-
-/// How far its subscription is.
-pub enum State {
-    /// Confirmation or history is on its way; messages wait for that.
-    Joining { held: Vec<Held> },
-    /// It has everything.
-    InStep,
-    /// Redis does not allow it; asked again then (ms).
-    Refused { until: u64 },
-}
 
 /// A message that waits.
 pub struct Held {
@@ -50,21 +29,11 @@ pub struct Held {
 /// What a task of the session brings back.
 pub enum Done {
     /// Channels were subscribed to, and what they lacked was fetched.
-    Joined { caught: Vec<Caught>, refused: Vec<Box<[u8]>> },
+    Joined { caught: Vec<Caught>, refused: Refused },
     /// Streams were read further.
     Read(super::streams::Round),
     /// The connection is of no use any more.
     Lost(String),
-}
-
-/// A channel that is to be joined, and what is known of it.
-pub type Asked = (Box<[u8]>, Knowledge);
-
-/// A channel that was asked for, and what is there of it.
-pub struct Caught {
-    pub name: Box<[u8]>,
-    pub known: Knowledge,
-    pub fetched: Fetched,
 }
 
 impl Held {
@@ -97,6 +66,26 @@ impl Held {
 }
 
 impl Session {
+    /// A subscription is confirmed: from here on messages of the channel come by its name.
+    pub(super) fn confirm(&mut self, subject: &[u8]) {
+        let Some(name) = self.joined.channel_of(subject) else { return };
+        if let Some(channel) = self.channels.get_mut(name) {
+            if matches!(channel.state, State::Asked) {
+                channel.state = State::Joining { held: Vec::new() };
+            }
+        }
+    }
+
+    /// Whether a pattern is the first, of those that are subscribed to, that matches a channel which
+    /// nobody named.
+    pub(super) fn is_first_match(&self, pattern: &[u8], name: &[u8]) -> bool {
+        if channel::check(name).is_err() || channel::is_own(name) {
+            return false;
+        }
+        let first = self.channels.first_match(name);
+        first.is_some_and(|first| self.joined.names.subject_pattern(first) == pattern)
+    }
+
     /// Looks for channels that were wanted since the last look.
     pub(super) fn look_at_log(&mut self) -> Result<(), Ended> {
         let hub = self.joined.hub.clone();
@@ -120,10 +109,23 @@ impl Session {
 
     /// All channels that some process has streams of.
     pub(super) fn heard(&self) -> Result<Vec<Vec<u8>>, Ended> {
+        self.all_of(|bucket| self.joined.hub.heard(bucket))
+    }
+
+    /// All channels in whose records the process of this slot has a place.
+    pub(super) fn joined_by(&self, slot: usize) -> Result<Vec<Vec<u8>>, Ended> {
+        self.all_of(|bucket| self.joined.hub.joined_by(slot, bucket))
+    }
+
+    /// All that a walk through the hub's table finds, slice by slice.
+    fn all_of(
+        &self,
+        slice: impl Fn(usize) -> Result<(Vec<Vec<u8>>, Option<usize>), Locked>,
+    ) -> Result<Vec<Vec<u8>>, Ended> {
         let mut all = Vec::new();
         let mut from = Some(0);
         while let Some(bucket) = from {
-            let (names, next) = self.patiently_locked(|| self.joined.hub.heard(bucket))?;
+            let (names, next) = self.patiently_locked(|| slice(bucket))?;
             all.extend(names);
             from = next;
         }
@@ -150,7 +152,7 @@ impl Session {
         let (hub, seat) = (self.joined.hub.clone(), self.tenant.seat);
         let mut joined = Vec::with_capacity(names.len());
         for name in names {
-            if self.channels.contains_key(&name[..]) {
+            if self.channels.get(&name).is_some() {
                 continue;
             }
             let now = self.joined.now();
@@ -163,7 +165,7 @@ impl Session {
             };
             let known = self.patiently_locked(|| hub.knowledge(member))?;
             let name: Box<[u8]> = name.into();
-            let state = State::Joining { held: Vec::new() };
+            let state = State::Asked;
             let channel = Channel { member, state, last: Stamp::default(), quiet: None };
             self.channels.insert(name.clone(), channel);
             joined.push((name, known));
@@ -171,28 +173,24 @@ impl Session {
         Ok(joined)
     }
 
+    /// What is needed to join channels on this connection.
+    pub(super) fn joining(&self, subscribe: Subscribe) -> Joining {
+        Joining {
+            joined: self.joined.clone(),
+            subscriber: self.link.connection.clone(),
+            asker: self.asker.clone(),
+            terms: self.terms(),
+            subscribe,
+        }
+    }
+
     fn spawn_join(&mut self, some: Vec<Asked>, subscribe: Subscribe) {
-        let (mut connection, finished) = (self.link.connection.clone(), self.finished.clone());
-        let (joined, terms) = (self.joined.clone(), self.terms());
+        let (joining, finished) = (self.joining(subscribe), self.finished.clone());
         tokio::task::spawn_local(async move {
-            let result = async {
-                let (some, refused) = match subscribe {
-                    Subscribe::First => allowed(&mut connection, &joined, some).await?,
-                    Subscribe::Not => (some, Vec::new()),
-                };
-                let asks: Vec<Ask> = some
-                    .iter()
-                    .map(|(name, known)| Ask { key: joined.key(name), known: *known })
-                    .collect();
-                let fetched = fetch(&mut connection, &asks, terms).await?;
-                let caught = some.into_iter().zip(fetched);
-                let caught = caught
-                    .map(|((name, known), fetched)| Caught { name, known, fetched })
-                    .collect();
-                Ok(Done::Joined { caught, refused })
-            };
-            let done = result.await.unwrap_or_else(|error: RedisError| Done::Lost(shown(&error)));
-            let _ = finished.send(done);
+            let _ = finished.send(match joining.join(some).await {
+                Ok((caught, refused)) => Done::Joined { caught, refused },
+                Err(why) => Done::Lost(why),
+            });
         });
     }
 
@@ -224,21 +222,23 @@ impl Session {
         }
     }
 
-    /// Channels that the user may not subscribe to.
-    pub(super) fn refuse(&mut self, names: Vec<Box<[u8]>>) {
+    /// Channels that cannot be had for now.
+    pub(super) fn refuse(&mut self, refused: Refused) {
         let until = self.joined.now().mono + RETRY;
-        if let (Some(first), false) = (names.first(), self.told_refused) {
+        if let (Some(first), Some(why), false) =
+            (refused.names.first(), &refused.why, self.told_refused)
+        {
             self.told_refused = true;
+            let others = refused.names.len() - 1;
             self.joined.log(
                 Level::Warn,
                 format_args!(
-                    "Redis does not allow its user to subscribe to channel \"{}\", nor to {} others",
-                    Escaped(first),
-                    names.len() - 1
+                    "channel \"{}\" cannot be had from Redis, nor can {others} others: {why}",
+                    Escaped(shown(first)),
                 ),
             );
         }
-        for name in names {
+        for name in refused.names {
             if let Some(channel) = self.channels.get_mut(&name) {
                 channel.state = State::Refused { until };
             }
@@ -252,7 +252,7 @@ impl Session {
             |channel: &Channel| matches!(channel.state, State::Refused { until } if until <= now);
         let names: Vec<Vec<u8>> = self
             .channels
-            .iter()
+            .iter_mut()
             .filter(|(_, channel)| due(channel))
             .map(|(name, _)| name.to_vec())
             .collect();
@@ -270,8 +270,8 @@ impl Session {
         let (hub, fence, now) =
             (self.joined.hub.clone(), self.tenant.fence, self.joined.now().mono);
         let mut left = Vec::new();
-        for (name, channel) in &mut self.channels {
-            if matches!(channel.state, State::Joining { .. }) {
+        for (name, channel) in self.channels.iter_mut() {
+            if matches!(channel.state, State::Asked | State::Joining { .. }) {
                 continue;
             }
             // A lock that is not to be had now is to be had in a second.
@@ -298,50 +298,20 @@ impl Session {
             return;
         }
         let mut connection = self.link.connection.clone();
-        let subjects: Vec<Vec<u8>> = names.iter().map(|name| self.joined.subject(name)).collect();
+        let (patterns, channels): (Vec<_>, Vec<_>) =
+            names.iter().partition(|name| pattern_of(name).is_some());
+        let subjects = |names: Vec<&Box<[u8]>>| -> Vec<Vec<u8>> {
+            names.iter().map(|name| self.joined.subject(name)).collect()
+        };
+        let (patterns, channels) = (subjects(patterns), subjects(channels));
         tokio::task::spawn_local(async move {
-            for some in subjects.chunks(TOGETHER) {
-                // A connection that fails tells so itself.
+            // A connection that fails tells so itself.
+            for some in channels.chunks(TOGETHER) {
                 let _ = connection.unsubscribe(some).await;
+            }
+            for some in patterns.chunks(TOGETHER) {
+                let _ = connection.punsubscribe(some).await;
             }
         });
     }
-}
-
-/// Whether channels are to be subscribed to before they are fetched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Subscribe {
-    First,
-    /// They are already, or their streams are read instead.
-    Not,
-}
-
-/// Subscribes, and waits for the confirmation: which channels are subscribed to now, and which the user
-/// may not. One name that is forbidden has Redis refuse the whole command, so it is halved then.
-pub(super) async fn allowed(
-    connection: &mut MultiplexedConnection,
-    joined: &Joined,
-    some: Vec<Asked>,
-) -> Result<(Vec<Asked>, Vec<Box<[u8]>>), RedisError> {
-    let (mut yes, mut no) = (Vec::new(), Vec::new());
-    let mut left = vec![some];
-    while let Some(mut some) = left.pop() {
-        if some.is_empty() {
-            continue;
-        }
-        let subjects: Vec<Vec<u8>> = some.iter().map(|(name, _)| joined.subject(name)).collect();
-        match connection.subscribe(&subjects).await {
-            Ok(()) => yes.append(&mut some),
-            Err(error) if error.code() == Some("NOPERM") && some.len() > 1 => {
-                let half = some.split_off(some.len() / 2);
-                left.push(some);
-                left.push(half);
-            }
-            Err(error) if error.code() == Some("NOPERM") => {
-                no.extend(some.into_iter().map(|(name, _)| name));
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    Ok((yes, no))
 }

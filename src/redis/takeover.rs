@@ -9,10 +9,13 @@ use std::time::Duration;
 use ::redis::cmd;
 use tokio::time::{sleep, timeout, Instant};
 
+use super::channels::State;
 use super::inbox::Push;
 use super::joined::{Joined, Level};
+use super::joining::Subscribe;
+use super::opening::lost;
+use super::publisher::Publisher;
 use super::session::{shown, Ended, Session, Tenant};
-use super::subscriptions::{Channel, State, Subscribe, TOGETHER};
 use crate::hub::{Fence, Held, Knowledge, Link, Seat, TakenOver};
 
 /// How long the holder may take to answer, and to come to the marker.
@@ -32,6 +35,7 @@ pub struct Successor {
 /// Takes the subscription over. `tenant` makes the process's part of a fence.
 pub async fn take_over(
     joined: Rc<Joined>,
+    asker: Rc<Publisher>,
     succession: Held,
     seat: Seat,
     tenant: impl Fn(Fence) -> Tenant,
@@ -44,7 +48,7 @@ pub async fn take_over(
     }
     let frozen = wait_until(ANSWER, || hub.is_frozen(heir)).await;
     // The fence is not ours yet: nothing is appended before it is.
-    let mut session = Session::connect(joined.clone(), tenant(Fence::none())).await?;
+    let mut session = Session::connect(joined.clone(), tenant(Fence::none()), asker).await?;
     session.read = hub.head();
     session.prepare().await?;
     session.subscribe_control().await?;
@@ -79,20 +83,15 @@ impl Session {
     async fn subscribe_as_holder(&mut self) -> Result<(), Ended> {
         let hub = self.joined.hub.clone();
         let Some(holder) = hub.bridge_slot() else { return Ok(()) };
-        let mut names = Vec::new();
-        let mut from = Some(0);
-        while let Some(bucket) = from {
-            let (some, next) = self.patiently_locked(|| hub.joined_by(holder, bucket))?;
-            names.extend(some);
-            from = next;
-        }
+        let names = self.joined_by(holder)?;
         let joined = self.join(names)?;
-        let told = self.subscribe == Subscribe::First;
-        for some in joined.chunks(TOGETHER).filter(|_| told) {
-            let subjects: Vec<Vec<u8>> =
-                some.iter().map(|(name, _)| self.joined.subject(name)).collect();
-            let subscribed = self.link.connection.subscribe(&subjects).await;
-            subscribed.map_err(|error| Ended::Lost(shown(&error)))?;
+        if self.subscribe == Subscribe::First {
+            let (_, refused) =
+                self.joining(self.subscribe).allowed(joined.clone()).await.map_err(lost)?;
+            if let Some(why) = refused.why {
+                // The holder may: its user has changed since.
+                return Err(Ended::Lost(why));
+            }
         }
         for (name, known) in joined {
             let Some(channel) = self.channels.get_mut(&name) else { continue };
@@ -145,12 +144,6 @@ impl Session {
     /// Where the holder's work ended is not known: durable events are fetched, and of plain messages
     /// those behind the marker are new for sure.
     async fn begin_anew(&mut self, behind: Option<VecDeque<Push>>) -> Result<(), Ended> {
-        let subscribed: Vec<Box<[u8]>> = self.channels.keys().cloned().collect();
-        for name in &subscribed {
-            if let Some(Channel { member, .. }) = self.channels.remove(name) {
-                let _ = self.joined.hub.leave(member);
-            }
-        }
         self.begin_epoch().await?;
         match behind {
             Some(behind) => self.take(&behind),

@@ -94,8 +94,10 @@ async fn run(
     let mut bridges = Vec::new();
     for (number, joined) in hubs {
         let joined = Rc::new(joined);
-        publishers.push((number, Rc::new(Publisher::new(joined.clone()))));
-        bridges.push(tokio::task::spawn_local(Bridge::new(joined, phase.clone()).run()));
+        let publisher = Rc::new(Publisher::new(joined.clone()));
+        let bridge = Bridge::new(joined, publisher.clone(), phase.clone());
+        publishers.push((number, publisher));
+        bridges.push(tokio::task::spawn_local(bridge.run()));
     }
     loop {
         tokio::select! {

@@ -1,0 +1,113 @@
+//! The channels and patterns that a connection is subscribed to, or will be.
+
+use std::collections::hash_map::{HashMap, IterMut, Keys, ValuesMut};
+use std::collections::BTreeSet;
+
+use crate::hub::{pattern_of, Membership};
+use crate::sse::id::Stamp;
+use crate::sse::pattern::matches;
+
+use super::subscriptions::Held;
+
+/// A channel, or a pattern.
+pub struct Channel {
+    /// The process's place in its record.
+    pub member: Membership,
+    /// How far its subscription is.
+    pub state: State,
+    /// The highest number of a durable event of it.
+    pub last: Stamp,
+    /// Since when nobody listens (ms).
+    pub quiet: Option<u64>,
+}
+
+/// How far a subscription is.
+pub enum State {
+    /// It is subscribed to, or will be: until that is confirmed nothing comes by its name.
+    Asked,
+    /// It is subscribed to, and its history is on its way; messages wait for that.
+    Joining {
+        /// These.
+        held: Vec<Held>,
+    },
+    /// It has everything.
+    InStep,
+    /// It cannot be had.
+    Refused {
+        /// When it is asked for again (ms).
+        until: u64,
+    },
+}
+
+impl Channel {
+    /// Whether its messages come by its own name now, so that those which patterns bring are doubles.
+    pub fn comes_by_name(&self) -> bool {
+        matches!(self.state, State::Joining { .. } | State::InStep)
+    }
+}
+
+/// All of them, by the names that the hub has for them.
+#[derive(Default)]
+pub struct Channels {
+    by_name: HashMap<Box<[u8]>, Channel>,
+    /// The names of those that are patterns. All begin alike, so they have the order of the patterns.
+    patterns: BTreeSet<Box<[u8]>>,
+}
+
+impl Channels {
+    /// One of them.
+    pub fn get(&self, name: &[u8]) -> Option<&Channel> {
+        self.by_name.get(name)
+    }
+
+    /// One of them.
+    pub fn get_mut(&mut self, name: &[u8]) -> Option<&mut Channel> {
+        self.by_name.get_mut(name)
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.by_name.len()
+    }
+
+    /// All names.
+    pub fn names(&self) -> Keys<'_, Box<[u8]>, Channel> {
+        self.by_name.keys()
+    }
+
+    /// All of them.
+    pub fn iter_mut(&mut self) -> IterMut<'_, Box<[u8]>, Channel> {
+        self.by_name.iter_mut()
+    }
+
+    /// All of them.
+    pub fn values_mut(&mut self) -> ValuesMut<'_, Box<[u8]>, Channel> {
+        self.by_name.values_mut()
+    }
+
+    /// One more.
+    pub fn insert(&mut self, name: Box<[u8]>, channel: Channel) {
+        if pattern_of(&name).is_some() {
+            self.patterns.insert(name.clone());
+        }
+        self.by_name.insert(name, channel);
+    }
+
+    /// One less.
+    pub fn remove(&mut self, name: &[u8]) -> Option<Channel> {
+        self.patterns.remove(name);
+        self.by_name.remove(name)
+    }
+
+    /// Only those for which `keep` is true.
+    pub fn retain(&mut self, mut keep: impl FnMut(&mut Channel) -> bool) {
+        self.by_name.retain(|_, channel| keep(channel));
+        self.patterns.retain(|name| self.by_name.contains_key(name));
+    }
+
+    /// The first pattern, in the order of their bytes, that matches a channel.
+    pub fn first_match(&self, name: &[u8]) -> Option<&[u8]> {
+        let mut patterns = self.patterns.iter().filter_map(|name| pattern_of(name));
+        patterns.find(|pattern| matches(pattern, name))
+    }
+}

@@ -1,0 +1,129 @@
+//! Channels are joined in Redis: subscribed to, and asked for what they lack.
+//!
+//! What they lack is asked for on the connection that the process publishes with. Redis ends the
+//! connection of a subscriber whose answers pile up, and history may be large.
+
+use std::rc::Rc;
+
+use ::redis::aio::MultiplexedConnection;
+use ::redis::{cmd, RedisError, Value};
+
+use super::catch_up::{fetch, Ask, Fetched, Terms};
+use super::joined::Joined;
+use super::publisher::Publisher;
+use super::session::shown;
+use crate::hub::{pattern_of, Knowledge};
+
+/// A channel that is to be joined, and what is known of it.
+pub type Asked = (Box<[u8]>, Knowledge);
+
+/// Whether channels are to be subscribed to before they are fetched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subscribe {
+    First,
+    /// They are already, or their streams are read instead.
+    Not,
+}
+
+/// A channel that was joined, and what is there of it.
+pub struct Caught {
+    pub name: Box<[u8]>,
+    pub known: Knowledge,
+    pub fetched: Fetched,
+}
+
+/// Channels that cannot be had, and why.
+#[derive(Default)]
+pub struct Refused {
+    pub names: Vec<Box<[u8]>>,
+    pub why: Option<String>,
+}
+
+/// What is needed to join channels.
+pub struct Joining {
+    pub joined: Rc<Joined>,
+    pub subscriber: MultiplexedConnection,
+    pub asker: Rc<Publisher>,
+    pub terms: Terms,
+    pub subscribe: Subscribe,
+}
+
+impl Joining {
+    /// Joins some channels, not too many at a time. An error says why the connection is of no use.
+    pub async fn join(mut self, some: Vec<Asked>) -> Result<(Vec<Caught>, Refused), String> {
+        let (some, mut refused) = match self.subscribe {
+            Subscribe::First => self.allowed(some).await.map_err(|error| shown(&error))?,
+            Subscribe::Not => (some, Refused::default()),
+        };
+        let asks: Vec<Ask> = some
+            .iter()
+            .filter(|(name, _)| pattern_of(name).is_none())
+            .map(|(name, known)| Ask { key: self.joined.key(name), known: *known })
+            .collect();
+        let mut fetched = self.fetch(&asks).await?.into_iter();
+        // What was told before the answers were given is here before this is answered.
+        let ping: Result<Value, _> = cmd("PING").query_async(&mut self.subscriber).await;
+        ping.map_err(|error| shown(&error))?;
+        let mut caught = Vec::with_capacity(some.len());
+        for (name, known) in some {
+            let fetched = match pattern_of(&name) {
+                Some(_) => Ok(Fetched::default()),
+                None => fetched.next().unwrap_or_else(|| Ok(Fetched::default())),
+            };
+            match fetched {
+                Ok(fetched) => caught.push(Caught { name, known, fetched }),
+                Err(error) => {
+                    refused
+                        .why
+                        .get_or_insert(format!("its stream cannot be read: {}", shown(&error)));
+                    refused.names.push(name);
+                }
+            }
+        }
+        Ok((caught, refused))
+    }
+
+    /// Subscribes, and waits for the confirmation: which channels are subscribed to now, and which the
+    /// user may not. One name that is forbidden has Redis refuse the whole command, so it is halved
+    /// then.
+    pub async fn allowed(&mut self, some: Vec<Asked>) -> Result<(Vec<Asked>, Refused), RedisError> {
+        let (mut yes, mut no) = (Vec::new(), Refused::default());
+        let (patterns, channels): (Vec<_>, Vec<_>) =
+            some.into_iter().partition(|(name, _)| pattern_of(name).is_some());
+        let mut left = vec![patterns, channels];
+        while let Some(mut some) = left.pop() {
+            let Some((first, _)) = some.first() else { continue };
+            let subjects: Vec<Vec<u8>> =
+                some.iter().map(|(name, _)| self.joined.subject(name)).collect();
+            let answer = match pattern_of(first) {
+                Some(_) => self.subscriber.psubscribe(&subjects).await,
+                None => self.subscriber.subscribe(&subjects).await,
+            };
+            match answer {
+                Ok(()) => yes.append(&mut some),
+                Err(error) if error.code() != Some("NOPERM") => return Err(error),
+                Err(_) if some.len() > 1 => {
+                    let half = some.split_off(some.len() / 2);
+                    left.push(some);
+                    left.push(half);
+                }
+                Err(_) => {
+                    no.why.get_or_insert("its user may not subscribe to it".to_owned());
+                    no.names.extend(some.into_iter().map(|(name, _)| name));
+                }
+            }
+        }
+        Ok((yes, no))
+    }
+
+    async fn fetch(&self, asks: &[Ask]) -> Result<Vec<Result<Fetched, RedisError>>, String> {
+        if asks.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut link = self.asker.connection().await?;
+        fetch(&mut link.connection, asks, self.terms).await.map_err(|error| {
+            self.asker.give_up(&link);
+            shown(&error)
+        })
+    }
+}
