@@ -80,6 +80,13 @@ sub accepted ($self) {
     return sort { by_id($a->{id}, $b->{id}) } @all;
 }
 
+# How many events have been accepted so far.
+sub count ($self) {
+    my $count = 0;
+    $count += $_->accepted for @{ $self->{writers} };
+    return $count;
+}
+
 # What the clients of a group must have.
 sub expected ($self, $group) {
     my %on = map { $_ => 1 } @{ $group->{channels} // [] };

@@ -64,7 +64,7 @@ sub post ($self, $channel, $data, %options) {
 
 # What the error log says of Redis, but for what is for debugging or information only.
 sub lines ($self) {
-    return grep { /\bredis\b/i && /\[(?:notice|warn|error|crit|alert|emerg)\]/ && !/ \d+#\d+: \*\d+ / }
+    return my @lines = grep { /\bredis\b/i && /\[(?:notice|warn|error|crit|alert|emerg)\]/ && !/ \d+#\d+: \*\d+ / }
         split /\n/, $self->cluster->error_log;
 }
 
