@@ -108,7 +108,7 @@ my $slow = SSE::Redis->start(appendonly => 1, config => "key-load-delay 2000\nlo
 my $wait = SSE::Joined->new(redis => $slow->url);
 my $eager = $wait->stream('/on/news');
 $wait->publish('news', 'before');
-$slow->connect->flood(map { ['SET', "key $_", 'x' x 100] } 1 .. 1500);
+$slow->connect->flood(map { ['SET', "key $_", 'x' x 100] } 1 .. 2500);
 $slow->kill;
 $slow->launch;
 ok(wait_for(sub { ($slow->ask('PING') || eval { $slow->command('PING') } || '') =~ /\ALOADING/ }), 'a Redis loads what it had');
