@@ -24,7 +24,7 @@ ok(wait_for(sub { $stage->reconnects == 1 && $stage->state eq 'up' }, 5), 'a con
 $redis->kill;
 ok(wait_for(sub { $stage->state =~ /\A(?:connecting|down)\z/ }, 5), 'a Redis that is gone is seen');
 is(prometheus()->{up}, 0, 'by Prometheus too');
-is_deeply([values %{ workers_say('redis') }], [$stage->state], 'all workers say the same');
+is(scalar(grep { !/\A(?:connecting|down)\z/ } workers_say('redis')), 0, 'all workers say so');
 serve_for(1);
 is($stage->reconnects, 1, 'tries are not counted');
 $redis->start;
@@ -54,10 +54,5 @@ sub prometheus {
 
 # What the workers say of one figure, as far as twenty requests meet them.
 sub workers_say ($key) {
-    my %said;
-    for (1 .. 20) {
-        $said{ $_->{header}{'x-worker'}[0] } = $_->{json}{hubs}{default}{$key} for request(port => $stage->port, path => '/status');
-    }
-    my %values = map { $_ => $_ } values %said;
-    return \%values;
+    return map { request(port => $stage->port, path => '/status')->{json}{hubs}{default}{$key} } 1 .. 20;
 }

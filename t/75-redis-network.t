@@ -77,7 +77,7 @@ $nameless->ends_cleanly;
 $client = $far->stream('/on/news');
 
 # R15: a slow line, one byte at a time, and cuts.
-$proxy->delay(0.3);
+$proxy->delay(0.1);
 my ($slow) = $far->publish('news', 'slowly');
 ok($client->wait_data('slowly'), 'over a slow line an event comes');
 $redis->publish('news', 'slowly, plain');
