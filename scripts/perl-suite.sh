@@ -8,11 +8,18 @@ missing_test_packages() {
     command -v make >/dev/null || echo make
     command -v curl >/dev/null || echo curl
     command -v openssl >/dev/null || echo openssl
+    has_redis || echo redis-tools
     # Reads what sse_status tells Prometheus; its own promtool comes with a server that apt would start.
     command -v promtool >/dev/null ||
         /usr/bin/python3 -c 'import prometheus_client' 2>/dev/null || echo python3-prometheus-client
     has_browser || ! on_debian || echo chromium
 }
+
+# has_redis: what t/lib/SSE/Redis.pm starts. redis-tools brings the server's program too, as redis-check-rdb,
+# and unlike redis-server no service that apt would start.
+has_redis() {
+    { command -v redis-server || command -v redis-check-rdb; } && command -v redis-cli
+} >/dev/null
 
 # has_browser: one that t/90-browser.t finds too. Without any, that file is left out.
 has_browser() {

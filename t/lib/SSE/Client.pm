@@ -18,6 +18,7 @@ use SSE::Parser;
 # last_event_id   an id to start with
 # reconnect       come back when the stream ends
 # reconnect_within  upper bound of the wait before coming back, seconds
+# elsewhere       called before it comes back, gives the port to come back to
 # receive_buffer  SO_RCVBUF, set before connecting
 # keep_wire       keep all bytes as they came in {wire}
 # on_event        called with each event; without it they are kept in {events}
@@ -173,8 +174,20 @@ sub end ($self, $how) {
     my $wait = $self->{retry} / 1000;
     $wait = $self->{reconnect_within} if defined $self->{reconnect_within} && $wait > $self->{reconnect_within};
     $self->{state} = 'away';
-    after($wait, sub { $self->connect if $self->{state} eq 'away' });
+    after($wait, sub { $self->come_back if $self->{state} eq 'away' });
     return;
+}
+
+sub come_back ($self) {
+    $self->{port} = $self->{elsewhere}->() if $self->{elsewhere};
+    return $self->connect;
+}
+
+# The client's network changes: it comes back at once, to another nginx if told so.
+sub move ($self, $port = $self->{port}) {
+    $self->drop;
+    $self->{port} = $port;
+    return $self->connect;
 }
 
 sub drop ($self) {

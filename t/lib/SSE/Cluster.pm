@@ -234,7 +234,7 @@ sub destroy ($self) {
 
 END {
     my $status = $?;
-    $_->destroy for grep { $_->{owner} == $$ } @running;
+    $_->destroy for my @mine = grep { $_->{owner} == $$ } @running;
     $? = $status;
 }
 

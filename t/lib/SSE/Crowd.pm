@@ -10,34 +10,52 @@ use SSE::Ids qw(by_id);
 use SSE::Loop qw(wait_for);
 use SSE::Publisher;
 
-# cluster, clients, quiet (clients of a channel on which nothing happens until the end), publishers,
-# rate (events a second of all publishers together). nginx must serve /stream, /publish, /quiet and
-# /publish-quiet.
+# cluster      the nginx; or clusters, several of one hub: clients and publishers are spread over them
+# clients      so many on /stream; or groups: [{ path, count, channels => [...] }], without channels of all
+# quiet        clients of a channel on which nothing happens until the end
+# movers       every so manieth client comes back to the next nginx each time; 0 for none
+# publishers, rate (events a second of all together), targets: the paths that they publish to in turn
+#
+# nginx must serve /stream, /publish, /quiet and /publish-quiet, as far as they are used.
 sub new ($class, %options) {
-    my $self = bless { clients => 50, quiet => 10, publishers => 4, rate => 200, %options }, $class;
-    my $port = $self->{cluster}->port;
-    $self->{loud}    = [map { member($port, '/stream') } 1 .. $self->{clients}];
-    $self->{silent}  = [map { member($port, '/quiet') } 1 .. $self->{quiet}];
-    $self->{writers} = [map { SSE::Publisher->new(port => $port) } 1 .. $self->{publishers}];
+    my $self = bless { clients => 50, quiet => 10, publishers => 4, rate => 200, movers => 0, targets => ['/publish'],
+        %options, born => 0 }, $class;
+    $self->{clusters} //= [$self->{cluster}];
+    $self->{groups}   //= [{ path => '/stream', count => $self->{clients} }];
+    $_->{members}    = [$self->members_of($_->{path}, $_->{count})] for @{ $self->{groups} };
+    $self->{silent}  = [$self->members_of('/quiet', $self->{quiet})];
+    my @targets = @{ $self->{targets} };
+    $self->{writers} = [map {
+        SSE::Publisher->new(port => $self->port($_), path => $targets[int($_ / @{ $self->{clusters} }) % @targets])
+    } 0 .. $self->{publishers} - 1];
     return $self;
 }
 
-sub member ($port, $path) {
-    my %seen = (data => [], gaps => 0, at => []);
+# The port of one of the nginxes, in turn.
+sub port ($self, $number) { return $self->{clusters}[$number % @{ $self->{clusters} }]->port }
+
+sub members_of ($self, $path, $count) { return map { $self->member($path, $self->{born}++) } 1 .. $count }
+
+sub member ($self, $path, $number) {
+    my %seen  = (data => [], gaps => 0);
+    my $at    = $number;
+    my $moves = $self->{movers} && $number % $self->{movers} == 0;
     my $client = SSE::Client->new(
-        port             => $port,
-        path             => $path,
-        reconnect        => 1,
-        on_event         => sub ($event) {
+        port      => $self->port($number),
+        path      => $path,
+        reconnect => 1,
+        on_event  => sub ($event) {
             if    ($event->{type} eq 'message') { push @{ $seen{data} }, $event->{data} }
             elsif ($event->{type} eq 'sse.gap') { $seen{gaps}++ }
             return;
         },
+        $moves ? (elsewhere => sub { $self->port(++$at) }) : (),
     );
     return { client => $client, seen => \%seen };
 }
 
-sub members ($self) { return (@{ $self->{loud} }, @{ $self->{silent} }) }
+sub loud    ($self) { return map { @{ $_->{members} } } @{ $self->{groups} } }
+sub members ($self) { return ($self->loud, @{ $self->{silent} }) }
 
 # Everyone is connected and has a place to come back to.
 sub gather ($self) {
@@ -62,18 +80,35 @@ sub accepted ($self) {
     return sort { by_id($a->{id}, $b->{id}) } @all;
 }
 
+# How many events have been accepted so far.
+sub count ($self) {
+    my $count = 0;
+    $count += $_->accepted for @{ $self->{writers} };
+    return $count;
+}
+
+# What the clients of a group must have.
+sub expected ($self, $group) {
+    my %on = map { $_ => 1 } @{ $group->{channels} // [] };
+    return map { $_->{data} } grep { !%on || $on{ $_->{channel} } } $self->accepted;
+}
+
 # Publishing ends, the quiet channel has its one event, and everyone gets what is still to come. A
 # client that met a worker on its way out may have been told to stay away for up to 30 s.
 sub verify ($self) {
     ok($self->stop_publishing, 'every publisher gets an answer in the end');
-    my $quiet = SSE::Publisher->new(port => $self->{cluster}->port, path => '/publish-quiet');
+    my $quiet = SSE::Publisher->new(port => $self->port(0), path => '/publish-quiet');
     ok($quiet->publish('at last'), 'the quiet channel gets its only event') if $self->{quiet};
-    my @expected = map { $_->{data} } $self->accepted;
-    my @refused  = map { @{ $_->{refused} } } @{ $self->{writers} };
+    my @refused = map { @{ $_->{refused} } } @{ $self->{writers} };
     is(scalar @refused, 0, 'no event is refused');
-    cmp_ok(scalar @expected, '>', 0, 'events were accepted: ' . scalar @expected);
-    wait_for(sub { !grep { @{ $_->{seen}{data} } < @expected } @{ $self->{loud} } }, 40);
-    $self->all_have('every client has every accepted event once and in order', $self->{loud}, @expected);
+    my @all = $self->accepted;
+    cmp_ok(scalar @all, '>', 0, 'events were accepted: ' . @all);
+    for my $group (@{ $self->{groups} }) {
+        my @expected = $self->expected($group);
+        my $whose    = @{ $self->{groups} } > 1 ? " of $group->{path}" : '';
+        wait_for(sub { !grep { @{ $_->{seen}{data} } < @expected } @{ $group->{members} } }, 40);
+        $self->all_have("every client$whose has every accepted event once and in order", $group->{members}, @expected);
+    }
     wait_for(sub { !grep { !@{ $_->{seen}{data} } } @{ $self->{silent} } }, 40);
     $self->all_have('clients that had received nothing yet have the first event', $self->{silent}, 'at last')
         if $self->{quiet};

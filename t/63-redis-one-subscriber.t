@@ -1,0 +1,84 @@
+# One subscribing connection for each nginx, however many workers, for just the channels that have streams:
+# a channel is left some time after its last client, and who comes back at that moment is not deaf.
+
+use v5.36;
+use FindBin;
+use lib "$FindBin::Bin/lib";
+use Test::More;
+use Time::HiRes qw(time);
+use SSE::Joined;
+use SSE::Loop qw(serve_for wait_for);
+use SSE::Redis;
+
+my $redis = SSE::Redis->start;
+my $one   = SSE::Joined->new(redis => $redis->url, workers => 1);
+my $four  = SSE::Joined->new(redis => $redis->url, workers => 4);
+my @nginx = ($one, $four);
+
+# The time that a channel is kept is measured meanwhile.
+my $brief = $four->stream('/on/brief');
+$brief->close;
+my $left = time();
+
+my @clients = map { my $nginx = $_; map { $nginx->stream("/on/kept,channel-$_") } 1 .. 12 } @nginx;
+is($one->subscriptions($redis), 1, 'an nginx with one worker has one subscribing connection');
+is($four->subscriptions($redis), 1, 'an nginx with four too');
+is(scalar @{ $redis->client_list('pubsub') }, 2, 'and there are no others');
+is_deeply([grep { /\A(?:kept|channel)/ } sort @{ $redis->must('PUBSUB', 'CHANNELS') }], [sort 'kept', map { "channel-$_" } 1 .. 12],
+    'the channels that have streams are subscribed');
+is_deeply($redis->must('PUBSUB', 'NUMSUB', 'kept', 'nobody'), ['kept', 2, 'nobody', 0], 'by each nginx once, and no others');
+
+# Publishing takes one more for each worker that does it.
+$four->post('kept', "number $_") for 1 .. 40;
+my %mine = map { $_ => 1 } map { SSE::Redis::local_ports($_) } $four->cluster->children;
+my @held = grep { $_->{addr} =~ /:(\d+)\z/ && $mine{$1} } @{ $redis->client_list };
+cmp_ok(scalar @held, '<=', 1 + 4, 'four workers that publish have at most one more each (' . @held . ' connections)');
+
+# Who comes back soon costs no subscription.
+my $before = calls('subscribe');
+for my $client (@clients[12 .. 23]) {
+    $client->close;
+}
+my @back = map { $four->stream("/on/kept,channel-$_") } 1 .. 12;
+is(calls('subscribe'), $before, 'clients that come back soon do not make Redis subscribe again');
+is_deeply([$redis->publish('channel-7', 'still here')], [2], 'their channels are still subscribed');
+ok($back[6]->wait_data('still here'), 'and heard');
+
+# A channel is left in the end.
+ok(wait_for(sub { $redis->must('PUBSUB', 'NUMSUB', 'brief')->[1] == 0 }, 60), 'a channel without streams is left');
+my $grace = time() - $left;
+cmp_ok($grace, '>=', 1, sprintf 'after some time (%.1f s)', $grace);
+
+# Forty channels lose their only client at once, and get another one around the moment when they are left.
+my @leaving = map { $four->stream("/on/turn-$_") } 1 .. 40;
+$_->close for @leaving;
+my $began = time();
+my @joined;
+for my $number (1 .. 40) {
+    my $due = $began + $grace - 0.6 + $number * 0.03;
+    serve_for($due - time()) if $due > time();
+    push @joined, SSE::Client->new(port => $four->port, path => "/on/turn-$number");
+}
+ok(wait_for(sub { !grep { $_->{last_event_id} eq '' } @joined }), 'forty streams are opened while their channels are being left');
+$redis->publish("turn-$_", "to $_") for 1 .. 40;
+ok(wait_for(sub { !grep { !$_->data } @joined }, 5), 'and none is deaf');
+is(scalar(grep { ($joined[$_ - 1]->data)[0] ne "to $_" } 1 .. 40), 0, 'each hears its own channel');
+serve_for(1);
+$redis->publish("turn-$_", "again to $_") for 1 .. 40;
+ok(wait_for(sub { !grep { $_->data < 2 } @joined }, 5), 'a second later neither');
+
+# The holder dies.
+my $holder = $four->holder($redis);
+ok($four->cluster->kill_worker($holder), 'the worker that holds the subscription is killed');
+ok(wait_for(sub { $four->subscriptions($redis) == 1 && $four->holder($redis) != $holder }), 'another one takes over');
+my $heard = $four->stream('/on/kept');
+$redis->publish('kept', 'to whoever is there');
+ok($heard->wait_data('to whoever is there'), 'and hears');
+ok($clients[0]->wait_data('to whoever is there'), 'as does the other nginx');
+
+$_->ends_cleanly for @nginx;
+done_testing();
+
+sub calls ($command) {
+    return ($redis->info('commandstats')->{"cmdstat_$command"} // '') =~ /\Acalls=(\d+)/ ? $1 : 0;
+}

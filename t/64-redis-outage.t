@@ -1,0 +1,108 @@
+# Redis is killed and comes back after 1 s and after 15 s, is stopped for 10 s, and its connections are
+# killed again and again. Streams stay open, publishers are told within 2 s, the log says it once, and no
+# acknowledged event is lost or doubled.
+
+use v5.36;
+use FindBin;
+use lib "$FindBin::Bin/lib";
+use Test::More;
+use Time::HiRes qw(time);
+use SSE::Crowd;
+use SSE::Joined;
+use SSE::Loop qw(serve_for wait_for);
+use SSE::Redis;
+
+my $redis = SSE::Redis->start(appendonly => 1);
+my @nginx = map {
+    SSE::Joined->new(redis => $redis->url, hub => 'history 20000;', server => <<'EOF_SERVER')
+        location = /stream        { sse_stream loud; }
+        location = /quiet         { sse_stream quiet; }
+        location = /publish       { sse_publish loud; }
+        location = /publish-quiet { sse_publish quiet; }
+EOF_SERVER
+} 1, 2;
+my ($one, $two) = @nginx;
+
+my $crowd = SSE::Crowd->new(clusters => [map { $_->cluster } @nginx], clients => 30, quiet => 6, rate => 80, movers => 5);
+ok($crowd->gather, '36 clients of two nginxes are connected');
+my @idle = grep { $_->{client}{port} == $one->port } @{ $crowd->{silent} };
+$crowd->start_publishing;
+serve_for(0.5);
+my @said = $one->lines;
+is(scalar @said, 0, 'as long as all is well the log says nothing of it') or diag(@said);
+
+# Killed for a second.
+my @before = map { scalar $_->lines } @nginx;
+my $reconnects = $one->reconnects;
+$redis->kill;
+serve_for(1);
+$redis->start;
+back('after one second');
+
+# Killed for fifteen.
+@before = map { scalar $_->lines } @nginx;
+$redis->kill;
+my $since = time();
+ok(wait_for(sub { $one->state =~ /\A(?:connecting|down)\z/ }, 5), 'the status tells that Redis is away');
+for my $try (1 .. 3) {
+    my $answer = $one->post('news', 'in vain');
+    is($answer->{status}, 503, 'who publishes is answered 503');
+    cmp_ok($answer->{took}, '<', 2.5, sprintf 'soon (%.3f s)', $answer->{took});
+    like($answer->{header}{'retry-after'}[0], qr/\A\d+\z/, 'with the time after which to try again');
+    like($answer->{json}{error}, qr/Redis/i, 'and the reason');
+}
+my $opened = time();
+my $new    = SSE::Client->new(port => $one->port, path => '/on/news');
+ok($new->wait_open(2) && wait_for(sub { $new->{last_event_id} ne '' }, 2), 'a stream opens while Redis is away');
+cmp_ok(time() - $opened, '<', 1, 'at once');
+my $old = SSE::Client->new(port => $one->port, path => '/all/loud');
+ok(wait_for(sub { $old->data > 10 }, 2), 'and gets what this nginx has retained');
+is(scalar(grep { $_->{client}{openings} > 1 } @idle), 0, 'streams stay open');
+serve_for(15 - (time() - $since));
+@said = $one->lines;
+is(@said - $before[0], 1, 'in fifteen seconds the log has one line') or diag(join "\n", @said);
+$redis->start;
+back('after fifteen seconds');
+$one->publish('news', 'at last');
+ok($new->wait_data('at last'), 'the stream that opened meanwhile gets what comes');
+
+# Stopped for ten.
+@before = map { scalar $_->lines } @nginx;
+$redis->pause;
+$since = time();
+my @answers = map { $_->post('news', 'asked for', headers => ['Idempotency-Key' => 'asked']) } $one, $two;
+like($answers[0]{status}, qr/\A50[34]\z/, "who publishes while Redis is stopped is answered $answers[0]{status}");
+cmp_ok($_->{took}, '<', 2.6, sprintf 'in time (%.3f s)', $_->{took}) for @answers;
+ok(wait_for(sub { $one->state =~ /\A(?:connecting|down)\z/ }, 8 - (time() - $since)), 'that it does not answer is noticed');
+serve_for(10 - (time() - $since));
+$redis->resume;
+back('when it goes on');
+is(scalar(grep { $_->{status} != 201 } map { $_->post('news', 'asked for', headers => ['Idempotency-Key' => 'asked']) } @nginx), 0,
+    'who repeats with the key is taken');
+$one->publish('news', 'and then');
+is(scalar(grep { $_ eq 'asked for' } $one->got($new, 'and then')), 1, 'and has published once');
+
+# Its connections are killed.
+for (1 .. 25) {
+    $redis->must('CLIENT', 'KILL', 'TYPE', 'pubsub');
+    $redis->must('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes') if $_ % 5 == 0;
+    serve_for(0.1);
+}
+ok($_->wait_up, 'connections that are killed come back') for @nginx;
+cmp_ok($one->reconnects, '>=', $reconnects + 4, 'the status counts them');
+
+$crowd->verify;
+is(scalar(grep { $_->{client}{openings} > 1 } @idle), 0, 'no stream was ended for all that');
+$_->ends_cleanly for @nginx;
+done_testing();
+
+# Both nginxes are joined again, and have said so once.
+sub back ($when) {
+    ok($_->wait_up(10), "nginx is joined again $when") for @nginx;
+    for my $at (0, 1) {
+        my @new = $nginx[$at]->lines;
+        splice @new, 0, $before[$at];
+        is(scalar @new, 2, 'with one line that Redis went and one that it is back') or diag(join "\n", @new);
+    }
+    return;
+}

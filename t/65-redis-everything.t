@@ -1,0 +1,60 @@
+# Two nginxes of two workers on one Redis, 100 clients on one and on several channels, 300 durable events a
+# second from both sides; connections are killed ten times, each nginx reloads, the worker that holds the
+# subscription is killed, and some clients move to the other nginx whenever they come back.
+
+use v5.36;
+use FindBin;
+use lib "$FindBin::Bin/lib";
+use Test::More;
+use SSE::Crowd;
+use SSE::Joined;
+use SSE::Loop qw(serve_for wait_for);
+use SSE::Redis;
+
+my $redis = SSE::Redis->start;
+my @nginx = map { SSE::Joined->new(redis => $redis->url, hub => 'history 20000;', http => 'sse_drain 1s;') } 1, 2;
+my $crowd = SSE::Crowd->new(
+    clusters => [map { $_->cluster } @nginx],
+    groups   => [
+        { path => '/on/a',     count => 24, channels => ['a'] },
+        { path => '/on/b',     count => 24, channels => ['b'] },
+        { path => '/on/c',     count => 24, channels => ['c'] },
+        { path => '/on/a,b',   count => 14, channels => ['a', 'b'] },
+        { path => '/on/c,b,a', count => 14, channels => ['a', 'b', 'c'] },
+    ],
+    quiet      => 0,
+    movers     => 3,
+    publishers => 6,
+    rate       => 300,
+    targets    => ['/to/a', '/to/b', '/to/c'],
+);
+ok($crowd->gather, '100 clients are connected');
+$crowd->start_publishing;
+my @killed = map { kill_connections() } 1 .. 3;
+ok($nginx[0]->cluster->reload, 'one nginx reloads');
+push @killed, map { kill_connections() } 1 .. 3;
+my $holder;
+wait_for(sub { $holder = $nginx[1]->holder($redis) });
+ok($holder && $nginx[1]->cluster->kill_worker($holder), 'the worker of the other that holds the subscription is killed');
+push @killed, map { kill_connections() } 1 .. 2;
+ok($nginx[1]->cluster->reload, 'that one reloads too');
+push @killed, map { kill_connections() } 1 .. 2;
+is(scalar(grep { $_ } @killed), 10, 'connections are killed ten times');
+
+# Some change their network.
+for my $member (@{ $crowd->{groups}[4]{members} }) {
+    $member->{client}->move($crowd->port(int rand 2));
+}
+serve_for(0.5);
+$crowd->verify;
+my %ports = map { $_->{client}{port} => 1 } $crowd->loud;
+is(scalar keys %ports, 2, 'clients are on both');
+ok(wait_for(sub { !grep { $_->subscriptions($redis) != 1 } @nginx }, 5), 'in the end each nginx has one subscribing connection');
+
+$_->ends_cleanly for @nginx;
+done_testing();
+
+sub kill_connections {
+    serve_for(0.6);
+    return $redis->must('CLIENT', 'KILL', 'TYPE', 'pubsub') + $redis->must('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes');
+}

@@ -1,0 +1,120 @@
+# The takeover of the subscription. Plain messages, several hundred a second, over ten reloads: each comes
+# once and in order. With the holder stopped or killed at that moment some may be lost, but none comes
+# twice, and durable events are exact in every case.
+
+use v5.36;
+use FindBin;
+use lib "$FindBin::Bin/lib";
+use Test::More;
+use SSE::Joined;
+use SSE::Loop qw(serve_for wait_for);
+use SSE::Publisher;
+use SSE::Redis;
+
+my $redis = SSE::Redis->start;
+my $stage = SSE::Joined->new(redis => $redis->url, hub => 'history 30000;', http => 'sse_drain 500ms;', workers => 2);
+my $nginx = $stage->cluster;
+
+my @clients = map { $stage->stream('/on/news', reconnect => 1) } 1 .. 12;
+my $writer  = $redis->connect;
+$writer->stream(400, sub ($number) { ['PUBLISH', 'news', "plain $number"] });
+my $publisher = SSE::Publisher->new(port => $stage->port, path => '/to/news');
+$publisher->stream(40, sub ($number) { "durable $number" });
+
+# Ten reloads, with nothing amiss.
+my $reloads = 0;
+for (1 .. 10) {
+    serve_for(0.4);
+    $reloads++ if $nginx->reload;
+}
+is($reloads, 10, 'nginx reloads ten times');
+ok($nginx->wait_old_workers_gone(5), 'no old worker is left');
+is($stage->subscriptions($redis), 1, 'one subscribing connection is left');
+my $safe = $writer->{sent};
+ok(wait_for(sub { !grep { last_of($_, 'plain') < $safe } @clients }, 20), 'everyone gets what was published');
+my @wrong = grep { join(' ', grep { $_ <= $safe } numbers($_, 'plain')) ne join ' ', 1 .. $safe } @clients;
+is(scalar @wrong, 0, "all $safe plain messages came once and in order") or diag(wrong(numbers($wrong[0], 'plain')));
+my $openings = 0;
+$openings += $_->{openings} for @clients;
+cmp_ok($openings, '>', 48, "over $openings connections");
+
+# The holder is stopped before, in the middle and after.
+for my $moment (0, 0.02, 0.1) {
+    my $holder = $stage->holder($redis);
+    $nginx->pause($holder) if $moment == 0;
+    kill 'HUP', $nginx->pid;
+    serve_for($moment);
+    $nginx->pause($holder);
+    ok(taken_from($holder), 'another takes over from a stopped holder');
+    serve_for(0.3);
+    $nginx->resume($holder);
+    ok($nginx->wait_old_workers_gone(10), 'which goes when it can');
+}
+
+# It is killed.
+for my $moment (0, 0.02, 0.1) {
+    my $holder = $stage->holder($redis);
+    $nginx->allow(qr/\[alert\] .*worker process $holder exited on signal 9/);
+    kill 'HUP', $nginx->pid;
+    serve_for($moment);
+    kill 'KILL', $holder;
+    ok(taken_from($holder), 'another takes over from a killed holder');
+    ok($nginx->wait_old_workers_gone(10), 'no old worker is left');
+}
+my $holder = $stage->holder($redis);
+my $first  = $writer->{sent};
+ok($nginx->kill_worker($holder), 'it is killed without a reload');
+ok(taken_from($holder), 'another takes over');
+serve_for(1.5);
+my $known = $writer->{sent};
+
+ok($writer->stop, 'Redis took all');
+$publisher->stop;
+ok($publisher->wait_idle, 'nginx took all');
+$redis->publish('news', 'the end');
+ok(wait_for(sub { !grep { last_of($_, 'plain') < $writer->{sent} } @clients }, 35), 'everyone gets the last message');
+is(scalar(grep { !rises(numbers($_, 'plain')) } @clients), 0, 'no plain message came twice or out of order')
+    or diag(wrong(numbers($clients[0], 'plain')));
+my %has = map { $_ => 1 } numbers($clients[0], 'plain');
+is(scalar(grep { !$has{$_} } $known .. $writer->{sent}), 0, 'a second after a death nothing is lost any more');
+my $lost = grep { !$has{$_} } $first .. $known;
+cmp_ok($lost, '<', 400 * 2, "a death costs the plain messages of up to a second ($lost)");
+my $durable = join ' ', 1 .. $publisher->{sent};
+is(scalar(grep { join(' ', numbers($_, 'durable')) ne $durable } @clients), 0, "all $publisher->{sent} durable events came once and in order")
+    or diag(wrong(numbers($clients[0], 'durable')));
+my @told = map { scalar $_->events('sse.gap') } @clients;
+is("@told", join(' ', (0) x 12), 'nobody was told a gap');
+
+$stage->ends_cleanly;
+done_testing();
+
+# Another process has the subscription, and what is published comes through it.
+sub taken_from ($holder) {
+    return wait_for(sub {
+        my @others = grep { $_->{pid} != $holder } $redis->subscribers($nginx->children);
+        return @others == 1;
+    }, 10) && heard();
+}
+
+sub heard {
+    my $number  = $writer->{sent};
+    my @running = grep { $_->is_open } @clients;
+    return wait_for(sub { grep { last_of($_, 'plain') > $number } @running }, 5);
+}
+
+sub numbers ($client, $kind) { return map { /\A$kind (\d+)\z/ ? $1 : () } $client->data }
+sub last_of ($client, $kind) {
+    for my $event (reverse @{ $client->{events} }) { return $1 if $event->{data} =~ /\A$kind (\d+)\z/ }
+    return 0;
+}
+sub rises (@numbers) { return !grep { $numbers[$_ - 1] >= $numbers[$_] } 1 .. $#numbers }
+
+sub wrong (@numbers) {
+    my %times;
+    $times{$_}++ for @numbers;
+    my @missing = grep { !$times{$_} } 1 .. ($numbers[-1] // 0);
+    my @double  = sort { $a <=> $b } grep { $times{$_} > 1 } keys %times;
+    my @back    = grep { $numbers[$_ - 1] > $numbers[$_] } 1 .. $#numbers;
+    return sprintf '%d numbers, %d missing (%s …), %d double (%s …), %d times backwards', scalar @numbers, scalar @missing,
+        join(' ', @missing[0 .. ($#missing > 9 ? 9 : $#missing)]), scalar @double, join(' ', @double[0 .. ($#double > 9 ? 9 : $#double)]), scalar @back;
+}

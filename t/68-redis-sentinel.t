@@ -1,0 +1,53 @@
+# Behind Sentinels: the hub follows the master. It is stopped, another takes its part, it goes on as a
+# master that nobody is told of; then the new one is killed.
+
+use v5.36;
+use FindBin;
+use lib "$FindBin::Bin/lib";
+use Test::More;
+use SSE::Crowd;
+use SSE::Joined;
+use SSE::Loop qw(serve_for wait_for);
+use SSE::Sentinels;
+
+my $sentinels = SSE::Sentinels->start(appendonly => 1);
+my @nginx = map {
+    SSE::Joined->new(redis => $sentinels->url, hub => 'history 20000;', server => <<'EOF_SERVER')
+        location = /stream        { sse_stream loud; }
+        location = /quiet         { sse_stream quiet; }
+        location = /publish       { sse_publish loud; }
+        location = /publish-quiet { sse_publish quiet; }
+EOF_SERVER
+} 1, 2;
+my $crowd = SSE::Crowd->new(clusters => [map { $_->cluster } @nginx], clients => 20, quiet => 4, rate => 60, movers => 4);
+ok($crowd->gather, '24 clients of two nginxes are connected');
+is($_->subscriptions($sentinels->master), 1, 'the master has a subscribing connection of each') for @nginx;
+is($_->subscriptions($sentinels->replica), 0, 'the replica none') for @nginx;
+my $plain = $nginx[0]->stream('/on/plain');
+$crowd->start_publishing;
+serve_for(1);
+
+# The master is stopped.
+my $old = $sentinels->master;
+$old->pause;
+ok($sentinels->wait_switched, 'a stopped master is replaced');
+ok(wait_for(sub { !grep { $_->subscriptions($sentinels->master) != 1 } @nginx }, 10), 'and both nginxes follow');
+$old->resume;
+$sentinels->master->publish('plain', 'from the new master');
+ok($plain->wait_data('from the new master'), 'messages of the new master come');
+ok($_->wait_up, 'both are joined') for @nginx;
+my $accepted = $crowd->count;
+ok(wait_for(sub { $crowd->count > $accepted + 30 }), 'publishing goes on');
+ok(wait_for(sub { $sentinels->is_settled }, 25), 'the old master becomes a replica');
+is($_->subscriptions($sentinels->master), 1, 'nobody has gone back to it') for @nginx;
+
+# The new one is killed.
+$sentinels->master->kill;
+ok($sentinels->wait_switched, 'a killed master is replaced');
+ok(wait_for(sub { !grep { $_->subscriptions($sentinels->master) != 1 } @nginx }, 10), 'and both nginxes follow again');
+$sentinels->master->publish('plain', 'from the first master');
+ok($plain->wait_data('from the first master'), 'messages of the first master come');
+
+$crowd->verify;
+$_->ends_cleanly for @nginx;
+done_testing();

@@ -1,0 +1,67 @@
+# In a Redis Cluster a hub lives in one slot: it follows when the slot moves to another node, live, and
+# when the node that has it is killed. Plain messages may be published at any node.
+
+use v5.36;
+use FindBin;
+use lib "$FindBin::Bin/lib";
+use Test::More;
+use SSE::Crowd;
+use SSE::Joined;
+use SSE::Loop qw(serve_for wait_for);
+use SSE::RedisCluster;
+
+my $cluster = SSE::RedisCluster->start(appendonly => 1);
+my @nginx   = map {
+    SSE::Joined->new(redis => $cluster->url, hub => 'history 20000;', server => <<'EOF_SERVER')
+        location = /stream        { sse_stream loud; }
+        location = /quiet         { sse_stream quiet; }
+        location = /publish       { sse_publish loud; }
+        location = /publish-quiet { sse_publish quiet; }
+EOF_SERVER
+} 1, 2;
+my $key   = 'sse:{sse}:clock';
+my $crowd = SSE::Crowd->new(clusters => [map { $_->cluster } @nginx], clients => 20, quiet => 4, rate => 60, movers => 4);
+ok($crowd->gather, '24 clients of two nginxes are connected');
+is(subscriptions($_), 1, 'each nginx has one subscribing connection') for @nginx;
+my $plain = $nginx[0]->stream('/on/plain');
+$crowd->start_publishing;
+for my $node ($cluster->nodes) {
+    $node->publish('plain', 'at ' . $node->port);
+}
+ok($plain->wait_data('at ' . $_->port), 'a plain message comes from whichever node') for $cluster->nodes;
+my $owner = $cluster->owner($key);
+is($owner->must('EXISTS', $key, 'sse:{sse}:s:loud'), 2, 'the clock and the channels are in one slot');
+
+# The slot moves.
+my $other = $cluster->other_master($owner);
+ok($cluster->migrate($key, $other), 'the slot moves to another node');
+published_more('after the move');
+is($other->must('EXISTS', $key, 'sse:{sse}:s:loud'), 2, 'everything is there');
+$other->publish('plain', 'after the move');
+ok($plain->wait_data('after the move'), 'plain messages come');
+ok($cluster->migrate($key, $owner), 'the slot moves back');
+published_more('after the move back');
+
+# The node is killed.
+$cluster->owner($key)->must('WAIT', 1, 1000);
+ok($cluster->kill_owner($key), 'the node that has the slot is killed and replaced');
+published_more('after the death');
+ok($_->wait_up, 'both nginxes are joined') for @nginx;
+$cluster->owner($key)->publish('plain', 'after the death');
+ok($plain->wait_data('after the death'), 'plain messages come');
+is(subscriptions($_), 1, 'each nginx has one subscribing connection') for @nginx;
+
+$crowd->verify;
+$_->ends_cleanly for @nginx;
+done_testing();
+
+sub subscriptions ($nginx) {
+    my $count = 0;
+    $count += $nginx->subscriptions($_) for $cluster->living;
+    return $count;
+}
+
+sub published_more ($when) {
+    my $accepted = $crowd->count;
+    return ok(wait_for(sub { $crowd->count > $accepted + 30 }, 15), "publishing goes on $when");
+}

@@ -1,0 +1,192 @@
+package SSE::FaultProxy;
+
+# A bad network between nginx and Redis: a relay in a process of its own that a test tells how bad. It
+# ends with the test, however that ends.
+
+use v5.36;
+use File::Basename qw(dirname);
+use POSIX ();
+use Socket qw(AF_UNIX SOCK_STREAM PF_UNSPEC);
+
+# to: the port of Redis
+sub start ($class, %options) {
+    socketpair(my $test, my $proxy, AF_UNIX, SOCK_STREAM, PF_UNSPEC) or die "socketpair: $!";
+    my $pid = fork() // die "fork: $!";
+    if (!$pid) {
+        POSIX::dup2(fileno $proxy, 0);
+        exec $^X, '-I' . dirname(dirname(__FILE__)), '-MSSE::FaultProxy', '-e', 'SSE::FaultProxy::Relay->new(@ARGV)->run', $options{to};
+    }
+    close $proxy;
+    my $self = bless { pid => $pid, steering => $test, owner => $$ }, $class;
+    $self->{port} = $self->tell('port');
+    return $self;
+}
+
+sub port ($self) { return $self->{port} }
+sub url  ($self) { return "redis://127.0.0.1:$self->{port}" }
+sub pid  ($self) { return $self->{pid} }
+
+# What holds from now on: carry well; hold every byte for so many seconds; pass one byte at a time;
+# accept and carry nothing, as behind a cable that is cut; accept nobody (what is open goes on).
+sub pass   ($self)           { return $self->tell('pass') }
+sub delay  ($self, $seconds) { return $self->tell("delay $seconds") }
+sub split  ($self)           { return $self->tell('split') }
+sub hole   ($self)           { return $self->tell('hole') }
+sub refuse ($self)           { return $self->tell('refuse') }
+
+# All connections end with a reset, now. Gives their number.
+sub cut ($self) { return $self->tell('cut') }
+
+# Connections that are open through it.
+sub count ($self) { return $self->tell('count') }
+
+sub tell ($self, $order) {
+    syswrite $self->{steering}, "$order\n";
+    my $answer = '';
+    while ($answer !~ /\n/) {
+        sysread $self->{steering}, $answer, 64, length $answer or die "the proxy is gone\n";
+    }
+    chomp $answer;
+    return $answer;
+}
+
+sub stop ($self) {
+    return if !$self->{steering};
+    close delete $self->{steering};
+    waitpid $self->{pid}, 0;
+    return;
+}
+
+sub DESTROY ($self) {
+    local ($?, $!, $@);
+    $self->stop if $self->{owner} == $$;
+    return;
+}
+
+package SSE::FaultProxy::Relay;
+
+# The other process. Its standard input is where it is told.
+
+use v5.36;
+use Errno qw(EAGAIN EINPROGRESS);
+use IO::Socket::INET;
+use Socket qw(:DEFAULT IPPROTO_TCP TCP_NODELAY);
+use Time::HiRes qw(time);
+
+# How much may wait in the relay before it stops reading.
+my $most = 1 << 20;
+
+sub new ($class, $to) {
+    $SIG{$_} = 'IGNORE' for qw(PIPE INT);
+    my $listener = listener(0);
+    return bless { listener => $listener, port => $listener->sockport, to => $to, how => 'pass', delay => 0, sides => {} }, $class;
+}
+
+sub listener ($port) {
+    my $socket = IO::Socket::INET->new(Listen => 128, LocalAddr => '127.0.0.1', LocalPort => $port, ReuseAddr => 1, Proto => 'tcp')
+        or die "listen: $!";
+    $socket->blocking(0);
+    return $socket;
+}
+
+# Each connection is two sides: { socket, other, waiting => [[due, bytes] ...], size, at_end }.
+sub run ($self) {
+    while (1) {
+        my ($reads, $writes) = ('', '');
+        vec($reads, fileno STDIN, 1) = 1;
+        vec($reads, fileno $self->{listener}, 1) = 1 if $self->{listener};
+        my ($now, $next) = (time(), 1);
+        for my $side ($self->sides) {
+            vec($reads, fileno $side->{socket}, 1) = 1
+                if $self->{how} ne 'hole' && !$side->{at_end} && $side->{other}{size} < $most;
+            next if !@{ $side->{waiting} } || $self->{how} eq 'hole';
+            my $due = $side->{waiting}[0][0] - $now;
+            if ($due <= 0) { vec($writes, fileno $side->{socket}, 1) = 1 }
+            else           { $next = $due if $due < $next }
+        }
+        my $ready = select $reads, $writes, undef, $next;
+        next if $ready <= 0;
+        return if vec($reads, fileno STDIN, 1) && !$self->obey;
+        $self->accept if $self->{listener} && vec($reads, fileno $self->{listener}, 1);
+        for my $side ($self->sides) {
+            my $fd = fileno $side->{socket};
+            $self->write($side) if defined $fd && vec($writes, $fd, 1);
+            $self->read($side)  if defined fileno $side->{socket} && vec($reads, $fd, 1);
+        }
+    }
+    return;
+}
+
+# A list of its own: sides end while it is gone through.
+sub sides ($self) { return my @all = values %{ $self->{sides} } }
+
+sub obey ($self) {
+    sysread STDIN, my $order, 256 or return 0;
+    my ($word, $value) = $order =~ /(\S+)/g;
+    my $answer = 'ok';
+    if ($word eq 'cut') {
+        $answer = keys(%{ $self->{sides} }) / 2;
+        $self->end($_, 1) for $self->sides;
+    } elsif ($word eq 'port') {
+        $answer = $self->{port};
+    } elsif ($word eq 'count') {
+        $answer = keys(%{ $self->{sides} }) / 2;
+    } else {
+        $self->{how}   = $word;
+        $self->{delay} = $value // 0;
+        if ($word eq 'refuse') { close delete $self->{listener} if $self->{listener} }
+        else                   { $self->{listener} //= listener($self->{port}) }
+    }
+    POSIX::write(0, "$answer\n", 1 + length $answer);
+    return 1;
+}
+
+sub accept ($self) {
+    my $client = $self->{listener}->accept or return;
+    my $server = IO::Socket::INET->new(Proto => 'tcp') or return;
+    $server->blocking(0);
+    connect($server, pack_sockaddr_in($self->{to}, inet_aton('127.0.0.1'))) || $! == EINPROGRESS || return;
+    my @sides = map { { socket => $_, waiting => [], size => 0 } } $client, $server;
+    @$_{qw(key)} = fileno $_->{socket} for @sides;
+    for my $at (0, 1) {
+        $sides[$at]{other} = $sides[1 - $at];
+        $sides[$at]{socket}->blocking(0);
+        $sides[$at]{socket}->setsockopt(IPPROTO_TCP, TCP_NODELAY, 1);
+        $self->{sides}{ $sides[$at]{key} } = $sides[$at];
+    }
+    return;
+}
+
+sub read ($self, $side) {
+    my $got = sysread $side->{socket}, my $bytes, 65536;
+    return if !defined $got && $! == EAGAIN;
+    return $self->end($side, 1) if !defined $got;
+    my $other = $side->{other};
+    push @{ $other->{waiting} }, [time() + $self->{delay}, $bytes];
+    $other->{size} += length $bytes;
+    $side->{at_end} = 1 if !$got;    # an end waits its turn, as an empty string
+    return;
+}
+
+sub write ($self, $side) {
+    my $first = $side->{waiting}[0] or return;
+    return $self->end($side, 0) if $first->[1] eq '';
+    my $sent = syswrite $side->{socket}, $first->[1], $self->{how} eq 'split' ? 1 : 65536;
+    return $! == EAGAIN ? undef : $self->end($side, 1) if !defined $sent;
+    substr $first->[1], 0, $sent, '';
+    $side->{size} -= $sent;
+    shift @{ $side->{waiting} } if $first->[1] eq '';
+    return;
+}
+
+# Both sides of a connection.
+sub end ($self, $side, $reset) {
+    for my $one ($side, $side->{other}) {
+        next if !delete $self->{sides}{ $one->{key} };
+        setsockopt $one->{socket}, SOL_SOCKET, SO_LINGER, pack('ii', 1, 0) if $reset;
+        close $one->{socket};
+    }
+    return;
+}
+
+1;

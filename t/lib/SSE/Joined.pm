@@ -1,0 +1,80 @@
+package SSE::Joined;
+
+# A stage whose hub is joined to a Redis, and what a test with Redis asks of it. Several of them with the
+# same Redis are several nginxes of one hub.
+
+use v5.36;
+use parent 'SSE::Stage';
+use Test::More;
+use Time::HiRes qw(time);
+use SSE::HTTP qw(request);
+use SSE::Loop qw(wait_for);
+
+# redis     the URL
+# hub       more lines for the hub's block
+# others as for SSE::Stage. /on/A,B streams channels A and B, /like/A* what matches, /status is the status.
+sub new ($class, %options) {
+    my $hub = "sse_hub default { redis $options{redis}; " . ($options{hub} // "") . " }";
+    my $at_start = delete $options{away} ? 0 : 1;
+    my $self = $class->SUPER::new(
+        %options,
+        http => "$hub\nsse_retry 100ms jitter=100ms;\n" . ($options{http} // ''),
+        server => <<"EOF_SERVER" . ($options{server} // ''),
+            location ~ ^/on/(.+)\$   { sse_stream \$1 split=,; }
+            location ~ ^/all/(.+)\$  { sse_stream \$1 split=,; sse_replay all; }
+            location = /status      { sse_status; }
+EOF_SERVER
+    );
+    return $self if !$at_start;
+    $self->wait_up or diag('the hub does not reach its Redis: ' . $self->state);
+    return $self;
+}
+
+sub status ($self) {
+    my $answer = request(port => $self->port, path => '/status', timeout => 3);
+    return $answer && $answer->{json} ? $answer->{json}{hubs}{default} : {};
+}
+
+sub state      ($self) { return $self->status->{redis} // 'untold' }
+sub reconnects ($self) { return $self->status->{redis_reconnects} // -1 }
+sub wait_up    ($self, $timeout = 15) { return wait_for(sub { $self->state eq 'up' }, $timeout) }
+
+# An open stream that has its place, so that nothing that comes from now on is before its time.
+sub stream ($self, $path, %options) {
+    my $client = $self->SUPER::stream($path, %options);
+    return $client if defined $options{last_event_id};
+    wait_for(sub { $client->{last_event_id} ne '' }) or diag("the stream $path has no beginning");
+    return $client;
+}
+
+# Whatever the stream has got as text, up to that event.
+sub got ($self, $client, $last, $timeout = 10) {
+    $client->wait_data($last, $timeout) or return ("no $last");
+    return map { $_->{type} eq 'message' ? $_->{data} : "$_->{type} $_->{data}" } grep { $_->{type} ne 'sse.open' }
+        @{ $client->{events} };
+}
+
+# One request to publish: its answer, and how long it took in {took}.
+sub post ($self, $channel, $data, %options) {
+    my $since  = time();
+    my $answer = request(port => $self->port, path => "/to/$channel", body => $data, %options) // { status => 'none' };
+    $answer->{took} = time() - $since;
+    return $answer;
+}
+
+# What the error log says of Redis, but for what is for debugging or information only.
+sub lines ($self) {
+    return my @lines = grep { /\bredis\b/i && /\[(?:notice|warn|error|crit|alert|emerg)\]/ && !/ \d+#\d+: \*\d+ / }
+        split /\n/, $self->cluster->error_log;
+}
+
+# The process that holds the subscribing connection.
+sub holder ($self, $redis) {
+    my @held = $redis->subscribers($self->cluster->children);
+    return $held[0] ? $held[0]{pid} : undef;
+}
+
+# Subscribing connections of all its processes.
+sub subscriptions ($self, $redis) { return scalar $redis->subscribers($self->cluster->children) }
+
+1;
