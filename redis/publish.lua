@@ -52,9 +52,10 @@ local function type_fault(name)
   end
 end
 
--- What the hub owes of a channel: a count of events, and how long the stream is kept without any.
+-- What the hub owes of a channel: a count of events, and how long the stream is kept without any; and
+-- the token by which nginx knows that a message is this script's, which only Redis and nginx have.
 local function bounds(key)
-  local set = redis.call('HMGET', key, 'count', 'age')
+  local set = redis.call('HMGET', key, 'count', 'age', 'token')
   local count, age = tonumber(set[1] or 100), tonumber(set[2] or 600000)
   if not count or count < 1 then
     count = 100
@@ -66,7 +67,7 @@ local function bounds(key)
   if age > 0 then
     keep = string.format('%.0f', math.min(math.max(2 * age, DAY_MS), FOREVER_MS))
   end
-  return string.format('%.0f', math.min(count, MOST)), keep
+  return string.format('%.0f', math.min(count, MOST)), keep, set[3] or '-'
 end
 
 local function tick(clock)
@@ -84,7 +85,7 @@ local function raise(clock, stream)
   end
 end
 
-local function append(at, count, name, data)
+local function append(at, count, token, name, data)
   local last = redis.call('XREVRANGE', at.stream, '+', '-', 'COUNT', 1)[1]
   local prev = last and last[1] or '0-0'
   local function add(id)
@@ -105,7 +106,7 @@ local function append(at, count, name, data)
     return nil, added
   end
   redis.call('PUBLISH', at.subject,
-    '\1sse ' .. id .. ' ' .. prev .. ' ' .. #name .. '\n' .. name .. data)
+    '\1sse ' .. token .. ' ' .. id .. ' ' .. prev .. ' ' .. #name .. '\n' .. name .. data)
   return id
 end
 
@@ -128,10 +129,10 @@ local function publish(at, events, repeat_key, repeat_ms)
       return ids
     end
   end
-  local count, keep = bounds(at.history)
+  local count, keep, token = bounds(at.history)
   local ids = {}
   for i = 1, #events, 2 do
-    local id, fault = append(at, count, events[i], events[i + 1])
+    local id, fault = append(at, count, token, events[i], events[i + 1])
     if not id then
       return nil, fault
     end

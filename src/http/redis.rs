@@ -166,6 +166,7 @@ fn hear() {
                     process::let_all_go();
                 }
             }
+            News::Died => died(),
             News::Retired => {
                 REDIS.with(|place| {
                     if let Some(redis) = place.borrow_mut().as_mut() {
@@ -176,6 +177,24 @@ fn hear() {
             }
         }
     }
+}
+
+/// The thread has ended by a fault: nobody is kept waiting for it.
+fn died() {
+    log::write(
+        Level::Alert,
+        format_args!("sse: the thread for Redis has ended by a fault of its own"),
+    );
+    let waiting = REDIS.with(|place| {
+        let mut place = place.borrow_mut();
+        let Some(redis) = place.as_mut() else { return HashMap::new() };
+        redis.holding = 0;
+        std::mem::take(&mut redis.waiting)
+    });
+    for (_, then) in waiting {
+        then(Err(Refusal::Unanswered));
+    }
+    process::let_all_go();
 }
 
 fn nginx_level(level: joined::Level) -> Level {

@@ -34,6 +34,28 @@ pub enum How {
     Missed(Stamp),
     /// When its channel was joined: it happened before.
     Earlier(Stamp),
+    /// Because a pattern matches its channel, which nobody named: with a number, or plain.
+    Strayed(Option<Stamp>),
+}
+
+impl How {
+    /// Its number, if it has one.
+    pub fn number(self) -> Option<Stamp> {
+        match self {
+            How::Live(stamp) | How::Missed(stamp) | How::Earlier(stamp) => Some(stamp),
+            How::Strayed(stamp) => stamp,
+            How::Plain => None,
+        }
+    }
+
+    /// The same of a message that only a pattern brought.
+    pub fn strayed(self) -> How {
+        match self {
+            How::Live(stamp) => How::Strayed(Some(stamp)),
+            How::Plain => How::Strayed(None),
+            other => other,
+        }
+    }
 }
 
 /// What became of arrivals.
@@ -82,7 +104,7 @@ impl Hub {
                 Some(Became::Known) => {}
                 Some(Became::TooLarge) | None => arrived.too_large += 1,
             }
-            if arrival.how == How::Plain {
+            if matches!(arrival.how, How::Plain | How::Strayed(None)) {
                 guard.leave_out_plain();
             }
             // The next of this channel may be the first that wakes somebody.
@@ -118,6 +140,9 @@ impl Guard<'_> {
         let Ok(record) = self.room_for(arrival.channel, prepared, false, now) else {
             return Became::TooLarge;
         };
+        if matches!(arrival.how, How::Strayed(_)) {
+            self.make_islands(record);
+        }
         self.append(record, prepared, numbering, None, now);
         self.count(Counter::EventsIn, 1);
         self.count(Counter::BytesIn, arrival.event.data.len() as u64);
@@ -138,17 +163,24 @@ impl Guard<'_> {
         let mark = self.mark();
         let numbered = |stamp, kind, came| Numbering { stamp, kind, came, born: arrival.born };
         match arrival.how {
-            How::Plain => Some(numbered(mark, Kind::Placed, Came::Plain)),
-            How::Live(stamp) if stamp > mark => Some(numbered(stamp, Kind::Durable, Came::Live)),
+            How::Plain | How::Strayed(None) => Some(numbered(mark, Kind::Placed, Came::Plain)),
+            How::Live(stamp) | How::Strayed(Some(stamp)) if stamp > mark => {
+                Some(numbered(stamp, Kind::Durable, Came::Live))
+            }
             How::Missed(stamp) if stamp > mark => Some(numbered(stamp, Kind::Durable, Came::Late)),
-            How::Live(stamp) | How::Missed(stamp) | How::Earlier(stamp)
+            How::Live(stamp)
+            | How::Missed(stamp)
+            | How::Earlier(stamp)
+            | How::Strayed(Some(stamp))
                 if record.is_some_and(|record| self.has(record, stamp)) =>
             {
                 None
             }
             How::Earlier(stamp) => Some(numbered(stamp, Kind::Durable, Came::Late)),
             // A number below one that was given: only this hub can say where it stands.
-            How::Live(_) | How::Missed(_) => Some(numbered(mark, Kind::Placed, Came::Live)),
+            How::Live(_) | How::Missed(_) | How::Strayed(Some(_)) => {
+                Some(numbered(mark, Kind::Placed, Came::Live))
+            }
         }
     }
 

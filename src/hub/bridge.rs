@@ -185,6 +185,15 @@ impl Hub {
         Ok(())
     }
 
+    /// The newest connection has brought everything in step that was heard.
+    pub fn settled(&self, fence: Fence) -> Result<(), BridgeError> {
+        let guard = self.lock_fenced(fence)?;
+        let mut change = guard.change();
+        change.set(header::SETTLED, guard.get(header::EPOCH));
+        change.commit();
+        Ok(())
+    }
+
     /// Says what became of the connection.
     pub fn set_link(&self, fence: Fence, link: Link) -> Result<(), BridgeError> {
         let guard = self.lock_fenced(fence)?;

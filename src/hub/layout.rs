@@ -101,6 +101,8 @@ pub mod header {
     pub const BEHIND_MARKER: usize = 329;
     /// When who holds the subscription last said that it lives (ms).
     pub const BEAT: usize = 330;
+    /// The newest subscription that brought everything in step.
+    pub const SETTLED: usize = 331;
     /// Locks of the one who holds the subscription, and of the one who is to take it over.
     pub const LEASE: usize = 336;
     pub const SUCCESSOR: usize = 344;

@@ -17,6 +17,8 @@ use crate::sse::id::Stamp;
 
 /// STEP of a channel that was in step in some epoch before the first one that can be compared with.
 const LONG_AGO: u64 = 1;
+/// STEP of a channel of which only patterns have brought events: there may be others between them.
+const ISLANDS: u64 = u64::MAX;
 /// The epoch before the first connection.
 pub(super) const FIRST_EPOCH: u64 = 2;
 /// Buckets that a look for wanted channels takes in one hold of the lock.
@@ -131,6 +133,22 @@ impl Hub {
         Ok((names, (end < self.layout.buckets).then_some(end)))
     }
 
+    /// Forgets what only patterns have brought of a channel that is about to be joined: Redis has it, and
+    /// what is between. Of its plain messages a gap is told.
+    pub fn forget_islands(&self, fence: Fence, member: Membership) -> Result<(), BridgeError> {
+        let guard = self.lock_fenced(fence)?;
+        if guard.word(member.record, channel::STEP) != ISLANDS {
+            return Ok(());
+        }
+        while guard.events(member.record) > 0 {
+            guard.evict(member.record);
+        }
+        let mut change = guard.change();
+        change.set(self.layout.block(member.record, channel::STEP), 0);
+        change.commit();
+        Ok(())
+    }
+
     /// What is known of a channel that the bridge has joined.
     pub fn knowledge(&self, member: Membership) -> Result<Knowledge, Locked> {
         let guard = self.lock()?;
@@ -219,8 +237,21 @@ impl Guard<'_> {
             .map(slot_of)
     }
 
+    /// A pattern brings an event of a channel that is not in step.
+    pub(super) fn make_islands(&self, record: u32) {
+        let at = self.hub.layout.block(record, channel::STEP);
+        if self.get(at) != ISLANDS {
+            let mut change = self.change();
+            change.set(at, ISLANDS);
+            change.commit();
+        }
+    }
+
     fn knowledge(&self, record: u32) -> Knowledge {
         let step = self.word(record, channel::STEP);
+        if step == ISLANDS {
+            return Knowledge::Nothing;
+        }
         if step == 0 {
             // Of a record that is new only its events are known, if it has any.
             return match low(self.word(record, channel::EVENTS)) {
@@ -229,7 +260,7 @@ impl Guard<'_> {
             };
         }
         let had = self.newest_place(record).stamp;
-        match step + 1 >= self.get(header::EPOCH) && step > LONG_AGO {
+        match step >= self.get(header::SETTLED) && step > LONG_AGO {
             true => Knowledge::Interrupted(had),
             false if low(self.word(record, channel::EVENTS)) == 0 => Knowledge::Nothing,
             false => Knowledge::Left(had),

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout, Instant};
 
 use super::backoff::Backoff;
@@ -17,6 +18,8 @@ use crate::hub::{BridgeError, Counter, Fence, Held, Link, Seat};
 
 /// How often a process that holds nothing looks whether it is needed.
 const LOOK: Duration = Duration::from_millis(200);
+/// How often who holds the subscription says that it lives.
+const BEAT: Duration = Duration::from_millis(500);
 /// How long connecting and bringing everything in step may take.
 const OPENING: Duration = Duration::from_secs(30);
 /// Between connections that last shorter than this is a short wait.
@@ -28,6 +31,15 @@ enum Chance {
     Lease(Held),
     /// Its holder wants to leave.
     Succession(Held),
+}
+
+/// The signs of life of a holder.
+struct Beats(JoinHandle<()>);
+
+impl Drop for Beats {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// A process's bridge for one hub.
@@ -66,6 +78,8 @@ impl Bridge {
                 Chance::Succession(held) => self.succeed(held, seat).await,
             }
             self.joined.hub.leave_seat(seat);
+            // Whatever ended that will not be better at once.
+            self.pause(LOOK).await;
         }
         self.joined.outbox.put(News::Retired);
     }
@@ -76,12 +90,13 @@ impl Bridge {
                 return None;
             }
             let hub = &self.joined.hub;
-            if let Some(lease) = hub.try_lease() {
-                return Some(Chance::Lease(lease));
-            }
-            if hub.is_retiring() || hub.is_silent(self.joined.now()) {
-                if let Some(held) = hub.try_succeed() {
-                    return Some(Chance::Succession(held));
+            // Who succeeds has the fence before it has the lease, and nobody may come between.
+            if let Some(succession) = hub.try_succeed() {
+                if let Some(lease) = hub.try_lease() {
+                    return Some(Chance::Lease(lease));
+                }
+                if hub.is_retiring() || hub.is_silent(self.joined.now()) {
+                    return Some(Chance::Succession(succession));
                 }
             }
             self.pause(LOOK).await;
@@ -123,6 +138,7 @@ impl Bridge {
 
     /// Connects for ever, until this process has nothing to do with the subscription any more.
     async fn connect_again(&mut self, tenant: Tenant) {
+        let _beats = self.beat(tenant.fence);
         loop {
             let opened = {
                 let opening =
@@ -151,6 +167,17 @@ impl Bridge {
                 return;
             }
         }
+    }
+
+    /// Says twice a second that this thread lives, whatever it is waiting for; until the guard is dropped.
+    fn beat(&self, fence: Fence) -> Beats {
+        let joined = self.joined.clone();
+        Beats(tokio::task::spawn_local(async move {
+            while joined.hub.bears(fence) {
+                joined.hub.beat(fence, joined.now());
+                sleep(BEAT).await;
+            }
+        }))
     }
 
     /// Serves a connection until it ends: how long to wait before the next, if it was lost.
@@ -213,6 +240,7 @@ impl Bridge {
             return;
         };
         let tenant = session.tenant.clone();
+        let _beats = self.beat(tenant.fence);
         let hub = self.joined.hub.clone();
         let lease = async {
             loop {

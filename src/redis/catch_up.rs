@@ -13,8 +13,9 @@ use crate::sse::id::Stamp;
 
 /// Entries that one command fetches.
 pub(super) const PAGE: usize = 500;
-/// Channels whose streams are asked for in one go.
+/// Channels whose streams are asked for in one go at most, and entries that these may have.
 const TOGETHER: usize = 200;
+const ENTRIES: usize = 20_000;
 /// Entries of one channel that are fetched at most; what is older is lost.
 const MOST: usize = 100_000;
 /// How long the publish script keeps the stream of a silent channel at least, in ms.
@@ -66,7 +67,7 @@ pub async fn fetch(
     terms: Terms,
 ) -> Result<Vec<Result<Fetched, RedisError>>, RedisError> {
     let mut all = Vec::with_capacity(asks.len());
-    for some in asks.chunks(TOGETHER) {
+    for some in asks.chunks(together(terms)) {
         let mut pipeline = pipe();
         pipeline.ignore_errors();
         for ask in some {
@@ -137,6 +138,12 @@ fn trimmed(about: &Value) -> Option<Stamp> {
     let whole = number("entries-added").is_some_and(|added| number("length") == Some(added));
     let first = entries(&Value::Array(vec![field("first-entry")?.clone()])).first()?.id;
     (!whole).then_some(first)
+}
+
+/// How many channels are asked for in one go: no more than Redis answers in a moment.
+fn together(terms: Terms) -> usize {
+    let each = terms.history.count.saturating_add(1).min(MOST as u64) as usize;
+    (ENTRIES / each.max(PAGE.min(each))).clamp(1, TOGETHER)
 }
 
 fn first_page(pipeline: &mut Pipeline, ask: &Ask, terms: Terms) {

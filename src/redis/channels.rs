@@ -9,6 +9,9 @@ use crate::sse::pattern::matches;
 
 use super::subscriptions::Held;
 
+/// How often a channel's stream is asked because of doubtful messages, in ms.
+const DOUBT_EVERY: u64 = 1_000;
+
 /// A channel, or a pattern.
 pub struct Channel {
     /// The process's place in its record.
@@ -19,6 +22,8 @@ pub struct Channel {
     pub last: Stamp,
     /// Since when nobody listens (ms).
     pub quiet: Option<u64>,
+    /// When its stream was last asked because of a doubtful message (ms).
+    pub doubted: u64,
 }
 
 /// How far a subscription is.
@@ -40,6 +45,16 @@ pub enum State {
 }
 
 impl Channel {
+    /// Whether its stream is to be asked because of a doubtful message: not for each, if somebody sends
+    /// many.
+    pub fn may_be_doubted(&mut self, now: u64) -> bool {
+        let may = matches!(self.state, State::InStep) && now >= self.doubted + DOUBT_EVERY;
+        if may {
+            self.doubted = now;
+        }
+        may
+    }
+
     /// Whether its messages come by its own name now, so that those which patterns bring are doubles.
     pub fn comes_by_name(&self) -> bool {
         matches!(self.state, State::Joining { .. } | State::InStep)

@@ -91,6 +91,16 @@ impl Inbox {
         std::mem::take(&mut waiting.pushes)
     }
 
+    /// Puts back what was taken out and not used, before all that has come since.
+    pub fn put_back(&self, pushes: VecDeque<Push>) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.bytes += pushes.iter().map(Push::size).sum::<usize>();
+        let later = std::mem::replace(&mut waiting.pushes, pushes);
+        waiting.pushes.extend(later);
+        drop(waiting);
+        self.filled.notify_one();
+    }
+
     /// Waits until something has come.
     pub async fn filled(&self) {
         loop {

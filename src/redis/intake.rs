@@ -32,6 +32,8 @@ enum Turn<'m> {
     Hold(&'m [u8], Held),
     /// Events of its channel were missed before it.
     Missed(&'m [u8], Held),
+    /// Only its channel's stream knows what it is.
+    Doubt(&'m [u8]),
     /// A successor's marker.
     Marker(u64),
     /// It is nothing to us.
@@ -49,7 +51,7 @@ impl Session {
     pub(super) fn take(&mut self, pushes: &VecDeque<Push>) -> Result<(), Ended> {
         let (some, others) = pushes.as_slices();
         for pushes in some.chunks(BATCH).chain(others.chunks(BATCH)) {
-            let messages: Vec<_> = pushes.iter().map(parsed).collect();
+            let messages: Vec<_> = pushes.iter().map(|push| parsed(push, &self.token)).collect();
             let mut batch = Vec::with_capacity(messages.len());
             for (push, message) in pushes.iter().zip(&messages) {
                 match self.turn(push, message)? {
@@ -62,7 +64,12 @@ impl Session {
                     Turn::Missed(name, held) => {
                         self.append(&batch)?;
                         batch.clear();
-                        self.catch_up_again(name, held)?;
+                        self.catch_up_again(name, vec![held])?;
+                    }
+                    Turn::Doubt(name) => {
+                        self.append(&batch)?;
+                        batch.clear();
+                        self.catch_up_again(name, Vec::new())?;
                     }
                     Turn::Marker(number) => {
                         self.append(&batch)?;
@@ -116,15 +123,20 @@ impl Session {
             Whose::Nobody => return Ok(Turn::PassOver),
         };
         let Some(message) = message else { return Ok(Turn::PassOver) };
-        let frozen = self.is_frozen();
+        // While a holder and its successor count together nothing is held back.
+        let held_to_count = self.is_frozen() || self.skip > 0;
         // What only patterns match is of a channel that nobody named.
         let mut known = self.channels.get_mut(name).filter(|channel| channel.comes_by_name());
+        let now = self.joined.now().mono;
+        if *message == Message::Doubtful {
+            let ask = known.is_some_and(|known| !held_to_count && known.may_be_doubted(now));
+            return Ok(if ask { Turn::Doubt(name) } else { Turn::PassOver });
+        }
         if matches!(known, Some(Channel { state: State::Joining { .. }, .. })) {
             return Ok(Turn::Hold(name, Held::of(message)));
         }
         match (message, &mut known) {
-            // A successor counts on it that nothing is held back now.
-            (Message::Durable(event), Some(known)) if event.prev > known.last && !frozen => {
+            (Message::Durable(event), Some(known)) if event.prev > known.last && !held_to_count => {
                 return Ok(Turn::Missed(name, Held::of(message)));
             }
             (Message::Durable(event), Some(known)) => known.last = known.last.max(event.id),
@@ -133,9 +145,14 @@ impl Session {
                 self.skip -= 1;
                 return Ok(Turn::PassOver);
             }
-            (Message::Plain(_), _) => {}
+            (Message::Plain(_) | Message::Doubtful, _) => {}
         }
-        Ok(Turn::Append(arrival(name, message, self.joined.now().mono)))
+        let by_name = known.is_some();
+        let mut arrival = arrival(name, message, now);
+        if !by_name {
+            arrival.how = arrival.how.strayed();
+        }
+        Ok(Turn::Append(arrival))
     }
 
     /// Appends a batch, and wakes who listens.
@@ -285,17 +302,20 @@ impl Session {
     }
 }
 
-pub(super) fn parsed(push: &Push) -> Option<Message<'_>> {
+pub(super) fn parsed<'m>(push: &'m Push, token: &[u8]) -> Option<Message<'m>> {
     match push {
         Push::Message { payload, .. } | Push::Matched { payload, .. } => {
-            Some(message::parse(payload))
+            Some(message::parse(payload, token))
         }
         Push::Subscribed { .. } | Push::End => None,
     }
 }
 
 pub(super) fn arrival<'m>(name: &'m [u8], message: &'m Message<'m>, born: u64) -> Arrival<'m> {
+    let nothing = NewEvent { event_type: b"", data: b"" };
     let (how, event) = match message {
+        // Nobody asks for that.
+        Message::Doubtful => (How::Plain, nothing),
         Message::Plain(data) => (How::Plain, NewEvent { event_type: b"", data }),
         Message::Durable(event) => {
             (How::Live(event.id), NewEvent { event_type: &event.event_type, data: &event.data })

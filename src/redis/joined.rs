@@ -119,6 +119,8 @@ pub enum News {
     },
     /// This process holds no subscription any more that another one could take over.
     Retired,
+    /// The thread has ended by a fault of its own.
+    Died,
 }
 
 /// What the thread has to say and nginx's own thread has not taken yet.

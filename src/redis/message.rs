@@ -14,8 +14,8 @@ use crate::sse::id::{Id, Stamp};
 /// How a durable event's message begins.
 const MARK: &[u8] = b"\x01sse ";
 
-/// The longest first line of a durable event's message: two ids and a length.
-const MAX_HEAD: usize = 96;
+/// The longest first line of a durable event's message: a token, two ids and a length.
+const MAX_HEAD: usize = 160;
 
 /// A durable event, as the publish script tells it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,29 +37,35 @@ pub enum Message<'a> {
     Plain(Cow<'a, [u8]>),
     /// Of the publish script.
     Durable(Durable<'a>),
+    /// Written as if it were the publish script's, but without the hub's token: somebody's forgery, or the
+    /// token has been lost in Redis. The channel's stream knows which.
+    Doubtful,
 }
 
 /// Reads a message. Whatever is not exactly what the script writes is plain.
-pub fn parse(bytes: &[u8]) -> Message<'_> {
+pub fn parse<'a>(bytes: &'a [u8], token: &[u8]) -> Message<'a> {
     match durable(bytes) {
-        Some(event) => Message::Durable(event),
+        Some((event, of)) if of == token => Message::Durable(event),
+        Some(_) => Message::Doubtful,
         None => Message::Plain(utf8(bytes)),
     }
 }
 
-/// `\x01sse ID PREV TYPELEN\n` TYPE DATA
-fn durable(bytes: &[u8]) -> Option<Durable<'_>> {
+/// `\x01sse TOKEN ID PREV TYPELEN\n` TYPE DATA: the event, and the token.
+fn durable(bytes: &[u8]) -> Option<(Durable<'_>, &[u8])> {
     let rest = bytes.strip_prefix(MARK)?;
     let end = memchr::memchr(b'\n', rest.get(..MAX_HEAD).unwrap_or(rest))?;
     let (head, body) = (&rest[..end], &rest[end + 1..]);
     let mut words = head.split(|&byte| byte == b' ');
+    let token = words.next()?;
     let (id, prev) = (stamp(words.next()?)?, stamp(words.next()?)?);
     let length = std::str::from_utf8(words.next()?).ok()?;
     if words.next().is_some() || prev >= id || !length.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
     let (name, data) = body.split_at_checked(length.parse().ok()?)?;
-    Some(Durable { id, prev, event_type: Cow::Borrowed(allowed(name)), data: utf8(data) })
+    let event_type = Cow::Borrowed(allowed(name));
+    Some((Durable { id, prev, event_type, data: utf8(data) }, token))
 }
 
 /// An entry of a stream.
@@ -180,13 +186,15 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    const TOKEN: &[u8] = b"t0k";
+
     const ID: Stamp = Stamp { ms: 1763807585123, seq: 0 };
     const PREV: Stamp = Stamp { ms: 1763807585120, seq: 3 };
 
     /// The message that the script makes.
     fn message(id: Stamp, prev: Stamp, event_type: &[u8], data: &[u8]) -> Vec<u8> {
         let (id, prev) = (Id::Durable(id), Id::Durable(prev));
-        let head = format!("\x01sse {id} {prev} {}\n", event_type.len());
+        let head = format!("\x01sse t0k {id} {prev} {}\n", event_type.len());
         [head.as_bytes(), event_type, data].concat()
     }
 
@@ -209,10 +217,10 @@ mod tests {
 
     #[test]
     fn a_durable_event_is_read() {
-        let bytes = b"\x01sse 1763807585123-0 1763807585120-3 5\ntradeHello";
+        let bytes = b"\x01sse t0k 1763807585123-0 1763807585120-3 5\ntradeHello";
         let (event_type, data) = (b"trade"[..].into(), b"Hello"[..].into());
         let event = Durable { id: ID, prev: PREV, event_type, data };
-        assert_eq!(parse(bytes), Message::Durable(event));
+        assert_eq!(parse(bytes, TOKEN), Message::Durable(event));
     }
 
     #[test]
@@ -221,30 +229,30 @@ mod tests {
             b"",
             b"Hello, World!",
             b"\x01sse ",
-            b"\x01sse 2-0 1-0 0",
-            b"\x01SSE 2-0 1-0 0\n",
-            b" \x01sse 2-0 1-0 0\n",
-            b"\x01sse 2-0 1-0 6\ntrade",
-            b"\x01sse 2-0 1-0 -1\n",
-            b"\x01sse 2-0 1-0 +1\na",
-            b"\x01sse 2-0 1-0 \n",
-            b"\x01sse 2-0 1-0 0 0\n",
-            b"\x01sse  2-0 1-0 0\n",
-            b"\x01sse 2-0 1-0-5 0\n",
-            b"\x01sse 2-0 2-0 0\n",
-            b"\x01sse 0-0 0-0 0\n",
-            b"\x01sse 2-0 1-0 99999999999999999999\n",
+            b"\x01sse t0k 2-0 1-0 0",
+            b"\x01SSE t0k 2-0 1-0 0\n",
+            b" \x01sse t0k 2-0 1-0 0\n",
+            b"\x01sse t0k 2-0 1-0 6\ntrade",
+            b"\x01sse t0k 2-0 1-0 -1\n",
+            b"\x01sse t0k 2-0 1-0 +1\na",
+            b"\x01sse t0k 2-0 1-0 \n",
+            b"\x01sse t0k 2-0 1-0 0 0\n",
+            b"\x01sse t0k  2-0 1-0 0\n",
+            b"\x01sse t0k 2-0 1-0-5 0\n",
+            b"\x01sse t0k 2-0 2-0 0\n",
+            b"\x01sse t0k 0-0 0-0 0\n",
+            b"\x01sse t0k 2-0 1-0 99999999999999999999\n",
         ];
         for bytes in broken {
-            assert_eq!(parse(bytes), Message::Plain(bytes.into()), "{bytes:?}");
+            assert_eq!(parse(bytes, TOKEN), Message::Plain(bytes.into()), "{bytes:?}");
         }
     }
 
     #[test]
     fn bytes_that_are_no_utf8_are_replaced() {
-        assert_eq!(parse(b"a\xff"), Message::Plain("a\u{fffd}".as_bytes().into()));
+        assert_eq!(parse(b"a\xff", TOKEN), Message::Plain("a\u{fffd}".as_bytes().into()));
         let bytes = message(ID, PREV, b"t\xff", b"\xc3");
-        let Message::Durable(event) = parse(&bytes) else {
+        let Message::Durable(event) = parse(&bytes, TOKEN) else {
             panic!("it is durable");
         };
         assert_eq!((&*event.event_type, &*event.data), (&b""[..], "\u{fffd}".as_bytes()));
@@ -256,7 +264,7 @@ mod tests {
             let bytes = message(ID, PREV, name.as_bytes(), b"data");
             let (event_type, data) = (b""[..].into(), b"data"[..].into());
             let event = Durable { id: ID, prev: PREV, event_type, data };
-            assert_eq!(parse(&bytes), Message::Durable(event), "{name:?}");
+            assert_eq!(parse(&bytes, TOKEN), Message::Durable(event), "{name:?}");
         }
     }
 
@@ -298,6 +306,14 @@ mod tests {
         (any::<u64>(), any::<u64>()).prop_map(|(ms, seq)| Stamp { ms, seq })
     }
 
+    #[test]
+    fn without_the_token_it_is_doubtful() {
+        for head in ["x 2-0 1-0 0", "- 2-0 1-0 0", " 2-0 1-0 0", "T0K 2-0 1-0 0"] {
+            let bytes = format!("\x01sse {head}\n");
+            assert_eq!(parse(bytes.as_bytes(), TOKEN), Message::Doubtful, "{head}");
+        }
+    }
+
     proptest! {
         #[test]
         fn what_the_script_writes_is_read_back(
@@ -307,12 +323,12 @@ mod tests {
             let (id, prev) = (one.max(two), one.min(two));
             let bytes = message(id, prev, name.as_bytes(), data.as_bytes());
             let (event_type, data) = (name.as_bytes().into(), data.as_bytes().into());
-            prop_assert_eq!(parse(&bytes), Message::Durable(Durable { id, prev, event_type, data }));
+            prop_assert_eq!(parse(&bytes, TOKEN), Message::Durable(Durable { id, prev, event_type, data }));
         }
 
         #[test]
         fn nothing_panics(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
-            if let Message::Plain(data) = parse(&bytes) {
+            if let Message::Plain(data) = parse(&bytes, TOKEN) {
                 let text = String::from_utf8_lossy(&bytes);
                 prop_assert_eq!(&*data, text.as_bytes());
             }
@@ -320,7 +336,7 @@ mod tests {
 
         #[test]
         fn nothing_panics_behind_the_mark(rest in "[0-9 \n-]{0,40}\\PC{0,4}") {
-            parse(&[MARK, rest.as_bytes()].concat());
+            parse(&[MARK, rest.as_bytes()].concat(), TOKEN);
         }
     }
 }

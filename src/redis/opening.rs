@@ -6,16 +6,17 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use ::redis::{cmd, pipe, RedisError, Value};
 
-use super::channels::Channels;
+use super::channels::{Channel, State};
 use super::inbox::Inbox;
 use super::intake::{arrival, parsed, Whose};
 use super::joined::Joined;
 use super::joining::Caught;
 use super::link;
+use super::message::Message;
 use super::publisher::Publisher;
 use super::session::{shown, Ended, Session, Tenant};
 use super::subscriptions::TOGETHER;
-use crate::hub::{How, Link, Source};
+use crate::hub::{pattern_of, How, Knowledge, Link, Source};
 use crate::sse::id::{Id, Stamp};
 
 impl Session {
@@ -53,37 +54,29 @@ impl Session {
         Ok(Session::new(joined, tenant, link, inbox, asker))
     }
 
-    /// Learns what time it is in Redis, raises the hub's clock there above all that was given, and says
-    /// what history owes.
+    /// Learns what time it is in Redis, raises the hub's clock there above all that was given, says what
+    /// history owes, and agrees with Redis on the token that messages of the publish script bear.
     async fn set_clock(&mut self) -> Result<(), Ended> {
-        let names = &self.joined.names;
-        let history = self.joined.hub.history();
-        let mut pipeline = pipe();
-        pipeline
-            .cmd("TIME")
-            .cmd("XREVRANGE")
-            .arg(names.clock())
-            .arg("+")
-            .arg("-")
-            .arg("COUNT")
-            .arg(1);
-        pipeline
-            .cmd("HSET")
-            .arg(names.history())
-            .arg("count")
-            .arg(history.count)
-            .arg("age")
-            .arg(history.age)
-            .ignore();
-        let answer: Result<(Value, Value), _> =
-            pipeline.query_async(&mut self.link.connection).await;
-        let (time, clock) = match answer {
-            Ok(answer) => answer,
-            // Full, or read-only for this user: what is to be read can be read all the same.
-            Err(error) if error.code().is_some() => self.read_clock().await.map_err(lost)?,
-            Err(error) => return Err(lost(error)),
-        };
+        let (names, history) = (&self.joined.names, self.joined.hub.history());
+        let mut tell = pipe();
+        tell.ignore_errors();
+        let own = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
+        let (count, age) = (history.count, history.age);
+        tell.cmd("HSET").arg(names.history()).arg("count").arg(count).arg("age").arg(age);
+        tell.cmd("HSETNX").arg(names.history()).arg("token").arg(own);
+        // A Redis that is full, or that this user may only read, can be read all the same.
+        let told: Result<Vec<Result<Value, RedisError>>, _> =
+            tell.query_async(&mut self.link.connection).await;
+        told.map_err(lost)?;
+
+        let mut ask = pipe();
+        ask.cmd("TIME").cmd("HGET").arg(names.history()).arg("token");
+        ask.cmd("XREVRANGE").arg(names.clock()).arg("+").arg("-").arg("COUNT").arg(1);
+        let answer: Result<(Value, Option<Vec<u8>>, Value), _> =
+            ask.query_async(&mut self.link.connection).await;
+        let (time, token, clock) = answer.map_err(lost)?;
         self.ahead = ahead(&time);
+        self.token = token.unwrap_or_else(|| b"-".to_vec());
         let clock = super::message::entries(&clock).first().map(|entry| entry.id);
         let mark = self.patiently_locked(|| self.joined.hub.mark())?;
         self.clock = match clock {
@@ -106,13 +99,6 @@ impl Session {
         }
     }
 
-    async fn read_clock(&mut self) -> Result<(Value, Value), RedisError> {
-        let mut pipeline = pipe();
-        let clock = self.joined.names.clock();
-        pipeline.cmd("TIME").cmd("XREVRANGE").arg(clock).arg("+").arg("-").arg("COUNT").arg(1);
-        pipeline.query_async(&mut self.link.connection).await
-    }
-
     pub(super) async fn subscribe_control(&mut self) -> Result<(), Ended> {
         let control = self.joined.names.control();
         match self.link.connection.subscribe(control).await {
@@ -126,24 +112,38 @@ impl Session {
     /// From here on nothing counts as in step that this connection has not brought in step.
     pub(super) async fn begin_epoch(&mut self) -> Result<(), Ended> {
         let (hub, fence) = (self.joined.hub.clone(), self.tenant.fence);
-        self.patiently(|| hub.new_epoch(fence))?;
-        self.patiently(|| hub.set_link(fence, Link::Up))?;
         let mut names = self.heard()?;
         // What an earlier connection has joined and nobody listens to any more is left in good order.
         names.extend(self.joined_by(self.tenant.seat.slot)?);
-        self.channels = Channels::default();
+        let before = std::mem::take(&mut self.channels);
         let joined = self.join(names)?;
-        let mut caught = Vec::with_capacity(joined.len());
-        for some in joined.chunks(TOGETHER) {
+        for name in before.names() {
+            // A successor has subscribed to it already.
+            if let Some(channel) = self.channels.get_mut(name) {
+                channel.state = State::Joining { held: Vec::new() };
+            }
+        }
+        // Streams of these have gone on, so what they missed comes in the order of all. History of others
+        // is fetched afterwards, a part at a time.
+        let (first, later): (Vec<_>, Vec<_>) = joined.into_iter().partition(|(name, known)| {
+            matches!(known, Knowledge::Interrupted(_)) || pattern_of(name).is_some()
+        });
+        let mut caught = Vec::with_capacity(first.len());
+        for some in first.chunks(TOGETHER) {
             let joining = self.joining(self.subscribe).join(some.to_vec());
             let (some, refused) = joining.await.map_err(Ended::Lost)?;
             caught.extend(some);
             self.refuse(refused);
         }
+        self.patiently(|| hub.new_epoch(fence))?;
         self.append_all(&caught)?;
+        self.patiently(|| hub.set_link(fence, Link::Up))?;
         for Caught { name, known, fetched } in &caught {
             self.settled(name, *known, fetched)?;
         }
+        self.patiently(|| hub.settled(fence))?;
+        self.wanted.extend(later);
+        self.join_wanted();
         Ok(())
     }
 
@@ -156,14 +156,21 @@ impl Session {
             self.lose(name, fetched)?;
         }
         let pushes = self.inbox.take();
-        let messages: Vec<_> = pushes.iter().map(parsed).collect();
+        let messages: Vec<_> = pushes.iter().map(|push| parsed(push, &self.token)).collect();
         let mut arrivals = Vec::new();
-        let mut told = Stamp::default();
+        // What came before the first durable message came after everything that the clock had given.
+        let mut told = self.clock;
         for (push, message) in pushes.iter().zip(&messages) {
             let (Whose::Channel(name), Some(message)) = (self.whose(push)?, message) else {
                 continue;
             };
-            let arrival = arrival(name, message, self.joined.now().mono);
+            if *message == Message::Doubtful {
+                continue;
+            }
+            let mut arrival = arrival(name, message, self.joined.now().mono);
+            if !self.channels.get(name).is_some_and(Channel::comes_by_name) {
+                arrival.how = arrival.how.strayed();
+            }
             if let How::Live(id) = arrival.how {
                 told = told.max(id);
                 if let Some(channel) = self.channels.get_mut(name) {

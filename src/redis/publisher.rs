@@ -20,6 +20,8 @@ use crate::sse::id::Stamp;
 const DEADLINE: Duration = Duration::from_millis(1_900);
 /// How long after a connection could not be made others are not tried.
 const PAUSE: Duration = Duration::from_millis(100);
+/// How often is looked whether the subscription is there.
+const STEP: Duration = Duration::from_millis(10);
 /// Publishes of one hub that may wait for an answer at a time.
 const MOST: usize = 10_000;
 
@@ -43,6 +45,30 @@ pub enum Refusal {
     Refused(String),
     /// Too many wait for an answer.
     Busy,
+}
+
+impl Refusal {
+    /// The same of a question that was asked before, and not answered.
+    fn after(self, asked: bool) -> Refusal {
+        match asked {
+            true => Refusal::Unanswered,
+            false => self,
+        }
+    }
+}
+
+/// Tells what became of a publish, whatever that is.
+struct Telling {
+    joined: Rc<Joined>,
+    ticket: u64,
+    result: Result<Vec<Stamp>, Refusal>,
+}
+
+impl Drop for Telling {
+    fn drop(&mut self) {
+        let result = std::mem::replace(&mut self.result, Err(Refusal::Unanswered));
+        self.joined.outbox.put(News::Published { ticket: self.ticket, result });
+    }
 }
 
 /// Publishes of one hub.
@@ -71,30 +97,37 @@ impl Publisher {
 
     /// Publishes, and puts the answer into the outbox, within two seconds.
     pub async fn publish(self: Rc<Self>, request: Request) {
-        let result = match self.waiting.get() < MOST {
-            true => {
-                self.waiting.set(self.waiting.get() + 1);
-                let result = self.ask(&request.publish).await;
-                self.waiting.set(self.waiting.get() - 1);
-                result
-            }
-            false => Err(Refusal::Busy),
-        };
-        self.joined.outbox.put(News::Published { ticket: request.ticket, result });
+        let (joined, ticket) = (self.joined.clone(), request.ticket);
+        let mut telling = Telling { joined, ticket, result: Err(Refusal::Unanswered) };
+        if self.waiting.get() >= MOST {
+            telling.result = Err(Refusal::Busy);
+            return;
+        }
+        self.waiting.set(self.waiting.get() + 1);
+        telling.result = self.ask(&request.publish).await;
+        self.waiting.set(self.waiting.get() - 1);
     }
 
     async fn ask(self: &Rc<Self>, publish: &Publish) -> Result<Vec<Stamp>, Refusal> {
         let deadline = Instant::now() + DEADLINE;
         let mut asked = false;
         loop {
+            let Some(epoch) = self.settled_epoch(deadline).await else {
+                let why = "the hub is moving to another node";
+                return Err(Refusal::Unreachable(why.into()).after(asked));
+            };
             let connected = timeout_at(deadline, self.connection()).await;
             let mut link = match connected.unwrap_or_else(|_| Err("no connection in time".into())) {
                 Ok(link) => link,
-                Err(_) if asked => return Err(Refusal::Unanswered),
-                Err(why) => return Err(Refusal::Unreachable(why)),
+                Err(why) => return Err(Refusal::Unreachable(why).after(asked)),
             };
             let answer = timeout_at(deadline, script::publish(&mut link.connection, publish)).await;
             let error = match answer {
+                // Who was master when it answered may have lost that already.
+                Ok(Ok(_)) if self.has_moved(epoch) => {
+                    asked = true;
+                    continue;
+                }
                 Ok(Ok(ids)) => return Ok(ids),
                 Err(_) => {
                     self.give_up(&link);
@@ -108,14 +141,12 @@ impl Publisher {
                 }
                 if Instant::now() + PAUSE > deadline {
                     let code = error.code().unwrap_or("not ready");
-                    return Err(Refusal::Unreachable(format!(
-                        "{} is not ready: {code}",
-                        link.address
-                    )));
+                    let why = format!("{} is not ready: {code}", link.address);
+                    return Err(Refusal::Unreachable(why).after(asked));
                 }
                 sleep(PAUSE).await;
             } else if error.code().is_some() {
-                return Err(Refusal::Refused(refusal(&error)));
+                return Err(Refusal::Refused(refusal(&error)).after(asked));
             } else {
                 // The connection broke, or its answers make no sense.
                 asked = true;
@@ -158,6 +189,26 @@ impl Publisher {
         }
         self.connecting.set(false);
         self.connected.notify_waiters();
+    }
+
+    /// The epoch, once the subscription is there: until then nobody knows which node holds the hub, if it
+    /// may be several. `None`: not in time.
+    async fn settled_epoch(&self, deadline: Instant) -> Option<u64> {
+        let (hub, may_move) = (&self.joined.hub, self.joined.address.may_move());
+        while may_move && hub.link() != crate::hub::Link::Up {
+            if Instant::now() > deadline {
+                return None;
+            }
+            sleep(STEP).await;
+        }
+        Some(hub.epoch())
+    }
+
+    /// Whether the hub has moved, or is about to, since this epoch.
+    fn has_moved(&self, epoch: u64) -> bool {
+        let hub = &self.joined.hub;
+        self.joined.address.may_move()
+            && (hub.link() != crate::hub::Link::Up || hub.epoch() != epoch)
     }
 
     /// Where the hub may move from one node to another, the connection is given up whenever the

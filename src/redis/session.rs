@@ -2,6 +2,7 @@
 //! become. Begun by `opening` or `takeover`, it lives until the connection, the fence or the process
 //! ends.
 
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use super::catch_up::Terms;
 use super::channels::Channels;
 use super::inbox::Inbox;
 use super::joined::Joined;
-use super::joining::Subscribe;
+use super::joining::{Asked, Subscribe};
 use super::link::{self, Link};
 use super::publisher::Publisher;
 use super::retiring::Retiring;
@@ -65,6 +66,11 @@ pub struct Session {
     pub(super) asker: Rc<Publisher>,
     pub(super) inbox: Arc<Inbox>,
     pub(super) channels: Channels,
+    /// Channels that are to be joined, and how many commands that join others are on their way.
+    pub(super) wanted: VecDeque<Asked>,
+    pub(super) on_the_way: usize,
+    /// What durable messages bear so that nobody can forge one.
+    pub(super) token: Vec<u8>,
     /// The position up to which the log has been looked at for wanted channels.
     pub(super) read: u64,
     /// What Redis' clock is ahead of this machine's, in ms.
@@ -103,6 +109,9 @@ impl Session {
             asker,
             inbox,
             channels: Channels::default(),
+            wanted: VecDeque::new(),
+            on_the_way: 0,
+            token: Vec::new(),
             ahead: 0,
             clock: Stamp::default(),
             skip: 0,
@@ -166,20 +175,25 @@ impl Session {
     }
 
     fn every_second(&mut self) -> Result<(), Ended> {
-        self.joined.hub.beat(self.tenant.fence, self.joined.now());
         self.leave_quiet()?;
         self.retry_refused()
     }
 
-    /// Asks something that any node but the right one refuses.
+    /// Asks something that any node but the right one refuses; where messages bear a token, it also puts
+    /// that back, should Redis have lost it.
     fn beat(&mut self) {
         let (mut connection, finished) = (self.link.connection.clone(), self.finished.clone());
-        let clock = self.joined.names.clock();
+        let (names, token) = (&self.joined.names, &self.token);
+        let ask = match token.is_empty() {
+            true => ::redis::cmd("EXISTS").arg(names.clock()).to_owned(),
+            false => ::redis::cmd("HSETNX").arg(names.history()).arg("token").arg(token).to_owned(),
+        };
         tokio::task::spawn_local(async move {
-            let ask = ::redis::cmd("EXISTS").arg(clock).to_owned();
             let answer = timeout(HEARTBEAT, ask.query_async::<i64>(&mut connection)).await;
             let result = match answer {
                 Ok(Ok(_)) => return,
+                // It may not be written, and serves all the same.
+                Ok(Err(error)) if is_alive(&error) => return,
                 Ok(Err(error)) => shown(&error),
                 Err(_) => "it does not answer".to_owned(),
             };
@@ -238,6 +252,11 @@ pub(super) fn shown(error: &::redis::RedisError) -> String {
         None if error.is_timeout() => "it does not answer".to_owned(),
         None => "the connection is broken".to_owned(),
     }
+}
+
+/// Whether an error says that the node is the right one and serves.
+fn is_alive(error: &::redis::RedisError) -> bool {
+    matches!(error.code(), Some("OOM" | "NOPERM" | "MISCONF" | "WRONGTYPE" | "NOREPLICAS"))
 }
 
 fn every(period: Duration) -> tokio::time::Interval {

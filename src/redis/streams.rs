@@ -105,14 +105,13 @@ impl Session {
             return;
         }
         let channels = match self.reading.way {
-            Way::Told => std::mem::take(&mut self.reading.grown).into_iter().collect(),
+            Way::Told => self.grown_in_step(),
             Way::Asked => self.next_in_turn(),
         };
         let last = |name: &[u8]| match self.channels.get(name)? {
             channel if matches!(channel.state, State::InStep) => Some(channel.last),
             _ => None,
         };
-        // Of a channel that is being caught up the rest is read when it has been.
         let asked: Vec<(Box<[u8]>, Stamp)> =
             channels.into_iter().filter_map(|name| Some((name.clone(), last(&name)?))).collect();
         if asked.is_empty() {
@@ -120,6 +119,19 @@ impl Session {
         }
         self.reading.running = true;
         self.spawn_round(asked);
+    }
+
+    /// The channels whose streams have grown. Those that are being caught up are read when they have been.
+    fn grown_in_step(&mut self) -> Vec<Box<[u8]>> {
+        let in_step = |name: &[u8]| {
+            let channel = self.channels.get(name);
+            channel.is_some_and(|channel| matches!(channel.state, State::InStep))
+        };
+        let grown = std::mem::take(&mut self.reading.grown);
+        let (now, later): (Vec<_>, Vec<_>) = grown.into_iter().partition(|name| in_step(name));
+        let known = later.into_iter().filter(|name| self.channels.get(name).is_some());
+        self.reading.grown = known.collect();
+        now
     }
 
     /// The channels whose turn it is to be asked.
@@ -205,10 +217,7 @@ impl Session {
                 });
             }
         }
-        arrivals.sort_by_key(|arrival| match arrival.how {
-            How::Live(id) | How::Missed(id) | How::Earlier(id) => id,
-            How::Plain => Stamp::default(),
-        });
+        arrivals.sort_by_key(|arrival| arrival.how.number());
         self.append(&arrivals)
     }
 }

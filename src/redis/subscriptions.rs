@@ -6,17 +6,19 @@ use super::joined::Level;
 use super::joining::{Asked, Caught, Joining, Refused, Subscribe};
 use super::message::{Durable, Message};
 use super::session::{Ended, Session};
-use crate::hub::{pattern_of, shown, Knowledge, Locked, Signal};
+use crate::hub::{pattern_of, shown, Fence, Knowledge, Locked, Signal};
 use crate::sse::channel;
 use crate::sse::escaped::Escaped;
 use crate::sse::id::Stamp;
 
 /// Channels in one SUBSCRIBE.
 pub(super) const TOGETHER: usize = 512;
+/// Such commands, and what is fetched for them, that are on their way at a time.
+const MOST_ON_THE_WAY: usize = 2;
 /// How long a channel without listeners stays subscribed, in ms.
 const GRACE: u64 = 10_000;
 /// How long after a refusal a channel is asked for again, in ms.
-const RETRY: u64 = 10_000;
+const RETRY: u64 = 3_000;
 
 /// A message that waits.
 pub struct Held {
@@ -40,6 +42,8 @@ impl Held {
     /// A message, kept.
     pub fn of(message: &Message<'_>) -> Held {
         match message {
+            // Nobody keeps a doubtful one.
+            Message::Doubtful => Held { numbers: None, event_type: Vec::new(), data: Vec::new() },
             Message::Plain(data) => {
                 Held { numbers: None, event_type: Vec::new(), data: data.to_vec() }
             }
@@ -138,12 +142,18 @@ impl Session {
             return Ok(());
         }
         let joined = self.join(names)?.into_iter();
-        let joined: Vec<_> = joined.map(|(name, known)| (name, known.of_newcomer())).collect();
-        for some in joined.chunks(TOGETHER) {
-            let some = some.to_vec();
+        self.wanted.extend(joined.map(|(name, known)| (name, known.of_newcomer())));
+        self.join_wanted();
+        Ok(())
+    }
+
+    /// Joins some of the channels that are wanted, unless enough are on their way: what is fetched of
+    /// them is held in memory.
+    pub(super) fn join_wanted(&mut self) {
+        while self.on_the_way < MOST_ON_THE_WAY && !self.wanted.is_empty() {
+            let some = self.wanted.drain(..self.wanted.len().min(TOGETHER)).collect();
             self.spawn_join(some, self.subscribe);
         }
-        Ok(())
     }
 
     /// Takes a place in the records of channels that are not subscribed to. Which, and what is known of
@@ -163,10 +173,14 @@ impl Session {
                     return Err(Ended::Lost(locked.to_string()))
                 }
             };
+            if self.tenant.fence != Fence::none() {
+                self.patiently(|| hub.forget_islands(self.tenant.fence, member))?;
+            }
             let known = self.patiently_locked(|| hub.knowledge(member))?;
             let name: Box<[u8]> = name.into();
             let state = State::Asked;
-            let channel = Channel { member, state, last: Stamp::default(), quiet: None };
+            let last = Stamp::default();
+            let channel = Channel { member, state, last, quiet: None, doubted: 0 };
             self.channels.insert(name.clone(), channel);
             joined.push((name, known));
         }
@@ -185,6 +199,7 @@ impl Session {
     }
 
     fn spawn_join(&mut self, some: Vec<Asked>, subscribe: Subscribe) {
+        self.on_the_way += 1;
         let (joining, finished) = (self.joining(subscribe), self.finished.clone());
         tokio::task::spawn_local(async move {
             let _ = finished.send(match joining.join(some).await {
@@ -194,10 +209,10 @@ impl Session {
         });
     }
 
-    /// Events of a channel were missed before this message.
-    pub(super) fn catch_up_again(&mut self, name: &[u8], message: Held) -> Result<(), Ended> {
+    /// Events of a channel were missed, or may have been, before these messages.
+    pub(super) fn catch_up_again(&mut self, name: &[u8], held: Vec<Held>) -> Result<(), Ended> {
         let Some(channel) = self.channels.get_mut(name) else { return Ok(()) };
-        channel.state = State::Joining { held: vec![message] };
+        channel.state = State::Joining { held };
         let (member, known) = (channel.member, Knowledge::Interrupted(channel.last));
         let (hub, fence) = (&self.joined.hub, self.tenant.fence);
         self.patiently(|| hub.out_of_step(fence, member))?;
@@ -217,6 +232,8 @@ impl Session {
                     self.settle(name, *known, fetched)?;
                 }
                 self.refuse(refused);
+                self.on_the_way -= 1;
+                self.join_wanted();
                 Ok(())
             }
         }
@@ -305,13 +322,26 @@ impl Session {
         };
         let (patterns, channels) = (subjects(patterns), subjects(channels));
         tokio::task::spawn_local(async move {
-            // A connection that fails tells so itself.
-            for some in channels.chunks(TOGETHER) {
-                let _ = connection.unsubscribe(some).await;
-            }
-            for some in patterns.chunks(TOGETHER) {
-                let _ = connection.punsubscribe(some).await;
-            }
+            // Both go out at once, before anything that is subscribed to afterwards: else a channel that is
+            // wanted again would be left after that. A connection that fails tells so itself.
+            let mut same = connection.clone();
+            let leave = |subjects: &Vec<Vec<u8>>| !subjects.is_empty();
+            let _ = tokio::join!(
+                async {
+                    if leave(&channels) {
+                        connection.unsubscribe(&channels).await
+                    } else {
+                        Ok(())
+                    }
+                },
+                async {
+                    if leave(&patterns) {
+                        same.punsubscribe(&patterns).await
+                    } else {
+                        Ok(())
+                    }
+                },
+            );
         });
     }
 }

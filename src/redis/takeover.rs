@@ -16,7 +16,7 @@ use super::joining::Subscribe;
 use super::opening::lost;
 use super::publisher::Publisher;
 use super::session::{shown, Ended, Session, Tenant};
-use crate::hub::{Fence, Held, Knowledge, Link, Seat, TakenOver};
+use crate::hub::{Fence, Held, Hub, Knowledge, Link, Membership, Seat, TakenOver};
 
 /// How long the holder may take to answer, and to come to the marker.
 const ANSWER: Duration = Duration::from_millis(500);
@@ -93,12 +93,6 @@ impl Session {
                 return Err(Ended::Lost(why));
             }
         }
-        for (name, known) in joined {
-            let Some(channel) = self.channels.get_mut(&name) else { continue };
-            if let Knowledge::Left(had) | Knowledge::Interrupted(had) = known {
-                channel.last = had;
-            }
-        }
         Ok(())
     }
 
@@ -132,6 +126,11 @@ impl Session {
         let (hub, fence) = (self.joined.hub.clone(), self.tenant.fence);
         for channel in self.channels.values_mut() {
             channel.state = State::InStep;
+            // The holder has gone on until now.
+            if let Knowledge::Left(had) | Knowledge::Interrupted(had) = known(&hub, channel.member)?
+            {
+                channel.last = had;
+            }
         }
         self.patiently(|| hub.set_link(fence, Link::Up))?;
         self.skip = count;
@@ -144,12 +143,14 @@ impl Session {
     /// Where the holder's work ended is not known: durable events are fetched, and of plain messages
     /// those behind the marker are new for sure.
     async fn begin_anew(&mut self, behind: Option<VecDeque<Push>>) -> Result<(), Ended> {
-        self.begin_epoch().await?;
-        match behind {
-            Some(behind) => self.take(&behind),
-            None => Ok(()),
-        }
+        self.inbox.put_back(behind.unwrap_or_default());
+        self.begin_epoch().await
     }
+}
+
+/// What the hub knows of a channel.
+fn known(hub: &Hub, member: Membership) -> Result<Knowledge, Ended> {
+    hub.knowledge(member).map_err(|locked| Ended::Lost(locked.to_string()))
 }
 
 async fn wait_until(longest: Duration, condition: impl Fn() -> bool) -> bool {

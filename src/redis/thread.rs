@@ -2,6 +2,7 @@
 //! for all hubs of the process that are joined.
 
 use std::io;
+use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::rc::Rc;
 use std::sync::mpsc as startup;
 use std::thread::JoinHandle;
@@ -12,7 +13,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::LocalSet;
 
 use super::bridge::Bridge;
-use super::joined::Joined;
+use super::joined::{Joined, News};
 use super::publisher::{Publisher, Request};
 
 /// How long what still runs may take when the thread ends.
@@ -49,8 +50,14 @@ impl Thread {
         let main = move || match Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => {
                 let _ = ready.send(Ok(()));
+                let outbox = hubs.first().map(|(_, joined)| joined.outbox.clone());
                 let local = LocalSet::new();
-                local.block_on(&runtime, run(hubs, watched, inbound));
+                let serving = AssertUnwindSafe(|| {
+                    local.block_on(&runtime, run(hubs, watched, inbound));
+                });
+                if let (Err(_), Some(outbox)) = (catch_unwind(serving), outbox) {
+                    outbox.put(News::Died);
+                }
                 drop(local);
                 // A name that is being looked up must not keep the process.
                 runtime.shutdown_timeout(LAST);

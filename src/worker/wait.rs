@@ -81,8 +81,11 @@ impl<S: Socket> Worker<S> {
                 continue;
             };
             let waited = now.mono.saturating_sub(waiting.since);
+            // It gets nothing of the past, and everything from the moment in which it opens.
+            let is_new = matches!(waiting.resume, Resume::Fresh { newest: 0 });
             self.waiting.push(key);
-            if all_may || waited >= PATIENCE || self.hub.in_step(&self.memberships(key)) {
+            let longest = if is_new { MOMENT } else { PATIENCE };
+            if all_may || waited >= longest || self.hub.in_step(&self.memberships(key)) {
                 self.begin_now(key, now);
             } else if waited >= MOMENT {
                 self.open_waiting(key);

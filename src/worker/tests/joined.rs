@@ -134,14 +134,24 @@ fn a_new_stream_begins_with_its_place_once_it_is_in_step() {
 }
 
 #[test]
-fn a_stream_waits_no_longer_than_a_second() {
+fn who_returns_waits_no_longer_than_a_second_and_who_is_new_a_moment() {
     let mut joint = joint();
-    let (key, wire) = joint.open(&["a"], "");
-    joint.bench.pass_time(900);
+    let (key, wire) = joint.open(&["a"], "100-0");
+    let (new, opened) = joint.open(&["a"], "");
+    assert!(joint.bench.worker.is_waiting(new));
+    joint.bench.pass_time(200);
+    assert!(!joint.bench.worker.is_waiting(new));
+    assert_eq!(heard(&opened), ["sse.open"]);
+    joint.bench.pass_time(700);
     assert!(joint.bench.worker.is_waiting(key));
     joint.bench.pass_time(200);
-    assert_eq!(heard(&wire), ["sse.open"]);
     assert!(!joint.bench.worker.is_waiting(key));
+    // What happens before the channel is in step is not lost to either.
+    joint.live("a", 110);
+    assert_eq!(
+        (heard(&wire), heard(&opened)),
+        (vec!["110".into()], vec!["sse.open".into(), "110".to_string()])
+    );
 }
 
 #[test]
@@ -163,7 +173,7 @@ fn a_stream_that_waits_can_end() {
     let mut joint = joint();
     let (first, _) = joint.open(&["a"], "");
     joint.bench.worker.close(first, End::Client);
-    let (_, drained) = joint.open(&["a"], "");
+    let (_, drained) = joint.open(&["a"], "100-0");
     joint.bench.worker.drain(0, joint.bench.now);
     joint.bench.pass_time(100);
     let ended = joint.bench.worker.take_ended().unwrap();
