@@ -5,6 +5,7 @@
 //! of the module.
 
 pub mod admin;
+pub mod asked;
 pub mod cors;
 pub mod json;
 pub mod process;

@@ -42,7 +42,9 @@ is_deeply({ @{ $entry->[1] } }, { data => 'typed', event => 'trade', prev => $se
 my ($clock) = @{ $redis->must('XREVRANGE', 'sse:{sse}:clock', '+', '-', 'COUNT', 1) };
 is($clock->[0], $typed->{json}{id}, 'the clock shows its id');
 is($redis->must('XLEN', 'sse:{sse}:clock'), 1, 'and holds no other');
-is_deeply({ @{ $redis->must('HGETALL', 'sse:{sse}:history') } }, { count => 100, age => 600_000 }, 'what history owes is written down');
+my %bounds = @{ $redis->must('HGETALL', 'sse:{sse}:history') };
+like(delete $bounds{token}, qr/\A[0-9a-f]{32}\z/, 'a token is there by which messages of the script are known');
+is_deeply(\%bounds, { count => 100, age => 600_000 }, 'what history owes is written down');
 cmp_ok($redis->must('PTTL', $stream), '>', 600_000, 'the stream does not last for ever');
 
 # By the script and the function, from any client.

@@ -1,15 +1,14 @@
 //! `sse_publish`: POST and PUT put an event, or a batch of them, on a channel.
 
+use super::asked::Asked;
 use super::{cors, json, process, redis};
 use crate::conf;
 use crate::hub::{Counter, NewEvent, PublishError};
 use crate::nginx::body::WithBody;
+use crate::nginx::clock;
 use crate::nginx::log::Level;
 use crate::nginx::request::{Method, Outcome, Request};
 use crate::nginx::setting;
-use crate::nginx::{clock, random};
-use crate::redis::publisher::Refusal;
-use crate::redis::script::{Publish, Source};
 use crate::sse::escaped::Escaped;
 use crate::sse::id::Id;
 use crate::sse::{batch, channel, event_type};
@@ -54,15 +53,22 @@ impl WithBody for Answer {
 pub struct Reached(pub u64);
 
 /// Why nothing was published.
-struct Refused {
+pub struct Refused {
     status: u16,
     counted: Option<Counter>,
     why: String,
+    /// What only the log says.
+    detail: Option<String>,
 }
 
 impl Refused {
-    fn new(status: u16, counted: Option<Counter>, why: impl ToString) -> Refused {
-        Refused { status, counted, why: why.to_string() }
+    pub fn new(status: u16, counted: Option<Counter>, why: impl ToString) -> Refused {
+        Refused { status, counted, why: why.to_string(), detail: None }
+    }
+
+    /// The same, with what is nobody's business outside.
+    pub fn in_detail(self, detail: String) -> Refused {
+        Refused { detail: Some(detail), ..self }
     }
 
     fn bad(why: impl ToString) -> Refused {
@@ -80,7 +86,11 @@ impl Refused {
 
     fn log(&self, request: &Request) {
         let Some(conf) = request.location().publish() else { return };
-        let (hub, why) = (conf.target.hub_name(), &self.why);
+        let hub = conf.target.hub_name();
+        let why = match &self.detail {
+            Some(detail) => format!("{}: {detail}", self.why),
+            None => self.why.clone(),
+        };
         if let Some(Counter::RefusedBusy | Counter::RefusedByRedis) = self.counted {
             process::warn(conf.target.hub, format_args!("nothing is published: {why}"));
         }
@@ -89,7 +99,7 @@ impl Refused {
         request.log(Level::Info, line);
     }
 
-    fn answer(&self, request: &Request) -> Outcome {
+    pub fn answer(&self, request: &Request) -> Outcome {
         if let (Some(counter), Some(conf)) = (self.counted, request.location().publish()) {
             process::with(conf.target.hub, |worker| worker.hub().count(counter, 1));
         }
@@ -136,7 +146,7 @@ fn publish(request: &Request, conf: &conf::Publish) -> Result<Option<Value>, Ref
     };
     if let Some(terms) = redis::terms(conf.target.hub) {
         let asked = Asked { hub: conf.target.hub, channel: channel.to_vec(), kind };
-        return ask(request, asked, &events, key, terms).map(|()| None);
+        return asked.ask(request, &events, key, terms).map(|()| None);
     }
     let published = process::with(conf.target.hub, |worker| {
         worker.publish(channel, &events, key, clock::now())
@@ -156,97 +166,8 @@ fn publish(request: &Request, conf: &conf::Publish) -> Result<Option<Value>, Ref
     Ok(Some(answer(channel, kind, &published.ids, published.subscribers)))
 }
 
-/// A publish that waits for Redis.
-struct Asked {
-    hub: usize,
-    channel: Vec<u8>,
-    kind: Kind,
-}
-
-/// How long the answer is kept in Redis: two minutes for a publisher's key, and for one that is made up
-/// here as long as the question may have to be repeated. In ms.
-const KEPT: u64 = 120_000;
-const KEPT_OWN: u64 = 5_000;
-
-/// Asks Redis to publish. Every publish has a key, so that it can be asked again when the connection
-/// breaks before the answer.
-fn ask(
-    request: &Request,
-    asked: Asked,
-    events: &[NewEvent<'_>],
-    key: Option<&[u8]>,
-    terms: redis::Terms,
-) -> Result<(), Refused> {
-    let fits = process::with(asked.hub, |worker| events.iter().all(|new| worker.hub().fits(*new)));
-    if fits == Some(false) {
-        return Err(refusal(PublishError::TooLarge));
-    }
-    let names = &terms.names;
-    let idempotency = match key {
-        Some(key) => (names.key(&asked.channel, key), KEPT),
-        None => {
-            let own = format!("\x01{:016x}{:016x}", random::bits(), random::bits());
-            (names.key(&asked.channel, own.as_bytes()), KEPT_OWN)
-        }
-    };
-    let key = match terms.source {
-        Source::Pubsub => names.stream(&asked.channel),
-        Source::Stream { .. } => names.subject(&asked.channel),
-    };
-    let events = events.iter().map(|new| (new.event_type.to_vec(), new.data.to_vec())).collect();
-    let publish = Publish { key, events, idempotency: Some(idempotency), source: terms.source };
-    let later = request.later().map_err(|_| no_memory())?;
-    redis::publish(asked.hub, publish, move |result| {
-        later.answer(|request| asked.answer(request, result));
-    });
-    Ok(())
-}
-
-impl Asked {
-    fn answer(&self, request: &Request, result: redis::Result) -> Outcome {
-        let stamps = match result {
-            Ok(stamps) => stamps,
-            Err(error) => {
-                if let Refusal::Unreachable(why) = &error {
-                    request.log(Level::Info, format_args!("sse: Redis could not be asked: {why}"));
-                }
-                return redis_refusal(error).answer(request);
-            }
-        };
-        let ids: Vec<Id> = stamps.into_iter().map(Id::Durable).collect();
-        let subscribers = process::with(self.hub, |worker| worker.hub().reach_of(&self.channel));
-        let subscribers = subscribers.and_then(Result::ok).unwrap_or_default();
-        if request.set_context(Box::new(Reached(subscribers))).is_err() {
-            return Outcome::ERROR;
-        }
-        json::answer(request, 201, &answer(&self.channel, self.kind, &ids, subscribers))
-    }
-}
-
-fn redis_refusal(error: Refusal) -> Refused {
-    match error {
-        // Why not is in the log: where Redis is is nobody's business outside.
-        Refusal::Unreachable(_) => {
-            Refused::new(503, Some(Counter::RefusedUnreachable), "Redis could not be asked")
-        }
-        Refusal::Busy => {
-            let why = "too many publishes wait for Redis";
-            Refused::new(503, Some(Counter::RefusedUnreachable), why)
-        }
-        Refusal::Unanswered => Refused::new(
-            504,
-            Some(Counter::RefusedUnanswered),
-            "Redis did not answer in time, and may have published this; repeat it with the same \
-             Idempotency-Key",
-        ),
-        Refusal::Refused(why) => {
-            Refused::new(503, Some(Counter::RefusedByRedis), format!("Redis refuses: {why}"))
-        }
-    }
-}
-
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub enum Kind {
     One,
     Batch,
 }
@@ -295,11 +216,11 @@ fn given_type(request: &Request, conf: &conf::Publish) -> Result<Given, Refused>
     Ok(given)
 }
 
-fn no_memory() -> Refused {
+pub fn no_memory() -> Refused {
     Refused::failed("no memory is left")
 }
 
-fn refusal(error: PublishError) -> Refused {
+pub fn refusal(error: PublishError) -> Refused {
     match error {
         PublishError::Busy(_) => Refused::new(503, Some(Counter::RefusedBusy), "the hub is locked"),
         PublishError::TooLarge => Refused::new(
@@ -313,7 +234,7 @@ fn refusal(error: PublishError) -> Refused {
     }
 }
 
-fn answer(channel: &[u8], kind: Kind, ids: &[Id], subscribers: u64) -> Value {
+pub fn answer(channel: &[u8], kind: Kind, ids: &[Id], subscribers: u64) -> Value {
     let channel = String::from_utf8_lossy(channel);
     match (kind, ids) {
         (Kind::One, [id, ..]) => {

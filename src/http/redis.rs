@@ -199,6 +199,7 @@ fn died() {
 
 fn nginx_level(level: joined::Level) -> Level {
     match level {
+        joined::Level::Alert => Level::Alert,
         joined::Level::Warn => Level::Warn,
         joined::Level::Notice => Level::Notice,
         joined::Level::Info => Level::Info,

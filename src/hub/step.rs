@@ -204,18 +204,23 @@ impl Hub {
 
     /// The bridge leaves a channel that nobody has joined any more. False: somebody has, and it stays.
     pub fn leave_unheard(&self, fence: Fence, member: Membership) -> Result<bool, BridgeError> {
-        {
-            let guard = self.lock_fenced(fence)?;
-            if guard.is_heard(member.record) {
-                return Ok(false);
-            }
-            let mut change = guard.change();
-            change.set(self.layout.block(member.record, channel::STEP), LONG_AGO);
-            change.commit();
+        let guard = self.lock_fenced(fence)?;
+        if guard.is_heard(member.record) {
+            return Ok(false);
         }
-        // Who joins in between finds the channel out of step, and says that it is wanted.
-        self.leave(member)?;
+        let mut change = guard.change();
+        change.set(self.layout.block(member.record, channel::STEP), LONG_AGO);
+        change.commit();
+        guard.leave(member);
         Ok(true)
+    }
+
+    /// Whether a channel that is listened to has not got the durable event of this number.
+    pub fn lacks(&self, name: &[u8], stamp: Stamp) -> Result<bool, Locked> {
+        let guard = self.lock()?;
+        Ok(guard
+            .find(name)
+            .is_some_and(|record| guard.is_heard(record) && !guard.has(record, stamp)))
     }
 
     /// Whether any process but the bridge has joined a channel.

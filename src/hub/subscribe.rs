@@ -109,11 +109,7 @@ impl Hub {
 
     /// Leaves a channel whose last stream in this process has gone.
     pub fn leave(&self, membership: Membership) -> Result<(), Locked> {
-        let guard = self.lock()?;
-        let pair = guard.get(membership.pair_at);
-        if high(pair) == membership.owner && self.is_live(pair) {
-            guard.void_pair(membership.record, membership.pair_at);
-        }
+        self.lock()?.leave(membership);
         Ok(())
     }
 
@@ -139,6 +135,13 @@ impl Hub {
 }
 
 impl Guard<'_> {
+    pub(super) fn leave(&self, membership: Membership) {
+        let pair = self.get(membership.pair_at);
+        if high(pair) == membership.owner && self.hub.is_live(pair) {
+            self.void_pair(membership.record, membership.pair_at);
+        }
+    }
+
     /// The words of a channel's pairs.
     pub(super) fn pair_words(&self, record: u32) -> impl Iterator<Item = usize> + '_ {
         let layout = &self.hub.layout;

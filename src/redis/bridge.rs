@@ -12,7 +12,7 @@ use super::backoff::Backoff;
 use super::joined::{Joined, Level, News};
 use super::publisher::Publisher;
 use super::session::{Bell, Ended, Session, Tenant};
-use super::takeover::{take_over, Successor};
+use super::takeover::take_over;
 use super::thread::Phase;
 use crate::hub::{BridgeError, Counter, Fence, Held, Link, Seat};
 
@@ -24,6 +24,8 @@ const BEAT: Duration = Duration::from_millis(500);
 const OPENING: Duration = Duration::from_secs(30);
 /// Between connections that last shorter than this is a short wait.
 const SHORT: Duration = Duration::from_secs(1);
+/// So many of these, one after the other, are told.
+const MANY: u32 = 5;
 
 /// How a process comes to the subscription.
 enum Chance {
@@ -33,10 +35,10 @@ enum Chance {
     Succession(Held),
 }
 
-/// The signs of life of a holder.
-struct Beats(JoinHandle<()>);
+/// What goes on beside, until it is dropped.
+struct Task(JoinHandle<()>);
 
-impl Drop for Beats {
+impl Drop for Task {
     fn drop(&mut self) {
         self.0.abort();
     }
@@ -52,6 +54,8 @@ pub struct Bridge {
     away: Option<Instant>,
     /// A connection was lost, or could not be made, since the last that could.
     lost: bool,
+    /// Connections one after the other that did not last.
+    short: u32,
 }
 
 impl Bridge {
@@ -61,7 +65,32 @@ impl Bridge {
         publisher: Rc<Publisher>,
         phase: watch::Receiver<Phase>,
     ) -> Bridge {
-        Bridge { joined, publisher, phase, backoff: Backoff::default(), away: None, lost: false }
+        Bridge {
+            joined,
+            publisher,
+            phase,
+            backoff: Backoff::default(),
+            away: None,
+            lost: false,
+            short: 0,
+        }
+    }
+
+    /// Runs it, and once more should it end by a fault of its own.
+    pub async fn supervised(
+        joined: Rc<Joined>,
+        publisher: Rc<Publisher>,
+        phase: watch::Receiver<Phase>,
+    ) {
+        loop {
+            let bridge = Bridge::new(joined.clone(), publisher.clone(), phase.clone());
+            if tokio::task::spawn_local(bridge.run()).await.is_ok() {
+                break;
+            }
+            joined.log(Level::Alert, format_args!("a fault in its Redis thread; it begins anew"));
+            sleep(Duration::from_secs(1)).await;
+        }
+        joined.outbox.put(News::Retired);
     }
 
     /// Holds the subscription whenever it is this process's turn, until the process is to quit.
@@ -81,7 +110,6 @@ impl Bridge {
             // Whatever ended that will not be better at once.
             self.pause(LOOK).await;
         }
-        self.joined.outbox.put(News::Retired);
     }
 
     async fn chance(&mut self) -> Option<Chance> {
@@ -170,9 +198,9 @@ impl Bridge {
     }
 
     /// Says twice a second that this thread lives, whatever it is waiting for; until the guard is dropped.
-    fn beat(&self, fence: Fence) -> Beats {
+    fn beat(&self, fence: Fence) -> Task {
         let joined = self.joined.clone();
-        Beats(tokio::task::spawn_local(async move {
+        Task(tokio::task::spawn_local(async move {
             while joined.hub.bears(fence) {
                 joined.hub.beat(fence, joined.now());
                 sleep(BEAT).await;
@@ -194,6 +222,11 @@ impl Bridge {
         );
         // Nearly always the next one lasts; where none does, there is no hurry.
         let short = since.elapsed() < SHORT;
+        self.short = if short { self.short + 1 } else { 0 };
+        if self.short == MANY {
+            let what = format_args!("Redis ends its connections again and again: {why}");
+            self.joined.log(Level::Warn, what);
+        }
         Ok(if short { Duration::from_millis(fastrand::u64(50..250)) } else { Duration::ZERO })
     }
 
@@ -226,40 +259,34 @@ impl Bridge {
         self.backoff.next()
     }
 
-    /// Takes over from a holder that wants to leave, and holds the lease as soon as that lets it go.
+    /// Takes over from a holder that wants to leave, or is stopped, and holds the lease as soon as that
+    /// lets it go.
     async fn succeed(&mut self, succession: Held, seat: Seat) {
         let Some(template) = self.tenant_with(seat, Fence::none()) else { return };
         let with = |fence| Tenant { fence, ..template.clone() };
+        let (joined, publisher) = (self.joined.clone(), self.publisher.clone());
         let taken = tokio::select! {
-            taken = take_over(self.joined.clone(), self.publisher.clone(), succession, seat, with) => taken,
+            taken = take_over(joined, publisher, seat, with) => taken,
             _ = self.phase.changed() => return,
         };
-        let Ok(Successor { session, succession }) = taken else {
-            // It is tried again, or the lease comes free.
-            self.pause(LOOK).await;
-            return;
-        };
+        // If it failed it is tried again, or the lease comes free.
+        let Ok(session) = taken else { return };
         let tenant = session.tenant.clone();
         let _beats = self.beat(tenant.fence);
         let hub = self.joined.hub.clone();
-        let lease = async {
-            loop {
-                if let Some(lease) = hub.try_lease() {
-                    drop(succession);
-                    return lease;
+        let _office = Task(tokio::task::spawn_local(async move {
+            let lease = loop {
+                match hub.try_lease() {
+                    Some(lease) => break lease,
+                    None => sleep(LOOK / 4).await,
                 }
-                sleep(LOOK / 4).await;
-            }
-        };
-        let (served, _lease) = {
-            let serving = self.serve(session);
-            tokio::pin!(serving, lease);
-            tokio::select! {
-                served = &mut serving => (served, None),
-                lease = &mut lease => (serving.await, Some(lease)),
-            }
-        };
-        if served.is_ok() {
+            };
+            drop(succession);
+            let _held = lease;
+            std::future::pending::<()>().await;
+        }));
+        if let Ok(wait) = self.serve(session).await {
+            self.pause(wait).await;
             self.connect_again(tenant).await;
         }
     }

@@ -15,9 +15,10 @@ use crate::sse::id::Stamp;
 pub(super) const PAGE: usize = 500;
 /// Channels whose streams are asked for in one go at most, and entries that these may have.
 const TOGETHER: usize = 200;
-const ENTRIES: usize = 20_000;
-/// Entries of one channel that are fetched at most; what is older is lost.
+const ENTRIES: usize = 2_000;
+/// Entries of one channel that are fetched at most, and bytes of them; what is older is lost.
 const MOST: usize = 100_000;
+const MOST_BYTES: usize = 64 << 20;
 /// How long the publish script keeps the stream of a silent channel at least, in ms.
 const DAY: u64 = 86_400_000;
 
@@ -165,19 +166,30 @@ pub(super) fn page<'a>(pipeline: &'a mut Pipeline, key: &[u8], after: Stamp) -> 
     pipeline.cmd("XRANGE").arg(key).arg(after).arg("+").arg("COUNT").arg(PAGE)
 }
 
+fn size(entries: &[Entry]) -> usize {
+    entries.iter().map(|entry| size_of::<Entry>() + entry.data.len()).sum()
+}
+
 async fn more_pages(
     connection: &mut MultiplexedConnection,
     ask: &Ask,
     found: &mut Vec<Entry>,
 ) -> Result<(), RedisError> {
     let mut last_page = found.len();
-    while last_page == PAGE && found.len() < MOST {
+    let mut bytes = size(found);
+    while last_page == PAGE {
         let Some(last) = found.last() else { break };
         let mut pipeline = pipe();
         page(&mut pipeline, &ask.key, last.id);
         let answer: Vec<Value> = pipeline.query_async(connection).await?;
         let next = answer.first().map(entries).unwrap_or_default();
         last_page = next.len();
+        bytes += size(&next);
+        if found.len() + last_page > MOST || bytes > MOST_BYTES {
+            // The first that is left says what came before it, and so that the others are lost.
+            bytes = size(&next);
+            found.clear();
+        }
         found.extend(next);
     }
     Ok(())

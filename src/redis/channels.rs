@@ -9,8 +9,16 @@ use crate::sse::pattern::matches;
 
 use super::subscriptions::Held;
 
-/// How often a channel's stream is asked because of doubtful messages, in ms.
-const DOUBT_EVERY: u64 = 1_000;
+/// What is to be done about doubtful messages of a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doubt {
+    /// None has come for a while.
+    None,
+    /// The stream has been asked within the last second.
+    Settled,
+    /// More have come since.
+    Open,
+}
 
 /// A channel, or a pattern.
 pub struct Channel {
@@ -22,8 +30,8 @@ pub struct Channel {
     pub last: Stamp,
     /// Since when nobody listens (ms).
     pub quiet: Option<u64>,
-    /// When its stream was last asked because of a doubtful message (ms).
-    pub doubted: u64,
+    /// Whether its stream has to be asked because of a doubtful message.
+    pub doubt: Doubt,
 }
 
 /// How far a subscription is.
@@ -45,14 +53,12 @@ pub enum State {
 }
 
 impl Channel {
-    /// Whether its stream is to be asked because of a doubtful message: not for each, if somebody sends
-    /// many.
-    pub fn may_be_doubted(&mut self, now: u64) -> bool {
-        let may = matches!(self.state, State::InStep) && now >= self.doubted + DOUBT_EVERY;
-        if may {
-            self.doubted = now;
-        }
-        may
+    /// A doubtful message has come. True if the stream is to be asked at once; if somebody sends many, it
+    /// is asked once a second.
+    pub fn is_doubted(&mut self) -> bool {
+        let at_once = self.doubt == Doubt::None && matches!(self.state, State::InStep);
+        self.doubt = if at_once { Doubt::Settled } else { Doubt::Open };
+        at_once
     }
 
     /// Whether its messages come by its own name now, so that those which patterns bring are doubles.

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use super::catch_up::Fetched;
 use super::channels::{Channel, State};
 use super::inbox::Push;
 use super::message::{self, Entry, Message};
@@ -12,6 +13,10 @@ use crate::sse::escaped::Escaped;
 
 /// Events that are appended under one hold of the hub's lock.
 const BATCH: usize = 64;
+/// Bytes of these.
+const BATCH_BYTES: usize = 64 << 10;
+/// Bytes of messages that may wait for their channels.
+const MOST_HELD: usize = 256 << 20;
 /// How often it is told that events are too large.
 const TELL_EVERY: std::time::Duration = std::time::Duration::from_secs(60);
 
@@ -60,7 +65,7 @@ impl Session {
                         continue;
                     }
                     Turn::PassOver => continue,
-                    Turn::Hold(name, held) => self.hold(name, held),
+                    Turn::Hold(name, held) => self.hold(name, held)?,
                     Turn::Missed(name, held) => {
                         self.append(&batch)?;
                         batch.clear();
@@ -69,6 +74,8 @@ impl Session {
                     Turn::Doubt(name) => {
                         self.append(&batch)?;
                         batch.clear();
+                        // Redis may have lost the token.
+                        self.beat();
                         self.catch_up_again(name, Vec::new())?;
                     }
                     Turn::Marker(number) => {
@@ -124,12 +131,12 @@ impl Session {
         };
         let Some(message) = message else { return Ok(Turn::PassOver) };
         // While a holder and its successor count together nothing is held back.
-        let held_to_count = self.is_frozen() || self.skip > 0;
+        let held_to_count = self.counts_for_heir() || self.skip > 0;
         // What only patterns match is of a channel that nobody named.
         let mut known = self.channels.get_mut(name).filter(|channel| channel.comes_by_name());
         let now = self.joined.now().mono;
         if *message == Message::Doubtful {
-            let ask = known.is_some_and(|known| !held_to_count && known.may_be_doubted(now));
+            let ask = known.is_some_and(|known| known.is_doubted()) && !held_to_count;
             return Ok(if ask { Turn::Doubt(name) } else { Turn::PassOver });
         }
         if matches!(known, Some(Channel { state: State::Joining { .. }, .. })) {
@@ -157,7 +164,10 @@ impl Session {
 
     /// Appends a batch, and wakes who listens.
     pub(super) fn append(&mut self, batch: &[Arrival<'_>]) -> Result<(), Ended> {
-        for some in batch.chunks(BATCH) {
+        let mut rest = batch;
+        while !rest.is_empty() {
+            let (some, others) = rest.split_at(one_hold(rest));
+            rest = others;
             let (joined, fence) = (&self.joined, self.tenant.fence);
             let arrived = self.patiently(|| joined.hub.arrive(fence, some, joined.now()))?;
             joined.ring(&arrived.listeners);
@@ -191,7 +201,7 @@ impl Session {
         &mut self,
         name: &[u8],
         known: Knowledge,
-        fetched: &super::catch_up::Fetched,
+        fetched: &Fetched,
     ) -> Result<(), Ended> {
         if self.channels.get(name).is_none() {
             return Ok(());
@@ -204,11 +214,7 @@ impl Session {
     }
 
     /// Enters what is gone of a channel, before what comes behind it.
-    pub(super) fn lose(
-        &mut self,
-        name: &[u8],
-        fetched: &super::catch_up::Fetched,
-    ) -> Result<(), Ended> {
+    pub(super) fn lose(&mut self, name: &[u8], fetched: &Fetched) -> Result<(), Ended> {
         let Some(channel) = self.channels.get(name) else { return Ok(()) };
         let (hub, fence, member) = (&self.joined.hub, self.tenant.fence, channel.member);
         self.patiently(|| hub.lose(fence, member, fetched.missing))
@@ -219,7 +225,7 @@ impl Session {
         &mut self,
         name: &[u8],
         known: Knowledge,
-        fetched: &super::catch_up::Fetched,
+        fetched: &Fetched,
     ) -> Result<(), Ended> {
         let Some(member) = self.channels.get(name).map(|channel| channel.member) else {
             return Ok(());
@@ -255,12 +261,7 @@ impl Session {
     }
 
     /// Appends the messages of a channel that waited for it.
-    fn release(
-        &mut self,
-        name: &[u8],
-        known: Knowledge,
-        fetched: &super::catch_up::Fetched,
-    ) -> Result<(), Ended> {
+    fn release(&mut self, name: &[u8], known: Knowledge, fetched: &Fetched) -> Result<(), Ended> {
         let Some(channel) = self.channels.get_mut(name) else { return Ok(()) };
         let had = match known {
             Knowledge::Nothing => Default::default(),
@@ -271,10 +272,11 @@ impl Session {
             State::Joining { held } => held,
             State::Asked | State::InStep | State::Refused { .. } => Vec::new(),
         };
+        self.held -= self.held.min(held.iter().map(Held::size).sum());
         let messages: Vec<Message<'_>> = held.iter().map(Held::message).collect();
         let born = self.joined.now().mono;
         let mut arrivals = Vec::with_capacity(messages.len());
-        for message in &messages {
+        for message in messages.iter().filter(|message| !is_fetched(message, fetched)) {
             let mut arrival = arrival(name, message, born);
             if let (Message::Durable(event), Some(channel)) = (message, self.channels.get_mut(name))
             {
@@ -284,22 +286,39 @@ impl Session {
                     Knowledge::Interrupted(_) => How::Live(event.id),
                     Knowledge::Nothing | Knowledge::Left(_) => How::Earlier(event.id),
                 };
-            } else if self.skip > 0 {
-                self.skip -= 1;
-                continue;
             }
             arrivals.push(arrival);
         }
         self.append(&arrivals)
     }
 
-    fn hold(&mut self, name: &[u8], message: Held) {
+    fn hold(&mut self, name: &[u8], message: Held) -> Result<(), Ended> {
+        self.held += message.size();
+        if self.held > MOST_HELD {
+            return Err(Ended::Lost("too much comes while its channels are caught up".into()));
+        }
         if let Some(State::Joining { held }) =
             self.channels.get_mut(name).map(|channel| &mut channel.state)
         {
             held.push(message);
         }
+        Ok(())
     }
+}
+
+/// How many of these events are appended under one hold of the hub's lock.
+fn one_hold(events: &[Arrival<'_>]) -> usize {
+    let mut bytes = 0;
+    let few = events.iter().take(BATCH).take_while(|arrival| {
+        bytes += arrival.event.data.len();
+        bytes <= BATCH_BYTES
+    });
+    few.count().max(1)
+}
+
+/// Whether a message is among what was fetched.
+pub(super) fn is_fetched(message: &Message<'_>, fetched: &Fetched) -> bool {
+    matches!((message, fetched.newest), (Message::Durable(event), Some(newest)) if event.id <= newest)
 }
 
 pub(super) fn parsed<'m>(push: &'m Push, token: &[u8]) -> Option<Message<'m>> {

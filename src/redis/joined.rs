@@ -97,6 +97,8 @@ impl Joined {
 /// How important a log line is, in nginx's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
+    /// A fault in the module itself.
+    Alert,
     /// Something works less well than it should.
     Warn,
     /// A change of state.

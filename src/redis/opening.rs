@@ -1,14 +1,15 @@
 //! A connection begins: the clock is set right, everything that is heard is subscribed to and caught
 //! up, and only then live messages are taken. They wait in the inbox meanwhile.
 
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use ::redis::{cmd, pipe, RedisError, Value};
+use ::redis::{cmd, pipe, Pipeline, RedisError, Value};
 
 use super::channels::{Channel, State};
 use super::inbox::Inbox;
-use super::intake::{arrival, parsed, Whose};
+use super::intake::{arrival, is_fetched, parsed, Whose};
 use super::joined::Joined;
 use super::joining::Caught;
 use super::link;
@@ -57,13 +58,10 @@ impl Session {
     /// Learns what time it is in Redis, raises the hub's clock there above all that was given, says what
     /// history owes, and agrees with Redis on the token that messages of the publish script bear.
     async fn set_clock(&mut self) -> Result<(), Ended> {
-        let (names, history) = (&self.joined.names, self.joined.hub.history());
-        let mut tell = pipe();
-        tell.ignore_errors();
+        let names = &self.joined.names;
         let own = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
-        let (count, age) = (history.count, history.age);
-        tell.cmd("HSET").arg(names.history()).arg("count").arg(count).arg("age").arg(age);
-        tell.cmd("HSETNX").arg(names.history()).arg("token").arg(own);
+        let mut tell = tell_bounds(&self.joined, own.as_bytes());
+        tell.ignore_errors();
         // A Redis that is full, or that this user may only read, can be read all the same.
         let told: Result<Vec<Result<Value, RedisError>>, _> =
             tell.query_async(&mut self.link.connection).await;
@@ -158,13 +156,20 @@ impl Session {
         let pushes = self.inbox.take();
         let messages: Vec<_> = pushes.iter().map(|push| parsed(push, &self.token)).collect();
         let mut arrivals = Vec::new();
+        let mut newest = HashMap::new();
+        for Caught { name, known, fetched } in caught {
+            newest.insert(&name[..], fetched);
+            let entries = fetched.entries.iter();
+            arrivals.extend(entries.map(|entry| (entry.id, self.fetched(name, *known, entry))));
+        }
         // What came before the first durable message came after everything that the clock had given.
         let mut told = self.clock;
         for (push, message) in pushes.iter().zip(&messages) {
             let (Whose::Channel(name), Some(message)) = (self.whose(push)?, message) else {
                 continue;
             };
-            if *message == Message::Doubtful {
+            let fetched = newest.get(name).is_some_and(|fetched| is_fetched(message, fetched));
+            if fetched || *message == Message::Doubtful {
                 continue;
             }
             let mut arrival = arrival(name, message, self.joined.now().mono);
@@ -179,10 +184,6 @@ impl Session {
             }
             arrivals.push((told, arrival));
         }
-        for Caught { name, known, fetched } in caught {
-            let entries = fetched.entries.iter();
-            arrivals.extend(entries.map(|entry| (entry.id, self.fetched(name, *known, entry))));
-        }
         // Stable: of one channel, and of what came as a message, they are in order already.
         arrivals.sort_by_key(|(number, _)| *number);
         let arrivals: Vec<_> = arrivals.into_iter().map(|(_, arrival)| arrival).collect();
@@ -191,6 +192,15 @@ impl Session {
         let mark = newest.unwrap_or_default().max(self.clock);
         self.patiently(|| hub.raise_mark(fence, mark))
     }
+}
+
+/// Writes down for the publish script what history owes and, unless there is one, the token.
+pub(super) fn tell_bounds(joined: &Joined, token: &[u8]) -> Pipeline {
+    let (key, history) = (joined.names.history(), joined.hub.history());
+    let mut tell = pipe();
+    tell.cmd("HSET").arg(&key).arg("count").arg(history.count).arg("age").arg(history.age);
+    tell.cmd("HSETNX").arg(&key).arg("token").arg(token);
+    tell
 }
 
 pub(super) fn lost(error: RedisError) -> Ended {

@@ -123,8 +123,7 @@ impl Publisher {
             };
             let answer = timeout_at(deadline, script::publish(&mut link.connection, publish)).await;
             let error = match answer {
-                // Who was master when it answered may have lost that already.
-                Ok(Ok(_)) if self.has_moved(epoch) => {
+                Ok(Ok(ids)) if self.is_lost(epoch, publish, &ids).await => {
                     asked = true;
                     continue;
                 }
@@ -204,11 +203,22 @@ impl Publisher {
         Some(hub.epoch())
     }
 
-    /// Whether the hub has moved, or is about to, since this epoch.
-    fn has_moved(&self, epoch: u64) -> bool {
-        let hub = &self.joined.hub;
-        self.joined.address.may_move()
-            && (hub.link() != crate::hub::Link::Up || hub.epoch() != epoch)
+    /// Whether events were given to a node that is master no more, and came no further: the hub has moved,
+    /// or is about to, since this epoch, and who listens here has not got them. Where nobody listens,
+    /// nobody knows; then the answer stands.
+    async fn is_lost(&self, epoch: u64, publish: &Publish, ids: &[Stamp]) -> bool {
+        let (hub, names) = (&self.joined.hub, &self.joined.names);
+        let moved = || hub.link() != crate::hub::Link::Up || hub.epoch() != epoch;
+        let (Some(channel), Some(first)) = (names.channel_of_stream(&publish.key), ids.first())
+        else {
+            return false;
+        };
+        if !self.joined.address.may_move() || !moved() {
+            return false;
+        }
+        // What it told its subscribers is here by now, if it ever comes.
+        sleep(PAUSE).await;
+        hub.lacks(channel, *first).unwrap_or(false)
     }
 
     /// Where the hub may move from one node to another, the connection is given up whenever the

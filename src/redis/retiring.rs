@@ -9,20 +9,39 @@ use super::session::{Ended, Session};
 use super::thread::Phase;
 use crate::hub::BridgeError;
 
-/// How long a successor is waited for.
+/// How long a successor is waited for, and how long one that has come may take.
 const WAIT: Duration = Duration::from_secs(3);
+const HEIR: Duration = Duration::from_secs(15);
+/// How long a successor waits for channels that are being joined.
+const SETTLE: Duration = Duration::from_millis(200);
 
 /// How far a holder that wants to leave has come.
+#[derive(Clone, Copy)]
 pub struct Retiring {
     since: Instant,
-    /// The successor for which the subscription stays as it is.
-    heir: Option<u64>,
+    heir: Heir,
+}
+
+/// The successor.
+#[derive(Clone, Copy)]
+enum Heir {
+    /// None has come.
+    None,
+    /// It waits for channels that are being joined; no others are.
+    Waits(u64, Instant),
+    /// The subscription stays as it is.
+    Frozen(u64),
 }
 
 impl Session {
-    /// Whether the subscription must stay as it is, for a successor that makes the same.
+    /// Whether no channel is to be joined or left, for a successor that subscribes to the same.
     pub(super) fn is_frozen(&self) -> bool {
-        self.retiring.as_ref().is_some_and(|retiring| retiring.heir.is_some())
+        self.retiring.as_ref().is_some_and(|retiring| !matches!(retiring.heir, Heir::None))
+    }
+
+    /// Whether a successor counts what is appended.
+    pub(super) fn counts_for_heir(&self) -> bool {
+        self.retiring.as_ref().is_some_and(|retiring| matches!(retiring.heir, Heir::Frozen(_)))
     }
 
     /// The process is told to quit, or to end.
@@ -33,7 +52,7 @@ impl Session {
             Phase::Retiring => {
                 let (hub, fence) = (&self.joined.hub, self.tenant.fence);
                 self.patiently(|| hub.retire(fence))?;
-                self.retiring = Some(Retiring { since: Instant::now(), heir: None });
+                self.retiring = Some(Retiring { since: Instant::now(), heir: Heir::None });
                 Ok(())
             }
         }
@@ -41,24 +60,41 @@ impl Session {
 
     /// One step further, every few milliseconds.
     pub(super) fn retire_further(&mut self) -> Result<(), Ended> {
-        let Some(retiring) = &self.retiring else { return Ok(()) };
-        let (hub, fence) = (self.joined.hub.clone(), self.tenant.fence);
-        let waited = retiring.since.elapsed();
-        if !hub.bears(fence) {
+        let Some(Retiring { since, heir }) = self.retiring else { return Ok(()) };
+        let hub = self.joined.hub.clone();
+        if !hub.bears(self.tenant.fence) {
             return Err(Ended::Fenced);
         }
-        if waited > WAIT || !hub.has_others(&[self.tenant.seat]) {
+        let longest = if self.is_frozen() { HEIR } else { WAIT };
+        if since.elapsed() > longest || !hub.has_others(&[self.tenant.seat]) {
             return Err(Ended::Retired);
         }
-        match (retiring.heir, hub.heir()) {
-            (None, Some(heir)) => self.freeze(heir),
-            (Some(known), Some(heir)) if known != heir => self.freeze(heir),
-            (Some(_), _) => self.thaw_without_heir(),
-            (None, None) => Ok(()),
+        match (heir, hub.heir()) {
+            (Heir::None, None) => Ok(()),
+            (Heir::Waits(known, since), Some(heir)) if known == heir => {
+                let joining = self.on_the_way > 0 && since.elapsed() < SETTLE;
+                if joining {
+                    Ok(())
+                } else {
+                    self.freeze(heir)
+                }
+            }
+            (Heir::Frozen(known), Some(heir)) if known == heir => self.thaw_without_heir(),
+            (_, Some(heir)) => {
+                self.set_heir(Heir::Waits(heir, Instant::now()));
+                Ok(())
+            }
+            (_, None) => self.thaw_without_heir(),
         }
     }
 
-    /// A successor has come: it gets the channels that are in step, and no other is taken up.
+    fn set_heir(&mut self, heir: Heir) {
+        if let Some(retiring) = &mut self.retiring {
+            retiring.heir = heir;
+        }
+    }
+
+    /// The successor gets the channels that are in step.
     fn freeze(&mut self, heir: u64) -> Result<(), Ended> {
         let (hub, fence) = (self.joined.hub.clone(), self.tenant.fence);
         self.channels.retain(|channel| {
@@ -69,10 +105,9 @@ impl Session {
             }
             stays
         });
+        self.wanted.clear();
         self.patiently(|| hub.freeze(fence, heir))?;
-        if let Some(retiring) = &mut self.retiring {
-            retiring.heir = Some(heir);
-        }
+        self.set_heir(Heir::Frozen(heir));
         Ok(())
     }
 
@@ -86,9 +121,7 @@ impl Session {
             Err(BridgeError::Busy(_)) => return Ok(()),
         }
         drop(held);
-        if let Some(retiring) = &mut self.retiring {
-            retiring.heir = None;
-        }
+        self.set_heir(Heir::None);
         let heard = self.heard()?;
         self.want(heard)
     }

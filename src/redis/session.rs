@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::redis::{RedisError, Value};
 use tokio::net::unix::pipe;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{interval, timeout, Instant, MissedTickBehavior};
@@ -17,18 +18,19 @@ use super::inbox::Inbox;
 use super::joined::Joined;
 use super::joining::{Asked, Subscribe};
 use super::link::{self, Link};
+use super::opening::tell_bounds;
 use super::publisher::Publisher;
 use super::retiring::Retiring;
 use super::streams::{Reading, Way};
 use super::subscriptions::Done;
 use super::thread::Phase;
-use crate::hub::{BridgeError, Fence, Locked, Seat};
+use crate::hub::{BridgeError, Fence, Locked, Seat, Source};
 use crate::sse::id::Stamp;
 
 /// How often the connection is tried when nothing comes, and how long its answer may take.
 const HEARTBEAT: Duration = Duration::from_secs(3);
 /// How long the lock of a stopped process is waited for before the session gives up.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Why a session is over.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,6 +71,8 @@ pub struct Session {
     /// Channels that are to be joined, and how many commands that join others are on their way.
     pub(super) wanted: VecDeque<Asked>,
     pub(super) on_the_way: usize,
+    /// Bytes of messages that wait for their channels.
+    pub(super) held: usize,
     /// What durable messages bear so that nobody can forge one.
     pub(super) token: Vec<u8>,
     /// The position up to which the log has been looked at for wanted channels.
@@ -111,6 +115,7 @@ impl Session {
             channels: Channels::default(),
             wanted: VecDeque::new(),
             on_the_way: 0,
+            held: 0,
             token: Vec::new(),
             ahead: 0,
             clock: Stamp::default(),
@@ -176,28 +181,38 @@ impl Session {
 
     fn every_second(&mut self) -> Result<(), Ended> {
         self.leave_quiet()?;
+        self.settle_doubts()?;
         self.retry_refused()
     }
 
-    /// Asks something that any node but the right one refuses; where messages bear a token, it also puts
-    /// that back, should Redis have lost it.
-    fn beat(&mut self) {
+    /// Says something that any node but the right one refuses: what history owes and the token, should
+    /// Redis have lost them.
+    pub(super) fn beat(&mut self) {
         let (mut connection, finished) = (self.link.connection.clone(), self.finished.clone());
-        let (names, token) = (&self.joined.names, &self.token);
-        let ask = match token.is_empty() {
-            true => ::redis::cmd("EXISTS").arg(names.clock()).to_owned(),
-            false => ::redis::cmd("HSETNX").arg(names.history()).arg("token").arg(token).to_owned(),
+        let mut tell = match self.joined.hub.source() {
+            Source::Streams => {
+                let mut ask = ::redis::pipe();
+                ask.cmd("EXISTS").arg(self.joined.names.clock());
+                ask
+            }
+            Source::PubSub | Source::Alone => tell_bounds(&self.joined, &self.token),
         };
+        tell.ignore_errors();
         tokio::task::spawn_local(async move {
-            let answer = timeout(HEARTBEAT, ask.query_async::<i64>(&mut connection)).await;
-            let result = match answer {
-                Ok(Ok(_)) => return,
-                // It may not be written, and serves all the same.
-                Ok(Err(error)) if is_alive(&error) => return,
-                Ok(Err(error)) => shown(&error),
-                Err(_) => "it does not answer".to_owned(),
+            let answer = timeout(HEARTBEAT, tell.query_async(&mut connection)).await;
+            let answers: Vec<Result<Value, RedisError>> = match answer {
+                Ok(Ok(answers)) => answers,
+                Ok(Err(error)) => vec![Err(error)],
+                Err(_) => {
+                    let _ = finished.send(Done::Lost("it does not answer".to_owned()));
+                    return;
+                }
             };
-            let _ = finished.send(Done::Lost(result));
+            // What may not be written says that the node serves all the same.
+            let mut errors = answers.into_iter().filter_map(Result::err);
+            if let Some(error) = errors.find(|error| !is_alive(error)) {
+                let _ = finished.send(Done::Lost(shown(&error)));
+            }
         });
     }
 
@@ -255,7 +270,7 @@ pub(super) fn shown(error: &::redis::RedisError) -> String {
 }
 
 /// Whether an error says that the node is the right one and serves.
-fn is_alive(error: &::redis::RedisError) -> bool {
+fn is_alive(error: &RedisError) -> bool {
     matches!(error.code(), Some("OOM" | "NOPERM" | "MISCONF" | "WRONGTYPE" | "NOREPLICAS"))
 }
 

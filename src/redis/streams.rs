@@ -48,8 +48,8 @@ pub struct Reading {
     grown: HashSet<Box<[u8]>>,
     /// A round is on its way.
     running: bool,
-    /// Where the next round begins, if there are too many channels for one.
-    turn: usize,
+    /// The channels whose turn is still to come, if there are too many for one round.
+    turn: Vec<Box<[u8]>>,
     blocking: Option<Link>,
     told_many: bool,
 }
@@ -64,7 +64,7 @@ impl Reading {
     /// Nothing is read yet.
     pub fn new(way: Way) -> Reading {
         let grown = HashSet::new();
-        Reading { way, grown, running: false, turn: 0, blocking: None, told_many: false }
+        Reading { way, grown, running: false, turn: Vec::new(), blocking: None, told_many: false }
     }
 }
 
@@ -136,9 +136,9 @@ impl Session {
 
     /// The channels whose turn it is to be asked.
     fn next_in_turn(&mut self) -> Vec<Box<[u8]>> {
-        let mut names: Vec<Box<[u8]>> = self.channels.names().cloned().collect();
-        if names.len() <= MOST_BLOCKING {
-            return names;
+        let all = self.channels.len();
+        if all <= MOST_BLOCKING {
+            return self.channels.names().cloned().collect();
         }
         if !self.reading.told_many {
             self.reading.told_many = true;
@@ -147,15 +147,15 @@ impl Session {
                 format_args!(
                     "{} streams in Redis are asked in turn, because its \"notify-keyspace-events\" \
                      has no \"K\" with \"t\"; with these, events come at once",
-                    names.len()
+                    all
                 ),
             );
         }
-        names.sort_unstable();
-        let begin = if self.reading.turn < names.len() { self.reading.turn } else { 0 };
-        let end = names.len().min(begin + TOGETHER);
-        self.reading.turn = end;
-        names.drain(begin..end).collect()
+        if self.reading.turn.is_empty() {
+            self.reading.turn = self.channels.names().cloned().collect();
+        }
+        let rest = self.reading.turn.len().saturating_sub(TOGETHER);
+        self.reading.turn.split_off(rest)
     }
 
     fn spawn_round(&mut self, asked: Vec<(Box<[u8]>, Stamp)>) {

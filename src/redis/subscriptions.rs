@@ -1,7 +1,7 @@
 //! What is subscribed to: just the channels that have streams. One is joined when somebody listens, and
 //! left a while after the last one went, so that a client which reconnects finds it in step.
 
-use super::channels::{Channel, State};
+use super::channels::{Channel, Doubt, State};
 use super::joined::Level;
 use super::joining::{Asked, Caught, Joining, Refused, Subscribe};
 use super::message::{Durable, Message};
@@ -17,8 +17,9 @@ pub(super) const TOGETHER: usize = 512;
 const MOST_ON_THE_WAY: usize = 2;
 /// How long a channel without listeners stays subscribed, in ms.
 const GRACE: u64 = 10_000;
-/// How long after a refusal a channel is asked for again, in ms.
+/// How long after a refusal a channel is asked for again, in ms, and how many are in a second.
 const RETRY: u64 = 3_000;
+const RETRIED: usize = 100;
 
 /// A message that waits.
 pub struct Held {
@@ -53,6 +54,11 @@ impl Held {
                 data: event.data.to_vec(),
             },
         }
+    }
+
+    /// Bytes that it takes.
+    pub fn size(&self) -> usize {
+        size_of::<Held>() + self.event_type.len() + self.data.len()
     }
 
     /// The message again.
@@ -168,7 +174,10 @@ impl Session {
             let now = self.joined.now();
             let member = match hub.join(seat, &name, now) {
                 Ok(member) => member,
-                Err(crate::hub::JoinError::Full) => continue,
+                Err(crate::hub::JoinError::Full) => {
+                    self.tell_full();
+                    continue;
+                }
                 Err(crate::hub::JoinError::Busy(locked)) => {
                     return Err(Ended::Lost(locked.to_string()))
                 }
@@ -180,11 +189,18 @@ impl Session {
             let name: Box<[u8]> = name.into();
             let state = State::Asked;
             let last = Stamp::default();
-            let channel = Channel { member, state, last, quiet: None, doubted: 0 };
+            let channel = Channel { member, state, last, quiet: None, doubt: Doubt::None };
             self.channels.insert(name.clone(), channel);
             joined.push((name, known));
         }
         Ok(joined)
+    }
+
+    fn tell_full(&mut self) {
+        if !std::mem::replace(&mut self.told_refused, true) {
+            let what = "the zone has no room for another channel that Redis has";
+            self.joined.log(Level::Warn, format_args!("{what}"));
+        }
     }
 
     /// What is needed to join channels on this connection.
@@ -218,6 +234,25 @@ impl Session {
         self.patiently(|| hub.out_of_step(fence, member))?;
         self.spawn_join(vec![(name.into(), known)], Subscribe::Not);
         Ok(())
+    }
+
+    /// Asks the streams of channels of which doubtful messages have come since they were last asked.
+    pub(super) fn settle_doubts(&mut self) -> Result<(), Ended> {
+        let mut open = Vec::new();
+        for (name, channel) in self.channels.iter_mut() {
+            match (channel.doubt, &channel.state) {
+                (Doubt::Open, State::InStep) => {
+                    channel.doubt = Doubt::Settled;
+                    open.push(name.clone());
+                }
+                (Doubt::Settled, _) => channel.doubt = Doubt::None,
+                (Doubt::None | Doubt::Open, _) => {}
+            }
+        }
+        if self.is_frozen() {
+            return Ok(());
+        }
+        open.iter().try_for_each(|name| self.catch_up_again(name, Vec::new()))
     }
 
     /// Takes what a task has brought.
@@ -271,6 +306,7 @@ impl Session {
             .channels
             .iter_mut()
             .filter(|(_, channel)| due(channel))
+            .take(RETRIED)
             .map(|(name, _)| name.to_vec())
             .collect();
         for name in &names {
@@ -292,7 +328,8 @@ impl Session {
                 continue;
             }
             // A lock that is not to be had now is to be had in a second.
-            if hub.is_heard(channel.member).unwrap_or(true) {
+            let Ok(heard) = hub.is_heard(channel.member) else { break };
+            if heard {
                 channel.quiet = None;
             } else if now.saturating_sub(*channel.quiet.get_or_insert(now)) >= GRACE {
                 match hub.leave_unheard(fence, channel.member) {

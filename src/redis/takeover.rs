@@ -16,7 +16,7 @@ use super::joining::Subscribe;
 use super::opening::lost;
 use super::publisher::Publisher;
 use super::session::{shown, Ended, Session, Tenant};
-use crate::hub::{Fence, Held, Hub, Knowledge, Link, Membership, Seat, TakenOver};
+use crate::hub::{Fence, Hub, Knowledge, Link, Membership, Seat, TakenOver};
 
 /// How long the holder may take to answer, and to come to the marker.
 const ANSWER: Duration = Duration::from_millis(500);
@@ -24,22 +24,14 @@ const MARKER: Duration = Duration::from_secs(2);
 /// How often the region is looked at meanwhile.
 const STEP: Duration = Duration::from_millis(2);
 
-/// What the takeover has come to.
-pub struct Successor {
-    /// The connection, live.
-    pub session: Session,
-    /// Held until the lease is.
-    pub succession: Held,
-}
-
-/// Takes the subscription over. `tenant` makes the process's part of a fence.
+/// Takes the subscription over, for a process that holds the succession: the connection, live. `tenant`
+/// makes the process's part of a fence.
 pub async fn take_over(
     joined: Rc<Joined>,
     asker: Rc<Publisher>,
-    succession: Held,
     seat: Seat,
     tenant: impl Fn(Fence) -> Tenant,
-) -> Result<Successor, Ended> {
+) -> Result<Session, Ended> {
     let hub = joined.hub.clone();
     let heir = fastrand::u64(1..);
     hub.announce_heir(heir).map_err(|locked| Ended::Lost(locked.to_string()))?;
@@ -75,7 +67,7 @@ pub async fn take_over(
             session.begin_anew(behind).await?;
         }
     }
-    Ok(Successor { session, succession })
+    Ok(session)
 }
 
 impl Session {

@@ -102,9 +102,9 @@ async fn run(
     for (number, joined) in hubs {
         let joined = Rc::new(joined);
         let publisher = Rc::new(Publisher::new(joined.clone()));
-        let bridge = Bridge::new(joined, publisher.clone(), phase.clone());
+        let bridge = Bridge::supervised(joined, publisher.clone(), phase.clone());
         publishers.push((number, publisher));
-        bridges.push(tokio::task::spawn_local(bridge.run()));
+        bridges.push(tokio::task::spawn_local(bridge));
     }
     loop {
         tokio::select! {

@@ -65,8 +65,8 @@ impl<S: Socket> Worker<S> {
         let waiting = channel.streams.iter().filter(|key| self.is_waiting(**key));
         let ready: Vec<_> =
             waiting.filter(|key| self.hub.in_step(&self.memberships(**key))).copied().collect();
+        // They leave the list with the next tick.
         ready.into_iter().for_each(|key| self.begin_now(key, now));
-        self.forget_begun();
     }
 
     /// Those begin that have waited long enough, or for a Redis that is away.

@@ -1,0 +1,97 @@
+//! Publishing through Redis: a request that waits for the answer.
+
+use super::publish::{answer, no_memory, refusal, Kind, Reached, Refused};
+use super::{json, process, redis};
+use crate::hub::{Counter, NewEvent, PublishError};
+use crate::nginx::random;
+use crate::nginx::request::{Outcome, Request};
+use crate::redis::publisher::Refusal;
+use crate::redis::script::{Publish, Source};
+use crate::sse::id::Id;
+
+/// A publish that waits for Redis.
+pub struct Asked {
+    pub hub: usize,
+    pub channel: Vec<u8>,
+    pub kind: Kind,
+}
+
+/// How long the answer is kept in Redis: two minutes for a publisher's key, and for one that is made up
+/// here as long as the question may have to be repeated. In ms.
+const KEPT: u64 = 120_000;
+const KEPT_OWN: u64 = 5_000;
+
+impl Asked {
+    /// Asks Redis to publish. Every publish has a key, so that it can be asked again when the connection
+    /// breaks before the answer.
+    pub fn ask(
+        self,
+        request: &Request,
+        events: &[NewEvent<'_>],
+        key: Option<&[u8]>,
+        terms: redis::Terms,
+    ) -> Result<(), Refused> {
+        let fits =
+            process::with(self.hub, |worker| events.iter().all(|new| worker.hub().fits(*new)));
+        if fits == Some(false) {
+            return Err(refusal(PublishError::TooLarge));
+        }
+        let names = &terms.names;
+        let idempotency = match key {
+            Some(key) => (names.key(&self.channel, key), KEPT),
+            None => {
+                let own = format!("\x01{:016x}{:016x}", random::bits(), random::bits());
+                (names.key(&self.channel, own.as_bytes()), KEPT_OWN)
+            }
+        };
+        let key = match terms.source {
+            Source::Pubsub => names.stream(&self.channel),
+            Source::Stream { .. } => names.subject(&self.channel),
+        };
+        let events =
+            events.iter().map(|new| (new.event_type.to_vec(), new.data.to_vec())).collect();
+        let publish = Publish { key, events, idempotency: Some(idempotency), source: terms.source };
+        let later = request.later().map_err(|_| no_memory())?;
+        redis::publish(self.hub, publish, move |result| {
+            later.answer(|request| self.answer(request, result));
+        });
+        Ok(())
+    }
+
+    fn answer(&self, request: &Request, result: redis::Result) -> Outcome {
+        let stamps = match result {
+            Ok(stamps) => stamps,
+            Err(error) => return refused(error).answer(request),
+        };
+        let ids: Vec<Id> = stamps.into_iter().map(Id::Durable).collect();
+        let subscribers = process::with(self.hub, |worker| worker.hub().reach_of(&self.channel));
+        let subscribers = subscribers.and_then(Result::ok).unwrap_or_default();
+        if request.set_context(Box::new(Reached(subscribers))).is_err() {
+            return Outcome::ERROR;
+        }
+        json::answer(request, 201, &answer(&self.channel, self.kind, &ids, subscribers))
+    }
+}
+
+/// Why not is in the log: where Redis is, and what it says, is nobody's business outside.
+fn refused(error: Refusal) -> Refused {
+    match error {
+        Refusal::Unreachable(why) => {
+            let counted = Some(Counter::RefusedUnreachable);
+            Refused::new(503, counted, "Redis could not be asked").in_detail(why)
+        }
+        Refusal::Busy => {
+            let why = "too many publishes wait for Redis";
+            Refused::new(503, Some(Counter::RefusedUnreachable), why)
+        }
+        Refusal::Unanswered => Refused::new(
+            504,
+            Some(Counter::RefusedUnanswered),
+            "Redis did not answer in time, and may have published this; repeat it with the same \
+             Idempotency-Key",
+        ),
+        Refusal::Refused(why) => {
+            Refused::new(503, Some(Counter::RefusedByRedis), "Redis refuses this").in_detail(why)
+        }
+    }
+}
