@@ -18,6 +18,8 @@ use crate::hub::{BridgeError, Counter, Fence, Held, Link, Seat};
 
 /// How often a process that holds nothing looks whether it is needed.
 const LOOK: Duration = Duration::from_millis(200);
+/// How long to wait when this machine has no descriptor left.
+const LONG: Duration = Duration::from_secs(10);
 /// How often who holds the subscription says that it lives.
 const BEAT: Duration = Duration::from_millis(500);
 /// How long connecting and bringing everything in step may take.
@@ -138,7 +140,7 @@ impl Bridge {
 
     /// Holds the lease, over all connections that come and go.
     async fn hold(&mut self, _lease: Held, seat: Seat) {
-        let Some(tenant) = self.tenant(seat).await else { return };
+        let Some(tenant) = self.tenant(seat).await else { return self.pause(LONG).await };
         self.connect_again(tenant).await;
     }
 
@@ -262,7 +264,9 @@ impl Bridge {
     /// Takes over from a holder that wants to leave, or is stopped, and holds the lease as soon as that
     /// lets it go.
     async fn succeed(&mut self, succession: Held, seat: Seat) {
-        let Some(template) = self.tenant_with(seat, Fence::none()) else { return };
+        let Some(template) = self.tenant_with(seat, Fence::none()) else {
+            return self.pause(LONG).await;
+        };
         let with = |fence| Tenant { fence, ..template.clone() };
         let (joined, publisher) = (self.joined.clone(), self.publisher.clone());
         let taken = tokio::select! {

@@ -60,7 +60,7 @@ impl Session {
     async fn set_clock(&mut self) -> Result<(), Ended> {
         let names = &self.joined.names;
         let own = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
-        let mut tell = tell_bounds(&self.joined, own.as_bytes());
+        let mut tell = tell_bounds("HSET", &self.joined, own.as_bytes());
         tell.ignore_errors();
         // A Redis that is full, or that this user may only read, can be read all the same.
         let told: Result<Vec<Result<Value, RedisError>>, _> =
@@ -68,13 +68,18 @@ impl Session {
         told.map_err(lost)?;
 
         let mut ask = pipe();
-        ask.cmd("TIME").cmd("HGET").arg(names.history()).arg("token");
+        ask.ignore_errors();
+        ask.cmd("TIME").cmd("HMGET").arg(names.history()).arg("token");
         ask.cmd("XREVRANGE").arg(names.clock()).arg("+").arg("-").arg("COUNT").arg(1);
-        let answer: Result<(Value, Option<Vec<u8>>, Value), _> =
+        let answer: Result<Vec<Result<Value, RedisError>>, _> =
             ask.query_async(&mut self.link.connection).await;
-        let (time, token, clock) = answer.map_err(lost)?;
+        // What this user may not ask is not known, and that is all.
+        let mut answers =
+            answer.map_err(lost)?.into_iter().map(|answer| answer.unwrap_or(Value::Nil));
+        let mut next = || answers.next().unwrap_or(Value::Nil);
+        let (time, token, clock) = (next(), next(), next());
         self.ahead = ahead(&time);
-        self.token = token.unwrap_or_else(|| b"-".to_vec());
+        self.token = first_of(token).unwrap_or_else(|| b"-".to_vec());
         let clock = super::message::entries(&clock).first().map(|entry| entry.id);
         let mark = self.patiently_locked(|| self.joined.hub.mark())?;
         self.clock = match clock {
@@ -123,9 +128,11 @@ impl Session {
         }
         // Streams of these have gone on, so what they missed comes in the order of all. History of others
         // is fetched afterwards, a part at a time.
-        let (first, later): (Vec<_>, Vec<_>) = joined.into_iter().partition(|(name, known)| {
+        let (mut first, later): (Vec<_>, Vec<_>) = joined.into_iter().partition(|(name, known)| {
             matches!(known, Knowledge::Interrupted(_)) || pattern_of(name).is_some()
         });
+        // Patterns last: what they bring of these channels is a double then.
+        first.sort_by_key(|(name, _)| pattern_of(name).is_some());
         let mut caught = Vec::with_capacity(first.len());
         for some in first.chunks(TOGETHER) {
             let joining = self.joining(self.subscribe).join(some.to_vec());
@@ -194,13 +201,26 @@ impl Session {
     }
 }
 
-/// Writes down for the publish script what history owes and, unless there is one, the token.
-pub(super) fn tell_bounds(joined: &Joined, token: &[u8]) -> Pipeline {
+/// Writes down for the publish script what history owes, by HSET or HSETNX, and the token unless there is
+/// one.
+pub(super) fn tell_bounds(command: &str, joined: &Joined, token: &[u8]) -> Pipeline {
     let (key, history) = (joined.names.history(), joined.hub.history());
     let mut tell = pipe();
-    tell.cmd("HSET").arg(&key).arg("count").arg(history.count).arg("age").arg(history.age);
+    tell.cmd(command).arg(&key).arg("count").arg(history.count);
+    tell.cmd(command).arg(&key).arg("age").arg(history.age);
     tell.cmd("HSETNX").arg(&key).arg("token").arg(token);
     tell
+}
+
+/// The first bytes of a list.
+fn first_of(value: Value) -> Option<Vec<u8>> {
+    match value {
+        Value::Array(values) => match values.into_iter().next()? {
+            Value::BulkString(bytes) => Some(bytes),
+            _ => None,
+        },
+        _ => None,
+    }
 }
 
 pub(super) fn lost(error: RedisError) -> Ended {

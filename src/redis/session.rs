@@ -83,6 +83,8 @@ pub struct Session {
     pub(super) clock: Stamp,
     /// Plain messages that a former holder has appended already.
     pub(super) skip: u64,
+    /// When these have all come, or never will.
+    pub(super) skip_until: Instant,
     pub(super) retiring: Option<Retiring>,
     pub(super) subscribe: Subscribe,
     /// How streams are read, with `redis_source stream`.
@@ -120,6 +122,7 @@ impl Session {
             ahead: 0,
             clock: Stamp::default(),
             skip: 0,
+            skip_until: Instant::now(),
             retiring: None,
             subscribe: Subscribe::First,
             reading: Reading::new(Way::Told),
@@ -180,6 +183,9 @@ impl Session {
     }
 
     fn every_second(&mut self) -> Result<(), Ended> {
+        if self.skip_until < Instant::now() {
+            self.skip = 0;
+        }
         self.leave_quiet()?;
         self.settle_doubts()?;
         self.retry_refused()
@@ -195,7 +201,7 @@ impl Session {
                 ask.cmd("EXISTS").arg(self.joined.names.clock());
                 ask
             }
-            Source::PubSub | Source::Alone => tell_bounds(&self.joined, &self.token),
+            Source::PubSub | Source::Alone => tell_bounds("HSETNX", &self.joined, &self.token),
         };
         tell.ignore_errors();
         tokio::task::spawn_local(async move {

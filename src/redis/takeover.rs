@@ -21,6 +21,8 @@ use crate::hub::{Fence, Hub, Knowledge, Link, Membership, Seat, TakenOver};
 /// How long the holder may take to answer, and to come to the marker.
 const ANSWER: Duration = Duration::from_millis(500);
 const MARKER: Duration = Duration::from_secs(2);
+/// How long what the holder has had behind the marker may take to come here as well.
+const BEHIND: Duration = Duration::from_secs(10);
 /// How often the region is looked at meanwhile.
 const STEP: Duration = Duration::from_millis(2);
 
@@ -126,6 +128,7 @@ impl Session {
         }
         self.patiently(|| hub.set_link(fence, Link::Up))?;
         self.skip = count;
+        self.skip_until = Instant::now() + BEHIND;
         self.take(&behind)?;
         self.read_all_streams();
         let heard = self.heard()?;
