@@ -44,6 +44,7 @@ back('after one second');
 $redis->kill;
 my $since = time();
 ok(wait_for(sub { $one->state =~ /\A(?:connecting|down)\z/ }, 5), 'the status tells that Redis is away');
+serve_for(0.2);    # who was asking at that moment cannot know
 for my $try (1 .. 3) {
     my $answer = $one->post('news', 'in vain');
     is($answer->{status}, 503, 'who publishes is answered 503');

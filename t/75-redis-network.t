@@ -82,6 +82,17 @@ my ($slow) = $far->publish('news', 'slowly');
 ok($client->wait_data('slowly'), 'over a slow line an event comes');
 $redis->publish('news', 'slowly, plain');
 ok($client->wait_data('slowly, plain'), 'and a message');
+my @fresh;
+for my $number (1 .. 10) {
+    push @fresh, SSE::Client->new(port => $far->port, path => "/on/news,new-$number");
+    $fresh[-1]->wait_open;
+    $near->publish("new-$number", "to $number");
+}
+$near->publish('news', 'to all of them');
+ok(wait_for(sub { !grep { (($_->data)[-1] // '') ne 'to all of them' } @fresh }), 'new streams get what is published');
+my @missed = grep { my $number = $_; !grep { $_ eq "to $number" } $fresh[$number - 1]->data } 1 .. 10;
+is("@missed", '', 'from the moment when they have been answered');
+$_->close for @fresh;
 $proxy->split;
 $near->publish('news', 'x' x 3000);
 ok($client->wait_data('x' x 3000), 'byte by byte too');
