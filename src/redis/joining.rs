@@ -120,10 +120,19 @@ impl Joining {
         if asks.is_empty() {
             return Ok(Vec::new());
         }
-        let mut link = self.asker.connection().await?;
-        fetch(&mut link.connection, asks, self.terms).await.map_err(|error| {
+        let mut may_be_outdated = true;
+        loop {
+            let mut link = self.asker.connection().await?;
+            let error = match fetch(&mut link.connection, asks, self.terms).await {
+                Ok(fetched) => return Ok(fetched),
+                Err(error) => error,
+            };
             self.asker.give_up(&link);
-            shown(&error)
-        })
+            // One of before Redis went away shows only now that it is broken.
+            let broken = error.code().is_none() && !error.is_timeout();
+            if !std::mem::take(&mut may_be_outdated) || !broken {
+                return Err(shown(&error));
+            }
+        }
     }
 }

@@ -68,7 +68,7 @@ pub struct Session {
     pub(super) asker: Rc<Publisher>,
     pub(super) inbox: Arc<Inbox>,
     pub(super) channels: Channels,
-    /// Channels that are to be joined, and how many commands that join others are on their way.
+    /// Channels that are to be joined, and how many are being joined.
     pub(super) wanted: VecDeque<Asked>,
     pub(super) on_the_way: usize,
     /// Bytes of messages that wait for their channels.
@@ -163,6 +163,8 @@ impl Session {
                     let now = *phase.borrow_and_update();
                     self.retire(if changed.is_ok() { now } else { Phase::Stopping })?;
                 }
+                // Before what it brings: a master that is none any more may tell of what it will forget.
+                () = &mut moved => return Err(Ended::Lost("another node is the master".into())),
                 () = inbox.filled() => self.take_in()?,
                 ready = bell.readable() => {
                     ready.map_err(|error| Ended::Lost(error.to_string()))?;
@@ -174,7 +176,6 @@ impl Session {
                 _ = second.tick() => self.every_second()?,
                 _ = handover.tick(), if self.retiring.is_some() => self.retire_further()?,
                 _ = heart.tick() => self.beat(),
-                () = &mut moved => return Err(Ended::Lost("another node is the master".into())),
             }
             self.read_streams();
             // Messages come fast, and without this the log would be overtaken.

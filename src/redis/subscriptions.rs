@@ -13,8 +13,8 @@ use crate::sse::id::Stamp;
 
 /// Channels in one SUBSCRIBE.
 pub(super) const TOGETHER: usize = 512;
-/// Such commands, and what is fetched for them, that are on their way at a time.
-const MOST_ON_THE_WAY: usize = 2;
+/// Channels that are being joined at a time, and so what is fetched of them.
+const MOST_ON_THE_WAY: usize = 1_024;
 /// How long a channel without listeners stays subscribed, in ms.
 const GRACE: u64 = 10_000;
 /// How long after a refusal a channel is asked for again, in ms, and how many are in a second.
@@ -215,7 +215,7 @@ impl Session {
     }
 
     fn spawn_join(&mut self, some: Vec<Asked>, subscribe: Subscribe) {
-        self.on_the_way += 1;
+        self.on_the_way += some.len();
         let (joining, finished) = (self.joining(subscribe), self.finished.clone());
         tokio::task::spawn_local(async move {
             let _ = finished.send(match joining.join(some).await {
@@ -266,8 +266,8 @@ impl Session {
                 for Caught { name, known, fetched } in &caught {
                     self.settle(name, *known, fetched)?;
                 }
+                self.on_the_way -= self.on_the_way.min(caught.len() + refused.names.len());
                 self.refuse(refused);
-                self.on_the_way -= 1;
                 self.join_wanted();
                 Ok(())
             }
