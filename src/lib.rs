@@ -5,12 +5,14 @@
 //!
 //! ```text
 //! publisher                                   every process of nginx                   client
-//! POST /publish ──> http/publish ──> hub.publish ──> (bell) ──> worker ──> stream ──> socket
-//!                                    shared memory              this process's streams
+//! POST /publish ──> http/publish ──┬──> hub ──> (bell) ──> worker ──> stream ──> socket
+//! Redis ──> redis, a thread ───────┘    shared memory      this process's streams
 //! ```
 //!
 //! 1. `http::publish` checks what came and hands it to the hub, the one log in which an event gets
-//!    its place. Answered means: it is in the log, and on its way to every client.
+//!    its place. Answered means: it is in the log, and on its way to every client. Where the hub is
+//!    joined to Redis it asks that, and the event comes back as all others do from there: through the
+//!    thread of the one process that subscribes, which appends to the same log.
 //! 2. The hub says which processes listen to the channel, and their bells ring: an eventfd each,
 //!    in nginx's own event loop.
 //! 3. The worker of such a process reads each new event once, frames it once, and gives the frame
@@ -31,8 +33,8 @@
 //! - `http`: what answers requests, and the process in which the workers live
 //! - `nginx`: all that touches nginx's own structures
 //!
-//! `http` and `conf` know `worker`, `worker` knows `hub` and `sse`, and nobody knows `http` but the
-//! module's table. The first four name nothing of nginx, so their tests run without it; the others
+//! `http` and `conf` know `worker` and `redis`, these know `hub` and `sse`, and nobody knows `http` but
+//! the module's table. The first five name nothing of nginx, so their tests run without it; the others
 //! are left out of a test binary, into which nginx's symbols do not link.
 
 #![deny(unsafe_code, unsafe_op_in_unsafe_fn, unused_must_use)]

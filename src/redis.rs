@@ -7,8 +7,9 @@
 //!
 //! - `thread`, `joined`: the thread, its hubs, and what it gives back
 //! - `bridge`: which process holds a hub's subscription, and for how long
-//! - `session`, `opening`, `subscriptions`, `channels`: one connection, and what it is subscribed to
-//! - `joining`, `catch_up`: what is fetched of a channel; `inbox`, `intake`: how messages become events
+//! - `session`, `opening`, `subscriptions`, `leaving`, `channels`: one connection, and what it is subscribed to
+//! - `joining`, `catch_up`: what is fetched of a channel; `inbox`, `held`, `intake`: how messages
+//!   become events
 //! - `streams`: reading the streams that applications write (`redis_source stream`)
 //! - `retiring`, `takeover`: the subscription goes from one process to another, without a loss
 //! - `publisher`, `script`: publishing durable events
@@ -27,9 +28,11 @@ mod backoff;
 mod bridge;
 mod catch_up;
 mod channels;
+mod held;
 mod inbox;
 mod intake;
 mod joining;
+mod leaving;
 mod link;
 mod message;
 mod opening;

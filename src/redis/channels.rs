@@ -7,7 +7,7 @@ use crate::hub::{pattern_of, Membership};
 use crate::sse::id::Stamp;
 use crate::sse::pattern::matches;
 
-use super::subscriptions::Held;
+use super::held::Held;
 
 /// What is to be done about doubtful messages of a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

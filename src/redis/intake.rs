@@ -4,10 +4,10 @@ use std::collections::VecDeque;
 
 use super::catch_up::Fetched;
 use super::channels::{Channel, State};
+use super::held::Held;
 use super::inbox::Push;
 use super::message::{self, Entry, Message};
 use super::session::{Ended, Session};
-use super::subscriptions::Held;
 use crate::hub::{Arrival, How, Knowledge, NewEvent, Source};
 use crate::sse::escaped::Escaped;
 

@@ -2,32 +2,18 @@
 //! left a while after the last one went, so that a client which reconnects finds it in step.
 
 use super::channels::{Channel, Doubt, State};
+use super::held::Held;
 use super::joined::Level;
 use super::joining::{Asked, Caught, Joining, Refused, Subscribe};
-use super::message::{Durable, Message};
 use super::session::{Ended, Session};
-use crate::hub::{pattern_of, shown, Fence, Knowledge, Locked, Signal};
+use crate::hub::{Fence, Knowledge, Locked, Signal};
 use crate::sse::channel;
-use crate::sse::escaped::Escaped;
 use crate::sse::id::Stamp;
 
 /// Channels in one SUBSCRIBE.
 pub(super) const TOGETHER: usize = 512;
 /// Channels that are being joined at a time, and so what is fetched of them.
 const MOST_ON_THE_WAY: usize = 1_024;
-/// How long a channel without listeners stays subscribed, in ms.
-const GRACE: u64 = 10_000;
-/// How long after a refusal a channel is asked for again, in ms, and how many are in a second.
-const RETRY: u64 = 3_000;
-const RETRIED: usize = 100;
-
-/// A message that waits.
-pub struct Held {
-    /// The numbers, of a durable event.
-    numbers: Option<(Stamp, Stamp)>,
-    event_type: Vec<u8>,
-    data: Vec<u8>,
-}
 
 /// What a task of the session brings back.
 pub enum Done {
@@ -37,42 +23,6 @@ pub enum Done {
     Read(super::streams::Round),
     /// The connection is of no use any more.
     Lost(String),
-}
-
-impl Held {
-    /// A message, kept.
-    pub fn of(message: &Message<'_>) -> Held {
-        match message {
-            // Nobody keeps a doubtful one.
-            Message::Doubtful => Held { numbers: None, event_type: Vec::new(), data: Vec::new() },
-            Message::Plain(data) => {
-                Held { numbers: None, event_type: Vec::new(), data: data.to_vec() }
-            }
-            Message::Durable(event) => Held {
-                numbers: Some((event.id, event.prev)),
-                event_type: event.event_type.to_vec(),
-                data: event.data.to_vec(),
-            },
-        }
-    }
-
-    /// Bytes that it takes.
-    pub fn size(&self) -> usize {
-        size_of::<Held>() + self.event_type.len() + self.data.len()
-    }
-
-    /// The message again.
-    pub fn message(&self) -> Message<'_> {
-        match self.numbers {
-            None => Message::Plain((&self.data).into()),
-            Some((id, prev)) => Message::Durable(Durable {
-                id,
-                prev,
-                event_type: (&self.event_type).into(),
-                data: (&self.data).into(),
-            }),
-        }
-    }
 }
 
 impl Session {
@@ -272,113 +222,5 @@ impl Session {
                 Ok(())
             }
         }
-    }
-
-    /// Channels that cannot be had for now.
-    pub(super) fn refuse(&mut self, refused: Refused) {
-        let until = self.joined.now().mono + RETRY;
-        if let (Some(first), Some(why), false) =
-            (refused.names.first(), &refused.why, self.told_refused)
-        {
-            self.told_refused = true;
-            let others = refused.names.len() - 1;
-            self.joined.log(
-                Level::Warn,
-                format_args!(
-                    "channel \"{}\" cannot be had from Redis, nor can {others} others: {why}",
-                    Escaped(shown(first)),
-                ),
-            );
-        }
-        for name in refused.names {
-            if let Some(channel) = self.channels.get_mut(&name) {
-                channel.state = State::Refused { until };
-            }
-        }
-    }
-
-    /// Asks again for channels that were refused a while ago.
-    pub(super) fn retry_refused(&mut self) -> Result<(), Ended> {
-        let now = self.joined.now().mono;
-        let due =
-            |channel: &Channel| matches!(channel.state, State::Refused { until } if until <= now);
-        let names: Vec<Vec<u8>> = self
-            .channels
-            .iter_mut()
-            .filter(|(_, channel)| due(channel))
-            .take(RETRIED)
-            .map(|(name, _)| name.to_vec())
-            .collect();
-        for name in &names {
-            self.channels.remove(&name[..]);
-        }
-        self.want(names)
-    }
-
-    /// Leaves channels that nobody has listened to for a while.
-    pub(super) fn leave_quiet(&mut self) -> Result<(), Ended> {
-        if self.is_frozen() {
-            return Ok(());
-        }
-        let (hub, fence, now) =
-            (self.joined.hub.clone(), self.tenant.fence, self.joined.now().mono);
-        let mut left = Vec::new();
-        for (name, channel) in self.channels.iter_mut() {
-            if matches!(channel.state, State::Asked | State::Joining { .. }) {
-                continue;
-            }
-            // A lock that is not to be had now is to be had in a second.
-            let Ok(heard) = hub.is_heard(channel.member) else { break };
-            if heard {
-                channel.quiet = None;
-            } else if now.saturating_sub(*channel.quiet.get_or_insert(now)) >= GRACE {
-                match hub.leave_unheard(fence, channel.member) {
-                    Ok(true) => left.push(name.clone()),
-                    Ok(false) => channel.quiet = None,
-                    Err(crate::hub::BridgeError::Busy(_)) => {}
-                    Err(crate::hub::BridgeError::Fenced) => return Err(Ended::Fenced),
-                }
-            }
-        }
-        for name in &left {
-            self.channels.remove(name);
-        }
-        self.unsubscribe(left);
-        Ok(())
-    }
-
-    fn unsubscribe(&self, names: Vec<Box<[u8]>>) {
-        if names.is_empty() || self.subscribe == Subscribe::Not {
-            return;
-        }
-        let mut connection = self.link.connection.clone();
-        let (patterns, channels): (Vec<_>, Vec<_>) =
-            names.iter().partition(|name| pattern_of(name).is_some());
-        let subjects = |names: Vec<&Box<[u8]>>| -> Vec<Vec<u8>> {
-            names.iter().map(|name| self.joined.subject(name)).collect()
-        };
-        let (patterns, channels) = (subjects(patterns), subjects(channels));
-        tokio::task::spawn_local(async move {
-            // Both go out at once, before anything that is subscribed to afterwards: else a channel that is
-            // wanted again would be left after that. A connection that fails tells so itself.
-            let mut same = connection.clone();
-            let leave = |subjects: &Vec<Vec<u8>>| !subjects.is_empty();
-            let _ = tokio::join!(
-                async {
-                    if leave(&channels) {
-                        connection.unsubscribe(&channels).await
-                    } else {
-                        Ok(())
-                    }
-                },
-                async {
-                    if leave(&patterns) {
-                        same.punsubscribe(&patterns).await
-                    } else {
-                        Ok(())
-                    }
-                },
-            );
-        });
     }
 }

@@ -1,0 +1,48 @@
+//! A message that waits for its channel.
+
+use super::message::{Durable, Message};
+use crate::sse::id::Stamp;
+
+/// A message that waits.
+pub struct Held {
+    /// The numbers, of a durable event.
+    numbers: Option<(Stamp, Stamp)>,
+    event_type: Vec<u8>,
+    data: Vec<u8>,
+}
+
+impl Held {
+    /// A message, kept.
+    pub fn of(message: &Message<'_>) -> Held {
+        match message {
+            // Nobody keeps a doubtful one.
+            Message::Doubtful => Held { numbers: None, event_type: Vec::new(), data: Vec::new() },
+            Message::Plain(data) => {
+                Held { numbers: None, event_type: Vec::new(), data: data.to_vec() }
+            }
+            Message::Durable(event) => Held {
+                numbers: Some((event.id, event.prev)),
+                event_type: event.event_type.to_vec(),
+                data: event.data.to_vec(),
+            },
+        }
+    }
+
+    /// Bytes that it takes.
+    pub fn size(&self) -> usize {
+        size_of::<Held>() + self.event_type.len() + self.data.len()
+    }
+
+    /// The message again.
+    pub fn message(&self) -> Message<'_> {
+        match self.numbers {
+            None => Message::Plain((&self.data).into()),
+            Some((id, prev)) => Message::Durable(Durable {
+                id,
+                prev,
+                event_type: (&self.event_type).into(),
+                data: (&self.data).into(),
+            }),
+        }
+    }
+}
