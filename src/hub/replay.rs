@@ -1,40 +1,20 @@
-//! Reading what is retained: where a stream begins, and the events that one which is behind still
-//! has to get, merged over its channels. Both under the lock, in slices.
+//! Reading what is retained: where a stream begins (`begin`), and the events that one which is behind
+//! still has to get, merged over its channels. Both under the lock, in slices.
 
 use std::cell::Cell;
 
-use super::bridge::Source;
 use super::guard::{Guard, Locked};
-use super::layout::{channel, event, header, high, low};
-use super::origin::{Had, Origin};
+use super::layout::{channel, event, high, low};
+use super::origin::Had;
 use super::place::{end, Kind, Place};
 use super::publish::is_late;
 use super::read::Copied;
 use super::{Hub, Membership, Now};
-use crate::sse::id::{Id, Stamp};
+use crate::sse::id::Id;
 
-/// What a client comes with.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Resume {
-    /// No id: it gets this many of the newest events of each channel, of what history owes.
-    Fresh {
-        /// How many.
-        newest: u64,
-    },
-    /// An id.
-    From(Vec<u8>),
-}
+mod begin;
 
-/// Where a stream begins.
-#[derive(Debug)]
-pub struct Beginning {
-    /// The end of the log at that moment.
-    pub end: Place,
-    /// What the client has had of events that are not in the log yet.
-    pub had: Had,
-    /// What it first has to get; `None` if it begins at the end.
-    pub pursuit: Option<Box<Pursuit>>,
-}
+pub use begin::{Beginning, Resume};
 
 /// What a stream that is behind still has to get: everything on its channels after `after` and up
 /// to the position `until`.
@@ -174,34 +154,6 @@ impl Pursuit {
 }
 
 impl Hub {
-    /// Where a stream of these channels begins.
-    pub fn begin(
-        &self,
-        channels: &[Membership],
-        resume: &Resume,
-        now: Now,
-    ) -> Result<Beginning, Locked> {
-        let guard = self.lock_expired(channels.iter().map(|member| member.record), now)?;
-        let end = end(&self.region);
-        let mut had = Had::default();
-        let pursuit = match resume {
-            Resume::Fresh { newest } => {
-                had = self.had_before(end, now);
-                guard.newest(channels, *newest, end)
-            }
-            Resume::From(id) => {
-                let origin = self.origin_of(id, end, channels.len(), now);
-                had.stamp = origin.had();
-                Some(match origin {
-                    Origin::Here(after) => guard.from(channels, after, end),
-                    Origin::Elsewhere(after) => guard.resumed_elsewhere(channels, after, end),
-                    Origin::Unknown => guard.foreign(channels, end),
-                })
-            }
-        };
-        Ok(Beginning { end, had, pursuit: pursuit.map(Box::new) })
-    }
-
     /// The next slice of what a stream has to get: at most `events` events, and no more than `bytes`
     /// bytes of type and data, unless the first event alone has more.
     pub fn pursue(
@@ -242,119 +194,6 @@ impl Hub {
 }
 
 impl Guard<'_> {
-    fn pursuit(
-        &self,
-        channels: &[Membership],
-        after: Place,
-        end: Place,
-        next: impl Fn(u32) -> Next,
-    ) -> Pursuit {
-        let track = |member: &Membership| {
-            let record = member.record;
-            let told = self.floor(record).place.position;
-            Track { record, next: next(record).into(), told }
-        };
-        let tracks = channels.iter().map(track).collect();
-        let (until, had) = (end.position, Had::default());
-        Pursuit { after, until, order: Order::Place, had, gap_due: false, tracks }
-    }
-
-    /// For a client without an id. `None`: no channel has what it asks for.
-    fn newest(&self, channels: &[Membership], newest: u64, end: Place) -> Option<Pursuit> {
-        let owed = newest.min(self.get(header::COUNT));
-        let any = channels.iter().any(|member| self.events(member.record) > 0);
-        (owed > 0 && any)
-            .then(|| self.pursuit(channels, Place::START, end, |record| self.back(record, owed)))
-    }
-
-    /// For a client with an id of this hub.
-    fn from(&self, channels: &[Membership], after: Place, end: Place) -> Pursuit {
-        // What was entered before a position of this hub the client has had, or was told of, though its
-        // number be above the mark of then: Redis can lose what no hub has ever seen.
-        let told = if after.position == u64::MAX { 0 } else { after.position };
-        // Of several streams in Redis a client may have had what came late, and not yet what came before.
-        let merged = self.hub.source() == Source::Streams && channels.len() > 1;
-        let is_new = |place: Place, position: u64| {
-            place > after && (position > told || merged && place.stamp <= end.stamp)
-        };
-        let is_lost = |member: &Membership| {
-            let floor = self.floor(member.record);
-            is_new(floor.place.by_id(floor.kind()), floor.place.position)
-        };
-        if self.get(header::COUNT) == 0 {
-            let mut pursuit = self.pursuit(channels, after, end, |record| self.back(record, 0));
-            pursuit.gap_due = channels.iter().any(|member| {
-                let newest = low(self.word(member.record, channel::EVENTS));
-                let place = || self.place(newest);
-                is_lost(member)
-                    || newest != 0 && is_new(place().by_id(self.kind(newest)), place().position)
-            });
-            return pursuit;
-        }
-        let mut pursuit = self.pursuit(channels, after, end, |_| Next::Seek);
-        pursuit.gap_due = channels.iter().any(is_lost);
-        pursuit
-    }
-
-    /// For a client with the id of another nginx that is joined to the same Redis: what Redis numbered
-    /// behind it, and the plain messages behind that. Of those at the id itself nobody knows here which
-    /// it has had.
-    fn resumed_elsewhere(&self, channels: &[Membership], after: Stamp, end: Place) -> Pursuit {
-        let after = Place { stamp: after, position: u64::MAX };
-        let mut pursuit = self.from(channels, after, end);
-        pursuit.gap_due |=
-            channels.iter().any(|member| self.has_plain_at(member.record, after.stamp));
-        pursuit
-    }
-
-    /// Whether a channel has, or had, a plain message that came while this was the mark.
-    fn has_plain_at(&self, record: u32, mark: Stamp) -> bool {
-        let floor = self.floor(record);
-        let mut found = floor.kind() == Kind::Placed && floor.place.stamp == mark;
-        let mut block = low(self.word(record, channel::EVENTS));
-        while block != 0 && !found && self.place(block).stamp >= mark {
-            found = self.kind(block) == Kind::Placed && self.place(block).stamp == mark;
-            block = high(self.word(block, event::LINKS));
-        }
-        found
-    }
-
-    /// For a client with an id that says nothing here: what is owed, behind a gap.
-    fn foreign(&self, channels: &[Membership], end: Place) -> Pursuit {
-        let owed = self.get(header::COUNT);
-        let mut pursuit =
-            self.pursuit(channels, Place::START, end, |record| self.back(record, owed));
-        pursuit.gap_due = true;
-        pursuit
-    }
-
-    /// The event that has `count` - 1 newer ones on its channel.
-    fn back(&self, record: u32, count: u64) -> Next {
-        let events = self.word(record, channel::EVENTS);
-        let (mut block, position) = (low(events), |block| self.get(self.hub.layout.stamp(block)));
-        if block == 0 {
-            return Next::Oldest;
-        }
-        if count == 0 {
-            return Next::Behind { block, position: position(block) };
-        }
-        for _ in 1..count {
-            match high(self.word(block, event::LINKS)) {
-                0 => break,
-                earlier => block = earlier,
-            }
-        }
-        Next::At { block, position: position(block) }
-    }
-
-    /// The place of the newest event that a channel ever had.
-    pub(super) fn newest_place(&self, record: u32) -> Place {
-        match low(self.word(record, channel::EVENTS)) {
-            0 => self.floor_by_id(record),
-            last => self.place(last).by_id(self.kind(last)),
-        }
-    }
-
     /// The first event of a channel that the pursuit still has to get, however far ahead; or 0.
     fn candidate(&self, pursuit: &Pursuit, track: &Track) -> u32 {
         let events = self.word(track.record, channel::EVENTS);
@@ -405,11 +244,6 @@ impl Guard<'_> {
 
     pub(super) fn place(&self, block: u32) -> Place {
         Place::of_event(&self.hub.region, &self.hub.layout, block)
-    }
-
-    fn floor_by_id(&self, record: u32) -> Place {
-        let floor = self.floor(record);
-        floor.place.by_id(floor.kind())
     }
 
     /// This event or the first behind it that the client has not had elsewhere; or 0.
