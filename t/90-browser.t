@@ -6,9 +6,11 @@ use FindBin;
 use lib "$FindBin::Bin/lib";
 use Test::More;
 use SSE::Browser;
+use SSE::Joined;
 use SSE::Loop qw(serve_for wait_for);
 use SSE::Nginx qw(has_module);
 use SSE::Publisher;
+use SSE::Redis;
 use SSE::Shipped;
 use SSE::Stage;
 
@@ -89,6 +91,19 @@ part('the status page', sub {
     $nginx->reload;
     $publisher->publish('after the reload');
     ok($tab->becomes("$state === 'live' && /Events\\s+8\\b/.test($words)", 15), 'and goes on over a reload');
+    unlike($tab->js($words), qr/Redis/, 'of a Redis it says nothing');
+    $tab->close;
+    $nginx->ends_cleanly;
+});
+
+part('the status page with Redis', sub {
+    my $redis = SSE::Redis->start;
+    my $nginx = SSE::Joined->new(redis => $redis->url);
+    my $tab   = $browser->tab('http://127.0.0.1:' . $nginx->port . '/status');
+    my $words = 'document.getElementById("tables").innerText';
+    ok($tab->becomes("/Connection\\s+up\\b/.test($words)"), 'it says that Redis is connected');
+    $redis->kill;
+    ok($tab->becomes("/Connection\\s+down\\b/.test($words)", 15), 'and that it is away');
     $tab->close;
     $nginx->ends_cleanly;
 });
