@@ -15,7 +15,7 @@ use crate::sse::id::Stamp;
 pub(super) const PAGE: usize = 500;
 /// Channels whose streams are asked for in one go at most, and entries that these may have.
 const TOGETHER: usize = 200;
-const ENTRIES: usize = 2_000;
+const ENTRIES: usize = 5_000;
 /// Entries of one channel that are fetched at most, and bytes of them; what is older is lost.
 const MOST: usize = 100_000;
 const MOST_BYTES: usize = 64 << 20;
@@ -67,33 +67,69 @@ pub async fn fetch(
     asks: &[Ask],
     terms: Terms,
 ) -> Result<Vec<Result<Fetched, RedisError>>, RedisError> {
+    let lengths = lengths(connection, asks).await?;
     let mut all = Vec::with_capacity(asks.len());
-    for some in asks.chunks(together(terms)) {
-        let mut pipeline = pipe();
-        pipeline.ignore_errors();
-        for ask in some {
-            first_page(&mut pipeline, ask, terms);
-        }
-        let answers: Vec<Result<Value, RedisError>> = pipeline.query_async(connection).await?;
-        let begin = beginnings(connection, some, terms).await?;
-        for ((ask, answer), begin) in some.iter().zip(answers).zip(begin) {
-            let mut found = match answer {
-                Ok(answer) => entries(&answer),
-                Err(error) if is_its_own(&error) => {
-                    all.push(Err(error));
-                    continue;
-                }
-                Err(error) => return Err(error),
-            };
-            if ask.known == Knowledge::Nothing {
-                found.reverse();
-            } else {
-                more_pages(connection, ask, &mut found).await?;
-            }
-            all.push(Ok(judge(ask, found, begin, terms)));
-        }
+    while all.len() < asks.len() {
+        let (asks, lengths) = (&asks[all.len()..], &lengths[all.len()..]);
+        let some = &asks[..together(asks, lengths, terms)];
+        all.extend(fetch_some(connection, some, terms).await?);
     }
     Ok(all)
+}
+
+/// The same in one go, as far as one page of each is enough.
+async fn fetch_some(
+    connection: &mut MultiplexedConnection,
+    asks: &[Ask],
+    terms: Terms,
+) -> Result<Vec<Result<Fetched, RedisError>>, RedisError> {
+    let mut pipeline = pipe();
+    pipeline.ignore_errors();
+    for ask in asks {
+        first_page(&mut pipeline, ask, terms);
+    }
+    let answers: Vec<Result<Value, RedisError>> = pipeline.query_async(connection).await?;
+    let begin = beginnings(connection, asks, terms).await?;
+    let mut all = Vec::with_capacity(asks.len());
+    for ((ask, answer), begin) in asks.iter().zip(answers).zip(begin) {
+        let mut found = match answer {
+            Ok(answer) => entries(&answer),
+            Err(error) if is_its_own(&error) => {
+                all.push(Err(error));
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        if ask.known == Knowledge::Nothing {
+            found.reverse();
+        } else {
+            more_pages(connection, ask, &mut found).await?;
+        }
+        all.push(Ok(judge(ask, found, begin, terms)));
+    }
+    Ok(all)
+}
+
+/// How many entries the channels' streams have. What is no stream has none.
+async fn lengths(
+    connection: &mut MultiplexedConnection,
+    asks: &[Ask],
+) -> Result<Vec<usize>, RedisError> {
+    let mut pipeline = pipe();
+    pipeline.ignore_errors();
+    for ask in asks {
+        pipeline.cmd("XLEN").arg(&ask.key);
+    }
+    let answers: Vec<Result<Value, RedisError>> = pipeline.query_async(connection).await?;
+    Ok(answers
+        .into_iter()
+        .map(|answer| match answer {
+            Ok(Value::Int(length)) => usize::try_from(length).unwrap_or_default(),
+            // Who may not ask that has to take it for a long one.
+            Err(error) if error.code() == Some("NOPERM") => PAGE,
+            _ => 0,
+        })
+        .collect())
 }
 
 /// Whether an error is about one key: it is no stream, or this user may not read it.
@@ -141,10 +177,18 @@ fn trimmed(about: &Value) -> Option<Stamp> {
     (!whole).then_some(first)
 }
 
-/// How many channels are asked for in one go: no more than Redis answers in a moment.
-fn together(terms: Terms) -> usize {
-    let each = terms.history.count.saturating_add(1).min(MOST as u64) as usize;
-    (ENTRIES / each.max(PAGE.min(each))).clamp(1, TOGETHER)
+/// How many of these channels are asked for in one go: no more entries than Redis answers in a moment.
+fn together(asks: &[Ask], lengths: &[usize], terms: Terms) -> usize {
+    let owed = terms.history.count.saturating_add(1).min(MOST as u64) as usize;
+    let mut entries = 0;
+    let few = asks.iter().zip(lengths).take(TOGETHER).take_while(|(ask, length)| {
+        entries += match ask.known {
+            Knowledge::Nothing => owed.min(**length),
+            Knowledge::Left(_) | Knowledge::Interrupted(_) => PAGE.min(**length),
+        };
+        entries <= ENTRIES
+    });
+    few.count().max(1)
 }
 
 fn first_page(pipeline: &mut Pipeline, ask: &Ask, terms: Terms) {
@@ -272,6 +316,20 @@ mod tests {
         assert_eq!(judged(nothing, found()[1..].to_vec(), 5, 0), (vec![2, 3], up_to(1)));
         assert_eq!(judged(nothing, found(), 0, 0), (vec![], up_to(3)));
         assert_eq!(judged(nothing, vec![entry(7, Some(0))], 5, 0), (vec![7], Missing::Nothing));
+    }
+
+    #[test]
+    fn as_many_channels_are_asked_together_as_have_few_entries() {
+        let ask = |known| Ask { key: Vec::new(), known };
+        let history = History { count: 2_000, age: 0 };
+        let terms = Terms { history, source: Source::PubSub, now: NOW };
+        let had = Knowledge::Left(Stamp::default());
+        let of = |known, length| together(&vec![ask(known); 300], &[length; 300], terms);
+        assert_eq!(of(Knowledge::Nothing, 0), TOGETHER);
+        assert_eq!(of(Knowledge::Nothing, 1_000), 5);
+        assert_eq!(of(Knowledge::Nothing, 1_000_000), 2);
+        assert_eq!(of(had, 1_000_000), 10);
+        assert_eq!(together(&[ask(had)], &[1 << 40], terms), 1);
     }
 
     #[test]
