@@ -39,9 +39,18 @@ pub fn cpu_us(pids: &[u32]) -> f64 {
     pids.iter().filter_map(|pid| scheduled_us(*pid).or_else(|| ticks_us(*pid))).sum()
 }
 
-/// To the nanosecond, where the kernel keeps it: what `stat` rounds to ticks.
+/// To the nanosecond, where the kernel keeps it: what `stat` rounds to ticks. Of all threads.
 fn scheduled_us(pid: u32) -> Option<f64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/schedstat")).ok()?;
+    threads(pid).iter().map(|thread| thread_us(pid, *thread)).sum()
+}
+
+fn threads(pid: u32) -> Vec<u32> {
+    let entries = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+fn thread_us(pid: u32, thread: u32) -> Option<f64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/task/{thread}/schedstat")).ok()?;
     let nanos: f64 = text.split(' ').next()?.parse().ok()?;
     Some(nanos / 1e3)
 }
