@@ -8,9 +8,11 @@ mod figures;
 mod generator;
 mod million;
 mod mode;
+mod page;
 mod probe;
 mod process;
 mod progress;
+mod redis;
 mod run;
 mod server;
 mod table;
@@ -27,7 +29,7 @@ use serde_json::{json, Map, Value};
 use server::Wanted;
 use std::collections::BTreeMap;
 use std::process::ExitCode;
-use variant::{Kind, Variant};
+use variant::{Sort, Variant};
 
 /// What was measured, by case and variant.
 type Results = BTreeMap<(&'static str, &'static str), Series>;
@@ -149,7 +151,7 @@ impl Bench {
     }
 
     fn run_million(&mut self, variants: &[&'static Variant]) {
-        for variant in variants.iter().filter(|variant| matches!(variant.kind, Kind::Nginx(_))) {
+        for variant in variants.iter().filter(|variant| variant.sort() == Sort::Nginx) {
             match million::run(variant, &self.choice) {
                 Ok(outcome) => {
                     let entry = self.all.entry("million").or_insert_with(|| json!({}));
@@ -198,10 +200,12 @@ fn plan(
 ) -> Vec<(&'static Case, Vec<&'static Variant>)> {
     let mut plan: Vec<(&'static Case, Vec<&'static Variant>)> = Vec::new();
     for mode in modes {
-        let able = |variant: &&&Variant| mode.floor || matches!(variant.kind, Kind::Nginx(_));
         for case in mode.cases {
             if !plan.iter().any(|(other, _)| other.name == case.name) {
-                plan.push((case, variants.iter().filter(able).copied().collect()));
+                plan.push((
+                    case,
+                    variants.iter().filter(|variant| mode.takes(variant)).copied().collect(),
+                ));
             }
         }
     }

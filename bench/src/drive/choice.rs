@@ -40,6 +40,7 @@ impl Choice {
             nginx: flags.value("nginx")?.unwrap_or_else(|| "nginx".into()).into(),
             ours: flags.value("module")?.unwrap_or_default().into(),
             nchan: flags.value("nchan")?.unwrap_or_default().into(),
+            redis: flags.value("redis")?.unwrap_or_else(|| "redis-server".into()).into(),
             user: flags.value("user")?.unwrap_or_default(),
         };
         let clients = flags.parsed("clients")?;

@@ -44,6 +44,12 @@ fn scheduled_us(pid: u32) -> Option<f64> {
     threads(pid).iter().map(|thread| thread_us(pid, *thread)).sum()
 }
 
+/// Processor time of the threads that a process has beside its first, in µs.
+pub fn side_threads_us(pid: u32) -> f64 {
+    let beside = threads(pid).into_iter().filter(|thread| *thread != pid);
+    beside.filter_map(|thread| thread_us(pid, thread)).sum()
+}
+
 fn threads(pid: u32) -> Vec<u32> {
     let entries = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
@@ -73,6 +79,12 @@ pub fn memory(pids: &[u32]) -> f64 {
     pids.iter().filter_map(own).sum()
 }
 
+/// Memory that belongs to the processes alone: nothing that was mapped to be shared. In bytes.
+pub fn own_memory(pids: &[u32]) -> f64 {
+    let own = |pid: &u32| kilobytes(&format!("/proc/{pid}/smaps_rollup"), "Pss_Anon:");
+    pids.iter().filter_map(own).sum()
+}
+
 /// Memory of the machine that is not in use, in bytes.
 pub fn available() -> f64 {
     kilobytes("/proc/meminfo", "MemAvailable:").unwrap_or(0.0)
@@ -94,6 +106,7 @@ fn kilobytes(file: &str, field: &str) -> Option<f64> {
 #[derive(Clone, Copy, Default)]
 pub struct Machine {
     all: f64,
+    busy: f64,
     stolen: f64,
 }
 
@@ -103,7 +116,16 @@ impl Machine {
         let first = text.lines().next().unwrap_or_default();
         let times: Vec<f64> =
             first.split_whitespace().skip(1).take(8).filter_map(|time| time.parse().ok()).collect();
-        Self { all: times.iter().sum(), stolen: times.get(7).copied().unwrap_or(0.0) }
+        let time = |index: usize| times.get(index).copied().unwrap_or(0.0);
+        let all: f64 = times.iter().sum();
+        // Neither idle nor waiting for a disk.
+        Self { all, busy: all - time(3) - time(4), stolen: time(7) }
+    }
+
+    /// The share that others than those who used `own` µs had since, 0 to 1.
+    pub fn others_since(self, earlier: Self, own: f64) -> f64 {
+        let own = own / 1e6 * rustix::param::clock_ticks_per_second() as f64;
+        ((self.busy - earlier.busy - own) / (self.all - earlier.all).max(1.0)).max(0.0)
     }
 
     /// The share that was taken since, 0 to 1.
