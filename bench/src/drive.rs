@@ -3,6 +3,7 @@
 //!
 //! A slow machine makes nothing fail. Events that are lost, doubled or out of order do.
 
+mod behind;
 mod choice;
 mod figures;
 mod generator;
@@ -51,6 +52,9 @@ pub fn main(flags: Flags) -> Result<ExitCode, String> {
     bench.run_modes(&variants)?;
     if bench.choice.million {
         bench.run_million(&variants);
+    }
+    if bench.choice.redis {
+        bench.run_behind_redis(&variants);
     }
     bench.write()?;
     for fault in &bench.faults {
@@ -165,6 +169,12 @@ impl Bench {
                 Err(why) => self.faults.push(format!("{}, million: {why}", variant.name)),
             }
         }
+    }
+
+    fn run_behind_redis(&mut self, variants: &[&'static Variant]) {
+        let (series, faults) = behind::run(variants, &self.choice);
+        self.all.insert("redis".into(), series.as_json());
+        self.faults.extend(faults);
     }
 
     /// Writes everything as JSON.
