@@ -3,14 +3,17 @@
 //!
 //! A slow machine makes nothing fail. Events that are lost, doubled or out of order do.
 
+mod behind;
 mod choice;
 mod figures;
 mod generator;
 mod million;
 mod mode;
+mod page;
 mod probe;
 mod process;
 mod progress;
+mod redis;
 mod run;
 mod server;
 mod table;
@@ -27,7 +30,7 @@ use serde_json::{json, Map, Value};
 use server::Wanted;
 use std::collections::BTreeMap;
 use std::process::ExitCode;
-use variant::{Kind, Variant};
+use variant::{Sort, Variant};
 
 /// What was measured, by case and variant.
 type Results = BTreeMap<(&'static str, &'static str), Series>;
@@ -49,6 +52,9 @@ pub fn main(flags: Flags) -> Result<ExitCode, String> {
     bench.run_modes(&variants)?;
     if bench.choice.million {
         bench.run_million(&variants);
+    }
+    if bench.choice.redis {
+        bench.run_behind_redis(&variants);
     }
     bench.write()?;
     for fault in &bench.faults {
@@ -149,7 +155,7 @@ impl Bench {
     }
 
     fn run_million(&mut self, variants: &[&'static Variant]) {
-        for variant in variants.iter().filter(|variant| matches!(variant.kind, Kind::Nginx(_))) {
+        for variant in variants.iter().filter(|variant| variant.sort() == Sort::Nginx) {
             match million::run(variant, &self.choice) {
                 Ok(outcome) => {
                     let entry = self.all.entry("million").or_insert_with(|| json!({}));
@@ -163,6 +169,12 @@ impl Bench {
                 Err(why) => self.faults.push(format!("{}, million: {why}", variant.name)),
             }
         }
+    }
+
+    fn run_behind_redis(&mut self, variants: &[&'static Variant]) {
+        let (series, faults) = behind::run(variants, &self.choice);
+        self.all.insert("redis".into(), series.as_json());
+        self.faults.extend(faults);
     }
 
     /// Writes everything as JSON.
@@ -198,10 +210,12 @@ fn plan(
 ) -> Vec<(&'static Case, Vec<&'static Variant>)> {
     let mut plan: Vec<(&'static Case, Vec<&'static Variant>)> = Vec::new();
     for mode in modes {
-        let able = |variant: &&&Variant| mode.floor || matches!(variant.kind, Kind::Nginx(_));
         for case in mode.cases {
             if !plan.iter().any(|(other, _)| other.name == case.name) {
-                plan.push((case, variants.iter().filter(able).copied().collect()));
+                plan.push((
+                    case,
+                    variants.iter().filter(|variant| mode.takes(variant)).copied().collect(),
+                ));
             }
         }
     }

@@ -8,6 +8,7 @@
 mod arrive;
 mod client;
 mod config;
+mod form;
 mod pace;
 mod publisher;
 mod tally;
@@ -16,8 +17,9 @@ use crate::clock::{nanos, timespec};
 use crate::flags::Flags;
 use client::{Came, Client};
 use config::Config;
+use form::Form;
 use pace::Course;
-use publisher::{Form, Publisher};
+use publisher::Publisher;
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
@@ -90,17 +92,13 @@ impl Load {
             watch(&epoll, &stdin(), STDIN)?;
         }
         let Config { run, clients, channels, size, .. } = config;
+        let form = Form::new(&config.way, config.to, &config.host, size)?;
         Ok(Self {
             epoll,
             clients: (0..clients).map(|_| Client::Closed).collect(),
             tally: Tally::new(run, clients, channels, config.lanes(), size),
             course: Course::over(),
-            form: Form {
-                to: config.to,
-                host: config.host.clone(),
-                path: config.publish.clone().unwrap_or_default(),
-                size,
-            },
+            form,
             publishers: Vec::new(),
             timer,
             buffer: vec![0; BUFFER],

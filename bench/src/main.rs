@@ -12,6 +12,7 @@ mod floor;
 mod head;
 mod histogram;
 mod load;
+mod resp;
 mod socket;
 
 use flags::Flags;

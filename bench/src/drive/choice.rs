@@ -14,6 +14,7 @@ const OTHER_DESCRIPTORS: usize = 300;
 pub struct Choice {
     pub modes: Vec<&'static Mode>,
     pub million: bool,
+    pub redis: bool,
     pub variants: Vec<&'static Variant>,
     pub rounds: usize,
     pub quick: bool,
@@ -40,16 +41,18 @@ impl Choice {
             nginx: flags.value("nginx")?.unwrap_or_else(|| "nginx".into()).into(),
             ours: flags.value("module")?.unwrap_or_default().into(),
             nchan: flags.value("nchan")?.unwrap_or_default().into(),
+            redis: flags.value("redis")?.unwrap_or_else(|| "redis-server".into()).into(),
             user: flags.value("user")?.unwrap_or_default(),
         };
         let clients = flags.parsed("clients")?;
         let seconds = flags.parsed("seconds")?;
         let visit = Visit::read(&mut flags, clients, seconds)?;
-        let (modes, million) = modes(&mut flags, quick)?;
+        let Modes { modes, million, redis } = modes(&mut flags, quick)?;
         flags.finish()?;
         Ok(Self {
             modes,
             million,
+            redis,
             variants: chosen(variants.as_deref())?,
             rounds: rounds.unwrap_or(if quick { 1 } else { 3 }).max(1),
             quick,
@@ -95,21 +98,33 @@ pub fn descriptors() -> usize {
     usize::try_from(limit).unwrap_or(usize::MAX)
 }
 
-fn modes(flags: &mut Flags, quick: bool) -> Result<(Vec<&'static Mode>, bool), String> {
-    let (mut modes, mut million) = (Vec::new(), false);
+/// The modes that are tables of loads, and whether those are chosen that are not.
+#[derive(Default)]
+struct Modes {
+    modes: Vec<&'static Mode>,
+    million: bool,
+    redis: bool,
+}
+
+fn modes(flags: &mut Flags, quick: bool) -> Result<Modes, String> {
+    let mut chosen = Modes::default();
     while let Some(word) = flags.word() {
         match word.as_str() {
-            "all" => modes.extend(MODES),
-            "million" => million = true,
-            name => modes.push(named(name).ok_or_else(|| format!("there is no mode {name}"))?),
+            "all" => chosen.modes.extend(MODES),
+            "million" => chosen.million = true,
+            "redis" => chosen.redis = true,
+            name => {
+                let mode = named(name).ok_or_else(|| format!("there is no mode {name}"))?;
+                chosen.modes.push(mode);
+            }
         }
     }
-    if modes.is_empty() && !million {
+    if chosen.modes.is_empty() && !chosen.million && !chosen.redis {
         // Those whose figures mean something within a second.
         let brief = |mode: &&Mode| !quick || !matches!(mode.name, "wide" | "slow" | "workers");
-        modes.extend(MODES.iter().filter(brief));
+        chosen.modes.extend(MODES.iter().filter(brief));
     }
-    Ok((modes, million))
+    Ok(chosen)
 }
 
 fn chosen(names: Option<&str>) -> Result<Vec<&'static Variant>, String> {

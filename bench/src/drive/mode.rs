@@ -1,6 +1,8 @@
 //! The modes: which loads each one puts on a server, and which figures of theirs it shows. A new
 //! mode is an entry of [`MODES`].
 
+use super::variant::{Sort, Variant};
+
 /// How events are published; see the generator's options.
 #[derive(Clone, Copy)]
 pub enum Pace {
@@ -44,6 +46,8 @@ pub enum Unit {
     Millis,
     Bytes,
     PerSecond,
+    /// 0 to 1, written in per cent.
+    Share,
 }
 
 /// One line of the table.
@@ -60,10 +64,16 @@ pub struct Row {
 pub struct Mode {
     pub name: &'static str,
     pub says: &'static str,
-    /// Whether the floor can do it.
-    pub floor: bool,
+    /// The servers that can take its loads.
+    pub takers: &'static [Sort],
     pub cases: &'static [Case],
     pub rows: &'static [Row],
+}
+
+impl Mode {
+    pub fn takes(&self, variant: &Variant) -> bool {
+        self.takers.contains(&variant.sort())
+    }
 }
 
 /// The mode of that name.
@@ -107,13 +117,19 @@ const HOLD: Work = Work { pace: Pace::Silence, warm: 0.0, seconds: 0.0, ..WORK }
 const SLOW: Work =
     Work { clients: 1_000, size: 16 << 10, pace: Pace::Rate(60.0), seconds: 8.0, ..WORK };
 
+const ALL: &[Sort] = &[Sort::Floor, Sort::Nginx, Sort::Durable, Sort::Plain];
+const POSTED: &[Sort] = &[Sort::Floor, Sort::Nginx, Sort::Durable];
+/// What Redis costs does not depend on these loads.
+const ALONE: &[Sort] = &[Sort::Floor, Sort::Nginx];
+const NGINX: &[Sort] = &[Sort::Nginx];
+
 const FLOOR: Option<&str> = Some("floor");
 
 pub const MODES: &[Mode] = &[
     Mode {
         name: "fanout",
         says: "one channel, 10,000 clients, 10 events/s",
-        floor: true,
+        takers: ALONE,
         cases: &[Case { name: "fanout", work: WORK }],
         rows: &[
             row("one channel, 10,000 clients, 10 events/s: CPU per delivery", "fanout", CPU),
@@ -123,7 +139,7 @@ pub const MODES: &[Mode] = &[
     Mode {
         name: "channels",
         says: "1,000 channels of 10 clients, 1,000 events/s",
-        floor: true,
+        takers: ALL,
         cases: &[Case {
             name: "channels",
             work: Work { channels: 1_000, pace: Pace::Rate(1_000.0), ..WORK },
@@ -131,12 +147,13 @@ pub const MODES: &[Mode] = &[
         rows: &[
             row("1,000 channels × 10 clients, 1,000 events/s: CPU per delivery", "channels", CPU),
             latency("the same: latency, 99th percentile", "channels", "p99_us"),
+            redis("the same: CPU of Redis per event", "channels"),
         ],
     },
     Mode {
         name: "flood",
         says: "one channel, 1,000 clients, 16 events at a time, flat out",
-        floor: true,
+        takers: ALL,
         cases: &[Case { name: "flood", work: FLAT }],
         rows: &[
             Row {
@@ -150,33 +167,41 @@ pub const MODES: &[Mode] = &[
                 unit: Unit::PerSecond,
                 base: Some("floor-coalescing"),
             },
+            redis("the same: CPU of Redis per event", "flood"),
         ],
     },
     Mode {
         name: "idle",
         says: "10,000 clients that only stay: memory of the server's processes",
-        floor: true,
+        takers: ALONE,
         cases: &[Case { name: "hold", work: HOLD }],
         rows: &[IDLE],
     },
     Mode {
         name: "connect",
         says: "10,000 clients come: CPU to accept one and to answer the head",
-        floor: true,
+        takers: ALONE,
         cases: &[Case { name: "hold", work: HOLD }],
         rows: &[row("CPU to accept a client and answer the head", "hold", "connect_us")],
     },
     Mode {
         name: "publish",
         says: "HTTP publish without a client, 16 at a time, flat out",
-        floor: true,
+        takers: POSTED,
         cases: &[Case { name: "publish", work: PUBLISH }],
-        rows: &[row("HTTP publish, no client: CPU each", "publish", "publish_us")],
+        rows: &[
+            row("HTTP publish, no client: CPU each", "publish", "publish_us"),
+            redis("the same: CPU of Redis", "publish"),
+            Row {
+                figure: "publishes_per_s",
+                ..per_second("the same: publishes a second", "publish")
+            },
+        ],
     },
     Mode {
         name: "wide",
         says: "10 channels against 10,000 (publish, subscribe) and 100,000 (publish)",
-        floor: true,
+        takers: ALONE,
         cases: &[
             Case { name: "publish 10", work: Work { channels: 10, ..PUBLISH } },
             Case { name: "publish 100k", work: Work { channels: 100_000, ..PUBLISH } },
@@ -193,7 +218,7 @@ pub const MODES: &[Mode] = &[
     Mode {
         name: "fair",
         says: "a file from the same worker while 10,000 clients get 10 events/s",
-        floor: true,
+        takers: ALONE,
         cases: &[Case { name: "fair", work: Work { probe: true, ..WORK } }],
         rows: &[
             latency("a file beside 10,000 clients, 10 events/s: median", "fair", "file_p50_us"),
@@ -204,7 +229,7 @@ pub const MODES: &[Mode] = &[
     Mode {
         name: "slow",
         says: "1,000 clients, 60 events/s of 16 KiB, with and without 10 that never read",
-        floor: true,
+        takers: ALONE,
         cases: &[
             Case { name: "all read", work: SLOW },
             Case { name: "10 never read", work: Work { silent_in: 100, ..SLOW } },
@@ -219,7 +244,7 @@ pub const MODES: &[Mode] = &[
     Mode {
         name: "workers",
         says: "one worker process against two",
-        floor: false,
+        takers: NGINX,
         cases: &[
             Case { name: "1", work: WORK },
             Case { name: "2", work: Work { workers: 2, ..WORK } },
@@ -236,7 +261,7 @@ pub const MODES: &[Mode] = &[
     Mode {
         name: "tls-idle",
         says: "200 clients over TLS 1.3 that only stay: memory of the server's processes",
-        floor: false,
+        takers: NGINX,
         cases: &[Case { name: "tls", work: Work { clients: 200, tls: true, ..HOLD } }],
         rows: &[Row { title: "memory per idle client over TLS 1.3", case: "tls", ..IDLE }],
     },
@@ -260,4 +285,8 @@ const fn memory(title: &'static str, case: &'static str, figure: &'static str) -
 
 const fn per_second(title: &'static str, case: &'static str) -> Row {
     Row { title, case, figure: "deliveries_per_s", unit: Unit::PerSecond, base: None }
+}
+
+const fn redis(title: &'static str, case: &'static str) -> Row {
+    Row { title, case, figure: "redis_us", unit: Unit::Micros, base: None }
 }

@@ -39,9 +39,24 @@ pub fn cpu_us(pids: &[u32]) -> f64 {
     pids.iter().filter_map(|pid| scheduled_us(*pid).or_else(|| ticks_us(*pid))).sum()
 }
 
-/// To the nanosecond, where the kernel keeps it: what `stat` rounds to ticks.
+/// To the nanosecond, where the kernel keeps it: what `stat` rounds to ticks. Of all threads.
 fn scheduled_us(pid: u32) -> Option<f64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/schedstat")).ok()?;
+    threads(pid).iter().map(|thread| thread_us(pid, *thread)).sum()
+}
+
+/// Processor time of the threads that a process has beside its first, in µs.
+pub fn side_threads_us(pid: u32) -> f64 {
+    let beside = threads(pid).into_iter().filter(|thread| *thread != pid);
+    beside.filter_map(|thread| thread_us(pid, thread)).sum()
+}
+
+fn threads(pid: u32) -> Vec<u32> {
+    let entries = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+fn thread_us(pid: u32, thread: u32) -> Option<f64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/task/{thread}/schedstat")).ok()?;
     let nanos: f64 = text.split(' ').next()?.parse().ok()?;
     Some(nanos / 1e3)
 }
@@ -61,6 +76,12 @@ pub fn memory(pids: &[u32]) -> f64 {
         let programs = kilobytes(&file, "Pss_File:").unwrap_or(0.0);
         kilobytes(&file, "Pss:").map(|all| all - programs)
     };
+    pids.iter().filter_map(own).sum()
+}
+
+/// Memory that belongs to the processes alone: nothing that was mapped to be shared. In bytes.
+pub fn own_memory(pids: &[u32]) -> f64 {
+    let own = |pid: &u32| kilobytes(&format!("/proc/{pid}/smaps_rollup"), "Pss_Anon:");
     pids.iter().filter_map(own).sum()
 }
 
@@ -85,6 +106,7 @@ fn kilobytes(file: &str, field: &str) -> Option<f64> {
 #[derive(Clone, Copy, Default)]
 pub struct Machine {
     all: f64,
+    busy: f64,
     stolen: f64,
 }
 
@@ -94,7 +116,16 @@ impl Machine {
         let first = text.lines().next().unwrap_or_default();
         let times: Vec<f64> =
             first.split_whitespace().skip(1).take(8).filter_map(|time| time.parse().ok()).collect();
-        Self { all: times.iter().sum(), stolen: times.get(7).copied().unwrap_or(0.0) }
+        let time = |index: usize| times.get(index).copied().unwrap_or(0.0);
+        let all: f64 = times.iter().sum();
+        // Neither idle nor waiting for a disk.
+        Self { all, busy: all - time(3) - time(4), stolen: time(7) }
+    }
+
+    /// The share that others than those who used `own` µs had since, 0 to 1.
+    pub fn others_since(self, earlier: Self, own: f64) -> f64 {
+        let own = own / 1e6 * rustix::param::clock_ticks_per_second() as f64;
+        ((self.busy - earlier.busy - own) / (self.all - earlier.all).max(1.0)).max(0.0)
     }
 
     /// The share that was taken since, 0 to 1.

@@ -4,6 +4,7 @@
 use super::figures::{faults, Figures};
 use super::generator::Generator;
 use super::mode::{Pace, Work};
+use super::page::Page;
 use super::probe::Probe;
 use super::process::{cpu_us, memory, Machine};
 use super::server::{Server, Wanted};
@@ -22,7 +23,7 @@ pub struct Outcome {
 
 /// Measures one load on one server.
 pub fn run(wanted: &Wanted<'_>, work: &Work) -> Result<Outcome, String> {
-    let server = Server::start(wanted)?;
+    let mut server = Server::start(wanted)?;
     std::thread::sleep(Duration::from_millis(100));
     if work.tls {
         return hold_over_tls(&server, work);
@@ -31,7 +32,7 @@ pub fn run(wanted: &Wanted<'_>, work: &Work) -> Result<Outcome, String> {
         Run { figures: Figures::new(), faults: Vec::new(), processes: server.processes() };
     let mut generator = run.connect(&server, work)?;
     run.fault(&generator.step()?);
-    run.measure(&server, &mut generator, work)?;
+    run.measure(&mut server, &mut generator, work)?;
     Ok(Outcome { figures: run.figures, faults: run.faults.join("; ") })
 }
 
@@ -57,7 +58,7 @@ impl Run {
     fn connect(&mut self, server: &Server, work: &Work) -> Result<Generator, String> {
         let (cpu, bytes) = (cpu_us(&self.processes), memory(&self.processes));
         let to = format!("127.0.0.1:{}", server.port);
-        let mut generator = Generator::start(&options(work, &to), work.workers)?;
+        let mut generator = Generator::start(&options(work, &to, &server.ways()), work.workers)?;
         let line = generator.hear()?;
         let connected = number(&line, "clients");
         if connected < work.clients as f64 {
@@ -74,12 +75,12 @@ impl Run {
 
     fn measure(
         &mut self,
-        server: &Server,
+        server: &mut Server,
         generator: &mut Generator,
         work: &Work,
     ) -> Result<(), String> {
-        let redis: Vec<u32> = server.redis().into_iter().collect();
-        let probe = work.probe.then(|| Probe::start(server.port));
+        let redis: Vec<u32> = server.redis().map(|redis| redis.process()).into_iter().collect();
+        let probe = work.probe.then(|| Page::open(server.port).map(Probe::start)).transpose()?;
         let (machine, bytes) = (Machine::now(), memory(&self.processes));
         let before = (cpu_us(&self.processes), cpu_us(&[generator.process()]), cpu_us(&redis));
         let line = generator.step()?;
@@ -136,8 +137,8 @@ fn hold_over_tls(server: &Server, work: &Work) -> Result<Outcome, String> {
     })
 }
 
-/// The generator's options for a load.
-pub fn options(work: &Work, to: &str) -> Vec<String> {
+/// The generator's options for a load, of which `ways` tell how it publishes.
+pub fn options(work: &Work, to: &str, ways: &[String]) -> Vec<String> {
     let mut options = vec![
         format!("--to={to}"),
         format!("--clients={}", work.clients),
@@ -153,7 +154,7 @@ pub fn options(work: &Work, to: &str) -> Vec<String> {
         Pace::Silence => {}
     }
     if !matches!(work.pace, Pace::Silence) {
-        options.push("--publish=/p?c=%d".into());
+        options.extend_from_slice(ways);
     }
     options
 }

@@ -2,7 +2,8 @@
 //! the run is over. No process is touched that was not started here.
 
 use super::process::{cpus, family};
-use super::variant::{configuration, Kind, Listening, Pieces, Place, Variant};
+use super::redis::{self, Redis};
+use super::variant::{configuration, Kind, Listening, Pieces, Place, Sort, Variant};
 use rustix::process::{kill_process, Pid, Signal};
 use std::fs;
 use std::net::{TcpListener, TcpStream};
@@ -11,13 +12,14 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// How long a server may take to answer, and to end.
-const START: Duration = Duration::from_secs(20);
+pub const START: Duration = Duration::from_secs(20);
 const STOP: Duration = Duration::from_secs(20);
 
 /// A server that runs.
 pub struct Server {
     child: Child,
-    redis: Option<Child>,
+    redis: Option<Redis>,
+    sort: Sort,
     pub port: u16,
 }
 
@@ -34,7 +36,8 @@ pub struct Wanted<'a> {
 
 impl Server {
     pub fn start(wanted: &Wanted<'_>) -> Result<Self, String> {
-        let (port, mut redis) = (free_port()?, None);
+        let (port, sort) = (free_port()?, wanted.variant.sort());
+        let mut redis = None;
         let mut command = match &wanted.variant.kind {
             Kind::Floor(options) => {
                 let mut command = pinned(&own_program()?, &processors(wanted.workers));
@@ -42,10 +45,10 @@ impl Server {
                 command
             }
             Kind::Nginx(pieces) => {
-                let url = match pieces.http.contains("REDIS") {
-                    true => start_redis(wanted.directory, &mut redis)?,
-                    false => String::new(),
-                };
+                if matches!(sort, Sort::Durable | Sort::Plain) {
+                    redis = Some(Redis::start(&wanted.place.redis, wanted.directory)?);
+                }
+                let url = redis.as_ref().map(Redis::url).unwrap_or_default();
                 let prefix = prepare(wanted, pieces, port, &url)?;
                 let mut command = pinned(&wanted.place.nginx, &processors(wanted.workers));
                 command.arg("-p").arg(&prefix).args(["-e", "error.log", "-c", "nginx.conf"]);
@@ -55,7 +58,7 @@ impl Server {
         let log = fs::File::create(wanted.directory.join("output")).map_err(|e| e.to_string())?;
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
         let child = child.map_err(|error| format!("{command:?}: {error}"))?;
-        let mut server = Self { child, redis, port };
+        let mut server = Self { child, redis, sort, port };
         server.wait_until_it_answers(wanted.directory)?;
         Ok(server)
     }
@@ -77,9 +80,17 @@ impl Server {
         family(self.child.id())
     }
 
-    /// The processes of the Redis that was started for it.
-    pub fn redis(&self) -> Option<u32> {
-        self.redis.as_ref().map(Child::id)
+    /// The Redis that was started for it.
+    pub fn redis(&mut self) -> Option<&mut Redis> {
+        self.redis.as_mut()
+    }
+
+    /// The generator's options to publish to it.
+    pub fn ways(&self) -> Vec<String> {
+        match &self.redis {
+            Some(redis) if self.sort == Sort::Plain => vec![format!("--redis={}", redis.address())],
+            _ => vec!["--publish=/p?c=%d".into()],
+        }
     }
 
     /// Makes nginx take new workers.
@@ -91,14 +102,14 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         end(&mut self.child);
-        if let Some(redis) = &mut self.redis {
-            end(redis);
-        }
     }
 }
 
 /// Ends a process that was started here: politely, then not.
 pub fn end(child: &mut Child) {
+    if child.try_wait().is_ok_and(|status| status.is_some()) {
+        return; // its number may be another's by now
+    }
     // Whatever fails here fails because it has ended.
     let _ = signal(child, Signal::TERM);
     let since = Instant::now();
@@ -119,7 +130,9 @@ fn signal(child: &Child, signal: Signal) -> Result<(), String> {
 /// Whether nginx takes the variant's configuration: why not, otherwise.
 pub fn check(wanted: &Wanted<'_>) -> Result<(), String> {
     let Kind::Nginx(pieces) = &wanted.variant.kind else { return Ok(()) };
-    if pieces.http.contains("REDIS") && Command::new("redis-server").arg("-v").output().is_err() {
+    if matches!(wanted.variant.sort(), Sort::Durable | Sort::Plain)
+        && !redis::is_there(&wanted.place.redis)
+    {
         return Err("there is no redis-server".into());
     }
     let prefix = prepare(wanted, pieces, free_port()?, "redis://127.0.0.1:1")?;
@@ -149,24 +162,6 @@ fn prepare(
         super::tls::make_certificate(directory)?;
     }
     Ok(directory.to_owned())
-}
-
-fn start_redis(directory: &Path, redis: &mut Option<Child>) -> Result<String, String> {
-    let port = free_port()?;
-    fs::create_dir_all(directory).map_err(|error| error.to_string())?;
-    let mut command = pinned(Path::new("redis-server"), &[]);
-    command.args(["--bind", "127.0.0.1", "--port", &port.to_string()]);
-    command.args(["--save", "", "--appendonly", "no", "--dir"]).arg(directory);
-    let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-    *redis = Some(child.map_err(|error| format!("redis-server: {error}"))?);
-    let since = Instant::now();
-    while TcpStream::connect(("127.0.0.1", port)).is_err() {
-        if since.elapsed() > START {
-            return Err("redis-server did not start".into());
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    Ok(format!("redis://127.0.0.1:{port}"))
 }
 
 /// Where a server of one process runs: alone on the first processor, if there are several.
@@ -207,7 +202,7 @@ pub fn own_program() -> Result<PathBuf, String> {
 }
 
 /// A port of 127.0.0.1 on which nothing listens.
-fn free_port() -> Result<u16, String> {
+pub fn free_port() -> Result<u16, String> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(|error| error.to_string())?;
     listener.local_addr().map(|address| address.port()).map_err(|error| error.to_string())
 }

@@ -1,17 +1,23 @@
 //! The table on stdout, in Markdown: rows are figures, columns are servers, ratios in brackets.
 
 use super::mode::{Mode, Row, Unit};
-use super::variant::{Kind, Variant};
+use super::variant::Variant;
 use super::Results;
+
+/// A figure that a server does not have.
+const NOTHING: &str = "–";
 
 /// Prints the rows of one mode.
 pub fn print(mode: &Mode, variants: &[&'static Variant], results: &Results) {
-    let able = |variant: &&&Variant| mode.floor || matches!(variant.kind, Kind::Nginx(_));
-    let columns: Vec<&str> = variants.iter().filter(able).map(|variant| variant.name).collect();
+    let able = variants.iter().filter(|variant| mode.takes(variant));
+    let columns: Vec<&str> = able.map(|variant| variant.name).collect();
     let mut lines =
         vec![[vec![format!("{}: {}", mode.name, mode.says)], to_owned(&columns)].concat()];
     for row in mode.rows {
-        let cells = columns.iter().map(|variant| cell(row, variant, results));
+        let cells: Vec<_> = columns.iter().map(|variant| cell(row, variant, results)).collect();
+        if cells.iter().all(|cell| cell == NOTHING) {
+            continue; // as what Redis took, where there is none
+        }
         lines.push(std::iter::once(row.title.to_owned()).chain(cells).collect());
     }
     println!("{}", markdown(&lines));
@@ -26,7 +32,7 @@ fn cell(row: &Row, variant: &str, results: &Results) -> String {
         let series = results.iter().find(|(key, _)| **key == (row.case, variant));
         series.and_then(|(_, series)| series.median(row.figure))
     };
-    let Some(value) = median(variant) else { return "–".into() };
+    let Some(value) = median(variant) else { return NOTHING.into() };
     let text = written(value, row.unit);
     match row.base.filter(|base| *base != variant).and_then(median) {
         Some(base) if base > 0.0 => format!("{text} ({:.2}×)", value / base),
@@ -34,7 +40,8 @@ fn cell(row: &Row, variant: &str, results: &Results) -> String {
     }
 }
 
-fn written(value: f64, unit: Unit) -> String {
+/// A figure in its unit.
+pub fn written(value: f64, unit: Unit) -> String {
     match unit {
         Unit::Micros => format!("{value:.2} µs"),
         Unit::Millis => format!("{:.1} ms", value / 1e3),
@@ -42,12 +49,14 @@ fn written(value: f64, unit: Unit) -> String {
             format!("{:.1} MiB", value / f64::from(1 << 20))
         }
         Unit::Bytes => format!("{value:.0} B"),
+        Unit::Share => format!("{:.0}%", value * 100.0),
         Unit::PerSecond if value >= 1e6 => format!("{:.2} M/s", value / 1e6),
         Unit::PerSecond => format!("{:.0} k/s", value / 1e3),
     }
 }
 
-fn markdown(lines: &[Vec<String>]) -> String {
+/// Lines of cells, the first of them the head.
+pub fn markdown(lines: &[Vec<String>]) -> String {
     let width = |column: usize| {
         let cells = lines.iter().filter_map(|line| line.get(column));
         cells.map(|cell| cell.chars().count()).max().unwrap_or(0)

@@ -17,13 +17,39 @@ pub enum Kind {
     Nginx(Pieces),
 }
 
+/// What sort of server a variant is: not each can take each load.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Sort {
+    Floor,
+    /// nginx by itself.
+    Nginx,
+    /// nginx behind Redis, published to over HTTP: durable events.
+    Durable,
+    /// nginx behind Redis, in which the events are published: plain messages.
+    Plain,
+}
+
+impl Variant {
+    pub fn sort(&self) -> Sort {
+        match &self.kind {
+            Kind::Floor(_) => Sort::Floor,
+            Kind::Nginx(pieces) if !pieces.http.contains("REDIS") => Sort::Nginx,
+            Kind::Nginx(pieces) if pieces.publish.is_empty() => Sort::Plain,
+            Kind::Nginx(_) => Sort::Durable,
+        }
+    }
+}
+
 /// What goes into nginx's configuration. `REDIS` in it becomes the URL of a Redis that is started
 /// for it.
 pub struct Pieces {
     pub module: Module,
     pub http: &'static str,
     pub stream: &'static str,
+    /// Empty where events are published in Redis.
     pub publish: &'static str,
+    /// More locations.
+    pub more: &'static str,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -37,7 +63,13 @@ const OURS: Pieces = Pieces {
     http: "",
     stream: "sse_stream $arg_c;",
     publish: "sse_publish $arg_c;",
+    more: "location = /status { sse_status; }",
 };
+
+/// The module behind a Redis, published to over HTTP.
+const DURABLE: Pieces = Pieces { http: "sse_hub default { redis REDIS; }", ..OURS };
+/// The same, with events published in Redis.
+const PLAIN: Pieces = Pieces { publish: "", ..DURABLE };
 
 /// What README recommends for many clients; a head in a browser's size would want the default of
 /// client_header_buffer_size.
@@ -53,10 +85,8 @@ pub const VARIANTS: &[Variant] = &[
         name: "ours-lean",
         kind: Kind::Nginx(Pieces { http: "sse_lean on; connection_pool_size 384;", ..OURS }),
     },
-    Variant {
-        name: "ours-redis",
-        kind: Kind::Nginx(Pieces { http: "sse_hub default { redis REDIS; }", ..OURS }),
-    },
+    Variant { name: "ours-redis", kind: Kind::Nginx(DURABLE) },
+    Variant { name: "ours-redis-plain", kind: Kind::Nginx(PLAIN) },
     Variant {
         name: "nchan",
         kind: Kind::Nginx(Pieces {
@@ -66,6 +96,7 @@ pub const VARIANTS: &[Variant] = &[
                      nchan_subscriber_first_message newest;",
             publish: "nchan_publisher; nchan_channel_id $arg_c; \
                       nchan_message_buffer_length 100; nchan_message_timeout 10m;",
+            more: "",
         }),
     },
 ];
@@ -75,6 +106,7 @@ pub struct Place {
     pub nginx: PathBuf,
     pub ours: PathBuf,
     pub nchan: PathBuf,
+    pub redis: PathBuf,
     /// User and group of nginx's workers; empty when nginx is not started by root.
     pub user: String,
 }
@@ -124,6 +156,8 @@ pub fn configuration(pieces: &Pieces, place: &Place, at: &Listening, redis: &str
     line(&format!("location = /s {{ {} }}", pieces.stream));
     line(&format!("location = /p {{ {} }}", pieces.publish));
     line("location = /file { root html; }");
+    line("location = /pid { return 200 $pid; }");
+    line(pieces.more);
     line("}\n}");
     text
 }

@@ -16,7 +16,7 @@ impl Load {
         self.until(|load| Ok(load.open + load.refused == load.config.clients))?;
         self.refused = self.config.clients - self.open;
         let seconds = seconds_since(since);
-        for index in 0..self.config.publish.as_ref().map_or(0, |_| self.config.publishers()) {
+        for index in 0..self.config.publishers() {
             let publisher = Publisher::connect(&self.form)?;
             watch(&self.epoll, publisher.fd(), PUBLISHERS + index as u64)?;
             self.publishers.push(publisher);

@@ -13,14 +13,26 @@ pub enum Pace {
     Flat(usize),
 }
 
+/// How events are published.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Way {
+    /// By somebody else, who publishes the same events.
+    None,
+    /// POSTed to this path of the server; `%d` becomes the channel.
+    Post(String),
+    /// As plain messages of this Redis.
+    Plain(SocketAddr),
+    /// By the module's script in this Redis.
+    Durable(SocketAddr),
+}
+
 /// One generator's work.
 pub struct Config {
     pub to: SocketAddr,
     pub host: String,
     /// Path of the stream; `%d` becomes the channel.
     pub stream: String,
-    /// Path to publish to; none when somebody else publishes the same events.
-    pub publish: Option<String>,
+    pub way: Way,
     pub clients: usize,
     /// Clients that other generators have: source addresses are counted on from there.
     pub first: usize,
@@ -54,7 +66,7 @@ impl Config {
             to: resolve(&to)?,
             host: to,
             stream: flags.value("stream")?.unwrap_or_else(|| "/s?c=%d".into()),
-            publish: flags.value("publish")?,
+            way: way(&mut flags)?,
             clients: flags.parsed("clients")?.unwrap_or(1_000),
             first: flags.parsed("first")?.unwrap_or(0),
             channels: flags.parsed("channels")?.unwrap_or(1),
@@ -99,6 +111,7 @@ impl Config {
     /// Connections that publish.
     pub fn publishers(&self) -> usize {
         match self.pace {
+            _ if self.way == Way::None => 0,
             Pace::Rate(_) => self.channels.min(8),
             Pace::Flat(events) => events,
         }
@@ -111,6 +124,13 @@ impl Config {
     pub fn is_silent(&self, client: usize) -> bool {
         self.silent_in > 0 && client.is_multiple_of(self.silent_in)
     }
+}
+
+fn way(flags: &mut Flags) -> Result<Way, String> {
+    let (path, durable) = (flags.value("publish")?, flags.switch("durable"));
+    let Some(redis) = flags.value("redis")? else { return Ok(path.map_or(Way::None, Way::Post)) };
+    let redis = resolve(&redis)?;
+    Ok(if durable { Way::Durable(redis) } else { Way::Plain(redis) })
 }
 
 fn resolve(name: &str) -> Result<SocketAddr, String> {

@@ -1,7 +1,6 @@
 //! When events are published: by the clock, or as fast as they are answered and delivered.
 
-use super::config::Pace;
-use super::publisher::Answered;
+use super::config::{Pace, Way};
 use super::Load;
 use crate::clock::{nanos, timespec};
 use rustix::io::Errno;
@@ -74,7 +73,7 @@ impl Load {
         match self.config.pace {
             Pace::Rate(rate) => {
                 let events = (rate * seconds).round() as u64;
-                if self.config.publish.is_none() {
+                if self.config.way == Way::None {
                     (0..events).for_each(|_| self.issue_owed());
                     return Ok(());
                 }
@@ -115,8 +114,11 @@ impl Load {
             let stamp = self.tally.issue(channel, 0, now);
             let count = self.publishers.len().max(1);
             if let Some(publisher) = self.publishers.get_mut(channel as usize % count) {
-                publisher.publish(&self.form, stamp)?;
+                publisher.add(stamp);
             }
+        }
+        for publisher in &mut self.publishers {
+            publisher.go_on(&mut self.form)?;
         }
         self.course.left -= due;
         if self.course.left == 0 {
@@ -138,7 +140,8 @@ impl Load {
                 *state = Lane { answered: false, came };
             }
             if let Some(publisher) = self.publishers.get_mut(lane) {
-                publisher.publish(&self.form, stamp)?;
+                publisher.add(stamp);
+                publisher.go_on(&mut self.form)?;
             }
         }
         Ok(())
@@ -147,22 +150,20 @@ impl Load {
     /// Something came on a connection to publish on.
     pub fn answer_came(&mut self, index: usize) -> Result<(), String> {
         let Some(publisher) = self.publishers.get_mut(index) else { return Ok(()) };
-        let lane = publisher.lane();
-        match publisher.read(&mut self.buffer) {
-            Answered::NotYet => return Ok(()),
-            Answered::Gone => return Err("the server closed a connection to publish on".into()),
-            Answered::Accepted => {}
-            Answered::Refused(status) => {
-                if self.tally.faults.refused == 0 {
-                    eprintln!("bench: a publish was answered {status}");
-                }
-                self.tally.faults.refused += 1;
-            }
+        let answered = publisher.read(&mut self.buffer, &self.form);
+        if answered.gone {
+            return Err("the other side closed a connection to publish on".into());
         }
-        self.answered += 1;
-        publisher.go_on(&self.form)?;
-        if let Some(lane) = lane {
-            self.course.answered(lane);
+        if let Some(why) = answered.why.filter(|_| self.tally.faults.refused == 0) {
+            eprintln!("bench: a publish was answered {why}");
+        }
+        self.tally.faults.refused += answered.refused;
+        let answers = answered.accepted + answered.refused;
+        self.answered += answers;
+        publisher.go_on(&mut self.form)?;
+        if answers > 0 {
+            // Flat out, each connection has a lane of its own.
+            self.course.answered(index);
         }
         self.refill()
     }

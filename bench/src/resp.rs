@@ -1,0 +1,106 @@
+//! What a benchmark says to a Redis, and the answers that it gets: all of them are one value.
+
+use memchr::memmem;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// One answer.
+#[derive(Debug, PartialEq)]
+pub enum Answer<'a> {
+    /// A number, a status or bytes.
+    Value(&'a [u8]),
+    Error(&'a [u8]),
+}
+
+/// Appends a command.
+pub fn write(words: &[&[u8]], out: &mut Vec<u8>) {
+    header(b'*', words.len(), out);
+    for word in words {
+        header(b'$', word.len(), out);
+        out.extend_from_slice(word);
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+fn header(kind: u8, count: usize, out: &mut Vec<u8>) {
+    out.push(kind);
+    // Writing to a Vec cannot fail.
+    let _ = write!(out, "{count}\r\n");
+}
+
+/// Reads an answer and how many bytes it takes; `None` when its end has not come yet.
+pub fn read(bytes: &[u8]) -> Option<(Answer<'_>, usize)> {
+    let end = memmem::find(bytes, b"\r\n")?;
+    let (kind, line) = bytes.get(..end)?.split_first()?;
+    let after = end + 2;
+    match kind {
+        b'$' => {
+            let len = std::str::from_utf8(line).ok()?.parse().unwrap_or(0);
+            let value = bytes.get(after..after + len)?;
+            let whole = after + len + 2;
+            (bytes.len() >= whole).then_some((Answer::Value(value), whole))
+        }
+        b'-' => Some((Answer::Error(line), after)),
+        _ => Some((Answer::Value(line), after)),
+    }
+}
+
+/// A connection on which one asks and waits.
+pub struct Connection(TcpStream);
+
+impl Connection {
+    pub fn open(to: SocketAddr) -> Result<Self, String> {
+        let told = |error: std::io::Error| format!("redis: {error}");
+        let stream = TcpStream::connect(to).map_err(told)?;
+        stream.set_nodelay(true).map_err(told)?;
+        stream.set_read_timeout(Some(PATIENCE)).map_err(told)?;
+        Ok(Self(stream))
+    }
+
+    pub fn ask(&mut self, words: &[&str]) -> Result<String, String> {
+        let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
+        let (mut command, mut answer, mut buffer) = (Vec::new(), Vec::new(), [0; 8192]);
+        write(&words, &mut command);
+        self.0.write_all(&command).map_err(|error| format!("redis: {error}"))?;
+        loop {
+            match self.0.read(&mut buffer).map_err(|error| format!("redis: {error}"))? {
+                0 => return Err("redis: the connection ended".into()),
+                len => answer.extend_from_slice(buffer.get(..len).unwrap_or_default()),
+            }
+            match read(&answer) {
+                Some((Answer::Value(value), _)) => {
+                    return Ok(String::from_utf8_lossy(value).into_owned())
+                }
+                Some((Answer::Error(why), _)) => {
+                    return Err(format!("redis: {}", String::from_utf8_lossy(why)))
+                }
+                None => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands() {
+        let mut out = Vec::new();
+        write(&[b"PUBLISH", b"7", b""], &mut out);
+        assert_eq!(out, b"*3\r\n$7\r\nPUBLISH\r\n$1\r\n7\r\n$0\r\n\r\n");
+    }
+
+    #[test]
+    fn answers() {
+        assert_eq!(read(b":12\r\n+OK"), Some((Answer::Value(b"12"), 5)));
+        assert_eq!(read(b"+OK\r"), None);
+        assert_eq!(read(b"$3\r\n1-0\r\n:1\r\n"), Some((Answer::Value(b"1-0"), 9)));
+        assert_eq!(read(b"$3\r\n1-0\r"), None);
+        assert_eq!(read(b"-ERR no\r\n"), Some((Answer::Error(b"ERR no"), 9)));
+    }
+}
