@@ -90,22 +90,21 @@ impl<S: Socket> Worker<S> {
             State::Behind(Box::new(Behind { missed, begins: false, preface: None, client_id }));
     }
 
-    /// Gives a stream that is behind its next slice out of the hub.
-    fn serve_behind(&mut self, key: StreamKey, now: Now) {
-        let Some(stream) = self.streams.get_mut(key) else { return };
-        let reached = stream.reached();
-        let State::Behind(behind) = &mut stream.state else { return };
+    /// The next slice of what a stream lacks. `None`: not now, or the stream ends because of it.
+    fn next_slice(&mut self, key: StreamKey, now: Now) -> Option<Slice> {
+        let stream = self.streams.get_mut(key)?;
+        let State::Behind(behind) = &mut stream.state else { return None };
         let slice = match behind.missed.slice(&self.hub, SLICE_EVENTS, SLICE_BYTES, now) {
             Ok(Some(slice)) => slice,
             Ok(None) => {
                 self.tally.writes += LOOKING;
                 self.tasks.push_back(Task::Serve(key));
-                return;
+                return None;
             }
             Err(Locked) => {
                 // The lock's holder is stopped: again with the next tick.
                 self.stuck.push(key);
-                return;
+                return None;
             }
         };
         if slice.gap.is_some() && !behind.begins {
@@ -114,9 +113,18 @@ impl<S: Socket> Worker<S> {
             }
             if stream.settings.slow_client == SlowClient::Close {
                 self.end(key, End::Slow);
-                return;
+                return None;
             }
         }
+        Some(slice)
+    }
+
+    /// Gives a stream that is behind its next slice out of the hub.
+    fn serve_behind(&mut self, key: StreamKey, now: Now) {
+        let Some(slice) = self.next_slice(key, now) else { return };
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        let reached = stream.reached();
+        let State::Behind(behind) = &mut stream.state else { return };
         let tag = self.hub.tag();
         let mut frames = Vec::with_capacity(slice.events.len() + 2);
         frames.extend(behind.preface.clone());
