@@ -31,7 +31,7 @@ is($reloads, 10, 'nginx reloads ten times');
 ok($nginx->wait_old_workers_gone(5), 'no old worker is left');
 is($stage->subscriptions($redis), 1, 'one subscribing connection is left');
 my $safe = $writer->{sent};
-ok(wait_for(sub { !grep { last_of($_, 'plain') < $safe } @clients }, 20), 'everyone gets what was published');
+ok(wait_for(sub { !grep { last_of($_, 'plain') < $safe } @clients }, 40), 'everyone gets what was published');
 my @wrong = grep { join(' ', grep { $_ <= $safe } numbers($_, 'plain')) ne join ' ', 1 .. $safe } @clients;
 is(scalar @wrong, 0, "all $safe plain messages came once and in order") or diag(wrong(numbers($wrong[0], 'plain')));
 my $openings = 0;
