@@ -1,6 +1,8 @@
 # Behind Sentinels: the hub follows the master. It is stopped, another takes its part, it goes on as a
 # master that nobody is told of; then the new one is killed. A master confirms events before its replica
-# has them: such events may go with it, and then it is chance who has got them.
+# has them: such events may go with it, and then it is chance who has got them. Not only Redis is behind
+# what is tolerated here: events that a thawed master still executes are confirmed by an nginx that takes
+# its messages, though it has moved on; when that is mended, only a killed master may lose any.
 
 use v5.36;
 use FindBin;
