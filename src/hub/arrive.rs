@@ -185,7 +185,7 @@ impl Guard<'_> {
     }
 
     /// Whether a channel has, or had, the durable event of this number.
-    pub(super) fn has(&self, record: u32, stamp: Stamp) -> bool {
+    fn has(&self, record: u32, stamp: Stamp) -> bool {
         let mut block = low(self.word(record, channel::EVENTS));
         for _ in 0..LOOK_BACK {
             if block == 0 {

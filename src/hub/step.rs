@@ -215,14 +215,6 @@ impl Hub {
         Ok(true)
     }
 
-    /// Whether a channel that is listened to has not got the durable event of this number.
-    pub fn lacks(&self, name: &[u8], stamp: Stamp) -> Result<bool, Locked> {
-        let guard = self.lock()?;
-        Ok(guard
-            .find(name)
-            .is_some_and(|record| guard.is_heard(record) && !guard.has(record, stamp)))
-    }
-
     /// Whether any process but the bridge has joined a channel.
     pub fn is_heard(&self, member: Membership) -> Result<bool, Locked> {
         Ok(self.lock()?.is_heard(member.record))

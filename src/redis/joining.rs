@@ -1,7 +1,8 @@
 //! Channels are joined in Redis: subscribed to, and asked for what they lack.
 //!
 //! What they lack is asked for on the connection that the process publishes with. Redis ends the
-//! connection of a subscriber whose answers pile up, and history may be large.
+//! connection of a subscriber whose answers pile up, and history may be large. It must be the subscriber's
+//! node that answers: another was its master once, and has its own past.
 
 use std::rc::Rc;
 
@@ -44,6 +45,8 @@ pub struct Joining {
     pub joined: Rc<Joined>,
     pub subscriber: MultiplexedConnection,
     pub asker: Rc<Publisher>,
+    /// Where the subscriber leads to.
+    pub node: String,
     pub terms: Terms,
     pub subscribe: Subscribe,
 }
@@ -122,7 +125,7 @@ impl Joining {
         }
         let mut may_be_outdated = true;
         loop {
-            let mut link = self.asker.connection().await?;
+            let mut link = self.asker.connection_to(&self.node).await?;
             let error = match fetch(&mut link.connection, asks, self.terms).await {
                 Ok(fetched) => return Ok(fetched),
                 Err(error) => error,

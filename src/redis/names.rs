@@ -127,11 +127,6 @@ impl Names {
         subject.strip_prefix(&*self.prefix).filter(|channel| !channel.is_empty())
     }
 
-    /// The channel whose `stream` this is.
-    pub fn channel_of_stream<'a>(&self, key: &'a [u8]) -> Option<&'a [u8]> {
-        key.strip_prefix(&*self.root)?.strip_prefix(b"s:").filter(|channel| !channel.is_empty())
-    }
-
     fn under(&self, parts: &[&[u8]]) -> Vec<u8> {
         [&[&*self.root], parts].concat().concat()
     }
@@ -175,8 +170,6 @@ mod tests {
         let names = Names::new("shop:");
         assert_eq!(names.channel_of_subject(b"news"), None);
         assert_eq!(names.channel_of_subject(b"shop:"), None);
-        assert_eq!(names.channel_of_stream(b"sse:{sse}:s:news"), None);
-        assert_eq!(names.channel_of_stream(b"sse:{shop:}:clock"), None);
         assert_eq!(Names::new("").channel_of_subject(b"sse:{shop:}:ctl"), None);
     }
 
@@ -191,9 +184,7 @@ mod tests {
         fn names_lead_back(prefix in "[a-z:]{0,6}", channel in "[a-z:{}é]{1,8}") {
             prop_assume!(check_prefix(&prefix).is_ok());
             let (names, channel) = (Names::new(&prefix), channel.as_bytes());
-            let (subject, stream) = (names.subject(channel), names.stream(channel));
-            prop_assert_eq!(names.channel_of_subject(&subject), Some(channel));
-            prop_assert_eq!(names.channel_of_stream(&stream), Some(channel));
+            prop_assert_eq!(names.channel_of_subject(&names.subject(channel)), Some(channel));
         }
     }
 }

@@ -123,7 +123,9 @@ impl Publisher {
             };
             let answer = timeout_at(deadline, script::publish(&mut link.connection, publish)).await;
             let error = match answer {
-                Ok(Ok(ids)) if self.is_lost(epoch, publish, &ids).await => {
+                // The node may be master no more, and what it did forgotten. Another that knows of the
+                // events answers the same.
+                Ok(Ok(_)) if self.has_moved(epoch) => {
                     asked = true;
                     continue;
                 }
@@ -177,6 +179,19 @@ impl Publisher {
         }
     }
 
+    /// The connection, if it leads to this node or can be made to.
+    pub(super) async fn connection_to(self: &Rc<Self>, node: &str) -> Result<Link, String> {
+        let link = self.connection().await?;
+        if link.address == node {
+            return Ok(link);
+        }
+        self.give_up(&link);
+        match self.connection().await? {
+            link if link.address == node => Ok(link),
+            link => Err(format!("the hub is at {node} and at {}", link.address)),
+        }
+    }
+
     async fn connect(self: Rc<Self>) {
         let joined = &self.joined;
         let epoch = joined.hub.epoch();
@@ -203,22 +218,11 @@ impl Publisher {
         Some(hub.epoch())
     }
 
-    /// Whether events were given to a node that is master no more, and came no further: the hub has moved,
-    /// or is about to, since this epoch, and who listens here has not got them. Where nobody listens,
-    /// nobody knows; then the answer stands.
-    async fn is_lost(&self, epoch: u64, publish: &Publish, ids: &[Stamp]) -> bool {
-        let (hub, names) = (&self.joined.hub, &self.joined.names);
-        let moved = || hub.link() != crate::hub::Link::Up || hub.epoch() != epoch;
-        let (Some(channel), Some(first)) = (names.channel_of_stream(&publish.key), ids.first())
-        else {
-            return false;
-        };
-        if !self.joined.address.may_move() || !moved() {
-            return false;
-        }
-        // What it told its subscribers is here by now, if it ever comes.
-        sleep(PAUSE).await;
-        hub.lacks(channel, *first).unwrap_or(false)
+    /// Whether the hub may have come to another node since this epoch, or is about to.
+    fn has_moved(&self, epoch: u64) -> bool {
+        let hub = &self.joined.hub;
+        self.joined.address.may_move()
+            && (hub.link() != crate::hub::Link::Up || hub.epoch() != epoch)
     }
 
     /// Where the hub may move from one node to another, the connection is given up whenever the

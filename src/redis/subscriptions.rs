@@ -159,6 +159,7 @@ impl Session {
             joined: self.joined.clone(),
             subscriber: self.link.connection.clone(),
             asker: self.asker.clone(),
+            node: self.link.address.clone(),
             terms: self.terms(),
             subscribe,
         }

@@ -30,9 +30,11 @@ sub sentinel ($self) {
         defined $pass ? "sentinel auth-pass $name $pass" : ());
 }
 
-# Every Sentinel knows the others and the replica, which has the master's data.
+# Every Sentinel knows the others and the replica, which has the master's data and gets what comes: a master
+# keeps that back until a new replica has said, up to a second later, that it has loaded.
 sub is_settled ($self) {
     return 0 if ($self->{replica}->info('replication')->{master_link_status} // '') ne 'up';
+    return 0 if ($self->{master}->info('replication')->{slave0} // '') !~ /state=online/;
     for my $sentinel (@{ $self->{sentinels} }) {
         my $answer = $sentinel->ask('SENTINEL', 'MASTER', $self->{name});
         return 0 if ref $answer ne 'ARRAY';
