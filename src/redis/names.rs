@@ -184,7 +184,8 @@ mod tests {
         fn names_lead_back(prefix in "[a-z:]{0,6}", channel in "[a-z:{}é]{1,8}") {
             prop_assume!(check_prefix(&prefix).is_ok());
             let (names, channel) = (Names::new(&prefix), channel.as_bytes());
-            prop_assert_eq!(names.channel_of_subject(&names.subject(channel)), Some(channel));
+            let subject = names.subject(channel);
+            prop_assert_eq!(names.channel_of_subject(&subject), Some(channel));
         }
     }
 }
