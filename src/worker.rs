@@ -43,8 +43,8 @@ use std::collections::{HashMap, VecDeque};
 use rustc_hash::FxBuildHasher;
 use slotmap::SlotMap;
 
-use crate::hub::{shown, Counter, Hub, Membership, NewEvent, Now, PublishError, Published, Seat};
-use crate::sse::frame::{self, Frame};
+use crate::hub::{Counter, Hub, Membership, NewEvent, Now, PublishError, Published, Seat};
+use crate::sse::frame;
 use crate::sse::id::Id;
 use channel::{Channel, ChannelKey};
 use pattern::Patterns;
@@ -238,12 +238,12 @@ impl<S: Socket> Worker<S> {
         })
     }
 
-    /// The names of a stream's channels, or its patterns, separated by commas.
-    pub fn names(&self, key: StreamKey) -> Vec<u8> {
+    /// The names of a stream's channels, or its patterns as the hub knows them.
+    pub fn names(&self, key: StreamKey) -> Vec<Box<[u8]>> {
         let stream = self.streams.get(key);
         let subscriptions = stream.map(|stream| stream.channels.as_slice()).unwrap_or_default();
-        let names = subscriptions.iter().filter_map(|s| self.channels.get(s.channel));
-        names.map(|channel| shown(&channel.name)).collect::<Vec<_>>().join(&b","[..])
+        let channels = subscriptions.iter().filter_map(|s| self.channels.get(s.channel));
+        channels.map(|channel| channel.name.clone()).collect()
     }
 
     /// A stream that this process has ended. Its last bytes are sent: the request is to be
@@ -282,16 +282,19 @@ impl<S: Socket> Worker<S> {
 
 impl Tally {
     /// Counts a write and its bytes; returns how many frames the socket has taken.
-    fn sent(&mut self, sent: Sent, frames: &[Frame], audience: Audience) -> usize {
+    fn sent(&mut self, sent: Sent, batch: &Batch, audience: Audience) -> usize {
         self.writes += 1;
-        let taken = match sent {
-            Sent::All => frames.len(),
-            Sent::Blocked { taken } => taken.min(frames.len()),
-            Sent::Failed => 0,
+        let frames = batch.frames();
+        let (taken, bytes) = match sent {
+            Sent::All => (frames.len(), batch.body_len()),
+            Sent::Blocked { taken } => {
+                let taken = frames.get(..taken).unwrap_or(frames);
+                (taken.len(), taken.iter().map(|frame| frame.body().len()).sum())
+            }
+            Sent::Failed => (0, 0),
         };
         if audience == Audience::Client {
-            let bytes = frames.iter().take(taken).map(|frame| frame.body().len() as u64);
-            self.bytes += bytes.sum::<u64>();
+            self.bytes += bytes as u64;
         }
         taken
     }

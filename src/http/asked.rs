@@ -66,7 +66,7 @@ impl Asked {
         let ids: Vec<Id> = stamps.into_iter().map(Id::Durable).collect();
         let subscribers = process::with(self.hub, |worker| worker.hub().reach_of(&self.channel));
         let subscribers = subscribers.and_then(Result::ok).unwrap_or_default();
-        if request.set_context(Box::new(Reached(subscribers))).is_err() {
+        if request.set_context(Reached(subscribers)).is_err() {
             return Outcome::ERROR;
         }
         json::answer(request, 201, &answer(&self.channel, self.kind, &ids, subscribers))

@@ -162,7 +162,7 @@ fn publish(request: &Request, conf: &conf::Publish) -> Result<Option<Value>, Ref
         events.len(),
         published.subscribers
     ));
-    request.set_context(Box::new(Reached(published.subscribers))).map_err(|_| no_memory())?;
+    request.set_context(Reached(published.subscribers)).map_err(|_| no_memory())?;
     Ok(Some(answer(channel, kind, &published.ids, published.subscribers)))
 }
 

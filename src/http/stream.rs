@@ -13,8 +13,8 @@ use crate::sse::channel::{self, NameError};
 use crate::sse::escaped::Escaped;
 use crate::sse::frame;
 use crate::sse::id::Id;
-use crate::worker::{End, OpenError, StreamInfo, StreamKey};
-use std::cell::{Cell, RefCell};
+use crate::worker::{End, OpenError, StreamInfo, StreamKey, Worker};
+use std::cell::{Cell, OnceCell};
 use std::rc::Rc;
 
 /// How long a client that cannot be served now is told to stay away, in ms.
@@ -25,32 +25,40 @@ pub struct Stream {
     hub: usize,
     /// None before the worker has taken it, and after it has ended.
     key: Cell<Option<StreamKey>>,
-    /// Names of channels, or of patterns as the hub knows them.
-    channels: Vec<Box<[u8]>>,
     output: Rc<Output>,
+    /// What the worker knew of it, once it does not know it any more.
+    summary: OnceCell<Box<Summary>>,
     end: Cell<Option<End>>,
-    /// What the worker knew of it at the end.
-    summary: RefCell<Summary>,
 }
 
-/// What has been sent.
+/// What there is to tell of a stream.
 #[derive(Clone, Debug, Default)]
 pub struct Summary {
+    /// Names of channels, or of patterns as the hub knows them.
+    channels: Vec<Box<[u8]>>,
     pub last_id: Option<Id>,
     pub events_sent: u64,
 }
 
-impl Stream {
+impl Summary {
     /// The channels' names, or the patterns, separated by commas.
     pub fn channels(&self) -> Vec<u8> {
         self.channels.iter().map(|name| shown(name)).collect::<Vec<_>>().join(&b","[..])
     }
 
+    fn of(worker: &Worker<Client>, key: StreamKey) -> Option<Summary> {
+        let StreamInfo { last_id, events_sent } = worker.info(key)?;
+        Some(Summary { channels: worker.names(key), last_id, events_sent })
+    }
+}
+
+impl Stream {
     /// How many streams its channels, or patterns, have on this nginx, all of them together.
     pub fn subscribers(&self) -> Option<u64> {
+        let summary = self.summary();
         let of_all = process::with(self.hub, |worker| {
             let hub = worker.hub();
-            self.channels.iter().map(|name| hub.subscribers_of(name)).sum::<Result<u64, _>>()
+            summary.channels.iter().map(|name| hub.subscribers_of(name)).sum::<Result<u64, _>>()
         });
         of_all?.ok()
     }
@@ -62,12 +70,14 @@ impl Stream {
 
     /// What has been sent by now.
     pub fn summary(&self) -> Summary {
-        let key = self.key.get();
-        let info = key.and_then(|key| process::with(self.hub, |worker| worker.info(key)));
-        match info.flatten() {
-            Some(StreamInfo { last_id, events_sent }) => Summary { last_id, events_sent },
-            None => self.summary.borrow().clone(),
-        }
+        let of = |key| process::with(self.hub, |worker| Summary::of(worker, key)).flatten();
+        let known = self.key.get().and_then(of);
+        known.or_else(|| self.summary.get().map(|kept| Summary::clone(kept))).unwrap_or_default()
+    }
+
+    /// The worker is about to forget the stream, or has never known it. Only the first summary is kept.
+    fn keep(&self, summary: Summary) {
+        self.summary.get_or_init(|| Box::new(summary));
     }
 
     /// The request ends, for whatever reason.
@@ -83,7 +93,7 @@ impl Stream {
                 summary.events_sent
             ));
         });
-        *self.summary.borrow_mut() = summary;
+        self.keep(summary);
         self.key.set(None);
         self.output.detach();
         process::close(self.hub, key, end);
@@ -210,36 +220,39 @@ fn open(
     let stream = Rc::new(Stream {
         hub,
         key: Cell::new(None),
-        channels,
         output: output.clone(),
+        summary: OnceCell::new(),
         end: Cell::new(None),
-        summary: RefCell::default(),
     });
-    request.set_context(Box::new(stream.clone()))?;
+    request.set_context(stream.clone())?;
     let ending = stream.clone();
     request.on_end(move || ending.close())?;
 
     let opened = process::with(hub, |worker| {
         let client = Client::Request(output.clone());
-        worker.open(client, &conf.settings, &stream.channels, last_event_id, clock::now())
+        worker.open(client, &conf.settings, &channels, last_event_id, clock::now())
     });
     match opened {
         Some(Ok(key)) => {
             stream.key.set(Some(key));
             process::opened(hub);
-            request.debug(format_args!(
-                "http sse stream of \"{}\", hub \"{}\", after \"{}\"",
-                Escaped(&stream.channels()),
-                conf.target.hub_name(),
-                Escaped(last_event_id),
-            ));
+            if request.is_debugged() {
+                request.debug(format_args!(
+                    "http sse stream of \"{}\", hub \"{}\", after \"{}\"",
+                    Escaped(&stream.summary().channels()),
+                    conf.target.hub_name(),
+                    Escaped(last_event_id),
+                ));
+            }
             if conf.lean {
                 process::lean_soon(hub, key);
             }
             Ok(output.hold(request))
         }
-        Some(Err(error)) => Ok(turn_away(request, conf, &stream, Some(error))),
-        None => Ok(turn_away(request, conf, &stream, None)),
+        not_opened => {
+            stream.keep(Summary { channels, ..Summary::default() });
+            Ok(turn_away(request, conf, &stream, not_opened.and_then(Result::err)))
+        }
     }
 }
 
@@ -264,7 +277,7 @@ fn turn_away(
         Level::Info,
         format_args!(
             "sse: no stream of \"{}\" in hub \"{}\": {why}",
-            Escaped(&stream.channels()),
+            Escaped(&stream.summary().channels()),
             conf.target.hub_name(),
         ),
     );
@@ -303,15 +316,15 @@ static LEAN: Calls = Calls {
         process::turn_soon(hub);
     },
     closing: |lean, hub, key, end| {
-        let known = process::with(hub, |worker| Some((worker.info(key)?, worker.names(key))));
-        let Some((info, channels)) = known.flatten() else { return };
-        let last_id = info.last_id.map(|id| id.to_string()).unwrap_or_default();
+        let known = process::with(hub, |worker| Summary::of(worker, key)).flatten();
+        let Some(summary) = known else { return };
+        let last_id = summary.last_id.map(|id| id.to_string()).unwrap_or_default();
         lean.log(
             Level::Info,
             format_args!(
                 "sse: lean stream of \"{}\" ended: {end}, {} events, last id \"{last_id}\"",
-                Escaped(&channels),
-                info.events_sent,
+                Escaped(&summary.channels()),
+                summary.events_sent,
             ),
         );
     },
@@ -323,7 +336,7 @@ pub fn make_lean(output: &Rc<Output>, hub: usize, key: StreamKey) -> Option<Rc<L
     let stream = output.with_request(|request| request.context::<Rc<Stream>>().cloned());
     let stream = stream.flatten()?;
     output.make_lean(hub, key, &LEAN, || {
-        *stream.summary.borrow_mut() = stream.summary();
+        stream.keep(stream.summary());
         // The request's end is not the stream's any more.
         stream.key.set(None);
     })
@@ -350,7 +363,7 @@ fn finish_as(output: &Rc<Output>, stream: &Stream, end: End) {
     output.with_request(|request| {
         request.debug(format_args!("http sse stream ended by us: {end}"));
         if let Some(why) = why {
-            let channels = stream.channels();
+            let channels = stream.summary().channels();
             request.log(
                 Level::Info,
                 format_args!("sse: stream of \"{}\" is closed: {why}", Escaped(&channels)),

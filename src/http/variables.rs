@@ -22,7 +22,7 @@ fn stream(request: &Request) -> Option<&Rc<Stream>> {
 
 fn channel(request: &Request) -> Option<Vec<u8>> {
     match stream(request) {
-        Some(stream) => Some(stream.channels()),
+        Some(stream) => Some(stream.summary().channels()),
         None => Some(request.location().publish()?.channel.evaluate(request)?.to_vec()),
     }
 }

@@ -13,7 +13,7 @@ mod lean;
 use super::guard::guarded;
 use super::request::{Outcome, Request};
 use crate::worker::{Batch, Sent, Socket};
-use direct::Rest;
+use direct::{Rest, Wire};
 use filters::Chains;
 pub use lean::{Calls, Lean};
 use nginx_sys::{
@@ -29,15 +29,17 @@ use std::rc::Rc;
 /// An answer that goes on for as long as the client stays.
 pub struct Output {
     request: Cell<Option<NonNull<ngx_http_request_t>>>,
-    way: Cell<Way>,
     /// The request's; it stays the same for as long as there is one.
     connection: *mut ngx_connection_t,
+    /// Nothing while nothing goes through the filters.
+    chains: Cell<Option<Box<Chains>>>,
+    rest: Rest,
+    way: Cell<Way>,
+    wire: Wire,
     /// The connection's log takes debug lines.
     debugged: bool,
     /// No other module wanted to hear of the request's end when the stream began.
     alone: bool,
-    chains: Chains,
-    rest: Rest,
     broken: Cell<bool>,
 }
 
@@ -114,13 +116,15 @@ impl Output {
         }
         Rc::new(Output {
             request: Cell::new(NonNull::new(r)),
+            connection: request.connection(),
+            chains: Cell::default(),
+            rest: Rest::default(),
             way: Cell::new(Way::Unknown),
+            // SAFETY: the connection is alive.
+            wire: unsafe { Wire::of(request.connection()) },
+            debugged: request.is_debugged(),
             // SAFETY: the request and its pool are alive.
             alone: unsafe { (*(*r).pool).cleanup.is_null() },
-            connection: request.connection(),
-            debugged: request.is_debugged(),
-            chains: Chains::default(),
-            rest: Rest::default(),
             broken: Cell::new(false),
         })
     }
@@ -192,7 +196,7 @@ impl Output {
             // Where the loop tells of room for as long as there is any, it is to stop that.
             ngx_handle_write_event(write, 0);
         }
-        self.let_go_of_tls_buffer(c);
+        self.let_go_of_buffers();
         Flushed::Empty
     }
 
@@ -219,10 +223,11 @@ impl Output {
         }
     }
 
-    /// What nginx took for a batch that went through the filters is of no use to those past them.
-    fn let_go_of_tls_buffer(&self, c: *mut ngx_connection_t) {
-        if matches!(self.way.get(), Way::Chunks | Way::Bodies) {
-            direct::free_tls_buffer(c);
+    /// What was taken for frames that went through the filters is of no use to those past them.
+    fn let_go_of_buffers(&self) {
+        if matches!(self.way.get(), Way::Chunks | Way::Bodies) && !self.filters_are_busy() {
+            self.chains.set(None);
+            direct::free_tls_buffer(self.connection);
         }
     }
 
@@ -239,7 +244,7 @@ impl Output {
         let by_nginx = unsafe {
             (*r).buffered() != 0 || (*(*r).connection).buffered() != 0 || !(*r).postponed.is_null()
         };
-        by_nginx || !self.chains.is_empty() || !self.rest.is_empty()
+        by_nginx || self.filters_are_busy() || !self.rest.is_empty()
     }
 
     fn send(&self, batch: &Batch) -> Sent {

@@ -17,16 +17,20 @@ pub(super) unsafe fn keep<T: 'static>(
     pool: *mut ngx_pool_t,
     value: T,
 ) -> Result<NonNull<T>, NoMemory> {
+    // What ngx_palloc gives is aligned for a word, no more.
+    const { assert!(align_of::<T>() <= align_of::<usize>()) };
+    // nginx gives no memory for a size of nought.
+    let size = size_of::<T>().max(1);
     // SAFETY: the caller vouches for the pool.
-    let cleanup = unsafe { ngx_pool_cleanup_add(pool, 0) };
+    let cleanup = unsafe { ngx_pool_cleanup_add(pool, size) };
     let cleanup = NonNull::new(cleanup).ok_or(NoMemory)?;
-    let place = NonNull::from(Box::leak(Box::new(value)));
-    // SAFETY: the entry was just made; `drop_kept::<T>` fits what it is given.
+    // SAFETY: the entry was just made, with room for the value; `drop_kept::<T>` fits it.
     unsafe {
-        (*cleanup.as_ptr()).data = place.as_ptr().cast();
+        let place: *mut T = (*cleanup.as_ptr()).data.cast();
+        place.write(value);
         (*cleanup.as_ptr()).handler = Some(drop_kept::<T>);
+        NonNull::new(place).ok_or(NoMemory)
     }
-    Ok(place)
 }
 
 /// The bytes of a string of nginx.
@@ -57,6 +61,6 @@ pub(super) unsafe fn copied(pool: *mut ngx_pool_t, text: &[u8]) -> Result<ngx_st
 }
 
 unsafe extern "C" fn drop_kept<T>(data: *mut c_void) {
-    // SAFETY: `keep` leaked a box of this type; the pool calls this once.
-    guarded((), || drop(unsafe { Box::from_raw(data.cast::<T>()) }));
+    // SAFETY: `keep` wrote a value of this type there; the pool calls this once.
+    guarded((), || unsafe { data.cast::<T>().drop_in_place() });
 }

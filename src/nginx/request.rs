@@ -13,10 +13,17 @@ use nginx_sys::{
     ngx_str_t, ngx_table_elt_t, NGX_AGAIN, NGX_DECLINED, NGX_DONE, NGX_ERROR, NGX_HTTP_DELETE,
     NGX_HTTP_GET, NGX_HTTP_HEAD, NGX_HTTP_OPTIONS, NGX_HTTP_POST, NGX_HTTP_PUT, NGX_OK,
 };
-use std::any::Any;
+use std::any::TypeId;
 use std::ffi::c_void;
 use std::fmt;
 use std::ptr::NonNull;
+
+/// A value of the module that a request keeps, with its type in front.
+#[repr(C)]
+struct Context<T> {
+    of: TypeId,
+    value: T,
+}
 
 /// A request that is being handled.
 pub struct Request(NonNull<ngx_http_request_t>);
@@ -185,8 +192,8 @@ impl Request {
     }
 
     /// Remembers a value of the module with the request, until the request's memory is freed.
-    pub fn set_context(&self, value: Box<dyn Any>) -> Result<(), NoMemory> {
-        let place = self.keep(value)?;
+    pub fn set_context<T: 'static>(&self, value: T) -> Result<(), NoMemory> {
+        let place = self.keep(Context { of: TypeId::of::<T>(), value })?;
         // SAFETY: the array has a place for each http module.
         unsafe { *self.context_slot() = place.as_ptr().cast() };
         Ok(())
@@ -195,9 +202,16 @@ impl Request {
     /// What `set_context` was given, if it was of this type.
     pub fn context<T: 'static>(&self) -> Option<&T> {
         // SAFETY: the place holds null or what `set_context` put there.
-        let place: *const Box<dyn Any> = unsafe { *self.context_slot() }.cast();
-        // SAFETY: as above; it lives as long as the request.
-        unsafe { place.as_ref() }?.downcast_ref()
+        let place: *const Context<T> = unsafe { *self.context_slot() }.cast();
+        if place.is_null() {
+            return None;
+        }
+        // SAFETY: as above, and each `Context` begins with its type, by which it is known; it lives as
+        // long as the request.
+        unsafe {
+            let of: TypeId = place.cast::<TypeId>().read();
+            (of == TypeId::of::<T>()).then(|| &(*place).value)
+        }
     }
 
     fn context_slot(&self) -> *mut *mut c_void {
@@ -207,25 +221,24 @@ impl Request {
     }
 
     /// Runs `action` when the request ends, however it ends, before its log line is written.
-    pub fn on_end(&self, action: impl FnOnce() + 'static) -> Result<(), NoMemory> {
-        let action: Option<Box<dyn FnOnce()>> = Some(Box::new(action));
-        let place = self.keep(action)?;
+    pub fn on_end<F: FnOnce() + 'static>(&self, action: F) -> Result<(), NoMemory> {
+        let place = self.keep(Some(action))?;
         // SAFETY: the request is alive.
         let cleanup = unsafe { ngx_http_cleanup_add(self.raw(), 0) };
         let cleanup = NonNull::new(cleanup).ok_or(NoMemory)?;
         // SAFETY: the entry was just made; the action outlives it, for the pool goes last.
         unsafe {
             (*cleanup.as_ptr()).data = place.as_ptr().cast();
-            (*cleanup.as_ptr()).handler = Some(ended);
+            (*cleanup.as_ptr()).handler = Some(ended::<F>);
         }
         Ok(())
     }
 }
 
-unsafe extern "C" fn ended(data: *mut c_void) {
+unsafe extern "C" fn ended<F: FnOnce()>(data: *mut c_void) {
     guarded((), || {
         // SAFETY: `on_end` put the action there, and the pool still keeps it.
-        let action = unsafe { &mut *data.cast::<Option<Box<dyn FnOnce()>>>() };
+        let action = unsafe { &mut *data.cast::<Option<F>>() };
         if let Some(action) = action.take() {
             action();
         }

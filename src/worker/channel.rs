@@ -113,12 +113,12 @@ impl Channel {
     }
 
     /// Whether a client was further on another nginx than one of the newest frames is.
-    pub fn is_behind(&self, at: u64, had: Had) -> bool {
+    pub fn is_behind(&self, at: u64, had: Option<&Had>) -> bool {
+        let Some(had) = had else { return false };
         let elsewhere = Place { stamp: had.stamp, position: 0 };
         // Ids rise, so the first of them says it.
         let first = || self.recent.get(self.recent.len() - self.newer(at));
-        had != Had::default()
-            && first().is_some_and(|first| first.place.by_id(first.kind) <= elsewhere)
+        first().is_some_and(|first| first.place.by_id(first.kind) <= elsewhere)
     }
 
     /// Drops the oldest frame; what is not there any more has to be read from the hub.

@@ -11,7 +11,7 @@ use super::stream::{
     Audience, Behind, Flow, State, Stream, StreamKey, Subscription, Subscriptions,
 };
 use super::{Task, Worker};
-use crate::hub::{pattern_of, Counter, Had, Hub, JoinError, Locked, Membership, Now, Resume, Seat};
+use crate::hub::{pattern_of, Counter, Hub, JoinError, Locked, Membership, Now, Resume, Seat};
 use crate::sse::frame::{self, Frame};
 
 /// Why a stream cannot begin now. The client is to come back.
@@ -68,11 +68,10 @@ impl<S: Socket> Worker<S> {
             channels: Subscriptions::from(Vec::new()),
             audience,
             at: self.read,
-            began: self.read,
             state: State::Live,
             flow: Flow::Open,
             last: None,
-            had: Had::default(),
+            had: None,
             events_sent: 0,
             written: now.mono,
         });

@@ -39,7 +39,8 @@ impl<S: Socket> Worker<S> {
         let subscriptions = stream.channels.as_slice();
         let whole = subscriptions.iter().all(|subscription| {
             self.channels.get(subscription.channel).is_some_and(|channel| {
-                channel.whole_after <= stream.at && !channel.is_behind(stream.at, stream.had)
+                channel.whole_after <= stream.at
+                    && !channel.is_behind(stream.at, stream.had.as_deref())
             })
         });
         if !whole {
@@ -60,19 +61,25 @@ impl<S: Socket> Worker<S> {
                 Ids::of(&self.hub, subscriptions),
             );
         }
-        let shared = &self.shared;
-        if shared.places.is_empty() {
+        if self.shared.places.is_empty() {
             stream.at = stream.at.max(read);
             return;
         }
+        self.give_shared(key, now);
+    }
+
+    /// Gives a live stream the frames that were prepared last.
+    pub(super) fn give_shared(&mut self, key: StreamKey, now: Now) {
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        let shared = &self.shared;
         let sent = stream.socket.send(&shared.batch);
-        let taken = self.tally.sent(sent, shared.batch.frames(), stream.audience);
+        let taken = self.tally.sent(sent, &shared.batch, stream.audience);
         if let Some((place, kind)) = taken.checked_sub(1).and_then(|last| shared.places.get(last)) {
             stream.passed(*place, *kind, taken as u32, now);
             self.tally.delivered(taken, stream.audience);
         }
         match sent {
-            Sent::All if shared.complete => stream.at = stream.at.max(read),
+            Sent::All if shared.complete => stream.at = stream.at.max(self.read),
             Sent::All => self.tasks.push_back(Task::Serve(key)),
             Sent::Blocked { .. } => stream.flow = Flow::Blocked,
             Sent::Failed => self.end(key, End::Error),
@@ -84,7 +91,7 @@ impl<S: Socket> Worker<S> {
         let Some(stream) = self.streams.get_mut(key) else { return };
         let subscriptions = stream.channels.as_slice();
         let channels = subscriptions.iter().filter_map(|s| self.channels.get(s.channel));
-        let missed = Missed::since(stream.at, stream.had, self.read, channels);
+        let missed = Missed::since(stream.at, stream.had(), self.read, channels);
         let client_id = Box::default();
         stream.state =
             State::Behind(Box::new(Behind { missed, begins: false, preface: None, client_id }));
@@ -157,7 +164,7 @@ impl<S: Socket> Worker<S> {
             [] => Sent::All,
             _ => stream.socket.send(&batch),
         };
-        let taken = self.tally.sent(sent, batch.frames(), stream.audience);
+        let taken = self.tally.sent(sent, &batch, stream.audience);
         let finished = sent == Sent::All && slice.done;
         self.tally.delivered(taken.saturating_sub(extra), stream.audience);
         stream.advance(&slice, taken, (preface, extra), ids, now);
@@ -190,7 +197,7 @@ impl<S: Socket> Worker<S> {
         // Spread over a second, so that those who were ended together do not return together.
         let batch = Batch::of(vec![frame::farewell(self.random.u64(0..=1000))]);
         let sent = stream.socket.send(&batch);
-        self.tally.sent(sent, batch.frames(), stream.audience);
+        self.tally.sent(sent, &batch, stream.audience);
         match sent {
             Sent::All => self.end(key, end),
             Sent::Blocked { .. } => {
@@ -220,6 +227,10 @@ impl<S: Socket> Worker<S> {
 }
 
 impl<S> Stream<S> {
+    fn had(&self) -> Had {
+        self.had.as_deref().copied().unwrap_or_default()
+    }
+
     fn passed(&mut self, place: Place, kind: Kind, events: u32, now: Now) {
         self.at = self.at.max(place.position);
         self.last = Some((place, kind));
@@ -265,12 +276,10 @@ impl<S> Stream<S> {
 
     /// The place that the client would return with: of what it was sent here, or of what it had elsewhere.
     fn reached(&self) -> At {
-        let elsewhere = Place { stamp: self.had.stamp, position: 0 };
+        let Some(had) = &self.had else { return self.last };
+        let elsewhere = Place { stamp: had.stamp, position: 0 };
         let ahead = |last: (Place, Kind)| last.0.by_id(last.1) > elsewhere;
-        match self.had == Had::default() {
-            true => self.last,
-            false => self.last.filter(|last| ahead(*last)).or(Some((elsewhere, Kind::Durable))),
-        }
+        self.last.filter(|last| ahead(*last)).or(Some((elsewhere, Kind::Durable)))
     }
 
     /// It has all that it was behind.

@@ -4,6 +4,7 @@ use super::channel::{Channel, ChannelKey};
 use super::ids::Ids;
 use super::settings::Naming;
 use super::socket::Batch;
+use super::stream::{Stream, Subscriptions};
 use crate::hub::{Kind, Place};
 
 /// Frames that one batch has at most.
@@ -17,15 +18,36 @@ pub struct Shared {
     /// Nothing is left behind the batch.
     pub complete: bool,
     of: Option<(ChannelKey, Option<u64>, usize, Naming)>,
+    lane: Option<Lane>,
+}
+
+/// Who lacks exactly the batch that was prepared last: on a channel with many streams, nearly all. Holds
+/// for as long as the channel has nothing newer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Lane {
+    channel: ChannelKey,
+    newest: u64,
+    at: u64,
+    naming: Naming,
 }
 
 impl Shared {
+    /// Whether the batch is all that a stream lacks of a channel whose newest event is at `newest`.
+    pub fn suits<S>(&self, stream: &Stream<S>, channel: ChannelKey, newest: u64) -> bool {
+        let naming = stream.settings.naming;
+        let lane = Lane { channel, newest, at: stream.at, naming };
+        let alone = matches!(stream.channels, Subscriptions::One(_)) && stream.had.is_none();
+        self.lane == Some(lane) && alone
+    }
+
     /// The frames of one channel behind `at`. Streams that lack the same frames share the batch.
     pub fn prepare_one(&mut self, key: ChannelKey, channel: &Channel, at: u64, naming: Naming) {
         let newer = channel.newer(at);
         let first = channel.recent.len() - newer;
         let count = newer.min(BATCH_FRAMES);
         self.complete = count == newer;
+        let lane = Lane { channel: key, newest: channel.newest, at, naming };
+        self.lane = (self.complete && newer > 0).then_some(lane);
         let position = channel.recent.get(first).map(|recent| recent.place.position);
         if self.of == Some((key, position, count, naming)) {
             return;
@@ -61,5 +83,6 @@ impl Shared {
             .map(|(recent, channel)| ids.frame(recent.frame(naming, &channel.name), recent.place));
         self.batch = Batch::of(frames.collect());
         self.of = None;
+        self.lane = None;
     }
 }

@@ -32,6 +32,7 @@ pub trait Socket {
 #[derive(Debug, Default)]
 pub struct Batch {
     frames: Vec<Frame>,
+    body_len: usize,
     chunks: OnceCell<Bytes>,
     bodies: OnceCell<Bytes>,
 }
@@ -39,7 +40,13 @@ pub struct Batch {
 impl Batch {
     /// A batch of these frames.
     pub fn of(frames: Vec<Frame>) -> Batch {
-        Batch { frames, ..Batch::default() }
+        let body_len = frames.iter().map(|frame| frame.body().len()).sum();
+        Batch { frames, body_len, ..Batch::default() }
+    }
+
+    /// Bytes of all frames without chunked framing.
+    pub fn body_len(&self) -> usize {
+        self.body_len
     }
 
     /// The frames.

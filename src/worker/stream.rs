@@ -42,14 +42,12 @@ pub struct Stream<S> {
     pub audience: Audience,
     /// Everything on its channels up to this position has been handed to the socket, or lost.
     pub at: u64,
-    /// The end of the log when it was opened.
-    pub began: u64,
     pub state: State,
     pub flow: Flow,
     /// The last id that it was sent.
     pub last: Option<(Place, Kind)>,
-    /// What the client has had elsewhere of what is still to come.
-    pub had: Had,
+    /// What the client has had elsewhere of what is still to come; it is rare that there is any.
+    pub had: Option<Box<Had>>,
     pub events_sent: u32,
     /// When something was last written (ms).
     pub written: u64,

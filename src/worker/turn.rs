@@ -100,12 +100,16 @@ impl<S: Socket> Worker<S> {
             };
             let newest = channel.newest;
             looks += 1;
-            if self.streams.get(stream_key).is_some_and(|stream| {
-                stream.at < newest
-                    && stream.flow == Flow::Open
-                    && matches!(stream.state, State::Live)
-            }) {
-                self.serve_live(stream_key, now);
+            let Some(stream) = self.streams.get(stream_key) else { continue };
+            if stream.at >= newest || stream.flow == Flow::Blocked {
+                continue;
+            }
+            match stream.state {
+                State::Live if self.shared.suits(stream, key, newest) => {
+                    self.give_shared(stream_key, now);
+                }
+                State::Live => self.serve_live(stream_key, now),
+                _ => {}
             }
         }
     }

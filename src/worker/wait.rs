@@ -8,7 +8,7 @@ use super::settings::End;
 use super::socket::{Batch, Sent, Socket};
 use super::stream::{Flow, State, StreamKey, Waiting};
 use super::Worker;
-use crate::hub::{pattern_of, Locked, Membership, Now, Resume};
+use crate::hub::{pattern_of, Had, Locked, Membership, Now, Resume};
 use crate::sse::frame::Frame;
 
 /// How long a stream waits at most, in ms, and how long its first bytes do.
@@ -102,9 +102,7 @@ impl<S: Socket> Worker<S> {
             return;
         }
         let resume = waiting.resume.clone();
-        let subscriptions = stream.channels.as_slice();
-        let channels = subscriptions.iter().filter_map(|s| self.channels.get(s.channel));
-        let names: Vec<Box<[u8]>> = channels.map(|channel| channel.name.clone()).collect();
+        let names = self.names(key);
         // Not to be had now: with the next tick.
         let Ok(begun) = self.where_to_begin(&names, &members, &resume, now) else { return };
         let Some(stream) = self.streams.get_mut(key) else { return };
@@ -130,7 +128,6 @@ impl<S: Socket> Worker<S> {
         let mut channels = subscriptions.iter().filter_map(|s| self.channels.get(s.channel));
         let has_pattern = channels.any(|channel| pattern_of(&channel.name).is_some());
         stream.at = begun.end.position;
-        stream.began = begun.end.position;
         let client_id: Box<[u8]> = match resume {
             Resume::From(id) => id.into(),
             Resume::Fresh { .. } => Box::default(),
@@ -138,7 +135,7 @@ impl<S: Socket> Worker<S> {
         // All that is to come is new to it, unless Redis brings it late, as it may of channels that
         // nobody named, or the client comes from another nginx that is ahead of this one.
         if !in_step || has_pattern || begun.had.stamp > begun.end.stamp {
-            stream.had = begun.had;
+            stream.had = (begun.had != Had::default()).then(|| Box::new(begun.had));
         }
         self.preface(key, begun, client_id, opening, now);
     }

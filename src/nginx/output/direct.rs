@@ -13,16 +13,55 @@ use nginx_sys::{
     ngx_chain_t, ngx_connection_t, ngx_http_request_t, ngx_io, ngx_send_chain_pt, off_t, NGX_AGAIN,
     NGX_HTTP_OK, NGX_HTTP_VERSION_20,
 };
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ptr;
 
-/// What is left of the frame that the client is in the middle of.
+/// What is left of the frame that the client is in the middle of: seldom anything, and a word long
+/// then.
 #[derive(Default)]
-pub(super) struct Rest(RefCell<Bytes>);
+pub(super) struct Rest(Cell<Option<Box<Bytes>>>);
 
 impl Rest {
     pub(super) fn is_empty(&self) -> bool {
-        self.0.borrow().is_empty()
+        let rest = self.0.take();
+        let empty = rest.is_none();
+        self.0.set(rest);
+        empty
+    }
+
+    pub(super) fn take(&self) -> Option<Box<Bytes>> {
+        self.0.take()
+    }
+
+    pub(super) fn keep(&self, rest: Bytes) {
+        self.0.set((!rest.is_empty()).then(|| Box::new(rest)));
+    }
+}
+
+/// What bytes past the filters go to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wire {
+    /// The socket, which takes any part of them.
+    Plain,
+    /// A TLS library, which takes all or nothing, and then wants the very same bytes again.
+    Tls,
+}
+
+impl Wire {
+    /// # Safety
+    /// The connection is alive.
+    pub(super) unsafe fn of(c: *mut ngx_connection_t) -> Wire {
+        // SAFETY: the caller vouches for the connection.
+        match unsafe { (*c).ssl.is_null() } {
+            true => Wire::Plain,
+            false => Wire::Tls,
+        }
+    }
+
+    /// Whether a batch may go past the filters: over TLS only as much as is kept for a client that does
+    /// not take it.
+    pub(super) fn takes(self, way: Way, batch: &Batch) -> bool {
+        self == Wire::Plain || batch.frames().len() == 1 || joined(batch, way).len() <= PIECE
     }
 }
 
@@ -56,7 +95,7 @@ impl Output {
         let chunked = unsafe { (*r).chunked() != 0 };
         if filters_are_idle(r) && came_out.ends_with(&expected(first, chunked)) {
             self.way.set(if chunked { Way::Chunks } else { Way::Bodies });
-            free_tls_buffer(c);
+            self.let_go_of_buffers();
         }
         // The rest of a long beginning takes the way that is known by now.
         let rest = frames.get(first.len()..).unwrap_or_default();
@@ -76,36 +115,39 @@ impl Output {
         }
     }
 
-    /// Sends a batch in one call to the kernel. Nothing is kept of an earlier one, as the worker
-    /// promises, so the connection alone has to be asked.
+    /// Sends a batch in one call to the kernel. Nothing is kept of an earlier one, here or by nginx, as
+    /// the worker promises, so nothing has to be asked before.
     pub(super) fn send_direct(&self, r: *mut ngx_http_request_t, way: Way, batch: &Batch) -> Sent {
-        let c = self.connection;
-        // SAFETY: the connection lives as long as the request, and `detach` comes before its end.
-        let (failed, buffered) = unsafe { ((*c).error() != 0, (*c).buffered() != 0) };
-        if failed {
-            return Sent::Failed;
+        if !self.wire.takes(way, batch) {
+            return self.send_through_filters(r, batch.frames());
         }
-        if buffered || !fits_tls(c, way, batch) {
-            return self.send_filtered(r, batch.frames());
-        }
-        match send_batch(c, way, batch) {
+        match send_batch(self.connection, self.wire, way, batch) {
             Ok(Share::All) => Sent::All,
             Ok(Share::Part { taken, rest }) => {
-                *self.rest.0.borrow_mut() = rest;
+                self.rest.keep(rest);
                 self.blocked_at(r, taken)
             }
             Err(()) => Sent::Failed,
         }
     }
 
+    /// A batch that TLS would have to keep for the client, on a stream that else goes past the filters.
+    fn send_through_filters(&self, r: *mut ngx_http_request_t, frames: &[Frame]) -> Sent {
+        let sent = self.send_filtered(r, frames);
+        if sent == Sent::All {
+            self.let_go_of_buffers();
+        }
+        sent
+    }
+
     /// Goes on with the frame that the client is in the middle of.
     pub(super) fn send_rest(&self, r: *mut ngx_http_request_t) -> Result<(), ()> {
-        let mut rest = self.rest.0.borrow_mut();
-        if rest.is_empty() || !is_clear(r) {
+        if self.rest.is_empty() || !is_clear(r) {
             return Ok(());
         }
-        let sent = write(ends(r).0, &rest)?;
-        *rest = left(&rest, sent);
+        let Some(rest) = self.rest.take() else { return Ok(()) };
+        let sent = write(self.connection, &rest)?;
+        self.rest.keep(left(&rest, sent));
         Ok(())
     }
 }
@@ -125,15 +167,18 @@ pub enum Share {
 
 /// Sends a batch in one call to the kernel. What is left of a frame that has been begun is to be
 /// kept; the frames behind it are not taken.
-pub fn send_batch(c: *mut ngx_connection_t, way: Way, batch: &Batch) -> Result<Share, ()> {
+pub(super) fn send_batch(
+    c: *mut ngx_connection_t,
+    wire: Wire,
+    way: Way,
+    batch: &Batch,
+) -> Result<Share, ()> {
     let bytes = joined(batch, way);
     let sent = write(c, bytes)?;
     if sent == bytes.len() {
         return Ok(Share::All);
     }
-    // SAFETY: callers have seen that the connection is alive.
-    if !unsafe { (*c).ssl.is_null() } {
-        // A TLS library takes all or nothing, and wants the very same bytes again.
+    if wire == Wire::Tls {
         return Ok(Share::Part { taken: batch.frames().len(), rest: left(bytes, sent) });
     }
     let (whole, part) = batch.split(sent, |frame| of(frame, way).len());
@@ -158,14 +203,6 @@ fn joined(batch: &Batch, way: Way) -> &Bytes {
         Way::Bodies => batch.bodies(),
         _ => batch.chunks(),
     }
-}
-
-/// Whether a batch may go past the filters on this connection: over TLS only as much as is kept for
-/// a client that does not take it.
-pub fn fits_tls(c: *mut ngx_connection_t, way: Way, batch: &Batch) -> bool {
-    // SAFETY: callers have seen that the connection is alive.
-    let plain = unsafe { (*c).ssl.is_null() };
-    plain || batch.frames().len() == 1 || joined(batch, way).len() <= PIECE
 }
 
 fn of(frame: &Frame, way: Way) -> Bytes {

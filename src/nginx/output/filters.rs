@@ -10,7 +10,6 @@ use nginx_sys::{
     ngx_buf_t, ngx_chain_get_free_buf, ngx_chain_t, ngx_chain_update_chains,
     ngx_http_output_filter, ngx_http_request_t, ngx_int_t, ngx_pool_t, NGX_ERROR,
 };
-use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::ptr::{self, NonNull};
 
@@ -20,37 +19,26 @@ pub(super) const PIECE: usize = 16 * 1024;
 
 /// The buffers of one request: those that nginx has, those to be used again, and what they show.
 pub(super) struct Chains {
-    free: Cell<*mut ngx_chain_t>,
-    busy: Cell<*mut ngx_chain_t>,
-    held: RefCell<VecDeque<(*mut ngx_buf_t, Bytes)>>,
+    free: *mut ngx_chain_t,
+    busy: *mut ngx_chain_t,
+    held: VecDeque<(*mut ngx_buf_t, Bytes)>,
 }
 
 impl Default for Chains {
     fn default() -> Chains {
-        Chains {
-            free: Cell::new(ptr::null_mut()),
-            busy: Cell::new(ptr::null_mut()),
-            held: RefCell::default(),
-        }
+        Chains { free: ptr::null_mut(), busy: ptr::null_mut(), held: VecDeque::new() }
     }
 }
 
 impl Chains {
-    /// Whether nginx has let go of everything.
-    pub(super) fn is_empty(&self) -> bool {
-        self.busy.get().is_null()
-    }
-
     /// Links buffers that show the frames, the last of which says that nothing is to be kept back
     /// for more.
-    fn link(&self, pool: *mut ngx_pool_t, frames: &[Frame]) -> Option<*mut ngx_chain_t> {
+    fn link(&mut self, pool: *mut ngx_pool_t, frames: &[Frame]) -> Option<*mut ngx_chain_t> {
         let mut first = ptr::null_mut();
         let mut last: *mut ngx_chain_t = ptr::null_mut();
-        let mut free = self.free.get();
         for frame in frames.iter().filter(|frame| !frame.body().is_empty()) {
             // SAFETY: the pool is the request's, the list our own.
-            let link = unsafe { ngx_chain_get_free_buf(pool, &mut free) };
-            self.free.set(free);
+            let link = unsafe { ngx_chain_get_free_buf(pool, &mut self.free) };
             let link = NonNull::new(link)?.as_ptr();
             self.fill(link, frame.body_bytes());
             match NonNull::new(last) {
@@ -67,7 +55,7 @@ impl Chains {
         Some(first)
     }
 
-    fn fill(&self, link: *mut ngx_chain_t, body: Bytes) {
+    fn fill(&mut self, link: *mut ngx_chain_t, body: Bytes) {
         // SAFETY: the link and its buffer are ours and in no list.
         let buffer = unsafe {
             (*link).next = ptr::null_mut();
@@ -82,18 +70,15 @@ impl Chains {
         // `memory`: filters may not write to what all clients share.
         buffer.set_memory(1);
         buffer.tag = module::this().cast_mut().cast();
-        self.held.borrow_mut().push_back((buffer, body));
+        self.held.push_back((buffer, body));
     }
 
     /// Sorts out which buffers nginx is done with, after a chain was passed.
-    fn update(&self, pool: *mut ngx_pool_t, chain: *mut ngx_chain_t) {
-        let (mut free, mut busy, mut out) = (self.free.get(), self.busy.get(), chain);
+    fn update(&mut self, pool: *mut ngx_pool_t, mut chain: *mut ngx_chain_t) {
         let tag = module::this().cast_mut().cast();
+        let Chains { free, busy, held } = self;
         // SAFETY: the pool is the living request's, and the lists are our own.
-        unsafe { ngx_chain_update_chains(pool, &mut free, &mut busy, &mut out, tag) };
-        self.free.set(free);
-        self.busy.set(busy);
-        let mut held = self.held.borrow_mut();
+        unsafe { ngx_chain_update_chains(pool, free, busy, &mut chain, tag) };
         // SAFETY: the buffers lie in the request's pool.
         while held.front().is_some_and(|(buffer, _)| unsafe { (**buffer).pos == (**buffer).last }) {
             held.pop_front();
@@ -106,6 +91,21 @@ impl Chains {
 }
 
 impl Output {
+    /// Whether the filters, or what comes behind them, still have something of this stream.
+    pub(super) fn filters_are_busy(&self) -> bool {
+        let chains = self.chains.take();
+        let busy = chains.as_ref().is_some_and(|chains| !chains.busy.is_null());
+        self.chains.set(chains);
+        busy
+    }
+
+    fn with_chains<R>(&self, call: impl FnOnce(&mut Chains) -> R) -> R {
+        let mut chains = self.chains.take().unwrap_or_default();
+        let result = call(&mut chains);
+        self.chains.set(Some(chains));
+        result
+    }
+
     /// Sends frames through the filters, in pieces, until they keep something back.
     pub(super) fn send_filtered(&self, r: *mut ngx_http_request_t, frames: &[Frame]) -> Sent {
         let mut taken = 0;
@@ -113,7 +113,8 @@ impl Output {
             let count = fitting(rest);
             // SAFETY: callers have seen that the request is alive.
             let pool = unsafe { (*r).pool };
-            let Some(chain) = self.chains.link(pool, rest.get(..count).unwrap_or(rest)) else {
+            let piece = rest.get(..count).unwrap_or(rest);
+            let Some(chain) = self.with_chains(|chains| chains.link(pool, piece)) else {
                 return Sent::Failed;
             };
             if self.pass(r, chain).is_err() {
@@ -139,7 +140,8 @@ impl Output {
             return Err(());
         }
         // SAFETY: the request is still alive.
-        self.chains.update(unsafe { (*r).pool }, chain);
+        let pool = unsafe { (*r).pool };
+        self.with_chains(|chains| chains.update(pool, chain));
         match status == NGX_ERROR as ngx_int_t {
             true => Err(()),
             false => Ok(()),

@@ -13,13 +13,12 @@ mod begin;
 mod client_log;
 mod close;
 
-use super::direct::{self, Share};
+use super::direct::{self, Rest, Share, Wire};
 use super::filters::fitting;
 use super::Way;
 use crate::nginx::guard::guarded;
 use crate::nginx::log::{self, Level};
 use crate::worker::{Batch, End, Sent, StreamKey};
-use bytes::Bytes;
 use client_log::{Named, Peer};
 use close::{count, leave_nothing, say_goodbye};
 use nginx_sys::{
@@ -56,7 +55,7 @@ static CALLS: OnceLock<&'static Calls> = OnceLock::new();
 pub struct Lean {
     // There is one of these for each client: its size is to be weighed.
     connection: Cell<Option<NonNull<ngx_connection_t>>>,
-    rest: Cell<Option<Box<Bytes>>>,
+    rest: Rest,
     peer: Peer,
     key: StreamKey,
     /// In ms.
@@ -64,6 +63,9 @@ pub struct Lean {
     hub: u16,
     on_timeout: OnTimeout,
     way: Way,
+    wire: Wire,
+    /// The connection's log takes debug lines.
+    debugged: bool,
 }
 
 /// How a connection is closed whose client took nothing for too long.
@@ -80,17 +82,15 @@ impl Lean {
     pub fn send(&self, batch: &Batch) -> Sent {
         let Some(c) = self.alive() else { return Sent::Failed };
         let _named = self.name_client();
-        let sent = match direct::fits_tls(c, self.way, batch) {
+        let sent = match self.wire.takes(self.way, batch) {
             true => self.send_piece(c, batch),
             false => self.send_pieces(c, batch),
         };
-        let (way, frames) = (self.way, batch.frames().len());
-        // SAFETY: the connection is still alive: sending does not close it.
-        unsafe {
-            log::debug_to(
-                (*c).log,
-                format_args!("http sse send: {frames} frames, lean, {way:?}: {sent:?}"),
-            );
+        if self.debugged {
+            let (way, frames) = (self.way, batch.frames().len());
+            let line = format_args!("http sse send: {frames} frames, lean, {way:?}: {sent:?}");
+            // SAFETY: the connection is still alive: sending does not close it.
+            unsafe { log::debug_to((*c).log, line) };
         }
         sent
     }
@@ -109,10 +109,10 @@ impl Lean {
     }
 
     fn send_piece(&self, c: *mut ngx_connection_t, batch: &Batch) -> Sent {
-        match direct::send_batch(c, self.way, batch) {
+        match direct::send_batch(c, self.wire, self.way, batch) {
             Ok(Share::All) => Sent::All,
             Ok(Share::Part { taken, rest }) => {
-                self.keep(rest);
+                self.rest.keep(rest);
                 self.wait(c);
                 Sent::Blocked { taken }
             }
@@ -152,16 +152,12 @@ impl Lean {
     }
 
     /// Has nginx's own lines name this client for as long as the result is kept.
-    fn name_client(&self) -> Named {
-        Named::enter(self.peer)
+    fn name_client(&self) -> Named<'_> {
+        Named::enter(&self.peer)
     }
 
     fn alive(&self) -> Option<*mut ngx_connection_t> {
         self.connection.get().map(NonNull::as_ptr)
-    }
-
-    fn keep(&self, rest: Bytes) {
-        self.rest.set((!rest.is_empty()).then(|| Box::new(rest)));
     }
 
     /// Waits for room in the socket, for `send_timeout` from now.
@@ -191,7 +187,7 @@ impl Lean {
             let Ok(sent) = direct::write(c, &rest) else { return self.cut(c, End::Client) };
             let left = direct::left(&rest, sent);
             if !left.is_empty() {
-                self.keep(left);
+                self.rest.keep(left);
                 return self.wait_on(c, sent);
             }
         }

@@ -4,7 +4,8 @@
 use super::client_log::{self, Peer, ACTION};
 use super::close::count;
 use super::{on_read, on_write, Calls, Lean, OnTimeout, CALLS};
-use crate::nginx::output::{direct, ends, Output, Way};
+use crate::nginx::output::direct::{self, Rest};
+use crate::nginx::output::{ends, Output, Way};
 use crate::nginx::request::Request;
 use crate::worker::StreamKey;
 use nginx_sys::{
@@ -76,7 +77,9 @@ impl Output {
                 _ => OnTimeout::Reset,
             },
             way: self.way.get(),
-            rest: Cell::new(None),
+            rest: Rest::default(),
+            wire: self.wire,
+            debugged: self.debugged,
             // SAFETY: the connection is alive, with the address that nginx accepted it from.
             peer: unsafe { Peer::of(c) },
         });

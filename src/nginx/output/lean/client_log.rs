@@ -6,12 +6,14 @@ use nginx_sys::{
     ngx_connection_t, ngx_log_t, ngx_process, sockaddr, sockaddr_in, NGX_LOG_DEBUG_CONNECTION,
     NGX_PROCESS_WORKER,
 };
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::ffi::CStr;
 use std::fmt;
 use std::io::{Cursor, Write};
+use std::marker::PhantomData;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 
 /// What nginx's lines say that it was doing.
 pub(super) const ACTION: &CStr = c"streaming events";
@@ -26,11 +28,17 @@ pub(super) enum Peer {
 }
 
 /// For as long as it is kept, lines name a client.
-pub(super) struct Named(Option<Peer>);
+pub(super) struct Named<'a> {
+    /// Whom they named before.
+    before: *mut Peer,
+    named: PhantomData<&'a Peer>,
+}
+
+/// Whom lines are about. Read and written by the thread of nginx's loop alone: an atomic, for that costs a
+/// move where a thread's own variable costs a call, and every event to every client comes by.
+static SERVED: AtomicPtr<Peer> = AtomicPtr::new(ptr::null_mut());
 
 thread_local! {
-    /// Whom lines are about.
-    static SERVED: Cell<Option<Peer>> = const { Cell::new(None) };
     static LOGS: RefCell<Vec<&'static mut ngx_log_t>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -70,15 +78,17 @@ impl fmt::Display for Peer {
     }
 }
 
-impl Named {
-    pub(super) fn enter(peer: Peer) -> Named {
-        Named(SERVED.replace(Some(peer)))
+impl<'a> Named<'a> {
+    pub(super) fn enter(peer: &'a Peer) -> Named<'a> {
+        let before = SERVED.load(Relaxed);
+        SERVED.store(ptr::from_ref(peer).cast_mut(), Relaxed);
+        Named { before, named: PhantomData }
     }
 }
 
-impl Drop for Named {
+impl Drop for Named<'_> {
     fn drop(&mut self) {
-        SERVED.set(self.0);
+        SERVED.store(self.before, Relaxed);
     }
 }
 
@@ -122,7 +132,8 @@ fn writes_as(one: &ngx_log_t, other: &ngx_log_t) -> bool {
 /// nginx calls this for the end of each line.
 unsafe extern "C" fn name_client(_log: *mut ngx_log_t, buffer: *mut u8, len: usize) -> *mut u8 {
     guarded(buffer, || {
-        let Some(peer) = SERVED.get() else { return buffer };
+        // SAFETY: null, or a peer that a `Named` borrows, which takes it away when it goes.
+        let Some(peer) = (unsafe { SERVED.load(Relaxed).as_ref() }) else { return buffer };
         // SAFETY: nginx gives the place that is left of its line.
         let room = unsafe { std::slice::from_raw_parts_mut(buffer, len) };
         let mut line = Cursor::new(room);
