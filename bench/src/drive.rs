@@ -7,6 +7,7 @@ mod behind;
 mod choice;
 mod figures;
 mod generator;
+mod h2;
 mod million;
 mod mode;
 mod page;
@@ -18,6 +19,7 @@ mod run;
 mod server;
 mod table;
 mod tls;
+mod transport;
 mod variant;
 mod visit;
 
@@ -30,6 +32,7 @@ use serde_json::{json, Map, Value};
 use server::Wanted;
 use std::collections::BTreeMap;
 use std::process::ExitCode;
+use transport::Transport;
 use variant::{Sort, Variant};
 
 /// What was measured, by case and variant.
@@ -74,7 +77,7 @@ fn available(choice: &Choice) -> Vec<&'static Variant> {
             directory: &directory,
             workers: 1,
             clients: 10,
-            tls: false,
+            transport: Transport::Plain,
         };
         match server::check(&wanted) {
             Ok(()) => available.push(*variant),
@@ -132,7 +135,7 @@ impl Bench {
             directory: &directory,
             workers: work.workers,
             clients: work.clients,
-            tls: work.tls,
+            transport: work.transport,
         };
         let outcome = std::fs::create_dir_all(&directory)
             .map_err(|error| format!("{}: {error}", directory.display()))

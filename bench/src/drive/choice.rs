@@ -120,8 +120,9 @@ fn modes(flags: &mut Flags, quick: bool) -> Result<Modes, String> {
         }
     }
     if chosen.modes.is_empty() && !chosen.million && !chosen.redis {
-        // Those whose figures mean something within a second.
-        let brief = |mode: &&Mode| !quick || !matches!(mode.name, "wide" | "slow" | "workers");
+        // Those whose figures mean something within a second, as many as fit into a minute.
+        let long = |mode: &Mode| matches!(mode.name, "wide" | "slow" | "workers" | "h2-idle");
+        let brief = |mode: &&Mode| !quick || !long(mode);
         chosen.modes.extend(MODES.iter().filter(brief));
     }
     Ok(chosen)

@@ -9,6 +9,7 @@ use super::process::{available, cpu_us, memory};
 use super::progress::passing;
 use super::run::{number, Outcome};
 use super::server::{Server, Wanted};
+use super::transport::Transport;
 use super::variant::Variant;
 use serde_json::Value;
 use std::time::{Duration, Instant};
@@ -60,7 +61,7 @@ pub fn run(variant: &'static Variant, choice: &Choice) -> Result<Outcome, String
         workers: crowd.workers,
         // Workers get unequal shares: each must have room for more than its own.
         clients: crowd.clients * 12 / 10,
-        tls: false,
+        transport: Transport::Plain,
     };
     let server = Server::start(&wanted)?;
     std::thread::sleep(BEGIN);

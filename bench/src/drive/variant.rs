@@ -1,5 +1,6 @@
 //! The servers that are compared. A new one is an entry of [`VARIANTS`].
 
+use super::transport::Transport;
 use std::fmt::Write;
 use std::path::PathBuf;
 
@@ -116,7 +117,7 @@ pub struct Listening {
     pub port: u16,
     pub workers: usize,
     pub clients: usize,
-    pub tls: bool,
+    pub transport: Transport,
 }
 
 /// The whole of nginx's configuration.
@@ -146,9 +147,9 @@ pub fn configuration(pieces: &Pieces, place: &Place, at: &Listening, redis: &str
     line(&pieces.http.replace("REDIS", redis));
     line("server {");
     let shared = if at.workers > 1 { " reuseport" } else { "" };
-    let tls = if at.tls { " ssl" } else { "" };
-    line(&format!("listen 127.0.0.1:{}{tls}{shared} backlog=4096;", at.port));
-    if at.tls {
+    let transport = at.transport.listens();
+    line(&format!("listen 127.0.0.1:{}{transport}{shared} backlog=4096;", at.port));
+    if at.transport == Transport::Tls {
         line(
             "ssl_certificate certificate.pem; ssl_certificate_key key.pem; ssl_protocols TLSv1.3;",
         );
