@@ -5,9 +5,11 @@
 
 mod behind;
 mod choice;
+mod crowd;
 mod figures;
 mod generator;
 mod h2;
+mod many;
 mod million;
 mod mode;
 mod page;
@@ -44,7 +46,7 @@ pub fn main(flags: Flags) -> Result<ExitCode, String> {
         return visit::visit(visit);
     }
     let variants = available(&choice);
-    if choice.quick {
+    if choice.quick && !choice.modes.is_empty() {
         println!("quick: a tenth of the clients and channels that the titles name\n");
     }
     if let Some(clients) = choice.too_many() {
@@ -55,6 +57,9 @@ pub fn main(flags: Flags) -> Result<ExitCode, String> {
     bench.run_modes(&variants)?;
     if bench.choice.million {
         bench.run_million(&variants);
+    }
+    if bench.choice.many {
+        bench.run_many(&variants);
     }
     if bench.choice.redis {
         bench.run_behind_redis(&variants);
@@ -172,6 +177,12 @@ impl Bench {
                 Err(why) => self.faults.push(format!("{}, million: {why}", variant.name)),
             }
         }
+    }
+
+    fn run_many(&mut self, variants: &[&'static Variant]) {
+        let (results, faults) = many::run(variants, &self.choice);
+        self.all.insert("many".into(), results);
+        self.faults.extend(faults);
     }
 
     fn run_behind_redis(&mut self, variants: &[&'static Variant]) {

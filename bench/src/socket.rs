@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 /// Clients of one source address: well below the ports that it has.
-pub const PER_SOURCE: usize = 10_000;
+const PER_SOURCE: usize = 10_000;
 
 /// What an attempt to read or write came to.
 pub enum Moved {

@@ -85,6 +85,12 @@ pub fn own_memory(pids: &[u32]) -> f64 {
     pids.iter().filter_map(own).sum()
 }
 
+/// Files that the processes have open.
+pub fn open_files(pids: &[u32]) -> usize {
+    let open = |pid: &u32| fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count);
+    pids.iter().map(open).sum()
+}
+
 /// Memory of the machine that is not in use, in bytes.
 pub fn available() -> f64 {
     kilobytes("/proc/meminfo", "MemAvailable:").unwrap_or(0.0)

@@ -13,7 +13,7 @@ use serde_json::Value;
 use std::time::Duration;
 
 /// Lets memory that is used for a moment only be given back.
-const SETTLE: Duration = Duration::from_millis(500);
+pub const SETTLE: Duration = Duration::from_millis(500);
 
 /// What one run measured, and what went wrong in it, as a sentence.
 pub struct Outcome {

@@ -39,6 +39,18 @@ impl Variant {
             Kind::Nginx(_) => Sort::Durable,
         }
     }
+
+    /// The same server, which sends nothing of itself to clients that are idle.
+    pub fn quiet(&self) -> Self {
+        let kind = match &self.kind {
+            Kind::Floor(options) => Kind::Floor(options),
+            Kind::Nginx(pieces) if pieces.module == Module::Ours => {
+                Kind::Nginx(Pieces { stream: QUIET, ..*pieces })
+            }
+            Kind::Nginx(pieces) => Kind::Nginx(Pieces { ..*pieces }),
+        };
+        Self { name: self.name, kind }
+    }
 }
 
 /// What goes into nginx's configuration. `REDIS` in it becomes the URL of a Redis that is started
@@ -66,6 +78,9 @@ const OURS: Pieces = Pieces {
     publish: "sse_publish $arg_c;",
     more: "location = /status { sse_status; }",
 };
+
+/// The stream of the above without heartbeats.
+const QUIET: &str = "sse_stream $arg_c; sse_heartbeat off;";
 
 /// The module behind a Redis, published to over HTTP.
 const DURABLE: Pieces = Pieces { http: "sse_hub default { redis REDIS; }", ..OURS };
