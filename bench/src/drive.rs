@@ -5,8 +5,11 @@
 
 mod behind;
 mod choice;
+mod crowd;
 mod figures;
 mod generator;
+mod h2;
+mod many;
 mod million;
 mod mode;
 mod page;
@@ -18,6 +21,7 @@ mod run;
 mod server;
 mod table;
 mod tls;
+mod transport;
 mod variant;
 mod visit;
 
@@ -30,6 +34,7 @@ use serde_json::{json, Map, Value};
 use server::Wanted;
 use std::collections::BTreeMap;
 use std::process::ExitCode;
+use transport::Transport;
 use variant::{Sort, Variant};
 
 /// What was measured, by case and variant.
@@ -41,7 +46,7 @@ pub fn main(flags: Flags) -> Result<ExitCode, String> {
         return visit::visit(visit);
     }
     let variants = available(&choice);
-    if choice.quick {
+    if choice.quick && !choice.modes.is_empty() {
         println!("quick: a tenth of the clients and channels that the titles name\n");
     }
     if let Some(clients) = choice.too_many() {
@@ -52,6 +57,9 @@ pub fn main(flags: Flags) -> Result<ExitCode, String> {
     bench.run_modes(&variants)?;
     if bench.choice.million {
         bench.run_million(&variants);
+    }
+    if bench.choice.many {
+        bench.run_many(&variants);
     }
     if bench.choice.redis {
         bench.run_behind_redis(&variants);
@@ -74,7 +82,7 @@ fn available(choice: &Choice) -> Vec<&'static Variant> {
             directory: &directory,
             workers: 1,
             clients: 10,
-            tls: false,
+            transport: Transport::Plain,
         };
         match server::check(&wanted) {
             Ok(()) => available.push(*variant),
@@ -132,7 +140,7 @@ impl Bench {
             directory: &directory,
             workers: work.workers,
             clients: work.clients,
-            tls: work.tls,
+            transport: work.transport,
         };
         let outcome = std::fs::create_dir_all(&directory)
             .map_err(|error| format!("{}: {error}", directory.display()))
@@ -169,6 +177,12 @@ impl Bench {
                 Err(why) => self.faults.push(format!("{}, million: {why}", variant.name)),
             }
         }
+    }
+
+    fn run_many(&mut self, variants: &[&'static Variant]) {
+        let (results, faults) = many::run(variants, &self.choice);
+        self.all.insert("many".into(), results);
+        self.faults.extend(faults);
     }
 
     fn run_behind_redis(&mut self, variants: &[&'static Variant]) {

@@ -2,7 +2,8 @@
 //! than what it measures: one epoll, one `recv` per delivery, no allocation per event.
 //!
 //! Three steps, each told by one line of JSON on stdout: clients are connected; a warm-up has been
-//! published and has come to all; the measured events have. With `--steps` it waits for a line on
+//! published and has come to all; the measured events have, which `--times` repeats. With `--steps`
+//! it waits for a line on
 //! stdin before each next one, and before its end, so that others can look at the server meanwhile.
 
 mod arrive;
@@ -73,8 +74,10 @@ pub fn main(flags: Flags) -> Result<ExitCode, String> {
     load.wait()?;
     load.step("warm", load.config.warm_seconds)?;
     load.wait()?;
-    load.step("done", load.config.seconds)?;
-    load.wait()?;
+    for _ in 0..load.config.times {
+        load.step("done", load.config.seconds)?;
+        load.wait()?;
+    }
     if load.config.returning {
         load.return_after_reload()?;
         load.wait()?;

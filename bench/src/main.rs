@@ -9,6 +9,7 @@ mod drive;
 mod event;
 mod flags;
 mod floor;
+mod h2;
 mod head;
 mod histogram;
 mod load;

@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 /// Clients of one source address: well below the ports that it has.
-pub const PER_SOURCE: usize = 10_000;
+const PER_SOURCE: usize = 10_000;
 
 /// What an attempt to read or write came to.
 pub enum Moved {
@@ -33,19 +33,32 @@ pub enum Buffer {
 /// Begins to connect the client of that number; when the server is on this machine, from the
 /// loopback address that is its turn.
 pub fn dial(to: SocketAddr, number: usize, buffer: Buffer) -> Result<OwnedFd, Errno> {
-    let fd = tcp(to, SocketFlags::NONBLOCK)?;
-    // Ends with a reset: a benchmark that leaves a million sockets behind cannot be run twice.
-    set_socket_linger(&fd, Some(Duration::ZERO))?;
+    let fd = client(to, number, SocketFlags::NONBLOCK)?;
     if buffer == Buffer::Small {
         set_socket_recv_buffer_size(&fd, 4096)?;
-    }
-    if let Some(source) = source(to.ip(), number) {
-        bind(&fd, &SocketAddr::new(source, 0))?;
     }
     match connect(&fd, &to) {
         Ok(()) | Err(Errno::INPROGRESS) => Ok(fd),
         Err(error) => Err(error),
     }
+}
+
+/// Connects the client of that number, and waits for it; writes wait, and so may reads.
+pub fn connect_from(to: SocketAddr, number: usize) -> Result<OwnedFd, Errno> {
+    let fd = client(to, number, SocketFlags::empty())?;
+    connect(&fd, &to)?;
+    Ok(fd)
+}
+
+/// The socket of the client of that number.
+fn client(to: SocketAddr, number: usize, flags: SocketFlags) -> Result<OwnedFd, Errno> {
+    let fd = tcp(to, flags)?;
+    // Ends with a reset: a benchmark that leaves a million sockets behind cannot be run twice.
+    set_socket_linger(&fd, Some(Duration::ZERO))?;
+    if let Some(source) = source(to.ip(), number) {
+        bind(&fd, &SocketAddr::new(source, 0))?;
+    }
+    Ok(fd)
 }
 
 /// Connects for publishing; writes wait, reads do not.

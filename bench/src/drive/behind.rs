@@ -12,6 +12,7 @@ use super::mode::{named, Unit};
 use super::run::{self, Outcome};
 use super::server::{Server, Wanted};
 use super::table::{markdown, written};
+use super::transport::Transport;
 use super::variant::{Sort, Variant};
 use serde_json::Value;
 use std::path::PathBuf;
@@ -140,7 +141,7 @@ impl Behind<'_> {
             workers: 2,
             // All of them may come to one worker.
             clients: clients * 2,
-            tls: false,
+            transport: Transport::Plain,
         })
     }
 
@@ -154,7 +155,7 @@ impl Behind<'_> {
                 directory: &self.directory("durable")?,
                 workers: work.workers,
                 clients: work.clients,
-                tls: false,
+                transport: Transport::Plain,
             },
             &work,
         )?;

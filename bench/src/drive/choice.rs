@@ -14,6 +14,7 @@ const OTHER_DESCRIPTORS: usize = 300;
 pub struct Choice {
     pub modes: Vec<&'static Mode>,
     pub million: bool,
+    pub many: bool,
     pub redis: bool,
     pub variants: Vec<&'static Variant>,
     pub rounds: usize,
@@ -47,11 +48,12 @@ impl Choice {
         let clients = flags.parsed("clients")?;
         let seconds = flags.parsed("seconds")?;
         let visit = Visit::read(&mut flags, clients, seconds)?;
-        let Modes { modes, million, redis } = modes(&mut flags, quick)?;
+        let Modes { modes, million, many, redis } = modes(&mut flags, quick)?;
         flags.finish()?;
         Ok(Self {
             modes,
             million,
+            many,
             redis,
             variants: chosen(variants.as_deref())?,
             rounds: rounds.unwrap_or(if quick { 1 } else { 3 }).max(1),
@@ -103,6 +105,7 @@ pub fn descriptors() -> usize {
 struct Modes {
     modes: Vec<&'static Mode>,
     million: bool,
+    many: bool,
     redis: bool,
 }
 
@@ -112,6 +115,7 @@ fn modes(flags: &mut Flags, quick: bool) -> Result<Modes, String> {
         match word.as_str() {
             "all" => chosen.modes.extend(MODES),
             "million" => chosen.million = true,
+            "many" => chosen.many = true,
             "redis" => chosen.redis = true,
             name => {
                 let mode = named(name).ok_or_else(|| format!("there is no mode {name}"))?;
@@ -119,9 +123,10 @@ fn modes(flags: &mut Flags, quick: bool) -> Result<Modes, String> {
             }
         }
     }
-    if chosen.modes.is_empty() && !chosen.million && !chosen.redis {
-        // Those whose figures mean something within a second.
-        let brief = |mode: &&Mode| !quick || !matches!(mode.name, "wide" | "slow" | "workers");
+    if chosen.modes.is_empty() && !chosen.million && !chosen.many && !chosen.redis {
+        // Those whose figures mean something within a second, as many as fit into a minute.
+        let long = |mode: &Mode| matches!(mode.name, "wide" | "slow" | "workers" | "h2-idle");
+        let brief = |mode: &&Mode| !quick || !long(mode);
         chosen.modes.extend(MODES.iter().filter(brief));
     }
     Ok(chosen)

@@ -1,6 +1,7 @@
 //! The modes: which loads each one puts on a server, and which figures of theirs it shows. A new
 //! mode is an entry of [`MODES`].
 
+use super::transport::Transport;
 use super::variant::{Sort, Variant};
 
 /// How events are published; see the generator's options.
@@ -28,8 +29,7 @@ pub struct Work {
     pub workers: usize,
     /// A file is fetched from the same server meanwhile.
     pub probe: bool,
-    /// Clients come over TLS, and only stay.
-    pub tls: bool,
+    pub transport: Transport,
 }
 
 /// A load under a name of its own.
@@ -109,7 +109,7 @@ const WORK: Work = Work {
     silent_in: 0,
     workers: 1,
     probe: false,
-    tls: false,
+    transport: Transport::Plain,
 };
 const FLAT: Work = Work { clients: 1_000, pace: Pace::Flat(16), seconds: 4.0, ..WORK };
 const PUBLISH: Work = Work { clients: 0, ..FLAT };
@@ -262,14 +262,34 @@ pub const MODES: &[Mode] = &[
         name: "tls-idle",
         says: "200 clients over TLS 1.3 that only stay: memory of the server's processes",
         takers: NGINX,
-        cases: &[Case { name: "tls", work: Work { clients: 200, tls: true, ..HOLD } }],
+        cases: &[Case {
+            name: "tls",
+            work: Work { clients: 200, transport: Transport::Tls, ..HOLD },
+        }],
         rows: &[Row { title: "memory per idle client over TLS 1.3", case: "tls", ..IDLE }],
+    },
+    Mode {
+        name: "h2-idle",
+        says: "10,000 clients over HTTP/2 that only stay: memory of the server's processes",
+        takers: NGINX,
+        cases: &[
+            Case { name: "h2 1", work: Work { transport: http2(1), ..HOLD } },
+            Case { name: "h2 64", work: Work { transport: http2(64), ..HOLD } },
+        ],
+        rows: &[
+            memory("memory per idle stream over HTTP/2, a connection each", "h2 1", "client_bytes"),
+            memory("the same: 64 streams a connection", "h2 64", "client_bytes"),
+        ],
     },
 ];
 
 const CPU: &str = "cpu_us";
 const IDLE: Row =
     memory("memory of the server's processes per idle client", "hold", "client_bytes");
+
+const fn http2(streams: usize) -> Transport {
+    Transport::Http2 { streams }
+}
 
 const fn row(title: &'static str, case: &'static str, figure: &'static str) -> Row {
     Row { title, case, figure, unit: Unit::Micros, base: FLOOR }

@@ -85,9 +85,32 @@ pub fn own_memory(pids: &[u32]) -> f64 {
     pids.iter().filter_map(own).sum()
 }
 
+/// Files that the processes have open.
+pub fn open_files(pids: &[u32]) -> usize {
+    let open = |pid: &u32| fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count);
+    pids.iter().map(open).sum()
+}
+
 /// Memory of the machine that is not in use, in bytes.
 pub fn available() -> f64 {
     kilobytes("/proc/meminfo", "MemAvailable:").unwrap_or(0.0)
+}
+
+/// What the kernel holds in objects of its own, sockets among them, in bytes.
+pub fn slab() -> f64 {
+    let part = |field| kilobytes("/proc/meminfo", field).unwrap_or(0.0);
+    part("SReclaimable:") + part("SUnreclaim:")
+}
+
+/// What the kernel holds for bytes on their way over TCP, in bytes.
+pub fn tcp_buffers() -> f64 {
+    let text = fs::read_to_string("/proc/net/sockstat").unwrap_or_default();
+    tcp_pages(&text).unwrap_or(0.0) * rustix::param::page_size() as f64
+}
+
+fn tcp_pages(sockstat: &str) -> Option<f64> {
+    let line = sockstat.lines().find_map(|line| line.strip_prefix("TCP:"))?;
+    line.split_whitespace().skip_while(|word| *word != "mem").nth(1)?.parse().ok()
 }
 
 /// Memory of the machine, in bytes.
@@ -151,4 +174,17 @@ pub fn machine() -> serde_json::Value {
 pub fn cpus() -> Vec<usize> {
     let Ok(set) = rustix::thread::sched_getaffinity(None) else { return vec![0] };
     (0..rustix::thread::CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_of_tcp() {
+        let text =
+            "sockets: used 90\nTCP: inuse 5 orphan 0 tw 2 alloc 6 mem 17\nUDP: inuse 0 mem 3\n";
+        assert_eq!(tcp_pages(text), Some(17.0));
+        assert_eq!(tcp_pages("UDP: inuse 0 mem 3\n"), None);
+    }
 }

@@ -8,12 +8,12 @@ use super::page::Page;
 use super::probe::Probe;
 use super::process::{cpu_us, memory, Machine};
 use super::server::{Server, Wanted};
-use super::tls;
+use super::transport::Transport;
 use serde_json::Value;
 use std::time::Duration;
 
 /// Lets memory that is used for a moment only be given back.
-const SETTLE: Duration = Duration::from_millis(500);
+pub const SETTLE: Duration = Duration::from_millis(500);
 
 /// What one run measured, and what went wrong in it, as a sentence.
 pub struct Outcome {
@@ -25,8 +25,8 @@ pub struct Outcome {
 pub fn run(wanted: &Wanted<'_>, work: &Work) -> Result<Outcome, String> {
     let mut server = Server::start(wanted)?;
     std::thread::sleep(Duration::from_millis(100));
-    if work.tls {
-        return hold_over_tls(&server, work);
+    if work.transport != Transport::Plain {
+        return hold(&server, work);
     }
     let mut run =
         Run { figures: Figures::new(), faults: Vec::new(), processes: server.processes() };
@@ -122,15 +122,16 @@ impl Run {
     }
 }
 
-fn hold_over_tls(server: &Server, work: &Work) -> Result<Outcome, String> {
+/// A run whose clients only stay.
+fn hold(server: &Server, work: &Work) -> Result<Outcome, String> {
     let processes = server.processes();
-    // The first handshake fills what all others share.
-    drop(tls::Clients::connect(server.port, 1)?);
+    // The first connection fills what all others share.
+    drop(work.transport.hold(server.port, 1)?);
     let before = memory(&processes);
-    let clients = tls::Clients::connect(server.port, work.clients)?;
+    let mut clients = work.transport.hold(server.port, work.clients)?;
     std::thread::sleep(SETTLE);
     let bytes = (memory(&processes) - before) / work.clients as f64;
-    drop(clients);
+    clients.attend()?;
     Ok(Outcome {
         figures: Figures::from([("client_bytes".to_owned(), bytes)]),
         faults: String::new(),

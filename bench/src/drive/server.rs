@@ -3,6 +3,7 @@
 
 use super::process::{cpus, family};
 use super::redis::{self, Redis};
+use super::transport::Transport;
 use super::variant::{configuration, Kind, Listening, Pieces, Place, Sort, Variant};
 use rustix::process::{kill_process, Pid, Signal};
 use std::fs;
@@ -31,7 +32,7 @@ pub struct Wanted<'a> {
     pub directory: &'a Path,
     pub workers: usize,
     pub clients: usize,
-    pub tls: bool,
+    pub transport: Transport,
 }
 
 impl Server {
@@ -151,14 +152,14 @@ fn prepare(
     port: u16,
     redis: &str,
 ) -> Result<PathBuf, String> {
-    let Wanted { place, directory, workers, clients, tls, .. } = *wanted;
+    let Wanted { place, directory, workers, clients, transport, .. } = *wanted;
     let told = |error: std::io::Error| format!("{}: {error}", directory.display());
     fs::create_dir_all(directory.join("html")).map_err(told)?;
     fs::write(directory.join("html/file"), "file\n").map_err(told)?;
-    let at = Listening { port, workers, clients: clients / workers.max(1), tls };
+    let at = Listening { port, workers, clients: clients / workers.max(1), transport };
     fs::write(directory.join("nginx.conf"), configuration(pieces, place, &at, redis))
         .map_err(told)?;
-    if tls {
+    if transport == Transport::Tls {
         super::tls::make_certificate(directory)?;
     }
     Ok(directory.to_owned())

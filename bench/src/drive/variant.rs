@@ -1,5 +1,6 @@
 //! The servers that are compared. A new one is an entry of [`VARIANTS`].
 
+use super::transport::Transport;
 use std::fmt::Write;
 use std::path::PathBuf;
 
@@ -38,6 +39,18 @@ impl Variant {
             Kind::Nginx(_) => Sort::Durable,
         }
     }
+
+    /// The same server, which sends nothing of itself to clients that are idle.
+    pub fn quiet(&self) -> Self {
+        let kind = match &self.kind {
+            Kind::Floor(options) => Kind::Floor(options),
+            Kind::Nginx(pieces) if pieces.module == Module::Ours => {
+                Kind::Nginx(Pieces { stream: QUIET, ..*pieces })
+            }
+            Kind::Nginx(pieces) => Kind::Nginx(Pieces { ..*pieces }),
+        };
+        Self { name: self.name, kind }
+    }
 }
 
 /// What goes into nginx's configuration. `REDIS` in it becomes the URL of a Redis that is started
@@ -65,6 +78,9 @@ const OURS: Pieces = Pieces {
     publish: "sse_publish $arg_c;",
     more: "location = /status { sse_status; }",
 };
+
+/// The stream of the above without heartbeats.
+const QUIET: &str = "sse_stream $arg_c; sse_heartbeat off;";
 
 /// The module behind a Redis, published to over HTTP.
 const DURABLE: Pieces = Pieces { http: "sse_hub default { redis REDIS; }", ..OURS };
@@ -116,7 +132,7 @@ pub struct Listening {
     pub port: u16,
     pub workers: usize,
     pub clients: usize,
-    pub tls: bool,
+    pub transport: Transport,
 }
 
 /// The whole of nginx's configuration.
@@ -146,9 +162,9 @@ pub fn configuration(pieces: &Pieces, place: &Place, at: &Listening, redis: &str
     line(&pieces.http.replace("REDIS", redis));
     line("server {");
     let shared = if at.workers > 1 { " reuseport" } else { "" };
-    let tls = if at.tls { " ssl" } else { "" };
-    line(&format!("listen 127.0.0.1:{}{tls}{shared} backlog=4096;", at.port));
-    if at.tls {
+    let transport = at.transport.listens();
+    line(&format!("listen 127.0.0.1:{}{transport}{shared} backlog=4096;", at.port));
+    if at.transport == Transport::Tls {
         line(
             "ssl_certificate certificate.pem; ssl_certificate_key key.pem; ssl_protocols TLSv1.3;",
         );

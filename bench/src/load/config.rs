@@ -41,6 +41,8 @@ pub struct Config {
     pub pace: Pace,
     pub warm_seconds: f64,
     pub seconds: f64,
+    /// How often the step that is measured is made.
+    pub times: usize,
     /// One client in so many never reads; 0 is none.
     pub silent_in: usize,
     /// Clients that dial at one time.
@@ -74,6 +76,7 @@ impl Config {
             pace,
             warm_seconds: flags.parsed("warm")?.unwrap_or(1.0),
             seconds: flags.parsed("seconds")?.unwrap_or(5.0),
+            times: flags.parsed("times")?.unwrap_or(1),
             silent_in: flags.parsed("silent-in")?.unwrap_or(0),
             dialing: flags.parsed("dialing")?.unwrap_or(64),
             run: flags.parsed("run")?.unwrap_or_else(std::process::id),

@@ -158,10 +158,12 @@ impl Tally {
         }
     }
 
-    /// Counts what never came and whose order differs; to be called once, at the end.
+    /// Counts what never came and whose order differs, until now; to be called when nothing is on
+    /// its way.
     pub fn close(&mut self) {
         self.faults.lost = self.owed.saturating_sub(self.delivered);
         let mut first: Vec<Option<u64>> = vec![None; self.readers.len()];
+        self.faults.orders = 0;
         for seen in self.seen.iter().filter(|seen| seen.reads && seen.missing == 0) {
             let Some(first) = first.get_mut(seen.channel as usize) else { continue };
             self.faults.orders += u64::from(*first.get_or_insert(seen.order) != seen.order);
@@ -217,6 +219,15 @@ mod tests {
         assert_eq!(tally(&order, &[order[0], order[0], order[1]]).faults.doubled, 1);
         assert_eq!(tally(&order, &[(0, 1), (0, 0), (1, 0), (1, 1)]).faults.disordered, 1);
         assert_eq!(tally(&order, &[(1, 0), (0, 0), (0, 1), (1, 1)]).faults.orders, 1);
+    }
+
+    #[test]
+    fn closed_twice_counts_once() {
+        let mut tally = tally(&[(0, 0), (1, 0), (0, 1), (1, 1)], &[(1, 0), (0, 0), (0, 1)]);
+        let first = tally.faults.as_json();
+        tally.close();
+        assert_eq!(tally.faults.as_json(), first);
+        assert_eq!((tally.faults.lost, tally.faults.orders), (1, 1));
     }
 
     #[test]

@@ -1,0 +1,105 @@
+//! More clients than one process can hold: how many the machine has room for, the server that they
+//! come to, and the generators over which they are spread, because a process may open only so many
+//! files.
+
+use super::choice::{descriptors, Choice};
+use super::generator::Generator;
+use super::process::available;
+use super::progress::passing;
+use super::run::number;
+use super::server::{Server, Wanted};
+use super::transport::Transport;
+use super::variant::Variant;
+use serde_json::Value;
+use std::time::{Duration, Instant};
+
+/// What a client takes of the machine at most: two sockets, a generator's record, nginx's request.
+const BYTES: f64 = 22_000.0;
+/// The same when nginx's request is given back.
+const LEAN_BYTES: f64 = 12_000.0;
+/// Files of a worker that clients may take: they spread unevenly, and a reload needs room.
+const WORKER_SHARE: f64 = 0.85;
+
+/// Until all workers run, or all generators have begun a step, so that each counts all that belongs
+/// to it.
+pub const BEGIN: Duration = Duration::from_secs(1);
+
+/// How the clients are spread.
+pub struct Crowd {
+    pub clients: usize,
+    pub workers: usize,
+    pub generators: usize,
+}
+
+/// A crowd whose clients have come.
+pub struct Gathered {
+    pub generators: Vec<Generator>,
+    pub refused: f64,
+    pub seconds: f64,
+}
+
+impl Crowd {
+    /// As many clients as are asked for, if the machine holds them.
+    pub fn reckon(variant: &Variant, asked: usize) -> Self {
+        let each = if variant.name.contains("lean") { LEAN_BYTES } else { BYTES };
+        let room = (available() * 0.85 / each) as usize;
+        let clients = asked.min(room);
+        let files = descriptors().min(100_000);
+        let workers = (clients as f64 / (files as f64 * WORKER_SHARE)).ceil() as usize;
+        let generators = clients.div_ceil(files.saturating_sub(300).max(1));
+        Self { clients, workers: workers.max(2), generators: generators.max(1) }
+    }
+
+    /// Starts a server that has room for it.
+    pub fn serve(
+        &self,
+        variant: &Variant,
+        choice: &Choice,
+        directory: &str,
+    ) -> Result<Server, String> {
+        let directory = choice.directory.join(variant.name).join(directory);
+        std::fs::create_dir_all(&directory)
+            .map_err(|error| format!("{}: {error}", directory.display()))?;
+        let server = Server::start(&Wanted {
+            variant,
+            place: &choice.place,
+            directory: &directory,
+            workers: self.workers,
+            // Workers get unequal shares: each must have room for more than its own.
+            clients: self.clients * 12 / 10,
+            transport: Transport::Plain,
+        })?;
+        std::thread::sleep(BEGIN);
+        Ok(server)
+    }
+
+    /// Lets all clients come, by generators with these options.
+    pub fn gather(&self, options: &[String]) -> Result<Gathered, String> {
+        let since = Instant::now();
+        let (mut generators, mut connected, mut refused) = (Vec::new(), 0, 0.0);
+        while connected < self.clients {
+            let part = self.clients.div_ceil(self.generators).min(self.clients - connected);
+            let own = [format!("--clients={part}"), format!("--first={connected}")];
+            let mut generator = Generator::start(&[options, &own].concat(), self.workers)?;
+            refused += number(&generator.hear()?, "refused");
+            generators.push(generator);
+            connected += part;
+            passing(&format!("{connected} clients"));
+        }
+        passing("");
+        Ok(Gathered { generators, refused, seconds: since.elapsed().as_secs_f64() })
+    }
+}
+
+/// Lets all begin a step, the publisher last, and waits until all are through.
+pub fn step_all(
+    generators: &mut [Generator],
+    publisher: &mut Generator,
+) -> Result<Vec<Value>, String> {
+    for generator in generators.iter_mut() {
+        generator.go()?;
+    }
+    std::thread::sleep(BEGIN);
+    publisher.step()?;
+    generators.iter_mut().map(Generator::hear).collect()
+}

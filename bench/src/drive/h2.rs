@@ -1,0 +1,88 @@
+//! Clients over HTTP/2 that only stay: connections with one stream or several, held by this process
+//! itself, which sleeps otherwise.
+
+use crate::h2::{open, request, Session};
+use crate::socket::{connect_from, receive, send_waiting, Moved};
+use rustix::net::sockopt::{set_socket_timeout, Timeout};
+use rustix::net::{recv, RecvFlags};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+/// How long a server may take to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Clients whose streams are open, until this is dropped.
+pub struct Clients(Vec<Connection>);
+
+impl Clients {
+    /// Opens `count` streams, of which so many share a connection.
+    pub fn connect(port: u16, count: usize, streams: usize) -> Result<Self, String> {
+        let mut clients = Self(Vec::with_capacity(count.div_ceil(streams)));
+        let mut left = count;
+        while left > 0 {
+            let streams = streams.min(left);
+            clients.0.push(Connection::open(port, clients.0.len(), streams)?);
+            left -= streams;
+        }
+        Ok(clients)
+    }
+
+    /// Takes and answers what has come meanwhile. An error when a stream is open no more.
+    pub fn attend(&mut self) -> Result<(), String> {
+        self.0.iter_mut().try_for_each(Connection::attend)
+    }
+}
+
+struct Connection {
+    fd: OwnedFd,
+    session: Session,
+}
+
+impl Connection {
+    /// Waits until the heads of all its streams have come.
+    fn open(port: u16, number: usize, streams: usize) -> Result<Self, String> {
+        let to = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let fd = connect_from(to, number).map_err(told)?;
+        set_socket_timeout(&fd, Timeout::Recv, Some(PATIENCE)).map_err(told)?;
+        let mut first = Vec::new();
+        open(&mut first);
+        // Clients' streams have odd numbers.
+        for stream in (1..).step_by(2).take(streams) {
+            request(stream, "localhost", "/s?c=0", &mut first);
+        }
+        send_waiting(&fd, &first).map_err(told)?;
+        let mut connection = Self { fd, session: Session::default() };
+        while connection.session.opened < streams {
+            let mut buffer = [0; 4096];
+            let (len, _) = recv(&connection.fd, &mut buffer, RecvFlags::empty()).map_err(told)?;
+            connection.take(buffer.get(..len).unwrap_or_default())?;
+        }
+        Ok(connection)
+    }
+
+    fn attend(&mut self) -> Result<(), String> {
+        let mut buffer = [0; 4096];
+        loop {
+            match receive(&self.fd, &mut buffer) {
+                Moved::Wait => return Ok(()),
+                Moved::End => return self.take(&[]),
+                Moved::Bytes(len) => self.take(buffer.get(..len).unwrap_or_default())?,
+            }
+        }
+    }
+
+    /// Takes what came, which is nothing when the server has closed the connection.
+    fn take(&mut self, bytes: &[u8]) -> Result<(), String> {
+        if bytes.is_empty() {
+            return Err("the server closed a connection".into());
+        }
+        let mut reply = Vec::new();
+        self.session.take(bytes, &mut reply)?;
+        send_waiting(&self.fd, &reply).map_err(told)
+    }
+}
+
+fn told(error: rustix::io::Errno) -> String {
+    format!("a client over HTTP/2: {error}")
+}

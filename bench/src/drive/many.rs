@@ -1,0 +1,255 @@
+//! Many channels: what a client that comes, a publish, and a client that goes cost the processes of
+//! a server with a channel for each client, beside what they cost with as many clients on ten.
+//!
+//! What is compared is publishing, not delivering to many: every publish that is measured reaches
+//! one client, and its figure holds that delivery. In both cases it goes to one of ten further
+//! channels of one client each, which come beside the crowd and go; with a channel for each client,
+//! another measurement goes through the crowd's own channels in turn, where most publishes are the
+//! first of their channel. They come one at a time, at a rate that leaves the server idle between
+//! them.
+//!
+//! Heartbeats are off, so that a hundred thousand idle clients cost nothing meanwhile. Clients go by
+//! a reset of the connection: their generators end. The floor is no part of it, for it is one
+//! process and holds too few.
+
+use super::choice::Choice;
+use super::crowd::{step_all, Crowd, Gathered};
+use super::figures::{faults, Figures, Series};
+use super::generator::Generator;
+use super::mode::Unit;
+use super::process::{cpu_us, open_files};
+use super::progress::passing;
+use super::run::{number, Outcome, SETTLE};
+use super::server::Server;
+use super::table::{markdown, written};
+use super::variant::{Sort, Variant};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+/// What is shown: title, and the figure that it has in either case.
+const ROWS: &[(&str, &str, &str)] = &[
+    ("CPU per client that comes", "ten_come_us", "each_come_us"),
+    ("CPU per HTTP publish, to ten further channels", "ten_publish_us", "each_publish_us"),
+    ("CPU per HTTP publish, to all channels in turn", "ten_publish_us", "each_turn_us"),
+    ("CPU per client that goes", "ten_go_us", "each_go_us"),
+];
+
+/// Publishes a second.
+const RATE: f64 = 2_000.0;
+/// Further channels, and how often their clients come anew: which workers they come to is chance,
+/// and a publish to another worker costs more.
+const FURTHER: usize = 10;
+const TIMES: usize = 5;
+/// Run of the events that the crowd counts.
+const RUN: &str = "--run=1";
+
+/// How long all clients may take to go, and how often that is looked at.
+const PATIENCE: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_millis(250);
+
+/// Over how many channels the crowd is spread.
+#[derive(Clone, Copy, PartialEq)]
+enum Spread {
+    Ten,
+    Each,
+}
+
+impl Spread {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Ten => "ten",
+            Self::Each => "each",
+        }
+    }
+
+    fn channels(self, clients: usize) -> usize {
+        match self {
+            Self::Ten => 10,
+            Self::Each => clients,
+        }
+    }
+}
+
+/// Runs all rounds, prints what they measured, and returns that and the faults.
+pub fn run(variants: &[&'static Variant], choice: &Choice) -> (Value, Vec<String>) {
+    let mut results: BTreeMap<&str, Series> = BTreeMap::new();
+    let able = || variants.iter().filter(|variant| variant.sort() == Sort::Nginx);
+    for round in 1..=choice.rounds {
+        for variant in able() {
+            let series = results.entry(variant.name).or_default();
+            let mut figures = Figures::new();
+            for spread in [Spread::Ten, Spread::Each] {
+                passing("");
+                eprintln!("many ({}), round {round}: {}", spread.name(), variant.name);
+                let told = match measure(variant, choice, spread) {
+                    Ok(outcome) => {
+                        figures.extend(outcome.figures);
+                        outcome.faults
+                    }
+                    Err(why) => why,
+                };
+                if !told.is_empty() {
+                    let place =
+                        format!("{}, many ({}), round {round}", variant.name, spread.name());
+                    series.faults.push(format!("{place}: {told}"));
+                }
+            }
+            series.rounds.push(figures);
+        }
+    }
+    for variant in able() {
+        results.get(variant.name).into_iter().for_each(|series| print(variant.name, series));
+    }
+    let faults = results.values().flat_map(|series| series.faults.clone()).collect();
+    let series = results.iter().map(|(name, series)| ((*name).to_owned(), series.as_json()));
+    (Value::Object(series.collect()), faults)
+}
+
+/// One server with one crowd.
+fn measure(variant: &Variant, choice: &Choice, spread: Spread) -> Result<Outcome, String> {
+    let asked = choice.clients.unwrap_or(if choice.quick { 10_000 } else { 100_000 });
+    let crowd = Crowd::reckon(variant, asked);
+    let server = crowd.serve(&variant.quiet(), choice, &format!("many-{}", spread.name()))?;
+    let mut trial = Trial {
+        processes: server.processes(),
+        server,
+        channels: spread.channels(crowd.clients),
+        crowd,
+        spread,
+        seconds: choice.seconds.unwrap_or(if choice.quick { 1.5 } else { 5.0 }),
+        outcome: Outcome { figures: Figures::new(), faults: String::new() },
+    };
+    trial.measure()?;
+    Ok(trial.outcome)
+}
+
+struct Trial {
+    server: Server,
+    processes: Vec<u32>,
+    crowd: Crowd,
+    spread: Spread,
+    /// Of the crowd.
+    channels: usize,
+    /// For how long events are published.
+    seconds: f64,
+    outcome: Outcome,
+}
+
+impl Trial {
+    fn measure(&mut self) -> Result<(), String> {
+        let empty = open_files(&self.processes);
+        let mut generators = self.come()?;
+        self.publish_beside()?;
+        if self.spread == Spread::Each {
+            self.publish_in_turn(&mut generators)?;
+        }
+        self.go(generators, empty)
+    }
+
+    fn note(&mut self, name: &str, value: f64) {
+        self.outcome.figures.insert(format!("{}_{name}", self.spread.name()), value);
+    }
+
+    fn fault(&mut self, told: &str) {
+        if !told.is_empty() && !self.outcome.faults.is_empty() {
+            self.outcome.faults.push_str("; ");
+        }
+        self.outcome.faults.push_str(told);
+    }
+
+    /// Options of a generator for events on so many channels.
+    fn options(&self, channels: usize, seconds: f64) -> Vec<String> {
+        vec![
+            format!("--to=127.0.0.1:{}", self.server.port),
+            format!("--channels={channels}"),
+            format!("--rate={RATE}"),
+            "--warm=0.1".into(),
+            format!("--seconds={seconds}"),
+        ]
+    }
+
+    fn come(&mut self) -> Result<Vec<Generator>, String> {
+        let mut options = self.options(self.channels, self.seconds);
+        options.push(RUN.into());
+        let before = cpu_us(&self.processes);
+        let Gathered { generators, refused, .. } = self.crowd.gather(&options)?;
+        let cpu = cpu_us(&self.processes) - before;
+        let clients = self.crowd.clients as f64 - refused;
+        if refused > 0.0 {
+            self.fault(&format!("{refused} clients were not let in"));
+        }
+        self.note("clients", clients);
+        self.note("come_us", cpu / clients.max(1.0));
+        Ok(generators)
+    }
+
+    /// Publishes to further channels, whose clients come and go.
+    fn publish_beside(&mut self) -> Result<(), String> {
+        let mut options = self.options(FURTHER, self.seconds / TIMES as f64);
+        options.extend([
+            format!("--clients={FURTHER}"),
+            format!("--first={}", self.crowd.clients.next_multiple_of(FURTHER)),
+            "--stream=/s?c=further%d".into(),
+            "--publish=/p?c=further%d".into(),
+        ]);
+        let (mut cpu, mut publishes) = (0.0, 0.0);
+        for _ in 0..TIMES {
+            let mut generator = Generator::start(&options, self.crowd.workers)?;
+            generator.hear()?;
+            generator.step()?;
+            let before = cpu_us(&self.processes);
+            let line = generator.step()?;
+            cpu += cpu_us(&self.processes) - before;
+            publishes += number(&line, "publishes");
+            self.fault(&faults(&line));
+        }
+        self.note("publish_us", cpu / publishes.max(1.0));
+        Ok(())
+    }
+
+    /// Publishes to the crowd's channels.
+    fn publish_in_turn(&mut self, generators: &mut [Generator]) -> Result<(), String> {
+        let mut options = self.options(self.channels, self.seconds);
+        options.extend([RUN.into(), "--clients=0".into(), "--publish=/p?c=%d".into()]);
+        let mut publisher = Generator::start(&options, self.crowd.workers)?;
+        publisher.hear()?;
+        step_all(generators, &mut publisher)?;
+        let before = cpu_us(&self.processes);
+        let lines = step_all(generators, &mut publisher)?;
+        let cpu = cpu_us(&self.processes) - before;
+        let deliveries: f64 = lines.iter().map(|line| number(line, "deliveries")).sum();
+        self.note("turn_us", cpu / deliveries.max(1.0));
+        lines.iter().for_each(|line| self.fault(&faults(line)));
+        Ok(())
+    }
+
+    /// Ends the generators, and waits until the server has closed what was theirs.
+    fn go(&mut self, generators: Vec<Generator>, empty: usize) -> Result<(), String> {
+        let before = cpu_us(&self.processes);
+        drop(generators);
+        let since = Instant::now();
+        while open_files(&self.processes) > empty {
+            if since.elapsed() > PATIENCE {
+                return Err("the server holds connections of clients that are gone".into());
+            }
+            std::thread::sleep(LOOK);
+        }
+        std::thread::sleep(SETTLE);
+        self.note("go_us", (cpu_us(&self.processes) - before) / self.crowd.clients as f64);
+        Ok(())
+    }
+}
+
+fn print(variant: &str, series: &Series) {
+    let clients = series.median("each_clients").unwrap_or(0.0);
+    let title = format!("many: {variant}, {clients} clients");
+    let mut lines = vec![vec![title, "10 channels".into(), "a channel each".into()]];
+    for (title, ten, each) in ROWS {
+        let (Some(ten), Some(each)) = (series.median(ten), series.median(each)) else { continue };
+        let ratio = each / ten;
+        let each = format!("{} ({ratio:.2}×)", written(each, Unit::Micros));
+        lines.push(vec![(*title).to_owned(), written(ten, Unit::Micros), each]);
+    }
+    println!("{}", markdown(&lines));
+}
