@@ -310,6 +310,18 @@ impl Socket for Client {
             Client::Lean(lean) => lean.send(batch),
         }
     }
+
+    fn warm(&self) -> usize {
+        let alive = match self {
+            Client::Request(output) => output.request.get().map(|_| output.connection),
+            Client::Lean(lean) => lean.alive(),
+        };
+        // nginx looks at the log of each connection as it sends, to see whether it is debugged.
+        // SAFETY: a connection and its log outlive its stream's `request`, and a lean stream forgets one
+        // that it closes.
+        alive
+            .map_or(0, |c| unsafe { (*c).fd as usize ^ (*c).sent as usize ^ (*(*c).log).log_level })
+    }
 }
 
 /// The connection of a living request, and its write event.

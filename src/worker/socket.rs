@@ -26,6 +26,11 @@ pub trait Socket {
     /// Takes frames in order, in as few system calls as it can. Called only while it keeps nothing
     /// of an earlier batch.
     fn send(&mut self, batch: &Batch) -> Sent;
+
+    /// Reads a little of what `send` needs, so that it is in the processor's cache by then.
+    fn warm(&self) -> usize {
+        0
+    }
 }
 
 /// Frames that go to a client together; many clients may get the same batch.

@@ -156,7 +156,7 @@ impl Lean {
         Named::enter(&self.peer)
     }
 
-    fn alive(&self) -> Option<*mut ngx_connection_t> {
+    pub(super) fn alive(&self) -> Option<*mut ngx_connection_t> {
         self.connection.get().map(NonNull::as_ptr)
     }
 
