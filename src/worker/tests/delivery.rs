@@ -64,6 +64,26 @@ fn a_client_that_stops_reading_goes_on_from_history() {
 }
 
 #[test]
+fn frames_are_kept_within_a_bound_and_who_lags_further_reads_the_hub() {
+    let mut bench = bench(8 << 20, HISTORY);
+    let (key, slow) = bench.open(settings(), &["a"], "");
+    let (_, fast) = bench.open(settings(), &["a"], "");
+    slow.borrow_mut().room = 0;
+    let data: Vec<String> = (0..400).map(|i| format!("{i} {}", "x".repeat(900))).collect();
+    for data in &data {
+        bench.publish("a", data);
+        bench.settle();
+        let kept = bench.worker.channels.values().flat_map(|channel| &channel.recent);
+        assert!(kept.map(|recent| recent.frame.chunk().len()).sum::<usize>() <= 128 << 10);
+    }
+    assert_eq!(heard(&fast)[1..], data);
+    slow.borrow_mut().room = usize::MAX;
+    bench.worker.writable(key, bench.now);
+    bench.settle();
+    assert_eq!(heard(&slow)[1..], data);
+}
+
+#[test]
 fn a_client_that_history_overtook_is_told_once_and_goes_on() {
     let mut bench = bench(220 << 10, HISTORY);
     let (key, slow) = bench.open(settings(), &["a"], "");
