@@ -32,7 +32,7 @@ impl setting::Handler for Handler {
         };
         let answered =
             request.set_header("Cache-Control", "no-store").and_then(|()| match answer {
-                Ok(answer) => Ok(json::answer(request, 200, &answer)),
+                Ok(answer) => Ok(json::answer(request, 200, &answer.to_string())),
                 Err(refused) => refused.answer(request),
             });
         answered.unwrap_or(Outcome::ERROR)

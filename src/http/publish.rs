@@ -12,7 +12,7 @@ use crate::nginx::setting;
 use crate::sse::escaped::Escaped;
 use crate::sse::id::Id;
 use crate::sse::{batch, channel, event_type};
-use serde_json::{json, Value};
+use serde_json::Value;
 
 /// Most bytes of an `Idempotency-Key`.
 const MAX_KEY: usize = 128;
@@ -117,7 +117,7 @@ impl Refused {
 }
 
 /// Publishes. `None`: Redis has been asked, and the answer is given when it has answered.
-fn publish(request: &Request, conf: &conf::Publish) -> Result<Option<Value>, Refused> {
+fn publish(request: &Request, conf: &conf::Publish) -> Result<Option<String>, Refused> {
     let channel = conf.channel.evaluate(request).ok_or_else(no_memory)?;
     channel::check_publish(channel).map_err(Refused::bad)?;
     let key = request.header("Idempotency-Key").filter(|key| !key.is_empty());
@@ -234,15 +234,18 @@ pub fn refusal(error: PublishError) -> Refused {
     }
 }
 
-pub fn answer(channel: &[u8], kind: Kind, ids: &[Id], subscribers: u64) -> Value {
-    let channel = String::from_utf8_lossy(channel);
+/// What the publisher is told. Written out, for each publish pays for it; only a channel's name can hold
+/// what JSON escapes.
+pub fn answer(channel: &[u8], kind: Kind, ids: &[Id], subscribers: u64) -> String {
+    let channel = Value::from(String::from_utf8_lossy(channel));
     match (kind, ids) {
         (Kind::One, [id, ..]) => {
-            json!({ "channel": channel, "id": id.to_string(), "subscribers": subscribers })
+            format!(r#"{{"channel":{channel},"id":"{id}","subscribers":{subscribers}}}"#)
         }
         (_, ids) => {
-            let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
-            json!({ "channel": channel, "ids": ids, "subscribers": subscribers })
+            let ids: Vec<String> = ids.iter().map(|id| format!("\"{id}\"")).collect();
+            let ids = ids.join(",");
+            format!(r#"{{"channel":{channel},"ids":[{ids}],"subscribers":{subscribers}}}"#)
         }
     }
 }
