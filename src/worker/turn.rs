@@ -11,9 +11,9 @@ use crate::hub::{Counter, Now};
 use slotmap::SlotMap;
 
 /// Writes of one turn.
-const WRITES: usize = 512;
+const WRITES: usize = 256;
 /// Writes of one turn that streams with visits of their own get before the channels' passes.
-const VISITS: usize = 128;
+const VISITS: usize = 64;
 /// Streams that have nothing to get, and are only looked at, count as one write.
 const LOOKS: usize = 16;
 /// Streams of a channel that are warmed together.

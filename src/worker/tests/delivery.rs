@@ -173,7 +173,7 @@ fn one_turn_is_bounded() {
     let before = sends();
     bench.publish("a", "x");
     assert_eq!(bench.worker.turn(bench.now), Turn::More);
-    assert!(sends() - before <= 512);
+    assert!(sends() - before <= 256);
     bench.settle();
     assert_eq!(sends() - before, 2_000);
 }
