@@ -85,6 +85,18 @@ impl Frame {
         build(body.len(), |out| out.extend_from_slice(body))
     }
 
+    /// All of these as one.
+    pub fn joined(frames: &[Frame]) -> Frame {
+        if let [only] = frames {
+            return only.clone();
+        }
+        let len = frames.iter().map(|frame| frame.body_len).sum();
+        if len == 0 {
+            return Frame::raw(b"");
+        }
+        build(len, |out| frames.iter().for_each(|frame| out.extend_from_slice(frame.body())))
+    }
+
     /// The frame as one HTTP/1.1 chunk (RFC 9112, 7.1).
     pub fn chunk(&self) -> &Bytes {
         &self.chunk
@@ -186,6 +198,18 @@ mod tests {
         let frame = Frame::raw(b"");
         assert!(frame.chunk().is_empty() && frame.body().is_empty());
         assert!(frame.body_bytes().is_empty());
+        assert!(Frame::joined(&[]).chunk().is_empty());
+        assert!(Frame::joined(&[frame.clone(), frame]).chunk().is_empty());
+    }
+
+    #[test]
+    fn frames_that_are_joined_are_one_chunk() {
+        let (one, other) = (Frame::raw(b"one"), Frame::raw(b"twothree"));
+        assert_eq!(
+            Frame::joined(&[one.clone(), other]).chunk(),
+            b"b\r\nonetwothree\r\n".as_slice()
+        );
+        assert_eq!(Frame::joined(&[one]).chunk(), b"3\r\none\r\n".as_slice());
     }
 
     #[test]

@@ -79,7 +79,7 @@ impl Id {
             if index > 0 {
                 out.push(b'-');
             }
-            write_number(number, out);
+            out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
         }
     }
 
@@ -132,21 +132,6 @@ fn number(text: &[u8]) -> Option<u64> {
 
 fn digits(number: u64) -> usize {
     number.checked_ilog10().map_or(1, |log| log as usize + 1)
-}
-
-fn write_number(number: u64, out: &mut Vec<u8>) {
-    let start = out.len();
-    let mut rest = number;
-    loop {
-        out.push(b'0' + (rest % 10) as u8);
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
-    }
-    if let Some(written) = out.get_mut(start..) {
-        written.reverse();
-    }
 }
 
 #[cfg(test)]

@@ -224,11 +224,10 @@ impl<S: Socket> Worker<S> {
             frames.push(frame::open_event(name, &begun.end.id(kind, self.hub.tag())));
             stream.last = Some((begun.end, kind));
         }
-        let body: Vec<u8> = frames.iter().flat_map(|frame| frame.body()).copied().collect();
-        if body.is_empty() {
+        if frames.is_empty() {
             return;
         }
-        match stream.socket.send(&Batch::of(vec![Frame::raw(&body)])) {
+        match stream.socket.send(&Batch::of(vec![Frame::joined(&frames)])) {
             Sent::All => {}
             Sent::Blocked { .. } => stream.flow = Flow::Blocked,
             Sent::Failed => self.end(key, End::Error),

@@ -65,6 +65,9 @@ impl Wire {
     }
 }
 
+/// Bytes of most streams' header and beginning.
+const FIRST_BYTES: usize = 1024;
+
 thread_local! {
     /// While first bytes are on their way: where they really go, and what they have become.
     static TAP: RefCell<Option<(ngx_send_chain_pt, Vec<u8>)>> = const { RefCell::new(None) };
@@ -81,7 +84,7 @@ impl Output {
         let first = frames.get(..fitting(frames)).unwrap_or(frames);
         // SAFETY: the connection is alive; its own function is put back below.
         unsafe {
-            TAP.set(Some(((*c).send_chain, Vec::new())));
+            TAP.set(Some(((*c).send_chain, Vec::with_capacity(FIRST_BYTES))));
             (*c).send_chain = Some(tap);
         }
         let sent = self.send_filtered(r, first);
@@ -93,8 +96,14 @@ impl Output {
         }
         // SAFETY: `send_filtered` has seen that the request is still alive.
         let chunked = unsafe { (*r).chunked() != 0 };
-        if filters_are_idle(r) && came_out.ends_with(&expected(first, chunked)) {
-            self.way.set(if chunked { Way::Chunks } else { Way::Bodies });
+        // What was handed over together the filters leave together.
+        let expected = Frame::joined(first);
+        let (way, expected) = match chunked {
+            true => (Way::Chunks, &expected.chunk()[..]),
+            false => (Way::Bodies, expected.body()),
+        };
+        if filters_are_idle(r) && came_out.ends_with(expected) {
+            self.way.set(way);
             self.let_go_of_buffers();
         }
         // The rest of a long beginning takes the way that is known by now.
@@ -291,18 +300,6 @@ pub fn free_tls_buffer(c: *mut ngx_connection_t) {
     }
     #[cfg(not(ngx_feature = "http_ssl"))]
     let _ = c;
-}
-
-/// What frames that were handed over together look like behind filters that leave them alone.
-fn expected(frames: &[Frame], chunked: bool) -> Vec<u8> {
-    let body: Vec<u8> = frames.iter().flat_map(|frame| frame.body()).copied().collect();
-    if !chunked {
-        return body;
-    }
-    let mut chunk = format!("{:x}\r\n", body.len()).into_bytes();
-    chunk.extend_from_slice(&body);
-    chunk.extend_from_slice(b"\r\n");
-    chunk
 }
 
 /// Stands in for a connection's `send_chain` while first bytes are sent.
