@@ -142,14 +142,12 @@ impl<S: Socket> Worker<S> {
         }
     }
 
-    /// An administrator has ended the streams that the channel had at a position. Who came later began
-    /// behind it, and before this process has read that far it gives nobody what lies behind.
+    /// An administrator has ended the streams that the channel had at a position.
     fn told_to_end(&mut self, key: ChannelKey, position: u64) {
         let Some(channel) = self.channels.get(key) else { return };
-        let older = channel
-            .streams
-            .iter()
-            .filter(|stream| self.streams.get(**stream).is_some_and(|stream| stream.at < position));
+        let older = channel.streams.iter().filter(|stream| {
+            self.streams.get(**stream).is_some_and(|stream| stream.is_older(position))
+        });
         self.tasks.extend(older.map(|stream| Task::End(*stream, End::Admin)));
     }
 }

@@ -77,6 +77,8 @@ pub struct Waiting {
     pub resume: Resume,
     /// Since when (ms).
     pub since: u64,
+    /// The end of the log when it was opened.
+    pub opened_at: u64,
     /// Its first bytes, as long as they have not gone out.
     pub opening: Option<Frame>,
 }
@@ -116,6 +118,17 @@ pub enum Subscriptions {
     // Boxed twice: it is rare, and every stream pays for the larger of the two.
     #[allow(clippy::redundant_allocation)]
     Many(Box<Box<[Subscription]>>),
+}
+
+impl<S> Stream<S> {
+    /// Whether it was opened before a position of the log was written, which its process has not read yet.
+    pub fn is_older(&self, position: u64) -> bool {
+        match &self.state {
+            State::Waiting(waiting) => waiting.opened_at < position,
+            // It began behind the end of the log, and has been given nothing that is not read.
+            _ => self.at < position,
+        }
+    }
 }
 
 impl Subscriptions {

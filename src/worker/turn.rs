@@ -217,7 +217,7 @@ impl<S: Socket> Worker<S> {
     }
 
     /// Tells a stream to end.
-    fn finish(&mut self, key: StreamKey, end: End, now: Now) {
+    pub(super) fn finish(&mut self, key: StreamKey, end: End, now: Now) {
         let Some(stream) = self.streams.get_mut(key) else { return };
         if matches!(stream.state, State::Ended) {
             return;

@@ -39,8 +39,8 @@ impl<S: Socket> Worker<S> {
     /// its channels are in step by then, and who sees a stream open knows that it misses nothing more.
     pub(super) fn let_wait(&mut self, key: StreamKey, resume: Resume, opening: Frame, now: Now) {
         let Some(stream) = self.streams.get_mut(key) else { return };
-        let (since, opening) = (now.mono, Some(opening));
-        stream.state = State::Waiting(Box::new(Waiting { resume, since, opening }));
+        let (since, opened_at, opening) = (now.mono, self.hub.head(), Some(opening));
+        stream.state = State::Waiting(Box::new(Waiting { resume, since, opened_at, opening }));
         self.waiting.push(key);
     }
 
@@ -99,6 +99,11 @@ impl<S: Socket> Worker<S> {
         let Some(stream) = self.streams.get(key) else { return };
         let State::Waiting(waiting) = &stream.state else { return };
         if stream.flow == Flow::Blocked {
+            return;
+        }
+        if members.iter().any(|member| stream.is_older(self.hub.ended_at(*member))) {
+            // An administrator has ended it, and this process has not read that yet.
+            self.finish(key, End::Admin, now);
             return;
         }
         let resume = waiting.resume.clone();

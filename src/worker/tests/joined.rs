@@ -355,3 +355,28 @@ fn a_stream_of_one_stream_in_redis_has_its_numbers() {
     assert_eq!(heard(&again), ["12000"]);
     assert_eq!(last_id(&again), "12000-0");
 }
+
+#[test]
+fn a_stream_that_comes_after_an_administrators_end_is_not_ended() {
+    let mut joint = joint();
+    joint.join("a");
+    assert!(joint.bench.worker.end_streams(b"a", joint.bench.now).unwrap().is_some());
+    let (key, _) = joint.open(&["a"], "100-0");
+    assert!(joint.bench.worker.is_waiting(key));
+    let ended: Vec<_> = std::iter::from_fn(|| joint.bench.worker.take_ended()).collect();
+    assert_eq!(ended, []);
+}
+
+#[test]
+fn a_stream_that_waits_is_ended_by_an_administrator_whatever_is_read_first() {
+    let mut joint = joint();
+    let (key, _) = joint.open(&["a"], "100-0");
+    assert!(joint.bench.worker.is_waiting(key));
+    let (member, hub) = (joint.join("a"), joint.bench.hub.clone());
+    let known = hub.knowledge(member).unwrap();
+    hub.caught_up(joint.fence, member, known, Missing::Nothing).unwrap();
+    assert!(joint.bench.worker.end_streams(b"a", joint.bench.now).unwrap().is_some());
+    joint.bench.settle();
+    let ended: Vec<_> = std::iter::from_fn(|| joint.bench.worker.take_ended()).collect();
+    assert_eq!(ended, [(key, End::Admin)]);
+}
