@@ -24,6 +24,8 @@ my %locations = (
     recode   => ['Chunks',  'charset koi8-r; source_charset utf-8; charset_types *;'],
     override => ['Filters', 'charset koi8-r; source_charset utf-8; charset_types *; override_charset on;'],
     rate     => ['Filters', 'limit_rate 4m;'],
+    named    => ['Filters', 'limit_rate $rate;'],
+    post     => ['Filters', 'post_action /words;'],
     buffers  => ['Chunks',  'output_buffers 1 1k; postpone_output 64k; tcp_nopush on; sendfile on;'],
 );
 if (has_module('http_sub')) {
@@ -43,6 +45,7 @@ my $tls = has_module('http_ssl') ? <<'EOF_TLS' : '';
         listen 127.0.0.1:%%PORT_tls%% ssl sndbuf=32k;
         ssl_certificate %%DIR%%/cert.pem;
         ssl_certificate_key %%DIR%%/key.pem;
+        location = /held { sse_stream held; }
         location = /tls { sse_stream news; error_log %%DIR%%/tls.log debug; }
         location = /tls-gzip { sse_stream news; gzip on; gzip_types *; gzip_min_length 0; error_log %%DIR%%/tls-gzip.log debug; }
     }
@@ -61,6 +64,8 @@ my $stage = SSE::Stage->new(
         sse_hub default { zone 64m; history 1000; }
         sse_heartbeat off;
         sse_drain 500ms;
+        # The first bytes of a stream are sent, and this is asked, before it is anywhere else.
+        map \$sse_channel \$rate { default 0; news 4m; }
         charset_map koi8-r utf-8 { C1 D0B0; }
         $tls
         $http2
@@ -116,6 +121,24 @@ SKIP: {
     }
 }
 
+# Batches that are larger than TLS takes at once leave nothing behind.
+if ($tls) {
+    my @held = map { reader('held', $nginx->port('tls')) } 1 .. 8;
+    ok(wait_for(sub { !grep { !@{ $_->{events} } } @held }), 'TLS: streams open');
+    my $round   = 0;
+    my $batches = sub ($count) {
+        $stage->batch('held', map { "$round $_ " . 'x' x 300 } 1 .. 60) for 1 .. $count;
+        $stage->publish('held', 'round ' . ++$round);
+        return ok(wait_for(sub { !grep { !$_->wait_data("round $round") } @held }), "TLS: $count batches arrive");
+    };
+    $batches->(20);
+    my $before = $nginx->private_memory;
+    $batches->(120);
+    my $grown = $nginx->private_memory - $before;
+    cmp_ok($grown, '<', 1_500_000, sprintf 'and take no more memory (%d KiB)', $grown / 1024);
+    $_->drop for @held;
+}
+
 # What a filter adds at the end of an answer is there when nginx ends a stream.
 if ($ways{after}) {
     $nginx->reload;
@@ -131,7 +154,7 @@ sub listener ($name) { return $name =~ /\Atls/ ? 'tls' : $name eq 'http2' ? 'h2c
 sub reader ($name, $port = $nginx->port(listener($name))) {
     my @options = $name eq 'http2' ? '--http2-prior-knowledge' : $name eq 'old' ? '--http1.0' : '--http1.1';
     push @options, '--compressed' if $name =~ /gzip\z/ && $name ne 'ungzip';
-    my $scheme = $name =~ /\Atls/ ? 'https' : 'http';
+    my $scheme = $name =~ /\A(?:tls|held)/ ? 'https' : 'http';
     return SSE::Curl->new(@options, "$scheme://127.0.0.1:$port/$name");
 }
 

@@ -14,7 +14,7 @@ use crate::sse::escaped::Escaped;
 use crate::sse::frame;
 use crate::sse::id::Id;
 use crate::worker::{End, OpenError, StreamInfo, StreamKey, Worker};
-use std::cell::{Cell, OnceCell};
+use std::cell::Cell;
 use std::rc::Rc;
 
 /// How long a client that cannot be served now is told to stay away, in ms.
@@ -26,8 +26,9 @@ pub struct Stream {
     /// None before the worker has taken it, and after it has ended.
     key: Cell<Option<StreamKey>>,
     output: Rc<Output>,
-    /// What the worker knew of it, once it does not know it any more.
-    summary: OnceCell<Box<Summary>>,
+    /// What there is to tell of it when the worker cannot be asked: before it has taken the stream and
+    /// once it does not know it any more, and while it sends.
+    summary: Cell<Option<Rc<Summary>>>,
     end: Cell<Option<End>>,
 }
 
@@ -69,15 +70,24 @@ impl Stream {
     }
 
     /// What has been sent by now.
-    pub fn summary(&self) -> Summary {
-        let of = |key| process::with(self.hub, |worker| Summary::of(worker, key)).flatten();
-        let known = self.key.get().and_then(of);
-        known.or_else(|| self.summary.get().map(|kept| Summary::clone(kept))).unwrap_or_default()
+    pub fn summary(&self) -> Rc<Summary> {
+        self.known().unwrap_or_else(|| {
+            let kept = self.summary.take().unwrap_or_default();
+            self.summary.set(Some(kept.clone()));
+            kept
+        })
     }
 
-    /// The worker is about to forget the stream, or has never known it. Only the first summary is kept.
-    fn keep(&self, summary: Summary) {
-        self.summary.get_or_init(|| Box::new(summary));
+    fn known(&self) -> Option<Rc<Summary>> {
+        let key = self.key.get()?;
+        process::with(self.hub, |worker| Summary::of(worker, key)).flatten().map(Rc::new)
+    }
+
+    /// The worker is about to forget the stream.
+    fn keep_summary(&self) {
+        if let Some(known) = self.known() {
+            self.summary.set(Some(known));
+        }
     }
 
     /// The request ends, for whatever reason.
@@ -85,6 +95,7 @@ impl Stream {
         let Some(key) = self.key.get() else { return self.output.detach() };
         let end = self.end.get().unwrap_or(End::Client);
         self.end.set(Some(end));
+        self.keep_summary();
         let summary = self.summary();
         self.output.with_request(|request| {
             let last_id = summary.last_id.map(|id| id.to_string()).unwrap_or_default();
@@ -93,7 +104,6 @@ impl Stream {
                 summary.events_sent
             ));
         });
-        self.keep(summary);
         self.key.set(None);
         self.output.detach();
         process::close(self.hub, key, end);
@@ -217,11 +227,12 @@ fn open(
 ) -> Result<Outcome, NoMemory> {
     let hub = conf.target.hub;
     let output = Output::attach::<Writable>(request);
+    let of_names = Rc::new(Summary { channels, ..Summary::default() });
     let stream = Rc::new(Stream {
         hub,
         key: Cell::new(None),
         output: output.clone(),
-        summary: OnceCell::new(),
+        summary: Cell::new(Some(of_names.clone())),
         end: Cell::new(None),
     });
     request.set_context(stream.clone())?;
@@ -230,11 +241,15 @@ fn open(
 
     let opened = process::with(hub, |worker| {
         let client = Client::Request(output.clone());
-        worker.open(client, &conf.settings, &channels, last_event_id, clock::now())
+        worker.open(client, &conf.settings, &of_names.channels, last_event_id, clock::now())
     });
     match opened {
         Some(Ok(key)) => {
             stream.key.set(Some(key));
+            if output.is_direct() {
+                // Nothing of nginx is asked while the worker sends, so nobody asks for variables.
+                stream.summary.set(None);
+            }
             process::opened(hub);
             if request.is_debugged() {
                 request.debug(format_args!(
@@ -249,10 +264,8 @@ fn open(
             }
             Ok(output.hold(request))
         }
-        not_opened => {
-            stream.keep(Summary { channels, ..Summary::default() });
-            Ok(turn_away(request, conf, &stream, not_opened.and_then(Result::err)))
-        }
+        Some(Err(error)) => Ok(turn_away(request, conf, &stream, Some(error))),
+        None => Ok(turn_away(request, conf, &stream, None)),
     }
 }
 
@@ -336,7 +349,7 @@ pub fn make_lean(output: &Rc<Output>, hub: usize, key: StreamKey) -> Option<Rc<L
     let stream = output.with_request(|request| request.context::<Rc<Stream>>().cloned());
     let stream = stream.flatten()?;
     output.make_lean(hub, key, &LEAN, || {
-        stream.keep(stream.summary());
+        stream.keep_summary();
         // The request's end is not the stream's any more.
         stream.key.set(None);
     })

@@ -155,6 +155,11 @@ impl Output {
         self.broken.get()
     }
 
+    /// Whether all that is still to be sent goes past nginx's filters.
+    pub fn is_direct(&self) -> bool {
+        matches!(self.way.get(), Way::Chunks | Way::Bodies)
+    }
+
     /// Lends the request, if it has not ended.
     pub fn with_request<R>(&self, call: impl FnOnce(&Request) -> R) -> Option<R> {
         let r = self.request.get()?;
@@ -196,7 +201,6 @@ impl Output {
             // Where the loop tells of room for as long as there is any, it is to stop that.
             ngx_handle_write_event(write, 0);
         }
-        self.let_go_of_buffers();
         Flushed::Empty
     }
 
@@ -220,14 +224,6 @@ impl Output {
             };
             ngx_http_finalize_request(r, status);
             ngx_http_run_posted_requests(c);
-        }
-    }
-
-    /// What was taken for frames that went through the filters is of no use to those past them.
-    fn let_go_of_buffers(&self) {
-        if matches!(self.way.get(), Way::Chunks | Way::Bodies) && !self.filters_are_busy() {
-            self.chains.set(None);
-            direct::free_tls_buffer(self.connection);
         }
     }
 

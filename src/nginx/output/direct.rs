@@ -6,6 +6,7 @@
 
 use super::filters::{fitting, PIECE};
 use super::{ends, Output, Sent, Way};
+use crate::nginx::request::Request;
 use crate::sse::frame::Frame;
 use crate::worker::Batch;
 use bytes::Bytes;
@@ -58,9 +59,9 @@ impl Wire {
         }
     }
 
-    /// Whether a batch may go past the filters: over TLS only as much as is kept for a client that does
-    /// not take it.
-    pub(super) fn takes(self, way: Way, batch: &Batch) -> bool {
+    /// Whether a batch may go in one piece: over TLS only as much as is kept for a client that does not
+    /// take it.
+    fn takes(self, way: Way, batch: &Batch) -> bool {
         self == Wire::Plain || batch.frames().len() == 1 || joined(batch, way).len() <= PIECE
     }
 }
@@ -104,7 +105,9 @@ impl Output {
         };
         if filters_are_idle(r) && came_out.ends_with(expected) {
             self.way.set(way);
-            self.let_go_of_buffers();
+            // From now on nothing goes through the filters.
+            self.chains.set(None);
+            free_tls_buffer(c);
         }
         // The rest of a long beginning takes the way that is known by now.
         let rest = frames.get(first.len()..).unwrap_or_default();
@@ -127,9 +130,6 @@ impl Output {
     /// Sends a batch in one call to the kernel. Nothing is kept of an earlier one, here or by nginx, as
     /// the worker promises, so nothing has to be asked before.
     pub(super) fn send_direct(&self, r: *mut ngx_http_request_t, way: Way, batch: &Batch) -> Sent {
-        if !self.wire.takes(way, batch) {
-            return self.send_through_filters(r, batch.frames());
-        }
         match send_batch(self.connection, self.wire, way, batch) {
             Ok(Share::All) => Sent::All,
             Ok(Share::Part { taken, rest }) => {
@@ -138,15 +138,6 @@ impl Output {
             }
             Err(()) => Sent::Failed,
         }
-    }
-
-    /// A batch that TLS would have to keep for the client, on a stream that else goes past the filters.
-    fn send_through_filters(&self, r: *mut ngx_http_request_t, frames: &[Frame]) -> Sent {
-        let sent = self.send_filtered(r, frames);
-        if sent == Sent::All {
-            self.let_go_of_buffers();
-        }
-        sent
     }
 
     /// Goes on with the frame that the client is in the middle of.
@@ -174,14 +165,29 @@ pub enum Share {
     },
 }
 
-/// Sends a batch in one call to the kernel. What is left of a frame that has been begun is to be
-/// kept; the frames behind it are not taken.
+/// Sends a batch in one call to the kernel; over TLS in pieces, if it is large. What is left of a frame
+/// that has been begun is to be kept; the frames behind it are not taken.
 pub(super) fn send_batch(
     c: *mut ngx_connection_t,
     wire: Wire,
     way: Way,
     batch: &Batch,
 ) -> Result<Share, ()> {
+    if wire.takes(way, batch) {
+        return send_piece(c, wire, way, batch);
+    }
+    let mut gone = 0;
+    while let Some(rest) = batch.frames().get(gone..).filter(|rest| !rest.is_empty()) {
+        let piece = Batch::of(rest.get(..fitting(rest)).unwrap_or(rest).to_vec());
+        match send_piece(c, wire, way, &piece)? {
+            Share::All => gone += piece.frames().len(),
+            Share::Part { taken, rest } => return Ok(Share::Part { taken: gone + taken, rest }),
+        }
+    }
+    Ok(Share::All)
+}
+
+fn send_piece(c: *mut ngx_connection_t, wire: Wire, way: Way, batch: &Batch) -> Result<Share, ()> {
     let bytes = joined(batch, way);
     let sent = write(c, bytes)?;
     if sent == bytes.len() {
@@ -265,6 +271,8 @@ fn may_be_direct(r: *mut ngx_http_request_t) -> bool {
             && r == (*r).main
             && (*r).http_version < NGX_HTTP_VERSION_20 as usize
             && (*r).headers_out.status == NGX_HTTP_OK as usize
+            // It has the request go on after the client is gone, which the last of the filters knows.
+            && Request::from_raw(r).is_some_and(|r| r.core_location().post_action.len == 0)
     }
 }
 

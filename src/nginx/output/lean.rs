@@ -14,7 +14,6 @@ mod client_log;
 mod close;
 
 use super::direct::{self, Rest, Share, Wire};
-use super::filters::fitting;
 use super::Way;
 use crate::nginx::guard::guarded;
 use crate::nginx::log::{self, Level};
@@ -82,9 +81,18 @@ impl Lean {
     pub fn send(&self, batch: &Batch) -> Sent {
         let Some(c) = self.alive() else { return Sent::Failed };
         let _named = self.name_client();
-        let sent = match self.wire.takes(self.way, batch) {
-            true => self.send_piece(c, batch),
-            false => self.send_pieces(c, batch),
+        let sent = match direct::send_batch(c, self.wire, self.way, batch) {
+            Ok(Share::All) => Sent::All,
+            Ok(Share::Part { taken, rest }) => {
+                self.rest.keep(rest);
+                self.wait(c);
+                Sent::Blocked { taken }
+            }
+            Err(()) => {
+                // SAFETY: `alive` has seen that the connection is.
+                unsafe { (*c).set_error(1) };
+                Sent::Failed
+            }
         };
         if self.debugged {
             let (way, frames) = (self.way, batch.frames().len());
@@ -93,35 +101,6 @@ impl Lean {
             unsafe { log::debug_to((*c).log, line) };
         }
         sent
-    }
-
-    fn send_pieces(&self, c: *mut ngx_connection_t, batch: &Batch) -> Sent {
-        let mut taken = 0;
-        while let Some(rest) = batch.frames().get(taken..).filter(|rest| !rest.is_empty()) {
-            let piece = rest.get(..fitting(rest)).unwrap_or(rest);
-            match self.send_piece(c, &Batch::of(piece.to_vec())) {
-                Sent::All => taken += piece.len(),
-                Sent::Blocked { taken: more } => return Sent::Blocked { taken: taken + more },
-                Sent::Failed => return Sent::Failed,
-            }
-        }
-        Sent::All
-    }
-
-    fn send_piece(&self, c: *mut ngx_connection_t, batch: &Batch) -> Sent {
-        match direct::send_batch(c, self.wire, self.way, batch) {
-            Ok(Share::All) => Sent::All,
-            Ok(Share::Part { taken, rest }) => {
-                self.rest.keep(rest);
-                self.wait(c);
-                Sent::Blocked { taken }
-            }
-            Err(()) => {
-                // SAFETY: callers have seen that the connection is alive.
-                unsafe { (*c).set_error(1) };
-                Sent::Failed
-            }
-        }
     }
 
     /// Ends the stream from this side: with the mark of a whole answer if nothing is in the way.

@@ -5,7 +5,7 @@ use super::client_log::{self, Peer, ACTION};
 use super::close::count;
 use super::{on_read, on_write, Calls, Lean, OnTimeout, CALLS};
 use crate::nginx::output::direct::{self, Rest};
-use crate::nginx::output::{ends, Output, Way};
+use crate::nginx::output::{ends, Output};
 use crate::nginx::request::Request;
 use crate::worker::StreamKey;
 use nginx_sys::{
@@ -26,8 +26,7 @@ impl Output {
     pub fn may_be_lean(&self) -> bool {
         let Some(r) = self.alive() else { return false };
         let (c, write) = ends(r);
-        let direct = matches!(self.way.get(), Way::Chunks | Way::Bodies);
-        if !direct || !self.alone || self.blocked(r) {
+        if !self.is_direct() || !self.alone || self.blocked(r) {
             return false;
         }
         // SAFETY: `alive` has seen that the request is; its connection and events are, too.
