@@ -30,7 +30,7 @@ is_deeply($redis->must('PUBSUB', 'NUMSUB', 'kept', 'nobody'), ['kept', 2, 'nobod
 
 # Publishing takes one more for each worker that does it.
 $four->post('kept', "number $_") for 1 .. 40;
-my %mine = map { $_ => 1 } map { SSE::Redis::local_ports($_) } $four->cluster->children;
+my %mine = map { $_ => 1 } map { $redis->ports_of($_) } $four->cluster->children;
 my @held = grep { $_->{addr} =~ /:(\d+)\z/ && $mine{$1} } @{ $redis->client_list };
 cmp_ok(scalar @held, '<=', 1 + 4, 'four workers that publish have at most one more each (' . @held . ' connections)');
 

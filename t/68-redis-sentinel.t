@@ -58,7 +58,7 @@ my @lost = map { $_->{id} } grep { (split /-/, $_->{id})[0] > $paused && !$kept{
 is("@lost", '', 'all that was confirmed since is in the new master');
 
 # The new one is killed.
-$sentinels->master->kill;
+$sentinels->kill_master;
 ok($sentinels->wait_switched, 'a killed master is replaced');
 ok(wait_for(sub { !grep { $_->subscriptions($sentinels->master) != 1 } @nginx }, 10), 'and both nginxes follow again');
 $sentinels->master->publish('plain', 'from the first master');

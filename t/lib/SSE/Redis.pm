@@ -159,7 +159,7 @@ sub client_list ($self, $type = undef) {
 sub subscribers ($self, @pids) {
     my %owner;
     for my $pid (@pids) {
-        $owner{$_} = $pid for local_ports($pid);
+        $owner{$_} = $pid for $self->ports_of($pid);
     }
     my @found;
     for my $client (@{ $self->client_list('pubsub') }) {
@@ -169,8 +169,10 @@ sub subscribers ($self, @pids) {
     return @found;
 }
 
-# The local ports of a process' TCP connections.
-sub local_ports ($pid) {
+# The local ports of a process' TCP connections to this server. To another server the same port may lead
+# another process.
+sub ports_of ($self, $pid) {
+    my %ours = map { $_ => 1 } grep { $_ } values %{ $self->{ports} };
     my %socket;
     opendir my $dir, "/proc/$pid/fd" or return;
     for my $fd (readdir $dir) {
@@ -179,7 +181,9 @@ sub local_ports ($pid) {
     my @ports;
     for my $line (split /\n/, SSE::Cluster::slurp("/proc/$pid/net/tcp")) {
         my @word = split ' ', $line;
-        push @ports, hex $1 if $word[9] && $socket{ $word[9] } && $word[1] =~ /:([0-9A-F]+)\z/;
+        next if !$word[9] || !$socket{ $word[9] };
+        my ($local, $remote) = map { /:([0-9A-F]+)\z/ ? hex $1 : 0 } @word[1, 2];
+        push @ports, $local if $ours{$remote};
     }
     return @ports;
 }

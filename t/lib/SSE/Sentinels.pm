@@ -31,10 +31,10 @@ sub sentinel ($self) {
 }
 
 # Every Sentinel knows the others and the replica, which has the master's data and gets what comes: a master
-# keeps that back until a new replica has said, up to a second later, that it has loaded.
+# calls a new replica online, and still keeps that back until it has said, up to a second later, that it has
+# loaded.
 sub is_settled ($self) {
-    return 0 if ($self->{replica}->info('replication')->{master_link_status} // '') ne 'up';
-    return 0 if ($self->{master}->info('replication')->{slave0} // '') !~ /state=online/;
+    return 0 if !$self->is_fed;
     for my $sentinel (@{ $self->{sentinels} }) {
         my $answer = $sentinel->ask('SENTINEL', 'MASTER', $self->{name});
         return 0 if ref $answer ne 'ARRAY';
@@ -44,9 +44,31 @@ sub is_settled ($self) {
     return 1;
 }
 
+# Whether the replica has got something that was written after it had loaded.
+sub is_fed ($self) {
+    my $replica = $self->{replica}->info('replication');
+    if (($replica->{master_link_status} // '') ne 'up') {
+        delete $self->{mark};
+        return 0;
+    }
+    return $replica->{slave_repl_offset} >= $self->{mark} if $self->{mark};
+    $self->{master}->publish('__settled', '');
+    $self->{mark} = $self->{master}->info('replication')->{master_repl_offset};
+    return 0;
+}
+
 sub sentinels ($self) { return @{ $self->{sentinels} } }
 sub master    ($self) { return $self->{master} }
 sub replica   ($self) { return $self->{replica} }
+
+# Kills the master once its replica has read all that it has sent: a killed process resets its connections,
+# and what a replica that is short of processor time has not read of them is gone, however old it is.
+sub kill_master ($self) {
+    $self->master->pause;
+    # What waits in the socket is read in the turn of the loop in which the first is answered, or before.
+    $self->replica->must('PING') for 1, 2;
+    return $self->master->kill;
+}
 
 sub url ($self) {
     my $who   = defined $self->{master}{password} ? ":$self->{master}{password}@" : '';
@@ -68,6 +90,7 @@ sub wait_switched ($self, $timeout = 20) {
         $self->master_port == $port && ($self->{replica}->info('replication')->{role} // '') eq 'master';
     }, $timeout) or return 0;
     @$self{qw(master replica)} = @$self{qw(replica master)};
+    delete $self->{mark};
     return 1;
 }
 
