@@ -202,10 +202,12 @@ pub fn own_program() -> Result<PathBuf, String> {
     std::env::current_exe().map_err(|error| error.to_string())
 }
 
-/// A port of 127.0.0.1 on which nothing listens.
+/// A port of 127.0.0.1 on which nothing listens. Below those that the kernel gives to clients
+/// (ip_local_port_range), or one of them could have it before the server does.
 pub fn free_port() -> Result<u16, String> {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(|error| error.to_string())?;
-    listener.local_addr().map(|address| address.port()).map_err(|error| error.to_string())
+    let first = 10_000 + (std::process::id() % 10_000) as u16;
+    let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    (first..30_000).find(free).ok_or_else(|| "no port of 127.0.0.1 is free".into())
 }
 
 /// The end of what a server wrote.
