@@ -17,7 +17,7 @@ mod tally;
 use crate::clock::{nanos, timespec};
 use crate::flags::Flags;
 use client::{Came, Client};
-use config::Config;
+use config::{Config, Idle};
 use form::Form;
 use pace::Course;
 use publisher::Publisher;
@@ -165,7 +165,10 @@ impl Load {
         let patience = (self.config.patience * 1e9) as u64;
         let (mut moved, mut since) = (self.progress(), nanos());
         while !done(self)? {
-            self.turn(100_000_000)?;
+            self.turn(match self.config.idle {
+                Idle::Sleep => 100_000_000,
+                Idle::Spin => 0,
+            })?;
             let (now, time) = (self.progress(), nanos());
             if now != moved || self.course.publishing() {
                 (moved, since) = (now, time);

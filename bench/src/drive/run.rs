@@ -7,7 +7,7 @@ use super::mode::{Pace, Work};
 use super::page::Page;
 use super::probe::Probe;
 use super::process::{cpu_us, memory, Machine};
-use super::server::{Server, Wanted};
+use super::server::{other_processors, Server, Wanted};
 use super::transport::Transport;
 use serde_json::Value;
 use std::time::Duration;
@@ -58,7 +58,11 @@ impl Run {
     fn connect(&mut self, server: &Server, work: &Work) -> Result<Generator, String> {
         let (cpu, bytes) = (cpu_us(&self.processes), memory(&self.processes));
         let to = format!("127.0.0.1:{}", server.port);
-        let mut generator = Generator::start(&options(work, &to, &server.ways()), work.workers)?;
+        let mut options = options(work, &to, &server.ways());
+        if spins(server, work) {
+            options.push("--spin".into());
+        }
+        let mut generator = Generator::start(&options, work.workers)?;
         let line = generator.hear()?;
         let connected = number(&line, "clients");
         if connected < work.clients as f64 {
@@ -120,6 +124,13 @@ impl Run {
         self.note("file_p99_us", latency.quantile(0.99) as f64 / 1e3);
         self.note("file_max_us", latency.max() as f64 / 1e3);
     }
+}
+
+/// Whether the generator looks for what comes instead of sleeping. A server wakes one that sleeps, which is
+/// dear between two processors, the more often the slower the server is, and no cost of a client
+/// elsewhere. It needs a processor to itself.
+fn spins(server: &Server, work: &Work) -> bool {
+    !other_processors(work.workers).is_empty() && !work.probe && !server.has_redis()
 }
 
 /// A run whose clients only stay.

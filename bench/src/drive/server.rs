@@ -86,6 +86,10 @@ impl Server {
         self.redis.as_mut()
     }
 
+    pub fn has_redis(&self) -> bool {
+        self.redis.is_some()
+    }
+
     /// The generator's options to publish to it.
     pub fn ways(&self) -> Vec<String> {
         match &self.redis {

@@ -26,6 +26,15 @@ pub enum Way {
     Durable(SocketAddr),
 }
 
+/// What a generator does while nothing comes.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Idle {
+    /// It sleeps, and whoever sends to it pays for waking it.
+    Sleep,
+    /// It looks again; for one that has a processor to itself.
+    Spin,
+}
+
 /// One generator's work.
 pub struct Config {
     pub to: SocketAddr,
@@ -48,6 +57,8 @@ pub struct Config {
     /// Clients that dial at one time.
     pub dialing: usize,
     pub run: u32,
+    /// What it does while nothing comes.
+    pub idle: Idle,
     /// Waits for a line on stdin before each step.
     pub steps: bool,
     /// A last step waits until the server has ended all streams, and all are open again.
@@ -80,6 +91,7 @@ impl Config {
             silent_in: flags.parsed("silent-in")?.unwrap_or(0),
             dialing: flags.parsed("dialing")?.unwrap_or(64),
             run: flags.parsed("run")?.unwrap_or_else(std::process::id),
+            idle: if flags.switch("spin") { Idle::Spin } else { Idle::Sleep },
             steps: flags.switch("steps"),
             returning: flags.switch("returning"),
             patience: flags.parsed("patience")?.unwrap_or(10.0),
