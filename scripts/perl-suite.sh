@@ -67,11 +67,11 @@ download_test_nginx() {
 }
 
 # run_suite NGINX MODULE FILE...: the files, named from $root, with that nginx. Each takes a port and a
-# directory of its own and mostly waits, so they run side by side.
+# directory of its own and mostly waits, so two for each processor run side by side.
 run_suite() {
     (
         cd "$root" || exit
         export TMPDIR=$scratch SSE_NGINX_BINARY=$1 SSE_MODULE=$2
-        prove --timer -I t/lib --jobs "$(nproc)" "${@:3}"
+        prove --timer -I t/lib --jobs $((2 * $(nproc))) "${@:3}"
     )
 }

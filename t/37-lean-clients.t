@@ -7,5 +7,5 @@ use Test::More;
 use SSE::Again qw(again);
 
 again('sse_lean on;', '10-replay.t', '12-gaps.t', '13-heartbeat.t', '15-delivery.t', '26-slow-client.t', '28-vanish.t',
-    '34-send-timeout.t', '40-age.t');
+    '34-send-timeout.t', '40-age.t', '41-max-subscribers.t', '51-admin.t', '52-pattern.t');
 done_testing();
