@@ -4,16 +4,16 @@
 //! keeps it until its memory is freed: nginx may still point to frames after the stream has ended,
 //! from a connection that several requests share (HTTP/2). There are two ways to the socket:
 //! nginx's filters (`filters`), and past them where they would leave the bytes as they are
-//! (`direct`).
+//! (`direct`), through `wire`. A stream whose request was given back (`lean`) has the second only.
 
 mod direct;
 mod filters;
 mod lean;
+mod wire;
 
 use super::guard::guarded;
 use super::request::{Outcome, Request};
 use crate::worker::{Batch, Sent, Socket};
-use direct::{Rest, Wire};
 use filters::Chains;
 pub use lean::{Calls, Lean};
 use nginx_sys::{
@@ -25,6 +25,7 @@ use nginx_sys::{
 use std::cell::Cell;
 use std::ptr::{self, NonNull};
 use std::rc::Rc;
+use wire::{Rest, Wire};
 
 /// An answer that goes on for as long as the client stays.
 pub struct Output {

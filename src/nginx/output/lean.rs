@@ -13,7 +13,7 @@ mod begin;
 mod client_log;
 mod close;
 
-use super::direct::{self, Rest, Share, Wire};
+use super::wire::{self, Rest, Share, Wire};
 use super::Way;
 use crate::nginx::guard::guarded;
 use crate::nginx::log::{self, Level};
@@ -81,7 +81,7 @@ impl Lean {
     pub fn send(&self, batch: &Batch) -> Sent {
         let Some(c) = self.alive() else { return Sent::Failed };
         let _named = self.name_client();
-        let sent = match direct::send_batch(c, self.wire, self.way, batch) {
+        let sent = match wire::send_batch(c, self.wire, self.way, batch) {
             Ok(Share::All) => Sent::All,
             Ok(Share::Part { taken, rest }) => {
                 self.rest.keep(rest);
@@ -117,7 +117,7 @@ impl Lean {
         }
         if self.way == Way::Chunks {
             // What it does not take now is lost with the connection, as any cut is.
-            let _ = direct::write(c, LAST_CHUNK);
+            let _ = wire::write(c, LAST_CHUNK);
         }
         self.close(end);
     }
@@ -163,8 +163,8 @@ impl Lean {
             return self.close(End::Timeout);
         }
         if let Some(rest) = self.rest.take() {
-            let Ok(sent) = direct::write(c, &rest) else { return self.cut(c, End::Client) };
-            let left = direct::left(&rest, sent);
+            let Ok(sent) = wire::write(c, &rest) else { return self.cut(c, End::Client) };
+            let left = wire::left(&rest, sent);
             if !left.is_empty() {
                 self.rest.keep(left);
                 return self.wait_on(c, sent);

@@ -4,7 +4,7 @@
 use super::client_log::{self, Peer, ACTION};
 use super::close::count;
 use super::{on_read, on_write, Calls, Lean, OnTimeout, CALLS};
-use crate::nginx::output::direct::{self, Rest};
+use crate::nginx::output::wire::{self, Rest};
 use crate::nginx::output::{ends, Output};
 use crate::nginx::request::Request;
 use crate::worker::StreamKey;
@@ -121,7 +121,7 @@ unsafe fn take_over(r: *mut ngx_http_request_t, c: *mut ngx_connection_t, lean: 
         (*(*c).log).action = ACTION.as_ptr().cast_mut().cast();
         // nginx calls a connection that is idle when it is told to quit.
         (*c).set_idle(1);
-        direct::free_tls_buffer(c);
+        wire::free_tls_buffer(c);
         give_pool_back(c);
         let ready = ngx_handle_read_event((*c).read, 0) == NGX_OK as ngx_int_t;
         if !ready || (*(*c).read).ready() != 0 || (*(*c).read).pending_eof() != 0 {

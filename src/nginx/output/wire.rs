@@ -1,0 +1,165 @@
+//! Bytes on their way to a connection past nginx's filters, for streams with and without a request: one
+//! call to the kernel, or to the TLS library in front of it, and what is left of what it did not take.
+
+use super::filters::{fitting, PIECE};
+use super::Way;
+use crate::sse::frame::Frame;
+use crate::worker::Batch;
+use bytes::Bytes;
+use nginx_sys::{ngx_connection_t, NGX_AGAIN};
+use std::cell::Cell;
+
+/// What is left of the frame that the client is in the middle of: seldom anything, and a word long
+/// then.
+#[derive(Default)]
+pub(super) struct Rest(Cell<Option<Box<Bytes>>>);
+
+impl Rest {
+    pub(super) fn is_empty(&self) -> bool {
+        let rest = self.0.take();
+        let empty = rest.is_none();
+        self.0.set(rest);
+        empty
+    }
+
+    pub(super) fn take(&self) -> Option<Box<Bytes>> {
+        self.0.take()
+    }
+
+    pub(super) fn keep(&self, rest: Bytes) {
+        self.0.set((!rest.is_empty()).then(|| Box::new(rest)));
+    }
+}
+
+/// What bytes past the filters go to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wire {
+    /// The socket, which takes any part of them.
+    Plain,
+    /// A TLS library, which takes all or nothing, and then wants the very same bytes again.
+    Tls,
+}
+
+impl Wire {
+    /// # Safety
+    /// The connection is alive.
+    pub(super) unsafe fn of(c: *mut ngx_connection_t) -> Wire {
+        // SAFETY: the caller vouches for the connection.
+        match unsafe { (*c).ssl.is_null() } {
+            true => Wire::Plain,
+            false => Wire::Tls,
+        }
+    }
+
+    /// Whether a batch may go in one piece: over TLS only as much as is kept for a client that does not
+    /// take it.
+    fn takes(self, way: Way, batch: &Batch) -> bool {
+        self == Wire::Plain || batch.frames().len() == 1 || joined(batch, way).len() <= PIECE
+    }
+}
+
+/// How much of a batch the kernel took.
+pub(super) enum Share {
+    /// All of it.
+    All,
+    /// These frames, the last of them not to its end; the rest is to be sent before anything else.
+    Part {
+        /// Frames that are gone or begun.
+        taken: usize,
+        /// What is left of them.
+        rest: Bytes,
+    },
+}
+
+/// Sends a batch in one call to the kernel; over TLS in pieces, if it is large. What is left of a frame
+/// that has been begun is to be kept; the frames behind it are not taken.
+pub(super) fn send_batch(
+    c: *mut ngx_connection_t,
+    wire: Wire,
+    way: Way,
+    batch: &Batch,
+) -> Result<Share, ()> {
+    if wire.takes(way, batch) {
+        return send_piece(c, wire, way, batch);
+    }
+    let mut gone = 0;
+    while let Some(rest) = batch.frames().get(gone..).filter(|rest| !rest.is_empty()) {
+        let piece = Batch::of(rest.get(..fitting(rest)).unwrap_or(rest).to_vec());
+        match send_piece(c, wire, way, &piece)? {
+            Share::All => gone += piece.frames().len(),
+            Share::Part { taken, rest } => return Ok(Share::Part { taken: gone + taken, rest }),
+        }
+    }
+    Ok(Share::All)
+}
+
+fn send_piece(c: *mut ngx_connection_t, wire: Wire, way: Way, batch: &Batch) -> Result<Share, ()> {
+    let bytes = joined(batch, way);
+    let sent = write(c, bytes)?;
+    if sent == bytes.len() {
+        return Ok(Share::All);
+    }
+    if wire == Wire::Tls {
+        return Ok(Share::Part { taken: batch.frames().len(), rest: left(bytes, sent) });
+    }
+    let (whole, part) = batch.split(sent, |frame| of(frame, way).len());
+    let Some(frame) = batch.frames().get(whole) else { return Ok(Share::All) };
+    if whole > 0 && part == 0 {
+        return Ok(Share::Part { taken: whole, rest: Bytes::new() });
+    }
+    // It holds the frame's own memory, not the batch's.
+    Ok(Share::Part { taken: whole + 1, rest: of(frame, way).slice(part..) })
+}
+
+/// What is left of bytes of which so many were sent; nothing holds no memory.
+pub(super) fn left(bytes: &Bytes, sent: usize) -> Bytes {
+    match bytes.slice(sent..) {
+        rest if rest.is_empty() => Bytes::new(),
+        rest => rest,
+    }
+}
+
+fn joined(batch: &Batch, way: Way) -> &Bytes {
+    match way {
+        Way::Bodies => batch.bodies(),
+        _ => batch.chunks(),
+    }
+}
+
+fn of(frame: &Frame, way: Way) -> Bytes {
+    match way {
+        Way::Bodies => frame.body_bytes(),
+        _ => frame.chunk().clone(),
+    }
+}
+
+/// One call to the kernel. How many bytes it took, or that the connection is dead.
+pub(super) fn write(c: *mut ngx_connection_t, bytes: &[u8]) -> Result<usize, ()> {
+    if bytes.is_empty() {
+        return Ok(0);
+    }
+    // SAFETY: callers have seen that the connection is alive; nginx only reads the bytes.
+    let sent = unsafe {
+        let send = (*c).send.ok_or(())?;
+        send(c, bytes.as_ptr().cast_mut(), bytes.len())
+    };
+    match usize::try_from(sent) {
+        Ok(sent) => Ok(sent.min(bytes.len())),
+        Err(_) if sent == NGX_AGAIN as isize => Ok(0),
+        Err(_) => Err(()),
+    }
+}
+
+/// Gives back the memory in which TLS collects small pieces of an answer, for as long as the answer
+/// comes in whole pieces; nginx takes it anew where it needs it.
+pub(super) fn free_tls_buffer(c: *mut ngx_connection_t) {
+    // SAFETY: callers have seen that the connection is alive.
+    #[cfg(ngx_feature = "http_ssl")]
+    unsafe {
+        if !(*c).ssl.is_null() && (*c).buffered() == 0 {
+            nginx_sys::ngx_ssl_free_buffer(c);
+        }
+    }
+    #[cfg(not(ngx_feature = "http_ssl"))]
+    let _ = c;
+}
