@@ -10,6 +10,7 @@ use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long a server may take to answer, and to end.
@@ -207,11 +208,16 @@ pub fn own_program() -> Result<PathBuf, String> {
 }
 
 /// A port of 127.0.0.1 on which nothing listens. Below those that the kernel gives to clients
-/// (ip_local_port_range), or one of them could have it before the server does.
+/// (ip_local_port_range), or one of them could have it before the server does; and another one each time,
+/// for several may be asked for before the first is listened on.
 pub fn free_port() -> Result<u16, String> {
-    let first = 10_000 + (std::process::id() % 10_000) as u16;
+    static ASKED: AtomicU16 = AtomicU16::new(0);
+    const PORTS: u16 = 20_000;
     let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
-    (first..30_000).find(free).ok_or_else(|| "no port of 127.0.0.1 is free".into())
+    let first = (std::process::id() % u32::from(PORTS)) as u16;
+    let next = || 10_000 + (first + ASKED.fetch_add(1, Ordering::Relaxed) % PORTS) % PORTS;
+    let ports = (0..PORTS).map(|_| next()).find(free);
+    ports.ok_or_else(|| "no port of 127.0.0.1 is free".into())
 }
 
 /// The end of what a server wrote.
@@ -219,4 +225,15 @@ fn last_words(directory: &Path) -> String {
     let read = |name: &str| fs::read_to_string(directory.join(name)).unwrap_or_default();
     let said = read("error.log") + &read("output");
     said.lines().last().unwrap_or("it said nothing").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_that_are_asked_for_together_differ() {
+        let ports = [free_port(), free_port(), free_port()].map(Result::unwrap);
+        assert!(ports[0] != ports[1] && ports[1] != ports[2] && ports[0] != ports[2]);
+    }
 }
