@@ -3,8 +3,8 @@
 //!
 //! Three steps, each told by one line of JSON on stdout: clients are connected; a warm-up has been
 //! published and has come to all; the measured events have, which `--times` repeats. With `--steps`
-//! it waits for a line on
-//! stdin before each next one, and before its end, so that others can look at the server meanwhile.
+//! it waits for a line on stdin before each next one, and before its end, so that others can look at
+//! the server meanwhile.
 
 mod arrive;
 mod client;

@@ -83,19 +83,11 @@ impl Stream {
         process::with(self.hub, |worker| Summary::of(worker, key)).flatten().map(Rc::new)
     }
 
-    /// The worker is about to forget the stream.
-    fn keep_summary(&self) {
-        if let Some(known) = self.known() {
-            self.summary.set(Some(known));
-        }
-    }
-
     /// The request ends, for whatever reason.
     fn close(&self) {
         let Some(key) = self.key.get() else { return self.output.detach() };
         let end = self.end.get().unwrap_or(End::Client);
         self.end.set(Some(end));
-        self.keep_summary();
         let summary = self.summary();
         self.output.with_request(|request| {
             let last_id = summary.last_id.map(|id| id.to_string()).unwrap_or_default();
@@ -104,6 +96,7 @@ impl Stream {
                 summary.events_sent
             ));
         });
+        self.summary.set(Some(summary));
         self.key.set(None);
         self.output.detach();
         process::close(self.hub, key, end);
@@ -349,7 +342,7 @@ pub fn make_lean(output: &Rc<Output>, hub: usize, key: StreamKey) -> Option<Rc<L
     let stream = output.with_request(|request| request.context::<Rc<Stream>>().cloned());
     let stream = stream.flatten()?;
     output.make_lean(hub, key, &LEAN, || {
-        stream.keep_summary();
+        stream.summary.set(Some(stream.summary()));
         // The request's end is not the stream's any more.
         stream.key.set(None);
     })
