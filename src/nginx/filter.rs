@@ -13,7 +13,9 @@ use nginx_sys::{
 };
 use std::ptr;
 
-const EVENT_STREAM: &str = "text/event-stream";
+/// A `static`, since the filter knows its own responses by this address: each use of a `const` may
+/// have a copy of its own.
+static EVENT_STREAM: &str = "text/event-stream";
 const CHARSET: &str = "utf-8";
 
 static mut NEXT: ngx_http_output_header_filter_pt = None;
