@@ -113,6 +113,15 @@ enum Task {
     Cut(StreamKey, End),
 }
 
+impl Task {
+    /// The stream that the task is about.
+    fn stream(self) -> StreamKey {
+        match self {
+            Task::Serve(key) | Task::Beat(key) | Task::End(key, _) | Task::Cut(key, _) => key,
+        }
+    }
+}
+
 /// The streams of a process that quits are ended until then (ms).
 struct Drain {
     until: u64,

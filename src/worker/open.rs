@@ -14,6 +14,10 @@ use super::{Task, Worker};
 use crate::hub::{pattern_of, Counter, Hub, JoinError, Locked, Membership, Now, Resume, Seat};
 use crate::sse::frame::{self, Frame};
 
+/// Deadlines that are looked at when a stream begins: more than it enters itself, so that those of
+/// streams that are gone never are more than a small multiple of those of streams that are there.
+const SWEPT_BY_OPENING: usize = 8;
+
 /// Why a stream cannot begin now. The client is to come back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
@@ -91,6 +95,7 @@ impl<S: Socket> Worker<S> {
             let age = max_age.draw(&mut self.random);
             self.wheel.enter(now.mono + age, Task::End(key, End::Age));
         }
+        self.forget_deadlines(SWEPT_BY_OPENING);
         let opening = frame::opening(settings.retry.draw(&mut self.random));
         match beginning {
             Some(beginning) => self.start(key, beginning, resume, Some(opening), now),

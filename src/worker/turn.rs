@@ -20,6 +20,12 @@ const LOOKS: usize = 16;
 const AHEAD: usize = 8;
 /// The once-a-second look, in ms.
 const LOOK: u64 = 1000;
+/// Deadlines that a stream has: of its heartbeat and of its age.
+const DEADLINES_OF_A_STREAM: usize = 2;
+/// So many deadlines of streams that are gone are not worth a search.
+const FEW_DEADLINES: usize = 256;
+/// Deadlines of streams that may be gone, which one tick looks at.
+const SWEPT_BY_TICK: usize = 4096;
 /// How often a process without a bell looks at the log, in ms.
 const POLL: u64 = 50;
 
@@ -144,6 +150,7 @@ impl<S: Socket> Worker<S> {
     pub fn tick(&mut self, now: Now) -> Turn {
         let tasks = &mut self.tasks;
         self.wheel.turn(now.mono, |task| tasks.push_back(task));
+        self.forget_deadlines(SWEPT_BY_TICK);
         self.begin_overdue(now);
         self.tell_presence(now);
         let stuck = std::mem::take(&mut self.stuck);
@@ -153,6 +160,16 @@ impl<S: Socket> Worker<S> {
             self.look(now);
         }
         self.turn(now)
+    }
+
+    /// Looks at some deadlines and removes those of streams that are gone, if there are more than the
+    /// streams that are there can have.
+    pub(super) fn forget_deadlines(&mut self, steps: usize) {
+        let streams = &self.streams;
+        if self.wheel.len() <= DEADLINES_OF_A_STREAM * streams.len() + FEW_DEADLINES {
+            return;
+        }
+        self.wheel.sweep(steps, |task| streams.contains_key(task.stream()));
     }
 
     /// How long until the next tick is due, in ms.

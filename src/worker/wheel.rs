@@ -11,19 +11,31 @@ pub struct Wheel<T> {
     spokes: Vec<Vec<(u32, T)>>,
     /// The step that was looked at last.
     step: u64,
+    /// How many entries there are.
+    len: usize,
+    /// Where the search for abandoned entries goes on.
+    sweep: Cursor,
+}
+
+/// The place of an entry.
+#[derive(Clone, Copy, Default)]
+struct Cursor {
+    spoke: usize,
+    index: usize,
 }
 
 impl<T> Wheel<T> {
     /// An empty wheel; `now` in ms.
     pub fn new(now: u64) -> Wheel<T> {
         let spokes = std::iter::repeat_with(Vec::new).take(SPOKES).collect();
-        Wheel { spokes, step: now / STEP }
+        Wheel { spokes, step: now / STEP, len: 0, sweep: Cursor::default() }
     }
 
     /// Enters a deadline (ms). One that has passed is met at the next step.
     pub fn enter(&mut self, due: u64, what: T) {
         let step = due.div_ceil(STEP).max(self.step + 1);
         self.spokes[step as usize % SPOKES].push((short(step), what));
+        self.len += 1;
     }
 
     /// Takes what is due at `now` (ms), in order of the steps.
@@ -37,6 +49,7 @@ impl<T> Wheel<T> {
             while i < spoke.len() {
                 if spoke[i].0 <= short(last) {
                     due(spoke.swap_remove(i).1);
+                    self.len -= 1;
                 } else {
                     i += 1;
                 }
@@ -47,6 +60,34 @@ impl<T> Wheel<T> {
             }
         }
         self.step = self.step.max(last);
+    }
+
+    /// Looks at the next `steps` entries (or empty spokes) and removes those that `is_wanted` does not
+    /// want any more. Calls in succession go around the wheel, so that entries whose owner has gone do
+    /// not take memory until they are due.
+    pub fn sweep(&mut self, steps: usize, is_wanted: impl Fn(&T) -> bool) {
+        for _ in 0..steps {
+            let Cursor { spoke: number, index } = self.sweep;
+            let spoke = &mut self.spokes[number];
+            match spoke.get(index) {
+                Some((_, entry)) if is_wanted(entry) => self.sweep.index += 1,
+                Some(_) => {
+                    spoke.swap_remove(index);
+                    self.len -= 1;
+                }
+                None => {
+                    if spoke.len() < spoke.capacity() / 4 {
+                        spoke.shrink_to(spoke.len() * 2);
+                    }
+                    self.sweep = Cursor { spoke: (number + 1) % SPOKES, index: 0 };
+                }
+            }
+        }
+    }
+
+    /// How many entries there are.
+    pub fn len(&self) -> usize {
+        self.len
     }
 }
 
@@ -92,6 +133,19 @@ mod tests {
             wheel.enter(u64::from(i) * 137, i);
         }
         assert_eq!(due(&mut wheel, 1_000_000).len(), 1_000);
+    }
+
+    #[test]
+    fn one_sweep_around_removes_what_nobody_wants_and_nothing_else() {
+        let mut wheel = Wheel::new(0);
+        for i in 0..1_000 {
+            wheel.enter(u64::from(i) * 137, i);
+        }
+        wheel.sweep(1_000 + SPOKES, |i| i % 10 == 0);
+        assert_eq!(wheel.len(), 100);
+        assert!(wheel.spokes.iter().map(Vec::capacity).sum::<usize>() <= 8 * SPOKES);
+        let wanted: Vec<_> = (0..1_000).filter(|i| i % 10 == 0).collect();
+        assert_eq!(due(&mut wheel, 1_000_000), wanted);
     }
 
     #[test]

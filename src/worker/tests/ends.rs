@@ -133,3 +133,33 @@ fn an_administrator_ends_the_streams_of_a_channel_and_only_those() {
     assert_eq!(heard(&other), ["sse.open", "still there"]);
     assert!(bench.worker.info(later).unwrap().events_sent == 1);
 }
+
+#[test]
+fn deadlines_of_streams_that_are_gone_take_no_memory() {
+    const DAY: u64 = 86_400_000;
+    let mut bench = bench(1 << 20, HISTORY);
+    let lasting = || StreamSettings {
+        heartbeat: Some(DAY),
+        max_age: Some(Jittered { base: DAY, jitter: 0 }),
+        ..settings()
+    };
+    let mut most = 0;
+    for _ in 0..5_000 {
+        let (key, _) = bench.open(lasting(), &["a"], "");
+        bench.worker.close(key, End::Client);
+        most = most.max(bench.worker.wheel.len());
+    }
+    assert!(most < 1_000, "{most} deadlines of one stream");
+
+    // Clients that all leave, and after whom nobody comes.
+    let keys: Vec<_> = (0..5_000).map(|_| bench.open(lasting(), &["a"], "").0).collect();
+    let (staying, leaving) = keys.split_first().unwrap();
+    for key in leaving {
+        bench.worker.close(*key, End::Client);
+    }
+    bench.pass_time(1_000);
+    assert!(bench.worker.wheel.len() < 300, "{} deadlines", bench.worker.wheel.len());
+    bench.now.mono += DAY;
+    bench.pass_time(100);
+    assert_eq!(bench.worker.take_ended(), Some((*staying, End::Age)));
+}
