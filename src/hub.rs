@@ -10,7 +10,7 @@
 //! - `lock`, `guard`, `change`: who may write, and how a change becomes true as a whole
 //! - `blocks`, `lists`, `place`: what everything is made of
 //! - `channels`, `publish`, `keys`, `room`: channels, appending, repeated publishes, what leaves first
-//! - `slots`, `subscribe`: processes, their bells, and who listens to what
+//! - `slots`, `subscribe`: processes, their wake-ups, and who listens to what
 //! - `signal`: what is told of a channel in the log itself
 //! - `bridge`, `step`, `arrive`, `handover`: in a hub that is joined to Redis: who holds the
 //!   subscription, which channels have all that Redis gave them, how that enters, and the takeover
@@ -59,6 +59,7 @@ pub use arrive::{Arrival, Arrived, How};
 pub use bridge::{BridgeError, Fence, Held, Link, Source};
 pub use guard::Locked;
 pub use handover::TakenOver;
+pub use lock::{Attempt, RobustLock, WORDS as LOCK_WORDS};
 pub use origin::Had;
 pub use pattern::{name_of_pattern, pattern_of, reaches, shown};
 pub use place::{Kind, Place};
@@ -69,7 +70,7 @@ pub use replay::{Beginning, Found, Pursuit, Resume, Slice};
 pub use room::Swept;
 pub use search::Search;
 pub use signal::Signal;
-pub use slots::Seat;
+pub use slots::{Seat, Wakers};
 pub use stats::{Counter, Stats, COUNTERS};
 pub use step::{Knowledge, Missing};
 pub use subscribe::{JoinError, Membership};
@@ -77,7 +78,7 @@ pub use subscribe::{JoinError, Membership};
 use std::hash::{BuildHasher, RandomState};
 
 use layout::{header, slot, Layout};
-use lock::{RobustLock, WORDS};
+use lock::WORDS;
 use region::WORD;
 
 /// Version of the region's layout, for the zone's name.

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! publisher                                   every process of nginx                   client
-//! POST /publish ──> http/publish ──┬──> hub ──> (bell) ──> worker ──> stream ──> socket
+//! POST /publish ──> http/publish ──┬──> hub ──> (wake) ──> worker ──> stream ──> socket
 //! Redis ──> redis, a thread ───────┘    shared memory      this process's streams
 //! ```
 //!
@@ -13,7 +13,7 @@
 //!    its place. Answered means: it is in the log, and on its way to every client. Where the hub is
 //!    joined to Redis it asks that, and the event comes back as all others do from there: through the
 //!    thread of the one process that subscribes, which appends to the same log.
-//! 2. The hub says which processes listen to the channel, and their bells ring: an eventfd each,
+//! 2. The hub says which processes listen to the channel, and wakes them: an eventfd for each process,
 //!    in nginx's own event loop.
 //! 3. The worker of such a process reads each new event once, frames it once, and gives the frame
 //!    to its streams. A stream is a cursor into the log, not a queue: what a client still has to get

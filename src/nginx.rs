@@ -6,7 +6,6 @@
 //! one thread, and all that is here is used on that thread alone.
 #![allow(unsafe_code)]
 
-pub mod bells;
 pub mod body;
 pub mod clock;
 pub mod core;
@@ -24,6 +23,7 @@ pub mod setting;
 pub mod thread;
 pub mod value;
 pub mod variable;
+pub mod wakers;
 pub mod watch;
 pub mod zone;
 

@@ -1,12 +1,12 @@
 //! Redis: what a hub shares with other nginxes and with publishers in any language.
 //!
 //! All of it runs in one thread of a worker process, beside nginx's own, which it never touches: it
-//! appends to the hub itself, and the workers learn of that by their bells. The crate `redis` is the
+//! appends to the hub itself, and the workers learn of that by their wakers. The crate `redis` is the
 //! connection and the codec, no more: when to connect, what to subscribe to and what an error means is
 //! decided in this room. It knows `hub` and `sse`, and nothing of nginx.
 //!
 //! - `thread`, `joined`: the thread, its hubs, and what it gives back
-//! - `bridge`: which process holds a hub's subscription, and for how long
+//! - `bridge`: which process holds a hub's subscription, and for how long; `wakes`: what wakes the thread
 //! - `session`, `opening`, `subscriptions`, `leaving`, `channels`: one connection, and what it is subscribed to
 //! - `joining`, `catch_up`: what is fetched of a channel; `inbox`, `held`, `intake`: how messages
 //!   become events
@@ -41,3 +41,4 @@ mod session;
 mod streams;
 mod subscriptions;
 mod takeover;
+mod wakes;

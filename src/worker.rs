@@ -43,7 +43,7 @@ use std::collections::{HashMap, VecDeque};
 use rustc_hash::FxBuildHasher;
 use slotmap::SlotMap;
 
-use crate::hub::{Counter, Hub, Membership, NewEvent, Now, PublishError, Published, Seat};
+use crate::hub::{Counter, Hub, Membership, NewEvent, Now, PublishError, Published, Seat, Wakers};
 use crate::sse::frame;
 use crate::sse::id::Id;
 use channel::{Channel, ChannelKey};
@@ -61,16 +61,12 @@ pub use socket::{Batch, Sent, Socket};
 pub use stream::StreamKey;
 pub use turn::Turn;
 
-/// Wakes the processes that have a seat in the hub.
-pub trait Bells {
-    /// Wakes the tenant of a slot. Never blocks.
-    fn ring(&self, slot: usize);
-}
-
 /// One process's streams of one hub.
 pub struct Worker<S: Socket> {
     hub: Hub,
-    bells: Box<dyn Bells>,
+    wakers: &'static dyn Wakers,
+    /// The waker of this process.
+    waker: Option<usize>,
     seat: Option<Seat>,
     streams: SlotMap<StreamKey, Stream<S>>,
     channels: SlotMap<ChannelKey, Channel>,
@@ -163,20 +159,24 @@ pub struct StreamInfo {
 }
 
 impl<S: Socket> Worker<S> {
-    /// Takes a seat in the hub, and tells who comes and goes if `presence` says so. `seed` makes the random parts of times differ between processes.
+    /// Takes a seat in the hub, and tells who comes and goes if `presence` says so. `waker` is the
+    /// number of this process among `wakers`; `None` if nobody can wake it, and the log must be looked
+    /// at every [`Worker::tick_interval`]. `seed` makes the random parts of times differ between
+    /// processes.
     pub fn new(
         hub: Hub,
-        bells: Box<dyn Bells>,
+        wakers: &'static dyn Wakers,
+        waker: Option<usize>,
         presence: Presence,
         seed: u64,
         now: Now,
     ) -> Worker<S> {
-        let seat = hub.take_seat();
         let mut worker = Worker {
             read: hub.head(),
             hub,
-            bells,
-            seat,
+            wakers,
+            waker,
+            seat: None,
             streams: SlotMap::with_key(),
             channels: SlotMap::with_key(),
             by_name: HashMap::new(),
@@ -199,13 +199,38 @@ impl<S: Socket> Worker<S> {
             draining: None,
             look_at: now.mono,
         };
-        // The slot's former tenant may have died between an append and the bells.
+        worker.take_seat();
+        // The slot's former tenant may have died between an append and the wake-ups.
         worker.bury(now);
         worker
     }
 
-    /// The slot whose bell wakes this process. `None`: there was no free one, and the log must be
-    /// looked at every [`Worker::tick_interval`].
+    /// Enters the number of this process among the wakers, once there is one for it.
+    pub fn set_waker(&mut self, waker: usize) {
+        self.waker = Some(waker);
+        if let Some(seat) = self.seat {
+            self.hub.set_waker(seat, self.waker);
+        }
+    }
+
+    /// Whether this process can be woken.
+    pub fn has_waker(&self) -> bool {
+        self.waker.is_some()
+    }
+
+    fn take_seat(&mut self) {
+        self.seat = self.hub.take_seat();
+        if let Some(seat) = self.seat {
+            self.hub.set_waker(seat, self.waker);
+        }
+    }
+
+    /// Whether this process has been woken for this hub, or has to look at the log by itself.
+    pub fn is_woken(&self) -> bool {
+        self.seat.is_none_or(|seat| self.hub.is_woken(seat))
+    }
+
+    /// The slot of this process in the hub, if there was a free one.
     pub fn slot(&self) -> Option<usize> {
         self.seat.map(|seat| seat.slot)
     }
@@ -281,11 +306,10 @@ impl<S: Socket> Worker<S> {
     }
 
     fn ring(&self, slots: &[usize], now: Now) {
-        for &slot in slots {
-            if Some(slot) != self.slot() && self.hub.must_ring(slot, now) {
-                self.bells.ring(slot);
-            }
-        }
+        let own = slots.iter().position(|slot| Some(*slot) == self.slot());
+        let (before, after) = slots.split_at(own.unwrap_or(slots.len()));
+        self.hub.wake(before, now, self.wakers);
+        self.hub.wake(after.get(1..).unwrap_or_default(), now, self.wakers);
     }
 }
 

@@ -2,16 +2,15 @@
 
 use super::redis::{self, Redis};
 use crate::hub::{self, History, Hub, Plan, Region};
-use crate::nginx::bells::EventFds;
 use crate::nginx::core::{parse_size, parse_time};
 use crate::nginx::directive::Refused;
 use crate::nginx::log::{self, Level};
 use crate::nginx::setting::{Position, Setting};
+use crate::nginx::wakers::Wakers;
 use crate::nginx::zone::{self, Arrival, Found, Tenant};
 use crate::nginx::{clock, random};
 use std::cell::{Cell, OnceCell};
 use std::rc::Rc;
-use std::sync::Arc;
 
 const DEFAULT_NAME: &str = "default";
 const DEFAULT_ZONE: usize = 32 << 20;
@@ -58,7 +57,7 @@ pub enum Telling {
 /// Where a hub lives.
 pub struct HubPlace {
     pub region: Region,
-    pub bells: Arc<EventFds>,
+    pub wakers: &'static Wakers,
 }
 
 impl Main {
@@ -109,13 +108,12 @@ impl HubConf {
 impl Tenant for HubConf {
     fn move_in(&self, arrival: Arrival) -> Result<(), String> {
         let seats = (4 * arrival.workers + 8).clamp(*SEATS.start(), *SEATS.end());
-        let key = format!("{}:{}", self.zone_name(), self.zone);
-        let bells = EventFds::of_zone(&key, seats)
-            .map_err(|error| format!("no eventfds for hub \"{}\": {error}", self.name))?;
+        let wakers = Wakers::for_workers(arrival.workers)
+            .map_err(|error| format!("no eventfds to wake worker processes: {error}"))?;
         if arrival.found != Found::Kept {
             let plan = Plan {
                 bytes: usize::MAX,
-                slots: bells.count(),
+                slots: seats,
                 max_event: self.max_event,
                 history: self.history,
                 source: self.redis.as_ref().map_or(hub::Source::Alone, |redis| redis.source),
@@ -124,13 +122,14 @@ impl Tenant for HubConf {
             hub::format(&arrival.region, &plan, tag, clock::now())
                 .map_err(|error| format!("hub \"{}\": {error}", self.name))?;
         }
-        if 2 * arrival.workers > bells.count() {
+        let kept = Hub::attach(arrival.region.clone()).map_err(|error| error.to_string())?;
+        if 2 * arrival.workers > kept.slots() {
             log::write(
                 Level::Warn,
                 format_args!(
                     "sse: hub \"{}\" has seats for {} processes, more workers need a restart",
                     self.name,
-                    bells.count()
+                    kept.slots()
                 ),
             );
         }
@@ -143,7 +142,7 @@ impl Tenant for HubConf {
                 ),
             );
         }
-        let place = HubPlace { region: arrival.region, bells };
+        let place = HubPlace { region: arrival.region, wakers };
         self.place.set(place).map_err(|_| format!("hub \"{}\" has two zones", self.name))
     }
 

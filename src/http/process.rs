@@ -8,22 +8,23 @@ use crate::conf::hub::{set_history, Telling};
 use crate::conf::{HubConf, Main};
 use crate::hub::{Counter, Hub};
 use crate::metrics::HubFigures;
-use crate::nginx::bells::{self, EventFds, Shared};
 use crate::nginx::event::{Event, Hold};
 use crate::nginx::log::{self, Level};
 use crate::nginx::output::Client;
+use crate::nginx::wakers::{eventfd, Wakers};
 use crate::nginx::watch::Watch;
 use crate::nginx::{clock, core, random};
-use crate::redis::joined::Doorbells;
+use crate::redis::joined::SharedWakers;
 use crate::worker::{End, Presence, StreamKey, Turn, Worker};
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::sync::Arc;
 
 /// How often the same trouble is told, in ms.
 const WARN_EVERY: u64 = 60_000;
 
 thread_local! {
+    /// What wakes this process.
+    static WAKER: RefCell<Option<Waker>> = const { RefCell::new(None) };
     static PROCESS: RefCell<Vec<Option<Serving>>> = const { RefCell::new(Vec::new()) };
     /// Streams whose requests ended while the worker was in use.
     static ENDED: RefCell<Vec<(usize, StreamKey, End)>> = const { RefCell::new(Vec::new()) };
@@ -43,11 +44,26 @@ struct Serving {
     turn: Event,
     /// When the last warning was written, in ms of the monotonic clock.
     warned: Option<u64>,
-    watch: Watch,
-    bells: Arc<EventFds>,
-    number: usize,
-    /// The slot whose bell is watched.
-    heard: Option<usize>,
+    wakers: &'static Wakers,
+}
+
+/// What wakes this process, for all of its hubs.
+struct Waker {
+    /// Its number among the wakers of all processes; `None` as long as there is none left.
+    number: Option<usize>,
+    _watch: Watch,
+}
+
+impl Waker {
+    /// Listens to a waker of its own. If there is none left, to one that nobody wakes: that still tells
+    /// when the process is to quit.
+    fn claim(wakers: &Wakers) -> io::Result<Waker> {
+        let (number, eventfd) = match wakers.claim() {
+            Ok((number, eventfd)) => (Some(number), eventfd),
+            Err(_) => (None, eventfd()?),
+        };
+        Ok(Waker { number, _watch: Watch::new(eventfd, |_| on_wake(), |_| on_quit(), 0)? })
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -67,6 +83,14 @@ pub fn start(main: &Main) {
         return;
     }
     DRAIN.set(main.drain.get());
+    let wakers = main.hubs.iter().find_map(|conf| conf.place()).map(|place| place.wakers);
+    match wakers.map(Waker::claim).transpose() {
+        Ok(waker) => WAKER.set(waker),
+        Err(error) => {
+            log::write(Level::Crit, format_args!("sse: no hub is served by this process: {error}"));
+            return;
+        }
+    }
     let serving = main.hubs.iter().enumerate().map(|(number, conf)| {
         let serving = Serving::begin(number, conf);
         if let Err(what) = &serving {
@@ -89,6 +113,7 @@ pub fn stop() {
     for mut serving in serving.into_iter().flatten() {
         serving.worker.release(clock::now());
     }
+    WAKER.set(None);
 }
 
 /// A stream has been opened: its deadlines count from now on, and what its worker may have ended
@@ -143,8 +168,7 @@ pub fn turn_soon(hub: usize) {
 
 /// What keeps a process that is to quit has become less.
 pub fn let_all_go() {
-    let hubs = PROCESS.with(|process| process.borrow().len());
-    for hub in 0..hubs {
+    for hub in 0..hubs() {
         lend(hub, Serving::let_go);
     }
 }
@@ -186,29 +210,24 @@ impl Serving {
     fn begin(number: usize, conf: &HubConf) -> Result<Serving, String> {
         let place = conf.place().ok_or("it has no zone")?;
         let hub = Hub::attach(place.region.clone()).map_err(|error| error.to_string())?;
-        let bells = place.bells.clone();
-        let shared = Box::new(Shared(bells.clone()));
         let presence = match conf.presence {
             Telling::Off => Presence::default(),
             Telling::On => Presence::told(),
         };
-        let worker = Worker::new(hub, shared, presence, random::bits(), clock::now());
-        let heard = worker.slot();
-        let watch = listen(&bells, heard, number).map_err(|error| error.to_string())?;
+        let (wakers, waker) = (place.wakers, own_waker());
+        let worker = Worker::new(hub, wakers, waker, presence, random::bits(), clock::now());
+        let has_seat = worker.slot().is_some();
         let mut serving = Serving {
             worker,
             name: conf.name.clone(),
             phase: Phase::Serving,
             lean_soon: Vec::new(),
             tick: Event::new(on_tick, number),
-            turn: Event::new(on_bell, number),
+            turn: Event::new(on_turn, number),
             warned: None,
-            watch,
-            bells,
-            number,
-            heard,
+            wakers,
         };
-        if heard.is_none() {
+        if !has_seat {
             log::write(
                 Level::Warn,
                 format_args!("sse: hub \"{}\" has no seat for this process yet", conf.name),
@@ -224,16 +243,23 @@ impl Serving {
 
     /// Waits for the next tick.
     fn arm(&mut self) {
-        let slot = self.worker.slot();
-        if slot != self.heard {
-            // A seat has become free for this process: from now on it is woken by its bell.
-            if let Ok(watch) = listen(&self.bells, slot, self.number) {
-                self.watch = watch;
-                self.heard = slot;
-            }
+        if self.phase == Phase::Serving && !self.worker.has_waker() {
+            self.claim_waker();
         }
         self.tick.arm(self.worker.tick_interval());
         self.let_go();
+    }
+
+    /// Tries again to get a waker for this process, in place of one that nobody wakes.
+    fn claim_waker(&mut self) {
+        if own_waker().is_none() {
+            if let Ok(waker @ Waker { number: Some(_), .. }) = Waker::claim(self.wakers) {
+                WAKER.set(Some(waker));
+            }
+        }
+        if let Some(waker) = own_waker() {
+            self.worker.set_waker(waker);
+        }
     }
 
     /// A process that is to quit stays for as long as it has streams, or a subscription in Redis that
@@ -245,17 +271,27 @@ impl Serving {
     }
 }
 
-/// Watches the bell of a slot. Without a slot, one that nobody rings: it still tells when to quit.
-fn listen(bells: &EventFds, slot: Option<usize>, number: usize) -> io::Result<Watch> {
-    let bell = match slot {
-        Some(slot) => bells.listen(slot)?,
-        None => bells::eventfd()?,
-    };
-    Watch::new(bell, on_bell, on_quit, number)
+/// The waker that this process has claimed.
+fn own_waker() -> Option<usize> {
+    WAKER.with_borrow(|waker| waker.as_ref().and_then(|waker| waker.number))
 }
 
-/// The bell has rung, or there is more to do than one turn could.
-fn on_bell(hub: usize) {
+/// How many hubs this process serves, or could not.
+fn hubs() -> usize {
+    PROCESS.with(|process| process.borrow().len())
+}
+
+/// Another process has something for streams of this one.
+fn on_wake() {
+    for hub in 0..hubs() {
+        if lend(hub, |serving| serving.worker.is_woken()) == Some(true) {
+            on_turn(hub);
+        }
+    }
+}
+
+/// There may be something in the log, or there is more to do than one turn could.
+fn on_turn(hub: usize) {
     after(hub, |serving| serving.worker.turn(clock::now()));
 }
 
@@ -271,7 +307,13 @@ fn on_tick(hub: usize) {
 }
 
 /// nginx tells this process to quit: it serves on while its streams are ended.
-fn on_quit(hub: usize) {
+fn on_quit() {
+    for hub in 0..hubs() {
+        drain(hub);
+    }
+}
+
+fn drain(hub: usize) {
     after(hub, |serving| {
         let over = match core::shutdown_timeout() {
             Some(timeout) => DRAIN.get().min(timeout / 5 * 4),

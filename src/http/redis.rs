@@ -3,8 +3,8 @@
 use super::process;
 use crate::conf::Main;
 use crate::hub::{self, Hub};
-use crate::nginx::bells::eventfd;
 use crate::nginx::log::{self, Level};
+use crate::nginx::wakers::eventfd;
 use crate::nginx::watch::Watch;
 use crate::nginx::{clock, thread};
 use crate::redis::joined::{self, Joined, News, Outbox};
@@ -52,10 +52,10 @@ pub fn start(main: &Main) {
 
 fn begin(main: &Main) -> io::Result<()> {
     let bell = eventfd()?;
-    let ring = bell.try_clone()?;
+    let wake = bell.try_clone()?;
     let outbox = Arc::new(Outbox::new(move || {
-        // A bell that cannot take one more ring is ringing already.
-        let _ = (&ring).write(&1u64.to_ne_bytes());
+        // An eventfd that cannot take one more is readable already.
+        let _ = (&wake).write(&1u64.to_ne_bytes());
     }));
     let watch = Watch::new(bell, |_| hear(), |_| {}, 0)?;
     let mut hubs = Vec::new();
@@ -65,7 +65,7 @@ fn begin(main: &Main) -> io::Result<()> {
         let joined = Joined {
             name: conf.name.clone(),
             hub,
-            bells: place.bells.clone(),
+            wakers: place.wakers,
             address: redis.address.clone(),
             names: redis.names.clone(),
             clock: clock::now,

@@ -11,7 +11,7 @@ use super::lock;
 use super::region::{Region, WORD};
 
 /// Version of the layout. It is part of the zone's name: another version is another zone.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// "SSE hub" and the version: the first word of a region that was formatted to the end.
 pub const MAGIC: u64 = 0x5353_4568_7562_0000 | VERSION as u64;
@@ -122,6 +122,8 @@ pub mod slot {
     pub const STREAMS: usize = 9;
     /// Whether the tenant is about to quit: 1, or 0.
     pub const QUITTING: usize = 10;
+    /// The number of the tenant's waker, from 1; 0 if it has none and looks at the log by itself.
+    pub const WAKER: usize = 11;
 }
 
 /// Words of an event's first block; type and data follow.

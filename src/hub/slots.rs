@@ -1,4 +1,4 @@
-//! Slots: a process's seat in the hub, the bell that wakes it, and how its death is noticed.
+//! Slots: a process's seat in the hub, how it is woken, and how its death is noticed.
 //!
 //! A tenant holds its slot's life lock until it ends; the kernel frees that lock however it ends.
 //! Whoever gets it knows that the former tenant is gone and raises the slot's generation, which
@@ -11,13 +11,20 @@ use super::lock::{Attempt, RobustLock, WORDS};
 use super::stats::Counter;
 use super::{Hub, Now};
 
-/// A bell that rang this long ago (ms) is rung again: its ringer may have died before the write.
+/// A tenant that was woken this long ago (ms) and has not looked since is woken again: the process that
+/// woke it may have died before the write.
 const RING_AGAIN: u64 = 50;
+
+/// Wakes threads, of this process and of others.
+pub trait Wakers {
+    /// Wakes the thread that has this waker. Never blocks.
+    fn wake(&self, waker: usize);
+}
 
 /// A seat that a process has taken. It keeps it until it leaves or dies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seat {
-    /// Which slot: the number of the bell that wakes its tenant.
+    /// Which slot.
     pub slot: usize,
     pub(super) generation: u64,
 }
@@ -38,7 +45,7 @@ impl Hub {
     }
 
     /// Looks whether tenants of other slots have died, and clears their seats. True if one had:
-    /// it may have been killed between an append and the bells, so all must be rung.
+    /// it may have been killed between an append and the wake-ups, so all must be woken.
     pub fn bury_dead(&self) -> bool {
         let mut died = false;
         for number in 0..self.layout.slots {
@@ -55,8 +62,32 @@ impl Hub {
         died
     }
 
+    /// Enters the waker of the thread that has this seat; `None` if it has none.
+    pub fn set_waker(&self, seat: Seat, waker: Option<usize>) {
+        let word = waker.map_or(0, |waker| waker as u64 + 1);
+        self.region.set(self.layout.slot(seat.slot, slot::WAKER), word);
+    }
+
+    /// Wakes the tenants of these slots, unless they have been woken and not looked at the log since. To
+    /// be called after the append.
+    pub fn wake(&self, slots: &[usize], now: Now, wakers: &(impl Wakers + ?Sized)) {
+        for &number in slots {
+            let waker = self.region.get(self.layout.slot(number, slot::WAKER));
+            if let Some(waker) = (waker as usize).checked_sub(1) {
+                if self.must_ring(number, now) {
+                    wakers.wake(waker);
+                }
+            }
+        }
+    }
+
+    /// Whether the tenant of a seat has been woken and not looked at the log since.
+    pub fn is_woken(&self, seat: Seat) -> bool {
+        self.region.get(self.layout.slot(seat.slot, slot::BELL)) != 0
+    }
+
     /// Whether the tenant of a slot must be woken with its bell now. To be asked after the append.
-    pub fn must_ring(&self, number: usize, now: Now) -> bool {
+    pub(super) fn must_ring(&self, number: usize, now: Now) -> bool {
         let bell = self.region.word(self.layout.slot(number, slot::BELL));
         // Pairs with the fence in `hush`: either the reader sees the new head, or this sees its 0.
         fence(Ordering::SeqCst);
@@ -102,6 +133,7 @@ impl Hub {
         self.region.set(at, generation);
         self.region.word(header::VACATED).fetch_add(1, Ordering::Release);
         self.region.set(self.layout.slot(number, slot::BELL), 0);
+        self.region.set(self.layout.slot(number, slot::WAKER), 0);
         let streams: &AtomicU64 = self.region.word(self.layout.slot(number, slot::STREAMS));
         self.count(Counter::EndedExit, streams.swap(0, Ordering::Relaxed));
         self.region.set(self.layout.slot(number, slot::READ), self.region.get(header::HEAD));

@@ -11,15 +11,14 @@ use tokio::time::{sleep, timeout, Instant};
 use super::backoff::Backoff;
 use super::joined::{Joined, Level, News};
 use super::publisher::Publisher;
-use super::session::{Bell, Ended, Session, Tenant};
+use super::session::{Ended, Session, Tenant};
 use super::takeover::take_over;
 use super::thread::Phase;
+use super::wakes::Wakes;
 use crate::hub::{BridgeError, Counter, Fence, Held, Link, Seat};
 
 /// How often a process that holds nothing looks whether it is needed.
 const LOOK: Duration = Duration::from_millis(200);
-/// How long to wait when this machine has no descriptor left.
-const LONG: Duration = Duration::from_secs(10);
 /// How often who holds the subscription says that it lives.
 const BEAT: Duration = Duration::from_millis(500);
 /// How long connecting and bringing everything in step may take.
@@ -51,6 +50,7 @@ pub struct Bridge {
     joined: Rc<Joined>,
     publisher: Rc<Publisher>,
     phase: watch::Receiver<Phase>,
+    wakes: Wakes,
     backoff: Backoff,
     /// Since when Redis is away, once that has been told.
     away: Option<Instant>,
@@ -66,11 +66,13 @@ impl Bridge {
         joined: Rc<Joined>,
         publisher: Rc<Publisher>,
         phase: watch::Receiver<Phase>,
+        wakes: Wakes,
     ) -> Bridge {
         Bridge {
             joined,
             publisher,
             phase,
+            wakes,
             backoff: Backoff::default(),
             away: None,
             lost: false,
@@ -83,9 +85,11 @@ impl Bridge {
         joined: Rc<Joined>,
         publisher: Rc<Publisher>,
         phase: watch::Receiver<Phase>,
+        wakes: Wakes,
     ) {
         loop {
-            let bridge = Bridge::new(joined.clone(), publisher.clone(), phase.clone());
+            let bridge =
+                Bridge::new(joined.clone(), publisher.clone(), phase.clone(), wakes.clone());
             if tokio::task::spawn_local(bridge.run()).await.is_ok() {
                 break;
             }
@@ -104,6 +108,7 @@ impl Bridge {
                 self.pause(Duration::from_secs(1)).await;
                 continue;
             };
+            self.joined.hub.set_waker(seat, self.wakes.waker);
             match chance {
                 Chance::Lease(lease) => self.hold(lease, seat).await,
                 Chance::Succession(held) => self.succeed(held, seat).await,
@@ -140,7 +145,7 @@ impl Bridge {
 
     /// Holds the lease, over all connections that come and go.
     async fn hold(&mut self, _lease: Held, seat: Seat) {
-        let Some(tenant) = self.tenant(seat).await else { return self.pause(LONG).await };
+        let Some(tenant) = self.tenant(seat).await else { return };
         self.connect_again(tenant).await;
     }
 
@@ -152,18 +157,11 @@ impl Bridge {
                 Err(_) => return None,
             }
         };
-        self.tenant_with(seat, fence)
+        Some(self.tenant_with(seat, fence))
     }
 
-    fn tenant_with(&self, seat: Seat, fence: Fence) -> Option<Tenant> {
-        let bell = self.joined.bells.listen(seat.slot).and_then(Bell::from_file_unchecked);
-        match bell {
-            Ok(bell) => Some(Tenant { seat, fence, bell: Rc::new(bell) }),
-            Err(error) => {
-                self.joined.log(Level::Warn, format_args!("no bell for its Redis thread: {error}"));
-                None
-            }
-        }
+    fn tenant_with(&self, seat: Seat, fence: Fence) -> Tenant {
+        Tenant { seat, fence, woken: self.wakes.woken.clone() }
     }
 
     /// Connects for ever, until this process has nothing to do with the subscription any more.
@@ -264,9 +262,7 @@ impl Bridge {
     /// Takes over from a holder that wants to leave, or is stopped, and holds the lease as soon as that
     /// lets it go.
     async fn succeed(&mut self, succession: Held, seat: Seat) {
-        let Some(template) = self.tenant_with(seat, Fence::none()) else {
-            return self.pause(LONG).await;
-        };
+        let template = self.tenant_with(seat, Fence::none());
         let with = |fence| Tenant { fence, ..template.clone() };
         let (joined, publisher) = (self.joined.clone(), self.publisher.clone());
         let taken = tokio::select! {

@@ -170,7 +170,7 @@ impl Session {
             rest = others;
             let (joined, fence) = (&self.joined, self.tenant.fence);
             let arrived = self.patiently(|| joined.hub.arrive(fence, some, joined.now()))?;
-            joined.ring(&arrived.listeners);
+            joined.wake(&arrived.listeners);
             if arrived.too_large > 0 {
                 self.tell_too_large(some);
             }
@@ -238,7 +238,7 @@ impl Session {
         let (joined, fence) = (&self.joined, self.tenant.fence);
         let missing = fetched.missing;
         let listeners = self.patiently(|| joined.hub.caught_up(fence, member, known, missing))?;
-        joined.ring(&listeners);
+        joined.wake(&listeners);
         Ok(())
     }
 

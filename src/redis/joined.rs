@@ -10,13 +10,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::address::Address;
 use super::names::Names;
-use crate::hub::{pattern_of, Hub, Now, Source};
-use crate::worker::Bells;
+use crate::hub::{pattern_of, Hub, Now, Source, Wakers};
 
-/// The bells of a hub's slots: rung by whoever has something for a process, heard by its tenant.
-pub trait Doorbells: Bells + Send + Sync {
-    /// A descriptor that becomes readable when the slot's bell rings: an eventfd.
-    fn listen(&self, slot: usize) -> io::Result<File>;
+/// The wakers of the threads of all processes.
+pub trait SharedWakers: Wakers + Send + Sync {
+    /// Claims a waker for the calling thread, until that ends: its number, and a descriptor that becomes
+    /// readable when it is woken (an eventfd). Fails when all are taken.
+    fn claim(&self) -> io::Result<(usize, File)>;
 }
 
 /// A hub that is joined to Redis.
@@ -26,7 +26,7 @@ pub struct Joined {
     /// The hub itself.
     pub hub: Hub,
     /// What wakes the processes that listen to it.
-    pub bells: Arc<dyn Doorbells>,
+    pub wakers: &'static dyn SharedWakers,
     /// Where Redis is.
     pub address: Address,
     /// What things are called there.
@@ -77,14 +77,9 @@ impl Joined {
         format!("__keyspace@{}__:", self.address.db).into_bytes()
     }
 
-    /// Wakes the processes that listen; asked for after the append.
-    pub fn ring(&self, slots: &[usize]) {
-        let now = self.now();
-        for &slot in slots {
-            if self.hub.must_ring(slot, now) {
-                self.bells.ring(slot);
-            }
-        }
+    /// Wakes the processes that listen; to be called after the append.
+    pub fn wake(&self, slots: &[usize]) {
+        self.hub.wake(slots, self.now(), self.wakers);
     }
 
     /// Has a line written to nginx's error log.

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::redis::{RedisError, Value};
-use tokio::net::unix::pipe;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{interval, timeout, Instant, MissedTickBehavior};
 
@@ -45,8 +44,8 @@ pub enum Ended {
     Stopped,
 }
 
-/// What wakes the thread: an eventfd, which is read like a pipe.
-pub type Bell = pipe::Receiver;
+/// Changes whenever the thread is woken by another process.
+pub type Woken = watch::Receiver<()>;
 
 /// The process's part in the hub while it holds the subscription.
 #[derive(Clone)]
@@ -56,7 +55,7 @@ pub struct Tenant {
     /// What allows it to append.
     pub fence: Fence,
     /// What wakes it.
-    pub bell: Rc<Bell>,
+    pub woken: Woken,
 }
 
 /// One connection and what it is subscribed to.
@@ -145,7 +144,7 @@ impl Session {
         &mut self,
         phase: &mut watch::Receiver<Phase>,
     ) -> Result<std::convert::Infallible, Ended> {
-        let (inbox, bell) = (self.inbox.clone(), self.tenant.bell.clone());
+        let (inbox, mut woken) = (self.inbox.clone(), self.tenant.woken.clone());
         let (joined, link) = (self.joined.clone(), self.link.clone());
         let mut done = self.done.take().ok_or(Ended::Stopped)?;
         let moved = link::moved(&joined.address, &link);
@@ -166,9 +165,7 @@ impl Session {
                 // Before what it brings: a master that is none any more may tell of what it will forget.
                 () = &mut moved => return Err(Ended::Lost("another node is the master".into())),
                 () = inbox.filled() => self.take_in()?,
-                ready = bell.readable() => {
-                    ready.map_err(|error| Ended::Lost(error.to_string()))?;
-                    silence(&bell);
+                Ok(()) = woken.changed() => {
                     self.joined.hub.hush(self.tenant.seat);
                     self.look_at_log()?;
                 }
@@ -285,10 +282,4 @@ fn every(period: Duration) -> tokio::time::Interval {
     let mut interval = interval(period);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     interval
-}
-
-/// Reads the bell until it is still.
-fn silence(bell: &Bell) {
-    let mut rings = [0; 8];
-    while bell.try_read(&mut rings).is_ok_and(|got| got > 0) {}
 }

@@ -38,7 +38,7 @@ pub async fn take_over(
     let heir = fastrand::u64(1..);
     hub.announce_heir(heir).map_err(|locked| Ended::Lost(locked.to_string()))?;
     if let Some(holder) = hub.bridge_slot() {
-        joined.ring(&[holder]);
+        joined.wake(&[holder]);
     }
     let frozen = wait_until(ANSWER, || hub.is_frozen(heir)).await;
     // The fence is not ours yet: nothing is appended before it is.

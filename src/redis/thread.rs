@@ -15,6 +15,7 @@ use tokio::task::LocalSet;
 use super::bridge::Bridge;
 use super::joined::{Joined, News};
 use super::publisher::{Publisher, Request};
+use super::wakes::Wakes;
 
 /// How long what still runs may take when the thread ends.
 const LAST: Duration = Duration::from_millis(100);
@@ -97,12 +98,14 @@ async fn run(
     mut phase: watch::Receiver<Phase>,
     mut requests: mpsc::UnboundedReceiver<(usize, Request)>,
 ) {
+    let Some((_, first)) = hubs.first() else { return };
+    let wakes = Wakes::of_this_thread(first.wakers);
     let mut publishers = Vec::new();
     let mut bridges = Vec::new();
     for (number, joined) in hubs {
         let joined = Rc::new(joined);
         let publisher = Rc::new(Publisher::new(joined.clone()));
-        let bridge = Bridge::supervised(joined, publisher.clone(), phase.clone());
+        let bridge = Bridge::supervised(joined, publisher.clone(), phase.clone(), wakes.clone());
         publishers.push((number, publisher));
         bridges.push(tokio::task::spawn_local(bridge));
     }

@@ -48,10 +48,10 @@ impl Socket for Client {
     }
 }
 
-struct NoBells;
+struct NoWakers;
 
-impl Bells for NoBells {
-    fn ring(&self, _slot: usize) {}
+impl Wakers for NoWakers {
+    fn wake(&self, _waker: usize) {}
 }
 
 struct Bench {
@@ -69,7 +69,7 @@ fn bench_of(bytes: usize, history: History, source: Source, tag: u32) -> Bench {
     let plan = Plan { bytes, slots: 4, max_event: 1 << 10, history, source };
     format(&region, &plan, tag, START).unwrap();
     let hub = Hub::attach(region).unwrap();
-    let worker = Worker::new(hub.clone(), Box::new(NoBells), Presence::default(), 1, START);
+    let worker = Worker::new(hub.clone(), &NoWakers, Some(0), Presence::default(), 1, START);
     Bench { hub, worker, now: START }
 }
 

@@ -26,7 +26,7 @@ const DEADLINES_OF_A_STREAM: usize = 2;
 const FEW_DEADLINES: usize = 256;
 /// Deadlines of streams that may be gone, which one tick looks at.
 const SWEPT_BY_TICK: usize = 4096;
-/// How often a process without a bell looks at the log, in ms.
+/// How often a process that nobody can wake looks at the log, in ms.
 const POLL: u64 = 50;
 
 /// Whether a turn left work undone.
@@ -174,7 +174,7 @@ impl<S: Socket> Worker<S> {
 
     /// How long until the next tick is due, in ms.
     pub fn tick_interval(&self) -> u64 {
-        match (self.seat, self.streams.is_empty()) {
+        match (self.seat.and(self.waker), self.streams.is_empty()) {
             (None, _) => POLL,
             (Some(_), false) => STEP,
             (Some(_), true) => LOOK,
@@ -185,7 +185,7 @@ impl<S: Socket> Worker<S> {
     fn look(&mut self, now: Now) {
         self.report();
         if self.seat.is_none() {
-            self.seat = self.hub.take_seat();
+            self.take_seat();
         }
         if self.hub.bury_dead() {
             self.bury(now);

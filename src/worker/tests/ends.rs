@@ -163,3 +163,26 @@ fn deadlines_of_streams_that_are_gone_take_no_memory() {
     bench.pass_time(100);
     assert_eq!(bench.worker.take_ended(), Some((*staying, End::Age)));
 }
+
+#[test]
+fn a_process_that_nobody_can_wake_looks_at_the_log_by_itself() {
+    let mut bench = bench(1 << 20, HISTORY);
+    let slow = bench.worker.tick_interval();
+    let (hub, wakers) = (bench.hub.clone(), &NoWakers);
+    let mut alone = Worker::new(hub, wakers, None, Presence::default(), 1, bench.now);
+    assert!(alone.tick_interval() < slow / 10);
+    let (_, wire) = {
+        std::mem::swap(&mut alone, &mut bench.worker);
+        bench.open(settings(), &["a"], "")
+    };
+    let event = NewEvent { event_type: b"", data: b"news" };
+    alone.publish(b"a", &[event], None, bench.now).unwrap();
+    bench.worker.tick(bench.now);
+    assert_eq!(heard(&wire).last().unwrap(), "news");
+
+    bench.worker.set_waker(1);
+    assert!(bench.worker.tick_interval() > 50);
+    assert!(!bench.worker.is_woken());
+    alone.publish(b"a", &[event], None, bench.now).unwrap();
+    assert!(bench.worker.is_woken());
+}

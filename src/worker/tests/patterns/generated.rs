@@ -46,7 +46,8 @@ impl Run {
         let mut workers = vec![bench.worker];
         workers.push(Worker::new(
             bench.hub.clone(),
-            Box::new(NoBells),
+            &NoWakers,
+            Some(1),
             Presence::default(),
             2,
             START,

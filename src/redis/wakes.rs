@@ -1,0 +1,60 @@
+//! How the thread for Redis learns that another process wants something of it: one waker for all hubs
+//! that it serves.
+
+use std::fs::File;
+use std::time::Duration;
+
+use tokio::net::unix::pipe;
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use super::joined::SharedWakers;
+use super::session::Woken;
+
+/// How often a thread without a waker looks by itself.
+const POLL: Duration = Duration::from_millis(50);
+
+/// The waker of the thread, as the sessions of all its hubs share it.
+#[derive(Clone)]
+pub struct Wakes {
+    /// Its number; `None` if there was none left.
+    pub waker: Option<usize>,
+    /// Changes whenever the thread is woken.
+    pub woken: Woken,
+}
+
+impl Wakes {
+    /// Claims a waker for the calling thread and listens to it, for as long as any session may be woken.
+    /// Without one, the sessions are woken every 50 ms.
+    pub fn of_this_thread(wakers: &dyn SharedWakers) -> Wakes {
+        let (woken, receiver) = watch::channel(());
+        let claimed = wakers.claim().and_then(|(waker, eventfd)| Ok((waker, readable(eventfd)?)));
+        let (waker, eventfd) = match claimed {
+            Ok((waker, eventfd)) => (Some(waker), Some(eventfd)),
+            Err(_) => (None, None),
+        };
+        tokio::task::spawn_local(async move {
+            while !woken.is_closed() {
+                wait(eventfd.as_ref()).await;
+                woken.send_replace(());
+            }
+        });
+        Wakes { waker, woken: receiver }
+    }
+}
+
+/// An eventfd is read like a pipe.
+fn readable(eventfd: File) -> std::io::Result<pipe::Receiver> {
+    pipe::Receiver::from_file_unchecked(eventfd)
+}
+
+/// Waits until the thread is woken, and clears that; or for a while, where nothing can wake it.
+async fn wait(eventfd: Option<&pipe::Receiver>) {
+    match eventfd {
+        Some(eventfd) if eventfd.readable().await.is_ok() => {
+            let mut count = [0; 8];
+            while eventfd.try_read(&mut count).is_ok_and(|got| got > 0) {}
+        }
+        _ => sleep(POLL).await,
+    }
+}
