@@ -1,6 +1,7 @@
 //! The way of events: to whom, how many at a time, and to clients that read slowly.
 
 use super::*;
+use crate::worker::channel::Pass;
 
 #[test]
 fn events_reach_the_streams_of_their_channel_once_and_in_order() {
@@ -189,4 +190,25 @@ fn a_ring_that_was_overtaken_loses_nothing_that_is_retained() {
     bench.settle();
     let expected: Vec<String> = (0..9_000).step_by(3).map(|i| i.to_string()).collect();
     assert_eq!(heard(&wire)[1..], expected);
+}
+
+#[test]
+fn a_stream_that_takes_the_place_of_one_that_leaves_during_a_pass_misses_nothing() {
+    const STREAMS: usize = 600;
+    // The place that becomes free: far behind the pass, next to it, where it goes on, and before it.
+    for behind in [100, 2, 1, 0, -1, -100] {
+        let mut bench = bench(1 << 20, HISTORY);
+        let mut open: Vec<_> = (0..STREAMS).map(|_| bench.open(settings(), &["a"], "")).collect();
+        bench.publish("a", "news");
+        assert_eq!(bench.worker.turn(bench.now), Turn::More);
+        let channel = bench.worker.channels.values().next().unwrap();
+        let Pass::Running { next } = channel.pass else { panic!("{:?}", channel.pass) };
+        assert!((100..STREAMS - 101).contains(&next), "{next}");
+        let leaving = channel.streams[next.wrapping_add_signed(-behind)];
+        bench.worker.close(leaving, End::Client);
+        open.retain(|(key, _)| *key != leaving);
+        bench.settle();
+        let got = open.iter().filter(|(_, wire)| heard(wire) == ["sse.open", "news"]).count();
+        assert_eq!(got, STREAMS - 1, "{behind} behind");
+    }
 }

@@ -21,6 +21,23 @@ fn heartbeats_come_in_silence_and_only_then() {
 }
 
 #[test]
+fn a_heartbeat_comes_one_interval_after_the_last_event_and_not_later() {
+    for silence in [100, 1_000, 7_400, 14_800] {
+        let mut bench = bench(1 << 20, HISTORY);
+        let (_, wire) = bench.open(settings(), &["a"], "");
+        bench.pass_time(silence);
+        bench.publish("a", "news");
+        bench.settle();
+        let before = wire.borrow().bytes.len();
+        bench.pass_time(14_900);
+        assert_eq!(wire.borrow().bytes.len(), before, "event after {silence} ms");
+        // Deadlines are met within a step of the wheel.
+        bench.pass_time(200);
+        assert_eq!(&wire.borrow().bytes[before..], b":\n", "event after {silence} ms");
+    }
+}
+
+#[test]
 fn drain_ends_streams_evenly_and_serves_them_until_then() {
     let mut bench = bench(1 << 20, HISTORY);
     let wires: Vec<_> = (0..10).map(|_| bench.open(settings(), &["a"], "").1).collect();
