@@ -39,12 +39,11 @@ impl setting::Handler for Handler {
 struct Answer;
 
 impl WithBody for Answer {
-    fn answer(request: &Request) -> Outcome {
-        let Some(conf) = request.location().publish() else { return Outcome::status(500) };
+    fn answer(request: &Request) -> Option<Outcome> {
+        let Some(conf) = request.location().publish() else { return Some(Outcome::status(500)) };
         match publish(request, conf) {
-            Ok(Some(answer)) => json::answer(request, 201, &answer),
-            Ok(None) => Outcome::LATER,
-            Err(refused) => refused.answer(request),
+            Ok(answer) => answer.map(|answer| json::answer(request, 201, &answer)),
+            Err(refused) => Some(refused.answer(request)),
         }
     }
 }

@@ -7,6 +7,7 @@ use crate::nginx::log::Level;
 use crate::nginx::output::{Calls, Client, Finish, Flushed, Lean, OnWritable, Output};
 use crate::nginx::pool::NoMemory;
 use crate::nginx::request::{Method, Outcome, Request};
+use crate::nginx::response::{AfterHeader, Body};
 use crate::nginx::setting;
 use crate::nginx::{clock, random};
 use crate::sse::channel::{self, NameError};
@@ -140,21 +141,21 @@ pub fn begin(
         // Without its request a connection cannot be used for another one.
         request.close_afterwards();
     }
-    let sent = send_header(request);
-    if !sent.is_ok() || request.header_only() {
-        return sent;
+    match send_header(request) {
+        AfterHeader::Body(body) => {
+            open(body, conf, channels, last_event_id).unwrap_or(Outcome::ERROR)
+        }
+        AfterHeader::Nothing(outcome) => outcome,
     }
-    open(request, conf, channels, last_event_id).unwrap_or(Outcome::ERROR)
 }
 
 fn refuse_subrequest(request: &Request) -> Outcome {
     request.log(Level::Error, format_args!("sse: a stream cannot be part of another response"));
     request.set_status(500);
-    let sent = request.send_header();
-    if !sent.is_ok() || request.header_only() {
-        return sent;
+    match request.send_header() {
+        AfterHeader::Body(body) => body.end(),
+        AfterHeader::Nothing(outcome) => outcome,
     }
-    request.send_last()
 }
 
 /// nginx's own 405, with the methods that there are.
@@ -188,7 +189,7 @@ fn bad_request(request: &Request, error: &NameError) -> Outcome {
     request.answer("text/plain", format!("{error}\n").as_bytes())
 }
 
-fn send_header(request: &Request) -> Outcome {
+fn send_header(request: &Request) -> AfterHeader<'_> {
     request.set_status(200);
     request.set_event_stream();
     let set = request
@@ -197,7 +198,7 @@ fn send_header(request: &Request) -> Outcome {
         .and_then(|()| request.send_without_delay());
     match set {
         Ok(()) => request.send_header(),
-        Err(NoMemory) => Outcome::ERROR,
+        Err(NoMemory) => AfterHeader::Nothing(Outcome::ERROR),
     }
 }
 
@@ -213,13 +214,14 @@ fn last_event_id<'r>(request: &'r Request, conf: &conf::Stream) -> &'r [u8] {
 }
 
 fn open(
-    request: &Request,
+    body: Body<'_>,
     conf: &conf::Stream,
     channels: Vec<Box<[u8]>>,
     last_event_id: &[u8],
 ) -> Result<Outcome, NoMemory> {
     let hub = conf.target.hub;
-    let output = Output::attach::<Writable>(request);
+    let request = body.request();
+    let output = Output::attach::<Writable>(&body);
     let of_names = Rc::new(Summary { channels, ..Summary::default() });
     let stream = Rc::new(Stream {
         hub,
@@ -257,14 +259,14 @@ fn open(
             }
             Ok(output.hold(request))
         }
-        Some(Err(error)) => Ok(turn_away(request, conf, &stream, Some(error))),
-        None => Ok(turn_away(request, conf, &stream, None)),
+        Some(Err(error)) => Ok(turn_away(body, conf, &stream, Some(error))),
+        None => Ok(turn_away(body, conf, &stream, None)),
     }
 }
 
 /// Ends a stream that cannot be had now so that a browser comes back by itself.
 fn turn_away(
-    request: &Request,
+    body: Body<'_>,
     conf: &conf::Stream,
     stream: &Stream,
     error: Option<OpenError>,
@@ -279,7 +281,7 @@ fn turn_away(
     }
     stream.end.set(Some(end));
     stream.output.detach();
-    request.log(
+    body.request().log(
         Level::Info,
         format_args!(
             "sse: no stream of \"{}\" in hub \"{}\": {why}",
@@ -288,7 +290,7 @@ fn turn_away(
         ),
     );
     let opening = frame::opening(random::between(STAY_AWAY.0, STAY_AWAY.1));
-    request.send_buffer(opening.body())
+    body.send(opening.body())
 }
 
 /// nginx calls this when a client takes bytes again, or has not for too long.

@@ -4,15 +4,15 @@ use super::guard::guarded;
 use super::request::{Outcome, Request};
 use nginx_sys::{
     ngx_buf_t, ngx_http_finalize_request, ngx_http_read_client_request_body, ngx_http_request_t,
-    ngx_int_t,
 };
 use std::borrow::Cow;
 use std::io;
 
 /// What answers a request whose body has come.
 pub trait WithBody {
-    /// Gives the answer; what it returns ends the request, but for [`Outcome::LATER`].
-    fn answer(request: &Request) -> Outcome;
+    /// Gives the answer, whose outcome ends the request. `None`: it is answered later, through
+    /// [`super::later::Later`].
+    fn answer(request: &Request) -> Option<Outcome>;
 }
 
 impl Request {
@@ -94,15 +94,12 @@ fn append_file(whole: &mut Vec<u8>, buffer: &ngx_buf_t) -> io::Result<()> {
 
 unsafe extern "C" fn arrived<H: WithBody>(r: *mut ngx_http_request_t) {
     let failed = Outcome::status(500);
-    let outcome = guarded(failed, || {
+    let outcome = guarded(Some(failed), || {
         // SAFETY: nginx calls this with the request whose body it has read.
-        unsafe { Request::from_raw(r) }.map_or(failed, |request| H::answer(&request))
+        unsafe { Request::from_raw(r) }.map_or(Some(failed), |request| H::answer(&request))
     });
-    if outcome == Outcome::LATER {
-        // The count that reading the body took is given back with the answer.
-        return;
-    }
-    let status: ngx_int_t = outcome.0;
+    // If it is answered later, the count that reading the body took is given back with the answer.
+    let Some(Outcome(status)) = outcome else { return };
     // SAFETY: as above; this gives back the count that reading the body took.
     unsafe { ngx_http_finalize_request(r, status) };
 }

@@ -12,7 +12,7 @@ use std::rc::Rc;
 pub struct Later(Cell<Option<NonNull<ngx_http_request_t>>>);
 
 impl Request {
-    /// Has the request wait. The handler of its body then returns [`Outcome::LATER`].
+    /// Makes the request wait for its answer. The handler of its body then returns no outcome.
     pub fn later(&self) -> Result<Rc<Later>, NoMemory> {
         let later = Rc::new(Later(Cell::new(NonNull::new(self.raw()))));
         let ended = later.clone();

@@ -13,6 +13,7 @@ mod wire;
 
 use super::guard::guarded;
 use super::request::{Outcome, Request};
+use super::response::Body;
 use crate::worker::{Batch, Sent, Socket};
 use filters::Chains;
 pub use lean::{Calls, Lean};
@@ -105,10 +106,11 @@ pub trait OnWritable {
 }
 
 impl Output {
-    /// Takes over a request whose header is sent: from now on nginx watches for the client's
+    /// Takes over a request whose body may be sent: from now on nginx watches for the client's
     /// going, and calls `H` when the socket has room again. The caller keeps the output with the
     /// request's context, counts the request as in use (`hold`) and calls `detach` at its end.
-    pub fn attach<H: OnWritable>(request: &Request) -> Rc<Output> {
+    pub fn attach<H: OnWritable>(body: &Body<'_>) -> Rc<Output> {
+        let request = body.request();
         let r = request.raw();
         // SAFETY: the request is alive.
         unsafe {

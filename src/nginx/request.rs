@@ -10,8 +10,8 @@ use super::pool::{self, bytes, NoMemory};
 use nginx_sys::{
     ngx_connection_t, ngx_http_arg, ngx_http_cleanup_add, ngx_http_core_loc_conf_t,
     ngx_http_core_module, ngx_http_discard_request_body, ngx_http_request_t, ngx_int_t, ngx_pool_t,
-    ngx_str_t, ngx_table_elt_t, NGX_AGAIN, NGX_DECLINED, NGX_DONE, NGX_ERROR, NGX_HTTP_DELETE,
-    NGX_HTTP_GET, NGX_HTTP_HEAD, NGX_HTTP_OPTIONS, NGX_HTTP_POST, NGX_HTTP_PUT, NGX_OK,
+    ngx_str_t, ngx_table_elt_t, NGX_DECLINED, NGX_DONE, NGX_ERROR, NGX_HTTP_DELETE, NGX_HTTP_GET,
+    NGX_HTTP_HEAD, NGX_HTTP_OPTIONS, NGX_HTTP_POST, NGX_HTTP_PUT, NGX_OK,
 };
 use std::any::TypeId;
 use std::ffi::c_void;
@@ -49,8 +49,6 @@ impl Outcome {
     pub const OK: Outcome = Outcome(NGX_OK as ngx_int_t);
     /// The handler goes on later by itself.
     pub const DONE: Outcome = Outcome(NGX_DONE as ngx_int_t);
-    /// The request is answered later, through [`super::later::Later`].
-    pub const LATER: Outcome = Outcome(NGX_AGAIN as ngx_int_t);
     /// nginx goes on as if it had not asked.
     pub const DECLINED: Outcome = Outcome(NGX_DECLINED as ngx_int_t);
     /// The connection is to be given up.

@@ -1,13 +1,32 @@
 //! What is answered: headers, and answers that are sent whole.
+//!
+//! nginx may queue a header, or any part of a body, until the client takes more (NGX_AGAIN). That is
+//! no failure: what is handed over next queues behind it, and nginx sends all of it. So what sending
+//! a header returns is not a status to be compared, but says whether a body may follow.
 
 use super::pool::{copied, NoMemory};
 use super::request::{Outcome, Request};
 use nginx_sys::{
     ngx_buf_t, ngx_chain_t, ngx_create_temp_buf, ngx_http_output_filter, ngx_http_send_header,
-    ngx_http_send_special, ngx_list_push, ngx_str_t, ngx_table_elt_t, ngx_tcp_nodelay, ngx_uint_t,
-    NGX_HTTP_LAST, NGX_HTTP_VERSION_20, NGX_OK,
+    ngx_http_send_special, ngx_int_t, ngx_list_push, ngx_str_t, ngx_table_elt_t, ngx_tcp_nodelay,
+    ngx_uint_t, NGX_ERROR, NGX_HTTP_LAST, NGX_HTTP_VERSION_20, NGX_OK,
 };
 use std::ptr;
+
+/// What follows the header of a response.
+#[must_use]
+pub enum AfterHeader<'r> {
+    /// The body. The header may still be queued; it leaves before the body in any case.
+    Body(Body<'r>),
+    /// Nothing: the response ends with its header (HEAD), a filter has replaced it by another one, or
+    /// it failed. The outcome is what the handler returns to nginx.
+    Nothing(Outcome),
+}
+
+/// The right to send the body of a response whose header was handed to nginx.
+pub struct Body<'r> {
+    request: &'r Request,
+}
 
 impl Request {
     /// Sets the status of the answer.
@@ -82,22 +101,20 @@ impl Request {
         }
     }
 
-    /// Sends status and headers. Anything but `OK` is what the handler has to give back to nginx.
-    pub fn send_header(&self) -> Outcome {
+    /// Sends status and headers.
+    pub fn send_header(&self) -> AfterHeader<'_> {
         // SAFETY: the request is alive.
-        Outcome(unsafe { ngx_http_send_header(self.raw()) })
-    }
-
-    /// Whether the answer ends with its headers (HEAD).
-    pub fn header_only(&self) -> bool {
-        // SAFETY: the request is alive.
-        unsafe { (*self.raw()).header_only() != 0 }
-    }
-
-    /// Sends the end of the answer.
-    pub fn send_last(&self) -> Outcome {
-        // SAFETY: the request is alive and its header sent.
-        Outcome(unsafe { ngx_http_send_special(self.raw(), NGX_HTTP_LAST as ngx_uint_t) })
+        let (status, over) = unsafe {
+            let status = ngx_http_send_header(self.raw());
+            let r = self.raw();
+            (status, (*r).header_only() != 0 || (*r).filter_finalize() != 0)
+        };
+        // As nginx's own handlers see it.
+        let failed = status == NGX_ERROR as ngx_int_t || status > NGX_OK as ngx_int_t;
+        if failed || over {
+            return AfterHeader::Nothing(Outcome(status));
+        }
+        AfterHeader::Body(Body { request: self })
     }
 
     /// Sends a whole answer of a known length, whose status and further headers are set.
@@ -105,33 +122,10 @@ impl Request {
         self.set_content_type(content_type);
         // SAFETY: the request is alive.
         unsafe { (*self.raw()).headers_out.content_length_n = body.len() as i64 };
-        let sent = self.send_header();
-        if !sent.is_ok() || self.header_only() {
-            return sent;
+        match self.send_header() {
+            AfterHeader::Body(rest) => rest.send(body),
+            AfterHeader::Nothing(outcome) => outcome,
         }
-        if body.is_empty() {
-            return self.send_last();
-        }
-        self.send_buffer(body)
-    }
-
-    /// Sends a piece of the answer and the answer's end.
-    pub fn send_buffer(&self, body: &[u8]) -> Outcome {
-        // SAFETY: the pool is the request's.
-        let buffer: *mut ngx_buf_t = unsafe { ngx_create_temp_buf(self.pool(), body.len()) };
-        if buffer.is_null() {
-            return Outcome::ERROR;
-        }
-        // SAFETY: the buffer is new and holds as many bytes as were asked for.
-        unsafe { ptr::copy_nonoverlapping(body.as_ptr(), (*buffer).pos, body.len()) };
-        // SAFETY: as above.
-        let filled = unsafe { &mut *buffer };
-        filled.last = filled.pos.wrapping_add(body.len());
-        filled.set_last_buf(u32::from(!self.is_subrequest()));
-        filled.set_last_in_chain(1);
-        let mut chain = ngx_chain_t { buf: buffer, next: ptr::null_mut() };
-        // SAFETY: nginx copies the chain's links; the buffer lies in the request's pool.
-        Outcome(unsafe { ngx_http_output_filter(self.raw(), &mut chain) })
     }
 
     /// Has the kernel send each event at once, where the location does not say otherwise.
@@ -144,5 +138,41 @@ impl Request {
             status if status == NGX_OK as isize => Ok(()),
             _ => Err(NoMemory),
         }
+    }
+}
+
+impl Body<'_> {
+    /// The request that is answered.
+    pub fn request(&self) -> &Request {
+        self.request
+    }
+
+    /// Sends these bytes and the end of the response.
+    pub fn send(self, bytes: &[u8]) -> Outcome {
+        if bytes.is_empty() {
+            return self.end();
+        }
+        let request = self.request;
+        // SAFETY: the pool is the request's.
+        let buffer: *mut ngx_buf_t = unsafe { ngx_create_temp_buf(request.pool(), bytes.len()) };
+        if buffer.is_null() {
+            return Outcome::ERROR;
+        }
+        // SAFETY: the buffer is new and holds as many bytes as were asked for.
+        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), (*buffer).pos, bytes.len()) };
+        // SAFETY: as above.
+        let filled = unsafe { &mut *buffer };
+        filled.last = filled.pos.wrapping_add(bytes.len());
+        filled.set_last_buf(u32::from(!request.is_subrequest()));
+        filled.set_last_in_chain(1);
+        let mut chain = ngx_chain_t { buf: buffer, next: ptr::null_mut() };
+        // SAFETY: nginx copies the chain's links; the buffer lies in the request's pool.
+        Outcome(unsafe { ngx_http_output_filter(request.raw(), &mut chain) })
+    }
+
+    /// Sends the end of the response.
+    pub fn end(self) -> Outcome {
+        // SAFETY: the request is alive and its header was sent.
+        Outcome(unsafe { ngx_http_send_special(self.request.raw(), NGX_HTTP_LAST as ngx_uint_t) })
     }
 }

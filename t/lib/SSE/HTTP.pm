@@ -122,7 +122,7 @@ sub answer ($bytes, $at_end, $head_only) {
         push @{ $header{ lc $name } }, $value;
     }
     my $status = $first =~ m{\AHTTP/1\.\d (\d{3})} ? $1 : 0;
-    my ($body, $length) = body($bytes, $begin, \%header, $at_end, $head_only);
+    my ($body, $length) = body($bytes, $begin, \%header, $at_end, $head_only || $status == 204 || $status == 304);
     return if !defined $body;
     my $type = $header{'content-type'}[0] // '';
     my $json = $type =~ m{\Aapplication/json} ? eval { JSON::PP->new->utf8->decode($body) } : undef;
@@ -132,8 +132,8 @@ sub answer ($bytes, $at_end, $head_only) {
     };
 }
 
-sub body ($bytes, $begin, $header, $at_end, $head_only) {
-    return ('', $begin) if $head_only;
+sub body ($bytes, $begin, $header, $at_end, $has_none) {
+    return ('', $begin) if $has_none;
     if (defined(my $length = $header->{'content-length'}[0])) {
         return if length($bytes) < $begin + $length && !$at_end;
         return (substr($bytes, $begin, $length), $begin + $length);

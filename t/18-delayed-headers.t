@@ -1,0 +1,173 @@
+# A response is complete no matter how long nginx has to hold back its header or its body: on an HTTP/2
+# connection that another response fills, and over HTTP/1.1 and TLS with a header that leaves in pieces.
+
+use v5.36;
+use FindBin;
+use lib "$FindBin::Bin/lib";
+use Socket qw(SOL_SOCKET SO_RCVBUF);
+use Test::More;
+use SSE::Curl;
+use SSE::HTTP qw(request);
+use SSE::HTTP2;
+use SSE::Joined;
+use SSE::Loop qw(wait_for);
+use SSE::Nginx qw(has_module);
+use SSE::Redis;
+use SSE::Relay;
+
+plan skip_all => 'nginx is built without TLS or HTTP/2' if !has_module('http_ssl') || !has_module('http_v2');
+plan skip_all => 'curl or openssl is missing' if !`curl --version` || !`openssl version`;
+
+# 180 KB of header: more than any buffer on the way holds.
+my $long      = 'set $part ' . 'h' x 3000 . '; ' . join ' ', map { "add_header X-Long-$_ \"" . '$part' x 20 . '" always;' } 1 .. 3;
+my $locations = <<'EOF_LOCATIONS';
+    location = /s       { sse_stream news; }
+    location = /lean    { sse_stream news; sse_lean on; }
+    location = /wrong   { sse_stream $arg_none; }
+    location = /full    { sse_stream full; sse_max_subscribers 1; }
+    location = /open    { sse_stream news; sse_cors *; }
+    location = /publish { sse_publish news; }
+    location = /durable { sse_publish news hub=durable; }
+    location = /durable/s { sse_stream news hub=durable; }
+    location = /status  { sse_status; }
+    location = /admin   { sse_admin; }
+EOF_LOCATIONS
+my $slow  = join ' ', map { "listen 127.0.0.1:%%PORT_$_%%" . ($_ eq 'tls' ? ' ssl' : '') . ' sndbuf=4k;' } qw(pieces tls);
+my $redis = SSE::Redis->start;
+my $stage = SSE::Stage->new(
+    workers => 1,
+    listen  => ' sndbuf=64k',
+    http    => <<"EOF_HTTP",
+        sse_heartbeat off;
+        sse_hub default { history 100; max_event_size 8k; }
+        sse_hub durable { redis @{[ $redis->url ]}; }
+        ssl_certificate %%DIR%%/cert.pem;
+        ssl_certificate_key %%DIR%%/key.pem;
+        server { listen 127.0.0.1:%%PORT_h2%% http2 sndbuf=16k; listen 127.0.0.1:%%PORT_h2tls%% http2 ssl sndbuf=16k;
+            root %%DIR%%; $locations }
+        server { $slow $long $locations }
+        server { listen 127.0.0.1:%%PORT_rate%%; limit_rate 150k; $long $locations }
+        server { listen 127.0.0.1:%%PORT_chunk%%; sendfile_max_chunk 8k; postpone_output 0; $long $locations }
+EOF_HTTP
+    server => $locations,
+    files  => { certificate(), big => 'b' x 4_000_000, small => "a small file\n" },
+);
+my $nginx = $stage->cluster;
+ok(wait_for(sub { (hub('durable')->{redis} // '') eq 'up' }), 'the hub with Redis is connected');
+my $first   = $stage->stream('/full');
+my $durable = $stage->stream('/durable/s');
+
+# name => [path, status, what the body is like, options]
+my @accept = (headers => [accept => 'text/event-stream']);
+my %asked  = (
+    'a file of nginx'          => ['/small', 200, qr/\Aa small file\n\z/],
+    'the status'               => ['/status', 200, qr/\A\{.*\}\n?\z/s],
+    'its page'                 => ['/status?format=html', 200, qr{</html>\s*\z}],
+    'a list of channels'       => ['/admin', 200, qr/\A\{"channels".*\}\z/s],
+    'HEAD'                     => ['/s', 200, qr/\A\z/, method => 'HEAD'],
+    'a stream that is refused' => ['/wrong', 400, qr/\S/],
+    'a method without use'     => ['/s', 405, qr/\S/, method => 'DELETE'],
+    'a publish by GET'         => ['/publish', 405, qr/\A\{"error":.*\}\z/],
+    'no method of sse_admin'   => ['/admin', 405, qr/\A\{"error":.*\}\z/, method => 'PUT'],
+    'a preflight'              => ['/open', 204, qr/\A\z/, method => 'OPTIONS'],
+    'a stream turned away'     => ['/full', 200, qr/\Aretry: \d{5}\n:\n\z/],
+    'too large an event'       => ['/publish', 413, qr/\A\{"error":.*\}\z/, body => 'x' x 9000],
+    'a publish'                => ['/publish', 201, qr/\A\{"channel":"news".*\}\z/, body => 'over a busy connection'],
+    'a publish through Redis'  => ['/durable', 201, qr/\A\{"channel":"news".*\}\z/, body => 'durable'],
+);
+
+for my $how (['HTTP/2'], ['HTTP/2 over TLS', tls => 1]) {
+    my ($way, %tls) = @$how;
+    my $busy = SSE::HTTP2->new(port => $nginx->port($tls{tls} ? 'h2tls' : 'h2'), receive_buffer => 4096, %tls);
+    my $before = hub('default');
+    my $big    = $busy->request('/big');
+    ok(wait_for(sub { $big->{body} ne '' }), "$way: a large file is on its way");
+    $busy->pause;
+    my $stream = $busy->request('/s');
+    my $feed   = $busy->request('/status', headers => [accept => 'text/event-stream']);
+    my %got;
+    for my $name (sort keys %asked) {
+        my ($path, undef, undef, %options) = @{ $asked{$name} };
+        $got{$name} = $busy->request($path, %options);
+    }
+    ok(wait_for(sub { hub('default')->{events_in} > $before->{events_in} && $durable->data }),
+        "$way: what stands behind it is served meanwhile");
+    is(hub('default')->{streams_opened} - $before->{streams_opened}, 1, "$way: the stream is counted");
+    is($got{'a publish'}{status}, undef, "$way: no answer has arrived");
+    $busy->resume;
+    $busy->wait_ended($big, values %got);
+    is(length $big->{body}, 4_000_000, "$way: the file is whole");
+    for my $name (sort keys %asked) {
+        my ($path, $status, $body) = @{ $asked{$name} };
+        ok($got{$name}{ended}, "$way: $name is ended");
+        is($got{$name}{status}, $status, "$way: $name has its status");
+        like($got{$name}{body}, $body, "$way: $name has its body");
+    }
+    $stage->publish('news', "afterwards $way");
+    ok(wait_for(sub { grep { $_->{data} eq "afterwards $way" } @{ $stream->{events} } }), "$way: the stream gets its events");
+    is_deeply([map { $_->{data} } grep { $_->{type} eq 'message' } @{ $stream->{events} }],
+        ['over a busy connection', "afterwards $way"], "$way: all of them, once");
+    ok(wait_for(sub { grep { $_->{data} =~ /"events_in"/ } @{ $feed->{events} } }), "$way: and the feed of the status its figures");
+    $busy->drop;
+    $durable->{events} = [];
+    ok(wait_for(sub { $stage->subscribers('news') == 0 }), "$way: nothing is left of it");
+}
+
+# Over HTTP/1.1, where the header leaves in pieces.
+delete $asked{'a file of nginx'};
+for my $how (qw(pieces rate chunk)) {
+    my $port    = $nginx->port($how);
+    my %streams = map { $_ => SSE::Client->new(port => $port, path => $_, receive_buffer => 4096) } '/s', '/lean';
+    my %got;
+    my @kept;
+    for my $name (sort keys %asked) {
+        my ($path, undef, undef, %options) = @{ $asked{$name} };
+        my $connection = SSE::HTTP->new($port, sub ($answer) { $got{$name} = $answer; return });
+        setsockopt $connection->{socket}, SOL_SOCKET, SO_RCVBUF, 4096;
+        $connection->send(path => $path, %options);
+        push @kept, $connection;
+    }
+    ok(wait_for(sub { !grep { !exists $got{$_} } keys %asked }, 20), "$how: every answer is whole");
+    for my $name (sort keys %asked) {
+        my ($path, $status, $body) = @{ $asked{$name} };
+        is($got{$name} && $got{$name}{status}, $status, "$how: $name has its status");
+        like($got{$name} && $got{$name}{body}, $body, "$how: $name has its body");
+    }
+    $_->wait_open for values %streams;
+    is($stage->subscribers('news'), 2, "$how: streams are counted");
+    $stage->publish('news', "after a long header: $how");
+    ok($streams{$_}->wait_data("after a long header: $how"), "$how: $_ gets its events") for sort keys %streams;
+    $_->drop for @kept, values %streams;
+    ok(wait_for(sub { $stage->subscribers('news') == 0 }), "$how: nothing is left of them");
+}
+
+for my $path ('/s', '/lean') {
+    my $relay  = SSE::Relay->new(port => $nginx->port('tls'), receive_buffer => 4096);
+    my $stream = SSE::Curl->new('--http1.1', 'https://127.0.0.1:' . $relay->port . $path);
+    ok(wait_for(sub { @{ $stream->{events} } }), "TLS: $path opens behind a header in pieces");
+    $stage->publish('news', 'over TLS');
+    ok($stream->wait_data('over TLS'), "TLS: $path gets its events");
+    $_->drop for $stream, $relay;
+    ok(wait_for(sub { $stage->subscribers('news') == 0 }), 'TLS: nothing is left of it');
+}
+my $relay  = SSE::Relay->new(port => $nginx->port('tls'), receive_buffer => 4096);
+my $answer = SSE::Curl->new('--http1.1', '-d', 'x', 'https://127.0.0.1:' . $relay->port . '/publish');
+is($answer->wait_end, 0, 'TLS: a publish is answered behind a header in pieces');
+like($answer->{body}, qr/\A\{"channel":"news".*\}\z/, 'TLS: with its body');
+$relay->drop;
+
+$stage->ends_cleanly;
+done_testing();
+
+sub hub ($name) {
+    my $answer = request(port => $stage->port, path => '/status', timeout => 3);
+    return $answer && $answer->{json} ? $answer->{json}{hubs}{$name} : {};
+}
+
+sub certificate {
+    my $dir     = File::Temp->newdir;
+    my $command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost"
+        . " -keyout $dir/key.pem -out $dir/cert.pem 2>/dev/null";
+    system($command) == 0 or die 'openssl req failed';
+    return map { $_ => SSE::Cluster::slurp("$dir/$_") } 'key.pem', 'cert.pem';
+}
