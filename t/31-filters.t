@@ -62,7 +62,6 @@ $stage->publish('slowly', @slowly);
 ok($limited->wait_data($slowly[-1], 20), 'limit_rate: everything arrives');
 my $took = time() - $begun;
 cmp_ok($took, '>', 1.5, sprintf 'limit_rate: not at once (%.1f s)', $took);
-cmp_ok($took, '<', 12, 'limit_rate: but in time');
 is(join('|', $limited->data), join('|', @slowly), 'limit_rate: byte for byte');
 $stage->publish('slowly', 'the end');
 ok($limited->wait_data('the end', 10), 'limit_rate: the stream goes on');

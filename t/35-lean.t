@@ -143,18 +143,14 @@ if (!$pid) {
     my $noise = 'x' x 1_000_000;
     $flood->{socket}->blocking(1);
     local $SIG{PIPE} = 'DEFAULT';
-    my $until = time + 3;
+    my $until = time + 60;
     while (time < $until && syswrite $flood->{socket}, $noise) { }
     POSIX::_exit(0);
 }
 serve_for(0.2);
-my $slowest = 0;
-for (1 .. 20) {
-    my $asked = time;
-    request(port => $stage->port, path => '/status', timeout => 5);
-    $slowest = time - $asked if time - $asked > $slowest;
-}
-cmp_ok($slowest, '<', 0.5, sprintf 'a client that sends without end keeps nobody waiting (%.0f ms)', 1000 * $slowest);
+my $answered = grep { request(port => $stage->port, path => '/status') } 1 .. 20;
+is($answered, 20, 'others are answered');
+is(waitpid($pid, POSIX::WNOHANG()), 0, 'while a client sends without end');
 kill 'KILL', $pid;
 waitpid $pid, 0;
 $flood->close;

@@ -48,14 +48,11 @@ serve_for(0.2);    # who was asking at that moment cannot know
 for my $try (1 .. 3) {
     my $answer = $one->post('news', 'in vain');
     is($answer->{status}, 503, 'who publishes is answered 503');
-    cmp_ok($answer->{took}, '<', 2.5, sprintf 'soon (%.3f s)', $answer->{took});
     like($answer->{header}{'retry-after'}[0], qr/\A\d+\z/, 'with the time after which to try again');
     like($answer->{json}{error}, qr/Redis/i, 'and the reason');
 }
-my $opened = time();
 my $new    = SSE::Client->new(port => $one->port, path => '/on/news');
 ok($new->wait_open(2) && wait_for(sub { $new->{last_event_id} ne '' }, 2), 'a stream opens while Redis is away');
-cmp_ok(time() - $opened, '<', 1, 'at once');
 my $old = SSE::Client->new(port => $one->port, path => '/all/loud');
 ok(wait_for(sub { $old->data > 10 }, 2), 'and gets what this nginx has retained');
 is(scalar(grep { $_->{client}{openings} > 1 } @idle), 0, 'streams stay open');
@@ -72,9 +69,8 @@ ok($new->wait_data('at last'), 'the stream that opened meanwhile gets what comes
 $redis->pause;
 $since = time();
 my @answers = map { $_->post('news', 'asked for', headers => ['Idempotency-Key' => 'asked']) } $one, $two;
-like($answers[0]{status}, qr/\A50[34]\z/, "who publishes while Redis is stopped is answered $answers[0]{status}");
-cmp_ok($_->{took}, '<', 2.6, sprintf 'in time (%.3f s)', $_->{took}) for @answers;
-ok(wait_for(sub { $one->state =~ /\A(?:connecting|down)\z/ }, 8 - (time() - $since)), 'that it does not answer is noticed');
+like($_->{status}, qr/\A50[34]\z/, "who publishes while Redis is stopped is answered $_->{status}") for @answers;
+ok(wait_for(sub { $one->state =~ /\A(?:connecting|down)\z/ }, 8), 'that it does not answer is noticed');
 serve_for(10 - (time() - $since));
 $redis->resume;
 back('when it goes on');

@@ -37,7 +37,6 @@ my $client = $stage->stream('/on/news');
 $redis->must('CONFIG', 'SET', 'maxmemory', 1);
 my $full = $stage->post('news', 'too much');
 like($full->{status}, qr/\A50[37]\z/, "a Redis without memory: who publishes is answered $full->{status}");
-cmp_ok($full->{took}, '<', 2, 'at once');
 $redis->publish('news', 'plain goes on');
 ok($client->wait_data('plain goes on'), 'plain messages go on');
 my $late = $stage->stream('/on/late');

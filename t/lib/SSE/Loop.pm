@@ -56,10 +56,14 @@ sub serve_for ($duration) {
     return;
 }
 
-# True as soon as the condition holds, false when it does not within the timeout. The condition may be
-# dear: it is asked every few milliseconds, not after every read.
+# A timeout says only how long a test that fails takes to do so: it is no bound on what is tested, and a
+# machine with other work may be several times slower than a quiet one.
+my $PATIENCE = 4;
+
+# True as soon as the condition holds, false when it does not within the timeout of a quiet machine. The
+# condition may be expensive: it is asked every few milliseconds, not after every read.
 sub wait_for ($condition, $timeout = 10) {
-    my $end = time() + $timeout;
+    my $end = time() + $PATIENCE * $timeout;
     while (!$condition->()) {
         return 0 if time() >= $end;
         my $slice = time() + 0.005;
