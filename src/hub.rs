@@ -7,7 +7,7 @@
 //! # Layout
 //!
 //! - `region`, `layout`: the memory as words, and what lies where in it
-//! - `lock`, `guard`, `change`: who may write, and how a change becomes true as a whole
+//! - `lock`, `holder`, `guard`, `change`: who may write, and how a change becomes true as a whole
 //! - `blocks`, `lists`, `place`: what everything is made of
 //! - `channels`, `publish`, `keys`, `room`: channels, appending, repeated publishes, what leaves first
 //! - `slots`, `subscribe`: processes, their wake-ups, and who listens to what
@@ -30,6 +30,7 @@ mod change;
 mod channels;
 mod guard;
 mod handover;
+mod holder;
 mod keys;
 mod layout;
 mod lists;
@@ -57,8 +58,8 @@ mod tests;
 pub use admin::{ChannelInfo, Forgotten, Page};
 pub use arrive::{Arrival, Arrived, How};
 pub use bridge::{BridgeError, Fence, Held, Link, Source};
-pub use guard::Locked;
 pub use handover::TakenOver;
+pub use holder::Locked;
 pub use lock::{Attempt, RobustLock, WORDS as LOCK_WORDS};
 pub use origin::Had;
 pub use pattern::{name_of_pattern, pattern_of, reaches, shown};
@@ -77,6 +78,7 @@ pub use subscribe::{JoinError, Membership};
 
 use std::hash::{BuildHasher, RandomState};
 
+use holder::GivenUp;
 use layout::{header, slot, Layout};
 use lock::WORDS;
 use region::WORD;
@@ -185,6 +187,9 @@ pub fn format(region: &Region, plan: &Plan, tag: u32, now: Now) -> Result<(), Fo
 pub struct Hub {
     region: Region,
     layout: Layout,
+    /// This process's id.
+    process: u32,
+    given_up: GivenUp,
 }
 
 impl Hub {
@@ -197,7 +202,8 @@ impl Hub {
         if layout.words() > region.size() {
             return Err(AttachError);
         }
-        Ok(Hub { region, layout })
+        let (process, given_up) = (std::process::id(), GivenUp::default());
+        Ok(Hub { region, layout, process, given_up })
     }
 
     /// This life of the hub, as ids name it.
@@ -206,7 +212,7 @@ impl Hub {
     }
 
     /// Sets what channels are owed from now on.
-    pub fn set_history(&self, history: History, now: Now) -> Result<(), Locked> {
+    pub fn set_history(&self, history: History) -> Result<(), Locked> {
         {
             let guard = self.lock()?;
             if guard.get(header::COUNT) == history.count && guard.get(header::AGE) == history.age {
@@ -215,12 +221,10 @@ impl Hub {
             let mut change = guard.change();
             change.set(header::COUNT, history.count);
             change.set(header::AGE, history.age);
-            // From the first bucket on, so that every channel is put where it now belongs.
-            change.set(header::SWEEP, 0);
             change.commit();
         }
-        self.sweep_all(now)?;
-        Ok(())
+        // If the lock cannot be had any more, the sweeps do it, later.
+        self.reclassify_all().or(Ok(()))
     }
 
     /// What channels are owed.

@@ -86,6 +86,8 @@ pub struct Worker<S: Socket> {
     /// Streams, and channels to be left, that could not get the lock.
     stuck: Vec<StreamKey>,
     unleft: Vec<Membership>,
+    /// Buckets of the channel table that are still to be swept after a death.
+    unswept: usize,
     ended: VecDeque<(StreamKey, End)>,
     /// Streams that watch the figures, and are none of them.
     watchers: usize,
@@ -189,6 +191,7 @@ impl<S: Socket> Worker<S> {
             waiting: Vec::new(),
             stuck: Vec::new(),
             unleft: Vec::new(),
+            unswept: 0,
             ended: VecDeque::new(),
             watchers: 0,
             shared: Shared::default(),
@@ -288,7 +291,8 @@ impl<S: Socket> Worker<S> {
 
     /// Gives the seat back; for the end of the process.
     pub fn release(&mut self, now: Now) {
-        self.tell_presence(now);
+        self.presence.make_due();
+        while self.tell_presence(now) {}
         self.flush_tally();
         if let Some(seat) = self.seat.take() {
             self.hub.leave_seat(seat);

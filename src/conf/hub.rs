@@ -164,7 +164,7 @@ pub fn set_history(main: &Main) {
                 continue;
             }
         };
-        if let Err(error) = hub.set_history(conf.history, clock::now()) {
+        if let Err(error) = hub.set_history(conf.history) {
             log::write(
                 Level::Warn,
                 format_args!("sse: hub \"{}\" keeps its old history: {error}", conf.name),

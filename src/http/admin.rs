@@ -65,8 +65,8 @@ impl Refused {
 }
 
 impl From<Locked> for Refused {
-    fn from(_: Locked) -> Refused {
-        Refused::new(503, "the hub is locked")
+    fn from(locked: Locked) -> Refused {
+        Refused::new(503, locked)
     }
 }
 

@@ -221,7 +221,7 @@ pub fn no_memory() -> Refused {
 
 pub fn refusal(error: PublishError) -> Refused {
     match error {
-        PublishError::Busy(_) => Refused::new(503, Some(Counter::RefusedBusy), "the hub is locked"),
+        PublishError::Busy(locked) => Refused::new(503, Some(Counter::RefusedBusy), locked),
         PublishError::TooLarge => Refused::new(
             413,
             Some(Counter::RefusedTooLarge),

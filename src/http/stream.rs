@@ -274,7 +274,7 @@ fn turn_away(
     let (why, end) = match error {
         Some(error @ OpenError::Draining) => (error.to_string(), End::Drain),
         Some(error) => (error.to_string(), End::Error),
-        None => ("hub is not served by this worker process".to_owned(), End::Error),
+        None => ("this process does not serve the hub".to_owned(), End::Error),
     };
     if let Some(OpenError::Busy(_) | OpenError::Full | OpenError::NoSeat) = error {
         process::warn(stream.hub, format_args!("streams are turned away: {why}"));

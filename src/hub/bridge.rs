@@ -42,7 +42,7 @@ pub enum Link {
 /// What a bridge may not, or cannot, do now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BridgeError {
-    /// The process that holds the lock is stopped.
+    /// The lock could not be taken in time.
     #[error(transparent)]
     Busy(#[from] Locked),
     /// Another process has taken over.
@@ -129,11 +129,11 @@ impl Hub {
 
     fn try_hold(&self, at: usize) -> Option<Held> {
         let lock = RobustLock::at(self.region.words(at, WORDS));
-        match lock.try_lock() {
+        // Nothing hangs on the lock itself: what a dead holder leaves is in words of the region, which
+        // the next one sets anew under the hub's lock (`take_fence`, `forget_heir`).
+        match lock.try_lock(|| {}) {
             Attempt::Busy => None,
-            Attempt::Taken | Attempt::TakenFromDead => {
-                Some(Held { lock, _not_send: std::marker::PhantomData })
-            }
+            Attempt::Taken => Some(Held { lock, _not_send: std::marker::PhantomData }),
         }
     }
 

@@ -19,6 +19,24 @@ impl Hub {
         (0..100).find_map(|_| self.lock().ok()).expect("the lock is never given back")
     }
 
+    /// Does something while another thread holds the lock, and does not let it go.
+    #[cfg(not(miri))]
+    pub fn while_locked<T>(&self, work: impl FnOnce() -> T) -> T {
+        let (held, release) = (std::sync::Barrier::new(2), std::sync::Barrier::new(2));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let guard = self.lock_patiently();
+                held.wait();
+                release.wait();
+                drop(guard);
+            });
+            held.wait();
+            let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+            release.wait();
+            done.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
     /// Panics if any rule is broken.
     pub fn check(&self) {
         let guard = self.lock_patiently();

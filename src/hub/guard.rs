@@ -1,21 +1,20 @@
 //! The hub while its lock is held: all that changes metadata, or reads what may be changed
 //! meanwhile, goes through here.
 
+use std::time::Duration;
+
 use super::change::{redo, Change};
+pub use super::holder::Locked;
 use super::layout::header;
 use super::lock::{Attempt, RobustLock};
 use super::stats::Counter;
 use super::Hub;
 
-/// How long a process waits for the lock (ms). Only a holder that is stopped keeps it that long.
-const PATIENCE: u64 = 100;
-/// Attempts before the first wait in the kernel: a holder needs well under a microsecond.
+/// How long a process waits for one hold of the lock to end. Only a holder that is stopped, or does
+/// not get to run, keeps it that long.
+const PATIENCE: Duration = Duration::from_millis(100);
+/// Attempts before the first pause: a holder needs well under a microsecond.
 const SPINS: u32 = 50;
-
-/// The lock could not be had in time: the process that holds it is stopped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the hub is locked by a process that does not run")]
-pub struct Locked;
 
 /// The held lock.
 pub struct Guard<'a> {
@@ -26,22 +25,31 @@ impl Hub {
     /// Takes the lock, and first of all finishes the change that a former owner left half way.
     pub(super) fn lock(&self) -> Result<Guard<'_>, Locked> {
         let mutex = RobustLock::at(self.region.words(header::LOCK, super::lock::WORDS));
-        let mut attempt = mutex.try_lock();
-        for _ in 0..SPINS {
-            if attempt != Attempt::Busy {
-                break;
+        // What a dead owner leaves is found below, by the redo log.
+        let from_dead = std::cell::Cell::new(false);
+        let died = || from_dead.set(true);
+        let mut attempt = mutex.try_lock(died);
+        if attempt == Attempt::Busy {
+            if let Some(locked) = self.given_up() {
+                return Err(locked);
             }
-            std::hint::spin_loop();
-            attempt = mutex.try_lock();
+            for _ in 0..SPINS {
+                if attempt == Attempt::Taken {
+                    break;
+                }
+                std::hint::spin_loop();
+                attempt = mutex.try_lock(died);
+            }
         }
         if attempt == Attempt::Busy {
-            attempt = mutex.lock_within(PATIENCE);
+            attempt = mutex.lock_within(PATIENCE, died);
         }
         if attempt == Attempt::Busy {
-            return Err(Locked);
+            return Err(self.give_up());
         }
+        self.begin_hold();
         let guard = Guard { hub: self };
-        if redo(&self.region, &self.layout) || attempt == Attempt::TakenFromDead {
+        if redo(&self.region, &self.layout) || from_dead.get() {
             self.count(Counter::Repairs, 1);
         }
         Ok(guard)
@@ -73,6 +81,7 @@ impl<'a> Guard<'a> {
 
 impl Drop for Guard<'_> {
     fn drop(&mut self) {
+        self.hub.end_hold();
         RobustLock::at(self.hub.region.words(header::LOCK, super::lock::WORDS)).unlock();
     }
 }

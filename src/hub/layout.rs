@@ -40,6 +40,8 @@ pub mod header {
     pub const SEED: usize = 7;
     /// The lock of all metadata.
     pub const LOCK: usize = 8;
+    /// Which hold of it this is: see `holder`.
+    pub const HOLD: usize = 14;
     /// The redo log: see `change`.
     pub const REDO_LEN: usize = 16;
     pub const REDO_BATCH: usize = 17;
@@ -72,6 +74,10 @@ pub mod header {
     pub const CLEARED: usize = 74;
     /// When the figures were last published to those who watch them (ms).
     pub const FEED: usize = 75;
+    /// How many tenants of slots were found dead, and how many of them a process has seen to that
+    /// wakes the others.
+    pub const DEATHS: usize = 77;
+    pub const DEATHS_SEEN: usize = 78;
     /// List of the records of patterns.
     pub const PATTERNS: usize = 76;
     /// Kept exact by logged changes.

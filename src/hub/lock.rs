@@ -2,8 +2,17 @@
 //!
 //! The kernel frees it when its owning thread dies, however it dies, and the next owner is told.
 //! It is owned by a thread, so a helper thread of a worker may hold it as well as nginx's own.
+//!
+//! Whoever takes a mutex says what has to be done if its former owner has died while holding it:
+//! `recover` is an argument of every attempt, and runs before the attempt returns, so that no
+//! caller can take over a dead owner's mutex and leave the rest of its inheritance untouched.
 
 use std::sync::atomic::AtomicU64;
+use std::time::{Duration, Instant};
+
+/// First and longest pause between two attempts of a wait.
+const SHORTEST_PAUSE: Duration = Duration::from_micros(20);
+const LONGEST_PAUSE: Duration = Duration::from_millis(1);
 
 /// Words that one mutex takes at most (glibc: 40 bytes on x86-64, 48 on AArch64).
 pub const WORDS: usize = 6;
@@ -11,10 +20,8 @@ pub const WORDS: usize = 6;
 /// How an attempt to take the mutex ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attempt {
-    /// It is ours.
+    /// It is ours; if its former owner had died while holding it, that has been recovered from.
     Taken,
-    /// It is ours, and its former owner died while holding it.
-    TakenFromDead,
     /// Somebody else holds it.
     Busy,
 }
@@ -30,6 +37,25 @@ impl RobustLock {
     pub fn at(words: &'static [AtomicU64]) -> RobustLock {
         debug_assert!(words.len() >= WORDS);
         RobustLock { words }
+    }
+}
+
+impl RobustLock {
+    /// Takes the mutex, waiting for at most `longest`. The time is CLOCK_MONOTONIC's, which nobody
+    /// can set: pthread_mutex_timedlock(3) would wait by the clock of the day, and its counterpart
+    /// for other clocks is not in every libc.
+    pub fn lock_within(&self, longest: Duration, recover: impl Fn()) -> Attempt {
+        let since = Instant::now();
+        let mut pause = SHORTEST_PAUSE;
+        loop {
+            let attempt = self.try_lock(&recover);
+            let left = longest.saturating_sub(since.elapsed());
+            if attempt == Attempt::Taken || left.is_zero() {
+                return attempt;
+            }
+            std::thread::sleep(pause.min(left));
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
     }
 }
 
@@ -62,37 +88,21 @@ impl RobustLock {
         check(unsafe { libc::pthread_mutex_init(self.mutex(), attr.as_ptr()) })
     }
 
-    fn taken(&self, rc: libc::c_int) -> Attempt {
-        match rc {
+    /// Takes the mutex if it is free. `recover` runs if its former owner died while holding it.
+    pub fn try_lock(&self, recover: impl FnOnce()) -> Attempt {
+        // SAFETY: the words hold a mutex that `init` made before the region was published.
+        match unsafe { libc::pthread_mutex_trylock(self.mutex()) } {
             0 => Attempt::Taken,
             libc::EOWNERDEAD => {
                 // SAFETY: we own the mutex (EOWNERDEAD says so); it must be marked consistent or
-                // it would be unusable once it is unlocked.
+                // it would be unusable once it is unlocked. Should this process die from here on,
+                // the next owner gets EOWNERDEAD again.
                 unsafe { libc::pthread_mutex_consistent(self.mutex()) };
-                Attempt::TakenFromDead
+                recover();
+                Attempt::Taken
             }
             _ => Attempt::Busy,
         }
-    }
-
-    /// Takes the mutex if it is free.
-    pub fn try_lock(&self) -> Attempt {
-        // SAFETY: the words hold a mutex that `init` made before the region was published.
-        let rc = unsafe { libc::pthread_mutex_trylock(self.mutex()) };
-        self.taken(rc)
-    }
-
-    /// Takes the mutex, waiting for at most `ms` milliseconds.
-    pub fn lock_within(&self, ms: u64) -> Attempt {
-        let mut until = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        // SAFETY: `until` is a valid timespec to write to.
-        unsafe { libc::clock_gettime(libc::CLOCK_REALTIME, &mut until) };
-        let nanos = until.tv_nsec + (ms % 1000) as i64 * 1_000_000;
-        until.tv_sec += (ms / 1000) as i64 + nanos / 1_000_000_000;
-        until.tv_nsec = nanos % 1_000_000_000;
-        // SAFETY: as in `try_lock`; the time is absolute on CLOCK_REALTIME as POSIX wants it.
-        let rc = unsafe { libc::pthread_mutex_timedlock(self.mutex(), &until) };
-        self.taken(rc)
     }
 
     /// Gives the mutex back. Only the thread that took it may call this.
@@ -110,21 +120,11 @@ impl RobustLock {
         Ok(())
     }
 
-    pub fn try_lock(&self) -> Attempt {
+    pub fn try_lock(&self, _recover: impl FnOnce()) -> Attempt {
         match self.words[0].swap(1, std::sync::atomic::Ordering::SeqCst) {
             0 => Attempt::Taken,
             _ => Attempt::Busy,
         }
-    }
-
-    pub fn lock_within(&self, ms: u64) -> Attempt {
-        for _ in 0..ms {
-            if self.try_lock() == Attempt::Taken {
-                return Attempt::Taken;
-            }
-            std::thread::yield_now();
-        }
-        Attempt::Busy
     }
 
     pub fn unlock(&self) {

@@ -35,7 +35,7 @@ pub struct Published {
 /// Why a publish was refused. Nothing was published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PublishError {
-    /// The process that holds the lock is stopped.
+    /// The lock could not be taken in time.
     #[error(transparent)]
     Busy(#[from] Locked),
     /// An encoded event is larger than max_event_size.

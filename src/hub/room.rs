@@ -230,24 +230,32 @@ impl Hub {
             }
             if left == 0 {
                 self.region.set(header::SWEEP, bucket as u64);
-                return Ok(Swept { round: false, lost });
+                return Ok(Swept { round: false, buckets: bucket - start, lost });
             }
         }
         let round = end == self.layout.buckets;
         self.region.set(header::SWEEP, if round { 0 } else { end as u64 });
-        Ok(Swept { round, lost })
+        Ok(Swept { round, buckets: end - start, lost })
     }
 
-    /// Sweeps from where the last one stopped to the end of the table.
-    pub fn sweep_all(&self, now: Now) -> Result<Vec<(Vec<u8>, u64)>, Locked> {
-        let mut lost = Vec::new();
-        loop {
-            let swept = self.sweep(now)?;
-            lost.extend(swept.lost);
-            if swept.round {
-                return Ok(lost);
+    /// Buckets of the channel table: sweeps that have looked at this many have been once around.
+    pub fn buckets(&self) -> usize {
+        self.layout.buckets
+    }
+
+    /// Puts all channels into the lists where a changed history wants them.
+    pub(super) fn reclassify_all(&self) -> Result<(), Locked> {
+        for start in (0..self.layout.buckets).step_by(SWEEP_SLICE) {
+            let guard = self.lock()?;
+            for bucket in start..(start + SWEEP_SLICE).min(self.layout.buckets) {
+                let mut record = guard.get(self.layout.bucket(bucket as u32)) as u32;
+                while record != 0 {
+                    guard.reclassify(record);
+                    record = low(guard.word(record, channel::HASH));
+                }
             }
         }
+        Ok(())
     }
 }
 
@@ -256,6 +264,8 @@ impl Hub {
 pub struct Swept {
     /// It has come to the end of the table.
     pub round: bool,
+    /// Buckets of the table that it has looked at to the end.
+    pub buckets: usize,
     /// Channels that lost streams with the processes that had them, and how many.
     pub lost: Vec<(Vec<u8>, u64)>,
 }

@@ -29,13 +29,26 @@ pub struct Seat {
     pub(super) generation: u64,
 }
 
+/// A slot in which nobody lives, and whose life lock this thread holds. Dropping it frees the lock.
+struct FreeSlot {
+    number: usize,
+    life: RobustLock,
+}
+
+impl Drop for FreeSlot {
+    fn drop(&mut self) {
+        self.life.unlock();
+    }
+}
+
 impl Hub {
     /// Takes a free slot, or one whose tenant is gone. `None`: all are taken.
     pub fn take_seat(&self) -> Option<Seat> {
-        (0..self.layout.slots).find_map(|number| match self.life(number).try_lock() {
-            Attempt::Busy => None,
-            Attempt::Taken | Attempt::TakenFromDead => Some(self.seat(number)),
-        })
+        let free = (0..self.layout.slots).find_map(|number| self.free_slot(number))?;
+        let seat = self.seat(free.number);
+        // Held for as long as this process lives in it.
+        std::mem::forget(free);
+        Some(seat)
     }
 
     /// Gives the slot back.
@@ -44,22 +57,14 @@ impl Hub {
         self.life(seat.slot).unlock();
     }
 
-    /// Looks whether tenants of other slots have died, and clears their seats. True if one had:
-    /// it may have been killed between an append and the wake-ups, so all must be woken.
+    /// Looks whether tenants of other slots have died, and clears their seats. True if one had since
+    /// this last was true in any process: it may have been killed between an append and the wake-ups,
+    /// so all must be woken, and its streams are to be taken away from the channels.
     pub fn bury_dead(&self) -> bool {
-        let mut died = false;
-        for number in 0..self.layout.slots {
-            match self.life(number).try_lock() {
-                Attempt::Busy => continue,
-                Attempt::Taken => {}
-                Attempt::TakenFromDead => {
-                    self.vacate(number);
-                    died = true;
-                }
-            }
-            self.life(number).unlock();
-        }
-        died
+        (0..self.layout.slots).for_each(|number| drop(self.free_slot(number)));
+        // Should this process die before it has rung, its own death is the next one.
+        let deaths = self.region.word(header::DEATHS).load(Ordering::Acquire);
+        self.region.word(header::DEATHS_SEEN).swap(deaths, Ordering::AcqRel) != deaths
     }
 
     /// Enters the waker of the thread that has this seat; `None` if it has none.
@@ -142,12 +147,20 @@ impl Hub {
 
     /// Whether a slot has a living tenant.
     pub(super) fn is_taken(&self, number: usize) -> bool {
-        match self.life(number).try_lock() {
-            Attempt::Busy => true,
-            Attempt::Taken | Attempt::TakenFromDead => {
-                self.life(number).unlock();
-                false
-            }
+        self.free_slot(number).is_none()
+    }
+
+    /// The slot, if nobody lives in it. Every attempt to take a life lock comes through here: where it
+    /// finds that the tenant has died, the slot is cleared and the death counted.
+    fn free_slot(&self, number: usize) -> Option<FreeSlot> {
+        let life = self.life(number);
+        let died = || {
+            self.vacate(number);
+            self.region.word(header::DEATHS).fetch_add(1, Ordering::AcqRel);
+        };
+        match life.try_lock(died) {
+            Attempt::Busy => None,
+            Attempt::Taken => Some(FreeSlot { number, life }),
         }
     }
 

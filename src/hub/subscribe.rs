@@ -30,7 +30,7 @@ impl Membership {
 /// Why a channel could not be joined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum JoinError {
-    /// The process that holds the lock is stopped.
+    /// The lock could not be taken in time.
     #[error(transparent)]
     Busy(#[from] Locked),
     /// The zone has no room for another channel.

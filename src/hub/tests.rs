@@ -3,6 +3,8 @@
 
 mod basics;
 mod bridge;
+#[cfg(not(miri))]
+mod clock;
 mod deaths;
 mod generated;
 mod holes;
@@ -18,6 +20,8 @@ mod rules;
 #[cfg(not(miri))]
 mod seats;
 mod steps;
+#[cfg(not(miri))]
+mod stopped;
 mod takeover;
 
 use super::*;

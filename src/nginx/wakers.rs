@@ -60,7 +60,8 @@ impl Wakers {
 
     fn try_claim(&self, number: usize) -> bool {
         let claim = self.claims.get(number * CLAIM..(number + 1) * CLAIM);
-        claim.is_some_and(|claim| RobustLock::at(claim).try_lock() != Attempt::Busy)
+        // A dead owner leaves nothing but an eventfd that may be readable.
+        claim.is_some_and(|claim| RobustLock::at(claim).try_lock(|| {}) == Attempt::Taken)
     }
 }
 

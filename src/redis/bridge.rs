@@ -15,7 +15,7 @@ use super::session::{Ended, Session, Tenant};
 use super::takeover::take_over;
 use super::thread::Phase;
 use super::wakes::Wakes;
-use crate::hub::{BridgeError, Counter, Fence, Held, Link, Seat};
+use crate::hub::{BridgeError, Counter, Fence, Held, Link, Locked, Seat};
 
 /// How often a process that holds nothing looks whether it is needed.
 const LOOK: Duration = Duration::from_millis(200);
@@ -56,6 +56,8 @@ pub struct Bridge {
     away: Option<Instant>,
     /// A connection was lost, or could not be made, since the last that could.
     lost: bool,
+    /// The hub's lock could not be had, and that has been logged.
+    locked: bool,
     /// Connections one after the other that did not last.
     short: u32,
 }
@@ -76,6 +78,7 @@ impl Bridge {
             backoff: Backoff::default(),
             away: None,
             lost: false,
+            locked: false,
             short: 0,
         }
     }
@@ -184,6 +187,7 @@ impl Bridge {
                     Err(_) => return,
                 },
                 Err(Ended::Lost(why)) => self.away(&why),
+                Err(Ended::Locked(locked)) => self.locked(locked),
                 Err(_) => return,
             };
             let link = if self.away.is_some() { Link::Down } else { Link::Connecting };
@@ -191,6 +195,9 @@ impl Bridge {
                 return;
             }
             self.pause(wait).await;
+            while self.joined.hub.is_stuck() && *self.phase.borrow() == Phase::Serving {
+                self.pause(LOOK).await;
+            }
             if *self.phase.borrow() != Phase::Serving {
                 return;
             }
@@ -212,8 +219,10 @@ impl Bridge {
     async fn serve(&mut self, mut session: Session) -> Result<Duration, Ended> {
         self.is_back(&session.link.address);
         let since = Instant::now();
-        let Ended::Lost(why) = session.live(&mut self.phase).await else {
-            return Err(Ended::Retired);
+        let why = match session.live(&mut self.phase).await {
+            Ended::Lost(why) => why,
+            Ended::Locked(locked) => return Ok(self.locked(locked)),
+            Ended::Fenced | Ended::Retired | Ended::Stopped => return Err(Ended::Retired),
         };
         self.lost = true;
         self.joined.log(
@@ -235,12 +244,26 @@ impl Bridge {
         if std::mem::take(&mut self.lost) {
             self.joined.hub.count(Counter::Reconnects, 1);
         }
+        if std::mem::take(&mut self.locked) {
+            let what = format_args!("events are taken in from Redis again");
+            self.joined.log(Level::Notice, what);
+        }
         if let Some(away) = self.away.take() {
             self.joined.log(
                 Level::Notice,
                 format_args!("Redis is back at {address} after {} ms", away.elapsed().as_millis()),
             );
         }
+    }
+
+    /// What Redis brings cannot be put into the hub: how long to wait before the next connection.
+    fn locked(&mut self, locked: Locked) -> Duration {
+        self.lost = true;
+        if !std::mem::replace(&mut self.locked, true) {
+            let what = format_args!("nothing is taken in from Redis: {locked}");
+            self.joined.log(Level::Warn, what);
+        }
+        LOOK
     }
 
     /// No connection could be made: how long to wait before the next try.

@@ -28,14 +28,18 @@ use crate::sse::id::Stamp;
 
 /// How often the connection is tried when nothing comes, and how long its answer may take.
 const HEARTBEAT: Duration = Duration::from_secs(3);
-/// How long the lock of a stopped process is waited for before the session gives up.
+/// How long the lock that another process holds is waited for before the session gives up, and the pause
+/// between two attempts.
 const PATIENCE: Duration = Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Why a session is over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ended {
     /// The connection is lost, or was never made.
     Lost(String),
+    /// The hub's lock cannot be had.
+    Locked(Locked),
     /// Another process has taken over.
     Fenced,
     /// This process leaves the subscription to another, or to nobody.
@@ -236,18 +240,22 @@ impl Session {
         self.joined.now().mono.saturating_sub(age)
     }
 
-    /// Does what needs the hub's lock, again for a while if a stopped process has it.
+    /// Does what needs the hub's lock, again for a while if another process has it. A holder that is
+    /// stopped, or was waited for already, is not waited for.
     pub(super) fn patiently<T>(
         &self,
         operation: impl Fn() -> Result<T, BridgeError>,
     ) -> Result<T, Ended> {
         let since = Instant::now();
+        let waits = !self.joined.hub.is_stuck();
         loop {
             match operation() {
                 Ok(done) => return Ok(done),
                 Err(BridgeError::Fenced) => return Err(Ended::Fenced),
-                Err(BridgeError::Busy(_)) if since.elapsed() < PATIENCE => {}
-                Err(BridgeError::Busy(locked)) => return Err(Ended::Lost(locked.to_string())),
+                Err(BridgeError::Busy(Locked::Held)) if waits && since.elapsed() < PATIENCE => {
+                    std::thread::sleep(PAUSE);
+                }
+                Err(BridgeError::Busy(locked)) => return Err(Ended::Locked(locked)),
             }
         }
     }

@@ -128,9 +128,7 @@ impl Session {
                     self.tell_full();
                     continue;
                 }
-                Err(crate::hub::JoinError::Busy(locked)) => {
-                    return Err(Ended::Lost(locked.to_string()))
-                }
+                Err(crate::hub::JoinError::Busy(locked)) => return Err(Ended::Locked(locked)),
             };
             if self.tenant.fence != Fence::none() {
                 self.patiently(|| hub.forget_islands(self.tenant.fence, member))?;

@@ -36,7 +36,7 @@ pub async fn take_over(
 ) -> Result<Session, Ended> {
     let hub = joined.hub.clone();
     let heir = fastrand::u64(1..);
-    hub.announce_heir(heir).map_err(|locked| Ended::Lost(locked.to_string()))?;
+    hub.announce_heir(heir).map_err(Ended::Locked)?;
     if let Some(holder) = hub.bridge_slot() {
         joined.wake(&[holder]);
     }
@@ -145,7 +145,7 @@ impl Session {
 
 /// What the hub knows of a channel.
 fn known(hub: &Hub, member: Membership) -> Result<Knowledge, Ended> {
-    hub.knowledge(member).map_err(|locked| Ended::Lost(locked.to_string()))
+    hub.knowledge(member).map_err(Ended::Locked)
 }
 
 async fn wait_until(longest: Duration, condition: impl Fn() -> bool) -> bool {

@@ -17,6 +17,8 @@ use crate::sse::frame::{self, Frame};
 /// Deadlines that are looked at when a stream begins: more than it enters itself, so that those of
 /// streams that are gone never are more than a small multiple of those of streams that are there.
 const SWEPT_BY_OPENING: usize = 8;
+/// Channels that one tick leaves of those that could not be left before.
+const LEAVES: usize = 256;
 
 /// Why a stream cannot begin now. The client is to come back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -24,7 +26,7 @@ pub enum OpenError {
     /// This process is quitting.
     #[error("worker process is shutting down")]
     Draining,
-    /// The process that holds the lock is stopped.
+    /// The lock could not be taken in time.
     #[error(transparent)]
     Busy(#[from] Locked),
     /// The zone has no room for the channel.
@@ -271,8 +273,23 @@ impl<S: Socket> Worker<S> {
         self.by_name.remove(&channel.name);
         self.by_record.remove(&channel.membership.channel());
         self.patterns.left(&channel.name, key);
-        if self.hub.leave(channel.membership).is_err() {
+        // While others could not be left, this one is not even tried.
+        if !self.unleft.is_empty() || self.hub.leave(channel.membership).is_err() {
             self.unleft.push(channel.membership);
+        }
+    }
+
+    /// Leaves channels that could not be left when their last stream went, until the lock cannot be had
+    /// or a bounded number is done.
+    pub(super) fn leave_unleft(&mut self) {
+        for _ in 0..LEAVES {
+            let Some(membership) = self.unleft.pop() else { return };
+            // Joined again meanwhile, a channel has the same membership.
+            let is_left = !self.by_record.contains_key(&membership.channel());
+            if is_left && self.hub.leave(membership).is_err() {
+                self.unleft.push(membership);
+                return;
+            }
         }
     }
 }

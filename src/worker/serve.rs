@@ -108,8 +108,8 @@ impl<S: Socket> Worker<S> {
                 self.tasks.push_back(Task::Serve(key));
                 return None;
             }
-            Err(Locked) => {
-                // The lock's holder is stopped: again with the next tick.
+            Err(Locked::Held | Locked::Stopped) => {
+                // Again with the next tick.
                 self.stuck.push(key);
                 return None;
             }

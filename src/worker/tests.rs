@@ -5,6 +5,8 @@ mod delivery;
 mod ends;
 mod figures;
 mod joined;
+#[cfg(not(miri))]
+mod locked;
 mod moving;
 mod patterns;
 

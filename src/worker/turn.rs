@@ -18,6 +18,8 @@ const VISITS: usize = 64;
 const LOOKS: usize = 16;
 /// Streams of a channel that are warmed together.
 const AHEAD: usize = 8;
+/// Slices of a sweep that one turn takes.
+const SWEEPS: usize = 8;
 /// The once-a-second look, in ms.
 const LOOK: u64 = 1000;
 /// Deadlines that a stream has: of its heartbeat and of its age.
@@ -55,6 +57,7 @@ impl<S: Socket> Worker<S> {
         if let Some(seat) = self.seat {
             self.hub.hush(seat);
         }
+        let untold = self.tell_presence(now);
         let unread = self.read_log(now);
         self.tally.writes = 0;
         self.visit(VISITS, now);
@@ -63,8 +66,9 @@ impl<S: Socket> Worker<S> {
             self.pass(key, now);
         }
         self.visit(WRITES, now);
+        let unswept = self.sweep_on(now);
         self.flush_tally();
-        if unread || !self.passes.is_empty() || !self.tasks.is_empty() {
+        if unread || unswept || untold || !self.passes.is_empty() || !self.tasks.is_empty() {
             Turn::More
         } else {
             Turn::Idle
@@ -152,9 +156,10 @@ impl<S: Socket> Worker<S> {
         self.wheel.turn(now.mono, |task| tasks.push_back(task));
         self.forget_deadlines(SWEPT_BY_TICK);
         self.begin_overdue(now);
-        self.tell_presence(now);
+        self.presence.make_due();
         let stuck = std::mem::take(&mut self.stuck);
         self.tasks.extend(stuck.into_iter().map(Task::Serve));
+        self.leave_unleft();
         if now.mono >= self.look_at {
             self.look_at = now.mono + LOOK;
             self.look(now);
@@ -174,10 +179,10 @@ impl<S: Socket> Worker<S> {
 
     /// How long until the next tick is due, in ms.
     pub fn tick_interval(&self) -> u64 {
-        match (self.seat.and(self.waker), self.streams.is_empty()) {
-            (None, _) => POLL,
-            (Some(_), false) => STEP,
-            (Some(_), true) => LOOK,
+        match self.seat.and(self.waker) {
+            None => POLL,
+            Some(_) if self.streams.is_empty() && self.unleft.is_empty() => LOOK,
+            Some(_) => STEP,
         }
     }
 
@@ -190,23 +195,32 @@ impl<S: Socket> Worker<S> {
         if self.hub.bury_dead() {
             self.bury(now);
         }
-        let unleft = std::mem::take(&mut self.unleft);
-        for membership in unleft {
-            if self.hub.leave(membership).is_err() {
-                self.unleft.push(membership);
-            }
-        }
         // Not to be had now is no harm: the next look comes in a second.
         let swept = self.hub.sweep(now).unwrap_or_default();
         self.presence.lost(&swept.lost);
     }
 
-    /// A process has died: wakes those whom it may not have woken, and takes its streams away.
+    /// A process has died: wakes those whom it may not have woken, and has its streams taken away from
+    /// all channels, in the turns that follow.
     pub(super) fn bury(&mut self, now: Now) {
         let all: Vec<usize> = (0..self.hub.slots()).collect();
         self.ring(&all, now);
-        let lost = self.hub.sweep_all(now).unwrap_or_default();
-        self.presence.lost(&lost);
+        self.unswept = self.hub.buckets();
+    }
+
+    /// Goes on with a sweep that has to go once around the table. Whether there is more to do in the
+    /// next turn. What others sweep meanwhile they tell of themselves.
+    fn sweep_on(&mut self, now: Now) -> bool {
+        for _ in 0..SWEEPS {
+            if self.unswept == 0 {
+                return false;
+            }
+            // The lock is not to be had: with the next tick.
+            let Ok(swept) = self.hub.sweep(now) else { return false };
+            self.presence.lost(&swept.lost);
+            self.unswept = self.unswept.saturating_sub(swept.buckets);
+        }
+        self.unswept > 0
     }
 
     /// Lets streams end evenly over `over` ms; they go on being served until then. No stream can be

@@ -95,6 +95,10 @@ impl<S: Socket> Worker<S> {
     }
 
     fn begin_now(&mut self, key: StreamKey, now: Now) {
+        if self.hub.is_stuck() {
+            // Of all that wait only the first finds this out the slow way.
+            return;
+        }
         let members = self.memberships(key);
         let Some(stream) = self.streams.get(key) else { return };
         let State::Waiting(waiting) = &stream.state else { return };

@@ -343,7 +343,7 @@ fn sweeping() {
 fn changing_history() {
     let (hub, _) = lived_in();
     for history in [History { count: 2, age: 0 }, History { count: 50, age: 500 }] {
-        let change = |hub: &Hub| hub.set_history(history, at(2_003)).unwrap();
+        let change = |hub: &Hub| hub.set_history(history).unwrap();
         let saved = save(&hub);
         for deaths in 0.. {
             restore(&hub, &saved);

@@ -265,7 +265,7 @@ impl Run {
             age: self.random.of(&[0, 40, 3_000]),
         };
         self.model.history = history;
-        self.hub.set_history(history, self.model.now).unwrap();
+        self.hub.set_history(history).unwrap();
         self.model.sync(&self.hub, Wanted::Nothing, 0);
     }
 }

@@ -174,22 +174,82 @@ fn a_death_in_a_change_is_mended_by_the_next_owner_of_the_lock() {
 }
 
 #[test]
-fn a_stopped_holder_of_the_lock_stops_nobody_for_long() {
+fn a_death_is_noticed_whoever_comes_across_it() {
+    type Work = fn(&Hub, Seat);
+    let ask_for_others: Work = |hub, living| assert!(!hub.has_others(&[living]));
+    let take: Work = |hub, _| assert!(hub.take_seat().is_some());
+    let bury: Work = |hub, _| assert!(hub.bury_dead());
+    for (work, wakes) in [(ask_for_others, true), (take, true), (bury, false)] {
+        let hub = roomy();
+        let living = hub.take_seat().unwrap();
+        let member = in_one_that_dies(|| {
+            let seat = hub.take_seat().unwrap();
+            let member = hub.join(seat, b"a", at(0)).unwrap();
+            hub.set_streams(seat, member, 7);
+            hub.report(seat, 7, 0);
+            member
+        });
+        assert_eq!((hub.subscribers(member).unwrap(), hub.stats().subscribers), (7, 7));
+        work(&hub, living);
+        assert_eq!((hub.subscribers(member).unwrap(), hub.stats().subscribers), (0, 0));
+        assert_eq!(hub.stats().of(Counter::EndedExit), 7);
+        // Somebody still has to wake the others, once.
+        assert_eq!((hub.bury_dead(), hub.bury_dead()), (wakes, false));
+    }
+}
+
+fn publish(hub: &Hub) -> Result<Published, PublishError> {
+    hub.publish(b"a", &[event(b"1")], None, at(0))
+}
+
+#[test]
+fn a_holder_that_keeps_the_lock_is_waited_for_once() {
     let hub = roomy();
-    let guard = hub.lock().unwrap();
-    let refused = thread::scope(|scope| {
-        let publish = || {
-            let start = Instant::now();
-            let refused = hub.publish(b"a", &[event(b"1")], None, at(0));
-            (refused, start.elapsed())
-        };
-        scope.spawn(publish).join().unwrap()
+    let refused = Err(PublishError::Busy(Locked::Held));
+    hub.while_locked(|| {
+        assert!(!hub.is_stuck());
+        let start = Instant::now();
+        assert_eq!(publish(&hub), refused);
+        let once = start.elapsed();
+        assert!(once >= Duration::from_millis(100));
+        assert!(hub.is_stuck());
+        let start = Instant::now();
+        for _ in 0..1_000 {
+            assert_eq!(publish(&hub), refused);
+        }
+        let thousand = start.elapsed();
+        assert!(thousand < once * 100, "{thousand:?} against {once:?} for one");
+        // Another process knows nothing of it, and waits once.
+        assert!(!Hub::attach(hub.region.clone()).unwrap().is_stuck());
     });
-    assert_eq!(refused.0, Err(PublishError::Busy(Locked)));
-    assert!(refused.1 >= Duration::from_millis(90) && refused.1 < Duration::from_secs(5));
-    drop(guard);
-    put(&hub, "a", "1", at(0));
+    assert!(!hub.is_stuck());
+    publish(&hub).unwrap();
+    // The next hold is waited for like any other.
+    hub.while_locked(|| {
+        assert!(!hub.is_stuck());
+        let start = Instant::now();
+        assert_eq!(publish(&hub), refused);
+        assert!(start.elapsed() >= Duration::from_millis(100));
+    });
     assert_eq!(hub.head(), 1);
+}
+
+#[test]
+fn a_busy_lock_is_waited_for_however_often_a_stuck_one_was_given_up() {
+    let hub = roomy();
+    hub.while_locked(|| publish(&hub).unwrap_err());
+    let (held, start) = (std::sync::Barrier::new(2), Instant::now());
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let guard = hub.lock().unwrap();
+            held.wait();
+            thread::sleep(Duration::from_millis(5));
+            drop(guard);
+        });
+        held.wait();
+        patiently(|| publish(&hub));
+    });
+    assert!(start.elapsed() >= Duration::from_millis(5));
 }
 
 #[test]

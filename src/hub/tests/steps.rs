@@ -119,7 +119,7 @@ fn a_fenced_bridge_can_write_nothing() {
     assert_eq!(hub.freeze(old, 5), fenced);
     assert_eq!(hub.pass_marker(old, 5), fenced);
     assert_eq!(hub.forget_heir(old, &held), fenced);
-    let lock = layout::header::LOCK..layout::header::LOCK + lock::WORDS;
+    let lock = layout::header::LOCK..=layout::header::HOLD;
     let after = (0..hub.region.size()).map(|at| hub.region.get(at));
     let changed = before
         .iter()

@@ -1,0 +1,59 @@
+//! A process that is stopped with the lock in hand. It is this test program again.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use super::*;
+
+/// Tells a child what it is: the path of the hub's file.
+const CHILD: &str = "HUB_TEST_STOPPED_CHILD";
+const BYTES: usize = 1 << 18;
+
+fn map(path: &PathBuf) -> Region {
+    let file = File::options().read(true).write(true).open(path).unwrap();
+    Region::of_file(&file, BYTES)
+}
+
+#[test]
+fn a_child_that_stops() {
+    let Ok(path) = std::env::var(CHILD) else { return };
+    let hub = Hub::attach(map(&PathBuf::from(path))).unwrap();
+    let guard = hub.lock().unwrap();
+    let itself = std::process::id().to_string();
+    Command::new("kill").args(["-STOP", &itself]).status().unwrap();
+    drop(guard);
+}
+
+#[test]
+fn a_stopped_holder_is_called_stopped() {
+    let path = std::env::temp_dir().join(format!("hub-stopped-{}", std::process::id()));
+    File::create(&path).unwrap().set_len(BYTES as u64).unwrap();
+    let region = map(&path);
+    let history = History { count: 1, age: 0 };
+    let plan = Plan { bytes: BYTES, slots: 8, max_event: 4096, history, source: Source::Alone };
+    format(&region, &plan, 7, at(0)).unwrap();
+    let hub = Hub::attach(region).unwrap();
+    let test = concat!(module_path!(), "::a_child_that_stops");
+    let (_, test) = test.split_once("::").unwrap();
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture", "--test-threads=1"])
+        .env(CHILD, &path)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let publish = || hub.publish(b"a", &[event(b"1")], None, at(0));
+    // Until it is stopped, the lock is free, or held by a process that runs.
+    let stopped = Err(PublishError::Busy(Locked::Stopped));
+    while publish() != stopped {
+        assert!(child.try_wait().unwrap().is_none(), "the child has ended");
+        hub.given_up_is_forgotten();
+    }
+    assert!(hub.is_stuck());
+    assert_eq!(publish(), stopped);
+    Command::new("kill").args(["-CONT", &child.id().to_string()]).status().unwrap();
+    assert!(child.wait().unwrap().success());
+    assert!(!hub.is_stuck());
+    publish().unwrap();
+    std::fs::remove_file(&path).unwrap();
+}

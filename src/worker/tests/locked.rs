@@ -1,0 +1,99 @@
+//! What a worker does while another process keeps the hub's lock, and after one has died.
+
+use super::*;
+
+/// Opens a stream of this channel and closes it, while the lock cannot be had.
+fn come_and_go(bench: &mut Bench, channel: &str) {
+    let (key, _) = bench.open(settings(), &[channel], "");
+    let hub = bench.hub.clone();
+    hub.while_locked(|| bench.worker.close(key, End::Client));
+    assert_eq!(bench.worker.unleft.len(), 1);
+}
+
+#[test]
+fn a_channel_that_could_not_be_left_is_left_later() {
+    let mut bench = bench(1 << 20, HISTORY);
+    come_and_go(&mut bench, "a");
+    assert_eq!(bench.hub.channel(b"a").unwrap().unwrap().subscribers, 0);
+    assert!(!bench.hub.is_idle(b"a"));
+    assert_eq!(bench.worker.tick_interval(), wheel::STEP);
+    bench.pass_time(200);
+    assert!(bench.worker.unleft.is_empty() && bench.hub.is_idle(b"a"));
+}
+
+#[test]
+fn a_channel_that_is_joined_again_before_it_could_be_left_stays() {
+    let mut bench = bench(1 << 20, HISTORY);
+    come_and_go(&mut bench, "a");
+    let (_, wire) = bench.open(settings(), &["a"], "");
+    bench.pass_time(200);
+    assert!(bench.worker.unleft.is_empty());
+    assert_eq!(bench.hub.channel(b"a").unwrap().unwrap().subscribers, 1);
+    bench.publish("a", "heard");
+    bench.settle();
+    assert_eq!(heard(&wire).last().unwrap(), "heard");
+}
+
+#[test]
+fn many_streams_that_go_while_the_lock_is_kept_wait_for_it_once() {
+    let mut bench = bench(1 << 20, HISTORY);
+    let keys: Vec<_> =
+        (0..1_000).map(|i| bench.open(settings(), &[&format!("c{}", i % 100)], "").0).collect();
+    let hub = bench.hub.clone();
+    hub.while_locked(|| {
+        let start = std::time::Instant::now();
+        assert!(bench.hub.channel(b"c1").is_err());
+        let once = start.elapsed();
+        let start = std::time::Instant::now();
+        keys.into_iter().for_each(|key| bench.worker.close(key, End::Client));
+        (0..10).for_each(|_| bench.pass_time(100));
+        let all = start.elapsed();
+        assert_eq!(bench.worker.unleft.len(), 100);
+        // Each of a hundred channels would have waited, and again in each look.
+        assert!(all < once * 20, "{all:?} for all against {once:?} for one attempt");
+    });
+    bench.pass_time(200);
+    assert!(bench.worker.unleft.is_empty());
+}
+
+#[test]
+fn presence_that_cannot_be_told_is_told_later() {
+    let mut bench = bench(1 << 20, HISTORY);
+    bench.worker.presence = Presence::told();
+    let (_, watcher) = bench.open(settings(), &["sse.presence"], "");
+    bench.open(settings(), &["a"], "");
+    let hub = bench.hub.clone();
+    hub.while_locked(|| bench.pass_time(300));
+    bench.pass_time(300);
+    let told = heard(&watcher);
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told[1].contains(r#""came":1,"channel":"a","subscribers":1,"went":0"#), "{told:?}");
+}
+
+#[test]
+fn after_a_death_presence_tells_of_every_channel_soon() {
+    let mut bench = bench(1 << 21, HISTORY);
+    bench.worker.presence = Presence::told();
+    let (_, watcher) = bench.open(settings(), &["sse.presence"], "");
+    std::thread::scope(|scope| {
+        let hub = &bench.hub;
+        let tenant = scope.spawn(|| {
+            let seat = hub.take_seat().unwrap();
+            for i in 0..180 {
+                let member = hub.join(seat, format!("c{i}").as_bytes(), START).unwrap();
+                hub.set_streams(seat, member, 2);
+            }
+        });
+        tenant.join().unwrap();
+    });
+    // The sweep of every second stands somewhere in the table.
+    let buckets = bench.hub.buckets();
+    let mut swept = 0;
+    while swept < buckets / 2 {
+        swept += bench.hub.sweep(START).unwrap().buckets;
+    }
+    bench.pass_time(1_500);
+    let told = heard(&watcher);
+    let lost = told.iter().filter(|news| news.contains(r#""subscribers":0,"went":2"#)).count();
+    assert_eq!(lost, 180);
+}
