@@ -21,6 +21,7 @@ pub mod request;
 pub mod response;
 pub mod setting;
 pub mod thread;
+pub mod top_level;
 pub mod value;
 pub mod variable;
 pub mod wakers;

@@ -52,10 +52,10 @@ impl Asked {
             events.iter().map(|new| (new.event_type.to_vec(), new.data.to_vec())).collect();
         let publish = Publish { key, events, idempotency: Some(idempotency), source: terms.source };
         let later = request.later().map_err(|_| no_memory())?;
-        redis::publish(self.hub, publish, move |result| {
-            later.answer(|request| self.answer(request, result));
+        let asked = redis::publish(self.hub, publish, move |top, result| {
+            later.answer(top, |request| self.answer(request, result));
         });
-        Ok(())
+        asked.map_err(refused)
     }
 
     fn answer(&self, request: &Request, result: redis::Result) -> Outcome {

@@ -11,6 +11,7 @@ use crate::metrics::HubFigures;
 use crate::nginx::event::{Event, Hold};
 use crate::nginx::log::{self, Level};
 use crate::nginx::output::Client;
+use crate::nginx::top_level::TopLevel;
 use crate::nginx::wakers::{eventfd, Wakers};
 use crate::nginx::watch::Watch;
 use crate::nginx::{clock, core, random};
@@ -62,7 +63,7 @@ impl Waker {
             Ok((number, eventfd)) => (Some(number), eventfd),
             Err(_) => (None, eventfd()?),
         };
-        Ok(Waker { number, _watch: Watch::new(eventfd, |_| on_wake(), |_| on_quit(), 0)? })
+        Ok(Waker { number, _watch: Watch::new(eventfd, on_wake, on_quit, 0)? })
     }
 }
 
@@ -282,22 +283,22 @@ fn hubs() -> usize {
 }
 
 /// Another process has something for streams of this one.
-fn on_wake() {
+fn on_wake(_: usize, top: &mut TopLevel) {
     for hub in 0..hubs() {
         if lend(hub, |serving| serving.worker.is_woken()) == Some(true) {
-            on_turn(hub);
+            on_turn(hub, top);
         }
     }
 }
 
 /// There may be something in the log, or there is more to do than one turn could.
-fn on_turn(hub: usize) {
-    after(hub, |serving| serving.worker.turn(clock::now()));
+fn on_turn(hub: usize, top: &mut TopLevel) {
+    after(hub, top, |serving| serving.worker.turn(clock::now()));
 }
 
 /// The timer.
-fn on_tick(hub: usize) {
-    after(hub, |serving| {
+fn on_tick(hub: usize, top: &mut TopLevel) {
+    after(hub, top, |serving| {
         let now = clock::now();
         let turn = serving.worker.tick(now);
         serving.arm();
@@ -307,14 +308,14 @@ fn on_tick(hub: usize) {
 }
 
 /// nginx tells this process to quit: it serves on while its streams are ended.
-fn on_quit() {
+fn on_quit(_: usize, top: &mut TopLevel) {
     for hub in 0..hubs() {
-        drain(hub);
+        drain(hub, top);
     }
 }
 
-fn drain(hub: usize) {
-    after(hub, |serving| {
+fn drain(hub: usize, top: &mut TopLevel) {
+    after(hub, top, |serving| {
         let over = match core::shutdown_timeout() {
             Some(timeout) => DRAIN.get().min(timeout / 5 * 4),
             None => DRAIN.get(),
@@ -337,15 +338,15 @@ fn drain(hub: usize) {
     });
 }
 
-fn after(hub: usize, call: impl FnOnce(&mut Serving) -> Turn) {
+fn after(hub: usize, top: &mut TopLevel, call: impl FnOnce(&mut Serving) -> Turn) {
     lend(hub, |serving| {
         if call(serving) == Turn::More {
             serving.turn.post_next();
         }
     });
     close_ended();
-    finish_ended(hub);
-    give_requests_back(hub);
+    finish_ended(hub, top);
+    give_requests_back(hub, top);
 }
 
 /// Has the request of a stream given back, if it can be, after its handler has returned.
@@ -356,7 +357,7 @@ pub fn lean_soon(hub: usize, key: StreamKey) {
     });
 }
 
-fn give_requests_back(hub: usize) {
+fn give_requests_back(hub: usize, top: &mut TopLevel) {
     let soon = lend(hub, |serving| std::mem::take(&mut serving.lean_soon)).unwrap_or_default();
     for key in soon {
         let waits = lend(hub, |serving| {
@@ -376,7 +377,7 @@ fn give_requests_back(hub: usize) {
         });
         let Some(output) = output.flatten() else { continue };
         // Outside of a loan: the request's end evaluates variables for the access log.
-        let lean = stream::make_lean(&output, hub, key);
+        let lean = stream::make_lean(top, &output, hub, key);
         lend(hub, |serving| {
             let counter = if lean.is_some() { Counter::Lean } else { Counter::NotLean };
             serving.worker.hub().count(counter, 1);
@@ -388,7 +389,7 @@ fn give_requests_back(hub: usize) {
 }
 
 /// Ends the requests of streams that the worker has ended.
-pub fn finish_ended(hub: usize) {
+fn finish_ended(hub: usize, top: &mut TopLevel) {
     while let Some((key, end)) = lend(hub, |serving| serving.worker.take_ended()).flatten() {
         let client = lend(hub, |serving| {
             serving.worker.socket(key).map(|client| match client {
@@ -397,8 +398,8 @@ pub fn finish_ended(hub: usize) {
             })
         });
         match client.flatten() {
-            Some(Client::Request(output)) => stream::finish(&output, end),
-            Some(Client::Lean(lean)) => lean.finish(end),
+            Some(Client::Request(output)) => stream::finish(top, &output, end),
+            Some(Client::Lean(lean)) => lean.finish(top, end),
             None => {}
         }
     }

@@ -4,6 +4,7 @@ use super::process;
 use crate::conf::Main;
 use crate::hub::{self, Hub};
 use crate::nginx::log::{self, Level};
+use crate::nginx::top_level::TopLevel;
 use crate::nginx::wakers::eventfd;
 use crate::nginx::watch::Watch;
 use crate::nginx::{clock, thread};
@@ -21,6 +22,9 @@ use std::sync::Arc;
 /// What Redis made of a publish.
 pub type Result = std::result::Result<Vec<Stamp>, Refusal>;
 
+/// What is called with the answer.
+type Then = Box<dyn FnOnce(&mut TopLevel, Result)>;
+
 thread_local! {
     static REDIS: RefCell<Option<Redis>> = const { RefCell::new(None) };
 }
@@ -32,7 +36,7 @@ struct Redis {
     /// The hubs that are joined, by their numbers.
     joined: Vec<(usize, Names)>,
     /// Publishes that wait for their answer.
-    waiting: HashMap<u64, Box<dyn FnOnce(Result)>>,
+    waiting: HashMap<u64, Then>,
     tickets: u64,
     /// Hubs whose subscription this process may still have to hand over.
     holding: usize,
@@ -57,7 +61,7 @@ fn begin(main: &Main) -> io::Result<()> {
         // An eventfd that cannot take one more is readable already.
         let _ = (&wake).write(&1u64.to_ne_bytes());
     }));
-    let watch = Watch::new(bell, |_| hear(), |_| {}, 0)?;
+    let watch = Watch::new(bell, |_, top| hear(top), |_, _| {}, 0)?;
     let mut hubs = Vec::new();
     for (number, conf) in main.hubs.iter().enumerate() {
         let (Some(redis), Some(place)) = (&conf.redis, conf.place()) else { continue };
@@ -130,28 +134,30 @@ pub fn terms(hub: usize) -> Option<Terms> {
     Some(Terms { names: names.unwrap_or_else(|| Names::new("")), source })
 }
 
-/// Has events published; `then` is called with the answer, in a turn of nginx's loop of its own.
-pub fn publish(hub: usize, publish: Publish, then: impl FnOnce(Result) + 'static) {
-    let then: Box<dyn FnOnce(Result)> = Box::new(then);
-    let refused = REDIS.with(|place| {
+/// Publishes events; `then` is called with the answer, later and from the event loop. Fails if the
+/// thread does not run, and then `then` is not called.
+pub fn publish(
+    hub: usize,
+    publish: Publish,
+    then: impl FnOnce(&mut TopLevel, Result) + 'static,
+) -> std::result::Result<(), Refusal> {
+    let asked = REDIS.with(|place| {
         let mut place = place.borrow_mut();
-        let Some(redis) = place.as_mut() else { return Some(then) };
+        let redis = place.as_mut()?;
         redis.tickets += 1;
         let ticket = redis.tickets;
         if !redis.thread.publish(hub, Request { ticket, publish }) {
-            return Some(then);
+            return None;
         }
-        redis.waiting.insert(ticket, then);
-        None
+        redis.waiting.insert(ticket, Box::new(then));
+        Some(())
     });
     process::let_all_go();
-    if let Some(then) = refused {
-        then(Err(Refusal::Unreachable("the thread for Redis does not run".into())));
-    }
+    asked.ok_or_else(|| Refusal::Unreachable("the thread for Redis does not run".into()))
 }
 
 /// The thread has something to say.
-fn hear() {
+fn hear(top: &mut TopLevel) {
     let news = REDIS
         .with(|place| place.borrow().as_ref().map(|redis| redis.outbox.take()).unwrap_or_default());
     for news in news {
@@ -162,11 +168,11 @@ fn hear() {
                     place.borrow_mut().as_mut().and_then(|redis| redis.waiting.remove(&ticket))
                 });
                 if let Some(then) = then {
-                    then(result);
+                    then(top, result);
                     process::let_all_go();
                 }
             }
-            News::Died => died(),
+            News::Died => died(top),
             News::Retired => {
                 REDIS.with(|place| {
                     if let Some(redis) = place.borrow_mut().as_mut() {
@@ -180,7 +186,7 @@ fn hear() {
 }
 
 /// The thread has ended by a fault: nobody is kept waiting for it.
-fn died() {
+fn died(top: &mut TopLevel) {
     log::write(
         Level::Alert,
         format_args!("sse: the thread for Redis has ended by a fault of its own"),
@@ -192,7 +198,7 @@ fn died() {
         std::mem::take(&mut redis.waiting)
     });
     for (_, then) in waiting {
-        then(Err(Refusal::Unanswered));
+        then(top, Err(Refusal::Unanswered));
     }
     process::let_all_go();
 }

@@ -9,6 +9,7 @@ use crate::nginx::pool::NoMemory;
 use crate::nginx::request::{Method, Outcome, Request};
 use crate::nginx::response::{AfterHeader, Body};
 use crate::nginx::setting;
+use crate::nginx::top_level::TopLevel;
 use crate::nginx::{clock, random};
 use crate::sse::channel::{self, NameError};
 use crate::sse::escaped::Escaped;
@@ -297,23 +298,23 @@ fn turn_away(
 struct Writable;
 
 impl OnWritable for Writable {
-    fn writable(request: &Request) {
-        let Some(stream) = request.context::<Rc<Stream>>().cloned() else { return };
+    fn writable(request: &Request) -> Option<Outcome> {
+        let stream = request.context::<Rc<Stream>>()?.clone();
         let flushed = stream.output.flush();
         request.debug(format_args!("http sse stream writable: {flushed:?}"));
-        match flushed {
-            Flushed::Waiting => {}
+        let end = match flushed {
+            Flushed::Waiting => return None,
             Flushed::Empty => {
                 if let Some(key) = stream.key.get() {
                     process::with(stream.hub, |worker| worker.writable(key, clock::now()));
                     process::turn_soon(stream.hub);
                 }
+                return None;
             }
-            Flushed::TimedOut => {
-                finish_as(&stream.output, &stream, End::Timeout);
-            }
-            Flushed::Failed => finish_as(&stream.output, &stream, End::Error),
-        }
+            Flushed::TimedOut => End::Timeout,
+            Flushed::Failed => End::Error,
+        };
+        stream.output.conclude(ends_as(&stream.output, &stream, end))
     }
 }
 
@@ -340,10 +341,15 @@ static LEAN: Calls = Calls {
 };
 
 /// Gives the request of a stream back, if it can be. The stream goes on without it.
-pub fn make_lean(output: &Rc<Output>, hub: usize, key: StreamKey) -> Option<Rc<Lean>> {
+pub fn make_lean(
+    top: &mut TopLevel,
+    output: &Rc<Output>,
+    hub: usize,
+    key: StreamKey,
+) -> Option<Rc<Lean>> {
     let stream = output.with_request(|request| request.context::<Rc<Stream>>().cloned());
     let stream = stream.flatten()?;
-    output.make_lean(hub, key, &LEAN, || {
+    output.make_lean(top, hub, key, &LEAN, || {
         stream.summary.set(Some(stream.summary()));
         // The request's end is not the stream's any more.
         stream.key.set(None);
@@ -351,15 +357,17 @@ pub fn make_lean(output: &Rc<Output>, hub: usize, key: StreamKey) -> Option<Rc<L
 }
 
 /// The worker has ended a stream and sent what was to be sent.
-pub fn finish(output: &Rc<Output>, end: End) {
+pub fn finish(top: &mut TopLevel, output: &Rc<Output>, end: End) {
     let stream = output.with_request(|request| request.context::<Rc<Stream>>().cloned());
-    match stream.flatten() {
-        Some(stream) => finish_as(output, &stream, end),
-        None => output.finish(Finish::Cut),
-    }
+    let how = match stream.flatten() {
+        Some(stream) => ends_as(output, &stream, end),
+        None => Finish::Cut,
+    };
+    output.finish(top, how);
 }
 
-fn finish_as(output: &Rc<Output>, stream: &Stream, end: End) {
+/// Records why a stream ends. Returns how its response is brought to its end.
+fn ends_as(output: &Output, stream: &Stream, end: End) -> Finish {
     // What failed to be sent failed because the client is gone.
     let end = if end == End::Error && output.is_broken() { End::Client } else { end };
     stream.end.set(Some(end));
@@ -378,10 +386,10 @@ fn finish_as(output: &Rc<Output>, stream: &Stream, end: End) {
             );
         }
     });
-    output.finish(match end {
+    match end {
         End::Age | End::Admin => Finish::Whole,
         End::Drain => Finish::Prompt,
         End::Timeout => Finish::TimedOut,
         End::Client | End::Slow | End::Error => Finish::Cut,
-    });
+    }
 }

@@ -1,15 +1,16 @@
 //! Timers and posted events of nginx, as values that take themselves out when dropped.
 
 use super::guard::guarded;
+use super::top_level::TopLevel;
 use nginx_sys::{
     ngx_add_timer, ngx_connection_t, ngx_cycle, ngx_del_timer, ngx_delete_posted_event,
     ngx_event_t, ngx_post_event, ngx_posted_events, ngx_posted_next_events,
 };
 use std::ptr;
 
-/// What an event calls: a function and the number it was made with. Plain enough that an event may
+/// What an event calls: a function, with the number that the event was made with. Plain enough that an event may
 /// be armed, posted or dropped from within its own call.
-pub type Action = fn(usize);
+pub type Action = fn(usize, &mut TopLevel);
 
 /// One event that can wait for a time or for its turn in the loop.
 pub struct Event(Box<Inner>);
@@ -99,6 +100,7 @@ unsafe extern "C" fn called(event: *mut ngx_event_t) {
         let inner: *const Inner = unsafe { (*connection).data }.cast();
         // SAFETY: as above; both are copied out, because the call may drop the event.
         let (action, number) = unsafe { (ptr::read(&raw const (*inner).action), (*inner).number) };
-        action(number);
+        // SAFETY: this is the handler of a timer or of a posted event, which only nginx's loop calls.
+        action(number, &mut unsafe { TopLevel::enter() });
     });
 }

@@ -3,7 +3,8 @@
 use super::output::enter_log_context;
 use super::pool::NoMemory;
 use super::request::{Outcome, Request};
-use nginx_sys::{ngx_http_finalize_request, ngx_http_request_t, ngx_http_run_posted_requests};
+use super::top_level::TopLevel;
+use nginx_sys::ngx_http_request_t;
 use std::cell::Cell;
 use std::ptr::NonNull;
 use std::rc::Rc;
@@ -23,17 +24,14 @@ impl Request {
 
 impl Later {
     /// Gives the answer, if the request still waits; what `give` returns ends it.
-    pub fn answer(&self, give: impl FnOnce(&Request) -> Outcome) {
+    pub fn answer(&self, top: &mut TopLevel, give: impl FnOnce(&Request) -> Outcome) {
         let Some(r) = self.0.take() else { return };
         let r = r.as_ptr();
-        // SAFETY: the request has not ended, or its end would have taken the pointer away. Once it is
-        // finalized only the connection is touched, as nginx's own code does it.
+        // SAFETY: the request has not ended, or its end would have taken the pointer away.
         unsafe {
-            let c = (*r).connection;
-            enter_log_context(c, r);
+            enter_log_context((*r).connection, r);
             let outcome = Request::from_raw(r).map_or(Outcome::ERROR, |request| give(&request));
-            ngx_http_finalize_request(r, outcome.0);
-            ngx_http_run_posted_requests(c);
+            top.finalize(r, outcome.0);
         }
     }
 }

@@ -14,14 +14,15 @@ mod wire;
 use super::guard::guarded;
 use super::request::{Outcome, Request};
 use super::response::Body;
+use super::top_level::TopLevel;
 use crate::worker::{Batch, Sent, Socket};
 use filters::Chains;
 pub use lean::{Calls, Lean};
 use nginx_sys::{
     ngx_add_timer, ngx_connection_t, ngx_del_timer, ngx_event_t, ngx_handle_write_event,
-    ngx_http_finalize_request, ngx_http_log_ctx_t, ngx_http_request_t,
-    ngx_http_run_posted_requests, ngx_http_send_special, ngx_http_test_reading, ngx_int_t,
-    ngx_post_event, ngx_posted_events, NGX_ERROR, NGX_HTTP_LAST, NGX_HTTP_REQUEST_TIME_OUT, NGX_OK,
+    ngx_http_finalize_request, ngx_http_log_ctx_t, ngx_http_request_t, ngx_http_send_special,
+    ngx_http_test_reading, ngx_int_t, ngx_post_event, ngx_posted_events, NGX_HTTP_LAST,
+    NGX_HTTP_REQUEST_TIME_OUT, NGX_OK,
 };
 use std::cell::Cell;
 use std::ptr::{self, NonNull};
@@ -101,8 +102,9 @@ enum Timer {
 
 /// What hears of a client that takes bytes again.
 pub trait OnWritable {
-    /// The request's connection has room, or has had none for too long: `Output::flush` tells.
-    fn writable(request: &Request);
+    /// The request's connection has room, or has had none for too long: `Output::flush` tells. What it
+    /// returns ends the request.
+    fn writable(request: &Request) -> Option<Outcome>;
 }
 
 impl Output {
@@ -207,27 +209,31 @@ impl Output {
         Flushed::Empty
     }
 
-    /// Ends the request. Called from nginx's loop, never from within the request's own handlers.
-    pub fn finish(&self, how: Finish) {
+    /// Ends the request.
+    pub fn finish(&self, top: &mut TopLevel, how: Finish) {
         let Some(r) = self.alive() else { return };
-        let (c, _) = ends(r);
+        // SAFETY: the request and its connection are alive.
+        unsafe { enter_log_context((*r).connection, r) };
+        let Some(Outcome(status)) = self.conclude(how) else { return };
+        // SAFETY: as above.
+        unsafe { top.finalize(r, status) };
+    }
+
+    /// Sends the mark of the end, where there is to be one. Returns the outcome that ends the request,
+    /// for a handler of the request to return.
+    pub fn conclude(&self, how: Finish) -> Option<Outcome> {
+        let r = self.alive()?;
         let whole = match how {
             Finish::Whole => self.rest.is_empty(),
             Finish::Prompt => !self.blocked(r),
             Finish::Cut | Finish::TimedOut => false,
         };
-        // SAFETY: the request and its connection are alive; once the request is finalized only the
-        // connection is touched, as nginx's own code does it.
-        unsafe {
-            enter_log_context(c, r);
-            let status = match (whole, how) {
-                (true, _) => ngx_http_send_special(r, NGX_HTTP_LAST as usize),
-                (false, Finish::TimedOut) => NGX_HTTP_REQUEST_TIME_OUT as ngx_int_t,
-                (false, _) => NGX_ERROR as ngx_int_t,
-            };
-            ngx_http_finalize_request(r, status);
-            ngx_http_run_posted_requests(c);
-        }
+        Some(match (whole, how) {
+            // SAFETY: the request is alive.
+            (true, _) => Outcome(unsafe { ngx_http_send_special(r, NGX_HTTP_LAST as usize) }),
+            (false, Finish::TimedOut) => Outcome::status(NGX_HTTP_REQUEST_TIME_OUT as u16),
+            (false, _) => Outcome::ERROR,
+        })
     }
 
     fn alive(&self) -> Option<*mut ngx_http_request_t> {
@@ -344,10 +350,13 @@ pub(super) unsafe fn enter_log_context(c: *mut ngx_connection_t, r: *mut ngx_htt
 }
 
 unsafe extern "C" fn write_ready<H: OnWritable>(r: *mut ngx_http_request_t) {
-    guarded((), || {
+    let ended = guarded(None, || {
         // SAFETY: nginx calls with a request that `attach` took over.
-        if let Some(request) = unsafe { Request::from_raw(r) } {
-            H::writable(&request);
-        }
+        unsafe { Request::from_raw(r) }.and_then(|request| H::writable(&request))
     });
+    if let Some(Outcome(status)) = ended {
+        // SAFETY: nothing that `writable` calls frees the request. This is its last use here, and nginx
+        // runs what is posted once this handler has returned.
+        unsafe { ngx_http_finalize_request(r, status) };
+    }
 }

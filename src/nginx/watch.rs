@@ -6,6 +6,7 @@
 
 use super::event::Action;
 use super::guard::guarded;
+use super::top_level::TopLevel;
 use nginx_sys::{
     ngx_close_connection, ngx_connection_t, ngx_cycle, ngx_event_t, ngx_get_connection,
     ngx_handle_read_event, NGX_OK,
@@ -80,6 +81,8 @@ unsafe extern "C" fn called(event: *mut ngx_event_t) {
         let calls: *const Calls = unsafe { (*connection).data }.cast();
         // SAFETY: as above; copied, because a call may drop the watch.
         let Calls { on_bell, on_quit, number } = *unsafe { &*calls };
+        // SAFETY: this is the handler of a descriptor of our own, which only nginx's loop calls.
+        let mut top = unsafe { TopLevel::enter() };
         // SAFETY: the connection is ours.
         if unsafe { (*connection).close() } != 0 {
             // SAFETY: as above. The connection stays: bells ring on while streams are ended.
@@ -87,7 +90,7 @@ unsafe extern "C" fn called(event: *mut ngx_event_t) {
                 (*connection).set_close(0);
                 (*connection).set_idle(0);
             }
-            on_quit(number);
+            on_quit(number, &mut top);
             return;
         }
         // SAFETY: the descriptor is the connection's.
@@ -97,7 +100,7 @@ unsafe extern "C" fn called(event: *mut ngx_event_t) {
             (*event).set_ready(0);
             ngx_handle_read_event(event, 0);
         }
-        on_bell(number);
+        on_bell(number, &mut top);
     });
 }
 

@@ -17,6 +17,7 @@ use super::wire::{self, Rest, Share, Wire};
 use super::Way;
 use crate::nginx::guard::guarded;
 use crate::nginx::log::{self, Level};
+use crate::nginx::top_level::TopLevel;
 use crate::worker::{Batch, End, Sent, StreamKey};
 use client_log::{Named, Peer};
 use close::{count, leave_nothing, say_goodbye};
@@ -104,7 +105,7 @@ impl Lean {
     }
 
     /// Ends the stream from this side: with the mark of a whole answer if nothing is in the way.
-    pub fn finish(&self, end: End) {
+    pub fn finish(&self, _top: &mut TopLevel, end: End) {
         let Some(c) = self.alive() else { return };
         let _named = self.name_client();
         // SAFETY: `alive` has seen that the connection is.
@@ -257,7 +258,6 @@ impl Lean {
             say_goodbye(c);
             count(c"ngx_stat_active", -1);
             count(c"ngx_stat_writing", -1);
-            (*c).set_destroyed(1);
             let pool = (*c).pool;
             ngx_close_connection(c);
             if !pool.is_null() {

@@ -7,6 +7,7 @@ use super::{on_read, on_write, Calls, Lean, OnTimeout, CALLS};
 use crate::nginx::output::wire::{self, Rest};
 use crate::nginx::output::{ends, Output};
 use crate::nginx::request::Request;
+use crate::nginx::top_level::TopLevel;
 use crate::worker::StreamKey;
 use nginx_sys::{
     ngx_chain_t, ngx_connection_t, ngx_destroy_pool, ngx_handle_read_event, ngx_http_connection_t,
@@ -56,6 +57,7 @@ impl Output {
     /// stream's.
     pub fn make_lean(
         &self,
+        _top: &mut TopLevel,
         hub: usize,
         key: StreamKey,
         calls: &'static Calls,
@@ -111,8 +113,8 @@ unsafe fn take_over(r: *mut ngx_http_request_t, c: *mut ngx_connection_t, lean: 
     // whose fields are set as nginx sets them for one that waits (ngx_http_set_keepalive).
     unsafe {
         let http = (*r).http_connection;
+        // From now on the connection counts as destroyed: nginx looks for no request behind it.
         ngx_http_free_request(r, 0);
-        (*c).set_destroyed(0);
         count(c"ngx_stat_writing", 1);
         free_header_buffers(c, http);
         (*c).data = Rc::into_raw(lean.clone()).cast_mut().cast();
