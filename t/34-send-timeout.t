@@ -5,7 +5,6 @@ use v5.36;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 use Test::More;
-use Time::HiRes qw(time);
 use SSE::Loop qw(after serve_for wait_for);
 use SSE::Stage;
 
