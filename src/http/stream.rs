@@ -4,7 +4,7 @@ use super::{cors, process};
 use crate::conf::{self, location::Chosen, location::Meaning};
 use crate::hub::{name_of_pattern, shown};
 use crate::nginx::log::Level;
-use crate::nginx::output::{Calls, Client, Finish, Flushed, Lean, OnWritable, Output};
+use crate::nginx::output::{Calls, Client, Departure, Finish, Flushed, Lean, OnWritable, Output};
 use crate::nginx::pool::NoMemory;
 use crate::nginx::request::{Method, Outcome, Request};
 use crate::nginx::response::{AfterHeader, Body};
@@ -80,6 +80,14 @@ impl Stream {
         })
     }
 
+    /// Why the stream ends, if its client went.
+    fn departure(&self) -> Option<End> {
+        self.output.departure().map(|departure| match departure {
+            Departure::Left => End::Client,
+            Departure::TimedOut => End::Timeout,
+        })
+    }
+
     fn known(&self) -> Option<Rc<Summary>> {
         let key = self.key.get()?;
         process::with(self.hub, |worker| Summary::of(worker, key)).flatten().map(Rc::new)
@@ -88,7 +96,7 @@ impl Stream {
     /// The request ends, for whatever reason.
     fn close(&self) {
         let Some(key) = self.key.get() else { return self.output.detach() };
-        let end = self.end.get().unwrap_or(End::Client);
+        let end = self.end.get().unwrap_or_else(|| self.departure().unwrap_or(End::Client));
         self.end.set(Some(end));
         let summary = self.summary();
         self.output.with_request(|request| {
@@ -314,7 +322,7 @@ impl OnWritable for Writable {
             Flushed::TimedOut => End::Timeout,
             Flushed::Failed => End::Error,
         };
-        stream.output.conclude(ends_as(&stream.output, &stream, end))
+        stream.output.conclude(ends_as(&stream, end))
     }
 }
 
@@ -360,23 +368,25 @@ pub fn make_lean(
 pub fn finish(top: &mut TopLevel, output: &Rc<Output>, end: End) {
     let stream = output.with_request(|request| request.context::<Rc<Stream>>().cloned());
     let how = match stream.flatten() {
-        Some(stream) => ends_as(output, &stream, end),
+        Some(stream) => ends_as(&stream, end),
         None => Finish::Cut,
     };
     output.finish(top, how);
 }
 
 /// Records why a stream ends. Returns how its response is brought to its end.
-fn ends_as(output: &Output, stream: &Stream, end: End) -> Finish {
-    // What failed to be sent failed because the client is gone.
-    let end = if end == End::Error && output.is_broken() { End::Client } else { end };
+fn ends_as(stream: &Stream, end: End) -> Finish {
+    let end = match end {
+        End::Error => stream.departure().unwrap_or(end),
+        end => end,
+    };
     stream.end.set(Some(end));
     let why = match end {
         End::Timeout => Some("client takes nothing"),
         End::Slow => Some("history has overtaken the client"),
         _ => None,
     };
-    output.with_request(|request| {
+    stream.output.with_request(|request| {
         request.debug(format_args!("http sse stream ended by us: {end}"));
         if let Some(why) = why {
             let channels = stream.summary().channels();

@@ -6,6 +6,7 @@
 //! nginx's filters (`filters`), and past them where they would leave the bytes as they are
 //! (`direct`), through `wire`. A stream whose request was given back (`lean`) has the second only.
 
+mod departure;
 mod direct;
 mod filters;
 mod lean;
@@ -16,6 +17,7 @@ use super::request::{Outcome, Request};
 use super::response::Body;
 use super::top_level::TopLevel;
 use crate::worker::{Batch, Sent, Socket};
+pub use departure::Departure;
 use filters::Chains;
 pub use lean::{Calls, Lean};
 use nginx_sys::{
@@ -43,7 +45,6 @@ pub struct Output {
     debugged: bool,
     /// No other module wanted to hear of the request's end when the stream began.
     alone: bool,
-    broken: Cell<bool>,
 }
 
 /// The worker's end of a client's connection.
@@ -130,7 +131,6 @@ impl Output {
             debugged: request.is_debugged(),
             // SAFETY: the request and its pool are alive.
             alone: unsafe { (*(*r).pool).cleanup.is_null() },
-            broken: Cell::new(false),
         })
     }
 
@@ -153,11 +153,6 @@ impl Output {
     /// The request ends: from now on nothing is sent.
     pub fn detach(&self) {
         self.request.set(None);
-    }
-
-    /// Whether the connection failed as something was sent: the client is gone.
-    pub fn is_broken(&self) -> bool {
-        self.broken.get()
     }
 
     /// Whether all that is still to be sent goes past nginx's filters.
@@ -271,9 +266,6 @@ impl Output {
                 let (way, frames) = (self.way.get(), batch.frames().len());
                 request.debug(format_args!("http sse send: {frames} frames, {way:?}: {sent:?}"));
             });
-        }
-        if sent == Sent::Failed {
-            self.broken.set(true);
         }
         sent
     }

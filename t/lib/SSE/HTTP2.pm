@@ -24,9 +24,9 @@ my %indexed = (0x88 => 200, 0x89 => 204, 0x8a => 206, 0x8b => 304, 0x8c => 400, 
 # receive_buffer  SO_RCVBUF, set before connecting
 # tls             speak through `openssl s_client`
 sub new ($class, %options) {
-    my $socket = $options{tls} ? through_openssl($options{port}) : directly(%options);
+    my ($socket, $pid) = $options{tls} ? through_openssl($options{port}) : directly(%options);
     $socket->blocking(0);
-    my $self = bless { socket => $socket, fd => CORE::fileno($socket), buffer => '', sending => '',
+    my $self = bless { socket => $socket, pid => $pid, fd => CORE::fileno($socket), buffer => '', sending => '',
         next => 1, responses => {} }, $class;
     watch($self);
     # Windows that no test exhausts: only the socket holds responses back.
@@ -50,7 +50,8 @@ sub through_openssl ($port) {
         POSIX::dup2(CORE::fileno($other), $_) for 0, 1;
         exec 'openssl', 's_client', '-quiet', '-alpn', 'h2', '-connect', "127.0.0.1:$port" or POSIX::_exit(127);
     }
-    return $socket;
+    close $other;
+    return ($socket, $pid);
 }
 
 # Asks, and gives the response, which fills while the test's loop runs:
@@ -145,6 +146,10 @@ sub drop ($self) {
     return if !$self->{socket};
     unwatch($self->{fd});
     close delete $self->{socket};
+    if (my $pid = delete $self->{pid}) {
+        kill 'TERM', $pid;
+        waitpid $pid, 0;
+    }
     return;
 }
 

@@ -1,0 +1,157 @@
+# Why a stream ended, when its client went or took nothing: over HTTP/1.0, HTTP/1.1 and HTTP/2, with and
+# without TLS, lean or not, and whatever was queued for it.
+
+use v5.36;
+use FindBin;
+use lib "$FindBin::Bin/lib";
+use Test::More;
+use SSE::Curl;
+use SSE::HTTP qw(request);
+use SSE::HTTP2;
+use SSE::Loop qw(wait_for);
+use SSE::Nginx qw(has_module);
+use SSE::Relay;
+use SSE::Stage;
+
+plan skip_all => 'nginx is built without TLS or HTTP/2' if !has_module('http_ssl') || !has_module('http_v2');
+plan skip_all => 'curl or openssl is missing' if !`curl --version` || !`openssl version`;
+
+my @listen = (
+    'listen 127.0.0.1:%%PORT_h2%% http2 sndbuf=16k;',
+    'listen 127.0.0.1:%%PORT_h2tls%% http2 ssl sndbuf=16k;',
+    'listen 127.0.0.1:%%PORT_tls%% ssl sndbuf=16k;',
+);
+my $locations = <<'EOF_LOCATIONS';
+    location = /s      { sse_stream news; }
+    location = /lean   { sse_stream news; sse_lean on; }
+    location = /gzip   { sse_stream news; gzip on; gzip_types *; gzip_min_length 0; }
+EOF_LOCATIONS
+my $server = "ssl_certificate %%DIR%%/cert.pem; ssl_certificate_key %%DIR%%/key.pem;";
+my $stage  = SSE::Stage->new(
+    workers => 1,
+    listen  => ' sndbuf=16k',
+    http    => <<"EOF_HTTP",
+        sse_heartbeat off;
+        send_timeout 60s;
+        sse_hub default { zone 64m; history 100; max_event_size 1m; }
+        server { @listen $server $locations }
+        server { listen 127.0.0.1:%%PORT_hasty%% sndbuf=16k; send_timeout 300ms; $locations }
+        server { listen 127.0.0.1:%%PORT_hastytls%% sndbuf=16k ssl; $server send_timeout 300ms; $locations }
+        server { listen 127.0.0.1:%%PORT_hastyh2%% http2 sndbuf=16k; send_timeout 300ms; $locations }
+EOF_HTTP
+    server => "$locations location = /status { sse_status; }",
+    files  => certificate(),
+);
+my $nginx = $stage->cluster;
+
+# name => how its client comes; gives the clients of so many streams, and what they come through.
+my %ways = (
+    'HTTP/1.0'      => sub ($port) { plain($port || 'main', '/s',    http => '1.0') },
+    'HTTP/1.1'      => sub ($port) { plain($port || 'main', '/s') },
+    'compressed'    => sub ($port) { plain($port || 'main', '/gzip', headers => ['Accept-Encoding' => 'gzip']) },
+    'lean'          => sub ($port) { plain($port || 'main', '/lean') },
+    'TLS'           => sub ($port) { tls($port ? "${port}tls" : 'tls', '/s') },
+    'lean over TLS' => sub ($port) { tls($port ? "${port}tls" : 'tls', '/lean') },
+    'HTTP/2'        => sub ($port) { http2($port ? "${port}h2" : 'h2') },
+);
+$ways{'HTTP/2 over TLS'} = sub ($port) { http2('h2tls', 1) };
+
+for my $way (sort keys %ways) {
+    for my $leaving (qw(drop reset)) {
+        for my $state ('idle', 'in the middle of an event') {
+            my ($relay, $count, @clients) = $ways{$way}->('');
+            flood($relay) if $state ne 'idle';
+            my $before = ended();
+            $relay->$leaving;
+            is_deeply(ended_since($before, $count), { client => $count }, "$way: a client that goes ($leaving, $state)");
+            $_->drop for @clients;
+        }
+    }
+    next if $way eq 'HTTP/2 over TLS';
+    my ($relay, $count, @clients) = $ways{$way}->('hasty');
+    my $before = ended();
+    flood($relay);
+    is_deeply(ended_since($before, $count), { timeout => $count }, "$way: a client that takes nothing");
+    $_->drop for $relay, @clients;
+}
+
+# One of several streams on a connection of HTTP/2.
+for my $state ('idle', 'in the middle of an event') {
+    my ($relay, $count, $client) = http2('h2');
+    flood($relay) if $state ne 'idle';
+    my $before = ended();
+    $client->cancel($client->{responses}{3});
+    is_deeply(ended_since($before, 1), { client => 1 }, "HTTP/2: a client that cancels a stream ($state)");
+    $relay->drop;
+    is_deeply(ended_since($before, $count), { client => $count }, 'HTTP/2: and then goes');
+    $client->drop;
+}
+
+$stage->ends_cleanly;
+done_testing();
+
+# Each comes through a relay of its own.
+sub relay ($port) {
+    return SSE::Relay->new(port => $port eq 'main' ? $nginx->port : $nginx->port($port), receive_buffer => 4096);
+}
+
+sub plain ($port, $path, %options) {
+    $port = 'main' if $port eq '';
+    my $relay  = relay($port);
+    my $client = SSE::Client->new(port => $relay->port, path => $path, %options);
+    opened(1);
+    return ($relay, 1, $client);
+}
+
+sub tls ($port, $path) {
+    my $relay  = relay($port);
+    my $client = SSE::Curl->new('--http1.1', 'https://127.0.0.1:' . $relay->port . $path);
+    opened(1);
+    return ($relay, 1, $client);
+}
+
+sub http2 ($port, $tls = 0) {
+    my $relay  = relay($port);
+    my $client = SSE::HTTP2->new(port => $relay->port, tls => $tls);
+    $client->request('/s') for 1 .. 3;
+    opened(3);
+    return ($relay, 3, $client);
+}
+
+sub opened ($count) {
+    return wait_for(sub { $stage->subscribers('news') == $count }) || diag("$count streams did not open");
+}
+
+# More than all buffers hold, compressed or not, for a client that takes nothing.
+sub flood ($relay) {
+    $relay->pause;
+    state @large = map { join '', map { chr 97 + rand 26 } 1 .. 300_000 } 1 .. 3;
+    $stage->publish('news', @large);
+    return;
+}
+
+sub ended {
+    my $answer = request(port => $stage->port, path => '/status') or return {};
+    return $answer->{json}{hubs}{default}{streams_ended};
+}
+
+# By reason, once there are so many.
+sub ended_since ($before, $count) {
+    my %since;
+    wait_for(sub {
+        my $now = ended();
+        %since = map { $_ => $now->{$_} - $before->{$_} } grep { $now->{$_} > $before->{$_} } keys %$now;
+        my $all = 0;
+        $all += $_ for values %since;
+        return $all >= $count;
+    });
+    return \%since;
+}
+
+sub certificate {
+    my $dir     = File::Temp->newdir;
+    my $command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost"
+        . " -keyout $dir/key.pem -out $dir/cert.pem 2>/dev/null";
+    system($command) == 0 or die 'openssl req failed';
+    return { map { $_ => SSE::Cluster::slurp("$dir/$_") } 'key.pem', 'cert.pem' };
+}
