@@ -21,10 +21,6 @@ pub struct Handler;
 impl setting::Handler for Handler {
     fn handle(request: &Request) -> Outcome {
         let Some(conf) = request.location().admin() else { return Outcome::status(500) };
-        let discarded = request.discard_body();
-        if !discarded.is_ok() {
-            return discarded;
-        }
         let answer = match request.method() {
             Method::Get | Method::Head => show(request, conf),
             Method::Delete => delete(request, conf),

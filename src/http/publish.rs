@@ -26,12 +26,10 @@ impl setting::Handler for Handler {
             Method::Post | Method::Put => cors::is_foreign(request).then(Refused::foreign),
             _ => Some(Refused::new(405, None, "only POST and PUT publish")),
         };
-        let Some(refused) = refused else { return request.with_body::<Answer>() };
-        let discarded = request.discard_body();
-        if !discarded.is_ok() {
-            return discarded;
+        match refused {
+            None => request.with_body::<Answer>(),
+            Some(refused) => refused.answer(request),
         }
-        refused.answer(request)
     }
 }
 
@@ -45,6 +43,10 @@ impl WithBody for Answer {
             Ok(answer) => answer.map(|answer| json::answer(request, 201, &answer)),
             Err(refused) => Some(refused.answer(request)),
         }
+    }
+
+    fn refuse_partial(request: &Request) -> Outcome {
+        Refused::bad("the body of the request did not arrive whole").answer(request)
     }
 }
 

@@ -17,10 +17,6 @@ pub struct Handler;
 impl setting::Handler for Handler {
     fn handle(request: &Request) -> Outcome {
         let Some(conf) = request.location().status() else { return Outcome::status(500) };
-        let discarded = request.discard_body();
-        if !discarded.is_ok() {
-            return discarded;
-        }
         match request.method() {
             Method::Get | Method::Head => {}
             _ => return not_allowed(request, "GET, HEAD"),

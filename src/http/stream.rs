@@ -122,10 +122,6 @@ impl setting::Handler for Handler {
         if request.is_subrequest() {
             return refuse_subrequest(request);
         }
-        let discarded = request.discard_body();
-        if !discarded.is_ok() {
-            return discarded;
-        }
         match request.method() {
             Method::Get | Method::Head => {}
             _ => return not_allowed(request, &cors::methods(request, "GET, HEAD")),
@@ -206,7 +202,7 @@ fn send_header(request: &Request) -> AfterHeader<'_> {
         .and_then(|()| request.set_header("X-Accel-Buffering", "no"))
         .and_then(|()| request.send_without_delay());
     match set {
-        Ok(()) => request.send_header(),
+        Ok(()) => request.send_stream_header(),
         Err(NoMemory) => AfterHeader::Nothing(Outcome::ERROR),
     }
 }

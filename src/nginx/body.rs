@@ -1,9 +1,14 @@
-//! The body of a request, that nginx has read into memory or into its temporary file.
+//! The body of a request: read as a whole, into memory or nginx's temporary file, or discarded.
+//!
+//! A handler that hands its request on, with a status that `error_page` may redirect, must leave the
+//! body alone: only functions that send a response discard it.
 
 use super::guard::guarded;
+use super::pool::bytes;
 use super::request::{Outcome, Request};
 use nginx_sys::{
-    ngx_buf_t, ngx_http_finalize_request, ngx_http_read_client_request_body, ngx_http_request_t,
+    ngx_buf_t, ngx_chain_t, ngx_http_discard_request_body, ngx_http_finalize_request,
+    ngx_http_read_client_request_body, ngx_http_request_t, ngx_int_t, ngx_uint_t, NGX_OK,
 };
 use std::borrow::Cow;
 use std::io;
@@ -13,18 +18,76 @@ pub trait WithBody {
     /// Gives the answer, whose outcome ends the request. `None`: it is answered later, through
     /// [`super::later::Later`].
     fn answer(request: &Request) -> Option<Outcome>;
+
+    /// Answers a request whose body cannot be read as a whole any more.
+    fn refuse_partial(request: &Request) -> Outcome;
 }
 
 impl Request {
-    /// Has nginx read the body, then calls `H::answer`, at once or later. What it returns is for
-    /// the handler to return.
+    /// Reads the body, then calls `H::answer`, at once or later. Returns what the handler has to
+    /// return to nginx.
+    ///
+    /// Another location may have read the body before this one, without buffering, or discarded it.
+    /// nginx would then report what is left as the body.
     pub fn with_body<H: WithBody>(&self) -> Outcome {
+        if self.has_lost_body() {
+            return H::refuse_partial(self);
+        }
         // SAFETY: the request is alive; nginx counts one more user until it is finalized.
         let status = unsafe { ngx_http_read_client_request_body(self.raw(), Some(arrived::<H>)) };
         if status >= 300 {
             return Outcome(status);
         }
         Outcome::DONE
+    }
+
+    /// The length of the body in bytes, if the client has announced it.
+    pub fn announced_length(&self) -> Option<u64> {
+        // SAFETY: the request is alive.
+        let header = unsafe { (*self.raw()).headers_in.content_length };
+        // SAFETY: an element of the list of headers, or null.
+        let text = unsafe { header.as_ref().map(|header| bytes(&header.value)) };
+        text.and_then(|text| std::str::from_utf8(text).ok()?.trim().parse().ok())
+    }
+
+    /// Whether a part of the body was discarded or passed on before, or has not arrived though nobody
+    /// waits for it any more.
+    fn has_lost_body(&self) -> bool {
+        // SAFETY: the request is alive.
+        let r = unsafe { &*self.raw() };
+        let announced = self.announced_length().unwrap_or(0);
+        if announced == 0 && r.headers_in.chunked() == 0 {
+            return false;
+        }
+        if r.reading_body() != 0 || r.discard_body() != 0 || self.skips_data() {
+            return true;
+        }
+        // SAFETY: nginx has set it up, or it is null.
+        let Some(body) = (unsafe { r.request_body.as_ref() }) else {
+            // Nobody has asked for it. Discarding counts the length down.
+            return r.headers_in.chunked() == 0
+                && u64::try_from(r.headers_in.content_length_n) != Ok(announced);
+        };
+        if body.post_handler.is_none() && !body.chunked.is_null() {
+            // It was made for discarding a body that comes in chunks.
+            return true;
+        }
+        let whole = match r.headers_in.content_length_n {
+            unknown if unknown < 0 => body.received,
+            known => known,
+        };
+        body.rest > 0 || (length(body.bufs) as i128) < i128::from(whole)
+    }
+
+    /// Whether the body of a request over HTTP/2 is being discarded.
+    fn skips_data(&self) -> bool {
+        #[cfg(ngx_feature = "http_v2")]
+        // SAFETY: the request is alive, and so is its stream, if it has one.
+        unsafe {
+            (*self.raw()).stream.as_ref().is_some_and(|stream| stream.skip_data() != 0)
+        }
+        #[cfg(not(ngx_feature = "http_v2"))]
+        false
     }
 
     /// The body's bytes. Fails when the temporary file cannot be read.
@@ -34,9 +97,9 @@ impl Request {
         if body.is_null() {
             return Ok(Cow::Borrowed(&[]));
         }
-        let mut whole: Cow<'_, [u8]> = Cow::Borrowed(&[]);
         // SAFETY: nginx has set up the chain of what it has read.
         let mut link = unsafe { (*body).bufs };
+        let mut whole: Cow<'_, [u8]> = Cow::Borrowed(&[]);
         while !link.is_null() {
             // SAFETY: a link of that chain, which lives as long as the request.
             let buffer = unsafe { &*(*link).buf };
@@ -46,6 +109,48 @@ impl Request {
         }
         Ok(whole)
     }
+
+    /// Discards the body, what is here of it and what comes, for a response that ends the request.
+    pub(super) fn discard_body(&self) {
+        let r = self.raw();
+        // SAFETY: the request is alive.
+        unsafe {
+            if (*r).headers_out.status >= REFUSED {
+                // As nginx's own refusals: a client that waits for permission sends no body.
+                (*r).set_expect_tested(1);
+            }
+            if ngx_http_discard_request_body(r) != NGX_OK as ngx_int_t {
+                (*r).set_keepalive(0);
+            }
+        }
+    }
+
+    /// Discards the body of a request that is answered with a stream. Anything but `OK` is what the
+    /// handler has to return to nginx.
+    pub(super) fn discard_body_of_stream(&self) -> Outcome {
+        // SAFETY: the request is alive.
+        Outcome(unsafe { ngx_http_discard_request_body(self.raw()) })
+    }
+}
+
+/// The least status of a response that is no success.
+const REFUSED: ngx_uint_t = 300;
+
+/// How many bytes the buffers of a body hold.
+fn length(mut link: *mut ngx_chain_t) -> u64 {
+    let mut length = 0u64;
+    while !link.is_null() {
+        // SAFETY: a link of the chain of a body, which nginx has set up.
+        let buffer = unsafe { &*(*link).buf };
+        let piece = match buffer.in_file() {
+            0 => (buffer.last as usize).saturating_sub(buffer.pos as usize) as u64,
+            _ => u64::try_from(buffer.file_last - buffer.file_pos).unwrap_or(0),
+        };
+        length = length.saturating_add(piece);
+        // SAFETY: as above; the last link's `next` is null.
+        link = unsafe { (*link).next };
+    }
+    length
 }
 
 fn append<'r>(whole: &mut Cow<'r, [u8]>, buffer: &'r ngx_buf_t) -> io::Result<()> {

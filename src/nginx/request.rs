@@ -9,9 +9,9 @@ use super::log;
 use super::pool::{self, bytes, NoMemory};
 use nginx_sys::{
     ngx_connection_t, ngx_http_arg, ngx_http_cleanup_add, ngx_http_core_loc_conf_t,
-    ngx_http_core_module, ngx_http_discard_request_body, ngx_http_request_t, ngx_int_t, ngx_pool_t,
-    ngx_str_t, ngx_table_elt_t, NGX_DECLINED, NGX_DONE, NGX_ERROR, NGX_HTTP_DELETE, NGX_HTTP_GET,
-    NGX_HTTP_HEAD, NGX_HTTP_OPTIONS, NGX_HTTP_POST, NGX_HTTP_PUT, NGX_OK,
+    ngx_http_core_module, ngx_http_request_t, ngx_int_t, ngx_pool_t, ngx_str_t, ngx_table_elt_t,
+    NGX_DECLINED, NGX_DONE, NGX_ERROR, NGX_HTTP_DELETE, NGX_HTTP_GET, NGX_HTTP_HEAD,
+    NGX_HTTP_OPTIONS, NGX_HTTP_POST, NGX_HTTP_PUT, NGX_OK,
 };
 use std::any::TypeId;
 use std::ffi::c_void;
@@ -57,11 +57,6 @@ impl Outcome {
     /// nginx's own answer for this status.
     pub const fn status(status: u16) -> Outcome {
         Outcome(status as ngx_int_t)
-    }
-
-    /// Whether nginx can be given more of the answer.
-    pub fn is_ok(self) -> bool {
-        self == Outcome::OK
     }
 }
 
@@ -157,12 +152,6 @@ impl Request {
         let found = unsafe { ngx_http_arg(self.raw(), name_at, name.len(), &mut value) };
         // SAFETY: as above.
         (found == NGX_OK as ngx_int_t).then(|| unsafe { bytes(&value) })
-    }
-
-    /// Has nginx read and drop the body, if there is one.
-    pub fn discard_body(&self) -> Outcome {
-        // SAFETY: the request is alive and its body was not asked for yet.
-        Outcome(unsafe { ngx_http_discard_request_body(self.raw()) })
     }
 
     /// Writes a line to the error log that names the client and the request.

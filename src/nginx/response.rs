@@ -117,8 +117,18 @@ impl Request {
         AfterHeader::Body(Body { request: self })
     }
 
-    /// Sends a whole answer of a known length, whose status and further headers are set.
+    /// Sends status and headers of an answer that goes on, and discards the body of the request.
+    pub fn send_stream_header(&self) -> AfterHeader<'_> {
+        match self.discard_body_of_stream() {
+            Outcome::OK => self.send_header(),
+            failed => AfterHeader::Nothing(failed),
+        }
+    }
+
+    /// Sends a whole answer of a known length, whose status and further headers are set, and discards
+    /// the body of the request.
     pub fn answer(&self, content_type: &'static str, body: &[u8]) -> Outcome {
+        self.discard_body();
         self.set_content_type(content_type);
         // SAFETY: the request is alive.
         unsafe { (*self.raw()).headers_out.content_length_n = body.len() as i64 };
