@@ -4,7 +4,7 @@ use super::asked::Asked;
 use super::{cors, json, process, redis};
 use crate::conf;
 use crate::hub::{Counter, NewEvent, PublishError};
-use crate::nginx::body::WithBody;
+use crate::nginx::body::{BodyError, WithBody};
 use crate::nginx::clock;
 use crate::nginx::log::Level;
 use crate::nginx::request::{Method, Outcome, Request};
@@ -22,15 +22,57 @@ pub struct Handler;
 
 impl setting::Handler for Handler {
     fn handle(request: &Request) -> Outcome {
-        let refused = match request.method() {
-            Method::Post | Method::Put => cors::is_foreign(request).then(Refused::foreign),
-            _ => Some(Refused::new(405, None, "only POST and PUT publish")),
-        };
-        match refused {
-            None => request.with_body::<Answer>(),
-            Some(refused) => refused.answer(request),
+        match check_head(request) {
+            Ok(()) => request.with_body::<Answer>(),
+            Err(refused) => refused.answer(request),
         }
     }
+}
+
+/// Checks what is known before the body is read.
+fn check_head(request: &Request) -> Result<(), Refused> {
+    match request.method() {
+        Method::Post | Method::Put => {}
+        _ => return Err(Refused::new(405, None, "only POST and PUT publish")),
+    }
+    if cors::is_foreign(request) {
+        return Err(Refused::foreign());
+    }
+    let most = most_bytes(request)?;
+    if request.announced_length().is_some_and(|length| length > most as u64) {
+        // Reading all of it would take longer than connecting again.
+        request.close_afterwards();
+        return Err(too_large(kind(request), most));
+    }
+    Ok(())
+}
+
+/// The longest body, in bytes, that can hold what may be published.
+fn most_bytes(request: &Request) -> Result<usize, Refused> {
+    let Some(conf) = request.location().publish() else {
+        return Err(Refused::failed("the location does not publish"));
+    };
+    let max_event =
+        process::with(conf.target.hub, |worker| worker.hub().max_event()).ok_or_else(unserved)?;
+    Ok(match kind(request) {
+        Kind::One => max_event,
+        Kind::Batch => batch::max_bytes(max_event),
+    })
+}
+
+fn too_large(kind: Kind, most: usize) -> Refused {
+    match kind {
+        Kind::One => refusal(PublishError::TooLarge),
+        Kind::Batch => Refused::new(
+            413,
+            Some(Counter::RefusedTooLarge),
+            format_args!("the batch is larger than {most} bytes"),
+        ),
+    }
+}
+
+fn unserved() -> Refused {
+    Refused::new(503, None, "this process does not serve the hub")
 }
 
 /// Answers once the body is there.
@@ -126,14 +168,18 @@ fn publish(request: &Request, conf: &conf::Publish) -> Result<Option<String>, Re
         return Err(Refused::bad("Idempotency-Key is longer than 128 bytes"));
     }
     let given = given_type(request, conf)?;
-    let body = request.body().map_err(|error| {
-        request.log(Level::Crit, format_args!("sse: body cannot be read: {error}"));
-        Refused::failed("the body could not be read")
+    let kind = kind(request);
+    let most = most_bytes(request)?;
+    let body = request.body(most).map_err(|error| match error {
+        BodyError::TooLarge => too_large(kind, most),
+        BodyError::Unreadable(error) => {
+            request.log(Level::Crit, format_args!("sse: body cannot be read: {error}"));
+            Refused::failed("the body could not be read")
+        }
     })?;
     if std::str::from_utf8(&body).is_err() {
         return Err(Refused::bad("the body is not UTF-8"));
     }
-    let kind = kind(request);
     let items = match kind {
         Kind::One => Vec::new(),
         Kind::Batch => batch::parse(&body).map_err(Refused::bad)?,
@@ -152,9 +198,7 @@ fn publish(request: &Request, conf: &conf::Publish) -> Result<Option<String>, Re
     let published = process::with(conf.target.hub, |worker| {
         worker.publish(channel, &events, key, clock::now())
     });
-    let published = published
-        .ok_or_else(|| Refused::new(503, None, "this process does not serve the hub"))?
-        .map_err(refusal)?;
+    let published = published.ok_or_else(unserved)?.map_err(refusal)?;
     process::turn_soon(conf.target.hub);
     request.debug(format_args!(
         "http sse published to \"{}\", hub \"{}\": {} events, {} subscribers",

@@ -23,6 +23,15 @@ pub trait WithBody {
     fn refuse_partial(request: &Request) -> Outcome;
 }
 
+/// Why a body cannot be had.
+#[derive(Debug)]
+pub enum BodyError {
+    /// It has more bytes than were asked for.
+    TooLarge,
+    /// The temporary file cannot be read.
+    Unreadable(io::Error),
+}
+
 impl Request {
     /// Reads the body, then calls `H::answer`, at once or later. Returns what the handler has to
     /// return to nginx.
@@ -90,8 +99,8 @@ impl Request {
         false
     }
 
-    /// The body's bytes. Fails when the temporary file cannot be read.
-    pub fn body(&self) -> io::Result<Cow<'_, [u8]>> {
+    /// The body's bytes, at most `most` of them.
+    pub fn body(&self, most: usize) -> Result<Cow<'_, [u8]>, BodyError> {
         // SAFETY: the request is alive.
         let body = unsafe { (*self.raw()).request_body };
         if body.is_null() {
@@ -99,11 +108,14 @@ impl Request {
         }
         // SAFETY: nginx has set up the chain of what it has read.
         let mut link = unsafe { (*body).bufs };
+        if length(link) > most as u64 {
+            return Err(BodyError::TooLarge);
+        }
         let mut whole: Cow<'_, [u8]> = Cow::Borrowed(&[]);
         while !link.is_null() {
             // SAFETY: a link of that chain, which lives as long as the request.
             let buffer = unsafe { &*(*link).buf };
-            append(&mut whole, buffer)?;
+            append(&mut whole, buffer).map_err(BodyError::Unreadable)?;
             // SAFETY: as above; the last link's `next` is null.
             link = unsafe { (*link).next };
         }

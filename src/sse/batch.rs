@@ -11,6 +11,9 @@ use std::fmt;
 /// The most events in one batch.
 pub const MAX_EVENTS: usize = 1000;
 
+/// The longest batch in bytes, whatever the limit of an event is.
+const MAX_BYTES: usize = 1 << 20;
+
 const BOM: &[u8] = b"\xef\xbb\xbf";
 
 /// One event of a batch. An empty type is none.
@@ -52,6 +55,14 @@ impl fmt::Display for BatchError {
 }
 
 impl std::error::Error for BatchError {}
+
+/// The longest batch in bytes, of events that have at most `max_event` bytes as encoded.
+///
+/// A batch is published whole or not at all, so it is copied and appended in one turn of the event
+/// loop. The limit keeps that short, and lets four of the largest events pass.
+pub fn max_bytes(max_event: usize) -> usize {
+    max_event.saturating_mul(4).max(MAX_BYTES)
+}
 
 /// The events of a batch, in order: each block of lines that has a `data` field.
 ///
