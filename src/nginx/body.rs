@@ -139,9 +139,24 @@ impl Request {
 
     /// Discards the body of a request that is answered with a stream. Anything but `OK` is what the
     /// handler has to return to nginx.
+    ///
+    /// nginx discards the rest of a body for `lingering_timeout` at most, and then closes the
+    /// connection; while it does, and behind a body, it does not look whether the client is still
+    /// there. So the rest is left to the stream (`output::incoming`). Where it ends nobody knows then,
+    /// so the connection cannot be used for another request.
     pub(super) fn discard_body_of_stream(&self) -> Outcome {
-        // SAFETY: the request is alive.
-        Outcome(unsafe { ngx_http_discard_request_body(self.raw()) })
+        let r = self.raw();
+        // SAFETY: the request is alive. nginx has counted itself as a user of the request.
+        unsafe {
+            let status = ngx_http_discard_request_body(r);
+            if status == NGX_OK as ngx_int_t && (*r).discard_body() != 0 {
+                (*r).set_discard_body(0);
+                (*r).set_count((*r).count() - 1);
+                (*r).set_keepalive(0);
+                (*r).set_lingering_close(1);
+            }
+            Outcome(status)
+        }
     }
 }
 

@@ -9,6 +9,7 @@
 mod departure;
 mod direct;
 mod filters;
+mod incoming;
 mod lean;
 mod wire;
 
@@ -23,8 +24,7 @@ pub use lean::{Calls, Lean};
 use nginx_sys::{
     ngx_add_timer, ngx_connection_t, ngx_del_timer, ngx_event_t, ngx_handle_write_event,
     ngx_http_finalize_request, ngx_http_log_ctx_t, ngx_http_request_t, ngx_http_send_special,
-    ngx_http_test_reading, ngx_int_t, ngx_post_event, ngx_posted_events, NGX_HTTP_LAST,
-    NGX_HTTP_REQUEST_TIME_OUT, NGX_OK,
+    ngx_int_t, ngx_post_event, ngx_posted_events, NGX_HTTP_LAST, NGX_HTTP_REQUEST_TIME_OUT, NGX_OK,
 };
 use std::cell::Cell;
 use std::ptr::{self, NonNull};
@@ -117,7 +117,7 @@ impl Output {
         let r = request.raw();
         // SAFETY: the request is alive.
         unsafe {
-            (*r).read_event_handler = Some(ngx_http_test_reading);
+            (*r).read_event_handler = Some(incoming::watch_client);
             (*r).write_event_handler = Some(write_ready::<H>);
         }
         Rc::new(Output {
@@ -143,7 +143,7 @@ impl Output {
             let main = (*request.raw()).main;
             let count = (*main).count();
             (*main).set_count(count + 1);
-            if (*(*c).read).pending_eof() != 0 {
+            if (*(*c).read).pending_eof() != 0 || (*(*c).read).ready() != 0 {
                 ngx_post_event((*c).read, &raw mut ngx_posted_events);
             }
         }

@@ -13,6 +13,7 @@ mod begin;
 mod client_log;
 mod close;
 
+use super::incoming::{drop_incoming, Incoming};
 use super::wire::{self, Rest, Share, Wire};
 use super::Way;
 use crate::nginx::guard::guarded;
@@ -23,8 +24,7 @@ use client_log::{Named, Peer};
 use close::{count, leave_nothing, say_goodbye};
 use nginx_sys::{
     ngx_add_timer, ngx_close_connection, ngx_connection_t, ngx_del_timer, ngx_destroy_pool,
-    ngx_event_t, ngx_handle_read_event, ngx_handle_write_event, ngx_int_t, ngx_post_event,
-    ngx_posted_next_events, NGX_AGAIN, NGX_OK,
+    ngx_event_t, ngx_handle_write_event,
 };
 use std::cell::Cell;
 use std::fmt;
@@ -34,9 +34,6 @@ use std::sync::OnceLock;
 
 /// The last chunk of an answer (RFC 9112, 7.1).
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
-
-/// Reads from one client in one turn of the loop; what it sends is thrown away.
-const READS: usize = 8;
 
 /// What a lean stream calls.
 pub struct Calls {
@@ -207,32 +204,12 @@ impl Lean {
                 }
                 return;
             }
-            if (*(*c).read).pending_eof() != 0 {
-                return self.cut(c, End::Client);
-            }
         }
-        for _ in 0..READS {
-            let mut ignored = [0u8; 1024];
-            // SAFETY: as above; nginx writes no more than the buffer holds.
-            let got = unsafe {
-                let Some(recv) = (*c).recv else { return self.cut(c, End::Error) };
-                recv(c, ignored.as_mut_ptr(), ignored.len())
-            };
-            match got {
-                got if got > 0 => {}
-                again if again == NGX_AGAIN as isize => return self.await_more(c),
-                _ => return self.cut(c, End::Client),
-            }
-        }
-        // Others first: who sends without end is read in turn with them.
-        // SAFETY: as above; the queue is nginx's own.
-        unsafe { ngx_post_event((*c).read, &raw mut ngx_posted_next_events) };
-    }
-
-    fn await_more(&self, c: *mut ngx_connection_t) {
-        // SAFETY: callers have seen that the connection is alive.
-        if unsafe { ngx_handle_read_event((*c).read, 0) } != NGX_OK as ngx_int_t {
-            self.cut(c, End::Error);
+        // SAFETY: as above.
+        match unsafe { drop_incoming(c) } {
+            Incoming::Nothing | Incoming::More => {}
+            Incoming::Gone => self.cut(c, End::Client),
+            Incoming::Failed => self.cut(c, End::Error),
         }
     }
 

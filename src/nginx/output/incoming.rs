@@ -1,0 +1,86 @@
+//! What a client sends while its stream runs. Nobody needs it, but as long as it is not read the
+//! client's departure may go unnoticed behind it.
+
+use crate::nginx::guard::guarded;
+use nginx_sys::{
+    ngx_connection_t, ngx_handle_read_event, ngx_http_finalize_request, ngx_http_request_t,
+    ngx_http_test_reading, ngx_int_t, ngx_post_event, ngx_posted_next_events, ngx_uint_t,
+    NGX_AGAIN, NGX_ERROR, NGX_HTTP_VERSION_20, NGX_OK,
+};
+
+/// Reads from one client in one turn of the loop.
+const READS: usize = 8;
+
+/// What is known of a client after what it had sent was dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Incoming {
+    /// It has sent no more for now; the loop calls when there is more, or when it leaves.
+    Nothing,
+    /// It has sent more than is read at once; the loop calls again in its next turn.
+    More,
+    /// It is gone.
+    Gone,
+    /// The loop cannot watch the connection any more.
+    Failed,
+}
+
+/// Reads and drops what a client has sent.
+///
+/// # Safety
+/// The connection is alive and its socket is not used for another request.
+pub(super) unsafe fn drop_incoming(c: *mut ngx_connection_t) -> Incoming {
+    // SAFETY: the caller vouches for the connection, and its events live as long.
+    let read = unsafe { (*c).read };
+    // SAFETY: as above.
+    if unsafe { (*read).pending_eof() } != 0 {
+        return Incoming::Gone;
+    }
+    for _ in 0..READS {
+        let mut ignored = [0u8; 1024];
+        // SAFETY: as above; nginx writes no more than the buffer holds.
+        let got = unsafe {
+            let Some(recv) = (*c).recv else { return Incoming::Failed };
+            recv(c, ignored.as_mut_ptr(), ignored.len())
+        };
+        match got {
+            got if got > 0 => {}
+            again if again == NGX_AGAIN as isize => {
+                // SAFETY: as above.
+                let watched = unsafe { ngx_handle_read_event(read, 0) };
+                return match watched == NGX_OK as ngx_int_t {
+                    true => Incoming::Nothing,
+                    false => Incoming::Failed,
+                };
+            }
+            _ => return Incoming::Gone,
+        }
+    }
+    // Others first: a client that sends without end is read in turn with them.
+    // SAFETY: as above; the queue is nginx's own.
+    unsafe { ngx_post_event(read, &raw mut ngx_posted_next_events) };
+    Incoming::More
+}
+
+/// nginx calls this when the client of a stream has sent something, or has left.
+///
+/// On a connection that is used again, bytes are the next request and stay where they are.
+pub(super) unsafe extern "C" fn watch_client(r: *mut ngx_http_request_t) {
+    guarded((), || {
+        // SAFETY: nginx calls with a living request; once it is finalized it is not touched.
+        unsafe {
+            let own = (*r).http_version < NGX_HTTP_VERSION_20 as ngx_uint_t;
+            if own && (*r).keepalive() == 0 {
+                let c = (*r).connection;
+                match drop_incoming(c) {
+                    Incoming::Nothing | Incoming::More => return,
+                    Incoming::Failed => {
+                        return ngx_http_finalize_request(r, NGX_ERROR as ngx_int_t)
+                    }
+                    // What nginx goes by in the function below.
+                    Incoming::Gone => (*(*c).read).set_pending_eof(1),
+                }
+            }
+            ngx_http_test_reading(r);
+        }
+    });
+}
