@@ -40,6 +40,8 @@
 #![deny(unsafe_code, unsafe_op_in_unsafe_fn, unused_must_use)]
 #![warn(missing_docs)]
 
+#[cfg(feature = "trace-blocking")]
+pub mod blocking;
 pub mod hub;
 pub mod metrics;
 pub mod redis;

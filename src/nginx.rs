@@ -22,6 +22,8 @@ pub mod response;
 pub mod setting;
 pub mod thread;
 pub mod top_level;
+#[cfg(feature = "trace-blocking")]
+pub mod turns;
 pub mod value;
 pub mod variable;
 pub mod wakers;

@@ -4,6 +4,7 @@
 //! A slow machine makes nothing fail. Events that are lost, doubled or out of order do.
 
 mod behind;
+mod blocking;
 mod choice;
 mod crowd;
 mod figures;
@@ -63,6 +64,9 @@ pub fn main(flags: Flags) -> Result<ExitCode, String> {
     }
     if bench.choice.redis {
         bench.run_behind_redis(&variants);
+    }
+    if bench.choice.blocking {
+        bench.run_blocking();
     }
     bench.write()?;
     for fault in &bench.faults {
@@ -182,6 +186,12 @@ impl Bench {
     fn run_many(&mut self, variants: &[&'static Variant]) {
         let (results, faults) = many::run(variants, &self.choice);
         self.all.insert("many".into(), results);
+        self.faults.extend(faults);
+    }
+
+    fn run_blocking(&mut self) {
+        let (results, faults) = blocking::run(&self.choice);
+        self.all.insert("blocking".into(), results);
         self.faults.extend(faults);
     }
 

@@ -83,6 +83,8 @@ pub fn start(main: &Main) {
     if !main.used.get() {
         return;
     }
+    #[cfg(feature = "trace-blocking")]
+    crate::nginx::turns::watch();
     DRAIN.set(main.drain.get());
     let wakers = main.hubs.iter().find_map(|conf| conf.place()).map(|place| place.wakers);
     match wakers.map(Waker::claim).transpose() {
@@ -305,6 +307,8 @@ fn on_tick(hub: usize, top: &mut TopLevel) {
         turn
     });
     status::feed(hub);
+    #[cfg(feature = "trace-blocking")]
+    crate::nginx::turns::report();
 }
 
 /// nginx tells this process to quit: it serves on while its streams are ended.

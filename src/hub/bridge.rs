@@ -225,6 +225,7 @@ impl Hub {
     }
 
     /// The lock, for the bridge whose fence still stands.
+    #[cfg_attr(feature = "trace-blocking", track_caller)]
     pub(super) fn lock_fenced(&self, fence: Fence) -> Result<Guard<'_>, BridgeError> {
         let guard = self.lock()?;
         match fence.0 != 0 && guard.get(header::FENCE) == fence.0 {

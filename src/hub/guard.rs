@@ -19,10 +19,13 @@ const SPINS: u32 = 50;
 /// The held lock.
 pub struct Guard<'a> {
     pub(super) hub: &'a Hub,
+    #[cfg(feature = "trace-blocking")]
+    _span: crate::blocking::Span,
 }
 
 impl Hub {
     /// Takes the lock, and first of all finishes the change that a former owner left half way.
+    #[cfg_attr(feature = "trace-blocking", track_caller)]
     pub(super) fn lock(&self) -> Result<Guard<'_>, Locked> {
         let mutex = RobustLock::at(self.region.words(header::LOCK, super::lock::WORDS));
         // What a dead owner leaves is found below, by the redo log.
@@ -48,7 +51,11 @@ impl Hub {
             return Err(self.give_up());
         }
         self.begin_hold();
-        let guard = Guard { hub: self };
+        let guard = Guard {
+            hub: self,
+            #[cfg(feature = "trace-blocking")]
+            _span: crate::blocking::Span::hold(std::panic::Location::caller()),
+        };
         if redo(&self.region, &self.layout) || from_dead.get() {
             self.count(Counter::Repairs, 1);
         }

@@ -191,6 +191,7 @@ impl Guard<'_> {
 impl Hub {
     /// The lock, with nothing on these channels that is too old. It is given up in between if there
     /// is much of it, so that no channel's past keeps the others waiting.
+    #[cfg_attr(feature = "trace-blocking", track_caller)]
     pub(super) fn lock_expired(
         &self,
         records: impl Iterator<Item = u32> + Clone,

@@ -16,6 +16,9 @@ pub struct Choice {
     pub million: bool,
     pub many: bool,
     pub redis: bool,
+    pub blocking: bool,
+    /// Only these situations of what blocks; all if there is none.
+    situations: Vec<String>,
     pub variants: Vec<&'static Variant>,
     pub rounds: usize,
     pub quick: bool,
@@ -41,6 +44,7 @@ impl Choice {
         let place = Place {
             nginx: flags.value("nginx")?.unwrap_or_else(|| "nginx".into()).into(),
             ours: flags.value("module")?.unwrap_or_default().into(),
+            traced: flags.value("traced-module")?.unwrap_or_default().into(),
             nchan: flags.value("nchan")?.unwrap_or_default().into(),
             redis: flags.value("redis")?.unwrap_or_else(|| "redis-server".into()).into(),
             user: flags.value("user")?.unwrap_or_default(),
@@ -48,13 +52,18 @@ impl Choice {
         let clients = flags.parsed("clients")?;
         let seconds = flags.parsed("seconds")?;
         let visit = Visit::read(&mut flags, clients, seconds)?;
-        let Modes { modes, million, many, redis } = modes(&mut flags, quick)?;
+        let situations = flags.value("situations")?.unwrap_or_default();
+        let situations = situations.split(',').filter(|name| !name.is_empty()).map(str::to_owned);
+        let situations = situations.collect();
+        let Modes { modes, million, many, redis, blocking } = modes(&mut flags, quick)?;
         flags.finish()?;
         Ok(Self {
             modes,
             million,
             many,
             redis,
+            blocking,
+            situations,
             variants: chosen(variants.as_deref())?,
             rounds: rounds.unwrap_or(if quick { 1 } else { 3 }).max(1),
             quick,
@@ -83,6 +92,11 @@ impl Choice {
 }
 
 impl Choice {
+    /// Whether a situation of what blocks is wanted.
+    pub fn has_situation(&self, name: &str) -> bool {
+        self.situations.is_empty() || self.situations.iter().any(|wanted| wanted == name)
+    }
+
     /// The most clients that a chosen mode wants, when that is more than one process can hold.
     pub fn too_many(&self) -> Option<usize> {
         let wanted = |case: &Case| match self.clients {
@@ -107,6 +121,7 @@ struct Modes {
     million: bool,
     many: bool,
     redis: bool,
+    blocking: bool,
 }
 
 fn modes(flags: &mut Flags, quick: bool) -> Result<Modes, String> {
@@ -117,13 +132,15 @@ fn modes(flags: &mut Flags, quick: bool) -> Result<Modes, String> {
             "million" => chosen.million = true,
             "many" => chosen.many = true,
             "redis" => chosen.redis = true,
+            "blocking" => chosen.blocking = true,
             name => {
                 let mode = named(name).ok_or_else(|| format!("there is no mode {name}"))?;
                 chosen.modes.push(mode);
             }
         }
     }
-    if chosen.modes.is_empty() && !chosen.million && !chosen.many && !chosen.redis {
+    let others = chosen.million || chosen.many || chosen.redis || chosen.blocking;
+    if chosen.modes.is_empty() && !others {
         // Those whose figures mean something within a second, as many as fit into a minute.
         let long = |mode: &Mode| matches!(mode.name, "wide" | "slow" | "workers" | "h2-idle");
         let brief = |mode: &&Mode| !quick || !long(mode);

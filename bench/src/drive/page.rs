@@ -9,14 +9,35 @@ use std::time::Duration;
 const TRIES: usize = 200;
 
 /// See above.
-pub struct Page(TcpStream);
+pub struct Page {
+    stream: TcpStream,
+    /// What has come and is not an answer yet.
+    buffer: Vec<u8>,
+}
+
+/// An answer.
+pub struct Answer {
+    pub status: u16,
+    body: Vec<u8>,
+}
+
+impl Answer {
+    /// Its body, if it has this status.
+    pub fn body_of(self, status: u16) -> Result<Vec<u8>, String> {
+        if self.status == status {
+            return Ok(self.body);
+        }
+        let body = String::from_utf8_lossy(&self.body);
+        Err(format!("a request was answered with {}: {}", self.status, body.trim_end()))
+    }
+}
 
 impl Page {
     pub fn open(port: u16) -> Result<Self, String> {
         let stream = TcpStream::connect(("127.0.0.1", port)).map_err(told)?;
         stream.set_nodelay(true).map_err(told)?;
         stream.set_read_timeout(Some(Duration::from_secs(10))).map_err(told)?;
-        Ok(Self(stream))
+        Ok(Self { stream, buffer: Vec::new() })
     }
 
     /// A connection that this worker process has accepted.
@@ -31,21 +52,74 @@ impl Page {
     }
 
     pub fn get(&mut self, path: &str) -> Result<Vec<u8>, String> {
-        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
-        self.0.write_all(request.as_bytes()).map_err(told)?;
-        let mut answer = Vec::new();
-        let mut buffer = [0; 4096];
+        self.ask("GET", path, "", b"")?.body_of(200).map_err(|why| format!("{path}: {why}"))
+    }
+
+    /// One request, with header lines if `headers` is not empty, and its answer.
+    pub fn ask(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &str,
+        body: &[u8],
+    ) -> Result<Answer, String> {
+        self.send(method, path, headers, body)?;
+        self.answer()
+    }
+
+    /// Sends a request, whose answer has to be fetched with `answer`.
+    pub fn send(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &str,
+        body: &[u8],
+    ) -> Result<(), String> {
+        let length = body.len();
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n{headers}\r\n"
+        );
+        self.stream.write_all(&[head.as_bytes(), body].concat()).map_err(told)
+    }
+
+    /// Sends several requests at once, all of which have to be answered with this status.
+    pub fn pipeline(&mut self, requests: &str, count: usize, status: u16) -> Result<(), String> {
+        self.stream.write_all(requests.as_bytes()).map_err(told)?;
+        (0..count).try_for_each(|_| self.answer()?.body_of(status).map(drop))
+    }
+
+    /// The next answer.
+    pub fn answer(&mut self) -> Result<Answer, String> {
+        let mut bytes = vec![0; 1 << 16];
         loop {
-            let len = self.0.read(&mut buffer).map_err(told)?;
-            answer.extend_from_slice(buffer.get(..len).unwrap_or_default());
-            let head = head::read(&answer).map(|head| (head.status(), head.framing, head.len));
+            let head = head::read(&self.buffer).map(|head| (head.status(), head.framing, head.len));
             match head {
-                Some((200, Framing::Length(body), head)) if answer.len() >= head + body => {
-                    return Ok(answer.split_off(head));
+                Some((status, Framing::Length(body), head)) if self.buffer.len() >= head + body => {
+                    let rest = self.buffer.split_off(head + body);
+                    let body = std::mem::replace(&mut self.buffer, rest).split_off(head);
+                    return Ok(Answer { status, body });
                 }
-                Some((200, ..)) | None if len > 0 => {}
-                _ => return Err(format!("{path} was not answered with 200")),
+                Some((status, Framing::Chunked | Framing::Plain, _)) => {
+                    return Err(format!("an answer of {status} has no length"));
+                }
+                Some(_) | None => {}
             }
+            let len = self.stream.read(&mut bytes).map_err(told)?;
+            if len == 0 {
+                return Err("a connection was closed before the answer".into());
+            }
+            self.buffer.extend_from_slice(bytes.get(..len).unwrap_or_default());
+        }
+    }
+
+    /// Begins a stream on this connection, once its head has come.
+    pub fn into_stream(mut self, path: &str) -> Result<TcpStream, String> {
+        self.send("GET", path, "", b"")?;
+        let mut head = [0; 256];
+        let len = self.stream.read(&mut head).map_err(told)?;
+        match head.get(..len).unwrap_or_default().starts_with(b"HTTP/1.1 200") {
+            true => Ok(self.stream),
+            false => Err(format!("the stream {path} does not open")),
         }
     }
 }

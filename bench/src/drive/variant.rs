@@ -68,6 +68,8 @@ pub struct Pieces {
 #[derive(Clone, Copy, PartialEq)]
 pub enum Module {
     Ours,
+    /// Ours, built to measure what blocks.
+    Traced,
     Nchan,
 }
 
@@ -121,6 +123,7 @@ pub const VARIANTS: &[Variant] = &[
 pub struct Place {
     pub nginx: PathBuf,
     pub ours: PathBuf,
+    pub traced: PathBuf,
     pub nchan: PathBuf,
     pub redis: PathBuf,
     /// User and group of nginx's workers; empty when nginx is not started by root.
@@ -139,6 +142,7 @@ pub struct Listening {
 pub fn configuration(pieces: &Pieces, place: &Place, at: &Listening, redis: &str) -> String {
     let module = match pieces.module {
         Module::Ours => &place.ours,
+        Module::Traced => &place.traced,
         Module::Nchan => &place.nchan,
     };
     let mut text = String::new();
@@ -150,7 +154,9 @@ pub fn configuration(pieces: &Pieces, place: &Place, at: &Listening, redis: &str
     if !place.user.is_empty() {
         line(&format!("user {};", place.user));
     }
-    line("daemon off; pid nginx.pid; error_log error.log warn;");
+    // What a traced module has measured is a notice.
+    let level = if pieces.module == Module::Traced { "notice" } else { "warn" };
+    line(&format!("daemon off; pid nginx.pid; error_log error.log {level};"));
     line(&format!("worker_processes {};", at.workers));
     // Fewer free than a sixteenth, and nginx turns new clients away.
     line(&format!("events {{ worker_connections {}; }}", at.clients * 11 / 10 + 512));

@@ -1,0 +1,78 @@
+//! What blocks: how long one turn of an event loop, and one hold of the hub's lock, takes at most in
+//! situations that are as bad as a client, a publisher or an administrator can make them.
+//!
+//! The module is built with the feature `trace-blocking` and writes what it measures to the error
+//! log, every second or more often; `rig` reads it there. Each situation has a server of its own.
+
+mod rig;
+mod situations;
+
+use super::choice::Choice;
+use super::figures::{Figures, Series};
+use super::progress::passing;
+use super::table::markdown;
+use rig::Longest;
+use serde_json::{json, Map, Value};
+use situations::{Scale, SITUATIONS};
+
+/// Names of the figures.
+const TURN: &str = "turn_ms";
+const HOLD: &str = "hold_ms";
+
+/// A situation's rounds, and where in the source the lock was held longest.
+#[derive(Default)]
+struct Measured {
+    series: Series,
+    longest: Longest,
+}
+
+/// Runs all situations in all rounds, prints the table, and returns the figures and the faults.
+pub fn run(choice: &Choice) -> (Value, Vec<String>) {
+    let scale = if choice.quick { Scale::FULL.quick() } else { Scale::FULL };
+    let chosen = || SITUATIONS.iter().filter(|situation| choice.has_situation(situation.name));
+    let mut all: Vec<Measured> = chosen().map(|_| Measured::default()).collect();
+    for round in 1..=choice.rounds {
+        for (situation, measured) in chosen().zip(&mut all) {
+            passing("");
+            eprintln!("blocking ({}), round {round}", situation.name);
+            match (situation.run)(choice, &scale, situation.name) {
+                Ok(longest) => measured.add(longest),
+                Err(why) => {
+                    let fault = format!("blocking ({}), round {round}: {why}", situation.name);
+                    measured.series.faults.push(fault);
+                }
+            }
+        }
+    }
+    let head =
+        ["situation", "longest turn of an event loop", "longest hold of the lock", "held by"];
+    let mut lines = vec![head.map(str::to_owned).to_vec()];
+    let mut figures = Map::new();
+    for (situation, measured) in chosen().zip(&all) {
+        lines.push(measured.line((situation.title)(&scale)));
+        let place = &measured.longest.place;
+        let entry = json!({ "figures": measured.series.as_json(), "held_by": place });
+        figures.insert(situation.name.to_owned(), entry);
+    }
+    println!("{}", markdown(&lines));
+    let faults = all.into_iter().flat_map(|measured| measured.series.faults).collect();
+    (Value::Object(figures), faults)
+}
+
+impl Measured {
+    fn add(&mut self, longest: Longest) {
+        let figures = [(TURN, longest.turn_us), (HOLD, longest.hold_us)];
+        let figures: Figures =
+            figures.into_iter().map(|(name, us)| (name.to_owned(), us / 1e3)).collect();
+        self.series.rounds.push(figures);
+        self.longest.take_longer(longest);
+    }
+
+    fn line(&self, title: String) -> Vec<String> {
+        let cell = |name: &str| {
+            let ms = self.series.median(name);
+            ms.map_or("–".to_owned(), |ms| format!("{ms:.2} ms"))
+        };
+        vec![title, cell(TURN), cell(HOLD), self.longest.place.clone()]
+    }
+}
