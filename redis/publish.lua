@@ -13,6 +13,8 @@ local REPEAT_MS = 120000
 local DAY_MS = 86400000
 local FOREVER_MS = 1e12
 local MOST = 1e9
+local AHEAD_MS = 3600000
+local LAST_SEQ = '-18446744073709551615'
 
 -- Where everything of a channel lies: all of it has the hash tag of its stream's key.
 local function place(key)
@@ -36,6 +38,8 @@ local function place(key)
     clock = root .. 'clock',
     history = root .. 'history',
     repeats = root .. 'k:' .. #channel .. ':' .. channel .. ':',
+    last = root .. 'last',
+    channel = channel,
     subject = prefix .. channel,
   }
 end
@@ -57,10 +61,10 @@ end
 local function bounds(key)
   local set = redis.call('HMGET', key, 'count', 'age', 'token')
   local count, age = tonumber(set[1] or 100), tonumber(set[2] or 600000)
-  if not count or count < 1 then
+  if not count or not (count >= 1) then
     count = 100
   end
-  if not age then
+  if not age or age ~= age then
     age = 600000
   end
   local keep = nil
@@ -70,43 +74,136 @@ local function bounds(key)
   return string.format('%.0f', math.min(count, MOST)), keep, set[3] or '-'
 end
 
+local function is_error(reply)
+  return type(reply) == 'table' and reply.err
+end
+
+local function ms_of(id)
+  return tonumber(string.match(id, '^%d+'))
+end
+
+-- Whether an id can have been given by now: somebody may have added one in microseconds. A user who
+-- may not ask for the time has to believe it.
+local function is_plausible(id)
+  local time = redis.pcall('TIME')
+  if is_error(time) then
+    return true
+  end
+  return ms_of(id) <= time[1] * 1000 + time[2] / 1000 + AHEAD_MS
+end
+
+local function newest(stream)
+  local last = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
+  return last and last[1]
+end
+
+-- Whether a stream refuses an id because it has this one, a higher one, or the highest of all.
+local function is_behind(reply)
+  return is_error(reply) and (string.find(reply.err, 'equal or smaller', 1, true)
+    or string.find(reply.err, 'last possible ID', 1, true))
+end
+
+-- The next id. A clock that is far ahead is given up, or every id after it would be.
 local function tick(clock)
-  return redis.call('XADD', clock, 'MAXLEN', 1, '*', 't', '')
+  local id = redis.pcall('XADD', clock, 'MAXLEN', 1, '*', 't', '')
+  if is_behind(id) or not is_error(id) and not is_plausible(id) then
+    redis.call('PEXPIRE', clock, 0)
+    id = redis.pcall('XADD', clock, 'MAXLEN', 1, '*', 't', '')
+  end
+  if is_error(id) then
+    return nil, id
+  end
+  return id
 end
 
 -- Raises the clock above all that the stream ever held: it stepped back in a failover, or somebody
--- added to the stream without it.
+-- added to the stream without it. A stream that is far ahead begins anew.
 local function raise(clock, stream)
   local about = redis.call('XINFO', 'STREAM', stream)
   for i = 1, #about, 2 do
     if about[i] == 'last-generated-id' then
-      redis.pcall('XADD', clock, 'MAXLEN', 1, about[i + 1], 't', '')
+      if is_plausible(about[i + 1]) then
+        redis.pcall('XADD', clock, 'MAXLEN', 1, about[i + 1], 't', '')
+      else
+        redis.call('PEXPIRE', stream, 0)
+      end
     end
   end
 end
 
+local function before(id)
+  local ms, seq = string.match(id, '^(%d+)-(%d+)$')
+  if seq ~= '0' then
+    return ms .. '-' .. string.format('%.0f', seq - 1)
+  end
+  return string.format('%.0f', ms - 1) .. LAST_SEQ
+end
+
+-- The highest id that a channel may have had before `id`, the first of its stream. When channels had their
+-- last events stands in a set whose keys do not expire: a stream that is not there though its channel
+-- is in the set was deleted or evicted. The empty name stands for when the set began, negative: of what
+-- was before that nobody knows. `given` is the last id that the clock had given.
+local function before_stream(at, id, given)
+  local last = redis.pcall('ZSCORE', at.last, at.channel)
+  if is_error(last) then
+    return given or before(id)
+  end
+  if last then
+    last = string.format('%.0f', last)
+    return tonumber(last) < ms_of(id) and last .. LAST_SEQ or before(id)
+  end
+  local began = redis.call('ZSCORE', at.last, '')
+  if began then
+    return string.format('%.0f', math.min(-began, ms_of(id))) .. '-0'
+  end
+  local first = given or before(id)
+  redis.pcall('ZADD', at.last, -ms_of(given or id), '')
+  return first
+end
+
+-- Notes when a channel had its last event, and forgets some channels that had none for as long as a stream
+-- is kept.
+local function note(at, id, keep)
+  local added = redis.pcall('ZADD', at.last, ms_of(id), at.channel)
+  if is_error(added) or not keep then
+    return
+  end
+  local old = redis.call('ZRANGEBYSCORE', at.last, 0, ms_of(id) - keep, 'LIMIT', 0, 10)
+  if #old > 0 then
+    redis.call('ZREM', at.last, unpack(old))
+  end
+end
+
 local function append(at, count, token, name, data)
-  local last = redis.call('XREVRANGE', at.stream, '+', '-', 'COUNT', 1)[1]
-  local prev = last and last[1] or '0-0'
+  local last, given = newest(at.stream), newest(at.clock)
+  given = given and is_plausible(given) and given or nil
   local function add(id)
+    local prev = last or before_stream(at, id, given)
     if name == '' then
       return redis.pcall('XADD', at.stream, 'MAXLEN', '~', count, id, 'data', data, 'prev', prev)
     end
     return redis.pcall('XADD', at.stream, 'MAXLEN', '~', count, id,
       'data', data, 'event', name, 'prev', prev)
   end
-  local id = tick(at.clock)
+  local id, fault = tick(at.clock)
+  if not id then
+    return nil, fault
+  end
   local added = add(id)
-  if type(added) == 'table' and added.err and string.find(added.err, 'equal or smaller', 1, true) then
+  if is_behind(added) then
     raise(at.clock, at.stream)
-    id = tick(at.clock)
+    last = newest(at.stream)
+    id, fault = tick(at.clock)
+    if not id then
+      return nil, fault
+    end
     added = add(id)
   end
-  if type(added) == 'table' and added.err then
+  if is_error(added) then
     return nil, added
   end
-  redis.call('PUBLISH', at.subject,
-    '\1sse ' .. token .. ' ' .. id .. ' ' .. prev .. ' ' .. #name .. '\n' .. name .. data)
+  redis.call('PUBLISH', at.subject, '\1sse ' .. token .. ' ' .. id .. ' ' .. (last or '0-0') .. ' '
+    .. #name .. '\n' .. name .. data)
   return id
 end
 
@@ -142,6 +239,9 @@ local function publish(at, events, repeat_key, repeat_ms)
     redis.call('PEXPIRE', at.stream, keep)
   else
     redis.call('PERSIST', at.stream)
+  end
+  if #ids > 0 then
+    note(at, ids[#ids], keep)
   end
   if repeat_key then
     redis.call('SET', repeat_key, table.concat(ids, ' '), 'PX', repeat_ms)

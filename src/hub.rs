@@ -14,6 +14,8 @@
 //! - `signal`: what is told of a channel in the log itself
 //! - `bridge`, `step`, `arrive`, `handover`: in a hub that is joined to Redis: who holds the
 //!   subscription, which channels have all that Redis gave them, how that enters, and the takeover
+//! - `reported`, `cursor`: which ids of Redis are believed, and how far a stream was read where the ids
+//!   of the hub's events do not say it
 //! - `read`, `replay`: reading new events without the lock, and retained ones under it; `origin`: what
 //!   a client's id says of what it has had
 //! - `pattern`, `search`: listening to all channels whose names match, and what such streams missed
@@ -28,6 +30,7 @@ mod blocks;
 mod bridge;
 mod change;
 mod channels;
+mod cursor;
 mod guard;
 mod handover;
 mod holder;
@@ -42,6 +45,7 @@ mod publish;
 mod read;
 mod region;
 mod replay;
+mod reported;
 mod room;
 mod search;
 mod signal;
@@ -68,6 +72,7 @@ pub use publish::{NewEvent, PublishError, Published};
 pub use read::{Copied, Descriptor};
 pub use region::Region;
 pub use replay::{Beginning, Found, Pursuit, Resume, Slice};
+pub use reported::{JudgedId, Latest, ReportedId};
 pub use room::Swept;
 pub use search::Search;
 pub use signal::Signal;

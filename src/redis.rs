@@ -8,6 +8,7 @@
 //! - `thread`, `joined`: the thread, its hubs, and what it gives back
 //! - `bridge`: which process holds a hub's subscription, and for how long; `wakes`: what wakes the thread
 //! - `session`, `opening`, `subscriptions`, `leaving`, `channels`: one connection, and what it is subscribed to
+//! - `clock`: the numbers of events come from there
 //! - `joining`, `catch_up`: what is fetched of a channel; `inbox`, `held`, `intake`: how messages
 //!   become events
 //! - `streams`: reading the streams that applications write (`redis_source stream`)
@@ -28,6 +29,7 @@ mod backoff;
 mod bridge;
 mod catch_up;
 mod channels;
+mod clock;
 mod held;
 mod inbox;
 mod intake;

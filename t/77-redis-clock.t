@@ -35,6 +35,7 @@ my ($deleted) = $one->publish('news', 'without a clock');
 ok($_->wait_data('without a clock'), 'when the clock is deleted events come all the same') for @clients;
 my @all = ('now', 'an hour ahead', 'after the restart', 'without a clock');
 is_deeply([$_->data], \@all, 'each once and in order') for @clients;
+is(scalar($_->events('sse.gap')), 1, 'and a gap event for what Redis may have lost with its data') for @clients;
 for my $nginx (@nginx) {
     my $back = $nginx->stream('/on/news', last_event_id => $later);
     is_deeply([$nginx->got($back, 'without a clock')], ['without a clock'], 'who returns has the rest');
@@ -81,8 +82,8 @@ $at{ $seen[0][$_] } = $_ for 0 .. $#{ $seen[0] };
 my @torn = grep { my $number = $_; grep { ($at{"batch $number.$_"} // -1) != ($at{"batch $number.1"} // -1) + $_ - 1 } 2 .. 50 } 1 .. 20;
 is(scalar @torn, 0, 'no batch is torn') or diag("@torn");
 is(scalar keys %at, scalar @{ $seen[0] }, 'nothing came twice');
-is(scalar @{ $seen[0] }, 4 + 1 + 20 * 50 + 20 + 1, 'and nothing is missing');
-is(scalar(map { $_->events('sse.gap') } @clients), 0, 'nobody was told a gap');
+is(scalar(grep { !/\Asse\.gap / } @{ $seen[0] }), 4 + 1 + 20 * 50 + 20 + 1, 'and nothing is missing');
+is(scalar(map { $_->events('sse.gap') } @clients), @clients, 'there was no other gap');
 my $thousand = $one->post('many', join('', map { "data: $_\n\n" } 1 .. 1000), headers => ['Content-Type' => 'text/event-stream']);
 is(scalar @{ $thousand->{json}{ids} // [] }, 1000, 'a batch of a thousand is taken');
 my $many = $two->stream('/all/many');

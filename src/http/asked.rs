@@ -7,7 +7,6 @@ use crate::nginx::random;
 use crate::nginx::request::{Outcome, Request};
 use crate::redis::publisher::Refusal;
 use crate::redis::script::{Publish, Source};
-use crate::sse::id::Id;
 
 /// A publish that waits for Redis.
 pub struct Asked {
@@ -59,11 +58,10 @@ impl Asked {
     }
 
     fn answer(&self, request: &Request, result: redis::Result) -> Outcome {
-        let stamps = match result {
-            Ok(stamps) => stamps,
+        let ids = match result {
+            Ok(ids) => ids,
             Err(error) => return refused(error).answer(request),
         };
-        let ids: Vec<Id> = stamps.into_iter().map(Id::Durable).collect();
         let subscribers = process::with(self.hub, |worker| worker.hub().reach_of(&self.channel));
         let subscribers = subscribers.and_then(Result::ok).unwrap_or_default();
         if request.set_context(Reached(subscribers)).is_err() {

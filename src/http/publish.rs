@@ -10,7 +10,6 @@ use crate::nginx::log::Level;
 use crate::nginx::request::{Method, Outcome, Request};
 use crate::nginx::setting;
 use crate::sse::escaped::Escaped;
-use crate::sse::id::Id;
 use crate::sse::{batch, channel, event_type};
 use serde_json::Value;
 
@@ -281,7 +280,12 @@ pub fn refusal(error: PublishError) -> Refused {
 
 /// What the publisher is told. Written out, for each publish pays for it; only a channel's name can hold
 /// what JSON escapes.
-pub fn answer(channel: &[u8], kind: Kind, ids: &[Id], subscribers: u64) -> String {
+pub fn answer(
+    channel: &[u8],
+    kind: Kind,
+    ids: &[impl std::fmt::Display],
+    subscribers: u64,
+) -> String {
     let channel = Value::from(String::from_utf8_lossy(channel));
     match (kind, ids) {
         (Kind::One, [id, ..]) => {

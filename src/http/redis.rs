@@ -2,6 +2,7 @@
 
 use super::process;
 use crate::conf::Main;
+use crate::hub::ReportedId;
 use crate::hub::{self, Hub};
 use crate::nginx::log::{self, Level};
 use crate::nginx::top_level::TopLevel;
@@ -13,14 +14,13 @@ use crate::redis::names::Names;
 use crate::redis::publisher::{Refusal, Request};
 use crate::redis::script::{Publish, Source};
 use crate::redis::thread::Thread;
-use crate::sse::id::Stamp;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io::{self, Write};
 use std::sync::Arc;
 
 /// What Redis made of a publish.
-pub type Result = std::result::Result<Vec<Stamp>, Refusal>;
+pub type Result = std::result::Result<Vec<ReportedId>, Refusal>;
 
 /// What is called with the answer.
 type Then = Box<dyn FnOnce(&mut TopLevel, Result)>;

@@ -6,6 +6,7 @@ use super::guard::Guard;
 use super::layout::{channel, event, header, high, low};
 use super::place::{Kind, Left};
 use super::publish::{Came, NewEvent, Numbering, Prepared};
+use super::reported::{JudgedId, ReportedId};
 use super::stats::Counter;
 use super::{Hub, Now};
 use crate::sse::id::Stamp;
@@ -29,29 +30,37 @@ pub enum How {
     /// As a plain message, without a number.
     Plain,
     /// As it happened, with its number.
-    Live(Stamp),
+    Live(JudgedId),
     /// When the connection came back: it happened meanwhile.
-    Missed(Stamp),
+    Missed(JudgedId),
     /// When its channel was joined: it happened before.
-    Earlier(Stamp),
+    Earlier(JudgedId),
     /// Because a pattern matches its channel, which nobody named: with a number, or plain.
-    Strayed(Option<Stamp>),
+    Strayed(Option<JudgedId>),
 }
 
 impl How {
-    /// Its number, if it has one.
-    pub fn number(self) -> Option<Stamp> {
+    /// Its number, if it has one that is believed.
+    pub fn stamp(self) -> Option<Stamp> {
         match self {
-            How::Live(stamp) | How::Missed(stamp) | How::Earlier(stamp) => Some(stamp),
-            How::Strayed(stamp) => stamp,
+            How::Live(id) | How::Missed(id) | How::Earlier(id) => id.stamp(),
+            How::Strayed(id) => id.and_then(JudgedId::stamp),
             How::Plain => None,
+        }
+    }
+
+    /// The number of its entry in the channel's stream, if that is read.
+    fn entry(self) -> Option<ReportedId> {
+        match self {
+            How::Live(id) | How::Missed(id) | How::Earlier(id) => Some(id.reported()),
+            How::Strayed(_) | How::Plain => None,
         }
     }
 
     /// The same of a message that only a pattern brought.
     pub fn strayed(self) -> How {
         match self {
-            How::Live(stamp) => How::Strayed(Some(stamp)),
+            How::Live(id) => How::Strayed(Some(id)),
             How::Plain => How::Strayed(None),
             other => other,
         }
@@ -135,11 +144,20 @@ impl Guard<'_> {
         prepared: &Prepared<'_>,
         now: Now,
     ) -> Became {
-        let Some(numbering) = self.numbering(record, arrival) else { return Became::Known };
+        let Some(mut numbering) = self.numbering(record, arrival) else { return Became::Known };
         let prepared = std::slice::from_ref(prepared);
         let Ok(record) = self.room_for(arrival.channel, prepared, false, now) else {
             return Became::TooLarge;
         };
+        if let Some(entry) = arrival.how.entry() {
+            if numbering.kind == Kind::Placed && self.cursor_block(record) == 0 {
+                if self.make_room(1 + prepared[0].blocks(), record, now).is_err() {
+                    return Became::TooLarge;
+                }
+                self.give_cursor(record, entry.before());
+            }
+            numbering.entry = Some(entry);
+        }
         if matches!(arrival.how, How::Strayed(_)) {
             self.make_islands(record);
         }
@@ -161,27 +179,39 @@ impl Guard<'_> {
     /// The number under which an arrival enters the log; `None` if it is there.
     fn numbering(&self, record: Option<u32>, arrival: &Arrival<'_>) -> Option<Numbering> {
         let mark = self.mark();
-        let numbered = |stamp, kind, came| Numbering { stamp, kind, came, born: arrival.born };
-        match arrival.how {
-            How::Plain | How::Strayed(None) => Some(numbered(mark, Kind::Placed, Came::Plain)),
-            How::Live(stamp) | How::Strayed(Some(stamp)) if stamp > mark => {
-                Some(numbered(stamp, Kind::Durable, Came::Live))
-            }
-            How::Missed(stamp) if stamp > mark => Some(numbered(stamp, Kind::Durable, Came::Late)),
-            How::Live(stamp)
-            | How::Missed(stamp)
-            | How::Earlier(stamp)
-            | How::Strayed(Some(stamp))
-                if record.is_some_and(|record| self.has(record, stamp)) =>
-            {
-                None
-            }
-            How::Earlier(stamp) => Some(numbered(stamp, Kind::Durable, Came::Late)),
-            // A number below one that was given: only this hub can say where it stands.
-            How::Live(_) | How::Missed(_) | How::Strayed(Some(_)) => {
-                Some(numbered(mark, Kind::Placed, Came::Live))
-            }
+        let numbered =
+            |stamp, kind, came| Numbering { stamp, kind, came, born: arrival.born, entry: None };
+        let placed = |came| numbered(mark, Kind::Placed, came);
+        let id = match arrival.how {
+            How::Plain | How::Strayed(None) => return Some(placed(Came::Plain)),
+            How::Live(id) | How::Missed(id) | How::Earlier(id) | How::Strayed(Some(id)) => id,
+        };
+        let cursor = arrival.how.entry().and(record).and_then(|record| self.cursor(record));
+        if cursor.is_some_and(|cursor| id.reported() <= cursor) {
+            return None;
         }
+        let came = match arrival.how {
+            How::Earlier(_) => Came::Late,
+            _ => Came::Live,
+        };
+        // A number that nobody believes says nothing of where the event stands.
+        let Some(stamp) = id.stamp() else { return Some(placed(came)) };
+        match arrival.how {
+            How::Missed(_) if stamp > mark => Some(numbered(stamp, Kind::Durable, Came::Late)),
+            _ if stamp > mark => Some(numbered(stamp, Kind::Durable, came)),
+            _ if cursor.is_none() && record.is_some_and(|record| self.has(record, stamp)) => None,
+            How::Earlier(_) if self.comes_last(record, cursor, stamp) => {
+                Some(numbered(stamp, Kind::Durable, came))
+            }
+            // A number below one that was given: only this hub can say where it stands.
+            _ => Some(placed(came)),
+        }
+    }
+
+    /// Whether a number is above all that a channel has had. Without a cursor it is, or the channel would
+    /// not lack it.
+    fn comes_last(&self, record: Option<u32>, cursor: Option<ReportedId>, stamp: Stamp) -> bool {
+        cursor.is_none() || record.is_none_or(|record| stamp > self.newest_place(record).stamp)
     }
 
     /// Whether a channel has, or had, the durable event of this number.
@@ -198,7 +228,7 @@ impl Guard<'_> {
         }
         // Of a channel of which nothing was known the floor says nothing yet.
         let floor = self.floor(record);
-        let known = self.word(record, channel::STEP) != 0 && self.events(record) > 0;
+        let known = low(self.word(record, channel::STEP)) != 0 && self.events(record) > 0;
         known && matches!(floor.left, Left::Durable | Left::Mixed) && stamp <= floor.place.stamp
     }
 }

@@ -121,9 +121,10 @@ impl Guard<'_> {
         self.hub.is_pattern(record)
     }
 
-    /// Blocks of a record: itself, its name, its pairs.
+    /// Blocks of a record: itself, its name, its cursor, its pairs.
     pub(super) fn record_size(&self, record: u32) -> usize {
         let mut blocks = record_blocks(self.name_len(record));
+        blocks += usize::from(self.cursor_block(record) != 0);
         let mut pairs = high(self.word(record, channel::MORE));
         while pairs != 0 {
             blocks += 1;
@@ -218,6 +219,10 @@ impl Guard<'_> {
         let name_blocks = record_blocks(self.name_len(record)) - 1;
         if name_blocks > 0 {
             give_back(change, low(more), name_blocks);
+        }
+        let cursor = self.cursor_block(record);
+        if cursor != 0 {
+            give_back(change, cursor, 1);
         }
         let mut pairs = high(more);
         while pairs != 0 {

@@ -191,6 +191,9 @@ impl Check<'_> {
             self.claim(record, "record");
             let more = self.guard.word(record, channel::MORE);
             self.claim_chain(low(more), record_blocks(name.len()) - 1, "name");
+            if self.guard.cursor_block(record) != 0 {
+                self.claim(self.guard.cursor_block(record), "cursor");
+            }
             let mut pairs = high(more);
             while pairs != 0 {
                 self.claim(pairs, "more pairs");

@@ -165,7 +165,8 @@ pub mod channel {
     pub const PAIRS: usize = 8;
     /// More pairs | the rest of the name: blocks.
     pub const MORE: usize = 10;
-    /// The subscription in which it was last in step with Redis; 0: never.
+    /// Its cursor's block, see `cursor` | the subscription in which it was last in step with Redis; 0:
+    /// never.
     pub const STEP: usize = 11;
     /// The position at which all its streams were told to end.
     pub const ENDED: usize = 12;

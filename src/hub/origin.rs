@@ -2,12 +2,12 @@
 
 use super::bridge::Source;
 use super::place::Place;
+use super::reported::Latest;
 use super::{Hub, Now};
 use crate::sse::id::{Id, Stamp};
 
-/// How far the clocks of this machine and of Redis may be apart, in ms, before an id is taken for
-/// one that nobody gave.
-const CLOCKS_APART: u64 = 3_600_000;
+/// Numbers that are so far below the clock, in ms, were given before, whatever the clocks say.
+const LONG_BEFORE: u64 = 3_600_000;
 /// How far apart two nginxes may have read what different streams in Redis had at one time, in ms.
 const APART: u64 = 2_000;
 
@@ -34,9 +34,8 @@ pub struct Had {
 impl Had {
     /// Whether durable events that are lost up to a number are none of the client's.
     pub(super) fn covers(self, lost: Stamp, now: Now) -> bool {
-        // Numbers so far below the clock were given before it came, whatever the clocks say.
         let began = now.wall.saturating_sub(now.mono.saturating_sub(self.born));
-        let long_before = self.born != 0 && lost.ms < began.saturating_sub(CLOCKS_APART);
+        let long_before = self.born != 0 && lost.ms < began.saturating_sub(LONG_BEFORE);
         lost <= self.stamp || long_before
     }
 }
@@ -67,8 +66,7 @@ impl Hub {
         let stamp = id.stamp();
         let joined = self.source() != Source::Alone;
         // Redis may have given higher ids to channels that nobody here listens to.
-        let soon = now.wall.saturating_add(CLOCKS_APART);
-        if stamp > end.stamp && !(joined && stamp.ms <= soon) {
+        if stamp > end.stamp && !(joined && Latest::here(now).allows(stamp)) {
             return Origin::Unknown;
         }
         match id {

@@ -7,6 +7,7 @@ use super::guard::{Guard, Locked};
 use super::keys::KeyHash;
 use super::layout::{channel, event, header, high, low, pair};
 use super::place::{Kind, Place};
+use super::reported::ReportedId;
 use super::stats::Counter;
 use super::{Hub, Now};
 use crate::sse::data;
@@ -61,6 +62,8 @@ pub(super) struct Numbering {
     pub came: Came,
     /// When they came (ms of the monotonic clock).
     pub born: u64,
+    /// The number of the entry in Redis that the event was read from.
+    pub entry: Option<ReportedId>,
 }
 
 /// How an event came.
@@ -167,6 +170,11 @@ impl Prepared<'_> {
     fn len(&self) -> usize {
         self.event_type.len() + self.data.len()
     }
+
+    /// Blocks that it takes.
+    pub(super) fn blocks(&self) -> usize {
+        of_event(self.len())
+    }
 }
 
 impl Guard<'_> {
@@ -181,7 +189,7 @@ impl Guard<'_> {
         if with_key {
             self.bound_keys(now);
         }
-        let mut blocks: usize = events.iter().map(|event| of_event(event.len())).sum();
+        let mut blocks: usize = events.iter().map(Prepared::blocks).sum();
         blocks += usize::from(with_key);
         let found = self.find(channel);
         if found.is_none() {
@@ -237,6 +245,9 @@ impl Guard<'_> {
             // A successor is about to pass over what has been appended behind its marker.
             change.add(header::BEHIND_MARKER, 1);
         }
+        if let Some(entry) = numbering.entry {
+            self.set_cursor(&mut change, record, entry);
+        }
         change.enter(batch);
         change.set(header::HEAD, end);
         change.commit();
@@ -246,7 +257,8 @@ impl Guard<'_> {
     /// The numbers of what is published on this nginx itself.
     fn own_numbering(&self, now: Now) -> Numbering {
         let kind = self.hub.own_kind();
-        Numbering { stamp: self.own_stamp(kind, now), kind, came: Came::Here, born: now.mono }
+        let stamp = self.own_stamp(kind, now);
+        Numbering { stamp, kind, came: Came::Here, born: now.mono, entry: None }
     }
 
     /// The number that this hub gives next: never below one that it has given, whatever the clock does.
@@ -286,7 +298,7 @@ impl Guard<'_> {
             region.set(links, pair(high(region.get(links)), block));
         }
         chain.earlier = block;
-        chain.blocks += of_event(new.len());
+        chain.blocks += new.blocks();
     }
 
     /// Hangs a chain of events behind those of the channel.

@@ -9,6 +9,7 @@ use super::change::Change;
 use super::guard::{Guard, Locked};
 use super::layout::{channel, header, high, low};
 use super::place::{Floor, Kind, Left, Place};
+use super::reported::ReportedId;
 use super::signal::Signal;
 use super::subscribe::slot_of;
 use super::{Hub, Membership};
@@ -16,9 +17,9 @@ use crate::sse::channel::is_own;
 use crate::sse::id::Stamp;
 
 /// STEP of a channel that was in step in some epoch before the first one that can be compared with.
-const LONG_AGO: u64 = 1;
+const LONG_AGO: u32 = 1;
 /// STEP of a channel of which only patterns have brought events: there may be others between them.
-const ISLANDS: u64 = u64::MAX;
+const ISLANDS: u32 = u32::MAX;
 /// The epoch before the first connection.
 pub(super) const FIRST_EPOCH: u64 = 2;
 /// Buckets that a look for wanted channels takes in one hold of the lock.
@@ -30,9 +31,9 @@ pub enum Knowledge {
     /// Nothing: all that Redis retains is new.
     Nothing,
     /// It has everything up to this, but was left then.
-    Left(Stamp),
+    Left(ReportedId),
     /// The same, and its streams went on until the connection was lost.
-    Interrupted(Stamp),
+    Interrupted(ReportedId),
 }
 
 impl Knowledge {
@@ -53,6 +54,8 @@ pub enum Missing {
     Nothing,
     /// Redis has lost, or given up, everything up to this.
     UpTo(Stamp),
+    /// The stream started over, or its ids say nothing of what is lost.
+    Everything,
 }
 
 impl Hub {
@@ -68,9 +71,14 @@ impl Hub {
     }
 
     fn is_in_step(&self, record: u32) -> bool {
-        let step = self.region.get(self.layout.block(record, channel::STEP));
-        step > LONG_AGO && step == self.region.get(header::EPOCH) && self.link() == Link::Up
+        let step = low(self.region.get(self.layout.block(record, channel::STEP)));
+        step > LONG_AGO && self.is_epoch(step) && self.link() == Link::Up
             || self.is_own_record(record)
+    }
+
+    /// Whether a STEP is the present epoch.
+    fn is_epoch(&self, step: u32) -> bool {
+        step == low(self.region.get(header::EPOCH))
     }
 
     fn is_own_record(&self, record: u32) -> bool {
@@ -137,14 +145,15 @@ impl Hub {
     /// what is between. Of its plain messages a gap is told.
     pub fn forget_islands(&self, fence: Fence, member: Membership) -> Result<(), BridgeError> {
         let guard = self.lock_fenced(fence)?;
-        if guard.word(member.record, channel::STEP) != ISLANDS {
+        if guard.step(member.record) != ISLANDS {
             return Ok(());
         }
         while guard.events(member.record) > 0 {
             guard.evict(member.record);
         }
         let mut change = guard.change();
-        change.set(self.layout.block(member.record, channel::STEP), 0);
+        change.set_low(self.layout.block(member.record, channel::STEP), 0);
+        guard.set_cursor(&mut change, member.record, ReportedId::default());
         change.commit();
         Ok(())
     }
@@ -164,9 +173,18 @@ impl Hub {
         member: Membership,
         missing: Missing,
     ) -> Result<(), BridgeError> {
+        if missing == Missing::Everything {
+            return self.start_over(fence, member);
+        }
         let guard = self.lock_fenced(fence)?;
         guard.lose(member.record, missing);
         Ok(())
+    }
+
+    /// The number of the newest entry that is known to have been in a channel's stream.
+    pub fn newest_entry(&self, channel: &[u8]) -> Result<Option<ReportedId>, Locked> {
+        let guard = self.lock()?;
+        Ok(guard.find(channel).and_then(|record| guard.newest_entry(record)))
     }
 
     /// A channel has all that Redis gave it. Returns the slots to be woken.
@@ -187,7 +205,7 @@ impl Hub {
         }
         let step = self.layout.block(member.record, channel::STEP);
         // Before the signal: who reads that looks at this.
-        change.set(step, guard.get(header::EPOCH));
+        change.set_low(step, low(guard.get(header::EPOCH)));
         guard.signal(&mut change, member.record, Signal::Step);
         change.commit();
         Ok(guard.listeners(member.record).1)
@@ -197,7 +215,7 @@ impl Hub {
     pub fn out_of_step(&self, fence: Fence, member: Membership) -> Result<(), BridgeError> {
         let guard = self.lock_fenced(fence)?;
         let mut change = guard.change();
-        change.set(self.layout.block(member.record, channel::STEP), LONG_AGO);
+        change.set_low(self.layout.block(member.record, channel::STEP), LONG_AGO);
         change.commit();
         Ok(())
     }
@@ -209,7 +227,7 @@ impl Hub {
             return Ok(false);
         }
         let mut change = guard.change();
-        change.set(self.layout.block(member.record, channel::STEP), LONG_AGO);
+        change.set_low(self.layout.block(member.record, channel::STEP), LONG_AGO);
         change.commit();
         guard.leave(member);
         Ok(true)
@@ -237,31 +255,31 @@ impl Guard<'_> {
     /// A pattern brings an event of a channel that is not in step.
     pub(super) fn make_islands(&self, record: u32) {
         let at = self.hub.layout.block(record, channel::STEP);
-        if self.get(at) != ISLANDS {
+        if self.step(record) != ISLANDS {
             let mut change = self.change();
-            change.set(at, ISLANDS);
+            change.set_low(at, ISLANDS);
             change.commit();
         }
     }
 
     fn knowledge(&self, record: u32) -> Knowledge {
-        let step = self.word(record, channel::STEP);
-        if step == ISLANDS {
+        let (step, cursor) = (self.step(record), self.cursor(record));
+        if step == ISLANDS || cursor == Some(ReportedId::default()) {
             return Knowledge::Nothing;
         }
-        if step == 0 {
-            // Of a record that is new only its events are known, if it has any.
-            return match low(self.word(record, channel::EVENTS)) {
-                0 => Knowledge::Nothing,
-                last => Knowledge::Left(self.place(last).stamp),
-            };
-        }
-        let had = self.newest_place(record).stamp;
-        match step >= self.get(header::SETTLED) && step > LONG_AGO {
+        let is_empty = self.events(record) == 0 && cursor.is_none();
+        let had = cursor.unwrap_or_else(|| self.newest_place(record).stamp.into());
+        let settled = step > LONG_AGO && u64::from(step) >= self.get(header::SETTLED);
+        match settled {
             true => Knowledge::Interrupted(had),
-            false if low(self.word(record, channel::EVENTS)) == 0 => Knowledge::Nothing,
+            // Of a record that is new, or was left, only its events are known, if it has any.
+            false if is_empty => Knowledge::Nothing,
             false => Knowledge::Left(had),
         }
+    }
+
+    fn step(&self, record: u32) -> u32 {
+        low(self.word(record, channel::STEP))
     }
 
     /// Enters what Redis has lost: of a channel of which nothing was known that is where it begins; one
@@ -295,7 +313,7 @@ impl Guard<'_> {
             return;
         }
         let floor = match gone {
-            Missing::Nothing => Floor::default(),
+            Missing::Nothing | Missing::Everything => Floor::default(),
             Missing::UpTo(stamp) => Floor { place: Place { stamp, ..old.place }, ..old },
         };
         self.set_floor(change, record, floor);

@@ -5,6 +5,7 @@ mod basics;
 mod bridge;
 #[cfg(not(miri))]
 mod clock;
+mod cursors;
 mod deaths;
 mod generated;
 mod holes;

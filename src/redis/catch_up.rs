@@ -8,7 +8,7 @@ use ::redis::aio::MultiplexedConnection;
 use ::redis::{pipe, Pipeline, RedisError, Value};
 
 use super::message::{entries, Entry};
-use crate::hub::{History, Knowledge, Missing, Source};
+use crate::hub::{History, Knowledge, Latest, Missing, ReportedId, Source};
 use crate::sse::id::Stamp;
 
 /// Entries that one command fetches.
@@ -16,6 +16,8 @@ pub(super) const PAGE: usize = 500;
 /// Channels whose streams are asked for in one go at most, and entries that these may have.
 const TOGETHER: usize = 200;
 const ENTRIES: usize = 5_000;
+/// Streams of which the first and the last entry are asked for in one go.
+const FEW: usize = 32;
 /// Entries of one channel that are fetched at most, and bytes of them; what is older is lost.
 const MOST: usize = 100_000;
 const MOST_BYTES: usize = 64 << 20;
@@ -29,6 +31,8 @@ pub struct Ask {
     pub key: Vec<u8>,
     /// What the hub knows.
     pub known: Knowledge,
+    /// The newest entry that is known to have been there.
+    pub entry: Option<ReportedId>,
 }
 
 /// What was fetched of one channel.
@@ -39,7 +43,7 @@ pub struct Fetched {
     /// What is gone before them.
     pub missing: Missing,
     /// The number of the newest event that Redis has, if it has any.
-    pub newest: Option<Stamp>,
+    pub newest: Option<ReportedId>,
 }
 
 impl Default for Fetched {
@@ -58,6 +62,10 @@ pub struct Terms {
     pub source: Source,
     /// The time in Redis, ms since 1970.
     pub now: u64,
+    /// The latest time that an id can have.
+    pub latest: Latest,
+    /// Whether streams of the publish script may have fallen behind what they had.
+    pub rewound: bool,
 }
 
 /// Fetches what these channels lack, in their order. A stream that cannot be read is its channel's own
@@ -71,16 +79,41 @@ pub async fn fetch(
     let mut all = Vec::with_capacity(asks.len());
     while all.len() < asks.len() {
         let (asks, lengths) = (&asks[all.len()..], &lengths[all.len()..]);
-        let some = &asks[..together(asks, lengths, terms)];
-        all.extend(fetch_some(connection, some, terms).await?);
+        let count = together(asks, lengths, terms);
+        all.extend(fetch_some(connection, &asks[..count], &lengths[..count], terms).await?);
     }
     Ok(all)
+}
+
+/// Fetches all that there is of a stream that has started over.
+async fn fetch_again(
+    connection: &mut MultiplexedConnection,
+    ask: &Ask,
+    terms: Terms,
+) -> Result<Fetched, RedisError> {
+    let known = match ask.known {
+        Knowledge::Interrupted(_) => Knowledge::Interrupted(ReportedId::default()),
+        Knowledge::Nothing | Knowledge::Left(_) => Knowledge::Nothing,
+    };
+    let ask = Ask { key: ask.key.clone(), known, entry: None };
+    let mut pipeline = pipe();
+    first_page(&mut pipeline, &ask, terms);
+    let answer: Vec<Value> = pipeline.query_async(connection).await?;
+    let mut found = answer.first().map(entries).unwrap_or_default();
+    if known == Knowledge::Nothing {
+        found.reverse();
+    } else {
+        more_pages(connection, &ask, &mut found).await?;
+    }
+    let fetched = judge(&ask, found, None, terms);
+    Ok(Fetched { missing: Missing::Everything, ..fetched })
 }
 
 /// The same in one go, as far as one page of each is enough.
 async fn fetch_some(
     connection: &mut MultiplexedConnection,
     asks: &[Ask],
+    lengths: &[usize],
     terms: Terms,
 ) -> Result<Vec<Result<Fetched, RedisError>>, RedisError> {
     let mut pipeline = pipe();
@@ -89,9 +122,9 @@ async fn fetch_some(
         first_page(&mut pipeline, ask, terms);
     }
     let answers: Vec<Result<Value, RedisError>> = pipeline.query_async(connection).await?;
-    let begin = beginnings(connection, asks, terms).await?;
+    let about = about_all(connection, asks, terms).await?;
     let mut all = Vec::with_capacity(asks.len());
-    for ((ask, answer), begin) in asks.iter().zip(answers).zip(begin) {
+    for (((ask, answer), about), length) in asks.iter().zip(answers).zip(about).zip(lengths) {
         let mut found = match answer {
             Ok(answer) => entries(&answer),
             Err(error) if is_its_own(&error) => {
@@ -105,9 +138,35 @@ async fn fetch_some(
         } else {
             more_pages(connection, ask, &mut found).await?;
         }
-        all.push(Ok(judge(ask, found, begin, terms)));
+        let is_gone = *length == 0 && found.is_empty();
+        all.push(Ok(match about {
+            _ if is_gone && is_lost(ask, terms) => {
+                Fetched { missing: Missing::Everything, ..Fetched::default() }
+            }
+            Some(about) if about.started_over(ask) => fetch_again(connection, ask, terms).await?,
+            about => judge(ask, found, about, terms),
+        }));
     }
     Ok(all)
+}
+
+/// Whether a stream that is not there cannot simply have outlived its time.
+fn is_lost(ask: &Ask, terms: Terms) -> bool {
+    let kept = match terms.source {
+        Source::Streams => return ask.entry.is_some(),
+        Source::PubSub | Source::Alone => terms.kept(),
+    };
+    let is_kept =
+        |entry: ReportedId| kept.is_none_or(|kept| entry.ms() > terms.now.saturating_sub(kept));
+    ask.entry.is_some_and(is_kept)
+}
+
+impl Terms {
+    /// How long the publish script keeps the stream of a silent channel, in ms; `None` for ever.
+    fn kept(&self) -> Option<u64> {
+        let age = self.history.age;
+        (age > 0).then(|| DAY.max(age.saturating_mul(2)))
+    }
 }
 
 /// How many entries the channels' streams have. What is no stream has none.
@@ -137,44 +196,88 @@ pub(super) fn is_its_own(error: &RedisError) -> bool {
     matches!(error.code(), Some("WRONGTYPE" | "NOPERM"))
 }
 
-/// Where the streams begin that applications write, if something was before: their entries do not say
-/// what came before them.
-async fn beginnings(
+/// What Redis says of a stream itself.
+#[derive(Clone, Copy, Debug)]
+struct About {
+    /// Its first entry, if it has any.
+    first: Option<ReportedId>,
+    /// Nothing was ever taken out of it. Redis before 7 does not say it.
+    whole: bool,
+    /// The newest number that it ever had.
+    newest: ReportedId,
+}
+
+/// What there is to know of these streams besides their entries: where those begin that applications write,
+/// for their entries do not say what came before them; and how far those of the publish script are, where
+/// that may be less than it was.
+async fn about_all(
     connection: &mut MultiplexedConnection,
     asks: &[Ask],
     terms: Terms,
-) -> Result<Vec<Option<Stamp>>, RedisError> {
-    if terms.source != Source::Streams {
-        return Ok(vec![None; asks.len()]);
+) -> Result<Vec<Option<About>>, RedisError> {
+    let mut all = vec![None; asks.len()];
+    let wanted = |ask: &Ask| match terms.source {
+        Source::Streams => true,
+        Source::PubSub | Source::Alone => terms.rewound && ask.entry.is_some(),
+    };
+    let wanted: Vec<usize> = (0..asks.len()).filter(|i| wanted(&asks[*i])).collect();
+    // The answer has the first and the last entry.
+    for some in wanted.chunks(FEW) {
+        let mut pipeline = pipe();
+        pipeline.ignore_errors();
+        for i in some {
+            pipeline.cmd("XINFO").arg("STREAM").arg(&asks[*i].key);
+        }
+        let answers: Vec<Result<Value, RedisError>> = pipeline.query_async(connection).await?;
+        for (i, answer) in some.iter().zip(answers) {
+            all[*i] = answer.ok().as_ref().and_then(About::read);
+        }
     }
-    let mut pipeline = pipe();
-    pipeline.ignore_errors();
-    for ask in asks {
-        pipeline.cmd("XINFO").arg("STREAM").arg(&ask.key);
-    }
-    let answers: Vec<Result<Value, RedisError>> = pipeline.query_async(connection).await?;
-    Ok(answers.into_iter().map(|answer| trimmed(&answer.ok()?)).collect())
+    Ok(all)
 }
 
-/// The first entry of a stream that was trimmed, by the answer to XINFO STREAM. Redis before 7 does not
-/// say whether it was; then it may have been.
-fn trimmed(about: &Value) -> Option<Stamp> {
-    let Value::Map(about) = about else { return None };
-    let field = |name: &str| {
-        let is = |key: &Value| match key {
-            Value::BulkString(key) => key == name.as_bytes(),
-            Value::SimpleString(key) => key == name,
-            _ => false,
+impl About {
+    /// Reads an answer to XINFO STREAM.
+    fn read(value: &Value) -> Option<About> {
+        let Value::Map(about) = value else { return None };
+        let field = |name: &str| {
+            let is = |key: &Value| match key {
+                Value::BulkString(key) => key == name.as_bytes(),
+                Value::SimpleString(key) => key == name,
+                _ => false,
+            };
+            about.iter().find(|(key, _)| is(key)).map(|(_, value)| value)
         };
-        about.iter().find(|(key, _)| is(key)).map(|(_, value)| value)
-    };
-    let number = |name| match field(name) {
-        Some(Value::Int(number)) => Some(*number),
-        _ => None,
-    };
-    let whole = number("entries-added").is_some_and(|added| number("length") == Some(added));
-    let first = entries(&Value::Array(vec![field("first-entry")?.clone()])).first()?.id;
-    (!whole).then_some(first)
+        let number = |name| match field(name) {
+            Some(Value::Int(number)) => Some(*number),
+            _ => None,
+        };
+        let whole = number("entries-added").is_some_and(|added| number("length") == Some(added));
+        let first = field("first-entry").cloned().unwrap_or(Value::Nil);
+        let first = entries(&Value::Array(vec![first])).first().map(|entry| entry.id);
+        let newest = match field("last-generated-id")? {
+            Value::BulkString(id) => ReportedId::parse(id)?,
+            Value::SimpleString(id) => ReportedId::parse(id.as_bytes())?,
+            _ => return None,
+        };
+        Some(About { first, whole, newest })
+    }
+
+    /// Whether it is another stream than the one that was read, or has lost its end.
+    fn started_over(&self, ask: &Ask) -> bool {
+        let Some(entry) = ask.entry else { return false };
+        self.newest < entry || self.whole && self.first.is_some_and(|first| first > entry)
+    }
+
+    /// The newest number that may have been taken out of it before it was read.
+    fn lacks(&self, known: Knowledge) -> Option<ReportedId> {
+        match self.first {
+            // Everything that it had.
+            None => Some(self.newest),
+            // Where nothing is known of it, it may be another stream than the one that a client has read.
+            Some(first) => (!self.whole || known == Knowledge::Nothing).then(|| first.before()),
+        }
+    }
 }
 
 /// How many of these channels are asked for in one go: no more entries than Redis answers in a moment.
@@ -205,8 +308,13 @@ fn first_page(pipeline: &mut Pipeline, ask: &Ask, terms: Terms) {
     };
 }
 
-pub(super) fn page<'a>(pipeline: &'a mut Pipeline, key: &[u8], after: Stamp) -> &'a mut Pipeline {
-    let after = format!("({}-{}", after.ms, after.seq);
+pub(super) fn page<'a>(
+    pipeline: &'a mut Pipeline,
+    key: &[u8],
+    after: ReportedId,
+) -> &'a mut Pipeline {
+    // Redis takes it for an error to ask for what comes after the last id of all.
+    let after = if after.is_last() { after.to_string() } else { format!("({after}") };
     pipeline.cmd("XRANGE").arg(key).arg(after).arg("+").arg("COUNT").arg(PAGE)
 }
 
@@ -239,51 +347,66 @@ async fn more_pages(
     Ok(())
 }
 
-/// What of the entries, by rising number, the hub gets, and what is missing before them. `begin` is the
-/// first entry of a stream that was trimmed and does not say of what.
-fn judge(ask: &Ask, mut found: Vec<Entry>, begin: Option<Stamp>, terms: Terms) -> Fetched {
+/// What of the entries, by rising number, the hub gets, and what is missing before them.
+fn judge(ask: &Ask, mut found: Vec<Entry>, about: Option<About>, terms: Terms) -> Fetched {
+    let had = match ask.known {
+        Knowledge::Nothing => ReportedId::default(),
+        Knowledge::Left(had) | Knowledge::Interrupted(had) => had,
+    };
+    found.retain(|entry| ask.known == Knowledge::Nothing || entry.id > had);
     let newest = found.last().map(|entry| entry.id);
+    let lacks = || about.and_then(|about| about.lacks(ask.known));
     let gone = match ask.known {
-        Knowledge::Nothing => begins_behind(&mut found, begin, terms),
-        Knowledge::Left(had) | Knowledge::Interrupted(had) => {
-            let before_first = found.first().and_then(|first| first.prev);
-            before_first.or(begin.map(Stamp::before)).filter(|gone| *gone > had)
+        Knowledge::Nothing => begins_behind(&mut found, terms, lacks),
+        Knowledge::Left(_) | Knowledge::Interrupted(_) => {
+            found.first().and_then(|first| first.prev).or_else(lacks)
         }
     };
-    let missing = gone.map_or(Missing::Nothing, Missing::UpTo);
-    Fetched { entries: found, missing, newest }
+    let missing = match gone.filter(|gone| *gone > had) {
+        None => Missing::Nothing,
+        Some(gone) => gone.checked(terms.latest).map_or(Missing::Everything, Missing::UpTo),
+    };
+    let emptied = about.filter(|about| about.first.is_none()).map(|about| about.newest);
+    Fetched { entries: found, missing, newest: newest.or(emptied) }
 }
 
 /// Takes away what is not owed; the number of the newest event before the rest.
-fn begins_behind(found: &mut Vec<Entry>, begin: Option<Stamp>, terms: Terms) -> Option<Stamp> {
+fn begins_behind(
+    found: &mut Vec<Entry>,
+    terms: Terms,
+    lacks: impl Fn() -> Option<ReportedId>,
+) -> Option<ReportedId> {
     let owed = usize::try_from(terms.history.count).unwrap_or(MOST);
     let too_many = found.len().saturating_sub(owed);
     let age = terms.history.age;
     let oldest = if age == 0 { 0 } else { terms.now.saturating_sub(age) };
-    let too_old = found.iter().take_while(|entry| entry.id.ms < oldest).count();
+    let too_old = found.iter().take_while(|entry| entry.id.ms() < oldest).count();
     let left_out = found.drain(..too_many.max(too_old)).next_back().map(|entry| entry.id);
     let before_first = || found.first().and_then(|first| first.prev);
-    match left_out.or_else(before_first).or(begin.map(Stamp::before)) {
-        Some(gone) => Some(gone).filter(|gone| *gone > Stamp::default()),
-        // There is no stream. If there was one, nothing has been added to it for so long.
-        None if found.is_empty() && age > 0 && terms.source == Source::PubSub => {
-            let kept = DAY.max(age.saturating_mul(2));
-            Some(Stamp { ms: terms.now.saturating_sub(kept), seq: 0 })
-        }
-        None => None,
+    let gone = left_out.or_else(before_first).or_else(lacks);
+    if gone.is_some() || !found.is_empty() || terms.source != Source::PubSub {
+        return gone;
     }
+    // There is no stream. If there was one, nothing has been added to it for so long.
+    let ms = terms.now.saturating_sub(terms.kept()?);
+    Some(Stamp { ms, seq: 0 }.into())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hub::Now;
 
     const NOW: u64 = 1_763_807_585_123;
 
+    fn stamp(ms: u64) -> Stamp {
+        Stamp { ms, seq: 0 }
+    }
+
     fn entry(ms: u64, prev: Option<u64>) -> Entry {
-        let stamp = |ms| Stamp { ms, seq: 0 };
         let (event_type, data) = (Vec::new(), Vec::new());
-        Entry { id: stamp(ms), prev: prev.map(stamp), event_type, data }
+        let id = |ms| stamp(ms).into();
+        Entry { id: id(ms), prev: prev.map(id), event_type, data }
     }
 
     fn judged(known: Knowledge, found: Vec<Entry>, count: u64, age: u64) -> (Vec<u64>, Missing) {
@@ -292,19 +415,34 @@ mod tests {
 
     fn judged_of(
         source: Source,
-        begin: Option<u64>,
+        about: Option<About>,
         known: Knowledge,
         found: Vec<Entry>,
         (count, age): (u64, u64),
     ) -> (Vec<u64>, Missing) {
-        let terms = Terms { history: History { count, age }, source, now: NOW };
-        let begin = begin.map(|ms| Stamp { ms, seq: 0 });
-        let judged = judge(&Ask { key: Vec::new(), known }, found, begin, terms);
-        (judged.entries.iter().map(|entry| entry.id.ms).collect(), judged.missing)
+        let judged = judge(&ask(known), found, about, terms(source, (count, age)));
+        (judged.entries.iter().map(|entry| entry.id.ms()).collect(), judged.missing)
+    }
+
+    fn ask(known: Knowledge) -> Ask {
+        let entry = match known {
+            Knowledge::Nothing => None,
+            Knowledge::Left(had) | Knowledge::Interrupted(had) => Some(had),
+        };
+        Ask { key: Vec::new(), known, entry }
+    }
+
+    fn terms(source: Source, (count, age): (u64, u64)) -> Terms {
+        let latest = Latest::here(Now { wall: NOW, mono: 0 });
+        Terms { history: History { count, age }, source, now: NOW, latest, rewound: false }
     }
 
     fn up_to(ms: u64) -> Missing {
-        Missing::UpTo(Stamp { ms, seq: 0 })
+        Missing::UpTo(stamp(ms))
+    }
+
+    fn about(first: u64, newest: u64, whole: bool) -> About {
+        About { first: Some(stamp(first).into()), whole, newest: stamp(newest).into() }
     }
 
     #[test]
@@ -320,10 +458,8 @@ mod tests {
 
     #[test]
     fn as_many_channels_are_asked_together_as_have_few_entries() {
-        let ask = |known| Ask { key: Vec::new(), known };
-        let history = History { count: 2_000, age: 0 };
-        let terms = Terms { history, source: Source::PubSub, now: NOW };
-        let had = Knowledge::Left(Stamp::default());
+        let terms = terms(Source::PubSub, (2_000, 0));
+        let had = Knowledge::Left(ReportedId::default());
         let of = |known, length| together(&vec![ask(known); 300], &[length; 300], terms);
         assert_eq!(of(Knowledge::Nothing, 0), TOGETHER);
         assert_eq!(of(Knowledge::Nothing, 1_000), 5);
@@ -347,23 +483,66 @@ mod tests {
     }
 
     #[test]
-    fn of_a_foreign_stream_that_was_trimmed_what_came_before_may_be_lost() {
-        let before = |ms: u64| Missing::UpTo(Stamp { ms, seq: 0 }.before());
+    fn of_a_foreign_stream_what_came_before_its_first_entry_may_be_lost() {
+        let before = |ms: u64| Missing::UpTo(stamp(ms).before());
         let found = || vec![entry(7, None), entry(8, None)];
-        let had = |ms| Knowledge::Interrupted(Stamp { ms, seq: 0 });
-        let judged = |begin, known| judged_of(Source::Streams, begin, known, found(), (5, 1 << 50));
-        assert_eq!(judged(None, Knowledge::Nothing), (vec![7, 8], Missing::Nothing));
-        assert_eq!(judged(Some(7), Knowledge::Nothing), (vec![7, 8], before(7)));
-        assert_eq!(judged(Some(7), had(5)), (vec![7, 8], before(7)));
-        assert_eq!(judged(Some(3), had(5)), (vec![7, 8], Missing::Nothing));
-        assert_eq!(judged(None, had(5)), (vec![7, 8], Missing::Nothing));
+        let had = |ms| Knowledge::Interrupted(stamp(ms).into());
+        let judged = |about, known| judged_of(Source::Streams, about, known, found(), (5, 1 << 50));
+        for whole in [false, true] {
+            assert_eq!(judged(None, Knowledge::Nothing), (vec![7, 8], Missing::Nothing));
+            let nothing = Knowledge::Nothing;
+            assert_eq!(judged(Some(about(7, 8, whole)), nothing), (vec![7, 8], before(7)));
+            assert_eq!(judged(Some(about(3, 8, whole)), had(5)), (vec![7, 8], Missing::Nothing));
+            assert_eq!(judged(None, had(5)), (vec![7, 8], Missing::Nothing));
+        }
+        assert_eq!(judged(Some(about(7, 8, false)), had(5)), (vec![7, 8], before(7)));
+        let empty = |about| judged_of(Source::Streams, about, had(5), vec![], (5, 1_000)).1;
+        assert_eq!(empty(None), Missing::Nothing);
+        assert_eq!(empty(Some(about(5, 5, false))), Missing::Nothing);
+        let emptied = About { first: None, ..about(0, 9, false) };
+        assert_eq!(empty(Some(emptied)), up_to(9));
         let none = judged_of(Source::Streams, None, Knowledge::Nothing, vec![], (5, 1_000));
         assert_eq!(none, (vec![], Missing::Nothing));
     }
 
     #[test]
+    fn a_stream_starts_over_when_its_ids_fall_back_or_it_is_whole_behind_what_was_read() {
+        let read = ask(Knowledge::Interrupted(stamp(5).into()));
+        assert!(!about(3, 5, true).started_over(&read));
+        assert!(!about(7, 8, false).started_over(&read));
+        assert!(about(1, 4, false).started_over(&read));
+        assert!(about(7, 8, true).started_over(&read));
+        let unread = Ask { entry: None, ..read };
+        assert!(!about(1, 4, false).started_over(&unread));
+    }
+
+    #[test]
+    fn a_stream_that_is_not_there_was_lost_unless_it_has_outlived_its_time() {
+        let read = |ms| ask(Knowledge::Interrupted(stamp(ms).into()));
+        let of = |source, age, ms| is_lost(&read(ms), terms(source, (5, age)));
+        assert!(of(Source::PubSub, 1_000, NOW - 1_000));
+        assert!(!of(Source::PubSub, 1_000, NOW - DAY));
+        assert!(of(Source::PubSub, DAY, NOW - DAY) && !of(Source::PubSub, DAY, NOW - 2 * DAY));
+        assert!(of(Source::PubSub, 0, 1) && of(Source::Streams, 1_000, 1));
+        let unread = Ask { entry: None, ..read(NOW) };
+        assert!(!is_lost(&unread, terms(Source::PubSub, (5, 0))));
+    }
+
+    #[test]
+    fn what_is_lost_up_to_an_id_that_nobody_believes_may_be_everything() {
+        let found = || vec![entry(NOW * 1_000 + 1, Some(NOW * 1_000))];
+        let had = Knowledge::Interrupted(stamp(5).into());
+        let gone = |known| judged(known, found(), 5, 0);
+        for known in [had, Knowledge::Nothing] {
+            assert_eq!(gone(known), (vec![NOW * 1_000 + 1], Missing::Everything));
+        }
+        let read = Knowledge::Interrupted(stamp(NOW * 1_000).into());
+        assert_eq!(gone(read).1, Missing::Nothing);
+    }
+
+    #[test]
     fn a_known_channel_has_a_hole_only_if_an_event_behind_what_it_had_is_gone() {
-        let had = Knowledge::Interrupted(Stamp { ms: 5, seq: 0 });
+        let had = Knowledge::Interrupted(stamp(5).into());
         assert_eq!(judged(had, vec![entry(8, Some(5))], 1, 1), (vec![8], Missing::Nothing));
         assert_eq!(judged(had, vec![entry(8, Some(3))], 1, 1), (vec![8], Missing::Nothing));
         assert_eq!(judged(had, vec![entry(8, Some(7))], 1, 1), (vec![8], up_to(7)));

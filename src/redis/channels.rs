@@ -3,8 +3,7 @@
 use std::collections::hash_map::{HashMap, IterMut, Keys, ValuesMut};
 use std::collections::BTreeSet;
 
-use crate::hub::{pattern_of, Membership};
-use crate::sse::id::Stamp;
+use crate::hub::{pattern_of, Membership, ReportedId};
 use crate::sse::pattern::matches;
 
 use super::held::Held;
@@ -26,8 +25,8 @@ pub struct Channel {
     pub member: Membership,
     /// How far its subscription is.
     pub state: State,
-    /// The highest number of a durable event of it.
-    pub last: Stamp,
+    /// How far its stream was read: the number of its newest durable event.
+    pub last: ReportedId,
     /// Since when nobody listens (ms).
     pub quiet: Option<u64>,
     /// Whether its stream has to be asked because of a doubtful message.

@@ -1,12 +1,12 @@
 //! A message that waits for its channel.
 
 use super::message::{Durable, Message};
-use crate::sse::id::Stamp;
+use crate::hub::ReportedId;
 
 /// A message that waits.
 pub struct Held {
     /// The numbers, of a durable event.
-    numbers: Option<(Stamp, Stamp)>,
+    numbers: Option<(ReportedId, ReportedId)>,
     event_type: Vec<u8>,
     data: Vec<u8>,
 }

@@ -2,13 +2,15 @@
 
 use std::collections::VecDeque;
 
+use tokio::time::Instant;
+
 use super::catch_up::Fetched;
 use super::channels::{Channel, State};
 use super::held::Held;
 use super::inbox::Push;
 use super::message::{self, Entry, Message};
-use super::session::{Ended, Session};
-use crate::hub::{Arrival, How, Knowledge, NewEvent, Source};
+use super::session::{Ended, Session, TELL_EVERY};
+use crate::hub::{Arrival, How, Knowledge, Missing, NewEvent, ReportedId, Source};
 use crate::sse::escaped::Escaped;
 
 /// Events that are appended under one hold of the hub's lock.
@@ -17,8 +19,6 @@ const BATCH: usize = 64;
 const BATCH_BYTES: usize = 64 << 10;
 /// Bytes of messages that may wait for their channels.
 const MOST_HELD: usize = 256 << 20;
-/// How often it is told that events are too large.
-const TELL_EVERY: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// Of which channel a message is.
 pub(super) enum Whose<'m> {
@@ -132,9 +132,10 @@ impl Session {
         let Some(message) = message else { return Ok(Turn::PassOver) };
         // While a holder and its successor count together nothing is held back.
         let held_to_count = self.counts_for_heir() || self.skip > 0;
+        // What the former holder has had behind the marker comes here as well.
+        let comes_again = self.skip_until > Instant::now();
         // What only patterns match is of a channel that nobody named.
         let mut known = self.channels.get_mut(name).filter(|channel| channel.comes_by_name());
-        let now = self.joined.now().mono;
         if *message == Message::Doubtful {
             let ask = known.is_some_and(|known| known.is_doubted()) && !held_to_count;
             return Ok(if ask { Turn::Doubt(name) } else { Turn::PassOver });
@@ -146,6 +147,13 @@ impl Session {
             (Message::Durable(event), Some(known)) if event.prev > known.last && !held_to_count => {
                 return Ok(Turn::Missed(name, Held::of(message)));
             }
+            (Message::Durable(event), Some(known))
+                if event.id <= known.last && !held_to_count && !comes_again =>
+            {
+                // Its stream has fallen back.
+                self.rewound = true;
+                return Ok(Turn::Missed(name, Held::of(message)));
+            }
             (Message::Durable(event), Some(known)) => known.last = known.last.max(event.id),
             (Message::Durable(_), None) => {}
             (Message::Plain(_), _) if self.skip > 0 => {
@@ -155,7 +163,7 @@ impl Session {
             (Message::Plain(_) | Message::Doubtful, _) => {}
         }
         let by_name = known.is_some();
-        let mut arrival = arrival(name, message, now);
+        let mut arrival = self.arrival(name, message);
         if !by_name {
             arrival.how = arrival.how.strayed();
         }
@@ -182,7 +190,7 @@ impl Session {
         if self.told_too_large.is_some_and(|told| told.elapsed() < TELL_EVERY) {
             return;
         }
-        self.told_too_large = Some(tokio::time::Instant::now());
+        self.told_too_large = Some(Instant::now());
         let largest = batch.iter().max_by_key(|arrival| arrival.event.data.len());
         let Some(largest) = largest else { return };
         self.joined.log(
@@ -207,16 +215,23 @@ impl Session {
             return Ok(());
         }
         self.lose(name, fetched)?;
-        let arrivals: Vec<_> =
-            fetched.entries.iter().map(|entry| self.fetched(name, known, entry)).collect();
+        let mut arrivals = Vec::with_capacity(fetched.entries.len());
+        for entry in &fetched.entries {
+            arrivals.push(self.fetched(name, known, entry));
+        }
         self.append(&arrivals)?;
         self.settled(name, known, fetched)
     }
 
     /// Enters what is gone of a channel, before what comes behind it.
     pub(super) fn lose(&mut self, name: &[u8], fetched: &Fetched) -> Result<(), Ended> {
-        let Some(channel) = self.channels.get(name) else { return Ok(()) };
-        let (hub, fence, member) = (&self.joined.hub, self.tenant.fence, channel.member);
+        let Some(channel) = self.channels.get_mut(name) else { return Ok(()) };
+        let member = channel.member;
+        if fetched.missing == Missing::Everything {
+            channel.last = ReportedId::default();
+            self.tell_started_over(name);
+        }
+        let (hub, fence) = (&self.joined.hub, self.tenant.fence);
         self.patiently(|| hub.lose(fence, member, fetched.missing))
     }
 
@@ -231,7 +246,7 @@ impl Session {
             return Ok(());
         };
         self.release(name, known, fetched)?;
-        if let Some(newest) = fetched.newest {
+        if let Some(newest) = fetched.newest.and_then(|id| id.checked(self.latest())) {
             let (hub, fence) = (&self.joined.hub, self.tenant.fence);
             self.patiently(|| hub.raise_mark(fence, newest))?;
         }
@@ -244,27 +259,47 @@ impl Session {
 
     /// An entry of a channel's stream, as it enters the hub.
     pub(super) fn fetched<'m>(
-        &self,
+        &mut self,
         name: &'m [u8],
         known: Knowledge,
         entry: &'m Entry,
     ) -> Arrival<'m> {
-        Arrival {
-            channel: name,
-            how: match known {
-                Knowledge::Interrupted(_) => How::Missed(entry.id),
-                Knowledge::Nothing | Knowledge::Left(_) => How::Earlier(entry.id),
-            },
-            event: NewEvent { event_type: &entry.event_type, data: &entry.data },
-            born: self.born(entry.id.ms),
-        }
+        let id = self.judged(name, entry.id);
+        let how = match known {
+            Knowledge::Interrupted(_) => How::Missed(id),
+            Knowledge::Nothing | Knowledge::Left(_) => How::Earlier(id),
+        };
+        let born = match known {
+            // It has happened since the stream was last read, whatever its id says.
+            Knowledge::Interrupted(had) if entry.id <= had => self.joined.now().mono,
+            _ => self.born(entry.id.ms()),
+        };
+        let event = NewEvent { event_type: &entry.event_type, data: &entry.data };
+        Arrival { channel: name, how, event, born }
+    }
+
+    /// A message, as it enters the hub.
+    pub(super) fn arrival<'m>(&mut self, name: &'m [u8], message: &'m Message<'m>) -> Arrival<'m> {
+        let born = self.joined.now().mono;
+        let nothing = NewEvent { event_type: b"", data: b"" };
+        let (how, event) = match message {
+            // Nobody asks for that.
+            Message::Doubtful => (How::Plain, nothing),
+            Message::Plain(data) => (How::Plain, NewEvent { event_type: b"", data }),
+            Message::Durable(event) => (
+                How::Live(self.judged(name, event.id)),
+                NewEvent { event_type: &event.event_type, data: &event.data },
+            ),
+        };
+        Arrival { channel: name, how, event, born }
     }
 
     /// Appends the messages of a channel that waited for it.
     fn release(&mut self, name: &[u8], known: Knowledge, fetched: &Fetched) -> Result<(), Ended> {
         let Some(channel) = self.channels.get_mut(name) else { return Ok(()) };
         let had = match known {
-            Knowledge::Nothing => Default::default(),
+            _ if fetched.missing == Missing::Everything => ReportedId::default(),
+            Knowledge::Nothing => ReportedId::default(),
             Knowledge::Left(had) | Knowledge::Interrupted(had) => had,
         };
         channel.last = channel.last.max(fetched.newest.unwrap_or(had)).max(had);
@@ -274,18 +309,15 @@ impl Session {
         };
         self.held -= self.held.min(held.iter().map(Held::size).sum());
         let messages: Vec<Message<'_>> = held.iter().map(Held::message).collect();
-        let born = self.joined.now().mono;
         let mut arrivals = Vec::with_capacity(messages.len());
         for message in messages.iter().filter(|message| !is_fetched(message, fetched)) {
-            let mut arrival = arrival(name, message, born);
-            if let (Message::Durable(event), Some(channel)) = (message, self.channels.get_mut(name))
-            {
-                channel.last = channel.last.max(event.id);
+            let mut arrival = self.arrival(name, message);
+            if let (How::Live(id), Some(channel)) = (arrival.how, self.channels.get_mut(name)) {
+                channel.last = channel.last.max(id.reported());
                 // Others have gone on meanwhile, so its number may be below theirs.
-                arrival.how = match known {
-                    Knowledge::Interrupted(_) => How::Live(event.id),
-                    Knowledge::Nothing | Knowledge::Left(_) => How::Earlier(event.id),
-                };
+                if !matches!(known, Knowledge::Interrupted(_)) {
+                    arrival.how = How::Earlier(id);
+                }
             }
             arrivals.push(arrival);
         }
@@ -328,19 +360,6 @@ pub(super) fn parsed<'m>(push: &'m Push, token: &[u8]) -> Option<Message<'m>> {
         }
         Push::Subscribed { .. } | Push::End => None,
     }
-}
-
-pub(super) fn arrival<'m>(name: &'m [u8], message: &'m Message<'m>, born: u64) -> Arrival<'m> {
-    let nothing = NewEvent { event_type: b"", data: b"" };
-    let (how, event) = match message {
-        // Nobody asks for that.
-        Message::Doubtful => (How::Plain, nothing),
-        Message::Plain(data) => (How::Plain, NewEvent { event_type: b"", data }),
-        Message::Durable(event) => {
-            (How::Live(event.id), NewEvent { event_type: &event.event_type, data: &event.data })
-        }
-    };
-    Arrival { channel: name, how, event, born }
 }
 
 /// The number of a takeover's marker.

@@ -61,7 +61,7 @@ impl Joining {
         let asks: Vec<Ask> = some
             .iter()
             .filter(|(name, _)| pattern_of(name).is_none())
-            .map(|(name, known)| Ask { key: self.joined.key(name), known: *known })
+            .map(|(name, known)| self.ask(name, *known))
             .collect();
         let mut fetched = self.fetch(&asks).await?.into_iter();
         // What was told before the answers were given is here before this is answered.
@@ -117,6 +117,15 @@ impl Joining {
             }
         }
         Ok((yes, no))
+    }
+
+    fn ask(&self, name: &[u8], known: Knowledge) -> Ask {
+        let entry = match known {
+            Knowledge::Nothing => None,
+            // If it is not to be had now, it is not known.
+            _ => self.joined.hub.newest_entry(name).ok().flatten(),
+        };
+        Ask { key: self.joined.key(name), known, entry }
     }
 
     async fn fetch(&self, asks: &[Ask]) -> Result<Vec<Result<Fetched, RedisError>>, String> {

@@ -8,8 +8,8 @@ use std::borrow::Cow;
 
 use ::redis::Value;
 
+use crate::hub::ReportedId;
 use crate::sse::event_type;
-use crate::sse::id::{Id, Stamp};
 
 /// How a durable event's message begins.
 const MARK: &[u8] = b"\x01sse ";
@@ -21,9 +21,9 @@ const MAX_HEAD: usize = 160;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Durable<'a> {
     /// Its id.
-    pub id: Stamp,
+    pub id: ReportedId,
     /// The id of the event before it on its channel; zero if there was none.
-    pub prev: Stamp,
+    pub prev: ReportedId,
     /// Its type; empty if it has none.
     pub event_type: Cow<'a, [u8]>,
     /// Its data.
@@ -58,7 +58,7 @@ fn durable(bytes: &[u8]) -> Option<(Durable<'_>, &[u8])> {
     let (head, body) = (&rest[..end], &rest[end + 1..]);
     let mut words = head.split(|&byte| byte == b' ');
     let token = words.next()?;
-    let (id, prev) = (stamp(words.next()?)?, stamp(words.next()?)?);
+    let (id, prev) = (ReportedId::parse(words.next()?)?, ReportedId::parse(words.next()?)?);
     let length = std::str::from_utf8(words.next()?).ok()?;
     if words.next().is_some() || prev >= id || !length.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
@@ -72,9 +72,9 @@ fn durable(bytes: &[u8]) -> Option<(Durable<'_>, &[u8])> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// Its id.
-    pub id: Stamp,
+    pub id: ReportedId,
     /// The id of the one before it, when the publish script wrote it.
-    pub prev: Option<Stamp>,
+    pub prev: Option<ReportedId>,
     /// Its type; empty if it has none.
     pub event_type: Vec<u8>,
     /// Its data.
@@ -94,11 +94,11 @@ fn entry(value: &Value) -> Option<Entry> {
     let [id, fields] = list(value) else {
         return None;
     };
-    let id = stamp(bytes(id)?)?;
+    let id = ReportedId::parse(bytes(id)?)?;
     let fields = pairs(fields)?;
     let field =
         |name: &[u8]| fields.iter().find(|(field, _)| *field == name).map(|&(_, content)| content);
-    let prev = field(b"prev").and_then(stamp);
+    let prev = field(b"prev").and_then(ReportedId::parse);
     let data = match field(b"data") {
         Some(data) => utf8(data).into_owned(),
         None => data_of_others(&fields, prev.is_some()),
@@ -129,13 +129,6 @@ fn data_of_others(fields: &[(&[u8], &[u8])], has_prev: bool) -> Vec<u8> {
 
 fn json(text: &[u8]) -> serde_json::Value {
     String::from_utf8_lossy(text).into()
-}
-
-fn stamp(text: &[u8]) -> Option<Stamp> {
-    match Id::parse(text)? {
-        Id::Durable(stamp) => Some(stamp),
-        _ => None,
-    }
 }
 
 fn allowed(name: &[u8]) -> &[u8] {
@@ -184,6 +177,7 @@ fn bytes(value: &Value) -> Option<&[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sse::id::{Id, Stamp};
     use proptest::prelude::*;
 
     const TOKEN: &[u8] = b"t0k";
@@ -210,7 +204,7 @@ mod tests {
     fn read(fields: &[&str]) -> (String, String) {
         let page = Value::Array(vec![Value::Array(vec![text("7-1"), texts(fields)])]);
         let entries = entries(&page);
-        assert_eq!(entries[0].id, Stamp { ms: 7, seq: 1 });
+        assert_eq!(entries[0].id, Stamp { ms: 7, seq: 1 }.into());
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("UTF-8");
         (text(&entries[0].event_type), text(&entries[0].data))
     }
@@ -219,7 +213,7 @@ mod tests {
     fn a_durable_event_is_read() {
         let bytes = b"\x01sse t0k 1763807585123-0 1763807585120-3 5\ntradeHello";
         let (event_type, data) = (b"trade"[..].into(), b"Hello"[..].into());
-        let event = Durable { id: ID, prev: PREV, event_type, data };
+        let event = Durable { id: ID.into(), prev: PREV.into(), event_type, data };
         assert_eq!(parse(bytes, TOKEN), Message::Durable(event));
     }
 
@@ -263,7 +257,7 @@ mod tests {
         for name in ["error", "sse.gap", "a\nid: 1", &"a".repeat(129)] {
             let bytes = message(ID, PREV, name.as_bytes(), b"data");
             let (event_type, data) = (b""[..].into(), b"data"[..].into());
-            let event = Durable { id: ID, prev: PREV, event_type, data };
+            let event = Durable { id: ID.into(), prev: PREV.into(), event_type, data };
             assert_eq!(parse(&bytes, TOKEN), Message::Durable(event), "{name:?}");
         }
     }
@@ -298,7 +292,7 @@ mod tests {
         let page = Value::Array(bad.into_iter().chain([good]).collect());
         let read = entries(&page);
         assert_eq!(read.len(), 1);
-        assert_eq!(read[0].prev, Some(Stamp { ms: 6, seq: 5 }));
+        assert_eq!(read[0].prev, Some(Stamp { ms: 6, seq: 5 }.into()));
         assert_eq!(entries(&Value::Nil), []);
     }
 
@@ -323,7 +317,9 @@ mod tests {
             let (id, prev) = (one.max(two), one.min(two));
             let bytes = message(id, prev, name.as_bytes(), data.as_bytes());
             let (event_type, data) = (name.as_bytes().into(), data.as_bytes().into());
-            prop_assert_eq!(parse(&bytes, TOKEN), Message::Durable(Durable { id, prev, event_type, data }));
+            let (id, prev) = (id.into(), prev.into());
+            let event = Durable { id, prev, event_type, data };
+            prop_assert_eq!(parse(&bytes, TOKEN), Message::Durable(event));
         }
 
         #[test]

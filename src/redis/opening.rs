@@ -5,11 +5,11 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use ::redis::{cmd, pipe, Pipeline, RedisError, Value};
+use ::redis::{pipe, Pipeline, RedisError, Value};
 
 use super::channels::{Channel, State};
 use super::inbox::Inbox;
-use super::intake::{arrival, is_fetched, parsed, Whose};
+use super::intake::{is_fetched, parsed, Whose};
 use super::joined::Joined;
 use super::joining::Caught;
 use super::link;
@@ -18,7 +18,7 @@ use super::publisher::Publisher;
 use super::session::{shown, Ended, Session, Tenant};
 use super::subscriptions::TOGETHER;
 use crate::hub::{pattern_of, How, Knowledge, Link, Source};
-use crate::sse::id::{Id, Stamp};
+use crate::sse::id::Stamp;
 
 impl Session {
     /// Connects, and brings everything in step.
@@ -81,25 +81,7 @@ impl Session {
         self.ahead = ahead(&time);
         self.token = first_of(token).unwrap_or_else(|| b"-".to_vec());
         let clock = super::message::entries(&clock).first().map(|entry| entry.id);
-        let mark = self.patiently_locked(|| self.joined.hub.mark())?;
-        self.clock = match clock {
-            Some(clock) if clock >= mark => clock,
-            None if mark == Stamp::default() => self.tick_clock("*").await,
-            Some(_) | None => self.tick_clock(&format!("{}-{}", mark.ms, mark.seq)).await.max(mark),
-        };
-        Ok(())
-    }
-
-    /// Has the hub's clock give a number, this one or its own. Zero if it gives none: another nginx may
-    /// have been faster, which is as good.
-    async fn tick_clock(&mut self, id: &str) -> Stamp {
-        let mut tick = cmd("XADD");
-        tick.arg(self.joined.names.clock()).arg("MAXLEN").arg(1).arg(id).arg("t").arg("");
-        let answer: Result<Vec<u8>, _> = tick.query_async(&mut self.link.connection).await;
-        match answer.ok().and_then(|id| Id::parse(&id)) {
-            Some(Id::Durable(stamp)) => stamp,
-            _ => Stamp::default(),
-        }
+        self.set_right(clock).await
     }
 
     pub(super) async fn subscribe_control(&mut self) -> Result<(), Ended> {
@@ -162,12 +144,20 @@ impl Session {
         }
         let pushes = self.inbox.take();
         let messages: Vec<_> = pushes.iter().map(|push| parsed(push, &self.token)).collect();
+        let latest = self.latest();
         let mut arrivals = Vec::new();
         let mut newest = HashMap::new();
+        let mut mark = self.clock;
         for Caught { name, known, fetched } in caught {
             newest.insert(&name[..], fetched);
-            let entries = fetched.entries.iter();
-            arrivals.extend(entries.map(|entry| (entry.id, self.fetched(name, *known, entry))));
+            // A number that is not believed stands where the one before it does.
+            let mut order = Stamp::default();
+            for entry in &fetched.entries {
+                let arrival = self.fetched(name, *known, entry);
+                order = arrival.how.stamp().unwrap_or(order);
+                arrivals.push((order, arrival));
+            }
+            mark = mark.max(fetched.newest.and_then(|id| id.checked(latest)).unwrap_or_default());
         }
         // What came before the first durable message came after everything that the clock had given.
         let mut told = self.clock;
@@ -179,15 +169,13 @@ impl Session {
             if fetched || *message == Message::Doubtful {
                 continue;
             }
-            let mut arrival = arrival(name, message, self.joined.now().mono);
+            let mut arrival = self.arrival(name, message);
             if !self.channels.get(name).is_some_and(Channel::comes_by_name) {
                 arrival.how = arrival.how.strayed();
             }
-            if let How::Live(id) = arrival.how {
-                told = told.max(id);
-                if let Some(channel) = self.channels.get_mut(name) {
-                    channel.last = channel.last.max(id);
-                }
+            told = told.max(arrival.how.stamp().unwrap_or_default());
+            if let (How::Live(id), Some(channel)) = (arrival.how, self.channels.get_mut(name)) {
+                channel.last = channel.last.max(id.reported());
             }
             arrivals.push((told, arrival));
         }
@@ -195,8 +183,6 @@ impl Session {
         arrivals.sort_by_key(|(number, _)| *number);
         let arrivals: Vec<_> = arrivals.into_iter().map(|(_, arrival)| arrival).collect();
         self.append(&arrivals)?;
-        let newest = caught.iter().filter_map(|caught| caught.fetched.newest).max();
-        let mark = newest.unwrap_or_default().max(self.clock);
         self.patiently(|| hub.raise_mark(fence, mark))
     }
 }
@@ -239,5 +225,6 @@ pub(super) fn ahead(time: &Value) -> i64 {
         return 0;
     };
     let here = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis());
-    seconds.saturating_mul(1000).saturating_add(micros / 1000) - here as i64
+    let there = seconds.saturating_mul(1000).saturating_add(micros / 1000);
+    there.saturating_sub(here as i64)
 }

@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout_at, Instant};
 use super::joined::{Joined, News};
 use super::link::{self, is_elsewhere, is_not_ready, Link};
 use super::script::{self, Publish};
-use crate::sse::id::Stamp;
+use crate::hub::ReportedId;
 
 /// The longest that a publish may take.
 const DEADLINE: Duration = Duration::from_millis(1_900);
@@ -61,7 +61,7 @@ impl Refusal {
 struct Telling {
     joined: Rc<Joined>,
     ticket: u64,
-    result: Result<Vec<Stamp>, Refusal>,
+    result: Result<Vec<ReportedId>, Refusal>,
 }
 
 impl Drop for Telling {
@@ -108,7 +108,7 @@ impl Publisher {
         self.waiting.set(self.waiting.get() - 1);
     }
 
-    async fn ask(self: &Rc<Self>, publish: &Publish) -> Result<Vec<Stamp>, Refusal> {
+    async fn ask(self: &Rc<Self>, publish: &Publish) -> Result<Vec<ReportedId>, Refusal> {
         let deadline = Instant::now() + DEADLINE;
         let mut asked = false;
         loop {

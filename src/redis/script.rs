@@ -6,9 +6,9 @@
 use std::sync::OnceLock;
 
 use ::redis::aio::MultiplexedConnection;
-use ::redis::{ErrorKind, RedisError, Script, ScriptInvocation};
+use ::redis::{RedisError, Script, ScriptInvocation};
 
-use crate::sse::id::{Id, Stamp};
+use crate::hub::ReportedId;
 
 const PUBLISH: &str = include_str!("../../redis/publish.lua");
 const BATCH: &str = include_str!("batch.lua");
@@ -46,13 +46,17 @@ pub struct Publish {
 pub async fn publish(
     connection: &mut MultiplexedConnection,
     publish: &Publish,
-) -> Result<Vec<Stamp>, RedisError> {
+) -> Result<Vec<ReportedId>, RedisError> {
     let ids: Vec<Vec<u8>> = invocation(publish).invoke_async(connection).await?;
-    let stamps = ids.iter().map(|id| match Id::parse(id) {
-        Some(Id::Durable(stamp)) => Ok(stamp),
-        _ => Err((ErrorKind::UnexpectedReturnType, "the publish script answered no id").into()),
-    });
-    stamps.collect()
+    let ids = ids.iter().map(|id| ReportedId::parse(id).ok_or_else(no_id));
+    ids.collect()
+}
+
+/// What is kept under an idempotency key are no ids. It has a code, as all errors that are not the
+/// connection's.
+fn no_id() -> RedisError {
+    let detail = "the publish script answered no id".to_owned();
+    ::redis::make_extension_error("ERR".to_owned(), Some(detail))
 }
 
 fn invocation(publish: &Publish) -> ScriptInvocation<'static> {

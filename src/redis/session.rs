@@ -14,7 +14,7 @@ use tokio::time::{interval, timeout, Instant, MissedTickBehavior};
 use super::catch_up::Terms;
 use super::channels::Channels;
 use super::inbox::Inbox;
-use super::joined::Joined;
+use super::joined::{Joined, Level};
 use super::joining::{Asked, Subscribe};
 use super::link::{self, Link};
 use super::opening::tell_bounds;
@@ -23,7 +23,10 @@ use super::retiring::Retiring;
 use super::streams::{Reading, Way};
 use super::subscriptions::Done;
 use super::thread::Phase;
-use crate::hub::{BridgeError, Fence, Locked, Seat, Source};
+use crate::hub::{
+    shown as shown_name, BridgeError, Fence, JudgedId, Latest, Locked, ReportedId, Seat, Source,
+};
+use crate::sse::escaped::Escaped;
 use crate::sse::id::Stamp;
 
 /// How often the connection is tried when nothing comes, and how long its answer may take.
@@ -32,6 +35,8 @@ const HEARTBEAT: Duration = Duration::from_secs(3);
 /// between two attempts.
 const PATIENCE: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(10);
+/// How often the same trouble of channels is logged.
+pub(super) const TELL_EVERY: Duration = Duration::from_secs(60);
 
 /// Why a session is over.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,6 +100,10 @@ pub struct Session {
     /// What Redis refuses has been told.
     pub(super) told_refused: bool,
     pub(super) told_too_large: Option<Instant>,
+    pub(super) told_implausible: Option<Instant>,
+    pub(super) told_started_over: Option<Instant>,
+    /// The clock in Redis had fallen behind when the connection began: streams may have, too.
+    pub(super) rewound: bool,
     pub(super) finished: mpsc::UnboundedSender<Done>,
     /// Taken by `live`.
     pub(super) done: Option<mpsc::UnboundedReceiver<Done>>,
@@ -131,6 +140,9 @@ impl Session {
             reading: Reading::new(Way::Told),
             told_refused: false,
             told_too_large: None,
+            told_implausible: None,
+            told_started_over: None,
+            rewound: false,
             finished,
             done: Some(done),
         }
@@ -226,17 +238,67 @@ impl Session {
 
     /// By what is judged what Redis retains.
     pub(super) fn terms(&self) -> Terms {
-        let wall = self.joined.now().wall;
         Terms {
             history: self.joined.hub.history(),
             source: self.joined.hub.source(),
-            now: wall.saturating_add_signed(self.ahead),
+            now: self.time_in_redis(),
+            latest: self.latest(),
+            rewound: self.rewound,
         }
+    }
+
+    fn time_in_redis(&self) -> u64 {
+        self.joined.now().wall.saturating_add_signed(self.ahead)
+    }
+
+    /// The latest time that an id which Redis gave can have.
+    pub(super) fn latest(&self) -> Latest {
+        Latest::in_redis(self.joined.now(), self.time_in_redis())
+    }
+
+    /// Checks the id of an event. One that is not believed is logged.
+    pub(super) fn judged(&mut self, name: &[u8], id: ReportedId) -> JudgedId {
+        let judged = id.judged(self.latest());
+        if judged.stamp().is_none() {
+            self.tell_implausible(name, id);
+        }
+        judged
+    }
+
+    /// A channel's stream in Redis is another one, or has lost its end.
+    pub(super) fn tell_started_over(&mut self, name: &[u8]) {
+        if self.told_started_over.is_some_and(|told| told.elapsed() < TELL_EVERY) {
+            return;
+        }
+        self.told_started_over = Some(Instant::now());
+        self.joined.log(
+            Level::Warn,
+            format_args!(
+                "the stream of channel \"{}\" in Redis was deleted, evicted or set back; its clients \
+                 receive a gap event, and what it has now",
+                Escaped(shown_name(name)),
+            ),
+        );
+    }
+
+    fn tell_implausible(&mut self, name: &[u8], id: ReportedId) {
+        if self.told_implausible.is_some_and(|told| told.elapsed() < TELL_EVERY) {
+            return;
+        }
+        self.told_implausible = Some(Instant::now());
+        self.joined.log(
+            Level::Warn,
+            format_args!(
+                "channel \"{}\" has the id {id} in Redis, which lies more than an hour ahead; such \
+                 events are delivered with ids of this nginx",
+                Escaped(shown_name(name)),
+            ),
+        );
     }
 
     /// When an event of this number came into the world, by this machine's monotonic clock.
     pub(super) fn born(&self, ms: u64) -> u64 {
-        let age = self.terms().now.saturating_sub(ms);
+        let age = self.time_in_redis().saturating_sub(ms);
         self.joined.now().mono.saturating_sub(age)
     }
 

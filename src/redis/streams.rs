@@ -21,8 +21,7 @@ use super::message::{entries, Entry};
 use super::opening::{ahead, lost};
 use super::session::{shown, Ended, Session};
 use super::subscriptions::Done;
-use crate::hub::{Arrival, How, NewEvent};
-use crate::sse::id::Stamp;
+use crate::hub::{Arrival, How, NewEvent, ReportedId};
 
 /// Streams that one blocking command waits for.
 const MOST_BLOCKING: usize = 200;
@@ -112,7 +111,7 @@ impl Session {
             channel if matches!(channel.state, State::InStep) => Some(channel.last),
             _ => None,
         };
-        let asked: Vec<(Box<[u8]>, Stamp)> =
+        let asked: Vec<(Box<[u8]>, ReportedId)> =
             channels.into_iter().filter_map(|name| Some((name.clone(), last(&name)?))).collect();
         if asked.is_empty() {
             return;
@@ -158,14 +157,14 @@ impl Session {
         self.reading.turn.split_off(rest)
     }
 
-    fn spawn_round(&mut self, asked: Vec<(Box<[u8]>, Stamp)>) {
+    fn spawn_round(&mut self, asked: Vec<(Box<[u8]>, ReportedId)>) {
         let (mut connection, finished) = (self.link.connection.clone(), self.finished.clone());
         let joined = self.joined.clone();
         let blocking = self.reading.blocking.take();
         let waits = self.reading.way == Way::Asked && self.channels.len() <= MOST_BLOCKING;
         let turns = self.reading.way == Way::Asked && !waits;
         tokio::task::spawn_local(async move {
-            let keys: Vec<(Vec<u8>, Stamp)> =
+            let keys: Vec<(Vec<u8>, ReportedId)> =
                 asked.iter().map(|(name, last)| (joined.key(name), *last)).collect();
             let names = asked.into_iter().map(|(name, _)| name);
             let result = if waits {
@@ -209,15 +208,17 @@ impl Session {
                 self.reading.grown.insert(name.clone());
             }
             for entry in entries.iter().filter(|entry| entry.id > had) {
+                let id = self.judged(name, entry.id);
                 arrivals.push(Arrival {
                     channel: name,
-                    how: How::Live(entry.id),
+                    how: How::Live(id),
                     event: NewEvent { event_type: &entry.event_type, data: &entry.data },
-                    born: self.born(entry.id.ms),
+                    born: self.joined.now().mono,
                 });
             }
         }
-        arrivals.sort_by_key(|arrival| arrival.how.number());
+        // Stable: those that are not believed come last, as they do in their streams.
+        arrivals.sort_by_key(|arrival| (arrival.how.stamp().is_none(), arrival.how.stamp()));
         self.append(&arrivals)
     }
 }
@@ -225,7 +226,7 @@ impl Session {
 /// What each of these streams has behind what is known of it.
 async fn ask(
     connection: &mut MultiplexedConnection,
-    keys: &[(Vec<u8>, Stamp)],
+    keys: &[(Vec<u8>, ReportedId)],
 ) -> Result<Vec<Vec<Entry>>, RedisError> {
     let mut all = Vec::with_capacity(keys.len());
     for some in keys.chunks(TOGETHER) {
@@ -250,7 +251,7 @@ async fn ask(
 /// The same, but waits for a while if none of them has anything.
 async fn wait(
     connection: &mut MultiplexedConnection,
-    keys: &[(Vec<u8>, Stamp)],
+    keys: &[(Vec<u8>, ReportedId)],
 ) -> Result<Vec<Vec<Entry>>, RedisError> {
     let mut command = cmd("XREAD");
     command.arg("COUNT").arg(super::catch_up::PAGE).arg("BLOCK").arg(BLOCK).arg("STREAMS");
@@ -258,7 +259,7 @@ async fn wait(
         command.arg(key);
     }
     for (_, last) in keys {
-        command.arg(format!("{}-{}", last.ms, last.seq));
+        command.arg(last.to_string());
     }
     let answer = match command.query_async::<Value>(connection).await {
         // One key that is no stream spoils the whole command.

@@ -6,9 +6,8 @@ use super::held::Held;
 use super::joined::Level;
 use super::joining::{Asked, Caught, Joining, Refused, Subscribe};
 use super::session::{Ended, Session};
-use crate::hub::{Fence, Knowledge, Locked, Signal};
+use crate::hub::{Fence, Knowledge, Locked, ReportedId, Signal};
 use crate::sse::channel;
-use crate::sse::id::Stamp;
 
 /// Channels in one SUBSCRIBE.
 pub(super) const TOGETHER: usize = 512;
@@ -136,7 +135,7 @@ impl Session {
             let known = self.patiently_locked(|| hub.knowledge(member))?;
             let name: Box<[u8]> = name.into();
             let state = State::Asked;
-            let last = Stamp::default();
+            let last = ReportedId::default();
             let channel = Channel { member, state, last, quiet: None, doubt: Doubt::None };
             self.channels.insert(name.clone(), channel);
             joined.push((name, known));

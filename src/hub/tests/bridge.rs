@@ -77,8 +77,8 @@ impl Joined {
         self.hub.lose(self.fence, member, missing).unwrap();
         for ms in fetched {
             let how = match known {
-                Knowledge::Interrupted(_) => How::Missed(id(*ms)),
-                Knowledge::Nothing | Knowledge::Left(_) => How::Earlier(id(*ms)),
+                Knowledge::Interrupted(_) => How::Missed(id(*ms).into()),
+                Knowledge::Nothing | Knowledge::Left(_) => How::Earlier(id(*ms).into()),
             };
             self.come(channel, how, &ms.to_string());
         }
@@ -97,7 +97,7 @@ impl Joined {
 
     /// Durable events as they happen; their text is their number.
     pub fn live(&self, channel: &str, ms: u64) {
-        self.come(channel, How::Live(id(ms)), &ms.to_string());
+        self.come(channel, How::Live(id(ms).into()), &ms.to_string());
     }
 
     /// A plain message. Returns its id.

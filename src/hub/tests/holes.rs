@@ -39,12 +39,12 @@ fn a_hole_is_known_to_the_next_bridge_if_this_one_dies_behind_it() {
         joined.connect();
         let member = joined.subscribe_only("a");
         joined.hub.lose(joined.fence, member, up_to(300)).unwrap();
-        joined.come("a", How::Earlier(id(400)), "400");
+        joined.come("a", How::Earlier(id(400).into()), "400");
         // It dies here. The next one knows the channel up to 400, and hears of no hole.
         joined.connect();
         let member = joined.subscribe_only("a");
         let known = if fresh { Knowledge::Left } else { Knowledge::Interrupted };
-        assert_eq!(joined.hub.knowledge(member).unwrap(), known(id(400)));
+        assert_eq!(joined.hub.knowledge(member).unwrap(), known(id(400).into()));
         joined.catch_up("a", member, &[], Missing::Nothing);
         assert_eq!(joined.resumed(&[a], "200-0"), (true, "400".into()), "{fresh}");
     }
@@ -115,7 +115,7 @@ fn what_is_evicted_while_history_comes_back_is_lost_after_all() {
     let a = joined.listen("a");
     let member = joined.subscribe_only("a");
     for ms in [100, 200, 300] {
-        joined.come("a", How::Earlier(id(ms)), &ms.to_string());
+        joined.come("a", How::Earlier(id(ms).into()), &ms.to_string());
     }
     // The zone was full.
     joined.evict("a", 2);

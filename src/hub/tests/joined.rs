@@ -162,17 +162,22 @@ fn without_history_only_the_gap_is_told() {
 fn ids_rise_whatever_comes() {
     let joined = joined();
     let a = joined.subscribe("a", &[], Missing::Nothing);
+    joined.subscribe("b", &[], Missing::Nothing);
+    // What other channels had before each.
     let comes = [
-        How::Live(id(100)),
-        How::Plain,
-        How::Live(id(90)),
-        How::Live(id(101)),
-        How::Missed(id(95)),
-        How::Plain,
-        How::Missed(id(120)),
-        How::Live(id(110)),
+        (0, How::Live(id(60).into())),
+        (0, How::Plain),
+        (100, How::Live(id(90).into())),
+        (0, How::Live(id(101).into())),
+        (110, How::Missed(id(105).into())),
+        (0, How::Plain),
+        (0, How::Missed(id(120).into())),
+        (200, How::Live(id(125).into())),
     ];
-    for (how, i) in comes.iter().zip(0..) {
+    for ((before, how), i) in comes.iter().zip(0..) {
+        if *before > 0 {
+            joined.live("b", *before);
+        }
         joined.come("a", *how, &format!("{i}"));
     }
     joined.hub.check_settled();
@@ -198,7 +203,9 @@ fn what_a_channel_has_is_passed_over() {
     joined.evict("a", 2);
     let head = joined.hub.head();
     for ms in [50, 60, 100, 200] {
-        for how in [How::Live(id(ms)), How::Missed(id(ms)), How::Earlier(id(ms))] {
+        for how in
+            [How::Live(id(ms).into()), How::Missed(id(ms).into()), How::Earlier(id(ms).into())]
+        {
             assert_eq!(joined.come("a", how, "again").appended, 0, "{how:?}");
         }
     }
@@ -215,8 +222,8 @@ fn what_is_too_large_is_counted_and_nothing_else_is_lost() {
         bridge::arrival("a", How::Plain, "1", 0),
         bridge::arrival("a", How::Plain, &large, 0),
         bridge::arrival("nobody", How::Plain, "-", 0),
-        bridge::arrival("a", How::Live(id(5)), &large, 0),
-        bridge::arrival("a", How::Live(id(6)), "2", 0),
+        bridge::arrival("a", How::Live(id(5).into()), &large, 0),
+        bridge::arrival("a", How::Live(id(6).into()), "2", 0),
     ];
     let arrived = joined.hub.arrive(joined.fence, &arrivals, at(0)).unwrap();
     assert_eq!((arrived.appended, arrived.too_large), (3, 2));

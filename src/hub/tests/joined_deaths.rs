@@ -13,7 +13,7 @@ fn lived_in() -> Joined {
         joined.subscribe(channel, &[], Missing::Nothing);
     }
     for ms in 1..8 {
-        joined.come("a", How::Live(id(ms * 10)), "live.");
+        joined.come("a", How::Live(id(ms * 10).into()), "live.");
         joined.come("b", How::Plain, "plain.");
     }
     joined
@@ -33,10 +33,10 @@ fn arrivals() {
     let long = "~".repeat(700) + ".";
     let arrivals = [
         arrival("a", How::Plain, "1.", 0),
-        arrival("b", How::Live(id(100)), &long, 0),
-        arrival("a", How::Missed(id(90)), "2.", 0),
+        arrival("b", How::Live(id(100).into()), &long, 0),
+        arrival("a", How::Missed(id(90).into()), "2.", 0),
         arrival("nobody", How::Plain, "x.", 0),
-        arrival("a", How::Live(id(100)), "3.", 0),
+        arrival("a", How::Live(id(100).into()), "3.", 0),
     ];
     // Of those that come again only the plain ones are new.
     let arrive = |hub: &Hub| {
@@ -44,6 +44,40 @@ fn arrivals() {
     };
     let deaths = kill_everywhere(&joined.hub, arrive, a_prefix);
     assert!(deaths > 60, "{deaths}");
+}
+
+#[test]
+fn arrivals_below_the_mark() {
+    let joined = lived_in();
+    joined.come("b", How::Live(id(500).into()), "ahead.");
+    let below = |ms, data| arrival("a", How::Live(id(ms).into()), data, 0);
+    let arrivals = [below(80, "1."), below(90, "2."), below(600, "3.")];
+    let arrive = |hub: &Hub| {
+        hub.arrive(joined.fence, &arrivals, at(0)).unwrap();
+    };
+    kill_everywhere(&joined.hub, arrive, a_prefix);
+    // What is there is not read again, and what is not there is.
+    joined.hub.check_settled();
+    arrive(&joined.hub);
+    assert_eq!(joined.texts("a").matches("1. 2. 3.").count(), 1);
+    let head = joined.hub.head();
+    arrive(&joined.hub);
+    assert_eq!(joined.hub.head(), head);
+}
+
+#[test]
+fn a_stream_starts_over() {
+    let joined = lived_in();
+    joined.come("b", How::Live(id(500).into()), "ahead.");
+    joined.come("a", How::Live(id(80).into()), "below.");
+    let member = joined.subscribe_only("a");
+    let lose = |hub: &Hub| hub.lose(joined.fence, member, Missing::Everything).unwrap();
+    kill_everywhere(&joined.hub, lose, |_, found, after| {
+        assert!(found.head <= after.head);
+    });
+    lose(&joined.hub);
+    assert_eq!(joined.hub.knowledge(member).unwrap(), Knowledge::Nothing);
+    assert_eq!(joined.texts("a"), "");
 }
 
 #[test]
@@ -68,7 +102,8 @@ fn arrivals_in_a_full_zone() {
         joined.come("b", How::Plain, &long);
     }
     let arrive = |hub: &Hub| {
-        hub.arrive(joined.fence, &[arrival("a", How::Live(id(500)), &long, 0)], at(0)).unwrap();
+        hub.arrive(joined.fence, &[arrival("a", How::Live(id(500).into()), &long, 0)], at(0))
+            .unwrap();
     };
     kill_everywhere(&joined.hub, arrive, |before, found, after| {
         assert!(found.head == before.head || found == after);
@@ -107,7 +142,7 @@ fn history_that_comes_back() {
     joined.hub.out_of_step(joined.fence, member).unwrap();
     let caught_up = |hub: &Hub| {
         let known = hub.knowledge(member).unwrap();
-        let come = |ms| arrival("a", How::Earlier(id(ms)), "back.", 0);
+        let come = |ms| arrival("a", How::Earlier(id(ms).into()), "back.", 0);
         hub.arrive(joined.fence, &[come(60), come(70)], at(0)).unwrap();
         hub.caught_up(joined.fence, member, known, Missing::UpTo(id(50))).unwrap();
     };

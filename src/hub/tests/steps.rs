@@ -53,7 +53,7 @@ fn a_channel_that_was_left_is_known_up_to_its_newest() {
     joined.live("b", 300);
     let a = joined.listen("a");
     let member = joined.subscribe_only("a");
-    assert_eq!(known(&joined, member), Knowledge::Left(id(100)));
+    assert_eq!(known(&joined, member), Knowledge::Left(id(100).into()));
     joined.catch_up("a", member, &[150, 250], Missing::Nothing);
     // Their own numbers, though the mark is above them: who comes from elsewhere is served exactly.
     assert_eq!(joined.resumed(&[a], "150-0"), (false, "250".into()));
@@ -70,7 +70,7 @@ fn a_plain_message_says_that_everything_up_to_its_mark_is_known() {
     joined.plain("a", "p");
     let member = joined.subscribe_only("a");
     joined.connect();
-    assert_eq!(known(&joined, member), Knowledge::Interrupted(id(300)));
+    assert_eq!(known(&joined, member), Knowledge::Interrupted(id(300).into()));
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn after_an_interruption_what_was_missed_is_placed_behind_what_was_had() {
     joined.connect();
     let members = ["a", "b"].map(|name| joined.subscribe_only(name));
     assert!(!joined.hub.in_step(&[a]));
-    assert_eq!(known(&joined, members[0]), Knowledge::Interrupted(id(100)));
+    assert_eq!(known(&joined, members[0]), Knowledge::Interrupted(id(100).into()));
     joined.catch_up("a", members[0], &[200], Missing::Nothing);
     assert!(joined.hub.in_step(&[a]) && !joined.hub.in_step(&[a, b]));
     // Too late for its number: streams of both have been sent 200.
@@ -102,9 +102,14 @@ fn a_fenced_bridge_can_write_nothing() {
     let held = hub.try_succeed().unwrap();
     let next = hub.take_fence(hub.take_seat().unwrap(), at(0)).unwrap();
     let before: Vec<u64> = (0..hub.region.size()).map(|at| hub.region.get(at)).collect();
-    let arrivals = [How::Plain, How::Live(id(500)), How::Missed(id(500)), How::Earlier(id(500))]
-        .map(|how| arrival("a", how, "x", 0));
-    let known = Knowledge::Interrupted(id(100));
+    let arrivals = [
+        How::Plain,
+        How::Live(id(500).into()),
+        How::Missed(id(500).into()),
+        How::Earlier(id(500).into()),
+    ]
+    .map(|how| arrival("a", how, "x", 0));
+    let known = Knowledge::Interrupted(id(100).into());
     let fenced = Err(BridgeError::Fenced);
     for arrival in arrivals {
         assert_eq!(hub.arrive(old, &[arrival], at(0)).err(), Some(BridgeError::Fenced));

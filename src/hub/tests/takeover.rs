@@ -36,7 +36,7 @@ impl Side {
             match message {
                 Told::Plain(channel, data) => batch.push(arrival(channel, How::Plain, data, 0)),
                 Told::Durable(channel, ms) => {
-                    batch.push(arrival(channel, How::Live(id(*ms)), "durable", 0));
+                    batch.push(arrival(channel, How::Live(id(*ms).into()), "durable", 0));
                 }
                 Told::Marker(number) => {
                     self.hub.arrive(self.fence, &batch, at(0))?;
@@ -161,7 +161,7 @@ fn what_is_left_out_is_counted_as_well() {
     let large = "p".repeat(2_000);
     let arrivals = [
         arrival("a", How::Plain, &large, 0),
-        arrival("a", How::Live(id(7)), "durable", 0),
+        arrival("a", How::Live(id(7).into()), "durable", 0),
         arrival("a", How::Plain, "p", 0),
     ];
     assert_eq!(old.hub.arrive(old.fence, &arrivals, at(0)).unwrap().appended, 2);

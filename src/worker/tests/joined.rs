@@ -45,8 +45,8 @@ impl Joint {
         hub.lose(self.fence, member, missing).unwrap();
         for ms in fetched {
             let how = match known {
-                Knowledge::Interrupted(_) => How::Missed(id(*ms)),
-                Knowledge::Nothing | Knowledge::Left(_) => How::Earlier(id(*ms)),
+                Knowledge::Interrupted(_) => How::Missed(id(*ms).into()),
+                Knowledge::Nothing | Knowledge::Left(_) => How::Earlier(id(*ms).into()),
             };
             self.come_born(channel, how, &ms.to_string(), 1);
         }
@@ -66,7 +66,7 @@ impl Joint {
     }
 
     fn live(&mut self, channel: &str, ms: u64) {
-        self.come(channel, How::Live(id(ms)), &ms.to_string());
+        self.come(channel, How::Live(id(ms).into()), &ms.to_string());
     }
 
     pub fn open(&mut self, channels: &[&str], from: &str) -> (StreamKey, Rc<RefCell<Wire>>) {
@@ -92,7 +92,7 @@ fn a_stream_begins_when_its_channel_is_in_step_and_misses_nothing() {
     joint.bench.pass_time(100);
     assert_eq!(wire.borrow().bytes, b"retry: 3000\n:\n");
     assert!(joint.bench.worker.is_waiting(key));
-    joint.come_born("a", How::Earlier(id(90)), "90", 1);
+    joint.come_born("a", How::Earlier(id(90).into()), "90", 1);
     joint.bench.settle();
     assert!(joint.bench.worker.is_waiting(key));
     joint.catch_up("a", &[90, 100, 110], Missing::Nothing);
@@ -251,9 +251,9 @@ fn a_new_stream_is_not_given_the_past_of_a_redis_that_comes_late() {
     let member = joint.join("a");
     joint.bench.hub.lose(joint.fence, member, day).unwrap();
     for ms in [wall - 9_000_000, wall - 9] {
-        joint.come_born("a", How::Earlier(id(ms)), "past", START.mono - 1);
+        joint.come_born("a", How::Earlier(id(ms).into()), "past", START.mono - 1);
     }
-    joint.come_born("a", How::Earlier(id(wall + 1)), "now", START.mono + 1);
+    joint.come_born("a", How::Earlier(id(wall + 1).into()), "now", START.mono + 1);
     joint.bench.hub.caught_up(joint.fence, member, Knowledge::Nothing, day).unwrap();
     joint.bench.settle();
     assert_eq!(heard(&wire), ["sse.open", "now"]);
@@ -296,7 +296,7 @@ fn what_comes_below_the_mark_reaches_live_streams() {
     let (_, wire) = joint.open(&["a"], "90-0");
     joint.live("a", 200);
     joint.live("a", 150);
-    joint.come("a", How::Missed(id(160)), "160");
+    joint.come("a", How::Missed(id(160).into()), "160");
     joint.live("a", 150);
     assert_eq!(heard(&wire)[..3], ["200", "150", "160"]);
     let (_, again) = joint.open(&["a"], "200-0");
@@ -310,7 +310,7 @@ fn streams_that_were_overtaken_while_they_waited_begin_all_the_same() {
     let member = joint.join("a");
     joint.bench.hub.caught_up(joint.fence, member, Knowledge::Nothing, Missing::Nothing).unwrap();
     for ms in 101..9_000 {
-        joint.come_born("a", How::Live(id(ms)), "x", joint.bench.now.mono);
+        joint.come_born("a", How::Live(id(ms).into()), "x", joint.bench.now.mono);
     }
     joint.bench.pass_time(200);
     assert!(!joint.bench.worker.is_waiting(key));

@@ -60,7 +60,7 @@ impl Nginx {
             if self.since.get(channel).is_some_and(|since| index >= *since) {
                 let born = self.joint.bench.now.mono;
                 let (how, text) = match number {
-                    Some(ms) => (How::Live(id(*ms)), format!("{ms}")),
+                    Some(ms) => (How::Live(id(*ms).into()), format!("{ms}")),
                     None => (How::Plain, format!("p{index}")),
                 };
                 self.joint.come_born(channel, how, &text, born);
@@ -87,12 +87,12 @@ impl Nginx {
             let known = judge(self.joint.bench.hub.knowledge(member).unwrap());
             let had = match known {
                 Knowledge::Nothing => 0,
-                Knowledge::Left(stamp) | Knowledge::Interrupted(stamp) => stamp.ms,
+                Knowledge::Left(id) | Knowledge::Interrupted(id) => id.ms(),
             };
             for ms in redis.streams.get(channel).into_iter().flatten().filter(|ms| **ms > had) {
                 let how = match known {
-                    Knowledge::Interrupted(_) => How::Missed(id(*ms)),
-                    _ => How::Earlier(id(*ms)),
+                    Knowledge::Interrupted(_) => How::Missed(id(*ms).into()),
+                    _ => How::Earlier(id(*ms).into()),
                 };
                 fetched.push((*ms, *channel, how));
             }

@@ -1,0 +1,80 @@
+//! The hub's clock in Redis: the key from which the publish script takes the numbers of all events.
+//!
+//! It never gives a number twice, nor one below another, so it is raised to what this hub has seen,
+//! for a failover may have set it back. It may also be ahead: then everything that is published
+//! would be, for as long as the key lives. A number that cannot have been given by now is therefore
+//! neither believed nor written, and a clock that has one is removed.
+
+use std::sync::OnceLock;
+
+use ::redis::{cmd, RedisError, Script};
+
+use super::joined::Level;
+use super::session::{Ended, Session};
+use crate::hub::ReportedId;
+use crate::sse::id::Stamp;
+
+const RESET: &str = include_str!("reset.lua");
+
+impl Session {
+    /// Sets the clock right, whose newest number is `reported`, and learns from which number this
+    /// connection goes on.
+    pub(super) async fn set_right(&mut self, reported: Option<ReportedId>) -> Result<(), Ended> {
+        let mark = self.patiently_locked(|| self.joined.hub.mark())?;
+        let latest = self.latest();
+        let given = match reported {
+            Some(id) if id.checked(latest).is_none() => {
+                self.reset_clock(id).await;
+                None
+            }
+            other => other.and_then(|id| id.checked(latest)),
+        };
+        self.rewound = mark > Stamp::default() && given.is_none_or(|given| given < mark);
+        self.clock = match given {
+            Some(given) if given >= mark => given,
+            None if mark == Stamp::default() => self.tick_clock("*").await,
+            // This machine's clock was ahead once.
+            _ if !latest.allows(mark) => mark,
+            _ => self.tick_clock(&ReportedId::from(mark).to_string()).await.max(mark),
+        };
+        Ok(())
+    }
+
+    /// Has the clock give a number, this one or its own. Zero if it gives none: another nginx may have
+    /// been faster, which is as good.
+    async fn tick_clock(&mut self, id: &str) -> Stamp {
+        let mut tick = cmd("XADD");
+        tick.arg(self.joined.names.clock()).arg("MAXLEN").arg(1).arg(id).arg("t").arg("");
+        let answer: Result<Vec<u8>, _> = tick.query_async(&mut self.link.connection).await;
+        let Some(given) = answer.ok().and_then(|id| ReportedId::parse(&id)) else {
+            return Stamp::default();
+        };
+        match given.checked(self.latest()) {
+            Some(stamp) => stamp,
+            None => {
+                self.reset_clock(given).await;
+                Stamp::default()
+            }
+        }
+    }
+
+    /// Removes the clock, unless it has gone on from this number meanwhile.
+    async fn reset_clock(&mut self, id: ReportedId) {
+        static SCRIPT: OnceLock<Script> = OnceLock::new();
+        let script = SCRIPT.get_or_init(|| Script::new(RESET));
+        let mut call = script.key(self.joined.names.clock());
+        let call = call.arg(id.to_string());
+        let removed: Result<i64, RedisError> = call.invoke_async(&mut self.link.connection).await;
+        let what = match removed {
+            Ok(_) => "it is removed, and begins again with the time",
+            Err(_) => "it cannot be removed, and ids of new events are made here",
+        };
+        self.joined.log(
+            Level::Warn,
+            format_args!(
+                "the hub's clock in Redis, {}, is at {id}, more than an hour ahead; {what}",
+                String::from_utf8_lossy(&self.joined.names.clock()),
+            ),
+        );
+    }
+}

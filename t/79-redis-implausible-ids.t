@@ -1,0 +1,140 @@
+# Ids that nobody can have given yet: the largest one, or microseconds instead of milliseconds. Only their
+# channel notices: it gets its events all the same, and everybody's clock stays where it is.
+
+use v5.36;
+use FindBin;
+use lib "$FindBin::Bin/lib";
+use Test::More;
+use Time::HiRes qw(time);
+use SSE::Ids qw(by_id);
+use SSE::Joined;
+use SSE::Loop qw(wait_for);
+use SSE::Redis;
+
+my $LARGEST = '18446744073709551615-18446744073709551615';
+my $NUMBER  = qr/\A\d+-\d+\z/;
+
+streams($_) for 'Kt', undef;
+pubsub();
+done_testing();
+
+# With redis_source stream, told of growing streams or not.
+sub streams ($notify) {
+    my $how   = $notify ? 'told' : 'asked';
+    my $redis = SSE::Redis->start($notify ? (notify => $notify) : ());
+    my $one   = SSE::Joined->new(redis => $redis->url, workers => 2, hub => 'redis_source stream;');
+    my %client = map { $_ => $one->stream("/on/$_") } qw(good micro largest);
+    my $many   = $one->stream('/on/' . join ',', 'good', 'micro', map { "other-$_" } 1 .. 62);
+    my $add    = sub ($channel, $id, $data) { $redis->must('XADD', $channel, $id, 'data', $data) };
+    my $ahead  = int(time() * 1e6);
+
+    my $first = $add->('good', '*', 'good 1');
+    $add->('micro', "$ahead-0", 'micro 1');
+    $add->('micro', '*', 'micro 2');
+    $add->('largest', $LARGEST, 'largest');
+    ok($client{micro}->wait_data('micro 2'), "$how: events with ids in microseconds come");
+    ok($client{largest}->wait_data('largest'), 'and one with the largest of all');
+    my $second = $add->('good', '*', 'good 2');
+    ok($client{good}->wait_data('good 2'), 'so do those of others');
+    is($client{good}{last_event_id}, $second, 'with their own ids');
+    ok($many->wait_data('good 2'), 'on a stream of 64 channels as well');
+    like($client{micro}{last_event_id}, qr/\A\d+-\d+-\d+-\d+\z/, 'the others have ids of this nginx');
+    is($one->post('micro', 'micro 3')->{status}, 201, 'such a channel takes publishes');
+    is($one->post('largest', 'in vain')->{status}, 503, 'but one whose ids are used up cannot');
+    ok($client{micro}->wait_data('micro 3'), 'and delivers them');
+
+    # The subscription ends, and nothing is read twice or passed over: by a new connection, a reload.
+    my $number = 3;
+    my %end = (
+        'a new connection' => sub { $redis->must('CLIENT', 'KILL', 'TYPE', $_, 'SKIPME', 'yes') for qw(normal pubsub) },
+        'a reload' => sub { $one->cluster->reload },
+    );
+    for my $what ('a new connection', 'a reload') {
+        $end{$what}->();
+        $number++;
+        $add->('micro', '*', "micro $number");
+        $add->('good', '*', "good $number");
+        ok($client{micro}->wait_data("micro $number"), "what comes after $what comes");
+        ok($client{good}->wait_data("good $number"), 'on other channels too');
+    }
+    is(join('|', $client{micro}->data), join('|', map { "micro $_" } 1 .. $number), 'each event once, in order');
+    is(scalar($client{micro}->events('sse.gap')), 0, 'without a gap');
+
+    # Another nginx, which learns of it only now.
+    my $two = SSE::Joined->new(redis => $redis->url, hub => 'redis_source stream;');
+    my $all = $two->stream('/all/micro');
+    is(join('|', $two->got($all, "micro $number")), join('|', map { "micro $_" } 1 .. $number), 'another nginx has them as history');
+    my $back = $two->stream('/on/good', last_event_id => $first);
+    ok($back->wait_data("good $number"), 'and who returns to it with an id of another channel has the rest');
+    is(scalar($back->data), $number - 1 - 1, 'of that');
+    for my $nginx ($one, $two) {
+        my @said = grep { /more than an hour ahead/ } split /\n/, $nginx->cluster->error_log;
+        cmp_ok(scalar @said, '>', 0, 'the error log says it');
+        cmp_ok(scalar @said, '<', 6, 'once for each connection');
+        $nginx->ends_cleanly;
+    }
+    return;
+}
+
+sub pubsub () {
+    my $redis = SSE::Redis->start;
+    my @nginx = map { SSE::Joined->new(redis => $redis->url) } 1, 2;
+    my ($one, $two) = @nginx;
+    my @good = map { $_->stream('/on/good') } @nginx;
+    my @bad  = map { $_->stream('/on/bad') } @nginx;
+    my ($clock, $key) = ('sse:{sse}:clock', 'sse:{sse}:s:bad');
+    my $bound = sub ($id) { $id =~ $NUMBER && $id =~ /\A(\d+)/ && $1 <= (time() + 3700) * 1000 };
+
+    my ($last) = $one->publish('good', 'before');
+    for my $poison (int(time() * 1e6) . '-0', $LARGEST) {
+        # The clock itself.
+        $redis->must('XADD', $clock, 'MAXLEN', 1, $poison, 't', '');
+        for my $nginx (@nginx) {
+            my ($id) = $nginx->publish('good', "clock $poison $nginx");
+            ok($bound->($id), "the clock is at $poison, and publishing gives a good id") or diag($id);
+            cmp_ok(by_id($last, $id), '<', 0, 'that rises') or diag("$last $id");
+            $last = $id;
+            ok($_->wait_data("clock $poison $nginx"), 'the event comes') for @good;
+            is($_->{last_event_id}, $id, 'with its id') for @good;
+        }
+        # A clock that is found when a connection begins.
+        $redis->must('XADD', $clock, 'MAXLEN', 1, $poison, 't', '');
+        $redis->must('CLIENT', 'KILL', 'TYPE', 'pubsub');
+        ok(wait_for(sub { my ($entry) = @{ $redis->must('XREVRANGE', $clock, '+', '-', 'COUNT', 1) }; $entry && $bound->($entry->[0]) }),
+            'a new connection sets the clock right');
+        # A channel's own stream.
+        $redis->must('XADD', $key, $poison, 'data', 'not announced');
+        my ($id) = $two->publish('bad', "key $poison");
+        ok($bound->($id), 'a stream that is that far ahead takes events') or diag($id);
+        ok($_->wait_data("key $poison"), 'which come') for @bad;
+        ($last) = $one->publish('good', "after $poison");
+        ok($_->wait_data("after $poison"), 'as do those of others') for @good;
+        is($_->{last_event_id}, $last, 'with their own ids') for @good;
+        # A message of a script that does not know better.
+        my $token = $redis->must('HGET', 'sse:{sse}:history', 'token');
+        my $id_of_message = $poison eq $LARGEST ? $poison : int(time() * 1e6) . '-7';
+        $redis->publish('bad', "\1sse $token $id_of_message 0-0 0\nmessage $poison");
+        ok($_->wait_data("message $poison"), 'a message with such an id comes') for @bad;
+        ok($bound->($_->{last_event_id}) || $_->{last_event_id} =~ /\A\d{13}-\d+-\d+-\d+\z/, 'with an id of this nginx') for @bad;
+        my $returned = $one->stream('/on/good', last_event_id => $last);
+        ($last) = $two->publish('good', "then $poison");
+        is_deeply([$one->got($returned, "then $poison")], ["then $poison"], 'who returns to another channel misses nothing');
+        ($id) = $one->publish('bad', "and $poison");
+        ok($_->wait_data("and $poison"), 'the channel goes on') for @bad;
+    }
+    # A clock that is a little ahead is believed.
+    my $ahead = int((time() + 1800) * 1000);
+    $redis->must('XADD', $clock, 'MAXLEN', 1, "$ahead-5", 't', '');
+    my ($id) = $one->publish('good', 'half an hour ahead');
+    is($id, "$ahead-6", 'half an hour ahead is no fault');
+    # Bounds that are no numbers.
+    for my $count (qw(nan -1 1e999 x), '') {
+        $redis->must('HSET', 'sse:{sse}:history', 'count', $count, 'age', $count);
+        is($one->post('good', "bounds $count")->{status}, 201, "a history of \"$count\" refuses nothing");
+        ok($_->wait_data("bounds $count"), 'and loses nothing') for @good;
+    }
+    my @said = grep { /clock in Redis/ } map { split /\n/, $_->cluster->error_log } @nginx;
+    cmp_ok(scalar @said, '>=', 2, 'the error log says what became of the clock') or diag(@said);
+    $_->ends_cleanly for @nginx;
+    return;
+}
