@@ -380,6 +380,7 @@ fn ends_as(stream: &Stream, end: End) -> Finish {
     let why = match end {
         End::Timeout => Some("client takes nothing"),
         End::Slow => Some("history has overtaken the client"),
+        End::Error if stream.output.is_over() => Some("a filter has ended the response"),
         _ => None,
     };
     stream.output.with_request(|request| {

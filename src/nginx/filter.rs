@@ -43,12 +43,22 @@ impl Request {
     }
 }
 
+/// Whether the response is an event stream of the module.
+///
+/// # Safety
+/// The request is alive.
+pub(super) unsafe fn is_event_stream(r: *mut ngx_http_request_t) -> bool {
+    // SAFETY: the caller vouches for the request.
+    ptr::eq(unsafe { (*r).headers_out.content_type.data }, EVENT_STREAM.as_ptr())
+}
+
 unsafe extern "C" fn filter(r: *mut ngx_http_request_t) -> ngx_int_t {
     guarded(NGX_ERROR as ngx_int_t, || {
         // SAFETY: nginx hands over a living request.
-        let headers = unsafe { &mut (*r).headers_out };
-        if ptr::eq(headers.content_type.data, EVENT_STREAM.as_ptr()) {
-            headers.charset = ngx_str_t::empty();
+        unsafe {
+            if is_event_stream(r) {
+                (*r).headers_out.charset = ngx_str_t::empty();
+            }
         }
         // SAFETY: set by `install`, which comes before any request.
         match unsafe { NEXT } {

@@ -146,7 +146,10 @@ unsafe extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
         // SAFETY: nginx has read the http block.
         let mut setting = unsafe { Setting::from_raw(cf) };
         // SAFETY: as above.
-        unsafe { super::filter::install() };
+        unsafe {
+            super::filter::install();
+            super::output::ended::install();
+        }
         let asked = setting.before_access::<cors::BeforeAccess>();
         match asked.and_then(|()| crate::conf::hub::add_zones(&mut setting)) {
             Ok(()) => NGX_OK as ngx_int_t,

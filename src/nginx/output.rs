@@ -8,6 +8,7 @@
 
 mod departure;
 mod direct;
+pub(super) mod ended;
 mod filters;
 mod incoming;
 mod lean;
@@ -43,6 +44,8 @@ pub struct Output {
     wire: Wire,
     /// The connection's log takes debug lines.
     debugged: bool,
+    /// A filter has ended the response.
+    over: Cell<bool>,
     /// No other module wanted to hear of the request's end when the stream began.
     alone: bool,
 }
@@ -129,6 +132,7 @@ impl Output {
             // SAFETY: the connection is alive.
             wire: unsafe { Wire::of(request.connection()) },
             debugged: request.is_debugged(),
+            over: Cell::new(false),
             // SAFETY: the request and its pool are alive.
             alone: unsafe { (*(*r).pool).cleanup.is_null() },
         })
@@ -153,6 +157,11 @@ impl Output {
     /// The request ends: from now on nothing is sent.
     pub fn detach(&self) {
         self.request.set(None);
+    }
+
+    /// Whether a filter has ended the response.
+    pub fn is_over(&self) -> bool {
+        self.over.get()
     }
 
     /// Whether all that is still to be sent goes past nginx's filters.
@@ -218,6 +227,10 @@ impl Output {
     /// for a handler of the request to return.
     pub fn conclude(&self, how: Finish) -> Option<Outcome> {
         let r = self.alive()?;
+        if self.over.get() {
+            // nginx still sends what it keeps.
+            return Some(Outcome::OK);
+        }
         let whole = match how {
             Finish::Whole => self.rest.is_empty(),
             Finish::Prompt => !self.blocked(r),

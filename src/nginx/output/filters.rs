@@ -2,6 +2,7 @@
 //! HTTP/2 or whatever else is configured. Buffers point to the shared bytes of a frame, which are
 //! held until nginx has let go of them.
 
+use super::ended::watched;
 use super::{Output, Sent};
 use crate::nginx::module;
 use crate::sse::frame::Frame;
@@ -135,14 +136,15 @@ impl Output {
         chain: *mut ngx_chain_t,
     ) -> Result<(), ()> {
         // SAFETY: the request is alive; what the buffers show stays until `held` lets it go.
-        let status = unsafe { ngx_http_output_filter(r, chain) };
+        let (status, over) = watched(r, || unsafe { ngx_http_output_filter(r, chain) });
         if self.request.get().is_none() {
             return Err(());
         }
+        self.over.set(over);
         // SAFETY: the request is still alive.
         let pool = unsafe { (*r).pool };
         self.with_chains(|chains| chains.update(pool, chain));
-        match status == NGX_ERROR as ngx_int_t {
+        match status == NGX_ERROR as ngx_int_t || over {
             true => Err(()),
             false => Ok(()),
         }
