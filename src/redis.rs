@@ -14,6 +14,7 @@
 //! - `streams`: reading the streams that applications write (`redis_source stream`)
 //! - `retiring`, `takeover`: the subscription goes from one process to another, without a loss
 //! - `publisher`, `script`: publishing durable events
+//! - `token`, `strays`: how messages of the publish script are known, and what becomes of doubtful ones
 //! - `address`, `names`: the URL of `redis`; keys and channels, which publishers rely on
 //! - `message`: what arrives, plain messages, durable events and entries of streams
 //! - `link`, `backoff`: a connection to the node that holds the hub, and when to try again
@@ -30,6 +31,8 @@ mod bridge;
 mod catch_up;
 mod channels;
 mod clock;
+mod doubts;
+mod heartbeat;
 mod held;
 mod inbox;
 mod intake;
@@ -40,7 +43,9 @@ mod message;
 mod opening;
 mod retiring;
 mod session;
+mod strays;
 mod streams;
 mod subscriptions;
 mod takeover;
+mod token;
 mod wakes;

@@ -52,10 +52,11 @@ pub enum State {
 }
 
 impl Channel {
-    /// A doubtful message has come. True if the stream is to be asked at once; if somebody sends many, it
-    /// is asked once a second.
-    pub fn is_doubted(&mut self) -> bool {
-        let at_once = self.doubt == Doubt::None && matches!(self.state, State::InStep);
+    /// A doubtful message has come. True if the stream is to be asked at once; if somebody sends many, or
+    /// it may not be asked now, it is asked once a second.
+    pub fn is_doubted(&mut self, may_be_asked: bool) -> bool {
+        let in_step = matches!(self.state, State::InStep);
+        let at_once = may_be_asked && in_step && self.doubt == Doubt::None;
         self.doubt = if at_once { Doubt::Settled } else { Doubt::Open };
         at_once
     }

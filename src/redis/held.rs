@@ -16,7 +16,9 @@ impl Held {
     pub fn of(message: &Message<'_>) -> Held {
         match message {
             // Nobody keeps a doubtful one.
-            Message::Doubtful => Held { numbers: None, event_type: Vec::new(), data: Vec::new() },
+            Message::Doubtful(_) => {
+                Held { numbers: None, event_type: Vec::new(), data: Vec::new() }
+            }
             Message::Plain(data) => {
                 Held { numbers: None, event_type: Vec::new(), data: data.to_vec() }
             }

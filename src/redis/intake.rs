@@ -10,6 +10,7 @@ use super::held::Held;
 use super::inbox::Push;
 use super::message::{self, Entry, Message};
 use super::session::{Ended, Session, TELL_EVERY};
+use super::token::Token;
 use crate::hub::{Arrival, How, Knowledge, Missing, NewEvent, ReportedId, Source};
 use crate::sse::escaped::Escaped;
 
@@ -37,8 +38,8 @@ enum Turn<'m> {
     Hold(&'m [u8], Held),
     /// Events of its channel were missed before it.
     Missed(&'m [u8], Held),
-    /// Only its channel's stream knows what it is.
-    Doubt(&'m [u8]),
+    /// Only its channel's stream knows what it is. The id that it claims.
+    Doubt(&'m [u8], ReportedId),
     /// A successor's marker.
     Marker(u64),
     /// It is nothing to us.
@@ -56,7 +57,7 @@ impl Session {
     pub(super) fn take(&mut self, pushes: &VecDeque<Push>) -> Result<(), Ended> {
         let (some, others) = pushes.as_slices();
         for pushes in some.chunks(BATCH).chain(others.chunks(BATCH)) {
-            let messages: Vec<_> = pushes.iter().map(|push| parsed(push, &self.token)).collect();
+            let messages: Vec<_> = pushes.iter().map(|push| parsed(push, self.token)).collect();
             let mut batch = Vec::with_capacity(messages.len());
             for (push, message) in pushes.iter().zip(&messages) {
                 match self.turn(push, message)? {
@@ -71,12 +72,12 @@ impl Session {
                         batch.clear();
                         self.catch_up_again(name, vec![held])?;
                     }
-                    Turn::Doubt(name) => {
+                    Turn::Doubt(name, id) => {
                         self.append(&batch)?;
                         batch.clear();
                         // Redis may have lost the token.
                         self.beat();
-                        self.catch_up_again(name, Vec::new())?;
+                        self.doubt(name, id)?;
                     }
                     Turn::Marker(number) => {
                         self.append(&batch)?;
@@ -136,9 +137,8 @@ impl Session {
         let comes_again = self.skip_until > Instant::now();
         // What only patterns match is of a channel that nobody named.
         let mut known = self.channels.get_mut(name).filter(|channel| channel.comes_by_name());
-        if *message == Message::Doubtful {
-            let ask = known.is_some_and(|known| known.is_doubted()) && !held_to_count;
-            return Ok(if ask { Turn::Doubt(name) } else { Turn::PassOver });
+        if let Message::Doubtful(id) = message {
+            return Ok(Turn::Doubt(name, *id));
         }
         if matches!(known, Some(Channel { state: State::Joining { .. }, .. })) {
             return Ok(Turn::Hold(name, Held::of(message)));
@@ -160,7 +160,7 @@ impl Session {
                 self.skip -= 1;
                 return Ok(Turn::PassOver);
             }
-            (Message::Plain(_) | Message::Doubtful, _) => {}
+            (Message::Plain(_) | Message::Doubtful(_), _) => {}
         }
         let by_name = known.is_some();
         let mut arrival = self.arrival(name, message);
@@ -284,7 +284,7 @@ impl Session {
         let nothing = NewEvent { event_type: b"", data: b"" };
         let (how, event) = match message {
             // Nobody asks for that.
-            Message::Doubtful => (How::Plain, nothing),
+            Message::Doubtful(_) => (How::Plain, nothing),
             Message::Plain(data) => (How::Plain, NewEvent { event_type: b"", data }),
             Message::Durable(event) => (
                 How::Live(self.judged(name, event.id)),
@@ -353,7 +353,7 @@ pub(super) fn is_fetched(message: &Message<'_>, fetched: &Fetched) -> bool {
     matches!((message, fetched.newest), (Message::Durable(event), Some(newest)) if event.id <= newest)
 }
 
-pub(super) fn parsed<'m>(push: &'m Push, token: &[u8]) -> Option<Message<'m>> {
+pub(super) fn parsed<'m>(push: &'m Push, token: Option<Token>) -> Option<Message<'m>> {
     match push {
         Push::Message { payload, .. } | Push::Matched { payload, .. } => {
             Some(message::parse(payload, token))

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 
 use ::redis::Value;
 
+use super::token::Token;
 use crate::hub::ReportedId;
 use crate::sse::event_type;
 
@@ -38,15 +39,18 @@ pub enum Message<'a> {
     /// Of the publish script.
     Durable(Durable<'a>),
     /// Written as if it were the publish script's, but without the hub's token: somebody's forgery, or the
-    /// token has been lost in Redis. The channel's stream knows which.
-    Doubtful,
+    /// token has been lost in Redis. The channel's stream knows which. The id that it claims.
+    Doubtful(ReportedId),
 }
 
-/// Reads a message. Whatever is not exactly what the script writes is plain.
-pub fn parse<'a>(bytes: &'a [u8], token: &[u8]) -> Message<'a> {
+/// Reads a message. Whatever is not exactly what the script writes is plain. Without a token nothing is
+/// taken for the script's unseen.
+pub fn parse<'a>(bytes: &'a [u8], token: Option<Token>) -> Message<'a> {
     match durable(bytes) {
-        Some((event, of)) if of == token => Message::Durable(event),
-        Some(_) => Message::Doubtful,
+        Some((event, of)) if Token::parse(of).is_some_and(|of| Some(of) == token) => {
+            Message::Durable(event)
+        }
+        Some((event, _)) => Message::Doubtful(event.id),
         None => Message::Plain(utf8(bytes)),
     }
 }
@@ -180,7 +184,11 @@ mod tests {
     use crate::sse::id::{Id, Stamp};
     use proptest::prelude::*;
 
-    const TOKEN: &[u8] = b"t0k";
+    const TEXT: &str = "0123456789abcdef0123456789abcdef";
+
+    fn token() -> Option<Token> {
+        Token::parse(TEXT.as_bytes())
+    }
 
     const ID: Stamp = Stamp { ms: 1763807585123, seq: 0 };
     const PREV: Stamp = Stamp { ms: 1763807585120, seq: 3 };
@@ -188,7 +196,7 @@ mod tests {
     /// The message that the script makes.
     fn message(id: Stamp, prev: Stamp, event_type: &[u8], data: &[u8]) -> Vec<u8> {
         let (id, prev) = (Id::Durable(id), Id::Durable(prev));
-        let head = format!("\x01sse t0k {id} {prev} {}\n", event_type.len());
+        let head = format!("\x01sse {TEXT} {id} {prev} {}\n", event_type.len());
         [head.as_bytes(), event_type, data].concat()
     }
 
@@ -211,10 +219,11 @@ mod tests {
 
     #[test]
     fn a_durable_event_is_read() {
-        let bytes = b"\x01sse t0k 1763807585123-0 1763807585120-3 5\ntradeHello";
+        let head = format!("\x01sse {TEXT} 1763807585123-0 1763807585120-3 5\n");
+        let bytes = [head.as_bytes(), b"tradeHello"].concat();
         let (event_type, data) = (b"trade"[..].into(), b"Hello"[..].into());
         let event = Durable { id: ID.into(), prev: PREV.into(), event_type, data };
-        assert_eq!(parse(bytes, TOKEN), Message::Durable(event));
+        assert_eq!(parse(&bytes, token()), Message::Durable(event));
     }
 
     #[test]
@@ -238,15 +247,15 @@ mod tests {
             b"\x01sse t0k 2-0 1-0 99999999999999999999\n",
         ];
         for bytes in broken {
-            assert_eq!(parse(bytes, TOKEN), Message::Plain(bytes.into()), "{bytes:?}");
+            assert_eq!(parse(bytes, token()), Message::Plain(bytes.into()), "{bytes:?}");
         }
     }
 
     #[test]
     fn bytes_that_are_no_utf8_are_replaced() {
-        assert_eq!(parse(b"a\xff", TOKEN), Message::Plain("a\u{fffd}".as_bytes().into()));
+        assert_eq!(parse(b"a\xff", token()), Message::Plain("a\u{fffd}".as_bytes().into()));
         let bytes = message(ID, PREV, b"t\xff", b"\xc3");
-        let Message::Durable(event) = parse(&bytes, TOKEN) else {
+        let Message::Durable(event) = parse(&bytes, token()) else {
             panic!("it is durable");
         };
         assert_eq!((&*event.event_type, &*event.data), (&b""[..], "\u{fffd}".as_bytes()));
@@ -258,7 +267,7 @@ mod tests {
             let bytes = message(ID, PREV, name.as_bytes(), b"data");
             let (event_type, data) = (b""[..].into(), b"data"[..].into());
             let event = Durable { id: ID.into(), prev: PREV.into(), event_type, data };
-            assert_eq!(parse(&bytes, TOKEN), Message::Durable(event), "{name:?}");
+            assert_eq!(parse(&bytes, token()), Message::Durable(event), "{name:?}");
         }
     }
 
@@ -302,10 +311,14 @@ mod tests {
 
     #[test]
     fn without_the_token_it_is_doubtful() {
-        for head in ["x 2-0 1-0 0", "- 2-0 1-0 0", " 2-0 1-0 0", "T0K 2-0 1-0 0"] {
-            let bytes = format!("\x01sse {head}\n");
-            assert_eq!(parse(bytes.as_bytes(), TOKEN), Message::Doubtful, "{head}");
+        let doubtful = Message::Doubtful(Stamp { ms: 2, seq: 0 }.into());
+        for of in ["x", "-", "", &TEXT.to_uppercase(), &TEXT[1..]] {
+            let bytes = format!("\x01sse {of} 2-0 1-0 0\n");
+            assert_eq!(parse(bytes.as_bytes(), token()), doubtful, "{of}");
+            assert_eq!(parse(bytes.as_bytes(), None), doubtful, "{of}, and there is none");
         }
+        let bytes = format!("\x01sse {TEXT} 2-0 1-0 0\n");
+        assert_eq!(parse(bytes.as_bytes(), None), doubtful);
     }
 
     proptest! {
@@ -319,12 +332,12 @@ mod tests {
             let (event_type, data) = (name.as_bytes().into(), data.as_bytes().into());
             let (id, prev) = (id.into(), prev.into());
             let event = Durable { id, prev, event_type, data };
-            prop_assert_eq!(parse(&bytes, TOKEN), Message::Durable(event));
+            prop_assert_eq!(parse(&bytes, token()), Message::Durable(event));
         }
 
         #[test]
         fn nothing_panics(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
-            if let Message::Plain(data) = parse(&bytes, TOKEN) {
+            if let Message::Plain(data) = parse(&bytes, token()) {
                 let text = String::from_utf8_lossy(&bytes);
                 prop_assert_eq!(&*data, text.as_bytes());
             }
@@ -332,7 +345,7 @@ mod tests {
 
         #[test]
         fn nothing_panics_behind_the_mark(rest in "[0-9 \n-]{0,40}\\PC{0,4}") {
-            parse(&[MARK, rest.as_bytes()].concat(), TOKEN);
+            parse(&[MARK, rest.as_bytes()].concat(), token());
         }
     }
 }

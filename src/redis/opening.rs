@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use ::redis::{pipe, Pipeline, RedisError, Value};
+use ::redis::{RedisError, Value};
 
 use super::channels::{Channel, State};
+use super::heartbeat::agree;
 use super::inbox::Inbox;
 use super::intake::{is_fetched, parsed, Whose};
 use super::joined::Joined;
@@ -17,6 +18,7 @@ use super::message::Message;
 use super::publisher::Publisher;
 use super::session::{shown, Ended, Session, Tenant};
 use super::subscriptions::TOGETHER;
+use super::token::{Agreed, Token};
 use crate::hub::{pattern_of, How, Knowledge, Link, Source};
 use crate::sse::id::Stamp;
 
@@ -59,28 +61,21 @@ impl Session {
     /// history owes, and agrees with Redis on the token that messages of the publish script bear.
     async fn set_clock(&mut self) -> Result<(), Ended> {
         let names = &self.joined.names;
-        let own = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
-        let mut tell = tell_bounds("HSET", &self.joined, own.as_bytes());
-        tell.ignore_errors();
-        // A Redis that is full, or that this user may only read, can be read all the same.
-        let told: Result<Vec<Result<Value, RedisError>>, _> =
-            tell.query_async(&mut self.link.connection).await;
-        told.map_err(lost)?;
-
-        let mut ask = pipe();
-        ask.ignore_errors();
-        ask.cmd("TIME").cmd("HMGET").arg(names.history()).arg("token");
+        let mut ask = agree("HSET", &self.joined, Token::random());
+        ask.cmd("TIME");
         ask.cmd("XREVRANGE").arg(names.clock()).arg("+").arg("-").arg("COUNT").arg(1);
+        ask.ignore_errors();
         let answer: Result<Vec<Result<Value, RedisError>>, _> =
             ask.query_async(&mut self.link.connection).await;
-        // What this user may not ask is not known, and that is all.
-        let mut answers =
-            answer.map_err(lost)?.into_iter().map(|answer| answer.unwrap_or(Value::Nil));
-        let mut next = || answers.next().unwrap_or(Value::Nil);
-        let (time, token, clock) = (next(), next(), next());
-        self.ahead = ahead(&time);
-        self.token = first_of(token).unwrap_or_else(|| b"-".to_vec());
-        let clock = super::message::entries(&clock).first().map(|entry| entry.id);
+        let mut answers = answer.map_err(lost)?;
+        // A Redis that is full, or that this user may only read, can be read all the same; what this user
+        // may not ask is not known, and that is all.
+        let mut last = || answers.pop().unwrap_or(Ok(Value::Nil));
+        let (clock, time, got, set) = (last(), last(), last(), last());
+        self.ahead = ahead(&time.unwrap_or(Value::Nil));
+        self.take_token(Agreed::read(set, got));
+        let clock = super::message::entries(&clock.unwrap_or(Value::Nil));
+        let clock = clock.first().map(|entry| entry.id);
         self.set_right(clock).await
     }
 
@@ -129,6 +124,7 @@ impl Session {
             self.settled(name, *known, fetched)?;
         }
         self.patiently(|| hub.settled(fence))?;
+        self.settle_doubts()?;
         self.wanted.extend(later);
         self.join_wanted();
         Ok(())
@@ -143,7 +139,7 @@ impl Session {
             self.lose(name, fetched)?;
         }
         let pushes = self.inbox.take();
-        let messages: Vec<_> = pushes.iter().map(|push| parsed(push, &self.token)).collect();
+        let messages: Vec<_> = pushes.iter().map(|push| parsed(push, self.token)).collect();
         let latest = self.latest();
         let mut arrivals = Vec::new();
         let mut newest = HashMap::new();
@@ -165,8 +161,11 @@ impl Session {
             let (Whose::Channel(name), Some(message)) = (self.whose(push)?, message) else {
                 continue;
             };
-            let fetched = newest.get(name).is_some_and(|fetched| is_fetched(message, fetched));
-            if fetched || *message == Message::Doubtful {
+            if let Message::Doubtful(id) = message {
+                self.doubt_later(name, *id)?;
+                continue;
+            }
+            if newest.get(name).is_some_and(|fetched| is_fetched(message, fetched)) {
                 continue;
             }
             let mut arrival = self.arrival(name, message);
@@ -184,28 +183,6 @@ impl Session {
         let arrivals: Vec<_> = arrivals.into_iter().map(|(_, arrival)| arrival).collect();
         self.append(&arrivals)?;
         self.patiently(|| hub.raise_mark(fence, mark))
-    }
-}
-
-/// Writes down for the publish script what history owes, by HSET or HSETNX, and the token unless there is
-/// one.
-pub(super) fn tell_bounds(command: &str, joined: &Joined, token: &[u8]) -> Pipeline {
-    let (key, history) = (joined.names.history(), joined.hub.history());
-    let mut tell = pipe();
-    tell.cmd(command).arg(&key).arg("count").arg(history.count);
-    tell.cmd(command).arg(&key).arg("age").arg(history.age);
-    tell.cmd("HSETNX").arg(&key).arg("token").arg(token);
-    tell
-}
-
-/// The first bytes of a list.
-fn first_of(value: Value) -> Option<Vec<u8>> {
-    match value {
-        Value::Array(values) => match values.into_iter().next()? {
-            Value::BulkString(bytes) => Some(bytes),
-            _ => None,
-        },
-        _ => None,
     }
 }
 

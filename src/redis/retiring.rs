@@ -12,7 +12,7 @@ use crate::hub::BridgeError;
 /// How long a successor is waited for, and how long one that has come may take.
 const WAIT: Duration = Duration::from_secs(3);
 const HEIR: Duration = Duration::from_secs(15);
-/// How long a successor waits for channels that are being joined.
+/// How long a successor waits for channels that are being joined or looked up.
 const SETTLE: Duration = Duration::from_millis(200);
 
 /// How far a holder that wants to leave has come.
@@ -27,7 +27,7 @@ pub struct Retiring {
 enum Heir {
     /// None has come.
     None,
-    /// It waits for channels that are being joined; no others are.
+    /// It waits for channels that are being joined or looked up; no others are joined.
     Waits(u64, Instant),
     /// The subscription stays as it is.
     Frozen(u64),
@@ -72,8 +72,8 @@ impl Session {
         match (heir, hub.heir()) {
             (Heir::None, None) => Ok(()),
             (Heir::Waits(known, since), Some(heir)) if known == heir => {
-                let joining = self.on_the_way > 0 && since.elapsed() < SETTLE;
-                if joining {
+                let settled = self.on_the_way == 0 && self.strays.is_settled();
+                if !settled && since.elapsed() < SETTLE {
                     Ok(())
                 } else {
                     self.freeze(heir)

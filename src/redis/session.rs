@@ -7,30 +7,29 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::redis::{RedisError, Value};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{interval, timeout, Instant, MissedTickBehavior};
+use tokio::time::{interval, Instant, MissedTickBehavior};
 
 use super::catch_up::Terms;
 use super::channels::Channels;
+use super::heartbeat::HEARTBEAT;
 use super::inbox::Inbox;
 use super::joined::{Joined, Level};
 use super::joining::{Asked, Subscribe};
 use super::link::{self, Link};
-use super::opening::tell_bounds;
 use super::publisher::Publisher;
 use super::retiring::Retiring;
+use super::strays::Strays;
 use super::streams::{Reading, Way};
 use super::subscriptions::Done;
 use super::thread::Phase;
+use super::token::Token;
 use crate::hub::{
-    shown as shown_name, BridgeError, Fence, JudgedId, Latest, Locked, ReportedId, Seat, Source,
+    shown as shown_name, BridgeError, Fence, JudgedId, Latest, Locked, ReportedId, Seat,
 };
 use crate::sse::escaped::Escaped;
 use crate::sse::id::Stamp;
 
-/// How often the connection is tried when nothing comes, and how long its answer may take.
-const HEARTBEAT: Duration = Duration::from_secs(3);
 /// How long the lock that another process holds is waited for before the session gives up, and the pause
 /// between two attempts.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -81,8 +80,12 @@ pub struct Session {
     pub(super) on_the_way: usize,
     /// Bytes of messages that wait for their channels.
     pub(super) held: usize,
-    /// What durable messages bear so that nobody can forge one.
-    pub(super) token: Vec<u8>,
+    /// What durable messages carry so that nobody can forge one, once Redis and this nginx agree on it.
+    pub(super) token: Option<Token>,
+    /// Channels that only patterns match, with messages that lack it.
+    pub(super) strays: Strays,
+    /// A heartbeat is on its way.
+    pub(super) beating: bool,
     /// The position up to which the log has been looked at for wanted channels.
     pub(super) read: u64,
     /// What Redis' clock is ahead of this machine's, in ms.
@@ -99,6 +102,8 @@ pub struct Session {
     pub(super) reading: Reading,
     /// What Redis refuses has been told.
     pub(super) told_refused: bool,
+    /// That there is no token has been logged.
+    pub(super) told_no_token: bool,
     pub(super) told_too_large: Option<Instant>,
     pub(super) told_implausible: Option<Instant>,
     pub(super) told_started_over: Option<Instant>,
@@ -130,7 +135,9 @@ impl Session {
             wanted: VecDeque::new(),
             on_the_way: 0,
             held: 0,
-            token: Vec::new(),
+            token: None,
+            strays: Strays::default(),
+            beating: false,
             ahead: 0,
             clock: Stamp::default(),
             skip: 0,
@@ -139,6 +146,7 @@ impl Session {
             subscribe: Subscribe::First,
             reading: Reading::new(Way::Told),
             told_refused: false,
+            told_no_token: false,
             told_too_large: None,
             told_implausible: None,
             told_started_over: None,
@@ -191,6 +199,7 @@ impl Session {
                 _ = heart.tick() => self.beat(),
             }
             self.read_streams();
+            self.look_up_strays();
             // Messages come fast, and without this the log would be overtaken.
             self.look_at_log()?;
         }
@@ -203,37 +212,6 @@ impl Session {
         self.leave_quiet()?;
         self.settle_doubts()?;
         self.retry_refused()
-    }
-
-    /// Says something that any node but the right one refuses: what history owes and the token, should
-    /// Redis have lost them.
-    pub(super) fn beat(&mut self) {
-        let (mut connection, finished) = (self.link.connection.clone(), self.finished.clone());
-        let mut tell = match self.joined.hub.source() {
-            Source::Streams => {
-                let mut ask = ::redis::pipe();
-                ask.cmd("EXISTS").arg(self.joined.names.clock());
-                ask
-            }
-            Source::PubSub | Source::Alone => tell_bounds("HSETNX", &self.joined, &self.token),
-        };
-        tell.ignore_errors();
-        tokio::task::spawn_local(async move {
-            let answer = timeout(HEARTBEAT, tell.query_async(&mut connection)).await;
-            let answers: Vec<Result<Value, RedisError>> = match answer {
-                Ok(Ok(answers)) => answers,
-                Ok(Err(error)) => vec![Err(error)],
-                Err(_) => {
-                    let _ = finished.send(Done::Lost("it does not answer".to_owned()));
-                    return;
-                }
-            };
-            // What may not be written says that the node serves all the same.
-            let mut errors = answers.into_iter().filter_map(Result::err);
-            if let Some(error) = errors.find(|error| !is_alive(error)) {
-                let _ = finished.send(Done::Lost(shown(&error)));
-            }
-        });
     }
 
     /// By what is judged what Redis retains.
@@ -341,11 +319,6 @@ pub(super) fn shown(error: &::redis::RedisError) -> String {
         None if error.is_timeout() => "it does not answer".to_owned(),
         None => "the connection is broken".to_owned(),
     }
-}
-
-/// Whether an error says that the node is the right one and serves.
-fn is_alive(error: &RedisError) -> bool {
-    matches!(error.code(), Some("OOM" | "NOPERM" | "MISCONF" | "WRONGTYPE" | "NOREPLICAS"))
 }
 
 fn every(period: Duration) -> tokio::time::Interval {

@@ -9,24 +9,28 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use ::redis::aio::MultiplexedConnection;
-use ::redis::{cmd, pipe, RedisError, Value};
+use ::redis::{cmd, pipe, Pipeline, RedisError, Value};
 use tokio::time::sleep;
 
 use super::catch_up::{is_its_own, page};
 use super::channels::State;
-use super::joined::Level;
+use super::heartbeat::Answers;
+use super::joined::{Joined, Level};
 use super::joining::Subscribe;
 use super::link::{self, Link};
 use super::message::{entries, Entry};
 use super::opening::{ahead, lost};
 use super::session::{shown, Ended, Session};
-use super::subscriptions::Done;
-use crate::hub::{Arrival, How, NewEvent, ReportedId};
+use super::subscriptions::{Done, TOGETHER as SUBSCRIBED};
+use crate::hub::{Arrival, How, Knowledge, NewEvent, ReportedId};
 
 /// Streams that one blocking command waits for.
 const MOST_BLOCKING: usize = 200;
 /// How long such a command waits (ms): no longer than a new channel can wait to be among its streams.
 const BLOCK: u64 = 200;
+/// Streams that are read with each heartbeat although Redis has reported nothing of them: the setting may
+/// have been changed and changed back in between.
+const AUDITED: usize = 500;
 /// Streams that are asked in one go, and the pause before the next.
 const TOGETHER: usize = 200;
 const PAUSE: Duration = Duration::from_millis(20);
@@ -40,9 +44,43 @@ pub enum Way {
     Asked,
 }
 
+impl Way {
+    /// By Redis' answer to CONFIG GET. If it may not be asked, it has to be taken for one that does not
+    /// report.
+    fn read(answer: &Result<Value, RedisError>) -> Way {
+        let text = |value: &Value| match value {
+            Value::BulkString(text) => String::from_utf8_lossy(text).into_owned(),
+            Value::SimpleString(text) => text.clone(),
+            _ => String::new(),
+        };
+        let told = match answer {
+            Ok(Value::Map(settings)) => settings.iter().any(|(_, flags)| tells(&text(flags))),
+            Ok(Value::Array(words)) => words.get(1).is_some_and(|flags| tells(&text(flags))),
+            _ => false,
+        };
+        if told {
+            Way::Told
+        } else {
+            Way::Asked
+        }
+    }
+}
+
+/// Whether a connection that reads streams by asking may come to be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Telling {
+    /// Yes, once Redis' setting says so.
+    Possible,
+    /// It subscribes to all streams.
+    Subscribing,
+    /// Its user may not subscribe.
+    Forbidden,
+}
+
 /// How far the reading of streams is.
 pub struct Reading {
     way: Way,
+    telling: Telling,
     /// Channels whose streams have grown.
     grown: HashSet<Box<[u8]>>,
     /// A round is on its way.
@@ -63,7 +101,15 @@ impl Reading {
     /// Nothing is read yet.
     pub fn new(way: Way) -> Reading {
         let grown = HashSet::new();
-        Reading { way, grown, running: false, turn: Vec::new(), blocking: None, told_many: false }
+        Reading {
+            way,
+            telling: Telling::Possible,
+            grown,
+            running: false,
+            turn: Vec::new(),
+            blocking: None,
+            told_many: false,
+        }
     }
 }
 
@@ -73,14 +119,10 @@ impl Session {
         let connection = &mut self.link.connection;
         let time: Value = cmd("TIME").query_async(connection).await.map_err(lost)?;
         self.ahead = ahead(&time);
-        let asked = cmd("CONFIG").arg("GET").arg("notify-keyspace-events").to_owned();
-        let way = match asked.query_async::<Vec<(String, String)>>(connection).await {
-            Ok(answer) if answer.iter().any(|(_, flags)| tells(flags)) => Way::Told,
-            // Who may not see the configuration has to do without.
-            Ok(_) => Way::Asked,
-            Err(error) if error.code().is_some() => Way::Asked,
-            Err(error) => return Err(lost(error)),
-        };
+        let mut question = ask_way(&self.joined);
+        question.ignore_errors();
+        let mut answers: Answers = question.query_async(connection).await.map_err(lost)?;
+        let way = Way::read(&answers.pop().unwrap_or(Ok(Value::Nil)));
         self.subscribe = if way == Way::Told { Subscribe::First } else { Subscribe::Not };
         self.reading = Reading::new(way);
         Ok(())
@@ -93,9 +135,92 @@ impl Session {
 
     /// Redis tells that a stream has grown.
     pub(super) fn note_growth(&mut self, subject: &[u8]) {
-        if let Some(name) = self.joined.channel_of(subject) {
+        let Some(name) = self.joined.channel_of(subject) else { return };
+        if self.channels.get(name).is_some() {
             self.reading.grown.insert(name.into());
         }
+    }
+
+    /// Somebody may have changed Redis' setting: by the answer to a heartbeat, streams are read in the way
+    /// that it allows. Each is read on from its last entry, so nothing is lost between the two.
+    pub(super) fn switch_way(&mut self, answer: &Result<Value, RedisError>) -> Result<(), Ended> {
+        match (self.reading.way, Way::read(answer)) {
+            (Way::Told, Way::Told) => self.audit(),
+            (Way::Asked, Way::Asked) => {}
+            (Way::Told, Way::Asked) => {
+                self.ask_streams();
+                self.joined.log(
+                    Level::Warn,
+                    format_args!(
+                        "Redis does not report any more which streams have grown, as its \
+                         \"notify-keyspace-events\" has lost \"K\" or \"t\", or may not be read; \
+                         they are asked instead"
+                    ),
+                );
+            }
+            (Way::Asked, Way::Told) => self.subscribe_to_growth(),
+        }
+        Ok(())
+    }
+
+    fn ask_streams(&mut self) {
+        self.subscribe = Subscribe::Not;
+        self.reading.way = Way::Asked;
+        self.reading.turn.clear();
+        // One line about it is enough.
+        self.reading.told_many = true;
+    }
+
+    /// Reads some streams of which nothing was reported, in turn.
+    fn audit(&mut self) {
+        if self.reading.turn.is_empty() {
+            self.reading.turn = self.channels.names().cloned().collect();
+        }
+        let rest = self.reading.turn.len().saturating_sub(AUDITED);
+        self.reading.grown.extend(self.reading.turn.split_off(rest));
+    }
+
+    /// Subscribes to the news of all streams. They are asked until that is confirmed.
+    fn subscribe_to_growth(&mut self) {
+        if self.reading.telling != Telling::Possible || self.is_frozen() {
+            return;
+        }
+        self.reading.telling = Telling::Subscribing;
+        // What is joined from now on is subscribed to as well.
+        self.subscribe = Subscribe::First;
+        let names = self.channels.names().cloned().map(|name| (name, Knowledge::Nothing));
+        let names: Vec<_> = names.collect();
+        let (mut joining, finished) = (self.joining(self.subscribe), self.finished.clone());
+        tokio::task::spawn_local(async move {
+            let mut forbidden = false;
+            for some in names.chunks(SUBSCRIBED) {
+                match joining.allowed(some.to_vec()).await {
+                    Ok((_, refused)) => forbidden |= !refused.names.is_empty(),
+                    Err(error) => {
+                        let _ = finished.send(Done::Lost(shown(&error)));
+                        return;
+                    }
+                }
+            }
+            let _ = finished.send(Done::Subscribed { forbidden });
+        });
+    }
+
+    /// All streams are subscribed to, unless that is forbidden.
+    pub(super) fn subscribed_to_growth(&mut self, forbidden: bool) {
+        if forbidden {
+            self.reading.telling = Telling::Forbidden;
+            self.subscribe = Subscribe::Not;
+            return;
+        }
+        self.reading.telling = Telling::Possible;
+        self.reading.way = Way::Told;
+        self.reading.turn.clear();
+        self.reading.blocking = None;
+        self.read_all_streams();
+        let what =
+            format_args!("Redis reports which streams have grown; they are not asked any more");
+        self.joined.log(Level::Notice, what);
     }
 
     /// Begins the next round, if it is time for one.
@@ -279,6 +404,14 @@ async fn wait(
         found.map(|(_, value)| entries(value)).unwrap_or_default()
     };
     Ok(keys.iter().map(|(key, _)| of(key)).collect())
+}
+
+/// Asks for the setting that `Way::read` judges, after something that any node but the right one refuses.
+pub(super) fn ask_way(joined: &Joined) -> Pipeline {
+    let mut ask = pipe();
+    ask.cmd("EXISTS").arg(joined.names.clock());
+    ask.cmd("CONFIG").arg("GET").arg("notify-keyspace-events");
+    ask
 }
 
 /// Whether Redis tells of streams that have grown: K for the keys' channels, t (or A, all kinds) for

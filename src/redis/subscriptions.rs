@@ -20,6 +20,12 @@ pub enum Done {
     Joined { caught: Vec<Caught>, refused: Refused },
     /// Streams were read further.
     Read(super::streams::Round),
+    /// All streams in Redis are subscribed to, unless the user may not.
+    Subscribed { forbidden: bool },
+    /// A heartbeat was answered.
+    Beat(super::heartbeat::Answers),
+    /// Streams of channels that only patterns match were looked up.
+    Strays(super::strays::Found),
     /// The connection is of no use any more.
     Lost(String),
 }
@@ -184,30 +190,20 @@ impl Session {
         Ok(())
     }
 
-    /// Asks the streams of channels of which doubtful messages have come since they were last asked.
-    pub(super) fn settle_doubts(&mut self) -> Result<(), Ended> {
-        let mut open = Vec::new();
-        for (name, channel) in self.channels.iter_mut() {
-            match (channel.doubt, &channel.state) {
-                (Doubt::Open, State::InStep) => {
-                    channel.doubt = Doubt::Settled;
-                    open.push(name.clone());
-                }
-                (Doubt::Settled, _) => channel.doubt = Doubt::None,
-                (Doubt::None | Doubt::Open, _) => {}
-            }
-        }
-        if self.is_frozen() {
-            return Ok(());
-        }
-        open.iter().try_for_each(|name| self.catch_up_again(name, Vec::new()))
-    }
-
     /// Takes what a task has brought.
     pub(super) fn finish(&mut self, done: Done) -> Result<(), Ended> {
         match done {
             Done::Lost(why) => Err(Ended::Lost(why)),
             Done::Read(round) => self.read_further(round),
+            Done::Subscribed { forbidden } => {
+                self.subscribed_to_growth(forbidden);
+                Ok(())
+            }
+            Done::Beat(answers) => self.beaten(answers),
+            Done::Strays(found) => {
+                self.take_in()?;
+                self.settle_strays(&found)
+            }
             Done::Joined { caught, refused } => {
                 // What has come before this must not be taken for something that comes after it.
                 self.take_in()?;

@@ -127,6 +127,11 @@ impl Session {
             }
         }
         self.patiently(|| hub.set_link(fence, Link::Up))?;
+        for channel in self.channels.values_mut().filter(|channel| !hub.in_step(&[channel.member]))
+        {
+            // The holder did not come to look up a doubtful message.
+            channel.is_doubted(false);
+        }
         self.skip = count;
         self.skip_until = Instant::now() + BEHIND;
         self.take(&behind)?;

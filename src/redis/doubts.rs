@@ -1,0 +1,58 @@
+//! Doubtful messages: they read as the publish script's and lack the hub's token. Somebody forged them, or
+//! the token has been lost in Redis; the channel's stream knows which.
+
+use super::channels::{Channel, Doubt, State};
+use super::session::{Ended, Session};
+use crate::hub::ReportedId;
+
+impl Session {
+    /// A doubtful message of a channel has come, with this id.
+    pub(super) fn doubt(&mut self, name: &[u8], id: ReportedId) -> Result<(), Ended> {
+        // While a holder and its successor count together nothing is held back.
+        let may_be_asked = !self.is_frozen() && self.skip == 0;
+        let fence = self.tenant.fence;
+        let Some(channel) = self.named(name) else { return self.doubt_stray(name, id) };
+        let member = channel.member;
+        if channel.is_doubted(may_be_asked) {
+            self.catch_up_again(name, Vec::new())
+        } else if may_be_asked {
+            Ok(())
+        } else {
+            // If this process does not come to it, the next one that holds the subscription does.
+            self.patiently(|| self.joined.hub.out_of_step(fence, member))
+        }
+    }
+
+    /// The same before live messages are taken: its stream is asked when all channels are in step.
+    pub(super) fn doubt_later(&mut self, name: &[u8], id: ReportedId) -> Result<(), Ended> {
+        match self.named(name) {
+            Some(channel) => drop(channel.is_doubted(false)),
+            None => self.doubt_stray(name, id)?,
+        }
+        Ok(())
+    }
+
+    /// The channel, if its messages come by its own name.
+    fn named(&mut self, name: &[u8]) -> Option<&mut Channel> {
+        self.channels.get_mut(name).filter(|channel| channel.comes_by_name())
+    }
+
+    /// Asks the streams of channels of which doubtful messages have come since they were last asked.
+    pub(super) fn settle_doubts(&mut self) -> Result<(), Ended> {
+        if self.is_frozen() || self.skip > 0 {
+            return Ok(());
+        }
+        let mut open = Vec::new();
+        for (name, channel) in self.channels.iter_mut() {
+            match (channel.doubt, &channel.state) {
+                (Doubt::Open, State::InStep) => {
+                    channel.doubt = Doubt::Settled;
+                    open.push(name.clone());
+                }
+                (Doubt::Settled, _) => channel.doubt = Doubt::None,
+                (Doubt::None | Doubt::Open, _) => {}
+            }
+        }
+        open.iter().try_for_each(|name| self.catch_up_again(name, Vec::new()))
+    }
+}

@@ -1,0 +1,124 @@
+//! The heartbeat of a connection: whether the node still answers and is the right one, and whether what
+//! was agreed upon with Redis still holds.
+//!
+//! With `redis_source pubsub` that is what history owes and the token, with `redis_source stream`
+//! whether Redis reports which streams have grown.
+
+use std::time::Duration;
+
+use ::redis::{cmd, pipe, Pipeline, RedisError, Value};
+use tokio::time::timeout;
+
+use super::joined::{Joined, Level};
+use super::session::{shown, Ended, Session};
+use super::streams::ask_way;
+use super::subscriptions::Done;
+use super::token::{Agreed, Token};
+use crate::hub::Source;
+
+/// How often the connection is tried, and how long its answer may take.
+pub(super) const HEARTBEAT: Duration = Duration::from_secs(3);
+
+/// The answers to the commands of a heartbeat.
+pub type Answers = Vec<Result<Value, RedisError>>;
+
+impl Session {
+    /// Asks what any node but the right one refuses, unless such a question is on its way.
+    pub(super) fn beat(&mut self) {
+        if std::mem::replace(&mut self.beating, true) {
+            return;
+        }
+        let (mut connection, finished) = (self.link.connection.clone(), self.finished.clone());
+        let mut question = match self.joined.hub.source() {
+            Source::Streams => ask_way(&self.joined),
+            Source::PubSub | Source::Alone => {
+                agree("HSETNX", &self.joined, self.token.or_else(Token::random))
+            }
+        };
+        question.ignore_errors();
+        tokio::task::spawn_local(async move {
+            let answer = timeout(HEARTBEAT, question.query_async(&mut connection)).await;
+            let _ = finished.send(match answer {
+                Ok(Ok(answers)) => Done::Beat(answers),
+                Ok(Err(error)) => Done::Lost(shown(&error)),
+                Err(_) => Done::Lost("it does not answer".to_owned()),
+            });
+        });
+    }
+
+    /// Takes the answers to a heartbeat.
+    pub(super) fn beaten(&mut self, mut answers: Answers) -> Result<(), Ended> {
+        self.beating = false;
+        // The last answer is about what was agreed upon, and says nothing about the node.
+        let agreed = answers.pop().unwrap_or(Ok(Value::Nil));
+        // What may not be written says that the node serves all the same.
+        let errors = answers.iter().filter_map(|answer| answer.as_ref().err());
+        if let Some(error) = errors.into_iter().find(|error| !is_alive(error)) {
+            return Err(Ended::Lost(shown(error)));
+        }
+        match self.joined.hub.source() {
+            Source::Streams => self.switch_way(&agreed),
+            Source::PubSub | Source::Alone => {
+                let set = answers.pop().unwrap_or(Ok(Value::Nil));
+                self.take_token(Agreed::read(set, agreed));
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes the token that Redis has by now. Another one, or none at all, makes messages doubtful until
+    /// all agree again, and these are looked up.
+    pub(super) fn take_token(&mut self, agreed: Agreed) {
+        self.token = agreed.token();
+        match agreed {
+            Agreed::On(_) => {}
+            Agreed::OnNone => self.replace_token(),
+            Agreed::Refused(why) => self.tell_no_token(why.as_ref()),
+        }
+    }
+
+    /// Writes a token over something that is none. All read it with their next heartbeats.
+    fn replace_token(&self) {
+        let Some(token) = Token::random() else { return };
+        let mut set = cmd("HSET");
+        set.arg(self.joined.names.history()).arg("token").arg(token.as_bytes());
+        let mut connection = self.link.connection.clone();
+        tokio::task::spawn_local(async move {
+            // If it may not, the next heartbeat finds the same as this one.
+            let _: Result<Value, _> = set.query_async(&mut connection).await;
+        });
+    }
+
+    fn tell_no_token(&mut self, why: Option<&RedisError>) {
+        if std::mem::replace(&mut self.told_no_token, true) {
+            return;
+        }
+        let why = why.map_or_else(|| "it has none".to_owned(), shown);
+        self.joined.log(
+            Level::Warn,
+            format_args!(
+                "no secret for durable messages can be agreed upon with Redis: {why}; until one can, \
+                 each is looked up before it is delivered"
+            ),
+        );
+    }
+}
+
+/// Writes down for the publish script what history owes, by HSET or HSETNX, and the token unless there
+/// is one; the last answer is the token.
+pub(super) fn agree(command: &str, joined: &Joined, token: Option<Token>) -> Pipeline {
+    let (key, history) = (joined.names.history(), joined.hub.history());
+    let mut tell = pipe();
+    tell.cmd(command).arg(&key).arg("count").arg(history.count);
+    tell.cmd(command).arg(&key).arg("age").arg(history.age);
+    if let Some(token) = token {
+        tell.cmd("HSETNX").arg(&key).arg("token").arg(token.as_bytes());
+    }
+    tell.cmd("HMGET").arg(&key).arg("token");
+    tell
+}
+
+/// Whether an error says that the node is the right one and serves.
+fn is_alive(error: &RedisError) -> bool {
+    matches!(error.code(), Some("OOM" | "NOPERM" | "MISCONF" | "WRONGTYPE" | "NOREPLICAS"))
+}

@@ -1,0 +1,135 @@
+//! Doubtful messages of channels that only patterns match. Nobody has joined such a channel, so nothing
+//! of it is fetched when a doubt arises; what came since the doubtful message is looked up in its stream.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use ::redis::{pipe, RedisError, Value};
+use tokio::time::sleep;
+
+use super::catch_up::{is_its_own, page, PAGE};
+use super::channels::Channel;
+use super::message::{entries, Entry};
+use super::session::{shown, Ended, Session};
+use super::subscriptions::Done;
+use crate::hub::{Arrival, How, NewEvent, ReportedId};
+
+/// Channels that may be in doubt at a time.
+const MOST: usize = 10_000;
+/// Channels that are looked up in one go, and the pause before the next.
+const TOGETHER: usize = 100;
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Channels that are in doubt, and the ids behind which they are looked up.
+#[derive(Default)]
+pub struct Strays {
+    open: HashMap<Box<[u8]>, ReportedId>,
+    /// Some of them are being looked up.
+    asking: bool,
+}
+
+impl Strays {
+    /// Whether nothing is left to be looked up.
+    pub fn is_settled(&self) -> bool {
+        !self.asking && self.open.is_empty()
+    }
+
+    fn doubt(&mut self, name: &[u8], after: ReportedId) {
+        match self.open.get_mut(name) {
+            Some(open) => *open = after.min(*open),
+            None => drop(self.open.insert(name.into(), after)),
+        }
+    }
+}
+
+/// What was looked up: channels with their entries.
+pub type Found = Vec<(Box<[u8]>, Vec<Entry>)>;
+
+impl Session {
+    /// A doubtful message of a channel that nobody named has come, with this id. What is older than the
+    /// connection is not looked up: whoever may publish could have it delivered once more.
+    pub(super) fn doubt_stray(&mut self, name: &[u8], id: ReportedId) -> Result<(), Ended> {
+        self.strays.doubt(name, id.before().max(self.clock.into()));
+        if self.strays.open.len() > MOST {
+            return Err(Ended::Lost("too many channels have messages without its token".into()));
+        }
+        Ok(())
+    }
+
+    /// Looks some of them up, unless others are on their way.
+    pub(super) fn look_up_strays(&mut self) {
+        if self.strays.asking || self.strays.open.is_empty() {
+            return;
+        }
+        self.strays.asking = true;
+        let some: Vec<Box<[u8]>> = self.strays.open.keys().take(TOGETHER).cloned().collect();
+        let some: Vec<_> =
+            some.into_iter().filter_map(|name| self.strays.open.remove_entry(&name)).collect();
+        let (joined, asker, node) =
+            (self.joined.clone(), self.asker.clone(), self.link.address.clone());
+        let finished = self.finished.clone();
+        tokio::task::spawn_local(async move {
+            let mut pipeline = pipe();
+            pipeline.ignore_errors();
+            for (name, after) in &some {
+                page(&mut pipeline, &joined.key(name), *after);
+            }
+            let answers: Result<Vec<Result<Value, RedisError>>, String> = async {
+                let mut link = asker.connection_to(&node).await?;
+                pipeline.query_async(&mut link.connection).await.map_err(|error| {
+                    asker.give_up(&link);
+                    shown(&error)
+                })
+            }
+            .await;
+            sleep(PAUSE).await;
+            let _ = finished.send(match answers.and_then(|answers| found(some, answers)) {
+                Ok(found) => Done::Strays(found),
+                Err(why) => Done::Lost(why),
+            });
+        });
+    }
+
+    /// Appends what was found, for the streams of patterns.
+    pub(super) fn settle_strays(&mut self, found: &Found) -> Result<(), Ended> {
+        self.strays.asking = false;
+        let mut arrivals = Vec::new();
+        for (name, entries) in found {
+            if let [.., last] = &entries[..] {
+                if entries.len() >= PAGE {
+                    self.strays.doubt(name, last.id);
+                }
+            }
+            if self.channels.get(name).is_some_and(Channel::comes_by_name) {
+                // It has been joined meanwhile, and caught up.
+                continue;
+            }
+            for entry in entries {
+                arrivals.push(Arrival {
+                    channel: name,
+                    how: How::Strayed(Some(self.judged(name, entry.id))),
+                    event: NewEvent { event_type: &entry.event_type, data: &entry.data },
+                    born: self.joined.now().mono,
+                });
+            }
+        }
+        // Stable: those that are not believed come last, as they do in their streams.
+        arrivals.sort_by_key(|arrival| (arrival.how.stamp().is_none(), arrival.how.stamp()));
+        self.append(&arrivals)
+    }
+}
+
+/// The entries of each channel. A stream that cannot be read has none.
+fn found(
+    some: Vec<(Box<[u8]>, ReportedId)>,
+    answers: Vec<Result<Value, RedisError>>,
+) -> Result<Found, String> {
+    let pairs = some.into_iter().zip(answers);
+    pairs
+        .map(|((name, _), answer)| match answer {
+            Ok(answer) => Ok((name, entries(&answer))),
+            Err(error) if is_its_own(&error) => Ok((name, Vec::new())),
+            Err(error) => Err(shown(&error)),
+        })
+        .collect()
+}

@@ -1,0 +1,95 @@
+# The secret by which messages of the publish script are known is never a known value: where Redis and nginx
+# cannot agree on one, nothing is believed that the channel's stream does not confirm, and nothing is lost.
+
+use v5.36;
+use FindBin;
+use lib "$FindBin::Bin/lib";
+use Test::More;
+use SSE::Joined;
+use SSE::Loop qw(serve_for wait_for);
+use SSE::Redis;
+
+my $history = 'sse:{sse}:history';
+my $script  = SSE::Cluster::slurp("$FindBin::Bin/../redis/publish.lua");
+my @users   = ('reader on >secret ~* &* +@all -hset -hsetnx');
+my $redis   = SSE::Redis->start(users => \@users);
+
+# At the first connection Redis is full, or has another key in the place of its hash.
+my %unwilling = (
+    'is full'                => [sub { $redis->must('CONFIG', 'SET', 'maxmemory', 1) }, sub { $redis->must('CONFIG', 'SET', 'maxmemory', 0) }],
+    'has a key of its kind'  => [sub { $redis->must('SET', $history, 'x') }, sub { $redis->must('DEL', $history) }],
+    'has a known value'      => [sub { $redis->must('HSET', $history, 'token', '-') }, sub { }],
+);
+for my $case (sort keys %unwilling) {
+    my ($begin, $end) = @{ $unwilling{$case} };
+    $redis->must('FLUSHALL');
+    $begin->();
+    my @nginx  = map { SSE::Joined->new(redis => $redis->url) } 1, 2;
+    my @client = map { $_->stream('/on/news') } @nginx;
+    forge('-') if $case ne 'has a known value';
+    $redis->publish('news', 'plain');
+    ok($_->wait_data('plain'), "Redis $case: plain messages come") for @client;
+    is(scalar(grep { $_->data ne 1 || ($_->data)[0] ne 'plain' } @client), 0, 'forged ones do not');
+    $end->();
+    my ($id) = $nginx[0]->publish('news', 'durable');
+    ok($_->wait_data('durable'), 'durable events come') for @client;
+    ok(wait_for(sub { token() =~ /\A[0-9a-f]{32}\z/ }, 10), 'then a secret is there');
+    forge('-');
+    forge('');
+    $nginx[1]->publish('news', 'last');
+    is_deeply([$nginx[0]->got($_, 'last')], ['plain', 'durable', 'last'], 'and what lacks it is not believed') for @client;
+    my @lines = grep { /secret/ } map { $_->lines } @nginx;
+    is(scalar @lines, $case eq 'has a known value' ? 0 : 2, 'each nginx has logged it once') or diag(join "\n", @lines);
+    unlike(join('', map { $_->cluster->error_log } @nginx), qr/[0-9a-f]{32}/, 'and not the secret');
+    $_->ends_cleanly for @nginx;
+}
+
+# Another secret stands there under a live connection.
+$redis->must('FLUSHALL');
+my @nginx  = map { SSE::Joined->new(redis => $redis->url, workers => 2, http => 'sse_drain 100ms;') } 1, 2;
+my @client = map { $_->stream('/on/news', reconnect => 1) } @nginx;
+for my $other ('0' x 32, '-', 'f' x 32) {
+    $redis->must('HSET', $history, 'token', $other);
+    $nginx[0]->publish('news', "with $other $_") for 1 .. 5;
+    for my $client (@client) {
+        ok($client->wait_data("with $other 5"), 'events with another secret come');
+        is(join(' ', grep { /with \Q$other/ } $client->data), join(' ', map { "with $other $_" } 1 .. 5), 'all of them');
+    }
+}
+
+# Nobody may write it: every event is looked up, over new connections, reloads and deaths.
+$redis->must('FLUSHALL');
+my $reading = SSE::Joined->new(redis => $redis->url =~ s{//}{//reader:secret\@}r, workers => 2, http => 'sse_drain 100ms;');
+$redis->must('HDEL', $history, 'token');
+$_->ends_cleanly for @nginx;
+my $client = $reading->stream('/on/news', reconnect => 1);
+$redis->must('HDEL', $history, 'token');
+my $number = 0;
+durable() for 1 .. 5;
+$redis->must('CLIENT', 'KILL', 'TYPE', 'pubsub');
+durable() for 1 .. 20;
+ok($reading->wait_up, 'a new connection');
+durable() for 1 .. 5;
+ok($reading->cluster->reload, 'a reload');
+for (1 .. 60) { durable(); serve_for(0.02) }
+my $holder = $reading->holder($redis);
+ok($reading->cluster->kill_worker($holder), 'a kill');
+for (1 .. 60) { durable(); serve_for(0.02) }
+ok($client->wait_data($number, 15), 'the last event comes');
+is(join(' ', sort { $a <=> $b } grep { /\A\d+\z/ } $client->data), join(' ', 1 .. $number), 'all came, each once');
+is(scalar $client->events('sse.gap'), 0, 'without a gap');
+forge('-');
+durable();
+ok($client->wait_data($number), 'the next comes');
+is(scalar(grep { /forged/ } $client->data), 0, 'and nothing forged');
+is(scalar(grep { /secret/ && /NOPERM/ } $reading->lines) >= 1, 1, 'the log says why it is slow');
+
+$reading->ends_cleanly;
+done_testing();
+
+sub durable { return $redis->must('EVAL', $script, 1, 'sse:{sse}:s:news', ++$number) }
+
+sub token { return ($redis->ask('HGET', $history, 'token')) }
+
+# A message as the script writes it, in the far future: believed, it would end all publishing.
+sub forge ($token) { return $redis->publish('news', "\x01sse $token 99999999999999-0 0-0 0\nforged") }
