@@ -1,0 +1,83 @@
+# redis_source stream: somebody changes notify-keyspace-events, or what nginx may do, under a live connection.
+# The streams are read in the other way then, one line tells it, and nothing is lost.
+
+use v5.36;
+use FindBin;
+use lib "$FindBin::Bin/lib";
+use Test::More;
+use SSE::Joined;
+use SSE::Loop qw(serve_for wait_for);
+use SSE::Redis;
+
+my $redis = SSE::Redis->start(notify => 'Kt', users => ['app on >secret ~* &* +@all']);
+my @nginx = map { SSE::Joined->new(redis => $_, hub => 'redis_source stream;', http => 'sse_drain 100ms;') }
+    $redis->url, $redis->url =~ s{//}{//app:secret\@}r;
+my ($one, $two) = @nginx;
+my $many    = join ',', map { "quiet:$_" } 1 .. 60;
+my @client  = map { my $nginx = $_; map { $nginx->stream("/on/$_", reconnect => 1) } 'news', "news,$many" } @nginx;
+my @others  = map { my $n = $_; $one->stream('/on/' . join ',', map { "other:$n:$_" } 1 .. 64) } 1 .. 4;
+my $number  = 0;
+add(3);
+all_came('Redis reports');
+
+my $changes = 0;
+for my $flags ('', 'KEA', 'Es', 'Kt') {
+    add(2);
+    $redis->must('CONFIG', 'SET', 'notify-keyspace-events', $flags);
+    add(5);
+    all_came("notify-keyspace-events is '$flags'");
+    $changes++;
+    ok(wait_for(sub { !grep { lines_of($_) != $changes } @nginx }, 10), 'the change is logged once')
+        or diag(join "\n", map { $_->lines } @nginx);
+}
+add(2);
+all_came('it is as it was');
+
+# Changed and changed back before anybody looks.
+for (1 .. 3) {
+    $redis->must('CONFIG', 'SET', 'notify-keyspace-events', '');
+    add(2);
+    $redis->must('CONFIG', 'SET', 'notify-keyspace-events', 'Kt');
+    all_came('changed for a moment');
+}
+
+# The setting cannot be seen any more.
+my $before = lines_of($two);
+$redis->must('ACL', 'SETUSER', 'app', '-config');
+ok(wait_for(sub { lines_of($two) > $before }, 10), 'that it may not be read any more is logged');
+$redis->must('CONFIG', 'SET', 'notify-keyspace-events', '');
+add(3);
+all_came('it may not be read');
+
+# New connections, and other processes.
+$redis->must('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes');
+$redis->must('CLIENT', 'KILL', 'TYPE', 'pubsub');
+add(3);
+ok($_->cluster->reload, 'nginx reloads') for @nginx;
+add(3);
+$redis->must('CONFIG', 'SET', 'notify-keyspace-events', 'Kt');
+add(3);
+ok($_->cluster->wait_old_workers_gone(8), 'the old workers go') for @nginx;
+add(3);
+all_came('after all');
+is(scalar(grep { $_->events('sse.gap') } @client), 0, 'no gap was told');
+ok($_->wait_up, 'the hub is joined') for @nginx;
+
+$_->ends_cleanly for @nginx;
+done_testing();
+
+sub add ($count) {
+    $redis->must('XADD', 'news', '*', data => 'e' . ++$number) for 1 .. $count;
+    return;
+}
+
+sub lines_of ($nginx) { return scalar(grep { /streams have grown/ } $nginx->lines) }
+
+sub all_came ($what) {
+    my $all = join ' ', map { "e$_" } 1 .. $number;
+    for my $client (@client) {
+        wait_for(sub { scalar(grep { /\Ae\d/ } $client->data) >= $number }, 15);
+        is(join(' ', grep { /\Ae\d/ } $client->data), $all, "$what: all $number events came, once and in order");
+    }
+    return;
+}
