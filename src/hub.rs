@@ -18,7 +18,9 @@
 //!   of the hub's events do not say it
 //! - `read`, `replay`: reading new events without the lock, and retained ones under it; `origin`: what
 //!   a client's id says of what it has had
-//! - `pattern`, `search`: listening to all channels whose names match, and what such streams missed
+//! - `pattern`, `matching`, `search`: listening to all channels whose names match: their records, which
+//!   of them match a channel, and what such streams missed
+//! - `budget`: how much work is done at a stretch
 //! - `admin`: listing channels, ending their streams, forgetting them
 //! - `stats`: counters
 //!
@@ -28,6 +30,7 @@ mod admin;
 mod arrive;
 mod blocks;
 mod bridge;
+mod budget;
 mod change;
 mod channels;
 mod cursor;
@@ -38,6 +41,7 @@ mod keys;
 mod layout;
 mod lists;
 mod lock;
+mod matching;
 mod origin;
 mod pattern;
 mod place;
@@ -57,11 +61,14 @@ mod subscribe;
 #[cfg(test)]
 mod check;
 #[cfg(test)]
+mod meter;
+#[cfg(test)]
 mod tests;
 
 pub use admin::{ChannelInfo, Forgotten, Page};
 pub use arrive::{Arrival, Arrived, How};
 pub use bridge::{BridgeError, Fence, Held, Link, Source};
+pub use budget::Budget;
 pub use handover::TakenOver;
 pub use holder::Locked;
 pub use lock::{Attempt, RobustLock, WORDS as LOCK_WORDS};
@@ -86,6 +93,7 @@ use std::hash::{BuildHasher, RandomState};
 use holder::GivenUp;
 use layout::{header, slot, Layout};
 use lock::WORDS;
+use matching::Matching;
 use region::WORD;
 
 /// Version of the region's layout, for the zone's name.
@@ -195,6 +203,7 @@ pub struct Hub {
     /// This process's id.
     process: u32,
     given_up: GivenUp,
+    matching: Matching,
 }
 
 impl Hub {
@@ -208,7 +217,8 @@ impl Hub {
             return Err(AttachError);
         }
         let (process, given_up) = (std::process::id(), GivenUp::default());
-        Ok(Hub { region, layout, process, given_up })
+        let matching = Matching::default();
+        Ok(Hub { region, layout, process, given_up, matching })
     }
 
     /// This life of the hub, as ids name it.

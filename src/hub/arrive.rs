@@ -93,6 +93,13 @@ impl Hub {
         let prepared: Vec<_> =
             arrivals.iter().map(|arrival| self.prepare_one(arrival.event)).collect();
         let mut arrived = Arrived::default();
+        let mut compared = &b""[..];
+        for arrival in arrivals {
+            if compared != arrival.channel {
+                compared = arrival.channel;
+                self.compare(compared)?;
+            }
+        }
         let guard = self.lock_fenced(fence)?;
         let (mut last, mut record) = (&b""[..], None);
         for (arrival, prepared) in arrivals.iter().zip(&prepared) {

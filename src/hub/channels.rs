@@ -201,7 +201,10 @@ impl Guard<'_> {
         change.set_low(link, low(self.word(record, channel::HASH)));
         IDLE.remove(&mut change, record);
         match self.is_pattern(record) {
-            true => PATTERNS.remove(&mut change, record),
+            true => {
+                PATTERNS.remove(&mut change, record);
+                change.add(header::REMOVED, 1);
+            }
             false => change.add(header::CHANNELS, -1),
         }
         let floor = self.floor(record);

@@ -21,6 +21,8 @@ pub struct Guard<'a> {
     pub(super) hub: &'a Hub,
     #[cfg(feature = "trace-blocking")]
     _span: crate::blocking::Span,
+    #[cfg(test)]
+    _hold: super::meter::Hold,
 }
 
 impl Hub {
@@ -55,6 +57,8 @@ impl Hub {
             hub: self,
             #[cfg(feature = "trace-blocking")]
             _span: crate::blocking::Span::hold(std::panic::Location::caller()),
+            #[cfg(test)]
+            _hold: super::meter::Hold::begin(),
         };
         if redo(&self.region, &self.layout) || from_dead.get() {
             self.count(Counter::Repairs, 1);

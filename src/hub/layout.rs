@@ -80,6 +80,8 @@ pub mod header {
     pub const DEATHS_SEEN: usize = 78;
     /// List of the records of patterns.
     pub const PATTERNS: usize = 76;
+    /// How many records of patterns were removed.
+    pub const REMOVED: usize = 77;
     /// Kept exact by logged changes.
     pub const CHANNELS: usize = 80;
     pub const RETAINED: usize = 81;

@@ -10,17 +10,15 @@ use std::sync::atomic::{fence, Ordering};
 
 use super::channels::PATTERNS;
 use super::guard::{Guard, Locked};
-use super::layout::{channel, header, high, low};
+use super::layout::{header, high, low};
+use super::matching::Matches;
 use super::read::Descriptor;
 use super::Hub;
 use crate::sse::channel::is_own;
-use crate::sse::pattern::matches;
+use crate::sse::pattern::Subject;
 
 /// What the name of a pattern's record begins with.
 const MARK: u8 = 0;
-/// Patterns that a publisher compares with its channel, of a hub's, the oldest first. If there are
-/// more it wakes everybody, and does not count the streams of the rest.
-const COMPARED: usize = 1000;
 /// Who listens to patterns reads the whole log, and is woken at every so manieth event even if
 /// nothing matches: else the ring might overtake it.
 const WAKE_EVERY: u64 = 256;
@@ -42,12 +40,13 @@ pub fn shown(name: &[u8]) -> &[u8] {
 
 /// Whether who listens to `name`, a channel's or a pattern's record's, gets the events of `channel`.
 /// The module's own channels are never matched by a pattern.
-pub fn reaches(name: &[u8], channel: &[u8]) -> bool {
+pub fn reaches(name: &[u8], channel: &Subject<'_>) -> bool {
     match pattern_of(name) {
         Some(pattern) => {
-            !is_own(channel) && pattern_of(channel).is_none() && matches(pattern, channel)
+            let is_hidden = is_own(channel.name()) || pattern_of(channel.name()).is_some();
+            !is_hidden && channel.matches(pattern)
         }
-        None => name == channel,
+        None => name == channel.name(),
     }
 }
 
@@ -68,7 +67,7 @@ impl Hub {
     /// Streams on this nginx that get what is published to a channel: its own, and those of patterns
     /// that match.
     pub fn reach_of(&self, channel: &[u8]) -> Result<u64, Locked> {
-        let guard = self.lock()?;
+        let guard = self.lock_for(channel)?;
         let (mut streams, mut slots) = match guard.find(channel) {
             Some(record) => guard.listeners(record),
             None => (0, Vec::new()),
@@ -106,37 +105,31 @@ impl Guard<'_> {
         slots: &mut Vec<usize>,
     ) {
         let head = self.get(header::HEAD);
-        let wake_all = head / WAKE_EVERY != head.saturating_sub(events) / WAKE_EVERY;
-        let mut name = Vec::new();
-        for (count, record) in self.pattern_records().enumerate() {
-            if count == COMPARED {
-                // Ringing a bell that nobody listens to is no harm.
-                *slots = (0..self.hub.slots()).collect();
-                return;
-            }
-            let matching = self.could_match(record, channel) && {
-                self.name_into(record, &mut name);
-                reaches(&name, channel)
-            };
-            if matching || wake_all {
-                let (of_pattern, its_slots) = self.listeners(record);
-                *streams += if matching { of_pattern } else { 0 };
-                for slot in its_slots {
-                    if !slots.contains(&slot) {
-                        slots.push(slot);
-                    }
+        let in_turn = head / WAKE_EVERY != head.saturating_sub(events) / WAKE_EVERY;
+        let (matching, wake_all) = match self.matches(channel) {
+            // There are so few that all can be looked at.
+            Matches::All(matching) => (matching, false),
+            Matches::Some(matching) => (matching, true),
+        };
+        let mut reach = |record| {
+            let (of_pattern, its_slots) = self.listeners(record);
+            for slot in its_slots {
+                if !slots.contains(&slot) {
+                    slots.push(slot);
                 }
             }
+            of_pattern
+        };
+        for record in matching {
+            *streams += reach(record);
         }
-    }
-
-    /// False if the pattern's first bytes say that it cannot match: most patterns are told apart by
-    /// these, and they lie in one word.
-    fn could_match(&self, record: u32, channel: &[u8]) -> bool {
-        let [len, _mark, first @ ..] = self.word(record, channel::NAME).to_le_bytes();
-        let first = &first[..first.len().min(usize::from(len).wrapping_sub(1))];
-        let plain = first.iter().take_while(|byte| !b"*?[\\".contains(byte)).count();
-        channel.starts_with(&first[..plain])
+        if in_turn && !wake_all {
+            self.pattern_records().for_each(|record| drop(reach(record)));
+        }
+        if wake_all {
+            // Ringing a bell that nobody listens to is no harm.
+            *slots = (0..self.hub.slots()).collect();
+        }
     }
 
     /// The records of all patterns, the oldest first.
@@ -157,6 +150,7 @@ mod tests {
     #[test]
     fn a_name_reaches_itself_and_a_pattern_what_it_matches() {
         let all = name_of_pattern(b"*");
+        let reaches = |name: &[u8], channel: &[u8]| reaches(name, &Subject::new(channel));
         assert!(reaches(b"a*", b"a*") && !reaches(b"a*", b"ab"));
         assert!(reaches(&name_of_pattern(b"a*"), b"ab") && reaches(&all, b"sse"));
         assert!(!reaches(&all, b"sse.status") && !reaches(&name_of_pattern(b"sse.*"), b"sse.x"));

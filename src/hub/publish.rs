@@ -94,7 +94,7 @@ impl Hub {
         now: Now,
     ) -> Result<Published, PublishError> {
         let prepared = self.prepare(events)?;
-        let guard = self.lock()?;
+        let guard = self.lock_for(channel)?;
         let key = key.map(|key| guard.key_hash(channel, key));
         if let Some(ids) = key.and_then(|hash| guard.ids_of(hash, now)) {
             self.count(Counter::Deduplicated, 1);

@@ -47,6 +47,8 @@ impl Region {
     /// The word at `at`. An index outside the region is a fault of the program and panics.
     #[inline]
     pub fn get(&self, at: usize) -> u64 {
+        #[cfg(test)]
+        super::meter::count(1);
         self.words[at].load(Ordering::Relaxed)
     }
 
@@ -55,6 +57,8 @@ impl Region {
     pub fn set(&self, at: usize, value: u64) {
         #[cfg(test)]
         self.burn();
+        #[cfg(test)]
+        super::meter::count(1);
         self.words[at].store(value, Ordering::Relaxed);
     }
 
@@ -78,6 +82,8 @@ impl Region {
 
     /// Copies `bytes` to the words from `at`; a last word that is not full is filled with zeros.
     pub fn write_bytes(&self, at: usize, bytes: &[u8]) {
+        #[cfg(test)]
+        super::meter::count(bytes.len().div_ceil(WORD));
         for (word, value) in self.words[at..].iter().zip(words_of(bytes)) {
             #[cfg(test)]
             self.burn();
@@ -93,6 +99,8 @@ impl Region {
 
     /// Appends `len` bytes from the words at `at` to `out`.
     pub fn read_bytes(&self, at: usize, len: usize, out: &mut Vec<u8>) {
+        #[cfg(test)]
+        super::meter::count(len.div_ceil(WORD));
         let full = len / WORD;
         for word in &self.words[at..at + full] {
             out.extend_from_slice(&word.load(Ordering::Relaxed).to_le_bytes());

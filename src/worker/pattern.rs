@@ -15,6 +15,7 @@ use super::channel::{ChannelKey, Recent};
 use super::socket::Socket;
 use super::Worker;
 use crate::hub::{pattern_of, reaches, Descriptor, Hub, Now};
+use crate::sse::pattern::Subject;
 
 /// Channels of which is remembered what matches.
 const REMEMBERED: usize = 10_000;
@@ -86,7 +87,8 @@ impl Patterns {
             *known = new();
         }
         let from = self.all.partition_point(|(number, ..)| *number <= known.compared);
-        let later = self.all[from..].iter().filter(|(.., pattern)| reaches(pattern, name));
+        let subject = Subject::new(name);
+        let later = self.all[from..].iter().filter(|(.., pattern)| reaches(pattern, &subject));
         known.matching.extend(later.map(|(_, key, _)| *key));
         known.compared = self.newest;
         known.matching.retain(|key| is_there(*key));

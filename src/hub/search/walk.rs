@@ -7,6 +7,7 @@ use crate::hub::pattern::reaches;
 use crate::hub::read::Copied;
 use crate::hub::replay::{Found, Slice};
 use crate::hub::Now;
+use crate::sse::pattern::Subject;
 
 impl Guard<'_> {
     /// Looks for matching channels in some buckets. Returns how many channels there were.
@@ -23,7 +24,8 @@ impl Guard<'_> {
             while record != 0 {
                 channels += 1;
                 self.name_into(record, &mut name);
-                if search.names.iter().any(|wanted| reaches(wanted, &name)) {
+                let subject = Subject::new(&name);
+                if search.names.iter().any(|wanted| reaches(wanted, &subject)) {
                     left -= self.expire(record, now, left);
                     self.look_at(record, search, now);
                 }

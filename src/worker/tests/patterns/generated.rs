@@ -216,7 +216,8 @@ impl Run {
 
     fn judge(&self, listener: Listener) -> usize {
         let matches = |channel: &str| {
-            listener.names.iter().any(|name| crate::hub::reaches(name, channel.as_bytes()))
+            let subject = crate::sse::pattern::Subject::new(channel.as_bytes());
+            listener.names.iter().any(|name| crate::hub::reaches(name, &subject))
         };
         let mine = |event: &&Logged| event.position > listener.after && matches(&event.channel);
         let mut expected: VecDeque<&Logged> = self.log.iter().filter(mine).collect();
