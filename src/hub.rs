@@ -10,6 +10,7 @@
 //! - `lock`, `holder`, `guard`, `change`: who may write, and how a change becomes true as a whole
 //! - `blocks`, `lists`, `place`: what everything is made of
 //! - `channels`, `publish`, `keys`, `room`: channels, appending, repeated publishes, what leaves first
+//! - `detached`: events of a channel that was forgotten, freed little by little
 //! - `slots`, `subscribe`: processes, their wake-ups, and who listens to what
 //! - `signal`: what is told of a channel in the log itself
 //! - `bridge`, `step`, `arrive`, `handover`: in a hub that is joined to Redis: who holds the
@@ -34,6 +35,7 @@ mod budget;
 mod change;
 mod channels;
 mod cursor;
+mod detached;
 mod guard;
 mod handover;
 mod holder;
@@ -65,7 +67,7 @@ mod meter;
 #[cfg(test)]
 mod tests;
 
-pub use admin::{ChannelInfo, Forgotten, Page};
+pub use admin::{ChannelInfo, Forgotten, Listing, Page};
 pub use arrive::{Arrival, Arrived, How};
 pub use bridge::{BridgeError, Fence, Held, Link, Source};
 pub use budget::Budget;

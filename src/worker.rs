@@ -94,6 +94,8 @@ pub struct Worker<S: Socket> {
     shared: Shared,
     heartbeat: Batch,
     tally: Tally,
+    /// Events of channels that were forgotten wait to be freed by this process.
+    freeing: bool,
     presence: Presence,
     random: fastrand::Rng,
     draining: Option<Drain>,
@@ -197,6 +199,7 @@ impl<S: Socket> Worker<S> {
             shared: Shared::default(),
             heartbeat: Batch::of(vec![frame::heartbeat()]),
             tally: Tally::default(),
+            freeing: false,
             presence,
             random: fastrand::Rng::with_seed(seed),
             draining: None,

@@ -1,8 +1,9 @@
 //! `sse_admin`: lists channels, ends their streams, forgets their events.
 
-use super::{cors, json, process};
+use super::process::{self, Progress};
+use super::{cors, json};
 use crate::conf::Admin;
-use crate::hub::{ChannelInfo, Locked};
+use crate::hub::{ChannelInfo, Listing, Locked};
 use crate::nginx::log::Level;
 use crate::nginx::pool::NoMemory;
 use crate::nginx::request::{Method, Outcome, Request};
@@ -21,18 +22,27 @@ pub struct Handler;
 impl setting::Handler for Handler {
     fn handle(request: &Request) -> Outcome {
         let Some(conf) = request.location().admin() else { return Outcome::status(500) };
-        let answer = match request.method() {
-            Method::Get | Method::Head => show(request, conf),
-            Method::Delete => delete(request, conf),
-            _ => Err(Refused::new(405, "only GET, HEAD and DELETE are of use here")),
-        };
-        let answered =
-            request.set_header("Cache-Control", "no-store").and_then(|()| match answer {
-                Ok(answer) => Ok(json::answer(request, 200, &answer.to_string())),
-                Err(refused) => refused.answer(request),
-            });
-        answered.unwrap_or(Outcome::ERROR)
+        match request.method() {
+            Method::Get | Method::Head => match listing(request) {
+                Ok(Some(listing)) => list(request, conf.target.hub, listing),
+                Ok(None) => answer(request, show(request, conf)),
+                Err(refused) => answer(request, Err(refused)),
+            },
+            Method::Delete => answer(request, delete(request, conf)),
+            _ => {
+                let refused = Refused::new(405, "only GET, HEAD and DELETE are of use here");
+                answer(request, Err(refused))
+            }
+        }
     }
+}
+
+fn answer(request: &Request, answer: Result<Value, Refused>) -> Outcome {
+    let answered = request.set_header("Cache-Control", "no-store").and_then(|()| match answer {
+        Ok(answer) => Ok(json::answer(request, 200, &answer.to_string())),
+        Err(refused) => refused.answer(request),
+    });
+    answered.unwrap_or(Outcome::ERROR)
 }
 
 /// Why nothing was shown or done.
@@ -66,13 +76,18 @@ impl From<Locked> for Refused {
     }
 }
 
-/// One channel, or a page of all of them.
+/// One channel.
 fn show(request: &Request, conf: &Admin) -> Result<Value, Refused> {
     let hub = conf.target.hub;
-    if let Some(name) = channel_named(request)? {
-        let found =
-            process::with(hub, |worker| worker.hub().channel(&name)).ok_or_else(unserved)?;
-        return found?.as_ref().map(one).ok_or_else(Refused::no_channel);
+    let name = channel_named(request)?.ok_or_else(Refused::no_channel)?;
+    let found = process::with(hub, |worker| worker.hub().channel(&name)).ok_or_else(unserved)?;
+    found?.as_ref().map(one).ok_or_else(Refused::no_channel)
+}
+
+/// What is asked for that is no single channel.
+fn listing(request: &Request) -> Result<Option<Listing>, Refused> {
+    if channel_named(request)?.is_some() {
+        return Ok(None);
     }
     let prefix = argument(request, "prefix").unwrap_or_default();
     let limit = match number(request, "limit")? {
@@ -81,10 +96,41 @@ fn show(request: &Request, conf: &Admin) -> Result<Value, Refused> {
         Some(_) => return Err(Refused::new(400, "limit is a number from 1 to 1000")),
     };
     let from = number(request, "from")?.unwrap_or(0) as u64;
-    let page = process::with(hub, |worker| worker.hub().list(&prefix, from, limit));
-    let page = page.ok_or_else(unserved)??;
-    let channels: Vec<Value> = page.channels.iter().map(one).collect();
-    Ok(json!({ "channels": channels, "next": page.next }))
+    Ok(Some(Listing::new(prefix, from, limit)))
+}
+
+/// Answers with a page of all channels. Looking through many takes more than one turn of the event loop.
+fn list(request: &Request, hub: usize, mut listing: Listing) -> Outcome {
+    if let Some(page) = go_on(hub, &mut listing) {
+        return answer(request, page);
+    }
+    let Ok((later, outcome)) = request.answer_later() else { return Outcome::ERROR };
+    process::do_in_turns(hub, move |top| {
+        if !later.is_awaited() {
+            return Progress::Done;
+        }
+        match go_on(hub, &mut listing) {
+            None => Progress::More,
+            Some(page) => {
+                later.answer(top, |request| answer(request, page));
+                Progress::Done
+            }
+        }
+    });
+    outcome
+}
+
+/// Goes on with a listing. `None`: there is more to look through.
+fn go_on(hub: usize, listing: &mut Listing) -> Option<Result<Value, Refused>> {
+    match process::with(hub, |worker| worker.hub().list(listing)) {
+        Some(Ok(None)) => None,
+        Some(Ok(Some(page))) => {
+            let channels: Vec<Value> = page.channels.iter().map(one).collect();
+            Some(Ok(json!({ "channels": channels, "next": page.next })))
+        }
+        Some(Err(locked)) => Some(Err(locked.into())),
+        None => Some(Err(unserved())),
+    }
 }
 
 fn one(channel: &ChannelInfo) -> Value {
@@ -122,7 +168,8 @@ fn delete(request: &Request, conf: &Admin) -> Result<Value, Refused> {
     };
     let (mut streams, mut events) = (0, 0);
     if part != Part::Streams {
-        let gone = process::with(hub, |worker| worker.hub().forget_channel(&name, clock::now()));
+        let gone = process::with(hub, |worker| worker.forget_channel(&name, clock::now()));
+        process::turn_soon(hub);
         events = gone.ok_or_else(unserved)??.ok_or_else(Refused::no_channel)?.events;
     }
     if part != Part::History {

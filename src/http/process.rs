@@ -18,6 +18,7 @@ use crate::nginx::{clock, core, random};
 use crate::redis::joined::SharedWakers;
 use crate::worker::{End, Presence, StreamKey, Turn, Worker};
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::io;
 
 /// How often the same trouble is told, in ms.
@@ -40,12 +41,26 @@ struct Serving {
     phase: Phase,
     /// Streams whose requests are to be given back once their handlers have returned.
     lean_soon: Vec<StreamKey>,
+    /// Work that takes many turns.
+    jobs: VecDeque<Job>,
     // These call with the hub's number.
     tick: Event,
     turn: Event,
     /// When the last warning was written, in ms of the monotonic clock.
     warned: Option<u64>,
     wakers: &'static Wakers,
+}
+
+/// Work that takes many turns of the event loop: called once in each of them.
+type Job = Box<dyn FnMut(&mut TopLevel) -> Progress>;
+
+/// Whether there is more to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// It is to be called again.
+    More,
+    /// It is not.
+    Done,
 }
 
 /// What wakes this process, for all of its hubs.
@@ -225,6 +240,7 @@ impl Serving {
             name: conf.name.clone(),
             phase: Phase::Serving,
             lean_soon: Vec::new(),
+            jobs: VecDeque::new(),
             tick: Event::new(on_tick, number),
             turn: Event::new(on_turn, number),
             warned: None,
@@ -349,8 +365,32 @@ fn after(hub: usize, top: &mut TopLevel, call: impl FnOnce(&mut Serving) -> Turn
         }
     });
     close_ended();
+    go_on_with_a_job(hub, top);
     finish_ended(hub, top);
     give_requests_back(hub, top);
+}
+
+/// Has work done in the turns of a hub's event loop that follow, a piece in each. With many such jobs
+/// each has its turn.
+pub fn do_in_turns(hub: usize, job: impl FnMut(&mut TopLevel) -> Progress + 'static) {
+    lend(hub, |serving| {
+        serving.jobs.push_back(Box::new(job));
+        serving.turn.post();
+    });
+}
+
+fn go_on_with_a_job(hub: usize, top: &mut TopLevel) {
+    // Outside of a loan: the job may end a request.
+    let Some(mut job) = lend(hub, |serving| serving.jobs.pop_front()).flatten() else { return };
+    let progress = job(top);
+    lend(hub, |serving| {
+        if progress == Progress::More {
+            serving.jobs.push_back(job);
+        }
+        if !serving.jobs.is_empty() {
+            serving.turn.post_next();
+        }
+    });
 }
 
 /// Has the request of a stream given back, if it can be, after its handler has returned.

@@ -267,6 +267,7 @@ pub fn no_memory() -> Refused {
 pub fn refusal(error: PublishError) -> Refused {
     match error {
         PublishError::Busy(locked) => Refused::new(503, Some(Counter::RefusedBusy), locked),
+        PublishError::Crowded => Refused::new(503, Some(Counter::RefusedBusy), error),
         PublishError::TooLarge => Refused::new(
             413,
             Some(Counter::RefusedTooLarge),

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::budget::Budget;
 use super::guard::{Guard, Locked};
 use super::layout::{channel, event, header, low};
 use super::place::{Kind, Place};
@@ -11,8 +12,7 @@ use super::{Hub, Membership, Now};
 use crate::sse::channel::is_own;
 use crate::sse::id::Id;
 
-/// Buckets that a listing looks at in one hold of the lock, and at most.
-const SLICE: u64 = 128;
+/// Buckets that a page of a listing looks at.
 const AT_MOST: u64 = 1 << 16;
 
 /// A channel, as a listing shows it.
@@ -37,6 +37,26 @@ pub struct Page {
     pub next: Option<u64>,
 }
 
+/// A page of a listing that is being made.
+#[derive(Debug)]
+pub struct Listing {
+    prefix: Vec<u8>,
+    from: u64,
+    limit: usize,
+    bucket: u64,
+    page: Page,
+}
+
+impl Listing {
+    /// Channels whose names begin with `prefix`, from where another page ended (0: the beginning),
+    /// until there are `limit` or a bounded part of the table was looked at. A page ends with a whole
+    /// bucket, so it may have some more than `limit`. The module's own channels and patterns are
+    /// left out.
+    pub fn new(prefix: Vec<u8>, from: u64, limit: usize) -> Listing {
+        Listing { prefix, from, limit, bucket: from, page: Page::default() }
+    }
+}
+
 /// What was forgotten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Forgotten {
@@ -45,25 +65,21 @@ pub struct Forgotten {
 }
 
 impl Hub {
-    /// Channels whose names begin with `prefix`, from where another page ended (0: the beginning),
-    /// until there are `limit` or a bounded part of the table was looked at. A page ends with a whole
-    /// bucket, so it may have some more than `limit`. The module's own channels and patterns are
-    /// left out.
-    pub fn list(&self, prefix: &[u8], from: u64, limit: usize) -> Result<Page, Locked> {
+    /// Goes on with a listing for one hold of the lock. The page, once it is complete.
+    pub fn list(&self, listing: &mut Listing) -> Result<Option<Page>, Locked> {
         let buckets = self.layout.buckets as u64;
-        let stop = buckets.min(from.saturating_add(AT_MOST));
-        let mut page = Page::default();
-        let mut bucket = from;
-        while bucket < stop && page.channels.len() < limit {
-            let guard = self.lock()?;
-            let slice = stop.min(bucket + SLICE);
-            while bucket < slice && page.channels.len() < limit {
-                guard.list_bucket(bucket as u32, prefix, &mut page.channels);
-                bucket += 1;
+        let stop = buckets.min(listing.from.saturating_add(AT_MOST));
+        let guard = self.lock()?;
+        let mut budget = Budget::of_hold();
+        while listing.bucket < stop && listing.page.channels.len() < listing.limit {
+            if !budget.step() {
+                return Ok(None);
             }
+            guard.list_bucket(listing, &mut budget);
+            listing.bucket += 1;
         }
-        page.next = (bucket < buckets).then_some(bucket);
-        Ok(page)
+        listing.page.next = (listing.bucket < buckets).then_some(listing.bucket);
+        Ok(Some(std::mem::take(&mut listing.page)))
     }
 
     /// One channel; `None` if there is no such.
@@ -89,15 +105,12 @@ impl Hub {
     pub fn forget_channel(&self, name: &[u8], now: Now) -> Result<Option<Forgotten>, Locked> {
         let guard = self.lock()?;
         let Some(record) = guard.find(name) else { return Ok(None) };
-        let events = u64::from(guard.events(record));
-        while guard.events(record) > 0 {
-            guard.evict(record);
-        }
         // A place of its own, above every id that a client can have.
         let kind = self.own_kind();
         let stamp = guard.own_stamp(kind, now);
         let place = Place { stamp, position: guard.get(header::HEAD) };
         let mut change = guard.change();
+        let events = u64::from(guard.detach_all(&mut change, record));
         guard.floor(record).raised(place, kind).write(|word, value| {
             change.set(self.layout.block(record, channel::FLOOR + word), value);
         });
@@ -124,13 +137,15 @@ impl Hub {
 }
 
 impl Guard<'_> {
-    fn list_bucket(&self, bucket: u32, prefix: &[u8], out: &mut Vec<ChannelInfo>) {
-        let mut record = self.get(self.hub.layout.bucket(bucket)) as u32;
+    fn list_bucket(&self, listing: &mut Listing, budget: &mut Budget) {
+        let mut record = self.get(self.hub.layout.bucket(listing.bucket as u32)) as u32;
+        let mut name = Vec::new();
         while record != 0 {
-            let info = self.info(record);
-            let hidden = is_own(&info.name) || self.is_pattern(record);
-            if info.name.starts_with(prefix) && !hidden {
-                out.push(info);
+            budget.spend(self.cost_of(record));
+            self.name_into(record, &mut name);
+            let hidden = is_own(&name) || self.is_pattern(record);
+            if name.starts_with(&listing.prefix) && !hidden {
+                listing.page.channels.push(self.info(record));
             }
             record = low(self.word(record, channel::HASH));
         }

@@ -2,11 +2,14 @@
 //! fetched when a channel is caught up. Only the bridge whose fence stands may do this.
 
 use super::bridge::{BridgeError, Fence};
+use super::budget::Budget;
+use super::channels::record_blocks;
 use super::guard::Guard;
 use super::layout::{channel, event, header, high, low};
 use super::place::{Kind, Left};
-use super::publish::{Came, NewEvent, Numbering, Prepared};
+use super::publish::{Came, NewEvent, Numbering, Prepared, PublishError};
 use super::reported::{JudgedId, ReportedId};
+use super::room::Short;
 use super::stats::Counter;
 use super::{Hub, Now};
 use crate::sse::id::Stamp;
@@ -100,6 +103,7 @@ impl Hub {
                 self.compare(compared)?;
             }
         }
+        self.room_for_arrivals(fence, arrivals, &prepared, now)?;
         let guard = self.lock_fenced(fence)?;
         let (mut last, mut record) = (&b""[..], None);
         for (arrival, prepared) in arrivals.iter().zip(&prepared) {
@@ -133,6 +137,29 @@ impl Hub {
     }
 }
 
+impl Hub {
+    /// Makes room for all that arrived, in as many holds of the lock as that takes.
+    fn room_for_arrivals(
+        &self,
+        fence: Fence,
+        arrivals: &[Arrival<'_>],
+        prepared: &[Result<Prepared<'_>, PublishError>],
+        now: Now,
+    ) -> Result<(), BridgeError> {
+        let events: usize = prepared.iter().flatten().map(Prepared::blocks).sum();
+        let records: usize = arrivals.iter().map(|a| record_blocks(a.channel.len())).sum();
+        loop {
+            let guard = self.lock_fenced(fence)?;
+            // With a block for the cursor of each channel.
+            let blocks = events + records + arrivals.len();
+            let made = guard.make_room(blocks, 0, now, &mut Budget::of_hold());
+            if made != Err(Short::Unfinished) {
+                return Ok(());
+            }
+        }
+    }
+}
+
 /// What became of an arrival.
 enum Became {
     /// An event of the channel that has this record.
@@ -153,12 +180,24 @@ impl Guard<'_> {
     ) -> Became {
         let Some(mut numbering) = self.numbering(record, arrival) else { return Became::Known };
         let prepared = std::slice::from_ref(prepared);
-        let Ok(record) = self.room_for(arrival.channel, prepared, false, now) else {
-            return Became::TooLarge;
+        let record = loop {
+            match self.room_for(arrival.channel, prepared, false, now) {
+                Ok(record) => break record,
+                Err(Short::NoRoom) => return Became::TooLarge,
+                // Others have taken what was made ready: little is left to do.
+                Err(Short::Unfinished) => {}
+            }
         };
         if let Some(entry) = arrival.how.entry() {
             if numbering.kind == Kind::Placed && self.cursor_block(record) == 0 {
-                if self.make_room(1 + prepared[0].blocks(), record, now).is_err() {
+                let blocks = 1 + prepared[0].blocks();
+                let made = loop {
+                    let made = self.make_room(blocks, record, now, &mut Budget::of_hold());
+                    if made != Err(Short::Unfinished) {
+                        break made;
+                    }
+                };
+                if made.is_err() {
                     return Became::TooLarge;
                 }
                 self.give_cursor(record, entry.before());

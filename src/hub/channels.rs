@@ -116,6 +116,27 @@ impl Guard<'_> {
         self.hub.name_len(record)
     }
 
+    /// The steps that it costs to look at a record, with its name and its pairs.
+    pub(super) fn cost_of(&self, record: u32) -> usize {
+        const PAIRS_OF_A_STEP: usize = 4;
+        let more = high(self.word(record, channel::MORE)) != 0;
+        let pairs = if more { self.pair_words(record).count() } else { 0 };
+        2 + pairs / PAIRS_OF_A_STEP
+    }
+
+    /// Whether there is a channel's record in this block.
+    pub(super) fn is_record(&self, block: u32) -> bool {
+        if block == 0 || block as usize >= self.hub.layout.blocks {
+            return false;
+        }
+        let hash = high(self.word(block, channel::HASH));
+        let mut record = self.get(self.hub.layout.bucket(hash)) as u32;
+        while record != 0 && record != block {
+            record = low(self.word(record, channel::HASH));
+        }
+        record == block
+    }
+
     /// Whether a record is a pattern's.
     pub(super) fn is_pattern(&self, record: u32) -> bool {
         self.hub.is_pattern(record)

@@ -11,7 +11,8 @@ use super::guard::Guard;
 use super::layout::{channel, event, header, high, key, low, more_pairs, pair};
 use super::lists::List;
 use super::place::{end, Floor, Place};
-use super::{Hub, Source};
+use super::{Copied, Hub, Source};
+use crate::sse::data;
 
 impl Hub {
     /// The lock, however busy the machine is that the tests run on.
@@ -49,6 +50,7 @@ impl Hub {
         check.free();
         check.channels();
         check.keys();
+        check.detached();
         check.all_blocks_accounted_for();
         check.lists();
         assert_eq!(guard.get(header::RETAINED), check.retained);
@@ -80,6 +82,21 @@ impl Hub {
             return Vec::new();
         };
         guard.chain(record).iter().map(|block| guard.get(self.layout.stamp(*block))).collect()
+    }
+
+    /// The same, with their texts.
+    pub fn retained_texts(&self, name: &[u8]) -> Vec<(u64, String)> {
+        let guard = self.lock_patiently();
+        let Some(record) = guard.find(name) else {
+            return Vec::new();
+        };
+        let read = |block: u32| {
+            let mut copied = Copied::default();
+            assert!(self.copy_block(block, &mut copied));
+            let text = String::from_utf8(data::decode(copied.data())).unwrap();
+            (copied.place.position, text)
+        };
+        guard.chain(record).into_iter().map(read).collect()
     }
 
     /// Whether a channel has a record.
@@ -237,6 +254,29 @@ impl Check<'_> {
         assert_eq!(guard.events(record), count);
         assert_eq!(low(guard.word(record, channel::SIZE)) as usize, blocks);
         self.retained += u64::from(count);
+    }
+
+    /// Events of forgotten channels: linked one behind the other, and none is reached by its channel.
+    fn detached(&mut self) {
+        let (guard, layout) = (self.guard, &self.guard.hub.layout);
+        let ends = guard.get(header::DETACHED);
+        let (mut block, mut last) = (high(ends), 0);
+        while block != 0 {
+            let position = guard.get(layout.stamp(block));
+            assert!(position != 0 && position <= guard.get(header::DETACHED_UNTIL));
+            let owner = guard.word(block, event::OWNER);
+            assert!(
+                !guard.is_retained(high(owner), block, position) || !guard.is_record(high(owner))
+            );
+            self.claim(block, "event");
+            let more = of_event(low(owner) as usize) - 1;
+            if more > 0 {
+                self.claim_chain(guard.get(layout.next(block)) as u32, more, "data");
+            }
+            last = block;
+            block = low(guard.word(block, event::LINKS));
+        }
+        assert_eq!(last, low(ends));
     }
 
     /// The ring leads to a retained event for as long as it reaches so far back.

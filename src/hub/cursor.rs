@@ -7,6 +7,7 @@
 
 use super::blocks::Taker;
 use super::bridge::{BridgeError, Fence};
+use super::budget::Budget;
 use super::change::Change;
 use super::guard::Guard;
 use super::layout::{channel, event, header, high, low, Layout};
@@ -19,8 +20,6 @@ use crate::sse::id::Stamp;
 /// Words of the block.
 const MS: usize = 0;
 const SEQ: usize = 1;
-/// Events that are evicted in one hold of the lock.
-const SLICE: usize = 64;
 /// Plain messages behind which the newest entry is looked for.
 const LOOK_BACK: usize = 1024;
 
@@ -36,12 +35,13 @@ impl Hub {
     pub(super) fn start_over(&self, fence: Fence, member: Membership) -> Result<(), BridgeError> {
         loop {
             let guard = self.lock_fenced(fence)?;
-            for _ in 0..SLICE {
+            let mut budget = Budget::of_hold();
+            while !budget.is_spent() {
                 if guard.events(member.record) == 0 {
                     guard.enter_start(member.record);
                     return Ok(());
                 }
-                guard.evict(member.record);
+                guard.evict(member.record, &mut budget);
             }
         }
     }

@@ -54,6 +54,10 @@ pub mod header {
     /// The newest position, and the newest that a writer has begun to write.
     pub const HEAD: usize = 26;
     pub const RESERVED: usize = 27;
+    /// The first | last of the events that were taken from their channels and are to be freed, and the
+    /// newest position when events were last taken.
+    pub const DETACHED: usize = 87;
+    pub const DETACHED_UNTIL: usize = 88;
     /// The newest id made here; in a hub that is joined to Redis its mark: the highest that Redis gave.
     pub const LAST_MS: usize = 28;
     pub const LAST_SEQ: usize = 29;
@@ -81,7 +85,11 @@ pub mod header {
     /// List of the records of patterns.
     pub const PATTERNS: usize = 76;
     /// How many records of patterns were removed.
-    pub const REMOVED: usize = 77;
+    pub const REMOVED: usize = 84;
+    /// The next bucket whose void pairs are cleared, and VACATED when that round began: it is in
+    /// progress as long as that is not CLEARED.
+    pub const CLEAR_AT: usize = 85;
+    pub const CLEAR_OF: usize = 86;
     /// Kept exact by logged changes.
     pub const CHANNELS: usize = 80;
     pub const RETAINED: usize = 81;

@@ -61,7 +61,7 @@ impl Hub {
         fence(Ordering::Acquire);
         self.read_name(event.channel, name);
         fence(Ordering::Acquire);
-        self.region.get(stamp) == event.position
+        self.region.get(stamp) == event.position && !self.may_be_forgotten(event.position)
     }
 
     /// Streams on this nginx that get what is published to a channel: its own, and those of patterns
@@ -124,7 +124,9 @@ impl Guard<'_> {
             *streams += reach(record);
         }
         if in_turn && !wake_all {
-            self.pattern_records().for_each(|record| drop(reach(record)));
+            self.pattern_records().for_each(|record| {
+                reach(record);
+            });
         }
         if wake_all {
             // Ringing a bell that nobody listens to is no harm.

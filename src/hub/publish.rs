@@ -1,6 +1,7 @@
 //! Appending to the log: one event or a batch, all of it or none.
 
 use super::blocks::{of_event, write_event, Taker};
+use super::budget::Budget;
 use super::change::{Batch, Change};
 use super::channels::record_blocks;
 use super::guard::{Guard, Locked};
@@ -8,6 +9,7 @@ use super::keys::KeyHash;
 use super::layout::{channel, event, header, high, low, pair};
 use super::place::{Kind, Place};
 use super::reported::ReportedId;
+use super::room::Short;
 use super::stats::Counter;
 use super::{Hub, Now};
 use crate::sse::data;
@@ -42,6 +44,9 @@ pub enum PublishError {
     /// An encoded event is larger than max_event_size.
     #[error("event is larger than max_event_size")]
     TooLarge,
+    /// More has to leave first than one publish may wait for.
+    #[error("zone is being cleared, try again")]
+    Crowded,
     /// It would not fit even into an emptied zone.
     #[error("zone is too small for this event")]
     NoRoom,
@@ -79,6 +84,11 @@ pub(super) enum Came {
     Late,
 }
 
+/// Holds of the lock that one publish takes to make room.
+const HOLDS: usize = 8;
+/// Steps that a publish spends on events of its channel that are too old.
+const EXPIRING: usize = 32;
+
 /// Bit of an event's flags that says that it came late.
 const LATE: u8 = 4;
 
@@ -94,19 +104,27 @@ impl Hub {
         now: Now,
     ) -> Result<Published, PublishError> {
         let prepared = self.prepare(events)?;
-        let guard = self.lock_for(channel)?;
-        let key = key.map(|key| guard.key_hash(channel, key));
-        if let Some(ids) = key.and_then(|hash| guard.ids_of(hash, now)) {
-            self.count(Counter::Deduplicated, 1);
-            let (subscribers, listeners) = guard
-                .find(channel)
-                .map_or((0, Vec::new()), |found| guard.reached(found, channel, 0));
-            return Ok(Published { ids, subscribers, listeners });
-        }
-        if prepared.is_empty() {
-            return Ok(Published { ids: Vec::new(), subscribers: 0, listeners: Vec::new() });
-        }
-        let record = guard.room_for(channel, &prepared, key.is_some(), now)?;
+        let mut holds = Budget::of(HOLDS);
+        let (guard, key, record) = loop {
+            let guard = self.lock_for(channel)?;
+            let key = key.map(|key| guard.key_hash(channel, key));
+            if let Some(ids) = key.and_then(|hash| guard.ids_of(hash, now)) {
+                self.count(Counter::Deduplicated, 1);
+                let (subscribers, listeners) = guard
+                    .find(channel)
+                    .map_or((0, Vec::new()), |found| guard.reached(found, channel, 0));
+                return Ok(Published { ids, subscribers, listeners });
+            }
+            if prepared.is_empty() {
+                return Ok(Published { ids: Vec::new(), subscribers: 0, listeners: Vec::new() });
+            }
+            match guard.room_for(channel, &prepared, key.is_some(), now) {
+                Ok(record) => break (guard, key, record),
+                Err(Short::Unfinished) if holds.step() => {}
+                Err(Short::Unfinished) => return Err(PublishError::Crowded),
+                Err(Short::NoRoom) => return Err(PublishError::NoRoom),
+            }
+        };
         let ids = guard.append(record, &prepared, guard.own_numbering(now), key, now);
         let (subscribers, listeners) = guard.reached(record, channel, ids.len());
         guard.count(Counter::EventsIn, prepared.len() as u64);
@@ -123,8 +141,16 @@ impl Hub {
         now: Now,
     ) -> Result<Published, PublishError> {
         let prepared = self.prepare(&[event])?;
-        let guard = self.lock()?;
-        let record = guard.room_for(channel, &prepared, false, now)?;
+        let mut holds = Budget::of(HOLDS);
+        let (guard, record) = loop {
+            let guard = self.lock()?;
+            match guard.room_for(channel, &prepared, false, now) {
+                Ok(record) => break (guard, record),
+                Err(Short::Unfinished) if holds.step() => {}
+                Err(Short::Unfinished) => return Err(PublishError::Crowded),
+                Err(Short::NoRoom) => return Err(PublishError::NoRoom),
+            }
+        };
         let ids = guard.append(record, &prepared, guard.own_numbering(now), None, now);
         let (subscribers, listeners) = guard.listeners(record);
         Ok(Published { ids, subscribers, listeners })
@@ -140,8 +166,10 @@ impl Hub {
         let published = self.publish_own(channel, event, now)?;
         let guard = self.lock()?;
         if let Some(record) = guard.find(channel) {
-            while guard.events(record) > 1 {
-                guard.evict(record);
+            // What one hold does not free the next figures do.
+            let mut budget = Budget::of_hold();
+            while guard.events(record) > 1 && !budget.is_spent() {
+                guard.evict(record, &mut budget);
             }
         }
         Ok(published)
@@ -185,7 +213,8 @@ impl Guard<'_> {
         events: &[Prepared<'_>],
         with_key: bool,
         now: Now,
-    ) -> Result<u32, PublishError> {
+    ) -> Result<u32, Short> {
+        let mut budget = Budget::of_hold();
         if with_key {
             self.bound_keys(now);
         }
@@ -195,9 +224,10 @@ impl Guard<'_> {
         if found.is_none() {
             blocks += record_blocks(channel.len());
         }
-        self.make_room(blocks, found.unwrap_or(0), now).map_err(|_| PublishError::NoRoom)?;
+        self.make_room(blocks, found.unwrap_or(0), now, &mut budget)?;
         let record = found.unwrap_or_else(|| self.make(channel));
-        self.expire(record, now, 8);
+        // A little more than comes, so that a channel does not grow by what is too old.
+        self.expire(record, now, &mut Budget::of(EXPIRING));
         Ok(record)
     }
 

@@ -198,7 +198,7 @@ impl Guard<'_> {
     fn candidate(&self, pursuit: &Pursuit, track: &Track) -> u32 {
         let events = self.word(track.record, channel::EVENTS);
         let oldest = high(events);
-        let there = |block, position| self.get(self.hub.layout.stamp(block)) == position;
+        let there = |block, position| self.is_retained(track.record, block, position);
         let next = match track.next.get() {
             Next::At { block, position } if there(block, position) => block,
             Next::Behind { block, position } if there(block, position) => {

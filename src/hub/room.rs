@@ -1,6 +1,7 @@
 //! Room in the zone: which events and channels go when blocks are wanted, and what goes by age.
 
 use super::blocks::{available, give_back, of_event};
+use super::budget::Budget;
 use super::change::Change;
 use super::channels::{class, IDLE, IN_SURPLUS, SURPLUS};
 use super::guard::{Guard, Locked};
@@ -9,40 +10,51 @@ use super::place::Place;
 use super::stats::Counter;
 use super::{Hub, Now};
 
-/// Buckets that the sweep looks at in one hold of the lock.
-const SWEEP_SLICE: usize = 128;
-/// Most events that are freed by age in one hold of the lock.
-const EXPIRE_SLICE: usize = 1024;
-
-/// Nothing is left that could give way.
-#[derive(Debug, PartialEq, Eq)]
-pub struct NoRoom;
+/// Why there is no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Short {
+    /// Nothing is left that could give way.
+    NoRoom,
+    /// There is more to free than one hold of the lock may: some of it is done.
+    Unfinished,
+}
 
 impl Guard<'_> {
     /// Makes sure that `blocks` blocks can be taken. `keep` is a record that must not be forgotten
-    /// meanwhile (0: none). Gives up, in this order: the oldest event of a channel that has more
+    /// meanwhile (0: none). Gives up, in this order: what was forgotten; the oldest event of a channel that has more
     /// than it is owed; the channel that is idle longest; the oldest event of the channels that hold
     /// most; the oldest of the publishers' keys.
     /// What would not fit even then takes nothing from anybody.
-    pub(super) fn make_room(&self, blocks: usize, keep: u32, now: Now) -> Result<(), NoRoom> {
+    pub(super) fn make_room(
+        &self,
+        blocks: usize,
+        keep: u32,
+        now: Now,
+        budget: &mut Budget,
+    ) -> Result<(), Short> {
         let is_there = || available(&self.hub.region, &self.hub.layout) >= blocks;
         if is_there() {
             return Ok(());
         }
         if !self.could_hold(blocks, keep) {
-            self.clear_all_void_pairs();
+            if !self.clear_all_void_pairs(budget) {
+                return Err(Short::Unfinished);
+            }
             if !self.could_hold(blocks, keep) {
-                return Err(NoRoom);
+                return Err(Short::NoRoom);
             }
         }
         while !is_there() {
-            if self.give_surplus(now) || self.give_idle(keep) {
-                continue;
+            if !budget.step() {
+                return Err(Short::Unfinished);
             }
-            if let Some(record) = self.largest() {
-                self.give_oldest(record, now);
-            } else if !self.drop_oldest_key() {
-                return Err(NoRoom);
+            let given = self.free_oldest_detached(budget)
+                || self.give_surplus(now, budget)
+                || self.give_idle(keep, budget)
+                || self.give_of_largest(now, budget)
+                || self.drop_oldest_key();
+            if !given {
+                return Err(Short::NoRoom);
             }
         }
         Ok(())
@@ -57,14 +69,14 @@ impl Guard<'_> {
         fixed + blocks <= self.hub.layout.blocks
     }
 
-    fn give_surplus(&self, now: Now) -> bool {
+    fn give_surplus(&self, now: Now, budget: &mut Budget) -> bool {
         let record = high(self.get(SURPLUS.ends));
         if record == 0 {
             return false;
         }
         if u64::from(self.events(record)) > self.get(header::COUNT) {
             // Its turn is over: `resize` puts it behind the others if it still has surplus.
-            self.give_oldest(record, now);
+            self.give_oldest(record, now, budget);
         } else {
             // History was raised meanwhile: this is owed now.
             self.reclassify(record);
@@ -72,7 +84,7 @@ impl Guard<'_> {
         true
     }
 
-    fn give_idle(&self, keep: u32) -> bool {
+    fn give_idle(&self, keep: u32, budget: &mut Budget) -> bool {
         let mut record = high(self.get(IDLE.ends));
         if record == keep && record != 0 {
             record = low(self.word(record, IDLE.link));
@@ -81,38 +93,43 @@ impl Guard<'_> {
             return false;
         }
         self.forget(record);
+        budget.spend_on_freeing(1);
         true
     }
 
-    fn largest(&self) -> Option<u32> {
-        (0..header::CLASS_COUNT)
-            .rev()
-            .map(|power| high(self.get(class(1 << power).ends)))
-            .find(|record| *record != 0)
+    fn give_of_largest(&self, now: Now, budget: &mut Budget) -> bool {
+        let classes = (0..header::CLASS_COUNT).rev();
+        let mut largest = classes.map(|power| high(self.get(class(1 << power).ends)));
+        let Some(record) = largest.find(|record| *record != 0) else { return false };
+        self.give_oldest(record, now, budget);
+        true
     }
 
-    fn give_oldest(&self, record: u32, now: Now) {
-        if self.expire(record, now, EXPIRE_SLICE) == 0 {
-            self.evict(record);
+    fn give_oldest(&self, record: u32, now: Now, budget: &mut Budget) {
+        if !self.has_expired(record, now) {
+            self.evict(record, budget);
             self.count(Counter::Evicted, 1);
+            return;
         }
+        self.expire(record, now, budget);
     }
 
-    /// Frees the events of a channel that are older than AGE, at most `limit`. Returns how many.
-    pub(super) fn expire(&self, record: u32, now: Now, limit: usize) -> usize {
+    fn has_expired(&self, record: u32, now: Now) -> bool {
         let age = self.get(header::AGE);
-        if age == 0 {
-            return 0;
-        }
-        for freed in 0..limit {
-            let first = high(self.word(record, channel::EVENTS));
-            if first == 0 || self.born(first).saturating_add(age) > now.mono {
-                return freed;
+        let first = high(self.word(record, channel::EVENTS));
+        age != 0 && first != 0 && self.born(first).saturating_add(age) <= now.mono
+    }
+
+    /// Frees the events of a channel that are older than AGE. False if there are more.
+    pub(super) fn expire(&self, record: u32, now: Now, budget: &mut Budget) -> bool {
+        while self.has_expired(record, now) {
+            if budget.is_spent() {
+                return false;
             }
-            self.evict(record);
+            self.evict(record, budget);
             self.count(Counter::Expired, 1);
         }
-        limit
+        true
     }
 
     /// When an event came (ms of the monotonic clock).
@@ -121,7 +138,7 @@ impl Guard<'_> {
     }
 
     /// Frees the oldest event of a channel that has one.
-    pub(super) fn evict(&self, record: u32) {
+    pub(super) fn evict(&self, record: u32, budget: &mut Budget) {
         let (region, layout) = (&self.hub.region, &self.hub.layout);
         let events = self.word(record, channel::EVENTS);
         let first = high(events);
@@ -146,6 +163,7 @@ impl Guard<'_> {
         change.add(header::RETAINED, -1);
         self.resize(&mut change, record, -1, -(blocks as i64));
         change.commit();
+        budget.spend_on_freeing(blocks);
     }
 
     /// Enters a channel's new size, and moves its record to the lists where it then belongs.
@@ -199,11 +217,8 @@ impl Hub {
     ) -> Result<Guard<'_>, Locked> {
         loop {
             let guard = self.lock()?;
-            let mut left = EXPIRE_SLICE;
-            for record in records.clone() {
-                left -= guard.expire(record, now, left);
-            }
-            if left > 0 {
+            let mut budget = Budget::of_hold();
+            if records.clone().all(|record| guard.expire(record, now, &mut budget)) {
                 return Ok(guard);
             }
         }
@@ -215,28 +230,31 @@ impl Hub {
         let guard = self.lock()?;
         guard.expire_keys(now, 64);
         let mut lost = Vec::new();
+        let mut budget = Budget::of_hold();
         let start = guard.get(header::SWEEP) as usize;
-        let end = (start + SWEEP_SLICE).min(self.layout.buckets);
-        let mut left = EXPIRE_SLICE;
-        for bucket in start..end {
+        let mut bucket = start.min(self.layout.buckets);
+        while bucket < self.layout.buckets && budget.step() {
             let mut record = guard.get(self.layout.bucket(bucket as u32)) as u32;
+            let mut done = true;
             while record != 0 {
-                left -= guard.expire(record, now, left);
-                let streams = guard.clear_void_pairs(record);
+                budget.spend(guard.cost_of(record));
+                done &= guard.expire(record, now, &mut budget);
+                let streams = guard.clear_void_pairs(record, &mut budget);
                 if streams > 0 {
                     lost.push((guard.name(record), streams));
                 }
                 guard.reclassify(record);
                 record = low(guard.word(record, channel::HASH));
             }
-            if left == 0 {
-                self.region.set(header::SWEEP, bucket as u64);
-                return Ok(Swept { round: false, buckets: bucket - start, lost });
+            if !done {
+                // Once more, for the rest of what is too old.
+                break;
             }
+            bucket += 1;
         }
-        let round = end == self.layout.buckets;
-        self.region.set(header::SWEEP, if round { 0 } else { end as u64 });
-        Ok(Swept { round, buckets: end - start, lost })
+        let round = bucket == self.layout.buckets;
+        self.region.set(header::SWEEP, if round { 0 } else { bucket as u64 });
+        Ok(Swept { round, buckets: bucket - start, lost })
     }
 
     /// Buckets of the channel table: sweeps that have looked at this many have been once around.
@@ -246,14 +264,18 @@ impl Hub {
 
     /// Puts all channels into the lists where a changed history wants them.
     pub(super) fn reclassify_all(&self) -> Result<(), Locked> {
-        for start in (0..self.layout.buckets).step_by(SWEEP_SLICE) {
+        let mut bucket = 0;
+        while bucket < self.layout.buckets {
             let guard = self.lock()?;
-            for bucket in start..(start + SWEEP_SLICE).min(self.layout.buckets) {
+            let mut budget = Budget::of_hold();
+            while bucket < self.layout.buckets && budget.step() {
                 let mut record = guard.get(self.layout.bucket(bucket as u32)) as u32;
                 while record != 0 {
+                    budget.spend(guard.cost_of(record));
                     guard.reclassify(record);
                     record = low(guard.word(record, channel::HASH));
                 }
+                bucket += 1;
             }
         }
         Ok(())

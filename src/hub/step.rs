@@ -5,6 +5,7 @@
 //! each channel that it subscribes to, like a worker without streams, so that the record stays.
 
 use super::bridge::{BridgeError, Fence, Link, Source};
+use super::budget::Budget;
 use super::change::Change;
 use super::guard::{Guard, Locked};
 use super::layout::{channel, header, high, low};
@@ -22,8 +23,6 @@ const LONG_AGO: u32 = 1;
 const ISLANDS: u32 = u32::MAX;
 /// The epoch before the first connection.
 pub(super) const FIRST_EPOCH: u64 = 2;
-/// Buckets that a look for wanted channels takes in one hold of the lock.
-const SLICE: usize = 256;
 
 /// What is known of a channel when the bridge subscribes to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,31 +125,41 @@ impl Hub {
         from: usize,
         keep: impl Fn(&Guard<'_>, u32) -> bool,
     ) -> Result<(Vec<Vec<u8>>, Option<usize>), Locked> {
-        let end = self.layout.buckets.min(from + SLICE);
         let guard = self.lock()?;
+        let mut budget = Budget::of_hold();
         let mut names = Vec::new();
-        for bucket in from..end {
+        let mut bucket = from;
+        while bucket < self.layout.buckets && budget.step() {
             let mut record = guard.get(self.layout.bucket(bucket as u32)) as u32;
             while record != 0 {
+                budget.spend(guard.cost_of(record));
                 if keep(&guard, record) && !self.is_own_record(record) {
                     names.push(guard.name(record));
                 }
                 record = low(guard.word(record, channel::HASH));
             }
+            bucket += 1;
         }
-        Ok((names, (end < self.layout.buckets).then_some(end)))
+        Ok((names, (bucket < self.layout.buckets).then_some(bucket)))
     }
 
     /// Forgets what only patterns have brought of a channel that is about to be joined: Redis has it, and
     /// what is between. Of its plain messages a gap is told.
     pub fn forget_islands(&self, fence: Fence, member: Membership) -> Result<(), BridgeError> {
-        let guard = self.lock_fenced(fence)?;
-        if guard.step(member.record) != ISLANDS {
-            return Ok(());
-        }
-        while guard.events(member.record) > 0 {
-            guard.evict(member.record);
-        }
+        let guard = loop {
+            let guard = self.lock_fenced(fence)?;
+            if guard.step(member.record) != ISLANDS {
+                return Ok(());
+            }
+            let mut budget = Budget::of_hold();
+            while guard.events(member.record) > 0 && !budget.is_spent() {
+                guard.evict(member.record, &mut budget);
+            }
+            // As long as one is left STEP says what they are: who dies here leaves the rest to others.
+            if guard.events(member.record) == 0 {
+                break guard;
+            }
+        };
         let mut change = guard.change();
         change.set_low(self.layout.block(member.record, channel::STEP), 0);
         guard.set_cursor(&mut change, member.record, ReportedId::default());
@@ -176,9 +185,22 @@ impl Hub {
         if missing == Missing::Everything {
             return self.start_over(fence, member);
         }
-        let guard = self.lock_fenced(fence)?;
-        guard.lose(member.record, missing);
-        Ok(())
+        self.lock_lost(fence, member, missing).map(drop)
+    }
+
+    /// The lock, and what a channel has lost is entered. It is given up in between if there is much.
+    fn lock_lost(
+        &self,
+        fence: Fence,
+        member: Membership,
+        missing: Missing,
+    ) -> Result<Guard<'_>, BridgeError> {
+        loop {
+            let guard = self.lock_fenced(fence)?;
+            if guard.lose(member.record, missing, &mut Budget::of_hold()) {
+                return Ok(guard);
+            }
+        }
     }
 
     /// The number of the newest entry that is known to have been in a channel's stream.
@@ -195,8 +217,7 @@ impl Hub {
         known: Knowledge,
         missing: Missing,
     ) -> Result<Vec<usize>, BridgeError> {
-        let guard = self.lock_fenced(fence)?;
-        guard.lose(member.record, missing);
+        let guard = self.lock_lost(fence, member, missing)?;
         let mut change = guard.change();
         guard.settle_floor(&mut change, member.record, known, missing);
         if let Missing::UpTo(stamp) = missing {
@@ -284,21 +305,25 @@ impl Guard<'_> {
 
     /// Enters what Redis has lost: of a channel of which nothing was known that is where it begins; one
     /// that was in step loses what it still has from before, because there is a hole behind it. Does
-    /// nothing if the floor says as much already.
-    fn lose(&self, record: u32, missing: Missing) {
-        let Missing::UpTo(stamp) = missing else { return };
+    /// nothing if the floor says as much already. False if there is more to do.
+    fn lose(&self, record: u32, missing: Missing, budget: &mut Budget) -> bool {
+        let Missing::UpTo(stamp) = missing else { return true };
         while self.events(record) > 0 && self.oldest_place(record).stamp <= stamp {
-            self.evict(record);
+            if budget.is_spent() {
+                return false;
+            }
+            self.evict(record, budget);
         }
         // A plain message that left later says all there is to say.
         if self.floor(record).place.stamp >= stamp {
-            return;
+            return true;
         }
         let mut change = self.change();
         let position = self.signal(&mut change, record, Signal::Lost);
         let floor = self.floor(record).raised(Place { stamp, position }, Kind::Durable);
         self.set_floor(&mut change, record, floor);
         change.commit();
+        true
     }
 
     /// The floor that a channel has in the change that catches it up. What had left, and has come back
@@ -331,14 +356,6 @@ impl Guard<'_> {
 
     /// The name of a record, if there is a channel's record in this block.
     fn safe_name(&self, record: u32) -> Option<Vec<u8>> {
-        if record == 0 || record as usize >= self.hub.layout.blocks {
-            return None;
-        }
-        let hash = high(self.word(record, channel::HASH));
-        let mut other = self.get(self.hub.layout.bucket(hash)) as u32;
-        while other != 0 && other != record {
-            other = low(self.word(other, channel::HASH));
-        }
-        (other == record).then(|| self.name(record))
+        self.is_record(record).then(|| self.name(record))
     }
 }

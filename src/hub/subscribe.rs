@@ -7,9 +7,11 @@
 use std::sync::atomic::Ordering;
 
 use super::blocks::Taker;
+use super::budget::Budget;
 use super::channels::{record_blocks, IDLE};
 use super::guard::{Guard, Locked};
 use super::layout::{channel, header, high, low, more_pairs, pair, slot, BLOCK};
+use super::room::Short;
 use super::{Hub, Now, Seat};
 
 /// A process's membership in a channel: the record, and the word of its pair.
@@ -43,6 +45,9 @@ fn owner(seat: Seat) -> u32 {
     (seat.slot as u32 + 1) << 22 | (seat.generation as u32 & GENERATION)
 }
 
+/// Holds of the lock that one attempt to join takes to make room.
+const HOLDS: usize = 8;
+
 const GENERATION: u32 = (1 << 22) - 1;
 
 /// The slot of a pair that is not 0.
@@ -54,30 +59,15 @@ impl Hub {
     /// Joins a channel, with no stream yet; makes the channel if there is none. Who has joined it already
     /// keeps the place that it has.
     pub fn join(&self, seat: Seat, name: &[u8], now: Now) -> Result<Membership, JoinError> {
-        let guard = self.lock()?;
-        let record = match guard.find(name) {
-            Some(record) => record,
-            None => {
-                guard.make_room(record_blocks(name.len()), 0, now).map_err(|_| JoinError::Full)?;
-                guard.make(name)
-            }
-        };
-        let mut pairs = guard.pair_words(record);
-        if let Some(pair_at) = pairs.find(|at| high(guard.get(*at)) == owner(seat)) {
-            return Ok(Membership { record, pair_at, owner: owner(seat) });
-        }
-        drop(pairs);
-        let pair_at = guard.free_pair(record, now)?;
-        let mut change = guard.change();
-        if guard.is_unheard(record) {
-            change.add(header::PINNED, guard.record_size(record) as i64);
-            if guard.events(record) == 0 {
-                IDLE.remove(&mut change, record);
+        for _ in 0..HOLDS {
+            let guard = self.lock()?;
+            match guard.join(seat, name, now, &mut Budget::of_hold()) {
+                Err(Short::Unfinished) => continue,
+                Err(Short::NoRoom) => break,
+                Ok(membership) => return Ok(membership),
             }
         }
-        change.set(pair_at, pair(owner(seat), 0));
-        change.commit();
-        Ok(Membership { record, pair_at, owner: owner(seat) })
+        Err(JoinError::Full)
     }
 
     /// Sets how many streams of this process the channel has. Without the lock.
@@ -135,6 +125,38 @@ impl Hub {
 }
 
 impl Guard<'_> {
+    fn join(
+        &self,
+        seat: Seat,
+        name: &[u8],
+        now: Now,
+        budget: &mut Budget,
+    ) -> Result<Membership, Short> {
+        let record = match self.find(name) {
+            Some(record) => record,
+            None => {
+                self.make_room(record_blocks(name.len()), 0, now, budget)?;
+                self.make(name)
+            }
+        };
+        let mut pairs = self.pair_words(record);
+        if let Some(pair_at) = pairs.find(|at| high(self.get(*at)) == owner(seat)) {
+            return Ok(Membership { record, pair_at, owner: owner(seat) });
+        }
+        drop(pairs);
+        let pair_at = self.free_pair(record, now, budget)?;
+        let mut change = self.change();
+        if self.is_unheard(record) {
+            change.add(header::PINNED, self.record_size(record) as i64);
+            if self.events(record) == 0 {
+                IDLE.remove(&mut change, record);
+            }
+        }
+        change.set(pair_at, pair(owner(seat), 0));
+        change.commit();
+        Ok(Membership { record, pair_at, owner: owner(seat) })
+    }
+
     pub(super) fn leave(&self, membership: Membership) {
         let pair = self.get(membership.pair_at);
         if high(pair) == membership.owner && self.hub.is_live(pair) {
@@ -176,14 +198,14 @@ impl Guard<'_> {
     }
 
     /// A place for a pair: an empty one, a void one, or one in a new block.
-    fn free_pair(&self, record: u32, now: Now) -> Result<usize, JoinError> {
+    fn free_pair(&self, record: u32, now: Now, budget: &mut Budget) -> Result<usize, Short> {
         // What a void pair says of the streams that went with its process is for the sweep to tell.
         let empty = self.pair_words(record).find(|at| self.get(*at) == 0);
         let void = || self.pair_words(record).find(|at| !self.hub.is_live(self.get(*at)));
         if let Some(at) = empty.or_else(void) {
             return Ok(at);
         }
-        self.make_room(1, record, now).map_err(|_| JoinError::Full)?;
+        self.make_room(1, record, now, budget)?;
         let (region, layout) = (&self.hub.region, &self.hub.layout);
         let mut taker = Taker::new(region, layout);
         let block = taker.take();
@@ -214,24 +236,37 @@ impl Guard<'_> {
         change.commit();
     }
 
-    /// Clears the pairs of all processes that are gone, if any went since this was last done.
-    pub(super) fn clear_all_void_pairs(&self) {
-        let vacated = self.hub.region.word(header::VACATED).load(Ordering::Acquire);
+    /// Clears the pairs of all processes that are gone, if any went since this was last done. False if
+    /// there is more to do: another hold goes on, whatever process it is in.
+    pub(super) fn clear_all_void_pairs(&self, budget: &mut Budget) -> bool {
+        let region = &self.hub.region;
+        let vacated = region.word(header::VACATED).load(Ordering::Acquire);
         if self.get(header::CLEARED) == vacated {
-            return;
+            return true;
         }
-        for bucket in 0..self.hub.layout.buckets {
+        if self.get(header::CLEAR_OF) == self.get(header::CLEARED) {
+            // A new round. Whose seat is vacated after this is for the next one.
+            region.set(header::CLEAR_AT, 0);
+            region.set(header::CLEAR_OF, vacated);
+        }
+        for bucket in self.get(header::CLEAR_AT)..self.hub.layout.buckets as u64 {
+            if !budget.step() {
+                region.set(header::CLEAR_AT, bucket);
+                return false;
+            }
             let mut record = self.get(self.hub.layout.bucket(bucket as u32)) as u32;
             while record != 0 {
-                self.clear_void_pairs(record);
+                budget.spend(self.cost_of(record));
+                self.clear_void_pairs(record, budget);
                 record = low(self.word(record, channel::HASH));
             }
         }
-        self.hub.region.set(header::CLEARED, vacated);
+        region.set(header::CLEARED, self.get(header::CLEAR_OF));
+        true
     }
 
     /// Clears the pairs of processes that are gone. Returns how many streams they had.
-    pub(super) fn clear_void_pairs(&self, record: u32) -> u64 {
+    pub(super) fn clear_void_pairs(&self, record: u32, budget: &mut Budget) -> u64 {
         let void: Vec<usize> = self
             .pair_words(record)
             .filter(|at| self.get(*at) != 0 && !self.hub.is_live(self.get(*at)))
@@ -239,6 +274,7 @@ impl Guard<'_> {
         let streams = void.iter().map(|at| u64::from(low(self.get(*at)))).sum();
         for at in void {
             self.void_pair(record, at);
+            budget.spend_on_freeing(1);
         }
         streams
     }

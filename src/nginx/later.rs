@@ -13,6 +13,19 @@ use std::rc::Rc;
 pub struct Later(Cell<Option<NonNull<ngx_http_request_t>>>);
 
 impl Request {
+    /// Makes the request wait for its answer. Its handler, which has not read the body, returns the
+    /// outcome.
+    pub fn answer_later(&self) -> Result<(Rc<Later>, Outcome), NoMemory> {
+        let later = self.later()?;
+        // SAFETY: the request is alive, and its main request with it. The count is given back with
+        // the answer, as nginx wants it of a handler that says that it is not done.
+        unsafe {
+            let main = (*self.raw()).main;
+            (*main).set_count((*main).count() + 1);
+        }
+        Ok((later, Outcome::DONE))
+    }
+
     /// Makes the request wait for its answer. The handler of its body then returns no outcome.
     pub fn later(&self) -> Result<Rc<Later>, NoMemory> {
         let later = Rc::new(Later(Cell::new(NonNull::new(self.raw()))));
@@ -23,6 +36,11 @@ impl Request {
 }
 
 impl Later {
+    /// Whether the request still waits.
+    pub fn is_awaited(&self) -> bool {
+        self.0.get().is_some()
+    }
+
     /// Gives the answer, if the request still waits; what `give` returns ends it.
     pub fn answer(&self, top: &mut TopLevel, give: impl FnOnce(&Request) -> Outcome) {
         let Some(r) = self.0.take() else { return };

@@ -2,7 +2,7 @@
 
 use super::socket::Socket;
 use super::Worker;
-use crate::hub::{Locked, NewEvent, Now, PublishError};
+use crate::hub::{Forgotten, Locked, NewEvent, Now, PublishError};
 
 /// How often the figures are published to those who watch them, in ms.
 const FEED: u64 = 1000;
@@ -23,6 +23,14 @@ impl<S: Socket> Worker<S> {
         let Some((streams, listeners)) = self.hub.end_streams(channel)? else { return Ok(None) };
         self.ring(&listeners, now);
         Ok(Some(streams))
+    }
+
+    /// Forgets the events of a channel; their memory is freed in the turns that follow. `None` if there is
+    /// no such channel. This process has to take a turn afterwards.
+    pub fn forget_channel(&mut self, name: &[u8], now: Now) -> Result<Option<Forgotten>, Locked> {
+        let forgotten = self.hub.forget_channel(name, now)?;
+        self.freeing = true;
+        Ok(forgotten)
     }
 
     /// Whether this process is to publish the figures now: somebody watches them here, and no other

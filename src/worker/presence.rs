@@ -110,7 +110,9 @@ impl<S: Socket> Worker<S> {
                     self.presence.put_off();
                 }
                 // A hub that is full of channels loses this news; the next has the counts.
-                Err(PublishError::TooLarge | PublishError::NoRoom) => self.presence.put_off(),
+                Err(PublishError::TooLarge | PublishError::NoRoom | PublishError::Crowded) => {
+                    self.presence.put_off()
+                }
             }
         }
         self.presence.is_due()

@@ -90,6 +90,14 @@ fn settings() -> StreamSettings {
 }
 
 impl Bench {
+    /// A page of a listing.
+    fn list(&self, prefix: &[u8], from: u64, limit: usize) -> crate::hub::Page {
+        let mut listing = crate::hub::Listing::new(prefix.to_vec(), from, limit);
+        std::iter::repeat_with(|| self.hub.list(&mut listing).unwrap())
+            .find_map(|page| page)
+            .unwrap()
+    }
+
     fn open(
         &mut self,
         settings: StreamSettings,

@@ -19,7 +19,7 @@ const LOOKS: usize = 16;
 /// Streams of a channel that are warmed together.
 const AHEAD: usize = 8;
 /// Slices of a sweep that one turn takes.
-const SWEEPS: usize = 8;
+const SWEEPS: usize = 2;
 /// The once-a-second look, in ms.
 const LOOK: u64 = 1000;
 /// Deadlines that a stream has: of its heartbeat and of its age.
@@ -66,7 +66,7 @@ impl<S: Socket> Worker<S> {
             self.pass(key, now);
         }
         self.visit(WRITES, now);
-        let unswept = self.sweep_on(now);
+        let unswept = self.sweep_on(now) || self.free_on();
         self.flush_tally();
         if unread || unswept || untold || !self.passes.is_empty() || !self.tasks.is_empty() {
             Turn::More
@@ -195,6 +195,8 @@ impl<S: Socket> Worker<S> {
         if self.hub.bury_dead() {
             self.bury(now);
         }
+        // Who began with this may have died.
+        self.freeing |= self.hub.has_detached();
         // Not to be had now is no harm: the next look comes in a second.
         let swept = self.hub.sweep(now).unwrap_or_default();
         self.presence.lost(&swept.lost);
@@ -206,6 +208,14 @@ impl<S: Socket> Worker<S> {
         let all: Vec<usize> = (0..self.hub.slots()).collect();
         self.ring(&all, now);
         self.unswept = self.hub.buckets();
+    }
+
+    /// Goes on with freeing the events of channels that were forgotten. Whether there is more to do in
+    /// the next turn.
+    fn free_on(&mut self) -> bool {
+        // The lock is not to be had: the next look begins again.
+        self.freeing = self.freeing && self.hub.free_detached().unwrap_or(false);
+        self.freeing
     }
 
     /// Goes on with a sweep that has to go once around the table. Whether there is more to do in the

@@ -1,6 +1,7 @@
 //! What a search does under the lock: a look into some buckets, and the next slice of what was found.
 
 use super::{Reach, Search, Track, EXPIRED};
+use crate::hub::budget::Budget;
 use crate::hub::guard::Guard;
 use crate::hub::layout::{channel, event, header, high, low};
 use crate::hub::pattern::reaches;
@@ -17,7 +18,7 @@ impl Guard<'_> {
         search: &mut Search,
         now: Now,
     ) -> usize {
-        let (mut channels, mut left) = (0, EXPIRED);
+        let (mut channels, mut budget) = (0, Budget::of(EXPIRED));
         let mut name = Vec::new();
         for bucket in buckets {
             let mut record = self.get(self.hub.layout.bucket(bucket as u32)) as u32;
@@ -26,7 +27,7 @@ impl Guard<'_> {
                 self.name_into(record, &mut name);
                 let subject = Subject::new(&name);
                 if search.names.iter().any(|wanted| reaches(wanted, &subject)) {
-                    left -= self.expire(record, now, left);
+                    self.expire(record, now, &mut budget);
                     self.look_at(record, search, now);
                 }
                 record = low(self.word(record, channel::HASH));
@@ -136,7 +137,16 @@ impl Guard<'_> {
     /// Whether an event is still there, and young enough.
     fn is_there(&self, track: Track, now: Now) -> bool {
         let age = self.get(header::AGE);
-        self.get(self.hub.layout.stamp(track.block)) == track.position
+        self.is_found(track.block, track.position)
             && (age == 0 || self.born(track.block).saturating_add(age) > now.mono)
+    }
+
+    /// Whether the event at a position that was found in this block still is one of its channel. As long
+    /// as it is, the channel has its record.
+    fn is_found(&self, block: u32, position: u64) -> bool {
+        let owner = || high(self.word(block, event::OWNER));
+        self.get(self.hub.layout.stamp(block)) == position
+            && (!self.hub.may_be_forgotten(position)
+                || self.is_record(owner()) && self.is_retained(owner(), block, position))
     }
 }

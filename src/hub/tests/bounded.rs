@@ -79,3 +79,135 @@ fn more_patterns_than_are_compared_wake_every_process() {
     let done = hub.publish(b"a", &[event(b"x")], None, at(0)).unwrap();
     assert_eq!(done.listeners.len(), hub.slots());
 }
+
+/// A hub in which a channel has this many events.
+fn with_long_channel(events: usize, age: u64) -> Hub {
+    let hub = hub_of(events * 200 + (1 << 20), 4096, 1_000_000, age);
+    put_many(&hub, "long", events);
+    hub
+}
+
+fn put_many(hub: &Hub, channel: &str, events: usize) {
+    let batch = vec![event(b"x"); 1_000];
+    for _ in 0..events / batch.len() {
+        hub.publish(channel.as_bytes(), &batch, None, at(0)).unwrap();
+    }
+}
+
+#[test]
+fn a_channel_is_forgotten_at_once_and_freed_little_by_little() {
+    let hub = with_long_channel(30_000, 0);
+    let other = put(&hub, "other", "y", at(0));
+    let used = hub.stats().zone_used_bytes;
+    let words = most_in_a_hold(|| {
+        assert_eq!(hub.forget_channel(b"long", at(0)).unwrap().unwrap().events, 30_000);
+    });
+    assert!(words < 1_000, "{words}");
+    assert!(hub.retained(b"long").is_empty());
+    assert_eq!(hub.stats().retained_events, 1);
+    let mut copied = Copied::default();
+    for position in 1..=30_000 {
+        let found = hub.descriptor(position);
+        assert!(!found.is_some_and(|found| hub.copy(found, at(0), &mut copied)), "{position}");
+    }
+    hub.check_settled();
+    let mut holds = 1;
+    let words = most_in_a_hold(|| {
+        while hub.free_detached().unwrap() {
+            holds += 1;
+        }
+    });
+    assert!(holds > 10 && words < HOLD, "{holds} holds of {words} words");
+    assert!(hub.stats().zone_used_bytes + 30_000 * 128 <= used);
+    // Events that were not forgotten are read as ever, from the lock on.
+    let seat = hub.take_seat().unwrap();
+    let member = hub.join(seat, b"other", at(0)).unwrap();
+    assert_eq!(fresh(&hub, &[member], 10, at(0)), ["y"]);
+    assert_eq!(resumed(&hub, &[member], &other.to_string(), at(0)), (0, vec![]));
+    let later = hub.head() + 1;
+    put(&hub, "other", "z", at(0));
+    assert!(hub.copy(hub.descriptor(later).unwrap(), at(0), &mut copied));
+    hub.check_settled();
+}
+
+#[test]
+fn what_was_forgotten_gives_way_before_anything_else() {
+    let hub = hub_of(256 << 10, 4096, 10_000, 0);
+    for i in 0..100 {
+        put(&hub, "keep", &format!("{i}"), at(0));
+    }
+    while hub.stats().of(Counter::Evicted) == 0 && hub.stats().zone_used_bytes < 200 << 10 {
+        put(&hub, "gone", "-", at(0));
+    }
+    hub.forget_channel(b"gone", at(0)).unwrap().unwrap();
+    let used = hub.stats().zone_used_bytes;
+    while hub.has_detached() {
+        // Also when its record is used again, by a channel that hashes to whatever it likes.
+        put(&hub, &format!("new{}", hub.head()), &"-".repeat(500), at(0));
+        assert!(hub.stats().zone_used_bytes <= used.max(250 << 10));
+        hub.check();
+        if hub.has_detached() {
+            assert_eq!((hub.retained(b"keep").len(), hub.stats().of(Counter::Evicted)), (100, 0));
+        }
+    }
+    hub.check_settled();
+}
+
+#[test]
+fn room_for_a_large_event_is_made_in_several_holds() {
+    let hub = hub_of(8 << 20, 1 << 20, 1_000_000, 0);
+    while hub.stats().of(Counter::Evicted) == 0 {
+        put_many(&hub, "small", 1_000);
+    }
+    let large = "#".repeat(600_000);
+    let evicted = hub.stats().of(Counter::Evicted);
+    let words = most_in_a_hold(|| {
+        put(&hub, "large", &large, at(0));
+    });
+    assert!(hub.stats().of(Counter::Evicted) > evicted + 4_000);
+    // The event itself is copied in one hold.
+    assert!(words < HOLD + large.len() / 8 + 10_000, "{words}");
+    hub.check_settled();
+}
+
+#[test]
+fn seats_that_are_gone_are_cleared_from_all_channels_in_several_holds() {
+    let hub = hub_of(4 << 20, 4096, 10, 0);
+    let seat = hub.take_seat().unwrap();
+    let mut joined = 0;
+    while hub.join(seat, format!("channel {joined}").as_bytes(), at(0)).is_ok() {
+        joined += 1;
+    }
+    assert_eq!(hub.publish(b"new", &[event(b"x")], None, at(0)), Err(PublishError::NoRoom));
+    hub.leave_seat(seat);
+    let words = most_in_a_hold(|| {
+        let publish = || hub.publish(b"new", &[event(b"x")], None, at(0));
+        while publish().is_err_and(|error| error == PublishError::Crowded) {}
+        publish().unwrap();
+    });
+    assert!(joined > 10_000 && words < HOLD, "{joined} channels, {words} words");
+    hub.check_settled();
+}
+
+#[test]
+fn a_sweep_and_a_listing_are_bounded() {
+    let hub = hub_of(16 << 20, 4096, 10, 0);
+    for i in 0..20_000 {
+        put(&hub, &format!("channel {i}"), "x", at(0));
+    }
+    let mut rounds = 0;
+    let words = most_in_a_hold(|| {
+        while !hub.sweep(at(0)).unwrap().round {
+            rounds += 1;
+        }
+    });
+    assert!(rounds > 5 && words < HOLD, "{rounds} rounds, {words} words");
+    let mut turns = 0;
+    let mut listing = Listing::new(b"nothing".to_vec(), 0, 100);
+    let words = most_in_a_hold(|| {
+        while hub.list(&mut listing).unwrap().is_none() {
+            turns += 1;
+        }
+    });
+    assert!(turns > 5 && words < HOLD, "{turns} turns, {words} words");
+}

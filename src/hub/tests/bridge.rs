@@ -115,7 +115,7 @@ impl Joined {
     pub fn evict(&self, channel: &str, events: usize) {
         let guard = self.hub.lock().unwrap();
         let record = guard.find(channel.as_bytes()).unwrap();
-        (0..events).for_each(|_| guard.evict(record));
+        (0..events).for_each(|_| guard.evict(record, &mut Budget::of_hold()));
     }
 
     /// What a client with this id gets first: whether a gap is told, and the texts in one line.

@@ -156,7 +156,7 @@ fn a_death_in_a_change_is_mended_by_the_next_owner_of_the_lock() {
                 // Not given back, as if the process had been killed.
                 let guard = std::mem::ManuallyDrop::new(hub.lock().unwrap());
                 let record = guard.find(b"a").unwrap();
-                guard.evict(record);
+                guard.evict(record, &mut Budget::of_hold());
             }));
             end.is_err_and(|why| why.is::<Died>())
         });
