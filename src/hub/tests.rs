@@ -70,6 +70,7 @@ fn patiently<T, E: std::fmt::Debug>(operation: impl Fn() -> Result<T, E>) -> T {
         if let Ok(done) = operation() {
             return done;
         }
+        std::thread::sleep(std::time::Duration::from_millis(10));
     }
     operation().unwrap()
 }
