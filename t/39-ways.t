@@ -143,7 +143,7 @@ if ($tls) {
 if ($ways{after}) {
     $nginx->reload;
     is($fast{after}->wait_end(5), 0, 'addition: the stream ends');
-    like($fast{after}{body}, qr/\nretry: \d+\n\n:words\n\z/, 'addition: with what is added');
+    like($fast{after}{body}, qr/\nretry: \d+\n:\n:words\n\z/, 'addition: with what is added');
 }
 
 $stage->ends_cleanly;

@@ -125,9 +125,10 @@ pub fn heartbeat() -> Frame {
     Frame::raw(b":\n")
 }
 
-/// What a client is sent before a planned end: when to come back, in ms.
+/// What a client is sent before a planned end: when to come back, in ms. `retry` counts when its line
+/// is read. No blank line follows it: some clients would take that for an empty event.
 pub fn farewell(retry_ms: u64) -> Frame {
-    Frame::raw(format!("retry: {retry_ms}\n\n").as_bytes())
+    Frame::raw(format!("retry: {retry_ms}\n:\n").as_bytes())
 }
 
 /// The event that gives a new stream its place, so that it can be resumed before its first event.
@@ -216,7 +217,7 @@ mod tests {
     fn the_frames_beside_events() {
         assert_eq!(opening(3000).body(), b"retry: 3000\n:\n");
         assert_eq!(heartbeat().chunk(), b"2\r\n:\n\r\n".as_slice());
-        assert_eq!(farewell(0).body(), b"retry: 0\n\n");
+        assert_eq!(farewell(0).body(), b"retry: 0\n:\n");
         let open = b"event: sse.open\ndata: {}\nid: 7-0\n\n";
         assert_eq!(open_event(b"sse.open", &ID).body(), open);
     }

@@ -187,6 +187,28 @@ fn openings_and_farewells_set_the_retry_and_dispatch_nothing() {
     }
 }
 
+#[test]
+fn only_events_with_data_end_with_a_blank_line() {
+    let frames = [
+        (frame::opening(1), 0),
+        (frame::heartbeat(), 0),
+        (frame::farewell(1), 0),
+        (event(b"", b""), 1),
+        (event(b"a", b"\n\r\r"), 1),
+        (frame::open_event(b"sse.open", &ID), 1),
+        (frame::gap_event(b"sse.gap", b"\n\n", &ID), 1),
+    ];
+    for (frame, blank_lines) in frames {
+        let text = String::from_utf8_lossy(frame.body()).into_owned();
+        assert_eq!(text.lines().filter(|line| line.is_empty()).count(), blank_lines, "{text:?}");
+        assert_eq!(
+            text.lines().any(|line| line.starts_with("data:")),
+            blank_lines == 1,
+            "{text:?}"
+        );
+    }
+}
+
 proptest! {
     #[test]
     fn a_stream_is_seen_as_it_was_meant(

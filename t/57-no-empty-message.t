@@ -1,0 +1,98 @@
+# No blank line but behind data: clients that take every blank line for the end of a message see no empty
+# one, neither when a stream begins nor, however that comes, when it ends.
+
+use v5.36;
+use FindBin;
+use lib "$FindBin::Bin/lib";
+use Test::More;
+use SSE::Curl;
+use SSE::HTTP qw(request);
+use SSE::Loop qw(wait_for);
+use SSE::Nginx qw(has_module);
+use SSE::Stage;
+
+plan skip_all => 'nginx is built without TLS or HTTP/2' if !has_module('http_ssl') || !has_module('http_v2');
+plan skip_all => 'curl or openssl is missing' if !`curl --version` || !`openssl version`;
+
+my $locations = join "\n", map {
+    my ($name, $lean) = @$_;
+    <<"EOF_LOCATIONS"
+    location = /$name/s      { $lean sse_stream news; }
+    location = /$name/mute   { $lean sse_stream news; sse_open_event off; sse_heartbeat 20ms; }
+    location = /$name/closed { $lean sse_stream closed; }
+    location = /$name/aged   { $lean sse_stream news; sse_max_age 100ms; }
+    location = /$name/full   { $lean sse_stream full; sse_max_subscribers 1; }
+EOF_LOCATIONS
+} ['ordinary', ''], ['lean', 'sse_lean on;'];
+my $stage = SSE::Stage->new(
+    http => <<"EOF_HTTP",
+        sse_drain 100ms;
+        server { listen 127.0.0.1:%%PORT_h2c%% http2; $locations }
+        server {
+            listen 127.0.0.1:%%PORT_tls%% ssl http2;
+            ssl_certificate %%DIR%%/cert.pem;
+            ssl_certificate_key %%DIR%%/key.pem;
+            $locations
+        }
+EOF_HTTP
+    server => "location = /admin { sse_admin; } $locations",
+    files  => certificate(),
+);
+my $nginx = $stage->cluster;
+my %ways  = (
+    'HTTP/1.0'          => ['--http1.0', 'http', ''],
+    'HTTP/1.1'          => ['--http1.1', 'http', ''],
+    'HTTP/1.1 over TLS' => ['--http1.1', 'https', 'tls'],
+    'HTTP/2 over TLS'   => ['--http2', 'https', 'tls'],
+    'HTTP/2 in clear'   => ['--http2-prior-knowledge', 'http', 'h2c'],
+);
+my $holder = $stage->stream('/ordinary/full');
+my %drained;
+for my $way (sort keys %ways) {
+    for my $kind ('ordinary', 'lean') {
+        ends("$way, $kind: at its age", opened($way, "/$kind/aged"));
+        ends("$way, $kind: turned away", opened($way, "/$kind/full"));
+
+        my $closed = opened($way, "/$kind/closed");
+        $stage->publish('closed', 'last');
+        $closed->wait_data('last');
+        request(port => $stage->port, method => 'DELETE', path => '/admin?channel=closed');
+        ends("$way, $kind: by an administrator", $closed);
+
+        $drained{"$way, $kind: in a drain"}          = opened($way, "/$kind/s");
+        $drained{"$way, $kind: silent, in a drain"} = opened($way, "/$kind/mute");
+        wait_for(sub { $drained{"$way, $kind: silent, in a drain"}{body} =~ /\n:\n:\n/ });
+    }
+}
+$nginx->reload;
+ends($_, $drained{$_}) for sort keys %drained;
+$holder->close;
+
+$stage->ends_cleanly;
+done_testing();
+
+sub opened ($way, $path) {
+    my ($option, $scheme, $port) = @{ $ways{$way} };
+    my $curl = SSE::Curl->new($option, "$scheme://localhost:" . $nginx->port($port) . $path);
+    ok(wait_for(sub { $curl->{body} =~ /\Aretry: \d+\n:\n/ }), "$way: $path opens with a time and a comment");
+    return $curl;
+}
+
+# The last that is sent is the time to come back, and no blank line is without data before it.
+sub ends ($how, $curl) {
+    is($curl->wait_end, 0, "$how: the response ends as it should");
+    my $body = $curl->{body};
+    like($body, qr/^retry: \d+\n:\n\z/m, "$how: a time and a comment are the last");
+    my @blocks = split /\n\n/, $body, -1;
+    pop @blocks;
+    is(scalar(grep { !/^data:/m } @blocks), 0, "$how: every blank line ends an event that has data");
+    return;
+}
+
+sub certificate {
+    my $dir     = File::Temp->newdir;
+    my $command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost"
+        . " -keyout $dir/key.pem -out $dir/cert.pem 2>/dev/null";
+    system($command) == 0 or die 'openssl req failed';
+    return { map { $_ => SSE::Cluster::slurp("$dir/$_") } qw(key.pem cert.pem) };
+}
