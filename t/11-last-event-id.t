@@ -49,6 +49,13 @@ is_deeply([numbers($stage->replayed($query, 'news', last_event_id => $more[18]))
     'the header comes before the argument');
 is_deeply([numbers($stage->replayed($query, 'news', headers => ['Last-Event-ID' => '']))], [29, 30],
     'an empty header leaves it to the argument');
+for my $name (qw(lastEventId lasteventid LASTEVENTID)) {
+    is_deeply([numbers($stage->replayed("/s?$name=$more[17]", 'news'))], [29, 30], "the argument $name is an id as well");
+}
+is_deeply([numbers($stage->replayed("/s?last_event_id=&lastEventId=$more[17]", 'news', headers => ['Last-Event-ID' => '']))],
+    [29, 30], 'what is empty leaves it to the next');
+is_deeply([numbers($stage->replayed("/s?lastEventId=$more[17]&last_event_id=$more[18]", 'news'))], [30],
+    'last_event_id comes before lastEventId');
 is_deeply([numbers($stage->replayed("/custom?cursor=$more[17]", 'news'))], [29, 30], 'sse_last_event_id names another argument');
 is_deeply([numbers($stage->replayed('/custom', 'news', headers => ['X-Cursor' => $more[16]]))], [28 .. 30],
     'sse_last_event_id names another header');

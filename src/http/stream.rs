@@ -209,13 +209,15 @@ fn send_header(request: &Request) -> AfterHeader<'_> {
 
 /// The id that the client resumes from: the first value that is not empty.
 fn last_event_id<'r>(request: &'r Request, conf: &conf::Stream) -> &'r [u8] {
-    let values = conf.last_event_id.iter();
-    let mut configured = values.filter_map(|value| value.evaluate(request));
-    if conf.last_event_id.is_empty() {
-        let header = request.header("Last-Event-ID").filter(|id| !id.is_empty());
-        return header.or_else(|| request.argument("last_event_id")).unwrap_or_default();
-    }
-    configured.find(|id| !id.is_empty()).unwrap_or_default()
+    let given = |id: &&[u8]| !id.is_empty();
+    let found = match conf.last_event_id.as_slice() {
+        [] => (request.header("Last-Event-ID").filter(given))
+            .or_else(|| request.argument("last_event_id").filter(given))
+            // For nginx the names of arguments have no case: event-source-polyfill's `lastEventId`.
+            .or_else(|| request.argument("lasteventid")),
+        values => values.iter().filter_map(|value| value.evaluate(request)).find(given),
+    };
+    found.unwrap_or_default()
 }
 
 fn open(
