@@ -11,6 +11,7 @@ pub mod data;
 pub mod escaped;
 pub mod event_type;
 pub mod frame;
+pub mod header_names;
 pub mod id;
 pub mod origin;
 pub mod pattern;

@@ -68,7 +68,7 @@ is(answer('/locked/denied', $app)->{status}, 403, 'deny holds');
 # Preflights come without a password.
 for my $path ('/listed/s', '/trusted/p', '/locked/s', '/locked/p', '/locked/denied') {
     my $preflight = answer($path, $app, method => 'OPTIONS', headers =>
-        ['Access-Control-Request-Method' => 'POST', 'Access-Control-Request-Headers' => 'authorization,last-event-id']);
+        ['Access-Control-Request-Method' => 'POST']);
     is($preflight->{status}, 204, "$path: a preflight is answered");
     is($preflight->{body}, '', "$path: without a body");
     my $cors = cors($preflight);
@@ -79,6 +79,29 @@ for my $path ('/listed/s', '/trusted/p', '/locked/s', '/locked/p', '/locked/deni
     }
     like($cors->{max_age}, qr/\A\d+\z/, "$path: it may be remembered");
 }
+
+# The headers that it asks for, if they are that.
+my $fixed = cors(answer('/listed/s', $app, method => 'OPTIONS'))->{headers};
+for my $case (
+    ['datastar-request', 'datastar-request', 'what Datastar asks for'],
+    ['authorization,hx-request-type,last-event-id', 'authorization, hx-request-type, last-event-id', 'what htmx asks for'],
+    ['X-One , X_Two', 'X-One, X_Two', 'names of any kind'],
+    ['a' x 1024, 'a' x 1024, 'a list of 1 KiB'],
+    ['a' x 1025, $fixed, 'a longer list'],
+    ['a b', $fixed, 'what is no name'],
+    ['x-good, "x-bad"', $fixed, 'a list with one that is none'],
+    [',', $fixed, 'an empty list'],
+) {
+    my ($asked, $allowed, $what) = @$case;
+    for my $path ('/listed/s', '/listed/p', '/any/s', '/trusted/p') {
+        my $cors = cors(answer($path, $app, method => 'OPTIONS', headers => ['Access-Control-Request-Headers' => $asked]));
+        is($cors->{headers}, $allowed, "$path: $what is answered with " . ($allowed eq $fixed ? 'the usual ones' : 'that'));
+        is($cors->{vary}, ($path eq '/any/s' ? '' : 'Origin, ') . 'Access-Control-Request-Headers', "$path: and caches know");
+    }
+}
+is(cors(answer('/listed/s', 'https://evil.example', method => 'OPTIONS',
+    headers => ['Access-Control-Request-Headers' => 'x-evil']))->{headers}, $fixed, 'another origin gets nothing that it asks for');
+is(cors(stream('/listed/s', $app))->{vary}, 'Origin', 'a stream does not depend on that');
 my $preflight = answer('/listed/s', 'https://evil.example', method => 'OPTIONS');
 is($preflight->{status}, 204, 'a preflight of another origin is answered');
 is(cors($preflight)->{origin}, undef, 'but lets nobody in');

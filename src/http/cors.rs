@@ -7,8 +7,9 @@ use crate::conf::cors::{Cors, Credentials};
 use crate::nginx::pool::NoMemory;
 use crate::nginx::request::{Method, Outcome, Request};
 use crate::nginx::setting::Handler;
-use crate::sse::origin;
+use crate::sse::{header_names, origin};
 
+/// The headers that a preflight allows which does not ask for any, or not properly.
 const HEADERS: &str = "Last-Event-ID, Authorization, Cache-Control, Content-Type, Idempotency-Key";
 /// How long a browser may rely on a preflight, in s: the longest that Chromium does.
 const MAX_AGE: &str = "7200";
@@ -35,7 +36,7 @@ fn welcome(request: &Request, cors: &Cors) -> Outcome {
     };
     let preflight = request.method() == Method::Options;
     let set = allow(request, cors).and_then(|()| match preflight {
-        true => answer_preflight(request, methods),
+        true => answer_preflight(request, cors, methods),
         // Of what a publisher is answered, the one header that a page could not read.
         false if location.publish().is_some() => {
             request.set_header("Access-Control-Expose-Headers", "Retry-After")
@@ -66,9 +67,20 @@ fn allow(request: &Request, cors: &Cors) -> Result<(), NoMemory> {
     }
 }
 
-fn answer_preflight(request: &Request, methods: &str) -> Result<(), NoMemory> {
+/// An origin that is let in may send the headers that it asks for.
+fn answer_preflight(request: &Request, cors: &Cors, methods: &str) -> Result<(), NoMemory> {
+    let asked = request.header("Access-Control-Request-Headers");
+    let allowed = match cors.allows(request.header("Origin")) {
+        true => asked.and_then(header_names::parse),
+        false => None,
+    };
+    let vary = match cors {
+        Cors::Any => "Access-Control-Request-Headers",
+        Cors::Listed { .. } => "Origin, Access-Control-Request-Headers",
+    };
+    request.set_header("Vary", vary)?;
     request.set_header("Access-Control-Allow-Methods", methods)?;
-    request.set_header("Access-Control-Allow-Headers", HEADERS)?;
+    request.set_header("Access-Control-Allow-Headers", allowed.as_deref().unwrap_or(HEADERS))?;
     request.set_header("Access-Control-Max-Age", MAX_AGE)?;
     request.set_header("Allow", &format!("{methods}, OPTIONS"))
 }
