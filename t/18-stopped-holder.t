@@ -29,7 +29,9 @@ my %with = map { $_ => connection_to($_) } $victim, @others;
 
 # Stopped in the middle of a large publish, as often as it takes until that is with the lock in hand.
 my ($refused, $once);
+my $attempts = 0;
 for (1 .. 400) {
+    $attempts++;
     $with{$victim}{connection}->send(path => '/to/large', body => 'x' x 250_000);
     serve_for(rand 0.004);
     $nginx->pause($victim);
@@ -40,6 +42,7 @@ for (1 .. 400) {
     $nginx->resume($victim);
     wait_for(sub { !$with{$victim}{connection}->busy }, 10) or die 'a publish is not answered';
 }
+note("attempts: $attempts");
 is($refused->{status}, 503, 'a worker is stopped while it holds the lock: publishing elsewhere is refused');
 is($refused->{json}{error}, "the hub's lock is held by a stopped process", 'and the answer says why');
 is($refused->{header}{'retry-after'}[0], 1, 'and when to come back');

@@ -1,0 +1,84 @@
+# A worker is stopped while it holds the lock of a hub that is joined to Redis. Redis is not blamed, publishing goes
+# on, and what was published meanwhile comes when the worker goes on.
+
+use v5.36;
+use FindBin;
+use lib "$FindBin::Bin/lib";
+use Test::More;
+use SSE::HTTP;
+use SSE::Joined;
+use SSE::Loop qw(serve_for wait_for);
+use SSE::Redis;
+
+my $redis = SSE::Redis->start;
+my $stage = SSE::Joined->new(
+    redis   => $redis->url,
+    workers => 3,
+    server  => 'location = /admin { sse_admin; } location = /ping { return 200; }',
+);
+my $nginx  = $stage->cluster;
+my $holder = $stage->holder($redis);
+my ($victim) = grep { $_ != $holder } $nginx->workers;
+
+my $client;
+for (1 .. 60) {
+    $client = $stage->stream('/on/news');
+    last if $client->worker == $holder;
+    $client->close;
+}
+is($client->worker, $holder, 'a client is on the worker that holds the subscription');
+$stage->post('news', 'before');
+
+# Streams of many channels begin on the victim, each of which takes the lock often.
+my $probe = connection_to($holder);
+my ($stuck, $attempts) = (0, 0);
+while (!$stuck && ++$attempts <= 300) {
+    my @busy = map { connection_to($victim) } 1 .. 8;
+    for my $number (0 .. $#busy) {
+        $busy[$number]{connection}->send(path => '/on/' . join ',', map { "c$attempts-$number-$_" } 1 .. 64);
+    }
+    serve_for(rand 0.006);
+    $nginx->pause($victim);
+    $stuck = asked($probe, path => '/admin?channel=news')->{status} == 503;
+    $nginx->resume($victim) if !$stuck;
+    $_->{connection}->drop for @busy;
+}
+note("attempts: $attempts");
+ok($stuck, 'another worker is stopped while it holds the lock');
+
+my @answers = map { asked($probe, path => '/to/news', body => "during $_") } 1 .. 3;
+is(join(' ', map { $_->{status} } @answers), '201 201 201', 'Redis takes what is published');
+ok(wait_for(sub { $nginx->error_log =~ /\[warn\] .*nothing is taken in from Redis: the hub's lock is held by a stopped process/ }, 20),
+    'the log says that nothing is taken in, and why');
+serve_for(1);
+unlike($nginx->error_log, qr/Redis is away|connection to Redis is lost/, 'and does not say that Redis is away');
+is(scalar(() = $nginx->error_log =~ /nothing is taken in/g), 1, 'it says it once');
+
+$nginx->resume($victim);
+ok($client->wait_data('during 3', 20), 'when the worker goes on, what was published comes');
+is(join(', ', $client->data), 'before, during 1, during 2, during 3', 'all of it, in order');
+is(scalar($client->events('sse.gap')), 0, 'without a gap');
+ok(wait_for(sub { $nginx->error_log =~ /\[notice\] .*events are taken in from Redis again/ }, 10), 'and the log says so');
+
+$probe->{connection}->drop;
+$stage->ends_cleanly;
+done_testing();
+
+# A kept connection that this worker has accepted, and its last answer.
+sub connection_to ($worker) {
+    for (1 .. 500) {
+        my $kept = { answer => undef };
+        $kept->{connection} = SSE::HTTP->new($stage->port, sub ($answer) { $kept->{answer} = $answer; return });
+        my $answer = asked($kept, path => '/ping');
+        return $kept if $answer->{status} && $answer->{header}{'x-worker'}[0] == $worker;
+        $kept->{connection}->drop;
+    }
+    die "worker $worker takes no connection";
+}
+
+sub asked ($kept, %request) {
+    $kept->{answer} = undef;
+    $kept->{connection}->send(%request);
+    wait_for(sub { $kept->{answer} || !$kept->{connection}->busy }, 60);
+    return $kept->{answer} // { status => 0 };
+}
