@@ -70,6 +70,8 @@ mod tests;
 pub use admin::{ChannelInfo, Forgotten, Listing, Page};
 pub use arrive::{Arrival, Arrived, How};
 pub use bridge::{BridgeError, Fence, Held, Link, Source};
+#[cfg(test)]
+pub use budget::let_visits_have;
 pub use budget::Budget;
 pub use handover::TakenOver;
 pub use holder::Locked;
@@ -97,6 +99,7 @@ use layout::{header, slot, Layout};
 use lock::WORDS;
 use matching::Matching;
 use region::WORD;
+use search::Extra;
 
 /// Version of the region's layout, for the zone's name.
 pub const LAYOUT: u32 = layout::VERSION;
@@ -206,6 +209,7 @@ pub struct Hub {
     process: u32,
     given_up: GivenUp,
     matching: Matching,
+    searching: Extra,
 }
 
 impl Hub {
@@ -219,8 +223,8 @@ impl Hub {
             return Err(AttachError);
         }
         let (process, given_up) = (std::process::id(), GivenUp::default());
-        let matching = Matching::default();
-        Ok(Hub { region, layout, process, given_up, matching })
+        let (matching, searching) = (Matching::default(), Extra::default());
+        Ok(Hub { region, layout, process, given_up, matching, searching })
     }
 
     /// This life of the hub, as ids name it.

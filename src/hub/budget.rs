@@ -9,6 +9,8 @@
 
 /// Steps of one hold of the lock: well below 1 ms.
 const HOLD: usize = 4096;
+/// Steps of a look for what one stream lacks: many streams have their visits in one turn.
+const VISIT: usize = 1024;
 /// Steps of one turn of an event loop, outside of the lock: well below 5 ms.
 const TURN: usize = 16_384;
 /// Steps that it takes to free an event of one block.
@@ -31,6 +33,14 @@ impl Budget {
     /// The budget of one turn of an event loop.
     pub fn of_turn() -> Budget {
         Budget::of(TURN)
+    }
+
+    /// The budget of one visit to a stream that is behind, of which a turn makes many.
+    pub fn of_visit() -> Budget {
+        #[cfg(test)]
+        return Budget::of(VISIT_OF_TEST.get());
+        #[cfg(not(test))]
+        Budget::of(VISIT)
     }
 
     /// So many steps.
@@ -63,4 +73,15 @@ impl Budget {
     pub fn spend_on_freeing(&mut self, blocks: usize) {
         self.spend(FREEING + blocks / BLOCKS);
     }
+}
+
+#[cfg(test)]
+thread_local! {
+    static VISIT_OF_TEST: std::cell::Cell<usize> = const { std::cell::Cell::new(VISIT) };
+}
+
+/// Gives visits in this thread so few steps, so that small tests meet their ends.
+#[cfg(test)]
+pub fn let_visits_have(steps: usize) {
+    VISIT_OF_TEST.set(steps);
 }

@@ -17,7 +17,14 @@ use crate::sse::data;
 impl Hub {
     /// The lock, however busy the machine is that the tests run on.
     pub(super) fn lock_patiently(&self) -> Guard<'_> {
-        (0..100).find_map(|_| self.lock().ok()).expect("the lock is never given back")
+        let attempt = |_| {
+            let guard = self.lock();
+            if guard.is_err() {
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            }
+            guard.ok()
+        };
+        (0..100).find_map(attempt).expect("the lock is never given back")
     }
 
     /// Does something while another thread holds the lock, and does not let it go.

@@ -1,33 +1,47 @@
 //! Reading what is retained: where a stream begins (`begin`), and the events that one which is behind
-//! still has to get, merged over its channels. Both under the lock, in slices.
+//! still has to get, merged over its channels (`track`: one of them). Both under the lock, in slices
+//! that have a budget each.
 
-use std::cell::Cell;
-
+use super::budget::Budget;
 use super::guard::{Guard, Locked};
-use super::layout::{channel, event, high, low};
+use super::layout::{event, low};
 use super::origin::Had;
 use super::place::{end, Kind, Place};
 use super::publish::is_late;
 use super::read::Copied;
 use super::{Hub, Membership, Now};
 use crate::sse::id::Id;
+use track::{Aim, Next, Spot, Track};
 
 mod begin;
+mod track;
 
 pub use begin::{Beginning, Resume};
 
 /// What a stream that is behind still has to get: everything on its channels after `after` and up
-/// to the position `until`.
+/// to the end of the log when it began.
 #[derive(Debug)]
 pub struct Pursuit {
-    after: Place,
-    until: u64,
-    order: Order,
-    /// What of these the client has had elsewhere.
-    had: Had,
+    course: Course,
     /// A gap has to be told, whatever the floors say.
     gap_due: bool,
     tracks: Box<[Track]>,
+}
+
+/// From where to where a pursuit goes, and how.
+#[derive(Clone, Copy, Debug)]
+struct Course {
+    after: Place,
+    end: Place,
+    order: Order,
+    /// What of these the client has had elsewhere.
+    had: Had,
+    aim: Aim,
+    /// It is of a client without an id, which gets one although there may be nothing else for it.
+    is_fresh: bool,
+    /// Its channels are several streams in Redis: the client may have had of one what came late, and
+    /// not yet of another what came before.
+    is_merged: bool,
 }
 
 /// By what the events of several channels are merged.
@@ -37,28 +51,6 @@ enum Order {
     Place,
     /// From then on.
     Position,
-}
-
-/// One channel of a pursuit.
-#[derive(Debug)]
-struct Track {
-    record: u32,
-    next: Cell<Next>,
-    /// The position up to which lost events of this channel have been told.
-    told: u64,
-}
-
-/// Which event of a channel comes next.
-#[derive(Clone, Copy, Debug)]
-enum Next {
-    /// The first behind the pursuit's `after`: to be looked for.
-    Seek,
-    /// The oldest that is there.
-    Oldest,
-    /// This one; if it has left, the oldest.
-    At { block: u32, position: u64 },
-    /// The one behind this; if this has left, the oldest.
-    Behind { block: u32, position: u64 },
 }
 
 /// A slice of a pursuit or of a search.
@@ -116,24 +108,32 @@ impl Pursuit {
     ) -> Box<Pursuit> {
         let tracks = channels.map(|member| Track {
             record: member.record,
-            next: Next::Seek.into(),
+            next: Next::Seek(None),
             told: at,
         });
-        let after = Place { position: at, ..Place::START };
-        let tracks = tracks.collect();
-        Box::new(Pursuit { after, until, order: Order::Position, had, gap_due: false, tracks })
+        let place = |position| Place { position, ..Place::START };
+        let course = Course {
+            after: place(at),
+            end: place(until),
+            order: Order::Position,
+            had,
+            aim: Aim::Here,
+            is_fresh: false,
+            is_merged: false,
+        };
+        Box::new(Pursuit { course, gap_due: false, tracks: tracks.collect() })
     }
 
     /// The position up to which it goes.
     pub fn until(&self) -> u64 {
-        self.until
+        self.course.until()
     }
 
     /// The event was handed to the socket.
     pub fn passed(&mut self, found: &Found) {
-        let position = found.event.place.position;
-        self.tracks[found.track].next.set(Next::Behind { block: found.block, position });
-        self.after = self.key(found.event.place, found.event.kind());
+        let spot = Spot { block: found.block, position: found.event.place.position };
+        self.tracks[found.track].next = Next::Behind(spot);
+        self.course.after = self.course.key(found.event.place, found.event.kind());
     }
 
     /// The gap of a slice was told.
@@ -143,116 +143,99 @@ impl Pursuit {
             track.told = track.told.max(*floor);
         }
     }
-
-    /// A place as this pursuit orders them.
-    fn key(&self, place: Place, kind: Kind) -> Place {
-        match self.order {
-            Order::Place => place.by_id(kind),
-            Order::Position => Place { position: place.position, ..Place::START },
-        }
-    }
 }
 
 impl Hub {
     /// The next slice of what a stream has to get: at most `events` events, and no more than `bytes`
-    /// bytes of type and data, unless the first event alone has more.
+    /// bytes of type and data, unless the first event alone has more. `None`: it is still being looked
+    /// for.
     pub fn pursue(
+        &self,
+        pursuit: &mut Pursuit,
+        events: usize,
+        bytes: usize,
+        now: Now,
+    ) -> Result<Option<Slice>, Locked> {
+        let guard = self.lock()?;
+        let mut budget = Budget::of_visit();
+        Ok(match guard.settle_all(pursuit, now, &mut budget) {
+            true => guard.next_slice(pursuit, events, bytes, now, &mut budget),
+            false => None,
+        })
+    }
+}
+
+impl Guard<'_> {
+    /// Frees what is too old on the channels of a pursuit, and finds out where each goes on. False: the
+    /// budget is spent before that.
+    pub(super) fn settle_all(&self, pursuit: &mut Pursuit, now: Now, budget: &mut Budget) -> bool {
+        let Pursuit { course, gap_due, tracks } = pursuit;
+        tracks.iter().all(|track| self.expire(track.record, now, budget))
+            && tracks.iter_mut().all(|track| self.settle(course, track, gap_due, budget))
+    }
+
+    fn next_slice(
         &self,
         pursuit: &Pursuit,
         events: usize,
         bytes: usize,
         now: Now,
-    ) -> Result<Slice, Locked> {
-        let guard = self.lock_expired(pursuit.tracks.iter().map(|track| track.record), now)?;
+        budget: &mut Budget,
+    ) -> Option<Slice> {
+        let course = &pursuit.course;
         let mut candidates: Vec<u32> =
-            pursuit.tracks.iter().map(|track| guard.candidate(pursuit, track)).collect();
-        let gap = guard.gap(pursuit, &candidates, now);
+            pursuit.tracks.iter().map(|track| self.candidate(track)).collect();
+        let gap = self.gap(pursuit, &candidates, now);
         let floors =
-            pursuit.tracks.iter().map(|track| guard.floor(track.record).place.position).collect();
+            pursuit.tracks.iter().map(|track| self.floor(track.record).place.position).collect();
         let mut found = Vec::new();
         let mut size = 0;
-        let mut done = false;
-        while found.len() < events {
-            let Some(track) = guard.first_of(pursuit, &candidates) else {
-                done = true;
-                break;
-            };
+        let mut is_whole = true;
+        while is_whole && found.len() < events {
+            let Some(track) = self.first_of(course, &candidates) else { break };
             let block = candidates[track];
-            size += low(guard.word(block, event::OWNER)) as usize;
+            size += low(self.word(block, event::OWNER)) as usize;
             if size > bytes && !found.is_empty() {
                 break;
             }
             let mut event = Copied::default();
-            self.copy_block(block, &mut event);
-            candidates[track] = guard.next_for(pursuit, low(guard.word(block, event::LINKS)));
+            self.hub.copy_block(block, &mut event);
+            let later = self.next_wanted(course.had, self.later(block), budget);
+            is_whole = later.is_some();
+            candidates[track] = later.unwrap_or(0);
             found.push(Found { event, track, block, channel: None });
         }
-        done = done || guard.first_of(pursuit, &candidates).is_none();
-        let overtaken = done && gap.is_none() && guard.is_overtaken(pursuit);
-        Ok(Slice { gap, events: found, done, overtaken, floors, ..Slice::default() })
-    }
-}
-
-impl Guard<'_> {
-    /// The first event of a channel that the pursuit still has to get, however far ahead; or 0.
-    fn candidate(&self, pursuit: &Pursuit, track: &Track) -> u32 {
-        let events = self.word(track.record, channel::EVENTS);
-        let oldest = high(events);
-        let there = |block, position| self.is_retained(track.record, block, position);
-        let next = match track.next.get() {
-            Next::At { block, position } if there(block, position) => block,
-            Next::Behind { block, position } if there(block, position) => {
-                low(self.word(block, event::LINKS))
-            }
-            Next::Seek => {
-                let block = self.seek(pursuit, low(events));
-                if block != 0 {
-                    // Found once: to walk back with each slice would cost the square of it.
-                    let position = self.get(self.hub.layout.stamp(block));
-                    track.next.set(Next::At { block, position });
-                }
-                block
-            }
-            _ => oldest,
-        };
-        self.next_for(pursuit, next)
-    }
-
-    /// Walks back from the newest event to the first behind `after`: it costs what it finds.
-    fn seek(&self, pursuit: &Pursuit, newest: u32) -> u32 {
-        let (mut block, mut found) = (newest, 0);
-        while block != 0 && self.key(pursuit, block) > pursuit.after {
-            found = block;
-            block = high(self.word(block, event::LINKS));
-        }
-        found
+        let done = is_whole && self.first_of(course, &candidates).is_none();
+        let overtaken = done && gap.is_none() && self.is_overtaken(pursuit);
+        let nothing = done && found.is_empty() && gap.is_none();
+        let begins = (course.is_fresh && nothing).then_some(course.end);
+        Some(Slice { gap, events: found, done, overtaken, begins, floors })
     }
 
     /// The track whose candidate comes first, of those that the pursuit reaches.
-    fn first_of(&self, pursuit: &Pursuit, candidates: &[u32]) -> Option<usize> {
+    fn first_of(&self, course: &Course, candidates: &[u32]) -> Option<usize> {
         let blocks = candidates.iter().enumerate().filter(|(_, block)| **block != 0);
         blocks
-            .filter(|(_, block)| self.place(**block).position <= pursuit.until)
-            .min_by_key(|(_, block)| self.key(pursuit, **block))
+            .filter(|(_, block)| self.place(**block).position <= course.until())
+            .min_by_key(|(_, block)| self.key(course, **block))
             .map(|(track, _)| track)
-    }
-
-    /// The place of an event, as a pursuit orders them.
-    fn key(&self, pursuit: &Pursuit, block: u32) -> Place {
-        pursuit.key(self.place(block), self.kind(block))
     }
 
     pub(super) fn place(&self, block: u32) -> Place {
         Place::of_event(&self.hub.region, &self.hub.layout, block)
     }
 
-    /// This event or the first behind it that the client has not had elsewhere; or 0.
-    fn next_for(&self, pursuit: &Pursuit, block: u32) -> u32 {
+    /// This event or the first behind it that the client has not had elsewhere; or 0. `None`: the budget
+    /// is spent before that.
+    fn next_wanted(&self, had: Had, block: u32, budget: &mut Budget) -> Option<u32> {
         let mut block = block;
-        while block != 0 && self.was_had(pursuit.had, block) {
-            block = low(self.word(block, event::LINKS));
+        while block != 0 && self.was_had(had, block) {
+            if !budget.step() {
+                return None;
+            }
+            block = self.later(block);
         }
-        block
+        Some(block)
     }
 
     pub(super) fn was_had(&self, had: Had, block: u32) -> bool {
@@ -266,20 +249,21 @@ impl Guard<'_> {
         pursuit
             .tracks
             .iter()
-            .any(|track| self.floor(track.record).place.position > track.told.max(pursuit.until))
+            .any(|track| self.floor(track.record).place.position > track.told.max(pursuit.until()))
     }
 
     /// If events were lost: the id of the place before the first that follows, or of the log's end.
     fn gap(&self, pursuit: &Pursuit, candidates: &[u32], now: Now) -> Option<Id> {
         // With nothing left to give, what was lost beyond `until` is the next pursuit's to tell: it
         // starts there and would tell it again.
-        let rest = self.first_of(pursuit, candidates).is_some();
+        let course = &pursuit.course;
+        let rest = self.first_of(course, candidates).is_some();
         let lost = pursuit.tracks.iter().any(|track| {
             let floor = self.floor(track.record);
             floor.place.position > track.told
-                && (rest || floor.place.position <= pursuit.until)
-                && pursuit.key(floor.place, floor.kind()) > pursuit.after
-                && !(floor.kind() == Kind::Durable && pursuit.had.covers(floor.place.stamp, now))
+                && (rest || floor.place.position <= course.until())
+                && course.key(floor.place, floor.kind()) > course.after
+                && !(floor.kind() == Kind::Durable && course.had.covers(floor.place.stamp, now))
         });
         if !lost && !pursuit.gap_due {
             return None;
@@ -287,7 +271,7 @@ impl Guard<'_> {
         let first = candidates
             .iter()
             .filter(|block| **block != 0)
-            .min_by_key(|block| self.key(pursuit, **block));
+            .min_by_key(|block| self.key(course, **block));
         let (tag, hub) = (self.hub.tag(), self.hub);
         Some(match first {
             Some(&block) => self.place(block).id_before(self.kind(block), tag),

@@ -207,23 +207,6 @@ impl Guard<'_> {
 }
 
 impl Hub {
-    /// The lock, with nothing on these channels that is too old. It is given up in between if there
-    /// is much of it, so that no channel's past keeps the others waiting.
-    #[cfg_attr(feature = "trace-blocking", track_caller)]
-    pub(super) fn lock_expired(
-        &self,
-        records: impl Iterator<Item = u32> + Clone,
-        now: Now,
-    ) -> Result<Guard<'_>, Locked> {
-        loop {
-            let guard = self.lock()?;
-            let mut budget = Budget::of_hold();
-            if records.clone().all(|record| guard.expire(record, now, &mut budget)) {
-                return Ok(guard);
-            }
-        }
-    }
-
     /// Looks at a slice of the channels: frees what is too old, takes away the streams of processes
     /// that are gone, puts channels into the lists where a changed history wants them.
     pub fn sweep(&self, now: Now) -> Result<Swept, Locked> {

@@ -1,9 +1,11 @@
 //! What a stream of patterns that is behind still has to get, of all channels that match.
 //!
 //! There may be more of them than anybody wants to remember, so they are looked for: a walk through
-//! the channel table, a few buckets in each hold of the lock, finds for each matching channel the
-//! first event that the stream lacks, and keeps those that come first. From these the events are
-//! merged, up to where the first channel begins that did not fit; then the next walk begins there.
+//! the channel table, in each hold of the lock as far as its budget reaches, finds for each matching
+//! channel the first event that the stream lacks, and keeps those that come first. From these the events
+//! are merged, up to where the first channel begins that did not fit; then the next walk begins there.
+//! Each walk keeps twice as many as the one before, or the walks would take the square of the number
+//! of channels; what all searches of a process keep is bounded.
 //!
 //! No record is remembered, only events: an event that still has its position is the one that was
 //! found, and its channel is there as long as it is. One that has left since means that something
@@ -13,28 +15,25 @@ mod walk;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
 
+use super::budget::Budget;
 use super::guard::Locked;
 use super::layout::header;
 use super::origin::{Had, Origin};
+use super::pattern::reaches;
 use super::place::{end, Floor, Kind, Place};
 use super::replay::{Found, Resume, Slice};
 use super::{Hub, Now};
+use crate::sse::pattern::{cost, Subject};
 
-/// Channels that one walk remembers.
-#[cfg(not(test))]
-const TRACKS: usize = 1024;
-#[cfg(test)]
-const TRACKS: usize = 5;
+/// Channels that a first walk remembers.
+const TRACKS: usize = if cfg!(test) { 5 } else { 1024 };
+/// Channels that all searches of a process remember beyond that.
+const EXTRA: usize = if cfg!(test) { 4_000 } else { 1 << 18 };
 /// Channels that have lost something of which that is remembered.
 const LOSSES: usize = 4096;
-/// Buckets that are looked at in one hold of the lock; events that are freed by age in it.
-const BUCKETS: usize = 128;
-const EXPIRED: usize = 1024;
-/// A visit ends behind so many buckets or channels, whatever of the table is left.
-const VISIT_BUCKETS: usize = 1024;
-const VISIT_CHANNELS: usize = 256;
-
 /// A search for what a stream of patterns lacks: everything behind `after` and up to `until`.
 #[derive(Debug)]
 pub struct Search {
@@ -51,7 +50,43 @@ pub struct Search {
     /// Records whose floor is behind what was passed, and the position up to which a gap was due
     /// for it. FORGOTTEN stands under 0.
     lost: HashMap<u32, u64>,
+    /// Channels that a walk remembers.
+    capacity: Capacity,
     phase: Phase,
+}
+
+/// How many channels a search remembers. What it has beyond [`TRACKS`] is given back with it.
+#[derive(Debug, Default)]
+struct Capacity {
+    extra: usize,
+    of: Extra,
+}
+
+/// What the searches of a process may remember beyond [`TRACKS`] each: so much of it is taken.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Extra(Arc<AtomicUsize>);
+
+impl Capacity {
+    fn tracks(&self) -> usize {
+        TRACKS + self.extra
+    }
+
+    /// Doubles it, if that is left.
+    fn grow(&mut self, of: &Extra) {
+        let more = self.tracks();
+        self.of = of.clone();
+        if self.of.0.fetch_add(more, Ordering::Relaxed) + more <= EXTRA {
+            self.extra += more;
+        } else {
+            self.of.0.fetch_sub(more, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Capacity {
+    fn drop(&mut self) {
+        self.of.0.fetch_sub(self.extra, Ordering::Relaxed);
+    }
 }
 
 /// What events are ordered by.
@@ -76,11 +111,41 @@ enum Reach {
 
 #[derive(Debug)]
 enum Phase {
-    /// The walk has come to this bucket.
-    Looking { bucket: usize, found: BinaryHeap<Track>, beyond: Option<Place> },
+    /// The walk has come to this bucket. Records of the one before may still have to be looked at, the
+    /// last of them first, and the search in that one may have come to an event.
+    Looking {
+        bucket: usize,
+        pending: Vec<u32>,
+        within: Option<Within>,
+        found: BinaryHeap<Track>,
+        beyond: Option<Place>,
+    },
     /// What is next of each channel that was found; before it, what was given and may have to be
     /// given again.
     Giving { next: BinaryHeap<Reverse<Track>>, given: VecDeque<Track>, beyond: Option<Place> },
+}
+
+/// A walk back through the events of one channel.
+#[derive(Clone, Copy, Debug)]
+struct Within {
+    /// The next event to look at, and its position.
+    block: u32,
+    position: u64,
+    /// The oldest event that was found, or 0: newer than that, so it is there as long as that is.
+    first: u32,
+    /// So many more may be found.
+    left: u64,
+}
+
+/// What is left to do for a slice.
+#[derive(Debug)]
+enum Sliced {
+    /// Nothing.
+    Slice(Slice),
+    /// It has to be looked for anew.
+    Anew,
+    /// The budget is spent before anything was found.
+    Unfinished,
 }
 
 /// An event of a channel, in the order in which they are given.
@@ -93,7 +158,8 @@ struct Track {
 
 impl Phase {
     fn start() -> Phase {
-        Phase::Looking { bucket: 0, found: BinaryHeap::new(), beyond: None }
+        let (pending, found) = (Vec::new(), BinaryHeap::new());
+        Phase::Looking { bucket: 0, pending, within: None, found, beyond: None }
     }
 }
 
@@ -113,8 +179,8 @@ impl Search {
         reach: Reach,
     ) -> Search {
         let (phase, lost) = (Phase::start(), HashMap::new());
-        let (had, gap_due) = (Had::default(), false);
-        Search { names, after, until, by, reach, had, gap_due, lost, phase }
+        let (had, gap_due, capacity) = (Had::default(), false, Capacity::default());
+        Search { names, after, until, by, reach, had, gap_due, lost, capacity, phase }
     }
 
     /// The position up to which it goes.
@@ -165,7 +231,7 @@ impl Search {
             return;
         }
         found.push(track);
-        if found.len() > TRACKS {
+        if found.len() > self.capacity.tracks() {
             *beyond = found.pop().map(|last| last.key);
         }
     }
@@ -216,45 +282,76 @@ impl Hub {
         bytes: usize,
         now: Now,
     ) -> Result<Option<Slice>, Locked> {
-        if !self.look(search, now)? {
+        if matches!(search.phase, Phase::Looking { .. }) && !self.look(search, now)? {
             return Ok(None);
         }
-        let slice = self.lock()?.slice(search, events, bytes, now);
-        if slice.is_none() {
-            search.phase = Phase::start();
-        }
-        Ok(slice)
+        let sliced = self.lock()?.slice(search, events, bytes, now, &mut Budget::of_visit());
+        Ok(match sliced {
+            Sliced::Slice(slice) => Some(slice),
+            Sliced::Unfinished => None,
+            Sliced::Anew => {
+                if search.goes_on() {
+                    search.capacity.grow(&self.searching);
+                }
+                search.phase = Phase::start();
+                None
+            }
+        })
     }
 
-    /// Goes on with the walk. True if it has come to its end.
+    /// Goes on with the walk for one hold of the lock. True if it has come to its end.
     fn look(&self, search: &mut Search, now: Now) -> Result<bool, Locked> {
-        let (mut buckets, mut channels) = (0, 0);
-        while let Phase::Looking { bucket, .. } = search.phase {
-            if buckets >= VISIT_BUCKETS || channels >= VISIT_CHANNELS {
-                return Ok(false);
-            }
+        {
             let guard = self.lock()?;
             search.until.get_or_insert_with(|| end(&self.region));
-            let stop = (bucket + BUCKETS).min(self.layout.buckets);
-            channels += guard.look_into(bucket..stop, search, now);
-            buckets += stop - bucket;
-            if let Phase::Looking { bucket, .. } = &mut search.phase {
-                *bucket = stop;
+            if !guard.look_on(search, now, &mut Budget::of_visit()) {
+                return Ok(false);
             }
-            if stop == self.layout.buckets {
-                // A channel that matched may have been forgotten, even during the walk.
-                if matches!(search.reach, Reach::All | Reach::Loss) {
-                    let forgotten = Floor::read(&self.region, header::FORGOTTEN);
-                    search.lose(0, forgotten.place, forgotten.kind(), now);
-                }
-                search.give();
+            // A channel that matched may have been forgotten, even during the walk.
+            if matches!(search.reach, Reach::All | Reach::Loss) {
+                let forgotten = Floor::read(&self.region, header::FORGOTTEN);
+                search.lose(0, forgotten.place, forgotten.kind(), now);
             }
         }
+        search.give();
         Ok(true)
     }
 }
 
 impl Search {
+    /// Whether the stream gets what is published to a channel.
+    fn wants(&self, channel: &[u8], budget: &mut Budget) -> bool {
+        let subject = Subject::new(channel);
+        budget.spend(2);
+        self.names.iter().any(|name| {
+            budget.spend(cost(name));
+            reaches(name, &subject)
+        })
+    }
+
+    /// Where the walk back through the events of the pending channel has come to.
+    fn within(&self) -> Option<Within> {
+        match &self.phase {
+            Phase::Looking { within, .. } => *within,
+            Phase::Giving { .. } => None,
+        }
+    }
+
+    /// The walk back stops there for now.
+    fn stop_within(&mut self, at: Within) {
+        if let Phase::Looking { within, .. } = &mut self.phase {
+            *within = Some(at);
+        }
+    }
+
+    /// The pending channel is dealt with.
+    fn looked_at(&mut self) {
+        if let Phase::Looking { pending, within, .. } = &mut self.phase {
+            pending.pop();
+            *within = None;
+        }
+    }
+
     /// The event that comes behind the first `count` that have not been passed.
     fn upcoming(&self, count: usize) -> Option<Track> {
         let Phase::Giving { next, given, beyond } = &self.phase else { return None };
@@ -272,6 +369,18 @@ impl Search {
             given.extend(next.pop().map(|Reverse(first)| first));
             next.extend(later.map(Reverse));
         }
+    }
+
+    /// The event that would be next is none of the stream's; what follows on its channel takes its place.
+    fn skip(&mut self, later: Option<Track>) {
+        let Phase::Giving { next, .. } = &mut self.phase else { return };
+        next.pop();
+        next.extend(later.map(Reverse));
+    }
+
+    /// Whether an event that is upcoming has been given before.
+    fn was_given(&self, count: usize) -> bool {
+        matches!(&self.phase, Phase::Giving { given, .. } if count < given.len())
     }
 
     /// Whether another walk has to follow.

@@ -54,6 +54,41 @@ fn small(count: u64) -> Hub {
     hub_of(1 << 20, 4096, count, 0)
 }
 
+impl Hub {
+    /// Where a stream begins, however many visits it takes to find that out.
+    fn begin_whole(
+        &self,
+        channels: &[Membership],
+        resume: &Resume,
+        now: Now,
+    ) -> Result<Beginning, Locked> {
+        let mut begun = self.begin(channels, resume, now)?;
+        let Some(pursuit) = &mut begun.pursuit else { return Ok(begun) };
+        while !self.lock()?.settle_all(pursuit, now, &mut Budget::of_visit()) {}
+        let guard = self.lock()?;
+        let is_empty = channels.iter().all(|member| guard.events(member.record) == 0);
+        if is_empty && matches!(resume, Resume::Fresh { .. }) {
+            begun.pursuit = None;
+        }
+        Ok(begun)
+    }
+
+    /// The next slice of a pursuit, however many visits it takes.
+    fn slice_of(
+        &self,
+        pursuit: &mut Pursuit,
+        events: usize,
+        bytes: usize,
+        now: Now,
+    ) -> Result<Slice, Locked> {
+        loop {
+            if let Some(slice) = self.pursue(pursuit, events, bytes, now)? {
+                return Ok(slice);
+            }
+        }
+    }
+}
+
 fn event(data: &[u8]) -> NewEvent<'_> {
     NewEvent { event_type: b"", data }
 }
@@ -65,7 +100,7 @@ fn put(hub: &Hub, channel: &str, data: &str, now: Now) -> Id {
 }
 
 /// Does it again if another thread or process had the lock, and was not running.
-fn patiently<T, E: std::fmt::Debug>(operation: impl Fn() -> Result<T, E>) -> T {
+fn patiently<T, E: std::fmt::Debug>(mut operation: impl FnMut() -> Result<T, E>) -> T {
     for _ in 0..100 {
         if let Ok(done) = operation() {
             return done;
@@ -83,7 +118,7 @@ fn text(copied: &Copied) -> String {
 fn all_of(hub: &Hub, pursuit: &mut Pursuit, slice: usize, now: Now) -> (Vec<Id>, Vec<String>) {
     let (mut gaps, mut texts) = (Vec::new(), Vec::new());
     loop {
-        let found = hub.pursue(pursuit, slice, usize::MAX, now).unwrap();
+        let found = hub.slice_of(pursuit, slice, usize::MAX, now).unwrap();
         if let Some(gap) = found.gap {
             gaps.push(gap);
         }

@@ -60,7 +60,7 @@ impl Missed {
         now: Now,
     ) -> Result<Option<Slice>, Locked> {
         match self {
-            Missed::Of(pursuit) => hub.pursue(pursuit, events, bytes, now).map(Some),
+            Missed::Of(pursuit) => hub.pursue(pursuit, events, bytes, now),
             Missed::Matching(search) => hub.search(search, events, bytes, now),
         }
     }

@@ -1,14 +1,15 @@
 //! Where a stream begins: what a client has had, by the id that it comes with, and so what it first has
 //! to get.
 
-use super::{Next, Order, Pursuit, Track};
+use super::track::{Aim, Next, Track};
+use super::{Course, Order, Pursuit};
+use crate::hub::budget::Budget;
 use crate::hub::guard::{Guard, Locked};
-use crate::hub::layout::{channel, event, header, high, low};
+use crate::hub::layout::{channel, header, low};
 use crate::hub::origin::{Had, Origin};
-use crate::hub::place::{end, Kind, Place};
+use crate::hub::place::{end, Place};
 use crate::hub::Source;
 use crate::hub::{Hub, Membership, Now};
-use crate::sse::id::Stamp;
 
 /// What a client comes with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,134 +42,55 @@ impl Hub {
         resume: &Resume,
         now: Now,
     ) -> Result<Beginning, Locked> {
-        let guard = self.lock_expired(channels.iter().map(|member| member.record), now)?;
+        let guard = self.lock()?;
         let end = end(&self.region);
-        let mut had = Had::default();
-        let pursuit = match resume {
+        let owed = guard.get(header::COUNT);
+        let (had, aim, after, gap_due) = match resume {
             Resume::Fresh { newest } => {
-                had = self.had_before(end, now);
-                guard.newest(channels, *newest, end)
+                let had = self.had_before(end, now);
+                if owed.min(*newest) == 0 {
+                    return Ok(Beginning { end, had, pursuit: None });
+                }
+                (had, Aim::Newest(owed.min(*newest)), Place::START, false)
             }
             Resume::From(id) => {
                 let origin = self.origin_of(id, end, channels.len(), now);
-                had.stamp = origin.had();
-                Some(match origin {
-                    Origin::Here(after) => guard.from(channels, after, end),
-                    Origin::Elsewhere(after) => guard.resumed_elsewhere(channels, after, end),
-                    Origin::Unknown => guard.foreign(channels, end),
-                })
+                let had = Had { stamp: origin.had(), ..Had::default() };
+                match origin {
+                    Origin::Here(after) => (had, Aim::Here, after, false),
+                    // Of the plain messages at the number itself nobody knows here which it has had.
+                    Origin::Elsewhere(mark) => {
+                        let after = Place { stamp: mark, position: u64::MAX };
+                        (had, Aim::Elsewhere(mark), after, false)
+                    }
+                    // The id says nothing here: the client gets what is owed, behind a gap.
+                    Origin::Unknown => (had, Aim::Newest(owed), Place::START, true),
+                }
             }
         };
-        Ok(Beginning { end, had, pursuit: pursuit.map(Box::new) })
+        let course = Course {
+            after,
+            end,
+            order: Order::Place,
+            had: Had::default(),
+            aim,
+            is_fresh: matches!(resume, Resume::Fresh { .. }),
+            is_merged: self.source() == Source::Streams && channels.len() > 1,
+        };
+        let tracks =
+            channels.iter().map(|m| Track { record: m.record, next: Next::Begin, told: 0 });
+        let mut pursuit = Pursuit { course, gap_due, tracks: tracks.collect() };
+        // Nearly always all of it is found out at once.
+        let is_known = guard.settle_all(&mut pursuit, now, &mut Budget::of_visit());
+        let is_empty = || channels.iter().all(|member| guard.events(member.record) == 0);
+        if course.is_fresh && is_known && is_empty() {
+            return Ok(Beginning { end, had, pursuit: None });
+        }
+        Ok(Beginning { end, had, pursuit: Some(Box::new(pursuit)) })
     }
 }
 
 impl Guard<'_> {
-    fn pursuit(
-        &self,
-        channels: &[Membership],
-        after: Place,
-        end: Place,
-        next: impl Fn(u32) -> Next,
-    ) -> Pursuit {
-        let track = |member: &Membership| {
-            let record = member.record;
-            let told = self.floor(record).place.position;
-            Track { record, next: next(record).into(), told }
-        };
-        let tracks = channels.iter().map(track).collect();
-        let (until, had) = (end.position, Had::default());
-        Pursuit { after, until, order: Order::Place, had, gap_due: false, tracks }
-    }
-
-    /// For a client without an id. `None`: no channel has what it asks for.
-    fn newest(&self, channels: &[Membership], newest: u64, end: Place) -> Option<Pursuit> {
-        let owed = newest.min(self.get(header::COUNT));
-        let any = channels.iter().any(|member| self.events(member.record) > 0);
-        (owed > 0 && any)
-            .then(|| self.pursuit(channels, Place::START, end, |record| self.back(record, owed)))
-    }
-
-    /// For a client with an id of this hub.
-    fn from(&self, channels: &[Membership], after: Place, end: Place) -> Pursuit {
-        // What was entered before a position of this hub the client has had, or was told of, though its
-        // number be above the mark of then: Redis can lose what no hub has ever seen.
-        let told = if after.position == u64::MAX { 0 } else { after.position };
-        // Of several streams in Redis a client may have had what came late, and not yet what came before.
-        let merged = self.hub.source() == Source::Streams && channels.len() > 1;
-        let is_new = |place: Place, position: u64| {
-            place > after && (position > told || merged && place.stamp <= end.stamp)
-        };
-        let is_lost = |member: &Membership| {
-            let floor = self.floor(member.record);
-            is_new(floor.place.by_id(floor.kind()), floor.place.position)
-        };
-        if self.get(header::COUNT) == 0 {
-            let mut pursuit = self.pursuit(channels, after, end, |record| self.back(record, 0));
-            pursuit.gap_due = channels.iter().any(|member| {
-                let newest = low(self.word(member.record, channel::EVENTS));
-                let place = || self.place(newest);
-                is_lost(member)
-                    || newest != 0 && is_new(place().by_id(self.kind(newest)), place().position)
-            });
-            return pursuit;
-        }
-        let mut pursuit = self.pursuit(channels, after, end, |_| Next::Seek);
-        pursuit.gap_due = channels.iter().any(is_lost);
-        pursuit
-    }
-
-    /// For a client with the id of another nginx that is joined to the same Redis: what Redis numbered
-    /// behind it, and the plain messages behind that. Of those at the id itself nobody knows here which
-    /// it has had.
-    fn resumed_elsewhere(&self, channels: &[Membership], after: Stamp, end: Place) -> Pursuit {
-        let after = Place { stamp: after, position: u64::MAX };
-        let mut pursuit = self.from(channels, after, end);
-        pursuit.gap_due |=
-            channels.iter().any(|member| self.has_plain_at(member.record, after.stamp));
-        pursuit
-    }
-
-    /// Whether a channel has, or had, a plain message that came while this was the mark.
-    fn has_plain_at(&self, record: u32, mark: Stamp) -> bool {
-        let floor = self.floor(record);
-        let mut found = floor.kind() == Kind::Placed && floor.place.stamp == mark;
-        let mut block = low(self.word(record, channel::EVENTS));
-        while block != 0 && !found && self.place(block).stamp >= mark {
-            found = self.kind(block) == Kind::Placed && self.place(block).stamp == mark;
-            block = high(self.word(block, event::LINKS));
-        }
-        found
-    }
-
-    /// For a client with an id that says nothing here: what is owed, behind a gap.
-    fn foreign(&self, channels: &[Membership], end: Place) -> Pursuit {
-        let owed = self.get(header::COUNT);
-        let mut pursuit =
-            self.pursuit(channels, Place::START, end, |record| self.back(record, owed));
-        pursuit.gap_due = true;
-        pursuit
-    }
-
-    /// The event that has `count` - 1 newer ones on its channel.
-    fn back(&self, record: u32, count: u64) -> Next {
-        let events = self.word(record, channel::EVENTS);
-        let (mut block, position) = (low(events), |block| self.get(self.hub.layout.stamp(block)));
-        if block == 0 {
-            return Next::Oldest;
-        }
-        if count == 0 {
-            return Next::Behind { block, position: position(block) };
-        }
-        for _ in 1..count {
-            match high(self.word(block, event::LINKS)) {
-                0 => break,
-                earlier => block = earlier,
-            }
-        }
-        Next::At { block, position: position(block) }
-    }
-
     /// The place of the newest event that a channel ever had.
     pub(in crate::hub) fn newest_place(&self, record: u32) -> Place {
         match low(self.word(record, channel::EVENTS)) {

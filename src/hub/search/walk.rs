@@ -1,43 +1,60 @@
 //! What a search does under the lock: a look into some buckets, and the next slice of what was found.
 
-use super::{Reach, Search, Track, EXPIRED};
+use super::{Phase, Reach, Search, Sliced, Track, Within};
 use crate::hub::budget::Budget;
 use crate::hub::guard::Guard;
 use crate::hub::layout::{channel, event, header, high, low};
-use crate::hub::pattern::reaches;
 use crate::hub::read::Copied;
 use crate::hub::replay::{Found, Slice};
 use crate::hub::Now;
-use crate::sse::pattern::Subject;
 
 impl Guard<'_> {
-    /// Looks for matching channels in some buckets. Returns how many channels there were.
-    pub(super) fn look_into(
-        &self,
-        buckets: std::ops::Range<usize>,
-        search: &mut Search,
-        now: Now,
-    ) -> usize {
-        let (mut channels, mut budget) = (0, Budget::of(EXPIRED));
+    /// Goes on looking for matching channels. True at the end of the table.
+    pub(super) fn look_on(&self, search: &mut Search, now: Now, budget: &mut Budget) -> bool {
         let mut name = Vec::new();
-        for bucket in buckets {
-            let mut record = self.get(self.hub.layout.bucket(bucket as u32)) as u32;
-            while record != 0 {
-                channels += 1;
-                self.name_into(record, &mut name);
-                let subject = Subject::new(&name);
-                if search.names.iter().any(|wanted| reaches(wanted, &subject)) {
-                    self.expire(record, now, &mut budget);
-                    self.look_at(record, search, now);
-                }
-                record = low(self.word(record, channel::HASH));
+        loop {
+            let Phase::Looking { bucket, pending, .. } = &mut search.phase else { return true };
+            if budget.is_spent() {
+                return false;
             }
+            let Some(&record) = pending.last() else {
+                if *bucket == self.hub.layout.buckets {
+                    return true;
+                }
+                pending.extend(self.records_of(*bucket));
+                budget.spend(1 + pending.len());
+                *bucket += 1;
+                continue;
+            };
+            // It may have been forgotten since it was listed.
+            if self.is_record(record) {
+                self.name_into(record, &mut name);
+                let is_done = !search.wants(&name, budget)
+                    || self.expire(record, now, budget)
+                        && self.look_at(record, search, now, budget);
+                if !is_done {
+                    return false;
+                }
+            }
+            search.looked_at();
         }
-        channels
     }
 
-    fn look_at(&self, record: u32, search: &mut Search, now: Now) {
-        let first = self.first_of_channel(record, search);
+    /// The records in a bucket.
+    fn records_of(&self, bucket: usize) -> impl Iterator<Item = u32> + '_ {
+        let mut next = self.get(self.hub.layout.bucket(bucket as u32)) as u32;
+        std::iter::from_fn(move || {
+            let record = (next != 0).then_some(next)?;
+            next = low(self.word(record, channel::HASH));
+            Some(record)
+        })
+    }
+
+    /// Looks for the first event of a channel that the stream lacks, and for what it lost. False: the
+    /// budget is spent before that.
+    fn look_at(&self, record: u32, search: &mut Search, now: Now, budget: &mut Budget) -> bool {
+        let Some(first) = self.first_of_channel(record, search, budget) else { return false };
+        let first = self.wanted_from(search, first, budget);
         let floor = self.floor(record);
         if let Some(first) = first.filter(|_| search.reach != Reach::Loss) {
             search.find(first);
@@ -51,37 +68,57 @@ impl Guard<'_> {
                 search.lose(record, floor.place, floor.kind(), now);
             }
         }
+        true
     }
 
-    /// The first event of a channel that the stream lacks, up to where the search goes.
-    fn first_of_channel(&self, record: u32, search: &Search) -> Option<Track> {
+    /// The first event of a channel that the stream lacks, up to where the search goes; 0 if there is
+    /// none. `None`: the budget is spent before it is found.
+    fn first_of_channel(
+        &self,
+        record: u32,
+        search: &mut Search,
+        budget: &mut Budget,
+    ) -> Option<u32> {
         let events = self.word(record, channel::EVENTS);
         let (oldest, newest) = (high(events), low(events));
-        let is_passed = |block| self.track(search, block).key <= search.after;
-        let mut left = match search.reach {
+        let is_passed = |search: &Search, block| self.track(search, block).key <= search.after;
+        let count = match search.reach {
             Reach::Newest(count) => count,
             Reach::All | Reach::Loss => u64::MAX,
         };
-        if left == u64::MAX && oldest != 0 && !is_passed(oldest) {
-            return self.wanted_from(search, oldest);
+        // Often all of a channel is wanted: then nothing need be looked for.
+        if oldest == 0 || !is_passed(search, oldest) && u64::from(self.events(record)) <= count {
+            return Some(oldest);
         }
-        let (mut block, mut first) = (newest, 0);
-        while block != 0 && left > 0 && !is_passed(block) {
+        let (mut block, mut first, mut left) = match search.within() {
+            None => (newest, 0, count),
+            Some(within) if self.is_retained(record, within.block, within.position) => {
+                (within.block, within.first, within.left)
+            }
+            // All older ones have left as well.
+            Some(_) => return Some(oldest),
+        };
+        while block != 0 && left > 0 && !is_passed(search, block) {
+            if !budget.step() {
+                let position = self.get(self.hub.layout.stamp(block));
+                search.stop_within(Within { block, position, first, left });
+                return None;
+            }
             if self.place(block).position <= search.until() {
                 first = block;
                 left -= 1;
             }
-            block = high(self.word(block, event::LINKS));
+            block = self.earlier(block);
         }
-        self.wanted_from(search, first)
+        Some(first)
     }
 
     /// This event or the first behind it that the client has not had elsewhere, if the search goes so
-    /// far.
-    fn wanted_from(&self, search: &Search, block: u32) -> Option<Track> {
+    /// far. With a spent budget it is one that the client has had: that shows when its turn comes.
+    fn wanted_from(&self, search: &Search, block: u32, budget: &mut Budget) -> Option<Track> {
         let mut block = block;
-        while block != 0 && self.was_had(search.had, block) {
-            block = low(self.word(block, event::LINKS));
+        while block != 0 && self.was_had(search.had, block) && budget.step() {
+            block = self.later(block);
         }
         let track = (block != 0).then(|| self.track(search, block))?;
         (track.position <= search.until()).then_some(track)
@@ -92,16 +129,17 @@ impl Guard<'_> {
         Track { key: search.key(place, self.kind(block)), position: place.position, block }
     }
 
-    /// What comes next of that which was found. `None`: it has to be looked for anew.
+    /// What comes next of that which was found.
     pub(super) fn slice(
         &self,
         search: &mut Search,
         events: usize,
         bytes: usize,
         now: Now,
-    ) -> Option<Slice> {
+        budget: &mut Budget,
+    ) -> Sliced {
         let mut found = Vec::new();
-        let (mut size, mut stale) = (0, false);
+        let (mut size, mut stale, mut is_whole) = (0, false, true);
         while found.len() < events {
             let Some(track) = search.upcoming(found.len()) else { break };
             if !self.is_there(track, now) {
@@ -109,20 +147,32 @@ impl Guard<'_> {
                 stale = true;
                 break;
             }
+            if !search.was_given(found.len()) && self.was_had(search.had, track.block) {
+                if !budget.step() {
+                    is_whole = false;
+                    break;
+                }
+                let later = self.wanted_from(search, self.later(track.block), budget);
+                search.skip(later);
+                continue;
+            }
             let owner = self.word(track.block, event::OWNER);
             size += low(owner) as usize;
             if size > bytes && !found.is_empty() {
                 break;
             }
-            let later = self.wanted_from(search, low(self.word(track.block, event::LINKS)));
+            let later = self.wanted_from(search, self.later(track.block), budget);
             search.take(found.len(), later);
             let mut event = Copied::default();
             self.hub.copy_block(track.block, &mut event);
             found.push(Found::of_channel(event, track.block, self.name(high(owner))));
         }
         let (rest, more) = (search.upcoming(found.len()).is_some(), search.goes_on());
+        if found.is_empty() && !is_whole {
+            return Sliced::Unfinished;
+        }
         if found.is_empty() && (stale || more) {
-            return None;
+            return Sliced::Anew;
         }
         let done = !stale && !rest && !more;
         let (until, tag) = (search.until.unwrap_or_default(), self.hub.tag());
@@ -131,7 +181,7 @@ impl Guard<'_> {
             None => until.id(self.hub.own_kind(), tag),
         });
         let begins = (done && found.is_empty() && gap.is_none()).then_some(until);
-        Some(Slice { gap, events: found, done, begins, ..Slice::default() })
+        Sliced::Slice(Slice { gap, events: found, done, begins, ..Slice::default() })
     }
 
     /// Whether an event is still there, and young enough.

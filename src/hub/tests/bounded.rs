@@ -211,3 +211,162 @@ fn a_sweep_and_a_listing_are_bounded() {
     });
     assert!(turns > 5 && words < HOLD, "{turns} turns, {words} words");
 }
+
+/// A seat that has joined channels.
+fn joined(hub: &Hub, names: &[String]) -> Vec<Membership> {
+    let seat = hub.take_seat().unwrap();
+    names.iter().map(|name| hub.join(seat, name.as_bytes(), at(0)).unwrap()).collect()
+}
+
+/// Words of one visit to a stream that is behind: its steps, and a slice merged of 64 channels.
+const VISIT: usize = 48 << 10;
+
+#[test]
+fn where_an_old_id_lies_on_many_channels_is_looked_for_in_several_holds() {
+    let hub = hub_of(16 << 20, 4096, 1_000_000, 0);
+    let names: Vec<String> = (0..64).map(|i| format!("channel {i}")).collect();
+    let members = joined(&hub, &names);
+    for name in &names {
+        put_many(&hub, name, 1_000);
+    }
+    let id = put(&hub, "other", "x", at(0)).to_string();
+    for name in &names {
+        put_many(&hub, name, 1_000);
+    }
+    let mut visits = 1;
+    let words = most_in_a_hold(|| {
+        let begun = hub.begin(&members, &Resume::From(id.clone().into()), at(0)).unwrap();
+        let mut pursuit = begun.pursuit.unwrap();
+        while hub.pursue(&mut pursuit, 64, usize::MAX, at(0)).unwrap().is_none() {
+            visits += 1;
+        }
+    });
+    assert!(visits > 30 && words < VISIT, "{visits} visits, {words} words");
+    let (gaps, texts) = resumed(&hub, &members[..3], &id, at(0));
+    assert_eq!((gaps, texts.len()), (0, 3_000));
+
+    // An id before everything is found at once, and so is everything.
+    let first = hub.begin(&members, &Resume::Fresh { newest: u64::MAX }, at(0)).unwrap();
+    let slice = hub.pursue(&mut first.pursuit.unwrap(), 64, usize::MAX, at(0)).unwrap();
+    assert_eq!(slice.unwrap().events.len(), 64);
+}
+
+#[test]
+fn a_part_of_a_long_history_is_looked_for_in_several_holds() {
+    let hub = with_long_channel(20_000, 0);
+    let members = joined(&hub, &["long".into()]);
+    hub.set_history(History { count: 10_000, age: 0 }).unwrap();
+    let mut texts = 0;
+    let words = most_in_a_hold(|| texts = fresh(&hub, &members, 5_000, at(0)).len());
+    assert_eq!(texts, 5_000);
+    assert!(words < VISIT, "{words} words");
+    // What comes while it is looked for is none of the history's.
+    let begun = hub.begin(&members, &Resume::Fresh { newest: 5_000 }, at(0)).unwrap();
+    let mut pursuit = begun.pursuit.unwrap();
+    put_many(&hub, "long", 1_000);
+    assert_eq!(all_of(&hub, &mut pursuit, 64, at(0)).1.len(), 5_000);
+}
+
+#[test]
+fn what_is_too_old_leaves_little_by_little_before_a_stream_begins() {
+    let hub = with_long_channel(20_000, 1_000);
+    let id = put(&hub, "long", "young", at(900)).to_string();
+    let members = joined(&hub, &["long".into()]);
+    let now = at(1_500);
+    // Who wants nothing of the past waits for nothing.
+    let begun = hub.begin(&members, &Resume::Fresh { newest: 0 }, now).unwrap();
+    assert!(begun.pursuit.is_none());
+    let mut visits = 0;
+    let words = most_in_a_hold(|| {
+        let begun = hub.begin(&members, &Resume::Fresh { newest: 10 }, now).unwrap();
+        let mut pursuit = begun.pursuit.unwrap();
+        let slice = loop {
+            visits += 1;
+            if let Some(slice) = hub.pursue(&mut pursuit, 64, usize::MAX, now).unwrap() {
+                break slice;
+            }
+        };
+        assert_eq!((slice.events.len(), slice.gap.is_some()), (1, false));
+    });
+    assert!(visits > 50 && words < VISIT, "{visits} visits, {words} words");
+    assert_eq!(resumed(&hub, &members, &id, now), (0, vec![]));
+    hub.check_settled();
+
+    // Of a channel on which everything is too old there is nothing, and the stream learns its place.
+    put_many(&hub, "gone", 5_000);
+    let members = joined(&hub, &["gone".into()]);
+    let begun = hub.begin(&members, &Resume::Fresh { newest: 10 }, at(9_000)).unwrap();
+    let slice = hub.slice_of(&mut begun.pursuit.unwrap(), 64, 100, at(9_000)).unwrap();
+    assert_eq!((slice.events.len(), slice.done, slice.begins), (0, true, Some(begun.end)));
+}
+
+#[test]
+fn what_leaves_while_a_place_is_looked_for_is_told() {
+    let hub = hub_of(8 << 20, 4096, 1_000_000, 0);
+    put_many(&hub, "long", 10_000);
+    let id = put(&hub, "long", "x", at(0)).to_string();
+    put_many(&hub, "long", 10_000);
+    let members = joined(&hub, &["long".into()]);
+    let begun = hub.begin(&members, &Resume::From(id.into()), at(0)).unwrap();
+    let mut pursuit = begun.pursuit.unwrap();
+    assert!(hub.pursue(&mut pursuit, 64, usize::MAX, at(0)).unwrap().is_none());
+    let guard = hub.lock().unwrap();
+    let record = guard.find(b"long").unwrap();
+    (0..15_000).for_each(|_| guard.evict(record, &mut Budget::of_hold()));
+    drop(guard);
+    let (gaps, texts) = all_of(&hub, &mut pursuit, 64, at(0));
+    assert_eq!((gaps.len(), texts.len()), (1, 5_001));
+}
+
+/// All that a search gives: texts, and the visits that it took.
+fn all_found(hub: &Hub, search: &mut Search) -> (Vec<String>, usize) {
+    let (mut texts, mut visits) = (Vec::new(), 0);
+    loop {
+        visits += 1;
+        let Some(slice) = hub.search(search, 64, usize::MAX, at(0)).unwrap() else { continue };
+        search.told();
+        for found in &slice.events {
+            texts.push(text(&found.event));
+            search.passed(found);
+        }
+        if slice.done {
+            return (texts, visits);
+        }
+    }
+}
+
+#[test]
+fn a_search_over_many_channels_does_not_take_the_square_of_their_number() {
+    let hub = hub_of(4 << 20, 4096, 10, 0);
+    let names = [name_of_pattern(b"*")];
+    for i in 0..2_000 {
+        put(&hub, &format!("channel {i}"), &format!("{i}"), at(0));
+    }
+    let expected: Vec<String> = (0..2_000).map(|i| i.to_string()).collect();
+    let begin = || hub.begin_search(&names, &Resume::Fresh { newest: 10 }, at(0)).unwrap().2;
+    let (mut search, mut other) = (begin().unwrap(), begin().unwrap());
+    let mut most = 0;
+    let words = words_of(|| {
+        most = most_in_a_hold(|| assert_eq!(all_found(&hub, &mut search).0, expected));
+    });
+    // Five channels at first: nine walks, and not four hundred.
+    assert!(words < 9 * 2_000 * 100 && most < VISIT, "{words} words, {most} in a hold");
+    // Another one has what is left; then it takes longer, and finds the same.
+    assert_eq!(all_found(&hub, &mut other).0, expected);
+    drop((search, other));
+    assert_eq!(all_found(&hub, &mut begin().unwrap()).0, expected);
+}
+
+#[test]
+fn a_search_in_a_long_channel_is_bounded() {
+    let hub = with_long_channel(20_000, 0);
+    let id = put(&hub, "other", "x", at(0)).to_string();
+    put_many(&hub, "long", 5_000);
+    let names: Vec<_> = (0..64).map(hostile).chain([name_of_pattern(b"lo*")]).collect();
+    let resume = Resume::From(id.into());
+    let mut search = hub.begin_search(&names, &resume, at(0)).unwrap().2.unwrap();
+    let mut found = (Vec::new(), 0);
+    let words = most_in_a_hold(|| found = all_found(&hub, &mut search));
+    assert_eq!(found.0.len(), 5_000);
+    assert!(words < VISIT, "{words} words");
+}

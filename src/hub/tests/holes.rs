@@ -19,8 +19,8 @@ fn a_hole_is_told_before_what_follows_and_takes_what_lay_before_it() {
     assert_eq!(joined.resumed(&[a], "300-0"), (false, "400".into()));
     // A stream in progress, slice by slice.
     let until = joined.hub.head();
-    let pursuit = Pursuit::since(at_first, Had::default(), until, [a].into_iter());
-    let slice = joined.hub.pursue(&pursuit, 1, usize::MAX, at(0)).unwrap();
+    let mut pursuit = Pursuit::since(at_first, Had::default(), until, [a].into_iter());
+    let slice = joined.hub.slice_of(&mut pursuit, 1, usize::MAX, at(0)).unwrap();
     assert!(slice.gap.is_some());
     let lost = (at_first + 1..=until)
         .find(|position| joined.hub.descriptor(*position).unwrap().signal() == Some(Signal::Lost));

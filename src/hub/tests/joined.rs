@@ -142,7 +142,7 @@ fn streams_in_redis_have_no_order_of_their_own() {
     // From here it is exact: the late one bears an id that says where it stands.
     let begun = joined.hub.begin(&[a, b], &Resume::From("13999-0".into()), at(0)).unwrap();
     let mut pursuit = begun.pursuit.unwrap();
-    let slice = joined.hub.pursue(&pursuit, 3, usize::MAX, at(0)).unwrap();
+    let slice = joined.hub.slice_of(&mut pursuit, 3, usize::MAX, at(0)).unwrap();
     slice.events.iter().for_each(|found| pursuit.passed(found));
     let third = slice.events[2].event.id(&joined.hub).to_string();
     assert_eq!((text(&slice.events[2].event).as_str(), &third[..10]), ("12500", "14000-0-7-"));
@@ -184,7 +184,7 @@ fn ids_rise_whatever_comes() {
     assert_eq!(joined.texts("a"), "0 1 2 3 4 5 6 7");
     // From each id on exactly the rest is given.
     let begun = joined.hub.begin(&[a], &Resume::From("1-0".into()), at(0)).unwrap();
-    let slice = joined.hub.pursue(&begun.pursuit.unwrap(), 64, usize::MAX, at(0)).unwrap();
+    let slice = joined.hub.slice_of(&mut begun.pursuit.unwrap(), 64, usize::MAX, at(0)).unwrap();
     assert_eq!(slice.events.len(), 8);
     for (found, i) in slice.events.iter().zip(1..) {
         let rest: Vec<String> = (i..8).map(|i| i.to_string()).collect();

@@ -78,8 +78,8 @@ fn work(path: &PathBuf, writer: usize, paced: bool) {
             1 => drop(hub.sweep(now())),
             2 if !members.is_empty() => {
                 let beginning = hub.begin(&members, &Resume::From(b"x".into()), now());
-                if let Some(pursuit) = beginning.ok().and_then(|beginning| beginning.pursuit) {
-                    drop(hub.pursue(&pursuit, 10, 100_000, now()));
+                if let Some(mut pursuit) = beginning.ok().and_then(|beginning| beginning.pursuit) {
+                    drop(hub.slice_of(&mut pursuit, 10, 100_000, now()));
                 }
             }
             3 => {
@@ -165,7 +165,7 @@ impl Reader {
         let mut pursuit =
             Pursuit::since(self.at, Default::default(), until, self.members.iter().copied());
         loop {
-            let slice = patiently(|| hub.pursue(&pursuit, 10, 100_000, now()));
+            let slice = patiently(|| hub.slice_of(&mut pursuit, 10, 100_000, now()));
             if slice.gap.is_some() {
                 self.gaps += 1;
                 self.told = hub.head();

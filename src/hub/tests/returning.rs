@@ -81,7 +81,7 @@ fn an_overtaken_client_is_told_one_gap() {
     put_some(1_000);
     let (at_first, until) = (hub.head() - 10, hub.head());
     let mut pursuit = Pursuit::since(at_first, Default::default(), until, [member].into_iter());
-    let slice = hub.pursue(&pursuit, 5, usize::MAX, at(0)).unwrap();
+    let slice = hub.slice_of(&mut pursuit, 5, usize::MAX, at(0)).unwrap();
     assert_eq!((slice.gap, slice.events.len()), (None, 5));
     slice.events.iter().for_each(|found| pursuit.passed(found));
     // While it waits, everything up to `until` goes, and more.
@@ -106,7 +106,7 @@ fn slices_are_bounded_by_bytes_as_well() {
     let mut pursuit = Pursuit::since(0, Default::default(), 5, [member].into_iter());
     let mut counts = Vec::new();
     loop {
-        let slice = hub.pursue(&pursuit, 64, 3_100, at(0)).unwrap();
+        let slice = hub.slice_of(&mut pursuit, 64, 3_100, at(0)).unwrap();
         counts.push(slice.events.len());
         slice.events.iter().for_each(|found| pursuit.passed(found));
         if slice.done {
@@ -127,7 +127,7 @@ fn a_pursuit_looks_for_its_beginning_once() {
     }
     let mut pursuit = Pursuit::since(0, Default::default(), 600, members.into_iter());
     assert!(format!("{pursuit:?}").contains("Seek"));
-    let slice = hub.pursue(&pursuit, 1, usize::MAX, at(0)).unwrap();
+    let slice = hub.slice_of(&mut pursuit, 1, usize::MAX, at(0)).unwrap();
     pursuit.passed(&slice.events[0]);
     // To walk back anew with each slice would cost the square of what is missed.
     assert!(!format!("{pursuit:?}").contains("Seek"));
@@ -182,11 +182,11 @@ fn what_is_lost_behind_the_end_of_a_pursuit_is_the_next_ones_to_tell() {
     for i in 0..3 {
         put(&hub, "a", &i.to_string(), at(0));
     }
-    let pursuit = Pursuit::since(1, Had::default(), 2, [member].into_iter());
+    let mut pursuit = Pursuit::since(1, Had::default(), 2, [member].into_iter());
     hub.forget_channel(b"a", at(0)).unwrap();
-    let slice = hub.pursue(&pursuit, 64, usize::MAX, at(0)).unwrap();
+    let slice = hub.slice_of(&mut pursuit, 64, usize::MAX, at(0)).unwrap();
     assert_eq!((slice.gap, slice.done, slice.overtaken), (None, true, true));
-    let next = Pursuit::since(2, Had::default(), 3, [member].into_iter());
-    let slice = hub.pursue(&next, 64, usize::MAX, at(0)).unwrap();
+    let mut next = Pursuit::since(2, Had::default(), 3, [member].into_iter());
+    let slice = hub.slice_of(&mut next, 64, usize::MAX, at(0)).unwrap();
     assert!(slice.gap.is_some() && slice.done && !slice.overtaken);
 }

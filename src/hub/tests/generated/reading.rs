@@ -42,7 +42,8 @@ impl Run {
         let Some((names, members)) = self.some_channels() else { return };
         let (place, id) = self.some_id();
         let now = self.model.now;
-        let beginning = self.hub.begin(&members, &Resume::From(id.clone().into()), now).unwrap();
+        let beginning =
+            self.hub.begin_whole(&members, &Resume::From(id.clone().into()), now).unwrap();
         self.model.sync(&self.hub, Wanted::Nothing, 0);
         assert_eq!(beginning.end.position, self.model.head);
         let mut pursuit = beginning.pursuit.unwrap();
@@ -141,8 +142,8 @@ impl Run {
 
     fn slice(&mut self) -> Slice {
         let (now, most) = (self.model.now, self.random.of(&[1, 2, 20]));
-        let followed = self.followed.as_ref().unwrap();
-        let slice = self.hub.pursue(&followed.pursuit, most, 10_000, now).unwrap();
+        let followed = self.followed.as_mut().unwrap();
+        let slice = self.hub.slice_of(&mut followed.pursuit, most, 10_000, now).unwrap();
         self.model.sync(&self.hub, Wanted::Nothing, 0);
         slice
     }
@@ -228,6 +229,7 @@ impl Drop for Told {
 }
 
 fn run(seed: u64) {
+    let_visits_have([1024, 8, 30][seed as usize % 3]);
     let mut run = Run::new(seed);
     let mut told = Told(seed, 0);
     for step in 0..STEPS {
