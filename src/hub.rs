@@ -70,9 +70,9 @@ mod tests;
 pub use admin::{ChannelInfo, Forgotten, Listing, Page};
 pub use arrive::{Arrival, Arrived, How};
 pub use bridge::{BridgeError, Fence, Held, Link, Source};
-#[cfg(test)]
-pub use budget::let_visits_have;
 pub use budget::Budget;
+#[cfg(test)]
+pub use budget::{let_turns_have, let_visits_have};
 pub use handover::TakenOver;
 pub use holder::Locked;
 pub use lock::{Attempt, RobustLock, WORDS as LOCK_WORDS};

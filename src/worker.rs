@@ -15,11 +15,13 @@
 //!   its ids say
 //! - `pattern`: which patterns an event is for; `missed`: what a stream lacks, looked up in the hub
 //! - `presence`: telling who came and went; `admin`: what an administrator asks for
+//! - `errand`: what is to be done with all streams of a channel
 //! - `turn`: what one wake-up and one tick do; `wheel`: deadlines
 //! - `socket`: what is asked of a connection; `settings`: what a location says
 
 mod admin;
 mod channel;
+mod errand;
 mod ids;
 mod missed;
 mod open;
@@ -47,6 +49,7 @@ use crate::hub::{Counter, Hub, Membership, NewEvent, Now, PublishError, Publishe
 use crate::sse::frame;
 use crate::sse::id::Id;
 use channel::{Channel, ChannelKey};
+use errand::Errand;
 use pattern::Patterns;
 use recent::Kept;
 use shared::Shared;
@@ -82,7 +85,10 @@ pub struct Worker<S: Socket> {
     tasks: VecDeque<Task>,
     wheel: Wheel<Task>,
     /// Streams that have not begun.
-    waiting: Vec<StreamKey>,
+    waiting: VecDeque<StreamKey>,
+    /// So many of them are still to be looked at in this tick.
+    overdue: usize,
+    errands: VecDeque<Errand>,
     /// Streams, and channels to be left, that could not get the lock.
     stuck: Vec<StreamKey>,
     unleft: Vec<Membership>,
@@ -122,9 +128,14 @@ impl Task {
     }
 }
 
-/// The streams of a process that quits are ended until then (ms).
+/// The streams of a process that quits are ended evenly.
 struct Drain {
+    from: u64,
+    /// Until then (ms).
     until: u64,
+    count: usize,
+    /// Those whose end is not entered yet.
+    streams: std::vec::IntoIter<StreamKey>,
 }
 
 impl End {
@@ -190,7 +201,9 @@ impl<S: Socket> Worker<S> {
             passes: VecDeque::new(),
             tasks: VecDeque::new(),
             wheel: Wheel::new(now.mono),
-            waiting: Vec::new(),
+            waiting: VecDeque::new(),
+            overdue: 0,
+            errands: VecDeque::new(),
             stuck: Vec::new(),
             unleft: Vec::new(),
             unswept: 0,
@@ -320,10 +333,13 @@ impl<S: Socket> Worker<S> {
     }
 }
 
+/// Bytes that count as one more write of a turn.
+const BYTES_OF_A_WRITE: usize = 32 << 10;
+
 impl Tally {
     /// Counts a write and its bytes; returns how many frames the socket has taken.
     fn sent(&mut self, sent: Sent, batch: &Batch, audience: Audience) -> usize {
-        self.writes += 1;
+        self.writes += 1 + batch.body_len() / BYTES_OF_A_WRITE;
         let frames = batch.frames();
         let (taken, bytes) = match sent {
             Sent::All => (frames.len(), batch.body_len()),

@@ -21,6 +21,9 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
 
+/// Requests of streams that one turn ends, and that one turn gives back.
+const FINISHED: usize = 64;
+const GIVEN_BACK: usize = 64;
 /// How often the same trouble is told, in ms.
 const WARN_EVERY: u64 = 60_000;
 
@@ -402,7 +405,12 @@ pub fn lean_soon(hub: usize, key: StreamKey) {
 }
 
 fn give_requests_back(hub: usize, top: &mut TopLevel) {
-    let soon = lend(hub, |serving| std::mem::take(&mut serving.lean_soon)).unwrap_or_default();
+    let soon: Vec<_> = lend(hub, |serving| {
+        let count = serving.lean_soon.len().min(GIVEN_BACK);
+        serving.lean_soon.drain(..count).collect()
+    })
+    .unwrap_or_default();
+    let mut is_rest_due = false;
     for key in soon {
         let waits = lend(hub, |serving| {
             let waits = serving.worker.is_waiting(key);
@@ -429,12 +437,27 @@ fn give_requests_back(hub: usize, top: &mut TopLevel) {
                 *client = Client::Lean(lean);
             }
         });
+        is_rest_due = true;
     }
+    lend(hub, |serving| {
+        if is_rest_due && !serving.lean_soon.is_empty() {
+            serving.turn.post_next();
+        }
+    });
 }
 
 /// Ends the requests of streams that the worker has ended.
 fn finish_ended(hub: usize, top: &mut TopLevel) {
-    while let Some((key, end)) = lend(hub, |serving| serving.worker.take_ended()).flatten() {
+    for finished in 0.. {
+        let next = lend(hub, |serving| {
+            if finished == FINISHED {
+                // The rest in the next turn.
+                serving.turn.post_next();
+                return None;
+            }
+            serving.worker.take_ended()
+        });
+        let Some((key, end)) = next.flatten() else { return };
         let client = lend(hub, |serving| {
             serving.worker.socket(key).map(|client| match client {
                 Client::Request(output) => Client::Request(output.clone()),

@@ -32,6 +32,9 @@ impl Budget {
 
     /// The budget of one turn of an event loop.
     pub fn of_turn() -> Budget {
+        #[cfg(test)]
+        return Budget::of(TURN_OF_TEST.get());
+        #[cfg(not(test))]
         Budget::of(TURN)
     }
 
@@ -77,6 +80,7 @@ impl Budget {
 
 #[cfg(test)]
 thread_local! {
+    static TURN_OF_TEST: std::cell::Cell<usize> = const { std::cell::Cell::new(TURN) };
     static VISIT_OF_TEST: std::cell::Cell<usize> = const { std::cell::Cell::new(VISIT) };
 }
 
@@ -84,4 +88,10 @@ thread_local! {
 #[cfg(test)]
 pub fn let_visits_have(steps: usize) {
     VISIT_OF_TEST.set(steps);
+}
+
+/// The same of turns.
+#[cfg(test)]
+pub fn let_turns_have(steps: usize) {
+    TURN_OF_TEST.set(steps);
 }

@@ -14,8 +14,8 @@ use rustc_hash::FxBuildHasher;
 use super::channel::{ChannelKey, Recent};
 use super::socket::Socket;
 use super::Worker;
-use crate::hub::{pattern_of, reaches, Descriptor, Hub, Now};
-use crate::sse::pattern::Subject;
+use crate::hub::{pattern_of, reaches, Budget, Descriptor, Hub, Now};
+use crate::sse::pattern::{cost, Subject};
 
 /// Channels of which is remembered what matches.
 const REMEMBERED: usize = 10_000;
@@ -46,6 +46,8 @@ enum Of {
     Channel(Rc<[u8]>, Vec<ChannelKey>),
     /// Nobody can tell any more.
     Gone,
+    /// There are more patterns to compare than the budget allows: some are done.
+    Unfinished,
 }
 
 impl Patterns {
@@ -73,7 +75,13 @@ impl Patterns {
     }
 
     /// What an event is of; `is_there` tells a pattern that still has streams.
-    fn of(&mut self, event: Descriptor, hub: &Hub, is_there: impl Fn(ChannelKey) -> bool) -> Of {
+    fn of(
+        &mut self,
+        event: Descriptor,
+        hub: &Hub,
+        is_there: impl Fn(ChannelKey) -> bool,
+        budget: &mut Budget,
+    ) -> Of {
         if !hub.channel_of(event, &mut self.name) {
             return Of::Gone;
         }
@@ -88,9 +96,16 @@ impl Patterns {
         }
         let from = self.all.partition_point(|(number, ..)| *number <= known.compared);
         let subject = Subject::new(name);
-        let later = self.all[from..].iter().filter(|(.., pattern)| reaches(pattern, &subject));
-        known.matching.extend(later.map(|(_, key, _)| *key));
-        known.compared = self.newest;
+        for (number, key, pattern) in &self.all[from..] {
+            if budget.is_spent() {
+                return Of::Unfinished;
+            }
+            budget.spend(cost(pattern));
+            if reaches(pattern, &subject) {
+                known.matching.push(*key);
+            }
+            known.compared = *number;
+        }
         known.matching.retain(|key| is_there(*key));
         Of::Channel(known.name.clone(), known.matching.clone())
     }
@@ -102,16 +117,25 @@ impl Patterns {
 
 impl<S: Socket> Worker<S> {
     /// Reads an event of a process that has streams of patterns. `exact` is its channel, if that has
-    /// streams here.
-    pub(super) fn read_matching(&mut self, event: Descriptor, exact: Option<ChannelKey>, now: Now) {
+    /// streams here. False: the budget is spent before it is known whom the event is for.
+    pub(super) fn read_matching(
+        &mut self,
+        event: Descriptor,
+        exact: Option<ChannelKey>,
+        now: Now,
+        budget: &mut Budget,
+    ) -> bool {
         let channels = &self.channels;
         let is_there = |key| channels.contains_key(key);
-        let (name, matching) = match self.patterns.of(event, &self.hub, is_there) {
+        let (name, matching) = match self.patterns.of(event, &self.hub, is_there, budget) {
             Of::Channel(name, matching) => (Some(name), matching),
             Of::Gone => (None, self.patterns.keys()),
+            Of::Unfinished => return false,
         };
+        // So many patterns may have to be told.
+        budget.spend(1 + matching.len());
         if exact.is_none() && matching.is_empty() {
-            return;
+            return true;
         }
         let keys = exact.into_iter().chain(matching);
         let read = name.filter(|_| self.hub.copy(event, now, &mut self.kept.copied));
@@ -119,6 +143,7 @@ impl<S: Socket> Worker<S> {
             Some(name) => self.keep_for_all(keys, name),
             None => keys.for_each(|key| self.pass_over(key, event.position)),
         }
+        true
     }
 
     fn keep_for_all(&mut self, keys: impl Iterator<Item = ChannelKey>, name: Rc<[u8]>) {

@@ -2,10 +2,9 @@
 //! kept for a while for all streams of its channel.
 
 use super::channel::{ChannelKey, Recent};
-use super::settings::End;
 use super::socket::Socket;
-use super::{Task, Worker};
-use crate::hub::{Copied, Hub, Now, Signal};
+use super::Worker;
+use crate::hub::{Budget, Copied, Hub, Now, Signal};
 use crate::sse::frame::Frame;
 
 /// Descriptors that one turn reads at most.
@@ -46,28 +45,32 @@ impl<S: Socket> Worker<S> {
             return false;
         }
         let stop = head.min(self.read + READ_AT_ONCE);
+        let mut budget = Budget::of_turn();
         while self.read < stop && self.kept.on_the_way < ON_THE_WAY {
             let Some(descriptor) = self.hub.descriptor(self.read + 1) else {
                 self.overtaken(self.hub.head());
                 return false;
             };
-            self.read += 1;
             let key = self.by_record.get(&descriptor.channel).copied();
             let signal = descriptor.signal();
             if !self.patterns.is_empty() && signal.is_none() {
-                self.read_matching(descriptor, key, now);
+                if !self.read_matching(descriptor, key, now, &mut budget) {
+                    return true;
+                }
+                self.read += 1;
                 continue;
             }
+            self.read += 1;
             let Some(key) = key else { continue };
             match signal {
                 None => {}
                 Some(Signal::End) => {
                     self.told_to_end(key, descriptor.position);
-                    continue;
+                    break;
                 }
                 Some(Signal::Step) => {
-                    self.begin_waiting(key, now);
-                    continue;
+                    self.begin_waiting(key);
+                    break;
                 }
                 Some(Signal::Wanted) => continue,
                 Some(Signal::Lost) => {
@@ -121,33 +124,5 @@ impl<S: Socket> Worker<S> {
         if self.channels.get_mut(key).is_some_and(|channel| channel.touch(position)) {
             self.passes.push_back(key);
         }
-    }
-
-    /// The ring has been overwritten faster than this process could read: all streams look into the
-    /// hub for what they missed.
-    fn overtaken(&mut self, head: u64) {
-        let read = std::mem::replace(&mut self.read, head);
-        self.kept = Kept::default();
-        let keys: Vec<ChannelKey> = self.channels.keys().collect();
-        for key in keys {
-            if let Some(channel) = self.channels.get_mut(key) {
-                channel.recent = Default::default();
-                channel.whole_after = head;
-            }
-            self.touch(key, head);
-            let ended = self.channels.get(key).map(|c| self.hub.ended_at(c.membership));
-            if let Some(position) = ended.filter(|position| *position > read) {
-                self.told_to_end(key, position);
-            }
-        }
-    }
-
-    /// An administrator has ended the streams that the channel had at a position.
-    fn told_to_end(&mut self, key: ChannelKey, position: u64) {
-        let Some(channel) = self.channels.get(key) else { return };
-        let older = channel.streams.iter().filter(|stream| {
-            self.streams.get(**stream).is_some_and(|stream| stream.is_older(position))
-        });
-        self.tasks.extend(older.map(|stream| Task::End(*stream, End::Admin)));
     }
 }

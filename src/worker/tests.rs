@@ -1,6 +1,7 @@
 //! A worker with sockets that take as much as a test lets them, over a hub in ordinary memory.
 
 mod beginnings;
+mod bounded;
 mod delivery;
 mod ends;
 mod figures;
@@ -66,9 +67,23 @@ fn bench(bytes: usize, history: History) -> Bench {
     bench_of(bytes, history, Source::Alone, 7)
 }
 
+fn bench_with_large_events() -> Bench {
+    bench_of_size(1 << 20, 32 << 20, HISTORY, Source::Alone, 7)
+}
+
 fn bench_of(bytes: usize, history: History, source: Source, tag: u32) -> Bench {
+    bench_of_size(1 << 10, bytes, history, source, tag)
+}
+
+fn bench_of_size(
+    max_event: usize,
+    bytes: usize,
+    history: History,
+    source: Source,
+    tag: u32,
+) -> Bench {
     let region = Region::in_memory(bytes);
-    let plan = Plan { bytes, slots: 4, max_event: 1 << 10, history, source };
+    let plan = Plan { bytes, slots: 4, max_event, history, source };
     format(&region, &plan, tag, START).unwrap();
     let hub = Hub::attach(region).unwrap();
     let worker = Worker::new(hub.clone(), &NoWakers, Some(0), Presence::default(), 1, START);

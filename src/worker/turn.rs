@@ -7,7 +7,7 @@ use super::socket::Socket;
 use super::stream::{Flow, State, Stream, StreamKey};
 use super::wheel::STEP;
 use super::{Drain, Task, Worker};
-use crate::hub::{Counter, Now};
+use crate::hub::{Budget, Counter, Now};
 use slotmap::SlotMap;
 
 /// Writes of one turn.
@@ -58,8 +58,19 @@ impl<S: Socket> Worker<S> {
             self.hub.hush(seat);
         }
         let untold = self.tell_presence(now);
-        let unread = self.read_log(now);
         self.tally.writes = 0;
+        // As long as there are errands, no stream gets anything.
+        if self.go_on_errands(now) {
+            self.flush_tally();
+            return Turn::More;
+        }
+        let unread = self.read_log(now);
+        if self.go_on_errands(now) {
+            self.flush_tally();
+            return Turn::More;
+        }
+        let undrained = self.drain_on();
+        let overdue = self.begin_overdue(now);
         self.visit(VISITS, now);
         while self.tally.writes < WRITES {
             let Some(key) = self.passes.pop_front() else { break };
@@ -68,7 +79,8 @@ impl<S: Socket> Worker<S> {
         self.visit(WRITES, now);
         let unswept = self.sweep_on(now) || self.free_on();
         self.flush_tally();
-        if unread || unswept || untold || !self.passes.is_empty() || !self.tasks.is_empty() {
+        let unfinished = unread || unswept || untold || undrained || overdue;
+        if unfinished || !self.passes.is_empty() || !self.tasks.is_empty() {
             Turn::More
         } else {
             Turn::Idle
@@ -146,6 +158,9 @@ impl<S: Socket> Worker<S> {
     pub fn writable(&mut self, key: StreamKey, now: Now) {
         let Some(stream) = self.streams.get_mut(key) else { return };
         stream.flow = Flow::Open;
+        if !self.errands.is_empty() {
+            return self.tasks.push_back(Task::Serve(key));
+        }
         self.serve(key, now);
         self.flush_tally();
     }
@@ -155,7 +170,7 @@ impl<S: Socket> Worker<S> {
         let tasks = &mut self.tasks;
         self.wheel.turn(now.mono, |task| tasks.push_back(task));
         self.forget_deadlines(SWEPT_BY_TICK);
-        self.begin_overdue(now);
+        self.look_at_waiting();
         self.presence.make_due();
         let stuck = std::mem::take(&mut self.stuck);
         self.tasks.extend(stuck.into_iter().map(Task::Serve));
@@ -242,14 +257,26 @@ impl<S: Socket> Worker<S> {
         if let Some(seat) = self.seat {
             self.hub.set_quitting(seat);
         }
-        let until = now.mono + over;
-        let count = self.streams.len() as u64;
-        for (key, i) in self.streams.keys().zip(1..) {
-            self.wheel.enter(now.mono + over * i / count, Task::End(key, End::Drain));
+        let streams: Vec<_> = self.streams.keys().collect();
+        let (from, until, count) = (now.mono, now.mono + over, streams.len());
+        self.draining = Some(Drain { from, until, count, streams: streams.into_iter() });
+        self.drain_on();
+    }
+
+    /// Goes on entering when streams end, if this process is quitting. Whether there are more.
+    fn drain_on(&mut self) -> bool {
+        let Some(drain) = &mut self.draining else { return false };
+        let mut budget = Budget::of_turn();
+        while budget.step() {
+            let Some(key) = drain.streams.next() else { return false };
+            let (i, count) = (drain.count - drain.streams.len(), drain.count);
+            let over = drain.until - drain.from;
+            let at = drain.from + over * i as u64 / count as u64;
+            self.wheel.enter(at, Task::End(key, End::Drain));
             // Who is in the middle of a frame has a moment more to take the rest of it.
-            self.wheel.enter(until + STEP, Task::Cut(key, End::Drain));
+            self.wheel.enter(drain.until + STEP, Task::Cut(key, End::Drain));
         }
-        self.draining = Some(Drain { until });
+        true
     }
 
     /// When the drain ends (ms), if this process is quitting.
@@ -260,7 +287,7 @@ impl<S: Socket> Worker<S> {
     /// Tells a stream to end.
     pub(super) fn finish(&mut self, key: StreamKey, end: End, now: Now) {
         let Some(stream) = self.streams.get_mut(key) else { return };
-        if matches!(stream.state, State::Ended) {
+        if matches!(stream.state, State::Ending(_) | State::Leaving(_) | State::Ended) {
             return;
         }
         stream.state = State::Ending(end);

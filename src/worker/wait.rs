@@ -2,18 +2,20 @@
 //! that a client whose stream has opened misses nothing that is published from then on. They do not
 //! wait for long, and not at all while Redis is away.
 
-use super::channel::ChannelKey;
 use super::missed::Begun;
 use super::settings::End;
 use super::socket::{Batch, Sent, Socket};
 use super::stream::{Flow, State, StreamKey, Waiting};
 use super::Worker;
-use crate::hub::{pattern_of, Had, Locked, Membership, Now, Resume};
+use crate::hub::{pattern_of, Budget, Had, Locked, Membership, Now, Resume};
 use crate::sse::frame::Frame;
 
 /// How long a stream waits at most, in ms, and how long its first bytes do.
 const PATIENCE: u64 = 1_000;
 const MOMENT: u64 = 50;
+/// Steps that it takes to look at a stream that waits, with its channels, and to begin it.
+const LOOKING: usize = 4;
+const BEGINNING: usize = 32;
 
 impl<S: Socket> Worker<S> {
     /// Whether a stream has not begun yet.
@@ -41,7 +43,7 @@ impl<S: Socket> Worker<S> {
         let Some(stream) = self.streams.get_mut(key) else { return };
         let (since, opened_at, opening) = (now.mono, self.hub.head(), Some(opening));
         stream.state = State::Waiting(Box::new(Waiting { resume, since, opened_at, opening }));
-        self.waiting.push(key);
+        self.waiting.push_back(key);
     }
 
     /// Its first bytes go out, for it has waited a moment.
@@ -56,26 +58,19 @@ impl<S: Socket> Worker<S> {
         }
     }
 
-    /// A channel is in step: those of its streams begin whose other channels are, too.
-    pub(super) fn begin_waiting(&mut self, key: ChannelKey, now: Now) {
-        if self.waiting.is_empty() {
-            return;
-        }
-        let Some(channel) = self.channels.get(key) else { return };
-        let waiting = channel.streams.iter().filter(|key| self.is_waiting(**key));
-        let ready: Vec<_> =
-            waiting.filter(|key| self.hub.in_step(&self.memberships(**key))).copied().collect();
-        // They leave the list with the next tick.
-        ready.into_iter().for_each(|key| self.begin_now(key, now));
+    /// With each tick all that wait are looked at once.
+    pub(super) fn look_at_waiting(&mut self) {
+        self.overdue = self.waiting.len();
     }
 
-    /// Those begin that have waited long enough, or for a Redis that is away.
-    pub(super) fn begin_overdue(&mut self, now: Now) {
-        if self.waiting.is_empty() {
-            return;
-        }
+    /// Those begin that have waited long enough, or for a Redis that is away. Whether there are more to
+    /// look at in the next turn.
+    pub(super) fn begin_overdue(&mut self, now: Now) -> bool {
         let all_may = !self.hub.step_is_near();
-        for key in std::mem::take(&mut self.waiting) {
+        let mut budget = Budget::of_turn();
+        while self.overdue > 0 && budget.step() {
+            self.overdue -= 1;
+            let Some(key) = self.waiting.pop_front() else { break };
             let Some(State::Waiting(waiting)) = self.streams.get(key).map(|stream| &stream.state)
             else {
                 continue;
@@ -83,18 +78,22 @@ impl<S: Socket> Worker<S> {
             let waited = now.mono.saturating_sub(waiting.since);
             // It gets nothing of the past, and everything from the moment in which it opens.
             let is_new = matches!(waiting.resume, Resume::Fresh { newest: 0 });
-            self.waiting.push(key);
             let longest = if is_new { MOMENT } else { PATIENCE };
+            budget.spend(LOOKING);
             if all_may || waited >= longest || self.hub.in_step(&self.memberships(key)) {
+                budget.spend(BEGINNING);
                 self.begin_now(key, now);
             } else if waited >= MOMENT {
                 self.open_waiting(key);
             }
+            if self.is_waiting(key) {
+                self.waiting.push_back(key);
+            }
         }
-        self.forget_begun();
+        self.overdue > 0
     }
 
-    fn begin_now(&mut self, key: StreamKey, now: Now) {
+    pub(super) fn begin_now(&mut self, key: StreamKey, now: Now) {
         if self.hub.is_stuck() {
             // Of all that wait only the first finds this out the slow way.
             return;
@@ -149,15 +148,9 @@ impl<S: Socket> Worker<S> {
         self.preface(key, begun, client_id, opening, now);
     }
 
-    fn memberships(&self, key: StreamKey) -> Vec<Membership> {
+    pub(super) fn memberships(&self, key: StreamKey) -> Vec<Membership> {
         let subscriptions = self.streams.get(key).map(|stream| stream.channels.as_slice());
         let channels = subscriptions.unwrap_or_default().iter();
         channels.filter_map(|s| self.channels.get(s.channel)).map(|c| c.membership).collect()
-    }
-
-    fn forget_begun(&mut self) {
-        let mut waiting = std::mem::take(&mut self.waiting);
-        waiting.retain(|key| self.is_waiting(*key));
-        self.waiting = waiting;
     }
 }

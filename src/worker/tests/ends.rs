@@ -140,7 +140,8 @@ fn an_administrator_ends_the_streams_of_a_channel_and_only_those() {
     assert_eq!(bench.worker.end_streams(b"a", bench.now), Ok(Some(2)));
     let (later, _) = bench.open(settings(), &["a"], "");
     bench.settle();
-    let ended: Vec<_> = std::iter::from_fn(|| bench.worker.take_ended()).collect();
+    let mut ended: Vec<_> = std::iter::from_fn(|| bench.worker.take_ended()).collect();
+    ended.sort_unstable_by_key(|(key, _)| key.raw());
     assert_eq!(ended, [(kicked, End::Admin), (both, End::Admin)]);
     bench.worker.close(kicked, End::Admin);
     bench.worker.close(both, End::Admin);

@@ -7,7 +7,7 @@ use crate::hub::name_of_pattern;
 
 impl Bench {
     /// A stream of patterns.
-    fn match_all(
+    pub fn match_all(
         &mut self,
         settings: StreamSettings,
         patterns: &[&str],

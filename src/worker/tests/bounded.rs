@@ -1,0 +1,102 @@
+//! What concerns many streams or many channels takes many turns, and comes out as if it had taken one.
+
+use super::*;
+use crate::hub::let_turns_have;
+
+#[test]
+fn an_administrators_end_takes_many_turns_and_reaches_those_who_were_there() {
+    let mut bench = bench(4 << 20, HISTORY);
+    let_turns_have(8);
+    let there: Vec<_> = (0..50).map(|_| bench.open(settings(), &["a"], "").0).collect();
+    assert_eq!(bench.worker.end_streams(b"a", bench.now).unwrap(), Some(50));
+    bench.publish("a", "after the end");
+    assert_eq!(bench.worker.turn(bench.now), Turn::More);
+    // Who comes and goes between two turns changes nothing for the others.
+    let wire = Rc::new(RefCell::new(Wire { room: usize::MAX, ..Wire::default() }));
+    let (client, names) = (Client(wire.clone()), [b"a"[..].into()]);
+    let later = bench.worker.open(client, &Rc::new(settings()), &names, b"", bench.now).unwrap();
+    bench.worker.close(there[3], End::Client);
+    bench.worker.close(there[49], End::Client);
+    bench.publish("a", "later");
+    bench.settle();
+    let mut ended: Vec<_> = std::iter::from_fn(|| bench.worker.take_ended()).collect();
+    let mut expected: Vec<_> = there.iter().map(|key| (*key, End::Admin)).collect();
+    expected.retain(|(key, _)| *key != there[3] && *key != there[49]);
+    ended.sort_unstable_by_key(|(key, _)| key.raw());
+    expected.sort_unstable_by_key(|(key, _)| key.raw());
+    assert_eq!(ended, expected);
+    assert!(bench.worker.info(later).is_some());
+    assert_eq!(heard(&wire), ["sse.open", "later"]);
+}
+
+#[test]
+fn a_ring_that_was_overtaken_is_told_to_many_channels_in_many_turns() {
+    let mut bench = bench(4 << 20, History { count: 5_000, age: 0 });
+    let_turns_have(4);
+    let names: Vec<String> = (0..30).map(|i| format!("channel {i}")).collect();
+    let wires: Vec<_> = names.iter().map(|name| bench.open(settings(), &[name], "").1).collect();
+    let (ended, _) = bench.open(settings(), &["ended"], "");
+    bench.hub.end_streams(b"ended").unwrap();
+    for i in 0..9_000 {
+        bench.publish(&names[i % 30], &format!("{i}"));
+    }
+    assert_eq!(bench.worker.turn(bench.now), Turn::More);
+    bench.publish(&names[0], "more");
+    bench.settle();
+    for (i, wire) in wires.iter().enumerate() {
+        let numbers = (i..9_000).step_by(30).map(|number| number.to_string());
+        let more = (i == 0).then(|| "more".to_owned());
+        let expected: Vec<String> = numbers.chain(more).collect();
+        assert_eq!(heard(wire)[1..], expected, "{i}");
+    }
+    assert_eq!(bench.worker.take_ended(), Some((ended, End::Admin)));
+    assert_eq!(bench.worker.take_ended(), None);
+}
+
+#[test]
+fn a_drain_of_many_streams_is_entered_in_many_turns() {
+    let mut bench = bench(4 << 20, HISTORY);
+    let_turns_have(8);
+    for _ in 0..100 {
+        bench.open(settings(), &["a"], "");
+    }
+    bench.worker.drain(2_000, bench.now);
+    assert_eq!(bench.worker.turn(bench.now), Turn::More);
+    bench.settle();
+    bench.pass_time(1_000);
+    let half = std::iter::from_fn(|| bench.worker.take_ended()).count();
+    assert!((45..=55).contains(&half), "{half}");
+    bench.pass_time(1_200);
+    assert_eq!(half + std::iter::from_fn(|| bench.worker.take_ended()).count(), 100);
+}
+
+#[test]
+fn an_event_that_many_patterns_have_to_be_compared_with_takes_many_turns() {
+    let mut bench = bench(4 << 20, HISTORY);
+    let mut wires = Vec::new();
+    for i in 0..100 {
+        wires.push(bench.match_all(settings(), &[&format!("*{i}")], "").1);
+    }
+    let_turns_have(20);
+    bench.publish("event 7", "one");
+    bench.publish("event 77", "two");
+    assert_eq!(bench.worker.turn(bench.now), Turn::More);
+    bench.settle();
+    assert_eq!(heard(&wires[7]), ["sse.open", "one", "two"]);
+    assert_eq!(heard(&wires[77]), ["sse.open", "two"]);
+    assert!(wires.iter().enumerate().all(|(i, wire)| i % 70 == 7 || heard(wire).len() == 1));
+}
+
+#[test]
+fn large_events_make_a_turn_shorter() {
+    let mut bench = bench_with_large_events();
+    for _ in 0..300 {
+        bench.open(settings(), &["a"], "");
+    }
+    bench.publish("a", &"#".repeat(100_000));
+    let mut turns = 1;
+    while bench.worker.turn(bench.now) == Turn::More {
+        turns += 1;
+    }
+    assert!(turns >= 4, "{turns}");
+}
