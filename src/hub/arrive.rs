@@ -73,6 +73,8 @@ impl How {
 /// What became of arrivals.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Arrived {
+    /// So many of the arrivals were dealt with: the others are for another hold of the lock.
+    pub dealt: usize,
     /// Events that are in the log now.
     pub appended: u64,
     /// Events that are larger than max_event_size, or than the zone.
@@ -85,8 +87,8 @@ pub struct Arrived {
 const LOOK_BACK: usize = 4096;
 
 impl Hub {
-    /// Appends what Redis brought, in this order, under one hold of the lock: at most some 64, or others
-    /// wait too long. What a channel has already is passed over.
+    /// Appends what Redis brought, in this order, as far as one hold of the lock allows; at least one of
+    /// them is dealt with. What a channel has already is passed over.
     pub fn arrive(
         &self,
         fence: Fence,
@@ -106,12 +108,21 @@ impl Hub {
         self.room_for_arrivals(fence, arrivals, &prepared, now)?;
         let guard = self.lock_fenced(fence)?;
         let (mut last, mut record) = (&b""[..], None);
+        let mut budget = Budget::of_hold();
         for (arrival, prepared) in arrivals.iter().zip(&prepared) {
+            if budget.is_spent() {
+                break;
+            }
+            arrived.dealt += 1;
             let is_other = last != arrival.channel || record.is_none();
             if is_other {
                 (last, record) = (arrival.channel, guard.find(arrival.channel));
             }
-            match prepared.as_ref().ok().map(|new| guard.arrive(record, arrival, new, now)) {
+            match prepared
+                .as_ref()
+                .ok()
+                .map(|new| guard.arrive(record, arrival, new, now, &mut budget))
+            {
                 Some(Became::Event(of)) => {
                     record = Some(of);
                     arrived.appended += 1;
@@ -177,8 +188,12 @@ impl Guard<'_> {
         arrival: &Arrival<'_>,
         prepared: &Prepared<'_>,
         now: Now,
+        budget: &mut Budget,
     ) -> Became {
-        let Some(mut numbering) = self.numbering(record, arrival) else { return Became::Known };
+        budget.spend(1 + prepared.blocks());
+        let Some(mut numbering) = self.numbering(record, arrival, budget) else {
+            return Became::Known;
+        };
         let prepared = std::slice::from_ref(prepared);
         let record = loop {
             match self.room_for(arrival.channel, prepared, false, now) {
@@ -223,7 +238,12 @@ impl Guard<'_> {
     }
 
     /// The number under which an arrival enters the log; `None` if it is there.
-    fn numbering(&self, record: Option<u32>, arrival: &Arrival<'_>) -> Option<Numbering> {
+    fn numbering(
+        &self,
+        record: Option<u32>,
+        arrival: &Arrival<'_>,
+        budget: &mut Budget,
+    ) -> Option<Numbering> {
         let mark = self.mark();
         let numbered =
             |stamp, kind, came| Numbering { stamp, kind, came, born: arrival.born, entry: None };
@@ -245,7 +265,11 @@ impl Guard<'_> {
         match arrival.how {
             How::Missed(_) if stamp > mark => Some(numbered(stamp, Kind::Durable, Came::Late)),
             _ if stamp > mark => Some(numbered(stamp, Kind::Durable, came)),
-            _ if cursor.is_none() && record.is_some_and(|record| self.has(record, stamp)) => None,
+            _ if cursor.is_none()
+                && record.is_some_and(|record| self.has(record, stamp, budget)) =>
+            {
+                None
+            }
             How::Earlier(_) if self.comes_last(record, cursor, stamp) => {
                 Some(numbered(stamp, Kind::Durable, came))
             }
@@ -261,12 +285,13 @@ impl Guard<'_> {
     }
 
     /// Whether a channel has, or had, the durable event of this number.
-    fn has(&self, record: u32, stamp: Stamp) -> bool {
+    fn has(&self, record: u32, stamp: Stamp, budget: &mut Budget) -> bool {
         let mut block = low(self.word(record, channel::EVENTS));
         for _ in 0..LOOK_BACK {
             if block == 0 {
                 break;
             }
+            budget.spend(1);
             if self.kind(block) == Kind::Durable && self.place(block).stamp <= stamp {
                 return self.place(block).stamp == stamp;
             }

@@ -8,6 +8,7 @@
 
 use std::sync::atomic::{fence, Ordering};
 
+use super::budget::Budget;
 use super::channels::PATTERNS;
 use super::guard::{Guard, Locked};
 use super::layout::{header, high, low};
@@ -78,10 +79,27 @@ impl Hub {
 
     /// The patterns that streams on this nginx listen to, whatever process they are in.
     pub fn patterns(&self) -> Result<Vec<Vec<u8>>, Locked> {
-        let guard = self.lock()?;
-        let records =
-            guard.pattern_records().filter(|record| !guard.listeners(*record).1.is_empty());
-        Ok(records.map(|record| shown(&guard.name(record)).to_vec()).collect())
+        let (mut found, mut last, mut removed) = (Vec::new(), 0, 0);
+        loop {
+            let guard = self.lock()?;
+            if last == 0 || removed != guard.get(header::REMOVED) {
+                // The record that was looked at last may be something else by now: from the beginning.
+                (found, last, removed) = (Vec::new(), 0, guard.get(header::REMOVED));
+            }
+            let mut budget = Budget::of_hold();
+            let mut next = guard.pattern_behind(last);
+            while next != 0 && budget.step() {
+                budget.spend(guard.cost_of(next));
+                if !guard.listeners(next).1.is_empty() {
+                    found.push(shown(&guard.name(next)).to_vec());
+                }
+                last = next;
+                next = guard.pattern_behind(last);
+            }
+            if next == 0 {
+                return Ok(found);
+            }
+        }
     }
 }
 
@@ -136,12 +154,19 @@ impl Guard<'_> {
 
     /// The records of all patterns, the oldest first.
     pub(super) fn pattern_records(&self) -> impl Iterator<Item = u32> + '_ {
-        let mut next = high(self.get(PATTERNS.ends));
+        let mut last = 0;
         std::iter::from_fn(move || {
-            let record = (next != 0).then_some(next)?;
-            next = low(self.word(record, PATTERNS.link));
-            Some(record)
+            last = self.pattern_behind(last);
+            (last != 0).then_some(last)
         })
+    }
+
+    /// The record of the pattern that comes behind another in the list, or of the first (0); 0 for none.
+    pub(super) fn pattern_behind(&self, record: u32) -> u32 {
+        match record {
+            0 => high(self.get(PATTERNS.ends)),
+            record => low(self.word(record, PATTERNS.link)),
+        }
     }
 }
 

@@ -174,14 +174,14 @@ impl Session {
     pub(super) fn append(&mut self, batch: &[Arrival<'_>]) -> Result<(), Ended> {
         let mut rest = batch;
         while !rest.is_empty() {
-            let (some, others) = rest.split_at(one_hold(rest));
-            rest = others;
+            let some = &rest[..one_hold(rest)];
             let (joined, fence) = (&self.joined, self.tenant.fence);
             let arrived = self.patiently(|| joined.hub.arrive(fence, some, joined.now()))?;
             joined.wake(&arrived.listeners);
             if arrived.too_large > 0 {
                 self.tell_too_large(some);
             }
+            rest = &rest[arrived.dealt..];
         }
         Ok(())
     }

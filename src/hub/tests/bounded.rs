@@ -370,3 +370,45 @@ fn a_search_in_a_long_channel_is_bounded() {
     assert_eq!(found.0.len(), 5_000);
     assert!(words < VISIT, "{words} words");
 }
+
+#[test]
+fn many_patterns_are_listed_in_several_holds() {
+    let hub = hub_of(8 << 20, 4096, 10, 0);
+    let seat = hub.take_seat().unwrap();
+    let patterns: Vec<String> = (0..5_000).map(|i| format!("{i}*")).collect();
+    for pattern in &patterns {
+        let member = hub.join(seat, &name_of_pattern(pattern.as_bytes()), at(0)).unwrap();
+        hub.set_streams(seat, member, 1);
+    }
+    let mut listed = Vec::new();
+    let words = most_in_a_hold(|| listed = hub.patterns().unwrap());
+    let listed = listed.into_iter().map(|pattern| String::from_utf8(pattern).unwrap());
+    assert!(listed.eq(patterns) && words < HOLD, "{words} words");
+}
+
+#[test]
+fn arrivals_that_may_be_known_are_looked_for_in_several_holds() {
+    use super::bridge::{id, joined_of};
+    let joined = joined_of(4 << 20, Source::PubSub, 10_000, 0);
+    joined.subscribe("a", &[], Missing::Nothing);
+    let live =
+        |ms| Arrival { channel: b"a", how: How::Live(id(ms).into()), event: event(b"x"), born: 0 };
+    let all: Vec<_> = (1..=4_000).map(live).collect();
+    let arrive = |batch: &[Arrival<'_>]| {
+        let (mut rest, mut holds, mut appended) = (batch, 0, 0);
+        while !rest.is_empty() {
+            let some = &rest[..rest.len().min(64)];
+            let arrived = joined.hub.arrive(joined.fence, some, at(0)).unwrap();
+            assert!(arrived.dealt > 0);
+            (rest, holds, appended) =
+                (&rest[arrived.dealt..], holds + 1, appended + arrived.appended);
+        }
+        (holds, appended)
+    };
+    assert_eq!(arrive(&all).1, 4_000);
+    let mut again = (0, 0);
+    let words = most_in_a_hold(|| again = arrive(&all[..64]));
+    assert!(again.0 > 30 && words < HOLD, "{} holds of {words} words", again.0);
+    assert_eq!(again.1, 0, "all of them are known");
+    joined.hub.check_settled();
+}
