@@ -93,6 +93,7 @@ sub send ($self, $bytes) {
 sub fileno ($self) { return $self->{fd} }
 
 sub on_writable ($self) {
+    local $SIG{PIPE} = 'IGNORE';
     my $sent = syswrite $self->{socket}, $self->{sending};
     return $! == EAGAIN ? undef : $self->drop if !defined $sent;
     substr $self->{sending}, 0, $sent, '';
