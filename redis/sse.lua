@@ -16,6 +16,18 @@ local MOST = 1e9
 local AHEAD_MS = 3600000
 local LAST_SEQ = '-18446744073709551615'
 
+-- Channels of Redis itself, and those on which nginxes talk to each other.
+local function is_internal(subject)
+  local internal = { '__keyspace@', '__keyevent@', '__subkeyspace', '__subkeyevent', '__redis__:',
+    '__sentinel__:' }
+  for i = 1, #internal do
+    if string.sub(subject, 1, #internal[i]) == internal[i] then
+      return true
+    end
+  end
+  return string.find(subject, '^sse:{.*}:ctl$') ~= nil
+end
+
 -- Where everything of a channel lies: all of it has the hash tag of its stream's key.
 local function place(key)
   local tag, channel = string.match(key, '^sse:{([^{}]+)}:s:(.*)$')
@@ -32,11 +44,15 @@ local function place(key)
     return nil, 'channel names beginning with sse. are reserved'
   end
   local prefix = tag == 'sse' and '' or tag
+  if is_internal(prefix .. channel) then
+    return nil, 'Redis itself or its nginxes use a channel of this name'
+  end
   local root = 'sse:{' .. tag .. '}:'
   return {
     stream = key,
     clock = root .. 'clock',
     history = root .. 'history',
+    control = root .. 'ctl',
     repeats = root .. 'k:' .. #channel .. ':' .. channel .. ':',
     last = root .. 'last',
     channel = channel,

@@ -162,6 +162,9 @@ impl Refused {
 fn publish(request: &Request, conf: &conf::Publish) -> Result<Option<String>, Refused> {
     let channel = conf.channel.evaluate(request).ok_or_else(no_memory)?;
     channel::check_publish(channel).map_err(Refused::bad)?;
+    if redis::is_taken(conf.target.hub, channel) {
+        return Err(Refused::bad(channel::NameError::Internal));
+    }
     let key = request.header("Idempotency-Key").filter(|key| !key.is_empty());
     if key.is_some_and(|key| key.len() > MAX_KEY) {
         return Err(Refused::bad("Idempotency-Key is longer than 128 bytes"));

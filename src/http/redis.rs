@@ -117,6 +117,16 @@ pub struct Terms {
     pub source: Source,
 }
 
+/// Whether a channel's name is taken in the Redis that a hub is joined to.
+pub fn is_taken(hub: usize, channel: &[u8]) -> bool {
+    let Some(source) = process::with(hub, |worker| worker.hub().source()) else { return false };
+    REDIS.with(|place| {
+        let place = place.borrow();
+        let mut joined = place.iter().flat_map(|redis| &redis.joined);
+        joined.any(|(number, names)| *number == hub && names.is_taken(channel, source))
+    })
+}
+
 /// How events are published on a hub; `None` if it is not joined to Redis.
 pub fn terms(hub: usize) -> Option<Terms> {
     let (source, history) =

@@ -1,6 +1,6 @@
 //! `sse_stream`: opens a stream, keeps it with its request, and ends it.
 
-use super::{cors, process};
+use super::{cors, process, redis};
 use crate::conf::{self, location::Chosen, location::Meaning};
 use crate::hub::{name_of_pattern, shown};
 use crate::nginx::log::Level;
@@ -182,6 +182,10 @@ fn channels(request: &Request, conf: &conf::Stream) -> Option<Result<Vec<Box<[u8
         values.push(value);
     }
     let names = channel::names(&values, conf.split);
+    let mut all = names.iter().flatten();
+    if conf.meaning == Meaning::Names && all.any(|name| redis::is_taken(conf.target.hub, name)) {
+        return Some(Err(NameError::Internal));
+    }
     Some(names.map(|names| match conf.meaning {
         Meaning::Names => names,
         Meaning::Patterns => names.iter().map(|pattern| name_of_pattern(pattern)).collect(),

@@ -5,14 +5,37 @@
 
 use std::fmt;
 
+use crate::hub::Source;
+
 /// What stands in the hash tag of a hub without a prefix.
 const NO_PREFIX: &str = "sse";
 
 /// The longest prefix, in bytes.
 const MAX_PREFIX: usize = 255;
 
+/// How the keys of all hubs begin, and the names of their control channels.
+const KEYS: &[u8] = b"sse:{";
+
 /// How the names of control channels end.
 const CONTROL: &[u8] = b"}:ctl";
+
+/// How the names of channels begin that are Redis' own: notifications of keys, of clients' caches, and what
+/// Sentinels tell each other.
+const INTERNAL: [&[u8]; 6] = [
+    b"__keyspace@",
+    b"__keyevent@",
+    b"__subkeyspace",
+    b"__subkeyevent",
+    b"__redis__:",
+    b"__sentinel__:",
+];
+
+/// Whether a channel of Redis is no hub's: one of Redis itself, or one on which processes of nginx talk to
+/// each other.
+fn is_internal(subject: &[u8]) -> bool {
+    let is_control = subject.starts_with(KEYS) && subject.ends_with(CONTROL);
+    is_control || INTERNAL.iter().any(|own| subject.starts_with(own))
+}
 
 /// Why a prefix was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +48,8 @@ pub enum PrefixError {
     ControlCharacter,
     /// More than 255 bytes.
     TooLong,
+    /// Every channel would be one of Redis' own.
+    Internal,
 }
 
 impl fmt::Display for PrefixError {
@@ -34,6 +59,7 @@ impl fmt::Display for PrefixError {
             Self::Brace => "the prefix contains a brace",
             Self::ControlCharacter => "the prefix contains a control character",
             Self::TooLong => "the prefix is longer than 255 bytes",
+            Self::Internal => "channels of this prefix are Redis' own",
         })
     }
 }
@@ -53,6 +79,9 @@ pub fn check_prefix(prefix: &str) -> Result<(), PrefixError> {
     }
     if prefix.len() > MAX_PREFIX {
         return Err(PrefixError::TooLong);
+    }
+    if is_internal(prefix.as_bytes()) {
+        return Err(PrefixError::Internal);
     }
     Ok(())
 }
@@ -92,6 +121,11 @@ impl Names {
         self.under(&[b"history"])
     }
 
+    /// The key of what is forgotten of streams that applications write: channels with their low watermarks.
+    pub fn forgotten(&self) -> Vec<u8> {
+        self.under(&[b"forgotten"])
+    }
+
     /// The key of an idempotency key's answer.
     ///
     /// With the channel's length before it, because both may contain colons.
@@ -118,10 +152,20 @@ impl Names {
         whole
     }
 
-    /// The channel whose `subject` this is. `None` for another hub's, and for control channels, so
-    /// that a pattern does not take their markers for messages.
+    /// Whether a channel's name is taken: in Redis it would be one of Redis' own channels, or a key of
+    /// this module.
+    pub fn is_taken(&self, channel: &[u8], source: Source) -> bool {
+        let subject = self.subject(channel);
+        match source {
+            Source::Streams => subject.starts_with(KEYS),
+            Source::PubSub | Source::Alone => is_internal(&subject),
+        }
+    }
+
+    /// The channel whose `subject` this is. `None` for another hub's, and for those that are no hub's,
+    /// whatever was subscribed to: a pattern matches them as well.
     pub fn channel_of_subject<'a>(&self, subject: &'a [u8]) -> Option<&'a [u8]> {
-        if subject.starts_with(b"sse:{") && subject.ends_with(CONTROL) {
+        if is_internal(subject) {
             return None;
         }
         subject.strip_prefix(&*self.prefix).filter(|channel| !channel.is_empty())
@@ -171,6 +215,33 @@ mod tests {
         assert_eq!(names.channel_of_subject(b"news"), None);
         assert_eq!(names.channel_of_subject(b"shop:"), None);
         assert_eq!(Names::new("").channel_of_subject(b"sse:{shop:}:ctl"), None);
+    }
+
+    #[test]
+    fn internal_channels_of_redis_are_nobodys() {
+        let (names, split) = (Names::new(""), Names::new("__key"));
+        let internal = [
+            "__keyspace@0__:a",
+            "__keyevent@15__:set",
+            "__subkeyspace@0__:a",
+            "__redis__:invalidate",
+            "__sentinel__:hello",
+            "sse:{sse}:ctl",
+        ];
+        for subject in internal {
+            let subject = subject.as_bytes();
+            assert_eq!(names.channel_of_subject(subject), None);
+            assert!(names.is_taken(subject, Source::PubSub));
+            assert_eq!(split.channel_of_subject(subject), None);
+        }
+        assert!(split.is_taken(b"space@0__:a", Source::PubSub));
+        assert!(!split.is_taken(b"__keyspace@0__:a", Source::PubSub));
+        for free in ["__keys", "_", "__", "sse:{", "sse:{sse}:clock", "keyspace@0__:a"] {
+            assert!(!names.is_taken(free.as_bytes(), Source::PubSub), "{free}");
+        }
+        assert!(names.is_taken(b"sse:{sse}:clock", Source::Streams));
+        assert!(!names.is_taken(b"__keyspace@0__:a", Source::Streams));
+        assert_eq!(check_prefix("__keyspace@0__:"), Err(PrefixError::Internal));
     }
 
     #[test]

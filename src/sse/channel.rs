@@ -27,6 +27,8 @@ pub enum NameError {
     ControlCharacter,
     /// One of the module's own.
     Reserved,
+    /// In the Redis that its hub is joined to, Redis itself or the module uses that name.
+    Internal,
     /// More than `MAX_NAMES` different names.
     TooMany,
     /// No name was left once the empty parts were gone.
@@ -41,6 +43,7 @@ impl fmt::Display for NameError {
             Self::NotUtf8 => "the channel name is not UTF-8",
             Self::ControlCharacter => "the channel name contains a control character",
             Self::Reserved => "channel names beginning with sse. are reserved",
+            Self::Internal => "Redis itself or its nginxes use a channel of this name",
             Self::TooMany => "there are more than 64 channel names",
             Self::None => "no channel is named",
         })
