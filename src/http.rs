@@ -7,6 +7,7 @@
 pub mod admin;
 pub mod asked;
 pub mod cors;
+pub mod deletion;
 pub mod json;
 pub mod process;
 pub mod publish;

@@ -1,15 +1,13 @@
 //! `sse_admin`: lists channels, ends their streams, forgets their events.
 
 use super::process::{self, Progress};
-use super::{cors, json};
+use super::{deletion, json};
 use crate::conf::Admin;
 use crate::hub::{ChannelInfo, Listing, Locked};
-use crate::nginx::log::Level;
 use crate::nginx::pool::NoMemory;
 use crate::nginx::request::{Method, Outcome, Request};
-use crate::nginx::{clock, setting};
+use crate::nginx::setting;
 use crate::sse::channel;
-use crate::sse::escaped::Escaped;
 use serde_json::{json, Value};
 
 /// Channels on a page of the listing, unless the client says otherwise, and at most.
@@ -28,7 +26,7 @@ impl setting::Handler for Handler {
                 Ok(None) => answer(request, show(request, conf)),
                 Err(refused) => answer(request, Err(refused)),
             },
-            Method::Delete => answer(request, delete(request, conf)),
+            Method::Delete => deletion::handle(request, conf),
             _ => {
                 let refused = Refused::new(405, "only GET, HEAD and DELETE are of use here");
                 answer(request, Err(refused))
@@ -37,7 +35,7 @@ impl setting::Handler for Handler {
     }
 }
 
-fn answer(request: &Request, answer: Result<Value, Refused>) -> Outcome {
+pub fn answer(request: &Request, answer: Result<Value, Refused>) -> Outcome {
     let answered = request.set_header("Cache-Control", "no-store").and_then(|()| match answer {
         Ok(answer) => Ok(json::answer(request, 200, &answer.to_string())),
         Err(refused) => refused.answer(request),
@@ -46,17 +44,17 @@ fn answer(request: &Request, answer: Result<Value, Refused>) -> Outcome {
 }
 
 /// Why nothing was shown or done.
-struct Refused {
+pub struct Refused {
     status: u16,
     why: String,
 }
 
 impl Refused {
-    fn new(status: u16, why: impl ToString) -> Refused {
+    pub fn new(status: u16, why: impl ToString) -> Refused {
         Refused { status, why: why.to_string() }
     }
 
-    fn no_channel() -> Refused {
+    pub fn no_channel() -> Refused {
         Refused::new(404, "there is no such channel")
     }
 
@@ -142,65 +140,18 @@ fn one(channel: &ChannelInfo) -> Value {
     })
 }
 
-/// What of a channel is to go.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Part {
-    /// Its events, then its streams.
-    All,
-    /// Its streams are ended; who comes back misses nothing.
-    Streams,
-    /// Its events are forgotten; who comes back is told a gap.
-    History,
-}
-
-fn delete(request: &Request, conf: &Admin) -> Result<Value, Refused> {
-    if cors::is_foreign(request) {
-        return Err(Refused::new(403, "this comes from another site"));
-    }
-    let hub = conf.target.hub;
-    let name = channel_named(request)?
-        .ok_or_else(|| Refused::new(400, "the argument channel is missing"))?;
-    let part = match argument(request, "only").as_deref() {
-        None => Part::All,
-        Some(b"streams") => Part::Streams,
-        Some(b"history") => Part::History,
-        Some(_) => return Err(Refused::new(400, "only is one of streams and history")),
-    };
-    let (mut streams, mut events) = (0, 0);
-    if part != Part::Streams {
-        let gone = process::with(hub, |worker| worker.forget_channel(&name, clock::now()));
-        process::turn_soon(hub);
-        events = gone.ok_or_else(unserved)??.ok_or_else(Refused::no_channel)?.events;
-    }
-    if part != Part::History {
-        let ended = process::with(hub, |worker| worker.end_streams(&name, clock::now()));
-        streams = ended.ok_or_else(unserved)??.ok_or_else(Refused::no_channel)?;
-        process::turn_soon(hub);
-    }
-    request.log(
-        Level::Notice,
-        format_args!(
-            "sse: channel \"{}\" of hub \"{}\": {streams} streams ended, {events} events forgotten",
-            Escaped(&name),
-            conf.target.hub_name(),
-        ),
-    );
-    let channel = String::from_utf8_lossy(&name);
-    Ok(json!({ "channel": channel, "streams": streams, "events": events }))
-}
-
-fn unserved() -> Refused {
+pub fn unserved() -> Refused {
     Refused::new(503, "this process does not serve the hub")
 }
 
 /// The channel that the query names. The module's own are nobody's to look after.
-fn channel_named(request: &Request) -> Result<Option<Vec<u8>>, Refused> {
+pub fn channel_named(request: &Request) -> Result<Option<Vec<u8>>, Refused> {
     let Some(name) = argument(request, "channel") else { return Ok(None) };
     channel::check_publish(&name).map_err(|error| Refused::new(400, error))?;
     Ok(Some(name))
 }
 
-fn argument(request: &Request, name: &str) -> Option<Vec<u8>> {
+pub fn argument(request: &Request, name: &str) -> Option<Vec<u8>> {
     request.argument(name).map(|value| percent_encoding::percent_decode(value).collect())
 }
 

@@ -12,7 +12,7 @@ use crate::nginx::{clock, thread};
 use crate::redis::joined::{self, Joined, News, Outbox};
 use crate::redis::names::Names;
 use crate::redis::publisher::{Refusal, Request};
-use crate::redis::script::{Publish, Source};
+use crate::redis::script::{Command, Done, Forget, Publish, Source};
 use crate::redis::thread::Thread;
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -23,7 +23,7 @@ use std::sync::Arc;
 pub type Result = std::result::Result<Vec<ReportedId>, Refusal>;
 
 /// What is called with the answer.
-type Then = Box<dyn FnOnce(&mut TopLevel, Result)>;
+type Then = Box<dyn FnOnce(&mut TopLevel, std::result::Result<Done, Refusal>)>;
 
 thread_local! {
     static REDIS: RefCell<Option<Redis>> = const { RefCell::new(None) };
@@ -151,12 +151,42 @@ pub fn publish(
     publish: Publish,
     then: impl FnOnce(&mut TopLevel, Result) + 'static,
 ) -> std::result::Result<(), Refusal> {
+    ask(hub, Command::Publish(publish), |top, done| {
+        let published = done.and_then(|done| match done {
+            Done::Published(ids) => Ok(ids),
+            Done::Forgotten(_) => Err(Refusal::Unanswered),
+        });
+        then(top, published);
+    })
+}
+
+/// Forgets a channel, on every nginx. `then` is called with the number of events that it had, later and
+/// from the event loop. Fails if the thread does not run, and then `then` is not called.
+pub fn forget(
+    hub: usize,
+    forget: Forget,
+    then: impl FnOnce(&mut TopLevel, std::result::Result<u64, Refusal>) + 'static,
+) -> std::result::Result<(), Refusal> {
+    ask(hub, Command::Forget(forget), |top, done| {
+        let forgotten = done.and_then(|done| match done {
+            Done::Forgotten(events) => Ok(events),
+            Done::Published(_) => Err(Refusal::Unanswered),
+        });
+        then(top, forgotten);
+    })
+}
+
+fn ask(
+    hub: usize,
+    command: Command,
+    then: impl FnOnce(&mut TopLevel, std::result::Result<Done, Refusal>) + 'static,
+) -> std::result::Result<(), Refusal> {
     let asked = REDIS.with(|place| {
         let mut place = place.borrow_mut();
         let redis = place.as_mut()?;
         redis.tickets += 1;
         let ticket = redis.tickets;
-        if !redis.thread.publish(hub, Request { ticket, publish }) {
+        if !redis.thread.publish(hub, Request { ticket, command }) {
             return None;
         }
         redis.waiting.insert(ticket, Box::new(then));

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::bridge::{BridgeError, Fence, Source};
 use super::budget::Budget;
 use super::guard::{Guard, Locked};
 use super::layout::{channel, event, header, low};
@@ -108,7 +109,13 @@ impl Hub {
         // A place of its own, above every id that a client can have.
         let kind = self.own_kind();
         let stamp = guard.own_stamp(kind, now);
-        let place = Place { stamp, position: guard.get(header::HEAD) };
+        let newest = low(guard.word(record, channel::EVENTS));
+        // Streams that applications write have no common order: how far this one was read is its own.
+        let of_floor = match self.source() {
+            Source::Streams if newest != 0 => guard.place(newest).stamp,
+            _ => stamp,
+        };
+        let place = Place { stamp: of_floor, position: guard.get(header::HEAD) };
         let mut change = guard.change();
         let events = u64::from(guard.detach_all(&mut change, record));
         guard.floor(record).raised(place, kind).write(|word, value| {
@@ -119,6 +126,26 @@ impl Hub {
         change.commit();
         self.count(Counter::Forgotten, events);
         Ok(Some(Forgotten { events }))
+    }
+
+    /// Drops all events of a channel, for the bridge whose fence stands.
+    pub fn forget_for_all(&self, fence: Fence, name: &[u8], now: Now) -> Result<(), BridgeError> {
+        drop(self.lock_fenced(fence)?);
+        self.forget_channel(name, now)?;
+        Ok(())
+    }
+
+    /// Drops all events of a channel, if none has come behind a position.
+    pub fn forget_up_to(&self, name: &[u8], position: u64, now: Now) -> Result<(), Locked> {
+        let guard = self.lock()?;
+        let newest = guard.find(name).map(|record| low(guard.word(record, channel::EVENTS)));
+        let is_old = |event| event != 0 && guard.place(event).position <= position;
+        let forgets = newest.is_some_and(is_old);
+        drop(guard);
+        if forgets {
+            self.forget_channel(name, now)?;
+        }
+        Ok(())
     }
 
     /// The position at which the streams of a channel were last told to end.

@@ -27,6 +27,8 @@ pub struct Channel {
     pub state: State,
     /// How far its stream was read: the number of its newest durable event.
     pub last: ReportedId,
+    /// Entries up to this id that are still being fetched are forgotten.
+    pub forgotten: ReportedId,
     /// Since when nobody listens (ms).
     pub quiet: Option<u64>,
     /// Whether its stream has to be asked because of a doubtful message.

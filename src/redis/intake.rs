@@ -8,7 +8,7 @@ use super::catch_up::Fetched;
 use super::channels::{Channel, State};
 use super::held::Held;
 use super::inbox::Push;
-use super::message::{self, Entry, Message};
+use super::message::{self, parse_control, Control, Entry, Message};
 use super::session::{Ended, Session, TELL_EVERY};
 use super::token::Token;
 use crate::hub::{Arrival, How, Knowledge, Missing, NewEvent, ReportedId, Source};
@@ -24,8 +24,8 @@ const MOST_HELD: usize = 256 << 20;
 /// Of which channel a message is.
 pub(super) enum Whose<'m> {
     Channel(&'m [u8]),
-    /// Of none: a successor's marker.
-    Marker(u64),
+    /// Of none: what another nginx tells.
+    Control(Control<'m>),
     /// It is nothing to us, or comes by another subscription as well.
     Nobody,
 }
@@ -40,8 +40,8 @@ enum Turn<'m> {
     Missed(&'m [u8], Held),
     /// Only its channel's stream knows what it is. The id that it claims.
     Doubt(&'m [u8], ReportedId),
-    /// A successor's marker.
-    Marker(u64),
+    /// What another nginx tells.
+    Control(Control<'m>),
     /// It is nothing to us.
     PassOver,
 }
@@ -79,11 +79,10 @@ impl Session {
                         self.beat();
                         self.doubt(name, id)?;
                     }
-                    Turn::Marker(number) => {
+                    Turn::Control(control) => {
                         self.append(&batch)?;
                         batch.clear();
-                        let fence = self.tenant.fence;
-                        self.patiently(|| self.joined.hub.pass_marker(fence, number))?;
+                        self.follow(control)?;
                     }
                 }
             }
@@ -104,7 +103,9 @@ impl Session {
             Push::End => return Err(Ended::Lost("the connection is broken".into())),
         };
         if *subject == self.joined.names.control() {
-            return Ok(marker(payload).map_or(Whose::Nobody, Whose::Marker));
+            // What a pattern brings of it is a double.
+            let control = pattern.is_none().then(|| parse_control(payload, self.token)).flatten();
+            return Ok(control.map_or(Whose::Nobody, Whose::Control));
         }
         if self.joined.hub.source() == Source::Streams {
             self.note_growth(subject);
@@ -127,7 +128,7 @@ impl Session {
     ) -> Result<Turn<'m>, Ended> {
         let name = match self.whose(push)? {
             Whose::Channel(name) => name,
-            Whose::Marker(number) => return Ok(Turn::Marker(number)),
+            Whose::Control(control) => return Ok(Turn::Control(control)),
             Whose::Nobody => return Ok(Turn::PassOver),
         };
         let Some(message) = message else { return Ok(Turn::PassOver) };
@@ -216,7 +217,8 @@ impl Session {
         }
         self.lose(name, fetched)?;
         let mut arrivals = Vec::with_capacity(fetched.entries.len());
-        for entry in &fetched.entries {
+        let forgotten = self.forgotten_up_to(name);
+        for entry in fetched.entries.iter().filter(|entry| entry.id > forgotten) {
             arrivals.push(self.fetched(name, known, entry));
         }
         self.append(&arrivals)?;
@@ -360,9 +362,4 @@ pub(super) fn parsed<'m>(push: &'m Push, token: Option<Token>) -> Option<Message
         }
         Push::Subscribed { .. } | Push::End => None,
     }
-}
-
-/// The number of a takeover's marker.
-fn marker(payload: &[u8]) -> Option<u64> {
-    std::str::from_utf8(payload).ok()?.parse().ok()
 }

@@ -112,7 +112,7 @@ pub enum News {
         /// The number that it was given.
         ticket: u64,
         /// The events' numbers, or why there are none.
-        result: Result<Vec<crate::hub::ReportedId>, super::publisher::Refusal>,
+        result: Result<super::script::Done, super::publisher::Refusal>,
     },
     /// This process holds no subscription any more that another one could take over.
     Retired,

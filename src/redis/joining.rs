@@ -13,6 +13,7 @@ use super::catch_up::{fetch, Ask, Fetched, Terms};
 use super::joined::Joined;
 use super::publisher::Publisher;
 use super::session::shown;
+use super::watermarks::watermarks;
 use crate::hub::{pattern_of, Knowledge};
 
 /// A channel that is to be joined, and what is known of it.
@@ -63,7 +64,12 @@ impl Joining {
             .filter(|(name, _)| pattern_of(name).is_none())
             .map(|(name, known)| self.ask(name, *known))
             .collect();
-        let mut fetched = self.fetch(&asks).await?.into_iter();
+        let names: Vec<&[u8]> = some
+            .iter()
+            .map(|(name, _)| &**name)
+            .filter(|name| pattern_of(name).is_none())
+            .collect();
+        let mut fetched = self.fetch(&asks, &names).await?.into_iter();
         // What was told before the answers were given is here before this is answered.
         let ping: Result<Value, _> = cmd("PING").query_async(&mut self.subscriber).await;
         ping.map_err(|error| shown(&error))?;
@@ -119,6 +125,24 @@ impl Joining {
         Ok((yes, no))
     }
 
+    /// Fetches what these channels lack, without what is forgotten of them.
+    async fn fetch_remembered(
+        &self,
+        connection: &mut MultiplexedConnection,
+        asks: &[Ask],
+        names: &[&[u8]],
+    ) -> Result<Vec<Result<Fetched, RedisError>>, RedisError> {
+        let source = self.joined.hub.source();
+        let marks = watermarks(connection, &self.joined.names, source, names).await?;
+        let mut all = fetch(connection, asks, self.terms).await?;
+        for (fetched, mark) in all.iter_mut().zip(marks) {
+            if let (Ok(fetched), Some(mark)) = (fetched, mark) {
+                fetched.forget(mark, self.terms.latest);
+            }
+        }
+        Ok(all)
+    }
+
     fn ask(&self, name: &[u8], known: Knowledge) -> Ask {
         let entry = match known {
             Knowledge::Nothing => None,
@@ -128,14 +152,18 @@ impl Joining {
         Ask { key: self.joined.key(name), known, entry }
     }
 
-    async fn fetch(&self, asks: &[Ask]) -> Result<Vec<Result<Fetched, RedisError>>, String> {
+    async fn fetch(
+        &self,
+        asks: &[Ask],
+        names: &[&[u8]],
+    ) -> Result<Vec<Result<Fetched, RedisError>>, String> {
         if asks.is_empty() {
             return Ok(Vec::new());
         }
         let mut may_be_outdated = true;
         loop {
             let mut link = self.asker.connection_to(&self.node).await?;
-            let error = match fetch(&mut link.connection, asks, self.terms).await {
+            let error = match self.fetch_remembered(&mut link.connection, asks, names).await {
                 Ok(fetched) => return Ok(fetched),
                 Err(error) => error,
             };

@@ -10,6 +10,7 @@ use ::redis::Value;
 
 use super::token::Token;
 use crate::hub::ReportedId;
+use crate::sse::channel::check_publish;
 use crate::sse::event_type;
 
 /// How a durable event's message begins.
@@ -53,6 +54,35 @@ pub fn parse<'a>(bytes: &'a [u8], token: Option<Token>) -> Message<'a> {
         Some((event, _)) => Message::Doubtful(event.id),
         None => Message::Plain(utf8(bytes)),
     }
+}
+
+/// What an nginx tells the others on the control channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Control<'a> {
+    /// A successor's marker in a takeover.
+    Marker(u64),
+    /// Everything that a channel has had by now is forgotten; the id of its newest durable event.
+    Forget(&'a [u8], ReportedId),
+    /// The same without the hub's token: what Redis has of the channel says whether it is so.
+    Doubtful(&'a [u8], ReportedId),
+}
+
+/// Reads a message of the control channel: a number, or `\x01sse TOKEN forget ID\n` CHANNEL.
+pub fn parse_control(bytes: &[u8], token: Option<Token>) -> Option<Control<'_>> {
+    let Some(rest) = bytes.strip_prefix(MARK) else {
+        return std::str::from_utf8(bytes).ok()?.parse().ok().map(Control::Marker);
+    };
+    let end = memchr::memchr(b'\n', rest.get(..MAX_HEAD).unwrap_or(rest))?;
+    let (head, channel) = (&rest[..end], &rest[end + 1..]);
+    let mut words = head.split(|&byte| byte == b' ');
+    let of = words.next()?;
+    let is_forget = words.next()? == b"forget";
+    let up_to = ReportedId::parse(words.next()?)?;
+    if !is_forget || words.next().is_some() || check_publish(channel).is_err() {
+        return None;
+    }
+    let is_ours = Token::parse(of).is_some_and(|of| Some(of) == token);
+    Some(if is_ours { Control::Forget(channel, up_to) } else { Control::Doubtful(channel, up_to) })
 }
 
 /// `\x01sse TOKEN ID PREV TYPELEN\n` TYPE DATA: the event, and the token.
@@ -303,6 +333,26 @@ mod tests {
         assert_eq!(read.len(), 1);
         assert_eq!(read[0].prev, Some(Stamp { ms: 6, seq: 5 }.into()));
         assert_eq!(entries(&Value::Nil), []);
+    }
+
+    #[test]
+    fn what_nginxes_tell_each_other_is_read() {
+        let up_to = ReportedId::from(Stamp { ms: 7, seq: 1 });
+        let forget = |of: &str, rest: &str| format!("\x01sse {of} forget {rest}").into_bytes();
+        let good = forget(TEXT, "7-1\nnews");
+        assert_eq!(parse_control(&good, token()), Some(Control::Forget(b"news", up_to)));
+        assert_eq!(parse_control(&good, None), Some(Control::Doubtful(b"news", up_to)));
+        let other = forget("-", "7-1\nnews");
+        assert_eq!(parse_control(&other, token()), Some(Control::Doubtful(b"news", up_to)));
+        assert_eq!(parse_control(b"17", token()), Some(Control::Marker(17)));
+        for rest in
+            ["7-1", "7-1\n", "7-1\nsse.status", "7-1\na\nb", "7\nnews", "7-1 1\nnews", "\nnews"]
+        {
+            assert_eq!(parse_control(&forget(TEXT, rest), token()), None, "{rest}");
+        }
+        for bytes in ["", "-1", "x", "\x01sse", "\x01sse t forge 7-1\nnews"] {
+            assert_eq!(parse_control(bytes.as_bytes(), token()), None, "{bytes}");
+        }
     }
 
     fn stamps() -> impl Strategy<Value = Stamp> {

@@ -8,18 +8,19 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use ::redis::{RedisError, Value};
 
 use super::channels::{Channel, State};
+use super::forgetting::is_later;
 use super::heartbeat::agree;
 use super::inbox::Inbox;
 use super::intake::{is_fetched, parsed, Whose};
 use super::joined::Joined;
 use super::joining::Caught;
 use super::link;
-use super::message::Message;
+use super::message::{Control, Message};
 use super::publisher::Publisher;
 use super::session::{shown, Ended, Session, Tenant};
 use super::subscriptions::TOGETHER;
 use super::token::{Agreed, Token};
-use crate::hub::{pattern_of, How, Knowledge, Link, Source};
+use crate::hub::{pattern_of, Arrival, How, Knowledge, Link, Source};
 use crate::sse::id::Stamp;
 
 impl Session {
@@ -158,9 +159,15 @@ impl Session {
         // What came before the first durable message came after everything that the clock had given.
         let mut told = self.clock;
         for (push, message) in pushes.iter().zip(&messages) {
-            let (Whose::Channel(name), Some(message)) = (self.whose(push)?, message) else {
+            let whose = self.whose(push)?;
+            if let Whose::Control(Control::Forget(name, up_to)) = whose {
+                self.forget(name, up_to)?;
+                arrivals.retain(|(_, arrival): &(_, Arrival<'_>)| {
+                    arrival.channel != name || is_later(arrival.how, up_to)
+                });
                 continue;
-            };
+            }
+            let (Whose::Channel(name), Some(message)) = (whose, message) else { continue };
             if let Message::Doubtful(id) = message {
                 self.doubt_later(name, *id)?;
                 continue;

@@ -13,8 +13,7 @@ use tokio::time::{sleep, timeout_at, Instant};
 
 use super::joined::{Joined, News};
 use super::link::{self, is_elsewhere, is_not_ready, Link};
-use super::script::{self, Publish};
-use crate::hub::ReportedId;
+use super::script::{self, Command, Done};
 
 /// The longest that a publish may take.
 const DEADLINE: Duration = Duration::from_millis(1_900);
@@ -25,13 +24,13 @@ const STEP: Duration = Duration::from_millis(10);
 /// Publishes of one hub that may wait for an answer at a time.
 const MOST: usize = 10_000;
 
-/// What is to be published.
+/// What is to be published, or forgotten.
 #[derive(Clone, Debug)]
 pub struct Request {
     /// The number under which the answer is told.
     pub ticket: u64,
-    /// The events.
-    pub publish: Publish,
+    /// What is asked for.
+    pub command: Command,
 }
 
 /// Why there is no id.
@@ -61,7 +60,7 @@ impl Refusal {
 struct Telling {
     joined: Rc<Joined>,
     ticket: u64,
-    result: Result<Vec<ReportedId>, Refusal>,
+    result: Result<Done, Refusal>,
 }
 
 impl Drop for Telling {
@@ -104,11 +103,11 @@ impl Publisher {
             return;
         }
         self.waiting.set(self.waiting.get() + 1);
-        telling.result = self.ask(&request.publish).await;
+        telling.result = self.ask(&request.command).await;
         self.waiting.set(self.waiting.get() - 1);
     }
 
-    async fn ask(self: &Rc<Self>, publish: &Publish) -> Result<Vec<ReportedId>, Refusal> {
+    async fn ask(self: &Rc<Self>, command: &Command) -> Result<Done, Refusal> {
         let deadline = Instant::now() + DEADLINE;
         let mut asked = false;
         loop {
@@ -121,7 +120,7 @@ impl Publisher {
                 Ok(link) => link,
                 Err(why) => return Err(Refusal::Unreachable(why).after(asked)),
             };
-            let answer = timeout_at(deadline, script::publish(&mut link.connection, publish)).await;
+            let answer = timeout_at(deadline, script::run(&mut link.connection, command)).await;
             let error = match answer {
                 // The node may be master no more, and what it did forgotten. Another that knows of the
                 // events answers the same.
@@ -129,7 +128,7 @@ impl Publisher {
                     asked = true;
                     continue;
                 }
-                Ok(Ok(ids)) => return Ok(ids),
+                Ok(Ok(done)) => return Ok(done),
                 Err(_) => {
                     self.give_up(&link);
                     return Err(Refusal::Unanswered);

@@ -8,11 +8,14 @@ use std::sync::OnceLock;
 use ::redis::aio::MultiplexedConnection;
 use ::redis::{RedisError, Script, ScriptInvocation};
 
+use super::names::Names;
 use crate::hub::ReportedId;
 
 const PUBLISH: &str = include_str!("../../redis/publish.lua");
 const BATCH: &str = include_str!("batch.lua");
 const APPEND: &str = include_str!("append.lua");
+const FORGET: &str = include_str!("forget.lua");
+const FORGET_STREAM: &str = include_str!("forget_stream.lua");
 
 const CORE_BEGINS: &str = "-- core:";
 const CORE_ENDS: &str = "-- end of core\n";
@@ -42,8 +45,71 @@ pub struct Publish {
     pub source: Source,
 }
 
+/// A channel that is to be forgotten.
+#[derive(Clone, Debug)]
+pub struct Forget {
+    /// Its name.
+    pub channel: Vec<u8>,
+    /// What things are called in Redis.
+    pub names: Names,
+    /// Where its events are.
+    pub source: Source,
+}
+
+/// What Redis is asked for.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// To publish events.
+    Publish(Publish),
+    /// To forget a channel.
+    Forget(Forget),
+}
+
+/// What Redis has done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Done {
+    /// Published events with these ids.
+    Published(Vec<ReportedId>),
+    /// Forgotten a channel that had so many events.
+    Forgotten(u64),
+}
+
+/// Asks Redis for something.
+pub async fn run(
+    connection: &mut MultiplexedConnection,
+    command: &Command,
+) -> Result<Done, RedisError> {
+    match command {
+        Command::Publish(events) => publish(connection, events).await.map(Done::Published),
+        Command::Forget(channel) => forget(connection, channel).await.map(Done::Forgotten),
+    }
+}
+
+/// Forgets a channel, and tells every nginx. Answers how many events it had. With `Source::Stream` the
+/// application's stream stays as it is, and a low watermark is kept beside it.
+async fn forget(
+    connection: &mut MultiplexedConnection,
+    forget: &Forget,
+) -> Result<u64, RedisError> {
+    let Forget { channel, names, source } = forget;
+    let call = match source {
+        Source::Pubsub => {
+            let mut call = forget_script().prepare_invoke();
+            call.key(names.stream(channel));
+            call
+        }
+        Source::Stream { .. } => {
+            let mut call = watermark_script().prepare_invoke();
+            call.key(names.subject(channel)).key(names.forgotten());
+            call.arg(names.control()).arg(channel);
+            call
+        }
+    };
+    call.invoke_async(connection).await
+}
+
 /// Publishes, and answers the events' ids: those of the first time if this is a repetition.
-pub async fn publish(
+async fn publish(
     connection: &mut MultiplexedConnection,
     publish: &Publish,
 ) -> Result<Vec<ReportedId>, RedisError> {
@@ -81,6 +147,16 @@ fn invocation(publish: &Publish) -> ScriptInvocation<'static> {
 fn batch() -> &'static Script {
     static SCRIPT: OnceLock<Script> = OnceLock::new();
     SCRIPT.get_or_init(|| Script::new(&[core(PUBLISH), BATCH].concat()))
+}
+
+fn forget_script() -> &'static Script {
+    static SCRIPT: OnceLock<Script> = OnceLock::new();
+    SCRIPT.get_or_init(|| Script::new(&[core(PUBLISH), FORGET].concat()))
+}
+
+fn watermark_script() -> &'static Script {
+    static SCRIPT: OnceLock<Script> = OnceLock::new();
+    SCRIPT.get_or_init(|| Script::new(FORGET_STREAM))
 }
 
 fn append() -> &'static Script {

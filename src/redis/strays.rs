@@ -1,7 +1,7 @@
 //! Doubtful messages of channels that only patterns match. Nobody has joined such a channel, so nothing
 //! of it is fetched when a doubt arises; what came since the doubtful message is looked up in its stream.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use ::redis::{pipe, RedisError, Value};
@@ -26,12 +26,24 @@ pub struct Strays {
     open: HashMap<Box<[u8]>, ReportedId>,
     /// Some of them are being looked up.
     asking: bool,
+    /// Channels that were forgotten meanwhile.
+    forgotten: HashSet<Box<[u8]>>,
 }
 
 impl Strays {
     /// Whether nothing is left to be looked up.
     pub fn is_settled(&self) -> bool {
         !self.asking && self.open.is_empty()
+    }
+
+    /// A channel is forgotten: if it is in doubt, it is looked up behind this id once more.
+    pub fn forget(&mut self, name: &[u8], up_to: ReportedId) {
+        if let Some(after) = self.open.get_mut(name) {
+            *after = up_to.max(*after);
+        } else if self.asking {
+            self.forgotten.insert(name.into());
+            self.open.insert(name.into(), up_to);
+        }
     }
 
     fn doubt(&mut self, name: &[u8], after: ReportedId) {
@@ -93,8 +105,9 @@ impl Session {
     /// Appends what was found, for the streams of patterns.
     pub(super) fn settle_strays(&mut self, found: &Found) -> Result<(), Ended> {
         self.strays.asking = false;
+        let forgotten = std::mem::take(&mut self.strays.forgotten);
         let mut arrivals = Vec::new();
-        for (name, entries) in found {
+        for (name, entries) in found.iter().filter(|(name, _)| !forgotten.contains(name)) {
             if let [.., last] = &entries[..] {
                 if entries.len() >= PAGE {
                     self.strays.doubt(name, last.id);

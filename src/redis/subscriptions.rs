@@ -142,7 +142,9 @@ impl Session {
             let name: Box<[u8]> = name.into();
             let state = State::Asked;
             let last = ReportedId::default();
-            let channel = Channel { member, state, last, quiet: None, doubt: Doubt::None };
+            let forgotten = ReportedId::default();
+            let channel =
+                Channel { member, state, last, forgotten, quiet: None, doubt: Doubt::None };
             self.channels.insert(name.clone(), channel);
             joined.push((name, known));
         }

@@ -33,6 +33,13 @@ impl<S: Socket> Worker<S> {
         Ok(forgotten)
     }
 
+    /// Forgets the events of a channel, if none has come behind a position of the log.
+    pub fn forget_up_to(&mut self, name: &[u8], position: u64, now: Now) -> Result<(), Locked> {
+        self.hub.forget_up_to(name, position, now)?;
+        self.freeing = true;
+        Ok(())
+    }
+
     /// Whether this process is to publish the figures now: somebody watches them here, and no other
     /// process has published them within the last second.
     pub fn feed_is_due(&self, now: Now) -> bool {
