@@ -37,23 +37,23 @@ fn check_head(request: &Request) -> Result<(), Refused> {
     if cors::is_foreign(request) {
         return Err(Refused::foreign());
     }
-    let most = most_bytes(request)?;
-    if request.announced_length().is_some_and(|length| length > most as u64) {
-        // Reading all of it would take longer than connecting again.
-        request.close_afterwards();
-        return Err(too_large(kind(request), most));
+    let Some(length) = request.announced_length() else { return Ok(()) };
+    let Some(conf) = request.location().publish() else { return Ok(()) };
+    let kind = kind(request);
+    let most = most_bytes(conf, kind)?;
+    if length <= most as u64 {
+        return Ok(());
     }
-    Ok(())
+    // Reading all of it would take longer than connecting again.
+    request.close_afterwards();
+    Err(too_large(kind, most))
 }
 
 /// The longest body, in bytes, that can hold what may be published.
-fn most_bytes(request: &Request) -> Result<usize, Refused> {
-    let Some(conf) = request.location().publish() else {
-        return Err(Refused::failed("the location does not publish"));
-    };
+fn most_bytes(conf: &conf::Publish, kind: Kind) -> Result<usize, Refused> {
     let max_event =
         process::with(conf.target.hub, |worker| worker.hub().max_event()).ok_or_else(unserved)?;
-    Ok(match kind(request) {
+    Ok(match kind {
         Kind::One => max_event,
         Kind::Batch => batch::max_bytes(max_event),
     })
@@ -171,7 +171,7 @@ fn publish(request: &Request, conf: &conf::Publish) -> Result<Option<String>, Re
     }
     let given = given_type(request, conf)?;
     let kind = kind(request);
-    let most = most_bytes(request)?;
+    let most = most_bytes(conf, kind)?;
     let body = request.body(most).map_err(|error| match error {
         BodyError::TooLarge => too_large(kind, most),
         BodyError::Unreadable(error) => {
