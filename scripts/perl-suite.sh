@@ -13,6 +13,15 @@ missing_test_packages() {
     command -v promtool >/dev/null ||
         /usr/bin/python3 -c 'import prometheus_client' 2>/dev/null || echo python3-prometheus-client
     has_browser || ! on_debian || echo chromium
+    ! wants_subs_filter || echo libnginx-mod-http-subs-filter
+}
+
+# wants_subs_filter: a filter of somebody else, which Debian and Ubuntu package for their own nginx. Where
+# it is not to be had, t/31-more-filters.t leaves that one out.
+wants_subs_filter() {
+    [ ! -e /usr/lib/nginx/modules/ngx_http_subs_filter_module.so ] &&
+        { ! command -v nginx || dpkg -s nginx-common; } >/dev/null 2>&1 &&
+        package_known libnginx-mod-http-subs-filter
 }
 
 # has_redis: what t/lib/SSE/Redis.pm starts. redis-tools brings the server's program too, as redis-check-rdb,

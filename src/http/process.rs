@@ -10,7 +10,7 @@ use crate::hub::{Counter, Hub};
 use crate::metrics::HubFigures;
 use crate::nginx::event::{Event, Hold};
 use crate::nginx::log::{self, Level};
-use crate::nginx::output::Client;
+use crate::nginx::output::{self, Client};
 use crate::nginx::top_level::TopLevel;
 use crate::nginx::wakers::{eventfd, Wakers};
 use crate::nginx::watch::Watch;
@@ -369,6 +369,7 @@ fn after(hub: usize, top: &mut TopLevel, call: impl FnOnce(&mut Serving) -> Turn
     });
     close_ended();
     go_on_with_a_job(hub, top);
+    output::run_posted(top);
     finish_ended(hub, top);
     give_requests_back(hub, top);
 }

@@ -12,6 +12,8 @@ pub(super) mod ended;
 mod filters;
 mod incoming;
 mod lean;
+mod posted;
+mod progress;
 mod wire;
 
 use super::guard::guarded;
@@ -25,12 +27,18 @@ pub use lean::{Calls, Lean};
 use nginx_sys::{
     ngx_add_timer, ngx_connection_t, ngx_del_timer, ngx_event_t, ngx_handle_write_event,
     ngx_http_finalize_request, ngx_http_log_ctx_t, ngx_http_request_t, ngx_http_send_special,
-    ngx_int_t, ngx_post_event, ngx_posted_events, NGX_HTTP_LAST, NGX_HTTP_REQUEST_TIME_OUT, NGX_OK,
+    ngx_int_t, ngx_post_event, ngx_posted_events, NGX_HTTP_LAST, NGX_HTTP_REQUEST_TIME_OUT,
+    NGX_HTTP_WRITE_BUFFERED, NGX_OK, NGX_SSL_BUFFERED,
 };
+pub use posted::run_posted;
+use progress::Progress;
 use std::cell::Cell;
-use std::ptr::{self, NonNull};
+use std::ptr::NonNull;
 use std::rc::Rc;
-use wire::{Rest, Wire};
+use wire::{has_rest, Rest, Wire};
+
+/// What a connection's `buffered` says of bytes that no filter has any more.
+const BEHIND_FILTERS: u32 = NGX_HTTP_WRITE_BUFFERED | NGX_SSL_BUFFERED | wire::REST_BUFFERED;
 
 /// An answer that goes on for as long as the client stays.
 pub struct Output {
@@ -40,6 +48,8 @@ pub struct Output {
     /// Nothing while nothing goes through the filters.
     chains: Cell<Option<Box<Chains>>>,
     rest: Rest,
+    /// How much the client had taken when the waiting for it began, or began anew.
+    progress: Cell<Progress>,
     way: Cell<Way>,
     wire: Wire,
     /// The connection's log takes debug lines.
@@ -128,6 +138,7 @@ impl Output {
             connection: request.connection(),
             chains: Cell::default(),
             rest: Rest::default(),
+            progress: Cell::default(),
             way: Cell::new(Way::Unknown),
             // SAFETY: the connection is alive.
             wire: unsafe { Wire::of(request.connection()) },
@@ -181,25 +192,25 @@ impl Output {
         let Some(r) = self.alive() else { return Flushed::Failed };
         let (c, write) = ends(r);
         // SAFETY: the request, its connection and the connection's event are alive.
-        let (timed_out, delayed, sent) =
-            unsafe { ((*write).timedout() != 0, (*write).delayed() != 0, (*c).sent) };
-        if timed_out {
+        let (timed_out, delayed) = unsafe { ((*write).timedout() != 0, (*write).delayed() != 0) };
+        // SAFETY: as above.
+        if timed_out && !unsafe { self.progress.get().has_grown(r) } {
             // SAFETY: as above; nginx resets such connections where it is told to.
             unsafe { (*c).set_timedout(1) };
             return Flushed::TimedOut;
         }
+        // SAFETY: as above.
+        unsafe { (*write).set_timedout(0) };
         if delayed {
             return self.wait(r, Timer::Keep);
         }
-        // With nothing kept the last of the filters would take the call for a fault.
-        let kept = self.rest.is_empty() && self.blocked(r);
-        if self.send_rest(r).is_err() || (kept && self.pass(r, ptr::null_mut()).is_err()) {
+        if self.send_rest(r).is_err() || self.resume_filters(r).is_err() {
             return Flushed::Failed;
         }
-        if self.blocked(r) {
-            // SAFETY: `pass` has seen that the request is still alive.
-            let progress = unsafe { (*c).sent } != sent;
-            return self.wait(r, if progress { Timer::Renew } else { Timer::Keep });
+        if blocked(r) {
+            // SAFETY: `resume_filters` has seen that the request is still alive.
+            let sent = unsafe { self.progress.get().has_sent(c) };
+            return self.wait(r, if sent { Timer::Renew } else { Timer::Keep });
         }
         // SAFETY: as above.
         unsafe {
@@ -232,8 +243,8 @@ impl Output {
             return Some(Outcome::OK);
         }
         let whole = match how {
-            Finish::Whole => self.rest.is_empty(),
-            Finish::Prompt => !self.blocked(r),
+            Finish::Whole => !has_rest(self.connection),
+            Finish::Prompt => !blocked(r),
             Finish::Cut | Finish::TimedOut => false,
         };
         Some(match (whole, how) {
@@ -251,16 +262,7 @@ impl Output {
         (!over).then_some(r)
     }
 
-    /// Whether bytes are kept for this client, by nginx or here.
-    fn blocked(&self, r: *mut ngx_http_request_t) -> bool {
-        // SAFETY: callers have seen that the request is alive.
-        let by_nginx = unsafe {
-            (*r).buffered() != 0 || (*(*r).connection).buffered() != 0 || !(*r).postponed.is_null()
-        };
-        by_nginx || self.filters_are_busy() || !self.rest.is_empty()
-    }
-
-    fn send(&self, batch: &Batch) -> Sent {
+    fn send(self: &Rc<Output>, batch: &Batch) -> Sent {
         let sent = match self.way.get() {
             // The way of nearly every event: it does not so much as look at the request, whose
             // memory is seldom in the processor's cache.
@@ -268,11 +270,15 @@ impl Output {
                 Some(r) => self.send_direct(r.as_ptr(), way, batch),
                 None => Sent::Failed,
             },
-            way => match self.alive() {
-                Some(r) if way == Way::Unknown => self.send_first(r, batch.frames()),
-                Some(r) => self.send_filtered(r, batch.frames()),
-                None => Sent::Failed,
-            },
+            way => {
+                let sent = match self.alive() {
+                    Some(r) if way == Way::Unknown => self.send_first(r, batch.frames()),
+                    Some(r) => self.send_filtered(r, batch.frames()),
+                    None => Sent::Failed,
+                };
+                self.note_posted();
+                sent
+            }
         };
         if self.debugged {
             self.with_request(|request| {
@@ -283,7 +289,8 @@ impl Output {
         sent
     }
 
-    /// Waits for room in the socket, no longer than `send_timeout` without any progress.
+    /// Waits for what `blocked` has found; for room in the socket no longer than `send_timeout` without
+    /// any progress.
     fn wait(&self, r: *mut ngx_http_request_t, timer: Timer) -> Flushed {
         let (_, write) = ends(r);
         // SAFETY: callers have seen that the request is alive.
@@ -292,8 +299,15 @@ impl Output {
         // SAFETY: the event is the connection's.
         let ready = unsafe {
             let set = (*write).timer_set() != 0;
-            // A delayed event has a timer of its own, by which nginx keeps to `limit_rate`.
-            if (*write).delayed() == 0 && (!set || timer == Timer::Renew) {
+            if (*write).delayed() != 0 {
+                // It has a timer of its own, by which nginx keeps to `limit_rate`.
+            } else if !waits_for_client(r) {
+                // A subrequest has timers of its own.
+                if set {
+                    ngx_del_timer(write);
+                }
+            } else if !set || timer == Timer::Renew {
+                self.progress.set(Progress::of(r));
                 ngx_add_timer(write, location.send_timeout);
             }
             ngx_handle_write_event(write, location.send_lowat)
@@ -332,6 +346,30 @@ impl Socket for Client {
         alive
             .map_or(0, |c| unsafe { (*c).fd as usize ^ (*c).sent as usize ^ (*(*c).log).log_level })
     }
+}
+
+/// Whether a stream has to wait before it gets more. What a filter keeps for reasons of its own is not
+/// waited for, since nothing would tell when it is gone: it comes with what follows.
+fn blocked(r: *mut ngx_http_request_t) -> bool {
+    waits_for_client(r) || has_subrequest(r)
+}
+
+/// Whether bytes are kept until the client takes them, or until `limit_rate` lets it have more.
+fn waits_for_client(r: *mut ngx_http_request_t) -> bool {
+    let (c, write) = ends(r);
+    // SAFETY: callers have seen that the request is alive.
+    unsafe {
+        let kept = (*c).buffered();
+        let full = (*write).ready() == 0 || (*write).delayed() != 0;
+        kept & BEHIND_FILTERS != 0 || (kept != 0 && full)
+    }
+}
+
+/// Whether a subrequest's response, which a filter has asked for, comes before more of this one.
+fn has_subrequest(r: *mut ngx_http_request_t) -> bool {
+    let (c, _) = ends(r);
+    // SAFETY: callers have seen that the request is alive.
+    unsafe { (*c).data != r.cast() || !(*r).postponed.is_null() }
 }
 
 /// The connection of a living request, and its write event.

@@ -5,7 +5,7 @@
 //! what comes out at the other end. Both are looked at, once, and neither costs anything later.
 
 use super::filters::fitting;
-use super::wire::{free_tls_buffer, left, send_batch, write, Share};
+use super::wire::{free_tls_buffer, left, send_batch, write, Share, REST_BUFFERED};
 use super::{ends, Output, Sent, Way};
 use crate::nginx::request::Request;
 use crate::sse::frame::Frame;
@@ -84,7 +84,7 @@ impl Output {
         match send_batch(self.connection, self.wire, way, batch) {
             Ok(Share::All) => Sent::All,
             Ok(Share::Part { taken, rest }) => {
-                self.rest.keep(rest);
+                self.rest.keep(self.connection, rest);
                 self.blocked_at(r, taken)
             }
             Err(()) => Sent::Failed,
@@ -93,23 +93,24 @@ impl Output {
 
     /// Goes on with the frame that the client is in the middle of.
     pub(super) fn send_rest(&self, r: *mut ngx_http_request_t) -> Result<(), ()> {
-        if self.rest.is_empty() || !is_clear(r) {
+        if !is_clear(r) {
             return Ok(());
         }
-        let Some(rest) = self.rest.take() else { return Ok(()) };
-        let sent = write(self.connection, &rest)?;
-        self.rest.keep(left(&rest, sent));
+        let c = self.connection;
+        let Some(rest) = self.rest.take(c) else { return Ok(()) };
+        let sent = write(c, self.wire, &rest)?;
+        self.rest.keep(c, left(&rest, sent));
         Ok(())
     }
 }
 
-/// Whether nothing stands between these bytes and the socket at this moment.
+/// Whether there is a rest, and nothing stands between it and the socket at this moment.
 fn is_clear(r: *mut ngx_http_request_t) -> bool {
     let (c, write) = ends(r);
     // SAFETY: callers have seen that the request is alive.
     unsafe {
         (*c).error() == 0
-            && (*c).buffered() == 0
+            && (*c).buffered() == REST_BUFFERED
             && (*r).buffered() == 0
             && (*r).out.is_null()
             && (*write).delayed() == 0

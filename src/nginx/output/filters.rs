@@ -3,13 +3,16 @@
 //! held until nginx has let go of them.
 
 use super::ended::watched;
-use super::{Output, Sent};
+use super::wire::REST_BUFFERED;
+use super::{blocked, ends, has_subrequest, Output, Sent};
+use crate::nginx::log::Level;
 use crate::nginx::module;
 use crate::sse::frame::Frame;
 use bytes::Bytes;
 use nginx_sys::{
     ngx_buf_t, ngx_chain_get_free_buf, ngx_chain_t, ngx_chain_update_chains,
-    ngx_http_output_filter, ngx_http_request_t, ngx_int_t, ngx_pool_t, NGX_ERROR,
+    ngx_http_output_filter, ngx_http_request_t, ngx_http_write_filter, ngx_int_t, ngx_pool_t,
+    NGX_ERROR, NGX_HTTP_WRITE_BUFFERED, NGX_LOWLEVEL_BUFFERED,
 };
 use std::collections::VecDeque;
 use std::ptr::{self, NonNull};
@@ -17,6 +20,13 @@ use std::ptr::{self, NonNull};
 /// How much is handed to nginx in one call, unless one frame alone is larger. What a client does
 /// not take stays with nginx, so this also bounds what a slow client holds.
 pub(super) const PIECE: usize = 16 * 1024;
+
+/// Bits of a connection's `buffered` for what the last of the filters has, or what comes behind it.
+const BEHIND_THE_OTHERS: u32 = NGX_HTTP_WRITE_BUFFERED | NGX_LOWLEVEL_BUFFERED;
+
+/// The most that filters may keep of a stream whose client would take it, in bytes. A filter that keeps
+/// more waits for the end of the response.
+const KEPT_BY_FILTERS: usize = 1 << 20;
 
 /// The buffers of one request: those that nginx has, those to be used again, and what they show.
 pub(super) struct Chains {
@@ -56,6 +66,11 @@ impl Chains {
         Some(first)
     }
 
+    /// Bytes that are held for nginx.
+    fn len(&self) -> usize {
+        self.held.iter().map(|(_, body)| body.len()).sum()
+    }
+
     fn fill(&mut self, link: *mut ngx_chain_t, body: Bytes) {
         // SAFETY: the link and its buffer are ours and in no list.
         let buffer = unsafe {
@@ -92,14 +107,6 @@ impl Chains {
 }
 
 impl Output {
-    /// Whether the filters, or what comes behind them, still have something of this stream.
-    pub(super) fn filters_are_busy(&self) -> bool {
-        let chains = self.chains.take();
-        let busy = chains.as_ref().is_some_and(|chains| !chains.busy.is_null());
-        self.chains.set(chains);
-        busy
-    }
-
     fn with_chains<R>(&self, call: impl FnOnce(&mut Chains) -> R) -> R {
         let mut chains = self.chains.take().unwrap_or_default();
         let result = call(&mut chains);
@@ -121,12 +128,48 @@ impl Output {
             if self.pass(r, chain).is_err() {
                 return Sent::Failed;
             }
+            if takes_more(r) && self.resume_filters(r).is_err() {
+                return Sent::Failed;
+            }
             taken += count;
-            if self.blocked(r) {
+            if blocked(r) {
                 return self.blocked_at(r, taken);
             }
         }
         Sent::All
+    }
+
+    /// Has nginx go on with what it keeps, as its own writer does. With nothing kept the last of the filters
+    /// would take an empty chain for a fault.
+    pub(super) fn resume_filters(&self, r: *mut ngx_http_request_t) -> Result<(), ()> {
+        if has_output(r) || has_input(r) {
+            self.pass(r, ptr::null_mut())?;
+        }
+        if has_output(r) && !has_input(r) && takes_more(r) {
+            // A filter that has nothing hands no empty chain on (gzip), or has lost the mark that nothing
+            // is to be kept back for more: the last of them is called by itself.
+            // SAFETY: the request is still alive.
+            let status = unsafe { ngx_http_write_filter((*r).main, ptr::null_mut()) };
+            self.passed(r, status, ptr::null_mut())?;
+        }
+        let kept = self.kept_by_filters();
+        if blocked(r) || kept <= KEPT_BY_FILTERS {
+            return Ok(());
+        }
+        self.with_request(|request| {
+            let line =
+                format_args!("sse: a filter keeps {kept} bytes of a stream, which is closed");
+            request.log(Level::Error, line);
+        });
+        Err(())
+    }
+
+    /// Bytes that nginx has been given and has neither sent nor copied.
+    fn kept_by_filters(&self) -> usize {
+        let chains = self.chains.take();
+        let kept = chains.as_ref().map_or(0, |chains| chains.len());
+        self.chains.set(chains);
+        kept
     }
 
     /// Gives nginx a chain (or nothing, to go on with what it has), and lets go of what is sent.
@@ -137,18 +180,60 @@ impl Output {
     ) -> Result<(), ()> {
         // SAFETY: the request is alive; what the buffers show stays until `held` lets it go.
         let (status, over) = watched(r, || unsafe { ngx_http_output_filter(r, chain) });
+        let passed = self.passed(r, status, chain);
+        self.over.set(over);
+        if over {
+            return Err(());
+        }
+        passed
+    }
+
+    /// Lets go of what is sent.
+    fn passed(
+        &self,
+        r: *mut ngx_http_request_t,
+        status: ngx_int_t,
+        chain: *mut ngx_chain_t,
+    ) -> Result<(), ()> {
         if self.request.get().is_none() {
             return Err(());
         }
-        self.over.set(over);
         // SAFETY: the request is still alive.
         let pool = unsafe { (*r).pool };
         self.with_chains(|chains| chains.update(pool, chain));
-        match status == NGX_ERROR as ngx_int_t || over {
+        match status == NGX_ERROR as ngx_int_t {
             true => Err(()),
             false => Ok(()),
         }
     }
+}
+
+/// Whether the last of the filters has something, or what comes behind it.
+fn has_output(r: *mut ngx_http_request_t) -> bool {
+    let (c, _) = ends(r);
+    // SAFETY: callers have seen that the request is alive.
+    unsafe { !(*r).out.is_null() || (*c).buffered() & BEHIND_THE_OTHERS != 0 }
+}
+
+/// Whether one of the others says that it has something.
+fn has_input(r: *mut ngx_http_request_t) -> bool {
+    let (c, _) = ends(r);
+    // SAFETY: callers have seen that the request is alive.
+    unsafe {
+        (*c).buffered() & !(BEHIND_THE_OTHERS | REST_BUFFERED) != 0
+            || (*r).buffered() != 0
+            || !(*r).postponed.is_null()
+    }
+}
+
+/// Whether nothing but the filters themselves keeps back what they were given.
+fn takes_more(r: *mut ngx_http_request_t) -> bool {
+    let (_, write) = ends(r);
+    // SAFETY: callers have seen that the request is alive. nginx posts the event of a connection that has
+    // had its share of this turn (`sendfile_max_chunk`).
+    let ready =
+        unsafe { (*write).ready() != 0 && (*write).delayed() == 0 && (*write).posted() == 0 };
+    ready && !has_subrequest(r)
 }
 
 /// How many frames are handed over together.

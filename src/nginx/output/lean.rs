@@ -14,6 +14,7 @@ mod client_log;
 mod close;
 
 use super::incoming::{drop_incoming, Incoming};
+use super::progress::acknowledged;
 use super::wire::{self, Rest, Share, Wire};
 use super::Way;
 use crate::nginx::guard::guarded;
@@ -57,6 +58,8 @@ pub struct Lean {
     key: StreamKey,
     /// In ms.
     send_timeout: u32,
+    /// What the client had acknowledged when the waiting for it began.
+    acknowledged: Cell<u32>,
     hub: u16,
     on_timeout: OnTimeout,
     way: Way,
@@ -82,7 +85,7 @@ impl Lean {
         let sent = match wire::send_batch(c, self.wire, self.way, batch) {
             Ok(Share::All) => Sent::All,
             Ok(Share::Part { taken, rest }) => {
-                self.rest.keep(rest);
+                self.rest.keep(c, rest);
                 self.wait(c);
                 Sent::Blocked { taken }
             }
@@ -110,14 +113,18 @@ impl Lean {
         // What failed to be sent failed because the client is gone.
         let end = if broken && end == End::Error { End::Client } else { end };
         let planned = matches!(end, End::Drain | End::Age | End::Admin);
-        if !planned || self.rest.take().is_some() {
+        // SAFETY: as above.
+        let whole = unsafe { (*c).buffered() == 0 };
+        if !planned || !whole {
             return self.cut(c, end);
         }
-        if self.way == Way::Chunks {
-            // What it does not take now is lost with the connection, as any cut is.
-            let _ = wire::write(c, LAST_CHUNK);
+        match self.way {
+            // Who does not take the mark of the end now is cut, as who is in the middle of a frame.
+            Way::Chunks if wire::write(c, self.wire, LAST_CHUNK) != Ok(LAST_CHUNK.len()) => {
+                self.cut(c, end);
+            }
+            _ => self.close(end),
         }
-        self.close(end);
     }
 
     /// Writes a line to the error log that names the client.
@@ -142,6 +149,7 @@ impl Lean {
         // SAFETY: callers have seen that the connection is alive.
         unsafe {
             let write = (*c).write;
+            self.acknowledged.set(acknowledged(c));
             ngx_add_timer(write, self.send_timeout as usize);
             ngx_handle_write_event(write, 0);
         }
@@ -152,7 +160,7 @@ impl Lean {
         let Some(c) = self.alive() else { return };
         // SAFETY: `alive` has seen that the connection and its events are.
         let (write, timed_out) = unsafe { ((*c).write, (*(*c).write).timedout() != 0) };
-        if timed_out {
+        if timed_out && !self.has_progressed(c) {
             // SAFETY: as above.
             unsafe { (*c).set_timedout(1) };
             if self.on_timeout == OnTimeout::Reset {
@@ -160,12 +168,18 @@ impl Lean {
             }
             return self.close(End::Timeout);
         }
-        if let Some(rest) = self.rest.take() {
-            let Ok(sent) = wire::write(c, &rest) else { return self.cut(c, End::Client) };
+        // SAFETY: as above.
+        unsafe { (*write).set_timedout(0) };
+        if let Some(rest) = self.rest.take(c) {
+            let sent = wire::write(c, self.wire, &rest);
+            let Ok(sent) = sent else { return self.cut(c, End::Client) };
             let left = wire::left(&rest, sent);
             if !left.is_empty() {
-                self.rest.keep(left);
-                return self.wait_on(c, sent);
+                self.rest.keep(c, left);
+                return match sent > 0 || timed_out {
+                    true => self.wait(c),
+                    false => self.wait_on(c),
+                };
             }
         }
         // SAFETY: as above.
@@ -180,13 +194,16 @@ impl Lean {
         (calls.writable)(self.hub as usize, self.key);
     }
 
-    /// Waits on; the time begins anew only with progress.
-    fn wait_on(&self, c: *mut ngx_connection_t, sent: usize) {
-        if sent > 0 {
-            return self.wait(c);
-        }
+    /// Waits on: the time begins anew only with progress.
+    fn wait_on(&self, c: *mut ngx_connection_t) {
         // SAFETY: callers have seen that the connection is alive.
         unsafe { ngx_handle_write_event((*c).write, 0) };
+    }
+
+    /// Whether the client has taken anything since `wait`.
+    fn has_progressed(&self, c: *mut ngx_connection_t) -> bool {
+        // SAFETY: callers have seen that the connection is alive.
+        unsafe { acknowledged(c) != self.acknowledged.get() }
     }
 
     /// The client has sent something, or gone, or nginx wants the connection closed.

@@ -9,26 +9,43 @@ use bytes::Bytes;
 use nginx_sys::{ngx_connection_t, NGX_AGAIN};
 use std::cell::Cell;
 
-/// What is left of the frame that the client is in the middle of: seldom anything, and a word long
-/// then.
+/// A bit of a connection's `buffered`, nginx's record of who still has bytes for the client. nginx's own
+/// modules use the six below 0x40, and of those the response of a stream meets.
+pub(super) const REST_BUFFERED: u32 = 0x80;
+
+/// The most that is handed to a TLS library in one call: what fits into one record (RFC 8446, 5.1). The
+/// library does not say how much of a longer piece the client has taken.
+const RECORD: usize = 16 * 1024;
+
+/// What is left of the frame that the client is in the middle of: seldom anything, and one word long
+/// then. Its connection says so in `buffered`, where nginx looks before it closes a connection.
 #[derive(Default)]
 pub(super) struct Rest(Cell<Option<Box<Bytes>>>);
 
 impl Rest {
-    pub(super) fn is_empty(&self) -> bool {
+    pub(super) fn take(&self, c: *mut ngx_connection_t) -> Option<Box<Bytes>> {
         let rest = self.0.take();
-        let empty = rest.is_none();
-        self.0.set(rest);
-        empty
+        if rest.is_some() {
+            // SAFETY: callers have seen that the connection is alive.
+            unsafe { (*c).set_buffered((*c).buffered() & !REST_BUFFERED) };
+        }
+        rest
     }
 
-    pub(super) fn take(&self) -> Option<Box<Bytes>> {
-        self.0.take()
+    pub(super) fn keep(&self, c: *mut ngx_connection_t, rest: Bytes) {
+        if rest.is_empty() {
+            return;
+        }
+        self.0.set(Some(Box::new(rest)));
+        // SAFETY: callers have seen that the connection is alive.
+        unsafe { (*c).set_buffered((*c).buffered() | REST_BUFFERED) };
     }
+}
 
-    pub(super) fn keep(&self, rest: Bytes) {
-        self.0.set((!rest.is_empty()).then(|| Box::new(rest)));
-    }
+/// Whether the client of this connection is in the middle of a frame.
+pub(super) fn has_rest(c: *mut ngx_connection_t) -> bool {
+    // SAFETY: callers have seen that the connection is alive.
+    unsafe { (*c).buffered() & REST_BUFFERED != 0 }
 }
 
 /// What bytes past the filters go to.
@@ -36,7 +53,7 @@ impl Rest {
 pub(super) enum Wire {
     /// The socket, which takes any part of them.
     Plain,
-    /// A TLS library, which takes all or nothing, and then wants the very same bytes again.
+    /// A TLS library, which takes a record or nothing, and then wants the very same bytes again.
     Tls,
 }
 
@@ -95,7 +112,7 @@ pub(super) fn send_batch(
 
 fn send_piece(c: *mut ngx_connection_t, wire: Wire, way: Way, batch: &Batch) -> Result<Share, ()> {
     let bytes = joined(batch, way);
-    let sent = write(c, bytes)?;
+    let sent = write(c, wire, bytes)?;
     if sent == bytes.len() {
         return Ok(Share::All);
     }
@@ -133,8 +150,24 @@ fn of(frame: &Frame, way: Way) -> Bytes {
     }
 }
 
-/// One call to the kernel. How many bytes it took, or that the connection is dead.
-pub(super) fn write(c: *mut ngx_connection_t, bytes: &[u8]) -> Result<usize, ()> {
+/// Hands bytes over until no more are taken. How many were, or that the connection is dead.
+pub(super) fn write(c: *mut ngx_connection_t, wire: Wire, bytes: &[u8]) -> Result<usize, ()> {
+    if wire == Wire::Plain || bytes.len() <= RECORD {
+        return write_once(c, bytes);
+    }
+    let mut taken = 0;
+    for record in bytes.chunks(RECORD) {
+        let sent = write_once(c, record)?;
+        taken += sent;
+        if sent < record.len() {
+            break;
+        }
+    }
+    Ok(taken)
+}
+
+/// One call to the kernel, or to the TLS library in front of it.
+fn write_once(c: *mut ngx_connection_t, bytes: &[u8]) -> Result<usize, ()> {
     if bytes.is_empty() {
         return Ok(0);
     }

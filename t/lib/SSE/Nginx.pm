@@ -9,7 +9,7 @@ use File::Basename qw(dirname);
 use File::Spec;
 use IO::Socket::INET;
 
-our @EXPORT_OK = qw(binary module has_module version free_port);
+our @EXPORT_OK = qw(binary module has_module dynamic_module version free_port);
 
 sub binary { return $ENV{SSE_NGINX_BINARY} // '/usr/sbin/nginx' }
 
@@ -23,6 +23,13 @@ sub has_module ($name) {
     my %by_default = map { $_ => 1 } qw(http_gzip http_ssi http_auth_basic http_access http_limit_conn);
     return built_with() !~ /--without-${name}_module/ if $by_default{$name};
     return built_with() =~ /--with-${name}_module(?!=dynamic)/;
+}
+
+# The file of a dynamic module that is installed for this nginx, if it is.
+sub dynamic_module ($name) {
+    my ($directory) = built_with() =~ /--modules-path=(\S+)/ or return;
+    my $file = "$directory/$name.so";
+    return -e $file ? $file : undef;
 }
 
 sub version { return built_with() =~ m{nginx/(\d+)\.(\d+)\.(\d+)} ? $1 * 1e6 + $2 * 1e3 + $3 : 0 }

@@ -7,7 +7,7 @@ use v5.36;
 use Socket;
 use IO::Socket::INET;
 use Errno qw(EAGAIN);
-use SSE::Loop qw(watch unwatch want_read);
+use SSE::Loop qw(watch unwatch want_read after);
 
 # port           where nginx listens
 # break_after    bytes from nginx after which the cable breaks with a reset on both sides
@@ -45,6 +45,19 @@ sub count ($self, $count) {
 sub pause  ($self) { want_read($self->{down}->fileno, 0); return }
 sub resume ($self) { want_read($self->{down}->fileno, 1); return }
 
+# Carries so many bytes from nginx every so many seconds from now on, and no more than there are.
+sub trickle ($self, $bytes, $every) {
+    $self->pause;
+    my $carry;
+    $carry = sub {
+        my $down = $self->{down} or return;
+        $down->carry($bytes);
+        after($every, $carry);
+    };
+    after($every, $carry);
+    return;
+}
+
 # nginx is told that nothing more comes from the client; what it sends is still carried.
 sub half_close ($self) {
     shutdown $self->{down}{from}, 1 if $self->{down};
@@ -68,6 +81,7 @@ sub drop ($self) {
 package SSE::Relay::End;
 
 use v5.36;
+use Errno qw(EAGAIN);
 use SSE::Loop qw(watch unwatch);
 
 sub new ($class, $from, $to, $at_end, $count = sub { }) {
@@ -78,9 +92,13 @@ sub new ($class, $from, $to, $at_end, $count = sub { }) {
 
 sub fileno ($self) { return $self->{fd} }
 
-sub on_readable ($self) {
+sub on_readable ($self) { return $self->carry(16384) }
+
+sub carry ($self, $most) {
     local $SIG{PIPE} = 'IGNORE';
-    my $got = sysread $self->{from}, my $bytes, 16384;
+    my $bytes;
+    my $got = sysread $self->{from}, $bytes, $most;
+    return if !defined $got && $! == EAGAIN;
     if (!$got) {
         unwatch($self->{fd});
         return $self->{at_end}->();

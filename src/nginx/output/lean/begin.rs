@@ -5,7 +5,7 @@ use super::client_log::{self, Peer, ACTION};
 use super::close::count;
 use super::{on_read, on_write, Calls, Lean, OnTimeout, CALLS};
 use crate::nginx::output::wire::{self, Rest};
-use crate::nginx::output::{ends, Output};
+use crate::nginx::output::{blocked, ends, Output};
 use crate::nginx::request::Request;
 use crate::nginx::top_level::TopLevel;
 use crate::worker::StreamKey;
@@ -27,7 +27,7 @@ impl Output {
     pub fn may_be_lean(&self) -> bool {
         let Some(r) = self.alive() else { return false };
         let (c, write) = ends(r);
-        if !self.is_direct() || !self.alone || self.blocked(r) {
+        if !self.is_direct() || !self.alone || blocked(r) {
             return false;
         }
         // SAFETY: `alive` has seen that the request is; its connection and events are, too.
@@ -79,6 +79,7 @@ impl Output {
             },
             way: self.way.get(),
             rest: Rest::default(),
+            acknowledged: Cell::default(),
             wire: self.wire,
             debugged: self.debugged,
             // SAFETY: the connection is alive, with the address that nginx accepted it from.
