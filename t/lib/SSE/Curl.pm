@@ -15,7 +15,7 @@ sub new ($class, @args) {
     my $pid = open my $output, '-|' // die "fork: $!";
     if (!$pid) {
         open STDERR, '>', '/dev/null';
-        exec 'curl', '-sNik', '--max-time', 60, @args or POSIX::_exit(127);
+        exec 'curl', '-sNik', '--max-time', 300, @args or POSIX::_exit(127);
     }
     $output->blocking(0);
     my $self = bless { socket => $output, fd => CORE::fileno($output), pid => $pid, buffer => '',
