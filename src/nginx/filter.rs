@@ -33,9 +33,12 @@ pub(super) unsafe fn install() {
 }
 
 impl Request {
-    /// Makes the answer an event stream.
+    /// Makes the answer an event stream. It has no version that a client could have already, or ask for:
+    /// conditions (`If-None-Match: *`, `If-Unmodified-Since`) do not apply to it.
     pub fn set_event_stream(&self) {
         self.set_content_type(EVENT_STREAM);
+        // SAFETY: the request is alive.
+        unsafe { (*self.raw()).set_disable_not_modified(1) };
         // SAFETY: the request is alive.
         let headers = unsafe { &mut (*self.raw()).headers_out };
         headers.charset = ngx_str_t { len: CHARSET.len(), data: CHARSET.as_ptr().cast_mut() };

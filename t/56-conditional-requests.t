@@ -1,0 +1,46 @@
+# A stream is answered with 200 whatever version of it a client says that it has: nginx's conditions on
+# documents do not apply.
+
+use v5.36;
+use FindBin;
+use lib "$FindBin::Bin/lib";
+use Test::More;
+use SSE::HTTP qw(request);
+use SSE::Stage;
+
+my $stage = SSE::Stage->new(
+    http   => 'sse_heartbeat off;',
+    server => <<'EOF_CONFIG',
+        location = /s       { sse_stream news; }
+        location = /lean    { sse_stream news; sse_lean on; }
+        location = /pattern { sse_stream * pattern; }
+        location = /exact   { sse_stream news; if_modified_since exact; etag on; }
+        location = /status  { sse_status; }
+EOF_CONFIG
+);
+my @conditions = (
+    ['If-None-Match'       => '*'],
+    ['If-None-Match'       => '"x", W/"y"'],
+    ['If-Match'            => '"x"'],
+    ['If-Unmodified-Since' => 'Thu, 01 Jan 1970 00:00:00 GMT'],
+    ['If-Modified-Since'   => 'Thu, 01 Jan 2037 00:00:00 GMT'],
+    ['If-Range'            => '"x"', Range => 'bytes=5-9'],
+);
+for my $condition (@conditions) {
+    my $told = join ': ', @$condition[0, 1];
+    for my $path ('/s', '/lean', '/pattern', '/exact') {
+        my $stream = SSE::Client->new(port => $stage->port, path => $path, headers => $condition);
+        ok($stream->wait_open, "$path opens with $told") or diag $stream->{status};
+        $stage->publish('news', 'something');
+        ok($stream->wait_data('something'), "$path with $told gets its events");
+        $stream->close;
+    }
+    my $head = request(port => $stage->port, path => '/s', method => 'HEAD', headers => $condition);
+    is($head->{status}, 200, "HEAD with $told");
+    my $status = SSE::Client->new(port => $stage->port, path => '/status', headers => [@$condition, Accept => 'text/event-stream']);
+    ok($status->wait_open, "the live status opens with $told") or diag $status->{status};
+    $status->close;
+}
+
+$stage->ends_cleanly;
+done_testing();
