@@ -244,6 +244,7 @@ fn open(
     request.set_context(stream.clone())?;
     let ending = stream.clone();
     request.on_end(move || ending.close())?;
+    output.note_own_end();
 
     let opened = process::with(hub, |worker| {
         let client = Client::Request(output.clone());

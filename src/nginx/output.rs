@@ -6,6 +6,7 @@
 //! nginx's filters (`filters`), and past them where they would leave the bytes as they are
 //! (`direct`), through `wire`. A stream whose request was given back (`lean`) has the second only.
 
+mod at_end;
 mod departure;
 mod direct;
 pub(super) mod ended;
@@ -21,6 +22,7 @@ use super::request::{Outcome, Request};
 use super::response::Body;
 use super::top_level::TopLevel;
 use crate::worker::{Batch, Sent, Socket};
+use at_end::AtEnd;
 pub use departure::Departure;
 use filters::Chains;
 pub use lean::{Calls, Lean};
@@ -56,8 +58,10 @@ pub struct Output {
     debugged: bool,
     /// A filter has ended the response.
     over: Cell<bool>,
-    /// No other module wanted to hear of the request's end when the stream began.
+    /// Nobody was told of the request's end when the stream began.
     alone: bool,
+    /// Who is told of it since the stream has begun: the stream.
+    own: Cell<AtEnd>,
 }
 
 /// The worker's end of a client's connection.
@@ -145,8 +149,17 @@ impl Output {
             debugged: request.is_debugged(),
             over: Cell::new(false),
             // SAFETY: the request and its pool are alive.
-            alone: unsafe { (*(*r).pool).cleanup.is_null() },
+            alone: unsafe { AtEnd::of(r).is_empty() },
+            own: Cell::new(AtEnd::NONE),
         })
+    }
+
+    /// Takes all that is called at the request's end by now for the stream's own.
+    pub fn note_own_end(&self) {
+        if let Some(r) = self.request.get() {
+            // SAFETY: `detach` comes before the request's end.
+            self.own.set(unsafe { AtEnd::of(r.as_ptr()) });
+        }
     }
 
     /// Counts the request as in use until `finish`, and has nginx look whether the client went

@@ -4,6 +4,7 @@
 use super::client_log::{self, Peer, ACTION};
 use super::close::count;
 use super::{on_read, on_write, Calls, Lean, OnTimeout, CALLS};
+use crate::nginx::output::at_end::AtEnd;
 use crate::nginx::output::wire::{self, Rest};
 use crate::nginx::output::{blocked, ends, Output};
 use crate::nginx::request::Request;
@@ -18,12 +19,9 @@ use std::cell::Cell;
 use std::ptr::{self, NonNull};
 use std::rc::Rc;
 
-/// Entries in a request's list of cleanups that are a stream's own.
-const OWN_CLEANUPS: usize = 2;
-
 impl Output {
     /// Whether the request can be given back: it runs on the fast way, waits for nothing, and no
-    /// other module has to hear of its end (`limit_conn` counts by that).
+    /// other module is told of its end (`limit_conn` counts by that).
     pub fn may_be_lean(&self) -> bool {
         let Some(r) = self.alive() else { return false };
         let (c, write) = ends(r);
@@ -48,7 +46,7 @@ impl Output {
                 && (*read).timer_set() == 0
                 && (*read).pending_eof() == 0
                 && (*header).pos == (*header).last
-                && cleanups(r) == OWN_CLEANUPS
+                && AtEnd::of(r) == self.own.get()
                 && tls_is_quiet(c)
         }
     }
@@ -91,20 +89,6 @@ impl Output {
         unsafe { take_over(r, c, &lean) };
         Some(lean)
     }
-}
-
-/// # Safety
-/// The request and its pool are alive.
-unsafe fn cleanups(r: *mut ngx_http_request_t) -> usize {
-    let mut count = 0;
-    // SAFETY: the caller vouches for the pool.
-    let mut cleanup = unsafe { (*(*r).pool).cleanup };
-    while !cleanup.is_null() && count <= OWN_CLEANUPS {
-        count += 1;
-        // SAFETY: an entry of the pool's list.
-        cleanup = unsafe { (*cleanup).next };
-    }
-    count
 }
 
 /// # Safety

@@ -1,0 +1,43 @@
+# Lean streams and other modules that have nginx call them at the end of a request: such a request is kept,
+# or they would be told too early.
+
+use v5.36;
+use FindBin;
+use lib "$FindBin::Bin/lib";
+use Test::More;
+use SSE::HTTP qw(request);
+use SSE::Loop qw(wait_for);
+use SSE::Nginx qw(dynamic_module);
+use SSE::Stage;
+
+my @modules = map { dynamic_module($_) } qw(ndk_http_module ngx_http_lua_module);
+plan skip_all => 'the Lua module of nginx is not installed (libnginx-mod-http-lua)' if grep { !defined } @modules;
+
+my $stage = SSE::Stage->new(
+    workers => 1,
+    main    => join(' ', map { "load_module $_;" } @modules),
+    http    => 'sse_lean on; sse_heartbeat off;',
+    server  => <<'EOF_CONFIG',
+        location = /plain   { sse_stream news; }
+        location = /context { access_by_lua_block { ngx.ctx.seen = true } sse_stream news; }
+        location = /sleep   { access_by_lua_block { ngx.sleep(0.01) } sse_stream news; }
+        location = /status  { sse_status; }
+EOF_CONFIG
+);
+my @clients;
+for my $case (['/plain', 1, 0], ['/context', 1, 1], ['/sleep', 1, 2]) {
+    my ($path, @wanted) = @$case;
+    push @clients, $stage->stream($path);
+    ok(wait_for(sub { "@{ given_back() }" eq "@wanted" }), "$path") or diag("lean, ordinary: @{ given_back() }");
+}
+$stage->publish('news', 'something');
+ok($_->wait_data('something'), "$_->{path} gets its events") for @clients;
+
+$stage->ends_cleanly;
+done_testing();
+
+# Requests given back, and kept.
+sub given_back {
+    my $lean = request(port => $stage->port, path => '/status')->{json}{hubs}{default}{lean};
+    return [@$lean{qw(lean ordinary)}];
+}
