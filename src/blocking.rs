@@ -2,8 +2,9 @@
 //! lock with the place in the source that took it. Only with the cargo feature `trace-blocking`,
 //! for `scripts/bench blocking`; without it nothing of this is compiled.
 //!
-//! Times are those of an idle machine: of a long one the time is taken off in which the kernel ran
-//! somebody else on the thread's processor (proc_pid_schedstat, "time spent waiting on a runqueue").
+//! Times are those of an idle machine. Of a long one counts what the thread used of a processor, so
+//! that neither other threads nor the host of a virtual machine lengthen it; if the thread slept
+//! meanwhile, all of it counts but the time in which it only waited for a processor.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -11,7 +12,7 @@ use std::fmt;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::panic::Location;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Shorter ones are not looked at closer: to ask the kernel would cost more than it tells.
@@ -20,11 +21,55 @@ const LONG: Duration = Duration::from_micros(100);
 /// What was measured since the figures were last taken.
 static MEASURED: Mutex<BTreeMap<What, Figures>> = Mutex::new(BTreeMap::new());
 
+/// Reads the thread's usage; what needs the libc for that sets it.
+static USAGE: OnceLock<fn() -> Usage> = OnceLock::new();
+
 thread_local! {
-    /// ns for which this thread had to wait for a processor when it was last asked.
-    static DELAYED: Cell<u64> = const { Cell::new(0) };
+    static LAST: Cell<Sample> = const { Cell::new(Sample::NONE) };
     /// The thread's scheduler statistics, and the process that has opened them.
     static STATISTICS: RefCell<Option<(u32, File)>> = const { RefCell::new(None) };
+}
+
+/// What a thread has used since it began.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Usage {
+    /// Time on a processor.
+    pub processor: Duration,
+    /// How often it slept.
+    pub sleeps: u64,
+}
+
+/// Sets what reads the usage of the thread that calls it.
+pub fn set_usage(read: fn() -> Usage) {
+    let _ = USAGE.set(read);
+}
+
+/// What is known of a thread at one moment.
+#[derive(Clone, Copy, Debug)]
+struct Sample {
+    usage: Usage,
+    /// For how long it has waited for a processor.
+    delay: Duration,
+}
+
+impl Sample {
+    const NONE: Sample =
+        Sample { usage: Usage { processor: Duration::ZERO, sleeps: 0 }, delay: Duration::ZERO };
+
+    fn now() -> Sample {
+        let usage = USAGE.get().map(|read| read()).unwrap_or_default();
+        Sample { usage, delay: delay() }
+    }
+
+    /// What of a time that has just ended counts. This sample was taken before the time began, or as it
+    /// began.
+    fn counted(&self, time: Duration, now: &Sample) -> Duration {
+        if now.usage.sleeps == self.usage.sleeps && USAGE.get().is_some() {
+            time.min(now.usage.processor.saturating_sub(self.usage.processor))
+        } else {
+            time.saturating_sub(now.delay.saturating_sub(self.delay))
+        }
+    }
 }
 
 /// What is measured.
@@ -49,22 +94,22 @@ impl fmt::Display for What {
 pub struct Span {
     what: What,
     since: Instant,
-    /// For how long the thread had waited for a processor by then (ns), if it was asked.
-    delayed: Option<u64>,
+    /// Taken as it began, if it was.
+    sample: Option<Sample>,
 }
 
 impl Span {
     /// A turn of the event loop begins.
     pub fn turn() -> Span {
-        let delayed = delay();
-        DELAYED.set(delayed);
-        Span { what: What::Turn, since: Instant::now(), delayed: Some(delayed) }
+        let sample = Sample::now();
+        LAST.set(sample);
+        Span { what: What::Turn, since: Instant::now(), sample: Some(sample) }
     }
 
     /// A lock has been taken at this place.
     pub fn hold(place: &'static Location<'static>) -> Span {
         let what = What::Hold(place.file(), place.line());
-        Span { what, since: Instant::now(), delayed: None }
+        Span { what, since: Instant::now(), sample: None }
     }
 }
 
@@ -72,18 +117,17 @@ impl Drop for Span {
     fn drop(&mut self) {
         let mut time = self.since.elapsed();
         if time > LONG {
-            let delay = delay();
-            let before = DELAYED.replace(delay);
-            let lost = delay.saturating_sub(self.delayed.unwrap_or(before));
-            time = time.saturating_sub(Duration::from_nanos(lost));
+            let now = Sample::now();
+            let last = LAST.replace(now);
+            time = self.sample.unwrap_or(last).counted(time, &now);
         }
         let mut measured = MEASURED.lock().unwrap_or_else(PoisonError::into_inner);
         measured.entry(self.what).or_default().add(time);
     }
 }
 
-/// ns for which this thread has waited for a processor since it began.
-fn delay() -> u64 {
+/// For how long this thread has waited for a processor since it began (proc_pid_schedstat).
+fn delay() -> Duration {
     STATISTICS.with_borrow_mut(|statistics| {
         // A process that was forked has a thread of its own.
         let process = std::process::id();
@@ -95,7 +139,8 @@ fn delay() -> u64 {
         let read = statistics.as_ref().and_then(|(_, file)| file.read_at(&mut text, 0).ok());
         let text = text.get(..read.unwrap_or(0)).unwrap_or_default();
         let words = std::str::from_utf8(text).unwrap_or_default();
-        words.split(' ').nth(1).and_then(|word| word.parse().ok()).unwrap_or(0)
+        let ns = words.split(' ').nth(1).and_then(|word| word.parse().ok());
+        Duration::from_nanos(ns.unwrap_or(0))
     })
 }
 

@@ -7,9 +7,10 @@
 
 use super::guard::guarded;
 use super::log::{self, Level};
-use crate::blocking::{self, Span};
+use crate::blocking::{self, Span, Usage};
 use nginx_sys::{ngx_cycle_t, ngx_event_actions, ngx_int_t, ngx_msec_t, ngx_uint_t};
 use std::cell::{Cell, RefCell};
+use std::time::Duration;
 
 type ProcessEvents = unsafe extern "C" fn(*mut ngx_cycle_t, ngx_msec_t, ngx_uint_t) -> ngx_int_t;
 
@@ -21,6 +22,7 @@ thread_local! {
 
 /// Begins to measure; to be called before any thread or library has an epoll of its own.
 pub fn watch() {
+    blocking::set_usage(usage);
     // SAFETY: nginx sets the table before modules see the process begin, and reads it on this thread.
     let original = unsafe { ngx_event_actions.process_events };
     let (Some(original), Some(epoll)) = (original, epoll()) else {
@@ -31,6 +33,20 @@ pub fn watch() {
     ORIGINAL.set(Some((original, epoll)));
     // SAFETY: as above.
     unsafe { ngx_event_actions.process_events = Some(process_events) };
+}
+
+/// What the calling thread has used.
+fn usage() -> Usage {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: a structure of integers, for which zeros are a value.
+    let mut used: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: both write to the local that is given, and fail for no thread that runs.
+    unsafe {
+        libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time);
+        libc::getrusage(libc::RUSAGE_THREAD, &mut used);
+    }
+    let processor = Duration::new(time.tv_sec as u64, time.tv_nsec as u32);
+    Usage { processor, sleeps: used.ru_nvcsw as u64 }
 }
 
 /// The descriptor of this process's epoll.
