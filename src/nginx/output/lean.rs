@@ -105,7 +105,7 @@ impl Lean {
     }
 
     /// Ends the stream from this side: with the mark of a whole answer if nothing is in the way.
-    pub fn finish(&self, _top: &mut TopLevel, end: End) {
+    pub fn finish(&self, top: &mut TopLevel, end: End) {
         let Some(c) = self.alive() else { return };
         let _named = self.name_client();
         // SAFETY: `alive` has seen that the connection is.
@@ -116,14 +116,14 @@ impl Lean {
         // SAFETY: as above.
         let whole = unsafe { (*c).buffered() == 0 };
         if !planned || !whole {
-            return self.cut(c, end);
+            return self.cut(top, c, end);
         }
         match self.way {
             // Who does not take the mark of the end now is cut, as who is in the middle of a frame.
             Way::Chunks if wire::write(c, self.wire, LAST_CHUNK) != Ok(LAST_CHUNK.len()) => {
-                self.cut(c, end);
+                self.cut(top, c, end);
             }
-            _ => self.close(end),
+            _ => self.close(top, end),
         }
     }
 
@@ -156,7 +156,7 @@ impl Lean {
     }
 
     /// There is room, or has been none for too long.
-    fn write(&self) {
+    fn write(&self, top: &mut TopLevel) {
         let Some(c) = self.alive() else { return };
         // SAFETY: `alive` has seen that the connection and its events are.
         let (write, timed_out) = unsafe { ((*c).write, (*(*c).write).timedout() != 0) };
@@ -166,13 +166,13 @@ impl Lean {
             if self.on_timeout == OnTimeout::Reset {
                 leave_nothing(c);
             }
-            return self.close(End::Timeout);
+            return self.close(top, End::Timeout);
         }
         // SAFETY: as above.
         unsafe { (*write).set_timedout(0) };
         if let Some(rest) = self.rest.take(c) {
             let sent = wire::write(c, self.wire, &rest);
-            let Ok(sent) = sent else { return self.cut(c, End::Client) };
+            let Ok(sent) = sent else { return self.cut(top, c, End::Client) };
             let left = wire::left(&rest, sent);
             if !left.is_empty() {
                 self.rest.keep(c, left);
@@ -207,7 +207,7 @@ impl Lean {
     }
 
     /// The client has sent something, or gone, or nginx wants the connection closed.
-    fn read(&self) {
+    fn read(&self, top: &mut TopLevel) {
         let Some(c) = self.alive() else { return };
         // SAFETY: `alive` has seen that the connection and its events are.
         unsafe {
@@ -217,7 +217,7 @@ impl Lean {
                 // With an error it is the end of worker_shutdown_timeout; without, nginx is told to
                 // quit, and the worker ends its streams one by one.
                 if (*c).error() != 0 {
-                    self.close(End::Drain);
+                    self.close(top, End::Drain);
                 }
                 return;
             }
@@ -225,20 +225,20 @@ impl Lean {
         // SAFETY: as above.
         match unsafe { drop_incoming(c) } {
             Incoming::Nothing | Incoming::More => {}
-            Incoming::Gone => self.cut(c, End::Client),
-            Incoming::Failed => self.cut(c, End::Error),
+            Incoming::Gone => self.cut(top, c, End::Client),
+            Incoming::Failed => self.cut(top, c, End::Error),
         }
     }
 
     /// Closes the connection of a client that is gone or is not to have a proper end.
-    fn cut(&self, c: *mut ngx_connection_t, end: End) {
+    fn cut(&self, top: &mut TopLevel, c: *mut ngx_connection_t, end: End) {
         // SAFETY: callers have seen that the connection is alive. TLS then says no goodbye either.
         unsafe { (*c).set_error(1) };
-        self.close(end);
+        self.close(top, end);
     }
 
     /// Closes the connection, as ngx_http_close_connection does, and tells who it was.
-    fn close(&self, end: End) {
+    fn close(&self, _top: &mut TopLevel, end: End) {
         let Some(calls) = CALLS.get() else { return };
         if self.alive().is_some() {
             (calls.closing)(self, self.hub as usize, self.key, end);
@@ -279,7 +279,8 @@ unsafe extern "C" fn on_read(event: *mut ngx_event_t) {
         // SAFETY: nginx calls with the event of a connection that is open.
         if let Some(lean) = unsafe { lean_of(event) } {
             let _named = lean.name_client();
-            lean.read();
+            // SAFETY: this is the handler of a connection that has no request, which only nginx's loop calls.
+            lean.read(&mut unsafe { TopLevel::enter() });
         }
     });
 }
@@ -289,7 +290,8 @@ unsafe extern "C" fn on_write(event: *mut ngx_event_t) {
         // SAFETY: as above.
         if let Some(lean) = unsafe { lean_of(event) } {
             let _named = lean.name_client();
-            lean.write();
+            // SAFETY: this is the handler of a connection that has no request, which only nginx's loop calls.
+            lean.write(&mut unsafe { TopLevel::enter() });
         }
     });
 }
