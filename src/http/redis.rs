@@ -4,6 +4,7 @@ use super::process;
 use crate::conf::Main;
 use crate::hub::ReportedId;
 use crate::hub::{self, Hub};
+use crate::nginx::event::Event;
 use crate::nginx::log::{self, Level};
 use crate::nginx::top_level::TopLevel;
 use crate::nginx::wakers::eventfd;
@@ -15,12 +16,15 @@ use crate::redis::publisher::{Refusal, Request};
 use crate::redis::script::{Command, Done, Forget, Publish, Source};
 use crate::redis::thread::Thread;
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io::{self, Write};
 use std::sync::Arc;
 
 /// What Redis made of a publish.
 pub type Result = std::result::Result<Vec<ReportedId>, Refusal>;
+
+/// What the thread has said is seen to in so many pieces a turn, each of which may end a request.
+const HEARD: usize = 64;
 
 /// What is called with the answer.
 type Then = Box<dyn FnOnce(&mut TopLevel, std::result::Result<Done, Refusal>)>;
@@ -40,6 +44,9 @@ struct Redis {
     tickets: u64,
     /// Hubs whose subscription this process may still have to hand over.
     holding: usize,
+    /// What the thread has said and nobody has seen to yet, and what goes on with it in the next turn.
+    unheard: VecDeque<News>,
+    soon: Event,
     _watch: Watch,
 }
 
@@ -81,7 +88,9 @@ fn begin(main: &Main) -> io::Result<()> {
     let holding = hubs.len();
     let thread = Thread::start(hubs, |main| thread::spawn("sse redis", main))?;
     let waiting = HashMap::new();
-    let redis = Redis { thread, outbox, joined, waiting, tickets: 0, holding, _watch: watch };
+    let (unheard, soon) = (VecDeque::new(), Event::new(|_, top| hear(top), 0));
+    let (tickets, _watch) = (0, watch);
+    let redis = Redis { thread, outbox, joined, waiting, tickets, holding, unheard, soon, _watch };
     REDIS.with(|place| *place.borrow_mut() = Some(redis));
     Ok(())
 }
@@ -196,11 +205,17 @@ fn ask(
     asked.ok_or_else(|| Refusal::Unreachable("the thread for Redis does not run".into()))
 }
 
-/// The thread has something to say.
+/// The thread has something to say: many publishers may have their answers at once.
 fn hear(top: &mut TopLevel) {
-    let news = REDIS
-        .with(|place| place.borrow().as_ref().map(|redis| redis.outbox.take()).unwrap_or_default());
-    for news in news {
+    let with = |call: fn(&mut Redis) -> Option<News>| {
+        REDIS.with(|place| place.borrow_mut().as_mut().and_then(call))
+    };
+    with(|redis| {
+        redis.unheard.extend(redis.outbox.take());
+        None
+    });
+    for _ in 0..HEARD {
+        let Some(news) = with(|redis| redis.unheard.pop_front()) else { return };
         match news {
             News::Log(level, text) => log::write(nginx_level(level), format_args!("{text}")),
             News::Published { ticket, result } => {
@@ -212,7 +227,7 @@ fn hear(top: &mut TopLevel) {
                     process::let_all_go();
                 }
             }
-            News::Died => died(top),
+            News::Died => died(),
             News::Retired => {
                 REDIS.with(|place| {
                     if let Some(redis) = place.borrow_mut().as_mut() {
@@ -223,23 +238,26 @@ fn hear(top: &mut TopLevel) {
             }
         }
     }
+    with(|redis| {
+        redis.soon.post_next();
+        None
+    });
 }
 
 /// The thread has ended by a fault: nobody is kept waiting for it.
-fn died(top: &mut TopLevel) {
+fn died() {
     log::write(
         Level::Alert,
         format_args!("sse: the thread for Redis has ended by a fault of its own"),
     );
-    let waiting = REDIS.with(|place| {
+    REDIS.with(|place| {
         let mut place = place.borrow_mut();
-        let Some(redis) = place.as_mut() else { return HashMap::new() };
+        let Some(redis) = place.as_mut() else { return };
         redis.holding = 0;
-        std::mem::take(&mut redis.waiting)
+        let unanswered =
+            |ticket: &u64| News::Published { ticket: *ticket, result: Err(Refusal::Unanswered) };
+        redis.unheard.extend(redis.waiting.keys().map(unanswered));
     });
-    for (_, then) in waiting {
-        then(top, Err(Refusal::Unanswered));
-    }
     process::let_all_go();
 }
 
