@@ -157,8 +157,14 @@ struct Track {
 }
 
 impl Phase {
-    fn start() -> Phase {
-        let (pending, found) = (Vec::new(), BinaryHeap::new());
+    /// A walk begins. Memory for `extra` channels beyond those of a first one is there before the lock
+    /// is taken: to move what was found to a larger place takes long.
+    fn start(extra: usize) -> Phase {
+        let found = match extra {
+            0 => BinaryHeap::new(),
+            extra => BinaryHeap::with_capacity(TRACKS + extra + 1),
+        };
+        let pending = Vec::new();
         Phase::Looking { bucket: 0, pending, within: None, found, beyond: None }
     }
 }
@@ -178,7 +184,7 @@ impl Search {
         by: By,
         reach: Reach,
     ) -> Search {
-        let (phase, lost) = (Phase::start(), HashMap::new());
+        let (phase, lost) = (Phase::start(0), HashMap::new());
         let (had, gap_due, capacity) = (Had::default(), false, Capacity::default());
         Search { names, after, until, by, reach, had, gap_due, lost, capacity, phase }
     }
@@ -293,7 +299,7 @@ impl Hub {
                 if search.goes_on() {
                     search.capacity.grow(&self.searching);
                 }
-                search.phase = Phase::start();
+                search.phase = Phase::start(search.capacity.extra);
                 None
             }
         })

@@ -58,9 +58,10 @@ impl<'n> Subject<'n> {
             _ => {}
         }
         let mut ends = Places::one(plain);
+        let all = Places::below(self.name.len() + 1);
         while !rest.is_empty() && !ends.is_empty() {
             if let [b'*', behind @ ..] = rest {
-                ends = ends.and_all_above().and(Places::below(self.name.len() + 1));
+                ends = ends.and_all_above().and(all);
                 rest = behind;
                 continue;
             }
@@ -209,14 +210,12 @@ impl Places {
 
     /// The lowest place and all above it.
     fn and_all_above(self) -> Places {
-        let mut found = false;
+        let mut above = 0;
         Places(self.0.map(|word| {
-            if found {
-                return u64::MAX;
-            }
-            found = word != 0;
-            // All bits from the lowest on.
-            word | word.wrapping_neg()
+            // In the word of the lowest place all bits from that on, then all.
+            let bits = word | word.wrapping_neg() | above;
+            above |= if word == 0 { 0 } else { u64::MAX };
+            bits
         }))
     }
 }
