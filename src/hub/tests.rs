@@ -2,6 +2,7 @@
 //! publish, listen and read. Nothing outside the tests uses it.
 
 mod basics;
+#[cfg(not(miri))]
 mod bounded;
 mod bridge;
 #[cfg(not(miri))]
