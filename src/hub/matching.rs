@@ -108,9 +108,9 @@ impl Copy {
 
     /// Copies what is new in the list. True if nothing is left.
     fn read(&mut self, guard: &Guard<'_>, budget: &mut Budget) -> bool {
-        let removed = guard.get(header::REMOVED);
-        if self.removed != removed {
-            *self = Copy { removed, ..Copy::default() };
+        if self.removed != guard.get(header::REMOVED) {
+            // It begins anew, and that is done without the lock.
+            return false;
         }
         let mut name = Vec::new();
         let mut next = match self.patterns.last() {
@@ -141,6 +141,10 @@ impl Hub {
         let mut turn = Budget::of_turn();
         let mut copy = self.matching.copy();
         for _ in 0..ATTEMPTS {
+            let removed = self.region.get(header::REMOVED);
+            if copy.removed != removed {
+                *copy = Copy { removed, ..Copy::default() };
+            }
             let done = copy.compare(channel, &mut turn);
             let guard = self.lock()?;
             if !done || copy.is_current(&guard) {
