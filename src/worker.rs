@@ -20,6 +20,7 @@
 //! - `socket`: what is asked of a connection; `settings`: what a location says
 
 mod admin;
+mod ahead;
 mod channel;
 mod errand;
 mod ids;

@@ -29,6 +29,9 @@ pub struct Had {
     pub stamp: Stamp,
     /// What was born before this (ms of the monotonic clock) and Redis brought late.
     pub born: u64,
+    /// The number of the client's id, if it is above everything that this hub has seen: another nginx was
+    /// faster, or the id is of another time. 0 otherwise.
+    pub ahead: Stamp,
 }
 
 impl Had {
@@ -41,6 +44,11 @@ impl Had {
 }
 
 impl Origin {
+    /// The number of the client's id, if it is above the end of the log; 0 otherwise.
+    pub(super) fn ahead(&self, end: Place) -> Stamp {
+        Some(self.had()).filter(|had| *had > end.stamp).unwrap_or_default()
+    }
+
     /// Up to which number the client has had what Redis numbered.
     pub(super) fn had(&self) -> Stamp {
         match self {
@@ -57,7 +65,7 @@ impl Hub {
         if self.source() == Source::Alone {
             return Had::default();
         }
-        Had { stamp: end.stamp, born: now.mono }
+        Had { stamp: end.stamp, born: now.mono, ahead: Stamp::default() }
     }
 
     /// What a client's id says.

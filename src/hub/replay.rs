@@ -129,6 +129,11 @@ impl Pursuit {
         self.course.until()
     }
 
+    /// A gap has to be told, whatever the floors say.
+    pub fn owe_gap(&mut self) {
+        self.gap_due = true;
+    }
+
     /// The event was handed to the socket.
     pub fn passed(&mut self, found: &Found) {
         let spot = Spot { block: found.block, position: found.event.place.position };

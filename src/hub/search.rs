@@ -194,6 +194,11 @@ impl Search {
         self.until.map_or(self.after.position, |until| until.position)
     }
 
+    /// A gap has to be told, whatever the floors say.
+    pub fn owe_gap(&mut self) {
+        self.gap_due = true;
+    }
+
     /// The event was handed to the socket.
     pub fn passed(&mut self, found: &Found) {
         self.after = self.key(found.event.place, found.event.kind());
@@ -263,12 +268,16 @@ impl Hub {
         let guard = self.lock()?;
         let end = end(&self.region);
         let owed = guard.get(header::COUNT);
-        let had = self.had_before(end, now);
+        let mut had = self.had_before(end, now);
         let (after, reach) = match resume {
             Resume::Fresh { newest } if owed.min(*newest) == 0 => return Ok((end, had, None)),
             Resume::Fresh { newest } => (None, Reach::Newest(owed.min(*newest))),
             // Of channels that nobody named it is not known what other nginxes gave.
             Resume::From(id) => match self.origin_of(id, end, names.len(), now) {
+                Origin::Here(after) if after.stamp > end.stamp => {
+                    had.ahead = after.stamp;
+                    (Some(after), Reach::All)
+                }
                 Origin::Here(after) if owed == 0 => (Some(after), Reach::Loss),
                 Origin::Here(after) => (Some(after), Reach::All),
                 Origin::Elsewhere(_) | Origin::Unknown => (None, Reach::Newest(owed)),

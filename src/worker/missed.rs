@@ -65,6 +65,14 @@ impl Missed {
         }
     }
 
+    /// Something was lost before what follows, whatever the hub knows of it.
+    pub fn owe_gap(&mut self) {
+        match self {
+            Missed::Of(pursuit) => pursuit.owe_gap(),
+            Missed::Matching(search) => search.owe_gap(),
+        }
+    }
+
     /// The position up to which it goes.
     pub fn until(&self) -> u64 {
         match self {

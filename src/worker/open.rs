@@ -77,7 +77,7 @@ impl<S: Socket> Worker<S> {
             state: State::Live,
             flow: Flow::Open,
             last: None,
-            had: None,
+            past: None,
             events_sent: 0,
             written: now.mono,
         });

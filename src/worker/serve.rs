@@ -35,12 +35,15 @@ impl<S: Socket> Worker<S> {
     /// Gives a live stream the frames that it lacks.
     pub(super) fn serve_live(&mut self, key: StreamKey, now: Now) {
         let read = self.read;
+        if !self.may_go_on(key, now) {
+            return;
+        }
         let Some(stream) = self.streams.get_mut(key) else { return };
         let subscriptions = stream.channels.as_slice();
         let whole = subscriptions.iter().all(|subscription| {
             self.channels.get(subscription.channel).is_some_and(|channel| {
                 channel.whole_after <= stream.at
-                    && !channel.is_behind(stream.at, stream.had.as_deref())
+                    && !channel.is_behind(stream.at, stream.past.as_ref().map(|past| &past.had))
             })
         });
         if !whole {
@@ -228,7 +231,7 @@ impl<S: Socket> Worker<S> {
 
 impl<S> Stream<S> {
     fn had(&self) -> Had {
-        self.had.as_deref().copied().unwrap_or_default()
+        self.past.as_ref().map(|past| past.had).unwrap_or_default()
     }
 
     fn passed(&mut self, place: Place, kind: Kind, events: u32, now: Now) {
@@ -276,8 +279,8 @@ impl<S> Stream<S> {
 
     /// The place that the client would return with: of what it was sent here, or of what it had elsewhere.
     fn reached(&self) -> At {
-        let Some(had) = &self.had else { return self.last };
-        let elsewhere = Place { stamp: had.stamp, position: 0 };
+        let Some(past) = &self.past else { return self.last };
+        let elsewhere = Place { stamp: past.had.stamp, position: 0 };
         let ahead = |last: (Place, Kind)| last.0.by_id(last.1) > elsewhere;
         self.last.filter(|last| ahead(*last)).or(Some((elsewhere, Kind::Durable)))
     }

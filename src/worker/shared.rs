@@ -36,7 +36,7 @@ impl Shared {
     pub fn suits<S>(&self, stream: &Stream<S>, channel: ChannelKey, newest: u64) -> bool {
         let naming = stream.settings.naming;
         let lane = Lane { channel, newest, at: stream.at, naming };
-        let alone = matches!(stream.channels, Subscriptions::One(_)) && stream.had.is_none();
+        let alone = matches!(stream.channels, Subscriptions::One(_)) && stream.past.is_none();
         self.lane == Some(lane) && alone
     }
 

@@ -2,10 +2,11 @@
 
 use std::rc::Rc;
 
+use super::ahead::Past;
 use super::channel::ChannelKey;
 use super::missed::Missed;
 use super::settings::{End, StreamSettings};
-use crate::hub::{Had, Kind, Place, Resume};
+use crate::hub::{Kind, Place, Resume};
 use crate::sse::frame::Frame;
 
 slotmap::new_key_type! {
@@ -47,7 +48,7 @@ pub struct Stream<S> {
     /// The last id that it was sent.
     pub last: Option<(Place, Kind)>,
     /// What the client has had elsewhere of what is still to come; it is rare that there is any.
-    pub had: Option<Box<Had>>,
+    pub past: Option<Box<Past>>,
     pub events_sent: u32,
     /// When something was last written (ms).
     pub written: u64,

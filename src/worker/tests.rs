@@ -1,5 +1,6 @@
 //! A worker with sockets that take as much as a test lets them, over a hub in ordinary memory.
 
+mod ahead;
 mod beginnings;
 mod bounded;
 mod delivery;

@@ -2,13 +2,15 @@
 //! that a client whose stream has opened misses nothing that is published from then on. They do not
 //! wait for long, and not at all while Redis is away.
 
+use super::ahead::Past;
 use super::missed::Begun;
 use super::settings::End;
 use super::socket::{Batch, Sent, Socket};
 use super::stream::{Flow, State, StreamKey, Waiting};
 use super::Worker;
-use crate::hub::{pattern_of, Budget, Had, Locked, Membership, Now, Resume};
+use crate::hub::{pattern_of, Budget, Locked, Membership, Now, Resume};
 use crate::sse::frame::Frame;
+use crate::sse::id::Stamp;
 
 /// How long a stream waits at most, in ms, and how long its first bytes do.
 const PATIENCE: u64 = 1_000;
@@ -142,8 +144,8 @@ impl<S: Socket> Worker<S> {
         };
         // All that is to come is new to it, unless Redis brings it late, as it may of channels that
         // nobody named, or the client comes from another nginx that is ahead of this one.
-        if !in_step || has_pattern || begun.had.stamp > begun.end.stamp {
-            stream.had = (begun.had != Had::default()).then(|| Box::new(begun.had));
+        if !in_step || has_pattern || begun.had.ahead > Stamp::default() {
+            stream.past = Past::new(begun.had, &client_id, self.hub.epoch(), now);
         }
         self.preface(key, begun, client_id, opening, now);
     }

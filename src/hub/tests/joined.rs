@@ -248,11 +248,11 @@ fn a_stream_in_progress_gets_late_events_unless_the_client_has_had_them() {
         all_of(&joined.hub, &mut all, 2, at(0)).1.join(" ")
     };
     assert_eq!(given(Had::default()), "100 200 300 600");
-    assert_eq!(given(Had { stamp: id(200), born: 0 }), "300 600");
+    assert_eq!(given(Had { stamp: id(200), born: 0, ..Had::default() }), "300 600");
     // Ahead of this nginx.
-    assert_eq!(given(Had { stamp: id(600), born: 0 }), "");
+    assert_eq!(given(Had { stamp: id(600), born: 0, ..Had::default() }), "");
     // A new client has no claim to what happened before it came.
-    assert_eq!(given(Had { stamp: id(200), born: at(0).mono + 1 }), "600");
+    assert_eq!(given(Had { stamp: id(200), born: at(0).mono + 1, ..Had::default() }), "600");
     // None of them is for all streams: who reads the log looks into the hub.
     let mut copied = Copied::default();
     let plain_sight = (at_first + 1..=joined.hub.head())

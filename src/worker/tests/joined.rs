@@ -16,11 +16,11 @@ pub fn id(ms: u64) -> Stamp {
     Stamp { ms, seq: 0 }
 }
 
-fn joint_of(source: Source, link: Link) -> Joint {
+pub fn joint_of(source: Source, link: Link) -> Joint {
     Joint::new(source, link, 7)
 }
 
-fn joint() -> Joint {
+pub fn joint() -> Joint {
     joint_of(Source::PubSub, Link::Up)
 }
 
@@ -39,7 +39,7 @@ impl Joint {
     }
 
     /// A channel is subscribed to, and what Redis has of it is given; then all streams are served.
-    fn catch_up(&mut self, channel: &str, fetched: &[u64], missing: Missing) {
+    pub fn catch_up(&mut self, channel: &str, fetched: &[u64], missing: Missing) {
         let (member, hub) = (self.join(channel), self.bench.hub.clone());
         let known = hub.knowledge(member).unwrap();
         hub.lose(self.fence, member, missing).unwrap();
@@ -54,7 +54,7 @@ impl Joint {
         self.bench.settle();
     }
 
-    fn come(&mut self, channel: &str, how: How, data: &str) {
+    pub fn come(&mut self, channel: &str, how: How, data: &str) {
         self.come_born(channel, how, data, self.bench.now.mono);
         self.bench.settle();
     }
@@ -65,7 +65,7 @@ impl Joint {
         self.bench.hub.arrive(self.fence, &[arrival], self.bench.now).unwrap();
     }
 
-    fn live(&mut self, channel: &str, ms: u64) {
+    pub fn live(&mut self, channel: &str, ms: u64) {
         self.come(channel, How::Live(id(ms).into()), &ms.to_string());
     }
 

@@ -1,0 +1,137 @@
+//! Streams whose client came with an id above everything that this hub has seen.
+//!
+//! Nearly always another nginx was faster by a moment: what comes here up to that id the client has had.
+//! But the id may also be of another time: Redis came back with an older clock, or another stream's ids
+//! were ahead. Then everything that comes here is below it, perhaps for hours, and the client has had
+//! none of it. So what comes waits for a moment. If the hub reaches the id, the other nginx was faster;
+//! if not, the id says nothing, and the client receives a gap event and then everything.
+
+use super::missed::Missed;
+use super::socket::Socket;
+use super::stream::{Behind, State, Stream, StreamKey};
+use super::Worker;
+use crate::hub::{Had, Kind, Link, Now, Source};
+use crate::sse::id::Stamp;
+
+/// How long another nginx may have been faster, in ms, while all channels are in step with Redis; and how
+/// long it is waited for that they are.
+const APART: u64 = 2_000;
+const OUT_OF_STEP: u64 = 10_000;
+
+/// What a client has had, or claims to have had, before its stream began.
+#[derive(Debug)]
+pub struct Past {
+    pub had: Had,
+    /// The id that it came with, if that is above everything here.
+    pub claim: Option<Claim>,
+}
+
+/// An id above everything that this hub has seen.
+#[derive(Debug)]
+pub struct Claim {
+    stamp: Stamp,
+    /// The id as the client has it.
+    client_id: Box<[u8]>,
+    /// The subscription in Redis, and since when it is there as far as this stream has seen (ms).
+    epoch: u64,
+    since: u64,
+}
+
+/// What became of a claim.
+enum Judged {
+    /// Nothing contradicts it, or it is true.
+    Holds,
+    /// It is too early to say.
+    Open,
+    /// It says nothing.
+    Refuted,
+}
+
+impl Past {
+    /// Of a stream that begins now. `None`: nothing that is to come here has been had.
+    pub fn new(had: Had, client_id: &[u8], epoch: u64, now: Now) -> Option<Box<Past>> {
+        let claim = (had.ahead > Stamp::default()).then(|| Claim {
+            stamp: had.ahead,
+            client_id: client_id.into(),
+            epoch,
+            since: now.mono,
+        });
+        (had != Had::default()).then(|| Box::new(Past { had, claim }))
+    }
+}
+
+impl<S: Socket> Worker<S> {
+    /// Whether a live stream may be given what is new. If not, it is served again in a while, or as one that
+    /// is behind.
+    pub(super) fn may_go_on(&mut self, key: StreamKey, now: Now) -> bool {
+        match self.judge_claim(key, now) {
+            Judged::Holds => true,
+            Judged::Open => {
+                self.stuck.push(key);
+                false
+            }
+            Judged::Refuted => {
+                self.refute(key);
+                false
+            }
+        }
+    }
+
+    fn judge_claim(&mut self, key: StreamKey, now: Now) -> Judged {
+        let members = match self.streams.get(key) {
+            Some(stream) if stream.has_claim() && self.contradicts(stream) => self.memberships(key),
+            _ => return Judged::Holds,
+        };
+        let Ok(mark) = self.hub.mark() else { return Judged::Open };
+        let (is_up, epoch) = (self.hub.link() == Link::Up, self.hub.epoch());
+        let in_step = self.hub.in_step(&members);
+        let past = self.streams.get_mut(key).and_then(|stream| stream.past.as_mut());
+        let Some(past) = past else { return Judged::Holds };
+        let Some(claim) = &mut past.claim else { return Judged::Holds };
+        if mark >= claim.stamp {
+            past.claim = None;
+            return Judged::Holds;
+        }
+        if !is_up || claim.epoch != epoch {
+            (claim.epoch, claim.since) = (epoch, now.mono);
+        }
+        let waited = now.mono.saturating_sub(claim.since);
+        if waited >= if in_step { APART } else { OUT_OF_STEP } {
+            Judged::Refuted
+        } else {
+            Judged::Open
+        }
+    }
+
+    /// Whether a stream lacks something that Redis has numbered below the client's id. Plain messages have
+    /// no number of their own.
+    fn contradicts(&self, stream: &Stream<S>) -> bool {
+        let numbered = |kind| kind == Kind::Durable || self.hub.source() == Source::Streams;
+        let channels = stream.channels.as_slice().iter();
+        channels.filter_map(|subscription| self.channels.get(subscription.channel)).any(|channel| {
+            let mut newer = channel.recent.iter().rev().take(channel.newer(stream.at));
+            channel.whole_after > stream.at || newer.any(|recent| numbered(recent.kind))
+        })
+    }
+
+    /// The client's id says nothing: its stream goes on behind a gap event.
+    fn refute(&mut self, key: StreamKey) {
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        let claim = stream.past.take().and_then(|past| past.claim);
+        stream.last = None;
+        let subscriptions = stream.channels.as_slice();
+        let channels = subscriptions.iter().filter_map(|s| self.channels.get(s.channel));
+        let mut missed = Missed::since(stream.at, Had::default(), self.read, channels);
+        missed.owe_gap();
+        let client_id = claim.map(|claim| claim.client_id).unwrap_or_default();
+        let behind = Behind { missed, begins: true, preface: None, client_id };
+        stream.state = State::Behind(Box::new(behind));
+        self.tasks.push_back(super::Task::Serve(key));
+    }
+}
+
+impl<S> Stream<S> {
+    fn has_claim(&self) -> bool {
+        self.past.as_ref().is_some_and(|past| past.claim.is_some())
+    }
+}
