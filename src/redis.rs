@@ -11,7 +11,8 @@
 //! - `clock`: the numbers of events come from there
 //! - `joining`, `catch_up`: what is fetched of a channel; `inbox`, `held`, `intake`: how messages
 //!   become events
-//! - `streams`: reading the streams that applications write (`redis_source stream`)
+//! - `streams`, `fallen`: reading the streams that applications write (`redis_source stream`), and
+//!   noticing that one was begun anew
 //! - `retiring`, `takeover`: the subscription goes from one process to another, without a loss
 //! - `publisher`, `script`: publishing durable events
 //! - `token`, `strays`: how messages of the publish script are known, and what becomes of doubtful ones
@@ -32,6 +33,7 @@ mod catch_up;
 mod channels;
 mod clock;
 mod doubts;
+mod fallen;
 mod forgetting;
 mod heartbeat;
 mod held;

@@ -285,10 +285,11 @@ impl Guard<'_> {
 
     fn knowledge(&self, record: u32) -> Knowledge {
         let (step, cursor) = (self.step(record), self.cursor(record));
-        if step == ISLANDS || cursor == Some(ReportedId::default()) {
+        if step == ISLANDS {
             return Knowledge::Nothing;
         }
-        let is_empty = self.events(record) == 0 && cursor.is_none();
+        let has_read = cursor.is_some_and(|cursor| cursor != ReportedId::default());
+        let is_empty = self.events(record) == 0 && !has_read;
         let had = cursor.unwrap_or_else(|| self.newest_place(record).stamp.into());
         let settled = step > LONG_AGO && u64::from(step) >= self.get(header::SETTLED);
         match settled {

@@ -198,13 +198,13 @@ pub(super) fn is_its_own(error: &RedisError) -> bool {
 
 /// What Redis says of a stream itself.
 #[derive(Clone, Copy, Debug)]
-struct About {
+pub(super) struct About {
     /// Its first entry, if it has any.
     first: Option<ReportedId>,
     /// Nothing was ever taken out of it. Redis before 7 does not say it.
     whole: bool,
     /// The newest number that it ever had.
-    newest: ReportedId,
+    pub newest: ReportedId,
 }
 
 /// What there is to know of these streams besides their entries: where those begin that applications write,
@@ -238,7 +238,7 @@ async fn about_all(
 
 impl About {
     /// Reads an answer to XINFO STREAM.
-    fn read(value: &Value) -> Option<About> {
+    pub fn read(value: &Value) -> Option<About> {
         let Value::Map(about) = value else { return None };
         let field = |name: &str| {
             let is = |key: &Value| match key {

@@ -273,7 +273,9 @@ impl Session {
         };
         let born = match known {
             // It has happened since the stream was last read, whatever its id says.
-            Knowledge::Interrupted(had) if entry.id <= had => self.joined.now().mono,
+            Knowledge::Interrupted(had) if had == ReportedId::default() || entry.id <= had => {
+                self.joined.now().mono
+            }
             _ => self.born(entry.id.ms()),
         };
         let event = NewEvent { event_type: &entry.event_type, data: &entry.data };

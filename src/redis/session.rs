@@ -12,6 +12,7 @@ use tokio::time::{interval, Instant, MissedTickBehavior};
 
 use super::catch_up::Terms;
 use super::channels::Channels;
+use super::fallen::Asking;
 use super::heartbeat::HEARTBEAT;
 use super::inbox::Inbox;
 use super::joined::{Joined, Level};
@@ -98,6 +99,8 @@ pub struct Session {
     pub(super) skip_until: Instant,
     pub(super) retiring: Option<Retiring>,
     pub(super) subscribe: Subscribe,
+    /// Streams that are asked for their newest ids.
+    pub(super) asking: Asking,
     /// How streams are read, with `redis_source stream`.
     pub(super) reading: Reading,
     /// What Redis refuses has been told.
@@ -144,6 +147,7 @@ impl Session {
             skip_until: Instant::now(),
             retiring: None,
             subscribe: Subscribe::First,
+            asking: Asking::default(),
             reading: Reading::new(Way::Told),
             told_refused: false,
             told_no_token: false,
@@ -211,6 +215,7 @@ impl Session {
         }
         self.leave_quiet()?;
         self.settle_doubts()?;
+        self.ask_for_newest();
         self.retry_refused()
     }
 

@@ -83,6 +83,8 @@ pub struct Reading {
     telling: Telling,
     /// Channels whose streams have grown.
     grown: HashSet<Box<[u8]>>,
+    /// Those of them that Redis has reported since they last had something.
+    noted: HashSet<Box<[u8]>>,
     /// A round is on its way.
     running: bool,
     /// The channels whose turn is still to come, if there are too many for one round.
@@ -93,7 +95,7 @@ pub struct Reading {
 
 /// What a round of reading has brought.
 pub struct Round {
-    read: Vec<(Box<[u8]>, Vec<Entry>)>,
+    read: Vec<((Box<[u8]>, ReportedId), Vec<Entry>)>,
     blocking: Option<Link>,
 }
 
@@ -105,6 +107,7 @@ impl Reading {
             way,
             telling: Telling::Possible,
             grown,
+            noted: HashSet::new(),
             running: false,
             turn: Vec::new(),
             blocking: None,
@@ -138,6 +141,7 @@ impl Session {
         let Some(name) = self.joined.channel_of(subject) else { return };
         if self.channels.get(name).is_some() {
             self.reading.grown.insert(name.into());
+            self.reading.noted.insert(name.into());
         }
     }
 
@@ -291,7 +295,6 @@ impl Session {
         tokio::task::spawn_local(async move {
             let keys: Vec<(Vec<u8>, ReportedId)> =
                 asked.iter().map(|(name, last)| (joined.key(name), *last)).collect();
-            let names = asked.into_iter().map(|(name, _)| name);
             let result = if waits {
                 let link = match blocking {
                     Some(link) => Ok(link),
@@ -313,7 +316,7 @@ impl Session {
             }
             let _ = finished.send(match result {
                 Ok((read, blocking)) => {
-                    Done::Read(Round { read: names.zip(read).collect(), blocking })
+                    Done::Read(Round { read: asked.into_iter().zip(read).collect(), blocking })
                 }
                 Err(why) => Done::Lost(why),
             });
@@ -325,14 +328,23 @@ impl Session {
         self.reading.running = false;
         self.reading.blocking = round.blocking;
         let mut arrivals = Vec::new();
-        for (name, entries) in &round.read {
+        for ((name, had), entries) in &round.read {
             let Some(channel) = self.channels.get_mut(&name[..]) else { continue };
-            let had = channel.last;
-            channel.last = entries.last().map_or(had, |entry| entry.id.max(had));
+            if channel.last != *had || !matches!(channel.state, State::InStep) {
+                // It was caught up meanwhile.
+                self.reading.grown.insert(name.clone());
+                continue;
+            }
+            let Some(last) = entries.last() else {
+                self.asking.empty.extend(self.reading.noted.remove(name).then(|| name.clone()));
+                continue;
+            };
+            channel.last = last.id;
+            self.reading.noted.remove(name);
             if entries.len() >= super::catch_up::PAGE {
                 self.reading.grown.insert(name.clone());
             }
-            for entry in entries.iter().filter(|entry| entry.id > had) {
+            for entry in entries.iter().filter(|entry| entry.id > *had) {
                 let id = self.judged(name, entry.id);
                 arrivals.push(Arrival {
                     channel: name,

@@ -22,6 +22,8 @@ pub enum Done {
     Read(super::streams::Round),
     /// All streams in Redis are subscribed to, unless the user may not.
     Subscribed { forbidden: bool },
+    /// Streams were asked for their newest ids.
+    Asked(Vec<super::fallen::Asked>),
     /// A heartbeat was answered.
     Beat(super::heartbeat::Answers),
     /// Streams of channels that only patterns match were looked up.
@@ -201,6 +203,7 @@ impl Session {
                 self.subscribed_to_growth(forbidden);
                 Ok(())
             }
+            Done::Asked(answered) => self.take_newest(answered),
             Done::Beat(answers) => self.beaten(answers),
             Done::Strays(found) => {
                 self.take_in()?;

@@ -76,7 +76,7 @@ fn a_stream_starts_over() {
         assert!(found.head <= after.head);
     });
     lose(&joined.hub);
-    assert_eq!(joined.hub.knowledge(member).unwrap(), Knowledge::Nothing);
+    assert_eq!(joined.hub.knowledge(member).unwrap(), Knowledge::Interrupted(id(0).into()));
     assert_eq!(joined.texts("a"), "");
 }
 

@@ -1,0 +1,119 @@
+# A stream in Redis begins anew with lower ids: it was deleted and written again, restored from a backup, or
+# everything was flushed while the clock was ahead. What it then has is delivered, behind a gap event, whether
+# or not Redis reports which streams have grown, live and after a new connection; and the error log says it once.
+
+use v5.36;
+use FindBin;
+use lib "$FindBin::Bin/lib";
+use Test::More;
+use Time::HiRes qw(time);
+use SSE::Joined;
+use SSE::Loop qw(wait_for);
+use SSE::Redis;
+
+my @PATHS = ('/on/news', '/lean/news', '/on/' . join(',', 'news', map { "other-$_" } 1 .. 63));
+my $LEAN  = 'location ~ ^/lean/(.+)$ { sse_stream $1 split=,; sse_lean on; }';
+my $SAID  = qr/stream of channel "news" in Redis was deleted, evicted or set back/;
+
+streams($_) for 'Kt', undef;
+pubsub();
+done_testing();
+
+sub seen ($nginx, $client, $last) { return join '|', map { s/\Asse\.gap .*/gap/r } $nginx->got($client, $last) }
+
+sub cut ($redis) { $redis->must('CLIENT', 'KILL', 'TYPE', $_, 'SKIPME', 'yes') for qw(normal pubsub); return }
+
+sub streams ($notify) {
+    my $how   = $notify ? 'reported' : 'asked';
+    my $redis = SSE::Redis->start($notify ? (notify => $notify) : ());
+    my $nginx = SSE::Joined->new(redis => $redis->url, hub => 'redis_source stream;', server => $LEAN, workers => 2);
+    my $add   = sub ($id, $data) { $redis->must('XADD', 'news', $id, 'data', $data) };
+    my $other = $nginx->stream('/on/other');
+    my @all   = map { $nginx->stream($_) } @PATHS;
+    my $big   = int(time() * 1000) + 1_000;
+    $add->("$big-0", 'old');
+    ok($_->wait_data('old'), "$how: an event comes") for @all;
+
+    # Live, with much lower ids.
+    $redis->must('DEL', 'news');
+    $add->("$_-0", "new $_") for 1 .. 3;
+    is(seen($nginx, $_, 'new 3'), 'old|gap|new 1|new 2|new 3', 'what has lower ids comes behind a gap event') for @all;
+    $add->('4-0', 'new 4');
+    is(seen($nginx, $_, 'new 4'), 'old|gap|new 1|new 2|new 3|new 4', 'and what follows without another') for @all;
+    my $back = $nginx->stream('/on/news', last_event_id => "$big-0");
+    is(seen($nginx, $back, 'new 4'), 'gap|new 1|new 2|new 3|new 4', 'who returns from before gets the same');
+    my $id = $nginx->post('news', 'posted')->{json}{id};
+    ok($_->wait_data('posted'), 'a publish is delivered') for @all;
+
+    # While there is no connection, and then more.
+    $redis->must('DEL', 'news');
+    cut($redis);
+    $add->('2-0', 'meanwhile');
+    ok($_->wait_data('meanwhile'), 'so is what came while the connection was gone') for @all;
+    $add->('3-0', 'afterwards');
+    ok($_->wait_data('afterwards'), 'and afterwards') for @all;
+    cut($redis);
+    ok(wait_for(sub { $nginx->reconnects >= 2 }), 'the connection is made once more');
+    $add->('5-0', 'last');
+    ok($_->wait_data('last'), 'and the stream goes on') for @all;
+    is((grep { $_ eq 'meanwhile' || $_ eq 'afterwards' } $_->data), 2, 'each event came once') for @all;
+
+    # A new process takes the subscription over.
+    ok($nginx->cluster->reload, 'a reload');
+    $redis->must('DEL', 'news');
+    $add->('1-0', 'after the reload');
+    ok(wait_for(sub { grep { $_->{data} eq 'after the reload' } map { $_->events('message') } @all[0, 2] }), 'even then')
+        or diag(explain([map { $_->data } @all]));
+    my $fresh = $nginx->stream('/on/news', last_event_id => '5-0');
+    $add->('6-0', 'end');
+    ok($fresh->wait_data('end'), 'for new streams too');
+
+    is(scalar($other->events('sse.gap')), 0, 'other channels do not notice');
+    my @said = grep { $_ =~ $SAID } split /\n/, $nginx->cluster->error_log;
+    cmp_ok(scalar @said, '<=', 4, 'the error log says it once for each connection') or diag(@said);
+    cmp_ok(scalar @said, '>=', 1, 'or more');
+    $nginx->ends_cleanly;
+    return;
+}
+
+sub pubsub () {
+    my $redis = SSE::Redis->start;
+    my @nginx = map { SSE::Joined->new(redis => $redis->url, hub => 'history 3;', server => $LEAN) } 1, 2;
+    my @all   = map { my $nginx = $_; map { [$nginx, $nginx->stream($_)] } @PATHS } @nginx;
+    my $clock = 'sse:{sse}:clock';
+    my $ahead = int((time() + 1800) * 1000);
+    $redis->must('XADD', $clock, 'MAXLEN', 1, "$ahead-0", 't', '');
+    $nginx[0]->publish('news', map { "old $_" } 1 .. 8);
+    ok($_->[1]->wait_data('old 8'), 'events come while the clock is ahead') for @all;
+    my $old = $all[0][1]{last_event_id};
+
+    # Everything is flushed, the clock too: ids are lower than those of before.
+    $redis->must('FLUSHALL');
+    my ($id) = $nginx[0]->publish('news', 'new 1');
+    cmp_ok((split /-/, $id)[0], '<', $ahead, 'after FLUSHALL ids are lower');
+    $nginx[$_ % 2]->publish('news', "new $_") for 2 .. 5;
+    for my $pair (@all) {
+        my $seen = seen(@$pair, 'new 5');
+        is($seen =~ s/\A(?:old \d\|)+//r, 'gap|new 1|new 2|new 3|new 4|new 5', 'what has lower ids comes behind a gap event');
+    }
+    my $back = $nginx[1]->stream('/on/news', last_event_id => $old);
+    like(seen($nginx[1], $back, 'new 5'), qr/\Agap\|/, 'who returns from before is told');
+
+    # Again, while there is no connection.
+    $redis->must('FLUSHALL');
+    cut($redis);
+    $redis->must('EVAL', script(), 1, 'sse:{sse}:s:news', 'meanwhile');
+    ok($_->[1]->wait_data('meanwhile'), 'what came while the connection was gone comes') for @all;
+    $nginx[0]->publish('news', 'end');
+    ok($_->[1]->wait_data('end'), 'and what follows') for @all;
+    is(scalar(grep { $_ eq 'meanwhile' || $_ eq 'end' } $_->[1]->data), 2, 'once') for @all;
+    for my $nginx (@nginx) {
+        my @said = grep { $_ =~ $SAID } split /\n/, $nginx->cluster->error_log;
+        cmp_ok(scalar @said, '>=', 1, 'the error log says it');
+        cmp_ok(scalar @said, '<=', 3, 'once for each connection');
+        $nginx->ends_cleanly;
+    }
+    return;
+}
+
+sub script () { return SSE::Cluster::slurp("$FindBin::Bin/../redis/publish.lua") }
