@@ -1,0 +1,69 @@
+# A channel's stream in Redis is deleted, or evicted for want of memory. What was in it is lost for those who
+# have not had it: open streams that were cut off meanwhile receive a gap event, and so do clients that
+# return to an nginx which never had it. A channel that is merely new tells no gap.
+
+use v5.36;
+use FindBin;
+use lib "$FindBin::Bin/lib";
+use Test::More;
+use SSE::Joined;
+use SSE::Loop qw(wait_for);
+use SSE::Redis;
+
+my $SCRIPT = SSE::Cluster::slurp("$FindBin::Bin/../redis/publish.lua");
+
+for my $source (qw(pubsub stream)) {
+    my $redis = SSE::Redis->start(notify => 'Kt');
+    my %options = (redis => $redis->url, hub => "redis_source $source;");
+    my $one   = SSE::Joined->new(%options);
+    my $is_ours = $source eq 'pubsub';
+    my $key   = sub ($channel) { $is_ours ? "sse:{sse}:s:$channel" : $channel };
+    my $words = sub ($channel, $data) { $is_ours ? ('EVAL', $SCRIPT, 1, $key->($channel), $data) : ('XADD', $channel, '*', 'data', $data) };
+    my $add   = sub ($channel, $data) { $redis->must($words->($channel, $data)) };
+
+    my @open = map { $one->stream($_) } '/on/news', '/on/' . join ',', 'news', map { "other-$_" } 1 .. 63;
+    my $calm = $one->stream('/on/calm');
+    my @ids  = map { $add->('news', "event $_") } 1 .. 3;
+    my $calm_id = $add->('calm', 'calm');
+    ok($_->wait_data('event 3'), "$source: events come") for @open;
+    ok($calm->wait_data('calm'), 'on another channel too');
+
+    # While the connection is gone an event is added, the stream goes, and another one begins.
+    $redis->must('MULTI');
+    $redis->must(@$_) for ['CLIENT', 'KILL', 'TYPE', 'pubsub'], ['CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes'],
+        [$words->('news', 'lost')], ['DEL', $key->('news')], [$words->('news', 'next')];
+    $redis->must('EXEC');
+    ok($_->wait_data('next'), 'what comes after the loss comes') for @open;
+    is(scalar($_->events('sse.gap')), 1, 'behind a gap event') for @open;
+    $add->('calm', 'calm 2');
+    ok($calm->wait_data('calm 2'), 'the other channel goes on');
+    is(scalar($calm->events('sse.gap')), 0, 'without one');
+
+    # An nginx that never had what was lost.
+    my $two  = SSE::Joined->new(%options);
+    for my $id (@ids) {
+        my $back = $two->stream('/on/news', last_event_id => $id);
+        like(join('|', $two->got($back, 'next')), qr/\Asse\.gap [^|]*\|next\z/, 'who returns to another nginx is told');
+    }
+    my $quiet = $two->stream('/on/calm', last_event_id => $calm_id);
+    is_deeply([$two->got($quiet, 'calm 2')], ['calm 2'], 'but not on a channel that has lost nothing');
+    if ($is_ours) {
+        # Evicted, and not deleted.
+        $redis->must('CONFIG', 'SET', 'maxmemory-policy', 'volatile-lru');
+        my ($had) = $add->('evicted', 'had');
+        $add->('evicted', 'lost');
+        $redis->must('CONFIG', 'SET', 'maxmemory', 1);
+        $redis->command('SET', 'more', 'x');
+        ok(!$redis->must('EXISTS', $key->('evicted')), 'a stream is evicted');
+        $redis->must('CONFIG', 'SET', 'maxmemory', 0);
+        $add->('evicted', 'next');
+        my $back = $two->stream('/on/evicted', last_event_id => $had);
+        like(join('|', $two->got($back, 'next')), qr/\Asse\.gap [^|]*\|next\z/, 'who returns is told');
+        # A channel whose first event comes only now.
+        $add->('new', 'first');
+        my $first = $two->stream('/on/new', last_event_id => $had);
+        is_deeply([$two->got($first, 'first')], ['first'], 'a new channel has lost nothing');
+    }
+    $_->ends_cleanly for $one, $two;
+}
+done_testing();
