@@ -41,7 +41,7 @@ impl Session {
         if self.joined.hub.source() != Source::Streams || self.asking.running || self.is_frozen() {
             return;
         }
-        let asked = self.to_be_asked();
+        let asked = self.next_asked();
         if asked.is_empty() {
             return;
         }
@@ -68,7 +68,7 @@ impl Session {
     }
 
     /// First those that have grown and had nothing, then others in turn.
-    fn to_be_asked(&mut self) -> Vec<Asked> {
+    fn next_asked(&mut self) -> Vec<Asked> {
         if self.asking.turn.is_empty() {
             self.asking.turn = self.channels.names().cloned().collect();
         }
@@ -79,7 +79,7 @@ impl Session {
         let in_step = |name: Box<[u8]>| {
             let channel = self.channels.get(&name)?;
             let has_read = channel.last > ReportedId::default();
-            (has_read && matches!(channel.state, State::InStep)).then(|| Asked {
+            (has_read && matches!(channel.state, State::InStep)).then_some(Asked {
                 last: channel.last,
                 name,
                 newest: None,

@@ -93,9 +93,12 @@ pub struct Reading {
     told_many: bool,
 }
 
+/// A channel, and how far its stream was read.
+type Unread = (Box<[u8]>, ReportedId);
+
 /// What a round of reading has brought.
 pub struct Round {
-    read: Vec<((Box<[u8]>, ReportedId), Vec<Entry>)>,
+    read: Vec<(Unread, Vec<Entry>)>,
     blocking: Option<Link>,
 }
 
@@ -240,7 +243,7 @@ impl Session {
             channel if matches!(channel.state, State::InStep) => Some(channel.last),
             _ => None,
         };
-        let asked: Vec<(Box<[u8]>, ReportedId)> =
+        let asked: Vec<Unread> =
             channels.into_iter().filter_map(|name| Some((name.clone(), last(&name)?))).collect();
         if asked.is_empty() {
             return;
@@ -286,7 +289,7 @@ impl Session {
         self.reading.turn.split_off(rest)
     }
 
-    fn spawn_round(&mut self, asked: Vec<(Box<[u8]>, ReportedId)>) {
+    fn spawn_round(&mut self, asked: Vec<Unread>) {
         let (mut connection, finished) = (self.link.connection.clone(), self.finished.clone());
         let joined = self.joined.clone();
         let blocking = self.reading.blocking.take();
