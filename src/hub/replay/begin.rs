@@ -57,11 +57,6 @@ impl Hub {
                 let origin = self.origin_of(id, end, channels.len(), now);
                 let had = Had { stamp: origin.had(), ahead: origin.ahead(end), ..Had::default() };
                 match origin {
-                    // Of the plain messages that came while this hub had not reached that id nobody knows
-                    // which it has had.
-                    Origin::Here(after) if after.stamp > end.stamp => {
-                        (had, Aim::Elsewhere(end.stamp), after, false)
-                    }
                     Origin::Here(after) => (had, Aim::Here, after, false),
                     // Of the plain messages at the number itself nobody knows here which it has had.
                     Origin::Elsewhere(mark) => {
