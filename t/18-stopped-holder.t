@@ -38,7 +38,7 @@ for (1 .. 400) {
     my $since = time();
     $refused = ask($others[0], path => '/to/probe', body => 'probe');
     $once    = time() - $since;
-    last if $refused->{status} == 503;
+    last if ($refused->{json}{error} // '') =~ /stopped/;
     $nginx->resume($victim);
     wait_for(sub { !$with{$victim}{connection}->busy }, 10) or die 'a publish is not answered';
 }

@@ -39,7 +39,7 @@ while (!$stuck && ++$attempts <= 300) {
     }
     serve_for(rand 0.006);
     $nginx->pause($victim);
-    $stuck = asked($probe, path => '/admin?channel=news')->{status} == 503;
+    $stuck = (asked($probe, path => '/admin?channel=news')->{json}{error} // '') =~ /stopped/;
     $nginx->resume($victim) if !$stuck;
     $_->{connection}->drop for @busy;
 }

@@ -17,11 +17,16 @@ pub struct Page {
 
 /// An answer.
 pub struct Answer {
-    pub status: u16,
+    status: u16,
     body: Vec<u8>,
 }
 
 impl Answer {
+    /// Whether these words are in its body.
+    pub fn says(&self, words: &str) -> bool {
+        String::from_utf8_lossy(&self.body).contains(words)
+    }
+
     /// Its body, if it has this status.
     pub fn body_of(self, status: u16) -> Result<Vec<u8>, String> {
         if self.status == status {
