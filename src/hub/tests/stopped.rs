@@ -19,7 +19,7 @@ fn map(path: &PathBuf) -> Region {
 fn a_child_that_stops() {
     let Ok(path) = std::env::var(CHILD) else { return };
     let hub = Hub::attach(map(&PathBuf::from(path))).unwrap();
-    let guard = hub.lock().unwrap();
+    let guard = hub.lock_patiently();
     let itself = std::process::id().to_string();
     Command::new("kill").args(["-STOP", &itself]).status().unwrap();
     drop(guard);
