@@ -253,6 +253,11 @@ impl Hub {
         History { count: self.region.get(header::COUNT), age: self.region.get(header::AGE) }
     }
 
+    /// Bytes of its memory.
+    pub fn bytes(&self) -> usize {
+        self.region.size() * WORD
+    }
+
     /// Most bytes of an event's type and encoded data.
     pub fn max_event(&self) -> usize {
         self.region.get(header::MAX_EVENT) as usize

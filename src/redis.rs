@@ -9,8 +9,8 @@
 //! - `bridge`: which process holds a hub's subscription, and for how long; `wakes`: what wakes the thread
 //! - `session`, `opening`, `subscriptions`, `leaving`, `channels`: one connection, and what it is subscribed to
 //! - `clock`: the numbers of events come from there
-//! - `joining`, `catch_up`: what is fetched of a channel; `inbox`, `held`, `intake`: how messages
-//!   become events
+//! - `joining`: subscribing to channels; `catching`, `catch_up`, `fetcher`: what is fetched of them, when
+//!   and how much at a time; `inbox`, `held`, `intake`: how messages become events
 //! - `streams`, `fallen`: reading the streams that applications write (`redis_source stream`), and
 //!   noticing that one was begun anew
 //! - `retiring`, `takeover`: the subscription goes from one process to another, without a loss
@@ -30,10 +30,12 @@ pub mod thread;
 mod backoff;
 mod bridge;
 mod catch_up;
+mod catching;
 mod channels;
 mod clock;
 mod doubts;
 mod fallen;
+mod fetcher;
 mod forgetting;
 mod heartbeat;
 mod held;
@@ -50,6 +52,7 @@ mod strays;
 mod streams;
 mod subscriptions;
 mod takeover;
+mod task;
 mod token;
 mod wakes;
 mod watermarks;

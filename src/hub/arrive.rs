@@ -171,6 +171,16 @@ impl Hub {
     }
 }
 
+impl Hub {
+    /// A message of Redis was passed over before anybody read it: it counts as a plain one that was
+    /// dealt with.
+    pub fn leave_out(&self, fence: Fence) -> Result<(), BridgeError> {
+        let guard = self.lock_fenced(fence)?;
+        guard.leave_out_plain();
+        Ok(())
+    }
+}
+
 /// What became of an arrival.
 enum Became {
     /// An event of the channel that has this record.

@@ -32,6 +32,8 @@ pub struct Had {
     /// The number of the client's id, if it is above everything that this hub has seen: another nginx was
     /// faster, or the id is of another time. 0 otherwise.
     pub ahead: Stamp,
+    /// What is lost up to this is no loss to it, though it gets what is there.
+    pub forgone: Stamp,
 }
 
 impl Had {
@@ -39,7 +41,7 @@ impl Had {
     pub(super) fn covers(self, lost: Stamp, now: Now) -> bool {
         let began = now.wall.saturating_sub(now.mono.saturating_sub(self.born));
         let long_before = self.born != 0 && lost.ms < began.saturating_sub(LONG_BEFORE);
-        lost <= self.stamp || long_before
+        lost <= self.stamp.max(self.forgone) || long_before
     }
 }
 
@@ -65,7 +67,13 @@ impl Hub {
         if self.source() == Source::Alone {
             return Had::default();
         }
-        Had { stamp: end.stamp, born: now.mono, ahead: Stamp::default() }
+        Had { stamp: end.stamp, born: now.mono, ..Had::default() }
+    }
+
+    /// The same of one that is to get what is owed, while that still comes from Redis.
+    pub(super) fn had_before_replay(&self, end: Place, now: Now) -> Had {
+        let forgone = end.stamp.max(Stamp { ms: now.wall, seq: 0 });
+        Had { forgone, ..Had::default() }
     }
 
     /// What a client's id says.

@@ -5,14 +5,13 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout, Instant};
 
 use super::backoff::Backoff;
 use super::joined::{Joined, Level, News};
-use super::publisher::Publisher;
 use super::session::{Ended, Session, Tenant};
 use super::takeover::take_over;
+use super::task::Task;
 use super::thread::Phase;
 use super::wakes::Wakes;
 use crate::hub::{BridgeError, Counter, Fence, Held, Link, Locked, Seat};
@@ -36,19 +35,9 @@ enum Chance {
     Succession(Held),
 }
 
-/// What goes on beside, until it is dropped.
-struct Task(JoinHandle<()>);
-
-impl Drop for Task {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
 /// A process's bridge for one hub.
 pub struct Bridge {
     joined: Rc<Joined>,
-    publisher: Rc<Publisher>,
     phase: watch::Receiver<Phase>,
     wakes: Wakes,
     backoff: Backoff,
@@ -64,15 +53,9 @@ pub struct Bridge {
 
 impl Bridge {
     /// For this hub.
-    pub fn new(
-        joined: Rc<Joined>,
-        publisher: Rc<Publisher>,
-        phase: watch::Receiver<Phase>,
-        wakes: Wakes,
-    ) -> Bridge {
+    pub fn new(joined: Rc<Joined>, phase: watch::Receiver<Phase>, wakes: Wakes) -> Bridge {
         Bridge {
             joined,
-            publisher,
             phase,
             wakes,
             backoff: Backoff::default(),
@@ -84,15 +67,9 @@ impl Bridge {
     }
 
     /// Runs it, and once more should it end by a fault of its own.
-    pub async fn supervised(
-        joined: Rc<Joined>,
-        publisher: Rc<Publisher>,
-        phase: watch::Receiver<Phase>,
-        wakes: Wakes,
-    ) {
+    pub async fn supervised(joined: Rc<Joined>, phase: watch::Receiver<Phase>, wakes: Wakes) {
         loop {
-            let bridge =
-                Bridge::new(joined.clone(), publisher.clone(), phase.clone(), wakes.clone());
+            let bridge = Bridge::new(joined.clone(), phase.clone(), wakes.clone());
             if tokio::task::spawn_local(bridge.run()).await.is_ok() {
                 break;
             }
@@ -172,8 +149,7 @@ impl Bridge {
         let _beats = self.beat(tenant.fence);
         loop {
             let opened = {
-                let opening =
-                    Session::open(self.joined.clone(), tenant.clone(), self.publisher.clone());
+                let opening = Session::open(self.joined.clone(), tenant.clone());
                 tokio::select! {
                     opened = timeout(OPENING, opening) => opened.unwrap_or_else(|_| {
                         Err(Ended::Lost("it takes too long to bring all channels in step".into()))
@@ -207,12 +183,12 @@ impl Bridge {
     /// Says twice a second that this thread lives, whatever it is waiting for; until the guard is dropped.
     fn beat(&self, fence: Fence) -> Task {
         let joined = self.joined.clone();
-        Task(tokio::task::spawn_local(async move {
+        Task::spawn(async move {
             while joined.hub.bears(fence) {
                 joined.hub.beat(fence, joined.now());
                 sleep(BEAT).await;
             }
-        }))
+        })
     }
 
     /// Serves a connection until it ends: how long to wait before the next, if it was lost.
@@ -287,9 +263,8 @@ impl Bridge {
     async fn succeed(&mut self, succession: Held, seat: Seat) {
         let template = self.tenant_with(seat, Fence::none());
         let with = |fence| Tenant { fence, ..template.clone() };
-        let (joined, publisher) = (self.joined.clone(), self.publisher.clone());
         let taken = tokio::select! {
-            taken = take_over(joined, publisher, seat, with) => taken,
+            taken = take_over(self.joined.clone(), seat, with) => taken,
             _ = self.phase.changed() => return,
         };
         // If it failed it is tried again, or the lease comes free.
@@ -297,7 +272,7 @@ impl Bridge {
         let tenant = session.tenant.clone();
         let _beats = self.beat(tenant.fence);
         let hub = self.joined.hub.clone();
-        let _office = Task(tokio::task::spawn_local(async move {
+        let _office = Task::spawn(async move {
             let lease = loop {
                 match hub.try_lease() {
                     Some(lease) => break lease,
@@ -307,7 +282,7 @@ impl Bridge {
             drop(succession);
             let _held = lease;
             std::future::pending::<()>().await;
-        }));
+        });
         if let Ok(wait) = self.serve(session).await {
             self.pause(wait).await;
             self.connect_again(tenant).await;

@@ -40,10 +40,7 @@ pub enum State {
     /// It is subscribed to, or will be: until that is confirmed nothing comes by its name.
     Asked,
     /// It is subscribed to, and its history is on its way; messages wait for that.
-    Joining {
-        /// These.
-        held: Vec<Held>,
-    },
+    Joining(Waiting),
     /// It has everything.
     InStep,
     /// It cannot be had.
@@ -51,6 +48,24 @@ pub enum State {
         /// When it is asked for again (ms).
         until: u64,
     },
+}
+
+/// Messages of a channel that wait until it has been caught up.
+#[derive(Default)]
+pub struct Waiting {
+    /// These.
+    pub held: Vec<Held>,
+    /// Bytes of them.
+    pub bytes: usize,
+    /// There were too many: none is kept, and the stream is to be read further.
+    pub is_full: bool,
+}
+
+impl Waiting {
+    /// Nothing but these messages.
+    pub fn of(held: Vec<Held>) -> Waiting {
+        Waiting { bytes: held.iter().map(Held::size).sum(), held, is_full: false }
+    }
 }
 
 impl Channel {
@@ -65,7 +80,7 @@ impl Channel {
 
     /// Whether its messages come by its own name now, so that those which patterns bring are doubles.
     pub fn comes_by_name(&self) -> bool {
-        matches!(self.state, State::Joining { .. } | State::InStep)
+        matches!(self.state, State::Joining(_) | State::InStep)
     }
 }
 

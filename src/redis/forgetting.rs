@@ -5,7 +5,6 @@
 //! next connection that the stream is gone, or with `redis_source stream` that there is a low watermark.
 
 use super::channels::State;
-use super::held::Held;
 use super::message::Control;
 use super::session::{Ended, Session};
 use crate::hub::{How, ReportedId, Source};
@@ -33,9 +32,9 @@ impl Session {
         if let Some(channel) = self.channels.get_mut(name) {
             // What is being fetched of it may have been read before.
             channel.forgotten = channel.forgotten.max(up_to);
-            if let State::Joining { held } = &mut channel.state {
-                let bytes = held.drain(..).map(|held: Held| held.size()).sum();
-                self.held -= self.held.min(bytes);
+            if let State::Joining(waiting) = &mut channel.state {
+                waiting.held.clear();
+                self.held -= self.held.min(std::mem::take(&mut waiting.bytes));
             }
         }
         self.strays.forget(name, up_to);

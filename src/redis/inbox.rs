@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ::redis::{PushInfo, PushKind, Value};
 use tokio::sync::Notify;
 
-use super::link::Pushes;
+use super::link::{left_out, Pushes};
 
 /// Bytes of messages that may wait while channels are caught up. A connection that brings more is
 /// given up, for a new one finds in Redis what this one could not keep.
@@ -31,6 +31,15 @@ pub enum Push {
         subject: Vec<u8>,
         /// The message.
         payload: Vec<u8>,
+    },
+    /// A message that is too large was left out.
+    TooLarge {
+        /// The pattern, if it came by one.
+        pattern: Option<Vec<u8>>,
+        /// What the channel is called in Redis.
+        subject: Vec<u8>,
+        /// Bytes of the message.
+        bytes: u64,
     },
     /// From here on messages of a channel come by its own name.
     Subscribed {
@@ -124,7 +133,7 @@ impl Push {
             Push::Message { subject, payload } | Push::Matched { subject, payload, .. } => {
                 subject.len() + payload.len()
             }
-            Push::Subscribed { subject } => subject.len(),
+            Push::TooLarge { subject, .. } | Push::Subscribed { subject } => subject.len(),
             Push::End => 0,
         }
     }
@@ -132,19 +141,28 @@ impl Push {
 
 /// A push as we need it. `None`: a confirmation, or something that nobody asked for.
 fn read(push: PushInfo) -> Option<Push> {
+    let too_large = push.data.last().and_then(left_out);
     let mut data = push.data.into_iter().map(|value| match value {
         Value::BulkString(bytes) => Some(bytes),
         Value::SimpleString(text) => Some(text.into_bytes()),
         _ => None,
     });
-    match push.kind {
-        PushKind::Message => Some(Push::Message { subject: data.next()??, payload: data.next()?? }),
-        PushKind::PMessage => {
+    match (push.kind, too_large) {
+        (PushKind::Message, None) => {
+            Some(Push::Message { subject: data.next()??, payload: data.next()?? })
+        }
+        (PushKind::Message, Some(bytes)) => {
+            Some(Push::TooLarge { pattern: None, subject: data.next()??, bytes })
+        }
+        (PushKind::PMessage, None) => {
             let (pattern, subject) = (data.next()??, data.next()??);
             Some(Push::Matched { pattern, subject, payload: data.next()?? })
         }
-        PushKind::Subscribe => Some(Push::Subscribed { subject: data.next()?? }),
-        PushKind::Disconnection => Some(Push::End),
+        (PushKind::PMessage, Some(bytes)) => {
+            Some(Push::TooLarge { pattern: data.next()?, subject: data.next()??, bytes })
+        }
+        (PushKind::Subscribe, _) => Some(Push::Subscribed { subject: data.next()?? }),
+        (PushKind::Disconnection, _) => Some(Push::End),
         _ => None,
     }
 }
@@ -164,6 +182,13 @@ mod tests {
         assert_eq!(push(PushKind::Message, vec![bulk("a"), bulk("b")]), Some(message));
         assert_eq!(push(PushKind::Message, vec![bulk("a")]), None);
         assert_eq!(push(PushKind::Message, vec![Value::Nil, bulk("b")]), None);
+        let too_large = Push::TooLarge { pattern: None, subject: b"a".into(), bytes: 700 };
+        let number = || Value::BigNumber(b"700".to_vec());
+        assert_eq!(push(PushKind::Message, vec![bulk("a"), number()]), Some(too_large));
+        let pattern = Some(b"a*".to_vec());
+        let too_large = Push::TooLarge { pattern, subject: b"a".into(), bytes: 700 };
+        let data = vec![bulk("a*"), bulk("a"), number()];
+        assert_eq!(push(PushKind::PMessage, data), Some(too_large));
         let subscribed = Push::Subscribed { subject: b"a".into() };
         assert_eq!(push(PushKind::Subscribe, vec![bulk("a"), Value::Int(1)]), Some(subscribed));
         assert_eq!(push(PushKind::Unsubscribe, vec![bulk("a"), Value::Int(1)]), None);

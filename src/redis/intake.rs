@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use tokio::time::Instant;
 
 use super::catch_up::Fetched;
-use super::channels::{Channel, State};
+use super::channels::{Channel, State, Waiting};
 use super::held::Held;
 use super::inbox::Push;
 use super::message::{self, parse_control, Control, Entry, Message};
@@ -18,8 +18,9 @@ use crate::sse::escaped::Escaped;
 const BATCH: usize = 64;
 /// Bytes of these.
 const BATCH_BYTES: usize = 64 << 10;
-/// Bytes of messages that may wait for their channels.
-const MOST_HELD: usize = 256 << 20;
+
+/// The payload of a message that was not read.
+static NOTHING: Vec<u8> = Vec::new();
 
 /// Of which channel a message is.
 pub(super) enum Whose<'m> {
@@ -40,6 +41,8 @@ enum Turn<'m> {
     Missed(&'m [u8], Held),
     /// Only its channel's stream knows what it is. The id that it claims.
     Doubt(&'m [u8], ReportedId),
+    /// A message of so many bytes that was too large to be read.
+    LeaveOut(&'m [u8], u64),
     /// What another nginx tells.
     Control(Control<'m>),
     /// It is nothing to us.
@@ -66,7 +69,7 @@ impl Session {
                         continue;
                     }
                     Turn::PassOver => continue,
-                    Turn::Hold(name, held) => self.hold(name, held)?,
+                    Turn::Hold(name, held) => self.hold(name, held),
                     Turn::Missed(name, held) => {
                         self.append(&batch)?;
                         batch.clear();
@@ -78,6 +81,11 @@ impl Session {
                         // Redis may have lost the token.
                         self.beat();
                         self.doubt(name, id)?;
+                    }
+                    Turn::LeaveOut(name, bytes) => {
+                        self.append(&batch)?;
+                        batch.clear();
+                        self.leave_out(name, bytes)?;
                     }
                     Turn::Control(control) => {
                         self.append(&batch)?;
@@ -96,6 +104,7 @@ impl Session {
         let (subject, payload, pattern) = match push {
             Push::Message { subject, payload } => (subject, payload, None),
             Push::Matched { pattern, subject, payload } => (subject, payload, Some(pattern)),
+            Push::TooLarge { pattern, subject, .. } => (subject, &NOTHING, pattern.as_ref()),
             Push::Subscribed { subject } => {
                 self.confirm(subject);
                 return Ok(Whose::Nobody);
@@ -131,6 +140,9 @@ impl Session {
             Whose::Control(control) => return Ok(Turn::Control(control)),
             Whose::Nobody => return Ok(Turn::PassOver),
         };
+        if let Push::TooLarge { bytes, .. } = push {
+            return Ok(Turn::LeaveOut(name, *bytes));
+        }
         let Some(message) = message else { return Ok(Turn::PassOver) };
         // While a holder and its successor count together nothing is held back.
         let held_to_count = self.counts_for_heir() || self.skip > 0;
@@ -141,7 +153,7 @@ impl Session {
         if let Message::Doubtful(id) = message {
             return Ok(Turn::Doubt(name, *id));
         }
-        if matches!(known, Some(Channel { state: State::Joining { .. }, .. })) {
+        if matches!(known, Some(Channel { state: State::Joining(_), .. })) {
             return Ok(Turn::Hold(name, Held::of(message)));
         }
         match (message, &mut known) {
@@ -180,49 +192,68 @@ impl Session {
             let arrived = self.patiently(|| joined.hub.arrive(fence, some, joined.now()))?;
             joined.wake(&arrived.listeners);
             if arrived.too_large > 0 {
-                self.tell_too_large(some);
+                let largest = some.iter().max_by_key(|arrival| arrival.event.data.len());
+                if let Some(largest) = largest {
+                    self.tell_too_large(largest.channel, largest.event.data.len() as u64);
+                }
             }
             rest = &rest[arrived.dealt..];
         }
         Ok(())
     }
 
-    fn tell_too_large(&mut self, batch: &[Arrival<'_>]) {
+    /// Passes over a message that was not read, as large as it is. Whether it was a plain one nobody
+    /// knows; a successor takes it for one as well.
+    fn leave_out(&mut self, name: &[u8], bytes: u64) -> Result<(), Ended> {
+        match self.skip {
+            0 => {
+                let (hub, fence) = (&self.joined.hub, self.tenant.fence);
+                self.patiently(|| hub.leave_out(fence))?;
+                self.tell_too_large(name, bytes);
+            }
+            _ => self.skip -= 1,
+        }
+        Ok(())
+    }
+
+    pub(super) fn tell_too_large(&mut self, channel: &[u8], bytes: u64) {
         if self.told_too_large.is_some_and(|told| told.elapsed() < TELL_EVERY) {
             return;
         }
         self.told_too_large = Some(Instant::now());
-        let largest = batch.iter().max_by_key(|arrival| arrival.event.data.len());
-        let Some(largest) = largest else { return };
         self.joined.log(
             super::joined::Level::Warn,
             format_args!(
-                "an event of {} bytes from Redis on channel \"{}\" is larger than max_event_size \
+                "an event of {bytes} bytes from Redis on channel \"{}\" is larger than max_event_size \
                  and is left out",
-                largest.event.data.len(),
-                Escaped(largest.channel),
+                Escaped(channel),
             ),
         );
     }
 
-    /// Appends what a channel lacked and what has come meanwhile; it is in step then.
-    pub(super) fn settle(
+    /// Appends what was fetched of a channel.
+    pub(super) fn enter(
         &mut self,
         name: &[u8],
         known: Knowledge,
         fetched: &Fetched,
     ) -> Result<(), Ended> {
-        if self.channels.get(name).is_none() {
-            return Ok(());
-        }
         self.lose(name, fetched)?;
         let mut arrivals = Vec::with_capacity(fetched.entries.len());
         let forgotten = self.forgotten_up_to(name);
-        for entry in fetched.entries.iter().filter(|entry| entry.id > forgotten) {
+        let entries = self.readable(name, &fetched.entries).into_iter();
+        for entry in entries.filter(|entry| entry.id > forgotten) {
             arrivals.push(self.fetched(name, known, entry));
         }
-        self.append(&arrivals)?;
-        self.settled(name, known, fetched)
+        self.append(&arrivals)
+    }
+
+    /// Those entries that are no larger than can be read.
+    pub(super) fn readable<'e>(&mut self, name: &[u8], entries: &'e [Entry]) -> Vec<&'e Entry> {
+        if let Some(largest) = entries.iter().map(|entry| entry.left_out).max().filter(|&n| n > 0) {
+            self.tell_too_large(name, largest);
+        }
+        entries.iter().filter(|entry| entry.left_out == 0).collect()
     }
 
     /// Enters what is gone of a channel, before what comes behind it.
@@ -256,6 +287,16 @@ impl Session {
         let missing = fetched.missing;
         let listeners = self.patiently(|| joined.hub.caught_up(fence, member, known, missing))?;
         joined.wake(&listeners);
+        self.note_settled(name)
+    }
+
+    /// A channel is in step, or cannot be had. Once that is so of all whose streams went on, the next
+    /// connection knows of all that are in step now that theirs did.
+    pub(super) fn note_settled(&mut self, name: &[u8]) -> Result<(), Ended> {
+        if self.catching.unsettled.remove(name) && self.catching.unsettled.is_empty() {
+            let (hub, fence) = (&self.joined.hub, self.tenant.fence);
+            self.patiently(|| hub.settled(fence))?;
+        }
         Ok(())
     }
 
@@ -307,11 +348,12 @@ impl Session {
             Knowledge::Left(had) | Knowledge::Interrupted(had) => had,
         };
         channel.last = channel.last.max(fetched.newest.unwrap_or(had)).max(had);
-        let held = match std::mem::replace(&mut channel.state, State::InStep) {
-            State::Joining { held } => held,
-            State::Asked | State::InStep | State::Refused { .. } => Vec::new(),
+        let Waiting { held, bytes, .. } = match std::mem::replace(&mut channel.state, State::InStep)
+        {
+            State::Joining(waiting) => waiting,
+            State::Asked | State::InStep | State::Refused { .. } => Waiting::default(),
         };
-        self.held -= self.held.min(held.iter().map(Held::size).sum());
+        self.held -= self.held.min(bytes);
         let messages: Vec<Message<'_>> = held.iter().map(Held::message).collect();
         let mut arrivals = Vec::with_capacity(messages.len());
         for message in messages.iter().filter(|message| !is_fetched(message, fetched)) {
@@ -328,17 +370,43 @@ impl Session {
         self.append(&arrivals)
     }
 
-    fn hold(&mut self, name: &[u8], message: Held) -> Result<(), Ended> {
-        self.held += message.size();
-        if self.held > MOST_HELD {
-            return Err(Ended::Lost("too much comes while its channels are caught up".into()));
-        }
-        if let Some(State::Joining { held }) =
+    /// Keeps a message until its channel has been caught up. If there are too many of them none is kept: the
+    /// durable ones are in the stream.
+    pub(super) fn hold(&mut self, name: &[u8], message: Held) {
+        let most = self.joined.most_held();
+        let Some(State::Joining(waiting)) =
             self.channels.get_mut(name).map(|channel| &mut channel.state)
-        {
-            held.push(message);
+        else {
+            return;
+        };
+        if waiting.is_full {
+            return;
         }
-        Ok(())
+        let bytes = message.size();
+        if waiting.bytes + bytes > most / 2 || self.held + bytes > most {
+            self.held -= self.held.min(waiting.bytes);
+            *waiting = Waiting { is_full: true, ..Waiting::default() };
+            self.tell_full_channel(name);
+            return;
+        }
+        waiting.held.push(message);
+        waiting.bytes += bytes;
+        self.held += bytes;
+    }
+
+    fn tell_full_channel(&mut self, name: &[u8]) {
+        if self.told_full.is_some_and(|told| told.elapsed() < TELL_EVERY) {
+            return;
+        }
+        self.told_full = Some(tokio::time::Instant::now());
+        self.joined.log(
+            super::joined::Level::Warn,
+            format_args!(
+                "more comes on channel \"{}\" than can wait until it is caught up with Redis: until then \
+                 its plain messages are lost",
+                Escaped(name)
+            ),
+        );
     }
 }
 
@@ -362,6 +430,6 @@ pub(super) fn parsed<'m>(push: &'m Push, token: Option<Token>) -> Option<Message
         Push::Message { payload, .. } | Push::Matched { payload, .. } => {
             Some(message::parse(payload, token))
         }
-        Push::Subscribed { .. } | Push::End => None,
+        Push::TooLarge { .. } | Push::Subscribed { .. } | Push::End => None,
     }
 }

@@ -9,8 +9,10 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::address::Address;
+use super::catch_up::CatchUp;
+use super::link::Bounds;
 use super::names::Names;
-use crate::hub::{pattern_of, Hub, Now, Source, Wakers};
+use crate::hub::{pattern_of, Hub, Knowledge, Now, Source, Wakers};
 
 /// The wakers of the threads of all processes.
 pub trait SharedWakers: Wakers + Send + Sync {
@@ -18,6 +20,14 @@ pub trait SharedWakers: Wakers + Send + Sync {
     /// readable when it is woken (an eventfd). Fails when all are taken.
     fn claim(&self) -> io::Result<(usize, File)>;
 }
+
+/// Values of this length (bytes) are read whatever max_event_size is.
+const LEAST_LONGEST: usize = 64 << 10;
+/// Bytes of entries that are read at a time, at least and at most.
+const LEAST_PAGE: usize = 128 << 10;
+const MOST_PAGE: usize = 4 << 20;
+/// The longest first line of a durable event's message, with a margin.
+const HEAD: usize = 512;
 
 /// A hub that is joined to Redis.
 pub struct Joined {
@@ -71,6 +81,36 @@ impl Joined {
             }
             Source::PubSub | Source::Alone => self.names.channel_of_subject(subject),
         }
+    }
+
+    /// The reading of what a channel lacks.
+    pub(super) fn catch_up(&self, name: &[u8], known: Knowledge) -> CatchUp {
+        let entry = match known {
+            Knowledge::Nothing => None,
+            // If it is not to be had now, it is not known.
+            _ => self.hub.newest_entry(name).ok().flatten(),
+        };
+        CatchUp::new(self.key(name), known, entry)
+    }
+
+    /// The longest value (bytes) that is read: a longer one makes an event which is too large anyway.
+    pub(super) fn longest(&self) -> usize {
+        self.hub.max_event().max(LEAST_LONGEST) + HEAD
+    }
+
+    /// What a connection may bring.
+    pub(super) fn bounds(&self) -> Bounds {
+        Bounds::of_values(self.longest())
+    }
+
+    /// Bytes of entries that are read at a time: few beside what the zone has, and one event at least.
+    pub(super) fn most_of_page(&self) -> usize {
+        (self.hub.bytes() / 16).clamp(LEAST_PAGE, MOST_PAGE).max(self.longest() + HEAD)
+    }
+
+    /// Bytes of messages that may wait for their channels.
+    pub(super) fn most_held(&self) -> usize {
+        4 * self.most_of_page()
     }
 
     fn keyspace(&self) -> Vec<u8> {

@@ -15,7 +15,7 @@ const RETRIED: usize = 100;
 
 impl Session {
     /// Channels that cannot be had for now.
-    pub(super) fn refuse(&mut self, refused: Refused) {
+    pub(super) fn refuse(&mut self, refused: Refused) -> Result<(), Ended> {
         let until = self.joined.now().mono + RETRY;
         if let (Some(first), Some(why), false) =
             (refused.names.first(), &refused.why, self.told_refused)
@@ -32,9 +32,14 @@ impl Session {
         }
         for name in refused.names {
             if let Some(channel) = self.channels.get_mut(&name) {
-                channel.state = State::Refused { until };
+                let before = std::mem::replace(&mut channel.state, State::Refused { until });
+                if let State::Joining(waiting) = before {
+                    self.held -= self.held.min(waiting.bytes);
+                }
             }
+            self.note_settled(&name)?;
         }
+        Ok(())
     }
 
     /// Asks again for channels that were refused a while ago.
@@ -64,7 +69,7 @@ impl Session {
             (self.joined.hub.clone(), self.tenant.fence, self.joined.now().mono);
         let mut left = Vec::new();
         for (name, channel) in self.channels.iter_mut() {
-            if matches!(channel.state, State::Asked | State::Joining { .. }) {
+            if matches!(channel.state, State::Asked | State::Joining(_)) {
                 continue;
             }
             // A lock that is not to be had now is to be had in a second.

@@ -4,7 +4,9 @@
 //! decide. No error shows a user or a password: only what is known of the server's own words is
 //! repeated, since a Redis before 6 answers a greeting with what it was greeted with.
 
+mod bounded;
 mod cluster;
+mod dial;
 mod error;
 mod node;
 mod sentinel;
@@ -17,6 +19,7 @@ use ::redis::PushInfo;
 
 use super::address::{Address, Place};
 
+pub use bounded::{left_out, Bounds, Meter};
 pub use error::{is_elsewhere, is_not_ready, Kind, LinkError};
 use node::Spot;
 
@@ -28,6 +31,9 @@ const ALL: Duration = Duration::from_secs(3);
 
 /// The longest that an answer may take on a connection.
 const RESPONSE: Duration = Duration::from_secs(2);
+
+/// The longest word that a node says of itself or of others, with a margin.
+const WORDS: usize = 64 << 10;
 
 /// What each of `count` hosts may take that only tell where to go, so that all can be asked.
 fn share(count: usize) -> Duration {
@@ -48,6 +54,8 @@ pub struct Link {
     pub address: String,
     /// Which of this process's connections it is.
     pub made: u64,
+    /// Ends with the last clone.
+    _driver: Arc<node::Driver>,
 }
 
 /// Connects to the node that holds the hub whose keys hash like `hub_key`, within three seconds.
@@ -55,22 +63,24 @@ pub async fn connect(
     address: &Address,
     hub_key: &[u8],
     pushes: Option<Pushes>,
+    bounds: &Bounds,
 ) -> Result<Link, LinkError> {
-    error::in_time(ALL, &address.to_string(), find(address, hub_key, pushes)).await
+    error::in_time(ALL, &address.to_string(), find(address, hub_key, pushes, bounds)).await
 }
 
 async fn find(
     address: &Address,
     hub_key: &[u8],
     pushes: Option<Pushes>,
+    bounds: &Bounds,
 ) -> Result<Link, LinkError> {
     match &address.place {
-        Place::Host(host) => node::master(address, &Spot::Host(host.clone()), pushes).await,
-        Place::Unix(path) => node::master(address, &Spot::Unix(path.clone()), pushes).await,
+        Place::Host(host) => node::master(address, &Spot::Host(host.clone()), pushes, bounds).await,
+        Place::Unix(path) => node::master(address, &Spot::Unix(path.clone()), pushes, bounds).await,
         Place::Sentinel { sentinels, master } => {
-            sentinel::connect(address, sentinels, master, pushes).await
+            sentinel::connect(address, sentinels, master, pushes, bounds).await
         }
-        Place::Cluster(seeds) => cluster::connect(address, seeds, hub_key, pushes).await,
+        Place::Cluster(seeds) => cluster::connect(address, seeds, hub_key, pushes, bounds).await,
     }
 }
 

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 
 use ::redis::Value;
 
+use super::link::left_out;
 use super::token::Token;
 use crate::hub::ReportedId;
 use crate::sse::channel::check_publish;
@@ -113,6 +114,15 @@ pub struct Entry {
     pub event_type: Vec<u8>,
     /// Its data.
     pub data: Vec<u8>,
+    /// Bytes of the longest of its values that was too large to be read; 0 if it is whole.
+    pub left_out: u64,
+}
+
+impl Entry {
+    /// Bytes that it takes.
+    pub fn size(&self) -> usize {
+        size_of::<Entry>() + self.event_type.len() + self.data.len()
+    }
 }
 
 /// The entries of an answer to XRANGE or XREVRANGE, in its order.
@@ -129,6 +139,7 @@ fn entry(value: &Value) -> Option<Entry> {
         return None;
     };
     let id = ReportedId::parse(bytes(id)?)?;
+    let left_out = left_out_of(fields);
     let fields = pairs(fields)?;
     let field =
         |name: &[u8]| fields.iter().find(|(field, _)| *field == name).map(|&(_, content)| content);
@@ -138,7 +149,7 @@ fn entry(value: &Value) -> Option<Entry> {
         None => data_of_others(&fields, prev.is_some()),
     };
     let event_type = field(b"event").map_or(&b""[..], allowed).to_vec();
-    Some(Entry { id, prev, event_type, data })
+    Some(Entry { id, prev, event_type, data, left_out })
 }
 
 /// The data of an entry without `data`: its only field besides the type and the script's own, or
@@ -180,6 +191,16 @@ fn utf8(bytes: &[u8]) -> Cow<'_, [u8]> {
     }
 }
 
+/// The length of the longest of an entry's values that was left out.
+fn left_out_of(fields: &Value) -> u64 {
+    let longest = |values: &mut dyn Iterator<Item = &Value>| values.filter_map(left_out).max();
+    let longest = match fields {
+        Value::Map(map) => longest(&mut map.iter().flat_map(|(name, text)| [name, text])),
+        _ => longest(&mut list(fields).iter()),
+    };
+    longest.unwrap_or_default()
+}
+
 fn list(value: &Value) -> &[Value] {
     match value {
         Value::Array(list) => list,
@@ -204,6 +225,8 @@ fn bytes(value: &Value) -> Option<&[u8]> {
         Value::BulkString(bytes) => Some(bytes),
         Value::SimpleString(text) | Value::VerbatimString { text, .. } => Some(text.as_bytes()),
         Value::Okay => Some(b"OK"),
+        // It was left out.
+        Value::BigNumber(_) => Some(b""),
         _ => None,
     }
 }
@@ -353,6 +376,19 @@ mod tests {
         for bytes in ["", "-1", "x", "\x01sse", "\x01sse t forge 7-1\nnews"] {
             assert_eq!(parse_control(bytes.as_bytes(), token()), None, "{bytes}");
         }
+    }
+
+    #[test]
+    fn an_entry_says_what_of_it_was_left_out() {
+        let number = |text: &str| Value::BigNumber(text.into());
+        let of = |fields: Vec<Value>| {
+            let entry = Value::Array(vec![text("7-1"), Value::Array(fields)]);
+            let entries = entries(&Value::Array(vec![entry]));
+            (entries[0].id.ms(), entries[0].left_out)
+        };
+        assert_eq!(of(vec![text("data"), number("700"), text("prev"), text("6-5")]), (7, 700));
+        assert_eq!(of(vec![number("90"), text("a"), text("b"), number("800")]), (7, 800));
+        assert_eq!(of(vec![text("data"), text("a")]), (7, 0));
     }
 
     fn stamps() -> impl Strategy<Value = Stamp> {

@@ -3,34 +3,35 @@
 
 use std::collections::HashMap;
 use std::rc::Rc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ::redis::{RedisError, Value};
+use tokio::time::{timeout_at, Instant};
 
-use super::channels::{Channel, State};
+use super::catching::Caught;
+use super::channels::{Channel, State, Waiting};
 use super::forgetting::is_later;
 use super::heartbeat::agree;
-use super::inbox::Inbox;
+use super::held::Held;
+use super::inbox::{Inbox, Push};
 use super::intake::{is_fetched, parsed, Whose};
 use super::joined::Joined;
-use super::joining::Caught;
+use super::joining::Asked;
 use super::link;
-use super::message::{Control, Message};
-use super::publisher::Publisher;
+use super::message::{Control, Entry, Message};
 use super::session::{shown, Ended, Session, Tenant};
 use super::subscriptions::TOGETHER;
 use super::token::{Agreed, Token};
 use crate::hub::{pattern_of, Arrival, How, Knowledge, Link, Source};
 use crate::sse::id::Stamp;
 
+/// How long a connection waits for what streams in progress have missed before it serves.
+const SOON: Duration = Duration::from_secs(2);
+
 impl Session {
     /// Connects, and brings everything in step.
-    pub async fn open(
-        joined: Rc<Joined>,
-        tenant: Tenant,
-        asker: Rc<Publisher>,
-    ) -> Result<Session, Ended> {
-        let mut session = Session::connect(joined, tenant, asker).await?;
+    pub async fn open(joined: Rc<Joined>, tenant: Tenant) -> Result<Session, Ended> {
+        let mut session = Session::connect(joined, tenant).await?;
         session.prepare().await?;
         session.subscribe_control().await?;
         session.begin_epoch().await?;
@@ -46,16 +47,13 @@ impl Session {
     }
 
     /// Connects, without a subscription.
-    pub(super) async fn connect(
-        joined: Rc<Joined>,
-        tenant: Tenant,
-        asker: Rc<Publisher>,
-    ) -> Result<Session, Ended> {
+    pub(super) async fn connect(joined: Rc<Joined>, tenant: Tenant) -> Result<Session, Ended> {
         let (inbox, pushes) = Inbox::new();
-        let link = link::connect(&joined.address, &joined.names.clock(), Some(pushes))
-            .await
-            .map_err(|error| Ended::Lost(error.to_string()))?;
-        Ok(Session::new(joined, tenant, link, inbox, asker))
+        let link =
+            link::connect(&joined.address, &joined.names.clock(), Some(pushes), &joined.bounds())
+                .await
+                .map_err(|error| Ended::Lost(error.to_string()))?;
+        Ok(Session::new(joined, tenant, link, inbox))
     }
 
     /// Learns what time it is in Redis, raises the hub's clock there above all that was given, says what
@@ -101,7 +99,7 @@ impl Session {
         for name in before.names() {
             // A successor has subscribed to it already.
             if let Some(channel) = self.channels.get_mut(name) {
-                channel.state = State::Joining { held: Vec::new() };
+                channel.state = State::Joining(Waiting::default());
             }
         }
         // Streams of these have gone on, so what they missed comes in the order of all. History of others
@@ -111,24 +109,64 @@ impl Session {
         });
         // Patterns last: what they bring of these channels is a double then.
         first.sort_by_key(|(name, _)| pattern_of(name).is_some());
-        let mut caught = Vec::with_capacity(first.len());
+        let mut subscribed = Vec::with_capacity(first.len());
         for some in first.chunks(TOGETHER) {
-            let joining = self.joining(self.subscribe).join(some.to_vec());
-            let (some, refused) = joining.await.map_err(Ended::Lost)?;
-            caught.extend(some);
-            self.refuse(refused);
+            let (some, refused) = self.joining().allowed(some.to_vec()).await.map_err(lost)?;
+            subscribed.extend(some);
+            self.refuse(refused)?;
         }
+        let (caught, left) = self.catch_up_together(subscribed).await?;
         self.patiently(|| hub.new_epoch(fence))?;
+        self.catching.unsettled = left.iter().map(|(name, _)| name.clone()).collect();
         self.append_all(&caught)?;
         self.patiently(|| hub.set_link(fence, Link::Up))?;
-        for Caught { name, known, fetched } in &caught {
+        for Caught { name, known, fetched, .. } in &caught {
             self.settled(name, *known, fetched)?;
         }
-        self.patiently(|| hub.settled(fence))?;
+        self.await_messages(&left);
+        if left.is_empty() {
+            self.patiently(|| hub.settled(fence))?;
+        }
+        self.catch_up(left);
         self.settle_doubts()?;
         self.wanted.extend(later);
         self.join_wanted();
         Ok(())
+    }
+
+    /// Fetches what these channels lack, as far as that is a page each and comes soon; the others are left
+    /// for later, for nothing is told to anybody meanwhile.
+    async fn catch_up_together(
+        &mut self,
+        mut left: Vec<Asked>,
+    ) -> Result<(Vec<Caught>, Vec<Asked>), Ended> {
+        if !left.is_empty() {
+            self.asking().open().await.map_err(Ended::Lost)?;
+        }
+        let until = Instant::now() + SOON;
+        let (mut caught, mut long, mut bytes) = (Vec::with_capacity(left.len()), Vec::new(), 0);
+        let most = self.joined.most_held();
+        while !left.is_empty() && bytes < most {
+            let asking = self.asking();
+            let Ok(pages) = timeout_at(until, asking.first_pages(left.clone())).await else {
+                break;
+            };
+            let pages = pages.map_err(Ended::Lost)?;
+            self.refuse(pages.refused)?;
+            for one in pages.caught {
+                match &one.rest {
+                    Some(rest) => long.push((one.name, rest.known())),
+                    None => {
+                        let entries = one.fetched.entries.iter();
+                        bytes += entries.map(Entry::size).sum::<usize>();
+                        caught.push(one);
+                    }
+                }
+            }
+            left = pages.left;
+        }
+        left.append(&mut long);
+        Ok((caught, left))
     }
 
     /// Appends what was fetched of all channels and what has come meanwhile, in the order of the
@@ -145,11 +183,11 @@ impl Session {
         let mut arrivals = Vec::new();
         let mut newest = HashMap::new();
         let mut mark = self.clock;
-        for Caught { name, known, fetched } in caught {
+        for Caught { name, known, fetched, .. } in caught {
             newest.insert(&name[..], fetched);
             // A number that is not believed stands where the one before it does.
             let mut order = Stamp::default();
-            for entry in &fetched.entries {
+            for entry in self.readable(name, &fetched.entries) {
                 let arrival = self.fetched(name, *known, entry);
                 order = arrival.how.stamp().unwrap_or(order);
                 arrivals.push((order, arrival));
@@ -167,12 +205,22 @@ impl Session {
                 });
                 continue;
             }
-            let (Whose::Channel(name), Some(message)) = (whose, message) else { continue };
+            let Whose::Channel(name) = whose else { continue };
+            if let Push::TooLarge { bytes, .. } = push {
+                self.tell_too_large(name, *bytes);
+            }
+            let Some(message) = message else { continue };
             if let Message::Doubtful(id) = message {
                 self.doubt_later(name, *id)?;
                 continue;
             }
-            if newest.get(name).is_some_and(|fetched| is_fetched(message, fetched)) {
+            let fetched = newest.get(name);
+            if fetched.is_some_and(|fetched| is_fetched(message, fetched)) {
+                continue;
+            }
+            let is_joining = |channel: &Channel| matches!(channel.state, State::Joining(_));
+            if fetched.is_none() && self.channels.get(name).is_some_and(is_joining) {
+                self.hold(name, Held::of(message));
                 continue;
             }
             let mut arrival = self.arrival(name, message);

@@ -1,5 +1,5 @@
 //! Publishing durable events: one connection of this process for each hub, made when it is first
-//! needed, and a deadline for each publish. Channels that are joined are caught up on it, too.
+//! needed, and a deadline for each publish.
 //!
 //! Every publish has an idempotency key, the client's or one of its own. So one whose connection broke
 //! before the answer came is simply asked again on the next: it is published once.
@@ -160,7 +160,7 @@ impl Publisher {
 
     /// The connection, made now if there is none. Who waits for it may give up: it is made all the same,
     /// so that the next need not begin anew.
-    pub(super) async fn connection(self: &Rc<Self>) -> Result<Link, String> {
+    async fn connection(self: &Rc<Self>) -> Result<Link, String> {
         self.give_up_outdated();
         loop {
             if let Some((link, _)) = &*self.link.borrow() {
@@ -178,23 +178,10 @@ impl Publisher {
         }
     }
 
-    /// The connection, if it leads to this node or can be made to.
-    pub(super) async fn connection_to(self: &Rc<Self>, node: &str) -> Result<Link, String> {
-        let link = self.connection().await?;
-        if link.address == node {
-            return Ok(link);
-        }
-        self.give_up(&link);
-        match self.connection().await? {
-            link if link.address == node => Ok(link),
-            link => Err(format!("the hub is at {node} and at {}", link.address)),
-        }
-    }
-
     async fn connect(self: Rc<Self>) {
         let joined = &self.joined;
         let epoch = joined.hub.epoch();
-        match link::connect(&joined.address, &joined.names.clock(), None).await {
+        match link::connect(&joined.address, &joined.names.clock(), None, &joined.bounds()).await {
             Ok(link) => *self.link.borrow_mut() = Some((link, epoch)),
             Err(error) => {
                 *self.failed.borrow_mut() = Some((Instant::now(), error.to_string()));
@@ -235,7 +222,7 @@ impl Publisher {
     }
 
     /// A connection is of no use any more. Another that was made meanwhile stays.
-    pub(super) fn give_up(&self, link: &Link) {
+    fn give_up(&self, link: &Link) {
         let mut held = self.link.borrow_mut();
         if held.as_ref().is_some_and(|(held, _)| held.made == link.made) {
             *held = None;

@@ -72,7 +72,7 @@ impl Session {
         match (heir, hub.heir()) {
             (Heir::None, None) => Ok(()),
             (Heir::Waits(known, since), Some(heir)) if known == heir => {
-                let settled = self.on_the_way == 0 && self.strays.is_settled();
+                let settled = !self.is_joining_any() && self.strays.is_settled();
                 if !settled && since.elapsed() < SETTLE {
                     Ok(())
                 } else {
@@ -86,6 +86,10 @@ impl Session {
             }
             (_, None) => self.thaw_without_heir(),
         }
+    }
+
+    fn is_joining_any(&self) -> bool {
+        self.on_the_way > 0 || self.catching.is_beginning()
     }
 
     fn set_heir(&mut self, heir: Heir) {
@@ -106,6 +110,8 @@ impl Session {
             stays
         });
         self.wanted.clear();
+        self.catching.stop();
+        self.held = 0;
         self.patiently(|| hub.freeze(fence, heir))?;
         self.set_heir(Heir::Frozen(heir));
         Ok(())

@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{interval, Instant, MissedTickBehavior};
 
 use super::catch_up::Terms;
+use super::catching::Catching;
 use super::channels::Channels;
 use super::fallen::Asking;
 use super::heartbeat::HEARTBEAT;
@@ -18,7 +19,6 @@ use super::inbox::Inbox;
 use super::joined::{Joined, Level};
 use super::joining::{Asked, Subscribe};
 use super::link::{self, Link};
-use super::publisher::Publisher;
 use super::retiring::Retiring;
 use super::strays::Strays;
 use super::streams::{Reading, Way};
@@ -72,10 +72,10 @@ pub struct Session {
     pub(super) joined: Rc<Joined>,
     pub(super) tenant: Tenant,
     pub(super) link: Link,
-    /// On whose connection is asked for what channels lack.
-    pub(super) asker: Rc<Publisher>,
     pub(super) inbox: Arc<Inbox>,
     pub(super) channels: Channels,
+    /// What is being fetched of them.
+    pub(super) catching: Catching,
     /// Channels that are to be joined, and how many are being joined.
     pub(super) wanted: VecDeque<Asked>,
     pub(super) on_the_way: usize,
@@ -108,6 +108,7 @@ pub struct Session {
     /// That there is no token has been logged.
     pub(super) told_no_token: bool,
     pub(super) told_too_large: Option<Instant>,
+    pub(super) told_full: Option<Instant>,
     pub(super) told_implausible: Option<Instant>,
     pub(super) told_started_over: Option<Instant>,
     /// The clock in Redis had fallen behind when the connection began: streams may have, too.
@@ -123,16 +124,16 @@ impl Session {
         tenant: Tenant,
         link: Link,
         inbox: Arc<Inbox>,
-        asker: Rc<Publisher>,
     ) -> Session {
         let (finished, done) = mpsc::unbounded_channel();
         Session {
             // From here on: what was wanted before is found in the table.
             read: joined.hub.head(),
+            catching: Catching::new(&joined, &link.address),
+            reading: Reading::new(Way::Told, &joined, &link.address),
             joined,
             tenant,
             link,
-            asker,
             inbox,
             channels: Channels::default(),
             wanted: VecDeque::new(),
@@ -148,10 +149,10 @@ impl Session {
             retiring: None,
             subscribe: Subscribe::First,
             asking: Asking::default(),
-            reading: Reading::new(Way::Told),
             told_refused: false,
             told_no_token: false,
             told_too_large: None,
+            told_full: None,
             told_implausible: None,
             told_started_over: None,
             rewound: false,
@@ -214,6 +215,7 @@ impl Session {
             self.skip = 0;
         }
         self.leave_quiet()?;
+        self.tend_catching();
         self.settle_doubts()?;
         self.ask_for_newest();
         self.retry_refused()
@@ -227,6 +229,8 @@ impl Session {
             now: self.time_in_redis(),
             latest: self.latest(),
             rewound: self.rewound,
+            room: self.joined.hub.bytes(),
+            kept: self.joined.most_of_page(),
         }
     }
 

@@ -4,13 +4,12 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use ::redis::{pipe, RedisError, Value};
+use ::redis::RedisError;
 use tokio::time::sleep;
 
-use super::catch_up::{is_its_own, page, PAGE};
 use super::channels::Channel;
-use super::message::{entries, Entry};
-use super::session::{shown, Ended, Session};
+use super::fetcher::{Page, Range, Span};
+use super::session::{Ended, Session};
 use super::subscriptions::Done;
 use crate::hub::{Arrival, How, NewEvent, ReportedId};
 
@@ -54,8 +53,13 @@ impl Strays {
     }
 }
 
-/// What was looked up: channels with their entries.
-pub type Found = Vec<(Box<[u8]>, Vec<Entry>)>;
+/// What was looked up.
+pub struct Found {
+    /// Channels with their entries.
+    read: Vec<(Box<[u8]>, Page)>,
+    /// Those whose turn has not come.
+    left: Vec<(Box<[u8]>, ReportedId)>,
+}
 
 impl Session {
     /// A doubtful message of a channel that nobody named has come, with this id. What is older than the
@@ -77,47 +81,40 @@ impl Session {
         let some: Vec<Box<[u8]>> = self.strays.open.keys().take(TOGETHER).cloned().collect();
         let some: Vec<_> =
             some.into_iter().filter_map(|name| self.strays.open.remove_entry(&name)).collect();
-        let (joined, asker, node) =
-            (self.joined.clone(), self.asker.clone(), self.link.address.clone());
+        let (joined, fetcher) = (self.joined.clone(), self.catching.fetcher());
         let finished = self.finished.clone();
         tokio::task::spawn_local(async move {
-            let mut pipeline = pipe();
-            pipeline.ignore_errors();
-            for (name, after) in &some {
-                page(&mut pipeline, &joined.key(name), *after);
-            }
-            let answers: Result<Vec<Result<Value, RedisError>>, String> = async {
-                let mut link = asker.connection_to(&node).await?;
-                pipeline.query_async(&mut link.connection).await.map_err(|error| {
-                    asker.give_up(&link);
-                    shown(&error)
-                })
-            }
-            .await;
+            let range = |(name, after): &(Box<[u8]>, ReportedId)| {
+                Range::of(joined.key(name), Span::After(*after), u64::MAX)
+            };
+            let ranges: Vec<Range> = some.iter().map(range).collect();
+            let pages = fetcher.pages(&ranges).await;
             sleep(PAUSE).await;
-            let _ = finished.send(match answers.and_then(|answers| found(some, answers)) {
-                Ok(found) => Done::Strays(found),
+            let _ = finished.send(match pages {
+                Ok(pages) => Done::Strays(found(some, pages)),
                 Err(why) => Done::Lost(why),
             });
         });
     }
 
     /// Appends what was found, for the streams of patterns.
-    pub(super) fn settle_strays(&mut self, found: &Found) -> Result<(), Ended> {
+    pub(super) fn settle_strays(&mut self, found: Found) -> Result<(), Ended> {
         self.strays.asking = false;
         let forgotten = std::mem::take(&mut self.strays.forgotten);
         let mut arrivals = Vec::new();
-        for (name, entries) in found.iter().filter(|(name, _)| !forgotten.contains(name)) {
-            if let [.., last] = &entries[..] {
-                if entries.len() >= PAGE {
-                    self.strays.doubt(name, last.id);
-                }
+        for (name, after) in &found.left {
+            self.strays.doubt(name, *after);
+        }
+        let read = found.read.iter().filter(|(name, _)| !forgotten.contains(name));
+        for (name, page) in read {
+            if let (true, Some(last)) = (page.more, page.entries.last()) {
+                self.strays.doubt(name, last.id);
             }
             if self.channels.get(name).is_some_and(Channel::comes_by_name) {
                 // It has been joined meanwhile, and caught up.
                 continue;
             }
-            for entry in entries {
+            for entry in self.readable(name, &page.entries) {
                 arrivals.push(Arrival {
                     channel: name,
                     how: How::Strayed(Some(self.judged(name, entry.id))),
@@ -133,16 +130,9 @@ impl Session {
 }
 
 /// The entries of each channel. A stream that cannot be read has none.
-fn found(
-    some: Vec<(Box<[u8]>, ReportedId)>,
-    answers: Vec<Result<Value, RedisError>>,
-) -> Result<Found, String> {
-    let pairs = some.into_iter().zip(answers);
-    pairs
-        .map(|((name, _), answer)| match answer {
-            Ok(answer) => Ok((name, entries(&answer))),
-            Err(error) if is_its_own(&error) => Ok((name, Vec::new())),
-            Err(error) => Err(shown(&error)),
-        })
-        .collect()
+fn found(mut some: Vec<(Box<[u8]>, ReportedId)>, pages: Vec<Result<Page, RedisError>>) -> Found {
+    let left = some.split_off(pages.len().min(some.len()));
+    let names = some.into_iter().map(|(name, _)| name);
+    let read = names.zip(pages.into_iter().map(Result::unwrap_or_default)).collect();
+    Found { read, left }
 }

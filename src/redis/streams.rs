@@ -6,22 +6,21 @@
 //! asked in turn.
 
 use std::collections::HashSet;
+use std::rc::Rc;
 use std::time::Duration;
 
-use ::redis::aio::MultiplexedConnection;
 use ::redis::{cmd, pipe, Pipeline, RedisError, Value};
 use tokio::time::sleep;
 
-use super::catch_up::{is_its_own, page};
 use super::channels::State;
+use super::fetcher::{Fetcher, Page, Range, Span};
 use super::heartbeat::Answers;
 use super::joined::{Joined, Level};
 use super::joining::Subscribe;
-use super::link::{self, Link};
-use super::message::{entries, Entry};
 use super::opening::{ahead, lost};
 use super::session::{shown, Ended, Session};
 use super::subscriptions::{Done, TOGETHER as SUBSCRIBED};
+use super::task::Task;
 use crate::hub::{Arrival, How, Knowledge, NewEvent, ReportedId};
 
 /// Streams that one blocking command waits for.
@@ -85,11 +84,11 @@ pub struct Reading {
     grown: HashSet<Box<[u8]>>,
     /// Those of them that Redis has reported since they last had something.
     noted: HashSet<Box<[u8]>>,
-    /// A round is on its way.
-    running: bool,
+    /// A round that is on its way.
+    running: Option<Task>,
     /// The channels whose turn is still to come, if there are too many for one round.
     turn: Vec<Box<[u8]>>,
-    blocking: Option<Link>,
+    fetcher: Rc<Fetcher>,
     told_many: bool,
 }
 
@@ -98,22 +97,24 @@ type Unread = (Box<[u8]>, ReportedId);
 
 /// What a round of reading has brought.
 pub struct Round {
-    read: Vec<(Unread, Vec<Entry>)>,
-    blocking: Option<Link>,
+    read: Vec<(Unread, Page)>,
+    /// Streams whose turn has not come.
+    left: Vec<Box<[u8]>>,
 }
 
 impl Reading {
     /// Nothing is read yet.
-    pub fn new(way: Way) -> Reading {
+    pub fn new(way: Way, joined: &Rc<Joined>, node: &str) -> Reading {
+        let fetcher = Rc::new(Fetcher::new(joined.clone(), node.to_owned()));
         let grown = HashSet::new();
         Reading {
             way,
             telling: Telling::Possible,
             grown,
             noted: HashSet::new(),
-            running: false,
+            running: None,
             turn: Vec::new(),
-            blocking: None,
+            fetcher,
             told_many: false,
         }
     }
@@ -130,7 +131,7 @@ impl Session {
         let mut answers: Answers = question.query_async(connection).await.map_err(lost)?;
         let way = Way::read(&answers.pop().unwrap_or(Ok(Value::Nil)));
         self.subscribe = if way == Way::Told { Subscribe::First } else { Subscribe::Not };
-        self.reading = Reading::new(way);
+        self.reading = Reading::new(way, &self.joined, &self.link.address);
         Ok(())
     }
 
@@ -197,7 +198,7 @@ impl Session {
         self.subscribe = Subscribe::First;
         let names = self.channels.names().cloned().map(|name| (name, Knowledge::Nothing));
         let names: Vec<_> = names.collect();
-        let (mut joining, finished) = (self.joining(self.subscribe), self.finished.clone());
+        let (mut joining, finished) = (self.joining(), self.finished.clone());
         tokio::task::spawn_local(async move {
             let mut forbidden = false;
             for some in names.chunks(SUBSCRIBED) {
@@ -223,7 +224,6 @@ impl Session {
         self.reading.telling = Telling::Possible;
         self.reading.way = Way::Told;
         self.reading.turn.clear();
-        self.reading.blocking = None;
         self.read_all_streams();
         let what =
             format_args!("Redis reports which streams have grown; they are not asked any more");
@@ -232,12 +232,16 @@ impl Session {
 
     /// Begins the next round, if it is time for one.
     pub(super) fn read_streams(&mut self) {
-        if self.reading.running || self.joined.hub.source() != crate::hub::Source::Streams {
+        if self.reading.running.is_some() || self.joined.hub.source() != crate::hub::Source::Streams
+        {
             return;
         }
-        let channels = match self.reading.way {
-            Way::Told => self.grown_in_step(),
-            Way::Asked => self.next_in_turn(),
+        let grown = self.grown_in_step();
+        let (channels, how) = match self.reading.way {
+            _ if !grown.is_empty() => (grown, Ask::Once),
+            Way::Told => return,
+            Way::Asked if self.channels.len() <= MOST_BLOCKING => (self.next_in_turn(), Ask::Wait),
+            Way::Asked => (self.next_in_turn(), Ask::InTurn),
         };
         let last = |name: &[u8]| match self.channels.get(name)? {
             channel if matches!(channel.state, State::InStep) => Some(channel.last),
@@ -248,8 +252,7 @@ impl Session {
         if asked.is_empty() {
             return;
         }
-        self.reading.running = true;
-        self.spawn_round(asked);
+        self.spawn_round(asked, how);
     }
 
     /// The channels whose streams have grown. Those that are being caught up are read when they have been.
@@ -289,65 +292,56 @@ impl Session {
         self.reading.turn.split_off(rest)
     }
 
-    fn spawn_round(&mut self, asked: Vec<Unread>) {
-        let (mut connection, finished) = (self.link.connection.clone(), self.finished.clone());
+    fn spawn_round(&mut self, mut asked: Vec<Unread>, how: Ask) {
+        let (fetcher, finished) = (self.reading.fetcher.clone(), self.finished.clone());
         let joined = self.joined.clone();
-        let blocking = self.reading.blocking.take();
-        let waits = self.reading.way == Way::Asked && self.channels.len() <= MOST_BLOCKING;
-        let turns = self.reading.way == Way::Asked && !waits;
-        tokio::task::spawn_local(async move {
+        self.reading.running = Some(Task::spawn(async move {
             let keys: Vec<(Vec<u8>, ReportedId)> =
                 asked.iter().map(|(name, last)| (joined.key(name), *last)).collect();
-            let result = if waits {
-                let link = match blocking {
-                    Some(link) => Ok(link),
-                    None => link::connect(&joined.address, &joined.names.clock(), None).await,
-                };
-                match link {
-                    Ok(mut link) => {
-                        let read = wait(&mut link.connection, &keys).await;
-                        read.map(|read| (read, Some(link))).map_err(|error| shown(&error))
-                    }
-                    Err(error) => Err(error.to_string()),
+            let pages = match how {
+                Ask::Wait => wait(&fetcher, &keys).await,
+                Ask::Once => ask(&fetcher, &keys).await,
+                Ask::InTurn => {
+                    sleep(PAUSE).await;
+                    ask(&fetcher, &keys).await
                 }
-            } else {
-                let read = ask(&mut connection, &keys).await;
-                read.map(|read| (read, None)).map_err(|error| shown(&error))
             };
-            if turns {
-                sleep(PAUSE).await;
-            }
-            let _ = finished.send(match result {
-                Ok((read, blocking)) => {
-                    Done::Read(Round { read: asked.into_iter().zip(read).collect(), blocking })
+            let _ = finished.send(match pages {
+                Ok(pages) => {
+                    let left = asked.split_off(pages.len().min(asked.len()));
+                    let left = left.into_iter().map(|(name, _)| name).collect();
+                    Done::Read(Round { read: asked.into_iter().zip(pages).collect(), left })
                 }
                 Err(why) => Done::Lost(why),
             });
-        });
+        }));
     }
 
     /// Appends what a round has brought, in the order of the numbers.
     pub(super) fn read_further(&mut self, round: Round) -> Result<(), Ended> {
-        self.reading.running = false;
-        self.reading.blocking = round.blocking;
+        self.reading.running = None;
+        self.reading.grown.extend(round.left);
         let mut arrivals = Vec::new();
-        for ((name, had), entries) in &round.read {
+        for ((name, had), page) in &round.read {
             let Some(channel) = self.channels.get_mut(&name[..]) else { continue };
             if channel.last != *had || !matches!(channel.state, State::InStep) {
                 // It was caught up meanwhile.
                 self.reading.grown.insert(name.clone());
                 continue;
             }
-            let Some(last) = entries.last() else {
+            let Some(last) = page.entries.last() else {
                 self.asking.empty.extend(self.reading.noted.remove(name).then(|| name.clone()));
                 continue;
             };
             channel.last = last.id;
             self.reading.noted.remove(name);
-            if entries.len() >= super::catch_up::PAGE {
+            if page.more {
                 self.reading.grown.insert(name.clone());
             }
-            for entry in entries.iter().filter(|entry| entry.id > *had) {
+            for entry in self.readable(name, &page.entries) {
+                if entry.id <= *had {
+                    continue;
+                }
                 let id = self.judged(name, entry.id);
                 arrivals.push(Arrival {
                     channel: name,
@@ -363,62 +357,37 @@ impl Session {
     }
 }
 
-/// What each of these streams has behind what is known of it.
-async fn ask(
-    connection: &mut MultiplexedConnection,
-    keys: &[(Vec<u8>, ReportedId)],
-) -> Result<Vec<Vec<Entry>>, RedisError> {
-    let mut all = Vec::with_capacity(keys.len());
-    for some in keys.chunks(TOGETHER) {
-        let mut pipeline = pipe();
-        for (key, last) in some {
-            page(&mut pipeline, key, *last);
-        }
-        pipeline.ignore_errors();
-        let answers: Vec<Result<Value, RedisError>> = pipeline.query_async(connection).await?;
-        for answer in answers {
-            all.push(match answer {
-                Ok(answer) => entries(&answer),
-                // It was a stream a moment ago; the next connection will tell.
-                Err(error) if is_its_own(&error) => Vec::new(),
-                Err(error) => return Err(error),
-            });
-        }
-    }
-    Ok(all)
+/// How streams are asked whether they have grown.
+#[derive(Clone, Copy)]
+enum Ask {
+    /// They are known to have.
+    Once,
+    /// One after the other, for ever.
+    InTurn,
+    /// Until one has.
+    Wait,
+}
+
+/// What the first of these streams have behind what is known of them.
+async fn ask(fetcher: &Fetcher, keys: &[(Vec<u8>, ReportedId)]) -> Result<Vec<Page>, String> {
+    let range =
+        |(key, last): &(Vec<u8>, ReportedId)| Range::of(key.clone(), Span::After(*last), u64::MAX);
+    let ranges: Vec<Range> = keys.iter().map(range).collect();
+    let pages = fetcher.pages(&ranges).await?;
+    // It was a stream a moment ago; the next connection will tell.
+    Ok(pages.into_iter().map(|page| page.unwrap_or_default()).collect())
 }
 
 /// The same, but waits for a while if none of them has anything.
-async fn wait(
-    connection: &mut MultiplexedConnection,
-    keys: &[(Vec<u8>, ReportedId)],
-) -> Result<Vec<Vec<Entry>>, RedisError> {
-    let mut command = cmd("XREAD");
-    command.arg("COUNT").arg(super::catch_up::PAGE).arg("BLOCK").arg(BLOCK).arg("STREAMS");
-    for (key, _) in keys {
-        command.arg(key);
-    }
-    for (_, last) in keys {
-        command.arg(last.to_string());
-    }
-    let answer = match command.query_async::<Value>(connection).await {
+async fn wait(fetcher: &Fetcher, keys: &[(Vec<u8>, ReportedId)]) -> Result<Vec<Page>, String> {
+    match fetcher.wait(keys, BLOCK).await? {
+        Some(pages) => Ok(pages),
         // One key that is no stream spoils the whole command.
-        Err(error) if is_its_own(&error) => {
+        None => {
             sleep(PAUSE).await;
-            return ask(connection, keys).await;
+            ask(fetcher, keys).await
         }
-        answer => answer?,
-    };
-    let read = match answer {
-        Value::Map(streams) => streams,
-        _ => Vec::new(),
-    };
-    let of = |key: &[u8]| {
-        let found =
-            read.iter().find(|(name, _)| matches!(name, Value::BulkString(name) if name == key));
-        found.map(|(_, value)| entries(value)).unwrap_or_default()
-    };
-    Ok(keys.iter().map(|(key, _)| of(key)).collect())
+    }
 }
 
 /// Asks for the setting that `Way::read` judges, after something that any node but the right one refuses.

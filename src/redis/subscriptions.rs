@@ -1,23 +1,28 @@
 //! What is subscribed to: just the channels that have streams. One is joined when somebody listens, and
 //! left a while after the last one went, so that a client which reconnects finds it in step.
 
-use super::channels::{Channel, Doubt, State};
+use super::catching::{FirstPages, Further};
+use super::channels::{Channel, Doubt, State, Waiting};
 use super::held::Held;
 use super::joined::Level;
-use super::joining::{Asked, Caught, Joining, Refused, Subscribe};
-use super::session::{Ended, Session};
+use super::joining::{Asked, Joining, Refused};
+use super::session::{shown, Ended, Session};
 use crate::hub::{Fence, Knowledge, Locked, ReportedId, Signal};
 use crate::sse::channel;
 
 /// Channels in one SUBSCRIBE.
 pub(super) const TOGETHER: usize = 512;
-/// Channels that are being joined at a time, and so what is fetched of them.
+/// Channels that are being subscribed to at a time.
 const MOST_ON_THE_WAY: usize = 1_024;
 
 /// What a task of the session brings back.
 pub enum Done {
-    /// Channels were subscribed to, and what they lacked was fetched.
-    Joined { caught: Vec<Caught>, refused: Refused },
+    /// Channels were subscribed to.
+    Joined { some: Vec<Asked>, refused: Refused },
+    /// First pages of channels were fetched.
+    First(FirstPages),
+    /// A further page of a channel was.
+    Further(Box<Further>),
     /// Streams were read further.
     Read(super::streams::Round),
     /// All streams in Redis are subscribed to, unless the user may not.
@@ -38,7 +43,7 @@ impl Session {
         let Some(name) = self.joined.channel_of(subject) else { return };
         if let Some(channel) = self.channels.get_mut(name) {
             if matches!(channel.state, State::Asked) {
-                channel.state = State::Joining { held: Vec::new() };
+                channel.state = State::Joining(Waiting::default());
             }
         }
     }
@@ -110,12 +115,11 @@ impl Session {
         Ok(())
     }
 
-    /// Joins some of the channels that are wanted, unless enough are on their way: what is fetched of
-    /// them is held in memory.
+    /// Joins some of the channels that are wanted, unless enough are on their way.
     pub(super) fn join_wanted(&mut self) {
         while self.on_the_way < MOST_ON_THE_WAY && !self.wanted.is_empty() {
             let some = self.wanted.drain(..self.wanted.len().min(TOGETHER)).collect();
-            self.spawn_join(some, self.subscribe);
+            self.spawn_join(some);
         }
     }
 
@@ -161,36 +165,47 @@ impl Session {
     }
 
     /// What is needed to join channels on this connection.
-    pub(super) fn joining(&self, subscribe: Subscribe) -> Joining {
+    pub(super) fn joining(&self) -> Joining {
         Joining {
             joined: self.joined.clone(),
             subscriber: self.link.connection.clone(),
-            asker: self.asker.clone(),
-            node: self.link.address.clone(),
-            terms: self.terms(),
-            subscribe,
+            subscribe: self.subscribe,
         }
     }
 
-    fn spawn_join(&mut self, some: Vec<Asked>, subscribe: Subscribe) {
+    fn spawn_join(&mut self, some: Vec<Asked>) {
         self.on_the_way += some.len();
-        let (joining, finished) = (self.joining(subscribe), self.finished.clone());
+        let (mut joining, finished) = (self.joining(), self.finished.clone());
         tokio::task::spawn_local(async move {
-            let _ = finished.send(match joining.join(some).await {
-                Ok((caught, refused)) => Done::Joined { caught, refused },
-                Err(why) => Done::Lost(why),
+            let _ = finished.send(match joining.allowed(some).await {
+                Ok((some, refused)) => Done::Joined { some, refused },
+                Err(error) => Done::Lost(shown(&error)),
             });
         });
+    }
+
+    /// These channels are subscribed to, or need not be: their messages wait from here on. A subscription
+    /// says so itself, before it is confirmed.
+    pub(super) fn await_messages(&mut self, some: &[Asked]) {
+        for (name, _) in some {
+            if let Some(channel) = self.channels.get_mut(name) {
+                if matches!(channel.state, State::Asked) {
+                    channel.state = State::Joining(Waiting::default());
+                }
+            }
+        }
     }
 
     /// Events of a channel were missed, or may have been, before these messages.
     pub(super) fn catch_up_again(&mut self, name: &[u8], held: Vec<Held>) -> Result<(), Ended> {
         let Some(channel) = self.channels.get_mut(name) else { return Ok(()) };
-        channel.state = State::Joining { held };
+        let waiting = Waiting::of(held);
+        self.held += waiting.bytes;
+        channel.state = State::Joining(waiting);
         let (member, known) = (channel.member, Knowledge::Interrupted(channel.last));
         let (hub, fence) = (&self.joined.hub, self.tenant.fence);
         self.patiently(|| hub.out_of_step(fence, member))?;
-        self.spawn_join(vec![(name.into(), known)], Subscribe::Not);
+        self.catch_up([(name.into(), known)]);
         Ok(())
     }
 
@@ -207,19 +222,19 @@ impl Session {
             Done::Beat(answers) => self.beaten(answers),
             Done::Strays(found) => {
                 self.take_in()?;
-                self.settle_strays(&found)
+                self.settle_strays(found)
             }
-            Done::Joined { caught, refused } => {
-                // What has come before this must not be taken for something that comes after it.
+            Done::Joined { some, refused } => {
+                self.on_the_way -= self.on_the_way.min(some.len() + refused.names.len());
+                self.refuse(refused)?;
                 self.take_in()?;
-                for Caught { name, known, fetched } in &caught {
-                    self.settle(name, *known, fetched)?;
-                }
-                self.on_the_way -= self.on_the_way.min(caught.len() + refused.names.len());
-                self.refuse(refused);
+                self.await_messages(&some);
+                self.catch_up(some);
                 self.join_wanted();
                 Ok(())
             }
+            Done::First(pages) => self.take_first(pages),
+            Done::Further(further) => self.take_further(*further),
         }
     }
 }

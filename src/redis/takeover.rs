@@ -14,7 +14,6 @@ use super::inbox::Push;
 use super::joined::{Joined, Level};
 use super::joining::Subscribe;
 use super::opening::lost;
-use super::publisher::Publisher;
 use super::session::{shown, Ended, Session, Tenant};
 use crate::hub::{Fence, Hub, Knowledge, Link, Membership, Seat, TakenOver};
 
@@ -30,7 +29,6 @@ const STEP: Duration = Duration::from_millis(2);
 /// makes the process's part of a fence.
 pub async fn take_over(
     joined: Rc<Joined>,
-    asker: Rc<Publisher>,
     seat: Seat,
     tenant: impl Fn(Fence) -> Tenant,
 ) -> Result<Session, Ended> {
@@ -42,7 +40,7 @@ pub async fn take_over(
     }
     let frozen = wait_until(ANSWER, || hub.is_frozen(heir)).await;
     // The fence is not ours yet: nothing is appended before it is.
-    let mut session = Session::connect(joined.clone(), tenant(Fence::none()), asker).await?;
+    let mut session = Session::connect(joined.clone(), tenant(Fence::none())).await?;
     session.read = hub.head();
     session.prepare().await?;
     session.subscribe_control().await?;
@@ -80,8 +78,7 @@ impl Session {
         let names = self.joined_by(holder)?;
         let joined = self.join(names)?;
         if self.subscribe == Subscribe::First {
-            let (_, refused) =
-                self.joining(self.subscribe).allowed(joined.clone()).await.map_err(lost)?;
+            let (_, refused) = self.joining().allowed(joined.clone()).await.map_err(lost)?;
             if let Some(why) = refused.why {
                 // The holder may: its user has changed since.
                 return Err(Ended::Lost(why));

@@ -105,7 +105,7 @@ async fn run(
     for (number, joined) in hubs {
         let joined = Rc::new(joined);
         let publisher = Rc::new(Publisher::new(joined.clone()));
-        let bridge = Bridge::supervised(joined, publisher.clone(), phase.clone(), wakes.clone());
+        let bridge = Bridge::supervised(joined, phase.clone(), wakes.clone());
         publishers.push((number, publisher));
         bridges.push(tokio::task::spawn_local(bridge));
     }

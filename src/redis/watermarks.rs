@@ -4,7 +4,8 @@
 use ::redis::aio::MultiplexedConnection;
 use ::redis::{cmd, pipe, RedisError, Value};
 
-use super::catch_up::{is_its_own, Fetched};
+use super::catch_up::Fetched;
+use super::fetcher::is_its_own;
 use super::names::Names;
 use crate::hub::{Latest, Missing, ReportedId, Source};
 

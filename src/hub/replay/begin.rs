@@ -47,7 +47,11 @@ impl Hub {
         let owed = guard.get(header::COUNT);
         let (had, aim, after, gap_due) = match resume {
             Resume::Fresh { newest } => {
-                let had = self.had_before(end, now);
+                let is_to_come = *newest > 0 && !self.in_step(channels);
+                let had = match is_to_come {
+                    true => self.had_before_replay(end, now),
+                    false => self.had_before(end, now),
+                };
                 if owed.min(*newest) == 0 {
                     return Ok(Beginning { end, had, pursuit: None });
                 }

@@ -7,7 +7,7 @@ use ::redis::{cmd, ErrorKind, RedisError, ServerErrorKind, Value};
 use super::super::address::{Address, Host};
 use super::error::{in_time, more_telling};
 use super::node::{self, Spot};
-use super::{share, Kind, Link, LinkError, Pushes};
+use super::{share, Bounds, Kind, Link, LinkError, Pushes, WORDS};
 
 /// Connects to the master of the slot of `hub_key`, asking each seed until one tells of a node that
 /// says itself that it is a master.
@@ -16,13 +16,14 @@ pub(super) async fn connect(
     seeds: &[Host],
     hub_key: &[u8],
     pushes: Option<Pushes>,
+    bounds: &Bounds,
 ) -> Result<Link, LinkError> {
     let limit = share(seeds.len());
     let mut failure = None;
     for seed in seeds {
         let asked = in_time(limit, &seed.to_string(), ask(address, seed, limit, hub_key)).await;
         let tried = match asked {
-            Ok(host) => node::master(address, &Spot::Host(host), pushes.clone()).await,
+            Ok(host) => node::master(address, &Spot::Host(host), pushes.clone(), bounds).await,
             Err(error) => Err(error),
         };
         match tried {
@@ -48,7 +49,9 @@ async fn ask(
     };
     let login = address.login.as_ref();
     let place = Spot::Host(seed.clone());
-    let mut connection = node::open(&place, address.tls, login, 0, limit, None).await?;
+    let bounds = Bounds::of_values(WORDS);
+    let (mut connection, _driver) =
+        node::open(&place, address.tls, login, 0, limit, None, &bounds).await?;
     let (mut slot, mut slots) = (cmd("CLUSTER"), cmd("CLUSTER"));
     let slot: i64 =
         slot.arg("KEYSLOT").arg(hub_key).query_async(&mut connection).await.map_err(of)?;

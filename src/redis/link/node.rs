@@ -1,40 +1,41 @@
 //! One node: connected to, let in, asked whether it can hold the hub.
 
-use std::path::PathBuf;
+use std::future::Future;
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::Once;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ::redis::aio::{MultiplexedConnection, SendError};
-use ::redis::io::tcp::{socket2, TcpSettings};
 use ::redis::{
-    cmd, AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo,
-    ProtocolVersion, RedisConnectionInfo, RedisError, Value,
+    cmd, AsyncConnectionConfig, ProtocolVersion, RedisConnectionInfo, RedisError, Value,
 };
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
-use super::super::address::{Address, Host, Login};
+use super::super::address::{Address, Login};
+use super::bounded::{Bounded, Bounds};
+use super::dial::dial;
 use super::error::in_time;
 use super::{Kind, Link, LinkError, Pushes, HOST, RESPONSE};
 
-/// How long a peer that has vanished goes unnoticed.
-const VANISHED: Duration = Duration::from_secs(5);
+pub(super) use super::dial::Spot;
 
 /// Connections that this process has made.
 static MADE: AtomicU64 = AtomicU64::new(1);
 
-/// Where a node is.
-#[derive(Clone)]
-pub(super) enum Spot {
-    Host(Host),
-    Unix(PathBuf),
+/// What reads and writes a connection's socket. The connection ends with it, whatever is on its way.
+pub(super) struct Driver(JoinHandle<()>);
+
+impl Driver {
+    fn of(driver: impl Future<Output = ()> + Send + 'static) -> Driver {
+        Driver(tokio::spawn(driver))
+    }
 }
 
-impl std::fmt::Display for Spot {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Spot::Host(host) => write!(f, "{host}"),
-            Spot::Unix(path) => write!(f, "{}", path.display()),
-        }
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 
@@ -43,13 +44,15 @@ pub(super) async fn master(
     address: &Address,
     spot: &Spot,
     pushes: Option<Pushes>,
+    bounds: &Bounds,
 ) -> Result<Link, LinkError> {
     let login = address.login.as_ref();
-    let mut connection = open(spot, address.tls, login, address.db, HOST, pushes).await?;
+    let (mut connection, driver) =
+        open(spot, address.tls, login, address.db, HOST, pushes, bounds).await?;
     let spot = spot.to_string();
     in_time(HOST, &spot, check(&mut connection, &spot)).await?;
     let made = MADE.fetch_add(1, Ordering::Relaxed);
-    Ok(Link { connection, address: spot, made })
+    Ok(Link { connection, address: spot, made, _driver: Arc::new(driver) })
 }
 
 /// Connects to a node, whatever it is, within `limit`.
@@ -60,37 +63,28 @@ pub(super) async fn open(
     db: u32,
     limit: Duration,
     pushes: Option<Pushes>,
-) -> Result<MultiplexedConnection, LinkError> {
+    bounds: &Bounds,
+) -> Result<(MultiplexedConnection, Driver), LinkError> {
     let of = |error: RedisError| LinkError::of(&spot.to_string(), &error);
-    let info = information(spot, tls, login, db).map_err(of)?;
-    let mut config = AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(limit))
-        .set_response_timeout(Some(RESPONSE));
+    let mut config = AsyncConnectionConfig::new().set_response_timeout(Some(RESPONSE));
     if let Some(pushes) = pushes {
         config = config.set_push_sender(move |push| {
             pushes(push);
             Ok::<(), SendError>(())
         });
     }
-    let client = Client::open(info).map_err(of)?;
-    client.get_multiplexed_async_connection_with_config(&config).await.map_err(of)
+    let opened = timeout(limit, async {
+        let socket = Bounded::new(dial(spot, tls).await?, bounds.clone());
+        let settings = settings(login, db);
+        let (connection, driver) =
+            MultiplexedConnection::new_with_config(&settings, socket, config).await?;
+        Ok::<_, RedisError>((connection, Driver::of(driver)))
+    });
+    let late = |_| Err(io::Error::from(io::ErrorKind::TimedOut).into());
+    opened.await.unwrap_or_else(late).map_err(of)
 }
 
-fn information(
-    spot: &Spot,
-    tls: bool,
-    login: Option<&Login>,
-    db: u32,
-) -> Result<ConnectionInfo, RedisError> {
-    let addr = match spot {
-        Spot::Unix(path) => ConnectionAddr::Unix(path.clone()),
-        Spot::Host(Host { name, port }) if tls => {
-            install_provider();
-            let (host, port) = (name.clone(), *port);
-            ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }
-        }
-        Spot::Host(Host { name, port }) => ConnectionAddr::Tcp(name.clone(), *port),
-    };
+fn settings(login: Option<&Login>, db: u32) -> RedisConnectionInfo {
     let mut settings = RedisConnectionInfo::default()
         .set_protocol(ProtocolVersion::RESP3)
         .set_lib_name(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"))
@@ -101,22 +95,7 @@ fn information(
             settings = settings.set_username(user);
         }
     }
-    let keepalive = socket2::TcpKeepalive::new()
-        .with_time(VANISHED)
-        .with_interval(Duration::from_secs(1))
-        .with_retries(3);
-    let tcp = TcpSettings::default()
-        .set_nodelay(true)
-        .set_keepalive(keepalive)
-        .set_user_timeout(VANISHED);
-    Ok(addr.into_connection_info()?.set_redis_settings(settings).set_tcp_settings(tcp))
-}
-
-/// Without a provider of cryptography that was chosen, rustls panics.
-fn install_provider() {
-    static ONCE: Once = Once::new();
-    // An error says that the process has one already, which will do.
-    ONCE.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
+    settings
 }
 
 /// Whether the node is a master that serves.

@@ -9,8 +9,8 @@ use tokio::sync::Notify;
 
 use super::super::address::{Address, Host};
 use super::error::{in_time, more_telling};
-use super::node::{self, Spot};
-use super::{share, Kind, Link, LinkError, Pushes, HOST};
+use super::node::{self, Driver, Spot};
+use super::{share, Bounds, Kind, Link, LinkError, Pushes, HOST, WORDS};
 
 /// The channel on which Sentinels tell of a new master.
 const SWITCH: &str = "+switch-master";
@@ -27,6 +27,7 @@ pub(super) async fn connect(
     sentinels: &[Host],
     master: &str,
     pushes: Option<Pushes>,
+    bounds: &Bounds,
 ) -> Result<Link, LinkError> {
     let limit = share(sentinels.len());
     let mut failure = None;
@@ -34,7 +35,7 @@ pub(super) async fn connect(
         let spot = Spot::Host(sentinel.clone());
         let asked = in_time(limit, &spot.to_string(), ask(address, sentinel, limit, master)).await;
         let tried = match asked {
-            Ok(host) => node::master(address, &Spot::Host(host), pushes.clone()).await,
+            Ok(host) => node::master(address, &Spot::Host(host), pushes.clone(), bounds).await,
             Err(error) => Err(error),
         };
         match tried {
@@ -71,7 +72,7 @@ async fn listen(
         let news = Arc::clone(&news);
         Arc::new(move |_| news.notify_one())
     };
-    let mut connection = open(address, sentinel, HOST, Some(pushes)).await?;
+    let (mut connection, _driver) = open(address, sentinel, HOST, Some(pushes)).await?;
     connection.subscribe(SWITCH).await.map_err(of)?;
     // Asked after each news, whatever it was, so that nothing of what Sentinels say is parsed; the
     // first time because it may have happened before the subscription.
@@ -87,7 +88,7 @@ async fn ask(
     limit: Duration,
     master: &str,
 ) -> Result<Host, LinkError> {
-    let mut connection = open(address, sentinel, limit, None).await?;
+    let (mut connection, _driver) = open(address, sentinel, limit, None).await?;
     master_of(&mut connection, &sentinel.to_string(), master).await
 }
 
@@ -97,12 +98,13 @@ async fn open(
     sentinel: &Host,
     limit: Duration,
     pushes: Option<Pushes>,
-) -> Result<MultiplexedConnection, LinkError> {
+) -> Result<(MultiplexedConnection, Driver), LinkError> {
+    let bounds = Bounds::of_values(WORDS);
     let spot = Spot::Host(sentinel.clone());
-    let nobody = node::open(&spot, address.tls, None, 0, limit, pushes.clone()).await;
+    let nobody = node::open(&spot, address.tls, None, 0, limit, pushes.clone(), &bounds).await;
     match (nobody, &address.login) {
         (Err(error), Some(login)) if error.kind == Kind::Auth => {
-            node::open(&spot, address.tls, Some(login), 0, limit, pushes).await
+            node::open(&spot, address.tls, Some(login), 0, limit, pushes, &bounds).await
         }
         (result, _) => result,
     }

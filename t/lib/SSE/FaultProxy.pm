@@ -27,12 +27,14 @@ sub url  ($self) { return "redis://127.0.0.1:$self->{port}" }
 sub pid  ($self) { return $self->{pid} }
 
 # What holds from now on: carry well; hold every byte for so many seconds; pass one byte at a time;
-# accept and carry nothing, as behind a cable that is cut; accept nobody (what is open goes on).
+# accept and carry nothing, as behind a cable that is cut; accept nobody (what is open goes on); carry so many
+# bytes a second, of all connections together.
 sub pass   ($self)           { return $self->tell('pass') }
 sub delay  ($self, $seconds) { return $self->tell("delay $seconds") }
 sub split  ($self)           { return $self->tell('split') }
 sub hole   ($self)           { return $self->tell('hole') }
 sub refuse ($self)           { return $self->tell('refuse') }
+sub rate   ($self, $bytes)   { return $self->tell("rate $bytes") }
 
 # All connections end with a reset, now. Gives their number.
 sub cut ($self) { return $self->tell('cut') }
@@ -70,6 +72,7 @@ package SSE::FaultProxy::Relay;
 use v5.36;
 use Errno qw(EAGAIN EINPROGRESS);
 use IO::Socket::INET;
+use List::Util qw(max shuffle);
 use Socket qw(:DEFAULT IPPROTO_TCP TCP_NODELAY);
 use Time::HiRes qw(time);
 
@@ -79,7 +82,7 @@ my $most = 1 << 20;
 sub new ($class, $to) {
     $SIG{$_} = 'IGNORE' for qw(PIPE INT);
     my $listener = listener(0);
-    return bless { listener => $listener, port => $listener->sockport, to => $to, how => 'pass', delay => 0, sides => {} }, $class;
+    return bless { listener => $listener, port => $listener->sockport, to => $to, how => 'pass', delay => 0, rate => 0, free => 0, sides => {} }, $class;
 }
 
 sub listener ($port) {
@@ -100,7 +103,7 @@ sub run ($self) {
             vec($reads, fileno $side->{socket}, 1) = 1
                 if $self->{how} ne 'hole' && !$side->{at_end} && $side->{other}{size} < $most;
             next if !@{ $side->{waiting} } || $self->{how} eq 'hole';
-            my $due = $side->{waiting}[0][0] - $now;
+            my $due = max($side->{waiting}[0][0], $self->{free}) - $now;
             if ($due <= 0) { vec($writes, fileno $side->{socket}, 1) = 1 }
             else           { $next = $due if $due < $next }
         }
@@ -117,8 +120,8 @@ sub run ($self) {
     return;
 }
 
-# A list of its own: sides end while it is gone through.
-sub sides ($self) { return my @all = values %{ $self->{sides} } }
+# A list of its own: sides end while it is gone through. None is always the first on a slow line.
+sub sides ($self) { return my @all = shuffle values %{ $self->{sides} } }
 
 sub obey ($self) {
     sysread STDIN, my $order, 256 or return 0;
@@ -133,7 +136,8 @@ sub obey ($self) {
         $answer = keys(%{ $self->{sides} }) / 2;
     } else {
         $self->{how}   = $word;
-        $self->{delay} = $value // 0;
+        @$self{qw(delay rate free)} = (0, 0, 0);
+        $self->{$word} = $value if $word eq 'delay' || $word eq 'rate';
         if ($word eq 'refuse') { close delete $self->{listener} if $self->{listener} }
         else                   { $self->{listener} //= listener($self->{port}) }
     }
@@ -171,10 +175,13 @@ sub read ($self, $side) {
 sub write ($self, $side) {
     my $first = $side->{waiting}[0] or return;
     return $self->end($side, 0) if $first->[1] eq '';
-    my $sent = syswrite $side->{socket}, $first->[1], $self->{how} eq 'split' ? 1 : 65536;
+    return if $self->{free} > time();
+    my $most = $self->{how} eq 'split' ? 1 : $self->{rate} ? 4096 : 65536;
+    my $sent = syswrite $side->{socket}, $first->[1], $most;
     return $! == EAGAIN ? undef : $self->end($side, 1) if !defined $sent;
     substr $first->[1], 0, $sent, '';
     $side->{size} -= $sent;
+    $self->{free} = max($self->{free}, time() - 0.02) + $sent / $self->{rate} if $self->{rate};
     shift @{ $side->{waiting} } if $first->[1] eq '';
     return;
 }

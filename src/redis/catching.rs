@@ -1,0 +1,358 @@
+//! Channels are caught up: what they lack is fetched beside everything else, and a channel that lacks much,
+//! or whose answers are slow, keeps nobody waiting but itself.
+//!
+//! Channels whose first page is to come go together, as many as fit. One that lacks more goes on by itself,
+//! page by page and in turn with others of its kind, over another connection.
+
+use std::collections::{HashSet, VecDeque};
+use std::rc::Rc;
+
+use ::redis::aio::MultiplexedConnection;
+use ::redis::RedisError;
+use tokio::time::{Duration, Instant};
+
+use super::catch_up::{CatchUp, Fetched, Terms};
+use super::channels::State;
+use super::fetcher::{ping, Fetcher, Range};
+use super::joined::{Joined, Level};
+use super::joining::{Asked, Refused};
+use super::session::{shown, Ended, Session};
+use super::subscriptions::Done;
+use super::task::Task;
+use crate::hub::{pattern_of, shown as shown_name, Knowledge, ReportedId};
+use crate::sse::escaped::Escaped;
+
+/// After how long it is told that a channel is not caught up, and how often.
+const TELL: Duration = Duration::from_secs(5);
+const TELL_EVERY: Duration = Duration::from_secs(60);
+/// Channels that are asked together at most.
+const TOGETHER: usize = 512;
+
+/// What is there of a channel.
+pub struct Caught {
+    pub name: Box<[u8]>,
+    pub known: Knowledge,
+    pub fetched: Fetched,
+    /// There is more.
+    pub rest: Option<CatchUp>,
+}
+
+/// The first pages of some channels.
+#[derive(Default)]
+pub struct FirstPages {
+    pub caught: Vec<Caught>,
+    pub refused: Refused,
+    /// Those whose turn has not come.
+    pub left: Vec<Asked>,
+}
+
+/// A channel that lacks more than one page.
+struct Long {
+    name: Box<[u8]>,
+    catch_up: CatchUp,
+    since: Instant,
+}
+
+/// A further page of a channel.
+pub struct Further {
+    long: Long,
+    page: Result<(Fetched, bool), RedisError>,
+}
+
+/// What is being caught up.
+pub struct Catching {
+    /// Channels of which nothing has been fetched.
+    first: VecDeque<Asked>,
+    /// Those that lack more than a page.
+    long: VecDeque<Long>,
+    first_task: Option<Task>,
+    long_task: Option<Task>,
+    /// The channel whose page is on its way.
+    on_the_way: Option<(Box<[u8]>, Instant)>,
+    fetchers: Fetchers,
+    /// Channels whose streams have missed something, and that have not caught up since the connection
+    /// began.
+    pub(super) unsettled: HashSet<Box<[u8]>>,
+    told: Option<Instant>,
+}
+
+struct Fetchers {
+    first: Rc<Fetcher>,
+    long: Rc<Fetcher>,
+}
+
+impl Catching {
+    /// Nothing is caught up. All that is needed is at this node.
+    pub fn new(joined: &Rc<Joined>, node: &str) -> Catching {
+        let fetcher = || Rc::new(Fetcher::new(joined.clone(), node.to_owned()));
+        Catching {
+            first: VecDeque::new(),
+            long: VecDeque::new(),
+            first_task: None,
+            long_task: None,
+            on_the_way: None,
+            fetchers: Fetchers { first: fetcher(), long: fetcher() },
+            unsettled: HashSet::new(),
+            told: None,
+        }
+    }
+
+    /// Whether there are channels whose first page is still to come.
+    pub fn is_beginning(&self) -> bool {
+        self.first_task.is_some() || !self.first.is_empty()
+    }
+
+    /// What reads single pages.
+    pub fn fetcher(&self) -> Rc<Fetcher> {
+        self.fetchers.first.clone()
+    }
+
+    /// Stops, and forgets what was begun.
+    pub fn stop(&mut self) {
+        (self.first_task, self.long_task, self.on_the_way) = (None, None, None);
+        self.first.clear();
+        self.long.clear();
+    }
+}
+
+/// What is needed to fetch.
+#[derive(Clone)]
+pub struct Asking {
+    joined: Rc<Joined>,
+    subscriber: MultiplexedConnection,
+    fetcher: Rc<Fetcher>,
+    terms: Terms,
+}
+
+impl Asking {
+    /// Makes the connection.
+    pub async fn open(&self) -> Result<(), String> {
+        self.fetcher.open().await
+    }
+
+    /// The first pages of the first of these channels, and what is wrong with them.
+    pub async fn first_pages(&self, some: Vec<Asked>) -> Result<FirstPages, String> {
+        let mut pages = FirstPages::default();
+        let (patterns, channels): (Vec<_>, Vec<_>) =
+            some.into_iter().partition(|(name, _)| pattern_of(name).is_some());
+        // Of what matches a pattern nothing is fetched.
+        pages.caught.extend(patterns.into_iter().map(|(name, known)| Caught {
+            name,
+            known,
+            fetched: Fetched::default(),
+            rest: None,
+        }));
+        let catch_ups = channels.iter().take(TOGETHER);
+        let mut catch_ups: Vec<CatchUp> =
+            catch_ups.map(|(name, known)| self.joined.catch_up(name, *known)).collect();
+        let ranges: Vec<Range> = catch_ups.iter().map(|one| one.range(self.terms)).collect();
+        let answers = match ranges.is_empty() {
+            true => Vec::new(),
+            false => self.fetcher.pages(&ranges).await?,
+        };
+        let names: Vec<&[u8]> =
+            channels.iter().take(answers.len()).map(|(name, _)| &**name).collect();
+        let forgotten = self.fetcher.watermarks(&names).await?;
+        for (catch_up, forgotten) in catch_ups.iter_mut().zip(forgotten) {
+            catch_up.forgotten = forgotten;
+        }
+        let mut channels = channels.into_iter();
+        for ((answer, mut catch_up), (name, known)) in
+            answers.into_iter().zip(catch_ups.drain(..)).zip(channels.by_ref())
+        {
+            match answer {
+                Ok(page) => {
+                    let (fetched, done) = catch_up.take(page, self.terms);
+                    let rest = (!done).then_some(catch_up);
+                    pages.caught.push(Caught { name, known, fetched, rest });
+                }
+                Err(error) => {
+                    let why = || format!("its stream cannot be read: {}", shown(&error));
+                    pages.refused.why.get_or_insert_with(why);
+                    pages.refused.names.push(name);
+                }
+            }
+        }
+        pages.left = channels.collect();
+        // What was told before the answers were given is here before this is answered.
+        ping(&mut self.subscriber.clone()).await?;
+        Ok(pages)
+    }
+
+    async fn further(&self, mut long: Long) -> Result<Further, String> {
+        let range = long.catch_up.range(self.terms);
+        let answer =
+            self.fetcher.pages(&[range]).await?.pop().unwrap_or_else(|| Ok(Default::default()));
+        let page = answer.map(|page| long.catch_up.take(page, self.terms));
+        ping(&mut self.subscriber.clone()).await?;
+        Ok(Further { long, page })
+    }
+}
+
+impl Session {
+    /// What is needed to fetch first pages.
+    pub(super) fn asking(&self) -> Asking {
+        self.asking_with(self.catching.fetchers.first.clone())
+    }
+
+    fn asking_with(&self, fetcher: Rc<Fetcher>) -> Asking {
+        let (joined, subscriber) = (self.joined.clone(), self.link.connection.clone());
+        Asking { joined, subscriber, fetcher, terms: self.terms() }
+    }
+
+    /// These channels are subscribed to: what they lack is to be fetched.
+    pub(super) fn catch_up(&mut self, asked: impl IntoIterator<Item = Asked>) {
+        self.catching.first.extend(asked);
+        self.fetch_first();
+    }
+
+    /// One that lacks more than a page.
+    pub(super) fn catch_up_further(&mut self, name: Box<[u8]>, catch_up: CatchUp) {
+        self.catching.long.push_back(Long { name, catch_up, since: Instant::now() });
+        self.fetch_further();
+    }
+
+    fn fetch_first(&mut self) {
+        if self.catching.first_task.is_some() || self.catching.first.is_empty() {
+            return;
+        }
+        let count = self.catching.first.len().min(TOGETHER);
+        let some: Vec<Asked> = self.catching.first.drain(..count).collect();
+        let (asking, finished) = (self.asking(), self.finished.clone());
+        self.catching.first_task = Some(Task::spawn(async move {
+            let _ = finished.send(match asking.first_pages(some).await {
+                Ok(pages) => Done::First(pages),
+                Err(why) => Done::Lost(why),
+            });
+        }));
+    }
+
+    fn fetch_further(&mut self) {
+        if self.catching.long_task.is_some() {
+            return;
+        }
+        let Some(long) = self.catching.long.pop_front() else { return };
+        self.catching.on_the_way = Some((long.name.clone(), long.since));
+        let asking = self.asking_with(self.catching.fetchers.long.clone());
+        let finished = self.finished.clone();
+        self.catching.long_task = Some(Task::spawn(async move {
+            let _ = finished.send(match asking.further(long).await {
+                Ok(further) => Done::Further(Box::new(further)),
+                Err(why) => Done::Lost(why),
+            });
+        }));
+    }
+
+    /// Takes first pages.
+    pub(super) fn take_first(&mut self, pages: FirstPages) -> Result<(), Ended> {
+        if self.catching.first_task.take().is_none() {
+            // It was stopped, and this was under way.
+            return Ok(());
+        }
+        // What has come before this must not be taken for something that comes after it.
+        self.take_in()?;
+        for asked in pages.left.into_iter().rev() {
+            self.catching.first.push_front(asked);
+        }
+        self.refuse(pages.refused)?;
+        for Caught { name, known, fetched, rest } in pages.caught {
+            if !self.is_joining(&name) {
+                continue;
+            }
+            self.enter(&name, known, &fetched)?;
+            match rest {
+                Some(catch_up) => self.catch_up_further(name, catch_up),
+                None => self.reached_end(name, known, fetched)?,
+            }
+        }
+        self.fetch_first();
+        Ok(())
+    }
+
+    /// Takes a further page of a channel.
+    pub(super) fn take_further(&mut self, further: Further) -> Result<(), Ended> {
+        if self.catching.long_task.take().is_none() {
+            return Ok(());
+        }
+        self.catching.on_the_way = None;
+        let Further { long, page } = further;
+        self.take_in()?;
+        if self.is_joining(&long.name) {
+            let known = long.catch_up.known();
+            match page {
+                Ok((fetched, done)) => {
+                    self.enter(&long.name, known, &fetched)?;
+                    if done {
+                        let missing = long.catch_up.missing();
+                        self.reached_end(long.name, known, Fetched { missing, ..fetched })?;
+                    } else {
+                        self.catching.long.push_back(long);
+                    }
+                }
+                Err(error) => {
+                    let why = format!("its stream cannot be read: {}", shown(&error));
+                    self.refuse(Refused { names: vec![long.name], why: Some(why) })?;
+                }
+            }
+        }
+        self.fetch_further();
+        Ok(())
+    }
+
+    fn is_joining(&self, name: &[u8]) -> bool {
+        let channel = self.channels.get(name);
+        channel.is_some_and(|channel| matches!(channel.state, State::Joining(_)))
+    }
+
+    /// All that a channel's stream had has been appended. If messages of it were not kept meanwhile, they
+    /// are in the stream by now.
+    fn reached_end(
+        &mut self,
+        name: Box<[u8]>,
+        known: Knowledge,
+        fetched: Fetched,
+    ) -> Result<(), Ended> {
+        let waiting = match self.channels.get_mut(&name).map(|channel| &mut channel.state) {
+            Some(State::Joining(waiting)) => waiting,
+            _ => return Ok(()),
+        };
+        if !std::mem::take(&mut waiting.is_full) {
+            return self.settled(&name, known, &fetched);
+        }
+        let had = match known {
+            Knowledge::Nothing => ReportedId::default(),
+            Knowledge::Left(had) | Knowledge::Interrupted(had) => had,
+        };
+        let had = Knowledge::Interrupted(fetched.newest.unwrap_or(had).max(had));
+        let catch_up = CatchUp::new(self.joined.key(&name), had, None);
+        self.catch_up_further(name, catch_up);
+        Ok(())
+    }
+
+    /// Looks after what is being caught up, once a second.
+    pub(super) fn tend_catching(&mut self) {
+        let Fetchers { first, long } = &self.catching.fetchers;
+        first.rest();
+        long.rest();
+        let trouble = long.trouble().or_else(|| first.trouble());
+        let all = self.catching.long.iter().map(|long| (&long.name, long.since));
+        let on_the_way = self.catching.on_the_way.iter().map(|(name, since)| (name, *since));
+        let slowest = all.chain(on_the_way).min_by_key(|(_, since)| *since);
+        let what = match slowest.filter(|(_, since)| since.elapsed() > TELL) {
+            Some((name, since)) => format!(
+                "channel \"{}\" is not caught up with Redis after {} s: {}; others go on",
+                Escaped(shown_name(name)),
+                since.elapsed().as_secs(),
+                trouble.as_deref().unwrap_or("it has more to give than comes in that time"),
+            ),
+            None => match trouble {
+                Some(why) => format!("channels cannot be caught up with Redis: {why}"),
+                None => return,
+            },
+        };
+        if self.catching.told.is_none_or(|told| told.elapsed() > TELL_EVERY) {
+            self.catching.told = Some(Instant::now());
+            self.joined.log(Level::Warn, format_args!("{what}"));
+        }
+    }
+}

@@ -1,0 +1,445 @@
+//! A connection on which streams are read, page by page: never more at a time than is allowed, and less
+//! where entries are large or the line is slow.
+//!
+//! How large entries are is known only once they come. So a request that brings more than is allowed, or
+//! takes too long, is broken off with its connection, and the next one asks for less; one that comes
+//! quickly makes the next ask for more. A single entry is waited for as long as any of it arrives.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::redis::aio::MultiplexedConnection;
+use ::redis::{cmd, pipe, Pipeline, RedisError, Value};
+use tokio::time::{sleep, timeout, Instant};
+
+use super::catch_up::About;
+use super::joined::Joined;
+use super::link::{self, Link, Meter};
+use super::message::{entries, Entry};
+use super::session::shown;
+use super::watermarks::watermarks;
+use crate::hub::{ReportedId, Source};
+
+/// Entries that the first request asks for, and that any does at most.
+const FIRST: usize = 256;
+const MOST: usize = 4_096;
+/// Streams that one request asks for at most, and entries of each that it should be able to have.
+const STREAMS: usize = 200;
+const EACH: usize = 16;
+/// A request that takes less than QUICK may be followed by a larger one, one that takes longer than SLOW
+/// is by a smaller one, and one that takes longer than LATE is broken off.
+const QUICK: Duration = Duration::from_millis(200);
+const SLOW: Duration = Duration::from_millis(500);
+const LATE: Duration = Duration::from_secs(2);
+/// How long nothing of an answer may come.
+const STALLED: Duration = Duration::from_secs(2);
+/// How often is looked whether anything has come.
+const LOOK: Duration = Duration::from_millis(250);
+/// The longest pause between tries that fail.
+const PAUSE: Duration = Duration::from_secs(1);
+/// How long a connection that is not needed is kept.
+const IDLE: Duration = Duration::from_secs(10);
+/// Longer than any answer takes.
+const EVER: Duration = Duration::from_secs(86_400);
+
+/// Which entries of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Span {
+    /// Those behind this number, by rising numbers.
+    After(ReportedId),
+    /// This one and those behind it.
+    From(ReportedId),
+    /// All, the newest first.
+    Newest,
+    /// Those before this number, the newest first.
+    Before(ReportedId),
+}
+
+/// What is to be read of a stream.
+#[derive(Clone, Debug)]
+pub struct Range {
+    /// Its key.
+    pub key: Vec<u8>,
+    /// Which entries.
+    pub span: Span,
+    /// How many at most.
+    pub most: u64,
+    /// Whether it is to be told what there is to know of the stream itself.
+    pub about: bool,
+    /// And how long it is.
+    pub length: bool,
+}
+
+/// What was read of a stream.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// Entries, in the order that was asked for. One that is too large has no data.
+    pub entries: Vec<Entry>,
+    /// There may be others behind them.
+    pub more: bool,
+    /// What there is to know of the stream itself.
+    pub about: Option<About>,
+    /// How many entries it has, if that was asked.
+    pub length: Option<u64>,
+}
+
+/// Why there is no answer.
+enum Broken {
+    /// It was more than is allowed, or took too long.
+    TooMuch,
+    /// Nothing came any more.
+    Stalled,
+    /// The connection failed.
+    Failed(RedisError),
+}
+
+/// Reads streams on a connection of its own.
+pub struct Fetcher {
+    joined: Rc<Joined>,
+    /// The subscriber's node, which is the one to ask: another was its master once, and has its own past.
+    node: String,
+    link: RefCell<Option<(Link, Arc<Meter>)>>,
+    used: Cell<Instant>,
+    /// Entries that the next request asks for at most.
+    pace: Cell<usize>,
+    /// Tries that failed, one after the other, and why the last one did.
+    failures: Cell<u32>,
+    trouble: RefCell<Option<String>>,
+}
+
+impl Fetcher {
+    /// One without a connection, which is made when it is needed.
+    pub fn new(joined: Rc<Joined>, node: String) -> Fetcher {
+        Fetcher {
+            joined,
+            node,
+            link: RefCell::default(),
+            used: Cell::new(Instant::now()),
+            pace: Cell::new(FIRST),
+            failures: Cell::new(0),
+            trouble: RefCell::default(),
+        }
+    }
+
+    /// Why nothing can be read at present, if that is so.
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble.borrow().clone()
+    }
+
+    /// Gives up a connection that has not been needed for a while.
+    pub fn rest(&self) {
+        if self.used.get().elapsed() > IDLE {
+            self.link.borrow_mut().take();
+        }
+    }
+
+    /// Makes the connection, so that the first page does not have to wait for it.
+    pub async fn open(&self) -> Result<(), String> {
+        let link = self.connected().await?;
+        let made = link.is_some();
+        *self.link.borrow_mut() = link;
+        match made {
+            true => Ok(()),
+            false => Err("no connection can be made to read streams on".to_owned()),
+        }
+    }
+
+    /// A page of each of the first of these, of one at least. A stream that cannot be read is its
+    /// channel's own affair; an error of the whole says that the node is not the right one.
+    pub async fn pages(&self, ranges: &[Range]) -> Result<Vec<Result<Page, RedisError>>, String> {
+        loop {
+            let (streams, each) = shares(self.pace.get(), ranges);
+            let some = &ranges[..streams];
+            let mut pipeline = pipe();
+            for range in some {
+                range.ask(&mut pipeline, each);
+            }
+            let Some(answers) = self.ask(&mut pipeline, streams * each).await? else { continue };
+            let mut answers = answers.into_iter();
+            let mut pages = Vec::with_capacity(streams);
+            for range in some {
+                let page = match answers.next() {
+                    Some(Ok(answer)) => Ok(self.page(&answer, range.most(each))),
+                    Some(Err(error)) if is_its_own(&error) => Err(error),
+                    Some(Err(error)) => return Err(shown(&error)),
+                    None => Ok(Page::default()),
+                };
+                let about = if range.about { answers.next() } else { None };
+                let about = about.and_then(|about| About::read(&about.ok()?));
+                let length = match if range.length { answers.next() } else { None } {
+                    Some(Ok(Value::Int(length))) => u64::try_from(length).ok(),
+                    _ => None,
+                };
+                pages.push(page.map(|page| Page { about, length, ..page }));
+            }
+            return Ok(pages);
+        }
+    }
+
+    /// What is forgotten of these channels.
+    pub async fn watermarks(&self, channels: &[&[u8]]) -> Result<Vec<Option<ReportedId>>, String> {
+        let (names, source) = (&self.joined.names, self.joined.hub.source());
+        if source != Source::Streams || channels.is_empty() {
+            return Ok(vec![None; channels.len()]);
+        }
+        loop {
+            let Some((mut link, meter)) = self.connected().await? else { continue };
+            meter.allow(self.joined.most_of_page());
+            let marks = watermarks(&mut link.connection, names, source, channels);
+            match timeout(LATE, marks).await {
+                Ok(Ok(marks)) => {
+                    *self.link.borrow_mut() = Some((link, meter));
+                    return Ok(marks);
+                }
+                Ok(Err(error)) if error.code().is_some() => return Err(shown(&error)),
+                Ok(Err(error)) => self.fail(shown(&error)).await,
+                Err(_) => self.fail("it does not answer".to_owned()).await,
+            }
+        }
+    }
+
+    /// Waits, for a while (ms), until one of these streams has entries behind these numbers: a page of
+    /// each. `None`: one of them is no stream, and so none of them can be waited for.
+    pub async fn wait(
+        &self,
+        keys: &[(Vec<u8>, ReportedId)],
+        ms: u64,
+    ) -> Result<Option<Vec<Page>>, String> {
+        loop {
+            let each = (self.pace.get() / keys.len().max(1)).max(1);
+            let mut pipeline = pipe();
+            let read = pipeline.cmd("XREAD").arg("COUNT").arg(each).arg("BLOCK").arg(ms);
+            read.arg("STREAMS");
+            for (key, _) in keys {
+                read.arg(key);
+            }
+            for (_, last) in keys {
+                read.arg(last.to_string());
+            }
+            let Some(answers) = self.ask(&mut pipeline, keys.len() * each).await? else { continue };
+            let streams = match answers.into_iter().next() {
+                Some(Ok(Value::Map(streams))) => streams,
+                Some(Err(error)) if is_its_own(&error) => return Ok(None),
+                Some(Err(error)) => return Err(shown(&error)),
+                _ => Vec::new(),
+            };
+            let of = |key: &[u8]| {
+                let is = |name: &Value| matches!(name, Value::BulkString(name) if name == key);
+                streams.iter().find(|(name, _)| is(name)).map(|(_, answer)| self.page(answer, each))
+            };
+            return Ok(Some(keys.iter().map(|(key, _)| of(key).unwrap_or_default()).collect()));
+        }
+    }
+
+    /// An answer of at most `asked` entries as a page, up to the first that did not come because no more
+    /// was allowed.
+    fn page(&self, answer: &Value, asked: usize) -> Page {
+        let came = match answer {
+            Value::Array(list) => list.len(),
+            _ => 0,
+        };
+        let mut entries = entries(answer);
+        let longest = self.joined.longest() as u64;
+        // A single one that does not fit never will.
+        let is_to_come = |entry: &Entry| asked > 1 && (1..=longest).contains(&entry.left_out);
+        let whole = entries.iter().position(is_to_come).unwrap_or(entries.len());
+        let more = came >= asked || whole < entries.len();
+        entries.truncate(whole);
+        Page { entries, more, about: None, length: None }
+    }
+
+    /// The answers; `None` if they are to be asked for again, or fewer of them.
+    async fn ask(
+        &self,
+        pipeline: &mut Pipeline,
+        entries: usize,
+    ) -> Result<Option<Vec<Result<Value, RedisError>>>, String> {
+        let Some((mut link, meter)) = self.connected().await? else { return Ok(None) };
+        let (came, since) = (meter.came(), Instant::now());
+        meter.allow(self.joined.most_of_page());
+        pipeline.ignore_errors();
+        let answer = answer(&mut link.connection, pipeline, &meter, entries > 1).await;
+        self.used.set(Instant::now());
+        let broken = match answer {
+            Ok(answers) => {
+                let bytes = meter.came().wrapping_sub(came);
+                let few = bytes < self.joined.most_of_page() / 2;
+                self.pace.set(next_pace(self.pace.get(), entries, few, since.elapsed()));
+                *self.link.borrow_mut() = Some((link, meter));
+                self.failures.set(0);
+                self.trouble.borrow_mut().take();
+                return Ok(Some(answers));
+            }
+            Err(broken) => broken,
+        };
+        // What is still on its way goes with the connection.
+        drop(link);
+        self.pace.set((entries / 8).clamp(1, MOST));
+        match broken {
+            Broken::TooMuch => {}
+            Broken::Stalled => self.fail("it does not answer".to_owned()).await,
+            Broken::Failed(error) if error.code().is_some() => return Err(shown(&error)),
+            Broken::Failed(error) => self.fail(shown(&error)).await,
+        }
+        Ok(None)
+    }
+
+    /// The connection, taken out; `None` if it cannot be made now.
+    async fn connected(&self) -> Result<Option<(Link, Arc<Meter>)>, String> {
+        let held = self.link.borrow_mut().take();
+        if held.is_some() {
+            return Ok(held);
+        }
+        let (joined, bounds) = (&self.joined, self.joined.bounds());
+        match link::connect(&joined.address, &joined.names.clock(), None, &bounds).await {
+            Ok(mut link) if link.address == self.node => {
+                link.connection.set_response_timeout(EVER);
+                Ok(Some((link, bounds.meter)))
+            }
+            Ok(link) => Err(format!("the hub is at {} and at {}", self.node, link.address)),
+            Err(error) => {
+                self.fail(error.to_string()).await;
+                Ok(None)
+            }
+        }
+    }
+
+    /// A try failed: the first one may have met a connection of before Redis went away, and is followed
+    /// by another at once.
+    async fn fail(&self, why: String) {
+        let failures = self.failures.get();
+        self.failures.set(failures.saturating_add(1));
+        if failures > 0 {
+            *self.trouble.borrow_mut() = Some(why);
+            sleep((LOOK / 4 * (1 << failures.min(6))).min(PAUSE)).await;
+        }
+    }
+}
+
+impl Range {
+    /// These entries, and nothing else.
+    pub fn of(key: Vec<u8>, span: Span, most: u64) -> Range {
+        Range { key, span, most, about: false, length: false }
+    }
+
+    fn most(&self, each: usize) -> usize {
+        usize::try_from(self.most).unwrap_or(each).min(each).max(1)
+    }
+
+    fn ask(&self, pipeline: &mut Pipeline, each: usize) {
+        let (command, from, to) = match self.span {
+            // Redis takes it for an error to ask for what comes after the last id of all.
+            Span::After(id) if id.is_last() => ("XRANGE", id.to_string(), "+"),
+            Span::After(id) => ("XRANGE", format!("({id}"), "+"),
+            Span::From(id) => ("XRANGE", id.to_string(), "+"),
+            Span::Newest => ("XREVRANGE", "+".to_owned(), "-"),
+            Span::Before(id) => ("XREVRANGE", format!("({id}"), "-"),
+        };
+        let most = self.most(each);
+        pipeline.cmd(command).arg(&self.key).arg(from).arg(to).arg("COUNT").arg(most);
+        if self.about {
+            pipeline.cmd("XINFO").arg("STREAM").arg(&self.key);
+        }
+        if self.length {
+            pipeline.cmd("XLEN").arg(&self.key);
+        }
+    }
+}
+
+/// Whether an error is about one key: it is no stream, or this user may not read it.
+pub(super) fn is_its_own(error: &RedisError) -> bool {
+    matches!(error.code(), Some("WRONGTYPE" | "NOPERM"))
+}
+
+/// How many of these streams one request asks for, and how many entries of each at most.
+fn shares(pace: usize, ranges: &[Range]) -> (usize, usize) {
+    let streams = (pace / EACH).clamp(1, STREAMS).min(ranges.len());
+    (streams, (pace / streams.max(1)).max(1))
+}
+
+/// How many entries the next request asks for.
+fn next_pace(pace: usize, asked: usize, few_bytes: bool, took: Duration) -> usize {
+    if took > SLOW {
+        (asked / 2).clamp(1, MOST)
+    } else if took < QUICK && few_bytes {
+        (pace * 2).min(MOST)
+    } else {
+        pace
+    }
+}
+
+/// The answer, unless it is broken off.
+async fn answer(
+    connection: &mut MultiplexedConnection,
+    pipeline: &Pipeline,
+    meter: &Meter,
+    may_be_less: bool,
+) -> Result<Vec<Result<Value, RedisError>>, Broken> {
+    let answer = pipeline.query_async(connection);
+    tokio::pin!(answer);
+    let since = Instant::now();
+    let (mut came, mut last) = (meter.came(), Instant::now());
+    loop {
+        tokio::select! {
+            biased;
+            answer = &mut answer => return answer.map_err(Broken::Failed),
+            () = meter.exhausted(), if may_be_less => {
+                if meter.is_exhausted() {
+                    return Err(Broken::TooMuch);
+                }
+            }
+            () = sleep(LOOK) => {}
+        }
+        if meter.came() != came {
+            (came, last) = (meter.came(), Instant::now());
+        }
+        if last.elapsed() > STALLED {
+            return Err(Broken::Stalled);
+        }
+        if may_be_less && since.elapsed() > LATE {
+            return Err(Broken::TooMuch);
+        }
+    }
+}
+
+/// Waits until everything that this connection was told before is here.
+pub async fn ping(connection: &mut MultiplexedConnection) -> Result<(), String> {
+    loop {
+        match cmd("PING").query_async::<Value>(connection).await {
+            Ok(_) => return Ok(()),
+            // Whether the connection is of no use is for its heartbeat to say.
+            Err(error) if error.is_timeout() => {}
+            Err(error) => return Err(shown(&error)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn range(most: u64) -> Range {
+        Range::of(Vec::new(), Span::Newest, most)
+    }
+
+    #[test]
+    fn many_streams_share_a_request_and_one_has_it_alone() {
+        assert_eq!(shares(FIRST, &vec![range(1); 300]), (16, 16));
+        assert_eq!(shares(MOST, &vec![range(1); 300]), (STREAMS, 20));
+        assert_eq!(shares(MOST, &[range(1)]), (1, MOST));
+        assert_eq!(shares(1, &vec![range(1); 300]), (1, 1));
+        assert_eq!(shares(17, &vec![range(1); 300]), (1, 17));
+    }
+
+    #[test]
+    fn what_comes_quickly_is_followed_by_more_and_what_comes_slowly_by_less() {
+        let (quick, slow) = (Duration::ZERO, Duration::from_secs(1));
+        assert_eq!(next_pace(256, 256, true, quick), 512);
+        assert_eq!(next_pace(MOST, 16, true, quick), MOST);
+        assert_eq!(next_pace(256, 256, false, quick), 256);
+        assert_eq!(next_pace(256, 200, true, slow), 100);
+        assert_eq!(next_pace(256, 1, true, slow), 1);
+    }
+}

@@ -1,0 +1,98 @@
+//! A socket to a node: TCP, TLS or the system's own.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Once};
+use std::time::Duration;
+
+use ::redis::io::tcp::socket2::{SockRef, TcpKeepalive};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{lookup_host, TcpStream, UnixStream};
+use tokio::task::JoinSet;
+use tokio_rustls::TlsConnector;
+
+use super::super::address::Host;
+
+/// How long a peer that has vanished goes unnoticed.
+const VANISHED: Duration = Duration::from_secs(5);
+
+/// Where a node is.
+#[derive(Clone)]
+pub(super) enum Spot {
+    Host(Host),
+    Unix(PathBuf),
+}
+
+impl std::fmt::Display for Spot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Spot::Host(host) => write!(f, "{host}"),
+            Spot::Unix(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+/// Bytes that go both ways.
+pub(super) trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Socket for S {}
+
+/// Connects, over TLS if that is asked for.
+pub(super) async fn dial(spot: &Spot, tls: bool) -> io::Result<Box<dyn Socket>> {
+    Ok(match spot {
+        Spot::Unix(path) => Box::new(UnixStream::connect(path).await?),
+        Spot::Host(host) if tls => {
+            let name = ServerName::try_from(host.name.clone()).map_err(io::Error::other)?;
+            let connector = TlsConnector::from(Arc::new(tls_config()?));
+            Box::new(connector.connect(name, tcp(host).await?).await?)
+        }
+        Spot::Host(host) => Box::new(tcp(host).await?),
+    })
+}
+
+/// Connects to whichever of a host's addresses answers first.
+async fn tcp(host: &Host) -> io::Result<TcpStream> {
+    let mut tries = JoinSet::new();
+    for address in lookup_host((&*host.name, host.port)).await? {
+        tries.spawn(TcpStream::connect(address));
+    }
+    let mut failure = io::Error::from(io::ErrorKind::NotFound);
+    while let Some(tried) = tries.join_next().await {
+        match tried {
+            Ok(Ok(stream)) => return settled(stream),
+            Ok(Err(error)) => failure = error,
+            Err(error) => failure = error.into(),
+        }
+    }
+    Err(failure)
+}
+
+fn settled(stream: TcpStream) -> io::Result<TcpStream> {
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(&stream);
+    let keepalive = TcpKeepalive::new()
+        .with_time(VANISHED)
+        .with_interval(Duration::from_secs(1))
+        .with_retries(3);
+    socket.set_tcp_keepalive(&keepalive)?;
+    socket.set_tcp_user_timeout(Some(VANISHED))?;
+    Ok(stream)
+}
+
+fn tls_config() -> io::Result<ClientConfig> {
+    static PROVIDER: Once = Once::new();
+    // Without a provider of cryptography that was chosen, rustls panics. An error says that the process
+    // has one already, which will do.
+    PROVIDER.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
+    let mut found = rustls_native_certs::load_native_certs();
+    if let Some(error) = found.errors.pop() {
+        return Err(io::Error::other(error));
+    }
+    let mut roots = RootCertStore::empty();
+    for certificate in found.certs {
+        roots.add(certificate).map_err(io::Error::other)?;
+    }
+    Ok(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth())
+}

@@ -1,0 +1,81 @@
+# What is too large to be an event costs nothing but itself: neither memory, nor the connection, nor the
+# messages behind it; and a line in the log says that it was left out.
+
+use v5.36;
+use FindBin;
+use lib "$FindBin::Bin/lib";
+use Test::More;
+use SSE::Joined;
+use SSE::Loop qw(wait_for);
+use SSE::Redis;
+
+my $redis = SSE::Redis->start(config => "client-output-buffer-limit pubsub 0 0 0\n");
+my $stage = SSE::Joined->new(redis => $redis->url, hub => 'zone 8m; max_event_size 64k;',
+    server => 'location ~ ^/like/(.+)$ { sse_stream $1 pattern; }');
+my $nginx = $stage->cluster;
+my $size  = 40 << 20;
+
+# A plain message, by name and by a pattern.
+my $client  = $stage->stream('/on/news');
+my $pattern = SSE::Client->new(port => $stage->port, path => '/like/other-*');
+ok(wait_for(sub { @{ $redis->must('PUBSUB', 'CHANNELS', 'news') } && $redis->must('PUBSUB', 'NUMPAT') > 0 }), 'both are subscribed');
+my $memory = $nginx->private_memory;
+large('PUBLISH', 'news');
+$redis->publish('news', 'behind it');
+ok($client->wait_data('behind it', 20), 'a message behind one of 40 MB comes');
+is_deeply([$client->data], ['behind it'], 'which does not');
+large('PUBLISH', 'other-1');
+$redis->publish('other-1', 'behind it');
+ok($pattern->wait_data('behind it', 20), 'the same of a pattern');
+cmp_ok($nginx->private_memory - $memory, '<', 16 << 20, 'nginx has not grown')
+    or diag($nginx->private_memory - $memory);
+
+# A durable event, seen as it happens and in history.
+my ($first) = $stage->publish('news', 'before');
+large_durable('news');
+my ($last) = $stage->publish('news', 'after');
+ok($client->wait_data('after', 20), 'an event behind a durable one of 40 MB comes');
+is_deeply([$client->data], ['behind it', 'before', 'after'], 'once and in order');
+my $other = SSE::Joined->new(redis => $redis->url, hub => 'zone 8m; max_event_size 64k;');
+$memory = $other->cluster->private_memory;
+is_deeply([$other->got($other->stream('/all/news'), 'after', 20)], ['before', 'after'], 'another nginx has the two around it');
+cmp_ok($other->cluster->private_memory - $memory, '<', 16 << 20, 'and has not grown either');
+
+is($_->reconnects, 0, 'no connection was given up') for $stage, $other;
+is($_->state, 'up', 'the hub is joined') for $stage, $other;
+like(join("\n", $_->lines), qr/\[warn\].*of 4194\d{4} bytes.*"(?:news|other-1)".*max_event_size/, 'the log says what was left out') for $stage, $other;
+
+# The same where applications write the streams, told of and asked for.
+for my $flags ('Kt', '') {
+    $redis->must('FLUSHALL');
+    $redis->must('CONFIG', 'SET', 'notify-keyspace-events', $flags);
+    my $reading = SSE::Joined->new(redis => $redis->url, hub => 'zone 8m; max_event_size 64k; redis_source stream;');
+    my $reader  = $reading->stream('/on/log');
+    $memory = $reading->cluster->private_memory;
+    $redis->must('XADD', 'log', '*', 'data', 'one');
+    ok($reader->wait_data('one'), "notify-keyspace-events '$flags': an entry comes");
+    large('XADD', 'log', '*', 'data');
+    $redis->must('XADD', 'log', '*', 'data', 'two');
+    ok($reader->wait_data('two', 20), 'one behind an entry of 40 MB as well');
+    is_deeply([$reader->data], ['one', 'two'], 'which is left out');
+    is($reading->reconnects, 0, 'no connection was given up');
+    cmp_ok($reading->cluster->private_memory - $memory, '<', 16 << 20, 'nginx has not grown');
+    like(join("\n", $reading->lines), qr/\[warn\].*of 4194\d{4} bytes.*"log".*max_event_size/, 'the log says what was left out');
+    $reading->ends_cleanly;
+}
+
+$_->ends_cleanly for $stage, $other;
+done_testing();
+
+# A command with a value that Redis makes itself.
+sub large (@words) {
+    return $redis->must('EVAL', 'local words = {unpack(ARGV, 2)} words[#words + 1] = string.rep("x", ARGV[1]) return redis.call(unpack(words))', 0, $size, @words);
+}
+
+# By the publish script, whose arguments Redis makes itself.
+sub large_durable ($channel) {
+    my $file = "$FindBin::Bin/../redis/publish.lua";
+    open my $in, '<', $file or die "$file: $!";
+    my $script = do { local $/; <$in> };
+    return $redis->must('EVAL', "local ARGV = {string.rep('x', ARGV[1])}\n$script", 1, "sse:{sse}:s:$channel", $size);
+}

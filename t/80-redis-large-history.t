@@ -1,0 +1,96 @@
+# One channel has a history that is large for the line to Redis: it is caught up page by page, in order, and
+# nobody else notices. What is fetched at a time is small beside the zone, whatever the history.
+
+use v5.36;
+use FindBin;
+use lib "$FindBin::Bin/lib";
+use Test::More;
+use Time::HiRes qw(time);
+use SSE::FaultProxy;
+use SSE::Joined;
+use SSE::Loop qw(serve_for wait_for);
+use SSE::Redis;
+
+my %source = (
+    pubsub => { hub => '',                      add => sub ($stage, $redis, @data) { $stage->publish('big', @data); return } },
+    stream => { hub => 'redis_source stream;',  add => sub ($stage, $redis, @data) { $redis->must('XADD', 'big', '*', 'data', $_) for @data; return } },
+);
+
+for my $name (sort keys %source) {
+    my ($hub, $add) = @{ $source{$name} }{qw(hub add)};
+    my $redis = SSE::Redis->start(notify => 'Kt');
+    my $proxy = SSE::FaultProxy->start(to => $redis->port);
+    my ($near, $far) = map { SSE::Joined->new(redis => $_->url, workers => 1, hub => "zone 32m; history 1000; $hub") } $redis, $proxy;
+    $add->($near, $redis, map { "$_ " . 'x' x 50_000 } 1 .. 100);
+
+    beside($near, $redis, $name, 'other', 'the first', 1);
+
+    # 5 MB over a line of 2 MB a second: more than the 2 s that an answer may take.
+    my $good = $far->stream('/on/good');
+    my $both = $far->stream('/on/good,other');
+    $proxy->rate(2_000_000);
+    my $big = SSE::Client->new(port => $far->port, path => '/all/big');
+    my ($sent, %states, $new) = 0;
+    my $since = time();
+    while ($big->data < 100 && time() < $since + 60) {
+        beside($near, $redis, $name, 'good', 'good ' . ++$sent);
+        $states{ $far->state }++;
+        serve_for(0.05);
+        next if $sent != 10;
+        $add->($near, $redis, 'live');
+        $new = $far->stream('/all/new');
+        beside($near, $redis, $name, 'new', 'new');
+        ok($new->wait_data('new', 10), "$name: a channel that is joined meanwhile gets what comes");
+    }
+    ok($big->wait_data('live', 10), "$name: an event that came while its channel was caught up comes");
+    is(join(' ', map { (split)[0] } $big->data), join(' ', 1 .. 100, 'live'), 'behind all the others, each once and in order');
+    is_deeply([keys %states], ['up'], 'the hub was joined all the time');
+    is($far->reconnects, 0, 'over one connection');
+    beside($near, $redis, $name, 'good', 'last');
+    for my $client ($good, $both) {
+        ok($client->wait_data('last'), 'other streams go on');
+        is_deeply([$client->data], [map({ "good $_" } 1 .. $sent), 'last'], 'and have lost nothing');
+    }
+
+    # What streams in progress miss while Redis is away is as large.
+    $proxy->refuse;
+    $proxy->cut;
+    ok(wait_for(sub { $far->state ne 'up' }), "$name: the connection is lost");
+    $add->($near, $redis, map { "$_ " . 'y' x 50_000 } 101 .. 200);
+    beside($near, $redis, $name, 'other', 'missed', 1);
+    $proxy->rate(2_000_000);
+    ok($both->wait_data('missed', 30), 'when it is back a small channel is caught up');
+    cmp_ok(scalar $big->data, '<', 201, 'before the large one');
+    ok($far->wait_up, 'the hub is joined');
+    my $reconnects = $far->reconnects;
+    $add->($near, $redis, 'live again');
+    ok($big->wait_data('live again', 60), 'which is, too');
+    is(join(' ', map { (split)[0] } $big->data), join(' ', 1 .. 100, 'live', 101 .. 200, 'live'), 'once and in order');
+    is($far->reconnects, $reconnects, 'without another connection');
+    is(scalar $_->events('sse.gap'), 0, 'nobody was told a gap') for $good, $both, $big;
+    $proxy->pass;
+    $_->ends_cleanly for $near, $far;
+}
+
+# What is fetched at a time.
+my $redis = SSE::Redis->start;
+my $small = SSE::Joined->new(redis => $redis->url, workers => 1, hub => 'zone 8m; max_event_size 128k; history 2000;');
+$redis->must('HSET', 'sse:{sse}:history', 'count', 2000);
+my $script = do { local (@ARGV, $/) = "$FindBin::Bin/../redis/publish.lua"; <> };
+$redis->must('EVAL', "local ARGV = {string.rep('x', 100000)}\n$script", 1, 'sse:{sse}:s:much') for 1 .. 300;
+my $last   = ($small->publish('much', 'last'))[0];
+my $memory = $small->cluster->private_memory;
+my $most   = 0;
+my $client = $small->stream('/all/much');
+ok(wait_for(sub { my $now = $small->cluster->private_memory; $most = $now if $now > $most; return grep { $_ eq 'last' } $client->data }, 30),
+    'of 30 MB in Redis a zone of 8 MB has the newest');
+cmp_ok($most - $memory, '<', 16 << 20, 'and its worker has not grown more than that') or diag($most - $memory);
+cmp_ok(scalar $client->data, '>', 10, 'there are some');
+$small->ends_cleanly;
+done_testing();
+
+# Something on another channel, by the way that the source has for it.
+sub beside ($near, $redis, $source, $channel, $data, $durable = 0) {
+    return $redis->must('XADD', $channel, '*', 'data', $data) if $source eq 'stream';
+    return $durable ? $near->publish($channel, $data) : $redis->publish($channel, $data);
+}
