@@ -10,6 +10,7 @@ use ::redis::{cmd, pipe, Pipeline, RedisError, Value};
 use tokio::time::timeout;
 
 use super::joined::{Joined, Level};
+use super::opening::redis_epoch;
 use super::session::{shown, Ended, Session};
 use super::streams::ask_way;
 use super::subscriptions::Done;
@@ -35,6 +36,7 @@ impl Session {
                 agree("HSETNX", &self.joined, self.token.or_else(Token::random))
             }
         };
+        question.cmd("TIME");
         question.ignore_errors();
         tokio::task::spawn_local(async move {
             let answer = timeout(HEARTBEAT, question.query_async(&mut connection)).await;
@@ -49,6 +51,7 @@ impl Session {
     /// Takes the answers to a heartbeat.
     pub(super) fn beaten(&mut self, mut answers: Answers) -> Result<(), Ended> {
         self.beating = false;
+        self.set_right_time(&answers.pop().unwrap_or(Ok(Value::Nil)));
         // The last answer is about what was agreed upon, and says nothing about the node.
         let agreed = answers.pop().unwrap_or(Ok(Value::Nil));
         // What may not be written says that the node serves all the same.
@@ -63,6 +66,16 @@ impl Session {
                 self.take_token(Agreed::read(set, agreed));
                 Ok(())
             }
+        }
+    }
+
+    /// Somebody may have set the clock of Redis' machine, and the two do not run equally fast.
+    fn set_right_time(&mut self, time: &Result<Value, RedisError>) {
+        let Ok(time) = time else { return };
+        let epoch = redis_epoch(time, self.joined.now());
+        // By less the answer may have been late.
+        if epoch.abs_diff(self.redis_epoch) > HEARTBEAT.as_millis() as u64 {
+            self.redis_epoch = epoch;
         }
     }
 

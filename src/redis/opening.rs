@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::rc::Rc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use ::redis::{RedisError, Value};
 use tokio::time::{timeout_at, Instant};
@@ -22,7 +22,7 @@ use super::message::{Control, Entry, Message};
 use super::session::{shown, Ended, Session, Tenant};
 use super::subscriptions::TOGETHER;
 use super::token::{Agreed, Token};
-use crate::hub::{pattern_of, Arrival, How, Knowledge, Link, Source};
+use crate::hub::{pattern_of, Arrival, How, Knowledge, Link, Now, Source};
 use crate::sse::id::Stamp;
 
 /// How long a connection waits for what streams in progress have missed before it serves.
@@ -71,7 +71,7 @@ impl Session {
         // may not ask is not known, and that is all.
         let mut last = || answers.pop().unwrap_or(Ok(Value::Nil));
         let (clock, time, got, set) = (last(), last(), last(), last());
-        self.ahead = ahead(&time.unwrap_or(Value::Nil));
+        self.redis_epoch = redis_epoch(&time.unwrap_or(Value::Nil), self.joined.now());
         self.take_token(Agreed::read(set, got));
         let clock = super::message::entries(&clock.unwrap_or(Value::Nil));
         let clock = clock.first().map(|entry| entry.id);
@@ -245,18 +245,42 @@ pub(super) fn lost(error: RedisError) -> Ended {
     Ended::Lost(shown(&error))
 }
 
-/// What Redis' clock is ahead of this machine's (ms), by its answer to TIME.
-pub(super) fn ahead(time: &Value) -> i64 {
-    let Value::Array(parts) = time else { return 0 };
+/// What Redis' clock showed when the monotonic clock of this machine began (ms since 1970), by the answer to
+/// TIME. That clock goes on evenly when somebody sets this machine's other one.
+pub(super) fn redis_epoch(time: &Value, now: Now) -> u64 {
+    let parts = match time {
+        Value::Array(parts) => &parts[..],
+        _ => &[],
+    };
     let number = |value: Option<&Value>| match value {
-        Some(Value::BulkString(text)) => std::str::from_utf8(text).ok()?.parse::<i64>().ok(),
-        Some(Value::Int(number)) => Some(*number),
+        Some(Value::BulkString(text)) => std::str::from_utf8(text).ok()?.parse::<u64>().ok(),
+        Some(Value::Int(number)) => u64::try_from(*number).ok(),
         _ => None,
     };
-    let (Some(seconds), Some(micros)) = (number(parts.first()), number(parts.get(1))) else {
-        return 0;
+    let there = match (number(parts.first()), number(parts.get(1))) {
+        (Some(seconds), Some(micros)) => seconds.saturating_mul(1000).saturating_add(micros / 1000),
+        // It does not say.
+        _ => now.wall,
     };
-    let here = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis());
-    let there = seconds.saturating_mul(1000).saturating_add(micros / 1000);
-    there.saturating_sub(here as i64)
+    there.saturating_sub(now.mono)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_of_this_machine_that_is_set_changes_nothing() {
+        let time = |seconds: &str| {
+            let text = |text: &str| Value::BulkString(text.into());
+            Value::Array(vec![text(seconds), text("250000")])
+        };
+        let hour = 3_600_000;
+        let at = |mono, wall| Now { mono, wall };
+        let epoch = redis_epoch(&time("1000000"), at(5_000, 999_000_000));
+        assert_eq!(epoch + 5_000, 1_000_000_250);
+        assert_eq!(redis_epoch(&time("1000001"), at(6_000, 999_001_000 + hour)), epoch);
+        assert_eq!(redis_epoch(&Value::Nil, at(5_000, 7_000)), 2_000);
+        assert_eq!(redis_epoch(&time("x"), at(5_000, 7_000)), 2_000);
+    }
 }

@@ -21,8 +21,9 @@ const DEADLINE: Duration = Duration::from_millis(1_900);
 const PAUSE: Duration = Duration::from_millis(100);
 /// How often is looked whether the subscription is there.
 const STEP: Duration = Duration::from_millis(10);
-/// Publishes of one hub that may wait for an answer at a time.
+/// Publishes of one hub that may wait for an answer at a time, and bytes of their events. One may always.
 const MOST: usize = 10_000;
+const MOST_BYTES: usize = 64 << 20;
 
 /// What is to be published, or forgotten.
 #[derive(Clone, Debug)]
@@ -42,7 +43,7 @@ pub enum Refusal {
     Unanswered,
     /// Redis refused: nothing was published.
     Refused(String),
-    /// Too many wait for an answer.
+    /// Too many wait for an answer, or too large ones.
     Busy,
 }
 
@@ -79,6 +80,8 @@ pub struct Publisher {
     connected: Notify,
     failed: RefCell<Option<(Instant, String)>>,
     waiting: Cell<usize>,
+    /// Bytes of their events.
+    waiting_bytes: Cell<usize>,
 }
 
 impl Publisher {
@@ -91,6 +94,7 @@ impl Publisher {
             connected: Notify::new(),
             failed: RefCell::default(),
             waiting: Cell::new(0),
+            waiting_bytes: Cell::new(0),
         }
     }
 
@@ -98,13 +102,16 @@ impl Publisher {
     pub async fn publish(self: Rc<Self>, request: Request) {
         let (joined, ticket) = (self.joined.clone(), request.ticket);
         let mut telling = Telling { joined, ticket, result: Err(Refusal::Unanswered) };
-        if self.waiting.get() >= MOST {
+        let bytes = request.command.size();
+        if !has_room(self.waiting.get(), self.waiting_bytes.get(), bytes) {
             telling.result = Err(Refusal::Busy);
             return;
         }
         self.waiting.set(self.waiting.get() + 1);
+        self.waiting_bytes.set(self.waiting_bytes.get() + bytes);
         telling.result = self.ask(&request.command).await;
         self.waiting.set(self.waiting.get() - 1);
+        self.waiting_bytes.set(self.waiting_bytes.get() - bytes);
     }
 
     async fn ask(self: &Rc<Self>, command: &Command) -> Result<Done, Refusal> {
@@ -230,8 +237,25 @@ impl Publisher {
     }
 }
 
+/// Whether one more publish, of so many bytes, may wait beside those that do.
+fn has_room(waiting: usize, waiting_bytes: usize, bytes: usize) -> bool {
+    waiting == 0 || waiting < MOST && waiting_bytes.saturating_add(bytes) <= MOST_BYTES
+}
+
 /// What Redis said, without what was sent: its words are its own, and bounded.
 fn refusal(error: &::redis::RedisError) -> String {
     let detail: String = error.detail().unwrap_or_default().chars().take(200).collect();
     format!("{} {detail}", error.code().unwrap_or("ERR")).trim_end().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_is_bounded_in_number_and_in_bytes() {
+        assert!(has_room(MOST - 1, 0, 1) && !has_room(MOST, 0, 1));
+        assert!(has_room(1, MOST_BYTES - 1, 1) && !has_room(1, MOST_BYTES - 1, 2));
+        assert!(!has_room(1, 1, usize::MAX) && has_room(0, 0, usize::MAX));
+    }
 }

@@ -56,6 +56,17 @@ pub struct Forget {
     pub source: Source,
 }
 
+impl Command {
+    /// Bytes of its events.
+    pub fn size(&self) -> usize {
+        let bytes = |(event_type, data): &(Vec<u8>, Vec<u8>)| event_type.len() + data.len();
+        match self {
+            Command::Publish(publish) => publish.events.iter().map(bytes).sum(),
+            Command::Forget(_) => 0,
+        }
+    }
+}
+
 /// What Redis is asked for.
 #[derive(Clone, Debug)]
 pub enum Command {

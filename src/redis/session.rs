@@ -89,8 +89,8 @@ pub struct Session {
     pub(super) beating: bool,
     /// The position up to which the log has been looked at for wanted channels.
     pub(super) read: u64,
-    /// What Redis' clock is ahead of this machine's, in ms.
-    pub(super) ahead: i64,
+    /// What Redis' clock showed when this machine's monotonic clock began (ms since 1970).
+    pub(super) redis_epoch: u64,
     /// The newest number of the hub's clock when the connection began.
     pub(super) clock: Stamp,
     /// Plain messages that a former holder has appended already.
@@ -142,7 +142,7 @@ impl Session {
             token: None,
             strays: Strays::default(),
             beating: false,
-            ahead: 0,
+            redis_epoch: 0,
             clock: Stamp::default(),
             skip: 0,
             skip_until: Instant::now(),
@@ -235,7 +235,7 @@ impl Session {
     }
 
     fn time_in_redis(&self) -> u64 {
-        self.joined.now().wall.saturating_add_signed(self.ahead)
+        self.joined.now().mono.saturating_add(self.redis_epoch)
     }
 
     /// The latest time that an id which Redis gave can have.

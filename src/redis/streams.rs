@@ -17,7 +17,7 @@ use super::fetcher::{Fetcher, Page, Range, Span};
 use super::heartbeat::Answers;
 use super::joined::{Joined, Level};
 use super::joining::Subscribe;
-use super::opening::{ahead, lost};
+use super::opening::{lost, redis_epoch};
 use super::session::{shown, Ended, Session};
 use super::subscriptions::{Done, TOGETHER as SUBSCRIBED};
 use super::task::Task;
@@ -125,7 +125,7 @@ impl Session {
     pub(super) async fn choose_way(&mut self) -> Result<(), Ended> {
         let connection = &mut self.link.connection;
         let time: Value = cmd("TIME").query_async(connection).await.map_err(lost)?;
-        self.ahead = ahead(&time);
+        self.redis_epoch = redis_epoch(&time, self.joined.now());
         let mut question = ask_way(&self.joined);
         question.ignore_errors();
         let mut answers: Answers = question.query_async(connection).await.map_err(lost)?;
