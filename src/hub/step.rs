@@ -87,16 +87,22 @@ impl Hub {
         name.get(1..).is_some_and(is_own)
     }
 
-    /// Lets the bridge know that a channel is wanted. Returns the slot that has to be woken.
+    /// Lets the bridge know that a channel is wanted, unless it has joined it already. Returns the slot that
+    /// has to be woken.
     pub fn want(&self, member: Membership) -> Result<Option<usize>, Locked> {
         if self.source() == Source::Alone || self.is_in_step(member.record) {
             return Ok(None);
         }
         let guard = self.lock()?;
+        let bridge = self.bridge_slot();
+        // Clients that return in a storm would fill the ring, and it is being caught up already.
+        if bridge.is_some() && guard.live_slots(member.record).any(|slot| Some(slot) == bridge) {
+            return Ok(None);
+        }
         let mut change = guard.change();
         guard.signal(&mut change, member.record, Signal::Wanted);
         change.commit();
-        Ok(self.bridge_slot())
+        Ok(bridge)
     }
 
     /// The name of a channel that was signalled as wanted, if it still is there.

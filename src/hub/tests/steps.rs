@@ -250,3 +250,18 @@ fn of_several_sources_only_redis_makes_numbers() {
     assert_eq!(ids[0].to_string(), format!("100-0-7-{}", joined.hub.head()));
     assert_eq!(joined.hub.mark().unwrap(), id(100));
 }
+
+#[test]
+fn a_channel_that_the_bridge_has_joined_takes_no_more_entries_of_the_ring() {
+    let joined = joined();
+    let a = joined.listen("a");
+    assert_eq!(joined.hub.want(a).unwrap(), Some(joined.bridge.slot));
+    let member = joined.subscribe_only("a");
+    let head = joined.hub.head();
+    for _ in 0..10_000 {
+        assert_eq!(joined.hub.want(a).unwrap(), None);
+    }
+    assert_eq!(joined.hub.head(), head);
+    joined.hub.leave(member).unwrap();
+    assert_eq!(joined.hub.want(a).unwrap(), Some(joined.bridge.slot));
+}
