@@ -1,31 +1,48 @@
-//! Tells rustc what nginx this is built for.
+//! Asks the C compiler what Rust cannot know of the nginx that this is built for.
 //!
-//! The crate nginx-sys reads a configured nginx and passes on what it found as DEP_NGINX_*; cargo
-//! gives these to the build script of a direct dependent only, and only a build script can turn
-//! them into `cfg(ngx_feature = "…")` and `cfg(ngx_os = "…")`. A structure of nginx has other
-//! fields when nginx was configured otherwise, and code that touches such a field asks for it
-//! with one of these. Nothing is generated or compiled here.
+//! The crate nginx-sys reads a configured nginx and passes on what it found as DEP_NGINX_*, which cargo
+//! gives to the build script of a direct dependent only. A structure of nginx has other fields when nginx
+//! was configured otherwise: `layout` measures where they are, and macros.c, which is compiled here, has
+//! what stands behind C's own conditions.
+
+#[path = "build/layout.rs"]
+mod layout;
 
 use std::env;
+use std::path::PathBuf;
 
 fn main() {
-    println!("cargo::rerun-if-changed=build.rs");
-    pass_on("ngx_feature", "DEP_NGINX_FEATURES");
-    pass_on("ngx_os", "DEP_NGINX_OS");
+    for file in [
+        "build.rs",
+        "build/layout.rs",
+        "build/layout.txt",
+        "build/measure.c.in",
+        "src/nginx/macros.c",
+    ] {
+        println!("cargo::rerun-if-changed={file}");
+    }
+    if let Err(error) = ask_c() {
+        println!("cargo::error={error}");
+    }
 }
 
-/// Sets `cfg(NAME = "…")` for each value of a comma-separated variable, and declares the values
-/// that `VARIABLE_CHECK` lists, so that a misspelt one is a warning and not code left out.
-fn pass_on(name: &str, variable: &str) {
-    let known = format!("{variable}_CHECK");
-    println!("cargo::rerun-if-env-changed={variable}");
-    println!("cargo::rerun-if-env-changed={known}");
-
-    let known = env::var(known).unwrap_or_else(|_| "any()".to_owned());
-    println!("cargo::rustc-check-cfg=cfg({name}, values({known}))");
-    for value in env::var(variable).unwrap_or_default().split(',').map(str::trim) {
-        if !value.is_empty() {
-            println!("cargo::rustc-cfg={name}=\"{value}\"");
-        }
+/// Everything that is compiled from C.
+fn ask_c() -> Result<(), String> {
+    let variable = |name: &str| env::var(name).unwrap_or_default();
+    if variable("HOST") != variable("TARGET") {
+        return Err(format!(
+            "cross-compiling is not supported: what {} puts where is measured by a program that \
+             must run on {}",
+            variable("TARGET"),
+            variable("HOST")
+        ));
     }
+    println!("cargo::rerun-if-env-changed=DEP_NGINX_INCLUDE");
+    println!("cargo::rerun-if-env-changed=DEP_NGINX_CFLAGS");
+    let (include, flags) = (variable("DEP_NGINX_INCLUDE"), variable("DEP_NGINX_CFLAGS"));
+    println!("cargo::rustc-env=NGX_INCLUDE={include}");
+    layout::measure(&include, &flags, &PathBuf::from(variable("OUT_DIR")))?;
+    let mut macros = layout::compiler(&include, &flags);
+    macros.cargo_metadata(true).file("src/nginx/macros.c");
+    macros.try_compile("ngx_sse_macros").map_err(|error| format!("src/nginx/macros.c: {error}"))
 }

@@ -54,3 +54,7 @@ mod conf;
 mod http;
 #[cfg(not(test))]
 mod nginx;
+
+#[cfg(test)]
+#[path = "../build/layout_tests.rs"]
+mod layout_tests;

@@ -6,6 +6,7 @@
 //! one thread, and all that is here is used on that thread alone.
 #![allow(unsafe_code)]
 
+mod bits;
 pub mod body;
 pub mod clock;
 pub mod core;
@@ -31,4 +32,5 @@ pub mod watch;
 pub mod zone;
 
 mod guard;
+mod macros;
 mod module;

@@ -3,7 +3,9 @@
 //! A handler that hands its request on, with a status that `error_page` may redirect, must leave the
 //! body alone: only functions that send a response discard it.
 
+use super::bits;
 use super::guard::guarded;
+use super::macros;
 use super::pool::bytes;
 use super::request::{Outcome, Request};
 use nginx_sys::{
@@ -65,17 +67,24 @@ impl Request {
         // SAFETY: the request is alive.
         let r = unsafe { &*self.raw() };
         let announced = self.announced_length().unwrap_or(0);
-        if announced == 0 && r.headers_in.chunked() == 0 {
+        // SAFETY: as above.
+        let (chunked, reads, discards) = unsafe {
+            (
+                bits::headers_in::chunked(&r.headers_in) != 0,
+                bits::request::reading_body(r) != 0,
+                bits::request::discard_body(r) != 0,
+            )
+        };
+        if announced == 0 && !chunked {
             return false;
         }
-        if r.reading_body() != 0 || r.discard_body() != 0 || self.skips_data() {
+        if reads || discards || self.skips_data() {
             return true;
         }
         // SAFETY: nginx has set it up, or it is null.
         let Some(body) = (unsafe { r.request_body.as_ref() }) else {
             // Nobody has asked for it. Discarding counts the length down.
-            return r.headers_in.chunked() == 0
-                && u64::try_from(r.headers_in.content_length_n) != Ok(announced);
+            return !chunked && u64::try_from(r.headers_in.content_length_n) != Ok(announced);
         };
         if body.post_handler.is_none() && !body.chunked.is_null() {
             // It was made for discarding a body that comes in chunks.
@@ -90,13 +99,8 @@ impl Request {
 
     /// Whether the body of a request over HTTP/2 is being discarded.
     fn skips_data(&self) -> bool {
-        #[cfg(ngx_feature = "http_v2")]
         // SAFETY: the request is alive, and so is its stream, if it has one.
-        unsafe {
-            (*self.raw()).stream.as_ref().is_some_and(|stream| stream.skip_data() != 0)
-        }
-        #[cfg(not(ngx_feature = "http_v2"))]
-        false
+        unsafe { macros::ngx_sse_h2_skips_data(self.raw()) != 0 }
     }
 
     /// The body's bytes, at most `most` of them.
@@ -129,10 +133,10 @@ impl Request {
         unsafe {
             if (*r).headers_out.status >= REFUSED {
                 // As nginx's own refusals: a client that waits for permission sends no body.
-                (*r).set_expect_tested(1);
+                bits::request::set_expect_tested(r, 1);
             }
             if ngx_http_discard_request_body(r) != NGX_OK as ngx_int_t {
-                (*r).set_keepalive(0);
+                bits::request::set_keepalive(r, 0);
             }
         }
     }
@@ -149,11 +153,11 @@ impl Request {
         // SAFETY: the request is alive. nginx has counted itself as a user of the request.
         unsafe {
             let status = ngx_http_discard_request_body(r);
-            if status == NGX_OK as ngx_int_t && (*r).discard_body() != 0 {
-                (*r).set_discard_body(0);
-                (*r).set_count((*r).count() - 1);
-                (*r).set_keepalive(0);
-                (*r).set_lingering_close(1);
+            if status == NGX_OK as ngx_int_t && bits::request::discard_body(r) != 0 {
+                bits::request::set_discard_body(r, 0);
+                bits::request::set_count(r, bits::request::count(r) - 1);
+                bits::request::set_keepalive(r, 0);
+                bits::request::set_lingering_close(r, 1);
             }
             Outcome(status)
         }
@@ -169,7 +173,8 @@ fn length(mut link: *mut ngx_chain_t) -> u64 {
     while !link.is_null() {
         // SAFETY: a link of the chain of a body, which nginx has set up.
         let buffer = unsafe { &*(*link).buf };
-        let piece = match buffer.in_file() {
+        // SAFETY: as above.
+        let piece = match unsafe { bits::buf::in_file(buffer) } {
             0 => (buffer.last as usize).saturating_sub(buffer.pos as usize) as u64,
             _ => u64::try_from(buffer.file_last - buffer.file_pos).unwrap_or(0),
         };
@@ -181,7 +186,8 @@ fn length(mut link: *mut ngx_chain_t) -> u64 {
 }
 
 fn append<'r>(whole: &mut Cow<'r, [u8]>, buffer: &'r ngx_buf_t) -> io::Result<()> {
-    if buffer.in_file() != 0 {
+    // SAFETY: the buffer is alive.
+    if unsafe { bits::buf::in_file(buffer) } != 0 {
         return append_file(whole.to_mut(), buffer);
     }
     let length = (buffer.last as usize).saturating_sub(buffer.pos as usize);

@@ -1,10 +1,11 @@
 //! Timers and posted events of nginx, as values that take themselves out when dropped.
 
+use super::bits;
 use super::guard::guarded;
+use super::macros::{ngx_add_timer, ngx_del_timer, ngx_delete_posted_event, ngx_post_event};
 use super::top_level::TopLevel;
 use nginx_sys::{
-    ngx_add_timer, ngx_connection_t, ngx_cycle, ngx_del_timer, ngx_delete_posted_event,
-    ngx_event_t, ngx_post_event, ngx_posted_events, ngx_posted_next_events,
+    ngx_connection_t, ngx_cycle, ngx_event_t, ngx_posted_events, ngx_posted_next_events,
 };
 use std::ptr;
 
@@ -47,10 +48,12 @@ impl Event {
 
     /// Says whether a process that is told to quit waits for this timer.
     pub fn hold_process(&mut self, hold: Hold) {
-        self.0.event.set_cancelable(match hold {
+        let cancelable = match hold {
             Hold::No => 1,
             Hold::Yes => 0,
-        });
+        };
+        // SAFETY: the event is whole.
+        unsafe { bits::event::set_cancelable(self.raw(), cancelable) };
     }
 
     /// Calls once more in this turn of the loop.
@@ -81,11 +84,13 @@ pub enum Hold {
 
 impl Drop for Event {
     fn drop(&mut self) {
-        if self.0.event.timer_set() != 0 {
+        // SAFETY: the event is whole.
+        if unsafe { bits::event::timer_set(self.raw()) } != 0 {
             // SAFETY: the event is in the tree, as its own flag says.
             unsafe { ngx_del_timer(self.raw()) };
         }
-        if self.0.event.posted() != 0 {
+        // SAFETY: the event is whole.
+        if unsafe { bits::event::posted(self.raw()) } != 0 {
             // SAFETY: the event is in a queue, as its own flag says.
             unsafe { ngx_delete_posted_event(self.raw()) };
         }

@@ -5,6 +5,7 @@
 //! that filter believe that the charset is known, which keeps it from the body; this one runs after
 //! it (`module` says how) and takes that name away again.
 
+use super::bits;
 use super::guard::guarded;
 use super::request::Request;
 use nginx_sys::{
@@ -38,7 +39,7 @@ impl Request {
     pub fn set_event_stream(&self) {
         self.set_content_type(EVENT_STREAM);
         // SAFETY: the request is alive.
-        unsafe { (*self.raw()).set_disable_not_modified(1) };
+        unsafe { bits::request::set_disable_not_modified(self.raw(), 1) };
         // SAFETY: the request is alive.
         let headers = unsafe { &mut (*self.raw()).headers_out };
         headers.charset = ngx_str_t { len: CHARSET.len(), data: CHARSET.as_ptr().cast_mut() };

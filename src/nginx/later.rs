@@ -1,5 +1,6 @@
 //! A request that is answered later, when something outside of nginx has come back.
 
+use super::bits;
 use super::output::enter_log_context;
 use super::pool::NoMemory;
 use super::request::{Outcome, Request};
@@ -21,7 +22,7 @@ impl Request {
         // the answer, as nginx wants it of a handler that says that it is not done.
         unsafe {
             let main = (*self.raw()).main;
-            (*main).set_count((*main).count() + 1);
+            bits::request::set_count(main, bits::request::count(main) + 1);
         }
         Ok((later, Outcome::DONE))
     }

@@ -17,7 +17,9 @@ mod posted;
 mod progress;
 mod wire;
 
+use super::bits;
 use super::guard::guarded;
+use super::macros::{ngx_add_timer, ngx_del_timer, ngx_post_event};
 use super::request::{Outcome, Request};
 use super::response::Body;
 use super::top_level::TopLevel;
@@ -27,10 +29,9 @@ pub use departure::Departure;
 use filters::Chains;
 pub use lean::{Calls, Lean};
 use nginx_sys::{
-    ngx_add_timer, ngx_connection_t, ngx_del_timer, ngx_event_t, ngx_handle_write_event,
-    ngx_http_finalize_request, ngx_http_log_ctx_t, ngx_http_request_t, ngx_http_send_special,
-    ngx_int_t, ngx_post_event, ngx_posted_events, NGX_HTTP_LAST, NGX_HTTP_REQUEST_TIME_OUT,
-    NGX_HTTP_WRITE_BUFFERED, NGX_OK, NGX_SSL_BUFFERED,
+    ngx_connection_t, ngx_event_t, ngx_handle_write_event, ngx_http_finalize_request,
+    ngx_http_log_ctx_t, ngx_http_request_t, ngx_http_send_special, ngx_int_t, ngx_posted_events,
+    NGX_HTTP_LAST, NGX_HTTP_REQUEST_TIME_OUT, NGX_HTTP_WRITE_BUFFERED, NGX_OK, NGX_SSL_BUFFERED,
 };
 pub use posted::run_posted;
 use progress::Progress;
@@ -169,9 +170,9 @@ impl Output {
         // SAFETY: the request and its connection are alive; the read event is the connection's.
         unsafe {
             let main = (*request.raw()).main;
-            let count = (*main).count();
-            (*main).set_count(count + 1);
-            if (*(*c).read).pending_eof() != 0 || (*(*c).read).ready() != 0 {
+            let count = bits::request::count(main);
+            bits::request::set_count(main, count + 1);
+            if bits::event::pending_eof((*c).read) != 0 || bits::event::ready((*c).read) != 0 {
                 ngx_post_event((*c).read, &raw mut ngx_posted_events);
             }
         }
@@ -205,15 +206,16 @@ impl Output {
         let Some(r) = self.alive() else { return Flushed::Failed };
         let (c, write) = ends(r);
         // SAFETY: the request, its connection and the connection's event are alive.
-        let (timed_out, delayed) = unsafe { ((*write).timedout() != 0, (*write).delayed() != 0) };
+        let (timed_out, delayed) =
+            unsafe { (bits::event::timedout(write) != 0, bits::event::delayed(write) != 0) };
         // SAFETY: as above.
         if timed_out && !unsafe { self.progress.get().has_grown(r) } {
             // SAFETY: as above; nginx resets such connections where it is told to.
-            unsafe { (*c).set_timedout(1) };
+            unsafe { bits::connection::set_timedout(c, 1) };
             return Flushed::TimedOut;
         }
         // SAFETY: as above.
-        unsafe { (*write).set_timedout(0) };
+        unsafe { bits::event::set_timedout(write, 0) };
         if delayed {
             return self.wait(r, Timer::Keep);
         }
@@ -228,7 +230,7 @@ impl Output {
         // SAFETY: as above.
         unsafe {
             // A delayed event keeps its timer: only that ends the delay.
-            if (*write).timer_set() != 0 && (*write).delayed() == 0 {
+            if bits::event::timer_set(write) != 0 && bits::event::delayed(write) == 0 {
                 ngx_del_timer(write);
             }
             // Where the loop tells of room for as long as there is any, it is to stop that.
@@ -271,7 +273,7 @@ impl Output {
     fn alive(&self) -> Option<*mut ngx_http_request_t> {
         let r = self.request.get()?.as_ptr();
         // SAFETY: `detach` comes before the request's end.
-        let over = unsafe { (*r).done() != 0 || (*r).post_action() != 0 };
+        let over = unsafe { bits::request::done(r) != 0 || bits::request::post_action(r) != 0 };
         (!over).then_some(r)
     }
 
@@ -311,8 +313,8 @@ impl Output {
         let location = request.core_location();
         // SAFETY: the event is the connection's.
         let ready = unsafe {
-            let set = (*write).timer_set() != 0;
-            if (*write).delayed() != 0 {
+            let set = bits::event::timer_set(write) != 0;
+            if bits::event::delayed(write) != 0 {
                 // It has a timer of its own, by which nginx keeps to `limit_rate`.
             } else if !waits_for_client(r) {
                 // A subrequest has timers of its own.
@@ -372,8 +374,8 @@ fn waits_for_client(r: *mut ngx_http_request_t) -> bool {
     let (c, write) = ends(r);
     // SAFETY: callers have seen that the request is alive.
     unsafe {
-        let kept = (*c).buffered();
-        let full = (*write).ready() == 0 || (*write).delayed() != 0;
+        let kept = bits::connection::buffered(c);
+        let full = bits::event::ready(write) == 0 || bits::event::delayed(write) != 0;
         kept & BEHIND_FILTERS != 0 || (kept != 0 && full)
     }
 }

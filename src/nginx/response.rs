@@ -4,6 +4,7 @@
 //! no failure: what is handed over next queues behind it, and nginx sends all of it. So what sending
 //! a header returns is not a status to be compared, but says whether a body may follow.
 
+use super::bits;
 use super::pool::{copied, NoMemory};
 use super::request::{Outcome, Request};
 use nginx_sys::{
@@ -96,7 +97,7 @@ impl Request {
         // SAFETY: the request is alive.
         unsafe {
             if (*self.raw()).http_version < NGX_HTTP_VERSION_20 as ngx_uint_t {
-                (*self.raw()).set_keepalive(0);
+                bits::request::set_keepalive(self.raw(), 0);
             }
         }
     }
@@ -107,7 +108,7 @@ impl Request {
         let (status, over) = unsafe {
             let status = ngx_http_send_header(self.raw());
             let r = self.raw();
-            (status, (*r).header_only() != 0 || (*r).filter_finalize() != 0)
+            (status, bits::request::header_only(r) != 0 || bits::request::filter_finalize(r) != 0)
         };
         // As nginx's own handlers see it.
         let failed = status == NGX_ERROR as ngx_int_t || status > NGX_OK as ngx_int_t;
@@ -173,8 +174,11 @@ impl Body<'_> {
         // SAFETY: as above.
         let filled = unsafe { &mut *buffer };
         filled.last = filled.pos.wrapping_add(bytes.len());
-        filled.set_last_buf(u32::from(!request.is_subrequest()));
-        filled.set_last_in_chain(1);
+        // SAFETY: as above.
+        unsafe {
+            bits::buf::set_last_buf(filled, u32::from(!request.is_subrequest()));
+            bits::buf::set_last_in_chain(filled, 1);
+        }
         let mut chain = ngx_chain_t { buf: buffer, next: ptr::null_mut() };
         // SAFETY: nginx copies the chain's links; the buffer lies in the request's pool.
         Outcome(unsafe { ngx_http_output_filter(request.raw(), &mut chain) })

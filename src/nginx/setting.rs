@@ -1,5 +1,6 @@
 //! A configuration that nginx is reading: what a directive's setter may ask of it and do to it.
 
+use super::bits;
 use super::directive::{Refused, ERROR};
 use super::guard::guarded;
 use super::log::{self, Level};
@@ -145,7 +146,8 @@ impl<'cf> Setting<'cf> {
 
     /// Whether this is an `if` or `limit_except` block, which is a part of a location.
     pub fn is_part_of_location(&mut self) -> bool {
-        self.core_location().noname() != 0
+        // SAFETY: the configuration of a location that is being read.
+        unsafe { bits::core_loc_conf::noname(self.core_location()) != 0 }
     }
 
     fn core_location(&mut self) -> &mut ngx_http_core_loc_conf_t {

@@ -1,5 +1,6 @@
 //! Variables that the module adds to nginx.
 
+use super::bits;
 use super::guard::guarded;
 use super::pool::copied;
 use super::request::Request;
@@ -53,13 +54,17 @@ unsafe extern "C" fn get(
     // SAFETY: nginx hands over the value to be filled.
     let value = unsafe { &mut *value };
     let Some(text) = text else {
-        value.set_not_found(1);
+        // SAFETY: as above.
+        unsafe { bits::variable_value::set_not_found(value, 1) };
         return NGX_OK as ngx_int_t;
     };
-    value.set_len(text.len as u32);
-    value.set_valid(1);
-    value.set_no_cacheable(0);
-    value.set_not_found(0);
+    // SAFETY: as above.
+    unsafe {
+        bits::variable_value::set_len(value, text.len as u32);
+        bits::variable_value::set_valid(value, 1);
+        bits::variable_value::set_no_cacheable(value, 0);
+        bits::variable_value::set_not_found(value, 0);
+    }
     value.data = text.data;
     NGX_OK as ngx_int_t
 }

@@ -4,6 +4,7 @@
 //! "closes" first when it is told to quit or has new workers, which is how the module learns of
 //! that in time to end its streams in good order.
 
+use super::bits;
 use super::event::Action;
 use super::guard::guarded;
 use super::top_level::TopLevel;
@@ -53,9 +54,9 @@ impl Watch {
             (*(*c).write).log = log;
             (*(*c).read).handler = Some(called);
             // nginx neither times out nor reports as left open what it takes for a channel.
-            (*(*c).read).set_channel(1);
-            (*(*c).write).set_channel(1);
-            (*c).set_idle(1);
+            bits::event::set_channel((*c).read, 1);
+            bits::event::set_channel((*c).write, 1);
+            bits::connection::set_idle(c, 1);
             ngx_handle_read_event((*c).read, 0)
         };
         let watch = Watch { connection, _calls: calls };
@@ -84,11 +85,11 @@ unsafe extern "C" fn called(event: *mut ngx_event_t) {
         // SAFETY: this is the handler of a descriptor of our own, which only nginx's loop calls.
         let mut top = unsafe { TopLevel::enter() };
         // SAFETY: the connection is ours.
-        if unsafe { (*connection).close() } != 0 {
+        if unsafe { bits::connection::close(connection) } != 0 {
             // SAFETY: as above. The connection stays: bells ring on while streams are ended.
             unsafe {
-                (*connection).set_close(0);
-                (*connection).set_idle(0);
+                bits::connection::set_close(connection, 0);
+                bits::connection::set_idle(connection, 0);
             }
             on_quit(number, &mut top);
             return;
@@ -97,7 +98,7 @@ unsafe extern "C" fn called(event: *mut ngx_event_t) {
         silence(unsafe { (*connection).fd });
         // SAFETY: as above.
         unsafe {
-            (*event).set_ready(0);
+            bits::event::set_ready(event, 0);
             ngx_handle_read_event(event, 0);
         }
         on_bell(number, &mut top);

@@ -4,6 +4,7 @@
 //! dies; the hub's region is one allocation of all pages behind it. A zone of the same name and
 //! size is taken over at a reload; of another, nginx makes a new one beside it.
 
+use super::bits;
 use super::core::worker_processes;
 use super::guard::guarded;
 use super::log::{self, Level};
@@ -136,7 +137,7 @@ unsafe fn region(zone: *mut ngx_shm_zone_t, old: *mut c_void) -> Result<(Region,
         // SAFETY: nobody else knows the zone yet. All pages are free and lie in one piece; they
         // are not touched, so that memory is used only as it is filled.
         unsafe {
-            (*slab).set_log_nomem(0);
+            bits::slab_pool::set_log_nomem(slab, 0);
             (*slab).data = ngx_slab_alloc(slab, (*slab).pfree << shift);
         }
     }

@@ -1,6 +1,8 @@
 //! What a connection shows of a client that takes nothing more.
 
 use super::Output;
+use crate::nginx::bits;
+use crate::nginx::macros;
 use nginx_sys::{ngx_connection_t, ngx_http_request_t};
 
 /// How a client went.
@@ -20,7 +22,7 @@ impl Output {
         // SAFETY: the request is alive, and so are its connection and the one that carries it.
         unsafe {
             let carrier = carrier(r).unwrap_or(own);
-            if (*carrier).timedout() != 0 {
+            if bits::connection::timedout(carrier) != 0 {
                 return Some(Departure::TimedOut);
             }
             (is_dead(own) || is_dead(carrier)).then_some(Departure::Left)
@@ -35,10 +37,15 @@ impl Output {
 /// The connection is alive.
 unsafe fn is_dead(c: *mut ngx_connection_t) -> bool {
     // SAFETY: the caller vouches for the connection; its events live as long.
-    let (read, write) = unsafe { (&*(*c).read, &*(*c).write) };
-    // HTTP/2 marks the event by which it tells a stream that its connection is gone.
-    let written = write.error() != 0 || write.eof() != 0;
-    written || read.error() != 0 || read.eof() != 0 || read.pending_eof() != 0
+    unsafe {
+        let (read, write) = ((*c).read, (*c).write);
+        // HTTP/2 marks the event by which it tells a stream that its connection is gone.
+        let written = bits::event::error(write) != 0 || bits::event::eof(write) != 0;
+        written
+            || bits::event::error(read) != 0
+            || bits::event::eof(read) != 0
+            || bits::event::pending_eof(read) != 0
+    }
 }
 
 /// The connection that carries a request of HTTP/2 along with others.
@@ -46,12 +53,7 @@ unsafe fn is_dead(c: *mut ngx_connection_t) -> bool {
 /// # Safety
 /// The request is alive.
 unsafe fn carrier(r: *mut ngx_http_request_t) -> Option<*mut ngx_connection_t> {
-    #[cfg(ngx_feature = "http_v2")]
     // SAFETY: the caller vouches for the request, which does not outlive its stream and its connection.
-    return unsafe { (*r).stream.as_ref().map(|stream| (*stream.connection).connection) };
-    #[cfg(not(ngx_feature = "http_v2"))]
-    {
-        let _ = r;
-        None
-    }
+    let carrier = unsafe { macros::ngx_sse_h2_connection(r) };
+    (!carrier.is_null()).then_some(carrier)
 }

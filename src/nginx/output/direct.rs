@@ -7,6 +7,8 @@
 use super::filters::fitting;
 use super::wire::{free_tls_buffer, left, send_batch, write, Share, REST_BUFFERED};
 use super::{ends, Output, Sent, Way};
+use crate::nginx::bits;
+use crate::nginx::macros;
 use crate::nginx::request::Request;
 use crate::sse::frame::Frame;
 use crate::worker::Batch;
@@ -47,7 +49,7 @@ impl Output {
             return sent;
         }
         // SAFETY: `send_filtered` has seen that the request is still alive.
-        let chunked = unsafe { (*r).chunked() != 0 };
+        let chunked = unsafe { bits::request::chunked(r) != 0 };
         // What was handed over together the filters leave together.
         let expected = Frame::joined(first);
         let (way, expected) = match chunked {
@@ -109,12 +111,12 @@ fn is_clear(r: *mut ngx_http_request_t) -> bool {
     let (c, write) = ends(r);
     // SAFETY: callers have seen that the request is alive.
     unsafe {
-        (*c).error() == 0
-            && (*c).buffered() == REST_BUFFERED
-            && (*r).buffered() == 0
+        bits::connection::error(c) == 0
+            && bits::connection::buffered(c) == REST_BUFFERED
+            && bits::request::buffered(r) == 0
             && (*r).out.is_null()
-            && (*write).delayed() == 0
-            && (*write).ready() != 0
+            && bits::event::delayed(write) == 0
+            && bits::event::ready(write) != 0
     }
 }
 
@@ -127,7 +129,7 @@ fn may_be_direct(r: *mut ngx_http_request_t) -> bool {
             (Some(own), Some(system)) => ptr::fn_addr_eq(own, system),
             _ => false,
         };
-        (plain || !(*c).ssl.is_null())
+        (plain || macros::ngx_sse_is_tls(c) != 0)
             && r == (*r).main
             && (*r).http_version < NGX_HTTP_VERSION_20 as usize
             && (*r).headers_out.status == NGX_HTTP_OK as usize
@@ -142,17 +144,17 @@ fn filters_are_idle(r: *mut ngx_http_request_t) -> bool {
     // SAFETY: callers have seen that the request is alive.
     unsafe {
         (*r).postponed.is_null()
-            && (*r).filter_need_in_memory() == 0
-            && (*r).filter_need_temporary() == 0
+            && bits::request::filter_need_in_memory(r) == 0
+            && bits::request::filter_need_temporary(r) == 0
             // On TLS this mark is always there.
-            && ((*r).main_filter_need_in_memory() == 0 || !(*c).ssl.is_null())
+            && (bits::request::main_filter_need_in_memory(r) == 0 || macros::ngx_sse_is_tls(c) != 0)
             && (*r).headers_out.content_encoding.is_null()
             && (*r).headers_out.content_length_n == -1
             && (*r).limit_rate == 0
-            && (*r).header_only() == 0
+            && bits::request::header_only(r) == 0
             && (*r).out.is_null()
-            && (*r).buffered() == 0
-            && (*c).buffered() == 0
+            && bits::request::buffered(r) == 0
+            && bits::connection::buffered(c) == 0
     }
 }
 
@@ -184,7 +186,8 @@ unsafe fn record(mut link: *mut ngx_chain_t, came_out: &mut Vec<u8>) {
         // SAFETY: the caller vouches for the chain.
         let buffer = unsafe { &*(*link).buf };
         let length = (buffer.last as usize).saturating_sub(buffer.pos as usize);
-        if buffer.in_file() == 0 && length > 0 {
+        // SAFETY: as above.
+        if unsafe { bits::buf::in_file(buffer) } == 0 && length > 0 {
             // SAFETY: what lies between a buffer's two marks is to be sent.
             let piece = unsafe { std::slice::from_raw_parts(buffer.pos.cast_const(), length) };
             came_out.extend_from_slice(piece);

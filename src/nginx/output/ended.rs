@@ -2,6 +2,7 @@
 //! Lua's `body_filter_by_lua_block`), and nginx tells the handler nothing. A body filter behind the others
 //! sees the mark.
 
+use crate::nginx::bits;
 use crate::nginx::filter::is_event_stream;
 use crate::nginx::guard::guarded;
 use nginx_sys::{
@@ -58,7 +59,7 @@ unsafe fn has_last(mut link: *mut ngx_chain_t) -> bool {
     while !link.is_null() {
         // SAFETY: the caller vouches for the chain, whose last `next` is null.
         unsafe {
-            if (*(*link).buf).last_buf() != 0 {
+            if bits::buf::last_buf((*link).buf) != 0 {
                 return true;
             }
             link = (*link).next;

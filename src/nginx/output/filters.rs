@@ -5,6 +5,7 @@
 use super::ended::watched;
 use super::wire::REST_BUFFERED;
 use super::{blocked, ends, has_subrequest, Output, Sent};
+use crate::nginx::bits;
 use crate::nginx::log::Level;
 use crate::nginx::module;
 use crate::sse::frame::Frame;
@@ -61,7 +62,7 @@ impl Chains {
         }
         if !last.is_null() {
             // SAFETY: as above.
-            unsafe { (*(*last).buf).set_flush(1) };
+            unsafe { bits::buf::set_flush((*last).buf, 1) };
         }
         Some(first)
     }
@@ -84,7 +85,8 @@ impl Chains {
         buffer.end = range.end.cast_mut();
         buffer.last = buffer.end;
         // `memory`: filters may not write to what all clients share.
-        buffer.set_memory(1);
+        // SAFETY: as above.
+        unsafe { bits::buf::set_memory(buffer, 1) };
         buffer.tag = module::this().cast_mut().cast();
         self.held.push_back((buffer, body));
     }
@@ -212,7 +214,7 @@ impl Output {
 fn has_output(r: *mut ngx_http_request_t) -> bool {
     let (c, _) = ends(r);
     // SAFETY: callers have seen that the request is alive.
-    unsafe { !(*r).out.is_null() || (*c).buffered() & BEHIND_THE_OTHERS != 0 }
+    unsafe { !(*r).out.is_null() || bits::connection::buffered(c) & BEHIND_THE_OTHERS != 0 }
 }
 
 /// Whether one of the others says that it has something.
@@ -220,8 +222,8 @@ fn has_input(r: *mut ngx_http_request_t) -> bool {
     let (c, _) = ends(r);
     // SAFETY: callers have seen that the request is alive.
     unsafe {
-        (*c).buffered() & !(BEHIND_THE_OTHERS | REST_BUFFERED) != 0
-            || (*r).buffered() != 0
+        bits::connection::buffered(c) & !(BEHIND_THE_OTHERS | REST_BUFFERED) != 0
+            || bits::request::buffered(r) != 0
             || !(*r).postponed.is_null()
     }
 }
@@ -231,8 +233,11 @@ fn takes_more(r: *mut ngx_http_request_t) -> bool {
     let (_, write) = ends(r);
     // SAFETY: callers have seen that the request is alive. nginx posts the event of a connection that has
     // had its share of this turn (`sendfile_max_chunk`).
-    let ready =
-        unsafe { (*write).ready() != 0 && (*write).delayed() == 0 && (*write).posted() == 0 };
+    let ready = unsafe {
+        bits::event::ready(write) != 0
+            && bits::event::delayed(write) == 0
+            && bits::event::posted(write) == 0
+    };
     ready && !has_subrequest(r)
 }
 

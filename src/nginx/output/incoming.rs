@@ -1,11 +1,13 @@
 //! What a client sends while its stream runs. Nobody needs it, but as long as it is not read the
 //! client's departure may go unnoticed behind it.
 
+use crate::nginx::bits;
 use crate::nginx::guard::guarded;
+use crate::nginx::macros::ngx_post_event;
 use nginx_sys::{
     ngx_connection_t, ngx_handle_read_event, ngx_http_finalize_request, ngx_http_request_t,
-    ngx_http_test_reading, ngx_int_t, ngx_post_event, ngx_posted_next_events, ngx_uint_t,
-    NGX_AGAIN, NGX_ERROR, NGX_HTTP_VERSION_20, NGX_OK,
+    ngx_http_test_reading, ngx_int_t, ngx_posted_next_events, ngx_uint_t, NGX_AGAIN, NGX_ERROR,
+    NGX_HTTP_VERSION_20, NGX_OK,
 };
 
 /// Reads from one client in one turn of the loop.
@@ -32,7 +34,7 @@ pub(super) unsafe fn drop_incoming(c: *mut ngx_connection_t) -> Incoming {
     // SAFETY: the caller vouches for the connection, and its events live as long.
     let read = unsafe { (*c).read };
     // SAFETY: as above.
-    if unsafe { (*read).pending_eof() } != 0 {
+    if unsafe { bits::event::pending_eof(read) } != 0 {
         return Incoming::Gone;
     }
     for _ in 0..READS {
@@ -69,7 +71,7 @@ pub(super) unsafe extern "C" fn watch_client(r: *mut ngx_http_request_t) {
         // SAFETY: nginx calls with a living request; once it is finalized it is not touched.
         unsafe {
             let own = (*r).http_version < NGX_HTTP_VERSION_20 as ngx_uint_t;
-            if own && (*r).keepalive() == 0 {
+            if own && bits::request::keepalive(r) == 0 {
                 let c = (*r).connection;
                 match drop_incoming(c) {
                     Incoming::Nothing | Incoming::More => return,
@@ -77,7 +79,7 @@ pub(super) unsafe extern "C" fn watch_client(r: *mut ngx_http_request_t) {
                         return ngx_http_finalize_request(r, NGX_ERROR as ngx_int_t)
                     }
                     // What nginx goes by in the function below.
-                    Incoming::Gone => (*(*c).read).set_pending_eof(1),
+                    Incoming::Gone => bits::event::set_pending_eof((*c).read, 1),
                 }
             }
             ngx_http_test_reading(r);

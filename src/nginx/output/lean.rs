@@ -17,15 +17,16 @@ use super::incoming::{drop_incoming, Incoming};
 use super::progress::acknowledged;
 use super::wire::{self, Rest, Share, Wire};
 use super::Way;
+use crate::nginx::bits;
 use crate::nginx::guard::guarded;
 use crate::nginx::log::{self, Level};
+use crate::nginx::macros::{self, ngx_add_timer, ngx_del_timer};
 use crate::nginx::top_level::TopLevel;
 use crate::worker::{Batch, End, Sent, StreamKey};
 use client_log::{Named, Peer};
-use close::{count, leave_nothing, say_goodbye};
+use close::leave_nothing;
 use nginx_sys::{
-    ngx_add_timer, ngx_close_connection, ngx_connection_t, ngx_del_timer, ngx_destroy_pool,
-    ngx_event_t, ngx_handle_write_event,
+    ngx_close_connection, ngx_connection_t, ngx_destroy_pool, ngx_event_t, ngx_handle_write_event,
 };
 use std::cell::Cell;
 use std::fmt;
@@ -91,7 +92,7 @@ impl Lean {
             }
             Err(()) => {
                 // SAFETY: `alive` has seen that the connection is.
-                unsafe { (*c).set_error(1) };
+                unsafe { bits::connection::set_error(c, 1) };
                 Sent::Failed
             }
         };
@@ -109,12 +110,12 @@ impl Lean {
         let Some(c) = self.alive() else { return };
         let _named = self.name_client();
         // SAFETY: `alive` has seen that the connection is.
-        let broken = unsafe { (*c).error() != 0 };
+        let broken = unsafe { bits::connection::error(c) != 0 };
         // What failed to be sent failed because the client is gone.
         let end = if broken && end == End::Error { End::Client } else { end };
         let planned = matches!(end, End::Drain | End::Age | End::Admin);
         // SAFETY: as above.
-        let whole = unsafe { (*c).buffered() == 0 };
+        let whole = unsafe { bits::connection::buffered(c) == 0 };
         if !planned || !whole {
             return self.cut(top, c, end);
         }
@@ -159,17 +160,17 @@ impl Lean {
     fn write(&self, top: &mut TopLevel) {
         let Some(c) = self.alive() else { return };
         // SAFETY: `alive` has seen that the connection and its events are.
-        let (write, timed_out) = unsafe { ((*c).write, (*(*c).write).timedout() != 0) };
+        let (write, timed_out) = unsafe { ((*c).write, bits::event::timedout((*c).write) != 0) };
         if timed_out && !self.has_progressed(c) {
             // SAFETY: as above.
-            unsafe { (*c).set_timedout(1) };
+            unsafe { bits::connection::set_timedout(c, 1) };
             if self.on_timeout == OnTimeout::Reset {
                 leave_nothing(c);
             }
             return self.close(top, End::Timeout);
         }
         // SAFETY: as above.
-        unsafe { (*write).set_timedout(0) };
+        unsafe { bits::event::set_timedout(write, 0) };
         if let Some(rest) = self.rest.take(c) {
             let sent = wire::write(c, self.wire, &rest);
             let Ok(sent) = sent else { return self.cut(top, c, End::Client) };
@@ -184,7 +185,7 @@ impl Lean {
         }
         // SAFETY: as above.
         unsafe {
-            if (*write).timer_set() != 0 {
+            if bits::event::timer_set(write) != 0 {
                 ngx_del_timer(write);
             }
             // Where the loop tells of room for as long as there is any, it is to stop that.
@@ -211,12 +212,12 @@ impl Lean {
         let Some(c) = self.alive() else { return };
         // SAFETY: `alive` has seen that the connection and its events are.
         unsafe {
-            if (*c).close() != 0 {
-                (*c).set_close(0);
-                (*c).set_idle(0);
+            if bits::connection::close(c) != 0 {
+                bits::connection::set_close(c, 0);
+                bits::connection::set_idle(c, 0);
                 // With an error it is the end of worker_shutdown_timeout; without, nginx is told to
                 // quit, and the worker ends its streams one by one.
-                if (*c).error() != 0 {
+                if bits::connection::error(c) != 0 {
                     self.close(top, End::Drain);
                 }
                 return;
@@ -233,7 +234,7 @@ impl Lean {
     /// Closes the connection of a client that is gone or is not to have a proper end.
     fn cut(&self, top: &mut TopLevel, c: *mut ngx_connection_t, end: End) {
         // SAFETY: callers have seen that the connection is alive. TLS then says no goodbye either.
-        unsafe { (*c).set_error(1) };
+        unsafe { bits::connection::set_error(c, 1) };
         self.close(top, end);
     }
 
@@ -249,9 +250,9 @@ impl Lean {
         // SAFETY: the connection is ours until here; what its data point to is given back last.
         unsafe {
             let own: *const Lean = (*c).data.cast();
-            say_goodbye(c);
-            count(c"ngx_stat_active", -1);
-            count(c"ngx_stat_writing", -1);
+            macros::ngx_sse_tls_shutdown(c);
+            macros::ngx_sse_stat_active(-1);
+            macros::ngx_sse_stat_writing(-1);
             let pool = (*c).pool;
             ngx_close_connection(c);
             if !pool.is_null() {

@@ -5,6 +5,7 @@
 //! the first byte. So the kernel is asked how much the client's side has acknowledged; this costs a system
 //! call where waiting begins and one where the time is over.
 
+use crate::nginx::macros;
 use nginx_sys::{ngx_connection_t, ngx_http_request_t, off_t};
 
 /// How much a client had taken at some moment.
@@ -75,12 +76,8 @@ pub(super) unsafe fn acknowledged(c: *mut ngx_connection_t) -> u32 {
 /// # Safety
 /// The request is alive.
 unsafe fn is_on_its_way(r: *mut ngx_http_request_t) -> bool {
-    #[cfg(ngx_feature = "http_v2")]
     // SAFETY: the caller vouches for the request, of which a stream of HTTP/2 is a part.
-    return unsafe { (*r).stream.is_null() || (*(*r).stream).queued > 0 };
-    #[cfg(not(ngx_feature = "http_v2"))]
-    {
-        let _ = r;
-        true
+    unsafe {
+        macros::ngx_sse_h2_connection(r).is_null() || macros::ngx_sse_h2_has_queued_frames(r) != 0
     }
 }

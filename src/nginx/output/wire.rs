@@ -3,6 +3,8 @@
 
 use super::filters::{fitting, PIECE};
 use super::Way;
+use crate::nginx::bits;
+use crate::nginx::macros;
 use crate::sse::frame::Frame;
 use crate::worker::Batch;
 use bytes::Bytes;
@@ -27,7 +29,9 @@ impl Rest {
         let rest = self.0.take();
         if rest.is_some() {
             // SAFETY: callers have seen that the connection is alive.
-            unsafe { (*c).set_buffered((*c).buffered() & !REST_BUFFERED) };
+            unsafe {
+                bits::connection::set_buffered(c, bits::connection::buffered(c) & !REST_BUFFERED)
+            };
         }
         rest
     }
@@ -38,14 +42,14 @@ impl Rest {
         }
         self.0.set(Some(Box::new(rest)));
         // SAFETY: callers have seen that the connection is alive.
-        unsafe { (*c).set_buffered((*c).buffered() | REST_BUFFERED) };
+        unsafe { bits::connection::set_buffered(c, bits::connection::buffered(c) | REST_BUFFERED) };
     }
 }
 
 /// Whether the client of this connection is in the middle of a frame.
 pub(super) fn has_rest(c: *mut ngx_connection_t) -> bool {
     // SAFETY: callers have seen that the connection is alive.
-    unsafe { (*c).buffered() & REST_BUFFERED != 0 }
+    unsafe { bits::connection::buffered(c) & REST_BUFFERED != 0 }
 }
 
 /// What bytes past the filters go to.
@@ -62,9 +66,10 @@ impl Wire {
     /// The connection is alive.
     pub(super) unsafe fn of(c: *mut ngx_connection_t) -> Wire {
         // SAFETY: the caller vouches for the connection.
-        match unsafe { (*c).ssl.is_null() } {
-            true => Wire::Plain,
-            false => Wire::Tls,
+        if unsafe { macros::ngx_sse_is_tls(c) } != 0 {
+            Wire::Tls
+        } else {
+            Wire::Plain
         }
     }
 
@@ -187,12 +192,5 @@ fn write_once(c: *mut ngx_connection_t, bytes: &[u8]) -> Result<usize, ()> {
 /// comes in whole pieces; nginx takes it anew where it needs it.
 pub(super) fn free_tls_buffer(c: *mut ngx_connection_t) {
     // SAFETY: callers have seen that the connection is alive.
-    #[cfg(ngx_feature = "http_ssl")]
-    unsafe {
-        if !(*c).ssl.is_null() && (*c).buffered() == 0 {
-            nginx_sys::ngx_ssl_free_buffer(c);
-        }
-    }
-    #[cfg(not(ngx_feature = "http_ssl"))]
-    let _ = c;
+    unsafe { macros::ngx_sse_tls_free_buffer(c) };
 }

@@ -2,8 +2,10 @@
 //! is left as one that waits for nothing but its client. Called once per stream, from the loop.
 
 use super::client_log::{self, Peer, ACTION};
-use super::close::count;
 use super::{on_read, on_write, Calls, Lean, OnTimeout, CALLS};
+use crate::nginx::bits;
+use crate::nginx::macros;
+use crate::nginx::macros::ngx_post_event;
 use crate::nginx::output::at_end::AtEnd;
 use crate::nginx::output::wire::{self, Rest};
 use crate::nginx::output::{blocked, ends, Output};
@@ -12,8 +14,8 @@ use crate::nginx::top_level::TopLevel;
 use crate::worker::StreamKey;
 use nginx_sys::{
     ngx_chain_t, ngx_connection_t, ngx_destroy_pool, ngx_handle_read_event, ngx_http_connection_t,
-    ngx_http_free_request, ngx_http_request_t, ngx_int_t, ngx_pfree, ngx_pool_t, ngx_post_event,
-    ngx_posted_events, ngx_str_t, NGX_OK,
+    ngx_http_free_request, ngx_http_request_t, ngx_int_t, ngx_pfree, ngx_pool_t, ngx_posted_events,
+    ngx_str_t, NGX_OK,
 };
 use std::cell::Cell;
 use std::ptr::{self, NonNull};
@@ -32,22 +34,22 @@ impl Output {
         unsafe {
             let read = (*c).read;
             let header = (*r).header_in;
-            (*r).count() == 1
-                && (*r).blocked() == 0
-                && (*r).aio() == 0
-                && (*r).discard_body() == 0
+            bits::request::count(r) == 1
+                && bits::request::blocked(r) == 0
+                && bits::request::aio(r) == 0
+                && bits::request::discard_body(r) == 0
                 && (*r).upstream.is_null()
                 && (*r).posted_requests.is_null()
                 && (*r).out.is_null()
                 && (*r).limit_rate == 0
-                && (*c).error() == 0
-                && (*write).delayed() == 0
-                && (*write).timer_set() == 0
-                && (*read).timer_set() == 0
-                && (*read).pending_eof() == 0
+                && bits::connection::error(c) == 0
+                && bits::event::delayed(write) == 0
+                && bits::event::timer_set(write) == 0
+                && bits::event::timer_set(read) == 0
+                && bits::event::pending_eof(read) == 0
                 && (*header).pos == (*header).last
                 && AtEnd::of(r) == self.own.get()
-                && tls_is_quiet(c)
+                && macros::ngx_sse_tls_is_quiet(c) != 0
         }
     }
 
@@ -100,18 +102,19 @@ unsafe fn take_over(r: *mut ngx_http_request_t, c: *mut ngx_connection_t, lean: 
         let http = (*r).http_connection;
         // From now on the connection counts as destroyed: nginx looks for no request behind it.
         ngx_http_free_request(r, 0);
-        count(c"ngx_stat_writing", 1);
+        macros::ngx_sse_stat_writing(1);
         free_header_buffers(c, http);
         (*c).data = Rc::into_raw(lean.clone()).cast_mut().cast();
         (*(*c).read).handler = Some(on_read);
         (*(*c).write).handler = Some(on_write);
         (*(*c).log).action = ACTION.as_ptr().cast_mut().cast();
         // nginx calls a connection that is idle when it is told to quit.
-        (*c).set_idle(1);
+        bits::connection::set_idle(c, 1);
         wire::free_tls_buffer(c);
         give_pool_back(c);
         let ready = ngx_handle_read_event((*c).read, 0) == NGX_OK as ngx_int_t;
-        if !ready || (*(*c).read).ready() != 0 || (*(*c).read).pending_eof() != 0 {
+        if !ready || bits::event::ready((*c).read) != 0 || bits::event::pending_eof((*c).read) != 0
+        {
             ngx_post_event((*c).read, &raw mut ngx_posted_events);
         }
     }
@@ -127,7 +130,7 @@ unsafe fn give_pool_back(c: *mut ngx_connection_t) {
     // connection that has no request, until it is used for another client and they are set anew.
     unsafe {
         let pool = (*c).pool;
-        if !(*c).ssl.is_null() || !(*pool).cleanup.is_null() {
+        if macros::ngx_sse_is_tls(c) != 0 || !(*pool).cleanup.is_null() {
             return;
         }
         let Some(log) = client_log::shared((*c).log) else { return };
@@ -179,24 +182,5 @@ unsafe fn free_links(pool: *mut ngx_pool_t, mut link: *mut ngx_chain_t) {
             (*buffer).start = ptr::null_mut();
             link = (*link).next;
         }
-    }
-}
-
-/// Whether TLS does not wait for one direction to go on with the other.
-///
-/// # Safety
-/// The connection is alive.
-unsafe fn tls_is_quiet(c: *mut ngx_connection_t) -> bool {
-    #[cfg(ngx_feature = "http_ssl")]
-    // SAFETY: the caller vouches for the connection.
-    return unsafe {
-        (*c).ssl.is_null()
-            || ((*(*c).ssl).saved_read_handler.is_none()
-                && (*(*c).ssl).saved_write_handler.is_none())
-    };
-    #[cfg(not(ngx_feature = "http_ssl"))]
-    {
-        let _ = c;
-        true
     }
 }

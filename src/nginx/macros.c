@@ -1,0 +1,157 @@
+/*
+ * What nginx has as macros, or only where it was configured so: the C compiler knows, Rust does not.
+ * src/nginx/macros.rs declares these functions.
+ */
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_event.h>
+#include <ngx_http.h>
+
+
+void
+ngx_sse_add_timer(ngx_event_t *ev, ngx_msec_t timer)
+{
+    ngx_add_timer(ev, timer);
+}
+
+
+void
+ngx_sse_del_timer(ngx_event_t *ev)
+{
+    ngx_del_timer(ev);
+}
+
+
+void
+ngx_sse_post_event(ngx_event_t *ev, ngx_queue_t *queue)
+{
+    ngx_post_event(ev, queue);
+}
+
+
+void
+ngx_sse_delete_posted_event(ngx_event_t *ev)
+{
+    ngx_delete_posted_event(ev);
+}
+
+
+/* Whether the connection is encrypted. */
+
+ngx_uint_t
+ngx_sse_is_tls(ngx_connection_t *c)
+{
+#if (NGX_SSL || NGX_COMPAT)
+    return c->ssl != NULL;
+#else
+    return 0;
+#endif
+}
+
+
+/* Whether TLS does not wait for one direction to go on with the other. */
+
+ngx_uint_t
+ngx_sse_tls_is_quiet(ngx_connection_t *c)
+{
+#if (NGX_SSL)
+    return c->ssl == NULL
+           || (c->ssl->saved_read_handler == NULL && c->ssl->saved_write_handler == NULL);
+#else
+    return 1;
+#endif
+}
+
+
+/* Frees the buffer in which TLS collects small pieces of a response. nginx makes it again when needed. */
+
+void
+ngx_sse_tls_free_buffer(ngx_connection_t *c)
+{
+#if (NGX_SSL)
+    if (c->ssl && !c->buffered) {
+        ngx_ssl_free_buffer(c);
+    }
+#endif
+}
+
+
+/* Ends TLS without waiting for the other side. */
+
+void
+ngx_sse_tls_shutdown(ngx_connection_t *c)
+{
+#if (NGX_SSL)
+    if (c->ssl == NULL) {
+        return;
+    }
+
+    c->ssl->no_wait_shutdown = 1;
+
+    if (ngx_ssl_shutdown(c) == NGX_AGAIN) {
+        /* There is no room for the alert. Without it, the memory of TLS is freed at once. */
+        c->error = 1;
+        (void) ngx_ssl_shutdown(c);
+    }
+#endif
+}
+
+
+/* The connection that carries a request of HTTP/2 along with others; NULL for other requests. */
+
+ngx_connection_t *
+ngx_sse_h2_connection(ngx_http_request_t *r)
+{
+#if (NGX_HTTP_V2)
+    return r->stream ? r->stream->connection->connection : NULL;
+#else
+    return NULL;
+#endif
+}
+
+
+/* Whether the body of a request over HTTP/2 is being discarded. */
+
+ngx_uint_t
+ngx_sse_h2_skips_data(ngx_http_request_t *r)
+{
+#if (NGX_HTTP_V2)
+    return r->stream && r->stream->skip_data;
+#else
+    return 0;
+#endif
+}
+
+
+/* Whether frames of a request over HTTP/2 wait in the queue of their connection. */
+
+ngx_uint_t
+ngx_sse_h2_has_queued_frames(ngx_http_request_t *r)
+{
+#if (NGX_HTTP_V2)
+    return r->stream && r->stream->queued;
+#else
+    return 0;
+#endif
+}
+
+
+/* Keeps the figures of stub_status true. */
+
+void
+ngx_sse_stat_active(ngx_int_t by)
+{
+#if (NGX_STAT_STUB)
+    (void) ngx_atomic_fetch_add(ngx_stat_active, by);
+#endif
+}
+
+
+void
+ngx_sse_stat_writing(ngx_int_t by)
+{
+#if (NGX_STAT_STUB)
+    (void) ngx_atomic_fetch_add(ngx_stat_writing, by);
+#endif
+}
