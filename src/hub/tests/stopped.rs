@@ -1,6 +1,7 @@
 //! A process that is stopped with the lock in hand. It is this test program again.
 
 use std::fs::File;
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -22,6 +23,9 @@ fn a_child_that_stops() {
     let guard = hub.lock_patiently();
     let itself = std::process::id().to_string();
     Command::new("kill").args(["-STOP", &itself]).status().unwrap();
+    // This thread may run for a moment longer than the one that the signal reached: it must not give the
+    // lock back before it is told to.
+    std::io::stdin().read_line(&mut String::new()).unwrap();
     drop(guard);
 }
 
@@ -39,6 +43,7 @@ fn a_stopped_holder_is_called_stopped() {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", test, "--nocapture", "--test-threads=1"])
         .env(CHILD, &path)
+        .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
@@ -51,6 +56,7 @@ fn a_stopped_holder_is_called_stopped() {
     }
     assert!(hub.is_stuck());
     assert_eq!(publish(), stopped);
+    child.stdin.take().unwrap().write_all(b"\n").unwrap();
     Command::new("kill").args(["-CONT", &child.id().to_string()]).status().unwrap();
     assert!(child.wait().unwrap().success());
     assert!(!hub.is_stuck());
