@@ -72,6 +72,22 @@ for my $name (sort keys %source) {
     $_->ends_cleanly for $near, $far;
 }
 
+# What several streams in progress miss keeps its numbers, though it is more than a page of each.
+my $plain = SSE::Redis->start;
+my $proxy = SSE::FaultProxy->start(to => $plain->port);
+my ($near, $far) = map { SSE::Joined->new(redis => $_->url, workers => 1, hub => 'history 2000;') } $plain, $proxy;
+my @three = map { $near->batch("many-$_", 'first'); $far->stream("/on/many-$_") } 1 .. 3;
+$proxy->refuse;
+$proxy->cut;
+ok(wait_for(sub { $far->state ne 'up' }), 'the connection is lost');
+for my $round (1 .. 3) {
+    $near->batch("many-$_", map { "$round.$_" } 1 .. 200) for 1 .. 3;
+}
+$proxy->pass;
+ok(wait_for(sub { !grep { $_->data < 600 } @three }, 20), 'three streams get 600 events that they have missed') or diag(join ' ', map { scalar $_->data } @three);
+is(scalar(grep { $_->{id} !~ /\A\d+-\d+\z/ } map { $_->events('message') } @three), 0, 'with ids that every nginx knows');
+$_->ends_cleanly for $near, $far;
+
 # What is fetched at a time.
 my $redis = SSE::Redis->start;
 my $small = SSE::Joined->new(redis => $redis->url, workers => 1, hub => 'zone 8m; max_event_size 128k; history 2000;');

@@ -179,11 +179,38 @@ impl Asking {
         Ok(pages)
     }
 
+    /// All further pages of a channel of which the first is there, as long as they are no more than so many
+    /// bytes together. `None`: it has more, or cannot be read any more.
+    pub async fn whole(&self, mut one: Caught, most: usize) -> Result<Option<Caught>, String> {
+        let mut bytes = 0;
+        while let Some(catch_up) = &mut one.rest {
+            let Ok((fetched, done)) = self.next_page(catch_up).await? else { return Ok(None) };
+            bytes += fetched.entries.iter().map(|entry| entry.size()).sum::<usize>();
+            if bytes > most {
+                return Ok(None);
+            }
+            one.fetched.entries.extend(fetched.entries);
+            (one.fetched.missing, one.fetched.newest) = (catch_up.missing(), fetched.newest);
+            if done {
+                one.rest = None;
+            }
+        }
+        // As for first pages.
+        ping(&mut self.subscriber.clone()).await?;
+        Ok(Some(one))
+    }
+
+    async fn next_page(
+        &self,
+        catch_up: &mut CatchUp,
+    ) -> Result<Result<(Fetched, bool), RedisError>, String> {
+        let mut pages = self.fetcher.pages(&[catch_up.range(self.terms)]).await?;
+        let page = pages.pop().unwrap_or_else(|| Ok(Default::default()));
+        Ok(page.map(|page| catch_up.take(page, self.terms)))
+    }
+
     async fn further(&self, mut long: Long) -> Result<Further, String> {
-        let range = long.catch_up.range(self.terms);
-        let answer =
-            self.fetcher.pages(&[range]).await?.pop().unwrap_or_else(|| Ok(Default::default()));
-        let page = answer.map(|page| long.catch_up.take(page, self.terms));
+        let page = self.next_page(&mut long.catch_up).await?;
         ping(&mut self.subscriber.clone()).await?;
         Ok(Further { long, page })
     }

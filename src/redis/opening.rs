@@ -134,8 +134,8 @@ impl Session {
         Ok(())
     }
 
-    /// Fetches what these channels lack, as far as that is a page each and comes soon; the others are left
-    /// for later, for nothing is told to anybody meanwhile.
+    /// Fetches what these channels lack, as far as that is not much and comes soon; the others are left for
+    /// later, for nothing is told to anybody meanwhile.
     async fn catch_up_together(
         &mut self,
         mut left: Vec<Asked>,
@@ -154,18 +154,27 @@ impl Session {
             let pages = pages.map_err(Ended::Lost)?;
             self.refuse(pages.refused)?;
             for one in pages.caught {
+                let entries = one.fetched.entries.iter();
+                bytes += entries.map(Entry::size).sum::<usize>();
                 match &one.rest {
-                    Some(rest) => long.push((one.name, rest.known())),
-                    None => {
-                        let entries = one.fetched.entries.iter();
-                        bytes += entries.map(Entry::size).sum::<usize>();
-                        caught.push(one);
-                    }
+                    Some(_) => long.push(one),
+                    None => caught.push(one),
                 }
             }
             left = pages.left;
         }
-        left.append(&mut long);
+        for one in long {
+            let asked = (one.name.clone(), one.known);
+            let asking = self.asking();
+            match timeout_at(until, asking.whole(one, most.saturating_sub(bytes))).await {
+                Ok(Err(why)) => return Err(Ended::Lost(why)),
+                Ok(Ok(Some(one))) => {
+                    bytes += one.fetched.entries.iter().map(Entry::size).sum::<usize>();
+                    caught.push(one);
+                }
+                Ok(Ok(None)) | Err(_) => left.push(asked),
+            }
+        }
         Ok((caught, left))
     }
 
