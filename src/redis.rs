@@ -14,7 +14,7 @@
 //! - `streams`, `fallen`: reading the streams that applications write (`redis_source stream`), and
 //!   noticing that one was begun anew
 //! - `retiring`, `takeover`: the subscription goes from one process to another, without a loss
-//! - `publisher`, `script`: publishing durable events
+//! - `publisher`, `script`: publishing durable events; `limits`: what Redis takes at most
 //! - `token`, `strays`: how messages of the publish script are known, and what becomes of doubtful ones
 //! - `address`, `names`: the URL of `redis`; keys and channels, which publishers rely on
 //! - `message`: what arrives, plain messages, durable events and entries of streams
@@ -43,6 +43,7 @@ mod inbox;
 mod intake;
 mod joining;
 mod leaving;
+mod limits;
 mod link;
 mod message;
 mod opening;

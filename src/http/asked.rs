@@ -79,8 +79,13 @@ fn refused(error: Refusal) -> Refused {
             Refused::new(503, counted, "Redis could not be asked").in_detail(why)
         }
         Refusal::Busy => {
-            let why = "too many publishes wait for Redis";
+            let why = "too many publishes, or too large ones, wait for Redis";
             Refused::new(503, Some(Counter::RefusedUnreachable), why)
+        }
+        Refusal::TooLarge { most } => {
+            let counted = Some(Counter::RefusedTooLarge);
+            Refused::new(413, counted, "an event is larger than Redis takes")
+                .in_detail(format!("Redis takes {most} bytes at most"))
         }
         Refusal::Unanswered => Refused::new(
             504,

@@ -171,6 +171,10 @@ fn refused(request: &Request, refusal: Refusal) -> Refused {
         Refusal::Busy => {
             (503, "too many requests wait for Redis, and nothing is forgotten", String::new())
         }
+        // A channel's name is never too long for Redis.
+        Refusal::TooLarge { .. } => {
+            (503, "Redis takes no such command, and nothing is forgotten", String::new())
+        }
         Refusal::Refused(why) => (503, "Redis refuses this, and nothing is forgotten", why),
         Refusal::Unanswered => {
             (504, "Redis did not answer in time, and may have forgotten the channel", String::new())

@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use tokio::time::{sleep, timeout_at, Instant};
 
 use super::joined::{Joined, News};
+use super::limits::Limits;
 use super::link::{self, is_elsewhere, is_not_ready, Link};
 use super::script::{self, Command, Done};
 
@@ -45,6 +46,11 @@ pub enum Refusal {
     Refused(String),
     /// Too many wait for an answer, or too large ones.
     Busy,
+    /// Redis takes no string of this length, or no command: nothing was published.
+    TooLarge {
+        /// What it takes at most, in bytes.
+        most: u64,
+    },
 }
 
 impl Refusal {
@@ -76,6 +82,8 @@ pub struct Publisher {
     joined: Rc<Joined>,
     /// The connection, and the epoch in which it was made.
     link: RefCell<Option<(Link, u64)>>,
+    /// What its node takes.
+    limits: Cell<Limits>,
     connecting: Cell<bool>,
     connected: Notify,
     failed: RefCell<Option<(Instant, String)>>,
@@ -90,6 +98,7 @@ impl Publisher {
         Publisher {
             joined,
             link: RefCell::default(),
+            limits: Cell::default(),
             connecting: Cell::new(false),
             connected: Notify::new(),
             failed: RefCell::default(),
@@ -127,6 +136,9 @@ impl Publisher {
                 Ok(link) => link,
                 Err(why) => return Err(Refusal::Unreachable(why).after(asked)),
             };
+            if let Some(most) = self.limits.get().exceeded_by(command) {
+                return Err(Refusal::TooLarge { most }.after(asked));
+            }
             let answer = timeout_at(deadline, script::run(&mut link.connection, command)).await;
             let error = match answer {
                 // The node may be master no more, and what it did forgotten. Another that knows of the
@@ -189,7 +201,10 @@ impl Publisher {
         let joined = &self.joined;
         let epoch = joined.hub.epoch();
         match link::connect(&joined.address, &joined.names.clock(), None, &joined.bounds()).await {
-            Ok(link) => *self.link.borrow_mut() = Some((link, epoch)),
+            Ok(mut link) => {
+                self.limits.set(Limits::ask(&mut link).await);
+                *self.link.borrow_mut() = Some((link, epoch));
+            }
             Err(error) => {
                 *self.failed.borrow_mut() = Some((Instant::now(), error.to_string()));
             }

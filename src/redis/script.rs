@@ -57,6 +57,17 @@ pub struct Forget {
 }
 
 impl Command {
+    /// Bytes of the longest type or data among its events, which Redis takes as one string.
+    pub fn longest(&self) -> usize {
+        let longest = |(event_type, data): &(Vec<u8>, Vec<u8>)| event_type.len().max(data.len());
+        match self {
+            Command::Publish(publish) => {
+                publish.events.iter().map(longest).max().unwrap_or_default()
+            }
+            Command::Forget(_) => 0,
+        }
+    }
+
     /// Bytes of its events.
     pub fn size(&self) -> usize {
         let bytes = |(event_type, data): &(Vec<u8>, Vec<u8>)| event_type.len() + data.len();

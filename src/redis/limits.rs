@@ -1,0 +1,102 @@
+//! How long a command may be that Redis takes. It closes the connection on a longer one, often before the
+//! error can be read, so this has to be known beforehand.
+
+use std::time::Duration;
+
+use ::redis::{pipe, RedisError, Value};
+use tokio::time::timeout;
+
+use super::link::Link;
+use super::script::Command;
+
+/// How long the question may take. Without an answer there are no limits that are known.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// What a command needs beside its events: keys, names, the script's hash.
+const BESIDE: u64 = 4096;
+
+/// What a node of Redis takes, in bytes; `None` where it does not say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// One string: `proto-max-bulk-len`.
+    string: Option<u64>,
+    /// A whole command: `client-query-buffer-limit`.
+    command: Option<u64>,
+}
+
+impl Limits {
+    /// Asks a node. Users who may not use CONFIG get no limits: what is too large for Redis then counts as
+    /// unanswered.
+    pub async fn ask(link: &mut Link) -> Limits {
+        let mut ask = pipe();
+        ask.ignore_errors();
+        for name in ["proto-max-bulk-len", "client-query-buffer-limit"] {
+            ask.cmd("CONFIG").arg("GET").arg(name);
+        }
+        let answer = timeout(PATIENCE, ask.query_async(&mut link.connection)).await;
+        let Ok(Ok(answers)) = answer else { return Limits::default() };
+        let answers: Vec<Result<Value, RedisError>> = answers;
+        let mut limits = answers.iter().map(|answer| answer.as_ref().ok().and_then(limit));
+        Limits { string: limits.next().flatten(), command: limits.next().flatten() }
+    }
+
+    /// The limit that a command exceeds, if there is one.
+    pub fn exceeded_by(self, command: &Command) -> Option<u64> {
+        let longest = command.longest() as u64;
+        let size = (command.size() as u64).saturating_add(BESIDE);
+        let string = self.string.filter(|most| longest > *most);
+        string.or_else(|| self.command.filter(|most| size > *most))
+    }
+}
+
+/// The number in the answer of CONFIG GET, which is a map or a list of a name and a value.
+fn limit(answer: &Value) -> Option<u64> {
+    let value = match answer {
+        Value::Map(pairs) => &pairs.first()?.1,
+        Value::Array(items) => items.get(1)?,
+        _ => return None,
+    };
+    let text = match value {
+        Value::BulkString(text) => std::str::from_utf8(text).ok()?,
+        Value::SimpleString(text) => text,
+        _ => return None,
+    };
+    // 0 would refuse everything, and is no limit that Redis takes.
+    text.parse().ok().filter(|most| *most > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::redis::script::{Publish, Source};
+
+    fn publish(lengths: &[usize]) -> Command {
+        let events = lengths.iter().map(|length| (Vec::new(), vec![b'x'; *length])).collect();
+        let source = Source::Pubsub;
+        Command::Publish(Publish { key: Vec::new(), events, idempotency: None, source })
+    }
+
+    #[test]
+    fn a_string_and_a_command_have_their_limits() {
+        let none = Limits::default();
+        assert_eq!(none.exceeded_by(&publish(&[1 << 20])), None);
+        let string = Limits { string: Some(1000), command: None };
+        assert_eq!(string.exceeded_by(&publish(&[1000, 1000])), None);
+        assert_eq!(string.exceeded_by(&publish(&[1, 1001])), Some(1000));
+        let command = Limits { string: None, command: Some(10_000) };
+        assert_eq!(command.exceeded_by(&publish(&[5000])), None);
+        assert_eq!(command.exceeded_by(&publish(&[5000, 5000])), Some(10_000));
+    }
+
+    #[test]
+    fn what_redis_says_is_read_and_nothing_else() {
+        let text = |text: &str| Value::BulkString(text.into());
+        let map = |value| Value::Map(vec![(text("proto-max-bulk-len"), value)]);
+        assert_eq!(limit(&map(text("1048576"))), Some(1_048_576));
+        assert_eq!(limit(&Value::Array(vec![text("name"), text("7")])), Some(7));
+        for strange in
+            [map(text("-1")), map(text("0")), map(Value::Nil), Value::Nil, Value::Map(vec![])]
+        {
+            assert_eq!(limit(&strange), None);
+        }
+    }
+}
