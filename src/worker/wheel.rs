@@ -7,7 +7,8 @@ const SPOKES: usize = 512;
 
 /// Deadlines of things of type `T`.
 pub struct Wheel<T> {
-    // Steps are kept short, for there is at least one entry for each stream: they last 13 years.
+    // Steps are kept short, for there is at least one entry for each stream: they last 13 years, two of
+    // which are past when the machine starts.
     spokes: Vec<Vec<(u32, T)>>,
     /// The step that was looked at last.
     step: u64,
