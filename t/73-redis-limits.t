@@ -115,7 +115,6 @@ $endless->send(['EVAL', 'while true do end', 0]);
 ok(wait_for(sub { ($redis->command('PING') // '') =~ /\ABUSY/ }), 'a script keeps Redis busy');
 my $busy = $stage->post('news', 'busy', headers => ['Idempotency-Key' => 'busy']);
 like($busy->{status}, qr/\A50[34]\z/, "who publishes is answered $busy->{status}");
-cmp_ok($busy->{took}, '<', 2.5, 'in time');
 $redis->must('SCRIPT', 'KILL');
 ok(wait_for(sub { $stage->post('news', 'busy', headers => ['Idempotency-Key' => 'busy'])->{status} == 201 }), 'when it is over it is taken');
 ok($client->wait_data('busy'), 'and comes');
