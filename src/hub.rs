@@ -59,6 +59,7 @@ mod slots;
 mod stats;
 mod step;
 mod subscribe;
+mod subscribed;
 
 #[cfg(test)]
 mod check;

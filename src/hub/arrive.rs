@@ -36,8 +36,11 @@ pub enum How {
     Live(JudgedId),
     /// When the connection came back: it happened meanwhile.
     Missed(JudgedId),
-    /// When its channel was joined: it happened before.
+    /// When its channel was joined: it happened before, and if a pattern was subscribed to that matches
+    /// the channel, the pattern brought it then.
     Earlier(JudgedId),
+    /// While its channel was being joined: it is subscribed to, and no pattern brings its events any more.
+    Joining(JudgedId),
     /// Because a pattern matches its channel, which nobody named: with a number, or plain.
     Strayed(Option<JudgedId>),
 }
@@ -46,7 +49,7 @@ impl How {
     /// Its number, if it has one that is believed.
     pub fn stamp(self) -> Option<Stamp> {
         match self {
-            How::Live(id) | How::Missed(id) | How::Earlier(id) => id.stamp(),
+            How::Live(id) | How::Missed(id) | How::Earlier(id) | How::Joining(id) => id.stamp(),
             How::Strayed(id) => id.and_then(JudgedId::stamp),
             How::Plain => None,
         }
@@ -55,8 +58,18 @@ impl How {
     /// The number of its entry in the channel's stream, if that is read.
     fn entry(self) -> Option<ReportedId> {
         match self {
-            How::Live(id) | How::Missed(id) | How::Earlier(id) => Some(id.reported()),
+            How::Live(id) | How::Missed(id) | How::Earlier(id) | How::Joining(id) => {
+                Some(id.reported())
+            }
             How::Strayed(_) | How::Plain => None,
+        }
+    }
+
+    /// The same of an event that happened after its channel was subscribed to.
+    pub fn since_subscribed(self) -> How {
+        match self {
+            How::Earlier(id) | How::Live(id) => How::Joining(id),
+            other => other,
         }
     }
 
@@ -260,14 +273,19 @@ impl Guard<'_> {
         let placed = |came| numbered(mark, Kind::Placed, came);
         let id = match arrival.how {
             How::Plain | How::Strayed(None) => return Some(placed(Came::Plain)),
-            How::Live(id) | How::Missed(id) | How::Earlier(id) | How::Strayed(Some(id)) => id,
+            How::Live(id)
+            | How::Missed(id)
+            | How::Earlier(id)
+            | How::Joining(id)
+            | How::Strayed(Some(id)) => id,
         };
         let cursor = arrival.how.entry().and(record).and_then(|record| self.cursor(record));
         if cursor.is_some_and(|cursor| id.reported() <= cursor) {
             return None;
         }
         let came = match arrival.how {
-            How::Earlier(_) => Came::Late,
+            How::Earlier(_) => Came::Earlier,
+            How::Joining(_) => Came::Late,
             _ => Came::Live,
         };
         // A number that nobody believes says nothing of where the event stands.
@@ -280,7 +298,7 @@ impl Guard<'_> {
             {
                 None
             }
-            How::Earlier(_) if self.comes_last(record, cursor, stamp) => {
+            How::Earlier(_) | How::Joining(_) if self.comes_last(record, cursor, stamp) => {
                 Some(numbered(stamp, Kind::Durable, came))
             }
             // A number below one that was given: only this hub can say where it stands.

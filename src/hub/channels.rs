@@ -231,7 +231,9 @@ impl Guard<'_> {
         let floor = self.floor(record);
         let forgotten = Floor::read(&self.hub.region, header::FORGOTTEN);
         // What Redis has numbered it also retains: from there it is known what was lost.
-        if floor.place > forgotten.place && floor.left != Left::Durable {
+        // What a pattern has missed is nothing to others, and it begins anew when it comes back.
+        let tells = floor.left != Left::Durable && !self.is_pattern(record);
+        if floor.place > forgotten.place && tells {
             floor.write(|word, value| change.set(header::FORGOTTEN + word, value));
         }
         self.give_back_record(&mut change, record);

@@ -82,6 +82,9 @@ pub(super) enum Came {
     Live,
     /// Redis brought it when its channel was caught up: some streams had it elsewhere.
     Late,
+    /// The same, and it happened before its channel was subscribed to: streams of patterns in progress
+    /// had it then.
+    Earlier,
 }
 
 /// Holds of the lock that one publish takes to make room.
@@ -91,6 +94,8 @@ const EXPIRING: usize = 32;
 
 /// Bit of an event's flags that says that it came late.
 const LATE: u8 = 4;
+/// Bit that says that it happened before its channel was subscribed to.
+const EARLIER: u8 = 8;
 
 impl Hub {
     /// Appends events to a channel; they get ids of this hub. With a key that was used on this
@@ -313,7 +318,11 @@ impl Guard<'_> {
     ) {
         let (region, layout) = (&self.hub.region, &self.hub.layout);
         let block = write_event(taker, new.event_type, &new.data);
-        let late = if numbering.came == Came::Late { LATE } else { 0 };
+        let late = match numbering.came {
+            Came::Earlier => LATE | EARLIER,
+            Came::Late => LATE,
+            Came::Here | Came::Plain | Came::Live => 0,
+        };
         let flags = u64::from(numbering.kind.flags() | late);
         region.set(layout.block(block, event::OWNER), pair(record, new.len() as u32));
         region.set(layout.block(block, event::LINKS), pair(chain.earlier, 0));
@@ -360,6 +369,11 @@ impl Numbering {
 /// Whether Redis brought an event late, by its word BORN.
 pub(super) fn is_late(born: u64) -> bool {
     (born >> 8) as u8 & LATE != 0
+}
+
+/// Whether an event happened before its channel was subscribed to, by its word BORN.
+pub(super) fn is_earlier(born: u64) -> bool {
+    (born >> 8) as u8 & EARLIER != 0
 }
 
 /// Events that are written and linked to each other, not yet to their channel.

@@ -9,7 +9,7 @@ use std::sync::atomic::{fence, Ordering};
 use super::blocks::read_event;
 use super::layout::{event, header, high, low};
 use super::place::{Kind, Place};
-use super::publish::is_late;
+use super::publish::{is_earlier, is_late};
 use super::signal::Signal;
 use super::{Hub, Now};
 use crate::sse::id::{Id, Stamp};
@@ -111,6 +111,19 @@ impl Hub {
         fence(Ordering::Acquire);
         out.place.position = from.position;
         self.region.get(stamp) == from.position && !self.may_be_forgotten(from.position)
+    }
+
+    /// Whether an event happened before its channel was subscribed to: streams of patterns in progress are
+    /// not given it. False also if the event is gone.
+    pub fn is_earlier(&self, from: Descriptor) -> bool {
+        let stamp = self.layout.stamp(from.block);
+        if self.region.get(stamp) != from.position {
+            return false;
+        }
+        fence(Ordering::Acquire);
+        let word = self.region.get(self.layout.block(from.block, event::BORN));
+        fence(Ordering::Acquire);
+        self.region.get(stamp) == from.position && is_earlier(word)
     }
 
     /// Copies the event in a block, as far as it can be followed.

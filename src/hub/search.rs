@@ -324,6 +324,7 @@ impl Hub {
             }
             // A channel that matched may have been forgotten, even during the walk.
             if matches!(search.reach, Reach::All | Reach::Loss) {
+                guard.lose_of_patterns(search, now);
                 let forgotten = Floor::read(&self.region, header::FORGOTTEN);
                 search.lose(0, forgotten.place, forgotten.kind(), now);
             }

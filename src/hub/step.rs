@@ -351,7 +351,7 @@ impl Guard<'_> {
         self.set_floor(change, record, floor);
     }
 
-    fn set_floor(&self, change: &mut Change<'_>, record: u32, floor: Floor) {
+    pub(super) fn set_floor(&self, change: &mut Change<'_>, record: u32, floor: Floor) {
         floor.write(|word, value| {
             change.set(self.hub.layout.block(record, channel::FLOOR + word), value);
         });

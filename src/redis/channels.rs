@@ -27,6 +27,8 @@ pub struct Channel {
     pub state: State,
     /// How far its stream was read: the number of its newest durable event.
     pub last: ReportedId,
+    /// The lowest id that has come by its name while its history was on its way.
+    pub first_by_name: Option<ReportedId>,
     /// Entries up to this id that are still being fetched are forgotten.
     pub forgotten: ReportedId,
     /// Since when nobody listens (ms).
@@ -76,6 +78,15 @@ impl Channel {
         let at_once = may_be_asked && in_step && self.doubt == Doubt::None;
         self.doubt = if at_once { Doubt::Settled } else { Doubt::Open };
         at_once
+    }
+
+    /// A message with an id has come by its name. What `clock` had given before the connection began has
+    /// not happened since, whatever a message claims.
+    pub fn comes_while_joining(&mut self, id: ReportedId, clock: ReportedId) {
+        if matches!(self.state, State::Joining { .. }) && id > clock {
+            let first = self.first_by_name.map_or(id, |first| first.min(id));
+            self.first_by_name = Some(first);
+        }
     }
 
     /// Whether its messages come by its own name now, so that those which patterns bring are doubles.

@@ -55,9 +55,11 @@ impl Session {
 /// Whether an arrival came after what is forgotten up to this id.
 pub(super) fn is_later(how: How, up_to: ReportedId) -> bool {
     match how {
-        How::Live(id) | How::Missed(id) | How::Earlier(id) | How::Strayed(Some(id)) => {
-            id.reported() > up_to
-        }
+        How::Live(id)
+        | How::Missed(id)
+        | How::Earlier(id)
+        | How::Joining(id)
+        | How::Strayed(Some(id)) => id.reported() > up_to,
         How::Plain | How::Strayed(None) => false,
     }
 }

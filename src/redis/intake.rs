@@ -11,7 +11,7 @@ use super::inbox::Push;
 use super::message::{self, parse_control, Control, Entry, Message};
 use super::session::{Ended, Session, TELL_EVERY};
 use super::token::Token;
-use crate::hub::{Arrival, How, Knowledge, Missing, NewEvent, ReportedId, Source};
+use crate::hub::{pattern_of, Arrival, How, Knowledge, Missing, NewEvent, ReportedId, Source};
 use crate::sse::escaped::Escaped;
 
 /// Events that are appended under one hold of the hub's lock.
@@ -150,6 +150,9 @@ impl Session {
         let comes_again = self.skip_until > Instant::now();
         // What only patterns match is of a channel that nobody named.
         let mut known = self.channels.get_mut(name).filter(|channel| channel.comes_by_name());
+        if let (Some(channel), Some(id)) = (&mut known, message.id()) {
+            channel.comes_while_joining(id, self.clock.into());
+        }
         if let Message::Doubtful(id) = message {
             return Ok(Turn::Doubt(name, *id));
         }
@@ -238,12 +241,18 @@ impl Session {
         known: Knowledge,
         fetched: &Fetched,
     ) -> Result<(), Ended> {
+        self.forget_strayed(name, known)?;
         self.lose(name, fetched)?;
         let mut arrivals = Vec::with_capacity(fetched.entries.len());
         let forgotten = self.forgotten_up_to(name);
+        let by_name = self.channels.get(name).and_then(|channel| channel.first_by_name);
         let entries = self.readable(name, &fetched.entries).into_iter();
         for entry in entries.filter(|entry| entry.id > forgotten) {
-            arrivals.push(self.fetched(name, known, entry));
+            let mut arrival = self.fetched(name, known, entry);
+            if by_name.is_some_and(|first| entry.id >= first) {
+                arrival.how = arrival.how.since_subscribed();
+            }
+            arrivals.push(arrival);
         }
         self.append(&arrivals)
     }
@@ -256,10 +265,25 @@ impl Session {
         entries.iter().filter(|entry| entry.left_out == 0).collect()
     }
 
-    /// Enters what is gone of a channel, before what comes behind it.
+    /// Forgets what a pattern has brought of a channel between the decision to join it and the
+    /// confirmation that it is subscribed to: that is among what was fetched.
+    fn forget_strayed(&mut self, name: &[u8], known: Knowledge) -> Result<(), Ended> {
+        let Some(channel) = self.channels.get(name) else { return Ok(()) };
+        if matches!(known, Knowledge::Interrupted(_)) || pattern_of(name).is_some() {
+            return Ok(());
+        }
+        let (hub, fence, member) = (&self.joined.hub, self.tenant.fence, channel.member);
+        self.patiently(|| hub.forget_islands(fence, member))
+    }
+
+    /// Enters what is gone of a channel or a pattern, before what comes behind it.
     pub(super) fn lose(&mut self, name: &[u8], fetched: &Fetched) -> Result<(), Ended> {
         let Some(channel) = self.channels.get_mut(name) else { return Ok(()) };
         let member = channel.member;
+        if pattern_of(name).is_some() {
+            let (hub, fence, clock) = (&self.joined.hub, self.tenant.fence, self.clock);
+            return self.patiently(|| hub.patterns_subscribed(fence, &[member], clock));
+        }
         if fetched.missing == Missing::Everything {
             channel.last = ReportedId::default();
             self.tell_started_over(name);
@@ -362,12 +386,34 @@ impl Session {
                 channel.last = channel.last.max(id.reported());
                 // Others have gone on meanwhile, so its number may be below theirs.
                 if !matches!(known, Knowledge::Interrupted(_)) {
-                    arrival.how = How::Earlier(id);
+                    arrival.how = arrival.how.since_subscribed();
                 }
             }
             arrivals.push(arrival);
         }
         self.append(&arrivals)
+    }
+
+    /// Appends what waits for channels that are given up before they are in step, for the streams of
+    /// patterns that match them: nobody brings it again.
+    pub(super) fn append_held(&mut self) -> Result<(), Ended> {
+        let mut given_up = Vec::new();
+        for (name, channel) in self.channels.iter_mut() {
+            if let State::Joining(waiting) = &mut channel.state {
+                given_up.push((name.clone(), std::mem::take(&mut waiting.held)));
+            }
+        }
+        given_up.retain(|(name, _)| self.channels.first_match(name).is_some());
+        for (name, held) in &given_up {
+            let messages: Vec<Message<'_>> = held.iter().map(Held::message).collect();
+            let mut arrivals = Vec::with_capacity(messages.len());
+            for message in &messages {
+                let arrival = self.arrival(name, message);
+                arrivals.push(Arrival { how: arrival.how.strayed(), ..arrival });
+            }
+            self.append(&arrivals)?;
+        }
+        Ok(())
     }
 
     /// Keeps a message until its channel has been caught up. If there are too many of them none is kept: the

@@ -45,6 +45,17 @@ pub enum Message<'a> {
     Doubtful(ReportedId),
 }
 
+impl Message<'_> {
+    /// The id that it has, or claims.
+    pub fn id(&self) -> Option<ReportedId> {
+        match self {
+            Message::Plain(_) => None,
+            Message::Durable(event) => Some(event.id),
+            Message::Doubtful(id) => Some(*id),
+        }
+    }
+}
+
 /// Reads a message. Whatever is not exactly what the script writes is plain. Without a token nothing is
 /// taken for the script's unseen.
 pub fn parse<'a>(bytes: &'a [u8], token: Option<Token>) -> Message<'a> {

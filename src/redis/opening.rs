@@ -183,7 +183,12 @@ impl Session {
     /// another had when it was asked.
     fn append_all(&mut self, caught: &[Caught]) -> Result<(), Ended> {
         let (hub, fence) = (self.joined.hub.clone(), self.tenant.fence);
-        for Caught { name, fetched, .. } in caught {
+        let (patterns, named): (Vec<_>, Vec<_>) =
+            caught.iter().partition(|caught| pattern_of(&caught.name).is_some());
+        let members = patterns.iter().filter_map(|caught| self.channels.get(&caught.name));
+        let members: Vec<_> = members.map(|channel| channel.member).collect();
+        self.patiently(|| hub.patterns_subscribed(fence, &members, self.clock))?;
+        for Caught { name, fetched, .. } in named {
             self.lose(name, fetched)?;
         }
         let pushes = self.inbox.take();

@@ -101,6 +101,7 @@ impl Session {
     /// The successor gets the channels that are in step.
     fn freeze(&mut self, heir: u64) -> Result<(), Ended> {
         let (hub, fence) = (self.joined.hub.clone(), self.tenant.fence);
+        self.append_held()?;
         self.channels.retain(|channel| {
             let stays = matches!(channel.state, State::InStep);
             if !stays {

@@ -44,6 +44,7 @@ impl Session {
         if let Some(channel) = self.channels.get_mut(name) {
             if matches!(channel.state, State::Asked) {
                 channel.state = State::Joining(Waiting::default());
+                channel.first_by_name = None;
             }
         }
     }
@@ -149,8 +150,8 @@ impl Session {
             let state = State::Asked;
             let last = ReportedId::default();
             let forgotten = ReportedId::default();
-            let channel =
-                Channel { member, state, last, forgotten, quiet: None, doubt: Doubt::None };
+            let (first_by_name, quiet, doubt) = (None, None, Doubt::None);
+            let channel = Channel { member, state, last, first_by_name, forgotten, quiet, doubt };
             self.channels.insert(name.clone(), channel);
             joined.push((name, known));
         }

@@ -125,6 +125,11 @@ impl<S: Socket> Worker<S> {
         now: Now,
         budget: &mut Budget,
     ) -> bool {
+        if self.hub.is_earlier(event) {
+            // Streams of patterns have had it.
+            exact.into_iter().for_each(|key| self.pass_over(key, event.position));
+            return true;
+        }
         let channels = &self.channels;
         let is_there = |key| channels.contains_key(key);
         let (name, matching) = match self.patterns.of(event, &self.hub, is_there, budget) {

@@ -1,9 +1,10 @@
 //! What a search does under the lock: a look into some buckets, and the next slice of what was found.
 
-use super::{Phase, Reach, Search, Sliced, Track, Within};
+use super::{By, Phase, Reach, Search, Sliced, Track, Within};
 use crate::hub::budget::Budget;
 use crate::hub::guard::Guard;
 use crate::hub::layout::{channel, event, header, high, low};
+use crate::hub::publish::is_earlier;
 use crate::hub::read::Copied;
 use crate::hub::replay::{Found, Slice};
 use crate::hub::Now;
@@ -117,11 +118,32 @@ impl Guard<'_> {
     /// far. With a spent budget it is one that the client has had: that shows when its turn comes.
     fn wanted_from(&self, search: &Search, block: u32, budget: &mut Budget) -> Option<Track> {
         let mut block = block;
-        while block != 0 && self.was_had(search.had, block) && budget.step() {
+        while block != 0 && self.is_passed_over(search, block) && budget.step() {
             block = self.later(block);
         }
         let track = (block != 0).then(|| self.track(search, block))?;
         (track.position <= search.until()).then_some(track)
+    }
+
+    /// What was missed while patterns were not subscribed to in Redis.
+    pub(super) fn lose_of_patterns(&self, search: &mut Search, now: Now) {
+        let names = std::mem::take(&mut search.names);
+        // The client has been told of what was entered before a position of this hub that it names.
+        let told = Some(search.after.position).filter(|at| *at != u64::MAX).unwrap_or(0);
+        for record in names.iter().filter_map(|name| self.find(name)) {
+            let floor = self.floor(record);
+            // Behind `until` it is told when the stream gets there.
+            if floor.place.position > told && floor.place.position <= search.until() {
+                search.lose(record, floor.place, floor.kind(), now);
+            }
+        }
+        search.names = names;
+    }
+
+    /// Whether the client has had an event elsewhere, or its stream when the event happened.
+    fn is_passed_over(&self, search: &Search, block: u32) -> bool {
+        self.was_had(search.had, block)
+            || search.by == By::Position && is_earlier(self.word(block, event::BORN))
     }
 
     fn track(&self, search: &Search, block: u32) -> Track {
@@ -147,7 +169,7 @@ impl Guard<'_> {
                 stale = true;
                 break;
             }
-            if !search.was_given(found.len()) && self.was_had(search.had, track.block) {
+            if !search.was_given(found.len()) && self.is_passed_over(search, track.block) {
                 if !budget.step() {
                     is_whole = false;
                     break;

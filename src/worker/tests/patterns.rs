@@ -1,6 +1,7 @@
 //! Streams of patterns: what they get, what they resume from, how they are counted.
 
 mod generated;
+mod joined;
 
 use super::*;
 use crate::hub::name_of_pattern;

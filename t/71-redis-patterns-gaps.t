@@ -1,0 +1,100 @@
+# Streams of patterns behind Redis: a channel that is joined by its name brings them nothing twice, and whenever
+# something may have been missed they are told one gap; over reloads nothing is missed and none is told.
+
+use v5.36;
+use FindBin;
+use lib "$FindBin::Bin/lib";
+use Test::More;
+use SSE::Joined;
+use SSE::Loop qw(serve_for wait_for);
+use SSE::Redis;
+
+my $redis = SSE::Redis->start(appendonly => 1);
+my $stage = SSE::Joined->new(redis => $redis->url, workers => 2, http => 'sse_drain 100ms;',
+    server => 'location ~ ^/like/(.+)$ { sse_stream $1 split=, pattern; }');
+my $nginx  = $stage->cluster;
+my @client = map { $stage->stream($_, reconnect => 1) } ('/like/room:%2A') x 3, '/like/room:%2A,%2A:1,r%2A';
+my $number = 0;
+
+# Channels are joined by name while they have events.
+say_some(4);
+for my $room (0 .. 2) {
+    my $exact = $stage->stream("/all/room:$room");
+    say_some(6);
+    ok(wait_for(sub { grep { /e/ } $exact->data }, 5), "room $room has a stream of its own");
+}
+all_came('beside streams of the same channels');
+my $id     = $client[0]{events}[3]{id};
+my $resume = $stage->stream('/like/room:%2A', last_event_id => $id);
+ok(wait_for(sub { $resume->data >= $number - 3 }, 5), 'a client resumes');
+is(join(' ', $resume->data), join(' ', map { "e$_" } 4 .. $number), 'it gets the rest once, in order');
+
+# Reloads.
+for (1 .. 2) {
+    ok($nginx->reload, 'nginx reloads');
+    say_some(8);
+}
+all_came('over reloads');
+is(gaps(), '0 0 0 0', 'no gap was told');
+
+# Outages, with the data kept and gone, and the death of the holder.
+my @outage = (
+    ['Redis is killed and has its data' => sub { $redis->kill; serve_for(0.3); $redis->start }],
+    ['Redis is killed and its data is gone' => sub {
+        $redis->kill; serve_for(0.3);
+        system 'rm', '-rf', glob($redis->dir . '/*.rdb'), glob($redis->dir . '/appendonly*');
+        $redis->start;
+    }],
+    ['its connection is killed' => sub { $redis->must('CLIENT', 'KILL', 'TYPE', 'pubsub') }],
+);
+for my $outage (@outage) {
+    my ($what, $happens) = @$outage;
+    my $before = $client[0]{last_event_id};
+    my $had    = gaps();
+    $happens->();
+    ok(wait_for(sub { gaps() eq $had =~ s/(\d+)/$1 + 1/ger }, 15), "$what: all are told a gap") or diag(gaps());
+    ok($stage->wait_up, 'the subscription is back');
+    say_some(6);
+    all_came($what);
+    is(gaps(), $had =~ s/(\d+)/$1 + 1/ger, 'each was told one');
+    my $back = $stage->stream('/like/room:%2A', last_event_id => $before);
+    ok(wait_for(sub { $back->events('sse.gap') }, 5), 'who resumes from before it is told as well');
+    my $after = $stage->stream('/like/room:%2A', last_event_id => $client[0]{last_event_id});
+    say_some(2);
+    ok(wait_for(sub { $after->data >= 2 }, 5), 'who resumes from behind it gets what comes');
+    is(scalar($after->events('sse.gap')), 0, 'and is told nothing');
+}
+
+my $holder = $stage->holder($redis);
+my @stay   = grep { $_->worker != $holder } map { $stage->stream('/like/room:%2A') } 1 .. 12;
+cmp_ok(scalar @stay, '>', 0, 'another worker than the holder has streams');
+ok($nginx->kill_worker($holder), 'the holder is killed');
+ok(wait_for(sub { !grep { $_->events('sse.gap') != 1 } @stay }, 15), 'streams of the other worker are told a gap');
+ok($stage->wait_up, 'the subscription is back');
+say_some(4);
+ok(wait_for(sub { !grep { my $client = $_; !grep { $_ eq "e$number" } $client->data } @stay }, 10), 'and get what comes');
+is(scalar(grep { $_->events('sse.gap') != 1 } @stay), 0, 'each was told one');
+
+$stage->ends_cleanly;
+done_testing();
+
+sub gaps { return join ' ', map { scalar $_->events('sse.gap') } @client }
+
+sub say_some ($count) {
+    for (1 .. $count) {
+        $number++;
+        my $answer = {};
+        ok(wait_for(sub { ($answer = $stage->post('room:' . $number % 4, "e$number"))->{status} eq '201' }, 10), 'published')
+            if ($answer = $stage->post('room:' . $number % 4, "e$number"))->{status} ne '201';
+    }
+    return;
+}
+
+sub all_came ($what) {
+    my $all = join ' ', map { "e$_" } 1 .. $number;
+    for my $client (@client) {
+        wait_for(sub { $client->data >= $number }, 10);
+        is(join(' ', $client->data), $all, "$what: all $number events came once, in order");
+    }
+    return;
+}
