@@ -10,7 +10,7 @@
 //! - `session`, `opening`, `subscriptions`, `leaving`, `channels`: one connection, and what it is subscribed to
 //! - `clock`: the numbers of events come from there
 //! - `joining`: subscribing to channels; `catching`, `catch_up`, `fetcher`: what is fetched of them, when
-//!   and how much at a time; `inbox`, `held`, `intake`: how messages become events
+//!   and how much at a time; `inbox`, `held`, `waiting`, `sequence`, `intake`: how messages become events
 //! - `streams`, `fallen`: reading the streams that applications write (`redis_source stream`), and
 //!   noticing that one was begun anew
 //! - `retiring`, `takeover`: the subscription goes from one process to another, without a loss
@@ -48,6 +48,7 @@ mod link;
 mod message;
 mod opening;
 mod retiring;
+mod sequence;
 mod session;
 mod strays;
 mod streams;
@@ -55,5 +56,6 @@ mod subscriptions;
 mod takeover;
 mod task;
 mod token;
+mod waiting;
 mod wakes;
 mod watermarks;

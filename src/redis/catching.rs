@@ -343,7 +343,7 @@ impl Session {
             Some(State::Joining(waiting)) => waiting,
             _ => return Ok(()),
         };
-        if !std::mem::take(&mut waiting.is_full) {
+        if !waiting.was_full() {
             return self.settled(&name, known, &fetched);
         }
         let had = match known {

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use crate::hub::{pattern_of, Membership, ReportedId};
 use crate::sse::pattern::matches;
 
-use super::held::Held;
+use super::waiting::Waiting;
 
 /// What is to be done about doubtful messages of a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,24 +50,6 @@ pub enum State {
         /// When it is asked for again (ms).
         until: u64,
     },
-}
-
-/// Messages of a channel that wait until it has been caught up.
-#[derive(Default)]
-pub struct Waiting {
-    /// These.
-    pub held: Vec<Held>,
-    /// Bytes of them.
-    pub bytes: usize,
-    /// There were too many: none is kept, and the stream is to be read further.
-    pub is_full: bool,
-}
-
-impl Waiting {
-    /// Nothing but these messages.
-    pub fn of(held: Vec<Held>) -> Waiting {
-        Waiting { bytes: held.iter().map(Held::size).sum(), held, is_full: false }
-    }
 }
 
 impl Channel {

@@ -33,8 +33,7 @@ impl Session {
             // What is being fetched of it may have been read before.
             channel.forgotten = channel.forgotten.max(up_to);
             if let State::Joining(waiting) = &mut channel.state {
-                waiting.held.clear();
-                self.held -= self.held.min(std::mem::take(&mut waiting.bytes));
+                waiting.clear();
             }
         }
         self.strays.forget(name, up_to);

@@ -5,12 +5,14 @@ use std::collections::VecDeque;
 use tokio::time::Instant;
 
 use super::catch_up::Fetched;
-use super::channels::{Channel, State, Waiting};
+use super::channels::{Channel, State};
 use super::held::Held;
 use super::inbox::Push;
 use super::message::{self, parse_control, Control, Entry, Message};
+use super::sequence::{self, Place, Reading};
 use super::session::{Ended, Session, TELL_EVERY};
 use super::token::Token;
+use super::waiting::Kept;
 use crate::hub::{pattern_of, Arrival, How, Knowledge, Missing, NewEvent, ReportedId, Source};
 use crate::sse::escaped::Escaped;
 
@@ -160,17 +162,21 @@ impl Session {
             return Ok(Turn::Hold(name, Held::of(message)));
         }
         match (message, &mut known) {
-            (Message::Durable(event), Some(known)) if event.prev > known.last && !held_to_count => {
-                return Ok(Turn::Missed(name, Held::of(message)));
+            (Message::Durable(event), Some(known)) => {
+                let reading = match (held_to_count, comes_again) {
+                    (true, _) => Reading::Counts,
+                    (false, true) => Reading::Repeats,
+                    (false, false) => Reading::Alone,
+                };
+                match sequence::place(event.id, event.prev, known.last, reading) {
+                    Place::Next => known.last = known.last.max(event.id),
+                    Place::BehindHole => return Ok(Turn::Missed(name, Held::of(message))),
+                    Place::Rewound => {
+                        self.rewound = true;
+                        return Ok(Turn::Missed(name, Held::of(message)));
+                    }
+                }
             }
-            (Message::Durable(event), Some(known))
-                if event.id <= known.last && !held_to_count && !comes_again =>
-            {
-                // Its stream has fallen back.
-                self.rewound = true;
-                return Ok(Turn::Missed(name, Held::of(message)));
-            }
-            (Message::Durable(event), Some(known)) => known.last = known.last.max(event.id),
             (Message::Durable(_), None) => {}
             (Message::Plain(_), _) if self.skip > 0 => {
                 self.skip -= 1;
@@ -372,12 +378,10 @@ impl Session {
             Knowledge::Left(had) | Knowledge::Interrupted(had) => had,
         };
         channel.last = channel.last.max(fetched.newest.unwrap_or(had)).max(had);
-        let Waiting { held, bytes, .. } = match std::mem::replace(&mut channel.state, State::InStep)
-        {
-            State::Joining(waiting) => waiting,
-            State::Asked | State::InStep | State::Refused { .. } => Waiting::default(),
+        let held = match std::mem::replace(&mut channel.state, State::InStep) {
+            State::Joining(mut waiting) => waiting.take(),
+            State::Asked | State::InStep | State::Refused { .. } => Vec::new(),
         };
-        self.held -= self.held.min(bytes);
         let messages: Vec<Message<'_>> = held.iter().map(Held::message).collect();
         let mut arrivals = Vec::with_capacity(messages.len());
         for message in messages.iter().filter(|message| !is_fetched(message, fetched)) {
@@ -400,7 +404,7 @@ impl Session {
         let mut given_up = Vec::new();
         for (name, channel) in self.channels.iter_mut() {
             if let State::Joining(waiting) = &mut channel.state {
-                given_up.push((name.clone(), std::mem::take(&mut waiting.held)));
+                given_up.push((name.clone(), waiting.take()));
             }
         }
         given_up.retain(|(name, _)| self.channels.first_match(name).is_some());
@@ -425,19 +429,9 @@ impl Session {
         else {
             return;
         };
-        if waiting.is_full {
-            return;
-        }
-        let bytes = message.size();
-        if waiting.bytes + bytes > most / 2 || self.held + bytes > most {
-            self.held -= self.held.min(waiting.bytes);
-            *waiting = Waiting { is_full: true, ..Waiting::default() };
+        if waiting.keep(message, most) == Kept::Overflowed {
             self.tell_full_channel(name);
-            return;
         }
-        waiting.held.push(message);
-        waiting.bytes += bytes;
-        self.held += bytes;
     }
 
     fn tell_full_channel(&mut self, name: &[u8]) {

@@ -32,10 +32,7 @@ impl Session {
         }
         for name in refused.names {
             if let Some(channel) = self.channels.get_mut(&name) {
-                let before = std::mem::replace(&mut channel.state, State::Refused { until });
-                if let State::Joining(waiting) = before {
-                    self.held -= self.held.min(waiting.bytes);
-                }
+                channel.state = State::Refused { until };
             }
             self.note_settled(&name)?;
         }

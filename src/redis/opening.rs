@@ -9,7 +9,7 @@ use ::redis::{RedisError, Value};
 use tokio::time::{timeout_at, Instant};
 
 use super::catching::Caught;
-use super::channels::{Channel, State, Waiting};
+use super::channels::{Channel, State};
 use super::forgetting::is_later;
 use super::heartbeat::agree;
 use super::held::Held;
@@ -99,7 +99,7 @@ impl Session {
         for name in before.names() {
             // A successor has subscribed to it already.
             if let Some(channel) = self.channels.get_mut(name) {
-                channel.state = State::Joining(Waiting::default());
+                channel.state = State::Joining(self.waiting_bytes.of_channel());
             }
         }
         // Streams of these have gone on, so what they missed comes in the order of all. History of others

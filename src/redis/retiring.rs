@@ -112,7 +112,6 @@ impl Session {
         });
         self.wanted.clear();
         self.catching.stop();
-        self.held = 0;
         self.patiently(|| hub.freeze(fence, heir))?;
         self.set_heir(Heir::Frozen(heir));
         Ok(())

@@ -25,6 +25,7 @@ use super::streams::{Reading, Way};
 use super::subscriptions::Done;
 use super::thread::Phase;
 use super::token::Token;
+use super::waiting::WaitingBytes;
 use crate::hub::{
     shown as shown_name, BridgeError, Fence, JudgedId, Latest, Locked, ReportedId, Seat,
 };
@@ -80,7 +81,7 @@ pub struct Session {
     pub(super) wanted: VecDeque<Asked>,
     pub(super) on_the_way: usize,
     /// Bytes of messages that wait for their channels.
-    pub(super) held: usize,
+    pub(super) waiting_bytes: WaitingBytes,
     /// What durable messages carry so that nobody can forge one, once Redis and this nginx agree on it.
     pub(super) token: Option<Token>,
     /// Channels that only patterns match, with messages that lack it.
@@ -138,7 +139,7 @@ impl Session {
             channels: Channels::default(),
             wanted: VecDeque::new(),
             on_the_way: 0,
-            held: 0,
+            waiting_bytes: WaitingBytes::default(),
             token: None,
             strays: Strays::default(),
             beating: false,

@@ -2,7 +2,7 @@
 //! left a while after the last one went, so that a client which reconnects finds it in step.
 
 use super::catching::{FirstPages, Further};
-use super::channels::{Channel, Doubt, State, Waiting};
+use super::channels::{Channel, Doubt, State};
 use super::held::Held;
 use super::joined::Level;
 use super::joining::{Asked, Joining, Refused};
@@ -43,7 +43,7 @@ impl Session {
         let Some(name) = self.joined.channel_of(subject) else { return };
         if let Some(channel) = self.channels.get_mut(name) {
             if matches!(channel.state, State::Asked) {
-                channel.state = State::Joining(Waiting::default());
+                channel.state = State::Joining(self.waiting_bytes.of_channel());
                 channel.first_by_name = None;
             }
         }
@@ -191,7 +191,7 @@ impl Session {
         for (name, _) in some {
             if let Some(channel) = self.channels.get_mut(name) {
                 if matches!(channel.state, State::Asked) {
-                    channel.state = State::Joining(Waiting::default());
+                    channel.state = State::Joining(self.waiting_bytes.of_channel());
                 }
             }
         }
@@ -200,8 +200,10 @@ impl Session {
     /// Events of a channel were missed, or may have been, before these messages.
     pub(super) fn catch_up_again(&mut self, name: &[u8], held: Vec<Held>) -> Result<(), Ended> {
         let Some(channel) = self.channels.get_mut(name) else { return Ok(()) };
-        let waiting = Waiting::of(held);
-        self.held += waiting.bytes;
+        let (most, mut waiting) = (self.joined.most_held(), self.waiting_bytes.of_channel());
+        for message in held {
+            waiting.keep(message, most);
+        }
         channel.state = State::Joining(waiting);
         let (member, known) = (channel.member, Knowledge::Interrupted(channel.last));
         let (hub, fence) = (&self.joined.hub, self.tenant.fence);

@@ -1,0 +1,138 @@
+//! Messages that wait until their channel has been caught up, and how much of that a connection keeps.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use super::held::Held;
+
+/// Bytes of all messages that wait on a connection. Each channel's share is given back when its messages
+/// are dropped, whatever the reason is.
+#[derive(Clone, Debug, Default)]
+pub struct WaitingBytes(Rc<Cell<usize>>);
+
+/// Messages of one channel that wait.
+pub struct Waiting {
+    messages: Vec<Held>,
+    /// Bytes of them.
+    bytes: usize,
+    /// There were too many: none is kept, and the stream is to be read further.
+    is_full: bool,
+    of_all: WaitingBytes,
+}
+
+/// What became of a message that was to wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// It waits.
+    Waits,
+    /// It was one too many: from now on none of its channel waits.
+    Overflowed,
+    /// None of its channel waits any more.
+    LeftOut,
+}
+
+impl WaitingBytes {
+    /// Nothing yet of a channel.
+    pub fn of_channel(&self) -> Waiting {
+        Waiting { messages: Vec::new(), bytes: 0, is_full: false, of_all: self.clone() }
+    }
+
+    /// Bytes of all messages.
+    #[cfg(test)]
+    pub fn sum(&self) -> usize {
+        self.0.get()
+    }
+}
+
+impl Waiting {
+    /// Keeps a message, unless its channel would then have more than half of `most` bytes, or all channels
+    /// more than `most`.
+    pub fn keep(&mut self, message: Held, most: usize) -> Kept {
+        if self.is_full {
+            return Kept::LeftOut;
+        }
+        let bytes = message.size();
+        if self.bytes + bytes > most / 2 || self.of_all.0.get() + bytes > most {
+            self.clear();
+            self.is_full = true;
+            return Kept::Overflowed;
+        }
+        self.messages.push(message);
+        self.bytes += bytes;
+        self.of_all.0.set(self.of_all.0.get() + bytes);
+        Kept::Waits
+    }
+
+    /// Whether messages of the channel were left out. From now on they wait again.
+    pub fn was_full(&mut self) -> bool {
+        std::mem::take(&mut self.is_full)
+    }
+
+    /// Drops the messages that wait by now.
+    pub fn clear(&mut self) {
+        self.take();
+    }
+
+    /// The messages, which do not wait any more.
+    pub fn take(&mut self) -> Vec<Held> {
+        self.of_all.0.set(self.of_all.0.get().saturating_sub(std::mem::take(&mut self.bytes)));
+        std::mem::take(&mut self.messages)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::message::Message;
+    use super::*;
+
+    const MOST: usize = 10_000;
+
+    fn message(bytes: usize) -> Held {
+        Held::of(&Message::Plain(vec![b'x'; bytes].into()))
+    }
+
+    #[test]
+    fn what_waits_is_given_back_however_it_goes() {
+        let all = WaitingBytes::default();
+        let (mut a, mut b, mut c) = (all.of_channel(), all.of_channel(), all.of_channel());
+        for waiting in [&mut a, &mut b, &mut c] {
+            assert_eq!(waiting.keep(message(1_000), MOST), Kept::Waits);
+        }
+        let one = all.sum() / 3;
+        assert!(one >= 1_000);
+        assert_eq!(a.take().len(), 1);
+        assert_eq!(all.sum(), 2 * one);
+        b.clear();
+        assert_eq!(all.sum(), one);
+        drop(c);
+        assert_eq!(all.sum(), 0);
+        drop((a, b));
+        assert_eq!(all.sum(), 0);
+    }
+
+    #[test]
+    fn one_channel_takes_half_and_all_together_what_there_is() {
+        let all = WaitingBytes::default();
+        let mut greedy = all.of_channel();
+        let kept = (0..100).find_map(|_| match greedy.keep(message(1_000), MOST) {
+            Kept::Waits => None,
+            other => Some(other),
+        });
+        assert_eq!(kept, Some(Kept::Overflowed));
+        assert_eq!(greedy.keep(message(1), MOST), Kept::LeftOut);
+        assert!(greedy.was_full() && greedy.take().is_empty());
+        assert_eq!(all.sum(), 0);
+
+        let mut others: Vec<_> = (0..20).map(|_| all.of_channel()).collect();
+        let waits = |other: &mut Waiting| other.keep(message(1_000), MOST) == Kept::Waits;
+        let count = others.iter_mut().filter_map(|other| waits(other).then_some(())).count();
+        assert!((5..10).contains(&count), "{count}");
+        assert!(all.sum() <= MOST);
+    }
+}
