@@ -35,6 +35,8 @@ pub struct Claim {
     /// The subscription in Redis, and since when it is there as far as this stream has seen (ms).
     epoch: u64,
     since: u64,
+    /// Whether the stream is among those that the next tick serves: until then nothing is judged again.
+    parked: bool,
 }
 
 /// What became of a claim.
@@ -55,6 +57,7 @@ impl Past {
             client_id: client_id.into(),
             epoch,
             since: now.mono,
+            parked: false,
         });
         (had != Had::default()).then(|| Box::new(Past { had, claim }))
     }
@@ -64,16 +67,37 @@ impl<S: Socket> Worker<S> {
     /// Whether a live stream may be given what is new. If not, it is served again in a while, or as one that
     /// is behind.
     pub(super) fn may_go_on(&mut self, key: StreamKey, now: Now) -> bool {
+        // What was read last says without the lock how far the hub is at least.
+        let reached = self.kept.copied.place.stamp;
+        let claim = self.streams.get_mut(key).and_then(Stream::claim);
+        if claim.is_some_and(|claim| claim.parked && reached < claim.stamp) {
+            return false;
+        }
         match self.judge_claim(key, now) {
             Judged::Holds => true,
             Judged::Open => {
-                self.stuck.push(key);
+                self.tally.writes += 1;
+                let claim = self.streams.get_mut(key).and_then(Stream::claim);
+                let was_parked = claim.map(|claim| std::mem::replace(&mut claim.parked, true));
+                if was_parked == Some(false) {
+                    self.stuck.push(key);
+                }
                 false
             }
             Judged::Refuted => {
                 self.refute(key);
                 false
             }
+        }
+    }
+
+    /// What could not be served is served again, in the turns that follow.
+    pub(super) fn serve_stuck(&mut self) {
+        for key in std::mem::take(&mut self.stuck) {
+            if let Some(claim) = self.streams.get_mut(key).and_then(Stream::claim) {
+                claim.parked = false;
+            }
+            self.tasks.push_back(super::Task::Serve(key));
         }
     }
 
@@ -131,6 +155,10 @@ impl<S: Socket> Worker<S> {
 }
 
 impl<S> Stream<S> {
+    fn claim(&mut self) -> Option<&mut Claim> {
+        self.past.as_mut().and_then(|past| past.claim.as_mut())
+    }
+
     fn has_claim(&self) -> bool {
         self.past.as_ref().is_some_and(|past| past.claim.is_some())
     }

@@ -172,8 +172,7 @@ impl<S: Socket> Worker<S> {
         self.forget_deadlines(SWEPT_BY_TICK);
         self.look_at_waiting();
         self.presence.make_due();
-        let stuck = std::mem::take(&mut self.stuck);
-        self.tasks.extend(stuck.into_iter().map(Task::Serve));
+        self.serve_stuck();
         self.leave_unleft();
         if now.mono >= self.look_at {
             self.look_at = now.mono + LOOK;

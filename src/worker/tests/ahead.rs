@@ -120,3 +120,17 @@ fn plain_messages_do_not_wait() {
     joint.come("a", How::Plain, "plain");
     assert_eq!(heard(&wire), ["plain"]);
 }
+
+#[test]
+fn a_stream_whose_id_is_in_doubt_is_put_off_once_however_much_comes() {
+    let mut joint = in_step(&["a"]);
+    joint.live("a", 100);
+    joint.open(&["a"], "900-0");
+    for ms in 200..300 {
+        joint.live("a", ms);
+        assert!(joint.bench.worker.stuck.len() <= 1);
+    }
+    assert_eq!(joint.bench.worker.stuck.len(), 1);
+    joint.bench.pass_time(200);
+    assert_eq!(joint.bench.worker.stuck.len(), 1);
+}
