@@ -92,7 +92,7 @@ pub struct Worker<S: Socket> {
     errands: VecDeque<Errand>,
     /// Streams, and channels to be left, that could not get the lock.
     stuck: Vec<StreamKey>,
-    unleft: Vec<Membership>,
+    unleft: VecDeque<Membership>,
     /// Buckets of the channel table that are still to be swept after a death.
     unswept: usize,
     ended: VecDeque<(StreamKey, End)>,
@@ -206,7 +206,7 @@ impl<S: Socket> Worker<S> {
             overdue: 0,
             errands: VecDeque::new(),
             stuck: Vec::new(),
-            unleft: Vec::new(),
+            unleft: VecDeque::new(),
             unswept: 0,
             ended: VecDeque::new(),
             watchers: 0,

@@ -157,10 +157,15 @@ impl Guard<'_> {
         Ok(Membership { record, pair_at, owner: owner(seat) })
     }
 
+    /// Of a channel that was left already nothing need be there: its blocks may be in use again.
     pub(super) fn leave(&self, membership: Membership) {
-        let pair = self.get(membership.pair_at);
+        let Membership { record, pair_at, .. } = membership;
+        if !self.is_record(record) || self.pair_words(record).all(|at| at != pair_at) {
+            return;
+        }
+        let pair = self.get(pair_at);
         if high(pair) == membership.owner && self.hub.is_live(pair) {
-            self.void_pair(membership.record, membership.pair_at);
+            self.void_pair(record, pair_at);
         }
     }
 
@@ -277,5 +282,28 @@ impl Guard<'_> {
             budget.spend_on_freeing(1);
         }
         streams
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::tests::{at, hub_of};
+
+    #[test]
+    fn leaving_a_channel_touches_no_pair_of_another() {
+        let hub = hub_of(256 << 10, 4096, 100, 0);
+        let seat = hub.take_seat().unwrap();
+        let [a, b] = [b"a", b"b"].map(|name| hub.join(seat, name, at(0)).unwrap());
+        hub.set_streams(seat, b, 3);
+        // As if the blocks of one that was left already were in use again.
+        for record in [a.record, b.record + 1, u32::MAX] {
+            hub.leave(Membership { record, ..b }).unwrap();
+            assert_eq!(hub.subscribers_of(b"b"), Ok(3));
+        }
+        hub.leave(b).unwrap();
+        hub.leave(b).unwrap();
+        assert_eq!(hub.subscribers_of(b"b"), Ok(0));
+        hub.check_settled();
     }
 }

@@ -32,12 +32,12 @@ use crate::sse::data;
 use crate::sse::id::Id;
 
 /// A moment, `ms` after the tests' beginning.
-fn at(ms: u64) -> Now {
+pub(super) fn at(ms: u64) -> Now {
     Now { mono: 1_000 + ms, wall: 1_700_000_000_000 + ms }
 }
 
 /// An empty hub in this process's memory.
-fn hub_of(bytes: usize, max_event: usize, count: u64, age: u64) -> Hub {
+pub(super) fn hub_of(bytes: usize, max_event: usize, count: u64, age: u64) -> Hub {
     let region = Region::in_memory(bytes);
     let plan =
         Plan { bytes, slots: 8, max_event, history: History { count, age }, source: Source::Alone };

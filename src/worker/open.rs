@@ -275,7 +275,7 @@ impl<S: Socket> Worker<S> {
         self.patterns.left(&channel.name, key);
         // While others could not be left, this one is not even tried.
         if !self.unleft.is_empty() || self.hub.leave(channel.membership).is_err() {
-            self.unleft.push(channel.membership);
+            self.unleft.push_back(channel.membership);
         }
     }
 
@@ -283,11 +283,11 @@ impl<S: Socket> Worker<S> {
     /// or a bounded number is done.
     pub(super) fn leave_unleft(&mut self) {
         for _ in 0..LEAVES {
-            let Some(membership) = self.unleft.pop() else { return };
+            let Some(membership) = self.unleft.pop_front() else { return };
             // Joined again meanwhile, a channel has the same membership.
             let is_left = !self.by_record.contains_key(&membership.channel());
             if is_left && self.hub.leave(membership).is_err() {
-                self.unleft.push(membership);
+                self.unleft.push_front(membership);
                 return;
             }
         }
