@@ -52,17 +52,21 @@ impl<S: Socket> Worker<S> {
 
     /// Goes on with errands. Whether there is more to do in the next turn.
     pub(super) fn go_on_errands(&mut self, now: Now) -> bool {
-        let mut budget = Budget::of_turn();
+        self.go_on_with_errands(now, &mut Budget::of_turn())
+    }
+
+    /// The same, as far as this budget goes.
+    pub(super) fn go_on_with_errands(&mut self, now: Now, budget: &mut Budget) -> bool {
         while let Some(errand) = self.errands.pop_front() {
             let rest = match errand {
                 Errand::End { channel, position, left } => self
-                    .end_streams_at(channel, position, left, &mut budget)
+                    .end_streams_at(channel, position, left, budget)
                     .map(|left| Errand::End { channel, position, left }),
                 Errand::Begin { channel, left } => self
-                    .begin_streams(channel, left, now, &mut budget)
+                    .begin_streams(channel, left, now, budget)
                     .map(|left| Errand::Begin { channel, left }),
                 Errand::Overtaken { channels, read } => self
-                    .look_into_hub(channels, read, &mut budget)
+                    .look_into_hub(channels, read, budget)
                     .map(|channels| Errand::Overtaken { channels, read }),
             };
             if let Some(rest) = rest {

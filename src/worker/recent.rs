@@ -46,7 +46,7 @@ impl<S: Socket> Worker<S> {
         }
         let stop = head.min(self.read + READ_AT_ONCE);
         let mut budget = Budget::of_turn();
-        while self.read < stop && self.kept.on_the_way < ON_THE_WAY {
+        while self.read < stop && self.kept.on_the_way < ON_THE_WAY && !budget.is_spent() {
             let Some(descriptor) = self.hub.descriptor(self.read + 1) else {
                 self.overtaken(self.hub.head());
                 return false;
@@ -70,7 +70,10 @@ impl<S: Socket> Worker<S> {
                 }
                 Some(Signal::Step) => {
                     self.begin_waiting(key);
-                    break;
+                    if self.go_on_with_errands(now, &mut budget) {
+                        break;
+                    }
+                    continue;
                 }
                 Some(Signal::Wanted) => continue,
                 Some(Signal::Lost) => {

@@ -380,3 +380,19 @@ fn a_stream_that_waits_is_ended_by_an_administrator_whatever_is_read_first() {
     let ended: Vec<_> = std::iter::from_fn(|| joint.bench.worker.take_ended()).collect();
     assert_eq!(ended, [(key, End::Admin)]);
 }
+
+#[test]
+fn many_channels_that_are_in_step_at_once_are_seen_to_in_one_turn() {
+    let mut joint = joint();
+    joint.open(&["late"], "");
+    let names: Vec<_> = (0..20).map(|i| format!("c{i}")).collect();
+    let keys: Vec<_> = names.iter().map(|name| joint.open(&[name], "").0).collect();
+    let hub = joint.bench.hub.clone();
+    for name in &names {
+        let member = joint.join(name);
+        let known = hub.knowledge(member).unwrap();
+        hub.caught_up(joint.fence, member, known, Missing::Nothing).unwrap();
+    }
+    joint.bench.worker.turn(joint.bench.now);
+    assert!(keys.iter().all(|key| !joint.bench.worker.is_waiting(*key)));
+}
