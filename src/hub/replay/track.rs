@@ -151,6 +151,8 @@ impl Guard<'_> {
             *gap_due = self.kind(block) == Kind::Placed && self.place(block).stamp == mark;
             block = self.earlier(block);
         }
+        // One that was not looked at yet may have left since the walk began.
+        *gap_due |= is_plain_at(self.floor(track.record), mark);
         Some(self.behind_after(track.record))
     }
 

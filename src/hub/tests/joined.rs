@@ -276,3 +276,23 @@ fn a_channel_that_is_joined_late_is_merged_by_number() {
     assert_eq!(joined.resumed(&[a, b], &p), (false, "200 300 300 400 500".into()));
     assert_eq!(fresh(&joined.hub, &[a, b], 2, at(0)), ["300", "300", "400", "500"]);
 }
+
+#[test]
+fn a_plain_event_that_leaves_while_it_is_looked_for_is_a_gap() {
+    for steps in 1..6 {
+        let joined = joined();
+        let a = joined.subscribe("a", &[], Missing::Nothing);
+        joined.live("a", 100);
+        joined.plain("a", "p");
+        joined.live("a", 200);
+        joined.live("a", 300);
+        let_visits_have(steps);
+        let begun = joined.hub.begin(&[a], &Resume::From("100-0-9-1".into()), at(0)).unwrap();
+        let mut pursuit = begun.pursuit.unwrap();
+        // All up to the plain one leave, and it with them.
+        joined.evict("a", 2);
+        let_visits_have(1 << 10);
+        let (gaps, texts) = all_of(&joined.hub, &mut pursuit, 2, at(0));
+        assert_eq!((gaps.len(), texts.join(" ").as_str()), (1, "200 300"), "{steps}");
+    }
+}
