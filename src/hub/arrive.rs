@@ -118,24 +118,44 @@ impl Hub {
                 self.compare(compared)?;
             }
         }
-        self.room_for_arrivals(fence, arrivals, &prepared, now)?;
+        while arrived.dealt == 0 && !arrivals.is_empty() {
+            self.room_for_arrivals(fence, arrivals, &prepared, now)?;
+            self.arrive_in_a_hold(fence, arrivals, &prepared, now, &mut arrived)?;
+        }
+        arrived.listeners.sort_unstable();
+        arrived.listeners.dedup();
+        Ok(arrived)
+    }
+
+    /// Appends as many of the arrivals as one hold of the lock allows: none, if others have taken the room
+    /// that was made for them.
+    fn arrive_in_a_hold(
+        &self,
+        fence: Fence,
+        arrivals: &[Arrival<'_>],
+        prepared: &[Result<Prepared<'_>, PublishError>],
+        now: Now,
+        arrived: &mut Arrived,
+    ) -> Result<(), BridgeError> {
         let guard = self.lock_fenced(fence)?;
         let (mut last, mut record) = (&b""[..], None);
         let mut budget = Budget::of_hold();
-        for (arrival, prepared) in arrivals.iter().zip(&prepared) {
+        for (arrival, prepared) in arrivals.iter().zip(prepared) {
             if budget.is_spent() {
                 break;
             }
-            arrived.dealt += 1;
             let is_other = last != arrival.channel || record.is_none();
             if is_other {
                 (last, record) = (arrival.channel, guard.find(arrival.channel));
             }
-            match prepared
-                .as_ref()
-                .ok()
-                .map(|new| guard.arrive(record, arrival, new, now, &mut budget))
-            {
+            let new = prepared.as_ref().ok();
+            let became = new.map(|new| guard.arrive(record, arrival, new, now, &mut budget));
+            let became = match became.transpose() {
+                Ok(became) => became,
+                Err(Unfinished) => break,
+            };
+            arrived.dealt += 1;
+            match became {
                 Some(Became::Event(of)) => {
                     record = Some(of);
                     arrived.appended += 1;
@@ -154,10 +174,7 @@ impl Hub {
             // The next of this channel may be the first that wakes somebody.
             record = None;
         }
-        drop(guard);
-        arrived.listeners.sort_unstable();
-        arrived.listeners.dedup();
-        Ok(arrived)
+        Ok(())
     }
 }
 
@@ -204,6 +221,10 @@ enum Became {
     TooLarge,
 }
 
+/// There is more to free for an arrival than one hold of the lock may: some of it is done, and nothing
+/// has come of the arrival yet.
+struct Unfinished;
+
 impl Guard<'_> {
     fn arrive(
         &self,
@@ -212,31 +233,24 @@ impl Guard<'_> {
         prepared: &Prepared<'_>,
         now: Now,
         budget: &mut Budget,
-    ) -> Became {
+    ) -> Result<Became, Unfinished> {
         budget.spend(1 + prepared.blocks());
         let Some(mut numbering) = self.numbering(record, arrival, budget) else {
-            return Became::Known;
+            return Ok(Became::Known);
         };
         let prepared = std::slice::from_ref(prepared);
-        let record = loop {
-            match self.room_for(arrival.channel, prepared, false, now) {
-                Ok(record) => break record,
-                Err(Short::NoRoom) => return Became::TooLarge,
-                // Others have taken what was made ready: little is left to do.
-                Err(Short::Unfinished) => {}
-            }
+        let record = match self.room_for(arrival.channel, prepared, false, now) {
+            Ok(record) => record,
+            Err(Short::NoRoom) => return Ok(Became::TooLarge),
+            Err(Short::Unfinished) => return Err(Unfinished),
         };
         if let Some(entry) = arrival.how.entry() {
             if numbering.kind == Kind::Placed && self.cursor_block(record) == 0 {
                 let blocks = 1 + prepared[0].blocks();
-                let made = loop {
-                    let made = self.make_room(blocks, record, now, &mut Budget::of_hold());
-                    if made != Err(Short::Unfinished) {
-                        break made;
-                    }
-                };
-                if made.is_err() {
-                    return Became::TooLarge;
+                match self.make_room(blocks, record, now, &mut Budget::of_hold()) {
+                    Ok(()) => {}
+                    Err(Short::NoRoom) => return Ok(Became::TooLarge),
+                    Err(Short::Unfinished) => return Err(Unfinished),
                 }
                 self.give_cursor(record, entry.before());
             }
@@ -248,7 +262,7 @@ impl Guard<'_> {
         self.append(record, prepared, numbering, None, now);
         self.count(Counter::EventsIn, 1);
         self.count(Counter::BytesIn, arrival.event.data.len() as u64);
-        Became::Event(record)
+        Ok(Became::Event(record))
     }
 
     /// A plain message was dealt with, and is not in the log: a successor has to pass it over as well.
