@@ -128,20 +128,23 @@ impl Drop for Span {
 
 /// For how long this thread has waited for a processor since it began (proc_pid_schedstat).
 fn delay() -> Duration {
-    STATISTICS.with_borrow_mut(|statistics| {
-        // A process that was forked has a thread of its own.
-        let process = std::process::id();
-        if statistics.as_ref().is_none_or(|(opened, _)| *opened != process) {
-            let file = File::open("/proc/thread-self/schedstat").ok();
-            *statistics = file.map(|file| (process, file));
-        }
-        let mut text = [0; 64];
-        let read = statistics.as_ref().and_then(|(_, file)| file.read_at(&mut text, 0).ok());
-        let text = text.get(..read.unwrap_or(0)).unwrap_or_default();
-        let words = std::str::from_utf8(text).unwrap_or_default();
-        let ns = words.split(' ').nth(1).and_then(|word| word.parse().ok());
-        Duration::from_nanos(ns.unwrap_or(0))
-    })
+    // While the thread ends its variables may be gone already.
+    STATISTICS.try_with(|statistics| read_delay(&mut statistics.borrow_mut())).unwrap_or_default()
+}
+
+fn read_delay(statistics: &mut Option<(u32, File)>) -> Duration {
+    // A process that was forked has a thread of its own.
+    let process = std::process::id();
+    if statistics.as_ref().is_none_or(|(opened, _)| *opened != process) {
+        let file = File::open("/proc/thread-self/schedstat").ok();
+        *statistics = file.map(|file| (process, file));
+    }
+    let mut text = [0; 64];
+    let read = statistics.as_ref().and_then(|(_, file)| file.read_at(&mut text, 0).ok());
+    let text = text.get(..read.unwrap_or(0)).unwrap_or_default();
+    let words = std::str::from_utf8(text).unwrap_or_default();
+    let ns = words.split(' ').nth(1).and_then(|word| word.parse().ok());
+    Duration::from_nanos(ns.unwrap_or(0))
 }
 
 /// How long something took, over all times it was measured.
@@ -220,6 +223,21 @@ mod tests {
         assert!(text.ends_with(" max_us=200.0"), "{text}");
         let p99 = figures.p99();
         assert!(p99 <= Duration::from_micros(198) && p99 >= Duration::from_micros(175), "{p99:?}");
+    }
+
+    #[test]
+    fn a_thread_may_end_in_the_middle_of_a_turn() {
+        thread_local! {
+            static TURN: RefCell<Option<Span>> = const { RefCell::new(None) };
+        }
+        let thread = std::thread::spawn(|| {
+            // Whichever of the thread's variables goes first.
+            TURN.set(None);
+            let mut span = Span::turn();
+            span.since -= LONG * 2;
+            TURN.set(Some(span));
+        });
+        thread.join().unwrap();
     }
 
     #[test]

@@ -135,6 +135,8 @@ pub fn stop() {
         serving.worker.release(clock::now());
     }
     WAKER.set(None);
+    #[cfg(feature = "trace-blocking")]
+    crate::nginx::turns::stop();
 }
 
 /// A stream has been opened: its deadlines count from now on, and what its worker may have ended

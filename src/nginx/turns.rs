@@ -77,6 +77,11 @@ unsafe extern "C" fn process_events(
     unsafe { original(cycle, 0, flags) }
 }
 
+/// The process ends: so does the turn, while all that measures it is still there.
+pub fn stop() {
+    TURN.take();
+}
+
 /// Writes the figures to the error log, one line each, and forgets them.
 pub fn report() {
     for (what, figures) in blocking::take() {
