@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::channels::State;
+use super::channels::{Channel, State};
 use super::session::{Ended, Session};
 use super::thread::Phase;
 use crate::hub::BridgeError;
@@ -102,14 +102,14 @@ impl Session {
     fn freeze(&mut self, heir: u64) -> Result<(), Ended> {
         let (hub, fence) = (self.joined.hub.clone(), self.tenant.fence);
         self.append_held()?;
-        self.channels.retain(|channel| {
-            let stays = matches!(channel.state, State::InStep);
-            if !stays {
-                // If not now, then with the seat.
-                let _ = hub.leave(channel.member);
-            }
-            stays
-        });
+        let stays = |channel: &Channel| matches!(channel.state, State::InStep);
+        let others = self.channels.values_mut().filter(|channel| !stays(channel));
+        let members: Vec<_> = others.map(|channel| channel.member).collect();
+        for member in members {
+            // What this process has joined is not asked for again, so all are left, or none is forgotten.
+            self.patiently_locked(|| hub.leave(member))?;
+        }
+        self.channels.retain(|channel| stays(channel));
         self.wanted.clear();
         self.catching.stop();
         self.patiently(|| hub.freeze(fence, heir))?;
