@@ -19,6 +19,8 @@ use crate::sse::id::Stamp;
 
 /// STEP of a channel that was in step in some epoch before the first one that can be compared with.
 const LONG_AGO: u32 = 1;
+/// STEP of a channel that has lost its step while its streams go on.
+const GONE_ON: u32 = u32::MAX - 1;
 /// STEP of a channel of which only patterns have brought events: there may be others between them.
 const ISLANDS: u32 = u32::MAX;
 /// The epoch before the first connection.
@@ -31,7 +33,7 @@ pub enum Knowledge {
     Nothing,
     /// It has everything up to this, but was left then.
     Left(ReportedId),
-    /// The same, and its streams went on until the connection was lost.
+    /// The same, and its streams have gone on since.
     Interrupted(ReportedId),
 }
 
@@ -71,7 +73,9 @@ impl Hub {
 
     fn is_in_step(&self, record: u32) -> bool {
         let step = low(self.region.get(self.layout.block(record, channel::STEP)));
-        step > LONG_AGO && self.is_epoch(step) && self.link() == Link::Up
+        (FIRST_EPOCH..u64::from(GONE_ON)).contains(&u64::from(step))
+            && self.is_epoch(step)
+            && self.link() == Link::Up
             || self.is_own_record(record)
     }
 
@@ -238,11 +242,12 @@ impl Hub {
         Ok(guard.listeners(member.record).1)
     }
 
-    /// A channel is not in step any more: messages of it were missed.
+    /// A channel is not in step any more, because messages of it were missed or it cannot be had, and its
+    /// streams go on.
     pub fn out_of_step(&self, fence: Fence, member: Membership) -> Result<(), BridgeError> {
         let guard = self.lock_fenced(fence)?;
         let mut change = guard.change();
-        change.set_low(self.layout.block(member.record, channel::STEP), LONG_AGO);
+        change.set_low(self.layout.block(member.record, channel::STEP), GONE_ON);
         change.commit();
         Ok(())
     }
@@ -298,7 +303,7 @@ impl Guard<'_> {
         let is_empty = self.events(record) == 0 && !has_read;
         let had = cursor.unwrap_or_else(|| self.newest_place(record).stamp.into());
         let settled = step > LONG_AGO && u64::from(step) >= self.get(header::SETTLED);
-        match settled {
+        match settled || step == GONE_ON {
             true => Knowledge::Interrupted(had),
             // Of a record that is new, or was left, only its events are known, if it has any.
             false if is_empty => Knowledge::Nothing,

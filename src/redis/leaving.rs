@@ -4,7 +4,7 @@ use super::channels::{Channel, State};
 use super::joined::Level;
 use super::joining::{Refused, Subscribe};
 use super::session::{Ended, Session};
-use crate::hub::{pattern_of, shown};
+use crate::hub::{pattern_of, shown, Knowledge, ReportedId};
 use crate::sse::escaped::Escaped;
 
 /// How long a channel without listeners stays subscribed, in ms.
@@ -31,12 +31,26 @@ impl Session {
             );
         }
         for name in refused.names {
+            self.note_gone_on(&name)?;
             if let Some(channel) = self.channels.get_mut(&name) {
+                channel.forgotten = ReportedId::default();
                 channel.state = State::Refused { until };
             }
             self.note_settled(&name)?;
         }
         Ok(())
+    }
+
+    /// If streams of a channel that cannot be had go on, the hub knows so until it has been caught up.
+    fn note_gone_on(&self, name: &[u8]) -> Result<(), Ended> {
+        let Some(member) = self.channels.get(name).map(|channel| channel.member) else {
+            return Ok(());
+        };
+        let (hub, fence) = (&self.joined.hub, self.tenant.fence);
+        match self.patiently_locked(|| hub.knowledge(member))? {
+            Knowledge::Interrupted(_) => self.patiently(|| hub.out_of_step(fence, member)),
+            Knowledge::Nothing | Knowledge::Left(_) => Ok(()),
+        }
     }
 
     /// Asks again for channels that were refused a while ago.

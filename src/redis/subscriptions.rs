@@ -63,7 +63,7 @@ impl Session {
     pub(super) fn look_at_log(&mut self) -> Result<(), Ended> {
         let hub = self.joined.hub.clone();
         let head = hub.head();
-        let mut wanted = Vec::new();
+        let (mut wanted, mut newcomers) = (Vec::new(), Vec::new());
         while self.read < head {
             let Some(descriptor) = hub.descriptor(self.read + 1) else {
                 // The log was faster: the table knows.
@@ -73,11 +73,12 @@ impl Session {
             };
             if descriptor.signal() == Some(Signal::Wanted) {
                 let name = self.patiently_locked(|| hub.wanted_name(descriptor.channel))?;
-                wanted.extend(name);
+                newcomers.extend(name);
             }
             self.read += 1;
         }
-        self.want(wanted)
+        self.want(wanted)?;
+        self.want_with(newcomers, Knowledge::of_newcomer)
     }
 
     /// All channels that some process has streams of.
@@ -105,13 +106,21 @@ impl Session {
         Ok(all)
     }
 
-    /// Subscribes to channels, if they are not subscribed to.
+    /// Subscribes to channels, if they are not subscribed to. Streams of them may have gone on.
     pub(super) fn want(&mut self, names: Vec<Vec<u8>>) -> Result<(), Ended> {
+        self.want_with(names, |known| known)
+    }
+
+    fn want_with(
+        &mut self,
+        names: Vec<Vec<u8>>,
+        judge: impl Fn(Knowledge) -> Knowledge,
+    ) -> Result<(), Ended> {
         if names.is_empty() || self.is_frozen() {
             return Ok(());
         }
         let joined = self.join(names)?.into_iter();
-        self.wanted.extend(joined.map(|(name, known)| (name, known.of_newcomer())));
+        self.wanted.extend(joined.map(|(name, known)| (name, judge(known))));
         self.join_wanted();
         Ok(())
     }

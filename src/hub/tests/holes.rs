@@ -102,8 +102,10 @@ fn history_that_comes_back_in_part_begins_where_redis_has_it() {
     let joined = joined();
     let a = joined.subscribe("a", &[100, 200, 300], Missing::Nothing);
     joined.evict("a", 3);
+    joined.hub.leave(a).unwrap();
     let member = joined.subscribe_only("a");
-    joined.hub.out_of_step(joined.fence, member).unwrap();
+    joined.hub.leave_unheard(joined.fence, member).unwrap();
+    let (a, member) = (joined.listen("a"), joined.subscribe_only("a"));
     joined.catch_up("a", member, &[200, 300], up_to(100));
     assert_eq!(joined.resumed(&[a], "99-0"), (true, "200 300".into()));
     assert_eq!(joined.resumed(&[a], "100-0"), (false, "200 300".into()));

@@ -138,8 +138,10 @@ fn catching_up() {
 fn history_that_comes_back() {
     let joined = lived_in();
     joined.evict("a", 7);
+    joined.hub.leave(joined.listen("a")).unwrap();
     let member = joined.subscribe_only("a");
-    joined.hub.out_of_step(joined.fence, member).unwrap();
+    assert!(joined.hub.leave_unheard(joined.fence, member).unwrap());
+    let member = joined.subscribe_only("a");
     let caught_up = |hub: &Hub| {
         let known = hub.knowledge(member).unwrap();
         let come = |ms| arrival("a", How::Earlier(id(ms).into()), "back.", 0);

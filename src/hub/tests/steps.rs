@@ -94,6 +94,37 @@ fn after_an_interruption_what_was_missed_is_placed_behind_what_was_had() {
 }
 
 #[test]
+fn a_channel_that_lost_its_step_went_on_until_it_is_left_or_caught_up() {
+    let joined = joined();
+    let a = joined.subscribe("a", &[], Missing::Nothing);
+    let b = joined.subscribe("b", &[], Missing::Nothing);
+    joined.live("a", 100);
+    let member = joined.subscribe_only("a");
+    joined.hub.out_of_step(joined.fence, member).unwrap();
+    assert!(!joined.hub.in_step(&[a]));
+    // Whatever becomes of the connection, and of all other channels.
+    for _ in 0..2 {
+        joined.connect();
+        joined.hub.settled(joined.fence).unwrap();
+        assert!(!joined.hub.in_step(&[a]));
+        assert_eq!(known(&joined, member), Knowledge::Interrupted(id(100).into()));
+    }
+    let other = joined.subscribe_only("b");
+    joined.catch_up("b", other, &[], Missing::Nothing);
+    joined.live("b", 200);
+    joined.catch_up("a", member, &[150], Missing::Nothing);
+    assert!(joined.hub.in_step(&[a, b]));
+    // Its streams were sent 200: it is placed behind that.
+    assert_eq!(joined.resumed(&[a, b], "200-0"), (false, "150".into()));
+    joined.hub.out_of_step(joined.fence, member).unwrap();
+    joined.hub.leave(a).unwrap();
+    assert!(joined.hub.leave_unheard(joined.fence, member).unwrap());
+    let member = joined.subscribe_only("a");
+    assert!(matches!(known(&joined, member), Knowledge::Left(_)));
+    joined.hub.check_settled();
+}
+
+#[test]
 fn a_fenced_bridge_can_write_nothing() {
     let joined = joined();
     let a = joined.subscribe("a", &[100], Missing::Nothing);
