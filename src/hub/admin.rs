@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::bridge::{BridgeError, Fence, Source};
 use super::budget::Budget;
+use super::change::Change;
 use super::guard::{Guard, Locked};
 use super::layout::{channel, event, header, low};
 use super::place::{Kind, Place};
@@ -106,32 +107,23 @@ impl Hub {
     pub fn forget_channel(&self, name: &[u8], now: Now) -> Result<Option<Forgotten>, Locked> {
         let guard = self.lock()?;
         let Some(record) = guard.find(name) else { return Ok(None) };
-        // A place of its own, above every id that a client can have.
-        let kind = self.own_kind();
-        let stamp = guard.own_stamp(kind, now);
-        let newest = low(guard.word(record, channel::EVENTS));
-        // Streams that applications write have no common order: how far this one was read is its own.
-        let of_floor = match self.source() {
-            Source::Streams if newest != 0 => guard.place(newest).stamp,
-            _ => stamp,
-        };
-        let place = Place { stamp: of_floor, position: guard.get(header::HEAD) };
         let mut change = guard.change();
-        let events = u64::from(guard.detach_all(&mut change, record));
-        guard.floor(record).raised(place, kind).write(|word, value| {
-            change.set(self.layout.block(record, channel::FLOOR + word), value);
-        });
-        change.set(header::LAST_MS, stamp.ms);
-        change.set(header::LAST_SEQ, stamp.seq);
+        let events = guard.drop_events(&mut change, record, now);
         change.commit();
         self.count(Counter::Forgotten, events);
         Ok(Some(Forgotten { events }))
     }
 
-    /// Drops all events of a channel, for the bridge whose fence stands.
+    /// Drops all events of a channel, for the bridge whose fence stands. A successor has to pass the
+    /// message that asked for it over.
     pub fn forget_for_all(&self, fence: Fence, name: &[u8], now: Now) -> Result<(), BridgeError> {
-        drop(self.lock_fenced(fence)?);
-        self.forget_channel(name, now)?;
+        let guard = self.lock_fenced(fence)?;
+        let record = guard.find(name);
+        let mut change = guard.change();
+        let events = record.map_or(0, |record| guard.drop_events(&mut change, record, now));
+        guard.count_behind_marker(&mut change);
+        change.commit();
+        self.count(Counter::Forgotten, events);
         Ok(())
     }
 
@@ -164,6 +156,27 @@ impl Hub {
 }
 
 impl Guard<'_> {
+    /// Takes all events from a channel, in one change. Returns how many.
+    fn drop_events(&self, change: &mut Change<'_>, record: u32, now: Now) -> u64 {
+        // A place of its own, above every id that a client can have.
+        let kind = self.hub.own_kind();
+        let stamp = self.own_stamp(kind, now);
+        let newest = low(self.word(record, channel::EVENTS));
+        // Streams that applications write have no common order: how far this one was read is its own.
+        let of_floor = match self.hub.source() {
+            Source::Streams if newest != 0 => self.place(newest).stamp,
+            _ => stamp,
+        };
+        let place = Place { stamp: of_floor, position: self.get(header::HEAD) };
+        let events = u64::from(self.detach_all(change, record));
+        self.floor(record).raised(place, kind).write(|word, value| {
+            change.set(self.hub.layout.block(record, channel::FLOOR + word), value);
+        });
+        change.set(header::LAST_MS, stamp.ms);
+        change.set(header::LAST_SEQ, stamp.seq);
+        events
+    }
+
     fn list_bucket(&self, listing: &mut Listing, budget: &mut Budget) {
         let mut record = self.get(self.hub.layout.bucket(listing.bucket as u32)) as u32;
         let mut name = Vec::new();

@@ -3,6 +3,7 @@
 
 use super::bridge::{BridgeError, Fence};
 use super::budget::Budget;
+use super::change::Change;
 use super::channels::record_blocks;
 use super::guard::Guard;
 use super::layout::{channel, event, header, high, low};
@@ -267,10 +268,15 @@ impl Guard<'_> {
 
     /// A plain message was dealt with, and is not in the log: a successor has to pass it over as well.
     fn leave_out_plain(&self) {
+        let mut change = self.change();
+        self.count_behind_marker(&mut change);
+        change.commit();
+    }
+
+    /// Counts a message that a successor has to pass over, in the change that deals with it.
+    pub(super) fn count_behind_marker(&self, change: &mut Change<'_>) {
         if self.get(header::MARKER) != 0 {
-            let mut change = self.change();
             change.add(header::BEHIND_MARKER, 1);
-            change.commit();
         }
     }
 

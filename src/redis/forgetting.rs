@@ -4,7 +4,7 @@
 //! The message stands on the control channel. An nginx that is not connected at that moment finds with its
 //! next connection that the stream is gone, or with `redis_source stream` that there is a low watermark.
 
-use super::channels::State;
+use super::channels::{Channel, State};
 use super::message::Control;
 use super::session::{Ended, Session};
 use crate::hub::{How, ReportedId, Source};
@@ -13,25 +13,35 @@ impl Session {
     /// Does what another nginx, or a successor, tells.
     pub(super) fn follow(&mut self, control: Control<'_>) -> Result<(), Ended> {
         let (hub, fence) = (self.joined.hub.clone(), self.tenant.fence);
+        if self.skip > 0 && !matches!(control, Control::Marker(_)) {
+            // The former holder has followed it.
+            self.skip -= 1;
+            return Ok(());
+        }
         match control {
             Control::Marker(number) => self.patiently(|| hub.pass_marker(fence, number)),
             Control::Forget(name, up_to) => self.forget(name, up_to),
-            Control::Doubtful(name, up_to) if self.is_named(name) => {
-                if hub.source() == Source::PubSub {
-                    self.beat();
+            Control::Doubtful(name, up_to) => {
+                // Whoever joins another channel finds out.
+                if self.channels.get(name).is_some_and(Channel::comes_by_name) {
+                    if hub.source() == Source::PubSub {
+                        self.beat();
+                    }
+                    self.doubt(name, up_to)?;
                 }
-                self.doubt(name, up_to)
+                // A successor, whose token may be another, passes it over as it does one that fits.
+                self.patiently(|| hub.leave_out(fence))
             }
-            // Whoever joins the channel finds out.
-            Control::Doubtful(..) => Ok(()),
         }
     }
 
     /// Forgets what a channel has had by now; `up_to` is the id of its newest durable event.
     pub(super) fn forget(&mut self, name: &[u8], up_to: ReportedId) -> Result<(), Ended> {
         if let Some(channel) = self.channels.get_mut(name) {
-            // What is being fetched of it may have been read before.
-            channel.forgotten = channel.forgotten.max(up_to);
+            if matches!(channel.state, State::Asked | State::Joining(_)) {
+                // What is being fetched of it may have been read before.
+                channel.forgotten = channel.forgotten.max(up_to);
+            }
             if let State::Joining(waiting) = &mut channel.state {
                 waiting.clear();
             }
@@ -44,10 +54,6 @@ impl Session {
     /// The id up to which what is being fetched of a channel is forgotten.
     pub(super) fn forgotten_up_to(&self, name: &[u8]) -> ReportedId {
         self.channels.get(name).map(|channel| channel.forgotten).unwrap_or_default()
-    }
-
-    fn is_named(&self, name: &[u8]) -> bool {
-        self.channels.get(name).is_some()
     }
 }
 

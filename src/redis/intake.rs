@@ -378,6 +378,7 @@ impl Session {
             Knowledge::Left(had) | Knowledge::Interrupted(had) => had,
         };
         channel.last = channel.last.max(fetched.newest.unwrap_or(had)).max(had);
+        channel.forgotten = ReportedId::default();
         let held = match std::mem::replace(&mut channel.state, State::InStep) {
             State::Joining(mut waiting) => waiting.take(),
             State::Asked | State::InStep | State::Refused { .. } => Vec::new(),

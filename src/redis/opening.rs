@@ -219,6 +219,13 @@ impl Session {
                 });
                 continue;
             }
+            if let Whose::Control(Control::Doubtful(name, _)) = whose {
+                // What was fetched of it may have been read before.
+                if let Some(channel) = self.channels.get_mut(name) {
+                    channel.is_doubted(false);
+                }
+                continue;
+            }
             let Whose::Channel(name) = whose else { continue };
             if let Push::TooLarge { bytes, .. } = push {
                 self.tell_too_large(name, *bytes);

@@ -169,6 +169,23 @@ fn what_is_left_out_is_counted_as_well() {
     assert_eq!(new.take_over(seat, NUMBER, at(0)).unwrap().1, TakenOver::Behind(2));
 }
 
+#[test]
+fn a_channel_that_the_holder_has_forgotten_behind_the_marker_is_counted_as_well() {
+    let old = holder(1 << 18);
+    let new = other_process(&old.hub);
+    old.hub.forget_for_all(old.fence, b"a", at(0)).unwrap();
+    new.announce_heir(NUMBER).unwrap();
+    old.hub.pass_marker(old.fence, NUMBER).unwrap();
+    old.hub.arrive(old.fence, &[arrival("a", How::Live(id(7).into()), "x", 0)], at(0)).unwrap();
+    old.hub.forget_for_all(old.fence, b"a", at(0)).unwrap();
+    // Nobody has heard of this one.
+    old.hub.forget_for_all(old.fence, b"other", at(0)).unwrap();
+    assert!(old.hub.retained(b"a").is_empty());
+    let seat = new.take_seat().unwrap();
+    assert_eq!(new.take_over(seat, NUMBER, at(0)).unwrap().1, TakenOver::Behind(2));
+    assert_eq!(old.hub.forget_for_all(old.fence, b"a", at(0)), Err(BridgeError::Fenced));
+}
+
 /// One takeover with everything by chance. Returns whether the holder died in the middle of a store.
 fn one(random: &mut Random) -> bool {
     let mut old = holder(1 << 16);
