@@ -17,7 +17,7 @@ missing_test_packages() {
 }
 
 # wants_subs_filter: a filter of somebody else, which Debian and Ubuntu package for their own nginx. Where
-# it is not to be had, t/31-more-filters.t leaves that one out.
+# it is not available, t/31-more-filters.t leaves that one out.
 wants_subs_filter() {
     [ ! -e /usr/lib/nginx/modules/ngx_http_subs_filter_module.so ] &&
         { ! command -v nginx || dpkg -s nginx-common; } >/dev/null 2>&1 &&

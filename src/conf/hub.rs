@@ -6,7 +6,7 @@ use crate::nginx::core::{parse_size, parse_time};
 use crate::nginx::directive::Refused;
 use crate::nginx::log::{self, Level};
 use crate::nginx::setting::{Position, Setting};
-use crate::nginx::wakers::Wakers;
+use crate::nginx::wakers::EventfdWakers;
 use crate::nginx::zone::{self, Arrival, Found, Tenant};
 use crate::nginx::{clock, random};
 use std::cell::{Cell, OnceCell};
@@ -57,7 +57,7 @@ pub enum Telling {
 /// Where a hub lives.
 pub struct HubPlace {
     pub region: Region,
-    pub wakers: &'static Wakers,
+    pub wakers: &'static EventfdWakers,
 }
 
 impl Main {
@@ -108,7 +108,7 @@ impl HubConf {
 impl Tenant for HubConf {
     fn move_in(&self, arrival: Arrival) -> Result<(), String> {
         let seats = (4 * arrival.workers + 8).clamp(*SEATS.start(), *SEATS.end());
-        let wakers = Wakers::for_workers(arrival.workers)
+        let wakers = EventfdWakers::for_workers(arrival.workers)
             .map_err(|error| format!("no eventfds to wake worker processes: {error}"))?;
         if arrival.found != Found::Kept {
             let plan = Plan {

@@ -12,7 +12,7 @@ use crate::nginx::event::{Event, Hold};
 use crate::nginx::log::{self, Level};
 use crate::nginx::output::{self, Client};
 use crate::nginx::top_level::TopLevel;
-use crate::nginx::wakers::{eventfd, Wakers};
+use crate::nginx::wakers::{eventfd, EventfdWakers};
 use crate::nginx::watch::Watch;
 use crate::nginx::{clock, core, random};
 use crate::redis::joined::SharedWakers;
@@ -51,7 +51,7 @@ struct Serving {
     turn: Event,
     /// When the last warning was written, in ms of the monotonic clock.
     warned: Option<u64>,
-    wakers: &'static Wakers,
+    wakers: &'static EventfdWakers,
 }
 
 /// Work that takes many turns of the event loop: called once in each of them.
@@ -76,7 +76,7 @@ struct Waker {
 impl Waker {
     /// Listens to a waker of its own. If there is none left, to one that nobody wakes: that still tells
     /// when the process is to quit.
-    fn claim(wakers: &Wakers) -> io::Result<Waker> {
+    fn claim(wakers: &EventfdWakers) -> io::Result<Waker> {
         let (number, eventfd) = match wakers.claim() {
             Ok((number, eventfd)) => (Some(number), eventfd),
             Err(_) => (None, eventfd()?),

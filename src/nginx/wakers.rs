@@ -21,41 +21,41 @@ const MOST: usize = 256;
 const CLAIM: usize = hub::LOCK_WORDS;
 
 /// The wakers of this nginx.
-pub struct Wakers {
+pub struct EventfdWakers {
     eventfds: Vec<File>,
     /// A mutex for each, in memory that all processes share.
     claims: &'static [AtomicU64],
 }
 
-static WAKERS: Mutex<Option<&'static Wakers>> = Mutex::new(None);
+static WAKERS: Mutex<Option<&'static EventfdWakers>> = Mutex::new(None);
 
 thread_local! {
     /// The waker that this thread has claimed.
     static CLAIMED: Cell<Option<usize>> = const { Cell::new(None) };
 }
 
-impl Wakers {
+impl EventfdWakers {
     /// The wakers of this nginx, made on the first call for so many worker processes, each of which may
     /// have a thread for Redis. There are enough for two generations of them and some more; they stay
     /// until the master ends.
-    pub fn for_workers(workers: usize) -> io::Result<&'static Wakers> {
+    pub fn for_workers(workers: usize) -> io::Result<&'static EventfdWakers> {
         let mut wakers = WAKERS.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(wakers) = *wakers {
             return Ok(wakers);
         }
         let count = (4 * workers + 32).min(MOST);
-        let new: &'static Wakers = Box::leak(Box::new(Wakers::new(count)?));
+        let new: &'static EventfdWakers = Box::leak(Box::new(EventfdWakers::new(count)?));
         *wakers = Some(new);
         Ok(new)
     }
 
-    fn new(count: usize) -> io::Result<Wakers> {
+    fn new(count: usize) -> io::Result<EventfdWakers> {
         let eventfds = (0..count).map(|_| eventfd()).collect::<io::Result<Vec<_>>>()?;
         let claims = shared_words(count * CLAIM)?;
         for claim in claims.chunks_exact(CLAIM) {
             RobustLock::at(claim).init()?;
         }
-        Ok(Wakers { eventfds, claims })
+        Ok(EventfdWakers { eventfds, claims })
     }
 
     fn try_claim(&self, number: usize) -> bool {
@@ -65,7 +65,7 @@ impl Wakers {
     }
 }
 
-impl SharedWakers for Wakers {
+impl SharedWakers for EventfdWakers {
     fn claim(&self) -> io::Result<(usize, File)> {
         let number = CLAIMED
             .get()
@@ -77,7 +77,7 @@ impl SharedWakers for Wakers {
     }
 }
 
-impl hub::Wakers for Wakers {
+impl hub::Wakers for EventfdWakers {
     fn wake(&self, waker: usize) {
         // An eventfd that cannot take one more is readable already.
         let _ = self.eventfds.get(waker).map(|mut eventfd| eventfd.write(&1u64.to_ne_bytes()));

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use crate::hub::{pattern_of, Membership, ReportedId};
 use crate::sse::pattern::matches;
 
-use super::waiting::Waiting;
+use super::waiting::WaitingMessages;
 
 /// What is to be done about doubtful messages of a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +42,7 @@ pub enum State {
     /// It is subscribed to, or will be: until that is confirmed nothing comes by its name.
     Asked,
     /// It is subscribed to, and its history is on its way; messages wait for that.
-    Joining(Waiting),
+    Joining(WaitingMessages),
     /// It has everything.
     InStep,
     /// It cannot be had.

@@ -9,10 +9,10 @@ use super::channels::{Channel, State};
 use super::held::Held;
 use super::inbox::Push;
 use super::message::{self, parse_control, Control, Entry, Message};
-use super::sequence::{self, Place, Reading};
+use super::sequence::{self, DeliveryMode, EventOrder};
 use super::session::{Ended, Session, TELL_EVERY};
 use super::token::Token;
-use super::waiting::Kept;
+use super::waiting::Admission;
 use crate::hub::{pattern_of, Arrival, How, Knowledge, Missing, NewEvent, ReportedId, Source};
 use crate::sse::escaped::Escaped;
 
@@ -164,14 +164,14 @@ impl Session {
         match (message, &mut known) {
             (Message::Durable(event), Some(known)) => {
                 let reading = match (held_to_count, comes_again) {
-                    (true, _) => Reading::Counts,
-                    (false, true) => Reading::Repeats,
-                    (false, false) => Reading::Alone,
+                    (true, _) => DeliveryMode::Counts,
+                    (false, true) => DeliveryMode::Repeats,
+                    (false, false) => DeliveryMode::Alone,
                 };
                 match sequence::place(event.id, event.prev, known.last, reading) {
-                    Place::Next => known.last = known.last.max(event.id),
-                    Place::BehindHole => return Ok(Turn::Missed(name, Held::of(message))),
-                    Place::Rewound => {
+                    EventOrder::Next => known.last = known.last.max(event.id),
+                    EventOrder::BehindHole => return Ok(Turn::Missed(name, Held::of(message))),
+                    EventOrder::Rewound => {
                         self.rewound = true;
                         return Ok(Turn::Missed(name, Held::of(message)));
                     }
@@ -430,7 +430,7 @@ impl Session {
         else {
             return;
         };
-        if waiting.keep(message, most) == Kept::Overflowed {
+        if waiting.keep(message, most) == Admission::Overflowed {
             self.tell_full_channel(name);
         }
     }

@@ -5,7 +5,7 @@ use crate::hub::ReportedId;
 
 /// How messages are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reading {
+pub enum DeliveryMode {
     /// Each message comes once, to this process alone.
     Alone,
     /// What a former holder has had comes here as well, for a while after a takeover.
@@ -16,7 +16,7 @@ pub enum Reading {
 
 /// Where an event stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum EventOrder {
     /// Behind the last one, or it comes again: it is appended, and the hub knows repetitions.
     Next,
     /// Something before it was missed, and has to be fetched first.
@@ -27,17 +27,22 @@ pub enum Place {
 
 /// Where an event with this id stands, whose predecessor in the stream is `prev`, in a channel whose last
 /// event was `last`.
-pub fn place(id: ReportedId, prev: ReportedId, last: ReportedId, reading: Reading) -> Place {
-    if reading == Reading::Counts {
-        return Place::Next;
+pub fn place(
+    id: ReportedId,
+    prev: ReportedId,
+    last: ReportedId,
+    reading: DeliveryMode,
+) -> EventOrder {
+    if reading == DeliveryMode::Counts {
+        return EventOrder::Next;
     }
     if prev > last {
-        return Place::BehindHole;
+        return EventOrder::BehindHole;
     }
-    if id <= last && reading == Reading::Alone {
-        return Place::Rewound;
+    if id <= last && reading == DeliveryMode::Alone {
+        return EventOrder::Rewound;
     }
-    Place::Next
+    EventOrder::Next
 }
 
 #[cfg(test)]
@@ -50,7 +55,7 @@ mod tests {
 
     #[test]
     fn an_event_is_next_or_behind_a_hole_or_its_stream_has_started_over() {
-        use {Place::*, Reading::*};
+        use {DeliveryMode::*, EventOrder::*};
         // id, prev, last: alone, while repetitions come, while two count.
         let table = [
             ("5-0", "4-0", "4-0", [Next, Next, Next]),

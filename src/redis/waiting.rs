@@ -11,7 +11,7 @@ use super::held::Held;
 pub struct WaitingBytes(Rc<Cell<usize>>);
 
 /// Messages of one channel that wait.
-pub struct Waiting {
+pub struct WaitingMessages {
     messages: Vec<Held>,
     /// Bytes of them.
     bytes: usize,
@@ -22,7 +22,7 @@ pub struct Waiting {
 
 /// What became of a message that was to wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kept {
+pub enum Admission {
     /// It waits.
     Waits,
     /// It was one too many: from now on none of its channel waits.
@@ -33,8 +33,8 @@ pub enum Kept {
 
 impl WaitingBytes {
     /// Nothing yet of a channel.
-    pub fn of_channel(&self) -> Waiting {
-        Waiting { messages: Vec::new(), bytes: 0, is_full: false, of_all: self.clone() }
+    pub fn of_channel(&self) -> WaitingMessages {
+        WaitingMessages { messages: Vec::new(), bytes: 0, is_full: false, of_all: self.clone() }
     }
 
     /// Bytes of all messages.
@@ -44,23 +44,23 @@ impl WaitingBytes {
     }
 }
 
-impl Waiting {
+impl WaitingMessages {
     /// Keeps a message, unless its channel would then have more than half of `most` bytes, or all channels
     /// more than `most`.
-    pub fn keep(&mut self, message: Held, most: usize) -> Kept {
+    pub fn keep(&mut self, message: Held, most: usize) -> Admission {
         if self.is_full {
-            return Kept::LeftOut;
+            return Admission::LeftOut;
         }
         let bytes = message.size();
         if self.bytes + bytes > most / 2 || self.of_all.0.get() + bytes > most {
             self.clear();
             self.is_full = true;
-            return Kept::Overflowed;
+            return Admission::Overflowed;
         }
         self.messages.push(message);
         self.bytes += bytes;
         self.of_all.0.set(self.of_all.0.get() + bytes);
-        Kept::Waits
+        Admission::Waits
     }
 
     /// Whether messages of the channel were left out. From now on they wait again.
@@ -80,7 +80,7 @@ impl Waiting {
     }
 }
 
-impl Drop for Waiting {
+impl Drop for WaitingMessages {
     fn drop(&mut self) {
         self.clear();
     }
@@ -102,7 +102,7 @@ mod tests {
         let all = WaitingBytes::default();
         let (mut a, mut b, mut c) = (all.of_channel(), all.of_channel(), all.of_channel());
         for waiting in [&mut a, &mut b, &mut c] {
-            assert_eq!(waiting.keep(message(1_000), MOST), Kept::Waits);
+            assert_eq!(waiting.keep(message(1_000), MOST), Admission::Waits);
         }
         let one = all.sum() / 3;
         assert!(one >= 1_000);
@@ -121,16 +121,17 @@ mod tests {
         let all = WaitingBytes::default();
         let mut greedy = all.of_channel();
         let kept = (0..100).find_map(|_| match greedy.keep(message(1_000), MOST) {
-            Kept::Waits => None,
+            Admission::Waits => None,
             other => Some(other),
         });
-        assert_eq!(kept, Some(Kept::Overflowed));
-        assert_eq!(greedy.keep(message(1), MOST), Kept::LeftOut);
+        assert_eq!(kept, Some(Admission::Overflowed));
+        assert_eq!(greedy.keep(message(1), MOST), Admission::LeftOut);
         assert!(greedy.was_full() && greedy.take().is_empty());
         assert_eq!(all.sum(), 0);
 
         let mut others: Vec<_> = (0..20).map(|_| all.of_channel()).collect();
-        let waits = |other: &mut Waiting| other.keep(message(1_000), MOST) == Kept::Waits;
+        let waits =
+            |other: &mut WaitingMessages| other.keep(message(1_000), MOST) == Admission::Waits;
         let count = others.iter_mut().filter_map(|other| waits(other).then_some(())).count();
         assert!((5..10).contains(&count), "{count}");
         assert!(all.sum() <= MOST);
