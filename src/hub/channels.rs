@@ -210,8 +210,9 @@ impl Guard<'_> {
     }
 
     /// Forgets a channel that has neither events nor subscribers. What it knew of lost events goes
-    /// into FORGOTTEN, the floor of every record that is made later.
+    /// into FORGOTTEN, the floor of every record that is made later. Detached events are freed before.
     pub(super) fn forget(&self, record: u32) {
+        debug_assert!(!self.hub.has_detached(), "a record is named by its detached events");
         let layout = &self.hub.layout;
         let hash = high(self.word(record, channel::HASH));
         let mut change = self.change();

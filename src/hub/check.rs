@@ -270,11 +270,9 @@ impl Check<'_> {
         let (mut block, mut last) = (high(ends), 0);
         while block != 0 {
             let position = guard.get(layout.stamp(block));
-            assert!(position != 0 && position <= guard.get(header::DETACHED_UNTIL));
             let owner = guard.word(block, event::OWNER);
-            assert!(
-                !guard.is_retained(high(owner), block, position) || !guard.is_record(high(owner))
-            );
+            assert!(position != 0 && guard.is_record(high(owner)));
+            assert!(!guard.is_retained(high(owner), block, position));
             self.claim(block, "event");
             let more = of_event(low(owner) as usize) - 1;
             if more > 0 {

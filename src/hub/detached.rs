@@ -3,16 +3,22 @@
 //! linked on their channels, so that whoever wants blocks finds them, also when the process that
 //! took them has died.
 //!
-//! Until it is freed such an event still has its position. Under the lock it shows that it is no event
-//! of its channel: positions rise there, and it is older than the oldest. Who reads without the lock
-//! leaves everything up to DETACHED_UNTIL to a look under the lock.
+//! Until it is freed such an event still has its position, and its channel keeps its record: detached
+//! events are freed before any record is. It differs from an event of its channel in being older than
+//! the oldest one there, because positions rise along a channel.
+
+use std::sync::atomic::{fence, Ordering};
 
 use super::blocks::{give_back, of_event};
 use super::budget::Budget;
 use super::change::Change;
 use super::guard::{Guard, Locked};
 use super::layout::{channel, event, header, high, low, pair};
+use super::read::Descriptor;
 use super::Hub;
+
+/// Attempts to see a channel's oldest event while events leave the channel.
+const ATTEMPTS: usize = 8;
 
 impl Hub {
     /// Whether events of forgotten channels wait to be freed.
@@ -28,6 +34,39 @@ impl Hub {
             while !budget.is_spent() && guard.free_oldest_detached(&mut budget) {}
         }
         Ok(self.has_detached())
+    }
+
+    /// Whether an event was forgotten with its channel, of which the caller sees before and after this
+    /// call that it has its position. Without the lock; true also if events leave the channel so fast
+    /// that nothing can be said.
+    pub(super) fn is_forgotten(&self, event: Descriptor) -> bool {
+        let forgotten = self.has_detached() && !self.is_behind_oldest(event);
+        // What was detached and freed before this call shows in the stamp that the caller reads next.
+        fence(Ordering::Acquire);
+        forgotten
+    }
+
+    /// Whether an event is not older than the oldest of its channel.
+    fn is_behind_oldest(&self, event: Descriptor) -> bool {
+        let ends = self.layout.block(event.channel, channel::EVENTS);
+        for _ in 0..ATTEMPTS {
+            let oldest = high(self.region.get(ends));
+            fence(Ordering::Acquire);
+            // Of a record that is in use again it may be anything.
+            if oldest == 0 || oldest as usize >= self.layout.blocks {
+                return false;
+            }
+            // Of a block that is in use again it is above every position that was ever read before.
+            let first = self.region.get(self.layout.stamp(oldest));
+            if first != 0 && first <= event.position {
+                return true;
+            }
+            fence(Ordering::Acquire);
+            if first != 0 && high(self.region.get(ends)) == oldest {
+                return false;
+            }
+        }
+        false
     }
 }
 
@@ -48,7 +87,6 @@ impl Guard<'_> {
                 change.set(header::DETACHED, pair(high(detached), last));
             }
         }
-        change.set(header::DETACHED_UNTIL, self.get(header::HEAD));
         change.set(layout.block(record, channel::EVENTS), 0);
         change.add(header::RETAINED, -i64::from(count));
         let blocks = low(self.word(record, channel::SIZE));

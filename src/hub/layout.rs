@@ -54,10 +54,8 @@ pub mod header {
     /// The newest position, and the newest that a writer has begun to write.
     pub const HEAD: usize = 26;
     pub const RESERVED: usize = 27;
-    /// The first | last of the events that were taken from their channels and are to be freed, and the
-    /// newest position when events were last taken.
+    /// The first | last of the events that were taken from their channels and are to be freed.
     pub const DETACHED: usize = 87;
-    pub const DETACHED_UNTIL: usize = 88;
     /// The newest id made here; in a hub that is joined to Redis its mark: the highest that Redis gave.
     pub const LAST_MS: usize = 28;
     pub const LAST_SEQ: usize = 29;

@@ -62,7 +62,7 @@ impl Hub {
         fence(Ordering::Acquire);
         self.read_name(event.channel, name);
         fence(Ordering::Acquire);
-        self.region.get(stamp) == event.position && !self.may_be_forgotten(event.position)
+        self.region.get(stamp) == event.position
     }
 
     /// Streams on this nginx that get what is published to a channel: its own, and those of patterns

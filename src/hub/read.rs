@@ -90,12 +90,6 @@ impl Hub {
         })
     }
 
-    /// Whether an event at a position may be of a channel that was forgotten since: that shows only
-    /// under the lock.
-    pub(super) fn may_be_forgotten(&self, position: u64) -> bool {
-        position <= self.region.get(header::DETACHED_UNTIL)
-    }
-
     /// Copies an event. False: it is gone, or too old to be sent, or came late, so that it is not for
     /// every stream.
     pub fn copy(&self, from: Descriptor, now: Now, out: &mut Copied) -> bool {
@@ -110,7 +104,7 @@ impl Hub {
         }
         fence(Ordering::Acquire);
         out.place.position = from.position;
-        self.region.get(stamp) == from.position && !self.may_be_forgotten(from.position)
+        !self.is_forgotten(from) && self.region.get(stamp) == from.position
     }
 
     /// Whether an event happened before its channel was subscribed to: streams of patterns in progress are

@@ -214,11 +214,9 @@ impl Guard<'_> {
     }
 
     /// Whether the event at a position that was found in this block still is one of its channel. As long
-    /// as it is, the channel has its record.
+    /// as the event is there, the channel has its record.
     fn is_found(&self, block: u32, position: u64) -> bool {
-        let owner = || high(self.word(block, event::OWNER));
         self.get(self.hub.layout.stamp(block)) == position
-            && (!self.hub.may_be_forgotten(position)
-                || self.is_record(owner()) && self.is_retained(owner(), block, position))
+            && self.is_retained(high(self.word(block, event::OWNER)), block, position)
     }
 }

@@ -6,6 +6,7 @@ use std::panic::{catch_unwind, AssertUnwindSafe};
 use super::*;
 use crate::hub::layout::{header, slot, SLOT};
 use crate::hub::lock;
+use crate::hub::publish::is_late;
 use crate::hub::region::Died;
 
 const CHANNELS: [&str; 4] = ["a", "b", "long", "new"];
@@ -86,12 +87,34 @@ pub fn kill_everywhere(
         }
         other.check();
         let found = seen(&other);
+        reads_what_is_retained(&other, &found);
         judge(&before, &found, &after);
         // Life goes on: the same again, by somebody else.
         operation(&other);
         other.check_settled();
     }
     unreachable!()
+}
+
+/// Without the lock exactly that is read which the channels hold, but for what came late.
+fn reads_what_is_retained(hub: &Hub, seen: &Seen) {
+    let named = CHANNELS.map(|channel| hub.lock().unwrap().find(&name(channel)));
+    let is_named = |position: &u64| {
+        let found = hub.descriptor(*position);
+        found.is_some_and(|found| named.contains(&Some(found.channel)))
+    };
+    let read: Vec<_> = (1..=seen.head)
+        .filter(is_named)
+        .filter_map(|position| Some((position, read(hub, position)?)))
+        .collect();
+    let came_late = |position: u64| {
+        let block = hub.descriptor(position).unwrap().block;
+        is_late(hub.region.get(hub.layout.block(block, layout::event::BORN)))
+    };
+    let mut retained = seen.channels.concat();
+    retained.retain(|(position, _)| !came_late(*position));
+    retained.sort();
+    assert_eq!(read, retained);
 }
 
 /// The channels lost at most their oldest events.
@@ -301,6 +324,30 @@ fn forgetting_the_events_of_a_channel() {
         assert_eq!(found.channels[1], after.channels[1]);
     });
     assert!(deaths > 50, "{deaths}");
+}
+
+#[test]
+fn forgetting_one_channel_hides_no_event_of_another() {
+    let (hub, _) = lived_in();
+    let others: Vec<_> = seen(&hub).channels[1..].concat();
+    let saved = save(&hub);
+    for deaths in 0.. {
+        restore(&hub, &saved);
+        hub.region.die_before(deaths);
+        let forget = || {
+            hub.forget_channel(b"a", at(2_002)).unwrap().unwrap();
+            while hub.free_detached().unwrap() {}
+        };
+        let _died = catch_unwind(AssertUnwindSafe(forget));
+        let is_alive = hub.region.defuse();
+        // Nobody has taken the lock since: the change may be half carried out.
+        for (position, text) in &others {
+            assert_eq!(read(&hub, *position).as_ref(), Some(text), "{deaths}");
+        }
+        if is_alive {
+            return;
+        }
+    }
 }
 
 #[test]

@@ -55,8 +55,6 @@ pub struct Model {
     pub last: Stamp,
     pub channels: BTreeMap<String, Channel>,
     pub keys: VecDeque<Key>,
-    /// The head when events were last forgotten.
-    pub forgotten_until: u64,
     forgotten: Place,
     blocks: usize,
 }
@@ -89,7 +87,6 @@ impl Model {
             last: Stamp { ms: now.wall, seq: 0 },
             channels: BTreeMap::new(),
             keys: VecDeque::new(),
-            forgotten_until: 0,
             forgotten: Place::START,
             blocks,
         }
@@ -129,9 +126,6 @@ impl Model {
         let events = channel.retained().len() as u64;
         channel.lost = channel.log.len();
         channel.floor = place;
-        if events > 0 {
-            self.forgotten_until = self.head;
-        }
         Some(events)
     }
 

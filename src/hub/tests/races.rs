@@ -80,6 +80,43 @@ fn no_entry_of_the_ring_is_taken_for_another() {
 }
 
 #[test]
+fn what_was_forgotten_is_not_read_and_its_neighbours_are() {
+    let hub = hub_of(Plan::minimum_bytes(8, 2_000), 2_000, 4, 0);
+    let forgotten = AtomicU64::new(0);
+    thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            for step in steps(20) {
+                let published = hub.publish(b"a", &[event(b"a"); 8], None, at(0)).unwrap();
+                assert_eq!(published.ids.len(), 8);
+                let last = hub.head();
+                put(&hub, "b", "b", at(0));
+                hub.forget_channel(b"a", at(0)).unwrap().unwrap();
+                forgotten.store(last, Ordering::SeqCst);
+                if step % 3 > 0 {
+                    while hub.free_detached().unwrap() {}
+                }
+            }
+        });
+        let mut copied = Copied::default();
+        for turn in 0.. {
+            if writer.is_finished() {
+                break;
+            }
+            let before = forgotten.load(Ordering::SeqCst);
+            let position = hub.head().saturating_sub(turn % 24);
+            let Some(found) = hub.descriptor(position).filter(|_| position > 0) else { continue };
+            if hub.copy(found, at(0), &mut copied) && text(&copied) == "a" {
+                assert!(position > before, "{position} was forgotten");
+            }
+            thread::yield_now();
+        }
+    });
+    // The newest of the other channel is retained, whatever waits to be freed.
+    let found = hub.descriptor(hub.head()).unwrap();
+    assert!(hub.copy(found, at(0), &mut Copied::default()));
+}
+
+#[test]
 fn either_the_bell_rings_or_the_event_is_seen() {
     let rounds = if cfg!(miri) { 10 } else { 2_000 };
     let hub = roomy();

@@ -88,6 +88,29 @@ fn an_event_that_many_patterns_have_to_be_compared_with_takes_many_turns() {
 }
 
 #[test]
+fn what_a_forgotten_channel_leaves_delays_no_other_channel() {
+    let mut bench = bench(4 << 20, HISTORY);
+    let names: Vec<String> = (0..20).map(|i| format!("channel {i}")).collect();
+    let wires: Vec<_> = names.iter().map(|name| bench.open(settings(), &[name], "").1).collect();
+    let all = bench.match_all(settings(), &["channel *"], "").1;
+    for i in 0..100 {
+        bench.publish(&names[i % 20], &format!("{i}"));
+        bench.publish("forgotten", "forgotten");
+    }
+    bench.hub.forget_channel(b"forgotten", bench.now).unwrap().unwrap();
+    assert!(bench.hub.has_detached());
+    bench.settle();
+    let is_behind = |channel: &&super::channel::Channel| channel.whole_after > 0;
+    assert_eq!(bench.worker.channels.values().filter(is_behind).count(), 0);
+    for (i, wire) in wires.iter().enumerate() {
+        let expected: Vec<String> = (i..100).step_by(20).map(|number| number.to_string()).collect();
+        assert_eq!(heard(wire)[1..], expected, "{i}");
+    }
+    let expected: Vec<String> = (0..100).map(|number| number.to_string()).collect();
+    assert_eq!(heard(&all)[1..], expected);
+}
+
+#[test]
 fn large_events_make_a_turn_shorter() {
     let mut bench = bench_with_large_events();
     for _ in 0..300 {
