@@ -17,11 +17,12 @@
 //! - `presence`: telling who came and went; `admin`: what an administrator asks for
 //! - `errand`: what is to be done with all streams of a channel
 //! - `turn`: what one wake-up and one tick do; `wheel`: deadlines
-//! - `socket`: what is asked of a connection; `settings`: what a location says
+//! - `socket`: what is asked of a connection; `settings`: what a location says; `end`: how streams end
 
 mod admin;
 mod ahead;
 mod channel;
+mod end;
 mod errand;
 mod ids;
 mod missed;
@@ -46,7 +47,7 @@ use std::collections::{HashMap, VecDeque};
 use rustc_hash::FxBuildHasher;
 use slotmap::SlotMap;
 
-use crate::hub::{Counter, Hub, Membership, NewEvent, Now, PublishError, Published, Seat, Wakers};
+use crate::hub::{Hub, Membership, NewEvent, Now, PublishError, Published, Seat, Wakers};
 use crate::sse::frame;
 use crate::sse::id::Id;
 use channel::{Channel, ChannelKey};
@@ -58,9 +59,10 @@ use stream::{Audience, State, Stream};
 use wheel::Wheel;
 
 pub use admin::{ALL_STATUS_CHANNEL, STATUS_CHANNEL};
+pub use end::{End, Finish};
 pub use open::OpenError;
 pub use presence::Presence;
-pub use settings::{End, Jittered, Naming, Replay, SlowClient, StreamSettings};
+pub use settings::{Jittered, Naming, Replay, SlowClient, StreamSettings};
 pub use socket::{Batch, Sent, Socket};
 pub use stream::StreamKey;
 pub use turn::Turn;
@@ -137,21 +139,6 @@ struct Drain {
     count: usize,
     /// Those whose end is not entered yet.
     streams: std::vec::IntoIter<StreamKey>,
-}
-
-impl End {
-    /// What it is counted as.
-    fn counter(self) -> Counter {
-        match self {
-            End::Client => Counter::EndedClient,
-            End::Age => Counter::EndedAge,
-            End::Drain => Counter::EndedDrain,
-            End::Timeout => Counter::EndedTimeout,
-            End::Slow => Counter::EndedSlow,
-            End::Admin => Counter::EndedAdmin,
-            End::Error => Counter::EndedError,
-        }
-    }
 }
 
 /// What was done since the counters in the region were last raised.

@@ -4,7 +4,7 @@ use super::{cors, process, redis};
 use crate::conf::{self, location::Chosen, location::Meaning};
 use crate::hub::{name_of_pattern, shown};
 use crate::nginx::log::Level;
-use crate::nginx::output::{Calls, Client, Departure, Finish, Flushed, Lean, OnWritable, Output};
+use crate::nginx::output::{Calls, Client, Departure, Flushed, Lean, OnWritable, Output};
 use crate::nginx::pool::NoMemory;
 use crate::nginx::request::{Method, Outcome, Request};
 use crate::nginx::response::{AfterHeader, Body};
@@ -15,7 +15,7 @@ use crate::sse::channel::{self, NameError};
 use crate::sse::escaped::Escaped;
 use crate::sse::frame;
 use crate::sse::id::Id;
-use crate::worker::{End, OpenError, StreamInfo, StreamKey, Worker};
+use crate::worker::{End, Finish, OpenError, StreamInfo, StreamKey, Worker};
 use std::cell::Cell;
 use std::rc::Rc;
 
@@ -400,10 +400,5 @@ fn ends_as(stream: &Stream, end: End) -> Finish {
             );
         }
     });
-    match end {
-        End::Age | End::Admin => Finish::Whole,
-        End::Drain => Finish::Prompt,
-        End::Timeout => Finish::TimedOut,
-        End::Client | End::Slow | End::Error => Finish::Cut,
-    }
+    end.finish()
 }

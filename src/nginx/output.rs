@@ -23,7 +23,7 @@ use super::macros::{ngx_add_timer, ngx_del_timer, ngx_post_event};
 use super::request::{Outcome, Request};
 use super::response::Body;
 use super::top_level::TopLevel;
-use crate::worker::{Batch, Sent, Socket};
+use crate::worker::{Batch, Finish, Sent, Socket};
 use at_end::AtEnd;
 pub use departure::Departure;
 use filters::Chains;
@@ -97,19 +97,6 @@ pub enum Flushed {
     TimedOut,
     /// The connection is dead.
     Failed,
-}
-
-/// How an answer is brought to its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Finish {
-    /// With the mark of a whole answer, however long the client takes.
-    Whole,
-    /// The same, but cut where the client has not taken all by now.
-    Prompt,
-    /// Cut at once.
-    Cut,
-    /// Cut because the client took nothing for too long.
-    TimedOut,
 }
 
 /// Whether waiting for room begins anew with what was sent.

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 
 use super::channel::ChannelKey;
-use super::settings::End;
+use super::end::End;
 use super::socket::Socket;
 use super::{Task, Worker};
 use crate::hub::{Budget, Now};

@@ -4,8 +4,9 @@ use std::rc::Rc;
 
 use super::admin::is_status;
 use super::channel::{Channel, ChannelKey, Pass};
+use super::end::End;
 use super::missed::Begun;
-use super::settings::{End, Replay, StreamSettings};
+use super::settings::{Replay, StreamSettings};
 use super::socket::{Batch, Sent, Socket};
 use super::stream::{
     Audience, Behind, Flow, State, Stream, StreamKey, Subscription, Subscriptions,

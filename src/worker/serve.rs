@@ -1,9 +1,10 @@
 //! Serving one stream: everything that waits for it, in one call to its socket. Live delivery,
 //! catching up and the beginning of a stream all come through here.
 
+use super::end::End;
 use super::ids::{later, At, Ids};
 use super::missed::Missed;
-use super::settings::{End, Naming, SlowClient, StreamSettings};
+use super::settings::{Naming, SlowClient, StreamSettings};
 use super::socket::{Batch, Sent, Socket};
 use super::stream::{Audience, Behind, Flow, State, Stream, StreamKey};
 use super::{Task, Worker};

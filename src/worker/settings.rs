@@ -1,6 +1,4 @@
-//! What a location says about its streams, and how a stream can end.
-
-use std::fmt;
+//! What a location says about its streams.
 
 /// What a client without an id gets first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,44 +66,4 @@ pub struct StreamSettings {
     pub max_age: Option<Jittered>,
     /// Most streams of one channel on this nginx; 0 for no limit.
     pub max_subscribers: u32,
-}
-
-/// Why a stream ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    /// The client went away.
-    Client,
-    /// It reached its age.
-    Age,
-    /// This process is quitting.
-    Drain,
-    /// The client took nothing for send_timeout.
-    Timeout,
-    /// History overtook the client, and the location closes such streams.
-    Slow,
-    /// An administrator ended the streams of its channel.
-    Admin,
-    /// Something failed.
-    Error,
-}
-
-impl End {
-    /// The word that `$sse_end` has for it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            End::Client => "client",
-            End::Age => "age",
-            End::Drain => "drain",
-            End::Timeout => "timeout",
-            End::Slow => "slow",
-            End::Admin => "admin",
-            End::Error => "error",
-        }
-    }
-}
-
-impl fmt::Display for End {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
 }

@@ -4,8 +4,9 @@ use std::rc::Rc;
 
 use super::ahead::Past;
 use super::channel::ChannelKey;
+use super::end::End;
 use super::missed::Missed;
-use super::settings::{End, StreamSettings};
+use super::settings::StreamSettings;
 use crate::hub::{Kind, Place, Resume};
 use crate::sse::frame::Frame;
 

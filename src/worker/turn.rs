@@ -2,7 +2,7 @@
 
 use super::admin::is_status;
 use super::channel::{ChannelKey, Pass};
-use super::settings::End;
+use super::end::End;
 use super::socket::Socket;
 use super::stream::{Flow, State, Stream, StreamKey};
 use super::wheel::STEP;

@@ -3,8 +3,8 @@
 //! wait for long, and not at all while Redis is away.
 
 use super::ahead::Past;
+use super::end::End;
 use super::missed::Begun;
-use super::settings::End;
 use super::socket::{Batch, Sent, Socket};
 use super::stream::{Flow, State, StreamKey, Waiting};
 use super::Worker;

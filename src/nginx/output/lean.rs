@@ -113,10 +113,9 @@ impl Lean {
         let broken = unsafe { bits::connection::error(c) != 0 };
         // What failed to be sent failed because the client is gone.
         let end = if broken && end == End::Error { End::Client } else { end };
-        let planned = matches!(end, End::Drain | End::Age | End::Admin);
         // SAFETY: as above.
         let whole = unsafe { bits::connection::buffered(c) == 0 };
-        if !planned || !whole {
+        if !end.is_planned() || !whole {
             return self.cut(top, c, end);
         }
         match self.way {
