@@ -9,9 +9,10 @@ pub mod hub;
 pub mod location;
 pub mod redis;
 
-mod answers;
+mod handlers;
 mod settings;
 
+pub use handlers::LocationHandler;
 pub use hub::{HubConf, Main};
 pub use location::{Admin, Location, Publish, Shown, Status, Stream};
 
@@ -20,10 +21,10 @@ use crate::nginx::directive::{Arguments, Directive, Place};
 /// All directives of the module.
 pub static DIRECTIVES: [Directive; 18] = [
     directive(c"sse_hub", Place::HttpBlock, Arguments::One, hub::block),
-    directive(c"sse_stream", Place::Location, Arguments::OneOrMore, answers::stream),
-    directive(c"sse_publish", Place::Location, Arguments::OneOrMore, answers::publish),
-    directive(c"sse_status", Place::Location, Arguments::Any, answers::status),
-    directive(c"sse_admin", Place::Location, Arguments::Any, answers::admin),
+    directive(c"sse_stream", Place::Location, Arguments::OneOrMore, handlers::stream),
+    directive(c"sse_publish", Place::Location, Arguments::OneOrMore, handlers::publish),
+    directive(c"sse_status", Place::Location, Arguments::Any, handlers::status),
+    directive(c"sse_admin", Place::Location, Arguments::Any, handlers::admin),
     directive(c"sse_replay", Place::Anywhere, Arguments::One, settings::replay),
     directive(c"sse_last_event_id", Place::Anywhere, Arguments::OneOrMore, settings::last_event_id),
     directive(c"sse_heartbeat", Place::Anywhere, Arguments::One, settings::heartbeat),
@@ -44,7 +45,7 @@ const fn directive(
     place: Place,
     arguments: Arguments,
     set: fn(
-        &mut crate::nginx::setting::Setting<'_>,
+        &mut crate::nginx::conf_context::ConfContext<'_>,
     ) -> Result<(), crate::nginx::directive::Refused>,
 ) -> Directive {
     Directive { name, place, arguments, set }

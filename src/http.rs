@@ -1,17 +1,27 @@
-//! What answers requests: streams, publishing, status, administration, pages of other origins; and
-//! the process in which they meet.
-//!
-//! Called by nginx through `nginx`; knows `conf` and `worker`, and nobody knows it but the tables
-//! of the module.
+//! Answers requests: streams, publishing, status, administration, and pages of other origins.
 
-pub mod admin;
-pub mod asked;
 pub mod cors;
-pub mod deletion;
-pub mod json;
-pub mod process;
-pub mod publish;
-pub mod redis;
-pub mod status;
-pub mod stream;
 pub mod variables;
+
+mod admin;
+mod asked;
+mod deletion;
+mod json;
+mod publish;
+mod status;
+mod stream;
+
+use crate::conf::{Location, LocationHandler};
+use crate::nginx::request::{Outcome, Request};
+
+/// Answers a request of a location that has one of the module's four handlers.
+pub fn answer(request: &Request) -> Outcome {
+    match Location::for_request(request).handler() {
+        Some(LocationHandler::Stream(conf)) => stream::handle(request, conf),
+        Some(LocationHandler::Publish(conf)) => publish::handle(request, conf),
+        Some(LocationHandler::Status(conf)) => status::handle(request, conf),
+        Some(LocationHandler::Admin(conf)) => admin::handle(request, conf),
+        // nginx asks only where a directive of the module has said so.
+        None => Outcome::status(404),
+    }
+}

@@ -53,7 +53,11 @@ mod conf;
 #[cfg(not(test))]
 mod http;
 #[cfg(not(test))]
+mod module;
+#[cfg(not(test))]
 mod nginx;
+#[cfg(not(test))]
+mod process;
 
 #[cfg(test)]
 #[path = "../build/layout_tests.rs"]

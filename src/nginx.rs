@@ -9,6 +9,8 @@
 mod bits;
 pub mod body;
 pub mod clock;
+pub mod conf_context;
+mod content_handler;
 pub mod core;
 pub mod directive;
 pub mod event;
@@ -20,7 +22,6 @@ pub mod pool;
 pub mod random;
 pub mod request;
 pub mod response;
-pub mod setting;
 pub mod thread;
 pub mod top_level;
 #[cfg(feature = "trace-blocking")]
@@ -33,4 +34,6 @@ pub mod zone;
 
 mod guard;
 mod macros;
-mod module;
+pub mod module;
+mod this_module;
+mod typed;

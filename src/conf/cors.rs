@@ -1,7 +1,8 @@
 //! `sse_cors`: which pages of other origins may read streams and publish.
 
+use super::location::Location;
+use crate::nginx::conf_context::ConfContext;
 use crate::nginx::directive::Refused;
-use crate::nginx::setting::Setting;
 use crate::sse::origin;
 use std::rc::Rc;
 
@@ -21,12 +22,12 @@ pub enum Credentials {
 }
 
 /// `sse_cors ORIGIN ... [credentials];` or `sse_cors off;`
-pub fn cors(setting: &mut Setting<'_>) -> Result<(), Refused> {
-    let value = match setting.arguments().as_slice() {
+pub fn cors(context: &mut ConfContext<'_>) -> Result<(), Refused> {
+    let value = match context.arguments().as_slice() {
         [b"off"] => None,
         arguments => Some(Rc::new(Cors::read(arguments)?)),
     };
-    super::hub::once(&mut setting.location().settings.cors, value)
+    super::hub::once(&mut context.location_conf::<Location>().settings.cors, value)
 }
 
 impl Cors {

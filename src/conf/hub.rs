@@ -2,10 +2,10 @@
 
 use super::redis::{self, Redis};
 use crate::hub::{self, History, Hub, Plan, Region};
+use crate::nginx::conf_context::{ConfContext, Position};
 use crate::nginx::core::{parse_size, parse_time};
 use crate::nginx::directive::Refused;
 use crate::nginx::log::{self, Level};
-use crate::nginx::setting::{Position, Setting};
 use crate::nginx::wakers::EventfdWakers;
 use crate::nginx::zone::{self, Arrival, Found, Tenant};
 use crate::nginx::{clock, random};
@@ -174,12 +174,12 @@ pub fn set_history(main: &Main) {
 }
 
 /// Asks nginx for the hubs' zones, when all that uses them is known.
-pub fn add_zones(setting: &mut Setting<'_>) -> Result<(), Refused> {
-    if !setting.main().used.get() {
+pub fn add_zones(context: &mut ConfContext<'_>) -> Result<(), Refused> {
+    if !context.main_conf::<Main>().used.get() {
         return Ok(());
     }
-    for conf in setting.main().hubs.clone() {
-        setting.add_zone(&conf.zone_name(), conf.zone, conf.clone())?;
+    for conf in context.main_conf::<Main>().hubs.clone() {
+        context.add_zone(&conf.zone_name(), conf.zone, conf.clone())?;
     }
     Ok(())
 }
@@ -208,8 +208,8 @@ impl Block {
         }
     }
 
-    fn set(&mut self, setting: &mut Setting<'_>) -> Result<(), Refused> {
-        let words = setting.words();
+    fn set(&mut self, context: &mut ConfContext<'_>) -> Result<(), Refused> {
+        let words = context.words();
         let (name, arguments) = words.split_first().ok_or(Refused::Told)?;
         match *name {
             b"zone" => once(&mut self.zone, size(one(name, arguments)?)?),
@@ -228,9 +228,9 @@ impl Block {
 }
 
 /// `sse_hub NAME { ... }`
-pub fn block(setting: &mut Setting<'_>) -> Result<(), Refused> {
-    let position = setting.position();
-    let arguments = setting.arguments();
+pub fn block(context: &mut ConfContext<'_>) -> Result<(), Refused> {
+    let position = context.position();
+    let arguments = context.arguments();
     let name = one(b"sse_hub", &arguments)?;
     let valid = !name.is_empty() && name.len() <= 64 && name.iter().all(u8::is_ascii_graphic);
     let name = std::str::from_utf8(name)
@@ -238,12 +238,12 @@ pub fn block(setting: &mut Setting<'_>) -> Result<(), Refused> {
         .filter(|_| valid)
         .ok_or_else(|| Refused::no_valid("hub name", name))?
         .to_owned();
-    if let Some(first) = setting.main().hubs.iter().find(|hub| hub.name == name) {
+    if let Some(first) = context.main_conf::<Main>().hubs.iter().find(|hub| hub.name == name) {
         let first = first.position.as_ref().map(Position::to_string).unwrap_or_default();
         return Err(Refused::because(format_args!("duplicate hub \"{name}\", first in {first}")));
     }
     let mut block = Block::default();
-    setting.block(|setting| block.set(setting))?;
+    context.block(|context| block.set(context))?;
     let redis = std::mem::take(&mut block.redis).finish()?;
     let conf = block.finish(name, Some(position), redis);
     let least = conf.least_zone();
@@ -255,7 +255,7 @@ pub fn block(setting: &mut Setting<'_>) -> Result<(), Refused> {
             shown(least)
         )));
     }
-    setting.main().hubs.push(Rc::new(conf));
+    context.main_conf::<Main>().hubs.push(Rc::new(conf));
     Ok(())
 }
 

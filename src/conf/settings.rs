@@ -2,9 +2,10 @@
 
 use super::cors::Cors;
 use super::hub::{number, once};
+use super::location::Location;
+use crate::nginx::conf_context::ConfContext;
 use crate::nginx::core::parse_time;
 use crate::nginx::directive::Refused;
-use crate::nginx::setting::Setting;
 use crate::nginx::value::ComplexValue;
 use crate::sse::event_type;
 use crate::worker::{Jittered, Naming, Replay, SlowClient, StreamSettings};
@@ -96,117 +97,117 @@ impl Settings {
 }
 
 /// `sse_replay off | all | COUNT;`
-pub fn replay(setting: &mut Setting<'_>) -> Result<(), Refused> {
-    let replay = match first(setting)? {
+pub fn replay(context: &mut ConfContext<'_>) -> Result<(), Refused> {
+    let replay = match first(context)? {
         b"off" => Replay::Off,
         b"all" => Replay::All,
         count => Replay::Count(number(count)?),
     };
-    once(&mut setting.location().settings.replay, replay)
+    once(&mut context.location_conf::<Location>().settings.replay, replay)
 }
 
 /// `sse_last_event_id VALUE ...;`
-pub fn last_event_id(setting: &mut Setting<'_>) -> Result<(), Refused> {
+pub fn last_event_id(context: &mut ConfContext<'_>) -> Result<(), Refused> {
     let values: Result<Vec<ComplexValue>, Refused> =
-        setting.arguments().into_iter().map(|value| setting.compile(value)).collect();
-    once(&mut setting.location().settings.last_event_id, Rc::new(values?))
+        context.arguments().into_iter().map(|value| context.compile(value)).collect();
+    once(&mut context.location_conf::<Location>().settings.last_event_id, Rc::new(values?))
 }
 
 /// `sse_heartbeat TIME | off;`
-pub fn heartbeat(setting: &mut Setting<'_>) -> Result<(), Refused> {
-    let heartbeat = match first(setting)? {
+pub fn heartbeat(context: &mut ConfContext<'_>) -> Result<(), Refused> {
+    let heartbeat = match first(context)? {
         b"off" => None,
         text => Some(time(text)?).filter(|time| *time > 0),
     };
-    once(&mut setting.location().settings.heartbeat, heartbeat)
+    once(&mut context.location_conf::<Location>().settings.heartbeat, heartbeat)
 }
 
 /// `sse_retry TIME [jitter=TIME];`
-pub fn retry(setting: &mut Setting<'_>) -> Result<(), Refused> {
-    let retry = jittered(setting)?;
-    once(&mut setting.location().settings.retry, retry)
+pub fn retry(context: &mut ConfContext<'_>) -> Result<(), Refused> {
+    let retry = jittered(context)?;
+    once(&mut context.location_conf::<Location>().settings.retry, retry)
 }
 
 /// `sse_open_event NAME | off;`
-pub fn open_event(setting: &mut Setting<'_>) -> Result<(), Refused> {
-    let name = event_name(first(setting)?)?;
-    once(&mut setting.location().settings.open_event, name)
+pub fn open_event(context: &mut ConfContext<'_>) -> Result<(), Refused> {
+    let name = event_name(first(context)?)?;
+    once(&mut context.location_conf::<Location>().settings.open_event, name)
 }
 
 /// `sse_gap_event NAME | off;`
-pub fn gap_event(setting: &mut Setting<'_>) -> Result<(), Refused> {
-    let name = event_name(first(setting)?)?;
-    once(&mut setting.location().settings.gap_event, name)
+pub fn gap_event(context: &mut ConfContext<'_>) -> Result<(), Refused> {
+    let name = event_name(first(context)?)?;
+    once(&mut context.location_conf::<Location>().settings.gap_event, name)
 }
 
 /// `sse_slow_client skip | close;`
-pub fn slow_client(setting: &mut Setting<'_>) -> Result<(), Refused> {
-    let slow_client = match first(setting)? {
+pub fn slow_client(context: &mut ConfContext<'_>) -> Result<(), Refused> {
+    let slow_client = match first(context)? {
         b"skip" => SlowClient::Skip,
         b"close" => SlowClient::Close,
         other => return Err(Refused::invalid(other)),
     };
-    once(&mut setting.location().settings.slow_client, slow_client)
+    once(&mut context.location_conf::<Location>().settings.slow_client, slow_client)
 }
 
 /// `sse_name_events by_type | by_channel;`
-pub fn name_events(setting: &mut Setting<'_>) -> Result<(), Refused> {
-    let naming = match first(setting)? {
+pub fn name_events(context: &mut ConfContext<'_>) -> Result<(), Refused> {
+    let naming = match first(context)? {
         b"by_type" => Naming::ByType,
         b"by_channel" => Naming::ByChannel,
         other => return Err(Refused::invalid(other)),
     };
-    once(&mut setting.location().settings.naming, naming)
+    once(&mut context.location_conf::<Location>().settings.naming, naming)
 }
 
 /// `sse_max_age TIME [jitter=TIME];` or `sse_max_age off;`
-pub fn max_age(setting: &mut Setting<'_>) -> Result<(), Refused> {
-    let max_age = match setting.arguments().as_slice() {
+pub fn max_age(context: &mut ConfContext<'_>) -> Result<(), Refused> {
+    let max_age = match context.arguments().as_slice() {
         [b"off"] => None,
         _ => {
-            let age = jittered(setting)?;
+            let age = jittered(context)?;
             if age.base == 0 {
                 // Streams of no length would come back for ever.
-                return Err(Refused::invalid(first(setting)?));
+                return Err(Refused::invalid(first(context)?));
             }
             Some(age)
         }
     };
-    once(&mut setting.location().settings.max_age, max_age)
+    once(&mut context.location_conf::<Location>().settings.max_age, max_age)
 }
 
 /// `sse_max_subscribers COUNT;`
-pub fn max_subscribers(setting: &mut Setting<'_>) -> Result<(), Refused> {
-    let most = match first(setting)? {
+pub fn max_subscribers(context: &mut ConfContext<'_>) -> Result<(), Refused> {
+    let most = match first(context)? {
         b"0" => 0,
         count => u32::try_from(number(count)?).map_err(|_| Refused::invalid(count))?,
     };
-    once(&mut setting.location().settings.max_subscribers, most)
+    once(&mut context.location_conf::<Location>().settings.max_subscribers, most)
 }
 
 /// `sse_drain TIME;`
-pub fn drain(setting: &mut Setting<'_>) -> Result<(), Refused> {
-    let drain = time(first(setting)?)?;
-    once(&mut setting.location().settings.drain, drain)
+pub fn drain(context: &mut ConfContext<'_>) -> Result<(), Refused> {
+    let drain = time(first(context)?)?;
+    once(&mut context.location_conf::<Location>().settings.drain, drain)
 }
 
 /// `sse_lean on | off;`
-pub fn lean(setting: &mut Setting<'_>) -> Result<(), Refused> {
-    let lean = match first(setting)? {
+pub fn lean(context: &mut ConfContext<'_>) -> Result<(), Refused> {
+    let lean = match first(context)? {
         b"on" => true,
         b"off" => false,
         other => return Err(Refused::invalid(other)),
     };
-    once(&mut setting.location().settings.lean, lean)
+    once(&mut context.location_conf::<Location>().settings.lean, lean)
 }
 
-fn first<'cf>(setting: &Setting<'cf>) -> Result<&'cf [u8], Refused> {
-    setting.arguments().first().copied().ok_or(Refused::Told)
+fn first<'cf>(context: &ConfContext<'cf>) -> Result<&'cf [u8], Refused> {
+    context.arguments().first().copied().ok_or(Refused::Told)
 }
 
 /// `TIME [jitter=TIME]`
-fn jittered(setting: &Setting<'_>) -> Result<Jittered, Refused> {
-    match setting.arguments().as_slice() {
+fn jittered(context: &ConfContext<'_>) -> Result<Jittered, Refused> {
+    match context.arguments().as_slice() {
         [base] => Ok(Jittered { base: time(base)?, jitter: 0 }),
         [base, more] => {
             let jitter = more.strip_prefix(b"jitter=").ok_or_else(|| {

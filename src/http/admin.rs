@@ -1,12 +1,11 @@
 //! `sse_admin`: lists channels, ends their streams, forgets their events.
 
-use super::process::{self, Progress};
 use super::{deletion, json};
 use crate::conf::Admin;
 use crate::hub::{ChannelInfo, Listing, Locked};
 use crate::nginx::pool::NoMemory;
 use crate::nginx::request::{Method, Outcome, Request};
-use crate::nginx::setting;
+use crate::process::{self, Progress};
 use crate::sse::channel;
 use serde_json::{json, Value};
 
@@ -14,23 +13,18 @@ use serde_json::{json, Value};
 const LIMIT: usize = 100;
 const MAX_LIMIT: usize = 1000;
 
-/// What nginx calls for locations with `sse_admin`.
-pub struct Handler;
-
-impl setting::Handler for Handler {
-    fn handle(request: &Request) -> Outcome {
-        let Some(conf) = request.location().admin() else { return Outcome::status(500) };
-        match request.method() {
-            Method::Get | Method::Head => match listing(request) {
-                Ok(Some(listing)) => list(request, conf.target.hub, listing),
-                Ok(None) => answer(request, show(request, conf)),
-                Err(refused) => answer(request, Err(refused)),
-            },
-            Method::Delete => deletion::handle(request, conf),
-            _ => {
-                let refused = Refused::new(405, "only GET, HEAD and DELETE are of use here");
-                answer(request, Err(refused))
-            }
+/// Answers a request of a location with `sse_admin`.
+pub fn handle(request: &Request, conf: &Admin) -> Outcome {
+    match request.method() {
+        Method::Get | Method::Head => match listing(request) {
+            Ok(Some(listing)) => list(request, conf.target.hub, listing),
+            Ok(None) => answer(request, show(request, conf)),
+            Err(refused) => answer(request, Err(refused)),
+        },
+        Method::Delete => deletion::handle(request, conf),
+        _ => {
+            let refused = Refused::new(405, "only GET, HEAD and DELETE are of use here");
+            answer(request, Err(refused))
         }
     }
 }

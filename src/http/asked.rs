@@ -1,10 +1,11 @@
 //! Publishing through Redis: a request that waits for the answer.
 
+use super::json;
 use super::publish::{answer, no_memory, refusal, Kind, Reached, Refused};
-use super::{json, process, redis};
 use crate::hub::{Counter, NewEvent, PublishError};
 use crate::nginx::random;
 use crate::nginx::request::{Outcome, Request};
+use crate::process::{self, redis};
 use crate::redis::publisher::Refusal;
 use crate::redis::script::{Publish, Source};
 

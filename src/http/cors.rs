@@ -4,9 +4,9 @@
 //! thing: they are for pages of their own host.
 
 use crate::conf::cors::{Cors, Credentials};
+use crate::conf::Location;
 use crate::nginx::pool::NoMemory;
 use crate::nginx::request::{Method, Outcome, Request};
-use crate::nginx::setting::Handler;
 use crate::sse::{header_names, origin};
 
 /// The headers that a preflight allows which does not ask for any, or not properly.
@@ -14,22 +14,17 @@ const HEADERS: &str = "Last-Event-ID, Authorization, Cache-Control, Content-Type
 /// How long a browser may rely on a preflight, in s: the longest that Chromium does.
 const MAX_AGE: &str = "7200";
 
-/// What nginx calls for every request before it asks for a password: a browser's preflight comes
-/// without one, and refusals must be readable too.
-pub struct BeforeAccess;
-
-impl Handler for BeforeAccess {
-    /// Sets the headers of a location with `sse_cors`, and answers a preflight.
-    fn handle(request: &Request) -> Outcome {
-        match &request.location().cors {
-            Some(cors) if !request.is_subrequest() => welcome(request, cors),
-            _ => Outcome::DECLINED,
-        }
+/// Sets the headers of a location with `sse_cors`, and answers a preflight. Runs before nginx asks for a
+/// password: a browser's preflight comes without one, and refusals must be readable too.
+pub fn before_access(request: &Request) -> Outcome {
+    match &Location::for_request(request).cors {
+        Some(cors) if !request.is_subrequest() => welcome(request, cors),
+        _ => Outcome::DECLINED,
     }
 }
 
 fn welcome(request: &Request, cors: &Cors) -> Outcome {
-    let location = request.location();
+    let location = Location::for_request(request);
     let methods = match location.publish() {
         Some(_) => "POST, PUT",
         None => "GET, HEAD",
@@ -89,7 +84,7 @@ fn answer_preflight(request: &Request, cors: &Cors, methods: &str) -> Result<(),
 /// not let in: a page that its user happens to visit must not act in the user's name.
 pub fn is_foreign(request: &Request) -> bool {
     let origin = request.header("Origin");
-    if request.location().cors.as_ref().is_some_and(|cors| cors.allows(origin)) {
+    if Location::for_request(request).cors.as_ref().is_some_and(|cors| cors.allows(origin)) {
         return false;
     }
     let crossing = request
@@ -101,7 +96,7 @@ pub fn is_foreign(request: &Request) -> bool {
 
 /// The methods of a location, for `Allow`.
 pub fn methods(request: &Request, own: &'static str) -> String {
-    match request.location().cors {
+    match Location::for_request(request).cors {
         Some(_) => format!("{own}, OPTIONS"),
         None => own.to_owned(),
     }

@@ -2,13 +2,14 @@
 //! Redis these are forgotten there, and so on every nginx; the request is answered when Redis has answered.
 
 use super::admin::{answer, argument, channel_named, unserved, Refused};
-use super::{cors, process, redis};
+use super::cors;
 use crate::conf::Admin;
 use crate::hub::ChannelInfo;
 use crate::nginx::clock;
 use crate::nginx::later::Later;
 use crate::nginx::log::Level;
 use crate::nginx::request::{Outcome, Request};
+use crate::process::{self, redis};
 use crate::redis::publisher::Refusal;
 use crate::redis::script::Forget;
 use crate::sse::channel::NameError;

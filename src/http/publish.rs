@@ -1,14 +1,14 @@
 //! `sse_publish`: POST and PUT put an event, or a batch of them, on a channel.
 
 use super::asked::Asked;
-use super::{cors, json, process, redis};
-use crate::conf;
+use super::{cors, json};
+use crate::conf::{self, Location};
 use crate::hub::{Counter, NewEvent, PublishError};
 use crate::nginx::body::{BodyError, WithBody};
 use crate::nginx::clock;
 use crate::nginx::log::Level;
 use crate::nginx::request::{Method, Outcome, Request};
-use crate::nginx::setting;
+use crate::process::{self, redis};
 use crate::sse::escaped::Escaped;
 use crate::sse::{batch, channel, event_type};
 use serde_json::Value;
@@ -16,20 +16,16 @@ use serde_json::Value;
 /// Most bytes of an `Idempotency-Key`.
 const MAX_KEY: usize = 128;
 
-/// What nginx calls for locations with `sse_publish`.
-pub struct Handler;
-
-impl setting::Handler for Handler {
-    fn handle(request: &Request) -> Outcome {
-        match check_head(request) {
-            Ok(()) => request.with_body::<Answer>(),
-            Err(refused) => refused.answer(request),
-        }
+/// Answers a request of a location with `sse_publish`.
+pub fn handle(request: &Request, conf: &conf::Publish) -> Outcome {
+    match check_head(request, conf) {
+        Ok(()) => request.with_body::<Answer>(),
+        Err(refused) => refused.answer(request),
     }
 }
 
 /// Checks what is known before the body is read.
-fn check_head(request: &Request) -> Result<(), Refused> {
+fn check_head(request: &Request, conf: &conf::Publish) -> Result<(), Refused> {
     match request.method() {
         Method::Post | Method::Put => {}
         _ => return Err(Refused::new(405, None, "only POST and PUT publish")),
@@ -38,7 +34,6 @@ fn check_head(request: &Request) -> Result<(), Refused> {
         return Err(Refused::foreign());
     }
     let Some(length) = request.announced_length() else { return Ok(()) };
-    let Some(conf) = request.location().publish() else { return Ok(()) };
     let kind = kind(request);
     let most = most_bytes(conf, kind)?;
     if length <= most as u64 {
@@ -79,7 +74,9 @@ struct Answer;
 
 impl WithBody for Answer {
     fn answer(request: &Request) -> Option<Outcome> {
-        let Some(conf) = request.location().publish() else { return Some(Outcome::status(500)) };
+        let Some(conf) = Location::for_request(request).publish() else {
+            return Some(Outcome::status(500));
+        };
         match publish(request, conf) {
             Ok(answer) => answer.map(|answer| json::answer(request, 201, &answer)),
             Err(refused) => Some(refused.answer(request)),
@@ -127,7 +124,7 @@ impl Refused {
     }
 
     fn log(&self, request: &Request) {
-        let Some(conf) = request.location().publish() else { return };
+        let Some(conf) = Location::for_request(request).publish() else { return };
         let hub = conf.target.hub_name();
         let why = match &self.detail {
             Some(detail) => format!("{}: {detail}", self.why),
@@ -142,7 +139,9 @@ impl Refused {
     }
 
     pub fn answer(&self, request: &Request) -> Outcome {
-        if let (Some(counter), Some(conf)) = (self.counted, request.location().publish()) {
+        if let (Some(counter), Some(conf)) =
+            (self.counted, Location::for_request(request).publish())
+        {
             process::with(conf.target.hub, |worker| worker.hub().count(counter, 1));
         }
         self.log(request);

@@ -1,9 +1,10 @@
 //! Variables: what the log line of a stream or of a publish may say of it.
 
 use super::publish::Reached;
-use super::stream::Stream;
+use crate::conf::Location;
 use crate::nginx::request::Request;
 use crate::nginx::variable::Variable;
+use crate::process::stream::Stream;
 use std::rc::Rc;
 
 /// All variables of the module. They have no value for a request that is neither a stream
@@ -23,7 +24,7 @@ fn stream(request: &Request) -> Option<&Rc<Stream>> {
 fn channel(request: &Request) -> Option<Vec<u8>> {
     match stream(request) {
         Some(stream) => Some(stream.summary().channels()),
-        None => Some(request.location().publish()?.channel.evaluate(request)?.to_vec()),
+        None => Some(Location::for_request(request).publish()?.channel.evaluate(request)?.to_vec()),
     }
 }
 

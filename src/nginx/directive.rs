@@ -1,7 +1,7 @@
 //! Directives: how `conf` says which there are, and what nginx is told when one is refused.
 
+use super::conf_context::ConfContext;
 use super::guard::guarded;
-use super::setting::Setting;
 use nginx_sys::{
     ngx_command_t, ngx_conf_t, ngx_str_t, ngx_uint_t, NGX_CONF_1MORE, NGX_CONF_ANY, NGX_CONF_BLOCK,
     NGX_CONF_NOARGS, NGX_CONF_TAKE1, NGX_CONF_TAKE12, NGX_HTTP_LOC_CONF, NGX_HTTP_LOC_CONF_OFFSET,
@@ -15,7 +15,7 @@ pub struct Directive {
     pub name: &'static CStr,
     pub place: Place,
     pub arguments: Arguments,
-    pub set: fn(&mut Setting<'_>) -> Result<(), Refused>,
+    pub set: fn(&mut ConfContext<'_>) -> Result<(), Refused>,
 }
 
 /// Where a directive may stand.
@@ -112,8 +112,8 @@ unsafe extern "C" fn set(
         // SAFETY: `Directive::command` put the directive there.
         let directive = unsafe { &*(*command).post.cast::<Directive>() };
         // SAFETY: nginx is reading a directive of ours.
-        let mut setting = unsafe { Setting::from_raw(cf) };
-        let result = (directive.set)(&mut setting);
-        setting.settle(result)
+        let mut context = unsafe { ConfContext::from_raw(cf) };
+        let result = (directive.set)(&mut context);
+        context.settle(result)
     })
 }

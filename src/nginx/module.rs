@@ -1,161 +1,182 @@
-//! The module as nginx sees it: its tables, and the functions that nginx calls as it reads a
-//! configuration, starts a process and ends one.
+//! An http module of nginx: what a module has to provide, and the C functions that nginx calls as it
+//! reads a configuration, starts a process, and ends one.
+//!
+//! `ngx_module_t` and `ngx_http_module_t` in nginx's development guide describe the order of the calls.
 
-use super::directive::{Refused, ERROR};
+use super::conf_context::ConfContext;
+use super::content_handler;
+use super::directive::{Directive, Refused, ERROR};
 use super::guard::guarded;
 use super::log::Level;
-use super::pool::keep;
-use super::setting::Setting;
-use super::variable;
-use crate::conf::{Location, Main, DIRECTIVES};
-use crate::http::{cors, process, variables::VARIABLES};
+use super::request::{Outcome, Request};
+use super::this_module::this_module;
+use super::typed;
+use super::variable::{self, Variable};
 use nginx_sys::{
     ngx_command_t, ngx_conf_t, ngx_cycle_t, ngx_http_conf_ctx_t, ngx_http_module,
-    ngx_http_module_t, ngx_int_t, ngx_module_t, ngx_uint_t, NGX_ERROR, NGX_HTTP_MODULE, NGX_OK,
+    ngx_http_module_t, ngx_http_request_t, ngx_int_t, ngx_module_t, ngx_uint_t, NGX_ERROR,
+    NGX_HTTP_MODULE, NGX_OK,
 };
 use std::ffi::{c_char, c_void};
 use std::ptr;
 
-static mut COMMANDS: [ngx_command_t; DIRECTIVES.len() + 1] = commands();
+/// What an http module provides. Functions are called in the order in which they stand here.
+pub trait Module: 'static {
+    /// The configuration of the whole `http` block.
+    type Main: Default + 'static;
+    /// The configuration of one `http`, `server`, `location`, `if`, or `limit_except` block.
+    type Location: Default + 'static;
+    /// The directives that the module adds.
+    const DIRECTIVES: &'static [Directive];
+    /// The variables that the module adds.
+    const VARIABLES: &'static [Variable];
 
-static CONTEXT: ngx_http_module_t = ngx_http_module_t {
-    preconfiguration: Some(preconfiguration),
-    postconfiguration: Some(postconfiguration),
-    create_main_conf: Some(create_main_conf),
-    init_main_conf: Some(init_main_conf),
-    create_srv_conf: None,
-    merge_srv_conf: None,
-    create_loc_conf: Some(create_loc_conf),
-    merge_loc_conf: Some(merge_loc_conf),
-};
+    /// Fills in defaults after the whole `http` block has been read.
+    fn complete_main(main: &mut Self::Main);
 
-/// The module's entry in nginx's list, which nginx itself writes to.
-#[allow(non_upper_case_globals)]
-pub static mut ngx_http_sse_module: ngx_module_t = ngx_module_t {
-    ctx: (&raw const CONTEXT).cast_mut().cast(),
-    commands: (&raw mut COMMANDS).cast(),
-    type_: NGX_HTTP_MODULE as ngx_uint_t,
-    init_module: Some(init_module),
-    init_process: Some(init_process),
-    exit_process: Some(exit_process),
-    ..ngx_module_t::default()
-};
+    /// Merges the settings of the enclosing block into those of a block. The error is one sentence.
+    fn complete_location(
+        inner: &mut Self::Location,
+        outer: &Self::Location,
+        context: &mut ConfContext<'_>,
+    ) -> Result<(), String>;
 
-/// What `load_module` looks for in the file.
-#[cfg(feature = "export-modules")]
-#[allow(non_upper_case_globals)]
-mod exports {
-    use super::{ngx_http_sse_module, ngx_module_t};
-    use std::ffi::{c_char, CStr};
-    use std::ptr;
+    /// Finishes the configuration after all blocks are merged: the last chance to refuse it.
+    fn finish_configuration(context: &mut ConfContext<'_>) -> Result<(), Refused>;
 
-    const NAME: &CStr = c"ngx_http_sse_module";
+    /// Called in the master process when a configuration takes effect and its shared memory is there.
+    fn take_effect(main: &Self::Main);
 
-    #[no_mangle]
-    static mut ngx_modules: [*const ngx_module_t; 2] =
-        [&raw const ngx_http_sse_module, ptr::null()];
+    /// Starts a process that serves requests.
+    fn start(main: &Self::Main);
 
-    #[no_mangle]
-    static mut ngx_module_names: [*const c_char; 2] = [NAME.as_ptr(), ptr::null()];
+    /// Ends a process that serves requests.
+    fn stop();
 
-    /// Before the first of these that the binary has: filters run in the opposite order, and the
-    /// module's own is to run after nginx's charset filter.
-    #[no_mangle]
-    static mut ngx_module_order: [*const c_char; 6] = [
-        NAME.as_ptr(),
-        c"ngx_http_range_header_filter_module".as_ptr(),
-        c"ngx_http_gzip_filter_module".as_ptr(),
-        c"ngx_http_postpone_filter_module".as_ptr(),
-        c"ngx_http_charset_filter_module".as_ptr(),
-        ptr::null(),
-    ];
+    /// Sees every request before nginx decides who may have it (the preaccess phase).
+    fn before_access(request: &Request) -> Outcome;
+
+    /// Answers the requests of locations for which [`ConfContext::answer_requests`] was called.
+    fn answer(request: &Request) -> Outcome;
 }
 
-const fn commands() -> [ngx_command_t; DIRECTIVES.len() + 1] {
-    let mut commands = [const { ngx_command_t::empty() }; DIRECTIVES.len() + 1];
+/// Returns the table of a module's callbacks.
+pub const fn callbacks<M: Module>() -> ngx_http_module_t {
+    ngx_http_module_t {
+        preconfiguration: Some(preconfiguration::<M>),
+        postconfiguration: Some(postconfiguration::<M>),
+        create_main_conf: Some(create_main_conf::<M>),
+        init_main_conf: Some(init_main_conf::<M>),
+        create_srv_conf: None,
+        merge_srv_conf: None,
+        create_loc_conf: Some(create_loc_conf::<M>),
+        merge_loc_conf: Some(merge_loc_conf::<M>),
+    }
+}
+
+/// Returns the table of a module's directives; `N` is one more than their number.
+pub const fn commands<M: Module, const N: usize>() -> [ngx_command_t; N] {
+    assert!(N == M::DIRECTIVES.len() + 1, "the table ends with an empty command");
+    let mut commands = [const { ngx_command_t::empty() }; N];
     let mut index = 0;
-    while index < DIRECTIVES.len() {
-        commands[index] = DIRECTIVES[index].command();
+    while index < M::DIRECTIVES.len() {
+        commands[index] = M::DIRECTIVES[index].command();
         index += 1;
     }
     commands
 }
 
-/// This module, as nginx knows it.
-pub(in crate::nginx) fn this() -> *const ngx_module_t {
-    &raw const ngx_http_sse_module
+/// Returns a module's entry in nginx's list of modules.
+pub const fn entry<M: Module>(
+    callbacks: &'static ngx_http_module_t,
+    commands: *mut ngx_command_t,
+) -> ngx_module_t {
+    ngx_module_t {
+        ctx: ptr::from_ref(callbacks).cast_mut().cast(),
+        commands,
+        type_: NGX_HTTP_MODULE as ngx_uint_t,
+        init_module: Some(init_module::<M>),
+        init_process: Some(init_process::<M>),
+        exit_process: Some(exit_process::<M>),
+        ..ngx_module_t::default()
+    }
 }
 
-unsafe extern "C" fn preconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
+unsafe extern "C" fn preconfiguration<M: Module>(cf: *mut ngx_conf_t) -> ngx_int_t {
     guarded(NGX_ERROR as ngx_int_t, || {
+        content_handler::install(M::answer);
         // SAFETY: nginx is about to read the http block.
-        unsafe { variable::add(cf, &VARIABLES) }
+        unsafe { variable::add(cf, M::VARIABLES) }
     })
 }
 
-unsafe extern "C" fn create_main_conf(cf: *mut ngx_conf_t) -> *mut c_void {
-    // SAFETY: the pool lives as long as the configuration.
-    guarded(ptr::null_mut(), || unsafe { create(cf, Main::default()) })
+unsafe extern "C" fn create_main_conf<M: Module>(cf: *mut ngx_conf_t) -> *mut c_void {
+    guarded(ptr::null_mut(), || {
+        // SAFETY: the pool lives as long as the configuration.
+        let place = unsafe { typed::store((*cf).pool, M::Main::default()) };
+        place.map_or(ptr::null_mut(), ptr::NonNull::as_ptr)
+    })
 }
 
-unsafe extern "C" fn create_loc_conf(cf: *mut ngx_conf_t) -> *mut c_void {
-    // SAFETY: the pool lives as long as the configuration.
-    guarded(ptr::null_mut(), || unsafe { create(cf, Location::default()) })
+unsafe extern "C" fn create_loc_conf<M: Module>(cf: *mut ngx_conf_t) -> *mut c_void {
+    guarded(ptr::null_mut(), || {
+        // SAFETY: the pool lives as long as the configuration.
+        let place = unsafe { typed::store((*cf).pool, M::Location::default()) };
+        place.map_or(ptr::null_mut(), ptr::NonNull::as_ptr)
+    })
 }
 
-/// # Safety
-/// `cf` is the configuration that nginx is reading.
-unsafe fn create<T: 'static>(cf: *mut ngx_conf_t, value: T) -> *mut c_void {
-    // SAFETY: the caller vouches for the configuration.
-    let place = unsafe { keep((*cf).pool, value) };
-    place.map_or(ptr::null_mut(), |place| place.as_ptr().cast())
-}
-
-unsafe extern "C" fn init_main_conf(cf: *mut ngx_conf_t, _conf: *mut c_void) -> *mut c_char {
+unsafe extern "C" fn init_main_conf<M: Module>(
+    cf: *mut ngx_conf_t,
+    _conf: *mut c_void,
+) -> *mut c_char {
     guarded(ERROR, || {
         // SAFETY: nginx has read the http block.
-        let mut setting = unsafe { Setting::from_raw(cf) };
-        setting.main().complete();
+        let mut context = unsafe { ConfContext::from_raw(cf) };
+        M::complete_main(context.main_conf::<M::Main>());
         ptr::null_mut()
     })
 }
 
-unsafe extern "C" fn merge_loc_conf(
+unsafe extern "C" fn merge_loc_conf<M: Module>(
     cf: *mut ngx_conf_t,
     outer: *mut c_void,
     inner: *mut c_void,
 ) -> *mut c_char {
     guarded(ERROR, || {
         // SAFETY: nginx has read the http block.
-        let mut setting = unsafe { Setting::from_raw(cf) };
+        let mut context = unsafe { ConfContext::from_raw(cf) };
         // SAFETY: `create_loc_conf` made both, and they are two.
-        let (outer, inner) =
-            unsafe { (&*outer.cast::<Location>(), &mut *inner.cast::<Location>()) };
-        match inner.complete(outer, &mut setting) {
+        let both =
+            unsafe { (typed::get::<M::Location>(outer), typed::get_mut::<M::Location>(inner)) };
+        let (Some(outer), Some(inner)) = both else { return ERROR };
+        match M::complete_location(inner, outer, &mut context) {
             Ok(()) => ptr::null_mut(),
             Err(what) => {
-                setting.log(Level::Emerg, format_args!("{what}"));
+                context.log(Level::Emerg, format_args!("{what}"));
                 ERROR
             }
         }
     })
 }
 
-unsafe extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
+unsafe extern "C" fn postconfiguration<M: Module>(cf: *mut ngx_conf_t) -> ngx_int_t {
     guarded(NGX_ERROR as ngx_int_t, || {
         // SAFETY: nginx has read the http block.
-        let mut setting = unsafe { Setting::from_raw(cf) };
+        let mut context = unsafe { ConfContext::from_raw(cf) };
         // SAFETY: as above.
         unsafe {
             super::filter::install();
             super::output::ended::install();
         }
-        let asked = setting.before_access::<cors::BeforeAccess>();
-        match asked.and_then(|()| crate::conf::hub::add_zones(&mut setting)) {
+        let finished = context
+            .add_preaccess_handler(before_access::<M>)
+            .and_then(|()| M::finish_configuration(&mut context));
+        match finished {
             Ok(()) => NGX_OK as ngx_int_t,
-            Err(what) => {
-                if let Refused::Because(what) = what {
-                    setting.log(Level::Emerg, format_args!("{what}"));
+            Err(refused) => {
+                if let Refused::Because(what) = refused {
+                    context.log(Level::Emerg, format_args!("{what}"));
                 }
                 NGX_ERROR as ngx_int_t
             }
@@ -163,36 +184,41 @@ unsafe extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
     })
 }
 
-unsafe extern "C" fn init_module(cycle: *mut ngx_cycle_t) -> ngx_int_t {
+unsafe extern "C" fn init_module<M: Module>(cycle: *mut ngx_cycle_t) -> ngx_int_t {
     guarded(NGX_ERROR as ngx_int_t, || {
         // SAFETY: nginx has read this cycle's configuration.
-        if let Some(main) = unsafe { main_of(cycle) } {
-            process::configured(main);
+        if let Some(main) = unsafe { main_conf::<M>(cycle) } {
+            M::take_effect(main);
         }
         NGX_OK as ngx_int_t
     })
 }
 
-unsafe extern "C" fn init_process(cycle: *mut ngx_cycle_t) -> ngx_int_t {
+unsafe extern "C" fn init_process<M: Module>(cycle: *mut ngx_cycle_t) -> ngx_int_t {
     guarded(NGX_ERROR as ngx_int_t, || {
         // SAFETY: nginx starts a process for this cycle.
-        let main = unsafe { main_of(cycle) };
+        let main = unsafe { main_conf::<M>(cycle) };
         if let Some(main) = main.filter(|_| super::core::serves_requests()) {
-            process::start(main);
+            M::start(main);
         }
         NGX_OK as ngx_int_t
     })
 }
 
-unsafe extern "C" fn exit_process(_cycle: *mut ngx_cycle_t) {
-    guarded((), process::stop);
+unsafe extern "C" fn exit_process<M: Module>(_cycle: *mut ngx_cycle_t) {
+    guarded((), M::stop);
 }
 
-/// What the module knows of a cycle's configuration; none without an http block.
+unsafe extern "C" fn before_access<M: Module>(r: *mut ngx_http_request_t) -> ngx_int_t {
+    // SAFETY: nginx calls its phase handlers with a living request.
+    unsafe { super::request::handle(r, M::before_access) }
+}
+
+/// Returns the module's configuration of a cycle's `http` block, if the cycle has one.
 ///
 /// # Safety
 /// nginx has read the cycle's configuration and keeps it for `'a`.
-unsafe fn main_of<'a>(cycle: *mut ngx_cycle_t) -> Option<&'a Main> {
+unsafe fn main_conf<'a, M: Module>(cycle: *mut ngx_cycle_t) -> Option<&'a M::Main> {
     // SAFETY: the array has a place for each module of the binary.
     let context = unsafe { *(*cycle).conf_ctx.add(ngx_http_module.index) };
     let context: *const ngx_http_conf_ctx_t = context.cast();
@@ -200,15 +226,5 @@ unsafe fn main_of<'a>(cycle: *mut ngx_cycle_t) -> Option<&'a Main> {
         return None;
     }
     // SAFETY: the context has a place for each http module; `create_main_conf` filled ours.
-    unsafe { (*(*context).main_conf.add((*this()).ctx_index)).cast::<Main>().as_ref() }
-}
-
-impl super::request::Request {
-    /// What the module knows of the request's location.
-    pub fn location(&self) -> &Location {
-        let place: *const Location = self.location_slot(this()).cast();
-        // SAFETY: `create_loc_conf` put it there; it lives as long as the configuration, which
-        // outlives its requests.
-        unsafe { &*place }
-    }
+    unsafe { typed::get::<M::Main>(*(*context).main_conf.add((*this_module()).ctx_index)) }
 }

@@ -7,23 +7,17 @@
 use super::guard::guarded;
 use super::log;
 use super::pool::{self, bytes, NoMemory};
+use super::this_module::this_module;
+use super::typed;
 use nginx_sys::{
     ngx_connection_t, ngx_http_arg, ngx_http_cleanup_add, ngx_http_core_loc_conf_t,
     ngx_http_core_module, ngx_http_request_t, ngx_int_t, ngx_pool_t, ngx_str_t, ngx_table_elt_t,
     NGX_DECLINED, NGX_DONE, NGX_ERROR, NGX_HTTP_DELETE, NGX_HTTP_GET, NGX_HTTP_HEAD,
     NGX_HTTP_OPTIONS, NGX_HTTP_POST, NGX_HTTP_PUT, NGX_OK,
 };
-use std::any::TypeId;
 use std::ffi::c_void;
 use std::fmt;
 use std::ptr::NonNull;
-
-/// A value of the module that a request keeps, with its type in front.
-#[repr(C)]
-struct Context<T> {
-    of: TypeId,
-    value: T,
-}
 
 /// A request that is being handled.
 pub struct Request(NonNull<ngx_http_request_t>);
@@ -178,33 +172,34 @@ impl Request {
         unsafe { pool::keep(self.pool(), value) }
     }
 
-    /// Remembers a value of the module with the request, until the request's memory is freed.
+    /// Returns the module's configuration of the request's location. `T` is `Module::Location`.
+    pub fn location_conf<T: 'static>(&self) -> &T {
+        // SAFETY: `create_loc_conf` put it there; it lives as long as the configuration, which outlives
+        // its requests.
+        let conf = unsafe { typed::get(self.location_slot(this_module())) };
+        conf.unwrap_or_else(|| panic!("no {} in a location", std::any::type_name::<T>()))
+    }
+
+    /// Stores a value of the module with the request until the request's memory is freed. It replaces
+    /// the one before.
     pub fn set_context<T: 'static>(&self, value: T) -> Result<(), NoMemory> {
-        let place = self.keep(Context { of: TypeId::of::<T>(), value })?;
+        // SAFETY: the pool is the request's.
+        let place = unsafe { typed::store(self.pool(), value) }?;
         // SAFETY: the array has a place for each http module.
-        unsafe { *self.context_slot() = place.as_ptr().cast() };
+        unsafe { *self.context_slot() = place.as_ptr() };
         Ok(())
     }
 
-    /// What `set_context` was given, if it was of this type.
+    /// Returns the value that `set_context` stored, if there is one of this type.
     pub fn context<T: 'static>(&self) -> Option<&T> {
-        // SAFETY: the place holds null or what `set_context` put there.
-        let place: *const Context<T> = unsafe { *self.context_slot() }.cast();
-        if place.is_null() {
-            return None;
-        }
-        // SAFETY: as above, and each `Context` begins with its type, by which it is known; it lives as
-        // long as the request.
-        unsafe {
-            let of: TypeId = place.cast::<TypeId>().read();
-            (of == TypeId::of::<T>()).then(|| &(*place).value)
-        }
+        // SAFETY: the place holds null or what `set_context` put there, which lives as long as the
+        // request.
+        unsafe { typed::get(*self.context_slot()) }
     }
 
     fn context_slot(&self) -> *mut *mut c_void {
-        let module = super::module::this();
         // SAFETY: modules number themselves before any request is served.
-        unsafe { (*self.raw()).ctx.add((*module).ctx_index) }
+        unsafe { (*self.raw()).ctx.add((*this_module()).ctx_index) }
     }
 
     /// Runs `action` when the request ends, however it ends, before its log line is written.
@@ -220,6 +215,22 @@ impl Request {
         }
         Ok(())
     }
+}
+
+/// Calls a handler of the module with a request of nginx, and returns nginx's number for the outcome.
+///
+/// # Safety
+/// nginx handed over `r` for the call that is being served.
+pub(super) unsafe fn handle(
+    r: *mut ngx_http_request_t,
+    handler: impl FnOnce(&Request) -> Outcome,
+) -> ngx_int_t {
+    let failed = Outcome::status(500);
+    guarded(failed, || {
+        // SAFETY: the caller vouches for the request.
+        unsafe { Request::from_raw(r) }.map_or(failed, |request| handler(&request))
+    })
+    .0
 }
 
 unsafe extern "C" fn ended<F: FnOnce()>(data: *mut c_void) {

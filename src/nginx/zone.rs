@@ -72,7 +72,7 @@ pub(super) unsafe fn add(
     let (pool, cycle) = unsafe { ((*cf).pool, (*cf).cycle) };
     // SAFETY: the pool lives as long as the configuration's cycle.
     let mut name = unsafe { copied(pool, name.as_bytes()) }?;
-    let tag = super::module::this().cast_mut().cast();
+    let tag = super::this_module::this_module().cast_mut().cast();
     // SAFETY: the name lies in the cycle's pool.
     let zone = unsafe { ngx_shared_memory_add(cf, &mut name, size, tag) };
     if zone.is_null() {

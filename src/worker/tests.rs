@@ -16,7 +16,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use super::*;
-use crate::hub::{format, History, Plan, Region, Source};
+use crate::hub::{format, Counter, History, Plan, Region, Source};
 
 const START: Now = Now { mono: 1_000, wall: 1_700_000_000_000 };
 

@@ -7,7 +7,7 @@ use super::wire::REST_BUFFERED;
 use super::{blocked, ends, has_subrequest, Output, Sent};
 use crate::nginx::bits;
 use crate::nginx::log::Level;
-use crate::nginx::module;
+use crate::nginx::this_module::this_module;
 use crate::sse::frame::Frame;
 use bytes::Bytes;
 use nginx_sys::{
@@ -87,13 +87,13 @@ impl Chains {
         // `memory`: filters may not write to what all clients share.
         // SAFETY: as above.
         unsafe { bits::buf::set_memory(buffer, 1) };
-        buffer.tag = module::this().cast_mut().cast();
+        buffer.tag = this_module().cast_mut().cast();
         self.held.push_back((buffer, body));
     }
 
     /// Sorts out which buffers nginx is done with, after a chain was passed.
     fn update(&mut self, pool: *mut ngx_pool_t, mut chain: *mut ngx_chain_t) {
-        let tag = module::this().cast_mut().cast();
+        let tag = this_module().cast_mut().cast();
         let Chains { free, busy, held } = self;
         // SAFETY: the pool is the living request's, and the lists are our own.
         unsafe { ngx_chain_update_chains(pool, free, busy, &mut chain, tag) };

@@ -4,12 +4,11 @@ use super::bits;
 use super::directive::{Refused, ERROR};
 use super::guard::guarded;
 use super::log::{self, Level};
-use super::module;
 use super::pool::bytes;
-use super::request::{Outcome, Request};
+use super::this_module::this_module;
+use super::typed;
 use super::value::ComplexValue;
 use super::zone::{self, Tenant};
-use crate::conf::{Location, Main};
 use nginx_sys::{
     ngx_array_push, ngx_command_t, ngx_conf_include, ngx_conf_log_error, ngx_conf_parse,
     ngx_conf_t, ngx_http_conf_ctx_t, ngx_http_core_loc_conf_t, ngx_http_core_main_conf_t,
@@ -34,27 +33,17 @@ impl fmt::Display for Position {
     }
 }
 
-/// A content handler.
-pub trait Handler {
-    /// Answers a request, or begins to.
-    fn handle(request: &Request) -> Outcome;
-}
-
-/// What was made to answer the requests of a location.
-#[derive(Clone, Copy)]
-pub struct Answering(unsafe extern "C" fn(*mut ngx_http_request_t) -> ngx_int_t);
-
 /// A directive, or a whole configuration, that nginx is reading.
-pub struct Setting<'cf> {
+pub struct ConfContext<'cf> {
     cf: &'cf mut ngx_conf_t,
 }
 
-impl<'cf> Setting<'cf> {
+impl<'cf> ConfContext<'cf> {
     /// # Safety
     /// nginx handed over `cf` for the call that is being served.
-    pub(super) unsafe fn from_raw(cf: *mut ngx_conf_t) -> Setting<'cf> {
+    pub(super) unsafe fn from_raw(cf: *mut ngx_conf_t) -> ConfContext<'cf> {
         // SAFETY: the caller vouches for the pointer.
-        Setting { cf: unsafe { &mut *cf } }
+        ConfContext { cf: unsafe { &mut *cf } }
     }
 
     /// The words of the directive, its name first.
@@ -87,48 +76,29 @@ impl<'cf> Setting<'cf> {
         unsafe { ComplexValue::compile(self.cf, text) }.ok_or(Refused::Told)
     }
 
-    /// What the module knows of the whole configuration.
-    pub fn main(&mut self) -> &mut Main {
+    /// Returns the module's configuration of the whole `http` block. `T` is `Module::Main`.
+    pub fn main_conf<T: 'static>(&mut self) -> &mut T {
         let place = self.place(|context| context.main_conf);
         // SAFETY: the module's own `create_main_conf` put it there; lent for as long as `self`.
-        unsafe { &mut *place.cast() }
+        let conf = unsafe { typed::get_mut(place) };
+        conf.unwrap_or_else(|| wrong_type::<T>())
     }
 
-    /// What the module knows of the place where the directive stands.
-    pub fn location(&mut self) -> &mut Location {
+    /// Returns the module's configuration of the block in which the directive stands. `T` is
+    /// `Module::Location`.
+    pub fn location_conf<T: 'static>(&mut self) -> &mut T {
         let place = self.place(|context| context.loc_conf);
         // SAFETY: the module's own `create_loc_conf` put it there; lent for as long as `self`.
-        unsafe { &mut *place.cast() }
+        let conf = unsafe { typed::get_mut(place) };
+        conf.unwrap_or_else(|| wrong_type::<T>())
     }
 
-    /// Has `H` answer the requests of this location. Refused where something else does.
-    pub fn answer_with<H: Handler>(&mut self) -> Result<Answering, Refused> {
-        let answering = Answering(handle::<H>);
-        if !self.inherit(answering) {
-            return Err(Refused::because(
-                "two directives of this location would answer its requests",
-            ));
-        }
-        Ok(answering)
-    }
-
-    /// Has the same answer as in another place. False if something else does already.
-    pub fn inherit(&mut self, answering: Answering) -> bool {
-        let core = self.core_location();
-        if core.handler.is_some() {
-            return false;
-        }
-        core.handler = Some(answering.0);
-        true
-    }
-
-    /// Whether nothing has taken the answering of requests away since `answer_with`.
-    pub fn is_answered_by(&mut self, answering: Answering) -> bool {
-        self.core_location().handler.is_some_and(|handler| ptr::fn_addr_eq(handler, answering.0))
-    }
-
-    /// Has `H` look at every request before nginx decides who may have it.
-    pub fn before_access<H: Handler>(&mut self) -> Result<(), Refused> {
+    /// Adds a handler to the preaccess phase, which every request passes before nginx decides who may
+    /// have it.
+    pub(super) fn add_preaccess_handler(
+        &mut self,
+        handler: unsafe extern "C" fn(*mut ngx_http_request_t) -> ngx_int_t,
+    ) -> Result<(), Refused> {
         // SAFETY: the core module has numbered itself and has its main configuration inside `http`.
         let core = unsafe {
             let context: *const ngx_http_conf_ctx_t = self.cf.ctx.cast();
@@ -140,7 +110,7 @@ impl<'cf> Setting<'cf> {
         let place: *mut ngx_http_handler_pt = unsafe { ngx_array_push(&mut phase.handlers) }.cast();
         // SAFETY: new memory of that array, if there was any.
         let place = unsafe { place.as_mut() }.ok_or(Refused::Told)?;
-        *place = Some(handle::<H>);
+        *place = Some(handler);
         Ok(())
     }
 
@@ -150,7 +120,7 @@ impl<'cf> Setting<'cf> {
         unsafe { bits::core_loc_conf::noname(self.core_location()) != 0 }
     }
 
-    fn core_location(&mut self) -> &mut ngx_http_core_loc_conf_t {
+    pub(super) fn core_location(&mut self) -> &mut ngx_http_core_loc_conf_t {
         let context: *const ngx_http_conf_ctx_t = self.cf.ctx.cast();
         // SAFETY: the core module has numbered itself and has a configuration in each location;
         // lent for as long as `self`.
@@ -160,9 +130,9 @@ impl<'cf> Setting<'cf> {
     /// Reads the block that follows, calling `each` for every directive in it.
     pub fn block(
         &mut self,
-        mut each: impl FnMut(&mut Setting<'_>) -> Result<(), Refused>,
+        mut each: impl FnMut(&mut ConfContext<'_>) -> Result<(), Refused>,
     ) -> Result<(), Refused> {
-        let mut each: &mut dyn FnMut(&mut Setting<'_>) -> Result<(), Refused> = &mut each;
+        let mut each: &mut dyn FnMut(&mut ConfContext<'_>) -> Result<(), Refused> = &mut each;
         let (handler, handler_conf) = (self.cf.handler, self.cf.handler_conf);
         self.cf.handler = Some(in_block);
         self.cf.handler_conf = (&raw mut each).cast();
@@ -195,7 +165,7 @@ impl<'cf> Setting<'cf> {
 
     fn place(&self, which: fn(&ngx_http_conf_ctx_t) -> *mut *mut c_void) -> *mut c_void {
         let context: *const ngx_http_conf_ctx_t = self.cf.ctx.cast();
-        let module = module::this();
+        let module = this_module();
         // SAFETY: inside `http` nginx sets the context, with a place for each http module.
         unsafe { *which(&*context).add((*module).ctx_index) }
     }
@@ -243,24 +213,20 @@ unsafe extern "C" fn in_block(
 ) -> *mut c_char {
     guarded(ERROR, || {
         // SAFETY: nginx is reading a directive of a block of ours.
-        let mut setting = unsafe { Setting::from_raw(cf) };
-        if setting.words().first().copied() == Some(b"include".as_slice()) {
+        let mut context = unsafe { ConfContext::from_raw(cf) };
+        if context.words().first().copied() == Some(b"include".as_slice()) {
             // SAFETY: what nginx's own `include` does with the directive in hand.
             return unsafe { ngx_conf_include(cf, ptr::null_mut(), conf) };
         }
-        type Each<'a> = &'a mut dyn FnMut(&mut Setting<'_>) -> Result<(), Refused>;
+        type Each<'a> = &'a mut dyn FnMut(&mut ConfContext<'_>) -> Result<(), Refused>;
         // SAFETY: `block` put it there and waits for the end of the block.
         let each: &mut Each<'_> = unsafe { &mut *conf.cast() };
-        let result = each(&mut setting);
-        setting.settle(result)
+        let result = each(&mut context);
+        context.settle(result)
     })
 }
 
-unsafe extern "C" fn handle<H: Handler>(r: *mut ngx_http_request_t) -> ngx_int_t {
-    let failed = Outcome::status(500);
-    guarded(failed, || {
-        // SAFETY: nginx calls this with the request that the location is to answer.
-        unsafe { Request::from_raw(r) }.map_or(failed, |request| H::handle(&request))
-    })
-    .0
+/// A configuration of another type than the module's is an error of this library.
+fn wrong_type<T>() -> ! {
+    panic!("the module's configuration is no {}", std::any::type_name::<T>())
 }

@@ -3,8 +3,11 @@
 //! All that reaches a worker goes through `with`, which lends it for one call. Requests are ended
 //! outside of such a call, because that comes back as their streams' end.
 
-use super::{redis, status, stream};
-use crate::conf::hub::{set_history, Telling};
+pub mod figures;
+pub mod redis;
+pub mod stream;
+
+use crate::conf::hub::Telling;
 use crate::conf::{HubConf, Main};
 use crate::hub::{Counter, Hub};
 use crate::metrics::HubFigures;
@@ -89,11 +92,6 @@ impl Waker {
 enum Phase {
     Serving,
     Draining,
-}
-
-/// A configuration is in force; called in the master, after its zones are there.
-pub fn configured(main: &Main) {
-    set_history(main);
 }
 
 /// A process that serves requests begins.
@@ -327,7 +325,7 @@ fn on_tick(hub: usize, top: &mut TopLevel) {
         serving.arm();
         turn
     });
-    status::feed(hub);
+    figures::feed(hub);
     #[cfg(feature = "trace-blocking")]
     crate::nginx::turns::report();
 }

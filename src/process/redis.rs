@@ -1,6 +1,5 @@
 //! The Redis thread as this process knows it: what it has to say, and the requests that wait for it.
 
-use super::process;
 use crate::conf::Main;
 use crate::hub::ReportedId;
 use crate::hub::{self, Hub};
@@ -10,6 +9,7 @@ use crate::nginx::top_level::TopLevel;
 use crate::nginx::wakers::eventfd;
 use crate::nginx::watch::Watch;
 use crate::nginx::{clock, thread};
+use crate::process;
 use crate::redis::joined::{self, Joined, News, Outbox};
 use crate::redis::names::Names;
 use crate::redis::publisher::{Refusal, Request};

@@ -1,19 +1,19 @@
-//! `sse_stream`, `sse_publish`, `sse_status`, `sse_admin`: what answers the requests of a location.
+//! `sse_stream`, `sse_publish`, `sse_status`, `sse_admin`: the directives that handle a location's requests.
 
 use super::hub::{once, Main};
+use super::location::Location;
 use super::settings::Settings;
-use crate::http;
 use crate::hub;
+use crate::nginx::conf_context::{ConfContext, Position};
 use crate::nginx::directive::Refused;
-use crate::nginx::setting::{Answering, Position, Setting};
 use crate::nginx::value::ComplexValue;
 use crate::sse::channel::NameError;
 use crate::sse::{channel, event_type};
 use crate::worker::{Naming, Replay, SlowClient, StreamSettings};
 use std::rc::Rc;
 
-/// What one location answers; it can be one thing only.
-pub enum Answer {
+/// The handler of a location: one of the module's four.
+pub enum LocationHandler {
     Stream(Stream),
     Publish(Publish),
     Status(Status),
@@ -95,11 +95,11 @@ pub struct Admin {
     pub target: Target,
 }
 
-impl Answer {
+impl LocationHandler {
     /// All hubs and settings are known.
     pub fn complete(&mut self, main: &Main, settings: &Settings) -> Result<(), String> {
         match self {
-            Answer::Stream(stream) => {
+            LocationHandler::Stream(stream) => {
                 stream.target.complete(main, "sse_stream")?;
                 stream.check_source(main)?;
                 stream.last_event_id = settings.last_event_id();
@@ -108,19 +108,19 @@ impl Answer {
                 main.drain.set(main.drain.get().max(settings.drain()));
                 Ok(())
             }
-            Answer::Publish(publish) => publish.target.complete(main, "sse_publish"),
-            Answer::Status(status) => status.complete(main, settings),
-            Answer::Admin(admin) => admin.target.complete(main, "sse_admin"),
+            LocationHandler::Publish(publish) => publish.target.complete(main, "sse_publish"),
+            LocationHandler::Status(status) => status.complete(main, settings),
+            LocationHandler::Admin(admin) => admin.target.complete(main, "sse_admin"),
         }
     }
 
     /// Where it stands in the configuration.
     pub fn position(&self) -> &Position {
         match self {
-            Answer::Stream(stream) => &stream.target.position,
-            Answer::Publish(publish) => &publish.target.position,
-            Answer::Status(status) => &status.feed.target.position,
-            Answer::Admin(admin) => &admin.target.position,
+            LocationHandler::Stream(stream) => &stream.target.position,
+            LocationHandler::Publish(publish) => &publish.target.position,
+            LocationHandler::Status(status) => &status.feed.target.position,
+            LocationHandler::Admin(admin) => &admin.target.position,
         }
     }
 }
@@ -169,8 +169,8 @@ impl Stream {
 }
 
 impl Target {
-    fn new(setting: &Setting<'_>) -> Target {
-        Target { name: None, position: setting.position(), hub: 0 }
+    fn new(context: &ConfContext<'_>) -> Target {
+        Target { name: None, position: context.position(), hub: 0 }
     }
 
     /// What the hub is called.
@@ -195,14 +195,12 @@ impl Target {
 }
 
 /// `sse_stream`
-pub fn stream(setting: &mut Setting<'_>) -> Result<(), Refused> {
-    if setting.location().stream().is_some() {
-        return Err(Refused::Duplicate);
-    }
-    let mut target = Target::new(setting);
+pub fn stream(context: &mut ConfContext<'_>) -> Result<(), Refused> {
+    refuse_duplicate(context, |handler| matches!(handler, LocationHandler::Stream(_)))?;
+    let mut target = Target::new(context);
     let (mut channels, mut names) = (Vec::new(), Vec::new());
     let (mut split, mut meaning) = (None, None);
-    for argument in setting.arguments() {
+    for argument in context.arguments() {
         if let Some(name) = argument.strip_prefix(b"hub=") {
             target.name(name)?;
         } else if let Some(value) = argument.strip_prefix(b"split=") {
@@ -217,7 +215,7 @@ pub fn stream(setting: &mut Setting<'_>) -> Result<(), Refused> {
                 true => Chosen::Own,
                 false => Chosen::Freely,
             };
-            channels.push(Channel { value: compile(setting, argument)?, chosen });
+            channels.push(Channel { value: compile(context, argument)?, chosen });
             names.push(argument);
         }
     }
@@ -228,8 +226,7 @@ pub fn stream(setting: &mut Setting<'_>) -> Result<(), Refused> {
     for name in names {
         check_names(name, split, meaning)?;
     }
-    let answering = setting.answer_with::<http::stream::Handler>()?;
-    keep(setting, Answer::Stream(Stream::new(target, channels, split, meaning)), answering)
+    keep(context, LocationHandler::Stream(Stream::new(target, channels, split, meaning)))
 }
 
 /// Checks of an argument of `sse_stream` what can be known before any request comes.
@@ -249,85 +246,89 @@ fn check_names(text: &[u8], split: Option<u8>, meaning: Meaning) -> Result<(), R
 }
 
 /// `sse_publish`
-pub fn publish(setting: &mut Setting<'_>) -> Result<(), Refused> {
-    if setting.location().publish().is_some() {
-        return Err(Refused::Duplicate);
-    }
-    let mut target = Target::new(setting);
+pub fn publish(context: &mut ConfContext<'_>) -> Result<(), Refused> {
+    refuse_duplicate(context, |handler| matches!(handler, LocationHandler::Publish(_)))?;
+    let mut target = Target::new(context);
     let (mut name, mut event) = (None, None);
-    for argument in setting.arguments() {
+    for argument in context.arguments() {
         if let Some(hub) = argument.strip_prefix(b"hub=") {
             target.name(hub)?;
         } else if let Some(value) = argument.strip_prefix(b"event=") {
             if is_literal(value) {
                 event_type::check(value).map_err(|error| bad("type", value, &error))?;
             }
-            once(&mut event, setting.compile(value)?)?;
+            once(&mut event, context.compile(value)?)?;
         } else if name.is_none() {
             if is_literal(argument) {
                 channel::check_publish(argument)
                     .map_err(|error| bad("channel", argument, &error))?;
             }
-            name = Some(compile(setting, argument)?);
+            name = Some(compile(context, argument)?);
         } else {
             return Err(unknown(argument));
         }
     }
     let channel =
         name.ok_or_else(|| Refused::because("no channel in \"sse_publish\" directive"))?;
-    let answering = setting.answer_with::<http::publish::Handler>()?;
-    keep(setting, Answer::Publish(Publish { target, channel, event }), answering)
+    keep(context, LocationHandler::Publish(Publish { target, channel, event }))
 }
 
 /// `sse_status`
-pub fn status(setting: &mut Setting<'_>) -> Result<(), Refused> {
-    if setting.location().status().is_some() {
-        return Err(Refused::Duplicate);
-    }
-    let mut target = Target::new(setting);
-    for argument in setting.arguments() {
+pub fn status(context: &mut ConfContext<'_>) -> Result<(), Refused> {
+    refuse_duplicate(context, |handler| matches!(handler, LocationHandler::Status(_)))?;
+    let mut target = Target::new(context);
+    for argument in context.arguments() {
         let name = argument.strip_prefix(b"hub=").ok_or_else(|| unknown(argument))?;
         target.name(name)?;
     }
-    let answering = setting.answer_with::<http::status::Handler>()?;
     let shown = match target.name {
         Some(_) => Shown::OneHub,
         None => Shown::AllHubs,
     };
     let feed = Stream::new(target, Vec::new(), None, Meaning::Names);
-    keep(setting, Answer::Status(Status { shown, feed }), answering)
+    keep(context, LocationHandler::Status(Status { shown, feed }))
 }
 
 /// `sse_admin`
-pub fn admin(setting: &mut Setting<'_>) -> Result<(), Refused> {
-    if setting.location().admin().is_some() {
-        return Err(Refused::Duplicate);
-    }
-    let mut target = Target::new(setting);
-    for argument in setting.arguments() {
+pub fn admin(context: &mut ConfContext<'_>) -> Result<(), Refused> {
+    refuse_duplicate(context, |handler| matches!(handler, LocationHandler::Admin(_)))?;
+    let mut target = Target::new(context);
+    for argument in context.arguments() {
         let name = argument.strip_prefix(b"hub=").ok_or_else(|| unknown(argument))?;
         target.name(name)?;
     }
-    let answering = setting.answer_with::<http::admin::Handler>()?;
-    keep(setting, Answer::Admin(Admin { target }), answering)
+    keep(context, LocationHandler::Admin(Admin { target }))
 }
 
-fn keep(setting: &mut Setting<'_>, answer: Answer, answering: Answering) -> Result<(), Refused> {
-    setting.location().answer = Some((Rc::new(answer), answering));
+/// Refuses a second directive of a kind in one location.
+fn refuse_duplicate(
+    context: &mut ConfContext<'_>,
+    is_of_kind: fn(&LocationHandler) -> bool,
+) -> Result<(), Refused> {
+    if context.location_conf::<Location>().handler().is_some_and(is_of_kind) {
+        return Err(Refused::Duplicate);
+    }
+    Ok(())
+}
+
+/// Makes the module answer the location's requests with this handler.
+fn keep(context: &mut ConfContext<'_>, handler: LocationHandler) -> Result<(), Refused> {
+    context.answer_requests()?;
+    context.location_conf::<Location>().handler = Some(Rc::new(handler));
     Ok(())
 }
 
 /// A channel's name. What its variables make of it is checked when a request comes.
-fn compile<'cf>(setting: &mut Setting<'cf>, text: &'cf [u8]) -> Result<ComplexValue, Refused> {
+fn compile<'cf>(context: &mut ConfContext<'cf>, text: &'cf [u8]) -> Result<ComplexValue, Refused> {
     if text.is_empty() {
         return Err(Refused::no_valid("channel", text));
     }
     let word = text.iter().take_while(|byte| byte.is_ascii_lowercase() || **byte == b'_').count();
     if word > 0 && text.get(word) == Some(&b'=') {
         let shown = String::from_utf8_lossy(text);
-        setting.warn(&format!("\"{shown}\" is no parameter, and is taken for a channel's name"));
+        context.warn(&format!("\"{shown}\" is no parameter, and is taken for a channel's name"));
     }
-    setting.compile(text)
+    context.compile(text)
 }
 
 /// Whether a value holds no variable. It can then be checked before any request comes.

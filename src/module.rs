@@ -1,0 +1,103 @@
+//! The module as nginx sees it: its directives and variables, what happens when nginx reads a
+//! configuration, starts a process, and answers a request, and the symbols that the library exports.
+//!
+//! This is the file to read first: it alone knows all of `conf`, `http`, `process`, and `nginx`.
+
+// A library is loaded by the names of its statics, which nginx writes to: `static mut`, `no_mangle`.
+#![allow(unsafe_code)]
+
+use crate::conf::{self, Location, Main};
+use crate::http::{self, cors, variables};
+use crate::nginx::conf_context::ConfContext;
+use crate::nginx::directive::{Directive, Refused};
+use crate::nginx::module::{callbacks, commands, entry, Module};
+use crate::nginx::request::{Outcome, Request};
+use crate::nginx::variable::Variable;
+use crate::process;
+use nginx_sys::{ngx_command_t, ngx_http_module_t, ngx_module_t};
+
+/// This module.
+struct Sse;
+
+impl Module for Sse {
+    type Main = Main;
+    type Location = Location;
+    const DIRECTIVES: &'static [Directive] = &conf::DIRECTIVES;
+    const VARIABLES: &'static [Variable] = &variables::VARIABLES;
+
+    fn complete_main(main: &mut Main) {
+        main.complete();
+    }
+
+    fn complete_location(
+        inner: &mut Location,
+        outer: &Location,
+        context: &mut ConfContext<'_>,
+    ) -> Result<(), String> {
+        inner.complete(outer, context)
+    }
+
+    fn finish_configuration(context: &mut ConfContext<'_>) -> Result<(), Refused> {
+        conf::hub::add_zones(context)
+    }
+
+    fn take_effect(main: &Main) {
+        conf::hub::set_history(main);
+    }
+
+    fn start(main: &Main) {
+        process::start(main);
+    }
+
+    fn stop() {
+        process::stop();
+    }
+
+    fn before_access(request: &Request) -> Outcome {
+        cors::before_access(request)
+    }
+
+    fn answer(request: &Request) -> Outcome {
+        http::answer(request)
+    }
+}
+
+static CALLBACKS: ngx_http_module_t = callbacks::<Sse>();
+
+static mut COMMANDS: [ngx_command_t; conf::DIRECTIVES.len() + 1] =
+    commands::<Sse, { conf::DIRECTIVES.len() + 1 }>();
+
+/// The module's entry in nginx's list, which nginx itself writes to.
+#[no_mangle]
+#[allow(non_upper_case_globals)]
+static mut ngx_http_sse_module: ngx_module_t = entry::<Sse>(&CALLBACKS, (&raw mut COMMANDS).cast());
+
+/// What `load_module` looks for in the file.
+#[cfg(feature = "export-modules")]
+#[allow(non_upper_case_globals)]
+mod exports {
+    use super::{ngx_http_sse_module, ngx_module_t};
+    use std::ffi::{c_char, CStr};
+    use std::ptr;
+
+    const NAME: &CStr = c"ngx_http_sse_module";
+
+    #[no_mangle]
+    static mut ngx_modules: [*const ngx_module_t; 2] =
+        [&raw const ngx_http_sse_module, ptr::null()];
+
+    #[no_mangle]
+    static mut ngx_module_names: [*const c_char; 2] = [NAME.as_ptr(), ptr::null()];
+
+    /// Before the first of these that the binary has: filters run in the opposite order, and the
+    /// module's own is to run after nginx's charset filter.
+    #[no_mangle]
+    static mut ngx_module_order: [*const c_char; 6] = [
+        NAME.as_ptr(),
+        c"ngx_http_range_header_filter_module".as_ptr(),
+        c"ngx_http_gzip_filter_module".as_ptr(),
+        c"ngx_http_postpone_filter_module".as_ptr(),
+        c"ngx_http_charset_filter_module".as_ptr(),
+        ptr::null(),
+    ];
+}

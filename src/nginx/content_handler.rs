@@ -1,0 +1,49 @@
+//! The content handler of a location: which directive's location it is, and the call of the module.
+
+use super::conf_context::ConfContext;
+use super::directive::Refused;
+use super::request::{self, Outcome, Request};
+use nginx_sys::{ngx_http_request_t, ngx_int_t};
+use std::ptr;
+use std::sync::OnceLock;
+
+/// The module's function that answers requests. Set once, before any location can ask for it.
+static ANSWER: OnceLock<fn(&Request) -> Outcome> = OnceLock::new();
+
+/// Sets the function that answers requests.
+pub(super) fn install(answer: fn(&Request) -> Outcome) {
+    ANSWER.get_or_init(|| answer);
+}
+
+impl ConfContext<'_> {
+    /// Makes the module answer the requests of this location. Refused if another directive does.
+    pub fn answer_requests(&mut self) -> Result<(), Refused> {
+        if self.inherit_handler() {
+            return Ok(());
+        }
+        Err(Refused::because("two directives of this location would answer its requests"))
+    }
+
+    /// Makes the module answer the requests of this block, as it does in the enclosing one. Returns
+    /// false if another directive does already.
+    pub fn inherit_handler(&mut self) -> bool {
+        let core = self.core_location();
+        if core.handler.is_some() {
+            return false;
+        }
+        core.handler = Some(answer);
+        true
+    }
+
+    /// Whether the module still answers the requests of this location: no later directive has taken over.
+    pub fn answers_requests(&mut self) -> bool {
+        let own: unsafe extern "C" fn(*mut ngx_http_request_t) -> ngx_int_t = answer;
+        self.core_location().handler.is_some_and(|handler| ptr::fn_addr_eq(handler, own))
+    }
+}
+
+unsafe extern "C" fn answer(r: *mut ngx_http_request_t) -> ngx_int_t {
+    let Some(answer) = ANSWER.get() else { return Outcome::status(500).0 };
+    // SAFETY: nginx calls a content handler with a living request.
+    unsafe { request::handle(r, *answer) }
+}
