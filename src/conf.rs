@@ -9,7 +9,10 @@ pub mod hub;
 pub mod location;
 pub mod redis;
 
+mod argument;
+mod handler_directives;
 mod handlers;
+mod setting_directives;
 mod settings;
 
 pub use handlers::LocationHandler;
@@ -21,23 +24,33 @@ use crate::nginx::directive::{Arguments, Directive, Place};
 /// All directives of the module.
 pub static DIRECTIVES: [Directive; 18] = [
     directive(c"sse_hub", Place::HttpBlock, Arguments::One, hub::block),
-    directive(c"sse_stream", Place::Location, Arguments::OneOrMore, handlers::stream),
-    directive(c"sse_publish", Place::Location, Arguments::OneOrMore, handlers::publish),
-    directive(c"sse_status", Place::Location, Arguments::Any, handlers::status),
-    directive(c"sse_admin", Place::Location, Arguments::Any, handlers::admin),
-    directive(c"sse_replay", Place::Anywhere, Arguments::One, settings::replay),
-    directive(c"sse_last_event_id", Place::Anywhere, Arguments::OneOrMore, settings::last_event_id),
-    directive(c"sse_heartbeat", Place::Anywhere, Arguments::One, settings::heartbeat),
-    directive(c"sse_retry", Place::Anywhere, Arguments::OneOrTwo, settings::retry),
-    directive(c"sse_open_event", Place::Anywhere, Arguments::One, settings::open_event),
-    directive(c"sse_gap_event", Place::Anywhere, Arguments::One, settings::gap_event),
-    directive(c"sse_name_events", Place::Anywhere, Arguments::One, settings::name_events),
-    directive(c"sse_slow_client", Place::Anywhere, Arguments::One, settings::slow_client),
-    directive(c"sse_max_age", Place::Anywhere, Arguments::OneOrTwo, settings::max_age),
-    directive(c"sse_drain", Place::Anywhere, Arguments::One, settings::drain),
-    directive(c"sse_max_subscribers", Place::Anywhere, Arguments::One, settings::max_subscribers),
-    directive(c"sse_cors", Place::Anywhere, Arguments::OneOrMore, cors::cors),
-    directive(c"sse_lean", Place::Anywhere, Arguments::One, settings::lean),
+    directive(c"sse_stream", Place::Location, Arguments::OneOrMore, handler_directives::stream),
+    directive(c"sse_publish", Place::Location, Arguments::OneOrMore, handler_directives::publish),
+    directive(c"sse_status", Place::Location, Arguments::Any, handler_directives::status),
+    directive(c"sse_admin", Place::Location, Arguments::Any, handler_directives::admin),
+    directive(c"sse_replay", Place::Anywhere, Arguments::One, setting_directives::replay),
+    directive(
+        c"sse_last_event_id",
+        Place::Anywhere,
+        Arguments::OneOrMore,
+        setting_directives::last_event_id,
+    ),
+    directive(c"sse_heartbeat", Place::Anywhere, Arguments::One, setting_directives::heartbeat),
+    directive(c"sse_retry", Place::Anywhere, Arguments::OneOrTwo, setting_directives::retry),
+    directive(c"sse_open_event", Place::Anywhere, Arguments::One, setting_directives::open_event),
+    directive(c"sse_gap_event", Place::Anywhere, Arguments::One, setting_directives::gap_event),
+    directive(c"sse_name_events", Place::Anywhere, Arguments::One, setting_directives::name_events),
+    directive(c"sse_slow_client", Place::Anywhere, Arguments::One, setting_directives::slow_client),
+    directive(c"sse_max_age", Place::Anywhere, Arguments::OneOrTwo, setting_directives::max_age),
+    directive(c"sse_drain", Place::Anywhere, Arguments::One, setting_directives::drain),
+    directive(
+        c"sse_max_subscribers",
+        Place::Anywhere,
+        Arguments::One,
+        setting_directives::max_subscribers,
+    ),
+    directive(c"sse_cors", Place::Anywhere, Arguments::OneOrMore, setting_directives::cors),
+    directive(c"sse_lean", Place::Anywhere, Arguments::One, setting_directives::lean),
 ];
 
 const fn directive(
@@ -46,7 +59,7 @@ const fn directive(
     arguments: Arguments,
     set: fn(
         &mut crate::nginx::conf_context::ConfContext<'_>,
-    ) -> Result<(), crate::nginx::directive::Refused>,
+    ) -> Result<(), crate::nginx::conf_error::ConfError>,
 ) -> Directive {
     Directive { name, place, arguments, set }
 }

@@ -4,8 +4,6 @@ pub mod cors;
 pub mod variables;
 
 mod admin;
-mod asked;
-mod deletion;
 mod json;
 mod publish;
 mod status;

@@ -9,7 +9,8 @@
 use crate::conf::{self, Location, Main};
 use crate::http::{self, cors, variables};
 use crate::nginx::conf_context::ConfContext;
-use crate::nginx::directive::{Directive, Refused};
+use crate::nginx::conf_error::ConfError;
+use crate::nginx::directive::Directive;
 use crate::nginx::module::{callbacks, commands, entry, Module};
 use crate::nginx::request::{Outcome, Request};
 use crate::nginx::variable::Variable;
@@ -37,7 +38,7 @@ impl Module for Sse {
         inner.complete(outer, context)
     }
 
-    fn finish_configuration(context: &mut ConfContext<'_>) -> Result<(), Refused> {
+    fn finish_configuration(context: &mut ConfContext<'_>) -> Result<(), ConfError> {
         conf::hub::add_zones(context)
     }
 

@@ -10,6 +10,7 @@ mod bits;
 pub mod body;
 pub mod clock;
 pub mod conf_context;
+pub mod conf_error;
 mod content_handler;
 pub mod core;
 pub mod directive;

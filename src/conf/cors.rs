@@ -1,10 +1,7 @@
 //! `sse_cors`: which pages of other origins may read streams and publish.
 
-use super::location::Location;
-use crate::nginx::conf_context::ConfContext;
-use crate::nginx::directive::Refused;
+use crate::nginx::conf_error::ConfError;
 use crate::sse::origin;
-use std::rc::Rc;
 
 /// The origins that are let in.
 pub enum Cors {
@@ -21,25 +18,17 @@ pub enum Credentials {
     Sent,
 }
 
-/// `sse_cors ORIGIN ... [credentials];` or `sse_cors off;`
-pub fn cors(context: &mut ConfContext<'_>) -> Result<(), Refused> {
-    let value = match context.arguments().as_slice() {
-        [b"off"] => None,
-        arguments => Some(Rc::new(Cors::read(arguments)?)),
-    };
-    super::hub::once(&mut context.location_conf::<Location>().settings.cors, value)
-}
-
 impl Cors {
-    fn read(arguments: &[&[u8]]) -> Result<Cors, Refused> {
+    /// Reads the arguments of `sse_cors`.
+    pub fn read(arguments: &[&[u8]]) -> Result<Cors, ConfError> {
         let (origins, credentials) = match arguments {
             [origins @ .., b"credentials"] => (origins, Credentials::Sent),
             origins => (origins, Credentials::Withheld),
         };
         match origins {
-            [] => return Err(Refused::because("no origin in \"sse_cors\" directive")),
+            [] => return Err(ConfError::because("no origin in \"sse_cors\" directive")),
             [b"*"] if credentials == Credentials::Sent => {
-                return Err(Refused::because("\"*\" cannot be used with \"credentials\""));
+                return Err(ConfError::because("\"*\" cannot be used with \"credentials\""));
             }
             [b"*"] => return Ok(Cors::Any),
             _ => {}
@@ -47,11 +36,11 @@ impl Cors {
         let mut listed: Vec<String> = Vec::with_capacity(origins.len());
         for text in origins {
             if *text == b"*" {
-                return Err(Refused::because("\"*\" cannot be used with other origins"));
+                return Err(ConfError::because("\"*\" cannot be used with other origins"));
             }
-            let origin = origin::parse(text).ok_or_else(|| Refused::no_valid("origin", text))?;
+            let origin = origin::parse(text).ok_or_else(|| ConfError::no_valid("origin", text))?;
             if listed.contains(&origin) {
-                return Err(Refused::because(format_args!("duplicate origin \"{origin}\"")));
+                return Err(ConfError::because(format_args!("duplicate origin \"{origin}\"")));
             }
             listed.push(origin);
         }

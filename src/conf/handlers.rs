@@ -1,14 +1,12 @@
-//! `sse_stream`, `sse_publish`, `sse_status`, `sse_admin`: the directives that handle a location's requests.
+//! The handlers of locations: what `sse_stream`, `sse_publish`, `sse_status`, and `sse_admin` say.
 
-use super::hub::{once, Main};
-use super::location::Location;
+use super::argument::once;
+use super::hub::Main;
 use super::settings::Settings;
 use crate::hub;
 use crate::nginx::conf_context::{ConfContext, Position};
-use crate::nginx::directive::Refused;
+use crate::nginx::conf_error::ConfError;
 use crate::nginx::value::ComplexValue;
-use crate::sse::channel::NameError;
-use crate::sse::{channel, event_type};
 use crate::worker::{Naming, Replay, SlowClient, StreamSettings};
 use std::rc::Rc;
 
@@ -23,7 +21,7 @@ pub enum LocationHandler {
 /// Which hub a location means, before and after all hubs are known.
 pub struct Target {
     /// What `hub=` said; once all hubs are known, what it is called.
-    name: Option<String>,
+    pub(super) name: Option<String>,
     position: Position,
     /// Its number in `Main::hubs`.
     pub hub: usize,
@@ -161,7 +159,12 @@ impl Stream {
     }
 
     /// Its settings are filled in when all of the configuration is read.
-    fn new(target: Target, channels: Vec<Channel>, split: Option<u8>, meaning: Meaning) -> Stream {
+    pub(super) fn new(
+        target: Target,
+        channels: Vec<Channel>,
+        split: Option<u8>,
+        meaning: Meaning,
+    ) -> Stream {
         let settings = Rc::new(Settings::default().resolve());
         let last_event_id = Rc::default();
         Stream { target, channels, split, meaning, last_event_id, settings, lean: false }
@@ -169,7 +172,7 @@ impl Stream {
 }
 
 impl Target {
-    fn new(context: &ConfContext<'_>) -> Target {
+    pub(super) fn new(context: &ConfContext<'_>) -> Target {
         Target { name: None, position: context.position(), hub: 0 }
     }
 
@@ -178,9 +181,9 @@ impl Target {
         self.name.as_deref().unwrap_or_default()
     }
 
-    fn name(&mut self, name: &[u8]) -> Result<(), Refused> {
+    pub(super) fn name(&mut self, name: &[u8]) -> Result<(), ConfError> {
         let text = std::str::from_utf8(name).ok().filter(|name| !name.is_empty());
-        let text = text.ok_or_else(|| Refused::no_valid("hub name", name))?;
+        let text = text.ok_or_else(|| ConfError::no_valid("hub name", name))?;
         once(&mut self.name, text.to_owned())
     }
 
@@ -192,155 +195,4 @@ impl Target {
         main.used.set(true);
         Ok(())
     }
-}
-
-/// `sse_stream`
-pub fn stream(context: &mut ConfContext<'_>) -> Result<(), Refused> {
-    refuse_duplicate(context, |handler| matches!(handler, LocationHandler::Stream(_)))?;
-    let mut target = Target::new(context);
-    let (mut channels, mut names) = (Vec::new(), Vec::new());
-    let (mut split, mut meaning) = (None, None);
-    for argument in context.arguments() {
-        if let Some(name) = argument.strip_prefix(b"hub=") {
-            target.name(name)?;
-        } else if let Some(value) = argument.strip_prefix(b"split=") {
-            let [byte] = value else {
-                return Err(Refused::no_valid("parameter", argument));
-            };
-            once(&mut split, *byte)?;
-        } else if argument == b"pattern" {
-            once(&mut meaning, Meaning::Patterns)?;
-        } else {
-            let chosen = match channel::is_own(argument) {
-                true => Chosen::Own,
-                false => Chosen::Freely,
-            };
-            channels.push(Channel { value: compile(context, argument)?, chosen });
-            names.push(argument);
-        }
-    }
-    if channels.is_empty() {
-        return Err(Refused::because("no channel in \"sse_stream\" directive"));
-    }
-    let meaning = meaning.unwrap_or(Meaning::Names);
-    for name in names {
-        check_names(name, split, meaning)?;
-    }
-    keep(context, LocationHandler::Stream(Stream::new(target, channels, split, meaning)))
-}
-
-/// Checks of an argument of `sse_stream` what can be known before any request comes.
-fn check_names(text: &[u8], split: Option<u8>, meaning: Meaning) -> Result<(), Refused> {
-    let wrong = |error| match meaning {
-        Meaning::Names => bad("channel", text, &error),
-        Meaning::Patterns => bad("pattern", text, &error),
-    };
-    let mut parts = text.split(|byte| Some(*byte) == split);
-    if meaning == Meaning::Patterns && parts.any(channel::is_own) {
-        return Err(wrong(NameError::Reserved));
-    }
-    if is_literal(text) {
-        channel::names(&[text], split).map_err(wrong)?;
-    }
-    Ok(())
-}
-
-/// `sse_publish`
-pub fn publish(context: &mut ConfContext<'_>) -> Result<(), Refused> {
-    refuse_duplicate(context, |handler| matches!(handler, LocationHandler::Publish(_)))?;
-    let mut target = Target::new(context);
-    let (mut name, mut event) = (None, None);
-    for argument in context.arguments() {
-        if let Some(hub) = argument.strip_prefix(b"hub=") {
-            target.name(hub)?;
-        } else if let Some(value) = argument.strip_prefix(b"event=") {
-            if is_literal(value) {
-                event_type::check(value).map_err(|error| bad("type", value, &error))?;
-            }
-            once(&mut event, context.compile(value)?)?;
-        } else if name.is_none() {
-            if is_literal(argument) {
-                channel::check_publish(argument)
-                    .map_err(|error| bad("channel", argument, &error))?;
-            }
-            name = Some(compile(context, argument)?);
-        } else {
-            return Err(unknown(argument));
-        }
-    }
-    let channel =
-        name.ok_or_else(|| Refused::because("no channel in \"sse_publish\" directive"))?;
-    keep(context, LocationHandler::Publish(Publish { target, channel, event }))
-}
-
-/// `sse_status`
-pub fn status(context: &mut ConfContext<'_>) -> Result<(), Refused> {
-    refuse_duplicate(context, |handler| matches!(handler, LocationHandler::Status(_)))?;
-    let mut target = Target::new(context);
-    for argument in context.arguments() {
-        let name = argument.strip_prefix(b"hub=").ok_or_else(|| unknown(argument))?;
-        target.name(name)?;
-    }
-    let shown = match target.name {
-        Some(_) => Shown::OneHub,
-        None => Shown::AllHubs,
-    };
-    let feed = Stream::new(target, Vec::new(), None, Meaning::Names);
-    keep(context, LocationHandler::Status(Status { shown, feed }))
-}
-
-/// `sse_admin`
-pub fn admin(context: &mut ConfContext<'_>) -> Result<(), Refused> {
-    refuse_duplicate(context, |handler| matches!(handler, LocationHandler::Admin(_)))?;
-    let mut target = Target::new(context);
-    for argument in context.arguments() {
-        let name = argument.strip_prefix(b"hub=").ok_or_else(|| unknown(argument))?;
-        target.name(name)?;
-    }
-    keep(context, LocationHandler::Admin(Admin { target }))
-}
-
-/// Refuses a second directive of a kind in one location.
-fn refuse_duplicate(
-    context: &mut ConfContext<'_>,
-    is_of_kind: fn(&LocationHandler) -> bool,
-) -> Result<(), Refused> {
-    if context.location_conf::<Location>().handler().is_some_and(is_of_kind) {
-        return Err(Refused::Duplicate);
-    }
-    Ok(())
-}
-
-/// Makes the module answer the location's requests with this handler.
-fn keep(context: &mut ConfContext<'_>, handler: LocationHandler) -> Result<(), Refused> {
-    context.answer_requests()?;
-    context.location_conf::<Location>().handler = Some(Rc::new(handler));
-    Ok(())
-}
-
-/// A channel's name. What its variables make of it is checked when a request comes.
-fn compile<'cf>(context: &mut ConfContext<'cf>, text: &'cf [u8]) -> Result<ComplexValue, Refused> {
-    if text.is_empty() {
-        return Err(Refused::no_valid("channel", text));
-    }
-    let word = text.iter().take_while(|byte| byte.is_ascii_lowercase() || **byte == b'_').count();
-    if word > 0 && text.get(word) == Some(&b'=') {
-        let shown = String::from_utf8_lossy(text);
-        context.warn(&format!("\"{shown}\" is no parameter, and is taken for a channel's name"));
-    }
-    context.compile(text)
-}
-
-/// Whether a value holds no variable. It can then be checked before any request comes.
-fn is_literal(text: &[u8]) -> bool {
-    !text.contains(&b'$')
-}
-
-fn bad(what: &str, name: &[u8], error: &impl std::fmt::Display) -> Refused {
-    Refused::because(format_args!("invalid {what} \"{}\": {error}", name.escape_ascii()))
-}
-
-fn unknown(argument: &[u8]) -> Refused {
-    let shown = String::from_utf8_lossy(argument);
-    Refused::because(format_args!("unknown parameter \"{shown}\""))
 }

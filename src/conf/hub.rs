@@ -1,10 +1,11 @@
 //! Hubs: the `sse_hub` block, which hub a location means, and the zone that each hub gets.
 
+use super::argument::{number, once, one, size};
 use super::redis::{self, Redis};
 use crate::hub::{self, History, Hub, Plan, Region};
 use crate::nginx::conf_context::{ConfContext, Position};
-use crate::nginx::core::{parse_size, parse_time};
-use crate::nginx::directive::Refused;
+use crate::nginx::conf_error::ConfError;
+use crate::nginx::core::parse_time;
 use crate::nginx::log::{self, Level};
 use crate::nginx::wakers::EventfdWakers;
 use crate::nginx::zone::{self, Arrival, Found, Tenant};
@@ -174,7 +175,7 @@ pub fn set_history(main: &Main) {
 }
 
 /// Asks nginx for the hubs' zones, when all that uses them is known.
-pub fn add_zones(context: &mut ConfContext<'_>) -> Result<(), Refused> {
+pub fn add_zones(context: &mut ConfContext<'_>) -> Result<(), ConfError> {
     if !context.main_conf::<Main>().used.get() {
         return Ok(());
     }
@@ -208,9 +209,9 @@ impl Block {
         }
     }
 
-    fn set(&mut self, context: &mut ConfContext<'_>) -> Result<(), Refused> {
+    fn set(&mut self, context: &mut ConfContext<'_>) -> Result<(), ConfError> {
         let words = context.words();
-        let (name, arguments) = words.split_first().ok_or(Refused::Told)?;
+        let (name, arguments) = words.split_first().ok_or(ConfError::Told)?;
         match *name {
             b"zone" => once(&mut self.zone, size(one(name, arguments)?)?),
             b"max_event_size" => once(&mut self.max_event, size(one(name, arguments)?)?),
@@ -219,7 +220,7 @@ impl Block {
             b"redis_source" => self.redis.set_source(one(name, arguments)?),
             b"redis_prefix" => self.redis.set_prefix(one(name, arguments)?),
             b"history" => once(&mut self.history, history(arguments)?),
-            _ => Err(Refused::because(format_args!(
+            _ => Err(ConfError::because(format_args!(
                 "unknown directive \"{}\"",
                 String::from_utf8_lossy(name)
             ))),
@@ -228,7 +229,7 @@ impl Block {
 }
 
 /// `sse_hub NAME { ... }`
-pub fn block(context: &mut ConfContext<'_>) -> Result<(), Refused> {
+pub fn block(context: &mut ConfContext<'_>) -> Result<(), ConfError> {
     let position = context.position();
     let arguments = context.arguments();
     let name = one(b"sse_hub", &arguments)?;
@@ -236,11 +237,11 @@ pub fn block(context: &mut ConfContext<'_>) -> Result<(), Refused> {
     let name = std::str::from_utf8(name)
         .ok()
         .filter(|_| valid)
-        .ok_or_else(|| Refused::no_valid("hub name", name))?
+        .ok_or_else(|| ConfError::no_valid("hub name", name))?
         .to_owned();
     if let Some(first) = context.main_conf::<Main>().hubs.iter().find(|hub| hub.name == name) {
         let first = first.position.as_ref().map(Position::to_string).unwrap_or_default();
-        return Err(Refused::because(format_args!("duplicate hub \"{name}\", first in {first}")));
+        return Err(ConfError::because(format_args!("duplicate hub \"{name}\", first in {first}")));
     }
     let mut block = Block::default();
     context.block(|context| block.set(context))?;
@@ -248,7 +249,7 @@ pub fn block(context: &mut ConfContext<'_>) -> Result<(), Refused> {
     let conf = block.finish(name, Some(position), redis);
     let least = conf.least_zone();
     if conf.zone < least {
-        return Err(Refused::because(format_args!(
+        return Err(ConfError::because(format_args!(
             "zone of hub \"{}\" is too small: events of {} need at least {}",
             conf.name,
             shown(conf.max_event),
@@ -260,60 +261,25 @@ pub fn block(context: &mut ConfContext<'_>) -> Result<(), Refused> {
 }
 
 /// `presence on | off;`
-fn presence(argument: &[u8]) -> Result<Telling, Refused> {
+fn presence(argument: &[u8]) -> Result<Telling, ConfError> {
     match argument {
         b"on" => Ok(Telling::On),
         b"off" => Ok(Telling::Off),
-        other => Err(Refused::invalid(other)),
+        other => Err(ConfError::invalid(other)),
     }
 }
 
 /// `history COUNT [AGE];` or `history off;`
-fn history(arguments: &[&[u8]]) -> Result<History, Refused> {
+fn history(arguments: &[&[u8]]) -> Result<History, ConfError> {
     match arguments {
         [b"off"] => Ok(History { count: 0, age: 0 }),
         [count] => Ok(History { count: number(count)?, age: DEFAULT_HISTORY.age }),
         [count, age] => {
-            let time = parse_time(age).ok_or_else(|| Refused::invalid(age))?;
+            let time = parse_time(age).ok_or_else(|| ConfError::invalid(age))?;
             Ok(History { count: number(count)?, age: time })
         }
-        _ => Err(Refused::because("invalid number of arguments in \"history\" directive")),
+        _ => Err(ConfError::because("invalid number of arguments in \"history\" directive")),
     }
-}
-
-/// A count of one or more.
-pub(super) fn number(text: &[u8]) -> Result<u64, Refused> {
-    let digits = text.iter().all(u8::is_ascii_digit);
-    let number = std::str::from_utf8(text).ok().filter(|_| digits).and_then(|text| {
-        let number: u64 = text.parse().ok()?;
-        (number > 0 && number <= u64::from(u32::MAX)).then_some(number)
-    });
-    number.ok_or_else(|| Refused::invalid(text))
-}
-
-fn size(text: &[u8]) -> Result<usize, Refused> {
-    // Far above what makes sense, and low enough to be reckoned with.
-    let sensible = 1..1 << 40;
-    parse_size(text).filter(|size| sensible.contains(size)).ok_or_else(|| Refused::invalid(text))
-}
-
-fn one<'a>(name: &[u8], arguments: &[&'a [u8]]) -> Result<&'a [u8], Refused> {
-    match arguments {
-        [argument] => Ok(argument),
-        _ => Err(Refused::because(format_args!(
-            "invalid number of arguments in \"{}\" directive",
-            String::from_utf8_lossy(name)
-        ))),
-    }
-}
-
-/// Sets what may be set once.
-pub(super) fn once<T>(place: &mut Option<T>, value: T) -> Result<(), Refused> {
-    if place.is_some() {
-        return Err(Refused::Duplicate);
-    }
-    *place = Some(value);
-    Ok(())
 }
 
 /// A size as nginx's configuration would have it.

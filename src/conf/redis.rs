@@ -1,8 +1,8 @@
 //! `redis`, `redis_source` and `redis_prefix` in an `sse_hub` block: how a hub is joined to Redis.
 
-use super::hub::once;
+use super::argument::once;
 use crate::hub;
-use crate::nginx::directive::Refused;
+use crate::nginx::conf_error::ConfError;
 use crate::redis::address::{Address, Place};
 use crate::redis::names::{check_prefix, Names};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -28,28 +28,29 @@ pub struct Block {
 
 impl Block {
     /// `redis URL;` No part of the URL is repeated in an error: it may hold a password.
-    pub fn set_address(&mut self, argument: &[u8]) -> Result<(), Refused> {
+    pub fn set_address(&mut self, argument: &[u8]) -> Result<(), ConfError> {
         let text = std::str::from_utf8(argument)
-            .map_err(|_| Refused::because("invalid URL in \"redis\": it is not UTF-8"))?;
-        let address = Address::parse(text)
-            .map_err(|error| Refused::because(format_args!("invalid URL in \"redis\": {error}")))?;
+            .map_err(|_| ConfError::because("invalid URL in \"redis\": it is not UTF-8"))?;
+        let address = Address::parse(text).map_err(|error| {
+            ConfError::because(format_args!("invalid URL in \"redis\": {error}"))
+        })?;
         once(&mut self.address, address)
     }
 
     /// `redis_source pubsub | stream;`
-    pub fn set_source(&mut self, argument: &[u8]) -> Result<(), Refused> {
+    pub fn set_source(&mut self, argument: &[u8]) -> Result<(), ConfError> {
         let source = match argument {
             b"pubsub" => hub::Source::PubSub,
             b"stream" => hub::Source::Streams,
-            other => return Err(Refused::invalid(other)),
+            other => return Err(ConfError::invalid(other)),
         };
         once(&mut self.source, source)
     }
 
     /// `redis_prefix STRING;`
-    pub fn set_prefix(&mut self, argument: &[u8]) -> Result<(), Refused> {
+    pub fn set_prefix(&mut self, argument: &[u8]) -> Result<(), ConfError> {
         let invalid = |why: &dyn std::fmt::Display| {
-            Refused::because(format_args!(
+            ConfError::because(format_args!(
                 "invalid prefix \"{}\" in \"redis_prefix\": {why}",
                 argument.escape_ascii()
             ))
@@ -60,19 +61,19 @@ impl Block {
     }
 
     /// The block has been read. `None`: the hub is not joined.
-    pub fn finish(self) -> Result<Option<Redis>, Refused> {
+    pub fn finish(self) -> Result<Option<Redis>, ConfError> {
         let Some(address) = self.address else {
             let name = match (&self.source, &self.prefix) {
                 (Some(_), _) => "redis_source",
                 (None, Some(_)) => "redis_prefix",
                 (None, None) => return Ok(None),
             };
-            return Err(Refused::because(format_args!("\"{name}\" needs \"redis\"")));
+            return Err(ConfError::because(format_args!("\"{name}\" needs \"redis\"")));
         };
         let prefix = self.prefix.unwrap_or_default();
         let source = self.source.unwrap_or(hub::Source::PubSub);
         if source == hub::Source::Streams && matches!(address.place, Place::Cluster(_)) {
-            return Err(Refused::because(
+            return Err(ConfError::because(
                 "\"redis_source stream\" needs one Redis for all channels, and a cluster is many",
             ));
         }

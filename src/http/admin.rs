@@ -1,6 +1,8 @@
 //! `sse_admin`: lists channels, ends their streams, forgets their events.
 
-use super::{deletion, json};
+mod delete;
+
+use super::json;
 use crate::conf::Admin;
 use crate::hub::{ChannelInfo, Listing, Locked};
 use crate::nginx::pool::NoMemory;
@@ -21,7 +23,7 @@ pub fn handle(request: &Request, conf: &Admin) -> Outcome {
             Ok(None) => answer(request, show(request, conf)),
             Err(refused) => answer(request, Err(refused)),
         },
-        Method::Delete => deletion::handle(request, conf),
+        Method::Delete => delete::handle(request, conf),
         _ => {
             let refused = Refused::new(405, "only GET, HEAD and DELETE are of use here");
             answer(request, Err(refused))

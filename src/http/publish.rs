@@ -1,6 +1,7 @@
 //! `sse_publish`: POST and PUT put an event, or a batch of them, on a channel.
 
-use super::asked::Asked;
+mod via_redis;
+
 use super::{cors, json};
 use crate::conf::{self, Location};
 use crate::hub::{Counter, NewEvent, PublishError};
@@ -12,6 +13,7 @@ use crate::process::{self, redis};
 use crate::sse::escaped::Escaped;
 use crate::sse::{batch, channel, event_type};
 use serde_json::Value;
+use via_redis::Asked;
 
 /// Most bytes of an `Idempotency-Key`.
 const MAX_KEY: usize = 128;

@@ -1,7 +1,7 @@
 //! A configuration that nginx is reading: what a directive's setter may ask of it and do to it.
 
 use super::bits;
-use super::directive::{Refused, ERROR};
+use super::conf_error::{ConfError, ERROR};
 use super::guard::guarded;
 use super::log::{self, Level};
 use super::pool::bytes;
@@ -71,9 +71,9 @@ impl<'cf> ConfContext<'cf> {
     }
 
     /// Compiles a value that may hold variables.
-    pub fn compile(&mut self, text: &'cf [u8]) -> Result<ComplexValue, Refused> {
+    pub fn compile(&mut self, text: &'cf [u8]) -> Result<ComplexValue, ConfError> {
         // SAFETY: the configuration is being read, and the text lives in its pool.
-        unsafe { ComplexValue::compile(self.cf, text) }.ok_or(Refused::Told)
+        unsafe { ComplexValue::compile(self.cf, text) }.ok_or(ConfError::Told)
     }
 
     /// Returns the module's configuration of the whole `http` block. `T` is `Module::Main`.
@@ -98,7 +98,7 @@ impl<'cf> ConfContext<'cf> {
     pub(super) fn add_preaccess_handler(
         &mut self,
         handler: unsafe extern "C" fn(*mut ngx_http_request_t) -> ngx_int_t,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), ConfError> {
         // SAFETY: the core module has numbered itself and has its main configuration inside `http`.
         let core = unsafe {
             let context: *const ngx_http_conf_ctx_t = self.cf.ctx.cast();
@@ -109,7 +109,7 @@ impl<'cf> ConfContext<'cf> {
         // SAFETY: nginx has made the array of the phase's handlers.
         let place: *mut ngx_http_handler_pt = unsafe { ngx_array_push(&mut phase.handlers) }.cast();
         // SAFETY: new memory of that array, if there was any.
-        let place = unsafe { place.as_mut() }.ok_or(Refused::Told)?;
+        let place = unsafe { place.as_mut() }.ok_or(ConfError::Told)?;
         *place = Some(handler);
         Ok(())
     }
@@ -130,9 +130,9 @@ impl<'cf> ConfContext<'cf> {
     /// Reads the block that follows, calling `each` for every directive in it.
     pub fn block(
         &mut self,
-        mut each: impl FnMut(&mut ConfContext<'_>) -> Result<(), Refused>,
-    ) -> Result<(), Refused> {
-        let mut each: &mut dyn FnMut(&mut ConfContext<'_>) -> Result<(), Refused> = &mut each;
+        mut each: impl FnMut(&mut ConfContext<'_>) -> Result<(), ConfError>,
+    ) -> Result<(), ConfError> {
+        let mut each: &mut dyn FnMut(&mut ConfContext<'_>) -> Result<(), ConfError> = &mut each;
         let (handler, handler_conf) = (self.cf.handler, self.cf.handler_conf);
         self.cf.handler = Some(in_block);
         self.cf.handler_conf = (&raw mut each).cast();
@@ -142,7 +142,7 @@ impl<'cf> ConfContext<'cf> {
         self.cf.handler_conf = handler_conf;
         match read.is_null() {
             true => Ok(()),
-            false => Err(Refused::Told),
+            false => Err(ConfError::Told),
         }
     }
 
@@ -152,9 +152,9 @@ impl<'cf> ConfContext<'cf> {
         name: &str,
         size: usize,
         tenant: Rc<dyn Tenant>,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), ConfError> {
         // SAFETY: the configuration is being read.
-        unsafe { zone::add(self.cf, name, size, tenant) }.map_err(|_| Refused::Told)
+        unsafe { zone::add(self.cf, name, size, tenant) }.map_err(|_| ConfError::Told)
     }
 
     /// Writes to the log of the configuration, as of a directive that stands elsewhere.
@@ -171,16 +171,16 @@ impl<'cf> ConfContext<'cf> {
     }
 
     /// Gives nginx its answer to a directive, having said what is wrong.
-    pub(super) fn settle(&mut self, result: Result<(), Refused>) -> *mut c_char {
+    pub(super) fn settle(&mut self, result: Result<(), ConfError>) -> *mut c_char {
         let name = String::from_utf8_lossy(self.words().first().copied().unwrap_or_default());
         let what = match result {
             Ok(()) => return ptr::null_mut(),
-            Err(Refused::Told) => return ERROR,
-            Err(Refused::Duplicate) => format!("\"{name}\" directive is duplicate"),
-            Err(Refused::Invalid(what, value)) => {
+            Err(ConfError::Told) => return ERROR,
+            Err(ConfError::Duplicate) => format!("\"{name}\" directive is duplicate"),
+            Err(ConfError::Invalid(what, value)) => {
                 format!("invalid {what} \"{value}\" in \"{name}\" directive")
             }
-            Err(Refused::Because(what)) => what,
+            Err(ConfError::Because(what)) => what,
         };
         self.tell(Level::Emerg, &what);
         ERROR
@@ -218,7 +218,7 @@ unsafe extern "C" fn in_block(
             // SAFETY: what nginx's own `include` does with the directive in hand.
             return unsafe { ngx_conf_include(cf, ptr::null_mut(), conf) };
         }
-        type Each<'a> = &'a mut dyn FnMut(&mut ConfContext<'_>) -> Result<(), Refused>;
+        type Each<'a> = &'a mut dyn FnMut(&mut ConfContext<'_>) -> Result<(), ConfError>;
         // SAFETY: `block` put it there and waits for the end of the block.
         let each: &mut Each<'_> = unsafe { &mut *conf.cast() };
         let result = each(&mut context);

@@ -1,7 +1,7 @@
 //! The content handler of a location: which directive's location it is, and the call of the module.
 
 use super::conf_context::ConfContext;
-use super::directive::Refused;
+use super::conf_error::ConfError;
 use super::request::{self, Outcome, Request};
 use nginx_sys::{ngx_http_request_t, ngx_int_t};
 use std::ptr;
@@ -16,12 +16,12 @@ pub(super) fn install(answer: fn(&Request) -> Outcome) {
 }
 
 impl ConfContext<'_> {
-    /// Makes the module answer the requests of this location. Refused if another directive does.
-    pub fn answer_requests(&mut self) -> Result<(), Refused> {
+    /// Makes the module answer the requests of this location. ConfError if another directive does.
+    pub fn answer_requests(&mut self) -> Result<(), ConfError> {
         if self.inherit_handler() {
             return Ok(());
         }
-        Err(Refused::because("two directives of this location would answer its requests"))
+        Err(ConfError::because("two directives of this location would answer its requests"))
     }
 
     /// Makes the module answer the requests of this block, as it does in the enclosing one. Returns

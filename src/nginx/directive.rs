@@ -1,6 +1,7 @@
-//! Directives: how `conf` says which there are, and what nginx is told when one is refused.
+//! Directives: what `conf` adds to nginx's configuration language.
 
 use super::conf_context::ConfContext;
+use super::conf_error::{ConfError, ERROR};
 use super::guard::guarded;
 use nginx_sys::{
     ngx_command_t, ngx_conf_t, ngx_str_t, ngx_uint_t, NGX_CONF_1MORE, NGX_CONF_ANY, NGX_CONF_BLOCK,
@@ -8,14 +9,13 @@ use nginx_sys::{
     NGX_HTTP_MAIN_CONF, NGX_HTTP_SRV_CONF,
 };
 use std::ffi::{c_char, c_void, CStr};
-use std::fmt;
 
 /// One directive of nginx's configuration.
 pub struct Directive {
     pub name: &'static CStr,
     pub place: Place,
     pub arguments: Arguments,
-    pub set: fn(&mut ConfContext<'_>) -> Result<(), Refused>,
+    pub set: fn(&mut ConfContext<'_>) -> Result<(), ConfError>,
 }
 
 /// Where a directive may stand.
@@ -37,43 +37,6 @@ pub enum Arguments {
     OneOrMore,
     Any,
 }
-
-/// Why a directive is refused.
-#[derive(Debug)]
-pub enum Refused {
-    /// It stands twice in one place.
-    Duplicate,
-    /// A value makes no sense: what it was to be, and what it is.
-    Invalid(&'static str, String),
-    /// In these words; nginx adds the file and the line.
-    Because(String),
-    /// nginx has said already what is wrong.
-    Told,
-}
-
-impl Refused {
-    /// In these words.
-    pub fn because(what: impl fmt::Display) -> Refused {
-        Refused::Because(what.to_string())
-    }
-
-    /// An argument, or a part of one, that makes no sense.
-    pub fn invalid(value: &[u8]) -> Refused {
-        Refused::no_valid("value", value)
-    }
-
-    /// The same, of one that has a name.
-    pub fn no_valid(what: &'static str, value: &[u8]) -> Refused {
-        let shown = String::from_utf8_lossy(value);
-        // A message is one line, whatever stands in the configuration.
-        let escape = |c: char| c.is_control().then(|| c.escape_default().to_string());
-        let escaped = shown.chars().map(|c| escape(c).unwrap_or_else(|| c.to_string())).collect();
-        Refused::Invalid(what, escaped)
-    }
-}
-
-/// nginx's NGX_CONF_ERROR.
-pub(super) const ERROR: *mut c_char = usize::MAX as *mut c_char;
 
 impl Directive {
     /// The directive as nginx has it in its tables.

@@ -4,8 +4,9 @@
 //! `ngx_module_t` and `ngx_http_module_t` in nginx's development guide describe the order of the calls.
 
 use super::conf_context::ConfContext;
+use super::conf_error::{ConfError, ERROR};
 use super::content_handler;
-use super::directive::{Directive, Refused, ERROR};
+use super::directive::Directive;
 use super::guard::guarded;
 use super::log::Level;
 use super::request::{Outcome, Request};
@@ -42,7 +43,7 @@ pub trait Module: 'static {
     ) -> Result<(), String>;
 
     /// Finishes the configuration after all blocks are merged: the last chance to refuse it.
-    fn finish_configuration(context: &mut ConfContext<'_>) -> Result<(), Refused>;
+    fn finish_configuration(context: &mut ConfContext<'_>) -> Result<(), ConfError>;
 
     /// Called in the master process when a configuration takes effect and its shared memory is there.
     fn take_effect(main: &Self::Main);
@@ -175,7 +176,7 @@ unsafe extern "C" fn postconfiguration<M: Module>(cf: *mut ngx_conf_t) -> ngx_in
         match finished {
             Ok(()) => NGX_OK as ngx_int_t,
             Err(refused) => {
-                if let Refused::Because(what) = refused {
+                if let ConfError::Because(what) = refused {
                     context.log(Level::Emerg, format_args!("{what}"));
                 }
                 NGX_ERROR as ngx_int_t

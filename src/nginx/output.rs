@@ -15,6 +15,7 @@ mod incoming;
 mod lean;
 mod posted;
 mod progress;
+mod unsent;
 mod wire;
 
 use super::bits;
@@ -38,10 +39,11 @@ use progress::Progress;
 use std::cell::Cell;
 use std::ptr::NonNull;
 use std::rc::Rc;
-use wire::{has_rest, Rest, Wire};
+use unsent::{has_rest, Rest};
+use wire::Wire;
 
 /// What a connection's `buffered` says of bytes that no filter has any more.
-const BEHIND_FILTERS: u32 = NGX_HTTP_WRITE_BUFFERED | NGX_SSL_BUFFERED | wire::REST_BUFFERED;
+const BEHIND_FILTERS: u32 = NGX_HTTP_WRITE_BUFFERED | NGX_SSL_BUFFERED | unsent::REST_BUFFERED;
 
 /// An answer that goes on for as long as the client stays.
 pub struct Output {

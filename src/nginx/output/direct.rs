@@ -5,7 +5,8 @@
 //! what comes out at the other end. Both are looked at, once, and neither costs anything later.
 
 use super::filters::fitting;
-use super::wire::{free_tls_buffer, left, send_batch, write, Share, REST_BUFFERED};
+use super::unsent::REST_BUFFERED;
+use super::wire::{free_tls_buffer, left, send_batch, write, Share};
 use super::{ends, Output, Sent, Way};
 use crate::nginx::bits;
 use crate::nginx::macros;

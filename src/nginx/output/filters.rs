@@ -3,7 +3,7 @@
 //! held until nginx has let go of them.
 
 use super::ended::watched;
-use super::wire::REST_BUFFERED;
+use super::unsent::REST_BUFFERED;
 use super::{blocked, ends, has_subrequest, Output, Sent};
 use crate::nginx::bits;
 use crate::nginx::log::Level;

@@ -15,7 +15,8 @@ mod close;
 
 use super::incoming::{drop_incoming, Incoming};
 use super::progress::acknowledged;
-use super::wire::{self, Rest, Share, Wire};
+use super::unsent::Rest;
+use super::wire::{self, Share, Wire};
 use super::Way;
 use crate::nginx::bits;
 use crate::nginx::guard::guarded;

@@ -3,54 +3,15 @@
 
 use super::filters::{fitting, PIECE};
 use super::Way;
-use crate::nginx::bits;
 use crate::nginx::macros;
 use crate::sse::frame::Frame;
 use crate::worker::Batch;
 use bytes::Bytes;
 use nginx_sys::{ngx_connection_t, NGX_AGAIN};
-use std::cell::Cell;
-
-/// A bit of a connection's `buffered`, nginx's record of who still has bytes for the client. nginx's own
-/// modules use the six below 0x40, and of those the response of a stream meets.
-pub(super) const REST_BUFFERED: u32 = 0x80;
 
 /// The most that is handed to a TLS library in one call: what fits into one record (RFC 8446, 5.1). The
 /// library does not say how much of a longer piece the client has taken.
 const RECORD: usize = 16 * 1024;
-
-/// What is left of the frame that the client is in the middle of: seldom anything, and one word long
-/// then. Its connection says so in `buffered`, where nginx looks before it closes a connection.
-#[derive(Default)]
-pub(super) struct Rest(Cell<Option<Box<Bytes>>>);
-
-impl Rest {
-    pub(super) fn take(&self, c: *mut ngx_connection_t) -> Option<Box<Bytes>> {
-        let rest = self.0.take();
-        if rest.is_some() {
-            // SAFETY: callers have seen that the connection is alive.
-            unsafe {
-                bits::connection::set_buffered(c, bits::connection::buffered(c) & !REST_BUFFERED)
-            };
-        }
-        rest
-    }
-
-    pub(super) fn keep(&self, c: *mut ngx_connection_t, rest: Bytes) {
-        if rest.is_empty() {
-            return;
-        }
-        self.0.set(Some(Box::new(rest)));
-        // SAFETY: callers have seen that the connection is alive.
-        unsafe { bits::connection::set_buffered(c, bits::connection::buffered(c) | REST_BUFFERED) };
-    }
-}
-
-/// Whether the client of this connection is in the middle of a frame.
-pub(super) fn has_rest(c: *mut ngx_connection_t) -> bool {
-    // SAFETY: callers have seen that the connection is alive.
-    unsafe { bits::connection::buffered(c) & REST_BUFFERED != 0 }
-}
 
 /// What bytes past the filters go to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

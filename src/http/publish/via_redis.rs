@@ -1,7 +1,7 @@
 //! Publishing through Redis: a request that waits for the answer.
 
-use super::json;
-use super::publish::{answer, no_memory, refusal, Kind, Reached, Refused};
+use super::{answer, no_memory, refusal, Kind, Reached, Refused};
+use crate::http::json;
 use crate::hub::{Counter, NewEvent, PublishError};
 use crate::nginx::random;
 use crate::nginx::request::{Outcome, Request};

@@ -1,9 +1,9 @@
 //! DELETE of `sse_admin`: a channel's streams are ended, its events forgotten. In a hub that is joined to
 //! Redis these are forgotten there, and so on every nginx; the request is answered when Redis has answered.
 
-use super::admin::{answer, argument, channel_named, unserved, Refused};
-use super::cors;
+use super::{answer, argument, channel_named, unserved, Refused};
 use crate::conf::Admin;
+use crate::http::cors;
 use crate::hub::ChannelInfo;
 use crate::nginx::clock;
 use crate::nginx::later::Later;

@@ -1,0 +1,46 @@
+//! Arguments of directives: numbers, sizes, times, and values that may be set once.
+
+use crate::nginx::conf_error::ConfError;
+use crate::nginx::core::{parse_size, parse_time};
+
+/// A count of one or more.
+pub fn number(text: &[u8]) -> Result<u64, ConfError> {
+    let digits = text.iter().all(u8::is_ascii_digit);
+    let number = std::str::from_utf8(text).ok().filter(|_| digits).and_then(|text| {
+        let number: u64 = text.parse().ok()?;
+        (number > 0 && number <= u64::from(u32::MAX)).then_some(number)
+    });
+    number.ok_or_else(|| ConfError::invalid(text))
+}
+
+/// A size in bytes, as nginx reads it.
+pub fn size(text: &[u8]) -> Result<usize, ConfError> {
+    // Far above what makes sense, and low enough to be reckoned with.
+    let sensible = 1..1 << 40;
+    parse_size(text).filter(|size| sensible.contains(size)).ok_or_else(|| ConfError::invalid(text))
+}
+
+/// The argument of a directive that takes one.
+pub fn one<'a>(name: &[u8], arguments: &[&'a [u8]]) -> Result<&'a [u8], ConfError> {
+    match arguments {
+        [argument] => Ok(argument),
+        _ => Err(ConfError::because(format_args!(
+            "invalid number of arguments in \"{}\" directive",
+            String::from_utf8_lossy(name)
+        ))),
+    }
+}
+
+/// Sets what may be set once.
+pub fn once<T>(place: &mut Option<T>, value: T) -> Result<(), ConfError> {
+    if place.is_some() {
+        return Err(ConfError::Duplicate);
+    }
+    *place = Some(value);
+    Ok(())
+}
+
+/// A time in ms, as nginx reads it.
+pub fn time(text: &[u8]) -> Result<u64, ConfError> {
+    parse_time(text).ok_or_else(|| ConfError::invalid(text))
+}

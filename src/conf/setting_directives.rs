@@ -1,0 +1,162 @@
+//! The directives of `settings`: each sets one value, once in a block.
+
+use super::argument::{number, once, time};
+use super::cors::Cors;
+use super::location::Location;
+use crate::nginx::conf_context::ConfContext;
+use crate::nginx::conf_error::ConfError;
+use crate::nginx::value::ComplexValue;
+use crate::sse::event_type;
+use crate::worker::{Jittered, Naming, Replay, SlowClient};
+use std::rc::Rc;
+
+/// `sse_replay off | all | COUNT;`
+pub fn replay(context: &mut ConfContext<'_>) -> Result<(), ConfError> {
+    let replay = match first(context)? {
+        b"off" => Replay::Off,
+        b"all" => Replay::All,
+        count => Replay::Count(number(count)?),
+    };
+    once(&mut context.location_conf::<Location>().settings.replay, replay)
+}
+
+/// `sse_last_event_id VALUE ...;`
+pub fn last_event_id(context: &mut ConfContext<'_>) -> Result<(), ConfError> {
+    let values: Result<Vec<ComplexValue>, ConfError> =
+        context.arguments().into_iter().map(|value| context.compile(value)).collect();
+    once(&mut context.location_conf::<Location>().settings.last_event_id, Rc::new(values?))
+}
+
+/// `sse_heartbeat TIME | off;`
+pub fn heartbeat(context: &mut ConfContext<'_>) -> Result<(), ConfError> {
+    let heartbeat = match first(context)? {
+        b"off" => None,
+        text => Some(time(text)?).filter(|time| *time > 0),
+    };
+    once(&mut context.location_conf::<Location>().settings.heartbeat, heartbeat)
+}
+
+/// `sse_retry TIME [jitter=TIME];`
+pub fn retry(context: &mut ConfContext<'_>) -> Result<(), ConfError> {
+    let retry = jittered(context)?;
+    once(&mut context.location_conf::<Location>().settings.retry, retry)
+}
+
+/// `sse_open_event NAME | off;`
+pub fn open_event(context: &mut ConfContext<'_>) -> Result<(), ConfError> {
+    let name = event_name(first(context)?)?;
+    once(&mut context.location_conf::<Location>().settings.open_event, name)
+}
+
+/// `sse_gap_event NAME | off;`
+pub fn gap_event(context: &mut ConfContext<'_>) -> Result<(), ConfError> {
+    let name = event_name(first(context)?)?;
+    once(&mut context.location_conf::<Location>().settings.gap_event, name)
+}
+
+/// `sse_slow_client skip | close;`
+pub fn slow_client(context: &mut ConfContext<'_>) -> Result<(), ConfError> {
+    let slow_client = match first(context)? {
+        b"skip" => SlowClient::Skip,
+        b"close" => SlowClient::Close,
+        other => return Err(ConfError::invalid(other)),
+    };
+    once(&mut context.location_conf::<Location>().settings.slow_client, slow_client)
+}
+
+/// `sse_name_events by_type | by_channel;`
+pub fn name_events(context: &mut ConfContext<'_>) -> Result<(), ConfError> {
+    let naming = match first(context)? {
+        b"by_type" => Naming::ByType,
+        b"by_channel" => Naming::ByChannel,
+        other => return Err(ConfError::invalid(other)),
+    };
+    once(&mut context.location_conf::<Location>().settings.naming, naming)
+}
+
+/// `sse_max_age TIME [jitter=TIME];` or `sse_max_age off;`
+pub fn max_age(context: &mut ConfContext<'_>) -> Result<(), ConfError> {
+    let max_age = match context.arguments().as_slice() {
+        [b"off"] => None,
+        _ => {
+            let age = jittered(context)?;
+            if age.base == 0 {
+                // Streams of no length would come back for ever.
+                return Err(ConfError::invalid(first(context)?));
+            }
+            Some(age)
+        }
+    };
+    once(&mut context.location_conf::<Location>().settings.max_age, max_age)
+}
+
+/// `sse_max_subscribers COUNT;`
+pub fn max_subscribers(context: &mut ConfContext<'_>) -> Result<(), ConfError> {
+    let most = match first(context)? {
+        b"0" => 0,
+        count => u32::try_from(number(count)?).map_err(|_| ConfError::invalid(count))?,
+    };
+    once(&mut context.location_conf::<Location>().settings.max_subscribers, most)
+}
+
+/// `sse_drain TIME;`
+pub fn drain(context: &mut ConfContext<'_>) -> Result<(), ConfError> {
+    let drain = time(first(context)?)?;
+    once(&mut context.location_conf::<Location>().settings.drain, drain)
+}
+
+/// `sse_lean on | off;`
+pub fn lean(context: &mut ConfContext<'_>) -> Result<(), ConfError> {
+    let lean = match first(context)? {
+        b"on" => true,
+        b"off" => false,
+        other => return Err(ConfError::invalid(other)),
+    };
+    once(&mut context.location_conf::<Location>().settings.lean, lean)
+}
+
+fn first<'cf>(context: &ConfContext<'cf>) -> Result<&'cf [u8], ConfError> {
+    context.arguments().first().copied().ok_or(ConfError::Told)
+}
+
+/// `TIME [jitter=TIME]`
+fn jittered(context: &ConfContext<'_>) -> Result<Jittered, ConfError> {
+    match context.arguments().as_slice() {
+        [base] => Ok(Jittered { base: time(base)?, jitter: 0 }),
+        [base, more] => {
+            let jitter = more.strip_prefix(b"jitter=").ok_or_else(|| {
+                let shown = String::from_utf8_lossy(more);
+                ConfError::because(format_args!("unknown parameter \"{shown}\""))
+            })?;
+            Ok(Jittered { base: time(base)?, jitter: time(jitter)? })
+        }
+        _ => Err(ConfError::Told),
+    }
+}
+
+/// The name of an event that the module makes; it may be one of those that are its own, but not
+/// one that browsers give a meaning to.
+fn event_name(text: &[u8]) -> Result<Option<Box<[u8]>>, ConfError> {
+    if text == b"off" {
+        return Ok(None);
+    }
+    let own = text.strip_prefix(b"sse.").filter(|rest| !rest.is_empty());
+    match own.unwrap_or(text) {
+        name if !name.is_empty()
+            && event_type::check(name).is_ok()
+            && text.len() <= event_type::MAX_LEN =>
+        {
+            Ok(Some(text.into()))
+        }
+        _ => Err(ConfError::no_valid("event name", text)),
+    }
+}
+
+/// `sse_cors ORIGIN ... [credentials];` or `sse_cors off;`
+pub fn cors(context: &mut ConfContext<'_>) -> Result<(), ConfError> {
+    let value = match context.arguments().as_slice() {
+        [b"off"] => None,
+        arguments => Some(Rc::new(Cors::read(arguments)?)),
+    };
+    once(&mut context.location_conf::<Location>().settings.cors, value)
+}
