@@ -22,20 +22,22 @@
 //!    it is. What the socket does not take waits in the log.
 //! 5. Whatever ends a stream, its request's end takes it out of the worker, and nothing else does.
 //!
-//! # Rooms
+//! # Layers
 //!
-//! - `sse`: the wire: events, ids, frames, what publishers send
-//! - `hub`: the log in shared memory: channels, history, seats of processes
-//! - `redis`: the thread that joins hubs to Redis
-//! - `worker`: one process's streams, served in bounded turns
-//! - `metrics`: the figures of hubs, and their three faces
+//! - `module`: the module's tables and exported symbols; it knows `http`, `process`, `conf`, and `nginx`
+//! - `http`: answers requests
+//! - `process`: the event loop's side: the workers of this process, its streams, and the Redis thread
 //! - `conf`: directives and what they resolve to
-//! - `http`: what answers requests, and the process in which the workers live
 //! - `nginx`: all that touches nginx's own structures
+//! - `worker`: one process's streams of one hub, served in bounded turns
+//! - `redis`: the thread that connects hubs to Redis
+//! - `metrics`: the figures of hubs, and the formats in which they are served
+//! - `hub`: the log in shared memory: channels, history, slots of processes
+//! - `sse`: the wire format: events, ids, frames, what publishers send
 //!
-//! `http` and `conf` know `worker` and `redis`, these know `hub` and `sse`, and nobody knows `http` but
-//! the module's table. The first five name nothing of nginx, so their tests run without it; the others
-//! are left out of a test binary, into which nginx's symbols do not link.
+//! Each layer uses only those below it, and no file imports another in a circle
+//! (`scripts/check-structure`). From `worker` down nothing names nginx, so those tests run without it; the
+//! layers above are left out of a test binary, into which nginx's symbols do not link.
 
 #![deny(unsafe_code, unsafe_op_in_unsafe_fn, unused_must_use)]
 #![warn(missing_docs)]
