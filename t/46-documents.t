@@ -1,60 +1,99 @@
-# The README's reference and the module's table of directives name the same things, and no directive
-# goes untested.
+# docs/ names every directive, variable and status figure of the module and no other, no directive goes
+# untested, and links lead somewhere.
 
 use v5.36;
 use FindBin;
 use Test::More;
 
-my $root   = "$FindBin::Bin/..";
-my $table  = slurp("$root/src/conf.rs");
-my $readme = slurp("$root/README.md");
-my $tests  = join '', map { slurp($_) } grep { !/46-documents/ } glob "$root/t/*.t";
-my %context = (HttpBlock => 'http', Anywhere => 'http, server, location', Location => 'location');
+my $root      = "$FindBin::Bin/..";
+my $table     = slurp("$root/src/conf.rs");
+my $reference = slurp("$root/docs/directives.md");
+my $tests     = join '', map { slurp($_) } grep { !/46-documents/ } glob "$root/t/*.t";
+my %context   = (HttpBlock => 'http', Anywhere => 'http, server, location', Location => 'location');
 
-# What the module has: name => place and arguments.
+# Directives in the source: name => place and arguments.
 my %directives = $table =~ /directive\(\s*c"(\w+)",\s*Place::(\w+)/g;
 cmp_ok(scalar keys %directives, '>=', 16, 'the table of directives can be read');
 
-# What the README says: a heading for each, with syntax, default and context.
-my %sections = $readme =~ /^#### (\w+)\n\n(.*?)(?=^#|\z)/msg;
-is(join(' ', sort keys %sections), join(' ', sort keys %directives), 'the README has a section for each, and no other');
+# Directives in docs/directives.md: a heading for each, with syntax, default and context.
+my %sections  = $reference =~ /^## (\w+)\n\n(.*?)(?=^#|\z)/msg;
+my $variables = delete $sections{Variables} // '';
+is(join(' ', sort keys %sections), join(' ', sort keys %directives), 'each directive has a section, and nothing else has');
 for my $name (sort keys %directives) {
     my $section = $sections{$name} // '';
-    like($section, qr/^    Syntax: +\Q$name\E /m, "$name: its syntax is there");
-    like($section, qr/^    Default: +(?:\Q$name\E .+;|—)$/m, "$name: its default is there") if $directives{$name} ne 'HttpBlock';
+    like($section, qr/^    Syntax: +\Q$name\E /m, "$name: its syntax is documented");
+    like($section, qr/^    Default: +(?:\Q$name\E .+;|—)$/m, "$name: its default is documented") if $directives{$name} ne 'HttpBlock';
     my ($where) = $section =~ /^    Context: +(.+)$/m;
     is($where, $context{ $directives{$name} }, "$name: its context is that of the table");
     my @syntax = $section =~ /^ {4}(?:Syntax:)? +($name .*)$/mg;
-    is(scalar(grep { !/;\z|\}\z/ } @syntax), 0, "$name: its syntax is whole");
+    is(scalar(grep { !/;\z|\}\z/ } @syntax), 0, "$name: its syntax is complete");
     like($tests, qr/\b$name\b/, "$name: it is used in t/");
 }
 
-# The block of a hub.
+# Directives of the sse_hub block.
 my %inner = map { $_ => 1 } slurp("$root/src/conf/hub.rs") =~ /^\s+b"(\w+)" => (?:once\(|self\.redis\.)/mg;
 cmp_ok(scalar keys %inner, '>=', 4, 'the directives of a hub can be read');
-my %told = map { $_ => 1 } ($sections{sse_hub} // '') =~ /^    (\w+) .*;/mg;
-delete @told{qw(sse_hub)};
-is(join(' ', sort keys %told), join(' ', sort keys %inner), 'the section of sse_hub names each, and no other');
+my %documented = map { $_ => 1 } ($sections{sse_hub} // '') =~ /^    (\w+) .*;/mg;
+delete @documented{qw(sse_hub)};
+is(join(' ', sort keys %documented), join(' ', sort keys %inner), 'the section of sse_hub names each of its directives, and no other');
 for my $name (sort keys %inner) {
-    like($sections{sse_hub}, qr/^    \Q$name\E .*;\s+Default: (?:$name .+;|—)$/m, "$name: its default is there");
+    like($sections{sse_hub}, qr/^    \Q$name\E .*;\s+Default: (?:$name .+;|—)$/m, "$name: its default is documented");
     like($tests, qr/\b$name\b/, "$name: it is used in t/");
 }
 
 # Variables.
 my @variables = slurp("$root/src/http/variables.rs") =~ /name: "(\w+)"/g;
-my @listed    = $readme =~ /^\| `\$(\w+)` \|/mg;
-is(join(' ', sort @listed), join(' ', sort @variables), 'the README lists the variables of the module');
+my @listed    = $variables =~ /^\| `\$(\w+)` \|/mg;
+is(join(' ', sort @listed), join(' ', sort @variables), 'the variables are documented, and no others');
 like($tests, qr/\$$_\b/, "\$$_: it is used in t/") for @variables;
 
-# What the README points to is there.
-for my $path ($readme =~ /\]\(([\w][\w.\/-]*)\)/g) {
-    ok(-e "$root/$path", "$path exists");
+# Status figures: the key in JSON, the name in Prometheus, and the reasons.
+my $figures = slurp("$root/src/metrics/table.rs") =~ s/\n#\[cfg\(test\)\].*//sr;
+my %figures = $figures =~ /^ {8}key: "(\w+)",\n {8}name: "(\w+)",/mg;
+cmp_ok(scalar keys %figures, '>=', 26, 'the table of figures can be read');
+my ($status) = slurp("$root/docs/operations.md") =~ /^## Status\n(.*?)(?=^## |\z)/ms;
+my %rows;
+for my $row (grep { /nginx_sse_/ } $status =~ /^\| (`.*)$/mg) {
+    my ($keys, $names) = split / \| /, $row;
+    my @keys  = $keys  =~ /`(\w+)`/g;
+    my @names = $names =~ /`(nginx_sse_\w+)`/g;
+    is(scalar @names, scalar @keys, "status: @keys: a Prometheus name for each key");
+    @rows{@keys} = @names;
 }
-for my $anchor ($readme =~ /\]\(#([\w-]+)\)/g) {
-    ok((grep { lc($_) =~ s/[^\w -]//gr =~ s/ /-/gr eq $anchor } $readme =~ /^#+ (.+)$/mg), "#$anchor exists");
+is_deeply(\%rows, \%figures, 'status: each figure is documented with both of its names, and no other');
+for my $reasons ($figures =~ /Reasons\(&\[(.*?)\]\)/sg) {
+    for my $reason ($reasons =~ /\("(\w+)", Counter::/g) {
+        like($status, qr/`$reason`/, "status: the reason $reason is documented");
+    }
+}
+
+# The front page: short, with every directive and variable.
+my $readme = slurp("$root/README.md");
+cmp_ok(scalar(my @lines = split /\n/, $readme), '<=', 220, 'README.md has at most 220 lines');
+like($readme, qr/^\| \[$_\]\(docs\/directives\.md#$_\) \|/m, "README.md links to $_") for sort keys %directives;
+like($readme, qr/`\$$_`/, "README.md names \$$_") for @variables;
+
+# Links lead to a file, and to a heading of it.
+for my $path ('README.md', 'CHANGELOG.md', glob("$root/docs/*.md"), grep { -e "$root/$_" } qw(CONTRIBUTING.md SECURITY.md)) {
+    my $name   = $path =~ s/\A\Q$root\E\///r;
+    my $text   = slurp("$root/$name");
+    my $folder = $name =~ /\A(.*\/)/ ? "$root/$1" : "$root/";
+    for my $link ($text =~ /\]\(((?!https?:)[^)\s]+)\)/g) {
+        my ($file, $anchor) = $link =~ /\A([^#]*)(?:#(.+))?\z/;
+        my $target = $file eq '' ? "$root/$name" : "$folder$file";
+        my $found  = -e $target && (!defined $anchor || grep { $_ eq $anchor } anchors(slurp($target)));
+        ok($found, "$name: $link exists");
+    }
+    unlike($text, qr/https?:\/\/(?:www\.)?(?:pypi\.org|npmjs\.com|crates\.io|packagist\.org|rubygems\.org)/,
+        "$name: links lead to projects' own pages");
 }
 
 done_testing();
+
+# The anchors of a page's headings, as GitHub makes them.
+sub anchors ($text) {
+    return map { lc($_) =~ s/[^\w -]//gr =~ s/ /-/gr } $text =~ /^#+ (.+)$/mg;
+}
 
 sub slurp ($path) {
     open my $in, '<', $path or die "$path: $!";
