@@ -145,8 +145,8 @@ done_testing();
 sub is_same ($left, $right) { return explain($left) eq explain($right) }
 
 sub source ($name) {
-    my $text = SSE::Cluster::slurp("$FindBin::Bin/../redis/$name");
-    ok($text ne '', "redis/$name is there");
+    my $text = SSE::Cluster::slurp("$FindBin::Bin/../lua/$name");
+    ok($text ne '', "lua/$name is there");
     return $text;
 }
 

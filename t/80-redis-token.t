@@ -10,7 +10,7 @@ use SSE::Loop qw(serve_for wait_for);
 use SSE::Redis;
 
 my $history = 'sse:{sse}:history';
-my $script  = SSE::Cluster::slurp("$FindBin::Bin/../redis/publish.lua");
+my $script  = SSE::Cluster::slurp("$FindBin::Bin/../lua/publish.lua");
 my @users   = ('reader on >secret ~* &* +@all -hset -hsetnx');
 my $redis   = SSE::Redis->start(users => \@users);
 

@@ -56,7 +56,7 @@ for my $i (1 .. 15) {
 }
 
 # What is not here: only in Redis, or nowhere.
-$redis->must('EVAL', SSE::Cluster::slurp("$FindBin::Bin/../redis/publish.lua"), 1, 'sse:{sse}:s:far', 'x');
+$redis->must('EVAL', SSE::Cluster::slurp("$FindBin::Bin/../lua/publish.lua"), 1, 'sse:{sse}:s:far', 'x');
 is_deeply(deleted($one, 'far'), [200, 0, 1], 'a channel that nobody here has heard is forgotten in Redis');
 is(deleted($one, 'far')->[0],    404, 'one that is nowhere is not found');
 $redis->must('SET', 'sse:{sse}:s:odd', 'x');

@@ -43,7 +43,7 @@ is($narrow->post('__keyspace@0__:x', 'free')->{status}, 201, 'behind a prefix th
 ok($free->wait_data('free'), 'and heard');
 
 # By the script.
-my $script = SSE::Cluster::slurp("$FindBin::Bin/../redis/publish.lua");
+my $script = SSE::Cluster::slurp("$FindBin::Bin/../lua/publish.lua");
 for my $own (@own) {
     like($redis->command('EVAL', $script, 1, "sse:{sse}:s:$own", 'x'), qr/Redis itself/, "the script does not publish to $own");
 }

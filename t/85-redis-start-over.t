@@ -116,4 +116,4 @@ sub pubsub () {
     return;
 }
 
-sub script () { return SSE::Cluster::slurp("$FindBin::Bin/../redis/publish.lua") }
+sub script () { return SSE::Cluster::slurp("$FindBin::Bin/../lua/publish.lua") }

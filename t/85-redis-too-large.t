@@ -74,7 +74,7 @@ sub large (@words) {
 
 # By the publish script, whose arguments Redis makes itself.
 sub large_durable ($channel) {
-    my $file = "$FindBin::Bin/../redis/publish.lua";
+    my $file = "$FindBin::Bin/../lua/publish.lua";
     open my $in, '<', $file or die "$file: $!";
     my $script = do { local $/; <$in> };
     return $redis->must('EVAL', "local ARGV = {string.rep('x', ARGV[1])}\n$script", 1, "sse:{sse}:s:$channel", $size);

@@ -92,7 +92,7 @@ $_->ends_cleanly for $near, $far;
 my $redis = SSE::Redis->start;
 my $small = SSE::Joined->new(redis => $redis->url, workers => 1, hub => 'zone 8m; max_event_size 128k; history 2000;');
 $redis->must('HSET', 'sse:{sse}:history', 'count', 2000);
-my $script = do { local (@ARGV, $/) = "$FindBin::Bin/../redis/publish.lua"; <> };
+my $script = do { local (@ARGV, $/) = "$FindBin::Bin/../lua/publish.lua"; <> };
 $redis->must('EVAL', "local ARGV = {string.rep('x', 100000)}\n$script", 1, 'sse:{sse}:s:much') for 1 .. 300;
 my $last   = ($small->publish('much', 'last'))[0];
 my $memory = $small->cluster->private_memory;

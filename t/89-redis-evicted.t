@@ -10,7 +10,7 @@ use SSE::Joined;
 use SSE::Loop qw(wait_for);
 use SSE::Redis;
 
-my $SCRIPT = SSE::Cluster::slurp("$FindBin::Bin/../redis/publish.lua");
+my $SCRIPT = SSE::Cluster::slurp("$FindBin::Bin/../lua/publish.lua");
 
 for my $source (qw(pubsub stream)) {
     my $redis = SSE::Redis->start(notify => 'Kt');

@@ -1,6 +1,6 @@
 //! Publishing durable events: the Lua script, its calls and its answers.
 //!
-//! The script that publishers load is `redis/publish.lua`. What nginx calls is the core of the same
+//! The script that publishers load is `lua/publish.lua`. What nginx calls is the core of the same
 //! file with another end, which takes several events at once.
 
 use std::sync::OnceLock;
@@ -11,7 +11,7 @@ use ::redis::{RedisError, Script, ScriptInvocation};
 use super::names::Names;
 use crate::hub::ReportedId;
 
-const PUBLISH: &str = include_str!("../../redis/publish.lua");
+const PUBLISH: &str = include_str!("../../lua/publish.lua");
 const BATCH: &str = include_str!("batch.lua");
 const APPEND: &str = include_str!("append.lua");
 const FORGET: &str = include_str!("forget.lua");
@@ -197,7 +197,7 @@ fn core(file: &'static str) -> &'static str {
 mod tests {
     use super::*;
 
-    const LIBRARY: &str = include_str!("../../redis/sse.lua");
+    const LIBRARY: &str = include_str!("../../lua/sse.lua");
 
     #[test]
     fn the_script_and_the_library_of_functions_are_one() {

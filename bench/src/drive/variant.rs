@@ -89,7 +89,7 @@ const DURABLE: Pieces = Pieces { http: "sse_hub default { redis REDIS; }", ..OUR
 /// The same, with events published in Redis.
 const PLAIN: Pieces = Pieces { publish: "", ..DURABLE };
 
-/// What README recommends for many clients; a head in a browser's size would want the default of
+/// What docs/performance.md calls small pools; a head in a browser's size would want the default of
 /// client_header_buffer_size.
 const TUNED: &str =
     "request_pool_size 1k; connection_pool_size 384; client_header_buffer_size 512;";

@@ -8,7 +8,7 @@ use crate::resp::{self, Answer, Connection};
 use std::io::Write;
 use std::net::SocketAddr;
 
-const SCRIPT: &str = include_str!("../../../redis/publish.lua");
+const SCRIPT: &str = include_str!("../../../lua/publish.lua");
 
 /// What all publishes have in common.
 pub struct Form {
