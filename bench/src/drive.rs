@@ -3,10 +3,10 @@
 //!
 //! A slow machine makes nothing fail. Events that are lost, doubled or out of order do.
 
-mod behind;
+mod behind_redis;
 mod blocking;
-mod choice;
-mod crowd;
+mod options;
+mod fleet;
 mod figures;
 mod generator;
 mod h2;
@@ -24,10 +24,10 @@ mod table;
 mod tls;
 mod transport;
 mod variant;
-mod visit;
+mod round;
 
 use crate::flags::Flags;
-use choice::Choice;
+use options::Options;
 use figures::Series;
 use mode::{Case, Mode};
 use progress::Progress;
@@ -42,30 +42,30 @@ use variant::{Sort, Variant};
 type Results = BTreeMap<(&'static str, &'static str), Series>;
 
 pub fn main(flags: Flags) -> Result<ExitCode, String> {
-    let choice = Choice::read(flags)?;
-    if let Some(visit) = &choice.visit {
-        return visit::visit(visit);
+    let options = Options::read(flags)?;
+    if let Some(round) = &options.round {
+        return round::round(round);
     }
-    let variants = available(&choice);
-    if choice.quick && !choice.modes.is_empty() {
+    let variants = available(&options);
+    if options.quick && !options.modes.is_empty() {
         println!("quick: a tenth of the clients and channels that the titles name\n");
     }
-    if let Some(clients) = choice.too_many() {
-        let most = choice.most_clients;
+    if let Some(clients) = options.too_many() {
+        let most = options.most_clients;
         eprintln!("bench: {most} clients in place of {clients}: a process may open no more files");
     }
-    let mut bench = Bench { all: Map::new(), results: Results::new(), faults: Vec::new(), choice };
+    let mut bench = Bench { all: Map::new(), results: Results::new(), faults: Vec::new(), options };
     bench.run_modes(&variants)?;
-    if bench.choice.million {
+    if bench.options.million {
         bench.run_million(&variants);
     }
-    if bench.choice.many {
+    if bench.options.many {
         bench.run_many(&variants);
     }
-    if bench.choice.redis {
+    if bench.options.redis {
         bench.run_behind_redis(&variants);
     }
-    if bench.choice.blocking {
+    if bench.options.blocking {
         bench.run_blocking();
     }
     bench.write()?;
@@ -76,13 +76,13 @@ pub fn main(flags: Flags) -> Result<ExitCode, String> {
 }
 
 /// The variants that this machine can run; why not, for the others.
-fn available(choice: &Choice) -> Vec<&'static Variant> {
+fn available(options: &Options) -> Vec<&'static Variant> {
     let mut available = Vec::new();
-    for variant in &choice.variants {
-        let directory = choice.directory.join("check").join(variant.name);
+    for variant in &options.variants {
+        let directory = options.directory.join("check").join(variant.name);
         let wanted = Wanted {
             variant,
-            place: &choice.place,
+            place: &options.place,
             directory: &directory,
             workers: 1,
             clients: 10,
@@ -97,7 +97,7 @@ fn available(choice: &Choice) -> Vec<&'static Variant> {
 }
 
 struct Bench {
-    choice: Choice,
+    options: Options,
     results: Results,
     /// Results of the modes that are not tables.
     all: Map<String, Value>,
@@ -106,12 +106,12 @@ struct Bench {
 
 impl Bench {
     fn run_modes(&mut self, variants: &[&'static Variant]) -> Result<(), String> {
-        let plan = plan(&self.choice.modes, variants);
+        let plan = plan(&self.options.modes, variants);
         let runs = plan.iter().map(|(_, variants)| variants.len()).sum::<usize>();
-        let mut progress = Progress::new(runs * self.choice.rounds);
-        for mode in self.choice.modes.clone() {
+        let mut progress = Progress::new(runs * self.options.rounds);
+        for mode in self.options.modes.clone() {
             let own: Vec<_> = plan.iter().filter(|(case, _)| belongs(mode, case)).collect();
-            for round in 1..=self.choice.rounds {
+            for round in 1..=self.options.rounds {
                 for (case, variants) in &own {
                     if self.has(case, round) {
                         continue; // another mode shows the same load
@@ -132,15 +132,15 @@ impl Bench {
     fn has(&self, case: &Case, round: usize) -> bool {
         let mut series = self.results.iter().filter(|(key, _)| key.0 == case.name);
         series.any(|(_, series)| series.rounds.len() + series.faults.len() >= round)
-            && self.choice.modes.iter().filter(|mode| belongs(mode, case)).count() > 1
+            && self.options.modes.iter().filter(|mode| belongs(mode, case)).count() > 1
     }
 
     fn run_once(&mut self, case: &Case, variant: &'static Variant, round: usize) {
-        let work = self.choice.shape(case.work);
-        let directory = self.choice.directory.join(variant.name).join(case.name.replace(' ', "-"));
+        let work = self.options.shape(case.work);
+        let directory = self.options.directory.join(variant.name).join(case.name.replace(' ', "-"));
         let wanted = Wanted {
             variant,
-            place: &self.choice.place,
+            place: &self.options.place,
             directory: &directory,
             workers: work.workers,
             clients: work.clients,
@@ -168,7 +168,7 @@ impl Bench {
 
     fn run_million(&mut self, variants: &[&'static Variant]) {
         for variant in variants.iter().filter(|variant| variant.sort() == Sort::Nginx) {
-            match million::run(variant, &self.choice) {
+            match million::run(variant, &self.options) {
                 Ok(outcome) => {
                     let entry = self.all.entry("million").or_insert_with(|| json!({}));
                     if let Some(entry) = entry.as_object_mut() {
@@ -184,19 +184,19 @@ impl Bench {
     }
 
     fn run_many(&mut self, variants: &[&'static Variant]) {
-        let (results, faults) = many::run(variants, &self.choice);
+        let (results, faults) = many::run(variants, &self.options);
         self.all.insert("many".into(), results);
         self.faults.extend(faults);
     }
 
     fn run_blocking(&mut self) {
-        let (results, faults) = blocking::run(&self.choice);
+        let (results, faults) = blocking::run(&self.options);
         self.all.insert("blocking".into(), results);
         self.faults.extend(faults);
     }
 
     fn run_behind_redis(&mut self, variants: &[&'static Variant]) {
-        let (series, faults) = behind::run(variants, &self.choice);
+        let (series, faults) = behind_redis::run(variants, &self.options);
         self.all.insert("redis".into(), series.as_json());
         self.faults.extend(faults);
     }
@@ -212,11 +212,11 @@ impl Bench {
         }
         let mut all = self.all.clone();
         all.insert("machine".into(), process::machine());
-        all.insert("rounds".into(), self.choice.rounds.into());
-        all.insert("quick".into(), self.choice.quick.into());
+        all.insert("rounds".into(), self.options.rounds.into());
+        all.insert("quick".into(), self.options.quick.into());
         all.insert("loads".into(), cases.into());
         let text = serde_json::to_string_pretty(&all).map_err(|error| error.to_string())?;
-        let file = &self.choice.json;
+        let file = &self.options.json;
         std::fs::write(file, text + "\n").map_err(|e| format!("{}: {e}", file.display()))?;
         eprintln!("all figures of all rounds: {}", file.display());
         Ok(())

@@ -6,13 +6,13 @@
 //! it waits for a line on stdin before each next one, and before its end, so that others can look at
 //! the server meanwhile.
 
-mod arrive;
+mod receive;
 mod client;
 mod config;
 mod form;
 mod pace;
 mod publisher;
-mod tally;
+mod check;
 
 use crate::clock::{nanos, timespec};
 use crate::flags::Flags;
@@ -29,7 +29,7 @@ use serde_json::{json, Value};
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::process::ExitCode;
-use tally::Tally;
+use check::Check;
 
 /// What an epoll event is about: clients by their number, and these.
 const PUBLISHERS: u64 = 1 << 40;
@@ -44,7 +44,7 @@ struct Load {
     config: Config,
     epoll: OwnedFd,
     clients: Vec<Client>,
-    tally: Tally,
+    check: Check,
     course: Course,
     form: Form,
     publishers: Vec<Publisher>,
@@ -99,7 +99,7 @@ impl Load {
         Ok(Self {
             epoll,
             clients: (0..clients).map(|_| Client::Closed).collect(),
-            tally: Tally::new(run, clients, channels, config.lanes(), size),
+            check: Check::new(run, clients, channels, config.lanes(), size),
             course: Course::over(),
             form,
             publishers: Vec::new(),
@@ -121,8 +121,8 @@ impl Load {
 
     /// Publishes for so long, waits until all of it has come, and tells what came of it.
     fn step(&mut self, name: &str, seconds: f64) -> Result<(), String> {
-        let (since, delivered, answered) = (nanos(), self.tally.delivered, self.answered);
-        self.tally.latency.clear();
+        let (since, delivered, answered) = (nanos(), self.check.delivered, self.answered);
+        self.check.latency.clear();
         self.start_course(seconds)?;
         let mut published = seconds;
         self.until(|load| {
@@ -130,20 +130,20 @@ impl Load {
                 published = seconds_since(since);
             }
             let quiet = load.publishers.iter().all(Publisher::idle);
-            Ok(!load.course.publishing() && quiet && load.tally.delivered >= load.tally.owed)
+            Ok(!load.course.publishing() && quiet && load.check.delivered >= load.check.owed)
         })?;
         let seconds = seconds_since(since);
-        let deliveries = self.tally.delivered - delivered;
+        let deliveries = self.check.delivered - delivered;
         let publishes = self.answered - answered;
         if name == "done" {
-            self.tally.close();
+            self.check.close();
         }
         tell(json!({
             "at": name, "seconds": seconds, "published_in": published,
             "events": self.course.issued(), "deliveries": deliveries, "publishes": publishes,
             "deliveries_per_s": deliveries as f64 / seconds,
             "publishes_per_s": publishes as f64 / seconds,
-            "latency": self.tally.latency_json(), "faults": self.tally.faults.as_json(),
+            "latency": self.check.latency_json(), "faults": self.check.faults.as_json(),
         }));
         Ok(())
     }
@@ -180,7 +180,7 @@ impl Load {
     }
 
     fn progress(&self) -> u64 {
-        self.tally.delivered + self.answered + (self.open + self.refused) as u64
+        self.check.delivered + self.answered + (self.open + self.refused) as u64
     }
 
     /// One turn of the loop, at most so many ns long when nothing happens.
@@ -230,9 +230,9 @@ impl Load {
     fn read(&mut self, number: usize) -> Result<(), String> {
         let Some(client) = self.clients.get_mut(number) else { return Ok(()) };
         let now = nanos();
-        let (tally, course) = (&mut self.tally, &mut self.course);
+        let (check, course) = (&mut self.check, &mut self.course);
         let came = client.read(&mut self.buffer, |stamp, size| {
-            if tally.delivery(number, &stamp, size, now) {
+            if check.delivery(number, &stamp, size, now) {
                 course.came_to_all(stamp.lane.into());
             }
         });
@@ -240,7 +240,7 @@ impl Load {
             Came::Bytes | Came::Nothing => {}
             Came::End => self.stream_ended(number),
             Came::Malformed => {
-                self.tally.faults.malformed += 1;
+                self.check.faults.malformed += 1;
                 self.stream_ended(number);
             }
         }

@@ -10,7 +10,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// One answer.
 #[derive(Debug, PartialEq)]
-pub enum Answer<'a> {
+pub enum Reply<'a> {
     /// A number, a status or bytes.
     Value(&'a [u8]),
     Error(&'a [u8]),
@@ -33,7 +33,7 @@ fn header(kind: u8, count: usize, out: &mut Vec<u8>) {
 }
 
 /// Reads an answer and how many bytes it takes; `None` when its end has not come yet.
-pub fn read(bytes: &[u8]) -> Option<(Answer<'_>, usize)> {
+pub fn read(bytes: &[u8]) -> Option<(Reply<'_>, usize)> {
     let end = memmem::find(bytes, b"\r\n")?;
     let (kind, line) = bytes.get(..end)?.split_first()?;
     let after = end + 2;
@@ -42,10 +42,10 @@ pub fn read(bytes: &[u8]) -> Option<(Answer<'_>, usize)> {
             let len = std::str::from_utf8(line).ok()?.parse().unwrap_or(0);
             let value = bytes.get(after..after + len)?;
             let whole = after + len + 2;
-            (bytes.len() >= whole).then_some((Answer::Value(value), whole))
+            (bytes.len() >= whole).then_some((Reply::Value(value), whole))
         }
-        b'-' => Some((Answer::Error(line), after)),
-        _ => Some((Answer::Value(line), after)),
+        b'-' => Some((Reply::Error(line), after)),
+        _ => Some((Reply::Value(line), after)),
     }
 }
 
@@ -72,10 +72,10 @@ impl Connection {
                 len => answer.extend_from_slice(buffer.get(..len).unwrap_or_default()),
             }
             match read(&answer) {
-                Some((Answer::Value(value), _)) => {
+                Some((Reply::Value(value), _)) => {
                     return Ok(String::from_utf8_lossy(value).into_owned())
                 }
-                Some((Answer::Error(why), _)) => {
+                Some((Reply::Error(why), _)) => {
                     return Err(format!("redis: {}", String::from_utf8_lossy(why)))
                 }
                 None => {}
@@ -97,10 +97,10 @@ mod tests {
 
     #[test]
     fn answers() {
-        assert_eq!(read(b":12\r\n+OK"), Some((Answer::Value(b"12"), 5)));
+        assert_eq!(read(b":12\r\n+OK"), Some((Reply::Value(b"12"), 5)));
         assert_eq!(read(b"+OK\r"), None);
-        assert_eq!(read(b"$3\r\n1-0\r\n:1\r\n"), Some((Answer::Value(b"1-0"), 9)));
+        assert_eq!(read(b"$3\r\n1-0\r\n:1\r\n"), Some((Reply::Value(b"1-0"), 9)));
         assert_eq!(read(b"$3\r\n1-0\r"), None);
-        assert_eq!(read(b"-ERR no\r\n"), Some((Answer::Error(b"ERR no"), 9)));
+        assert_eq!(read(b"-ERR no\r\n"), Some((Reply::Error(b"ERR no"), 9)));
     }
 }

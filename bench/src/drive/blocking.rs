@@ -7,7 +7,7 @@
 mod rig;
 mod situations;
 
-use super::choice::Choice;
+use super::options::Options;
 use super::figures::{Figures, Series};
 use super::progress::passing;
 use super::table::markdown;
@@ -27,15 +27,15 @@ struct Measured {
 }
 
 /// Runs all situations in all rounds, prints the table, and returns the figures and the faults.
-pub fn run(choice: &Choice) -> (Value, Vec<String>) {
-    let scale = if choice.quick { Scale::FULL.quick() } else { Scale::FULL };
-    let chosen = || SITUATIONS.iter().filter(|situation| choice.has_situation(situation.name));
+pub fn run(options: &Options) -> (Value, Vec<String>) {
+    let scale = if options.quick { Scale::FULL.quick() } else { Scale::FULL };
+    let chosen = || SITUATIONS.iter().filter(|situation| options.has_situation(situation.name));
     let mut all: Vec<Measured> = chosen().map(|_| Measured::default()).collect();
-    for round in 1..=choice.rounds {
+    for round in 1..=options.rounds {
         for (situation, measured) in chosen().zip(&mut all) {
             passing("");
             eprintln!("blocking ({}), round {round}", situation.name);
-            match (situation.run)(choice, &scale, situation.name) {
+            match (situation.run)(options, &scale, situation.name) {
                 Ok(longest) => measured.add(longest),
                 Err(why) => {
                     let fault = format!("blocking ({}), round {round}: {why}", situation.name);

@@ -12,8 +12,8 @@
 //! a reset of the connection: their generators end. The floor is no part of it, for it is one
 //! process and holds too few.
 
-use super::choice::Choice;
-use super::crowd::{step_all, Crowd, Gathered};
+use super::options::Options;
+use super::fleet::{step_all, Fleet, Gathered};
 use super::figures::{faults, Figures, Series};
 use super::generator::Generator;
 use super::mode::Unit;
@@ -72,17 +72,17 @@ impl Spread {
 }
 
 /// Runs all rounds, prints what they measured, and returns that and the faults.
-pub fn run(variants: &[&'static Variant], choice: &Choice) -> (Value, Vec<String>) {
+pub fn run(variants: &[&'static Variant], settings: &Options) -> (Value, Vec<String>) {
     let mut results: BTreeMap<&str, Series> = BTreeMap::new();
     let able = || variants.iter().filter(|variant| variant.sort() == Sort::Nginx);
-    for round in 1..=choice.rounds {
+    for round in 1..=settings.rounds {
         for variant in able() {
             let series = results.entry(variant.name).or_default();
             let mut figures = Figures::new();
             for spread in [Spread::Ten, Spread::Each] {
                 passing("");
                 eprintln!("many ({}), round {round}: {}", spread.name(), variant.name);
-                let told = match measure(variant, choice, spread) {
+                let told = match measure(variant, settings, spread) {
                     Ok(outcome) => {
                         figures.extend(outcome.figures);
                         outcome.faults
@@ -107,17 +107,17 @@ pub fn run(variants: &[&'static Variant], choice: &Choice) -> (Value, Vec<String
 }
 
 /// One server with one crowd.
-fn measure(variant: &Variant, choice: &Choice, spread: Spread) -> Result<Outcome, String> {
-    let asked = choice.clients.unwrap_or(if choice.quick { 10_000 } else { 100_000 });
-    let crowd = Crowd::reckon(variant, asked);
-    let server = crowd.serve(&variant.quiet(), choice, &format!("many-{}", spread.name()))?;
+fn measure(variant: &Variant, settings: &Options, spread: Spread) -> Result<Outcome, String> {
+    let asked = settings.clients.unwrap_or(if settings.quick { 10_000 } else { 100_000 });
+    let fleet = Fleet::reckon(variant, asked);
+    let server = fleet.serve(&variant.quiet(), settings, &format!("many-{}", spread.name()))?;
     let mut trial = Trial {
         processes: server.processes(),
         server,
-        channels: spread.channels(crowd.clients),
-        crowd,
+        channels: spread.channels(fleet.clients),
+        fleet,
         spread,
-        seconds: choice.seconds.unwrap_or(if choice.quick { 1.5 } else { 5.0 }),
+        seconds: settings.seconds.unwrap_or(if settings.quick { 1.5 } else { 5.0 }),
         outcome: Outcome { figures: Figures::new(), faults: String::new() },
     };
     trial.measure()?;
@@ -127,7 +127,7 @@ fn measure(variant: &Variant, choice: &Choice, spread: Spread) -> Result<Outcome
 struct Trial {
     server: Server,
     processes: Vec<u32>,
-    crowd: Crowd,
+    fleet: Fleet,
     spread: Spread,
     /// Of the crowd.
     channels: usize,
@@ -173,9 +173,9 @@ impl Trial {
         let mut options = self.options(self.channels, self.seconds);
         options.push(RUN.into());
         let before = cpu_us(&self.processes);
-        let Gathered { generators, refused, .. } = self.crowd.gather(&options)?;
+        let Gathered { generators, refused, .. } = self.fleet.gather(&options)?;
         let cpu = cpu_us(&self.processes) - before;
-        let clients = self.crowd.clients as f64 - refused;
+        let clients = self.fleet.clients as f64 - refused;
         if refused > 0.0 {
             self.fault(&format!("{refused} clients were not let in"));
         }
@@ -189,13 +189,13 @@ impl Trial {
         let mut options = self.options(FURTHER, self.seconds / TIMES as f64);
         options.extend([
             format!("--clients={FURTHER}"),
-            format!("--first={}", self.crowd.clients.next_multiple_of(FURTHER)),
+            format!("--first={}", self.fleet.clients.next_multiple_of(FURTHER)),
             "--stream=/s?c=further%d".into(),
             "--publish=/p?c=further%d".into(),
         ]);
         let (mut cpu, mut publishes) = (0.0, 0.0);
         for _ in 0..TIMES {
-            let mut generator = Generator::start(&options, self.crowd.workers)?;
+            let mut generator = Generator::start(&options, self.fleet.workers)?;
             generator.hear()?;
             generator.step()?;
             let before = cpu_us(&self.processes);
@@ -212,7 +212,7 @@ impl Trial {
     fn publish_in_turn(&mut self, generators: &mut [Generator]) -> Result<(), String> {
         let mut options = self.options(self.channels, self.seconds);
         options.extend([RUN.into(), "--clients=0".into(), "--publish=/p?c=%d".into()]);
-        let mut publisher = Generator::start(&options, self.crowd.workers)?;
+        let mut publisher = Generator::start(&options, self.fleet.workers)?;
         publisher.hear()?;
         step_all(generators, &mut publisher)?;
         let before = cpu_us(&self.processes);
@@ -236,7 +236,7 @@ impl Trial {
             std::thread::sleep(LOOK);
         }
         std::thread::sleep(SETTLE);
-        self.note("go_us", (cpu_us(&self.processes) - before) / self.crowd.clients as f64);
+        self.note("go_us", (cpu_us(&self.processes) - before) / self.fleet.clients as f64);
         Ok(())
     }
 }

@@ -1,8 +1,8 @@
 //! As many clients as the machine holds: what they cost in memory, how long one event takes to reach
 //! all of them, and how long it takes until all are back after a reload.
 
-use super::choice::Choice;
-use super::crowd::{step_all, Crowd, Gathered, BEGIN};
+use super::options::Options;
+use super::fleet::{step_all, Fleet, Gathered, BEGIN};
 use super::figures::{faults, Figures, Series};
 use super::generator::Generator;
 use super::process::{available, cpu_us, memory, slab, tcp_buffers};
@@ -16,15 +16,15 @@ use std::time::Instant;
 const EVENTS: usize = 5;
 
 /// Runs it on one variant.
-pub fn run(variant: &'static Variant, choice: &Choice) -> Result<Outcome, String> {
-    let asked = choice.clients.unwrap_or(if choice.quick { 50_000 } else { 1_000_000 });
-    let crowd = Crowd::reckon(variant, asked);
+pub fn run(variant: &'static Variant, settings: &Options) -> Result<Outcome, String> {
+    let asked = settings.clients.unwrap_or(if settings.quick { 50_000 } else { 1_000_000 });
+    let fleet = Fleet::reckon(variant, asked);
     println!(
         "million: {}: {} clients, {} workers, {} generators",
-        variant.name, crowd.clients, crowd.workers, crowd.generators
+        variant.name, fleet.clients, fleet.workers, fleet.generators
     );
-    let server = crowd.serve(variant, choice, "million")?;
-    let mut trial = Trial { server, crowd, figures: Figures::new(), faults: Vec::new() };
+    let server = fleet.serve(variant, settings, "million")?;
+    let mut trial = Trial { server, fleet, figures: Figures::new(), faults: Vec::new() };
     let mut generators = trial.connect()?;
     trial.deliver(&mut generators)?;
     trial.reload(&mut generators)?;
@@ -33,7 +33,7 @@ pub fn run(variant: &'static Variant, choice: &Choice) -> Result<Outcome, String
 
 struct Trial {
     server: Server,
-    crowd: Crowd,
+    fleet: Fleet,
     figures: Figures,
     faults: Vec<String>,
 }
@@ -62,9 +62,9 @@ impl Trial {
         settle();
         let processes = self.server.processes();
         let before = Held::now(&processes);
-        let Gathered { generators, refused, seconds } = self.crowd.gather(&self.options())?;
+        let Gathered { generators, refused, seconds } = self.fleet.gather(&self.options())?;
         let after = Held::now(&processes);
-        let clients = self.crowd.clients as f64 - refused;
+        let clients = self.fleet.clients as f64 - refused;
         if refused > 0.0 {
             self.faults.push(format!("{refused} clients were not let in"));
         }
@@ -75,7 +75,7 @@ impl Trial {
     }
 
     fn note_memory(&mut self, before: &Held, after: &Held) {
-        let clients = self.crowd.clients as f64;
+        let clients = self.fleet.clients as f64;
         let mib = after.nginx / f64::from(1 << 20);
         self.note("nginx_bytes", after.nginx, &format!("nginx: {mib:.0} MiB in all processes"));
         let each = (after.nginx - before.nginx) / clients;
@@ -97,7 +97,7 @@ impl Trial {
     fn deliver(&mut self, generators: &mut [Generator]) -> Result<(), String> {
         let mut options = self.options();
         options.extend(["--clients=0".into(), "--publish=/p?c=%d".into()]);
-        let mut publisher = Generator::start(&options, self.crowd.workers)?;
+        let mut publisher = Generator::start(&options, self.fleet.workers)?;
         publisher.hear()?;
         let processes = self.server.processes();
         step_all(generators, &mut publisher)?;

@@ -6,7 +6,7 @@ use super::variant::{Sort, Variant};
 
 /// How events are published; see the generator's options.
 #[derive(Clone, Copy)]
-pub enum Pace {
+pub enum LoadPace {
     /// Events a second.
     Rate(f64),
     /// Flat out, so many at a time.
@@ -21,7 +21,7 @@ pub struct Work {
     pub clients: usize,
     pub channels: usize,
     pub size: usize,
-    pub pace: Pace,
+    pub pace: LoadPace,
     pub warm: f64,
     pub seconds: f64,
     /// One client in so many never reads; 0 is none.
@@ -85,7 +85,7 @@ impl Work {
     /// The same in a second or two, for a look rather than a measurement.
     pub fn quick(self) -> Self {
         let pace = match self.pace {
-            Pace::Rate(rate) if self.clients > 0 => Pace::Rate(rate.max(50.0)),
+            LoadPace::Rate(rate) if self.clients > 0 => LoadPace::Rate(rate.max(50.0)),
             other => other,
         };
         Self {
@@ -103,7 +103,7 @@ const WORK: Work = Work {
     clients: 10_000,
     channels: 1,
     size: 64,
-    pace: Pace::Rate(10.0),
+    pace: LoadPace::Rate(10.0),
     warm: 1.0,
     seconds: 6.0,
     silent_in: 0,
@@ -111,11 +111,11 @@ const WORK: Work = Work {
     probe: false,
     transport: Transport::Plain,
 };
-const FLAT: Work = Work { clients: 1_000, pace: Pace::Flat(16), seconds: 4.0, ..WORK };
+const FLAT: Work = Work { clients: 1_000, pace: LoadPace::Flat(16), seconds: 4.0, ..WORK };
 const PUBLISH: Work = Work { clients: 0, ..FLAT };
-const HOLD: Work = Work { pace: Pace::Silence, warm: 0.0, seconds: 0.0, ..WORK };
+const HOLD: Work = Work { pace: LoadPace::Silence, warm: 0.0, seconds: 0.0, ..WORK };
 const SLOW: Work =
-    Work { clients: 1_000, size: 16 << 10, pace: Pace::Rate(60.0), seconds: 8.0, ..WORK };
+    Work { clients: 1_000, size: 16 << 10, pace: LoadPace::Rate(60.0), seconds: 8.0, ..WORK };
 
 const ALL: &[Sort] = &[Sort::Floor, Sort::Nginx, Sort::Durable, Sort::Plain];
 const POSTED: &[Sort] = &[Sort::Floor, Sort::Nginx, Sort::Durable];
@@ -142,7 +142,7 @@ pub const MODES: &[Mode] = &[
         takers: ALL,
         cases: &[Case {
             name: "channels",
-            work: Work { channels: 1_000, pace: Pace::Rate(1_000.0), ..WORK },
+            work: Work { channels: 1_000, pace: LoadPace::Rate(1_000.0), ..WORK },
         }],
         rows: &[
             row("1,000 channels × 10 clients, 1,000 events/s: CPU per delivery", "channels", CPU),

@@ -3,7 +3,7 @@
 
 use super::figures::{faults, Figures};
 use super::generator::Generator;
-use super::mode::{Pace, Work};
+use super::mode::{LoadPace, Work};
 use super::page::Page;
 use super::probe::Probe;
 use super::process::{cpu_us, memory, Machine};
@@ -161,11 +161,11 @@ pub fn options(work: &Work, to: &str, ways: &[String]) -> Vec<String> {
         format!("--silent-in={}", work.silent_in),
     ];
     match work.pace {
-        Pace::Rate(rate) => options.push(format!("--rate={rate}")),
-        Pace::Flat(events) => options.push(format!("--in-flight={events}")),
-        Pace::Silence => {}
+        LoadPace::Rate(rate) => options.push(format!("--rate={rate}")),
+        LoadPace::Flat(events) => options.push(format!("--in-flight={events}")),
+        LoadPace::Silence => {}
     }
-    if !matches!(work.pace, Pace::Silence) {
+    if !matches!(work.pace, LoadPace::Silence) {
         options.extend_from_slice(ways);
     }
     options

@@ -27,7 +27,7 @@ pub enum Came {
 }
 
 /// What came of a head.
-pub enum Answer {
+pub enum Opening {
     NotYet,
     Open,
     Refused,
@@ -45,27 +45,27 @@ impl Client {
     }
 
     /// Reads the answer's head; an event that came with it is given to `found`.
-    pub fn answer(&mut self, buffer: &mut [u8], found: impl FnMut(Stamp, usize)) -> Answer {
-        let Self::Asked(fd, kept) = self else { return Answer::Refused };
+    pub fn answer(&mut self, buffer: &mut [u8], found: impl FnMut(Stamp, usize)) -> Opening {
+        let Self::Asked(fd, kept) = self else { return Opening::Refused };
         let len = match receive(&*fd, buffer) {
             Moved::Bytes(len) => len,
-            Moved::Wait => return Answer::NotYet,
-            Moved::End => return Answer::Refused,
+            Moved::Wait => return Opening::NotYet,
+            Moved::End => return Opening::Refused,
         };
         kept.extend_from_slice(buffer.get(..len).unwrap_or_default());
-        let Some(head) = head::read(kept) else { return Answer::NotYet };
+        let Some(head) = head::read(kept) else { return Opening::NotYet };
         if head.status() != 200 {
-            return Answer::Refused;
+            return Opening::Refused;
         }
         let mut body = Body::new(head.framing == Framing::Chunked);
         if body.take(kept.get(head.len..).unwrap_or_default(), found).is_err() || body.ended() {
-            return Answer::Refused;
+            return Opening::Refused;
         }
         let Self::Asked(fd, _) = std::mem::replace(self, Self::Closed) else {
-            return Answer::Refused;
+            return Opening::Refused;
         };
         *self = Self::Open(fd, body);
-        Answer::Open
+        Opening::Open
     }
 
     /// Reads what has come on an open stream.

@@ -4,7 +4,7 @@
 use super::config::Way;
 use crate::event::{self, Stamp};
 use crate::head::{self, Framing};
-use crate::resp::{self, Answer, Connection};
+use crate::resp::{self, Reply, Connection};
 use std::io::Write;
 use std::net::SocketAddr;
 
@@ -95,8 +95,8 @@ impl Form {
         match self.kind {
             Kind::Post { .. } => read_head(bytes),
             Kind::Plain | Kind::Durable(_) => resp::read(bytes).map(|(answer, len)| match answer {
-                Answer::Value(_) => (Said::Accepted, len),
-                Answer::Error(why) => {
+                Reply::Value(_) => (Said::Accepted, len),
+                Reply::Error(why) => {
                     (Said::Refused(String::from_utf8_lossy(why).into_owned()), len)
                 }
             }),

@@ -91,7 +91,7 @@ impl Load {
 
     fn issue_owed(&mut self) {
         let channel = self.next_channel();
-        self.tally.issue(channel, 0, 0);
+        self.check.issue(channel, 0, 0);
     }
 
     fn next_channel(&mut self) -> u32 {
@@ -111,7 +111,7 @@ impl Load {
         let now = nanos();
         for _ in 0..due {
             let channel = self.next_channel();
-            let stamp = self.tally.issue(channel, 0, now);
+            let stamp = self.check.issue(channel, 0, now);
             let count = self.publishers.len().max(1);
             if let Some(publisher) = self.publishers.get_mut(channel as usize % count) {
                 publisher.add(stamp);
@@ -134,9 +134,9 @@ impl Load {
                 continue;
             }
             let channel = self.next_channel();
-            let stamp = self.tally.issue(channel, lane, nanos());
+            let stamp = self.check.issue(channel, lane, nanos());
             if let Some(state) = self.course.lanes.get_mut(lane) {
-                let came = self.tally.awaited.get(lane) == Some(&0);
+                let came = self.check.awaited.get(lane) == Some(&0);
                 *state = Lane { answered: false, came };
             }
             if let Some(publisher) = self.publishers.get_mut(lane) {
@@ -154,10 +154,10 @@ impl Load {
         if answered.gone {
             return Err("the other side closed a connection to publish on".into());
         }
-        if let Some(why) = answered.why.filter(|_| self.tally.faults.refused == 0) {
+        if let Some(why) = answered.why.filter(|_| self.check.faults.refused == 0) {
             eprintln!("bench: a publish was answered {why}");
         }
-        self.tally.faults.refused += answered.refused;
+        self.check.faults.refused += answered.refused;
         let answers = answered.accepted + answered.refused;
         self.answered += answers;
         publisher.go_on(&mut self.form)?;

@@ -1,6 +1,6 @@
 //! A server whose module measures what blocks, requests to it, and what it has measured.
 
-use crate::drive::choice::Choice;
+use crate::drive::options::Options;
 use crate::drive::page::Page;
 use crate::drive::process::family;
 use crate::drive::server::{Server, Wanted};
@@ -85,7 +85,7 @@ const LOCATIONS: &str = "\
     location = /admin { sse_admin; }";
 
 impl Rig {
-    pub fn start(choice: &Choice, name: &str, parts: &Parts) -> Result<Rig, String> {
+    pub fn start(options: &Options, name: &str, parts: &Parts) -> Result<Rig, String> {
         let pieces = Pieces {
             module: Module::Traced,
             http: parts.http,
@@ -93,13 +93,13 @@ impl Rig {
             publish: "sse_publish $arg_c;",
             more: LOCATIONS,
         };
-        let directory = choice.directory.join("blocking").join(name);
+        let directory = options.directory.join("blocking").join(name);
         fs::create_dir_all(&directory).map_err(told)?;
         let log = directory.join("error.log");
         fs::write(&log, "").map_err(told)?;
         let server = Server::start(&Wanted {
             variant: &Variant { name: "blocking", kind: Kind::Nginx(pieces) },
-            place: &choice.place,
+            place: &options.place,
             directory: &directory,
             workers: parts.workers,
             clients: parts.clients * parts.workers,

@@ -1,7 +1,7 @@
 //! The situations. A new one is an entry of [`SITUATIONS`].
 
 use super::rig::{read_all, Longest, Parts, Rig};
-use crate::drive::choice::Choice;
+use crate::drive::options::Options;
 use crate::drive::page::Page;
 use rustix::process::{kill_process, Pid, Signal};
 use std::time::Duration;
@@ -35,7 +35,7 @@ impl Scale {
 pub struct Situation {
     pub name: &'static str,
     pub title: fn(&Scale) -> String,
-    pub run: fn(&Choice, &Scale, &str) -> Result<Longest, String>,
+    pub run: fn(&Options, &Scale, &str) -> Result<Longest, String>,
 }
 
 pub const SITUATIONS: &[Situation] = &[
@@ -120,8 +120,8 @@ const SMALL: Parts = Parts {
 };
 const TWO_WORKERS: Parts = Parts { workers: 2, ..SMALL };
 
-fn forget(choice: &Choice, scale: &Scale, name: &str) -> Result<Longest, String> {
-    let mut rig = Rig::start(choice, name, &ROOMY)?;
+fn forget(options: &Options, scale: &Scale, name: &str) -> Result<Longest, String> {
+    let mut rig = Rig::start(options, name, &ROOMY)?;
     rig.fill("big", scale.events)?;
     rig.begin()?;
     let answer = rig.page()?.ask("DELETE", "/admin?channel=big", "", b"")?.body_of(200)?;
@@ -132,8 +132,8 @@ fn forget(choice: &Choice, scale: &Scale, name: &str) -> Result<Longest, String>
     rig.end(0)
 }
 
-fn expired(choice: &Choice, scale: &Scale, name: &str) -> Result<Longest, String> {
-    let mut rig = Rig::start(choice, name, &BRIEF)?;
+fn expired(options: &Options, scale: &Scale, name: &str) -> Result<Longest, String> {
+    let mut rig = Rig::start(options, name, &BRIEF)?;
     rig.fill("big", scale.events)?;
     std::thread::sleep(AGE);
     rig.begin()?;
@@ -141,8 +141,8 @@ fn expired(choice: &Choice, scale: &Scale, name: &str) -> Result<Longest, String
     rig.end(0)
 }
 
-fn resume(choice: &Choice, scale: &Scale, name: &str) -> Result<Longest, String> {
-    let mut rig = Rig::start(choice, name, &ROOMY)?;
+fn resume(options: &Options, scale: &Scale, name: &str) -> Result<Longest, String> {
+    let mut rig = Rig::start(options, name, &ROOMY)?;
     let id = rig.fill("big", scale.events)?;
     rig.begin()?;
     // Again and again, as nobody keeps a client from doing.
@@ -163,8 +163,8 @@ fn all_of(bytes: usize, events: usize) -> Result<(), String> {
     }
 }
 
-fn list(choice: &Choice, scale: &Scale, name: &str) -> Result<Longest, String> {
-    let mut rig = Rig::start(choice, name, &ROOMY)?;
+fn list(options: &Options, scale: &Scale, name: &str) -> Result<Longest, String> {
+    let mut rig = Rig::start(options, name, &ROOMY)?;
     rig.publish_on((0..scale.channels).map(|number| format!("channel-{number}")))?;
     rig.begin()?;
     let mut page = rig.page()?;
@@ -181,8 +181,8 @@ fn list(choice: &Choice, scale: &Scale, name: &str) -> Result<Longest, String> {
     }
 }
 
-fn all_channels(choice: &Choice, scale: &Scale, name: &str) -> Result<Longest, String> {
-    let mut rig = Rig::start(choice, name, &ROOMY)?;
+fn all_channels(options: &Options, scale: &Scale, name: &str) -> Result<Longest, String> {
+    let mut rig = Rig::start(options, name, &ROOMY)?;
     rig.publish_on((0..scale.channels).map(|number| format!("channel-{number}")))?;
     rig.begin()?;
     let mut stream = rig.stream("/like-all?c=*", "")?;
@@ -194,8 +194,8 @@ fn all_channels(choice: &Choice, scale: &Scale, name: &str) -> Result<Longest, S
     rig.end(0)
 }
 
-fn patterns(choice: &Choice, scale: &Scale, name: &str) -> Result<Longest, String> {
-    let mut rig = Rig::start(choice, name, &ROOMY)?;
+fn patterns(options: &Options, scale: &Scale, name: &str) -> Result<Longest, String> {
+    let mut rig = Rig::start(options, name, &ROOMY)?;
     let mut streams = Vec::new();
     for number in 0..scale.patterns {
         streams.push(rig.stream(&format!("/like?c=*[{number:0244}]Z"), "")?);
@@ -219,8 +219,8 @@ fn sixty_four(rig: &Rig, scale: &Scale) -> Result<(String, String), String> {
     Ok((names.join(","), first.unwrap_or_default()))
 }
 
-fn resume_64(choice: &Choice, scale: &Scale, name: &str) -> Result<Longest, String> {
-    let mut rig = Rig::start(choice, name, &ROOMY)?;
+fn resume_64(options: &Options, scale: &Scale, name: &str) -> Result<Longest, String> {
+    let mut rig = Rig::start(options, name, &ROOMY)?;
     let (names, id) = sixty_four(&rig, scale)?;
     rig.begin()?;
     let mut stream =
@@ -229,8 +229,8 @@ fn resume_64(choice: &Choice, scale: &Scale, name: &str) -> Result<Longest, Stri
     rig.end(0)
 }
 
-fn replay_64(choice: &Choice, scale: &Scale, name: &str) -> Result<Longest, String> {
-    let mut rig = Rig::start(choice, name, &ROOMY)?;
+fn replay_64(options: &Options, scale: &Scale, name: &str) -> Result<Longest, String> {
+    let mut rig = Rig::start(options, name, &ROOMY)?;
     let (names, _) = sixty_four(&rig, scale)?;
     rig.begin()?;
     let mut stream = rig.stream(&format!("/all?c={names}"), "")?;
@@ -238,8 +238,8 @@ fn replay_64(choice: &Choice, scale: &Scale, name: &str) -> Result<Longest, Stri
     rig.end(0)
 }
 
-fn full_zone(choice: &Choice, _: &Scale, name: &str) -> Result<Longest, String> {
-    let mut rig = Rig::start(choice, name, &SMALL)?;
+fn full_zone(options: &Options, _: &Scale, name: &str) -> Result<Longest, String> {
+    let mut rig = Rig::start(options, name, &SMALL)?;
     for number in 0..400 {
         rig.fill(&format!("c{number}"), 1_000)?;
     }
@@ -252,8 +252,8 @@ fn full_zone(choice: &Choice, _: &Scale, name: &str) -> Result<Longest, String> 
 }
 
 /// A worker is stopped again and again in the middle of a publish, until that is with the lock in hand.
-fn stopped(choice: &Choice, _: &Scale, name: &str) -> Result<Longest, String> {
-    let mut rig = Rig::start(choice, name, &TWO_WORKERS)?;
+fn stopped(options: &Options, _: &Scale, name: &str) -> Result<Longest, String> {
+    let mut rig = Rig::start(options, name, &TWO_WORKERS)?;
     let [victim, other] = rig.workers()[..] else { return Err("there are not two workers".into()) };
     let signal = |signal: Signal| {
         let pid = Pid::from_raw(victim as i32).ok_or("no process")?;

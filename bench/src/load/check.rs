@@ -48,7 +48,7 @@ struct Seen {
 }
 
 /// The books of one process.
-pub struct Tally {
+pub struct Check {
     run: u32,
     lanes: usize,
     size: usize,
@@ -67,7 +67,7 @@ pub struct Tally {
     pub latency: Histogram,
 }
 
-impl Tally {
+impl Check {
     pub fn new(run: u32, clients: usize, channels: usize, lanes: usize, size: usize) -> Self {
         Self {
             run,
@@ -185,59 +185,59 @@ mod tests {
     use super::*;
 
     /// Two clients of one channel, to whom the events of two lanes come in the given orders.
-    fn tally(first: &[(usize, u32)], second: &[(usize, u32)]) -> Tally {
-        let mut tally = Tally::new(1, 2, 1, 2, 64);
-        tally.opened(0, 0);
-        tally.opened(1, 0);
+    fn check(first: &[(usize, u32)], second: &[(usize, u32)]) -> Check {
+        let mut check = Check::new(1, 2, 1, 2, 64);
+        check.opened(0, 0);
+        check.opened(1, 0);
         for lane in [0, 1, 0, 1] {
-            tally.issue(0, lane, 0);
+            check.issue(0, lane, 0);
         }
         for (client, came) in [first, second].into_iter().enumerate() {
             for &(lane, number) in came {
                 let stamp = Stamp { run: 1, channel: 0, lane: lane as u16, number, due: 0 };
-                tally.delivery(client, &stamp, 64, 5);
+                check.delivery(client, &stamp, 64, 5);
             }
         }
-        tally.close();
-        tally
+        check.close();
+        check
     }
 
     #[test]
     fn nothing_wrong() {
         let order = [(1, 0), (0, 0), (0, 1), (1, 1)];
-        let tally = tally(&order, &order);
-        assert_eq!((tally.owed, tally.delivered), (8, 8));
-        let faults = tally.faults;
+        let check = check(&order, &order);
+        assert_eq!((check.owed, check.delivered), (8, 8));
+        let faults = check.faults;
         assert_eq!(faults.lost + faults.doubled + faults.disordered + faults.orders, 0);
     }
 
     #[test]
     fn every_fault_is_seen() {
         let order = [(0, 0), (1, 0), (0, 1), (1, 1)];
-        assert_eq!(tally(&order, &order[..3]).faults.lost, 1);
-        assert_eq!(tally(&order, &[order[0], order[1], order[3]]).faults.lost, 1);
-        assert_eq!(tally(&order, &[order[0], order[0], order[1]]).faults.doubled, 1);
-        assert_eq!(tally(&order, &[(0, 1), (0, 0), (1, 0), (1, 1)]).faults.disordered, 1);
-        assert_eq!(tally(&order, &[(1, 0), (0, 0), (0, 1), (1, 1)]).faults.orders, 1);
+        assert_eq!(check(&order, &order[..3]).faults.lost, 1);
+        assert_eq!(check(&order, &[order[0], order[1], order[3]]).faults.lost, 1);
+        assert_eq!(check(&order, &[order[0], order[0], order[1]]).faults.doubled, 1);
+        assert_eq!(check(&order, &[(0, 1), (0, 0), (1, 0), (1, 1)]).faults.disordered, 1);
+        assert_eq!(check(&order, &[(1, 0), (0, 0), (0, 1), (1, 1)]).faults.orders, 1);
     }
 
     #[test]
     fn closed_twice_counts_once() {
-        let mut tally = tally(&[(0, 0), (1, 0), (0, 1), (1, 1)], &[(1, 0), (0, 0), (0, 1)]);
-        let first = tally.faults.as_json();
-        tally.close();
-        assert_eq!(tally.faults.as_json(), first);
-        assert_eq!((tally.faults.lost, tally.faults.orders), (1, 1));
+        let mut check = check(&[(0, 0), (1, 0), (0, 1), (1, 1)], &[(1, 0), (0, 0), (0, 1)]);
+        let first = check.faults.as_json();
+        check.close();
+        assert_eq!(check.faults.as_json(), first);
+        assert_eq!((check.faults.lost, check.faults.orders), (1, 1));
     }
 
     #[test]
     fn other_channels_and_sizes_stray() {
-        let mut tally = Tally::new(1, 1, 2, 1, 64);
-        tally.opened(0, 0);
+        let mut check = Check::new(1, 1, 2, 1, 64);
+        check.opened(0, 0);
         let stamp = Stamp { run: 1, channel: 1, lane: 0, number: 0, due: 0 };
-        tally.delivery(0, &stamp, 64, 0);
-        tally.delivery(0, &Stamp { channel: 0, ..stamp }, 65, 0);
-        tally.delivery(0, &Stamp { channel: 0, run: 2, ..stamp }, 64, 0);
-        assert_eq!((tally.faults.strayed, tally.delivered), (2, 0));
+        check.delivery(0, &stamp, 64, 0);
+        check.delivery(0, &Stamp { channel: 0, ..stamp }, 65, 0);
+        check.delivery(0, &Stamp { channel: 0, run: 2, ..stamp }, 64, 0);
+        assert_eq!((check.faults.strayed, check.delivered), (2, 0));
     }
 }

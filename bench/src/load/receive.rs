@@ -1,7 +1,7 @@
 //! How clients come: they dial a few at a time, ask, and are let in or not; and come again when the
 //! server has ended their streams and that was expected.
 
-use super::client::{Answer, Client};
+use super::client::{Opening, Client};
 use super::publisher::Publisher;
 use super::{seconds_since, tell, watch, Load, PUBLISHERS};
 use crate::clock::nanos;
@@ -84,19 +84,19 @@ impl Load {
         let channel = self.config.channel_of(number);
         let Some(client) = self.clients.get_mut(number) else { return Ok(()) };
         match client.answer(&mut self.buffer, |_, _| ()) {
-            Answer::NotYet => return Ok(()),
-            Answer::Refused => {
+            Opening::NotYet => return Ok(()),
+            Opening::Refused => {
                 *client = Client::Closed;
                 self.turned_away(number);
                 return Ok(());
             }
-            Answer::Open if self.config.is_silent(number) => {
+            Opening::Open if self.config.is_silent(number) => {
                 if let Some(fd) = client.fd() {
                     epoll::delete(&self.epoll, fd).map_err(|error| error.to_string())?;
                 }
                 client.silence();
             }
-            Answer::Open => self.tally.opened(number, channel),
+            Opening::Open => self.check.opened(number, channel),
         }
         self.open += 1;
         self.dialing -= 1;
@@ -118,13 +118,13 @@ impl Load {
         if let Some(client) = self.clients.get_mut(number) {
             *client = Client::Closed;
         }
-        self.tally.ended(number);
+        self.check.ended(number);
         self.open -= 1;
         if self.reloading {
             self.ended += 1;
             self.waiting.push_back(number);
         } else {
-            self.tally.faults.ended += 1;
+            self.check.faults.ended += 1;
         }
     }
 }

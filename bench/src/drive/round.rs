@@ -9,7 +9,7 @@ use crate::flags::Flags;
 use std::process::ExitCode;
 
 /// See above.
-pub struct Visit {
+pub struct Round {
     /// HOST:PORT and path of the stream.
     to: String,
     stream: String,
@@ -22,7 +22,7 @@ pub struct Visit {
     size: usize,
 }
 
-impl Visit {
+impl Round {
     /// Takes the options that belong to it; `None` when no server is named.
     pub fn read(
         flags: &mut Flags,
@@ -83,10 +83,10 @@ fn parts(url: &str) -> Result<(String, String), String> {
 }
 
 /// Puts the load on the server and tells what came of it.
-pub fn visit(visit: &Visit) -> Result<ExitCode, String> {
-    let processes = visit.pid.map(family).unwrap_or_default();
+pub fn round(round: &Round) -> Result<ExitCode, String> {
+    let processes = round.pid.map(family).unwrap_or_default();
     let (cpu, bytes) = (cpu_us(&processes), memory(&processes));
-    let mut generator = Generator::start(&visit.options(), 2)?;
+    let mut generator = Generator::start(&round.options(), 2)?;
     let line = generator.hear()?;
     let clients = number(&line, "clients");
     let rate = clients / number(&line, "seconds");
@@ -95,12 +95,12 @@ pub fn visit(visit: &Visit) -> Result<ExitCode, String> {
         let (cpu, bytes) = (cpu_us(&processes) - cpu, memory(&processes) - bytes);
         println!("{:.2} µs CPU and {:.0} bytes each", cpu / clients, bytes / clients);
     }
-    if clients < visit.clients as f64 {
-        return Err(format!("only {clients} of {} clients were answered with 200", visit.clients));
+    if clients < round.clients as f64 {
+        return Err(format!("only {clients} of {} clients were answered with 200", round.clients));
     }
-    if visit.publish.is_none() {
-        println!("holding them for {} s; --publish-url lets events flow", visit.seconds);
-        std::thread::sleep(std::time::Duration::from_secs_f64(visit.seconds));
+    if round.publish.is_none() {
+        println!("holding them for {} s; --publish-url lets events flow", round.seconds);
+        std::thread::sleep(std::time::Duration::from_secs_f64(round.seconds));
         return Ok(ExitCode::SUCCESS);
     }
     generator.step()?;

@@ -6,7 +6,7 @@ mod step;
 mod subscriber;
 mod takeover;
 
-use super::choice::Choice;
+use super::options::Options;
 use super::figures::{Figures, Series};
 use super::mode::{named, Unit};
 use super::run::{self, Outcome};
@@ -46,14 +46,14 @@ const ROWS: &[(&str, &str, Unit)] = &[
 ];
 
 /// Runs all rounds, and prints and returns what they measured.
-pub fn run(variants: &[&'static Variant], choice: &Choice) -> (Series, Vec<String>) {
+pub fn run(variants: &[&'static Variant], options: &Options) -> (Series, Vec<String>) {
     let mut series = Series::default();
     let find = |sort| variants.iter().copied().find(|variant| variant.sort() == sort);
     let (Some(plain), Some(durable)) = (find(Sort::Plain), find(Sort::Durable)) else {
         return (series, vec!["redis: the variants behind Redis are left out".into()]);
     };
-    for round in 1..=choice.rounds {
-        let mut behind = Behind { choice, plain, figures: Figures::new(), faults: Vec::new() };
+    for round in 1..=options.rounds {
+        let mut behind = Behind { options, plain, figures: Figures::new(), faults: Vec::new() };
         for part in Part::ALL {
             eprintln!("redis, round {round}: {}", part.name());
             if let Err(why) = behind.measure(*part, durable) {
@@ -92,7 +92,7 @@ impl Part {
 
 /// One round.
 struct Behind<'a> {
-    choice: &'a Choice,
+    options: &'a Options,
     plain: &'static Variant,
     figures: Figures,
     faults: Vec<String>,
@@ -122,12 +122,12 @@ impl Behind<'_> {
 
     /// Channels, each with one client.
     fn channels(&self) -> usize {
-        let usual = if self.choice.quick { 1_000 } else { 10_000 };
-        self.choice.clients.unwrap_or(usual).min(self.choice.most_clients)
+        let usual = if self.options.quick { 1_000 } else { 10_000 };
+        self.options.clients.unwrap_or(usual).min(self.options.most_clients)
     }
 
     fn directory(&self, name: &str) -> Result<PathBuf, String> {
-        let directory = self.choice.directory.join("behind").join(name);
+        let directory = self.options.directory.join("behind").join(name);
         std::fs::create_dir_all(&directory).map_err(|error| error.to_string())?;
         Ok(directory)
     }
@@ -136,7 +136,7 @@ impl Behind<'_> {
     fn start(&self, name: &str, clients: usize) -> Result<Server, String> {
         Server::start(&Wanted {
             variant: self.plain,
-            place: &self.choice.place,
+            place: &self.options.place,
             directory: &self.directory(name)?,
             workers: 2,
             // All of them may come to one worker.
@@ -147,11 +147,11 @@ impl Behind<'_> {
 
     fn measure_durable(&mut self, variant: &'static Variant) -> Result<(), String> {
         let case = named("publish").and_then(|mode| mode.cases.first());
-        let work = self.choice.shape(case.ok_or("there is no mode publish")?.work);
+        let work = self.options.shape(case.ok_or("there is no mode publish")?.work);
         let Outcome { figures, faults } = run::run(
             &Wanted {
                 variant,
-                place: &self.choice.place,
+                place: &self.options.place,
                 directory: &self.directory("durable")?,
                 workers: work.workers,
                 clients: work.clients,

@@ -2,7 +2,7 @@
 
 use super::mode::{named, Case, Mode, Work, MODES};
 use super::variant::{Place, Variant, VARIANTS};
-use super::visit::Visit;
+use super::round::Round;
 use crate::flags::Flags;
 use rustix::process::{getrlimit, Resource};
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use std::path::PathBuf;
 const OTHER_DESCRIPTORS: usize = 300;
 
 /// See above.
-pub struct Choice {
+pub struct Options {
     pub modes: Vec<&'static Mode>,
     pub million: bool,
     pub many: bool,
@@ -31,10 +31,10 @@ pub struct Choice {
     pub place: Place,
     pub directory: PathBuf,
     pub json: PathBuf,
-    pub visit: Option<Visit>,
+    pub round: Option<Round>,
 }
 
-impl Choice {
+impl Options {
     pub fn read(mut flags: Flags) -> Result<Self, String> {
         let quick = flags.switch("quick");
         let rounds: Option<usize> = flags.parsed("rounds")?;
@@ -51,7 +51,7 @@ impl Choice {
         };
         let clients = flags.parsed("clients")?;
         let seconds = flags.parsed("seconds")?;
-        let visit = Visit::read(&mut flags, clients, seconds)?;
+        let round = Round::read(&mut flags, clients, seconds)?;
         let situations = flags.value("situations")?.unwrap_or_default();
         let situations = situations.split(',').filter(|name| !name.is_empty()).map(str::to_owned);
         let situations = situations.collect();
@@ -73,7 +73,7 @@ impl Choice {
             place,
             json: json.unwrap_or_else(|| directory.join("figures.json")),
             directory,
-            visit,
+            round,
         })
     }
 
@@ -91,7 +91,7 @@ impl Choice {
     }
 }
 
-impl Choice {
+impl Options {
     /// Whether a situation of what blocks is wanted.
     pub fn has_situation(&self, name: &str) -> bool {
         self.situations.is_empty() || self.situations.iter().any(|wanted| wanted == name)

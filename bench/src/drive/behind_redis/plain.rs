@@ -57,7 +57,7 @@ impl Used {
 impl Behind<'_> {
     pub fn measure_plain(&mut self) -> Result<(), String> {
         let mut server = self.start("plain", 100)?;
-        let seconds = self.choice.seconds.unwrap_or(if self.choice.quick { 1.0 } else { 6.0 });
+        let seconds = self.options.seconds.unwrap_or(if self.options.quick { 1.0 } else { 6.0 });
         let mut cast = cast(&server, seconds)?;
         let other = Probe::start(Page::open_in(server.port, cast.other)?);
         let own = Probe::start(Page::open_in(server.port, cast.own)?);

@@ -2,7 +2,7 @@
 //! come to, and the generators over which they are spread, because a process may open only so many
 //! files.
 
-use super::choice::{descriptors, Choice};
+use super::options::{descriptors, Options};
 use super::generator::Generator;
 use super::process::available;
 use super::progress::passing;
@@ -25,7 +25,7 @@ const WORKER_SHARE: f64 = 0.85;
 pub const BEGIN: Duration = Duration::from_secs(1);
 
 /// How the clients are spread.
-pub struct Crowd {
+pub struct Fleet {
     pub clients: usize,
     pub workers: usize,
     pub generators: usize,
@@ -38,7 +38,7 @@ pub struct Gathered {
     pub seconds: f64,
 }
 
-impl Crowd {
+impl Fleet {
     /// As many clients as are asked for, if the machine holds them.
     pub fn reckon(variant: &Variant, asked: usize) -> Self {
         let each = if variant.name.contains("lean") { LEAN_BYTES } else { BYTES };
@@ -54,15 +54,15 @@ impl Crowd {
     pub fn serve(
         &self,
         variant: &Variant,
-        choice: &Choice,
+        settings: &Options,
         directory: &str,
     ) -> Result<Server, String> {
-        let directory = choice.directory.join(variant.name).join(directory);
+        let directory = settings.directory.join(variant.name).join(directory);
         std::fs::create_dir_all(&directory)
             .map_err(|error| format!("{}: {error}", directory.display()))?;
         let server = Server::start(&Wanted {
             variant,
-            place: &choice.place,
+            place: &settings.place,
             directory: &directory,
             workers: self.workers,
             // Workers get unequal shares: each must have room for more than its own.

@@ -21,7 +21,7 @@ const UNCOUNTED: u32 = 2;
 
 impl Behind<'_> {
     pub fn measure_steps(&mut self) -> Result<(), String> {
-        let away = if self.choice.quick { AWAY.get(..1).unwrap_or_default() } else { AWAY };
+        let away = if self.options.quick { AWAY.get(..1).unwrap_or_default() } else { AWAY };
         for (name, away) in away {
             let mut server = self.start("step", self.channels())?;
             let clients = self.come(&mut server)?;
