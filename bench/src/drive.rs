@@ -5,31 +5,33 @@
 
 mod behind_redis;
 mod blocking;
-mod options;
-mod fleet;
+mod child;
 mod figures;
+mod fleet;
 mod generator;
 mod h2;
+mod idle_clients;
 mod many;
 mod million;
 mod mode;
+mod options;
 mod page;
 mod probe;
 mod process;
 mod progress;
 mod redis;
+mod round;
 mod run;
 mod server;
 mod table;
 mod tls;
 mod transport;
 mod variant;
-mod round;
 
 use crate::flags::Flags;
-use options::Options;
 use figures::Series;
 use mode::{Case, Mode};
+use options::Options;
 use progress::Progress;
 use serde_json::{json, Map, Value};
 use server::Wanted;

@@ -6,16 +6,17 @@
 //! it waits for a line on stdin before each next one, and before its end, so that others can look at
 //! the server meanwhile.
 
-mod receive;
+mod check;
 mod client;
 mod config;
 mod form;
 mod pace;
 mod publisher;
-mod check;
+mod receive;
 
 use crate::clock::{nanos, timespec};
 use crate::flags::Flags;
+use check::Check;
 use client::{Came, Client};
 use config::{Config, Idle};
 use form::Form;
@@ -29,7 +30,6 @@ use serde_json::{json, Value};
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::process::ExitCode;
-use check::Check;
 
 /// What an epoll event is about: clients by their number, and these.
 const PUBLISHERS: u64 = 1 << 40;

@@ -50,9 +50,9 @@ pub fn read(bytes: &[u8]) -> Option<(Reply<'_>, usize)> {
 }
 
 /// A connection on which one asks and waits.
-pub struct Connection(TcpStream);
+pub struct RedisConnection(TcpStream);
 
-impl Connection {
+impl RedisConnection {
     pub fn open(to: SocketAddr) -> Result<Self, String> {
         let told = |error: std::io::Error| format!("redis: {error}");
         let stream = TcpStream::connect(to).map_err(told)?;

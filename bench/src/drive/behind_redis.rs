@@ -6,9 +6,9 @@ mod step;
 mod subscriber;
 mod takeover;
 
-use super::options::Options;
 use super::figures::{Figures, Series};
 use super::mode::{named, Unit};
+use super::options::Options;
 use super::run::{self, Outcome};
 use super::server::{Server, Wanted};
 use super::table::{markdown, written};

@@ -7,8 +7,8 @@
 mod rig;
 mod situations;
 
-use super::options::Options;
 use super::figures::{Figures, Series};
+use super::options::Options;
 use super::progress::passing;
 use super::table::markdown;
 use rig::Longest;

@@ -2,8 +2,8 @@
 //! come to, and the generators over which they are spread, because a process may open only so many
 //! files.
 
-use super::options::{descriptors, Options};
 use super::generator::Generator;
+use super::options::{descriptors, Options};
 use super::process::available;
 use super::progress::passing;
 use super::run::number;

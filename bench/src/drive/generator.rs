@@ -1,6 +1,7 @@
 //! A generator that runs: its steps are begun by a line to it, and told by a line from it.
 
-use super::server::{end, other_processors, own_program, pinned};
+use super::child::{end, own_program, pinned};
+use super::server::other_processors;
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdout, Stdio};

@@ -1,4 +1,4 @@
-//! Clients over HTTP/2 that only stay: connections with one stream or several, held by this process
+//! H2Clients over HTTP/2 that only stay: connections with one stream or several, held by this process
 //! itself, which sleeps otherwise.
 
 use crate::h2::{open, request, Session};
@@ -12,10 +12,10 @@ use std::time::Duration;
 /// How long a server may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Clients whose streams are open, until this is dropped.
-pub struct Clients(Vec<Connection>);
+/// H2Clients whose streams are open, until this is dropped.
+pub struct H2Clients(Vec<Connection>);
 
-impl Clients {
+impl H2Clients {
     /// Opens `count` streams, of which so many share a connection.
     pub fn connect(port: u16, count: usize, streams: usize) -> Result<Self, String> {
         let mut clients = Self(Vec::with_capacity(count.div_ceil(streams)));
@@ -47,7 +47,7 @@ impl Connection {
         set_socket_timeout(&fd, Timeout::Recv, Some(PATIENCE)).map_err(told)?;
         let mut first = Vec::new();
         open(&mut first);
-        // Clients' streams have odd numbers.
+        // H2Clients' streams have odd numbers.
         for stream in (1..).step_by(2).take(streams) {
             request(stream, "localhost", "/s?c=0", &mut first);
         }

@@ -12,11 +12,11 @@
 //! a reset of the connection: their generators end. The floor is no part of it, for it is one
 //! process and holds too few.
 
-use super::options::Options;
-use super::fleet::{step_all, Fleet, Gathered};
 use super::figures::{faults, Figures, Series};
+use super::fleet::{step_all, Fleet, Gathered};
 use super::generator::Generator;
 use super::mode::Unit;
+use super::options::Options;
 use super::process::{cpu_us, open_files};
 use super::progress::passing;
 use super::run::{number, Outcome, SETTLE};

@@ -1,10 +1,10 @@
 //! As many clients as the machine holds: what they cost in memory, how long one event takes to reach
 //! all of them, and how long it takes until all are back after a reload.
 
-use super::options::Options;
-use super::fleet::{step_all, Fleet, Gathered, BEGIN};
 use super::figures::{faults, Figures, Series};
+use super::fleet::{step_all, Fleet, Gathered, BEGIN};
 use super::generator::Generator;
+use super::options::Options;
 use super::process::{available, cpu_us, memory, slab, tcp_buffers};
 use super::run::{number, Outcome};
 use super::server::Server;

@@ -1,8 +1,8 @@
 //! What the command line asks for, and what the machine allows.
 
 use super::mode::{named, Case, Mode, Work, MODES};
-use super::variant::{Place, Variant, VARIANTS};
 use super::round::Round;
+use super::variant::{Place, Variant, VARIANTS};
 use crate::flags::Flags;
 use rustix::process::{getrlimit, Resource};
 use std::path::PathBuf;

@@ -1,7 +1,7 @@
 //! A Redis of the benchmark's own, on a free port of 127.0.0.1, gone when it is dropped.
 
-use super::server::{end, free_port, pinned, START};
-use crate::resp::Connection;
+use super::child::{end, free_port, pinned, START};
+use crate::resp::RedisConnection;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -40,8 +40,8 @@ impl Redis {
         self.child.id()
     }
 
-    pub fn connect(&self) -> Result<Connection, String> {
-        Connection::open(self.address)
+    pub fn connect(&self) -> Result<RedisConnection, String> {
+        RedisConnection::open(self.address)
     }
 
     /// Ends it, for it to begin again with what it holds.

@@ -3,6 +3,7 @@
 
 use super::figures::{faults, Figures};
 use super::generator::Generator;
+use super::idle_clients::IdleClients;
 use super::mode::{LoadPace, Work};
 use super::page::Page;
 use super::probe::Probe;
@@ -137,9 +138,9 @@ fn spins(server: &Server, work: &Work) -> bool {
 fn hold(server: &Server, work: &Work) -> Result<Outcome, String> {
     let processes = server.processes();
     // The first connection fills what all others share.
-    drop(work.transport.hold(server.port, 1)?);
+    drop(IdleClients::connect(work.transport, server.port, 1)?);
     let before = memory(&processes);
-    let mut clients = work.transport.hold(server.port, work.clients)?;
+    let mut clients = IdleClients::connect(work.transport, server.port, work.clients)?;
     std::thread::sleep(SETTLE);
     let bytes = (memory(&processes) - before) / work.clients as f64;
     clients.attend()?;

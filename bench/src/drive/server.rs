@@ -1,21 +1,17 @@
 //! Servers: each is started for one run, in a directory and on a port of its own, and is gone when
 //! the run is over. No process is touched that was not started here.
 
+use super::child::{end, free_port, own_program, pinned, signal, START};
 use super::process::{cpus, family};
 use super::redis::{self, Redis};
 use super::transport::Transport;
 use super::variant::{configuration, Kind, Listening, Pieces, Place, Sort, Variant};
-use rustix::process::{kill_process, Pid, Signal};
+use rustix::process::Signal;
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
-
-/// How long a server may take to answer, and to end.
-pub const START: Duration = Duration::from_secs(20);
-const STOP: Duration = Duration::from_secs(20);
 
 /// A server that runs.
 pub struct Server {
@@ -111,28 +107,6 @@ impl Drop for Server {
     }
 }
 
-/// Ends a process that was started here: politely, then not.
-pub fn end(child: &mut Child) {
-    if child.try_wait().is_ok_and(|status| status.is_some()) {
-        return; // its number may be another's by now
-    }
-    // Whatever fails here fails because it has ended.
-    let _ = signal(child, Signal::TERM);
-    let since = Instant::now();
-    while child.try_wait().is_ok_and(|status| status.is_none()) {
-        if since.elapsed() > STOP {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-fn signal(child: &Child, signal: Signal) -> Result<(), String> {
-    let pid = Pid::from_raw(child.id() as i32).ok_or("no process")?;
-    kill_process(pid, signal).map_err(|error| error.to_string())
-}
-
 /// Whether nginx takes the variant's configuration: why not, otherwise.
 pub fn check(wanted: &Wanted<'_>) -> Result<(), String> {
     let Kind::Nginx(pieces) = &wanted.variant.kind else { return Ok(()) };
@@ -190,50 +164,9 @@ pub fn other_processors(workers: usize) -> Vec<usize> {
     }
 }
 
-/// A command that ends when this program does, on the given processors or on all.
-pub fn pinned(program: &Path, processors: &[usize]) -> Command {
-    let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "TERM", "--"]);
-    if !processors.is_empty() {
-        let list: Vec<String> = processors.iter().map(usize::to_string).collect();
-        command.args(["taskset", "-c", &list.join(",")]);
-    }
-    command.arg(program);
-    command
-}
-
-/// This program itself.
-pub fn own_program() -> Result<PathBuf, String> {
-    std::env::current_exe().map_err(|error| error.to_string())
-}
-
-/// A port of 127.0.0.1 on which nothing listens. Below those that the kernel gives to clients
-/// (ip_local_port_range), or one of them could have it before the server does; and another one each time,
-/// for several may be asked for before the first is listened on.
-pub fn free_port() -> Result<u16, String> {
-    static ASKED: AtomicU16 = AtomicU16::new(0);
-    const PORTS: u16 = 20_000;
-    let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
-    let first = (std::process::id() % u32::from(PORTS)) as u16;
-    let next = || 10_000 + (first + ASKED.fetch_add(1, Ordering::Relaxed) % PORTS) % PORTS;
-    let ports = (0..PORTS).map(|_| next()).find(free);
-    ports.ok_or_else(|| "no port of 127.0.0.1 is free".into())
-}
-
 /// The end of what a server wrote.
 fn last_words(directory: &Path) -> String {
     let read = |name: &str| fs::read_to_string(directory.join(name)).unwrap_or_default();
     let said = read("error.log") + &read("output");
     said.lines().last().unwrap_or("it said nothing").to_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ports_that_are_asked_for_together_differ() {
-        let ports = [free_port(), free_port(), free_port()].map(Result::unwrap);
-        assert!(ports[0] != ports[1] && ports[1] != ports[2] && ports[0] != ports[2]);
-    }
 }

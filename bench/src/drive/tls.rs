@@ -1,7 +1,7 @@
-//! Clients over TLS that only stay, each one an `openssl s_client`: dear for the machine, but what
+//! TlsClients over TLS that only stay, each one an `openssl s_client`: dear for the machine, but what
 //! is looked at is the memory of the server.
 
-use super::server::{end, pinned};
+use super::child::{end, pinned};
 use std::fs;
 use std::io::{Read, Write};
 use std::path::Path;
@@ -22,10 +22,10 @@ pub fn make_certificate(directory: &Path) -> Result<(), String> {
     fs::metadata(directory.join("key.pem")).map(drop).map_err(|error| error.to_string())
 }
 
-/// Clients whose streams are open, until this is dropped.
-pub struct Clients(Vec<Child>);
+/// TlsClients whose streams are open, until this is dropped.
+pub struct TlsClients(Vec<Child>);
 
-impl Clients {
+impl TlsClients {
     pub fn connect(port: u16, count: usize) -> Result<Self, String> {
         let mut clients = Self(Vec::with_capacity(count));
         for _ in 0..count {
@@ -35,7 +35,7 @@ impl Clients {
     }
 }
 
-impl Drop for Clients {
+impl Drop for TlsClients {
     fn drop(&mut self) {
         self.0.iter_mut().for_each(end);
     }

@@ -1,8 +1,6 @@
-//! What clients speak with the server, and those of them that need no generator: they only stay.
+//! What clients speak with the server.
 
-use super::{h2, tls};
-
-/// See above.
+/// A transport of HTTP.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Transport {
     /// HTTP/1.1 in cleartext.
@@ -20,34 +18,6 @@ impl Transport {
             Self::Plain => "",
             Self::Tls => " ssl",
             Self::Http2 { .. } => " http2",
-        }
-    }
-
-    /// Lets clients come that only stay.
-    pub fn hold(self, port: u16, clients: usize) -> Result<Staying, String> {
-        match self {
-            Self::Plain => Err("clients over HTTP/1.1 are the generator's".into()),
-            Self::Tls => tls::Clients::connect(port, clients).map(Staying::Tls),
-            Self::Http2 { streams } => {
-                h2::Clients::connect(port, clients, streams).map(Staying::Http2)
-            }
-        }
-    }
-}
-
-/// Clients whose streams are open, until this is dropped.
-pub enum Staying {
-    Tls(#[allow(dead_code, reason = "holds the clients")] tls::Clients),
-    Http2(h2::Clients),
-}
-
-impl Staying {
-    /// Reads what has come to them, where that is not done by others. An error when a stream is
-    /// open no more.
-    pub fn attend(&mut self) -> Result<(), String> {
-        match self {
-            Self::Tls(_) => Ok(()),
-            Self::Http2(clients) => clients.attend(),
         }
     }
 }

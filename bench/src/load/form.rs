@@ -4,7 +4,7 @@
 use super::config::Way;
 use crate::event::{self, Stamp};
 use crate::head::{self, Framing};
-use crate::resp::{self, Reply, Connection};
+use crate::resp::{self, RedisConnection, Reply};
 use std::io::Write;
 use std::net::SocketAddr;
 
@@ -43,7 +43,7 @@ impl Form {
             Way::Post(path) => (to, Kind::Post { host: host.to_owned(), path: path.clone() }),
             Way::Plain(redis) => (*redis, Kind::Plain),
             Way::Durable(redis) => {
-                let digest = Connection::open(*redis)?.ask(&["SCRIPT", "LOAD", SCRIPT])?;
+                let digest = RedisConnection::open(*redis)?.ask(&["SCRIPT", "LOAD", SCRIPT])?;
                 (*redis, Kind::Durable(digest))
             }
         };

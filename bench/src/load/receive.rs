@@ -1,7 +1,7 @@
 //! How clients come: they dial a few at a time, ask, and are let in or not; and come again when the
 //! server has ended their streams and that was expected.
 
-use super::client::{Opening, Client};
+use super::client::{Client, Opening};
 use super::publisher::Publisher;
 use super::{seconds_since, tell, watch, Load, PUBLISHERS};
 use crate::clock::nanos;

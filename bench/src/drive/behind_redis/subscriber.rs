@@ -1,7 +1,7 @@
 //! Who subscribes, as Redis sees it.
 
 use crate::drive::redis::Redis;
-use crate::resp::Connection;
+use crate::resp::RedisConnection;
 use std::time::{Duration, Instant};
 
 /// Between two looks.
@@ -17,7 +17,7 @@ pub struct Subscriber {
 }
 
 /// Looks at Redis' list of clients.
-pub struct Lookout(Connection);
+pub struct Lookout(RedisConnection);
 
 impl Lookout {
     pub fn open(redis: &Redis) -> Result<Self, String> {
