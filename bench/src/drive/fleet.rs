@@ -31,7 +31,7 @@ pub struct Fleet {
     pub generators: usize,
 }
 
-/// A crowd whose clients have come.
+/// A fleet whose clients have come.
 pub struct Gathered {
     pub generators: Vec<Generator>,
     pub refused: f64,

@@ -3,8 +3,8 @@
 //!
 //! What is compared is publishing, not delivering to many: every publish that is measured reaches
 //! one client, and its figure holds that delivery. In both cases it goes to one of ten further
-//! channels of one client each, which come beside the crowd and go; with a channel for each client,
-//! another measurement goes through the crowd's own channels in turn, where most publishes are the
+//! channels of one client each, which come beside the fleet and go; with a channel for each client,
+//! another measurement goes through the fleet's own channels in turn, where most publishes are the
 //! first of their channel. They come one at a time, at a rate that leaves the server idle between
 //! them.
 //!
@@ -41,14 +41,14 @@ const RATE: f64 = 2_000.0;
 /// and a publish to another worker costs more.
 const FURTHER: usize = 10;
 const TIMES: usize = 5;
-/// Run of the events that the crowd counts.
+/// Run of the events that the fleet counts.
 const RUN: &str = "--run=1";
 
 /// How long all clients may take to go, and how often that is looked at.
 const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(250);
 
-/// Over how many channels the crowd is spread.
+/// Over how many channels the fleet is spread.
 #[derive(Clone, Copy, PartialEq)]
 enum Spread {
     Ten,
@@ -106,7 +106,7 @@ pub fn run(variants: &[&'static Variant], settings: &Options) -> (Value, Vec<Str
     (Value::Object(series.collect()), faults)
 }
 
-/// One server with one crowd.
+/// One server with one fleet.
 fn measure(variant: &Variant, settings: &Options, spread: Spread) -> Result<Outcome, String> {
     let asked = settings.clients.unwrap_or(if settings.quick { 10_000 } else { 100_000 });
     let fleet = Fleet::reckon(variant, asked);
@@ -129,7 +129,7 @@ struct Trial {
     processes: Vec<u32>,
     fleet: Fleet,
     spread: Spread,
-    /// Of the crowd.
+    /// Of the fleet.
     channels: usize,
     /// For how long events are published.
     seconds: f64,
@@ -208,7 +208,7 @@ impl Trial {
         Ok(())
     }
 
-    /// Publishes to the crowd's channels.
+    /// Publishes to the fleet's channels.
     fn publish_in_turn(&mut self, generators: &mut [Generator]) -> Result<(), String> {
         let mut options = self.options(self.channels, self.seconds);
         options.extend([RUN.into(), "--clients=0".into(), "--publish=/p?c=%d".into()]);
