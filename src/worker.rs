@@ -25,8 +25,10 @@ mod channel;
 mod end;
 mod errand;
 mod ids;
+mod keys;
 mod missed;
 mod open;
+mod past;
 mod pattern;
 mod presence;
 mod recent;
@@ -50,8 +52,9 @@ use slotmap::SlotMap;
 use crate::hub::{Hub, Membership, NewEvent, Now, PublishError, Published, Seat, Wakers};
 use crate::sse::frame;
 use crate::sse::id::Id;
-use channel::{Channel, ChannelKey};
+use channel::Channel;
 use errand::Errand;
+use keys::ChannelKey;
 use pattern::Patterns;
 use recent::Kept;
 use shared::Shared;
@@ -60,11 +63,11 @@ use wheel::Wheel;
 
 pub use admin::{ALL_STATUS_CHANNEL, STATUS_CHANNEL};
 pub use end::{End, Finish};
+pub use keys::StreamKey;
 pub use open::OpenError;
 pub use presence::Presence;
 pub use settings::{Jittered, Naming, Replay, SlowClient, StreamSettings};
 pub use socket::{Batch, Sent, Socket};
-pub use stream::StreamKey;
 pub use turn::Turn;
 
 /// One process's streams of one hub.

@@ -6,38 +6,18 @@
 //! none of it. So what comes waits for a moment. If the hub reaches the id, the other nginx was faster;
 //! if not, the id says nothing, and the client receives a gap event and then everything.
 
+use super::keys::StreamKey;
 use super::missed::Missed;
+use super::past::Claim;
 use super::socket::Socket;
-use super::stream::{Behind, State, Stream, StreamKey};
+use super::stream::{Behind, State, Stream};
 use super::Worker;
 use crate::hub::{Had, Kind, Link, Now, Source};
-use crate::sse::id::Stamp;
 
 /// How long another nginx may have been faster, in ms, while all channels are in step with Redis; and how
 /// long it is waited for that they are.
 const APART: u64 = 2_000;
 const OUT_OF_STEP: u64 = 10_000;
-
-/// What a client has had, or claims to have had, before its stream began.
-#[derive(Debug)]
-pub struct Past {
-    pub had: Had,
-    /// The id that it came with, if that is above everything here.
-    pub claim: Option<Claim>,
-}
-
-/// An id above everything that this hub has seen.
-#[derive(Debug)]
-pub struct Claim {
-    stamp: Stamp,
-    /// The id as the client has it.
-    client_id: Box<[u8]>,
-    /// The subscription in Redis, and since when it is there as far as this stream has seen (ms).
-    epoch: u64,
-    since: u64,
-    /// Whether the stream is among those that the next tick serves: until then nothing is judged again.
-    parked: bool,
-}
 
 /// What became of a claim.
 enum Judged {
@@ -47,20 +27,6 @@ enum Judged {
     Open,
     /// It says nothing.
     Refuted,
-}
-
-impl Past {
-    /// Of a stream that begins now. `None`: nothing that is to come here has been had.
-    pub fn new(had: Had, client_id: &[u8], epoch: u64, now: Now) -> Option<Box<Past>> {
-        let claim = (had.ahead > Stamp::default()).then(|| Claim {
-            stamp: had.ahead,
-            client_id: client_id.into(),
-            epoch,
-            since: now.mono,
-            parked: false,
-        });
-        (had != Had::default()).then(|| Box::new(Past { had, claim }))
-    }
 }
 
 impl<S: Socket> Worker<S> {

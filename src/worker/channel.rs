@@ -4,15 +4,10 @@ use std::cell::OnceCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
+use super::keys::StreamKey;
 use super::settings::Naming;
-use super::stream::StreamKey;
 use crate::hub::{Had, Kind, Membership, Place};
 use crate::sse::frame::Frame;
-
-slotmap::new_key_type! {
-    /// Names a channel that this process has joined.
-    pub struct ChannelKey;
-}
 
 /// A frame that was just read from the log.
 #[derive(Debug)]

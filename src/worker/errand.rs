@@ -5,8 +5,8 @@
 
 use std::collections::VecDeque;
 
-use super::channel::ChannelKey;
 use super::end::End;
+use super::keys::ChannelKey;
 use super::socket::Socket;
 use super::{Task, Worker};
 use crate::hub::{Budget, Now};

@@ -3,14 +3,14 @@
 use std::rc::Rc;
 
 use super::admin::is_status;
-use super::channel::{Channel, ChannelKey, Pass};
+use super::channel::{Channel, Pass};
 use super::end::End;
+use super::keys::ChannelKey;
+use super::keys::StreamKey;
 use super::missed::Begun;
 use super::settings::{Replay, StreamSettings};
 use super::socket::{Batch, Sent, Socket};
-use super::stream::{
-    Audience, Behind, Flow, State, Stream, StreamKey, Subscription, Subscriptions,
-};
+use super::stream::{Audience, Behind, Flow, State, Stream, Subscription, Subscriptions};
 use super::{Task, Worker};
 use crate::hub::{pattern_of, Counter, Hub, JoinError, Locked, Membership, Now, Resume, Seat};
 use crate::sse::frame::{self, Frame};

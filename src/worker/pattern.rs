@@ -11,7 +11,8 @@ use std::rc::Rc;
 
 use rustc_hash::FxBuildHasher;
 
-use super::channel::{ChannelKey, Recent};
+use super::channel::Recent;
+use super::keys::ChannelKey;
 use super::socket::Socket;
 use super::Worker;
 use crate::hub::{pattern_of, reaches, Budget, Descriptor, Hub, Now};

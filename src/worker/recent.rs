@@ -1,7 +1,8 @@
 //! Reading the log: each new event that somebody here listens to is read once, framed once, and
 //! kept for a while for all streams of its channel.
 
-use super::channel::{ChannelKey, Recent};
+use super::channel::Recent;
+use super::keys::ChannelKey;
 use super::socket::Socket;
 use super::Worker;
 use crate::hub::{Budget, Copied, Hub, Now, Signal};

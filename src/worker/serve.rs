@@ -3,10 +3,11 @@
 
 use super::end::End;
 use super::ids::{later, At, Ids};
+use super::keys::StreamKey;
 use super::missed::Missed;
 use super::settings::{Naming, SlowClient, StreamSettings};
 use super::socket::{Batch, Sent, Socket};
-use super::stream::{Audience, Behind, Flow, State, Stream, StreamKey};
+use super::stream::{Audience, Behind, Flow, State, Stream};
 use super::{Task, Worker};
 use crate::hub::{Counter, Had, Kind, Locked, Now, Place, Slice};
 use crate::sse::frame::{self, Frame};

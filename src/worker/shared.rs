@@ -1,7 +1,8 @@
 //! Frames for streams that lack the same: made and joined once for all of them.
 
-use super::channel::{Channel, ChannelKey};
+use super::channel::Channel;
 use super::ids::Ids;
+use super::keys::ChannelKey;
 use super::settings::Naming;
 use super::socket::Batch;
 use super::stream::{Stream, Subscriptions};

@@ -2,31 +2,13 @@
 
 use std::rc::Rc;
 
-use super::ahead::Past;
-use super::channel::ChannelKey;
 use super::end::End;
+use super::keys::ChannelKey;
 use super::missed::Missed;
+use super::past::Past;
 use super::settings::StreamSettings;
 use crate::hub::{Kind, Place, Resume};
 use crate::sse::frame::Frame;
-
-slotmap::new_key_type! {
-    /// Names a stream of this process. A stream that is gone is not found by it, even when another
-    /// has its place.
-    pub struct StreamKey;
-}
-
-impl StreamKey {
-    /// As a number, for memory that C looks after.
-    pub fn raw(self) -> u64 {
-        slotmap::Key::data(&self).as_ffi()
-    }
-
-    /// From such a number. Any number is harmless: no stream is found by a wrong one.
-    pub fn from_raw(raw: u64) -> StreamKey {
-        slotmap::KeyData::from_ffi(raw).into()
-    }
-}
 
 /// A stream's entry in a channel's list.
 #[derive(Clone, Copy, Debug)]

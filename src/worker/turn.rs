@@ -1,10 +1,12 @@
 //! What one wake-up and one tick of the timer do: a bounded amount of work, then nginx's turn.
 
 use super::admin::is_status;
-use super::channel::{ChannelKey, Pass};
+use super::channel::Pass;
 use super::end::End;
+use super::keys::ChannelKey;
+use super::keys::StreamKey;
 use super::socket::Socket;
-use super::stream::{Flow, State, Stream, StreamKey};
+use super::stream::{Flow, State, Stream};
 use super::wheel::STEP;
 use super::{Drain, Task, Worker};
 use crate::hub::{Budget, Counter, Now};

@@ -2,11 +2,12 @@
 //! that a client whose stream has opened misses nothing that is published from then on. They do not
 //! wait for long, and not at all while Redis is away.
 
-use super::ahead::Past;
 use super::end::End;
+use super::keys::StreamKey;
 use super::missed::Begun;
+use super::past::Past;
 use super::socket::{Batch, Sent, Socket};
-use super::stream::{Flow, State, StreamKey, Waiting};
+use super::stream::{Flow, State, Waiting};
 use super::Worker;
 use crate::hub::{pattern_of, Budget, Locked, Membership, Now, Resume};
 use crate::sse::frame::Frame;
