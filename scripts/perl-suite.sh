@@ -13,15 +13,20 @@ missing_test_packages() {
     command -v promtool >/dev/null ||
         /usr/bin/python3 -c 'import prometheus_client' 2>/dev/null || echo python3-prometheus-client
     has_browser || ! on_debian || echo chromium
-    ! wants_subs_filter || echo libnginx-mod-http-subs-filter
+    missing_nginx_modules
 }
 
-# wants_subs_filter: a filter of somebody else, which Debian and Ubuntu package for their own nginx. Where
-# it is not available, t/31-more-filters.t leaves that one out.
-wants_subs_filter() {
-    [ ! -e /usr/lib/nginx/modules/ngx_http_subs_filter_module.so ] &&
-        { ! command -v nginx || dpkg -s nginx-common; } >/dev/null 2>&1 &&
-        package_known libnginx-mod-http-subs-filter
+# missing_nginx_modules: modules of somebody else that Debian and Ubuntu package for their own nginx. Where
+# they are not available, the tests of t/ that combine streams with them are left out.
+missing_nginx_modules() {
+    { ! command -v nginx || dpkg -s nginx-common; } >/dev/null 2>&1 || return 0
+    wants_nginx_module ngx_http_subs_filter_module libnginx-mod-http-subs-filter
+    wants_nginx_module ngx_http_lua_module libnginx-mod-http-lua
+}
+
+# wants_nginx_module FILE PACKAGE: prints PACKAGE, unless it is there or not to be had.
+wants_nginx_module() {
+    [ -e "/usr/lib/nginx/modules/$1.so" ] || ! package_known "$2" || echo "$2"
 }
 
 # has_redis: what t/lib/SSE/Redis.pm starts. redis-tools brings the server's program too, as redis-check-rdb,

@@ -9,14 +9,14 @@ use Test::More;
 use SSE::Certificate qw(certificate);
 use SSE::Curl;
 use SSE::Loop qw(serve_for wait_for);
-use SSE::Nginx qw(dynamic_module has_module);
+use SSE::Nginx qw(dynamic_modules has_module);
 use SSE::Relay;
 use SSE::Stage;
 
-my $subs_module = dynamic_module('ngx_http_subs_filter_module');
-my %filters     = (
+my ($subs, $no_subs) = dynamic_modules('ngx_http_subs_filter_module');
+my %filters = (
     ssi => 'ssi on; ssi_types *;',
-    !$subs_module ? () : (
+    !$subs ? () : (
         subs       => 'subs_filter_types *; subs_filter colour color g;',
         'subs-ssi' => 'subs_filter_types *; subs_filter colour color g; ssi on; ssi_types *;',
     ),
@@ -46,7 +46,7 @@ my $second = $http2 ? "server { listen 127.0.0.1:%%PORT_h2c%% http2 sndbuf=16k; 
 
 my $stage = SSE::Stage->new(
     workers => 1,
-    main    => $subs_module ? "load_module $subs_module;" : '',
+    main    => $subs ? "load_module @$subs;" : '',
     http    => "sse_heartbeat off; sse_open_event off; sse_drain 500ms; send_timeout 2s;"
         . " sse_hub default { zone 64m; history 1000; } $secure $second",
     listen => ' sndbuf=16k',
@@ -116,7 +116,7 @@ like($streams{before}{direct}{body}, qr/\nretry: \d+\n:\n:words of colour\n\z/, 
 unlike($cluster->error_log, qr/takes nothing/, 'nobody is taken for one who reads nothing');
 
 SKIP: {
-    skip 'no subs_filter is installed for this nginx', 1 if !$subs_module;
+    skip "no subs_filter (libnginx-mod-http-subs-filter): $no_subs", 1 if !$subs;
     pass('subs_filter is among them');
 }
 $stage->ends_cleanly;

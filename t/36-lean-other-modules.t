@@ -7,15 +7,15 @@ use lib "$FindBin::Bin/lib";
 use Test::More;
 use SSE::HTTP qw(request);
 use SSE::Loop qw(wait_for);
-use SSE::Nginx qw(dynamic_module);
+use SSE::Nginx qw(dynamic_modules);
 use SSE::Stage;
 
-my @modules = map { dynamic_module($_) } qw(ndk_http_module ngx_http_lua_module);
-plan skip_all => 'the Lua module of nginx is not installed (libnginx-mod-http-lua)' if grep { !defined } @modules;
+my ($modules, $reason) = dynamic_modules(qw(ndk_http_module ngx_http_lua_module));
+plan skip_all => "no Lua module (libnginx-mod-http-lua): $reason" if !$modules;
 
 my $stage = SSE::Stage->new(
     workers => 1,
-    main    => join(' ', map { "load_module $_;" } @modules),
+    main    => join(' ', map { "load_module $_;" } @$modules),
     http    => 'sse_lean on; sse_heartbeat off;',
     server  => <<'EOF_CONFIG',
         location = /plain   { sse_stream news; }

@@ -7,9 +7,10 @@ use v5.36;
 use Exporter qw(import);
 use File::Basename qw(dirname);
 use File::Spec;
+use File::Temp;
 use IO::Socket::INET;
 
-our @EXPORT_OK = qw(binary module has_module dynamic_module version free_port);
+our @EXPORT_OK = qw(binary module has_module dynamic_modules version free_port);
 
 sub binary { return $ENV{SSE_NGINX_BINARY} // '/usr/sbin/nginx' }
 
@@ -25,11 +26,30 @@ sub has_module ($name) {
     return built_with() =~ /--with-${name}_module(?!=dynamic)/;
 }
 
-# The file of a dynamic module that is installed for this nginx, if it is.
-sub dynamic_module ($name) {
-    my ($directory) = built_with() =~ /--modules-path=(\S+)/ or return;
-    my $file = "$directory/$name.so";
-    return -e $file ? $file : undef;
+# The files of these dynamic modules, given in the order in which nginx loads them; without one that works,
+# undef and the reason. That a file is there is not enough: it may belong to another nginx that uses the
+# same directory, and then this one refuses to load it.
+sub dynamic_modules (@names) {
+    my ($directory) = built_with() =~ /--modules-path=(\S+)/ or return (undef, 'this nginx loads no modules of others');
+    my @files = map { "$directory/$_.so" } @names;
+    if (my @missing = grep { !-e } @files) {
+        return (undef, "not installed for this nginx: @missing");
+    }
+    my $refusal = refusal(@files);
+    return $refusal ? (undef, $refusal) : (\@files);
+}
+
+# What nginx says against a configuration that loads these files and does nothing else.
+sub refusal (@files) {
+    my $dir    = File::Temp->newdir;
+    my $config = "$dir/nginx.conf";
+    open my $out, '>', $config or die "$config: $!";
+    print {$out} map({ "load_module $_;\n" } @files), "pid $dir/nginx.pid;\nevents { }\n";
+    close $out or die "$config: $!";
+
+    my $nginx = binary();
+    my $said  = `'$nginx' -t -e stderr -p '$dir' -c '$config' 2>&1`;
+    return $? == 0 ? undef : 'nginx refuses it: ' . ($said =~ /\[emerg\] (?:\d+#\d+: )?(.*?)(?: in \Q$config\E\S*)?$/m ? $1 : $said);
 }
 
 sub version { return built_with() =~ m{nginx/(\d+)\.(\d+)\.(\d+)} ? $1 * 1e6 + $2 * 1e3 + $3 : 0 }
