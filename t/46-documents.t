@@ -64,6 +64,8 @@ for my $row (grep { /nginx_sse_/ } $status =~ /^\| (`.*)$/mg) {
     @rows{@keys} = @names;
 }
 is_deeply(\%rows, \%figures, 'status: each figure is documented with both of its names, and no other');
+like($status, qr/`$_`/, "status: the metric $_ is documented") for slurp("$root/src/metrics/prometheus.rs") =~ /"(nginx_sse_\w+)"/g;
+like($status, qr/`(?:\{")?$_/, "status: the member $_ is documented") for qw(version time_ms);
 for my $reasons ($figures =~ /Reasons\(&\[(.*?)\]\)/sg) {
     for my $reason ($reasons =~ /\("(\w+)", Counter::/g) {
         like($status, qr/`$reason`/, "status: the reason $reason is documented");
