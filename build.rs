@@ -5,6 +5,8 @@
 //! was configured otherwise: `layout` measures where they are, and macros.c, which is compiled here, has
 //! what stands behind C's own conditions.
 
+#![allow(clippy::expect_used, reason = "a build script that stops says why")]
+
 #[path = "build/layout.rs"]
 mod layout;
 

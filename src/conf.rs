@@ -4,6 +4,9 @@
 //! `Main::complete` and `Location::complete` for what follows from it as a whole. What is wrong is
 //! told in nginx's words, with file and line, and nginx refuses to start.
 
+// Here are bytes that others chose.
+#![warn(clippy::indexing_slicing)]
+
 pub mod cors;
 pub mod hub;
 pub mod location;

@@ -1,5 +1,8 @@
 //! Answers requests: streams, publishing, status, administration, and pages of other origins.
 
+// Here are bytes that others chose.
+#![warn(clippy::indexing_slicing)]
+
 pub mod cors;
 pub mod variables;
 

@@ -5,6 +5,9 @@
 //! nginx, no hub and no clock, and it never lets a byte that a publisher or a client chose begin
 //! a line of its own on the wire.
 
+// Here are bytes that others chose.
+#![warn(clippy::indexing_slicing)]
+
 pub mod batch;
 pub mod channel;
 pub mod data;

@@ -65,7 +65,7 @@ impl Hub {
     /// Forgets the hold that was waited for in vain, for tests.
     #[cfg(all(test, not(miri)))]
     pub fn given_up_is_forgotten(&self) {
-        *self.given_up.0.lock().unwrap() = None;
+        *self.given_up.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     // Not through `Region::set`: a test's death must not come between the lock and its release.

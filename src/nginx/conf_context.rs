@@ -227,6 +227,7 @@ unsafe extern "C" fn in_block(
 }
 
 /// A configuration of another type than the module's is an error of this library.
+#[expect(clippy::panic, reason = "cannot happen; the entry from nginx would catch it")]
 fn wrong_type<T>() -> ! {
     panic!("the module's configuration is no {}", std::any::type_name::<T>())
 }

@@ -173,6 +173,7 @@ impl Request {
     }
 
     /// Returns the module's configuration of the request's location. `T` is `Module::Location`.
+    #[expect(clippy::panic, reason = "cannot happen; the entry from nginx would catch it")]
     pub fn location_conf<T: 'static>(&self) -> &T {
         // SAFETY: `create_loc_conf` put it there; it lives as long as the configuration, which outlives
         // its requests.

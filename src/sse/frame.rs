@@ -64,6 +64,7 @@ impl Frame {
     }
 
     /// The frame of an event with this id instead of its own.
+    #[expect(clippy::indexing_slicing, reason = "`at` was found in the same bytes")]
     pub fn with_id(self, id: &Id) -> Frame {
         let body = self.body();
         let Some(at) = memchr::memmem::rfind(body, b"id: ") else { return self };

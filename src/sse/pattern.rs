@@ -10,6 +10,11 @@
 //! places in the name at which what was read so far can end. That set has 256 bits, and each byte of
 //! the pattern costs a few operations on it.
 
+#![expect(
+    clippy::indexing_slicing,
+    reason = "tables have an entry for each byte and for each place in a name"
+)]
+
 use std::cell::OnceCell;
 
 /// The longest name that a pattern can match: one bit for each place, and one for its end.
