@@ -78,6 +78,14 @@ cmp_ok(scalar(my @lines = split /\n/, $readme), '<=', 220, 'README.md has at mos
 like($readme, qr/^\| \[$_\]\(docs\/directives\.md#$_\) \|/m, "README.md links to $_") for sort keys %directives;
 like($readme, qr/`\$$_`/, "README.md names \$$_") for @variables;
 
+# docs/design.md walks through the source: each file and function that it names exists.
+my @steps = slurp("$root/docs/design.md") =~ /`(src\/[\w\/]+\.rs)`\s+`(\w+)`/g;
+cmp_ok(scalar @steps, '>=', 80, 'docs/design.md names files and functions');
+while (my ($file, $function) = splice @steps, 0, 2) {
+    my $text = -e "$root/$file" ? slurp("$root/$file") : '';
+    ok($text =~ /\bfn $function\b/, "docs/design.md: $file has a function $function");
+}
+
 # Links lead to a file, and to a heading of it.
 for my $path ('README.md', 'CHANGELOG.md', glob("$root/docs/*.md"), grep { -e "$root/$_" } qw(CONTRIBUTING.md SECURITY.md)) {
     my $name   = $path =~ s/\A\Q$root\E\///r;
