@@ -86,8 +86,13 @@ while (my ($file, $function) = splice @steps, 0, 2) {
     ok($text =~ /\bfn $function\b/, "docs/design.md: $file has a function $function");
 }
 
+# CONTRIBUTING.md says what a change touches: files that exist.
+for my $path (slurp("$root/CONTRIBUTING.md") =~ /`((?:src|t|build|scripts)\/[\w.\/-]+)`/g) {
+    ok(-e "$root/$path", "CONTRIBUTING.md: $path exists");
+}
+
 # Links lead to a file, and to a heading of it.
-for my $path ('README.md', 'CHANGELOG.md', glob("$root/docs/*.md"), grep { -e "$root/$_" } qw(CONTRIBUTING.md SECURITY.md)) {
+for my $path ('README.md', 'CHANGELOG.md', 'CONTRIBUTING.md', 'SECURITY.md', glob("$root/docs/*.md")) {
     my $name   = $path =~ s/\A\Q$root\E\///r;
     my $text   = slurp("$root/$name");
     my $folder = $name =~ /\A(.*\/)/ ? "$root/$1" : "$root/";
