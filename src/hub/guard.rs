@@ -35,9 +35,6 @@ impl Hub {
         let died = || from_dead.set(true);
         let mut attempt = mutex.try_lock(died);
         if attempt == Attempt::Busy {
-            if let Some(locked) = self.given_up() {
-                return Err(locked);
-            }
             for _ in 0..SPINS {
                 if attempt == Attempt::Taken {
                     break;
@@ -47,6 +44,10 @@ impl Hub {
             }
         }
         if attempt == Attempt::Busy {
+            // Asked only now: a new holder has said by now which hold it is, if it runs.
+            if let Some(locked) = self.given_up() {
+                return Err(locked);
+            }
             attempt = mutex.lock_within(PATIENCE, died);
         }
         if attempt == Attempt::Busy {

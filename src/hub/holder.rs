@@ -4,7 +4,7 @@
 //! The lower half of the word counts holds, the upper half is the holder's process id while the lock
 //! is held, and 0 otherwise. A process that has waited its time for one hold does not wait for the
 //! same hold again, it only tries. Every other hold is waited for, so that a lock which is merely
-//! busy starves nobody.
+//! busy starves nobody. The word says nothing of whether the lock is free: only an attempt does.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -50,7 +50,9 @@ impl Hub {
 
     /// Whether the lock was waited for in vain, and its holder has it still.
     pub fn is_stuck(&self) -> bool {
-        self.given_up().is_some()
+        // A holder that has died, or was stopped before it could say that it holds the lock or after it
+        // had said that it does not, leaves a word that does not tell whether the lock is free.
+        self.given_up().is_some() && self.lock().is_err()
     }
 
     /// The lock was waited for in vain.

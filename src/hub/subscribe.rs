@@ -35,6 +35,9 @@ pub enum JoinError {
     /// The lock could not be taken in time.
     #[error(transparent)]
     Busy(#[from] Locked),
+    /// More has to leave first than one attempt may wait for.
+    #[error("zone is being cleared, try again")]
+    Crowded,
     /// The zone has no room for another channel.
     #[error("zone has no room for another channel")]
     Full,
@@ -62,12 +65,12 @@ impl Hub {
         for _ in 0..HOLDS {
             let guard = self.lock()?;
             match guard.join(seat, name, now, &mut Budget::of_hold()) {
-                Err(Short::Unfinished) => continue,
-                Err(Short::NoRoom) => break,
+                Err(Short::Unfinished) => {}
+                Err(Short::NoRoom) => return Err(JoinError::Full),
                 Ok(membership) => return Ok(membership),
             }
         }
-        Err(JoinError::Full)
+        Err(JoinError::Crowded)
     }
 
     /// Sets how many streams of this process the channel has. Without the lock.
@@ -252,11 +255,12 @@ impl Guard<'_> {
         if self.get(header::CLEAR_OF) == self.get(header::CLEARED) {
             // A new round. Whose seat is vacated after this is for the next one.
             region.set(header::CLEAR_AT, 0);
-            region.set(header::CLEAR_OF, vacated);
+            // A round that has begun begins at the first bucket.
+            region.set_after(header::CLEAR_OF, vacated);
         }
         for bucket in self.get(header::CLEAR_AT)..self.hub.layout.buckets as u64 {
             if !budget.step() {
-                region.set(header::CLEAR_AT, bucket);
+                region.set_after(header::CLEAR_AT, bucket);
                 return false;
             }
             let mut record = self.get(self.hub.layout.bucket(bucket as u32)) as u32;
@@ -266,8 +270,10 @@ impl Guard<'_> {
                 record = low(self.word(record, channel::HASH));
             }
         }
-        region.set(header::CLEARED, self.get(header::CLEAR_OF));
-        true
+        let cleared = self.get(header::CLEAR_OF);
+        region.set_after(header::CLEARED, cleared);
+        // Of who has gone since the round began there may be something in the buckets before.
+        cleared == vacated
     }
 
     /// Clears the pairs of processes that are gone. Returns how many streams they had.

@@ -7,7 +7,7 @@ use super::held::Held;
 use super::joined::Level;
 use super::joining::{Asked, Joining, Refused};
 use super::session::{shown, Ended, Session};
-use crate::hub::{Fence, Knowledge, Locked, ReportedId, Signal};
+use crate::hub::{Fence, JoinError, Knowledge, Locked, ReportedId, Signal};
 use crate::sse::channel;
 
 /// Channels in one SUBSCRIBE.
@@ -143,13 +143,18 @@ impl Session {
                 continue;
             }
             let now = self.joined.now();
-            let member = match hub.join(seat, &name, now) {
-                Ok(member) => member,
-                Err(crate::hub::JoinError::Full) => {
-                    self.tell_full();
-                    continue;
+            let member = loop {
+                match hub.join(seat, &name, now) {
+                    Ok(member) => break Some(member),
+                    // Each attempt clears a part of the zone.
+                    Err(JoinError::Crowded) => {}
+                    Err(JoinError::Full) => break None,
+                    Err(JoinError::Busy(locked)) => return Err(Ended::Locked(locked)),
                 }
-                Err(crate::hub::JoinError::Busy(locked)) => return Err(Ended::Locked(locked)),
+            };
+            let Some(member) = member else {
+                self.tell_full();
+                continue;
             };
             if self.tenant.fence != Fence::none() {
                 self.patiently(|| hub.forget_islands(self.tenant.fence, member))?;

@@ -30,6 +30,9 @@ pub enum OpenError {
     /// The lock could not be taken in time.
     #[error(transparent)]
     Busy(#[from] Locked),
+    /// More has to leave the zone first than one attempt may wait for.
+    #[error("zone is being cleared, try again")]
+    Crowded,
     /// The zone has no room for the channel.
     #[error("zone has no room for another channel")]
     Full,
@@ -45,6 +48,7 @@ impl From<JoinError> for OpenError {
     fn from(error: JoinError) -> OpenError {
         match error {
             JoinError::Busy(locked) => OpenError::Busy(locked),
+            JoinError::Crowded => OpenError::Crowded,
             JoinError::Full => OpenError::Full,
         }
     }

@@ -105,14 +105,12 @@ impl<S: Socket> Worker<S> {
             let Some((name, (came, went))) = self.presence.next() else { return false };
             match self.tell_one(&name, came, went, now) {
                 Ok(()) => {}
-                Err(PublishError::Busy(_)) => {
+                Err(PublishError::Busy(_) | PublishError::Crowded) => {
                     self.presence.add(&name, came, went);
                     self.presence.put_off();
                 }
                 // A hub that is full of channels loses this news; the next has the counts.
-                Err(PublishError::TooLarge | PublishError::NoRoom | PublishError::Crowded) => {
-                    self.presence.put_off()
-                }
+                Err(PublishError::TooLarge | PublishError::NoRoom) => self.presence.put_off(),
             }
         }
         self.presence.is_due()

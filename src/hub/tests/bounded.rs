@@ -190,6 +190,21 @@ fn seats_that_are_gone_are_cleared_from_all_channels_in_several_holds() {
 }
 
 #[test]
+fn a_zone_is_called_full_only_when_all_that_is_gone_has_been_cleared() {
+    let hub = hub_of(4 << 20, 4096, 10, 0);
+    let (living, gone) = (hub.take_seat().unwrap(), hub.take_seat().unwrap());
+    let join = |i: usize| hub.join(living, format!("channel {i}").as_bytes(), at(0));
+    let joined = (0..).find(|i| join(*i).is_err()).unwrap();
+    hub.leave_seat(gone);
+    assert_eq!(join(joined), Err(JoinError::Crowded));
+    let refused = std::iter::repeat_with(|| join(joined).unwrap_err());
+    let attempts = refused.take_while(|error| *error == JoinError::Crowded).count();
+    assert!(attempts < 10, "{attempts}");
+    assert_eq!(join(joined), Err(JoinError::Full));
+    hub.check_settled();
+}
+
+#[test]
 fn a_sweep_and_a_listing_are_bounded() {
     let hub = hub_of(16 << 20, 4096, 10, 0);
     for i in 0..20_000 {

@@ -366,6 +366,30 @@ fn joining_and_leaving() {
 }
 
 #[test]
+fn clearing_what_processes_that_are_gone_have_left() {
+    let (hub, seat) = lived_in();
+    for name in ["a", "b", "idle", "idle too"] {
+        let member = hub.join(seat, name.as_bytes(), at(2_002)).unwrap();
+        hub.set_streams(seat, member, 2);
+    }
+    let other = hub.take_seat().unwrap();
+    for name in ["a", "idle"] {
+        hub.join(other, name.as_bytes(), at(2_002)).unwrap();
+    }
+    hub.leave_seat(seat);
+    let clear = |hub: &Hub| {
+        // A round is begun by one and carried on by others, each in a hold of its own.
+        while !hub.lock().unwrap().clear_all_void_pairs(&mut Budget::of(7)) {}
+        let guard = hub.lock().unwrap();
+        let pairs = |record| guard.pair_words(record).filter(|at| guard.get(*at) != 0).count();
+        let left =
+            ["a", "b", "idle", "idle too"].map(|name| guard.find(name.as_bytes()).map(pairs));
+        assert_eq!(left, [Some(1), Some(0), Some(1), Some(0)]);
+    };
+    kill_everywhere(&hub, clear, |before, found, _| assert_eq!(before, found));
+}
+
+#[test]
 fn joining_by_more_than_a_record_holds() {
     let (hub, seat) = lived_in();
     let join = |hub: &Hub| {

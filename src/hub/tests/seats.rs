@@ -235,6 +235,48 @@ fn a_holder_that_keeps_the_lock_is_waited_for_once() {
 }
 
 #[test]
+fn a_lock_that_is_free_again_is_not_stuck_whatever_its_holder_left() {
+    let hub = roomy();
+    let mutex = crate::hub::RobustLock::at(hub.region.words(header::LOCK, crate::hub::LOCK_WORDS));
+    let (held, release) = (std::sync::Barrier::new(2), std::sync::Barrier::new(2));
+    thread::scope(|scope| {
+        // It does not get so far as to say that it holds the lock.
+        scope.spawn(|| {
+            assert_eq!(mutex.try_lock(|| {}), crate::hub::Attempt::Taken);
+            held.wait();
+            release.wait();
+            mutex.unlock();
+        });
+        held.wait();
+        let start = Instant::now();
+        publish(&hub).unwrap_err();
+        let once = start.elapsed();
+        for _ in 0..1_000 {
+            publish(&hub).unwrap_err();
+        }
+        assert!(hub.is_stuck());
+        assert!(start.elapsed() < once * 100);
+        release.wait();
+    });
+    assert!(!hub.is_stuck());
+    // One that dies while it is waited for.
+    thread::scope(|scope| {
+        let holder = scope.spawn(|| {
+            std::mem::forget(hub.lock().unwrap());
+            held.wait();
+            release.wait();
+        });
+        held.wait();
+        publish(&hub).unwrap_err();
+        assert!(hub.is_stuck());
+        release.wait();
+        holder.join().unwrap();
+    });
+    assert!(!hub.is_stuck());
+    publish(&hub).unwrap();
+}
+
+#[test]
 fn a_busy_lock_is_waited_for_however_often_a_stuck_one_was_given_up() {
     let hub = roomy();
     hub.while_locked(|| publish(&hub).unwrap_err());

@@ -71,6 +71,30 @@ fn presence_that_cannot_be_told_is_told_later() {
 }
 
 #[test]
+fn presence_waits_while_the_zone_is_being_cleared() {
+    let mut bench = bench(4 << 20, HISTORY);
+    bench.worker.presence = Presence::told();
+    let (_, watcher) = bench.open(settings(), &["sse.presence"], "");
+    bench.open(settings(), &["a"], "");
+    let (hub, now) = (bench.hub.clone(), bench.now);
+    let (other, gone) = (hub.take_seat().unwrap(), hub.take_seat().unwrap());
+    let mut joined = Vec::new();
+    while let Ok(member) = hub.join(other, format!("channel {}", joined.len()).as_bytes(), now) {
+        joined.push(member);
+    }
+    // To look for what this one has left takes longer than one publish waits.
+    hub.leave_seat(gone);
+    bench.worker.presence.make_due();
+    bench.worker.turn(now);
+    assert_eq!(heard(&watcher), ["sse.open"]);
+    joined.iter().take(10).for_each(|member| hub.leave(*member).unwrap());
+    bench.pass_time(1_000);
+    let told = heard(&watcher);
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told[1].contains(r#""came":1,"channel":"a""#), "{told:?}");
+}
+
+#[test]
 fn after_a_death_presence_tells_of_every_channel_soon() {
     let mut bench = bench(1 << 21, HISTORY);
     bench.worker.presence = Presence::told();
