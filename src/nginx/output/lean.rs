@@ -8,10 +8,14 @@
 //! - `begin`: which requests, and how they are given back
 //! - `client_log`: error lines of connections whose memory is given back, too
 //! - `close`: what nginx does for a connection's request when it closes one
+//! - `limits`: what the location sets for the connection's end
+//! - `lingering`: connections whose clients go on sending when their stream has ended
 
 mod begin;
 mod client_log;
 mod close;
+mod limits;
+mod lingering;
 
 use super::incoming::{drop_incoming, Incoming};
 use super::progress::acknowledged;
@@ -26,6 +30,7 @@ use crate::nginx::top_level::TopLevel;
 use crate::worker::{Batch, End, Sent, StreamKey};
 use client_log::{Named, Peer};
 use close::leave_nothing;
+use limits::{LimitsKey, Lingering, OnTimeout};
 use nginx_sys::{
     ngx_close_connection, ngx_connection_t, ngx_destroy_pool, ngx_event_t, ngx_handle_write_event,
 };
@@ -58,25 +63,16 @@ pub struct Lean {
     rest: Rest,
     peer: Peer,
     key: StreamKey,
-    /// In ms.
-    send_timeout: u32,
     /// What the client had acknowledged when the waiting for it began.
     acknowledged: Cell<u32>,
     hub: u16,
-    on_timeout: OnTimeout,
+    limits: LimitsKey,
     way: Way,
     wire: Wire,
+    /// The client has sent something behind its request, or was about to.
+    has_sent: Cell<bool>,
     /// The connection's log takes debug lines.
     debugged: bool,
-}
-
-/// How a connection is closed whose client took nothing for too long.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum OnTimeout {
-    /// As any other: the kernel goes on trying to send what it has.
-    Close,
-    /// With a reset, which leaves nothing in the kernel (`reset_timedout_connection`).
-    Reset,
 }
 
 impl Lean {
@@ -124,7 +120,18 @@ impl Lean {
             Way::Chunks if wire::write(c, self.wire, LAST_CHUNK) != Ok(LAST_CHUNK.len()) => {
                 self.cut(top, c, end);
             }
+            _ if self.is_to_linger(c) => self.linger(top, end),
             _ => self.close(top, end),
+        }
+    }
+
+    /// Whether closing the connection now might take the end of the response from the client.
+    fn is_to_linger(&self, c: *mut ngx_connection_t) -> bool {
+        match self.limits.get().lingering {
+            Lingering::Off => false,
+            // SAFETY: callers have seen that the connection is alive.
+            Lingering::On => self.has_sent.get() || unsafe { lingering::has_unread(c) },
+            Lingering::Always => true,
         }
     }
 
@@ -151,7 +158,7 @@ impl Lean {
         unsafe {
             let write = (*c).write;
             self.acknowledged.set(acknowledged(c));
-            ngx_add_timer(write, self.send_timeout as usize);
+            ngx_add_timer(write, self.limits.get().send_timeout as usize);
             ngx_handle_write_event(write, 0);
         }
     }
@@ -164,7 +171,7 @@ impl Lean {
         if timed_out && !self.has_progressed(c) {
             // SAFETY: as above.
             unsafe { bits::connection::set_timedout(c, 1) };
-            if self.on_timeout == OnTimeout::Reset {
+            if self.limits.get().on_timeout == OnTimeout::Reset {
                 leave_nothing(c);
             }
             return self.close(top, End::Timeout);
@@ -224,7 +231,11 @@ impl Lean {
             }
         }
         // SAFETY: as above.
-        match unsafe { drop_incoming(c) } {
+        let dropped = unsafe { drop_incoming(c) };
+        if dropped.bytes > 0 {
+            self.has_sent.set(true);
+        }
+        match dropped.then {
             Incoming::Nothing | Incoming::More => {}
             Incoming::Gone => self.cut(top, c, End::Client),
             Incoming::Failed => self.cut(top, c, End::Error),
@@ -239,26 +250,47 @@ impl Lean {
     }
 
     /// Closes the connection, as ngx_http_close_connection does, and tells who it was.
-    fn close(&self, _top: &mut TopLevel, end: End) {
-        let Some(calls) = CALLS.get() else { return };
+    fn close(&self, top: &mut TopLevel, end: End) {
+        let Some(c) = self.part(top, end) else { return };
+        // SAFETY: the connection was the stream's until here, and nobody else has it.
+        unsafe { stop(c) };
+    }
+
+    /// Closes the direction to the client, and the connection when the client has closed its own.
+    fn linger(&self, top: &mut TopLevel, end: End) {
+        let Some(c) = self.part(top, end) else { return };
+        // SAFETY: as in `close`.
+        unsafe { lingering::begin(c, self.peer, &self.limits.get()) };
+    }
+
+    /// Ends the stream, tells who it was, and lets go of the connection.
+    fn part(&self, _top: &mut TopLevel, end: End) -> Option<*mut ngx_connection_t> {
+        let calls = CALLS.get()?;
         if self.alive().is_some() {
             (calls.closing)(self, self.hub as usize, self.key, end);
         }
-        let Some(c) = self.connection.take() else { return };
-        let c = c.as_ptr();
+        let c = self.connection.take()?.as_ptr();
         (calls.closed)(self.hub as usize, self.key, end);
-        // SAFETY: the connection is ours until here; what its data point to is given back last.
-        unsafe {
-            let own: *const Lean = (*c).data.cast();
-            macros::ngx_sse_tls_shutdown(c);
-            macros::ngx_sse_stat_active(-1);
-            macros::ngx_sse_stat_writing(-1);
-            let pool = (*c).pool;
-            ngx_close_connection(c);
-            if !pool.is_null() {
-                ngx_destroy_pool(pool);
-            }
-            drop(Rc::from_raw(own));
+        // SAFETY: the connection's data are this stream, which the caller has too.
+        unsafe { drop(Rc::from_raw((*c).data.cast::<Lean>().cast_const())) };
+        Some(c)
+    }
+}
+
+/// Closes a connection without a request, as ngx_http_close_connection does.
+///
+/// # Safety
+/// The connection is alive, and nobody uses it any more.
+unsafe fn stop(c: *mut ngx_connection_t) {
+    // SAFETY: the caller vouches for the connection; its memory is given back last.
+    unsafe {
+        macros::ngx_sse_tls_shutdown(c);
+        macros::ngx_sse_stat_active(-1);
+        macros::ngx_sse_stat_writing(-1);
+        let pool = (*c).pool;
+        ngx_close_connection(c);
+        if !pool.is_null() {
+            ngx_destroy_pool(pool);
         }
     }
 }

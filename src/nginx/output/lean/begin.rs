@@ -2,7 +2,8 @@
 //! is left as one that waits for nothing but its client. Called once per stream, from the loop.
 
 use super::client_log::{self, Peer, ACTION};
-use super::{on_read, on_write, Calls, Lean, OnTimeout, CALLS};
+use super::limits::Limits;
+use super::{on_read, on_write, Calls, Lean, CALLS};
 use crate::nginx::bits;
 use crate::nginx::macros;
 use crate::nginx::macros::ngx_post_event;
@@ -68,20 +69,17 @@ impl Output {
         let (c, _) = ends(r);
         // SAFETY: the request is alive.
         let request = unsafe { Request::from_raw(r) }?;
-        let location = request.core_location();
         let lean = Rc::new(Lean {
             connection: Cell::new(NonNull::new(c)),
             key,
             hub: u16::try_from(hub).ok()?,
-            send_timeout: location.send_timeout.min(u32::MAX as usize) as u32,
-            on_timeout: match location.reset_timedout_connection {
-                0 => OnTimeout::Close,
-                _ => OnTimeout::Reset,
-            },
+            limits: Limits::of(request.core_location()).keep()?,
             way: self.way.get(),
             rest: Rest::default(),
             acknowledged: Cell::default(),
             wire: self.wire,
+            // SAFETY: the request is alive.
+            has_sent: Cell::new(unsafe { bits::request::lingering_close(r) } != 0),
             debugged: self.debugged,
             // SAFETY: the connection is alive, with the address that nginx accepted it from.
             peer: unsafe { Peer::of(c) },
