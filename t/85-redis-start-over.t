@@ -7,6 +7,7 @@ use FindBin;
 use lib "$FindBin::Bin/lib";
 use Test::More;
 use Time::HiRes qw(time);
+use SSE::FaultProxy;
 use SSE::Joined;
 use SSE::Loop qw(wait_for);
 use SSE::Redis;
@@ -17,6 +18,7 @@ my $SAID  = qr/stream of channel "news" in Redis was deleted, evicted or set bac
 
 streams($_) for 'Kt', undef;
 pubsub();
+burst();
 done_testing();
 
 sub seen ($nginx, $client, $last) { return join '|', map { s/\Asse\.gap .*/gap/r } $nginx->got($client, $last) }
@@ -113,6 +115,33 @@ sub pubsub () {
         cmp_ok(scalar @said, '<=', 3, 'once for each connection');
         $nginx->ends_cleanly;
     }
+    return;
+}
+
+# The token is lost with everything else and back at once: the first message is doubted, and those behind it
+# come while the stream is asked for it.
+sub burst () {
+    my $redis = SSE::Redis->start;
+    my $proxy = SSE::FaultProxy->start(to => $redis->port);
+    my $nginx = SSE::Joined->new(redis => $proxy->url, server => $LEAN);
+    my @all   = map { $nginx->stream($_) } @PATHS;
+    my $ahead = int((time() + 1800) * 1000);
+    $redis->must('XADD', 'sse:{sse}:clock', 'MAXLEN', 1, "$ahead-0", 't', '');
+    $nginx->publish('news', 'old 1');
+    ok($_->wait_data('old 1'), 'an event comes') for @all;
+    my $token = $redis->must('HGET', 'sse:{sse}:history', 'token');
+    my $back  = $all[0]{last_event_id};
+
+    $proxy->delay(0.1);
+    my @publish = ('EVAL', script(), 1, 'sse:{sse}:s:news');
+    $redis->must('FLUSHALL');
+    $redis->must(@publish, 'new 1');
+    $redis->must('HSET', 'sse:{sse}:history', 'token', $token);
+    $redis->must(@publish, "new $_") for 2 .. 5;
+    is(seen($nginx, $_, 'new 5'), 'old 1|gap|new 1|new 2|new 3|new 4|new 5', 'a burst comes behind a gap event') for @all;
+    like(seen($nginx, $nginx->stream('/on/news', last_event_id => $back), 'new 5'), qr/\Agap\|/, 'who returns from before is told');
+    $proxy->pass;
+    $nginx->ends_cleanly;
     return;
 }
 

@@ -13,7 +13,10 @@ impl Session {
         let fence = self.tenant.fence;
         let Some(channel) = self.named(name) else { return self.doubt_stray(name, id) };
         let member = channel.member;
+        // Its stream may have started over, together with the loss of the token.
+        let is_behind = id <= channel.last;
         if channel.is_doubted(may_be_asked) {
+            self.rewound |= is_behind;
             self.catch_up_again(name, Vec::new())
         } else if may_be_asked {
             Ok(())

@@ -51,6 +51,15 @@ enum Turn<'m> {
     PassOver,
 }
 
+/// What became of messages that waited for their channel.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Released {
+    /// They are appended.
+    All,
+    /// The stream has started over before one of them: the channel is being caught up again.
+    StartedOver,
+}
+
 impl Session {
     /// Takes in all that the connection has brought.
     pub(super) fn take_in(&mut self) -> Result<(), Ended> {
@@ -146,10 +155,7 @@ impl Session {
             return Ok(Turn::LeaveOut(name, *bytes));
         }
         let Some(message) = message else { return Ok(Turn::PassOver) };
-        // While a holder and its successor count together nothing is held back.
-        let held_to_count = self.counts_for_heir() || self.skip > 0;
-        // What the former holder has had behind the marker comes here as well.
-        let comes_again = self.skip_until > Instant::now();
+        let reading = self.delivery_mode();
         // What only patterns match is of a channel that nobody named.
         let mut known = self.channels.get_mut(name).filter(|channel| channel.comes_by_name());
         if let (Some(channel), Some(id)) = (&mut known, message.id()) {
@@ -163,11 +169,6 @@ impl Session {
         }
         match (message, &mut known) {
             (Message::Durable(event), Some(known)) => {
-                let reading = match (held_to_count, comes_again) {
-                    (true, _) => DeliveryMode::Counts,
-                    (false, true) => DeliveryMode::Repeats,
-                    (false, false) => DeliveryMode::Alone,
-                };
                 match sequence::place(event.id, event.prev, known.last, reading) {
                     EventOrder::Next => known.last = known.last.max(event.id),
                     EventOrder::BehindHole => return Ok(Turn::Missed(name, Held::of(message))),
@@ -190,6 +191,19 @@ impl Session {
             arrival.how = arrival.how.strayed();
         }
         Ok(Turn::Append(arrival))
+    }
+
+    /// How messages are read now.
+    fn delivery_mode(&self) -> DeliveryMode {
+        // While a holder and its successor count together nothing is held back.
+        if self.counts_for_heir() || self.skip > 0 {
+            return DeliveryMode::Counts;
+        }
+        // What the former holder has had behind the marker comes here as well.
+        if self.skip_until > Instant::now() {
+            return DeliveryMode::Repeats;
+        }
+        DeliveryMode::Alone
     }
 
     /// Appends a batch, and wakes who listens.
@@ -308,7 +322,9 @@ impl Session {
         let Some(member) = self.channels.get(name).map(|channel| channel.member) else {
             return Ok(());
         };
-        self.release(name, known, fetched)?;
+        if self.release(name, known, fetched)? == Released::StartedOver {
+            return Ok(());
+        }
         if let Some(newest) = fetched.newest.and_then(|id| id.checked(self.latest())) {
             let (hub, fence) = (&self.joined.hub, self.tenant.fence);
             self.patiently(|| hub.raise_mark(fence, newest))?;
@@ -370,8 +386,17 @@ impl Session {
     }
 
     /// Appends the messages of a channel that waited for it.
-    fn release(&mut self, name: &[u8], known: Knowledge, fetched: &Fetched) -> Result<(), Ended> {
-        let Some(channel) = self.channels.get_mut(name) else { return Ok(()) };
+    ///
+    /// Its stream may have started over while it was read, or before: then a message that waits has an id
+    /// that the channel has passed, and what was read may be of the stream before. It is read once more.
+    fn release(
+        &mut self,
+        name: &[u8],
+        known: Knowledge,
+        fetched: &Fetched,
+    ) -> Result<Released, Ended> {
+        let reading = self.delivery_mode();
+        let Some(channel) = self.channels.get_mut(name) else { return Ok(Released::All) };
         let had = match known {
             _ if fetched.missing == Missing::Everything => ReportedId::default(),
             Knowledge::Nothing => ReportedId::default(),
@@ -385,7 +410,18 @@ impl Session {
         };
         let messages: Vec<Message<'_>> = held.iter().map(Held::message).collect();
         let mut arrivals = Vec::with_capacity(messages.len());
-        for message in messages.iter().filter(|message| !is_fetched(message, fetched)) {
+        let mut started_over = None;
+        for (index, message) in messages.iter().enumerate() {
+            if is_fetched(message, fetched) {
+                continue;
+            }
+            if let (Message::Durable(event), Some(channel)) = (message, self.channels.get(name)) {
+                let order = sequence::place(event.id, event.prev, channel.last, reading);
+                if order == EventOrder::Rewound {
+                    started_over = Some(index);
+                    break;
+                }
+            }
             let mut arrival = self.arrival(name, message);
             if let (How::Live(id), Some(channel)) = (arrival.how, self.channels.get_mut(name)) {
                 channel.last = channel.last.max(id.reported());
@@ -396,7 +432,14 @@ impl Session {
             }
             arrivals.push(arrival);
         }
-        self.append(&arrivals)
+        self.append(&arrivals)?;
+        drop(arrivals);
+        drop(messages);
+        let Some(index) = started_over else { return Ok(Released::All) };
+        self.rewound = true;
+        let rest = held.into_iter().skip(index).collect();
+        self.catch_up_again(name, rest)?;
+        Ok(Released::StartedOver)
     }
 
     /// Appends what waits for channels that are given up before they are in step, for the streams of
