@@ -1,5 +1,7 @@
 //! A timer wheel: many streams' deadlines behind one timer of nginx.
 
+use crate::hub::Budget;
+
 /// The wheel's step in ms: deadlines are met this late at most.
 pub const STEP: u64 = 100;
 /// Steps of one turn of the wheel; later deadlines stay on it for several turns.
@@ -10,8 +12,10 @@ pub struct Wheel<T> {
     // Steps are kept short, for there is at least one entry for each stream: they last 13 years, two of
     // which are past when the machine starts.
     spokes: Vec<Vec<(u32, T)>>,
-    /// The step that was looked at last.
+    /// The last step that was looked at as a whole.
     step: u64,
+    /// How many entries of the next step's spoke were looked at and have to stay.
+    passed: usize,
     /// How many entries there are.
     len: usize,
     /// Where the search for abandoned entries goes on.
@@ -29,7 +33,7 @@ impl<T> Wheel<T> {
     /// An empty wheel; `now` in ms.
     pub fn new(now: u64) -> Wheel<T> {
         let spokes = std::iter::repeat_with(Vec::new).take(SPOKES).collect();
-        Wheel { spokes, step: now / STEP, len: 0, sweep: Cursor::default() }
+        Wheel { spokes, step: now / STEP, passed: 0, len: 0, sweep: Cursor::default() }
     }
 
     /// Enters a deadline (ms). One that has passed is met at the next step.
@@ -39,34 +43,47 @@ impl<T> Wheel<T> {
         self.len += 1;
     }
 
-    /// Takes what is due at `now` (ms), in order of the steps.
-    pub fn turn(&mut self, now: u64, mut due: impl FnMut(T)) {
+    /// Whether there are steps up to `now` (ms) that were not looked at.
+    pub fn is_behind(&self, now: u64) -> bool {
+        self.step < now / STEP
+    }
+
+    /// Takes what is due at `now` (ms), in order of the steps, until the budget is spent; the next call
+    /// goes on from there.
+    pub fn turn(&mut self, now: u64, budget: &mut Budget, mut due: impl FnMut(T)) {
         let last = now / STEP;
         // After a long sleep one look at every spoke is enough.
-        let first = (self.step + 1).max((last + 1).saturating_sub(SPOKES as u64));
-        for step in first..=last {
-            let spoke = &mut self.spokes[step as usize % SPOKES];
-            let mut i = 0;
-            while i < spoke.len() {
-                if spoke[i].0 <= short(last) {
-                    due(spoke.swap_remove(i).1);
+        let oldest = (last + 1).saturating_sub(SPOKES as u64);
+        if self.step + 1 < oldest {
+            (self.step, self.passed) = (oldest - 1, 0);
+        }
+        while self.step < last {
+            let spoke = &mut self.spokes[(self.step + 1) as usize % SPOKES];
+            while let Some((step, _)) = spoke.get(self.passed) {
+                if !budget.step() {
+                    return;
+                }
+                if *step <= short(last) {
+                    due(spoke.swap_remove(self.passed).1);
                     self.len -= 1;
                 } else {
-                    i += 1;
+                    self.passed += 1;
                 }
             }
             if spoke.is_empty() {
                 // What a burst has left behind is given back.
                 *spoke = Vec::new();
             }
+            self.step += 1;
+            self.passed = 0;
         }
-        self.step = self.step.max(last);
     }
 
     /// Looks at the next `steps` entries (or empty spokes) and removes those that `is_wanted` does not
     /// want any more. Calls in succession go around the wheel, so that entries whose owner has gone do
     /// not take memory until they are due.
     pub fn sweep(&mut self, steps: usize, is_wanted: impl Fn(&T) -> bool) {
+        let begun = (self.step + 1) as usize % SPOKES;
         for _ in 0..steps {
             let Cursor { spoke: number, index } = self.sweep;
             let spoke = &mut self.spokes[number];
@@ -75,6 +92,10 @@ impl<T> Wheel<T> {
                 Some(_) => {
                     spoke.swap_remove(index);
                     self.len -= 1;
+                    if number == begun {
+                        // The last entry, which may not have been looked at, has taken its place.
+                        self.passed = self.passed.min(index);
+                    }
                 }
                 None => {
                     if spoke.len() < spoke.capacity() / 4 {
@@ -102,7 +123,7 @@ mod tests {
 
     fn due(wheel: &mut Wheel<u32>, now: u64) -> Vec<u32> {
         let mut out = Vec::new();
-        wheel.turn(now, |what| out.push(what));
+        wheel.turn(now, &mut Budget::of(usize::MAX), |what| out.push(what));
         out.sort_unstable();
         out
     }
@@ -155,5 +176,60 @@ mod tests {
         wheel.enter(5, 7);
         assert!(due(&mut wheel, 10_050).is_empty());
         assert_eq!(due(&mut wheel, 10_100), [7]);
+    }
+    #[test]
+    fn a_turn_looks_at_no_more_entries_than_its_budget_allows() {
+        let mut wheel = Wheel::new(0);
+        let later = STEP * SPOKES as u64;
+        // One spoke with entries of which every second one is for the wheel's next turn.
+        for i in 0..1_000 {
+            wheel.enter(500 + later * u64::from(i % 2), i);
+        }
+        let (mut out, mut turns) = (Vec::new(), 0);
+        while wheel.is_behind(600) {
+            let mut budget = Budget::of(100);
+            let before = out.len();
+            wheel.turn(600, &mut budget, |what| out.push(what));
+            assert!(out.len() - before <= 100);
+            turns += 1;
+            assert!(turns <= 11, "each entry is looked at once");
+        }
+        assert!(turns >= 10);
+        out.sort_unstable();
+        assert_eq!(out, (0..1_000).filter(|i| i % 2 == 0).collect::<Vec<_>>());
+        assert_eq!(due(&mut wheel, 500 + later).len(), 500);
+    }
+
+    #[test]
+    fn what_is_entered_or_removed_between_two_turns_is_met_as_well() {
+        let mut wheel = Wheel::new(0);
+        let later = STEP * SPOKES as u64;
+        for i in 0..100 {
+            // The first half stays and is passed over.
+            wheel.enter(if i < 50 { 500 + later } else { 500 }, i);
+        }
+        let mut out = Vec::new();
+        wheel.turn(600, &mut Budget::of(40), |what| out.push(what));
+        assert!(out.is_empty() && wheel.is_behind(600));
+        wheel.enter(100, 100);
+        // Entries from the unseen end of the spoke take the places of those that are swept.
+        wheel.sweep(100 + 2 * SPOKES, |i| i % 10 != 0);
+        wheel.turn(600, &mut Budget::of(usize::MAX), |what| out.push(what));
+        out.sort_unstable();
+        assert_eq!(out, (50..100).filter(|i| i % 10 != 0).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_long_sleep_in_the_middle_of_a_step_leaves_nothing_behind() {
+        let mut wheel = Wheel::new(0);
+        let later = STEP * SPOKES as u64;
+        for i in 0..100 {
+            wheel.enter(if i < 50 { 500 + later } else { 500 }, i);
+        }
+        let mut out = Vec::new();
+        wheel.turn(600, &mut Budget::of(60), |what| out.push(what));
+        assert_eq!(out.len(), 10);
+        wheel.turn(3 * later, &mut Budget::of(usize::MAX), |what| out.push(what));
+        assert_eq!((out.len(), wheel.len()), (100, 0));
     }
 }
