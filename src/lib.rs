@@ -64,3 +64,7 @@ mod process;
 #[cfg(test)]
 #[path = "../build/layout_tests.rs"]
 mod layout_tests;
+
+#[cfg(test)]
+#[path = "nginx/zone/size.rs"]
+mod zone_size;

@@ -4,6 +4,8 @@
 //! dies; the hub's region is one allocation of all pages behind it. A zone of the same name and
 //! size is taken over at a reload; of another, nginx makes a new one beside it.
 
+mod size;
+
 use super::bits;
 use super::core::worker_processes;
 use super::guard::guarded;
@@ -11,8 +13,9 @@ use super::log::{self, Level};
 use super::pool::{bytes, copied, keep, NoMemory};
 use crate::hub::Region;
 use nginx_sys::{
-    ngx_conf_t, ngx_cycle, ngx_cycle_t, ngx_int_t, ngx_pagesize_shift, ngx_shared_memory_add,
-    ngx_shm_zone_t, ngx_slab_alloc, ngx_slab_pool_t, ngx_str_t, NGX_ERROR, NGX_OK,
+    ngx_conf_t, ngx_cycle, ngx_cycle_t, ngx_int_t, ngx_pagesize, ngx_pagesize_shift,
+    ngx_shared_memory_add, ngx_shm_zone_t, ngx_slab_alloc, ngx_slab_pool_t, ngx_str_t, NGX_ERROR,
+    NGX_OK,
 };
 use std::ffi::c_void;
 use std::rc::Rc;
@@ -50,12 +53,10 @@ struct Lease {
     cycle: *mut ngx_cycle_t,
 }
 
-/// The zone's size that leaves `room` bytes for its tenant.
+/// The zone's size that leaves `room` bytes for its tenant on this machine.
 pub fn size_for(room: usize) -> usize {
-    let page = 4096;
-    let pages = room.div_ceil(page);
-    // A page's entry in the slab's table, the slab's header, and rounding at both ends.
-    (pages * (page + 32) + 4 * page).next_multiple_of(page)
+    // SAFETY: a plain number, which nginx sets before it reads any configuration.
+    size::size_for(room, unsafe { ngx_pagesize })
 }
 
 /// Asks nginx for a zone.
