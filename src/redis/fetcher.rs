@@ -161,7 +161,7 @@ impl Fetcher {
             let mut pages = Vec::with_capacity(streams);
             for range in some {
                 let page = match answers.next() {
-                    Some(Ok(answer)) => Ok(self.page(&answer, range.most(each))),
+                    Some(Ok(answer)) => Ok(self.page(&answer, range.most(each), streams * each)),
                     Some(Err(error)) if is_its_own(&error) => Err(error),
                     Some(Err(error)) => return Err(shown(&error)),
                     None => Ok(Page::default()),
@@ -201,14 +201,19 @@ impl Fetcher {
     }
 
     /// Waits, for a while (ms), until one of these streams has entries behind these numbers: a page of
-    /// each. `None`: one of them is no stream, and so none of them can be waited for.
+    /// each. `None`: none of them can be waited for, because one of them is no stream, or because there are
+    /// more of them than entries that can be read at a time.
     pub async fn wait(
         &self,
         keys: &[(Vec<u8>, ReportedId)],
         ms: u64,
     ) -> Result<Option<Vec<Page>>, String> {
         loop {
-            let each = (self.pace.get() / keys.len().max(1)).max(1);
+            let each = self.pace.get() / keys.len().max(1);
+            if each == 0 {
+                // An entry of each would be too much.
+                return Ok(None);
+            }
             let mut pipeline = pipe();
             let read = pipeline.cmd("XREAD").arg("COUNT").arg(each).arg("BLOCK").arg(ms);
             read.arg("STREAMS");
@@ -227,27 +232,15 @@ impl Fetcher {
             };
             let of = |key: &[u8]| {
                 let is = |name: &Value| matches!(name, Value::BulkString(name) if name == key);
-                streams.iter().find(|(name, _)| is(name)).map(|(_, answer)| self.page(answer, each))
+                let answer = streams.iter().find(|(name, _)| is(name));
+                answer.map(|(_, answer)| self.page(answer, each, keys.len() * each))
             };
             return Ok(Some(keys.iter().map(|(key, _)| of(key).unwrap_or_default()).collect()));
         }
     }
 
-    /// An answer of at most `asked` entries as a page, up to the first that did not come because no more
-    /// was allowed.
-    fn page(&self, answer: &Value, asked: usize) -> Page {
-        let came = match answer {
-            Value::Array(list) => list.len(),
-            _ => 0,
-        };
-        let mut entries = entries(answer);
-        let longest = self.joined.longest() as u64;
-        // A single one that does not fit never will.
-        let is_to_come = |entry: &Entry| asked > 1 && (1..=longest).contains(&entry.left_out);
-        let whole = entries.iter().position(is_to_come).unwrap_or(entries.len());
-        let more = came >= asked || whole < entries.len();
-        entries.truncate(whole);
-        Page { entries, more, about: None, length: None }
+    fn page(&self, answer: &Value, asked: usize, in_all: usize) -> Page {
+        page(answer, asked, in_all, self.joined.longest() as u64)
     }
 
     /// The answers; `None` if they are to be asked for again, or fewer of them.
@@ -266,7 +259,11 @@ impl Fetcher {
             Ok(answers) => {
                 let bytes = meter.came().wrapping_sub(came);
                 let few = bytes < self.joined.most_of_page() / 2;
-                self.pace.set(next_pace(self.pace.get(), entries, few, since.elapsed()));
+                self.pace.set(match meter.is_exhausted() {
+                    // It came before it could be broken off, and some of it is left out.
+                    true => smaller_pace(entries),
+                    false => next_pace(self.pace.get(), entries, few, since.elapsed()),
+                });
                 *self.link.borrow_mut() = Some((link, meter));
                 self.failures.set(0);
                 self.trouble.borrow_mut().take();
@@ -276,7 +273,7 @@ impl Fetcher {
         };
         // What is still on its way goes with the connection.
         drop(link);
-        self.pace.set((entries / 8).clamp(1, MOST));
+        self.pace.set(smaller_pace(entries));
         match broken {
             Broken::TooMuch => {}
             Broken::Stalled => self.fail("it does not answer".to_owned()).await,
@@ -359,6 +356,27 @@ fn shares(pace: usize, ranges: &[Range]) -> (usize, usize) {
     (streams, (pace / streams.max(1)).max(1))
 }
 
+/// An answer of at most `asked` entries as a page, up to the first that did not come because no more was
+/// allowed to a request for `in_all` entries of all its streams.
+fn page(answer: &Value, asked: usize, in_all: usize, longest: u64) -> Page {
+    let came = match answer {
+        Value::Array(list) => list.len(),
+        _ => 0,
+    };
+    let mut entries = entries(answer);
+    // The only entry of a request has all that is allowed. If it does not fit it never will.
+    let is_to_come = |entry: &Entry| in_all > 1 && (1..=longest).contains(&entry.left_out);
+    let whole = entries.iter().position(is_to_come).unwrap_or(entries.len());
+    let more = came >= asked || whole < entries.len();
+    entries.truncate(whole);
+    Page { entries, more, about: None, length: None }
+}
+
+/// How many entries are asked for after a request for so many that was too much.
+fn smaller_pace(asked: usize) -> usize {
+    (asked / 8).clamp(1, MOST)
+}
+
 /// How many entries the next request asks for.
 fn next_pace(pace: usize, asked: usize, few_bytes: bool, took: Duration) -> usize {
     if took > SLOW {
@@ -431,6 +449,26 @@ mod tests {
         assert_eq!(shares(MOST, &[range(1)]), (1, MOST));
         assert_eq!(shares(1, &vec![range(1); 300]), (1, 1));
         assert_eq!(shares(17, &vec![range(1); 300]), (1, 17));
+    }
+
+    #[test]
+    fn an_entry_that_was_not_allowed_comes_later_unless_it_was_asked_for_alone() {
+        let text = |text: &str| Value::BulkString(text.into());
+        let entry =
+            |id: &str, data| Value::Array(vec![text(id), Value::Array(vec![text("data"), data])]);
+        let left_out = |bytes: &str| Value::BigNumber(bytes.into());
+        let one = |bytes| Value::Array(vec![entry("5-0", left_out(bytes))]);
+        // The last entry that is asked for of one stream among several.
+        let first = page(&one("700"), 1, 200, 1_000);
+        assert!(first.entries.is_empty() && first.more);
+        let alone = page(&one("700"), 1, 1, 1_000);
+        assert_eq!(alone.entries.first().map(|entry| entry.left_out), Some(700));
+        let too_large = page(&one("1001"), 1, 200, 1_000);
+        assert_eq!(too_large.entries.first().map(|entry| entry.left_out), Some(1_001));
+        let some = Value::Array(vec![entry("5-0", text("x")), entry("6-0", left_out("700"))]);
+        let some = page(&some, 16, 16, 1_000);
+        assert!(some.entries.len() == 1 && some.more);
+        assert_eq!((smaller_pace(256), smaller_pace(8), smaller_pace(1)), (32, 1, 1));
     }
 
     #[test]

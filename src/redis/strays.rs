@@ -55,8 +55,8 @@ impl Strays {
 
 /// What was looked up.
 pub struct Found {
-    /// Channels with their entries.
-    read: Vec<(Box<[u8]>, Page)>,
+    /// Channels, the ids behind which they were looked up, and their entries.
+    read: Vec<(Box<[u8]>, ReportedId, Page)>,
     /// Those whose turn has not come.
     left: Vec<(Box<[u8]>, ReportedId)>,
 }
@@ -105,10 +105,10 @@ impl Session {
         for (name, after) in &found.left {
             self.strays.doubt(name, *after);
         }
-        let read = found.read.iter().filter(|(name, _)| !forgotten.contains(name));
-        for (name, page) in read {
-            if let (true, Some(last)) = (page.more, page.entries.last()) {
-                self.strays.doubt(name, last.id);
+        let read = found.read.iter().filter(|(name, ..)| !forgotten.contains(name));
+        for (name, after, page) in read {
+            if page.more {
+                self.strays.doubt(name, page.entries.last().map_or(*after, |last| last.id));
             }
             if self.channels.get(name).is_some_and(Channel::comes_by_name) {
                 // It has been joined meanwhile, and caught up.
@@ -132,7 +132,8 @@ impl Session {
 /// The entries of each channel. A stream that cannot be read has none.
 fn found(mut some: Vec<(Box<[u8]>, ReportedId)>, pages: Vec<Result<Page, RedisError>>) -> Found {
     let left = some.split_off(pages.len().min(some.len()));
-    let names = some.into_iter().map(|(name, _)| name);
-    let read = names.zip(pages.into_iter().map(Result::unwrap_or_default)).collect();
+    let pages = pages.into_iter().map(Result::unwrap_or_default);
+    let read =
+        some.into_iter().zip(pages).map(|((name, after), page)| (name, after, page)).collect();
     Found { read, left }
 }

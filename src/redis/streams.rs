@@ -329,15 +329,16 @@ impl Session {
                 self.reading.grown.insert(name.clone());
                 continue;
             }
+            if page.more {
+                self.reading.grown.insert(name.clone());
+            }
             let Some(last) = page.entries.last() else {
-                self.asking.empty.extend(self.reading.noted.remove(name).then(|| name.clone()));
+                let was_noted = !page.more && self.reading.noted.remove(name);
+                self.asking.empty.extend(was_noted.then(|| name.clone()));
                 continue;
             };
             channel.last = last.id;
             self.reading.noted.remove(name);
-            if page.more {
-                self.reading.grown.insert(name.clone());
-            }
             for entry in self.readable(name, &page.entries) {
                 if entry.id <= *had {
                     continue;
@@ -382,7 +383,7 @@ async fn ask(fetcher: &Fetcher, keys: &[(Vec<u8>, ReportedId)]) -> Result<Vec<Pa
 async fn wait(fetcher: &Fetcher, keys: &[(Vec<u8>, ReportedId)]) -> Result<Vec<Page>, String> {
     match fetcher.wait(keys, BLOCK).await? {
         Some(pages) => Ok(pages),
-        // One key that is no stream spoils the whole command.
+        // One key that is no stream spoils the whole command, and large entries of many are too much.
         None => {
             sleep(PAUSE).await;
             ask(fetcher, keys).await
