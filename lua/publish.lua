@@ -1,11 +1,11 @@
--- Publishes a durable event: it gets its id from the hub's clock, is kept in its channel's stream
--- and told to every nginx that listens.
+-- Publishes a durable event: assigns an id from the hub's clock, adds the event to its channel's stream, and
+-- sends it to every nginx that is subscribed.
 --
 --     EVAL "<this file>" 1 sse:{T}:s:CHANNEL DATA [TYPE [IDEMPOTENCY-KEY]]
 --
--- T is the hub's redis_prefix, or sse where it has none. Answers the event's id. With an
--- idempotency key, repeating the call within two minutes publishes nothing and answers the first
--- id. The same code as a library of functions: sse.lua.
+-- T is the hub's redis_prefix, or sse if it has none. Returns the event's id. With an idempotency key,
+-- repeating the call within two minutes publishes nothing and returns the first id. The same code as a
+-- library of functions is in sse.lua.
 
 -- core: the same in publish.lua and sse.lua, and in what nginx itself calls
 
@@ -16,7 +16,7 @@ local MOST = 1e9
 local AHEAD_MS = 3600000
 local LAST_SEQ = '-18446744073709551615'
 
--- Channels of Redis itself, and those on which nginxes talk to each other.
+-- Whether a channel belongs to Redis itself or is a control channel of nginx.
 local function is_internal(subject)
   local internal = { '__keyspace@', '__keyevent@', '__subkeyspace', '__subkeyevent', '__redis__:',
     '__sentinel__:' }
@@ -28,7 +28,7 @@ local function is_internal(subject)
   return string.find(subject, '^sse:{.*}:ctl$') ~= nil
 end
 
--- Where everything of a channel lies: all of it has the hash tag of its stream's key.
+-- The keys and names of a channel. All of them have the hash tag of its stream's key.
 local function place(key)
   local tag, channel = string.match(key, '^sse:{([^{}]+)}:s:(.*)$')
   if not tag then
@@ -72,8 +72,8 @@ local function type_fault(name)
   end
 end
 
--- What the hub owes of a channel: a count of events, and how long the stream is kept without any; and
--- the token by which nginx knows that a message is this script's, which only Redis and nginx have.
+-- How many events of a channel are kept, how long its stream is kept without a new event (ms, nil for no
+-- limit), and the secret token by which nginx recognizes the messages of this script.
 local function bounds(key)
   local set = redis.call('HMGET', key, 'count', 'age', 'token')
   local count, age = tonumber(set[1] or 100), tonumber(set[2] or 600000)
@@ -98,8 +98,8 @@ local function ms_of(id)
   return tonumber(string.match(id, '^%d+'))
 end
 
--- Whether an id can have been given by now: somebody may have added one in microseconds. A user who
--- may not ask for the time has to believe it.
+-- Whether an id is not too far in the future; somebody may have added one in microseconds. Without
+-- permission to ask for the time, every id is accepted.
 local function is_plausible(id)
   local time = redis.pcall('TIME')
   if is_error(time) then
@@ -113,13 +113,13 @@ local function newest(stream)
   return last and last[1]
 end
 
--- Whether a stream refuses an id because it has this one, a higher one, or the highest of all.
+-- Whether a stream rejects an id because it already has this one, a higher one, or the highest possible.
 local function is_behind(reply)
   return is_error(reply) and (string.find(reply.err, 'equal or smaller', 1, true)
     or string.find(reply.err, 'last possible ID', 1, true))
 end
 
--- The next id. A clock that is far ahead is given up, or every id after it would be.
+-- Returns the next id. A clock that is far ahead is removed, because every later id would be ahead, too.
 local function tick(clock)
   local id = redis.pcall('XADD', clock, 'MAXLEN', 1, '*', 't', '')
   if is_behind(id) or not is_error(id) and not is_plausible(id) then
@@ -132,8 +132,8 @@ local function tick(clock)
   return id
 end
 
--- Raises the clock above all that the stream ever held: it stepped back in a failover, or somebody
--- added to the stream without it. A stream that is far ahead begins anew.
+-- Raises the clock above every id of the stream: the clock went back in a failover, or somebody added to
+-- the stream without it. A stream that is far ahead is removed.
 local function raise(clock, stream)
   local about = redis.call('XINFO', 'STREAM', stream)
   for i = 1, #about, 2 do
@@ -155,10 +155,10 @@ local function before(id)
   return string.format('%.0f', ms - 1) .. LAST_SEQ
 end
 
--- The highest id that a channel may have had before `id`, the first of its stream. When channels had their
--- last events stands in a set whose keys do not expire: a stream that is not there though its channel
--- is in the set was deleted or evicted. The empty name stands for when the set began, negative: of what
--- was before that nobody knows. `given` is the last id that the clock had given.
+-- Returns the highest id that a channel may have had before `id`, the first of its stream. A sorted set
+-- that does not expire records when each channel had its last event: if the channel is in the set and its
+-- stream does not exist, the stream was deleted or evicted. The empty name has the time when the set was
+-- created, negated; nothing is known about events before it. `given` is the last id from the clock.
 local function before_stream(at, id, given)
   local last = redis.pcall('ZSCORE', at.last, at.channel)
   if is_error(last) then
@@ -177,8 +177,7 @@ local function before_stream(at, id, given)
   return first
 end
 
--- Notes when a channel had its last event, and forgets some channels that had none for as long as a stream
--- is kept.
+-- Records when a channel had its last event, and removes some channels whose streams have expired.
 local function note(at, id, keep)
   local added = redis.pcall('ZADD', at.last, ms_of(id), at.channel)
   if is_error(added) or not keep then
@@ -223,8 +222,8 @@ local function append(at, count, token, name, data)
   return id
 end
 
--- Publishes events, a list of type, data, type, data, ...: all of them or none. Answers their ids,
--- or nil and an error reply.
+-- Publishes events, a list of type, data, type, data, ...: all of them or none. Returns their ids, or nil
+-- and an error reply.
 local function publish(at, events, repeat_key, repeat_ms)
   for i = 1, #events, 2 do
     local fault = type_fault(events[i])
@@ -265,7 +264,7 @@ local function publish(at, events, repeat_key, repeat_ms)
   return ids
 end
 
--- One event, as it is called from outside.
+-- Publishes one event. This is what publishers call.
 local function sse_publish(keys, args)
   if #keys ~= 1 or #args < 1 or #args > 3 then
     return redis.error_reply('ERR call it with one key and DATA [TYPE [IDEMPOTENCY-KEY]]')
