@@ -16,7 +16,7 @@ sub binary { return $ENV{SSE_NGINX_BINARY} // '/usr/sbin/nginx' }
 
 sub module {
     my $root = File::Spec->rel2abs(dirname(__FILE__) . '/../../..');
-    return File::Spec->rel2abs($ENV{SSE_MODULE} // "$root/target/release/libngx_http_sse_module.so");
+    return File::Spec->rel2abs($ENV{SSE_MODULE} // "$root/target/release/ngx_http_sse_module.so");
 }
 
 # has_module('http_v2') and the like: what configure was told. Of those built by default: not left out.
