@@ -90,6 +90,8 @@ pub struct Worker<S: Socket> {
     /// Streams that wait for a visit of their own.
     tasks: VecDeque<Task>,
     wheel: Wheel<Task>,
+    /// When the last tick was, in ms: deadlines up to then are being met.
+    ticked: u64,
     /// Streams that have not begun.
     waiting: VecDeque<StreamKey>,
     /// So many of them are still to be looked at in this tick.
@@ -192,6 +194,7 @@ impl<S: Socket> Worker<S> {
             passes: VecDeque::new(),
             tasks: VecDeque::new(),
             wheel: Wheel::new(now.mono),
+            ticked: now.mono,
             waiting: VecDeque::new(),
             overdue: 0,
             errands: VecDeque::new(),

@@ -60,7 +60,7 @@ impl<S: Socket> Worker<S> {
             self.hub.hush(seat);
         }
         let untold = self.tell_presence(now);
-        self.meet_deadlines(now);
+        self.meet_deadlines();
         self.tally.writes = 0;
         // As long as there are errands, no stream gets anything.
         if self.go_on_errands(now) {
@@ -82,8 +82,12 @@ impl<S: Socket> Worker<S> {
         self.visit(WRITES, now);
         let unswept = self.sweep_on(now) || self.free_on();
         self.flush_tally();
-        let unfinished =
-            unread || unswept || untold || undrained || overdue || self.wheel.is_behind(now.mono);
+        let unfinished = unread
+            || unswept
+            || untold
+            || undrained
+            || overdue
+            || self.wheel.is_behind(self.ticked);
         if unfinished || !self.passes.is_empty() || !self.tasks.is_empty() {
             Turn::More
         } else {
@@ -171,6 +175,7 @@ impl<S: Socket> Worker<S> {
 
     /// What is due by time; to be called every [`Worker::tick_interval`].
     pub fn tick(&mut self, now: Now) -> Turn {
+        self.ticked = now.mono;
         self.forget_deadlines(SWEPT_BY_TICK);
         self.look_at_waiting();
         self.presence.make_due();
@@ -183,10 +188,10 @@ impl<S: Socket> Worker<S> {
         self.turn(now)
     }
 
-    /// Makes tasks of the deadlines that are due, as many as one turn may look at.
-    fn meet_deadlines(&mut self, now: Now) {
+    /// Makes tasks of the deadlines that were due at the last tick, as many as one turn may look at.
+    fn meet_deadlines(&mut self) {
         let tasks = &mut self.tasks;
-        self.wheel.turn(now.mono, &mut Budget::of_turn(), |task| tasks.push_back(task));
+        self.wheel.turn(self.ticked, &mut Budget::of_turn(), |task| tasks.push_back(task));
     }
 
     /// Looks at some deadlines and removes those of streams that are gone, if there are more than the
