@@ -13,6 +13,11 @@ nginx_binary() {
     PATH="$PATH:/usr/sbin:/usr/local/sbin" command -v nginx || true
 }
 
+# nginx_package: the Debian package that the installed nginx is of, empty when it is of none.
+nginx_package() {
+    dpkg-query -S "$(nginx_binary)" 2>/dev/null | sed -n '1s/[:,].*//p'
+}
+
 # nginx_version BINARY: its version, as 1.22.1.
 nginx_version() {
     "$1" -v 2>&1 | sed -n 's|^nginx version: [^/]*/\([0-9.]*\).*|\1|p'
@@ -45,7 +50,14 @@ missing_packages() {
     has_libclang || echo libclang-dev
     names_own_tree && return
     [ -n "$(nginx_binary)" ] || echo nginx
-    [ -x "$packaged_source/configure" ] || echo nginx-dev
+    [ -x "$packaged_source/configure" ] || missing_libraries
+}
+
+# missing_libraries: what configure needs of those on which nginx-dev would depend.
+missing_libraries() {
+    [ -e /usr/include/pcre2.h ] || echo libpcre2-dev
+    [ -e /usr/include/openssl/ssl.h ] || echo libssl-dev
+    [ -e /usr/include/zlib.h ] || echo zlib1g-dev
 }
 
 # has_libclang: the library is there with which bindgen reads nginx's headers, and C's own headers,
@@ -81,22 +93,47 @@ choose_named_tree() {
 }
 
 choose_installed_tree() {
-    local have headers
+    local have
     nginx_to_check=$(nginx_binary)
     have=$(nginx_version "$nginx_to_check")
-    headers=$(source_version "$packaged_source")
 
     version_at_least "$have" "$oldest_nginx" ||
         fail "$nginx_to_check is $have, and $oldest_nginx is the oldest that is supported;" \
             "install a newer nginx, or name another in NGINX_SOURCE_DIR"
-    [ "$have" = "$headers" ] ||
-        fail "$nginx_to_check is $have, but the headers of nginx-dev are those of $headers, and a" \
-            "module loads only into the version it was built for; install an nginx-dev of $have, or" \
-            "set NGINX_SOURCE_DIR to its source, configured with the arguments that nginx -V prints"
-
     NGINX_SOURCE_DIR=$packaged_source
+    [ "$(source_version "$packaged_source")" = "$have" ] || download_packaged_source
     NGINX_BUILD_DIR=$target/objs
     configure_packaged_source "$have"
+}
+
+# download_packaged_source: unpacks the nginx-dev of the installed nginx below $target and sets
+# NGINX_SOURCE_DIR to it. Installed, the package would bring more than a hundred others.
+download_packaged_source() {
+    local package version place
+    package=$(nginx_package) && [ -n "$package" ] ||
+        fail "$nginx_to_check is of no Debian package, so there is no nginx-dev for it; set" \
+            "NGINX_SOURCE_DIR to its source, configured with the arguments that nginx -V prints"
+    version=$(dpkg-query -W -f '${Version}' "$package")
+    place=$target/nginx-dev/$version
+    [ -d "$place" ] || unpack_package nginx-dev "$version" "$place" ||
+        fail "there is no nginx-dev $version for $nginx_to_check; upgrade nginx, or set" \
+            "NGINX_SOURCE_DIR to its source, configured with the arguments that nginx -V prints"
+    NGINX_SOURCE_DIR=$place/usr/share/nginx/src
+}
+
+# unpack_package NAME VERSION DIRECTORY: the package's files, without installing it. apt downloads as a
+# user of its own where root calls it.
+unpack_package() {
+    local downloaded status=0
+    say "downloading $1 $2"
+    downloaded=$(mktemp -d)
+    [ "$(id -u)" -ne 0 ] || chown _apt "$downloaded"
+    rm -rf "$3.new"
+    mkdir -p "$3.new"
+    (cd "$downloaded" && apt-get -qq download "$1=$2" && dpkg-deb -x "$1"_*.deb "$3.new") >&2 &&
+        mv "$3.new" "$3" || status=$?
+    rm -rf "$downloaded" "$3.new"
+    return "$status"
 }
 
 # configure_packaged_source VERSION: makes the tree in $NGINX_BUILD_DIR, unless it is there already.
@@ -104,7 +141,7 @@ choose_installed_tree() {
 # the files, so an unchanged tree is left alone.
 configure_packaged_source() {
     local stamp=$NGINX_BUILD_DIR/configured-for made_for
-    made_for="$1 $NGINX_BUILD_DIR $(cksum <"$packaged_source/conf_flags")"
+    made_for="$1 $NGINX_BUILD_DIR $(cksum <"$NGINX_SOURCE_DIR/conf_flags")"
     say "building for nginx $1 ($nginx_to_check)"
     [ "$(cat "$stamp" 2>/dev/null)" != "$made_for" ] || return 0
 
@@ -112,10 +149,14 @@ configure_packaged_source() {
     rm -rf "$NGINX_BUILD_DIR"
     mkdir -p "$NGINX_BUILD_DIR"
     (
-        NGX_CONF_FLAGS=()
-        . "$packaged_source/conf_flags"
-        cd "$packaged_source"
-        ./configure "${NGX_CONF_FLAGS[@]}" --builddir="$NGINX_BUILD_DIR"
+        NGX_CONF_FLAGS=() flags=()
+        . "$NGINX_SOURCE_DIR/conf_flags"
+        # Debian's flags ask programs of dpkg-dev, without which these are empty.
+        for flag in "${NGX_CONF_FLAGS[@]}"; do
+            [[ $flag == --override-*= ]] || flags+=("$flag")
+        done
+        cd "$NGINX_SOURCE_DIR"
+        ./configure "${flags[@]}" --builddir="$NGINX_BUILD_DIR"
     ) >"$NGINX_BUILD_DIR/configure.log" 2>&1 || {
         tail -n 20 "$NGINX_BUILD_DIR/configure.log" >&2
         fail "nginx $1 could not be configured; see $NGINX_BUILD_DIR/configure.log"

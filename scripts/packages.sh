@@ -16,23 +16,55 @@ install_packages() {
         say "(the package starts an nginx of its own on port 80; to stop it: systemctl disable --now nginx)"
     fi
     apt_get update
-    apt_get install -y --no-install-recommends "$@"
+    local packages
+    mapfile -t packages < <(smaller_packages "$@")
+    apt_get install -y --no-install-recommends "${packages[@]}"
 }
 
-# apt_get ARGUMENT...: one run of apt-get, quiet unless it fails.
+# smaller_packages NAME...: the same names, but of libclang-dev only what bindgen reads, which is the
+# library and C's own headers. libclang-dev itself brings all of LLVM's.
+smaller_packages() {
+    local name version
+    for name in "$@"; do
+        if [ "$name" = libclang-dev ]; then
+            version=$(apt-cache depends libclang-dev | sed -n 's/.*Depends: libclang-\([0-9]*\)-dev$/\1/p')
+            if package_known "libclang1-$version" && package_known "libclang-common-$version-dev"; then
+                printf '%s\n' "libclang1-$version" "libclang-common-$version-dev"
+                continue
+            fi
+        fi
+        printf '%s\n' "$name"
+    done
+}
+
+# apt_get ARGUMENT...: one run of apt-get; what it is doing is told every few seconds, and the end of
+# what it said if it fails.
 apt_get() {
-    local log status=0
-    local command=(env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 "$@")
+    local log reporter status=0
+    local command=(env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300 "$@")
 
     [ "$(id -u)" -eq 0 ] || command=(sudo "${command[@]}")
     log=$(mktemp)
+    report_last_line "$log" &
+    reporter=$!
     "${command[@]}" >"$log" 2>&1 </dev/null || status=$?
+    kill "$reporter" 2>/dev/null || true
+    wait "$reporter" 2>/dev/null || true
     if [ "$status" -ne 0 ]; then
         tail -n 20 "$log" >&2
         rm -f "$log"
         fail "apt-get $* failed"
     fi
     rm -f "$log"
+}
+
+# report_last_line FILE: tells the file's last line every few seconds, until it is killed.
+report_last_line() {
+    local line
+    while sleep 3; do
+        line=$(tail -n 1 "$1")
+        say "    ${line:0:100}"
+    done
 }
 
 # package_known NAME: apt can install it from the sources that this machine has.
