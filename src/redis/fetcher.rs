@@ -12,14 +12,14 @@ use std::time::Duration;
 
 use ::redis::aio::MultiplexedConnection;
 use ::redis::{cmd, pipe, Pipeline, RedisError, Value};
-use tokio::time::{sleep, timeout, Instant};
+use tokio::time::{sleep, Instant};
 
 use super::catch_up::About;
 use super::joined::Joined;
 use super::link::{self, Link, Meter};
 use super::message::{entries, Entry};
 use super::session::shown;
-use super::watermarks::watermarks;
+use super::watermarks;
 use crate::hub::{ReportedId, Source};
 
 /// Entries that the first request asks for, and that any does at most.
@@ -184,20 +184,28 @@ impl Fetcher {
         if source != Source::Streams || channels.is_empty() {
             return Ok(vec![None; channels.len()]);
         }
-        loop {
-            let Some((mut link, meter)) = self.connected().await? else { continue };
-            meter.allow(self.joined.most_of_page());
-            let marks = watermarks(&mut link.connection, names, source, channels);
-            match timeout(LATE, marks).await {
-                Ok(Ok(marks)) => {
-                    *self.link.borrow_mut() = Some((link, meter));
-                    return Ok(marks);
-                }
-                Ok(Err(error)) if error.code().is_some() => return Err(shown(&error)),
-                Ok(Err(error)) => self.fail(shown(&error)).await,
-                Err(_) => self.fail("it does not answer".to_owned()).await,
+        let mut marks = loop {
+            let mut question = watermarks::question(names, channels);
+            let Some(answers) = self.ask(&mut question, 1).await? else { continue };
+            let answer = answers.into_iter().next();
+            break watermarks::read(answer, channels.len()).map_err(|error| shown(&error))?;
+        };
+        let marked: Vec<usize> = (0..marks.len()).filter(|i| marks[*i].is_some()).collect();
+        let mut rest = &marked[..];
+        while !rest.is_empty() {
+            let (streams, entries) = described_together(self.pace.get(), rest.len());
+            let (some, others) = rest.split_at(streams);
+            let mut question = pipe();
+            for i in some {
+                question.cmd("XINFO").arg("STREAM").arg(names.subject(channels[*i]));
             }
+            let Some(answers) = self.ask(&mut question, entries).await? else { continue };
+            for (i, answer) in some.iter().zip(answers) {
+                marks[*i] = watermarks::not_void(marks[*i], answer);
+            }
+            rest = others;
         }
+        Ok(marks)
     }
 
     /// Waits, for a while (ms), until one of these streams has entries behind these numbers: a page of
@@ -372,6 +380,13 @@ fn page(answer: &Value, asked: usize, in_all: usize, longest: u64) -> Page {
     Page { entries, more, about: None, length: None }
 }
 
+/// How many of these streams are described in one request, and how many entries that brings: the first and
+/// the last of each. A single stream is waited for as a single entry is.
+fn described_together(pace: usize, left: usize) -> (usize, usize) {
+    let streams = (pace / 2).clamp(1, STREAMS).min(left);
+    (streams, if streams == 1 { 1 } else { 2 * streams })
+}
+
 /// How many entries are asked for after a request for so many that was too much.
 fn smaller_pace(asked: usize) -> usize {
     (asked / 8).clamp(1, MOST)
@@ -449,6 +464,19 @@ mod tests {
         assert_eq!(shares(MOST, &[range(1)]), (1, MOST));
         assert_eq!(shares(1, &vec![range(1); 300]), (1, 1));
         assert_eq!(shares(17, &vec![range(1); 300]), (1, 17));
+    }
+
+    #[test]
+    fn fewer_streams_are_described_together_after_a_request_that_was_too_much() {
+        let (mut pace, mut together) = (FIRST, Vec::new());
+        while together.last() != Some(&1) {
+            let (streams, entries) = described_together(pace, 500);
+            together.push(streams);
+            pace = smaller_pace(entries);
+        }
+        assert_eq!(together, [128, 16, 2, 1]);
+        assert_eq!(described_together(1, 500), (1, 1));
+        assert_eq!(described_together(MOST, 3), (3, 6));
     }
 
     #[test]

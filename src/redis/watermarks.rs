@@ -1,49 +1,39 @@
 //! What is forgotten of streams that applications write (`redis_source stream`). These are never touched:
 //! a hash beside them has the id up to which each is not delivered any more.
 
-use ::redis::aio::MultiplexedConnection;
-use ::redis::{cmd, pipe, RedisError, Value};
+use ::redis::{pipe, Pipeline, RedisError, Value};
 
 use super::catch_up::Fetched;
 use super::fetcher::is_its_own;
 use super::names::Names;
-use crate::hub::{Latest, Missing, ReportedId, Source};
+use crate::hub::{Latest, Missing, ReportedId};
 
-/// Asks for the low watermarks of these channels. One that is above everything its stream ever had is void:
-/// the stream began anew.
-pub async fn watermarks(
-    connection: &mut MultiplexedConnection,
-    names: &Names,
-    source: Source,
-    channels: &[&[u8]],
+/// Asks for the low watermarks of these channels.
+pub fn question(names: &Names, channels: &[&[u8]]) -> Pipeline {
+    let mut question = pipe();
+    question.cmd("HMGET").arg(names.forgotten()).arg(channels);
+    question
+}
+
+/// The watermarks of so many channels, by the answer. What may not be read has none.
+pub fn read(
+    answer: Option<Result<Value, RedisError>>,
+    channels: usize,
 ) -> Result<Vec<Option<ReportedId>>, RedisError> {
-    if source != Source::Streams || channels.is_empty() {
-        return Ok(vec![None; channels.len()]);
-    }
-    let mut ask = cmd("HMGET");
-    ask.arg(names.forgotten()).arg(channels);
-    let mut marks: Vec<Option<ReportedId>> = match ask.query_async::<Value>(connection).await {
-        Ok(Value::Array(values)) => values.iter().map(id).collect(),
-        Ok(_) => Vec::new(),
-        Err(error) if is_its_own(&error) => Vec::new(),
-        Err(error) => return Err(error),
+    let mut marks: Vec<Option<ReportedId>> = match answer {
+        Some(Ok(Value::Array(values))) => values.iter().map(id).collect(),
+        Some(Err(error)) if !is_its_own(&error) => return Err(error),
+        _ => Vec::new(),
     };
-    marks.resize(channels.len(), None);
-    let mut about = pipe();
-    about.ignore_errors();
-    let marked: Vec<usize> = (0..marks.len()).filter(|i| marks[*i].is_some()).collect();
-    if marked.is_empty() {
-        return Ok(marks);
-    }
-    for i in &marked {
-        about.cmd("XINFO").arg("STREAM").arg(names.subject(channels[*i]));
-    }
-    let answers: Vec<Result<Value, RedisError>> = about.query_async(connection).await?;
-    for (i, answer) in marked.into_iter().zip(answers) {
-        let newest = answer.ok().as_ref().and_then(last_generated);
-        marks[i] = marks[i].filter(|mark| newest.is_some_and(|newest| newest >= *mark));
-    }
+    marks.resize(channels, None);
     Ok(marks)
+}
+
+/// A watermark, unless it is above everything its stream ever had, by the answer to XINFO STREAM: then the
+/// stream began anew, and the mark is void.
+pub fn not_void(mark: Option<ReportedId>, about: Result<Value, RedisError>) -> Option<ReportedId> {
+    let newest = about.ok().as_ref().and_then(last_generated);
+    mark.filter(|mark| newest.is_some_and(|newest| newest >= *mark))
 }
 
 impl Fetched {
