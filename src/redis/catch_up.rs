@@ -159,7 +159,11 @@ impl CatchUp {
     }
 
     fn take_page(&mut self, mut page: Page, is_first: bool, terms: Terms) -> (Fetched, bool) {
-        if is_first && page.length == Some(0) && page.entries.is_empty() && self.is_lost(terms) {
+        if is_first
+            && page.length == Some(0)
+            && page.entries.is_empty()
+            && self.is_lost(page.about, terms)
+        {
             return (Fetched { missing: Missing::Everything, ..Fetched::default() }, true);
         }
         if is_first && page.about.is_some_and(|about| about.started_over(self.entry)) {
@@ -212,10 +216,14 @@ impl CatchUp {
         }
     }
 
-    /// Whether a stream that is not there cannot simply have outlived its time.
-    fn is_lost(&self, terms: Terms) -> bool {
+    /// Whether a stream without entries cannot simply have outlived its time. One of an application that is
+    /// still there, and has had all that was read of it, was emptied on purpose.
+    fn is_lost(&self, about: Option<About>, terms: Terms) -> bool {
         let kept = match terms.source {
-            Source::Streams => return self.entry.is_some(),
+            Source::Streams => {
+                let has_had = |entry| about.is_some_and(|about| about.newest >= entry);
+                return self.entry.is_some_and(|entry| !has_had(entry));
+            }
             Source::PubSub | Source::Alone => terms.kept(),
         };
         let is_kept =

@@ -13,6 +13,7 @@ else
   newest_id = newest(at.stream) or newest_id
 end
 local _, _, token = bounds(at.history)
-redis.call('UNLINK', at.stream)
+-- First, as it may be refused: nothing is deleted of which the others do not learn.
 redis.call('PUBLISH', at.control, '\1sse ' .. token .. ' forget ' .. newest_id .. '\n' .. at.channel)
+redis.call('UNLINK', at.stream)
 return events

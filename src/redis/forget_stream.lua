@@ -1,11 +1,29 @@
--- Forgets a channel with redis_source stream: what the application's stream has by now is not delivered
+-- Forgets a channel with redis_source stream: what the application's stream has had by now is not delivered
 -- any more. The stream itself is not touched.
 -- KEYS = stream, hash of low watermarks; ARGV = control channel, channel. Answers how many entries the
 -- stream has.
-local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
-local newest = last and last[1] or '0-0'
-if last then
+local length, newest = redis.call('XLEN', KEYS[1]), '0-0'
+if redis.call('EXISTS', KEYS[1]) == 1 then
+  -- Of a stream that was emptied, too.
+  local about = redis.call('XINFO', 'STREAM', KEYS[1])
+  for i = 1, #about, 2 do
+    if about[i] == 'last-generated-id' then
+      newest = about[i + 1]
+    end
+  end
+end
+local before = redis.call('HMGET', KEYS[2], ARGV[2])[1]
+if newest ~= '0-0' then
   redis.call('HSET', KEYS[2], ARGV[2], newest)
 end
-redis.call('PUBLISH', ARGV[1], '\1sse - forget ' .. newest .. '\n' .. ARGV[2])
-return redis.call('XLEN', KEYS[1])
+local told = redis.pcall('PUBLISH', ARGV[1], '\1sse - forget ' .. newest .. '\n' .. ARGV[2])
+if type(told) == 'table' and told.err then
+  -- Nothing is forgotten of which the others do not learn.
+  if before then
+    redis.call('HSET', KEYS[2], ARGV[2], before)
+  elseif newest ~= '0-0' then
+    redis.call('HDEL', KEYS[2], ARGV[2])
+  end
+  return told
+end
+return length

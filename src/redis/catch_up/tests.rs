@@ -265,3 +265,17 @@ fn what_is_trimmed_while_it_is_read_is_a_hole() {
     assert_eq!((fetched.missing, done), (up_to(15), false));
     assert_eq!(fetched.entries.first().map(|entry| entry.id.ms()), Some(16));
 }
+
+#[test]
+fn an_applications_stream_that_was_emptied_is_not_lost_and_one_that_was_deleted_is() {
+    let known = Knowledge::Interrupted(stamp(50).into());
+    let missing = |about| {
+        let stream = Stream { entries: Vec::new(), about, page: 10 };
+        caught(known, &stream, terms(Source::Streams, (5, 0))).1
+    };
+    let emptied = |newest| Some(About { first: None, whole: false, newest: stamp(newest).into() });
+    assert_eq!(missing(emptied(50)), Missing::Nothing);
+    assert_eq!(missing(emptied(60)), Missing::UpTo(stamp(60)), "added and taken out meanwhile");
+    assert_eq!(missing(emptied(40)), Missing::Everything, "another stream");
+    assert_eq!(missing(None), Missing::Everything);
+}
