@@ -87,7 +87,11 @@ local function bounds(key)
   if age > 0 then
     keep = string.format('%.0f', math.min(math.max(2 * age, DAY_MS), FOREVER_MS))
   end
-  return string.format('%.0f', math.min(count, MOST)), keep, set[3] or '-'
+  local token = set[3]
+  if not token or #token ~= 32 or string.find(token, '[^0-9a-f]') then
+    token = '-'
+  end
+  return string.format('%.0f', math.min(count, MOST)), keep, token
 end
 
 local function is_error(reply)
@@ -164,13 +168,13 @@ local function before_stream(at, id, given)
   if is_error(last) then
     return given or before(id)
   end
-  if last then
+  if last and tonumber(last) >= 0 then
     last = string.format('%.0f', last)
     return tonumber(last) < ms_of(id) and last .. LAST_SEQ or before(id)
   end
   local began = redis.call('ZSCORE', at.last, '')
   if began then
-    return string.format('%.0f', math.min(-began, ms_of(id))) .. '-0'
+    return string.format('%.0f', math.min(math.max(-began, 0), ms_of(id))) .. '-0'
   end
   local first = given or before(id)
   redis.pcall('ZADD', at.last, -ms_of(given or id), '')
