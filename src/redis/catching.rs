@@ -37,6 +37,13 @@ pub struct Caught {
     pub rest: Option<CatchUp>,
 }
 
+impl Caught {
+    /// Nothing is to be fetched.
+    pub fn nothing(name: Box<[u8]>, known: Knowledge) -> Caught {
+        Caught { name, known, fetched: Fetched::default(), rest: None }
+    }
+}
+
 /// The first pages of some channels.
 #[derive(Default)]
 pub struct FirstPages {
@@ -79,6 +86,7 @@ pub struct Catching {
 struct Fetchers {
     first: Rc<Fetcher>,
     long: Rc<Fetcher>,
+    strays: Rc<Fetcher>,
 }
 
 impl Catching {
@@ -91,7 +99,7 @@ impl Catching {
             first_task: None,
             long_task: None,
             on_the_way: None,
-            fetchers: Fetchers { first: fetcher(), long: fetcher() },
+            fetchers: Fetchers { first: fetcher(), long: fetcher(), strays: fetcher() },
             unsettled: HashSet::new(),
             told: None,
         }
@@ -102,9 +110,10 @@ impl Catching {
         self.first_task.is_some() || !self.first.is_empty()
     }
 
-    /// What reads single pages.
-    pub fn fetcher(&self) -> Rc<Fetcher> {
-        self.fetchers.first.clone()
+    /// Reads the streams of channels that only patterns match. It has a connection of its own, so that
+    /// these and first pages do not delay each other.
+    pub fn fetcher_of_strays(&self) -> Rc<Fetcher> {
+        self.fetchers.strays.clone()
     }
 
     /// Stops, and forgets what was begun.
@@ -136,12 +145,7 @@ impl Asking {
         let (patterns, channels): (Vec<_>, Vec<_>) =
             some.into_iter().partition(|(name, _)| pattern_of(name).is_some());
         // Of what matches a pattern nothing is fetched.
-        pages.caught.extend(patterns.into_iter().map(|(name, known)| Caught {
-            name,
-            known,
-            fetched: Fetched::default(),
-            rest: None,
-        }));
+        pages.caught.extend(patterns.into_iter().map(|(name, known)| Caught::nothing(name, known)));
         let catch_ups = channels.iter().take(TOGETHER);
         let mut catch_ups: Vec<CatchUp> =
             catch_ups.map(|(name, known)| self.joined.catch_up(name, *known)).collect();
@@ -358,10 +362,10 @@ impl Session {
 
     /// Looks after what is being caught up, once a second.
     pub(super) fn tend_catching(&mut self) {
-        let Fetchers { first, long } = &self.catching.fetchers;
-        first.rest();
-        long.rest();
-        let trouble = long.trouble().or_else(|| first.trouble());
+        let Fetchers { first, long, strays } = &self.catching.fetchers;
+        let all = [long, first, strays];
+        all.iter().for_each(|fetcher| fetcher.rest());
+        let trouble = all.iter().find_map(|fetcher| fetcher.trouble());
         let all = self.catching.long.iter().map(|long| (&long.name, long.since));
         let on_the_way = self.catching.on_the_way.iter().map(|(name, since)| (name, *since));
         let slowest = all.chain(on_the_way).min_by_key(|(_, since)| *since);

@@ -61,10 +61,24 @@ enum Released {
 }
 
 impl Session {
-    /// Takes in all that the connection has brought.
+    /// Takes in all that the connection has brought, but waits before a successor's marker for channels that
+    /// are being looked up.
     pub(super) fn take_in(&mut self) -> Result<(), Ended> {
-        let pushes = self.inbox.take();
-        self.take(&pushes)
+        if self.keeps_marker() {
+            return Ok(());
+        }
+        let mut pushes = self.inbox.take();
+        let marker = pushes.iter().position(|push| self.is_marker(push));
+        let behind = marker.map(|at| pushes.split_off(at));
+        self.take(&pushes)?;
+        let Some(behind) = behind else { return Ok(()) };
+        match self.comes_to_marker()? {
+            true => self.take(&behind),
+            false => {
+                self.inbox.put_back(behind);
+                Ok(())
+            }
+        }
     }
 
     /// Takes in these pushes, in their order.

@@ -32,6 +32,10 @@ impl Session {
         }
         for name in refused.names {
             self.note_gone_on(&name)?;
+            if self.has_waiting(&name) {
+                // It waits for streams of patterns as well, and nobody brings it again.
+                self.pass_over(&name);
+            }
             if let Some(channel) = self.channels.get_mut(&name) {
                 channel.forgotten = ReportedId::default();
                 channel.state = State::Refused { until };
@@ -39,6 +43,14 @@ impl Session {
             self.note_settled(&name)?;
         }
         Ok(())
+    }
+
+    fn has_waiting(&self, name: &[u8]) -> bool {
+        let channel = self.channels.get(name);
+        channel.is_some_and(|channel| match &channel.state {
+            State::Joining(waiting) => waiting.has_had_any(),
+            State::Asked | State::InStep | State::Refused { .. } => false,
+        })
     }
 
     /// If streams of a channel that cannot be had go on, the hub knows so until it has been caught up.

@@ -138,13 +138,19 @@ impl Session {
     /// later, for nothing is told to anybody meanwhile.
     async fn catch_up_together(
         &mut self,
-        mut left: Vec<Asked>,
+        subscribed: Vec<Asked>,
     ) -> Result<(Vec<Caught>, Vec<Asked>), Ended> {
+        // Of patterns nothing is fetched. None is left for later: what they bring is taken at once, and a
+        // gap before it has to be told first.
+        let (patterns, mut left): (Vec<_>, Vec<_>) =
+            subscribed.into_iter().partition(|(name, _)| pattern_of(name).is_some());
         if !left.is_empty() {
             self.asking().open().await.map_err(Ended::Lost)?;
         }
         let until = Instant::now() + SOON;
-        let (mut caught, mut long, mut bytes) = (Vec::with_capacity(left.len()), Vec::new(), 0);
+        let mut caught: Vec<Caught> =
+            patterns.into_iter().map(|(name, known)| Caught::nothing(name, known)).collect();
+        let (mut long, mut bytes) = (Vec::new(), 0);
         let most = self.joined.most_held();
         while !left.is_empty() && bytes < most {
             let asking = self.asking();

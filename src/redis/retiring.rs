@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::channels::{Channel, State};
+use super::inbox::Push;
 use super::session::{Ended, Session};
 use super::thread::Phase;
 use crate::hub::BridgeError;
@@ -14,12 +15,16 @@ const WAIT: Duration = Duration::from_secs(3);
 const HEIR: Duration = Duration::from_secs(15);
 /// How long a successor waits for channels that are being joined or looked up.
 const SETTLE: Duration = Duration::from_millis(200);
+/// How long its marker may wait for channels that are being looked up: shorter than it waits itself.
+const MARKER_WAITS: Duration = Duration::from_secs(1);
 
 /// How far a holder that wants to leave has come.
 #[derive(Clone, Copy)]
 pub struct Retiring {
     since: Instant,
     heir: Heir,
+    /// Since when the successor's marker has been there.
+    marker: Option<Instant>,
 }
 
 /// The successor.
@@ -44,6 +49,34 @@ impl Session {
         self.retiring.as_ref().is_some_and(|retiring| matches!(retiring.heir, Heir::Frozen(_)))
     }
 
+    /// Whether a message is the marker that a successor waits for.
+    pub(super) fn is_marker(&self, push: &Push) -> bool {
+        let Push::Message { subject, payload } = push else { return false };
+        let Some(Retiring { heir: Heir::Frozen(heir), .. }) = self.retiring else { return false };
+        *subject == self.joined.names.control() && *payload == heir.to_string().into_bytes()
+    }
+
+    /// Whether the marker waits: the successor looks up what is doubtful behind it, and nothing before it.
+    pub(super) fn keeps_marker(&self) -> bool {
+        let since = self.retiring.and_then(|retiring| retiring.marker);
+        since.is_some_and(|since| since.elapsed() < MARKER_WAITS) && !self.strays.is_settled()
+    }
+
+    /// The marker is next. False: it has to wait.
+    pub(super) fn comes_to_marker(&mut self) -> Result<bool, Ended> {
+        if let Some(retiring) = &mut self.retiring {
+            retiring.marker.get_or_insert(Instant::now());
+        }
+        if self.keeps_marker() {
+            return Ok(false);
+        }
+        if !self.strays.is_settled() {
+            self.give_up_strays()?;
+        }
+        self.tell_gaps_of_patterns()?;
+        Ok(true)
+    }
+
     /// The process is told to quit, or to end.
     pub(super) fn retire(&mut self, phase: Phase) -> Result<(), Ended> {
         match phase {
@@ -52,7 +85,8 @@ impl Session {
             Phase::Retiring => {
                 let (hub, fence) = (&self.joined.hub, self.tenant.fence);
                 self.patiently(|| hub.retire(fence))?;
-                self.retiring = Some(Retiring { since: Instant::now(), heir: Heir::None });
+                self.retiring =
+                    Some(Retiring { since: Instant::now(), heir: Heir::None, marker: None });
                 Ok(())
             }
         }
@@ -60,7 +94,7 @@ impl Session {
 
     /// One step further, every few milliseconds.
     pub(super) fn retire_further(&mut self) -> Result<(), Ended> {
-        let Some(Retiring { since, heir }) = self.retiring else { return Ok(()) };
+        let Some(Retiring { since, heir, .. }) = self.retiring else { return Ok(()) };
         let hub = self.joined.hub.clone();
         if !hub.bears(self.tenant.fence) {
             return Err(Ended::Fenced);
@@ -94,7 +128,7 @@ impl Session {
 
     fn set_heir(&mut self, heir: Heir) {
         if let Some(retiring) = &mut self.retiring {
-            retiring.heir = heir;
+            (retiring.heir, retiring.marker) = (heir, None);
         }
     }
 

@@ -194,7 +194,7 @@ impl Session {
                 }
                 // Before what it brings: a master that is none any more may tell of what it will forget.
                 () = &mut moved => return Err(Ended::Lost("another node is the master".into())),
-                () = inbox.filled() => self.take_in()?,
+                () = inbox.filled(), if !self.keeps_marker() => self.take_in()?,
                 Ok(()) = woken.changed() => {
                     self.joined.hub.hush(self.tenant.seat);
                     self.look_at_log()?;
@@ -218,6 +218,7 @@ impl Session {
         self.leave_quiet()?;
         self.tend_catching();
         self.settle_doubts()?;
+        self.tell_gaps_of_patterns()?;
         self.ask_for_newest();
         self.retry_refused()
     }

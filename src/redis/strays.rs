@@ -5,13 +5,16 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use ::redis::RedisError;
-use tokio::time::sleep;
+use tokio::time::{sleep, Instant};
 
 use super::channels::Channel;
 use super::fetcher::{Page, Range, Span};
-use super::session::{Ended, Session};
+use super::joined::Level;
+use super::session::{Ended, Session, TELL_EVERY};
 use super::subscriptions::Done;
-use crate::hub::{Arrival, How, NewEvent, ReportedId};
+use crate::hub::{pattern_of, Arrival, How, Membership, NewEvent, ReportedId};
+use crate::sse::escaped::Escaped;
+use crate::sse::pattern::matches;
 
 /// Channels that may be in doubt at a time.
 const MOST: usize = 10_000;
@@ -27,6 +30,11 @@ pub struct Strays {
     asking: bool,
     /// Channels that were forgotten meanwhile.
     forgotten: HashSet<Box<[u8]>>,
+    /// Channels of which messages were passed over since a gap was last told.
+    passed_over: HashSet<Box<[u8]>>,
+    /// More than these were: every pattern may match one of them.
+    any_passed_over: bool,
+    told: Option<Instant>,
 }
 
 impl Strays {
@@ -65,11 +73,67 @@ impl Session {
     /// A doubtful message of a channel that nobody named has come, with this id. What is older than the
     /// connection is not looked up: whoever may publish could have it delivered once more.
     pub(super) fn doubt_stray(&mut self, name: &[u8], id: ReportedId) -> Result<(), Ended> {
-        self.strays.doubt(name, id.before().max(self.clock.into()));
-        if self.strays.open.len() > MOST {
-            return Err(Ended::Lost("too many channels have messages without its token".into()));
+        if self.strays.open.len() >= MOST && !self.strays.open.contains_key(name) {
+            self.pass_over(name);
+            self.tell_passed_over(name);
+        } else {
+            self.strays.doubt(name, id.before().max(self.clock.into()));
         }
         Ok(())
+    }
+
+    /// Something of a channel does not reach the streams of patterns that match it: these are told a gap
+    /// within a second.
+    pub(super) fn pass_over(&mut self, name: &[u8]) {
+        match self.strays.passed_over.len() < TOGETHER {
+            true => drop(self.strays.passed_over.insert(name.into())),
+            false => self.strays.any_passed_over = true,
+        }
+    }
+
+    fn tell_passed_over(&mut self, name: &[u8]) {
+        if self.strays.told.is_some_and(|told| told.elapsed() < TELL_EVERY) {
+            return;
+        }
+        self.strays.told = Some(Instant::now());
+        self.joined.log(
+            Level::Warn,
+            format_args!(
+                "more than {MOST} channels that only patterns match have messages without the secret; \
+                 those of others, such as \"{}\", are left out, and the streams of these patterns are \
+                 told a gap",
+                Escaped(name),
+            ),
+        );
+    }
+
+    /// Tells a gap to the streams of patterns that match channels of which something was passed over.
+    pub(super) fn tell_gaps_of_patterns(&mut self) -> Result<(), Ended> {
+        let names = std::mem::take(&mut self.strays.passed_over);
+        let any = std::mem::take(&mut self.strays.any_passed_over);
+        if names.is_empty() {
+            return Ok(());
+        }
+        let lacks = |pattern: &[u8]| any || names.iter().any(|name| matches(pattern, name));
+        let patterns = self.channels.iter_mut();
+        let patterns = patterns.filter(|(name, _)| pattern_of(name).is_some_and(lacks));
+        let members: Vec<Membership> = patterns.map(|(_, channel)| channel.member).collect();
+        let (hub, fence, clock) = (self.joined.hub.clone(), self.tenant.fence, self.clock);
+        self.patiently(|| hub.patterns_subscribed(fence, &members, clock))
+    }
+
+    /// Gives up those that are still to be looked up: streams of the patterns are told a gap.
+    pub(super) fn give_up_strays(&mut self) -> Result<(), Ended> {
+        let open = std::mem::take(&mut self.strays.open);
+        for name in open.keys() {
+            self.pass_over(name);
+        }
+        if std::mem::take(&mut self.strays.asking) {
+            // Which these are is not known any more.
+            self.pass_over(b"");
+            self.strays.any_passed_over = true;
+        }
+        self.tell_gaps_of_patterns()
     }
 
     /// Looks some of them up, unless others are on their way.
@@ -81,7 +145,7 @@ impl Session {
         let some: Vec<Box<[u8]>> = self.strays.open.keys().take(TOGETHER).cloned().collect();
         let some: Vec<_> =
             some.into_iter().filter_map(|name| self.strays.open.remove_entry(&name)).collect();
-        let (joined, fetcher) = (self.joined.clone(), self.catching.fetcher());
+        let (joined, fetcher) = (self.joined.clone(), self.catching.fetcher_of_strays());
         let finished = self.finished.clone();
         tokio::task::spawn_local(async move {
             let range = |(name, after): &(Box<[u8]>, ReportedId)| {

@@ -68,6 +68,11 @@ impl WaitingMessages {
         std::mem::take(&mut self.is_full)
     }
 
+    /// Whether messages wait, or were left out.
+    pub fn has_had_any(&self) -> bool {
+        self.is_full || !self.messages.is_empty()
+    }
+
     /// Drops the messages that wait by now.
     pub fn clear(&mut self) {
         self.take();
@@ -126,6 +131,7 @@ mod tests {
         });
         assert_eq!(kept, Some(Admission::Overflowed));
         assert_eq!(greedy.keep(message(1), MOST), Admission::LeftOut);
+        assert!(greedy.has_had_any() && !all.of_channel().has_had_any());
         assert!(greedy.was_full() && greedy.take().is_empty());
         assert_eq!(all.sum(), 0);
 
