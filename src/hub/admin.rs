@@ -106,12 +106,7 @@ impl Hub {
     /// no such channel.
     pub fn forget_channel(&self, name: &[u8], now: Now) -> Result<Option<Forgotten>, Locked> {
         let guard = self.lock()?;
-        let Some(record) = guard.find(name) else { return Ok(None) };
-        let mut change = guard.change();
-        let events = guard.drop_events(&mut change, record, now);
-        change.commit();
-        self.count(Counter::Forgotten, events);
-        Ok(Some(Forgotten { events }))
+        Ok(guard.find(name).map(|record| guard.forget_events(record, now)))
     }
 
     /// Drops all events of a channel, for the bridge whose fence stands. A successor has to pass the
@@ -130,12 +125,10 @@ impl Hub {
     /// Drops all events of a channel, if none has come behind a position.
     pub fn forget_up_to(&self, name: &[u8], position: u64, now: Now) -> Result<(), Locked> {
         let guard = self.lock()?;
-        let newest = guard.find(name).map(|record| low(guard.word(record, channel::EVENTS)));
-        let is_old = |event| event != 0 && guard.place(event).position <= position;
-        let forgets = newest.is_some_and(is_old);
-        drop(guard);
-        if forgets {
-            self.forget_channel(name, now)?;
+        let Some(record) = guard.find(name) else { return Ok(()) };
+        let newest = low(guard.word(record, channel::EVENTS));
+        if newest != 0 && guard.place(newest).position <= position {
+            guard.forget_events(record, now);
         }
         Ok(())
     }
@@ -156,7 +149,16 @@ impl Hub {
 }
 
 impl Guard<'_> {
-    /// Takes all events from a channel, in one change. Returns how many.
+    /// Drops all events of a channel.
+    fn forget_events(&self, record: u32, now: Now) -> Forgotten {
+        let mut change = self.change();
+        let events = self.drop_events(&mut change, record, now);
+        change.commit();
+        self.hub.count(Counter::Forgotten, events);
+        Forgotten { events }
+    }
+
+    /// Takes all events from a channel, as a part of a change. Returns how many.
     fn drop_events(&self, change: &mut Change<'_>, record: u32, now: Now) -> u64 {
         // A place of its own, above every id that a client can have.
         let kind = self.hub.own_kind();

@@ -238,3 +238,19 @@ fn counters_of_the_zone_are_exact() {
     assert_eq!(stats.zone_used_bytes, 10 * 128);
     assert_eq!(hub.region.get(header::FRESH), 11);
 }
+
+#[test]
+fn what_comes_while_older_events_are_forgotten_stays() {
+    let hub = roomy();
+    put(&hub, "a", "old", at(0));
+    let position = hub.head();
+    let holds = || layout::low(hub.region.get(layout::header::HOLD));
+    let before = holds();
+    hub.forget_up_to(b"a", position, at(0)).unwrap();
+    // Nothing can come between the look and the forgetting: they are one hold of the lock.
+    assert_eq!((holds() - before, hub.retained(b"a").len()), (1, 0));
+    put(&hub, "a", "new", at(0));
+    hub.forget_up_to(b"a", position, at(0)).unwrap();
+    assert_eq!(hub.retained(b"a").len(), 1);
+    hub.check_settled();
+}
