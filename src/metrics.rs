@@ -10,13 +10,13 @@
 //! - `json`, `prometheus`, `page`: the faces
 //! - `face`: which of them a request asks for
 
-mod face;
+mod format;
 mod json;
 mod page;
 mod prometheus;
 mod table;
 
-pub use face::{Face, UnknownFormat};
+pub use format::{Face, UnknownFormat};
 pub use json::{json, JSON};
 pub use page::{HTML, PAGE, PAGE_POLICY};
 pub use prometheus::{prometheus, PROMETHEUS};

@@ -12,11 +12,11 @@ pub mod clock;
 pub mod conf_context;
 pub mod conf_error;
 mod content_handler;
-pub mod core;
+pub mod core_conf;
 pub mod directive;
 pub mod event;
 mod filter;
-pub mod later;
+pub mod deferred;
 pub mod log;
 pub mod output;
 pub mod pool;
@@ -27,10 +27,10 @@ pub mod thread;
 pub mod top_level;
 #[cfg(feature = "trace-blocking")]
 pub mod turns;
-pub mod value;
+pub mod complex_value;
 pub mod variable;
 pub mod wakers;
-pub mod watch;
+pub mod eventfd;
 pub mod zone;
 
 mod guard;

@@ -16,8 +16,8 @@ use crate::nginx::log::{self, Level};
 use crate::nginx::output::{self, Client};
 use crate::nginx::top_level::TopLevel;
 use crate::nginx::wakers::{eventfd, EventfdWakers};
-use crate::nginx::watch::Watch;
-use crate::nginx::{clock, core, random};
+use crate::nginx::eventfd::Watch;
+use crate::nginx::{clock, core_conf, random};
 use crate::redis::joined::SharedWakers;
 use crate::worker::{End, Presence, StreamKey, Turn, Worker};
 use std::cell::{Cell, RefCell};
@@ -339,7 +339,7 @@ fn on_quit(_: usize, top: &mut TopLevel) {
 
 fn drain(hub: usize, top: &mut TopLevel) {
     after(hub, top, |serving| {
-        let over = match core::shutdown_timeout() {
+        let over = match core_conf::shutdown_timeout() {
             Some(timeout) => DRAIN.get().min(timeout / 5 * 4),
             None => DRAIN.get(),
         };

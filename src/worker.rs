@@ -20,26 +20,26 @@
 //! - `socket`: what is asked of a connection; `settings`: what a location says; `end`: how streams end
 
 mod admin;
-mod ahead;
+mod id_claims;
 mod channel;
 mod end;
-mod errand;
-mod ids;
+mod channel_task;
+mod event_ids;
 mod keys;
-mod missed;
+mod backlog;
 mod open;
-mod past;
+mod client_past;
 mod pattern;
 mod presence;
-mod recent;
-mod serve;
+mod log_reader;
+mod delivery;
 mod settings;
-mod shared;
+mod batch_cache;
 mod socket;
 mod stream;
-mod turn;
-mod wait;
-mod wheel;
+mod scheduler;
+mod pending;
+mod timer_wheel;
 
 #[cfg(test)]
 mod tests;
@@ -53,13 +53,13 @@ use crate::hub::{Hub, Membership, NewEvent, Now, PublishError, Published, Seat, 
 use crate::sse::frame;
 use crate::sse::id::Id;
 use channel::Channel;
-use errand::Errand;
+use channel_task::Errand;
 use keys::ChannelKey;
 use pattern::Patterns;
-use recent::Kept;
-use shared::Shared;
+use log_reader::Kept;
+use batch_cache::Shared;
 use stream::{Audience, State, Stream};
-use wheel::Wheel;
+use timer_wheel::Wheel;
 
 pub use admin::{ALL_STATUS_CHANNEL, STATUS_CHANNEL};
 pub use end::{End, Finish};
@@ -68,7 +68,7 @@ pub use open::OpenError;
 pub use presence::Presence;
 pub use settings::{Jittered, Naming, Replay, SlowClient, StreamSettings};
 pub use socket::{Batch, Sent, Socket};
-pub use turn::Turn;
+pub use scheduler::Turn;
 
 /// One process's streams of one hub.
 pub struct Worker<S: Socket> {

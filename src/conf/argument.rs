@@ -1,7 +1,7 @@
 //! Arguments of directives: numbers, sizes, times, and values that may be set once.
 
 use crate::nginx::conf_error::ConfError;
-use crate::nginx::core::{parse_size, parse_time};
+use crate::nginx::core_conf::{parse_size, parse_time};
 
 /// A count of one or more.
 pub fn number(text: &[u8]) -> Result<u64, ConfError> {

@@ -8,7 +8,7 @@ use super::handlers::{
 use super::location::Location;
 use crate::nginx::conf_context::ConfContext;
 use crate::nginx::conf_error::ConfError;
-use crate::nginx::value::ComplexValue;
+use crate::nginx::complex_value::ComplexValue;
 use crate::sse::channel::NameError;
 use crate::sse::{channel, event_type};
 use std::rc::Rc;

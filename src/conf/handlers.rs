@@ -6,7 +6,7 @@ use super::settings::Settings;
 use crate::hub;
 use crate::nginx::conf_context::{ConfContext, Position};
 use crate::nginx::conf_error::ConfError;
-use crate::nginx::value::ComplexValue;
+use crate::nginx::complex_value::ComplexValue;
 use crate::worker::{Naming, Replay, SlowClient, StreamSettings};
 use std::rc::Rc;
 

@@ -5,7 +5,7 @@ use super::redis::{self, Redis};
 use crate::hub::{self, History, Hub, Plan, Region};
 use crate::nginx::conf_context::{ConfContext, Position};
 use crate::nginx::conf_error::ConfError;
-use crate::nginx::core::parse_time;
+use crate::nginx::core_conf::parse_time;
 use crate::nginx::log::{self, Level};
 use crate::nginx::wakers::EventfdWakers;
 use crate::nginx::zone::{self, Arrival, Found, Tenant};

@@ -1,7 +1,7 @@
 //! The settings of streams, which stand in `http`, `server` and `location` and are inherited.
 
 use super::cors::Cors;
-use crate::nginx::value::ComplexValue;
+use crate::nginx::complex_value::ComplexValue;
 use crate::worker::{Jittered, Naming, Replay, SlowClient, StreamSettings};
 use std::rc::Rc;
 

@@ -7,7 +7,7 @@ use super::log::{self, Level};
 use super::pool::bytes;
 use super::this_module::this_module;
 use super::typed;
-use super::value::ComplexValue;
+use super::complex_value::ComplexValue;
 use super::zone::{self, Tenant};
 use nginx_sys::{
     ngx_array_push, ngx_command_t, ngx_conf_include, ngx_conf_log_error, ngx_conf_parse,

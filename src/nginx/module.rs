@@ -199,7 +199,7 @@ unsafe extern "C" fn init_process<M: Module>(cycle: *mut ngx_cycle_t) -> ngx_int
     guarded(NGX_ERROR as ngx_int_t, || {
         // SAFETY: nginx starts a process for this cycle.
         let main = unsafe { main_conf::<M>(cycle) };
-        if let Some(main) = main.filter(|_| super::core::serves_requests()) {
+        if let Some(main) = main.filter(|_| super::core_conf::serves_requests()) {
             M::start(main);
         }
         NGX_OK as ngx_int_t

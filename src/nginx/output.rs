@@ -16,7 +16,7 @@ mod lean;
 mod posted;
 mod progress;
 mod unsent;
-mod wire;
+mod send;
 
 use super::bits;
 use super::guard::guarded;
@@ -40,7 +40,7 @@ use std::cell::Cell;
 use std::ptr::NonNull;
 use std::rc::Rc;
 use unsent::{has_rest, Rest};
-use wire::Wire;
+use send::Wire;
 
 /// What a connection's `buffered` says of bytes that no filter has any more.
 const BEHIND_FILTERS: u32 = NGX_HTTP_WRITE_BUFFERED | NGX_SSL_BUFFERED | unsent::REST_BUFFERED;

@@ -7,7 +7,7 @@
 mod size;
 
 use super::bits;
-use super::core::worker_processes;
+use super::core_conf::worker_processes;
 use super::guard::guarded;
 use super::log::{self, Level};
 use super::pool::{bytes, copied, keep, NoMemory};

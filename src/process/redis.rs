@@ -7,7 +7,7 @@ use crate::nginx::event::Event;
 use crate::nginx::log::{self, Level};
 use crate::nginx::top_level::TopLevel;
 use crate::nginx::wakers::eventfd;
-use crate::nginx::watch::Watch;
+use crate::nginx::eventfd::Watch;
 use crate::nginx::{clock, thread};
 use crate::process;
 use crate::redis::joined::{self, Joined, News, Outbox};

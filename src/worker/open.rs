@@ -7,7 +7,7 @@ use super::channel::{Channel, Pass};
 use super::end::End;
 use super::keys::ChannelKey;
 use super::keys::StreamKey;
-use super::missed::Begun;
+use super::backlog::Begun;
 use super::settings::{Replay, StreamSettings};
 use super::socket::{Batch, Sent, Socket};
 use super::stream::{Audience, Behind, Flow, State, Stream, Subscription, Subscriptions};

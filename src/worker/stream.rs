@@ -4,8 +4,8 @@ use std::rc::Rc;
 
 use super::end::End;
 use super::keys::ChannelKey;
-use super::missed::Missed;
-use super::past::Past;
+use super::backlog::Missed;
+use super::client_past::Past;
 use super::settings::StreamSettings;
 use crate::hub::{Kind, Place, Resume};
 use crate::sse::frame::Frame;

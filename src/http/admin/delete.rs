@@ -6,7 +6,7 @@ use crate::conf::Admin;
 use crate::http::cors;
 use crate::hub::ChannelInfo;
 use crate::nginx::clock;
-use crate::nginx::later::Later;
+use crate::nginx::deferred::Later;
 use crate::nginx::log::Level;
 use crate::nginx::request::{Outcome, Request};
 use crate::process::{self, redis};

@@ -6,7 +6,7 @@
 
 use super::filters::fitting;
 use super::unsent::REST_BUFFERED;
-use super::wire::{free_tls_buffer, left, send_batch, write, Share};
+use super::send::{free_tls_buffer, left, send_batch, write, Share};
 use super::{ends, Output, Sent, Way};
 use crate::nginx::bits;
 use crate::nginx::macros;

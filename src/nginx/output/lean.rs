@@ -20,7 +20,7 @@ mod lingering;
 use super::incoming::{drop_incoming, Incoming};
 use super::progress::acknowledged;
 use super::unsent::Rest;
-use super::wire::{self, Share, Wire};
+use super::send::{self, Share, Wire};
 use super::Way;
 use crate::nginx::bits;
 use crate::nginx::guard::guarded;
@@ -80,7 +80,7 @@ impl Lean {
     pub fn send(&self, batch: &Batch) -> Sent {
         let Some(c) = self.alive() else { return Sent::Failed };
         let _named = self.name_client();
-        let sent = match wire::send_batch(c, self.wire, self.way, batch) {
+        let sent = match send::send_batch(c, self.wire, self.way, batch) {
             Ok(Share::All) => Sent::All,
             Ok(Share::Part { taken, rest }) => {
                 self.rest.keep(c, rest);
@@ -117,7 +117,7 @@ impl Lean {
         }
         match self.way {
             // Who does not take the mark of the end now is cut, as who is in the middle of a frame.
-            Way::Chunks if wire::write(c, self.wire, LAST_CHUNK) != Ok(LAST_CHUNK.len()) => {
+            Way::Chunks if send::write(c, self.wire, LAST_CHUNK) != Ok(LAST_CHUNK.len()) => {
                 self.cut(top, c, end);
             }
             _ if self.is_to_linger(c) => self.linger(top, end),
@@ -179,9 +179,9 @@ impl Lean {
         // SAFETY: as above.
         unsafe { bits::event::set_timedout(write, 0) };
         if let Some(rest) = self.rest.take(c) {
-            let sent = wire::write(c, self.wire, &rest);
+            let sent = send::write(c, self.wire, &rest);
             let Ok(sent) = sent else { return self.cut(top, c, End::Client) };
-            let left = wire::left(&rest, sent);
+            let left = send::left(&rest, sent);
             if !left.is_empty() {
                 self.rest.keep(c, left);
                 return match sent > 0 || timed_out {

@@ -9,7 +9,7 @@ use crate::nginx::macros;
 use crate::nginx::macros::ngx_post_event;
 use crate::nginx::output::at_end::AtEnd;
 use crate::nginx::output::unsent::Rest;
-use crate::nginx::output::wire;
+use crate::nginx::output::send;
 use crate::nginx::output::{blocked, ends, Output};
 use crate::nginx::request::Request;
 use crate::nginx::top_level::TopLevel;
@@ -109,7 +109,7 @@ unsafe fn take_over(r: *mut ngx_http_request_t, c: *mut ngx_connection_t, lean: 
         (*(*c).log).action = ACTION.as_ptr().cast_mut().cast();
         // nginx calls a connection that is idle when it is told to quit.
         bits::connection::set_idle(c, 1);
-        wire::free_tls_buffer(c);
+        send::free_tls_buffer(c);
         give_pool_back(c);
         let ready = ngx_handle_read_event((*c).read, 0) == NGX_OK as ngx_int_t;
         if !ready || bits::event::ready((*c).read) != 0 || bits::event::pending_eof((*c).read) != 0

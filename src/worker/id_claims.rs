@@ -7,8 +7,8 @@
 //! if not, the id says nothing, and the client receives a gap event and then everything.
 
 use super::keys::StreamKey;
-use super::missed::Missed;
-use super::past::Claim;
+use super::backlog::Missed;
+use super::client_past::Claim;
 use super::socket::Socket;
 use super::stream::{Behind, State, Stream};
 use super::Worker;

@@ -7,7 +7,7 @@ use super::keys::ChannelKey;
 use super::keys::StreamKey;
 use super::socket::Socket;
 use super::stream::{Flow, State, Stream};
-use super::wheel::STEP;
+use super::timer_wheel::STEP;
 use super::{Drain, Task, Worker};
 use crate::hub::{Budget, Counter, Now};
 use slotmap::SlotMap;

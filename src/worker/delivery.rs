@@ -2,9 +2,9 @@
 //! catching up and the beginning of a stream all come through here.
 
 use super::end::End;
-use super::ids::{later, At, Ids};
+use super::event_ids::{later, At, Ids};
 use super::keys::StreamKey;
-use super::missed::Missed;
+use super::backlog::Missed;
 use super::settings::{Naming, SlowClient, StreamSettings};
 use super::socket::{Batch, Sent, Socket};
 use super::stream::{Audience, Behind, Flow, State, Stream};

@@ -4,8 +4,8 @@
 
 use super::end::End;
 use super::keys::StreamKey;
-use super::missed::Begun;
-use super::past::Past;
+use super::backlog::Begun;
+use super::client_past::Past;
 use super::socket::{Batch, Sent, Socket};
 use super::stream::{Flow, State, Waiting};
 use super::Worker;

@@ -1,7 +1,7 @@
 //! Frames for streams that lack the same: made and joined once for all of them.
 
 use super::channel::Channel;
-use super::ids::Ids;
+use super::event_ids::Ids;
 use super::keys::ChannelKey;
 use super::settings::Naming;
 use super::socket::Batch;
