@@ -20,7 +20,9 @@ mod settings;
 
 pub use handlers::LocationHandler;
 pub use hub::{HubConf, Main};
-pub use location::{Admin, Location, Publish, Shown, Status, Stream};
+pub use location::{
+    AdminHandler, Location, PublishHandler, StatusHandler, StatusScope, StreamHandler,
+};
 
 use crate::nginx::directive::{Arguments, Directive, Place};
 

@@ -16,7 +16,7 @@ mod page;
 mod prometheus;
 mod table;
 
-pub use format::{Face, UnknownFormat};
+pub use format::{Format, UnknownFormat};
 pub use json::{json, JSON};
 pub use page::{HTML, PAGE, PAGE_POLICY};
 pub use prometheus::{prometheus, PROMETHEUS};

@@ -9,14 +9,16 @@
 mod bits;
 pub mod body;
 pub mod clock;
+pub mod complex_value;
 pub mod conf_context;
 pub mod conf_error;
 mod content_handler;
 pub mod core_conf;
+pub mod deferred;
 pub mod directive;
 pub mod event;
+pub mod eventfd;
 mod filter;
-pub mod deferred;
 pub mod log;
 pub mod output;
 pub mod pool;
@@ -27,10 +29,8 @@ pub mod thread;
 pub mod top_level;
 #[cfg(feature = "trace-blocking")]
 pub mod turns;
-pub mod complex_value;
 pub mod variable;
 pub mod wakers;
-pub mod eventfd;
 pub mod zone;
 
 mod guard;

@@ -7,16 +7,16 @@ pub mod figures;
 pub mod redis;
 pub mod stream;
 
-use crate::conf::hub::Telling;
+use crate::conf::hub::PresenceSetting;
 use crate::conf::{HubConf, Main};
 use crate::hub::{Counter, Hub};
 use crate::metrics::HubFigures;
-use crate::nginx::event::{Event, Hold};
+use crate::nginx::event::{Event, ExitHold};
+use crate::nginx::eventfd::Watch;
 use crate::nginx::log::{self, Level};
 use crate::nginx::output::{self, Client};
 use crate::nginx::top_level::TopLevel;
 use crate::nginx::wakers::{eventfd, EventfdWakers};
-use crate::nginx::eventfd::Watch;
 use crate::nginx::{clock, core_conf, random};
 use crate::redis::joined::SharedWakers;
 use crate::worker::{End, Presence, StreamKey, Turn, Worker};
@@ -58,11 +58,11 @@ struct Serving {
 }
 
 /// Work that takes many turns of the event loop: called once in each of them.
-type Job = Box<dyn FnMut(&mut TopLevel) -> Progress>;
+type Job = Box<dyn FnMut(&mut TopLevel) -> JobStatus>;
 
 /// Whether there is more to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Progress {
+pub enum JobStatus {
     /// It is to be called again.
     More,
     /// It is not.
@@ -232,8 +232,8 @@ impl Serving {
         let place = conf.place().ok_or("it has no zone")?;
         let hub = Hub::attach(place.region.clone()).map_err(|error| error.to_string())?;
         let presence = match conf.presence {
-            Telling::Off => Presence::default(),
-            Telling::On => Presence::told(),
+            PresenceSetting::Off => Presence::default(),
+            PresenceSetting::On => Presence::told(),
         };
         let (wakers, waker) = (place.wakers, own_waker());
         let worker = Worker::new(hub, wakers, waker, presence, random::bits(), clock::now());
@@ -289,7 +289,7 @@ impl Serving {
     fn let_go(&mut self) {
         let holding = self.worker.streams() > 0 || redis::is_holding();
         let busy = self.phase == Phase::Draining && holding;
-        self.tick.hold_process(if busy { Hold::Yes } else { Hold::No });
+        self.tick.hold_process(if busy { ExitHold::Yes } else { ExitHold::No });
     }
 }
 
@@ -376,7 +376,7 @@ fn after(hub: usize, top: &mut TopLevel, call: impl FnOnce(&mut Serving) -> Turn
 
 /// Has work done in the turns of a hub's event loop that follow, a piece in each. With many such jobs
 /// each has its turn.
-pub fn do_in_turns(hub: usize, job: impl FnMut(&mut TopLevel) -> Progress + 'static) {
+pub fn do_in_turns(hub: usize, job: impl FnMut(&mut TopLevel) -> JobStatus + 'static) {
     lend(hub, |serving| {
         serving.jobs.push_back(Box::new(job));
         serving.turn.post();
@@ -388,7 +388,7 @@ fn go_on_with_a_job(hub: usize, top: &mut TopLevel) {
     let Some(mut job) = lend(hub, |serving| serving.jobs.pop_front()).flatten() else { return };
     let progress = job(top);
     lend(hub, |serving| {
-        if progress == Progress::More {
+        if progress == JobStatus::More {
             serving.jobs.push_back(job);
         }
         if !serving.jobs.is_empty() {

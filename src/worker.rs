@@ -4,41 +4,43 @@
 //! A stream is a cursor, not a queue: what a client still has to get is what lies in the log behind
 //! its cursor. Live streams get frames that this process has just read, once for all of them;
 //! a stream that lags, or that begins with an older id, reads from the hub until it has caught up.
-//! Both go through `serve`. Nothing here knows nginx: a client is a [`Socket`], the time comes in as
-//! an argument, and whoever calls must look at [`Worker::take_ended`] afterwards.
+//! Both go through `delivery`. Nothing here knows nginx: a client is a [`Socket`], the time is an argument,
+//! and callers must look at [`Worker::take_ended`] afterwards.
 //!
 //! # Layout
 //!
-//! - `stream`, `channel`: what a process knows of its clients and of the channels they listen to
-//! - `open`: how a stream begins and how it is taken away; `wait`: when it begins, with Redis
-//! - `recent`: reading the log; `shared`: frames for many; `serve`: writing to one client; `ids`: what
-//!   its ids say
-//! - `pattern`: which patterns an event is for; `missed`: what a stream lacks, looked up in the hub
-//! - `presence`: telling who came and went; `admin`: what an administrator asks for
-//! - `errand`: what is to be done with all streams of a channel
-//! - `turn`: what one wake-up and one tick do; `wheel`: deadlines
-//! - `socket`: what is asked of a connection; `settings`: what a location says; `end`: how streams end
+//! - `stream`, `channel`, `keys`: what a process knows of its streams and of the channels they listen to
+//! - `open`, `pending`, `end`: how a stream starts, when it starts behind Redis, and how it ends
+//! - `log_reader`, `batch_cache`, `delivery`, `event_ids`: reads the log, frames events once for many
+//!   streams, writes them to one client, and writes their ids
+//! - `backlog`: what a stream lacks, which is looked up in the hub
+//! - `client_past`, `id_claims`: what a client has received elsewhere, and ids that are ahead of this hub
+//! - `pattern`: which patterns an event matches
+//! - `channel_task`: work that concerns all streams of a channel
+//! - `presence`, `admin`: presence events, and what an administrator asks for
+//! - `scheduler`, `timer_wheel`: what one wake-up and one tick do, and deadlines
+//! - `socket`, `settings`: the interface of a connection, and the settings of a location
 
 mod admin;
-mod id_claims;
-mod channel;
-mod end;
-mod channel_task;
-mod event_ids;
-mod keys;
 mod backlog;
-mod open;
-mod client_past;
-mod pattern;
-mod presence;
-mod log_reader;
-mod delivery;
-mod settings;
 mod batch_cache;
+mod channel;
+mod channel_task;
+mod client_past;
+mod delivery;
+mod end;
+mod event_ids;
+mod id_claims;
+mod keys;
+mod log_reader;
+mod open;
+mod pattern;
+mod pending;
+mod presence;
+mod scheduler;
+mod settings;
 mod socket;
 mod stream;
-mod scheduler;
-mod pending;
 mod timer_wheel;
 
 #[cfg(test)]
@@ -52,23 +54,23 @@ use slotmap::SlotMap;
 use crate::hub::{Hub, Membership, NewEvent, Now, PublishError, Published, Seat, Wakers};
 use crate::sse::frame;
 use crate::sse::id::Id;
+use batch_cache::BatchCache;
 use channel::Channel;
-use channel_task::Errand;
+use channel_task::ChannelTask;
 use keys::ChannelKey;
+use log_reader::FrameCache;
 use pattern::Patterns;
-use log_reader::Kept;
-use batch_cache::Shared;
-use stream::{Audience, State, Stream};
-use timer_wheel::Wheel;
+use stream::{Accounting, State, Stream};
+use timer_wheel::TimerWheel;
 
 pub use admin::{ALL_STATUS_CHANNEL, STATUS_CHANNEL};
 pub use end::{End, Finish};
 pub use keys::StreamKey;
 pub use open::OpenError;
 pub use presence::Presence;
+pub use scheduler::Turn;
 pub use settings::{Jittered, Naming, Replay, SlowClient, StreamSettings};
 pub use socket::{Batch, Sent, Socket};
-pub use scheduler::Turn;
 
 /// One process's streams of one hub.
 pub struct Worker<S: Socket> {
@@ -84,19 +86,19 @@ pub struct Worker<S: Socket> {
     patterns: Patterns,
     /// The position up to which this process has read the log.
     read: u64,
-    kept: Kept,
+    kept: FrameCache,
     /// Channels through whose streams something is on its way.
     passes: VecDeque<ChannelKey>,
     /// Streams that wait for a visit of their own.
     tasks: VecDeque<Task>,
-    wheel: Wheel<Task>,
+    wheel: TimerWheel<Task>,
     /// When the last tick was, in ms: deadlines up to then are being met.
     ticked: u64,
     /// Streams that have not begun.
     waiting: VecDeque<StreamKey>,
     /// So many of them are still to be looked at in this tick.
     overdue: usize,
-    errands: VecDeque<Errand>,
+    errands: VecDeque<ChannelTask>,
     /// Streams, and channels to be left, that could not get the lock.
     stuck: Vec<StreamKey>,
     unleft: VecDeque<Membership>,
@@ -105,9 +107,9 @@ pub struct Worker<S: Socket> {
     ended: VecDeque<(StreamKey, End)>,
     /// Streams that watch the figures, and are none of them.
     watchers: usize,
-    shared: Shared,
+    shared: BatchCache,
     heartbeat: Batch,
-    tally: Tally,
+    tally: Counts,
     /// Events of channels that were forgotten wait to be freed by this process.
     freeing: bool,
     presence: Presence,
@@ -148,7 +150,7 @@ struct Drain {
 
 /// What was done since the counters in the region were last raised.
 #[derive(Default)]
-struct Tally {
+struct Counts {
     events: u64,
     bytes: u64,
     gaps: u64,
@@ -190,10 +192,10 @@ impl<S: Socket> Worker<S> {
             by_name: HashMap::new(),
             by_record: HashMap::default(),
             patterns: Patterns::default(),
-            kept: Kept::default(),
+            kept: FrameCache::default(),
             passes: VecDeque::new(),
             tasks: VecDeque::new(),
-            wheel: Wheel::new(now.mono),
+            wheel: TimerWheel::new(now.mono),
             ticked: now.mono,
             waiting: VecDeque::new(),
             overdue: 0,
@@ -203,9 +205,9 @@ impl<S: Socket> Worker<S> {
             unswept: 0,
             ended: VecDeque::new(),
             watchers: 0,
-            shared: Shared::default(),
+            shared: BatchCache::default(),
             heartbeat: Batch::of(vec![frame::heartbeat()]),
-            tally: Tally::default(),
+            tally: Counts::default(),
             freeing: false,
             presence,
             random: fastrand::Rng::with_seed(seed),
@@ -330,9 +332,9 @@ impl<S: Socket> Worker<S> {
 /// Bytes that count as one more write of a turn.
 const BYTES_OF_A_WRITE: usize = 32 << 10;
 
-impl Tally {
+impl Counts {
     /// Counts a write and its bytes; returns how many frames the socket has taken.
-    fn sent(&mut self, sent: Sent, batch: &Batch, audience: Audience) -> usize {
+    fn sent(&mut self, sent: Sent, batch: &Batch, audience: Accounting) -> usize {
         self.writes += 1 + batch.body_len() / BYTES_OF_A_WRITE;
         let frames = batch.frames();
         let (taken, bytes) = match sent {
@@ -343,15 +345,15 @@ impl Tally {
             }
             Sent::Failed => (0, 0),
         };
-        if audience == Audience::Client {
+        if audience == Accounting::Client {
             self.bytes += bytes as u64;
         }
         taken
     }
 
     /// Counts events that the socket has taken.
-    fn delivered(&mut self, events: usize, audience: Audience) {
-        if audience == Audience::Client {
+    fn delivered(&mut self, events: usize, audience: Accounting) {
+        if audience == Accounting::Client {
             self.events += events as u64;
         }
     }

@@ -3,12 +3,13 @@
 
 use super::argument::once;
 use super::handlers::{
-    Admin, Channel, Chosen, LocationHandler, Meaning, Publish, Shown, Status, Stream, Target,
+    AdminHandler, ChannelArgument, HubReference, LocationHandler, NameKind, NameSource,
+    PublishHandler, StatusHandler, StatusScope, StreamHandler,
 };
 use super::location::Location;
+use crate::nginx::complex_value::ComplexValue;
 use crate::nginx::conf_context::ConfContext;
 use crate::nginx::conf_error::ConfError;
-use crate::nginx::complex_value::ComplexValue;
 use crate::sse::channel::NameError;
 use crate::sse::{channel, event_type};
 use std::rc::Rc;
@@ -16,7 +17,7 @@ use std::rc::Rc;
 /// `sse_stream`
 pub fn stream(context: &mut ConfContext<'_>) -> Result<(), ConfError> {
     refuse_duplicate(context, |handler| matches!(handler, LocationHandler::Stream(_)))?;
-    let mut target = Target::new(context);
+    let mut target = HubReference::new(context);
     let (mut channels, mut names) = (Vec::new(), Vec::new());
     let (mut split, mut meaning) = (None, None);
     for argument in context.arguments() {
@@ -28,34 +29,34 @@ pub fn stream(context: &mut ConfContext<'_>) -> Result<(), ConfError> {
             };
             once(&mut split, *byte)?;
         } else if argument == b"pattern" {
-            once(&mut meaning, Meaning::Patterns)?;
+            once(&mut meaning, NameKind::Patterns)?;
         } else {
             let chosen = match channel::is_own(argument) {
-                true => Chosen::Own,
-                false => Chosen::Freely,
+                true => NameSource::Own,
+                false => NameSource::Freely,
             };
-            channels.push(Channel { value: compile(context, argument)?, chosen });
+            channels.push(ChannelArgument { value: compile(context, argument)?, chosen });
             names.push(argument);
         }
     }
     if channels.is_empty() {
         return Err(ConfError::because("no channel in \"sse_stream\" directive"));
     }
-    let meaning = meaning.unwrap_or(Meaning::Names);
+    let meaning = meaning.unwrap_or(NameKind::Names);
     for name in names {
         check_names(name, split, meaning)?;
     }
-    keep(context, LocationHandler::Stream(Stream::new(target, channels, split, meaning)))
+    keep(context, LocationHandler::Stream(StreamHandler::new(target, channels, split, meaning)))
 }
 
 /// Checks of an argument of `sse_stream` what can be known before any request comes.
-fn check_names(text: &[u8], split: Option<u8>, meaning: Meaning) -> Result<(), ConfError> {
+fn check_names(text: &[u8], split: Option<u8>, meaning: NameKind) -> Result<(), ConfError> {
     let wrong = |error| match meaning {
-        Meaning::Names => bad("channel", text, &error),
-        Meaning::Patterns => bad("pattern", text, &error),
+        NameKind::Names => bad("channel", text, &error),
+        NameKind::Patterns => bad("pattern", text, &error),
     };
     let mut parts = text.split(|byte| Some(*byte) == split);
-    if meaning == Meaning::Patterns && parts.any(channel::is_own) {
+    if meaning == NameKind::Patterns && parts.any(channel::is_own) {
         return Err(wrong(NameError::Reserved));
     }
     if is_literal(text) {
@@ -67,7 +68,7 @@ fn check_names(text: &[u8], split: Option<u8>, meaning: Meaning) -> Result<(), C
 /// `sse_publish`
 pub fn publish(context: &mut ConfContext<'_>) -> Result<(), ConfError> {
     refuse_duplicate(context, |handler| matches!(handler, LocationHandler::Publish(_)))?;
-    let mut target = Target::new(context);
+    let mut target = HubReference::new(context);
     let (mut name, mut event) = (None, None);
     for argument in context.arguments() {
         if let Some(hub) = argument.strip_prefix(b"hub=") {
@@ -89,34 +90,34 @@ pub fn publish(context: &mut ConfContext<'_>) -> Result<(), ConfError> {
     }
     let channel =
         name.ok_or_else(|| ConfError::because("no channel in \"sse_publish\" directive"))?;
-    keep(context, LocationHandler::Publish(Publish { target, channel, event }))
+    keep(context, LocationHandler::Publish(PublishHandler { target, channel, event }))
 }
 
 /// `sse_status`
 pub fn status(context: &mut ConfContext<'_>) -> Result<(), ConfError> {
     refuse_duplicate(context, |handler| matches!(handler, LocationHandler::Status(_)))?;
-    let mut target = Target::new(context);
+    let mut target = HubReference::new(context);
     for argument in context.arguments() {
         let name = argument.strip_prefix(b"hub=").ok_or_else(|| unknown(argument))?;
         target.name(name)?;
     }
     let shown = match target.name {
-        Some(_) => Shown::OneHub,
-        None => Shown::AllHubs,
+        Some(_) => StatusScope::OneHub,
+        None => StatusScope::AllHubs,
     };
-    let feed = Stream::new(target, Vec::new(), None, Meaning::Names);
-    keep(context, LocationHandler::Status(Status { shown, feed }))
+    let feed = StreamHandler::new(target, Vec::new(), None, NameKind::Names);
+    keep(context, LocationHandler::Status(StatusHandler { shown, feed }))
 }
 
 /// `sse_admin`
 pub fn admin(context: &mut ConfContext<'_>) -> Result<(), ConfError> {
     refuse_duplicate(context, |handler| matches!(handler, LocationHandler::Admin(_)))?;
-    let mut target = Target::new(context);
+    let mut target = HubReference::new(context);
     for argument in context.arguments() {
         let name = argument.strip_prefix(b"hub=").ok_or_else(|| unknown(argument))?;
         target.name(name)?;
     }
-    keep(context, LocationHandler::Admin(Admin { target }))
+    keep(context, LocationHandler::Admin(AdminHandler { target }))
 }
 
 /// Refuses a second directive of a kind in one location.

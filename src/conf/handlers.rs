@@ -4,22 +4,22 @@ use super::argument::once;
 use super::hub::Main;
 use super::settings::Settings;
 use crate::hub;
+use crate::nginx::complex_value::ComplexValue;
 use crate::nginx::conf_context::{ConfContext, Position};
 use crate::nginx::conf_error::ConfError;
-use crate::nginx::complex_value::ComplexValue;
 use crate::worker::{Naming, Replay, SlowClient, StreamSettings};
 use std::rc::Rc;
 
 /// The handler of a location: one of the module's four.
 pub enum LocationHandler {
-    Stream(Stream),
-    Publish(Publish),
-    Status(Status),
-    Admin(Admin),
+    Stream(StreamHandler),
+    Publish(PublishHandler),
+    Status(StatusHandler),
+    Admin(AdminHandler),
 }
 
 /// Which hub a location means, before and after all hubs are known.
-pub struct Target {
+pub struct HubReference {
     /// What `hub=` said; once all hubs are known, what it is called.
     pub(super) name: Option<String>,
     position: Position,
@@ -28,11 +28,11 @@ pub struct Target {
 }
 
 /// `sse_stream CHANNEL ... [hub=NAME] [split=CHAR] [pattern]`
-pub struct Stream {
-    pub target: Target,
-    pub channels: Vec<Channel>,
+pub struct StreamHandler {
+    pub target: HubReference,
+    pub channels: Vec<ChannelArgument>,
     pub split: Option<u8>,
-    pub meaning: Meaning,
+    pub meaning: NameKind,
     /// Where a client's last id may stand; empty for nginx's own names of header and argument.
     pub last_event_id: Rc<Vec<ComplexValue>>,
     pub settings: Rc<StreamSettings>,
@@ -42,7 +42,7 @@ pub struct Stream {
 
 /// What the names of a stream mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Meaning {
+pub enum NameKind {
     /// Channels.
     Names,
     /// Globs: all channels that match.
@@ -50,15 +50,15 @@ pub enum Meaning {
 }
 
 /// One argument of `sse_stream`.
-pub struct Channel {
+pub struct ChannelArgument {
     pub value: ComplexValue,
     /// Who chooses the name.
-    pub chosen: Chosen,
+    pub chosen: NameSource,
 }
 
 /// Who chooses a channel's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Chosen {
+pub enum NameSource {
     /// The configuration says outright that it is one of the module's own.
     Own,
     /// It may hold what a client sent, so it must not become one of those.
@@ -66,31 +66,31 @@ pub enum Chosen {
 }
 
 /// `sse_publish CHANNEL [event=VALUE] [hub=NAME]`
-pub struct Publish {
-    pub target: Target,
+pub struct PublishHandler {
+    pub target: HubReference,
     pub channel: ComplexValue,
     pub event: Option<ComplexValue>,
 }
 
 /// `sse_status [hub=NAME]`
-pub struct Status {
-    pub shown: Shown,
+pub struct StatusHandler {
+    pub shown: StatusScope,
     /// How the figures are streamed to those who watch them, and by which hub. Its channel follows
     /// from what is shown.
-    pub feed: Stream,
+    pub feed: StreamHandler,
 }
 
 /// Whose figures a location shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shown {
+pub enum StatusScope {
     /// Those of the hub that it names.
     OneHub,
     AllHubs,
 }
 
 /// `sse_admin [hub=NAME]`
-pub struct Admin {
-    pub target: Target,
+pub struct AdminHandler {
+    pub target: HubReference,
 }
 
 impl LocationHandler {
@@ -123,9 +123,9 @@ impl LocationHandler {
     }
 }
 
-impl Status {
+impl StatusHandler {
     fn complete(&mut self, main: &Main, settings: &Settings) -> Result<(), String> {
-        if self.shown == Shown::AllHubs {
+        if self.shown == StatusScope::AllHubs {
             // The figures of all hubs are one event, and must fit.
             let largest = main.hubs.iter().max_by_key(|hub| hub.max_event);
             self.feed.target.name = largest.map(|hub| hub.name.clone());
@@ -144,12 +144,12 @@ impl Status {
     }
 }
 
-impl Stream {
+impl StreamHandler {
     /// Streams in Redis cannot be asked for by a pattern.
     fn check_source(&self, main: &Main) -> Result<(), String> {
         let redis = main.hubs.get(self.target.hub).and_then(|hub| hub.redis.as_ref());
         let by_stream = redis.is_some_and(|redis| redis.source == hub::Source::Streams);
-        if self.meaning == Meaning::Patterns && by_stream {
+        if self.meaning == NameKind::Patterns && by_stream {
             let position = &self.target.position;
             return Err(format!(
                 "\"pattern\" and \"redis_source stream\" exclude each other in {position}"
@@ -160,20 +160,20 @@ impl Stream {
 
     /// Its settings are filled in when all of the configuration is read.
     pub(super) fn new(
-        target: Target,
-        channels: Vec<Channel>,
+        target: HubReference,
+        channels: Vec<ChannelArgument>,
         split: Option<u8>,
-        meaning: Meaning,
-    ) -> Stream {
+        meaning: NameKind,
+    ) -> StreamHandler {
         let settings = Rc::new(Settings::default().resolve());
         let last_event_id = Rc::default();
-        Stream { target, channels, split, meaning, last_event_id, settings, lean: false }
+        StreamHandler { target, channels, split, meaning, last_event_id, settings, lean: false }
     }
 }
 
-impl Target {
-    pub(super) fn new(context: &ConfContext<'_>) -> Target {
-        Target { name: None, position: context.position(), hub: 0 }
+impl HubReference {
+    pub(super) fn new(context: &ConfContext<'_>) -> HubReference {
+        HubReference { name: None, position: context.position(), hub: 0 }
     }
 
     /// What the hub is called.

@@ -8,7 +8,7 @@ use crate::nginx::conf_error::ConfError;
 use crate::nginx::core_conf::parse_time;
 use crate::nginx::log::{self, Level};
 use crate::nginx::wakers::EventfdWakers;
-use crate::nginx::zone::{self, Arrival, Found, Tenant};
+use crate::nginx::zone::{self, ReadyZone, ZoneContents, ZoneOwner};
 use crate::nginx::{clock, random};
 use std::cell::{Cell, OnceCell};
 use std::rc::Rc;
@@ -39,7 +39,7 @@ pub struct HubConf {
     pub max_event: usize,
     pub history: History,
     /// Whether it tells on a channel of its own who comes and goes.
-    pub presence: Telling,
+    pub presence: PresenceSetting,
     /// How it is joined to Redis, if it is.
     pub redis: Option<Redis>,
     zone: usize,
@@ -50,7 +50,7 @@ pub struct HubConf {
 
 /// Whether a hub tells who comes and goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Telling {
+pub enum PresenceSetting {
     Off,
     On,
 }
@@ -106,12 +106,12 @@ impl HubConf {
     }
 }
 
-impl Tenant for HubConf {
-    fn move_in(&self, arrival: Arrival) -> Result<(), String> {
+impl ZoneOwner for HubConf {
+    fn move_in(&self, arrival: ReadyZone) -> Result<(), String> {
         let seats = (4 * arrival.workers + 8).clamp(*SEATS.start(), *SEATS.end());
         let wakers = EventfdWakers::for_workers(arrival.workers)
             .map_err(|error| format!("no eventfds to wake worker processes: {error}"))?;
-        if arrival.found != Found::Kept {
+        if arrival.found != ZoneContents::Kept {
             let plan = Plan {
                 bytes: usize::MAX,
                 slots: seats,
@@ -134,7 +134,7 @@ impl Tenant for HubConf {
                 ),
             );
         }
-        if arrival.found == Found::Replaced {
+        if arrival.found == ZoneContents::Replaced {
             log::write(
                 Level::Notice,
                 format_args!(
@@ -191,7 +191,7 @@ struct Block {
     zone: Option<usize>,
     history: Option<History>,
     max_event: Option<usize>,
-    presence: Option<Telling>,
+    presence: Option<PresenceSetting>,
     redis: redis::Block,
 }
 
@@ -201,7 +201,7 @@ impl Block {
             name,
             max_event: self.max_event.unwrap_or(DEFAULT_MAX_EVENT),
             history: self.history.unwrap_or(DEFAULT_HISTORY),
-            presence: self.presence.unwrap_or(Telling::Off),
+            presence: self.presence.unwrap_or(PresenceSetting::Off),
             redis,
             zone: self.zone.unwrap_or(DEFAULT_ZONE),
             position,
@@ -261,10 +261,10 @@ pub fn block(context: &mut ConfContext<'_>) -> Result<(), ConfError> {
 }
 
 /// `presence on | off;`
-fn presence(argument: &[u8]) -> Result<Telling, ConfError> {
+fn presence(argument: &[u8]) -> Result<PresenceSetting, ConfError> {
     match argument {
-        b"on" => Ok(Telling::On),
-        b"off" => Ok(Telling::Off),
+        b"on" => Ok(PresenceSetting::On),
+        b"off" => Ok(PresenceSetting::Off),
         other => Err(ConfError::invalid(other)),
     }
 }

@@ -8,7 +8,9 @@ use crate::nginx::conf_context::ConfContext;
 use crate::nginx::request::Request;
 use std::rc::Rc;
 
-pub use super::handlers::{Admin, Chosen, Meaning, Publish, Shown, Status, Stream};
+pub use super::handlers::{
+    AdminHandler, NameKind, NameSource, PublishHandler, StatusHandler, StatusScope, StreamHandler,
+};
 
 /// What the module knows of one place in the configuration: `http`, `server` or `location`.
 #[derive(Default)]
@@ -31,7 +33,7 @@ impl Location {
     }
 
     /// The arguments of `sse_publish`, if that handles the location's requests.
-    pub fn publish(&self) -> Option<&Publish> {
+    pub fn publish(&self) -> Option<&PublishHandler> {
         match self.handler()? {
             LocationHandler::Publish(publish) => Some(publish),
             _ => None,

@@ -3,9 +3,9 @@
 use super::argument::{number, once, time};
 use super::cors::Cors;
 use super::location::Location;
+use crate::nginx::complex_value::ComplexValue;
 use crate::nginx::conf_context::ConfContext;
 use crate::nginx::conf_error::ConfError;
-use crate::nginx::complex_value::ComplexValue;
 use crate::sse::event_type;
 use crate::worker::{Jittered, Naming, Replay, SlowClient};
 use std::rc::Rc;

@@ -3,11 +3,11 @@
 mod delete;
 
 use super::json;
-use crate::conf::Admin;
+use crate::conf::AdminHandler;
 use crate::hub::{ChannelInfo, Listing, Locked};
 use crate::nginx::pool::NoMemory;
 use crate::nginx::request::{Method, Outcome, Request};
-use crate::process::{self, Progress};
+use crate::process::{self, JobStatus};
 use crate::sse::channel;
 use serde_json::{json, Value};
 
@@ -16,7 +16,7 @@ const LIMIT: usize = 100;
 const MAX_LIMIT: usize = 1000;
 
 /// Answers a request of a location with `sse_admin`.
-pub fn handle(request: &Request, conf: &Admin) -> Outcome {
+pub fn handle(request: &Request, conf: &AdminHandler) -> Outcome {
     match request.method() {
         Method::Get | Method::Head => match listing(request) {
             Ok(Some(listing)) => list(request, conf.target.hub, listing),
@@ -25,13 +25,13 @@ pub fn handle(request: &Request, conf: &Admin) -> Outcome {
         },
         Method::Delete => delete::handle(request, conf),
         _ => {
-            let refused = Refused::new(405, "only GET, HEAD and DELETE are of use here");
+            let refused = AdminError::new(405, "only GET, HEAD and DELETE are of use here");
             answer(request, Err(refused))
         }
     }
 }
 
-pub fn answer(request: &Request, answer: Result<Value, Refused>) -> Outcome {
+pub fn answer(request: &Request, answer: Result<Value, AdminError>) -> Outcome {
     let answered = request.set_header("Cache-Control", "no-store").and_then(|()| match answer {
         Ok(answer) => Ok(json::answer(request, 200, &answer.to_string())),
         Err(refused) => refused.answer(request),
@@ -40,18 +40,18 @@ pub fn answer(request: &Request, answer: Result<Value, Refused>) -> Outcome {
 }
 
 /// Why nothing was shown or done.
-pub struct Refused {
+pub struct AdminError {
     status: u16,
     why: String,
 }
 
-impl Refused {
-    pub fn new(status: u16, why: impl ToString) -> Refused {
-        Refused { status, why: why.to_string() }
+impl AdminError {
+    pub fn new(status: u16, why: impl ToString) -> AdminError {
+        AdminError { status, why: why.to_string() }
     }
 
-    pub fn no_channel() -> Refused {
-        Refused::new(404, "there is no such channel")
+    pub fn no_channel() -> AdminError {
+        AdminError::new(404, "there is no such channel")
     }
 
     fn answer(&self, request: &Request) -> Result<Outcome, NoMemory> {
@@ -64,22 +64,22 @@ impl Refused {
     }
 }
 
-impl From<Locked> for Refused {
-    fn from(locked: Locked) -> Refused {
-        Refused::new(503, locked)
+impl From<Locked> for AdminError {
+    fn from(locked: Locked) -> AdminError {
+        AdminError::new(503, locked)
     }
 }
 
 /// One channel.
-fn show(request: &Request, conf: &Admin) -> Result<Value, Refused> {
+fn show(request: &Request, conf: &AdminHandler) -> Result<Value, AdminError> {
     let hub = conf.target.hub;
-    let name = channel_named(request)?.ok_or_else(Refused::no_channel)?;
+    let name = channel_named(request)?.ok_or_else(AdminError::no_channel)?;
     let found = process::with(hub, |worker| worker.hub().channel(&name)).ok_or_else(unserved)?;
-    found?.as_ref().map(one).ok_or_else(Refused::no_channel)
+    found?.as_ref().map(one).ok_or_else(AdminError::no_channel)
 }
 
 /// What is asked for that is no single channel.
-fn listing(request: &Request) -> Result<Option<Listing>, Refused> {
+fn listing(request: &Request) -> Result<Option<Listing>, AdminError> {
     if channel_named(request)?.is_some() {
         return Ok(None);
     }
@@ -87,7 +87,7 @@ fn listing(request: &Request) -> Result<Option<Listing>, Refused> {
     let limit = match number(request, "limit")? {
         None => LIMIT,
         Some(limit @ 1..=MAX_LIMIT) => limit,
-        Some(_) => return Err(Refused::new(400, "limit is a number from 1 to 1000")),
+        Some(_) => return Err(AdminError::new(400, "limit is a number from 1 to 1000")),
     };
     let from = number(request, "from")?.unwrap_or(0) as u64;
     Ok(Some(Listing::new(prefix, from, limit)))
@@ -101,13 +101,13 @@ fn list(request: &Request, hub: usize, mut listing: Listing) -> Outcome {
     let Ok((later, outcome)) = request.answer_later() else { return Outcome::ERROR };
     process::do_in_turns(hub, move |top| {
         if !later.is_awaited() {
-            return Progress::Done;
+            return JobStatus::Done;
         }
         match go_on(hub, &mut listing) {
-            None => Progress::More,
+            None => JobStatus::More,
             Some(page) => {
                 later.answer(top, |request| answer(request, page));
-                Progress::Done
+                JobStatus::Done
             }
         }
     });
@@ -115,7 +115,7 @@ fn list(request: &Request, hub: usize, mut listing: Listing) -> Outcome {
 }
 
 /// Goes on with a listing. `None`: there is more to look through.
-fn go_on(hub: usize, listing: &mut Listing) -> Option<Result<Value, Refused>> {
+fn go_on(hub: usize, listing: &mut Listing) -> Option<Result<Value, AdminError>> {
     match process::with(hub, |worker| worker.hub().list(listing)) {
         Some(Ok(None)) => None,
         Some(Ok(Some(page))) => {
@@ -136,14 +136,14 @@ fn one(channel: &ChannelInfo) -> Value {
     })
 }
 
-pub fn unserved() -> Refused {
-    Refused::new(503, "this process does not serve the hub")
+pub fn unserved() -> AdminError {
+    AdminError::new(503, "this process does not serve the hub")
 }
 
 /// The channel that the query names. The module's own are nobody's to look after.
-pub fn channel_named(request: &Request) -> Result<Option<Vec<u8>>, Refused> {
+pub fn channel_named(request: &Request) -> Result<Option<Vec<u8>>, AdminError> {
     let Some(name) = argument(request, "channel") else { return Ok(None) };
-    channel::check_publish(&name).map_err(|error| Refused::new(400, error))?;
+    channel::check_publish(&name).map_err(|error| AdminError::new(400, error))?;
     Ok(Some(name))
 }
 
@@ -151,9 +151,9 @@ pub fn argument(request: &Request, name: &str) -> Option<Vec<u8>> {
     request.argument(name).map(|value| percent_encoding::percent_decode(value).collect())
 }
 
-fn number(request: &Request, name: &str) -> Result<Option<usize>, Refused> {
+fn number(request: &Request, name: &str) -> Result<Option<usize>, AdminError> {
     let Some(text) = argument(request, name) else { return Ok(None) };
     let digits = text.iter().all(u8::is_ascii_digit);
     let number = std::str::from_utf8(&text).ok().filter(|_| digits).and_then(|n| n.parse().ok());
-    number.map(Some).ok_or_else(|| Refused::new(400, format_args!("{name} is no number")))
+    number.map(Some).ok_or_else(|| AdminError::new(400, format_args!("{name} is no number")))
 }

@@ -13,13 +13,13 @@ use crate::process::{self, redis};
 use crate::sse::escaped::Escaped;
 use crate::sse::{batch, channel, event_type};
 use serde_json::Value;
-use via_redis::Asked;
+use via_redis::RedisPublish;
 
 /// Most bytes of an `Idempotency-Key`.
 const MAX_KEY: usize = 128;
 
 /// Answers a request of a location with `sse_publish`.
-pub fn handle(request: &Request, conf: &conf::Publish) -> Outcome {
+pub fn handle(request: &Request, conf: &conf::PublishHandler) -> Outcome {
     match check_head(request, conf) {
         Ok(()) => request.with_body::<Answer>(),
         Err(refused) => refused.answer(request),
@@ -27,13 +27,13 @@ pub fn handle(request: &Request, conf: &conf::Publish) -> Outcome {
 }
 
 /// Checks what is known before the body is read.
-fn check_head(request: &Request, conf: &conf::Publish) -> Result<(), Refused> {
+fn check_head(request: &Request, conf: &conf::PublishHandler) -> Result<(), PublishRefusal> {
     match request.method() {
         Method::Post | Method::Put => {}
-        _ => return Err(Refused::new(405, None, "only POST and PUT publish")),
+        _ => return Err(PublishRefusal::new(405, None, "only POST and PUT publish")),
     }
     if cors::is_foreign(request) {
-        return Err(Refused::foreign());
+        return Err(PublishRefusal::foreign());
     }
     let Some(length) = request.announced_length() else { return Ok(()) };
     let kind = kind(request);
@@ -47,19 +47,19 @@ fn check_head(request: &Request, conf: &conf::Publish) -> Result<(), Refused> {
 }
 
 /// The longest body, in bytes, that can hold what may be published.
-fn most_bytes(conf: &conf::Publish, kind: Kind) -> Result<usize, Refused> {
+fn most_bytes(conf: &conf::PublishHandler, kind: BodyKind) -> Result<usize, PublishRefusal> {
     let max_event =
         process::with(conf.target.hub, |worker| worker.hub().max_event()).ok_or_else(unserved)?;
     Ok(match kind {
-        Kind::One => max_event,
-        Kind::Batch => batch::max_bytes(max_event),
+        BodyKind::One => max_event,
+        BodyKind::Batch => batch::max_bytes(max_event),
     })
 }
 
-fn too_large(kind: Kind, most: usize) -> Refused {
+fn too_large(kind: BodyKind, most: usize) -> PublishRefusal {
     match kind {
-        Kind::One => refusal(PublishError::TooLarge),
-        Kind::Batch => Refused::new(
+        BodyKind::One => refusal(PublishError::TooLarge),
+        BodyKind::Batch => PublishRefusal::new(
             413,
             Some(Counter::RefusedTooLarge),
             format_args!("the batch is larger than {most} bytes"),
@@ -67,8 +67,8 @@ fn too_large(kind: Kind, most: usize) -> Refused {
     }
 }
 
-fn unserved() -> Refused {
-    Refused::new(503, None, "this process does not serve the hub")
+fn unserved() -> PublishRefusal {
+    PublishRefusal::new(503, None, "this process does not serve the hub")
 }
 
 /// Answers once the body is there.
@@ -86,15 +86,15 @@ impl WithBody for Answer {
     }
 
     fn refuse_partial(request: &Request) -> Outcome {
-        Refused::bad("the body of the request did not arrive whole").answer(request)
+        PublishRefusal::bad("the body of the request did not arrive whole").answer(request)
     }
 }
 
 /// What a publish knows of itself once it is done: how many streams had the channel.
-pub struct Reached(pub u64);
+pub struct ReachedStreams(pub u64);
 
 /// Why nothing was published.
-pub struct Refused {
+pub struct PublishRefusal {
     status: u16,
     counted: Option<Counter>,
     why: String,
@@ -102,27 +102,27 @@ pub struct Refused {
     detail: Option<String>,
 }
 
-impl Refused {
-    pub fn new(status: u16, counted: Option<Counter>, why: impl ToString) -> Refused {
-        Refused { status, counted, why: why.to_string(), detail: None }
+impl PublishRefusal {
+    pub fn new(status: u16, counted: Option<Counter>, why: impl ToString) -> PublishRefusal {
+        PublishRefusal { status, counted, why: why.to_string(), detail: None }
     }
 
     /// The same, with what is nobody's business outside.
-    pub fn in_detail(self, detail: String) -> Refused {
-        Refused { detail: Some(detail), ..self }
+    pub fn in_detail(self, detail: String) -> PublishRefusal {
+        PublishRefusal { detail: Some(detail), ..self }
     }
 
-    fn bad(why: impl ToString) -> Refused {
-        Refused::new(400, Some(Counter::RefusedBad), why)
+    fn bad(why: impl ToString) -> PublishRefusal {
+        PublishRefusal::new(400, Some(Counter::RefusedBad), why)
     }
 
-    fn foreign() -> Refused {
-        Refused::new(403, Some(Counter::RefusedForbidden), "this comes from another site")
+    fn foreign() -> PublishRefusal {
+        PublishRefusal::new(403, Some(Counter::RefusedForbidden), "this comes from another site")
     }
 
     /// Something on this side failed.
-    fn failed(why: impl ToString) -> Refused {
-        Refused::new(500, None, why)
+    fn failed(why: impl ToString) -> PublishRefusal {
+        PublishRefusal::new(500, None, why)
     }
 
     fn log(&self, request: &Request) {
@@ -160,15 +160,18 @@ impl Refused {
 }
 
 /// Publishes. `None`: Redis has been asked, and the answer is given when it has answered.
-fn publish(request: &Request, conf: &conf::Publish) -> Result<Option<String>, Refused> {
+fn publish(
+    request: &Request,
+    conf: &conf::PublishHandler,
+) -> Result<Option<String>, PublishRefusal> {
     let channel = conf.channel.evaluate(request).ok_or_else(no_memory)?;
-    channel::check_publish(channel).map_err(Refused::bad)?;
+    channel::check_publish(channel).map_err(PublishRefusal::bad)?;
     if redis::is_taken(conf.target.hub, channel) {
-        return Err(Refused::bad(channel::NameError::Internal));
+        return Err(PublishRefusal::bad(channel::NameError::Internal));
     }
     let key = request.header("Idempotency-Key").filter(|key| !key.is_empty());
     if key.is_some_and(|key| key.len() > MAX_KEY) {
-        return Err(Refused::bad("Idempotency-Key is longer than 128 bytes"));
+        return Err(PublishRefusal::bad("Idempotency-Key is longer than 128 bytes"));
     }
     let given = given_type(request, conf)?;
     let kind = kind(request);
@@ -177,25 +180,25 @@ fn publish(request: &Request, conf: &conf::Publish) -> Result<Option<String>, Re
         BodyError::TooLarge => too_large(kind, most),
         BodyError::Unreadable(error) => {
             request.log(Level::Crit, format_args!("sse: body cannot be read: {error}"));
-            Refused::failed("the body could not be read")
+            PublishRefusal::failed("the body could not be read")
         }
     })?;
     if std::str::from_utf8(&body).is_err() {
-        return Err(Refused::bad("the body is not UTF-8"));
+        return Err(PublishRefusal::bad("the body is not UTF-8"));
     }
     let items = match kind {
-        Kind::One => Vec::new(),
-        Kind::Batch => batch::parse(&body).map_err(Refused::bad)?,
+        BodyKind::One => Vec::new(),
+        BodyKind::Batch => batch::parse(&body).map_err(PublishRefusal::bad)?,
     };
     let events: Vec<NewEvent<'_>> = match kind {
-        Kind::One => vec![NewEvent { event_type: given.text(), data: &body }],
-        Kind::Batch => {
+        BodyKind::One => vec![NewEvent { event_type: given.text(), data: &body }],
+        BodyKind::Batch => {
             let event = |item| NewEvent { event_type: given.of(item), data: &item.data };
             items.iter().map(event).collect()
         }
     };
     if let Some(terms) = redis::terms(conf.target.hub) {
-        let asked = Asked { hub: conf.target.hub, channel: channel.to_vec(), kind };
+        let asked = RedisPublish { hub: conf.target.hub, channel: channel.to_vec(), kind };
         return asked.ask(request, &events, key, terms).map(|()| None);
     }
     let published = process::with(conf.target.hub, |worker| {
@@ -210,22 +213,22 @@ fn publish(request: &Request, conf: &conf::Publish) -> Result<Option<String>, Re
         events.len(),
         published.subscribers
     ));
-    request.set_context(Reached(published.subscribers)).map_err(|_| no_memory())?;
+    request.set_context(ReachedStreams(published.subscribers)).map_err(|_| no_memory())?;
     Ok(Some(answer(channel, kind, &published.ids, published.subscribers)))
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum BodyKind {
     One,
     Batch,
 }
 
-fn kind(request: &Request) -> Kind {
+fn kind(request: &Request) -> BodyKind {
     let content_type = request.header("Content-Type").unwrap_or_default();
     let essence = content_type.split(|byte| *byte == b';').next().unwrap_or_default();
     match essence.trim_ascii().eq_ignore_ascii_case(b"text/event-stream") {
-        true => Kind::Batch,
-        false => Kind::One,
+        true => BodyKind::Batch,
+        false => BodyKind::One,
     }
 }
 
@@ -234,51 +237,51 @@ enum Given {
     /// By the directive: it stands, whatever the publisher says.
     Fixed(Vec<u8>),
     /// By the publisher: for events that bring none of their own.
-    Asked(Vec<u8>),
+    RedisPublish(Vec<u8>),
 }
 
 impl Given {
     fn text(&self) -> &[u8] {
         match self {
-            Given::Fixed(text) | Given::Asked(text) => text,
+            Given::Fixed(text) | Given::RedisPublish(text) => text,
         }
     }
 
     fn of<'a>(&'a self, item: &'a batch::Item) -> &'a [u8] {
         match self {
-            Given::Asked(_) if !item.event_type.is_empty() => &item.event_type,
-            Given::Fixed(text) | Given::Asked(text) => text,
+            Given::RedisPublish(_) if !item.event_type.is_empty() => &item.event_type,
+            Given::Fixed(text) | Given::RedisPublish(text) => text,
         }
     }
 }
 
-fn given_type(request: &Request, conf: &conf::Publish) -> Result<Given, Refused> {
+fn given_type(request: &Request, conf: &conf::PublishHandler) -> Result<Given, PublishRefusal> {
     let given = match &conf.event {
         Some(value) => Given::Fixed(value.evaluate(request).ok_or_else(no_memory)?.to_vec()),
         None => {
             let argument = request.argument("event").unwrap_or_default();
-            Given::Asked(percent_encoding::percent_decode(argument).collect())
+            Given::RedisPublish(percent_encoding::percent_decode(argument).collect())
         }
     };
-    event_type::check(given.text()).map_err(Refused::bad)?;
+    event_type::check(given.text()).map_err(PublishRefusal::bad)?;
     Ok(given)
 }
 
-pub fn no_memory() -> Refused {
-    Refused::failed("no memory is left")
+pub fn no_memory() -> PublishRefusal {
+    PublishRefusal::failed("no memory is left")
 }
 
-pub fn refusal(error: PublishError) -> Refused {
+pub fn refusal(error: PublishError) -> PublishRefusal {
     match error {
-        PublishError::Busy(locked) => Refused::new(503, Some(Counter::RefusedBusy), locked),
-        PublishError::Crowded => Refused::new(503, Some(Counter::RefusedBusy), error),
-        PublishError::TooLarge => Refused::new(
+        PublishError::Busy(locked) => PublishRefusal::new(503, Some(Counter::RefusedBusy), locked),
+        PublishError::Crowded => PublishRefusal::new(503, Some(Counter::RefusedBusy), error),
+        PublishError::TooLarge => PublishRefusal::new(
             413,
             Some(Counter::RefusedTooLarge),
             "an event is larger than max_event_size",
         ),
         PublishError::NoRoom => {
-            Refused::new(507, Some(Counter::RefusedNoRoom), "the zone is too small for this")
+            PublishRefusal::new(507, Some(Counter::RefusedNoRoom), "the zone is too small for this")
         }
     }
 }
@@ -287,13 +290,13 @@ pub fn refusal(error: PublishError) -> Refused {
 /// what JSON escapes.
 pub fn answer(
     channel: &[u8],
-    kind: Kind,
+    kind: BodyKind,
     ids: &[impl std::fmt::Display],
     subscribers: u64,
 ) -> String {
     let channel = Value::from(String::from_utf8_lossy(channel));
     match (kind, ids) {
-        (Kind::One, [id, ..]) => {
+        (BodyKind::One, [id, ..]) => {
             format!(r#"{{"channel":{channel},"id":"{id}","subscribers":{subscribers}}}"#)
         }
         (_, ids) => {

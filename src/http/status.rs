@@ -3,14 +3,14 @@
 
 use super::stream::not_allowed;
 use super::{json, stream};
-use crate::conf::Status;
-use crate::metrics::{self, Face, HubFigures, HTML, JSON, PAGE, PAGE_POLICY, PROMETHEUS};
+use crate::conf::StatusHandler;
+use crate::metrics::{self, Format, HubFigures, HTML, JSON, PAGE, PAGE_POLICY, PROMETHEUS};
 use crate::nginx::clock;
 use crate::nginx::pool::NoMemory;
 use crate::nginx::request::{Method, Outcome, Request};
 
 /// Answers a request of a location with `sse_status`.
-pub fn handle(request: &Request, conf: &Status) -> Outcome {
+pub fn handle(request: &Request, conf: &StatusHandler) -> Outcome {
     match request.method() {
         Method::Get | Method::Head => {}
         _ => return not_allowed(request, "GET, HEAD"),
@@ -18,30 +18,32 @@ pub fn handle(request: &Request, conf: &Status) -> Outcome {
     show(request, conf).unwrap_or(Outcome::ERROR)
 }
 
-fn show(request: &Request, conf: &Status) -> Result<Outcome, NoMemory> {
+fn show(request: &Request, conf: &StatusHandler) -> Result<Outcome, NoMemory> {
     request.set_header("Vary", "Accept")?;
     request.set_header("Cache-Control", "no-store")?;
-    let face = match Face::asked(request.argument("format"), request.header("Accept")) {
-        Ok(Face::Stream) if request.is_subrequest() => Face::Json,
+    let face = match Format::asked(request.argument("format"), request.header("Accept")) {
+        Ok(Format::Stream) if request.is_subrequest() => Format::Json,
         Ok(face) => face,
         Err(error) => return Ok(json::error(request, 400, &error.to_string())),
     };
     Ok(match face {
-        Face::Json => figures(request, conf, JSON, |hubs| metrics::json(hubs, clock::now().wall)),
-        Face::Prometheus => figures(request, conf, PROMETHEUS, metrics::prometheus),
-        Face::Page => {
+        Format::Json => figures(request, conf, JSON, |hubs| metrics::json(hubs, clock::now().wall)),
+        Format::Prometheus => figures(request, conf, PROMETHEUS, metrics::prometheus),
+        Format::Page => {
             request.set_header("Content-Security-Policy", PAGE_POLICY)?;
             request.set_status(200);
             request.answer(HTML, PAGE.as_bytes())
         }
         // Older figures are of no use to anybody, so nobody resumes.
-        Face::Stream => stream::begin(request, &conf.feed, vec![conf.shown.channel().into()], b""),
+        Format::Stream => {
+            stream::begin(request, &conf.feed, vec![conf.shown.channel().into()], b"")
+        }
     })
 }
 
 fn figures(
     request: &Request,
-    conf: &Status,
+    conf: &StatusHandler,
     content_type: &'static str,
     text: impl FnOnce(&[HubFigures]) -> String,
 ) -> Outcome {

@@ -1,14 +1,14 @@
 //! `sse_stream`: which channels a request asks for, and from where; opens the stream.
 
 use super::cors;
-use crate::conf::{self, location::Chosen, location::Meaning};
+use crate::conf::{self, location::NameKind, location::NameSource};
 use crate::hub::name_of_pattern;
 use crate::nginx::log::Level;
 use crate::nginx::pool::NoMemory;
 use crate::nginx::random;
 use crate::nginx::request::{Method, Outcome, Request};
 use crate::nginx::response::{AfterHeader, Body};
-use crate::process::stream::Stream;
+use crate::process::stream::RequestStream;
 use crate::process::{self, redis};
 use crate::sse::channel::{self, NameError};
 use crate::sse::escaped::Escaped;
@@ -19,7 +19,7 @@ use crate::worker::{End, OpenError};
 const STAY_AWAY: (u64, u64) = (10_000, 30_000);
 
 /// Answers a request of a location with `sse_stream`.
-pub fn handle(request: &Request, conf: &conf::Stream) -> Outcome {
+pub fn handle(request: &Request, conf: &conf::StreamHandler) -> Outcome {
     if request.is_subrequest() {
         return refuse_subrequest(request);
     }
@@ -38,7 +38,7 @@ pub fn handle(request: &Request, conf: &conf::Stream) -> Outcome {
 /// Answers with a stream of these channels, or of what `name_of_pattern` gave for patterns, to a client that comes with this id.
 pub fn begin(
     request: &Request,
-    conf: &conf::Stream,
+    conf: &conf::StreamHandler,
     channels: Vec<Box<[u8]>>,
     last_event_id: &[u8],
 ) -> Outcome {
@@ -71,24 +71,27 @@ pub fn not_allowed(request: &Request, allowed: &str) -> Outcome {
     }
 }
 
-fn channels(request: &Request, conf: &conf::Stream) -> Option<Result<Vec<Box<[u8]>>, NameError>> {
+fn channels(
+    request: &Request,
+    conf: &conf::StreamHandler,
+) -> Option<Result<Vec<Box<[u8]>>, NameError>> {
     let mut values = Vec::with_capacity(conf.channels.len());
     for channel in &conf.channels {
         let value = channel.value.evaluate(request)?;
         let mut names = value.split(|byte| Some(*byte) == conf.split);
-        if channel.chosen == Chosen::Freely && names.any(channel::is_own) {
+        if channel.chosen == NameSource::Freely && names.any(channel::is_own) {
             return Some(Err(NameError::Reserved));
         }
         values.push(value);
     }
     let names = channel::names(&values, conf.split);
     let mut all = names.iter().flatten();
-    if conf.meaning == Meaning::Names && all.any(|name| redis::is_taken(conf.target.hub, name)) {
+    if conf.meaning == NameKind::Names && all.any(|name| redis::is_taken(conf.target.hub, name)) {
         return Some(Err(NameError::Internal));
     }
     Some(names.map(|names| match conf.meaning {
-        Meaning::Names => names,
-        Meaning::Patterns => names.iter().map(|pattern| name_of_pattern(pattern)).collect(),
+        NameKind::Names => names,
+        NameKind::Patterns => names.iter().map(|pattern| name_of_pattern(pattern)).collect(),
     }))
 }
 
@@ -112,7 +115,7 @@ fn send_header(request: &Request) -> AfterHeader<'_> {
 }
 
 /// The id that the client resumes from: the first value that is not empty.
-fn last_event_id<'r>(request: &'r Request, conf: &conf::Stream) -> &'r [u8] {
+fn last_event_id<'r>(request: &'r Request, conf: &conf::StreamHandler) -> &'r [u8] {
     let given = |id: &&[u8]| !id.is_empty();
     let found = match conf.last_event_id.as_slice() {
         [] => (request.header("Last-Event-ID").filter(given))
@@ -126,13 +129,14 @@ fn last_event_id<'r>(request: &'r Request, conf: &conf::Stream) -> &'r [u8] {
 
 fn open(
     body: Body<'_>,
-    conf: &conf::Stream,
+    conf: &conf::StreamHandler,
     channels: Vec<Box<[u8]>>,
     last_event_id: &[u8],
 ) -> Result<Outcome, NoMemory> {
     let hub = conf.target.hub;
     let request = body.request();
-    let (stream, opened) = Stream::open(&body, hub, &conf.settings, channels, last_event_id)?;
+    let (stream, opened) =
+        RequestStream::open(&body, hub, &conf.settings, channels, last_event_id)?;
     let key = match opened {
         Some(Ok(key)) => key,
         Some(Err(error)) => return Ok(turn_away(body, conf, &stream, Some(error))),
@@ -155,8 +159,8 @@ fn open(
 /// Ends a stream that cannot be had now so that a browser comes back by itself.
 fn turn_away(
     body: Body<'_>,
-    conf: &conf::Stream,
-    stream: &Stream,
+    conf: &conf::StreamHandler,
+    stream: &RequestStream,
     error: Option<OpenError>,
 ) -> Outcome {
     let (why, end) = match error {

@@ -1,10 +1,10 @@
 //! Variables: what the log line of a stream or of a publish may say of it.
 
-use super::publish::Reached;
+use super::publish::ReachedStreams;
 use crate::conf::Location;
 use crate::nginx::request::Request;
 use crate::nginx::variable::Variable;
-use crate::process::stream::Stream;
+use crate::process::stream::RequestStream;
 use std::rc::Rc;
 
 /// All variables of the module. They have no value for a request that is neither a stream
@@ -17,7 +17,7 @@ pub static VARIABLES: [Variable; 5] = [
     Variable { name: "sse_end", get: end },
 ];
 
-fn stream(request: &Request) -> Option<&Rc<Stream>> {
+fn stream(request: &Request) -> Option<&Rc<RequestStream>> {
     request.context()
 }
 
@@ -39,7 +39,7 @@ fn events_sent(request: &Request) -> Option<Vec<u8>> {
 fn subscribers(request: &Request) -> Option<Vec<u8>> {
     let subscribers = match stream(request) {
         Some(stream) => stream.subscribers()?,
-        None => request.context::<Reached>()?.0,
+        None => request.context::<ReachedStreams>()?.0,
     };
     Some(subscribers.to_string().into_bytes())
 }

@@ -2,7 +2,7 @@
 
 /// A face of the figures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Face {
+pub enum Format {
     /// JSON, once.
     Json,
     /// Prometheus' text format.
@@ -18,22 +18,22 @@ pub enum Face {
 #[error("format is one of json, prometheus and html")]
 pub struct UnknownFormat;
 
-impl Face {
+impl Format {
     /// The face that is asked for: `format` stands above `accept`; of what is accepted, the best, and
     /// of equals the first. JSON for those who do not care, and for those who want none of these.
-    pub fn asked(format: Option<&[u8]>, accept: Option<&[u8]>) -> Result<Face, UnknownFormat> {
+    pub fn asked(format: Option<&[u8]>, accept: Option<&[u8]>) -> Result<Format, UnknownFormat> {
         match format {
             None => Ok(accepted(accept.unwrap_or_default())),
-            Some(b"json") => Ok(Face::Json),
-            Some(b"prometheus") => Ok(Face::Prometheus),
-            Some(b"html") => Ok(Face::Page),
+            Some(b"json") => Ok(Format::Json),
+            Some(b"prometheus") => Ok(Format::Prometheus),
+            Some(b"html") => Ok(Format::Page),
             Some(_) => Err(UnknownFormat),
         }
     }
 }
 
-fn accepted(accept: &[u8]) -> Face {
-    let mut best = (0, Face::Json);
+fn accepted(accept: &[u8]) -> Format {
+    let mut best = (0, Format::Json);
     for range in accept.split(|byte| *byte == b',') {
         let mut parts = range.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
         let Some(face) = parts.next().and_then(of_type) else { continue };
@@ -45,12 +45,12 @@ fn accepted(accept: &[u8]) -> Face {
     best.1
 }
 
-fn of_type(media_type: &[u8]) -> Option<Face> {
+fn of_type(media_type: &[u8]) -> Option<Format> {
     match media_type.to_ascii_lowercase().as_slice() {
-        b"application/json" | b"application/*" | b"*/*" => Some(Face::Json),
-        b"text/plain" | b"application/openmetrics-text" => Some(Face::Prometheus),
-        b"text/html" | b"text/*" => Some(Face::Page),
-        b"text/event-stream" => Some(Face::Stream),
+        b"application/json" | b"application/*" | b"*/*" => Some(Format::Json),
+        b"text/plain" | b"application/openmetrics-text" => Some(Format::Prometheus),
+        b"text/html" | b"text/*" => Some(Format::Page),
+        b"text/event-stream" => Some(Format::Stream),
         _ => None,
     }
 }
@@ -66,17 +66,17 @@ fn quality(parameter: &[u8]) -> Option<u32> {
 mod tests {
     use super::*;
 
-    fn by_accept(accept: &str) -> Face {
-        Face::asked(None, Some(accept.as_bytes())).unwrap()
+    fn by_accept(accept: &str) -> Format {
+        Format::asked(None, Some(accept.as_bytes())).unwrap()
     }
 
     #[test]
     fn who_does_not_say_gets_json() {
-        assert_eq!(Face::asked(None, None), Ok(Face::Json));
+        assert_eq!(Format::asked(None, None), Ok(Format::Json));
         for accept in
             ["", "*/*", "application/json", "image/png", "text/html;q=0", "text/html;q=x", ",;,"]
         {
-            assert_eq!(by_accept(accept), Face::Json, "{accept}");
+            assert_eq!(by_accept(accept), Format::Json, "{accept}");
         }
     }
 
@@ -88,26 +88,26 @@ mod tests {
             "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
             "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited;q=0.7,text/plain;version=0.0.4;q=0.3,*/*;q=0.1",
         ] {
-            assert_eq!(by_accept(accept), Face::Prometheus, "{accept}");
+            assert_eq!(by_accept(accept), Format::Prometheus, "{accept}");
         }
     }
 
     #[test]
     fn browsers_get_the_page_and_their_event_sources_the_stream() {
         let browser = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8";
-        assert_eq!(by_accept(browser), Face::Page);
-        assert_eq!(by_accept("text/event-stream"), Face::Stream);
-        assert_eq!(by_accept("application/json, text/plain, */*"), Face::Json);
-        assert_eq!(by_accept("*/*;q=0.1, text/html;q=0.2"), Face::Page);
+        assert_eq!(by_accept(browser), Format::Page);
+        assert_eq!(by_accept("text/event-stream"), Format::Stream);
+        assert_eq!(by_accept("application/json, text/plain, */*"), Format::Json);
+        assert_eq!(by_accept("*/*;q=0.1, text/html;q=0.2"), Format::Page);
     }
 
     #[test]
     fn the_argument_stands_above_the_header() {
         let html = Some(b"text/html".as_slice());
-        assert_eq!(Face::asked(Some(b"prometheus"), html), Ok(Face::Prometheus));
-        assert_eq!(Face::asked(Some(b"json"), html), Ok(Face::Json));
-        assert_eq!(Face::asked(Some(b"html"), None), Ok(Face::Page));
-        assert_eq!(Face::asked(Some(b"xml"), html), Err(UnknownFormat));
-        assert_eq!(Face::asked(Some(b""), html), Err(UnknownFormat));
+        assert_eq!(Format::asked(Some(b"prometheus"), html), Ok(Format::Prometheus));
+        assert_eq!(Format::asked(Some(b"json"), html), Ok(Format::Json));
+        assert_eq!(Format::asked(Some(b"html"), None), Ok(Format::Page));
+        assert_eq!(Format::asked(Some(b"xml"), html), Err(UnknownFormat));
+        assert_eq!(Format::asked(Some(b""), html), Err(UnknownFormat));
     }
 }

@@ -1,6 +1,6 @@
 //! The figures as JSON.
 
-use super::table::{Reading, FIGURES};
+use super::table::{FigureSource, FIGURES};
 use super::{HubFigures, VERSION};
 use crate::hub::Stats;
 use serde_json::{json, Map, Value};
@@ -21,17 +21,17 @@ fn of_hub(stats: &Stats) -> Value {
     Value::Object(figures.collect())
 }
 
-fn value(reading: &Reading, stats: &Stats) -> Value {
+fn value(reading: &FigureSource, stats: &Stats) -> Value {
     match reading {
-        Reading::Gauge(read) => read(stats).into(),
-        Reading::Redis => stats.redis.as_str().into(),
-        Reading::Counter(counter) => stats.of(*counter).into(),
-        Reading::Reasons(reasons) => {
+        FigureSource::Gauge(read) => read(stats).into(),
+        FigureSource::Redis => stats.redis.as_str().into(),
+        FigureSource::Counter(counter) => stats.of(*counter).into(),
+        FigureSource::Reasons(reasons) => {
             let reasons = reasons.iter();
             let counts = reasons.map(|(name, counter)| ((*name).into(), stats.of(*counter).into()));
             Value::Object(counts.collect())
         }
-        Reading::Time { count, ms } => {
+        FigureSource::Time { count, ms } => {
             json!({ "count": stats.of(*count), "seconds": stats.of(*ms) as f64 / 1000.0 })
         }
     }

@@ -1,6 +1,6 @@
 //! The figures in Prometheus' text format, version 0.0.4.
 
-use super::table::{Figure, Reading, FIGURES};
+use super::table::{Figure, FigureSource, FIGURES};
 use super::{HubFigures, VERSION};
 use crate::hub::{Link, Stats};
 use std::fmt::{self, Display, Write};
@@ -22,11 +22,11 @@ pub fn prometheus(hubs: &[HubFigures]) -> String {
     text.0
 }
 
-fn kind(reading: &Reading) -> &'static str {
+fn kind(reading: &FigureSource) -> &'static str {
     match reading {
-        Reading::Gauge(_) | Reading::Redis => "gauge",
-        Reading::Counter(_) | Reading::Reasons(_) => "counter",
-        Reading::Time { .. } => "summary",
+        FigureSource::Gauge(_) | FigureSource::Redis => "gauge",
+        FigureSource::Counter(_) | FigureSource::Reasons(_) => "counter",
+        FigureSource::Time { .. } => "summary",
     }
 }
 
@@ -42,20 +42,20 @@ impl Text {
     fn samples(&mut self, figure: &Figure, hub: &str, stats: &Stats) {
         let hub = ("hub", hub);
         match figure.reading {
-            Reading::Gauge(read) => self.line(figure.name, &[hub], &read(stats)),
+            FigureSource::Gauge(read) => self.line(figure.name, &[hub], &read(stats)),
             // Of a hub without Redis there is nothing to tell.
-            Reading::Redis if stats.redis == Link::Off => {}
-            Reading::Redis => {
+            FigureSource::Redis if stats.redis == Link::Off => {}
+            FigureSource::Redis => {
                 self.line(figure.name, &[hub], &u64::from(stats.redis == Link::Up));
             }
-            Reading::Counter(counter) => self.line(figure.name, &[hub], &stats.of(counter)),
-            Reading::Reasons(reasons) => {
+            FigureSource::Counter(counter) => self.line(figure.name, &[hub], &stats.of(counter)),
+            FigureSource::Reasons(reasons) => {
                 for (reason, counter) in reasons {
                     let labels = [hub, ("reason", reason)];
                     self.line(figure.name, &labels, &stats.of(*counter));
                 }
             }
-            Reading::Time { count, ms } => {
+            FigureSource::Time { count, ms } => {
                 let ms = stats.of(ms);
                 let seconds = format!("{}.{:03}", ms / 1000, ms % 1000);
                 self.line(&format!("{}_sum", figure.name), &[hub], &seconds);

@@ -14,11 +14,11 @@ pub struct Figure {
     /// What it means, in one sentence.
     pub help: &'static str,
     /// Where it is read.
-    pub reading: Reading,
+    pub reading: FigureSource,
 }
 
 /// Where a figure is read.
-pub enum Reading {
+pub enum FigureSource {
     /// What is now.
     Gauge(fn(&Stats) -> u64),
     /// What only rises.
@@ -36,7 +36,7 @@ pub enum Reading {
     },
 }
 
-use Reading::{Gauge, Reasons, Time};
+use FigureSource::{Gauge, Reasons, Time};
 
 /// All of them, in the order in which they are shown.
 pub const FIGURES: [Figure; 26] = [
@@ -56,25 +56,25 @@ pub const FIGURES: [Figure; 26] = [
         key: "events_in",
         name: "nginx_sse_events_received_total",
         help: "Events that publishers have put on channels.",
-        reading: Reading::Counter(Counter::EventsIn),
+        reading: FigureSource::Counter(Counter::EventsIn),
     },
     Figure {
         key: "bytes_in",
         name: "nginx_sse_received_bytes_total",
         help: "Bytes of data of these events.",
-        reading: Reading::Counter(Counter::BytesIn),
+        reading: FigureSource::Counter(Counter::BytesIn),
     },
     Figure {
         key: "events_out",
         name: "nginx_sse_events_sent_total",
         help: "Events handed to clients' sockets, each client counted.",
-        reading: Reading::Counter(Counter::EventsOut),
+        reading: FigureSource::Counter(Counter::EventsOut),
     },
     Figure {
         key: "bytes_out",
         name: "nginx_sse_sent_bytes_total",
         help: "Bytes of events handed to clients' sockets, as framed.",
-        reading: Reading::Counter(Counter::BytesOut),
+        reading: FigureSource::Counter(Counter::BytesOut),
     },
     Figure {
         key: "delivery",
@@ -105,31 +105,31 @@ pub const FIGURES: [Figure; 26] = [
         key: "evicted",
         name: "nginx_sse_events_evicted_total",
         help: "Events that left history because their memory was needed.",
-        reading: Reading::Counter(Counter::Evicted),
+        reading: FigureSource::Counter(Counter::Evicted),
     },
     Figure {
         key: "expired",
         name: "nginx_sse_events_expired_total",
         help: "Events that left history because they were too old.",
-        reading: Reading::Counter(Counter::Expired),
+        reading: FigureSource::Counter(Counter::Expired),
     },
     Figure {
         key: "forgotten",
         name: "nginx_sse_events_forgotten_total",
         help: "Events that an administrator removed from history.",
-        reading: Reading::Counter(Counter::Forgotten),
+        reading: FigureSource::Counter(Counter::Forgotten),
     },
     Figure {
         key: "streams_opened",
         name: "nginx_sse_streams_opened_total",
         help: "Streams opened.",
-        reading: Reading::Counter(Counter::Opened),
+        reading: FigureSource::Counter(Counter::Opened),
     },
     Figure {
         key: "streams_resumed",
         name: "nginx_sse_streams_resumed_total",
         help: "Streams opened by clients that came back with an id.",
-        reading: Reading::Counter(Counter::Resumed),
+        reading: FigureSource::Counter(Counter::Resumed),
     },
     Figure {
         key: "streams_ended",
@@ -150,25 +150,25 @@ pub const FIGURES: [Figure; 26] = [
         key: "turned_away",
         name: "nginx_sse_streams_turned_away_total",
         help: "Clients that were told to come back later.",
-        reading: Reading::Counter(Counter::TurnedAway),
+        reading: FigureSource::Counter(Counter::TurnedAway),
     },
     Figure {
         key: "slow_clients",
         name: "nginx_sse_slow_clients_total",
         help: "Times that history overtook a client.",
-        reading: Reading::Counter(Counter::SlowClients),
+        reading: FigureSource::Counter(Counter::SlowClients),
     },
     Figure {
         key: "gaps",
         name: "nginx_sse_gaps_total",
         help: "Times that a client was told of lost events.",
-        reading: Reading::Counter(Counter::Gaps),
+        reading: FigureSource::Counter(Counter::Gaps),
     },
     Figure {
         key: "deduplicated",
         name: "nginx_sse_publishes_deduplicated_total",
         help: "Publishes repeated with a known Idempotency-Key.",
-        reading: Reading::Counter(Counter::Deduplicated),
+        reading: FigureSource::Counter(Counter::Deduplicated),
     },
     Figure {
         key: "refused",
@@ -189,7 +189,7 @@ pub const FIGURES: [Figure; 26] = [
         key: "drained",
         name: "nginx_sse_streams_drained_total",
         help: "Streams ended because their worker was told to quit.",
-        reading: Reading::Counter(Counter::EndedDrain),
+        reading: FigureSource::Counter(Counter::EndedDrain),
     },
     Figure {
         key: "lean",
@@ -201,19 +201,19 @@ pub const FIGURES: [Figure; 26] = [
         key: "redis",
         name: "nginx_sse_redis_up",
         help: "Whether the hub is connected to its Redis.",
-        reading: Reading::Redis,
+        reading: FigureSource::Redis,
     },
     Figure {
         key: "redis_reconnects",
         name: "nginx_sse_redis_reconnects_total",
         help: "Times that the connection to Redis was lost and made anew.",
-        reading: Reading::Counter(Counter::Reconnects),
+        reading: FigureSource::Counter(Counter::Reconnects),
     },
     Figure {
         key: "repairs",
         name: "nginx_sse_repairs_total",
         help: "Times that a worker finished what another one had left when it died.",
-        reading: Reading::Counter(Counter::Repairs),
+        reading: FigureSource::Counter(Counter::Repairs),
     },
 ];
 
@@ -228,8 +228,8 @@ mod tests {
         let mut shown = BTreeSet::new();
         for figure in &FIGURES {
             match figure.reading {
-                Gauge(_) | Reading::Redis => {}
-                Reading::Counter(counter) => drop(shown.insert(counter as usize)),
+                Gauge(_) | FigureSource::Redis => {}
+                FigureSource::Counter(counter) => drop(shown.insert(counter as usize)),
                 Reasons(all) => shown.extend(all.iter().map(|(_, counter)| *counter as usize)),
                 Time { count, ms } => shown.extend([count as usize, ms as usize]),
             }

@@ -18,7 +18,7 @@ use std::io;
 /// What answers a request whose body has come.
 pub trait WithBody {
     /// Gives the answer, whose outcome ends the request. `None`: it is answered later, through
-    /// [`super::later::Later`].
+    /// [`super::later::DeferredResponse`].
     fn answer(request: &Request) -> Option<Outcome>;
 
     /// Answers a request whose body cannot be read as a whole any more.

@@ -1,14 +1,14 @@
 //! A configuration that nginx is reading: what a directive's setter may ask of it and do to it.
 
 use super::bits;
+use super::complex_value::ComplexValue;
 use super::conf_error::{ConfError, ERROR};
 use super::guard::guarded;
 use super::log::{self, Level};
 use super::pool::bytes;
 use super::this_module::this_module;
 use super::typed;
-use super::complex_value::ComplexValue;
-use super::zone::{self, Tenant};
+use super::zone::{self, ZoneOwner};
 use nginx_sys::{
     ngx_array_push, ngx_command_t, ngx_conf_include, ngx_conf_log_error, ngx_conf_parse,
     ngx_conf_t, ngx_http_conf_ctx_t, ngx_http_core_loc_conf_t, ngx_http_core_main_conf_t,
@@ -151,7 +151,7 @@ impl<'cf> ConfContext<'cf> {
         &mut self,
         name: &str,
         size: usize,
-        tenant: Rc<dyn Tenant>,
+        tenant: Rc<dyn ZoneOwner>,
     ) -> Result<(), ConfError> {
         // SAFETY: the configuration is being read.
         unsafe { zone::add(self.cf, name, size, tenant) }.map_err(|_| ConfError::Told)

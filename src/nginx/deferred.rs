@@ -11,12 +11,12 @@ use std::ptr::NonNull;
 use std::rc::Rc;
 
 /// A request that waits for its answer. It may end before that comes.
-pub struct Later(Cell<Option<NonNull<ngx_http_request_t>>>);
+pub struct DeferredResponse(Cell<Option<NonNull<ngx_http_request_t>>>);
 
 impl Request {
     /// Makes the request wait for its answer. Its handler, which has not read the body, returns the
     /// outcome.
-    pub fn answer_later(&self) -> Result<(Rc<Later>, Outcome), NoMemory> {
+    pub fn answer_later(&self) -> Result<(Rc<DeferredResponse>, Outcome), NoMemory> {
         let later = self.later()?;
         // SAFETY: the request is alive, and its main request with it. The count is given back with
         // the answer, as nginx wants it of a handler that says that it is not done.
@@ -28,15 +28,15 @@ impl Request {
     }
 
     /// Makes the request wait for its answer. The handler of its body then returns no outcome.
-    pub fn later(&self) -> Result<Rc<Later>, NoMemory> {
-        let later = Rc::new(Later(Cell::new(NonNull::new(self.raw()))));
+    pub fn later(&self) -> Result<Rc<DeferredResponse>, NoMemory> {
+        let later = Rc::new(DeferredResponse(Cell::new(NonNull::new(self.raw()))));
         let ended = later.clone();
         self.on_end(move || ended.0.set(None))?;
         Ok(later)
     }
 }
 
-impl Later {
+impl DeferredResponse {
     /// Whether the request still waits.
     pub fn is_awaited(&self) -> bool {
         self.0.get().is_some()

@@ -47,10 +47,10 @@ impl Event {
     }
 
     /// Says whether a process that is told to quit waits for this timer.
-    pub fn hold_process(&mut self, hold: Hold) {
+    pub fn hold_process(&mut self, hold: ExitHold) {
         let cancelable = match hold {
-            Hold::No => 1,
-            Hold::Yes => 0,
+            ExitHold::No => 1,
+            ExitHold::Yes => 0,
         };
         // SAFETY: the event is whole.
         unsafe { bits::event::set_cancelable(self.raw(), cancelable) };
@@ -75,7 +75,7 @@ impl Event {
 
 /// Whether a timer keeps a process alive that is told to quit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hold {
+pub enum ExitHold {
     /// nginx may end the process without waiting for it.
     No,
     /// nginx waits for it.

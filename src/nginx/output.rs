@@ -15,8 +15,8 @@ mod incoming;
 mod lean;
 mod posted;
 mod progress;
-mod unsent;
 mod send;
+mod unsent;
 
 use super::bits;
 use super::guard::guarded;
@@ -28,19 +28,19 @@ use crate::worker::{Batch, Finish, Sent, Socket};
 use at_end::AtEnd;
 pub use departure::Departure;
 use filters::Chains;
-pub use lean::{Calls, Lean};
+pub use lean::{Lean, LeanCallbacks};
 use nginx_sys::{
     ngx_connection_t, ngx_event_t, ngx_handle_write_event, ngx_http_finalize_request,
     ngx_http_log_ctx_t, ngx_http_request_t, ngx_http_send_special, ngx_int_t, ngx_posted_events,
     NGX_HTTP_LAST, NGX_HTTP_REQUEST_TIME_OUT, NGX_HTTP_WRITE_BUFFERED, NGX_OK, NGX_SSL_BUFFERED,
 };
 pub use posted::run_posted;
-use progress::Progress;
+use progress::SendProgress;
+use send::Wire;
 use std::cell::Cell;
 use std::ptr::NonNull;
 use std::rc::Rc;
-use unsent::{has_rest, Rest};
-use send::Wire;
+use unsent::{has_rest, Unsent};
 
 /// What a connection's `buffered` says of bytes that no filter has any more.
 const BEHIND_FILTERS: u32 = NGX_HTTP_WRITE_BUFFERED | NGX_SSL_BUFFERED | unsent::REST_BUFFERED;
@@ -52,10 +52,10 @@ pub struct Output {
     connection: *mut ngx_connection_t,
     /// Nothing while nothing goes through the filters.
     chains: Cell<Option<Box<Chains>>>,
-    rest: Rest,
+    rest: Unsent,
     /// How much the client had taken when the waiting for it began, or began anew.
-    progress: Cell<Progress>,
-    way: Cell<Way>,
+    progress: Cell<SendProgress>,
+    way: Cell<SendPath>,
     wire: Wire,
     /// The connection's log takes debug lines.
     debugged: bool,
@@ -77,7 +77,7 @@ pub enum Client {
 
 /// How bytes go to the socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
+enum SendPath {
     /// Nothing is sent yet; the first bytes tell.
     Unknown,
     /// Through nginx's filters.
@@ -131,9 +131,9 @@ impl Output {
             request: Cell::new(NonNull::new(r)),
             connection: request.connection(),
             chains: Cell::default(),
-            rest: Rest::default(),
+            rest: Unsent::default(),
             progress: Cell::default(),
-            way: Cell::new(Way::Unknown),
+            way: Cell::new(SendPath::Unknown),
             // SAFETY: the connection is alive.
             wire: unsafe { Wire::of(request.connection()) },
             debugged: request.is_debugged(),
@@ -180,7 +180,7 @@ impl Output {
 
     /// Whether all that is still to be sent goes past nginx's filters.
     pub fn is_direct(&self) -> bool {
-        matches!(self.way.get(), Way::Chunks | Way::Bodies)
+        matches!(self.way.get(), SendPath::Chunks | SendPath::Bodies)
     }
 
     /// Lends the request, if it has not ended.
@@ -270,13 +270,13 @@ impl Output {
         let sent = match self.way.get() {
             // The way of nearly every event: it does not so much as look at the request, whose
             // memory is seldom in the processor's cache.
-            way @ (Way::Chunks | Way::Bodies) => match self.request.get() {
+            way @ (SendPath::Chunks | SendPath::Bodies) => match self.request.get() {
                 Some(r) => self.send_direct(r.as_ptr(), way, batch),
                 None => Sent::Failed,
             },
             way => {
                 let sent = match self.alive() {
-                    Some(r) if way == Way::Unknown => self.send_first(r, batch.frames()),
+                    Some(r) if way == SendPath::Unknown => self.send_first(r, batch.frames()),
                     Some(r) => self.send_filtered(r, batch.frames()),
                     None => Sent::Failed,
                 };
@@ -311,7 +311,7 @@ impl Output {
                     ngx_del_timer(write);
                 }
             } else if !set || timer == Timer::Renew {
-                self.progress.set(Progress::of(r));
+                self.progress.set(SendProgress::of(r));
                 ngx_add_timer(write, location.send_timeout);
             }
             ngx_handle_write_event(write, location.send_lowat)

@@ -21,25 +21,25 @@ use std::ffi::c_void;
 use std::rc::Rc;
 
 /// Who lives in a zone.
-pub trait Tenant {
+pub trait ZoneOwner {
     /// Called in the master when the zone is there, before any worker of this configuration.
-    fn move_in(&self, arrival: Arrival) -> Result<(), String>;
+    fn move_in(&self, arrival: ReadyZone) -> Result<(), String>;
 
     /// Whether a zone of this name in the configuration before was of the same tenant.
     fn lived_in(&self, zone: &[u8]) -> bool;
 }
 
 /// A zone that is there.
-pub struct Arrival {
+pub struct ReadyZone {
     pub region: Region,
-    pub found: Found,
+    pub found: ZoneContents,
     /// How many workers this configuration has.
     pub workers: usize,
 }
 
 /// In what state a zone is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Found {
+pub enum ZoneContents {
     /// As the configuration before left it.
     Kept,
     /// Empty, and there was none for this tenant.
@@ -49,7 +49,7 @@ pub enum Found {
 }
 
 struct Lease {
-    tenant: Rc<dyn Tenant>,
+    tenant: Rc<dyn ZoneOwner>,
     cycle: *mut ngx_cycle_t,
 }
 
@@ -67,7 +67,7 @@ pub(super) unsafe fn add(
     cf: *mut ngx_conf_t,
     name: &str,
     size: usize,
-    tenant: Rc<dyn Tenant>,
+    tenant: Rc<dyn ZoneOwner>,
 ) -> Result<(), NoMemory> {
     // SAFETY: the caller vouches for the configuration.
     let (pool, cycle) = unsafe { ((*cf).pool, (*cf).cycle) };
@@ -103,13 +103,13 @@ unsafe extern "C" fn init(zone: *mut ngx_shm_zone_t, old: *mut c_void) -> ngx_in
             }
         };
         let found = match (region.1, old_names().any(|name| lease.tenant.lived_in(name))) {
-            (Age::Old, _) => Found::Kept,
-            (Age::New, true) => Found::Replaced,
-            (Age::New, false) => Found::New,
+            (Age::Old, _) => ZoneContents::Kept,
+            (Age::New, true) => ZoneContents::Replaced,
+            (Age::New, false) => ZoneContents::New,
         };
         // SAFETY: by now nginx has read the main context of the lease's cycle.
         let workers = unsafe { worker_processes(lease.cycle) };
-        match lease.tenant.move_in(Arrival { region: region.0, found, workers }) {
+        match lease.tenant.move_in(ReadyZone { region: region.0, found, workers }) {
             Ok(()) => NGX_OK as ngx_int_t,
             Err(what) => {
                 // SAFETY: as above.

@@ -1,26 +1,26 @@
 //! The figures of this process's hubs, and the feed for clients that watch them.
 
-use crate::conf::Shown;
+use crate::conf::StatusScope;
 use crate::hub::PublishError;
 use crate::metrics::{self, HubFigures};
 use crate::nginx::clock;
 use crate::process;
 use crate::worker::{ALL_STATUS_CHANNEL, STATUS_CHANNEL};
 
-impl Shown {
+impl StatusScope {
     /// The channel on which these figures are published.
     pub fn channel(self) -> &'static [u8] {
         match self {
-            Shown::OneHub => STATUS_CHANNEL,
-            Shown::AllHubs => ALL_STATUS_CHANNEL,
+            StatusScope::OneHub => STATUS_CHANNEL,
+            StatusScope::AllHubs => ALL_STATUS_CHANNEL,
         }
     }
 
     /// The figures, of one hub or of all that this process serves.
     pub fn figures(self, hub: usize) -> Vec<HubFigures> {
         match self {
-            Shown::OneHub => process::figures(hub).into_iter().collect(),
-            Shown::AllHubs => process::all_figures(),
+            StatusScope::OneHub => process::figures(hub).into_iter().collect(),
+            StatusScope::AllHubs => process::all_figures(),
         }
     }
 }
@@ -31,7 +31,7 @@ pub fn feed(hub: usize) {
     if process::with(hub, |worker| worker.feed_is_due(now)) != Some(true) {
         return;
     }
-    for shown in [Shown::OneHub, Shown::AllHubs] {
+    for shown in [StatusScope::OneHub, StatusScope::AllHubs] {
         let channel = shown.channel();
         if process::with(hub, |worker| worker.is_heard(channel)) != Some(true) {
             continue;

@@ -4,10 +4,10 @@ use crate::conf::Main;
 use crate::hub::ReportedId;
 use crate::hub::{self, Hub};
 use crate::nginx::event::Event;
+use crate::nginx::eventfd::Watch;
 use crate::nginx::log::{self, Level};
 use crate::nginx::top_level::TopLevel;
 use crate::nginx::wakers::eventfd;
-use crate::nginx::eventfd::Watch;
 use crate::nginx::{clock, thread};
 use crate::process;
 use crate::redis::joined::{self, Joined, News, Outbox};
@@ -119,7 +119,7 @@ pub fn is_holding() -> bool {
 }
 
 /// How a hub publishes through Redis.
-pub struct Terms {
+pub struct PublishRoute {
     /// What things are called there.
     pub names: Names,
     /// Where events are kept.
@@ -137,7 +137,7 @@ pub fn is_taken(hub: usize, channel: &[u8]) -> bool {
 }
 
 /// How events are published on a hub; `None` if it is not joined to Redis.
-pub fn terms(hub: usize) -> Option<Terms> {
+pub fn terms(hub: usize) -> Option<PublishRoute> {
     let (source, history) =
         process::with(hub, |worker| (worker.hub().source(), worker.hub().history()))?;
     let source = match source {
@@ -150,7 +150,7 @@ pub fn terms(hub: usize) -> Option<Terms> {
         let joined = place.as_ref()?.joined.iter().find(|(number, _)| *number == hub)?;
         Some(joined.1.clone())
     });
-    Some(Terms { names: names.unwrap_or_else(|| Names::new("")), source })
+    Some(PublishRoute { names: names.unwrap_or_else(|| Names::new("")), source })
 }
 
 /// Publishes events; `then` is called with the answer, later and from the event loop. Fails if the

@@ -4,7 +4,7 @@
 use crate::hub::shown;
 use crate::nginx::clock;
 use crate::nginx::log::Level;
-use crate::nginx::output::{Calls, Client, Departure, Flushed, Lean, OnWritable, Output};
+use crate::nginx::output::{Client, Departure, Flushed, Lean, LeanCallbacks, OnWritable, Output};
 use crate::nginx::pool::NoMemory;
 use crate::nginx::request::{Outcome, Request};
 use crate::nginx::response::Body;
@@ -17,7 +17,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 /// A stream as its request knows it.
-pub struct Stream {
+pub struct RequestStream {
     hub: usize,
     /// None before the worker has taken it, and after it has ended.
     key: Cell<Option<StreamKey>>,
@@ -53,7 +53,7 @@ impl Summary {
 /// the hub.
 pub type Opened = Option<Result<StreamKey, OpenError>>;
 
-impl Stream {
+impl RequestStream {
     /// Keeps a new stream with its request, whose header has been sent, and asks the worker of a hub to
     /// open it. `last_event_id` is what the client sent, empty if it sent none.
     pub fn open(
@@ -62,11 +62,11 @@ impl Stream {
         settings: &Rc<StreamSettings>,
         channels: Vec<Box<[u8]>>,
         last_event_id: &[u8],
-    ) -> Result<(Rc<Stream>, Opened), NoMemory> {
+    ) -> Result<(Rc<RequestStream>, Opened), NoMemory> {
         let request = body.request();
         let output = Output::attach::<Writable>(body);
         let of_names = Rc::new(Summary { channels, ..Summary::default() });
-        let stream = Rc::new(Stream {
+        let stream = Rc::new(RequestStream {
             hub,
             key: Cell::new(None),
             output: output.clone(),
@@ -166,7 +166,7 @@ struct Writable;
 
 impl OnWritable for Writable {
     fn writable(request: &Request) -> Option<Outcome> {
-        let stream = request.context::<Rc<Stream>>()?.clone();
+        let stream = request.context::<Rc<RequestStream>>()?.clone();
         let flushed = stream.output.flush();
         request.debug(format_args!("http sse stream writable: {flushed:?}"));
         let end = match flushed {
@@ -186,7 +186,7 @@ impl OnWritable for Writable {
 }
 
 /// What a stream without a request calls.
-static LEAN: Calls = Calls {
+static LEAN: LeanCallbacks = LeanCallbacks {
     writable: |hub, key| {
         process::with(hub, |worker| worker.writable(key, clock::now()));
         process::turn_soon(hub);
@@ -214,7 +214,7 @@ pub fn make_lean(
     hub: usize,
     key: StreamKey,
 ) -> Option<Rc<Lean>> {
-    let stream = output.with_request(|request| request.context::<Rc<Stream>>().cloned());
+    let stream = output.with_request(|request| request.context::<Rc<RequestStream>>().cloned());
     let stream = stream.flatten()?;
     output.make_lean(top, hub, key, &LEAN, || {
         stream.summary.set(Some(stream.summary()));
@@ -225,7 +225,7 @@ pub fn make_lean(
 
 /// The worker has ended a stream and sent what was to be sent.
 pub fn finish(top: &mut TopLevel, output: &Rc<Output>, end: End) {
-    let stream = output.with_request(|request| request.context::<Rc<Stream>>().cloned());
+    let stream = output.with_request(|request| request.context::<Rc<RequestStream>>().cloned());
     let how = match stream.flatten() {
         Some(stream) => ends_as(&stream, end),
         None => Finish::Cut,
@@ -234,7 +234,7 @@ pub fn finish(top: &mut TopLevel, output: &Rc<Output>, end: End) {
 }
 
 /// Records why a stream ends. Returns how its response is brought to its end.
-fn ends_as(stream: &Stream, end: End) -> Finish {
+fn ends_as(stream: &RequestStream, end: End) -> Finish {
     let end = match end {
         End::Error => stream.departure().unwrap_or(end),
         end => end,

@@ -7,7 +7,7 @@ use crate::hub::{
 
 /// What a stream lacks.
 #[derive(Debug)]
-pub enum Missed {
+pub enum Backlog {
     /// Of channels that it has joined.
     Of(Box<Pursuit>),
     /// Of all channels that its patterns match.
@@ -21,33 +21,33 @@ pub struct Begun {
     /// What the client has had of events that are not in the log yet.
     pub had: Had,
     /// What it first has to get.
-    pub missed: Option<Missed>,
+    pub missed: Option<Backlog>,
 }
 
 impl From<Beginning> for Begun {
     fn from(beginning: Beginning) -> Begun {
-        let missed = beginning.pursuit.map(Missed::Of);
+        let missed = beginning.pursuit.map(Backlog::Of);
         Begun { end: beginning.end, had: beginning.had, missed }
     }
 }
 
 impl From<(Place, Had, Option<Box<Search>>)> for Begun {
     fn from((end, had, search): (Place, Had, Option<Box<Search>>)) -> Begun {
-        Begun { end, had, missed: search.map(Missed::Matching) }
+        Begun { end, had, missed: search.map(Backlog::Matching) }
     }
 }
 
-impl Missed {
+impl Backlog {
     /// For a stream in progress that has had everything up to `at`, and some elsewhere.
     pub fn since<'a>(
         at: u64,
         had: Had,
         until: u64,
         channels: impl Iterator<Item = &'a Channel> + Clone,
-    ) -> Missed {
+    ) -> Backlog {
         match channels.clone().any(|channel| pattern_of(&channel.name).is_some()) {
-            true => Missed::Matching(Search::since(at, had, channels.map(|c| c.name.clone()))),
-            false => Missed::Of(Pursuit::since(at, had, until, channels.map(|c| c.membership))),
+            true => Backlog::Matching(Search::since(at, had, channels.map(|c| c.name.clone()))),
+            false => Backlog::Of(Pursuit::since(at, had, until, channels.map(|c| c.membership))),
         }
     }
 
@@ -60,40 +60,40 @@ impl Missed {
         now: Now,
     ) -> Result<Option<Slice>, Locked> {
         match self {
-            Missed::Of(pursuit) => hub.pursue(pursuit, events, bytes, now),
-            Missed::Matching(search) => hub.search(search, events, bytes, now),
+            Backlog::Of(pursuit) => hub.pursue(pursuit, events, bytes, now),
+            Backlog::Matching(search) => hub.search(search, events, bytes, now),
         }
     }
 
     /// Something was lost before what follows, whatever the hub knows of it.
     pub fn owe_gap(&mut self) {
         match self {
-            Missed::Of(pursuit) => pursuit.owe_gap(),
-            Missed::Matching(search) => search.owe_gap(),
+            Backlog::Of(pursuit) => pursuit.owe_gap(),
+            Backlog::Matching(search) => search.owe_gap(),
         }
     }
 
     /// The position up to which it goes.
     pub fn until(&self) -> u64 {
         match self {
-            Missed::Of(pursuit) => pursuit.until(),
-            Missed::Matching(search) => search.until(),
+            Backlog::Of(pursuit) => pursuit.until(),
+            Backlog::Matching(search) => search.until(),
         }
     }
 
     /// The event was handed to the socket.
     pub fn passed(&mut self, found: &Found) {
         match self {
-            Missed::Of(pursuit) => pursuit.passed(found),
-            Missed::Matching(search) => search.passed(found),
+            Backlog::Of(pursuit) => pursuit.passed(found),
+            Backlog::Matching(search) => search.passed(found),
         }
     }
 
     /// The gap of a slice was told.
     pub fn told(&mut self, slice: &Slice) {
         match self {
-            Missed::Of(pursuit) => pursuit.told(slice),
-            Missed::Matching(search) => search.told(),
+            Backlog::Of(pursuit) => pursuit.told(slice),
+            Backlog::Matching(search) => search.told(),
         }
     }
 }

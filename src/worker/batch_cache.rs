@@ -13,30 +13,30 @@ const BATCH_FRAMES: usize = 256;
 
 /// The frames that were prepared last: for as long as streams lack the same, they are used again.
 #[derive(Default)]
-pub struct Shared {
+pub struct BatchCache {
     pub batch: Batch,
     pub places: Vec<(Place, Kind)>,
     /// Nothing is left behind the batch.
     pub complete: bool,
     of: Option<(ChannelKey, Option<u64>, usize, Naming)>,
-    lane: Option<Lane>,
+    lane: Option<CacheKey>,
 }
 
 /// Who lacks exactly the batch that was prepared last: on a channel with many streams, nearly all. Holds
 /// for as long as the channel has nothing newer.
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Lane {
+struct CacheKey {
     channel: ChannelKey,
     newest: u64,
     at: u64,
     naming: Naming,
 }
 
-impl Shared {
+impl BatchCache {
     /// Whether the batch is all that a stream lacks of a channel whose newest event is at `newest`.
     pub fn suits<S>(&self, stream: &Stream<S>, channel: ChannelKey, newest: u64) -> bool {
         let naming = stream.settings.naming;
-        let lane = Lane { channel, newest, at: stream.at, naming };
+        let lane = CacheKey { channel, newest, at: stream.at, naming };
         let alone = matches!(stream.channels, Subscriptions::One(_)) && stream.past.is_none();
         self.lane == Some(lane) && alone
     }
@@ -47,7 +47,7 @@ impl Shared {
         let first = channel.recent.len() - newer;
         let count = newer.min(BATCH_FRAMES);
         self.complete = count == newer;
-        let lane = Lane { channel: key, newest: channel.newest, at, naming };
+        let lane = CacheKey { channel: key, newest: channel.newest, at, naming };
         self.lane = (self.complete && newer > 0).then_some(lane);
         let position = channel.recent.get(first).map(|recent| recent.place.position);
         if self.of == Some((key, position, count, naming)) {

@@ -11,7 +11,7 @@ use crate::sse::frame::Frame;
 
 /// A frame that was just read from the log.
 #[derive(Debug)]
-pub struct Recent {
+pub struct CachedFrame {
     pub place: Place,
     pub kind: Kind,
     /// The frame as published.
@@ -22,16 +22,16 @@ pub struct Recent {
     named: OnceCell<Frame>,
 }
 
-impl Recent {
+impl CachedFrame {
     /// A frame that was just read.
-    pub fn new(place: Place, kind: Kind, frame: Frame) -> Recent {
-        Recent { place, kind, frame, channel: None, named: OnceCell::new() }
+    pub fn new(place: Place, kind: Kind, frame: Frame) -> CachedFrame {
+        CachedFrame { place, kind, frame, channel: None, named: OnceCell::new() }
     }
 
     /// The same once more, of a channel with this name, for its streams or those of a pattern.
-    pub fn of(&self, channel: Rc<[u8]>) -> Recent {
+    pub fn of(&self, channel: Rc<[u8]>) -> CachedFrame {
         let frame = self.frame.clone();
-        Recent { channel: Some(channel), ..Recent::new(self.place, self.kind, frame) }
+        CachedFrame { channel: Some(channel), ..CachedFrame::new(self.place, self.kind, frame) }
     }
 
     /// The frame for streams that name events so; it was read for this channel or pattern.
@@ -64,7 +64,7 @@ pub struct Channel {
     pub membership: Membership,
     pub streams: Vec<StreamKey>,
     /// Frames by rising position.
-    pub recent: VecDeque<Recent>,
+    pub recent: VecDeque<CachedFrame>,
     /// Up to this position `recent` has holes; behind it, it has every event of the channel.
     pub whole_after: u64,
     /// The newest position at which the channel had something.

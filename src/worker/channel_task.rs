@@ -16,7 +16,7 @@ const BEGINNING: usize = 32;
 
 /// What is left of an errand.
 #[derive(Debug)]
-pub enum Errand {
+pub enum ChannelTask {
     /// An administrator has ended the streams that the channel had at a position.
     End { channel: ChannelKey, position: u64, left: usize },
     /// The channel is in step: those of its streams begin whose other channels are, too.
@@ -30,7 +30,7 @@ impl<S: Socket> Worker<S> {
     /// The streams that the channel had at a position are to end.
     pub(super) fn told_to_end(&mut self, channel: ChannelKey, position: u64) {
         let left = self.channels.get(channel).map_or(0, |channel| channel.streams.len());
-        self.errands.push_back(Errand::End { channel, position, left });
+        self.errands.push_back(ChannelTask::End { channel, position, left });
     }
 
     /// A channel is in step.
@@ -39,7 +39,7 @@ impl<S: Socket> Worker<S> {
             return;
         }
         let left = self.channels.get(channel).map_or(0, |channel| channel.streams.len());
-        self.errands.push_back(Errand::Begin { channel, left });
+        self.errands.push_back(ChannelTask::Begin { channel, left });
     }
 
     /// The ring has been overwritten faster than this process could read.
@@ -47,7 +47,7 @@ impl<S: Socket> Worker<S> {
         let read = std::mem::replace(&mut self.read, head);
         self.kept = Default::default();
         let channels = self.channels.keys().collect();
-        self.errands.push_back(Errand::Overtaken { channels, read });
+        self.errands.push_back(ChannelTask::Overtaken { channels, read });
     }
 
     /// Goes on with errands. Whether there is more to do in the next turn.
@@ -59,15 +59,15 @@ impl<S: Socket> Worker<S> {
     pub(super) fn go_on_with_errands(&mut self, now: Now, budget: &mut Budget) -> bool {
         while let Some(errand) = self.errands.pop_front() {
             let rest = match errand {
-                Errand::End { channel, position, left } => self
+                ChannelTask::End { channel, position, left } => self
                     .end_streams_at(channel, position, left, budget)
-                    .map(|left| Errand::End { channel, position, left }),
-                Errand::Begin { channel, left } => self
+                    .map(|left| ChannelTask::End { channel, position, left }),
+                ChannelTask::Begin { channel, left } => self
                     .begin_streams(channel, left, now, budget)
-                    .map(|left| Errand::Begin { channel, left }),
-                Errand::Overtaken { channels, read } => self
+                    .map(|left| ChannelTask::Begin { channel, left }),
+                ChannelTask::Overtaken { channels, read } => self
                     .look_into_hub(channels, read, budget)
-                    .map(|channels| Errand::Overtaken { channels, read }),
+                    .map(|channels| ChannelTask::Overtaken { channels, read }),
             };
             if let Some(rest) = rest {
                 self.errands.push_front(rest);

@@ -1,13 +1,13 @@
 //! Serving one stream: everything that waits for it, in one call to its socket. Live delivery,
 //! catching up and the beginning of a stream all come through here.
 
+use super::backlog::Backlog;
 use super::end::End;
 use super::event_ids::{later, At, Ids};
 use super::keys::StreamKey;
-use super::backlog::Missed;
 use super::settings::{Naming, SlowClient, StreamSettings};
 use super::socket::{Batch, Sent, Socket};
-use super::stream::{Audience, Behind, Flow, State, Stream};
+use super::stream::{Accounting, Behind, Flow, State, Stream};
 use super::{Task, Worker};
 use crate::hub::{Counter, Had, Kind, Locked, Now, Place, Slice};
 use crate::sse::frame::{self, Frame};
@@ -96,7 +96,7 @@ impl<S: Socket> Worker<S> {
         let Some(stream) = self.streams.get_mut(key) else { return };
         let subscriptions = stream.channels.as_slice();
         let channels = subscriptions.iter().filter_map(|s| self.channels.get(s.channel));
-        let missed = Missed::since(stream.at, stream.had(), self.read, channels);
+        let missed = Backlog::since(stream.at, stream.had(), self.read, channels);
         let client_id = Box::default();
         stream.state =
             State::Behind(Box::new(Behind { missed, begins: false, preface: None, client_id }));
@@ -120,7 +120,7 @@ impl<S: Socket> Worker<S> {
             }
         };
         if slice.gap.is_some() && !behind.begins {
-            if stream.audience == Audience::Client {
+            if stream.audience == Accounting::Client {
                 self.hub.count(Counter::SlowClients, 1);
             }
             if stream.settings.slow_client == SlowClient::Close {
@@ -176,7 +176,7 @@ impl<S: Socket> Worker<S> {
         if opened.is_some() && taken >= extra {
             stream.last = opened;
         }
-        if slice.gap.is_some() && taken >= extra && stream.audience == Audience::Client {
+        if slice.gap.is_some() && taken >= extra && stream.audience == Accounting::Client {
             self.tally.gaps += 1;
         }
         match sent {

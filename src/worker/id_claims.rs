@@ -6,9 +6,9 @@
 //! none of it. So what comes waits for a moment. If the hub reaches the id, the other nginx was faster;
 //! if not, the id says nothing, and the client receives a gap event and then everything.
 
-use super::keys::StreamKey;
-use super::backlog::Missed;
+use super::backlog::Backlog;
 use super::client_past::Claim;
+use super::keys::StreamKey;
 use super::socket::Socket;
 use super::stream::{Behind, State, Stream};
 use super::Worker;
@@ -111,7 +111,7 @@ impl<S: Socket> Worker<S> {
         stream.last = None;
         let subscriptions = stream.channels.as_slice();
         let channels = subscriptions.iter().filter_map(|s| self.channels.get(s.channel));
-        let mut missed = Missed::since(stream.at, Had::default(), self.read, channels);
+        let mut missed = Backlog::since(stream.at, Had::default(), self.read, channels);
         missed.owe_gap();
         let client_id = claim.map(|claim| claim.client_id).unwrap_or_default();
         let behind = Behind { missed, begins: true, preface: None, client_id };

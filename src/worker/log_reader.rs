@@ -1,7 +1,7 @@
 //! Reading the log: each new event that somebody here listens to is read once, framed once, and
 //! kept for a while for all streams of its channel.
 
-use super::channel::Recent;
+use super::channel::CachedFrame;
 use super::keys::ChannelKey;
 use super::socket::Socket;
 use super::Worker;
@@ -17,7 +17,7 @@ const ON_THE_WAY: usize = KEPT / 2;
 
 /// The frames that all channels of a process keep, oldest first.
 #[derive(Debug, Default)]
-pub struct Kept {
+pub struct FrameCache {
     order: std::collections::VecDeque<(ChannelKey, usize)>,
     bytes: usize,
     /// Bytes read since the last time that no pass was running.
@@ -25,12 +25,12 @@ pub struct Kept {
     pub(super) copied: Copied,
 }
 
-impl Kept {
+impl FrameCache {
     /// The event that was just read, framed.
-    pub(super) fn frame(&self, hub: &Hub) -> Recent {
+    pub(super) fn frame(&self, hub: &Hub) -> CachedFrame {
         let copied = &self.copied;
         let frame = Frame::event(copied.event_type(), copied.data(), &copied.id(hub));
-        Recent::new(copied.place, copied.kind(), frame)
+        CachedFrame::new(copied.place, copied.kind(), frame)
     }
 }
 
@@ -104,7 +104,7 @@ impl<S: Socket> Worker<S> {
     }
 
     /// Keeps the event that was just read, which takes `len` bytes.
-    pub(super) fn keep(&mut self, key: ChannelKey, recent: Recent, len: usize) {
+    pub(super) fn keep(&mut self, key: ChannelKey, recent: CachedFrame, len: usize) {
         let Some(channel) = self.channels.get_mut(key) else { return };
         channel.born = self.kept.copied.born;
         channel.recent.push_back(recent);

@@ -3,14 +3,14 @@
 use std::rc::Rc;
 
 use super::admin::is_status;
+use super::backlog::Begun;
 use super::channel::{Channel, Pass};
 use super::end::End;
 use super::keys::ChannelKey;
 use super::keys::StreamKey;
-use super::backlog::Begun;
 use super::settings::{Replay, StreamSettings};
 use super::socket::{Batch, Sent, Socket};
-use super::stream::{Audience, Behind, Flow, State, Stream, Subscription, Subscriptions};
+use super::stream::{Accounting, Behind, Flow, State, Stream, Subscription, Subscriptions};
 use super::{Task, Worker};
 use crate::hub::{pattern_of, Counter, Hub, JoinError, Locked, Membership, Now, Resume, Seat};
 use crate::sse::frame::{self, Frame};
@@ -70,8 +70,8 @@ impl<S: Socket> Worker<S> {
         let begun = self.begin(names, settings, &resume, now);
         let (keys, beginning) = begun.inspect_err(|_| self.hub.count(Counter::TurnedAway, 1))?;
         let audience = match names.iter().all(|name| is_status(name)) {
-            true => Audience::Watcher,
-            false => Audience::Client,
+            true => Accounting::Watcher,
+            false => Accounting::Client,
         };
         let key = self.streams.insert(Stream {
             socket,
@@ -88,11 +88,11 @@ impl<S: Socket> Worker<S> {
         });
         self.subscribe(key, &keys);
         match audience {
-            Audience::Client => {
+            Accounting::Client => {
                 self.hub.count(Counter::Opened, 1);
                 self.hub.count(Counter::Resumed, u64::from(!last_event_id.is_empty()));
             }
-            Audience::Watcher => self.watchers += 1,
+            Accounting::Watcher => self.watchers += 1,
         }
         self.presence.came(names.iter());
         if let Some(interval) = settings.heartbeat {
@@ -251,8 +251,8 @@ impl<S: Socket> Worker<S> {
     pub fn close(&mut self, key: StreamKey, end: End) {
         let Some(stream) = self.streams.remove(key) else { return };
         match stream.audience {
-            Audience::Client => self.hub.count(end.counter(), 1),
-            Audience::Watcher => self.watchers -= 1,
+            Accounting::Client => self.hub.count(end.counter(), 1),
+            Accounting::Watcher => self.watchers -= 1,
         }
         for subscription in stream.channels.as_slice() {
             let Some(channel) = self.channels.get_mut(subscription.channel) else { continue };

@@ -11,7 +11,7 @@ use std::rc::Rc;
 
 use rustc_hash::FxBuildHasher;
 
-use super::channel::Recent;
+use super::channel::CachedFrame;
 use super::keys::ChannelKey;
 use super::socket::Socket;
 use super::Worker;
@@ -157,7 +157,7 @@ impl<S: Socket> Worker<S> {
         for (key, i) in keys.zip(0..) {
             let recent = recent.of(name.clone());
             // The bytes are there once, for all of them.
-            let len = if i == 0 { recent.frame.chunk().len() } else { size_of::<Recent>() };
+            let len = if i == 0 { recent.frame.chunk().len() } else { size_of::<CachedFrame>() };
             let position = recent.place.position;
             self.keep(key, recent, len);
             self.touch(key, position);

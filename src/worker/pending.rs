@@ -2,10 +2,10 @@
 //! that a client whose stream has opened misses nothing that is published from then on. They do not
 //! wait for long, and not at all while Redis is away.
 
-use super::end::End;
-use super::keys::StreamKey;
 use super::backlog::Begun;
 use super::client_past::Past;
+use super::end::End;
+use super::keys::StreamKey;
 use super::socket::{Batch, Sent, Socket};
 use super::stream::{Flow, State, Waiting};
 use super::Worker;

@@ -20,7 +20,7 @@ pub enum Presence {
     #[default]
     Untold,
     /// Somebody may, so it is kept until it is told.
-    Told(News),
+    Told(PresenceEvent),
 }
 
 /// Streams that came, and that went.
@@ -28,7 +28,7 @@ type Counts = (u64, u64);
 
 /// What is to be told of channels, in the order in which they first had something.
 #[derive(Debug, Default)]
-pub struct News {
+pub struct PresenceEvent {
     names: VecDeque<Box<[u8]>>,
     counts: HashMap<Box<[u8]>, Counts>,
     /// Channels that are due to be told, from the first on.
@@ -38,7 +38,7 @@ pub struct News {
 impl Presence {
     /// That of a process which tells who comes and goes.
     pub fn told() -> Presence {
-        Presence::Told(News::default())
+        Presence::Told(PresenceEvent::default())
     }
 
     /// A stream of these channels was opened.

@@ -2,10 +2,10 @@
 
 use std::rc::Rc;
 
+use super::backlog::Backlog;
+use super::client_past::Past;
 use super::end::End;
 use super::keys::ChannelKey;
-use super::backlog::Missed;
-use super::client_past::Past;
 use super::settings::StreamSettings;
 use crate::hub::{Kind, Place, Resume};
 use crate::sse::frame::Frame;
@@ -23,7 +23,7 @@ pub struct Stream<S> {
     pub socket: S,
     pub settings: Rc<StreamSettings>,
     pub channels: Subscriptions,
-    pub audience: Audience,
+    pub audience: Accounting,
     /// Everything on its channels up to this position has been handed to the socket, or lost.
     pub at: u64,
     pub state: State,
@@ -70,7 +70,7 @@ pub struct Waiting {
 /// What a stream that is behind has to do.
 #[derive(Debug)]
 pub struct Behind {
-    pub missed: Missed,
+    pub missed: Backlog,
     /// It gets its first events: what is lost before them is not its fault.
     pub begins: bool,
     /// Goes out before everything else: the stream's first bytes, unless it has them.
@@ -81,7 +81,7 @@ pub struct Behind {
 
 /// Who listens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Audience {
+pub enum Accounting {
     /// Somebody whom the figures are about.
     Client,
     /// Somebody who watches the figures: not counted, or watching would change them.

@@ -8,7 +8,7 @@ pub const STEP: u64 = 100;
 const SPOKES: usize = 512;
 
 /// Deadlines of things of type `T`.
-pub struct Wheel<T> {
+pub struct TimerWheel<T> {
     // Steps are kept short, for there is at least one entry for each stream: they last 13 years, two of
     // which are past when the machine starts.
     spokes: Vec<Vec<(u32, T)>>,
@@ -29,11 +29,11 @@ struct Cursor {
     index: usize,
 }
 
-impl<T> Wheel<T> {
+impl<T> TimerWheel<T> {
     /// An empty wheel; `now` in ms.
-    pub fn new(now: u64) -> Wheel<T> {
+    pub fn new(now: u64) -> TimerWheel<T> {
         let spokes = std::iter::repeat_with(Vec::new).take(SPOKES).collect();
-        Wheel { spokes, step: now / STEP, passed: 0, len: 0, sweep: Cursor::default() }
+        TimerWheel { spokes, step: now / STEP, passed: 0, len: 0, sweep: Cursor::default() }
     }
 
     /// Enters a deadline (ms). One that has passed is met at the next step.
@@ -121,7 +121,7 @@ fn short(step: u64) -> u32 {
 mod tests {
     use super::*;
 
-    fn due(wheel: &mut Wheel<u32>, now: u64) -> Vec<u32> {
+    fn due(wheel: &mut TimerWheel<u32>, now: u64) -> Vec<u32> {
         let mut out = Vec::new();
         wheel.turn(now, &mut Budget::of(usize::MAX), |what| out.push(what));
         out.sort_unstable();
@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn a_deadline_is_met_within_a_step_and_once() {
-        let mut wheel = Wheel::new(1_000);
+        let mut wheel = TimerWheel::new(1_000);
         wheel.enter(1_250, 1);
         assert!(due(&mut wheel, 1_249).is_empty());
         assert_eq!(due(&mut wheel, 1_300), [1]);
@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn a_deadline_beyond_one_turn_waits_for_its_own() {
-        let mut wheel = Wheel::new(0);
+        let mut wheel = TimerWheel::new(0);
         let far = STEP * SPOKES as u64 + 500;
         wheel.enter(far, 2);
         wheel.enter(500, 1);
@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn after_a_long_sleep_everything_is_met() {
-        let mut wheel = Wheel::new(0);
+        let mut wheel = TimerWheel::new(0);
         for i in 0..1_000 {
             wheel.enter(u64::from(i) * 137, i);
         }
@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn one_sweep_around_removes_what_nobody_wants_and_nothing_else() {
-        let mut wheel = Wheel::new(0);
+        let mut wheel = TimerWheel::new(0);
         for i in 0..1_000 {
             wheel.enter(u64::from(i) * 137, i);
         }
@@ -172,14 +172,14 @@ mod tests {
 
     #[test]
     fn a_passed_deadline_is_met_at_the_next_step() {
-        let mut wheel = Wheel::new(10_000);
+        let mut wheel = TimerWheel::new(10_000);
         wheel.enter(5, 7);
         assert!(due(&mut wheel, 10_050).is_empty());
         assert_eq!(due(&mut wheel, 10_100), [7]);
     }
     #[test]
     fn a_turn_looks_at_no_more_entries_than_its_budget_allows() {
-        let mut wheel = Wheel::new(0);
+        let mut wheel = TimerWheel::new(0);
         let later = STEP * SPOKES as u64;
         // One spoke with entries of which every second one is for the wheel's next turn.
         for i in 0..1_000 {
@@ -202,7 +202,7 @@ mod tests {
 
     #[test]
     fn what_is_entered_or_removed_between_two_turns_is_met_as_well() {
-        let mut wheel = Wheel::new(0);
+        let mut wheel = TimerWheel::new(0);
         let later = STEP * SPOKES as u64;
         for i in 0..100 {
             // The first half stays and is passed over.
@@ -221,7 +221,7 @@ mod tests {
 
     #[test]
     fn a_long_sleep_in_the_middle_of_a_step_leaves_nothing_behind() {
-        let mut wheel = Wheel::new(0);
+        let mut wheel = TimerWheel::new(0);
         let later = STEP * SPOKES as u64;
         for i in 0..100 {
             wheel.enter(if i < 50 { 500 + later } else { 500 }, i);

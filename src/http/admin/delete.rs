@@ -1,12 +1,12 @@
 //! DELETE of `sse_admin`: a channel's streams are ended, its events forgotten. In a hub that is joined to
 //! Redis these are forgotten there, and so on every nginx; the request is answered when Redis has answered.
 
-use super::{answer, argument, channel_named, unserved, Refused};
-use crate::conf::Admin;
+use super::{answer, argument, channel_named, unserved, AdminError};
+use crate::conf::AdminHandler;
 use crate::http::cors;
 use crate::hub::ChannelInfo;
 use crate::nginx::clock;
-use crate::nginx::deferred::Later;
+use crate::nginx::deferred::DeferredResponse;
 use crate::nginx::log::Level;
 use crate::nginx::request::{Outcome, Request};
 use crate::process::{self, redis};
@@ -38,7 +38,7 @@ struct Deletion {
 }
 
 /// Answers a DELETE.
-pub fn handle(request: &Request, conf: &Admin) -> Outcome {
+pub fn handle(request: &Request, conf: &AdminHandler) -> Outcome {
     let deletion = match Deletion::read(request, conf) {
         Ok(deletion) => deletion,
         Err(refused) => return answer(request, Err(refused)),
@@ -53,42 +53,42 @@ pub fn handle(request: &Request, conf: &Admin) -> Outcome {
 }
 
 impl Deletion {
-    fn read(request: &Request, conf: &Admin) -> Result<Deletion, Refused> {
+    fn read(request: &Request, conf: &AdminHandler) -> Result<Deletion, AdminError> {
         if cors::is_foreign(request) {
-            return Err(Refused::new(403, "this comes from another site"));
+            return Err(AdminError::new(403, "this comes from another site"));
         }
         let name = channel_named(request)?
-            .ok_or_else(|| Refused::new(400, "the argument channel is missing"))?;
+            .ok_or_else(|| AdminError::new(400, "the argument channel is missing"))?;
         if redis::is_taken(conf.target.hub, &name) {
-            return Err(Refused::new(400, NameError::Internal));
+            return Err(AdminError::new(400, NameError::Internal));
         }
         let part = match argument(request, "only").as_deref() {
             None => Part::All,
             Some(b"streams") => Part::Streams,
             Some(b"history") => Part::History,
-            Some(_) => return Err(Refused::new(400, "only is one of streams and history")),
+            Some(_) => return Err(AdminError::new(400, "only is one of streams and history")),
         };
         let hub_name = conf.target.hub_name().to_owned();
         Ok(Deletion { hub: conf.target.hub, hub_name, name, part })
     }
 
-    fn delete_here(&self, request: &Request) -> Result<Value, Refused> {
+    fn delete_here(&self, request: &Request) -> Result<Value, AdminError> {
         let mut events = 0;
         if self.part != Part::Streams {
             let gone =
                 process::with(self.hub, |worker| worker.forget_channel(&self.name, clock::now()));
             process::turn_soon(self.hub);
-            events = gone.ok_or_else(unserved)??.ok_or_else(Refused::no_channel)?.events;
+            events = gone.ok_or_else(unserved)??.ok_or_else(AdminError::no_channel)?.events;
         }
         let streams = match self.part {
             Part::History => 0,
-            Part::All | Part::Streams => self.end_streams()?.ok_or_else(Refused::no_channel)?,
+            Part::All | Part::Streams => self.end_streams()?.ok_or_else(AdminError::no_channel)?,
         };
         Ok(self.done(request, streams, events))
     }
 
     /// Asks Redis to forget the channel.
-    fn ask_redis(self, request: &Request, terms: redis::Terms) -> Outcome {
+    fn ask_redis(self, request: &Request, terms: redis::PublishRoute) -> Outcome {
         let found = process::with(self.hub, |worker| {
             let hub = worker.hub();
             hub.channel(&self.name).map(|channel| (channel, hub.head()))
@@ -101,7 +101,7 @@ impl Deletion {
         let forget =
             Forget { channel: self.name.clone(), names: terms.names, source: terms.source };
         // It is there before the event loop takes the answer.
-        let waiting = Rc::new(RefCell::new(None::<Rc<Later>>));
+        let waiting = Rc::new(RefCell::new(None::<Rc<DeferredResponse>>));
         let (asking, hub) = (waiting.clone(), self.hub);
         let asked = redis::forget(hub, forget, move |top, forgotten| {
             let Some(later) = asking.take() else { return };
@@ -126,7 +126,7 @@ impl Deletion {
         known: Option<&ChannelInfo>,
         head: u64,
         forgotten: Result<u64, Refusal>,
-    ) -> Result<Value, Refused> {
+    ) -> Result<Value, AdminError> {
         let in_redis = forgotten.map_err(|refusal| refused(request, refusal))?;
         let gone =
             process::with(self.hub, |worker| worker.forget_up_to(&self.name, head, clock::now()));
@@ -137,13 +137,13 @@ impl Deletion {
             Part::All => self.end_streams()?,
         };
         if known.is_none() && in_redis == 0 {
-            return Err(Refused::no_channel());
+            return Err(AdminError::no_channel());
         }
         let events = known.map_or(0, |channel| channel.events).max(in_redis);
         Ok(self.done(request, streams.unwrap_or(0), events))
     }
 
-    fn end_streams(&self) -> Result<Option<u64>, Refused> {
+    fn end_streams(&self) -> Result<Option<u64>, AdminError> {
         let ended = process::with(self.hub, |worker| worker.end_streams(&self.name, clock::now()));
         process::turn_soon(self.hub);
         Ok(ended.ok_or_else(unserved)??)
@@ -164,7 +164,7 @@ impl Deletion {
 }
 
 /// Why not is in the log: where Redis is, and what it says, is nobody's business outside.
-fn refused(request: &Request, refusal: Refusal) -> Refused {
+fn refused(request: &Request, refusal: Refusal) -> AdminError {
     let (status, what, why) = match refusal {
         Refusal::Unreachable(why) => {
             (503, "Redis could not be asked, and nothing is forgotten", why)
@@ -182,5 +182,5 @@ fn refused(request: &Request, refusal: Refusal) -> Refused {
         }
     };
     request.log(Level::Info, format_args!("sse: a channel is not deleted: {what}: {why}"));
-    Refused::new(status, what)
+    AdminError::new(status, what)
 }

@@ -1,6 +1,6 @@
 //! Publishing through Redis: a request that waits for the answer.
 
-use super::{answer, no_memory, refusal, Kind, Reached, Refused};
+use super::{answer, no_memory, refusal, BodyKind, PublishRefusal, ReachedStreams};
 use crate::http::json;
 use crate::hub::{Counter, NewEvent, PublishError};
 use crate::nginx::random;
@@ -10,10 +10,10 @@ use crate::redis::publisher::Refusal;
 use crate::redis::script::{Publish, Source};
 
 /// A publish that waits for Redis.
-pub struct Asked {
+pub struct RedisPublish {
     pub hub: usize,
     pub channel: Vec<u8>,
-    pub kind: Kind,
+    pub kind: BodyKind,
 }
 
 /// How long the answer is kept in Redis: two minutes for a publisher's key, and for one that is made up
@@ -21,7 +21,7 @@ pub struct Asked {
 const KEPT: u64 = 120_000;
 const KEPT_OWN: u64 = 5_000;
 
-impl Asked {
+impl RedisPublish {
     /// Asks Redis to publish. Every publish has a key, so that it can be asked again when the connection
     /// breaks before the answer.
     pub fn ask(
@@ -29,8 +29,8 @@ impl Asked {
         request: &Request,
         events: &[NewEvent<'_>],
         key: Option<&[u8]>,
-        terms: redis::Terms,
-    ) -> Result<(), Refused> {
+        terms: redis::PublishRoute,
+    ) -> Result<(), PublishRefusal> {
         let fits =
             process::with(self.hub, |worker| events.iter().all(|new| worker.hub().fits(*new)));
         if fits == Some(false) {
@@ -65,7 +65,7 @@ impl Asked {
         };
         let subscribers = process::with(self.hub, |worker| worker.hub().reach_of(&self.channel));
         let subscribers = subscribers.and_then(Result::ok).unwrap_or_default();
-        if request.set_context(Reached(subscribers)).is_err() {
+        if request.set_context(ReachedStreams(subscribers)).is_err() {
             return Outcome::ERROR;
         }
         json::answer(request, 201, &answer(&self.channel, self.kind, &ids, subscribers))
@@ -73,29 +73,30 @@ impl Asked {
 }
 
 /// Why not is in the log: where Redis is, and what it says, is nobody's business outside.
-fn refused(error: Refusal) -> Refused {
+fn refused(error: Refusal) -> PublishRefusal {
     match error {
         Refusal::Unreachable(why) => {
             let counted = Some(Counter::RefusedUnreachable);
-            Refused::new(503, counted, "Redis could not be asked").in_detail(why)
+            PublishRefusal::new(503, counted, "Redis could not be asked").in_detail(why)
         }
         Refusal::Busy => {
             let why = "too many publishes, or too large ones, wait for Redis";
-            Refused::new(503, Some(Counter::RefusedUnreachable), why)
+            PublishRefusal::new(503, Some(Counter::RefusedUnreachable), why)
         }
         Refusal::TooLarge { most } => {
             let counted = Some(Counter::RefusedTooLarge);
-            Refused::new(413, counted, "an event is larger than Redis takes")
+            PublishRefusal::new(413, counted, "an event is larger than Redis takes")
                 .in_detail(format!("Redis takes {most} bytes at most"))
         }
-        Refusal::Unanswered => Refused::new(
+        Refusal::Unanswered => PublishRefusal::new(
             504,
             Some(Counter::RefusedUnanswered),
             "Redis did not answer in time, and may have published this; repeat it with the same \
              Idempotency-Key",
         ),
         Refusal::Refused(why) => {
-            Refused::new(503, Some(Counter::RefusedByRedis), "Redis refuses this").in_detail(why)
+            PublishRefusal::new(503, Some(Counter::RefusedByRedis), "Redis refuses this")
+                .in_detail(why)
         }
     }
 }

@@ -5,9 +5,9 @@
 //! what comes out at the other end. Both are looked at, once, and neither costs anything later.
 
 use super::filters::fitting;
-use super::unsent::REST_BUFFERED;
 use super::send::{free_tls_buffer, left, send_batch, write, Share};
-use super::{ends, Output, Sent, Way};
+use super::unsent::REST_BUFFERED;
+use super::{ends, Output, SendPath, Sent};
 use crate::nginx::bits;
 use crate::nginx::macros;
 use crate::nginx::request::Request;
@@ -31,7 +31,7 @@ thread_local! {
 impl Output {
     /// Sends a stream's first bytes, and finds out which way the others may go.
     pub(super) fn send_first(&self, r: *mut ngx_http_request_t, frames: &[Frame]) -> Sent {
-        self.way.set(Way::Filters);
+        self.way.set(SendPath::Filters);
         if !may_be_direct(r) {
             return self.send_filtered(r, frames);
         }
@@ -54,8 +54,8 @@ impl Output {
         // What was handed over together the filters leave together.
         let expected = Frame::joined(first);
         let (way, expected) = match chunked {
-            true => (Way::Chunks, &expected.chunk()[..]),
-            false => (Way::Bodies, expected.body()),
+            true => (SendPath::Chunks, &expected.chunk()[..]),
+            false => (SendPath::Bodies, expected.body()),
         };
         if filters_are_idle(r) && came_out.ends_with(expected) {
             self.way.set(way);
@@ -74,16 +74,21 @@ impl Output {
     fn send_rest_of(&self, r: *mut ngx_http_request_t, frames: &[Frame]) -> Sent {
         match self.way.get() {
             _ if frames.is_empty() => Sent::All,
-            way @ (Way::Chunks | Way::Bodies) => {
+            way @ (SendPath::Chunks | SendPath::Bodies) => {
                 self.send_direct(r, way, &Batch::of(frames.to_vec()))
             }
-            Way::Unknown | Way::Filters => self.send_filtered(r, frames),
+            SendPath::Unknown | SendPath::Filters => self.send_filtered(r, frames),
         }
     }
 
     /// Sends a batch in one call to the kernel. Nothing is kept of an earlier one, here or by nginx, as
     /// the worker promises, so nothing has to be asked before.
-    pub(super) fn send_direct(&self, r: *mut ngx_http_request_t, way: Way, batch: &Batch) -> Sent {
+    pub(super) fn send_direct(
+        &self,
+        r: *mut ngx_http_request_t,
+        way: SendPath,
+        batch: &Batch,
+    ) -> Sent {
         match send_batch(self.connection, self.wire, way, batch) {
             Ok(Share::All) => Sent::All,
             Ok(Share::Part { taken, rest }) => {

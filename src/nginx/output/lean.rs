@@ -19,9 +19,9 @@ mod lingering;
 
 use super::incoming::{drop_incoming, Incoming};
 use super::progress::acknowledged;
-use super::unsent::Rest;
 use super::send::{self, Share, Wire};
-use super::Way;
+use super::unsent::Unsent;
+use super::SendPath;
 use crate::nginx::bits;
 use crate::nginx::guard::guarded;
 use crate::nginx::log::{self, Level};
@@ -44,7 +44,7 @@ use std::sync::OnceLock;
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 /// What a lean stream calls.
-pub struct Calls {
+pub struct LeanCallbacks {
     /// The socket has sent what was kept, and takes more.
     pub writable: fn(usize, StreamKey),
     /// The connection is about to be closed; what is to be told of it can name the client still.
@@ -54,20 +54,20 @@ pub struct Calls {
 }
 
 /// What all lean streams of this process call.
-static CALLS: OnceLock<&'static Calls> = OnceLock::new();
+static CALLS: OnceLock<&'static LeanCallbacks> = OnceLock::new();
 
 /// A client's connection without a request.
 pub struct Lean {
     // There is one of these for each client: its size is to be weighed.
     connection: Cell<Option<NonNull<ngx_connection_t>>>,
-    rest: Rest,
+    rest: Unsent,
     peer: Peer,
     key: StreamKey,
     /// What the client had acknowledged when the waiting for it began.
     acknowledged: Cell<u32>,
     hub: u16,
     limits: LimitsKey,
-    way: Way,
+    way: SendPath,
     wire: Wire,
     /// The client has sent something behind its request, or was about to.
     has_sent: Cell<bool>,
@@ -117,7 +117,7 @@ impl Lean {
         }
         match self.way {
             // Who does not take the mark of the end now is cut, as who is in the middle of a frame.
-            Way::Chunks if send::write(c, self.wire, LAST_CHUNK) != Ok(LAST_CHUNK.len()) => {
+            SendPath::Chunks if send::write(c, self.wire, LAST_CHUNK) != Ok(LAST_CHUNK.len()) => {
                 self.cut(top, c, end);
             }
             _ if self.is_to_linger(c) => self.linger(top, end),

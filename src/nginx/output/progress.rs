@@ -10,19 +10,19 @@ use nginx_sys::{ngx_connection_t, ngx_http_request_t, off_t};
 
 /// How much a client had taken at some moment.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Progress {
+pub(super) struct SendProgress {
     sent: off_t,
     acknowledged: u32,
 }
 
-impl Progress {
+impl SendProgress {
     /// # Safety
     /// The request is alive.
-    pub(super) unsafe fn of(r: *mut ngx_http_request_t) -> Progress {
+    pub(super) unsafe fn of(r: *mut ngx_http_request_t) -> SendProgress {
         // SAFETY: the caller vouches for the request and its connection.
         unsafe {
             let c = (*r).connection;
-            Progress { sent: (*c).sent, acknowledged: acknowledged(c) }
+            SendProgress { sent: (*c).sent, acknowledged: acknowledged(c) }
         }
     }
 

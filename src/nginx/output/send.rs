@@ -2,7 +2,7 @@
 //! call to the kernel, or to the TLS library in front of it, and what is left of what it did not take.
 
 use super::filters::{fitting, PIECE};
-use super::Way;
+use super::SendPath;
 use crate::nginx::macros;
 use crate::sse::frame::Frame;
 use crate::worker::Batch;
@@ -36,7 +36,7 @@ impl Wire {
 
     /// Whether a batch may go in one piece: over TLS only as much as is kept for a client that does not
     /// take it.
-    fn takes(self, way: Way, batch: &Batch) -> bool {
+    fn takes(self, way: SendPath, batch: &Batch) -> bool {
         self == Wire::Plain || batch.frames().len() == 1 || joined(batch, way).len() <= PIECE
     }
 }
@@ -59,7 +59,7 @@ pub(super) enum Share {
 pub(super) fn send_batch(
     c: *mut ngx_connection_t,
     wire: Wire,
-    way: Way,
+    way: SendPath,
     batch: &Batch,
 ) -> Result<Share, ()> {
     if wire.takes(way, batch) {
@@ -76,7 +76,12 @@ pub(super) fn send_batch(
     Ok(Share::All)
 }
 
-fn send_piece(c: *mut ngx_connection_t, wire: Wire, way: Way, batch: &Batch) -> Result<Share, ()> {
+fn send_piece(
+    c: *mut ngx_connection_t,
+    wire: Wire,
+    way: SendPath,
+    batch: &Batch,
+) -> Result<Share, ()> {
     let bytes = joined(batch, way);
     let sent = write(c, wire, bytes)?;
     if sent == bytes.len() {
@@ -102,16 +107,16 @@ pub(super) fn left(bytes: &Bytes, sent: usize) -> Bytes {
     }
 }
 
-fn joined(batch: &Batch, way: Way) -> &Bytes {
+fn joined(batch: &Batch, way: SendPath) -> &Bytes {
     match way {
-        Way::Bodies => batch.bodies(),
+        SendPath::Bodies => batch.bodies(),
         _ => batch.chunks(),
     }
 }
 
-fn of(frame: &Frame, way: Way) -> Bytes {
+fn of(frame: &Frame, way: SendPath) -> Bytes {
     match way {
-        Way::Bodies => frame.body_bytes(),
+        SendPath::Bodies => frame.body_bytes(),
         _ => frame.chunk().clone(),
     }
 }

@@ -12,9 +12,9 @@ pub(super) const REST_BUFFERED: u32 = 0x80;
 /// What is left of the frame that the client is in the middle of: seldom anything, and one word long
 /// then. Its connection says so in `buffered`, where nginx looks before it closes a connection.
 #[derive(Default)]
-pub(super) struct Rest(Cell<Option<Box<Bytes>>>);
+pub(super) struct Unsent(Cell<Option<Box<Bytes>>>);
 
-impl Rest {
+impl Unsent {
     pub(super) fn take(&self, c: *mut ngx_connection_t) -> Option<Box<Bytes>> {
         let rest = self.0.take();
         if rest.is_some() {

@@ -16,7 +16,7 @@ fn a_channel_that_could_not_be_left_is_left_later() {
     come_and_go(&mut bench, "a");
     assert_eq!(bench.hub.channel(b"a").unwrap().unwrap().subscribers, 0);
     assert!(!bench.hub.is_idle(b"a"));
-    assert_eq!(bench.worker.tick_interval(), wheel::STEP);
+    assert_eq!(bench.worker.tick_interval(), timer_wheel::STEP);
     bench.pass_time(200);
     assert!(bench.worker.unleft.is_empty() && bench.hub.is_idle(b"a"));
 }

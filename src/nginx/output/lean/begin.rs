@@ -3,13 +3,13 @@
 
 use super::client_log::{self, Peer, ACTION};
 use super::limits::Limits;
-use super::{on_read, on_write, Calls, Lean, CALLS};
+use super::{on_read, on_write, Lean, LeanCallbacks, CALLS};
 use crate::nginx::bits;
 use crate::nginx::macros;
 use crate::nginx::macros::ngx_post_event;
 use crate::nginx::output::at_end::AtEnd;
-use crate::nginx::output::unsent::Rest;
 use crate::nginx::output::send;
+use crate::nginx::output::unsent::Unsent;
 use crate::nginx::output::{blocked, ends, Output};
 use crate::nginx::request::Request;
 use crate::nginx::top_level::TopLevel;
@@ -62,7 +62,7 @@ impl Output {
         _top: &mut TopLevel,
         hub: usize,
         key: StreamKey,
-        calls: &'static Calls,
+        calls: &'static LeanCallbacks,
         prepare: impl FnOnce(),
     ) -> Option<Rc<Lean>> {
         let r = self.alive().filter(|_| self.may_be_lean())?;
@@ -75,7 +75,7 @@ impl Output {
             hub: u16::try_from(hub).ok()?,
             limits: Limits::of(request.core_location()).keep()?,
             way: self.way.get(),
-            rest: Rest::default(),
+            rest: Unsent::default(),
             acknowledged: Cell::default(),
             wire: self.wire,
             // SAFETY: the request is alive.
