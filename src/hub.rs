@@ -1,106 +1,72 @@
 //! The hub: channels with their history, in memory that all worker processes share.
 //!
 //! One log, written under one lock and read without it. An event gets its place here and nowhere
-//! else. Any process may die between any two instructions: `change` says why the next one still
+//! else. Any process may die between any two instructions: `memory::redo` says why the next one still
 //! finds a whole hub.
 //!
 //! # Layout
 //!
-//! - `region`, `layout`: the memory as words, and what lies where in it
-//! - `lock`, `holder`, `guard`, `change`: who may write, and how a change becomes true as a whole
-//! - `blocks`, `lists`, `place`: what everything is made of
-//! - `channels`, `publish`, `keys`, `room`: channels, appending, repeated publishes, what leaves first
-//! - `detached`: events of a channel that was forgotten, freed little by little
-//! - `slots`, `subscribe`: processes, their wake-ups, and who listens to what
-//! - `signal`: what is told of a channel in the log itself
-//! - `bridge`, `step`, `arrive`, `handover`: in a hub that is joined to Redis: who holds the
-//!   subscription, which channels have all that Redis gave them, how that enters, and the takeover
-//! - `reported`, `cursor`: which ids of Redis are believed, and how far a stream was read where the ids
-//!   of the hub's events do not say it
-//! - `read`, `replay`: reading new events without the lock, and retained ones under it; `origin`: what
-//!   a client's id says of what it has had
-//! - `pattern`, `matching`, `search`: listening to all channels whose names match: their records, which
-//!   of them match a channel, and what such streams missed
+//! - `memory`: the region as words, the lock, and the redo log: how a change becomes visible as a whole
+//! - `log`: channels and their events: appending, reading, eviction, history, resuming
+//! - `listeners`: processes, the channels and patterns they listen to, and how they are woken
+//! - `replication`: hubs that follow a Redis: who holds the subscription, what has been followed, ingestion
+//! - `admin`: listing channels, ending their streams, deleting them
 //! - `budget`: how much work is done at a stretch
-//! - `admin`: listing channels, ending their streams, forgetting them
-//! - `stats`: counters
+//! - `stats`: counters; `invariants`: what holds of every hub, checked by tests
 //!
 //! Nothing here knows of nginx or of Redis.
 
 mod admin;
-mod arrive;
-mod blocks;
-mod bridge;
 mod budget;
-mod change;
-mod channels;
-mod cursor;
-mod detached;
-mod guard;
-mod handover;
-mod holder;
-mod keys;
-mod layout;
-mod lists;
-mod lock;
-mod matching;
-mod origin;
-mod pattern;
-mod place;
-mod publish;
-mod read;
-mod region;
-mod replay;
-mod reported;
-mod room;
-mod search;
-mod signal;
-mod slots;
+mod listeners;
+mod log;
+mod memory;
+mod replication;
 mod stats;
-mod step;
-mod subscribe;
-mod subscribed;
 
 #[cfg(test)]
-mod check;
+mod invariants;
 #[cfg(test)]
 mod meter;
 #[cfg(test)]
 mod tests;
 
 pub use admin::{ChannelInfo, Forgotten, Listing, Page};
-pub use arrive::{Arrival, Arrived, How};
-pub use bridge::{BridgeError, Fence, Held, Link, Source};
 pub use budget::Budget;
 #[cfg(test)]
 pub use budget::{let_turns_have, let_visits_have};
-pub use handover::TakenOver;
-pub use holder::Locked;
-pub use lock::{Attempt, RobustLock, WORDS as LOCK_WORDS};
-pub use origin::Had;
-pub use pattern::{name_of_pattern, pattern_of, reaches, shown};
-pub use place::{Kind, Place};
-pub use publish::{NewEvent, PublishError, Published};
-pub use read::{Copied, Descriptor};
-pub use region::Region;
-pub use replay::{Beginning, Found, Pursuit, Resume, Slice};
-pub use reported::{JudgedId, Latest, ReportedId};
-pub use room::Swept;
-pub use search::Search;
-pub use signal::Signal;
-pub use slots::{Seat, Wakers};
+pub use listeners::control::Signal;
+pub use listeners::pattern::{name_of_pattern, pattern_of, reaches, shown};
+pub use listeners::pattern_replay::Search;
+pub use listeners::slots::{Seat, Wakers};
+pub use listeners::subscribe::{JoinError, Membership};
+pub use log::append::{NewEvent, PublishError, Published};
+pub use log::eviction::Swept;
+pub use log::position::{Kind, Place};
+pub use log::replay::{Beginning, Found, Pursuit, Resume, Slice};
+pub use log::resume::Had;
+pub use log::ring::{Copied, Descriptor};
+pub use memory::holder::Locked;
+pub use memory::lock::{Attempt, RobustLock, WORDS as LOCK_WORDS};
+pub use memory::region::Region;
+pub use replication::handover::TakenOver;
+pub use replication::ingest::{Arrival, Arrived, How};
+pub use replication::lease::{BridgeError, Fence, Held, Link, Source};
+pub use replication::reported::{JudgedId, Latest, ReportedId};
+pub use replication::sync::{Knowledge, Missing};
 pub use stats::{Counter, Stats, COUNTERS};
-pub use step::{Knowledge, Missing};
-pub use subscribe::{JoinError, Membership};
 
+use memory::alloc;
+use memory::layout;
+use replication::sync;
 use std::hash::{BuildHasher, RandomState};
 
-use holder::GivenUp;
-use layout::{header, slot, Layout};
-use lock::WORDS;
-use matching::Matching;
-use region::WORD;
-use search::Extra;
+use listeners::matching::Matching;
+use listeners::pattern_replay::Extra;
+use memory::holder::GivenUp;
+use memory::layout::{header, slot, Layout};
+use memory::lock::WORDS;
+use memory::region::WORD;
 
 /// Version of the region's layout, for the zone's name.
 pub const LAYOUT: u32 = layout::VERSION;
@@ -145,7 +111,7 @@ impl Plan {
     /// The smallest region for events of this size.
     pub fn minimum_bytes(slots: usize, max_event: usize) -> usize {
         // A few blocks more than the events: block 0, channels, a publisher's key.
-        let blocks = LEAST_EVENTS * blocks::of_event(max_event) + 64;
+        let blocks = LEAST_EVENTS * alloc::of_event(max_event) + 64;
         Layout::new(blocks, slots).words() * WORD
     }
 }
@@ -186,7 +152,7 @@ pub fn format(region: &Region, plan: &Plan, tag: u32, now: Now) -> Result<(), Fo
         (header::LAST_MS, if plan.source == Source::Alone { now.wall } else { 0 }),
         (header::SOURCE, plan.source.word()),
         // STEP of a channel must be comparable with the epoch before the first.
-        (header::EPOCH, step::FIRST_EPOCH),
+        (header::EPOCH, sync::FIRST_EPOCH),
     ];
     for (at, value) in words {
         region.set(at, value);

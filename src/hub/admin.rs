@@ -2,15 +2,15 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::bridge::{BridgeError, Fence, Source};
 use super::budget::Budget;
-use super::change::Change;
-use super::guard::{Guard, Locked};
-use super::layout::{channel, event, header, low};
-use super::place::{Kind, Place};
-use super::signal::Signal;
 use super::stats::Counter;
 use super::{Hub, Membership, Now};
+use crate::hub::listeners::control::Signal;
+use crate::hub::log::position::{Kind, Place};
+use crate::hub::memory::access::{Guard, Locked};
+use crate::hub::memory::layout::{channel, event, header, low};
+use crate::hub::memory::redo::Change;
+use crate::hub::replication::lease::{BridgeError, Fence, Source};
 use crate::sse::channel::is_own;
 use crate::sse::id::Id;
 

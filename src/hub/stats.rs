@@ -2,10 +2,10 @@
 
 use std::sync::atomic::Ordering;
 
-use super::blocks::available;
-use super::layout::{header, BLOCK};
-use super::region::WORD;
 use super::{Hub, Link};
+use crate::hub::memory::alloc::available;
+use crate::hub::memory::layout::{header, BLOCK};
+use crate::hub::memory::region::WORD;
 
 /// What is counted in the region, by all processes, since the hub began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,8 +9,8 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use super::*;
-use crate::hub::layout::header;
-use crate::hub::lock::{Attempt, RobustLock, WORDS};
+use crate::hub::memory::layout::header;
+use crate::hub::memory::lock::{Attempt, RobustLock, WORDS};
 
 thread_local! {
     /// Seconds by which the thread's clock of the day is ahead.

@@ -4,10 +4,10 @@
 use std::panic::{catch_unwind, AssertUnwindSafe};
 
 use super::*;
-use crate::hub::layout::{header, slot, SLOT};
-use crate::hub::lock;
-use crate::hub::publish::is_late;
-use crate::hub::region::Died;
+use crate::hub::log::append::is_late;
+use crate::hub::memory::layout::{header, slot, SLOT};
+use crate::hub::memory::lock;
+use crate::hub::memory::region::Died;
 
 const CHANNELS: [&str; 4] = ["a", "b", "long", "new"];
 

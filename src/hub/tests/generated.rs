@@ -7,8 +7,8 @@ use std::collections::{BTreeSet, VecDeque};
 use super::model::{self, Model, Wanted};
 use super::random::Random;
 use super::*;
-use crate::hub::blocks::of_event;
-use crate::hub::channels::record_blocks;
+use crate::hub::log::channels::record_blocks;
+use crate::hub::memory::alloc::of_event;
 
 /// Operations of one run.
 const STEPS: usize = 250;

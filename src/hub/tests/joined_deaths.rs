@@ -4,7 +4,7 @@
 use super::bridge::{arrival, id, joined_of, Joined};
 use super::deaths::{kill_everywhere, Seen};
 use super::*;
-use crate::hub::layout::header;
+use crate::hub::memory::layout::header;
 
 /// A joined hub of which channels `a` and `b` have some events; a bridge and a worker.
 fn lived_in() -> Joined {

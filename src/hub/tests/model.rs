@@ -6,9 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::*;
-use crate::hub::blocks::of_event;
-use crate::hub::channels::record_blocks;
-use crate::hub::layout::header;
+use crate::hub::log::channels::record_blocks;
+use crate::hub::memory::alloc::of_event;
+use crate::hub::memory::layout::header;
 use crate::sse::id::Stamp;
 
 /// An event as it was published.
@@ -285,7 +285,7 @@ impl Model {
         if left.iter().any(|left| left.any_old) {
             return;
         }
-        let free = crate::hub::blocks::available(&hub.region, &hub.layout);
+        let free = crate::hub::memory::alloc::available(&hub.region, &hub.layout);
         let largest = left.iter().map(|left| left.last).max().unwrap_or(0);
         let record = if forgot > 0 { record_blocks(255) + 1 } else { 0 };
         assert!(free < largest.max(record), "{free} blocks free, {blocks} were wanted");

@@ -1,7 +1,7 @@
 //! What the zone promises to channels when it is full, and what it never does.
 
 use super::*;
-use crate::hub::layout::{event as event_words, header, pair};
+use crate::hub::memory::layout::{event as event_words, header, pair};
 
 fn blocks(hub: &Hub) -> usize {
     hub.layout.blocks

@@ -7,8 +7,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::hub::layout::{header, slot};
-use crate::hub::region::Died;
+use crate::hub::memory::layout::{header, slot};
+use crate::hub::memory::region::Died;
 
 /// Runs something in a process of its own, which then dies.
 fn in_one_that_dies<T: Send>(work: impl FnOnce() -> T + Send) -> T {

@@ -7,7 +7,7 @@ use std::panic::{catch_unwind, AssertUnwindSafe};
 use super::bridge::{arrival, id, region_of};
 use super::random::Random;
 use super::*;
-use crate::hub::region::Died;
+use crate::hub::memory::region::Died;
 
 const NUMBER: u64 = 0xabcd;
 

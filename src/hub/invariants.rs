@@ -1,0 +1,354 @@
+//! Every rule that a whole hub obeys, verified over the whole region: for tests only.
+//!
+//! Called with the hub at rest, and after a death, when `lock` has finished what was left half way.
+//! It shares only names and the reading of words with the code that it judges.
+
+use std::collections::BTreeSet;
+
+use crate::hub::log::channels::{class, record_blocks, IDLE, IN_SURPLUS, PATTERNS, SURPLUS};
+use crate::hub::log::position::{end, Floor, Place};
+use crate::hub::memory::access::Guard;
+use crate::hub::memory::alloc::of_event;
+use crate::hub::memory::layout::{channel, event, header, high, key, low, more_pairs, pair};
+use crate::hub::memory::linked_list::List;
+use crate::hub::{Copied, Hub, Source};
+use crate::sse::data;
+
+impl Hub {
+    /// The lock, however busy the machine is that the tests run on.
+    pub(super) fn lock_patiently(&self) -> Guard<'_> {
+        let attempt = |_| {
+            let guard = self.lock();
+            if guard.is_err() {
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            }
+            guard.ok()
+        };
+        (0..100).find_map(attempt).expect("the lock is never given back")
+    }
+
+    /// Does something while another thread holds the lock, and does not let it go.
+    #[cfg(not(miri))]
+    pub fn while_locked<T>(&self, work: impl FnOnce() -> T) -> T {
+        let (held, release) = (std::sync::Barrier::new(2), std::sync::Barrier::new(2));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let guard = self.lock_patiently();
+                held.wait();
+                release.wait();
+                drop(guard);
+            });
+            held.wait();
+            let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+            release.wait();
+            done.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
+    /// Panics if any rule is broken.
+    pub fn check(&self) {
+        let guard = self.lock_patiently();
+        let mut check = Check {
+            guard: &guard,
+            users: vec![None; self.layout.blocks],
+            records: Vec::new(),
+            retained: 0,
+        };
+        check.free();
+        check.channels();
+        check.keys();
+        check.detached();
+        check.all_blocks_accounted_for();
+        check.lists();
+        assert_eq!(guard.get(header::RETAINED), check.retained);
+        let channels = check.records.iter().filter(|record| !guard.is_pattern(**record)).count();
+        assert_eq!(guard.get(header::CHANNELS), channels as u64);
+        let pinned = check.records.iter().filter(|record| !guard.is_unheard(**record));
+        let pinned: usize = pinned.map(|record| guard.record_size(*record)).sum();
+        assert_eq!(guard.get(header::PINNED) as usize, pinned);
+        assert_eq!(guard.get(header::REDO_LEN), 0);
+        assert!(guard.get(header::RESERVED) >= guard.get(header::HEAD));
+    }
+
+    /// As `check`, and for a hub in which the last operation went to its end.
+    pub fn check_settled(&self) {
+        self.check();
+        let guard = self.lock_patiently();
+        assert_eq!(guard.get(header::RESERVED), guard.get(header::HEAD));
+        for record in guard.records() {
+            let in_surplus = high(guard.word(record, channel::SIZE)) & IN_SURPLUS != 0;
+            let surplus = u64::from(guard.events(record)) > guard.get(header::COUNT);
+            assert_eq!(in_surplus, surplus, "surplus of {record}");
+        }
+    }
+
+    /// The retained events of a channel: their positions, the oldest first.
+    pub fn retained(&self, name: &[u8]) -> Vec<u64> {
+        let guard = self.lock_patiently();
+        let Some(record) = guard.find(name) else {
+            return Vec::new();
+        };
+        guard.chain(record).iter().map(|block| guard.get(self.layout.stamp(*block))).collect()
+    }
+
+    /// The same, with their texts.
+    pub fn retained_texts(&self, name: &[u8]) -> Vec<(u64, String)> {
+        let guard = self.lock_patiently();
+        let Some(record) = guard.find(name) else {
+            return Vec::new();
+        };
+        let read = |block: u32| {
+            let mut copied = Copied::default();
+            assert!(self.copy_block(block, &mut copied));
+            let text = String::from_utf8(data::decode(copied.data())).unwrap();
+            (copied.place.position, text)
+        };
+        guard.chain(record).into_iter().map(read).collect()
+    }
+
+    /// Whether a channel has a record.
+    pub fn knows(&self, name: &[u8]) -> bool {
+        self.lock_patiently().find(name).is_some()
+    }
+
+    /// Whether a channel could be forgotten.
+    pub fn is_idle(&self, name: &[u8]) -> bool {
+        let guard = self.lock_patiently();
+        let unused = |record| guard.events(record) == 0 && guard.is_unheard(record);
+        guard.find(name).is_some_and(unused)
+    }
+
+    /// Blocks of a channel's record, name and pairs.
+    pub fn record_size_of(&self, name: &[u8]) -> usize {
+        let guard = self.lock_patiently();
+        guard.find(name).map_or(0, |record| guard.record_size(record))
+    }
+
+    /// What a newcomer would be told as lost: the floor of a channel, or FORGOTTEN.
+    pub fn floor_of(&self, name: &[u8]) -> Place {
+        let guard = self.lock_patiently();
+        match guard.find(name) {
+            Some(record) => guard.floor(record).place,
+            None => Floor::read(&self.region, header::FORGOTTEN).place,
+        }
+    }
+}
+
+impl Guard<'_> {
+    fn records(&self) -> Vec<u32> {
+        let mut records = Vec::new();
+        for bucket in 0..self.hub.layout.buckets {
+            let mut record = self.get(self.hub.layout.bucket(bucket as u32)) as u32;
+            while record != 0 {
+                records.push(record);
+                record = low(self.word(record, channel::HASH));
+            }
+        }
+        records
+    }
+
+    fn chain(&self, record: u32) -> Vec<u32> {
+        let mut events = Vec::new();
+        let mut block = high(self.word(record, channel::EVENTS));
+        while block != 0 {
+            events.push(block);
+            block = low(self.word(block, event::LINKS));
+        }
+        events
+    }
+}
+
+struct Check<'a> {
+    guard: &'a Guard<'a>,
+    /// What each block is used for.
+    users: Vec<Option<&'static str>>,
+    records: Vec<u32>,
+    retained: u64,
+}
+
+impl Check<'_> {
+    fn claim(&mut self, block: u32, user: &'static str) {
+        assert!(block != 0, "block 0 as {user}");
+        let fresh = self.guard.get(header::FRESH);
+        assert!(u64::from(block) < fresh, "block {block}, never taken, as {user}");
+        let before = self.users[block as usize].replace(user);
+        assert_eq!(before, None, "block {block} also as {user}");
+        if user != "event" {
+            assert_eq!(self.guard.get(self.guard.hub.layout.stamp(block)), 0, "stamp of {user}");
+        }
+    }
+
+    /// Claims `count` blocks that are linked, from `first` on.
+    fn claim_chain(&mut self, first: u32, count: usize, user: &'static str) {
+        let mut block = first;
+        for _ in 0..count {
+            self.claim(block, user);
+            block = self.guard.get(self.guard.hub.layout.next(block)) as u32;
+        }
+    }
+
+    fn free(&mut self) {
+        let free = self.guard.get(header::FREE);
+        assert!(self.guard.get(header::FRESH) as usize <= self.guard.hub.layout.blocks);
+        self.claim_chain(high(free), low(free) as usize, "free");
+    }
+
+    fn all_blocks_accounted_for(&self) {
+        let layout = &self.guard.hub.layout;
+        for block in 1..layout.blocks as u32 {
+            if u64::from(block) < self.guard.get(header::FRESH) {
+                assert!(self.users[block as usize].is_some(), "block {block} is lost");
+            } else {
+                assert_eq!(self.guard.get(layout.stamp(block)), 0);
+            }
+        }
+    }
+
+    fn channels(&mut self) {
+        self.records = self.guard.records();
+        let mut names = BTreeSet::new();
+        for record in self.records.clone() {
+            let name = self.guard.name(record);
+            let hash = self.guard.hash(&name) as u32;
+            assert_eq!(high(self.guard.word(record, channel::HASH)), hash);
+            assert_eq!(self.guard.find(&name), Some(record), "its bucket leads to it");
+            self.claim(record, "record");
+            let more = self.guard.word(record, channel::MORE);
+            self.claim_chain(low(more), record_blocks(name.len()) - 1, "name");
+            if self.guard.cursor_block(record) != 0 {
+                self.claim(self.guard.cursor_block(record), "cursor");
+            }
+            let mut pairs = high(more);
+            while pairs != 0 {
+                self.claim(pairs, "more pairs");
+                pairs = self.guard.word(pairs, more_pairs::NEXT) as u32;
+            }
+            assert!(names.insert(name), "two records of one name");
+            self.events(record);
+        }
+    }
+
+    fn events(&mut self, record: u32) {
+        let (guard, layout) = (self.guard, &self.guard.hub.layout);
+        let (mut earlier, mut blocks, mut count) = (0, 0, 0);
+        let mut before = guard.floor(record).place;
+        // What had left can come back from Redis, and a new record inherits what others have lost.
+        let alone = guard.hub.source() == Source::Alone;
+        let mut before_by_id = if alone { before } else { Place::START };
+        for block in guard.chain(record) {
+            let owner = guard.word(block, event::OWNER);
+            assert_eq!(high(owner), record);
+            assert_eq!(high(guard.word(block, event::LINKS)), earlier);
+            self.claim(block, "event");
+            let own = of_event(low(owner) as usize);
+            if own > 1 {
+                self.claim_chain(guard.get(layout.next(block)) as u32, own - 1, "data");
+            }
+            let place = Place::of_event(&guard.hub.region, layout, block);
+            // By id: what Redis numbered stands before all that came while its number was the mark.
+            let by_id = place.by_id(guard.kind(block));
+            assert!(by_id > before_by_id && place.position > before.position, "places rise");
+            before_by_id = by_id;
+            assert!(place.position <= guard.get(header::HEAD));
+            self.entry(place.position, record, block);
+            before = place;
+            earlier = block;
+            blocks += own;
+            count += 1;
+        }
+        assert!(before.stamp <= end(&guard.hub.region).stamp);
+        assert_eq!(low(guard.word(record, channel::EVENTS)), earlier);
+        assert_eq!(guard.events(record), count);
+        assert_eq!(low(guard.word(record, channel::SIZE)) as usize, blocks);
+        self.retained += u64::from(count);
+    }
+
+    /// Events of forgotten channels: linked one behind the other, and none is reached by its channel.
+    fn detached(&mut self) {
+        let (guard, layout) = (self.guard, &self.guard.hub.layout);
+        let ends = guard.get(header::DETACHED);
+        let (mut block, mut last) = (high(ends), 0);
+        while block != 0 {
+            let position = guard.get(layout.stamp(block));
+            let owner = guard.word(block, event::OWNER);
+            assert!(position != 0 && guard.is_record(high(owner)));
+            assert!(!guard.is_retained(high(owner), block, position));
+            self.claim(block, "event");
+            let more = of_event(low(owner) as usize) - 1;
+            if more > 0 {
+                self.claim_chain(guard.get(layout.next(block)) as u32, more, "data");
+            }
+            last = block;
+            block = low(guard.word(block, event::LINKS));
+        }
+        assert_eq!(last, low(ends));
+    }
+
+    /// The ring leads to a retained event for as long as it reaches so far back.
+    fn entry(&self, position: u64, record: u32, block: u32) {
+        let layout = &self.guard.hub.layout;
+        if self.guard.get(header::HEAD) - position < layout.ring as u64 {
+            let at = layout.ring(position);
+            assert_eq!(self.guard.get(at), position);
+            assert_eq!(self.guard.get(at + 1), pair(record, block));
+        }
+    }
+
+    fn keys(&mut self) {
+        let guard = self.guard;
+        let mut listed = Vec::new();
+        let ends = guard.get(header::KEYS);
+        let mut block = high(ends);
+        while block != 0 {
+            self.claim(block, "key");
+            listed.push(block);
+            block = low(guard.word(block, key::LINKS));
+        }
+        assert_eq!(listed.last().copied().unwrap_or(0), low(ends));
+        assert_eq!(listed.len() as u64, guard.get(header::KEY_COUNT));
+        let mut found = Vec::new();
+        for bucket in 0..guard.hub.layout.key_buckets {
+            let mut block = guard.get(guard.hub.layout.key_bucket(bucket as u64)) as u32;
+            while block != 0 {
+                let hash = guard.word(block, key::HASH) as usize;
+                assert_eq!(hash & (guard.hub.layout.key_buckets - 1), bucket);
+                found.push(block);
+                block = high(guard.word(block, key::LINKS));
+            }
+        }
+        listed.sort_unstable();
+        found.sort_unstable();
+        assert_eq!(listed, found, "keys in their list and in their buckets");
+    }
+
+    fn lists(&self) {
+        let in_surplus = |record| high(self.guard.word(record, channel::SIZE)) & IN_SURPLUS != 0;
+        self.list(SURPLUS, in_surplus);
+        self.list(PATTERNS, |record| self.guard.is_pattern(record));
+        let idle = |record| self.guard.events(record) == 0 && self.guard.is_unheard(record);
+        self.list(IDLE, idle);
+        for power in 0..header::CLASS_COUNT {
+            let of_class = |record| {
+                let blocks = low(self.guard.word(record, channel::SIZE));
+                blocks > 0 && blocks.ilog2() as usize == power
+            };
+            self.list(class(1 << power), of_class);
+        }
+    }
+
+    /// A list has exactly the members that belong to it, linked both ways.
+    fn list(&self, list: List, belongs: impl Fn(u32) -> bool) {
+        let mut members = BTreeSet::new();
+        let ends = self.guard.get(list.ends);
+        let (mut before, mut record) = (0, high(ends));
+        while record != 0 {
+            let links = self.guard.word(record, list.link);
+            assert_eq!(high(links), before);
+            assert!(members.insert(record), "a list with a loop");
+            (before, record) = (record, low(links));
+        }
+        assert_eq!(low(ends), before);
+        let expected = self.records.iter().copied().filter(|record| belongs(*record)).collect();
+        assert_eq!(members, expected, "members of the list at word {}", list.ends);
+    }
+}

@@ -1,0 +1,186 @@
+//! Which patterns match a channel, as one process remembers it: comparing takes place outside of the
+//! lock, and once for a channel and a pattern, not with every event.
+//!
+//! A process has a copy of the patterns, in the order of their list. New ones are appended there; when
+//! one is removed, REMOVED changes and the copy begins anew. Under the lock it shows whether the
+//! copy still is what the list says. If it is not, or not everything is compared, all processes are
+//! woken, which is never wrong, and the streams of patterns are not counted.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+
+use rustc_hash::FxBuildHasher;
+
+use crate::hub::budget::Budget;
+use crate::hub::listeners::pattern::reaches;
+use crate::hub::log::channels::PATTERNS;
+use crate::hub::memory::access::{Guard, Locked};
+use crate::hub::memory::layout::{header, high, low};
+use crate::hub::Hub;
+use crate::sse::pattern::{cost, Subject};
+
+/// Patterns that are compared, of a hub's, the oldest first. If there are more, every process is
+/// woken, and the streams of the rest are not counted.
+const COMPARED: usize = 1000;
+/// Channels of which is remembered what matches.
+const REMEMBERED: usize = 10_000;
+/// Attempts to be up to date with a list that changes all the time.
+const ATTEMPTS: usize = 8;
+
+/// What a process remembers. A clone remembers nothing: it is another thread's.
+#[derive(Debug, Default)]
+pub(in crate::hub) struct Matching(Mutex<Copy>);
+
+impl Clone for Matching {
+    fn clone(&self) -> Matching {
+        Matching::default()
+    }
+}
+
+impl Matching {
+    fn copy(&self) -> MutexGuard<'_, Copy> {
+        // What a thread that panicked left is whole: entries are added as a whole.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The copy of the list.
+#[derive(Debug, Default)]
+struct Copy {
+    /// REMOVED when the copy was begun.
+    removed: u64,
+    /// The records of the patterns, and where their names end in `names`.
+    patterns: Vec<(u32, usize)>,
+    names: Vec<u8>,
+    channels: HashMap<Box<[u8]>, Known, FxBuildHasher>,
+}
+
+/// What is known of a channel.
+#[derive(Debug, Default)]
+struct Known {
+    /// The first so many patterns have been compared.
+    compared: usize,
+    /// The records of those that match.
+    matching: Vec<u32>,
+}
+
+/// The patterns that match a channel.
+pub(in crate::hub) enum Matches {
+    /// These records' are all there are.
+    All(Vec<u32>),
+    /// These records' are among them, and others may be.
+    Some(Vec<u32>),
+}
+
+impl Copy {
+    /// Compares a channel with what it has not been compared with. True if nothing is left.
+    fn compare(&mut self, channel: &[u8], budget: &mut Budget) -> bool {
+        if self.channels.len() >= REMEMBERED && !self.channels.contains_key(channel) {
+            self.channels.clear();
+        }
+        if !self.channels.contains_key(channel) {
+            self.channels.insert(channel.into(), Known::default());
+        }
+        let Some(known) = self.channels.get_mut(channel) else { return false };
+        let subject = Subject::new(channel);
+        let mut from = known.compared.checked_sub(1).map_or(0, |last| self.patterns[last].1);
+        for &(record, end) in &self.patterns[known.compared..] {
+            let name = &self.names[from..end];
+            if budget.is_spent() {
+                return false;
+            }
+            budget.spend(cost(name));
+            if reaches(name, &subject) {
+                known.matching.push(record);
+            }
+            known.compared += 1;
+            from = end;
+        }
+        true
+    }
+
+    /// Whether the copy has all patterns that are compared.
+    fn is_current(&self, guard: &Guard<'_>) -> bool {
+        let newest = self.patterns.last().map_or(0, |(record, _)| *record);
+        self.removed == guard.get(header::REMOVED)
+            && (newest == low(guard.get(PATTERNS.ends)) || self.patterns.len() == COMPARED)
+    }
+
+    /// Copies what is new in the list. True if nothing is left.
+    fn read(&mut self, guard: &Guard<'_>, budget: &mut Budget) -> bool {
+        if self.removed != guard.get(header::REMOVED) {
+            // It begins anew, and that is done without the lock.
+            return false;
+        }
+        let mut name = Vec::new();
+        let mut next = match self.patterns.last() {
+            Some((last, _)) => low(guard.word(*last, PATTERNS.link)),
+            None => high(guard.get(PATTERNS.ends)),
+        };
+        while next != 0 && self.patterns.len() < COMPARED {
+            if !budget.step() {
+                return false;
+            }
+            guard.name_into(next, &mut name);
+            budget.spend(cost(&name));
+            self.names.extend_from_slice(&name);
+            self.patterns.push((next, self.names.len()));
+            next = low(guard.word(next, PATTERNS.link));
+        }
+        true
+    }
+}
+
+impl Hub {
+    /// The lock, and it is known which patterns match a channel, if that can be found out within the
+    /// budget of a turn.
+    pub(in crate::hub) fn lock_for(&self, channel: &[u8]) -> Result<Guard<'_>, Locked> {
+        if self.region.get(PATTERNS.ends) == 0 {
+            return self.lock();
+        }
+        let mut turn = Budget::of_turn();
+        let mut copy = self.matching.copy();
+        for _ in 0..ATTEMPTS {
+            let removed = self.region.get(header::REMOVED);
+            if copy.removed != removed {
+                *copy = Copy { removed, ..Copy::default() };
+            }
+            let done = copy.compare(channel, &mut turn);
+            let guard = self.lock()?;
+            if !done || copy.is_current(&guard) {
+                return Ok(guard);
+            }
+            copy.read(&guard, &mut Budget::of_hold());
+        }
+        self.lock()
+    }
+
+    /// Finds out which patterns match a channel that will be appended to under a lock that is held for
+    /// others as well.
+    pub(in crate::hub) fn compare(&self, channel: &[u8]) -> Result<(), Locked> {
+        self.lock_for(channel).map(drop)
+    }
+}
+
+impl Guard<'_> {
+    /// The patterns that match a channel.
+    pub(in crate::hub) fn matches(&self, channel: &[u8]) -> Matches {
+        // Another thread with the same handle may have it, and wait for the lock that is held here.
+        let copy = match self.hub.matching.0.try_lock() {
+            Ok(copy) => copy,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return Matches::Some(Vec::new()),
+        };
+        let known = copy.channels.get(channel);
+        let matching = known.map(|known| known.matching.clone()).unwrap_or_default();
+        let all = copy.is_current(self)
+            && known.is_some_and(|known| known.compared == copy.patterns.len())
+            && low(self.get(PATTERNS.ends)) == copy.patterns.last().map_or(0, |last| last.0);
+        match all {
+            true => Matches::All(matching),
+            // A pattern that was removed since may have left its record to something else.
+            false if copy.removed != self.get(header::REMOVED) => Matches::Some(Vec::new()),
+            false => Matches::Some(matching),
+        }
+    }
+}

@@ -1,0 +1,406 @@
+//! What a stream of patterns that is behind still has to get, of all channels that match.
+//!
+//! There may be more of them than anybody wants to remember, so they are looked for: a walk through
+//! the channel table, in each hold of the lock as far as its budget reaches, finds for each matching
+//! channel the first event that the stream lacks, and keeps those that come first. From these the events
+//! are merged, up to where the first channel begins that did not fit; then the next walk begins there.
+//! Each walk keeps twice as many as the one before, or the walks would take the square of the number
+//! of channels; what all searches of a process keep is bounded.
+//!
+//! No record is remembered, only events: an event that still has its position is the one that was
+//! found, and its channel is there as long as it is. One that has left since means that something
+//! was lost; then a gap is told and the walk begins anew.
+
+mod walk;
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+
+use crate::hub::budget::Budget;
+use crate::hub::listeners::pattern::reaches;
+use crate::hub::log::position::{end, Floor, Kind, Place};
+use crate::hub::log::replay::{Found, Resume, Slice};
+use crate::hub::log::resume::{Had, Origin};
+use crate::hub::memory::access::Locked;
+use crate::hub::memory::layout::header;
+use crate::hub::{Hub, Now};
+use crate::sse::pattern::{cost, Subject};
+
+/// Channels that a first walk remembers.
+const TRACKS: usize = if cfg!(test) { 5 } else { 1024 };
+/// Channels that all searches of a process remember beyond that.
+const EXTRA: usize = if cfg!(test) { 4_000 } else { 1 << 18 };
+/// Channels that have lost something of which that is remembered.
+const LOSSES: usize = 4096;
+/// A search for what a stream of patterns lacks: everything behind `after` and up to `until`.
+#[derive(Debug)]
+pub struct Search {
+    /// Names of channels and of patterns' records.
+    names: Box<[Box<[u8]>]>,
+    after: Place,
+    /// The end of the log when it began; a stream in progress begins with its first visit.
+    until: Option<Place>,
+    by: By,
+    reach: Reach,
+    /// What of these the client has had elsewhere.
+    had: Had,
+    gap_due: bool,
+    /// Records whose floor is behind what was passed, and the position up to which a gap was due
+    /// for it. FORGOTTEN stands under 0.
+    lost: HashMap<u32, u64>,
+    /// Channels that a walk remembers.
+    capacity: Capacity,
+    phase: Phase,
+}
+
+/// How many channels a search remembers. What it has beyond [`TRACKS`] is given back with it.
+#[derive(Debug, Default)]
+struct Capacity {
+    extra: usize,
+    of: Extra,
+}
+
+/// What the searches of a process may remember beyond [`TRACKS`] each: so much of it is taken.
+#[derive(Clone, Debug, Default)]
+pub(in crate::hub) struct Extra(Arc<AtomicUsize>);
+
+impl Capacity {
+    fn tracks(&self) -> usize {
+        TRACKS + self.extra
+    }
+
+    /// Doubles it, if that is left.
+    fn grow(&mut self, of: &Extra) {
+        let more = self.tracks();
+        self.of = of.clone();
+        if self.of.0.fetch_add(more, Ordering::Relaxed) + more <= EXTRA {
+            self.extra += more;
+        } else {
+            self.of.0.fetch_sub(more, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Capacity {
+    fn drop(&mut self) {
+        self.of.0.fetch_sub(self.extra, Ordering::Relaxed);
+    }
+}
+
+/// What events are ordered by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum By {
+    /// A stream's first pass.
+    Place,
+    /// From then on.
+    Position,
+}
+
+/// Which events of a channel count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reach {
+    /// All; of those that have left, the client is to know.
+    All,
+    /// None, for nothing is owed; but the client is to know if there were any.
+    Loss,
+    /// At most so many of the newest, for a client that knows of no others.
+    Newest(u64),
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// The walk has come to this bucket. Records of the one before may still have to be looked at, the
+    /// last of them first, and the search in that one may have come to an event.
+    Looking {
+        bucket: usize,
+        pending: Vec<u32>,
+        within: Option<Within>,
+        found: BinaryHeap<Track>,
+        beyond: Option<Place>,
+    },
+    /// What is next of each channel that was found; before it, what was given and may have to be
+    /// given again.
+    Giving { next: BinaryHeap<Reverse<Track>>, given: VecDeque<Track>, beyond: Option<Place> },
+}
+
+/// A walk back through the events of one channel.
+#[derive(Clone, Copy, Debug)]
+struct Within {
+    /// The next event to look at, and its position.
+    block: u32,
+    position: u64,
+    /// The oldest event that was found, or 0: newer than that, so it is there as long as that is.
+    first: u32,
+    /// So many more may be found.
+    left: u64,
+}
+
+/// What is left to do for a slice.
+#[derive(Debug)]
+enum Sliced {
+    /// Nothing.
+    Slice(Slice),
+    /// It has to be looked for anew.
+    Anew,
+    /// The budget is spent before anything was found.
+    Unfinished,
+}
+
+/// An event of a channel, in the order in which they are given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Track {
+    key: Place,
+    position: u64,
+    block: u32,
+}
+
+impl Phase {
+    /// A walk begins. Memory for `extra` channels beyond those of a first one is there before the lock
+    /// is taken: to move what was found to a larger place takes long.
+    fn start(extra: usize) -> Phase {
+        let found = match extra {
+            0 => BinaryHeap::new(),
+            extra => BinaryHeap::with_capacity(TRACKS + extra + 1),
+        };
+        let pending = Vec::new();
+        Phase::Looking { bucket: 0, pending, within: None, found, beyond: None }
+    }
+}
+
+impl Search {
+    /// For a stream in progress that is behind: it has had everything up to the position `at`.
+    pub fn since(at: u64, had: Had, names: impl Iterator<Item = Box<[u8]>>) -> Box<Search> {
+        let after = Place { position: at, ..Place::START };
+        let search = Search::new(names.collect(), after, None, By::Position, Reach::All);
+        Box::new(Search { had, ..search })
+    }
+
+    fn new(
+        names: Box<[Box<[u8]>]>,
+        after: Place,
+        until: Option<Place>,
+        by: By,
+        reach: Reach,
+    ) -> Search {
+        let (phase, lost) = (Phase::start(0), HashMap::new());
+        let (had, gap_due, capacity) = (Had::default(), false, Capacity::default());
+        Search { names, after, until, by, reach, had, gap_due, lost, capacity, phase }
+    }
+
+    /// The position up to which it goes.
+    pub fn until(&self) -> u64 {
+        self.until.map_or(self.after.position, |until| until.position)
+    }
+
+    /// A gap has to be told, whatever the floors say.
+    pub fn owe_gap(&mut self) {
+        self.gap_due = true;
+    }
+
+    /// The event was handed to the socket.
+    pub fn passed(&mut self, found: &Found) {
+        self.after = self.key(found.event.place, found.event.kind());
+        if let Phase::Giving { given, .. } = &mut self.phase {
+            given.pop_front();
+        }
+    }
+
+    /// The gap of a slice was told.
+    pub fn told(&mut self) {
+        self.gap_due = false;
+    }
+
+    fn key(&self, place: Place, kind: Kind) -> Place {
+        match self.by {
+            By::Place => place.by_id(kind),
+            By::Position => Place { position: place.position, ..Place::START },
+        }
+    }
+
+    /// Something of a channel up to this place has left: the client has to know, once.
+    fn lose(&mut self, record: u32, place: Place, kind: Kind, now: Now) {
+        let known = self.lost.get(&record).copied();
+        if self.key(place, kind) <= self.after
+            || known.is_some_and(|position| position >= place.position)
+            || kind == Kind::Durable && self.had.covers(place.stamp, now)
+        {
+            return;
+        }
+        self.gap_due = true;
+        // What is not remembered is told again, by the next walk if there is one.
+        if known.is_some() || self.lost.len() < LOSSES {
+            self.lost.insert(record, place.position);
+        }
+    }
+
+    /// Keeps the first event of a channel, if it comes before those that do not fit.
+    fn find(&mut self, track: Track) {
+        let Phase::Looking { found, beyond, .. } = &mut self.phase else { return };
+        if beyond.is_some_and(|beyond| track.key >= beyond) {
+            return;
+        }
+        found.push(track);
+        if found.len() > self.capacity.tracks() {
+            *beyond = found.pop().map(|last| last.key);
+        }
+    }
+
+    /// The walk has come to the end of the table.
+    fn give(&mut self) {
+        if let Phase::Looking { found, beyond, .. } = &mut self.phase {
+            let next = std::mem::take(found).into_iter().map(Reverse).collect();
+            let (given, beyond) = (VecDeque::new(), *beyond);
+            self.phase = Phase::Giving { next, given, beyond };
+        }
+    }
+}
+
+impl Hub {
+    /// Where a stream of these patterns begins: the end of the log, and what it first has to get.
+    pub fn begin_search(
+        &self,
+        names: &[Box<[u8]>],
+        resume: &Resume,
+        now: Now,
+    ) -> Result<(Place, Had, Option<Box<Search>>), Locked> {
+        let guard = self.lock()?;
+        let end = end(&self.region);
+        let owed = guard.get(header::COUNT);
+        let mut had = self.had_before(end, now);
+        let (after, reach) = match resume {
+            Resume::Fresh { newest } if owed.min(*newest) == 0 => return Ok((end, had, None)),
+            Resume::Fresh { newest } => (None, Reach::Newest(owed.min(*newest))),
+            // Of channels that nobody named it is not known what other nginxes gave.
+            Resume::From(id) => match self.origin_of(id, end, names.len(), now) {
+                Origin::Here(after) if after.stamp > end.stamp => {
+                    had.ahead = after.stamp;
+                    (Some(after), Reach::All)
+                }
+                Origin::Here(after) if owed == 0 => (Some(after), Reach::Loss),
+                Origin::Here(after) => (Some(after), Reach::All),
+                Origin::Elsewhere(_) | Origin::Unknown => (None, Reach::Newest(owed)),
+            },
+        };
+        let start = after.unwrap_or(Place::START);
+        let mut search = Search::new(names.into(), start, Some(end), By::Place, reach);
+        search.gap_due = after.is_none() && matches!(resume, Resume::From(_));
+        Ok((end, had, Some(Box::new(search))))
+    }
+
+    /// The next slice, within the bounds that `pursue` has; `None` if it is still being looked for.
+    pub fn search(
+        &self,
+        search: &mut Search,
+        events: usize,
+        bytes: usize,
+        now: Now,
+    ) -> Result<Option<Slice>, Locked> {
+        if matches!(search.phase, Phase::Looking { .. }) && !self.look(search, now)? {
+            return Ok(None);
+        }
+        let sliced = self.lock()?.slice(search, events, bytes, now, &mut Budget::of_visit());
+        Ok(match sliced {
+            Sliced::Slice(slice) => Some(slice),
+            Sliced::Unfinished => None,
+            Sliced::Anew => {
+                if search.goes_on() {
+                    search.capacity.grow(&self.searching);
+                }
+                search.phase = Phase::start(search.capacity.extra);
+                None
+            }
+        })
+    }
+
+    /// Goes on with the walk for one hold of the lock. True if it has come to its end.
+    fn look(&self, search: &mut Search, now: Now) -> Result<bool, Locked> {
+        {
+            let guard = self.lock()?;
+            search.until.get_or_insert_with(|| end(&self.region));
+            if !guard.look_on(search, now, &mut Budget::of_visit()) {
+                return Ok(false);
+            }
+            // A channel that matched may have been forgotten, even during the walk.
+            if matches!(search.reach, Reach::All | Reach::Loss) {
+                guard.lose_of_patterns(search, now);
+                let forgotten = Floor::read(&self.region, header::FORGOTTEN);
+                search.lose(0, forgotten.place, forgotten.kind(), now);
+            }
+        }
+        search.give();
+        Ok(true)
+    }
+}
+
+impl Search {
+    /// Whether the stream gets what is published to a channel.
+    fn wants(&self, channel: &[u8], budget: &mut Budget) -> bool {
+        let subject = Subject::new(channel);
+        budget.spend(2);
+        self.names.iter().any(|name| {
+            budget.spend(cost(name));
+            reaches(name, &subject)
+        })
+    }
+
+    /// Where the walk back through the events of the pending channel has come to.
+    fn within(&self) -> Option<Within> {
+        match &self.phase {
+            Phase::Looking { within, .. } => *within,
+            Phase::Giving { .. } => None,
+        }
+    }
+
+    /// The walk back stops there for now.
+    fn stop_within(&mut self, at: Within) {
+        if let Phase::Looking { within, .. } = &mut self.phase {
+            *within = Some(at);
+        }
+    }
+
+    /// The pending channel is dealt with.
+    fn looked_at(&mut self) {
+        if let Phase::Looking { pending, within, .. } = &mut self.phase {
+            pending.pop();
+            *within = None;
+        }
+    }
+
+    /// The event that comes behind the first `count` that have not been passed.
+    fn upcoming(&self, count: usize) -> Option<Track> {
+        let Phase::Giving { next, given, beyond } = &self.phase else { return None };
+        let next = || {
+            let Reverse(first) = next.peek()?;
+            Some(*first).filter(|first| beyond.is_none_or(|beyond| first.key < beyond))
+        };
+        given.get(count).copied().or_else(next)
+    }
+
+    /// That event is given; what follows on its channel takes its place.
+    fn take(&mut self, count: usize, later: Option<Track>) {
+        let Phase::Giving { next, given, .. } = &mut self.phase else { return };
+        if count == given.len() {
+            given.extend(next.pop().map(|Reverse(first)| first));
+            next.extend(later.map(Reverse));
+        }
+    }
+
+    /// The event that would be next is none of the stream's; what follows on its channel takes its place.
+    fn skip(&mut self, later: Option<Track>) {
+        let Phase::Giving { next, .. } = &mut self.phase else { return };
+        next.pop();
+        next.extend(later.map(Reverse));
+    }
+
+    /// Whether an event that is upcoming has been given before.
+    fn was_given(&self, count: usize) -> bool {
+        matches!(&self.phase, Phase::Giving { given, .. } if count < given.len())
+    }
+
+    /// Whether another walk has to follow.
+    fn goes_on(&self) -> bool {
+        matches!(&self.phase, Phase::Giving { beyond: Some(_), .. })
+    }
+}

@@ -1,0 +1,315 @@
+//! Who listens to a channel: pairs of (slot, generation, count of streams) in its record.
+//!
+//! A pair belongs to the process whose slot it names. That process alone changes its count, without
+//! the lock; making and voiding a pair is a change under the lock. When a slot gets a new generation
+//! all its pairs are void at once, and others may take their places.
+
+use std::sync::atomic::Ordering;
+
+use crate::hub::budget::Budget;
+use crate::hub::log::channels::{record_blocks, IDLE};
+use crate::hub::log::eviction::Short;
+use crate::hub::memory::access::{Guard, Locked};
+use crate::hub::memory::alloc::Taker;
+use crate::hub::memory::layout::{channel, header, high, low, more_pairs, pair, slot, BLOCK};
+use crate::hub::{Hub, Now, Seat};
+
+/// A process's membership in a channel: the record, and the word of its pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Membership {
+    pub(in crate::hub) record: u32,
+    pair_at: usize,
+    owner: u32,
+}
+
+impl Membership {
+    /// Which channel, as the ring's entries name it.
+    pub fn channel(&self) -> u32 {
+        self.record
+    }
+}
+
+/// Why a channel could not be joined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum JoinError {
+    /// The lock could not be taken in time.
+    #[error(transparent)]
+    Busy(#[from] Locked),
+    /// More has to leave first than one attempt may wait for.
+    #[error("zone is being cleared, try again")]
+    Crowded,
+    /// The zone has no room for another channel.
+    #[error("zone has no room for another channel")]
+    Full,
+}
+
+/// A pair's upper half: the slot, from 1 so that no pair is 0, and its generation in 22 bits.
+fn owner(seat: Seat) -> u32 {
+    (seat.slot as u32 + 1) << 22 | (seat.generation as u32 & GENERATION)
+}
+
+/// Holds of the lock that one attempt to join takes to make room.
+const HOLDS: usize = 8;
+
+const GENERATION: u32 = (1 << 22) - 1;
+
+/// The slot of a pair that is not 0.
+pub(in crate::hub) fn slot_of(pair: u64) -> usize {
+    (high(pair) >> 22).saturating_sub(1) as usize
+}
+
+impl Hub {
+    /// Joins a channel, with no stream yet; makes the channel if there is none. Who has joined it already
+    /// keeps the place that it has.
+    pub fn join(&self, seat: Seat, name: &[u8], now: Now) -> Result<Membership, JoinError> {
+        for _ in 0..HOLDS {
+            let guard = self.lock()?;
+            match guard.join(seat, name, now, &mut Budget::of_hold()) {
+                Err(Short::Unfinished) => {}
+                Err(Short::NoRoom) => return Err(JoinError::Full),
+                Ok(membership) => return Ok(membership),
+            }
+        }
+        Err(JoinError::Crowded)
+    }
+
+    /// Sets how many streams of this process the channel has. Without the lock.
+    pub fn set_streams(&self, seat: Seat, membership: Membership, streams: u32) {
+        // Of a seat that was given back nothing is left, not even the record perhaps.
+        if owner(seat) == membership.owner && self.is_live(pair(membership.owner, streams)) {
+            self.region.set(membership.pair_at, pair(membership.owner, streams));
+        }
+    }
+
+    /// The same, if the channel then has at most `most` streams on this nginx. False: it has that
+    /// many already, and nothing was set.
+    pub fn admit(
+        &self,
+        seat: Seat,
+        membership: Membership,
+        streams: u32,
+        most: u32,
+    ) -> Result<bool, Locked> {
+        let guard = self.lock()?;
+        let mine = u64::from(low(guard.get(membership.pair_at)));
+        let others = guard.listeners(membership.record).0.saturating_sub(mine);
+        let fits = others + u64::from(streams) <= u64::from(most);
+        if fits {
+            self.set_streams(seat, membership, streams);
+        }
+        Ok(fits)
+    }
+
+    /// Leaves a channel whose last stream in this process has gone.
+    pub fn leave(&self, membership: Membership) -> Result<(), Locked> {
+        self.lock()?.leave(membership);
+        Ok(())
+    }
+
+    /// Whether the pair's owner still has its slot.
+    pub(in crate::hub) fn is_live(&self, pair: u64) -> bool {
+        let slot_number = slot_of(pair);
+        pair != 0
+            && slot_number < self.layout.slots
+            && self.region.get(self.layout.slot(slot_number, slot::GENERATION)) as u32 & GENERATION
+                == high(pair) & GENERATION
+    }
+
+    /// Streams of a channel on this nginx.
+    pub fn subscribers(&self, membership: Membership) -> Result<u64, Locked> {
+        Ok(self.lock()?.listeners(membership.record).0)
+    }
+
+    /// The same, of a channel that this process need not have joined.
+    pub fn subscribers_of(&self, name: &[u8]) -> Result<u64, Locked> {
+        let guard = self.lock()?;
+        Ok(guard.find(name).map_or(0, |record| guard.listeners(record).0))
+    }
+}
+
+impl Guard<'_> {
+    fn join(
+        &self,
+        seat: Seat,
+        name: &[u8],
+        now: Now,
+        budget: &mut Budget,
+    ) -> Result<Membership, Short> {
+        let record = match self.find(name) {
+            Some(record) => record,
+            None => {
+                self.make_room(record_blocks(name.len()), 0, now, budget)?;
+                self.make(name)
+            }
+        };
+        let mut pairs = self.pair_words(record);
+        if let Some(pair_at) = pairs.find(|at| high(self.get(*at)) == owner(seat)) {
+            return Ok(Membership { record, pair_at, owner: owner(seat) });
+        }
+        drop(pairs);
+        let pair_at = self.free_pair(record, now, budget)?;
+        let mut change = self.change();
+        if self.is_unheard(record) {
+            change.add(header::PINNED, self.record_size(record) as i64);
+            if self.events(record) == 0 {
+                IDLE.remove(&mut change, record);
+            }
+        }
+        change.set(pair_at, pair(owner(seat), 0));
+        change.commit();
+        Ok(Membership { record, pair_at, owner: owner(seat) })
+    }
+
+    /// Of a channel that was left already nothing need be there: its blocks may be in use again.
+    pub(in crate::hub) fn leave(&self, membership: Membership) {
+        let Membership { record, pair_at, .. } = membership;
+        if !self.is_record(record) || self.pair_words(record).all(|at| at != pair_at) {
+            return;
+        }
+        let pair = self.get(pair_at);
+        if high(pair) == membership.owner && self.hub.is_live(pair) {
+            self.void_pair(record, pair_at);
+        }
+    }
+
+    /// The words of a channel's pairs.
+    pub(in crate::hub) fn pair_words(&self, record: u32) -> impl Iterator<Item = usize> + '_ {
+        let layout = &self.hub.layout;
+        let inline = (0..2).map(move |i| layout.block(record, channel::PAIRS + i));
+        let mut block = high(self.word(record, channel::MORE));
+        let more = std::iter::from_fn(move || {
+            let this = (block != 0).then_some(block)?;
+            block = self.word(this, more_pairs::NEXT) as u32;
+            Some((more_pairs::PAIRS..BLOCK).map(move |word| layout.block(this, word)))
+        });
+        inline.chain(more.flatten())
+    }
+
+    /// Streams of a channel, and the slots that have them. Who has joined it without a stream reads the
+    /// log before it has one, and need not be woken.
+    pub(in crate::hub) fn listeners(&self, record: u32) -> (u64, Vec<usize>) {
+        let mut slots = Vec::new();
+        let mut streams = 0;
+        for at in self.pair_words(record) {
+            let word = self.get(at);
+            if low(word) > 0 && self.hub.is_live(word) {
+                streams += u64::from(low(word));
+                slots.push(slot_of(word));
+            }
+        }
+        (streams, slots)
+    }
+
+    /// Whether no pair stands in the record, void ones counted: the record may then be idle.
+    pub(in crate::hub) fn is_unheard(&self, record: u32) -> bool {
+        self.pair_words(record).all(|at| self.get(at) == 0)
+    }
+
+    /// A place for a pair: an empty one, a void one, or one in a new block.
+    fn free_pair(&self, record: u32, now: Now, budget: &mut Budget) -> Result<usize, Short> {
+        // What a void pair says of the streams that went with its process is for the sweep to tell.
+        let empty = self.pair_words(record).find(|at| self.get(*at) == 0);
+        let void = || self.pair_words(record).find(|at| !self.hub.is_live(self.get(*at)));
+        if let Some(at) = empty.or_else(void) {
+            return Ok(at);
+        }
+        self.make_room(1, record, now, budget)?;
+        let (region, layout) = (&self.hub.region, &self.hub.layout);
+        let mut taker = Taker::new(region, layout);
+        let block = taker.take();
+        for word in 0..BLOCK {
+            region.set(layout.block(block, word), 0);
+        }
+        let at = layout.block(record, channel::MORE);
+        region.set(layout.block(block, more_pairs::NEXT), u64::from(high(region.get(at))));
+        let mut change = self.change();
+        taker.finish(&mut change);
+        change.set_high(at, block);
+        // All its pairs are live, so it is pinned already.
+        change.add(header::PINNED, 1);
+        change.commit();
+        Ok(layout.block(block, more_pairs::PAIRS))
+    }
+
+    fn void_pair(&self, record: u32, pair_at: usize) {
+        let mut change = self.change();
+        change.set(pair_at, 0);
+        let others = self.pair_words(record).any(|at| at != pair_at && self.get(at) != 0);
+        if !others {
+            change.add(header::PINNED, -(self.record_size(record) as i64));
+            if self.events(record) == 0 {
+                IDLE.push(&mut change, record);
+            }
+        }
+        change.commit();
+    }
+
+    /// Clears the pairs of all processes that are gone, if any went since this was last done. False if
+    /// there is more to do: another hold goes on, whatever process it is in.
+    pub(in crate::hub) fn clear_all_void_pairs(&self, budget: &mut Budget) -> bool {
+        let region = &self.hub.region;
+        let vacated = region.word(header::VACATED).load(Ordering::Acquire);
+        if self.get(header::CLEARED) == vacated {
+            return true;
+        }
+        if self.get(header::CLEAR_OF) == self.get(header::CLEARED) {
+            // A new round. Whose seat is vacated after this is for the next one.
+            region.set(header::CLEAR_AT, 0);
+            // A round that has begun begins at the first bucket.
+            region.set_after(header::CLEAR_OF, vacated);
+        }
+        for bucket in self.get(header::CLEAR_AT)..self.hub.layout.buckets as u64 {
+            if !budget.step() {
+                region.set_after(header::CLEAR_AT, bucket);
+                return false;
+            }
+            let mut record = self.get(self.hub.layout.bucket(bucket as u32)) as u32;
+            while record != 0 {
+                budget.spend(self.cost_of(record));
+                self.clear_void_pairs(record, budget);
+                record = low(self.word(record, channel::HASH));
+            }
+        }
+        let cleared = self.get(header::CLEAR_OF);
+        region.set_after(header::CLEARED, cleared);
+        // Of who has gone since the round began there may be something in the buckets before.
+        cleared == vacated
+    }
+
+    /// Clears the pairs of processes that are gone. Returns how many streams they had.
+    pub(in crate::hub) fn clear_void_pairs(&self, record: u32, budget: &mut Budget) -> u64 {
+        let void: Vec<usize> = self
+            .pair_words(record)
+            .filter(|at| self.get(*at) != 0 && !self.hub.is_live(self.get(*at)))
+            .collect();
+        let streams = void.iter().map(|at| u64::from(low(self.get(*at)))).sum();
+        for at in void {
+            self.void_pair(record, at);
+            budget.spend_on_freeing(1);
+        }
+        streams
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::tests::{at, hub_of};
+
+    #[test]
+    fn leaving_a_channel_touches_no_pair_of_another() {
+        let hub = hub_of(256 << 10, 4096, 100, 0);
+        let seat = hub.take_seat().unwrap();
+        let [a, b] = [b"a", b"b"].map(|name| hub.join(seat, name, at(0)).unwrap());
+        hub.set_streams(seat, b, 3);
+        // As if the blocks of one that was left already were in use again.
+        for record in [a.record, b.record + 1, u32::MAX] {
+            hub.leave(Membership { record, ..b }).unwrap();
+            assert_eq!(hub.subscribers_of(b"b"), Ok(3));
+        }
+        hub.leave(b).unwrap();
+        hub.leave(b).unwrap();
+        assert_eq!(hub.subscribers_of(b"b"), Ok(0));
+        hub.check_settled();
+    }
+}

@@ -1,0 +1,47 @@
+//! Since when a pattern is subscribed to in Redis. What happened before on channels that nobody joined has
+//! never come here, and Redis does not say which channels had something. So the pattern's record says it
+//! itself, with its floor: a stream in progress that has not come so far is told a gap, and so is one that
+//! resumes with an id from before.
+
+use crate::hub::budget::Budget;
+use crate::hub::listeners::control::Signal;
+use crate::hub::log::position::{Kind, Place};
+use crate::hub::memory::access::Guard;
+use crate::hub::replication::lease::{BridgeError, Fence};
+use crate::hub::{Hub, Membership};
+use crate::sse::id::Stamp;
+
+impl Hub {
+    /// Patterns are subscribed to anew; `clock` is the highest number that Redis had given by then, as far
+    /// as is known. To be called before anything arrives that this subscription has brought, so that a
+    /// process which dies between the two leaves no hole of which nobody knows. What one hold of the lock
+    /// enters is one gap to a stream, however many of the patterns it has.
+    pub fn patterns_subscribed(
+        &self,
+        fence: Fence,
+        members: &[Membership],
+        clock: Stamp,
+    ) -> Result<(), BridgeError> {
+        let mut rest = members.iter();
+        while !rest.as_slice().is_empty() {
+            let guard = self.lock_fenced(fence)?;
+            let mut budget = Budget::of_hold();
+            while budget.step() {
+                let Some(member) = rest.next() else { break };
+                guard.pattern_subscribed(member.record, clock);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Guard<'_> {
+    fn pattern_subscribed(&self, record: u32, clock: Stamp) {
+        let stamp = self.mark().max(clock);
+        let mut change = self.change();
+        let position = self.signal(&mut change, record, Signal::Lost);
+        let floor = self.floor(record).raised(Place { stamp, position }, Kind::Placed);
+        self.set_floor(&mut change, record, floor);
+        change.commit();
+    }
+}

@@ -1,0 +1,20 @@
+//! The log: channels with their events, in one order.
+//!
+//! - `append`, `ring`: writing events under the lock, and reading new ones without it
+//! - `channels`, `eviction`: channel records, and what is removed when memory or history is used up
+//! - `position`: an event's id and its dense position, and ranges of both
+//! - `idempotency`: recognises publishes that are repeated
+//! - `replay`, `resume`: reads retained events, from what a client's last id says
+//! - `cursor`: how far a stream of Redis has been read, where the ids of the events do not say it
+//! - `detached`: events of deleted channels, which are freed little by little
+
+pub(super) mod append;
+pub(super) mod channels;
+pub(super) mod cursor;
+pub(super) mod detached;
+pub(super) mod eviction;
+pub(super) mod idempotency;
+pub(super) mod position;
+pub(super) mod replay;
+pub(super) mod resume;
+pub(super) mod ring;

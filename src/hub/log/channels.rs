@@ -1,0 +1,272 @@
+//! Channels by name: finding, making and forgetting their records.
+
+use std::hash::Hasher;
+
+use crate::hub::listeners::pattern::pattern_of;
+use crate::hub::log::position::{Floor, Left};
+use crate::hub::memory::access::Guard;
+use crate::hub::memory::alloc::{give_back, Taker};
+use crate::hub::memory::layout::{channel, header, high, low, more_pairs, pair, PAYLOAD};
+use crate::hub::memory::linked_list::List;
+use crate::hub::memory::redo::Change;
+use crate::hub::Hub;
+
+/// Channels with more events than history owes, in the turn in which they give one up.
+pub const SURPLUS: List = List { ends: header::SURPLUS, link: channel::SURPLUS };
+/// Channels without events and subscribers, longest idle first.
+pub const IDLE: List = List { ends: header::IDLE, link: channel::LIST };
+
+/// Patterns: a record is a member for as long as it lives.
+pub const PATTERNS: List = List { ends: header::PATTERNS, link: channel::SURPLUS };
+
+/// The list of channels whose events hold `blocks` blocks, to the next lower power of two.
+pub fn class(blocks: u32) -> List {
+    List { ends: header::CLASSES + blocks.max(1).ilog2() as usize, link: channel::LIST }
+}
+
+/// Bit of the count of events that says: the record stands in the list of surplus.
+pub const IN_SURPLUS: u32 = 1 << 31;
+
+/// Blocks of the record of a channel whose name has `len` bytes, and of the name.
+pub fn record_blocks(len: usize) -> usize {
+    1 + len.saturating_sub(channel::NAME_INLINE).div_ceil(PAYLOAD)
+}
+
+/// What of a name lies in the record: its length, and as much of it as there is room for.
+fn first_part(len: usize, inline: &[u8]) -> [u8; channel::NAME_INLINE + 1] {
+    let mut first = [0; channel::NAME_INLINE + 1];
+    first[0] = len as u8;
+    first[1..=inline.len()].copy_from_slice(inline);
+    first
+}
+
+impl Hub {
+    /// Bytes of a record's name.
+    fn name_len(&self, record: u32) -> usize {
+        match self.region.get(self.layout.block(record, channel::NAME)) as u8 {
+            0 => 256,
+            len => usize::from(len),
+        }
+    }
+
+    /// Whether a record is a pattern's.
+    pub(in crate::hub) fn is_pattern(&self, record: u32) -> bool {
+        let word = self.region.get(self.layout.block(record, channel::NAME));
+        let [_len, first, ..] = word.to_le_bytes();
+        pattern_of(&[first]).is_some()
+    }
+
+    /// Reads a record's name. Without the lock it is what the record's blocks hold by now, and
+    /// the caller finds out whether that means anything.
+    pub(in crate::hub) fn read_name(&self, record: u32, out: &mut Vec<u8>) {
+        let (region, layout) = (&self.region, &self.layout);
+        let len = self.name_len(record);
+        let inline = len.min(channel::NAME_INLINE);
+        out.clear();
+        region.read_bytes(layout.block(record, channel::NAME), inline + 1, out);
+        out.remove(0);
+        let mut block = low(region.get(layout.block(record, channel::MORE)));
+        while out.len() < len && (1..layout.blocks).contains(&(block as usize)) {
+            region.read_bytes(layout.block(block, 0), (len - out.len()).min(PAYLOAD), out);
+            block = region.get(layout.next(block)) as u32;
+        }
+    }
+}
+
+impl Guard<'_> {
+    /// The hash of a channel's name, keyed so that nobody can aim for one bucket.
+    pub(in crate::hub) fn hash(&self, name: &[u8]) -> u64 {
+        let mut hasher = std::hash::DefaultHasher::new();
+        hasher.write_u64(self.get(header::SEED));
+        hasher.write(name);
+        hasher.finish()
+    }
+
+    /// The record of a channel.
+    pub(in crate::hub) fn find(&self, name: &[u8]) -> Option<u32> {
+        let hash = self.hash(name) as u32;
+        let mut record = self.get(self.hub.layout.bucket(hash)) as u32;
+        while record != 0 {
+            let word = self.word(record, channel::HASH);
+            if high(word) == hash && self.has_name(record, name) {
+                return Some(record);
+            }
+            record = low(word);
+        }
+        None
+    }
+
+    fn has_name(&self, record: u32, name: &[u8]) -> bool {
+        let (region, layout) = (&self.hub.region, &self.hub.layout);
+        let (inline, rest) = name.split_at(name.len().min(channel::NAME_INLINE));
+        if self.name_len(record) != name.len()
+            || !region.holds(layout.block(record, channel::NAME), &first_part(name.len(), inline))
+        {
+            return false;
+        }
+        let mut block = low(self.word(record, channel::MORE));
+        rest.chunks(PAYLOAD).all(|part| {
+            let at = layout.block(block, 0);
+            block = region.get(layout.next(block)) as u32;
+            region.holds(at, part)
+        })
+    }
+
+    fn name_len(&self, record: u32) -> usize {
+        self.hub.name_len(record)
+    }
+
+    /// The steps that it costs to look at a record, with its name and its pairs.
+    pub(in crate::hub) fn cost_of(&self, record: u32) -> usize {
+        const PAIRS_OF_A_STEP: usize = 4;
+        let more = high(self.word(record, channel::MORE)) != 0;
+        let pairs = if more { self.pair_words(record).count() } else { 0 };
+        2 + pairs / PAIRS_OF_A_STEP
+    }
+
+    /// Whether there is a channel's record in this block.
+    pub(in crate::hub) fn is_record(&self, block: u32) -> bool {
+        if block == 0 || block as usize >= self.hub.layout.blocks {
+            return false;
+        }
+        let hash = high(self.word(block, channel::HASH));
+        let mut record = self.get(self.hub.layout.bucket(hash)) as u32;
+        while record != 0 && record != block {
+            record = low(self.word(record, channel::HASH));
+        }
+        record == block
+    }
+
+    /// Whether a record is a pattern's.
+    pub(in crate::hub) fn is_pattern(&self, record: u32) -> bool {
+        self.hub.is_pattern(record)
+    }
+
+    /// Blocks of a record: itself, its name, its cursor, its pairs.
+    pub(in crate::hub) fn record_size(&self, record: u32) -> usize {
+        let mut blocks = record_blocks(self.name_len(record));
+        blocks += usize::from(self.cursor_block(record) != 0);
+        let mut pairs = high(self.word(record, channel::MORE));
+        while pairs != 0 {
+            blocks += 1;
+            pairs = self.word(pairs, more_pairs::NEXT) as u32;
+        }
+        blocks
+    }
+
+    /// A channel's name.
+    pub(in crate::hub) fn name(&self, record: u32) -> Vec<u8> {
+        let mut name = Vec::new();
+        self.name_into(record, &mut name);
+        name
+    }
+
+    /// The same, into memory that was used before.
+    pub(in crate::hub) fn name_into(&self, record: u32, out: &mut Vec<u8>) {
+        self.hub.read_name(record, out);
+    }
+
+    /// Makes the record of a channel that has none. The caller has made room for
+    /// [`record_blocks`].
+    pub(in crate::hub) fn make(&self, name: &[u8]) -> u32 {
+        let (region, layout) = (&self.hub.region, &self.hub.layout);
+        let hash = self.hash(name) as u32;
+        let mut taker = Taker::new(region, layout);
+        let record = taker.take();
+        let at = |word| layout.block(record, word);
+
+        let (inline, rest) = name.split_at(name.len().min(channel::NAME_INLINE));
+        let mut more = 0;
+        for part in rest.chunks(PAYLOAD) {
+            let block = taker.take();
+            region.write_bytes(layout.block(block, 0), part);
+            if more == 0 {
+                more = block;
+            }
+        }
+        let bucket = layout.bucket(hash);
+        let floor = Floor::read(region, header::FORGOTTEN);
+        region.set(at(channel::HASH), pair(hash, region.get(bucket) as u32));
+        for word in [channel::EVENTS, channel::SIZE, channel::SURPLUS, channel::LIST] {
+            region.set(at(word), 0);
+        }
+        for word in [channel::PAIRS, channel::PAIRS + 1, channel::STEP, channel::ENDED] {
+            region.set(at(word), 0);
+        }
+        floor.write(|word, value| region.set(at(channel::FLOOR + word), value));
+        region.set(at(channel::MORE), pair(0, more));
+        region.write_bytes(at(channel::NAME), &first_part(name.len(), inline));
+
+        let mut change = self.change();
+        taker.finish(&mut change);
+        change.set(bucket, u64::from(record));
+        match pattern_of(name) {
+            Some(_) => PATTERNS.push(&mut change, record),
+            None => change.add(header::CHANNELS, 1),
+        }
+        IDLE.push(&mut change, record);
+        change.commit();
+        record
+    }
+
+    /// Forgets a channel that has neither events nor subscribers. What it knew of lost events goes
+    /// into FORGOTTEN, the floor of every record that is made later. Detached events are freed before.
+    pub(in crate::hub) fn forget(&self, record: u32) {
+        debug_assert!(!self.hub.has_detached(), "a record is named by its detached events");
+        let layout = &self.hub.layout;
+        let hash = high(self.word(record, channel::HASH));
+        let mut change = self.change();
+        let mut link = layout.bucket(hash);
+        while change.get(link) as u32 != record {
+            link = layout.block(change.get(link) as u32, channel::HASH);
+        }
+        change.set_low(link, low(self.word(record, channel::HASH)));
+        IDLE.remove(&mut change, record);
+        match self.is_pattern(record) {
+            true => {
+                PATTERNS.remove(&mut change, record);
+                change.add(header::REMOVED, 1);
+            }
+            false => change.add(header::CHANNELS, -1),
+        }
+        let floor = self.floor(record);
+        let forgotten = Floor::read(&self.hub.region, header::FORGOTTEN);
+        // What Redis has numbered it also retains: from there it is known what was lost.
+        // What a pattern has missed is nothing to others, and it begins anew when it comes back.
+        let tells = floor.left != Left::Durable && !self.is_pattern(record);
+        if floor.place > forgotten.place && tells {
+            floor.write(|word, value| change.set(header::FORGOTTEN + word, value));
+        }
+        self.give_back_record(&mut change, record);
+        change.commit();
+    }
+
+    fn give_back_record(&self, change: &mut Change<'_>, record: u32) {
+        let more = self.word(record, channel::MORE);
+        let name_blocks = record_blocks(self.name_len(record)) - 1;
+        if name_blocks > 0 {
+            give_back(change, low(more), name_blocks);
+        }
+        let cursor = self.cursor_block(record);
+        if cursor != 0 {
+            give_back(change, cursor, 1);
+        }
+        let mut pairs = high(more);
+        while pairs != 0 {
+            let next = self.word(pairs, more_pairs::NEXT) as u32;
+            give_back(change, pairs, 1);
+            pairs = next;
+        }
+        give_back(change, record, 1);
+    }
+
+    /// How many events a channel holds.
+    pub(in crate::hub) fn events(&self, record: u32) -> u32 {
+        high(self.word(record, channel::SIZE)) & !IN_SURPLUS
+    }
+
+    /// What has left the channel.
+    pub(in crate::hub) fn floor(&self, record: u32) -> Floor {
+        Floor::read(&self.hub.region, self.hub.layout.block(record, channel::FLOOR))
+    }
+}

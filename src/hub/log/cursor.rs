@@ -1,0 +1,123 @@
+//! How far a channel's stream in Redis was read, where the channel's newest event does not say it.
+//!
+//! Nearly always the newest event bears the number of its entry. It does not if that number is below
+//! the mark or is not believed: then the event gets the mark as its number, and the record gets a
+//! block for the number of the entry. From then on the block is kept exact by the change that appends
+//! each event, so that nothing is read twice or passed over, however the process ends.
+
+use crate::hub::budget::Budget;
+use crate::hub::listeners::control::Signal;
+use crate::hub::log::position::{Kind, Left, Place};
+use crate::hub::memory::access::Guard;
+use crate::hub::memory::alloc::Taker;
+use crate::hub::memory::layout::{channel, event, header, high, low, Layout};
+use crate::hub::memory::redo::Change;
+use crate::hub::replication::lease::{BridgeError, Fence};
+use crate::hub::replication::reported::ReportedId;
+use crate::hub::{Hub, Membership};
+use crate::sse::id::Stamp;
+
+/// Words of the block.
+const MS: usize = 0;
+const SEQ: usize = 1;
+/// Plain messages behind which the newest entry is looked for.
+const LOOK_BACK: usize = 1024;
+
+/// The word of a record that has the block's number in its upper half.
+fn link(layout: &Layout, record: u32) -> usize {
+    layout.block(record, channel::STEP)
+}
+
+impl Hub {
+    /// The stream of a channel started over: what this hub has of it ended somewhere, and what follows
+    /// comes after a hole. Open streams receive a gap event before it. To be called before the new
+    /// entries arrive.
+    pub(in crate::hub) fn start_over(
+        &self,
+        fence: Fence,
+        member: Membership,
+    ) -> Result<(), BridgeError> {
+        loop {
+            let guard = self.lock_fenced(fence)?;
+            let mut budget = Budget::of_hold();
+            while !budget.is_spent() {
+                if guard.events(member.record) == 0 {
+                    guard.enter_start(member.record);
+                    return Ok(());
+                }
+                guard.evict(member.record, &mut budget);
+            }
+        }
+    }
+}
+
+impl Guard<'_> {
+    /// The block of a record's cursor; 0 for none.
+    pub(in crate::hub) fn cursor_block(&self, record: u32) -> u32 {
+        high(self.get(link(&self.hub.layout, record)))
+    }
+
+    /// How far the stream was read, if the newest event does not say it.
+    pub(in crate::hub) fn cursor(&self, record: u32) -> Option<ReportedId> {
+        let block = self.cursor_block(record);
+        let word = |word| self.word(block, word);
+        (block != 0).then(|| Stamp { ms: word(MS), seq: word(SEQ) }.into())
+    }
+
+    /// The number of the newest entry that is known to have been in the stream.
+    pub(in crate::hub) fn newest_entry(&self, record: u32) -> Option<ReportedId> {
+        if let Some(cursor) = self.cursor(record) {
+            return Some(cursor).filter(|cursor| *cursor != ReportedId::default());
+        }
+        let mut block = low(self.word(record, channel::EVENTS));
+        for _ in 0..LOOK_BACK {
+            if block == 0 {
+                break;
+            }
+            if self.kind(block) == Kind::Durable {
+                return Some(self.place(block).stamp.into());
+            }
+            block = high(self.word(block, event::LINKS));
+        }
+        let floor = self.floor(record);
+        let is_own = low(self.word(record, channel::STEP)) != 0;
+        (is_own && floor.left == Left::Durable).then(|| floor.place.stamp.into())
+    }
+
+    /// Gives a record that has no cursor one. The caller has made room for a block.
+    pub(in crate::hub) fn give_cursor(&self, record: u32, at: ReportedId) {
+        let (region, layout) = (&self.hub.region, &self.hub.layout);
+        let mut taker = Taker::new(region, layout);
+        let block = taker.take();
+        region.set(layout.block(block, MS), at.0.ms);
+        region.set(layout.block(block, SEQ), at.0.seq);
+        let mut change = self.change();
+        taker.finish(&mut change);
+        change.set_high(link(layout, record), block);
+        if !self.is_unheard(record) {
+            change.add(header::PINNED, 1);
+        }
+        change.commit();
+    }
+
+    /// Moves the cursor of a record that has one.
+    pub(in crate::hub) fn set_cursor(&self, change: &mut Change<'_>, record: u32, at: ReportedId) {
+        let block = self.cursor_block(record);
+        if block != 0 {
+            change.set(self.hub.layout.block(block, MS), at.0.ms);
+            change.set(self.hub.layout.block(block, SEQ), at.0.seq);
+        }
+    }
+
+    /// Enters that everything of a channel without events comes before a hole.
+    fn enter_start(&self, record: u32) {
+        let mut change = self.change();
+        let position = self.signal(&mut change, record, Signal::Lost);
+        let place = Place { stamp: self.mark(), position };
+        self.floor(record).raised(place, Kind::Placed).write(|word, value| {
+            change.set(self.hub.layout.block(record, channel::FLOOR + word), value);
+        });
+        self.set_cursor(&mut change, record, ReportedId::default());
+        change.commit();
+    }
+}

@@ -1,0 +1,295 @@
+//! Room in the zone: which events and channels go when blocks are wanted, and what goes by age.
+
+use crate::hub::budget::Budget;
+use crate::hub::log::channels::{class, IDLE, IN_SURPLUS, SURPLUS};
+use crate::hub::log::position::Place;
+use crate::hub::memory::access::{Guard, Locked};
+use crate::hub::memory::alloc::{available, give_back, of_event};
+use crate::hub::memory::layout::{channel, event, header, high, low, pair};
+use crate::hub::memory::redo::Change;
+use crate::hub::stats::Counter;
+use crate::hub::{Hub, Now};
+
+/// Why there is no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::hub) enum Short {
+    /// Nothing is left that could give way.
+    NoRoom,
+    /// There is more to free than one hold of the lock may: some of it is done.
+    Unfinished,
+}
+
+impl Guard<'_> {
+    /// Makes sure that `blocks` blocks can be taken. `keep` is a record that must not be forgotten
+    /// meanwhile (0: none). Gives up, in this order: what was forgotten; the oldest event of a channel that has more
+    /// than it is owed; the channel that is idle longest; the oldest event of the channels that hold
+    /// most; the oldest of the publishers' keys.
+    /// What would not fit even then takes nothing from anybody.
+    pub(in crate::hub) fn make_room(
+        &self,
+        blocks: usize,
+        keep: u32,
+        now: Now,
+        budget: &mut Budget,
+    ) -> Result<(), Short> {
+        let is_there = || available(&self.hub.region, &self.hub.layout) >= blocks;
+        if is_there() {
+            return Ok(());
+        }
+        if !self.could_hold(blocks, keep) {
+            if !self.clear_all_void_pairs(budget) {
+                return Err(Short::Unfinished);
+            }
+            if !self.could_hold(blocks, keep) {
+                return Err(Short::NoRoom);
+            }
+        }
+        while !is_there() {
+            if !budget.step() {
+                return Err(Short::Unfinished);
+            }
+            let given = self.free_oldest_detached(budget)
+                || self.give_surplus(now, budget)
+                || self.give_idle(keep, budget)
+                || self.give_of_largest(now, budget)
+                || self.drop_oldest_key();
+            if !given {
+                return Err(Short::NoRoom);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether blocks would be there if all gave way that can.
+    fn could_hold(&self, blocks: usize, keep: u32) -> bool {
+        let mut fixed = 1 + self.get(header::PINNED) as usize;
+        if keep != 0 && self.is_unheard(keep) {
+            fixed += self.record_size(keep);
+        }
+        fixed + blocks <= self.hub.layout.blocks
+    }
+
+    fn give_surplus(&self, now: Now, budget: &mut Budget) -> bool {
+        let record = high(self.get(SURPLUS.ends));
+        if record == 0 {
+            return false;
+        }
+        if u64::from(self.events(record)) > self.get(header::COUNT) {
+            // Its turn is over: `resize` puts it behind the others if it still has surplus.
+            self.give_oldest(record, now, budget);
+        } else {
+            // History was raised meanwhile: this is owed now.
+            self.reclassify(record);
+        }
+        true
+    }
+
+    fn give_idle(&self, keep: u32, budget: &mut Budget) -> bool {
+        let mut record = high(self.get(IDLE.ends));
+        if record == keep && record != 0 {
+            record = low(self.word(record, IDLE.link));
+        }
+        if record == 0 {
+            return false;
+        }
+        self.forget(record);
+        budget.spend_on_freeing(1);
+        true
+    }
+
+    fn give_of_largest(&self, now: Now, budget: &mut Budget) -> bool {
+        let classes = (0..header::CLASS_COUNT).rev();
+        let mut largest = classes.map(|power| high(self.get(class(1 << power).ends)));
+        let Some(record) = largest.find(|record| *record != 0) else { return false };
+        self.give_oldest(record, now, budget);
+        true
+    }
+
+    fn give_oldest(&self, record: u32, now: Now, budget: &mut Budget) {
+        if !self.has_expired(record, now) {
+            self.evict(record, budget);
+            self.count(Counter::Evicted, 1);
+            return;
+        }
+        self.expire(record, now, budget);
+    }
+
+    fn has_expired(&self, record: u32, now: Now) -> bool {
+        let age = self.get(header::AGE);
+        let first = high(self.word(record, channel::EVENTS));
+        age != 0 && first != 0 && self.born(first).saturating_add(age) <= now.mono
+    }
+
+    /// Frees the events of a channel that are older than AGE. False if there are more.
+    pub(in crate::hub) fn expire(&self, record: u32, now: Now, budget: &mut Budget) -> bool {
+        while self.has_expired(record, now) {
+            if budget.is_spent() {
+                return false;
+            }
+            self.evict(record, budget);
+            self.count(Counter::Expired, 1);
+        }
+        true
+    }
+
+    /// When an event came (ms of the monotonic clock).
+    pub(in crate::hub) fn born(&self, event: u32) -> u64 {
+        self.word(event, event::BORN) >> 16
+    }
+
+    /// Frees the oldest event of a channel that has one.
+    pub(in crate::hub) fn evict(&self, record: u32, budget: &mut Budget) {
+        let (region, layout) = (&self.hub.region, &self.hub.layout);
+        let events = self.word(record, channel::EVENTS);
+        let first = high(events);
+        let later = low(self.word(first, event::LINKS));
+        let blocks = of_event(low(self.word(first, event::OWNER)) as usize);
+
+        let mut change = self.change();
+        // The stamp goes first: a reader without the lock must see it gone before the blocks are
+        // used again.
+        change.set(layout.stamp(first), 0);
+        give_back(&mut change, first, blocks);
+        self.floor(record)
+            .raised(Place::of_event(region, layout, first), self.kind(first))
+            .write(|word, value| change.set(layout.block(record, channel::FLOOR + word), value));
+        change.set(
+            layout.block(record, channel::EVENTS),
+            if later == 0 { 0 } else { pair(later, low(events)) },
+        );
+        if later != 0 {
+            change.set_high(layout.block(later, event::LINKS), 0);
+        }
+        change.add(header::RETAINED, -1);
+        self.resize(&mut change, record, -1, -(blocks as i64));
+        change.commit();
+        budget.spend_on_freeing(blocks);
+    }
+
+    /// Enters a channel's new size, and moves its record to the lists where it then belongs.
+    pub(in crate::hub) fn resize(
+        &self,
+        change: &mut Change<'_>,
+        record: u32,
+        events: i64,
+        blocks: i64,
+    ) {
+        let at = self.hub.layout.block(record, channel::SIZE);
+        let size = change.get(at);
+        let (was_surplus, was_events) = (high(size) & IN_SURPLUS != 0, high(size) & !IN_SURPLUS);
+        let was_blocks = low(size);
+        let now_events = (i64::from(was_events) + events) as u32;
+        let now_blocks = (i64::from(was_blocks) + blocks) as u32;
+
+        let surplus = u64::from(now_events) > self.get(header::COUNT);
+        // Who gives an event goes behind the others, if it is not there; who gets one keeps its turn.
+        let is_last = || low(self.get(SURPLUS.ends)) == record;
+        let keeps_turn = was_surplus && surplus && (events >= 0 || is_last());
+        if was_surplus && !keeps_turn {
+            SURPLUS.remove(change, record);
+        }
+        if surplus && !keeps_turn {
+            SURPLUS.push(change, record);
+        }
+        let flag = if surplus { IN_SURPLUS } else { 0 };
+        change.set(at, pair(now_events | flag, now_blocks));
+
+        let was = (was_events > 0).then(|| class(was_blocks).ends);
+        let is = (now_events > 0).then(|| class(now_blocks).ends);
+        if was == is {
+            return;
+        }
+        match was {
+            Some(_) => class(was_blocks).remove(change, record),
+            None if self.is_unheard(record) => IDLE.remove(change, record),
+            None => {}
+        }
+        match is {
+            Some(_) => class(now_blocks).push(change, record),
+            None if self.is_unheard(record) => IDLE.push(change, record),
+            None => {}
+        }
+    }
+}
+
+impl Hub {
+    /// Looks at a slice of the channels: frees what is too old, takes away the streams of processes
+    /// that are gone, puts channels into the lists where a changed history wants them.
+    pub fn sweep(&self, now: Now) -> Result<Swept, Locked> {
+        let guard = self.lock()?;
+        guard.expire_keys(now, 64);
+        let mut lost = Vec::new();
+        let mut budget = Budget::of_hold();
+        let start = guard.get(header::SWEEP) as usize;
+        let mut bucket = start.min(self.layout.buckets);
+        while bucket < self.layout.buckets && budget.step() {
+            let mut record = guard.get(self.layout.bucket(bucket as u32)) as u32;
+            let mut done = true;
+            while record != 0 {
+                budget.spend(guard.cost_of(record));
+                done &= guard.expire(record, now, &mut budget);
+                let streams = guard.clear_void_pairs(record, &mut budget);
+                if streams > 0 {
+                    lost.push((guard.name(record), streams));
+                }
+                guard.reclassify(record);
+                record = low(guard.word(record, channel::HASH));
+            }
+            if !done {
+                // Once more, for the rest of what is too old.
+                break;
+            }
+            bucket += 1;
+        }
+        let round = bucket == self.layout.buckets;
+        self.region.set(header::SWEEP, if round { 0 } else { bucket as u64 });
+        Ok(Swept { round, buckets: bucket - start, lost })
+    }
+
+    /// Buckets of the channel table: sweeps that have looked at this many have been once around.
+    pub fn buckets(&self) -> usize {
+        self.layout.buckets
+    }
+
+    /// Puts all channels into the lists where a changed history wants them.
+    pub(in crate::hub) fn reclassify_all(&self) -> Result<(), Locked> {
+        let mut bucket = 0;
+        while bucket < self.layout.buckets {
+            let guard = self.lock()?;
+            let mut budget = Budget::of_hold();
+            while bucket < self.layout.buckets && budget.step() {
+                let mut record = guard.get(self.layout.bucket(bucket as u32)) as u32;
+                while record != 0 {
+                    budget.spend(guard.cost_of(record));
+                    guard.reclassify(record);
+                    record = low(guard.word(record, channel::HASH));
+                }
+                bucket += 1;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a sweep has found.
+#[derive(Debug, Default)]
+pub struct Swept {
+    /// It has come to the end of the table.
+    pub round: bool,
+    /// Buckets of the table that it has looked at to the end.
+    pub buckets: usize,
+    /// Channels that lost streams with the processes that had them, and how many.
+    pub lost: Vec<(Vec<u8>, u64)>,
+}
+
+impl Guard<'_> {
+    fn reclassify(&self, record: u32) {
+        let in_surplus = high(self.word(record, channel::SIZE)) & IN_SURPLUS != 0;
+        let surplus = u64::from(self.events(record)) > self.get(header::COUNT);
+        if surplus != in_surplus {
+            let mut change = self.change();
+            self.resize(&mut change, record, 0, 0);
+            change.commit();
+        }
+    }
+}

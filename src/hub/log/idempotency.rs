@@ -1,0 +1,151 @@
+//! Publishers' idempotency keys: for two minutes the hub knows which ids a key has made, so that a
+//! repeated publish gets them again and adds nothing. A key becomes known in the same change as its
+//! events, so no death of a process comes between them.
+
+use std::hash::Hasher;
+
+use crate::hub::log::position::{Kind, Place};
+use crate::hub::memory::access::Guard;
+use crate::hub::memory::alloc::{give_back, Taker};
+use crate::hub::memory::layout::{header, high, key, low, pair};
+use crate::hub::memory::redo::{Batch, Change};
+use crate::hub::Now;
+use crate::sse::id::{Id, Stamp};
+
+/// How long a key is known, in ms.
+const LIFETIME: u64 = 120_000;
+/// Keys hold at most one block in this many.
+const SHARE: usize = 16;
+
+/// A publisher's key on one channel, as the hub knows it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct KeyHash(u64, u64);
+
+impl Guard<'_> {
+    /// The hash of a key on a channel.
+    pub(in crate::hub) fn key_hash(&self, channel: &[u8], key: &[u8]) -> KeyHash {
+        let half = |salt: u8| {
+            let mut hasher = std::hash::DefaultHasher::new();
+            hasher.write_u64(self.get(header::SEED));
+            hasher.write_u8(salt);
+            hasher.write_usize(channel.len());
+            hasher.write(channel);
+            hasher.write(key);
+            hasher.finish()
+        };
+        KeyHash(half(0), half(1))
+    }
+
+    /// The ids that a key has made, if it is known.
+    pub(in crate::hub) fn ids_of(&self, hash: KeyHash, now: Now) -> Option<Vec<Id>> {
+        let mut block = self.get(self.hub.layout.key_bucket(hash.0)) as u32;
+        while block != 0 {
+            let known = KeyHash(self.word(block, key::HASH), self.word(block, key::HASH + 1));
+            if known == hash {
+                let young = self.word(block, key::BORN).saturating_add(LIFETIME) > now.mono;
+                return young.then(|| self.ids_in(block));
+            }
+            block = high(self.word(block, key::LINKS));
+        }
+        None
+    }
+
+    fn ids_in(&self, block: u32) -> Vec<Id> {
+        let kind = Kind::from_flags(self.word(block, key::FLAGS) as u8);
+        let (ms, seq) = (self.word(block, key::MS), self.word(block, key::SEQ));
+        let position = self.word(block, key::POSITION);
+        (0..self.word(block, key::COUNT))
+            .map(|i| {
+                let place = Place { stamp: Stamp { ms, seq: seq + i }, position: position + i };
+                place.id(kind, self.hub.tag())
+            })
+            .collect()
+    }
+
+    /// Drops keys until one more may come. The caller then makes room for one block.
+    pub(in crate::hub) fn bound_keys(&self, now: Now) {
+        self.expire_keys(now, 4);
+        while self.get(header::KEY_COUNT) as usize >= self.hub.layout.blocks / SHARE {
+            self.drop_oldest_key();
+        }
+    }
+
+    /// Writes the record of a key into a block of its own, and lets the change make it known.
+    pub(in crate::hub) fn remember(
+        &self,
+        taker: &mut Taker<'_>,
+        change: &mut Change<'_>,
+        hash: KeyHash,
+        made: (Batch, Stamp),
+        now: Now,
+    ) {
+        let layout = &self.hub.layout;
+        let (batch, stamp) = made;
+        let block = taker.take();
+        let bucket = layout.key_bucket(hash.0);
+        let words = [
+            (key::LINKS, pair(self.get(bucket) as u32, 0)),
+            (key::HASH, hash.0),
+            (key::HASH + 1, hash.1),
+            (key::BORN, now.mono),
+            (key::MS, stamp.ms),
+            (key::SEQ, stamp.seq),
+            (key::POSITION, batch.position),
+            (key::COUNT, u64::from(batch.count)),
+            (key::FLAGS, u64::from(Kind::Local.flags())),
+        ];
+        for (word, value) in words {
+            self.hub.region.set(layout.block(block, word), value);
+        }
+        let ends = change.get(header::KEYS);
+        if low(ends) == 0 {
+            change.set(header::KEYS, pair(block, block));
+        } else {
+            change.set_low(layout.block(low(ends), key::LINKS), block);
+            change.set(header::KEYS, pair(high(ends), block));
+        }
+        change.set(bucket, u64::from(block));
+        change.add(header::KEY_COUNT, 1);
+    }
+
+    /// Drops at most `limit` keys that are too old.
+    pub(in crate::hub) fn expire_keys(&self, now: Now, limit: usize) {
+        for _ in 0..limit {
+            let oldest = high(self.get(header::KEYS));
+            if oldest == 0 || self.word(oldest, key::BORN).saturating_add(LIFETIME) > now.mono {
+                return;
+            }
+            self.drop_oldest_key();
+        }
+    }
+
+    /// Drops the oldest key. False if there is none.
+    pub(in crate::hub) fn drop_oldest_key(&self) -> bool {
+        let layout = &self.hub.layout;
+        let ends = self.get(header::KEYS);
+        let oldest = high(ends);
+        if oldest == 0 {
+            return false;
+        }
+        let mut change = self.change();
+        let links = self.word(oldest, key::LINKS);
+        let younger = low(links);
+        change.set(header::KEYS, if younger == 0 { 0 } else { pair(younger, low(ends)) });
+
+        let bucket = layout.key_bucket(self.word(oldest, key::HASH));
+        let first = self.get(bucket) as u32;
+        if first == oldest {
+            change.set(bucket, u64::from(high(links)));
+        } else {
+            let mut block = first;
+            while high(self.word(block, key::LINKS)) != oldest {
+                block = high(self.word(block, key::LINKS));
+            }
+            change.set_high(layout.block(block, key::LINKS), high(links));
+        }
+        change.add(header::KEY_COUNT, -1);
+        give_back(&mut change, oldest, 1);
+        change.commit();
+        true
+    }
+}

@@ -1,0 +1,291 @@
+//! Reading what is retained: where a stream begins (`begin`), and the events that one which is behind
+//! still has to get, merged over its channels (`track`: one of them). Both under the lock, in slices
+//! that have a budget each.
+
+use crate::hub::budget::Budget;
+use crate::hub::log::append::is_late;
+use crate::hub::log::position::{end, Kind, Place};
+use crate::hub::log::replay::track::{Aim, Next, Spot, Track};
+use crate::hub::log::resume::Had;
+use crate::hub::log::ring::Copied;
+use crate::hub::memory::access::{Guard, Locked};
+use crate::hub::memory::layout::{event, low};
+use crate::hub::{Hub, Membership, Now};
+use crate::sse::id::Id;
+
+mod start;
+mod track;
+
+pub use crate::hub::log::replay::start::{Beginning, Resume};
+
+/// What a stream that is behind still has to get: everything on its channels after `after` and up
+/// to the end of the log when it began.
+#[derive(Debug)]
+pub struct Pursuit {
+    course: Course,
+    /// A gap has to be told, whatever the floors say.
+    gap_due: bool,
+    tracks: Box<[Track]>,
+}
+
+/// From where to where a pursuit goes, and how.
+#[derive(Clone, Copy, Debug)]
+struct Course {
+    after: Place,
+    end: Place,
+    order: Order,
+    /// What of these the client has had elsewhere.
+    had: Had,
+    aim: Aim,
+    /// It is of a client without an id, which gets one although there may be nothing else for it.
+    is_fresh: bool,
+    /// Its channels are several streams in Redis: the client may have had of one what came late, and
+    /// not yet of another what came before.
+    is_merged: bool,
+}
+
+/// By what the events of several channels are merged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    /// A stream's first pass: a channel that was joined late has old ids at high positions.
+    Place,
+    /// From then on.
+    Position,
+}
+
+/// A slice of a pursuit or of a search.
+#[derive(Debug, Default)]
+pub struct Slice {
+    /// Events were lost since the last one: the id that the gap event bears.
+    pub gap: Option<Id>,
+    /// The next events, in order.
+    pub events: Vec<Found>,
+    /// Nothing is left behind these.
+    pub done: bool,
+    /// Nothing is left, but events behind where the pursuit ends were lost, and perhaps others before
+    /// it: the next one, which is to begin there, tells.
+    pub overtaken: bool,
+    /// Of a search that has nothing to give: where the stream begins.
+    pub begins: Option<Place>,
+    /// For each channel, up to where the gap tells what was lost.
+    pub(in crate::hub) floors: Vec<u64>,
+}
+
+/// An event that a pursuit has found.
+#[derive(Debug)]
+pub struct Found {
+    /// The event.
+    pub event: Copied,
+    track: usize,
+    block: u32,
+    channel: Option<Box<[u8]>>,
+}
+
+impl Found {
+    /// One that a search has found.
+    pub(in crate::hub) fn of_channel(event: Copied, block: u32, name: Vec<u8>) -> Found {
+        Found { event, track: 0, block, channel: Some(name.into()) }
+    }
+
+    /// The name of its channel, if a search has found it.
+    pub fn channel(&self) -> Option<&[u8]> {
+        self.channel.as_deref()
+    }
+
+    /// Which of the pursuit's channels it is of.
+    pub fn track(&self) -> usize {
+        self.track
+    }
+}
+
+impl Pursuit {
+    /// For a stream in progress that is behind: it has had everything up to `at`, and some elsewhere.
+    pub fn since(
+        at: u64,
+        had: Had,
+        until: u64,
+        channels: impl Iterator<Item = Membership>,
+    ) -> Box<Pursuit> {
+        let tracks = channels.map(|member| Track {
+            record: member.record,
+            next: Next::Seek(None),
+            told: at,
+        });
+        let place = |position| Place { position, ..Place::START };
+        let course = Course {
+            after: place(at),
+            end: place(until),
+            order: Order::Position,
+            had,
+            aim: Aim::Here,
+            is_fresh: false,
+            is_merged: false,
+        };
+        Box::new(Pursuit { course, gap_due: false, tracks: tracks.collect() })
+    }
+
+    /// The position up to which it goes.
+    pub fn until(&self) -> u64 {
+        self.course.until()
+    }
+
+    /// A gap has to be told, whatever the floors say.
+    pub fn owe_gap(&mut self) {
+        self.gap_due = true;
+    }
+
+    /// The event was handed to the socket.
+    pub fn passed(&mut self, found: &Found) {
+        let spot = Spot { block: found.block, position: found.event.place.position };
+        self.tracks[found.track].next = Next::Behind(spot);
+        self.course.after = self.course.key(found.event.place, found.event.kind());
+    }
+
+    /// The gap of a slice was told.
+    pub fn told(&mut self, slice: &Slice) {
+        self.gap_due = false;
+        for (track, floor) in self.tracks.iter_mut().zip(&slice.floors) {
+            track.told = track.told.max(*floor);
+        }
+    }
+}
+
+impl Hub {
+    /// The next slice of what a stream has to get: at most `events` events, and no more than `bytes`
+    /// bytes of type and data, unless the first event alone has more. `None`: it is still being looked
+    /// for.
+    pub fn pursue(
+        &self,
+        pursuit: &mut Pursuit,
+        events: usize,
+        bytes: usize,
+        now: Now,
+    ) -> Result<Option<Slice>, Locked> {
+        let guard = self.lock()?;
+        let mut budget = Budget::of_visit();
+        Ok(match guard.settle_all(pursuit, now, &mut budget) {
+            true => guard.next_slice(pursuit, events, bytes, now, &mut budget),
+            false => None,
+        })
+    }
+}
+
+impl Guard<'_> {
+    /// Frees what is too old on the channels of a pursuit, and finds out where each goes on. False: the
+    /// budget is spent before that.
+    pub(in crate::hub) fn settle_all(
+        &self,
+        pursuit: &mut Pursuit,
+        now: Now,
+        budget: &mut Budget,
+    ) -> bool {
+        let Pursuit { course, gap_due, tracks } = pursuit;
+        tracks.iter().all(|track| self.expire(track.record, now, budget))
+            && tracks.iter_mut().all(|track| self.settle(course, track, gap_due, budget))
+    }
+
+    fn next_slice(
+        &self,
+        pursuit: &Pursuit,
+        events: usize,
+        bytes: usize,
+        now: Now,
+        budget: &mut Budget,
+    ) -> Option<Slice> {
+        let course = &pursuit.course;
+        let mut candidates: Vec<u32> =
+            pursuit.tracks.iter().map(|track| self.candidate(track)).collect();
+        let gap = self.gap(pursuit, &candidates, now);
+        let floors =
+            pursuit.tracks.iter().map(|track| self.floor(track.record).place.position).collect();
+        let mut found = Vec::new();
+        let mut size = 0;
+        let mut is_whole = true;
+        while is_whole && found.len() < events {
+            let Some(track) = self.first_of(course, &candidates) else { break };
+            let block = candidates[track];
+            size += low(self.word(block, event::OWNER)) as usize;
+            if size > bytes && !found.is_empty() {
+                break;
+            }
+            let mut event = Copied::default();
+            self.hub.copy_block(block, &mut event);
+            let later = self.next_wanted(course.had, self.later(block), budget);
+            is_whole = later.is_some();
+            candidates[track] = later.unwrap_or(0);
+            found.push(Found { event, track, block, channel: None });
+        }
+        let done = is_whole && self.first_of(course, &candidates).is_none();
+        let overtaken = done && gap.is_none() && self.is_overtaken(pursuit);
+        let nothing = done && found.is_empty() && gap.is_none();
+        let begins = (course.is_fresh && nothing).then_some(course.end);
+        Some(Slice { gap, events: found, done, overtaken, begins, floors })
+    }
+
+    /// The track whose candidate comes first, of those that the pursuit reaches.
+    fn first_of(&self, course: &Course, candidates: &[u32]) -> Option<usize> {
+        let blocks = candidates.iter().enumerate().filter(|(_, block)| **block != 0);
+        blocks
+            .filter(|(_, block)| self.place(**block).position <= course.until())
+            .min_by_key(|(_, block)| self.key(course, **block))
+            .map(|(track, _)| track)
+    }
+
+    pub(in crate::hub) fn place(&self, block: u32) -> Place {
+        Place::of_event(&self.hub.region, &self.hub.layout, block)
+    }
+
+    /// This event or the first behind it that the client has not had elsewhere; or 0. `None`: the budget
+    /// is spent before that.
+    fn next_wanted(&self, had: Had, block: u32, budget: &mut Budget) -> Option<u32> {
+        let mut block = block;
+        while block != 0 && self.was_had(had, block) {
+            if !budget.step() {
+                return None;
+            }
+            block = self.later(block);
+        }
+        Some(block)
+    }
+
+    pub(in crate::hub) fn was_had(&self, had: Had, block: u32) -> bool {
+        had != Had::default()
+            && (self.kind(block) == Kind::Durable && self.place(block).stamp <= had.stamp
+                || is_late(self.word(block, event::BORN)) && self.born(block) < had.born)
+    }
+
+    /// Whether events have left behind where the pursuit ends, of which no gap has told.
+    fn is_overtaken(&self, pursuit: &Pursuit) -> bool {
+        pursuit
+            .tracks
+            .iter()
+            .any(|track| self.floor(track.record).place.position > track.told.max(pursuit.until()))
+    }
+
+    /// If events were lost: the id of the place before the first that follows, or of the log's end.
+    fn gap(&self, pursuit: &Pursuit, candidates: &[u32], now: Now) -> Option<Id> {
+        // With nothing left to give, what was lost beyond `until` is the next pursuit's to tell: it
+        // starts there and would tell it again.
+        let course = &pursuit.course;
+        let rest = self.first_of(course, candidates).is_some();
+        let lost = pursuit.tracks.iter().any(|track| {
+            let floor = self.floor(track.record);
+            floor.place.position > track.told
+                && (rest || floor.place.position <= course.until())
+                && course.key(floor.place, floor.kind()) > course.after
+                && !(floor.kind() == Kind::Durable && course.had.covers(floor.place.stamp, now))
+        });
+        if !lost && !pursuit.gap_due {
+            return None;
+        }
+        let first = candidates
+            .iter()
+            .filter(|block| **block != 0)
+            .min_by_key(|block| self.key(course, **block));
+        let (tag, hub) = (self.hub.tag(), self.hub);
+        Some(match first {
+            Some(&block) => self.place(block).id_before(self.kind(block), tag),
+            None => end(&hub.region).id(hub.own_kind(), tag),
+        })
+    }
+}

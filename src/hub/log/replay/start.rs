@@ -1,0 +1,110 @@
+//! Where a stream begins: what a client has had, by the id that it comes with, and so what it first has
+//! to get.
+
+use crate::hub::budget::Budget;
+use crate::hub::log::position::{end, Place};
+use crate::hub::log::replay::track::{Aim, Next, Track};
+use crate::hub::log::replay::{Course, Order, Pursuit};
+use crate::hub::log::resume::{Had, Origin};
+use crate::hub::memory::access::{Guard, Locked};
+use crate::hub::memory::layout::{channel, header, low};
+use crate::hub::Source;
+use crate::hub::{Hub, Membership, Now};
+
+/// What a client comes with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resume {
+    /// No id: it gets this many of the newest events of each channel, of what history owes.
+    Fresh {
+        /// How many.
+        newest: u64,
+    },
+    /// An id.
+    From(Vec<u8>),
+}
+
+/// Where a stream begins.
+#[derive(Debug)]
+pub struct Beginning {
+    /// The end of the log at that moment.
+    pub end: Place,
+    /// What the client has had of events that are not in the log yet.
+    pub had: Had,
+    /// What it first has to get; `None` if it begins at the end.
+    pub pursuit: Option<Box<Pursuit>>,
+}
+
+impl Hub {
+    /// Where a stream of these channels begins.
+    pub fn begin(
+        &self,
+        channels: &[Membership],
+        resume: &Resume,
+        now: Now,
+    ) -> Result<Beginning, Locked> {
+        let guard = self.lock()?;
+        let end = end(&self.region);
+        let owed = guard.get(header::COUNT);
+        let (had, aim, after, gap_due) = match resume {
+            Resume::Fresh { newest } => {
+                let is_to_come = *newest > 0 && !self.in_step(channels);
+                let had = match is_to_come {
+                    true => self.had_before_replay(end, now),
+                    false => self.had_before(end, now),
+                };
+                if owed.min(*newest) == 0 {
+                    return Ok(Beginning { end, had, pursuit: None });
+                }
+                (had, Aim::Newest(owed.min(*newest)), Place::START, false)
+            }
+            Resume::From(id) => {
+                let origin = self.origin_of(id, end, channels.len(), now);
+                let had = Had { stamp: origin.had(), ahead: origin.ahead(end), ..Had::default() };
+                match origin {
+                    Origin::Here(after) => (had, Aim::Here, after, false),
+                    // Of the plain messages at the number itself nobody knows here which it has had.
+                    Origin::Elsewhere(mark) => {
+                        let after = Place { stamp: mark, position: u64::MAX };
+                        (had, Aim::Elsewhere(mark), after, false)
+                    }
+                    // The id says nothing here: the client gets what is owed, behind a gap.
+                    Origin::Unknown => (had, Aim::Newest(owed), Place::START, true),
+                }
+            }
+        };
+        let course = Course {
+            after,
+            end,
+            order: Order::Place,
+            had: Had::default(),
+            aim,
+            is_fresh: matches!(resume, Resume::Fresh { .. }),
+            is_merged: self.source() == Source::Streams && channels.len() > 1,
+        };
+        let tracks =
+            channels.iter().map(|m| Track { record: m.record, next: Next::Begin, told: 0 });
+        let mut pursuit = Pursuit { course, gap_due, tracks: tracks.collect() };
+        // Nearly always all of it is found out at once.
+        let is_known = guard.settle_all(&mut pursuit, now, &mut Budget::of_visit());
+        let is_empty = || channels.iter().all(|member| guard.events(member.record) == 0);
+        if course.is_fresh && is_known && is_empty() {
+            return Ok(Beginning { end, had, pursuit: None });
+        }
+        Ok(Beginning { end, had, pursuit: Some(Box::new(pursuit)) })
+    }
+}
+
+impl Guard<'_> {
+    /// The place of the newest event that a channel ever had.
+    pub(in crate::hub) fn newest_place(&self, record: u32) -> Place {
+        match low(self.word(record, channel::EVENTS)) {
+            0 => self.floor_by_id(record),
+            last => self.place(last).by_id(self.kind(last)),
+        }
+    }
+
+    fn floor_by_id(&self, record: u32) -> Place {
+        let floor = self.floor(record);
+        floor.place.by_id(floor.kind())
+    }
+}

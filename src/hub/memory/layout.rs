@@ -1,0 +1,374 @@
+//! What lies where in the region: the one map of the hub's memory. Offsets are in words of 8 bytes.
+//!
+//! ```text
+//! header | slots | channel table | key table | ring | meta | blocks
+//! ```
+//!
+//! Blocks are 128 bytes; block 0 is never used and means "none". The meaning of each kind of block
+//! stands here too, so that a change of the layout is a change of this file and of [`VERSION`].
+
+use crate::hub::memory::lock;
+use crate::hub::memory::region::{Region, WORD};
+
+/// Version of the layout. It is part of the zone's name: another version is another zone.
+pub const VERSION: u32 = 3;
+
+/// "SSE hub" and the version: the first word of a region that was formatted to the end.
+pub const MAGIC: u64 = 0x5353_4568_7562_0000 | VERSION as u64;
+
+/// Words of one block.
+pub const BLOCK: usize = 16;
+/// Words of one slot.
+pub const SLOT: usize = 16;
+/// Most slots: as many as the pairs of one record can name, and one change can give back.
+pub const MAX_SLOTS: usize = 512;
+/// Words of a block that carries on an event, a name or a list of subscribers.
+pub const PAYLOAD: usize = BLOCK * WORD;
+
+/// Words of the header, by name.
+pub mod header {
+    pub const MAGIC: usize = 0;
+    pub const TAG: usize = 1;
+    pub const BLOCKS: usize = 2;
+    pub const SLOTS: usize = 3;
+    /// Most bytes of an event. Readers without the lock take it as a bound: it never falls.
+    pub const MAX_EVENT: usize = 4;
+    /// History: COUNT, and AGE in ms (0 is no limit).
+    pub const COUNT: usize = 5;
+    pub const AGE: usize = 6;
+    /// What hashes are keyed with: known to nobody outside.
+    pub const SEED: usize = 7;
+    /// The lock of all metadata.
+    pub const LOCK: usize = 8;
+    /// Which hold of it this is: see `holder`.
+    pub const HOLD: usize = 14;
+    /// The redo log: see `change`.
+    pub const REDO_LEN: usize = 16;
+    pub const REDO_BATCH: usize = 17;
+    pub const REDO_POSITION: usize = 18;
+    pub const REDO_WORDS: usize = 192;
+    pub const REDO_VALUES: usize = 256;
+    /// Free blocks: the first of the list | how many; the first block that was never used.
+    pub const FREE: usize = 24;
+    pub const FRESH: usize = 25;
+    /// The newest position, and the newest that a writer has begun to write.
+    pub const HEAD: usize = 26;
+    pub const RESERVED: usize = 27;
+    /// The first | last of the events that were taken from their channels and are to be freed.
+    pub const DETACHED: usize = 87;
+    /// The newest id made here; in a hub that is joined to Redis its mark: the highest that Redis gave.
+    pub const LAST_MS: usize = 28;
+    pub const LAST_SEQ: usize = 29;
+    /// The highest floor of a channel whose record is gone.
+    pub const FORGOTTEN: usize = 32;
+    /// Lists (head | tail) of channels with surplus, of idle channels, of publishers' keys.
+    pub const SURPLUS: usize = 36;
+    pub const IDLE: usize = 37;
+    pub const KEYS: usize = 38;
+    pub const KEY_COUNT: usize = 39;
+    /// Lists of channels by the power of two of the blocks that their events hold.
+    pub const CLASSES: usize = 40;
+    pub const CLASS_COUNT: usize = 32;
+    /// Next bucket that the sweep looks at.
+    pub const SWEEP: usize = 72;
+    /// How often a slot was vacated, and that count when all pairs were last looked through.
+    pub const VACATED: usize = 73;
+    pub const CLEARED: usize = 74;
+    /// When the figures were last published to those who watch them (ms).
+    pub const FEED: usize = 75;
+    /// How many tenants of slots were found dead, and how many of them a process has seen to that
+    /// wakes the others.
+    pub const DEATHS: usize = 77;
+    pub const DEATHS_SEEN: usize = 78;
+    /// List of the records of patterns.
+    pub const PATTERNS: usize = 76;
+    /// How many records of patterns were removed.
+    pub const REMOVED: usize = 84;
+    /// The next bucket whose void pairs are cleared, and VACATED when that round began: it is in
+    /// progress as long as that is not CLEARED.
+    pub const CLEAR_AT: usize = 85;
+    pub const CLEAR_OF: usize = 86;
+    /// Kept exact by logged changes.
+    pub const CHANNELS: usize = 80;
+    pub const RETAINED: usize = 81;
+    /// Blocks of the records that have pairs: they cannot be given up.
+    pub const PINNED: usize = 82;
+    /// Counters: `stats` gives them their names.
+    pub const COUNTERS: usize = 96;
+    pub const COUNTER_COUNT: usize = 64;
+    /// Where events come from: `bridge::Source`.
+    pub const SOURCE: usize = 320;
+    /// The newest subscription in Redis, and what became of its connection: `bridge::Link`.
+    pub const EPOCH: usize = 321;
+    pub const LINK: usize = 322;
+    /// The slot of the process that holds the subscription (from 1), and the number of its fence: only
+    /// who bears it may append what Redis brings.
+    pub const BRIDGE_SLOT: usize = 323;
+    pub const FENCE: usize = 324;
+    /// The takeover of the subscription, see `handover`: the fence of a holder that wants to leave, the
+    /// number of its successor, what the holder has answered, the marker that it has read, and how many
+    /// plain messages it has appended behind that.
+    pub const RETIRING: usize = 325;
+    pub const HEIR: usize = 326;
+    pub const FROZEN: usize = 327;
+    pub const MARKER: usize = 328;
+    pub const BEHIND_MARKER: usize = 329;
+    /// When who holds the subscription last said that it lives (ms).
+    pub const BEAT: usize = 330;
+    /// The newest subscription that brought everything in step.
+    pub const SETTLED: usize = 331;
+    /// Locks of the one who holds the subscription, and of the one who is to take it over.
+    pub const LEASE: usize = 336;
+    pub const SUCCESSOR: usize = 344;
+    pub const WORDS: usize = 512;
+}
+
+/// Words of a slot: a worker's seat in the hub.
+pub mod slot {
+    /// Held by the tenant for as long as it lives.
+    pub const LIFE: usize = 0;
+    pub const GENERATION: usize = 6;
+    /// The position up to which the tenant has read.
+    pub const READ: usize = 7;
+    /// 0, or the time (ms) of the last ring.
+    pub const BELL: usize = 8;
+    /// Streams of the tenant.
+    pub const STREAMS: usize = 9;
+    /// Whether the tenant is about to quit: 1, or 0.
+    pub const QUITTING: usize = 10;
+    /// The number of the tenant's waker, from 1; 0 if it has none and looks at the log by itself.
+    pub const WAKER: usize = 11;
+}
+
+/// Words of an event's first block; type and data follow.
+pub mod event {
+    /// channel | length of type and data in bytes.
+    pub const OWNER: usize = 0;
+    /// Earlier and later event of the channel.
+    pub const LINKS: usize = 1;
+    /// born (ms, 48 bits) | flags (8) | length of the type (8).
+    pub const BORN: usize = 2;
+    pub const MS: usize = 3;
+    pub const SEQ: usize = 4;
+    pub const DATA: usize = 5;
+    /// Bytes of type and data that fit into the first block.
+    pub const FIRST: usize = (super::BLOCK - DATA) * super::WORD;
+}
+
+/// Words of a channel's record.
+pub mod channel {
+    /// hash | next in the bucket.
+    pub const HASH: usize = 0;
+    /// First | last event.
+    pub const EVENTS: usize = 1;
+    /// Events (31 bits, and one that says "stands in the list of surplus") | their blocks.
+    pub const SIZE: usize = 2;
+    /// The floor: place of the newest event that left (ms, seq, position), and what kinds have.
+    pub const FLOOR: usize = 3;
+    /// Links in the list of surplus; of a pattern, which never has any, in the list of patterns.
+    pub const SURPLUS: usize = 6;
+    /// Links in the list of its class, or of idle channels when it has no event.
+    pub const LIST: usize = 7;
+    /// The first two pairs (slot, generation, count) of subscribers.
+    pub const PAIRS: usize = 8;
+    /// More pairs | the rest of the name: blocks.
+    pub const MORE: usize = 10;
+    /// Its cursor's block, see `cursor` | the subscription in which it was last in step with Redis; 0:
+    /// never.
+    pub const STEP: usize = 11;
+    /// The position at which all its streams were told to end.
+    pub const ENDED: usize = 12;
+    /// Length of the name in one byte (0 for 256: a pattern's mark and 255 bytes), then the name.
+    pub const NAME: usize = 13;
+    /// Bytes of the name that fit into the record.
+    pub const NAME_INLINE: usize = (super::BLOCK - NAME) * super::WORD - 1;
+}
+
+/// Words of a block with more subscribers: the next such block, then pairs.
+pub mod more_pairs {
+    pub const NEXT: usize = 0;
+    pub const PAIRS: usize = 1;
+}
+
+/// Words of a publisher's key.
+pub mod key {
+    /// Next in the bucket | next younger key.
+    pub const LINKS: usize = 0;
+    /// The key's hash, 128 bits.
+    pub const HASH: usize = 1;
+    pub const BORN: usize = 3;
+    /// The first id that it made, the position, and how many followed on it.
+    pub const MS: usize = 4;
+    pub const SEQ: usize = 5;
+    pub const POSITION: usize = 6;
+    pub const COUNT: usize = 7;
+    /// What kind of id: `FLAG_*` of the event.
+    pub const FLAGS: usize = 8;
+}
+
+/// The upper half of a word that holds two numbers.
+#[inline]
+pub fn high(word: u64) -> u32 {
+    (word >> 32) as u32
+}
+
+/// The lower half of a word that holds two numbers.
+#[inline]
+pub fn low(word: u64) -> u32 {
+    word as u32
+}
+
+/// A word of two numbers.
+#[inline]
+pub fn pair(high: u32, low: u32) -> u64 {
+    u64::from(high) << 32 | u64::from(low)
+}
+
+/// Where the parts of one region begin, and how large they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    pub blocks: usize,
+    pub slots: usize,
+    pub buckets: usize,
+    pub key_buckets: usize,
+    pub ring: usize,
+    slots_at: usize,
+    table_at: usize,
+    keys_at: usize,
+    ring_at: usize,
+    meta_at: usize,
+    blocks_at: usize,
+}
+
+/// Fewest entries of the ring.
+const RING_MIN: usize = 1024;
+
+impl Layout {
+    /// The layout of a region with this many blocks.
+    pub fn new(blocks: usize, slots: usize) -> Layout {
+        let buckets = (blocks / 4).next_power_of_two();
+        let key_buckets = (blocks / 16).next_power_of_two();
+        let ring = (blocks / 4).next_power_of_two().max(RING_MIN);
+        let slots_at = header::WORDS;
+        let table_at = slots_at + slots * SLOT;
+        let keys_at = table_at + buckets;
+        let ring_at = keys_at + key_buckets;
+        let meta_at = ring_at + ring * 2;
+        let blocks_at = meta_at + blocks * 2;
+        Layout {
+            blocks,
+            slots,
+            buckets,
+            key_buckets,
+            ring,
+            slots_at,
+            table_at,
+            keys_at,
+            ring_at,
+            meta_at,
+            blocks_at,
+        }
+    }
+
+    /// The layout with the most blocks that fits into `bytes`; `None` if not even a few do.
+    pub fn fitting(bytes: usize, slots: usize) -> Option<Layout> {
+        let words = bytes / WORD;
+        let fits = |blocks| Layout::new(blocks, slots).words() <= words;
+        // The tables grow in powers of two, so the size is not linear: search.
+        let (mut yes, mut no) = (0, words / BLOCK + 1);
+        while no - yes > 1 {
+            let middle = yes + (no - yes) / 2;
+            if fits(middle) {
+                yes = middle;
+            } else {
+                no = middle;
+            }
+        }
+        (yes >= 16 && yes < u32::MAX as usize).then(|| Layout::new(yes, slots))
+    }
+
+    /// The layout that a formatted region says it has.
+    pub fn of(region: &Region) -> Layout {
+        Layout::new(region.get(header::BLOCKS) as usize, region.get(header::SLOTS) as usize)
+    }
+
+    /// Words of the whole.
+    pub fn words(&self) -> usize {
+        self.blocks_at + self.blocks * BLOCK
+    }
+
+    /// A word of block `block`.
+    #[inline]
+    pub fn block(&self, block: u32, word: usize) -> usize {
+        self.blocks_at + block as usize * BLOCK + word
+    }
+
+    /// The stamp of a block: the position of the event that begins in it, or 0.
+    #[inline]
+    pub fn stamp(&self, block: u32) -> usize {
+        self.meta_at + block as usize * 2
+    }
+
+    /// The block that follows a block in its chain or in the free list.
+    #[inline]
+    pub fn next(&self, block: u32) -> usize {
+        self.meta_at + block as usize * 2 + 1
+    }
+
+    /// The ring's entry for a position: the position, then channel | block, or in the block's place
+    /// a signal.
+    #[inline]
+    pub fn ring(&self, position: u64) -> usize {
+        self.ring_at + (position as usize & (self.ring - 1)) * 2
+    }
+
+    /// The bucket of channels with this hash.
+    #[inline]
+    pub fn bucket(&self, hash: u32) -> usize {
+        self.table_at + (hash as usize & (self.buckets - 1))
+    }
+
+    /// The bucket of publishers' keys with this hash.
+    #[inline]
+    pub fn key_bucket(&self, hash: u64) -> usize {
+        self.keys_at + (hash as usize & (self.key_buckets - 1))
+    }
+
+    /// A word of a slot.
+    #[inline]
+    pub fn slot(&self, slot: usize, word: usize) -> usize {
+        self.slots_at + slot * SLOT + word
+    }
+}
+
+// The parts of the header do not overlap.
+const _: () = {
+    assert!(header::LOCK + lock::WORDS <= header::REDO_LEN);
+    assert!(header::CLASSES + header::CLASS_COUNT <= header::SWEEP);
+    assert!(header::COUNTERS + header::COUNTER_COUNT <= header::REDO_WORDS);
+    assert!(header::REDO_WORDS + crate::hub::memory::redo::PAIRS <= header::REDO_VALUES);
+    assert!(header::REDO_VALUES + crate::hub::memory::redo::PAIRS <= header::WORDS);
+    assert!(header::REDO_VALUES + crate::hub::memory::redo::PAIRS <= header::SOURCE);
+    assert!(header::LEASE + lock::WORDS <= header::SUCCESSOR);
+    assert!(slot::LIFE + lock::WORDS <= slot::GENERATION);
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fitting_layout_is_the_largest() {
+        for bytes in [300 << 10, 1 << 20, 32 << 20, 100 << 20] {
+            let layout = Layout::fitting(bytes, 32).unwrap();
+            assert!(layout.words() * WORD <= bytes);
+            assert!(Layout::new(layout.blocks + 1, 32).words() * WORD > bytes);
+        }
+        assert_eq!(Layout::fitting(10_000, 32), None);
+    }
+
+    #[test]
+    fn thirty_two_mebibytes_hold_two_hundred_thousand_small_events() {
+        assert!(Layout::fitting(32 << 20, 32).unwrap().blocks > 200_000);
+    }
+}

@@ -1,0 +1,179 @@
+//! The hub's memory: a slice of words that several processes have mapped at once.
+//!
+//! Everything in it is read and written as whole atomic words, so a process that is killed, or that
+//! reads while another writes, meets old or new words and never undefined behaviour. Nothing here
+//! knows what the words mean: see `layout`.
+
+use std::sync::atomic::{fence, AtomicU64, Ordering};
+
+/// Bytes of one word.
+pub const WORD: usize = 8;
+
+/// Shared memory as words, addressed by their index.
+///
+/// Reads and writes are `Relaxed`; where their order matters to other processes the callers set
+/// fences, and say why.
+#[derive(Clone)]
+pub struct Region {
+    words: &'static [AtomicU64],
+    #[cfg(test)]
+    fuse: std::sync::Arc<std::sync::atomic::AtomicI64>,
+}
+
+impl Region {
+    /// Takes over memory that is mapped shared.
+    ///
+    /// # Safety
+    ///
+    /// `start` is 8-byte aligned, `len` bytes from it are readable and writable for as long as the
+    /// process lives, and no process accesses them in another way than through a `Region`.
+    #[allow(unsafe_code)]
+    pub unsafe fn from_raw(start: *mut u8, len: usize) -> Region {
+        // SAFETY: the caller's promise; AtomicU64 has the size and alignment of u64 and allows
+        // writes behind a shared reference.
+        let words = unsafe { std::slice::from_raw_parts(start.cast::<AtomicU64>(), len / WORD) };
+        Region {
+            words,
+            #[cfg(test)]
+            fuse: std::sync::Arc::new(std::sync::atomic::AtomicI64::new(i64::MAX)),
+        }
+    }
+
+    /// Its size in words.
+    pub fn size(&self) -> usize {
+        self.words.len()
+    }
+
+    /// The word at `at`. An index outside the region is a fault of the program and panics.
+    #[inline]
+    pub fn get(&self, at: usize) -> u64 {
+        #[cfg(test)]
+        crate::hub::meter::count(1);
+        self.words[at].load(Ordering::Relaxed)
+    }
+
+    /// Writes the word at `at`.
+    #[inline]
+    pub fn set(&self, at: usize, value: u64) {
+        #[cfg(test)]
+        self.burn();
+        #[cfg(test)]
+        crate::hub::meter::count(1);
+        self.words[at].store(value, Ordering::Relaxed);
+    }
+
+    /// Writes the word after all earlier writes have become visible.
+    #[inline]
+    pub fn set_after(&self, at: usize, value: u64) {
+        fence(Ordering::Release);
+        self.set(at, value);
+    }
+
+    /// The atomic word itself, for counters and bells that are changed without the lock.
+    #[inline]
+    pub fn word(&self, at: usize) -> &'static AtomicU64 {
+        &self.words[at]
+    }
+
+    /// `count` words from `at`, for what needs an address (a mutex).
+    pub fn words(&self, at: usize, count: usize) -> &'static [AtomicU64] {
+        &self.words[at..at + count]
+    }
+
+    /// Copies `bytes` to the words from `at`; a last word that is not full is filled with zeros.
+    pub fn write_bytes(&self, at: usize, bytes: &[u8]) {
+        #[cfg(test)]
+        crate::hub::meter::count(bytes.len().div_ceil(WORD));
+        for (word, value) in self.words[at..].iter().zip(words_of(bytes)) {
+            #[cfg(test)]
+            self.burn();
+            word.store(value, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the words from `at` are what `write_bytes` makes of `bytes`.
+    pub fn holds(&self, at: usize, bytes: &[u8]) -> bool {
+        let pairs = self.words[at..].iter().zip(words_of(bytes));
+        pairs.into_iter().all(|(word, value)| word.load(Ordering::Relaxed) == value)
+    }
+
+    /// Appends `len` bytes from the words at `at` to `out`.
+    pub fn read_bytes(&self, at: usize, len: usize, out: &mut Vec<u8>) {
+        #[cfg(test)]
+        crate::hub::meter::count(len.div_ceil(WORD));
+        let full = len / WORD;
+        for word in &self.words[at..at + full] {
+            out.extend_from_slice(&word.load(Ordering::Relaxed).to_le_bytes());
+        }
+        let rest = len % WORD;
+        if rest > 0 {
+            out.extend_from_slice(&self.get(at + full).to_le_bytes()[..rest]);
+        }
+    }
+}
+
+/// Bytes as words; a last word that is not full is filled with zeros.
+fn words_of(bytes: &[u8]) -> impl Iterator<Item = u64> + '_ {
+    bytes.chunks(WORD).map(|chunk| {
+        let mut full = [0; WORD];
+        match chunk.try_into() {
+            Ok(whole) => full = whole,
+            Err(_) => full[..chunk.len()].copy_from_slice(chunk),
+        }
+        u64::from_le_bytes(full)
+    })
+}
+
+#[cfg(test)]
+impl Region {
+    /// Zeroed memory of this process, for tests.
+    #[allow(unsafe_code)]
+    pub fn in_memory(bytes: usize) -> Region {
+        let words = vec![0u64; bytes / WORD].leak();
+        // SAFETY: the words are aligned, never freed, and named by nobody else.
+        unsafe { Region::from_raw(words.as_mut_ptr().cast(), bytes) }
+    }
+
+    /// A file that processes share as memory, for tests. The file is `bytes` long.
+    #[cfg(not(miri))]
+    #[allow(unsafe_code)]
+    pub fn of_file(file: &std::fs::File, bytes: usize) -> Region {
+        use std::os::fd::AsRawFd;
+        let (access, shared) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED);
+        // SAFETY: a new mapping at an address of the kernel's choice; nothing else refers to it.
+        let start =
+            unsafe { libc::mmap(std::ptr::null_mut(), bytes, access, shared, file.as_raw_fd(), 0) };
+        assert_ne!(start, libc::MAP_FAILED);
+        // SAFETY: mapped above to the file's length, page-aligned, never unmapped; every process
+        // that maps the file does it here.
+        unsafe { Region::from_raw(start.cast(), bytes) }
+    }
+
+    /// A part of it, as a region of its own.
+    pub fn part(&self, at: usize, bytes: usize) -> Region {
+        let words = &self.words[at / WORD..(at + bytes) / WORD];
+        Region { words, fuse: self.fuse.clone() }
+    }
+
+    /// Lets the writer die (by a panic) before its `stores`-th store from now.
+    pub fn die_before(&self, stores: i64) {
+        self.fuse.store(stores, Ordering::SeqCst);
+    }
+
+    /// Makes the writer immortal again; tells whether it was still alive.
+    pub fn defuse(&self) -> bool {
+        self.fuse.swap(i64::MAX, Ordering::SeqCst) >= 0
+    }
+
+    fn burn(&self) {
+        let lit = self.fuse.load(Ordering::Relaxed) != i64::MAX;
+        if lit && self.fuse.fetch_sub(1, Ordering::SeqCst) == 0 {
+            // Not a panic!: the hook would print each of thousands of deaths.
+            std::panic::resume_unwind(Box::new(Died));
+        }
+    }
+}
+
+/// What a writer that a test kills panics with.
+#[cfg(test)]
+pub struct Died;

@@ -1,0 +1,353 @@
+//! What Redis brings enters the log: plain messages, durable events as they happen, and those that are
+//! fetched when a channel is caught up. Only the bridge whose fence stands may do this.
+
+use crate::hub::budget::Budget;
+use crate::hub::log::append::{Came, NewEvent, Numbering, Prepared, PublishError};
+use crate::hub::log::channels::record_blocks;
+use crate::hub::log::eviction::Short;
+use crate::hub::log::position::{Kind, Left};
+use crate::hub::memory::access::Guard;
+use crate::hub::memory::layout::{channel, event, header, high, low};
+use crate::hub::memory::redo::Change;
+use crate::hub::replication::lease::{BridgeError, Fence};
+use crate::hub::replication::reported::{JudgedId, ReportedId};
+use crate::hub::stats::Counter;
+use crate::hub::{Hub, Now};
+use crate::sse::id::Stamp;
+
+/// An event that Redis brought.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival<'a> {
+    /// Its channel.
+    pub channel: &'a [u8],
+    /// How it came.
+    pub how: How,
+    /// Type and data.
+    pub event: NewEvent<'a>,
+    /// When it came into the world (ms of the monotonic clock of this machine).
+    pub born: u64,
+}
+
+/// How Redis brought an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// As a plain message, without a number.
+    Plain,
+    /// As it happened, with its number.
+    Live(JudgedId),
+    /// When the connection came back: it happened meanwhile.
+    Missed(JudgedId),
+    /// When its channel was joined: it happened before, and if a pattern was subscribed to that matches
+    /// the channel, the pattern brought it then.
+    Earlier(JudgedId),
+    /// While its channel was being joined: it is subscribed to, and no pattern brings its events any more.
+    Joining(JudgedId),
+    /// Because a pattern matches its channel, which nobody named: with a number, or plain.
+    Strayed(Option<JudgedId>),
+}
+
+impl How {
+    /// Its number, if it has one that is believed.
+    pub fn stamp(self) -> Option<Stamp> {
+        match self {
+            How::Live(id) | How::Missed(id) | How::Earlier(id) | How::Joining(id) => id.stamp(),
+            How::Strayed(id) => id.and_then(JudgedId::stamp),
+            How::Plain => None,
+        }
+    }
+
+    /// The number of its entry in the channel's stream, if that is read.
+    fn entry(self) -> Option<ReportedId> {
+        match self {
+            How::Live(id) | How::Missed(id) | How::Earlier(id) | How::Joining(id) => {
+                Some(id.reported())
+            }
+            How::Strayed(_) | How::Plain => None,
+        }
+    }
+
+    /// The same of an event that happened after its channel was subscribed to.
+    pub fn since_subscribed(self) -> How {
+        match self {
+            How::Earlier(id) | How::Live(id) => How::Joining(id),
+            other => other,
+        }
+    }
+
+    /// The same of a message that only a pattern brought.
+    pub fn strayed(self) -> How {
+        match self {
+            How::Live(id) => How::Strayed(Some(id)),
+            How::Plain => How::Strayed(None),
+            other => other,
+        }
+    }
+}
+
+/// What became of arrivals.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Arrived {
+    /// So many of the arrivals were dealt with: the others are for another hold of the lock.
+    pub dealt: usize,
+    /// Events that are in the log now.
+    pub appended: u64,
+    /// Events that are larger than max_event_size, or than the zone.
+    pub too_large: u64,
+    /// Slots to be woken.
+    pub listeners: Vec<usize>,
+}
+
+/// How far back a doubtful number is looked for among a channel's events.
+const LOOK_BACK: usize = 4096;
+
+impl Hub {
+    /// Appends what Redis brought, in this order, as far as one hold of the lock allows; at least one of
+    /// them is dealt with. What a channel has already is passed over.
+    pub fn arrive(
+        &self,
+        fence: Fence,
+        arrivals: &[Arrival<'_>],
+        now: Now,
+    ) -> Result<Arrived, BridgeError> {
+        let prepared: Vec<_> =
+            arrivals.iter().map(|arrival| self.prepare_one(arrival.event)).collect();
+        let mut arrived = Arrived::default();
+        let mut compared = &b""[..];
+        for arrival in arrivals {
+            if compared != arrival.channel {
+                compared = arrival.channel;
+                self.compare(compared)?;
+            }
+        }
+        while arrived.dealt == 0 && !arrivals.is_empty() {
+            self.room_for_arrivals(fence, arrivals, &prepared, now)?;
+            self.arrive_in_a_hold(fence, arrivals, &prepared, now, &mut arrived)?;
+        }
+        arrived.listeners.sort_unstable();
+        arrived.listeners.dedup();
+        Ok(arrived)
+    }
+
+    /// Appends as many of the arrivals as one hold of the lock allows: none, if others have taken the room
+    /// that was made for them.
+    fn arrive_in_a_hold(
+        &self,
+        fence: Fence,
+        arrivals: &[Arrival<'_>],
+        prepared: &[Result<Prepared<'_>, PublishError>],
+        now: Now,
+        arrived: &mut Arrived,
+    ) -> Result<(), BridgeError> {
+        let guard = self.lock_fenced(fence)?;
+        let (mut last, mut record) = (&b""[..], None);
+        let mut budget = Budget::of_hold();
+        for (arrival, prepared) in arrivals.iter().zip(prepared) {
+            if budget.is_spent() {
+                break;
+            }
+            let is_other = last != arrival.channel || record.is_none();
+            if is_other {
+                (last, record) = (arrival.channel, guard.find(arrival.channel));
+            }
+            let new = prepared.as_ref().ok();
+            let became = new.map(|new| guard.arrive(record, arrival, new, now, &mut budget));
+            let became = match became.transpose() {
+                Ok(became) => became,
+                Err(Unfinished) => break,
+            };
+            arrived.dealt += 1;
+            match became {
+                Some(Became::Event(of)) => {
+                    record = Some(of);
+                    arrived.appended += 1;
+                    if is_other {
+                        let reached = guard.reached(of, arrival.channel, 1);
+                        arrived.listeners.extend(reached.1);
+                    }
+                    continue;
+                }
+                Some(Became::Known) => {}
+                Some(Became::TooLarge) | None => arrived.too_large += 1,
+            }
+            if matches!(arrival.how, How::Plain | How::Strayed(None)) {
+                guard.leave_out_plain();
+            }
+            // The next of this channel may be the first that wakes somebody.
+            record = None;
+        }
+        Ok(())
+    }
+}
+
+impl Hub {
+    /// Makes room for all that arrived, in as many holds of the lock as that takes.
+    fn room_for_arrivals(
+        &self,
+        fence: Fence,
+        arrivals: &[Arrival<'_>],
+        prepared: &[Result<Prepared<'_>, PublishError>],
+        now: Now,
+    ) -> Result<(), BridgeError> {
+        let events: usize = prepared.iter().flatten().map(Prepared::blocks).sum();
+        let records: usize = arrivals.iter().map(|a| record_blocks(a.channel.len())).sum();
+        loop {
+            let guard = self.lock_fenced(fence)?;
+            // With a block for the cursor of each channel.
+            let blocks = events + records + arrivals.len();
+            let made = guard.make_room(blocks, 0, now, &mut Budget::of_hold());
+            if made != Err(Short::Unfinished) {
+                return Ok(());
+            }
+        }
+    }
+}
+
+impl Hub {
+    /// A message of Redis was passed over before anybody read it: it counts as a plain one that was
+    /// dealt with.
+    pub fn leave_out(&self, fence: Fence) -> Result<(), BridgeError> {
+        let guard = self.lock_fenced(fence)?;
+        guard.leave_out_plain();
+        Ok(())
+    }
+}
+
+/// What became of an arrival.
+enum Became {
+    /// An event of the channel that has this record.
+    Event(u32),
+    /// It was there already.
+    Known,
+    /// There is no room for it.
+    TooLarge,
+}
+
+/// There is more to free for an arrival than one hold of the lock may: some of it is done, and nothing
+/// has come of the arrival yet.
+struct Unfinished;
+
+impl Guard<'_> {
+    fn arrive(
+        &self,
+        record: Option<u32>,
+        arrival: &Arrival<'_>,
+        prepared: &Prepared<'_>,
+        now: Now,
+        budget: &mut Budget,
+    ) -> Result<Became, Unfinished> {
+        budget.spend(1 + prepared.blocks());
+        let Some(mut numbering) = self.numbering(record, arrival, budget) else {
+            return Ok(Became::Known);
+        };
+        let prepared = std::slice::from_ref(prepared);
+        let record = match self.room_for(arrival.channel, prepared, false, now) {
+            Ok(record) => record,
+            Err(Short::NoRoom) => return Ok(Became::TooLarge),
+            Err(Short::Unfinished) => return Err(Unfinished),
+        };
+        if let Some(entry) = arrival.how.entry() {
+            if numbering.kind == Kind::Placed && self.cursor_block(record) == 0 {
+                let blocks = 1 + prepared[0].blocks();
+                match self.make_room(blocks, record, now, &mut Budget::of_hold()) {
+                    Ok(()) => {}
+                    Err(Short::NoRoom) => return Ok(Became::TooLarge),
+                    Err(Short::Unfinished) => return Err(Unfinished),
+                }
+                self.give_cursor(record, entry.before());
+            }
+            numbering.entry = Some(entry);
+        }
+        if matches!(arrival.how, How::Strayed(_)) {
+            self.make_islands(record);
+        }
+        self.append(record, prepared, numbering, None, now);
+        self.count(Counter::EventsIn, 1);
+        self.count(Counter::BytesIn, arrival.event.data.len() as u64);
+        Ok(Became::Event(record))
+    }
+
+    /// A plain message was dealt with, and is not in the log: a successor has to pass it over as well.
+    fn leave_out_plain(&self) {
+        let mut change = self.change();
+        self.count_behind_marker(&mut change);
+        change.commit();
+    }
+
+    /// Counts a message that a successor has to pass over, in the change that deals with it.
+    pub(in crate::hub) fn count_behind_marker(&self, change: &mut Change<'_>) {
+        if self.get(header::MARKER) != 0 {
+            change.add(header::BEHIND_MARKER, 1);
+        }
+    }
+
+    /// The number under which an arrival enters the log; `None` if it is there.
+    fn numbering(
+        &self,
+        record: Option<u32>,
+        arrival: &Arrival<'_>,
+        budget: &mut Budget,
+    ) -> Option<Numbering> {
+        let mark = self.mark();
+        let numbered =
+            |stamp, kind, came| Numbering { stamp, kind, came, born: arrival.born, entry: None };
+        let placed = |came| numbered(mark, Kind::Placed, came);
+        let id = match arrival.how {
+            How::Plain | How::Strayed(None) => return Some(placed(Came::Plain)),
+            How::Live(id)
+            | How::Missed(id)
+            | How::Earlier(id)
+            | How::Joining(id)
+            | How::Strayed(Some(id)) => id,
+        };
+        let cursor = arrival.how.entry().and(record).and_then(|record| self.cursor(record));
+        if cursor.is_some_and(|cursor| id.reported() <= cursor) {
+            return None;
+        }
+        let came = match arrival.how {
+            How::Earlier(_) => Came::Earlier,
+            How::Joining(_) => Came::Late,
+            _ => Came::Live,
+        };
+        // A number that nobody believes says nothing of where the event stands.
+        let Some(stamp) = id.stamp() else { return Some(placed(came)) };
+        match arrival.how {
+            How::Missed(_) if stamp > mark => Some(numbered(stamp, Kind::Durable, Came::Late)),
+            _ if stamp > mark => Some(numbered(stamp, Kind::Durable, came)),
+            _ if cursor.is_none()
+                && record.is_some_and(|record| self.has(record, stamp, budget)) =>
+            {
+                None
+            }
+            How::Earlier(_) | How::Joining(_) if self.comes_last(record, cursor, stamp) => {
+                Some(numbered(stamp, Kind::Durable, came))
+            }
+            // A number below one that was given: only this hub can say where it stands.
+            _ => Some(placed(came)),
+        }
+    }
+
+    /// Whether a number is above all that a channel has had. Without a cursor it is, or the channel would
+    /// not lack it.
+    fn comes_last(&self, record: Option<u32>, cursor: Option<ReportedId>, stamp: Stamp) -> bool {
+        cursor.is_none() || record.is_none_or(|record| stamp > self.newest_place(record).stamp)
+    }
+
+    /// Whether a channel has, or had, the durable event of this number.
+    fn has(&self, record: u32, stamp: Stamp, budget: &mut Budget) -> bool {
+        let mut block = low(self.word(record, channel::EVENTS));
+        for _ in 0..LOOK_BACK {
+            if block == 0 {
+                break;
+            }
+            budget.spend(1);
+            if self.kind(block) == Kind::Durable && self.place(block).stamp <= stamp {
+                return self.place(block).stamp == stamp;
+            }
+            block = high(self.word(block, event::LINKS));
+        }
+        // Of a channel of which nothing was known the floor says nothing yet.
+        let floor = self.floor(record);
+        let known = low(self.word(record, channel::STEP)) != 0 && self.events(record) > 0;
+        known && matches!(floor.left, Left::Durable | Left::Mixed) && stamp <= floor.place.stamp
+    }
+}

@@ -1,0 +1,277 @@
+//! The bridge: the one process that holds the subscription in Redis, and what all others see of it.
+//!
+//! Who holds the lease, a robust mutex, subscribes; who bears the fence may append. A bridge that was
+//! stopped and goes on after another has taken over finds that the fence is not its own any more, and
+//! can write nothing. Each new connection begins an epoch: a channel whose STEP is the epoch has
+//! everything that Redis gave it, see `step`.
+
+use crate::hub::log::position::Kind;
+use crate::hub::memory::access::{Guard, Locked};
+use crate::hub::memory::layout::{header, slot};
+use crate::hub::memory::lock::{Attempt, RobustLock, WORDS};
+use crate::hub::memory::redo::Change;
+use crate::hub::{Hub, Now, Seat};
+use crate::sse::id::Stamp;
+
+/// Where a hub's events come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Source {
+    /// From this nginx only; the hub numbers them itself.
+    #[default]
+    Alone,
+    /// From Redis' pub/sub and the streams beside it.
+    PubSub,
+    /// From streams in Redis that applications write.
+    Streams,
+}
+
+/// What becomes of the connection to Redis.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Link {
+    /// There is none to be had: the hub is not joined.
+    #[default]
+    Off,
+    /// It is being made for the first time, or has just been lost.
+    Connecting,
+    /// It is there.
+    Up,
+    /// Redis cannot be reached.
+    Down,
+}
+
+/// What a bridge may not, or cannot, do now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BridgeError {
+    /// The lock could not be taken in time.
+    #[error(transparent)]
+    Busy(#[from] Locked),
+    /// Another process has taken over.
+    #[error("another process has taken over the subscription")]
+    Fenced,
+}
+
+/// How long a bridge may be silent before another process takes its place, in ms: it is stopped.
+const SILENCE: u64 = 2_000;
+
+/// The number that a bridge has to bear to append.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fence(pub(in crate::hub) u64);
+
+impl Fence {
+    /// One that stands for nobody: nothing can be appended with it.
+    pub fn none() -> Fence {
+        Fence(0)
+    }
+}
+
+/// A held robust mutex of the bridge. It belongs to the thread that took it.
+pub struct Held {
+    lock: RobustLock,
+    // A mutex is given back by the thread that has it.
+    _not_send: std::marker::PhantomData<*const ()>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.lock.unlock();
+    }
+}
+
+impl Link {
+    /// The word that the status has for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Link::Off => "off",
+            Link::Connecting => "connecting",
+            Link::Up => "up",
+            Link::Down => "down",
+        }
+    }
+}
+
+impl Source {
+    pub(in crate::hub) fn word(self) -> u64 {
+        match self {
+            Source::Alone => 0,
+            Source::PubSub => 1,
+            Source::Streams => 2,
+        }
+    }
+}
+
+impl Hub {
+    /// Where its events come from.
+    pub fn source(&self) -> Source {
+        match self.region.get(header::SOURCE) {
+            1 => Source::PubSub,
+            2 => Source::Streams,
+            _ => Source::Alone,
+        }
+    }
+
+    /// How ids are written of what the hub itself puts on channels.
+    pub fn own_kind(&self) -> Kind {
+        match self.source() {
+            Source::Alone => Kind::Local,
+            Source::PubSub | Source::Streams => Kind::Placed,
+        }
+    }
+
+    /// Takes the lease: whoever has it holds the subscription. `None`: another process does.
+    pub fn try_lease(&self) -> Option<Held> {
+        self.try_hold(header::LEASE)
+    }
+
+    /// Takes the place of the one who is to take the subscription over. `None`: another has it.
+    pub fn try_succeed(&self) -> Option<Held> {
+        self.try_hold(header::SUCCESSOR)
+    }
+
+    fn try_hold(&self, at: usize) -> Option<Held> {
+        let lock = RobustLock::at(self.region.words(at, WORDS));
+        // Nothing hangs on the lock itself: what a dead holder leaves is in words of the region, which
+        // the next one sets anew under the hub's lock (`take_fence`, `forget_heir`).
+        match lock.try_lock(|| {}) {
+            Attempt::Busy => None,
+            Attempt::Taken => Some(Held { lock, _not_send: std::marker::PhantomData }),
+        }
+    }
+
+    /// Takes the fence for the process in this seat, and whatever a former bridge has begun is void.
+    pub fn take_fence(&self, seat: Seat, now: Now) -> Result<Fence, Locked> {
+        let guard = self.lock()?;
+        Ok(guard.take_fence(seat, now))
+    }
+
+    /// The number of the newest subscription in Redis.
+    pub fn epoch(&self) -> u64 {
+        self.region.get(header::EPOCH)
+    }
+
+    /// Says that the process which holds the subscription lives.
+    pub fn beat(&self, fence: Fence, now: Now) {
+        if self.bears(fence) {
+            self.region.set(header::BEAT, now.mono);
+        }
+    }
+
+    /// Whether the process that holds the subscription has not said for a while that it lives.
+    pub fn is_silent(&self, now: Now) -> bool {
+        self.bridge_slot().is_some()
+            && now.mono.saturating_sub(self.region.get(header::BEAT)) > SILENCE
+    }
+
+    /// Raises the mark: everything that Redis numbered up to this is in the log, of the channels that
+    /// are in step.
+    pub fn raise_mark(&self, fence: Fence, stamp: Stamp) -> Result<(), BridgeError> {
+        let guard = self.lock_fenced(fence)?;
+        let mut change = guard.change();
+        guard.raise_mark(&mut change, stamp);
+        change.commit();
+        Ok(())
+    }
+
+    /// Whether the fence still is this one.
+    pub fn bears(&self, fence: Fence) -> bool {
+        self.region.get(header::FENCE) == fence.0
+    }
+
+    /// A new connection begins: no channel is in step any more.
+    pub fn new_epoch(&self, fence: Fence) -> Result<(), BridgeError> {
+        let guard = self.lock_fenced(fence)?;
+        let mut change = guard.change();
+        change.add(header::EPOCH, 1);
+        change.commit();
+        Ok(())
+    }
+
+    /// The newest connection has brought everything in step that was heard.
+    pub fn settled(&self, fence: Fence) -> Result<(), BridgeError> {
+        let guard = self.lock_fenced(fence)?;
+        let mut change = guard.change();
+        change.set(header::SETTLED, guard.get(header::EPOCH));
+        change.commit();
+        Ok(())
+    }
+
+    /// Says what became of the connection.
+    pub fn set_link(&self, fence: Fence, link: Link) -> Result<(), BridgeError> {
+        let guard = self.lock_fenced(fence)?;
+        let mut change = guard.change();
+        change.set(header::LINK, link as u64);
+        change.commit();
+        Ok(())
+    }
+
+    /// What became of the connection to Redis.
+    pub fn link(&self) -> Link {
+        match (self.source(), self.region.get(header::LINK)) {
+            (Source::Alone, _) => Link::Off,
+            (_, 2) => Link::Up,
+            (_, 3) => Link::Down,
+            _ => Link::Connecting,
+        }
+    }
+
+    /// The slot of the process that holds the subscription.
+    pub fn bridge_slot(&self) -> Option<usize> {
+        (self.region.get(header::BRIDGE_SLOT) as usize).checked_sub(1)
+    }
+
+    /// The highest number that Redis gave to an event of this hub, in a hub that is joined.
+    pub fn mark(&self) -> Result<Stamp, Locked> {
+        let guard = self.lock()?;
+        Ok(guard.mark())
+    }
+
+    /// The lock, for the bridge whose fence still stands.
+    #[cfg_attr(feature = "trace-blocking", track_caller)]
+    pub(in crate::hub) fn lock_fenced(&self, fence: Fence) -> Result<Guard<'_>, BridgeError> {
+        let guard = self.lock()?;
+        match fence.0 != 0 && guard.get(header::FENCE) == fence.0 {
+            true => Ok(guard),
+            false => Err(BridgeError::Fenced),
+        }
+    }
+
+    /// Tells the others that this process is about to quit: it is no successor of anybody.
+    pub fn set_quitting(&self, seat: Seat) {
+        self.region.set(self.layout.slot(seat.slot, slot::QUITTING), 1);
+    }
+
+    /// Whether a process other than these has a seat and does not quit: one that could take over.
+    pub fn has_others(&self, mine: &[Seat]) -> bool {
+        (0..self.layout.slots)
+            .filter(|number| !mine.iter().any(|seat| seat.slot == *number))
+            .filter(|number| self.region.get(self.layout.slot(*number, slot::QUITTING)) == 0)
+            .any(|number| self.is_taken(number))
+    }
+}
+
+impl Guard<'_> {
+    pub(in crate::hub) fn take_fence(&self, seat: Seat, now: Now) -> Fence {
+        let number = self.get(header::FENCE) + 1;
+        let mut change = self.change();
+        change.set(header::FENCE, number);
+        change.set(header::BRIDGE_SLOT, seat.slot as u64 + 1);
+        change.set(header::BEAT, now.mono);
+        for word in
+            [header::RETIRING, header::HEIR, header::FROZEN, header::MARKER, header::BEHIND_MARKER]
+        {
+            change.set(word, 0);
+        }
+        change.commit();
+        Fence(number)
+    }
+
+    pub(in crate::hub) fn raise_mark(&self, change: &mut Change<'_>, stamp: Stamp) {
+        if stamp > self.mark() {
+            change.set(header::LAST_MS, stamp.ms);
+            change.set(header::LAST_SEQ, stamp.seq);
+        }
+    }
+
+    pub(in crate::hub) fn mark(&self) -> Stamp {
+        Stamp { ms: self.get(header::LAST_MS), seq: self.get(header::LAST_SEQ) }
+    }
+}

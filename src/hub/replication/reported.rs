@@ -1,0 +1,151 @@
+//! Ids as Redis reports them, and which of them are believed.
+//!
+//! Anyone who can write to Redis can choose an id: a single XADD in microseconds instead of
+//! milliseconds is a date 50,000 years ahead. An id that entered the order of the hub would put
+//! everything that follows out of order, so a reported id is no [`Stamp`]; it has to be checked first.
+
+use std::fmt;
+
+use crate::hub::Now;
+use crate::sse::id::{Id, Stamp};
+
+/// How far the clocks of this machine and of Redis may be apart, in ms, before an id is taken for one
+/// that nobody gave.
+const CLOCKS_APART: u64 = 3_600_000;
+const DAY: u64 = 86_400_000;
+
+/// The latest time that an id can have (ms since 1970).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Latest(u64);
+
+impl Latest {
+    /// By the clock of this machine.
+    pub fn here(now: Now) -> Latest {
+        Latest(now.wall.saturating_add(CLOCKS_APART))
+    }
+
+    /// By the clock of this machine and the clock of Redis (ms since 1970), whichever is later. Of that one
+    /// no more than a day ahead is believed.
+    pub fn in_redis(now: Now, redis: u64) -> Latest {
+        let redis = redis.min(now.wall.saturating_add(DAY));
+        Latest(now.wall.max(redis).saturating_add(CLOCKS_APART))
+    }
+
+    /// Whether an id can have been given by now.
+    pub fn allows(self, stamp: Stamp) -> bool {
+        stamp.ms <= self.0
+    }
+}
+
+/// An id as Redis reports it, in an entry, a message or a reply. It says how far a stream was read, and
+/// nothing else.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ReportedId(pub(in crate::hub) Stamp);
+
+impl ReportedId {
+    /// Reads an id of a stream, `MS-SEQ`.
+    pub fn parse(text: &[u8]) -> Option<ReportedId> {
+        match Id::parse(text)? {
+            Id::Durable(stamp) => Some(ReportedId(stamp)),
+            _ => None,
+        }
+    }
+
+    /// The id, if it is not implausibly late.
+    pub fn checked(self, latest: Latest) -> Option<Stamp> {
+        latest.allows(self.0).then_some(self.0)
+    }
+
+    /// The id with what the check says of it.
+    pub fn judged(self, latest: Latest) -> JudgedId {
+        JudgedId { reported: self, stamp: self.checked(latest) }
+    }
+
+    /// Its milliseconds.
+    pub fn ms(self) -> u64 {
+        self.0.ms
+    }
+
+    /// The greatest id below this one; the least stays as it is.
+    pub fn before(self) -> ReportedId {
+        ReportedId(self.0.before())
+    }
+
+    /// Whether no id comes after it.
+    pub fn is_last(self) -> bool {
+        self.0 == Stamp { ms: u64::MAX, seq: u64::MAX }
+    }
+}
+
+impl From<Stamp> for ReportedId {
+    fn from(stamp: Stamp) -> ReportedId {
+        ReportedId(stamp)
+    }
+}
+
+impl fmt::Display for ReportedId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.0.ms, self.0.seq)
+    }
+}
+
+/// The id of an entry after the check: how far its stream was read, and its place in the order of the
+/// hub if it is believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JudgedId {
+    reported: ReportedId,
+    stamp: Option<Stamp>,
+}
+
+impl JudgedId {
+    /// As Redis reported it.
+    pub fn reported(self) -> ReportedId {
+        self.reported
+    }
+
+    /// The id, if it is believed.
+    pub fn stamp(self) -> Option<Stamp> {
+        self.stamp
+    }
+}
+
+impl From<Stamp> for JudgedId {
+    fn from(stamp: Stamp) -> JudgedId {
+        JudgedId { reported: stamp.into(), stamp: Some(stamp) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Now = Now { wall: 1_763_807_585_123, mono: 0 };
+
+    fn checked(text: &str, latest: Latest) -> bool {
+        ReportedId::parse(text.as_bytes()).unwrap().checked(latest).is_some()
+    }
+
+    #[test]
+    fn an_id_may_be_an_hour_ahead_of_the_later_clock() {
+        let here = Latest::here(NOW);
+        assert!(checked("0-0", here) && checked("1763807585123-18446744073709551615", here));
+        assert!(checked("1763811185123-0", here) && !checked("1763811185124-0", here));
+        // Microseconds, and the largest id of all.
+        assert!(!checked("1763807585123000-0", here));
+        assert!(!checked("18446744073709551615-18446744073709551615", here));
+        let ahead = Latest::in_redis(NOW, NOW.wall + 7_200_000);
+        assert!(checked("1763818385123-0", ahead) && !checked("1763818385124-0", ahead));
+        assert_eq!(Latest::in_redis(NOW, 0), here);
+        let year_ahead = Latest::in_redis(NOW, NOW.wall + 365 * DAY);
+        assert_eq!(year_ahead, Latest::in_redis(NOW, NOW.wall + DAY));
+        assert!(!checked("18446744073709551615-0", Latest::in_redis(NOW, u64::MAX)));
+    }
+
+    #[test]
+    fn only_ids_of_streams_are_read() {
+        assert_eq!(ReportedId::parse(b"5-1"), Some(Stamp { ms: 5, seq: 1 }.into()));
+        for text in ["", "5", "5-1-7", "5-1-7-9", "-5-1", "5-01", "$", "*"] {
+            assert_eq!(ReportedId::parse(text.as_bytes()), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,373 @@
+//! In step with Redis: which channels the bridge has to subscribe to, and which of them have all that
+//! Redis gave them.
+//!
+//! A channel's STEP is the epoch in which it last was in step. The bridge has a pair in the record of
+//! each channel that it subscribes to, like a worker without streams, so that the record stays.
+
+use crate::hub::budget::Budget;
+use crate::hub::listeners::control::Signal;
+use crate::hub::listeners::subscribe::slot_of;
+use crate::hub::log::position::{Floor, Kind, Left, Place};
+use crate::hub::memory::access::{Guard, Locked};
+use crate::hub::memory::layout::{channel, header, high, low};
+use crate::hub::memory::redo::Change;
+use crate::hub::replication::lease::{BridgeError, Fence, Link, Source};
+use crate::hub::replication::reported::ReportedId;
+use crate::hub::{Hub, Membership};
+use crate::sse::channel::is_own;
+use crate::sse::id::Stamp;
+
+/// STEP of a channel that was in step in some epoch before the first one that can be compared with.
+const LONG_AGO: u32 = 1;
+/// STEP of a channel that has lost its step while its streams go on.
+const GONE_ON: u32 = u32::MAX - 1;
+/// STEP of a channel of which only patterns have brought events: there may be others between them.
+const ISLANDS: u32 = u32::MAX;
+/// The epoch before the first connection.
+pub(in crate::hub) const FIRST_EPOCH: u64 = 2;
+
+/// What is known of a channel when the bridge subscribes to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Knowledge {
+    /// Nothing: all that Redis retains is new.
+    Nothing,
+    /// It has everything up to this, but was left then.
+    Left(ReportedId),
+    /// The same, and its streams have gone on since.
+    Interrupted(ReportedId),
+}
+
+impl Knowledge {
+    /// The same of a channel that nobody had joined when the connection came, though it was in step
+    /// before: no stream has gone on, and what is fetched keeps its numbers.
+    pub fn of_newcomer(self) -> Knowledge {
+        match self {
+            Knowledge::Interrupted(had) => Knowledge::Left(had),
+            other => other,
+        }
+    }
+}
+
+/// What Redis did not have any more when a channel was caught up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// Nothing that this hub has not had.
+    Nothing,
+    /// Redis has lost, or given up, everything up to this.
+    UpTo(Stamp),
+    /// The stream started over, or its ids say nothing of what is lost.
+    Everything,
+}
+
+impl Hub {
+    /// Whether all of these channels have what Redis gave them. In a hub without Redis they always have.
+    pub fn in_step(&self, channels: &[Membership]) -> bool {
+        self.source() == Source::Alone
+            || channels.iter().all(|member| self.is_in_step(member.record))
+    }
+
+    /// Whether a stream of channels that are not in step should wait for that.
+    pub fn step_is_near(&self) -> bool {
+        matches!(self.link(), Link::Connecting | Link::Up)
+    }
+
+    fn is_in_step(&self, record: u32) -> bool {
+        let step = low(self.region.get(self.layout.block(record, channel::STEP)));
+        (FIRST_EPOCH..u64::from(GONE_ON)).contains(&u64::from(step))
+            && self.is_epoch(step)
+            && self.link() == Link::Up
+            || self.is_own_record(record)
+    }
+
+    /// Whether a STEP is the present epoch.
+    fn is_epoch(&self, step: u32) -> bool {
+        step == low(self.region.get(header::EPOCH))
+    }
+
+    fn is_own_record(&self, record: u32) -> bool {
+        // "sse." and its length: no own channel has a longer name than the record holds.
+        let mut name = Vec::with_capacity(8);
+        self.region.read_bytes(self.layout.block(record, channel::NAME), 5, &mut name);
+        name.get(1..).is_some_and(is_own)
+    }
+
+    /// Lets the bridge know that a channel is wanted, unless it has joined it already. Returns the slot that
+    /// has to be woken.
+    pub fn want(&self, member: Membership) -> Result<Option<usize>, Locked> {
+        if self.source() == Source::Alone || self.is_in_step(member.record) {
+            return Ok(None);
+        }
+        let guard = self.lock()?;
+        let bridge = self.bridge_slot();
+        // Clients that return in a storm would fill the ring, and it is being caught up already.
+        if bridge.is_some() && guard.live_slots(member.record).any(|slot| Some(slot) == bridge) {
+            return Ok(None);
+        }
+        let mut change = guard.change();
+        guard.signal(&mut change, member.record, Signal::Wanted);
+        change.commit();
+        Ok(bridge)
+    }
+
+    /// The name of a channel that was signalled as wanted, if it still is there.
+    pub fn wanted_name(&self, record: u32) -> Result<Option<Vec<u8>>, Locked> {
+        let guard = self.lock()?;
+        Ok(guard.safe_name(record).filter(|name| !is_own(name)))
+    }
+
+    /// Channels from bucket `from` on that some process other than the bridge has joined, and where to go
+    /// on (`None`: that was all).
+    pub fn heard(&self, from: usize) -> Result<(Vec<Vec<u8>>, Option<usize>), Locked> {
+        self.walk(from, |guard, record| guard.is_heard(record))
+    }
+
+    /// Channels that the process in this slot has joined.
+    pub fn joined_by(
+        &self,
+        slot: usize,
+        from: usize,
+    ) -> Result<(Vec<Vec<u8>>, Option<usize>), Locked> {
+        self.walk(from, |guard, record| guard.live_slots(record).any(|other| other == slot))
+    }
+
+    fn walk(
+        &self,
+        from: usize,
+        keep: impl Fn(&Guard<'_>, u32) -> bool,
+    ) -> Result<(Vec<Vec<u8>>, Option<usize>), Locked> {
+        let guard = self.lock()?;
+        let mut budget = Budget::of_hold();
+        let mut names = Vec::new();
+        let mut bucket = from;
+        while bucket < self.layout.buckets && budget.step() {
+            let mut record = guard.get(self.layout.bucket(bucket as u32)) as u32;
+            while record != 0 {
+                budget.spend(guard.cost_of(record));
+                if keep(&guard, record) && !self.is_own_record(record) {
+                    names.push(guard.name(record));
+                }
+                record = low(guard.word(record, channel::HASH));
+            }
+            bucket += 1;
+        }
+        Ok((names, (bucket < self.layout.buckets).then_some(bucket)))
+    }
+
+    /// Forgets what only patterns have brought of a channel that is about to be joined: Redis has it, and
+    /// what is between. Of its plain messages a gap is told.
+    pub fn forget_islands(&self, fence: Fence, member: Membership) -> Result<(), BridgeError> {
+        let guard = loop {
+            let guard = self.lock_fenced(fence)?;
+            if guard.step(member.record) != ISLANDS {
+                return Ok(());
+            }
+            let mut budget = Budget::of_hold();
+            while guard.events(member.record) > 0 && !budget.is_spent() {
+                guard.evict(member.record, &mut budget);
+            }
+            // As long as one is left STEP says what they are: who dies here leaves the rest to others.
+            if guard.events(member.record) == 0 {
+                break guard;
+            }
+        };
+        let mut change = guard.change();
+        change.set_low(self.layout.block(member.record, channel::STEP), 0);
+        guard.set_cursor(&mut change, member.record, ReportedId::default());
+        change.commit();
+        Ok(())
+    }
+
+    /// What is known of a channel that the bridge has joined.
+    pub fn knowledge(&self, member: Membership) -> Result<Knowledge, Locked> {
+        let guard = self.lock()?;
+        Ok(guard.knowledge(member.record))
+    }
+
+    /// Redis has lost something of a channel that is about to be caught up. To be called before the
+    /// events behind the hole arrive: who dies between the two would leave a hole of which nobody
+    /// knows, and streams in progress are told of it before they get what follows.
+    pub fn lose(
+        &self,
+        fence: Fence,
+        member: Membership,
+        missing: Missing,
+    ) -> Result<(), BridgeError> {
+        if missing == Missing::Everything {
+            return self.start_over(fence, member);
+        }
+        self.lock_lost(fence, member, missing).map(drop)
+    }
+
+    /// The lock, and what a channel has lost is entered. It is given up in between if there is much.
+    fn lock_lost(
+        &self,
+        fence: Fence,
+        member: Membership,
+        missing: Missing,
+    ) -> Result<Guard<'_>, BridgeError> {
+        loop {
+            let guard = self.lock_fenced(fence)?;
+            if guard.lose(member.record, missing, &mut Budget::of_hold()) {
+                return Ok(guard);
+            }
+        }
+    }
+
+    /// The number of the newest entry that is known to have been in a channel's stream.
+    pub fn newest_entry(&self, channel: &[u8]) -> Result<Option<ReportedId>, Locked> {
+        let guard = self.lock()?;
+        Ok(guard.find(channel).and_then(|record| guard.newest_entry(record)))
+    }
+
+    /// A channel has all that Redis gave it. Returns the slots to be woken.
+    pub fn caught_up(
+        &self,
+        fence: Fence,
+        member: Membership,
+        known: Knowledge,
+        missing: Missing,
+    ) -> Result<Vec<usize>, BridgeError> {
+        let guard = self.lock_lost(fence, member, missing)?;
+        let mut change = guard.change();
+        guard.settle_floor(&mut change, member.record, known, missing);
+        if let Missing::UpTo(stamp) = missing {
+            // Who begins now has missed none of that, and says so by the mark in its id.
+            guard.raise_mark(&mut change, stamp);
+        }
+        let step = self.layout.block(member.record, channel::STEP);
+        // Before the signal: who reads that looks at this.
+        change.set_low(step, low(guard.get(header::EPOCH)));
+        guard.signal(&mut change, member.record, Signal::Step);
+        change.commit();
+        Ok(guard.listeners(member.record).1)
+    }
+
+    /// A channel is not in step any more, because messages of it were missed or it cannot be had, and its
+    /// streams go on.
+    pub fn out_of_step(&self, fence: Fence, member: Membership) -> Result<(), BridgeError> {
+        let guard = self.lock_fenced(fence)?;
+        let mut change = guard.change();
+        change.set_low(self.layout.block(member.record, channel::STEP), GONE_ON);
+        change.commit();
+        Ok(())
+    }
+
+    /// The bridge leaves a channel that nobody has joined any more. False: somebody has, and it stays.
+    pub fn leave_unheard(&self, fence: Fence, member: Membership) -> Result<bool, BridgeError> {
+        let guard = self.lock_fenced(fence)?;
+        if guard.is_heard(member.record) {
+            return Ok(false);
+        }
+        let mut change = guard.change();
+        change.set_low(self.layout.block(member.record, channel::STEP), LONG_AGO);
+        change.commit();
+        guard.leave(member);
+        Ok(true)
+    }
+
+    /// Whether any process but the bridge has joined a channel.
+    pub fn is_heard(&self, member: Membership) -> Result<bool, Locked> {
+        Ok(self.lock()?.is_heard(member.record))
+    }
+}
+
+impl Guard<'_> {
+    fn is_heard(&self, record: u32) -> bool {
+        let bridge = self.hub.bridge_slot();
+        self.live_slots(record).any(|slot| Some(slot) != bridge)
+    }
+
+    fn live_slots(&self, record: u32) -> impl Iterator<Item = usize> + '_ {
+        self.pair_words(record)
+            .map(|at| self.get(at))
+            .filter(|word| self.hub.is_live(*word))
+            .map(slot_of)
+    }
+
+    /// A pattern brings an event of a channel that is not in step.
+    pub(in crate::hub) fn make_islands(&self, record: u32) {
+        let at = self.hub.layout.block(record, channel::STEP);
+        if self.step(record) != ISLANDS {
+            let mut change = self.change();
+            change.set_low(at, ISLANDS);
+            change.commit();
+        }
+    }
+
+    fn knowledge(&self, record: u32) -> Knowledge {
+        let (step, cursor) = (self.step(record), self.cursor(record));
+        if step == ISLANDS {
+            return Knowledge::Nothing;
+        }
+        let has_read = cursor.is_some_and(|cursor| cursor != ReportedId::default());
+        let is_empty = self.events(record) == 0 && !has_read;
+        let had = cursor.unwrap_or_else(|| self.newest_place(record).stamp.into());
+        let settled = step > LONG_AGO && u64::from(step) >= self.get(header::SETTLED);
+        match settled || step == GONE_ON {
+            true => Knowledge::Interrupted(had),
+            // Of a record that is new, or was left, only its events are known, if it has any.
+            false if is_empty => Knowledge::Nothing,
+            false => Knowledge::Left(had),
+        }
+    }
+
+    fn step(&self, record: u32) -> u32 {
+        low(self.word(record, channel::STEP))
+    }
+
+    /// Enters what Redis has lost: of a channel of which nothing was known that is where it begins; one
+    /// that was in step loses what it still has from before, because there is a hole behind it. Does
+    /// nothing if the floor says as much already. False if there is more to do.
+    fn lose(&self, record: u32, missing: Missing, budget: &mut Budget) -> bool {
+        let Missing::UpTo(stamp) = missing else { return true };
+        while self.events(record) > 0 && self.oldest_place(record).stamp <= stamp {
+            if budget.is_spent() {
+                return false;
+            }
+            self.evict(record, budget);
+        }
+        // A plain message that left later says all there is to say.
+        if self.floor(record).place.stamp >= stamp {
+            return true;
+        }
+        let mut change = self.change();
+        let position = self.signal(&mut change, record, Signal::Lost);
+        let floor = self.floor(record).raised(Place { stamp, position }, Kind::Durable);
+        self.set_floor(&mut change, record, floor);
+        change.commit();
+        true
+    }
+
+    /// The floor that a channel has in the change that catches it up. What had left, and has come back
+    /// from Redis, is not lost any more; what has left while it came back is.
+    fn settle_floor(&self, change: &mut Change<'_>, record: u32, known: Knowledge, gone: Missing) {
+        let old = self.floor(record);
+        let came_back = known == Knowledge::Nothing
+            && old.left == Left::Durable
+            && self.events(record) > 0
+            && self.oldest_place(record).stamp <= old.place.stamp;
+        if !came_back {
+            return;
+        }
+        let floor = match gone {
+            Missing::Nothing | Missing::Everything => Floor::default(),
+            Missing::UpTo(stamp) => Floor { place: Place { stamp, ..old.place }, ..old },
+        };
+        self.set_floor(change, record, floor);
+    }
+
+    pub(in crate::hub) fn set_floor(&self, change: &mut Change<'_>, record: u32, floor: Floor) {
+        floor.write(|word, value| {
+            change.set(self.hub.layout.block(record, channel::FLOOR + word), value);
+        });
+    }
+
+    fn oldest_place(&self, record: u32) -> Place {
+        self.place(high(self.word(record, channel::EVENTS)))
+    }
+
+    /// The name of a record, if there is a channel's record in this block.
+    fn safe_name(&self, record: u32) -> Option<Vec<u8>> {
+        self.is_record(record).then(|| self.name(record))
+    }
+}
