@@ -6,7 +6,7 @@ package SSE::Blocks;
 
 use v5.36;
 use File::Temp;
-use SSE::Nginx qw(binary module free_port);
+use SSE::Nginx qw(binary module load_module free_port);
 
 our $root;    # the folder lives as long as this does
 
@@ -14,7 +14,7 @@ BEGIN {
     $root = File::Temp->newdir('sse-t-XXXXXXXX', TMPDIR => 1);
     chmod 0755, $root;
     $ENV{TEST_NGINX_BINARY}       = binary();
-    $ENV{TEST_NGINX_LOAD_MODULES} = module();
+    $ENV{TEST_NGINX_LOAD_MODULES} = module() if load_module();
     $ENV{TEST_NGINX_SERVROOT}   //= "$root/servroot";
     $ENV{TEST_NGINX_PORT}       //= free_port();
 }

@@ -10,7 +10,7 @@ use POSIX qw(WNOHANG);
 use Test::More;
 use Time::HiRes qw(sleep time);
 use SSE::Loop qw(wait_for);
-use SSE::Nginx qw(binary module free_port has_module);
+use SSE::Nginx qw(binary module load_module free_port has_module);
 
 my @running;
 
@@ -52,9 +52,9 @@ sub plan_without_module {
 sub write_config ($self) {
     my $temp = join "\n    ", map { "${_}_temp_path %%DIR%%/$_;" } 'client_body',
         grep { has_no_flag("--without-http_${_}_module") } qw(proxy fastcgi uwsgi scgi);
-    my $module = module();
-    my $text   = <<"EOF_CONFIG";
-load_module $module;
+    my $load = load_module();
+    my $text = <<"EOF_CONFIG";
+$load
 worker_processes $self->{workers};
 daemon off;
 pid %%DIR%%/nginx.pid;

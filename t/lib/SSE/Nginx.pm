@@ -10,13 +10,20 @@ use File::Spec;
 use File::Temp;
 use IO::Socket::INET;
 
-our @EXPORT_OK = qw(binary module has_module dynamic_modules version free_port);
+our @EXPORT_OK = qw(binary module load_module has_module dynamic_modules version free_port);
 
 sub binary { return $ENV{SSE_NGINX_BINARY} // '/usr/sbin/nginx' }
 
+# The module's file; of an nginx that was built with the module, for which SSE_MODULE is "static", nginx's own.
 sub module {
+    return binary() if ($ENV{SSE_MODULE} // '') eq 'static';
     my $root = File::Spec->rel2abs(dirname(__FILE__) . '/../../..');
     return File::Spec->rel2abs($ENV{SSE_MODULE} // "$root/target/release/ngx_http_sse_module.so");
+}
+
+# What a configuration begins with.
+sub load_module {
+    return ($ENV{SSE_MODULE} // '') eq 'static' ? '' : 'load_module ' . module() . ';';
 }
 
 # has_module('http_v2') and the like: what configure was told. Of those built by default: not left out.

@@ -6,7 +6,7 @@ package SSE::Shipped;
 use v5.36;
 use parent 'SSE::Cluster';
 use File::Basename qw(dirname);
-use SSE::Nginx qw(module);
+use SSE::Nginx qw(load_module);
 
 my $root = dirname(__FILE__) . '/../../..';
 
@@ -14,10 +14,10 @@ my $root = dirname(__FILE__) . '/../../..';
 sub write_config ($self) {
     my $text = SSE::Cluster::slurp("$root/nginx-conf/$self->{name}.conf") or die "no nginx-conf/$self->{name}.conf";
     my $dir    = $self->dir;
-    my $module = module();
+    my $load = load_module();
     my $temp   = join ' ', map { "${_}_temp_path $dir/$_;" } 'client_body',
         grep { SSE::Cluster::has_no_flag("--without-http_${_}_module") } qw(proxy fastcgi uwsgi scgi);
-    $text =~ s/^load_module \S+;/load_module $module; daemon off; pid $dir\/nginx.pid; error_log $dir\/error.log info;/m;
+    $text =~ s/^load_module \S+;/$load daemon off; pid $dir\/nginx.pid; error_log $dir\/error.log info;/m;
     $text =~ s/^worker_processes \S+;/worker_processes $self->{workers};/m;
     $text =~ s/^http \{/http { access_log $dir\/access.log; $temp/m;
     $text =~ s/127\.0\.0\.1:8080/'127.0.0.1:' . $self->port/ge;

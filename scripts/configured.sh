@@ -1,0 +1,56 @@
+# shellcheck shell=bash
+# The module as nginx's own configure builds it, by the project's `config`. Sourced; needs tell.sh, $root,
+# $target and $scratch.
+
+# Files of t/ that show whether the module is linked, finds its place among the filters and runs.
+readonly configured_files="t/02-stream.t t/30-http2.t t/31-filters.t t/35-lean.t t/43-cors.t"
+
+# test_configured: builds an nginx with the source of the crate nginx-src, with --with-compat and
+# the module as a file of its own, and without it and the module inside, and runs some of t/ with both.
+test_configured() {
+    local source=$scratch/nginx
+    copy_nginx_source "$source"
+    step "configure --add-dynamic-module" build_configured "$source" dynamic \
+        --with-compat --add-dynamic-module="$root"
+    step "t/ with the dynamic module" run_configured "$source/dynamic/nginx" \
+        "$source/dynamic/ngx_http_sse_module.so"
+    step "configure --add-module" build_configured "$source" static --add-module="$root"
+    step "t/ with the static module" run_configured "$source/static/nginx" static
+}
+
+# copy_nginx_source DIRECTORY: nginx's source, where cargo keeps it.
+copy_nginx_source() {
+    local manifest
+    manifest=$(cd "$root" && cargo metadata --locked --format-version 1 --features vendored |
+        grep -o '"[^"]*/nginx-src-[^"/]*/Cargo.toml"' | head -n 1 | tr -d '"')
+    [ -n "$manifest" ] || fail "the crate nginx-src was not found"
+    cp -r -- "$(dirname "$manifest")/nginx" "$1"
+}
+
+# build_configured SOURCE NAME ARGUMENT...: in SOURCE/NAME, with few optimisations. What cargo builds is
+# the same for both but for the module and the bindings, so the second takes over what the first has.
+build_configured() {
+    local source=$1 name=$2 other
+    (
+        cd "$source"
+        unset NGINX_SOURCE_DIR NGINX_BUILD_DIR CARGO_TARGET_DIR
+        export CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
+            CARGO_PROFILE_RELEASE_OPT_LEVEL=1
+        ./auto/configure --builddir="$name" $newest_nginx_arguments --with-http_ssl_module \
+            --with-http_v2_module --with-http_realip_module --with-threads "${@:3}"
+        for other in */ngx_http_sse_module; do
+            [ ! -d "$other" ] || [ -d "$name/ngx_http_sse_module" ] || cp -a "$other" "$name/"
+        done
+        make -f "$name/Makefile" binary
+        [ "$name" = static ] || make -f "$name/Makefile" modules
+    ) >"$scratch/$name.log" 2>&1 || {
+        tail -n 20 "$scratch/$name.log" >&2
+        fail "nginx could not be built with the module"
+    }
+}
+
+# run_configured NGINX MODULE: the files that show it.
+run_configured() {
+    # shellcheck disable=SC2086
+    run_suite "$1" "$2" $configured_files
+}
