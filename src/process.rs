@@ -18,7 +18,7 @@ use crate::nginx::output::{self, Client};
 use crate::nginx::top_level::TopLevel;
 use crate::nginx::wakers::{eventfd, EventfdWakers};
 use crate::nginx::{clock, core_conf, random};
-use crate::redis::joined::SharedWakers;
+use crate::redis::context::SharedWakers;
 use crate::worker::{End, Presence, StreamKey, Turn, Worker};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;

@@ -4,7 +4,7 @@ use super::argument::once;
 use crate::hub;
 use crate::nginx::conf_error::ConfError;
 use crate::redis::address::{Address, Place};
-use crate::redis::names::{check_prefix, Names};
+use crate::redis::keys::{check_prefix, Names};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// How a hub is joined to Redis.

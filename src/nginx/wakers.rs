@@ -6,7 +6,7 @@
 //! that all processes share: it ends with its thread, however that ends.
 
 use crate::hub::{self, Attempt, RobustLock};
-use crate::redis::joined::SharedWakers;
+use crate::redis::context::SharedWakers;
 use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, Write};

@@ -10,8 +10,9 @@ use crate::nginx::top_level::TopLevel;
 use crate::nginx::wakers::eventfd;
 use crate::nginx::{clock, thread};
 use crate::process;
-use crate::redis::joined::{self, Joined, News, Outbox};
-use crate::redis::names::Names;
+use crate::redis::context;
+use crate::redis::context::{Joined, News, Outbox};
+use crate::redis::keys::Names;
 use crate::redis::publisher::{Refusal, Request};
 use crate::redis::script::{Command, Done, Forget, Publish, Source};
 use crate::redis::thread::Thread;
@@ -261,11 +262,11 @@ fn died() {
     process::let_all_go();
 }
 
-fn nginx_level(level: joined::Level) -> Level {
+fn nginx_level(level: context::Level) -> Level {
     match level {
-        joined::Level::Alert => Level::Alert,
-        joined::Level::Warn => Level::Warn,
-        joined::Level::Notice => Level::Notice,
-        joined::Level::Info => Level::Info,
+        context::Level::Alert => Level::Alert,
+        context::Level::Warn => Level::Warn,
+        context::Level::Notice => Level::Notice,
+        context::Level::Info => Level::Info,
     }
 }

@@ -15,12 +15,12 @@ use ::redis::{cmd, pipe, Pipeline, RedisError, Value};
 use tokio::time::{sleep, Instant};
 
 use super::catch_up::About;
-use super::joined::Joined;
 use super::link::{self, Link, Meter};
 use super::message::{entries, Entry};
 use super::session::shown;
 use super::watermarks;
 use crate::hub::{ReportedId, Source};
+use crate::redis::context::Joined;
 
 /// Entries that the first request asks for, and that any does at most.
 const FIRST: usize = 256;

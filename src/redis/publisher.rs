@@ -11,10 +11,10 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout_at, Instant};
 
-use super::joined::{Joined, News};
 use super::limits::Limits;
 use super::link::{self, is_elsewhere, is_not_ready, Link};
 use super::script::{self, Command, Done};
+use crate::redis::context::{Joined, News};
 
 /// The longest that a publish may take.
 const DEADLINE: Duration = Duration::from_millis(1_900);

@@ -8,8 +8,8 @@ use std::sync::OnceLock;
 use ::redis::aio::MultiplexedConnection;
 use ::redis::{RedisError, Script, ScriptInvocation};
 
-use super::names::Names;
 use crate::hub::ReportedId;
+use crate::redis::keys::Names;
 
 const PUBLISH: &str = include_str!("../../lua/publish.lua");
 const BATCH: &str = include_str!("batch.lua");

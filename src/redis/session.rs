@@ -1,6 +1,33 @@
-//! One connection of the process that holds the subscription: its channels, and what its messages
-//! become. Begun by `opening` or `takeover`, it lives until the connection, the fence or the process
-//! ends.
+//! One connection of the process that holds the subscription: its channels, and what becomes of its
+//! messages. Started by `connect` or `handover_successor`, it lives until the connection, the lease, or the
+//! process ends.
+//!
+//! - `connect`: opens a connection and catches up; `clock`: from where the ids of events continue
+//! - `subscriptions`, `unsubscribe`: joins and leaves channels
+//! - `ingest`: turns messages into events of the hub
+//! - `catch_up_queue`: which channels are being caught up, and how much at a time
+//! - `stream_reader`, `rewound_streams`: reads the streams that applications write (`redis_source stream`),
+//!   and notices that one has started over
+//! - `doubts`, `stray_messages`: messages without the hub's token
+//! - `forget`: channels that an administrator deletes
+//! - `heartbeat`: whether the node still answers, and what was agreed upon still holds
+//! - `handover_holder`, `handover_successor`: pass the subscription from one process to the next without a
+//!   loss
+
+pub(super) mod catch_up_queue;
+pub(super) mod clock;
+pub(super) mod connect;
+pub(super) mod doubts;
+pub(super) mod forget;
+pub(super) mod handover_holder;
+pub(super) mod handover_successor;
+pub(super) mod heartbeat;
+pub(super) mod ingest;
+pub(super) mod rewound_streams;
+pub(super) mod stray_messages;
+pub(super) mod stream_reader;
+pub(super) mod subscriptions;
+pub(super) mod unsubscribe;
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -11,24 +38,24 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{interval, Instant, MissedTickBehavior};
 
 use super::catch_up::Terms;
-use super::catching::Catching;
-use super::channels::Channels;
-use super::fallen::Asking;
-use super::heartbeat::HEARTBEAT;
 use super::inbox::Inbox;
-use super::joined::{Joined, Level};
-use super::joining::{Asked, Subscribe};
 use super::link::{self, Link};
-use super::retiring::Retiring;
-use super::strays::Strays;
-use super::streams::{Reading, Way};
-use super::subscriptions::Done;
 use super::thread::Phase;
 use super::token::Token;
 use super::waiting::WaitingBytes;
 use crate::hub::{
     shown as shown_name, BridgeError, Fence, JudgedId, Latest, Locked, ReportedId, Seat,
 };
+use crate::redis::context::{Joined, Level};
+use crate::redis::session::catch_up_queue::Catching;
+use crate::redis::session::handover_holder::Retiring;
+use crate::redis::session::heartbeat::HEARTBEAT;
+use crate::redis::session::rewound_streams::Asking;
+use crate::redis::session::stray_messages::Strays;
+use crate::redis::session::stream_reader::{Reading, Way};
+use crate::redis::session::subscriptions::Done;
+use crate::redis::subscribe::{Asked, Subscribe};
+use crate::redis::subscription_table::Channels;
 use crate::sse::escaped::Escaped;
 use crate::sse::id::Stamp;
 

@@ -12,10 +12,10 @@ use tokio::runtime::Builder;
 use tokio::sync::{mpsc, watch};
 use tokio::task::LocalSet;
 
-use super::bridge::Bridge;
-use super::joined::{Joined, News};
 use super::publisher::{Publisher, Request};
 use super::wakes::Wakes;
+use crate::redis::context::{Joined, News};
+use crate::redis::supervisor::Bridge;
 
 /// How long what still runs may take when the thread ends.
 const LAST: Duration = Duration::from_millis(100);

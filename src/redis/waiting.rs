@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use super::held::Held;
+use crate::redis::buffered_message::Held;
 
 /// Bytes of all messages that wait on a connection. Each channel's share is given back when its messages
 /// are dropped, whatever the reason is.

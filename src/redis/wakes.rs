@@ -8,8 +8,8 @@ use tokio::net::unix::pipe;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use super::joined::SharedWakers;
 use super::session::Woken;
+use crate::redis::context::SharedWakers;
 
 /// How often a thread without a waker looks by itself.
 const POLL: Duration = Duration::from_millis(50);

@@ -5,8 +5,8 @@ use ::redis::{pipe, Pipeline, RedisError, Value};
 
 use super::catch_up::Fetched;
 use super::fetcher::is_its_own;
-use super::names::Names;
 use crate::hub::{Latest, Missing, ReportedId};
+use crate::redis::keys::Names;
 
 /// Asks for the low watermarks of these channels.
 pub fn question(names: &Names, channels: &[&[u8]]) -> Pipeline {

@@ -4,14 +4,14 @@
 //! The message stands on the control channel. An nginx that is not connected at that moment finds with its
 //! next connection that the stream is gone, or with `redis_source stream` that there is a low watermark.
 
-use super::channels::{Channel, State};
-use super::message::Control;
-use super::session::{Ended, Session};
 use crate::hub::{How, ReportedId, Source};
+use crate::redis::message::Control;
+use crate::redis::session::{Ended, Session};
+use crate::redis::subscription_table::{Channel, State};
 
 impl Session {
     /// Does what another nginx, or a successor, tells.
-    pub(super) fn follow(&mut self, control: Control<'_>) -> Result<(), Ended> {
+    pub(in crate::redis) fn follow(&mut self, control: Control<'_>) -> Result<(), Ended> {
         let (hub, fence) = (self.joined.hub.clone(), self.tenant.fence);
         if self.skip > 0 && !matches!(control, Control::Marker(_)) {
             // The former holder has followed it.
@@ -36,7 +36,7 @@ impl Session {
     }
 
     /// Forgets what a channel has had by now; `up_to` is the id of its newest durable event.
-    pub(super) fn forget(&mut self, name: &[u8], up_to: ReportedId) -> Result<(), Ended> {
+    pub(in crate::redis) fn forget(&mut self, name: &[u8], up_to: ReportedId) -> Result<(), Ended> {
         if let Some(channel) = self.channels.get_mut(name) {
             if matches!(channel.state, State::Asked | State::Joining(_)) {
                 // What is being fetched of it may have been read before.
@@ -52,13 +52,13 @@ impl Session {
     }
 
     /// The id up to which what is being fetched of a channel is forgotten.
-    pub(super) fn forgotten_up_to(&self, name: &[u8]) -> ReportedId {
+    pub(in crate::redis) fn forgotten_up_to(&self, name: &[u8]) -> ReportedId {
         self.channels.get(name).map(|channel| channel.forgotten).unwrap_or_default()
     }
 }
 
 /// Whether an arrival came after what is forgotten up to this id.
-pub(super) fn is_later(how: How, up_to: ReportedId) -> bool {
+pub(in crate::redis) fn is_later(how: How, up_to: ReportedId) -> bool {
     match how {
         How::Live(id)
         | How::Missed(id)

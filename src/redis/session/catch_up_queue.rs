@@ -11,15 +11,15 @@ use ::redis::aio::MultiplexedConnection;
 use ::redis::RedisError;
 use tokio::time::{Duration, Instant};
 
-use super::catch_up::{CatchUp, Fetched, Terms};
-use super::channels::State;
-use super::fetcher::{ping, Fetcher, Range};
-use super::joined::{Joined, Level};
-use super::joining::{Asked, Refused};
-use super::session::{shown, Ended, Session};
-use super::subscriptions::Done;
-use super::task::Task;
 use crate::hub::{pattern_of, shown as shown_name, Knowledge, ReportedId};
+use crate::redis::catch_up::{CatchUp, Fetched, Terms};
+use crate::redis::context::{Joined, Level};
+use crate::redis::fetcher::{ping, Fetcher, Range};
+use crate::redis::session::subscriptions::Done;
+use crate::redis::session::{shown, Ended, Session};
+use crate::redis::subscribe::{Asked, Refused};
+use crate::redis::subscription_table::State;
+use crate::redis::task::Task;
 use crate::sse::escaped::Escaped;
 
 /// After how long it is told that a channel is not caught up, and how often.
@@ -79,7 +79,7 @@ pub struct Catching {
     fetchers: Fetchers,
     /// Channels whose streams have missed something, and that have not caught up since the connection
     /// began.
-    pub(super) unsettled: HashSet<Box<[u8]>>,
+    pub(in crate::redis) unsettled: HashSet<Box<[u8]>>,
     told: Option<Instant>,
 }
 
@@ -222,7 +222,7 @@ impl Asking {
 
 impl Session {
     /// What is needed to fetch first pages.
-    pub(super) fn asking(&self) -> Asking {
+    pub(in crate::redis) fn asking(&self) -> Asking {
         self.asking_with(self.catching.fetchers.first.clone())
     }
 
@@ -232,13 +232,13 @@ impl Session {
     }
 
     /// These channels are subscribed to: what they lack is to be fetched.
-    pub(super) fn catch_up(&mut self, asked: impl IntoIterator<Item = Asked>) {
+    pub(in crate::redis) fn catch_up(&mut self, asked: impl IntoIterator<Item = Asked>) {
         self.catching.first.extend(asked);
         self.fetch_first();
     }
 
     /// One that lacks more than a page.
-    pub(super) fn catch_up_further(&mut self, name: Box<[u8]>, catch_up: CatchUp) {
+    pub(in crate::redis) fn catch_up_further(&mut self, name: Box<[u8]>, catch_up: CatchUp) {
         self.catching.long.push_back(Long { name, catch_up, since: Instant::now() });
         self.fetch_further();
     }
@@ -275,7 +275,7 @@ impl Session {
     }
 
     /// Takes first pages.
-    pub(super) fn take_first(&mut self, pages: FirstPages) -> Result<(), Ended> {
+    pub(in crate::redis) fn take_first(&mut self, pages: FirstPages) -> Result<(), Ended> {
         if self.catching.first_task.take().is_none() {
             // It was stopped, and this was under way.
             return Ok(());
@@ -301,7 +301,7 @@ impl Session {
     }
 
     /// Takes a further page of a channel.
-    pub(super) fn take_further(&mut self, further: Further) -> Result<(), Ended> {
+    pub(in crate::redis) fn take_further(&mut self, further: Further) -> Result<(), Ended> {
         if self.catching.long_task.take().is_none() {
             return Ok(());
         }
@@ -361,7 +361,7 @@ impl Session {
     }
 
     /// Looks after what is being caught up, once a second.
-    pub(super) fn tend_catching(&mut self) {
+    pub(in crate::redis) fn tend_catching(&mut self) {
         let Fetchers { first, long, strays } = &self.catching.fetchers;
         let all = [long, first, strays];
         all.iter().for_each(|fetcher| fetcher.rest());

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::channels::{Channel, State};
-use super::inbox::Push;
-use super::session::{Ended, Session};
-use super::thread::Phase;
 use crate::hub::BridgeError;
+use crate::redis::inbox::Push;
+use crate::redis::session::{Ended, Session};
+use crate::redis::subscription_table::{Channel, State};
+use crate::redis::thread::Phase;
 
 /// How long a successor is waited for, and how long one that has come may take.
 const WAIT: Duration = Duration::from_secs(3);
@@ -40,30 +40,30 @@ enum Heir {
 
 impl Session {
     /// Whether no channel is to be joined or left, for a successor that subscribes to the same.
-    pub(super) fn is_frozen(&self) -> bool {
+    pub(in crate::redis) fn is_frozen(&self) -> bool {
         self.retiring.as_ref().is_some_and(|retiring| !matches!(retiring.heir, Heir::None))
     }
 
     /// Whether a successor counts what is appended.
-    pub(super) fn counts_for_heir(&self) -> bool {
+    pub(in crate::redis) fn counts_for_heir(&self) -> bool {
         self.retiring.as_ref().is_some_and(|retiring| matches!(retiring.heir, Heir::Frozen(_)))
     }
 
     /// Whether a message is the marker that a successor waits for.
-    pub(super) fn is_marker(&self, push: &Push) -> bool {
+    pub(in crate::redis) fn is_marker(&self, push: &Push) -> bool {
         let Push::Message { subject, payload } = push else { return false };
         let Some(Retiring { heir: Heir::Frozen(heir), .. }) = self.retiring else { return false };
         *subject == self.joined.names.control() && *payload == heir.to_string().into_bytes()
     }
 
     /// Whether the marker waits: the successor looks up what is doubtful behind it, and nothing before it.
-    pub(super) fn keeps_marker(&self) -> bool {
+    pub(in crate::redis) fn keeps_marker(&self) -> bool {
         let since = self.retiring.and_then(|retiring| retiring.marker);
         since.is_some_and(|since| since.elapsed() < MARKER_WAITS) && !self.strays.is_settled()
     }
 
     /// The marker is next. False: it has to wait.
-    pub(super) fn comes_to_marker(&mut self) -> Result<bool, Ended> {
+    pub(in crate::redis) fn comes_to_marker(&mut self) -> Result<bool, Ended> {
         if let Some(retiring) = &mut self.retiring {
             retiring.marker.get_or_insert(Instant::now());
         }
@@ -78,7 +78,7 @@ impl Session {
     }
 
     /// The process is told to quit, or to end.
-    pub(super) fn retire(&mut self, phase: Phase) -> Result<(), Ended> {
+    pub(in crate::redis) fn retire(&mut self, phase: Phase) -> Result<(), Ended> {
         match phase {
             Phase::Serving => Ok(()),
             Phase::Stopping => Err(Ended::Stopped),
@@ -93,7 +93,7 @@ impl Session {
     }
 
     /// One step further, every few milliseconds.
-    pub(super) fn retire_further(&mut self) -> Result<(), Ended> {
+    pub(in crate::redis) fn retire_further(&mut self) -> Result<(), Ended> {
         let Some(Retiring { since, heir, .. }) = self.retiring else { return Ok(()) };
         let hub = self.joined.hub.clone();
         if !hub.bears(self.tenant.fence) {

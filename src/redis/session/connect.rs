@@ -8,21 +8,21 @@ use std::time::Duration;
 use ::redis::{RedisError, Value};
 use tokio::time::{timeout_at, Instant};
 
-use super::catching::Caught;
-use super::channels::{Channel, State};
-use super::forgetting::is_later;
-use super::heartbeat::agree;
-use super::held::Held;
-use super::inbox::{Inbox, Push};
-use super::intake::{is_fetched, parsed, Whose};
-use super::joined::Joined;
-use super::joining::Asked;
-use super::link;
-use super::message::{Control, Entry, Message};
-use super::session::{shown, Ended, Session, Tenant};
-use super::subscriptions::TOGETHER;
-use super::token::{Agreed, Token};
 use crate::hub::{pattern_of, Arrival, How, Knowledge, Link, Now, Source};
+use crate::redis::buffered_message::Held;
+use crate::redis::context::Joined;
+use crate::redis::inbox::{Inbox, Push};
+use crate::redis::link;
+use crate::redis::message::{Control, Entry, Message};
+use crate::redis::session::catch_up_queue::Caught;
+use crate::redis::session::forget::is_later;
+use crate::redis::session::heartbeat::agree;
+use crate::redis::session::ingest::{is_fetched, parsed, Whose};
+use crate::redis::session::subscriptions::TOGETHER;
+use crate::redis::session::{shown, Ended, Session, Tenant};
+use crate::redis::subscribe::Asked;
+use crate::redis::subscription_table::{Channel, State};
+use crate::redis::token::{Agreed, Token};
 use crate::sse::id::Stamp;
 
 /// How long a connection waits for what streams in progress have missed before it serves.
@@ -39,7 +39,7 @@ impl Session {
     }
 
     /// What is to be set or known before a connection serves.
-    pub(super) async fn prepare(&mut self) -> Result<(), Ended> {
+    pub(in crate::redis) async fn prepare(&mut self) -> Result<(), Ended> {
         match self.joined.hub.source() {
             Source::Streams => self.choose_way().await,
             Source::PubSub | Source::Alone => self.set_clock().await,
@@ -47,7 +47,10 @@ impl Session {
     }
 
     /// Connects, without a subscription.
-    pub(super) async fn connect(joined: Rc<Joined>, tenant: Tenant) -> Result<Session, Ended> {
+    pub(in crate::redis) async fn connect(
+        joined: Rc<Joined>,
+        tenant: Tenant,
+    ) -> Result<Session, Ended> {
         let (inbox, pushes) = Inbox::new();
         let link =
             link::connect(&joined.address, &joined.names.clock(), Some(pushes), &joined.bounds())
@@ -73,12 +76,12 @@ impl Session {
         let (clock, time, got, set) = (last(), last(), last(), last());
         self.redis_epoch = redis_epoch(&time.unwrap_or(Value::Nil), self.joined.now());
         self.take_token(Agreed::read(set, got));
-        let clock = super::message::entries(&clock.unwrap_or(Value::Nil));
+        let clock = crate::redis::message::entries(&clock.unwrap_or(Value::Nil));
         let clock = clock.first().map(|entry| entry.id);
         self.set_right(clock).await
     }
 
-    pub(super) async fn subscribe_control(&mut self) -> Result<(), Ended> {
+    pub(in crate::redis) async fn subscribe_control(&mut self) -> Result<(), Ended> {
         let control = self.joined.names.control();
         match self.link.connection.subscribe(control).await {
             Ok(()) => Ok(()),
@@ -89,7 +92,7 @@ impl Session {
     }
 
     /// From here on nothing counts as in step that this connection has not brought in step.
-    pub(super) async fn begin_epoch(&mut self) -> Result<(), Ended> {
+    pub(in crate::redis) async fn begin_epoch(&mut self) -> Result<(), Ended> {
         let (hub, fence) = (self.joined.hub.clone(), self.tenant.fence);
         let mut names = self.heard()?;
         // What an earlier connection has joined and nobody listens to any more is left in good order.
@@ -268,13 +271,13 @@ impl Session {
     }
 }
 
-pub(super) fn lost(error: RedisError) -> Ended {
+pub(in crate::redis) fn lost(error: RedisError) -> Ended {
     Ended::Lost(shown(&error))
 }
 
 /// What Redis' clock showed when the monotonic clock of this machine began (ms since 1970), by the answer to
 /// TIME. That clock goes on evenly when somebody sets this machine's other one.
-pub(super) fn redis_epoch(time: &Value, now: Now) -> u64 {
+pub(in crate::redis) fn redis_epoch(time: &Value, now: Now) -> u64 {
     let parts = match time {
         Value::Array(parts) => &parts[..],
         _ => &[],

@@ -9,9 +9,9 @@ use std::sync::OnceLock;
 
 use ::redis::{cmd, RedisError, Script};
 
-use super::joined::Level;
-use super::session::{Ended, Session};
 use crate::hub::ReportedId;
+use crate::redis::context::Level;
+use crate::redis::session::{Ended, Session};
 use crate::sse::id::Stamp;
 
 const RESET: &str = include_str!("reset.lua");
@@ -19,7 +19,10 @@ const RESET: &str = include_str!("reset.lua");
 impl Session {
     /// Sets the clock right, whose newest number is `reported`, and learns from which number this
     /// connection goes on.
-    pub(super) async fn set_right(&mut self, reported: Option<ReportedId>) -> Result<(), Ended> {
+    pub(in crate::redis) async fn set_right(
+        &mut self,
+        reported: Option<ReportedId>,
+    ) -> Result<(), Ended> {
         let mark = self.patiently_locked(|| self.joined.hub.mark())?;
         let latest = self.latest();
         let given = match reported {

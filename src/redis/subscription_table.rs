@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use crate::hub::{pattern_of, Membership, ReportedId};
 use crate::sse::pattern::matches;
 
-use super::waiting::WaitingMessages;
+use crate::redis::waiting::WaitingMessages;
 
 /// What is to be done about doubtful messages of a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

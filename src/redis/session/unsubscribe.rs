@@ -1,10 +1,10 @@
 //! Channels that are left: because nobody listens any more, or because Redis does not give them.
 
-use super::channels::{Channel, State};
-use super::joined::Level;
-use super::joining::{Refused, Subscribe};
-use super::session::{Ended, Session};
 use crate::hub::{pattern_of, shown, Knowledge, ReportedId};
+use crate::redis::context::Level;
+use crate::redis::session::{Ended, Session};
+use crate::redis::subscribe::{Refused, Subscribe};
+use crate::redis::subscription_table::{Channel, State};
 use crate::sse::escaped::Escaped;
 
 /// How long a channel without listeners stays subscribed, in ms.
@@ -15,7 +15,7 @@ const RETRIED: usize = 100;
 
 impl Session {
     /// Channels that cannot be had for now.
-    pub(super) fn refuse(&mut self, refused: Refused) -> Result<(), Ended> {
+    pub(in crate::redis) fn refuse(&mut self, refused: Refused) -> Result<(), Ended> {
         let until = self.joined.now().mono + RETRY;
         if let (Some(first), Some(why), false) =
             (refused.names.first(), &refused.why, self.told_refused)
@@ -66,7 +66,7 @@ impl Session {
     }
 
     /// Asks again for channels that were refused a while ago.
-    pub(super) fn retry_refused(&mut self) -> Result<(), Ended> {
+    pub(in crate::redis) fn retry_refused(&mut self) -> Result<(), Ended> {
         let now = self.joined.now().mono;
         let due =
             |channel: &Channel| matches!(channel.state, State::Refused { until } if until <= now);
@@ -84,7 +84,7 @@ impl Session {
     }
 
     /// Leaves channels that nobody has listened to for a while.
-    pub(super) fn leave_quiet(&mut self) -> Result<(), Ended> {
+    pub(in crate::redis) fn leave_quiet(&mut self) -> Result<(), Ended> {
         if self.is_frozen() {
             return Ok(());
         }

@@ -7,12 +7,12 @@ use std::collections::HashSet;
 use ::redis::{pipe, RedisError, Value};
 use tokio::time::timeout;
 
-use super::catch_up::About;
-use super::channels::State;
-use super::heartbeat::HEARTBEAT;
-use super::session::{Ended, Session};
-use super::subscriptions::Done;
 use crate::hub::{ReportedId, Source};
+use crate::redis::catch_up::About;
+use crate::redis::session::heartbeat::HEARTBEAT;
+use crate::redis::session::subscriptions::Done;
+use crate::redis::session::{Ended, Session};
+use crate::redis::subscription_table::State;
 
 /// Streams that are asked each second, as the answer has the first and the last entry.
 const ASKED: usize = 32;
@@ -37,7 +37,7 @@ pub struct Asked {
 
 impl Session {
     /// Asks some streams.
-    pub(super) fn ask_for_newest(&mut self) {
+    pub(in crate::redis) fn ask_for_newest(&mut self) {
         if self.joined.hub.source() != Source::Streams || self.asking.running || self.is_frozen() {
             return;
         }
@@ -89,7 +89,7 @@ impl Session {
     }
 
     /// Streams that are not as far as they were read have started over.
-    pub(super) fn take_newest(&mut self, answered: Vec<Asked>) -> Result<(), Ended> {
+    pub(in crate::redis) fn take_newest(&mut self, answered: Vec<Asked>) -> Result<(), Ended> {
         self.asking.running = false;
         if self.is_frozen() {
             return Ok(());

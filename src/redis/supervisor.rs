@@ -7,14 +7,14 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout, Instant};
 
-use super::backoff::Backoff;
-use super::joined::{Joined, Level, News};
-use super::session::{Ended, Session, Tenant};
-use super::takeover::take_over;
-use super::task::Task;
-use super::thread::Phase;
-use super::wakes::Wakes;
 use crate::hub::{BridgeError, Counter, Fence, Held, Link, Locked, Seat};
+use crate::redis::backoff::Backoff;
+use crate::redis::context::{Joined, Level, News};
+use crate::redis::session::handover_successor::take_over;
+use crate::redis::session::{Ended, Session, Tenant};
+use crate::redis::task::Task;
+use crate::redis::thread::Phase;
+use crate::redis::wakes::Wakes;
 
 /// How often a process that holds nothing looks whether it is needed.
 const LOOK: Duration = Duration::from_millis(200);

@@ -1,7 +1,7 @@
 //! A message that waits for its channel.
 
-use super::message::{Durable, Message};
 use crate::hub::ReportedId;
+use crate::redis::message::{Durable, Message};
 
 /// A message that waits.
 pub struct Held {

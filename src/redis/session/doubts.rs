@@ -1,13 +1,13 @@
 //! Doubtful messages: they read as the publish script's and lack the hub's token. Somebody forged them, or
 //! the token has been lost in Redis; the channel's stream knows which.
 
-use super::channels::{Channel, Doubt, State};
-use super::session::{Ended, Session};
 use crate::hub::ReportedId;
+use crate::redis::session::{Ended, Session};
+use crate::redis::subscription_table::{Channel, Doubt, State};
 
 impl Session {
     /// A doubtful message of a channel has come, with this id.
-    pub(super) fn doubt(&mut self, name: &[u8], id: ReportedId) -> Result<(), Ended> {
+    pub(in crate::redis) fn doubt(&mut self, name: &[u8], id: ReportedId) -> Result<(), Ended> {
         // While a holder and its successor count together nothing is held back.
         let may_be_asked = !self.is_frozen() && self.skip == 0;
         let fence = self.tenant.fence;
@@ -27,7 +27,11 @@ impl Session {
     }
 
     /// The same before live messages are taken: its stream is asked when all channels are in step.
-    pub(super) fn doubt_later(&mut self, name: &[u8], id: ReportedId) -> Result<(), Ended> {
+    pub(in crate::redis) fn doubt_later(
+        &mut self,
+        name: &[u8],
+        id: ReportedId,
+    ) -> Result<(), Ended> {
         match self.named(name) {
             Some(channel) => drop(channel.is_doubted(false)),
             None => self.doubt_stray(name, id)?,
@@ -41,7 +45,7 @@ impl Session {
     }
 
     /// Asks the streams of channels of which doubtful messages have come since they were last asked.
-    pub(super) fn settle_doubts(&mut self) -> Result<(), Ended> {
+    pub(in crate::redis) fn settle_doubts(&mut self) -> Result<(), Ended> {
         if self.is_frozen() || self.skip > 0 {
             return Ok(());
         }

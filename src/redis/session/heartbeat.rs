@@ -9,23 +9,23 @@ use std::time::Duration;
 use ::redis::{cmd, pipe, Pipeline, RedisError, Value};
 use tokio::time::timeout;
 
-use super::joined::{Joined, Level};
-use super::opening::redis_epoch;
-use super::session::{shown, Ended, Session};
-use super::streams::ask_way;
-use super::subscriptions::Done;
-use super::token::{Agreed, Token};
 use crate::hub::Source;
+use crate::redis::context::{Joined, Level};
+use crate::redis::session::connect::redis_epoch;
+use crate::redis::session::stream_reader::ask_way;
+use crate::redis::session::subscriptions::Done;
+use crate::redis::session::{shown, Ended, Session};
+use crate::redis::token::{Agreed, Token};
 
 /// How often the connection is tried, and how long its answer may take.
-pub(super) const HEARTBEAT: Duration = Duration::from_secs(3);
+pub(in crate::redis) const HEARTBEAT: Duration = Duration::from_secs(3);
 
 /// The answers to the commands of a heartbeat.
 pub type Answers = Vec<Result<Value, RedisError>>;
 
 impl Session {
     /// Asks what any node but the right one refuses, unless such a question is on its way.
-    pub(super) fn beat(&mut self) {
+    pub(in crate::redis) fn beat(&mut self) {
         if std::mem::replace(&mut self.beating, true) {
             return;
         }
@@ -49,7 +49,7 @@ impl Session {
     }
 
     /// Takes the answers to a heartbeat.
-    pub(super) fn beaten(&mut self, mut answers: Answers) -> Result<(), Ended> {
+    pub(in crate::redis) fn beaten(&mut self, mut answers: Answers) -> Result<(), Ended> {
         self.beating = false;
         self.set_right_time(&answers.pop().unwrap_or(Ok(Value::Nil)));
         // The last answer is about what was agreed upon, and says nothing about the node.
@@ -81,7 +81,7 @@ impl Session {
 
     /// Takes the token that Redis has by now. Another one, or none at all, makes messages doubtful until
     /// all agree again, and these are looked up.
-    pub(super) fn take_token(&mut self, agreed: Agreed) {
+    pub(in crate::redis) fn take_token(&mut self, agreed: Agreed) {
         self.token = agreed.token();
         match agreed {
             Agreed::On(_) => {}
@@ -119,7 +119,7 @@ impl Session {
 
 /// Writes down for the publish script what history owes, by HSET or HSETNX, and the token unless there
 /// is one; the last answer is the token.
-pub(super) fn agree(command: &str, joined: &Joined, token: Option<Token>) -> Pipeline {
+pub(in crate::redis) fn agree(command: &str, joined: &Joined, token: Option<Token>) -> Pipeline {
     let (key, history) = (joined.names.history(), joined.hub.history());
     let mut tell = pipe();
     tell.cmd(command).arg(&key).arg("count").arg(history.count);

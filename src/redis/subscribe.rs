@@ -8,8 +8,8 @@ use std::rc::Rc;
 use ::redis::aio::MultiplexedConnection;
 use ::redis::RedisError;
 
-use super::joined::Joined;
 use crate::hub::{pattern_of, Knowledge};
+use crate::redis::context::Joined;
 
 /// A channel that is to be joined, and what is known of it.
 pub type Asked = (Box<[u8]>, Knowledge);

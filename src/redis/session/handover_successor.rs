@@ -9,13 +9,13 @@ use std::time::Duration;
 use ::redis::cmd;
 use tokio::time::{sleep, timeout, Instant};
 
-use super::channels::State;
-use super::inbox::Push;
-use super::joined::{Joined, Level};
-use super::joining::Subscribe;
-use super::opening::lost;
-use super::session::{shown, Ended, Session, Tenant};
 use crate::hub::{Fence, Hub, Knowledge, Link, Membership, Seat, TakenOver};
+use crate::redis::context::{Joined, Level};
+use crate::redis::inbox::Push;
+use crate::redis::session::connect::lost;
+use crate::redis::session::{shown, Ended, Session, Tenant};
+use crate::redis::subscribe::Subscribe;
+use crate::redis::subscription_table::State;
 
 /// How long the holder may take to answer, and to come to the marker.
 const ANSWER: Duration = Duration::from_millis(500);

@@ -7,12 +7,12 @@ use std::time::Duration;
 use ::redis::RedisError;
 use tokio::time::{sleep, Instant};
 
-use super::channels::Channel;
-use super::fetcher::{Page, Range, Span};
-use super::joined::Level;
-use super::session::{Ended, Session, TELL_EVERY};
-use super::subscriptions::Done;
 use crate::hub::{pattern_of, Arrival, How, Membership, NewEvent, ReportedId};
+use crate::redis::context::Level;
+use crate::redis::fetcher::{Page, Range, Span};
+use crate::redis::session::subscriptions::Done;
+use crate::redis::session::{Ended, Session, TELL_EVERY};
+use crate::redis::subscription_table::Channel;
 use crate::sse::escaped::Escaped;
 use crate::sse::pattern::matches;
 
@@ -72,7 +72,11 @@ pub struct Found {
 impl Session {
     /// A doubtful message of a channel that nobody named has come, with this id. What is older than the
     /// connection is not looked up: whoever may publish could have it delivered once more.
-    pub(super) fn doubt_stray(&mut self, name: &[u8], id: ReportedId) -> Result<(), Ended> {
+    pub(in crate::redis) fn doubt_stray(
+        &mut self,
+        name: &[u8],
+        id: ReportedId,
+    ) -> Result<(), Ended> {
         if self.strays.open.len() >= MOST && !self.strays.open.contains_key(name) {
             self.pass_over(name);
             self.tell_passed_over(name);
@@ -84,7 +88,7 @@ impl Session {
 
     /// Something of a channel does not reach the streams of patterns that match it: these are told a gap
     /// within a second.
-    pub(super) fn pass_over(&mut self, name: &[u8]) {
+    pub(in crate::redis) fn pass_over(&mut self, name: &[u8]) {
         match self.strays.passed_over.len() < TOGETHER {
             true => drop(self.strays.passed_over.insert(name.into())),
             false => self.strays.any_passed_over = true,
@@ -108,7 +112,7 @@ impl Session {
     }
 
     /// Tells a gap to the streams of patterns that match channels of which something was passed over.
-    pub(super) fn tell_gaps_of_patterns(&mut self) -> Result<(), Ended> {
+    pub(in crate::redis) fn tell_gaps_of_patterns(&mut self) -> Result<(), Ended> {
         let names = std::mem::take(&mut self.strays.passed_over);
         let any = std::mem::take(&mut self.strays.any_passed_over);
         if names.is_empty() {
@@ -123,7 +127,7 @@ impl Session {
     }
 
     /// Gives up those that are still to be looked up: streams of the patterns are told a gap.
-    pub(super) fn give_up_strays(&mut self) -> Result<(), Ended> {
+    pub(in crate::redis) fn give_up_strays(&mut self) -> Result<(), Ended> {
         let open = std::mem::take(&mut self.strays.open);
         for name in open.keys() {
             self.pass_over(name);
@@ -137,7 +141,7 @@ impl Session {
     }
 
     /// Looks some of them up, unless others are on their way.
-    pub(super) fn look_up_strays(&mut self) {
+    pub(in crate::redis) fn look_up_strays(&mut self) {
         if self.strays.asking || self.strays.open.is_empty() {
             return;
         }
@@ -162,7 +166,7 @@ impl Session {
     }
 
     /// Appends what was found, for the streams of patterns.
-    pub(super) fn settle_strays(&mut self, found: Found) -> Result<(), Ended> {
+    pub(in crate::redis) fn settle_strays(&mut self, found: Found) -> Result<(), Ended> {
         self.strays.asking = false;
         let forgotten = std::mem::take(&mut self.strays.forgotten);
         let mut arrivals = Vec::new();

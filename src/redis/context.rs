@@ -8,11 +8,11 @@ use std::fs::File;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::address::Address;
-use super::catch_up::CatchUp;
-use super::link::Bounds;
-use super::names::Names;
 use crate::hub::{pattern_of, Hub, Knowledge, Now, Source, Wakers};
+use crate::redis::address::Address;
+use crate::redis::catch_up::CatchUp;
+use crate::redis::keys::Names;
+use crate::redis::link::Bounds;
 
 /// The wakers of the threads of all processes.
 pub trait SharedWakers: Wakers + Send + Sync {
@@ -152,7 +152,7 @@ pub enum News {
         /// The number that it was given.
         ticket: u64,
         /// The events' numbers, or why there are none.
-        result: Result<super::script::Done, super::publisher::Refusal>,
+        result: Result<crate::redis::script::Done, crate::redis::publisher::Refusal>,
     },
     /// This process holds no subscription any more that another one could take over.
     Retired,

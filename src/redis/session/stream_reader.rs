@@ -12,16 +12,16 @@ use std::time::Duration;
 use ::redis::{cmd, pipe, Pipeline, RedisError, Value};
 use tokio::time::sleep;
 
-use super::channels::State;
-use super::fetcher::{Fetcher, Page, Range, Span};
-use super::heartbeat::Answers;
-use super::joined::{Joined, Level};
-use super::joining::Subscribe;
-use super::opening::{lost, redis_epoch};
-use super::session::{shown, Ended, Session};
-use super::subscriptions::{Done, TOGETHER as SUBSCRIBED};
-use super::task::Task;
 use crate::hub::{Arrival, How, Knowledge, NewEvent, ReportedId};
+use crate::redis::context::{Joined, Level};
+use crate::redis::fetcher::{Fetcher, Page, Range, Span};
+use crate::redis::session::connect::{lost, redis_epoch};
+use crate::redis::session::heartbeat::Answers;
+use crate::redis::session::subscriptions::{Done, TOGETHER as SUBSCRIBED};
+use crate::redis::session::{shown, Ended, Session};
+use crate::redis::subscribe::Subscribe;
+use crate::redis::subscription_table::State;
+use crate::redis::task::Task;
 
 /// Streams that one blocking command waits for.
 const MOST_BLOCKING: usize = 200;
@@ -122,7 +122,7 @@ impl Reading {
 
 impl Session {
     /// Learns what time it is in Redis, and whether that tells of streams which have grown.
-    pub(super) async fn choose_way(&mut self) -> Result<(), Ended> {
+    pub(in crate::redis) async fn choose_way(&mut self) -> Result<(), Ended> {
         let connection = &mut self.link.connection;
         let time: Value = cmd("TIME").query_async(connection).await.map_err(lost)?;
         self.redis_epoch = redis_epoch(&time, self.joined.now());
@@ -136,12 +136,12 @@ impl Session {
     }
 
     /// Any stream may have grown, unseen.
-    pub(super) fn read_all_streams(&mut self) {
+    pub(in crate::redis) fn read_all_streams(&mut self) {
         self.reading.grown = self.channels.names().cloned().collect();
     }
 
     /// Redis tells that a stream has grown.
-    pub(super) fn note_growth(&mut self, subject: &[u8]) {
+    pub(in crate::redis) fn note_growth(&mut self, subject: &[u8]) {
         let Some(name) = self.joined.channel_of(subject) else { return };
         if self.channels.get(name).is_some() {
             self.reading.grown.insert(name.into());
@@ -151,7 +151,10 @@ impl Session {
 
     /// Somebody may have changed Redis' setting: by the answer to a heartbeat, streams are read in the way
     /// that it allows. Each is read on from its last entry, so nothing is lost between the two.
-    pub(super) fn switch_way(&mut self, answer: &Result<Value, RedisError>) -> Result<(), Ended> {
+    pub(in crate::redis) fn switch_way(
+        &mut self,
+        answer: &Result<Value, RedisError>,
+    ) -> Result<(), Ended> {
         match (self.reading.way, Way::read(answer)) {
             (Way::Told, Way::Told) => self.audit(),
             (Way::Asked, Way::Asked) => {}
@@ -215,7 +218,7 @@ impl Session {
     }
 
     /// All streams are subscribed to, unless that is forbidden.
-    pub(super) fn subscribed_to_growth(&mut self, forbidden: bool) {
+    pub(in crate::redis) fn subscribed_to_growth(&mut self, forbidden: bool) {
         if forbidden {
             self.reading.telling = Telling::Forbidden;
             self.subscribe = Subscribe::Not;
@@ -231,7 +234,7 @@ impl Session {
     }
 
     /// Begins the next round, if it is time for one.
-    pub(super) fn read_streams(&mut self) {
+    pub(in crate::redis) fn read_streams(&mut self) {
         if self.reading.running.is_some() || self.joined.hub.source() != crate::hub::Source::Streams
         {
             return;
@@ -318,7 +321,7 @@ impl Session {
     }
 
     /// Appends what a round has brought, in the order of the numbers.
-    pub(super) fn read_further(&mut self, round: Round) -> Result<(), Ended> {
+    pub(in crate::redis) fn read_further(&mut self, round: Round) -> Result<(), Ended> {
         self.reading.running = None;
         self.reading.grown.extend(round.left);
         let mut arrivals = Vec::new();
@@ -392,7 +395,7 @@ async fn wait(fetcher: &Fetcher, keys: &[(Vec<u8>, ReportedId)]) -> Result<Vec<P
 }
 
 /// Asks for the setting that `Way::read` judges, after something that any node but the right one refuses.
-pub(super) fn ask_way(joined: &Joined) -> Pipeline {
+pub(in crate::redis) fn ask_way(joined: &Joined) -> Pipeline {
     let mut ask = pipe();
     ask.cmd("EXISTS").arg(joined.names.clock());
     ask.cmd("CONFIG").arg("GET").arg("notify-keyspace-events");

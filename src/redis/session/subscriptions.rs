@@ -1,17 +1,17 @@
 //! What is subscribed to: just the channels that have streams. One is joined when somebody listens, and
 //! left a while after the last one went, so that a client which reconnects finds it in step.
 
-use super::catching::{FirstPages, Further};
-use super::channels::{Channel, Doubt, State};
-use super::held::Held;
-use super::joined::Level;
-use super::joining::{Asked, Joining, Refused};
-use super::session::{shown, Ended, Session};
 use crate::hub::{Fence, JoinError, Knowledge, Locked, ReportedId, Signal};
+use crate::redis::buffered_message::Held;
+use crate::redis::context::Level;
+use crate::redis::session::catch_up_queue::{FirstPages, Further};
+use crate::redis::session::{shown, Ended, Session};
+use crate::redis::subscribe::{Asked, Joining, Refused};
+use crate::redis::subscription_table::{Channel, Doubt, State};
 use crate::sse::channel;
 
 /// Channels in one SUBSCRIBE.
-pub(super) const TOGETHER: usize = 512;
+pub(in crate::redis) const TOGETHER: usize = 512;
 /// Channels that are being subscribed to at a time.
 const MOST_ON_THE_WAY: usize = 1_024;
 
@@ -24,22 +24,22 @@ pub enum Done {
     /// A further page of a channel was.
     Further(Box<Further>),
     /// Streams were read further.
-    Read(super::streams::Round),
+    Read(crate::redis::session::stream_reader::Round),
     /// All streams in Redis are subscribed to, unless the user may not.
     Subscribed { forbidden: bool },
     /// Streams were asked for their newest ids.
-    Asked(Vec<super::fallen::Asked>),
+    Asked(Vec<crate::redis::session::rewound_streams::Asked>),
     /// A heartbeat was answered.
-    Beat(super::heartbeat::Answers),
+    Beat(crate::redis::session::heartbeat::Answers),
     /// Streams of channels that only patterns match were looked up.
-    Strays(super::strays::Found),
+    Strays(crate::redis::session::stray_messages::Found),
     /// The connection is of no use any more.
     Lost(String),
 }
 
 impl Session {
     /// A subscription is confirmed: from here on messages of the channel come by its name.
-    pub(super) fn confirm(&mut self, subject: &[u8]) {
+    pub(in crate::redis) fn confirm(&mut self, subject: &[u8]) {
         let Some(name) = self.joined.channel_of(subject) else { return };
         if let Some(channel) = self.channels.get_mut(name) {
             if matches!(channel.state, State::Asked) {
@@ -51,7 +51,7 @@ impl Session {
 
     /// Whether a pattern is the first, of those that are subscribed to, that matches a channel which
     /// nobody named.
-    pub(super) fn is_first_match(&self, pattern: &[u8], name: &[u8]) -> bool {
+    pub(in crate::redis) fn is_first_match(&self, pattern: &[u8], name: &[u8]) -> bool {
         if channel::check(name).is_err() || channel::is_own(name) {
             return false;
         }
@@ -60,7 +60,7 @@ impl Session {
     }
 
     /// Looks for channels that were wanted since the last look.
-    pub(super) fn look_at_log(&mut self) -> Result<(), Ended> {
+    pub(in crate::redis) fn look_at_log(&mut self) -> Result<(), Ended> {
         let hub = self.joined.hub.clone();
         let head = hub.head();
         let (mut wanted, mut newcomers) = (Vec::new(), Vec::new());
@@ -82,12 +82,12 @@ impl Session {
     }
 
     /// All channels that some process has streams of.
-    pub(super) fn heard(&self) -> Result<Vec<Vec<u8>>, Ended> {
+    pub(in crate::redis) fn heard(&self) -> Result<Vec<Vec<u8>>, Ended> {
         self.all_of(|bucket| self.joined.hub.heard(bucket))
     }
 
     /// All channels in whose records the process of this slot has a place.
-    pub(super) fn joined_by(&self, slot: usize) -> Result<Vec<Vec<u8>>, Ended> {
+    pub(in crate::redis) fn joined_by(&self, slot: usize) -> Result<Vec<Vec<u8>>, Ended> {
         self.all_of(|bucket| self.joined.hub.joined_by(slot, bucket))
     }
 
@@ -107,7 +107,7 @@ impl Session {
     }
 
     /// Subscribes to channels, if they are not subscribed to. Streams of them may have gone on.
-    pub(super) fn want(&mut self, names: Vec<Vec<u8>>) -> Result<(), Ended> {
+    pub(in crate::redis) fn want(&mut self, names: Vec<Vec<u8>>) -> Result<(), Ended> {
         self.want_with(names, |known| known)
     }
 
@@ -126,7 +126,7 @@ impl Session {
     }
 
     /// Joins some of the channels that are wanted, unless enough are on their way.
-    pub(super) fn join_wanted(&mut self) {
+    pub(in crate::redis) fn join_wanted(&mut self) {
         while self.on_the_way < MOST_ON_THE_WAY && !self.wanted.is_empty() {
             let some = self.wanted.drain(..self.wanted.len().min(TOGETHER)).collect();
             self.spawn_join(some);
@@ -135,7 +135,7 @@ impl Session {
 
     /// Takes a place in the records of channels that are not subscribed to. Which, and what is known of
     /// them.
-    pub(super) fn join(&mut self, names: Vec<Vec<u8>>) -> Result<Vec<Asked>, Ended> {
+    pub(in crate::redis) fn join(&mut self, names: Vec<Vec<u8>>) -> Result<Vec<Asked>, Ended> {
         let (hub, seat) = (self.joined.hub.clone(), self.tenant.seat);
         let mut joined = Vec::with_capacity(names.len());
         for name in names {
@@ -180,7 +180,7 @@ impl Session {
     }
 
     /// What is needed to join channels on this connection.
-    pub(super) fn joining(&self) -> Joining {
+    pub(in crate::redis) fn joining(&self) -> Joining {
         Joining {
             joined: self.joined.clone(),
             subscriber: self.link.connection.clone(),
@@ -201,7 +201,7 @@ impl Session {
 
     /// These channels are subscribed to, or need not be: their messages wait from here on. A subscription
     /// says so itself, before it is confirmed.
-    pub(super) fn await_messages(&mut self, some: &[Asked]) {
+    pub(in crate::redis) fn await_messages(&mut self, some: &[Asked]) {
         for (name, _) in some {
             if let Some(channel) = self.channels.get_mut(name) {
                 if matches!(channel.state, State::Asked) {
@@ -212,7 +212,11 @@ impl Session {
     }
 
     /// Events of a channel were missed, or may have been, before these messages.
-    pub(super) fn catch_up_again(&mut self, name: &[u8], held: Vec<Held>) -> Result<(), Ended> {
+    pub(in crate::redis) fn catch_up_again(
+        &mut self,
+        name: &[u8],
+        held: Vec<Held>,
+    ) -> Result<(), Ended> {
         let Some(channel) = self.channels.get_mut(name) else { return Ok(()) };
         let (most, mut waiting) = (self.joined.most_held(), self.waiting_bytes.of_channel());
         for message in held {
@@ -227,7 +231,7 @@ impl Session {
     }
 
     /// Takes what a task has brought.
-    pub(super) fn finish(&mut self, done: Done) -> Result<(), Ended> {
+    pub(in crate::redis) fn finish(&mut self, done: Done) -> Result<(), Ended> {
         match done {
             Done::Lost(why) => Err(Ended::Lost(why)),
             Done::Read(round) => self.read_further(round),

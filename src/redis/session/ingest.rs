@@ -4,16 +4,18 @@ use std::collections::VecDeque;
 
 use tokio::time::Instant;
 
-use super::catch_up::Fetched;
-use super::channels::{Channel, State};
-use super::held::Held;
-use super::inbox::Push;
-use super::message::{self, parse_control, Control, Entry, Message};
-use super::sequence::{self, DeliveryMode, EventOrder};
-use super::session::{Ended, Session, TELL_EVERY};
-use super::token::Token;
-use super::waiting::Admission;
 use crate::hub::{pattern_of, Arrival, How, Knowledge, Missing, NewEvent, ReportedId, Source};
+use crate::redis::buffered_message::Held;
+use crate::redis::catch_up::Fetched;
+use crate::redis::inbox::Push;
+use crate::redis::message;
+use crate::redis::message::{parse_control, Control, Entry, Message};
+use crate::redis::sequence;
+use crate::redis::sequence::{DeliveryMode, EventOrder};
+use crate::redis::session::{Ended, Session, TELL_EVERY};
+use crate::redis::subscription_table::{Channel, State};
+use crate::redis::token::Token;
+use crate::redis::waiting::Admission;
 use crate::sse::escaped::Escaped;
 
 /// Events that are appended under one hold of the hub's lock.
@@ -25,7 +27,7 @@ const BATCH_BYTES: usize = 64 << 10;
 static NOTHING: Vec<u8> = Vec::new();
 
 /// Of which channel a message is.
-pub(super) enum Whose<'m> {
+pub(in crate::redis) enum Whose<'m> {
     Channel(&'m [u8]),
     /// Of none: what another nginx tells.
     Control(Control<'m>),
@@ -63,7 +65,7 @@ enum Released {
 impl Session {
     /// Takes in all that the connection has brought, but waits before a successor's marker for channels that
     /// are being looked up.
-    pub(super) fn take_in(&mut self) -> Result<(), Ended> {
+    pub(in crate::redis) fn take_in(&mut self) -> Result<(), Ended> {
         if self.keeps_marker() {
             return Ok(());
         }
@@ -82,7 +84,7 @@ impl Session {
     }
 
     /// Takes in these pushes, in their order.
-    pub(super) fn take(&mut self, pushes: &VecDeque<Push>) -> Result<(), Ended> {
+    pub(in crate::redis) fn take(&mut self, pushes: &VecDeque<Push>) -> Result<(), Ended> {
         let (some, others) = pushes.as_slices();
         for pushes in some.chunks(BATCH).chain(others.chunks(BATCH)) {
             let messages: Vec<_> = pushes.iter().map(|push| parsed(push, self.token)).collect();
@@ -125,7 +127,7 @@ impl Session {
     }
 
     /// Of which channel a message is, if it is to be taken.
-    pub(super) fn whose<'m>(&mut self, push: &'m Push) -> Result<Whose<'m>, Ended> {
+    pub(in crate::redis) fn whose<'m>(&mut self, push: &'m Push) -> Result<Whose<'m>, Ended> {
         let (subject, payload, pattern) = match push {
             Push::Message { subject, payload } => (subject, payload, None),
             Push::Matched { pattern, subject, payload } => (subject, payload, Some(pattern)),
@@ -221,7 +223,7 @@ impl Session {
     }
 
     /// Appends a batch, and wakes who listens.
-    pub(super) fn append(&mut self, batch: &[Arrival<'_>]) -> Result<(), Ended> {
+    pub(in crate::redis) fn append(&mut self, batch: &[Arrival<'_>]) -> Result<(), Ended> {
         let mut rest = batch;
         while !rest.is_empty() {
             let some = &rest[..one_hold(rest)];
@@ -253,13 +255,13 @@ impl Session {
         Ok(())
     }
 
-    pub(super) fn tell_too_large(&mut self, channel: &[u8], bytes: u64) {
+    pub(in crate::redis) fn tell_too_large(&mut self, channel: &[u8], bytes: u64) {
         if self.told_too_large.is_some_and(|told| told.elapsed() < TELL_EVERY) {
             return;
         }
         self.told_too_large = Some(Instant::now());
         self.joined.log(
-            super::joined::Level::Warn,
+            crate::redis::context::Level::Warn,
             format_args!(
                 "an event of {bytes} bytes from Redis on channel \"{}\" is larger than max_event_size \
                  and is left out",
@@ -269,7 +271,7 @@ impl Session {
     }
 
     /// Appends what was fetched of a channel.
-    pub(super) fn enter(
+    pub(in crate::redis) fn enter(
         &mut self,
         name: &[u8],
         known: Knowledge,
@@ -292,7 +294,11 @@ impl Session {
     }
 
     /// Those entries that are no larger than can be read.
-    pub(super) fn readable<'e>(&mut self, name: &[u8], entries: &'e [Entry]) -> Vec<&'e Entry> {
+    pub(in crate::redis) fn readable<'e>(
+        &mut self,
+        name: &[u8],
+        entries: &'e [Entry],
+    ) -> Vec<&'e Entry> {
         if let Some(largest) = entries.iter().map(|entry| entry.left_out).max().filter(|&n| n > 0) {
             self.tell_too_large(name, largest);
         }
@@ -311,7 +317,7 @@ impl Session {
     }
 
     /// Enters what is gone of a channel or a pattern, before what comes behind it.
-    pub(super) fn lose(&mut self, name: &[u8], fetched: &Fetched) -> Result<(), Ended> {
+    pub(in crate::redis) fn lose(&mut self, name: &[u8], fetched: &Fetched) -> Result<(), Ended> {
         let Some(channel) = self.channels.get_mut(name) else { return Ok(()) };
         let member = channel.member;
         if pattern_of(name).is_some() {
@@ -327,7 +333,7 @@ impl Session {
     }
 
     /// What a channel lacked is appended: now comes what has come meanwhile, and it is in step.
-    pub(super) fn settled(
+    pub(in crate::redis) fn settled(
         &mut self,
         name: &[u8],
         known: Knowledge,
@@ -352,7 +358,7 @@ impl Session {
 
     /// A channel is in step, or cannot be had. Once that is so of all whose streams went on, the next
     /// connection knows of all that are in step now that theirs did.
-    pub(super) fn note_settled(&mut self, name: &[u8]) -> Result<(), Ended> {
+    pub(in crate::redis) fn note_settled(&mut self, name: &[u8]) -> Result<(), Ended> {
         if self.catching.unsettled.remove(name) && self.catching.unsettled.is_empty() {
             let (hub, fence) = (&self.joined.hub, self.tenant.fence);
             self.patiently(|| hub.settled(fence))?;
@@ -361,7 +367,7 @@ impl Session {
     }
 
     /// An entry of a channel's stream, as it enters the hub.
-    pub(super) fn fetched<'m>(
+    pub(in crate::redis) fn fetched<'m>(
         &mut self,
         name: &'m [u8],
         known: Knowledge,
@@ -384,7 +390,11 @@ impl Session {
     }
 
     /// A message, as it enters the hub.
-    pub(super) fn arrival<'m>(&mut self, name: &'m [u8], message: &'m Message<'m>) -> Arrival<'m> {
+    pub(in crate::redis) fn arrival<'m>(
+        &mut self,
+        name: &'m [u8],
+        message: &'m Message<'m>,
+    ) -> Arrival<'m> {
         let born = self.joined.now().mono;
         let nothing = NewEvent { event_type: b"", data: b"" };
         let (how, event) = match message {
@@ -458,7 +468,7 @@ impl Session {
 
     /// Appends what waits for channels that are given up before they are in step, for the streams of
     /// patterns that match them: nobody brings it again.
-    pub(super) fn append_held(&mut self) -> Result<(), Ended> {
+    pub(in crate::redis) fn append_held(&mut self) -> Result<(), Ended> {
         let mut given_up = Vec::new();
         for (name, channel) in self.channels.iter_mut() {
             if let State::Joining(waiting) = &mut channel.state {
@@ -480,7 +490,7 @@ impl Session {
 
     /// Keeps a message until its channel has been caught up. If there are too many of them none is kept: the
     /// durable ones are in the stream.
-    pub(super) fn hold(&mut self, name: &[u8], message: Held) {
+    pub(in crate::redis) fn hold(&mut self, name: &[u8], message: Held) {
         let most = self.joined.most_held();
         let Some(State::Joining(waiting)) =
             self.channels.get_mut(name).map(|channel| &mut channel.state)
@@ -498,7 +508,7 @@ impl Session {
         }
         self.told_full = Some(tokio::time::Instant::now());
         self.joined.log(
-            super::joined::Level::Warn,
+            crate::redis::context::Level::Warn,
             format_args!(
                 "more comes on channel \"{}\" than can wait until it is caught up with Redis: until then \
                  its plain messages are lost",
@@ -519,11 +529,11 @@ fn one_hold(events: &[Arrival<'_>]) -> usize {
 }
 
 /// Whether a message is among what was fetched.
-pub(super) fn is_fetched(message: &Message<'_>, fetched: &Fetched) -> bool {
+pub(in crate::redis) fn is_fetched(message: &Message<'_>, fetched: &Fetched) -> bool {
     matches!((message, fetched.newest), (Message::Durable(event), Some(newest)) if event.id <= newest)
 }
 
-pub(super) fn parsed<'m>(push: &'m Push, token: Option<Token>) -> Option<Message<'m>> {
+pub(in crate::redis) fn parsed<'m>(push: &'m Push, token: Option<Token>) -> Option<Message<'m>> {
     match push {
         Push::Message { payload, .. } | Push::Matched { payload, .. } => {
             Some(message::parse(payload, token))
