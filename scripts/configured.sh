@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# The module as nginx's own configure builds it, by the project's `config`. Sourced; needs tell.sh, $root,
-# $target and $scratch.
+# The module as nginx's own configure builds it, by the project's `config`. Sourced; needs tell.sh,
+# release-tree.sh, $root, $target and $scratch.
 
 # Files of t/ that show whether the module is linked, finds its place among the filters and runs.
 readonly configured_files="t/02-stream.t t/30-http2.t t/31-filters.t t/35-lean.t t/43-cors.t"
@@ -9,22 +9,13 @@ readonly configured_files="t/02-stream.t t/30-http2.t t/31-filters.t t/35-lean.t
 # the module as a file of its own, and without it and the module inside, and runs some of t/ with both.
 test_configured() {
     local source=$scratch/nginx
-    copy_nginx_source "$source"
+    cp -r -- "$(crate_source)" "$source"
     step "configure --add-dynamic-module" build_configured "$source" dynamic \
         --with-compat --add-dynamic-module="$root"
     step "t/ with the dynamic module" run_configured "$source/dynamic/nginx" \
         "$source/dynamic/ngx_http_sse_module.so"
     step "configure --add-module" build_configured "$source" static --add-module="$root"
     step "t/ with the static module" run_configured "$source/static/nginx" static
-}
-
-# copy_nginx_source DIRECTORY: nginx's source, where cargo keeps it.
-copy_nginx_source() {
-    local manifest
-    manifest=$(cd "$root" && cargo metadata --locked --format-version 1 --features vendored |
-        grep -o '"[^"]*/nginx-src-[^"/]*/Cargo.toml"' | head -n 1 | tr -d '"')
-    [ -n "$manifest" ] || fail "the crate nginx-src was not found"
-    cp -r -- "$(dirname "$manifest")/nginx" "$1"
 }
 
 # build_configured SOURCE NAME ARGUMENT...: in SOURCE/NAME, with few optimisations. What cargo builds is
@@ -36,8 +27,7 @@ build_configured() {
         unset NGINX_SOURCE_DIR NGINX_BUILD_DIR CARGO_TARGET_DIR
         export CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
             CARGO_PROFILE_RELEASE_OPT_LEVEL=1
-        ./auto/configure --builddir="$name" $newest_nginx_arguments --with-http_ssl_module \
-            --with-http_v2_module --with-http_realip_module --with-threads "${@:3}"
+        ./auto/configure --builddir="$name" "${usual_modules[@]}" "${@:3}"
         for other in */ngx_http_sse_module; do
             [ ! -d "$other" ] || [ -d "$name/ngx_http_sse_module" ] || cp -a "$other" "$name/"
         done

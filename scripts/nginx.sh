@@ -8,6 +8,9 @@ readonly packaged_source=/usr/share/nginx/src
 # The oldest nginx whose interface the crate ngx knows.
 readonly oldest_nginx=1.22.0
 
+# The newest nginx that the module was tested with, by scripts/test releases.
+readonly newest_tested_nginx=1.30.6
+
 # nginx_binary: path of the installed nginx, empty when there is none.
 nginx_binary() {
     PATH="$PATH:/usr/sbin:/usr/local/sbin" command -v nginx || true
@@ -162,6 +165,12 @@ configure_packaged_source() {
         fail "nginx $1 could not be configured; see $NGINX_BUILD_DIR/configure.log"
     }
     printf '%s\n' "$made_for" >"$stamp"
+}
+
+# warn_of_untested VERSION: says so when that nginx is newer than all that were tested.
+warn_of_untested() {
+    version_at_least "$newest_tested_nginx" "$1" ||
+        say "nginx $1 is newer than $newest_tested_nginx, the newest that the module was tested with"
 }
 
 # check_loads BINARY MODULE: that nginx takes the module, or the script ends. Nothing is served.

@@ -45,41 +45,6 @@ on_debian() {
     [ "$(. /etc/os-release 2>/dev/null && echo "$ID")" = debian ]
 }
 
-# install_test_nginx: Test::Nginx::Socket, which Debian packages in some releases only. Where the
-# machine's own release has none, the package of a later one is taken from the same mirror, without
-# touching apt's sources: it is plain Perl, and all that it depends on is in every release.
-install_test_nginx() {
-    ! perl -MTest::Nginx::Socket -e 1 2>/dev/null || return 0
-    if package_known libtest-nginx-perl; then
-        install_packages libtest-nginx-perl
-        return
-    fi
-
-    local suite package
-    for suite in forky sid; do
-        package=$(download_test_nginx "$suite") && [ -n "$package" ] || continue
-        install_packages "$package"
-        return
-    done
-    fail "Test::Nginx is in no package that apt can reach; install it with: cpan Test::Nginx"
-}
-
-# download_test_nginx SUITE: fetches the package from that suite of Debian, prints its path.
-download_test_nginx() {
-    local mirror keyring place=$scratch/apt-$1
-    mirror=$(apt-get indextargets --format '$(REPO_URI)' | grep '/debian/*$' | head -n 1)
-    keyring=$(compgen -G '/usr/share/keyrings/debian-archive-keyring.*' | head -n 1)
-    [ -n "$mirror" ] && [ -n "$keyring" ] || return 1
-
-    mkdir -p "$place/lists/partial" "$place/cache/archives/partial"
-    echo "deb [signed-by=$keyring] $mirror $1 main" >"$place/sources.list"
-    local options=(-qq -o "Dir::Etc::SourceList=$place/sources.list" -o Dir::Etc::SourceParts=/dev/null
-        -o "Dir::State::Lists=$place/lists" -o "Dir::Cache=$place/cache")
-    apt-get "${options[@]}" update >&2 &&
-        (cd "$place" && apt-get "${options[@]}" download libtest-nginx-perl >&2) &&
-        compgen -G "$place/libtest-nginx-perl_*.deb"
-}
-
 # run_suite NGINX MODULE FILE...: the files, named from $root, with that nginx. Each takes a port and a
 # directory of its own and mostly waits, so two for each processor run side by side.
 run_suite() {

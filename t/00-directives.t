@@ -4,10 +4,8 @@ use v5.36;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 use SSE::Blocks;
-use Test::Nginx::Socket 'no_plan';
 
-SSE::Blocks::settle();
-run_tests();
+run_blocks();
 
 __DATA__
 

@@ -4,22 +4,13 @@ use v5.36;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 use SSE::Blocks;
-use Test::Nginx::Socket 'no_plan';
-
-SSE::Blocks::settle();
 
 # Each block's `refused` is what the line must say, before the file and its line where nginx knows them.
 add_block_preprocessor(sub ($block) {
-    my $said = $block->refused;
-    chomp $said;
-    $block->set_value('must_die',  1);
-    $block->set_value('no_stderr', 1);
     $block->set_value('config', 'location /s { sse_stream messages; }') if !defined $block->config;
-    my $where = defined $block->nowhere ? qr// : qr/ in \S+nginx\.conf:\d+/;
-    $block->set_value('error_log', [qr/\[emerg\] .*$said.*$where/]);
 });
 
-run_tests();
+run_blocks();
 
 __DATA__
 

@@ -4,7 +4,6 @@ use v5.36;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 use SSE::Blocks;
-use Test::Nginx::Socket 'no_plan';
 
 our $Config = <<'EOF_CONFIG';
     location /s {
@@ -16,8 +15,7 @@ our $Config = <<'EOF_CONFIG';
     }
 EOF_CONFIG
 
-SSE::Blocks::settle();
-run_tests();
+run_blocks();
 
 __DATA__
 
@@ -80,7 +78,6 @@ Connection: close
 --- raw_request eval
 "GET /plain HTTP/1.1\r\nHost: localhost\r\n\r\n"
 --- abort
---- timeout: 0.5
 --- http09
 --- response_body_like eval
 qr/\AHTTP\/1\.1 200 OK\r\n.*Transfer-Encoding: chunked\r\n.*\r\n\r\n[0-9a-f]+\r\nretry: 3000\n.*:\n\r\n\z/s

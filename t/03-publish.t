@@ -4,9 +4,6 @@ use v5.36;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 use SSE::Blocks;
-use Test::Nginx::Socket 'no_plan';
-
-SSE::Blocks::settle();
 
 our $Config = <<'EOF_CONFIG';
     sse_open_event off;
@@ -34,7 +31,7 @@ add_block_preprocessor(sub ($block) {
     $block->set_value('abort', '');
 });
 
-run_tests();
+run_blocks();
 
 __DATA__
 

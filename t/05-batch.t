@@ -4,9 +4,6 @@ use v5.36;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 use SSE::Blocks;
-use Test::Nginx::Socket 'no_plan';
-
-SSE::Blocks::settle();
 
 our $Config = <<'EOF_CONFIG';
     location /s { sse_stream messages; sse_open_event off; sse_replay all; }
@@ -38,7 +35,7 @@ add_block_preprocessor(sub ($block) {
     $block->set_value('response_body_like', [$answer, qr/\Aretry: 3000\n:\n$stream\z/]);
 });
 
-run_tests();
+run_blocks();
 
 __DATA__
 

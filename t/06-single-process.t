@@ -4,12 +4,8 @@ use v5.36;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 use SSE::Blocks;
-use Test::Nginx::Socket 'no_plan';
 
-SSE::Blocks::settle();
-master_off();
-workers(1);
-run_tests();
+run_blocks(workers => 1, master => 0);
 
 __DATA__
 

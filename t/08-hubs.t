@@ -4,16 +4,13 @@ use v5.36;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 use SSE::Blocks;
-use Test::Nginx::Socket 'no_plan';
-
-SSE::Blocks::settle();
 
 add_block_preprocessor(sub ($block) {
     $block->set_value('http_config', ($block->http_config // '') . 'sse_open_event off; sse_replay all;');
     $block->set_value('abort', '');
 });
 
-run_tests();
+run_blocks();
 
 __DATA__
 
@@ -70,7 +67,7 @@ __DATA__
 === TEST 4: a hub may be defined behind the server that uses it
 --- http_config
     server {
-        listen unix:$TEST_NGINX_SERVER_ROOT/early.sock;
+        listen unix:%%DIR%%/early.sock;
         location /early { sse_stream messages hub=late; }
     }
     sse_hub late { zone 4m; }

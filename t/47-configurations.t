@@ -110,9 +110,9 @@ done_testing();
 
 sub runs ($name, $test) {
     subtest $name => sub {
-        my $sees = has_module('http_auth_request') || $name ne 'per-user';
-        $sees &&= has_module('http_secure_link') || $name ne 'signed';
-        plan skip_all => 'nginx is built without a module of this configuration' if !$sees;
+        my %takes  = ('per-user' => 'http_auth_request', signed => 'http_secure_link', 'many-clients' => 'http_ssl');
+        my $module = $takes{$name};
+        plan skip_all => "nginx is built without ${module}_module" if $module && !has_module($module);
         $nginx = SSE::Shipped->start(name => $name);
         $test->();
         $nginx->ends_cleanly;

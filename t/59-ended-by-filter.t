@@ -8,12 +8,11 @@ use Test::More;
 use SSE::HTTP qw(request);
 use SSE::HTTP2;
 use SSE::Loop qw(wait_for);
-use SSE::Nginx qw(has_module);
+use SSE::Nginx qw(dynamic_modules has_module);
 use SSE::Stage;
 
-my ($modules) = SSE::Nginx::built_with() =~ /--modules-path=(\S+)/;
-my @modules   = map { ($modules // '') . "/$_.so" } qw(ndk_http_module ngx_http_lua_module);
-plan skip_all => 'the Lua module of nginx is not installed (libnginx-mod-http-lua)' if grep { !-e } @modules;
+my ($modules, $reason) = dynamic_modules(qw(ndk_http_module ngx_http_lua_module));
+plan skip_all => "no Lua module (libnginx-mod-http-lua): $reason" if !$modules;
 
 my $http2     = has_module('http_v2');
 my $locations = <<'EOF_LOCATIONS';
@@ -26,7 +25,7 @@ EOF_LOCATIONS
 my $stage = SSE::Stage->new(
     workers => 1,
     listen  => ' sndbuf=16k',
-    main    => join(' ', map { "load_module $_;" } @modules),
+    main    => join(' ', map { "load_module $_;" } @$modules),
     http    => 'sse_heartbeat off; send_timeout 60s; sse_hub default { max_event_size 1m; } log_format ends $uri:$sse_end;'
         . ($http2 ? "server { listen 127.0.0.1:%%PORT_h2c%% http2; $locations }" : ''),
     server => "$locations location = /status { sse_status; access_log off; }",

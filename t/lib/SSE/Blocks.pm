@@ -1,44 +1,221 @@
 package SSE::Blocks;
 
-# What all declarative files share. Load it before Test::Nginx::Socket: unless the caller has chosen, it
-# gives the file a port and a folder of its own, so that files may run beside one another, and loads
-# the module. Then settle() makes a clean error log part of every block.
+# Declarative tests. Behind __DATA__ a file has blocks, each with a nginx of its own:
+#
+#     === TEST 1: its title
+#     --- config              what stands in the server block; http_config: in the http block
+#     --- request             METHOD PATH [VERSION], and from the second line on the body
+#     --- error_code: 201     200 without it
+#     --- response_body_like eval
+#     qr/"id"/
+#
+# `eval` takes the section's text as Perl, in package main. With several requests, request, more_headers,
+# error_code, response_body and response_body_like are lists. Requests have a connection each, and are
+# pipelined_requests or raw_request instead. With `abort` the answer does not end: it is taken to be whole when
+# nothing has come for a while. With `refused` nginx must not start, and say that.
 
 use v5.36;
-use File::Temp;
-use SSE::Nginx qw(binary module load_module free_port);
+use Exporter qw(import);
+use IO::Select;
+use IO::Socket::INET;
+use Test::More;
+use Time::HiRes qw(time);
+use SSE::Cluster;
+use SSE::HTTP;
 
-our $root;    # the folder lives as long as this does
+our @EXPORT = qw(add_block_preprocessor run_blocks);
 
-BEGIN {
-    $root = File::Temp->newdir('sse-t-XXXXXXXX', TMPDIR => 1);
-    chmod 0755, $root;
-    $ENV{TEST_NGINX_BINARY}       = binary();
-    $ENV{TEST_NGINX_LOAD_MODULES} = module() if load_module();
-    $ENV{TEST_NGINX_SERVROOT}   //= "$root/servroot";
-    $ENV{TEST_NGINX_PORT}       //= free_port();
-}
+# An answer that does not end is taken to be whole after this long without a byte, and not before the body is as
+# it must be, or the longer time is over. In seconds.
+my ($QUIET, $PATIENCE) = (0.5, 10);
 
-my @never = (qr/\[alert\]/, qr/\[emerg\]/, qr/panicked/, qr/open socket .* left/);
+my @preprocessors;
 
-# Heartbeats off, for a declarative stream is read until it has been silent for a while.
-sub settle {
-    die 'no module at ' . module() . "; scripts/build makes it\n" if !-e module();
-    Test::Nginx::Util::no_shuffle();
-    Test::Nginx::Util::master_on();
-    Test::Nginx::Util::workers(2);
-    Test::Nginx::Util::add_block_preprocessor(\&complete);
+# Called with each block before it runs.
+sub add_block_preprocessor ($code) {
+    push @preprocessors, $code;
     return;
 }
 
-sub complete ($block) {
+# run_blocks: runs all; options are those of SSE::Cluster.
+sub run_blocks (%options) {
+    for my $block (read_blocks()) {
+        $_->($block) for @preprocessors;
+        subtest $block->{title} => sub { defined $block->refused ? refuses($block, %options) : answers($block, %options) };
+    }
+    done_testing();
+    return;
+}
+
+sub read_blocks {
+    my $text = do { local $/ = undef; <main::DATA> };
+    my @blocks;
+    for my $part (split /^=== /m, $text) {
+        my ($title, @sections) = split /^--- /m, $part;
+        next if !@sections;
+        my %block = (title => $title =~ s/\s+\z//r);
+        for my $section (@sections) {
+            my ($name, $filter, $value) = section($section);
+            $value = code($value) if $filter;
+            die "$block{title}: $name stands twice" if exists $block{$name};
+            $block{$name} = $value;
+        }
+        push @blocks, bless \%block, __PACKAGE__;
+    }
+    die 'no blocks' if !@blocks;
+    return @blocks;
+}
+
+# The name of a section, whether it is Perl, and its value: behind the colon, or the lines below.
+sub section ($text) {
+    my ($name, $filter, $colon, $inline, $lines) = $text =~ /\A(\w+)( eval)?(?:(:) *(.*))?[ \t]*\n(.*)\z/s
+        or die "no section: $text";
+    ($inline, $lines) = $text =~ /\A[^\n:]*: *([^\n]*)\n(.*)\z/s if $colon;
+    return ($name, $filter, $colon ? $inline : $lines =~ s/\s*\z/\n/r);
+}
+
+sub code ($text) {
+    my $value = eval "package main; $text";
+    die $@ if $@;
+    return $value;
+}
+
+sub set_value ($self, $name, $value) {
+    $self->{$name} = $value;
+    return;
+}
+
+our $AUTOLOAD;
+
+# What the block has under that name.
+sub AUTOLOAD ($self) { return $self->{ $AUTOLOAD =~ s/.*:://r } }
+sub DESTROY  { }
+
+# Heartbeats off, for what does not end is read until it has been silent for a while.
+sub cluster ($block, %options) {
     my $http = $block->http_config // '';
-    $block->set_value('http_config', "sse_heartbeat off;\n$http") if $http !~ /sse_heartbeat|no defaults/;
-    $block->set_value('timeout', '0.5') if defined $block->abort && !defined $block->timeout;
-    return if defined $block->must_die;
-    $block->set_value('no_error_log',          [@never]) if !defined $block->no_error_log;
-    $block->set_value('no_shutdown_error_log', [@never]);
+    $http = "sse_heartbeat off;\n$http" if $http !~ /sse_heartbeat/;
+    return SSE::Cluster->new(workers => 2, %options, http => $http, server => $block->config // '');
+}
+
+sub refuses ($block, %options) {
+    my $wanted = $block->refused;
+    chomp $wanted;
+    my $where = defined $block->nowhere ? qr// : qr/ in \S+nginx\.conf:\d+/;
+    my ($status, $said) = cluster($block, %options)->check_config;
+    isnt($status, 0, 'nginx refuses it');
+    like($said, qr/\[emerg\] .*$wanted.*$where/, 'and says why');
     return;
 }
+
+sub answers ($block, %options) {
+    my $cluster  = cluster($block, %options)->start;
+    my @requests = requests($block);
+    my @answers =
+        defined $block->pipelined_requests
+        ? pipelined($cluster->port, @requests)
+        : map { exchange($cluster->port, $requests[$_], ends($block, $_)) } 0 .. $#requests;
+    is(scalar @answers, defined $block->pipelined_requests ? @{ $block->pipelined_requests } : @requests, 'answers');
+    check($block, $_, $answers[$_]) for 0 .. $#answers;
+    my $log = $cluster->error_log;
+    unlike($log, $_, 'the error log') for @{ $block->no_error_log // [] };
+    $cluster->ends_cleanly;
+    return;
+}
+
+# The bytes of each request.
+sub requests ($block) {
+    return $block->raw_request if defined $block->raw_request;
+    my $pipelined = $block->pipelined_requests;
+    my @requests  = list($pipelined // $block->request);
+    my @headers   = ref $block->more_headers ? @{ $block->more_headers } : ($block->more_headers // '') x @requests;
+    my @bytes     = map { bytes($requests[$_], $headers[$_], $pipelined && $_ < $#requests) } 0 .. $#requests;
+    return $pipelined ? join '', @bytes : @bytes;
+}
+
+sub bytes ($request, $headers, $kept) {
+    my ($first, $body) = $request =~ /\A([^\n]*\S)[ \r]*(?:\n(.*))?\z/s or die "no request: $request";
+    my ($method, $path, $version) = split ' ', $first;
+    $version //= 'HTTP/1.1';
+    # What follows may have headers of its own in front of the body.
+    return "$method $path $version\r\n$body" if ($body // '') =~ /\A[\w-]+: .*\r\n\r\n/;
+    my @lines = ("$method $path $version", 'Host: localhost', 'Connection: ' . ($kept ? 'keep-alive' : 'close'));
+    push @lines, grep { $_ ne '' } split /\r?\n/, $headers;
+    push @lines, 'Content-Length: ' . length $body if length($body // '') && $headers !~ /^(?:Content-Length|Transfer-Encoding):/mi;
+    return join("\r\n", @lines) . "\r\n\r\n" . ($body // '');
+}
+
+# Whether what has come is all, where the answer does not end: what its body must be, by its number.
+sub ends ($block, $number) {
+    return undef if !defined $block->abort;
+    return sub ($bytes) {
+        my $answer = answer($block, $number, $bytes);
+        my ($exact, $like) = map { nth($_, $number) } $block->response_body, $block->response_body_like;
+        return $answer && (!defined $exact || $answer->{body} eq $exact) && (!defined $like || $answer->{body} =~ $like);
+    };
+}
+
+# All that comes on a connection of its own until nginx closes it, or until $ends, if given, says so.
+sub exchange ($port, $request, $ends) {
+    my $socket = IO::Socket::INET->new(PeerAddr => "127.0.0.1:$port", Proto => 'tcp') or die "connect: $!";
+    local $SIG{PIPE} = 'IGNORE';
+    print {$socket} $request;
+    $socket->flush;
+    my ($select, $bytes, $begun, $last) = (IO::Select->new($socket), '', time, time);
+    while (time - $begun < 3 * $PATIENCE) {
+        if (!$select->can_read(0.1)) {
+            last if $ends && time - $last > $QUIET && ($ends->($bytes) || time - $begun > $PATIENCE);
+            next;
+        }
+        sysread($socket, $bytes, 65536, length $bytes) or last;
+        $last = time;
+    }
+    return $bytes;
+}
+
+# The answers to requests that are sent at once.
+sub pipelined ($port, $requests) {
+    my $bytes = exchange($port, $requests, undef);
+    my @answers;
+    while (my $got = SSE::HTTP::answer($bytes, 0, 0)) {
+        push @answers, substr $bytes, 0, $got->{length}, '';
+    }
+    return @answers;
+}
+
+# status, head, header and body; with http09, all bytes are the body.
+sub answer ($block, $number, $bytes) {
+    return { status => 200, head => '', header => {}, body => $bytes } if defined $block->http09;
+    my $is_head = (nth($block->request, $number) // '') =~ /\AHEAD /;
+    my $got     = SSE::HTTP::answer($bytes, 1, $is_head) or return;
+    return $got->{answer};
+}
+
+sub check ($block, $number, $bytes) {
+    my $answer = answer($block, $number, $bytes) or return fail("no answer: $bytes");
+    my ($status, $exact, $like) =
+        map { nth($_, $number) } $block->error_code // 200, $block->response_body, $block->response_body_like;
+    is($answer->{status}, $status =~ s/\s//gr, 'the status') if defined $status;
+    is($answer->{body},   $exact, 'the body') if defined $exact;
+    like($answer->{body}, $like, 'the body') if defined $like;
+    like($answer->{head} . "\r\n", $block->raw_response_headers_like, 'the head') if defined $block->raw_response_headers_like;
+    check_header($answer, $_, 0) for split /\n/, $block->response_headers // '';
+    check_header($answer, $_, 1) for split /\n/, $block->response_headers_like // '';
+    return;
+}
+
+# "Name: value", or "! Name" for one that must not be there.
+sub check_header ($answer, $line, $is_pattern) {
+    my ($absent, $name, $wanted) = $line =~ /\A(! )?([\w-]+)(?:: *(.*))?\z/ or die "no header: $line";
+    my $value = $answer->{header}{ lc $name };
+    my $got   = $value && @$value ? join(', ', @$value) : undef;
+    return is($got, undef, "no $name") if $absent;
+    return $is_pattern ? like($got, qr/\A$wanted\z/, $name) : is($got, $wanted, $name);
+}
+
+# The value for the request of that number: all have the same, or each its own.
+sub nth ($value, $number) { return ref $value eq 'ARRAY' ? $value->[$number] : $value }
+
+sub list ($value) { return ref $value eq 'ARRAY' ? @$value : defined $value ? $value : () }
 
 1;

@@ -6,6 +6,7 @@ package SSE::Cluster;
 
 use v5.36;
 use File::Temp;
+use IO::Socket::INET;
 use POSIX qw(WNOHANG);
 use Test::More;
 use Time::HiRes qw(sleep time);
@@ -15,13 +16,14 @@ use SSE::Nginx qw(binary module load_module free_port has_module);
 my @running;
 
 # workers  number of worker processes
+# master   0 for an nginx that is a single process, without a master
 # main, events, http, server  configuration put into that context; %%PORT%%, %%PORT_name%% and %%DIR%%
 #          are replaced, every name by a free port of its own
 # files    { name => content } written below %%DIR%%
 sub new ($class, %options) {
     my $dir = File::Temp->newdir('sse-t-XXXXXXXX', TMPDIR => 1);
     chmod 0755, $dir;
-    my $self = bless { workers => 2, main => '', events => '', http => '', server => '', %options,
+    my $self = bless { workers => 2, master => 1, main => '', events => '', http => '', server => '', %options,
         listen => $options{listen} // "", owner => $$, dir => $dir, ports => {}, allowed => [] }, $class;
     my %files = %{ $self->{files} // {} };
     for my $name (keys %files) {
@@ -52,11 +54,13 @@ sub plan_without_module {
 sub write_config ($self) {
     my $temp = join "\n    ", map { "${_}_temp_path %%DIR%%/$_;" } 'client_body',
         grep { has_no_flag("--without-http_${_}_module") } qw(proxy fastcgi uwsgi scgi);
-    my $load = load_module();
-    my $text = <<"EOF_CONFIG";
+    my $load   = load_module();
+    my $single = $self->{master} ? '' : 'master_process off;';
+    my $text   = <<"EOF_CONFIG";
 $load
 worker_processes $self->{workers};
 daemon off;
+$single
 pid %%DIR%%/nginx.pid;
 error_log %%DIR%%/error.log info;
 $self->{main}
@@ -122,7 +126,13 @@ sub launch ($self) {
 }
 
 sub wait_started ($self) {
-    return wait_for(sub { $self->is_gone || $self->workers == $self->{workers} }, 20) && !$self->is_gone;
+    return wait_for(sub { $self->is_gone || $self->serves }, 20) && !$self->is_gone;
+}
+
+# Its workers are there; a process without workers listens.
+sub serves ($self) {
+    return $self->workers == $self->{workers} if $self->{master};
+    return defined IO::Socket::INET->new(PeerAddr => '127.0.0.1:' . $self->port, Proto => 'tcp');
 }
 
 # Gone and reaped.

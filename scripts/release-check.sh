@@ -1,0 +1,138 @@
+# shellcheck shell=bash
+# Whether the module works on one release of nginx: what somebody new to the project sees, then t/.
+# Sourced; needs tell.sh, and `here`: the words in front of a command that is to run on that release, with
+# the project as working directory.
+#
+# Findings go to stdout, one a line as KEY=VALUE; everything else goes to stderr.
+
+# check_release FILE...: succeeds where all is as it must be.
+check_release() {
+    local status=0
+    work=$(mktemp -d)
+    check_first_run || status=1
+    check_suite "$@" || status=1
+    rm -rf "$work"
+    return "$status"
+}
+
+# check_first_run: scripts/run from nothing to the first event, and two things that a wrong layout breaks.
+check_first_run() {
+    local port runner status=0
+    port=$(free_port)
+    say "==> scripts/run"
+    "${here[@]}" scripts/run --port "$port" >"$work/run" 2>&1 </dev/null &
+    runner=$!
+    if wait_until serves "$runner"; then
+        echo "nginx=$(sed -n 's/^nginx \([0-9.]*\) with .*/\1/p' "$work/run")"
+        check_first_event "$port" || status=1
+        check_head "$port" || status=1
+        check_lean "$port" || status=1
+    else
+        status=1
+    fi
+    kill -TERM "$runner" 2>/dev/null || true
+    wait "$runner" || true
+    cat "$work/run" >&2
+    return "$status"
+}
+
+check_first_event() {
+    local listener status=0
+    listen "$1"
+    wait_until opened "$listener" &&
+        curl -sS --data 'The first event' "http://127.0.0.1:$1/publish" >&2 &&
+        wait_until received "$listener" && echo "first-event=yes" || status=1
+    hang_up
+    return "$status"
+}
+
+# check_head PORT: HEAD on a stream is answered without a body, and that is all.
+check_head() {
+    local answer
+    answer=$(
+        exec 3<>"/dev/tcp/127.0.0.1/$1"
+        printf 'HEAD /stream HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n' >&3
+        timeout 20 cat <&3 || echo "and no end"
+        echo end
+    )
+    say "$answer"
+    [[ $answer == 'HTTP/1.1 200 '* && ${answer#*$'\r\n\r\n'} == end ]] || return
+    echo "head-ends=yes"
+}
+
+# check_lean PORT: after a reload with sse_lean, a stream gives its request back.
+check_lean() {
+    local listener prefix status=0
+    prefix=$(sed -n 's|^The log is \(.*\)/logs/error.log.*|\1|p' "$work/run")
+    listen "$1"
+    wait_until opened "$listener" || status=1
+    "${here[@]}" sed -i 's/^http {$/&\n    sse_lean on;/' "$prefix/conf/nginx.conf"
+    "${here[@]}" bash -c 'kill -HUP "$(cat "$1")"' - "$prefix/nginx.pid"
+    wait "$listener" || true # the reload ends it, and then the old workers are out of the way
+    listen "$1"
+    wait_until is_lean "$listener" "$1" || status=1
+    echo "lean=$(lean_streams "$1")"
+    hang_up
+    return "$status"
+}
+
+# listen PORT: sets listener, a client of the stream.
+listen() {
+    : >"$work/stream"
+    curl -sN "http://127.0.0.1:$1/stream" >"$work/stream" &
+    listener=$!
+}
+
+hang_up() {
+    kill "$listener" 2>/dev/null || true
+    wait "$listener" 2>/dev/null || true
+}
+
+# wait_until CONDITION PROCESS [ARGUMENT]: false when the process ends or a minute of the machine's time has
+# brought nothing; a build has an hour.
+wait_until() {
+    local since=$SECONDS bound=60
+    [ "$1" != serves ] || bound=3600
+    until "$1" "${@:3}"; do
+        kill -0 "$2" 2>/dev/null && ((SECONDS - since < bound)) || {
+            say "waited for in vain: $1"
+            return 1
+        }
+        sleep 0.2
+    done
+}
+
+serves() { grep -q '^nginx .* serves ' "$work/run"; }
+
+opened() { [ -s "$work/stream" ]; }
+
+received() { grep -q '^data: The first event' "$work/stream"; }
+
+is_lean() { [ "$(lean_streams "$1")" -ge 1 ]; }
+
+lean_streams() {
+    local text
+    text=$(curl -sS "http://127.0.0.1:$1/status") && [[ $text =~ \"lean\":\{\"lean\":([0-9]+) ]] || true
+    echo "${BASH_REMATCH[1]:-0}"
+}
+
+# free_port: one that nothing listens on. Another process may take it before nginx does, which then says so.
+free_port() {
+    local port
+    for port in $(shuf -i 10000-30000 -n 100); do
+        (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || break
+    done
+    echo "$port"
+}
+
+# check_suite FILE...: the configurations of nginx-conf/, and t/ or the files of it.
+check_suite() {
+    local status=0
+    "${here[@]}" scripts/test t "$@" >"$work/suite" 2>&1 </dev/null || status=1
+    cat "$work/suite" >&2
+    echo "files=$(sed -n 's/^Files=\([0-9]*\),.*/\1/p' "$work/suite")"
+    echo "passed=$(grep -cE '^\[[0-9:]*\] t/[^ ]*\.t \.+ (ok|skipped)' "$work/suite")"
+    echo "skipped=$(grep -cE '^\[[0-9:]*\] t/[^ ]*\.t \.+ skipped' "$work/suite")"
+    echo "tests=$(sed -n 's/^Files=[0-9]*, Tests=\([0-9]*\),.*/\1/p' "$work/suite")"
+    return "$status"
+}

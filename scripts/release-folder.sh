@@ -1,0 +1,120 @@
+# shellcheck shell=bash
+# A release of Debian or Ubuntu in a folder, made by debootstrap, with network, apt settings and the Rust
+# toolchain of this machine. Sourced; needs tell.sh, packages.sh and $root.
+#
+# All of it runs in a mount and a process namespace (see scripts/check-release): whatever is mounted or
+# started vanishes with it, however it ends.
+
+# make_folder SUITE FOLDER: unless it is there. A half-made one is started over.
+make_folder() {
+    [ ! -d "$2" ] || return 0
+    local components=main source keyring
+    case $1 in
+        noble)
+            components=main,universe
+            mapfile -t source < <(ubuntu_source "$1")
+            keyring=$(keyring_of ubuntu "$2.keyring")
+            ;;
+        *)
+            mapfile -t source < <(mirror_of debian)
+            keyring=$(keyring_of debian "$2.keyring")
+            ;;
+    esac
+    [ -n "$keyring" ] || exit
+    say "==> debootstrap of $1"
+    rm -rf "$2.new"
+    debootstrap --variant=minbase --components="$components" --keyring="$keyring" \
+        "$1" "$2.new" "${source[@]}" >&2 ||
+        fail "$1 could not be made in $2.new; see there debootstrap/debootstrap.log"
+    # What packages start would hold this machine's ports.
+    printf '#!/bin/sh\nexit 101\n' >"$2.new/usr/sbin/policy-rc.d"
+    chmod 755 "$2.new/usr/sbin/policy-rc.d"
+    mv "$2.new" "$2"
+}
+
+# mirror_of debian|ubuntu: where this machine's apt gets that distribution from.
+mirror_of() {
+    apt-get indextargets --format '$(REPO_URI)' | grep -m 1 "/$1/*$"
+}
+
+# ubuntu_source SUITE: the mirror of Ubuntu and the script that debootstrap shall use, one a line. One that is
+# older than the suite has no script for it and gets that of an earlier release, which is the same.
+ubuntu_source() {
+    local scripts=/usr/share/debootstrap/scripts kind='/ubuntu$'
+    local script=$scripts/$1
+    [ -e "$script" ] || script=$scripts/jammy
+    [ "$(dpkg --print-architecture)" = amd64 ] || kind='/ubuntu-ports$'
+    mirror_of ubuntu || sed -n 's/.*default_mirror //p' "$script" | grep "$kind" | grep -v old-releases | head -n 1
+    echo "$script"
+}
+
+# keyring_of debian|ubuntu FOLDER: the keys of that distribution's archive. A distribution packages the keys of
+# the other one only in its later releases, so they are unpacked from there, as apt has verified them.
+keyring_of() {
+    local name=$1-archive-keyring package
+    compgen -G "/usr/share/keyrings/$name.[gp]*" | head -n 1 | grep . && return
+    mkdir -p "$2"
+    package=$(download_package sid ubuntu-keyring "$2") || fail "$name is in no package that apt can reach"
+    dpkg-deb -x "$package" "$2"
+    compgen -G "$2/usr/share/keyrings/$name.[gp]*" | head -n 1 | grep . || fail "$package has no $name"
+}
+
+# download_package SUITE NAME FOLDER: fetches a package from another suite of Debian, from the same mirror
+# and without touching apt's sources; prints its path.
+download_package() {
+    local mirror keyring place=$3/apt
+    mirror=$(mirror_of debian) || return
+    keyring=$(compgen -G '/usr/share/keyrings/debian-archive-keyring.*' | head -n 1)
+    [ -n "$keyring" ] || return
+
+    mkdir -p "$place/lists/partial" "$place/cache/archives/partial"
+    echo "deb [signed-by=$keyring] $mirror $1 main" >"$place/sources.list"
+    local options=(-qq -o "Dir::Etc::SourceList=$place/sources.list" -o Dir::Etc::SourceParts=/dev/null
+        -o "Dir::State::Lists=$place/lists" -o "Dir::Cache=$place/cache" -o APT::Sandbox::User=root)
+    apt-get "${options[@]}" update >&2 &&
+        (cd "$place" && apt-get "${options[@]}" download "$2" >&2) &&
+        compgen -G "$place/$2_*.deb"
+}
+
+# enter_folder FOLDER: mounts what a system has, and sets `here`. The project is a copy, as from a clone;
+# what cargo builds stays in the folder.
+enter_folder() {
+    local name
+    mount -t proc proc "$1/proc"
+    mount --rbind /sys "$1/sys"
+    mount --rbind /dev "$1/dev"
+    copy_network_settings "$1"
+    mkdir -p "$1/opt/rust" "$1/opt/cargo/registry"
+    bind_read_only "$(cd "$root" && rustc --print sysroot)" "$1/opt/rust"
+    bind_read_only "${CARGO_HOME:-$HOME/.cargo}/registry" "$1/opt/cargo/registry"
+    copy_project "$1/opt/nginx-sse"
+
+    here=(chroot "$1" env -i -C /opt/nginx-sse HOME=/root LANG=C.UTF-8
+        PATH=/opt/rust/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+        CARGO_HOME=/opt/cargo CARGO_NET_OFFLINE=true CARGO_TARGET_DIR=/opt/target)
+    for name in "${!CARGO_PROFILE_@}" "${!CARGO_INCREMENTAL@}" http_proxy https_proxy no_proxy; do
+        [ -z "${!name:-}" ] || here+=("$name=${!name}")
+    done
+}
+
+bind_read_only() {
+    mount --bind "$1" "$2"
+    mount -o remount,bind,ro "$2"
+}
+
+# copy_network_settings FOLDER: how this machine reaches the network, and what apt may need for it.
+copy_network_settings() {
+    local file
+    for file in /etc/resolv.conf /etc/hosts /etc/apt/apt.conf.d/99* /etc/apt/auth.conf.d/*; do
+        [ ! -f "$file" ] || install -D -m 644 "$file" "$1$file"
+    done
+}
+
+# copy_project FOLDER: the files that git knows or would add, with their times, which cargo looks at.
+copy_project() {
+    rm -rf "$1"
+    mkdir -p "$1"
+    git -C "$root" ls-files -z --cached --others --exclude-standard |
+        tar -C "$root" --null --files-from - --ignore-failed-read --owner 0 --group 0 -c |
+        tar -C "$1" -x
+}

@@ -1,0 +1,171 @@
+# shellcheck shell=bash
+# The releases of nginx that the module is tested with, and the table of what came out. Sourced; needs
+# tell.sh, packages.sh, nginx.sh, release-tree.sh, release-check.sh, $root and $target.
+
+readonly releases=(debian-12 debian-13 debian-sid ubuntu-24.04 source source-compat source-plain nginx.org)
+
+# title_of RELEASE: as the table has it.
+title_of() {
+    case $1 in
+        debian-12) echo "Debian 12 (bookworm)" ;;
+        debian-13) echo "Debian 13 (trixie)" ;;
+        debian-sid) echo "Debian sid" ;;
+        ubuntu-24.04) echo "Ubuntu 24.04 (noble)" ;;
+        source) echo "source, without \`--with-compat\`" ;;
+        source-compat) echo "source, \`--with-compat\`" ;;
+        source-plain) echo "source, \`./configure\` without arguments (no TLS)" ;;
+        nginx.org) echo "as nginx.org configures its packages" ;;
+    esac
+}
+
+# suite_of RELEASE: what debootstrap calls it; nothing for those that are no distribution.
+suite_of() {
+    case $1 in
+        debian-12) echo bookworm ;;
+        debian-13) echo trixie ;;
+        debian-sid) echo sid ;;
+        ubuntu-24.04) echo noble ;;
+    esac
+}
+
+# test_releases [--write] [--in FOLDER] [RELEASE...] [FILE...]: all releases without a RELEASE, all of t/ without a
+# FILE. What is made for them stays in FOLDER, so that the next run is quick.
+test_releases() {
+    local place=$target/releases write=no chosen=() files=() failed=() release
+    parse_releases "$@"
+    mkdir -p "$place"
+    prepare_releases
+    for release in "${chosen[@]}"; do
+        test_release "$release" && is_known "$release" || failed+=("$release")
+    done
+    say ""
+    print_table "${chosen[@]}"
+    [ "$write" = no ] || write_table
+    [ ${#failed[@]} -eq 0 ] || fail "not all is as it must be: ${failed[*]}; see $place/*.log"
+}
+
+# parse_releases ARGUMENT...: sets what test_releases declares.
+parse_releases() {
+    while [ $# -gt 0 ]; do
+        case $1 in
+            --write) write=yes ;;
+            --in) place=$(realpath -m -- "${2:?--in needs a folder}") && shift ;;
+            *.t) files+=("$1") ;;
+            *)
+                [[ " ${releases[*]} " == *" $1 "* ]] || fail "there is no release $1; there are: ${releases[*]}"
+                chosen+=("$1")
+                ;;
+        esac
+        shift
+    done
+    [ ${#chosen[@]} -gt 0 ] || chosen=("${releases[@]}")
+    [ "$write" = no ] || [ ${#files[@]} -eq 0 ] || fail "--write is for whole runs; leave out the files of t/"
+}
+
+# prepare_releases: what this machine must have for them.
+prepare_releases() {
+    local missing=() release distributions=no
+    for release in "${chosen[@]}"; do
+        [ -z "$(suite_of "$release")" ] || distributions=yes
+    done
+    command -v curl >/dev/null || missing+=(curl)
+    if [ "$distributions" = yes ]; then
+        [ "$(id -u)" -eq 0 ] || fail "distributions are made in folders, which takes root; without it: scripts/test" \
+            "releases source source-compat source-plain nginx.org"
+        command -v debootstrap >/dev/null || missing+=(debootstrap)
+        command -v git >/dev/null || missing+=(git)
+    fi
+    # nginx-dev depends on the libraries that nginx is made with.
+    mapfile -t -O ${#missing[@]} missing < <(unset NGINX_SOURCE_DIR NGINX_BUILD_DIR; missing_packages)
+    command -v make >/dev/null || missing+=(make)
+    install_packages "${missing[@]}"
+    # Nothing is downloaded from within a folder, where cargo's registry cannot be written to.
+    (cd "$root" && cargo fetch --quiet --locked)
+}
+
+# test_release RELEASE: its findings go to RELEASE.result, the rest to RELEASE.log.
+test_release() {
+    local since=$SECONDS status=0 result
+    result=$(result_of "$1")
+    say "==> $(title_of "$1"), see $place/$1.log"
+    echo "date=$(date -u +%F)" >"$result"
+    check_one "$1" >>"$result" 2>"$place/$1.log" &
+    checking=$!
+    wait "$checking" || status=$?
+    checking=
+    [ "$status" -eq 0 ] || say "    FAILED: $1"
+    say "    $((SECONDS - since)) s"
+    return "$status"
+}
+
+# is_known RELEASE: its nginx is not newer than what scripts/build takes for the newest tested one.
+is_known() {
+    local version
+    version=$(sed -n 's/^nginx=//p' "$(result_of "$1")")
+    version_at_least "$newest_tested_nginx" "$version" || {
+        say "    $1 has nginx $version by now: set newest_tested_nginx in scripts/nginx.sh"
+        return 1
+    }
+}
+
+# result_of RELEASE: the file of its findings. Those of a few files of t/ do not replace those of all.
+result_of() {
+    [ ${#files[@]} -eq 0 ] && echo "$place/$1.result" || echo "$place/$1.part"
+}
+
+# check_one RELEASE: in a process of its own, which is the one to kill. As root in namespaces, so that nothing
+# that it mounts or starts is left.
+check_one() {
+    local apart=()
+    [ "$(id -u)" -ne 0 ] || apart=(unshare --mount-proc --pid --fork --kill-child)
+    exec "${apart[@]}" "$root/scripts/check-release" "$1" "$place/$1" "${files[@]}"
+}
+
+# end_releases: ends what test_release runs. unshare passes on no other signal.
+end_releases() {
+    [ -z "${checking:-}" ] || kill -KILL "$checking" 2>/dev/null || true
+}
+
+# print_table RELEASE...: what was found, as Markdown.
+print_table() {
+    local release
+    echo "| release | nginx | first event | test files | tests | \`HEAD\` ends without a body | lean streams, of one | date |"
+    echo "| --- | --- | --- | --- | --- | --- | --- | --- |"
+    for release in "$@"; do
+        print_row "$release"
+    done
+}
+
+print_row() {
+    local -A found=()
+    local key value passed
+    while IFS='=' read -r key value; do
+        found[$key]=$value
+    done < <(cat "$(result_of "$1")" 2>/dev/null)
+    passed="${found[passed]:-0} of ${found[files]:-?} pass"
+    [ "${found[skipped]:-0}" -eq 0 ] || passed+=", ${found[skipped]} of them left out"
+    echo "| $(title_of "$1") | ${found[nginx]:-?} | ${found["first-event"]:-no} | $passed | ${found[tests]:-?} |" \
+        "${found["head-ends"]:-no} | ${found[lean]:-0} | ${found[date]:--} |"
+}
+
+# write_table: docs/releases.md, from this run and from earlier ones for the releases that it left out.
+write_table() {
+    {
+        cat <<TEXT
+# Tested releases
+
+\`scripts/test releases --write\` wrote this. On each release it runs \`scripts/run\` as somebody does who is
+new to the project, up to the first event, then the tests of \`t/\`. The distributions are fresh
+ones in folders made by debootstrap, with the nginx that they package. The others are the source of
+nginx ${newest_source:=$(source_version "$(crate_source)")}, which a crate brings, built as the table says.
+
+TEXT
+        print_table "${releases[@]}"
+        cat <<TEXT
+
+nginx $newest_tested_nginx is the newest version that the module was tested with; \`scripts/build\` says so when
+the nginx that it builds for is newer. Test files are left out where the release lacks something that
+they combine streams with, such as a browser or a module of somebody else; they say what.
+TEXT
+    } >"$root/docs/releases.md"
+}
