@@ -2,16 +2,17 @@
 # nginx and the module under AddressSanitizer, and the files of t/ that run with them. Sourced by
 # scripts/test; needs its functions, $root, $target and $scratch.
 
-# What sends, ends, and hands requests on: where memory is freed while somebody still uses it. Files that
-# measure memory (37-lean-clients, 38-lean-tls, 39-ways) are left out: what is freed is kept for a while
-# here, so that its use is found.
+# Tests that send, end, and redirect requests: where memory may be freed while it is still in use. Files
+# that measure memory (420-filter-bypass, 505-lean-clients, 520-lean-tls) are left out: AddressSanitizer
+# keeps freed memory for a while to find such uses.
 readonly sanitized_files=(
-    t/02-stream.t t/09-bodies.t t/20-reload.t
-    t/30-http2.t t/31-filters.t t/31-more-filters.t t/32-internal.t t/33-access.t t/34-send-timeout.t
-    t/34-steady-readers.t t/35-event-methods.t t/35-lean.t t/36-lean-changes.t
-    t/36-lean-other-modules.t t/36-reconfigure.t t/38-cut-frames.t t/50-status-faces.t
-    t/53-delayed-headers.t t/56-conditional-requests.t t/56-streams-with-bodies.t t/58-end-reasons.t
-    t/58-request-bodies.t t/88-redis-no-thread.t
+    t/100-stream-response.t t/125-event-bytes.t t/135-forwarded-bodies.t t/155-access-rules.t
+    t/160-internal-redirects.t t/165-conditional-requests.t t/170-streams-with-request-bodies.t
+    t/175-tls-and-http2.t t/185-delayed-headers.t t/275-send-timeout.t t/280-steady-readers.t
+    t/285-end-reasons.t t/290-streams-ended-mid-event.t t/300-reload.t t/305-changed-configuration.t
+    t/345-event-methods.t t/400-filters.t t/405-third-party-filters.t t/500-lean.t
+    t/510-lean-reloads-and-kills.t t/515-lean-with-other-modules.t t/605-status-formats.t
+    t/895-redis-without-thread.t
 )
 
 # With NGX_DEBUG_PALLOC nginx's pools ask malloc for each allocation, so that each has a border.

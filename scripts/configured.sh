@@ -3,7 +3,7 @@
 # release-tree.sh, $root, $target and $scratch.
 
 # Files of t/ that show whether the module is linked, finds its place among the filters and runs.
-readonly configured_files="t/02-stream.t t/30-http2.t t/31-filters.t t/35-lean.t t/43-cors.t"
+readonly configured_files="t/100-stream-response.t t/175-tls-and-http2.t t/400-filters.t t/500-lean.t t/150-cors.t"
 
 # test_configured: builds an nginx with the source of the crate nginx-src, with --with-compat and
 # the module as a file of its own, and without it and the module inside, and runs some of t/ with both.

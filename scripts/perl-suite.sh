@@ -35,7 +35,7 @@ has_redis() {
     { command -v redis-server || command -v redis-check-rdb; } && command -v redis-cli
 } >/dev/null
 
-# has_browser: one that t/90-browser.t finds too. Without any, that file is left out.
+# has_browser: one that t/900-browser.t finds too. Without any, that file is left out.
 has_browser() {
     command -v chromium || command -v chromium-browser || command -v google-chrome
 } >/dev/null

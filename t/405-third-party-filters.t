@@ -1,4 +1,4 @@
-# Filters that are harder to serve than those of 31-filters: one that never says that it has given
+# Filters that are harder to serve than those of 400-filters: one that never says that it has given
 # everything, and those that make subrequests out of events. Each gives a stream the bytes that it gives
 # the same stream behind a proxy.
 

@@ -32,5 +32,5 @@ for my $configuration ('sse_lean on;', 'sse_lean off;') {
     $stage->ends_cleanly;
 }
 
-again('sse_lean on;', '20-reload.t', '21-kill.t', '29-drain.t');
+again('sse_lean on;', '300-reload.t', '320-killed-workers.t', '315-drain.t');
 done_testing();

@@ -8,7 +8,7 @@ use Test::More;
 my $root      = "$FindBin::Bin/..";
 my $table     = slurp("$root/src/conf.rs");
 my $reference = slurp("$root/docs/directives.md");
-my $tests     = join '', map { slurp($_) } grep { !/46-documents/ } glob "$root/t/*.t";
+my $tests     = join '', map { slurp($_) } grep { !/060-documentation/ } glob "$root/t/*.t";
 my %context   = (HttpBlock => 'http', Anywhere => 'http, server, location', Location => 'location');
 
 # Directives in the source: name => place and arguments.
@@ -90,6 +90,14 @@ while (my ($file, $function) = splice @steps, 0, 2) {
 for my $path (slurp("$root/CONTRIBUTING.md") =~ /`((?:src|t|build|scripts)\/[\w.\/-]+)`/g) {
     ok(-e "$root/$path", "CONTRIBUTING.md: $path exists");
 }
+
+# Names of the files in t/: a number of three digits, which no other file has.
+my %files;
+push @{ $files{ /\A(\d{3})-[a-z0-9-]+\.t\z/ ? $1 : 'unnumbered' } }, $_ for map { s/.*\///r } glob "$root/t/*.t";
+my $unnumbered = delete $files{unnumbered} // [];
+is_deeply([map { @$_ } grep { @$_ > 1 } values %files], [],
+    'no two files of t/ have the same number');
+is_deeply($unnumbered, [], 'each file of t/ has a number of three digits');
 
 # Links lead to a file, and to a heading of it.
 for my $path ('README.md', 'CHANGELOG.md', 'CONTRIBUTING.md', 'SECURITY.md', glob("$root/docs/*.md")) {
