@@ -8,11 +8,10 @@
 //! nobody has followed only what is owed is: that is read from the newest back and, if it is more than is
 //! kept here, once more from where it begins, so that it can enter the hub page by page.
 
-use ::redis::Value;
-
-use super::fetcher::{Page, Range, Span};
-use super::message::{entries, Entry};
+use super::message::Entry;
+use super::stream_page::{About, Page, Range, Span};
 use crate::hub::{History, Knowledge, Latest, Missing, ReportedId, Source};
+use crate::redis::context::Joined;
 use crate::sse::id::Stamp;
 
 /// How long the publish script keeps the stream of a silent channel at least, in ms.
@@ -232,6 +231,18 @@ impl CatchUp {
     }
 }
 
+impl Joined {
+    /// The reading of what a channel lacks.
+    pub(super) fn catch_up(&self, name: &[u8], known: Knowledge) -> CatchUp {
+        let entry = match known {
+            Knowledge::Nothing => None,
+            // If it is not to be had now, it is not known.
+            _ => self.hub.newest_entry(name).ok().flatten(),
+        };
+        CatchUp::new(self.key(name), known, entry)
+    }
+}
+
 impl Stage {
     fn first(known: Knowledge) -> Stage {
         match known {
@@ -299,61 +310,6 @@ impl Back {
         // There is no stream. If there was one, nothing has been added to it for so long.
         let ms = terms.kept().map(|kept| terms.now.saturating_sub(kept));
         Some(ms.map(|ms| Stamp { ms, seq: 0 }.into()))
-    }
-}
-
-/// What Redis says of a stream itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct About {
-    /// Its first entry, if it has any.
-    first: Option<ReportedId>,
-    /// Nothing was ever taken out of it. Redis before 7 does not say it.
-    whole: bool,
-    /// The newest number that it ever had.
-    pub newest: ReportedId,
-}
-
-impl About {
-    /// Reads an answer to XINFO STREAM.
-    pub(super) fn read(value: &Value) -> Option<About> {
-        let Value::Map(about) = value else { return None };
-        let field = |name: &str| {
-            let is = |key: &Value| match key {
-                Value::BulkString(key) => key == name.as_bytes(),
-                Value::SimpleString(key) => key == name,
-                _ => false,
-            };
-            about.iter().find(|(key, _)| is(key)).map(|(_, value)| value)
-        };
-        let number = |name| match field(name) {
-            Some(Value::Int(number)) => Some(*number),
-            _ => None,
-        };
-        let whole = number("entries-added").is_some_and(|added| number("length") == Some(added));
-        let first = field("first-entry").cloned().unwrap_or(Value::Nil);
-        let first = entries(&Value::Array(vec![first])).first().map(|entry| entry.id);
-        let newest = match field("last-generated-id")? {
-            Value::BulkString(id) => ReportedId::parse(id)?,
-            Value::SimpleString(id) => ReportedId::parse(id.as_bytes())?,
-            _ => return None,
-        };
-        Some(About { first, whole, newest })
-    }
-
-    /// Whether it is another stream than the one that was read, or has lost its end.
-    fn started_over(&self, entry: Option<ReportedId>) -> bool {
-        let Some(entry) = entry else { return false };
-        self.newest < entry || self.whole && self.first.is_some_and(|first| first > entry)
-    }
-
-    /// The newest number that may have been taken out of it before it was read.
-    fn lacks(&self, known: Knowledge) -> Option<ReportedId> {
-        match self.first {
-            // Everything that it had.
-            None => Some(self.newest),
-            // Where nothing is known of it, it may be another stream than the one that a client has read.
-            Some(first) => (!self.whole || known == Knowledge::Nothing).then(|| first.before()),
-        }
     }
 }
 

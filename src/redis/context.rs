@@ -8,9 +8,8 @@ use std::fs::File;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::hub::{pattern_of, Hub, Knowledge, Now, Source, Wakers};
+use crate::hub::{pattern_of, Hub, Now, Source, Wakers};
 use crate::redis::address::Address;
-use crate::redis::catch_up::CatchUp;
 use crate::redis::keys::Names;
 use crate::redis::link::Bounds;
 
@@ -83,16 +82,6 @@ impl Joined {
         }
     }
 
-    /// The reading of what a channel lacks.
-    pub(super) fn catch_up(&self, name: &[u8], known: Knowledge) -> CatchUp {
-        let entry = match known {
-            Knowledge::Nothing => None,
-            // If it is not to be had now, it is not known.
-            _ => self.hub.newest_entry(name).ok().flatten(),
-        };
-        CatchUp::new(self.key(name), known, entry)
-    }
-
     /// The longest value (bytes) that is read: a longer one makes an event which is too large anyway.
     pub(super) fn longest(&self) -> usize {
         self.hub.max_event().max(LEAST_LONGEST) + HEAD
@@ -152,7 +141,7 @@ pub enum News {
         /// The number that it was given.
         ticket: u64,
         /// The events' numbers, or why there are none.
-        result: Result<crate::redis::script::Done, crate::redis::publisher::Refusal>,
+        result: Result<crate::redis::script::Done, crate::redis::refusal::Refusal>,
     },
     /// This process holds no subscription any more that another one could take over.
     Retired,

@@ -14,10 +14,10 @@ use ::redis::aio::MultiplexedConnection;
 use ::redis::{cmd, pipe, Pipeline, RedisError, Value};
 use tokio::time::{sleep, Instant};
 
-use super::catch_up::About;
+use super::ended::shown;
 use super::link::{self, Link, Meter};
 use super::message::{entries, Entry};
-use super::session::shown;
+use super::stream_page::{is_its_own, About, Page, Range};
 use super::watermarks;
 use crate::hub::{ReportedId, Source};
 use crate::redis::context::Joined;
@@ -43,47 +43,6 @@ const PAUSE: Duration = Duration::from_secs(1);
 const IDLE: Duration = Duration::from_secs(10);
 /// Longer than any answer takes.
 const EVER: Duration = Duration::from_secs(86_400);
-
-/// Which entries of a stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Span {
-    /// Those behind this number, by rising numbers.
-    After(ReportedId),
-    /// This one and those behind it.
-    From(ReportedId),
-    /// All, the newest first.
-    Newest,
-    /// Those before this number, the newest first.
-    Before(ReportedId),
-}
-
-/// What is to be read of a stream.
-#[derive(Clone, Debug)]
-pub struct Range {
-    /// Its key.
-    pub key: Vec<u8>,
-    /// Which entries.
-    pub span: Span,
-    /// How many at most.
-    pub most: u64,
-    /// Whether it is to be told what there is to know of the stream itself.
-    pub about: bool,
-    /// And how long it is.
-    pub length: bool,
-}
-
-/// What was read of a stream.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Page {
-    /// Entries, in the order that was asked for. One that is too large has no data.
-    pub entries: Vec<Entry>,
-    /// There may be others behind them.
-    pub more: bool,
-    /// What there is to know of the stream itself.
-    pub about: Option<About>,
-    /// How many entries it has, if that was asked.
-    pub length: Option<u64>,
-}
 
 /// Why there is no answer.
 enum Broken {
@@ -323,41 +282,6 @@ impl Fetcher {
     }
 }
 
-impl Range {
-    /// These entries, and nothing else.
-    pub fn of(key: Vec<u8>, span: Span, most: u64) -> Range {
-        Range { key, span, most, about: false, length: false }
-    }
-
-    fn most(&self, each: usize) -> usize {
-        usize::try_from(self.most).unwrap_or(each).min(each).max(1)
-    }
-
-    fn ask(&self, pipeline: &mut Pipeline, each: usize) {
-        let (command, from, to) = match self.span {
-            // Redis takes it for an error to ask for what comes after the last id of all.
-            Span::After(id) if id.is_last() => ("XRANGE", id.to_string(), "+"),
-            Span::After(id) => ("XRANGE", format!("({id}"), "+"),
-            Span::From(id) => ("XRANGE", id.to_string(), "+"),
-            Span::Newest => ("XREVRANGE", "+".to_owned(), "-"),
-            Span::Before(id) => ("XREVRANGE", format!("({id}"), "-"),
-        };
-        let most = self.most(each);
-        pipeline.cmd(command).arg(&self.key).arg(from).arg(to).arg("COUNT").arg(most);
-        if self.about {
-            pipeline.cmd("XINFO").arg("STREAM").arg(&self.key);
-        }
-        if self.length {
-            pipeline.cmd("XLEN").arg(&self.key);
-        }
-    }
-}
-
-/// Whether an error is about one key: it is no stream, or this user may not read it.
-pub(super) fn is_its_own(error: &RedisError) -> bool {
-    matches!(error.code(), Some("WRONGTYPE" | "NOPERM"))
-}
-
 /// How many of these streams one request asks for, and how many entries of each at most.
 fn shares(pace: usize, ranges: &[Range]) -> (usize, usize) {
     let streams = (pace / EACH).clamp(1, STREAMS).min(ranges.len());
@@ -452,6 +376,7 @@ pub async fn ping(connection: &mut MultiplexedConnection) -> Result<(), String> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::redis::stream_page::Span;
 
     fn range(most: u64) -> Range {
         Range::of(Vec::new(), Span::Newest, most)

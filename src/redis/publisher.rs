@@ -13,6 +13,7 @@ use tokio::time::{sleep, timeout_at, Instant};
 
 use super::limits::Limits;
 use super::link::{self, is_elsewhere, is_not_ready, Link};
+use super::refusal::Refusal;
 use super::script::{self, Command, Done};
 use crate::redis::context::{Joined, News};
 
@@ -33,34 +34,6 @@ pub struct Request {
     pub ticket: u64,
     /// What is asked for.
     pub command: Command,
-}
-
-/// Why there is no id.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// Redis could not be asked: nothing was published.
-    Unreachable(String),
-    /// Redis was asked and did not answer: it may have been published.
-    Unanswered,
-    /// Redis refused: nothing was published.
-    Refused(String),
-    /// Too many wait for an answer, or too large ones.
-    Busy,
-    /// Redis takes no string of this length, or no command: nothing was published.
-    TooLarge {
-        /// What it takes at most, in bytes.
-        most: u64,
-    },
-}
-
-impl Refusal {
-    /// The same of a question that was asked before, and not answered.
-    fn after(self, asked: bool) -> Refusal {
-        match asked {
-            true => Refusal::Unanswered,
-            false => self,
-        }
-    }
 }
 
 /// Tells what became of a publish, whatever that is.

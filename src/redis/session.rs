@@ -10,6 +10,7 @@
 //!   and notices that one has started over
 //! - `doubts`, `stray_messages`: messages without the hub's token
 //! - `forget`: channels that an administrator deletes
+//! - `tasks`: how tasks of the session report their results
 //! - `heartbeat`: whether the node still answers, and what was agreed upon still holds
 //! - `handover_holder`, `handover_successor`: pass the subscription from one process to the next without a
 //!   loss
@@ -27,6 +28,7 @@ pub(super) mod rewound_streams;
 pub(super) mod stray_messages;
 pub(super) mod stream_reader;
 pub(super) mod subscriptions;
+pub(super) mod tasks;
 pub(super) mod unsubscribe;
 
 use std::collections::VecDeque;
@@ -38,11 +40,13 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{interval, Instant, MissedTickBehavior};
 
 use super::catch_up::Terms;
+use super::ended::Ended;
 use super::inbox::Inbox;
 use super::link::{self, Link};
-use super::thread::Phase;
+use super::phase::Phase;
 use super::token::Token;
 use super::waiting::WaitingBytes;
+use super::wakes::Woken;
 use crate::hub::{
     shown as shown_name, BridgeError, Fence, JudgedId, Latest, Locked, ReportedId, Seat,
 };
@@ -53,7 +57,7 @@ use crate::redis::session::heartbeat::HEARTBEAT;
 use crate::redis::session::rewound_streams::Asking;
 use crate::redis::session::stray_messages::Strays;
 use crate::redis::session::stream_reader::{Reading, Way};
-use crate::redis::session::subscriptions::Done;
+use crate::redis::session::tasks::{Completion, Completions};
 use crate::redis::subscribe::{Asked, Subscribe};
 use crate::redis::subscription_table::Channels;
 use crate::sse::escaped::Escaped;
@@ -65,24 +69,6 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(10);
 /// How often the same trouble of channels is logged.
 pub(super) const TELL_EVERY: Duration = Duration::from_secs(60);
-
-/// Why a session is over.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ended {
-    /// The connection is lost, or was never made.
-    Lost(String),
-    /// The hub's lock cannot be had.
-    Locked(Locked),
-    /// Another process has taken over.
-    Fenced,
-    /// This process leaves the subscription to another, or to nobody.
-    Retired,
-    /// This process ends.
-    Stopped,
-}
-
-/// Changes whenever the thread is woken by another process.
-pub type Woken = watch::Receiver<()>;
 
 /// The process's part in the hub while it holds the subscription.
 #[derive(Clone)]
@@ -141,9 +127,10 @@ pub struct Session {
     pub(super) told_started_over: Option<Instant>,
     /// The clock in Redis had fallen behind when the connection began: streams may have, too.
     pub(super) rewound: bool,
-    pub(super) finished: mpsc::UnboundedSender<Done>,
+    /// To this, tasks of the session report their results.
+    pub(super) finished: Completions,
     /// Taken by `live`.
-    pub(super) done: Option<mpsc::UnboundedReceiver<Done>>,
+    pub(super) done: Option<mpsc::UnboundedReceiver<Completion>>,
 }
 
 impl Session {
@@ -153,7 +140,7 @@ impl Session {
         link: Link,
         inbox: Arc<Inbox>,
     ) -> Session {
-        let (finished, done) = mpsc::unbounded_channel();
+        let (finished, done) = Completions::channel();
         Session {
             // From here on: what was wanted before is found in the table.
             read: joined.hub.head(),
@@ -226,7 +213,7 @@ impl Session {
                     self.joined.hub.hush(self.tenant.seat);
                     self.look_at_log()?;
                 }
-                Some(done) = done.recv() => self.finish(done)?,
+                Some(completion) = done.recv() => completion(self)?,
                 _ = second.tick() => self.every_second()?,
                 _ = handover.tick(), if self.retiring.is_some() => self.retire_further()?,
                 _ = heart.tick() => self.beat(),
@@ -344,18 +331,6 @@ impl Session {
         operation: impl Fn() -> Result<T, Locked>,
     ) -> Result<T, Ended> {
         self.patiently(|| operation().map_err(BridgeError::from))
-    }
-}
-
-/// An error of Redis as a log line shows it: its own words, bounded, and never what was sent.
-pub(super) fn shown(error: &::redis::RedisError) -> String {
-    match error.code() {
-        Some(code) => {
-            let detail: String = error.detail().unwrap_or_default().chars().take(120).collect();
-            format!("it answers {code} {detail}").trim_end().to_owned()
-        }
-        None if error.is_timeout() => "it does not answer".to_owned(),
-        None => "the connection is broken".to_owned(),
     }
 }
 

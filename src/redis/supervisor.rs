@@ -10,10 +10,11 @@ use tokio::time::{sleep, timeout, Instant};
 use crate::hub::{BridgeError, Counter, Fence, Held, Link, Locked, Seat};
 use crate::redis::backoff::Backoff;
 use crate::redis::context::{Joined, Level, News};
+use crate::redis::ended::Ended;
+use crate::redis::phase::Phase;
 use crate::redis::session::handover_successor::take_over;
-use crate::redis::session::{Ended, Session, Tenant};
+use crate::redis::session::{Session, Tenant};
 use crate::redis::task::Task;
-use crate::redis::thread::Phase;
 use crate::redis::wakes::Wakes;
 
 /// How often a process that holds nothing looks whether it is needed.

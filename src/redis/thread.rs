@@ -12,6 +12,7 @@ use tokio::runtime::Builder;
 use tokio::sync::{mpsc, watch};
 use tokio::task::LocalSet;
 
+use super::phase::Phase;
 use super::publisher::{Publisher, Request};
 use super::wakes::Wakes;
 use crate::redis::context::{Joined, News};
@@ -19,17 +20,6 @@ use crate::redis::supervisor::Bridge;
 
 /// How long what still runs may take when the thread ends.
 const LAST: Duration = Duration::from_millis(100);
-
-/// What the process is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
-    /// It serves.
-    Serving,
-    /// It is to quit: the subscription goes to another process, publishing goes on.
-    Retiring,
-    /// It ends.
-    Stopping,
-}
 
 /// The running thread.
 pub struct Thread {

@@ -8,11 +8,13 @@ use tokio::net::unix::pipe;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use super::session::Woken;
 use crate::redis::context::SharedWakers;
 
 /// How often a thread without a waker looks by itself.
 const POLL: Duration = Duration::from_millis(50);
+
+/// Changes whenever the thread is woken by another process.
+pub type Woken = watch::Receiver<()>;
 
 /// The waker of the thread, as the sessions of all its hubs share it.
 #[derive(Clone)]

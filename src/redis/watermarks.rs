@@ -4,7 +4,7 @@
 use ::redis::{pipe, Pipeline, RedisError, Value};
 
 use super::catch_up::Fetched;
-use super::fetcher::is_its_own;
+use super::stream_page::is_its_own;
 use crate::hub::{Latest, Missing, ReportedId};
 use crate::redis::keys::Names;
 

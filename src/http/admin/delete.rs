@@ -10,7 +10,7 @@ use crate::nginx::deferred::DeferredResponse;
 use crate::nginx::log::Level;
 use crate::nginx::request::{Outcome, Request};
 use crate::process::{self, redis};
-use crate::redis::publisher::Refusal;
+use crate::redis::refusal::Refusal;
 use crate::redis::script::Forget;
 use crate::sse::channel::NameError;
 use crate::sse::escaped::Escaped;

@@ -6,7 +6,7 @@ use crate::hub::{Counter, NewEvent, PublishError};
 use crate::nginx::random;
 use crate::nginx::request::{Outcome, Request};
 use crate::process::{self, redis};
-use crate::redis::publisher::Refusal;
+use crate::redis::refusal::Refusal;
 use crate::redis::script::{Publish, Source};
 
 /// A publish that waits for Redis.

@@ -14,9 +14,10 @@ use tokio::time::{Duration, Instant};
 use crate::hub::{pattern_of, shown as shown_name, Knowledge, ReportedId};
 use crate::redis::catch_up::{CatchUp, Fetched, Terms};
 use crate::redis::context::{Joined, Level};
-use crate::redis::fetcher::{ping, Fetcher, Range};
-use crate::redis::session::subscriptions::Done;
-use crate::redis::session::{shown, Ended, Session};
+use crate::redis::ended::{shown, Ended};
+use crate::redis::fetcher::{ping, Fetcher};
+use crate::redis::session::Session;
+use crate::redis::stream_page::Range;
 use crate::redis::subscribe::{Asked, Refused};
 use crate::redis::subscription_table::State;
 use crate::redis::task::Task;
@@ -251,10 +252,7 @@ impl Session {
         let some: Vec<Asked> = self.catching.first.drain(..count).collect();
         let (asking, finished) = (self.asking(), self.finished.clone());
         self.catching.first_task = Some(Task::spawn(async move {
-            let _ = finished.send(match asking.first_pages(some).await {
-                Ok(pages) => Done::First(pages),
-                Err(why) => Done::Lost(why),
-            });
+            finished.report(asking.first_pages(some).await, Session::take_first);
         }));
     }
 
@@ -267,10 +265,7 @@ impl Session {
         let asking = self.asking_with(self.catching.fetchers.long.clone());
         let finished = self.finished.clone();
         self.catching.long_task = Some(Task::spawn(async move {
-            let _ = finished.send(match asking.further(long).await {
-                Ok(further) => Done::Further(Box::new(further)),
-                Err(why) => Done::Lost(why),
-            });
+            finished.report(asking.further(long).await, Session::take_further);
         }));
     }
 

@@ -7,11 +7,12 @@
 
 use std::sync::OnceLock;
 
-use ::redis::{cmd, RedisError, Script};
+use ::redis::{cmd, RedisError, Script, Value};
 
-use crate::hub::ReportedId;
+use crate::hub::{Now, ReportedId};
 use crate::redis::context::Level;
-use crate::redis::session::{Ended, Session};
+use crate::redis::ended::Ended;
+use crate::redis::session::Session;
 use crate::sse::id::Stamp;
 
 const RESET: &str = include_str!("reset.lua");
@@ -79,5 +80,45 @@ impl Session {
                 String::from_utf8_lossy(&self.joined.names.clock()),
             ),
         );
+    }
+}
+
+/// What Redis' clock showed when the monotonic clock of this machine began (ms since 1970), by the answer to
+/// TIME. That clock goes on evenly when somebody sets this machine's other one.
+pub(in crate::redis) fn redis_epoch(time: &Value, now: Now) -> u64 {
+    let parts = match time {
+        Value::Array(parts) => &parts[..],
+        _ => &[],
+    };
+    let number = |value: Option<&Value>| match value {
+        Some(Value::BulkString(text)) => std::str::from_utf8(text).ok()?.parse::<u64>().ok(),
+        Some(Value::Int(number)) => u64::try_from(*number).ok(),
+        _ => None,
+    };
+    let there = match (number(parts.first()), number(parts.get(1))) {
+        (Some(seconds), Some(micros)) => seconds.saturating_mul(1000).saturating_add(micros / 1000),
+        // It does not say.
+        _ => now.wall,
+    };
+    there.saturating_sub(now.mono)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_of_this_machine_that_is_set_changes_nothing() {
+        let time = |seconds: &str| {
+            let text = |text: &str| Value::BulkString(text.into());
+            Value::Array(vec![text(seconds), text("250000")])
+        };
+        let hour = 3_600_000;
+        let at = |mono, wall| Now { mono, wall };
+        let epoch = redis_epoch(&time("1000000"), at(5_000, 999_000_000));
+        assert_eq!(epoch + 5_000, 1_000_000_250);
+        assert_eq!(redis_epoch(&time("1000001"), at(6_000, 999_001_000 + hour)), epoch);
+        assert_eq!(redis_epoch(&Value::Nil, at(5_000, 7_000)), 2_000);
+        assert_eq!(redis_epoch(&time("x"), at(5_000, 7_000)), 2_000);
     }
 }

@@ -8,18 +8,20 @@ use std::time::Duration;
 use ::redis::{RedisError, Value};
 use tokio::time::{timeout_at, Instant};
 
-use crate::hub::{pattern_of, Arrival, How, Knowledge, Link, Now, Source};
+use crate::hub::{pattern_of, Arrival, How, Knowledge, Link, Source};
 use crate::redis::buffered_message::Held;
 use crate::redis::context::Joined;
+use crate::redis::ended::{lost, Ended};
 use crate::redis::inbox::{Inbox, Push};
 use crate::redis::link;
 use crate::redis::message::{Control, Entry, Message};
 use crate::redis::session::catch_up_queue::Caught;
+use crate::redis::session::clock::redis_epoch;
 use crate::redis::session::forget::is_later;
 use crate::redis::session::heartbeat::agree;
 use crate::redis::session::ingest::{is_fetched, parsed, Whose};
 use crate::redis::session::subscriptions::TOGETHER;
-use crate::redis::session::{shown, Ended, Session, Tenant};
+use crate::redis::session::{Session, Tenant};
 use crate::redis::subscribe::Asked;
 use crate::redis::subscription_table::{Channel, State};
 use crate::redis::token::{Agreed, Token};
@@ -268,49 +270,5 @@ impl Session {
         let arrivals: Vec<_> = arrivals.into_iter().map(|(_, arrival)| arrival).collect();
         self.append(&arrivals)?;
         self.patiently(|| hub.raise_mark(fence, mark))
-    }
-}
-
-pub(in crate::redis) fn lost(error: RedisError) -> Ended {
-    Ended::Lost(shown(&error))
-}
-
-/// What Redis' clock showed when the monotonic clock of this machine began (ms since 1970), by the answer to
-/// TIME. That clock goes on evenly when somebody sets this machine's other one.
-pub(in crate::redis) fn redis_epoch(time: &Value, now: Now) -> u64 {
-    let parts = match time {
-        Value::Array(parts) => &parts[..],
-        _ => &[],
-    };
-    let number = |value: Option<&Value>| match value {
-        Some(Value::BulkString(text)) => std::str::from_utf8(text).ok()?.parse::<u64>().ok(),
-        Some(Value::Int(number)) => u64::try_from(*number).ok(),
-        _ => None,
-    };
-    let there = match (number(parts.first()), number(parts.get(1))) {
-        (Some(seconds), Some(micros)) => seconds.saturating_mul(1000).saturating_add(micros / 1000),
-        // It does not say.
-        _ => now.wall,
-    };
-    there.saturating_sub(now.mono)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_clock_of_this_machine_that_is_set_changes_nothing() {
-        let time = |seconds: &str| {
-            let text = |text: &str| Value::BulkString(text.into());
-            Value::Array(vec![text(seconds), text("250000")])
-        };
-        let hour = 3_600_000;
-        let at = |mono, wall| Now { mono, wall };
-        let epoch = redis_epoch(&time("1000000"), at(5_000, 999_000_000));
-        assert_eq!(epoch + 5_000, 1_000_000_250);
-        assert_eq!(redis_epoch(&time("1000001"), at(6_000, 999_001_000 + hour)), epoch);
-        assert_eq!(redis_epoch(&Value::Nil, at(5_000, 7_000)), 2_000);
-        assert_eq!(redis_epoch(&time("x"), at(5_000, 7_000)), 2_000);
     }
 }

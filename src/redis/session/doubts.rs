@@ -2,7 +2,8 @@
 //! the token has been lost in Redis; the channel's stream knows which.
 
 use crate::hub::ReportedId;
-use crate::redis::session::{Ended, Session};
+use crate::redis::ended::Ended;
+use crate::redis::session::Session;
 use crate::redis::subscription_table::{Channel, Doubt, State};
 
 impl Session {

@@ -5,8 +5,9 @@
 //! next connection that the stream is gone, or with `redis_source stream` that there is a low watermark.
 
 use crate::hub::{How, ReportedId, Source};
+use crate::redis::ended::Ended;
 use crate::redis::message::Control;
-use crate::redis::session::{Ended, Session};
+use crate::redis::session::Session;
 use crate::redis::subscription_table::{Channel, State};
 
 impl Session {

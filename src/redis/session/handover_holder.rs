@@ -5,10 +5,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::hub::BridgeError;
+use crate::redis::ended::Ended;
 use crate::redis::inbox::Push;
-use crate::redis::session::{Ended, Session};
+use crate::redis::phase::Phase;
+use crate::redis::session::Session;
 use crate::redis::subscription_table::{Channel, State};
-use crate::redis::thread::Phase;
 
 /// How long a successor is waited for, and how long one that has come may take.
 const WAIT: Duration = Duration::from_secs(3);

@@ -11,9 +11,10 @@ use tokio::time::{sleep, timeout, Instant};
 
 use crate::hub::{Fence, Hub, Knowledge, Link, Membership, Seat, TakenOver};
 use crate::redis::context::{Joined, Level};
+use crate::redis::ended::lost;
+use crate::redis::ended::{shown, Ended};
 use crate::redis::inbox::Push;
-use crate::redis::session::connect::lost;
-use crate::redis::session::{shown, Ended, Session, Tenant};
+use crate::redis::session::{Session, Tenant};
 use crate::redis::subscribe::Subscribe;
 use crate::redis::subscription_table::State;
 

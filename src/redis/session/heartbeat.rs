@@ -11,10 +11,10 @@ use tokio::time::timeout;
 
 use crate::hub::Source;
 use crate::redis::context::{Joined, Level};
-use crate::redis::session::connect::redis_epoch;
+use crate::redis::ended::{shown, Ended};
+use crate::redis::session::clock::redis_epoch;
 use crate::redis::session::stream_reader::ask_way;
-use crate::redis::session::subscriptions::Done;
-use crate::redis::session::{shown, Ended, Session};
+use crate::redis::session::Session;
 use crate::redis::token::{Agreed, Token};
 
 /// How often the connection is tried, and how long its answer may take.
@@ -40,11 +40,11 @@ impl Session {
         question.ignore_errors();
         tokio::task::spawn_local(async move {
             let answer = timeout(HEARTBEAT, question.query_async(&mut connection)).await;
-            let _ = finished.send(match answer {
-                Ok(Ok(answers)) => Done::Beat(answers),
-                Ok(Err(error)) => Done::Lost(shown(&error)),
-                Err(_) => Done::Lost("it does not answer".to_owned()),
-            });
+            let answers = match answer {
+                Ok(answers) => answers.map_err(|error| shown(&error)),
+                Err(_) => Err("it does not answer".to_owned()),
+            };
+            finished.report(answers, Session::beaten);
         });
     }
 

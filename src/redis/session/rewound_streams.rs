@@ -8,10 +8,10 @@ use ::redis::{pipe, RedisError, Value};
 use tokio::time::timeout;
 
 use crate::hub::{ReportedId, Source};
-use crate::redis::catch_up::About;
+use crate::redis::ended::Ended;
 use crate::redis::session::heartbeat::HEARTBEAT;
-use crate::redis::session::subscriptions::Done;
-use crate::redis::session::{Ended, Session};
+use crate::redis::session::Session;
+use crate::redis::stream_page::About;
 use crate::redis::subscription_table::State;
 
 /// Streams that are asked each second, as the answer has the first and the last entry.
@@ -63,7 +63,7 @@ impl Session {
             let answered = asked.into_iter().zip(answers);
             let answered =
                 answered.map(|(asked, answer)| Asked { newest: newest(answer), ..asked });
-            let _ = finished.send(Done::Asked(answered.collect()));
+            finished.report(Ok(answered.collect()), Session::take_newest);
         });
     }
 

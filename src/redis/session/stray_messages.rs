@@ -9,9 +9,9 @@ use tokio::time::{sleep, Instant};
 
 use crate::hub::{pattern_of, Arrival, How, Membership, NewEvent, ReportedId};
 use crate::redis::context::Level;
-use crate::redis::fetcher::{Page, Range, Span};
-use crate::redis::session::subscriptions::Done;
-use crate::redis::session::{Ended, Session, TELL_EVERY};
+use crate::redis::ended::Ended;
+use crate::redis::session::{Session, TELL_EVERY};
+use crate::redis::stream_page::{Page, Range, Span};
 use crate::redis::subscription_table::Channel;
 use crate::sse::escaped::Escaped;
 use crate::sse::pattern::matches;
@@ -158,15 +158,13 @@ impl Session {
             let ranges: Vec<Range> = some.iter().map(range).collect();
             let pages = fetcher.pages(&ranges).await;
             sleep(PAUSE).await;
-            let _ = finished.send(match pages {
-                Ok(pages) => Done::Strays(found(some, pages)),
-                Err(why) => Done::Lost(why),
-            });
+            finished.report(pages.map(|pages| found(some, pages)), Session::settle_strays);
         });
     }
 
     /// Appends what was found, for the streams of patterns.
     pub(in crate::redis) fn settle_strays(&mut self, found: Found) -> Result<(), Ended> {
+        self.take_in()?;
         self.strays.asking = false;
         let forgotten = std::mem::take(&mut self.strays.forgotten);
         let mut arrivals = Vec::new();

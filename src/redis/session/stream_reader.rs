@@ -14,11 +14,13 @@ use tokio::time::sleep;
 
 use crate::hub::{Arrival, How, Knowledge, NewEvent, ReportedId};
 use crate::redis::context::{Joined, Level};
-use crate::redis::fetcher::{Fetcher, Page, Range, Span};
-use crate::redis::session::connect::{lost, redis_epoch};
-use crate::redis::session::heartbeat::Answers;
-use crate::redis::session::subscriptions::{Done, TOGETHER as SUBSCRIBED};
-use crate::redis::session::{shown, Ended, Session};
+use crate::redis::ended::lost;
+use crate::redis::ended::{shown, Ended};
+use crate::redis::fetcher::Fetcher;
+use crate::redis::session::clock::redis_epoch;
+use crate::redis::session::subscriptions::TOGETHER as SUBSCRIBED;
+use crate::redis::session::Session;
+use crate::redis::stream_page::{Page, Range, Span};
 use crate::redis::subscribe::Subscribe;
 use crate::redis::subscription_table::State;
 use crate::redis::task::Task;
@@ -128,7 +130,8 @@ impl Session {
         self.redis_epoch = redis_epoch(&time, self.joined.now());
         let mut question = ask_way(&self.joined);
         question.ignore_errors();
-        let mut answers: Answers = question.query_async(connection).await.map_err(lost)?;
+        let mut answers: Vec<Result<Value, RedisError>> =
+            question.query_async(connection).await.map_err(lost)?;
         let way = Way::read(&answers.pop().unwrap_or(Ok(Value::Nil)));
         self.subscribe = if way == Way::Told { Subscribe::First } else { Subscribe::Not };
         self.reading = Reading::new(way, &self.joined, &self.link.address);
@@ -208,21 +211,21 @@ impl Session {
                 match joining.allowed(some.to_vec()).await {
                     Ok((_, refused)) => forbidden |= !refused.names.is_empty(),
                     Err(error) => {
-                        let _ = finished.send(Done::Lost(shown(&error)));
+                        finished.report(Err(shown(&error)), Session::subscribed_to_growth);
                         return;
                     }
                 }
             }
-            let _ = finished.send(Done::Subscribed { forbidden });
+            finished.report(Ok(forbidden), Session::subscribed_to_growth);
         });
     }
 
     /// All streams are subscribed to, unless that is forbidden.
-    pub(in crate::redis) fn subscribed_to_growth(&mut self, forbidden: bool) {
+    pub(in crate::redis) fn subscribed_to_growth(&mut self, forbidden: bool) -> Result<(), Ended> {
         if forbidden {
             self.reading.telling = Telling::Forbidden;
             self.subscribe = Subscribe::Not;
-            return;
+            return Ok(());
         }
         self.reading.telling = Telling::Possible;
         self.reading.way = Way::Told;
@@ -231,6 +234,7 @@ impl Session {
         let what =
             format_args!("Redis reports which streams have grown; they are not asked any more");
         self.joined.log(Level::Notice, what);
+        Ok(())
     }
 
     /// Begins the next round, if it is time for one.
@@ -309,14 +313,12 @@ impl Session {
                     ask(&fetcher, &keys).await
                 }
             };
-            let _ = finished.send(match pages {
-                Ok(pages) => {
-                    let left = asked.split_off(pages.len().min(asked.len()));
-                    let left = left.into_iter().map(|(name, _)| name).collect();
-                    Done::Read(Round { read: asked.into_iter().zip(pages).collect(), left })
-                }
-                Err(why) => Done::Lost(why),
+            let round = pages.map(|pages| {
+                let left = asked.split_off(pages.len().min(asked.len()));
+                let left = left.into_iter().map(|(name, _)| name).collect();
+                Round { read: asked.into_iter().zip(pages).collect(), left }
             });
+            finished.report(round, Session::read_further);
         }));
     }
 

@@ -4,8 +4,8 @@
 use crate::hub::{Fence, JoinError, Knowledge, Locked, ReportedId, Signal};
 use crate::redis::buffered_message::Held;
 use crate::redis::context::Level;
-use crate::redis::session::catch_up_queue::{FirstPages, Further};
-use crate::redis::session::{shown, Ended, Session};
+use crate::redis::ended::{shown, Ended};
+use crate::redis::session::Session;
 use crate::redis::subscribe::{Asked, Joining, Refused};
 use crate::redis::subscription_table::{Channel, Doubt, State};
 use crate::sse::channel;
@@ -14,28 +14,6 @@ use crate::sse::channel;
 pub(in crate::redis) const TOGETHER: usize = 512;
 /// Channels that are being subscribed to at a time.
 const MOST_ON_THE_WAY: usize = 1_024;
-
-/// What a task of the session brings back.
-pub enum Done {
-    /// Channels were subscribed to.
-    Joined { some: Vec<Asked>, refused: Refused },
-    /// First pages of channels were fetched.
-    First(FirstPages),
-    /// A further page of a channel was.
-    Further(Box<Further>),
-    /// Streams were read further.
-    Read(crate::redis::session::stream_reader::Round),
-    /// All streams in Redis are subscribed to, unless the user may not.
-    Subscribed { forbidden: bool },
-    /// Streams were asked for their newest ids.
-    Asked(Vec<crate::redis::session::rewound_streams::Asked>),
-    /// A heartbeat was answered.
-    Beat(crate::redis::session::heartbeat::Answers),
-    /// Streams of channels that only patterns match were looked up.
-    Strays(crate::redis::session::stray_messages::Found),
-    /// The connection is of no use any more.
-    Lost(String),
-}
 
 impl Session {
     /// A subscription is confirmed: from here on messages of the channel come by its name.
@@ -192,11 +170,20 @@ impl Session {
         self.on_the_way += some.len();
         let (mut joining, finished) = (self.joining(), self.finished.clone());
         tokio::task::spawn_local(async move {
-            let _ = finished.send(match joining.allowed(some).await {
-                Ok((some, refused)) => Done::Joined { some, refused },
-                Err(error) => Done::Lost(shown(&error)),
-            });
+            let allowed = joining.allowed(some).await;
+            finished.report(allowed.map_err(|error| shown(&error)), Session::take_joined);
         });
+    }
+
+    /// Takes channels that were subscribed to, and those that were refused.
+    fn take_joined(&mut self, (some, refused): (Vec<Asked>, Refused)) -> Result<(), Ended> {
+        self.on_the_way -= self.on_the_way.min(some.len() + refused.names.len());
+        self.refuse(refused)?;
+        self.take_in()?;
+        self.await_messages(&some);
+        self.catch_up(some);
+        self.join_wanted();
+        Ok(())
     }
 
     /// These channels are subscribed to, or need not be: their messages wait from here on. A subscription
@@ -228,34 +215,5 @@ impl Session {
         self.patiently(|| hub.out_of_step(fence, member))?;
         self.catch_up([(name.into(), known)]);
         Ok(())
-    }
-
-    /// Takes what a task has brought.
-    pub(in crate::redis) fn finish(&mut self, done: Done) -> Result<(), Ended> {
-        match done {
-            Done::Lost(why) => Err(Ended::Lost(why)),
-            Done::Read(round) => self.read_further(round),
-            Done::Subscribed { forbidden } => {
-                self.subscribed_to_growth(forbidden);
-                Ok(())
-            }
-            Done::Asked(answered) => self.take_newest(answered),
-            Done::Beat(answers) => self.beaten(answers),
-            Done::Strays(found) => {
-                self.take_in()?;
-                self.settle_strays(found)
-            }
-            Done::Joined { some, refused } => {
-                self.on_the_way -= self.on_the_way.min(some.len() + refused.names.len());
-                self.refuse(refused)?;
-                self.take_in()?;
-                self.await_messages(&some);
-                self.catch_up(some);
-                self.join_wanted();
-                Ok(())
-            }
-            Done::First(pages) => self.take_first(pages),
-            Done::Further(further) => self.take_further(*further),
-        }
     }
 }

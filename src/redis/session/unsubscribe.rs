@@ -2,7 +2,8 @@
 
 use crate::hub::{pattern_of, shown, Knowledge, ReportedId};
 use crate::redis::context::Level;
-use crate::redis::session::{Ended, Session};
+use crate::redis::ended::Ended;
+use crate::redis::session::Session;
 use crate::redis::subscribe::{Refused, Subscribe};
 use crate::redis::subscription_table::{Channel, State};
 use crate::sse::escaped::Escaped;
