@@ -3,15 +3,15 @@
 use super::argument::once;
 use crate::hub;
 use crate::nginx::conf_error::ConfError;
-use crate::redis::address::{Address, Place};
-use crate::redis::keys::{check_prefix, Names};
+use crate::redis::address::{Address, Topology};
+use crate::redis::keys::{check_prefix, Keys};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// How a hub is joined to Redis.
 #[derive(Debug)]
 pub struct Redis {
     pub address: Address,
-    pub names: Names,
+    pub names: Keys,
     /// Where its events come from: never `Alone`.
     pub source: hub::Source,
     /// What the zone's name holds of all this: another Redis, prefix or source is another hub.
@@ -72,7 +72,7 @@ impl Block {
         };
         let prefix = self.prefix.unwrap_or_default();
         let source = self.source.unwrap_or(hub::Source::PubSub);
-        if source == hub::Source::Streams && matches!(address.place, Place::Cluster(_)) {
+        if source == hub::Source::Streams && matches!(address.place, Topology::Cluster(_)) {
             return Err(ConfError::because(
                 "\"redis_source stream\" needs one Redis for all channels, and a cluster is many",
             ));
@@ -80,6 +80,6 @@ impl Block {
         let mut hasher = DefaultHasher::new();
         (address.identity(), &prefix, source == hub::Source::Streams).hash(&mut hasher);
         let identity = hasher.finish();
-        Ok(Some(Redis { address, names: Names::new(&prefix), source, identity }))
+        Ok(Some(Redis { address, names: Keys::new(&prefix), source, identity }))
     }
 }

@@ -11,11 +11,11 @@ use crate::nginx::wakers::eventfd;
 use crate::nginx::{clock, thread};
 use crate::process;
 use crate::redis::context;
-use crate::redis::context::{Joined, News, Outbox};
-use crate::redis::keys::Names;
-use crate::redis::publisher::Request;
+use crate::redis::context::{HubContext, Outbox, ThreadEvent};
+use crate::redis::keys::Keys;
+use crate::redis::publisher::PublisherRequest;
 use crate::redis::refusal::Refusal;
-use crate::redis::script::{Command, Done, Forget, Publish, Source};
+use crate::redis::script::{Command, ForgetCommand, PublishCommand, PublishTarget, ScriptResult};
 use crate::redis::thread::Thread;
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
@@ -29,7 +29,7 @@ pub type Result = std::result::Result<Vec<ReportedId>, Refusal>;
 const HEARD: usize = 64;
 
 /// What is called with the answer.
-type Then = Box<dyn FnOnce(&mut TopLevel, std::result::Result<Done, Refusal>)>;
+type Then = Box<dyn FnOnce(&mut TopLevel, std::result::Result<ScriptResult, Refusal>)>;
 
 thread_local! {
     static REDIS: RefCell<Option<Redis>> = const { RefCell::new(None) };
@@ -40,14 +40,14 @@ struct Redis {
     thread: Thread,
     outbox: Arc<Outbox>,
     /// The hubs that are joined, by their numbers.
-    joined: Vec<(usize, Names)>,
+    joined: Vec<(usize, Keys)>,
     /// Publishes that wait for their answer.
     waiting: HashMap<u64, Then>,
     tickets: u64,
     /// Hubs whose subscription this process may still have to hand over.
     holding: usize,
     /// What the thread has said and nobody has seen to yet, and what goes on with it in the next turn.
-    unheard: VecDeque<News>,
+    unheard: VecDeque<ThreadEvent>,
     soon: Event,
     _watch: Watch,
 }
@@ -75,7 +75,7 @@ fn begin(main: &Main) -> io::Result<()> {
     for (number, conf) in main.hubs.iter().enumerate() {
         let (Some(redis), Some(place)) = (&conf.redis, conf.place()) else { continue };
         let hub = Hub::attach(place.region.clone()).map_err(io::Error::other)?;
-        let joined = Joined {
+        let joined = HubContext {
             name: conf.name.clone(),
             hub,
             wakers: place.wakers,
@@ -123,9 +123,9 @@ pub fn is_holding() -> bool {
 /// How a hub publishes through Redis.
 pub struct PublishRoute {
     /// What things are called there.
-    pub names: Names,
+    pub names: Keys,
     /// Where events are kept.
-    pub source: Source,
+    pub source: PublishTarget,
 }
 
 /// Whether a channel's name is taken in the Redis that a hub is joined to.
@@ -144,28 +144,28 @@ pub fn terms(hub: usize) -> Option<PublishRoute> {
         process::with(hub, |worker| (worker.hub().source(), worker.hub().history()))?;
     let source = match source {
         hub::Source::Alone => return None,
-        hub::Source::PubSub => Source::Pubsub,
-        hub::Source::Streams => Source::Stream { count: history.count.max(1) },
+        hub::Source::PubSub => PublishTarget::Pubsub,
+        hub::Source::Streams => PublishTarget::Stream { count: history.count.max(1) },
     };
     let names = REDIS.with(|place| {
         let place = place.borrow();
         let joined = place.as_ref()?.joined.iter().find(|(number, _)| *number == hub)?;
         Some(joined.1.clone())
     });
-    Some(PublishRoute { names: names.unwrap_or_else(|| Names::new("")), source })
+    Some(PublishRoute { names: names.unwrap_or_else(|| Keys::new("")), source })
 }
 
 /// Publishes events; `then` is called with the answer, later and from the event loop. Fails if the
 /// thread does not run, and then `then` is not called.
 pub fn publish(
     hub: usize,
-    publish: Publish,
+    publish: PublishCommand,
     then: impl FnOnce(&mut TopLevel, Result) + 'static,
 ) -> std::result::Result<(), Refusal> {
     ask(hub, Command::Publish(publish), |top, done| {
         let published = done.and_then(|done| match done {
-            Done::Published(ids) => Ok(ids),
-            Done::Forgotten(_) => Err(Refusal::Unanswered),
+            ScriptResult::Published(ids) => Ok(ids),
+            ScriptResult::Forgotten(_) => Err(Refusal::Unanswered),
         });
         then(top, published);
     })
@@ -175,13 +175,13 @@ pub fn publish(
 /// from the event loop. Fails if the thread does not run, and then `then` is not called.
 pub fn forget(
     hub: usize,
-    forget: Forget,
+    forget: ForgetCommand,
     then: impl FnOnce(&mut TopLevel, std::result::Result<u64, Refusal>) + 'static,
 ) -> std::result::Result<(), Refusal> {
     ask(hub, Command::Forget(forget), |top, done| {
         let forgotten = done.and_then(|done| match done {
-            Done::Forgotten(events) => Ok(events),
-            Done::Published(_) => Err(Refusal::Unanswered),
+            ScriptResult::Forgotten(events) => Ok(events),
+            ScriptResult::Published(_) => Err(Refusal::Unanswered),
         });
         then(top, forgotten);
     })
@@ -190,14 +190,14 @@ pub fn forget(
 fn ask(
     hub: usize,
     command: Command,
-    then: impl FnOnce(&mut TopLevel, std::result::Result<Done, Refusal>) + 'static,
+    then: impl FnOnce(&mut TopLevel, std::result::Result<ScriptResult, Refusal>) + 'static,
 ) -> std::result::Result<(), Refusal> {
     let asked = REDIS.with(|place| {
         let mut place = place.borrow_mut();
         let redis = place.as_mut()?;
         redis.tickets += 1;
         let ticket = redis.tickets;
-        if !redis.thread.publish(hub, Request { ticket, command }) {
+        if !redis.thread.publish(hub, PublisherRequest { ticket, command }) {
             return None;
         }
         redis.waiting.insert(ticket, Box::new(then));
@@ -209,7 +209,7 @@ fn ask(
 
 /// The thread has something to say: many publishers may have their answers at once.
 fn hear(top: &mut TopLevel) {
-    let with = |call: fn(&mut Redis) -> Option<News>| {
+    let with = |call: fn(&mut Redis) -> Option<ThreadEvent>| {
         REDIS.with(|place| place.borrow_mut().as_mut().and_then(call))
     };
     with(|redis| {
@@ -219,8 +219,8 @@ fn hear(top: &mut TopLevel) {
     for _ in 0..HEARD {
         let Some(news) = with(|redis| redis.unheard.pop_front()) else { return };
         match news {
-            News::Log(level, text) => log::write(nginx_level(level), format_args!("{text}")),
-            News::Published { ticket, result } => {
+            ThreadEvent::Log(level, text) => log::write(nginx_level(level), format_args!("{text}")),
+            ThreadEvent::Published { ticket, result } => {
                 let then = REDIS.with(|place| {
                     place.borrow_mut().as_mut().and_then(|redis| redis.waiting.remove(&ticket))
                 });
@@ -229,8 +229,8 @@ fn hear(top: &mut TopLevel) {
                     process::let_all_go();
                 }
             }
-            News::Died => died(),
-            News::Retired => {
+            ThreadEvent::Died => died(),
+            ThreadEvent::Retired => {
                 REDIS.with(|place| {
                     if let Some(redis) = place.borrow_mut().as_mut() {
                         redis.holding = redis.holding.saturating_sub(1);
@@ -256,18 +256,20 @@ fn died() {
         let mut place = place.borrow_mut();
         let Some(redis) = place.as_mut() else { return };
         redis.holding = 0;
-        let unanswered =
-            |ticket: &u64| News::Published { ticket: *ticket, result: Err(Refusal::Unanswered) };
+        let unanswered = |ticket: &u64| ThreadEvent::Published {
+            ticket: *ticket,
+            result: Err(Refusal::Unanswered),
+        };
         redis.unheard.extend(redis.waiting.keys().map(unanswered));
     });
     process::let_all_go();
 }
 
-fn nginx_level(level: context::Level) -> Level {
+fn nginx_level(level: context::LogLevel) -> Level {
     match level {
-        context::Level::Alert => Level::Alert,
-        context::Level::Warn => Level::Warn,
-        context::Level::Notice => Level::Notice,
-        context::Level::Info => Level::Info,
+        context::LogLevel::Alert => Level::Alert,
+        context::LogLevel::Warn => Level::Warn,
+        context::LogLevel::Notice => Level::Notice,
+        context::LogLevel::Info => Level::Info,
     }
 }

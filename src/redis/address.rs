@@ -37,7 +37,7 @@ impl fmt::Display for Host {
 
 /// How to find the Redis.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum Topology {
     /// It is here.
     Host(Host),
     /// It is at this socket.
@@ -72,7 +72,7 @@ impl fmt::Debug for Login {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Address {
     /// Where it leads.
-    pub place: Place,
+    pub place: Topology,
     /// Whether to speak TLS.
     pub tls: bool,
     /// The number of the database.
@@ -122,7 +122,7 @@ impl Address {
 
     /// Whether the hub may be on another node after a while: with Sentinels and in a cluster.
     pub fn may_move(&self) -> bool {
-        matches!(self.place, Place::Sentinel { .. } | Place::Cluster(_))
+        matches!(self.place, Topology::Sentinel { .. } | Topology::Cluster(_))
     }
 
     /// A number for where it leads, the same in every process: host, port, database, name of the
@@ -143,15 +143,15 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = if self.tls { "rediss" } else { "redis" };
         match &self.place {
-            Place::Host(host) => write!(f, "{scheme}://{host}")?,
-            Place::Unix(path) => {
+            Topology::Host(host) => write!(f, "{scheme}://{host}")?,
+            Topology::Unix(path) => {
                 write!(f, "{scheme}+unix://{}", path.display())?;
                 return if self.db == 0 { Ok(()) } else { write!(f, "?db={}", self.db) };
             }
-            Place::Sentinel { sentinels, master } => {
+            Topology::Sentinel { sentinels, master } => {
                 write!(f, "{scheme}+sentinel://{}/{master}", Listed(sentinels))?;
             }
-            Place::Cluster(seeds) => write!(f, "{scheme}+cluster://{}", Listed(seeds))?,
+            Topology::Cluster(seeds) => write!(f, "{scheme}+cluster://{}", Listed(seeds))?,
         }
         if self.db == 0 {
             Ok(())
@@ -179,14 +179,14 @@ impl fmt::Display for Listed<'_> {
     }
 }
 
-fn single(hosts: &str, path: &str) -> Result<(Place, u32), AddressError> {
+fn single(hosts: &str, path: &str) -> Result<(Topology, u32), AddressError> {
     if hosts.contains(',') {
         return Err(AddressError::SeveralHosts);
     }
-    Ok((Place::Host(host(hosts, PORT)?), database(path)?))
+    Ok((Topology::Host(host(hosts, PORT)?), database(path)?))
 }
 
-fn unix(hosts: &str, path: &str) -> Result<(Place, u32), AddressError> {
+fn unix(hosts: &str, path: &str) -> Result<(Topology, u32), AddressError> {
     let (path, db) = match path.split_once('?') {
         Some((path, query)) => (path, query.strip_prefix("db=").ok_or(AddressError::Path)?),
         None => (path, "0"),
@@ -195,10 +195,10 @@ fn unix(hosts: &str, path: &str) -> Result<(Place, u32), AddressError> {
     if !hosts.is_empty() || path.ends_with('/') || !Path::new(&path).is_absolute() {
         return Err(AddressError::NoPath);
     }
-    Ok((Place::Unix(path.into()), number(db).ok_or(AddressError::Database)?))
+    Ok((Topology::Unix(path.into()), number(db).ok_or(AddressError::Database)?))
 }
 
-fn sentinel(hosts: &str, path: &str) -> Result<(Place, u32), AddressError> {
+fn sentinel(hosts: &str, path: &str) -> Result<(Topology, u32), AddressError> {
     let sentinels = self::hosts(hosts, SENTINEL_PORT)?;
     let path = path.strip_prefix('/').ok_or(AddressError::NoMaster)?;
     let (name, db) = path.split_at(path.find('/').unwrap_or(path.len()));
@@ -206,12 +206,12 @@ fn sentinel(hosts: &str, path: &str) -> Result<(Place, u32), AddressError> {
     if master.is_empty() || name.contains(['?', '#']) || master.chars().any(char::is_control) {
         return Err(AddressError::NoMaster);
     }
-    Ok((Place::Sentinel { sentinels, master }, database(db)?))
+    Ok((Topology::Sentinel { sentinels, master }, database(db)?))
 }
 
-fn cluster(hosts: &str, path: &str) -> Result<(Place, u32), AddressError> {
+fn cluster(hosts: &str, path: &str) -> Result<(Topology, u32), AddressError> {
     match database(path)? {
-        0 => Ok((Place::Cluster(self::hosts(hosts, PORT)?), 0)),
+        0 => Ok((Topology::Cluster(self::hosts(hosts, PORT)?), 0)),
         _ => Err(AddressError::ClusterDatabase),
     }
 }

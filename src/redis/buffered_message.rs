@@ -4,25 +4,25 @@ use crate::hub::ReportedId;
 use crate::redis::message::{Durable, Message};
 
 /// A message that waits.
-pub struct Held {
+pub struct BufferedMessage {
     /// The numbers, of a durable event.
     numbers: Option<(ReportedId, ReportedId)>,
     event_type: Vec<u8>,
     data: Vec<u8>,
 }
 
-impl Held {
+impl BufferedMessage {
     /// A message, kept.
-    pub fn of(message: &Message<'_>) -> Held {
+    pub fn of(message: &Message<'_>) -> BufferedMessage {
         match message {
             // Nobody keeps a doubtful one.
             Message::Doubtful(_) => {
-                Held { numbers: None, event_type: Vec::new(), data: Vec::new() }
+                BufferedMessage { numbers: None, event_type: Vec::new(), data: Vec::new() }
             }
             Message::Plain(data) => {
-                Held { numbers: None, event_type: Vec::new(), data: data.to_vec() }
+                BufferedMessage { numbers: None, event_type: Vec::new(), data: data.to_vec() }
             }
-            Message::Durable(event) => Held {
+            Message::Durable(event) => BufferedMessage {
                 numbers: Some((event.id, event.prev)),
                 event_type: event.event_type.to_vec(),
                 data: event.data.to_vec(),
@@ -32,7 +32,7 @@ impl Held {
 
     /// Bytes that it takes.
     pub fn size(&self) -> usize {
-        size_of::<Held>() + self.event_type.len() + self.data.len()
+        size_of::<BufferedMessage>() + self.event_type.len() + self.data.len()
     }
 
     /// The message again.

@@ -9,9 +9,9 @@
 //! kept here, once more from where it begins, so that it can enter the hub page by page.
 
 use super::message::Entry;
-use super::stream_page::{About, Page, Range, Span};
+use super::stream_page::{About, IdSpan, PageRequest, StreamPage};
 use crate::hub::{History, Knowledge, Latest, Missing, ReportedId, Source};
-use crate::redis::context::Joined;
+use crate::redis::context::HubContext;
 use crate::sse::id::Stamp;
 
 /// How long the publish script keeps the stream of a silent channel at least, in ms.
@@ -37,7 +37,7 @@ impl Default for Fetched {
 
 /// By what the answers are judged.
 #[derive(Clone, Copy, Debug)]
-pub struct Terms {
+pub struct FetchPolicy {
     /// What the hub owes.
     pub history: History,
     /// Who writes the streams.
@@ -77,7 +77,7 @@ pub struct CatchUp {
 #[derive(Clone, Debug)]
 enum Stage {
     /// By rising numbers. Everything up to `had` is there, or known to be gone.
-    Forward { span: Span, had: ReportedId },
+    Forward { span: IdSpan, had: ReportedId },
     /// From the newest back to what the hub has.
     Back(Back),
 }
@@ -125,12 +125,12 @@ impl CatchUp {
     }
 
     /// What is to be read next.
-    pub fn range(&self, terms: Terms) -> Range {
+    pub fn range(&self, terms: FetchPolicy) -> PageRequest {
         let (span, most) = match &self.stage {
             Stage::Forward { span, .. } => (*span, u64::MAX),
             Stage::Back(back) => {
                 // One more than is owed: where history begins.
-                let span = back.oldest.map_or(Span::Newest, Span::Before);
+                let span = back.oldest.map_or(IdSpan::Newest, IdSpan::Before);
                 (span, terms.history.count.saturating_add(1) - back.count)
             }
         };
@@ -139,11 +139,11 @@ impl CatchUp {
             Source::PubSub | Source::Alone => self.is_new && terms.rewound && self.entry.is_some(),
         };
         let length = self.is_new && self.entry.is_some();
-        Range { key: self.key.clone(), span, most, about, length }
+        PageRequest { key: self.key.clone(), span, most, about, length }
     }
 
     /// Takes a page. What of it the hub gets, and whether that was all.
-    pub fn take(&mut self, page: Page, terms: Terms) -> (Fetched, bool) {
+    pub fn take(&mut self, page: StreamPage, terms: FetchPolicy) -> (Fetched, bool) {
         let is_first = std::mem::replace(&mut self.is_new, false);
         let (mut fetched, done) = self.take_page(page, is_first, terms);
         if let Some(forgotten) = self.forgotten {
@@ -157,7 +157,12 @@ impl CatchUp {
         (fetched, done)
     }
 
-    fn take_page(&mut self, mut page: Page, is_first: bool, terms: Terms) -> (Fetched, bool) {
+    fn take_page(
+        &mut self,
+        mut page: StreamPage,
+        is_first: bool,
+        terms: FetchPolicy,
+    ) -> (Fetched, bool) {
         if is_first
             && page.length == Some(0)
             && page.entries.is_empty()
@@ -174,7 +179,7 @@ impl CatchUp {
             (self.assumed, self.stage) = (known, Stage::first(known));
             return (Fetched { missing: Missing::Everything, ..Fetched::default() }, false);
         }
-        if let Stage::Forward { span: Span::After(had), .. } = &self.stage {
+        if let Stage::Forward { span: IdSpan::After(had), .. } = &self.stage {
             page.entries.retain(|entry| entry.id > *had);
         }
         let newest = page.entries.iter().map(|entry| entry.id).max();
@@ -193,7 +198,7 @@ impl CatchUp {
                 let gone = page.entries.first().and_then(|entry| entry.prev).or_else(lacks);
                 let missing = missing(gone.filter(|gone| gone > had && !over), terms);
                 if let Some(last) = newest {
-                    (*span, *had) = (Span::After(last), last.max(*had));
+                    (*span, *had) = (IdSpan::After(last), last.max(*had));
                 }
                 (Fetched { entries: page.entries, missing, newest: self.newest }, !page.more)
             }
@@ -208,7 +213,7 @@ impl CatchUp {
                 let done = back.is_kept;
                 if let (false, Some(oldest)) = (done, back.oldest) {
                     let had = gone.unwrap_or(back.had);
-                    self.stage = Stage::Forward { span: Span::From(oldest), had };
+                    self.stage = Stage::Forward { span: IdSpan::From(oldest), had };
                 }
                 (Fetched { entries, missing, newest: self.newest }, done)
             }
@@ -217,7 +222,7 @@ impl CatchUp {
 
     /// Whether a stream without entries cannot simply have outlived its time. One of an application that is
     /// still there, and has had all that was read of it, was emptied on purpose.
-    fn is_lost(&self, about: Option<About>, terms: Terms) -> bool {
+    fn is_lost(&self, about: Option<About>, terms: FetchPolicy) -> bool {
         let kept = match terms.source {
             Source::Streams => {
                 let has_had = |entry| about.is_some_and(|about| about.newest >= entry);
@@ -231,7 +236,7 @@ impl CatchUp {
     }
 }
 
-impl Joined {
+impl HubContext {
     /// The reading of what a channel lacks.
     pub(super) fn catch_up(&self, name: &[u8], known: Knowledge) -> CatchUp {
         let entry = match known {
@@ -248,13 +253,13 @@ impl Stage {
         match known {
             Knowledge::Nothing => Stage::Back(Back::to(ReportedId::default())),
             Knowledge::Left(had) | Knowledge::Interrupted(had) => {
-                Stage::Forward { span: Span::After(had), had }
+                Stage::Forward { span: IdSpan::After(had), had }
             }
         }
     }
 }
 
-impl Terms {
+impl FetchPolicy {
     /// How long the publish script keeps the stream of a silent channel, in ms; `None` for ever.
     fn kept(&self) -> Option<u64> {
         let age = self.history.age;
@@ -263,7 +268,7 @@ impl Terms {
 }
 
 /// What is missing if everything up to an id is gone, which may not be believed.
-fn missing(gone: Option<ReportedId>, terms: Terms) -> Missing {
+fn missing(gone: Option<ReportedId>, terms: FetchPolicy) -> Missing {
     match gone {
         None => Missing::Nothing,
         Some(gone) => gone.checked(terms.latest).map_or(Missing::Everything, Missing::UpTo),
@@ -277,7 +282,12 @@ impl Back {
     }
 
     /// Takes a page, the newest first. `Some`: all that is owed is found, and this is gone before it.
-    fn take(&mut self, page: Page, known: Knowledge, terms: Terms) -> Option<Option<ReportedId>> {
+    fn take(
+        &mut self,
+        page: StreamPage,
+        known: Knowledge,
+        terms: FetchPolicy,
+    ) -> Option<Option<ReportedId>> {
         let age = terms.history.age;
         let too_old = if age == 0 { 0 } else { terms.now.saturating_sub(age) };
         for entry in page.entries {

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::hub::{pattern_of, Hub, Now, Source, Wakers};
 use crate::redis::address::Address;
-use crate::redis::keys::Names;
+use crate::redis::keys::Keys;
 use crate::redis::link::Bounds;
 
 /// The wakers of the threads of all processes.
@@ -29,7 +29,7 @@ const MOST_PAGE: usize = 4 << 20;
 const HEAD: usize = 512;
 
 /// A hub that is joined to Redis.
-pub struct Joined {
+pub struct HubContext {
     /// Its name, for log lines.
     pub name: String,
     /// The hub itself.
@@ -39,14 +39,14 @@ pub struct Joined {
     /// Where Redis is.
     pub address: Address,
     /// What things are called there.
-    pub names: Names,
+    pub names: Keys,
     /// What time it is.
     pub clock: fn() -> Now,
     /// Where log lines and answers go.
     pub outbox: Arc<Outbox>,
 }
 
-impl Joined {
+impl HubContext {
     /// The time.
     pub fn now(&self) -> Now {
         (self.clock)()
@@ -112,15 +112,15 @@ impl Joined {
     }
 
     /// Has a line written to nginx's error log.
-    pub fn log(&self, level: Level, what: fmt::Arguments<'_>) {
+    pub fn log(&self, level: LogLevel, what: fmt::Arguments<'_>) {
         let text = format!("sse: hub \"{}\": {what}", self.name);
-        self.outbox.put(News::Log(level, text));
+        self.outbox.put(ThreadEvent::Log(level, text));
     }
 }
 
 /// How important a log line is, in nginx's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Level {
+pub enum LogLevel {
     /// A fault in the module itself.
     Alert,
     /// Something works less well than it should.
@@ -133,15 +133,15 @@ pub enum Level {
 
 /// What the thread has to say.
 #[derive(Debug)]
-pub enum News {
+pub enum ThreadEvent {
     /// A line for the error log.
-    Log(Level, String),
+    Log(LogLevel, String),
     /// What became of a publish.
     Published {
         /// The number that it was given.
         ticket: u64,
         /// The events' numbers, or why there are none.
-        result: Result<crate::redis::script::Done, crate::redis::refusal::Refusal>,
+        result: Result<crate::redis::script::ScriptResult, crate::redis::refusal::Refusal>,
     },
     /// This process holds no subscription any more that another one could take over.
     Retired,
@@ -151,7 +151,7 @@ pub enum News {
 
 /// What the thread has to say and nginx's own thread has not taken yet.
 pub struct Outbox {
-    news: Mutex<Vec<News>>,
+    news: Mutex<Vec<ThreadEvent>>,
     wake: Box<dyn Fn() + Send + Sync>,
 }
 
@@ -161,7 +161,7 @@ impl Outbox {
         Outbox { news: Mutex::default(), wake: Box::new(wake) }
     }
 
-    pub(super) fn put(&self, news: News) {
+    pub(super) fn put(&self, news: ThreadEvent) {
         let mut all = self.news.lock().unwrap_or_else(PoisonError::into_inner);
         all.push(news);
         let first = all.len() == 1;
@@ -172,7 +172,7 @@ impl Outbox {
     }
 
     /// Takes out all that is there.
-    pub fn take(&self) -> Vec<News> {
+    pub fn take(&self) -> Vec<ThreadEvent> {
         std::mem::take(&mut *self.news.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

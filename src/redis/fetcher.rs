@@ -17,10 +17,10 @@ use tokio::time::{sleep, Instant};
 use super::ended::shown;
 use super::link::{self, Link, Meter};
 use super::message::{entries, Entry};
-use super::stream_page::{is_its_own, About, Page, Range};
+use super::stream_page::{is_its_own, About, PageRequest, StreamPage};
 use super::watermarks;
 use crate::hub::{ReportedId, Source};
-use crate::redis::context::Joined;
+use crate::redis::context::HubContext;
 
 /// Entries that the first request asks for, and that any does at most.
 const FIRST: usize = 256;
@@ -56,7 +56,7 @@ enum Broken {
 
 /// Reads streams on a connection of its own.
 pub struct Fetcher {
-    joined: Rc<Joined>,
+    joined: Rc<HubContext>,
     /// The subscriber's node, which is the one to ask: another was its master once, and has its own past.
     node: String,
     link: RefCell<Option<(Link, Arc<Meter>)>>,
@@ -70,7 +70,7 @@ pub struct Fetcher {
 
 impl Fetcher {
     /// One without a connection, which is made when it is needed.
-    pub fn new(joined: Rc<Joined>, node: String) -> Fetcher {
+    pub fn new(joined: Rc<HubContext>, node: String) -> Fetcher {
         Fetcher {
             joined,
             node,
@@ -107,7 +107,10 @@ impl Fetcher {
 
     /// A page of each of the first of these, of one at least. A stream that cannot be read is its
     /// channel's own affair; an error of the whole says that the node is not the right one.
-    pub async fn pages(&self, ranges: &[Range]) -> Result<Vec<Result<Page, RedisError>>, String> {
+    pub async fn pages(
+        &self,
+        ranges: &[PageRequest],
+    ) -> Result<Vec<Result<StreamPage, RedisError>>, String> {
         loop {
             let (streams, each) = shares(self.pace.get(), ranges);
             let some = &ranges[..streams];
@@ -123,7 +126,7 @@ impl Fetcher {
                     Some(Ok(answer)) => Ok(self.page(&answer, range.most(each), streams * each)),
                     Some(Err(error)) if is_its_own(&error) => Err(error),
                     Some(Err(error)) => return Err(shown(&error)),
-                    None => Ok(Page::default()),
+                    None => Ok(StreamPage::default()),
                 };
                 let about = if range.about { answers.next() } else { None };
                 let about = about.and_then(|about| About::read(&about.ok()?));
@@ -131,7 +134,7 @@ impl Fetcher {
                     Some(Ok(Value::Int(length))) => u64::try_from(length).ok(),
                     _ => None,
                 };
-                pages.push(page.map(|page| Page { about, length, ..page }));
+                pages.push(page.map(|page| StreamPage { about, length, ..page }));
             }
             return Ok(pages);
         }
@@ -174,7 +177,7 @@ impl Fetcher {
         &self,
         keys: &[(Vec<u8>, ReportedId)],
         ms: u64,
-    ) -> Result<Option<Vec<Page>>, String> {
+    ) -> Result<Option<Vec<StreamPage>>, String> {
         loop {
             let each = self.pace.get() / keys.len().max(1);
             if each == 0 {
@@ -206,7 +209,7 @@ impl Fetcher {
         }
     }
 
-    fn page(&self, answer: &Value, asked: usize, in_all: usize) -> Page {
+    fn page(&self, answer: &Value, asked: usize, in_all: usize) -> StreamPage {
         page(answer, asked, in_all, self.joined.longest() as u64)
     }
 
@@ -283,14 +286,14 @@ impl Fetcher {
 }
 
 /// How many of these streams one request asks for, and how many entries of each at most.
-fn shares(pace: usize, ranges: &[Range]) -> (usize, usize) {
+fn shares(pace: usize, ranges: &[PageRequest]) -> (usize, usize) {
     let streams = (pace / EACH).clamp(1, STREAMS).min(ranges.len());
     (streams, (pace / streams.max(1)).max(1))
 }
 
 /// An answer of at most `asked` entries as a page, up to the first that did not come because no more was
 /// allowed to a request for `in_all` entries of all its streams.
-fn page(answer: &Value, asked: usize, in_all: usize, longest: u64) -> Page {
+fn page(answer: &Value, asked: usize, in_all: usize, longest: u64) -> StreamPage {
     let came = match answer {
         Value::Array(list) => list.len(),
         _ => 0,
@@ -301,7 +304,7 @@ fn page(answer: &Value, asked: usize, in_all: usize, longest: u64) -> Page {
     let whole = entries.iter().position(is_to_come).unwrap_or(entries.len());
     let more = came >= asked || whole < entries.len();
     entries.truncate(whole);
-    Page { entries, more, about: None, length: None }
+    StreamPage { entries, more, about: None, length: None }
 }
 
 /// How many of these streams are described in one request, and how many entries that brings: the first and
@@ -376,10 +379,10 @@ pub async fn ping(connection: &mut MultiplexedConnection) -> Result<(), String> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::redis::stream_page::Span;
+    use crate::redis::stream_page::IdSpan;
 
-    fn range(most: u64) -> Range {
-        Range::of(Vec::new(), Span::Newest, most)
+    fn range(most: u64) -> PageRequest {
+        PageRequest::of(Vec::new(), IdSpan::Newest, most)
     }
 
     #[test]

@@ -88,17 +88,17 @@ pub fn check_prefix(prefix: &str) -> Result<(), PrefixError> {
 
 /// The names of one hub.
 #[derive(Clone, Debug)]
-pub struct Names {
+pub struct Keys {
     prefix: Vec<u8>,
     /// `sse:{T}:`, which all keys begin with.
     root: Vec<u8>,
 }
 
-impl Names {
+impl Keys {
     /// The names of a hub whose prefix has been checked.
-    pub fn new(prefix: &str) -> Names {
+    pub fn new(prefix: &str) -> Keys {
         let tag = if prefix.is_empty() { NO_PREFIX } else { prefix };
-        Names { prefix: prefix.into(), root: format!("sse:{{{tag}}}:").into_bytes() }
+        Keys { prefix: prefix.into(), root: format!("sse:{{{tag}}}:").into_bytes() }
     }
 
     /// The key of a channel's stream.
@@ -183,14 +183,14 @@ mod tests {
 
     #[test]
     fn names_are_those_that_publishers_know() {
-        let names = Names::new("");
+        let names = Keys::new("");
         assert_eq!(names.stream(b"news"), b"sse:{sse}:s:news");
         assert_eq!(names.clock(), b"sse:{sse}:clock");
         assert_eq!(names.control(), b"sse:{sse}:ctl");
         assert_eq!(names.history(), b"sse:{sse}:history");
         assert_eq!(names.key(b"news", b"k1"), b"sse:{sse}:k:4:news:k1");
         assert_eq!(names.subject(b"news"), b"news");
-        let names = Names::new("shop:");
+        let names = Keys::new("shop:");
         assert_eq!(names.stream(b"news"), b"sse:{shop:}:s:news");
         assert_eq!(names.subject(b"news"), b"shop:news");
     }
@@ -211,15 +211,15 @@ mod tests {
 
     #[test]
     fn what_is_not_of_this_hub_has_no_channel() {
-        let names = Names::new("shop:");
+        let names = Keys::new("shop:");
         assert_eq!(names.channel_of_subject(b"news"), None);
         assert_eq!(names.channel_of_subject(b"shop:"), None);
-        assert_eq!(Names::new("").channel_of_subject(b"sse:{shop:}:ctl"), None);
+        assert_eq!(Keys::new("").channel_of_subject(b"sse:{shop:}:ctl"), None);
     }
 
     #[test]
     fn internal_channels_of_redis_are_nobodys() {
-        let (names, split) = (Names::new(""), Names::new("__key"));
+        let (names, split) = (Keys::new(""), Keys::new("__key"));
         let internal = [
             "__keyspace@0__:a",
             "__keyevent@15__:set",
@@ -246,7 +246,7 @@ mod tests {
 
     #[test]
     fn idempotency_keys_of_two_channels_do_not_meet() {
-        let names = Names::new("");
+        let names = Keys::new("");
         assert_ne!(names.key(b"a", b"b:c"), names.key(b"a:b", b"c"));
     }
 
@@ -254,7 +254,7 @@ mod tests {
         #[test]
         fn names_lead_back(prefix in "[a-z:]{0,6}", channel in "[a-z:{}é]{1,8}") {
             prop_assume!(check_prefix(&prefix).is_ok());
-            let (names, channel) = (Names::new(&prefix), channel.as_bytes());
+            let (names, channel) = (Keys::new(&prefix), channel.as_bytes());
             let subject = names.subject(channel);
             prop_assert_eq!(names.channel_of_subject(&subject), Some(channel));
         }

@@ -16,27 +16,27 @@ const BESIDE: u64 = 4096;
 
 /// What a node of Redis takes, in bytes; `None` where it does not say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Limits {
+pub struct RedisLimits {
     /// One string: `proto-max-bulk-len`.
     string: Option<u64>,
     /// A whole command: `client-query-buffer-limit`.
     command: Option<u64>,
 }
 
-impl Limits {
+impl RedisLimits {
     /// Asks a node. Users who may not use CONFIG get no limits: what is too large for Redis then counts as
     /// unanswered.
-    pub async fn ask(link: &mut Link) -> Limits {
+    pub async fn ask(link: &mut Link) -> RedisLimits {
         let mut ask = pipe();
         ask.ignore_errors();
         for name in ["proto-max-bulk-len", "client-query-buffer-limit"] {
             ask.cmd("CONFIG").arg("GET").arg(name);
         }
         let answer = timeout(PATIENCE, ask.query_async(&mut link.connection)).await;
-        let Ok(Ok(answers)) = answer else { return Limits::default() };
+        let Ok(Ok(answers)) = answer else { return RedisLimits::default() };
         let answers: Vec<Result<Value, RedisError>> = answers;
         let mut limits = answers.iter().map(|answer| answer.as_ref().ok().and_then(limit));
-        Limits { string: limits.next().flatten(), command: limits.next().flatten() }
+        RedisLimits { string: limits.next().flatten(), command: limits.next().flatten() }
     }
 
     /// The limit that a command exceeds, if there is one.
@@ -67,22 +67,22 @@ fn limit(answer: &Value) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::redis::script::{Publish, Source};
+    use crate::redis::script::{PublishCommand, PublishTarget};
 
     fn publish(lengths: &[usize]) -> Command {
         let events = lengths.iter().map(|length| (Vec::new(), vec![b'x'; *length])).collect();
-        let source = Source::Pubsub;
-        Command::Publish(Publish { key: Vec::new(), events, idempotency: None, source })
+        let source = PublishTarget::Pubsub;
+        Command::Publish(PublishCommand { key: Vec::new(), events, idempotency: None, source })
     }
 
     #[test]
     fn a_string_and_a_command_have_their_limits() {
-        let none = Limits::default();
+        let none = RedisLimits::default();
         assert_eq!(none.exceeded_by(&publish(&[1 << 20])), None);
-        let string = Limits { string: Some(1000), command: None };
+        let string = RedisLimits { string: Some(1000), command: None };
         assert_eq!(string.exceeded_by(&publish(&[1000, 1000])), None);
         assert_eq!(string.exceeded_by(&publish(&[1, 1001])), Some(1000));
-        let command = Limits { string: None, command: Some(10_000) };
+        let command = RedisLimits { string: None, command: Some(10_000) };
         assert_eq!(command.exceeded_by(&publish(&[5000])), None);
         assert_eq!(command.exceeded_by(&publish(&[5000, 5000])), Some(10_000));
     }

@@ -17,11 +17,11 @@ use std::time::Duration;
 use ::redis::aio::MultiplexedConnection;
 use ::redis::PushInfo;
 
-use super::address::{Address, Place};
+use super::address::{Address, Topology};
 
 pub use bounded::{left_out, Bounds, Meter};
 pub use error::{is_elsewhere, is_not_ready, Kind, LinkError};
-use node::Spot;
+use node::NodeAddress;
 
 /// The longest that one host may take to let us in.
 const HOST: Duration = Duration::from_secs(1);
@@ -75,12 +75,16 @@ async fn find(
     bounds: &Bounds,
 ) -> Result<Link, LinkError> {
     match &address.place {
-        Place::Host(host) => node::master(address, &Spot::Host(host.clone()), pushes, bounds).await,
-        Place::Unix(path) => node::master(address, &Spot::Unix(path.clone()), pushes, bounds).await,
-        Place::Sentinel { sentinels, master } => {
+        Topology::Host(host) => {
+            node::master(address, &NodeAddress::Host(host.clone()), pushes, bounds).await
+        }
+        Topology::Unix(path) => {
+            node::master(address, &NodeAddress::Unix(path.clone()), pushes, bounds).await
+        }
+        Topology::Sentinel { sentinels, master } => {
             sentinel::connect(address, sentinels, master, pushes, bounds).await
         }
-        Place::Cluster(seeds) => cluster::connect(address, seeds, hub_key, pushes, bounds).await,
+        Topology::Cluster(seeds) => cluster::connect(address, seeds, hub_key, pushes, bounds).await,
     }
 }
 
@@ -88,7 +92,7 @@ async fn find(
 /// other addresses, and never because of an error.
 pub async fn moved(address: &Address, link: &Link) {
     match &address.place {
-        Place::Sentinel { sentinels, master } => {
+        Topology::Sentinel { sentinels, master } => {
             sentinel::moved(address, sentinels, master, &link.address).await;
         }
         _ => std::future::pending().await,

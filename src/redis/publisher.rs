@@ -11,11 +11,11 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout_at, Instant};
 
-use super::limits::Limits;
+use super::limits::RedisLimits;
 use super::link::{self, is_elsewhere, is_not_ready, Link};
 use super::refusal::Refusal;
-use super::script::{self, Command, Done};
-use crate::redis::context::{Joined, News};
+use super::script::{self, Command, ScriptResult};
+use crate::redis::context::{HubContext, ThreadEvent};
 
 /// The longest that a publish may take.
 const DEADLINE: Duration = Duration::from_millis(1_900);
@@ -29,7 +29,7 @@ const MOST_BYTES: usize = 64 << 20;
 
 /// What is to be published, or forgotten.
 #[derive(Clone, Debug)]
-pub struct Request {
+pub struct PublisherRequest {
     /// The number under which the answer is told.
     pub ticket: u64,
     /// What is asked for.
@@ -38,25 +38,25 @@ pub struct Request {
 
 /// Tells what became of a publish, whatever that is.
 struct Telling {
-    joined: Rc<Joined>,
+    joined: Rc<HubContext>,
     ticket: u64,
-    result: Result<Done, Refusal>,
+    result: Result<ScriptResult, Refusal>,
 }
 
 impl Drop for Telling {
     fn drop(&mut self) {
         let result = std::mem::replace(&mut self.result, Err(Refusal::Unanswered));
-        self.joined.outbox.put(News::Published { ticket: self.ticket, result });
+        self.joined.outbox.put(ThreadEvent::Published { ticket: self.ticket, result });
     }
 }
 
 /// Publishes of one hub.
 pub struct Publisher {
-    joined: Rc<Joined>,
+    joined: Rc<HubContext>,
     /// The connection, and the epoch in which it was made.
     link: RefCell<Option<(Link, u64)>>,
     /// What its node takes.
-    limits: Cell<Limits>,
+    limits: Cell<RedisLimits>,
     connecting: Cell<bool>,
     connected: Notify,
     failed: RefCell<Option<(Instant, String)>>,
@@ -67,7 +67,7 @@ pub struct Publisher {
 
 impl Publisher {
     /// One without a connection.
-    pub fn new(joined: Rc<Joined>) -> Publisher {
+    pub fn new(joined: Rc<HubContext>) -> Publisher {
         Publisher {
             joined,
             link: RefCell::default(),
@@ -81,7 +81,7 @@ impl Publisher {
     }
 
     /// Publishes, and puts the answer into the outbox, within two seconds.
-    pub async fn publish(self: Rc<Self>, request: Request) {
+    pub async fn publish(self: Rc<Self>, request: PublisherRequest) {
         let (joined, ticket) = (self.joined.clone(), request.ticket);
         let mut telling = Telling { joined, ticket, result: Err(Refusal::Unanswered) };
         let bytes = request.command.size();
@@ -96,7 +96,7 @@ impl Publisher {
         self.waiting_bytes.set(self.waiting_bytes.get() - bytes);
     }
 
-    async fn ask(self: &Rc<Self>, command: &Command) -> Result<Done, Refusal> {
+    async fn ask(self: &Rc<Self>, command: &Command) -> Result<ScriptResult, Refusal> {
         let deadline = Instant::now() + DEADLINE;
         let mut asked = false;
         loop {
@@ -175,7 +175,7 @@ impl Publisher {
         let epoch = joined.hub.epoch();
         match link::connect(&joined.address, &joined.names.clock(), None, &joined.bounds()).await {
             Ok(mut link) => {
-                self.limits.set(Limits::ask(&mut link).await);
+                self.limits.set(RedisLimits::ask(&mut link).await);
                 *self.link.borrow_mut() = Some((link, epoch));
             }
             Err(error) => {

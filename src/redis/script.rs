@@ -9,7 +9,7 @@ use ::redis::aio::MultiplexedConnection;
 use ::redis::{RedisError, Script, ScriptInvocation};
 
 use crate::hub::ReportedId;
-use crate::redis::keys::Names;
+use crate::redis::keys::Keys;
 
 const PUBLISH: &str = include_str!("../../lua/publish.lua");
 const BATCH: &str = include_str!("batch.lua");
@@ -22,7 +22,7 @@ const CORE_ENDS: &str = "-- end of core\n";
 
 /// Where the events of a hub are kept, `redis_source`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Source {
+pub enum PublishTarget {
     /// Ids are the hub's clock's; kept in a stream of our own and told by PUBLISH.
     Pubsub,
     /// The stream is an application's, and all there is; it is kept to about `count` entries.
@@ -34,7 +34,7 @@ pub enum Source {
 
 /// Events to be published together: all of them or none.
 #[derive(Clone, Debug)]
-pub struct Publish {
+pub struct PublishCommand {
     /// The key of the channel's stream.
     pub key: Vec<u8>,
     /// Type and data of each; an empty type is none.
@@ -42,18 +42,18 @@ pub struct Publish {
     /// The key under which the answer is kept, and for how many milliseconds.
     pub idempotency: Option<(Vec<u8>, u64)>,
     /// Where they go.
-    pub source: Source,
+    pub source: PublishTarget,
 }
 
 /// A channel that is to be forgotten.
 #[derive(Clone, Debug)]
-pub struct Forget {
+pub struct ForgetCommand {
     /// Its name.
     pub channel: Vec<u8>,
     /// What things are called in Redis.
-    pub names: Names,
+    pub names: Keys,
     /// Where its events are.
-    pub source: Source,
+    pub source: PublishTarget,
 }
 
 impl Command {
@@ -82,14 +82,14 @@ impl Command {
 #[derive(Clone, Debug)]
 pub enum Command {
     /// To publish events.
-    Publish(Publish),
+    Publish(PublishCommand),
     /// To forget a channel.
-    Forget(Forget),
+    Forget(ForgetCommand),
 }
 
 /// What Redis has done.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Done {
+pub enum ScriptResult {
     /// Published events with these ids.
     Published(Vec<ReportedId>),
     /// Forgotten a channel that had so many events.
@@ -100,10 +100,10 @@ pub enum Done {
 pub async fn run(
     connection: &mut MultiplexedConnection,
     command: &Command,
-) -> Result<Done, RedisError> {
+) -> Result<ScriptResult, RedisError> {
     match command {
-        Command::Publish(events) => publish(connection, events).await.map(Done::Published),
-        Command::Forget(channel) => forget(connection, channel).await.map(Done::Forgotten),
+        Command::Publish(events) => publish(connection, events).await.map(ScriptResult::Published),
+        Command::Forget(channel) => forget(connection, channel).await.map(ScriptResult::Forgotten),
     }
 }
 
@@ -111,16 +111,16 @@ pub async fn run(
 /// application's stream stays as it is, and a low watermark is kept beside it.
 async fn forget(
     connection: &mut MultiplexedConnection,
-    forget: &Forget,
+    forget: &ForgetCommand,
 ) -> Result<u64, RedisError> {
-    let Forget { channel, names, source } = forget;
+    let ForgetCommand { channel, names, source } = forget;
     let call = match source {
-        Source::Pubsub => {
+        PublishTarget::Pubsub => {
             let mut call = forget_script().prepare_invoke();
             call.key(names.stream(channel));
             call
         }
-        Source::Stream { .. } => {
+        PublishTarget::Stream { .. } => {
             let mut call = watermark_script().prepare_invoke();
             call.key(names.subject(channel)).key(names.forgotten());
             call.arg(names.control()).arg(channel);
@@ -133,7 +133,7 @@ async fn forget(
 /// Publishes, and answers the events' ids: those of the first time if this is a repetition.
 async fn publish(
     connection: &mut MultiplexedConnection,
-    publish: &Publish,
+    publish: &PublishCommand,
 ) -> Result<Vec<ReportedId>, RedisError> {
     let ids: Vec<Vec<u8>> = invocation(publish).invoke_async(connection).await?;
     let ids = ids.iter().map(|id| ReportedId::parse(id).ok_or_else(no_id));
@@ -147,17 +147,17 @@ fn no_id() -> RedisError {
     ::redis::make_extension_error("ERR".to_owned(), Some(detail))
 }
 
-fn invocation(publish: &Publish) -> ScriptInvocation<'static> {
+fn invocation(publish: &PublishCommand) -> ScriptInvocation<'static> {
     let mut call = match publish.source {
-        Source::Pubsub => batch().prepare_invoke(),
-        Source::Stream { .. } => append().prepare_invoke(),
+        PublishTarget::Pubsub => batch().prepare_invoke(),
+        PublishTarget::Stream { .. } => append().prepare_invoke(),
     };
     call.key(&publish.key);
     match &publish.idempotency {
         Some((key, ms)) => call.key(key).arg(ms),
         None => call.arg(0),
     };
-    if let Source::Stream { count } = publish.source {
+    if let PublishTarget::Stream { count } = publish.source {
         call.arg(count);
     }
     for (event_type, data) in &publish.events {

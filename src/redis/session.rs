@@ -39,7 +39,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{interval, Instant, MissedTickBehavior};
 
-use super::catch_up::Terms;
+use super::catch_up::FetchPolicy;
 use super::ended::Ended;
 use super::inbox::Inbox;
 use super::link::{self, Link};
@@ -50,16 +50,16 @@ use super::wakes::Woken;
 use crate::hub::{
     shown as shown_name, BridgeError, Fence, JudgedId, Latest, Locked, ReportedId, Seat,
 };
-use crate::redis::context::{Joined, Level};
-use crate::redis::session::catch_up_queue::Catching;
-use crate::redis::session::handover_holder::Retiring;
+use crate::redis::context::{HubContext, LogLevel};
+use crate::redis::session::catch_up_queue::CatchUpQueue;
+use crate::redis::session::handover_holder::HandoverHolder;
 use crate::redis::session::heartbeat::HEARTBEAT;
-use crate::redis::session::rewound_streams::Asking;
+use crate::redis::session::rewound_streams::Probing;
 use crate::redis::session::stray_messages::Strays;
-use crate::redis::session::stream_reader::{Reading, Way};
+use crate::redis::session::stream_reader::{GrowthSource, StreamReader};
 use crate::redis::session::tasks::{Completion, Completions};
-use crate::redis::subscribe::{Asked, Subscribe};
-use crate::redis::subscription_table::Channels;
+use crate::redis::subscribe::{Subscribe, WantedChannel};
+use crate::redis::subscription_table::SubscriptionTable;
 use crate::sse::escaped::Escaped;
 use crate::sse::id::Stamp;
 
@@ -72,7 +72,7 @@ pub(super) const TELL_EVERY: Duration = Duration::from_secs(60);
 
 /// The process's part in the hub while it holds the subscription.
 #[derive(Clone)]
-pub struct Tenant {
+pub struct Holder {
     /// Its seat.
     pub seat: Seat,
     /// What allows it to append.
@@ -83,15 +83,15 @@ pub struct Tenant {
 
 /// One connection and what it is subscribed to.
 pub struct Session {
-    pub(super) joined: Rc<Joined>,
-    pub(super) tenant: Tenant,
+    pub(super) joined: Rc<HubContext>,
+    pub(super) tenant: Holder,
     pub(super) link: Link,
     pub(super) inbox: Arc<Inbox>,
-    pub(super) channels: Channels,
+    pub(super) channels: SubscriptionTable,
     /// What is being fetched of them.
-    pub(super) catching: Catching,
+    pub(super) catching: CatchUpQueue,
     /// Channels that are to be joined, and how many are being joined.
-    pub(super) wanted: VecDeque<Asked>,
+    pub(super) wanted: VecDeque<WantedChannel>,
     pub(super) on_the_way: usize,
     /// Bytes of messages that wait for their channels.
     pub(super) waiting_bytes: WaitingBytes,
@@ -111,12 +111,12 @@ pub struct Session {
     pub(super) skip: u64,
     /// When these have all come, or never will.
     pub(super) skip_until: Instant,
-    pub(super) retiring: Option<Retiring>,
+    pub(super) retiring: Option<HandoverHolder>,
     pub(super) subscribe: Subscribe,
     /// Streams that are asked for their newest ids.
-    pub(super) asking: Asking,
+    pub(super) asking: Probing,
     /// How streams are read, with `redis_source stream`.
-    pub(super) reading: Reading,
+    pub(super) reading: StreamReader,
     /// What Redis refuses has been told.
     pub(super) told_refused: bool,
     /// That there is no token has been logged.
@@ -135,8 +135,8 @@ pub struct Session {
 
 impl Session {
     pub(super) fn new(
-        joined: Rc<Joined>,
-        tenant: Tenant,
+        joined: Rc<HubContext>,
+        tenant: Holder,
         link: Link,
         inbox: Arc<Inbox>,
     ) -> Session {
@@ -144,13 +144,13 @@ impl Session {
         Session {
             // From here on: what was wanted before is found in the table.
             read: joined.hub.head(),
-            catching: Catching::new(&joined, &link.address),
-            reading: Reading::new(Way::Told, &joined, &link.address),
+            catching: CatchUpQueue::new(&joined, &link.address),
+            reading: StreamReader::new(GrowthSource::Told, &joined, &link.address),
             joined,
             tenant,
             link,
             inbox,
-            channels: Channels::default(),
+            channels: SubscriptionTable::default(),
             wanted: VecDeque::new(),
             on_the_way: 0,
             waiting_bytes: WaitingBytes::default(),
@@ -163,7 +163,7 @@ impl Session {
             skip_until: Instant::now(),
             retiring: None,
             subscribe: Subscribe::First,
-            asking: Asking::default(),
+            asking: Probing::default(),
             told_refused: false,
             told_no_token: false,
             told_too_large: None,
@@ -238,8 +238,8 @@ impl Session {
     }
 
     /// By what is judged what Redis retains.
-    pub(super) fn terms(&self) -> Terms {
-        Terms {
+    pub(super) fn terms(&self) -> FetchPolicy {
+        FetchPolicy {
             history: self.joined.hub.history(),
             source: self.joined.hub.source(),
             now: self.time_in_redis(),
@@ -275,7 +275,7 @@ impl Session {
         }
         self.told_started_over = Some(Instant::now());
         self.joined.log(
-            Level::Warn,
+            LogLevel::Warn,
             format_args!(
                 "the stream of channel \"{}\" in Redis was deleted, evicted or set back; its clients \
                  receive a gap event, and what it has now",
@@ -290,7 +290,7 @@ impl Session {
         }
         self.told_implausible = Some(Instant::now());
         self.joined.log(
-            Level::Warn,
+            LogLevel::Warn,
             format_args!(
                 "channel \"{}\" has the id {id} in Redis, which lies more than an hour ahead; such \
                  events are delivered with ids of this nginx",

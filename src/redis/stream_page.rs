@@ -7,7 +7,7 @@ use crate::hub::{Knowledge, ReportedId};
 
 /// Which entries of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Span {
+pub enum IdSpan {
     /// Those behind this number, by rising numbers.
     After(ReportedId),
     /// This one and those behind it.
@@ -20,11 +20,11 @@ pub enum Span {
 
 /// What is to be read of a stream.
 #[derive(Clone, Debug)]
-pub struct Range {
+pub struct PageRequest {
     /// Its key.
     pub key: Vec<u8>,
     /// Which entries.
-    pub span: Span,
+    pub span: IdSpan,
     /// How many at most.
     pub most: u64,
     /// Whether it is to be told what there is to know of the stream itself.
@@ -35,7 +35,7 @@ pub struct Range {
 
 /// What was read of a stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Page {
+pub struct StreamPage {
     /// Entries, in the order that was asked for. One that is too large has no data.
     pub entries: Vec<Entry>,
     /// There may be others behind them.
@@ -46,10 +46,10 @@ pub struct Page {
     pub length: Option<u64>,
 }
 
-impl Range {
+impl PageRequest {
     /// These entries, and nothing else.
-    pub fn of(key: Vec<u8>, span: Span, most: u64) -> Range {
-        Range { key, span, most, about: false, length: false }
+    pub fn of(key: Vec<u8>, span: IdSpan, most: u64) -> PageRequest {
+        PageRequest { key, span, most, about: false, length: false }
     }
 
     pub(super) fn most(&self, each: usize) -> usize {
@@ -59,11 +59,11 @@ impl Range {
     pub(super) fn ask(&self, pipeline: &mut Pipeline, each: usize) {
         let (command, from, to) = match self.span {
             // Redis takes it for an error to ask for what comes after the last id of all.
-            Span::After(id) if id.is_last() => ("XRANGE", id.to_string(), "+"),
-            Span::After(id) => ("XRANGE", format!("({id}"), "+"),
-            Span::From(id) => ("XRANGE", id.to_string(), "+"),
-            Span::Newest => ("XREVRANGE", "+".to_owned(), "-"),
-            Span::Before(id) => ("XREVRANGE", format!("({id}"), "-"),
+            IdSpan::After(id) if id.is_last() => ("XRANGE", id.to_string(), "+"),
+            IdSpan::After(id) => ("XRANGE", format!("({id}"), "+"),
+            IdSpan::From(id) => ("XRANGE", id.to_string(), "+"),
+            IdSpan::Newest => ("XREVRANGE", "+".to_owned(), "-"),
+            IdSpan::Before(id) => ("XREVRANGE", format!("({id}"), "-"),
         };
         let most = self.most(each);
         pipeline.cmd(command).arg(&self.key).arg(from).arg(to).arg("COUNT").arg(most);

@@ -9,10 +9,10 @@ use ::redis::aio::MultiplexedConnection;
 use ::redis::RedisError;
 
 use crate::hub::{pattern_of, Knowledge};
-use crate::redis::context::Joined;
+use crate::redis::context::HubContext;
 
 /// A channel that is to be joined, and what is known of it.
-pub type Asked = (Box<[u8]>, Knowledge);
+pub type WantedChannel = (Box<[u8]>, Knowledge);
 
 /// Whether channels are to be subscribed to before they are fetched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,14 +24,14 @@ pub enum Subscribe {
 
 /// Channels that cannot be had, and why.
 #[derive(Default)]
-pub struct Refused {
+pub struct RefusedChannels {
     pub names: Vec<Box<[u8]>>,
     pub why: Option<String>,
 }
 
 /// What is needed to join channels.
 pub struct Joining {
-    pub joined: Rc<Joined>,
+    pub joined: Rc<HubContext>,
     pub subscriber: MultiplexedConnection,
     pub subscribe: Subscribe,
 }
@@ -40,11 +40,14 @@ impl Joining {
     /// Subscribes, and waits for the confirmation: which channels are subscribed to now, and which the
     /// user may not. One name that is forbidden has Redis refuse the whole command, so it is halved
     /// then.
-    pub async fn allowed(&mut self, some: Vec<Asked>) -> Result<(Vec<Asked>, Refused), RedisError> {
+    pub async fn allowed(
+        &mut self,
+        some: Vec<WantedChannel>,
+    ) -> Result<(Vec<WantedChannel>, RefusedChannels), RedisError> {
         if self.subscribe == Subscribe::Not {
-            return Ok((some, Refused::default()));
+            return Ok((some, RefusedChannels::default()));
         }
-        let (mut yes, mut no) = (Vec::new(), Refused::default());
+        let (mut yes, mut no) = (Vec::new(), RefusedChannels::default());
         let (patterns, channels): (Vec<_>, Vec<_>) =
             some.into_iter().partition(|(name, _)| pattern_of(name).is_some());
         let mut left = vec![patterns, channels];

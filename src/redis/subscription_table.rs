@@ -20,11 +20,11 @@ pub enum Doubt {
 }
 
 /// A channel, or a pattern.
-pub struct Channel {
+pub struct FollowedChannel {
     /// The process's place in its record.
     pub member: Membership,
     /// How far its subscription is.
-    pub state: State,
+    pub state: SubscriptionState,
     /// How far its stream was read: the number of its newest durable event.
     pub last: ReportedId,
     /// The lowest id that has come by its name while its history was on its way.
@@ -38,7 +38,7 @@ pub struct Channel {
 }
 
 /// How far a subscription is.
-pub enum State {
+pub enum SubscriptionState {
     /// It is subscribed to, or will be: until that is confirmed nothing comes by its name.
     Asked,
     /// It is subscribed to, and its history is on its way; messages wait for that.
@@ -52,11 +52,11 @@ pub enum State {
     },
 }
 
-impl Channel {
+impl FollowedChannel {
     /// A doubtful message has come. True if the stream is to be asked at once; if somebody sends many, or
     /// it may not be asked now, it is asked once a second.
     pub fn is_doubted(&mut self, may_be_asked: bool) -> bool {
-        let in_step = matches!(self.state, State::InStep);
+        let in_step = matches!(self.state, SubscriptionState::InStep);
         let at_once = may_be_asked && in_step && self.doubt == Doubt::None;
         self.doubt = if at_once { Doubt::Settled } else { Doubt::Open };
         at_once
@@ -65,7 +65,7 @@ impl Channel {
     /// A message with an id has come by its name. What `clock` had given before the connection began has
     /// not happened since, whatever a message claims.
     pub fn comes_while_joining(&mut self, id: ReportedId, clock: ReportedId) {
-        if matches!(self.state, State::Joining { .. }) && id > clock {
+        if matches!(self.state, SubscriptionState::Joining { .. }) && id > clock {
             let first = self.first_by_name.map_or(id, |first| first.min(id));
             self.first_by_name = Some(first);
         }
@@ -73,26 +73,26 @@ impl Channel {
 
     /// Whether its messages come by its own name now, so that those which patterns bring are doubles.
     pub fn comes_by_name(&self) -> bool {
-        matches!(self.state, State::Joining(_) | State::InStep)
+        matches!(self.state, SubscriptionState::Joining(_) | SubscriptionState::InStep)
     }
 }
 
 /// All of them, by the names that the hub has for them.
 #[derive(Default)]
-pub struct Channels {
-    by_name: HashMap<Box<[u8]>, Channel>,
+pub struct SubscriptionTable {
+    by_name: HashMap<Box<[u8]>, FollowedChannel>,
     /// The names of those that are patterns. All begin alike, so they have the order of the patterns.
     patterns: BTreeSet<Box<[u8]>>,
 }
 
-impl Channels {
+impl SubscriptionTable {
     /// One of them.
-    pub fn get(&self, name: &[u8]) -> Option<&Channel> {
+    pub fn get(&self, name: &[u8]) -> Option<&FollowedChannel> {
         self.by_name.get(name)
     }
 
     /// One of them.
-    pub fn get_mut(&mut self, name: &[u8]) -> Option<&mut Channel> {
+    pub fn get_mut(&mut self, name: &[u8]) -> Option<&mut FollowedChannel> {
         self.by_name.get_mut(name)
     }
 
@@ -102,22 +102,22 @@ impl Channels {
     }
 
     /// All names.
-    pub fn names(&self) -> Keys<'_, Box<[u8]>, Channel> {
+    pub fn names(&self) -> Keys<'_, Box<[u8]>, FollowedChannel> {
         self.by_name.keys()
     }
 
     /// All of them.
-    pub fn iter_mut(&mut self) -> IterMut<'_, Box<[u8]>, Channel> {
+    pub fn iter_mut(&mut self) -> IterMut<'_, Box<[u8]>, FollowedChannel> {
         self.by_name.iter_mut()
     }
 
     /// All of them.
-    pub fn values_mut(&mut self) -> ValuesMut<'_, Box<[u8]>, Channel> {
+    pub fn values_mut(&mut self) -> ValuesMut<'_, Box<[u8]>, FollowedChannel> {
         self.by_name.values_mut()
     }
 
     /// One more.
-    pub fn insert(&mut self, name: Box<[u8]>, channel: Channel) {
+    pub fn insert(&mut self, name: Box<[u8]>, channel: FollowedChannel) {
         if pattern_of(&name).is_some() {
             self.patterns.insert(name.clone());
         }
@@ -125,13 +125,13 @@ impl Channels {
     }
 
     /// One less.
-    pub fn remove(&mut self, name: &[u8]) -> Option<Channel> {
+    pub fn remove(&mut self, name: &[u8]) -> Option<FollowedChannel> {
         self.patterns.remove(name);
         self.by_name.remove(name)
     }
 
     /// Only those for which `keep` is true.
-    pub fn retain(&mut self, mut keep: impl FnMut(&mut Channel) -> bool) {
+    pub fn retain(&mut self, mut keep: impl FnMut(&mut FollowedChannel) -> bool) {
         self.by_name.retain(|_, channel| keep(channel));
         self.patterns.retain(|name| self.by_name.contains_key(name));
     }

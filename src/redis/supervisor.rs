@@ -9,13 +9,13 @@ use tokio::time::{sleep, timeout, Instant};
 
 use crate::hub::{BridgeError, Counter, Fence, Held, Link, Locked, Seat};
 use crate::redis::backoff::Backoff;
-use crate::redis::context::{Joined, Level, News};
+use crate::redis::context::{HubContext, LogLevel, ThreadEvent};
 use crate::redis::ended::Ended;
 use crate::redis::phase::Phase;
 use crate::redis::session::handover_successor::take_over;
-use crate::redis::session::{Session, Tenant};
+use crate::redis::session::{Holder, Session};
 use crate::redis::task::Task;
-use crate::redis::wakes::Wakes;
+use crate::redis::wakes::ThreadWaker;
 
 /// How often a process that holds nothing looks whether it is needed.
 const LOOK: Duration = Duration::from_millis(200);
@@ -37,10 +37,10 @@ enum Chance {
 }
 
 /// A process's bridge for one hub.
-pub struct Bridge {
-    joined: Rc<Joined>,
+pub struct Supervisor {
+    joined: Rc<HubContext>,
     phase: watch::Receiver<Phase>,
-    wakes: Wakes,
+    wakes: ThreadWaker,
     backoff: Backoff,
     /// Since when Redis is away, once that has been told.
     away: Option<Instant>,
@@ -52,10 +52,14 @@ pub struct Bridge {
     short: u32,
 }
 
-impl Bridge {
+impl Supervisor {
     /// For this hub.
-    pub fn new(joined: Rc<Joined>, phase: watch::Receiver<Phase>, wakes: Wakes) -> Bridge {
-        Bridge {
+    pub fn new(
+        joined: Rc<HubContext>,
+        phase: watch::Receiver<Phase>,
+        wakes: ThreadWaker,
+    ) -> Supervisor {
+        Supervisor {
             joined,
             phase,
             wakes,
@@ -68,16 +72,21 @@ impl Bridge {
     }
 
     /// Runs it, and once more should it end by a fault of its own.
-    pub async fn supervised(joined: Rc<Joined>, phase: watch::Receiver<Phase>, wakes: Wakes) {
+    pub async fn supervised(
+        joined: Rc<HubContext>,
+        phase: watch::Receiver<Phase>,
+        wakes: ThreadWaker,
+    ) {
         loop {
-            let bridge = Bridge::new(joined.clone(), phase.clone(), wakes.clone());
+            let bridge = Supervisor::new(joined.clone(), phase.clone(), wakes.clone());
             if tokio::task::spawn_local(bridge.run()).await.is_ok() {
                 break;
             }
-            joined.log(Level::Alert, format_args!("a fault in its Redis thread; it begins anew"));
+            joined
+                .log(LogLevel::Alert, format_args!("a fault in its Redis thread; it begins anew"));
             sleep(Duration::from_secs(1)).await;
         }
-        joined.outbox.put(News::Retired);
+        joined.outbox.put(ThreadEvent::Retired);
     }
 
     /// Holds the subscription whenever it is this process's turn, until the process is to quit.
@@ -130,7 +139,7 @@ impl Bridge {
         self.connect_again(tenant).await;
     }
 
-    async fn tenant(&mut self, seat: Seat) -> Option<Tenant> {
+    async fn tenant(&mut self, seat: Seat) -> Option<Holder> {
         let fence = loop {
             match self.joined.hub.take_fence(seat, self.joined.now()) {
                 Ok(fence) => break fence,
@@ -141,12 +150,12 @@ impl Bridge {
         Some(self.tenant_with(seat, fence))
     }
 
-    fn tenant_with(&self, seat: Seat, fence: Fence) -> Tenant {
-        Tenant { seat, fence, woken: self.wakes.woken.clone() }
+    fn tenant_with(&self, seat: Seat, fence: Fence) -> Holder {
+        Holder { seat, fence, woken: self.wakes.woken.clone() }
     }
 
     /// Connects for ever, until this process has nothing to do with the subscription any more.
-    async fn connect_again(&mut self, tenant: Tenant) {
+    async fn connect_again(&mut self, tenant: Holder) {
         let _beats = self.beat(tenant.fence);
         loop {
             let opened = {
@@ -203,7 +212,7 @@ impl Bridge {
         };
         self.lost = true;
         self.joined.log(
-            Level::Info,
+            LogLevel::Info,
             format_args!("the connection to Redis is lost, and made anew: {why}"),
         );
         // Nearly always the next one lasts; where none does, there is no hurry.
@@ -211,7 +220,7 @@ impl Bridge {
         self.short = if short { self.short + 1 } else { 0 };
         if self.short == MANY {
             let what = format_args!("Redis ends its connections again and again: {why}");
-            self.joined.log(Level::Warn, what);
+            self.joined.log(LogLevel::Warn, what);
         }
         Ok(if short { Duration::from_millis(fastrand::u64(50..250)) } else { Duration::ZERO })
     }
@@ -223,11 +232,11 @@ impl Bridge {
         }
         if std::mem::take(&mut self.locked) {
             let what = format_args!("events are taken in from Redis again");
-            self.joined.log(Level::Notice, what);
+            self.joined.log(LogLevel::Notice, what);
         }
         if let Some(away) = self.away.take() {
             self.joined.log(
-                Level::Notice,
+                LogLevel::Notice,
                 format_args!("Redis is back at {address} after {} ms", away.elapsed().as_millis()),
             );
         }
@@ -238,7 +247,7 @@ impl Bridge {
         self.lost = true;
         if !std::mem::replace(&mut self.locked, true) {
             let what = format_args!("nothing is taken in from Redis: {locked}");
-            self.joined.log(Level::Warn, what);
+            self.joined.log(LogLevel::Warn, what);
         }
         LOOK
     }
@@ -249,7 +258,7 @@ impl Bridge {
         if self.away.is_none() {
             self.away = Some(Instant::now());
             self.joined.log(
-                Level::Warn,
+                LogLevel::Warn,
                 format_args!(
                     "Redis is away: {why}; streams stay open, publishing over HTTP is refused \
                      until it is back"
@@ -263,7 +272,7 @@ impl Bridge {
     /// lets it go.
     async fn succeed(&mut self, succession: Held, seat: Seat) {
         let template = self.tenant_with(seat, Fence::none());
-        let with = |fence| Tenant { fence, ..template.clone() };
+        let with = |fence| Holder { fence, ..template.clone() };
         let taken = tokio::select! {
             taken = take_over(self.joined.clone(), seat, with) => taken,
             _ = self.phase.changed() => return,

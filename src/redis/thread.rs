@@ -13,10 +13,10 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::LocalSet;
 
 use super::phase::Phase;
-use super::publisher::{Publisher, Request};
-use super::wakes::Wakes;
-use crate::redis::context::{Joined, News};
-use crate::redis::supervisor::Bridge;
+use super::publisher::{Publisher, PublisherRequest};
+use super::wakes::ThreadWaker;
+use crate::redis::context::{HubContext, ThreadEvent};
+use crate::redis::supervisor::Supervisor;
 
 /// How long what still runs may take when the thread ends.
 const LAST: Duration = Duration::from_millis(100);
@@ -24,7 +24,7 @@ const LAST: Duration = Duration::from_millis(100);
 /// The running thread.
 pub struct Thread {
     phase: watch::Sender<Phase>,
-    requests: mpsc::UnboundedSender<(usize, Request)>,
+    requests: mpsc::UnboundedSender<(usize, PublisherRequest)>,
     handle: Option<JoinHandle<()>>,
 }
 
@@ -32,7 +32,7 @@ impl Thread {
     /// Starts it with `spawn`, which has to see to it that no signal is delivered to it. `hubs` have the
     /// numbers under which `publish` names them.
     pub fn start(
-        hubs: Vec<(usize, Joined)>,
+        hubs: Vec<(usize, HubContext)>,
         spawn: impl FnOnce(Box<dyn FnOnce() + Send>) -> io::Result<JoinHandle<()>>,
     ) -> io::Result<Thread> {
         let (phase, watched) = watch::channel(Phase::Serving);
@@ -47,7 +47,7 @@ impl Thread {
                     local.block_on(&runtime, run(hubs, watched, inbound));
                 });
                 if let (Err(_), Some(outbox)) = (catch_unwind(serving), outbox) {
-                    outbox.put(News::Died);
+                    outbox.put(ThreadEvent::Died);
                 }
                 drop(local);
                 // A name that is being looked up must not keep the process.
@@ -63,7 +63,7 @@ impl Thread {
     }
 
     /// Has events published; the answer comes by the outbox. False: the thread has ended.
-    pub fn publish(&self, hub: usize, request: Request) -> bool {
+    pub fn publish(&self, hub: usize, request: PublisherRequest) -> bool {
         self.requests.send((hub, request)).is_ok()
     }
 
@@ -84,18 +84,18 @@ impl Drop for Thread {
 }
 
 async fn run(
-    hubs: Vec<(usize, Joined)>,
+    hubs: Vec<(usize, HubContext)>,
     mut phase: watch::Receiver<Phase>,
-    mut requests: mpsc::UnboundedReceiver<(usize, Request)>,
+    mut requests: mpsc::UnboundedReceiver<(usize, PublisherRequest)>,
 ) {
     let Some((_, first)) = hubs.first() else { return };
-    let wakes = Wakes::of_this_thread(first.wakers);
+    let wakes = ThreadWaker::of_this_thread(first.wakers);
     let mut publishers = Vec::new();
     let mut bridges = Vec::new();
     for (number, joined) in hubs {
         let joined = Rc::new(joined);
         let publisher = Rc::new(Publisher::new(joined.clone()));
-        let bridge = Bridge::supervised(joined, phase.clone(), wakes.clone());
+        let bridge = Supervisor::supervised(joined, phase.clone(), wakes.clone());
         publishers.push((number, publisher));
         bridges.push(tokio::task::spawn_local(bridge));
     }

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use crate::redis::buffered_message::Held;
+use crate::redis::buffered_message::BufferedMessage;
 
 /// Bytes of all messages that wait on a connection. Each channel's share is given back when its messages
 /// are dropped, whatever the reason is.
@@ -12,7 +12,7 @@ pub struct WaitingBytes(Rc<Cell<usize>>);
 
 /// Messages of one channel that wait.
 pub struct WaitingMessages {
-    messages: Vec<Held>,
+    messages: Vec<BufferedMessage>,
     /// Bytes of them.
     bytes: usize,
     /// There were too many: none is kept, and the stream is to be read further.
@@ -47,7 +47,7 @@ impl WaitingBytes {
 impl WaitingMessages {
     /// Keeps a message, unless its channel would then have more than half of `most` bytes, or all channels
     /// more than `most`.
-    pub fn keep(&mut self, message: Held, most: usize) -> Admission {
+    pub fn keep(&mut self, message: BufferedMessage, most: usize) -> Admission {
         if self.is_full {
             return Admission::LeftOut;
         }
@@ -79,7 +79,7 @@ impl WaitingMessages {
     }
 
     /// The messages, which do not wait any more.
-    pub fn take(&mut self) -> Vec<Held> {
+    pub fn take(&mut self) -> Vec<BufferedMessage> {
         self.of_all.0.set(self.of_all.0.get().saturating_sub(std::mem::take(&mut self.bytes)));
         std::mem::take(&mut self.messages)
     }
@@ -98,8 +98,8 @@ mod tests {
 
     const MOST: usize = 10_000;
 
-    fn message(bytes: usize) -> Held {
-        Held::of(&Message::Plain(vec![b'x'; bytes].into()))
+    fn message(bytes: usize) -> BufferedMessage {
+        BufferedMessage::of(&Message::Plain(vec![b'x'; bytes].into()))
     }
 
     #[test]

@@ -18,17 +18,17 @@ pub type Woken = watch::Receiver<()>;
 
 /// The waker of the thread, as the sessions of all its hubs share it.
 #[derive(Clone)]
-pub struct Wakes {
+pub struct ThreadWaker {
     /// Its number; `None` if there was none left.
     pub waker: Option<usize>,
     /// Changes whenever the thread is woken.
     pub woken: Woken,
 }
 
-impl Wakes {
+impl ThreadWaker {
     /// Claims a waker for the calling thread and listens to it, for as long as any session may be woken.
     /// Without one, the sessions are woken every 50 ms.
-    pub fn of_this_thread(wakers: &dyn SharedWakers) -> Wakes {
+    pub fn of_this_thread(wakers: &dyn SharedWakers) -> ThreadWaker {
         let (woken, receiver) = watch::channel(());
         let claimed = wakers.claim().and_then(|(waker, eventfd)| Ok((waker, readable(eventfd)?)));
         let (waker, eventfd) = match claimed {
@@ -41,7 +41,7 @@ impl Wakes {
                 woken.send_replace(());
             }
         });
-        Wakes { waker, woken: receiver }
+        ThreadWaker { waker, woken: receiver }
     }
 }
 

@@ -6,10 +6,10 @@ use ::redis::{pipe, Pipeline, RedisError, Value};
 use super::catch_up::Fetched;
 use super::stream_page::is_its_own;
 use crate::hub::{Latest, Missing, ReportedId};
-use crate::redis::keys::Names;
+use crate::redis::keys::Keys;
 
 /// Asks for the low watermarks of these channels.
-pub fn question(names: &Names, channels: &[&[u8]]) -> Pipeline {
+pub fn question(names: &Keys, channels: &[&[u8]]) -> Pipeline {
     let mut question = pipe();
     question.cmd("HMGET").arg(names.forgotten()).arg(channels);
     question

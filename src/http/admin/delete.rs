@@ -11,7 +11,7 @@ use crate::nginx::log::Level;
 use crate::nginx::request::{Outcome, Request};
 use crate::process::{self, redis};
 use crate::redis::refusal::Refusal;
-use crate::redis::script::Forget;
+use crate::redis::script::ForgetCommand;
 use crate::sse::channel::NameError;
 use crate::sse::escaped::Escaped;
 use serde_json::{json, Value};
@@ -99,7 +99,7 @@ impl Deletion {
             None => return answer(request, Err(unserved())),
         };
         let forget =
-            Forget { channel: self.name.clone(), names: terms.names, source: terms.source };
+            ForgetCommand { channel: self.name.clone(), names: terms.names, source: terms.source };
         // It is there before the event loop takes the answer.
         let waiting = Rc::new(RefCell::new(None::<Rc<DeferredResponse>>));
         let (asking, hub) = (waiting.clone(), self.hub);

@@ -7,7 +7,7 @@ use crate::nginx::random;
 use crate::nginx::request::{Outcome, Request};
 use crate::process::{self, redis};
 use crate::redis::refusal::Refusal;
-use crate::redis::script::{Publish, Source};
+use crate::redis::script::{PublishCommand, PublishTarget};
 
 /// A publish that waits for Redis.
 pub struct RedisPublish {
@@ -45,12 +45,13 @@ impl RedisPublish {
             }
         };
         let key = match terms.source {
-            Source::Pubsub => names.stream(&self.channel),
-            Source::Stream { .. } => names.subject(&self.channel),
+            PublishTarget::Pubsub => names.stream(&self.channel),
+            PublishTarget::Stream { .. } => names.subject(&self.channel),
         };
         let events =
             events.iter().map(|new| (new.event_type.to_vec(), new.data.to_vec())).collect();
-        let publish = Publish { key, events, idempotency: Some(idempotency), source: terms.source };
+        let publish =
+            PublishCommand { key, events, idempotency: Some(idempotency), source: terms.source };
         let later = request.later().map_err(|_| no_memory())?;
         let asked = redis::publish(self.hub, publish, move |top, result| {
             later.answer(top, |request| self.answer(request, result));

@@ -13,11 +13,11 @@ fn entry(ms: u64, prev: Option<u64>) -> Entry {
     Entry { id: id(ms), prev: prev.map(id), event_type, data, left_out: 0 }
 }
 
-fn terms(source: Source, (count, age): (u64, u64)) -> Terms {
+fn terms(source: Source, (count, age): (u64, u64)) -> FetchPolicy {
     let history = History { count, age };
     let latest = Latest::here(Now { wall: NOW, mono: 0 });
     let (room, kept) = (usize::MAX, usize::MAX);
-    Terms { history, source, now: NOW, latest, rewound: false, room, kept }
+    FetchPolicy { history, source, now: NOW, latest, rewound: false, room, kept }
 }
 
 /// A stream in Redis, of which a few entries are read at a time.
@@ -28,19 +28,24 @@ struct Stream {
 }
 
 impl Stream {
-    fn page(&self, range: &Range) -> Page {
+    fn page(&self, range: &PageRequest) -> StreamPage {
         let all = self.entries.iter().cloned();
         let mut entries: Vec<Entry> = match range.span {
-            Span::After(id) => all.filter(|entry| entry.id > id).collect(),
-            Span::From(id) => all.filter(|entry| entry.id >= id).collect(),
-            Span::Newest => all.rev().collect(),
-            Span::Before(id) => all.rev().filter(|entry| entry.id < id).collect(),
+            IdSpan::After(id) => all.filter(|entry| entry.id > id).collect(),
+            IdSpan::From(id) => all.filter(|entry| entry.id >= id).collect(),
+            IdSpan::Newest => all.rev().collect(),
+            IdSpan::Before(id) => all.rev().filter(|entry| entry.id < id).collect(),
         };
         let most = self.page.min(usize::try_from(range.most).unwrap_or(usize::MAX));
         let more = entries.len() >= most;
         entries.truncate(most);
         let about = self.about.filter(|_| range.about);
-        Page { entries, more, about, length: range.length.then_some(self.entries.len() as u64) }
+        StreamPage {
+            entries,
+            more,
+            about,
+            length: range.length.then_some(self.entries.len() as u64),
+        }
     }
 }
 
@@ -59,7 +64,7 @@ fn about(first: u64, newest: u64, whole: bool) -> About {
 }
 
 /// All that is caught up: numbers, what is missing before them, and how many pages that took.
-fn caught(known: Knowledge, stream: &Stream, terms: Terms) -> (Vec<u64>, Missing, u32) {
+fn caught(known: Knowledge, stream: &Stream, terms: FetchPolicy) -> (Vec<u64>, Missing, u32) {
     let mut catch_up = CatchUp::new(Vec::new(), known, read(known));
     let (mut numbers, mut missing) = (Vec::new(), Missing::Nothing);
     for pages in 1..1_000 {
@@ -211,7 +216,7 @@ fn the_size_of_a_page_does_not_matter() {
     ];
     for known in known {
         for (count, kept) in [(0, 1_000), (5, 1_000), (12, 0), (100, 200), (100, usize::MAX)] {
-            let terms = Terms { kept, ..terms(Source::PubSub, (count, 0)) };
+            let terms = FetchPolicy { kept, ..terms(Source::PubSub, (count, 0)) };
             let of =
                 |page| caught(known, &Stream { entries: numbered(30), about: None, page }, terms);
             let (all, missing, _) = of(1_000);
@@ -246,7 +251,7 @@ fn the_size_of_a_page_does_not_matter() {
 #[test]
 fn no_more_is_fetched_than_there_is_room_for() {
     let room = 10 * entry(1, None).size();
-    let terms = Terms { room, kept: 0, ..terms(Source::PubSub, (1_000, 0)) };
+    let terms = FetchPolicy { room, kept: 0, ..terms(Source::PubSub, (1_000, 0)) };
     let stream = Stream { entries: numbered(100), about: None, page: 7 };
     let (numbers, missing, _) = caught(Knowledge::Nothing, &stream, terms);
     assert_eq!((numbers, missing), ((91..=100).collect(), up_to(90)));

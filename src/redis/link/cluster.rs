@@ -6,7 +6,7 @@ use ::redis::{cmd, ErrorKind, RedisError, ServerErrorKind, Value};
 
 use super::super::address::{Address, Host};
 use super::error::{in_time, more_telling};
-use super::node::{self, Spot};
+use super::node::{self, NodeAddress};
 use super::{share, Bounds, Kind, Link, LinkError, Pushes, WORDS};
 
 /// Connects to the master of the slot of `hub_key`, asking each seed until one tells of a node that
@@ -23,7 +23,9 @@ pub(super) async fn connect(
     for seed in seeds {
         let asked = in_time(limit, &seed.to_string(), ask(address, seed, limit, hub_key)).await;
         let tried = match asked {
-            Ok(host) => node::master(address, &Spot::Host(host), pushes.clone(), bounds).await,
+            Ok(host) => {
+                node::master(address, &NodeAddress::Host(host), pushes.clone(), bounds).await
+            }
             Err(error) => Err(error),
         };
         match tried {
@@ -48,7 +50,7 @@ async fn ask(
         _ => LinkError::of(&spot, &error),
     };
     let login = address.login.as_ref();
-    let place = Spot::Host(seed.clone());
+    let place = NodeAddress::Host(seed.clone());
     let bounds = Bounds::of_values(WORDS);
     let (mut connection, _driver) =
         node::open(&place, address.tls, login, 0, limit, None, &bounds).await?;

@@ -20,35 +20,35 @@ const VANISHED: Duration = Duration::from_secs(5);
 
 /// Where a node is.
 #[derive(Clone)]
-pub(super) enum Spot {
+pub(super) enum NodeAddress {
     Host(Host),
     Unix(PathBuf),
 }
 
-impl std::fmt::Display for Spot {
+impl std::fmt::Display for NodeAddress {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Spot::Host(host) => write!(f, "{host}"),
-            Spot::Unix(path) => write!(f, "{}", path.display()),
+            NodeAddress::Host(host) => write!(f, "{host}"),
+            NodeAddress::Unix(path) => write!(f, "{}", path.display()),
         }
     }
 }
 
 /// Bytes that go both ways.
-pub(super) trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(super) trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
 
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Socket for S {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for S {}
 
 /// Connects, over TLS if that is asked for.
-pub(super) async fn dial(spot: &Spot, tls: bool) -> io::Result<Box<dyn Socket>> {
+pub(super) async fn dial(spot: &NodeAddress, tls: bool) -> io::Result<Box<dyn ByteStream>> {
     Ok(match spot {
-        Spot::Unix(path) => Box::new(UnixStream::connect(path).await?),
-        Spot::Host(host) if tls => {
+        NodeAddress::Unix(path) => Box::new(UnixStream::connect(path).await?),
+        NodeAddress::Host(host) if tls => {
             let name = ServerName::try_from(host.name.clone()).map_err(io::Error::other)?;
             let connector = TlsConnector::from(Arc::new(tls_config()?));
             Box::new(connector.connect(name, tcp(host).await?).await?)
         }
-        Spot::Host(host) => Box::new(tcp(host).await?),
+        NodeAddress::Host(host) => Box::new(tcp(host).await?),
     })
 }
 

@@ -19,7 +19,7 @@ use super::dial::dial;
 use super::error::in_time;
 use super::{Kind, Link, LinkError, Pushes, HOST, RESPONSE};
 
-pub(super) use super::dial::Spot;
+pub(super) use super::dial::NodeAddress;
 
 /// Connections that this process has made.
 static MADE: AtomicU64 = AtomicU64::new(1);
@@ -42,7 +42,7 @@ impl Drop for Driver {
 /// Connects to a node that must be a master and ready.
 pub(super) async fn master(
     address: &Address,
-    spot: &Spot,
+    spot: &NodeAddress,
     pushes: Option<Pushes>,
     bounds: &Bounds,
 ) -> Result<Link, LinkError> {
@@ -57,7 +57,7 @@ pub(super) async fn master(
 
 /// Connects to a node, whatever it is, within `limit`.
 pub(super) async fn open(
-    spot: &Spot,
+    spot: &NodeAddress,
     tls: bool,
     login: Option<&Login>,
     db: u32,

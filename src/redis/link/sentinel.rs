@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 use super::super::address::{Address, Host};
 use super::error::{in_time, more_telling};
-use super::node::{self, Driver, Spot};
+use super::node::{self, Driver, NodeAddress};
 use super::{share, Bounds, Kind, Link, LinkError, Pushes, HOST, WORDS};
 
 /// The channel on which Sentinels tell of a new master.
@@ -32,10 +32,12 @@ pub(super) async fn connect(
     let limit = share(sentinels.len());
     let mut failure = None;
     for sentinel in sentinels {
-        let spot = Spot::Host(sentinel.clone());
+        let spot = NodeAddress::Host(sentinel.clone());
         let asked = in_time(limit, &spot.to_string(), ask(address, sentinel, limit, master)).await;
         let tried = match asked {
-            Ok(host) => node::master(address, &Spot::Host(host), pushes.clone(), bounds).await,
+            Ok(host) => {
+                node::master(address, &NodeAddress::Host(host), pushes.clone(), bounds).await
+            }
             Err(error) => Err(error),
         };
         match tried {
@@ -100,7 +102,7 @@ async fn open(
     pushes: Option<Pushes>,
 ) -> Result<(MultiplexedConnection, Driver), LinkError> {
     let bounds = Bounds::of_values(WORDS);
-    let spot = Spot::Host(sentinel.clone());
+    let spot = NodeAddress::Host(sentinel.clone());
     let nobody = node::open(&spot, address.tls, None, 0, limit, pushes.clone(), &bounds).await;
     match (nobody, &address.login) {
         (Err(error), Some(login)) if error.kind == Kind::Auth => {

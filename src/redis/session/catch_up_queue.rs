@@ -12,14 +12,14 @@ use ::redis::RedisError;
 use tokio::time::{Duration, Instant};
 
 use crate::hub::{pattern_of, shown as shown_name, Knowledge, ReportedId};
-use crate::redis::catch_up::{CatchUp, Fetched, Terms};
-use crate::redis::context::{Joined, Level};
+use crate::redis::catch_up::{CatchUp, FetchPolicy, Fetched};
+use crate::redis::context::{HubContext, LogLevel};
 use crate::redis::ended::{shown, Ended};
 use crate::redis::fetcher::{ping, Fetcher};
 use crate::redis::session::Session;
-use crate::redis::stream_page::Range;
-use crate::redis::subscribe::{Asked, Refused};
-use crate::redis::subscription_table::State;
+use crate::redis::stream_page::PageRequest;
+use crate::redis::subscribe::{RefusedChannels, WantedChannel};
+use crate::redis::subscription_table::SubscriptionState;
 use crate::redis::task::Task;
 use crate::sse::escaped::Escaped;
 
@@ -30,7 +30,7 @@ const TELL_EVERY: Duration = Duration::from_secs(60);
 const TOGETHER: usize = 512;
 
 /// What is there of a channel.
-pub struct Caught {
+pub struct CaughtUp {
     pub name: Box<[u8]>,
     pub known: Knowledge,
     pub fetched: Fetched,
@@ -38,20 +38,20 @@ pub struct Caught {
     pub rest: Option<CatchUp>,
 }
 
-impl Caught {
+impl CaughtUp {
     /// Nothing is to be fetched.
-    pub fn nothing(name: Box<[u8]>, known: Knowledge) -> Caught {
-        Caught { name, known, fetched: Fetched::default(), rest: None }
+    pub fn nothing(name: Box<[u8]>, known: Knowledge) -> CaughtUp {
+        CaughtUp { name, known, fetched: Fetched::default(), rest: None }
     }
 }
 
 /// The first pages of some channels.
 #[derive(Default)]
 pub struct FirstPages {
-    pub caught: Vec<Caught>,
-    pub refused: Refused,
+    pub caught: Vec<CaughtUp>,
+    pub refused: RefusedChannels,
     /// Those whose turn has not come.
-    pub left: Vec<Asked>,
+    pub left: Vec<WantedChannel>,
 }
 
 /// A channel that lacks more than one page.
@@ -68,9 +68,9 @@ pub struct Further {
 }
 
 /// What is being caught up.
-pub struct Catching {
+pub struct CatchUpQueue {
     /// Channels of which nothing has been fetched.
-    first: VecDeque<Asked>,
+    first: VecDeque<WantedChannel>,
     /// Those that lack more than a page.
     long: VecDeque<Long>,
     first_task: Option<Task>,
@@ -90,11 +90,11 @@ struct Fetchers {
     strays: Rc<Fetcher>,
 }
 
-impl Catching {
+impl CatchUpQueue {
     /// Nothing is caught up. All that is needed is at this node.
-    pub fn new(joined: &Rc<Joined>, node: &str) -> Catching {
+    pub fn new(joined: &Rc<HubContext>, node: &str) -> CatchUpQueue {
         let fetcher = || Rc::new(Fetcher::new(joined.clone(), node.to_owned()));
-        Catching {
+        CatchUpQueue {
             first: VecDeque::new(),
             long: VecDeque::new(),
             first_task: None,
@@ -127,30 +127,32 @@ impl Catching {
 
 /// What is needed to fetch.
 #[derive(Clone)]
-pub struct Asking {
-    joined: Rc<Joined>,
+pub struct PageReader {
+    joined: Rc<HubContext>,
     subscriber: MultiplexedConnection,
     fetcher: Rc<Fetcher>,
-    terms: Terms,
+    terms: FetchPolicy,
 }
 
-impl Asking {
+impl PageReader {
     /// Makes the connection.
     pub async fn open(&self) -> Result<(), String> {
         self.fetcher.open().await
     }
 
     /// The first pages of the first of these channels, and what is wrong with them.
-    pub async fn first_pages(&self, some: Vec<Asked>) -> Result<FirstPages, String> {
+    pub async fn first_pages(&self, some: Vec<WantedChannel>) -> Result<FirstPages, String> {
         let mut pages = FirstPages::default();
         let (patterns, channels): (Vec<_>, Vec<_>) =
             some.into_iter().partition(|(name, _)| pattern_of(name).is_some());
         // Of what matches a pattern nothing is fetched.
-        pages.caught.extend(patterns.into_iter().map(|(name, known)| Caught::nothing(name, known)));
+        pages
+            .caught
+            .extend(patterns.into_iter().map(|(name, known)| CaughtUp::nothing(name, known)));
         let catch_ups = channels.iter().take(TOGETHER);
         let mut catch_ups: Vec<CatchUp> =
             catch_ups.map(|(name, known)| self.joined.catch_up(name, *known)).collect();
-        let ranges: Vec<Range> = catch_ups.iter().map(|one| one.range(self.terms)).collect();
+        let ranges: Vec<PageRequest> = catch_ups.iter().map(|one| one.range(self.terms)).collect();
         let answers = match ranges.is_empty() {
             true => Vec::new(),
             false => self.fetcher.pages(&ranges).await?,
@@ -169,7 +171,7 @@ impl Asking {
                 Ok(page) => {
                     let (fetched, done) = catch_up.take(page, self.terms);
                     let rest = (!done).then_some(catch_up);
-                    pages.caught.push(Caught { name, known, fetched, rest });
+                    pages.caught.push(CaughtUp { name, known, fetched, rest });
                 }
                 Err(error) => {
                     let why = || format!("its stream cannot be read: {}", shown(&error));
@@ -186,7 +188,7 @@ impl Asking {
 
     /// All further pages of a channel of which the first is there, as long as they are no more than so many
     /// bytes together. `None`: it has more, or cannot be read any more.
-    pub async fn whole(&self, mut one: Caught, most: usize) -> Result<Option<Caught>, String> {
+    pub async fn whole(&self, mut one: CaughtUp, most: usize) -> Result<Option<CaughtUp>, String> {
         let mut bytes = 0;
         while let Some(catch_up) = &mut one.rest {
             let Ok((fetched, done)) = self.next_page(catch_up).await? else { return Ok(None) };
@@ -223,17 +225,17 @@ impl Asking {
 
 impl Session {
     /// What is needed to fetch first pages.
-    pub(in crate::redis) fn asking(&self) -> Asking {
+    pub(in crate::redis) fn asking(&self) -> PageReader {
         self.asking_with(self.catching.fetchers.first.clone())
     }
 
-    fn asking_with(&self, fetcher: Rc<Fetcher>) -> Asking {
+    fn asking_with(&self, fetcher: Rc<Fetcher>) -> PageReader {
         let (joined, subscriber) = (self.joined.clone(), self.link.connection.clone());
-        Asking { joined, subscriber, fetcher, terms: self.terms() }
+        PageReader { joined, subscriber, fetcher, terms: self.terms() }
     }
 
     /// These channels are subscribed to: what they lack is to be fetched.
-    pub(in crate::redis) fn catch_up(&mut self, asked: impl IntoIterator<Item = Asked>) {
+    pub(in crate::redis) fn catch_up(&mut self, asked: impl IntoIterator<Item = WantedChannel>) {
         self.catching.first.extend(asked);
         self.fetch_first();
     }
@@ -249,7 +251,7 @@ impl Session {
             return;
         }
         let count = self.catching.first.len().min(TOGETHER);
-        let some: Vec<Asked> = self.catching.first.drain(..count).collect();
+        let some: Vec<WantedChannel> = self.catching.first.drain(..count).collect();
         let (asking, finished) = (self.asking(), self.finished.clone());
         self.catching.first_task = Some(Task::spawn(async move {
             finished.report(asking.first_pages(some).await, Session::take_first);
@@ -281,7 +283,7 @@ impl Session {
             self.catching.first.push_front(asked);
         }
         self.refuse(pages.refused)?;
-        for Caught { name, known, fetched, rest } in pages.caught {
+        for CaughtUp { name, known, fetched, rest } in pages.caught {
             if !self.is_joining(&name) {
                 continue;
             }
@@ -317,7 +319,7 @@ impl Session {
                 }
                 Err(error) => {
                     let why = format!("its stream cannot be read: {}", shown(&error));
-                    self.refuse(Refused { names: vec![long.name], why: Some(why) })?;
+                    self.refuse(RefusedChannels { names: vec![long.name], why: Some(why) })?;
                 }
             }
         }
@@ -327,7 +329,7 @@ impl Session {
 
     fn is_joining(&self, name: &[u8]) -> bool {
         let channel = self.channels.get(name);
-        channel.is_some_and(|channel| matches!(channel.state, State::Joining(_)))
+        channel.is_some_and(|channel| matches!(channel.state, SubscriptionState::Joining(_)))
     }
 
     /// All that a channel's stream had has been appended. If messages of it were not kept meanwhile, they
@@ -339,7 +341,7 @@ impl Session {
         fetched: Fetched,
     ) -> Result<(), Ended> {
         let waiting = match self.channels.get_mut(&name).map(|channel| &mut channel.state) {
-            Some(State::Joining(waiting)) => waiting,
+            Some(SubscriptionState::Joining(waiting)) => waiting,
             _ => return Ok(()),
         };
         if !waiting.was_full() {
@@ -378,7 +380,7 @@ impl Session {
         };
         if self.catching.told.is_none_or(|told| told.elapsed() > TELL_EVERY) {
             self.catching.told = Some(Instant::now());
-            self.joined.log(Level::Warn, format_args!("{what}"));
+            self.joined.log(LogLevel::Warn, format_args!("{what}"));
         }
     }
 }

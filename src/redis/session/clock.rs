@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 use ::redis::{cmd, RedisError, Script, Value};
 
 use crate::hub::{Now, ReportedId};
-use crate::redis::context::Level;
+use crate::redis::context::LogLevel;
 use crate::redis::ended::Ended;
 use crate::redis::session::Session;
 use crate::sse::id::Stamp;
@@ -74,7 +74,7 @@ impl Session {
             Err(_) => "it cannot be removed, and ids of new events are made here",
         };
         self.joined.log(
-            Level::Warn,
+            LogLevel::Warn,
             format_args!(
                 "the hub's clock in Redis, {}, is at {id}, more than an hour ahead; {what}",
                 String::from_utf8_lossy(&self.joined.names.clock()),

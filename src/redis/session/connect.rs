@@ -9,21 +9,21 @@ use ::redis::{RedisError, Value};
 use tokio::time::{timeout_at, Instant};
 
 use crate::hub::{pattern_of, Arrival, How, Knowledge, Link, Source};
-use crate::redis::buffered_message::Held;
-use crate::redis::context::Joined;
+use crate::redis::buffered_message::BufferedMessage;
+use crate::redis::context::HubContext;
 use crate::redis::ended::{lost, Ended};
 use crate::redis::inbox::{Inbox, Push};
 use crate::redis::link;
 use crate::redis::message::{Control, Entry, Message};
-use crate::redis::session::catch_up_queue::Caught;
+use crate::redis::session::catch_up_queue::CaughtUp;
 use crate::redis::session::clock::redis_epoch;
 use crate::redis::session::forget::is_later;
 use crate::redis::session::heartbeat::agree;
-use crate::redis::session::ingest::{is_fetched, parsed, Whose};
+use crate::redis::session::ingest::{is_fetched, parsed, MessageTarget};
 use crate::redis::session::subscriptions::TOGETHER;
-use crate::redis::session::{Session, Tenant};
-use crate::redis::subscribe::Asked;
-use crate::redis::subscription_table::{Channel, State};
+use crate::redis::session::{Holder, Session};
+use crate::redis::subscribe::WantedChannel;
+use crate::redis::subscription_table::{FollowedChannel, SubscriptionState};
 use crate::redis::token::{Agreed, Token};
 use crate::sse::id::Stamp;
 
@@ -32,7 +32,7 @@ const SOON: Duration = Duration::from_secs(2);
 
 impl Session {
     /// Connects, and brings everything in step.
-    pub async fn open(joined: Rc<Joined>, tenant: Tenant) -> Result<Session, Ended> {
+    pub async fn open(joined: Rc<HubContext>, tenant: Holder) -> Result<Session, Ended> {
         let mut session = Session::connect(joined, tenant).await?;
         session.prepare().await?;
         session.subscribe_control().await?;
@@ -50,8 +50,8 @@ impl Session {
 
     /// Connects, without a subscription.
     pub(in crate::redis) async fn connect(
-        joined: Rc<Joined>,
-        tenant: Tenant,
+        joined: Rc<HubContext>,
+        tenant: Holder,
     ) -> Result<Session, Ended> {
         let (inbox, pushes) = Inbox::new();
         let link =
@@ -104,7 +104,7 @@ impl Session {
         for name in before.names() {
             // A successor has subscribed to it already.
             if let Some(channel) = self.channels.get_mut(name) {
-                channel.state = State::Joining(self.waiting_bytes.of_channel());
+                channel.state = SubscriptionState::Joining(self.waiting_bytes.of_channel());
             }
         }
         // Streams of these have gone on, so what they missed comes in the order of all. History of others
@@ -125,7 +125,7 @@ impl Session {
         self.catching.unsettled = left.iter().map(|(name, _)| name.clone()).collect();
         self.append_all(&caught)?;
         self.patiently(|| hub.set_link(fence, Link::Up))?;
-        for Caught { name, known, fetched, .. } in &caught {
+        for CaughtUp { name, known, fetched, .. } in &caught {
             self.settled(name, *known, fetched)?;
         }
         self.await_messages(&left);
@@ -143,8 +143,8 @@ impl Session {
     /// later, for nothing is told to anybody meanwhile.
     async fn catch_up_together(
         &mut self,
-        subscribed: Vec<Asked>,
-    ) -> Result<(Vec<Caught>, Vec<Asked>), Ended> {
+        subscribed: Vec<WantedChannel>,
+    ) -> Result<(Vec<CaughtUp>, Vec<WantedChannel>), Ended> {
         // Of patterns nothing is fetched. None is left for later: what they bring is taken at once, and a
         // gap before it has to be told first.
         let (patterns, mut left): (Vec<_>, Vec<_>) =
@@ -153,8 +153,8 @@ impl Session {
             self.asking().open().await.map_err(Ended::Lost)?;
         }
         let until = Instant::now() + SOON;
-        let mut caught: Vec<Caught> =
-            patterns.into_iter().map(|(name, known)| Caught::nothing(name, known)).collect();
+        let mut caught: Vec<CaughtUp> =
+            patterns.into_iter().map(|(name, known)| CaughtUp::nothing(name, known)).collect();
         let (mut long, mut bytes) = (Vec::new(), 0);
         let most = self.joined.most_held();
         while !left.is_empty() && bytes < most {
@@ -192,14 +192,14 @@ impl Session {
     /// Appends what was fetched of all channels and what has come meanwhile, in the order of the
     /// numbers: channels were asked one after the other, and a message of one may be older than what
     /// another had when it was asked.
-    fn append_all(&mut self, caught: &[Caught]) -> Result<(), Ended> {
+    fn append_all(&mut self, caught: &[CaughtUp]) -> Result<(), Ended> {
         let (hub, fence) = (self.joined.hub.clone(), self.tenant.fence);
         let (patterns, named): (Vec<_>, Vec<_>) =
             caught.iter().partition(|caught| pattern_of(&caught.name).is_some());
         let members = patterns.iter().filter_map(|caught| self.channels.get(&caught.name));
         let members: Vec<_> = members.map(|channel| channel.member).collect();
         self.patiently(|| hub.patterns_subscribed(fence, &members, self.clock))?;
-        for Caught { name, fetched, .. } in named {
+        for CaughtUp { name, fetched, .. } in named {
             self.lose(name, fetched)?;
         }
         let pushes = self.inbox.take();
@@ -208,7 +208,7 @@ impl Session {
         let mut arrivals = Vec::new();
         let mut newest = HashMap::new();
         let mut mark = self.clock;
-        for Caught { name, known, fetched, .. } in caught {
+        for CaughtUp { name, known, fetched, .. } in caught {
             newest.insert(&name[..], fetched);
             // A number that is not believed stands where the one before it does.
             let mut order = Stamp::default();
@@ -223,21 +223,21 @@ impl Session {
         let mut told = self.clock;
         for (push, message) in pushes.iter().zip(&messages) {
             let whose = self.whose(push)?;
-            if let Whose::Control(Control::Forget(name, up_to)) = whose {
+            if let MessageTarget::Control(Control::Forget(name, up_to)) = whose {
                 self.forget(name, up_to)?;
                 arrivals.retain(|(_, arrival): &(_, Arrival<'_>)| {
                     arrival.channel != name || is_later(arrival.how, up_to)
                 });
                 continue;
             }
-            if let Whose::Control(Control::Doubtful(name, _)) = whose {
+            if let MessageTarget::Control(Control::Doubtful(name, _)) = whose {
                 // What was fetched of it may have been read before.
                 if let Some(channel) = self.channels.get_mut(name) {
                     channel.is_doubted(false);
                 }
                 continue;
             }
-            let Whose::Channel(name) = whose else { continue };
+            let MessageTarget::Channel(name) = whose else { continue };
             if let Push::TooLarge { bytes, .. } = push {
                 self.tell_too_large(name, *bytes);
             }
@@ -250,13 +250,14 @@ impl Session {
             if fetched.is_some_and(|fetched| is_fetched(message, fetched)) {
                 continue;
             }
-            let is_joining = |channel: &Channel| matches!(channel.state, State::Joining(_));
+            let is_joining =
+                |channel: &FollowedChannel| matches!(channel.state, SubscriptionState::Joining(_));
             if fetched.is_none() && self.channels.get(name).is_some_and(is_joining) {
-                self.hold(name, Held::of(message));
+                self.hold(name, BufferedMessage::of(message));
                 continue;
             }
             let mut arrival = self.arrival(name, message);
-            if !self.channels.get(name).is_some_and(Channel::comes_by_name) {
+            if !self.channels.get(name).is_some_and(FollowedChannel::comes_by_name) {
                 arrival.how = arrival.how.strayed();
             }
             told = told.max(arrival.how.stamp().unwrap_or_default());

@@ -4,7 +4,7 @@
 use crate::hub::ReportedId;
 use crate::redis::ended::Ended;
 use crate::redis::session::Session;
-use crate::redis::subscription_table::{Channel, Doubt, State};
+use crate::redis::subscription_table::{Doubt, FollowedChannel, SubscriptionState};
 
 impl Session {
     /// A doubtful message of a channel has come, with this id.
@@ -41,7 +41,7 @@ impl Session {
     }
 
     /// The channel, if its messages come by its own name.
-    fn named(&mut self, name: &[u8]) -> Option<&mut Channel> {
+    fn named(&mut self, name: &[u8]) -> Option<&mut FollowedChannel> {
         self.channels.get_mut(name).filter(|channel| channel.comes_by_name())
     }
 
@@ -53,7 +53,7 @@ impl Session {
         let mut open = Vec::new();
         for (name, channel) in self.channels.iter_mut() {
             match (channel.doubt, &channel.state) {
-                (Doubt::Open, State::InStep) => {
+                (Doubt::Open, SubscriptionState::InStep) => {
                     channel.doubt = Doubt::Settled;
                     open.push(name.clone());
                 }

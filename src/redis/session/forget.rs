@@ -8,7 +8,7 @@ use crate::hub::{How, ReportedId, Source};
 use crate::redis::ended::Ended;
 use crate::redis::message::Control;
 use crate::redis::session::Session;
-use crate::redis::subscription_table::{Channel, State};
+use crate::redis::subscription_table::{FollowedChannel, SubscriptionState};
 
 impl Session {
     /// Does what another nginx, or a successor, tells.
@@ -24,7 +24,7 @@ impl Session {
             Control::Forget(name, up_to) => self.forget(name, up_to),
             Control::Doubtful(name, up_to) => {
                 // Whoever joins another channel finds out.
-                if self.channels.get(name).is_some_and(Channel::comes_by_name) {
+                if self.channels.get(name).is_some_and(FollowedChannel::comes_by_name) {
                     if hub.source() == Source::PubSub {
                         self.beat();
                     }
@@ -39,11 +39,11 @@ impl Session {
     /// Forgets what a channel has had by now; `up_to` is the id of its newest durable event.
     pub(in crate::redis) fn forget(&mut self, name: &[u8], up_to: ReportedId) -> Result<(), Ended> {
         if let Some(channel) = self.channels.get_mut(name) {
-            if matches!(channel.state, State::Asked | State::Joining(_)) {
+            if matches!(channel.state, SubscriptionState::Asked | SubscriptionState::Joining(_)) {
                 // What is being fetched of it may have been read before.
                 channel.forgotten = channel.forgotten.max(up_to);
             }
-            if let State::Joining(waiting) = &mut channel.state {
+            if let SubscriptionState::Joining(waiting) = &mut channel.state {
                 waiting.clear();
             }
         }

@@ -9,7 +9,7 @@ use crate::redis::ended::Ended;
 use crate::redis::inbox::Push;
 use crate::redis::phase::Phase;
 use crate::redis::session::Session;
-use crate::redis::subscription_table::{Channel, State};
+use crate::redis::subscription_table::{FollowedChannel, SubscriptionState};
 
 /// How long a successor is waited for, and how long one that has come may take.
 const WAIT: Duration = Duration::from_secs(3);
@@ -21,7 +21,7 @@ const MARKER_WAITS: Duration = Duration::from_secs(1);
 
 /// How far a holder that wants to leave has come.
 #[derive(Clone, Copy)]
-pub struct Retiring {
+pub struct HandoverHolder {
     since: Instant,
     heir: Heir,
     /// Since when the successor's marker has been there.
@@ -53,7 +53,9 @@ impl Session {
     /// Whether a message is the marker that a successor waits for.
     pub(in crate::redis) fn is_marker(&self, push: &Push) -> bool {
         let Push::Message { subject, payload } = push else { return false };
-        let Some(Retiring { heir: Heir::Frozen(heir), .. }) = self.retiring else { return false };
+        let Some(HandoverHolder { heir: Heir::Frozen(heir), .. }) = self.retiring else {
+            return false;
+        };
         *subject == self.joined.names.control() && *payload == heir.to_string().into_bytes()
     }
 
@@ -87,7 +89,7 @@ impl Session {
                 let (hub, fence) = (&self.joined.hub, self.tenant.fence);
                 self.patiently(|| hub.retire(fence))?;
                 self.retiring =
-                    Some(Retiring { since: Instant::now(), heir: Heir::None, marker: None });
+                    Some(HandoverHolder { since: Instant::now(), heir: Heir::None, marker: None });
                 Ok(())
             }
         }
@@ -95,7 +97,7 @@ impl Session {
 
     /// One step further, every few milliseconds.
     pub(in crate::redis) fn retire_further(&mut self) -> Result<(), Ended> {
-        let Some(Retiring { since, heir, .. }) = self.retiring else { return Ok(()) };
+        let Some(HandoverHolder { since, heir, .. }) = self.retiring else { return Ok(()) };
         let hub = self.joined.hub.clone();
         if !hub.bears(self.tenant.fence) {
             return Err(Ended::Fenced);
@@ -137,7 +139,7 @@ impl Session {
     fn freeze(&mut self, heir: u64) -> Result<(), Ended> {
         let (hub, fence) = (self.joined.hub.clone(), self.tenant.fence);
         self.append_held()?;
-        let stays = |channel: &Channel| matches!(channel.state, State::InStep);
+        let stays = |channel: &FollowedChannel| matches!(channel.state, SubscriptionState::InStep);
         let others = self.channels.values_mut().filter(|channel| !stays(channel));
         let members: Vec<_> = others.map(|channel| channel.member).collect();
         for member in members {

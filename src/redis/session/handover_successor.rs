@@ -10,13 +10,13 @@ use ::redis::cmd;
 use tokio::time::{sleep, timeout, Instant};
 
 use crate::hub::{Fence, Hub, Knowledge, Link, Membership, Seat, TakenOver};
-use crate::redis::context::{Joined, Level};
+use crate::redis::context::{HubContext, LogLevel};
 use crate::redis::ended::lost;
 use crate::redis::ended::{shown, Ended};
 use crate::redis::inbox::Push;
-use crate::redis::session::{Session, Tenant};
+use crate::redis::session::{Holder, Session};
 use crate::redis::subscribe::Subscribe;
-use crate::redis::subscription_table::State;
+use crate::redis::subscription_table::SubscriptionState;
 
 /// How long the holder may take to answer, and to come to the marker.
 const ANSWER: Duration = Duration::from_millis(500);
@@ -29,9 +29,9 @@ const STEP: Duration = Duration::from_millis(2);
 /// Takes the subscription over, for a process that holds the succession: the connection, live. `tenant`
 /// makes the process's part of a fence.
 pub async fn take_over(
-    joined: Rc<Joined>,
+    joined: Rc<HubContext>,
     seat: Seat,
-    tenant: impl Fn(Fence) -> Tenant,
+    tenant: impl Fn(Fence) -> Holder,
 ) -> Result<Session, Ended> {
     let hub = joined.hub.clone();
     let heir = fastrand::u64(1..);
@@ -58,7 +58,7 @@ pub async fn take_over(
         (TakenOver::Behind(count), Some(behind)) => session.go_on(count, behind).await?,
         (_, behind) => {
             joined.log(
-                Level::Notice,
+                LogLevel::Notice,
                 format_args!(
                     "the subscription in Redis is taken over from a process that does not answer; \
                      plain messages of {} may be lost",
@@ -117,7 +117,7 @@ impl Session {
     async fn go_on(&mut self, count: u64, behind: VecDeque<Push>) -> Result<(), Ended> {
         let (hub, fence) = (self.joined.hub.clone(), self.tenant.fence);
         for channel in self.channels.values_mut() {
-            channel.state = State::InStep;
+            channel.state = SubscriptionState::InStep;
             // The holder has gone on until now.
             if let Knowledge::Left(had) | Knowledge::Interrupted(had) = known(&hub, channel.member)?
             {

@@ -10,7 +10,7 @@ use ::redis::{cmd, pipe, Pipeline, RedisError, Value};
 use tokio::time::timeout;
 
 use crate::hub::Source;
-use crate::redis::context::{Joined, Level};
+use crate::redis::context::{HubContext, LogLevel};
 use crate::redis::ended::{shown, Ended};
 use crate::redis::session::clock::redis_epoch;
 use crate::redis::session::stream_reader::ask_way;
@@ -108,7 +108,7 @@ impl Session {
         }
         let why = why.map_or_else(|| "it has none".to_owned(), shown);
         self.joined.log(
-            Level::Warn,
+            LogLevel::Warn,
             format_args!(
                 "no secret for durable messages can be agreed upon with Redis: {why}; until one can, \
                  each is looked up before it is delivered"
@@ -119,7 +119,11 @@ impl Session {
 
 /// Writes down for the publish script what history owes, by HSET or HSETNX, and the token unless there
 /// is one; the last answer is the token.
-pub(in crate::redis) fn agree(command: &str, joined: &Joined, token: Option<Token>) -> Pipeline {
+pub(in crate::redis) fn agree(
+    command: &str,
+    joined: &HubContext,
+    token: Option<Token>,
+) -> Pipeline {
     let (key, history) = (joined.names.history(), joined.hub.history());
     let mut tell = pipe();
     tell.cmd(command).arg(&key).arg("count").arg(history.count);

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use tokio::time::Instant;
 
 use crate::hub::{pattern_of, Arrival, How, Knowledge, Missing, NewEvent, ReportedId, Source};
-use crate::redis::buffered_message::Held;
+use crate::redis::buffered_message::BufferedMessage;
 use crate::redis::catch_up::Fetched;
 use crate::redis::ended::Ended;
 use crate::redis::inbox::Push;
@@ -14,7 +14,7 @@ use crate::redis::message::{parse_control, Control, Entry, Message};
 use crate::redis::sequence;
 use crate::redis::sequence::{DeliveryMode, EventOrder};
 use crate::redis::session::{Session, TELL_EVERY};
-use crate::redis::subscription_table::{Channel, State};
+use crate::redis::subscription_table::{FollowedChannel, SubscriptionState};
 use crate::redis::token::Token;
 use crate::redis::waiting::Admission;
 use crate::sse::escaped::Escaped;
@@ -28,7 +28,7 @@ const BATCH_BYTES: usize = 64 << 10;
 static NOTHING: Vec<u8> = Vec::new();
 
 /// Of which channel a message is.
-pub(in crate::redis) enum Whose<'m> {
+pub(in crate::redis) enum MessageTarget<'m> {
     Channel(&'m [u8]),
     /// Of none: what another nginx tells.
     Control(Control<'m>),
@@ -41,9 +41,9 @@ enum Turn<'m> {
     /// It enters the log.
     Append(Arrival<'m>),
     /// Its channel is not in step: it waits.
-    Hold(&'m [u8], Held),
+    Hold(&'m [u8], BufferedMessage),
     /// Events of its channel were missed before it.
-    Missed(&'m [u8], Held),
+    Missed(&'m [u8], BufferedMessage),
     /// Only its channel's stream knows what it is. The id that it claims.
     Doubt(&'m [u8], ReportedId),
     /// A message of so many bytes that was too large to be read.
@@ -128,34 +128,37 @@ impl Session {
     }
 
     /// Of which channel a message is, if it is to be taken.
-    pub(in crate::redis) fn whose<'m>(&mut self, push: &'m Push) -> Result<Whose<'m>, Ended> {
+    pub(in crate::redis) fn whose<'m>(
+        &mut self,
+        push: &'m Push,
+    ) -> Result<MessageTarget<'m>, Ended> {
         let (subject, payload, pattern) = match push {
             Push::Message { subject, payload } => (subject, payload, None),
             Push::Matched { pattern, subject, payload } => (subject, payload, Some(pattern)),
             Push::TooLarge { pattern, subject, .. } => (subject, &NOTHING, pattern.as_ref()),
             Push::Subscribed { subject } => {
                 self.confirm(subject);
-                return Ok(Whose::Nobody);
+                return Ok(MessageTarget::Nobody);
             }
             Push::End => return Err(Ended::Lost("the connection is broken".into())),
         };
         if *subject == self.joined.names.control() {
             // What a pattern brings of it is a double.
             let control = pattern.is_none().then(|| parse_control(payload, self.token)).flatten();
-            return Ok(control.map_or(Whose::Nobody, Whose::Control));
+            return Ok(control.map_or(MessageTarget::Nobody, MessageTarget::Control));
         }
         if self.joined.hub.source() == Source::Streams {
             self.note_growth(subject);
-            return Ok(Whose::Nobody);
+            return Ok(MessageTarget::Nobody);
         }
-        let Some(name) = self.joined.channel_of(subject) else { return Ok(Whose::Nobody) };
-        let by_name = self.channels.get(name).is_some_and(Channel::comes_by_name);
+        let Some(name) = self.joined.channel_of(subject) else { return Ok(MessageTarget::Nobody) };
+        let by_name = self.channels.get(name).is_some_and(FollowedChannel::comes_by_name);
         let taken = match pattern {
             None => by_name,
             // A message that several subscriptions match is taken once.
             Some(pattern) => !by_name && self.is_first_match(pattern, name),
         };
-        Ok(if taken { Whose::Channel(name) } else { Whose::Nobody })
+        Ok(if taken { MessageTarget::Channel(name) } else { MessageTarget::Nobody })
     }
 
     fn turn<'m>(
@@ -164,9 +167,9 @@ impl Session {
         message: &'m Option<Message<'m>>,
     ) -> Result<Turn<'m>, Ended> {
         let name = match self.whose(push)? {
-            Whose::Channel(name) => name,
-            Whose::Control(control) => return Ok(Turn::Control(control)),
-            Whose::Nobody => return Ok(Turn::PassOver),
+            MessageTarget::Channel(name) => name,
+            MessageTarget::Control(control) => return Ok(Turn::Control(control)),
+            MessageTarget::Nobody => return Ok(Turn::PassOver),
         };
         if let Push::TooLarge { bytes, .. } = push {
             return Ok(Turn::LeaveOut(name, *bytes));
@@ -181,17 +184,19 @@ impl Session {
         if let Message::Doubtful(id) = message {
             return Ok(Turn::Doubt(name, *id));
         }
-        if matches!(known, Some(Channel { state: State::Joining(_), .. })) {
-            return Ok(Turn::Hold(name, Held::of(message)));
+        if matches!(known, Some(FollowedChannel { state: SubscriptionState::Joining(_), .. })) {
+            return Ok(Turn::Hold(name, BufferedMessage::of(message)));
         }
         match (message, &mut known) {
             (Message::Durable(event), Some(known)) => {
                 match sequence::place(event.id, event.prev, known.last, reading) {
                     EventOrder::Next => known.last = known.last.max(event.id),
-                    EventOrder::BehindHole => return Ok(Turn::Missed(name, Held::of(message))),
+                    EventOrder::BehindHole => {
+                        return Ok(Turn::Missed(name, BufferedMessage::of(message)))
+                    }
                     EventOrder::Rewound => {
                         self.rewound = true;
-                        return Ok(Turn::Missed(name, Held::of(message)));
+                        return Ok(Turn::Missed(name, BufferedMessage::of(message)));
                     }
                 }
             }
@@ -262,7 +267,7 @@ impl Session {
         }
         self.told_too_large = Some(Instant::now());
         self.joined.log(
-            crate::redis::context::Level::Warn,
+            crate::redis::context::LogLevel::Warn,
             format_args!(
                 "an event of {bytes} bytes from Redis on channel \"{}\" is larger than max_event_size \
                  and is left out",
@@ -429,11 +434,13 @@ impl Session {
         };
         channel.last = channel.last.max(fetched.newest.unwrap_or(had)).max(had);
         channel.forgotten = ReportedId::default();
-        let held = match std::mem::replace(&mut channel.state, State::InStep) {
-            State::Joining(mut waiting) => waiting.take(),
-            State::Asked | State::InStep | State::Refused { .. } => Vec::new(),
+        let held = match std::mem::replace(&mut channel.state, SubscriptionState::InStep) {
+            SubscriptionState::Joining(mut waiting) => waiting.take(),
+            SubscriptionState::Asked
+            | SubscriptionState::InStep
+            | SubscriptionState::Refused { .. } => Vec::new(),
         };
-        let messages: Vec<Message<'_>> = held.iter().map(Held::message).collect();
+        let messages: Vec<Message<'_>> = held.iter().map(BufferedMessage::message).collect();
         let mut arrivals = Vec::with_capacity(messages.len());
         let mut started_over = None;
         for (index, message) in messages.iter().enumerate() {
@@ -472,13 +479,13 @@ impl Session {
     pub(in crate::redis) fn append_held(&mut self) -> Result<(), Ended> {
         let mut given_up = Vec::new();
         for (name, channel) in self.channels.iter_mut() {
-            if let State::Joining(waiting) = &mut channel.state {
+            if let SubscriptionState::Joining(waiting) = &mut channel.state {
                 given_up.push((name.clone(), waiting.take()));
             }
         }
         given_up.retain(|(name, _)| self.channels.first_match(name).is_some());
         for (name, held) in &given_up {
-            let messages: Vec<Message<'_>> = held.iter().map(Held::message).collect();
+            let messages: Vec<Message<'_>> = held.iter().map(BufferedMessage::message).collect();
             let mut arrivals = Vec::with_capacity(messages.len());
             for message in &messages {
                 let arrival = self.arrival(name, message);
@@ -491,9 +498,9 @@ impl Session {
 
     /// Keeps a message until its channel has been caught up. If there are too many of them none is kept: the
     /// durable ones are in the stream.
-    pub(in crate::redis) fn hold(&mut self, name: &[u8], message: Held) {
+    pub(in crate::redis) fn hold(&mut self, name: &[u8], message: BufferedMessage) {
         let most = self.joined.most_held();
-        let Some(State::Joining(waiting)) =
+        let Some(SubscriptionState::Joining(waiting)) =
             self.channels.get_mut(name).map(|channel| &mut channel.state)
         else {
             return;
@@ -509,7 +516,7 @@ impl Session {
         }
         self.told_full = Some(tokio::time::Instant::now());
         self.joined.log(
-            crate::redis::context::Level::Warn,
+            crate::redis::context::LogLevel::Warn,
             format_args!(
                 "more comes on channel \"{}\" than can wait until it is caught up with Redis: until then \
                  its plain messages are lost",

@@ -12,14 +12,14 @@ use crate::redis::ended::Ended;
 use crate::redis::session::heartbeat::HEARTBEAT;
 use crate::redis::session::Session;
 use crate::redis::stream_page::About;
-use crate::redis::subscription_table::State;
+use crate::redis::subscription_table::SubscriptionState;
 
 /// Streams that are asked each second, as the answer has the first and the last entry.
 const ASKED: usize = 32;
 
 /// The asking of streams for their newest ids.
 #[derive(Default)]
-pub struct Asking {
+pub struct Probing {
     /// Channels whose streams have grown, Redis says, but had nothing.
     pub empty: HashSet<Box<[u8]>>,
     /// Channels whose turn is still to come.
@@ -29,7 +29,7 @@ pub struct Asking {
 }
 
 /// A stream that was asked: its channel, how far it was read, and the newest id that it has had.
-pub struct Asked {
+pub struct ProbedStream {
     name: Box<[u8]>,
     last: ReportedId,
     newest: Option<ReportedId>,
@@ -62,13 +62,13 @@ impl Session {
             let newest = |answer: Result<Value, _>| Some(About::read(&answer.ok()?)?.newest);
             let answered = asked.into_iter().zip(answers);
             let answered =
-                answered.map(|(asked, answer)| Asked { newest: newest(answer), ..asked });
+                answered.map(|(asked, answer)| ProbedStream { newest: newest(answer), ..asked });
             finished.report(Ok(answered.collect()), Session::take_newest);
         });
     }
 
     /// First those that have grown and had nothing, then others in turn.
-    fn next_asked(&mut self) -> Vec<Asked> {
+    fn next_asked(&mut self) -> Vec<ProbedStream> {
         if self.asking.turn.is_empty() {
             self.asking.turn = self.channels.names().cloned().collect();
         }
@@ -79,24 +79,24 @@ impl Session {
         let in_step = |name: Box<[u8]>| {
             let channel = self.channels.get(&name)?;
             let has_read = channel.last > ReportedId::default();
-            (has_read && matches!(channel.state, State::InStep)).then_some(Asked {
-                last: channel.last,
-                name,
-                newest: None,
-            })
+            (has_read && matches!(channel.state, SubscriptionState::InStep))
+                .then_some(ProbedStream { last: channel.last, name, newest: None })
         };
         empty.into_iter().chain(others).filter_map(in_step).collect()
     }
 
     /// Streams that are not as far as they were read have started over.
-    pub(in crate::redis) fn take_newest(&mut self, answered: Vec<Asked>) -> Result<(), Ended> {
+    pub(in crate::redis) fn take_newest(
+        &mut self,
+        answered: Vec<ProbedStream>,
+    ) -> Result<(), Ended> {
         self.asking.running = false;
         if self.is_frozen() {
             return Ok(());
         }
-        for Asked { name, last, newest } in answered {
+        for ProbedStream { name, last, newest } in answered {
             let in_step = self.channels.get(&name).is_some_and(|channel| {
-                matches!(channel.state, State::InStep) && channel.last == last
+                matches!(channel.state, SubscriptionState::InStep) && channel.last == last
             });
             if in_step && newest.is_some_and(|newest| newest < last) {
                 self.catch_up_again(&name, Vec::new())?;

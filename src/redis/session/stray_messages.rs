@@ -8,11 +8,11 @@ use ::redis::RedisError;
 use tokio::time::{sleep, Instant};
 
 use crate::hub::{pattern_of, Arrival, How, Membership, NewEvent, ReportedId};
-use crate::redis::context::Level;
+use crate::redis::context::LogLevel;
 use crate::redis::ended::Ended;
 use crate::redis::session::{Session, TELL_EVERY};
-use crate::redis::stream_page::{Page, Range, Span};
-use crate::redis::subscription_table::Channel;
+use crate::redis::stream_page::{IdSpan, PageRequest, StreamPage};
+use crate::redis::subscription_table::FollowedChannel;
 use crate::sse::escaped::Escaped;
 use crate::sse::pattern::matches;
 
@@ -62,9 +62,9 @@ impl Strays {
 }
 
 /// What was looked up.
-pub struct Found {
+pub struct StrayEntries {
     /// Channels, the ids behind which they were looked up, and their entries.
-    read: Vec<(Box<[u8]>, ReportedId, Page)>,
+    read: Vec<(Box<[u8]>, ReportedId, StreamPage)>,
     /// Those whose turn has not come.
     left: Vec<(Box<[u8]>, ReportedId)>,
 }
@@ -101,7 +101,7 @@ impl Session {
         }
         self.strays.told = Some(Instant::now());
         self.joined.log(
-            Level::Warn,
+            LogLevel::Warn,
             format_args!(
                 "more than {MOST} channels that only patterns match have messages without the secret; \
                  those of others, such as \"{}\", are left out, and the streams of these patterns are \
@@ -153,9 +153,9 @@ impl Session {
         let finished = self.finished.clone();
         tokio::task::spawn_local(async move {
             let range = |(name, after): &(Box<[u8]>, ReportedId)| {
-                Range::of(joined.key(name), Span::After(*after), u64::MAX)
+                PageRequest::of(joined.key(name), IdSpan::After(*after), u64::MAX)
             };
-            let ranges: Vec<Range> = some.iter().map(range).collect();
+            let ranges: Vec<PageRequest> = some.iter().map(range).collect();
             let pages = fetcher.pages(&ranges).await;
             sleep(PAUSE).await;
             finished.report(pages.map(|pages| found(some, pages)), Session::settle_strays);
@@ -163,7 +163,7 @@ impl Session {
     }
 
     /// Appends what was found, for the streams of patterns.
-    pub(in crate::redis) fn settle_strays(&mut self, found: Found) -> Result<(), Ended> {
+    pub(in crate::redis) fn settle_strays(&mut self, found: StrayEntries) -> Result<(), Ended> {
         self.take_in()?;
         self.strays.asking = false;
         let forgotten = std::mem::take(&mut self.strays.forgotten);
@@ -176,7 +176,7 @@ impl Session {
             if page.more {
                 self.strays.doubt(name, page.entries.last().map_or(*after, |last| last.id));
             }
-            if self.channels.get(name).is_some_and(Channel::comes_by_name) {
+            if self.channels.get(name).is_some_and(FollowedChannel::comes_by_name) {
                 // It has been joined meanwhile, and caught up.
                 continue;
             }
@@ -196,10 +196,13 @@ impl Session {
 }
 
 /// The entries of each channel. A stream that cannot be read has none.
-fn found(mut some: Vec<(Box<[u8]>, ReportedId)>, pages: Vec<Result<Page, RedisError>>) -> Found {
+fn found(
+    mut some: Vec<(Box<[u8]>, ReportedId)>,
+    pages: Vec<Result<StreamPage, RedisError>>,
+) -> StrayEntries {
     let left = some.split_off(pages.len().min(some.len()));
     let pages = pages.into_iter().map(Result::unwrap_or_default);
     let read =
         some.into_iter().zip(pages).map(|((name, after), page)| (name, after, page)).collect();
-    Found { read, left }
+    StrayEntries { read, left }
 }

@@ -13,16 +13,16 @@ use ::redis::{cmd, pipe, Pipeline, RedisError, Value};
 use tokio::time::sleep;
 
 use crate::hub::{Arrival, How, Knowledge, NewEvent, ReportedId};
-use crate::redis::context::{Joined, Level};
+use crate::redis::context::{HubContext, LogLevel};
 use crate::redis::ended::lost;
 use crate::redis::ended::{shown, Ended};
 use crate::redis::fetcher::Fetcher;
 use crate::redis::session::clock::redis_epoch;
 use crate::redis::session::subscriptions::TOGETHER as SUBSCRIBED;
 use crate::redis::session::Session;
-use crate::redis::stream_page::{Page, Range, Span};
+use crate::redis::stream_page::{IdSpan, PageRequest, StreamPage};
 use crate::redis::subscribe::Subscribe;
-use crate::redis::subscription_table::State;
+use crate::redis::subscription_table::SubscriptionState;
 use crate::redis::task::Task;
 
 /// Streams that one blocking command waits for.
@@ -38,17 +38,17 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 /// How it is learned that a stream has grown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
+pub enum GrowthSource {
     /// Redis tells.
     Told,
     /// It has to be asked.
     Asked,
 }
 
-impl Way {
+impl GrowthSource {
     /// By Redis' answer to CONFIG GET. If it may not be asked, it has to be taken for one that does not
     /// report.
-    fn read(answer: &Result<Value, RedisError>) -> Way {
+    fn read(answer: &Result<Value, RedisError>) -> GrowthSource {
         let text = |value: &Value| match value {
             Value::BulkString(text) => String::from_utf8_lossy(text).into_owned(),
             Value::SimpleString(text) => text.clone(),
@@ -60,9 +60,9 @@ impl Way {
             _ => false,
         };
         if told {
-            Way::Told
+            GrowthSource::Told
         } else {
-            Way::Asked
+            GrowthSource::Asked
         }
     }
 }
@@ -79,8 +79,8 @@ enum Telling {
 }
 
 /// How far the reading of streams is.
-pub struct Reading {
-    way: Way,
+pub struct StreamReader {
+    way: GrowthSource,
     telling: Telling,
     /// Channels whose streams have grown.
     grown: HashSet<Box<[u8]>>,
@@ -99,17 +99,17 @@ type Unread = (Box<[u8]>, ReportedId);
 
 /// What a round of reading has brought.
 pub struct Round {
-    read: Vec<(Unread, Page)>,
+    read: Vec<(Unread, StreamPage)>,
     /// Streams whose turn has not come.
     left: Vec<Box<[u8]>>,
 }
 
-impl Reading {
+impl StreamReader {
     /// Nothing is read yet.
-    pub fn new(way: Way, joined: &Rc<Joined>, node: &str) -> Reading {
+    pub fn new(way: GrowthSource, joined: &Rc<HubContext>, node: &str) -> StreamReader {
         let fetcher = Rc::new(Fetcher::new(joined.clone(), node.to_owned()));
         let grown = HashSet::new();
-        Reading {
+        StreamReader {
             way,
             telling: Telling::Possible,
             grown,
@@ -132,9 +132,9 @@ impl Session {
         question.ignore_errors();
         let mut answers: Vec<Result<Value, RedisError>> =
             question.query_async(connection).await.map_err(lost)?;
-        let way = Way::read(&answers.pop().unwrap_or(Ok(Value::Nil)));
-        self.subscribe = if way == Way::Told { Subscribe::First } else { Subscribe::Not };
-        self.reading = Reading::new(way, &self.joined, &self.link.address);
+        let way = GrowthSource::read(&answers.pop().unwrap_or(Ok(Value::Nil)));
+        self.subscribe = if way == GrowthSource::Told { Subscribe::First } else { Subscribe::Not };
+        self.reading = StreamReader::new(way, &self.joined, &self.link.address);
         Ok(())
     }
 
@@ -158,13 +158,13 @@ impl Session {
         &mut self,
         answer: &Result<Value, RedisError>,
     ) -> Result<(), Ended> {
-        match (self.reading.way, Way::read(answer)) {
-            (Way::Told, Way::Told) => self.audit(),
-            (Way::Asked, Way::Asked) => {}
-            (Way::Told, Way::Asked) => {
+        match (self.reading.way, GrowthSource::read(answer)) {
+            (GrowthSource::Told, GrowthSource::Told) => self.audit(),
+            (GrowthSource::Asked, GrowthSource::Asked) => {}
+            (GrowthSource::Told, GrowthSource::Asked) => {
                 self.ask_streams();
                 self.joined.log(
-                    Level::Warn,
+                    LogLevel::Warn,
                     format_args!(
                         "Redis does not report any more which streams have grown, as its \
                          \"notify-keyspace-events\" has lost \"K\" or \"t\", or may not be read; \
@@ -172,14 +172,14 @@ impl Session {
                     ),
                 );
             }
-            (Way::Asked, Way::Told) => self.subscribe_to_growth(),
+            (GrowthSource::Asked, GrowthSource::Told) => self.subscribe_to_growth(),
         }
         Ok(())
     }
 
     fn ask_streams(&mut self) {
         self.subscribe = Subscribe::Not;
-        self.reading.way = Way::Asked;
+        self.reading.way = GrowthSource::Asked;
         self.reading.turn.clear();
         // One line about it is enough.
         self.reading.told_many = true;
@@ -228,12 +228,12 @@ impl Session {
             return Ok(());
         }
         self.reading.telling = Telling::Possible;
-        self.reading.way = Way::Told;
+        self.reading.way = GrowthSource::Told;
         self.reading.turn.clear();
         self.read_all_streams();
         let what =
             format_args!("Redis reports which streams have grown; they are not asked any more");
-        self.joined.log(Level::Notice, what);
+        self.joined.log(LogLevel::Notice, what);
         Ok(())
     }
 
@@ -246,12 +246,14 @@ impl Session {
         let grown = self.grown_in_step();
         let (channels, how) = match self.reading.way {
             _ if !grown.is_empty() => (grown, Ask::Once),
-            Way::Told => return,
-            Way::Asked if self.channels.len() <= MOST_BLOCKING => (self.next_in_turn(), Ask::Wait),
-            Way::Asked => (self.next_in_turn(), Ask::InTurn),
+            GrowthSource::Told => return,
+            GrowthSource::Asked if self.channels.len() <= MOST_BLOCKING => {
+                (self.next_in_turn(), Ask::Wait)
+            }
+            GrowthSource::Asked => (self.next_in_turn(), Ask::InTurn),
         };
         let last = |name: &[u8]| match self.channels.get(name)? {
-            channel if matches!(channel.state, State::InStep) => Some(channel.last),
+            channel if matches!(channel.state, SubscriptionState::InStep) => Some(channel.last),
             _ => None,
         };
         let asked: Vec<Unread> =
@@ -266,7 +268,7 @@ impl Session {
     fn grown_in_step(&mut self) -> Vec<Box<[u8]>> {
         let in_step = |name: &[u8]| {
             let channel = self.channels.get(name);
-            channel.is_some_and(|channel| matches!(channel.state, State::InStep))
+            channel.is_some_and(|channel| matches!(channel.state, SubscriptionState::InStep))
         };
         let grown = std::mem::take(&mut self.reading.grown);
         let (now, later): (Vec<_>, Vec<_>) = grown.into_iter().partition(|name| in_step(name));
@@ -284,7 +286,7 @@ impl Session {
         if !self.reading.told_many {
             self.reading.told_many = true;
             self.joined.log(
-                Level::Warn,
+                LogLevel::Warn,
                 format_args!(
                     "{} streams in Redis are asked in turn, because its \"notify-keyspace-events\" \
                      has no \"K\" with \"t\"; with these, events come at once",
@@ -329,7 +331,7 @@ impl Session {
         let mut arrivals = Vec::new();
         for ((name, had), page) in &round.read {
             let Some(channel) = self.channels.get_mut(&name[..]) else { continue };
-            if channel.last != *had || !matches!(channel.state, State::InStep) {
+            if channel.last != *had || !matches!(channel.state, SubscriptionState::InStep) {
                 // It was caught up meanwhile.
                 self.reading.grown.insert(name.clone());
                 continue;
@@ -375,17 +377,21 @@ enum Ask {
 }
 
 /// What the first of these streams have behind what is known of them.
-async fn ask(fetcher: &Fetcher, keys: &[(Vec<u8>, ReportedId)]) -> Result<Vec<Page>, String> {
-    let range =
-        |(key, last): &(Vec<u8>, ReportedId)| Range::of(key.clone(), Span::After(*last), u64::MAX);
-    let ranges: Vec<Range> = keys.iter().map(range).collect();
+async fn ask(fetcher: &Fetcher, keys: &[(Vec<u8>, ReportedId)]) -> Result<Vec<StreamPage>, String> {
+    let range = |(key, last): &(Vec<u8>, ReportedId)| {
+        PageRequest::of(key.clone(), IdSpan::After(*last), u64::MAX)
+    };
+    let ranges: Vec<PageRequest> = keys.iter().map(range).collect();
     let pages = fetcher.pages(&ranges).await?;
     // It was a stream a moment ago; the next connection will tell.
     Ok(pages.into_iter().map(|page| page.unwrap_or_default()).collect())
 }
 
 /// The same, but waits for a while if none of them has anything.
-async fn wait(fetcher: &Fetcher, keys: &[(Vec<u8>, ReportedId)]) -> Result<Vec<Page>, String> {
+async fn wait(
+    fetcher: &Fetcher,
+    keys: &[(Vec<u8>, ReportedId)],
+) -> Result<Vec<StreamPage>, String> {
     match fetcher.wait(keys, BLOCK).await? {
         Some(pages) => Ok(pages),
         // One key that is no stream spoils the whole command, and large entries of many are too much.
@@ -397,7 +403,7 @@ async fn wait(fetcher: &Fetcher, keys: &[(Vec<u8>, ReportedId)]) -> Result<Vec<P
 }
 
 /// Asks for the setting that `Way::read` judges, after something that any node but the right one refuses.
-pub(in crate::redis) fn ask_way(joined: &Joined) -> Pipeline {
+pub(in crate::redis) fn ask_way(joined: &HubContext) -> Pipeline {
     let mut ask = pipe();
     ask.cmd("EXISTS").arg(joined.names.clock());
     ask.cmd("CONFIG").arg("GET").arg("notify-keyspace-events");

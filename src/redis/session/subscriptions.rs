@@ -2,12 +2,12 @@
 //! left a while after the last one went, so that a client which reconnects finds it in step.
 
 use crate::hub::{Fence, JoinError, Knowledge, Locked, ReportedId, Signal};
-use crate::redis::buffered_message::Held;
-use crate::redis::context::Level;
+use crate::redis::buffered_message::BufferedMessage;
+use crate::redis::context::LogLevel;
 use crate::redis::ended::{shown, Ended};
 use crate::redis::session::Session;
-use crate::redis::subscribe::{Asked, Joining, Refused};
-use crate::redis::subscription_table::{Channel, Doubt, State};
+use crate::redis::subscribe::{Joining, RefusedChannels, WantedChannel};
+use crate::redis::subscription_table::{Doubt, FollowedChannel, SubscriptionState};
 use crate::sse::channel;
 
 /// Channels in one SUBSCRIBE.
@@ -20,8 +20,8 @@ impl Session {
     pub(in crate::redis) fn confirm(&mut self, subject: &[u8]) {
         let Some(name) = self.joined.channel_of(subject) else { return };
         if let Some(channel) = self.channels.get_mut(name) {
-            if matches!(channel.state, State::Asked) {
-                channel.state = State::Joining(self.waiting_bytes.of_channel());
+            if matches!(channel.state, SubscriptionState::Asked) {
+                channel.state = SubscriptionState::Joining(self.waiting_bytes.of_channel());
                 channel.first_by_name = None;
             }
         }
@@ -113,7 +113,10 @@ impl Session {
 
     /// Takes a place in the records of channels that are not subscribed to. Which, and what is known of
     /// them.
-    pub(in crate::redis) fn join(&mut self, names: Vec<Vec<u8>>) -> Result<Vec<Asked>, Ended> {
+    pub(in crate::redis) fn join(
+        &mut self,
+        names: Vec<Vec<u8>>,
+    ) -> Result<Vec<WantedChannel>, Ended> {
         let (hub, seat) = (self.joined.hub.clone(), self.tenant.seat);
         let mut joined = Vec::with_capacity(names.len());
         for name in names {
@@ -139,11 +142,12 @@ impl Session {
             }
             let known = self.patiently_locked(|| hub.knowledge(member))?;
             let name: Box<[u8]> = name.into();
-            let state = State::Asked;
+            let state = SubscriptionState::Asked;
             let last = ReportedId::default();
             let forgotten = ReportedId::default();
             let (first_by_name, quiet, doubt) = (None, None, Doubt::None);
-            let channel = Channel { member, state, last, first_by_name, forgotten, quiet, doubt };
+            let channel =
+                FollowedChannel { member, state, last, first_by_name, forgotten, quiet, doubt };
             self.channels.insert(name.clone(), channel);
             joined.push((name, known));
         }
@@ -153,7 +157,7 @@ impl Session {
     fn tell_full(&mut self) {
         if !std::mem::replace(&mut self.told_refused, true) {
             let what = "the zone has no room for another channel that Redis has";
-            self.joined.log(Level::Warn, format_args!("{what}"));
+            self.joined.log(LogLevel::Warn, format_args!("{what}"));
         }
     }
 
@@ -166,7 +170,7 @@ impl Session {
         }
     }
 
-    fn spawn_join(&mut self, some: Vec<Asked>) {
+    fn spawn_join(&mut self, some: Vec<WantedChannel>) {
         self.on_the_way += some.len();
         let (mut joining, finished) = (self.joining(), self.finished.clone());
         tokio::task::spawn_local(async move {
@@ -176,7 +180,10 @@ impl Session {
     }
 
     /// Takes channels that were subscribed to, and those that were refused.
-    fn take_joined(&mut self, (some, refused): (Vec<Asked>, Refused)) -> Result<(), Ended> {
+    fn take_joined(
+        &mut self,
+        (some, refused): (Vec<WantedChannel>, RefusedChannels),
+    ) -> Result<(), Ended> {
         self.on_the_way -= self.on_the_way.min(some.len() + refused.names.len());
         self.refuse(refused)?;
         self.take_in()?;
@@ -188,11 +195,11 @@ impl Session {
 
     /// These channels are subscribed to, or need not be: their messages wait from here on. A subscription
     /// says so itself, before it is confirmed.
-    pub(in crate::redis) fn await_messages(&mut self, some: &[Asked]) {
+    pub(in crate::redis) fn await_messages(&mut self, some: &[WantedChannel]) {
         for (name, _) in some {
             if let Some(channel) = self.channels.get_mut(name) {
-                if matches!(channel.state, State::Asked) {
-                    channel.state = State::Joining(self.waiting_bytes.of_channel());
+                if matches!(channel.state, SubscriptionState::Asked) {
+                    channel.state = SubscriptionState::Joining(self.waiting_bytes.of_channel());
                 }
             }
         }
@@ -202,14 +209,14 @@ impl Session {
     pub(in crate::redis) fn catch_up_again(
         &mut self,
         name: &[u8],
-        held: Vec<Held>,
+        held: Vec<BufferedMessage>,
     ) -> Result<(), Ended> {
         let Some(channel) = self.channels.get_mut(name) else { return Ok(()) };
         let (most, mut waiting) = (self.joined.most_held(), self.waiting_bytes.of_channel());
         for message in held {
             waiting.keep(message, most);
         }
-        channel.state = State::Joining(waiting);
+        channel.state = SubscriptionState::Joining(waiting);
         let (member, known) = (channel.member, Knowledge::Interrupted(channel.last));
         let (hub, fence) = (&self.joined.hub, self.tenant.fence);
         self.patiently(|| hub.out_of_step(fence, member))?;

@@ -1,11 +1,11 @@
 //! Channels that are left: because nobody listens any more, or because Redis does not give them.
 
 use crate::hub::{pattern_of, shown, Knowledge, ReportedId};
-use crate::redis::context::Level;
+use crate::redis::context::LogLevel;
 use crate::redis::ended::Ended;
 use crate::redis::session::Session;
-use crate::redis::subscribe::{Refused, Subscribe};
-use crate::redis::subscription_table::{Channel, State};
+use crate::redis::subscribe::{RefusedChannels, Subscribe};
+use crate::redis::subscription_table::{FollowedChannel, SubscriptionState};
 use crate::sse::escaped::Escaped;
 
 /// How long a channel without listeners stays subscribed, in ms.
@@ -16,7 +16,7 @@ const RETRIED: usize = 100;
 
 impl Session {
     /// Channels that cannot be had for now.
-    pub(in crate::redis) fn refuse(&mut self, refused: Refused) -> Result<(), Ended> {
+    pub(in crate::redis) fn refuse(&mut self, refused: RefusedChannels) -> Result<(), Ended> {
         let until = self.joined.now().mono + RETRY;
         if let (Some(first), Some(why), false) =
             (refused.names.first(), &refused.why, self.told_refused)
@@ -24,7 +24,7 @@ impl Session {
             self.told_refused = true;
             let others = refused.names.len() - 1;
             self.joined.log(
-                Level::Warn,
+                LogLevel::Warn,
                 format_args!(
                     "channel \"{}\" cannot be had from Redis, nor can {others} others: {why}",
                     Escaped(shown(first)),
@@ -39,7 +39,7 @@ impl Session {
             }
             if let Some(channel) = self.channels.get_mut(&name) {
                 channel.forgotten = ReportedId::default();
-                channel.state = State::Refused { until };
+                channel.state = SubscriptionState::Refused { until };
             }
             self.note_settled(&name)?;
         }
@@ -49,8 +49,10 @@ impl Session {
     fn has_waiting(&self, name: &[u8]) -> bool {
         let channel = self.channels.get(name);
         channel.is_some_and(|channel| match &channel.state {
-            State::Joining(waiting) => waiting.has_had_any(),
-            State::Asked | State::InStep | State::Refused { .. } => false,
+            SubscriptionState::Joining(waiting) => waiting.has_had_any(),
+            SubscriptionState::Asked
+            | SubscriptionState::InStep
+            | SubscriptionState::Refused { .. } => false,
         })
     }
 
@@ -69,8 +71,7 @@ impl Session {
     /// Asks again for channels that were refused a while ago.
     pub(in crate::redis) fn retry_refused(&mut self) -> Result<(), Ended> {
         let now = self.joined.now().mono;
-        let due =
-            |channel: &Channel| matches!(channel.state, State::Refused { until } if until <= now);
+        let due = |channel: &FollowedChannel| matches!(channel.state, SubscriptionState::Refused { until } if until <= now);
         let names: Vec<Vec<u8>> = self
             .channels
             .iter_mut()
@@ -93,7 +94,7 @@ impl Session {
             (self.joined.hub.clone(), self.tenant.fence, self.joined.now().mono);
         let mut left = Vec::new();
         for (name, channel) in self.channels.iter_mut() {
-            if matches!(channel.state, State::Asked | State::Joining(_)) {
+            if matches!(channel.state, SubscriptionState::Asked | SubscriptionState::Joining(_)) {
                 continue;
             }
             // A lock that is not to be had now is to be had in a second.
