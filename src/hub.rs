@@ -31,29 +31,29 @@ mod meter;
 #[cfg(test)]
 mod tests;
 
-pub use admin::{ChannelInfo, Forgotten, Listing, Page};
+pub use admin::{ChannelInfo, Forgotten, Listing, ListingPage};
 pub use budget::Budget;
 #[cfg(test)]
 pub use budget::{let_turns_have, let_visits_have};
-pub use listeners::control::Signal;
+pub use listeners::control::ControlEntry;
 pub use listeners::pattern::{name_of_pattern, pattern_of, reaches, shown};
-pub use listeners::pattern_replay::Search;
-pub use listeners::slots::{Seat, Wakers};
+pub use listeners::pattern_replay::PatternReplay;
+pub use listeners::slots::{SlotClaim, Wakers};
 pub use listeners::subscribe::{JoinError, Membership};
 pub use log::append::{NewEvent, PublishError, Published};
-pub use log::eviction::Swept;
-pub use log::position::{Kind, Place};
-pub use log::replay::{Beginning, Found, Pursuit, Resume, Slice};
-pub use log::resume::Had;
-pub use log::ring::{Copied, Descriptor};
+pub use log::eviction::Reaped;
+pub use log::position::{Kind, LogOrder};
+pub use log::replay::{Beginning, ReplayBatch, ReplayCursor, ReplayedEvent, Resume};
+pub use log::resume::AlreadySeen;
+pub use log::ring::{Descriptor, EventCopy};
 pub use memory::holder::Locked;
 pub use memory::lock::{Attempt, RobustLock, WORDS as LOCK_WORDS};
 pub use memory::region::Region;
 pub use replication::handover::TakenOver;
-pub use replication::ingest::{Arrival, Arrived, How};
-pub use replication::lease::{BridgeError, Fence, Held, Link, Source};
+pub use replication::ingest::{IncomingEvent, Ingested, Provenance};
+pub use replication::lease::{FencingToken, LeaseError, LeaseGuard, RedisState, Source};
 pub use replication::reported::{JudgedId, Latest, ReportedId};
-pub use replication::sync::{Knowledge, Missing};
+pub use replication::sync::{Loss, SyncState};
 pub use stats::{Counter, Stats, COUNTERS};
 
 use memory::alloc;

@@ -19,7 +19,7 @@ use crate::nginx::top_level::TopLevel;
 use crate::nginx::wakers::{eventfd, EventfdWakers};
 use crate::nginx::{clock, core_conf, random};
 use crate::redis::context::SharedWakers;
-use crate::worker::{End, Presence, StreamKey, Turn, Worker};
+use crate::worker::{End, Presence, Progress, StreamKey, Worker};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
@@ -357,13 +357,13 @@ fn drain(hub: usize, top: &mut TopLevel) {
         serving.worker.drain(over, clock::now());
         redis::retire();
         serving.arm();
-        Turn::Idle
+        Progress::Idle
     });
 }
 
-fn after(hub: usize, top: &mut TopLevel, call: impl FnOnce(&mut Serving) -> Turn) {
+fn after(hub: usize, top: &mut TopLevel, call: impl FnOnce(&mut Serving) -> Progress) {
     lend(hub, |serving| {
-        if call(serving) == Turn::More {
+        if call(serving) == Progress::More {
             serving.turn.post_next();
         }
     });

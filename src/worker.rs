@@ -51,7 +51,7 @@ use std::collections::{HashMap, VecDeque};
 use rustc_hash::FxBuildHasher;
 use slotmap::SlotMap;
 
-use crate::hub::{Hub, Membership, NewEvent, Now, PublishError, Published, Seat, Wakers};
+use crate::hub::{Hub, Membership, NewEvent, Now, PublishError, Published, SlotClaim, Wakers};
 use crate::sse::frame;
 use crate::sse::id::Id;
 use batch_cache::BatchCache;
@@ -60,7 +60,7 @@ use channel_task::ChannelTask;
 use keys::ChannelKey;
 use log_reader::FrameCache;
 use pattern::Patterns;
-use stream::{Accounting, State, Stream};
+use stream::{Accounting, Stream, StreamState};
 use timer_wheel::TimerWheel;
 
 pub use admin::{ALL_STATUS_CHANNEL, STATUS_CHANNEL};
@@ -68,7 +68,7 @@ pub use end::{End, Finish};
 pub use keys::StreamKey;
 pub use open::OpenError;
 pub use presence::Presence;
-pub use scheduler::Turn;
+pub use scheduler::Progress;
 pub use settings::{Jittered, Naming, Replay, SlowClient, StreamSettings};
 pub use socket::{Batch, Sent, Socket};
 
@@ -78,7 +78,7 @@ pub struct Worker<S: Socket> {
     wakers: &'static dyn Wakers,
     /// The waker of this process.
     waker: Option<usize>,
-    seat: Option<Seat>,
+    seat: Option<SlotClaim>,
     streams: SlotMap<StreamKey, Stream<S>>,
     channels: SlotMap<ChannelKey, Channel>,
     by_name: HashMap<Box<[u8]>, ChannelKey>,
@@ -214,7 +214,7 @@ impl<S: Socket> Worker<S> {
             draining: None,
             look_at: now.mono,
         };
-        worker.take_seat();
+        worker.claim_slot();
         // The slot's former tenant may have died between an append and the wake-ups.
         worker.bury(now);
         worker
@@ -233,8 +233,8 @@ impl<S: Socket> Worker<S> {
         self.waker.is_some()
     }
 
-    fn take_seat(&mut self) {
-        self.seat = self.hub.take_seat();
+    fn claim_slot(&mut self) {
+        self.seat = self.hub.claim_slot();
         if let Some(seat) = self.seat {
             self.hub.set_waker(seat, self.waker);
         }
@@ -307,17 +307,17 @@ impl<S: Socket> Worker<S> {
         while self.tell_presence(now) {}
         self.flush_tally();
         if let Some(seat) = self.seat.take() {
-            self.hub.leave_seat(seat);
+            self.hub.release_slot(seat);
         }
     }
 
     /// The stream gets no more bytes from here.
     fn end(&mut self, key: StreamKey, end: End) {
         let Some(stream) = self.streams.get_mut(key) else { return };
-        if matches!(stream.state, State::Ended) {
+        if matches!(stream.state, StreamState::Ended) {
             return;
         }
-        stream.state = State::Ended;
+        stream.state = StreamState::Ended;
         self.ended.push_back((key, end));
     }
 

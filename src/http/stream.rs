@@ -168,7 +168,7 @@ fn turn_away(
         Some(error) => (error.to_string(), End::Error),
         None => ("this process does not serve the hub".to_owned(), End::Error),
     };
-    if let Some(OpenError::Busy(_) | OpenError::Crowded | OpenError::Full | OpenError::NoSeat) =
+    if let Some(OpenError::Busy(_) | OpenError::Crowded | OpenError::Full | OpenError::NoSlot) =
         error
     {
         process::warn(conf.target.hub, format_args!("streams are turned away: {why}"));

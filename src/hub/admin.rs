@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::budget::Budget;
 use super::stats::Counter;
 use super::{Hub, Membership, Now};
-use crate::hub::listeners::control::Signal;
-use crate::hub::log::position::{Kind, Place};
+use crate::hub::listeners::control::ControlEntry;
+use crate::hub::log::position::{Kind, LogOrder};
 use crate::hub::memory::access::{Guard, Locked};
 use crate::hub::memory::layout::{channel, event, header, low};
-use crate::hub::memory::redo::Change;
-use crate::hub::replication::lease::{BridgeError, Fence, Source};
+use crate::hub::memory::redo::Transaction;
+use crate::hub::replication::lease::{FencingToken, LeaseError, Source};
 use crate::sse::channel::is_own;
 use crate::sse::id::Id;
 
@@ -32,7 +32,7 @@ pub struct ChannelInfo {
 
 /// A part of a listing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Page {
+pub struct ListingPage {
     /// Channels, in no order that means anything.
     pub channels: Vec<ChannelInfo>,
     /// Where the next part begins; `None` if this was the last.
@@ -46,7 +46,7 @@ pub struct Listing {
     from: u64,
     limit: usize,
     bucket: u64,
-    page: Page,
+    page: ListingPage,
 }
 
 impl Listing {
@@ -55,7 +55,7 @@ impl Listing {
     /// bucket, so it may have some more than `limit`. The module's own channels and patterns are
     /// left out.
     pub fn new(prefix: Vec<u8>, from: u64, limit: usize) -> Listing {
-        Listing { prefix, from, limit, bucket: from, page: Page::default() }
+        Listing { prefix, from, limit, bucket: from, page: ListingPage::default() }
     }
 }
 
@@ -68,7 +68,7 @@ pub struct Forgotten {
 
 impl Hub {
     /// Goes on with a listing for one hold of the lock. The page, once it is complete.
-    pub fn list(&self, listing: &mut Listing) -> Result<Option<Page>, Locked> {
+    pub fn list(&self, listing: &mut Listing) -> Result<Option<ListingPage>, Locked> {
         let buckets = self.layout.buckets as u64;
         let stop = buckets.min(listing.from.saturating_add(AT_MOST));
         let guard = self.lock()?;
@@ -96,7 +96,7 @@ impl Hub {
         let guard = self.lock()?;
         let Some(record) = guard.find(name) else { return Ok(None) };
         let mut change = guard.change();
-        let position = guard.signal(&mut change, record, Signal::End);
+        let position = guard.signal(&mut change, record, ControlEntry::End);
         change.set(self.layout.block(record, channel::ENDED), position);
         change.commit();
         Ok(Some(guard.listeners(record)))
@@ -111,7 +111,12 @@ impl Hub {
 
     /// Drops all events of a channel, for the bridge whose fence stands. A successor has to pass the
     /// message that asked for it over.
-    pub fn forget_for_all(&self, fence: Fence, name: &[u8], now: Now) -> Result<(), BridgeError> {
+    pub fn forget_for_all(
+        &self,
+        fence: FencingToken,
+        name: &[u8],
+        now: Now,
+    ) -> Result<(), LeaseError> {
         let guard = self.lock_fenced(fence)?;
         let record = guard.find(name);
         let mut change = guard.change();
@@ -159,23 +164,23 @@ impl Guard<'_> {
     }
 
     /// Takes all events from a channel, as a part of a change. Returns how many.
-    fn drop_events(&self, change: &mut Change<'_>, record: u32, now: Now) -> u64 {
+    fn drop_events(&self, change: &mut Transaction<'_>, record: u32, now: Now) -> u64 {
         // A place of its own, above every id that a client can have.
         let kind = self.hub.own_kind();
-        let stamp = self.own_stamp(kind, now);
+        let entry_id = self.own_stamp(kind, now);
         let newest = low(self.word(record, channel::EVENTS));
         // Streams that applications write have no common order: how far this one was read is its own.
         let of_floor = match self.hub.source() {
-            Source::Streams if newest != 0 => self.place(newest).stamp,
-            _ => stamp,
+            Source::Streams if newest != 0 => self.place(newest).entry_id,
+            _ => entry_id,
         };
-        let place = Place { stamp: of_floor, position: self.get(header::HEAD) };
+        let place = LogOrder { entry_id: of_floor, position: self.get(header::HEAD) };
         let events = u64::from(self.detach_all(change, record));
         self.floor(record).raised(place, kind).write(|word, value| {
             change.set(self.hub.layout.block(record, channel::FLOOR + word), value);
         });
-        change.set(header::LAST_MS, stamp.ms);
-        change.set(header::LAST_SEQ, stamp.seq);
+        change.set(header::LAST_MS, entry_id.ms);
+        change.set(header::LAST_SEQ, entry_id.seq);
         events
     }
 
@@ -196,7 +201,7 @@ impl Guard<'_> {
     fn info(&self, record: u32) -> ChannelInfo {
         let newest = low(self.word(record, channel::EVENTS));
         let last_id = (newest != 0).then(|| {
-            let place = Place::of_event(&self.hub.region, &self.hub.layout, newest);
+            let place = LogOrder::of_event(&self.hub.region, &self.hub.layout, newest);
             place.id(self.kind(newest), self.hub.tag())
         });
         ChannelInfo {

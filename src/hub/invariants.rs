@@ -6,12 +6,12 @@
 use std::collections::BTreeSet;
 
 use crate::hub::log::channels::{class, record_blocks, IDLE, IN_SURPLUS, PATTERNS, SURPLUS};
-use crate::hub::log::position::{end, Floor, Place};
+use crate::hub::log::position::{end, LogOrder, LowWatermark};
 use crate::hub::memory::access::Guard;
 use crate::hub::memory::alloc::of_event;
 use crate::hub::memory::layout::{channel, event, header, high, key, low, more_pairs, pair};
 use crate::hub::memory::linked_list::List;
-use crate::hub::{Copied, Hub, Source};
+use crate::hub::{EventCopy, Hub, Source};
 use crate::sse::data;
 
 impl Hub {
@@ -98,7 +98,7 @@ impl Hub {
             return Vec::new();
         };
         let read = |block: u32| {
-            let mut copied = Copied::default();
+            let mut copied = EventCopy::default();
             assert!(self.copy_block(block, &mut copied));
             let text = String::from_utf8(data::decode(copied.data())).unwrap();
             (copied.place.position, text)
@@ -125,11 +125,11 @@ impl Hub {
     }
 
     /// What a newcomer would be told as lost: the floor of a channel, or FORGOTTEN.
-    pub fn floor_of(&self, name: &[u8]) -> Place {
+    pub fn floor_of(&self, name: &[u8]) -> LogOrder {
         let guard = self.lock_patiently();
         match guard.find(name) {
             Some(record) => guard.floor(record).place,
-            None => Floor::read(&self.region, header::FORGOTTEN).place,
+            None => LowWatermark::read(&self.region, header::FORGOTTEN).place,
         }
     }
 }
@@ -234,7 +234,7 @@ impl Check<'_> {
         let mut before = guard.floor(record).place;
         // What had left can come back from Redis, and a new record inherits what others have lost.
         let alone = guard.hub.source() == Source::Alone;
-        let mut before_by_id = if alone { before } else { Place::START };
+        let mut before_by_id = if alone { before } else { LogOrder::START };
         for block in guard.chain(record) {
             let owner = guard.word(block, event::OWNER);
             assert_eq!(high(owner), record);
@@ -244,7 +244,7 @@ impl Check<'_> {
             if own > 1 {
                 self.claim_chain(guard.get(layout.next(block)) as u32, own - 1, "data");
             }
-            let place = Place::of_event(&guard.hub.region, layout, block);
+            let place = LogOrder::of_event(&guard.hub.region, layout, block);
             // By id: what Redis numbered stands before all that came while its number was the mark.
             let by_id = place.by_id(guard.kind(block));
             assert!(by_id > before_by_id && place.position > before.position, "places rise");
@@ -256,7 +256,7 @@ impl Check<'_> {
             blocks += own;
             count += 1;
         }
-        assert!(before.stamp <= end(&guard.hub.region).stamp);
+        assert!(before.entry_id <= end(&guard.hub.region).entry_id);
         assert_eq!(low(guard.word(record, channel::EVENTS)), earlier);
         assert_eq!(guard.events(record), count);
         assert_eq!(low(guard.word(record, channel::SIZE)) as usize, blocks);

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use super::{Hub, Link};
+use super::{Hub, RedisState};
 use crate::hub::memory::alloc::available;
 use crate::hub::memory::layout::{header, BLOCK};
 use crate::hub::memory::region::WORD;
@@ -103,7 +103,7 @@ pub struct Stats {
     /// Bytes of the blocks in use.
     pub zone_used_bytes: u64,
     /// What became of the connection to Redis.
-    pub redis: Link,
+    pub redis: RedisState,
     counters: [u64; COUNTERS],
 }
 
@@ -115,7 +115,7 @@ impl Default for Stats {
             retained_events: 0,
             zone_bytes: 0,
             zone_used_bytes: 0,
-            redis: Link::Off,
+            redis: RedisState::Off,
             counters: [0; COUNTERS],
         }
     }

@@ -77,13 +77,13 @@ impl Hub {
     /// The next slice of a pursuit, however many visits it takes.
     fn slice_of(
         &self,
-        pursuit: &mut Pursuit,
+        pursuit: &mut ReplayCursor,
         events: usize,
         bytes: usize,
         now: Now,
-    ) -> Result<Slice, Locked> {
+    ) -> Result<ReplayBatch, Locked> {
         loop {
-            if let Some(slice) = self.pursue(pursuit, events, bytes, now)? {
+            if let Some(slice) = self.replay(pursuit, events, bytes, now)? {
                 return Ok(slice);
             }
         }
@@ -111,12 +111,12 @@ fn patiently<T, E: std::fmt::Debug>(mut operation: impl FnMut() -> Result<T, E>)
     operation().unwrap()
 }
 
-fn text(copied: &Copied) -> String {
+fn text(copied: &EventCopy) -> String {
     String::from_utf8(data::decode(copied.data())).unwrap()
 }
 
 /// All that a pursuit gives, in slices of `slice` events: the ids of the gaps told and the data.
-fn all_of(hub: &Hub, pursuit: &mut Pursuit, slice: usize, now: Now) -> (Vec<Id>, Vec<String>) {
+fn all_of(hub: &Hub, pursuit: &mut ReplayCursor, slice: usize, now: Now) -> (Vec<Id>, Vec<String>) {
     let (mut gaps, mut texts) = (Vec::new(), Vec::new());
     loop {
         let found = hub.slice_of(pursuit, slice, usize::MAX, now).unwrap();

@@ -2,7 +2,7 @@
 
 use super::table::{Figure, FigureSource, FIGURES};
 use super::{HubFigures, VERSION};
-use crate::hub::{Link, Stats};
+use crate::hub::{RedisState, Stats};
 use std::fmt::{self, Display, Write};
 
 /// The content type.
@@ -44,9 +44,9 @@ impl Text {
         match figure.reading {
             FigureSource::Gauge(read) => self.line(figure.name, &[hub], &read(stats)),
             // Of a hub without Redis there is nothing to tell.
-            FigureSource::Redis if stats.redis == Link::Off => {}
+            FigureSource::Redis if stats.redis == RedisState::Off => {}
             FigureSource::Redis => {
-                self.line(figure.name, &[hub], &u64::from(stats.redis == Link::Up));
+                self.line(figure.name, &[hub], &u64::from(stats.redis == RedisState::Up));
             }
             FigureSource::Counter(counter) => self.line(figure.name, &[hub], &stats.of(counter)),
             FigureSource::Reasons(reasons) => {

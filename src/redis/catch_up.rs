@@ -10,9 +10,9 @@
 
 use super::message::Entry;
 use super::stream_page::{About, IdSpan, PageRequest, StreamPage};
-use crate::hub::{History, Knowledge, Latest, Missing, ReportedId, Source};
+use crate::hub::{History, Latest, Loss, ReportedId, Source, SyncState};
 use crate::redis::context::HubContext;
-use crate::sse::id::Stamp;
+use crate::sse::id::EntryId;
 
 /// How long the publish script keeps the stream of a silent channel at least, in ms.
 const DAY: u64 = 86_400_000;
@@ -23,7 +23,7 @@ pub struct Fetched {
     /// Entries by rising number, none of which the hub has had.
     pub entries: Vec<Entry>,
     /// What is gone before them.
-    pub missing: Missing,
+    pub missing: Loss,
     /// The number of the newest event that Redis has, if it has any.
     pub newest: Option<ReportedId>,
 }
@@ -31,7 +31,7 @@ pub struct Fetched {
 impl Default for Fetched {
     /// Nothing, and nothing is missing.
     fn default() -> Fetched {
-        Fetched { entries: Vec::new(), missing: Missing::Nothing, newest: None }
+        Fetched { entries: Vec::new(), missing: Loss::Nothing, newest: None }
     }
 }
 
@@ -58,9 +58,9 @@ pub struct FetchPolicy {
 #[derive(Clone, Debug)]
 pub struct CatchUp {
     key: Vec<u8>,
-    known: Knowledge,
+    known: SyncState,
     /// The same, unless its stream has started over.
-    assumed: Knowledge,
+    assumed: SyncState,
     /// The newest entry that is known to have been there.
     entry: Option<ReportedId>,
     /// What is forgotten of it.
@@ -69,7 +69,7 @@ pub struct CatchUp {
     /// Nothing has been read yet.
     is_new: bool,
     /// What was found to be gone.
-    missing: Missing,
+    missing: Loss,
     /// The number of the newest entry that was read.
     newest: Option<ReportedId>,
 }
@@ -99,8 +99,8 @@ struct Back {
 
 impl CatchUp {
     /// Nothing has been read yet. `entry` is the newest that is known to have been there.
-    pub fn new(key: Vec<u8>, known: Knowledge, entry: Option<ReportedId>) -> CatchUp {
-        let (stage, missing) = (Stage::first(known), Missing::Nothing);
+    pub fn new(key: Vec<u8>, known: SyncState, entry: Option<ReportedId>) -> CatchUp {
+        let (stage, missing) = (Stage::first(known), Loss::Nothing);
         CatchUp {
             key,
             known,
@@ -115,12 +115,12 @@ impl CatchUp {
     }
 
     /// What was known when it began.
-    pub fn known(&self) -> Knowledge {
+    pub fn known(&self) -> SyncState {
         self.known
     }
 
     /// What was found to be missing, all in all.
-    pub fn missing(&self) -> Missing {
+    pub fn missing(&self) -> Loss {
         self.missing
     }
 
@@ -150,9 +150,9 @@ impl CatchUp {
             fetched.forget(forgotten, terms.latest);
         }
         self.missing = match (self.missing, fetched.missing) {
-            (Missing::Everything, _) | (_, Missing::Everything) => Missing::Everything,
-            (Missing::UpTo(before), Missing::UpTo(gone)) => Missing::UpTo(before.max(gone)),
-            (missing, Missing::Nothing) | (Missing::Nothing, missing) => missing,
+            (Loss::Everything, _) | (_, Loss::Everything) => Loss::Everything,
+            (Loss::UpTo(before), Loss::UpTo(gone)) => Loss::UpTo(before.max(gone)),
+            (missing, Loss::Nothing) | (Loss::Nothing, missing) => missing,
         };
         (fetched, done)
     }
@@ -168,16 +168,16 @@ impl CatchUp {
             && page.entries.is_empty()
             && self.is_lost(page.about, terms)
         {
-            return (Fetched { missing: Missing::Everything, ..Fetched::default() }, true);
+            return (Fetched { missing: Loss::Everything, ..Fetched::default() }, true);
         }
         if is_first && page.about.is_some_and(|about| about.started_over(self.entry)) {
             // It is read again, all of it.
             let known = match self.assumed {
-                Knowledge::Interrupted(_) => Knowledge::Interrupted(ReportedId::default()),
-                Knowledge::Nothing | Knowledge::Left(_) => Knowledge::Nothing,
+                SyncState::Interrupted(_) => SyncState::Interrupted(ReportedId::default()),
+                SyncState::Nothing | SyncState::Left(_) => SyncState::Nothing,
             };
             (self.assumed, self.stage) = (known, Stage::first(known));
-            return (Fetched { missing: Missing::Everything, ..Fetched::default() }, false);
+            return (Fetched { missing: Loss::Everything, ..Fetched::default() }, false);
         }
         if let Stage::Forward { span: IdSpan::After(had), .. } = &self.stage {
             page.entries.retain(|entry| entry.id > *had);
@@ -185,8 +185,8 @@ impl CatchUp {
         let newest = page.entries.iter().map(|entry| entry.id).max();
         let emptied = page.about.filter(|about| about.first.is_none()).map(|about| about.newest);
         self.newest = self.newest.max(newest.or(emptied));
-        let is_left = matches!(self.assumed, Knowledge::Left(_));
-        let over = self.missing == Missing::Everything;
+        let is_left = matches!(self.assumed, SyncState::Left(_));
+        let over = self.missing == Loss::Everything;
         match &mut self.stage {
             // Nobody has followed it, so not all of this may be owed.
             Stage::Forward { had, .. } if page.more && is_first && is_left => {
@@ -238,9 +238,9 @@ impl CatchUp {
 
 impl HubContext {
     /// The reading of what a channel lacks.
-    pub(super) fn catch_up(&self, name: &[u8], known: Knowledge) -> CatchUp {
+    pub(super) fn catch_up(&self, name: &[u8], known: SyncState) -> CatchUp {
         let entry = match known {
-            Knowledge::Nothing => None,
+            SyncState::Nothing => None,
             // If it is not to be had now, it is not known.
             _ => self.hub.newest_entry(name).ok().flatten(),
         };
@@ -249,10 +249,10 @@ impl HubContext {
 }
 
 impl Stage {
-    fn first(known: Knowledge) -> Stage {
+    fn first(known: SyncState) -> Stage {
         match known {
-            Knowledge::Nothing => Stage::Back(Back::to(ReportedId::default())),
-            Knowledge::Left(had) | Knowledge::Interrupted(had) => {
+            SyncState::Nothing => Stage::Back(Back::to(ReportedId::default())),
+            SyncState::Left(had) | SyncState::Interrupted(had) => {
                 Stage::Forward { span: IdSpan::After(had), had }
             }
         }
@@ -268,10 +268,10 @@ impl FetchPolicy {
 }
 
 /// What is missing if everything up to an id is gone, which may not be believed.
-fn missing(gone: Option<ReportedId>, terms: FetchPolicy) -> Missing {
+fn missing(gone: Option<ReportedId>, terms: FetchPolicy) -> Loss {
     match gone {
-        None => Missing::Nothing,
-        Some(gone) => gone.checked(terms.latest).map_or(Missing::Everything, Missing::UpTo),
+        None => Loss::Nothing,
+        Some(gone) => gone.checked(terms.latest).map_or(Loss::Everything, Loss::UpTo),
     }
 }
 
@@ -285,13 +285,13 @@ impl Back {
     fn take(
         &mut self,
         page: StreamPage,
-        known: Knowledge,
+        known: SyncState,
         terms: FetchPolicy,
     ) -> Option<Option<ReportedId>> {
         let age = terms.history.age;
         let too_old = if age == 0 { 0 } else { terms.now.saturating_sub(age) };
         for entry in page.entries {
-            if known != Knowledge::Nothing && entry.id <= self.had {
+            if known != SyncState::Nothing && entry.id <= self.had {
                 return Some(None);
             }
             let bytes = self.bytes + entry.size();
@@ -319,7 +319,7 @@ impl Back {
         }
         // There is no stream. If there was one, nothing has been added to it for so long.
         let ms = terms.kept().map(|kept| terms.now.saturating_sub(kept));
-        Some(ms.map(|ms| Stamp { ms, seq: 0 }.into()))
+        Some(ms.map(|ms| EntryId { ms, seq: 0 }.into()))
     }
 }
 

@@ -245,7 +245,7 @@ fn bytes(value: &Value) -> Option<&[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sse::id::{Id, Stamp};
+    use crate::sse::id::{EntryId, Id};
     use proptest::prelude::*;
 
     const TEXT: &str = "0123456789abcdef0123456789abcdef";
@@ -254,11 +254,11 @@ mod tests {
         Token::parse(TEXT.as_bytes())
     }
 
-    const ID: Stamp = Stamp { ms: 1763807585123, seq: 0 };
-    const PREV: Stamp = Stamp { ms: 1763807585120, seq: 3 };
+    const ID: EntryId = EntryId { ms: 1763807585123, seq: 0 };
+    const PREV: EntryId = EntryId { ms: 1763807585120, seq: 3 };
 
     /// The message that the script makes.
-    fn message(id: Stamp, prev: Stamp, event_type: &[u8], data: &[u8]) -> Vec<u8> {
+    fn message(id: EntryId, prev: EntryId, event_type: &[u8], data: &[u8]) -> Vec<u8> {
         let (id, prev) = (Id::Durable(id), Id::Durable(prev));
         let head = format!("\x01sse {TEXT} {id} {prev} {}\n", event_type.len());
         [head.as_bytes(), event_type, data].concat()
@@ -276,7 +276,7 @@ mod tests {
     fn read(fields: &[&str]) -> (String, String) {
         let page = Value::Array(vec![Value::Array(vec![text("7-1"), texts(fields)])]);
         let entries = entries(&page);
-        assert_eq!(entries[0].id, Stamp { ms: 7, seq: 1 }.into());
+        assert_eq!(entries[0].id, EntryId { ms: 7, seq: 1 }.into());
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("UTF-8");
         (text(&entries[0].event_type), text(&entries[0].data))
     }
@@ -365,13 +365,13 @@ mod tests {
         let page = Value::Array(bad.into_iter().chain([good]).collect());
         let read = entries(&page);
         assert_eq!(read.len(), 1);
-        assert_eq!(read[0].prev, Some(Stamp { ms: 6, seq: 5 }.into()));
+        assert_eq!(read[0].prev, Some(EntryId { ms: 6, seq: 5 }.into()));
         assert_eq!(entries(&Value::Nil), []);
     }
 
     #[test]
     fn what_nginxes_tell_each_other_is_read() {
-        let up_to = ReportedId::from(Stamp { ms: 7, seq: 1 });
+        let up_to = ReportedId::from(EntryId { ms: 7, seq: 1 });
         let forget = |of: &str, rest: &str| format!("\x01sse {of} forget {rest}").into_bytes();
         let good = forget(TEXT, "7-1\nnews");
         assert_eq!(parse_control(&good, token()), Some(Control::Forget(b"news", up_to)));
@@ -402,13 +402,13 @@ mod tests {
         assert_eq!(of(vec![text("data"), text("a")]), (7, 0));
     }
 
-    fn stamps() -> impl Strategy<Value = Stamp> {
-        (any::<u64>(), any::<u64>()).prop_map(|(ms, seq)| Stamp { ms, seq })
+    fn stamps() -> impl Strategy<Value = EntryId> {
+        (any::<u64>(), any::<u64>()).prop_map(|(ms, seq)| EntryId { ms, seq })
     }
 
     #[test]
     fn without_the_token_it_is_doubtful() {
-        let doubtful = Message::Doubtful(Stamp { ms: 2, seq: 0 }.into());
+        let doubtful = Message::Doubtful(EntryId { ms: 2, seq: 0 }.into());
         for of in ["x", "-", "", &TEXT.to_uppercase(), &TEXT[1..]] {
             let bytes = format!("\x01sse {of} 2-0 1-0 0\n");
             assert_eq!(parse(bytes.as_bytes(), token()), doubtful, "{of}");

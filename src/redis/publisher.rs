@@ -190,7 +190,7 @@ impl Publisher {
     /// may be several. `None`: not in time.
     async fn settled_epoch(&self, deadline: Instant) -> Option<u64> {
         let (hub, may_move) = (&self.joined.hub, self.joined.address.may_move());
-        while may_move && hub.link() != crate::hub::Link::Up {
+        while may_move && hub.link() != crate::hub::RedisState::Up {
             if Instant::now() > deadline {
                 return None;
             }
@@ -203,7 +203,7 @@ impl Publisher {
     fn has_moved(&self, epoch: u64) -> bool {
         let hub = &self.joined.hub;
         self.joined.address.may_move()
-            && (hub.link() != crate::hub::Link::Up || hub.epoch() != epoch)
+            && (hub.link() != crate::hub::RedisState::Up || hub.epoch() != epoch)
     }
 
     /// Where the hub may move from one node to another, the connection is given up whenever the

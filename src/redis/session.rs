@@ -48,7 +48,7 @@ use super::token::Token;
 use super::waiting::WaitingBytes;
 use super::wakes::Woken;
 use crate::hub::{
-    shown as shown_name, BridgeError, Fence, JudgedId, Latest, Locked, ReportedId, Seat,
+    shown as shown_name, FencingToken, JudgedId, Latest, LeaseError, Locked, ReportedId, SlotClaim,
 };
 use crate::redis::context::{HubContext, LogLevel};
 use crate::redis::session::catch_up_queue::CatchUpQueue;
@@ -61,7 +61,7 @@ use crate::redis::session::tasks::{Completion, Completions};
 use crate::redis::subscribe::{Subscribe, WantedChannel};
 use crate::redis::subscription_table::SubscriptionTable;
 use crate::sse::escaped::Escaped;
-use crate::sse::id::Stamp;
+use crate::sse::id::EntryId;
 
 /// How long the lock that another process holds is waited for before the session gives up, and the pause
 /// between two attempts.
@@ -74,9 +74,9 @@ pub(super) const TELL_EVERY: Duration = Duration::from_secs(60);
 #[derive(Clone)]
 pub struct Holder {
     /// Its seat.
-    pub seat: Seat,
+    pub seat: SlotClaim,
     /// What allows it to append.
-    pub fence: Fence,
+    pub fence: FencingToken,
     /// What wakes it.
     pub woken: Woken,
 }
@@ -106,7 +106,7 @@ pub struct Session {
     /// What Redis' clock showed when this machine's monotonic clock began (ms since 1970).
     pub(super) redis_epoch: u64,
     /// The newest number of the hub's clock when the connection began.
-    pub(super) clock: Stamp,
+    pub(super) clock: EntryId,
     /// Plain messages that a former holder has appended already.
     pub(super) skip: u64,
     /// When these have all come, or never will.
@@ -158,7 +158,7 @@ impl Session {
             strays: Strays::default(),
             beating: false,
             redis_epoch: 0,
-            clock: Stamp::default(),
+            clock: EntryId::default(),
             skip: 0,
             skip_until: Instant::now(),
             retiring: None,
@@ -262,7 +262,7 @@ impl Session {
     /// Checks the id of an event. One that is not believed is logged.
     pub(super) fn judged(&mut self, name: &[u8], id: ReportedId) -> JudgedId {
         let judged = id.judged(self.latest());
-        if judged.stamp().is_none() {
+        if judged.entry_id().is_none() {
             self.tell_implausible(name, id);
         }
         judged
@@ -309,18 +309,18 @@ impl Session {
     /// stopped, or was waited for already, is not waited for.
     pub(super) fn patiently<T>(
         &self,
-        operation: impl Fn() -> Result<T, BridgeError>,
+        operation: impl Fn() -> Result<T, LeaseError>,
     ) -> Result<T, Ended> {
         let since = Instant::now();
         let waits = !self.joined.hub.is_stuck();
         loop {
             match operation() {
                 Ok(done) => return Ok(done),
-                Err(BridgeError::Fenced) => return Err(Ended::Fenced),
-                Err(BridgeError::Busy(Locked::Held)) if waits && since.elapsed() < PATIENCE => {
+                Err(LeaseError::Fenced) => return Err(Ended::Fenced),
+                Err(LeaseError::Busy(Locked::Held)) if waits && since.elapsed() < PATIENCE => {
                     std::thread::sleep(PAUSE);
                 }
-                Err(BridgeError::Busy(locked)) => return Err(Ended::Locked(locked)),
+                Err(LeaseError::Busy(locked)) => return Err(Ended::Locked(locked)),
             }
         }
     }
@@ -330,7 +330,7 @@ impl Session {
         &self,
         operation: impl Fn() -> Result<T, Locked>,
     ) -> Result<T, Ended> {
-        self.patiently(|| operation().map_err(BridgeError::from))
+        self.patiently(|| operation().map_err(LeaseError::from))
     }
 }
 

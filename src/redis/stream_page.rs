@@ -3,7 +3,7 @@
 use ::redis::{Pipeline, RedisError, Value};
 
 use super::message::{entries, Entry};
-use crate::hub::{Knowledge, ReportedId};
+use crate::hub::{ReportedId, SyncState};
 
 /// Which entries of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,12 +121,12 @@ impl About {
     }
 
     /// The newest number that may have been taken out of it before it was read.
-    pub(super) fn lacks(&self, known: Knowledge) -> Option<ReportedId> {
+    pub(super) fn lacks(&self, known: SyncState) -> Option<ReportedId> {
         match self.first {
             // Everything that it had.
             None => Some(self.newest),
             // Where nothing is known of it, it may be another stream than the one that a client has read.
-            Some(first) => (!self.whole || known == Knowledge::Nothing).then(|| first.before()),
+            Some(first) => (!self.whole || known == SyncState::Nothing).then(|| first.before()),
         }
     }
 }

@@ -8,11 +8,11 @@ use std::rc::Rc;
 use ::redis::aio::MultiplexedConnection;
 use ::redis::RedisError;
 
-use crate::hub::{pattern_of, Knowledge};
+use crate::hub::{pattern_of, SyncState};
 use crate::redis::context::HubContext;
 
 /// A channel that is to be joined, and what is known of it.
-pub type WantedChannel = (Box<[u8]>, Knowledge);
+pub type WantedChannel = (Box<[u8]>, SyncState);
 
 /// Whether channels are to be subscribed to before they are fetched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout, Instant};
 
-use crate::hub::{BridgeError, Counter, Fence, Held, Link, Locked, Seat};
+use crate::hub::{Counter, FencingToken, LeaseError, LeaseGuard, Locked, RedisState, SlotClaim};
 use crate::redis::backoff::Backoff;
 use crate::redis::context::{HubContext, LogLevel, ThreadEvent};
 use crate::redis::ended::Ended;
@@ -31,9 +31,9 @@ const MANY: u32 = 5;
 /// How a process comes to the subscription.
 enum Chance {
     /// Nobody holds it.
-    Lease(Held),
+    Lease(LeaseGuard),
     /// Its holder wants to leave.
-    Succession(Held),
+    Succession(LeaseGuard),
 }
 
 /// A process's bridge for one hub.
@@ -92,7 +92,7 @@ impl Supervisor {
     /// Holds the subscription whenever it is this process's turn, until the process is to quit.
     pub async fn run(mut self) {
         while let Some(chance) = self.chance().await {
-            let Some(seat) = self.joined.hub.take_seat() else {
+            let Some(seat) = self.joined.hub.claim_slot() else {
                 // None is free: others will do it.
                 drop(chance);
                 self.pause(Duration::from_secs(1)).await;
@@ -103,7 +103,7 @@ impl Supervisor {
                 Chance::Lease(lease) => self.hold(lease, seat).await,
                 Chance::Succession(held) => self.succeed(held, seat).await,
             }
-            self.joined.hub.leave_seat(seat);
+            self.joined.hub.release_slot(seat);
             // Whatever ended that will not be better at once.
             self.pause(LOOK).await;
         }
@@ -134,14 +134,14 @@ impl Supervisor {
     }
 
     /// Holds the lease, over all connections that come and go.
-    async fn hold(&mut self, _lease: Held, seat: Seat) {
+    async fn hold(&mut self, _lease: LeaseGuard, seat: SlotClaim) {
         let Some(tenant) = self.tenant(seat).await else { return };
         self.connect_again(tenant).await;
     }
 
-    async fn tenant(&mut self, seat: Seat) -> Option<Holder> {
+    async fn tenant(&mut self, seat: SlotClaim) -> Option<Holder> {
         let fence = loop {
-            match self.joined.hub.take_fence(seat, self.joined.now()) {
+            match self.joined.hub.take_fencing_token(seat, self.joined.now()) {
                 Ok(fence) => break fence,
                 Err(_) if *self.phase.borrow() == Phase::Serving => self.pause(LOOK).await,
                 Err(_) => return None,
@@ -150,7 +150,7 @@ impl Supervisor {
         Some(self.tenant_with(seat, fence))
     }
 
-    fn tenant_with(&self, seat: Seat, fence: Fence) -> Holder {
+    fn tenant_with(&self, seat: SlotClaim, fence: FencingToken) -> Holder {
         Holder { seat, fence, woken: self.wakes.woken.clone() }
     }
 
@@ -176,8 +176,8 @@ impl Supervisor {
                 Err(Ended::Locked(locked)) => self.locked(locked),
                 Err(_) => return,
             };
-            let link = if self.away.is_some() { Link::Down } else { Link::Connecting };
-            if self.joined.hub.set_link(tenant.fence, link) == Err(BridgeError::Fenced) {
+            let link = if self.away.is_some() { RedisState::Down } else { RedisState::Connecting };
+            if self.joined.hub.set_link(tenant.fence, link) == Err(LeaseError::Fenced) {
                 return;
             }
             self.pause(wait).await;
@@ -191,10 +191,10 @@ impl Supervisor {
     }
 
     /// Says twice a second that this thread lives, whatever it is waiting for; until the guard is dropped.
-    fn beat(&self, fence: Fence) -> Task {
+    fn beat(&self, fence: FencingToken) -> Task {
         let joined = self.joined.clone();
         Task::spawn(async move {
-            while joined.hub.bears(fence) {
+            while joined.hub.holds_token(fence) {
                 joined.hub.beat(fence, joined.now());
                 sleep(BEAT).await;
             }
@@ -270,8 +270,8 @@ impl Supervisor {
 
     /// Takes over from a holder that wants to leave, or is stopped, and holds the lease as soon as that
     /// lets it go.
-    async fn succeed(&mut self, succession: Held, seat: Seat) {
-        let template = self.tenant_with(seat, Fence::none());
+    async fn succeed(&mut self, succession: LeaseGuard, seat: SlotClaim) {
+        let template = self.tenant_with(seat, FencingToken::none());
         let with = |fence| Holder { fence, ..template.clone() };
         let taken = tokio::select! {
             taken = take_over(self.joined.clone(), seat, with) => taken,

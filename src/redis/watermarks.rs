@@ -5,7 +5,7 @@ use ::redis::{pipe, Pipeline, RedisError, Value};
 
 use super::catch_up::Fetched;
 use super::stream_page::is_its_own;
-use crate::hub::{Latest, Missing, ReportedId};
+use crate::hub::{Latest, Loss, ReportedId};
 use crate::redis::keys::Keys;
 
 /// Asks for the low watermarks of these channels.
@@ -41,9 +41,9 @@ impl Fetched {
     pub fn forget(&mut self, up_to: ReportedId, latest: Latest) {
         self.entries.retain(|entry| entry.id > up_to);
         self.missing = match (self.missing, up_to.checked(latest)) {
-            (Missing::UpTo(stamp), Some(up_to)) => Missing::UpTo(stamp.max(up_to)),
-            (Missing::Nothing, Some(up_to)) => Missing::UpTo(up_to),
-            (Missing::Everything, _) | (_, None) => Missing::Everything,
+            (Loss::UpTo(entry_id), Some(up_to)) => Loss::UpTo(entry_id.max(up_to)),
+            (Loss::Nothing, Some(up_to)) => Loss::UpTo(up_to),
+            (Loss::Everything, _) | (_, None) => Loss::Everything,
         };
         self.newest = self.newest.max(Some(up_to));
     }

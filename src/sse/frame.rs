@@ -169,11 +169,11 @@ fn build(body_len: usize, write: impl FnOnce(&mut Vec<u8>)) -> Frame {
 
 #[cfg(test)]
 mod tests {
-    use super::super::id::Stamp;
+    use super::super::id::EntryId;
     use super::*;
     use proptest::prelude::*;
 
-    const ID: Id = Id::Durable(Stamp { ms: 7, seq: 0 });
+    const ID: Id = Id::Durable(EntryId { ms: 7, seq: 0 });
 
     #[test]
     fn an_event_has_type_data_and_id_in_this_order() {

@@ -12,19 +12,19 @@ pub const MAX_LEN: usize = 20 + 1 + 20 + 1 + 10 + 1 + 20;
 
 /// An event's place in the order: milliseconds since 1970, and a count within the millisecond.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
-pub struct Stamp {
+pub struct EntryId {
     /// Milliseconds since 1970.
     pub ms: u64,
     /// The count within the millisecond.
     pub seq: u64,
 }
 
-impl Stamp {
+impl EntryId {
     /// The greatest stamp below this one; the least stays as it is.
-    pub fn before(self) -> Stamp {
+    pub fn before(self) -> EntryId {
         match (self.ms.checked_sub(1), self.seq.checked_sub(1)) {
-            (_, Some(seq)) => Stamp { ms: self.ms, seq },
-            (Some(ms), None) => Stamp { ms, seq: u64::MAX },
+            (_, Some(seq)) => EntryId { ms: self.ms, seq },
+            (Some(ms), None) => EntryId { ms, seq: u64::MAX },
             (None, None) => self,
         }
     }
@@ -34,18 +34,18 @@ impl Stamp {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Id {
     /// `MS-SEQ`: ordered by Redis; every nginx that is joined to it can place the event.
-    Durable(Stamp),
+    Durable(EntryId),
     /// `MS-SEQ-TAG`: ordered by a hub without Redis, in the life that the tag names.
     Local {
         /// Its number.
-        stamp: Stamp,
+        entry_id: EntryId,
         /// The life of the hub.
         tag: u32,
     },
     /// `MS-SEQ-TAG-POS`: only the hub of this tag can place the event, by its position.
     Placed {
         /// The hub's number when the event came.
-        stamp: Stamp,
+        entry_id: EntryId,
         /// The life of the hub.
         tag: u32,
         /// The event's position in its log.
@@ -61,16 +61,16 @@ impl Id {
             return None;
         }
         let mut numbers = bytes.split(|&byte| byte == b'-').map(number);
-        let stamp = Stamp { ms: numbers.next()??, seq: numbers.next()?? };
+        let entry_id = EntryId { ms: numbers.next()??, seq: numbers.next()?? };
         let Some(tag) = numbers.next() else {
-            return Some(Id::Durable(stamp));
+            return Some(Id::Durable(entry_id));
         };
         let tag = u32::try_from(tag?).ok()?;
         let Some(pos) = numbers.next() else {
-            return Some(Id::Local { stamp, tag });
+            return Some(Id::Local { entry_id, tag });
         };
         let pos = pos?;
-        numbers.next().is_none().then_some(Id::Placed { stamp, tag, pos })
+        numbers.next().is_none().then_some(Id::Placed { entry_id, tag, pos })
     }
 
     /// Appends the id as text, at most `MAX_LEN` bytes.
@@ -89,14 +89,16 @@ impl Id {
     }
 
     /// The number that it carries.
-    pub fn stamp(&self) -> Stamp {
+    pub fn entry_id(&self) -> EntryId {
         match *self {
-            Id::Durable(stamp) | Id::Local { stamp, .. } | Id::Placed { stamp, .. } => stamp,
+            Id::Durable(entry_id) | Id::Local { entry_id, .. } | Id::Placed { entry_id, .. } => {
+                entry_id
+            }
         }
     }
 
     fn numbers(&self) -> impl Iterator<Item = u64> {
-        let Stamp { ms, seq } = self.stamp();
+        let EntryId { ms, seq } = self.entry_id();
         let (tag, pos) = match *self {
             Id::Durable(_) => (None, None),
             Id::Local { tag, .. } => (Some(tag), None),
@@ -139,7 +141,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const MAX: Stamp = Stamp { ms: u64::MAX, seq: u64::MAX };
+    const MAX: EntryId = EntryId { ms: u64::MAX, seq: u64::MAX };
 
     fn text(id: Id) -> Vec<u8> {
         let mut out = Vec::new();
@@ -149,28 +151,28 @@ mod tests {
 
     #[test]
     fn the_three_kinds_as_text() {
-        let stamp = Stamp { ms: 1_763_807_585_123, seq: 0 };
+        let entry_id = EntryId { ms: 1_763_807_585_123, seq: 0 };
         let tag = 2_891_336_453;
-        assert_eq!(text(Id::Durable(stamp)), b"1763807585123-0");
-        assert_eq!(text(Id::Local { stamp, tag }), b"1763807585123-0-2891336453");
-        assert_eq!(text(Id::Placed { stamp, tag, pos: 7 }), b"1763807585123-0-2891336453-7");
+        assert_eq!(text(Id::Durable(entry_id)), b"1763807585123-0");
+        assert_eq!(text(Id::Local { entry_id, tag }), b"1763807585123-0-2891336453");
+        assert_eq!(text(Id::Placed { entry_id, tag, pos: 7 }), b"1763807585123-0-2891336453-7");
     }
 
     #[test]
     fn the_longest_id_has_max_len() {
-        let id = Id::Placed { stamp: MAX, tag: u32::MAX, pos: u64::MAX };
+        let id = Id::Placed { entry_id: MAX, tag: u32::MAX, pos: u64::MAX };
         assert_eq!(text(id).len(), MAX_LEN);
         assert_eq!(Id::parse(&text(id)), Some(id));
     }
 
     #[test]
     fn before_steps_down_and_stops_at_the_least() {
-        let stamp = |ms, seq| Stamp { ms, seq };
-        assert_eq!(stamp(5, 3).before(), stamp(5, 2));
-        assert_eq!(stamp(5, 0).before(), stamp(4, u64::MAX));
-        assert_eq!(stamp(0, 1).before(), stamp(0, 0));
-        assert_eq!(stamp(0, 0).before(), stamp(0, 0));
-        assert_eq!(MAX.before(), stamp(u64::MAX, u64::MAX - 1));
+        let entry_id = |ms, seq| EntryId { ms, seq };
+        assert_eq!(entry_id(5, 3).before(), entry_id(5, 2));
+        assert_eq!(entry_id(5, 0).before(), entry_id(4, u64::MAX));
+        assert_eq!(entry_id(0, 1).before(), entry_id(0, 0));
+        assert_eq!(entry_id(0, 0).before(), entry_id(0, 0));
+        assert_eq!(MAX.before(), entry_id(u64::MAX, u64::MAX - 1));
     }
 
     #[test]
@@ -189,8 +191,8 @@ mod tests {
 
     #[test]
     fn zero_is_a_number() {
-        assert_eq!(Id::parse(b"0-0"), Some(Id::Durable(Stamp::default())));
-        let id = Id::Local { stamp: Stamp::default(), tag: 0 };
+        assert_eq!(Id::parse(b"0-0"), Some(Id::Durable(EntryId::default())));
+        let id = Id::Local { entry_id: EntryId::default(), tag: 0 };
         assert_eq!(Id::parse(b"0-0-0"), Some(id));
     }
 
@@ -213,10 +215,10 @@ mod tests {
 
         #[test]
         fn before_is_the_greatest_below(ms in any::<u64>(), seq in any::<u64>()) {
-            let stamp = Stamp { ms, seq };
-            prop_assert!(stamp.before() <= stamp);
-            let next = Stamp { ms, seq: seq.wrapping_add(1) };
-            prop_assert!(seq == u64::MAX || next.before() == stamp);
+            let entry_id = EntryId { ms, seq };
+            prop_assert!(entry_id.before() <= entry_id);
+            let next = EntryId { ms, seq: seq.wrapping_add(1) };
+            prop_assert!(seq == u64::MAX || next.before() == entry_id);
         }
     }
 }

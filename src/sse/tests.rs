@@ -3,13 +3,14 @@
 
 mod event_source;
 
-use super::id::{Id, Stamp};
+use super::id::{EntryId, Id};
 use super::{batch, channel, data, event_type, frame, id};
 use event_source::{read, Event};
 use frame::Frame;
 use proptest::prelude::*;
 
-const ID: Id = Id::Local { stamp: Stamp { ms: 1_763_807_585_123, seq: 0 }, tag: 2_891_336_453 };
+const ID: Id =
+    Id::Local { entry_id: EntryId { ms: 1_763_807_585_123, seq: 0 }, tag: 2_891_336_453 };
 const ID_TEXT: &[u8] = b"1763807585123-0-2891336453";
 
 /// Bytes as a hostile publisher would choose them.
@@ -44,11 +45,11 @@ pub fn bytes() -> impl Strategy<Value = Vec<u8>> {
 /// Ids of every kind, the extremes among them.
 pub fn ids() -> impl Strategy<Value = Id> {
     let number = || prop_oneof![any::<u64>(), 0..20u64, Just(u64::MAX), Just(0)];
-    let stamp = (number(), number()).prop_map(|(ms, seq)| Stamp { ms, seq });
-    (stamp, any::<u32>(), number(), 0..3).prop_map(|(stamp, tag, pos, kind)| match kind {
-        0 => Id::Durable(stamp),
-        1 => Id::Local { stamp, tag },
-        _ => Id::Placed { stamp, tag, pos },
+    let entry_id = (number(), number()).prop_map(|(ms, seq)| EntryId { ms, seq });
+    (entry_id, any::<u32>(), number(), 0..3).prop_map(|(entry_id, tag, pos, kind)| match kind {
+        0 => Id::Durable(entry_id),
+        1 => Id::Local { entry_id, tag },
+        _ => Id::Placed { entry_id, tag, pos },
     })
 }
 
@@ -138,8 +139,8 @@ fn trailing_line_ends_survive() {
 
 #[test]
 fn ids_are_short_and_safe_in_headers_under_cors() {
-    let stamp = Stamp { ms: u64::MAX, seq: u64::MAX };
-    let longest = Id::Placed { stamp, tag: u32::MAX, pos: u64::MAX }.to_string();
+    let entry_id = EntryId { ms: u64::MAX, seq: u64::MAX };
+    let longest = Id::Placed { entry_id, tag: u32::MAX, pos: u64::MAX }.to_string();
     assert!(longest.len() <= 128 && longest.len() == id::MAX_LEN);
     assert!(longest.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-'));
 }

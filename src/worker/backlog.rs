@@ -2,24 +2,25 @@
 
 use super::channel::Channel;
 use crate::hub::{
-    pattern_of, Beginning, Found, Had, Hub, Locked, Now, Place, Pursuit, Search, Slice,
+    pattern_of, AlreadySeen, Beginning, Hub, Locked, LogOrder, Now, PatternReplay, ReplayBatch,
+    ReplayCursor, ReplayedEvent,
 };
 
 /// What a stream lacks.
 #[derive(Debug)]
 pub enum Backlog {
     /// Of channels that it has joined.
-    Of(Box<Pursuit>),
+    Of(Box<ReplayCursor>),
     /// Of all channels that its patterns match.
-    Matching(Box<Search>),
+    Matching(Box<PatternReplay>),
 }
 
 /// Where a stream begins.
 pub struct Begun {
     /// The end of the log at that moment.
-    pub end: Place,
+    pub end: LogOrder,
     /// What the client has had of events that are not in the log yet.
-    pub had: Had,
+    pub had: AlreadySeen,
     /// What it first has to get.
     pub missed: Option<Backlog>,
 }
@@ -31,8 +32,8 @@ impl From<Beginning> for Begun {
     }
 }
 
-impl From<(Place, Had, Option<Box<Search>>)> for Begun {
-    fn from((end, had, search): (Place, Had, Option<Box<Search>>)) -> Begun {
+impl From<(LogOrder, AlreadySeen, Option<Box<PatternReplay>>)> for Begun {
+    fn from((end, had, search): (LogOrder, AlreadySeen, Option<Box<PatternReplay>>)) -> Begun {
         Begun { end, had, missed: search.map(Backlog::Matching) }
     }
 }
@@ -41,13 +42,17 @@ impl Backlog {
     /// For a stream in progress that has had everything up to `at`, and some elsewhere.
     pub fn since<'a>(
         at: u64,
-        had: Had,
+        had: AlreadySeen,
         until: u64,
         channels: impl Iterator<Item = &'a Channel> + Clone,
     ) -> Backlog {
         match channels.clone().any(|channel| pattern_of(&channel.name).is_some()) {
-            true => Backlog::Matching(Search::since(at, had, channels.map(|c| c.name.clone()))),
-            false => Backlog::Of(Pursuit::since(at, had, until, channels.map(|c| c.membership))),
+            true => {
+                Backlog::Matching(PatternReplay::since(at, had, channels.map(|c| c.name.clone())))
+            }
+            false => {
+                Backlog::Of(ReplayCursor::since(at, had, until, channels.map(|c| c.membership)))
+            }
         }
     }
 
@@ -58,9 +63,9 @@ impl Backlog {
         events: usize,
         bytes: usize,
         now: Now,
-    ) -> Result<Option<Slice>, Locked> {
+    ) -> Result<Option<ReplayBatch>, Locked> {
         match self {
-            Backlog::Of(pursuit) => hub.pursue(pursuit, events, bytes, now),
+            Backlog::Of(pursuit) => hub.replay(pursuit, events, bytes, now),
             Backlog::Matching(search) => hub.search(search, events, bytes, now),
         }
     }
@@ -82,7 +87,7 @@ impl Backlog {
     }
 
     /// The event was handed to the socket.
-    pub fn passed(&mut self, found: &Found) {
+    pub fn passed(&mut self, found: &ReplayedEvent) {
         match self {
             Backlog::Of(pursuit) => pursuit.passed(found),
             Backlog::Matching(search) => search.passed(found),
@@ -90,7 +95,7 @@ impl Backlog {
     }
 
     /// The gap of a slice was told.
-    pub fn told(&mut self, slice: &Slice) {
+    pub fn told(&mut self, slice: &ReplayBatch) {
         match self {
             Backlog::Of(pursuit) => pursuit.told(slice),
             Backlog::Matching(search) => search.told(),

@@ -6,7 +6,7 @@ use super::keys::ChannelKey;
 use super::settings::Naming;
 use super::socket::Batch;
 use super::stream::{Stream, Subscriptions};
-use crate::hub::{Kind, Place};
+use crate::hub::{Kind, LogOrder};
 
 /// Frames that one batch has at most.
 const BATCH_FRAMES: usize = 256;
@@ -15,7 +15,7 @@ const BATCH_FRAMES: usize = 256;
 #[derive(Default)]
 pub struct BatchCache {
     pub batch: Batch,
-    pub places: Vec<(Place, Kind)>,
+    pub places: Vec<(LogOrder, Kind)>,
     /// Nothing is left behind the batch.
     pub complete: bool,
     of: Option<(ChannelKey, Option<u64>, usize, Naming)>,

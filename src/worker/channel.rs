@@ -6,13 +6,13 @@ use std::rc::Rc;
 
 use super::keys::StreamKey;
 use super::settings::Naming;
-use crate::hub::{Had, Kind, Membership, Place};
+use crate::hub::{AlreadySeen, Kind, LogOrder, Membership};
 use crate::sse::frame::Frame;
 
 /// A frame that was just read from the log.
 #[derive(Debug)]
 pub struct CachedFrame {
-    pub place: Place,
+    pub place: LogOrder,
     pub kind: Kind,
     /// The frame as published.
     pub frame: Frame,
@@ -24,7 +24,7 @@ pub struct CachedFrame {
 
 impl CachedFrame {
     /// A frame that was just read.
-    pub fn new(place: Place, kind: Kind, frame: Frame) -> CachedFrame {
+    pub fn new(place: LogOrder, kind: Kind, frame: Frame) -> CachedFrame {
         CachedFrame { place, kind, frame, channel: None, named: OnceCell::new() }
     }
 
@@ -48,7 +48,7 @@ impl CachedFrame {
 
 /// The way of an event through a channel's streams, in slices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pass {
+pub enum FanOut {
     /// Every stream here has been looked at since the last event.
     Rest,
     /// The next stream to look at.
@@ -71,7 +71,7 @@ pub struct Channel {
     pub newest: u64,
     /// When the newest event came (ms of the monotonic clock).
     pub born: u64,
-    pub pass: Pass,
+    pub pass: FanOut,
 }
 
 impl Channel {
@@ -79,9 +79,9 @@ impl Channel {
     pub fn remove(&mut self, index: usize) -> Option<StreamKey> {
         self.streams.swap_remove(index);
         // The one that moved may have come from behind the pass to before it.
-        if let Pass::Running { next } = self.pass {
+        if let FanOut::Running { next } = self.pass {
             if index < next {
-                self.pass = Pass::RunningAgain { next };
+                self.pass = FanOut::RunningAgain { next };
             }
         }
         self.streams.get(index).copied()
@@ -91,12 +91,12 @@ impl Channel {
     pub fn touch(&mut self, position: u64) -> bool {
         self.newest = position;
         match self.pass {
-            Pass::Rest => {
-                self.pass = Pass::Running { next: 0 };
+            FanOut::Rest => {
+                self.pass = FanOut::Running { next: 0 };
                 true
             }
-            Pass::Running { next } | Pass::RunningAgain { next } => {
-                self.pass = Pass::RunningAgain { next };
+            FanOut::Running { next } | FanOut::RunningAgain { next } => {
+                self.pass = FanOut::RunningAgain { next };
                 false
             }
         }
@@ -108,9 +108,9 @@ impl Channel {
     }
 
     /// Whether a client was further on another nginx than one of the newest frames is.
-    pub fn is_behind(&self, at: u64, had: Option<&Had>) -> bool {
+    pub fn is_behind(&self, at: u64, had: Option<&AlreadySeen>) -> bool {
         let Some(had) = had else { return false };
-        let elsewhere = Place { stamp: had.stamp, position: 0 };
+        let elsewhere = LogOrder { entry_id: had.entry_id, position: 0 };
         // Ids rise, so the first of them says it.
         let first = || self.recent.get(self.recent.len() - self.newer(at));
         first().is_some_and(|first| first.place.by_id(first.kind) <= elsewhere)

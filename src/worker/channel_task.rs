@@ -115,7 +115,7 @@ impl<S: Socket> Worker<S> {
             }
             left -= 1;
             let Some(&key) = self.channels.get(channel)?.streams.get(left) else { continue };
-            if self.is_waiting(key) && self.hub.in_step(&self.memberships(key)) {
+            if self.is_waiting(key) && self.hub.in_sync(&self.memberships(key)) {
                 budget.spend(BEGINNING);
                 // It leaves the list of those that wait with the next tick.
                 self.begin_now(key, now);

@@ -1,12 +1,12 @@
 //! What the client of a stream has received elsewhere, or claims to have.
 
-use crate::hub::{Had, Now};
-use crate::sse::id::Stamp;
+use crate::hub::{AlreadySeen, Now};
+use crate::sse::id::EntryId;
 
 /// What a client has had, or claims to have had, before its stream began.
 #[derive(Debug)]
 pub struct Past {
-    pub had: Had,
+    pub had: AlreadySeen,
     /// The id that it came with, if that is above everything here.
     pub claim: Option<Claim>,
 }
@@ -14,7 +14,7 @@ pub struct Past {
 /// An id above everything that this hub has seen.
 #[derive(Debug)]
 pub struct Claim {
-    pub stamp: Stamp,
+    pub entry_id: EntryId,
     /// The id as the client has it.
     pub client_id: Box<[u8]>,
     /// The subscription in Redis, and since when it is there as far as this stream has seen (ms).
@@ -26,14 +26,14 @@ pub struct Claim {
 
 impl Past {
     /// Of a stream that begins now. `None`: nothing that is to come here has been had.
-    pub fn new(had: Had, client_id: &[u8], epoch: u64, now: Now) -> Option<Box<Past>> {
-        let claim = (had.ahead > Stamp::default()).then(|| Claim {
-            stamp: had.ahead,
+    pub fn new(had: AlreadySeen, client_id: &[u8], epoch: u64, now: Now) -> Option<Box<Past>> {
+        let claim = (had.ahead > EntryId::default()).then(|| Claim {
+            entry_id: had.ahead,
             client_id: client_id.into(),
             epoch,
             since: now.mono,
             parked: false,
         });
-        (had != Had::default()).then(|| Box::new(Past { had, claim }))
+        (had != AlreadySeen::default()).then(|| Box::new(Past { had, claim }))
     }
 }

@@ -7,9 +7,9 @@ use super::event_ids::{later, At, Ids};
 use super::keys::StreamKey;
 use super::settings::{Naming, SlowClient, StreamSettings};
 use super::socket::{Batch, Sent, Socket};
-use super::stream::{Accounting, Behind, Flow, State, Stream};
+use super::stream::{Accounting, Behind, Flow, Stream, StreamState};
 use super::{Task, Worker};
-use crate::hub::{Counter, Had, Kind, Locked, Now, Place, Slice};
+use crate::hub::{AlreadySeen, Counter, Kind, Locked, LogOrder, Now, ReplayBatch};
 use crate::sse::frame::{self, Frame};
 
 /// Events that a stream that is behind reads in one hold of the lock, and bytes of them.
@@ -26,11 +26,11 @@ impl<S: Socket> Worker<S> {
             return;
         }
         match stream.state {
-            State::Live => self.serve_live(key, now),
-            State::Behind(_) => self.serve_behind(key, now),
-            State::Ending(end) => self.say_farewell(key, end),
-            State::Leaving(end) => self.end(key, end),
-            State::Waiting(_) | State::Ended => {}
+            StreamState::Live => self.serve_live(key, now),
+            StreamState::Behind(_) => self.serve_behind(key, now),
+            StreamState::Ending(end) => self.say_farewell(key, end),
+            StreamState::Leaving(end) => self.end(key, end),
+            StreamState::Waiting(_) | StreamState::Ended => {}
         }
     }
 
@@ -98,14 +98,18 @@ impl<S: Socket> Worker<S> {
         let channels = subscriptions.iter().filter_map(|s| self.channels.get(s.channel));
         let missed = Backlog::since(stream.at, stream.had(), self.read, channels);
         let client_id = Box::default();
-        stream.state =
-            State::Behind(Box::new(Behind { missed, begins: false, preface: None, client_id }));
+        stream.state = StreamState::Behind(Box::new(Behind {
+            missed,
+            begins: false,
+            preface: None,
+            client_id,
+        }));
     }
 
     /// The next slice of what a stream lacks. `None`: not now, or the stream ends because of it.
-    fn next_slice(&mut self, key: StreamKey, now: Now) -> Option<Slice> {
+    fn next_slice(&mut self, key: StreamKey, now: Now) -> Option<ReplayBatch> {
         let stream = self.streams.get_mut(key)?;
-        let State::Behind(behind) = &mut stream.state else { return None };
+        let StreamState::Behind(behind) = &mut stream.state else { return None };
         let slice = match behind.missed.slice(&self.hub, SLICE_EVENTS, SLICE_BYTES, now) {
             Ok(Some(slice)) => slice,
             Ok(None) => {
@@ -136,7 +140,7 @@ impl<S: Socket> Worker<S> {
         let Some(slice) = self.next_slice(key, now) else { return };
         let Some(stream) = self.streams.get_mut(key) else { return };
         let reached = stream.reached();
-        let State::Behind(behind) = &mut stream.state else { return };
+        let StreamState::Behind(behind) = &mut stream.state else { return };
         let tag = self.hub.tag();
         let mut frames = Vec::with_capacity(slice.events.len() + 2);
         frames.extend(behind.preface.clone());
@@ -207,7 +211,7 @@ impl<S: Socket> Worker<S> {
             Sent::All => self.end(key, end),
             Sent::Blocked { .. } => {
                 stream.flow = Flow::Blocked;
-                stream.state = State::Leaving(end);
+                stream.state = StreamState::Leaving(end);
             }
             Sent::Failed => self.end(key, End::Error),
         }
@@ -218,7 +222,7 @@ impl<S: Socket> Worker<S> {
         let Some(stream) = self.streams.get_mut(key) else { return };
         let Some(interval) = stream.settings.heartbeat else { return };
         let silent = now.mono.saturating_sub(stream.written) >= interval;
-        if silent && stream.flow == Flow::Open && matches!(stream.state, State::Live) {
+        if silent && stream.flow == Flow::Open && matches!(stream.state, StreamState::Live) {
             stream.written = now.mono;
             match stream.socket.send(&self.heartbeat) {
                 Sent::All => {}
@@ -232,11 +236,11 @@ impl<S: Socket> Worker<S> {
 }
 
 impl<S> Stream<S> {
-    fn had(&self) -> Had {
+    fn had(&self) -> AlreadySeen {
         self.past.as_ref().map(|past| past.had).unwrap_or_default()
     }
 
-    fn passed(&mut self, place: Place, kind: Kind, events: u32, now: Now) {
+    fn passed(&mut self, place: LogOrder, kind: Kind, events: u32, now: Now) {
         self.at = self.at.max(place.position);
         self.last = Some((place, kind));
         self.events_sent = self.events_sent.saturating_add(events);
@@ -247,14 +251,14 @@ impl<S> Stream<S> {
     /// `preface` of them the stream's beginning.
     fn advance(
         &mut self,
-        slice: &Slice,
+        slice: &ReplayBatch,
         taken: usize,
         (preface, extra): (usize, usize),
         ids: Ids,
         now: Now,
     ) {
         let reached = self.reached();
-        let State::Behind(behind) = &mut self.state else { return };
+        let StreamState::Behind(behind) = &mut self.state else { return };
         if taken >= preface {
             behind.preface = None;
         }
@@ -282,16 +286,16 @@ impl<S> Stream<S> {
     /// The place that the client would return with: of what it was sent here, or of what it had elsewhere.
     fn reached(&self) -> At {
         let Some(past) = &self.past else { return self.last };
-        let elsewhere = Place { stamp: past.had.stamp, position: 0 };
-        let ahead = |last: (Place, Kind)| last.0.by_id(last.1) > elsewhere;
+        let elsewhere = LogOrder { entry_id: past.had.entry_id, position: 0 };
+        let ahead = |last: (LogOrder, Kind)| last.0.by_id(last.1) > elsewhere;
         self.last.filter(|last| ahead(*last)).or(Some((elsewhere, Kind::Durable)))
     }
 
     /// It has all that it was behind.
     fn catch_up_ends(&mut self) {
-        if let State::Behind(behind) = &self.state {
+        if let StreamState::Behind(behind) = &self.state {
             self.at = self.at.max(behind.missed.until());
-            self.state = State::Live;
+            self.state = StreamState::Live;
         }
     }
 }
@@ -302,10 +306,10 @@ fn gap_frame(
     (last, reached): (At, At),
     settings: &StreamSettings,
     behind: &Behind,
-    slice: &Slice,
+    slice: &ReplayBatch,
     tag: u32,
 ) -> Option<Frame> {
-    let (place, kind) = later(reached, Place::named(slice.gap?));
+    let (place, kind) = later(reached, LogOrder::named(slice.gap?));
     let id = place.id(kind, tag);
     let Some(name) = &settings.gap_event else {
         let nothing = behind.begins && slice.events.is_empty();
@@ -324,7 +328,7 @@ fn gap_frame(
 fn open_frame(
     settings: &StreamSettings,
     behind: &Behind,
-    (place, kind): (Place, Kind),
+    (place, kind): (LogOrder, Kind),
     tag: u32,
 ) -> Option<Frame> {
     let is_new = behind.begins && behind.client_id.is_empty();

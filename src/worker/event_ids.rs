@@ -1,11 +1,11 @@
 //! Which id an event bears on a stream: nearly always its own.
 
 use super::stream::Subscription;
-use crate::hub::{Hub, Kind, Place, Source};
+use crate::hub::{Hub, Kind, LogOrder, Source};
 use crate::sse::frame::Frame;
 
 /// The place of an id, if there is one.
-pub type At = Option<(Place, Kind)>;
+pub type At = Option<(LogOrder, Kind)>;
 
 /// How a stream's ids are written.
 #[derive(Clone, Copy, Debug)]
@@ -35,7 +35,7 @@ impl Ids {
     }
 
     /// An event's frame with that id.
-    pub fn frame(self, frame: Frame, place: Place) -> Frame {
+    pub fn frame(self, frame: Frame, place: LogOrder) -> Frame {
         match self {
             Ids::Own => frame,
             Ids::Here(tag) => frame.with_id(&place.id(Kind::Placed, tag)),
@@ -45,7 +45,7 @@ impl Ids {
 
 /// The id that an event bears on a stream. Ids rise there: what Redis brings late, behind events of other
 /// channels, bears the last id once more, or the client would return to a place before these.
-pub fn later(last: At, own: (Place, Kind)) -> (Place, Kind) {
-    let by_id = |(place, kind): (Place, Kind)| place.by_id(kind);
+pub fn later(last: At, own: (LogOrder, Kind)) -> (LogOrder, Kind) {
+    let by_id = |(place, kind): (LogOrder, Kind)| place.by_id(kind);
     last.filter(|last| by_id(*last) > by_id(own)).unwrap_or(own)
 }

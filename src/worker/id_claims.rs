@@ -10,9 +10,9 @@ use super::backlog::Backlog;
 use super::client_past::Claim;
 use super::keys::StreamKey;
 use super::socket::Socket;
-use super::stream::{Behind, State, Stream};
+use super::stream::{Behind, Stream, StreamState};
 use super::Worker;
-use crate::hub::{Had, Kind, Link, Now, Source};
+use crate::hub::{AlreadySeen, Kind, Now, RedisState, Source};
 
 /// How long another nginx may have been faster, in ms, while all channels are in step with Redis; and how
 /// long it is waited for that they are.
@@ -34,9 +34,9 @@ impl<S: Socket> Worker<S> {
     /// is behind.
     pub(super) fn may_go_on(&mut self, key: StreamKey, now: Now) -> bool {
         // What was read last says without the lock how far the hub is at least.
-        let reached = self.kept.copied.place.stamp;
+        let reached = self.kept.copied.place.entry_id;
         let claim = self.streams.get_mut(key).and_then(Stream::claim);
-        if claim.is_some_and(|claim| claim.parked && reached < claim.stamp) {
+        if claim.is_some_and(|claim| claim.parked && reached < claim.entry_id) {
             return false;
         }
         match self.judge_claim(key, now) {
@@ -73,12 +73,12 @@ impl<S: Socket> Worker<S> {
             _ => return Judged::Holds,
         };
         let Ok(mark) = self.hub.mark() else { return Judged::Open };
-        let (is_up, epoch) = (self.hub.link() == Link::Up, self.hub.epoch());
-        let in_step = self.hub.in_step(&members);
+        let (is_up, epoch) = (self.hub.link() == RedisState::Up, self.hub.epoch());
+        let in_step = self.hub.in_sync(&members);
         let past = self.streams.get_mut(key).and_then(|stream| stream.past.as_mut());
         let Some(past) = past else { return Judged::Holds };
         let Some(claim) = &mut past.claim else { return Judged::Holds };
-        if mark >= claim.stamp {
+        if mark >= claim.entry_id {
             past.claim = None;
             return Judged::Holds;
         }
@@ -111,11 +111,11 @@ impl<S: Socket> Worker<S> {
         stream.last = None;
         let subscriptions = stream.channels.as_slice();
         let channels = subscriptions.iter().filter_map(|s| self.channels.get(s.channel));
-        let mut missed = Backlog::since(stream.at, Had::default(), self.read, channels);
+        let mut missed = Backlog::since(stream.at, AlreadySeen::default(), self.read, channels);
         missed.owe_gap();
         let client_id = claim.map(|claim| claim.client_id).unwrap_or_default();
         let behind = Behind { missed, begins: true, preface: None, client_id };
-        stream.state = State::Behind(Box::new(behind));
+        stream.state = StreamState::Behind(Box::new(behind));
         self.tasks.push_back(super::Task::Serve(key));
     }
 }

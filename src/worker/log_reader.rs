@@ -5,7 +5,7 @@ use super::channel::CachedFrame;
 use super::keys::ChannelKey;
 use super::socket::Socket;
 use super::Worker;
-use crate::hub::{Budget, Copied, Hub, Now, Signal};
+use crate::hub::{Budget, ControlEntry, EventCopy, Hub, Now};
 use crate::sse::frame::Frame;
 
 /// Descriptors that one turn reads at most.
@@ -22,7 +22,7 @@ pub struct FrameCache {
     bytes: usize,
     /// Bytes read since the last time that no pass was running.
     on_the_way: usize,
-    pub(super) copied: Copied,
+    pub(super) copied: EventCopy,
 }
 
 impl FrameCache {
@@ -65,19 +65,19 @@ impl<S: Socket> Worker<S> {
             let Some(key) = key else { continue };
             match signal {
                 None => {}
-                Some(Signal::End) => {
+                Some(ControlEntry::End) => {
                     self.told_to_end(key, descriptor.position);
                     break;
                 }
-                Some(Signal::Step) => {
+                Some(ControlEntry::Step) => {
                     self.begin_waiting(key);
                     if self.go_on_with_errands(now, &mut budget) {
                         break;
                     }
                     continue;
                 }
-                Some(Signal::Wanted) => continue,
-                Some(Signal::Lost) => {
+                Some(ControlEntry::Wanted) => continue,
+                Some(ControlEntry::Lost) => {
                     self.pass_over(key, descriptor.position);
                     continue;
                 }

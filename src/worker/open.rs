@@ -4,15 +4,15 @@ use std::rc::Rc;
 
 use super::admin::is_status;
 use super::backlog::Begun;
-use super::channel::{Channel, Pass};
+use super::channel::{Channel, FanOut};
 use super::end::End;
 use super::keys::ChannelKey;
 use super::keys::StreamKey;
 use super::settings::{Replay, StreamSettings};
 use super::socket::{Batch, Sent, Socket};
-use super::stream::{Accounting, Behind, Flow, State, Stream, Subscription, Subscriptions};
+use super::stream::{Accounting, Behind, Flow, Stream, StreamState, Subscription, Subscriptions};
 use super::{Task, Worker};
-use crate::hub::{pattern_of, Counter, Hub, JoinError, Locked, Membership, Now, Resume, Seat};
+use crate::hub::{pattern_of, Counter, Hub, JoinError, Locked, Membership, Now, Resume, SlotClaim};
 use crate::sse::frame::{self, Frame};
 
 /// Deadlines that are looked at when a stream begins: more than it enters itself, so that those of
@@ -41,7 +41,7 @@ pub enum OpenError {
     TooMany,
     /// The process found no seat in the hub.
     #[error("hub has no free slot for this worker process")]
-    NoSeat,
+    NoSlot,
 }
 
 impl From<JoinError> for OpenError {
@@ -79,7 +79,7 @@ impl<S: Socket> Worker<S> {
             channels: Subscriptions::from(Vec::new()),
             audience,
             at: self.read,
-            state: State::Live,
+            state: StreamState::Live,
             flow: Flow::Open,
             last: None,
             past: None,
@@ -124,7 +124,7 @@ impl<S: Socket> Worker<S> {
         if self.draining.is_some() {
             return Err(OpenError::Draining);
         }
-        let seat = self.seat.ok_or(OpenError::NoSeat)?;
+        let seat = self.seat.ok_or(OpenError::NoSlot)?;
         let mut keys = Vec::with_capacity(names.len());
         let mut result = Ok(());
         for name in names {
@@ -162,13 +162,13 @@ impl<S: Socket> Worker<S> {
         now: Now,
     ) -> Result<Begun, Locked> {
         Ok(match names.iter().any(|name| pattern_of(name).is_some()) {
-            true => self.hub.begin_search(names, resume, now)?.into(),
+            true => self.hub.begin_pattern_replay(names, resume, now)?.into(),
             false => self.hub.begin(members, resume, now)?.into(),
         })
     }
 
     /// The channel of a name, joined now if this process has no stream of it yet.
-    fn channel(&mut self, seat: Seat, name: &[u8], now: Now) -> Result<ChannelKey, JoinError> {
+    fn channel(&mut self, seat: SlotClaim, name: &[u8], now: Now) -> Result<ChannelKey, JoinError> {
         if let Some(&key) = self.by_name.get(name) {
             return Ok(key);
         }
@@ -181,7 +181,7 @@ impl<S: Socket> Worker<S> {
             whole_after: self.read,
             newest: self.read,
             born: now.mono,
-            pass: Pass::Rest,
+            pass: FanOut::Rest,
         });
         self.by_name.insert(name.into(), key);
         self.by_record.insert(membership.channel(), key);
@@ -190,7 +190,7 @@ impl<S: Socket> Worker<S> {
     }
 
     /// Counts one more stream of the channel, if the location allows it.
-    fn admit(&self, seat: Seat, key: ChannelKey, most: u32) -> Result<(), OpenError> {
+    fn admit(&self, seat: SlotClaim, key: ChannelKey, most: u32) -> Result<(), OpenError> {
         let channel = &self.channels[key];
         let streams = channel.streams.len() as u32 + 1;
         if most == 0 {
@@ -226,7 +226,7 @@ impl<S: Socket> Worker<S> {
         let Some(stream) = self.streams.get_mut(key) else { return };
         if let Some(missed) = begun.missed {
             let behind = Behind { missed, begins: true, preface: opening, client_id };
-            stream.state = State::Behind(Box::new(behind));
+            stream.state = StreamState::Behind(Box::new(behind));
             self.serve(key, now);
             return;
         }
@@ -310,7 +310,7 @@ fn resume(replay: Replay, last_event_id: &[u8]) -> Resume {
 }
 
 /// Tells the hub how many streams of the channel this process has.
-fn set_streams(hub: &Hub, seat: Option<Seat>, channel: &Channel) {
+fn set_streams(hub: &Hub, seat: Option<SlotClaim>, channel: &Channel) {
     if let Some(seat) = seat {
         hub.set_streams(seat, channel.membership, channel.streams.len() as u32);
     }

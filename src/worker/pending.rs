@@ -7,11 +7,11 @@ use super::client_past::Past;
 use super::end::End;
 use super::keys::StreamKey;
 use super::socket::{Batch, Sent, Socket};
-use super::stream::{Flow, State, Waiting};
+use super::stream::{Flow, StreamState, Waiting};
 use super::Worker;
 use crate::hub::{pattern_of, Budget, Locked, Membership, Now, Resume};
 use crate::sse::frame::Frame;
-use crate::sse::id::Stamp;
+use crate::sse::id::EntryId;
 
 /// How long a stream waits at most, in ms, and how long its first bytes do.
 const PATIENCE: u64 = 1_000;
@@ -23,13 +23,13 @@ const BEGINNING: usize = 32;
 impl<S: Socket> Worker<S> {
     /// Whether a stream has not begun yet.
     pub fn is_waiting(&self, key: StreamKey) -> bool {
-        self.streams.get(key).is_some_and(|stream| matches!(stream.state, State::Waiting(_)))
+        self.streams.get(key).is_some_and(|stream| matches!(stream.state, StreamState::Waiting(_)))
     }
 
     /// Has the bridge subscribe to those of the channels that it has not; whether the stream has to wait
     /// for that.
     pub(super) fn must_wait(&mut self, members: &[Membership], now: Now) -> Result<bool, Locked> {
-        if self.hub.in_step(members) {
+        if self.hub.in_sync(members) {
             return Ok(false);
         }
         for member in members {
@@ -37,7 +37,7 @@ impl<S: Socket> Worker<S> {
                 self.ring(&[bridge], now);
             }
         }
-        Ok(self.hub.step_is_near())
+        Ok(self.hub.sync_is_near())
     }
 
     /// Puts a new stream among those that wait. Its first bytes wait for a moment, too: nearly always
@@ -45,14 +45,15 @@ impl<S: Socket> Worker<S> {
     pub(super) fn let_wait(&mut self, key: StreamKey, resume: Resume, opening: Frame, now: Now) {
         let Some(stream) = self.streams.get_mut(key) else { return };
         let (since, opened_at, opening) = (now.mono, self.hub.head(), Some(opening));
-        stream.state = State::Waiting(Box::new(Waiting { resume, since, opened_at, opening }));
+        stream.state =
+            StreamState::Waiting(Box::new(Waiting { resume, since, opened_at, opening }));
         self.waiting.push_back(key);
     }
 
     /// Its first bytes go out, for it has waited a moment.
     fn open_waiting(&mut self, key: StreamKey) {
         let Some(stream) = self.streams.get_mut(key) else { return };
-        let State::Waiting(waiting) = &mut stream.state else { return };
+        let StreamState::Waiting(waiting) = &mut stream.state else { return };
         let Some(opening) = waiting.opening.take() else { return };
         match stream.socket.send(&Batch::of(vec![opening])) {
             Sent::All => {}
@@ -69,12 +70,13 @@ impl<S: Socket> Worker<S> {
     /// Those begin that have waited long enough, or for a Redis that is away. Whether there are more to
     /// look at in the next turn.
     pub(super) fn begin_overdue(&mut self, now: Now) -> bool {
-        let all_may = !self.hub.step_is_near();
+        let all_may = !self.hub.sync_is_near();
         let mut budget = Budget::of_turn();
         while self.overdue > 0 && budget.step() {
             self.overdue -= 1;
             let Some(key) = self.waiting.pop_front() else { break };
-            let Some(State::Waiting(waiting)) = self.streams.get(key).map(|stream| &stream.state)
+            let Some(StreamState::Waiting(waiting)) =
+                self.streams.get(key).map(|stream| &stream.state)
             else {
                 continue;
             };
@@ -83,7 +85,7 @@ impl<S: Socket> Worker<S> {
             let is_new = matches!(waiting.resume, Resume::Fresh { newest: 0 });
             let longest = if is_new { MOMENT } else { PATIENCE };
             budget.spend(LOOKING);
-            if all_may || waited >= longest || self.hub.in_step(&self.memberships(key)) {
+            if all_may || waited >= longest || self.hub.in_sync(&self.memberships(key)) {
                 budget.spend(BEGINNING);
                 self.begin_now(key, now);
             } else if waited >= MOMENT {
@@ -103,7 +105,7 @@ impl<S: Socket> Worker<S> {
         }
         let members = self.memberships(key);
         let Some(stream) = self.streams.get(key) else { return };
-        let State::Waiting(waiting) = &stream.state else { return };
+        let StreamState::Waiting(waiting) = &stream.state else { return };
         if stream.flow == Flow::Blocked {
             return;
         }
@@ -117,8 +119,8 @@ impl<S: Socket> Worker<S> {
         // Not to be had now: with the next tick.
         let Ok(begun) = self.where_to_begin(&names, &members, &resume, now) else { return };
         let Some(stream) = self.streams.get_mut(key) else { return };
-        let waiting = match std::mem::replace(&mut stream.state, State::Live) {
-            State::Waiting(waiting) => *waiting,
+        let waiting = match std::mem::replace(&mut stream.state, StreamState::Live) {
+            StreamState::Waiting(waiting) => *waiting,
             other => return stream.state = other,
         };
         self.start(key, begun, waiting.resume, waiting.opening, now);
@@ -133,7 +135,7 @@ impl<S: Socket> Worker<S> {
         opening: Option<Frame>,
         now: Now,
     ) {
-        let in_step = self.hub.in_step(&self.memberships(key));
+        let in_step = self.hub.in_sync(&self.memberships(key));
         let Some(stream) = self.streams.get_mut(key) else { return };
         let subscriptions = stream.channels.as_slice();
         let mut channels = subscriptions.iter().filter_map(|s| self.channels.get(s.channel));
@@ -145,7 +147,7 @@ impl<S: Socket> Worker<S> {
         };
         // All that is to come is new to it, unless Redis brings it late, as it may of channels that
         // nobody named, or the client comes from another nginx that is ahead of this one.
-        if !in_step || has_pattern || begun.had.ahead > Stamp::default() {
+        if !in_step || has_pattern || begun.had.ahead > EntryId::default() {
             stream.past = Past::new(begun.had, &client_id, self.hub.epoch(), now);
         }
         self.preface(key, begun, client_id, opening, now);

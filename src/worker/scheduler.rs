@@ -1,12 +1,12 @@
 //! What one wake-up and one tick of the timer do: a bounded amount of work, then nginx's turn.
 
 use super::admin::is_status;
-use super::channel::Pass;
+use super::channel::FanOut;
 use super::end::End;
 use super::keys::ChannelKey;
 use super::keys::StreamKey;
 use super::socket::Socket;
-use super::stream::{Flow, State, Stream};
+use super::stream::{Flow, Stream, StreamState};
 use super::timer_wheel::STEP;
 use super::{Drain, Task, Worker};
 use crate::hub::{Budget, Counter, Now};
@@ -35,7 +35,7 @@ const POLL: u64 = 50;
 
 /// Whether a turn left work undone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Turn {
+pub enum Progress {
     /// Nothing is left to do until the next wake-up.
     Idle,
     /// There is more: the worker is to be called again after nginx has served others.
@@ -55,7 +55,7 @@ fn warm<'a, S: Socket>(
 
 impl<S: Socket> Worker<S> {
     /// Reads the log and serves streams, within the bounds of one turn.
-    pub fn turn(&mut self, now: Now) -> Turn {
+    pub fn turn(&mut self, now: Now) -> Progress {
         if let Some(seat) = self.seat {
             self.hub.hush(seat);
         }
@@ -65,12 +65,12 @@ impl<S: Socket> Worker<S> {
         // As long as there are errands, no stream gets anything.
         if self.go_on_errands(now) {
             self.flush_tally();
-            return Turn::More;
+            return Progress::More;
         }
         let unread = self.read_log(now);
         if self.go_on_errands(now) {
             self.flush_tally();
-            return Turn::More;
+            return Progress::More;
         }
         let undrained = self.drain_on();
         let overdue = self.begin_overdue(now);
@@ -89,9 +89,9 @@ impl<S: Socket> Worker<S> {
             || overdue
             || self.wheel.is_behind(self.ticked);
         if unfinished || !self.passes.is_empty() || !self.tasks.is_empty() {
-            Turn::More
+            Progress::More
         } else {
-            Turn::Idle
+            Progress::Idle
         }
     }
 
@@ -119,12 +119,12 @@ impl<S: Socket> Worker<S> {
         loop {
             let Some(channel) = self.channels.get_mut(key) else { return };
             let (next, again) = match channel.pass {
-                Pass::Rest => return,
-                Pass::Running { next } => (next, false),
-                Pass::RunningAgain { next } => (next, true),
+                FanOut::Rest => return,
+                FanOut::Running { next } => (next, false),
+                FanOut::RunningAgain { next } => (next, true),
             };
             let Some(&stream_key) = channel.streams.get(next) else {
-                channel.pass = if again { Pass::Running { next: 0 } } else { Pass::Rest };
+                channel.pass = if again { FanOut::Running { next: 0 } } else { FanOut::Rest };
                 if again {
                     self.passes.push_back(key);
                 } else if !is_status(&channel.name) {
@@ -143,8 +143,8 @@ impl<S: Socket> Worker<S> {
                 return;
             }
             channel.pass = match again {
-                true => Pass::RunningAgain { next: next + 1 },
-                false => Pass::Running { next: next + 1 },
+                true => FanOut::RunningAgain { next: next + 1 },
+                false => FanOut::Running { next: next + 1 },
             };
             let newest = channel.newest;
             looks += 1;
@@ -153,10 +153,10 @@ impl<S: Socket> Worker<S> {
                 continue;
             }
             match stream.state {
-                State::Live if self.shared.suits(stream, key, newest) => {
+                StreamState::Live if self.shared.suits(stream, key, newest) => {
                     self.give_shared(stream_key, now);
                 }
-                State::Live => self.serve_live(stream_key, now),
+                StreamState::Live => self.serve_live(stream_key, now),
                 _ => {}
             }
         }
@@ -174,7 +174,7 @@ impl<S: Socket> Worker<S> {
     }
 
     /// What is due by time; to be called every [`Worker::tick_interval`].
-    pub fn tick(&mut self, now: Now) -> Turn {
+    pub fn tick(&mut self, now: Now) -> Progress {
         self.ticked = now.mono;
         self.forget_deadlines(SWEPT_BY_TICK);
         self.look_at_waiting();
@@ -217,9 +217,9 @@ impl<S: Socket> Worker<S> {
     fn look(&mut self, now: Now) {
         self.report();
         if self.seat.is_none() {
-            self.take_seat();
+            self.claim_slot();
         }
-        if self.hub.bury_dead() {
+        if self.hub.reap_dead() {
             self.bury(now);
         }
         // Who began with this may have died.
@@ -299,10 +299,13 @@ impl<S: Socket> Worker<S> {
     /// Tells a stream to end.
     pub(super) fn finish(&mut self, key: StreamKey, end: End, now: Now) {
         let Some(stream) = self.streams.get_mut(key) else { return };
-        if matches!(stream.state, State::Ending(_) | State::Leaving(_) | State::Ended) {
+        if matches!(
+            stream.state,
+            StreamState::Ending(_) | StreamState::Leaving(_) | StreamState::Ended
+        ) {
             return;
         }
-        stream.state = State::Ending(end);
+        stream.state = StreamState::Ending(end);
         self.serve(key, now);
     }
 

@@ -7,7 +7,7 @@ use super::client_past::Past;
 use super::end::End;
 use super::keys::ChannelKey;
 use super::settings::StreamSettings;
-use crate::hub::{Kind, Place, Resume};
+use crate::hub::{Kind, LogOrder, Resume};
 use crate::sse::frame::Frame;
 
 /// A stream's entry in a channel's list.
@@ -26,10 +26,10 @@ pub struct Stream<S> {
     pub audience: Accounting,
     /// Everything on its channels up to this position has been handed to the socket, or lost.
     pub at: u64,
-    pub state: State,
+    pub state: StreamState,
     pub flow: Flow,
     /// The last id that it was sent.
-    pub last: Option<(Place, Kind)>,
+    pub last: Option<(LogOrder, Kind)>,
     /// What the client has had elsewhere of what is still to come; it is rare that there is any.
     pub past: Option<Box<Past>>,
     pub events_sent: u32,
@@ -39,7 +39,7 @@ pub struct Stream<S> {
 
 /// What a stream is doing.
 #[derive(Debug)]
-pub enum State {
+pub enum StreamState {
     /// It has not begun: its channels are not in step with Redis.
     Waiting(Box<Waiting>),
     /// It gets new frames as they come.
@@ -108,7 +108,7 @@ impl<S> Stream<S> {
     /// Whether it was opened before a position of the log was written, which its process has not read yet.
     pub fn is_older(&self, position: u64) -> bool {
         match &self.state {
-            State::Waiting(waiting) => waiting.opened_at < position,
+            StreamState::Waiting(waiting) => waiting.opened_at < position,
             // It began behind the end of the log, and has been given nothing that is not read.
             _ => self.at < position,
         }

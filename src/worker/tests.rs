@@ -107,7 +107,7 @@ fn settings() -> StreamSettings {
 
 impl Bench {
     /// A page of a listing.
-    fn list(&self, prefix: &[u8], from: u64, limit: usize) -> crate::hub::Page {
+    fn list(&self, prefix: &[u8], from: u64, limit: usize) -> crate::hub::ListingPage {
         let mut listing = crate::hub::Listing::new(prefix.to_vec(), from, limit);
         std::iter::repeat_with(|| self.hub.list(&mut listing).unwrap())
             .find_map(|page| page)
@@ -136,7 +136,7 @@ impl Bench {
     }
 
     fn settle(&mut self) {
-        while self.worker.turn(self.now) == Turn::More {}
+        while self.worker.turn(self.now) == Progress::More {}
     }
 
     fn pass_time(&mut self, ms: u64) {

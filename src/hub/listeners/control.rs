@@ -5,14 +5,14 @@ use std::sync::atomic::{fence, Ordering};
 
 use crate::hub::memory::access::Guard;
 use crate::hub::memory::layout::{header, pair};
-use crate::hub::memory::redo::Change;
+use crate::hub::memory::redo::Transaction;
 
 /// No zone has a block of a higher number.
 const LAST_BLOCK: u32 = u32::MAX - 3;
 
 /// What is told of a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Signal {
+pub enum ControlEntry {
     /// Its streams are to end.
     End,
     /// Somebody listens to it, and it is not in step with Redis: for the bridge.
@@ -23,24 +23,24 @@ pub enum Signal {
     Lost,
 }
 
-impl Signal {
+impl ControlEntry {
     /// What stands in the entry where an event has its block.
     fn number(self) -> u32 {
         match self {
-            Signal::End => 0,
-            Signal::Wanted => u32::MAX,
-            Signal::Step => u32::MAX - 1,
-            Signal::Lost => u32::MAX - 2,
+            ControlEntry::End => 0,
+            ControlEntry::Wanted => u32::MAX,
+            ControlEntry::Step => u32::MAX - 1,
+            ControlEntry::Lost => u32::MAX - 2,
         }
     }
 
     /// The signal that stands in place of a block.
     #[inline]
-    pub(in crate::hub) fn of(block: u32) -> Option<Signal> {
+    pub(in crate::hub) fn of(block: u32) -> Option<ControlEntry> {
         match block {
-            0 => Some(Signal::End),
+            0 => Some(ControlEntry::End),
             1..=LAST_BLOCK => None,
-            _ => [Signal::Wanted, Signal::Step, Signal::Lost]
+            _ => [ControlEntry::Wanted, ControlEntry::Step, ControlEntry::Lost]
                 .into_iter()
                 .find(|signal| signal.number() == block),
         }
@@ -51,9 +51,9 @@ impl Guard<'_> {
     /// Enters a signal into the ring and moves the head. Returns its position.
     pub(in crate::hub) fn signal(
         &self,
-        change: &mut Change<'_>,
+        change: &mut Transaction<'_>,
         record: u32,
-        signal: Signal,
+        signal: ControlEntry,
     ) -> u64 {
         let position = self.get(header::HEAD) + 1;
         self.hub.region.set(header::RESERVED, position);

@@ -55,14 +55,14 @@ impl Hub {
     /// The name of the channel that an event is of. False: the event is gone, and it cannot be told;
     /// as long as it is there its channel is.
     pub fn channel_of(&self, event: Descriptor, name: &mut Vec<u8>) -> bool {
-        let stamp = self.layout.stamp(event.block);
-        if self.region.get(stamp) != event.position {
+        let entry_id = self.layout.stamp(event.block);
+        if self.region.get(entry_id) != event.position {
             return false;
         }
         fence(Ordering::Acquire);
         self.read_name(event.channel, name);
         fence(Ordering::Acquire);
-        self.region.get(stamp) == event.position
+        self.region.get(entry_id) == event.position
     }
 
     /// Streams on this nginx that get what is published to a channel: its own, and those of patterns

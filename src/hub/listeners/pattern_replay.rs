@@ -20,9 +20,9 @@ use std::sync::Arc;
 
 use crate::hub::budget::Budget;
 use crate::hub::listeners::pattern::reaches;
-use crate::hub::log::position::{end, Floor, Kind, Place};
-use crate::hub::log::replay::{Found, Resume, Slice};
-use crate::hub::log::resume::{Had, Origin};
+use crate::hub::log::position::{end, Kind, LogOrder, LowWatermark};
+use crate::hub::log::replay::{ReplayBatch, ReplayedEvent, Resume};
+use crate::hub::log::resume::{AlreadySeen, Origin};
 use crate::hub::memory::access::Locked;
 use crate::hub::memory::layout::header;
 use crate::hub::{Hub, Now};
@@ -36,16 +36,16 @@ const EXTRA: usize = if cfg!(test) { 4_000 } else { 1 << 18 };
 const LOSSES: usize = 4096;
 /// A search for what a stream of patterns lacks: everything behind `after` and up to `until`.
 #[derive(Debug)]
-pub struct Search {
+pub struct PatternReplay {
     /// Names of channels and of patterns' records.
     names: Box<[Box<[u8]>]>,
-    after: Place,
+    after: LogOrder,
     /// The end of the log when it began; a stream in progress begins with its first visit.
-    until: Option<Place>,
+    until: Option<LogOrder>,
     by: By,
     reach: Reach,
     /// What of these the client has had elsewhere.
-    had: Had,
+    had: AlreadySeen,
     gap_due: bool,
     /// Records whose floor is behind what was passed, and the position up to which a gap was due
     /// for it. FORGOTTEN stands under 0.
@@ -93,7 +93,7 @@ impl Drop for Capacity {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum By {
     /// A stream's first pass.
-    Place,
+    Id,
     /// From then on.
     Position,
 }
@@ -118,11 +118,11 @@ enum Phase {
         pending: Vec<u32>,
         within: Option<Within>,
         found: BinaryHeap<Track>,
-        beyond: Option<Place>,
+        beyond: Option<LogOrder>,
     },
     /// What is next of each channel that was found; before it, what was given and may have to be
     /// given again.
-    Giving { next: BinaryHeap<Reverse<Track>>, given: VecDeque<Track>, beyond: Option<Place> },
+    Giving { next: BinaryHeap<Reverse<Track>>, given: VecDeque<Track>, beyond: Option<LogOrder> },
 }
 
 /// A walk back through the events of one channel.
@@ -141,7 +141,7 @@ struct Within {
 #[derive(Debug)]
 enum Sliced {
     /// Nothing.
-    Slice(Slice),
+    ReplayBatch(ReplayBatch),
     /// It has to be looked for anew.
     Anew,
     /// The budget is spent before anything was found.
@@ -151,7 +151,7 @@ enum Sliced {
 /// An event of a channel, in the order in which they are given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Track {
-    key: Place,
+    key: LogOrder,
     position: u64,
     block: u32,
 }
@@ -169,24 +169,28 @@ impl Phase {
     }
 }
 
-impl Search {
+impl PatternReplay {
     /// For a stream in progress that is behind: it has had everything up to the position `at`.
-    pub fn since(at: u64, had: Had, names: impl Iterator<Item = Box<[u8]>>) -> Box<Search> {
-        let after = Place { position: at, ..Place::START };
-        let search = Search::new(names.collect(), after, None, By::Position, Reach::All);
-        Box::new(Search { had, ..search })
+    pub fn since(
+        at: u64,
+        had: AlreadySeen,
+        names: impl Iterator<Item = Box<[u8]>>,
+    ) -> Box<PatternReplay> {
+        let after = LogOrder { position: at, ..LogOrder::START };
+        let search = PatternReplay::new(names.collect(), after, None, By::Position, Reach::All);
+        Box::new(PatternReplay { had, ..search })
     }
 
     fn new(
         names: Box<[Box<[u8]>]>,
-        after: Place,
-        until: Option<Place>,
+        after: LogOrder,
+        until: Option<LogOrder>,
         by: By,
         reach: Reach,
-    ) -> Search {
+    ) -> PatternReplay {
         let (phase, lost) = (Phase::start(0), HashMap::new());
-        let (had, gap_due, capacity) = (Had::default(), false, Capacity::default());
-        Search { names, after, until, by, reach, had, gap_due, lost, capacity, phase }
+        let (had, gap_due, capacity) = (AlreadySeen::default(), false, Capacity::default());
+        PatternReplay { names, after, until, by, reach, had, gap_due, lost, capacity, phase }
     }
 
     /// The position up to which it goes.
@@ -200,7 +204,7 @@ impl Search {
     }
 
     /// The event was handed to the socket.
-    pub fn passed(&mut self, found: &Found) {
+    pub fn passed(&mut self, found: &ReplayedEvent) {
         self.after = self.key(found.event.place, found.event.kind());
         if let Phase::Giving { given, .. } = &mut self.phase {
             given.pop_front();
@@ -212,19 +216,19 @@ impl Search {
         self.gap_due = false;
     }
 
-    fn key(&self, place: Place, kind: Kind) -> Place {
+    fn key(&self, place: LogOrder, kind: Kind) -> LogOrder {
         match self.by {
-            By::Place => place.by_id(kind),
-            By::Position => Place { position: place.position, ..Place::START },
+            By::Id => place.by_id(kind),
+            By::Position => LogOrder { position: place.position, ..LogOrder::START },
         }
     }
 
     /// Something of a channel up to this place has left: the client has to know, once.
-    fn lose(&mut self, record: u32, place: Place, kind: Kind, now: Now) {
+    fn lose(&mut self, record: u32, place: LogOrder, kind: Kind, now: Now) {
         let known = self.lost.get(&record).copied();
         if self.key(place, kind) <= self.after
             || known.is_some_and(|position| position >= place.position)
-            || kind == Kind::Durable && self.had.covers(place.stamp, now)
+            || kind == Kind::Durable && self.had.covers(place.entry_id, now)
         {
             return;
         }
@@ -259,12 +263,12 @@ impl Search {
 
 impl Hub {
     /// Where a stream of these patterns begins: the end of the log, and what it first has to get.
-    pub fn begin_search(
+    pub fn begin_pattern_replay(
         &self,
         names: &[Box<[u8]>],
         resume: &Resume,
         now: Now,
-    ) -> Result<(Place, Had, Option<Box<Search>>), Locked> {
+    ) -> Result<(LogOrder, AlreadySeen, Option<Box<PatternReplay>>), Locked> {
         let guard = self.lock()?;
         let end = end(&self.region);
         let owed = guard.get(header::COUNT);
@@ -274,8 +278,8 @@ impl Hub {
             Resume::Fresh { newest } => (None, Reach::Newest(owed.min(*newest))),
             // Of channels that nobody named it is not known what other nginxes gave.
             Resume::From(id) => match self.origin_of(id, end, names.len(), now) {
-                Origin::Here(after) if after.stamp > end.stamp => {
-                    had.ahead = after.stamp;
+                Origin::Here(after) if after.entry_id > end.entry_id => {
+                    had.ahead = after.entry_id;
                     (Some(after), Reach::All)
                 }
                 Origin::Here(after) if owed == 0 => (Some(after), Reach::Loss),
@@ -283,26 +287,26 @@ impl Hub {
                 Origin::Elsewhere(_) | Origin::Unknown => (None, Reach::Newest(owed)),
             },
         };
-        let start = after.unwrap_or(Place::START);
-        let mut search = Search::new(names.into(), start, Some(end), By::Place, reach);
+        let start = after.unwrap_or(LogOrder::START);
+        let mut search = PatternReplay::new(names.into(), start, Some(end), By::Id, reach);
         search.gap_due = after.is_none() && matches!(resume, Resume::From(_));
         Ok((end, had, Some(Box::new(search))))
     }
 
-    /// The next slice, within the bounds that `pursue` has; `None` if it is still being looked for.
+    /// The next slice, within the bounds that `replay` has; `None` if it is still being looked for.
     pub fn search(
         &self,
-        search: &mut Search,
+        search: &mut PatternReplay,
         events: usize,
         bytes: usize,
         now: Now,
-    ) -> Result<Option<Slice>, Locked> {
+    ) -> Result<Option<ReplayBatch>, Locked> {
         if matches!(search.phase, Phase::Looking { .. }) && !self.look(search, now)? {
             return Ok(None);
         }
         let sliced = self.lock()?.slice(search, events, bytes, now, &mut Budget::of_visit());
         Ok(match sliced {
-            Sliced::Slice(slice) => Some(slice),
+            Sliced::ReplayBatch(slice) => Some(slice),
             Sliced::Unfinished => None,
             Sliced::Anew => {
                 if search.goes_on() {
@@ -315,7 +319,7 @@ impl Hub {
     }
 
     /// Goes on with the walk for one hold of the lock. True if it has come to its end.
-    fn look(&self, search: &mut Search, now: Now) -> Result<bool, Locked> {
+    fn look(&self, search: &mut PatternReplay, now: Now) -> Result<bool, Locked> {
         {
             let guard = self.lock()?;
             search.until.get_or_insert_with(|| end(&self.region));
@@ -325,7 +329,7 @@ impl Hub {
             // A channel that matched may have been forgotten, even during the walk.
             if matches!(search.reach, Reach::All | Reach::Loss) {
                 guard.lose_of_patterns(search, now);
-                let forgotten = Floor::read(&self.region, header::FORGOTTEN);
+                let forgotten = LowWatermark::read(&self.region, header::FORGOTTEN);
                 search.lose(0, forgotten.place, forgotten.kind(), now);
             }
         }
@@ -334,7 +338,7 @@ impl Hub {
     }
 }
 
-impl Search {
+impl PatternReplay {
     /// Whether the stream gets what is published to a channel.
     fn wants(&self, channel: &[u8], budget: &mut Budget) -> bool {
         let subject = Subject::new(channel);

@@ -23,7 +23,7 @@ pub trait Wakers {
 
 /// A seat that a process has taken. It keeps it until it leaves or dies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Seat {
+pub struct SlotClaim {
     /// Which slot.
     pub slot: usize,
     pub(in crate::hub) generation: u64,
@@ -43,7 +43,7 @@ impl Drop for FreeSlot {
 
 impl Hub {
     /// Takes a free slot, or one whose tenant is gone. `None`: all are taken.
-    pub fn take_seat(&self) -> Option<Seat> {
+    pub fn claim_slot(&self) -> Option<SlotClaim> {
         let free = (0..self.layout.slots).find_map(|number| self.free_slot(number))?;
         let seat = self.seat(free.number);
         // Held for as long as this process lives in it.
@@ -52,7 +52,7 @@ impl Hub {
     }
 
     /// Gives the slot back.
-    pub fn leave_seat(&self, seat: Seat) {
+    pub fn release_slot(&self, seat: SlotClaim) {
         self.vacate(seat.slot);
         self.life(seat.slot).unlock();
     }
@@ -60,7 +60,7 @@ impl Hub {
     /// Looks whether tenants of other slots have died, and clears their seats. True if one had since
     /// this last was true in any process: it may have been killed between an append and the wake-ups,
     /// so all must be woken, and its streams are to be taken away from the channels.
-    pub fn bury_dead(&self) -> bool {
+    pub fn reap_dead(&self) -> bool {
         (0..self.layout.slots).for_each(|number| drop(self.free_slot(number)));
         // Should this process die before it has rung, its own death is the next one.
         let deaths = self.region.word(header::DEATHS).load(Ordering::Acquire);
@@ -68,7 +68,7 @@ impl Hub {
     }
 
     /// Enters the waker of the thread that has this seat; `None` if it has none.
-    pub fn set_waker(&self, seat: Seat, waker: Option<usize>) {
+    pub fn set_waker(&self, seat: SlotClaim, waker: Option<usize>) {
         let word = waker.map_or(0, |waker| waker as u64 + 1);
         self.region.set(self.layout.slot(seat.slot, slot::WAKER), word);
     }
@@ -79,7 +79,7 @@ impl Hub {
         for &number in slots {
             let waker = self.region.get(self.layout.slot(number, slot::WAKER));
             if let Some(waker) = (waker as usize).checked_sub(1) {
-                if self.must_ring(number, now) {
+                if self.needs_wakeup(number, now) {
                     wakers.wake(waker);
                 }
             }
@@ -87,12 +87,12 @@ impl Hub {
     }
 
     /// Whether the tenant of a seat has been woken and not looked at the log since.
-    pub fn is_woken(&self, seat: Seat) -> bool {
+    pub fn is_woken(&self, seat: SlotClaim) -> bool {
         self.region.get(self.layout.slot(seat.slot, slot::BELL)) != 0
     }
 
     /// Whether the tenant of a slot must be woken with its bell now. To be asked after the append.
-    pub(in crate::hub) fn must_ring(&self, number: usize, now: Now) -> bool {
+    pub(in crate::hub) fn needs_wakeup(&self, number: usize, now: Now) -> bool {
         let bell = self.region.word(self.layout.slot(number, slot::BELL));
         // Pairs with the fence in `hush`: either the reader sees the new head, or this sees its 0.
         fence(Ordering::SeqCst);
@@ -104,7 +104,7 @@ impl Hub {
     }
 
     /// Lets the bell ring again. The tenant calls this before it reads the log.
-    pub fn hush(&self, seat: Seat) {
+    pub fn hush(&self, seat: SlotClaim) {
         self.region.word(self.layout.slot(seat.slot, slot::BELL)).store(0, Ordering::Relaxed);
         fence(Ordering::SeqCst);
     }
@@ -115,7 +115,7 @@ impl Hub {
     }
 
     /// Tells the others how many streams this process has, and how far it has read.
-    pub fn report(&self, seat: Seat, streams: u64, read: u64) {
+    pub fn report(&self, seat: SlotClaim, streams: u64, read: u64) {
         self.region.set(self.layout.slot(seat.slot, slot::STREAMS), streams);
         self.region.set(self.layout.slot(seat.slot, slot::READ), read);
     }
@@ -125,10 +125,10 @@ impl Hub {
         (0..self.layout.slots).map(|n| self.region.get(self.layout.slot(n, slot::STREAMS))).sum()
     }
 
-    fn seat(&self, number: usize) -> Seat {
+    fn seat(&self, number: usize) -> SlotClaim {
         self.vacate(number);
         let generation = self.region.get(self.layout.slot(number, slot::GENERATION));
-        Seat { slot: number, generation }
+        SlotClaim { slot: number, generation }
     }
 
     /// Voids what a former tenant left, and counts the streams that went with it.

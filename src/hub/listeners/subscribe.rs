@@ -10,9 +10,9 @@ use crate::hub::budget::Budget;
 use crate::hub::log::channels::{record_blocks, IDLE};
 use crate::hub::log::eviction::Short;
 use crate::hub::memory::access::{Guard, Locked};
-use crate::hub::memory::alloc::Taker;
+use crate::hub::memory::alloc::BlockAllocator;
 use crate::hub::memory::layout::{channel, header, high, low, more_pairs, pair, slot, BLOCK};
-use crate::hub::{Hub, Now, Seat};
+use crate::hub::{Hub, Now, SlotClaim};
 
 /// A process's membership in a channel: the record, and the word of its pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +44,7 @@ pub enum JoinError {
 }
 
 /// A pair's upper half: the slot, from 1 so that no pair is 0, and its generation in 22 bits.
-fn owner(seat: Seat) -> u32 {
+fn owner(seat: SlotClaim) -> u32 {
     (seat.slot as u32 + 1) << 22 | (seat.generation as u32 & GENERATION)
 }
 
@@ -61,7 +61,7 @@ pub(in crate::hub) fn slot_of(pair: u64) -> usize {
 impl Hub {
     /// Joins a channel, with no stream yet; makes the channel if there is none. Who has joined it already
     /// keeps the place that it has.
-    pub fn join(&self, seat: Seat, name: &[u8], now: Now) -> Result<Membership, JoinError> {
+    pub fn join(&self, seat: SlotClaim, name: &[u8], now: Now) -> Result<Membership, JoinError> {
         for _ in 0..HOLDS {
             let guard = self.lock()?;
             match guard.join(seat, name, now, &mut Budget::of_hold()) {
@@ -74,7 +74,7 @@ impl Hub {
     }
 
     /// Sets how many streams of this process the channel has. Without the lock.
-    pub fn set_streams(&self, seat: Seat, membership: Membership, streams: u32) {
+    pub fn set_streams(&self, seat: SlotClaim, membership: Membership, streams: u32) {
         // Of a seat that was given back nothing is left, not even the record perhaps.
         if owner(seat) == membership.owner && self.is_live(pair(membership.owner, streams)) {
             self.region.set(membership.pair_at, pair(membership.owner, streams));
@@ -85,7 +85,7 @@ impl Hub {
     /// many already, and nothing was set.
     pub fn admit(
         &self,
-        seat: Seat,
+        seat: SlotClaim,
         membership: Membership,
         streams: u32,
         most: u32,
@@ -130,7 +130,7 @@ impl Hub {
 impl Guard<'_> {
     fn join(
         &self,
-        seat: Seat,
+        seat: SlotClaim,
         name: &[u8],
         now: Now,
         budget: &mut Budget,
@@ -215,7 +215,7 @@ impl Guard<'_> {
         }
         self.make_room(1, record, now, budget)?;
         let (region, layout) = (&self.hub.region, &self.hub.layout);
-        let mut taker = Taker::new(region, layout);
+        let mut taker = BlockAllocator::new(region, layout);
         let block = taker.take();
         for word in 0..BLOCK {
             region.set(layout.block(block, word), 0);
@@ -299,7 +299,7 @@ mod tests {
     #[test]
     fn leaving_a_channel_touches_no_pair_of_another() {
         let hub = hub_of(256 << 10, 4096, 100, 0);
-        let seat = hub.take_seat().unwrap();
+        let seat = hub.claim_slot().unwrap();
         let [a, b] = [b"a", b"b"].map(|name| hub.join(seat, name, at(0)).unwrap());
         hub.set_streams(seat, b, 3);
         // As if the blocks of one that was left already were in use again.

@@ -4,12 +4,12 @@
 //! resumes with an id from before.
 
 use crate::hub::budget::Budget;
-use crate::hub::listeners::control::Signal;
-use crate::hub::log::position::{Kind, Place};
+use crate::hub::listeners::control::ControlEntry;
+use crate::hub::log::position::{Kind, LogOrder};
 use crate::hub::memory::access::Guard;
-use crate::hub::replication::lease::{BridgeError, Fence};
+use crate::hub::replication::lease::{FencingToken, LeaseError};
 use crate::hub::{Hub, Membership};
-use crate::sse::id::Stamp;
+use crate::sse::id::EntryId;
 
 impl Hub {
     /// Patterns are subscribed to anew; `clock` is the highest number that Redis had given by then, as far
@@ -18,10 +18,10 @@ impl Hub {
     /// enters is one gap to a stream, however many of the patterns it has.
     pub fn patterns_subscribed(
         &self,
-        fence: Fence,
+        fence: FencingToken,
         members: &[Membership],
-        clock: Stamp,
-    ) -> Result<(), BridgeError> {
+        clock: EntryId,
+    ) -> Result<(), LeaseError> {
         let mut rest = members.iter();
         while !rest.as_slice().is_empty() {
             let guard = self.lock_fenced(fence)?;
@@ -36,11 +36,11 @@ impl Hub {
 }
 
 impl Guard<'_> {
-    fn pattern_subscribed(&self, record: u32, clock: Stamp) {
-        let stamp = self.mark().max(clock);
+    fn pattern_subscribed(&self, record: u32, clock: EntryId) {
+        let entry_id = self.mark().max(clock);
         let mut change = self.change();
-        let position = self.signal(&mut change, record, Signal::Lost);
-        let floor = self.floor(record).raised(Place { stamp, position }, Kind::Placed);
+        let position = self.signal(&mut change, record, ControlEntry::Lost);
+        let floor = self.floor(record).raised(LogOrder { entry_id, position }, Kind::Placed);
         self.set_floor(&mut change, record, floor);
         change.commit();
     }

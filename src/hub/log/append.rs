@@ -4,16 +4,16 @@ use crate::hub::budget::Budget;
 use crate::hub::log::channels::record_blocks;
 use crate::hub::log::eviction::Short;
 use crate::hub::log::idempotency::KeyHash;
-use crate::hub::log::position::{Kind, Place};
+use crate::hub::log::position::{Kind, LogOrder};
 use crate::hub::memory::access::{Guard, Locked};
-use crate::hub::memory::alloc::{of_event, write_event, Taker};
+use crate::hub::memory::alloc::{of_event, write_event, BlockAllocator};
 use crate::hub::memory::layout::{channel, event, header, high, low, pair};
-use crate::hub::memory::redo::{Batch, Change};
+use crate::hub::memory::redo::{EventRange, Transaction};
 use crate::hub::replication::reported::ReportedId;
 use crate::hub::stats::Counter;
 use crate::hub::{Hub, Now};
 use crate::sse::data;
-use crate::sse::id::{Id, Stamp};
+use crate::sse::id::{EntryId, Id};
 
 /// An event as a publisher gives it.
 #[derive(Clone, Copy, Debug)]
@@ -31,7 +31,7 @@ pub struct Published {
     pub ids: Vec<Id>,
     /// Streams of the channel on this nginx.
     pub subscribers: u64,
-    /// Slots whose processes listen to the channel: [`Hub::must_ring`] tells which to wake.
+    /// Slots whose processes listen to the channel: [`Hub::needs_wakeup`] tells which to wake.
     pub listeners: Vec<usize>,
 }
 
@@ -62,9 +62,9 @@ pub(in crate::hub) struct Prepared<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(in crate::hub) struct Numbering {
     /// The first one's; in a hub that numbers by itself the others count on from it.
-    pub stamp: Stamp,
+    pub entry_id: EntryId,
     pub kind: Kind,
-    pub came: Came,
+    pub came: Delivery,
     /// When they came (ms of the monotonic clock).
     pub born: u64,
     /// The number of the entry in Redis that the event was read from.
@@ -73,7 +73,7 @@ pub(in crate::hub) struct Numbering {
 
 /// How an event came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::hub) enum Came {
+pub(in crate::hub) enum Delivery {
     /// It was published on this nginx.
     Here,
     /// Redis brought it as a plain message.
@@ -249,19 +249,19 @@ impl Guard<'_> {
         now: Now,
     ) -> Vec<Id> {
         let hub = self.hub;
-        let Numbering { stamp, kind, .. } = numbering;
+        let Numbering { entry_id, kind, .. } = numbering;
         let position = self.get(header::HEAD) + 1;
-        let mut taker = Taker::new(&hub.region, &hub.layout);
+        let mut taker = BlockAllocator::new(&hub.region, &hub.layout);
         let mut chain =
             Chain { earlier: low(self.word(record, channel::EVENTS)), ..Chain::default() };
         let mut ids = Vec::with_capacity(events.len());
         for (event, i) in events.iter().zip(0..) {
-            let place = Place { stamp: numbering.stamp_of(i), position: position + i };
-            let own = Numbering { stamp: place.stamp, ..numbering };
+            let place = LogOrder { entry_id: numbering.stamp_of(i), position: position + i };
+            let own = Numbering { entry_id: place.entry_id, ..numbering };
             self.write(&mut taker, &mut chain, record, event, own);
             ids.push(place.id(kind, hub.tag()));
         }
-        let batch = Batch { first: chain.first, count: events.len() as u32, position };
+        let batch = EventRange { first: chain.first, count: events.len() as u32, position };
         let end = position + events.len() as u64 - 1;
         // Before any entry of the ring is touched: a reader whose entry is about to be overwritten
         // must see that.
@@ -270,7 +270,7 @@ impl Guard<'_> {
 
         let mut change = self.change();
         if let Some(hash) = key {
-            self.remember(&mut taker, &mut change, hash, (batch, stamp), now);
+            self.remember(&mut taker, &mut change, hash, (batch, entry_id), now);
         }
         taker.finish(&mut change);
         self.link(&mut change, record, &chain, events.len());
@@ -279,7 +279,7 @@ impl Guard<'_> {
             change.set(header::LAST_MS, last.ms);
             change.set(header::LAST_SEQ, last.seq);
         }
-        if numbering.came == Came::Plain && self.get(header::MARKER) != 0 {
+        if numbering.came == Delivery::Plain && self.get(header::MARKER) != 0 {
             // A successor is about to pass over what has been appended behind its marker.
             change.add(header::BEHIND_MARKER, 1);
         }
@@ -295,25 +295,25 @@ impl Guard<'_> {
     /// The numbers of what is published on this nginx itself.
     fn own_numbering(&self, now: Now) -> Numbering {
         let kind = self.hub.own_kind();
-        let stamp = self.own_stamp(kind, now);
-        Numbering { stamp, kind, came: Came::Here, born: now.mono, entry: None }
+        let entry_id = self.own_stamp(kind, now);
+        Numbering { entry_id, kind, came: Delivery::Here, born: now.mono, entry: None }
     }
 
     /// The number that this hub gives next: never below one that it has given, whatever the clock does.
     /// Where Redis gives them it is the mark, and the position tells the rest.
-    pub(in crate::hub) fn own_stamp(&self, kind: Kind, now: Now) -> Stamp {
-        let Stamp { ms, seq } = self.mark();
+    pub(in crate::hub) fn own_stamp(&self, kind: Kind, now: Now) -> EntryId {
+        let EntryId { ms, seq } = self.mark();
         match kind {
-            Kind::Durable | Kind::Placed => Stamp { ms, seq },
-            Kind::Local if now.wall > ms => Stamp { ms: now.wall, seq: 0 },
-            Kind::Local => Stamp { ms, seq: seq + 1 },
+            Kind::Durable | Kind::Placed => EntryId { ms, seq },
+            Kind::Local if now.wall > ms => EntryId { ms: now.wall, seq: 0 },
+            Kind::Local => EntryId { ms, seq: seq + 1 },
         }
     }
 
     /// Writes one event into blocks that nobody can reach yet, linked behind the one before.
     fn write(
         &self,
-        taker: &mut Taker<'_>,
+        taker: &mut BlockAllocator<'_>,
         chain: &mut Chain,
         record: u32,
         new: &Prepared<'_>,
@@ -322,17 +322,17 @@ impl Guard<'_> {
         let (region, layout) = (&self.hub.region, &self.hub.layout);
         let block = write_event(taker, new.event_type, &new.data);
         let late = match numbering.came {
-            Came::Earlier => LATE | EARLIER,
-            Came::Late => LATE,
-            Came::Here | Came::Plain | Came::Live => 0,
+            Delivery::Earlier => LATE | EARLIER,
+            Delivery::Late => LATE,
+            Delivery::Here | Delivery::Plain | Delivery::Live => 0,
         };
         let flags = u64::from(numbering.kind.flags() | late);
         region.set(layout.block(block, event::OWNER), pair(record, new.len() as u32));
         region.set(layout.block(block, event::LINKS), pair(chain.earlier, 0));
         let born = numbering.born << 16 | flags << 8 | new.event_type.len() as u64;
         region.set(layout.block(block, event::BORN), born);
-        region.set(layout.block(block, event::MS), numbering.stamp.ms);
-        region.set(layout.block(block, event::SEQ), numbering.stamp.seq);
+        region.set(layout.block(block, event::MS), numbering.entry_id.ms);
+        region.set(layout.block(block, event::SEQ), numbering.entry_id.seq);
         if chain.first == 0 {
             chain.first = block;
         } else {
@@ -344,7 +344,7 @@ impl Guard<'_> {
     }
 
     /// Hangs a chain of events behind those of the channel.
-    fn link(&self, change: &mut Change<'_>, record: u32, chain: &Chain, count: usize) {
+    fn link(&self, change: &mut Transaction<'_>, record: u32, chain: &Chain, count: usize) {
         let layout = &self.hub.layout;
         let at = layout.block(record, channel::EVENTS);
         let (first, last) = (high(change.get(at)), low(change.get(at)));
@@ -361,10 +361,10 @@ impl Guard<'_> {
 
 impl Numbering {
     /// The number of the event that follows `i` others.
-    fn stamp_of(&self, i: u64) -> Stamp {
+    fn stamp_of(&self, i: u64) -> EntryId {
         match self.kind {
-            Kind::Local => Stamp { ms: self.stamp.ms, seq: self.stamp.seq + i },
-            Kind::Durable | Kind::Placed => self.stamp,
+            Kind::Local => EntryId { ms: self.entry_id.ms, seq: self.entry_id.seq + i },
+            Kind::Durable | Kind::Placed => self.entry_id,
         }
     }
 }

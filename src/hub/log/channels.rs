@@ -3,12 +3,12 @@
 use std::hash::Hasher;
 
 use crate::hub::listeners::pattern::pattern_of;
-use crate::hub::log::position::{Floor, Left};
+use crate::hub::log::position::{LostKinds, LowWatermark};
 use crate::hub::memory::access::Guard;
-use crate::hub::memory::alloc::{give_back, Taker};
+use crate::hub::memory::alloc::{give_back, BlockAllocator};
 use crate::hub::memory::layout::{channel, header, high, low, more_pairs, pair, PAYLOAD};
 use crate::hub::memory::linked_list::List;
-use crate::hub::memory::redo::Change;
+use crate::hub::memory::redo::Transaction;
 use crate::hub::Hub;
 
 /// Channels with more events than history owes, in the turn in which they give one up.
@@ -171,7 +171,7 @@ impl Guard<'_> {
     pub(in crate::hub) fn make(&self, name: &[u8]) -> u32 {
         let (region, layout) = (&self.hub.region, &self.hub.layout);
         let hash = self.hash(name) as u32;
-        let mut taker = Taker::new(region, layout);
+        let mut taker = BlockAllocator::new(region, layout);
         let record = taker.take();
         let at = |word| layout.block(record, word);
 
@@ -185,7 +185,7 @@ impl Guard<'_> {
             }
         }
         let bucket = layout.bucket(hash);
-        let floor = Floor::read(region, header::FORGOTTEN);
+        let floor = LowWatermark::read(region, header::FORGOTTEN);
         region.set(at(channel::HASH), pair(hash, region.get(bucket) as u32));
         for word in [channel::EVENTS, channel::SIZE, channel::SURPLUS, channel::LIST] {
             region.set(at(word), 0);
@@ -230,10 +230,10 @@ impl Guard<'_> {
             false => change.add(header::CHANNELS, -1),
         }
         let floor = self.floor(record);
-        let forgotten = Floor::read(&self.hub.region, header::FORGOTTEN);
+        let forgotten = LowWatermark::read(&self.hub.region, header::FORGOTTEN);
         // What Redis has numbered it also retains: from there it is known what was lost.
         // What a pattern has missed is nothing to others, and it begins anew when it comes back.
-        let tells = floor.left != Left::Durable && !self.is_pattern(record);
+        let tells = floor.left != LostKinds::Durable && !self.is_pattern(record);
         if floor.place > forgotten.place && tells {
             floor.write(|word, value| change.set(header::FORGOTTEN + word, value));
         }
@@ -241,7 +241,7 @@ impl Guard<'_> {
         change.commit();
     }
 
-    fn give_back_record(&self, change: &mut Change<'_>, record: u32) {
+    fn give_back_record(&self, change: &mut Transaction<'_>, record: u32) {
         let more = self.word(record, channel::MORE);
         let name_blocks = record_blocks(self.name_len(record)) - 1;
         if name_blocks > 0 {
@@ -266,7 +266,7 @@ impl Guard<'_> {
     }
 
     /// What has left the channel.
-    pub(in crate::hub) fn floor(&self, record: u32) -> Floor {
-        Floor::read(&self.hub.region, self.hub.layout.block(record, channel::FLOOR))
+    pub(in crate::hub) fn floor(&self, record: u32) -> LowWatermark {
+        LowWatermark::read(&self.hub.region, self.hub.layout.block(record, channel::FLOOR))
     }
 }

@@ -6,16 +6,16 @@
 //! each event, so that nothing is read twice or passed over, however the process ends.
 
 use crate::hub::budget::Budget;
-use crate::hub::listeners::control::Signal;
-use crate::hub::log::position::{Kind, Left, Place};
+use crate::hub::listeners::control::ControlEntry;
+use crate::hub::log::position::{Kind, LogOrder, LostKinds};
 use crate::hub::memory::access::Guard;
-use crate::hub::memory::alloc::Taker;
+use crate::hub::memory::alloc::BlockAllocator;
 use crate::hub::memory::layout::{channel, event, header, high, low, Layout};
-use crate::hub::memory::redo::Change;
-use crate::hub::replication::lease::{BridgeError, Fence};
+use crate::hub::memory::redo::Transaction;
+use crate::hub::replication::lease::{FencingToken, LeaseError};
 use crate::hub::replication::reported::ReportedId;
 use crate::hub::{Hub, Membership};
-use crate::sse::id::Stamp;
+use crate::sse::id::EntryId;
 
 /// Words of the block.
 const MS: usize = 0;
@@ -34,9 +34,9 @@ impl Hub {
     /// entries arrive.
     pub(in crate::hub) fn start_over(
         &self,
-        fence: Fence,
+        fence: FencingToken,
         member: Membership,
-    ) -> Result<(), BridgeError> {
+    ) -> Result<(), LeaseError> {
         loop {
             let guard = self.lock_fenced(fence)?;
             let mut budget = Budget::of_hold();
@@ -61,7 +61,7 @@ impl Guard<'_> {
     pub(in crate::hub) fn cursor(&self, record: u32) -> Option<ReportedId> {
         let block = self.cursor_block(record);
         let word = |word| self.word(block, word);
-        (block != 0).then(|| Stamp { ms: word(MS), seq: word(SEQ) }.into())
+        (block != 0).then(|| EntryId { ms: word(MS), seq: word(SEQ) }.into())
     }
 
     /// The number of the newest entry that is known to have been in the stream.
@@ -75,19 +75,19 @@ impl Guard<'_> {
                 break;
             }
             if self.kind(block) == Kind::Durable {
-                return Some(self.place(block).stamp.into());
+                return Some(self.place(block).entry_id.into());
             }
             block = high(self.word(block, event::LINKS));
         }
         let floor = self.floor(record);
         let is_own = low(self.word(record, channel::STEP)) != 0;
-        (is_own && floor.left == Left::Durable).then(|| floor.place.stamp.into())
+        (is_own && floor.left == LostKinds::Durable).then(|| floor.place.entry_id.into())
     }
 
     /// Gives a record that has no cursor one. The caller has made room for a block.
     pub(in crate::hub) fn give_cursor(&self, record: u32, at: ReportedId) {
         let (region, layout) = (&self.hub.region, &self.hub.layout);
-        let mut taker = Taker::new(region, layout);
+        let mut taker = BlockAllocator::new(region, layout);
         let block = taker.take();
         region.set(layout.block(block, MS), at.0.ms);
         region.set(layout.block(block, SEQ), at.0.seq);
@@ -101,7 +101,12 @@ impl Guard<'_> {
     }
 
     /// Moves the cursor of a record that has one.
-    pub(in crate::hub) fn set_cursor(&self, change: &mut Change<'_>, record: u32, at: ReportedId) {
+    pub(in crate::hub) fn set_cursor(
+        &self,
+        change: &mut Transaction<'_>,
+        record: u32,
+        at: ReportedId,
+    ) {
         let block = self.cursor_block(record);
         if block != 0 {
             change.set(self.hub.layout.block(block, MS), at.0.ms);
@@ -112,8 +117,8 @@ impl Guard<'_> {
     /// Enters that everything of a channel without events comes before a hole.
     fn enter_start(&self, record: u32) {
         let mut change = self.change();
-        let position = self.signal(&mut change, record, Signal::Lost);
-        let place = Place { stamp: self.mark(), position };
+        let position = self.signal(&mut change, record, ControlEntry::Lost);
+        let place = LogOrder { entry_id: self.mark(), position };
         self.floor(record).raised(place, Kind::Placed).write(|word, value| {
             change.set(self.hub.layout.block(record, channel::FLOOR + word), value);
         });

@@ -14,7 +14,7 @@ use crate::hub::log::ring::Descriptor;
 use crate::hub::memory::access::{Guard, Locked};
 use crate::hub::memory::alloc::{give_back, of_event};
 use crate::hub::memory::layout::{channel, event, header, high, low, pair};
-use crate::hub::memory::redo::Change;
+use crate::hub::memory::redo::Transaction;
 use crate::hub::Hub;
 
 /// Attempts to see a channel's oldest event while events leave the channel.
@@ -72,7 +72,7 @@ impl Hub {
 
 impl Guard<'_> {
     /// Takes all events from a channel. Returns how many.
-    pub(in crate::hub) fn detach_all(&self, change: &mut Change<'_>, record: u32) -> u32 {
+    pub(in crate::hub) fn detach_all(&self, change: &mut Transaction<'_>, record: u32) -> u32 {
         let layout = &self.hub.layout;
         let events = self.word(record, channel::EVENTS);
         let count = self.events(record);

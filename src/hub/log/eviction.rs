@@ -2,11 +2,11 @@
 
 use crate::hub::budget::Budget;
 use crate::hub::log::channels::{class, IDLE, IN_SURPLUS, SURPLUS};
-use crate::hub::log::position::Place;
+use crate::hub::log::position::LogOrder;
 use crate::hub::memory::access::{Guard, Locked};
 use crate::hub::memory::alloc::{available, give_back, of_event};
 use crate::hub::memory::layout::{channel, event, header, high, low, pair};
-use crate::hub::memory::redo::Change;
+use crate::hub::memory::redo::Transaction;
 use crate::hub::stats::Counter;
 use crate::hub::{Hub, Now};
 
@@ -151,7 +151,7 @@ impl Guard<'_> {
         change.set(layout.stamp(first), 0);
         give_back(&mut change, first, blocks);
         self.floor(record)
-            .raised(Place::of_event(region, layout, first), self.kind(first))
+            .raised(LogOrder::of_event(region, layout, first), self.kind(first))
             .write(|word, value| change.set(layout.block(record, channel::FLOOR + word), value));
         change.set(
             layout.block(record, channel::EVENTS),
@@ -169,7 +169,7 @@ impl Guard<'_> {
     /// Enters a channel's new size, and moves its record to the lists where it then belongs.
     pub(in crate::hub) fn resize(
         &self,
-        change: &mut Change<'_>,
+        change: &mut Transaction<'_>,
         record: u32,
         events: i64,
         blocks: i64,
@@ -215,7 +215,7 @@ impl Guard<'_> {
 impl Hub {
     /// Looks at a slice of the channels: frees what is too old, takes away the streams of processes
     /// that are gone, puts channels into the lists where a changed history wants them.
-    pub fn sweep(&self, now: Now) -> Result<Swept, Locked> {
+    pub fn sweep(&self, now: Now) -> Result<Reaped, Locked> {
         let guard = self.lock()?;
         guard.expire_keys(now, 64);
         let mut lost = Vec::new();
@@ -243,7 +243,7 @@ impl Hub {
         }
         let round = bucket == self.layout.buckets;
         self.region.set(header::SWEEP, if round { 0 } else { bucket as u64 });
-        Ok(Swept { round, buckets: bucket - start, lost })
+        Ok(Reaped { round, buckets: bucket - start, lost })
     }
 
     /// Buckets of the channel table: sweeps that have looked at this many have been once around.
@@ -273,7 +273,7 @@ impl Hub {
 
 /// What a sweep has found.
 #[derive(Debug, Default)]
-pub struct Swept {
+pub struct Reaped {
     /// It has come to the end of the table.
     pub round: bool,
     /// Buckets of the table that it has looked at to the end.

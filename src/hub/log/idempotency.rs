@@ -4,13 +4,13 @@
 
 use std::hash::Hasher;
 
-use crate::hub::log::position::{Kind, Place};
+use crate::hub::log::position::{Kind, LogOrder};
 use crate::hub::memory::access::Guard;
-use crate::hub::memory::alloc::{give_back, Taker};
+use crate::hub::memory::alloc::{give_back, BlockAllocator};
 use crate::hub::memory::layout::{header, high, key, low, pair};
-use crate::hub::memory::redo::{Batch, Change};
+use crate::hub::memory::redo::{EventRange, Transaction};
 use crate::hub::Now;
-use crate::sse::id::{Id, Stamp};
+use crate::sse::id::{EntryId, Id};
 
 /// How long a key is known, in ms.
 const LIFETIME: u64 = 120_000;
@@ -56,7 +56,8 @@ impl Guard<'_> {
         let position = self.word(block, key::POSITION);
         (0..self.word(block, key::COUNT))
             .map(|i| {
-                let place = Place { stamp: Stamp { ms, seq: seq + i }, position: position + i };
+                let place =
+                    LogOrder { entry_id: EntryId { ms, seq: seq + i }, position: position + i };
                 place.id(kind, self.hub.tag())
             })
             .collect()
@@ -73,14 +74,14 @@ impl Guard<'_> {
     /// Writes the record of a key into a block of its own, and lets the change make it known.
     pub(in crate::hub) fn remember(
         &self,
-        taker: &mut Taker<'_>,
-        change: &mut Change<'_>,
+        taker: &mut BlockAllocator<'_>,
+        change: &mut Transaction<'_>,
         hash: KeyHash,
-        made: (Batch, Stamp),
+        made: (EventRange, EntryId),
         now: Now,
     ) {
         let layout = &self.hub.layout;
-        let (batch, stamp) = made;
+        let (batch, entry_id) = made;
         let block = taker.take();
         let bucket = layout.key_bucket(hash.0);
         let words = [
@@ -88,8 +89,8 @@ impl Guard<'_> {
             (key::HASH, hash.0),
             (key::HASH + 1, hash.1),
             (key::BORN, now.mono),
-            (key::MS, stamp.ms),
-            (key::SEQ, stamp.seq),
+            (key::MS, entry_id.ms),
+            (key::SEQ, entry_id.seq),
             (key::POSITION, batch.position),
             (key::COUNT, u64::from(batch.count)),
             (key::FLAGS, u64::from(Kind::Local.flags())),

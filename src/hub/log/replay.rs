@@ -4,10 +4,10 @@
 
 use crate::hub::budget::Budget;
 use crate::hub::log::append::is_late;
-use crate::hub::log::position::{end, Kind, Place};
-use crate::hub::log::replay::track::{Aim, Next, Spot, Track};
-use crate::hub::log::resume::Had;
-use crate::hub::log::ring::Copied;
+use crate::hub::log::position::{end, Kind, LogOrder};
+use crate::hub::log::replay::track::{Aim, EventAnchor, Next, Track};
+use crate::hub::log::resume::AlreadySeen;
+use crate::hub::log::ring::EventCopy;
 use crate::hub::memory::access::{Guard, Locked};
 use crate::hub::memory::layout::{event, low};
 use crate::hub::{Hub, Membership, Now};
@@ -21,7 +21,7 @@ pub use crate::hub::log::replay::start::{Beginning, Resume};
 /// What a stream that is behind still has to get: everything on its channels after `after` and up
 /// to the end of the log when it began.
 #[derive(Debug)]
-pub struct Pursuit {
+pub struct ReplayCursor {
     course: Course,
     /// A gap has to be told, whatever the floors say.
     gap_due: bool,
@@ -31,11 +31,11 @@ pub struct Pursuit {
 /// From where to where a pursuit goes, and how.
 #[derive(Clone, Copy, Debug)]
 struct Course {
-    after: Place,
-    end: Place,
+    after: LogOrder,
+    end: LogOrder,
     order: Order,
     /// What of these the client has had elsewhere.
-    had: Had,
+    had: AlreadySeen,
     aim: Aim,
     /// It is of a client without an id, which gets one although there may be nothing else for it.
     is_fresh: bool,
@@ -48,43 +48,43 @@ struct Course {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Order {
     /// A stream's first pass: a channel that was joined late has old ids at high positions.
-    Place,
+    Id,
     /// From then on.
     Position,
 }
 
 /// A slice of a pursuit or of a search.
 #[derive(Debug, Default)]
-pub struct Slice {
+pub struct ReplayBatch {
     /// Events were lost since the last one: the id that the gap event bears.
     pub gap: Option<Id>,
     /// The next events, in order.
-    pub events: Vec<Found>,
+    pub events: Vec<ReplayedEvent>,
     /// Nothing is left behind these.
     pub done: bool,
     /// Nothing is left, but events behind where the pursuit ends were lost, and perhaps others before
     /// it: the next one, which is to begin there, tells.
     pub overtaken: bool,
     /// Of a search that has nothing to give: where the stream begins.
-    pub begins: Option<Place>,
+    pub begins: Option<LogOrder>,
     /// For each channel, up to where the gap tells what was lost.
     pub(in crate::hub) floors: Vec<u64>,
 }
 
 /// An event that a pursuit has found.
 #[derive(Debug)]
-pub struct Found {
+pub struct ReplayedEvent {
     /// The event.
-    pub event: Copied,
+    pub event: EventCopy,
     track: usize,
     block: u32,
     channel: Option<Box<[u8]>>,
 }
 
-impl Found {
+impl ReplayedEvent {
     /// One that a search has found.
-    pub(in crate::hub) fn of_channel(event: Copied, block: u32, name: Vec<u8>) -> Found {
-        Found { event, track: 0, block, channel: Some(name.into()) }
+    pub(in crate::hub) fn of_channel(event: EventCopy, block: u32, name: Vec<u8>) -> ReplayedEvent {
+        ReplayedEvent { event, track: 0, block, channel: Some(name.into()) }
     }
 
     /// The name of its channel, if a search has found it.
@@ -98,20 +98,20 @@ impl Found {
     }
 }
 
-impl Pursuit {
+impl ReplayCursor {
     /// For a stream in progress that is behind: it has had everything up to `at`, and some elsewhere.
     pub fn since(
         at: u64,
-        had: Had,
+        had: AlreadySeen,
         until: u64,
         channels: impl Iterator<Item = Membership>,
-    ) -> Box<Pursuit> {
+    ) -> Box<ReplayCursor> {
         let tracks = channels.map(|member| Track {
             record: member.record,
             next: Next::Seek(None),
             told: at,
         });
-        let place = |position| Place { position, ..Place::START };
+        let place = |position| LogOrder { position, ..LogOrder::START };
         let course = Course {
             after: place(at),
             end: place(until),
@@ -121,7 +121,7 @@ impl Pursuit {
             is_fresh: false,
             is_merged: false,
         };
-        Box::new(Pursuit { course, gap_due: false, tracks: tracks.collect() })
+        Box::new(ReplayCursor { course, gap_due: false, tracks: tracks.collect() })
     }
 
     /// The position up to which it goes.
@@ -135,14 +135,14 @@ impl Pursuit {
     }
 
     /// The event was handed to the socket.
-    pub fn passed(&mut self, found: &Found) {
-        let spot = Spot { block: found.block, position: found.event.place.position };
+    pub fn passed(&mut self, found: &ReplayedEvent) {
+        let spot = EventAnchor { block: found.block, position: found.event.place.position };
         self.tracks[found.track].next = Next::Behind(spot);
         self.course.after = self.course.key(found.event.place, found.event.kind());
     }
 
     /// The gap of a slice was told.
-    pub fn told(&mut self, slice: &Slice) {
+    pub fn told(&mut self, slice: &ReplayBatch) {
         self.gap_due = false;
         for (track, floor) in self.tracks.iter_mut().zip(&slice.floors) {
             track.told = track.told.max(*floor);
@@ -154,13 +154,13 @@ impl Hub {
     /// The next slice of what a stream has to get: at most `events` events, and no more than `bytes`
     /// bytes of type and data, unless the first event alone has more. `None`: it is still being looked
     /// for.
-    pub fn pursue(
+    pub fn replay(
         &self,
-        pursuit: &mut Pursuit,
+        pursuit: &mut ReplayCursor,
         events: usize,
         bytes: usize,
         now: Now,
-    ) -> Result<Option<Slice>, Locked> {
+    ) -> Result<Option<ReplayBatch>, Locked> {
         let guard = self.lock()?;
         let mut budget = Budget::of_visit();
         Ok(match guard.settle_all(pursuit, now, &mut budget) {
@@ -175,23 +175,23 @@ impl Guard<'_> {
     /// budget is spent before that.
     pub(in crate::hub) fn settle_all(
         &self,
-        pursuit: &mut Pursuit,
+        pursuit: &mut ReplayCursor,
         now: Now,
         budget: &mut Budget,
     ) -> bool {
-        let Pursuit { course, gap_due, tracks } = pursuit;
+        let ReplayCursor { course, gap_due, tracks } = pursuit;
         tracks.iter().all(|track| self.expire(track.record, now, budget))
             && tracks.iter_mut().all(|track| self.settle(course, track, gap_due, budget))
     }
 
     fn next_slice(
         &self,
-        pursuit: &Pursuit,
+        pursuit: &ReplayCursor,
         events: usize,
         bytes: usize,
         now: Now,
         budget: &mut Budget,
-    ) -> Option<Slice> {
+    ) -> Option<ReplayBatch> {
         let course = &pursuit.course;
         let mut candidates: Vec<u32> =
             pursuit.tracks.iter().map(|track| self.candidate(track)).collect();
@@ -208,18 +208,18 @@ impl Guard<'_> {
             if size > bytes && !found.is_empty() {
                 break;
             }
-            let mut event = Copied::default();
+            let mut event = EventCopy::default();
             self.hub.copy_block(block, &mut event);
             let later = self.next_wanted(course.had, self.later(block), budget);
             is_whole = later.is_some();
             candidates[track] = later.unwrap_or(0);
-            found.push(Found { event, track, block, channel: None });
+            found.push(ReplayedEvent { event, track, block, channel: None });
         }
         let done = is_whole && self.first_of(course, &candidates).is_none();
         let overtaken = done && gap.is_none() && self.is_overtaken(pursuit);
         let nothing = done && found.is_empty() && gap.is_none();
         let begins = (course.is_fresh && nothing).then_some(course.end);
-        Some(Slice { gap, events: found, done, overtaken, begins, floors })
+        Some(ReplayBatch { gap, events: found, done, overtaken, begins, floors })
     }
 
     /// The track whose candidate comes first, of those that the pursuit reaches.
@@ -231,13 +231,13 @@ impl Guard<'_> {
             .map(|(track, _)| track)
     }
 
-    pub(in crate::hub) fn place(&self, block: u32) -> Place {
-        Place::of_event(&self.hub.region, &self.hub.layout, block)
+    pub(in crate::hub) fn place(&self, block: u32) -> LogOrder {
+        LogOrder::of_event(&self.hub.region, &self.hub.layout, block)
     }
 
     /// This event or the first behind it that the client has not had elsewhere; or 0. `None`: the budget
     /// is spent before that.
-    fn next_wanted(&self, had: Had, block: u32, budget: &mut Budget) -> Option<u32> {
+    fn next_wanted(&self, had: AlreadySeen, block: u32, budget: &mut Budget) -> Option<u32> {
         let mut block = block;
         while block != 0 && self.was_had(had, block) {
             if !budget.step() {
@@ -248,14 +248,14 @@ impl Guard<'_> {
         Some(block)
     }
 
-    pub(in crate::hub) fn was_had(&self, had: Had, block: u32) -> bool {
-        had != Had::default()
-            && (self.kind(block) == Kind::Durable && self.place(block).stamp <= had.stamp
+    pub(in crate::hub) fn was_had(&self, had: AlreadySeen, block: u32) -> bool {
+        had != AlreadySeen::default()
+            && (self.kind(block) == Kind::Durable && self.place(block).entry_id <= had.entry_id
                 || is_late(self.word(block, event::BORN)) && self.born(block) < had.born)
     }
 
     /// Whether events have left behind where the pursuit ends, of which no gap has told.
-    fn is_overtaken(&self, pursuit: &Pursuit) -> bool {
+    fn is_overtaken(&self, pursuit: &ReplayCursor) -> bool {
         pursuit
             .tracks
             .iter()
@@ -263,7 +263,7 @@ impl Guard<'_> {
     }
 
     /// If events were lost: the id of the place before the first that follows, or of the log's end.
-    fn gap(&self, pursuit: &Pursuit, candidates: &[u32], now: Now) -> Option<Id> {
+    fn gap(&self, pursuit: &ReplayCursor, candidates: &[u32], now: Now) -> Option<Id> {
         // With nothing left to give, what was lost beyond `until` is the next pursuit's to tell: it
         // starts there and would tell it again.
         let course = &pursuit.course;
@@ -273,7 +273,7 @@ impl Guard<'_> {
             floor.place.position > track.told
                 && (rest || floor.place.position <= course.until())
                 && course.key(floor.place, floor.kind()) > course.after
-                && !(floor.kind() == Kind::Durable && course.had.covers(floor.place.stamp, now))
+                && !(floor.kind() == Kind::Durable && course.had.covers(floor.place.entry_id, now))
         });
         if !lost && !pursuit.gap_due {
             return None;

@@ -6,13 +6,13 @@
 
 use std::sync::atomic::{fence, Ordering};
 
-use crate::hub::listeners::control::Signal;
+use crate::hub::listeners::control::ControlEntry;
 use crate::hub::log::append::{is_earlier, is_late};
-use crate::hub::log::position::{Kind, Place};
+use crate::hub::log::position::{Kind, LogOrder};
 use crate::hub::memory::alloc::read_event;
 use crate::hub::memory::layout::{event, header, high, low};
 use crate::hub::{Hub, Now};
-use crate::sse::id::{Id, Stamp};
+use crate::sse::id::{EntryId, Id};
 
 /// Where an event lies: its position, its channel and its first block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,25 +27,25 @@ pub struct Descriptor {
 impl Descriptor {
     /// What it tells of the channel, if it is no event.
     #[inline]
-    pub fn signal(&self) -> Option<Signal> {
-        Signal::of(self.block)
+    pub fn signal(&self) -> Option<ControlEntry> {
+        ControlEntry::of(self.block)
     }
 }
 
 /// An event that was copied out of the log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Copied {
+pub struct EventCopy {
     /// Its type and encoded data, one behind the other.
     bytes: Vec<u8>,
     type_len: usize,
     /// Its place.
-    pub place: Place,
+    pub place: LogOrder,
     /// When it came (ms of the monotonic clock).
     pub born: u64,
     kind: Option<Kind>,
 }
 
-impl Copied {
+impl EventCopy {
     /// The type; empty for none.
     pub fn event_type(&self) -> &[u8] {
         &self.bytes[..self.type_len]
@@ -92,9 +92,9 @@ impl Hub {
 
     /// Copies an event. False: it is gone, or too old to be sent, or came late, so that it is not for
     /// every stream.
-    pub fn copy(&self, from: Descriptor, now: Now, out: &mut Copied) -> bool {
-        let stamp = self.layout.stamp(from.block);
-        if self.region.get(stamp) != from.position {
+    pub fn copy(&self, from: Descriptor, now: Now, out: &mut EventCopy) -> bool {
+        let entry_id = self.layout.stamp(from.block);
+        if self.region.get(entry_id) != from.position {
             return false;
         }
         fence(Ordering::Acquire);
@@ -104,24 +104,24 @@ impl Hub {
         }
         fence(Ordering::Acquire);
         out.place.position = from.position;
-        !self.is_forgotten(from) && self.region.get(stamp) == from.position
+        !self.is_forgotten(from) && self.region.get(entry_id) == from.position
     }
 
     /// Whether an event happened before its channel was subscribed to: streams of patterns in progress are
     /// not given it. False also if the event is gone.
     pub fn is_earlier(&self, from: Descriptor) -> bool {
-        let stamp = self.layout.stamp(from.block);
-        if self.region.get(stamp) != from.position {
+        let entry_id = self.layout.stamp(from.block);
+        if self.region.get(entry_id) != from.position {
             return false;
         }
         fence(Ordering::Acquire);
         let word = self.region.get(self.layout.block(from.block, event::BORN));
         fence(Ordering::Acquire);
-        self.region.get(stamp) == from.position && is_earlier(word)
+        self.region.get(entry_id) == from.position && is_earlier(word)
     }
 
     /// Copies the event in a block, as far as it can be followed.
-    pub(in crate::hub) fn copy_block(&self, block: u32, out: &mut Copied) -> bool {
+    pub(in crate::hub) fn copy_block(&self, block: u32, out: &mut EventCopy) -> bool {
         let word = |word| self.region.get(self.layout.block(block, word));
         let len = low(word(event::OWNER)) as usize;
         let born = word(event::BORN);
@@ -131,8 +131,8 @@ impl Hub {
         }
         out.born = born >> 16;
         out.kind = Some(Kind::from_flags((born >> 8) as u8));
-        let stamp = Stamp { ms: word(event::MS), seq: word(event::SEQ) };
-        out.place = Place { stamp, position: self.region.get(self.layout.stamp(block)) };
+        let entry_id = EntryId { ms: word(event::MS), seq: word(event::SEQ) };
+        out.place = LogOrder { entry_id, position: self.region.get(self.layout.stamp(block)) };
         out.bytes.clear();
         out.bytes.reserve(len);
         read_event(&self.region, &self.layout, block, len, &mut out.bytes)

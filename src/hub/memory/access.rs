@@ -6,7 +6,7 @@ use std::time::Duration;
 pub use crate::hub::memory::holder::Locked;
 use crate::hub::memory::layout::header;
 use crate::hub::memory::lock::{Attempt, RobustLock};
-use crate::hub::memory::redo::{redo, Change};
+use crate::hub::memory::redo::{redo, Transaction};
 use crate::hub::stats::Counter;
 use crate::hub::Hub;
 
@@ -71,8 +71,8 @@ impl Hub {
 
 impl<'a> Guard<'a> {
     /// A change of the metadata.
-    pub(in crate::hub) fn change(&self) -> Change<'a> {
-        Change::new(&self.hub.region, &self.hub.layout)
+    pub(in crate::hub) fn change(&self) -> Transaction<'a> {
+        Transaction::new(&self.hub.region, &self.hub.layout)
     }
 
     /// A word of the region.

@@ -5,7 +5,7 @@
 //! already linked, and a writer that dies before its commit has taken nothing.
 
 use crate::hub::memory::layout::{event, header, high, low, pair, Layout, PAYLOAD};
-use crate::hub::memory::redo::Change;
+use crate::hub::memory::redo::Transaction;
 use crate::hub::memory::region::Region;
 
 /// Blocks of an event whose type and data have `len` bytes.
@@ -14,7 +14,7 @@ pub fn of_event(len: usize) -> usize {
 }
 
 /// Takes blocks one after the other; nothing is taken until `finish` is part of a commit.
-pub struct Taker<'a> {
+pub struct BlockAllocator<'a> {
     region: &'a Region,
     layout: &'a Layout,
     free: u32,
@@ -23,12 +23,12 @@ pub struct Taker<'a> {
     last: u32,
 }
 
-impl<'a> Taker<'a> {
+impl<'a> BlockAllocator<'a> {
     /// Starts at the free blocks as they are.
-    pub fn new(region: &'a Region, layout: &'a Layout) -> Taker<'a> {
+    pub fn new(region: &'a Region, layout: &'a Layout) -> BlockAllocator<'a> {
         let free = region.get(header::FREE);
         let fresh = region.get(header::FRESH) as u32;
-        Taker { region, layout, free: high(free), free_count: low(free), fresh, last: 0 }
+        BlockAllocator { region, layout, free: high(free), free_count: low(free), fresh, last: 0 }
     }
 
     /// The next block. It is linked behind the one before. The caller has made room.
@@ -51,7 +51,7 @@ impl<'a> Taker<'a> {
     }
 
     /// Lets the change take what was taken.
-    pub fn finish(self, change: &mut Change<'_>) {
+    pub fn finish(self, change: &mut Transaction<'_>) {
         let free = if self.free_count == 0 { 0 } else { self.free };
         change.set(header::FREE, pair(free, self.free_count));
         change.set(header::FRESH, u64::from(self.fresh));
@@ -64,7 +64,7 @@ pub fn available(region: &Region, layout: &Layout) -> usize {
 }
 
 /// Gives back a chain of `count` blocks.
-pub fn give_back(change: &mut Change<'_>, first: u32, count: usize) {
+pub fn give_back(change: &mut Transaction<'_>, first: u32, count: usize) {
     let mut tail = first;
     for _ in 1..count {
         tail = change.region.get(change.layout.next(tail)) as u32;
@@ -75,7 +75,7 @@ pub fn give_back(change: &mut Change<'_>, first: u32, count: usize) {
 }
 
 /// Writes an event's type and data into its chain, taking the blocks. Returns the first.
-pub fn write_event(taker: &mut Taker<'_>, event_type: &[u8], data: &[u8]) -> u32 {
+pub fn write_event(taker: &mut BlockAllocator<'_>, event_type: &[u8], data: &[u8]) -> u32 {
     let (region, layout) = (taker.region, taker.layout);
     let block = taker.take();
     let mut out = Filler {

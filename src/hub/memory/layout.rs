@@ -98,7 +98,7 @@ pub mod header {
     pub const COUNTER_COUNT: usize = 64;
     /// Where events come from: `bridge::Source`.
     pub const SOURCE: usize = 320;
-    /// The newest subscription in Redis, and what became of its connection: `bridge::Link`.
+    /// The newest subscription in Redis, and what became of its connection: `bridge::RedisState`.
     pub const EPOCH: usize = 321;
     pub const LINK: usize = 322;
     /// The slot of the process that holds the subscription (from 1), and the number of its fence: only

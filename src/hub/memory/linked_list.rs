@@ -2,7 +2,7 @@
 //! members are linked through one word of each record (earlier | later).
 
 use crate::hub::memory::layout::{high, low, pair};
-use crate::hub::memory::redo::Change;
+use crate::hub::memory::redo::Transaction;
 
 /// One list: its word in the header, and the word of a record that links its members.
 #[derive(Clone, Copy)]
@@ -13,7 +13,7 @@ pub struct List {
 
 impl List {
     /// Appends a record that is not a member.
-    pub fn push(self, change: &mut Change<'_>, record: u32) {
+    pub fn push(self, change: &mut Transaction<'_>, record: u32) {
         let ends = change.get(self.ends);
         let (first, last) = (high(ends), low(ends));
         change.set(change.layout.block(record, self.link), pair(last, 0));
@@ -26,7 +26,7 @@ impl List {
     }
 
     /// Takes out a record that is a member.
-    pub fn remove(self, change: &mut Change<'_>, record: u32) {
+    pub fn remove(self, change: &mut Transaction<'_>, record: u32) {
         let at = change.layout.block(record, self.link);
         let links = change.get(at);
         let (before, after) = (high(links), low(links));

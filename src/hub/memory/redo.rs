@@ -22,25 +22,25 @@ const PRESENT: u64 = 1 << 32;
 
 /// A change that is being collected: one at a time, for the log is its memory. Dropped without
 /// `commit`, nothing has happened.
-pub struct Change<'a> {
+pub struct Transaction<'a> {
     pub region: &'a Region,
     pub layout: &'a Layout,
     len: usize,
-    batch: Batch,
+    batch: EventRange,
 }
 
 /// Events that a change adds: the first one's block and position, and how many.
 #[derive(Clone, Copy, Default)]
-pub struct Batch {
+pub struct EventRange {
     pub first: u32,
     pub count: u32,
     pub position: u64,
 }
 
-impl<'a> Change<'a> {
+impl<'a> Transaction<'a> {
     /// A change of nothing yet.
-    pub fn new(region: &'a Region, layout: &'a Layout) -> Change<'a> {
-        Change { region, layout, len: 0, batch: Batch::default() }
+    pub fn new(region: &'a Region, layout: &'a Layout) -> Transaction<'a> {
+        Transaction { region, layout, len: 0, batch: EventRange::default() }
     }
 
     /// The word as it will be after the change.
@@ -86,7 +86,7 @@ impl<'a> Change<'a> {
     }
 
     /// Lets the change enter events whose blocks lie ready and linked.
-    pub fn enter(&mut self, batch: Batch) {
+    pub fn enter(&mut self, batch: EventRange) {
         self.batch = batch;
     }
 

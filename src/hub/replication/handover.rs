@@ -18,8 +18,8 @@
 
 use crate::hub::memory::access::Locked;
 use crate::hub::memory::layout::header;
-use crate::hub::replication::lease::{BridgeError, Fence};
-use crate::hub::{Hub, Now, Seat};
+use crate::hub::replication::lease::{FencingToken, LeaseError};
+use crate::hub::{Hub, Now, SlotClaim};
 
 /// How the fence was taken over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +32,7 @@ pub enum TakenOver {
 
 impl Hub {
     /// The holder wants to leave.
-    pub fn retire(&self, fence: Fence) -> Result<(), BridgeError> {
+    pub fn retire(&self, fence: FencingToken) -> Result<(), LeaseError> {
         let guard = self.lock_fenced(fence)?;
         let mut change = guard.change();
         change.set(header::RETIRING, fence.0);
@@ -47,7 +47,7 @@ impl Hub {
     }
 
     /// The successor, who holds that lock, makes itself known. `number` is not 0.
-    pub fn announce_heir(&self, number: u64) -> Result<(), Locked> {
+    pub fn announce_successor(&self, number: u64) -> Result<(), Locked> {
         let guard = self.lock()?;
         let mut change = guard.change();
         change.set(header::HEIR, number);
@@ -58,27 +58,31 @@ impl Hub {
     }
 
     /// The successor that the holder has been told of, if there is one.
-    pub fn heir(&self) -> Option<u64> {
-        let heir = self.region.get(header::HEIR);
-        (heir != 0).then_some(heir)
+    pub fn successor(&self) -> Option<u64> {
+        let successor = self.region.get(header::HEIR);
+        (successor != 0).then_some(successor)
     }
 
     /// The holder changes its subscription no more.
-    pub fn freeze(&self, fence: Fence, heir: u64) -> Result<(), BridgeError> {
+    pub fn freeze(&self, fence: FencingToken, successor: u64) -> Result<(), LeaseError> {
         let guard = self.lock_fenced(fence)?;
         let mut change = guard.change();
-        change.set(header::FROZEN, heir);
+        change.set(header::FROZEN, successor);
         change.commit();
         Ok(())
     }
 
     /// Whether the holder has answered this successor.
-    pub fn is_frozen(&self, heir: u64) -> bool {
-        self.region.get(header::FROZEN) == heir
+    pub fn is_frozen(&self, successor: u64) -> bool {
+        self.region.get(header::FROZEN) == successor
     }
 
     /// The successor is gone before it took over: the holder goes on. `_held` is the lock that says so.
-    pub fn forget_heir(&self, fence: Fence, _held: &crate::hub::Held) -> Result<(), BridgeError> {
+    pub fn forget_successor(
+        &self,
+        fence: FencingToken,
+        _held: &crate::hub::LeaseGuard,
+    ) -> Result<(), LeaseError> {
         let guard = self.lock_fenced(fence)?;
         let mut change = guard.change();
         for word in [header::HEIR, header::FROZEN, header::MARKER, header::BEHIND_MARKER] {
@@ -89,7 +93,7 @@ impl Hub {
     }
 
     /// The holder has read the successor's marker. One of another is none of its business.
-    pub fn pass_marker(&self, fence: Fence, number: u64) -> Result<(), BridgeError> {
+    pub fn marker_was_read(&self, fence: FencingToken, number: u64) -> Result<(), LeaseError> {
         let guard = self.lock_fenced(fence)?;
         if guard.get(header::HEIR) != number || guard.get(header::MARKER) == number {
             return Ok(());
@@ -102,22 +106,22 @@ impl Hub {
     }
 
     /// Whether the holder has read this marker.
-    pub fn has_passed(&self, number: u64) -> bool {
+    pub fn has_read_marker(&self, number: u64) -> bool {
         self.region.get(header::MARKER) == number
     }
 
     /// The successor takes the fence: from now on the holder appends nothing.
     pub fn take_over(
         &self,
-        seat: Seat,
+        seat: SlotClaim,
         number: u64,
         now: Now,
-    ) -> Result<(Fence, TakenOver), Locked> {
+    ) -> Result<(FencingToken, TakenOver), Locked> {
         let guard = self.lock()?;
         let taken = match guard.get(header::MARKER) == number {
             true => TakenOver::Behind(guard.get(header::BEHIND_MARKER)),
             false => TakenOver::Unmarked,
         };
-        Ok((guard.take_fence(seat, now), taken))
+        Ok((guard.take_fencing_token(seat, now), taken))
     }
 }

@@ -2,26 +2,26 @@
 //! fetched when a channel is caught up. Only the bridge whose fence stands may do this.
 
 use crate::hub::budget::Budget;
-use crate::hub::log::append::{Came, NewEvent, Numbering, Prepared, PublishError};
+use crate::hub::log::append::{Delivery, NewEvent, Numbering, Prepared, PublishError};
 use crate::hub::log::channels::record_blocks;
 use crate::hub::log::eviction::Short;
-use crate::hub::log::position::{Kind, Left};
+use crate::hub::log::position::{Kind, LostKinds};
 use crate::hub::memory::access::Guard;
 use crate::hub::memory::layout::{channel, event, header, high, low};
-use crate::hub::memory::redo::Change;
-use crate::hub::replication::lease::{BridgeError, Fence};
+use crate::hub::memory::redo::Transaction;
+use crate::hub::replication::lease::{FencingToken, LeaseError};
 use crate::hub::replication::reported::{JudgedId, ReportedId};
 use crate::hub::stats::Counter;
 use crate::hub::{Hub, Now};
-use crate::sse::id::Stamp;
+use crate::sse::id::EntryId;
 
 /// An event that Redis brought.
 #[derive(Clone, Copy, Debug)]
-pub struct Arrival<'a> {
+pub struct IncomingEvent<'a> {
     /// Its channel.
     pub channel: &'a [u8],
     /// How it came.
-    pub how: How,
+    pub provenance: Provenance,
     /// Type and data.
     pub event: NewEvent<'a>,
     /// When it came into the world (ms of the monotonic clock of this machine).
@@ -30,7 +30,7 @@ pub struct Arrival<'a> {
 
 /// How Redis brought an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum How {
+pub enum Provenance {
     /// As a plain message, without a number.
     Plain,
     /// As it happened, with its number.
@@ -46,39 +46,43 @@ pub enum How {
     Strayed(Option<JudgedId>),
 }
 
-impl How {
+impl Provenance {
     /// Its number, if it has one that is believed.
-    pub fn stamp(self) -> Option<Stamp> {
+    pub fn entry_id(self) -> Option<EntryId> {
         match self {
-            How::Live(id) | How::Missed(id) | How::Earlier(id) | How::Joining(id) => id.stamp(),
-            How::Strayed(id) => id.and_then(JudgedId::stamp),
-            How::Plain => None,
+            Provenance::Live(id)
+            | Provenance::Missed(id)
+            | Provenance::Earlier(id)
+            | Provenance::Joining(id) => id.entry_id(),
+            Provenance::Strayed(id) => id.and_then(JudgedId::entry_id),
+            Provenance::Plain => None,
         }
     }
 
     /// The number of its entry in the channel's stream, if that is read.
     fn entry(self) -> Option<ReportedId> {
         match self {
-            How::Live(id) | How::Missed(id) | How::Earlier(id) | How::Joining(id) => {
-                Some(id.reported())
-            }
-            How::Strayed(_) | How::Plain => None,
+            Provenance::Live(id)
+            | Provenance::Missed(id)
+            | Provenance::Earlier(id)
+            | Provenance::Joining(id) => Some(id.reported()),
+            Provenance::Strayed(_) | Provenance::Plain => None,
         }
     }
 
     /// The same of an event that happened after its channel was subscribed to.
-    pub fn since_subscribed(self) -> How {
+    pub fn since_subscribed(self) -> Provenance {
         match self {
-            How::Earlier(id) | How::Live(id) => How::Joining(id),
+            Provenance::Earlier(id) | Provenance::Live(id) => Provenance::Joining(id),
             other => other,
         }
     }
 
     /// The same of a message that only a pattern brought.
-    pub fn strayed(self) -> How {
+    pub fn strayed(self) -> Provenance {
         match self {
-            How::Live(id) => How::Strayed(Some(id)),
-            How::Plain => How::Strayed(None),
+            Provenance::Live(id) => Provenance::Strayed(Some(id)),
+            Provenance::Plain => Provenance::Strayed(None),
             other => other,
         }
     }
@@ -86,7 +90,7 @@ impl How {
 
 /// What became of arrivals.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Arrived {
+pub struct Ingested {
     /// So many of the arrivals were dealt with: the others are for another hold of the lock.
     pub dealt: usize,
     /// Events that are in the log now.
@@ -103,15 +107,15 @@ const LOOK_BACK: usize = 4096;
 impl Hub {
     /// Appends what Redis brought, in this order, as far as one hold of the lock allows; at least one of
     /// them is dealt with. What a channel has already is passed over.
-    pub fn arrive(
+    pub fn ingest(
         &self,
-        fence: Fence,
-        arrivals: &[Arrival<'_>],
+        fence: FencingToken,
+        arrivals: &[IncomingEvent<'_>],
         now: Now,
-    ) -> Result<Arrived, BridgeError> {
+    ) -> Result<Ingested, LeaseError> {
         let prepared: Vec<_> =
             arrivals.iter().map(|arrival| self.prepare_one(arrival.event)).collect();
-        let mut arrived = Arrived::default();
+        let mut arrived = Ingested::default();
         let mut compared = &b""[..];
         for arrival in arrivals {
             if compared != arrival.channel {
@@ -132,12 +136,12 @@ impl Hub {
     /// that was made for them.
     fn arrive_in_a_hold(
         &self,
-        fence: Fence,
-        arrivals: &[Arrival<'_>],
+        fence: FencingToken,
+        arrivals: &[IncomingEvent<'_>],
         prepared: &[Result<Prepared<'_>, PublishError>],
         now: Now,
-        arrived: &mut Arrived,
-    ) -> Result<(), BridgeError> {
+        arrived: &mut Ingested,
+    ) -> Result<(), LeaseError> {
         let guard = self.lock_fenced(fence)?;
         let (mut last, mut record) = (&b""[..], None);
         let mut budget = Budget::of_hold();
@@ -150,7 +154,7 @@ impl Hub {
                 (last, record) = (arrival.channel, guard.find(arrival.channel));
             }
             let new = prepared.as_ref().ok();
-            let became = new.map(|new| guard.arrive(record, arrival, new, now, &mut budget));
+            let became = new.map(|new| guard.ingest(record, arrival, new, now, &mut budget));
             let became = match became.transpose() {
                 Ok(became) => became,
                 Err(Unfinished) => break,
@@ -169,7 +173,7 @@ impl Hub {
                 Some(Became::Known) => {}
                 Some(Became::TooLarge) | None => arrived.too_large += 1,
             }
-            if matches!(arrival.how, How::Plain | How::Strayed(None)) {
+            if matches!(arrival.provenance, Provenance::Plain | Provenance::Strayed(None)) {
                 guard.leave_out_plain();
             }
             // The next of this channel may be the first that wakes somebody.
@@ -183,11 +187,11 @@ impl Hub {
     /// Makes room for all that arrived, in as many holds of the lock as that takes.
     fn room_for_arrivals(
         &self,
-        fence: Fence,
-        arrivals: &[Arrival<'_>],
+        fence: FencingToken,
+        arrivals: &[IncomingEvent<'_>],
         prepared: &[Result<Prepared<'_>, PublishError>],
         now: Now,
-    ) -> Result<(), BridgeError> {
+    ) -> Result<(), LeaseError> {
         let events: usize = prepared.iter().flatten().map(Prepared::blocks).sum();
         let records: usize = arrivals.iter().map(|a| record_blocks(a.channel.len())).sum();
         loop {
@@ -205,7 +209,7 @@ impl Hub {
 impl Hub {
     /// A message of Redis was passed over before anybody read it: it counts as a plain one that was
     /// dealt with.
-    pub fn leave_out(&self, fence: Fence) -> Result<(), BridgeError> {
+    pub fn skip_message(&self, fence: FencingToken) -> Result<(), LeaseError> {
         let guard = self.lock_fenced(fence)?;
         guard.leave_out_plain();
         Ok(())
@@ -227,10 +231,10 @@ enum Became {
 struct Unfinished;
 
 impl Guard<'_> {
-    fn arrive(
+    fn ingest(
         &self,
         record: Option<u32>,
-        arrival: &Arrival<'_>,
+        arrival: &IncomingEvent<'_>,
         prepared: &Prepared<'_>,
         now: Now,
         budget: &mut Budget,
@@ -245,7 +249,7 @@ impl Guard<'_> {
             Err(Short::NoRoom) => return Ok(Became::TooLarge),
             Err(Short::Unfinished) => return Err(Unfinished),
         };
-        if let Some(entry) = arrival.how.entry() {
+        if let Some(entry) = arrival.provenance.entry() {
             if numbering.kind == Kind::Placed && self.cursor_block(record) == 0 {
                 let blocks = 1 + prepared[0].blocks();
                 match self.make_room(blocks, record, now, &mut Budget::of_hold()) {
@@ -257,7 +261,7 @@ impl Guard<'_> {
             }
             numbering.entry = Some(entry);
         }
-        if matches!(arrival.how, How::Strayed(_)) {
+        if matches!(arrival.provenance, Provenance::Strayed(_)) {
             self.make_islands(record);
         }
         self.append(record, prepared, numbering, None, now);
@@ -274,7 +278,7 @@ impl Guard<'_> {
     }
 
     /// Counts a message that a successor has to pass over, in the change that deals with it.
-    pub(in crate::hub) fn count_behind_marker(&self, change: &mut Change<'_>) {
+    pub(in crate::hub) fn count_behind_marker(&self, change: &mut Transaction<'_>) {
         if self.get(header::MARKER) != 0 {
             change.add(header::BEHIND_MARKER, 1);
         }
@@ -284,42 +288,51 @@ impl Guard<'_> {
     fn numbering(
         &self,
         record: Option<u32>,
-        arrival: &Arrival<'_>,
+        arrival: &IncomingEvent<'_>,
         budget: &mut Budget,
     ) -> Option<Numbering> {
         let mark = self.mark();
-        let numbered =
-            |stamp, kind, came| Numbering { stamp, kind, came, born: arrival.born, entry: None };
-        let placed = |came| numbered(mark, Kind::Placed, came);
-        let id = match arrival.how {
-            How::Plain | How::Strayed(None) => return Some(placed(Came::Plain)),
-            How::Live(id)
-            | How::Missed(id)
-            | How::Earlier(id)
-            | How::Joining(id)
-            | How::Strayed(Some(id)) => id,
+        let numbered = |entry_id, kind, came| Numbering {
+            entry_id,
+            kind,
+            came,
+            born: arrival.born,
+            entry: None,
         };
-        let cursor = arrival.how.entry().and(record).and_then(|record| self.cursor(record));
+        let placed = |came| numbered(mark, Kind::Placed, came);
+        let id = match arrival.provenance {
+            Provenance::Plain | Provenance::Strayed(None) => return Some(placed(Delivery::Plain)),
+            Provenance::Live(id)
+            | Provenance::Missed(id)
+            | Provenance::Earlier(id)
+            | Provenance::Joining(id)
+            | Provenance::Strayed(Some(id)) => id,
+        };
+        let cursor = arrival.provenance.entry().and(record).and_then(|record| self.cursor(record));
         if cursor.is_some_and(|cursor| id.reported() <= cursor) {
             return None;
         }
-        let came = match arrival.how {
-            How::Earlier(_) => Came::Earlier,
-            How::Joining(_) => Came::Late,
-            _ => Came::Live,
+        let came = match arrival.provenance {
+            Provenance::Earlier(_) => Delivery::Earlier,
+            Provenance::Joining(_) => Delivery::Late,
+            _ => Delivery::Live,
         };
         // A number that nobody believes says nothing of where the event stands.
-        let Some(stamp) = id.stamp() else { return Some(placed(came)) };
-        match arrival.how {
-            How::Missed(_) if stamp > mark => Some(numbered(stamp, Kind::Durable, Came::Late)),
-            _ if stamp > mark => Some(numbered(stamp, Kind::Durable, came)),
+        let Some(entry_id) = id.entry_id() else { return Some(placed(came)) };
+        match arrival.provenance {
+            Provenance::Missed(_) if entry_id > mark => {
+                Some(numbered(entry_id, Kind::Durable, Delivery::Late))
+            }
+            _ if entry_id > mark => Some(numbered(entry_id, Kind::Durable, came)),
             _ if cursor.is_none()
-                && record.is_some_and(|record| self.has(record, stamp, budget)) =>
+                && record.is_some_and(|record| self.has(record, entry_id, budget)) =>
             {
                 None
             }
-            How::Earlier(_) | How::Joining(_) if self.comes_last(record, cursor, stamp) => {
-                Some(numbered(stamp, Kind::Durable, came))
+            Provenance::Earlier(_) | Provenance::Joining(_)
+                if self.comes_last(record, cursor, entry_id) =>
+            {
+                Some(numbered(entry_id, Kind::Durable, came))
             }
             // A number below one that was given: only this hub can say where it stands.
             _ => Some(placed(came)),
@@ -328,26 +341,34 @@ impl Guard<'_> {
 
     /// Whether a number is above all that a channel has had. Without a cursor it is, or the channel would
     /// not lack it.
-    fn comes_last(&self, record: Option<u32>, cursor: Option<ReportedId>, stamp: Stamp) -> bool {
-        cursor.is_none() || record.is_none_or(|record| stamp > self.newest_place(record).stamp)
+    fn comes_last(
+        &self,
+        record: Option<u32>,
+        cursor: Option<ReportedId>,
+        entry_id: EntryId,
+    ) -> bool {
+        cursor.is_none()
+            || record.is_none_or(|record| entry_id > self.newest_place(record).entry_id)
     }
 
     /// Whether a channel has, or had, the durable event of this number.
-    fn has(&self, record: u32, stamp: Stamp, budget: &mut Budget) -> bool {
+    fn has(&self, record: u32, entry_id: EntryId, budget: &mut Budget) -> bool {
         let mut block = low(self.word(record, channel::EVENTS));
         for _ in 0..LOOK_BACK {
             if block == 0 {
                 break;
             }
             budget.spend(1);
-            if self.kind(block) == Kind::Durable && self.place(block).stamp <= stamp {
-                return self.place(block).stamp == stamp;
+            if self.kind(block) == Kind::Durable && self.place(block).entry_id <= entry_id {
+                return self.place(block).entry_id == entry_id;
             }
             block = high(self.word(block, event::LINKS));
         }
         // Of a channel of which nothing was known the floor says nothing yet.
         let floor = self.floor(record);
         let known = low(self.word(record, channel::STEP)) != 0 && self.events(record) > 0;
-        known && matches!(floor.left, Left::Durable | Left::Mixed) && stamp <= floor.place.stamp
+        known
+            && matches!(floor.left, LostKinds::Durable | LostKinds::Mixed)
+            && entry_id <= floor.place.entry_id
     }
 }

@@ -9,9 +9,9 @@ use crate::hub::log::position::Kind;
 use crate::hub::memory::access::{Guard, Locked};
 use crate::hub::memory::layout::{header, slot};
 use crate::hub::memory::lock::{Attempt, RobustLock, WORDS};
-use crate::hub::memory::redo::Change;
-use crate::hub::{Hub, Now, Seat};
-use crate::sse::id::Stamp;
+use crate::hub::memory::redo::Transaction;
+use crate::hub::{Hub, Now, SlotClaim};
+use crate::sse::id::EntryId;
 
 /// Where a hub's events come from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub enum Source {
 
 /// What becomes of the connection to Redis.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Link {
+pub enum RedisState {
     /// There is none to be had: the hub is not joined.
     #[default]
     Off,
@@ -41,7 +41,7 @@ pub enum Link {
 
 /// What a bridge may not, or cannot, do now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BridgeError {
+pub enum LeaseError {
     /// The lock could not be taken in time.
     #[error(transparent)]
     Busy(#[from] Locked),
@@ -55,36 +55,36 @@ const SILENCE: u64 = 2_000;
 
 /// The number that a bridge has to bear to append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fence(pub(in crate::hub) u64);
+pub struct FencingToken(pub(in crate::hub) u64);
 
-impl Fence {
+impl FencingToken {
     /// One that stands for nobody: nothing can be appended with it.
-    pub fn none() -> Fence {
-        Fence(0)
+    pub fn none() -> FencingToken {
+        FencingToken(0)
     }
 }
 
 /// A held robust mutex of the bridge. It belongs to the thread that took it.
-pub struct Held {
+pub struct LeaseGuard {
     lock: RobustLock,
     // A mutex is given back by the thread that has it.
     _not_send: std::marker::PhantomData<*const ()>,
 }
 
-impl Drop for Held {
+impl Drop for LeaseGuard {
     fn drop(&mut self) {
         self.lock.unlock();
     }
 }
 
-impl Link {
+impl RedisState {
     /// The word that the status has for it.
     pub fn as_str(self) -> &'static str {
         match self {
-            Link::Off => "off",
-            Link::Connecting => "connecting",
-            Link::Up => "up",
-            Link::Down => "down",
+            RedisState::Off => "off",
+            RedisState::Connecting => "connecting",
+            RedisState::Up => "up",
+            RedisState::Down => "down",
         }
     }
 }
@@ -118,29 +118,29 @@ impl Hub {
     }
 
     /// Takes the lease: whoever has it holds the subscription. `None`: another process does.
-    pub fn try_lease(&self) -> Option<Held> {
+    pub fn try_lease(&self) -> Option<LeaseGuard> {
         self.try_hold(header::LEASE)
     }
 
     /// Takes the place of the one who is to take the subscription over. `None`: another has it.
-    pub fn try_succeed(&self) -> Option<Held> {
+    pub fn try_succeed(&self) -> Option<LeaseGuard> {
         self.try_hold(header::SUCCESSOR)
     }
 
-    fn try_hold(&self, at: usize) -> Option<Held> {
+    fn try_hold(&self, at: usize) -> Option<LeaseGuard> {
         let lock = RobustLock::at(self.region.words(at, WORDS));
         // Nothing hangs on the lock itself: what a dead holder leaves is in words of the region, which
-        // the next one sets anew under the hub's lock (`take_fence`, `forget_heir`).
+        // the next one sets anew under the hub's lock (`take_fencing_token`, `forget_successor`).
         match lock.try_lock(|| {}) {
             Attempt::Busy => None,
-            Attempt::Taken => Some(Held { lock, _not_send: std::marker::PhantomData }),
+            Attempt::Taken => Some(LeaseGuard { lock, _not_send: std::marker::PhantomData }),
         }
     }
 
     /// Takes the fence for the process in this seat, and whatever a former bridge has begun is void.
-    pub fn take_fence(&self, seat: Seat, now: Now) -> Result<Fence, Locked> {
+    pub fn take_fencing_token(&self, seat: SlotClaim, now: Now) -> Result<FencingToken, Locked> {
         let guard = self.lock()?;
-        Ok(guard.take_fence(seat, now))
+        Ok(guard.take_fencing_token(seat, now))
     }
 
     /// The number of the newest subscription in Redis.
@@ -149,35 +149,39 @@ impl Hub {
     }
 
     /// Says that the process which holds the subscription lives.
-    pub fn beat(&self, fence: Fence, now: Now) {
-        if self.bears(fence) {
+    pub fn beat(&self, fence: FencingToken, now: Now) {
+        if self.holds_token(fence) {
             self.region.set(header::BEAT, now.mono);
         }
     }
 
     /// Whether the process that holds the subscription has not said for a while that it lives.
     pub fn is_silent(&self, now: Now) -> bool {
-        self.bridge_slot().is_some()
+        self.holder_slot().is_some()
             && now.mono.saturating_sub(self.region.get(header::BEAT)) > SILENCE
     }
 
     /// Raises the mark: everything that Redis numbered up to this is in the log, of the channels that
     /// are in step.
-    pub fn raise_mark(&self, fence: Fence, stamp: Stamp) -> Result<(), BridgeError> {
+    pub fn raise_high_watermark(
+        &self,
+        fence: FencingToken,
+        entry_id: EntryId,
+    ) -> Result<(), LeaseError> {
         let guard = self.lock_fenced(fence)?;
         let mut change = guard.change();
-        guard.raise_mark(&mut change, stamp);
+        guard.raise_high_watermark(&mut change, entry_id);
         change.commit();
         Ok(())
     }
 
     /// Whether the fence still is this one.
-    pub fn bears(&self, fence: Fence) -> bool {
+    pub fn holds_token(&self, fence: FencingToken) -> bool {
         self.region.get(header::FENCE) == fence.0
     }
 
     /// A new connection begins: no channel is in step any more.
-    pub fn new_epoch(&self, fence: Fence) -> Result<(), BridgeError> {
+    pub fn new_epoch(&self, fence: FencingToken) -> Result<(), LeaseError> {
         let guard = self.lock_fenced(fence)?;
         let mut change = guard.change();
         change.add(header::EPOCH, 1);
@@ -186,7 +190,7 @@ impl Hub {
     }
 
     /// The newest connection has brought everything in step that was heard.
-    pub fn settled(&self, fence: Fence) -> Result<(), BridgeError> {
+    pub fn settled(&self, fence: FencingToken) -> Result<(), LeaseError> {
         let guard = self.lock_fenced(fence)?;
         let mut change = guard.change();
         change.set(header::SETTLED, guard.get(header::EPOCH));
@@ -195,7 +199,7 @@ impl Hub {
     }
 
     /// Says what became of the connection.
-    pub fn set_link(&self, fence: Fence, link: Link) -> Result<(), BridgeError> {
+    pub fn set_link(&self, fence: FencingToken, link: RedisState) -> Result<(), LeaseError> {
         let guard = self.lock_fenced(fence)?;
         let mut change = guard.change();
         change.set(header::LINK, link as u64);
@@ -204,43 +208,43 @@ impl Hub {
     }
 
     /// What became of the connection to Redis.
-    pub fn link(&self) -> Link {
+    pub fn link(&self) -> RedisState {
         match (self.source(), self.region.get(header::LINK)) {
-            (Source::Alone, _) => Link::Off,
-            (_, 2) => Link::Up,
-            (_, 3) => Link::Down,
-            _ => Link::Connecting,
+            (Source::Alone, _) => RedisState::Off,
+            (_, 2) => RedisState::Up,
+            (_, 3) => RedisState::Down,
+            _ => RedisState::Connecting,
         }
     }
 
     /// The slot of the process that holds the subscription.
-    pub fn bridge_slot(&self) -> Option<usize> {
+    pub fn holder_slot(&self) -> Option<usize> {
         (self.region.get(header::BRIDGE_SLOT) as usize).checked_sub(1)
     }
 
     /// The highest number that Redis gave to an event of this hub, in a hub that is joined.
-    pub fn mark(&self) -> Result<Stamp, Locked> {
+    pub fn mark(&self) -> Result<EntryId, Locked> {
         let guard = self.lock()?;
         Ok(guard.mark())
     }
 
     /// The lock, for the bridge whose fence still stands.
     #[cfg_attr(feature = "trace-blocking", track_caller)]
-    pub(in crate::hub) fn lock_fenced(&self, fence: Fence) -> Result<Guard<'_>, BridgeError> {
+    pub(in crate::hub) fn lock_fenced(&self, fence: FencingToken) -> Result<Guard<'_>, LeaseError> {
         let guard = self.lock()?;
         match fence.0 != 0 && guard.get(header::FENCE) == fence.0 {
             true => Ok(guard),
-            false => Err(BridgeError::Fenced),
+            false => Err(LeaseError::Fenced),
         }
     }
 
     /// Tells the others that this process is about to quit: it is no successor of anybody.
-    pub fn set_quitting(&self, seat: Seat) {
+    pub fn set_quitting(&self, seat: SlotClaim) {
         self.region.set(self.layout.slot(seat.slot, slot::QUITTING), 1);
     }
 
     /// Whether a process other than these has a seat and does not quit: one that could take over.
-    pub fn has_others(&self, mine: &[Seat]) -> bool {
+    pub fn has_others(&self, mine: &[SlotClaim]) -> bool {
         (0..self.layout.slots)
             .filter(|number| !mine.iter().any(|seat| seat.slot == *number))
             .filter(|number| self.region.get(self.layout.slot(*number, slot::QUITTING)) == 0)
@@ -249,7 +253,7 @@ impl Hub {
 }
 
 impl Guard<'_> {
-    pub(in crate::hub) fn take_fence(&self, seat: Seat, now: Now) -> Fence {
+    pub(in crate::hub) fn take_fencing_token(&self, seat: SlotClaim, now: Now) -> FencingToken {
         let number = self.get(header::FENCE) + 1;
         let mut change = self.change();
         change.set(header::FENCE, number);
@@ -261,17 +265,21 @@ impl Guard<'_> {
             change.set(word, 0);
         }
         change.commit();
-        Fence(number)
+        FencingToken(number)
     }
 
-    pub(in crate::hub) fn raise_mark(&self, change: &mut Change<'_>, stamp: Stamp) {
-        if stamp > self.mark() {
-            change.set(header::LAST_MS, stamp.ms);
-            change.set(header::LAST_SEQ, stamp.seq);
+    pub(in crate::hub) fn raise_high_watermark(
+        &self,
+        change: &mut Transaction<'_>,
+        entry_id: EntryId,
+    ) {
+        if entry_id > self.mark() {
+            change.set(header::LAST_MS, entry_id.ms);
+            change.set(header::LAST_SEQ, entry_id.seq);
         }
     }
 
-    pub(in crate::hub) fn mark(&self) -> Stamp {
-        Stamp { ms: self.get(header::LAST_MS), seq: self.get(header::LAST_SEQ) }
+    pub(in crate::hub) fn mark(&self) -> EntryId {
+        EntryId { ms: self.get(header::LAST_MS), seq: self.get(header::LAST_SEQ) }
     }
 }

@@ -2,12 +2,12 @@
 //!
 //! Anyone who can write to Redis can choose an id: a single XADD in microseconds instead of
 //! milliseconds is a date 50,000 years ahead. An id that entered the order of the hub would put
-//! everything that follows out of order, so a reported id is no [`Stamp`]; it has to be checked first.
+//! everything that follows out of order, so a reported id is no [`EntryId`]; it has to be checked first.
 
 use std::fmt;
 
 use crate::hub::Now;
-use crate::sse::id::{Id, Stamp};
+use crate::sse::id::{EntryId, Id};
 
 /// How far the clocks of this machine and of Redis may be apart, in ms, before an id is taken for one
 /// that nobody gave.
@@ -32,33 +32,33 @@ impl Latest {
     }
 
     /// Whether an id can have been given by now.
-    pub fn allows(self, stamp: Stamp) -> bool {
-        stamp.ms <= self.0
+    pub fn allows(self, entry_id: EntryId) -> bool {
+        entry_id.ms <= self.0
     }
 }
 
 /// An id as Redis reports it, in an entry, a message or a reply. It says how far a stream was read, and
 /// nothing else.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ReportedId(pub(in crate::hub) Stamp);
+pub struct ReportedId(pub(in crate::hub) EntryId);
 
 impl ReportedId {
     /// Reads an id of a stream, `MS-SEQ`.
     pub fn parse(text: &[u8]) -> Option<ReportedId> {
         match Id::parse(text)? {
-            Id::Durable(stamp) => Some(ReportedId(stamp)),
+            Id::Durable(entry_id) => Some(ReportedId(entry_id)),
             _ => None,
         }
     }
 
     /// The id, if it is not implausibly late.
-    pub fn checked(self, latest: Latest) -> Option<Stamp> {
+    pub fn checked(self, latest: Latest) -> Option<EntryId> {
         latest.allows(self.0).then_some(self.0)
     }
 
     /// The id with what the check says of it.
     pub fn judged(self, latest: Latest) -> JudgedId {
-        JudgedId { reported: self, stamp: self.checked(latest) }
+        JudgedId { reported: self, entry_id: self.checked(latest) }
     }
 
     /// Its milliseconds.
@@ -73,13 +73,13 @@ impl ReportedId {
 
     /// Whether no id comes after it.
     pub fn is_last(self) -> bool {
-        self.0 == Stamp { ms: u64::MAX, seq: u64::MAX }
+        self.0 == EntryId { ms: u64::MAX, seq: u64::MAX }
     }
 }
 
-impl From<Stamp> for ReportedId {
-    fn from(stamp: Stamp) -> ReportedId {
-        ReportedId(stamp)
+impl From<EntryId> for ReportedId {
+    fn from(entry_id: EntryId) -> ReportedId {
+        ReportedId(entry_id)
     }
 }
 
@@ -94,7 +94,7 @@ impl fmt::Display for ReportedId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct JudgedId {
     reported: ReportedId,
-    stamp: Option<Stamp>,
+    entry_id: Option<EntryId>,
 }
 
 impl JudgedId {
@@ -104,14 +104,14 @@ impl JudgedId {
     }
 
     /// The id, if it is believed.
-    pub fn stamp(self) -> Option<Stamp> {
-        self.stamp
+    pub fn entry_id(self) -> Option<EntryId> {
+        self.entry_id
     }
 }
 
-impl From<Stamp> for JudgedId {
-    fn from(stamp: Stamp) -> JudgedId {
-        JudgedId { reported: stamp.into(), stamp: Some(stamp) }
+impl From<EntryId> for JudgedId {
+    fn from(entry_id: EntryId) -> JudgedId {
+        JudgedId { reported: entry_id.into(), entry_id: Some(entry_id) }
     }
 }
 
@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn only_ids_of_streams_are_read() {
-        assert_eq!(ReportedId::parse(b"5-1"), Some(Stamp { ms: 5, seq: 1 }.into()));
+        assert_eq!(ReportedId::parse(b"5-1"), Some(EntryId { ms: 5, seq: 1 }.into()));
         for text in ["", "5", "5-1-7", "5-1-7-9", "-5-1", "5-01", "$", "*"] {
             assert_eq!(ReportedId::parse(text.as_bytes()), None, "{text}");
         }

@@ -5,17 +5,17 @@
 //! each channel that it subscribes to, like a worker without streams, so that the record stays.
 
 use crate::hub::budget::Budget;
-use crate::hub::listeners::control::Signal;
+use crate::hub::listeners::control::ControlEntry;
 use crate::hub::listeners::subscribe::slot_of;
-use crate::hub::log::position::{Floor, Kind, Left, Place};
+use crate::hub::log::position::{Kind, LogOrder, LostKinds, LowWatermark};
 use crate::hub::memory::access::{Guard, Locked};
 use crate::hub::memory::layout::{channel, header, high, low};
-use crate::hub::memory::redo::Change;
-use crate::hub::replication::lease::{BridgeError, Fence, Link, Source};
+use crate::hub::memory::redo::Transaction;
+use crate::hub::replication::lease::{FencingToken, LeaseError, RedisState, Source};
 use crate::hub::replication::reported::ReportedId;
 use crate::hub::{Hub, Membership};
 use crate::sse::channel::is_own;
-use crate::sse::id::Stamp;
+use crate::sse::id::EntryId;
 
 /// STEP of a channel that was in step in some epoch before the first one that can be compared with.
 const LONG_AGO: u32 = 1;
@@ -28,7 +28,7 @@ pub(in crate::hub) const FIRST_EPOCH: u64 = 2;
 
 /// What is known of a channel when the bridge subscribes to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Knowledge {
+pub enum SyncState {
     /// Nothing: all that Redis retains is new.
     Nothing,
     /// It has everything up to this, but was left then.
@@ -37,12 +37,12 @@ pub enum Knowledge {
     Interrupted(ReportedId),
 }
 
-impl Knowledge {
+impl SyncState {
     /// The same of a channel that nobody had joined when the connection came, though it was in step
     /// before: no stream has gone on, and what is fetched keeps its numbers.
-    pub fn of_newcomer(self) -> Knowledge {
+    pub fn of_newcomer(self) -> SyncState {
         match self {
-            Knowledge::Interrupted(had) => Knowledge::Left(had),
+            SyncState::Interrupted(had) => SyncState::Left(had),
             other => other,
         }
     }
@@ -50,32 +50,32 @@ impl Knowledge {
 
 /// What Redis did not have any more when a channel was caught up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Missing {
+pub enum Loss {
     /// Nothing that this hub has not had.
     Nothing,
     /// Redis has lost, or given up, everything up to this.
-    UpTo(Stamp),
+    UpTo(EntryId),
     /// The stream started over, or its ids say nothing of what is lost.
     Everything,
 }
 
 impl Hub {
     /// Whether all of these channels have what Redis gave them. In a hub without Redis they always have.
-    pub fn in_step(&self, channels: &[Membership]) -> bool {
+    pub fn in_sync(&self, channels: &[Membership]) -> bool {
         self.source() == Source::Alone
             || channels.iter().all(|member| self.is_in_step(member.record))
     }
 
     /// Whether a stream of channels that are not in step should wait for that.
-    pub fn step_is_near(&self) -> bool {
-        matches!(self.link(), Link::Connecting | Link::Up)
+    pub fn sync_is_near(&self) -> bool {
+        matches!(self.link(), RedisState::Connecting | RedisState::Up)
     }
 
     fn is_in_step(&self, record: u32) -> bool {
         let step = low(self.region.get(self.layout.block(record, channel::STEP)));
         (FIRST_EPOCH..u64::from(GONE_ON)).contains(&u64::from(step))
             && self.is_epoch(step)
-            && self.link() == Link::Up
+            && self.link() == RedisState::Up
             || self.is_own_record(record)
     }
 
@@ -98,13 +98,13 @@ impl Hub {
             return Ok(None);
         }
         let guard = self.lock()?;
-        let bridge = self.bridge_slot();
+        let bridge = self.holder_slot();
         // Clients that return in a storm would fill the ring, and it is being caught up already.
         if bridge.is_some() && guard.live_slots(member.record).any(|slot| Some(slot) == bridge) {
             return Ok(None);
         }
         let mut change = guard.change();
-        guard.signal(&mut change, member.record, Signal::Wanted);
+        guard.signal(&mut change, member.record, ControlEntry::Wanted);
         change.commit();
         Ok(bridge)
     }
@@ -155,7 +155,11 @@ impl Hub {
 
     /// Forgets what only patterns have brought of a channel that is about to be joined: Redis has it, and
     /// what is between. Of its plain messages a gap is told.
-    pub fn forget_islands(&self, fence: Fence, member: Membership) -> Result<(), BridgeError> {
+    pub fn forget_partial(
+        &self,
+        fence: FencingToken,
+        member: Membership,
+    ) -> Result<(), LeaseError> {
         let guard = loop {
             let guard = self.lock_fenced(fence)?;
             if guard.step(member.record) != ISLANDS {
@@ -178,9 +182,9 @@ impl Hub {
     }
 
     /// What is known of a channel that the bridge has joined.
-    pub fn knowledge(&self, member: Membership) -> Result<Knowledge, Locked> {
+    pub fn sync_state(&self, member: Membership) -> Result<SyncState, Locked> {
         let guard = self.lock()?;
-        Ok(guard.knowledge(member.record))
+        Ok(guard.sync_state(member.record))
     }
 
     /// Redis has lost something of a channel that is about to be caught up. To be called before the
@@ -188,11 +192,11 @@ impl Hub {
     /// knows, and streams in progress are told of it before they get what follows.
     pub fn lose(
         &self,
-        fence: Fence,
+        fence: FencingToken,
         member: Membership,
-        missing: Missing,
-    ) -> Result<(), BridgeError> {
-        if missing == Missing::Everything {
+        missing: Loss,
+    ) -> Result<(), LeaseError> {
+        if missing == Loss::Everything {
             return self.start_over(fence, member);
         }
         self.lock_lost(fence, member, missing).map(drop)
@@ -201,10 +205,10 @@ impl Hub {
     /// The lock, and what a channel has lost is entered. It is given up in between if there is much.
     fn lock_lost(
         &self,
-        fence: Fence,
+        fence: FencingToken,
         member: Membership,
-        missing: Missing,
-    ) -> Result<Guard<'_>, BridgeError> {
+        missing: Loss,
+    ) -> Result<Guard<'_>, LeaseError> {
         loop {
             let guard = self.lock_fenced(fence)?;
             if guard.lose(member.record, missing, &mut Budget::of_hold()) {
@@ -222,29 +226,33 @@ impl Hub {
     /// A channel has all that Redis gave it. Returns the slots to be woken.
     pub fn caught_up(
         &self,
-        fence: Fence,
+        fence: FencingToken,
         member: Membership,
-        known: Knowledge,
-        missing: Missing,
-    ) -> Result<Vec<usize>, BridgeError> {
+        known: SyncState,
+        missing: Loss,
+    ) -> Result<Vec<usize>, LeaseError> {
         let guard = self.lock_lost(fence, member, missing)?;
         let mut change = guard.change();
         guard.settle_floor(&mut change, member.record, known, missing);
-        if let Missing::UpTo(stamp) = missing {
+        if let Loss::UpTo(entry_id) = missing {
             // Who begins now has missed none of that, and says so by the mark in its id.
-            guard.raise_mark(&mut change, stamp);
+            guard.raise_high_watermark(&mut change, entry_id);
         }
         let step = self.layout.block(member.record, channel::STEP);
         // Before the signal: who reads that looks at this.
         change.set_low(step, low(guard.get(header::EPOCH)));
-        guard.signal(&mut change, member.record, Signal::Step);
+        guard.signal(&mut change, member.record, ControlEntry::Step);
         change.commit();
         Ok(guard.listeners(member.record).1)
     }
 
     /// A channel is not in step any more, because messages of it were missed or it cannot be had, and its
     /// streams go on.
-    pub fn out_of_step(&self, fence: Fence, member: Membership) -> Result<(), BridgeError> {
+    pub fn set_out_of_sync(
+        &self,
+        fence: FencingToken,
+        member: Membership,
+    ) -> Result<(), LeaseError> {
         let guard = self.lock_fenced(fence)?;
         let mut change = guard.change();
         change.set_low(self.layout.block(member.record, channel::STEP), GONE_ON);
@@ -253,7 +261,11 @@ impl Hub {
     }
 
     /// The bridge leaves a channel that nobody has joined any more. False: somebody has, and it stays.
-    pub fn leave_unheard(&self, fence: Fence, member: Membership) -> Result<bool, BridgeError> {
+    pub fn leave_unsubscribed(
+        &self,
+        fence: FencingToken,
+        member: Membership,
+    ) -> Result<bool, LeaseError> {
         let guard = self.lock_fenced(fence)?;
         if guard.is_heard(member.record) {
             return Ok(false);
@@ -273,7 +285,7 @@ impl Hub {
 
 impl Guard<'_> {
     fn is_heard(&self, record: u32) -> bool {
-        let bridge = self.hub.bridge_slot();
+        let bridge = self.hub.holder_slot();
         self.live_slots(record).any(|slot| Some(slot) != bridge)
     }
 
@@ -294,20 +306,20 @@ impl Guard<'_> {
         }
     }
 
-    fn knowledge(&self, record: u32) -> Knowledge {
+    fn sync_state(&self, record: u32) -> SyncState {
         let (step, cursor) = (self.step(record), self.cursor(record));
         if step == ISLANDS {
-            return Knowledge::Nothing;
+            return SyncState::Nothing;
         }
         let has_read = cursor.is_some_and(|cursor| cursor != ReportedId::default());
         let is_empty = self.events(record) == 0 && !has_read;
-        let had = cursor.unwrap_or_else(|| self.newest_place(record).stamp.into());
+        let had = cursor.unwrap_or_else(|| self.newest_place(record).entry_id.into());
         let settled = step > LONG_AGO && u64::from(step) >= self.get(header::SETTLED);
         match settled || step == GONE_ON {
-            true => Knowledge::Interrupted(had),
+            true => SyncState::Interrupted(had),
             // Of a record that is new, or was left, only its events are known, if it has any.
-            false if is_empty => Knowledge::Nothing,
-            false => Knowledge::Left(had),
+            false if is_empty => SyncState::Nothing,
+            false => SyncState::Left(had),
         }
     }
 
@@ -318,21 +330,21 @@ impl Guard<'_> {
     /// Enters what Redis has lost: of a channel of which nothing was known that is where it begins; one
     /// that was in step loses what it still has from before, because there is a hole behind it. Does
     /// nothing if the floor says as much already. False if there is more to do.
-    fn lose(&self, record: u32, missing: Missing, budget: &mut Budget) -> bool {
-        let Missing::UpTo(stamp) = missing else { return true };
-        while self.events(record) > 0 && self.oldest_place(record).stamp <= stamp {
+    fn lose(&self, record: u32, missing: Loss, budget: &mut Budget) -> bool {
+        let Loss::UpTo(entry_id) = missing else { return true };
+        while self.events(record) > 0 && self.oldest_place(record).entry_id <= entry_id {
             if budget.is_spent() {
                 return false;
             }
             self.evict(record, budget);
         }
         // A plain message that left later says all there is to say.
-        if self.floor(record).place.stamp >= stamp {
+        if self.floor(record).place.entry_id >= entry_id {
             return true;
         }
         let mut change = self.change();
-        let position = self.signal(&mut change, record, Signal::Lost);
-        let floor = self.floor(record).raised(Place { stamp, position }, Kind::Durable);
+        let position = self.signal(&mut change, record, ControlEntry::Lost);
+        let floor = self.floor(record).raised(LogOrder { entry_id, position }, Kind::Durable);
         self.set_floor(&mut change, record, floor);
         change.commit();
         true
@@ -340,29 +352,42 @@ impl Guard<'_> {
 
     /// The floor that a channel has in the change that catches it up. What had left, and has come back
     /// from Redis, is not lost any more; what has left while it came back is.
-    fn settle_floor(&self, change: &mut Change<'_>, record: u32, known: Knowledge, gone: Missing) {
+    fn settle_floor(
+        &self,
+        change: &mut Transaction<'_>,
+        record: u32,
+        known: SyncState,
+        gone: Loss,
+    ) {
         let old = self.floor(record);
-        let came_back = known == Knowledge::Nothing
-            && old.left == Left::Durable
+        let came_back = known == SyncState::Nothing
+            && old.left == LostKinds::Durable
             && self.events(record) > 0
-            && self.oldest_place(record).stamp <= old.place.stamp;
+            && self.oldest_place(record).entry_id <= old.place.entry_id;
         if !came_back {
             return;
         }
         let floor = match gone {
-            Missing::Nothing | Missing::Everything => Floor::default(),
-            Missing::UpTo(stamp) => Floor { place: Place { stamp, ..old.place }, ..old },
+            Loss::Nothing | Loss::Everything => LowWatermark::default(),
+            Loss::UpTo(entry_id) => {
+                LowWatermark { place: LogOrder { entry_id, ..old.place }, ..old }
+            }
         };
         self.set_floor(change, record, floor);
     }
 
-    pub(in crate::hub) fn set_floor(&self, change: &mut Change<'_>, record: u32, floor: Floor) {
+    pub(in crate::hub) fn set_floor(
+        &self,
+        change: &mut Transaction<'_>,
+        record: u32,
+        floor: LowWatermark,
+    ) {
         floor.write(|word, value| {
             change.set(self.hub.layout.block(record, channel::FLOOR + word), value);
         });
     }
 
-    fn oldest_place(&self, record: u32) -> Place {
+    fn oldest_place(&self, record: u32) -> LogOrder {
         self.place(high(self.word(record, channel::EVENTS)))
     }
 

@@ -5,14 +5,14 @@ use super::*;
 #[test]
 fn what_is_published_is_read_without_the_lock() {
     let hub = roomy();
-    let seat = hub.take_seat().unwrap();
+    let seat = hub.claim_slot().unwrap();
     let member = hub.join(seat, b"messages", at(1)).unwrap();
     let before = hub.head();
     let long = "x".repeat(3000);
     for data in ["one", "", "two\nlines", &long] {
         put(&hub, "messages", data, at(2));
     }
-    let mut copied = Copied::default();
+    let mut copied = EventCopy::default();
     let mut seen = Vec::new();
     for position in before + 1..=hub.head() {
         let descriptor = hub.descriptor(position).unwrap();
@@ -28,7 +28,7 @@ fn a_type_and_an_id_come_back() {
     let hub = roomy();
     let event = NewEvent { event_type: b"trade", data: b"5" };
     let done = hub.publish(b"c", &[event, event], None, at(5)).unwrap();
-    let mut copied = Copied::default();
+    let mut copied = EventCopy::default();
     for (position, id) in (1..).zip(&done.ids) {
         assert!(hub.copy(hub.descriptor(position).unwrap(), at(5), &mut copied));
         assert_eq!((copied.event_type(), copied.data()), (&b"trade"[..], &b"data: 5\n"[..]));
@@ -39,7 +39,7 @@ fn a_type_and_an_id_come_back() {
 #[test]
 fn a_client_gets_what_came_after_its_id() {
     let hub = roomy();
-    let seat = hub.take_seat().unwrap();
+    let seat = hub.claim_slot().unwrap();
     let ids: Vec<Id> = (0..10).map(|i| put(&hub, "a", &i.to_string(), at(i))).collect();
     let member = hub.join(seat, b"a", at(20)).unwrap();
     assert_eq!(
@@ -56,7 +56,7 @@ fn a_client_gets_what_came_after_its_id() {
 #[test]
 fn several_channels_are_merged() {
     let hub = roomy();
-    let seat = hub.take_seat().unwrap();
+    let seat = hub.claim_slot().unwrap();
     let id = put(&hub, "a", "a0", at(0));
     for i in 1..6 {
         put(&hub, ["a", "b", "c"][i % 3], &i.to_string(), at(i as u64));
@@ -85,7 +85,7 @@ fn a_key_publishes_once() {
 #[test]
 fn listeners_are_told_and_leave() {
     let hub = roomy();
-    let (one, two) = (hub.take_seat().unwrap(), hub.take_seat());
+    let (one, two) = (hub.claim_slot().unwrap(), hub.claim_slot());
     let member = hub.join(one, b"a", at(0)).unwrap();
     hub.set_streams(one, member, 5);
     let done = hub.publish(b"a", &[event(b"1")], None, at(0)).unwrap();
@@ -99,19 +99,19 @@ fn listeners_are_told_and_leave() {
 #[test]
 fn bells_ring_once_until_hushed() {
     let hub = roomy();
-    let seat = hub.take_seat().unwrap();
-    assert!(hub.must_ring(seat.slot, at(0)));
-    assert!(!hub.must_ring(seat.slot, at(10)));
-    assert!(hub.must_ring(seat.slot, at(51)));
+    let seat = hub.claim_slot().unwrap();
+    assert!(hub.needs_wakeup(seat.slot, at(0)));
+    assert!(!hub.needs_wakeup(seat.slot, at(10)));
+    assert!(hub.needs_wakeup(seat.slot, at(51)));
     hub.hush(seat);
-    assert!(hub.must_ring(seat.slot, at(52)));
+    assert!(hub.needs_wakeup(seat.slot, at(52)));
 }
 
 #[test]
 #[cfg_attr(miri, ignore = "20,000 steps")]
 fn a_small_zone_turns_over_for_ever() {
     let hub = hub_of(Plan::minimum_bytes(8, 4096), 4096, 10, 0);
-    let seat = hub.take_seat().unwrap();
+    let seat = hub.claim_slot().unwrap();
     let member = hub.join(seat, b"heard", at(0)).unwrap();
     for i in 0..20_000u64 {
         let name = format!("{:>len$}", i % 300, len = (i % 200 + 3) as usize);

@@ -17,7 +17,7 @@ fn hostile(number: usize) -> Box<[u8]> {
 #[test]
 fn a_thousand_hostile_patterns_are_not_compared_under_the_lock() {
     let hub = hub_of(8 << 20, 4096, 100, 0);
-    let seat = hub.take_seat().unwrap();
+    let seat = hub.claim_slot().unwrap();
     for number in 0..997 {
         let member = hub.join(seat, &hostile(number), at(0)).unwrap();
         hub.set_streams(seat, member, 1);
@@ -44,7 +44,7 @@ fn a_thousand_hostile_patterns_are_not_compared_under_the_lock() {
 #[test]
 fn patterns_that_were_removed_are_not_mistaken_for_others() {
     let hub = hub_of(256 << 10, 4096, 10_000, 0);
-    let seat = hub.take_seat().unwrap();
+    let seat = hub.claim_slot().unwrap();
     let publish = |channel: &str| {
         let done = hub.publish(channel.as_bytes(), &[event(b"x")], None, at(0)).unwrap();
         (done.subscribers, done.listeners)
@@ -72,7 +72,7 @@ fn patterns_that_were_removed_are_not_mistaken_for_others() {
 #[test]
 fn more_patterns_than_are_compared_wake_every_process() {
     let hub = hub_of(1 << 20, 4096, 100, 0);
-    let seat = hub.take_seat().unwrap();
+    let seat = hub.claim_slot().unwrap();
     for number in 0..1_001 {
         hub.join(seat, &name_of_pattern(format!("{number}*").as_bytes()), at(0)).unwrap();
     }
@@ -105,7 +105,7 @@ fn a_channel_is_forgotten_at_once_and_freed_little_by_little() {
     assert!(words < 1_000, "{words}");
     assert!(hub.retained(b"long").is_empty());
     assert_eq!(hub.stats().retained_events, 1);
-    let mut copied = Copied::default();
+    let mut copied = EventCopy::default();
     for position in 1..=30_000 {
         let found = hub.descriptor(position);
         assert!(!found.is_some_and(|found| hub.copy(found, at(0), &mut copied)), "{position}");
@@ -120,7 +120,7 @@ fn a_channel_is_forgotten_at_once_and_freed_little_by_little() {
     assert!(holds > 10 && words < HOLD, "{holds} holds of {words} words");
     assert!(hub.stats().zone_used_bytes + 30_000 * 128 <= used);
     // Events that were not forgotten are read as ever, from the lock on.
-    let seat = hub.take_seat().unwrap();
+    let seat = hub.claim_slot().unwrap();
     let member = hub.join(seat, b"other", at(0)).unwrap();
     assert_eq!(fresh(&hub, &[member], 10, at(0)), ["y"]);
     assert_eq!(resumed(&hub, &[member], &other.to_string(), at(0)), (0, vec![]));
@@ -173,13 +173,13 @@ fn room_for_a_large_event_is_made_in_several_holds() {
 #[test]
 fn seats_that_are_gone_are_cleared_from_all_channels_in_several_holds() {
     let hub = hub_of(4 << 20, 4096, 10, 0);
-    let seat = hub.take_seat().unwrap();
+    let seat = hub.claim_slot().unwrap();
     let mut joined = 0;
     while hub.join(seat, format!("channel {joined}").as_bytes(), at(0)).is_ok() {
         joined += 1;
     }
     assert_eq!(hub.publish(b"new", &[event(b"x")], None, at(0)), Err(PublishError::NoRoom));
-    hub.leave_seat(seat);
+    hub.release_slot(seat);
     let words = most_in_a_hold(|| {
         let publish = || hub.publish(b"new", &[event(b"x")], None, at(0));
         while publish().is_err_and(|error| error == PublishError::Crowded) {}
@@ -192,10 +192,10 @@ fn seats_that_are_gone_are_cleared_from_all_channels_in_several_holds() {
 #[test]
 fn a_zone_is_called_full_only_when_all_that_is_gone_has_been_cleared() {
     let hub = hub_of(4 << 20, 4096, 10, 0);
-    let (living, gone) = (hub.take_seat().unwrap(), hub.take_seat().unwrap());
+    let (living, gone) = (hub.claim_slot().unwrap(), hub.claim_slot().unwrap());
     let join = |i: usize| hub.join(living, format!("channel {i}").as_bytes(), at(0));
     let joined = (0..).find(|i| join(*i).is_err()).unwrap();
-    hub.leave_seat(gone);
+    hub.release_slot(gone);
     assert_eq!(join(joined), Err(JoinError::Crowded));
     let refused = std::iter::repeat_with(|| join(joined).unwrap_err());
     let attempts = refused.take_while(|error| *error == JoinError::Crowded).count();
@@ -229,7 +229,7 @@ fn a_sweep_and_a_listing_are_bounded() {
 
 /// A seat that has joined channels.
 fn joined(hub: &Hub, names: &[String]) -> Vec<Membership> {
-    let seat = hub.take_seat().unwrap();
+    let seat = hub.claim_slot().unwrap();
     names.iter().map(|name| hub.join(seat, name.as_bytes(), at(0)).unwrap()).collect()
 }
 
@@ -252,7 +252,7 @@ fn where_an_old_id_lies_on_many_channels_is_looked_for_in_several_holds() {
     let words = most_in_a_hold(|| {
         let begun = hub.begin(&members, &Resume::From(id.clone().into()), at(0)).unwrap();
         let mut pursuit = begun.pursuit.unwrap();
-        while hub.pursue(&mut pursuit, 64, usize::MAX, at(0)).unwrap().is_none() {
+        while hub.replay(&mut pursuit, 64, usize::MAX, at(0)).unwrap().is_none() {
             visits += 1;
         }
     });
@@ -262,7 +262,7 @@ fn where_an_old_id_lies_on_many_channels_is_looked_for_in_several_holds() {
 
     // An id before everything is found at once, and so is everything.
     let first = hub.begin(&members, &Resume::Fresh { newest: u64::MAX }, at(0)).unwrap();
-    let slice = hub.pursue(&mut first.pursuit.unwrap(), 64, usize::MAX, at(0)).unwrap();
+    let slice = hub.replay(&mut first.pursuit.unwrap(), 64, usize::MAX, at(0)).unwrap();
     assert_eq!(slice.unwrap().events.len(), 64);
 }
 
@@ -297,7 +297,7 @@ fn what_is_too_old_leaves_little_by_little_before_a_stream_begins() {
         let mut pursuit = begun.pursuit.unwrap();
         let slice = loop {
             visits += 1;
-            if let Some(slice) = hub.pursue(&mut pursuit, 64, usize::MAX, now).unwrap() {
+            if let Some(slice) = hub.replay(&mut pursuit, 64, usize::MAX, now).unwrap() {
                 break slice;
             }
         };
@@ -324,7 +324,7 @@ fn what_leaves_while_a_place_is_looked_for_is_told() {
     let members = joined(&hub, &["long".into()]);
     let begun = hub.begin(&members, &Resume::From(id.into()), at(0)).unwrap();
     let mut pursuit = begun.pursuit.unwrap();
-    assert!(hub.pursue(&mut pursuit, 64, usize::MAX, at(0)).unwrap().is_none());
+    assert!(hub.replay(&mut pursuit, 64, usize::MAX, at(0)).unwrap().is_none());
     let guard = hub.lock().unwrap();
     let record = guard.find(b"long").unwrap();
     (0..15_000).for_each(|_| guard.evict(record, &mut Budget::of_hold()));
@@ -334,7 +334,7 @@ fn what_leaves_while_a_place_is_looked_for_is_told() {
 }
 
 /// All that a search gives: texts, and the visits that it took.
-fn all_found(hub: &Hub, search: &mut Search) -> (Vec<String>, usize) {
+fn all_found(hub: &Hub, search: &mut PatternReplay) -> (Vec<String>, usize) {
     let (mut texts, mut visits) = (Vec::new(), 0);
     loop {
         visits += 1;
@@ -358,7 +358,8 @@ fn a_search_over_many_channels_does_not_take_the_square_of_their_number() {
         put(&hub, &format!("channel {i}"), &format!("{i}"), at(0));
     }
     let expected: Vec<String> = (0..2_000).map(|i| i.to_string()).collect();
-    let begin = || hub.begin_search(&names, &Resume::Fresh { newest: 10 }, at(0)).unwrap().2;
+    let begin =
+        || hub.begin_pattern_replay(&names, &Resume::Fresh { newest: 10 }, at(0)).unwrap().2;
     let (mut search, mut other) = (begin().unwrap(), begin().unwrap());
     let mut most = 0;
     let words = words_of(|| {
@@ -379,7 +380,7 @@ fn a_search_in_a_long_channel_is_bounded() {
     put_many(&hub, "long", 5_000);
     let names: Vec<_> = (0..64).map(hostile).chain([name_of_pattern(b"lo*")]).collect();
     let resume = Resume::From(id.into());
-    let mut search = hub.begin_search(&names, &resume, at(0)).unwrap().2.unwrap();
+    let mut search = hub.begin_pattern_replay(&names, &resume, at(0)).unwrap().2.unwrap();
     let mut found = (Vec::new(), 0);
     let words = most_in_a_hold(|| found = all_found(&hub, &mut search));
     assert_eq!(found.0.len(), 5_000);
@@ -389,7 +390,7 @@ fn a_search_in_a_long_channel_is_bounded() {
 #[test]
 fn many_patterns_are_listed_in_several_holds() {
     let hub = hub_of(8 << 20, 4096, 10, 0);
-    let seat = hub.take_seat().unwrap();
+    let seat = hub.claim_slot().unwrap();
     let patterns: Vec<String> = (0..5_000).map(|i| format!("{i}*")).collect();
     for pattern in &patterns {
         let member = hub.join(seat, &name_of_pattern(pattern.as_bytes()), at(0)).unwrap();
@@ -405,24 +406,28 @@ fn many_patterns_are_listed_in_several_holds() {
 fn arrivals_that_may_be_known_are_looked_for_in_several_holds() {
     use super::bridge::{id, joined_of};
     let joined = joined_of(4 << 20, Source::PubSub, 10_000, 0);
-    joined.subscribe("a", &[], Missing::Nothing);
-    let live =
-        |ms| Arrival { channel: b"a", how: How::Live(id(ms).into()), event: event(b"x"), born: 0 };
+    joined.subscribe("a", &[], Loss::Nothing);
+    let live = |ms| IncomingEvent {
+        channel: b"a",
+        provenance: Provenance::Live(id(ms).into()),
+        event: event(b"x"),
+        born: 0,
+    };
     let all: Vec<_> = (1..=4_000).map(live).collect();
-    let arrive = |batch: &[Arrival<'_>]| {
+    let ingest = |batch: &[IncomingEvent<'_>]| {
         let (mut rest, mut holds, mut appended) = (batch, 0, 0);
         while !rest.is_empty() {
             let some = &rest[..rest.len().min(64)];
-            let arrived = joined.hub.arrive(joined.fence, some, at(0)).unwrap();
+            let arrived = joined.hub.ingest(joined.fence, some, at(0)).unwrap();
             assert!(arrived.dealt > 0);
             (rest, holds, appended) =
                 (&rest[arrived.dealt..], holds + 1, appended + arrived.appended);
         }
         (holds, appended)
     };
-    assert_eq!(arrive(&all).1, 4_000);
+    assert_eq!(ingest(&all).1, 4_000);
     let mut again = (0, 0);
-    let words = most_in_a_hold(|| again = arrive(&all[..64]));
+    let words = most_in_a_hold(|| again = ingest(&all[..64]));
     assert!(again.0 > 30 && words < HOLD, "{} holds of {words} words", again.0);
     assert_eq!(again.1, 0, "all of them are known");
     joined.hub.check_settled();

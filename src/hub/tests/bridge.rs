@@ -1,23 +1,23 @@
 //! A hub in memory with the bridge that a test plays: short ways to do what one does.
 
 use super::*;
-use crate::sse::id::Stamp;
+use crate::sse::id::EntryId;
 
 /// What Redis' number is called in tests: ms, and no second event in one.
-pub fn id(ms: u64) -> Stamp {
-    Stamp { ms, seq: 0 }
+pub fn id(ms: u64) -> EntryId {
+    EntryId { ms, seq: 0 }
 }
 
-pub fn up_to(ms: u64) -> Missing {
-    Missing::UpTo(id(ms))
+pub fn up_to(ms: u64) -> Loss {
+    Loss::UpTo(id(ms))
 }
 
 /// A hub that is joined, its bridge, and the seat of a worker.
 pub struct Joined {
     pub hub: Hub,
-    pub fence: Fence,
-    pub bridge: Seat,
-    pub worker: Seat,
+    pub fence: FencingToken,
+    pub bridge: SlotClaim,
+    pub worker: SlotClaim,
 }
 
 /// An empty region for a hub that is joined.
@@ -32,9 +32,9 @@ pub fn region_of(bytes: usize, source: Source, count: u64, age: u64) -> Region {
 /// A joined hub with a bridge that is connected.
 pub fn joined_of(bytes: usize, source: Source, count: u64, age: u64) -> Joined {
     let hub = Hub::attach(region_of(bytes, source, count, age)).unwrap();
-    let worker = hub.take_seat().unwrap();
-    let bridge = hub.take_seat().unwrap();
-    let fence = hub.take_fence(bridge, at(0)).unwrap();
+    let worker = hub.claim_slot().unwrap();
+    let bridge = hub.claim_slot().unwrap();
+    let fence = hub.take_fencing_token(bridge, at(0)).unwrap();
     let joined = Joined { hub, fence, bridge, worker };
     joined.connect();
     joined
@@ -48,11 +48,11 @@ impl Joined {
     /// A new connection.
     pub fn connect(&self) {
         self.hub.new_epoch(self.fence).unwrap();
-        self.hub.set_link(self.fence, Link::Up).unwrap();
+        self.hub.set_link(self.fence, RedisState::Up).unwrap();
     }
 
     /// A worker and the bridge join a channel, and it is in step; what of its history Redis has is given.
-    pub fn subscribe(&self, channel: &str, history: &[u64], missing: Missing) -> Membership {
+    pub fn subscribe(&self, channel: &str, history: &[u64], missing: Loss) -> Membership {
         let mine = self.listen(channel);
         let member = self.subscribe_only(channel);
         self.catch_up(channel, member, history, missing);
@@ -72,37 +72,37 @@ impl Joined {
     }
 
     /// What Redis has of a channel is fetched, in the way that the bridge does it.
-    pub fn catch_up(&self, channel: &str, member: Membership, fetched: &[u64], missing: Missing) {
-        let known = self.hub.knowledge(member).unwrap();
+    pub fn catch_up(&self, channel: &str, member: Membership, fetched: &[u64], missing: Loss) {
+        let known = self.hub.sync_state(member).unwrap();
         self.hub.lose(self.fence, member, missing).unwrap();
         for ms in fetched {
-            let how = match known {
-                Knowledge::Interrupted(_) => How::Missed(id(*ms).into()),
-                Knowledge::Nothing | Knowledge::Left(_) => How::Earlier(id(*ms).into()),
+            let provenance = match known {
+                SyncState::Interrupted(_) => Provenance::Missed(id(*ms).into()),
+                SyncState::Nothing | SyncState::Left(_) => Provenance::Earlier(id(*ms).into()),
             };
-            self.come(channel, how, &ms.to_string());
+            self.come(channel, provenance, &ms.to_string());
         }
         self.hub.caught_up(self.fence, member, known, missing).unwrap();
     }
 
     /// Something arrives, now.
-    pub fn come(&self, channel: &str, how: How, data: &str) -> Arrived {
-        self.come_at(channel, how, data, at(0))
+    pub fn come(&self, channel: &str, provenance: Provenance, data: &str) -> Ingested {
+        self.come_at(channel, provenance, data, at(0))
     }
 
-    pub fn come_at(&self, channel: &str, how: How, data: &str, now: Now) -> Arrived {
-        let arrival = arrival(channel, how, data, now.mono);
-        self.hub.arrive(self.fence, &[arrival], now).unwrap()
+    pub fn come_at(&self, channel: &str, provenance: Provenance, data: &str, now: Now) -> Ingested {
+        let arrival = arrival(channel, provenance, data, now.mono);
+        self.hub.ingest(self.fence, &[arrival], now).unwrap()
     }
 
     /// Durable events as they happen; their text is their number.
     pub fn live(&self, channel: &str, ms: u64) {
-        self.come(channel, How::Live(id(ms).into()), &ms.to_string());
+        self.come(channel, Provenance::Live(id(ms).into()), &ms.to_string());
     }
 
     /// A plain message. Returns its id.
     pub fn plain(&self, channel: &str, data: &str) -> String {
-        self.come(channel, How::Plain, data);
+        self.come(channel, Provenance::Plain, data);
         self.last_id(channel)
     }
 
@@ -130,7 +130,7 @@ impl Joined {
         let positions = self.hub.retained(channel.as_bytes());
         let member = self.hub.join(self.worker, channel.as_bytes(), at(0)).unwrap();
         let until = self.hub.head();
-        let mut all = Pursuit::since(0, Had::default(), until, [member].into_iter());
+        let mut all = ReplayCursor::since(0, AlreadySeen::default(), until, [member].into_iter());
         let texts = all_of(&self.hub, &mut all, 64, at(0)).1;
         self.hub.leave(member).unwrap();
         assert_eq!(positions.len(), texts.len());
@@ -138,6 +138,11 @@ impl Joined {
     }
 }
 
-pub fn arrival<'a>(channel: &'a str, how: How, data: &'a str, born: u64) -> Arrival<'a> {
-    Arrival { channel: channel.as_bytes(), how, event: event(data.as_bytes()), born }
+pub fn arrival<'a>(
+    channel: &'a str,
+    provenance: Provenance,
+    data: &'a str,
+    born: u64,
+) -> IncomingEvent<'a> {
+    IncomingEvent { channel: channel.as_bytes(), provenance, event: event(data.as_bytes()), born }
 }

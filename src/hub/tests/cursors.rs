@@ -2,7 +2,7 @@
 
 use super::bridge::{id, joined, joined_of, Joined};
 use super::*;
-use crate::sse::id::Stamp;
+use crate::sse::id::EntryId;
 
 const FAR: u64 = 1 << 50;
 
@@ -11,25 +11,28 @@ fn implausible(ms: u64) -> JudgedId {
     ReportedId::from(id(ms * FAR)).judged(Latest::here(at(0)))
 }
 
-fn known(joined: &Joined, channel: &str) -> Knowledge {
-    joined.hub.knowledge(joined.subscribe_only(channel)).unwrap()
+fn known(joined: &Joined, channel: &str) -> SyncState {
+    joined.hub.sync_state(joined.subscribe_only(channel)).unwrap()
 }
 
-fn interrupted(stamp: Stamp) -> Knowledge {
-    Knowledge::Interrupted(stamp.into())
+fn interrupted(entry_id: EntryId) -> SyncState {
+    SyncState::Interrupted(entry_id.into())
 }
 
 #[test]
 fn an_id_that_nobody_believes_orders_nothing() {
     let joined = joined();
-    let a = joined.subscribe("a", &[], Missing::Nothing);
-    let b = joined.subscribe("b", &[], Missing::Nothing);
+    let a = joined.subscribe("a", &[], Loss::Nothing);
+    let b = joined.subscribe("b", &[], Loss::Nothing);
     joined.live("b", 100);
-    assert_eq!(implausible(5_000).stamp(), None);
-    for (ms, how) in [(5_000, How::Live as fn(_) -> _), (5_001, How::Missed), (5_002, How::Earlier)]
-    {
-        assert_eq!(joined.come("a", how(implausible(ms)), &ms.to_string()).appended, 1);
-        assert_eq!(joined.come("a", how(implausible(ms)), "again").appended, 0);
+    assert_eq!(implausible(5_000).entry_id(), None);
+    for (ms, provenance) in [
+        (5_000, Provenance::Live as fn(_) -> _),
+        (5_001, Provenance::Missed),
+        (5_002, Provenance::Earlier),
+    ] {
+        assert_eq!(joined.come("a", provenance(implausible(ms)), &ms.to_string()).appended, 1);
+        assert_eq!(joined.come("a", provenance(implausible(ms)), "again").appended, 0);
     }
     assert_eq!(joined.hub.mark().unwrap(), id(100));
     joined.live("b", 101);
@@ -43,8 +46,8 @@ fn an_id_that_nobody_believes_orders_nothing() {
 #[test]
 fn below_the_mark_a_stream_is_read_on_from_its_own_last_entry() {
     let joined = joined();
-    joined.subscribe("a", &[50], Missing::Nothing);
-    joined.subscribe("b", &[], Missing::Nothing);
+    joined.subscribe("a", &[50], Loss::Nothing);
+    joined.subscribe("b", &[], Loss::Nothing);
     joined.live("b", 500);
     joined.live("a", 60);
     assert_eq!(known(&joined, "a"), interrupted(id(60)));
@@ -53,7 +56,7 @@ fn below_the_mark_a_stream_is_read_on_from_its_own_last_entry() {
     assert_eq!(known(&joined, "a"), interrupted(id(600)));
     joined.live("b", 700);
     joined.connect();
-    joined.subscribe("a", &[600, 650, 710], Missing::Nothing);
+    joined.subscribe("a", &[600, 650, 710], Loss::Nothing);
     assert_eq!(joined.texts("a"), "50 60 70 600 650 710");
     assert_eq!(known(&joined, "a"), interrupted(id(710)));
     joined.hub.check_settled();
@@ -62,14 +65,15 @@ fn below_the_mark_a_stream_is_read_on_from_its_own_last_entry() {
 #[test]
 fn a_stream_that_starts_over_is_delivered_behind_a_gap() {
     let joined = joined();
-    let a = joined.subscribe("a", &[50], Missing::Nothing);
+    let a = joined.subscribe("a", &[50], Loss::Nothing);
     joined.live("a", 100);
     let at_end = joined.hub.head();
     joined.connect();
-    joined.subscribe("a", &[1, 2, 200], Missing::Everything);
+    joined.subscribe("a", &[1, 2, 200], Loss::Everything);
     assert_eq!(joined.texts("a"), "1 2 200");
     // An open stream, and one that returns with the last id of the old stream.
-    let mut open = Pursuit::since(at_end, Had::default(), joined.hub.head(), [a].into_iter());
+    let mut open =
+        ReplayCursor::since(at_end, AlreadySeen::default(), joined.hub.head(), [a].into_iter());
     let (gaps, texts) = all_of(&joined.hub, &mut open, 64, at(0));
     assert_eq!((gaps.len(), texts.join(" ")), (1, "1 2 200".into()));
     assert_eq!(joined.resumed(&[a], "100-0"), (true, "1 2 200".into()));
@@ -82,12 +86,12 @@ fn a_stream_that_starts_over_is_delivered_behind_a_gap() {
 #[test]
 fn a_stream_that_starts_over_takes_no_long_hold_and_no_number_twice() {
     let joined = joined();
-    joined.subscribe("a", &[], Missing::Nothing);
+    joined.subscribe("a", &[], Loss::Nothing);
     for ms in 1_000..1_200 {
         joined.live("a", ms);
     }
     joined.connect();
-    joined.subscribe("a", &[7], Missing::Everything);
+    joined.subscribe("a", &[7], Loss::Everything);
     for _ in 0..2 {
         joined.live("a", 8);
     }
@@ -99,15 +103,15 @@ fn a_stream_that_starts_over_takes_no_long_hold_and_no_number_twice() {
 #[test]
 fn a_cursor_goes_with_its_record() {
     let joined = joined_of(64 << 10, Source::Streams, 5, 0);
-    joined.subscribe("b", &[], Missing::Nothing);
+    joined.subscribe("b", &[], Loss::Nothing);
     joined.live("b", 1_000_000);
     for round in 0..1_000 {
         let name = format!("channel {round}");
-        let mine = joined.subscribe(&name, &[], Missing::Nothing);
+        let mine = joined.subscribe(&name, &[], Loss::Nothing);
         joined.live(&name, 1_000 + round);
         joined.hub.leave(mine).unwrap();
         let member = joined.subscribe_only(&name);
-        assert!(joined.hub.leave_unheard(joined.fence, member).unwrap());
+        assert!(joined.hub.leave_unsubscribed(joined.fence, member).unwrap());
         joined.evict(&name, 1);
     }
     joined.hub.check_settled();
@@ -118,8 +122,8 @@ fn the_newest_entry_is_that_of_the_stream() {
     let joined = joined();
     let newest = |channel: &str| joined.hub.newest_entry(channel.as_bytes()).unwrap();
     assert_eq!(newest("a"), None);
-    joined.subscribe("a", &[50], Missing::Nothing);
-    joined.subscribe("b", &[], Missing::Nothing);
+    joined.subscribe("a", &[50], Loss::Nothing);
+    joined.subscribe("b", &[], Loss::Nothing);
     joined.live("b", 500);
     joined.plain("a", "plain");
     assert_eq!(newest("a"), Some(id(50).into()));

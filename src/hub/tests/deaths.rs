@@ -37,7 +37,7 @@ fn seen(hub: &Hub) -> Seen {
 
 /// Reads without the lock. All texts end with "." so that a torn one shows.
 fn read(hub: &Hub, position: u64) -> Option<String> {
-    let mut copied = Copied::default();
+    let mut copied = EventCopy::default();
     let found = hub.descriptor(position).filter(|found| found.signal().is_none())?;
     let whole = hub.copy(found, at(0), &mut copied);
     whole.then(|| text(&copied)).inspect(|text| assert!(text.ends_with('.'), "torn: {text}"))
@@ -134,7 +134,7 @@ fn all_or_nothing(before: &Seen, found: &Seen, after: &Seen) {
 }
 
 /// A hub with some events on each channel, a seat, and free blocks that were used before.
-fn lived_in() -> (Hub, Seat) {
+fn lived_in() -> (Hub, SlotClaim) {
     let hub = hub_of(64 << 10, 1024, 5, 1_000);
     for i in 0..20 {
         for channel in &CHANNELS[..3] {
@@ -149,12 +149,12 @@ fn lived_in() -> (Hub, Seat) {
         hub.publish(&name(channel), &[event(b"again."), event(b"and again.")], None, at(2_001))
             .unwrap();
     }
-    let seat = hub.take_seat().unwrap();
+    let seat = hub.claim_slot().unwrap();
     (hub, seat)
 }
 
 /// As `lived_in`, and without a free block.
-fn full() -> (Hub, Seat) {
+fn full() -> (Hub, SlotClaim) {
     let (hub, seat) = lived_in();
     let data = "-".repeat(150) + ".";
     while hub.stats().of(Counter::Evicted) < 5 {
@@ -301,7 +301,7 @@ fn ending_the_streams_of_a_channel() {
         assert_eq!(ended == found.head, found.head == after.head, "{ended}");
         assert!(
             found.head == before.head
-                || hub.descriptor(ended).unwrap().signal() == Some(Signal::End)
+                || hub.descriptor(ended).unwrap().signal() == Some(ControlEntry::End)
         );
         assert_eq!(found.channels, before.channels);
     });
@@ -372,11 +372,11 @@ fn clearing_what_processes_that_are_gone_have_left() {
         let member = hub.join(seat, name.as_bytes(), at(2_002)).unwrap();
         hub.set_streams(seat, member, 2);
     }
-    let other = hub.take_seat().unwrap();
+    let other = hub.claim_slot().unwrap();
     for name in ["a", "idle"] {
         hub.join(other, name.as_bytes(), at(2_002)).unwrap();
     }
-    hub.leave_seat(seat);
+    hub.release_slot(seat);
     let clear = |hub: &Hub| {
         // A round is begun by one and carried on by others, each in a hold of its own.
         while !hub.lock().unwrap().clear_all_void_pairs(&mut Budget::of(7)) {}
@@ -407,7 +407,7 @@ fn sweeping() {
     let (hub, seat) = lived_in();
     hub.join(seat, b"void", at(2_002)).unwrap();
     hub.join(seat, b"a", at(2_002)).unwrap();
-    hub.leave_seat(seat);
+    hub.release_slot(seat);
     let sweep = |hub: &Hub| while !hub.sweep(at(9_000)).unwrap().round {};
     kill_everywhere(&hub, sweep, |before, found, _| only_oldest_left(before, found));
     assert_eq!(hub.stats().retained_events, 0);

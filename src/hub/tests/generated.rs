@@ -17,7 +17,7 @@ struct Run {
     hub: Hub,
     model: Model,
     random: Random,
-    seats: Vec<Seat>,
+    seats: Vec<SlotClaim>,
     max_event: usize,
     /// Up to where a reader without the lock has come.
     read: u64,
@@ -26,7 +26,7 @@ struct Run {
 
 /// A pursuit that is given slice by slice while the hub goes on.
 struct Followed {
-    pursuit: Box<Pursuit>,
+    pursuit: Box<ReplayCursor>,
     names: BTreeSet<String>,
     /// Positions that it still has to give, or to tell as lost.
     expected: VecDeque<u64>,
@@ -50,7 +50,7 @@ impl Run {
         let age = random.of(&[0, 0, 40, 3_000]);
         let hub = hub_of(bytes, max_event, count, age);
         let model = Model::new(History { count, age }, at(0), hub.layout.blocks);
-        let seats = vec![hub.take_seat().unwrap(), hub.take_seat().unwrap()];
+        let seats = vec![hub.claim_slot().unwrap(), hub.claim_slot().unwrap()];
         Run { hub, model, random, seats, max_event, read: 0, followed: None }
     }
 
@@ -172,9 +172,9 @@ impl Run {
         self.model.sync(&self.hub, Wanted::Blocks(wanted, &channel), 0);
     }
 
-    fn some_member(&mut self) -> Option<(String, Seat, Membership)> {
+    fn some_member(&mut self) -> Option<(String, SlotClaim, Membership)> {
         let seats = self.seats.clone();
-        let all: Vec<(String, Seat, Membership)> = self
+        let all: Vec<(String, SlotClaim, Membership)> = self
             .model
             .channels
             .iter()
@@ -211,12 +211,12 @@ impl Run {
         if self.seats.len() > 1 && self.random.below(2) == 0 {
             let number = self.random.below(self.seats.len() as u64) as usize;
             let seat = self.seats.swap_remove(number);
-            self.hub.leave_seat(seat);
+            self.hub.release_slot(seat);
             for channel in self.model.channels.values_mut() {
                 channel.joined.remove(&seat.slot);
             }
             self.forget_what_is_followed();
-        } else if let Some(seat) = self.hub.take_seat() {
+        } else if let Some(seat) = self.hub.claim_slot() {
             self.seats.push(seat);
         }
     }

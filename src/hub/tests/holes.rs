@@ -6,7 +6,7 @@ use super::*;
 #[test]
 fn a_hole_is_told_before_what_follows_and_takes_what_lay_before_it() {
     let joined = joined();
-    let a = joined.subscribe("a", &[], Missing::Nothing);
+    let a = joined.subscribe("a", &[], Loss::Nothing);
     joined.live("a", 100);
     let p = joined.plain("a", "p");
     let at_first = joined.hub.head();
@@ -19,11 +19,12 @@ fn a_hole_is_told_before_what_follows_and_takes_what_lay_before_it() {
     assert_eq!(joined.resumed(&[a], "300-0"), (false, "400".into()));
     // A stream in progress, slice by slice.
     let until = joined.hub.head();
-    let mut pursuit = Pursuit::since(at_first, Had::default(), until, [a].into_iter());
+    let mut pursuit = ReplayCursor::since(at_first, AlreadySeen::default(), until, [a].into_iter());
     let slice = joined.hub.slice_of(&mut pursuit, 1, usize::MAX, at(0)).unwrap();
     assert!(slice.gap.is_some());
-    let lost = (at_first + 1..=until)
-        .find(|position| joined.hub.descriptor(*position).unwrap().signal() == Some(Signal::Lost));
+    let lost = (at_first + 1..=until).find(|position| {
+        joined.hub.descriptor(*position).unwrap().signal() == Some(ControlEntry::Lost)
+    });
     assert!(lost.unwrap() < slice.events[0].event.place.position);
     joined.hub.check_settled();
 }
@@ -34,18 +35,18 @@ fn a_hole_is_known_to_the_next_bridge_if_this_one_dies_behind_it() {
         let joined = joined();
         let a = match fresh {
             true => joined.listen("a"),
-            false => joined.subscribe("a", &[100], Missing::Nothing),
+            false => joined.subscribe("a", &[100], Loss::Nothing),
         };
         joined.connect();
         let member = joined.subscribe_only("a");
         joined.hub.lose(joined.fence, member, up_to(300)).unwrap();
-        joined.come("a", How::Earlier(id(400).into()), "400");
+        joined.come("a", Provenance::Earlier(id(400).into()), "400");
         // It dies here. The next one knows the channel up to 400, and hears of no hole.
         joined.connect();
         let member = joined.subscribe_only("a");
-        let known = if fresh { Knowledge::Left } else { Knowledge::Interrupted };
-        assert_eq!(joined.hub.knowledge(member).unwrap(), known(id(400).into()));
-        joined.catch_up("a", member, &[], Missing::Nothing);
+        let known = if fresh { SyncState::Left } else { SyncState::Interrupted };
+        assert_eq!(joined.hub.sync_state(member).unwrap(), known(id(400).into()));
+        joined.catch_up("a", member, &[], Loss::Nothing);
         assert_eq!(joined.resumed(&[a], "200-0"), (true, "400".into()), "{fresh}");
     }
 }
@@ -84,15 +85,15 @@ fn history_that_came_back_is_not_lost() {
     let joined = joined();
     let a = joined.listen("a");
     let member = joined.subscribe_only("a");
-    joined.catch_up("a", member, &[100, 200], Missing::Nothing);
+    joined.catch_up("a", member, &[100, 200], Loss::Nothing);
     joined.evict("a", 2);
     assert!(joined.resumed(&[a], "150-0").0);
     joined.hub.leave(a).unwrap();
-    joined.hub.leave_unheard(joined.fence, member).unwrap();
+    joined.hub.leave_unsubscribed(joined.fence, member).unwrap();
     let a = joined.listen("a");
     let member = joined.subscribe_only("a");
-    assert_eq!(joined.hub.knowledge(member).unwrap(), Knowledge::Nothing);
-    joined.catch_up("a", member, &[100, 200], Missing::Nothing);
+    assert_eq!(joined.hub.sync_state(member).unwrap(), SyncState::Nothing);
+    joined.catch_up("a", member, &[100, 200], Loss::Nothing);
     assert_eq!(joined.resumed(&[a], "50-0"), (false, "100 200".into()));
     joined.hub.check_settled();
 }
@@ -100,11 +101,11 @@ fn history_that_came_back_is_not_lost() {
 #[test]
 fn history_that_comes_back_in_part_begins_where_redis_has_it() {
     let joined = joined();
-    let a = joined.subscribe("a", &[100, 200, 300], Missing::Nothing);
+    let a = joined.subscribe("a", &[100, 200, 300], Loss::Nothing);
     joined.evict("a", 3);
     joined.hub.leave(a).unwrap();
     let member = joined.subscribe_only("a");
-    joined.hub.leave_unheard(joined.fence, member).unwrap();
+    joined.hub.leave_unsubscribed(joined.fence, member).unwrap();
     let (a, member) = (joined.listen("a"), joined.subscribe_only("a"));
     joined.catch_up("a", member, &[200, 300], up_to(100));
     assert_eq!(joined.resumed(&[a], "99-0"), (true, "200 300".into()));
@@ -117,11 +118,11 @@ fn what_is_evicted_while_history_comes_back_is_lost_after_all() {
     let a = joined.listen("a");
     let member = joined.subscribe_only("a");
     for ms in [100, 200, 300] {
-        joined.come("a", How::Earlier(id(ms).into()), &ms.to_string());
+        joined.come("a", Provenance::Earlier(id(ms).into()), &ms.to_string());
     }
     // The zone was full.
     joined.evict("a", 2);
-    joined.hub.caught_up(joined.fence, member, Knowledge::Nothing, Missing::Nothing).unwrap();
+    joined.hub.caught_up(joined.fence, member, SyncState::Nothing, Loss::Nothing).unwrap();
     assert_eq!(joined.resumed(&[a], "100-0"), (true, "300".into()));
     assert_eq!(joined.resumed(&[a], "200-0"), (false, "300".into()));
 }
@@ -129,12 +130,12 @@ fn what_is_evicted_while_history_comes_back_is_lost_after_all() {
 #[test]
 fn what_redis_has_lost_as_well_stays_lost() {
     let joined = joined();
-    let a = joined.subscribe("a", &[100, 200], Missing::Nothing);
+    let a = joined.subscribe("a", &[100, 200], Loss::Nothing);
     joined.evict("a", 2);
     let member = joined.subscribe_only("a");
-    joined.hub.out_of_step(joined.fence, member).unwrap();
+    joined.hub.set_out_of_sync(joined.fence, member).unwrap();
     // Somebody has deleted the stream in Redis.
-    joined.hub.caught_up(joined.fence, member, Knowledge::Nothing, Missing::Nothing).unwrap();
+    joined.hub.caught_up(joined.fence, member, SyncState::Nothing, Loss::Nothing).unwrap();
     assert_eq!(joined.resumed(&[a], "150-0"), (true, String::new()));
 }
 
@@ -142,13 +143,13 @@ fn what_redis_has_lost_as_well_stays_lost() {
 fn a_forgotten_channel_leaves_a_floor_only_if_redis_cannot_give_it_back() {
     for plain in [false, true] {
         let joined = joined();
-        let a = joined.subscribe("a", &[], Missing::Nothing);
+        let a = joined.subscribe("a", &[], Loss::Nothing);
         joined.live("a", 100);
         if plain {
             joined.plain("a", "p");
         }
         joined.hub.leave(a).unwrap();
-        joined.hub.leave_seat(joined.bridge);
+        joined.hub.release_slot(joined.bridge);
         while !joined.hub.sweep(at(0)).unwrap().round {}
         joined.evict("a", 1 + usize::from(plain));
         let guard = joined.hub.lock().unwrap();

@@ -7,8 +7,8 @@ use super::*;
 /// Two channels: durable events 100, 200, 300 on `a`, 150 and 250 on `b`, plain ones in between. Returns
 /// the ids of the plain ones, by their texts.
 fn mixed(joined: &Joined) -> (Membership, Membership, Vec<String>) {
-    let a = joined.subscribe("a", &[], Missing::Nothing);
-    let b = joined.subscribe("b", &[], Missing::Nothing);
+    let a = joined.subscribe("a", &[], Loss::Nothing);
+    let b = joined.subscribe("b", &[], Loss::Nothing);
     joined.live("a", 100);
     let p = joined.plain("a", "p");
     joined.live("b", 150);
@@ -125,8 +125,8 @@ fn who_returns_with_the_id_of_a_gap_is_not_told_it_again() {
 #[test]
 fn streams_in_redis_have_no_order_of_their_own() {
     let joined = joined_of(1 << 18, Source::Streams, 100, 0);
-    let a = joined.subscribe("a", &[], Missing::Nothing);
-    let b = joined.subscribe("b", &[], Missing::Nothing);
+    let a = joined.subscribe("a", &[], Loss::Nothing);
+    let b = joined.subscribe("b", &[], Loss::Nothing);
     for ms in [10_000, 13_000, 14_000] {
         joined.live("a", ms);
     }
@@ -161,24 +161,24 @@ fn without_history_only_the_gap_is_told() {
 #[test]
 fn ids_rise_whatever_comes() {
     let joined = joined();
-    let a = joined.subscribe("a", &[], Missing::Nothing);
-    joined.subscribe("b", &[], Missing::Nothing);
+    let a = joined.subscribe("a", &[], Loss::Nothing);
+    joined.subscribe("b", &[], Loss::Nothing);
     // What other channels had before each.
     let comes = [
-        (0, How::Live(id(60).into())),
-        (0, How::Plain),
-        (100, How::Live(id(90).into())),
-        (0, How::Live(id(101).into())),
-        (110, How::Missed(id(105).into())),
-        (0, How::Plain),
-        (0, How::Missed(id(120).into())),
-        (200, How::Live(id(125).into())),
+        (0, Provenance::Live(id(60).into())),
+        (0, Provenance::Plain),
+        (100, Provenance::Live(id(90).into())),
+        (0, Provenance::Live(id(101).into())),
+        (110, Provenance::Missed(id(105).into())),
+        (0, Provenance::Plain),
+        (0, Provenance::Missed(id(120).into())),
+        (200, Provenance::Live(id(125).into())),
     ];
-    for ((before, how), i) in comes.iter().zip(0..) {
+    for ((before, provenance), i) in comes.iter().zip(0..) {
         if *before > 0 {
             joined.live("b", *before);
         }
-        joined.come("a", *how, &format!("{i}"));
+        joined.come("a", *provenance, &format!("{i}"));
     }
     joined.hub.check_settled();
     assert_eq!(joined.texts("a"), "0 1 2 3 4 5 6 7");
@@ -196,17 +196,19 @@ fn ids_rise_whatever_comes() {
 #[test]
 fn what_a_channel_has_is_passed_over() {
     let joined = joined();
-    joined.subscribe("a", &[50, 60], Missing::Nothing);
+    joined.subscribe("a", &[50, 60], Loss::Nothing);
     joined.live("a", 100);
     joined.plain("a", "p");
     joined.live("a", 200);
     joined.evict("a", 2);
     let head = joined.hub.head();
     for ms in [50, 60, 100, 200] {
-        for how in
-            [How::Live(id(ms).into()), How::Missed(id(ms).into()), How::Earlier(id(ms).into())]
-        {
-            assert_eq!(joined.come("a", how, "again").appended, 0, "{how:?}");
+        for provenance in [
+            Provenance::Live(id(ms).into()),
+            Provenance::Missed(id(ms).into()),
+            Provenance::Earlier(id(ms).into()),
+        ] {
+            assert_eq!(joined.come("a", provenance, "again").appended, 0, "{provenance:?}");
         }
     }
     assert_eq!(joined.hub.head(), head);
@@ -216,16 +218,16 @@ fn what_a_channel_has_is_passed_over() {
 #[test]
 fn what_is_too_large_is_counted_and_nothing_else_is_lost() {
     let joined = joined();
-    joined.subscribe("a", &[], Missing::Nothing);
+    joined.subscribe("a", &[], Loss::Nothing);
     let large = "x".repeat(2_000);
     let arrivals = [
-        bridge::arrival("a", How::Plain, "1", 0),
-        bridge::arrival("a", How::Plain, &large, 0),
-        bridge::arrival("nobody", How::Plain, "-", 0),
-        bridge::arrival("a", How::Live(id(5).into()), &large, 0),
-        bridge::arrival("a", How::Live(id(6).into()), "2", 0),
+        bridge::arrival("a", Provenance::Plain, "1", 0),
+        bridge::arrival("a", Provenance::Plain, &large, 0),
+        bridge::arrival("nobody", Provenance::Plain, "-", 0),
+        bridge::arrival("a", Provenance::Live(id(5).into()), &large, 0),
+        bridge::arrival("a", Provenance::Live(id(6).into()), "2", 0),
     ];
-    let arrived = joined.hub.arrive(joined.fence, &arrivals, at(0)).unwrap();
+    let arrived = joined.hub.ingest(joined.fence, &arrivals, at(0)).unwrap();
     assert_eq!((arrived.appended, arrived.too_large), (3, 2));
     assert_eq!(arrived.listeners, [joined.worker.slot]);
     assert_eq!(joined.texts("a"), "1 2");
@@ -237,24 +239,30 @@ fn what_is_too_large_is_counted_and_nothing_else_is_lost() {
 fn a_stream_in_progress_gets_late_events_unless_the_client_has_had_them() {
     let joined = joined();
     let a = joined.listen("a");
-    joined.subscribe("b", &[], Missing::Nothing);
+    joined.subscribe("b", &[], Loss::Nothing);
     joined.live("b", 500);
     let (at_first, mine) = (joined.hub.head(), joined.subscribe_only("a"));
-    joined.catch_up("a", mine, &[100, 200, 300], Missing::Nothing);
+    joined.catch_up("a", mine, &[100, 200, 300], Loss::Nothing);
     joined.live("a", 600);
-    let given = |had: Had| {
+    let given = |had: AlreadySeen| {
         let until = joined.hub.head();
-        let mut all = Pursuit::since(at_first, had, until, [a].into_iter());
+        let mut all = ReplayCursor::since(at_first, had, until, [a].into_iter());
         all_of(&joined.hub, &mut all, 2, at(0)).1.join(" ")
     };
-    assert_eq!(given(Had::default()), "100 200 300 600");
-    assert_eq!(given(Had { stamp: id(200), born: 0, ..Had::default() }), "300 600");
+    assert_eq!(given(AlreadySeen::default()), "100 200 300 600");
+    assert_eq!(
+        given(AlreadySeen { entry_id: id(200), born: 0, ..AlreadySeen::default() }),
+        "300 600"
+    );
     // Ahead of this nginx.
-    assert_eq!(given(Had { stamp: id(600), born: 0, ..Had::default() }), "");
+    assert_eq!(given(AlreadySeen { entry_id: id(600), born: 0, ..AlreadySeen::default() }), "");
     // A new client has no claim to what happened before it came.
-    assert_eq!(given(Had { stamp: id(200), born: at(0).mono + 1, ..Had::default() }), "600");
+    assert_eq!(
+        given(AlreadySeen { entry_id: id(200), born: at(0).mono + 1, ..AlreadySeen::default() }),
+        "600"
+    );
     // None of them is for all streams: who reads the log looks into the hub.
-    let mut copied = Copied::default();
+    let mut copied = EventCopy::default();
     let plain_sight = (at_first + 1..=joined.hub.head())
         .filter_map(|position| joined.hub.descriptor(position))
         .filter(|found| found.signal().is_none() && joined.hub.copy(*found, at(0), &mut copied));
@@ -264,11 +272,11 @@ fn a_stream_in_progress_gets_late_events_unless_the_client_has_had_them() {
 #[test]
 fn a_channel_that_is_joined_late_is_merged_by_number() {
     let joined = joined();
-    let a = joined.subscribe("a", &[], Missing::Nothing);
+    let a = joined.subscribe("a", &[], Loss::Nothing);
     joined.live("a", 100);
     let p = joined.plain("a", "p");
     joined.live("a", 300);
-    let b = joined.subscribe("b", &[50, 100, 200, 300, 400], Missing::Nothing);
+    let b = joined.subscribe("b", &[50, 100, 200, 300, 400], Loss::Nothing);
     joined.live("a", 500);
     joined.hub.check_settled();
     assert_eq!(joined.hub.mark().unwrap(), id(500));
@@ -281,7 +289,7 @@ fn a_channel_that_is_joined_late_is_merged_by_number() {
 fn a_plain_event_that_leaves_while_it_is_looked_for_is_a_gap() {
     for steps in 1..6 {
         let joined = joined();
-        let a = joined.subscribe("a", &[], Missing::Nothing);
+        let a = joined.subscribe("a", &[], Loss::Nothing);
         joined.live("a", 100);
         joined.plain("a", "p");
         joined.live("a", 200);

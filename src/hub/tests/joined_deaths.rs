@@ -10,11 +10,11 @@ use crate::hub::memory::layout::header;
 fn lived_in() -> Joined {
     let joined = joined_of(64 << 10, Source::PubSub, 5, 0);
     for channel in ["a", "b"] {
-        joined.subscribe(channel, &[], Missing::Nothing);
+        joined.subscribe(channel, &[], Loss::Nothing);
     }
     for ms in 1..8 {
-        joined.come("a", How::Live(id(ms * 10).into()), "live.");
-        joined.come("b", How::Plain, "plain.");
+        joined.come("a", Provenance::Live(id(ms * 10).into()), "live.");
+        joined.come("b", Provenance::Plain, "plain.");
     }
     joined
 }
@@ -32,64 +32,64 @@ fn arrivals() {
     let joined = lived_in();
     let long = "~".repeat(700) + ".";
     let arrivals = [
-        arrival("a", How::Plain, "1.", 0),
-        arrival("b", How::Live(id(100).into()), &long, 0),
-        arrival("a", How::Missed(id(90).into()), "2.", 0),
-        arrival("nobody", How::Plain, "x.", 0),
-        arrival("a", How::Live(id(100).into()), "3.", 0),
+        arrival("a", Provenance::Plain, "1.", 0),
+        arrival("b", Provenance::Live(id(100).into()), &long, 0),
+        arrival("a", Provenance::Missed(id(90).into()), "2.", 0),
+        arrival("nobody", Provenance::Plain, "x.", 0),
+        arrival("a", Provenance::Live(id(100).into()), "3.", 0),
     ];
     // Of those that come again only the plain ones are new.
-    let arrive = |hub: &Hub| {
-        hub.arrive(joined.fence, &arrivals, at(0)).unwrap();
+    let ingest = |hub: &Hub| {
+        hub.ingest(joined.fence, &arrivals, at(0)).unwrap();
     };
-    let deaths = kill_everywhere(&joined.hub, arrive, a_prefix);
+    let deaths = kill_everywhere(&joined.hub, ingest, a_prefix);
     assert!(deaths > 60, "{deaths}");
 }
 
 #[test]
 fn arrivals_below_the_mark() {
     let joined = lived_in();
-    joined.come("b", How::Live(id(500).into()), "ahead.");
-    let below = |ms, data| arrival("a", How::Live(id(ms).into()), data, 0);
+    joined.come("b", Provenance::Live(id(500).into()), "ahead.");
+    let below = |ms, data| arrival("a", Provenance::Live(id(ms).into()), data, 0);
     let arrivals = [below(80, "1."), below(90, "2."), below(600, "3.")];
-    let arrive = |hub: &Hub| {
-        hub.arrive(joined.fence, &arrivals, at(0)).unwrap();
+    let ingest = |hub: &Hub| {
+        hub.ingest(joined.fence, &arrivals, at(0)).unwrap();
     };
-    kill_everywhere(&joined.hub, arrive, a_prefix);
+    kill_everywhere(&joined.hub, ingest, a_prefix);
     // What is there is not read again, and what is not there is.
     joined.hub.check_settled();
-    arrive(&joined.hub);
+    ingest(&joined.hub);
     assert_eq!(joined.texts("a").matches("1. 2. 3.").count(), 1);
     let head = joined.hub.head();
-    arrive(&joined.hub);
+    ingest(&joined.hub);
     assert_eq!(joined.hub.head(), head);
 }
 
 #[test]
 fn a_stream_starts_over() {
     let joined = lived_in();
-    joined.come("b", How::Live(id(500).into()), "ahead.");
-    joined.come("a", How::Live(id(80).into()), "below.");
+    joined.come("b", Provenance::Live(id(500).into()), "ahead.");
+    joined.come("a", Provenance::Live(id(80).into()), "below.");
     let member = joined.subscribe_only("a");
-    let lose = |hub: &Hub| hub.lose(joined.fence, member, Missing::Everything).unwrap();
+    let lose = |hub: &Hub| hub.lose(joined.fence, member, Loss::Everything).unwrap();
     kill_everywhere(&joined.hub, lose, |_, found, after| {
         assert!(found.head <= after.head);
     });
     lose(&joined.hub);
-    assert_eq!(joined.hub.knowledge(member).unwrap(), Knowledge::Interrupted(id(0).into()));
+    assert_eq!(joined.hub.sync_state(member).unwrap(), SyncState::Interrupted(id(0).into()));
     assert_eq!(joined.texts("a"), "");
 }
 
 #[test]
 fn the_count_behind_the_marker_is_that_of_the_messages() {
     let joined = lived_in();
-    joined.hub.announce_heir(5).unwrap();
-    joined.hub.pass_marker(joined.fence, 5).unwrap();
+    joined.hub.announce_successor(5).unwrap();
+    joined.hub.marker_was_read(joined.fence, 5).unwrap();
     let head = joined.hub.head();
-    let arrive = |hub: &Hub| {
-        hub.arrive(joined.fence, &[arrival("a", How::Plain, "1.", 0)], at(0)).unwrap();
+    let ingest = |hub: &Hub| {
+        hub.ingest(joined.fence, &[arrival("a", Provenance::Plain, "1.", 0)], at(0)).unwrap();
     };
-    kill_everywhere(&joined.hub, arrive, |_, found, _| {
+    kill_everywhere(&joined.hub, ingest, |_, found, _| {
         assert_eq!(joined.hub.region.get(header::BEHIND_MARKER), found.head - head);
     });
 }
@@ -99,13 +99,17 @@ fn arrivals_in_a_full_zone() {
     let joined = lived_in();
     let long = "=".repeat(150) + ".";
     while joined.hub.stats().of(Counter::Evicted) < 3 {
-        joined.come("b", How::Plain, &long);
+        joined.come("b", Provenance::Plain, &long);
     }
-    let arrive = |hub: &Hub| {
-        hub.arrive(joined.fence, &[arrival("a", How::Live(id(500).into()), &long, 0)], at(0))
-            .unwrap();
+    let ingest = |hub: &Hub| {
+        hub.ingest(
+            joined.fence,
+            &[arrival("a", Provenance::Live(id(500).into()), &long, 0)],
+            at(0),
+        )
+        .unwrap();
     };
-    kill_everywhere(&joined.hub, arrive, |before, found, after| {
+    kill_everywhere(&joined.hub, ingest, |before, found, after| {
         assert!(found.head == before.head || found == after);
     });
 }
@@ -116,19 +120,19 @@ fn catching_up() {
     joined.connect();
     let member = joined.subscribe_only("a");
     let caught_up = |hub: &Hub| {
-        let known = hub.knowledge(member).unwrap();
-        hub.lose(joined.fence, member, Missing::UpTo(id(60))).unwrap();
-        hub.caught_up(joined.fence, member, known, Missing::UpTo(id(60))).unwrap();
+        let known = hub.sync_state(member).unwrap();
+        hub.lose(joined.fence, member, Loss::UpTo(id(60))).unwrap();
+        hub.caught_up(joined.fence, member, known, Loss::UpTo(id(60))).unwrap();
     };
     kill_everywhere(&joined.hub, caught_up, |before, found, after| {
         let hub = &joined.hub;
         let step = found.head == after.head;
-        assert_eq!(hub.in_step(&[member]), step);
+        assert_eq!(hub.in_sync(&[member]), step);
         assert!(before.channels[0].ends_with(&found.channels[0]));
         // What has gone is behind the floor at every moment.
         let first = found.channels[0].first().map_or(u64::MAX, |first| first.0);
         let gone = before.channels[0].iter().filter(|event| event.0 < first).count();
-        let floor = hub.floor_of(b"a").stamp.ms;
+        let floor = hub.floor_of(b"a").entry_id.ms;
         assert!(floor >= 10 * gone as u64, "{floor} {gone}");
         assert!(!step || floor == 60);
     });
@@ -140,16 +144,16 @@ fn history_that_comes_back() {
     joined.evict("a", 7);
     joined.hub.leave(joined.listen("a")).unwrap();
     let member = joined.subscribe_only("a");
-    assert!(joined.hub.leave_unheard(joined.fence, member).unwrap());
+    assert!(joined.hub.leave_unsubscribed(joined.fence, member).unwrap());
     let member = joined.subscribe_only("a");
     let caught_up = |hub: &Hub| {
-        let known = hub.knowledge(member).unwrap();
-        let come = |ms| arrival("a", How::Earlier(id(ms).into()), "back.", 0);
-        hub.arrive(joined.fence, &[come(60), come(70)], at(0)).unwrap();
-        hub.caught_up(joined.fence, member, known, Missing::UpTo(id(50))).unwrap();
+        let known = hub.sync_state(member).unwrap();
+        let come = |ms| arrival("a", Provenance::Earlier(id(ms).into()), "back.", 0);
+        hub.ingest(joined.fence, &[come(60), come(70)], at(0)).unwrap();
+        hub.caught_up(joined.fence, member, known, Loss::UpTo(id(50))).unwrap();
     };
     kill_everywhere(&joined.hub, caught_up, |_, found, after| {
-        let floor = joined.hub.floor_of(b"a").stamp.ms;
+        let floor = joined.hub.floor_of(b"a").entry_id.ms;
         assert_eq!(floor, if found.head == after.head { 50 } else { 70 });
     });
 }
@@ -163,7 +167,7 @@ fn wanting() {
     };
     kill_everywhere(&joined.hub, want, |before, found, after| {
         let told = joined.hub.descriptor(joined.hub.head()).and_then(|last| last.signal());
-        assert_eq!(told == Some(Signal::Wanted), found.head == after.head);
+        assert_eq!(told == Some(ControlEntry::Wanted), found.head == after.head);
         assert_eq!(before.channels, found.channels);
     });
 }
@@ -172,9 +176,9 @@ fn wanting() {
 fn leaving_what_nobody_hears() {
     let joined = lived_in();
     let member = joined.subscribe_only("quiet");
-    joined.catch_up("quiet", member, &[], Missing::Nothing);
+    joined.catch_up("quiet", member, &[], Loss::Nothing);
     let leave = |hub: &Hub| {
-        hub.leave_unheard(joined.fence, member).unwrap();
+        hub.leave_unsubscribed(joined.fence, member).unwrap();
     };
     kill_everywhere(&joined.hub, leave, |before, found, _| {
         assert_eq!(before, found);
@@ -183,7 +187,7 @@ fn leaving_what_nobody_hears() {
         let slices = (0..joined.hub.layout.buckets).step_by(256);
         let mut bridged =
             slices.flat_map(|from| joined.hub.joined_by(joined.bridge.slot, from).unwrap().0);
-        assert!(bridged.any(|name| name == b"quiet") || !joined.hub.in_step(&[mine]));
+        assert!(bridged.any(|name| name == b"quiet") || !joined.hub.in_sync(&[mine]));
         joined.hub.leave(mine).unwrap();
     });
 }
@@ -194,13 +198,13 @@ fn the_words_of_a_takeover() {
     let (hub, fence) = (&joined.hub, joined.fence);
     let same = |before: &Seen, found: &Seen, _: &Seen| assert_eq!(before, found);
     kill_everywhere(hub, |hub| hub.retire(fence).unwrap(), same);
-    kill_everywhere(hub, |hub| hub.announce_heir(5).unwrap(), same);
+    kill_everywhere(hub, |hub| hub.announce_successor(5).unwrap(), same);
     kill_everywhere(hub, |hub| hub.freeze(fence, 5).unwrap(), same);
-    kill_everywhere(hub, |hub| hub.pass_marker(fence, 5).unwrap(), same);
+    kill_everywhere(hub, |hub| hub.marker_was_read(fence, 5).unwrap(), same);
     kill_everywhere(hub, |hub| hub.new_epoch(fence).unwrap(), same);
-    hub.pass_marker(fence, 5).unwrap();
-    joined.come("a", How::Plain, "x.");
-    let seat = hub.take_seat().unwrap();
+    hub.marker_was_read(fence, 5).unwrap();
+    joined.come("a", Provenance::Plain, "x.");
+    let seat = hub.claim_slot().unwrap();
     let number = hub.region.get(header::FENCE);
     let take_over = |hub: &Hub| {
         hub.take_over(seat, 5, at(0)).unwrap();
@@ -209,8 +213,8 @@ fn the_words_of_a_takeover() {
         assert_eq!(before, found);
         // Either the holder still has all, or the successor.
         let taken = hub.region.get(header::FENCE) > number;
-        assert_eq!(hub.bridge_slot() == Some(seat.slot), taken);
+        assert_eq!(hub.holder_slot() == Some(seat.slot), taken);
         assert_eq!(hub.region.get(header::BEHIND_MARKER), u64::from(!taken));
-        assert_eq!(hub.has_passed(5), !taken);
+        assert_eq!(hub.has_read_marker(5), !taken);
     });
 }

@@ -9,12 +9,12 @@ use super::*;
 use crate::hub::log::channels::record_blocks;
 use crate::hub::memory::alloc::of_event;
 use crate::hub::memory::layout::header;
-use crate::sse::id::Stamp;
+use crate::sse::id::EntryId;
 
 /// An event as it was published.
 #[derive(Clone, Debug)]
 pub struct Logged {
-    pub place: Place,
+    pub place: LogOrder,
     pub text: String,
     pub born: u64,
     blocks: usize,
@@ -27,7 +27,7 @@ pub struct Channel {
     pub log: Vec<Logged>,
     pub lost: usize,
     /// The place of the newest that is gone, or what was inherited.
-    pub floor: Place,
+    pub floor: LogOrder,
     known: bool,
     /// Streams of each slot that has joined.
     pub joined: BTreeMap<usize, (Membership, u32)>,
@@ -52,10 +52,10 @@ pub struct Model {
     pub history: History,
     pub now: Now,
     pub head: u64,
-    pub last: Stamp,
+    pub last: EntryId,
     pub channels: BTreeMap<String, Channel>,
     pub keys: VecDeque<Key>,
-    forgotten: Place,
+    forgotten: LogOrder,
     blocks: usize,
 }
 
@@ -84,10 +84,10 @@ impl Model {
             history,
             now,
             head: 0,
-            last: Stamp { ms: now.wall, seq: 0 },
+            last: EntryId { ms: now.wall, seq: 0 },
             channels: BTreeMap::new(),
             keys: VecDeque::new(),
-            forgotten: Place::START,
+            forgotten: LogOrder::START,
             blocks,
         }
     }
@@ -102,8 +102,8 @@ impl Model {
         let mut ids = Vec::new();
         for (i, (text, len)) in (0..).zip(events) {
             self.head += 1;
-            self.last = Stamp { ms: first.ms, seq: first.seq + i };
-            let place = Place { stamp: self.last, position: self.head };
+            self.last = EntryId { ms: first.ms, seq: first.seq + i };
+            let place = LogOrder { entry_id: self.last, position: self.head };
             ids.push(place.id(Kind::Local, 7));
             let logged =
                 Logged { place, text: text.clone(), born: self.now.mono, blocks: of_event(*len) };
@@ -121,7 +121,7 @@ impl Model {
 
     pub fn forget(&mut self, name: &str) -> Option<u64> {
         self.last = self.next_stamp();
-        let place = Place { stamp: self.last, position: self.head };
+        let place = LogOrder { entry_id: self.last, position: self.head };
         let channel = self.channels.get_mut(name)?;
         let events = channel.retained().len() as u64;
         channel.lost = channel.log.len();
@@ -129,11 +129,11 @@ impl Model {
         Some(events)
     }
 
-    fn next_stamp(&self) -> Stamp {
+    fn next_stamp(&self) -> EntryId {
         if self.now.wall > self.last.ms {
-            Stamp { ms: self.now.wall, seq: 0 }
+            EntryId { ms: self.now.wall, seq: 0 }
         } else {
-            Stamp { ms: self.last.ms, seq: self.last.seq + 1 }
+            EntryId { ms: self.last.ms, seq: self.last.seq + 1 }
         }
     }
 
@@ -292,7 +292,11 @@ impl Model {
     }
 
     /// What is retained of these channels behind a place, in order.
-    pub fn behind(&self, names: &BTreeSet<String>, after: impl Fn(Place) -> bool) -> Vec<&Logged> {
+    pub fn behind(
+        &self,
+        names: &BTreeSet<String>,
+        after: impl Fn(LogOrder) -> bool,
+    ) -> Vec<&Logged> {
         let mut events: Vec<&Logged> = names
             .iter()
             .flat_map(|name| self.channels[name].retained())

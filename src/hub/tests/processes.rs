@@ -59,7 +59,7 @@ fn data_of(writer: usize, seq: u64, rest: usize) -> String {
 fn work(path: &PathBuf, writer: usize, paced: bool) {
     let Shared { hub, board } = open(path);
     let mut random = Random::new(writer as u64);
-    let seat = hub.take_seat();
+    let seat = hub.claim_slot();
     let mut members = Vec::new();
     if let Some(seat) = seat {
         let join = |name: &str| patiently(|| hub.join(seat, name.as_bytes(), now()));
@@ -74,7 +74,7 @@ fn work(path: &PathBuf, writer: usize, paced: bool) {
             continue;
         }
         match random.below(20) {
-            0 => drop(hub.bury_dead()),
+            0 => drop(hub.reap_dead()),
             1 => drop(hub.sweep(now())),
             2 if !members.is_empty() => {
                 let beginning = hub.begin(&members, &Resume::From(b"x".into()), now());
@@ -146,7 +146,7 @@ struct Seen {
 
 impl Reader {
     fn turn(&mut self, hub: &Hub) {
-        let mut copied = Copied::default();
+        let mut copied = EventCopy::default();
         while self.at < hub.head() {
             let whole = hub
                 .descriptor(self.at + 1)
@@ -163,7 +163,7 @@ impl Reader {
         self.behind += 1;
         let until = hub.head();
         let mut pursuit =
-            Pursuit::since(self.at, Default::default(), until, self.members.iter().copied());
+            ReplayCursor::since(self.at, Default::default(), until, self.members.iter().copied());
         loop {
             let slice = patiently(|| hub.slice_of(&mut pursuit, 10, 100_000, now()));
             if slice.gap.is_some() {
@@ -182,7 +182,7 @@ impl Reader {
         }
     }
 
-    fn take(&mut self, copied: &Copied, position: u64) {
+    fn take(&mut self, copied: &EventCopy, position: u64) {
         assert_eq!(copied.place.position, position.max(self.at + 1));
         let text = text(copied);
         let mut numbers = text.split(' ').map(|number| number.parse::<u64>().ok());
@@ -210,7 +210,7 @@ struct Killing {
     path: PathBuf,
     shared: Shared,
     reader: Reader,
-    seat: Seat,
+    seat: SlotClaim,
     pace: &'static str,
     children: Vec<(usize, Child)>,
     started: usize,
@@ -225,7 +225,7 @@ impl Killing {
         let plan = Plan { bytes, slots: 8, max_event: 4096, history, source: Source::Alone };
         format(&region, &plan, 7, now()).unwrap();
         let hub = Hub::attach(region).unwrap();
-        let seat = hub.take_seat().unwrap();
+        let seat = hub.claim_slot().unwrap();
         let join = |name: &str| hub.join(seat, name.as_bytes(), now()).unwrap();
         let members = CHANNELS.map(join).into();
         let seen = BTreeMap::new();
@@ -275,11 +275,11 @@ impl Killing {
     fn all_slots_are_free_again(&self) {
         let hub = &self.shared.hub;
         let mut died = 0;
-        while hub.bury_dead() {
+        while hub.reap_dead() {
             died += 1;
         }
         assert!(died <= 1, "a slot that dies again and again");
-        let seats: Vec<Seat> = std::iter::from_fn(|| hub.take_seat()).collect();
+        let seats: Vec<SlotClaim> = std::iter::from_fn(|| hub.claim_slot()).collect();
         assert_eq!(seats.len(), hub.slots() - 1);
         assert!(seats.iter().all(|seat| seat.slot != self.seat.slot));
     }

@@ -19,7 +19,7 @@ fn steps(of_miri: u64) -> impl Iterator<Item = u64> {
 /// Reads the positions that `pick` takes from the head, while events of `size` bytes are published
 /// on three channels in turn. Whatever is read is whole, and of the channel that it says.
 fn read_beside_a_writer(hub: &Hub, size: usize, of_miri: u64, pick: impl Fn(u64, u64) -> u64) {
-    let seat = hub.take_seat().unwrap();
+    let seat = hub.claim_slot().unwrap();
     let filler = hub.join(seat, b"filler", at(0)).unwrap();
     // Three, so that what takes an entry's place in the ring is not of the same channel.
     let members = CHANNELS.map(|name| hub.join(seat, name.as_bytes(), at(0)).unwrap());
@@ -36,7 +36,7 @@ fn read_beside_a_writer(hub: &Hub, size: usize, of_miri: u64, pick: impl Fn(u64,
                 put(hub, channel, &data, at(0));
             }
         });
-        let mut copied = Copied::default();
+        let mut copied = EventCopy::default();
         for turn in 0.. {
             if writer.is_finished() {
                 break;
@@ -97,7 +97,7 @@ fn what_was_forgotten_is_not_read_and_its_neighbours_are() {
                 }
             }
         });
-        let mut copied = Copied::default();
+        let mut copied = EventCopy::default();
         for turn in 0.. {
             if writer.is_finished() {
                 break;
@@ -113,17 +113,17 @@ fn what_was_forgotten_is_not_read_and_its_neighbours_are() {
     });
     // The newest of the other channel is retained, whatever waits to be freed.
     let found = hub.descriptor(hub.head()).unwrap();
-    assert!(hub.copy(found, at(0), &mut Copied::default()));
+    assert!(hub.copy(found, at(0), &mut EventCopy::default()));
 }
 
 #[test]
 fn either_the_bell_rings_or_the_event_is_seen() {
     let rounds = if cfg!(miri) { 10 } else { 2_000 };
     let hub = roomy();
-    let seat = hub.take_seat().unwrap();
+    let seat = hub.claim_slot().unwrap();
     for round in 0..rounds {
         // It rang a moment ago: only who sees it hushed rings it again.
-        while hub.must_ring(seat.slot, at(0)) {}
+        while hub.needs_wakeup(seat.slot, at(0)) {}
         let before = hub.head();
         let ready = AtomicU64::new(0);
         let meet = || {
@@ -137,7 +137,7 @@ fn either_the_bell_rings_or_the_event_is_seen() {
             let publisher = scope.spawn(|| {
                 meet();
                 put(&hub, "a", "x", at(0));
-                hub.must_ring(seat.slot, at(0))
+                hub.needs_wakeup(seat.slot, at(0))
             });
             meet();
             hub.hush(seat);

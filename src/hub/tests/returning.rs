@@ -6,7 +6,7 @@ use super::*;
 #[test]
 fn a_burst_beyond_count_stays_while_there_is_room() {
     let hub = small(10);
-    let seat = hub.take_seat().unwrap();
+    let seat = hub.claim_slot().unwrap();
     let member = hub.join(seat, b"burst", at(0)).unwrap();
     let first = put(&hub, "burst", "0", at(0));
     for i in 1..=500 {
@@ -15,7 +15,7 @@ fn a_burst_beyond_count_stays_while_there_is_room() {
     // A stream in progress and one that returns get all; one that is new gets what is owed.
     let (gaps, given) = resumed(&hub, &[member], &first.to_string(), at(0));
     assert_eq!((gaps, given.len()), (0, 500));
-    let mut pursuit = Pursuit::since(1, Default::default(), 501, [member].into_iter());
+    let mut pursuit = ReplayCursor::since(1, Default::default(), 501, [member].into_iter());
     assert_eq!(all_of(&hub, &mut pursuit, 64, at(0)).1.len(), 500);
     assert_eq!(fresh(&hub, &[member], 100, at(0)).len(), 10);
 }
@@ -23,13 +23,13 @@ fn a_burst_beyond_count_stays_while_there_is_room() {
 #[test]
 fn events_that_are_too_old_are_never_read() {
     let hub = hub_of(1 << 20, 4096, 10, 1_000);
-    let seat = hub.take_seat().unwrap();
+    let seat = hub.claim_slot().unwrap();
     let member = hub.join(seat, b"a", at(0)).unwrap();
     let first = put(&hub, "a", "first", at(0));
     put(&hub, "a", "old", at(1));
     put(&hub, "a", "young", at(500));
     let descriptors: Vec<Descriptor> = (1..=3).map(|i| hub.descriptor(i).unwrap()).collect();
-    let mut copied = Copied::default();
+    let mut copied = EventCopy::default();
     let readable = |ms| descriptors.iter().filter(|d| hub.copy(**d, at(ms), &mut copied)).count();
     assert_eq!([0, 999, 1_000, 1_001, 1_499, 1_500].map(readable), [3, 3, 2, 1, 1, 0]);
     assert_eq!(fresh(&hub, &[member], 10, at(1_001)), ["young"]);
@@ -44,7 +44,7 @@ fn events_that_are_too_old_are_never_read() {
 #[test]
 fn a_quiet_channel_that_aged_out_tells_no_gap_to_who_has_seen_it_all() {
     let hub = hub_of(1 << 20, 4096, 10, 1_000);
-    let seat = hub.take_seat().unwrap();
+    let seat = hub.claim_slot().unwrap();
     let member = hub.join(seat, b"a", at(0)).unwrap();
     let before = put(&hub, "a", "1", at(0));
     let last = put(&hub, "a", "2", at(0));
@@ -63,7 +63,7 @@ fn a_forgotten_channel_still_tells_a_gap() {
         put(&hub, &format!("c{i}"), "x", at(5_000));
     }
     assert!(!hub.knows(b"gone"));
-    let seat = hub.take_seat().unwrap();
+    let seat = hub.claim_slot().unwrap();
     let member = hub.join(seat, b"gone", at(5_000)).unwrap();
     assert_eq!(resumed(&hub, &[member], &id.to_string(), at(5_000)), (1, vec![]));
 }
@@ -71,7 +71,7 @@ fn a_forgotten_channel_still_tells_a_gap() {
 #[test]
 fn an_overtaken_client_is_told_one_gap() {
     let hub = hub_of(Plan::minimum_bytes(8, 256), 256, 1, 0);
-    let seat = hub.take_seat().unwrap();
+    let seat = hub.claim_slot().unwrap();
     let member = hub.join(seat, b"a", at(0)).unwrap();
     let put_some = |n: u64| {
         for i in 0..n {
@@ -80,7 +80,8 @@ fn an_overtaken_client_is_told_one_gap() {
     };
     put_some(1_000);
     let (at_first, until) = (hub.head() - 10, hub.head());
-    let mut pursuit = Pursuit::since(at_first, Default::default(), until, [member].into_iter());
+    let mut pursuit =
+        ReplayCursor::since(at_first, Default::default(), until, [member].into_iter());
     let slice = hub.slice_of(&mut pursuit, 5, usize::MAX, at(0)).unwrap();
     assert_eq!((slice.gap, slice.events.len()), (None, 5));
     slice.events.iter().for_each(|found| pursuit.passed(found));
@@ -88,7 +89,7 @@ fn an_overtaken_client_is_told_one_gap() {
     put_some(1_000);
     let (mut gaps, given) = all_of(&hub, &mut pursuit, 5, at(0));
     assert!(given.is_empty());
-    let mut next = Pursuit::since(until, Default::default(), hub.head(), [member].into_iter());
+    let mut next = ReplayCursor::since(until, Default::default(), hub.head(), [member].into_iter());
     let (more, given) = all_of(&hub, &mut next, 5, at(0));
     gaps.extend(more);
     assert_eq!(gaps.len(), 1);
@@ -98,12 +99,12 @@ fn an_overtaken_client_is_told_one_gap() {
 #[test]
 fn slices_are_bounded_by_bytes_as_well() {
     let hub = small(100);
-    let seat = hub.take_seat().unwrap();
+    let seat = hub.claim_slot().unwrap();
     let member = hub.join(seat, b"a", at(0)).unwrap();
     for size in [3_000, 10, 10, 3_000, 3_000] {
         put(&hub, "a", &"x".repeat(size), at(0));
     }
-    let mut pursuit = Pursuit::since(0, Default::default(), 5, [member].into_iter());
+    let mut pursuit = ReplayCursor::since(0, Default::default(), 5, [member].into_iter());
     let mut counts = Vec::new();
     loop {
         let slice = hub.slice_of(&mut pursuit, 64, 3_100, at(0)).unwrap();
@@ -119,13 +120,13 @@ fn slices_are_bounded_by_bytes_as_well() {
 #[test]
 fn a_pursuit_looks_for_its_beginning_once() {
     let hub = small(1_000);
-    let seat = hub.take_seat().unwrap();
+    let seat = hub.claim_slot().unwrap();
     let join = |name: &str| hub.join(seat, name.as_bytes(), at(0)).unwrap();
     let members = ["a", "b"].map(join);
     for i in 0..600 {
         put(&hub, if i < 300 { "a" } else { "b" }, &i.to_string(), at(0));
     }
-    let mut pursuit = Pursuit::since(0, Default::default(), 600, members.into_iter());
+    let mut pursuit = ReplayCursor::since(0, Default::default(), 600, members.into_iter());
     assert!(format!("{pursuit:?}").contains("Seek"));
     let slice = hub.slice_of(&mut pursuit, 1, usize::MAX, at(0)).unwrap();
     pursuit.passed(&slice.events[0]);
@@ -137,7 +138,7 @@ fn a_pursuit_looks_for_its_beginning_once() {
 #[test]
 fn without_history_nothing_is_replayed_and_a_gap_is_told() {
     let hub = hub_of(1 << 20, 4096, 0, 0);
-    let seat = hub.take_seat().unwrap();
+    let seat = hub.claim_slot().unwrap();
     let member = hub.join(seat, b"a", at(0)).unwrap();
     let first = put(&hub, "a", "1", at(0));
     let last = put(&hub, "a", "2", at(0));
@@ -146,14 +147,14 @@ fn without_history_nothing_is_replayed_and_a_gap_is_told() {
     assert_eq!(resumed(&hub, &[member], &last.to_string(), at(0)), (0, vec![]));
     assert_eq!(resumed(&hub, &[member], "nonsense", at(0)), (1, vec![]));
     // Streams in progress still get all.
-    let mut pursuit = Pursuit::since(0, Default::default(), 2, [member].into_iter());
+    let mut pursuit = ReplayCursor::since(0, Default::default(), 2, [member].into_iter());
     assert_eq!(all_of(&hub, &mut pursuit, 64, at(0)), (vec![], vec!["1".into(), "2".into()]));
 }
 
 #[test]
 fn a_gap_is_not_told_again_to_who_returns_with_its_id() {
     let hub = hub_of(Plan::minimum_bytes(8, 256), 256, 10, 0);
-    let seat = hub.take_seat().unwrap();
+    let seat = hub.claim_slot().unwrap();
     let members: Vec<Membership> =
         ["a", "b"].iter().map(|name| hub.join(seat, name.as_bytes(), at(0)).unwrap()).collect();
     let first = put(&hub, "a", "first", at(0));
@@ -177,16 +178,16 @@ fn a_gap_is_not_told_again_to_who_returns_with_its_id() {
 #[test]
 fn what_is_lost_behind_the_end_of_a_pursuit_is_the_next_ones_to_tell() {
     let hub = small(10);
-    let seat = hub.take_seat().unwrap();
+    let seat = hub.claim_slot().unwrap();
     let member = hub.join(seat, b"a", at(0)).unwrap();
     for i in 0..3 {
         put(&hub, "a", &i.to_string(), at(0));
     }
-    let mut pursuit = Pursuit::since(1, Had::default(), 2, [member].into_iter());
+    let mut pursuit = ReplayCursor::since(1, AlreadySeen::default(), 2, [member].into_iter());
     hub.forget_channel(b"a", at(0)).unwrap();
     let slice = hub.slice_of(&mut pursuit, 64, usize::MAX, at(0)).unwrap();
     assert_eq!((slice.gap, slice.done, slice.overtaken), (None, true, true));
-    let mut next = Pursuit::since(2, Had::default(), 3, [member].into_iter());
+    let mut next = ReplayCursor::since(2, AlreadySeen::default(), 3, [member].into_iter());
     let slice = hub.slice_of(&mut next, 64, usize::MAX, at(0)).unwrap();
     assert!(slice.gap.is_some() && slice.done && !slice.overtaken);
 }

@@ -71,7 +71,7 @@ fn idle_channels_go_before_owed_events() {
     for i in 0..blocks(&hub) / 2 {
         put(&hub, "owed", &i.to_string(), at(0));
     }
-    let seat = hub.take_seat().unwrap();
+    let seat = hub.claim_slot().unwrap();
     let idle = |i: usize| format!("idle{i}");
     let left = blocks(&hub) - blocks(&hub) / 2 - 10;
     for i in 0..left {
@@ -114,7 +114,7 @@ fn what_fits_an_emptied_zone_is_never_refused() {
         let new = [event(b"x")];
         hub.publish(long(i).as_bytes(), &new, Some(key.as_bytes()), at(0)).unwrap();
     }
-    let seat = hub.take_seat().unwrap();
+    let seat = hub.claim_slot().unwrap();
     for i in 0..200 {
         let member = hub.join(seat, long(1_000 + i).as_bytes(), at(0)).unwrap();
         hub.leave(member).unwrap();
@@ -136,7 +136,7 @@ fn what_fits_an_emptied_zone_is_never_refused() {
 #[test]
 fn a_publish_that_can_never_fit_takes_nothing_from_others() {
     let hub = hub_of(Plan::minimum_bytes(8, 4096), 4096, 10, 0);
-    let seat = hub.take_seat().unwrap();
+    let seat = hub.claim_slot().unwrap();
     // Channels with subscribers cannot go: they count as well.
     for i in 0..blocks(&hub) / 2 {
         hub.join(seat, format!("heard{i}").as_bytes(), at(0)).unwrap();
@@ -156,7 +156,7 @@ fn a_publish_that_can_never_fit_takes_nothing_from_others() {
 #[test]
 fn channels_with_seats_are_never_forgotten() {
     let hub = hub_of(Plan::minimum_bytes(8, 4096), 4096, 1, 0);
-    let seat = hub.take_seat().unwrap();
+    let seat = hub.claim_slot().unwrap();
     let mut joined = Vec::new();
     let full = loop {
         match hub.join(seat, format!("c{}", joined.len()).as_bytes(), at(0)) {
@@ -178,12 +178,12 @@ fn channels_with_seats_are_never_forgotten() {
 #[test]
 fn channels_of_the_dead_give_way_at_once() {
     let hub = hub_of(Plan::minimum_bytes(8, 4096), 4096, 1, 0);
-    let seat = hub.take_seat().unwrap();
+    let seat = hub.claim_slot().unwrap();
     let names = (0..).map(|i| format!("c{i}"));
     for name in names.take_while(|name| hub.join(seat, name.as_bytes(), at(0)).is_ok()) {
         drop(name);
     }
-    hub.leave_seat(seat);
+    hub.release_slot(seat);
     put(&hub, "new", &"x".repeat(4_000), at(0));
     hub.check_settled();
 }
@@ -211,7 +211,7 @@ fn a_torn_length_is_never_followed() {
     // What a reader may meet while the block is being used again: any words at all.
     hub.region.set(hub.layout.block(block, event_words::OWNER), pair(record, 4097));
     hub.region.set(hub.layout.next(block), u64::from(block));
-    let mut copied = Copied::default();
+    let mut copied = EventCopy::default();
     assert!(!hub.copy(found, at(0), &mut copied));
     hub.region.set(hub.layout.block(block, event_words::OWNER), pair(record, 400));
     for next in [0, u64::MAX, hub.layout.blocks as u64] {

@@ -18,20 +18,20 @@ fn in_one_that_dies<T: Send>(work: impl FnOnce() -> T + Send) -> T {
 #[test]
 fn the_dead_are_found_and_their_seats_used_again() {
     let hub = roomy();
-    let living = hub.take_seat().unwrap();
-    assert!(!hub.bury_dead());
+    let living = hub.claim_slot().unwrap();
+    assert!(!hub.reap_dead());
     let (dead, member) = in_one_that_dies(|| {
-        let seat = hub.take_seat().unwrap();
+        let seat = hub.claim_slot().unwrap();
         let member = hub.join(seat, b"a", at(0)).unwrap();
         hub.set_streams(seat, member, 7);
         hub.report(seat, 7, 0);
         (seat, member)
     });
     assert_eq!((hub.subscribers(member).unwrap(), hub.stats().subscribers), (7, 7));
-    assert!(hub.bury_dead());
-    assert!(!hub.bury_dead());
+    assert!(hub.reap_dead());
+    assert!(!hub.reap_dead());
     assert_eq!((hub.subscribers(member).unwrap(), hub.stats().subscribers), (0, 0));
-    let again = hub.take_seat().unwrap();
+    let again = hub.claim_slot().unwrap();
     assert_eq!(again.slot, dead.slot);
     assert!(again.generation > dead.generation);
     assert_ne!(living.slot, again.slot);
@@ -44,33 +44,33 @@ fn the_dead_are_found_and_their_seats_used_again() {
 fn a_dead_seat_is_taken_over_without_being_buried() {
     let hub = roomy();
     let (dead, member) = in_one_that_dies(|| {
-        let seat = hub.take_seat().unwrap();
-        assert!(hub.must_ring(seat.slot, at(0)));
+        let seat = hub.claim_slot().unwrap();
+        assert!(hub.needs_wakeup(seat.slot, at(0)));
         (seat, hub.join(seat, b"a", at(0)).unwrap())
     });
-    let again = hub.take_seat().unwrap();
+    let again = hub.claim_slot().unwrap();
     assert_eq!(again.slot, dead.slot);
     assert_eq!(hub.subscribers(member).unwrap(), 0);
     // A bell that rang for the dead one does not keep the new one from being woken.
-    assert!(hub.must_ring(again.slot, at(1)));
+    assert!(hub.needs_wakeup(again.slot, at(1)));
 }
 
 #[test]
 fn all_seats_can_be_taken_and_no_more() {
     let hub = roomy();
-    let seats: Vec<Seat> = std::iter::from_fn(|| hub.take_seat()).collect();
+    let seats: Vec<SlotClaim> = std::iter::from_fn(|| hub.claim_slot()).collect();
     assert_eq!(seats.len(), hub.slots());
-    hub.leave_seat(seats[3]);
-    assert_eq!(hub.take_seat().unwrap().slot, seats[3].slot);
-    assert_eq!(hub.take_seat(), None);
+    hub.release_slot(seats[3]);
+    assert_eq!(hub.claim_slot().unwrap().slot, seats[3].slot);
+    assert_eq!(hub.claim_slot(), None);
 }
 
 #[test]
 fn a_process_that_has_lost_its_seat_changes_nothing_more() {
     let hub = small(1);
-    let (seat, other) = (hub.take_seat().unwrap(), hub.take_seat().unwrap());
+    let (seat, other) = (hub.claim_slot().unwrap(), hub.claim_slot().unwrap());
     let member = hub.join(seat, b"a", at(0)).unwrap();
-    hub.leave_seat(seat);
+    hub.release_slot(seat);
     hub.leave(member).unwrap();
     assert!(!hub.is_idle(b"a"));
     while !hub.sweep(at(0)).unwrap().round {}
@@ -90,10 +90,10 @@ fn a_process_that_has_lost_its_seat_changes_nothing_more() {
 #[test]
 fn a_slot_whose_generation_comes_round_is_no_empty_pair() {
     let hub = small(1);
-    let seat = hub.take_seat().unwrap();
-    hub.leave_seat(seat);
+    let seat = hub.claim_slot().unwrap();
+    hub.release_slot(seat);
     hub.region.set(hub.layout.slot(seat.slot, slot::GENERATION), (1 << 22) - 1);
-    let again = hub.take_seat().unwrap();
+    let again = hub.claim_slot().unwrap();
     assert_eq!((again.slot, again.generation), (0, 1 << 22));
     let member = hub.join(again, b"a", at(0)).unwrap();
     hub.set_streams(again, member, 0);
@@ -105,17 +105,17 @@ fn a_slot_whose_generation_comes_round_is_no_empty_pair() {
 #[test]
 fn death_before_any_store_of_taking_burying_and_leaving_a_seat() {
     type Work = fn(&Hub);
-    let take: Work = |hub| assert!(hub.take_seat().is_some());
+    let take: Work = |hub| assert!(hub.claim_slot().is_some());
     let leave: Work = |hub| {
-        let seat = hub.take_seat().unwrap();
-        hub.leave_seat(seat);
+        let seat = hub.claim_slot().unwrap();
+        hub.release_slot(seat);
     };
-    let bury: Work = |hub| assert!(hub.bury_dead());
+    let bury: Work = |hub| assert!(hub.reap_dead());
     for work in [take, leave, bury] {
         for stores in 0.. {
             let hub = roomy();
             let member = in_one_that_dies(|| {
-                let seat = hub.take_seat().unwrap();
+                let seat = hub.claim_slot().unwrap();
                 hub.join(seat, b"a", at(0)).unwrap()
             });
             let died = in_one_that_dies(|| {
@@ -124,9 +124,9 @@ fn death_before_any_store_of_taking_burying_and_leaving_a_seat() {
                 end.is_err_and(|why| why.is::<Died>())
             });
             hub.region.defuse();
-            while hub.bury_dead() {}
+            while hub.reap_dead() {}
             assert_eq!(hub.subscribers(member).unwrap(), 0);
-            assert_eq!(std::iter::from_fn(|| hub.take_seat()).count(), hub.slots());
+            assert_eq!(std::iter::from_fn(|| hub.claim_slot()).count(), hub.slots());
             hub.check_settled();
             if !died {
                 break;
@@ -175,15 +175,15 @@ fn a_death_in_a_change_is_mended_by_the_next_owner_of_the_lock() {
 
 #[test]
 fn a_death_is_noticed_whoever_comes_across_it() {
-    type Work = fn(&Hub, Seat);
+    type Work = fn(&Hub, SlotClaim);
     let ask_for_others: Work = |hub, living| assert!(!hub.has_others(&[living]));
-    let take: Work = |hub, _| assert!(hub.take_seat().is_some());
-    let bury: Work = |hub, _| assert!(hub.bury_dead());
+    let take: Work = |hub, _| assert!(hub.claim_slot().is_some());
+    let bury: Work = |hub, _| assert!(hub.reap_dead());
     for (work, wakes) in [(ask_for_others, true), (take, true), (bury, false)] {
         let hub = roomy();
-        let living = hub.take_seat().unwrap();
+        let living = hub.claim_slot().unwrap();
         let member = in_one_that_dies(|| {
-            let seat = hub.take_seat().unwrap();
+            let seat = hub.claim_slot().unwrap();
             let member = hub.join(seat, b"a", at(0)).unwrap();
             hub.set_streams(seat, member, 7);
             hub.report(seat, 7, 0);
@@ -194,7 +194,7 @@ fn a_death_is_noticed_whoever_comes_across_it() {
         assert_eq!((hub.subscribers(member).unwrap(), hub.stats().subscribers), (0, 0));
         assert_eq!(hub.stats().of(Counter::EndedExit), 7);
         // Somebody still has to wake the others, once.
-        assert_eq!((hub.bury_dead(), hub.bury_dead()), (wakes, false));
+        assert_eq!((hub.reap_dead(), hub.reap_dead()), (wakes, false));
     }
 }
 
@@ -298,7 +298,7 @@ fn a_busy_lock_is_waited_for_however_often_a_stuck_one_was_given_up() {
 fn no_wake_up_is_lost() {
     const EVENTS: u64 = 20_000;
     let hub = roomy();
-    let seat = hub.take_seat().unwrap();
+    let seat = hub.claim_slot().unwrap();
     // The counter stands for an eventfd.
     let written = AtomicU64::new(0);
     let start = Instant::now();
@@ -308,7 +308,7 @@ fn no_wake_up_is_lost() {
             scope.spawn(|| {
                 for i in 0..EVENTS / 2 {
                     put(&hub, "a", "x", mono());
-                    if hub.must_ring(seat.slot, mono()) && i % 97 != 0 {
+                    if hub.needs_wakeup(seat.slot, mono()) && i % 97 != 0 {
                         written.fetch_add(1, Ordering::SeqCst);
                     }
                     if i % 97 == 0 {

@@ -25,8 +25,8 @@ fn bridged(joined: &Joined) -> Vec<Vec<u8>> {
     all_slices(|from| joined.hub.joined_by(joined.bridge.slot, from).unwrap())
 }
 
-fn known(joined: &Joined, member: Membership) -> Knowledge {
-    joined.hub.knowledge(member).unwrap()
+fn known(joined: &Joined, member: Membership) -> SyncState {
+    joined.hub.sync_state(member).unwrap()
 }
 
 #[test]
@@ -34,7 +34,7 @@ fn of_a_fresh_channel_nothing_is_known_and_its_history_begins_where_redis_has_it
     let joined = joined();
     let a = joined.listen("a");
     let member = joined.subscribe_only("a");
-    assert_eq!(known(&joined, member), Knowledge::Nothing);
+    assert_eq!(known(&joined, member), SyncState::Nothing);
     joined.catch_up("a", member, &[100, 200], up_to(90));
     assert_eq!(joined.resumed(&[a], "80-0"), (true, "100 200".into()));
     assert_eq!(joined.resumed(&[a], "90-0"), (false, "100 200".into()));
@@ -46,15 +46,15 @@ fn a_channel_that_was_left_is_known_up_to_its_newest() {
     let joined = joined();
     let mine = joined.listen("a");
     let member = joined.subscribe_only("a");
-    joined.catch_up("a", member, &[100], Missing::Nothing);
-    joined.subscribe("b", &[], Missing::Nothing);
+    joined.catch_up("a", member, &[100], Loss::Nothing);
+    joined.subscribe("b", &[], Loss::Nothing);
     joined.hub.leave(mine).unwrap();
-    assert!(joined.hub.leave_unheard(joined.fence, member).unwrap());
+    assert!(joined.hub.leave_unsubscribed(joined.fence, member).unwrap());
     joined.live("b", 300);
     let a = joined.listen("a");
     let member = joined.subscribe_only("a");
-    assert_eq!(known(&joined, member), Knowledge::Left(id(100).into()));
-    joined.catch_up("a", member, &[150, 250], Missing::Nothing);
+    assert_eq!(known(&joined, member), SyncState::Left(id(100).into()));
+    joined.catch_up("a", member, &[150, 250], Loss::Nothing);
     // Their own numbers, though the mark is above them: who comes from elsewhere is served exactly.
     assert_eq!(joined.resumed(&[a], "150-0"), (false, "250".into()));
     assert_eq!(joined.last_id("a"), "250-0");
@@ -64,31 +64,31 @@ fn a_channel_that_was_left_is_known_up_to_its_newest() {
 #[test]
 fn a_plain_message_says_that_everything_up_to_its_mark_is_known() {
     let joined = joined();
-    joined.subscribe("b", &[], Missing::Nothing);
-    joined.subscribe("a", &[], Missing::Nothing);
+    joined.subscribe("b", &[], Loss::Nothing);
+    joined.subscribe("a", &[], Loss::Nothing);
     joined.live("b", 300);
     joined.plain("a", "p");
     let member = joined.subscribe_only("a");
     joined.connect();
-    assert_eq!(known(&joined, member), Knowledge::Interrupted(id(300).into()));
+    assert_eq!(known(&joined, member), SyncState::Interrupted(id(300).into()));
 }
 
 #[test]
 fn after_an_interruption_what_was_missed_is_placed_behind_what_was_had() {
     let joined = joined();
-    let a = joined.subscribe("a", &[], Missing::Nothing);
-    let b = joined.subscribe("b", &[], Missing::Nothing);
+    let a = joined.subscribe("a", &[], Loss::Nothing);
+    let b = joined.subscribe("b", &[], Loss::Nothing);
     joined.live("a", 100);
     joined.live("b", 110);
     joined.connect();
     let members = ["a", "b"].map(|name| joined.subscribe_only(name));
-    assert!(!joined.hub.in_step(&[a]));
-    assert_eq!(known(&joined, members[0]), Knowledge::Interrupted(id(100).into()));
-    joined.catch_up("a", members[0], &[200], Missing::Nothing);
-    assert!(joined.hub.in_step(&[a]) && !joined.hub.in_step(&[a, b]));
+    assert!(!joined.hub.in_sync(&[a]));
+    assert_eq!(known(&joined, members[0]), SyncState::Interrupted(id(100).into()));
+    joined.catch_up("a", members[0], &[200], Loss::Nothing);
+    assert!(joined.hub.in_sync(&[a]) && !joined.hub.in_sync(&[a, b]));
     // Too late for its number: streams of both have been sent 200.
-    joined.catch_up("b", members[1], &[150], Missing::Nothing);
-    assert!(joined.hub.in_step(&[a, b]));
+    joined.catch_up("b", members[1], &[150], Loss::Nothing);
+    assert!(joined.hub.in_sync(&[a, b]));
     assert_eq!(joined.resumed(&[a, b], "200-0"), (false, "150".into()));
     joined.hub.check_settled();
 }
@@ -96,65 +96,65 @@ fn after_an_interruption_what_was_missed_is_placed_behind_what_was_had() {
 #[test]
 fn a_channel_that_lost_its_step_went_on_until_it_is_left_or_caught_up() {
     let joined = joined();
-    let a = joined.subscribe("a", &[], Missing::Nothing);
-    let b = joined.subscribe("b", &[], Missing::Nothing);
+    let a = joined.subscribe("a", &[], Loss::Nothing);
+    let b = joined.subscribe("b", &[], Loss::Nothing);
     joined.live("a", 100);
     let member = joined.subscribe_only("a");
-    joined.hub.out_of_step(joined.fence, member).unwrap();
-    assert!(!joined.hub.in_step(&[a]));
+    joined.hub.set_out_of_sync(joined.fence, member).unwrap();
+    assert!(!joined.hub.in_sync(&[a]));
     // Whatever becomes of the connection, and of all other channels.
     for _ in 0..2 {
         joined.connect();
         joined.hub.settled(joined.fence).unwrap();
-        assert!(!joined.hub.in_step(&[a]));
-        assert_eq!(known(&joined, member), Knowledge::Interrupted(id(100).into()));
+        assert!(!joined.hub.in_sync(&[a]));
+        assert_eq!(known(&joined, member), SyncState::Interrupted(id(100).into()));
     }
     let other = joined.subscribe_only("b");
-    joined.catch_up("b", other, &[], Missing::Nothing);
+    joined.catch_up("b", other, &[], Loss::Nothing);
     joined.live("b", 200);
-    joined.catch_up("a", member, &[150], Missing::Nothing);
-    assert!(joined.hub.in_step(&[a, b]));
+    joined.catch_up("a", member, &[150], Loss::Nothing);
+    assert!(joined.hub.in_sync(&[a, b]));
     // Its streams were sent 200: it is placed behind that.
     assert_eq!(joined.resumed(&[a, b], "200-0"), (false, "150".into()));
-    joined.hub.out_of_step(joined.fence, member).unwrap();
+    joined.hub.set_out_of_sync(joined.fence, member).unwrap();
     joined.hub.leave(a).unwrap();
-    assert!(joined.hub.leave_unheard(joined.fence, member).unwrap());
+    assert!(joined.hub.leave_unsubscribed(joined.fence, member).unwrap());
     let member = joined.subscribe_only("a");
-    assert!(matches!(known(&joined, member), Knowledge::Left(_)));
+    assert!(matches!(known(&joined, member), SyncState::Left(_)));
     joined.hub.check_settled();
 }
 
 #[test]
 fn a_fenced_bridge_can_write_nothing() {
     let joined = joined();
-    let a = joined.subscribe("a", &[100], Missing::Nothing);
+    let a = joined.subscribe("a", &[100], Loss::Nothing);
     let member = joined.subscribe_only("a");
     let (hub, old) = (&joined.hub, joined.fence);
     let held = hub.try_succeed().unwrap();
-    let next = hub.take_fence(hub.take_seat().unwrap(), at(0)).unwrap();
+    let next = hub.take_fencing_token(hub.claim_slot().unwrap(), at(0)).unwrap();
     let before: Vec<u64> = (0..hub.region.size()).map(|at| hub.region.get(at)).collect();
     let arrivals = [
-        How::Plain,
-        How::Live(id(500).into()),
-        How::Missed(id(500).into()),
-        How::Earlier(id(500).into()),
+        Provenance::Plain,
+        Provenance::Live(id(500).into()),
+        Provenance::Missed(id(500).into()),
+        Provenance::Earlier(id(500).into()),
     ]
-    .map(|how| arrival("a", how, "x", 0));
-    let known = Knowledge::Interrupted(id(100).into());
-    let fenced = Err(BridgeError::Fenced);
+    .map(|provenance| arrival("a", provenance, "x", 0));
+    let known = SyncState::Interrupted(id(100).into());
+    let fenced = Err(LeaseError::Fenced);
     for arrival in arrivals {
-        assert_eq!(hub.arrive(old, &[arrival], at(0)).err(), Some(BridgeError::Fenced));
+        assert_eq!(hub.ingest(old, &[arrival], at(0)).err(), Some(LeaseError::Fenced));
     }
     assert_eq!(hub.new_epoch(old), fenced);
-    assert_eq!(hub.set_link(old, Link::Down), fenced);
+    assert_eq!(hub.set_link(old, RedisState::Down), fenced);
     assert_eq!(hub.lose(old, member, up_to(400)), fenced);
-    assert_eq!(hub.caught_up(old, member, known, up_to(400)), Err(BridgeError::Fenced));
-    assert_eq!(hub.out_of_step(old, member), fenced);
-    assert_eq!(hub.leave_unheard(old, member), Err(BridgeError::Fenced));
+    assert_eq!(hub.caught_up(old, member, known, up_to(400)), Err(LeaseError::Fenced));
+    assert_eq!(hub.set_out_of_sync(old, member), fenced);
+    assert_eq!(hub.leave_unsubscribed(old, member), Err(LeaseError::Fenced));
     assert_eq!(hub.retire(old), fenced);
     assert_eq!(hub.freeze(old, 5), fenced);
-    assert_eq!(hub.pass_marker(old, 5), fenced);
-    assert_eq!(hub.forget_heir(old, &held), fenced);
+    assert_eq!(hub.marker_was_read(old, 5), fenced);
+    assert_eq!(hub.forget_successor(old, &held), fenced);
     let lock = layout::header::LOCK..=layout::header::HOLD;
     let after = (0..hub.region.size()).map(|at| hub.region.get(at));
     let changed = before
@@ -163,26 +163,28 @@ fn a_fenced_bridge_can_write_nothing() {
         .zip(0..)
         .filter(|((old, new), at)| *old != new && !lock.contains(at));
     assert_eq!(changed.count(), 0);
-    assert!(hub.in_step(&[a]));
+    assert!(hub.in_sync(&[a]));
     hub.new_epoch(next).unwrap();
-    assert!(!hub.in_step(&[a]));
+    assert!(!hub.in_sync(&[a]));
 }
 
 #[test]
 fn a_channel_is_in_step_only_while_its_connection_is_there() {
     let joined = joined();
-    let a = joined.subscribe("a", &[], Missing::Nothing);
+    let a = joined.subscribe("a", &[], Loss::Nothing);
     let own = joined.hub.join(joined.worker, b"sse.status", at(0)).unwrap();
-    assert!(joined.hub.in_step(&[a, own]) && joined.hub.step_is_near());
-    for (link, near) in [(Link::Connecting, true), (Link::Down, false), (Link::Up, true)] {
+    assert!(joined.hub.in_sync(&[a, own]) && joined.hub.sync_is_near());
+    for (link, near) in
+        [(RedisState::Connecting, true), (RedisState::Down, false), (RedisState::Up, true)]
+    {
         joined.hub.set_link(joined.fence, link).unwrap();
         assert_eq!(joined.hub.link(), link);
-        assert_eq!(joined.hub.in_step(&[a]), link == Link::Up);
-        assert_eq!(joined.hub.step_is_near(), near);
-        assert!(joined.hub.in_step(&[own]));
+        assert_eq!(joined.hub.in_sync(&[a]), link == RedisState::Up);
+        assert_eq!(joined.hub.sync_is_near(), near);
+        assert!(joined.hub.in_sync(&[own]));
     }
     joined.connect();
-    assert!(!joined.hub.in_step(&[a]));
+    assert!(!joined.hub.in_sync(&[a]));
     assert_eq!(joined.hub.want(own).unwrap(), None);
 }
 
@@ -192,12 +194,12 @@ fn what_is_wanted_is_told_to_the_bridge_once_it_can_do_something() {
     let a = joined.listen("a");
     assert_eq!(joined.hub.want(a).unwrap(), Some(joined.bridge.slot));
     let signal = joined.hub.descriptor(joined.hub.head()).unwrap();
-    assert_eq!(signal.signal(), Some(Signal::Wanted));
+    assert_eq!(signal.signal(), Some(ControlEntry::Wanted));
     assert_eq!(joined.hub.wanted_name(signal.channel).unwrap().unwrap(), b"a");
     assert_eq!(heard(&joined), [b"a".to_vec()]);
     assert!(bridged(&joined).is_empty());
     let member = joined.subscribe_only("a");
-    joined.catch_up("a", member, &[], Missing::Nothing);
+    joined.catch_up("a", member, &[], Loss::Nothing);
     assert_eq!(joined.hub.want(a).unwrap(), None);
     assert_eq!(bridged(&joined), [b"a".to_vec()]);
     joined.hub.leave(a).unwrap();
@@ -225,16 +227,16 @@ fn whoever_sees_the_step_told_sees_that_it_is_made() {
                 }
                 read += 1;
                 let Some(found) = reader.descriptor(read) else { continue };
-                if found.signal() == Some(Signal::Step) {
-                    assert!(reader.in_step(&members[steps..=steps]));
+                if found.signal() == Some(ControlEntry::Step) {
+                    assert!(reader.in_sync(&members[steps..=steps]));
                     steps += 1;
                 }
             }
             assert_eq!(steps, channels);
         });
         for member in members {
-            let known = Knowledge::Nothing;
-            patiently(|| joined.hub.caught_up(joined.fence, *member, known, Missing::Nothing));
+            let known = SyncState::Nothing;
+            patiently(|| joined.hub.caught_up(joined.fence, *member, known, Loss::Nothing));
         }
         over.store(true, Ordering::SeqCst);
     });
@@ -248,23 +250,23 @@ fn nobody_joins_a_channel_that_the_bridge_leaves_without_knowing() {
     for round in 0..rounds {
         let name = format!("c{}", round % 7);
         let member = joined.subscribe_only(&name);
-        let known = hub.knowledge(member).unwrap();
-        hub.caught_up(joined.fence, member, known, Missing::Nothing).unwrap();
-        let (left, (mine, in_step, wanted)) = thread::scope(|scope| {
+        let known = hub.sync_state(member).unwrap();
+        hub.caught_up(joined.fence, member, known, Loss::Nothing).unwrap();
+        let (left, (mine, in_sync, wanted)) = thread::scope(|scope| {
             let worker = scope.spawn(|| {
                 let mine = patiently(|| hub.join(joined.worker, name.as_bytes(), at(0)));
                 hub.set_streams(joined.worker, mine, 1);
-                let in_step = hub.in_step(&[mine]);
-                (mine, in_step, !in_step && patiently(|| hub.want(mine)).is_some())
+                let in_sync = hub.in_sync(&[mine]);
+                (mine, in_sync, !in_sync && patiently(|| hub.want(mine)).is_some())
             });
-            let left = patiently(|| hub.leave_unheard(joined.fence, member));
+            let left = patiently(|| hub.leave_unsubscribed(joined.fence, member));
             (left, worker.join().unwrap())
         });
         // Who saw it in step is heard, and the bridge stays; else it says that the channel is wanted.
-        assert!(if left { wanted } else { in_step != wanted }, "{left} {in_step} {wanted}");
+        assert!(if left { wanted } else { in_sync != wanted }, "{left} {in_sync} {wanted}");
         hub.leave(mine).unwrap();
         if !left {
-            hub.leave_unheard(joined.fence, member).unwrap();
+            hub.leave_unsubscribed(joined.fence, member).unwrap();
         }
     }
     hub.check_settled();
@@ -273,7 +275,7 @@ fn nobody_joins_a_channel_that_the_bridge_leaves_without_knowing() {
 #[test]
 fn of_several_sources_only_redis_makes_numbers() {
     let joined = joined_of(1 << 18, Source::Streams, 10, 0);
-    joined.subscribe("a", &[], Missing::Nothing);
+    joined.subscribe("a", &[], Loss::Nothing);
     assert_eq!(joined.hub.own_kind(), Kind::Placed);
     joined.live("a", 100);
     let status = event(b"{}");

@@ -22,30 +22,32 @@ enum Told {
 /// A process of one side. Each has mapped the region by itself.
 struct Side {
     hub: Hub,
-    fence: Fence,
+    fence: FencingToken,
     /// The messages that it has read.
     read: usize,
 }
 
 impl Side {
     /// Appends up to `count` messages as one batch, as a bridge does it.
-    fn take_in(&mut self, told: &[Told], count: usize) -> Result<(), BridgeError> {
+    fn take_in(&mut self, told: &[Told], count: usize) -> Result<(), LeaseError> {
         let end = told.len().min(self.read + count);
         let mut batch = Vec::new();
         for message in &told[self.read..end] {
             match message {
-                Told::Plain(channel, data) => batch.push(arrival(channel, How::Plain, data, 0)),
+                Told::Plain(channel, data) => {
+                    batch.push(arrival(channel, Provenance::Plain, data, 0))
+                }
                 Told::Durable(channel, ms) => {
-                    batch.push(arrival(channel, How::Live(id(*ms).into()), "durable", 0));
+                    batch.push(arrival(channel, Provenance::Live(id(*ms).into()), "durable", 0));
                 }
                 Told::Marker(number) => {
-                    self.hub.arrive(self.fence, &batch, at(0))?;
+                    self.hub.ingest(self.fence, &batch, at(0))?;
                     batch.clear();
-                    self.hub.pass_marker(self.fence, *number)?;
+                    self.hub.marker_was_read(self.fence, *number)?;
                 }
             }
         }
-        self.hub.arrive(self.fence, &batch, at(0))?;
+        self.hub.ingest(self.fence, &batch, at(0))?;
         self.read = end;
         Ok(())
     }
@@ -54,14 +56,14 @@ impl Side {
 /// A hub with a holder that serves channels `a` and `b`.
 fn holder(bytes: usize) -> Side {
     let hub = Hub::attach(region_of(bytes, Source::PubSub, 1_000, 0)).unwrap();
-    let bridge = hub.take_seat().unwrap();
-    let fence = hub.take_fence(bridge, at(0)).unwrap();
+    let bridge = hub.claim_slot().unwrap();
+    let fence = hub.take_fencing_token(bridge, at(0)).unwrap();
     hub.new_epoch(fence).unwrap();
-    hub.set_link(fence, Link::Up).unwrap();
+    hub.set_link(fence, RedisState::Up).unwrap();
     for channel in ["a", "b"] {
         let member = hub.join(bridge, channel.as_bytes(), at(0)).unwrap();
-        let known = hub.knowledge(member).unwrap();
-        hub.caught_up(fence, member, known, Missing::Nothing).unwrap();
+        let known = hub.sync_state(member).unwrap();
+        hub.caught_up(fence, member, known, Loss::Nothing).unwrap();
     }
     Side { hub, fence, read: 0 }
 }
@@ -72,7 +74,7 @@ fn other_process(hub: &Hub) -> Hub {
 
 /// All texts of the plain messages in the log, in its order.
 fn plain_texts(hub: &Hub) -> Vec<String> {
-    let mut copied = Copied::default();
+    let mut copied = EventCopy::default();
     (1..=hub.head())
         .filter_map(|position| hub.descriptor(position))
         .filter(|found| found.signal().is_none())
@@ -88,36 +90,36 @@ fn plain_texts(hub: &Hub) -> Vec<String> {
 fn the_words_of_the_protocol() {
     let old = holder(1 << 18);
     let new = other_process(&old.hub);
-    assert!(!new.is_retiring() && new.heir().is_none());
+    assert!(!new.is_retiring() && new.successor().is_none());
     old.hub.retire(old.fence).unwrap();
     assert!(new.is_retiring());
     let held = new.try_succeed().unwrap();
-    new.announce_heir(NUMBER).unwrap();
-    assert_eq!(old.hub.heir(), Some(NUMBER));
+    new.announce_successor(NUMBER).unwrap();
+    assert_eq!(old.hub.successor(), Some(NUMBER));
     assert!(!new.is_frozen(NUMBER));
     old.hub.freeze(old.fence, NUMBER).unwrap();
     assert!(new.is_frozen(NUMBER) && !new.is_frozen(NUMBER + 1));
     // Somebody else's marker is none.
-    old.hub.pass_marker(old.fence, NUMBER + 1).unwrap();
-    assert!(!new.has_passed(NUMBER) && !new.has_passed(NUMBER + 1));
-    old.hub.pass_marker(old.fence, NUMBER).unwrap();
-    assert!(new.has_passed(NUMBER));
+    old.hub.marker_was_read(old.fence, NUMBER + 1).unwrap();
+    assert!(!new.has_read_marker(NUMBER) && !new.has_read_marker(NUMBER + 1));
+    old.hub.marker_was_read(old.fence, NUMBER).unwrap();
+    assert!(new.has_read_marker(NUMBER));
     let come = |data: &str| {
-        old.hub.arrive(old.fence, &[arrival("a", How::Plain, data, 0)], at(0)).unwrap();
+        old.hub.ingest(old.fence, &[arrival("a", Provenance::Plain, data, 0)], at(0)).unwrap();
     };
     come("p1");
     // The same marker once more begins no new count.
-    old.hub.pass_marker(old.fence, NUMBER).unwrap();
+    old.hub.marker_was_read(old.fence, NUMBER).unwrap();
     come("p2");
-    let seat = new.take_seat().unwrap();
+    let seat = new.claim_slot().unwrap();
     let (fence, taken) = new.take_over(seat, NUMBER, at(0)).unwrap();
     assert_eq!(taken, TakenOver::Behind(2));
-    assert!(!new.is_retiring() && new.heir().is_none() && !new.has_passed(NUMBER));
-    assert_eq!(new.bridge_slot(), Some(seat.slot));
+    assert!(!new.is_retiring() && new.successor().is_none() && !new.has_read_marker(NUMBER));
+    assert_eq!(new.holder_slot(), Some(seat.slot));
     assert_ne!(fence, old.fence);
     drop(held);
     // What is appended now is counted by nobody.
-    new.arrive(fence, &[arrival("a", How::Plain, "p3", 0)], at(0)).unwrap();
+    new.ingest(fence, &[arrival("a", Provenance::Plain, "p3", 0)], at(0)).unwrap();
     assert_eq!(new.region.get(layout::header::BEHIND_MARKER), 0);
 }
 
@@ -127,28 +129,28 @@ fn a_successor_that_dies_is_forgotten_and_the_next_one_counts_anew() {
     let new = other_process(&old.hub);
     old.hub.retire(old.fence).unwrap();
     let come = || {
-        old.hub.arrive(old.fence, &[arrival("a", How::Plain, "p", 0)], at(0)).unwrap();
+        old.hub.ingest(old.fence, &[arrival("a", Provenance::Plain, "p", 0)], at(0)).unwrap();
     };
     for number in [5, 6, 7] {
-        new.announce_heir(number).unwrap();
-        assert!(!new.is_frozen(number) && !new.has_passed(number));
+        new.announce_successor(number).unwrap();
+        assert!(!new.is_frozen(number) && !new.has_read_marker(number));
         old.hub.freeze(old.fence, number).unwrap();
         come();
-        old.hub.pass_marker(old.fence, number).unwrap();
+        old.hub.marker_was_read(old.fence, number).unwrap();
         come();
         if number == 5 {
             let held = old.hub.try_succeed().unwrap();
-            old.hub.forget_heir(old.fence, &held).unwrap();
-            assert!(old.hub.heir().is_none() && !new.is_frozen(5) && new.is_retiring());
+            old.hub.forget_successor(old.fence, &held).unwrap();
+            assert!(old.hub.successor().is_none() && !new.is_frozen(5) && new.is_retiring());
             come();
         }
     }
     // A marker of one who is gone comes late.
-    old.hub.pass_marker(old.fence, 6).unwrap();
-    assert!(new.has_passed(7));
-    let seat = new.take_seat().unwrap();
+    old.hub.marker_was_read(old.fence, 6).unwrap();
+    assert!(new.has_read_marker(7));
+    let seat = new.claim_slot().unwrap();
     assert_eq!(new.take_over(seat, 7, at(0)).unwrap().1, TakenOver::Behind(1));
-    new.announce_heir(8).unwrap();
+    new.announce_successor(8).unwrap();
     assert_eq!(new.take_over(seat, 8, at(0)).unwrap().1, TakenOver::Unmarked);
 }
 
@@ -156,16 +158,16 @@ fn a_successor_that_dies_is_forgotten_and_the_next_one_counts_anew() {
 fn what_is_left_out_is_counted_as_well() {
     let old = holder(1 << 18);
     let new = other_process(&old.hub);
-    new.announce_heir(NUMBER).unwrap();
-    old.hub.pass_marker(old.fence, NUMBER).unwrap();
+    new.announce_successor(NUMBER).unwrap();
+    old.hub.marker_was_read(old.fence, NUMBER).unwrap();
     let large = "p".repeat(2_000);
     let arrivals = [
-        arrival("a", How::Plain, &large, 0),
-        arrival("a", How::Live(id(7).into()), "durable", 0),
-        arrival("a", How::Plain, "p", 0),
+        arrival("a", Provenance::Plain, &large, 0),
+        arrival("a", Provenance::Live(id(7).into()), "durable", 0),
+        arrival("a", Provenance::Plain, "p", 0),
     ];
-    assert_eq!(old.hub.arrive(old.fence, &arrivals, at(0)).unwrap().appended, 2);
-    let seat = new.take_seat().unwrap();
+    assert_eq!(old.hub.ingest(old.fence, &arrivals, at(0)).unwrap().appended, 2);
+    let seat = new.claim_slot().unwrap();
     assert_eq!(new.take_over(seat, NUMBER, at(0)).unwrap().1, TakenOver::Behind(2));
 }
 
@@ -174,16 +176,18 @@ fn a_channel_that_the_holder_has_forgotten_behind_the_marker_is_counted_as_well(
     let old = holder(1 << 18);
     let new = other_process(&old.hub);
     old.hub.forget_for_all(old.fence, b"a", at(0)).unwrap();
-    new.announce_heir(NUMBER).unwrap();
-    old.hub.pass_marker(old.fence, NUMBER).unwrap();
-    old.hub.arrive(old.fence, &[arrival("a", How::Live(id(7).into()), "x", 0)], at(0)).unwrap();
+    new.announce_successor(NUMBER).unwrap();
+    old.hub.marker_was_read(old.fence, NUMBER).unwrap();
+    old.hub
+        .ingest(old.fence, &[arrival("a", Provenance::Live(id(7).into()), "x", 0)], at(0))
+        .unwrap();
     old.hub.forget_for_all(old.fence, b"a", at(0)).unwrap();
     // Nobody has heard of this one.
     old.hub.forget_for_all(old.fence, b"other", at(0)).unwrap();
     assert!(old.hub.retained(b"a").is_empty());
-    let seat = new.take_seat().unwrap();
+    let seat = new.claim_slot().unwrap();
     assert_eq!(new.take_over(seat, NUMBER, at(0)).unwrap().1, TakenOver::Behind(2));
-    assert_eq!(old.hub.forget_for_all(old.fence, b"a", at(0)), Err(BridgeError::Fenced));
+    assert_eq!(old.hub.forget_for_all(old.fence, b"a", at(0)), Err(LeaseError::Fenced));
 }
 
 /// One takeover with everything by chance. Returns whether the holder died in the middle of a store.
@@ -192,7 +196,7 @@ fn one(random: &mut Random) -> bool {
     let new = other_process(&old.hub);
     old.hub.retire(old.fence).unwrap();
     let _succession = new.try_succeed().unwrap();
-    new.announce_heir(NUMBER).unwrap();
+    new.announce_successor(NUMBER).unwrap();
     old.hub.freeze(old.fence, NUMBER).unwrap();
 
     let marker = random.below(12) as usize;
@@ -225,16 +229,16 @@ fn one(random: &mut Random) -> bool {
     old.hub.region.defuse();
 
     // The successor has kept all behind the marker, as far as it has read, and takes over.
-    let seen = new.has_passed(NUMBER);
-    let seat = new.take_seat().unwrap();
+    let seen = new.has_read_marker(NUMBER);
+    let seat = new.claim_slot().unwrap();
     let (fence, taken) = new.take_over(seat, NUMBER, at(0)).unwrap();
     let behind = match taken {
         TakenOver::Behind(count) => count as usize,
         TakenOver::Unmarked => 0,
     };
     // If the holder died in the store that says so, the lock's next owner finishes it.
-    let has_passed = taken != TakenOver::Unmarked;
-    assert!(has_passed || !seen && old.read <= marker);
+    let has_read_marker = taken != TakenOver::Unmarked;
+    assert!(has_read_marker || !seen && old.read <= marker);
     let mut skip = behind;
     let rest: Vec<Told> = told[marker + 1..]
         .iter()
@@ -251,7 +255,7 @@ fn one(random: &mut Random) -> bool {
     while side.read < rest.len() {
         // The holder was stopped, and goes on: it can do nothing.
         if !dead && random.below(3) == 0 && old.read < told.len() {
-            assert_eq!(old.take_in(&told, 3), Err(BridgeError::Fenced));
+            assert_eq!(old.take_in(&told, 3), Err(LeaseError::Fenced));
         }
         side.take_in(&rest, 1 + random.below(4) as usize).unwrap();
     }
@@ -266,7 +270,7 @@ fn one(random: &mut Random) -> bool {
     let expected = texts(&told);
     let (before, after) = (texts(&told[..marker]), texts(&told[marker + 1..]));
     let found = plain_texts(&side.hub);
-    if has_passed {
+    if has_read_marker {
         assert_eq!(found, expected);
     } else {
         // What came before the marker is there as far as the holder came, the rest wholly.
@@ -277,7 +281,7 @@ fn one(random: &mut Random) -> bool {
     let durable = told.iter().filter(|told| matches!(told, Told::Durable(..)));
     let marks = durable.count();
     let appended = side.hub.stats().retained_events as usize - found.len();
-    assert!(if has_passed { appended == marks } else { appended <= marks });
+    assert!(if has_read_marker { appended == marks } else { appended <= marks });
     side.hub.check();
     dead
 }

@@ -3,13 +3,13 @@ use crate::hub::Now;
 
 const NOW: u64 = 1_763_807_585_123;
 
-fn stamp(ms: u64) -> Stamp {
-    Stamp { ms, seq: 0 }
+fn entry_id(ms: u64) -> EntryId {
+    EntryId { ms, seq: 0 }
 }
 
 fn entry(ms: u64, prev: Option<u64>) -> Entry {
     let (event_type, data) = (Vec::new(), Vec::new());
-    let id = |ms| stamp(ms).into();
+    let id = |ms| entry_id(ms).into();
     Entry { id: id(ms), prev: prev.map(id), event_type, data, left_out: 0 }
 }
 
@@ -50,26 +50,26 @@ impl Stream {
 }
 
 /// The newest entry that was read.
-fn read(known: Knowledge) -> Option<ReportedId> {
+fn read(known: SyncState) -> Option<ReportedId> {
     match known {
-        Knowledge::Nothing => None,
-        Knowledge::Left(had) | Knowledge::Interrupted(had) => {
+        SyncState::Nothing => None,
+        SyncState::Left(had) | SyncState::Interrupted(had) => {
             Some(had).filter(|had| *had > ReportedId::default())
         }
     }
 }
 
 fn about(first: u64, newest: u64, whole: bool) -> About {
-    About { first: Some(stamp(first).into()), whole, newest: stamp(newest).into() }
+    About { first: Some(entry_id(first).into()), whole, newest: entry_id(newest).into() }
 }
 
 /// All that is caught up: numbers, what is missing before them, and how many pages that took.
-fn caught(known: Knowledge, stream: &Stream, terms: FetchPolicy) -> (Vec<u64>, Missing, u32) {
+fn caught(known: SyncState, stream: &Stream, terms: FetchPolicy) -> (Vec<u64>, Loss, u32) {
     let mut catch_up = CatchUp::new(Vec::new(), known, read(known));
-    let (mut numbers, mut missing) = (Vec::new(), Missing::Nothing);
+    let (mut numbers, mut missing) = (Vec::new(), Loss::Nothing);
     for pages in 1..1_000 {
         let (fetched, done) = catch_up.take(stream.page(&catch_up.range(terms)), terms);
-        if fetched.missing != Missing::Nothing {
+        if fetched.missing != Loss::Nothing {
             assert!(numbers.is_empty(), "a hole in the middle");
             missing = fetched.missing;
         }
@@ -82,73 +82,73 @@ fn caught(known: Knowledge, stream: &Stream, terms: FetchPolicy) -> (Vec<u64>, M
 }
 
 /// The same in one page.
-fn judged(known: Knowledge, found: Vec<Entry>, count: u64, age: u64) -> (Vec<u64>, Missing) {
+fn judged(known: SyncState, found: Vec<Entry>, count: u64, age: u64) -> (Vec<u64>, Loss) {
     judged_of(Source::PubSub, None, known, found, (count, age))
 }
 
 fn judged_of(
     source: Source,
     about: Option<About>,
-    known: Knowledge,
+    known: SyncState,
     entries: Vec<Entry>,
     history: (u64, u64),
-) -> (Vec<u64>, Missing) {
+) -> (Vec<u64>, Loss) {
     let stream = Stream { entries, about, page: 1_000 };
     let (numbers, missing, pages) = caught(known, &stream, terms(source, history));
     assert!(pages <= 2);
     (numbers, missing)
 }
 
-fn up_to(ms: u64) -> Missing {
-    Missing::UpTo(stamp(ms))
+fn up_to(ms: u64) -> Loss {
+    Loss::UpTo(entry_id(ms))
 }
 
 #[test]
 fn of_an_unknown_channel_comes_what_is_owed_and_where_that_begins() {
     let found = || vec![entry(1, None), entry(2, Some(1)), entry(3, Some(2))];
-    let nothing = Knowledge::Nothing;
-    assert_eq!(judged(nothing, found(), 5, 0), (vec![1, 2, 3], Missing::Nothing));
+    let nothing = SyncState::Nothing;
+    assert_eq!(judged(nothing, found(), 5, 0), (vec![1, 2, 3], Loss::Nothing));
     assert_eq!(judged(nothing, found(), 2, 0), (vec![2, 3], up_to(1)));
     assert_eq!(judged(nothing, found()[1..].to_vec(), 5, 0), (vec![2, 3], up_to(1)));
     assert_eq!(judged(nothing, found(), 0, 0), (vec![], up_to(3)));
-    assert_eq!(judged(nothing, vec![entry(7, Some(0))], 5, 0), (vec![7], Missing::Nothing));
+    assert_eq!(judged(nothing, vec![entry(7, Some(0))], 5, 0), (vec![7], Loss::Nothing));
 }
 
 #[test]
 fn what_is_too_old_is_not_owed() {
     let found = vec![entry(NOW - 9_000, Some(5)), entry(NOW - 1_000, Some(NOW - 9_000))];
-    let judged = judged(Knowledge::Nothing, found, 5, 5_000);
+    let judged = judged(SyncState::Nothing, found, 5, 5_000);
     assert_eq!(judged, (vec![NOW - 1_000], up_to(NOW - 9_000)));
 }
 
 #[test]
 fn where_there_is_no_stream_nothing_was_published_for_as_long_as_one_is_kept() {
-    assert_eq!(judged(Knowledge::Nothing, vec![], 5, 1_000), (vec![], up_to(NOW - DAY)));
-    assert_eq!(judged(Knowledge::Nothing, vec![], 5, DAY), (vec![], up_to(NOW - 2 * DAY)));
-    assert_eq!(judged(Knowledge::Nothing, vec![], 5, 0), (vec![], Missing::Nothing));
+    assert_eq!(judged(SyncState::Nothing, vec![], 5, 1_000), (vec![], up_to(NOW - DAY)));
+    assert_eq!(judged(SyncState::Nothing, vec![], 5, DAY), (vec![], up_to(NOW - 2 * DAY)));
+    assert_eq!(judged(SyncState::Nothing, vec![], 5, 0), (vec![], Loss::Nothing));
 }
 
 #[test]
 fn of_a_foreign_stream_what_came_before_its_first_entry_may_be_lost() {
-    let before = |ms: u64| Missing::UpTo(stamp(ms).before());
+    let before = |ms: u64| Loss::UpTo(entry_id(ms).before());
     let found = || vec![entry(7, None), entry(8, None)];
-    let had = |ms| Knowledge::Interrupted(stamp(ms).into());
+    let had = |ms| SyncState::Interrupted(entry_id(ms).into());
     let judged = |about, known| judged_of(Source::Streams, about, known, found(), (5, 1 << 50));
     for whole in [false, true] {
-        assert_eq!(judged(None, Knowledge::Nothing), (vec![7, 8], Missing::Nothing));
-        let nothing = Knowledge::Nothing;
+        assert_eq!(judged(None, SyncState::Nothing), (vec![7, 8], Loss::Nothing));
+        let nothing = SyncState::Nothing;
         assert_eq!(judged(Some(about(7, 8, whole)), nothing), (vec![7, 8], before(7)));
-        assert_eq!(judged(Some(about(3, 8, whole)), had(5)), (vec![7, 8], Missing::Nothing));
-        assert_eq!(judged(None, had(5)), (vec![7, 8], Missing::Nothing));
+        assert_eq!(judged(Some(about(3, 8, whole)), had(5)), (vec![7, 8], Loss::Nothing));
+        assert_eq!(judged(None, had(5)), (vec![7, 8], Loss::Nothing));
     }
     assert_eq!(judged(Some(about(7, 8, false)), had(5)), (vec![7, 8], before(7)));
-    let none = judged_of(Source::Streams, None, Knowledge::Nothing, vec![], (5, 1_000));
-    assert_eq!(none, (vec![], Missing::Nothing));
+    let none = judged_of(Source::Streams, None, SyncState::Nothing, vec![], (5, 1_000));
+    assert_eq!(none, (vec![], Loss::Nothing));
 }
 
 #[test]
 fn a_stream_starts_over_when_its_ids_fall_back_or_it_is_whole_behind_what_was_read() {
-    let entry = Some(stamp(5).into());
+    let entry = Some(entry_id(5).into());
     assert!(!about(3, 5, true).started_over(entry));
     assert!(!about(7, 8, false).started_over(entry));
     assert!(about(1, 4, false).started_over(entry));
@@ -160,9 +160,11 @@ fn a_stream_starts_over_when_its_ids_fall_back_or_it_is_whole_behind_what_was_re
 fn a_stream_that_starts_over_is_read_again_from_its_beginning() {
     for page in [1, 2, 1_000] {
         let stream = Stream { entries: numbered(4), about: Some(about(1, 4, true)), page };
-        for known in [Knowledge::Left(stamp(9).into()), Knowledge::Interrupted(stamp(9).into())] {
+        for known in
+            [SyncState::Left(entry_id(9).into()), SyncState::Interrupted(entry_id(9).into())]
+        {
             let caught = caught(known, &stream, terms(Source::Streams, (5, 0)));
-            assert_eq!((caught.0, caught.1), (vec![1, 2, 3, 4], Missing::Everything), "{page}");
+            assert_eq!((caught.0, caught.1), (vec![1, 2, 3, 4], Loss::Everything), "{page}");
         }
     }
 }
@@ -170,8 +172,8 @@ fn a_stream_that_starts_over_is_read_again_from_its_beginning() {
 #[test]
 fn a_stream_that_is_not_there_was_lost_unless_it_has_outlived_its_time() {
     let of = |source, age, ms| {
-        let known = Knowledge::Interrupted(stamp(ms).into());
-        judged_of(source, None, known, vec![], (5, age)).1 == Missing::Everything
+        let known = SyncState::Interrupted(entry_id(ms).into());
+        judged_of(source, None, known, vec![], (5, age)).1 == Loss::Everything
     };
     assert!(of(Source::PubSub, 1_000, NOW - 1_000));
     assert!(!of(Source::PubSub, 1_000, NOW - DAY));
@@ -182,20 +184,20 @@ fn a_stream_that_is_not_there_was_lost_unless_it_has_outlived_its_time() {
 #[test]
 fn what_is_lost_up_to_an_id_that_nobody_believes_may_be_everything() {
     let found = || vec![entry(NOW * 1_000 + 1, Some(NOW * 1_000))];
-    let had = Knowledge::Interrupted(stamp(5).into());
+    let had = SyncState::Interrupted(entry_id(5).into());
     let gone = |known| judged(known, found(), 5, 0);
-    for known in [had, Knowledge::Nothing] {
-        assert_eq!(gone(known), (vec![NOW * 1_000 + 1], Missing::Everything));
+    for known in [had, SyncState::Nothing] {
+        assert_eq!(gone(known), (vec![NOW * 1_000 + 1], Loss::Everything));
     }
-    let read = Knowledge::Interrupted(stamp(NOW * 1_000).into());
-    assert_eq!(gone(read).1, Missing::Nothing);
+    let read = SyncState::Interrupted(entry_id(NOW * 1_000).into());
+    assert_eq!(gone(read).1, Loss::Nothing);
 }
 
 #[test]
 fn a_known_channel_has_a_hole_only_if_an_event_behind_what_it_had_is_gone() {
-    let had = Knowledge::Interrupted(stamp(5).into());
-    assert_eq!(judged(had, vec![entry(8, Some(5))], 1, 1), (vec![8], Missing::Nothing));
-    assert_eq!(judged(had, vec![entry(8, Some(3))], 1, 1), (vec![8], Missing::Nothing));
+    let had = SyncState::Interrupted(entry_id(5).into());
+    assert_eq!(judged(had, vec![entry(8, Some(5))], 1, 1), (vec![8], Loss::Nothing));
+    assert_eq!(judged(had, vec![entry(8, Some(3))], 1, 1), (vec![8], Loss::Nothing));
     assert_eq!(judged(had, vec![entry(8, Some(7))], 1, 1), (vec![8], up_to(7)));
 }
 
@@ -207,12 +209,12 @@ fn numbered(last: u64) -> Vec<Entry> {
 #[test]
 fn the_size_of_a_page_does_not_matter() {
     let known = [
-        Knowledge::Nothing,
-        Knowledge::Left(ReportedId::default()),
-        Knowledge::Left(stamp(13).into()),
-        Knowledge::Left(stamp(30).into()),
-        Knowledge::Interrupted(stamp(13).into()),
-        Knowledge::Interrupted(stamp(30).into()),
+        SyncState::Nothing,
+        SyncState::Left(ReportedId::default()),
+        SyncState::Left(entry_id(13).into()),
+        SyncState::Left(entry_id(30).into()),
+        SyncState::Interrupted(entry_id(13).into()),
+        SyncState::Interrupted(entry_id(30).into()),
     ];
     for known in known {
         for (count, kept) in [(0, 1_000), (5, 1_000), (12, 0), (100, 200), (100, usize::MAX)] {
@@ -224,22 +226,22 @@ fn the_size_of_a_page_does_not_matter() {
                 let (numbers, gone, _) = of(page);
                 let owed = 30 - count.min(30);
                 match known {
-                    Knowledge::Interrupted(had) => {
+                    SyncState::Interrupted(had) => {
                         assert_eq!(numbers, (had.ms() + 1..=30).collect::<Vec<_>>());
-                        assert_eq!(gone, Missing::Nothing);
+                        assert_eq!(gone, Loss::Nothing);
                     }
-                    Knowledge::Nothing => {
+                    SyncState::Nothing => {
                         assert_eq!((&numbers, gone), (&all, missing), "{page} {count} {kept}");
                         assert_eq!(numbers, (owed + 1..=30).collect::<Vec<_>>());
                     }
                     // In one page there is no need to look at what is owed.
-                    Knowledge::Left(had) if page > 30 - had.ms() as usize => {
+                    SyncState::Left(had) if page > 30 - had.ms() as usize => {
                         assert_eq!(numbers, (had.ms() + 1..=30).collect::<Vec<_>>());
                     }
-                    Knowledge::Left(had) => {
+                    SyncState::Left(had) => {
                         let from = had.ms().max(owed);
                         assert_eq!(numbers, (from + 1..=30).collect::<Vec<_>>(), "{page} {count}");
-                        let lost = if owed > had.ms() { up_to(owed) } else { Missing::Nothing };
+                        let lost = if owed > had.ms() { up_to(owed) } else { Loss::Nothing };
                         assert_eq!(gone, lost);
                     }
                 }
@@ -253,7 +255,7 @@ fn no_more_is_fetched_than_there_is_room_for() {
     let room = 10 * entry(1, None).size();
     let terms = FetchPolicy { room, kept: 0, ..terms(Source::PubSub, (1_000, 0)) };
     let stream = Stream { entries: numbered(100), about: None, page: 7 };
-    let (numbers, missing, _) = caught(Knowledge::Nothing, &stream, terms);
+    let (numbers, missing, _) = caught(SyncState::Nothing, &stream, terms);
     assert_eq!((numbers, missing), ((91..=100).collect(), up_to(90)));
 }
 
@@ -262,9 +264,9 @@ fn what_is_trimmed_while_it_is_read_is_a_hole() {
     let mut stream = Stream { entries: numbered(30), about: None, page: 10 };
     let terms = terms(Source::PubSub, (100, 0));
     let mut catch_up =
-        CatchUp::new(Vec::new(), Knowledge::Interrupted(ReportedId::default()), None);
+        CatchUp::new(Vec::new(), SyncState::Interrupted(ReportedId::default()), None);
     let (fetched, done) = catch_up.take(stream.page(&catch_up.range(terms)), terms);
-    assert_eq!((fetched.missing, done), (Missing::Nothing, false));
+    assert_eq!((fetched.missing, done), (Loss::Nothing, false));
     stream.entries.drain(..15);
     let (fetched, done) = catch_up.take(stream.page(&catch_up.range(terms)), terms);
     assert_eq!((fetched.missing, done), (up_to(15), false));
@@ -273,14 +275,15 @@ fn what_is_trimmed_while_it_is_read_is_a_hole() {
 
 #[test]
 fn an_applications_stream_that_was_emptied_is_not_lost_and_one_that_was_deleted_is() {
-    let known = Knowledge::Interrupted(stamp(50).into());
+    let known = SyncState::Interrupted(entry_id(50).into());
     let missing = |about| {
         let stream = Stream { entries: Vec::new(), about, page: 10 };
         caught(known, &stream, terms(Source::Streams, (5, 0))).1
     };
-    let emptied = |newest| Some(About { first: None, whole: false, newest: stamp(newest).into() });
-    assert_eq!(missing(emptied(50)), Missing::Nothing);
-    assert_eq!(missing(emptied(60)), Missing::UpTo(stamp(60)), "added and taken out meanwhile");
-    assert_eq!(missing(emptied(40)), Missing::Everything, "another stream");
-    assert_eq!(missing(None), Missing::Everything);
+    let emptied =
+        |newest| Some(About { first: None, whole: false, newest: entry_id(newest).into() });
+    assert_eq!(missing(emptied(50)), Loss::Nothing);
+    assert_eq!(missing(emptied(60)), Loss::UpTo(entry_id(60)), "added and taken out meanwhile");
+    assert_eq!(missing(emptied(40)), Loss::Everything, "another stream");
+    assert_eq!(missing(None), Loss::Everything);
 }

@@ -11,7 +11,7 @@ use ::redis::aio::MultiplexedConnection;
 use ::redis::RedisError;
 use tokio::time::{Duration, Instant};
 
-use crate::hub::{pattern_of, shown as shown_name, Knowledge, ReportedId};
+use crate::hub::{pattern_of, shown as shown_name, ReportedId, SyncState};
 use crate::redis::catch_up::{CatchUp, FetchPolicy, Fetched};
 use crate::redis::context::{HubContext, LogLevel};
 use crate::redis::ended::{shown, Ended};
@@ -32,7 +32,7 @@ const TOGETHER: usize = 512;
 /// What is there of a channel.
 pub struct CaughtUp {
     pub name: Box<[u8]>,
-    pub known: Knowledge,
+    pub known: SyncState,
     pub fetched: Fetched,
     /// There is more.
     pub rest: Option<CatchUp>,
@@ -40,7 +40,7 @@ pub struct CaughtUp {
 
 impl CaughtUp {
     /// Nothing is to be fetched.
-    pub fn nothing(name: Box<[u8]>, known: Knowledge) -> CaughtUp {
+    pub fn nothing(name: Box<[u8]>, known: SyncState) -> CaughtUp {
         CaughtUp { name, known, fetched: Fetched::default(), rest: None }
     }
 }
@@ -337,7 +337,7 @@ impl Session {
     fn reached_end(
         &mut self,
         name: Box<[u8]>,
-        known: Knowledge,
+        known: SyncState,
         fetched: Fetched,
     ) -> Result<(), Ended> {
         let waiting = match self.channels.get_mut(&name).map(|channel| &mut channel.state) {
@@ -348,10 +348,10 @@ impl Session {
             return self.settled(&name, known, &fetched);
         }
         let had = match known {
-            Knowledge::Nothing => ReportedId::default(),
-            Knowledge::Left(had) | Knowledge::Interrupted(had) => had,
+            SyncState::Nothing => ReportedId::default(),
+            SyncState::Left(had) | SyncState::Interrupted(had) => had,
         };
-        let had = Knowledge::Interrupted(fetched.newest.unwrap_or(had).max(had));
+        let had = SyncState::Interrupted(fetched.newest.unwrap_or(had).max(had));
         let catch_up = CatchUp::new(self.joined.key(&name), had, None);
         self.catch_up_further(name, catch_up);
         Ok(())

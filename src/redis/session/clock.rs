@@ -13,7 +13,7 @@ use crate::hub::{Now, ReportedId};
 use crate::redis::context::LogLevel;
 use crate::redis::ended::Ended;
 use crate::redis::session::Session;
-use crate::sse::id::Stamp;
+use crate::sse::id::EntryId;
 
 const RESET: &str = include_str!("reset.lua");
 
@@ -33,10 +33,10 @@ impl Session {
             }
             other => other.and_then(|id| id.checked(latest)),
         };
-        self.rewound = mark > Stamp::default() && given.is_none_or(|given| given < mark);
+        self.rewound = mark > EntryId::default() && given.is_none_or(|given| given < mark);
         self.clock = match given {
             Some(given) if given >= mark => given,
-            None if mark == Stamp::default() => self.tick_clock("*").await,
+            None if mark == EntryId::default() => self.tick_clock("*").await,
             // This machine's clock was ahead once.
             _ if !latest.allows(mark) => mark,
             _ => self.tick_clock(&ReportedId::from(mark).to_string()).await.max(mark),
@@ -46,18 +46,18 @@ impl Session {
 
     /// Has the clock give a number, this one or its own. Zero if it gives none: another nginx may have
     /// been faster, which is as good.
-    async fn tick_clock(&mut self, id: &str) -> Stamp {
+    async fn tick_clock(&mut self, id: &str) -> EntryId {
         let mut tick = cmd("XADD");
         tick.arg(self.joined.names.clock()).arg("MAXLEN").arg(1).arg(id).arg("t").arg("");
         let answer: Result<Vec<u8>, _> = tick.query_async(&mut self.link.connection).await;
         let Some(given) = answer.ok().and_then(|id| ReportedId::parse(&id)) else {
-            return Stamp::default();
+            return EntryId::default();
         };
         match given.checked(self.latest()) {
-            Some(stamp) => stamp,
+            Some(entry_id) => entry_id,
             None => {
                 self.reset_clock(given).await;
-                Stamp::default()
+                EntryId::default()
             }
         }
     }

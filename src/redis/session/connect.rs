@@ -8,7 +8,7 @@ use std::time::Duration;
 use ::redis::{RedisError, Value};
 use tokio::time::{timeout_at, Instant};
 
-use crate::hub::{pattern_of, Arrival, How, Knowledge, Link, Source};
+use crate::hub::{pattern_of, IncomingEvent, Provenance, RedisState, Source, SyncState};
 use crate::redis::buffered_message::BufferedMessage;
 use crate::redis::context::HubContext;
 use crate::redis::ended::{lost, Ended};
@@ -25,7 +25,7 @@ use crate::redis::session::{Holder, Session};
 use crate::redis::subscribe::WantedChannel;
 use crate::redis::subscription_table::{FollowedChannel, SubscriptionState};
 use crate::redis::token::{Agreed, Token};
-use crate::sse::id::Stamp;
+use crate::sse::id::EntryId;
 
 /// How long a connection waits for what streams in progress have missed before it serves.
 const SOON: Duration = Duration::from_secs(2);
@@ -110,7 +110,7 @@ impl Session {
         // Streams of these have gone on, so what they missed comes in the order of all. History of others
         // is fetched afterwards, a part at a time.
         let (mut first, later): (Vec<_>, Vec<_>) = joined.into_iter().partition(|(name, known)| {
-            matches!(known, Knowledge::Interrupted(_)) || pattern_of(name).is_some()
+            matches!(known, SyncState::Interrupted(_)) || pattern_of(name).is_some()
         });
         // Patterns last: what they bring of these channels is a double then.
         first.sort_by_key(|(name, _)| pattern_of(name).is_some());
@@ -124,7 +124,7 @@ impl Session {
         self.patiently(|| hub.new_epoch(fence))?;
         self.catching.unsettled = left.iter().map(|(name, _)| name.clone()).collect();
         self.append_all(&caught)?;
-        self.patiently(|| hub.set_link(fence, Link::Up))?;
+        self.patiently(|| hub.set_link(fence, RedisState::Up))?;
         for CaughtUp { name, known, fetched, .. } in &caught {
             self.settled(name, *known, fetched)?;
         }
@@ -211,10 +211,10 @@ impl Session {
         for CaughtUp { name, known, fetched, .. } in caught {
             newest.insert(&name[..], fetched);
             // A number that is not believed stands where the one before it does.
-            let mut order = Stamp::default();
+            let mut order = EntryId::default();
             for entry in self.readable(name, &fetched.entries) {
                 let arrival = self.fetched(name, *known, entry);
-                order = arrival.how.stamp().unwrap_or(order);
+                order = arrival.provenance.entry_id().unwrap_or(order);
                 arrivals.push((order, arrival));
             }
             mark = mark.max(fetched.newest.and_then(|id| id.checked(latest)).unwrap_or_default());
@@ -225,8 +225,8 @@ impl Session {
             let whose = self.whose(push)?;
             if let MessageTarget::Control(Control::Forget(name, up_to)) = whose {
                 self.forget(name, up_to)?;
-                arrivals.retain(|(_, arrival): &(_, Arrival<'_>)| {
-                    arrival.channel != name || is_later(arrival.how, up_to)
+                arrivals.retain(|(_, arrival): &(_, IncomingEvent<'_>)| {
+                    arrival.channel != name || is_later(arrival.provenance, up_to)
                 });
                 continue;
             }
@@ -258,10 +258,12 @@ impl Session {
             }
             let mut arrival = self.arrival(name, message);
             if !self.channels.get(name).is_some_and(FollowedChannel::comes_by_name) {
-                arrival.how = arrival.how.strayed();
+                arrival.provenance = arrival.provenance.strayed();
             }
-            told = told.max(arrival.how.stamp().unwrap_or_default());
-            if let (How::Live(id), Some(channel)) = (arrival.how, self.channels.get_mut(name)) {
+            told = told.max(arrival.provenance.entry_id().unwrap_or_default());
+            if let (Provenance::Live(id), Some(channel)) =
+                (arrival.provenance, self.channels.get_mut(name))
+            {
                 channel.last = channel.last.max(id.reported());
             }
             arrivals.push((told, arrival));
@@ -270,6 +272,6 @@ impl Session {
         arrivals.sort_by_key(|(number, _)| *number);
         let arrivals: Vec<_> = arrivals.into_iter().map(|(_, arrival)| arrival).collect();
         self.append(&arrivals)?;
-        self.patiently(|| hub.raise_mark(fence, mark))
+        self.patiently(|| hub.raise_high_watermark(fence, mark))
     }
 }

@@ -23,7 +23,7 @@ impl Session {
             Ok(())
         } else {
             // If this process does not come to it, the next one that holds the subscription does.
-            self.patiently(|| self.joined.hub.out_of_step(fence, member))
+            self.patiently(|| self.joined.hub.set_out_of_sync(fence, member))
         }
     }
 

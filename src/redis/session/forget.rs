@@ -4,7 +4,7 @@
 //! The message stands on the control channel. An nginx that is not connected at that moment finds with its
 //! next connection that the stream is gone, or with `redis_source stream` that there is a low watermark.
 
-use crate::hub::{How, ReportedId, Source};
+use crate::hub::{Provenance, ReportedId, Source};
 use crate::redis::ended::Ended;
 use crate::redis::message::Control;
 use crate::redis::session::Session;
@@ -20,7 +20,7 @@ impl Session {
             return Ok(());
         }
         match control {
-            Control::Marker(number) => self.patiently(|| hub.pass_marker(fence, number)),
+            Control::Marker(number) => self.patiently(|| hub.marker_was_read(fence, number)),
             Control::Forget(name, up_to) => self.forget(name, up_to),
             Control::Doubtful(name, up_to) => {
                 // Whoever joins another channel finds out.
@@ -31,7 +31,7 @@ impl Session {
                     self.doubt(name, up_to)?;
                 }
                 // A successor, whose token may be another, passes it over as it does one that fits.
-                self.patiently(|| hub.leave_out(fence))
+                self.patiently(|| hub.skip_message(fence))
             }
         }
     }
@@ -59,13 +59,13 @@ impl Session {
 }
 
 /// Whether an arrival came after what is forgotten up to this id.
-pub(in crate::redis) fn is_later(how: How, up_to: ReportedId) -> bool {
+pub(in crate::redis) fn is_later(how: Provenance, up_to: ReportedId) -> bool {
     match how {
-        How::Live(id)
-        | How::Missed(id)
-        | How::Earlier(id)
-        | How::Joining(id)
-        | How::Strayed(Some(id)) => id.reported() > up_to,
-        How::Plain | How::Strayed(None) => false,
+        Provenance::Live(id)
+        | Provenance::Missed(id)
+        | Provenance::Earlier(id)
+        | Provenance::Joining(id)
+        | Provenance::Strayed(Some(id)) => id.reported() > up_to,
+        Provenance::Plain | Provenance::Strayed(None) => false,
     }
 }

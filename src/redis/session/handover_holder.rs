@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::hub::BridgeError;
+use crate::hub::LeaseError;
 use crate::redis::ended::Ended;
 use crate::redis::inbox::Push;
 use crate::redis::phase::Phase;
@@ -99,14 +99,14 @@ impl Session {
     pub(in crate::redis) fn retire_further(&mut self) -> Result<(), Ended> {
         let Some(HandoverHolder { since, heir, .. }) = self.retiring else { return Ok(()) };
         let hub = self.joined.hub.clone();
-        if !hub.bears(self.tenant.fence) {
+        if !hub.holds_token(self.tenant.fence) {
             return Err(Ended::Fenced);
         }
         let longest = if self.is_frozen() { HEIR } else { WAIT };
         if since.elapsed() > longest || !hub.has_others(&[self.tenant.seat]) {
             return Err(Ended::Retired);
         }
-        match (heir, hub.heir()) {
+        match (heir, hub.successor()) {
             (Heir::None, None) => Ok(()),
             (Heir::Waits(known, since), Some(heir)) if known == heir => {
                 let settled = !self.is_joining_any() && self.strays.is_settled();
@@ -158,10 +158,10 @@ impl Session {
     fn thaw_without_heir(&mut self) -> Result<(), Ended> {
         let (hub, fence) = (self.joined.hub.clone(), self.tenant.fence);
         let Some(held) = hub.try_succeed() else { return Ok(()) };
-        match hub.forget_heir(fence, &held) {
+        match hub.forget_successor(fence, &held) {
             Ok(()) => {}
-            Err(BridgeError::Fenced) => return Err(Ended::Fenced),
-            Err(BridgeError::Busy(_)) => return Ok(()),
+            Err(LeaseError::Fenced) => return Err(Ended::Fenced),
+            Err(LeaseError::Busy(_)) => return Ok(()),
         }
         drop(held);
         self.set_heir(Heir::None);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use ::redis::cmd;
 use tokio::time::{sleep, timeout, Instant};
 
-use crate::hub::{Fence, Hub, Knowledge, Link, Membership, Seat, TakenOver};
+use crate::hub::{FencingToken, Hub, Membership, RedisState, SlotClaim, SyncState, TakenOver};
 use crate::redis::context::{HubContext, LogLevel};
 use crate::redis::ended::lost;
 use crate::redis::ended::{shown, Ended};
@@ -30,18 +30,18 @@ const STEP: Duration = Duration::from_millis(2);
 /// makes the process's part of a fence.
 pub async fn take_over(
     joined: Rc<HubContext>,
-    seat: Seat,
-    tenant: impl Fn(Fence) -> Holder,
+    seat: SlotClaim,
+    tenant: impl Fn(FencingToken) -> Holder,
 ) -> Result<Session, Ended> {
     let hub = joined.hub.clone();
     let heir = fastrand::u64(1..);
-    hub.announce_heir(heir).map_err(Ended::Locked)?;
-    if let Some(holder) = hub.bridge_slot() {
+    hub.announce_successor(heir).map_err(Ended::Locked)?;
+    if let Some(holder) = hub.holder_slot() {
         joined.wake(&[holder]);
     }
     let frozen = wait_until(ANSWER, || hub.is_frozen(heir)).await;
     // The fence is not ours yet: nothing is appended before it is.
-    let mut session = Session::connect(joined.clone(), tenant(Fence::none())).await?;
+    let mut session = Session::connect(joined.clone(), tenant(FencingToken::none())).await?;
     session.read = hub.head();
     session.prepare().await?;
     session.subscribe_control().await?;
@@ -50,7 +50,7 @@ pub async fn take_over(
         true => session.read_marker(heir).await?,
         false => None,
     };
-    let passed = || hub.has_passed(heir) || !hub.is_retiring();
+    let passed = || hub.has_read_marker(heir) || !hub.is_retiring();
     let in_time = behind.is_some() && wait_until(MARKER, passed).await;
     let (fence, taken) = session.patiently_locked(|| hub.take_over(seat, heir, joined.now()))?;
     session.tenant = tenant(fence);
@@ -75,7 +75,7 @@ impl Session {
     /// Subscribes to the channels that the holder has in step.
     async fn subscribe_as_holder(&mut self) -> Result<(), Ended> {
         let hub = self.joined.hub.clone();
-        let Some(holder) = hub.bridge_slot() else { return Ok(()) };
+        let Some(holder) = hub.holder_slot() else { return Ok(()) };
         let names = self.joined_by(holder)?;
         let joined = self.join(names)?;
         if self.subscribe == Subscribe::First {
@@ -119,13 +119,13 @@ impl Session {
         for channel in self.channels.values_mut() {
             channel.state = SubscriptionState::InStep;
             // The holder has gone on until now.
-            if let Knowledge::Left(had) | Knowledge::Interrupted(had) = known(&hub, channel.member)?
+            if let SyncState::Left(had) | SyncState::Interrupted(had) = known(&hub, channel.member)?
             {
                 channel.last = had;
             }
         }
-        self.patiently(|| hub.set_link(fence, Link::Up))?;
-        for channel in self.channels.values_mut().filter(|channel| !hub.in_step(&[channel.member]))
+        self.patiently(|| hub.set_link(fence, RedisState::Up))?;
+        for channel in self.channels.values_mut().filter(|channel| !hub.in_sync(&[channel.member]))
         {
             // The holder did not come to look up a doubtful message.
             channel.is_doubted(false);
@@ -147,8 +147,8 @@ impl Session {
 }
 
 /// What the hub knows of a channel.
-fn known(hub: &Hub, member: Membership) -> Result<Knowledge, Ended> {
-    hub.knowledge(member).map_err(Ended::Locked)
+fn known(hub: &Hub, member: Membership) -> Result<SyncState, Ended> {
+    hub.sync_state(member).map_err(Ended::Locked)
 }
 
 async fn wait_until(longest: Duration, condition: impl Fn() -> bool) -> bool {

@@ -4,7 +4,9 @@ use std::collections::VecDeque;
 
 use tokio::time::Instant;
 
-use crate::hub::{pattern_of, Arrival, How, Knowledge, Missing, NewEvent, ReportedId, Source};
+use crate::hub::{
+    pattern_of, IncomingEvent, Loss, NewEvent, Provenance, ReportedId, Source, SyncState,
+};
 use crate::redis::buffered_message::BufferedMessage;
 use crate::redis::catch_up::Fetched;
 use crate::redis::ended::Ended;
@@ -39,7 +41,7 @@ pub(in crate::redis) enum MessageTarget<'m> {
 /// What one message asks for.
 enum Turn<'m> {
     /// It enters the log.
-    Append(Arrival<'m>),
+    Append(IncomingEvent<'m>),
     /// Its channel is not in step: it waits.
     Hold(&'m [u8], BufferedMessage),
     /// Events of its channel were missed before it.
@@ -210,7 +212,7 @@ impl Session {
         let by_name = known.is_some();
         let mut arrival = self.arrival(name, message);
         if !by_name {
-            arrival.how = arrival.how.strayed();
+            arrival.provenance = arrival.provenance.strayed();
         }
         Ok(Turn::Append(arrival))
     }
@@ -229,12 +231,12 @@ impl Session {
     }
 
     /// Appends a batch, and wakes who listens.
-    pub(in crate::redis) fn append(&mut self, batch: &[Arrival<'_>]) -> Result<(), Ended> {
+    pub(in crate::redis) fn append(&mut self, batch: &[IncomingEvent<'_>]) -> Result<(), Ended> {
         let mut rest = batch;
         while !rest.is_empty() {
             let some = &rest[..one_hold(rest)];
             let (joined, fence) = (&self.joined, self.tenant.fence);
-            let arrived = self.patiently(|| joined.hub.arrive(fence, some, joined.now()))?;
+            let arrived = self.patiently(|| joined.hub.ingest(fence, some, joined.now()))?;
             joined.wake(&arrived.listeners);
             if arrived.too_large > 0 {
                 let largest = some.iter().max_by_key(|arrival| arrival.event.data.len());
@@ -253,7 +255,7 @@ impl Session {
         match self.skip {
             0 => {
                 let (hub, fence) = (&self.joined.hub, self.tenant.fence);
-                self.patiently(|| hub.leave_out(fence))?;
+                self.patiently(|| hub.skip_message(fence))?;
                 self.tell_too_large(name, bytes);
             }
             _ => self.skip -= 1,
@@ -280,7 +282,7 @@ impl Session {
     pub(in crate::redis) fn enter(
         &mut self,
         name: &[u8],
-        known: Knowledge,
+        known: SyncState,
         fetched: &Fetched,
     ) -> Result<(), Ended> {
         self.forget_strayed(name, known)?;
@@ -292,7 +294,7 @@ impl Session {
         for entry in entries.filter(|entry| entry.id > forgotten) {
             let mut arrival = self.fetched(name, known, entry);
             if by_name.is_some_and(|first| entry.id >= first) {
-                arrival.how = arrival.how.since_subscribed();
+                arrival.provenance = arrival.provenance.since_subscribed();
             }
             arrivals.push(arrival);
         }
@@ -313,13 +315,13 @@ impl Session {
 
     /// Forgets what a pattern has brought of a channel between the decision to join it and the
     /// confirmation that it is subscribed to: that is among what was fetched.
-    fn forget_strayed(&mut self, name: &[u8], known: Knowledge) -> Result<(), Ended> {
+    fn forget_strayed(&mut self, name: &[u8], known: SyncState) -> Result<(), Ended> {
         let Some(channel) = self.channels.get(name) else { return Ok(()) };
-        if matches!(known, Knowledge::Interrupted(_)) || pattern_of(name).is_some() {
+        if matches!(known, SyncState::Interrupted(_)) || pattern_of(name).is_some() {
             return Ok(());
         }
         let (hub, fence, member) = (&self.joined.hub, self.tenant.fence, channel.member);
-        self.patiently(|| hub.forget_islands(fence, member))
+        self.patiently(|| hub.forget_partial(fence, member))
     }
 
     /// Enters what is gone of a channel or a pattern, before what comes behind it.
@@ -330,7 +332,7 @@ impl Session {
             let (hub, fence, clock) = (&self.joined.hub, self.tenant.fence, self.clock);
             return self.patiently(|| hub.patterns_subscribed(fence, &[member], clock));
         }
-        if fetched.missing == Missing::Everything {
+        if fetched.missing == Loss::Everything {
             channel.last = ReportedId::default();
             self.tell_started_over(name);
         }
@@ -342,7 +344,7 @@ impl Session {
     pub(in crate::redis) fn settled(
         &mut self,
         name: &[u8],
-        known: Knowledge,
+        known: SyncState,
         fetched: &Fetched,
     ) -> Result<(), Ended> {
         let Some(member) = self.channels.get(name).map(|channel| channel.member) else {
@@ -353,7 +355,7 @@ impl Session {
         }
         if let Some(newest) = fetched.newest.and_then(|id| id.checked(self.latest())) {
             let (hub, fence) = (&self.joined.hub, self.tenant.fence);
-            self.patiently(|| hub.raise_mark(fence, newest))?;
+            self.patiently(|| hub.raise_high_watermark(fence, newest))?;
         }
         let (joined, fence) = (&self.joined, self.tenant.fence);
         let missing = fetched.missing;
@@ -376,23 +378,23 @@ impl Session {
     pub(in crate::redis) fn fetched<'m>(
         &mut self,
         name: &'m [u8],
-        known: Knowledge,
+        known: SyncState,
         entry: &'m Entry,
-    ) -> Arrival<'m> {
+    ) -> IncomingEvent<'m> {
         let id = self.judged(name, entry.id);
-        let how = match known {
-            Knowledge::Interrupted(_) => How::Missed(id),
-            Knowledge::Nothing | Knowledge::Left(_) => How::Earlier(id),
+        let provenance = match known {
+            SyncState::Interrupted(_) => Provenance::Missed(id),
+            SyncState::Nothing | SyncState::Left(_) => Provenance::Earlier(id),
         };
         let born = match known {
             // It has happened since the stream was last read, whatever its id says.
-            Knowledge::Interrupted(had) if had == ReportedId::default() || entry.id <= had => {
+            SyncState::Interrupted(had) if had == ReportedId::default() || entry.id <= had => {
                 self.joined.now().mono
             }
             _ => self.born(entry.id.ms()),
         };
         let event = NewEvent { event_type: &entry.event_type, data: &entry.data };
-        Arrival { channel: name, how, event, born }
+        IncomingEvent { channel: name, provenance, event, born }
     }
 
     /// A message, as it enters the hub.
@@ -400,19 +402,19 @@ impl Session {
         &mut self,
         name: &'m [u8],
         message: &'m Message<'m>,
-    ) -> Arrival<'m> {
+    ) -> IncomingEvent<'m> {
         let born = self.joined.now().mono;
         let nothing = NewEvent { event_type: b"", data: b"" };
-        let (how, event) = match message {
+        let (provenance, event) = match message {
             // Nobody asks for that.
-            Message::Doubtful(_) => (How::Plain, nothing),
-            Message::Plain(data) => (How::Plain, NewEvent { event_type: b"", data }),
+            Message::Doubtful(_) => (Provenance::Plain, nothing),
+            Message::Plain(data) => (Provenance::Plain, NewEvent { event_type: b"", data }),
             Message::Durable(event) => (
-                How::Live(self.judged(name, event.id)),
+                Provenance::Live(self.judged(name, event.id)),
                 NewEvent { event_type: &event.event_type, data: &event.data },
             ),
         };
-        Arrival { channel: name, how, event, born }
+        IncomingEvent { channel: name, provenance, event, born }
     }
 
     /// Appends the messages of a channel that waited for it.
@@ -422,15 +424,15 @@ impl Session {
     fn release(
         &mut self,
         name: &[u8],
-        known: Knowledge,
+        known: SyncState,
         fetched: &Fetched,
     ) -> Result<Released, Ended> {
         let reading = self.delivery_mode();
         let Some(channel) = self.channels.get_mut(name) else { return Ok(Released::All) };
         let had = match known {
-            _ if fetched.missing == Missing::Everything => ReportedId::default(),
-            Knowledge::Nothing => ReportedId::default(),
-            Knowledge::Left(had) | Knowledge::Interrupted(had) => had,
+            _ if fetched.missing == Loss::Everything => ReportedId::default(),
+            SyncState::Nothing => ReportedId::default(),
+            SyncState::Left(had) | SyncState::Interrupted(had) => had,
         };
         channel.last = channel.last.max(fetched.newest.unwrap_or(had)).max(had);
         channel.forgotten = ReportedId::default();
@@ -455,11 +457,13 @@ impl Session {
                 }
             }
             let mut arrival = self.arrival(name, message);
-            if let (How::Live(id), Some(channel)) = (arrival.how, self.channels.get_mut(name)) {
+            if let (Provenance::Live(id), Some(channel)) =
+                (arrival.provenance, self.channels.get_mut(name))
+            {
                 channel.last = channel.last.max(id.reported());
                 // Others have gone on meanwhile, so its number may be below theirs.
-                if !matches!(known, Knowledge::Interrupted(_)) {
-                    arrival.how = arrival.how.since_subscribed();
+                if !matches!(known, SyncState::Interrupted(_)) {
+                    arrival.provenance = arrival.provenance.since_subscribed();
                 }
             }
             arrivals.push(arrival);
@@ -489,7 +493,8 @@ impl Session {
             let mut arrivals = Vec::with_capacity(messages.len());
             for message in &messages {
                 let arrival = self.arrival(name, message);
-                arrivals.push(Arrival { how: arrival.how.strayed(), ..arrival });
+                arrivals
+                    .push(IncomingEvent { provenance: arrival.provenance.strayed(), ..arrival });
             }
             self.append(&arrivals)?;
         }
@@ -527,7 +532,7 @@ impl Session {
 }
 
 /// How many of these events are appended under one hold of the hub's lock.
-fn one_hold(events: &[Arrival<'_>]) -> usize {
+fn one_hold(events: &[IncomingEvent<'_>]) -> usize {
     let mut bytes = 0;
     let few = events.iter().take(BATCH).take_while(|arrival| {
         bytes += arrival.event.data.len();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ::redis::RedisError;
 use tokio::time::{sleep, Instant};
 
-use crate::hub::{pattern_of, Arrival, How, Membership, NewEvent, ReportedId};
+use crate::hub::{pattern_of, IncomingEvent, Membership, NewEvent, Provenance, ReportedId};
 use crate::redis::context::LogLevel;
 use crate::redis::ended::Ended;
 use crate::redis::session::{Session, TELL_EVERY};
@@ -181,16 +181,18 @@ impl Session {
                 continue;
             }
             for entry in self.readable(name, &page.entries) {
-                arrivals.push(Arrival {
+                arrivals.push(IncomingEvent {
                     channel: name,
-                    how: How::Strayed(Some(self.judged(name, entry.id))),
+                    provenance: Provenance::Strayed(Some(self.judged(name, entry.id))),
                     event: NewEvent { event_type: &entry.event_type, data: &entry.data },
                     born: self.joined.now().mono,
                 });
             }
         }
         // Stable: those that are not believed come last, as they do in their streams.
-        arrivals.sort_by_key(|arrival| (arrival.how.stamp().is_none(), arrival.how.stamp()));
+        arrivals.sort_by_key(|arrival| {
+            (arrival.provenance.entry_id().is_none(), arrival.provenance.entry_id())
+        });
         self.append(&arrivals)
     }
 }

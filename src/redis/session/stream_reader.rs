@@ -12,7 +12,7 @@ use std::time::Duration;
 use ::redis::{cmd, pipe, Pipeline, RedisError, Value};
 use tokio::time::sleep;
 
-use crate::hub::{Arrival, How, Knowledge, NewEvent, ReportedId};
+use crate::hub::{IncomingEvent, NewEvent, Provenance, ReportedId, SyncState};
 use crate::redis::context::{HubContext, LogLevel};
 use crate::redis::ended::lost;
 use crate::redis::ended::{shown, Ended};
@@ -202,7 +202,7 @@ impl Session {
         self.reading.telling = Telling::Subscribing;
         // What is joined from now on is subscribed to as well.
         self.subscribe = Subscribe::First;
-        let names = self.channels.names().cloned().map(|name| (name, Knowledge::Nothing));
+        let names = self.channels.names().cloned().map(|name| (name, SyncState::Nothing));
         let names: Vec<_> = names.collect();
         let (mut joining, finished) = (self.joining(), self.finished.clone());
         tokio::task::spawn_local(async move {
@@ -351,16 +351,18 @@ impl Session {
                     continue;
                 }
                 let id = self.judged(name, entry.id);
-                arrivals.push(Arrival {
+                arrivals.push(IncomingEvent {
                     channel: name,
-                    how: How::Live(id),
+                    provenance: Provenance::Live(id),
                     event: NewEvent { event_type: &entry.event_type, data: &entry.data },
                     born: self.joined.now().mono,
                 });
             }
         }
         // Stable: those that are not believed come last, as they do in their streams.
-        arrivals.sort_by_key(|arrival| (arrival.how.stamp().is_none(), arrival.how.stamp()));
+        arrivals.sort_by_key(|arrival| {
+            (arrival.provenance.entry_id().is_none(), arrival.provenance.entry_id())
+        });
         self.append(&arrivals)
     }
 }

@@ -1,7 +1,7 @@
 //! What is subscribed to: just the channels that have streams. One is joined when somebody listens, and
 //! left a while after the last one went, so that a client which reconnects finds it in step.
 
-use crate::hub::{Fence, JoinError, Knowledge, Locked, ReportedId, Signal};
+use crate::hub::{ControlEntry, FencingToken, JoinError, Locked, ReportedId, SyncState};
 use crate::redis::buffered_message::BufferedMessage;
 use crate::redis::context::LogLevel;
 use crate::redis::ended::{shown, Ended};
@@ -49,14 +49,14 @@ impl Session {
                 wanted = self.heard()?;
                 break;
             };
-            if descriptor.signal() == Some(Signal::Wanted) {
+            if descriptor.signal() == Some(ControlEntry::Wanted) {
                 let name = self.patiently_locked(|| hub.wanted_name(descriptor.channel))?;
                 newcomers.extend(name);
             }
             self.read += 1;
         }
         self.want(wanted)?;
-        self.want_with(newcomers, Knowledge::of_newcomer)
+        self.want_with(newcomers, SyncState::of_newcomer)
     }
 
     /// All channels that some process has streams of.
@@ -92,7 +92,7 @@ impl Session {
     fn want_with(
         &mut self,
         names: Vec<Vec<u8>>,
-        judge: impl Fn(Knowledge) -> Knowledge,
+        judge: impl Fn(SyncState) -> SyncState,
     ) -> Result<(), Ended> {
         if names.is_empty() || self.is_frozen() {
             return Ok(());
@@ -137,10 +137,10 @@ impl Session {
                 self.tell_full();
                 continue;
             };
-            if self.tenant.fence != Fence::none() {
-                self.patiently(|| hub.forget_islands(self.tenant.fence, member))?;
+            if self.tenant.fence != FencingToken::none() {
+                self.patiently(|| hub.forget_partial(self.tenant.fence, member))?;
             }
-            let known = self.patiently_locked(|| hub.knowledge(member))?;
+            let known = self.patiently_locked(|| hub.sync_state(member))?;
             let name: Box<[u8]> = name.into();
             let state = SubscriptionState::Asked;
             let last = ReportedId::default();
@@ -217,9 +217,9 @@ impl Session {
             waiting.keep(message, most);
         }
         channel.state = SubscriptionState::Joining(waiting);
-        let (member, known) = (channel.member, Knowledge::Interrupted(channel.last));
+        let (member, known) = (channel.member, SyncState::Interrupted(channel.last));
         let (hub, fence) = (&self.joined.hub, self.tenant.fence);
-        self.patiently(|| hub.out_of_step(fence, member))?;
+        self.patiently(|| hub.set_out_of_sync(fence, member))?;
         self.catch_up([(name.into(), known)]);
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! Channels that are left: because nobody listens any more, or because Redis does not give them.
 
-use crate::hub::{pattern_of, shown, Knowledge, ReportedId};
+use crate::hub::{pattern_of, shown, ReportedId, SyncState};
 use crate::redis::context::LogLevel;
 use crate::redis::ended::Ended;
 use crate::redis::session::Session;
@@ -62,9 +62,9 @@ impl Session {
             return Ok(());
         };
         let (hub, fence) = (&self.joined.hub, self.tenant.fence);
-        match self.patiently_locked(|| hub.knowledge(member))? {
-            Knowledge::Interrupted(_) => self.patiently(|| hub.out_of_step(fence, member)),
-            Knowledge::Nothing | Knowledge::Left(_) => Ok(()),
+        match self.patiently_locked(|| hub.sync_state(member))? {
+            SyncState::Interrupted(_) => self.patiently(|| hub.set_out_of_sync(fence, member)),
+            SyncState::Nothing | SyncState::Left(_) => Ok(()),
         }
     }
 
@@ -102,11 +102,11 @@ impl Session {
             if heard {
                 channel.quiet = None;
             } else if now.saturating_sub(*channel.quiet.get_or_insert(now)) >= GRACE {
-                match hub.leave_unheard(fence, channel.member) {
+                match hub.leave_unsubscribed(fence, channel.member) {
                     Ok(true) => left.push(name.clone()),
                     Ok(false) => channel.quiet = None,
-                    Err(crate::hub::BridgeError::Busy(_)) => {}
-                    Err(crate::hub::BridgeError::Fenced) => return Err(Ended::Fenced),
+                    Err(crate::hub::LeaseError::Busy(_)) => {}
+                    Err(crate::hub::LeaseError::Fenced) => return Err(Ended::Fenced),
                 }
             }
         }

@@ -2,14 +2,14 @@
 
 use super::joined::{id, joint, joint_of, Joint};
 use super::*;
-use crate::hub::{name_of_pattern, How, Link, Missing, Source};
+use crate::hub::{name_of_pattern, Loss, Provenance, RedisState, Source};
 
 /// Longer than another nginx can have been faster.
 const LONG: u64 = 3_000;
 
 fn in_step(channels: &[&str]) -> Joint {
     let mut joint = joint();
-    channels.iter().for_each(|channel| joint.catch_up(channel, &[], Missing::Nothing));
+    channels.iter().for_each(|channel| joint.catch_up(channel, &[], Loss::Nothing));
     joint
 }
 
@@ -65,15 +65,15 @@ fn what_comes_after_a_while_is_given_at_once() {
 fn while_redis_is_away_nothing_is_decided() {
     let mut joint = in_step(&["a"]);
     joint.live("a", 100);
-    joint.bench.hub.set_link(joint.fence, Link::Down).unwrap();
+    joint.bench.hub.set_link(joint.fence, RedisState::Down).unwrap();
     let (_, wire) = joint.open(&["a"], "230-0");
     joint.bench.pass_time(4 * LONG);
     joint.connect();
     for ms in [210, 220] {
-        joint.come("a", How::Missed(id(ms).into()), "missed");
+        joint.come("a", Provenance::Missed(id(ms).into()), "missed");
     }
     assert_eq!(heard(&wire), [""; 0]);
-    joint.catch_up("a", &[230, 240], Missing::Nothing);
+    joint.catch_up("a", &[230, 240], Loss::Nothing);
     joint.bench.pass_time(LONG);
     assert_eq!(heard(&wire), ["240"]);
 }
@@ -92,7 +92,7 @@ fn a_channel_that_redis_does_not_give_keeps_no_other_waiting() {
 fn streams_of_patterns_are_told_as_well() {
     let mut joint = in_step(&["a"]);
     let pattern = name_of_pattern(b"*");
-    joint.catch_up(std::str::from_utf8(&pattern).unwrap(), &[], Missing::Nothing);
+    joint.catch_up(std::str::from_utf8(&pattern).unwrap(), &[], Loss::Nothing);
     joint.live("a", 100);
     let (_, wire) = joint.open(&[std::str::from_utf8(&pattern).unwrap()], "900-0");
     joint.bench.pass_time(LONG);
@@ -103,8 +103,8 @@ fn streams_of_patterns_are_told_as_well() {
 
 #[test]
 fn of_a_stream_that_applications_write_too() {
-    let mut joint = joint_of(Source::Streams, Link::Up);
-    joint.catch_up("a", &[10_000], Missing::Nothing);
+    let mut joint = joint_of(Source::Streams, RedisState::Up);
+    joint.catch_up("a", &[10_000], Loss::Nothing);
     let (_, wire) = joint.open(&["a"], "900000-0");
     joint.bench.pass_time(LONG);
     joint.live("a", 12_000);
@@ -117,7 +117,7 @@ fn plain_messages_do_not_wait() {
     let mut joint = in_step(&["a"]);
     joint.live("a", 100);
     let (_, wire) = joint.open(&["a"], "900-0");
-    joint.come("a", How::Plain, "plain");
+    joint.come("a", Provenance::Plain, "plain");
     assert_eq!(heard(&wire), ["plain"]);
 }
 

@@ -10,7 +10,7 @@ fn an_administrators_end_takes_many_turns_and_reaches_those_who_were_there() {
     let there: Vec<_> = (0..50).map(|_| bench.open(settings(), &["a"], "").0).collect();
     assert_eq!(bench.worker.end_streams(b"a", bench.now).unwrap(), Some(50));
     bench.publish("a", "after the end");
-    assert_eq!(bench.worker.turn(bench.now), Turn::More);
+    assert_eq!(bench.worker.turn(bench.now), Progress::More);
     // Who comes and goes between two turns changes nothing for the others.
     let wire = Rc::new(RefCell::new(Wire { room: usize::MAX, ..Wire::default() }));
     let (client, names) = (Client(wire.clone()), [b"a"[..].into()]);
@@ -40,7 +40,7 @@ fn a_ring_that_was_overtaken_is_told_to_many_channels_in_many_turns() {
     for i in 0..9_000 {
         bench.publish(&names[i % 30], &format!("{i}"));
     }
-    assert_eq!(bench.worker.turn(bench.now), Turn::More);
+    assert_eq!(bench.worker.turn(bench.now), Progress::More);
     bench.publish(&names[0], "more");
     bench.settle();
     for (i, wire) in wires.iter().enumerate() {
@@ -61,7 +61,7 @@ fn a_drain_of_many_streams_is_entered_in_many_turns() {
         bench.open(settings(), &["a"], "");
     }
     bench.worker.drain(2_000, bench.now);
-    assert_eq!(bench.worker.turn(bench.now), Turn::More);
+    assert_eq!(bench.worker.turn(bench.now), Progress::More);
     bench.settle();
     bench.pass_time(1_000);
     let half = std::iter::from_fn(|| bench.worker.take_ended()).count();
@@ -80,7 +80,7 @@ fn an_event_that_many_patterns_have_to_be_compared_with_takes_many_turns() {
     let_turns_have(20);
     bench.publish("event 7", "one");
     bench.publish("event 77", "two");
-    assert_eq!(bench.worker.turn(bench.now), Turn::More);
+    assert_eq!(bench.worker.turn(bench.now), Progress::More);
     bench.settle();
     assert_eq!(heard(&wires[7]), ["sse.open", "one", "two"]);
     assert_eq!(heard(&wires[77]), ["sse.open", "two"]);
@@ -118,7 +118,7 @@ fn large_events_make_a_turn_shorter() {
     }
     bench.publish("a", &"#".repeat(100_000));
     let mut turns = 1;
-    while bench.worker.turn(bench.now) == Turn::More {
+    while bench.worker.turn(bench.now) == Progress::More {
         turns += 1;
     }
     assert!(turns >= 4, "{turns}");

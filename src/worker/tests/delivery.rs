@@ -1,7 +1,7 @@
 //! The way of events: to whom, how many at a time, and to clients that read slowly.
 
 use super::*;
-use crate::worker::channel::Pass;
+use crate::worker::channel::FanOut;
 
 #[test]
 fn events_reach_the_streams_of_their_channel_once_and_in_order() {
@@ -173,7 +173,7 @@ fn one_turn_is_bounded() {
     let sends = || wires.iter().map(|wire| wire.borrow().sends).sum::<usize>();
     let before = sends();
     bench.publish("a", "x");
-    assert_eq!(bench.worker.turn(bench.now), Turn::More);
+    assert_eq!(bench.worker.turn(bench.now), Progress::More);
     assert!(sends() - before <= 256);
     bench.settle();
     assert_eq!(sends() - before, 2_000);
@@ -200,9 +200,9 @@ fn a_stream_that_takes_the_place_of_one_that_leaves_during_a_pass_misses_nothing
         let mut bench = bench(1 << 20, HISTORY);
         let mut open: Vec<_> = (0..STREAMS).map(|_| bench.open(settings(), &["a"], "")).collect();
         bench.publish("a", "news");
-        assert_eq!(bench.worker.turn(bench.now), Turn::More);
+        assert_eq!(bench.worker.turn(bench.now), Progress::More);
         let channel = bench.worker.channels.values().next().unwrap();
-        let Pass::Running { next } = channel.pass else { panic!("{:?}", channel.pass) };
+        let FanOut::Running { next } = channel.pass else { panic!("{:?}", channel.pass) };
         assert!((100..STREAMS - 101).contains(&next), "{next}");
         let leaving = channel.streams[next.wrapping_add_signed(-behind)];
         bench.worker.close(leaving, End::Client);

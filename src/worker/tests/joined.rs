@@ -2,33 +2,35 @@
 //! client elsewhere, is neither lost nor doubled.
 
 use super::*;
-use crate::hub::{Arrival, Fence, How, Knowledge, Link, Membership, Missing, Source};
-use crate::sse::id::Stamp;
+use crate::hub::{
+    FencingToken, IncomingEvent, Loss, Membership, Provenance, RedisState, Source, SyncState,
+};
+use crate::sse::id::EntryId;
 
 /// A bench with a bridge that the test plays.
 pub struct Joint {
     pub bench: Bench,
-    pub fence: Fence,
-    seat: Seat,
+    pub fence: FencingToken,
+    seat: SlotClaim,
 }
 
-pub fn id(ms: u64) -> Stamp {
-    Stamp { ms, seq: 0 }
+pub fn id(ms: u64) -> EntryId {
+    EntryId { ms, seq: 0 }
 }
 
-pub fn joint_of(source: Source, link: Link) -> Joint {
+pub fn joint_of(source: Source, link: RedisState) -> Joint {
     Joint::new(source, link, 7)
 }
 
 pub fn joint() -> Joint {
-    joint_of(Source::PubSub, Link::Up)
+    joint_of(Source::PubSub, RedisState::Up)
 }
 
 impl Joint {
-    pub fn new(source: Source, link: Link, tag: u32) -> Joint {
+    pub fn new(source: Source, link: RedisState, tag: u32) -> Joint {
         let bench = bench_of(1 << 19, HISTORY, source, tag);
-        let seat = bench.hub.take_seat().unwrap();
-        let fence = bench.hub.take_fence(seat, Now::default()).unwrap();
+        let seat = bench.hub.claim_slot().unwrap();
+        let fence = bench.hub.take_fencing_token(seat, Now::default()).unwrap();
         bench.hub.new_epoch(fence).unwrap();
         bench.hub.set_link(fence, link).unwrap();
         Joint { bench, fence, seat }
@@ -39,14 +41,14 @@ impl Joint {
     }
 
     /// A channel is subscribed to, and what Redis has of it is given; then all streams are served.
-    pub fn catch_up(&mut self, channel: &str, fetched: &[u64], missing: Missing) {
+    pub fn catch_up(&mut self, channel: &str, fetched: &[u64], missing: Loss) {
         let (member, hub) = (self.join(channel), self.bench.hub.clone());
-        let known = hub.knowledge(member).unwrap();
+        let known = hub.sync_state(member).unwrap();
         hub.lose(self.fence, member, missing).unwrap();
         for ms in fetched {
             let how = match known {
-                Knowledge::Interrupted(_) => How::Missed(id(*ms).into()),
-                Knowledge::Nothing | Knowledge::Left(_) => How::Earlier(id(*ms).into()),
+                SyncState::Interrupted(_) => Provenance::Missed(id(*ms).into()),
+                SyncState::Nothing | SyncState::Left(_) => Provenance::Earlier(id(*ms).into()),
             };
             self.come_born(channel, how, &ms.to_string(), 1);
         }
@@ -54,19 +56,19 @@ impl Joint {
         self.bench.settle();
     }
 
-    pub fn come(&mut self, channel: &str, how: How, data: &str) {
+    pub fn come(&mut self, channel: &str, how: Provenance, data: &str) {
         self.come_born(channel, how, data, self.bench.now.mono);
         self.bench.settle();
     }
 
-    pub fn come_born(&self, channel: &str, how: How, data: &str, born: u64) {
+    pub fn come_born(&self, channel: &str, how: Provenance, data: &str, born: u64) {
         let event = NewEvent { event_type: b"", data: data.as_bytes() };
-        let arrival = Arrival { channel: channel.as_bytes(), how, event, born };
-        self.bench.hub.arrive(self.fence, &[arrival], self.bench.now).unwrap();
+        let arrival = IncomingEvent { channel: channel.as_bytes(), provenance: how, event, born };
+        self.bench.hub.ingest(self.fence, &[arrival], self.bench.now).unwrap();
     }
 
     pub fn live(&mut self, channel: &str, ms: u64) {
-        self.come(channel, How::Live(id(ms).into()), &ms.to_string());
+        self.come(channel, Provenance::Live(id(ms).into()), &ms.to_string());
     }
 
     pub fn open(&mut self, channels: &[&str], from: &str) -> (StreamKey, Rc<RefCell<Wire>>) {
@@ -80,7 +82,7 @@ impl Joint {
 
     pub fn connect(&self) {
         self.bench.hub.new_epoch(self.fence).unwrap();
-        self.bench.hub.set_link(self.fence, Link::Up).unwrap();
+        self.bench.hub.set_link(self.fence, RedisState::Up).unwrap();
     }
 }
 
@@ -92,13 +94,13 @@ fn a_stream_begins_when_its_channel_is_in_step_and_misses_nothing() {
     joint.bench.pass_time(100);
     assert_eq!(wire.borrow().bytes, b"retry: 3000\n:\n");
     assert!(joint.bench.worker.is_waiting(key));
-    joint.come_born("a", How::Earlier(id(90).into()), "90", 1);
+    joint.come_born("a", Provenance::Earlier(id(90).into()), "90", 1);
     joint.bench.settle();
     assert!(joint.bench.worker.is_waiting(key));
-    joint.catch_up("a", &[90, 100, 110], Missing::Nothing);
+    joint.catch_up("a", &[90, 100, 110], Loss::Nothing);
     assert!(!joint.bench.worker.is_waiting(key));
     joint.live("a", 120);
-    joint.come("a", How::Plain, "p");
+    joint.come("a", Provenance::Plain, "p");
     assert_eq!(heard(&wire), ["110", "120", "p"]);
     assert_eq!(joint.bench.worker.info(key).unwrap().events_sent, 3);
     assert!(wire.borrow().bytes.starts_with(b"retry: 3000\n:\ndata: 110"));
@@ -108,10 +110,10 @@ fn a_stream_begins_when_its_channel_is_in_step_and_misses_nothing() {
 fn a_stream_of_several_channels_waits_for_all_and_is_merged() {
     let mut joint = joint();
     let (key, wire) = joint.open(&["a", "b"], "100-0");
-    joint.catch_up("a", &[50, 110, 130], Missing::Nothing);
+    joint.catch_up("a", &[50, 110, 130], Loss::Nothing);
     joint.live("a", 150);
     assert!(joint.bench.worker.is_waiting(key));
-    joint.catch_up("b", &[90, 120, 140], Missing::Nothing);
+    joint.catch_up("b", &[90, 120, 140], Loss::Nothing);
     joint.live("b", 160);
     assert_eq!(heard(&wire), ["110", "120", "130", "140", "150", "160"]);
     // The next one finds them in step, and begins at once.
@@ -124,7 +126,7 @@ fn a_stream_of_several_channels_waits_for_all_and_is_merged() {
 fn a_new_stream_begins_with_its_place_once_it_is_in_step() {
     let mut joint = joint();
     let (_, wire) = joint.open(&["a"], "");
-    joint.catch_up("a", &[90, 100], Missing::UpTo(id(80)));
+    joint.catch_up("a", &[90, 100], Loss::UpTo(id(80)));
     joint.live("a", 110);
     assert_eq!(heard(&wire), ["sse.open", "110"]);
     let text = String::from_utf8(wire.borrow().bytes.clone()).unwrap();
@@ -156,14 +158,14 @@ fn who_returns_waits_no_longer_than_a_second_and_who_is_new_a_moment() {
 
 #[test]
 fn a_stream_does_not_wait_for_a_redis_that_is_away() {
-    let mut joint = joint_of(Source::PubSub, Link::Down);
+    let mut joint = joint_of(Source::PubSub, RedisState::Down);
     let (_, wire) = joint.open(&["a"], "");
     assert_eq!(heard(&wire), ["sse.open"]);
     // Nor for one that goes away meanwhile.
-    joint.bench.hub.set_link(joint.fence, Link::Connecting).unwrap();
+    joint.bench.hub.set_link(joint.fence, RedisState::Connecting).unwrap();
     let (key, wire) = joint.open(&["a"], "");
     assert!(joint.bench.worker.is_waiting(key));
-    joint.bench.hub.set_link(joint.fence, Link::Down).unwrap();
+    joint.bench.hub.set_link(joint.fence, RedisState::Down).unwrap();
     joint.bench.pass_time(100);
     assert_eq!(heard(&wire), ["sse.open"]);
 }
@@ -180,7 +182,7 @@ fn a_stream_that_waits_can_end() {
     assert_eq!(ended.1, End::Drain);
     joint.bench.worker.close(ended.0, ended.1);
     assert_eq!(joint.bench.worker.streams(), 0);
-    joint.catch_up("a", &[], Missing::Nothing);
+    joint.catch_up("a", &[], Loss::Nothing);
     joint.bench.pass_time(2_000);
     assert_eq!(heard(&drained), Vec::<String>::new());
 }
@@ -188,15 +190,15 @@ fn a_stream_that_waits_can_end() {
 #[test]
 fn what_happened_while_redis_was_away_comes_once() {
     let mut joint = joint();
-    joint.catch_up("a", &[100], Missing::Nothing);
+    joint.catch_up("a", &[100], Loss::Nothing);
     let (_, live) = joint.open(&["a"], "100-0");
-    joint.bench.hub.set_link(joint.fence, Link::Down).unwrap();
+    joint.bench.hub.set_link(joint.fence, RedisState::Down).unwrap();
     // From another nginx that has gone on, and a new one.
     let (_, ahead) = joint.open(&["a"], "130-0");
     let (_, behind) = joint.open(&["a"], "100-0");
     let (_, new) = joint.open(&["a"], "");
     joint.connect();
-    joint.catch_up("a", &[110, 120, 130, 140], Missing::Nothing);
+    joint.catch_up("a", &[110, 120, 130, 140], Loss::Nothing);
     joint.live("a", 150);
     let all = ["110", "120", "130", "140", "150"];
     assert_eq!(heard(&live), all);
@@ -209,12 +211,12 @@ fn what_happened_while_redis_was_away_comes_once() {
 #[test]
 fn a_stream_that_did_not_wait_loses_nothing_of_a_channel_that_comes_late() {
     let mut joint = joint();
-    joint.catch_up("a", &[200], Missing::Nothing);
+    joint.catch_up("a", &[200], Loss::Nothing);
     let (_, wire) = joint.open(&["a", "b"], "150-0");
     joint.bench.pass_time(1_100);
     joint.live("a", 300);
     assert_eq!(heard(&wire), ["200", "300"]);
-    joint.catch_up("b", &[140, 160, 250, 350], Missing::Nothing);
+    joint.catch_up("b", &[140, 160, 250, 350], Loss::Nothing);
     joint.live("b", 400);
     assert_eq!(heard(&wire), ["200", "300", "160", "250", "350", "400"]);
     // And the client's place has never gone back.
@@ -226,8 +228,8 @@ fn a_stream_that_did_not_wait_loses_nothing_of_a_channel_that_comes_late() {
 #[test]
 fn a_client_that_was_served_by_a_quicker_nginx_gets_nothing_twice() {
     let mut joint = joint();
-    joint.catch_up("a", &[100], Missing::Nothing);
-    joint.catch_up("b", &[], Missing::Nothing);
+    joint.catch_up("a", &[100], Loss::Nothing);
+    joint.catch_up("b", &[], Loss::Nothing);
     let (_, wire) = joint.open(&["a", "b"], "130-0");
     let (_, other) = joint.open(&["a"], "100-0");
     for (channel, ms) in [("a", 110), ("b", 120), ("a", 130), ("b", 140), ("a", 150)] {
@@ -239,7 +241,7 @@ fn a_client_that_was_served_by_a_quicker_nginx_gets_nothing_twice() {
 
 #[test]
 fn a_new_stream_is_not_given_the_past_of_a_redis_that_comes_late() {
-    let mut joint = joint_of(Source::PubSub, Link::Down);
+    let mut joint = joint_of(Source::PubSub, RedisState::Down);
     let silent = StreamSettings { open_event: None, ..settings() };
     let (_, silent) = joint.bench.open(silent, &["a"], "");
     let (_, wire) = joint.open(&["a"], "");
@@ -247,14 +249,14 @@ fn a_new_stream_is_not_given_the_past_of_a_redis_that_comes_late() {
     let wall = joint.bench.now.wall;
     // A day ago something was lost, and much has happened since.
     joint.bench.now.mono += 100;
-    let day = Missing::UpTo(id(wall - 86_400_000));
+    let day = Loss::UpTo(id(wall - 86_400_000));
     let member = joint.join("a");
     joint.bench.hub.lose(joint.fence, member, day).unwrap();
     for ms in [wall - 9_000_000, wall - 9] {
-        joint.come_born("a", How::Earlier(id(ms).into()), "past", START.mono - 1);
+        joint.come_born("a", Provenance::Earlier(id(ms).into()), "past", START.mono - 1);
     }
-    joint.come_born("a", How::Earlier(id(wall + 1).into()), "now", START.mono + 1);
-    joint.bench.hub.caught_up(joint.fence, member, Knowledge::Nothing, day).unwrap();
+    joint.come_born("a", Provenance::Earlier(id(wall + 1).into()), "now", START.mono + 1);
+    joint.bench.hub.caught_up(joint.fence, member, SyncState::Nothing, day).unwrap();
     joint.bench.settle();
     assert_eq!(heard(&wire), ["sse.open", "now"]);
     assert_eq!(heard(&silent), ["now"]);
@@ -263,27 +265,27 @@ fn a_new_stream_is_not_given_the_past_of_a_redis_that_comes_late() {
 #[test]
 fn a_hole_is_told_to_streams_in_progress_before_what_follows() {
     let mut joint = joint();
-    joint.catch_up("a", &[100], Missing::Nothing);
+    joint.catch_up("a", &[100], Loss::Nothing);
     let (_, wire) = joint.open(&["a"], "90-0");
     joint.connect();
-    joint.catch_up("a", &[300], Missing::UpTo(id(200)));
+    joint.catch_up("a", &[300], Loss::UpTo(id(200)));
     assert_eq!(heard(&wire), ["100", "sse.gap", "300"]);
     let text = String::from_utf8(wire.borrow().bytes.clone()).unwrap();
     assert!(text.contains("data: {\"after\":\"100-0\"}"), "{text}");
     // A client that has had the rest elsewhere has no gap.
-    joint.bench.hub.set_link(joint.fence, Link::Down).unwrap();
+    joint.bench.hub.set_link(joint.fence, RedisState::Down).unwrap();
     let (_, ahead) = joint.open(&["a"], "450-0");
     joint.connect();
-    joint.catch_up("a", &[500], Missing::UpTo(id(400)));
+    joint.catch_up("a", &[500], Loss::UpTo(id(400)));
     assert_eq!(heard(&ahead), ["500"]);
 }
 
 #[test]
 fn the_gap_of_a_client_from_another_hub_names_its_own_id() {
-    let mut joint = joint_of(Source::PubSub, Link::Down);
+    let mut joint = joint_of(Source::PubSub, RedisState::Down);
     let (_, wire) = joint.open(&["a"], "50-0-9-3");
     joint.connect();
-    joint.catch_up("a", &[300], Missing::UpTo(id(200)));
+    joint.catch_up("a", &[300], Loss::UpTo(id(200)));
     assert_eq!(heard(&wire), ["sse.gap", "300"]);
     let text = String::from_utf8(wire.borrow().bytes.clone()).unwrap();
     assert!(!text.contains("50-0-7-3"), "{text}");
@@ -292,11 +294,11 @@ fn the_gap_of_a_client_from_another_hub_names_its_own_id() {
 #[test]
 fn what_comes_below_the_mark_reaches_live_streams() {
     let mut joint = joint();
-    joint.catch_up("a", &[], Missing::Nothing);
+    joint.catch_up("a", &[], Loss::Nothing);
     let (_, wire) = joint.open(&["a"], "90-0");
     joint.live("a", 200);
     joint.live("a", 150);
-    joint.come("a", How::Missed(id(160).into()), "160");
+    joint.come("a", Provenance::Missed(id(160).into()), "160");
     joint.live("a", 150);
     assert_eq!(heard(&wire)[..3], ["200", "150", "160"]);
     let (_, again) = joint.open(&["a"], "200-0");
@@ -308,9 +310,9 @@ fn streams_that_were_overtaken_while_they_waited_begin_all_the_same() {
     let mut joint = joint();
     let (key, wire) = joint.open(&["a"], "100-0");
     let member = joint.join("a");
-    joint.bench.hub.caught_up(joint.fence, member, Knowledge::Nothing, Missing::Nothing).unwrap();
+    joint.bench.hub.caught_up(joint.fence, member, SyncState::Nothing, Loss::Nothing).unwrap();
     for ms in 101..9_000 {
-        joint.come_born("a", How::Live(id(ms).into()), "x", joint.bench.now.mono);
+        joint.come_born("a", Provenance::Live(id(ms).into()), "x", joint.bench.now.mono);
     }
     joint.bench.pass_time(200);
     assert!(!joint.bench.worker.is_waiting(key));
@@ -319,9 +321,9 @@ fn streams_that_were_overtaken_while_they_waited_begin_all_the_same() {
 
 #[test]
 fn a_stream_of_several_streams_in_redis_is_exact_on_one_nginx() {
-    let mut joint = joint_of(Source::Streams, Link::Up);
-    joint.catch_up("a", &[10_000], Missing::Nothing);
-    joint.catch_up("b", &[10_500], Missing::Nothing);
+    let mut joint = joint_of(Source::Streams, RedisState::Up);
+    joint.catch_up("a", &[10_000], Loss::Nothing);
+    joint.catch_up("b", &[10_500], Loss::Nothing);
     let (key, wire) = joint.open(&["a", "b"], "");
     joint.live("a", 12_000);
     joint.live("b", 11_900);
@@ -346,8 +348,8 @@ fn a_stream_of_several_streams_in_redis_is_exact_on_one_nginx() {
 
 #[test]
 fn a_stream_of_one_stream_in_redis_has_its_numbers() {
-    let mut joint = joint_of(Source::Streams, Link::Up);
-    joint.catch_up("a", &[10_000], Missing::Nothing);
+    let mut joint = joint_of(Source::Streams, RedisState::Up);
+    joint.catch_up("a", &[10_000], Loss::Nothing);
     let (_, wire) = joint.open(&["a"], "9000-0");
     joint.live("a", 12_000);
     assert_eq!(last_id(&wire), "12000-0");
@@ -373,8 +375,8 @@ fn a_stream_that_waits_is_ended_by_an_administrator_whatever_is_read_first() {
     let (key, _) = joint.open(&["a"], "100-0");
     assert!(joint.bench.worker.is_waiting(key));
     let (member, hub) = (joint.join("a"), joint.bench.hub.clone());
-    let known = hub.knowledge(member).unwrap();
-    hub.caught_up(joint.fence, member, known, Missing::Nothing).unwrap();
+    let known = hub.sync_state(member).unwrap();
+    hub.caught_up(joint.fence, member, known, Loss::Nothing).unwrap();
     assert!(joint.bench.worker.end_streams(b"a", joint.bench.now).unwrap().is_some());
     joint.bench.settle();
     let ended: Vec<_> = std::iter::from_fn(|| joint.bench.worker.take_ended()).collect();
@@ -390,8 +392,8 @@ fn many_channels_that_are_in_step_at_once_are_seen_to_in_one_turn() {
     let hub = joint.bench.hub.clone();
     for name in &names {
         let member = joint.join(name);
-        let known = hub.knowledge(member).unwrap();
-        hub.caught_up(joint.fence, member, known, Missing::Nothing).unwrap();
+        let known = hub.sync_state(member).unwrap();
+        hub.caught_up(joint.fence, member, known, Loss::Nothing).unwrap();
     }
     joint.bench.worker.turn(joint.bench.now);
     assert!(keys.iter().all(|key| !joint.bench.worker.is_waiting(*key)));

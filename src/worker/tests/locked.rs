@@ -77,13 +77,13 @@ fn presence_waits_while_the_zone_is_being_cleared() {
     let (_, watcher) = bench.open(settings(), &["sse.presence"], "");
     bench.open(settings(), &["a"], "");
     let (hub, now) = (bench.hub.clone(), bench.now);
-    let (other, gone) = (hub.take_seat().unwrap(), hub.take_seat().unwrap());
+    let (other, gone) = (hub.claim_slot().unwrap(), hub.claim_slot().unwrap());
     let mut joined = Vec::new();
     while let Ok(member) = hub.join(other, format!("channel {}", joined.len()).as_bytes(), now) {
         joined.push(member);
     }
     // To look for what this one has left takes longer than one publish waits.
-    hub.leave_seat(gone);
+    hub.release_slot(gone);
     bench.worker.presence.make_due();
     bench.worker.turn(now);
     assert_eq!(heard(&watcher), ["sse.open"]);
@@ -102,7 +102,7 @@ fn after_a_death_presence_tells_of_every_channel_soon() {
     std::thread::scope(|scope| {
         let hub = &bench.hub;
         let tenant = scope.spawn(|| {
-            let seat = hub.take_seat().unwrap();
+            let seat = hub.claim_slot().unwrap();
             for i in 0..180 {
                 let member = hub.join(seat, format!("c{i}").as_bytes(), START).unwrap();
                 hub.set_streams(seat, member, 2);

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::joined::{id, Joint};
 use super::*;
-use crate::hub::{How, Knowledge, Link, Membership, Missing, Source};
+use crate::hub::{Loss, Membership, Provenance, RedisState, Source, SyncState};
 
 const CHANNELS: [&str; 3] = ["a", "b", "c"];
 
@@ -46,7 +46,7 @@ struct Client {
 
 impl Nginx {
     fn new(tag: u32) -> Nginx {
-        let joint = Joint::new(Source::PubSub, Link::Up, tag);
+        let joint = Joint::new(Source::PubSub, RedisState::Up, tag);
         let (since, members) = (BTreeMap::new(), BTreeMap::new());
         Nginx { joint, up: true, read: 0, since, members }
     }
@@ -60,8 +60,8 @@ impl Nginx {
             if self.since.get(channel).is_some_and(|since| index >= *since) {
                 let born = self.joint.bench.now.mono;
                 let (how, text) = match number {
-                    Some(ms) => (How::Live(id(*ms).into()), format!("{ms}")),
-                    None => (How::Plain, format!("p{index}")),
+                    Some(ms) => (Provenance::Live(id(*ms).into()), format!("{ms}")),
+                    None => (Provenance::Plain, format!("p{index}")),
                 };
                 self.joint.come_born(channel, how, &text, born);
             }
@@ -69,7 +69,7 @@ impl Nginx {
     }
 
     /// Subscribes to what is heard and not in step, and catches it up: merged by number.
-    fn subscribe(&mut self, redis: &Redis, judge: fn(Knowledge) -> Knowledge) {
+    fn subscribe(&mut self, redis: &Redis, judge: fn(SyncState) -> SyncState) {
         self.take_in(redis, usize::MAX);
         let (mut heard, mut from) = (Vec::new(), Some(0));
         while let Some(bucket) = from {
@@ -81,18 +81,18 @@ impl Nginx {
         let mut members = Vec::new();
         for channel in CHANNELS.iter().filter(|name| heard.contains(&name.as_bytes().to_vec())) {
             let member = *self.members.entry(channel).or_insert_with(|| self.joint.join(channel));
-            if self.joint.bench.hub.in_step(&[member]) {
+            if self.joint.bench.hub.in_sync(&[member]) {
                 continue;
             }
-            let known = judge(self.joint.bench.hub.knowledge(member).unwrap());
+            let known = judge(self.joint.bench.hub.sync_state(member).unwrap());
             let had = match known {
-                Knowledge::Nothing => 0,
-                Knowledge::Left(id) | Knowledge::Interrupted(id) => id.ms(),
+                SyncState::Nothing => 0,
+                SyncState::Left(id) | SyncState::Interrupted(id) => id.ms(),
             };
             for ms in redis.streams.get(channel).into_iter().flatten().filter(|ms| **ms > had) {
                 let how = match known {
-                    Knowledge::Interrupted(_) => How::Missed(id(*ms).into()),
-                    _ => How::Earlier(id(*ms).into()),
+                    SyncState::Interrupted(_) => Provenance::Missed(id(*ms).into()),
+                    _ => Provenance::Earlier(id(*ms).into()),
                 };
                 fetched.push((*ms, *channel, how));
             }
@@ -105,7 +105,7 @@ impl Nginx {
         }
         for (member, known) in members {
             let (hub, fence) = (&self.joint.bench.hub, self.joint.fence);
-            hub.caught_up(fence, member, known, Missing::Nothing).unwrap();
+            hub.caught_up(fence, member, known, Loss::Nothing).unwrap();
         }
         self.joint.bench.settle();
         self.joint.bench.hub.check();
@@ -115,7 +115,7 @@ impl Nginx {
     fn leave_quiet(&mut self) {
         for channel in CHANNELS {
             let Some(member) = self.members.get(channel) else { continue };
-            if self.joint.bench.hub.leave_unheard(self.joint.fence, *member).unwrap() {
+            if self.joint.bench.hub.leave_unsubscribed(self.joint.fence, *member).unwrap() {
                 self.members.remove(channel);
                 self.since.remove(channel);
             }
@@ -124,7 +124,7 @@ impl Nginx {
 
     fn goes_away(&mut self) {
         self.up = false;
-        self.joint.bench.hub.set_link(self.joint.fence, Link::Down).unwrap();
+        self.joint.bench.hub.set_link(self.joint.fence, RedisState::Down).unwrap();
     }
 
     fn comes_back(&mut self, redis: &Redis) {
@@ -158,7 +158,7 @@ impl Client {
         let there = &mut all[nginx];
         let (key, wire) = there.joint.open(&self.channels, &self.id);
         if there.joint.bench.worker.is_waiting(key) {
-            there.subscribe(redis, Knowledge::of_newcomer);
+            there.subscribe(redis, SyncState::of_newcomer);
         }
         assert!(!there.joint.bench.worker.is_waiting(key));
         self.visit = Some(Visit { nginx, key, wire });

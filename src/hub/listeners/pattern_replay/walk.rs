@@ -1,17 +1,24 @@
 //! What a search does under the lock: a look into some buckets, and the next slice of what was found.
 
 use crate::hub::budget::Budget;
-use crate::hub::listeners::pattern_replay::{By, Phase, Reach, Search, Sliced, Track, Within};
+use crate::hub::listeners::pattern_replay::{
+    By, PatternReplay, Phase, Reach, Sliced, Track, Within,
+};
 use crate::hub::log::append::is_earlier;
-use crate::hub::log::replay::{Found, Slice};
-use crate::hub::log::ring::Copied;
+use crate::hub::log::replay::{ReplayBatch, ReplayedEvent};
+use crate::hub::log::ring::EventCopy;
 use crate::hub::memory::access::Guard;
 use crate::hub::memory::layout::{channel, event, header, high, low};
 use crate::hub::Now;
 
 impl Guard<'_> {
     /// Goes on looking for matching channels. True at the end of the table.
-    pub(super) fn look_on(&self, search: &mut Search, now: Now, budget: &mut Budget) -> bool {
+    pub(super) fn look_on(
+        &self,
+        search: &mut PatternReplay,
+        now: Now,
+        budget: &mut Budget,
+    ) -> bool {
         let mut name = Vec::new();
         loop {
             let Phase::Looking { bucket, pending, .. } = &mut search.phase else { return true };
@@ -53,7 +60,13 @@ impl Guard<'_> {
 
     /// Looks for the first event of a channel that the stream lacks, and for what it lost. False: the
     /// budget is spent before that.
-    fn look_at(&self, record: u32, search: &mut Search, now: Now, budget: &mut Budget) -> bool {
+    fn look_at(
+        &self,
+        record: u32,
+        search: &mut PatternReplay,
+        now: Now,
+        budget: &mut Budget,
+    ) -> bool {
         let Some(first) = self.first_of_channel(record, search, budget) else { return false };
         let first = self.wanted_from(search, first, budget);
         let floor = self.floor(record);
@@ -77,12 +90,13 @@ impl Guard<'_> {
     fn first_of_channel(
         &self,
         record: u32,
-        search: &mut Search,
+        search: &mut PatternReplay,
         budget: &mut Budget,
     ) -> Option<u32> {
         let events = self.word(record, channel::EVENTS);
         let (oldest, newest) = (high(events), low(events));
-        let is_passed = |search: &Search, block| self.track(search, block).key <= search.after;
+        let is_passed =
+            |search: &PatternReplay, block| self.track(search, block).key <= search.after;
         let count = match search.reach {
             Reach::Newest(count) => count,
             Reach::All | Reach::Loss => u64::MAX,
@@ -116,7 +130,12 @@ impl Guard<'_> {
 
     /// This event or the first behind it that the client has not had elsewhere, if the search goes so
     /// far. With a spent budget it is one that the client has had: that shows when its turn comes.
-    fn wanted_from(&self, search: &Search, block: u32, budget: &mut Budget) -> Option<Track> {
+    fn wanted_from(
+        &self,
+        search: &PatternReplay,
+        block: u32,
+        budget: &mut Budget,
+    ) -> Option<Track> {
         let mut block = block;
         while block != 0 && self.is_passed_over(search, block) && budget.step() {
             block = self.later(block);
@@ -126,7 +145,7 @@ impl Guard<'_> {
     }
 
     /// What was missed while patterns were not subscribed to in Redis.
-    pub(super) fn lose_of_patterns(&self, search: &mut Search, now: Now) {
+    pub(super) fn lose_of_patterns(&self, search: &mut PatternReplay, now: Now) {
         let names = std::mem::take(&mut search.names);
         // The client has been told of what was entered before a position of this hub that it names.
         let told = Some(search.after.position).filter(|at| *at != u64::MAX).unwrap_or(0);
@@ -141,12 +160,12 @@ impl Guard<'_> {
     }
 
     /// Whether the client has had an event elsewhere, or its stream when the event happened.
-    fn is_passed_over(&self, search: &Search, block: u32) -> bool {
+    fn is_passed_over(&self, search: &PatternReplay, block: u32) -> bool {
         self.was_had(search.had, block)
             || search.by == By::Position && is_earlier(self.word(block, event::BORN))
     }
 
-    fn track(&self, search: &Search, block: u32) -> Track {
+    fn track(&self, search: &PatternReplay, block: u32) -> Track {
         let place = self.place(block);
         Track { key: search.key(place, self.kind(block)), position: place.position, block }
     }
@@ -154,7 +173,7 @@ impl Guard<'_> {
     /// What comes next of that which was found.
     pub(super) fn slice(
         &self,
-        search: &mut Search,
+        search: &mut PatternReplay,
         events: usize,
         bytes: usize,
         now: Now,
@@ -185,9 +204,9 @@ impl Guard<'_> {
             }
             let later = self.wanted_from(search, self.later(track.block), budget);
             search.take(found.len(), later);
-            let mut event = Copied::default();
+            let mut event = EventCopy::default();
             self.hub.copy_block(track.block, &mut event);
-            found.push(Found::of_channel(event, track.block, self.name(high(owner))));
+            found.push(ReplayedEvent::of_channel(event, track.block, self.name(high(owner))));
         }
         let (rest, more) = (search.upcoming(found.len()).is_some(), search.goes_on());
         if found.is_empty() && !is_whole {
@@ -203,7 +222,13 @@ impl Guard<'_> {
             None => until.id(self.hub.own_kind(), tag),
         });
         let begins = (done && found.is_empty() && gap.is_none()).then_some(until);
-        Sliced::Slice(Slice { gap, events: found, done, begins, ..Slice::default() })
+        Sliced::ReplayBatch(ReplayBatch {
+            gap,
+            events: found,
+            done,
+            begins,
+            ..ReplayBatch::default()
+        })
     }
 
     /// Whether an event is still there, and young enough.

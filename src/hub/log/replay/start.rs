@@ -2,10 +2,10 @@
 //! to get.
 
 use crate::hub::budget::Budget;
-use crate::hub::log::position::{end, Place};
+use crate::hub::log::position::{end, LogOrder};
 use crate::hub::log::replay::track::{Aim, Next, Track};
-use crate::hub::log::replay::{Course, Order, Pursuit};
-use crate::hub::log::resume::{Had, Origin};
+use crate::hub::log::replay::{Course, Order, ReplayCursor};
+use crate::hub::log::resume::{AlreadySeen, Origin};
 use crate::hub::memory::access::{Guard, Locked};
 use crate::hub::memory::layout::{channel, header, low};
 use crate::hub::Source;
@@ -27,11 +27,11 @@ pub enum Resume {
 #[derive(Debug)]
 pub struct Beginning {
     /// The end of the log at that moment.
-    pub end: Place,
+    pub end: LogOrder,
     /// What the client has had of events that are not in the log yet.
-    pub had: Had,
+    pub had: AlreadySeen,
     /// What it first has to get; `None` if it begins at the end.
-    pub pursuit: Option<Box<Pursuit>>,
+    pub pursuit: Option<Box<ReplayCursor>>,
 }
 
 impl Hub {
@@ -47,7 +47,7 @@ impl Hub {
         let owed = guard.get(header::COUNT);
         let (had, aim, after, gap_due) = match resume {
             Resume::Fresh { newest } => {
-                let is_to_come = *newest > 0 && !self.in_step(channels);
+                let is_to_come = *newest > 0 && !self.in_sync(channels);
                 let had = match is_to_come {
                     true => self.had_before_replay(end, now),
                     false => self.had_before(end, now),
@@ -55,35 +55,39 @@ impl Hub {
                 if owed.min(*newest) == 0 {
                     return Ok(Beginning { end, had, pursuit: None });
                 }
-                (had, Aim::Newest(owed.min(*newest)), Place::START, false)
+                (had, Aim::Newest(owed.min(*newest)), LogOrder::START, false)
             }
             Resume::From(id) => {
                 let origin = self.origin_of(id, end, channels.len(), now);
-                let had = Had { stamp: origin.had(), ahead: origin.ahead(end), ..Had::default() };
+                let had = AlreadySeen {
+                    entry_id: origin.had(),
+                    ahead: origin.ahead(end),
+                    ..AlreadySeen::default()
+                };
                 match origin {
                     Origin::Here(after) => (had, Aim::Here, after, false),
                     // Of the plain messages at the number itself nobody knows here which it has had.
                     Origin::Elsewhere(mark) => {
-                        let after = Place { stamp: mark, position: u64::MAX };
+                        let after = LogOrder { entry_id: mark, position: u64::MAX };
                         (had, Aim::Elsewhere(mark), after, false)
                     }
                     // The id says nothing here: the client gets what is owed, behind a gap.
-                    Origin::Unknown => (had, Aim::Newest(owed), Place::START, true),
+                    Origin::Unknown => (had, Aim::Newest(owed), LogOrder::START, true),
                 }
             }
         };
         let course = Course {
             after,
             end,
-            order: Order::Place,
-            had: Had::default(),
+            order: Order::Id,
+            had: AlreadySeen::default(),
             aim,
             is_fresh: matches!(resume, Resume::Fresh { .. }),
             is_merged: self.source() == Source::Streams && channels.len() > 1,
         };
         let tracks =
             channels.iter().map(|m| Track { record: m.record, next: Next::Begin, told: 0 });
-        let mut pursuit = Pursuit { course, gap_due, tracks: tracks.collect() };
+        let mut pursuit = ReplayCursor { course, gap_due, tracks: tracks.collect() };
         // Nearly always all of it is found out at once.
         let is_known = guard.settle_all(&mut pursuit, now, &mut Budget::of_visit());
         let is_empty = || channels.iter().all(|member| guard.events(member.record) == 0);
@@ -96,14 +100,14 @@ impl Hub {
 
 impl Guard<'_> {
     /// The place of the newest event that a channel ever had.
-    pub(in crate::hub) fn newest_place(&self, record: u32) -> Place {
+    pub(in crate::hub) fn newest_place(&self, record: u32) -> LogOrder {
         match low(self.word(record, channel::EVENTS)) {
             0 => self.floor_by_id(record),
             last => self.place(last).by_id(self.kind(last)),
         }
     }
 
-    fn floor_by_id(&self, record: u32) -> Place {
+    fn floor_by_id(&self, record: u32) -> LogOrder {
         let floor = self.floor(record);
         floor.place.by_id(floor.kind())
     }

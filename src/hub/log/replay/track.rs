@@ -4,12 +4,12 @@
 //! older ones have left as well.
 
 use crate::hub::budget::Budget;
-use crate::hub::log::position::{Floor, Kind, Place};
+use crate::hub::log::position::{Kind, LogOrder, LowWatermark};
 use crate::hub::log::replay::{Course, Order};
-use crate::hub::log::resume::Had;
+use crate::hub::log::resume::AlreadySeen;
 use crate::hub::memory::access::Guard;
 use crate::hub::memory::layout::{channel, event, header, high, low};
-use crate::sse::id::Stamp;
+use crate::sse::id::EntryId;
 
 /// One channel of a pursuit.
 #[derive(Debug)]
@@ -26,24 +26,24 @@ pub enum Next {
     /// Nothing is known of how the stream begins with this channel.
     Begin,
     /// Whether a plain message came while a number was the mark: this event and older ones say it.
-    Plain(Spot),
+    Plain(EventAnchor),
     /// The first event behind the pursuit's `after`: this one, which is behind it, or an older one.
     /// `None`: not even the newest is known to be.
-    Seek(Option<Spot>),
+    Seek(Option<EventAnchor>),
     /// The event at which the newest `left` begin: this event and older ones are counted.
-    Back { at: Spot, left: u64 },
+    Back { at: EventAnchor, left: u64 },
     /// The oldest that is there.
     Oldest,
     /// This one; if it has left, the oldest.
-    At(Spot),
+    At(EventAnchor),
     /// The one behind this; if this has left, the oldest.
-    Behind(Spot),
+    Behind(EventAnchor),
 }
 
 /// An event by the block in which it began, and its position: if the block has another one by now, the
 /// event has left.
 #[derive(Clone, Copy, Debug)]
-pub struct Spot {
+pub struct EventAnchor {
     pub block: u32,
     pub position: u64,
 }
@@ -57,7 +57,7 @@ pub enum Aim {
     Here,
     /// The same, and the client has had an unknown part of the plain messages that came while this was
     /// the mark.
-    Elsewhere(Stamp),
+    Elsewhere(EntryId),
 }
 
 impl Guard<'_> {
@@ -137,18 +137,18 @@ impl Guard<'_> {
         &self,
         course: &Course,
         track: &mut Track,
-        at: Spot,
+        at: EventAnchor,
         gap_due: &mut bool,
         budget: &mut Budget,
     ) -> Option<Next> {
         let Aim::Elsewhere(mark) = course.aim else { return Some(Next::Seek(None)) };
         let mut block = if self.holds(track, at) { at.block } else { 0 };
-        while block != 0 && !*gap_due && self.place(block).stamp >= mark {
+        while block != 0 && !*gap_due && self.place(block).entry_id >= mark {
             if !budget.step() {
                 track.next = Next::Plain(self.spot(block));
                 return None;
             }
-            *gap_due = self.kind(block) == Kind::Placed && self.place(block).stamp == mark;
+            *gap_due = self.kind(block) == Kind::Placed && self.place(block).entry_id == mark;
             block = self.earlier(block);
         }
         // One that was not looked at yet may have left since the walk began.
@@ -161,7 +161,7 @@ impl Guard<'_> {
         &self,
         course: &Course,
         track: &mut Track,
-        found: Option<Spot>,
+        found: Option<EventAnchor>,
         budget: &mut Budget,
     ) -> Option<Next> {
         let events = self.word(track.record, channel::EVENTS);
@@ -191,7 +191,7 @@ impl Guard<'_> {
         &self,
         course: &Course,
         track: &mut Track,
-        (at, left): (Spot, u64),
+        (at, left): (EventAnchor, u64),
         budget: &mut Budget,
     ) -> Option<Next> {
         if !self.holds(track, at) {
@@ -218,8 +218,8 @@ impl Guard<'_> {
     }
 
     /// Passes over events that the client has had elsewhere.
-    fn skip_had(&self, had: Had, track: &mut Track, budget: &mut Budget) -> bool {
-        if had == Had::default() {
+    fn skip_had(&self, had: AlreadySeen, track: &mut Track, budget: &mut Budget) -> bool {
+        if had == AlreadySeen::default() {
             return true;
         }
         let mut block = self.candidate(track);
@@ -242,12 +242,12 @@ impl Guard<'_> {
         }
     }
 
-    fn holds(&self, track: &Track, spot: Spot) -> bool {
+    fn holds(&self, track: &Track, spot: EventAnchor) -> bool {
         self.is_retained(track.record, spot.block, spot.position)
     }
 
-    fn spot(&self, block: u32) -> Spot {
-        Spot { block, position: self.get(self.hub.layout.stamp(block)) }
+    fn spot(&self, block: u32) -> EventAnchor {
+        EventAnchor { block, position: self.get(self.hub.layout.stamp(block)) }
     }
 
     /// The event of the same channel that came before this one; or 0.
@@ -261,22 +261,23 @@ impl Guard<'_> {
     }
 
     /// The place of an event, as a pursuit orders them.
-    pub(super) fn key(&self, course: &Course, block: u32) -> Place {
+    pub(super) fn key(&self, course: &Course, block: u32) -> LogOrder {
         course.key(self.place(block), self.kind(block))
     }
 }
 
-fn is_plain_at(floor: Floor, mark: Stamp) -> bool {
-    floor.kind() == Kind::Placed && floor.place.stamp == mark
+fn is_plain_at(floor: LowWatermark, mark: EntryId) -> bool {
+    floor.kind() == Kind::Placed && floor.place.entry_id == mark
 }
 
 impl Course {
     /// Whether something at a place of this hub is behind what the client has had.
-    fn is_new(&self, place: Place, position: u64) -> bool {
+    fn is_new(&self, place: LogOrder, position: u64) -> bool {
         // What was entered before a position of this hub the client has had, or was told of, though its
         // number be above the mark of then: Redis can lose what no hub has ever seen.
         let told = if self.after.position == u64::MAX { 0 } else { self.after.position };
-        place > self.after && (position > told || self.is_merged && place.stamp <= self.end.stamp)
+        place > self.after
+            && (position > told || self.is_merged && place.entry_id <= self.end.entry_id)
     }
 
     /// The position up to which the pursuit goes.
@@ -285,10 +286,10 @@ impl Course {
     }
 
     /// A place as the pursuit orders them.
-    pub(super) fn key(&self, place: Place, kind: Kind) -> Place {
+    pub(super) fn key(&self, place: LogOrder, kind: Kind) -> LogOrder {
         match self.order {
-            Order::Place => place.by_id(kind),
-            Order::Position => Place { position: place.position, ..Place::START },
+            Order::Id => place.by_id(kind),
+            Order::Position => LogOrder { position: place.position, ..LogOrder::START },
         }
     }
 }

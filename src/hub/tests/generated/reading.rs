@@ -22,8 +22,8 @@ impl Run {
     }
 
     /// A client with the id of some event, or with one that is not of this hub.
-    fn some_id(&mut self) -> (Option<Place>, String) {
-        let stamps: Vec<Place> = self
+    fn some_id(&mut self) -> (Option<LogOrder>, String) {
+        let stamps: Vec<LogOrder> = self
             .model
             .channels
             .values()
@@ -52,16 +52,18 @@ impl Run {
         let count = self.model.history.count as usize;
         let expected: Vec<String> = match place {
             _ if count == 0 => Vec::new(),
-            Some(place) => texts(self.model.behind(&names, |other| other.stamp > place.stamp)),
+            Some(place) => {
+                texts(self.model.behind(&names, |other| other.entry_id > place.entry_id))
+            }
             None => texts(self.owed(&names, count)),
         };
         assert_eq!(given, expected, "after {id}");
         let lost = place.is_none_or(|place| {
             names.iter().any(|name| {
                 let channel = &self.model.channels[name];
-                let newest = channel.log.last().map_or(Place::START, |event| event.place);
+                let newest = channel.log.last().map_or(LogOrder::START, |event| event.place);
                 let floor = if count == 0 { channel.floor.max(newest) } else { channel.floor };
-                floor.stamp > place.stamp
+                floor.entry_id > place.entry_id
             })
         });
         assert_eq!(gaps.len(), usize::from(lost), "gap after {id}");
@@ -112,10 +114,10 @@ impl Run {
         let Some((names, members)) = self.some_channels() else { return };
         let until = self.model.head - self.random.below(self.model.head.min(5) + 1);
         let since = until - self.random.below(until.min(60) + 1);
-        let wanted = |place: Place| place.position > since && place.position <= until;
+        let wanted = |place: LogOrder| place.position > since && place.position <= until;
         let expected = self.model.behind(&names, wanted);
         let expected = expected.iter().map(|event| event.place.position).collect();
-        let pursuit = Pursuit::since(since, Default::default(), until, members.into_iter());
+        let pursuit = ReplayCursor::since(since, Default::default(), until, members.into_iter());
         self.followed = Some(Followed { pursuit, names, expected });
         let slice = self.slice();
         let followed = self.followed.as_ref().unwrap();
@@ -128,7 +130,7 @@ impl Run {
     }
 
     /// A gap tells of all that is gone by now.
-    fn gap_told(&mut self, slice: &Slice) {
+    fn gap_told(&mut self, slice: &ReplayBatch) {
         let Some(followed) = &mut self.followed else { return };
         if slice.gap.is_some() {
             followed.pursuit.told(slice);
@@ -140,7 +142,7 @@ impl Run {
         }
     }
 
-    fn slice(&mut self) -> Slice {
+    fn slice(&mut self) -> ReplayBatch {
         let (now, most) = (self.model.now, self.random.of(&[1, 2, 20]));
         let followed = self.followed.as_mut().unwrap();
         let slice = self.hub.slice_of(&mut followed.pursuit, most, 10_000, now).unwrap();
@@ -183,7 +185,7 @@ impl Run {
     /// Reads without the lock up to the head.
     pub fn read_on(&mut self) {
         let now = self.model.now;
-        let mut copied = Copied::default();
+        let mut copied = EventCopy::default();
         let all: Vec<(&model::Logged, bool)> = self
             .model
             .channels

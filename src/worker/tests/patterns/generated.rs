@@ -205,7 +205,7 @@ impl Run {
             self.give_room(i, usize::MAX);
         }
         for worker in &mut self.workers {
-            while worker.turn(self.now) == Turn::More {}
+            while worker.turn(self.now) == Progress::More {}
         }
         self.look();
         let mut gaps = 0;

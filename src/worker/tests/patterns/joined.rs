@@ -3,7 +3,7 @@
 
 use super::super::joined::{id, joint, Joint};
 use super::*;
-use crate::hub::{How, Link, Missing};
+use crate::hub::{Loss, Provenance, RedisState};
 
 impl Joint {
     /// Patterns are subscribed to, for the first time or anew, when Redis has given numbers up to `clock`.
@@ -12,8 +12,8 @@ impl Joint {
         let hub = self.bench.hub.clone();
         hub.patterns_subscribed(self.fence, &members, id(clock)).unwrap();
         for member in members {
-            let known = hub.knowledge(member).unwrap();
-            hub.caught_up(self.fence, member, known, Missing::Nothing).unwrap();
+            let known = hub.sync_state(member).unwrap();
+            hub.caught_up(self.fence, member, known, Loss::Nothing).unwrap();
         }
         self.bench.settle();
     }
@@ -25,14 +25,14 @@ impl Joint {
     /// Events that only patterns bring.
     fn stray(&mut self, channel: &str, all: &[u64]) {
         for ms in all {
-            self.come(channel, How::Live(id(*ms).into()).strayed(), &ms.to_string());
+            self.come(channel, Provenance::Live(id(*ms).into()).strayed(), &ms.to_string());
         }
     }
 
     /// A channel is about to be subscribed to by its name.
     fn ask_for(&self, channel: &str) {
         let member = self.join(channel);
-        self.bench.hub.forget_islands(self.fence, member).unwrap();
+        self.bench.hub.forget_partial(self.fence, member).unwrap();
     }
 }
 
@@ -47,7 +47,7 @@ fn a_channel_that_is_joined_by_name_gives_streams_of_patterns_nothing_twice() {
     joint.ask_for("a");
     let (_, exact) = joint.open(&["a"], "90-0");
     // Redis had more than the pattern has brought.
-    joint.catch_up("a", &[95, 101, 102, 104], Missing::Nothing);
+    joint.catch_up("a", &[95, 101, 102, 104], Loss::Nothing);
     joint.live("a", 105);
     let ids = ["101", "102", "103", "104", "105"];
     assert_eq!(heard(&all), [&["sse.open"], &ids[..]].concat());
@@ -66,9 +66,9 @@ fn what_comes_while_a_channel_is_joined_reaches_streams_of_patterns() {
     let all = joint.of_pattern("*", "");
     joint.stray("a", &[101]);
     joint.ask_for("a");
-    joint.come_born("a", How::Earlier(id(101).into()), "101", joint.bench.now.mono);
-    joint.come_born("a", How::Joining(id(102).into()), "102", joint.bench.now.mono);
-    joint.catch_up("a", &[], Missing::Nothing);
+    joint.come_born("a", Provenance::Earlier(id(101).into()), "101", joint.bench.now.mono);
+    joint.come_born("a", Provenance::Joining(id(102).into()), "102", joint.bench.now.mono);
+    joint.catch_up("a", &[], Loss::Nothing);
     assert_eq!(heard(&all), ["sse.open", "101", "102"]);
 }
 
@@ -76,18 +76,18 @@ fn what_comes_while_a_channel_is_joined_reaches_streams_of_patterns() {
 fn an_outage_is_told_to_streams_of_patterns_once() {
     let mut joint = joint();
     joint.subscribe(&["r*", "*1", "q*"], 100);
-    joint.catch_up("r1", &[100], Missing::Nothing);
+    joint.catch_up("r1", &[100], Loss::Nothing);
     let (_, both) = joint.bench.match_all(settings(), &["r*", "*1"], "");
     let one = joint.of_pattern("r*", "");
     let other = joint.of_pattern("q*", "");
     joint.live("r1", 110);
-    joint.bench.hub.set_link(joint.fence, Link::Down).unwrap();
+    joint.bench.hub.set_link(joint.fence, RedisState::Down).unwrap();
     let (_, opened) = joint.bench.match_all(settings(), &["r*"], "110-0");
     joint.connect();
     // It has gone on elsewhere meanwhile.
     joint.subscribe(&["r*", "*1", "q*"], 150);
-    joint.come("r1", How::Missed(id(120).into()), "120");
-    joint.catch_up("r1", &[], Missing::Nothing);
+    joint.come("r1", Provenance::Missed(id(120).into()), "120");
+    joint.catch_up("r1", &[], Loss::Nothing);
     joint.live("r1", 160);
     let rest = ["sse.gap", "120", "160"];
     assert_eq!(heard(&one), [&["sse.open", "110"], &rest[..]].concat());
