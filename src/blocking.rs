@@ -1,10 +1,10 @@
 //! Measures how long this process blocks others: turns of nginx's event loop, and holds of a hub's
-//! lock with the place in the source that took it. Only with the cargo feature `trace-blocking`,
-//! for `scripts/bench blocking`; without it nothing of this is compiled.
+//! lock with the source location that took it. Compiled only with the cargo feature
+//! `trace-blocking`, for `scripts/bench blocking`.
 //!
-//! Times are those of an idle machine. Of a long one counts what the thread used of a processor, so
-//! that neither other threads nor the host of a virtual machine lengthen it; if the thread slept
-//! meanwhile, all of it counts but the time in which it only waited for a processor.
+//! Times are those of an idle machine. A long time counts only the processor time that the thread
+//! used, so that neither other threads nor the host of a virtual machine lengthen it. If the thread
+//! slept meanwhile, all of the time counts except what the thread spent waiting for a processor.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -15,40 +15,41 @@ use std::panic::Location;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Shorter ones are not looked at closer: to ask the kernel would cost more than it tells.
+/// Shorter times are taken as they are: asking the kernel about them would cost more than it
+/// reveals.
 const LONG: Duration = Duration::from_micros(100);
 
-/// What was measured since the figures were last taken.
+/// What was measured since the last [`take`].
 static MEASURED: Mutex<BTreeMap<What, Figures>> = Mutex::new(BTreeMap::new());
 
-/// Reads the thread's usage; what needs the libc for that sets it.
+/// Reads the usage of the calling thread. Set by the layer that may call libc.
 static USAGE: OnceLock<fn() -> Usage> = OnceLock::new();
 
 thread_local! {
     static LAST: Cell<Sample> = const { Cell::new(Sample::NONE) };
-    /// The thread's scheduler statistics, and the process that has opened them.
+    /// The thread's scheduler statistics, and the id of the process that opened the file.
     static STATISTICS: RefCell<Option<(u32, File)>> = const { RefCell::new(None) };
 }
 
-/// What a thread has used since it began.
+/// What a thread has used since it started.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Usage {
-    /// Time on a processor.
+    /// Processor time.
     pub processor: Duration,
-    /// How often it slept.
+    /// Number of times that it slept.
     pub sleeps: u64,
 }
 
-/// Sets what reads the usage of the thread that calls it.
+/// Sets the function that reads the usage of the calling thread.
 pub fn set_usage(read: fn() -> Usage) {
     let _ = USAGE.set(read);
 }
 
-/// What is known of a thread at one moment.
+/// A thread's usage and delay at one moment.
 #[derive(Clone, Copy, Debug)]
 struct Sample {
     usage: Usage,
-    /// For how long it has waited for a processor.
+    /// Time spent waiting for a processor.
     delay: Duration,
 }
 
@@ -61,8 +62,8 @@ impl Sample {
         Sample { usage, delay: delay() }
     }
 
-    /// What of a time that has just ended counts. This sample was taken before the time began, or as it
-    /// began.
+    /// Returns the part of `time`, which has just ended, that counts. This sample was taken when
+    /// that time began, or before.
     fn counted(&self, time: Duration, now: &Sample) -> Duration {
         if now.usage.sleeps == self.usage.sleeps && USAGE.get().is_some() {
             time.min(now.usage.processor.saturating_sub(self.usage.processor))
@@ -72,10 +73,10 @@ impl Sample {
     }
 }
 
-/// What is measured.
+/// The kind of a measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum What {
-    /// A turn of nginx's event loop: from the end of its wait for events to the next wait.
+    /// A turn of nginx's event loop: from the end of one wait for events to the next wait.
     Turn,
     /// A hold of a hub's lock, by the file and line that took it.
     Hold(&'static str, u32),
@@ -90,23 +91,23 @@ impl fmt::Display for What {
     }
 }
 
-/// A time that is being measured: until the value is dropped.
+/// A measurement in progress; it ends when the value is dropped.
 pub struct Span {
     what: What,
     since: Instant,
-    /// Taken as it began, if it was.
+    /// Taken when the measurement began, for kinds that need it.
     sample: Option<Sample>,
 }
 
 impl Span {
-    /// A turn of the event loop begins.
+    /// Starts measuring a turn of the event loop.
     pub fn turn() -> Span {
         let sample = Sample::now();
         LAST.set(sample);
         Span { what: What::Turn, since: Instant::now(), sample: Some(sample) }
     }
 
-    /// A lock has been taken at this place.
+    /// Starts measuring a hold of a lock that was taken at `place`.
     pub fn hold(place: &'static Location<'static>) -> Span {
         let what = What::Hold(place.file(), place.line());
         Span { what, since: Instant::now(), sample: None }
@@ -126,14 +127,14 @@ impl Drop for Span {
     }
 }
 
-/// For how long this thread has waited for a processor since it began (proc_pid_schedstat).
+/// Returns how long this thread has waited for a processor since it started (proc_pid_schedstat).
 fn delay() -> Duration {
-    // While the thread ends its variables may be gone already.
+    // A thread that is ending may have dropped its variables already.
     STATISTICS.try_with(|statistics| read_delay(&mut statistics.borrow_mut())).unwrap_or_default()
 }
 
 fn read_delay(statistics: &mut Option<(u32, File)>) -> Duration {
-    // A process that was forked has a thread of its own.
+    // After a fork, the thread is a different one.
     let process = std::process::id();
     if statistics.as_ref().is_none_or(|(opened, _)| *opened != process) {
         let file = File::open("/proc/thread-self/schedstat").ok();
@@ -147,13 +148,13 @@ fn read_delay(statistics: &mut Option<(u32, File)>) -> Duration {
     Duration::from_nanos(ns.unwrap_or(0))
 }
 
-/// How long something took, over all times it was measured.
+/// The distribution of the times of one kind.
 #[derive(Clone, Debug, Default)]
 pub struct Figures {
     count: u64,
     shortest: Duration,
     longest: Duration,
-    /// How many took as long, by `class_of`.
+    /// Number of times per class of `class_of`.
     classes: BTreeMap<u32, u64>,
 }
 
@@ -165,7 +166,7 @@ impl Figures {
         *self.classes.entry(class_of(time)).or_default() += 1;
     }
 
-    /// The time that 99 of 100 did not exceed by more than an eighth.
+    /// Returns the time that 99 of 100 measurements did not exceed by more than an eighth.
     fn p99(&self) -> Duration {
         let mut left = self.count - self.count / 100;
         for (class, count) in &self.classes {
@@ -178,14 +179,14 @@ impl Figures {
     }
 }
 
-/// Eight classes for each power of two of ns.
+/// Returns the class of a time; each power of two of ns has eight.
 fn class_of(time: Duration) -> u32 {
     let ns = time.as_nanos().max(8) as u64;
     let power = ns.ilog2();
     power * 8 + ((ns >> (power - 3)) as u32 & 7)
 }
 
-/// The shortest time of a class.
+/// Returns the shortest time of a class.
 fn start_of(class: u32) -> Duration {
     let (power, part) = (class / 8, u64::from(class % 8));
     Duration::from_nanos((8 + part) << (power - 3))
@@ -205,7 +206,7 @@ impl fmt::Display for Figures {
     }
 }
 
-/// Takes out all that was measured since this was last called.
+/// Returns everything that was measured since the last call.
 pub fn take() -> BTreeMap<What, Figures> {
     std::mem::take(&mut *MEASURED.lock().unwrap_or_else(PoisonError::into_inner))
 }
@@ -231,7 +232,7 @@ mod tests {
             static TURN: RefCell<Option<Span>> = const { RefCell::new(None) };
         }
         let thread = std::thread::spawn(|| {
-            // Whichever of the thread's variables goes first.
+            // Depends on which of the thread's variables is dropped first.
             TURN.set(None);
             let mut span = Span::turn();
             span.since -= LONG * 2;

@@ -1,5 +1,5 @@
-//! An nginx module that turns nginx itself into the push server: Server-Sent Events, from a hub in
-//! memory that all of its worker processes share.
+//! An nginx module that turns nginx itself into a push server: Server-Sent Events from a hub in
+//! memory that all worker processes share.
 //!
 //! # How an event travels
 //!
@@ -9,35 +9,38 @@
 //! Redis ──> redis, a thread ───────┘    shared memory      this process's streams
 //! ```
 //!
-//! 1. `http::publish` checks what came and hands it to the hub, the one log in which an event gets
-//!    its place. Answered means: it is in the log, and on its way to every client. Where the hub is
-//!    joined to Redis it asks that, and the event comes back as all others do from there: through the
-//!    thread of the one process that subscribes, which appends to the same log.
-//! 2. The hub says which processes listen to the channel, and wakes them: an eventfd for each process,
-//!    in nginx's own event loop.
-//! 3. The worker of such a process reads each new event once, frames it once, and gives the frame
-//!    to its streams. A stream is a cursor into the log, not a queue: what a client still has to get
-//!    is what lies behind its cursor. History, catching up and live delivery are one loop.
-//! 4. A frame goes to the client through nginx's filters, or past them where they would leave it as
-//!    it is. What the socket does not take waits in the log.
-//! 5. Whatever ends a stream, its request's end takes it out of the worker, and nothing else does.
+//! 1. `http::publish` validates the request and passes the event to the hub, the single log that
+//!    gives each event its position. A successful response means that the event is in the log and
+//!    on its way to every client. If the hub is joined to Redis, the event is published in Redis
+//!    instead and comes back like all other events from there: through the thread of the one
+//!    process that subscribes, which appends to the same log.
+//! 2. The hub knows which processes listen to the channel and wakes them: each process has an
+//!    eventfd in nginx's own event loop.
+//! 3. The worker of such a process reads each new event once, frames it once, and passes the frame
+//!    to its streams. A stream is a cursor into the log, not a queue: the events behind its cursor
+//!    are what the client still has to receive. History, catching up, and live delivery are one
+//!    loop.
+//! 4. A frame goes to the client through nginx's filters, or past them where they would not change
+//!    it. Whatever the socket does not accept stays in the log.
+//! 5. A stream leaves the worker when its request ends, and in no other way.
 //!
 //! # Layers
 //!
-//! - `module`: the module's tables and exported symbols; it knows `http`, `process`, `conf`, and `nginx`
+//! - `module`: the module's tables and exported symbols; it uses `http`, `process`, `conf`, and
+//!   `nginx`
 //! - `http`: answers requests
-//! - `process`: the event loop's side: the workers of this process, its streams, and the Redis thread
+//! - `process`: the event loop's side: this process's workers, its streams, and the Redis thread
 //! - `conf`: directives and what they resolve to
-//! - `nginx`: all that touches nginx's own structures
+//! - `nginx`: everything that touches nginx's own structures
 //! - `worker`: one process's streams of one hub, served in bounded turns
 //! - `redis`: the thread that connects hubs to Redis
-//! - `metrics`: the figures of hubs, and the formats in which they are served
-//! - `hub`: the log in shared memory: channels, history, slots of processes
-//! - `sse`: the wire format: events, ids, frames, what publishers send
+//! - `metrics`: the hubs' figures and the formats in which they are served
+//! - `hub`: the log in shared memory: channels, history, and the slots of processes
+//! - `sse`: the wire format: events, ids, frames, and what publishers send
 //!
-//! Each layer uses only those below it, and no file imports another in a circle
-//! (`scripts/check-structure`). From `worker` down nothing names nginx, so those tests run without it; the
-//! layers above are left out of a test binary, into which nginx's symbols do not link.
+//! Each layer uses only those below it, and no two files import each other in a circle
+//! (`scripts/check-structure`). From `worker` down nothing refers to nginx, so those tests run
+//! without it. The layers above are left out of test binaries, which cannot link nginx's symbols.
 
 #![deny(unsafe_code, unsafe_op_in_unsafe_fn, unused_must_use)]
 #![warn(missing_docs)]

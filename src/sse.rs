@@ -1,11 +1,11 @@
-//! The wire: what Server-Sent Events look like as bytes, going out to clients and coming in from
-//! publishers (HTML standard, 9.2 "Server-sent events").
+//! The wire format of Server-Sent Events, outgoing to clients and incoming from publishers (HTML
+//! standard, 9.2 "Server-sent events").
 //!
-//! Pure code over byte slices, called by every room that reads or writes an event. It knows no
-//! nginx, no hub and no clock, and it never lets a byte that a publisher or a client chose begin
-//! a line of its own on the wire.
+//! Pure functions over byte slices, called by every module that reads or writes an event. Nothing
+//! here knows nginx, the hub, or a clock, and no byte chosen by a publisher or a client can begin a
+//! line of its own on the wire.
 
-// Here are bytes that others chose.
+// This layer handles untrusted bytes.
 #![warn(clippy::indexing_slicing)]
 
 pub mod batch;

@@ -56,7 +56,7 @@ my @refused = (
     [server => "location /p { sse_publish \"a\tb\"; }", 'invalid channel "a\tb": the channel name contains a control character'],
     [server => 'location /s { sse_stream ' . 'x' x 256 . '; }', 'the channel name is longer than 255 bytes'],
     [server => 'location /s { sse_stream ' . join(',', 1 .. 65) . ' split=,; }', 'there are more than 64 channel names'],
-    [server => 'location /s { sse_stream ,, split=,; }', 'invalid channel ",,": no channel is named'],
+    [server => 'location /s { sse_stream ,, split=,; }', 'invalid channel ",,": no channel name is given'],
 
     # Two directives of one location that would both answer.
     [server => 'location /s { sse_stream a; sse_publish a; }', 'two directives of this location would answer its requests'],

@@ -1,31 +1,31 @@
-//! Batches: several events in one publish, written in SSE's own form.
+//! Batches: several events in one publish, in the format of an event stream.
 //!
-//! Called by the publish handler for a body of type `text/event-stream`. Read as a browser would
-//! read it (HTML standard, 9.2.6), with one difference told at `parse`. It must never hand on an
-//! event that a single publish would refuse.
+//! The publish handler parses bodies of type `text/event-stream` with this module. They are parsed
+//! as in a browser (HTML standard, 9.2.6), with one difference described at [`parse`]. An event
+//! that a single publish would reject is rejected here too.
 
 use super::event_type::{self, TypeError};
 use super::lines;
 use std::fmt;
 
-/// The most events in one batch.
+/// Maximum number of events in a batch.
 pub const MAX_EVENTS: usize = 1000;
 
-/// The longest batch in bytes, whatever the limit of an event is.
+/// A batch may always have this many bytes, even if `max_event_size` is small.
 const MAX_BYTES: usize = 1 << 20;
 
 const BOM: &[u8] = b"\xef\xbb\xbf";
 
-/// One event of a batch. An empty type is none.
+/// One event of a batch. An empty type means none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Item {
-    /// The type.
+    /// The type; empty if the block has no `event` field.
     pub event_type: Vec<u8>,
-    /// The data, its lines joined with LF.
+    /// The data, with its lines joined by LF.
     pub data: Vec<u8>,
 }
 
-/// Why a batch was refused.
+/// Why a batch was rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BatchError {
     /// Not UTF-8.
@@ -36,9 +36,9 @@ pub enum BatchError {
     TooMany,
     /// The event at `index`, counted from 0, has a type that cannot be published.
     Type {
-        /// Which event.
+        /// The index of the event in the batch.
         index: usize,
-        /// What is wrong with its type.
+        /// Why its type is invalid.
         error: TypeError,
     },
 }
@@ -47,36 +47,37 @@ impl fmt::Display for BatchError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotUtf8 => f.write_str("the batch is not UTF-8"),
-            Self::Empty => f.write_str("the batch holds no event"),
-            Self::TooMany => write!(f, "the batch holds more than {MAX_EVENTS} events"),
-            Self::Type { index, error } => write!(f, "in event {} of the batch {error}", index + 1),
+            Self::Empty => f.write_str("the batch contains no event"),
+            Self::TooMany => write!(f, "the batch contains more than {MAX_EVENTS} events"),
+            Self::Type { index, error } => write!(f, "event {} of the batch: {error}", index + 1),
         }
     }
 }
 
 impl std::error::Error for BatchError {}
 
-/// The longest batch in bytes, of events that have at most `max_event` bytes as encoded.
+/// Returns the maximum length of a batch in bytes, if an encoded event has at most `max_event`
+/// bytes.
 ///
-/// A batch is published whole or not at all, so it is copied and appended in one turn of the event
-/// loop. The limit keeps that short, and lets four of the largest events pass.
+/// A batch is published as a whole or not at all, so it is copied and appended in one turn of the
+/// event loop. The limit bounds that turn, and allows four events of the maximum size.
 pub fn max_bytes(max_event: usize) -> usize {
     max_event.saturating_mul(4).max(MAX_BYTES)
 }
 
-/// The events of a batch, in order: each block of lines that has a `data` field.
+/// Parses a batch into its events, in order: one for each block of lines that has a `data` field.
 ///
 /// One leading BOM is skipped; comments, `id`, `retry` and unknown fields are ignored; several
-/// `data` lines are joined by LF; the last `event` of a block counts. Unlike in a browser, the last
-/// block is an event also without a blank line behind it: a body has a known end, so nothing was
-/// cut, and hand-written bodies often lack that line.
+/// `data` lines are joined by LF; the last `event` field of a block wins. Unlike in a browser, the
+/// last block is an event even without a blank line after it: a body has a known end, so nothing
+/// was cut off, and hand-written bodies often lack that line.
 pub fn parse(body: &[u8]) -> Result<Vec<Item>, BatchError> {
     if std::str::from_utf8(body).is_err() {
         return Err(BatchError::NotUtf8);
     }
     let mut items = Vec::new();
     let mut block = Block::default();
-    for line in lines::of(body.strip_prefix(BOM).unwrap_or(body)) {
+    for line in lines::split(body.strip_prefix(BOM).unwrap_or(body)) {
         if line.is_empty() {
             finish(std::mem::take(&mut block), &mut items)?;
         } else {
@@ -90,7 +91,7 @@ pub fn parse(body: &[u8]) -> Result<Vec<Item>, BatchError> {
     Ok(items)
 }
 
-/// What is known of the event whose lines are being read.
+/// The fields of the block being parsed.
 #[derive(Default)]
 struct Block<'a> {
     event_type: &'a [u8],
@@ -220,17 +221,17 @@ mod tests {
     }
 
     #[test]
-    fn types_are_checked_and_the_event_is_told() {
+    fn types_are_checked_and_the_error_names_the_event() {
         let error = parse(b"data: 1\n\nevent: sse.gap\ndata: 2\n\n");
         assert_eq!(error, Err(BatchError::Type { index: 1, error: TypeError::Reserved }));
         let text = error.map_or_else(|error| error.to_string(), |_| String::new());
-        assert!(text.starts_with("in event 2 of the batch the event type"), "{text}");
+        assert!(text.starts_with("event 2 of the batch: the event type"), "{text}");
         let error = parse(b"event: a\0b\ndata: 1\n\n");
         assert_eq!(error, Err(BatchError::Type { index: 0, error: TypeError::LineEndOrNul }));
     }
 
     #[test]
-    fn only_utf8_is_taken() {
+    fn only_utf8_is_accepted() {
         assert_eq!(parse(b"data: \xff\n\n"), Err(BatchError::NotUtf8));
         assert_eq!(parse(b"data: \0\n\n").map(|items| items.len()), Ok(1));
     }

@@ -1,37 +1,38 @@
-//! Channel names: which bytes may name a channel, and how a request's values become names.
+//! Channel names: which bytes are valid, and how the values of a request become names.
 //!
-//! Called by the stream and publish handlers with what a variable held. A name is compared byte by
-//! byte; nothing is trimmed, folded or decoded here. A name that passes holds no control character, so it can be written as an event's type.
+//! The stream and publish handlers call this with the values of variables. Names are compared byte
+//! by byte; nothing is trimmed, folded, or decoded. A valid name holds no control character, so it
+//! can be written as an event type.
 
 use std::fmt;
 
-/// The longest name, in bytes.
+/// Maximum length of a name in bytes.
 pub const MAX_LEN: usize = 255;
 
-/// The most channels that one stream may join.
+/// Maximum number of channels that one stream may subscribe to.
 pub const MAX_NAMES: usize = 64;
 
-/// Channels that begin so are the module's own: they can be read, not published to.
+/// Prefix of the module's own channels, which can be read but not published to.
 const OWN: &[u8] = b"sse.";
 
-/// Why a name, or a list of names, was refused.
+/// Why a name or a list of names was rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NameError {
-    /// No byte.
+    /// The name is empty.
     Empty,
-    /// More than `MAX_LEN` bytes.
+    /// The name has more than `MAX_LEN` bytes.
     TooLong,
-    /// Not UTF-8.
+    /// The name is not UTF-8.
     NotUtf8,
-    /// A control character in it.
+    /// The name contains a control character.
     ControlCharacter,
-    /// One of the module's own.
+    /// The name is one of the module's own.
     Reserved,
-    /// In the Redis that its hub is joined to, Redis itself or the module uses that name.
+    /// Redis itself, or the module, uses this name in the Redis that the hub is joined to.
     Internal,
-    /// More than `MAX_NAMES` different names.
+    /// There are more than `MAX_NAMES` different names.
     TooMany,
-    /// No name was left once the empty parts were gone.
+    /// All parts were empty.
     None,
 }
 
@@ -43,17 +44,17 @@ impl fmt::Display for NameError {
             Self::NotUtf8 => "the channel name is not UTF-8",
             Self::ControlCharacter => "the channel name contains a control character",
             Self::Reserved => "channel names beginning with sse. are reserved",
-            Self::Internal => "Redis itself or its nginxes use a channel of this name",
+            Self::Internal => "the channel name is used internally in Redis",
             Self::TooMany => "there are more than 64 channel names",
-            Self::None => "no channel is named",
+            Self::None => "no channel name is given",
         })
     }
 }
 
 impl std::error::Error for NameError {}
 
-/// Whether this is a channel's name: 1 to `MAX_LEN` bytes of UTF-8 without control characters
-/// (U+0000 to U+001F, U+007F to U+009F).
+/// Checks that `name` is valid: 1 to `MAX_LEN` bytes of UTF-8 without control characters (U+0000 to
+/// U+001F, U+007F to U+009F).
 pub fn check(name: &[u8]) -> Result<(), NameError> {
     if name.is_empty() {
         return Err(NameError::Empty);
@@ -68,12 +69,12 @@ pub fn check(name: &[u8]) -> Result<(), NameError> {
     Ok(())
 }
 
-/// Whether a name is of the module's own channels.
+/// Whether `name` belongs to the module's own channels.
 pub fn is_own(name: &[u8]) -> bool {
     name.starts_with(OWN)
 }
 
-/// Whether a channel of this name can be published to.
+/// Checks that `name` is valid and can be published to.
 pub fn check_publish(name: &[u8]) -> Result<(), NameError> {
     check(name)?;
     if is_own(name) {
@@ -82,10 +83,10 @@ pub fn check_publish(name: &[u8]) -> Result<(), NameError> {
     Ok(())
 }
 
-/// The names that `values` hold, each value split at the byte `split` if there is one.
+/// Returns the names in `values`. If `split` is given, each value is split at that byte.
 ///
-/// In the order in which they first come; empty parts are skipped and doubles count once. Fails
-/// with the first bad name, or when there are more than `MAX_NAMES` or none.
+/// Names keep the order of their first occurrence; empty parts and duplicates are skipped. Fails
+/// with the error of the first invalid name, and if there are no names or more than `MAX_NAMES`.
 pub fn names(values: &[&[u8]], split: Option<u8>) -> Result<Vec<Box<[u8]>>, NameError> {
     let parts = values.iter().flat_map(|value| value.split(move |&byte| Some(byte) == split));
     let mut names: Vec<Box<[u8]>> = Vec::new();

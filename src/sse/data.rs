@@ -1,35 +1,35 @@
-//! The `data` field: any bytes, written so that a client's parser gives them back.
+//! The `data` field: any bytes, encoded so that a client's parser restores them.
 //!
-//! The hub stores data encoded, so that an event is split into lines once, not once a client;
-//! publishers' rooms call `encode`, framing copies the result. Encoded data is always at least one
-//! whole line: nothing in `data` can end the event or begin another field.
+//! The hub stores encoded data, so that an event is split into lines once, not once per client:
+//! publishing calls [`encode`], framing copies the result. Encoded data always has at least one
+//! complete line, and nothing in it can end the event or begin another field.
 
 use super::lines;
 
 const FIELD: &[u8] = b"data: ";
 
-/// How many bytes `encode` writes for `data`. Allocates nothing.
+/// Returns the number of bytes that [`encode`] appends for `data`. Does not allocate.
 pub fn encoded_len(data: &[u8]) -> usize {
-    lines::of(data).map(|line| FIELD.len() + line.len() + 1).sum()
+    lines::split(data).map(|line| FIELD.len() + line.len() + 1).sum()
 }
 
-/// Appends one `data: LINE` for each line of `data`, each ended by LF.
+/// Appends `data: LINE` and LF to `out` for each line of `data`.
 ///
-/// CR, LF and CRLF end a line; every other byte stays as it is. Empty data is one empty line, and
-/// data that ends in a line end has an empty line last, so that a client gets that end too. The
-/// space is always there: a parser takes one away, and it must not be one of the publisher's.
+/// CR, LF and CRLF end a line; every other byte is copied. Empty data becomes one empty line, and
+/// data that ends with a line end gets an empty last line, so that clients receive that end too.
+/// The space is always written: parsers remove one, which must not be one of the publisher's.
 pub fn encode(data: &[u8], out: &mut Vec<u8>) {
     out.reserve(encoded_len(data));
-    for line in lines::of(data) {
+    for line in lines::split(data) {
         out.extend_from_slice(FIELD);
         out.extend_from_slice(line);
         out.push(b'\n');
     }
 }
 
-/// The data that a client reads out of what `encode` wrote: its lines joined by LF.
+/// Returns the data that a client reads from encoded data: its lines joined by LF.
 ///
-/// Lines that are not `data: ...` are left out, so that no input can make this fail.
+/// Lines other than `data: ...` are skipped, so no input can make this fail.
 pub fn decode(encoded: &[u8]) -> Vec<u8> {
     let mut data = Vec::with_capacity(encoded.len());
     for line in encoded.split(|&byte| byte == b'\n').filter_map(|line| line.strip_prefix(FIELD)) {

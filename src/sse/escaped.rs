@@ -1,9 +1,9 @@
-//! Bytes from outside, as they are shown to people.
+//! Untrusted bytes, escaped for log lines.
 
 use std::fmt;
 
-/// Shows bytes with everything but printable ASCII escaped, cut at 128 bytes, so that nobody can forge
-/// a line of the error log.
+/// Displays bytes with everything but printable ASCII escaped, cut at 128 bytes, so that no client
+/// can forge a line of the error log.
 pub struct Escaped<'a>(pub &'a [u8]);
 
 impl fmt::Display for Escaped<'_> {

@@ -1,27 +1,27 @@
-//! The `event` field: which names a publisher may give to an event.
+//! The `event` field: which types a publisher may give to an event.
 //!
-//! Called where an event enters: by the publish handler and the batch parser.
-//! A name that passes can be written on the wire as it is. The names refused as reserved are those
-//! by which a page would take an event for the connection's own news.
+//! Called where events enter: by the publish handler, by the batch parser, and for events from
+//! Redis. A valid type can be written on the wire as it is. The reserved types are those that a
+//! page would mistake for the state of the connection.
 
 use std::fmt;
 
-/// The longest type, in bytes.
+/// Maximum length of a type in bytes.
 pub const MAX_LEN: usize = 128;
 
-/// Types that begin so are the module's own (`sse.open`, `sse.gap`).
+/// Prefix of the module's own types (`sse.open`, `sse.gap`).
 const OWN: &[u8] = b"sse.";
 
-/// Why a type was refused.
+/// Why a type was rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TypeError {
-    /// More than `MAX_LEN` bytes.
+    /// The type has more than `MAX_LEN` bytes.
     TooLong,
-    /// Not UTF-8.
+    /// The type is not UTF-8.
     NotUtf8,
-    /// CR, LF or NUL in it.
+    /// The type contains CR, LF or NUL.
     LineEndOrNul,
-    /// One of the names that are not a publisher's to give.
+    /// The type is reserved.
     Reserved,
 }
 
@@ -40,9 +40,10 @@ impl fmt::Display for TypeError {
 
 impl std::error::Error for TypeError {}
 
-/// Whether an event may be published with this type. An empty one means that the event has none.
+/// Checks that an event may be published with this type. An empty type means that the event has
+/// none.
 ///
-/// `error` and `open` are refused because EventSource would run the page's `onerror` and `onopen`
+/// `error` and `open` are rejected because EventSource would call the page's `onerror` and `onopen`
 /// handlers for them.
 pub fn check(event_type: &[u8]) -> Result<(), TypeError> {
     if event_type.len() > MAX_LEN {
@@ -65,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ordinary_types_are_taken() {
+    fn ordinary_types_are_accepted() {
         for name in ["", "message", "trade", "Open", "errors", "sse", "with space", "é✓", " a"] {
             assert_eq!(check(name.as_bytes()), Ok(()), "{name}");
         }
@@ -73,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn types_that_cannot_be_told_are_refused() {
+    fn types_with_line_ends_or_nul_are_refused() {
         assert_eq!(check(&[b'a'; MAX_LEN + 1]), Err(TypeError::TooLong));
         assert_eq!(check(b"\xff"), Err(TypeError::NotUtf8));
         for name in ["a\rid: evil", "a\nb", "a\0", "\r\n"] {
@@ -82,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn types_that_a_page_would_take_for_the_connections_news_are_refused() {
+    fn types_that_a_page_would_mistake_for_connection_state_are_refused() {
         for name in ["error", "open", "sse.", "sse.gap"] {
             assert_eq!(check(name.as_bytes()), Err(TypeError::Reserved), "{name}");
         }

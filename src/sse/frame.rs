@@ -1,9 +1,9 @@
-//! Frames: whole pieces of an event stream, ready to be sent to any number of clients.
+//! Frames: complete pieces of an event stream that can be sent to any number of clients.
 //!
-//! Built once an event by the worker and shared among its streams by reference count. One
-//! allocation holds the bytes both as an HTTP/1.1 chunk and, inside it, bare for HTTP/1.0 and
-//! HTTP/2. In an event `id` stands last, so that no client can take the id of an event that was
-//! cut; a frame never begins with a BOM and has no line end but LF.
+//! The worker builds a frame once per event; its streams share it by reference count. One
+//! allocation holds the bytes as an HTTP/1.1 chunk and, inside it, without chunked framing for
+//! HTTP/1.0 and HTTP/2. In an event, `id` comes last, so that no client takes the id of an event
+//! that was cut off. A frame never begins with a BOM and has no line end but LF.
 
 use super::event_type;
 use super::id::Id;
@@ -20,11 +20,11 @@ pub struct Frame {
 }
 
 impl Frame {
-    /// One event: its type unless empty, its data, its id, a blank line.
+    /// Returns the frame of an event: its type unless empty, its data, its id, and a blank line.
     ///
-    /// `encoded_data` is what `data::encode` wrote. A type that does not fit on one line is left
-    /// out: the rooms where events enter refuse it, and if one should slip through it must not
-    /// become fields of its own.
+    /// `encoded_data` is the output of `data::encode`. A type that does not fit on one line is
+    /// omitted: publishing rejects such types, and if one got through it must not become fields of
+    /// its own.
     pub fn event(event_type: &[u8], encoded_data: &[u8], id: &Id) -> Frame {
         let event_type = match memchr::memchr3(b'\r', b'\n', 0, event_type) {
             Some(_) => &[],
@@ -48,8 +48,8 @@ impl Frame {
         })
     }
 
-    /// The frame of an event with this type if it has none of its own. A name that no publisher
-    /// may use as a type is not used here either.
+    /// Returns the frame of an event with this type added, unless it has one. A type that
+    /// publishers may not use is not added.
     pub fn named(self, event_type: &[u8]) -> Frame {
         if self.body().starts_with(b"event: ") || event_type::check(event_type).is_err() {
             return self;
@@ -63,7 +63,7 @@ impl Frame {
         })
     }
 
-    /// The frame of an event with this id instead of its own.
+    /// Returns the frame of an event with its id replaced.
     #[expect(clippy::indexing_slicing, reason = "`at` was found in the same bytes")]
     pub fn with_id(self, id: &Id) -> Frame {
         let body = self.body();
@@ -77,8 +77,8 @@ impl Frame {
         })
     }
 
-    /// These bytes as they are. Nothing at all for an empty body, because an empty chunk would
-    /// tell the client that the response has ended.
+    /// Returns a frame of these bytes. If `body` is empty the frame has no bytes at all, because an
+    /// empty chunk would mean the end of the response.
     pub fn raw(body: &[u8]) -> Frame {
         if body.is_empty() {
             return Frame { chunk: Bytes::new(), body_at: 0, body_len: 0 };
@@ -86,7 +86,7 @@ impl Frame {
         build(body.len(), |out| out.extend_from_slice(body))
     }
 
-    /// All of these as one.
+    /// Returns one frame with the bytes of all these frames.
     pub fn joined(frames: &[Frame]) -> Frame {
         if let [only] = frames {
             return only.clone();
@@ -98,47 +98,48 @@ impl Frame {
         build(len, |out| frames.iter().for_each(|frame| out.extend_from_slice(frame.body())))
     }
 
-    /// The frame as one HTTP/1.1 chunk (RFC 9112, 7.1).
+    /// Returns the frame as one HTTP/1.1 chunk (RFC 9112, 7.1).
     pub fn chunk(&self) -> &Bytes {
         &self.chunk
     }
 
-    /// The frame's bare bytes.
+    /// Returns the frame without chunked framing.
     pub fn body(&self) -> &[u8] {
         self.chunk.get(self.body_at..self.body_at + self.body_len).unwrap_or_default()
     }
 
-    /// The frame's bare bytes, sharing its memory.
+    /// Returns the frame without chunked framing, sharing the frame's memory.
     pub fn body_bytes(&self) -> Bytes {
         self.chunk.slice(self.body_at..self.body_at + self.body_len)
     }
 }
 
-/// What every stream begins with: how long to wait before coming back, in ms, and a comment so
-/// that whatever stands between passes on a first byte.
+/// Returns the first frame of a stream: the reconnection time in ms, and a comment so that proxies
+/// forward a first byte.
 pub fn opening(retry_ms: u64) -> Frame {
     Frame::raw(format!("retry: {retry_ms}\n:\n").as_bytes())
 }
 
-/// A comment that says that the connection lives. No blank line follows it: some clients would
-/// take that for an empty event.
+/// Returns a comment that shows that the connection is alive. It has no blank line, which some
+/// clients would take for an empty event.
 pub fn heartbeat() -> Frame {
     Frame::raw(b":\n")
 }
 
-/// What a client is sent before a planned end: when to come back, in ms. `retry` counts when its line
-/// is read. No blank line follows it: some clients would take that for an empty event.
-pub fn farewell(retry_ms: u64) -> Frame {
+/// Returns the last frame before a planned end: the reconnection time in ms. A client applies
+/// `retry` as soon as it has read the line. There is no blank line, which some clients would take
+/// for an empty event.
+pub fn final_retry(retry_ms: u64) -> Frame {
     Frame::raw(format!("retry: {retry_ms}\n:\n").as_bytes())
 }
 
-/// The event that gives a new stream its place, so that it can be resumed before its first event.
+/// Returns the event that gives a new stream an id, so that it can resume before its first event.
 pub fn open_event(name: &[u8], id: &Id) -> Frame {
     Frame::event(name, b"data: {}\n", id)
 }
 
-/// The event that tells a client that events after the id `after`, as the client sent it, are
-/// lost. Bytes that are no printable ASCII are left out.
+/// Returns the event that reports that events after the id `after`, as sent by the client, are
+/// lost. Bytes other than printable ASCII are left out.
 pub fn gap_event(name: &[u8], after: &[u8], id: &Id) -> Frame {
     let mut data = Vec::with_capacity(after.len() + 32);
     data.extend_from_slice(b"data: {\"after\":\"");
@@ -152,7 +153,7 @@ pub fn gap_event(name: &[u8], after: &[u8], id: &Id) -> Frame {
     Frame::event(name, &data, id)
 }
 
-/// Writes the chunk around a body of `body_len` bytes, which must not be 0.
+/// Builds a frame: writes the chunk framing around a body of `body_len` bytes, which must not be 0.
 fn build(body_len: usize, write: impl FnOnce(&mut Vec<u8>)) -> Frame {
     let digits = (usize::BITS - body_len.leading_zeros()).div_ceil(4);
     let body_at = digits as usize + CRLF.len();
@@ -196,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_frame_is_no_last_chunk() {
+    fn an_empty_frame_has_no_last_chunk() {
         let frame = Frame::raw(b"");
         assert!(frame.chunk().is_empty() && frame.body().is_empty());
         assert!(frame.body_bytes().is_empty());
@@ -218,13 +219,13 @@ mod tests {
     fn the_frames_beside_events() {
         assert_eq!(opening(3000).body(), b"retry: 3000\n:\n");
         assert_eq!(heartbeat().chunk(), b"2\r\n:\n\r\n".as_slice());
-        assert_eq!(farewell(0).body(), b"retry: 0\n:\n");
+        assert_eq!(final_retry(0).body(), b"retry: 0\n:\n");
         let open = b"event: sse.open\ndata: {}\nid: 7-0\n\n";
         assert_eq!(open_event(b"sse.open", &ID).body(), open);
     }
 
     #[test]
-    fn a_gap_tells_the_id_as_json() {
+    fn a_gap_event_has_the_id_as_json() {
         let data = |after: &[u8]| {
             let frame = gap_event(b"sse.gap", after, &ID);
             let text = String::from_utf8_lossy(frame.body()).into_owned();

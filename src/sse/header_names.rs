@@ -1,12 +1,13 @@
 //! Lists of header names, as browsers send them in `Access-Control-Request-Headers`.
 
-/// The longest list that is read, in bytes.
+/// Maximum length of a list in bytes.
 const MAX_LEN: usize = 1024;
 
-/// Reads a comma-separated list of header names. Returns it with one comma and space between names.
+/// Parses a comma-separated list of header names and returns it with one comma and space between
+/// names.
 ///
-/// `None` if it has no name, is longer than 1,024 bytes, or holds anything that is no token
-/// (RFC 9110, 5.6.2). Empty elements are skipped.
+/// Returns `None` if the list has no name, is longer than 1,024 bytes, or contains anything that is
+/// not a token (RFC 9110, 5.6.2). Empty elements are skipped.
 pub fn parse(list: &[u8]) -> Option<String> {
     if list.len() > MAX_LEN {
         return None;

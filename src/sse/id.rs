@@ -1,26 +1,28 @@
-//! Ids: the place of an event, as a client carries it back in `Last-Event-ID`.
+//! Event ids, which clients send back in `Last-Event-ID`.
 //!
-//! Written by framing, read by the stream handler. An id is decimal numbers joined by `-`, so that
-//! it is safe in a header under every CORS rule. What a client sends is parsed strictly: each id
-//! has one spelling, and all else is not an id of ours. Which ids can be resumed is the hub's
-//! affair, not decided here.
+//! Framing writes ids, and the stream handler parses them. An id is decimal numbers joined by `-`,
+//! so that it is safe in a header under every CORS rule. Parsing is strict: each id has exactly one
+//! spelling, and everything else is not an id of this module. Whether an id can be resumed from is
+//! decided by the hub.
 
 use std::fmt;
 
-/// The longest id in bytes: two numbers of 64 bits, a tag of 32, a position of 64, three hyphens.
+/// Maximum length of an id in bytes: two 64-bit numbers, a 32-bit tag, a 64-bit position, and three
+/// hyphens.
 pub const MAX_LEN: usize = 20 + 1 + 20 + 1 + 10 + 1 + 20;
 
-/// An event's place in the order: milliseconds since 1970, and a count within the millisecond.
+/// An event's number: milliseconds since 1970, and a sequence number within the millisecond. Has the
+/// form of Redis' entry ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct EntryId {
     /// Milliseconds since 1970.
     pub ms: u64,
-    /// The count within the millisecond.
+    /// Sequence number within the millisecond.
     pub seq: u64,
 }
 
 impl EntryId {
-    /// The greatest stamp below this one; the least stays as it is.
+    /// Returns the greatest number below this one; zero stays as it is.
     pub fn before(self) -> EntryId {
         match (self.ms.checked_sub(1), self.seq.checked_sub(1)) {
             (_, Some(seq)) => EntryId { ms: self.ms, seq },
@@ -30,32 +32,32 @@ impl EntryId {
     }
 }
 
-/// An event's id, by who can place the event.
+/// An event's id. The variants differ in who can order the event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Id {
-    /// `MS-SEQ`: ordered by Redis; every nginx that is joined to it can place the event.
+    /// `MS-SEQ`: ordered by Redis; every nginx that is joined to it knows the event's position.
     Durable(EntryId),
-    /// `MS-SEQ-TAG`: ordered by a hub without Redis, in the life that the tag names.
+    /// `MS-SEQ-TAG`: ordered by a hub without Redis; the tag names one lifetime of the hub.
     Local {
-        /// Its number.
+        /// The event's number in the hub.
         entry_id: EntryId,
-        /// The life of the hub.
+        /// The lifetime of the hub.
         tag: u32,
     },
-    /// `MS-SEQ-TAG-POS`: only the hub of this tag can place the event, by its position.
+    /// `MS-SEQ-TAG-POS`: only the hub with this tag can order the event, by its position.
     Placed {
-        /// The hub's number when the event came.
+        /// The hub's highest number when the event arrived.
         entry_id: EntryId,
-        /// The life of the hub.
+        /// The lifetime of the hub.
         tag: u32,
-        /// The event's position in its log.
+        /// The event's position in the hub's log.
         pos: u64,
     },
 }
 
 impl Id {
-    /// Reads an id. `None` for anything that `write` never writes: signs, spaces, leading zeros,
-    /// numbers that are too large, a wrong count of numbers.
+    /// Parses an id. Returns `None` for anything that [`Id::write`] never writes: signs, spaces,
+    /// leading zeros, numbers that are too large, or a wrong count of numbers.
     pub fn parse(bytes: &[u8]) -> Option<Id> {
         if bytes.len() > MAX_LEN {
             return None;
@@ -83,12 +85,12 @@ impl Id {
         }
     }
 
-    /// How many bytes `write` appends.
+    /// Returns the number of bytes that [`Id::write`] appends.
     pub fn text_len(&self) -> usize {
         self.numbers().map(|number| digits(number) + 1).sum::<usize>() - 1
     }
 
-    /// The number that it carries.
+    /// Returns the id's time and sequence number.
     pub fn entry_id(&self) -> EntryId {
         match *self {
             Id::Durable(entry_id) | Id::Local { entry_id, .. } | Id::Placed { entry_id, .. } => {

@@ -1,12 +1,12 @@
-//! Lines as an event stream has them: ended by CR, LF or CRLF, and by nothing else.
+//! Splits an event stream into lines, which end with CR, LF or CRLF, and with nothing else.
 //!
-//! Both directions stand on this one splitter: what is written to clients is split where their
-//! parsers would split it, and what publishers send is read by the same rule. It must never treat
-//! VT, FF, U+0085 or U+2028 as an end, as general-purpose line splitters do.
+//! Both directions use this splitter: data for clients is split where their parsers would split it,
+//! and publishers' batches are parsed by the same rule. Unlike general-purpose line splitters, it
+//! does not split at VT, FF, U+0085 or U+2028.
 
-/// The lines of `text`, without their ends. There is always a last line: what stands behind the
-/// last end, which may be empty.
-pub fn of(text: &[u8]) -> Lines<'_> {
+/// Returns the lines of `text` without their ends. The last line is what follows the last line end,
+/// and may be empty.
+pub fn split(text: &[u8]) -> Lines<'_> {
     Lines { rest: Some(text) }
 }
 
@@ -36,7 +36,7 @@ mod tests {
     use super::of;
 
     fn lines(text: &str) -> Vec<&[u8]> {
-        of(text.as_bytes()).collect()
+        split(text.as_bytes()).collect()
     }
 
     #[test]

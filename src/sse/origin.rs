@@ -1,12 +1,13 @@
-//! Origins (RFC 6454): how a configuration may write one, and which host one belongs to.
+//! Origins (RFC 6454): how a configuration may write one, and which host an origin belongs to.
 //!
-//! Called by the `sse_cors` directive and by whoever must know whether a request comes from a page
-//! of another site. Compared byte by byte in the form in which browsers send them.
+//! Used by the `sse_cors` directive and by the check for requests from other sites. Origins are
+//! compared byte by byte in the form in which browsers send them.
 
-/// An origin as browsers send it: scheme, host and port in lower case, without the port that the
-/// scheme has anyway.
+/// Returns an origin as browsers send it: scheme, host and port in lower case, without the scheme's
+/// default port.
 ///
-/// `None` when `text` is none: a path or a slash behind it, a host that is not in ASCII, `null`.
+/// Returns `None` if `text` is not an origin: for example if it has a path or a trailing slash, if
+/// its host is not ASCII, or for `null`.
 pub fn parse(text: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(text).ok()?.to_ascii_lowercase();
     let (scheme, authority) = text.split_once("://")?;
@@ -31,7 +32,7 @@ pub fn parse(text: &[u8]) -> Option<String> {
     })
 }
 
-/// Whether an origin is the host that a request went to, as its `Host` names it.
+/// Whether an origin is the host that a request was sent to, as named in its `Host` header.
 pub fn is_of_host(origin: &[u8], host: &[u8]) -> bool {
     let http = [(&b"http://"[..], &b":80"[..]), (b"https://", b":443")];
     http.iter().any(|(scheme, port)| {

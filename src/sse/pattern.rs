@@ -1,14 +1,14 @@
-//! Patterns over channel names, with the meaning that Redis gives them in PSUBSCRIBE
-//! (`stringmatchlen` in its util.c), so that one pattern means the same whoever matches it.
+//! Patterns over channel names, with the semantics of Redis' PSUBSCRIBE (`stringmatchlen` in its
+//! util.c), so that a pattern matches the same names here and there.
 //!
-//! `*` any bytes, also none; `?` one byte; `[ab]`, `[a-z]` one byte of a set, `[^ab]` one byte that
-//! is not; `\x` the byte x. A set that is not closed ends with the pattern. Bytes in ranges compare
-//! as unsigned.
+//! `*` matches any bytes, including none; `?` one byte; `[ab]` and `[a-z]` one byte of a set,
+//! `[^ab]` one byte outside it; `\x` the byte x. A set that is not closed ends with the pattern.
+//! Bytes in ranges compare as unsigned numbers.
 //!
-//! One name is often compared with many patterns that clients sent, so the work must be small
-//! whatever the pattern. A pattern is read once, from left to right, together with the set of all
-//! places in the name at which what was read so far can end. That set has 256 bits, and each byte of
-//! the pattern costs a few operations on it.
+//! One name is often compared with many patterns from clients, so the work must be small for every
+//! pattern. A pattern is read once, from left to right, together with the set of all places in the
+//! name where a match of the pattern so far can end. That set has 256 bits, and each byte of the
+//! pattern costs a few operations on it.
 
 #![expect(
     clippy::indexing_slicing,
@@ -17,41 +17,42 @@
 
 use std::cell::OnceCell;
 
-/// The longest name that a pattern can match: one bit for each place, and one for its end.
+/// Maximum length in bytes of a name that a pattern can match: one bit for each place, and one for
+/// the end.
 pub const MAX_NAME: usize = 255;
 
-/// Whether `name` matches `pattern` as a whole, byte by byte, case counting.
+/// Whether `pattern` matches all of `name`, byte by byte and case-sensitively.
 pub fn matches(pattern: &[u8], name: &[u8]) -> bool {
     Subject::new(name).matches(pattern)
 }
 
-/// The steps of a budget that one comparison with a pattern costs.
+/// Returns the budget steps that one comparison with a pattern costs.
 pub fn cost(pattern: &[u8]) -> usize {
     1 + pattern.len() / 32
 }
 
-/// A name that is compared with patterns.
+/// A name to compare with patterns.
 pub struct Subject<'n> {
     name: &'n [u8],
     bytes: OnceCell<Box<Bytes>>,
     ranges: OnceCell<Box<[Bytes; 8]>>,
 }
 
-/// For each byte the places at which it stands in the name.
+/// For each byte, the places where it occurs in the name.
 type Bytes = [Places; 256];
 
 impl<'n> Subject<'n> {
-    /// Nothing is computed before a pattern needs it.
+    /// Creates a subject. Its tables are computed when a pattern first needs them.
     pub fn new(name: &'n [u8]) -> Subject<'n> {
         Subject { name, bytes: OnceCell::new(), ranges: OnceCell::new() }
     }
 
-    /// The name.
+    /// Returns the name being matched.
     pub fn name(&self) -> &'n [u8] {
         self.name
     }
 
-    /// Whether the name matches a pattern as a whole.
+    /// Whether a pattern matches the whole name.
     pub fn matches(&self, pattern: &[u8]) -> bool {
         let plain = pattern.iter().take_while(|byte| !b"*?[\\".contains(byte)).count();
         let (prefix, mut rest) = pattern.split_at(plain);
@@ -77,8 +78,8 @@ impl<'n> Subject<'n> {
         ends.holds(self.name.len())
     }
 
-    /// The places of all bytes that the pattern's first token takes, which is not a star, and the rest
-    /// of the pattern.
+    /// Returns the places of all bytes that the pattern's first token (not a star) matches, and the
+    /// rest of the pattern.
     fn token<'p>(&self, pattern: &'p [u8]) -> (Places, &'p [u8]) {
         match pattern {
             [] => (Places::default(), pattern),
@@ -92,10 +93,10 @@ impl<'n> Subject<'n> {
         }
     }
 
-    /// Reads a set up to its `]`: the places of its bytes, and the pattern behind it.
+    /// Parses a set up to its `]`. Returns the places of its bytes, and the pattern after it.
     ///
-    /// As in Redis, a range may have its ends in either order and may end at `]`, and an escaped byte
-    /// never begins a range.
+    /// As in Redis, the ends of a range may be in either order, a range may end at `]`, and an
+    /// escaped byte never begins a range.
     fn set<'p>(&self, set: &'p [u8]) -> (Places, &'p [u8]) {
         let mut set = set;
         let mut places = Places::default();
@@ -133,8 +134,8 @@ impl<'n> Subject<'n> {
         })
     }
 
-    /// The places of all bytes from one to another: those of the 2^n bytes behind the first, and of
-    /// the 2^n before the last.
+    /// Returns the places of all bytes from `first` to `last`: the union of the 2^n bytes starting
+    /// at `first` and the 2^n bytes ending at `last`.
     fn range(&self, first: u8, last: u8) -> Places {
         let power = (u32::from(last - first) + 1).ilog2().min(7) as usize;
         if power == 0 {
@@ -142,11 +143,12 @@ impl<'n> Subject<'n> {
         }
         let ranges = &self.ranges()[power];
         let (first, last) = (usize::from(first), usize::from(last));
-        // A range of all 256 bytes takes two halves as well.
+        // A range of all 256 bytes is two halves as well.
         ranges[first].or(ranges[last + 1 - (1 << power)])
     }
 
-    /// For each power of two n and each byte, the places of the 2^n bytes from that one on.
+    /// Returns, for each power of two 2^n and each byte, the places of the 2^n bytes starting at
+    /// that byte.
     fn ranges(&self) -> &[Bytes; 8] {
         self.ranges.get_or_init(|| {
             let mut ranges = Box::new([[Places::default(); 256]; 8]);
@@ -174,7 +176,7 @@ impl Places {
         places
     }
 
-    /// All places below `end`, which is at most 256.
+    /// Returns all places below `end`, which is at most 256.
     fn below(end: usize) -> Places {
         Places(std::array::from_fn(|i| match end.saturating_sub(i * 64) {
             0 => 0,
@@ -207,17 +209,18 @@ impl Places {
         Places(std::array::from_fn(|i| self.0[i] & !other.0[i]))
     }
 
-    /// Each place moved one further.
+    /// Returns each place plus one.
     fn next(self) -> Places {
         let carry = |i: usize| i.checked_sub(1).map_or(0, |before| self.0[before] >> 63);
         Places(std::array::from_fn(|i| self.0[i] << 1 | carry(i)))
     }
 
-    /// The lowest place and all above it.
+    /// Returns the lowest place and all places above it.
     fn and_all_above(self) -> Places {
         let mut above = 0;
         Places(self.0.map(|word| {
-            // In the word of the lowest place all bits from that on, then all.
+            // In the word with the lowest place, all bits from that one on; in later words, all
+            // bits.
             let bits = word | word.wrapping_neg() | above;
             above |= if word == 0 { 0 } else { u64::MAX };
             bits
@@ -230,7 +233,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Redis' own algorithm, turn for turn, without its bound on the work.
+    /// Redis' own algorithm, step by step, without its bound on the work.
     fn reference(pattern: &[u8], name: &[u8]) -> bool {
         let (mut p, mut n) = (0, 0);
         while p < pattern.len() && n < name.len() {

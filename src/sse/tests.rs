@@ -1,5 +1,5 @@
-//! What clients see of the bytes written here, judged by an EventSource of the tests' own; one
-//! test for each rule of the wire that some client is known to punish.
+//! What clients see of the bytes written here, as read by an independent EventSource. There is one
+//! test for each rule of the wire format that some client is known to depend on.
 
 mod event_source;
 
@@ -42,7 +42,7 @@ pub fn bytes() -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat())
 }
 
-/// Ids of every kind, the extremes among them.
+/// Ids of every kind, including the extremes.
 pub fn ids() -> impl Strategy<Value = Id> {
     let number = || prop_oneof![any::<u64>(), 0..20u64, Just(u64::MAX), Just(0)];
     let entry_id = (number(), number()).prop_map(|(ms, seq)| EntryId { ms, seq });
@@ -53,7 +53,7 @@ pub fn ids() -> impl Strategy<Value = Id> {
     })
 }
 
-/// What a client gets for data: every line end has become LF.
+/// Returns the data as a client receives it: every line end has become LF.
 pub fn with_lf_ends(data: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     for (index, &byte) in data.iter().enumerate() {
@@ -95,7 +95,7 @@ fn only_lf_ends_lines() {
         event(b"a", b"x\ry\r\nz\r"),
         frame::opening(3000),
         frame::heartbeat(),
-        frame::farewell(1),
+        frame::final_retry(1),
         frame::open_event(b"sse.open", &ID),
         frame::gap_event(b"sse.gap", b"x\r\ny", &ID),
     ];
@@ -181,8 +181,8 @@ fn the_heartbeat_is_a_comment_without_a_blank_line() {
 }
 
 #[test]
-fn openings_and_farewells_set_the_retry_and_dispatch_nothing() {
-    for frame in [frame::opening(3000), frame::farewell(3000)] {
+fn first_and_final_frames_set_the_retry_and_dispatch_nothing() {
+    for frame in [frame::opening(3000), frame::final_retry(3000)] {
         let seen = read(frame.body());
         assert_eq!((seen.retry, seen.events.len()), (Some(3000), 0));
     }
@@ -193,7 +193,7 @@ fn only_events_with_data_end_with_a_blank_line() {
     let frames = [
         (frame::opening(1), 0),
         (frame::heartbeat(), 0),
-        (frame::farewell(1), 0),
+        (frame::final_retry(1), 0),
         (event(b"", b""), 1),
         (event(b"a", b"\n\r\r"), 1),
         (frame::open_event(b"sse.open", &ID), 1),
@@ -229,7 +229,7 @@ proptest! {
             let id = id.to_string().into_bytes();
             meant.push(Event { name: name.to_vec(), data: with_lf_ends(text), id });
         }
-        stream.extend_from_slice(frame::farewell(12).body());
+        stream.extend_from_slice(frame::final_retry(12).body());
         let seen = read(&stream);
         prop_assert_eq!(seen.retry, Some(12));
         let last = meant.last().map_or(Vec::new(), |event| event.id.clone());

@@ -28,7 +28,7 @@ impl<S: Socket> Worker<S> {
         match stream.state {
             StreamState::Live => self.serve_live(key, now),
             StreamState::Behind(_) => self.serve_behind(key, now),
-            StreamState::Ending(end) => self.say_farewell(key, end),
+            StreamState::Ending(end) => self.send_final_retry(key, end),
             StreamState::Leaving(end) => self.end(key, end),
             StreamState::Waiting(_) | StreamState::Ended => {}
         }
@@ -201,10 +201,10 @@ impl<S: Socket> Worker<S> {
     }
 
     /// The last frame of a stream that this process ends.
-    fn say_farewell(&mut self, key: StreamKey, end: End) {
+    fn send_final_retry(&mut self, key: StreamKey, end: End) {
         let Some(stream) = self.streams.get_mut(key) else { return };
         // Spread over a second, so that those who were ended together do not return together.
-        let batch = Batch::of(vec![frame::farewell(self.random.u64(0..=1000))]);
+        let batch = Batch::of(vec![frame::final_retry(self.random.u64(0..=1000))]);
         let sent = stream.socket.send(&batch);
         self.tally.sent(sent, &batch, stream.audience);
         match sent {

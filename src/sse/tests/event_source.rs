@@ -1,5 +1,5 @@
 //! A small EventSource: the HTML standard's interpretation of an event stream (9.2.6), written
-//! apart from the code it judges, the slow and obvious way.
+//! independently of the code under test, in the slow and obvious way.
 
 /// What a page would see.
 #[derive(Debug, Default, PartialEq, Eq)]
