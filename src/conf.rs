@@ -1,10 +1,10 @@
 //! Directives, and what they resolve to.
 //!
-//! nginx reads a configuration, calls the setters of `DIRECTIVES` for what stands in it, then
-//! `Main::complete` and `Location::complete` for what follows from it as a whole. What is wrong is
-//! told in nginx's words, with file and line, and nginx refuses to start.
+//! nginx reads a configuration and calls the setters of `DIRECTIVES`, then `Main::complete` and
+//! `Location::complete`, which check the configuration as a whole. Errors are reported in nginx's
+//! style, with file and line, and nginx refuses to start.
 
-// Here are bytes that others chose.
+// This layer handles untrusted bytes.
 #![warn(clippy::indexing_slicing)]
 
 pub mod cors;
@@ -26,7 +26,6 @@ pub use location::{
 
 use crate::nginx::directive::{Arguments, Directive, Place};
 
-/// All directives of the module.
 pub static DIRECTIVES: [Directive; 18] = [
     directive(c"sse_hub", Place::HttpBlock, Arguments::One, hub::block),
     directive(c"sse_stream", Place::Location, Arguments::OneOrMore, handler_directives::stream),

@@ -1,6 +1,6 @@
-//! Answers requests: streams, publishing, status, administration, and pages of other origins.
+//! Answers requests: streams, publishing, status, administration, and CORS.
 
-// Here are bytes that others chose.
+// This layer handles untrusted bytes.
 #![warn(clippy::indexing_slicing)]
 
 pub mod cors;
@@ -15,14 +15,14 @@ mod stream;
 use crate::conf::{Location, LocationHandler};
 use crate::nginx::request::{Outcome, Request};
 
-/// Answers a request of a location that has one of the module's four handlers.
+/// Answers a request of a location that has one of the module's handlers.
 pub fn answer(request: &Request) -> Outcome {
     match Location::for_request(request).handler() {
         Some(LocationHandler::Stream(conf)) => stream::handle(request, conf),
         Some(LocationHandler::Publish(conf)) => publish::handle(request, conf),
         Some(LocationHandler::Status(conf)) => status::handle(request, conf),
         Some(LocationHandler::Admin(conf)) => admin::handle(request, conf),
-        // nginx asks only where a directive of the module has said so.
+        // nginx calls the module only in locations that have a handler of the module.
         None => Outcome::status(404),
     }
 }

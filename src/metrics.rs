@@ -1,14 +1,15 @@
-//! What the module tells of itself in figures, and the faces that these have: JSON, Prometheus'
-//! text format, and a page for people.
+//! The module's figures, and the formats in which they are served: JSON, Prometheus' text format,
+//! and a page for people.
 //!
-//! `http::status` reads the hubs' counters and hands them in; nothing here reads a clock, a hub or a
-//! request. No face names a channel or shows an event.
+//! `http::status` reads the hubs' counters and passes them in; nothing here reads a clock, a hub,
+//! or a request. No format reveals a channel's name or an event.
 //!
 //! # Layout
 //!
-//! - `table`: every figure with its names and its meaning; JSON and Prometheus are made of it
-//! - `json`, `prometheus`, `page`: the faces
-//! - `face`: which of them a request asks for
+//! - `table`: every figure with its names and its meaning; JSON and Prometheus are generated from
+//!   it
+//! - `json`, `prometheus`, `page`: the formats
+//! - `format`: which format a request asks for
 
 mod format;
 mod json;

@@ -1,7 +1,8 @@
-//! This process: its worker for each hub, and what nginx's event loop calls them for.
+//! This process: its worker for each hub, and the events of nginx's event loop that drive the
+//! workers.
 //!
-//! All that reaches a worker goes through `with`, which lends it for one call. Requests are ended
-//! outside of such a call, because that comes back as their streams' end.
+//! Workers are used only through `with`, which lends one for a single call. Requests are finalized
+//! outside such a call, because finalizing one closes its stream in the worker.
 
 pub mod figures;
 pub mod redis;
@@ -24,19 +25,19 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
 
-/// Requests of streams that one turn ends, and that one turn gives back.
-const FINISHED: usize = 64;
-const GIVEN_BACK: usize = 64;
-/// How often the same trouble is told, in ms.
-const WARN_EVERY: u64 = 60_000;
+/// Requests that are finalized, and released, in one turn.
+const FINALIZED_PER_TURN: usize = 64;
+const RELEASED_PER_TURN: usize = 64;
+/// Minimum interval between two warnings about a hub, in ms.
+const WARN_INTERVAL: u64 = 60_000;
 
 thread_local! {
-    /// What wakes this process.
+    /// The waker of this process.
     static WAKER: RefCell<Option<Waker>> = const { RefCell::new(None) };
     static PROCESS: RefCell<Vec<Option<Serving>>> = const { RefCell::new(Vec::new()) };
     /// Streams whose requests ended while the worker was in use.
     static ENDED: RefCell<Vec<(usize, StreamKey, End)>> = const { RefCell::new(Vec::new()) };
-    /// Over how long streams are ended when this process is to quit, in ms.
+    /// Time over which streams are ended when this process shuts down, in ms.
     static DRAIN: Cell<u64> = const { Cell::new(0) };
 }
 
@@ -45,11 +46,11 @@ struct Serving {
     worker: Worker<Client>,
     name: String,
     phase: Phase,
-    /// Streams whose requests are to be given back once their handlers have returned.
+    /// Streams whose requests are to be released once their handlers have returned.
     lean_soon: Vec<StreamKey>,
     /// Work that takes many turns.
     jobs: VecDeque<Job>,
-    // These call with the hub's number.
+    // Events whose handlers receive the hub's number.
     tick: Event,
     turn: Event,
     /// When the last warning was written, in ms of the monotonic clock.
@@ -57,28 +58,28 @@ struct Serving {
     wakers: &'static EventfdWakers,
 }
 
-/// Work that takes many turns of the event loop: called once in each of them.
+/// Work that takes many turns of the event loop; called once in each of them.
 type Job = Box<dyn FnMut(&mut TopLevel) -> JobStatus>;
 
-/// Whether there is more to do.
+/// Whether a job has more to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JobStatus {
-    /// It is to be called again.
+    /// Call the job again.
     More,
-    /// It is not.
+    /// The job is complete.
     Done,
 }
 
-/// What wakes this process, for all of its hubs.
+/// The eventfd that wakes this process, for all of its hubs.
 struct Waker {
-    /// Its number among the wakers of all processes; `None` as long as there is none left.
+    /// Its number among the wakers of all processes; `None` if none was free.
     number: Option<usize>,
     _watch: Watch,
 }
 
 impl Waker {
-    /// Listens to a waker of its own. If there is none left, to one that nobody wakes: that still tells
-    /// when the process is to quit.
+    /// Claims a waker and watches it. If none is free, watches an eventfd that no other process can
+    /// write to, because the watch also reports that the process is shutting down.
     fn claim(wakers: &EventfdWakers) -> io::Result<Waker> {
         let (number, eventfd) = match wakers.claim() {
             Ok((number, eventfd)) => (Some(number), eventfd),
@@ -94,7 +95,7 @@ enum Phase {
     Draining,
 }
 
-/// A process that serves requests begins.
+/// Starts serving all hubs. Called when a worker process starts.
 pub fn start(main: &Main) {
     if !main.used.get() {
         return;
@@ -106,16 +107,19 @@ pub fn start(main: &Main) {
     match wakers.map(Waker::claim).transpose() {
         Ok(waker) => WAKER.set(waker),
         Err(error) => {
-            log::write(Level::Crit, format_args!("sse: no hub is served by this process: {error}"));
+            log::write(
+                Level::Crit,
+                format_args!("sse: this process cannot serve any hub: {error}"),
+            );
             return;
         }
     }
     let serving = main.hubs.iter().enumerate().map(|(number, conf)| {
-        let serving = Serving::begin(number, conf);
+        let serving = Serving::start(number, conf);
         if let Err(what) = &serving {
             log::write(
                 Level::Crit,
-                format_args!("sse: hub \"{}\" is not served by this process: {what}", conf.name),
+                format_args!("sse: this process cannot serve hub \"{}\": {what}", conf.name),
             );
         }
         serving.ok()
@@ -125,7 +129,7 @@ pub fn start(main: &Main) {
     redis::start(main);
 }
 
-/// The process ends: its seats become free for others.
+/// Stops serving. Called when the process ends; frees its slots in the hubs.
 pub fn stop() {
     redis::stop();
     let serving = PROCESS.with(|process| std::mem::take(&mut *process.borrow_mut()));
@@ -137,8 +141,8 @@ pub fn stop() {
     crate::nginx::turns::stop();
 }
 
-/// A stream has been opened: its deadlines count from now on, and what its worker may have ended
-/// already is seen to once its request is ready for that.
+/// Schedules the deadlines of a stream that has been opened, and a turn that finalizes the stream
+/// in case the worker has already ended it.
 pub fn opened(hub: usize) {
     lend(hub, |serving| {
         if serving.worker.streams() == 1 {
@@ -148,20 +152,20 @@ pub fn opened(hub: usize) {
     });
 }
 
-/// Lends the worker of a hub. None when this process does not serve the hub, or when the call
-/// comes from within another one.
+/// Calls `call` with the worker of a hub. Returns `None` if this process does not serve the hub, or
+/// if the worker is already in use.
 pub fn with<R>(hub: usize, call: impl FnOnce(&mut Worker<Client>) -> R) -> Option<R> {
     let result = lend(hub, |serving| call(&mut serving.worker));
     close_ended();
     result
 }
 
-/// What a hub has to say of itself.
+/// Returns a hub's figures, if this process serves it.
 pub fn figures(hub: usize) -> Option<HubFigures> {
     lend(hub, |serving| serving.figures())
 }
 
-/// What all hubs have to say of themselves that this process serves.
+/// Returns the figures of all hubs that this process serves.
 pub fn all_figures() -> Vec<HubFigures> {
     PROCESS.with(|process| {
         let Ok(process) = process.try_borrow() else { return Vec::new() };
@@ -169,12 +173,12 @@ pub fn all_figures() -> Vec<HubFigures> {
     })
 }
 
-/// Tells in the log that a hub does not do what it should, at most once a minute for as long as
-/// that lasts: many clients may meet with the same.
+/// Logs a warning that a hub does not work as it should, at most once a minute, because many
+/// clients may be affected at once.
 pub fn warn(hub: usize, what: std::fmt::Arguments<'_>) {
     lend(hub, |serving| {
         let now = clock::now().mono;
-        if serving.warned.is_some_and(|warned| now < warned + WARN_EVERY) {
+        if serving.warned.is_some_and(|warned| now < warned + WARN_INTERVAL) {
             return;
         }
         serving.warned = Some(now);
@@ -182,19 +186,20 @@ pub fn warn(hub: usize, what: std::fmt::Arguments<'_>) {
     });
 }
 
-/// Has the worker of a hub look at the log in this turn of the loop, and end what it has ended.
+/// Schedules a turn of a hub's worker in this iteration of the event loop.
 pub fn turn_soon(hub: usize) {
     lend(hub, |serving| serving.turn.post());
 }
 
-/// What keeps a process that is to quit has become less.
-pub fn let_all_go() {
+/// Lets the process exit if nothing holds it any more. Called when something that could hold it has
+/// ended.
+pub fn update_holds() {
     for hub in 0..hubs() {
-        lend(hub, Serving::let_go);
+        lend(hub, Serving::update_hold);
     }
 }
 
-/// A stream's request has ended: the one place where a stream leaves its worker.
+/// Closes a stream in its worker after its request has ended. Streams leave their worker only here.
 pub fn close(hub: usize, key: StreamKey, end: End) {
     ENDED.with(|ended| ended.borrow_mut().push((hub, key, end)));
     close_ended();
@@ -208,14 +213,14 @@ fn lend<R>(hub: usize, call: impl FnOnce(&mut Serving) -> R) -> Option<R> {
 }
 
 fn close_ended() {
-    // One at a time: what is dropped with a stream may end another.
+    // One at a time: dropping a stream may end another one.
     while let Some((hub, key, end)) = ENDED.with(|ended| ended.borrow_mut().pop()) {
         let closed = PROCESS.with(|process| match process.try_borrow_mut() {
             Err(_) => false,
             Ok(mut process) => {
                 if let Some(serving) = process.get_mut(hub).and_then(Option::as_mut) {
                     serving.worker.close(key, end);
-                    serving.let_go();
+                    serving.update_hold();
                 }
                 true
             }
@@ -228,16 +233,16 @@ fn close_ended() {
 }
 
 impl Serving {
-    fn begin(number: usize, conf: &HubConf) -> Result<Serving, String> {
+    fn start(number: usize, conf: &HubConf) -> Result<Serving, String> {
         let place = conf.place().ok_or("it has no zone")?;
         let hub = Hub::attach(place.region.clone()).map_err(|error| error.to_string())?;
         let presence = match conf.presence {
             PresenceSetting::Off => Presence::default(),
-            PresenceSetting::On => Presence::told(),
+            PresenceSetting::On => Presence::enabled(),
         };
         let (wakers, waker) = (place.wakers, own_waker());
         let worker = Worker::new(hub, wakers, waker, presence, random::bits(), clock::now());
-        let has_seat = worker.slot().is_some();
+        let has_slot = worker.slot().is_some();
         let mut serving = Serving {
             worker,
             name: conf.name.clone(),
@@ -249,10 +254,10 @@ impl Serving {
             warned: None,
             wakers,
         };
-        if !has_seat {
+        if !has_slot {
             log::write(
                 Level::Warn,
-                format_args!("sse: hub \"{}\" has no seat for this process yet", conf.name),
+                format_args!("sse: hub \"{}\" has no free slot for this process yet", conf.name),
             );
         }
         serving.arm();
@@ -263,16 +268,16 @@ impl Serving {
         HubFigures { name: self.name.clone(), stats: self.worker.hub().stats() }
     }
 
-    /// Waits for the next tick.
+    /// Arms the timer for the next tick.
     fn arm(&mut self) {
         if self.phase == Phase::Serving && !self.worker.has_waker() {
             self.claim_waker();
         }
         self.tick.arm(self.worker.tick_interval());
-        self.let_go();
+        self.update_hold();
     }
 
-    /// Tries again to get a waker for this process, in place of one that nobody wakes.
+    /// Tries again to claim a waker, if this process has none.
     fn claim_waker(&mut self) {
         if own_waker().is_none() {
             if let Ok(waker @ Waker { number: Some(_), .. }) = Waker::claim(self.wakers) {
@@ -284,26 +289,26 @@ impl Serving {
         }
     }
 
-    /// A process that is to quit stays for as long as it has streams, or a subscription in Redis that
-    /// another process can take over.
-    fn let_go(&mut self) {
+    /// Holds a process that is shutting down for as long as it has streams, or a subscription in
+    /// Redis that another process can take over; lets it exit otherwise.
+    fn update_hold(&mut self) {
         let holding = self.worker.streams() > 0 || redis::is_holding();
         let busy = self.phase == Phase::Draining && holding;
         self.tick.hold_process(if busy { ExitHold::Yes } else { ExitHold::No });
     }
 }
 
-/// The waker that this process has claimed.
+/// Returns the number of the waker that this process has claimed.
 fn own_waker() -> Option<usize> {
     WAKER.with_borrow(|waker| waker.as_ref().and_then(|waker| waker.number))
 }
 
-/// How many hubs this process serves, or could not.
+/// Returns the number of hubs, including any that this process failed to serve.
 fn hubs() -> usize {
     PROCESS.with(|process| process.borrow().len())
 }
 
-/// Another process has something for streams of this one.
+/// Handles a wake-up by another process that appended to the log.
 fn on_wake(_: usize, top: &mut TopLevel) {
     for hub in 0..hubs() {
         if lend(hub, |serving| serving.worker.is_woken()) == Some(true) {
@@ -312,14 +317,14 @@ fn on_wake(_: usize, top: &mut TopLevel) {
     }
 }
 
-/// There may be something in the log, or there is more to do than one turn could.
+/// Handles a scheduled turn: there may be new events, or work that the last turn left.
 fn on_turn(hub: usize, top: &mut TopLevel) {
-    after(hub, top, |serving| serving.worker.turn(clock::now()));
+    run(hub, top, |serving| serving.worker.turn(clock::now()));
 }
 
-/// The timer.
+/// Handles the timer.
 fn on_tick(hub: usize, top: &mut TopLevel) {
-    after(hub, top, |serving| {
+    run(hub, top, |serving| {
         let now = clock::now();
         let turn = serving.worker.tick(now);
         serving.arm();
@@ -330,7 +335,8 @@ fn on_tick(hub: usize, top: &mut TopLevel) {
     crate::nginx::turns::report();
 }
 
-/// nginx tells this process to quit: it serves on while its streams are ended.
+/// Handles nginx's request to shut down: ends all streams over the drain time, and serves them
+/// meanwhile.
 fn on_quit(_: usize, top: &mut TopLevel) {
     for hub in 0..hubs() {
         drain(hub, top);
@@ -338,7 +344,7 @@ fn on_quit(_: usize, top: &mut TopLevel) {
 }
 
 fn drain(hub: usize, top: &mut TopLevel) {
-    after(hub, top, |serving| {
+    run(hub, top, |serving| {
         let over = match core_conf::shutdown_timeout() {
             Some(timeout) => DRAIN.get().min(timeout / 5 * 4),
             None => DRAIN.get(),
@@ -361,30 +367,29 @@ fn drain(hub: usize, top: &mut TopLevel) {
     });
 }
 
-fn after(hub: usize, top: &mut TopLevel, call: impl FnOnce(&mut Serving) -> Progress) {
+fn run(hub: usize, top: &mut TopLevel, call: impl FnOnce(&mut Serving) -> Progress) {
     lend(hub, |serving| {
         if call(serving) == Progress::More {
             serving.turn.post_next();
         }
     });
     close_ended();
-    go_on_with_a_job(hub, top);
+    run_next_job(hub, top);
     output::run_posted(top);
-    finish_ended(hub, top);
-    give_requests_back(hub, top);
+    finalize_ended(hub, top);
+    release_requests(hub, top);
 }
 
-/// Has work done in the turns of a hub's event loop that follow, a piece in each. With many such jobs
-/// each has its turn.
-pub fn do_in_turns(hub: usize, job: impl FnMut(&mut TopLevel) -> JobStatus + 'static) {
+/// Runs a job in the following turns of a hub, one step in each. Several jobs take turns.
+pub fn run_in_turns(hub: usize, job: impl FnMut(&mut TopLevel) -> JobStatus + 'static) {
     lend(hub, |serving| {
         serving.jobs.push_back(Box::new(job));
         serving.turn.post();
     });
 }
 
-fn go_on_with_a_job(hub: usize, top: &mut TopLevel) {
-    // Outside of a loan: the job may end a request.
+fn run_next_job(hub: usize, top: &mut TopLevel) {
+    // Not within `lend`: the job may end a request.
     let Some(mut job) = lend(hub, |serving| serving.jobs.pop_front()).flatten() else { return };
     let progress = job(top);
     lend(hub, |serving| {
@@ -397,7 +402,8 @@ fn go_on_with_a_job(hub: usize, top: &mut TopLevel) {
     });
 }
 
-/// Has the request of a stream given back, if it can be, after its handler has returned.
+/// Schedules the release of a stream's request, if that is possible, after its handler has
+/// returned.
 pub fn lean_soon(hub: usize, key: StreamKey) {
     lend(hub, |serving| {
         serving.lean_soon.push(key);
@@ -405,18 +411,18 @@ pub fn lean_soon(hub: usize, key: StreamKey) {
     });
 }
 
-fn give_requests_back(hub: usize, top: &mut TopLevel) {
+fn release_requests(hub: usize, top: &mut TopLevel) {
     let soon: Vec<_> = lend(hub, |serving| {
-        let count = serving.lean_soon.len().min(GIVEN_BACK);
+        let count = serving.lean_soon.len().min(RELEASED_PER_TURN);
         serving.lean_soon.drain(..count).collect()
     })
     .unwrap_or_default();
-    let mut is_rest_due = false;
+    let mut is_any_released = false;
     for key in soon {
         let waits = lend(hub, |serving| {
             let waits = serving.worker.is_waiting(key);
             if waits {
-                // Nothing has gone out yet; when it has.
+                // Nothing has been sent yet. Try again in a later turn.
                 serving.lean_soon.push(key);
             }
             waits
@@ -429,7 +435,7 @@ fn give_requests_back(hub: usize, top: &mut TopLevel) {
             _ => None,
         });
         let Some(output) = output.flatten() else { continue };
-        // Outside of a loan: the request's end evaluates variables for the access log.
+        // Not within `lend`: the end of the request evaluates variables for the access log.
         let lean = stream::make_lean(top, &output, hub, key);
         lend(hub, |serving| {
             let counter = if lean.is_some() { Counter::Lean } else { Counter::NotLean };
@@ -438,21 +444,21 @@ fn give_requests_back(hub: usize, top: &mut TopLevel) {
                 *client = Client::Lean(lean);
             }
         });
-        is_rest_due = true;
+        is_any_released = true;
     }
     lend(hub, |serving| {
-        if is_rest_due && !serving.lean_soon.is_empty() {
+        if is_any_released && !serving.lean_soon.is_empty() {
             serving.turn.post_next();
         }
     });
 }
 
-/// Ends the requests of streams that the worker has ended.
-fn finish_ended(hub: usize, top: &mut TopLevel) {
+/// Finalizes the requests of streams that the worker has ended.
+fn finalize_ended(hub: usize, top: &mut TopLevel) {
     for finished in 0.. {
         let next = lend(hub, |serving| {
-            if finished == FINISHED {
-                // The rest in the next turn.
+            if finished == FINALIZED_PER_TURN {
+                // Leave the rest to the next turn.
                 serving.turn.post_next();
                 return None;
             }

@@ -409,4 +409,4 @@ invalid pattern ".*": the channel name contains a control character
 --- config
     location /s { sse_stream a* pattern; }
 --- refused
-"pattern" and "redis_source stream" exclude each other
+"pattern" cannot be used with "redis_source stream"

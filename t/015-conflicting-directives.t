@@ -77,7 +77,7 @@ for my $case (@refused) {
 # Warnings.
 my ($status, $output) = checked(server => 'location /s { sse_stream a hubs=b; }');
 is($status, 0, 'what looks like a parameter may be a channel');
-like($output, qr/\[warn\] .*"hubs=b" is no parameter, and is taken for a channel's name in \S+nginx\.conf:\d+$/m, 'but nginx warns');
+like($output, qr/\[warn\] .*"hubs=b" is not a parameter and is used as a channel name in \S+nginx\.conf:\d+$/m, 'but nginx warns');
 
 # All is well.
 ($status, $output) = checked(

@@ -52,7 +52,7 @@ my $stuck = $stage->stream('/stuck', receive_buffer => 4096);
 $stuck->pause;
 $stage->publish('stuck', map { "$_ " . 'x' x 200_000 } 1 .. 60);
 like(line('/stuck', 15), qr/\AGET \/stuck 200 end=timeout sent=\d+ last=\d\S+ channel=stuck /, 'a client that takes nothing');
-like($nginx->error_log, qr/\[info\] .*stream of "stuck" is closed: client takes nothing, client: 127/, 'is told in the error log');
+like($nginx->error_log, qr/\[info\] .*stream of "stuck" is closed: client accepts no data, client: 127/, 'is told in the error log');
 $stuck->close;
 
 my $slow = $stage->stream('/slow', receive_buffer => 4096);
@@ -60,7 +60,7 @@ $slow->pause;
 $stage->publish('slow', map { "$_ " . 'x' x 200_000 } 1 .. 80);
 $slow->resume;
 like(line('/slow', 15), qr/\AGET \/slow 200 end=slow sent=\d+ last=\d\S+ channel=slow /, 'a client that history has overtaken');
-like($nginx->error_log, qr/\[info\] .*stream of "slow" is closed: history has overtaken the client, client: 127/, 'is told in the error log');
+like($nginx->error_log, qr/\[info\] .*stream of "slow" is closed: client fell behind the retained history, client: 127/, 'is told in the error log');
 
 # No stream.
 is(request(port => $stage->port, path => '/s', method => 'HEAD')->{status}, 200, 'HEAD is answered');

@@ -55,7 +55,7 @@ is($hub->{turned_away}, 11, 'the status counts those who were turned away');
 is($hub->{subscribers}, 4, 'and the streams that are open');
 my $log = slurp($stage->cluster->dir . '/ends.log');
 is(scalar(() = $log =~ m{^/three 200 news error 0$}mg), 10, 'the access log has one line for each');
-like($stage->cluster->error_log, qr/\[info\] .*no stream of "news" in hub "default": channel has its most subscribers/,
+like($stage->cluster->error_log, qr/\[info\] .*stream of "news" in hub "default" not opened: channel has reached its subscriber limit/,
     'the error log says why');
 
 $stage->ends_cleanly;

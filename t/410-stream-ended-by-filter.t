@@ -72,7 +72,7 @@ $stage->publish('news', 'the end');
 ok(wait_for(sub { $failing->{state} eq 'ended' }), 'a filter that fails ends the stream');
 is($failing->{ends}[0]{how}, 'abrupt', 'without the end of a response');
 is_deeply({ map { $_ => ended()->{$_} } qw(client error) }, { client => 0, error => 6 }, 'none of the clients counts as one that left');
-like($nginx->error_log, qr/stream of "news" is closed: a filter has ended the response/, 'the error log says why');
+like($nginx->error_log, qr/stream of "news" is closed: a filter ended the response/, 'the error log says why');
 
 if ($http2) {
     my $connection = SSE::HTTP2->new(port => $nginx->port('h2c'));
@@ -89,6 +89,6 @@ $stage->ends_cleanly;
 done_testing();
 
 # Streams that the error log says a filter has ended.
-sub closed { return scalar(() = $nginx->error_log =~ /is closed: a filter has ended the response/g) }
+sub closed { return scalar(() = $nginx->error_log =~ /is closed: a filter ended the response/g) }
 
 sub ended { return request(port => $stage->port, path => '/status')->{json}{hubs}{default}{streams_ended} }

@@ -56,7 +56,7 @@ for my $case (
     }
 }
 my $unknown = get('/status?format=xml');
-is("$unknown->{status} $unknown->{json}{error}", '400 format is one of json, prometheus and html', 'another format is refused');
+is("$unknown->{status} $unknown->{json}{error}", '400 format must be json, prometheus or html', 'another format is refused');
 for my $method (qw(POST DELETE)) {
     my $answer = get('/status', method => $method);
     is("$answer->{status} $answer->{header}{allow}[0]", '405 GET, HEAD', "$method is not allowed");
@@ -141,7 +141,7 @@ $returned->close;
 my $vain = $stage->stream('/tiny', headers => [Accept => 'text/event-stream']);
 serve_for(2.5);
 is(scalar($vain->data), 0, 'figures that do not fit are not sent');
-is(scalar(my @told = $nginx->error_log =~ /\[warn\].*hub "tiny": the status is larger than max_event_size/g), 1, 'which is told once');
+is(scalar(my @told = $nginx->error_log =~ /\[warn\].*hub "tiny": the figures are larger than max_event_size/g), 1, 'which is told once');
 $vain->close;
 
 # Nothing that a stranger should not see.

@@ -1,4 +1,4 @@
-# sse_admin: channels are listed, their streams ended, their events forgotten.
+# sse_admin: channels are listed, their streams ended, their events deleted.
 
 use v5.36;
 use FindBin;
@@ -112,9 +112,9 @@ is($figures->{streams_ended}{admin}, 14, 'ended streams are counted');
 is($figures->{forgotten}, 8, 'so are forgotten events');
 my @lines = $nginx->error_log =~ /\[notice\].* sse: (channel .*? forgotten)/g;
 is_deeply(\@lines, [
-    'channel "room:1" of hub "default": 7 streams ended, 0 events forgotten',
-    'channel "room:2" of hub "default": 0 streams ended, 4 events forgotten',
-    'channel "room:1" of hub "default": 7 streams ended, 4 events forgotten',
+    'channel "room:1" of hub "default": 7 streams ended, 0 events deleted',
+    'channel "room:2" of hub "default": 0 streams ended, 4 events deleted',
+    'channel "room:1" of hub "default": 7 streams ended, 4 events deleted',
 ], 'each DELETE is logged');
 is_deeply(deleted("user:%C3%A4")->{events}, 1, 'any name will do');
 like($nginx->error_log, qr/channel "user:\\xc3\\xa4" of hub/, 'which is escaped in the log');

@@ -1,4 +1,4 @@
-# Events that are larger than Redis takes, and events that are older than the machine has run.
+# Events that are larger than Redis accepts, and events that are older than the machine has run.
 
 use v5.36;
 use FindBin;
@@ -16,8 +16,8 @@ my $stage = SSE::Joined->new(redis => $redis->url, hub => 'zone 64m; max_event_s
 my $client = $stage->stream('/on/news');
 for my $try (1 .. 3) {
     my $answer = $stage->post('news', 'x' x 2_000_000);
-    is($answer->{status}, 413, 'what is larger than Redis takes is refused');
-    like($answer->{json}{error}, qr/larger than Redis takes/, 'with the reason');
+    is($answer->{status}, 413, 'what is larger than Redis accepts is refused');
+    like($answer->{json}{error}, qr/larger than Redis accepts/, 'with the reason');
 }
 my $batch = join '', map { 'data: ' . 'x' x 300_000 . "\n\n" } 1 .. 2;
 is($stage->post('news', $batch, headers => ['Content-Type' => 'text/event-stream'])->{status}, 201, 'what is smaller is published');

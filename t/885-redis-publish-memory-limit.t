@@ -27,7 +27,7 @@ for (1 .. 12) {
     $connection->send(method => 'POST', path => '/to/news', body => $body);
     push @connections, $connection;
 }
-my $busy = 'too many publishes, or too large ones, wait for Redis';
+my $busy = 'too many publishes, or too large ones, are waiting for Redis';
 my @busy;
 ok(wait_for(sub { @answers == 12 }, 30), 'every publish is answered');
 @busy = grep { ($_->{json}{error} // '') eq $busy } @answers;

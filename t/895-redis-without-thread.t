@@ -26,7 +26,7 @@ like($nginx->error_log, qr/\[crit\] .*the thread for Redis did not start/, 'the 
 
 my $answer = publish();
 is($answer->{status}, 503, 'a publish is refused');
-is_deeply($answer->{json}, { error => 'Redis could not be asked' }, 'the answer says why');
+is_deeply($answer->{json}, { error => 'Redis is not reachable' }, 'the answer says why');
 is($answer->{header}{'retry-after'}[0], 1, 'and when to try again');
 
 # Clients that are gone when the answer is sent: with the body behind the header, and in a packet of its own.

@@ -1,9 +1,9 @@
-//! Arguments of directives: numbers, sizes, times, and values that may be set once.
+//! Parses arguments of directives: numbers, sizes, times, and values that may be set only once.
 
 use crate::nginx::conf_error::ConfError;
 use crate::nginx::core_conf::{parse_size, parse_time};
 
-/// A count of one or more.
+/// Parses a count of at least 1.
 pub fn number(text: &[u8]) -> Result<u64, ConfError> {
     let digits = text.iter().all(u8::is_ascii_digit);
     let number = std::str::from_utf8(text).ok().filter(|_| digits).and_then(|text| {
@@ -13,14 +13,14 @@ pub fn number(text: &[u8]) -> Result<u64, ConfError> {
     number.ok_or_else(|| ConfError::invalid(text))
 }
 
-/// A size in bytes, as nginx reads it.
+/// Parses a size in bytes, in nginx's notation.
 pub fn size(text: &[u8]) -> Result<usize, ConfError> {
-    // Far above what makes sense, and low enough to be reckoned with.
+    // Far larger than any sensible size, and small enough that arithmetic on it cannot overflow.
     let sensible = 1..1 << 40;
     parse_size(text).filter(|size| sensible.contains(size)).ok_or_else(|| ConfError::invalid(text))
 }
 
-/// The argument of a directive that takes one.
+/// Returns the argument of a directive that takes exactly one.
 pub fn one<'a>(name: &[u8], arguments: &[&'a [u8]]) -> Result<&'a [u8], ConfError> {
     match arguments {
         [argument] => Ok(argument),
@@ -31,7 +31,7 @@ pub fn one<'a>(name: &[u8], arguments: &[&'a [u8]]) -> Result<&'a [u8], ConfErro
     }
 }
 
-/// Sets what may be set once.
+/// Sets a value, and fails if it has been set before.
 pub fn once<T>(place: &mut Option<T>, value: T) -> Result<(), ConfError> {
     if place.is_some() {
         return Err(ConfError::Duplicate);
@@ -40,7 +40,7 @@ pub fn once<T>(place: &mut Option<T>, value: T) -> Result<(), ConfError> {
     Ok(())
 }
 
-/// A time in ms, as nginx reads it.
+/// Parses a time in nginx's notation. Returns ms.
 pub fn time(text: &[u8]) -> Result<u64, ConfError> {
     parse_time(text).ok_or_else(|| ConfError::invalid(text))
 }

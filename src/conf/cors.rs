@@ -1,17 +1,17 @@
-//! `sse_cors`: which pages of other origins may read streams and publish.
+//! `sse_cors`: which other origins' pages may read streams and publish.
 
 use crate::nginx::conf_error::ConfError;
 use crate::sse::origin;
 
-/// The origins that are let in.
+/// The allowed origins.
 pub enum Cors {
-    /// Every one, without cookies and passwords.
+    /// All, without credentials.
     Any,
-    /// These.
+    /// Only the listed ones.
     Listed { origins: Vec<String>, credentials: Credentials },
 }
 
-/// Whether a page of another origin may send its visitor's cookies and passwords along.
+/// Whether pages of other origins may send cookies and passwords.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Credentials {
     Withheld,
@@ -19,7 +19,7 @@ pub enum Credentials {
 }
 
 impl Cors {
-    /// Reads the arguments of `sse_cors`.
+    /// Parses the arguments of `sse_cors`.
     pub fn read(arguments: &[&[u8]]) -> Result<Cors, ConfError> {
         let (origins, credentials) = match arguments {
             [origins @ .., b"credentials"] => (origins, Credentials::Sent),
@@ -47,7 +47,7 @@ impl Cors {
         Ok(Cors::Listed { origins: listed, credentials })
     }
 
-    /// Whether a request with this `Origin`, or with none, is let in.
+    /// Whether a request with this `Origin`, or without one, is allowed.
     pub fn allows(&self, origin: Option<&[u8]>) -> bool {
         match self {
             Cors::Any => true,

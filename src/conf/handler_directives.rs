@@ -1,5 +1,5 @@
-//! `sse_stream`, `sse_publish`, `sse_status`, `sse_admin`: read their arguments and make the module
-//! answer the location's requests.
+//! `sse_stream`, `sse_publish`, `sse_status`, `sse_admin`: parses their arguments and installs the
+//! location's handler.
 
 use super::argument::once;
 use super::handlers::{
@@ -14,12 +14,12 @@ use crate::sse::channel::NameError;
 use crate::sse::{channel, event_type};
 use std::rc::Rc;
 
-/// `sse_stream`
+/// `sse_stream CHANNEL ... [hub=NAME] [split=CHAR] [pattern];`
 pub fn stream(context: &mut ConfContext<'_>) -> Result<(), ConfError> {
     refuse_duplicate(context, |handler| matches!(handler, LocationHandler::Stream(_)))?;
     let mut target = HubReference::new(context);
     let (mut channels, mut names) = (Vec::new(), Vec::new());
-    let (mut split, mut meaning) = (None, None);
+    let (mut split, mut kind) = (None, None);
     for argument in context.arguments() {
         if let Some(name) = argument.strip_prefix(b"hub=") {
             target.name(name)?;
@@ -29,43 +29,41 @@ pub fn stream(context: &mut ConfContext<'_>) -> Result<(), ConfError> {
             };
             once(&mut split, *byte)?;
         } else if argument == b"pattern" {
-            once(&mut meaning, NameKind::Patterns)?;
+            once(&mut kind, NameKind::Patterns)?;
         } else {
-            let chosen = match channel::is_own(argument) {
-                true => NameSource::Own,
-                false => NameSource::Freely,
-            };
-            channels.push(ChannelArgument { value: compile(context, argument)?, chosen });
+            let source =
+                if channel::is_own(argument) { NameSource::Own } else { NameSource::Freely };
+            channels.push(ChannelArgument { value: compile(context, argument)?, source });
             names.push(argument);
         }
     }
     if channels.is_empty() {
         return Err(ConfError::because("no channel in \"sse_stream\" directive"));
     }
-    let meaning = meaning.unwrap_or(NameKind::Names);
+    let kind = kind.unwrap_or(NameKind::Names);
     for name in names {
-        check_names(name, split, meaning)?;
+        check_names(name, split, kind)?;
     }
-    keep(context, LocationHandler::Stream(StreamHandler::new(target, channels, split, meaning)))
+    install(context, LocationHandler::Stream(StreamHandler::new(target, channels, split, kind)))
 }
 
-/// Checks of an argument of `sse_stream` what can be known before any request comes.
-fn check_names(text: &[u8], split: Option<u8>, meaning: NameKind) -> Result<(), ConfError> {
-    let wrong = |error| match meaning {
+/// Checks what can be known of an argument of `sse_stream` before any request.
+fn check_names(text: &[u8], split: Option<u8>, kind: NameKind) -> Result<(), ConfError> {
+    let invalid = |error| match kind {
         NameKind::Names => bad("channel", text, &error),
         NameKind::Patterns => bad("pattern", text, &error),
     };
     let mut parts = text.split(|byte| Some(*byte) == split);
-    if meaning == NameKind::Patterns && parts.any(channel::is_own) {
-        return Err(wrong(NameError::Reserved));
+    if kind == NameKind::Patterns && parts.any(channel::is_own) {
+        return Err(invalid(NameError::Reserved));
     }
     if is_literal(text) {
-        channel::names(&[text], split).map_err(wrong)?;
+        channel::names(&[text], split).map_err(invalid)?;
     }
     Ok(())
 }
 
-/// `sse_publish`
+/// `sse_publish CHANNEL [event=VALUE] [hub=NAME];`
 pub fn publish(context: &mut ConfContext<'_>) -> Result<(), ConfError> {
     refuse_duplicate(context, |handler| matches!(handler, LocationHandler::Publish(_)))?;
     let mut target = HubReference::new(context);
@@ -90,10 +88,10 @@ pub fn publish(context: &mut ConfContext<'_>) -> Result<(), ConfError> {
     }
     let channel =
         name.ok_or_else(|| ConfError::because("no channel in \"sse_publish\" directive"))?;
-    keep(context, LocationHandler::Publish(PublishHandler { target, channel, event }))
+    install(context, LocationHandler::Publish(PublishHandler { target, channel, event }))
 }
 
-/// `sse_status`
+/// `sse_status [hub=NAME];`
 pub fn status(context: &mut ConfContext<'_>) -> Result<(), ConfError> {
     refuse_duplicate(context, |handler| matches!(handler, LocationHandler::Status(_)))?;
     let mut target = HubReference::new(context);
@@ -101,15 +99,15 @@ pub fn status(context: &mut ConfContext<'_>) -> Result<(), ConfError> {
         let name = argument.strip_prefix(b"hub=").ok_or_else(|| unknown(argument))?;
         target.name(name)?;
     }
-    let shown = match target.name {
+    let scope = match target.name {
         Some(_) => StatusScope::OneHub,
         None => StatusScope::AllHubs,
     };
     let feed = StreamHandler::new(target, Vec::new(), None, NameKind::Names);
-    keep(context, LocationHandler::Status(StatusHandler { shown, feed }))
+    install(context, LocationHandler::Status(StatusHandler { scope, feed }))
 }
 
-/// `sse_admin`
+/// `sse_admin [hub=NAME];`
 pub fn admin(context: &mut ConfContext<'_>) -> Result<(), ConfError> {
     refuse_duplicate(context, |handler| matches!(handler, LocationHandler::Admin(_)))?;
     let mut target = HubReference::new(context);
@@ -117,10 +115,10 @@ pub fn admin(context: &mut ConfContext<'_>) -> Result<(), ConfError> {
         let name = argument.strip_prefix(b"hub=").ok_or_else(|| unknown(argument))?;
         target.name(name)?;
     }
-    keep(context, LocationHandler::Admin(AdminHandler { target }))
+    install(context, LocationHandler::Admin(AdminHandler { target }))
 }
 
-/// Refuses a second directive of a kind in one location.
+/// Rejects a second directive of the same kind in one location.
 fn refuse_duplicate(
     context: &mut ConfContext<'_>,
     is_of_kind: fn(&LocationHandler) -> bool,
@@ -132,13 +130,13 @@ fn refuse_duplicate(
 }
 
 /// Makes the module answer the location's requests with this handler.
-fn keep(context: &mut ConfContext<'_>, handler: LocationHandler) -> Result<(), ConfError> {
+fn install(context: &mut ConfContext<'_>, handler: LocationHandler) -> Result<(), ConfError> {
     context.answer_requests()?;
     context.location_conf::<Location>().handler = Some(Rc::new(handler));
     Ok(())
 }
 
-/// A channel's name. What its variables make of it is checked when a request comes.
+/// Compiles a channel's name. A name with variables is checked when a request evaluates it.
 fn compile<'cf>(
     context: &mut ConfContext<'cf>,
     text: &'cf [u8],
@@ -149,12 +147,12 @@ fn compile<'cf>(
     let word = text.iter().take_while(|byte| byte.is_ascii_lowercase() || **byte == b'_').count();
     if word > 0 && text.get(word) == Some(&b'=') {
         let shown = String::from_utf8_lossy(text);
-        context.warn(&format!("\"{shown}\" is no parameter, and is taken for a channel's name"));
+        context.warn(&format!("\"{shown}\" is not a parameter and is used as a channel name"));
     }
     context.compile(text)
 }
 
-/// Whether a value holds no variable. It can then be checked before any request comes.
+/// Whether a value contains no variable, so that it can be checked before any request.
 fn is_literal(text: &[u8]) -> bool {
     !text.contains(&b'$')
 }

@@ -1,4 +1,5 @@
-//! The handlers of locations: what `sse_stream`, `sse_publish`, `sse_status`, and `sse_admin` say.
+//! The handlers of locations: the arguments of `sse_stream`, `sse_publish`, `sse_status`, and
+//! `sse_admin`.
 
 use super::argument::once;
 use super::hub::Main;
@@ -10,7 +11,7 @@ use crate::nginx::conf_error::ConfError;
 use crate::worker::{Naming, Replay, SlowClient, StreamSettings};
 use std::rc::Rc;
 
-/// The handler of a location: one of the module's four.
+/// The handler of a location.
 pub enum LocationHandler {
     Stream(StreamHandler),
     Publish(PublishHandler),
@@ -18,12 +19,12 @@ pub enum LocationHandler {
     Admin(AdminHandler),
 }
 
-/// Which hub a location means, before and after all hubs are known.
+/// A location's reference to a hub, before and after it is resolved.
 pub struct HubReference {
-    /// What `hub=` said; once all hubs are known, what it is called.
+    /// The argument of `hub=`; after `complete`, the name of the hub.
     pub(super) name: Option<String>,
     position: Position,
-    /// Its number in `Main::hubs`.
+    /// The hub's index in `Main::hubs`, valid after `complete`.
     pub hub: usize,
 }
 
@@ -32,36 +33,36 @@ pub struct StreamHandler {
     pub target: HubReference,
     pub channels: Vec<ChannelArgument>,
     pub split: Option<u8>,
-    pub meaning: NameKind,
-    /// Where a client's last id may stand; empty for nginx's own names of header and argument.
+    pub kind: NameKind,
+    /// Where to find a client's last id; if empty, nginx's usual header and argument.
     pub last_event_id: Rc<Vec<ComplexValue>>,
     pub settings: Rc<StreamSettings>,
-    /// Whether requests are given back once their streams run.
+    /// Whether the request is released once its stream runs (`sse_lean`).
     pub lean: bool,
 }
 
-/// What the names of a stream mean.
+/// How a stream's names are interpreted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NameKind {
-    /// Channels.
+    /// As channels.
     Names,
-    /// Globs: all channels that match.
+    /// As globs: the stream receives all channels that match.
     Patterns,
 }
 
 /// One argument of `sse_stream`.
 pub struct ChannelArgument {
     pub value: ComplexValue,
-    /// Who chooses the name.
-    pub chosen: NameSource,
+    /// Whether the name may be one of the module's own.
+    pub source: NameSource,
 }
 
-/// Who chooses a channel's name.
+/// The origin of a channel's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NameSource {
-    /// The configuration says outright that it is one of the module's own.
+    /// The configuration literally names one of the module's own channels.
     Own,
-    /// It may hold what a client sent, so it must not become one of those.
+    /// The name may depend on the client, so it must not become one of the module's own.
     Freely,
 }
 
@@ -74,16 +75,15 @@ pub struct PublishHandler {
 
 /// `sse_status [hub=NAME]`
 pub struct StatusHandler {
-    pub shown: StatusScope,
-    /// How the figures are streamed to those who watch them, and by which hub. Its channel follows
-    /// from what is shown.
+    pub scope: StatusScope,
+    /// The stream of the figures, and the hub that carries it. The channel depends on `scope`.
     pub feed: StreamHandler,
 }
 
-/// Whose figures a location shows.
+/// Which hubs' figures a location shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StatusScope {
-    /// Those of the hub that it names.
+    /// Those of the hub that the location names.
     OneHub,
     AllHubs,
 }
@@ -94,7 +94,7 @@ pub struct AdminHandler {
 }
 
 impl LocationHandler {
-    /// All hubs and settings are known.
+    /// Resolves the hub and fills in the settings. Called when all blocks have been read.
     pub fn complete(&mut self, main: &Main, settings: &Settings) -> Result<(), String> {
         match self {
             LocationHandler::Stream(stream) => {
@@ -112,7 +112,7 @@ impl LocationHandler {
         }
     }
 
-    /// Where it stands in the configuration.
+    /// Returns the position of the directive in the configuration.
     pub fn position(&self) -> &Position {
         match self {
             LocationHandler::Stream(stream) => &stream.target.position,
@@ -125,8 +125,8 @@ impl LocationHandler {
 
 impl StatusHandler {
     fn complete(&mut self, main: &Main, settings: &Settings) -> Result<(), String> {
-        if self.shown == StatusScope::AllHubs {
-            // The figures of all hubs are one event, and must fit.
+        if self.scope == StatusScope::AllHubs {
+            // The figures of all hubs are one event, which must fit into the hub that carries it.
             let largest = main.hubs.iter().max_by_key(|hub| hub.max_event);
             self.feed.target.name = largest.map(|hub| hub.name.clone());
         }
@@ -145,29 +145,30 @@ impl StatusHandler {
 }
 
 impl StreamHandler {
-    /// Streams in Redis cannot be asked for by a pattern.
+    /// Rejects patterns in a hub whose source is Redis streams, which cannot be subscribed to by a
+    /// pattern.
     fn check_source(&self, main: &Main) -> Result<(), String> {
         let redis = main.hubs.get(self.target.hub).and_then(|hub| hub.redis.as_ref());
         let by_stream = redis.is_some_and(|redis| redis.source == hub::Source::Streams);
-        if self.meaning == NameKind::Patterns && by_stream {
+        if self.kind == NameKind::Patterns && by_stream {
             let position = &self.target.position;
             return Err(format!(
-                "\"pattern\" and \"redis_source stream\" exclude each other in {position}"
+                "\"pattern\" cannot be used with \"redis_source stream\" in {position}"
             ));
         }
         Ok(())
     }
 
-    /// Its settings are filled in when all of the configuration is read.
+    /// Creates a handler with default settings; `complete` fills in the location's.
     pub(super) fn new(
         target: HubReference,
         channels: Vec<ChannelArgument>,
         split: Option<u8>,
-        meaning: NameKind,
+        kind: NameKind,
     ) -> StreamHandler {
         let settings = Rc::new(Settings::default().resolve());
         let last_event_id = Rc::default();
-        StreamHandler { target, channels, split, meaning, last_event_id, settings, lean: false }
+        StreamHandler { target, channels, split, kind, last_event_id, settings, lean: false }
     }
 }
 
@@ -176,7 +177,7 @@ impl HubReference {
         HubReference { name: None, position: context.position(), hub: 0 }
     }
 
-    /// What the hub is called.
+    /// Returns the hub's name, or an empty string before `complete`.
     pub fn hub_name(&self) -> &str {
         self.name.as_deref().unwrap_or_default()
     }

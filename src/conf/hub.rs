@@ -1,4 +1,4 @@
-//! Hubs: the `sse_hub` block, which hub a location means, and the zone that each hub gets.
+//! Hubs: the `sse_hub` block, how locations refer to a hub, and the shared memory zone of each hub.
 
 use super::argument::{number, once, one, size};
 use super::redis::{self, Redis};
@@ -15,54 +15,54 @@ use std::rc::Rc;
 
 const DEFAULT_NAME: &str = "default";
 const DEFAULT_ZONE: usize = 32 << 20;
-const LEAST_ZONE: usize = 1 << 20;
+const MIN_ZONE: usize = 1 << 20;
 const DEFAULT_MAX_EVENT: usize = 256 << 10;
 const DEFAULT_HISTORY: History = History { count: 100, age: 600_000 };
-/// Fewest and most processes that can have a seat in a hub at a time. A reload needs seats for two
-/// generations of workers, quick reloads for more.
-const SEATS: std::ops::RangeInclusive<usize> = 32..=512;
+/// Minimum and maximum number of process slots in a hub. A reload needs slots for two generations
+/// of workers, reloads in quick succession for more.
+const SLOTS: std::ops::RangeInclusive<usize> = 32..=512;
 
-/// What the module knows of a whole configuration.
+/// The module's main configuration.
 #[derive(Default)]
 pub struct Main {
-    /// In the order of the configuration; never empty once it is complete.
+    /// In the order of the configuration; never empty after `complete`.
     pub hubs: Vec<Rc<HubConf>>,
-    /// Whether any location uses a hub. Without one, no memory is taken.
+    /// Whether any location uses a hub. If none does, no memory is allocated.
     pub used: Cell<bool>,
     /// The longest `sse_drain` of all streams, in ms.
     pub drain: Cell<u64>,
 }
 
-/// One hub as it is configured.
+/// The configuration of a hub.
 pub struct HubConf {
     pub name: String,
     pub max_event: usize,
     pub history: History,
-    /// Whether it tells on a channel of its own who comes and goes.
+    /// Whether the hub publishes presence events.
     pub presence: PresenceSetting,
-    /// How it is joined to Redis, if it is.
+    /// How the hub is joined to Redis; `None` if it is not.
     pub redis: Option<Redis>,
     zone: usize,
     position: Option<Position>,
-    /// Set when the zone is there, in the master, before any worker.
+    /// Set in the master process when the zone exists, before any worker starts.
     place: OnceCell<HubPlace>,
 }
 
-/// Whether a hub tells who comes and goes.
+/// The value of `presence`: whether streams that open and close are reported on a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PresenceSetting {
     Off,
     On,
 }
 
-/// Where a hub lives.
+/// A hub's memory and its eventfds.
 pub struct HubPlace {
     pub region: Region,
     pub wakers: &'static EventfdWakers,
 }
 
 impl Main {
-    /// The configuration has been read.
+    /// Adds the default hub if the configuration has none. Called when all blocks have been read.
     pub fn complete(&mut self) {
         if self.hubs.is_empty() {
             let conf = Block::default().finish(DEFAULT_NAME.to_owned(), None, None);
@@ -70,8 +70,8 @@ impl Main {
         }
     }
 
-    /// The number of the hub that a location means: the one it names, or else the one called
-    /// `default`, or else the only one.
+    /// Returns the number of the hub that a location refers to: the hub it names, or else the hub
+    /// called `default`, or else the only hub.
     pub fn resolve(&self, name: Option<&str>, directive: &str) -> Result<usize, String> {
         let find = |wanted: &str| self.hubs.iter().position(|hub| hub.name == wanted);
         match name {
@@ -86,35 +86,36 @@ impl Main {
 }
 
 impl HubConf {
-    /// Where it lives, once nginx has made its zone.
+    /// Returns the hub's memory and eventfds, if nginx has created its zone.
     pub fn place(&self) -> Option<&HubPlace> {
         self.place.get()
     }
 
-    /// The zone's name. What is not in it can be changed without losing what the hub holds.
+    /// Returns the name of the hub's zone. Settings that are not part of the name can be changed
+    /// without losing the hub's contents.
     fn zone_name(&self) -> String {
         let joined = self.redis.as_ref().map(|redis| format!("-{:016x}", redis.identity));
         let joined = joined.unwrap_or_default();
         format!("sse{}-{}{joined}:{}", hub::LAYOUT, self.max_event, self.name)
     }
 
-    /// The smallest zone that serves. The number of workers may not be known yet, so there is
-    /// room for as many as can be.
-    fn least_zone(&self) -> usize {
-        let region = Plan::minimum_bytes(*SEATS.end(), self.max_event);
-        zone::size_for(region).max(LEAST_ZONE)
+    /// Returns the size in bytes of the smallest usable zone. The number of workers may not be
+    /// known yet, so it has slots for as many processes as possible.
+    fn min_zone_size(&self) -> usize {
+        let region = Plan::minimum_bytes(*SLOTS.end(), self.max_event);
+        zone::size_for(region).max(MIN_ZONE)
     }
 }
 
 impl ZoneOwner for HubConf {
     fn move_in(&self, arrival: ReadyZone) -> Result<(), String> {
-        let seats = (4 * arrival.workers + 8).clamp(*SEATS.start(), *SEATS.end());
+        let slots = (4 * arrival.workers + 8).clamp(*SLOTS.start(), *SLOTS.end());
         let wakers = EventfdWakers::for_workers(arrival.workers)
             .map_err(|error| format!("no eventfds to wake worker processes: {error}"))?;
         if arrival.found != ZoneContents::Kept {
             let plan = Plan {
                 bytes: usize::MAX,
-                slots: seats,
+                slots,
                 max_event: self.max_event,
                 history: self.history,
                 source: self.redis.as_ref().map_or(hub::Source::Alone, |redis| redis.source),
@@ -123,14 +124,14 @@ impl ZoneOwner for HubConf {
             hub::format(&arrival.region, &plan, tag, clock::now())
                 .map_err(|error| format!("hub \"{}\": {error}", self.name))?;
         }
-        let kept = Hub::attach(arrival.region.clone()).map_err(|error| error.to_string())?;
-        if 2 * arrival.workers > kept.slots() {
+        let hub = Hub::attach(arrival.region.clone()).map_err(|error| error.to_string())?;
+        if 2 * arrival.workers > hub.slots() {
             log::write(
                 Level::Warn,
                 format_args!(
-                    "sse: hub \"{}\" has seats for {} processes, more workers need a restart",
+                    "sse: hub \"{}\" has slots for {} processes; more workers need a restart of nginx",
                     self.name,
-                    kept.slots()
+                    hub.slots()
                 ),
             );
         }
@@ -138,7 +139,7 @@ impl ZoneOwner for HubConf {
             log::write(
                 Level::Notice,
                 format_args!(
-                    "sse: hub \"{}\" starts anew, empty: a size, its Redis or the module has changed",
+                    "sse: hub \"{}\" starts empty because its zone size, max_event_size, Redis, or the module file has changed",
                     self.name
                 ),
             );
@@ -154,7 +155,7 @@ impl ZoneOwner for HubConf {
     }
 }
 
-/// Has each running hub keep what this configuration owes its channels.
+/// Applies this configuration's history settings to all running hubs.
 pub fn set_history(main: &Main) {
     for conf in &main.hubs {
         let Some(place) = conf.place() else { continue };
@@ -168,13 +169,16 @@ pub fn set_history(main: &Main) {
         if let Err(error) = hub.set_history(conf.history) {
             log::write(
                 Level::Warn,
-                format_args!("sse: hub \"{}\" keeps its old history: {error}", conf.name),
+                format_args!(
+                    "sse: hub \"{}\" keeps its previous history setting: {error}",
+                    conf.name
+                ),
             );
         }
     }
 }
 
-/// Asks nginx for the hubs' zones, when all that uses them is known.
+/// Asks nginx for the zones of all hubs. Does nothing if no location uses a hub.
 pub fn add_zones(context: &mut ConfContext<'_>) -> Result<(), ConfError> {
     if !context.main_conf::<Main>().used.get() {
         return Ok(());
@@ -185,7 +189,7 @@ pub fn add_zones(context: &mut ConfContext<'_>) -> Result<(), ConfError> {
     Ok(())
 }
 
-/// What stands in an `sse_hub` block, while it is read.
+/// The contents of an `sse_hub` block while it is parsed.
 #[derive(Default)]
 struct Block {
     zone: Option<usize>,
@@ -247,13 +251,13 @@ pub fn block(context: &mut ConfContext<'_>) -> Result<(), ConfError> {
     context.block(|context| block.set(context))?;
     let redis = std::mem::take(&mut block.redis).finish()?;
     let conf = block.finish(name, Some(position), redis);
-    let least = conf.least_zone();
-    if conf.zone < least {
+    let minimum = conf.min_zone_size();
+    if conf.zone < minimum {
         return Err(ConfError::because(format_args!(
             "zone of hub \"{}\" is too small: events of {} need at least {}",
             conf.name,
             shown(conf.max_event),
-            shown(least)
+            shown(minimum)
         )));
     }
     context.main_conf::<Main>().hubs.push(Rc::new(conf));
@@ -282,7 +286,7 @@ fn history(arguments: &[&[u8]]) -> Result<History, ConfError> {
     }
 }
 
-/// A size as nginx's configuration would have it.
+/// Formats a size in nginx's notation.
 fn shown(bytes: usize) -> String {
     match bytes {
         _ if bytes.is_multiple_of(1 << 20) => format!("{}m", bytes >> 20),

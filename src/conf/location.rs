@@ -1,4 +1,4 @@
-//! Locations: what answers their requests, the settings around it, and how both are inherited.
+//! The configuration of a location: its handler, its settings, and how it inherits them.
 
 use super::cors::Cors;
 use super::handlers::LocationHandler;
@@ -12,11 +12,12 @@ pub use super::handlers::{
     AdminHandler, NameKind, NameSource, PublishHandler, StatusHandler, StatusScope, StreamHandler,
 };
 
-/// What the module knows of one place in the configuration: `http`, `server` or `location`.
+/// The module's configuration of one block: `http`, `server` or `location`.
 #[derive(Default)]
 pub struct Location {
     pub(super) handler: Option<Rc<LocationHandler>>,
-    /// Which pages of other origins may read the stream, or publish; none but its own if not set.
+    /// Which other origins' pages may read the stream or publish; `None` if only the location's own
+    /// may.
     pub cors: Option<Rc<Cors>>,
     pub(super) settings: Settings,
 }
@@ -27,12 +28,12 @@ impl Location {
         request.location_conf()
     }
 
-    /// The handler of the location's requests, if it is the module's.
+    /// Returns the location's handler, if it is one of the module's.
     pub fn handler(&self) -> Option<&LocationHandler> {
         self.handler.as_deref()
     }
 
-    /// The arguments of `sse_publish`, if that handles the location's requests.
+    /// Returns the arguments of `sse_publish`, if that is the location's handler.
     pub fn publish(&self) -> Option<&PublishHandler> {
         match self.handler()? {
             LocationHandler::Publish(publish) => Some(publish),
@@ -40,7 +41,8 @@ impl Location {
         }
     }
 
-    /// Merges the settings of the enclosing block, and finds the hub, after all blocks are read.
+    /// Merges the settings of the enclosing block and resolves the hub. nginx calls this after it
+    /// has read all blocks.
     pub fn complete(
         &mut self,
         outer: &Location,
@@ -68,7 +70,7 @@ impl Location {
     }
 }
 
-/// Returns the handler of an `if` or `limit_except` block that has none of its own: its location's.
+/// Returns the handler that an `if` or `limit_except` block without one inherits from its location.
 fn inherited(outer: &Location, context: &mut ConfContext<'_>) -> Option<Rc<LocationHandler>> {
     let handler = outer.handler.as_ref()?;
     if !context.is_part_of_location() || !context.inherit_handler() {

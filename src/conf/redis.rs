@@ -12,13 +12,13 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 pub struct Redis {
     pub address: Address,
     pub names: Keys,
-    /// Where its events come from: never `Alone`.
+    /// Where the hub's events come from; never `Alone`.
     pub source: hub::Source,
-    /// What the zone's name holds of all this: another Redis, prefix or source is another hub.
+    /// Part of the zone's name, so that another Redis, prefix, or source starts an empty hub.
     pub identity: u64,
 }
 
-/// What stands in the block, while it is read.
+/// The directives of the block while it is parsed.
 #[derive(Default)]
 pub struct Block {
     address: Option<Address>,
@@ -27,7 +27,7 @@ pub struct Block {
 }
 
 impl Block {
-    /// `redis URL;` No part of the URL is repeated in an error: it may hold a password.
+    /// `redis URL;` Errors repeat no part of the URL, which may contain a password.
     pub fn set_address(&mut self, argument: &[u8]) -> Result<(), ConfError> {
         let text = std::str::from_utf8(argument)
             .map_err(|_| ConfError::because("invalid URL in \"redis\": it is not UTF-8"))?;
@@ -60,7 +60,7 @@ impl Block {
         once(&mut self.prefix, text.to_owned())
     }
 
-    /// The block has been read. `None`: the hub is not joined.
+    /// Checks the directives as a whole. Returns `None` if the hub is not joined to Redis.
     pub fn finish(self) -> Result<Option<Redis>, ConfError> {
         let Some(address) = self.address else {
             let name = match (&self.source, &self.prefix) {
@@ -74,7 +74,7 @@ impl Block {
         let source = self.source.unwrap_or(hub::Source::PubSub);
         if source == hub::Source::Streams && matches!(address.place, Topology::Cluster(_)) {
             return Err(ConfError::because(
-                "\"redis_source stream\" needs one Redis for all channels, and a cluster is many",
+                "\"redis_source stream\" cannot be used with Redis Cluster, which spreads channels over several servers",
             ));
         }
         let mut hasher = DefaultHasher::new();

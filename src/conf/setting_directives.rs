@@ -1,4 +1,4 @@
-//! The directives of `settings`: each sets one value, once in a block.
+//! The directives of `settings`. Each sets one value and may occur once in a block.
 
 use super::argument::{number, once, time};
 use super::cors::Cors;
@@ -81,7 +81,7 @@ pub fn max_age(context: &mut ConfContext<'_>) -> Result<(), ConfError> {
         _ => {
             let age = jittered(context)?;
             if age.base == 0 {
-                // Streams of no length would come back for ever.
+                // Clients of streams that end at once would reconnect in an endless loop.
                 return Err(ConfError::invalid(first(context)?));
             }
             Some(age)
@@ -134,8 +134,8 @@ fn jittered(context: &ConfContext<'_>) -> Result<Jittered, ConfError> {
     }
 }
 
-/// The name of an event that the module makes; it may be one of those that are its own, but not
-/// one that browsers give a meaning to.
+/// Parses the name of an event that the module creates. It may begin with `sse.`, but must not be a
+/// name that browsers reserve.
 fn event_name(text: &[u8]) -> Result<Option<Box<[u8]>>, ConfError> {
     if text == b"off" {
         return Ok(None);

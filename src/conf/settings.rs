@@ -1,4 +1,4 @@
-//! The settings of streams, which stand in `http`, `server` and `location` and are inherited.
+//! The settings of streams, which are inherited from `http` to `server` to `location`.
 
 use super::cors::Cors;
 use crate::nginx::complex_value::ComplexValue;
@@ -9,7 +9,7 @@ const DEFAULT_HEARTBEAT: u64 = 15_000;
 const DEFAULT_RETRY: Jittered = Jittered { base: 3_000, jitter: 0 };
 const DEFAULT_DRAIN: u64 = 5_000;
 
-/// What is set at one level; what is not is inherited.
+/// The values set at one level; `None` is inherited.
 #[derive(Default)]
 pub struct Settings {
     pub(super) replay: Option<Replay>,
@@ -28,7 +28,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Takes over what is not set here.
+    /// Copies the values that are not set here from the enclosing level.
     pub fn inherit(&mut self, outer: &Settings) {
         fn take<T: Clone>(inner: &mut Option<T>, outer: &Option<T>) {
             if inner.is_none() {
@@ -50,7 +50,7 @@ impl Settings {
         take(&mut self.lean, &outer.lean);
     }
 
-    /// What streams go by, with the defaults filled in.
+    /// Returns the settings of streams, with the defaults filled in.
     pub fn resolve(&self) -> StreamSettings {
         let event = |set: &Option<Option<Box<[u8]>>>, default: &[u8]| match set {
             Some(set) => set.clone(),
@@ -69,22 +69,22 @@ impl Settings {
         }
     }
 
-    /// Where a client's last id may stand, if that is set.
+    /// Returns the values that may contain a client's last id; empty if not set.
     pub fn last_event_id(&self) -> Rc<Vec<ComplexValue>> {
         self.last_event_id.clone().unwrap_or_default()
     }
 
-    /// Which pages of other origins are let in.
+    /// Returns which other origins' pages are allowed.
     pub fn cors(&self) -> Option<Rc<Cors>> {
         self.cors.clone().flatten()
     }
 
-    /// Whether requests are given back once their streams run.
+    /// Whether requests are released once their streams run.
     pub fn lean(&self) -> bool {
         self.lean.unwrap_or(false)
     }
 
-    /// Over how long streams are ended on reload and quit, in ms.
+    /// Returns the time over which streams are ended on reload and quit, in ms.
     pub fn drain(&self) -> u64 {
         self.drain.unwrap_or(DEFAULT_DRAIN)
     }

@@ -1,4 +1,4 @@
-//! `sse_admin`: lists channels, ends their streams, forgets their events.
+//! `sse_admin`: lists channels, ends their streams, deletes their events.
 
 mod delete;
 
@@ -11,8 +11,8 @@ use crate::process::{self, JobStatus};
 use crate::sse::channel;
 use serde_json::{json, Value};
 
-/// Channels on a page of the listing, unless the client says otherwise, and at most.
-const LIMIT: usize = 100;
+/// Default and maximum number of channels on a page of the list.
+const DEFAULT_LIMIT: usize = 100;
 const MAX_LIMIT: usize = 1000;
 
 /// Answers a request of a location with `sse_admin`.
@@ -25,7 +25,7 @@ pub fn handle(request: &Request, conf: &AdminHandler) -> Outcome {
         },
         Method::Delete => delete::handle(request, conf),
         _ => {
-            let refused = AdminError::new(405, "only GET, HEAD and DELETE are of use here");
+            let refused = AdminError::new(405, "only GET, HEAD and DELETE are allowed");
             answer(request, Err(refused))
         }
     }
@@ -39,7 +39,7 @@ pub fn answer(request: &Request, answer: Result<Value, AdminError>) -> Outcome {
     answered.unwrap_or(Outcome::ERROR)
 }
 
-/// Why nothing was shown or done.
+/// Why a request was rejected.
 pub struct AdminError {
     status: u16,
     why: String,
@@ -70,40 +70,41 @@ impl From<Locked> for AdminError {
     }
 }
 
-/// One channel.
+/// Returns the description of one channel.
 fn show(request: &Request, conf: &AdminHandler) -> Result<Value, AdminError> {
     let hub = conf.target.hub;
     let name = channel_named(request)?.ok_or_else(AdminError::no_channel)?;
     let found = process::with(hub, |worker| worker.hub().channel(&name)).ok_or_else(unserved)?;
-    found?.as_ref().map(one).ok_or_else(AdminError::no_channel)
+    found?.as_ref().map(describe).ok_or_else(AdminError::no_channel)
 }
 
-/// What is asked for that is no single channel.
+/// Parses a request for the list of channels. Returns `None` if it asks for a single channel.
 fn listing(request: &Request) -> Result<Option<Listing>, AdminError> {
     if channel_named(request)?.is_some() {
         return Ok(None);
     }
     let prefix = argument(request, "prefix").unwrap_or_default();
     let limit = match number(request, "limit")? {
-        None => LIMIT,
+        None => DEFAULT_LIMIT,
         Some(limit @ 1..=MAX_LIMIT) => limit,
-        Some(_) => return Err(AdminError::new(400, "limit is a number from 1 to 1000")),
+        Some(_) => return Err(AdminError::new(400, "limit must be a number from 1 to 1000")),
     };
     let from = number(request, "from")?.unwrap_or(0) as u64;
     Ok(Some(Listing::new(prefix, from, limit)))
 }
 
-/// Answers with a page of all channels. Looking through many takes more than one turn of the event loop.
+/// Answers with a page of the list of channels. Scanning a large hub takes more than one turn of
+/// the event loop.
 fn list(request: &Request, hub: usize, mut listing: Listing) -> Outcome {
-    if let Some(page) = go_on(hub, &mut listing) {
+    if let Some(page) = next_page(hub, &mut listing) {
         return answer(request, page);
     }
     let Ok((later, outcome)) = request.answer_later() else { return Outcome::ERROR };
-    process::do_in_turns(hub, move |top| {
+    process::run_in_turns(hub, move |top| {
         if !later.is_awaited() {
             return JobStatus::Done;
         }
-        match go_on(hub, &mut listing) {
+        match next_page(hub, &mut listing) {
             None => JobStatus::More,
             Some(page) => {
                 later.answer(top, |request| answer(request, page));
@@ -114,12 +115,12 @@ fn list(request: &Request, hub: usize, mut listing: Listing) -> Outcome {
     outcome
 }
 
-/// Goes on with a listing. `None`: there is more to look through.
-fn go_on(hub: usize, listing: &mut Listing) -> Option<Result<Value, AdminError>> {
+/// Continues a listing. Returns `None` if there is more to scan.
+fn next_page(hub: usize, listing: &mut Listing) -> Option<Result<Value, AdminError>> {
     match process::with(hub, |worker| worker.hub().list(listing)) {
         Some(Ok(None)) => None,
         Some(Ok(Some(page))) => {
-            let channels: Vec<Value> = page.channels.iter().map(one).collect();
+            let channels: Vec<Value> = page.channels.iter().map(describe).collect();
             Some(Ok(json!({ "channels": channels, "next": page.next })))
         }
         Some(Err(locked)) => Some(Err(locked.into())),
@@ -127,7 +128,7 @@ fn go_on(hub: usize, listing: &mut Listing) -> Option<Result<Value, AdminError>>
     }
 }
 
-fn one(channel: &ChannelInfo) -> Value {
+fn describe(channel: &ChannelInfo) -> Value {
     json!({
         "channel": String::from_utf8_lossy(&channel.name),
         "subscribers": channel.subscribers,
@@ -140,7 +141,8 @@ pub fn unserved() -> AdminError {
     AdminError::new(503, "this process does not serve the hub")
 }
 
-/// The channel that the query names. The module's own are nobody's to look after.
+/// Returns the channel that the query names, if any. Fails if the name is invalid or
+/// one of the module's own channels, which cannot be administered.
 pub fn channel_named(request: &Request) -> Result<Option<Vec<u8>>, AdminError> {
     let Some(name) = argument(request, "channel") else { return Ok(None) };
     channel::check_publish(&name).map_err(|error| AdminError::new(400, error))?;
@@ -155,5 +157,5 @@ fn number(request: &Request, name: &str) -> Result<Option<usize>, AdminError> {
     let Some(text) = argument(request, name) else { return Ok(None) };
     let digits = text.iter().all(u8::is_ascii_digit);
     let number = std::str::from_utf8(&text).ok().filter(|_| digits).and_then(|n| n.parse().ok());
-    number.map(Some).ok_or_else(|| AdminError::new(400, format_args!("{name} is no number")))
+    number.map(Some).ok_or_else(|| AdminError::new(400, format_args!("{name} must be a number")))
 }

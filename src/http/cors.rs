@@ -1,7 +1,8 @@
-//! Pages of other origins: what they are told they may do (CORS), and what is not taken from them.
+//! Cross-origin requests: sets CORS headers, and detects requests that other sites' pages make in
+//! their visitors' names.
 //!
-//! Only locations that have `sse_cors` are changed by it. Status and administration have no such
-//! thing: they are for pages of their own host.
+//! Only locations with `sse_cors` get CORS headers. Status and administration have none: they are
+//! for pages of their own origin.
 
 use crate::conf::cors::{Cors, Credentials};
 use crate::conf::Location;
@@ -9,34 +10,37 @@ use crate::nginx::pool::NoMemory;
 use crate::nginx::request::{Method, Outcome, Request};
 use crate::sse::{header_names, origin};
 
-/// The headers that a preflight allows which does not ask for any, or not properly.
+/// The headers that a preflight allows if it requests none, or an invalid list.
 const HEADERS: &str = "Last-Event-ID, Authorization, Cache-Control, Content-Type, Idempotency-Key";
-/// How long a browser may rely on a preflight, in s: the longest that Chromium does.
+/// How long browsers may cache a preflight, in s: Chromium's maximum.
 const MAX_AGE: &str = "7200";
 
-/// Sets the headers of a location with `sse_cors`, and answers a preflight. Runs before nginx asks for a
-/// password: a browser's preflight comes without one, and refusals must be readable too.
+/// Sets the CORS headers of a location with `sse_cors`, and answers preflights. Runs before nginx's
+/// access checks, because a preflight carries no credentials, and because pages must be able to
+/// read rejections.
 pub fn before_access(request: &Request) -> Outcome {
     match &Location::for_request(request).cors {
-        Some(cors) if !request.is_subrequest() => welcome(request, cors),
+        Some(cors) if !request.is_subrequest() => set_headers(request, cors),
         _ => Outcome::DECLINED,
     }
 }
 
-fn welcome(request: &Request, cors: &Cors) -> Outcome {
+fn set_headers(request: &Request, cors: &Cors) -> Outcome {
     let location = Location::for_request(request);
     let methods = match location.publish() {
         Some(_) => "POST, PUT",
         None => "GET, HEAD",
     };
     let preflight = request.method() == Method::Options;
-    let set = allow(request, cors).and_then(|()| match preflight {
-        true => answer_preflight(request, cors, methods),
-        // Of what a publisher is answered, the one header that a page could not read.
-        false if location.publish().is_some() => {
+    let set = allow(request, cors).and_then(|()| {
+        if preflight {
+            answer_preflight(request, cors, methods)
+        } else if location.publish().is_some() {
+            // The only header of a publish response that pages could not read otherwise.
             request.set_header("Access-Control-Expose-Headers", "Retry-After")
+        } else {
+            Ok(())
         }
-        false => Ok(()),
     });
     match (set, preflight) {
         (Ok(()), true) => Outcome::status(204),
@@ -62,13 +66,11 @@ fn allow(request: &Request, cors: &Cors) -> Result<(), NoMemory> {
     }
 }
 
-/// An origin that is let in may send the headers that it asks for.
+/// Answers a preflight. An allowed origin may send the headers that it requests.
 fn answer_preflight(request: &Request, cors: &Cors, methods: &str) -> Result<(), NoMemory> {
     let asked = request.header("Access-Control-Request-Headers");
-    let allowed = match cors.allows(request.header("Origin")) {
-        true => asked.and_then(header_names::parse),
-        false => None,
-    };
+    let is_allowed = cors.allows(request.header("Origin"));
+    let allowed = asked.filter(|_| is_allowed).and_then(header_names::parse);
     let vary = match cors {
         Cors::Any => "Access-Control-Request-Headers",
         Cors::Listed { .. } => "Origin, Access-Control-Request-Headers",
@@ -80,21 +82,21 @@ fn answer_preflight(request: &Request, cors: &Cors, methods: &str) -> Result<(),
     request.set_header("Allow", &format!("{methods}, OPTIONS"))
 }
 
-/// Whether a browser marks the request as coming from a page of another site that `sse_cors` does
-/// not let in: a page that its user happens to visit must not act in the user's name.
+/// Whether the browser marks the request as coming from another site that `sse_cors` does not
+/// allow. Such a page must not act in its visitor's name.
 pub fn is_foreign(request: &Request) -> bool {
     let origin = request.header("Origin");
     if Location::for_request(request).cors.as_ref().is_some_and(|cors| cors.allows(origin)) {
         return false;
     }
-    let crossing = request
+    let is_cross_site = request
         .header("Sec-Fetch-Site")
         .is_some_and(|site| site.eq_ignore_ascii_case(b"cross-site"));
     let host = request.host().unwrap_or_default();
-    crossing || origin.is_some_and(|origin| !origin::is_of_host(origin, host))
+    is_cross_site || origin.is_some_and(|origin| !origin::is_of_host(origin, host))
 }
 
-/// The methods of a location, for `Allow`.
+/// Returns the location's methods for an `Allow` header.
 pub fn methods(request: &Request, own: &'static str) -> String {
     match Location::for_request(request).cors {
         Some(_) => format!("{own}, OPTIONS"),

@@ -1,4 +1,4 @@
-//! `sse_publish`: POST and PUT put an event, or a batch of them, on a channel.
+//! `sse_publish`: POST and PUT publish an event, or a batch of events, on a channel.
 
 mod via_redis;
 
@@ -15,7 +15,7 @@ use crate::sse::{batch, channel, event_type};
 use serde_json::Value;
 use via_redis::RedisPublish;
 
-/// Most bytes of an `Idempotency-Key`.
+/// Maximum length of an `Idempotency-Key` in bytes.
 const MAX_KEY: usize = 128;
 
 /// Answers a request of a location with `sse_publish`.
@@ -30,24 +30,24 @@ pub fn handle(request: &Request, conf: &conf::PublishHandler) -> Outcome {
 fn check_head(request: &Request, conf: &conf::PublishHandler) -> Result<(), PublishRefusal> {
     match request.method() {
         Method::Post | Method::Put => {}
-        _ => return Err(PublishRefusal::new(405, None, "only POST and PUT publish")),
+        _ => return Err(PublishRefusal::new(405, None, "only POST and PUT are allowed")),
     }
     if cors::is_foreign(request) {
         return Err(PublishRefusal::foreign());
     }
     let Some(length) = request.announced_length() else { return Ok(()) };
     let kind = kind(request);
-    let most = most_bytes(conf, kind)?;
+    let most = max_body_len(conf, kind)?;
     if length <= most as u64 {
         return Ok(());
     }
-    // Reading all of it would take longer than connecting again.
+    // Reading all of the body would take longer than reconnecting.
     request.close_afterwards();
     Err(too_large(kind, most))
 }
 
-/// The longest body, in bytes, that can hold what may be published.
-fn most_bytes(conf: &conf::PublishHandler, kind: BodyKind) -> Result<usize, PublishRefusal> {
+/// Returns the maximum length of a body in bytes.
+fn max_body_len(conf: &conf::PublishHandler, kind: BodyKind) -> Result<usize, PublishRefusal> {
     let max_event =
         process::with(conf.target.hub, |worker| worker.hub().max_event()).ok_or_else(unserved)?;
     Ok(match kind {
@@ -71,7 +71,7 @@ fn unserved() -> PublishRefusal {
     PublishRefusal::new(503, None, "this process does not serve the hub")
 }
 
-/// Answers once the body is there.
+/// Publishes and answers when the body has been read.
 struct Answer;
 
 impl WithBody for Answer {
@@ -86,29 +86,30 @@ impl WithBody for Answer {
     }
 
     fn refuse_partial(request: &Request) -> Outcome {
-        PublishRefusal::bad("the body of the request did not arrive whole").answer(request)
+        PublishRefusal::bad("the request body is incomplete").answer(request)
     }
 }
 
-/// What a publish knows of itself once it is done: how many streams had the channel.
+/// The number of streams of the channel when the event was published; the context of a request that
+/// published.
 pub struct ReachedStreams(pub u64);
 
 /// Why nothing was published.
 pub struct PublishRefusal {
     status: u16,
-    counted: Option<Counter>,
+    counter: Option<Counter>,
     why: String,
-    /// What only the log says.
+    /// Details for the error log only.
     detail: Option<String>,
 }
 
 impl PublishRefusal {
-    pub fn new(status: u16, counted: Option<Counter>, why: impl ToString) -> PublishRefusal {
-        PublishRefusal { status, counted, why: why.to_string(), detail: None }
+    pub fn new(status: u16, counter: Option<Counter>, why: impl ToString) -> PublishRefusal {
+        PublishRefusal { status, counter, why: why.to_string(), detail: None }
     }
 
-    /// The same, with what is nobody's business outside.
-    pub fn in_detail(self, detail: String) -> PublishRefusal {
+    /// Adds details that go to the error log but not to the client.
+    pub fn with_detail(self, detail: String) -> PublishRefusal {
         PublishRefusal { detail: Some(detail), ..self }
     }
 
@@ -117,10 +118,14 @@ impl PublishRefusal {
     }
 
     fn foreign() -> PublishRefusal {
-        PublishRefusal::new(403, Some(Counter::RefusedForbidden), "this comes from another site")
+        PublishRefusal::new(
+            403,
+            Some(Counter::RefusedForbidden),
+            "the request comes from another site",
+        )
     }
 
-    /// Something on this side failed.
+    /// Creates the refusal of a request that failed because of an error on this server.
     fn failed(why: impl ToString) -> PublishRefusal {
         PublishRefusal::new(500, None, why)
     }
@@ -132,7 +137,7 @@ impl PublishRefusal {
             Some(detail) => format!("{}: {detail}", self.why),
             None => self.why.clone(),
         };
-        if let Some(Counter::RefusedBusy | Counter::RefusedByRedis) = self.counted {
+        if let Some(Counter::RefusedBusy | Counter::RefusedByRedis) = self.counter {
             process::warn(conf.target.hub, format_args!("nothing is published: {why}"));
         }
         let channel = Escaped(conf.channel.evaluate(request).unwrap_or_default());
@@ -142,7 +147,7 @@ impl PublishRefusal {
 
     pub fn answer(&self, request: &Request) -> Outcome {
         if let (Some(counter), Some(conf)) =
-            (self.counted, Location::for_request(request).publish())
+            (self.counter, Location::for_request(request).publish())
         {
             process::with(conf.target.hub, |worker| worker.hub().count(counter, 1));
         }
@@ -159,28 +164,29 @@ impl PublishRefusal {
     }
 }
 
-/// Publishes. `None`: Redis has been asked, and the answer is given when it has answered.
+/// Publishes the events and returns the body of the response. Returns `None` if the events were
+/// sent to Redis; the request is then answered when Redis replies.
 fn publish(
     request: &Request,
     conf: &conf::PublishHandler,
 ) -> Result<Option<String>, PublishRefusal> {
     let channel = conf.channel.evaluate(request).ok_or_else(no_memory)?;
     channel::check_publish(channel).map_err(PublishRefusal::bad)?;
-    if redis::is_taken(conf.target.hub, channel) {
+    if redis::is_reserved(conf.target.hub, channel) {
         return Err(PublishRefusal::bad(channel::NameError::Internal));
     }
     let key = request.header("Idempotency-Key").filter(|key| !key.is_empty());
     if key.is_some_and(|key| key.len() > MAX_KEY) {
         return Err(PublishRefusal::bad("Idempotency-Key is longer than 128 bytes"));
     }
-    let given = given_type(request, conf)?;
+    let given = event_type(request, conf)?;
     let kind = kind(request);
-    let most = most_bytes(conf, kind)?;
+    let most = max_body_len(conf, kind)?;
     let body = request.body(most).map_err(|error| match error {
         BodyError::TooLarge => too_large(kind, most),
         BodyError::Unreadable(error) => {
-            request.log(Level::Crit, format_args!("sse: body cannot be read: {error}"));
-            PublishRefusal::failed("the body could not be read")
+            request.log(Level::Crit, format_args!("sse: cannot read the request body: {error}"));
+            PublishRefusal::failed("the request body could not be read")
         }
     })?;
     if std::str::from_utf8(&body).is_err() {
@@ -193,13 +199,13 @@ fn publish(
     let events: Vec<NewEvent<'_>> = match kind {
         BodyKind::One => vec![NewEvent { event_type: given.text(), data: &body }],
         BodyKind::Batch => {
-            let event = |item| NewEvent { event_type: given.of(item), data: &item.data };
+            let event = |item| NewEvent { event_type: given.for_item(item), data: &item.data };
             items.iter().map(event).collect()
         }
     };
-    if let Some(terms) = redis::terms(conf.target.hub) {
-        let asked = RedisPublish { hub: conf.target.hub, channel: channel.to_vec(), kind };
-        return asked.ask(request, &events, key, terms).map(|()| None);
+    if let Some(route) = redis::publish_route(conf.target.hub) {
+        let publish = RedisPublish { hub: conf.target.hub, channel: channel.to_vec(), kind };
+        return publish.ask(request, &events, key, route).map(|()| None);
     }
     let published = process::with(conf.target.hub, |worker| {
         worker.publish(channel, &events, key, clock::now())
@@ -226,41 +232,42 @@ pub enum BodyKind {
 fn kind(request: &Request) -> BodyKind {
     let content_type = request.header("Content-Type").unwrap_or_default();
     let essence = content_type.split(|byte| *byte == b';').next().unwrap_or_default();
-    match essence.trim_ascii().eq_ignore_ascii_case(b"text/event-stream") {
-        true => BodyKind::Batch,
-        false => BodyKind::One,
+    if essence.trim_ascii().eq_ignore_ascii_case(b"text/event-stream") {
+        BodyKind::Batch
+    } else {
+        BodyKind::One
     }
 }
 
-/// The type that is given beside the body.
-enum Given {
-    /// By the directive: it stands, whatever the publisher says.
+/// The event type that comes with the request.
+enum EventType {
+    /// From the directive. Overrides the types of a batch.
     Fixed(Vec<u8>),
-    /// By the publisher: for events that bring none of their own.
-    RedisPublish(Vec<u8>),
+    /// From the publisher. Applies to events without a type of their own.
+    Default(Vec<u8>),
 }
 
-impl Given {
+impl EventType {
     fn text(&self) -> &[u8] {
         match self {
-            Given::Fixed(text) | Given::RedisPublish(text) => text,
+            EventType::Fixed(text) | EventType::Default(text) => text,
         }
     }
 
-    fn of<'a>(&'a self, item: &'a batch::Item) -> &'a [u8] {
+    fn for_item<'a>(&'a self, item: &'a batch::Item) -> &'a [u8] {
         match self {
-            Given::RedisPublish(_) if !item.event_type.is_empty() => &item.event_type,
-            Given::Fixed(text) | Given::RedisPublish(text) => text,
+            EventType::Default(_) if !item.event_type.is_empty() => &item.event_type,
+            EventType::Fixed(text) | EventType::Default(text) => text,
         }
     }
 }
 
-fn given_type(request: &Request, conf: &conf::PublishHandler) -> Result<Given, PublishRefusal> {
+fn event_type(request: &Request, conf: &conf::PublishHandler) -> Result<EventType, PublishRefusal> {
     let given = match &conf.event {
-        Some(value) => Given::Fixed(value.evaluate(request).ok_or_else(no_memory)?.to_vec()),
+        Some(value) => EventType::Fixed(value.evaluate(request).ok_or_else(no_memory)?.to_vec()),
         None => {
             let argument = request.argument("event").unwrap_or_default();
-            Given::RedisPublish(percent_encoding::percent_decode(argument).collect())
+            EventType::Default(percent_encoding::percent_decode(argument).collect())
         }
     };
     event_type::check(given.text()).map_err(PublishRefusal::bad)?;
@@ -268,7 +275,7 @@ fn given_type(request: &Request, conf: &conf::PublishHandler) -> Result<Given, P
 }
 
 pub fn no_memory() -> PublishRefusal {
-    PublishRefusal::failed("no memory is left")
+    PublishRefusal::failed("out of memory")
 }
 
 pub fn refusal(error: PublishError) -> PublishRefusal {
@@ -280,14 +287,16 @@ pub fn refusal(error: PublishError) -> PublishRefusal {
             Some(Counter::RefusedTooLarge),
             "an event is larger than max_event_size",
         ),
-        PublishError::NoRoom => {
-            PublishRefusal::new(507, Some(Counter::RefusedNoRoom), "the zone is too small for this")
-        }
+        PublishError::NoRoom => PublishRefusal::new(
+            507,
+            Some(Counter::RefusedNoRoom),
+            "the zone is too small for the event",
+        ),
     }
 }
 
-/// What the publisher is told. Written out, for each publish pays for it; only a channel's name can hold
-/// what JSON escapes.
+/// Returns the JSON body of a successful publish. It is formatted by hand because it is built for
+/// every publish; only the channel's name can contain characters that need escaping.
 pub fn answer(
     channel: &[u8],
     kind: BodyKind,

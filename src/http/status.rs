@@ -1,5 +1,5 @@
-//! `sse_status`: what hubs do, in figures, with the face that the client asks for; and the feed of
-//! those who watch. It names no channel and shows no event.
+//! `sse_status`: the figures of hubs, in the format that the client asks for, and a stream of them.
+//! Reveals no channel names or events.
 
 use super::stream::not_allowed;
 use super::{json, stream};
@@ -21,12 +21,12 @@ pub fn handle(request: &Request, conf: &StatusHandler) -> Outcome {
 fn show(request: &Request, conf: &StatusHandler) -> Result<Outcome, NoMemory> {
     request.set_header("Vary", "Accept")?;
     request.set_header("Cache-Control", "no-store")?;
-    let face = match Format::asked(request.argument("format"), request.header("Accept")) {
+    let format = match Format::for_request(request.argument("format"), request.header("Accept")) {
         Ok(Format::Stream) if request.is_subrequest() => Format::Json,
-        Ok(face) => face,
+        Ok(format) => format,
         Err(error) => return Ok(json::error(request, 400, &error.to_string())),
     };
-    Ok(match face {
+    Ok(match format {
         Format::Json => figures(request, conf, JSON, |hubs| metrics::json(hubs, clock::now().wall)),
         Format::Prometheus => figures(request, conf, PROMETHEUS, metrics::prometheus),
         Format::Page => {
@@ -34,9 +34,9 @@ fn show(request: &Request, conf: &StatusHandler) -> Result<Outcome, NoMemory> {
             request.set_status(200);
             request.answer(HTML, PAGE.as_bytes())
         }
-        // Older figures are of no use to anybody, so nobody resumes.
+        // Old figures are of no use, so these streams do not resume.
         Format::Stream => {
-            stream::begin(request, &conf.feed, vec![conf.shown.channel().into()], b"")
+            stream::begin(request, &conf.feed, vec![conf.scope.channel().into()], b"")
         }
     })
 }
@@ -47,7 +47,7 @@ fn figures(
     content_type: &'static str,
     text: impl FnOnce(&[HubFigures]) -> String,
 ) -> Outcome {
-    let hubs = conf.shown.figures(conf.feed.target.hub);
+    let hubs = conf.scope.figures(conf.feed.target.hub);
     if hubs.is_empty() {
         return json::error(request, 503, "this process does not serve the hub");
     }

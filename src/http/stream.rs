@@ -1,4 +1,5 @@
-//! `sse_stream`: which channels a request asks for, and from where; opens the stream.
+//! `sse_stream`: determines the channels and the position that a request asks for, and opens the
+//! stream.
 
 use super::cors;
 use crate::conf::{self, location::NameKind, location::NameSource};
@@ -15,8 +16,8 @@ use crate::sse::escaped::Escaped;
 use crate::sse::frame;
 use crate::worker::{End, OpenError};
 
-/// How long a client that cannot be served now is told to stay away, in ms.
-const STAY_AWAY: (u64, u64) = (10_000, 30_000);
+/// Range of the reconnection time, in ms, that clients receive when no stream can be opened.
+const RETRY_LATER: (u64, u64) = (10_000, 30_000);
 
 /// Answers a request of a location with `sse_stream`.
 pub fn handle(request: &Request, conf: &conf::StreamHandler) -> Outcome {
@@ -35,7 +36,8 @@ pub fn handle(request: &Request, conf: &conf::StreamHandler) -> Outcome {
     begin(request, conf, channels, last_event_id(request, conf))
 }
 
-/// Answers with a stream of these channels, or of what `name_of_pattern` gave for patterns, to a client that comes with this id.
+/// Answers with a stream of these channels; for patterns, `channels` has the names that
+/// `name_of_pattern` returned. `last_event_id` is empty for a new client.
 pub fn begin(
     request: &Request,
     conf: &conf::StreamHandler,
@@ -43,7 +45,7 @@ pub fn begin(
     last_event_id: &[u8],
 ) -> Outcome {
     if conf.lean {
-        // Without its request a connection cannot be used for another one.
+        // A connection whose request has been released cannot serve another one.
         request.close_afterwards();
     }
     match send_header(request) {
@@ -55,7 +57,7 @@ pub fn begin(
 }
 
 fn refuse_subrequest(request: &Request) -> Outcome {
-    request.log(Level::Error, format_args!("sse: a stream cannot be part of another response"));
+    request.log(Level::Error, format_args!("sse: a stream cannot be a subrequest"));
     request.set_status(500);
     match request.send_header() {
         AfterHeader::Body(body) => body.end(),
@@ -63,7 +65,7 @@ fn refuse_subrequest(request: &Request) -> Outcome {
     }
 }
 
-/// nginx's own 405, with the methods that there are.
+/// Answers with nginx's own 405 page and an `Allow` header.
 pub fn not_allowed(request: &Request, allowed: &str) -> Outcome {
     match request.set_header("Allow", allowed) {
         Ok(()) => Outcome::status(405),
@@ -79,24 +81,24 @@ fn channels(
     for channel in &conf.channels {
         let value = channel.value.evaluate(request)?;
         let mut names = value.split(|byte| Some(*byte) == conf.split);
-        if channel.chosen == NameSource::Freely && names.any(channel::is_own) {
+        if channel.source == NameSource::Freely && names.any(channel::is_own) {
             return Some(Err(NameError::Reserved));
         }
         values.push(value);
     }
     let names = channel::names(&values, conf.split);
     let mut all = names.iter().flatten();
-    if conf.meaning == NameKind::Names && all.any(|name| redis::is_taken(conf.target.hub, name)) {
+    if conf.kind == NameKind::Names && all.any(|name| redis::is_reserved(conf.target.hub, name)) {
         return Some(Err(NameError::Internal));
     }
-    Some(names.map(|names| match conf.meaning {
+    Some(names.map(|names| match conf.kind {
         NameKind::Names => names,
         NameKind::Patterns => names.iter().map(|pattern| name_of_pattern(pattern)).collect(),
     }))
 }
 
 fn bad_request(request: &Request, error: &NameError) -> Outcome {
-    request.log(Level::Info, format_args!("sse: no stream: {error}"));
+    request.log(Level::Info, format_args!("sse: stream not opened: {error}"));
     request.set_status(400);
     request.answer("text/plain", format!("{error}\n").as_bytes())
 }
@@ -114,13 +116,14 @@ fn send_header(request: &Request) -> AfterHeader<'_> {
     }
 }
 
-/// The id that the client resumes from: the first value that is not empty.
+/// Returns the id from which the client resumes: the first value that is not empty.
 fn last_event_id<'r>(request: &'r Request, conf: &conf::StreamHandler) -> &'r [u8] {
     let given = |id: &&[u8]| !id.is_empty();
     let found = match conf.last_event_id.as_slice() {
         [] => (request.header("Last-Event-ID").filter(given))
             .or_else(|| request.argument("last_event_id").filter(given))
-            // For nginx the names of arguments have no case: event-source-polyfill's `lastEventId`.
+            // nginx compares names of arguments without case; event-source-polyfill sends
+            // `lastEventId`.
             .or_else(|| request.argument("lasteventid")),
         values => values.iter().filter_map(|value| value.evaluate(request)).find(given),
     };
@@ -156,7 +159,7 @@ fn open(
     Ok(stream.hold(request))
 }
 
-/// Ends a stream that cannot be had now so that a browser comes back by itself.
+/// Ends a stream that cannot be opened now, in a way that makes browsers reconnect.
 fn turn_away(
     body: Body<'_>,
     conf: &conf::StreamHandler,
@@ -171,17 +174,17 @@ fn turn_away(
     if let Some(OpenError::Busy(_) | OpenError::Crowded | OpenError::Full | OpenError::NoSlot) =
         error
     {
-        process::warn(conf.target.hub, format_args!("streams are turned away: {why}"));
+        process::warn(conf.target.hub, format_args!("no stream can be opened: {why}"));
     }
     stream.abandon(end);
     body.request().log(
         Level::Info,
         format_args!(
-            "sse: no stream of \"{}\" in hub \"{}\": {why}",
+            "sse: stream of \"{}\" in hub \"{}\" not opened: {why}",
             Escaped(&stream.summary().channels()),
             conf.target.hub_name(),
         ),
     );
-    let opening = frame::opening(random::between(STAY_AWAY.0, STAY_AWAY.1));
+    let opening = frame::opening(random::between(RETRY_LATER.0, RETRY_LATER.1));
     body.send(opening.body())
 }

@@ -1,4 +1,4 @@
-//! Variables: what the log line of a stream or of a publish may say of it.
+//! Variables that describe a stream or a publish in the access log.
 
 use super::publish::ReachedStreams;
 use crate::conf::Location;
@@ -7,8 +7,8 @@ use crate::nginx::variable::Variable;
 use crate::process::stream::RequestStream;
 use std::rc::Rc;
 
-/// All variables of the module. They have no value for a request that is neither a stream
-/// nor, the channel and its subscribers, published.
+/// All variables of the module. For requests other than streams they have no value, except that
+/// publishes have a channel and its subscribers.
 pub static VARIABLES: [Variable; 5] = [
     Variable { name: "sse_channel", get: channel },
     Variable { name: "sse_last_event_id", get: last_event_id },

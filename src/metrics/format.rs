@@ -1,6 +1,6 @@
-//! Which face of the figures a request asks for, by `?format=` or by `Accept`.
+//! Chooses the format of the figures by a request's `?format=` or `Accept`.
 
-/// A face of the figures.
+/// A format of the figures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// JSON, once.
@@ -9,19 +9,23 @@ pub enum Format {
     Prometheus,
     /// The page for people.
     Page,
-    /// JSON every second, as a stream of events.
+    /// JSON every second, as an event stream.
     Stream,
 }
 
-/// `?format=` names none of the faces.
+/// `?format=` names an unknown format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("format is one of json, prometheus and html")]
+#[error("format must be json, prometheus or html")]
 pub struct UnknownFormat;
 
 impl Format {
-    /// The face that is asked for: `format` stands above `accept`; of what is accepted, the best, and
-    /// of equals the first. JSON for those who do not care, and for those who want none of these.
-    pub fn asked(format: Option<&[u8]>, accept: Option<&[u8]>) -> Result<Format, UnknownFormat> {
+    /// Returns the format that a request asks for. `format` takes precedence over `accept`. Of the
+    /// accepted formats the one with the highest quality wins, and the first of equals. Without a
+    /// preference, or if no format is acceptable, the result is JSON.
+    pub fn for_request(
+        format: Option<&[u8]>,
+        accept: Option<&[u8]>,
+    ) -> Result<Format, UnknownFormat> {
         match format {
             None => Ok(accepted(accept.unwrap_or_default())),
             Some(b"json") => Ok(Format::Json),
@@ -36,16 +40,16 @@ fn accepted(accept: &[u8]) -> Format {
     let mut best = (0, Format::Json);
     for range in accept.split(|byte| *byte == b',') {
         let mut parts = range.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
-        let Some(face) = parts.next().and_then(of_type) else { continue };
+        let Some(format) = parts.next().and_then(from_media_type) else { continue };
         let quality = parts.find_map(quality).unwrap_or(1000);
         if quality > best.0 {
-            best = (quality, face);
+            best = (quality, format);
         }
     }
     best.1
 }
 
-fn of_type(media_type: &[u8]) -> Option<Format> {
+fn from_media_type(media_type: &[u8]) -> Option<Format> {
     match media_type.to_ascii_lowercase().as_slice() {
         b"application/json" | b"application/*" | b"*/*" => Some(Format::Json),
         b"text/plain" | b"application/openmetrics-text" => Some(Format::Prometheus),
@@ -55,7 +59,7 @@ fn of_type(media_type: &[u8]) -> Option<Format> {
     }
 }
 
-/// `q=0.75` as 750. What is no number counts as 0: whoever writes it cannot want it much.
+/// Parses `q=0.75` as 750. Values that are not numbers count as 0.
 fn quality(parameter: &[u8]) -> Option<u32> {
     let value = parameter.strip_prefix(b"q=").or_else(|| parameter.strip_prefix(b"Q="))?;
     let value: Option<f32> = std::str::from_utf8(value).ok().and_then(|value| value.parse().ok());
@@ -67,12 +71,12 @@ mod tests {
     use super::*;
 
     fn by_accept(accept: &str) -> Format {
-        Format::asked(None, Some(accept.as_bytes())).unwrap()
+        Format::for_request(None, Some(accept.as_bytes())).unwrap()
     }
 
     #[test]
-    fn who_does_not_say_gets_json() {
-        assert_eq!(Format::asked(None, None), Ok(Format::Json));
+    fn json_is_the_default() {
+        assert_eq!(Format::for_request(None, None), Ok(Format::Json));
         for accept in
             ["", "*/*", "application/json", "image/png", "text/html;q=0", "text/html;q=x", ",;,"]
         {
@@ -102,12 +106,12 @@ mod tests {
     }
 
     #[test]
-    fn the_argument_stands_above_the_header() {
+    fn the_argument_takes_precedence_over_the_header() {
         let html = Some(b"text/html".as_slice());
-        assert_eq!(Format::asked(Some(b"prometheus"), html), Ok(Format::Prometheus));
-        assert_eq!(Format::asked(Some(b"json"), html), Ok(Format::Json));
-        assert_eq!(Format::asked(Some(b"html"), None), Ok(Format::Page));
-        assert_eq!(Format::asked(Some(b"xml"), html), Err(UnknownFormat));
-        assert_eq!(Format::asked(Some(b""), html), Err(UnknownFormat));
+        assert_eq!(Format::for_request(Some(b"prometheus"), html), Ok(Format::Prometheus));
+        assert_eq!(Format::for_request(Some(b"json"), html), Ok(Format::Json));
+        assert_eq!(Format::for_request(Some(b"html"), None), Ok(Format::Page));
+        assert_eq!(Format::for_request(Some(b"xml"), html), Err(UnknownFormat));
+        assert_eq!(Format::for_request(Some(b""), html), Err(UnknownFormat));
     }
 }

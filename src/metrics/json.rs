@@ -8,21 +8,21 @@ use serde_json::{json, Map, Value};
 /// The content type.
 pub const JSON: &str = "application/json";
 
-/// `{"version":…,"time_ms":…,"hubs":{NAME:{…}}}`; `wall` is ms since 1970.
+/// Returns `{"version":…,"time_ms":…,"hubs":{NAME:{…}}}`; `wall` is in ms since 1970.
 pub fn json(hubs: &[HubFigures], wall: u64) -> String {
     let hubs: Map<String, Value> =
-        hubs.iter().map(|hub| (hub.name.clone(), of_hub(&hub.stats))).collect();
+        hubs.iter().map(|hub| (hub.name.clone(), hub_value(&hub.stats))).collect();
     json!({ "version": VERSION, "time_ms": wall, "hubs": hubs }).to_string()
 }
 
-fn of_hub(stats: &Stats) -> Value {
+fn hub_value(stats: &Stats) -> Value {
     let figures =
-        FIGURES.iter().map(|figure| (figure.key.to_owned(), value(&figure.reading, stats)));
+        FIGURES.iter().map(|figure| (figure.key.to_owned(), value(&figure.source, stats)));
     Value::Object(figures.collect())
 }
 
-fn value(reading: &FigureSource, stats: &Stats) -> Value {
-    match reading {
+fn value(source: &FigureSource, stats: &Stats) -> Value {
+    match source {
         FigureSource::Gauge(read) => read(stats).into(),
         FigureSource::Redis => stats.redis.as_str().into(),
         FigureSource::Counter(counter) => stats.of(*counter).into(),
@@ -43,7 +43,7 @@ mod tests {
     use crate::hub::Counter;
 
     #[test]
-    fn figures_stand_under_their_hub_and_by_reason() {
+    fn figures_are_grouped_by_hub_and_by_reason() {
         let mut stats = Stats::default()
             .with(Counter::EventsIn, 7)
             .with(Counter::RefusedBusy, 2)

@@ -1,4 +1,5 @@
-//! The page for people: one file, which asks the server for nothing but the stream of figures.
+//! The page for people: a single file that requests nothing from the server but the stream of
+//! figures.
 
 /// The page.
 pub const PAGE: &str = include_str!("page/page.html");
@@ -6,8 +7,7 @@ pub const PAGE: &str = include_str!("page/page.html");
 /// Its content type.
 pub const HTML: &str = "text/html; charset=utf-8";
 
-/// What a browser lets the page do (`Content-Security-Policy`): run what stands in it, and ask its
-/// own server.
+/// The page's `Content-Security-Policy`: it may run its own script and connect to its own server.
 pub const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; \
     script-src 'unsafe-inline'; connect-src 'self'; img-src data:; base-uri 'none'; \
     form-action 'none'; frame-ancestors 'self'";

@@ -8,13 +8,13 @@ use std::fmt::{self, Display, Write};
 /// The content type.
 pub const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// All figures of these hubs, the lines of one figure together.
+/// Returns all figures of these hubs, grouped by figure as the format requires.
 pub fn prometheus(hubs: &[HubFigures]) -> String {
     let mut text = Text::default();
     text.head("nginx_sse_build_info", "Version of the module.", "gauge");
     text.line("nginx_sse_build_info", &[("version", VERSION)], &1);
     for figure in &FIGURES {
-        text.head(figure.name, figure.help, kind(&figure.reading));
+        text.head(figure.name, figure.help, kind(&figure.source));
         for hub in hubs {
             text.samples(figure, &hub.name, &hub.stats);
         }
@@ -22,8 +22,8 @@ pub fn prometheus(hubs: &[HubFigures]) -> String {
     text.0
 }
 
-fn kind(reading: &FigureSource) -> &'static str {
-    match reading {
+fn kind(source: &FigureSource) -> &'static str {
+    match source {
         FigureSource::Gauge(_) | FigureSource::Redis => "gauge",
         FigureSource::Counter(_) | FigureSource::Reasons(_) => "counter",
         FigureSource::Time { .. } => "summary",
@@ -41,9 +41,9 @@ impl Text {
 
     fn samples(&mut self, figure: &Figure, hub: &str, stats: &Stats) {
         let hub = ("hub", hub);
-        match figure.reading {
+        match figure.source {
             FigureSource::Gauge(read) => self.line(figure.name, &[hub], &read(stats)),
-            // Of a hub without Redis there is nothing to tell.
+            // A hub without Redis has no such sample.
             FigureSource::Redis if stats.redis == RedisState::Off => {}
             FigureSource::Redis => {
                 self.line(figure.name, &[hub], &u64::from(stats.redis == RedisState::Up));
@@ -71,12 +71,12 @@ impl Text {
     }
 
     fn write(&mut self, text: fmt::Arguments<'_>) {
-        // Into a string nothing can fail.
+        // Writing into a string cannot fail.
         let _ = self.0.write_fmt(text);
     }
 }
 
-/// What stands in a label. (In a help text the quotes would stand for themselves: none has any.)
+/// Escapes a label's value. (A help text must not have its quotes escaped, but none contains any.)
 struct Escaped<'a>(&'a str);
 
 impl Display for Escaped<'_> {

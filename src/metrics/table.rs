@@ -1,141 +1,141 @@
-//! Every figure of a hub, once: its name in JSON, its name in Prometheus, what it means, and where it
-//! is read. JSON and Prometheus are made of this table and of nothing else, so they cannot drift.
+//! The table of a hub's figures: name in JSON, name in Prometheus, meaning, and source. JSON and
+//! Prometheus are generated from this table alone, so they cannot diverge.
 //!
-//! Names in Prometheus follow its conventions: base units, `_total` for what only rises.
+//! Names in Prometheus follow its conventions: base units, and `_total` for counters.
 
 use crate::hub::{Counter, Stats};
 
-/// One figure, or one figure by reason.
+/// One figure, or one figure with a value for each reason.
 pub struct Figure {
     /// Its key in JSON.
     pub key: &'static str,
     /// Its name in Prometheus.
     pub name: &'static str,
-    /// What it means, in one sentence.
+    /// Its meaning, in one sentence.
     pub help: &'static str,
-    /// Where it is read.
-    pub reading: FigureSource,
+    /// Where its value comes from.
+    pub source: FigureSource,
 }
 
-/// Where a figure is read.
+/// The source of a figure's value.
 pub enum FigureSource {
-    /// What is now.
+    /// A current value.
     Gauge(fn(&Stats) -> u64),
-    /// What only rises.
+    /// A value that only grows.
     Counter(Counter),
-    /// What only rises, by reason.
+    /// Values that only grow, by reason.
     Reasons(&'static [(&'static str, Counter)]),
-    /// What became of the connection to Redis.
+    /// The state of the connection to Redis.
     Redis,
-    /// How often something took time, and how long in all.
+    /// A number of measurements and their total time.
     Time {
-        /// How often.
+        /// The number of measurements.
         count: Counter,
-        /// How long, in ms.
+        /// The total time in ms.
         ms: Counter,
     },
 }
 
 use FigureSource::{Gauge, Reasons, Time};
 
-/// All of them, in the order in which they are shown.
+/// All figures, in the order in which they are shown.
 pub const FIGURES: [Figure; 26] = [
     Figure {
         key: "subscribers",
         name: "nginx_sse_subscribers",
-        help: "Streams open now.",
-        reading: Gauge(|stats| stats.subscribers),
+        help: "Open streams.",
+        source: Gauge(|stats| stats.subscribers),
     },
     Figure {
         key: "channels",
         name: "nginx_sse_channels",
-        help: "Channels known now.",
-        reading: Gauge(|stats| stats.channels),
+        help: "Channels in the zone.",
+        source: Gauge(|stats| stats.channels),
     },
     Figure {
         key: "events_in",
         name: "nginx_sse_events_received_total",
-        help: "Events that publishers have put on channels.",
-        reading: FigureSource::Counter(Counter::EventsIn),
+        help: "Events published.",
+        source: FigureSource::Counter(Counter::EventsIn),
     },
     Figure {
         key: "bytes_in",
         name: "nginx_sse_received_bytes_total",
-        help: "Bytes of data of these events.",
-        reading: FigureSource::Counter(Counter::BytesIn),
+        help: "Bytes of data in published events.",
+        source: FigureSource::Counter(Counter::BytesIn),
     },
     Figure {
         key: "events_out",
         name: "nginx_sse_events_sent_total",
-        help: "Events handed to clients' sockets, each client counted.",
-        reading: FigureSource::Counter(Counter::EventsOut),
+        help: "Events written to clients' sockets, counted per client.",
+        source: FigureSource::Counter(Counter::EventsOut),
     },
     Figure {
         key: "bytes_out",
         name: "nginx_sse_sent_bytes_total",
-        help: "Bytes of events handed to clients' sockets, as framed.",
-        reading: FigureSource::Counter(Counter::BytesOut),
+        help: "Bytes of events written to clients' sockets, including framing.",
+        source: FigureSource::Counter(Counter::BytesOut),
     },
     Figure {
         key: "delivery",
         name: "nginx_sse_delivery_seconds",
         help:
-            "Time from an event's publishing until a worker has gone through its channel's streams.",
-        reading: Time { count: Counter::Passes, ms: Counter::PassMs },
+            "Time from the publishing of an event until a worker has served its channel's streams.",
+        source: Time { count: Counter::Passes, ms: Counter::PassMs },
     },
     Figure {
         key: "retained_events",
         name: "nginx_sse_history_events",
-        help: "Events retained in history now.",
-        reading: Gauge(|stats| stats.retained_events),
+        help: "Events retained in history.",
+        source: Gauge(|stats| stats.retained_events),
     },
     Figure {
         key: "zone_bytes",
         name: "nginx_sse_zone_bytes",
-        help: "Bytes that the zone has for channels and history.",
-        reading: Gauge(|stats| stats.zone_bytes),
+        help: "Bytes available in the zone for channels and history.",
+        source: Gauge(|stats| stats.zone_bytes),
     },
     Figure {
         key: "zone_used_bytes",
         name: "nginx_sse_zone_used_bytes",
-        help: "Bytes of them in use now.",
-        reading: Gauge(|stats| stats.zone_used_bytes),
+        help: "Bytes of the zone in use by channels and history.",
+        source: Gauge(|stats| stats.zone_used_bytes),
     },
     Figure {
         key: "evicted",
         name: "nginx_sse_events_evicted_total",
-        help: "Events that left history because their memory was needed.",
-        reading: FigureSource::Counter(Counter::Evicted),
+        help: "Events removed from history because their memory was needed.",
+        source: FigureSource::Counter(Counter::Evicted),
     },
     Figure {
         key: "expired",
         name: "nginx_sse_events_expired_total",
-        help: "Events that left history because they were too old.",
-        reading: FigureSource::Counter(Counter::Expired),
+        help: "Events removed from history because they were too old.",
+        source: FigureSource::Counter(Counter::Expired),
     },
     Figure {
         key: "forgotten",
         name: "nginx_sse_events_forgotten_total",
-        help: "Events that an administrator removed from history.",
-        reading: FigureSource::Counter(Counter::Forgotten),
+        help: "Events removed from history by an administrator.",
+        source: FigureSource::Counter(Counter::Forgotten),
     },
     Figure {
         key: "streams_opened",
         name: "nginx_sse_streams_opened_total",
         help: "Streams opened.",
-        reading: FigureSource::Counter(Counter::Opened),
+        source: FigureSource::Counter(Counter::Opened),
     },
     Figure {
         key: "streams_resumed",
         name: "nginx_sse_streams_resumed_total",
-        help: "Streams opened by clients that came back with an id.",
-        reading: FigureSource::Counter(Counter::Resumed),
+        help: "Streams opened by clients that resumed from an event id.",
+        source: FigureSource::Counter(Counter::Resumed),
     },
     Figure {
         key: "streams_ended",
         name: "nginx_sse_streams_ended_total",
         help: "Streams ended, by reason.",
-        reading: Reasons(&[
+        source: Reasons(&[
             ("client", Counter::EndedClient),
             ("age", Counter::EndedAge),
             ("drain", Counter::EndedDrain),
@@ -149,32 +149,32 @@ pub const FIGURES: [Figure; 26] = [
     Figure {
         key: "turned_away",
         name: "nginx_sse_streams_turned_away_total",
-        help: "Clients that were told to come back later.",
-        reading: FigureSource::Counter(Counter::TurnedAway),
+        help: "Clients asked to reconnect later because no stream could be opened.",
+        source: FigureSource::Counter(Counter::TurnedAway),
     },
     Figure {
         key: "slow_clients",
         name: "nginx_sse_slow_clients_total",
-        help: "Times that history overtook a client.",
-        reading: FigureSource::Counter(Counter::SlowClients),
+        help: "Times that a client fell behind the retained history.",
+        source: FigureSource::Counter(Counter::SlowClients),
     },
     Figure {
         key: "gaps",
         name: "nginx_sse_gaps_total",
-        help: "Times that a client was told of lost events.",
-        reading: FigureSource::Counter(Counter::Gaps),
+        help: "Gap events sent to clients.",
+        source: FigureSource::Counter(Counter::Gaps),
     },
     Figure {
         key: "deduplicated",
         name: "nginx_sse_publishes_deduplicated_total",
-        help: "Publishes repeated with a known Idempotency-Key.",
-        reading: FigureSource::Counter(Counter::Deduplicated),
+        help: "Publishes recognized as repeated by their Idempotency-Key.",
+        source: FigureSource::Counter(Counter::Deduplicated),
     },
     Figure {
         key: "refused",
         name: "nginx_sse_publishes_refused_total",
         help: "Publishes refused, by reason.",
-        reading: Reasons(&[
+        source: Reasons(&[
             ("bad", Counter::RefusedBad),
             ("forbidden", Counter::RefusedForbidden),
             ("too_large", Counter::RefusedTooLarge),
@@ -188,32 +188,32 @@ pub const FIGURES: [Figure; 26] = [
     Figure {
         key: "drained",
         name: "nginx_sse_streams_drained_total",
-        help: "Streams ended because their worker was told to quit.",
-        reading: FigureSource::Counter(Counter::EndedDrain),
+        help: "Streams ended because their worker process was shutting down.",
+        source: FigureSource::Counter(Counter::EndedDrain),
     },
     Figure {
         key: "lean",
         name: "nginx_sse_requests_given_back_total",
-        help: "Streams whose request was given back (sse_lean), and those that stayed ordinary.",
-        reading: Reasons(&[("lean", Counter::Lean), ("ordinary", Counter::NotLean)]),
+        help: "Streams with sse_lean, by whether their request could be released.",
+        source: Reasons(&[("lean", Counter::Lean), ("ordinary", Counter::NotLean)]),
     },
     Figure {
         key: "redis",
         name: "nginx_sse_redis_up",
-        help: "Whether the hub is connected to its Redis.",
-        reading: FigureSource::Redis,
+        help: "Whether the hub is connected to Redis.",
+        source: FigureSource::Redis,
     },
     Figure {
         key: "redis_reconnects",
         name: "nginx_sse_redis_reconnects_total",
-        help: "Times that the connection to Redis was lost and made anew.",
-        reading: FigureSource::Counter(Counter::Reconnects),
+        help: "Times that the connection to Redis was lost and established again.",
+        source: FigureSource::Counter(Counter::Reconnects),
     },
     Figure {
         key: "repairs",
         name: "nginx_sse_repairs_total",
-        help: "Times that a worker finished what another one had left when it died.",
-        reading: FigureSource::Counter(Counter::Repairs),
+        help: "Changes that a worker process completed for one that died while making them.",
+        source: FigureSource::Counter(Counter::Repairs),
     },
 ];
 
@@ -227,7 +227,7 @@ mod tests {
     fn every_counter_is_shown() {
         let mut shown = BTreeSet::new();
         for figure in &FIGURES {
-            match figure.reading {
+            match figure.source {
                 Gauge(_) | FigureSource::Redis => {}
                 FigureSource::Counter(counter) => drop(shown.insert(counter as usize)),
                 Reasons(all) => shown.extend(all.iter().map(|(_, counter)| *counter as usize)),
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn no_name_stands_twice() {
+    fn no_name_occurs_twice() {
         assert_eq!(FIGURES.iter().map(|f| f.key).collect::<BTreeSet<_>>().len(), FIGURES.len());
         assert_eq!(FIGURES.iter().map(|f| f.name).collect::<BTreeSet<_>>().len(), FIGURES.len());
     }

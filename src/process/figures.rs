@@ -1,4 +1,4 @@
-//! The figures of this process's hubs, and the feed for clients that watch them.
+//! The figures of this process's hubs, and the stream of them.
 
 use crate::conf::StatusScope;
 use crate::hub::PublishError;
@@ -8,7 +8,7 @@ use crate::process;
 use crate::worker::{ALL_STATUS_CHANNEL, STATUS_CHANNEL};
 
 impl StatusScope {
-    /// The channel on which these figures are published.
+    /// Returns the channel on which these figures are published.
     pub fn channel(self) -> &'static [u8] {
         match self {
             StatusScope::OneHub => STATUS_CHANNEL,
@@ -16,7 +16,7 @@ impl StatusScope {
         }
     }
 
-    /// The figures, of one hub or of all that this process serves.
+    /// Returns the figures of one hub, or of all hubs that this process serves.
     pub fn figures(self, hub: usize) -> Vec<HubFigures> {
         match self {
             StatusScope::OneHub => process::figures(hub).into_iter().collect(),
@@ -25,23 +25,24 @@ impl StatusScope {
     }
 }
 
-/// Publishes the figures to those who watch them in this hub, if it is time and up to this process.
+/// Publishes the figures of this hub to the streams that watch them, if they are due and no other
+/// process has published them.
 pub fn feed(hub: usize) {
     let now = clock::now();
     if process::with(hub, |worker| worker.feed_is_due(now)) != Some(true) {
         return;
     }
-    for shown in [StatusScope::OneHub, StatusScope::AllHubs] {
-        let channel = shown.channel();
-        if process::with(hub, |worker| worker.is_heard(channel)) != Some(true) {
+    for scope in [StatusScope::OneHub, StatusScope::AllHubs] {
+        let channel = scope.channel();
+        if process::with(hub, |worker| worker.has_watchers(channel)) != Some(true) {
             continue;
         }
-        let text = metrics::json(&shown.figures(hub), now.wall);
+        let text = metrics::json(&scope.figures(hub), now.wall);
         let published =
             process::with(hub, |worker| worker.publish_figures(channel, text.as_bytes(), now));
-        // Of a hub that is locked the next figures come in a second.
+        // If the hub is locked, the next figures follow in a second.
         if published == Some(Err(PublishError::TooLarge)) {
-            process::warn(hub, format_args!("the status is larger than max_event_size"));
+            process::warn(hub, format_args!("the figures are larger than max_event_size"));
         }
     }
     process::turn_soon(hub);

@@ -1,4 +1,5 @@
-//! The Redis thread as this process knows it: what it has to say, and the requests that wait for it.
+//! The event loop's side of the Redis thread: processes its messages, and completes the requests
+//! that wait for Redis.
 
 use crate::conf::Main;
 use crate::hub::ReportedId;
@@ -22,37 +23,38 @@ use std::collections::{HashMap, VecDeque};
 use std::io::{self, Write};
 use std::sync::Arc;
 
-/// What Redis made of a publish.
+/// The result of a publish through Redis.
 pub type Result = std::result::Result<Vec<ReportedId>, Refusal>;
 
-/// What the thread has said is seen to in so many pieces a turn, each of which may end a request.
-const HEARD: usize = 64;
+/// Messages of the thread that are processed in one turn; each may end a request.
+const MESSAGES_PER_TURN: usize = 64;
 
-/// What is called with the answer.
-type Then = Box<dyn FnOnce(&mut TopLevel, std::result::Result<ScriptResult, Refusal>)>;
+/// Called with Redis' reply.
+type Callback = Box<dyn FnOnce(&mut TopLevel, std::result::Result<ScriptResult, Refusal>)>;
 
 thread_local! {
     static REDIS: RefCell<Option<Redis>> = const { RefCell::new(None) };
 }
 
 struct Redis {
-    // Dropped, and so joined, before what it writes to.
+    // Dropped first, which joins the thread, because the thread uses the fields below.
     thread: Thread,
     outbox: Arc<Outbox>,
-    /// The hubs that are joined, by their numbers.
+    /// The hubs that are joined to Redis, by number.
     joined: Vec<(usize, Keys)>,
-    /// Publishes that wait for their answer.
-    waiting: HashMap<u64, Then>,
+    /// Requests that wait for Redis' reply, by ticket.
+    waiting: HashMap<u64, Callback>,
     tickets: u64,
-    /// Hubs whose subscription this process may still have to hand over.
+    /// Number of hubs whose subscription this process may still have to hand over.
     holding: usize,
-    /// What the thread has said and nobody has seen to yet, and what goes on with it in the next turn.
-    unheard: VecDeque<ThreadEvent>,
+    /// Messages of the thread that are not processed yet, and the event that continues in the next
+    /// turn.
+    messages: VecDeque<ThreadEvent>,
     soon: Event,
     _watch: Watch,
 }
 
-/// Starts the thread, if any hub is joined to a Redis.
+/// Starts the thread, if any hub is joined to Redis.
 pub fn start(main: &Main) {
     let hubs: Vec<_> = main.hubs.iter().filter(|hub| hub.redis.is_some()).collect();
     if hubs.is_empty() {
@@ -64,13 +66,13 @@ pub fn start(main: &Main) {
 }
 
 fn begin(main: &Main) -> io::Result<()> {
-    let bell = eventfd()?;
-    let wake = bell.try_clone()?;
+    let wake_fd = eventfd()?;
+    let sender = wake_fd.try_clone()?;
     let outbox = Arc::new(Outbox::new(move || {
-        // An eventfd that cannot take one more is readable already.
-        let _ = (&wake).write(&1u64.to_ne_bytes());
+        // If an eventfd's counter is full, it is readable already.
+        let _ = (&sender).write(&1u64.to_ne_bytes());
     }));
-    let watch = Watch::new(bell, |_, top| hear(top), |_, _| {}, 0)?;
+    let watch = Watch::new(wake_fd, |_, top| process_messages(top), |_, _| {}, 0)?;
     let mut hubs = Vec::new();
     for (number, conf) in main.hubs.iter().enumerate() {
         let (Some(redis), Some(place)) = (&conf.redis, conf.place()) else { continue };
@@ -90,9 +92,9 @@ fn begin(main: &Main) -> io::Result<()> {
     let holding = hubs.len();
     let thread = Thread::start(hubs, |main| thread::spawn("sse redis", main))?;
     let waiting = HashMap::new();
-    let (unheard, soon) = (VecDeque::new(), Event::new(|_, top| hear(top), 0));
+    let (messages, soon) = (VecDeque::new(), Event::new(|_, top| process_messages(top), 0));
     let (tickets, _watch) = (0, watch);
-    let redis = Redis { thread, outbox, joined, waiting, tickets, holding, unheard, soon, _watch };
+    let redis = Redis { thread, outbox, joined, waiting, tickets, holding, messages, soon, _watch };
     REDIS.with(|place| *place.borrow_mut() = Some(redis));
     Ok(())
 }
@@ -103,7 +105,7 @@ pub fn stop() {
     drop(redis);
 }
 
-/// The process is to quit: its subscriptions go to another.
+/// Hands this process's subscriptions over to another process, because this one is shutting down.
 pub fn retire() {
     REDIS.with(|place| {
         if let Some(redis) = &*place.borrow() {
@@ -112,7 +114,8 @@ pub fn retire() {
     });
 }
 
-/// Whether this process may still have a subscription to hand over, or publishers that wait.
+/// Whether this process may still have to hand over a subscription, or has requests that wait for
+/// Redis.
 pub fn is_holding() -> bool {
     REDIS.with(|place| {
         let place = place.borrow();
@@ -122,14 +125,14 @@ pub fn is_holding() -> bool {
 
 /// How a hub publishes through Redis.
 pub struct PublishRoute {
-    /// What things are called there.
+    /// The hub's names in Redis.
     pub names: Keys,
-    /// Where events are kept.
+    /// Where Redis stores the events.
     pub source: PublishTarget,
 }
 
-/// Whether a channel's name is taken in the Redis that a hub is joined to.
-pub fn is_taken(hub: usize, channel: &[u8]) -> bool {
+/// Whether a channel's name is reserved in the Redis that a hub is joined to.
+pub fn is_reserved(hub: usize, channel: &[u8]) -> bool {
     let Some(source) = process::with(hub, |worker| worker.hub().source()) else { return false };
     REDIS.with(|place| {
         let place = place.borrow();
@@ -138,8 +141,8 @@ pub fn is_taken(hub: usize, channel: &[u8]) -> bool {
     })
 }
 
-/// How events are published on a hub; `None` if it is not joined to Redis.
-pub fn terms(hub: usize) -> Option<PublishRoute> {
+/// Returns how a hub publishes through Redis; `None` if it is not joined to Redis.
+pub fn publish_route(hub: usize) -> Option<PublishRoute> {
     let (source, history) =
         process::with(hub, |worker| (worker.hub().source(), worker.hub().history()))?;
     let source = match source {
@@ -155,8 +158,8 @@ pub fn terms(hub: usize) -> Option<PublishRoute> {
     Some(PublishRoute { names: names.unwrap_or_else(|| Keys::new("")), source })
 }
 
-/// Publishes events; `then` is called with the answer, later and from the event loop. Fails if the
-/// thread does not run, and then `then` is not called.
+/// Publishes events through Redis. `then` is called later from the event loop with the result. If
+/// the thread is not running, an error is returned and `then` is not called.
 pub fn publish(
     hub: usize,
     publish: PublishCommand,
@@ -171,8 +174,9 @@ pub fn publish(
     })
 }
 
-/// Forgets a channel, on every nginx. `then` is called with the number of events that it had, later and
-/// from the event loop. Fails if the thread does not run, and then `then` is not called.
+/// Deletes a channel's events on every nginx. `then` is called later from the event loop with the
+/// number of events deleted. If the thread is not running, an error is returned and `then` is not
+/// called.
 pub fn forget(
     hub: usize,
     forget: ForgetCommand,
@@ -203,22 +207,22 @@ fn ask(
         redis.waiting.insert(ticket, Box::new(then));
         Some(())
     });
-    process::let_all_go();
-    asked.ok_or_else(|| Refusal::Unreachable("the thread for Redis does not run".into()))
+    process::update_holds();
+    asked.ok_or_else(|| Refusal::Unreachable("the thread for Redis is not running".into()))
 }
 
-/// The thread has something to say: many publishers may have their answers at once.
-fn hear(top: &mut TopLevel) {
+/// Processes messages of the thread, a bounded number in each turn.
+fn process_messages(top: &mut TopLevel) {
     let with = |call: fn(&mut Redis) -> Option<ThreadEvent>| {
         REDIS.with(|place| place.borrow_mut().as_mut().and_then(call))
     };
     with(|redis| {
-        redis.unheard.extend(redis.outbox.take());
+        redis.messages.extend(redis.outbox.take());
         None
     });
-    for _ in 0..HEARD {
-        let Some(news) = with(|redis| redis.unheard.pop_front()) else { return };
-        match news {
+    for _ in 0..MESSAGES_PER_TURN {
+        let Some(message) = with(|redis| redis.messages.pop_front()) else { return };
+        match message {
             ThreadEvent::Log(level, text) => log::write(nginx_level(level), format_args!("{text}")),
             ThreadEvent::Published { ticket, result } => {
                 let then = REDIS.with(|place| {
@@ -226,7 +230,7 @@ fn hear(top: &mut TopLevel) {
                 });
                 if let Some(then) = then {
                     then(top, result);
-                    process::let_all_go();
+                    process::update_holds();
                 }
             }
             ThreadEvent::Died => died(),
@@ -236,7 +240,7 @@ fn hear(top: &mut TopLevel) {
                         redis.holding = redis.holding.saturating_sub(1);
                     }
                 });
-                process::let_all_go();
+                process::update_holds();
             }
         }
     }
@@ -246,12 +250,10 @@ fn hear(top: &mut TopLevel) {
     });
 }
 
-/// The thread has ended by a fault: nobody is kept waiting for it.
+/// Handles the death of the thread by a panic: all requests that wait for it are completed with an
+/// error.
 fn died() {
-    log::write(
-        Level::Alert,
-        format_args!("sse: the thread for Redis has ended by a fault of its own"),
-    );
+    log::write(Level::Alert, format_args!("sse: the thread for Redis has panicked"));
     REDIS.with(|place| {
         let mut place = place.borrow_mut();
         let Some(redis) = place.as_mut() else { return };
@@ -260,9 +262,9 @@ fn died() {
             ticket: *ticket,
             result: Err(Refusal::Unanswered),
         };
-        redis.unheard.extend(redis.waiting.keys().map(unanswered));
+        redis.messages.extend(redis.waiting.keys().map(unanswered));
     });
-    process::let_all_go();
+    process::update_holds();
 }
 
 fn nginx_level(level: context::LogLevel) -> Level {

@@ -1,5 +1,6 @@
-//! A stream as its request knows it: kept with the request from the header to the end, and told to the
-//! worker when the request ends. A lean stream goes on without its request.
+//! The request's side of a stream. It is attached to the request from the header to the end, and
+//! closes the stream in the worker when the request ends. A lean stream continues without its
+//! request.
 
 use crate::hub::shown;
 use crate::nginx::clock;
@@ -16,46 +17,46 @@ use crate::worker::{End, Finish, OpenError, StreamInfo, StreamKey, StreamSetting
 use std::cell::Cell;
 use std::rc::Rc;
 
-/// A stream as its request knows it.
+/// A stream as its request's context.
 pub struct RequestStream {
     hub: usize,
-    /// None before the worker has taken it, and after it has ended.
+    /// `None` before the worker has opened the stream, and after it has ended.
     key: Cell<Option<StreamKey>>,
     output: Rc<Output>,
-    /// What there is to tell of it when the worker cannot be asked: before it has taken the stream and
-    /// once it does not know it any more, and while it sends.
+    /// The summary for times when the worker cannot be asked: before it has opened the stream,
+    /// after it has closed it, and while it is sending.
     summary: Cell<Option<Rc<Summary>>>,
     end: Cell<Option<End>>,
 }
 
-/// What there is to tell of a stream.
+/// A stream's values for variables and log lines.
 #[derive(Clone, Debug, Default)]
 pub struct Summary {
-    /// Names of channels, or of patterns as the hub knows them.
+    /// Names of channels, or of patterns in the hub's form.
     channels: Vec<Box<[u8]>>,
     pub last_id: Option<Id>,
     pub events_sent: u64,
 }
 
 impl Summary {
-    /// The channels' names, or the patterns, separated by commas.
+    /// Returns the names of the channels, or the patterns, separated by commas.
     pub fn channels(&self) -> Vec<u8> {
         self.channels.iter().map(|name| shown(name)).collect::<Vec<_>>().join(&b","[..])
     }
 
-    fn of(worker: &Worker<Client>, key: StreamKey) -> Option<Summary> {
+    fn from_worker(worker: &Worker<Client>, key: StreamKey) -> Option<Summary> {
         let StreamInfo { last_id, events_sent } = worker.info(key)?;
         Some(Summary { channels: worker.names(key), last_id, events_sent })
     }
 }
 
-/// What the worker answered: the stream's key, or why there is none. `None`: this process does not serve
-/// the hub.
+/// The result of opening a stream: its key, or the reason why it could not be opened. `None` if
+/// this process does not serve the hub.
 pub type Opened = Option<Result<StreamKey, OpenError>>;
 
 impl RequestStream {
-    /// Keeps a new stream with its request, whose header has been sent, and asks the worker of a hub to
-    /// open it. `last_event_id` is what the client sent, empty if it sent none.
+    /// Attaches a new stream to its request, whose header has been sent, and opens it in the worker
+    /// of a hub. `last_event_id` is the client's, or empty.
     pub fn open(
         body: &Body<'_>,
         hub: usize,
@@ -65,12 +66,12 @@ impl RequestStream {
     ) -> Result<(Rc<RequestStream>, Opened), NoMemory> {
         let request = body.request();
         let output = Output::attach::<Writable>(body);
-        let of_names = Rc::new(Summary { channels, ..Summary::default() });
+        let initial = Rc::new(Summary { channels, ..Summary::default() });
         let stream = Rc::new(RequestStream {
             hub,
             key: Cell::new(None),
             output: output.clone(),
-            summary: Cell::new(Some(of_names.clone())),
+            summary: Cell::new(Some(initial.clone())),
             end: Cell::new(None),
         });
         request.set_context(stream.clone())?;
@@ -80,12 +81,13 @@ impl RequestStream {
 
         let opened = process::with(hub, |worker| {
             let client = Client::Request(output.clone());
-            worker.open(client, settings, &of_names.channels, last_event_id, clock::now())
+            worker.open(client, settings, &initial.channels, last_event_id, clock::now())
         });
         if let Some(Ok(key)) = opened {
             stream.key.set(Some(key));
             if output.is_direct() {
-                // Nothing of nginx is asked while the worker sends, so nobody asks for variables.
+                // While the worker sends directly, nothing of nginx runs that could evaluate
+                // variables.
                 stream.summary.set(None);
             }
             process::opened(hub);
@@ -93,42 +95,43 @@ impl RequestStream {
         Ok((stream, opened))
     }
 
-    /// Returns the outcome of a handler whose stream goes on.
+    /// Returns the outcome of a handler whose stream continues.
     pub fn hold(&self, request: &Request) -> Outcome {
         self.output.hold(request)
     }
 
-    /// Records the end of a stream that the worker did not open. Its response can then be sent as any other.
+    /// Records the end of a stream that the worker did not open. Its response can then be sent like
+    /// any other.
     pub fn abandon(&self, end: End) {
         self.end.set(Some(end));
         self.output.detach();
     }
 
-    /// How many streams its channels, or patterns, have on this nginx, all of them together.
+    /// Returns the total number of streams of this stream's channels, or patterns, on this nginx.
     pub fn subscribers(&self) -> Option<u64> {
         let summary = self.summary();
-        let of_all = process::with(self.hub, |worker| {
+        let sum = process::with(self.hub, |worker| {
             let hub = worker.hub();
             summary.channels.iter().map(|name| hub.subscribers_of(name)).sum::<Result<u64, _>>()
         });
-        of_all?.ok()
+        sum?.ok()
     }
 
-    /// Why it ended, once it has.
+    /// Returns why the stream ended, if it has.
     pub fn end(&self) -> Option<End> {
         self.end.get()
     }
 
-    /// What has been sent by now.
+    /// Returns a summary of what has been sent so far.
     pub fn summary(&self) -> Rc<Summary> {
-        self.known().unwrap_or_else(|| {
-            let kept = self.summary.take().unwrap_or_default();
-            self.summary.set(Some(kept.clone()));
-            kept
+        self.current_summary().unwrap_or_else(|| {
+            let saved = self.summary.take().unwrap_or_default();
+            self.summary.set(Some(saved.clone()));
+            saved
         })
     }
 
-    /// Why the stream ends, if its client went.
+    /// Returns the reason for the end if the client has gone.
     fn departure(&self) -> Option<End> {
         self.output.departure().map(|departure| match departure {
             Departure::Left => End::Client,
@@ -136,12 +139,12 @@ impl RequestStream {
         })
     }
 
-    fn known(&self) -> Option<Rc<Summary>> {
+    fn current_summary(&self) -> Option<Rc<Summary>> {
         let key = self.key.get()?;
-        process::with(self.hub, |worker| Summary::of(worker, key)).flatten().map(Rc::new)
+        process::with(self.hub, |worker| Summary::from_worker(worker, key)).flatten().map(Rc::new)
     }
 
-    /// The request ends, for whatever reason.
+    /// Closes the stream because its request has ended, for whatever reason.
     fn close(&self) {
         let Some(key) = self.key.get() else { return self.output.detach() };
         let end = self.end.get().unwrap_or_else(|| self.departure().unwrap_or(End::Client));
@@ -161,7 +164,7 @@ impl RequestStream {
     }
 }
 
-/// nginx calls this when a client takes bytes again, or has not for too long.
+/// Called by nginx when a client accepts bytes again, or has not for `send_timeout`.
 struct Writable;
 
 impl OnWritable for Writable {
@@ -181,19 +184,19 @@ impl OnWritable for Writable {
             Flushed::TimedOut => End::Timeout,
             Flushed::Failed => End::Error,
         };
-        stream.output.conclude(ends_as(&stream, end))
+        stream.output.conclude(record_end(&stream, end))
     }
 }
 
-/// What a stream without a request calls.
+/// The callbacks of a stream without a request.
 static LEAN: LeanCallbacks = LeanCallbacks {
     writable: |hub, key| {
         process::with(hub, |worker| worker.writable(key, clock::now()));
         process::turn_soon(hub);
     },
     closing: |lean, hub, key, end| {
-        let known = process::with(hub, |worker| Summary::of(worker, key)).flatten();
-        let Some(summary) = known else { return };
+        let summary = process::with(hub, |worker| Summary::from_worker(worker, key)).flatten();
+        let Some(summary) = summary else { return };
         let last_id = summary.last_id.map(|id| id.to_string()).unwrap_or_default();
         lean.log(
             Level::Info,
@@ -207,7 +210,7 @@ static LEAN: LeanCallbacks = LeanCallbacks {
     closed: process::close,
 };
 
-/// Gives the request of a stream back, if it can be. The stream goes on without it.
+/// Releases the request of a stream, if possible. The stream then continues without it.
 pub fn make_lean(
     top: &mut TopLevel,
     output: &Rc<Output>,
@@ -218,36 +221,36 @@ pub fn make_lean(
     let stream = stream.flatten()?;
     output.make_lean(top, hub, key, &LEAN, || {
         stream.summary.set(Some(stream.summary()));
-        // The request's end is not the stream's any more.
+        // The end of the request no longer ends the stream.
         stream.key.set(None);
     })
 }
 
-/// The worker has ended a stream and sent what was to be sent.
+/// Finalizes the request of a stream that the worker has ended.
 pub fn finish(top: &mut TopLevel, output: &Rc<Output>, end: End) {
     let stream = output.with_request(|request| request.context::<Rc<RequestStream>>().cloned());
     let how = match stream.flatten() {
-        Some(stream) => ends_as(&stream, end),
+        Some(stream) => record_end(&stream, end),
         None => Finish::Cut,
     };
     output.finish(top, how);
 }
 
-/// Records why a stream ends. Returns how its response is brought to its end.
-fn ends_as(stream: &RequestStream, end: End) -> Finish {
+/// Records why a stream ends. Returns how its response is to be closed.
+fn record_end(stream: &RequestStream, end: End) -> Finish {
     let end = match end {
         End::Error => stream.departure().unwrap_or(end),
         end => end,
     };
     stream.end.set(Some(end));
     let why = match end {
-        End::Timeout => Some("client takes nothing"),
-        End::Slow => Some("history has overtaken the client"),
-        End::Error if stream.output.is_over() => Some("a filter has ended the response"),
+        End::Timeout => Some("client accepts no data"),
+        End::Slow => Some("client fell behind the retained history"),
+        End::Error if stream.output.is_over() => Some("a filter ended the response"),
         _ => None,
     };
     stream.output.with_request(|request| {
-        request.debug(format_args!("http sse stream ended by us: {end}"));
+        request.debug(format_args!("http sse stream ended by the module: {end}"));
         if let Some(why) = why {
             let channels = stream.summary().channels();
             request.log(

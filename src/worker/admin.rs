@@ -48,7 +48,7 @@ impl<S: Socket> Worker<S> {
     }
 
     /// Whether anybody listens to a channel on this nginx.
-    pub fn is_heard(&self, channel: &[u8]) -> bool {
+    pub fn has_watchers(&self, channel: &[u8]) -> bool {
         let known = self.hub.channel(channel).ok().flatten();
         known.is_some_and(|channel| channel.subscribers > 0)
     }

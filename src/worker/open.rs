@@ -37,7 +37,7 @@ pub enum OpenError {
     #[error("zone has no room for another channel")]
     Full,
     /// One of its channels has as many streams as the location allows.
-    #[error("channel has its most subscribers")]
+    #[error("channel has reached its subscriber limit")]
     TooMany,
     /// The process found no seat in the hub.
     #[error("hub has no free slot for this worker process")]

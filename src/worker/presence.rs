@@ -37,7 +37,7 @@ pub struct PresenceEvent {
 
 impl Presence {
     /// That of a process which tells who comes and goes.
-    pub fn told() -> Presence {
+    pub fn enabled() -> Presence {
         Presence::Told(PresenceEvent::default())
     }
 

@@ -1,5 +1,6 @@
-//! DELETE of `sse_admin`: a channel's streams are ended, its events forgotten. In a hub that is joined to
-//! Redis these are forgotten there, and so on every nginx; the request is answered when Redis has answered.
+//! DELETE of `sse_admin`: ends a channel's streams and deletes its events. In a hub that is joined
+//! to Redis, the events are deleted in Redis and therefore on every nginx, and the response waits
+//! for Redis' reply.
 
 use super::{answer, argument, channel_named, unserved, AdminError};
 use crate::conf::AdminHandler;
@@ -18,18 +19,18 @@ use serde_json::{json, Value};
 use std::cell::RefCell;
 use std::rc::Rc;
 
-/// What of a channel is to go.
+/// The part of a channel to delete.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Part {
-    /// Its events, then its streams.
+    /// The events, then the streams.
     All,
-    /// Its streams are ended; who comes back misses nothing.
+    /// The streams. They end, and clients that reconnect miss nothing.
     Streams,
-    /// Its events are forgotten; who comes back is told a gap.
+    /// The events. Clients that reconnect receive a gap event.
     History,
 }
 
-/// What is to be deleted.
+/// A validated DELETE request.
 struct Deletion {
     hub: usize,
     hub_name: String,
@@ -37,16 +38,16 @@ struct Deletion {
     part: Part,
 }
 
-/// Answers a DELETE.
+/// Answers a DELETE request.
 pub fn handle(request: &Request, conf: &AdminHandler) -> Outcome {
     let deletion = match Deletion::read(request, conf) {
         Ok(deletion) => deletion,
         Err(refused) => return answer(request, Err(refused)),
     };
-    match redis::terms(deletion.hub) {
-        Some(terms) if deletion.part != Part::Streams => deletion.ask_redis(request, terms),
+    match redis::publish_route(deletion.hub) {
+        Some(route) if deletion.part != Part::Streams => deletion.delete_via_redis(request, route),
         _ => {
-            let deleted = deletion.delete_here(request);
+            let deleted = deletion.delete_locally(request);
             answer(request, deleted)
         }
     }
@@ -55,40 +56,40 @@ pub fn handle(request: &Request, conf: &AdminHandler) -> Outcome {
 impl Deletion {
     fn read(request: &Request, conf: &AdminHandler) -> Result<Deletion, AdminError> {
         if cors::is_foreign(request) {
-            return Err(AdminError::new(403, "this comes from another site"));
+            return Err(AdminError::new(403, "the request comes from another site"));
         }
         let name = channel_named(request)?
             .ok_or_else(|| AdminError::new(400, "the argument channel is missing"))?;
-        if redis::is_taken(conf.target.hub, &name) {
+        if redis::is_reserved(conf.target.hub, &name) {
             return Err(AdminError::new(400, NameError::Internal));
         }
         let part = match argument(request, "only").as_deref() {
             None => Part::All,
             Some(b"streams") => Part::Streams,
             Some(b"history") => Part::History,
-            Some(_) => return Err(AdminError::new(400, "only is one of streams and history")),
+            Some(_) => return Err(AdminError::new(400, "only must be streams or history")),
         };
         let hub_name = conf.target.hub_name().to_owned();
         Ok(Deletion { hub: conf.target.hub, hub_name, name, part })
     }
 
-    fn delete_here(&self, request: &Request) -> Result<Value, AdminError> {
+    fn delete_locally(&self, request: &Request) -> Result<Value, AdminError> {
         let mut events = 0;
         if self.part != Part::Streams {
-            let gone =
+            let forgotten =
                 process::with(self.hub, |worker| worker.forget_channel(&self.name, clock::now()));
             process::turn_soon(self.hub);
-            events = gone.ok_or_else(unserved)??.ok_or_else(AdminError::no_channel)?.events;
+            events = forgotten.ok_or_else(unserved)??.ok_or_else(AdminError::no_channel)?.events;
         }
         let streams = match self.part {
             Part::History => 0,
             Part::All | Part::Streams => self.end_streams()?.ok_or_else(AdminError::no_channel)?,
         };
-        Ok(self.done(request, streams, events))
+        Ok(self.report(request, streams, events))
     }
 
-    /// Asks Redis to forget the channel.
-    fn ask_redis(self, request: &Request, terms: redis::PublishRoute) -> Outcome {
+    /// Sends Redis a command that deletes the channel's events.
+    fn delete_via_redis(self, request: &Request, route: redis::PublishRoute) -> Outcome {
         let found = process::with(self.hub, |worker| {
             let hub = worker.hub();
             hub.channel(&self.name).map(|channel| (channel, hub.head()))
@@ -99,13 +100,13 @@ impl Deletion {
             None => return answer(request, Err(unserved())),
         };
         let forget =
-            ForgetCommand { channel: self.name.clone(), names: terms.names, source: terms.source };
-        // It is there before the event loop takes the answer.
+            ForgetCommand { channel: self.name.clone(), names: route.names, source: route.source };
+        // Filled in before the event loop can process the reply.
         let waiting = Rc::new(RefCell::new(None::<Rc<DeferredResponse>>));
         let (asking, hub) = (waiting.clone(), self.hub);
         let asked = redis::forget(hub, forget, move |top, forgotten| {
-            let Some(later) = asking.take() else { return };
-            later.answer(top, |request| {
+            let Some(deferred) = asking.take() else { return };
+            deferred.answer(top, |request| {
                 let deleted = self.deleted(request, known.as_ref(), head, forgotten);
                 answer(request, deleted)
             });
@@ -113,25 +114,26 @@ impl Deletion {
         if let Err(refusal) = asked {
             return answer(request, Err(refused(request, refusal)));
         }
-        let Ok((later, outcome)) = request.answer_later() else { return Outcome::ERROR };
-        waiting.replace(Some(later));
+        let Ok((deferred, outcome)) = request.answer_later() else { return Outcome::ERROR };
+        waiting.replace(Some(deferred));
         outcome
     }
 
-    /// Redis has answered. The process that holds the subscription forgets what is in memory, in the order
-    /// of what Redis told; what has stayed as it was, as far as `head`, is forgotten before the answer.
+    /// Completes the request after Redis has replied. The process that holds the subscription
+    /// deletes the events in memory in the order of Redis' messages; events up to `head` that are
+    /// still there are deleted before the response.
     fn deleted(
         &self,
         request: &Request,
         known: Option<&ChannelInfo>,
         head: u64,
-        forgotten: Result<u64, Refusal>,
+        deleted_in_redis: Result<u64, Refusal>,
     ) -> Result<Value, AdminError> {
-        let in_redis = forgotten.map_err(|refusal| refused(request, refusal))?;
-        let gone =
+        let in_redis = deleted_in_redis.map_err(|refusal| refused(request, refusal))?;
+        let forgotten =
             process::with(self.hub, |worker| worker.forget_up_to(&self.name, head, clock::now()));
         process::turn_soon(self.hub);
-        gone.ok_or_else(unserved)??;
+        forgotten.ok_or_else(unserved)??;
         let streams = match self.part {
             Part::History | Part::Streams => None,
             Part::All => self.end_streams()?,
@@ -140,7 +142,7 @@ impl Deletion {
             return Err(AdminError::no_channel());
         }
         let events = known.map_or(0, |channel| channel.events).max(in_redis);
-        Ok(self.done(request, streams.unwrap_or(0), events))
+        Ok(self.report(request, streams.unwrap_or(0), events))
     }
 
     fn end_streams(&self) -> Result<Option<u64>, AdminError> {
@@ -149,11 +151,11 @@ impl Deletion {
         Ok(ended.ok_or_else(unserved)??)
     }
 
-    fn done(&self, request: &Request, streams: u64, events: u64) -> Value {
+    fn report(&self, request: &Request, streams: u64, events: u64) -> Value {
         request.log(
             Level::Notice,
             format_args!(
-                "sse: channel \"{}\" of hub \"{}\": {streams} streams ended, {events} events forgotten",
+                "sse: channel \"{}\" of hub \"{}\": {streams} streams ended, {events} events deleted",
                 Escaped(&self.name),
                 self.hub_name,
             ),
@@ -163,24 +165,23 @@ impl Deletion {
     }
 }
 
-/// Why not is in the log: where Redis is, and what it says, is nobody's business outside.
+/// Converts a refusal of Redis. Redis' address and messages go to the error log only, not to
+/// clients.
 fn refused(request: &Request, refusal: Refusal) -> AdminError {
     let (status, what, why) = match refusal {
-        Refusal::Unreachable(why) => {
-            (503, "Redis could not be asked, and nothing is forgotten", why)
-        }
+        Refusal::Unreachable(why) => (503, "Redis is not reachable; nothing was deleted", why),
         Refusal::Busy => {
-            (503, "too many requests wait for Redis, and nothing is forgotten", String::new())
+            (503, "too many requests are waiting for Redis; nothing was deleted", String::new())
         }
         // A channel's name is never too long for Redis.
         Refusal::TooLarge { .. } => {
-            (503, "Redis takes no such command, and nothing is forgotten", String::new())
+            (503, "Redis does not accept the command; nothing was deleted", String::new())
         }
-        Refusal::Refused(why) => (503, "Redis refuses this, and nothing is forgotten", why),
+        Refusal::Refused(why) => (503, "Redis rejected the command; nothing was deleted", why),
         Refusal::Unanswered => {
-            (504, "Redis did not answer in time, and may have forgotten the channel", String::new())
+            (504, "Redis did not answer in time; the events may have been deleted", String::new())
         }
     };
-    request.log(Level::Info, format_args!("sse: a channel is not deleted: {what}: {why}"));
+    request.log(Level::Info, format_args!("sse: channel not deleted: {what}: {why}"));
     AdminError::new(status, what)
 }

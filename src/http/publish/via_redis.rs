@@ -1,4 +1,4 @@
-//! Publishing through Redis: a request that waits for the answer.
+//! Publishing through Redis: the request waits for Redis' reply.
 
 use super::{answer, no_memory, refusal, BodyKind, PublishRefusal, ReachedStreams};
 use crate::http::json;
@@ -16,45 +16,45 @@ pub struct RedisPublish {
     pub kind: BodyKind,
 }
 
-/// How long the answer is kept in Redis: two minutes for a publisher's key, and for one that is made up
-/// here as long as the question may have to be repeated. In ms.
-const KEPT: u64 = 120_000;
-const KEPT_OWN: u64 = 5_000;
+/// How long Redis remembers the result of a publish, in ms: two minutes for a publisher's key. A
+/// key generated here needs to last only as long as the command may be retried.
+const KEY_LIFETIME: u64 = 120_000;
+const GENERATED_KEY_LIFETIME: u64 = 5_000;
 
 impl RedisPublish {
-    /// Asks Redis to publish. Every publish has a key, so that it can be asked again when the connection
-    /// breaks before the answer.
+    /// Sends the events to Redis. Every publish has a key, so that the command can be retried if
+    /// the connection fails before the reply.
     pub fn ask(
         self,
         request: &Request,
         events: &[NewEvent<'_>],
         key: Option<&[u8]>,
-        terms: redis::PublishRoute,
+        route: redis::PublishRoute,
     ) -> Result<(), PublishRefusal> {
         let fits =
             process::with(self.hub, |worker| events.iter().all(|new| worker.hub().fits(*new)));
         if fits == Some(false) {
             return Err(refusal(PublishError::TooLarge));
         }
-        let names = &terms.names;
+        let names = &route.names;
         let idempotency = match key {
-            Some(key) => (names.key(&self.channel, key), KEPT),
+            Some(key) => (names.key(&self.channel, key), KEY_LIFETIME),
             None => {
                 let own = format!("\x01{:016x}{:016x}", random::bits(), random::bits());
-                (names.key(&self.channel, own.as_bytes()), KEPT_OWN)
+                (names.key(&self.channel, own.as_bytes()), GENERATED_KEY_LIFETIME)
             }
         };
-        let key = match terms.source {
+        let key = match route.source {
             PublishTarget::Pubsub => names.stream(&self.channel),
             PublishTarget::Stream { .. } => names.subject(&self.channel),
         };
         let events =
             events.iter().map(|new| (new.event_type.to_vec(), new.data.to_vec())).collect();
         let publish =
-            PublishCommand { key, events, idempotency: Some(idempotency), source: terms.source };
-        let later = request.later().map_err(|_| no_memory())?;
+            PublishCommand { key, events, idempotency: Some(idempotency), source: route.source };
+        let deferred = request.later().map_err(|_| no_memory())?;
         let asked = redis::publish(self.hub, publish, move |top, result| {
-            later.answer(top, |request| self.answer(request, result));
+            deferred.answer(top, |request| self.answer(request, result));
         });
         asked.map_err(refused)
     }
@@ -73,31 +73,32 @@ impl RedisPublish {
     }
 }
 
-/// Why not is in the log: where Redis is, and what it says, is nobody's business outside.
+/// Converts a refusal of Redis. Redis' address and messages go to the error log only, not to
+/// clients.
 fn refused(error: Refusal) -> PublishRefusal {
     match error {
         Refusal::Unreachable(why) => {
-            let counted = Some(Counter::RefusedUnreachable);
-            PublishRefusal::new(503, counted, "Redis could not be asked").in_detail(why)
+            let counter = Some(Counter::RefusedUnreachable);
+            PublishRefusal::new(503, counter, "Redis is not reachable").with_detail(why)
         }
         Refusal::Busy => {
-            let why = "too many publishes, or too large ones, wait for Redis";
+            let why = "too many publishes, or too large ones, are waiting for Redis";
             PublishRefusal::new(503, Some(Counter::RefusedUnreachable), why)
         }
         Refusal::TooLarge { most } => {
-            let counted = Some(Counter::RefusedTooLarge);
-            PublishRefusal::new(413, counted, "an event is larger than Redis takes")
-                .in_detail(format!("Redis takes {most} bytes at most"))
+            let counter = Some(Counter::RefusedTooLarge);
+            PublishRefusal::new(413, counter, "the event is larger than Redis accepts")
+                .with_detail(format!("Redis accepts at most {most} bytes"))
         }
         Refusal::Unanswered => PublishRefusal::new(
             504,
             Some(Counter::RefusedUnanswered),
-            "Redis did not answer in time, and may have published this; repeat it with the same \
-             Idempotency-Key",
+            "Redis did not answer in time; the event may have been published; repeat it with the \
+             same Idempotency-Key",
         ),
         Refusal::Refused(why) => {
-            PublishRefusal::new(503, Some(Counter::RefusedByRedis), "Redis refuses this")
-                .in_detail(why)
+            PublishRefusal::new(503, Some(Counter::RefusedByRedis), "Redis rejected the command")
+                .with_detail(why)
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What is written is read back by a strict parser of the format.
+//! Parses the output with a strict parser of the format.
 
 use super::*;
 use crate::hub::Counter;
@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// One sample: its labels, and its value as written.
 type Sample = (BTreeMap<String, String>, String);
 
-/// What a scraper makes of a text: type and samples by family.
+/// The parsed text: types and samples by family.
 #[derive(Default)]
 struct Scraped {
     kinds: BTreeMap<String, String>,
@@ -20,17 +20,17 @@ fn is_name(name: &str) -> bool {
         && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
 }
 
-/// Reads a text, and panics at all that the format or Prometheus' conventions forbid.
+/// Parses a text. Panics at everything that the format or Prometheus' conventions forbid.
 fn scrape(text: &str) -> Scraped {
     let mut scraped = Scraped::default();
     let (mut helped, mut seen) = (BTreeSet::new(), BTreeSet::new());
     let mut family = String::new();
-    assert!(text.ends_with('\n'), "the last line has an end");
+    assert!(text.ends_with('\n'), "the last line ends with LF");
     for line in text.lines() {
         if let Some(help) = line.strip_prefix("# HELP ") {
             let (name, what) = help.split_once(' ').unwrap();
             assert!(is_name(name) && what.ends_with('.') && !what.contains(['"', '\\']), "{line}");
-            assert!(helped.insert(name.to_string()), "HELP of {name} stands twice");
+            assert!(helped.insert(name.to_string()), "HELP of {name} occurs twice");
             family = name.to_string();
         } else if let Some(kind) = line.strip_prefix("# TYPE ") {
             let (name, kind) = kind.split_once(' ').unwrap();
@@ -44,8 +44,8 @@ fn scrape(text: &str) -> Scraped {
                 "summary" => name.strip_suffix("_sum").or(name.strip_suffix("_count")).unwrap(),
                 _ => &name,
             };
-            assert_eq!(base, family, "samples of one family stand together");
-            assert!(seen.insert((name.clone(), labels.clone())), "{line} stands twice");
+            assert_eq!(base, family, "samples of one family are grouped");
+            assert!(seen.insert((name.clone(), labels.clone())), "{line} occurs twice");
             value.parse::<f64>().unwrap();
             scraped.samples.entry(name).or_default().push((labels, value));
         }
@@ -100,7 +100,7 @@ fn hubs() -> [HubFigures; 2] {
 }
 
 #[test]
-fn a_strict_reader_understands_all_of_it() {
+fn a_strict_parser_accepts_the_output() {
     let scraped = scrape(&prometheus(&hubs()));
     assert_eq!(scraped.kinds.len(), FIGURES.len() + 1);
     let value = |name: &str, hub: &str, reason: Option<&str>| {
@@ -120,7 +120,7 @@ fn a_strict_reader_understands_all_of_it() {
 }
 
 #[test]
-fn without_a_hub_the_families_are_still_told() {
+fn without_a_hub_the_families_are_still_present() {
     let scraped = scrape(&prometheus(&[]));
     assert_eq!(scraped.kinds.len(), FIGURES.len() + 1);
     assert_eq!(scraped.samples.len(), 1, "the version");

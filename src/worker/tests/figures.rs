@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn presence_tells_who_came_and_went() {
     let mut bench = bench(1 << 20, HISTORY);
-    bench.worker.presence = Presence::told();
+    bench.worker.presence = Presence::enabled();
     let (_, watcher) = bench.open(settings(), &["sse.presence"], "");
     let (first, _) = bench.open(settings(), &["room"], "");
     bench.open(settings(), &["room"], "");
@@ -77,7 +77,9 @@ fn watching_the_figures_does_not_change_them() {
     let (key, wire) = bench.open(settings(), &["sse.status"], "");
     assert!(bench.worker.feed_is_due(bench.now));
     assert!(!bench.worker.feed_is_due(bench.now), "once a second");
-    assert!(bench.worker.is_heard(STATUS_CHANNEL) && !bench.worker.is_heard(ALL_STATUS_CHANNEL));
+    assert!(
+        bench.worker.has_watchers(STATUS_CHANNEL) && !bench.worker.has_watchers(ALL_STATUS_CHANNEL)
+    );
     for _ in 0..20 {
         bench.worker.publish_figures(STATUS_CHANNEL, b"{}", bench.now).unwrap();
         bench.settle();

@@ -59,7 +59,7 @@ fn many_streams_that_go_while_the_lock_is_kept_wait_for_it_once() {
 #[test]
 fn presence_that_cannot_be_told_is_told_later() {
     let mut bench = bench(1 << 20, HISTORY);
-    bench.worker.presence = Presence::told();
+    bench.worker.presence = Presence::enabled();
     let (_, watcher) = bench.open(settings(), &["sse.presence"], "");
     bench.open(settings(), &["a"], "");
     let hub = bench.hub.clone();
@@ -73,7 +73,7 @@ fn presence_that_cannot_be_told_is_told_later() {
 #[test]
 fn presence_waits_while_the_zone_is_being_cleared() {
     let mut bench = bench(4 << 20, HISTORY);
-    bench.worker.presence = Presence::told();
+    bench.worker.presence = Presence::enabled();
     let (_, watcher) = bench.open(settings(), &["sse.presence"], "");
     bench.open(settings(), &["a"], "");
     let (hub, now) = (bench.hub.clone(), bench.now);
@@ -97,7 +97,7 @@ fn presence_waits_while_the_zone_is_being_cleared() {
 #[test]
 fn after_a_death_presence_tells_of_every_channel_soon() {
     let mut bench = bench(1 << 21, HISTORY);
-    bench.worker.presence = Presence::told();
+    bench.worker.presence = Presence::enabled();
     let (_, watcher) = bench.open(settings(), &["sse.presence"], "");
     std::thread::scope(|scope| {
         let hub = &bench.hub;

@@ -147,7 +147,7 @@ fn without_history_a_loss_is_told_and_nothing_replayed() {
 #[test]
 fn the_modules_own_channels_match_no_pattern() {
     let mut bench = bench(1 << 20, HISTORY);
-    bench.worker.presence = Presence::told();
+    bench.worker.presence = Presence::enabled();
     let all = StreamSettings { replay: Replay::All, ..settings() };
     bench.open(settings(), &["sse.presence"], "");
     bench.worker.publish_own(b"sse.status", b"{}", bench.now).unwrap();
