@@ -97,7 +97,7 @@ SKIP: {
     like($debug, qr/\[debug\] .*http sse published to "news", hub "wire": 1 events, 2 subscribers/, 'an event is published');
     like($debug, qr/\[debug\] .*http sse send: \d+ frames/, 'frames are sent');
     like($debug, qr/\[debug\] .*http sse stream writable: /, 'a client takes more');
-    like($debug, qr/\[debug\] .*http sse stream ended by us: age/, 'a stream is ended');
+    like($debug, qr/\[debug\] .*http sse stream ended by the module: age/, 'a stream is ended');
     like($debug, qr/\[debug\] .*http sse stream ends: client, 2 events, last id "\Q$last\E"/, 'a stream ends');
 }
 

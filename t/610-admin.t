@@ -110,7 +110,7 @@ is(admin('?channel=room:1')->{json}{events}, 0, 'nothing is retained');
 my $figures = request(port => $stage->port, path => '/status')->{json}{hubs}{default};
 is($figures->{streams_ended}{admin}, 14, 'ended streams are counted');
 is($figures->{forgotten}, 8, 'so are forgotten events');
-my @lines = $nginx->error_log =~ /\[notice\].* sse: (channel .*? forgotten)/g;
+my @lines = $nginx->error_log =~ /\[notice\].* sse: (channel .*? deleted)/g;
 is_deeply(\@lines, [
     'channel "room:1" of hub "default": 7 streams ended, 0 events deleted',
     'channel "room:2" of hub "default": 0 streams ended, 4 events deleted',

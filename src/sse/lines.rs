@@ -33,7 +33,7 @@ impl<'a> Iterator for Lines<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::of;
+    use super::split;
 
     fn lines(text: &str) -> Vec<&[u8]> {
         split(text.as_bytes()).collect()
