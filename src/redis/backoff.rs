@@ -1,26 +1,26 @@
-//! How long to wait before the next try: longer after each, and by chance somewhere below that, so
-//! that many nginxes do not come back to a Redis together ("full jitter").
+//! How long to wait before the next attempt: longer after each failure, and a random time below that, so that
+//! many nginxes do not return to a Redis at the same moment ("full jitter").
 
 use std::time::Duration;
 
 const FIRST: u64 = 50;
 const LONGEST: u64 = 5_000;
 
-/// The waits between tries that fail one after the other.
+/// The pauses between attempts that fail one after the other.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Backoff {
     tries: u32,
 }
 
 impl Backoff {
-    /// The next wait.
+    /// Returns the next pause.
     pub fn next(&mut self) -> Duration {
         let bound = FIRST.saturating_mul(1 << self.tries.min(16)).min(LONGEST);
         self.tries = self.tries.saturating_add(1);
         Duration::from_millis(fastrand::u64(bound / 5..=bound))
     }
 
-    /// A try succeeded.
+    /// Starts over after an attempt that succeeded.
     pub fn reset(&mut self) {
         self.tries = 0;
     }

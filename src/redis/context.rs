@@ -1,7 +1,7 @@
-//! A hub that is joined to Redis, as the thread knows it, and what the thread gives back.
+//! A hub that is connected to Redis, as the thread knows it, and the events that the thread hands back.
 //!
-//! The thread never sees nginx: what it wants to have logged, and the answers of publishers, go into
-//! an outbox, and nginx's own thread is woken to take them out.
+//! The thread never touches nginx. Log lines and the answers of publishers go into an outbox, and nginx's own
+//! thread is woken to take them out.
 
 use std::fmt;
 use std::fs::File;
@@ -15,44 +15,44 @@ use crate::redis::link::Bounds;
 
 /// The wakers of the threads of all processes.
 pub trait SharedWakers: Wakers + Send + Sync {
-    /// Claims a waker for the calling thread, until that ends: its number, and a descriptor that becomes
-    /// readable when it is woken (an eventfd). Fails when all are taken.
+    /// Claims a waker for the calling thread until that thread ends. Returns its number and a descriptor
+    /// that becomes readable when it is woken (an eventfd). Fails if all are taken.
     fn claim(&self) -> io::Result<(usize, File)>;
 }
 
-/// Values of this length (bytes) are read whatever max_event_size is.
+/// Values of up to this length (bytes) are read, whatever `max_event_size` is.
 const LEAST_LONGEST: usize = 64 << 10;
-/// Bytes of entries that are read at a time, at least and at most.
+/// The least and the most bytes of entries that are read at a time.
 const LEAST_PAGE: usize = 128 << 10;
 const MOST_PAGE: usize = 4 << 20;
-/// The longest first line of a durable event's message, with a margin.
+/// The longest first line of a durable event's message, in bytes, with a margin.
 const HEAD: usize = 512;
 
-/// A hub that is joined to Redis.
+/// A hub that is connected to Redis.
 pub struct HubContext {
-    /// Its name, for log lines.
+    /// The hub's name, for log lines.
     pub name: String,
     /// The hub itself.
     pub hub: Hub,
-    /// What wakes the processes that listen to it.
+    /// Wakes the processes that listen to the hub.
     pub wakers: &'static dyn SharedWakers,
-    /// Where Redis is.
+    /// The address of Redis.
     pub address: Address,
-    /// What things are called there.
+    /// The names of keys and channels in Redis.
     pub names: Keys,
-    /// What time it is.
+    /// Returns the current time.
     pub clock: fn() -> Now,
-    /// Where log lines and answers go.
+    /// Takes log lines and answers for nginx's own thread.
     pub outbox: Arc<Outbox>,
 }
 
 impl HubContext {
-    /// The time.
+    /// Returns the current time.
     pub fn now(&self) -> Now {
         (self.clock)()
     }
 
-    /// The key of a channel's stream.
+    /// Returns the key of a channel's stream.
     pub fn key(&self, channel: &[u8]) -> Vec<u8> {
         match self.hub.source() {
             Source::Streams => self.names.subject(channel),
@@ -60,8 +60,8 @@ impl HubContext {
         }
     }
 
-    /// What is subscribed to for a channel: its messages, or the news that its stream has grown; and for
-    /// the record of a pattern.
+    /// Returns what is subscribed to for a channel (its messages, or keyspace notifications of its stream)
+    /// or for the record of a pattern.
     pub fn subject(&self, channel: &[u8]) -> Vec<u8> {
         if let Some(pattern) = pattern_of(channel) {
             return self.names.subject_pattern(pattern);
@@ -72,7 +72,7 @@ impl HubContext {
         }
     }
 
-    /// The channel whose subject this is.
+    /// Returns the channel that a subject belongs to, if it belongs to one of this hub.
     pub fn channel_of<'a>(&self, subject: &'a [u8]) -> Option<&'a [u8]> {
         match self.hub.source() {
             Source::Streams => {
@@ -82,22 +82,22 @@ impl HubContext {
         }
     }
 
-    /// The longest value (bytes) that is read: a longer one makes an event which is too large anyway.
+    /// The longest value (bytes) that is read. A longer one would make an event that is too large anyway.
     pub(super) fn longest(&self) -> usize {
         self.hub.max_event().max(LEAST_LONGEST) + HEAD
     }
 
-    /// What a connection may bring.
+    /// The limits of what a connection may receive.
     pub(super) fn bounds(&self) -> Bounds {
         Bounds::of_values(self.longest())
     }
 
-    /// Bytes of entries that are read at a time: few beside what the zone has, and one event at least.
+    /// Bytes of entries that are read at a time: few compared with the zone, but at least one event.
     pub(super) fn most_of_page(&self) -> usize {
         (self.hub.bytes() / 16).clamp(LEAST_PAGE, MOST_PAGE).max(self.longest() + HEAD)
     }
 
-    /// Bytes of messages that may wait for their channels.
+    /// Bytes of messages that may wait until their channels have caught up.
     pub(super) fn most_held(&self) -> usize {
         4 * self.most_of_page()
     }
@@ -106,57 +106,57 @@ impl HubContext {
         format!("__keyspace@{}__:", self.address.db).into_bytes()
     }
 
-    /// Wakes the processes that listen; to be called after the append.
+    /// Wakes the processes that listen. Call this after the append.
     pub fn wake(&self, slots: &[usize]) {
         self.hub.wake(slots, self.now(), self.wakers);
     }
 
-    /// Has a line written to nginx's error log.
+    /// Writes a line to nginx's error log, through the outbox.
     pub fn log(&self, level: LogLevel, what: fmt::Arguments<'_>) {
         let text = format!("sse: hub \"{}\": {what}", self.name);
         self.outbox.put(ThreadEvent::Log(level, text));
     }
 }
 
-/// How important a log line is, in nginx's words.
+/// The level of a log line, in nginx's terms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogLevel {
-    /// A fault in the module itself.
+    /// A bug of the module.
     Alert,
     /// Something works less well than it should.
     Warn,
     /// A change of state.
     Notice,
-    /// What can be of interest when something else is wrong.
+    /// Details that help when something else goes wrong.
     Info,
 }
 
-/// What the thread has to say.
+/// What the thread hands to nginx's own thread.
 #[derive(Debug)]
 pub enum ThreadEvent {
     /// A line for the error log.
     Log(LogLevel, String),
-    /// What became of a publish.
+    /// The result of a publish.
     Published {
-        /// The number that it was given.
+        /// The number under which the publish was requested.
         ticket: u64,
-        /// The events' numbers, or why there are none.
+        /// The ids of the events, or why there are none.
         result: Result<crate::redis::script::ScriptResult, crate::redis::refusal::Refusal>,
     },
     /// This process holds no subscription any more that another one could take over.
     Retired,
-    /// The thread has ended by a fault of its own.
+    /// The thread has panicked.
     Died,
 }
 
-/// What the thread has to say and nginx's own thread has not taken yet.
+/// Events of the thread that nginx's own thread has not taken yet.
 pub struct Outbox {
     news: Mutex<Vec<ThreadEvent>>,
     wake: Box<dyn Fn() + Send + Sync>,
 }
 
 impl Outbox {
-    /// An empty one; `wake` is called from the thread whenever it is not empty any more.
+    /// Returns an empty outbox. `wake` is called from the thread whenever the outbox stops being empty.
     pub fn new(wake: impl Fn() + Send + Sync + 'static) -> Outbox {
         Outbox { news: Mutex::default(), wake: Box::new(wake) }
     }
@@ -171,7 +171,7 @@ impl Outbox {
         }
     }
 
-    /// Takes out all that is there.
+    /// Takes out all events, in their order.
     pub fn take(&self) -> Vec<ThreadEvent> {
         std::mem::take(&mut *self.news.lock().unwrap_or_else(PoisonError::into_inner))
     }

@@ -4,22 +4,22 @@ use ::redis::RedisError;
 
 use crate::hub::Locked;
 
-/// Why a session is over.
+/// Why a session ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// The connection is lost, or was never made.
+    /// The connection was lost, or could not be made.
     Lost(String),
-    /// The hub's lock cannot be had.
+    /// The hub's lock was not available.
     Locked(Locked),
     /// Another process has taken over.
     Fenced,
-    /// This process leaves the subscription to another, or to nobody.
+    /// This process gives the subscription up, to another process or because nobody needs it.
     Retired,
-    /// This process ends.
+    /// This process stops.
     Stopped,
 }
 
-/// An error of Redis as a log line shows it: its own words, bounded, and never what was sent.
+/// Returns an error of Redis for a log line: its own words, bounded, and never what was sent.
 pub fn shown(error: &RedisError) -> String {
     match error.code() {
         Some(code) => {
@@ -31,7 +31,7 @@ pub fn shown(error: &RedisError) -> String {
     }
 }
 
-/// The end of a session whose connection failed.
+/// Returns the end of a session whose connection failed.
 pub fn lost(error: RedisError) -> Ended {
     Ended::Lost(shown(&error))
 }

@@ -1,12 +1,12 @@
-//! What the process of the thread is doing.
+//! What the process does as a whole: serve, hand over, or stop.
 
-/// What the process is doing.
+/// What the process does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// It serves.
     Serving,
-    /// It is to quit: the subscription goes to another process, publishing goes on.
+    /// It is about to quit: subscriptions go to other processes, publishing goes on.
     Retiring,
-    /// It ends.
+    /// It stops.
     Stopping,
 }

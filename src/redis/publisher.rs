@@ -1,8 +1,8 @@
-//! Publishing durable events: one connection of this process for each hub, made when it is first
-//! needed, and a deadline for each publish.
+//! Publishes durable events: one connection of this process for each hub, made when it is first needed, and a
+//! deadline for each publish.
 //!
-//! Every publish has an idempotency key, the client's or one of its own. So one whose connection broke
-//! before the answer came is simply asked again on the next: it is published once.
+//! Every publish has an idempotency key, the client's or a generated one. If the connection breaks before the
+//! answer arrives, the publish is repeated on the next connection, and is published once.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -19,24 +19,25 @@ use crate::redis::context::{HubContext, ThreadEvent};
 
 /// The longest that a publish may take.
 const DEADLINE: Duration = Duration::from_millis(1_900);
-/// How long after a connection could not be made others are not tried.
+/// How long no other attempt is made after a connection failed.
 const PAUSE: Duration = Duration::from_millis(100);
-/// How often is looked whether the subscription is there.
+/// How often it is checked whether the subscription is there.
 const STEP: Duration = Duration::from_millis(10);
-/// Publishes of one hub that may wait for an answer at a time, and bytes of their events. One may always.
+/// Publishes of one hub that may wait for an answer at a time, and bytes of their events. A single publish
+/// may always wait.
 const MOST: usize = 10_000;
 const MOST_BYTES: usize = 64 << 20;
 
-/// What is to be published, or forgotten.
+/// A request to publish events or to delete a channel's.
 #[derive(Clone, Debug)]
 pub struct PublisherRequest {
-    /// The number under which the answer is told.
+    /// The number under which the answer is reported.
     pub ticket: u64,
-    /// What is asked for.
+    /// The command.
     pub command: Command,
 }
 
-/// Tells what became of a publish, whatever that is.
+/// Reports the result of a publish when it is dropped, whatever the result is.
 struct Telling {
     joined: Rc<HubContext>,
     ticket: u64,
@@ -50,23 +51,23 @@ impl Drop for Telling {
     }
 }
 
-/// Publishes of one hub.
+/// Publishes the events of one hub.
 pub struct Publisher {
     joined: Rc<HubContext>,
     /// The connection, and the epoch in which it was made.
     link: RefCell<Option<(Link, u64)>>,
-    /// What its node takes.
+    /// The largest values that its node accepts.
     limits: Cell<RedisLimits>,
     connecting: Cell<bool>,
     connected: Notify,
     failed: RefCell<Option<(Instant, String)>>,
     waiting: Cell<usize>,
-    /// Bytes of their events.
+    /// Bytes of the events that wait.
     waiting_bytes: Cell<usize>,
 }
 
 impl Publisher {
-    /// One without a connection.
+    /// Returns a publisher without a connection.
     pub fn new(joined: Rc<HubContext>) -> Publisher {
         Publisher {
             joined,
@@ -114,7 +115,7 @@ impl Publisher {
             }
             let answer = timeout_at(deadline, script::run(&mut link.connection, command)).await;
             let error = match answer {
-                // The node may be master no more, and what it did forgotten. Another that knows of the
+                // The node may have lost its role as master, and with it what it did. Another node that knows of the
                 // events answers the same.
                 Ok(Ok(_)) if self.has_moved(epoch) => {
                     asked = true;
@@ -150,8 +151,8 @@ impl Publisher {
         }
     }
 
-    /// The connection, made now if there is none. Who waits for it may give up: it is made all the same,
-    /// so that the next need not begin anew.
+    /// Returns the connection, which is made now if there is none. A caller may give up waiting: the
+    /// connection is made all the same, so that the next caller need not start again.
     async fn connection(self: &Rc<Self>) -> Result<Link, String> {
         self.give_up_outdated();
         loop {
@@ -186,8 +187,8 @@ impl Publisher {
         self.connected.notify_waiters();
     }
 
-    /// The epoch, once the subscription is there: until then nobody knows which node holds the hub, if it
-    /// may be several. `None`: not in time.
+    /// Returns the epoch once the subscription is there: until then nobody knows which of several nodes holds
+    /// the hub. `None`: not in time.
     async fn settled_epoch(&self, deadline: Instant) -> Option<u64> {
         let (hub, may_move) = (&self.joined.hub, self.joined.address.may_move());
         while may_move && hub.link() != crate::hub::RedisState::Up {
@@ -199,15 +200,15 @@ impl Publisher {
         Some(hub.epoch())
     }
 
-    /// Whether the hub may have come to another node since this epoch, or is about to.
+    /// Whether the hub may have moved to another node since this epoch, or is about to.
     fn has_moved(&self, epoch: u64) -> bool {
         let hub = &self.joined.hub;
         self.joined.address.may_move()
             && (hub.link() != crate::hub::RedisState::Up || hub.epoch() != epoch)
     }
 
-    /// Where the hub may move from one node to another, the connection is given up whenever the
-    /// subscription was made anew: a node that was master once may not know that it is not any more.
+    /// Gives the connection up whenever the subscription was made again, if the hub can move between nodes: a
+    /// former master may not know that it is none any more.
     fn give_up_outdated(&self) {
         let epoch = self.joined.hub.epoch();
         let mut held = self.link.borrow_mut();
@@ -216,7 +217,7 @@ impl Publisher {
         }
     }
 
-    /// A connection is of no use any more. Another that was made meanwhile stays.
+    /// Gives up a connection that failed. One that was made meanwhile stays.
     fn give_up(&self, link: &Link) {
         let mut held = self.link.borrow_mut();
         if held.as_ref().is_some_and(|(held, _)| held.made == link.made) {
@@ -225,12 +226,12 @@ impl Publisher {
     }
 }
 
-/// Whether one more publish, of so many bytes, may wait beside those that do.
+/// Whether another publish of this many bytes may wait beside those that do.
 fn has_room(waiting: usize, waiting_bytes: usize, bytes: usize) -> bool {
     waiting == 0 || waiting < MOST && waiting_bytes.saturating_add(bytes) <= MOST_BYTES
 }
 
-/// What Redis said, without what was sent: its words are its own, and bounded.
+/// Returns the error of Redis without what was sent: its own words, bounded.
 fn refusal(error: &::redis::RedisError) -> String {
     let detail: String = error.detail().unwrap_or_default().chars().take(200).collect();
     format!("{} {detail}", error.code().unwrap_or("ERR")).trim_end().to_owned()

@@ -1,25 +1,25 @@
 //! Why Redis published or deleted nothing.
 
-/// Why there is no id.
+/// Why there are no ids.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// Redis could not be asked: nothing was published.
+    /// Redis could not be reached: nothing was published.
     Unreachable(String),
-    /// Redis was asked and did not answer: it may have been published.
+    /// Redis did not answer in time: the events may have been published.
     Unanswered,
     /// Redis refused: nothing was published.
     Refused(String),
-    /// Too many wait for an answer, or too large ones.
+    /// Too many publishes, or too large ones, wait for an answer.
     Busy,
-    /// Redis takes no string of this length, or no command: nothing was published.
+    /// Redis accepts no string, or no command, of this length: nothing was published.
     TooLarge {
-        /// What it takes at most, in bytes.
+        /// The most that it accepts, in bytes.
         most: u64,
     },
 }
 
 impl Refusal {
-    /// The same of a question that was asked before, and not answered.
+    /// Returns the refusal of a request that may have been sent before without an answer.
     pub(super) fn after(self, asked: bool) -> Refusal {
         match asked {
             true => Refusal::Unanswered,

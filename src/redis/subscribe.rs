@@ -1,7 +1,7 @@
-//! Channels are joined in Redis: subscribed to, where messages or news of them are to come.
+//! Joins channels in Redis: subscribes to them, where messages or notifications of them are needed.
 //!
-//! What they lack is fetched afterwards and on another connection, see `catching`: Redis ends the
-//! connection of a subscriber whose answers pile up, and history may be large.
+//! What they lack is read afterwards and on another connection (`session::catch_up_queue`): Redis closes the
+//! connection of a subscriber whose output piles up, and history may be large.
 
 use std::rc::Rc;
 
@@ -11,10 +11,10 @@ use ::redis::RedisError;
 use crate::hub::{pattern_of, SyncState};
 use crate::redis::context::HubContext;
 
-/// A channel that is to be joined, and what is known of it.
+/// A channel that is to be joined, and how far it has been followed.
 pub type WantedChannel = (Box<[u8]>, SyncState);
 
-/// Whether channels are to be subscribed to before they are fetched.
+/// Whether channels are subscribed to before their history is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subscribe {
     First,
@@ -22,14 +22,14 @@ pub enum Subscribe {
     Not,
 }
 
-/// Channels that cannot be had, and why.
+/// Channels that could not be joined, and why.
 #[derive(Default)]
 pub struct RefusedChannels {
     pub names: Vec<Box<[u8]>>,
     pub why: Option<String>,
 }
 
-/// What is needed to join channels.
+/// Joins channels on a connection.
 pub struct Joining {
     pub joined: Rc<HubContext>,
     pub subscriber: MultiplexedConnection,
@@ -37,9 +37,9 @@ pub struct Joining {
 }
 
 impl Joining {
-    /// Subscribes, and waits for the confirmation: which channels are subscribed to now, and which the
-    /// user may not. One name that is forbidden has Redis refuse the whole command, so it is halved
-    /// then.
+    /// Subscribes, and waits for the confirmation. Returns the channels that are subscribed to now, and those
+    /// that the user may not subscribe to. Redis refuses the whole command for one forbidden name, so the
+    /// command is halved then.
     pub async fn allowed(
         &mut self,
         some: Vec<WantedChannel>,

@@ -1,5 +1,5 @@
-//! Who holds the subscription of a hub: one process of all, for as long as it lives. The others wait
-//! for the lease, or for a holder that wants to leave and be succeeded.
+//! Which process holds the subscription of a hub: one of all, for as long as it lives. The others wait for
+//! the lease, or for a holder that is about to leave.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -17,18 +17,18 @@ use crate::redis::session::{Holder, Session};
 use crate::redis::task::Task;
 use crate::redis::wakes::ThreadWaker;
 
-/// How often a process that holds nothing looks whether it is needed.
+/// How often a process that holds nothing checks whether it is needed.
 const LOOK: Duration = Duration::from_millis(200);
-/// How often who holds the subscription says that it lives.
+/// How often the holder of the subscription reports that it lives.
 const BEAT: Duration = Duration::from_millis(500);
-/// How long connecting and bringing everything in step may take.
+/// How long connecting and catching up may take.
 const OPENING: Duration = Duration::from_secs(30);
-/// Between connections that last shorter than this is a short wait.
+/// A connection that lasts shorter than this is followed by a short pause.
 const SHORT: Duration = Duration::from_secs(1);
-/// So many of these, one after the other, are told.
+/// This many of these, one after the other, are logged.
 const MANY: u32 = 5;
 
-/// How a process comes to the subscription.
+/// How a process gets the subscription.
 enum Chance {
     /// Nobody holds it.
     Lease(LeaseGuard),
@@ -36,24 +36,24 @@ enum Chance {
     Succession(LeaseGuard),
 }
 
-/// A process's bridge for one hub.
+/// Connects one hub to Redis whenever it is this process's turn.
 pub struct Supervisor {
     joined: Rc<HubContext>,
     phase: watch::Receiver<Phase>,
     wakes: ThreadWaker,
     backoff: Backoff,
-    /// Since when Redis is away, once that has been told.
+    /// Since when Redis is away, once that has been logged.
     away: Option<Instant>,
-    /// A connection was lost, or could not be made, since the last that could.
+    /// A connection was lost, or failed, since the last one that succeeded.
     lost: bool,
-    /// The hub's lock could not be had, and that has been logged.
+    /// The hub's lock was not available, and that has been logged.
     locked: bool,
-    /// Connections one after the other that did not last.
+    /// Consecutive connections that did not last.
     short: u32,
 }
 
 impl Supervisor {
-    /// For this hub.
+    /// Returns the supervisor of a hub.
     pub fn new(
         joined: Rc<HubContext>,
         phase: watch::Receiver<Phase>,
@@ -71,7 +71,7 @@ impl Supervisor {
         }
     }
 
-    /// Runs it, and once more should it end by a fault of its own.
+    /// Runs the supervisor, and restarts it once if it panics.
     pub async fn supervised(
         joined: Rc<HubContext>,
         phase: watch::Receiver<Phase>,
@@ -89,11 +89,11 @@ impl Supervisor {
         joined.outbox.put(ThreadEvent::Retired);
     }
 
-    /// Holds the subscription whenever it is this process's turn, until the process is to quit.
+    /// Holds the subscription whenever it is this process's turn, until the process quits.
     pub async fn run(mut self) {
         while let Some(chance) = self.chance().await {
-            let Some(seat) = self.joined.hub.claim_slot() else {
-                // None is free: others will do it.
+            let Some(seat) = self.joined.hub.take_seat() else {
+                // No slot is free: other processes will do it.
                 drop(chance);
                 self.pause(Duration::from_secs(1)).await;
                 continue;
@@ -103,8 +103,8 @@ impl Supervisor {
                 Chance::Lease(lease) => self.hold(lease, seat).await,
                 Chance::Succession(held) => self.succeed(held, seat).await,
             }
-            self.joined.hub.release_slot(seat);
-            // Whatever ended that will not be better at once.
+            self.joined.hub.leave_seat(seat);
+            // Whatever ended that is not better at once.
             self.pause(LOOK).await;
         }
     }
@@ -115,7 +115,7 @@ impl Supervisor {
                 return None;
             }
             let hub = &self.joined.hub;
-            // Who succeeds has the fence before it has the lease, and nobody may come between.
+            // A successor has the fencing token before it has the lease, and nobody may get in between.
             if let Some(succession) = hub.try_succeed() {
                 if let Some(lease) = hub.try_lease() {
                     return Some(Chance::Lease(lease));
@@ -133,7 +133,7 @@ impl Supervisor {
         let _ = timeout(time, self.phase.changed()).await;
     }
 
-    /// Holds the lease, over all connections that come and go.
+    /// Holds the lease over any number of connections.
     async fn hold(&mut self, _lease: LeaseGuard, seat: SlotClaim) {
         let Some(tenant) = self.tenant(seat).await else { return };
         self.connect_again(tenant).await;
@@ -154,7 +154,7 @@ impl Supervisor {
         Holder { seat, fence, woken: self.wakes.woken.clone() }
     }
 
-    /// Connects for ever, until this process has nothing to do with the subscription any more.
+    /// Connects again and again, until this process has no part in the subscription any more.
     async fn connect_again(&mut self, tenant: Holder) {
         let _beats = self.beat(tenant.fence);
         loop {
@@ -190,7 +190,7 @@ impl Supervisor {
         }
     }
 
-    /// Says twice a second that this thread lives, whatever it is waiting for; until the guard is dropped.
+    /// Reports twice a second that this thread lives, whatever it is waiting for, until the task is dropped.
     fn beat(&self, fence: FencingToken) -> Task {
         let joined = self.joined.clone();
         Task::spawn(async move {
@@ -201,7 +201,7 @@ impl Supervisor {
         })
     }
 
-    /// Serves a connection until it ends: how long to wait before the next, if it was lost.
+    /// Serves a connection until it ends. Returns how long to wait before the next one if it was lost.
     async fn serve(&mut self, mut session: Session) -> Result<Duration, Ended> {
         self.is_back(&session.link.address);
         let since = Instant::now();
@@ -215,7 +215,7 @@ impl Supervisor {
             LogLevel::Info,
             format_args!("the connection to Redis is lost, and made anew: {why}"),
         );
-        // Nearly always the next one lasts; where none does, there is no hurry.
+        // Nearly always the next connection lasts; where none does, there is no hurry.
         let short = since.elapsed() < SHORT;
         self.short = if short { self.short + 1 } else { 0 };
         if self.short == MANY {
@@ -242,7 +242,7 @@ impl Supervisor {
         }
     }
 
-    /// What Redis brings cannot be put into the hub: how long to wait before the next connection.
+    /// Handles a hub that accepts no events. Returns how long to wait before the next connection.
     fn locked(&mut self, locked: Locked) -> Duration {
         self.lost = true;
         if !std::mem::replace(&mut self.locked, true) {
@@ -252,7 +252,7 @@ impl Supervisor {
         LOOK
     }
 
-    /// No connection could be made: how long to wait before the next try.
+    /// Handles a connection that could not be made. Returns how long to wait before the next attempt.
     fn away(&mut self, why: &str) -> Duration {
         self.lost = true;
         if self.away.is_none() {
@@ -268,8 +268,8 @@ impl Supervisor {
         self.backoff.next()
     }
 
-    /// Takes over from a holder that wants to leave, or is stopped, and holds the lease as soon as that
-    /// lets it go.
+    /// Takes over from a holder that wants to leave, or is stopped, and gets the lease as soon as that
+    /// process gives it up.
     async fn succeed(&mut self, succession: LeaseGuard, seat: SlotClaim) {
         let template = self.tenant_with(seat, FencingToken::none());
         let with = |fence| Holder { fence, ..template.clone() };
@@ -277,7 +277,7 @@ impl Supervisor {
             taken = take_over(self.joined.clone(), seat, with) => taken,
             _ = self.phase.changed() => return,
         };
-        // If it failed it is tried again, or the lease comes free.
+        // If it failed it is tried again, or the lease becomes free.
         let Ok(session) = taken else { return };
         let tenant = session.tenant.clone();
         let _beats = self.beat(tenant.fence);

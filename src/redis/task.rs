@@ -1,14 +1,14 @@
-//! What goes on beside, in the thread for Redis, until it is dropped.
+//! Tasks of the thread for Redis that end when they are dropped.
 
 use std::future::Future;
 
 use tokio::task::JoinHandle;
 
-/// A task that ends with whoever began it.
+/// A task that ends with its owner.
 pub struct Task(JoinHandle<()>);
 
 impl Task {
-    /// Begins it.
+    /// Starts a task on the current thread.
     pub fn spawn(work: impl Future<Output = ()> + 'static) -> Task {
         Task(tokio::task::spawn_local(work))
     }

@@ -1,5 +1,5 @@
-//! The thread of a worker process in which all that has to do with Redis happens: a runtime of its own,
-//! for all hubs of the process that are joined.
+//! The thread of a worker process that does all the work with Redis, on a runtime of its own, for all hubs of
+//! the process that are connected to one.
 
 use std::io;
 use std::panic::{catch_unwind, AssertUnwindSafe};
@@ -18,7 +18,7 @@ use super::wakes::ThreadWaker;
 use crate::redis::context::{HubContext, ThreadEvent};
 use crate::redis::supervisor::Supervisor;
 
-/// How long what still runs may take when the thread ends.
+/// How long remaining tasks may take when the thread ends.
 const LAST: Duration = Duration::from_millis(100);
 
 /// The running thread.
@@ -29,8 +29,8 @@ pub struct Thread {
 }
 
 impl Thread {
-    /// Starts it with `spawn`, which has to see to it that no signal is delivered to it. `hubs` have the
-    /// numbers under which `publish` names them.
+    /// Starts the thread with `spawn`, which must block all signals in it. `hubs` have the numbers under
+    /// which `publish` names them.
     pub fn start(
         hubs: Vec<(usize, HubContext)>,
         spawn: impl FnOnce(Box<dyn FnOnce() + Send>) -> io::Result<JoinHandle<()>>,
@@ -50,7 +50,7 @@ impl Thread {
                     outbox.put(ThreadEvent::Died);
                 }
                 drop(local);
-                // A name that is being looked up must not keep the process.
+                // A host name that is being looked up must not keep the process.
                 runtime.shutdown_timeout(LAST);
             }
             Err(error) => {
@@ -62,13 +62,13 @@ impl Thread {
         Ok(Thread { phase, requests, handle: Some(handle) })
     }
 
-    /// Has events published; the answer comes by the outbox. False: the thread has ended.
+    /// Passes on a request; the answer comes through the outbox. Returns false if the thread has ended.
     pub fn publish(&self, hub: usize, request: PublisherRequest) -> bool {
         self.requests.send((hub, request)).is_ok()
     }
 
-    /// The process is to quit: the subscription goes to another. `News::Retired` tells for each hub when
-    /// that is done.
+    /// Hands the subscriptions to other processes, because this one quits. `ThreadEvent::Retired` reports for
+    /// each hub when that is done.
     pub fn retire(&self) {
         self.phase.send_replace(Phase::Retiring);
     }
@@ -114,7 +114,7 @@ async fn run(
             }
         }
     }
-    // Each lets go of its locks, which only this thread can.
+    // Each releases its locks, which only this thread can.
     for bridge in bridges {
         let _ = tokio::time::timeout(LAST, bridge).await;
     }

@@ -1,15 +1,15 @@
-//! The secret of a hub that messages of the publish script carry: Redis and the nginxes that share it
-//! know it, publishers of plain messages do not.
+//! The secret in messages of the publish script. Redis and the nginxes that share it know it; publishers of
+//! plain messages do not.
 //!
-//! It lies in Redis, in the hash of what history owes. Where it cannot be agreed upon there is none, not
-//! a default: then every message that reads as the script's is doubtful, and its channel's stream says
-//! what it is.
+//! It is stored in Redis, in the hash with the history settings. If no secret can be agreed upon there is none,
+//! rather than a default: then every message that looks like the script's is doubtful, and the channel's
+//! stream is asked for the truth.
 
 use ::redis::{RedisError, Value};
 
 /// Characters of a token.
 const LEN: usize = 32;
-/// Random bytes that it is made of.
+/// Random bytes that a token is made of.
 const BYTES: usize = LEN / 2;
 
 /// A token, 128 random bits in hexadecimal.
@@ -17,7 +17,7 @@ const BYTES: usize = LEN / 2;
 pub struct Token([u8; LEN]);
 
 impl Token {
-    /// Makes a new one. `None` if the system gives no random bytes.
+    /// Makes a new token. `None` if the system has no random bytes.
     pub fn random() -> Option<Token> {
         let mut bytes = [0; BYTES];
         rustls::crypto::ring::default_provider().secure_random.fill(&mut bytes).ok()?;
@@ -29,14 +29,14 @@ impl Token {
         Some(Token(text))
     }
 
-    /// Reads what stands in Redis. `None` for everything that is not a random token, such as the `-` that
-    /// the script writes when it finds none.
+    /// Reads the value in Redis. `None` for everything that is not a random token, such as the `-` that the
+    /// script writes if it finds none.
     pub fn parse(text: &[u8]) -> Option<Token> {
         let text: [u8; LEN] = text.try_into().ok()?;
         text.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')).then_some(Token(text))
     }
 
-    /// As it stands in a message.
+    /// Returns the token as it appears in a message.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
@@ -48,14 +48,14 @@ impl std::fmt::Debug for Token {
     }
 }
 
-/// What Redis answered when it was asked for the token.
+/// The answer of Redis to the question for the token.
 #[derive(Debug)]
 pub enum Agreed {
-    /// Every nginx has this one.
+    /// Every nginx has this token.
     On(Token),
-    /// Something else stands in its place.
+    /// Another value stands in its place.
     OnNone,
-    /// There is none, and this one could not be put there: why, in Redis' own words if there are any.
+    /// There is none, and this one could not be written: why, in Redis' own words if there are any.
     Refused(Option<RedisError>),
 }
 
@@ -76,7 +76,7 @@ impl Agreed {
         }
     }
 
-    /// The token, if there is one.
+    /// Returns the token, if there is one.
     pub fn token(&self) -> Option<Token> {
         match self {
             Agreed::On(token) => Some(*token),

@@ -1,5 +1,5 @@
-//! How the thread for Redis learns that another process wants something of it: one waker for all hubs
-//! that it serves.
+//! Wakes the thread for Redis when another process needs something from it: one waker for all hubs that the
+//! thread serves.
 
 use std::fs::File;
 use std::time::Duration;
@@ -13,21 +13,21 @@ use crate::redis::context::SharedWakers;
 /// How often a thread without a waker looks by itself.
 const POLL: Duration = Duration::from_millis(50);
 
-/// Changes whenever the thread is woken by another process.
+/// Changes whenever another process wakes the thread.
 pub type Woken = watch::Receiver<()>;
 
-/// The waker of the thread, as the sessions of all its hubs share it.
+/// The waker of the thread, shared by the sessions of all its hubs.
 #[derive(Clone)]
 pub struct ThreadWaker {
-    /// Its number; `None` if there was none left.
+    /// Its number; `None` if none was left.
     pub waker: Option<usize>,
     /// Changes whenever the thread is woken.
     pub woken: Woken,
 }
 
 impl ThreadWaker {
-    /// Claims a waker for the calling thread and listens to it, for as long as any session may be woken.
-    /// Without one, the sessions are woken every 50 ms.
+    /// Claims a waker for the calling thread and listens to it for as long as a session may be woken. If none
+    /// is left, the sessions are woken every 50 ms.
     pub fn of_this_thread(wakers: &dyn SharedWakers) -> ThreadWaker {
         let (woken, receiver) = watch::channel(());
         let claimed = wakers.claim().and_then(|(waker, eventfd)| Ok((waker, readable(eventfd)?)));
@@ -45,12 +45,12 @@ impl ThreadWaker {
     }
 }
 
-/// An eventfd is read like a pipe.
+/// Opens an eventfd for reading, as a pipe is read.
 fn readable(eventfd: File) -> std::io::Result<pipe::Receiver> {
     pipe::Receiver::from_file_unchecked(eventfd)
 }
 
-/// Waits until the thread is woken, and clears that; or for a while, where nothing can wake it.
+/// Waits until the thread is woken, and clears the eventfd; without one, waits for `POLL`.
 async fn wait(eventfd: Option<&pipe::Receiver>) {
     match eventfd {
         Some(eventfd) if eventfd.readable().await.is_ok() => {
