@@ -1,7 +1,7 @@
-//! The URL of `redis`: where a hub's Redis is and how to get in.
+//! The URL of `redis`: where a hub's Redis is, and the credentials.
 //!
-//! It holds a password, so nothing here shows the URL: `Display` and `Debug` leave out user and
-//! password, and no error repeats what it refuses.
+//! It contains a password, so nothing here shows the URL: `Display` and `Debug` leave out user and password,
+//! and no error repeats what it refuses.
 
 mod error;
 
@@ -35,28 +35,28 @@ impl fmt::Display for Host {
     }
 }
 
-/// How to find the Redis.
+/// Where the Redis of a hub is found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Topology {
-    /// It is here.
+    /// At this host.
     Host(Host),
-    /// It is at this socket.
+    /// At this Unix socket.
     Unix(PathBuf),
-    /// One of these tells where the master of this name is.
+    /// One of these Sentinels knows the master of this name.
     Sentinel {
         /// The Sentinels.
         sentinels: Vec<Host>,
-        /// What they call the master.
+        /// The name of the master.
         master: String,
     },
-    /// One of these tells which node of the cluster it is.
+    /// One of these nodes knows which node of the cluster it is.
     Cluster(Vec<Host>),
 }
 
-/// Who we are to Redis. Nothing shows it.
+/// The credentials. Neither `Debug` nor anything else shows them.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Login {
-    /// The user; `None` is Redis' default one.
+    /// The user; `None` is Redis' default user.
     pub user: Option<String>,
     /// The password; may be empty.
     pub password: String,
@@ -68,21 +68,21 @@ impl fmt::Debug for Login {
     }
 }
 
-/// A URL of `redis` that has been checked.
+/// A checked URL of `redis`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Address {
-    /// Where it leads.
+    /// Where the Redis is.
     pub place: Topology,
-    /// Whether to speak TLS.
+    /// Whether connections use TLS.
     pub tls: bool,
     /// The number of the database.
     pub db: u32,
-    /// Who we are there; `None` if nothing is asked.
+    /// The credentials; `None` if no login is needed.
     pub login: Option<Login>,
 }
 
 impl Address {
-    /// Reads a URL.
+    /// Parses a URL.
     ///
     /// ```text
     /// redis://[user[:password]@]host[:port][/db]       rediss:// the same over TLS
@@ -120,13 +120,13 @@ impl Address {
         Ok(Address { place, tls, db, login })
     }
 
-    /// Whether the hub may be on another node after a while: with Sentinels and in a cluster.
+    /// Whether the hub may move to another node: with Sentinels and in a cluster.
     pub fn may_move(&self) -> bool {
         matches!(self.place, Topology::Sentinel { .. } | Topology::Cluster(_))
     }
 
-    /// A number for where it leads, the same in every process: host, port, database, name of the
-    /// master, but not who we are there.
+    /// Returns a number for where the URL leads, the same in every process: host, port, database, name of the
+    /// master, but not the credentials.
     pub fn identity(&self) -> u64 {
         fingerprint(self.to_string().as_bytes())
     }
@@ -252,7 +252,7 @@ fn host(text: &str, default: u16) -> Result<Host, AddressError> {
     Ok(Host { name: name.to_string(), port: port.ok_or(AddressError::Port)? })
 }
 
-/// The number in `/db`; zero if there is none.
+/// Returns the number in `/db`; zero if there is none.
 fn database(path: &str) -> Result<u32, AddressError> {
     match path.strip_prefix('/') {
         None if path.is_empty() => Ok(0),

@@ -1,18 +1,18 @@
-//! A message that waits for its channel.
+//! A message that waits until its channel has caught up.
 
 use crate::hub::ReportedId;
 use crate::redis::message::{Durable, Message};
 
-/// A message that waits.
+/// A message that waits, as few bytes as possible.
 pub struct BufferedMessage {
-    /// The numbers, of a durable event.
+    /// The ids, if it is a durable event.
     numbers: Option<(ReportedId, ReportedId)>,
     event_type: Vec<u8>,
     data: Vec<u8>,
 }
 
 impl BufferedMessage {
-    /// A message, kept.
+    /// Copies a message.
     pub fn of(message: &Message<'_>) -> BufferedMessage {
         match message {
             // Nobody keeps a doubtful one.
@@ -30,12 +30,12 @@ impl BufferedMessage {
         }
     }
 
-    /// Bytes that it takes.
+    /// Returns the bytes of memory that it takes.
     pub fn size(&self) -> usize {
         size_of::<BufferedMessage>() + self.event_type.len() + self.data.len()
     }
 
-    /// The message again.
+    /// Returns the message.
     pub fn message(&self) -> Message<'_> {
         match self.numbers {
             None => Message::Plain((&self.data).into()),

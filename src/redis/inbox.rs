@@ -1,5 +1,5 @@
-//! What the connection brings unasked, in the order in which it came: filled in the task that reads
-//! the socket, emptied by the bridge.
+//! What a connection receives without asking, in order of arrival: filled by the task that reads the socket,
+//! emptied by the session.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,16 +9,16 @@ use tokio::sync::Notify;
 
 use super::link::{left_out, Pushes};
 
-/// Bytes of messages that may wait while channels are caught up. A connection that brings more is
-/// given up, for a new one finds in Redis what this one could not keep.
+/// Bytes of messages that may wait while channels catch up. A connection that receives more is given up: a new
+/// one finds in Redis what this one could not keep.
 const MOST: usize = 256 << 20;
 
-/// Something that a connection brought.
+/// Something that a connection received.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Push {
     /// A message of a channel.
     Message {
-        /// What the channel is called in Redis.
+        /// The name of the channel in Redis.
         subject: Vec<u8>,
         /// The message.
         payload: Vec<u8>,
@@ -27,30 +27,30 @@ pub enum Push {
     Matched {
         /// The pattern.
         pattern: Vec<u8>,
-        /// What the channel is called in Redis.
+        /// The name of the channel in Redis.
         subject: Vec<u8>,
         /// The message.
         payload: Vec<u8>,
     },
-    /// A message that is too large was left out.
+    /// A message that was too large, and was left out.
     TooLarge {
-        /// The pattern, if it came by one.
+        /// The pattern, if it was received through one.
         pattern: Option<Vec<u8>>,
-        /// What the channel is called in Redis.
+        /// The name of the channel in Redis.
         subject: Vec<u8>,
         /// Bytes of the message.
         bytes: u64,
     },
-    /// From here on messages of a channel come by its own name.
+    /// A subscription is confirmed: from here on messages of the channel arrive under its own name.
     Subscribed {
-        /// What the channel is called in Redis.
+        /// The name of the channel in Redis.
         subject: Vec<u8>,
     },
     /// The connection has ended.
     End,
 }
 
-/// What has come and was not taken yet.
+/// What was received and not taken yet.
 #[derive(Default)]
 pub struct Inbox {
     waiting: Mutex<Waiting>,
@@ -64,7 +64,7 @@ struct Waiting {
 }
 
 impl Inbox {
-    /// An empty one, and what fills it.
+    /// Returns an empty inbox, and what fills it.
     pub fn new() -> (Arc<Inbox>, Pushes) {
         let inbox = Arc::new(Inbox::default());
         let filled = inbox.clone();
@@ -93,14 +93,14 @@ impl Inbox {
         }
     }
 
-    /// Takes out all that has come.
+    /// Takes out everything, in order.
     pub fn take(&self) -> VecDeque<Push> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.bytes = 0;
         std::mem::take(&mut waiting.pushes)
     }
 
-    /// Puts back what was taken out and not used, before all that has come since.
+    /// Puts back what was taken out and not used, before everything that has arrived since.
     pub fn put_back(&self, pushes: VecDeque<Push>) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.bytes += pushes.iter().map(Push::size).sum::<usize>();
@@ -110,7 +110,7 @@ impl Inbox {
         self.filled.notify_one();
     }
 
-    /// Waits until something has come.
+    /// Waits until something has arrived.
     pub async fn filled(&self) {
         loop {
             let filled = self.filled.notified();
@@ -128,7 +128,7 @@ impl Inbox {
 
 impl Push {
     fn size(&self) -> usize {
-        // With what the queue itself takes for one.
+        // Including what the queue itself takes for one.
         128 + match self {
             Push::Message { subject, payload } | Push::Matched { subject, payload, .. } => {
                 subject.len() + payload.len()
@@ -139,7 +139,7 @@ impl Push {
     }
 }
 
-/// A push as we need it. `None`: a confirmation, or something that nobody asked for.
+/// Converts a push. `None` for a confirmation, and for everything that nobody asked for.
 fn read(push: PushInfo) -> Option<Push> {
     let too_large = push.data.last().and_then(left_out);
     let mut data = push.data.into_iter().map(|value| match value {

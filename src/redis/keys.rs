@@ -1,26 +1,26 @@
-//! Keys and channels in Redis. Publishers write them down, so they are for ever.
+//! The names of keys and channels in Redis. Publishers write them down, so they never change.
 //!
-//! All keys of a hub bear one hash tag, its prefix or `sse`, so that a script may use them together
-//! in Redis Cluster and one slot orders all of the hub's events.
+//! All keys of a hub have one hash tag, its prefix or `sse`, so that a script may use them together in Redis
+//! Cluster and one slot orders all events of the hub.
 
 use std::fmt;
 
 use crate::hub::Source;
 
-/// What stands in the hash tag of a hub without a prefix.
+/// The hash tag of a hub without a prefix.
 const NO_PREFIX: &str = "sse";
 
 /// The longest prefix, in bytes.
 const MAX_PREFIX: usize = 255;
 
-/// How the keys of all hubs begin, and the names of their control channels.
+/// The beginning of the keys of all hubs, and of the names of their control channels.
 const KEYS: &[u8] = b"sse:{";
 
-/// How the names of control channels end.
+/// The end of the names of control channels.
 const CONTROL: &[u8] = b"}:ctl";
 
-/// How the names of channels begin that are Redis' own: notifications of keys, of clients' caches, and what
-/// Sentinels tell each other.
+/// The beginnings of the names of Redis' own channels: keyspace notifications, client-side caching, and
+/// what Sentinels send to each other.
 const INTERNAL: [&[u8]; 6] = [
     b"__keyspace@",
     b"__keyevent@",
@@ -30,8 +30,8 @@ const INTERNAL: [&[u8]; 6] = [
     b"__sentinel__:",
 ];
 
-/// Whether a channel of Redis is no hub's: one of Redis itself, or one on which processes of nginx talk to
-/// each other.
+/// Whether a channel of Redis belongs to no hub: it is one of Redis itself, or one on which processes of
+/// nginx talk to each other.
 fn is_internal(subject: &[u8]) -> bool {
     let is_control = subject.starts_with(KEYS) && subject.ends_with(CONTROL);
     is_control || INTERNAL.iter().any(|own| subject.starts_with(own))
@@ -42,11 +42,11 @@ fn is_internal(subject: &[u8]) -> bool {
 pub enum PrefixError {
     /// It is the tag of hubs that have no prefix.
     Taken,
-    /// A brace in it, which would end or begin the hash tag.
+    /// It contains a brace, which would end or start the hash tag.
     Brace,
-    /// A control character in it.
+    /// It contains a control character.
     ControlCharacter,
-    /// More than 255 bytes.
+    /// It is longer than 255 bytes.
     TooLong,
     /// Every channel would be one of Redis' own.
     Internal,
@@ -66,7 +66,7 @@ impl fmt::Display for PrefixError {
 
 impl std::error::Error for PrefixError {}
 
-/// Whether `redis_prefix` can be this. An empty one means that there is none.
+/// Checks a value of `redis_prefix`. An empty one means that there is none.
 pub fn check_prefix(prefix: &str) -> Result<(), PrefixError> {
     if prefix == NO_PREFIX {
         return Err(PrefixError::Taken);
@@ -86,60 +86,60 @@ pub fn check_prefix(prefix: &str) -> Result<(), PrefixError> {
     Ok(())
 }
 
-/// The names of one hub.
+/// The names of one hub's keys and channels.
 #[derive(Clone, Debug)]
 pub struct Keys {
     prefix: Vec<u8>,
-    /// `sse:{T}:`, which all keys begin with.
+    /// `sse:{T}:`, the beginning of all keys.
     root: Vec<u8>,
 }
 
 impl Keys {
-    /// The names of a hub whose prefix has been checked.
+    /// Returns the names of a hub whose prefix has been checked.
     pub fn new(prefix: &str) -> Keys {
         let tag = if prefix.is_empty() { NO_PREFIX } else { prefix };
         Keys { prefix: prefix.into(), root: format!("sse:{{{tag}}}:").into_bytes() }
     }
 
-    /// The key of a channel's stream.
+    /// Returns the key of a channel's stream.
     pub fn stream(&self, channel: &[u8]) -> Vec<u8> {
         self.under(&[b"s:", channel])
     }
 
-    /// The key of the clock that gives ids.
+    /// Returns the key of the clock that gives ids.
     pub fn clock(&self) -> Vec<u8> {
         self.under(&[b"clock"])
     }
 
-    /// The channel on which processes of nginx tell each other of takeovers.
+    /// Returns the channel on which processes of nginx report handovers and deletions to each other.
     pub fn control(&self) -> Vec<u8> {
         self.under(&[b"ctl"])
     }
 
-    /// The key of what the hub owes of each channel.
+    /// Returns the key of the history settings and the token.
     pub fn history(&self) -> Vec<u8> {
         self.under(&[b"history"])
     }
 
-    /// The key of what is forgotten of streams that applications write: channels with their low watermarks.
+    /// Returns the key of the low watermarks of streams that applications write, by channel.
     pub fn forgotten(&self) -> Vec<u8> {
         self.under(&[b"forgotten"])
     }
 
-    /// The key of an idempotency key's answer.
+    /// Returns the key of an idempotency key's answer.
     ///
-    /// With the channel's length before it, because both may contain colons.
+    /// It contains the channel's length, because both names may contain colons.
     pub fn key(&self, channel: &[u8], key: &[u8]) -> Vec<u8> {
         self.under(&[b"k:", channel.len().to_string().as_bytes(), b":", channel, b":", key])
     }
 
-    /// What a channel is called in Redis' publish and subscribe, and the key of its stream where
-    /// applications add to that themselves.
+    /// Returns a channel's name in Redis' publish and subscribe, which is also the key of its stream if
+    /// applications write that themselves.
     pub fn subject(&self, channel: &[u8]) -> Vec<u8> {
         [&self.prefix, channel].concat()
     }
 
-    /// The pattern that matches the subjects of all channels that `pattern` matches.
+    /// Returns the pattern that matches the subjects of all channels that `pattern` matches.
     pub fn subject_pattern(&self, pattern: &[u8]) -> Vec<u8> {
         let mut whole = Vec::with_capacity(self.prefix.len() + pattern.len());
         for &byte in &self.prefix {
@@ -152,8 +152,8 @@ impl Keys {
         whole
     }
 
-    /// Whether a channel's name is taken: in Redis it would be one of Redis' own channels, or a key of
-    /// this module.
+    /// Whether a channel's name is not available: in Redis it would be one of Redis' own channels, or a key
+    /// of this module.
     pub fn is_taken(&self, channel: &[u8], source: Source) -> bool {
         let subject = self.subject(channel);
         match source {
@@ -162,8 +162,8 @@ impl Keys {
         }
     }
 
-    /// The channel whose `subject` this is. `None` for another hub's, and for those that are no hub's,
-    /// whatever was subscribed to: a pattern matches them as well.
+    /// Returns the channel that a subject belongs to. `None` for another hub's subjects, and for those of no
+    /// hub, whatever was subscribed to: a pattern matches them as well.
     pub fn channel_of_subject<'a>(&self, subject: &'a [u8]) -> Option<&'a [u8]> {
         if is_internal(subject) {
             return None;

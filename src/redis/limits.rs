@@ -1,5 +1,5 @@
-//! How long a command may be that Redis takes. It closes the connection on a longer one, often before the
-//! error can be read, so this has to be known beforehand.
+//! The longest command that Redis accepts. It closes the connection on a longer one, often before the error can
+//! be read, so this must be known beforehand.
 
 use std::time::Duration;
 
@@ -9,12 +9,12 @@ use tokio::time::timeout;
 use super::link::Link;
 use super::script::Command;
 
-/// How long the question may take. Without an answer there are no limits that are known.
+/// How long the question may take. Without an answer no limits are known.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// What a command needs beside its events: keys, names, the script's hash.
+/// Bytes of a command besides its events: keys, names, the script's hash.
 const BESIDE: u64 = 4096;
 
-/// What a node of Redis takes, in bytes; `None` where it does not say.
+/// What a node accepts, in bytes; `None` if it does not say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RedisLimits {
     /// One string: `proto-max-bulk-len`.
@@ -24,8 +24,8 @@ pub struct RedisLimits {
 }
 
 impl RedisLimits {
-    /// Asks a node. Users who may not use CONFIG get no limits: what is too large for Redis then counts as
-    /// unanswered.
+    /// Asks a node. For users without permission to use CONFIG no limits are known: a command that is too
+    /// large for Redis then counts as unanswered.
     pub async fn ask(link: &mut Link) -> RedisLimits {
         let mut ask = pipe();
         ask.ignore_errors();
@@ -39,7 +39,7 @@ impl RedisLimits {
         RedisLimits { string: limits.next().flatten(), command: limits.next().flatten() }
     }
 
-    /// The limit that a command exceeds, if there is one.
+    /// Returns the limit that a command exceeds, if there is one.
     pub fn exceeded_by(self, command: &Command) -> Option<u64> {
         let longest = command.longest() as u64;
         let size = (command.size() as u64).saturating_add(BESIDE);
@@ -48,7 +48,7 @@ impl RedisLimits {
     }
 }
 
-/// The number in the answer of CONFIG GET, which is a map or a list of a name and a value.
+/// Returns the number in an answer to CONFIG GET, which is a map or a list of a name and a value.
 fn limit(answer: &Value) -> Option<u64> {
     let value = match answer {
         Value::Map(pairs) => &pairs.first()?.1,
@@ -60,7 +60,7 @@ fn limit(answer: &Value) -> Option<u64> {
         Value::SimpleString(text) => text,
         _ => return None,
     };
-    // 0 would refuse everything, and is no limit that Redis takes.
+    // 0 would refuse everything, and is no limit that Redis accepts.
     text.parse().ok().filter(|most| *most > 0)
 }
 

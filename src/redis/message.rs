@@ -1,8 +1,8 @@
 //! What arrives from Redis: messages of its channels, and entries of its streams.
 //!
-//! All of it is outside data. Nothing here fails: what does not read as an event of ours is
-//! somebody's plain message, bytes that are no UTF-8 are replaced as a browser would do, and a type
-//! that no publisher may give is left out while its event stays.
+//! All of it is untrusted. Nothing here fails: what does not read as an event of the publish script is a plain
+//! message, bytes that are not UTF-8 are replaced as a browser would do, and a type that no publisher may use is
+//! left out while its event stays.
 
 use std::borrow::Cow;
 
@@ -14,13 +14,13 @@ use crate::hub::ReportedId;
 use crate::sse::channel::check_publish;
 use crate::sse::event_type;
 
-/// How a durable event's message begins.
+/// The beginning of a durable event's message.
 const MARK: &[u8] = b"\x01sse ";
 
 /// The longest first line of a durable event's message: a token, two ids and a length.
 const MAX_HEAD: usize = 160;
 
-/// A durable event, as the publish script tells it.
+/// A durable event, as the publish script sends it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Durable<'a> {
     /// Its id.
@@ -36,17 +36,17 @@ pub struct Durable<'a> {
 /// A message of a channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message<'a> {
-    /// Of any client: the whole of it is an event's data.
+    /// A plain message of any client: all of it is the event's data.
     Plain(Cow<'a, [u8]>),
-    /// Of the publish script.
+    /// An event of the publish script.
     Durable(Durable<'a>),
-    /// Written as if it were the publish script's, but without the hub's token: somebody's forgery, or the
-    /// token has been lost in Redis. The channel's stream knows which. The id that it claims.
+    /// Written as if by the publish script, but without the hub's token: it is forged, or the token has been
+    /// lost in Redis, which the channel's stream shows. The id that it claims.
     Doubtful(ReportedId),
 }
 
 impl Message<'_> {
-    /// The id that it has, or claims.
+    /// Returns the id that it has, or claims.
     pub fn id(&self) -> Option<ReportedId> {
         match self {
             Message::Plain(_) => None,
@@ -56,8 +56,8 @@ impl Message<'_> {
     }
 }
 
-/// Reads a message. Whatever is not exactly what the script writes is plain. Without a token nothing is
-/// taken for the script's unseen.
+/// Parses a message. Whatever is not exactly what the script writes is plain. Without a token no message is
+/// trusted to be the script's.
 pub fn parse<'a>(bytes: &'a [u8], token: Option<Token>) -> Message<'a> {
     match durable(bytes) {
         Some((event, of)) if Token::parse(of).is_some_and(|of| Some(of) == token) => {
@@ -68,18 +68,18 @@ pub fn parse<'a>(bytes: &'a [u8], token: Option<Token>) -> Message<'a> {
     }
 }
 
-/// What an nginx tells the others on the control channel.
+/// What an nginx sends to the others on the control channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Control<'a> {
-    /// A successor's marker in a takeover.
+    /// A successor's marker in a handover.
     Marker(u64),
-    /// Everything that a channel has had by now is forgotten; the id of its newest durable event.
+    /// Everything that a channel has had by now is deleted; the id of its newest durable event.
     Forget(&'a [u8], ReportedId),
-    /// The same without the hub's token: what Redis has of the channel says whether it is so.
+    /// The same without the hub's token: what Redis has of the channel shows whether it is true.
     Doubtful(&'a [u8], ReportedId),
 }
 
-/// Reads a message of the control channel: a number, or `\x01sse TOKEN forget ID\n` CHANNEL.
+/// Parses a message of the control channel: a number, or `\x01sse TOKEN forget ID\n` CHANNEL.
 pub fn parse_control(bytes: &[u8], token: Option<Token>) -> Option<Control<'_>> {
     let Some(rest) = bytes.strip_prefix(MARK) else {
         return std::str::from_utf8(bytes).ok()?.parse().ok().map(Control::Marker);
@@ -97,7 +97,7 @@ pub fn parse_control(bytes: &[u8], token: Option<Token>) -> Option<Control<'_>> 
     Some(if is_ours { Control::Forget(channel, up_to) } else { Control::Doubtful(channel, up_to) })
 }
 
-/// `\x01sse TOKEN ID PREV TYPELEN\n` TYPE DATA: the event, and the token.
+/// Parses `\x01sse TOKEN ID PREV TYPELEN\n` TYPE DATA. Returns the event and the token.
 fn durable(bytes: &[u8]) -> Option<(Durable<'_>, &[u8])> {
     let rest = bytes.strip_prefix(MARK)?;
     let end = memchr::memchr(b'\n', rest.get(..MAX_HEAD).unwrap_or(rest))?;
@@ -119,28 +119,27 @@ fn durable(bytes: &[u8]) -> Option<(Durable<'_>, &[u8])> {
 pub struct Entry {
     /// Its id.
     pub id: ReportedId,
-    /// The id of the one before it, when the publish script wrote it.
+    /// The id of the entry before it, if the publish script wrote it.
     pub prev: Option<ReportedId>,
     /// Its type; empty if it has none.
     pub event_type: Vec<u8>,
     /// Its data.
     pub data: Vec<u8>,
-    /// Bytes of the longest of its values that was too large to be read; 0 if it is whole.
+    /// Bytes of the longest of its values that was too large to be read; 0 if it is complete.
     pub left_out: u64,
 }
 
 impl Entry {
-    /// Bytes that it takes.
+    /// Returns the bytes of memory that it takes.
     pub fn size(&self) -> usize {
         size_of::<Entry>() + self.event_type.len() + self.data.len()
     }
 }
 
-/// The entries of an answer to XRANGE or XREVRANGE, in its order.
+/// Returns the entries of an answer to XRANGE or XREVRANGE, in its order.
 ///
-/// What is not an entry is passed over. An entry that is not the script's has its data in `data`,
-/// or else in its only field, or else the data is a JSON object of its fields; `event`, if there
-/// is one, is the type.
+/// Whatever is not an entry is skipped. The data of an entry that the script did not write is its field
+/// `data`, or else its only field, or else a JSON object of its fields; `event`, if there is one, is the type.
 pub fn entries(value: &Value) -> Vec<Entry> {
     list(value).iter().filter_map(entry).collect()
 }
@@ -163,7 +162,7 @@ fn entry(value: &Value) -> Option<Entry> {
     Some(Entry { id, prev, event_type, data, left_out })
 }
 
-/// The data of an entry without `data`: its only field besides the type and the script's own, or
+/// Returns the data of an entry without `data`: its only field besides the type and the script's own, or
 /// all of these as JSON.
 fn data_of_others(fields: &[(&[u8], &[u8])], has_prev: bool) -> Vec<u8> {
     let others: Vec<_> = fields
@@ -202,7 +201,7 @@ fn utf8(bytes: &[u8]) -> Cow<'_, [u8]> {
     }
 }
 
-/// The length of the longest of an entry's values that was left out.
+/// Returns the length of the longest of an entry's values that was left out.
 fn left_out_of(fields: &Value) -> u64 {
     let longest = |values: &mut dyn Iterator<Item = &Value>| values.filter_map(left_out).max();
     let longest = match fields {

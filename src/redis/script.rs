@@ -1,7 +1,7 @@
-//! Publishing durable events: the Lua script, its calls and its answers.
+//! The Lua scripts that publish and delete: their calls and their answers.
 //!
-//! The script that publishers load is `lua/publish.lua`. What nginx calls is the core of the same
-//! file with another end, which takes several events at once.
+//! Publishers load `lua/publish.lua`. nginx calls the core of the same file with another end, which takes
+//! several events at once.
 
 use std::sync::OnceLock;
 
@@ -20,44 +20,44 @@ const FORGET_STREAM: &str = include_str!("forget_stream.lua");
 const CORE_BEGINS: &str = "-- core:";
 const CORE_ENDS: &str = "-- end of core\n";
 
-/// Where the events of a hub are kept, `redis_source`.
+/// Where the events of a hub are kept (`redis_source`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PublishTarget {
-    /// Ids are the hub's clock's; kept in a stream of our own and told by PUBLISH.
+    /// The hub's clock gives the ids; events are kept in a stream of the module and sent by PUBLISH.
     Pubsub,
-    /// The stream is an application's, and all there is; it is kept to about `count` entries.
+    /// The application's stream is all there is. It is trimmed to about `count` entries.
     Stream {
-        /// How many entries are kept, at least one.
+        /// Entries that are kept, at least one.
         count: u64,
     },
 }
 
-/// Events to be published together: all of them or none.
+/// Events that are published together: all of them or none.
 #[derive(Clone, Debug)]
 pub struct PublishCommand {
     /// The key of the channel's stream.
     pub key: Vec<u8>,
-    /// Type and data of each; an empty type is none.
+    /// Type and data of each event; an empty type is none.
     pub events: Vec<(Vec<u8>, Vec<u8>)>,
-    /// The key under which the answer is kept, and for how many milliseconds.
+    /// The key under which the answer is kept, and for how long (ms).
     pub idempotency: Option<(Vec<u8>, u64)>,
-    /// Where they go.
+    /// Where the events are kept.
     pub source: PublishTarget,
 }
 
-/// A channel that is to be forgotten.
+/// A channel whose events are to be deleted.
 #[derive(Clone, Debug)]
 pub struct ForgetCommand {
-    /// Its name.
+    /// The channel's name.
     pub channel: Vec<u8>,
-    /// What things are called in Redis.
+    /// The names of keys and channels in Redis.
     pub names: Keys,
-    /// Where its events are.
+    /// Where the events are kept.
     pub source: PublishTarget,
 }
 
 impl Command {
-    /// Bytes of the longest type or data among its events, which Redis takes as one string.
+    /// Returns the bytes of the longest type or data of the events, which Redis takes as one string.
     pub fn longest(&self) -> usize {
         let longest = |(event_type, data): &(Vec<u8>, Vec<u8>)| event_type.len().max(data.len());
         match self {
@@ -68,7 +68,7 @@ impl Command {
         }
     }
 
-    /// Bytes of its events.
+    /// Returns the bytes of all types and data.
     pub fn size(&self) -> usize {
         let bytes = |(event_type, data): &(Vec<u8>, Vec<u8>)| event_type.len() + data.len();
         match self {
@@ -78,25 +78,25 @@ impl Command {
     }
 }
 
-/// What Redis is asked for.
+/// A request to Redis.
 #[derive(Clone, Debug)]
 pub enum Command {
-    /// To publish events.
+    /// Publish events.
     Publish(PublishCommand),
-    /// To forget a channel.
+    /// Delete a channel's events.
     Forget(ForgetCommand),
 }
 
-/// What Redis has done.
+/// What Redis did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ScriptResult {
-    /// Published events with these ids.
+    /// Published events; their ids.
     Published(Vec<ReportedId>),
-    /// Forgotten a channel that had so many events.
+    /// Deleted a channel that had this many events.
     Forgotten(u64),
 }
 
-/// Asks Redis for something.
+/// Sends a command and returns what Redis did.
 pub async fn run(
     connection: &mut MultiplexedConnection,
     command: &Command,
@@ -107,8 +107,8 @@ pub async fn run(
     }
 }
 
-/// Forgets a channel, and tells every nginx. Answers how many events it had. With `Source::Stream` the
-/// application's stream stays as it is, and a low watermark is kept beside it.
+/// Deletes a channel's events and notifies every nginx. Returns how many events it had. With
+/// `PublishTarget::Stream` the application's stream stays as it is, and a low watermark is kept beside it.
 async fn forget(
     connection: &mut MultiplexedConnection,
     forget: &ForgetCommand,
@@ -130,7 +130,7 @@ async fn forget(
     call.invoke_async(connection).await
 }
 
-/// Publishes, and answers the events' ids: those of the first time if this is a repetition.
+/// Publishes, and returns the ids of the events: those of the first time if this is a repetition.
 async fn publish(
     connection: &mut MultiplexedConnection,
     publish: &PublishCommand,
@@ -140,7 +140,7 @@ async fn publish(
     ids.collect()
 }
 
-/// What is kept under an idempotency key are no ids. It has a code, as all errors that are not the
+/// The error for an idempotency key that holds no ids. It has a code, as all errors that are not the
 /// connection's.
 fn no_id() -> RedisError {
     let detail = "the publish script answered no id".to_owned();
@@ -186,7 +186,7 @@ fn append() -> &'static Script {
     SCRIPT.get_or_init(|| Script::new(APPEND))
 }
 
-/// What publish.lua, sse.lua and nginx have in common.
+/// Returns what publish.lua, sse.lua, and nginx's own scripts have in common.
 fn core(file: &'static str) -> &'static str {
     let begin = file.find(CORE_BEGINS).unwrap_or(0);
     let end = file.find(CORE_ENDS).unwrap_or(file.len());

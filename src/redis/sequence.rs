@@ -1,32 +1,32 @@
-//! Where a live durable event stands in its channel: next, behind something that was missed, or before what
-//! the channel has had already.
+//! The place of a live durable event in its channel: next, after something that was missed, or before what the
+//! channel has had already.
 
 use crate::hub::ReportedId;
 
-/// How messages are read.
+/// How messages are delivered at the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeliveryMode {
-    /// Each message comes once, to this process alone.
+    /// Each message arrives once, at this process alone.
     Alone,
-    /// What a former holder has had comes here as well, for a while after a takeover.
+    /// Messages that a former holder has received arrive here as well, for a while after a handover.
     Repeats,
     /// A holder and its successor count messages together: none may be held back.
     Counts,
 }
 
-/// Where an event stands.
+/// The place of an event in its channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventOrder {
-    /// Behind the last one, or it comes again: it is appended, and the hub knows repetitions.
+    /// After the last one, or a repetition, which the hub recognises: it is appended.
     Next,
-    /// Something before it was missed, and has to be fetched first.
+    /// Something before it was missed, and has to be read first.
     BehindHole,
-    /// The stream has started over: what it has now has to be fetched.
+    /// The stream has started over: what it has now has to be read.
     Rewound,
 }
 
-/// Where an event with this id stands, whose predecessor in the stream is `prev`, in a channel whose last
-/// event was `last`.
+/// Returns the place of an event with this id, whose predecessor in the stream is `prev`, in a channel whose
+/// last event was `last`.
 pub fn place(
     id: ReportedId,
     prev: ReportedId,

@@ -1,21 +1,21 @@
-//! Messages that wait until their channel has been caught up, and how much of that a connection keeps.
+//! Messages that wait until their channel has caught up, and how many of them a connection keeps.
 
 use std::cell::Cell;
 use std::rc::Rc;
 
 use crate::redis::buffered_message::BufferedMessage;
 
-/// Bytes of all messages that wait on a connection. Each channel's share is given back when its messages
-/// are dropped, whatever the reason is.
+/// Bytes of all messages that wait on a connection. Each channel's share is returned when its messages are
+/// dropped, for whatever reason.
 #[derive(Clone, Debug, Default)]
 pub struct WaitingBytes(Rc<Cell<usize>>);
 
 /// Messages of one channel that wait.
 pub struct WaitingMessages {
     messages: Vec<BufferedMessage>,
-    /// Bytes of them.
+    /// Bytes of these messages.
     bytes: usize,
-    /// There were too many: none is kept, and the stream is to be read further.
+    /// There were too many: none is kept, and the stream has to be read further.
     is_full: bool,
     of_all: WaitingBytes,
 }
@@ -25,14 +25,14 @@ pub struct WaitingMessages {
 pub enum Admission {
     /// It waits.
     Waits,
-    /// It was one too many: from now on none of its channel waits.
+    /// There were too many: from now on no message of its channel waits.
     Overflowed,
-    /// None of its channel waits any more.
+    /// No message of its channel waits any more.
     LeftOut,
 }
 
 impl WaitingBytes {
-    /// Nothing yet of a channel.
+    /// Returns an empty list for a channel.
     pub fn of_channel(&self) -> WaitingMessages {
         WaitingMessages { messages: Vec::new(), bytes: 0, is_full: false, of_all: self.clone() }
     }

@@ -1,35 +1,35 @@
-//! Why a URL was refused, in a sentence that repeats nothing of it.
+//! Why a URL was refused, in a sentence that repeats nothing of the URL.
 
 use std::fmt;
 
 /// Why a URL was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AddressError {
-    /// It begins like none of the five.
+    /// It starts with none of the five schemes.
     Scheme,
-    /// White space or control characters in it.
+    /// It contains white space or control characters.
     Blank,
-    /// No host, or an empty one in a list.
+    /// A host is missing, or empty in a list.
     NoHost,
-    /// Something that cannot be a host's name.
+    /// A host that cannot be a name or address.
     BadHost,
-    /// Several hosts where one is meant.
+    /// Several hosts where one is expected.
     SeveralHosts,
-    /// Not a number from 1 to 65535.
+    /// The port is no number from 1 to 65535.
     Port,
-    /// Not a number that Redis takes.
+    /// The database is no number that Redis accepts.
     Database,
     /// Redis Cluster has only database 0.
     ClusterDatabase,
-    /// More behind the host than belongs there.
+    /// There is more behind the host than belongs there.
     Path,
-    /// A Sentinel's URL that names no master.
+    /// The URL of a Sentinel lacks the master's name.
     NoMaster,
-    /// A Unix socket's URL whose path is not absolute.
+    /// The path of a Unix socket is not absolute.
     NoPath,
-    /// A `%` without two hexadecimal digits, or bytes that are no UTF-8.
+    /// A `%` without two hexadecimal digits, or bytes that are not UTF-8.
     Percent,
-    /// A user or password that is not percent-encoded.
+    /// The user or password is not percent-encoded.
     Login,
 }
 
