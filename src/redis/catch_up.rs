@@ -1,12 +1,11 @@
-//! What a channel has missed, or never had: read from its stream in Redis, page by page.
+//! Reads what a channel has missed, or never had, from its stream in Redis, page by page.
 //!
-//! Only what comes after the confirmation of the subscription is read. An event is kept in the stream
-//! before it is told, so whatever is not in the answer comes as a message, and what is in both is known
-//! by its number.
+//! The stream is read after the subscription has been confirmed. An event is added to the stream before it is
+//! sent, so whatever is not in the answer arrives as a message, and what is in both is recognised by its id.
 //!
-//! What streams in progress have missed is read by rising numbers, whatever it is. Of a channel that
-//! nobody has followed only what is owed is: that is read from the newest back and, if it is more than is
-//! kept here, once more from where it begins, so that it can enter the hub page by page.
+//! What open streams have missed is read by rising ids, all of it. Of a channel that nobody has followed only
+//! the owed history is read: from the newest entry back and, if it is more than is kept here, once more from
+//! where it begins, so that it can enter the hub page by page.
 
 use super::message::Entry;
 use super::stream_page::{About, IdSpan, PageRequest, StreamPage};
@@ -17,28 +16,28 @@ use crate::sse::id::EntryId;
 /// How long the publish script keeps the stream of a silent channel at least, in ms.
 const DAY: u64 = 86_400_000;
 
-/// What was fetched of one channel.
+/// What was read of one channel.
 #[derive(Clone, Debug)]
 pub struct Fetched {
-    /// Entries by rising number, none of which the hub has had.
+    /// Entries by rising id, none of which the hub has had.
     pub entries: Vec<Entry>,
-    /// What is gone before them.
+    /// What is lost before them.
     pub missing: Loss,
-    /// The number of the newest event that Redis has, if it has any.
+    /// The id of the newest event that Redis has, if it has any.
     pub newest: Option<ReportedId>,
 }
 
 impl Default for Fetched {
-    /// Nothing, and nothing is missing.
+    /// No entries, and nothing is lost.
     fn default() -> Fetched {
         Fetched { entries: Vec::new(), missing: Loss::Nothing, newest: None }
     }
 }
 
-/// By what the answers are judged.
+/// What decides how much is read, and which ids are believed.
 #[derive(Clone, Copy, Debug)]
 pub struct FetchPolicy {
-    /// What the hub owes.
+    /// The history that the hub owes.
     pub history: History,
     /// Who writes the streams.
     pub source: Source,
@@ -46,59 +45,59 @@ pub struct FetchPolicy {
     pub now: u64,
     /// The latest time that an id can have.
     pub latest: Latest,
-    /// Whether streams of the publish script may have fallen behind what they had.
+    /// Whether streams of the publish script may have lost their newest entries.
     pub rewound: bool,
-    /// Bytes of a channel that are of any use: more than the hub has room for are not.
+    /// The most bytes of a channel that are useful: the hub has no room for more.
     pub room: usize,
-    /// Bytes of entries that are kept until it is known where they begin.
+    /// The most bytes of entries that are kept until it is known where they begin.
     pub kept: usize,
 }
 
-/// The reading of one channel's stream.
+/// Reads one channel's stream.
 #[derive(Clone, Debug)]
 pub struct CatchUp {
     key: Vec<u8>,
     known: SyncState,
-    /// The same, unless its stream has started over.
+    /// What is known of the channel, unless its stream has started over.
     assumed: SyncState,
-    /// The newest entry that is known to have been there.
+    /// The newest entry that is known to have existed.
     entry: Option<ReportedId>,
-    /// What is forgotten of it.
+    /// Up to this id the channel's history was deleted.
     pub(super) forgotten: Option<ReportedId>,
     stage: Stage,
     /// Nothing has been read yet.
     is_new: bool,
-    /// What was found to be gone.
+    /// What was found to be lost.
     missing: Loss,
-    /// The number of the newest entry that was read.
+    /// The id of the newest entry that was read.
     newest: Option<ReportedId>,
 }
 
 #[derive(Clone, Debug)]
 enum Stage {
-    /// By rising numbers. Everything up to `had` is there, or known to be gone.
+    /// By rising ids. Everything up to `had` is there, or known to be lost.
     Forward { span: IdSpan, had: ReportedId },
-    /// From the newest back to what the hub has.
+    /// From the newest entry back to what the hub has.
     Back(Back),
 }
 
-/// From the newest back, until all that is owed is found.
+/// Reads from the newest entry back, until all that is owed is found.
 #[derive(Clone, Debug)]
 struct Back {
     /// What the hub has.
     had: ReportedId,
-    /// The entries, while they are not too many: the newest first.
+    /// The entries, newest first, as long as they are not too many.
     kept: Vec<Entry>,
     is_kept: bool,
     count: u64,
     bytes: usize,
-    /// The oldest that is owed, and the one before it if its entry says so.
+    /// The oldest entry that is owed, and the one before it if the entry names it.
     oldest: Option<ReportedId>,
     before_oldest: Option<ReportedId>,
 }
 
 impl CatchUp {
-    /// Nothing has been read yet. `entry` is the newest that is known to have been there.
+    /// Returns a reader at its start. `entry` is the newest entry that is known to have existed.
     pub fn new(key: Vec<u8>, known: SyncState, entry: Option<ReportedId>) -> CatchUp {
         let (stage, missing) = (Stage::first(known), Loss::Nothing);
         CatchUp {
@@ -114,22 +113,22 @@ impl CatchUp {
         }
     }
 
-    /// What was known when it began.
+    /// Returns what was known of the channel at the start.
     pub fn known(&self) -> SyncState {
         self.known
     }
 
-    /// What was found to be missing, all in all.
+    /// Returns what was found to be lost, all in all.
     pub fn missing(&self) -> Loss {
         self.missing
     }
 
-    /// What is to be read next.
+    /// Returns what is to be read next.
     pub fn range(&self, terms: FetchPolicy) -> PageRequest {
         let (span, most) = match &self.stage {
             Stage::Forward { span, .. } => (*span, u64::MAX),
             Stage::Back(back) => {
-                // One more than is owed: where history begins.
+                // One more than is owed, which shows where history begins.
                 let span = back.oldest.map_or(IdSpan::Newest, IdSpan::Before);
                 (span, terms.history.count.saturating_add(1) - back.count)
             }
@@ -142,7 +141,7 @@ impl CatchUp {
         PageRequest { key: self.key.clone(), span, most, about, length }
     }
 
-    /// Takes a page. What of it the hub gets, and whether that was all.
+    /// Takes a page. Returns what the hub gets of it, and whether that was all.
     pub fn take(&mut self, page: StreamPage, terms: FetchPolicy) -> (Fetched, bool) {
         let is_first = std::mem::replace(&mut self.is_new, false);
         let (mut fetched, done) = self.take_page(page, is_first, terms);
@@ -171,7 +170,7 @@ impl CatchUp {
             return (Fetched { missing: Loss::Everything, ..Fetched::default() }, true);
         }
         if is_first && page.about.is_some_and(|about| about.started_over(self.entry)) {
-            // It is read again, all of it.
+            // All of it is read again.
             let known = match self.assumed {
                 SyncState::Interrupted(_) => SyncState::Interrupted(ReportedId::default()),
                 SyncState::Nothing | SyncState::Left(_) => SyncState::Nothing,
@@ -188,7 +187,7 @@ impl CatchUp {
         let is_left = matches!(self.assumed, SyncState::Left(_));
         let over = self.missing == Loss::Everything;
         match &mut self.stage {
-            // Nobody has followed it, so not all of this may be owed.
+            // Nobody has followed the channel, so not all of this may be owed.
             Stage::Forward { had, .. } if page.more && is_first && is_left => {
                 self.stage = Stage::Back(Back::to(*had));
                 (Fetched::default(), false)
@@ -220,8 +219,8 @@ impl CatchUp {
         }
     }
 
-    /// Whether a stream without entries cannot simply have outlived its time. One of an application that is
-    /// still there, and has had all that was read of it, was emptied on purpose.
+    /// Whether a stream without entries must have lost them: it cannot simply have expired. An application's
+    /// stream that still exists, and has had all that was read of it, was emptied on purpose.
     fn is_lost(&self, about: Option<About>, terms: FetchPolicy) -> bool {
         let kept = match terms.source {
             Source::Streams => {
@@ -237,11 +236,11 @@ impl CatchUp {
 }
 
 impl HubContext {
-    /// The reading of what a channel lacks.
+    /// Returns a reader of what a channel lacks.
     pub(super) fn catch_up(&self, name: &[u8], known: SyncState) -> CatchUp {
         let entry = match known {
             SyncState::Nothing => None,
-            // If it is not to be had now, it is not known.
+            // If the hub is locked now, this is not known.
             _ => self.hub.newest_entry(name).ok().flatten(),
         };
         CatchUp::new(self.key(name), known, entry)
@@ -260,14 +259,14 @@ impl Stage {
 }
 
 impl FetchPolicy {
-    /// How long the publish script keeps the stream of a silent channel, in ms; `None` for ever.
+    /// Returns how long the publish script keeps the stream of a silent channel, in ms; `None` for ever.
     fn kept(&self) -> Option<u64> {
         let age = self.history.age;
         (age > 0).then(|| DAY.max(age.saturating_mul(2)))
     }
 }
 
-/// What is missing if everything up to an id is gone, which may not be believed.
+/// Returns the loss of everything up to an id, which may not be believed.
 fn missing(gone: Option<ReportedId>, terms: FetchPolicy) -> Loss {
     match gone {
         None => Loss::Nothing,
@@ -281,7 +280,7 @@ impl Back {
         Back { had, kept, is_kept, count: 0, bytes: 0, oldest: None, before_oldest: None }
     }
 
-    /// Takes a page, the newest first. `Some`: all that is owed is found, and this is gone before it.
+    /// Takes a page, newest first. `Some`: all that is owed is found, and this is lost before it.
     fn take(
         &mut self,
         page: StreamPage,
@@ -317,7 +316,7 @@ impl Back {
         if gone.is_some() || self.count > 0 || terms.source != Source::PubSub {
             return Some(gone);
         }
-        // There is no stream. If there was one, nothing has been added to it for so long.
+        // There is no stream. If there was one, nothing has been added to it for this long.
         let ms = terms.kept().map(|kept| terms.now.saturating_sub(kept));
         Some(ms.map(|ms| EntryId { ms, seq: 0 }.into()))
     }

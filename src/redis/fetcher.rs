@@ -1,9 +1,9 @@
-//! A connection on which streams are read, page by page: never more at a time than is allowed, and less
-//! where entries are large or the line is slow.
+//! A connection that reads streams page by page: never more at a time than is allowed, and less where entries are
+//! large or the connection is slow.
 //!
-//! How large entries are is known only once they come. So a request that brings more than is allowed, or
-//! takes too long, is broken off with its connection, and the next one asks for less; one that comes
-//! quickly makes the next ask for more. A single entry is waited for as long as any of it arrives.
+//! The size of entries is known only when they arrive. A request that brings more than is allowed, or takes too
+//! long, is aborted with its connection, and the next one asks for less; after a quick one the next asks for more.
+//! A single entry is waited for as long as any of it arrives.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -22,22 +22,22 @@ use super::watermarks;
 use crate::hub::{ReportedId, Source};
 use crate::redis::context::HubContext;
 
-/// Entries that the first request asks for, and that any does at most.
+/// Entries that the first request asks for, and that any request asks for at most.
 const FIRST: usize = 256;
 const MOST: usize = 4_096;
-/// Streams that one request asks for at most, and entries of each that it should be able to have.
+/// Streams that one request asks for at most, and entries of each that it should have room for.
 const STREAMS: usize = 200;
 const EACH: usize = 16;
-/// A request that takes less than QUICK may be followed by a larger one, one that takes longer than SLOW
-/// is by a smaller one, and one that takes longer than LATE is broken off.
+/// A request that takes less than QUICK may be followed by a larger one, one that takes longer than SLOW is
+/// followed by a smaller one, and one that takes longer than LATE is aborted.
 const QUICK: Duration = Duration::from_millis(200);
 const SLOW: Duration = Duration::from_millis(500);
 const LATE: Duration = Duration::from_secs(2);
-/// How long nothing of an answer may come.
+/// How long nothing of an answer may arrive.
 const STALLED: Duration = Duration::from_secs(2);
-/// How often is looked whether anything has come.
+/// How often it is checked whether anything has arrived.
 const LOOK: Duration = Duration::from_millis(250);
-/// The longest pause between tries that fail.
+/// The longest pause between attempts that fail.
 const PAUSE: Duration = Duration::from_secs(1);
 /// How long a connection that is not needed is kept.
 const IDLE: Duration = Duration::from_secs(10);
@@ -48,7 +48,7 @@ const EVER: Duration = Duration::from_secs(86_400);
 enum Broken {
     /// It was more than is allowed, or took too long.
     TooMuch,
-    /// Nothing came any more.
+    /// Nothing arrived any more.
     Stalled,
     /// The connection failed.
     Failed(RedisError),
@@ -57,19 +57,19 @@ enum Broken {
 /// Reads streams on a connection of its own.
 pub struct Fetcher {
     joined: Rc<HubContext>,
-    /// The subscriber's node, which is the one to ask: another was its master once, and has its own past.
+    /// The subscriber's node, which is the one to ask: a former master has a past of its own.
     node: String,
     link: RefCell<Option<(Link, Arc<Meter>)>>,
     used: Cell<Instant>,
     /// Entries that the next request asks for at most.
     pace: Cell<usize>,
-    /// Tries that failed, one after the other, and why the last one did.
+    /// Consecutive attempts that failed, and why the last one did.
     failures: Cell<u32>,
     trouble: RefCell<Option<String>>,
 }
 
 impl Fetcher {
-    /// One without a connection, which is made when it is needed.
+    /// Returns a fetcher without a connection, which is made when it is needed.
     pub fn new(joined: Rc<HubContext>, node: String) -> Fetcher {
         Fetcher {
             joined,
@@ -82,12 +82,12 @@ impl Fetcher {
         }
     }
 
-    /// Why nothing can be read at present, if that is so.
+    /// Returns why nothing can be read at present, if that is so.
     pub fn trouble(&self) -> Option<String> {
         self.trouble.borrow().clone()
     }
 
-    /// Gives up a connection that has not been needed for a while.
+    /// Closes a connection that has not been needed for a while.
     pub fn rest(&self) {
         if self.used.get().elapsed() > IDLE {
             self.link.borrow_mut().take();
@@ -105,8 +105,8 @@ impl Fetcher {
         }
     }
 
-    /// A page of each of the first of these, of one at least. A stream that cannot be read is its
-    /// channel's own affair; an error of the whole says that the node is not the right one.
+    /// Returns a page of each of the first of these streams, of at least one. A stream that cannot be read is
+    /// its channel's problem; an error of the whole means that the node is not the right one.
     pub async fn pages(
         &self,
         ranges: &[PageRequest],
@@ -140,7 +140,7 @@ impl Fetcher {
         }
     }
 
-    /// What is forgotten of these channels.
+    /// Returns the low watermarks of these channels.
     pub async fn watermarks(&self, channels: &[&[u8]]) -> Result<Vec<Option<ReportedId>>, String> {
         let (names, source) = (&self.joined.names, self.joined.hub.source());
         if source != Source::Streams || channels.is_empty() {
@@ -170,9 +170,9 @@ impl Fetcher {
         Ok(marks)
     }
 
-    /// Waits, for a while (ms), until one of these streams has entries behind these numbers: a page of
-    /// each. `None`: none of them can be waited for, because one of them is no stream, or because there are
-    /// more of them than entries that can be read at a time.
+    /// Waits up to this time (ms) until one of these streams has entries after these ids, and returns a page of
+    /// each. `None`: they cannot be waited for, because one of them is no stream, or because there are more
+    /// streams than entries that can be read at a time.
     pub async fn wait(
         &self,
         keys: &[(Vec<u8>, ReportedId)],
@@ -181,7 +181,7 @@ impl Fetcher {
         loop {
             let each = self.pace.get() / keys.len().max(1);
             if each == 0 {
-                // An entry of each would be too much.
+                // One entry of each would be too much.
                 return Ok(None);
             }
             let mut pipeline = pipe();
@@ -213,7 +213,7 @@ impl Fetcher {
         page(answer, asked, in_all, self.joined.longest() as u64)
     }
 
-    /// The answers; `None` if they are to be asked for again, or fewer of them.
+    /// Returns the answers; `None` if they are to be asked for again, or fewer of them.
     async fn ask(
         &self,
         pipeline: &mut Pipeline,
@@ -230,7 +230,7 @@ impl Fetcher {
                 let bytes = meter.came().wrapping_sub(came);
                 let few = bytes < self.joined.most_of_page() / 2;
                 self.pace.set(match meter.is_exhausted() {
-                    // It came before it could be broken off, and some of it is left out.
+                    // It arrived before it could be aborted, and some of it is left out.
                     true => smaller_pace(entries),
                     false => next_pace(self.pace.get(), entries, few, since.elapsed()),
                 });
@@ -241,7 +241,7 @@ impl Fetcher {
             }
             Err(broken) => broken,
         };
-        // What is still on its way goes with the connection.
+        // What is still to arrive goes with the connection.
         drop(link);
         self.pace.set(smaller_pace(entries));
         match broken {
@@ -253,7 +253,7 @@ impl Fetcher {
         Ok(None)
     }
 
-    /// The connection, taken out; `None` if it cannot be made now.
+    /// Takes the connection out; `None` if it cannot be made now.
     async fn connected(&self) -> Result<Option<(Link, Arc<Meter>)>, String> {
         let held = self.link.borrow_mut().take();
         if held.is_some() {
@@ -273,8 +273,8 @@ impl Fetcher {
         }
     }
 
-    /// A try failed: the first one may have met a connection of before Redis went away, and is followed
-    /// by another at once.
+    /// Counts a failed attempt. The first one may have used a connection from before Redis went away, and is
+    /// followed by another at once.
     async fn fail(&self, why: String) {
         let failures = self.failures.get();
         self.failures.set(failures.saturating_add(1));
@@ -285,21 +285,21 @@ impl Fetcher {
     }
 }
 
-/// How many of these streams one request asks for, and how many entries of each at most.
+/// Returns how many of these streams one request asks for, and how many entries of each at most.
 fn shares(pace: usize, ranges: &[PageRequest]) -> (usize, usize) {
     let streams = (pace / EACH).clamp(1, STREAMS).min(ranges.len());
     (streams, (pace / streams.max(1)).max(1))
 }
 
-/// An answer of at most `asked` entries as a page, up to the first that did not come because no more was
-/// allowed to a request for `in_all` entries of all its streams.
+/// Returns an answer of at most `asked` entries as a page, up to the first that was left out because no more
+/// was allowed to a request for `in_all` entries of all its streams.
 fn page(answer: &Value, asked: usize, in_all: usize, longest: u64) -> StreamPage {
     let came = match answer {
         Value::Array(list) => list.len(),
         _ => 0,
     };
     let mut entries = entries(answer);
-    // The only entry of a request has all that is allowed. If it does not fit it never will.
+    // The only entry of a request has the whole allowance. If it does not fit it never will.
     let is_to_come = |entry: &Entry| in_all > 1 && (1..=longest).contains(&entry.left_out);
     let whole = entries.iter().position(is_to_come).unwrap_or(entries.len());
     let more = came >= asked || whole < entries.len();
@@ -307,19 +307,19 @@ fn page(answer: &Value, asked: usize, in_all: usize, longest: u64) -> StreamPage
     StreamPage { entries, more, about: None, length: None }
 }
 
-/// How many of these streams are described in one request, and how many entries that brings: the first and
-/// the last of each. A single stream is waited for as a single entry is.
+/// Returns how many of these streams are described in one request, and how many entries that brings: the first
+/// and the last of each. A single stream is waited for as a single entry is.
 fn described_together(pace: usize, left: usize) -> (usize, usize) {
     let streams = (pace / 2).clamp(1, STREAMS).min(left);
     (streams, if streams == 1 { 1 } else { 2 * streams })
 }
 
-/// How many entries are asked for after a request for so many that was too much.
+/// Returns how many entries are asked for after a request for this many that was too much.
 fn smaller_pace(asked: usize) -> usize {
     (asked / 8).clamp(1, MOST)
 }
 
-/// How many entries the next request asks for.
+/// Returns how many entries the next request asks for.
 fn next_pace(pace: usize, asked: usize, few_bytes: bool, took: Duration) -> usize {
     if took > SLOW {
         (asked / 2).clamp(1, MOST)
@@ -330,7 +330,7 @@ fn next_pace(pace: usize, asked: usize, few_bytes: bool, took: Duration) -> usiz
     }
 }
 
-/// The answer, unless it is broken off.
+/// Returns the answer, unless it is aborted.
 async fn answer(
     connection: &mut MultiplexedConnection,
     pipeline: &Pipeline,
@@ -364,12 +364,12 @@ async fn answer(
     }
 }
 
-/// Waits until everything that this connection was told before is here.
+/// Waits until everything that the server sent on this connection before now has arrived.
 pub async fn ping(connection: &mut MultiplexedConnection) -> Result<(), String> {
     loop {
         match cmd("PING").query_async::<Value>(connection).await {
             Ok(_) => return Ok(()),
-            // Whether the connection is of no use is for its heartbeat to say.
+            // The heartbeat decides whether the connection is of any use.
             Err(error) if error.is_timeout() => {}
             Err(error) => return Err(shown(&error)),
         }

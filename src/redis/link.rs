@@ -1,8 +1,8 @@
 //! A connection to the node that holds a hub: found, checked, and bounded in time.
 //!
-//! One try, which succeeds or says in a sentence why not; when to try again is the caller's to
-//! decide. No error shows a user or a password: only what is known of the server's own words is
-//! repeated, since a Redis before 6 answers a greeting with what it was greeted with.
+//! One attempt, which succeeds or says in a sentence why not; the caller decides when to try again. No error
+//! shows a user or a password: of the server's own words only known ones are repeated, since a Redis before 6
+//! answers a greeting with what it was greeted with.
 
 mod bounded;
 mod cluster;
@@ -23,25 +23,25 @@ pub use bounded::{left_out, Bounds, Meter};
 pub use error::{is_elsewhere, is_not_ready, Kind, LinkError};
 use node::NodeAddress;
 
-/// The longest that one host may take to let us in.
+/// The longest time that one host may take to accept a connection and a login.
 const HOST: Duration = Duration::from_secs(1);
 
-/// The longest that connecting may take, whatever the number of hosts.
+/// The longest time that connecting may take, whatever the number of hosts.
 const ALL: Duration = Duration::from_secs(3);
 
-/// The longest that an answer may take on a connection.
+/// The longest time that an answer on a connection may take.
 const RESPONSE: Duration = Duration::from_secs(2);
 
-/// The longest word that a node says of itself or of others, with a margin.
+/// The longest word in which a node describes itself or others, in bytes, with a margin.
 const WORDS: usize = 64 << 10;
 
-/// What each of `count` hosts may take that only tell where to go, so that all can be asked.
+/// How long each of `count` hosts may take that only report where the hub is, so that all can be asked.
 fn share(count: usize) -> Duration {
     let count = u32::try_from(count).unwrap_or(u32::MAX).max(1);
     ((ALL - HOST) / count).clamp(HOST / 5, HOST)
 }
 
-/// Takes what the server sends unasked: messages and confirmations, and the end of the connection.
+/// Takes what the server sends without being asked: messages, confirmations, and the end of the connection.
 /// Called in the task that reads the socket, so it must be quick.
 pub type Pushes = Arc<dyn Fn(PushInfo) + Send + Sync>;
 
@@ -50,11 +50,11 @@ pub type Pushes = Arc<dyn Fn(PushInfo) + Send + Sync>;
 pub struct Link {
     /// Speaks RESP3: commands and messages on one connection.
     pub connection: MultiplexedConnection,
-    /// Where it is, to be shown.
+    /// The address, for messages.
     pub address: String,
-    /// Which of this process's connections it is.
+    /// A number that no other connection of this process has.
     pub made: u64,
-    /// Ends with the last clone.
+    /// Reads and writes the socket until the last clone is dropped.
     _driver: Arc<node::Driver>,
 }
 
@@ -88,8 +88,8 @@ async fn find(
     }
 }
 
-/// Returns when a Sentinel tells of another master than the one that the link leads to; never for
-/// other addresses, and never because of an error.
+/// Returns when a Sentinel reports another master than the one that the link leads to; never for other
+/// addresses, and never because of an error.
 pub async fn moved(address: &Address, link: &Link) {
     match &address.place {
         Topology::Sentinel { sentinels, master } => {

@@ -8,53 +8,53 @@ use crate::sse::pattern::matches;
 
 use crate::redis::waiting::WaitingMessages;
 
-/// What is to be done about doubtful messages of a channel.
+/// Whether a channel's stream has to be read because of doubtful messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Doubt {
-    /// None has come for a while.
+    /// No doubtful message has arrived for a while.
     None,
-    /// The stream has been asked within the last second.
+    /// The stream has been read within the last second.
     Settled,
-    /// More have come since.
+    /// More doubtful messages have arrived since.
     Open,
 }
 
 /// A channel, or a pattern.
 pub struct FollowedChannel {
-    /// The process's place in its record.
+    /// The process's entry in the channel's record.
     pub member: Membership,
     /// How far its subscription is.
     pub state: SubscriptionState,
-    /// How far its stream was read: the number of its newest durable event.
+    /// How far the channel's stream was read: the id of its newest durable event.
     pub last: ReportedId,
-    /// The lowest id that has come by its name while its history was on its way.
+    /// The lowest id that has arrived under the channel's name while its history was being read.
     pub first_by_name: Option<ReportedId>,
-    /// Entries up to this id that are still being fetched are forgotten.
+    /// Entries up to this id that are still being read were deleted.
     pub forgotten: ReportedId,
     /// Since when nobody listens (ms).
     pub quiet: Option<u64>,
-    /// Whether its stream has to be asked because of a doubtful message.
+    /// Whether the stream has to be read because of a doubtful message.
     pub doubt: Doubt,
 }
 
 /// How far a subscription is.
 pub enum SubscriptionState {
-    /// It is subscribed to, or will be: until that is confirmed nothing comes by its name.
+    /// It is requested, or will be: until it is confirmed nothing arrives under the channel's name.
     Asked,
-    /// It is subscribed to, and its history is on its way; messages wait for that.
+    /// It is confirmed, and history is being read; messages wait for that.
     Joining(WaitingMessages),
-    /// It has everything.
+    /// The channel has everything.
     InStep,
-    /// It cannot be had.
+    /// It was refused.
     Refused {
-        /// When it is asked for again (ms).
+        /// When it is requested again (ms).
         until: u64,
     },
 }
 
 impl FollowedChannel {
-    /// A doubtful message has come. True if the stream is to be asked at once; if somebody sends many, or
-    /// it may not be asked now, it is asked once a second.
+    /// Notes a doubtful message. Returns true if the stream is to be read at once; if there are many, or it may
+    /// not be read now, it is read once a second.
     pub fn is_doubted(&mut self, may_be_asked: bool) -> bool {
         let in_step = matches!(self.state, SubscriptionState::InStep);
         let at_once = may_be_asked && in_step && self.doubt == Doubt::None;
@@ -62,8 +62,8 @@ impl FollowedChannel {
         at_once
     }
 
-    /// A message with an id has come by its name. What `clock` had given before the connection began has
-    /// not happened since, whatever a message claims.
+    /// Notes a message with an id that arrives under the channel's name. Whatever `clock` had given before the
+    /// connection began is old, whatever a message claims.
     pub fn comes_while_joining(&mut self, id: ReportedId, clock: ReportedId) {
         if matches!(self.state, SubscriptionState::Joining { .. }) && id > clock {
             let first = self.first_by_name.map_or(id, |first| first.min(id));
@@ -71,52 +71,49 @@ impl FollowedChannel {
         }
     }
 
-    /// Whether its messages come by its own name now, so that those which patterns bring are doubles.
+    /// Whether messages arrive under the channel's own name, so that those received through patterns are
+    /// duplicates.
     pub fn comes_by_name(&self) -> bool {
         matches!(self.state, SubscriptionState::Joining(_) | SubscriptionState::InStep)
     }
 }
 
-/// All of them, by the names that the hub has for them.
+/// All channels and patterns, by the names that the hub has for them.
 #[derive(Default)]
 pub struct SubscriptionTable {
     by_name: HashMap<Box<[u8]>, FollowedChannel>,
-    /// The names of those that are patterns. All begin alike, so they have the order of the patterns.
+    /// The names of the patterns. All have the same prefix, so they sort as the patterns do.
     patterns: BTreeSet<Box<[u8]>>,
 }
 
 impl SubscriptionTable {
-    /// One of them.
     pub fn get(&self, name: &[u8]) -> Option<&FollowedChannel> {
         self.by_name.get(name)
     }
 
-    /// One of them.
     pub fn get_mut(&mut self, name: &[u8]) -> Option<&mut FollowedChannel> {
         self.by_name.get_mut(name)
     }
 
-    /// How many there are.
+    /// Returns the number of channels and patterns.
     pub fn len(&self) -> usize {
         self.by_name.len()
     }
 
-    /// All names.
+    /// Returns all names.
     pub fn names(&self) -> Keys<'_, Box<[u8]>, FollowedChannel> {
         self.by_name.keys()
     }
 
-    /// All of them.
     pub fn iter_mut(&mut self) -> IterMut<'_, Box<[u8]>, FollowedChannel> {
         self.by_name.iter_mut()
     }
 
-    /// All of them.
     pub fn values_mut(&mut self) -> ValuesMut<'_, Box<[u8]>, FollowedChannel> {
         self.by_name.values_mut()
     }
 
-    /// One more.
+    /// Adds a channel or a pattern.
     pub fn insert(&mut self, name: Box<[u8]>, channel: FollowedChannel) {
         if pattern_of(&name).is_some() {
             self.patterns.insert(name.clone());
@@ -124,19 +121,19 @@ impl SubscriptionTable {
         self.by_name.insert(name, channel);
     }
 
-    /// One less.
+    /// Removes a channel or a pattern.
     pub fn remove(&mut self, name: &[u8]) -> Option<FollowedChannel> {
         self.patterns.remove(name);
         self.by_name.remove(name)
     }
 
-    /// Only those for which `keep` is true.
+    /// Keeps only those for which `keep` returns true.
     pub fn retain(&mut self, mut keep: impl FnMut(&mut FollowedChannel) -> bool) {
         self.by_name.retain(|_, channel| keep(channel));
         self.patterns.retain(|name| self.by_name.contains_key(name));
     }
 
-    /// The first pattern, in the order of their bytes, that matches a channel.
+    /// Returns the first pattern, in byte order, that matches a channel.
     pub fn first_match(&self, name: &[u8]) -> Option<&[u8]> {
         let mut patterns = self.patterns.iter().filter_map(|name| pattern_of(name));
         patterns.find(|pattern| matches(pattern, name))

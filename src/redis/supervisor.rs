@@ -92,18 +92,18 @@ impl Supervisor {
     /// Holds the subscription whenever it is this process's turn, until the process quits.
     pub async fn run(mut self) {
         while let Some(chance) = self.chance().await {
-            let Some(seat) = self.joined.hub.take_seat() else {
+            let Some(slot) = self.joined.hub.claim_slot() else {
                 // No slot is free: other processes will do it.
                 drop(chance);
                 self.pause(Duration::from_secs(1)).await;
                 continue;
             };
-            self.joined.hub.set_waker(seat, self.wakes.waker);
+            self.joined.hub.set_waker(slot, self.wakes.waker);
             match chance {
-                Chance::Lease(lease) => self.hold(lease, seat).await,
-                Chance::Succession(held) => self.succeed(held, seat).await,
+                Chance::Lease(lease) => self.hold(lease, slot).await,
+                Chance::Succession(held) => self.succeed(held, slot).await,
             }
-            self.joined.hub.leave_seat(seat);
+            self.joined.hub.release_slot(slot);
             // Whatever ended that is not better at once.
             self.pause(LOOK).await;
         }
@@ -134,24 +134,24 @@ impl Supervisor {
     }
 
     /// Holds the lease over any number of connections.
-    async fn hold(&mut self, _lease: LeaseGuard, seat: SlotClaim) {
-        let Some(tenant) = self.tenant(seat).await else { return };
+    async fn hold(&mut self, _lease: LeaseGuard, slot: SlotClaim) {
+        let Some(tenant) = self.tenant(slot).await else { return };
         self.connect_again(tenant).await;
     }
 
-    async fn tenant(&mut self, seat: SlotClaim) -> Option<Holder> {
+    async fn tenant(&mut self, slot: SlotClaim) -> Option<Holder> {
         let fence = loop {
-            match self.joined.hub.take_fencing_token(seat, self.joined.now()) {
+            match self.joined.hub.take_fencing_token(slot, self.joined.now()) {
                 Ok(fence) => break fence,
                 Err(_) if *self.phase.borrow() == Phase::Serving => self.pause(LOOK).await,
                 Err(_) => return None,
             }
         };
-        Some(self.tenant_with(seat, fence))
+        Some(self.tenant_with(slot, fence))
     }
 
-    fn tenant_with(&self, seat: SlotClaim, fence: FencingToken) -> Holder {
-        Holder { seat, fence, woken: self.wakes.woken.clone() }
+    fn tenant_with(&self, slot: SlotClaim, fence: FencingToken) -> Holder {
+        Holder { seat: slot, fence, woken: self.wakes.woken.clone() }
     }
 
     /// Connects again and again, until this process has no part in the subscription any more.
@@ -270,11 +270,11 @@ impl Supervisor {
 
     /// Takes over from a holder that wants to leave, or is stopped, and gets the lease as soon as that
     /// process gives it up.
-    async fn succeed(&mut self, succession: LeaseGuard, seat: SlotClaim) {
-        let template = self.tenant_with(seat, FencingToken::none());
+    async fn succeed(&mut self, succession: LeaseGuard, slot: SlotClaim) {
+        let template = self.tenant_with(slot, FencingToken::none());
         let with = |fence| Holder { fence, ..template.clone() };
         let taken = tokio::select! {
-            taken = take_over(self.joined.clone(), seat, with) => taken,
+            taken = take_over(self.joined.clone(), slot, with) => taken,
             _ = self.phase.changed() => return,
         };
         // If it failed it is tried again, or the lease becomes free.

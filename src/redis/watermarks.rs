@@ -1,5 +1,5 @@
-//! What is forgotten of streams that applications write (`redis_source stream`). These are never touched:
-//! a hash beside them has the id up to which each is not delivered any more.
+//! Low watermarks of streams that applications write (`redis_source stream`). The streams are never touched: a
+//! hash beside them has the id up to which each is not delivered any more.
 
 use ::redis::{pipe, Pipeline, RedisError, Value};
 
@@ -15,7 +15,7 @@ pub fn question(names: &Keys, channels: &[&[u8]]) -> Pipeline {
     question
 }
 
-/// The watermarks of so many channels, by the answer. What may not be read has none.
+/// Returns the watermarks of this many channels from the answer. A channel that may not be read has none.
 pub fn read(
     answer: Option<Result<Value, RedisError>>,
     channels: usize,
@@ -29,15 +29,15 @@ pub fn read(
     Ok(marks)
 }
 
-/// A watermark, unless it is above everything its stream ever had, by the answer to XINFO STREAM: then the
-/// stream began anew, and the mark is void.
+/// Returns a watermark, unless it is above everything that its stream ever had, by the answer to XINFO STREAM:
+/// then the stream has started over, and the watermark is void.
 pub fn not_void(mark: Option<ReportedId>, about: Result<Value, RedisError>) -> Option<ReportedId> {
     let newest = about.ok().as_ref().and_then(last_generated);
     mark.filter(|mark| newest.is_some_and(|newest| newest >= *mark))
 }
 
 impl Fetched {
-    /// Takes away what is forgotten up to this id.
+    /// Removes everything up to this id, which was deleted.
     pub fn forget(&mut self, up_to: ReportedId, latest: Latest) {
         self.entries.retain(|entry| entry.id > up_to);
         self.missing = match (self.missing, up_to.checked(latest)) {
@@ -57,7 +57,7 @@ fn id(value: &Value) -> Option<ReportedId> {
     }
 }
 
-/// The newest id that a stream ever had, by the answer to XINFO STREAM.
+/// Returns the newest id that a stream ever had, from the answer to XINFO STREAM.
 fn last_generated(about: &Value) -> Option<ReportedId> {
     let Value::Map(about) = about else { return None };
     let is = |key: &Value| match key {

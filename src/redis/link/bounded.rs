@@ -1,9 +1,9 @@
-//! What a connection brings, bounded: a value that is too long is read from the socket and thrown away,
-//! and a number stands in its place that says how long it was.
+//! Bounds what a connection receives: a value that is too long is read from the socket and discarded, and a
+//! number takes its place, which is the length that it had.
 //!
-//! The codec keeps a whole answer in memory before it gives any of it, and never gives its buffer back.
-//! Anybody who may PUBLISH can make a message of 512 MB, and a page of a stream is as large as its
-//! entries are. So the bound lies before the codec, where a value's length is known from its header.
+//! The codec keeps a whole answer in memory before it returns any of it, and never gives its buffer back. Anybody
+//! who may PUBLISH can send a message of 512 MB, and a page of a stream is as large as its entries are. So the
+//! bound has to be in front of the codec, where the length of a value is known from its header.
 
 use std::io;
 use std::pin::Pin;
@@ -22,23 +22,23 @@ const MAX_HEADER: usize = 32;
 /// Values up to this length are never left out: ids, names of fields, words of status.
 const SHORT: usize = 64;
 
-/// How much a connection may bring.
+/// How much a connection may receive.
 #[derive(Clone, Debug)]
 pub struct Bounds {
     /// The longest value (bytes).
     pub longest: usize,
-    /// What has come, and how much still may.
+    /// Counts what has been received, and how much still may be.
     pub meter: Arc<Meter>,
 }
 
 impl Bounds {
-    /// No value may be longer than this.
+    /// Limits the length of every value, and nothing else.
     pub fn of_values(longest: usize) -> Bounds {
         Bounds { longest, meter: Arc::default() }
     }
 }
 
-/// Counts what a connection brings.
+/// Counts what a connection receives.
 #[derive(Debug)]
 pub struct Meter {
     came: AtomicUsize,
@@ -58,12 +58,12 @@ impl Default for Meter {
 }
 
 impl Meter {
-    /// Bytes that have come since the connection was made; the count wraps around.
+    /// Returns the bytes received since the connection was made; the count wraps around.
     pub fn came(&self) -> usize {
         self.came.load(Ordering::Relaxed)
     }
 
-    /// From now on values of so many bytes together are given, and all others but short ones left out.
+    /// Allows values of this many bytes together from now on; all others but short ones are left out.
     pub fn allow(&self, bytes: usize) {
         self.allowed.store(bytes, Ordering::Relaxed);
     }
@@ -82,14 +82,14 @@ impl Meter {
         self.came.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Whether a value of so many bytes may still come.
+    /// Whether a value of this many bytes is still allowed.
     fn takes(&self, bytes: usize) -> bool {
         let allowed = self.allowed.load(Ordering::Relaxed);
         if allowed == usize::MAX || bytes <= SHORT {
             return true;
         }
         if bytes > allowed {
-            // One that is shorter does not come either: what follows would have a hole before it.
+            // Shorter ones are not allowed either: what follows would have a hole before it.
             self.allowed.store(0, Ordering::Relaxed);
             self.exhausted.notify_one();
             return false;
@@ -99,7 +99,7 @@ impl Meter {
     }
 }
 
-/// The length of a value that was left out, if that is what this is.
+/// Returns the length of a value that was left out, if this stands for one.
 pub fn left_out(value: &Value) -> Option<u64> {
     match value {
         // Redis answers none of our commands with such a number.
@@ -113,13 +113,13 @@ pub struct Bounded<S> {
     socket: S,
     filter: Filter,
     chunk: Box<[u8]>,
-    /// What of the chunk has been read and not been looked at.
+    /// The part of the chunk that has been read from the socket and not been examined.
     from: usize,
     to: usize,
 }
 
 impl<S> Bounded<S> {
-    /// Around this socket.
+    /// Wraps a socket.
     pub fn new(socket: S, bounds: Bounds) -> Bounded<S> {
         let chunk = vec![0; CHUNK].into_boxed_slice();
         Bounded { socket, filter: Filter::new(bounds), chunk, from: 0, to: 0 }
@@ -168,27 +168,27 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Bounded<S> {
     }
 }
 
-/// How far the reading of the protocol is.
+/// The state of the protocol's reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum At {
-    /// At the beginning of a line.
+    /// At the start of a line.
     Start,
-    /// In the header of a value, which is kept until it is whole.
+    /// In the header of a value, which is kept until it is complete.
     Header,
-    /// In a line that says nothing of a length.
+    /// In a line without a length.
     Line,
-    /// In a value, of which so many bytes still come.
+    /// In a value, of which this many bytes are still to come.
     Given(usize),
-    /// The same of one that is left out.
+    /// In a value that is left out, of which this many bytes are still to come.
     LeftOut(usize),
 }
 
-/// What passes, and what does not.
+/// Decides what passes to the reader.
 struct Filter {
     bounds: Bounds,
     at: At,
     header: Vec<u8>,
-    /// How much of the header has been given to the reader, once it is whole.
+    /// How much of the header has been given to the reader, once it is complete.
     given: Option<usize>,
 }
 
@@ -197,7 +197,7 @@ impl Filter {
         Filter { bounds, at: At::Start, header: Vec::with_capacity(MAX_HEADER), given: None }
     }
 
-    /// Passes bytes on, as far as the reader has room. How many have been dealt with.
+    /// Passes bytes on, as far as the reader has room. Returns how many have been consumed.
     fn pass(&mut self, bytes: &[u8], out: &mut ReadBuf<'_>) -> usize {
         let mut done = 0;
         while out.remaining() > 0 {
@@ -246,7 +246,7 @@ impl Filter {
         done
     }
 
-    /// Adds to the header, and judges it once it is whole. How many bytes were of it.
+    /// Adds to the header, and evaluates it once it is complete. Returns how many bytes belonged to it.
     fn read_header(&mut self, bytes: &[u8]) -> usize {
         let end = memchr::memchr(b'\n', bytes).map(|at| at + 1);
         let some = end.unwrap_or(bytes.len()).min(MAX_HEADER - self.header.len());
@@ -255,19 +255,19 @@ impl Filter {
             self.at = self.judge();
             self.given = Some(0);
         } else if self.header.len() == MAX_HEADER {
-            // It is none. The codec will say so.
+            // This is no header. The codec reports that.
             self.at = At::Line;
             self.given = Some(0);
         }
         some
     }
 
-    /// What becomes of the value whose header is whole. The header of one that is left out becomes that
-    /// of a number, its length.
+    /// Decides what happens to the value whose header is complete. The header of one that is left out becomes
+    /// that of a number, its length.
     fn judge(&mut self) -> At {
         let digits = self.header.get(1..self.header.len().saturating_sub(2)).unwrap_or_default();
         let length = std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok());
-        // No value, or what the codec will not understand.
+        // No value, or something that the codec will not understand.
         let Some(length): Option<usize> = length else { return At::Start };
         let Some(with_end) = length.checked_add(2) else { return At::Start };
         if length <= self.bounds.longest && self.bounds.meter.takes(length) {

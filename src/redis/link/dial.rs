@@ -1,4 +1,4 @@
-//! A socket to a node: TCP, TLS or the system's own.
+//! Opens a socket to a node: TCP, TLS, or a Unix socket.
 
 use std::io;
 use std::path::PathBuf;
@@ -15,10 +15,10 @@ use tokio_rustls::TlsConnector;
 
 use super::super::address::Host;
 
-/// How long a peer that has vanished goes unnoticed.
+/// How long it takes to notice that a peer has vanished.
 const VANISHED: Duration = Duration::from_secs(5);
 
-/// Where a node is.
+/// The address of a node.
 #[derive(Clone)]
 pub(super) enum NodeAddress {
     Host(Host),
@@ -34,12 +34,12 @@ impl std::fmt::Display for NodeAddress {
     }
 }
 
-/// Bytes that go both ways.
+/// A stream of bytes in both directions.
 pub(super) trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for S {}
 
-/// Connects, over TLS if that is asked for.
+/// Connects, over TLS if `tls` is set.
 pub(super) async fn dial(spot: &NodeAddress, tls: bool) -> io::Result<Box<dyn ByteStream>> {
     Ok(match spot {
         NodeAddress::Unix(path) => Box::new(UnixStream::connect(path).await?),
@@ -52,7 +52,7 @@ pub(super) async fn dial(spot: &NodeAddress, tls: bool) -> io::Result<Box<dyn By
     })
 }
 
-/// Connects to whichever of a host's addresses answers first.
+/// Connects to the first of a host's addresses that answers.
 async fn tcp(host: &Host) -> io::Result<TcpStream> {
     let mut tries = JoinSet::new();
     for address in lookup_host((&*host.name, host.port)).await? {
@@ -83,8 +83,8 @@ fn settled(stream: TcpStream) -> io::Result<TcpStream> {
 
 fn tls_config() -> io::Result<ClientConfig> {
     static PROVIDER: Once = Once::new();
-    // Without a provider of cryptography that was chosen, rustls panics. An error says that the process
-    // has one already, which will do.
+    // rustls panics unless a provider of cryptography has been chosen. An error means that the process has
+    // one already, which is fine.
     PROVIDER.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
     let mut found = rustls_native_certs::load_native_certs();
     if let Some(error) = found.errors.pop() {

@@ -1,4 +1,4 @@
-//! Why there is no connection, as one sentence, and what an error of a command means for it.
+//! Why there is no connection, in one sentence, and what an error of a command means for it.
 
 use std::error::Error;
 use std::fmt;
@@ -9,18 +9,18 @@ use std::time::Duration;
 
 use ::redis::{ErrorKind, RedisError};
 
-/// What kind of failure it is.
+/// The kind of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Nobody there, or no answer in time.
+    /// Nobody answers, or not in time.
     Unreachable,
-    /// User or password are wrong or missing, or the user may not do what is needed.
+    /// User or password are wrong or missing, or the user lacks a permission.
     Auth,
-    /// It is there and will serve in a while: loading, a replica, in the middle of a failover.
+    /// The node answers and will serve later: it is loading, a replica, or in the middle of a failover.
     NotReady,
-    /// It does not speak RESP3, which Redis 6 does.
+    /// It does not speak RESP3, which Redis 6 and later do.
     TooOld,
-    /// No TLS, or a certificate that is not trusted.
+    /// It speaks no TLS, or its certificate is not trusted.
     Tls,
     /// Anything else.
     Other,
@@ -29,7 +29,7 @@ pub enum Kind {
 /// Why there is no connection. Shows neither user nor password.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LinkError {
-    /// What kind of failure it is.
+    /// The kind of the failure.
     pub kind: Kind,
     text: String,
 }
@@ -39,7 +39,7 @@ impl LinkError {
         LinkError { kind, text }
     }
 
-    /// What an error of the connection to `spot` means.
+    /// Explains an error of the connection to `spot`.
     pub(super) fn of(spot: &str, error: &RedisError) -> LinkError {
         let (kind, what) = judge(error);
         LinkError::new(kind, format!("{spot} {what}"))
@@ -54,7 +54,7 @@ impl fmt::Display for LinkError {
 
 impl Error for LinkError {}
 
-/// Whether the server will serve this in a while.
+/// Whether the server will serve this request later.
 pub fn is_not_ready(error: &RedisError) -> bool {
     let codes = [
         "LOADING",
@@ -69,13 +69,13 @@ pub fn is_not_ready(error: &RedisError) -> bool {
     error.code().is_some_and(|code| codes.contains(&code))
 }
 
-/// Whether another node is to be asked: the hub has moved.
+/// Whether another node has to be asked, because the hub has moved.
 pub fn is_elsewhere(error: &RedisError) -> bool {
     let codes = ["MOVED", "ASK", "TRYAGAIN", "READONLY"];
     error.code().is_some_and(|code| codes.contains(&code))
 }
 
-/// The answer of `work`, or after `limit` that there was none.
+/// Returns the answer of `work`, or an error if there was none within `limit`.
 pub(super) async fn in_time<T>(
     limit: Duration,
     spot: &str,
@@ -87,7 +87,7 @@ pub(super) async fn in_time<T>(
     }
 }
 
-/// Of two failures the one that says more: that of a host which was there.
+/// Returns the more informative of two failures: that of a host which answered.
 pub(super) fn more_telling(one: Option<LinkError>, two: LinkError) -> Option<LinkError> {
     match one {
         Some(one) if two.kind == Kind::Unreachable => Some(one),
@@ -95,7 +95,7 @@ pub(super) fn more_telling(one: Option<LinkError>, two: LinkError) -> Option<Lin
     }
 }
 
-/// Only fixed words, but for those of TLS and of the system, which never hold what we sent.
+/// Only fixed words, except those of TLS and of the system, which never contain what was sent.
 fn judge(error: &RedisError) -> (Kind, String) {
     if let Some(fault) = tls_fault(error) {
         return (Kind::Tls, format!("cannot be trusted over TLS: {fault}"));
@@ -131,7 +131,7 @@ fn judge_kind(error: &RedisError) -> (Kind, String) {
     (kind, what.to_string())
 }
 
-/// Redis tells some errors by nothing but their words.
+/// Redis describes some errors by nothing but their words.
 fn judge_words(words: &str) -> (Kind, &'static str) {
     if words.starts_with("DB index is out of range") {
         return (Kind::Other, "has no database of that number");
@@ -161,7 +161,7 @@ fn tls_fault(error: &RedisError) -> Option<&rustls::Error> {
     cause(error).or_else(|| cause::<io::Error>(error)?.get_ref()?.downcast_ref())
 }
 
-/// The error that `redis` wrapped, if it is of this type.
+/// Returns the error that `redis` wrapped, if it is of this type.
 fn cause<E: Error + 'static>(error: &RedisError) -> Option<&E> {
     error.source()?.downcast_ref::<Arc<dyn Error + Send + Sync>>()?.downcast_ref()
 }
