@@ -3,7 +3,7 @@
 use v5.36;
 use FindBin;
 use lib "$FindBin::Bin/lib";
-use SSE::Blocks;
+use SSE::TestNginxSetup;
 
 # Each block's `refused` is what the line must say, before the file and its line where nginx knows them.
 add_block_preprocessor(sub ($block) {

@@ -7,7 +7,7 @@ use lib "$FindBin::Bin/lib";
 use Test::More;
 use SSE::Cluster;
 use SSE::HTTP qw(request);
-use SSE::Joined;
+use SSE::RedisStage;
 use SSE::Loop qw(serve_for wait_for);
 use SSE::Nginx qw(free_port);
 
@@ -72,7 +72,7 @@ for my $lines (@right) {
 }
 
 # No password anywhere, and a changed address is a new hub.
-my $stage = SSE::Joined->new(redis => 'redis://app:hidden-word@127.0.0.1:' . free_port(), away => 1);
+my $stage = SSE::RedisStage->new(redis => 'redis://app:hidden-word@127.0.0.1:' . free_port(), away => 1);
 my $nginx = $stage->cluster;
 my $old   = SSE::Client->new(port => $stage->port, path => '/on/news', reconnect => 1);
 ok($old->wait_open, 'a stream opens without a Redis');

@@ -9,7 +9,7 @@ use SSE::Client;
 use SSE::HTTP qw(request);
 use SSE::Loop qw(wait_for);
 use SSE::Nginx qw(has_module);
-use SSE::Shipped;
+use SSE::ExampleConfig;
 
 my $nginx;
 
@@ -113,7 +113,7 @@ sub runs ($name, $test) {
         my %takes  = ('per-user' => 'http_auth_request', signed => 'http_secure_link', 'many-clients' => 'http_ssl');
         my $module = $takes{$name};
         plan skip_all => "nginx is built without ${module}_module" if $module && !has_module($module);
-        $nginx = SSE::Shipped->start(name => $name);
+        $nginx = SSE::ExampleConfig->start(name => $name);
         $test->();
         $nginx->ends_cleanly;
     };

@@ -9,7 +9,7 @@ use Test::More;
 use SSE::Curl;
 use SSE::HTTP qw(request);
 use SSE::HTTP2;
-use SSE::Joined;
+use SSE::RedisStage;
 use SSE::Loop qw(wait_for);
 use SSE::Nginx qw(has_module);
 use SSE::Redis;

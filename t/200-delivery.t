@@ -4,7 +4,7 @@ use v5.36;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 use Test::More;
-use SSE::Ids qw(by_id);
+use SSE::EventIds qw(by_id);
 use SSE::Loop qw(wait_for);
 use SSE::Publisher;
 use SSE::Stage;

@@ -4,7 +4,7 @@ use v5.36;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 use Test::More;
-use SSE::Ids qw(is_id by_id);
+use SSE::EventIds qw(is_id by_id);
 use SSE::Loop qw(wait_for);
 use SSE::Stage;
 

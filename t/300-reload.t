@@ -5,7 +5,7 @@ use FindBin;
 use lib "$FindBin::Bin/lib";
 use Test::More;
 use SSE::Cluster;
-use SSE::Crowd;
+use SSE::Fleet;
 use SSE::Loop qw(serve_for);
 
 my $nginx = SSE::Cluster->start(http => <<'EOF_HTTP', server => <<'EOF_SERVER');
@@ -19,10 +19,10 @@ EOF_HTTP
     location = /publish-quiet { sse_publish quiet; }
 EOF_SERVER
 
-my $crowd = SSE::Crowd->new(cluster => $nginx);
-ok($crowd->gather, '60 clients are connected');
+my $fleet = SSE::Fleet->new(cluster => $nginx);
+ok($fleet->gather, '60 clients are connected');
 my $descriptors = $nginx->descriptors($nginx->pid);
-$crowd->start_publishing;
+$fleet->start_publishing;
 my $reloads = 0;
 for (1 .. 7) {
     serve_for(1.5);
@@ -30,7 +30,7 @@ for (1 .. 7) {
 }
 is($reloads, 7, 'every reload brings new workers');
 ok($nginx->wait_old_workers_gone(3), 'three seconds later no old worker is left');
-$crowd->verify;
+$fleet->verify;
 is($nginx->descriptors($nginx->pid), $descriptors, 'the master has no more descriptors than before');
 
 $nginx->ends_cleanly;

@@ -5,7 +5,7 @@ use FindBin;
 use lib "$FindBin::Bin/lib";
 use Test::More;
 use SSE::Cluster;
-use SSE::Crowd;
+use SSE::Fleet;
 use SSE::Loop qw(serve_for);
 
 my $nginx = SSE::Cluster->start(workers => 2, http => <<'EOF_HTTP', server => <<'EOF_SERVER');
@@ -19,9 +19,9 @@ EOF_HTTP
     location = /publish-quiet { sse_publish quiet; }
 EOF_SERVER
 
-my $crowd = SSE::Crowd->new(cluster => $nginx);
-ok($crowd->gather, '60 clients are connected');
-$crowd->start_publishing;
+my $fleet = SSE::Fleet->new(cluster => $nginx);
+ok($fleet->gather, '60 clients are connected');
+$fleet->start_publishing;
 serve_for(1);
 
 $nginx->configure(workers => 4);
@@ -34,7 +34,7 @@ $nginx->configure(workers => 1);
 ok($nginx->reload, 'nginx reloads with one worker');
 serve_for(1);
 ok($nginx->wait_old_workers_gone(3), 'the four old workers go');
-$crowd->verify;
+$fleet->verify;
 
 $nginx->ends_cleanly;
 done_testing();

@@ -7,7 +7,7 @@ use lib "$FindBin::Bin/lib";
 use List::Util qw(max);
 use Test::More;
 use Time::HiRes qw(time);
-use SSE::Lateness;
+use SSE::TimerLatency;
 use SSE::Loop qw(serve_for wait_for);
 use SSE::Stage;
 
@@ -16,7 +16,7 @@ my $stage = SSE::Stage->new(
     server => 'location = /s { sse_stream news; }',
 );
 my $nginx = $stage->cluster;
-my $lateness = SSE::Lateness->measure;
+my $lateness = SSE::TimerLatency->measure;
 
 # A reload.
 my @clients = streams(60);

@@ -5,7 +5,7 @@ use v5.36;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 use Test::More;
-use SSE::Again qw(again);
+use SSE::Rerun qw(rerun);
 use SSE::Loop qw(serve_for wait_for);
 use SSE::Stage;
 
@@ -32,5 +32,5 @@ for my $configuration ('sse_lean on;', 'sse_lean off;') {
     $stage->ends_cleanly;
 }
 
-again('sse_lean on;', '300-reload.t', '320-killed-workers.t', '315-drain.t');
+rerun('sse_lean on;', '300-reload.t', '320-killed-workers.t', '315-drain.t');
 done_testing();

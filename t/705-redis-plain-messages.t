@@ -5,14 +5,14 @@ use v5.36;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 use Test::More;
-use SSE::Ids qw(by_id is_id);
-use SSE::Joined;
+use SSE::EventIds qw(by_id is_id);
+use SSE::RedisStage;
 use SSE::Loop qw(wait_for);
 use SSE::Redis;
 
 my $redis = SSE::Redis->start;
 my @nginx = map {
-    SSE::Joined->new(redis => $redis->url, workers => 3, hub => 'history 1000; max_event_size 64k; presence on;',
+    SSE::RedisStage->new(redis => $redis->url, workers => 3, hub => 'history 1000; max_event_size 64k; presence on;',
         server => 'location = /who { sse_stream sse.presence; }')
 } 1, 2;
 my ($one, $two) = @nginx;
@@ -90,7 +90,7 @@ ok(wait_for(sub { grep { $_->{data} =~ /somebody/ } @{ $who->{events} } }), 'the
 is(scalar(grep { $_->{data} eq 'forged' } @{ $who->{events} }), 0, 'and nobody else can');
 
 # A prefix.
-my $site   = SSE::Joined->new(redis => $redis->url, workers => 1, hub => 'redis_prefix site:;');
+my $site   = SSE::RedisStage->new(redis => $redis->url, workers => 1, hub => 'redis_prefix site:;');
 my $inside = $site->stream('/on/messages');
 $redis->publish('messages',      'outside');
 $redis->publish('site:messages', 'inside');

@@ -7,13 +7,13 @@ use lib "$FindBin::Bin/lib";
 use Test::More;
 use SSE::Cluster;
 use SSE::HTTP qw(request);
-use SSE::Ids qw(by_id);
-use SSE::Joined;
+use SSE::EventIds qw(by_id);
+use SSE::RedisStage;
 use SSE::Loop qw(wait_for);
 use SSE::Redis;
 
 my $redis = SSE::Redis->start;
-my @nginx = map { SSE::Joined->new(redis => $redis->url, hub => 'history 100;') } 1, 2;
+my @nginx = map { SSE::RedisStage->new(redis => $redis->url, hub => 'history 100;') } 1, 2;
 my ($one, $two) = @nginx;
 my $durable = qr/\A\d+-\d+\z/;
 

@@ -6,13 +6,13 @@ use FindBin;
 use lib "$FindBin::Bin/lib";
 use Test::More;
 use Time::HiRes qw(time);
-use SSE::Joined;
+use SSE::RedisStage;
 use SSE::Loop qw(wait_for);
 use SSE::Redis;
 
 my $redis = SSE::Redis->start(notify => 'Kt');
 my $plain = SSE::Redis->start;
-my @nginx = map { SSE::Joined->new(redis => $_->url, hub => 'history 1000; redis_source stream;') } $redis, $redis, $plain;
+my @nginx = map { SSE::RedisStage->new(redis => $_->url, hub => 'history 1000; redis_source stream;') } $redis, $redis, $plain;
 my ($one, $two, $without) = @nginx;
 
 # What was added before anyone listened is history.

@@ -5,14 +5,14 @@ use v5.36;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 use Test::More;
-use SSE::Joined;
+use SSE::RedisStage;
 use SSE::Loop qw(wait_for);
 use SSE::Redis;
 
 for my $notify ('Kt', undef) {
     my $how   = $notify ? 'reported' : 'asked';
     my $redis = SSE::Redis->start($notify ? (notify => $notify) : ());
-    my $nginx = SSE::Joined->new(redis => $redis->url, hub => 'zone 32m; redis_source stream;', workers => 1);
+    my $nginx = SSE::RedisStage->new(redis => $redis->url, hub => 'zone 32m; redis_source stream;', workers => 1);
     my @all   = map { my $from = $_ * 50; $nginx->stream('/on/' . join ',', map { "c$_" } $from .. $from + 49) } 0 .. 3;
     my $large = 'x' x 60_000;
     my $number = 0;

@@ -5,13 +5,13 @@ use v5.36;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 use Test::More;
-use SSE::Joined;
+use SSE::RedisStage;
 use SSE::Loop qw(serve_for wait_for);
 use SSE::Redis;
 
 my $redis = SSE::Redis->start;
 my @nginx = map {
-    SSE::Joined->new(redis => $redis->url, hub => 'history 5000;', http => 'sse_drain 300ms; sse_name_events by_channel;',
+    SSE::RedisStage->new(redis => $redis->url, hub => 'history 5000;', http => 'sse_drain 300ms; sse_name_events by_channel;',
         server => 'location ~ ^/like/(.+)$ { sse_stream $1 split=, pattern; }')
 } 1, 2;
 my ($one, $two) = @nginx;

@@ -5,12 +5,12 @@ use v5.36;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 use Test::More;
-use SSE::Joined;
+use SSE::RedisStage;
 use SSE::Loop qw(serve_for wait_for);
 use SSE::Redis;
 
 my $redis = SSE::Redis->start(appendonly => 1);
-my $stage = SSE::Joined->new(redis => $redis->url, workers => 2, http => 'sse_drain 100ms;',
+my $stage = SSE::RedisStage->new(redis => $redis->url, workers => 2, http => 'sse_drain 100ms;',
     server => 'location ~ ^/like/(.+)$ { sse_stream $1 split=, pattern; }');
 my $nginx  = $stage->cluster;
 my @client = map { $stage->stream($_, reconnect => 1) } ('/like/room:%2A') x 3, '/like/room:%2A,%2A:1,r%2A';

@@ -6,13 +6,13 @@ use FindBin;
 use lib "$FindBin::Bin/lib";
 use Test::More;
 use Time::HiRes qw(time);
-use SSE::Joined;
+use SSE::RedisStage;
 use SSE::Loop qw(serve_for wait_for);
 use SSE::Redis;
 
 my $redis = SSE::Redis->start;
-my $one   = SSE::Joined->new(redis => $redis->url, workers => 1);
-my $four  = SSE::Joined->new(redis => $redis->url, workers => 4);
+my $one   = SSE::RedisStage->new(redis => $redis->url, workers => 1);
+my $four  = SSE::RedisStage->new(redis => $redis->url, workers => 4);
 my @nginx = ($one, $four);
 
 # The time that a channel is kept is measured meanwhile.

@@ -6,7 +6,7 @@ use lib "$FindBin::Bin/lib";
 use Test::More;
 use SSE::Cluster;
 use SSE::HTTP qw(request);
-use SSE::Joined;
+use SSE::RedisStage;
 use SSE::Redis;
 
 my $docs = SSE::Cluster::slurp("$FindBin::Bin/../docs/redis.md");
@@ -84,7 +84,7 @@ sub access_of ($row) {
 # An nginx that connects as this user.
 sub joined ($redis, $user, $source = '') {
     my $like = $source ? '' : 'location ~ ^/like/(.+)$ { sse_stream $1 pattern; }';
-    return SSE::Joined->new(
+    return SSE::RedisStage->new(
         redis  => $redis->url =~ s{//}{//$user:secret@}r,
         hub    => "redis_prefix shop:; $source",
         server => "location /admin { sse_admin; } $like",

@@ -8,21 +8,21 @@ use FindBin;
 use lib "$FindBin::Bin/lib";
 use Test::More;
 use Time::HiRes qw(time);
-use SSE::Crowd;
-use SSE::Joined;
+use SSE::Fleet;
+use SSE::RedisStage;
 use SSE::Loop qw(serve_for wait_for);
 use SSE::Sentinels;
 
 my $sentinels = SSE::Sentinels->start(appendonly => 1);
 my @nginx = map {
-    SSE::Joined->new(redis => $sentinels->url, hub => 'history 20000;', server => <<'EOF_SERVER')
+    SSE::RedisStage->new(redis => $sentinels->url, hub => 'history 20000;', server => <<'EOF_SERVER')
         location = /stream        { sse_stream loud; }
         location = /quiet         { sse_stream quiet; }
         location = /publish       { sse_publish loud; }
         location = /publish-quiet { sse_publish quiet; }
 EOF_SERVER
 } 1, 2;
-my $crowd = SSE::Crowd->new(clusters => [map { $_->cluster } @nginx], clients => 20, quiet => 4, rate => 60, movers => 4,
+my $fleet = SSE::Fleet->new(clusters => [map { $_->cluster } @nginx], clients => 20, quiet => 4, rate => 60, movers => 4,
     survivors => \&kept);
 
 # The ids that the master has.
@@ -30,11 +30,11 @@ sub kept () {
     return map { map { $_->[0] } @{ $sentinels->master->must('XRANGE', "sse:{sse}:s:$_", '-', '+') } } qw(loud quiet);
 }
 
-ok($crowd->gather, '24 clients of two nginxes are connected');
+ok($fleet->gather, '24 clients of two nginxes are connected');
 is($_->subscriptions($sentinels->master), 1, 'the master has a subscribing connection of each') for @nginx;
 is($_->subscriptions($sentinels->replica), 0, 'the replica none') for @nginx;
 my $plain = $nginx[0]->stream('/on/plain');
-$crowd->start_publishing;
+$fleet->start_publishing;
 serve_for(1);
 
 # The master is stopped.
@@ -47,11 +47,11 @@ $old->resume;
 $sentinels->master->publish('plain', 'from the new master');
 ok($plain->wait_data('from the new master'), 'messages of the new master come');
 ok($_->wait_up, 'both are joined') for @nginx;
-my $accepted = $crowd->count;
-ok(wait_for(sub { $crowd->count > $accepted + 30 }), 'publishing goes on');
+my $accepted = $fleet->count;
+ok(wait_for(sub { $fleet->count > $accepted + 30 }), 'publishing goes on');
 ok(wait_for(sub { $sentinels->is_settled }, 25), 'the old master becomes a replica');
 is($_->subscriptions($sentinels->master), 1, 'nobody has gone back to it') for @nginx;
-my @confirmed = $crowd->accepted;
+my @confirmed = $fleet->accepted;
 
 my %kept = map { $_ => 1 } kept();
 my @lost = map { $_->{id} } grep { (split /-/, $_->{id})[0] > $paused && !$kept{ $_->{id} } } @confirmed;
@@ -64,6 +64,6 @@ ok(wait_for(sub { !grep { $_->subscriptions($sentinels->master) != 1 } @nginx },
 $sentinels->master->publish('plain', 'from the first master');
 ok($plain->wait_data('from the first master'), 'messages of the first master come');
 
-$crowd->verify;
+$fleet->verify;
 $_->ends_cleanly for @nginx;
 done_testing();

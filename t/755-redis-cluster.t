@@ -5,14 +5,14 @@ use v5.36;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 use Test::More;
-use SSE::Crowd;
-use SSE::Joined;
+use SSE::Fleet;
+use SSE::RedisStage;
 use SSE::Loop qw(serve_for wait_for);
 use SSE::RedisCluster;
 
 my $cluster = SSE::RedisCluster->start(appendonly => 1);
 my @nginx   = map {
-    SSE::Joined->new(redis => $cluster->url, hub => 'history 20000;', server => <<'EOF_SERVER')
+    SSE::RedisStage->new(redis => $cluster->url, hub => 'history 20000;', server => <<'EOF_SERVER')
         location = /stream        { sse_stream loud; }
         location = /quiet         { sse_stream quiet; }
         location = /publish       { sse_publish loud; }
@@ -20,11 +20,11 @@ my @nginx   = map {
 EOF_SERVER
 } 1, 2;
 my $key   = 'sse:{sse}:clock';
-my $crowd = SSE::Crowd->new(clusters => [map { $_->cluster } @nginx], clients => 20, quiet => 4, rate => 60, movers => 4);
-ok($crowd->gather, '24 clients of two nginxes are connected');
+my $fleet = SSE::Fleet->new(clusters => [map { $_->cluster } @nginx], clients => 20, quiet => 4, rate => 60, movers => 4);
+ok($fleet->gather, '24 clients of two nginxes are connected');
 is(subscriptions($_), 1, 'each nginx has one subscribing connection') for @nginx;
 my $plain = $nginx[0]->stream('/on/plain');
-$crowd->start_publishing;
+$fleet->start_publishing;
 for my $node ($cluster->nodes) {
     $node->publish('plain', 'at ' . $node->port);
 }
@@ -51,7 +51,7 @@ $cluster->owner($key)->publish('plain', 'after the death');
 ok($plain->wait_data('after the death'), 'plain messages come');
 is(subscriptions($_), 1, 'each nginx has one subscribing connection') for @nginx;
 
-$crowd->verify;
+$fleet->verify;
 $_->ends_cleanly for @nginx;
 done_testing();
 
@@ -62,6 +62,6 @@ sub subscriptions ($nginx) {
 }
 
 sub published_more ($when) {
-    my $accepted = $crowd->count;
-    return ok(wait_for(sub { $crowd->count > $accepted + 30 }, 15), "publishing goes on $when");
+    my $accepted = $fleet->count;
+    return ok(wait_for(sub { $fleet->count > $accepted + 30 }, 15), "publishing goes on $when");
 }

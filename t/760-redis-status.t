@@ -5,12 +5,12 @@ use FindBin;
 use lib "$FindBin::Bin/lib";
 use Test::More;
 use SSE::HTTP qw(request);
-use SSE::Joined;
+use SSE::RedisStage;
 use SSE::Loop qw(serve_for wait_for);
 use SSE::Redis;
 
 my $redis = SSE::Redis->start;
-my $stage = SSE::Joined->new(redis => $redis->url, http => "sse_hub alone { zone 2m; max_event_size 64k; }\nsse_drain 300ms;");
+my $stage = SSE::RedisStage->new(redis => $redis->url, http => "sse_hub alone { zone 2m; max_event_size 64k; }\nsse_drain 300ms;");
 
 is(figures('alone')->{redis}, 'off', 'a hub without Redis is not joined');
 is(figures('alone')->{redis_reconnects}, 0, 'nor ever was');

@@ -5,12 +5,12 @@ use v5.36;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 use Test::More;
-use SSE::Joined;
+use SSE::RedisStage;
 use SSE::Loop qw(serve_for wait_for);
 use SSE::Redis;
 
 my $redis = SSE::Redis->start(notify => 'Kt', users => ['app on >secret ~* &* +@all']);
-my @nginx = map { SSE::Joined->new(redis => $_, hub => 'redis_source stream;', http => 'sse_drain 100ms;') }
+my @nginx = map { SSE::RedisStage->new(redis => $_, hub => 'redis_source stream;', http => 'sse_drain 100ms;') }
     $redis->url, $redis->url =~ s{//}{//app:secret\@}r;
 my ($one, $two) = @nginx;
 my $many    = join ',', map { "quiet:$_" } 1 .. 60;

@@ -5,7 +5,7 @@ use v5.36;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 use Test::More;
-use SSE::Joined;
+use SSE::RedisStage;
 use SSE::Loop qw(serve_for wait_for);
 use SSE::Redis;
 
@@ -25,7 +25,7 @@ for my $case (sort keys %unwilling) {
     $redis->must('FLUSHALL');
     $redis->must('EVAL', $script, 1, 'sse:{sse}:s:news', 'earlier');
     $begin->();
-    my @nginx  = map { SSE::Joined->new(redis => $redis->url) } 1, 2;
+    my @nginx  = map { SSE::RedisStage->new(redis => $redis->url) } 1, 2;
     my @client = map { $_->stream('/on/news') } @nginx;
     forge('-') if $case ne 'has a known value';
     $redis->publish('news', 'plain');
@@ -47,7 +47,7 @@ for my $case (sort keys %unwilling) {
 
 # Another secret stands there under a live connection.
 $redis->must('FLUSHALL');
-my @nginx  = map { SSE::Joined->new(redis => $redis->url, workers => 2, http => 'sse_drain 100ms;') } 1, 2;
+my @nginx  = map { SSE::RedisStage->new(redis => $redis->url, workers => 2, http => 'sse_drain 100ms;') } 1, 2;
 my @client = map { $_->stream('/on/news', reconnect => 1) } @nginx;
 for my $other ('0' x 32, '-', 'f' x 32) {
     $redis->must('HSET', $history, 'token', $other);
@@ -60,7 +60,7 @@ for my $other ('0' x 32, '-', 'f' x 32) {
 
 # Nobody may write it: every event is looked up, over new connections, reloads and deaths.
 $redis->must('FLUSHALL');
-my $reading = SSE::Joined->new(redis => $redis->url =~ s{//}{//reader:secret\@}r, workers => 2, http => 'sse_drain 100ms;');
+my $reading = SSE::RedisStage->new(redis => $redis->url =~ s{//}{//reader:secret\@}r, workers => 2, http => 'sse_drain 100ms;');
 my $number = 0;
 durable();
 $redis->must('HDEL', $history, 'token');

@@ -6,14 +6,14 @@ use FindBin;
 use lib "$FindBin::Bin/lib";
 use Test::More;
 use SSE::HTTP qw(request);
-use SSE::Joined;
+use SSE::RedisStage;
 use SSE::Loop qw(wait_for);
 use SSE::Redis;
 
 my $redis  = SSE::Redis->start(notify => 'KEA');
 my $likes  = 'location ~ ^/like/(.+)$ { sse_stream $1 split=, pattern; } location = /admin { sse_admin; }';
-my $open   = SSE::Joined->new(redis => $redis->url, server => $likes);
-my $narrow = SSE::Joined->new(redis => $redis->url, hub => 'redis_prefix __key;', server => $likes);
+my $open   = SSE::RedisStage->new(redis => $redis->url, server => $likes);
+my $narrow = SSE::RedisStage->new(redis => $redis->url, hub => 'redis_prefix __key;', server => $likes);
 my @own    = ('__keyspace@0__:x', '__keyevent@0__:set', '__subkeyspace@0__:x', '__redis__:invalidate', '__sentinel__:hello', 'sse:{sse}:ctl',
     'sse:{__key}:ctl');
 
@@ -57,7 +57,7 @@ isnt($status, 0, 'a prefix that is Redis\' own is refused');
 like($text, qr/\[emerg\].*redis_prefix/, 'by name');
 
 # With redis_source stream the module's keys are no channels.
-my $streams = SSE::Joined->new(redis => $redis->url(1), hub => 'redis_source stream;', server => 'location = /admin { sse_admin; }');
+my $streams = SSE::RedisStage->new(redis => $redis->url(1), hub => 'redis_source stream;', server => 'location = /admin { sse_admin; }');
 refused($streams, $_) for 'sse:{sse}:clock', 'sse:{sse}:forgotten', 'sse:{other}:s:news';
 
 is($_->state, 'up', 'the hub is joined all the time') for $open, $narrow, $streams;

@@ -7,7 +7,7 @@ use lib "$FindBin::Bin/lib";
 use Test::More;
 use SSE::FaultProxy;
 use SSE::HTTP qw(request);
-use SSE::Joined;
+use SSE::RedisStage;
 use SSE::Loop qw(serve_for wait_for);
 use SSE::Redis;
 
@@ -15,7 +15,7 @@ my $redis  = SSE::Redis->start;
 my $proxy  = SSE::FaultProxy->start(to => $redis->port);
 my %like   = (server => 'location /admin { sse_admin; } location ~ ^/like/(.+)$ { sse_stream $1 pattern; sse_replay all; }',
     http => 'sse_drain 100ms;');
-my ($one, $two) = map { SSE::Joined->new(redis => $_->url, %like) } $redis, $proxy;
+my ($one, $two) = map { SSE::RedisStage->new(redis => $_->url, %like) } $redis, $proxy;
 my @both   = ($one, $two);
 
 # Both have it in memory; both forget.
@@ -34,7 +34,7 @@ for my $nginx (@both) {
 }
 ok($_->wait_data('after'), 'open streams go on') for @open;
 is(scalar(grep { $_->{openings} != 1 } @open), 0, 'without an end');
-my $third = SSE::Joined->new(redis => $redis->url, %like);
+my $third = SSE::RedisStage->new(redis => $redis->url, %like);
 is_deeply([replayed($third, 'room', 'after')], ['after'], 'another nginx has no more');
 $third->ends_cleanly;
 
@@ -119,7 +119,7 @@ $_->ends_cleanly for @both;
 
 # With redis_source stream the application's stream is not touched.
 my %stream = (hub => 'redis_source stream;', server => 'location /admin { sse_admin; }');
-@both = map { SSE::Joined->new(redis => $redis->url(1), %stream) } 1, 2;
+@both = map { SSE::RedisStage->new(redis => $redis->url(1), %stream) } 1, 2;
 ($one, $two) = @both;
 my $app = $redis->connect;
 $app->call('SELECT', 1);
@@ -130,14 +130,14 @@ is_deeply(deleted($one, 'log', '&only=history'), [200, 0, 4], 'is forgotten');
 is($app->call('XLEN', 'log'), 4, 'and is still there');
 $add->('new');
 is_deeply([replayed($_, 'log', 'new')], ['new'], 'what came before is not delivered any more') for @both;
-$third = SSE::Joined->new(redis => $redis->url(1), %stream);
+$third = SSE::RedisStage->new(redis => $redis->url(1), %stream);
 is_deeply([replayed($third, 'log', 'new')], ['new'], 'by another nginx neither');
 my $resumed = $third->stream('/on/log', last_event_id => $first);
 is_deeply([map { s/ .*//r } $third->got($resumed, 'new')], ['sse.gap', 'new'], 'one that comes back is told a gap');
 $app->call('DEL', 'log');
 my ($ms) = split /-/, $first;
 $app->call('XADD', 'log', $ms - 10 + $_ . '-0', data => "low $_") for 5, 6;
-my $fourth = SSE::Joined->new(redis => $redis->url(1), %stream);
+my $fourth = SSE::RedisStage->new(redis => $redis->url(1), %stream);
 is_deeply([replayed($fourth, 'log', 'low 6')], ['low 5', 'low 6'], 'a stream that began anew, with lower ids, has nothing forgotten');
 
 $_->ends_cleanly for @both, $third, $fourth;

@@ -7,14 +7,14 @@ use FindBin;
 use lib "$FindBin::Bin/lib";
 use Test::More;
 use Time::HiRes qw(time);
-use SSE::Crowd;
-use SSE::Joined;
+use SSE::Fleet;
+use SSE::RedisStage;
 use SSE::Loop qw(serve_for wait_for);
 use SSE::Redis;
 
 my $redis = SSE::Redis->start(appendonly => 1);
 my @nginx = map {
-    SSE::Joined->new(redis => $redis->url, hub => 'history 20000;', server => <<'EOF_SERVER')
+    SSE::RedisStage->new(redis => $redis->url, hub => 'history 20000;', server => <<'EOF_SERVER')
         location = /stream        { sse_stream loud; }
         location = /quiet         { sse_stream quiet; }
         location = /publish       { sse_publish loud; }
@@ -23,10 +23,10 @@ EOF_SERVER
 } 1, 2;
 my ($one, $two) = @nginx;
 
-my $crowd = SSE::Crowd->new(clusters => [map { $_->cluster } @nginx], clients => 30, quiet => 6, rate => 80, movers => 5);
-ok($crowd->gather, '36 clients of two nginxes are connected');
-my @idle = grep { $_->{client}{port} == $one->port } @{ $crowd->{silent} };
-$crowd->start_publishing;
+my $fleet = SSE::Fleet->new(clusters => [map { $_->cluster } @nginx], clients => 30, quiet => 6, rate => 80, movers => 5);
+ok($fleet->gather, '36 clients of two nginxes are connected');
+my @idle = grep { $_->{client}{port} == $one->port } @{ $fleet->{silent} };
+$fleet->start_publishing;
 serve_for(0.5);
 my @said = $one->lines;
 is(scalar @said, 0, 'as long as all is well the log says nothing of it') or diag(@said);
@@ -88,7 +88,7 @@ for (1 .. 25) {
 ok($_->wait_up, 'connections that are killed come back') for @nginx;
 cmp_ok($one->reconnects, '>=', $reconnects + 4, 'the status counts them');
 
-$crowd->verify;
+$fleet->verify;
 is(scalar(grep { $_->{client}{openings} > 1 } @idle), 0, 'no stream was ended for all that');
 $_->ends_cleanly for @nginx;
 done_testing();

@@ -6,14 +6,14 @@ use v5.36;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 use Test::More;
-use SSE::Ids qw(by_id);
-use SSE::Joined;
+use SSE::EventIds qw(by_id);
+use SSE::RedisStage;
 use SSE::Loop qw(serve_for wait_for);
 use SSE::Redis;
 
 # R5: nginx does not read for a while, and Redis drops it.
 my $strict  = SSE::Redis->start;
-my @readers = map { SSE::Joined->new(redis => $strict->url, workers => 1, hub => 'zone 64m; history 2000;') } 1, 2;
+my @readers = map { SSE::RedisStage->new(redis => $strict->url, workers => 1, hub => 'zone 64m; history 2000;') } 1, 2;
 my $reader  = $readers[0]->stream('/on/news');
 my ($worker) = $readers[0]->cluster->workers;
 my $before   = subscription($worker);
@@ -30,7 +30,7 @@ is(scalar $reader->events('sse.gap'), 0, 'without a gap');
 $_->ends_cleanly for @readers;
 
 my $redis = SSE::Redis->start(config => "lua-time-limit 200\n");
-my ($stage, $other) = map { SSE::Joined->new(redis => $redis->url, workers => 1) } 1, 2;
+my ($stage, $other) = map { SSE::RedisStage->new(redis => $redis->url, workers => 1) } 1, 2;
 my $client = $stage->stream('/on/news');
 
 # R6: no memory.
@@ -82,7 +82,7 @@ cmp_ok(by_id($next, $again), '<', 0, 'with a higher id');
 
 # R12: a channel is forbidden.
 my $guarded = SSE::Redis->start(users => ['app on >pass ~* &* +@all']);
-my $limited = SSE::Joined->new(redis => 'redis://app:pass@127.0.0.1:' . $guarded->port);
+my $limited = SSE::RedisStage->new(redis => 'redis://app:pass@127.0.0.1:' . $guarded->port);
 my @open    = map { $limited->stream("/on/open-$_") } 1 .. 3;
 my $closed  = $limited->stream('/on/closed');
 $guarded->must('ACL', 'SETUSER', 'app', 'resetchannels', '&open-*', '&sse:*');
@@ -119,7 +119,7 @@ $redis->must('SCRIPT', 'KILL');
 ok(wait_for(sub { $stage->post('news', 'busy', headers => ['Idempotency-Key' => 'busy'])->{status} == 201 }), 'when it is over it is taken');
 ok($client->wait_data('busy'), 'and comes');
 my $slow = SSE::Redis->start(appendonly => 1, config => "key-load-delay 500\n");
-my $wait = SSE::Joined->new(redis => $slow->url);
+my $wait = SSE::RedisStage->new(redis => $slow->url);
 my $eager = $wait->stream('/on/news');
 $wait->publish('news', 'before');
 $slow->connect->flood(map { ['SET', "key $_", 'x' x 100] } 1 .. 8000);

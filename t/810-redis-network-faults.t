@@ -10,14 +10,14 @@ use Time::HiRes qw(time);
 use SSE::FakeRedis;
 use SSE::FaultProxy;
 use SSE::HTTP qw(request);
-use SSE::Joined;
+use SSE::RedisStage;
 use SSE::Loop qw(serve_for wait_for);
 use SSE::Redis;
 
 my $redis  = SSE::Redis->start;
 my $proxy  = SSE::FaultProxy->start(to => $redis->port);
-my $far    = SSE::Joined->new(redis => $proxy->url);
-my $near   = SSE::Joined->new(redis => $redis->url);
+my $far    = SSE::RedisStage->new(redis => $proxy->url);
+my $near   = SSE::RedisStage->new(redis => $redis->url);
 my $client = $far->stream('/on/news');
 
 # What is no Redis: each has a hub of its own in one nginx.
@@ -32,7 +32,7 @@ my %nonsense = (
     short   => [answer => '', close => 1],
 );
 my %fake  = map { $_ => SSE::FakeRedis->start(@{ $nonsense{$_} }) } sort keys %nonsense;
-my $among = SSE::Joined->new(redis => $redis->url, workers => 1,
+my $among = SSE::RedisStage->new(redis => $redis->url, workers => 1,
     http => join "\n", map { "sse_hub $_ { zone 2m; max_event_size 64k; redis " . $fake{$_}->url . "; }" } sort keys %fake);
 my @workers = $among->cluster->workers;
 my $memory  = $among->cluster->private_memory;
@@ -58,7 +58,7 @@ $near->publish('news', 'at first');
 ok($client->wait_data('at first'), 'an event comes over the proxy');
 
 # R14: a name that cannot be resolved.
-my $nameless = SSE::Joined->new(redis => 'redis://no-such.invalid:6379', workers => 1, away => 1,
+my $nameless = SSE::RedisStage->new(redis => 'redis://no-such.invalid:6379', workers => 1, away => 1,
     server => 'location = /file { return 200 "here"; }');
 my $without = SSE::Cluster->start(workers => 1, server => 'location = /file { return 200 "here"; }');
 my ($with_name, $probe) = (0, 0);

@@ -6,13 +6,13 @@ use v5.36;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 use Test::More;
-use SSE::Joined;
+use SSE::RedisStage;
 use SSE::Loop qw(serve_for wait_for);
 use SSE::Publisher;
 use SSE::Redis;
 
 my $redis = SSE::Redis->start;
-my $stage = SSE::Joined->new(redis => $redis->url, hub => 'history 30000;', http => 'sse_drain 500ms;', workers => 2);
+my $stage = SSE::RedisStage->new(redis => $redis->url, hub => 'history 30000;', http => 'sse_drain 500ms;', workers => 2);
 my $nginx = $stage->cluster;
 
 my @clients = map { $stage->stream('/on/news', reconnect => 1) } 1 .. 12;

@@ -5,12 +5,12 @@ use v5.36;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 use Test::More;
-use SSE::Joined;
+use SSE::RedisStage;
 use SSE::Loop qw(serve_for wait_for);
 use SSE::Redis;
 
 my $redis = SSE::Redis->start;
-my $stage = SSE::Joined->new(redis => $redis->url, workers => 3, http => 'sse_drain 100ms;');
+my $stage = SSE::RedisStage->new(redis => $redis->url, workers => 3, http => 'sse_drain 100ms;');
 my $nginx = $stage->cluster;
 
 my $holder  = $stage->holder($redis);

@@ -6,12 +6,12 @@ use FindBin;
 use lib "$FindBin::Bin/lib";
 use Test::More;
 use SSE::HTTP;
-use SSE::Joined;
+use SSE::RedisStage;
 use SSE::Loop qw(serve_for wait_for);
 use SSE::Redis;
 
 my $redis = SSE::Redis->start;
-my $stage = SSE::Joined->new(
+my $stage = SSE::RedisStage->new(
     redis   => $redis->url,
     workers => 3,
     server  => 'location = /admin { sse_admin; } location = /ping { return 200; }',

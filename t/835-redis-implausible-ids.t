@@ -6,8 +6,8 @@ use FindBin;
 use lib "$FindBin::Bin/lib";
 use Test::More;
 use Time::HiRes qw(time);
-use SSE::Ids qw(by_id);
-use SSE::Joined;
+use SSE::EventIds qw(by_id);
+use SSE::RedisStage;
 use SSE::Loop qw(wait_for);
 use SSE::Redis;
 
@@ -22,7 +22,7 @@ done_testing();
 sub streams ($notify) {
     my $how   = $notify ? 'told' : 'asked';
     my $redis = SSE::Redis->start($notify ? (notify => $notify) : ());
-    my $one   = SSE::Joined->new(redis => $redis->url, workers => 2, hub => 'redis_source stream;');
+    my $one   = SSE::RedisStage->new(redis => $redis->url, workers => 2, hub => 'redis_source stream;');
     my %client = map { $_ => $one->stream("/on/$_") } qw(good micro largest);
     my $many   = $one->stream('/on/' . join ',', 'good', 'micro', map { "other-$_" } 1 .. 62);
     my $add    = sub ($channel, $id, $data) { $redis->must('XADD', $channel, $id, 'data', $data) };
@@ -61,7 +61,7 @@ sub streams ($notify) {
     is(scalar($client{micro}->events('sse.gap')), 0, 'without a gap');
 
     # Another nginx, which learns of it only now.
-    my $two = SSE::Joined->new(redis => $redis->url, hub => 'redis_source stream;');
+    my $two = SSE::RedisStage->new(redis => $redis->url, hub => 'redis_source stream;');
     my $all = $two->stream('/all/micro');
     is(join('|', $two->got($all, "micro $number")), join('|', map { "micro $_" } 1 .. $number), 'another nginx has them as history');
     my $back = $two->stream('/on/good', last_event_id => $first);
@@ -78,7 +78,7 @@ sub streams ($notify) {
 
 sub pubsub () {
     my $redis = SSE::Redis->start;
-    my @nginx = map { SSE::Joined->new(redis => $redis->url) } 1, 2;
+    my @nginx = map { SSE::RedisStage->new(redis => $redis->url) } 1, 2;
     my ($one, $two) = @nginx;
     my @good = map { $_->stream('/on/good') } @nginx;
     my @bad  = map { $_->stream('/on/bad') } @nginx;

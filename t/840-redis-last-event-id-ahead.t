@@ -7,7 +7,7 @@ use FindBin;
 use lib "$FindBin::Bin/lib";
 use Test::More;
 use Time::HiRes qw(time);
-use SSE::Joined;
+use SSE::RedisStage;
 use SSE::Loop qw(wait_for);
 use SSE::Redis;
 
@@ -22,7 +22,7 @@ for my $source (qw(pubsub stream)) {
     };
 
     # The clock is ahead, and clients have such an id.
-    my $before = SSE::Joined->new(%options);
+    my $before = SSE::RedisStage->new(%options);
     my @first  = map { $before->stream($_) } @PATHS, '/on/ahead';
     my $ahead  = int((time() + 1800) * 1000) . '-0';
     if ($source eq 'stream') {
@@ -41,7 +41,7 @@ for my $source (qw(pubsub stream)) {
     $add->($before, 'missed') if $source eq 'stream';
 
     # An nginx that knows nothing of that.
-    my $after = SSE::Joined->new(%options);
+    my $after = SSE::RedisStage->new(%options);
     my $new   = $after->stream('/on/good');
     my @back  = map { $after->stream($PATHS[$_], last_event_id => $ids[$_]) } 0 .. $#PATHS;
     my $count = 0;

@@ -8,7 +8,7 @@ use lib "$FindBin::Bin/lib";
 use Test::More;
 use Time::HiRes qw(time);
 use SSE::FaultProxy;
-use SSE::Joined;
+use SSE::RedisStage;
 use SSE::Loop qw(wait_for);
 use SSE::Redis;
 
@@ -28,7 +28,7 @@ sub cut ($redis) { $redis->must('CLIENT', 'KILL', 'TYPE', $_, 'SKIPME', 'yes') f
 sub streams ($notify) {
     my $how   = $notify ? 'reported' : 'asked';
     my $redis = SSE::Redis->start($notify ? (notify => $notify) : ());
-    my $nginx = SSE::Joined->new(redis => $redis->url, hub => 'redis_source stream;', server => $LEAN, workers => 2);
+    my $nginx = SSE::RedisStage->new(redis => $redis->url, hub => 'redis_source stream;', server => $LEAN, workers => 2);
     my $add   = sub ($id, $data) { $redis->must('XADD', 'news', $id, 'data', $data) };
     my $other = $nginx->stream('/on/other');
     my @all   = map { $nginx->stream($_) } @PATHS;
@@ -80,7 +80,7 @@ sub streams ($notify) {
 
 sub pubsub () {
     my $redis = SSE::Redis->start;
-    my @nginx = map { SSE::Joined->new(redis => $redis->url, hub => 'history 3;', server => $LEAN) } 1, 2;
+    my @nginx = map { SSE::RedisStage->new(redis => $redis->url, hub => 'history 3;', server => $LEAN) } 1, 2;
     my @all   = map { my $nginx = $_; map { [$nginx, $nginx->stream($_)] } @PATHS } @nginx;
     my $clock = 'sse:{sse}:clock';
     my $ahead = int((time() + 1800) * 1000);
@@ -123,7 +123,7 @@ sub pubsub () {
 sub burst () {
     my $redis = SSE::Redis->start;
     my $proxy = SSE::FaultProxy->start(to => $redis->port);
-    my $nginx = SSE::Joined->new(redis => $proxy->url, server => $LEAN);
+    my $nginx = SSE::RedisStage->new(redis => $proxy->url, server => $LEAN);
     my @all   = map { $nginx->stream($_) } @PATHS;
     my $ahead = int((time() + 1800) * 1000);
     $redis->must('XADD', 'sse:{sse}:clock', 'MAXLEN', 1, "$ahead-0", 't', '');

@@ -6,14 +6,14 @@ use FindBin;
 use lib "$FindBin::Bin/lib";
 use Test::More;
 use SSE::HTTP qw(request);
-use SSE::Joined;
+use SSE::RedisStage;
 use SSE::Loop qw(wait_for);
 use SSE::Redis;
 
 my %admin = (server => 'location /admin { sse_admin; }');
 my %like  = (server => $admin{server} . ' location ~ ^/like/(.+)$ { sse_stream $1 pattern; }');
 my $redis = SSE::Redis->start(notify => 'Kt');
-my $nginx = SSE::Joined->new(redis => $redis->url, hub => 'redis_source stream;', workers => 1, %admin);
+my $nginx = SSE::RedisStage->new(redis => $redis->url, hub => 'redis_source stream;', workers => 1, %admin);
 my $client = $nginx->stream('/on/log');
 my $first = $redis->must('XADD', 'log', '*', 'data', 1);
 ok($client->wait_data(1), 'an entry comes');
@@ -38,7 +38,7 @@ $nginx->ends_cleanly;
 
 # With redis_source pubsub.
 my $other  = SSE::Redis->start;
-my $hub    = SSE::Joined->new(redis => $other->url, workers => 1, %like);
+my $hub    = SSE::RedisStage->new(redis => $other->url, workers => 1, %like);
 my $reader = $hub->stream('/on/room');
 $hub->publish('room', 'kept');
 deny($other);

@@ -4,13 +4,13 @@ use v5.36;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 use Test::More;
-use SSE::Joined;
+use SSE::RedisStage;
 use SSE::Loop qw(serve_for wait_for);
 use SSE::Redis;
 
 my $redis = SSE::Redis->start;
 my @nginx = map {
-    SSE::Joined->new(redis => $redis->url, workers => 2, http => 'sse_drain 100ms;',
+    SSE::RedisStage->new(redis => $redis->url, workers => 2, http => 'sse_drain 100ms;',
         server => 'location ~ ^/like/(.+)$ { sse_stream $1 split=, pattern; }')
 } 1, 2;
 my ($one, $two) = @nginx;

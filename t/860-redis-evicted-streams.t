@@ -6,7 +6,7 @@ use v5.36;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 use Test::More;
-use SSE::Joined;
+use SSE::RedisStage;
 use SSE::Loop qw(wait_for);
 use SSE::Redis;
 
@@ -15,7 +15,7 @@ my $SCRIPT = SSE::Cluster::slurp("$FindBin::Bin/../lua/publish.lua");
 for my $source (qw(pubsub stream)) {
     my $redis = SSE::Redis->start(notify => 'Kt');
     my %options = (redis => $redis->url, hub => "redis_source $source;");
-    my $one   = SSE::Joined->new(%options);
+    my $one   = SSE::RedisStage->new(%options);
     my $is_ours = $source eq 'pubsub';
     my $key   = sub ($channel) { $is_ours ? "sse:{sse}:s:$channel" : $channel };
     my $words = sub ($channel, $data) { $is_ours ? ('EVAL', $SCRIPT, 1, $key->($channel), $data) : ('XADD', $channel, '*', 'data', $data) };
@@ -40,7 +40,7 @@ for my $source (qw(pubsub stream)) {
     is(scalar($calm->events('sse.gap')), 0, 'without one');
 
     # An nginx that never had what was lost.
-    my $two  = SSE::Joined->new(%options);
+    my $two  = SSE::RedisStage->new(%options);
     for my $id (@ids) {
         my $back = $two->stream('/on/news', last_event_id => $id);
         like(join('|', $two->got($back, 'next')), qr/\Asse\.gap [^|]*\|next\z/, 'who returns to another nginx is told');

@@ -5,12 +5,12 @@ use v5.36;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 use Test::More;
-use SSE::Joined;
+use SSE::RedisStage;
 use SSE::Loop qw(wait_for);
 use SSE::Redis;
 
 my $redis = SSE::Redis->start(config => "client-output-buffer-limit pubsub 0 0 0\n");
-my $stage = SSE::Joined->new(redis => $redis->url, hub => 'zone 8m; max_event_size 64k;',
+my $stage = SSE::RedisStage->new(redis => $redis->url, hub => 'zone 8m; max_event_size 64k;',
     server => 'location ~ ^/like/(.+)$ { sse_stream $1 pattern; }');
 my $nginx = $stage->cluster;
 my $size  = 40 << 20;
@@ -36,7 +36,7 @@ large_durable('news');
 my ($last) = $stage->publish('news', 'after');
 ok($client->wait_data('after', 20), 'an event behind a durable one of 40 MB comes');
 is_deeply([$client->data], ['behind it', 'before', 'after'], 'once and in order');
-my $other = SSE::Joined->new(redis => $redis->url, hub => 'zone 8m; max_event_size 64k;');
+my $other = SSE::RedisStage->new(redis => $redis->url, hub => 'zone 8m; max_event_size 64k;');
 $memory = $other->cluster->private_memory;
 is_deeply([$other->got($other->stream('/all/news'), 'after', 20)], ['before', 'after'], 'another nginx has the two around it');
 cmp_ok($other->cluster->private_memory - $memory, '<', 16 << 20, 'and has not grown either');
@@ -52,7 +52,7 @@ for my $nginx ($stage, $other) {
 for my $flags ('Kt', '') {
     $redis->must('FLUSHALL');
     $redis->must('CONFIG', 'SET', 'notify-keyspace-events', $flags);
-    my $reading = SSE::Joined->new(redis => $redis->url, hub => 'zone 8m; max_event_size 64k; redis_source stream;');
+    my $reading = SSE::RedisStage->new(redis => $redis->url, hub => 'zone 8m; max_event_size 64k; redis_source stream;');
     my $reader  = $reading->stream('/on/log');
     $memory = $reading->cluster->private_memory;
     $redis->must('XADD', 'log', '*', 'data', 'one');

@@ -6,13 +6,13 @@ use lib "$FindBin::Bin/lib";
 use Test::More;
 use Time::HiRes qw(time);
 use SSE::Client;
-use SSE::Joined;
+use SSE::RedisStage;
 use SSE::Loop qw(serve_for wait_for);
 use SSE::Redis;
 
 # A string of a megabyte is the most that this Redis takes.
 my $redis = SSE::Redis->start(config => "proto-max-bulk-len 1mb\n");
-my $stage = SSE::Joined->new(redis => $redis->url, hub => 'zone 64m; max_event_size 4m;', http => 'client_max_body_size 8m;', workers => 1);
+my $stage = SSE::RedisStage->new(redis => $redis->url, hub => 'zone 64m; max_event_size 4m;', http => 'client_max_body_size 8m;', workers => 1);
 my $client = $stage->stream('/on/news');
 for my $try (1 .. 3) {
     my $answer = $stage->post('news', 'x' x 2_000_000);
@@ -39,7 +39,7 @@ $stage->ends_cleanly;
 my ($uptime) = SSE::Cluster::slurp('/proc/uptime') =~ /\A(\d+)/;
 my $age   = $uptime + 3600;
 my $plain = SSE::Redis->start(config => "notify-keyspace-events Kt\n");
-my $aging = SSE::Joined->new(redis => $plain->url, hub => "redis_source stream; history 100 ${age}s;", workers => 1);
+my $aging = SSE::RedisStage->new(redis => $plain->url, hub => "redis_source stream; history 100 ${age}s;", workers => 1);
 my $born  = int((time() - $age + 4) * 1000);
 $plain->must('XADD', 'old', "$born-0", 'data', 'very old');
 my $now = $aging->stream('/all/old');

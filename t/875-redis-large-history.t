@@ -7,7 +7,7 @@ use lib "$FindBin::Bin/lib";
 use Test::More;
 use Time::HiRes qw(time);
 use SSE::FaultProxy;
-use SSE::Joined;
+use SSE::RedisStage;
 use SSE::Loop qw(serve_for wait_for);
 use SSE::Redis;
 
@@ -20,7 +20,7 @@ for my $name (sort keys %source) {
     my ($hub, $add) = @{ $source{$name} }{qw(hub add)};
     my $redis = SSE::Redis->start(notify => 'Kt');
     my $proxy = SSE::FaultProxy->start(to => $redis->port);
-    my ($near, $far) = map { SSE::Joined->new(redis => $_->url, workers => 1, hub => "zone 32m; history 1000; $hub") } $redis, $proxy;
+    my ($near, $far) = map { SSE::RedisStage->new(redis => $_->url, workers => 1, hub => "zone 32m; history 1000; $hub") } $redis, $proxy;
     $add->($near, $redis, map { "$_ " . 'x' x 50_000 } 1 .. 100);
 
     beside($near, $redis, $name, 'other', 'the first', 1);
@@ -75,7 +75,7 @@ for my $name (sort keys %source) {
 # What several streams in progress miss keeps its numbers, though it is more than a page of each.
 my $plain = SSE::Redis->start;
 my $proxy = SSE::FaultProxy->start(to => $plain->port);
-my ($near, $far) = map { SSE::Joined->new(redis => $_->url, workers => 1, hub => 'history 2000;') } $plain, $proxy;
+my ($near, $far) = map { SSE::RedisStage->new(redis => $_->url, workers => 1, hub => 'history 2000;') } $plain, $proxy;
 my @three = map { $near->batch("many-$_", 'first'); $far->stream("/on/many-$_") } 1 .. 3;
 $proxy->refuse;
 $proxy->cut;
@@ -90,7 +90,7 @@ $_->ends_cleanly for $near, $far;
 
 # What is fetched at a time.
 my $redis = SSE::Redis->start;
-my $small = SSE::Joined->new(redis => $redis->url, workers => 1, hub => 'zone 8m; max_event_size 128k; history 2000;');
+my $small = SSE::RedisStage->new(redis => $redis->url, workers => 1, hub => 'zone 8m; max_event_size 128k; history 2000;');
 $redis->must('HSET', 'sse:{sse}:history', 'count', 2000);
 my $script = do { local (@ARGV, $/) = "$FindBin::Bin/../lua/publish.lua"; <> };
 $redis->must('EVAL', "local ARGV = {string.rep('x', 100000)}\n$script", 1, 'sse:{sse}:s:much') for 1 .. 300;

@@ -8,12 +8,12 @@ use Test::More;
 use List::Util qw(max);
 use Time::HiRes qw(time);
 use SSE::HTTP qw(request);
-use SSE::Joined;
+use SSE::RedisStage;
 use SSE::Loop qw(serve_for wait_for);
 use SSE::Redis;
 
 my $redis = SSE::Redis->start;
-my $stage = SSE::Joined->new(redis => $redis->url, hub => 'zone 64m; history 200000;', server => 'location = /file { return 200 "here"; }');
+my $stage = SSE::RedisStage->new(redis => $redis->url, hub => 'zone 64m; history 200000;', server => 'location = /file { return 200 "here"; }');
 my $nginx = $stage->cluster;
 
 # A flood.

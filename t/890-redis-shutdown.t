@@ -8,13 +8,13 @@ use Test::More;
 use Time::HiRes qw(time);
 use SSE::FaultProxy;
 use SSE::HTTP;
-use SSE::Joined;
+use SSE::RedisStage;
 use SSE::Loop qw(serve_for wait_for);
 use SSE::Redis;
 
 my $redis = SSE::Redis->start;
 my $proxy = SSE::FaultProxy->start(to => $redis->port);
-my @nginx = map { SSE::Joined->new(redis => $_->url, hub => 'zone 8m;', http => 'sse_drain 300ms;') } $redis, $redis, $proxy, $redis;
+my @nginx = map { SSE::RedisStage->new(redis => $_->url, hub => 'zone 8m;', http => 'sse_drain 300ms;') } $redis, $redis, $proxy, $redis;
 my ($quick, $polite, $behind, $steady) = @nginx;
 $_->stream('/on/news', reconnect => 1) for @nginx, @nginx;
 $_->publish('news', 'at first') for @nginx;

@@ -6,14 +6,14 @@ use v5.36;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 use Test::More;
-use SSE::Crowd;
-use SSE::Joined;
+use SSE::Fleet;
+use SSE::RedisStage;
 use SSE::Loop qw(serve_for wait_for);
 use SSE::Redis;
 
 my $redis = SSE::Redis->start;
-my @nginx = map { SSE::Joined->new(redis => $redis->url, hub => 'history 20000;', http => 'sse_drain 1s;') } 1, 2;
-my $crowd = SSE::Crowd->new(
+my @nginx = map { SSE::RedisStage->new(redis => $redis->url, hub => 'history 20000;', http => 'sse_drain 1s;') } 1, 2;
+my $fleet = SSE::Fleet->new(
     clusters => [map { $_->cluster } @nginx],
     groups   => [
         { path => '/on/a',     count => 24, channels => ['a'] },
@@ -28,8 +28,8 @@ my $crowd = SSE::Crowd->new(
     rate       => 300,
     targets    => ['/to/a', '/to/b', '/to/c'],
 );
-ok($crowd->gather, '100 clients are connected');
-$crowd->start_publishing;
+ok($fleet->gather, '100 clients are connected');
+$fleet->start_publishing;
 my @killed = map { kill_connections() } 1 .. 3;
 ok($nginx[0]->cluster->reload, 'one nginx reloads');
 push @killed, map { kill_connections() } 1 .. 3;
@@ -42,12 +42,12 @@ push @killed, map { kill_connections() } 1 .. 2;
 is(scalar(grep { $_ } @killed), 10, 'connections are killed ten times');
 
 # Some change their network.
-for my $member (@{ $crowd->{groups}[4]{members} }) {
-    $member->{client}->move($crowd->port(int rand 2));
+for my $member (@{ $fleet->{groups}[4]{members} }) {
+    $member->{client}->move($fleet->port(int rand 2));
 }
 serve_for(0.5);
-$crowd->verify;
-my %ports = map { $_->{client}{port} => 1 } $crowd->loud;
+$fleet->verify;
+my %ports = map { $_->{client}{port} => 1 } $fleet->loud;
 is(scalar keys %ports, 2, 'clients are on both');
 ok(wait_for(sub { !grep { $_->subscriptions($redis) != 1 } @nginx }, 5), 'in the end each nginx has one subscribing connection');
 

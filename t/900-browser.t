@@ -6,12 +6,12 @@ use FindBin;
 use lib "$FindBin::Bin/lib";
 use Test::More;
 use SSE::Browser;
-use SSE::Joined;
+use SSE::RedisStage;
 use SSE::Loop qw(serve_for wait_for);
 use SSE::Nginx qw(has_module);
 use SSE::Publisher;
 use SSE::Redis;
-use SSE::Shipped;
+use SSE::ExampleConfig;
 use SSE::Stage;
 
 plan skip_all => 'there is no Chromium here' if !SSE::Browser::path();
@@ -42,7 +42,7 @@ async function say(address, body, headers = {}, options = {}) {
 EOF_PAGE
 
 part('the demo page', sub {
-    my $nginx = SSE::Shipped->start(name => 'demo');
+    my $nginx = SSE::ExampleConfig->start(name => 'demo');
     my $tab   = $browser->tab('http://127.0.0.1:' . $nginx->port . '/');
     my $state = 'document.getElementById("state").textContent';
     ok($tab->becomes("$state === 'open'"), 'it says that it is connected');
@@ -80,7 +80,7 @@ part('the demo page', sub {
 });
 
 part('the status page', sub {
-    my $nginx = SSE::Shipped->start(name => 'demo');
+    my $nginx = SSE::ExampleConfig->start(name => 'demo');
     my $tab   = $browser->tab('http://127.0.0.1:' . $nginx->port . '/status');
     my $state = 'document.getElementById("state").dataset.is';
     my $words = 'document.getElementById("tables").innerText';
@@ -98,7 +98,7 @@ part('the status page', sub {
 
 part('the status page with Redis', sub {
     my $redis = SSE::Redis->start;
-    my $nginx = SSE::Joined->new(redis => $redis->url);
+    my $nginx = SSE::RedisStage->new(redis => $redis->url);
     my $tab   = $browser->tab('http://127.0.0.1:' . $nginx->port . '/status');
     my $words = 'document.getElementById("tables").innerText';
     ok($tab->becomes("/Connection\\s+up\\b/.test($words)"), 'it says that Redis is connected');

@@ -1,4 +1,4 @@
-package SSE::Shipped;
+package SSE::ExampleConfig;
 
 # An nginx that runs one of the configurations of nginx-conf/: as it stands there, but for the ports,
 # the module's path and the folder that a test has of its own.

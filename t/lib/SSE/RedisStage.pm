@@ -1,4 +1,4 @@
-package SSE::Joined;
+package SSE::RedisStage;
 
 # A stage whose hub is joined to a Redis, and what a test with Redis asks of it. Several of them with the
 # same Redis are several nginxes of one hub.

@@ -1,4 +1,4 @@
-package SSE::Crowd;
+package SSE::Fleet;
 
 # Many clients and a few publishers at work while a test does something to nginx. Afterwards everyone
 # must have every accepted event once and in the order of the ids, and nobody may have been refused.
@@ -6,7 +6,7 @@ package SSE::Crowd;
 use v5.36;
 use Test::More;
 use SSE::Client;
-use SSE::Ids qw(by_id);
+use SSE::EventIds qw(by_id);
 use SSE::Loop qw(wait_for);
 use SSE::Publisher;
 

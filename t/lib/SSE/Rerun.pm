@@ -1,4 +1,4 @@
-package SSE::Again;
+package SSE::Rerun;
 
 # Runs other files once more with something added to their configuration, each as a subtest: what holds
 # for all streams is said once.
@@ -8,9 +8,9 @@ use Exporter qw(import);
 use FindBin;
 use Test::More;
 
-our @EXPORT_OK = qw(again);
+our @EXPORT_OK = qw(rerun);
 
-# again('sse_lean on;', 'one.t', 'two.t')
+# rerun('sse_lean on;', 'one.t', 'two.t')
 sub again ($configuration, @files) {
     local $ENV{SSE_TEST_HTTP} = $configuration;
     for my $file (@files) {

@@ -1,4 +1,4 @@
-package SSE::Blocks;
+package SSE::TestNginxSetup;
 
 # Declarative tests. Behind __DATA__ a file has blocks, each with a nginx of its own:
 #

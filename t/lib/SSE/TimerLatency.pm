@@ -1,4 +1,4 @@
-package SSE::Lateness;
+package SSE::TimerLatency;
 
 # How late this machine is at this moment: the probe beside which a test that must look at times judges
 # them. A timer of the test's loop is set again and again, and what it is late by is what anything is late

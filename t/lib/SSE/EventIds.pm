@@ -1,4 +1,4 @@
-package SSE::Ids;
+package SSE::EventIds;
 
 # What a test may know about ids: decimal numbers joined by "-", rising within a hub. Clients must not
 # look into them; tests of their order must.
