@@ -7,9 +7,9 @@ use lib "$FindBin::Bin/lib";
 use Test::More;
 use SSE::Cluster;
 use SSE::HTTP qw(request);
-use SSE::RedisStage;
 use SSE::Loop qw(serve_for wait_for);
 use SSE::Nginx qw(free_port);
+use SSE::RedisStage;
 
 my $somewhere = 'redis redis://127.0.0.1:6399;';
 my @wrong = (

@@ -6,10 +6,10 @@ use lib "$FindBin::Bin/lib";
 use Digest::MD5 qw(md5_base64);
 use Test::More;
 use SSE::Client;
+use SSE::ExampleConfig;
 use SSE::HTTP qw(request);
 use SSE::Loop qw(wait_for);
 use SSE::Nginx qw(has_module);
-use SSE::ExampleConfig;
 
 my $nginx;
 

@@ -80,7 +80,7 @@ sub peak {
 }
 
 sub refused {
-    return request(port => $stage->port, path => '/status')->{json}{hubs}{default}{refused}{too_large};
+    return $stage->status->{refused}{too_large};
 }
 
 sub in_chunks ($size, @headers) {

@@ -9,6 +9,7 @@ use SSE::HTTP qw(request);
 use SSE::Loop qw(serve_for wait_for);
 use SSE::Nginx qw(free_port has_module);
 use SSE::Stage;
+use SSE::TLS qw(certificate tls_and_http2_servers);
 
 plan skip_all => 'nginx is built without TLS or HTTP/2' if !has_module('http_ssl') || !has_module('http_v2');
 plan skip_all => 'curl or openssl is missing' if !`curl --version` || !`openssl version`;
@@ -39,13 +40,7 @@ my $stage = SSE::Stage->new(
         sse_open_event off;
         server { listen 127.0.0.1:%%PORT_rude%%; return 444; }
         server { listen 127.0.0.1:%%PORT_app%%; location / { sse_publish news; } }
-        server { listen 127.0.0.1:%%PORT_h2c%% http2; $locations }
-        server {
-            listen 127.0.0.1:%%PORT_tls%% ssl http2;
-            ssl_certificate %%DIR%%/cert.pem;
-            ssl_certificate_key %%DIR%%/key.pem;
-            $locations
-        }
+        @{[ tls_and_http2_servers($locations) ]}
 EOF_HTTP
     server => $locations,
     files  => certificate(),
@@ -191,12 +186,4 @@ sub by_curl ($version, $address, @pieces) {
     my ($status) = $said =~ /\n(\d+)\z/;
     my ($id)     = $said =~ /"id":"([^"]+)"/;
     return ($status // 'no answer', $id);
-}
-
-sub certificate {
-    my $dir     = File::Temp->newdir;
-    my $command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost"
-        . " -keyout $dir/key.pem -out $dir/cert.pem 2>/dev/null";
-    system($command) == 0 or die 'openssl req failed';
-    return { map { $_ => SSE::Cluster::slurp("$dir/$_") } qw(key.pem cert.pem) };
 }

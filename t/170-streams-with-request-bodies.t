@@ -7,10 +7,11 @@ use lib "$FindBin::Bin/lib";
 use POSIX ();
 use Test::More;
 use SSE::Client;
-use SSE::HTTP qw(request);
+use SSE::HTTP;
 use SSE::Loop qw(wait_for);
 use SSE::Nginx qw(has_module);
 use SSE::Stage;
+use SSE::TLS qw(certificate tls_and_http2_servers);
 
 my $openssl = has_module('http_ssl') && has_module('http_v2') && `openssl version`;
 my $locations = <<'EOF_LOCATIONS';
@@ -18,15 +19,7 @@ my $locations = <<'EOF_LOCATIONS';
     location = /lean { sse_stream news; sse_lean on; }
     location = /plain { return 200 "plain"; }
 EOF_LOCATIONS
-my $servers = $openssl ? <<"EOF_SERVERS" : '';
-    server { listen 127.0.0.1:%%PORT_h2c%% http2; $locations }
-    server {
-        listen 127.0.0.1:%%PORT_tls%% ssl http2;
-        ssl_certificate %%DIR%%/cert.pem;
-        ssl_certificate_key %%DIR%%/key.pem;
-        $locations
-    }
-EOF_SERVERS
+my $servers = $openssl ? tls_and_http2_servers($locations) : '';
 my $stage = SSE::Stage->new(
     http   => "client_max_body_size 0; lingering_timeout 100ms; sse_heartbeat off; sse_drain 100ms; $servers",
     server => "location = /status { sse_status; } $locations",
@@ -108,17 +101,15 @@ SKIP: {
     $client->send(frame(3, 0, pack 'N', 8));
     left('HTTP/2: a client that cancels its request in the middle of the body');
 }
-my $ended = figures()->{streams_ended};
+my $ended = $stage->status->{streams_ended};
 is($ended->{client}, $gone, 'all ends are the clients\'');
 is($ended->{$_}, 0, "none is of another kind: $_") for grep { $_ ne 'client' } sort keys %$ended;
 
 $stage->ends_cleanly;
 done_testing();
 
-sub figures { return request(port => $stage->port, path => '/status')->{json}{hubs}{default} }
-
 # Asks without sending anything to streams.
-sub subscribers { return figures()->{subscribers} }
+sub subscribers { return $stage->status->{subscribers} }
 
 # A stream that is open, of a request with this header; nothing of a body is sent yet.
 sub opened ($path, $header) {
@@ -149,14 +140,6 @@ sub frames ($part, $content = '') {
 
 sub frame ($type, $flags, $content) {
     return substr(pack('N', length $content), 1) . pack('CCN', $type, $flags, 1) . $content;
-}
-
-sub certificate {
-    my $dir     = File::Temp->newdir;
-    my $command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost"
-        . " -keyout $dir/key.pem -out $dir/cert.pem 2>/dev/null";
-    system($command) == 0 or die 'openssl req failed';
-    return { map { $_ => SSE::Cluster::slurp("$dir/$_") } qw(key.pem cert.pem) };
 }
 
 # A connection to a port, or through a program, whose bytes are kept as they come.

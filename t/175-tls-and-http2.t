@@ -8,6 +8,7 @@ use SSE::Curl;
 use SSE::Loop qw(serve_for wait_for);
 use SSE::Nginx qw(has_module);
 use SSE::Stage;
+use SSE::TLS qw(certificate tls_and_http2_servers);
 
 plan skip_all => 'nginx is built without TLS or HTTP/2' if !has_module('http_ssl') || !has_module('http_v2');
 plan skip_all => 'curl or openssl is missing' if !`curl --version` || !`openssl version`;
@@ -17,16 +18,7 @@ my $stage = SSE::Stage->new(
     http => <<"EOF_HTTP",
         sse_drain 1s;
         sse_hub default { history 100; }
-        server {
-            listen 127.0.0.1:%%PORT_h2c%% http2;
-            $locations
-        }
-        server {
-            listen 127.0.0.1:%%PORT_tls%% ssl http2;
-            ssl_certificate %%DIR%%/cert.pem;
-            ssl_certificate_key %%DIR%%/key.pem;
-            $locations
-        }
+        @{[ tls_and_http2_servers($locations) ]}
 EOF_HTTP
     files => certificate(),
 );
@@ -93,14 +85,6 @@ ok(wait_for(sub { $stage->subscribers('news') == 0 }, 5), 'when the connection g
 
 $stage->ends_cleanly;
 done_testing();
-
-sub certificate {
-    my $dir     = File::Temp->newdir;
-    my $command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost"
-        . " -keyout $dir/key.pem -out $dir/cert.pem 2>/dev/null";
-    system($command) == 0 or die 'openssl req failed';
-    return { 'key.pem' => content("$dir/key.pem"), 'cert.pem' => content("$dir/cert.pem") };
-}
 
 sub content ($path) {
     open my $in, '<:raw', $path or return '';

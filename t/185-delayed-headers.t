@@ -9,11 +9,12 @@ use Test::More;
 use SSE::Curl;
 use SSE::HTTP qw(request);
 use SSE::HTTP2;
-use SSE::RedisStage;
 use SSE::Loop qw(wait_for);
 use SSE::Nginx qw(has_module);
 use SSE::Redis;
+use SSE::RedisStage;
 use SSE::Relay;
+use SSE::TLS qw(certificate);
 
 plan skip_all => 'nginx is built without TLS or HTTP/2' if !has_module('http_ssl') || !has_module('http_v2');
 plan skip_all => 'curl or openssl is missing' if !`curl --version` || !`openssl version`;
@@ -50,10 +51,10 @@ my $stage = SSE::Stage->new(
         server { listen 127.0.0.1:%%PORT_chunk%%; sendfile_max_chunk 8k; postpone_output 0; $long $locations }
 EOF_HTTP
     server => $locations,
-    files  => { certificate(), big => 'b' x 4_000_000, small => "a small file\n" },
+    files  => { %{ certificate() }, big => 'b' x 4_000_000, small => "a small file\n" },
 );
 my $nginx = $stage->cluster;
-ok(wait_for(sub { (hub('durable')->{redis} // '') eq 'up' }), 'the hub with Redis is connected');
+ok(wait_for(sub { ($stage->status('durable')->{redis} // '') eq 'up' }), 'the hub with Redis is connected');
 my $first   = $stage->stream('/full');
 my $durable = $stage->stream('/durable/s');
 
@@ -79,7 +80,7 @@ my %asked  = (
 for my $how (['HTTP/2'], ['HTTP/2 over TLS', tls => 1]) {
     my ($way, %tls) = @$how;
     my $busy = SSE::HTTP2->new(port => $nginx->port($tls{tls} ? 'h2tls' : 'h2'), receive_buffer => 4096, %tls);
-    my $before = hub('default');
+    my $before = $stage->status('default');
     my $big    = $busy->request('/big');
     ok(wait_for(sub { $big->{body} ne '' }), "$way: a large file is on its way");
     $busy->pause;
@@ -90,9 +91,9 @@ for my $how (['HTTP/2'], ['HTTP/2 over TLS', tls => 1]) {
         my ($path, undef, undef, %options) = @{ $asked{$name} };
         $got{$name} = $busy->request($path, %options);
     }
-    ok(wait_for(sub { hub('default')->{events_in} > $before->{events_in} && $durable->data }),
+    ok(wait_for(sub { $stage->status('default')->{events_in} > $before->{events_in} && $durable->data }),
         "$way: what stands behind it is served meanwhile");
-    is(hub('default')->{streams_opened} - $before->{streams_opened}, 1, "$way: the stream is counted");
+    is($stage->status('default')->{streams_opened} - $before->{streams_opened}, 1, "$way: the stream is counted");
     is($got{'a publish'}{status}, undef, "$way: no answer has arrived");
     $busy->resume;
     $busy->wait_ended($big, values %got);
@@ -158,16 +159,3 @@ $relay->drop;
 
 $stage->ends_cleanly;
 done_testing();
-
-sub hub ($name) {
-    my $answer = request(port => $stage->port, path => '/status', timeout => 3);
-    return $answer && $answer->{json} ? $answer->{json}{hubs}{$name} : {};
-}
-
-sub certificate {
-    my $dir     = File::Temp->newdir;
-    my $command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost"
-        . " -keyout $dir/key.pem -out $dir/cert.pem 2>/dev/null";
-    system($command) == 0 or die 'openssl req failed';
-    return map { $_ => SSE::Cluster::slurp("$dir/$_") } 'key.pem', 'cert.pem';
-}

@@ -163,7 +163,7 @@ cmp_ok(scalar(grep { $_ % 3 } @numbers), '==', scalar @numbers, 'of matching cha
 cmp_ok($numbers[-1], '==', 899, 'up to the newest');
 $late->close;
 
-ok(wait_for(sub { request(port => $stage->port, path => '/status')->{json}{hubs}{default}{subscribers} == 0 }, 5), 'in the end no stream is counted');
+ok(wait_for(sub { $stage->status->{subscribers} == 0 }, 5), 'in the end no stream is counted');
 is($stage->subscribers('room:1'), 0, 'and no publisher reaches anybody');
 
 $stage->ends_cleanly;

@@ -10,6 +10,7 @@ use SSE::HTTP qw(request);
 use SSE::Loop qw(wait_for);
 use SSE::Nginx qw(has_module);
 use SSE::Stage;
+use SSE::TLS qw(certificate tls_and_http2_servers);
 
 plan skip_all => 'nginx is built without TLS or HTTP/2' if !has_module('http_ssl') || !has_module('http_v2');
 plan skip_all => 'curl or openssl is missing' if !`curl --version` || !`openssl version`;
@@ -27,13 +28,7 @@ EOF_LOCATIONS
 my $stage = SSE::Stage->new(
     http => <<"EOF_HTTP",
         sse_drain 100ms;
-        server { listen 127.0.0.1:%%PORT_h2c%% http2; $locations }
-        server {
-            listen 127.0.0.1:%%PORT_tls%% ssl http2;
-            ssl_certificate %%DIR%%/cert.pem;
-            ssl_certificate_key %%DIR%%/key.pem;
-            $locations
-        }
+        @{[ tls_and_http2_servers($locations) ]}
 EOF_HTTP
     server => "location = /admin { sse_admin; } $locations",
     files  => certificate(),
@@ -87,12 +82,4 @@ sub ends ($how, $curl) {
     pop @blocks;
     is(scalar(grep { !/^data:/m } @blocks), 0, "$how: every blank line ends an event that has data");
     return;
-}
-
-sub certificate {
-    my $dir     = File::Temp->newdir;
-    my $command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost"
-        . " -keyout $dir/key.pem -out $dir/cert.pem 2>/dev/null";
-    system($command) == 0 or die 'openssl req failed';
-    return { map { $_ => SSE::Cluster::slurp("$dir/$_") } qw(key.pem cert.pem) };
 }

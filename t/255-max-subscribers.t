@@ -50,7 +50,7 @@ ok($next->is_open, 'another one comes in');
 $stage->publish('news', 'hello');
 ok($next->wait_data('hello') && $three[0]->wait_data('hello'), 'events reach those who are in');
 
-my $hub = request(port => $stage->port, path => '/status')->{json}{hubs}{default};
+my $hub = $stage->status;
 is($hub->{turned_away}, 11, 'the status counts those who were turned away');
 is($hub->{subscribers}, 4, 'and the streams that are open');
 my $log = slurp($stage->cluster->dir . '/ends.log');

@@ -5,12 +5,12 @@ use v5.36;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 use Test::More;
-use SSE::Certificate qw(certificate);
 use SSE::Curl;
 use SSE::Loop qw(wait_for);
 use SSE::Nginx qw(has_module);
 use SSE::Relay;
 use SSE::Stage;
+use SSE::TLS qw(certificate);
 
 plan skip_all => 'curl is missing' if !`curl --version`;
 

@@ -12,6 +12,7 @@ use SSE::Loop qw(wait_for);
 use SSE::Nginx qw(has_module);
 use SSE::Relay;
 use SSE::Stage;
+use SSE::TLS qw(certificate);
 
 plan skip_all => 'nginx is built without TLS or HTTP/2' if !has_module('http_ssl') || !has_module('http_v2');
 plan skip_all => 'curl or openssl is missing' if !`curl --version` || !`openssl version`;
@@ -131,8 +132,7 @@ sub flood ($relay) {
 }
 
 sub ended {
-    my $answer = request(port => $stage->port, path => '/status') or return {};
-    return $answer->{json}{hubs}{default}{streams_ended};
+    return $stage->status->{streams_ended} // {};
 }
 
 # By reason, once there are so many.
@@ -146,12 +146,4 @@ sub ended_since ($before, $count) {
         return $all >= $count;
     });
     return \%since;
-}
-
-sub certificate {
-    my $dir     = File::Temp->newdir;
-    my $command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost"
-        . " -keyout $dir/key.pem -out $dir/cert.pem 2>/dev/null";
-    system($command) == 0 or die 'openssl req failed';
-    return { map { $_ => SSE::Cluster::slurp("$dir/$_") } 'key.pem', 'cert.pem' };
 }

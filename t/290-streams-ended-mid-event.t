@@ -6,13 +6,13 @@ use v5.36;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 use Test::More;
-use SSE::Certificate qw(certificate);
 use SSE::Curl;
 use SSE::HTTP qw(request);
 use SSE::Loop qw(serve_for wait_for);
 use SSE::Nginx qw(has_module);
 use SSE::Relay;
 use SSE::Stage;
+use SSE::TLS qw(certificate);
 
 plan skip_all => 'nginx is built without TLS' if !has_module('http_ssl');
 plan skip_all => 'curl or openssl is missing' if !`curl --version` || !`openssl version`;

@@ -8,16 +8,11 @@ use SSE::Cluster;
 use SSE::Fleet;
 use SSE::Loop qw(serve_for);
 
-my $nginx = SSE::Cluster->start(workers => 2, http => <<'EOF_HTTP', server => <<'EOF_SERVER');
+my $nginx = SSE::Cluster->start(workers => 2, http => <<'EOF_HTTP', server => $SSE::Fleet::LOCATIONS);
     sse_hub default { history 2000; }
     sse_retry 100ms jitter=200ms;
     sse_drain 1s;
 EOF_HTTP
-    location = /stream        { sse_stream loud; }
-    location = /quiet         { sse_stream quiet; }
-    location = /publish       { sse_publish loud; }
-    location = /publish-quiet { sse_publish quiet; }
-EOF_SERVER
 
 my $fleet = SSE::Fleet->new(cluster => $nginx);
 ok($fleet->gather, '60 clients are connected');

@@ -9,15 +9,10 @@ use SSE::Cluster;
 use SSE::Fleet;
 use SSE::Loop qw(serve_for);
 
-my $nginx = SSE::Cluster->start(workers => 3, http => <<'EOF_HTTP', server => <<'EOF_SERVER');
+my $nginx = SSE::Cluster->start(workers => 3, http => <<'EOF_HTTP', server => $SSE::Fleet::LOCATIONS);
     sse_hub default { history 2000; }
     sse_retry 100ms jitter=200ms;
 EOF_HTTP
-    location = /stream        { sse_stream loud; }
-    location = /quiet         { sse_stream quiet; }
-    location = /publish       { sse_publish loud; }
-    location = /publish-quiet { sse_publish quiet; }
-EOF_SERVER
 
 my $fleet = SSE::Fleet->new(cluster => $nginx);
 ok($fleet->gather, '60 clients are connected');

@@ -6,9 +6,9 @@ use FindBin;
 use lib "$FindBin::Bin/lib";
 use Test::More;
 use Time::HiRes qw(time);
-use SSE::HTTP;
 use SSE::Loop qw(serve_for wait_for);
 use SSE::Stage;
+use SSE::WorkerConnection;
 
 my $stage = SSE::Stage->new(
     workers => 3,
@@ -25,14 +25,14 @@ my ($victim, @others) = $nginx->workers;
 my @streams = map { $stage->stream("/s?c=own-$_") } 1 .. 150;
 my @leaving = grep { $_->worker != $victim } @streams;
 cmp_ok(scalar @leaving, '>=', 50, scalar(@leaving) . ' clients are on the workers that go on');
-my %with = map { $_ => connection_to($_) } $victim, @others;
+my %with = map { $_ => SSE::WorkerConnection->new($stage->port, $_) } $victim, @others;
 
 # Stopped in the middle of a large publish, as often as it takes until that is with the lock in hand.
 my ($refused, $once);
 my $attempts = 0;
 for (1 .. 400) {
     $attempts++;
-    $with{$victim}{connection}->send(path => '/to/large', body => 'x' x 250_000);
+    $with{$victim}->send(path => '/to/large', body => 'x' x 250_000);
     serve_for(rand 0.004);
     $nginx->pause($victim);
     my $since = time();
@@ -40,7 +40,7 @@ for (1 .. 400) {
     $once    = time() - $since;
     last if ($refused->{json}{error} // '') =~ /stopped/;
     $nginx->resume($victim);
-    wait_for(sub { !$with{$victim}{connection}->busy }, 10) or die 'a publish is not answered';
+    wait_for(sub { !$with{$victim}->busy }, 10) or die 'a publish is not answered';
 }
 note("attempts: $attempts");
 is($refused->{status}, 503, 'a worker is stopped while it holds the lock: publishing elsewhere is refused');
@@ -82,28 +82,9 @@ ok(wait_for(sub { !grep { join(' ', $_->data) ne 'first second' } @back }, 10), 
 ok(wait_for(sub { my $info = ask($others[0], path => '/admin?channel=own-150'); ($info->{json}{subscribers} // 0) == (grep { $_->{path} eq '/s?c=own-150' && $_->is_open } @streams) }, 10),
     'and counted as they are');
 
-$_->{connection}->drop for values %with;
-like($nginx->error_log, qr/\[warn\] .*nothing is published: the hub's lock is held by a stopped process/, 'the log says it too');
+$_->drop for values %with;
+ok(scalar $nginx->wait_lines(qr/\[warn\] .*nothing is published: the hub's lock is held by a stopped process/), 'the log says it too');
 $stage->ends_cleanly;
 done_testing();
 
-# A kept connection that this worker has accepted, and its last answer.
-sub connection_to ($worker) {
-    for (1 .. 500) {
-        my $kept = { answer => undef };
-        $kept->{connection} = SSE::HTTP->new($stage->port, sub ($answer) { $kept->{answer} = $answer; return });
-        my $answer = asked($kept, path => '/ping');
-        return $kept if $answer && $answer->{header}{'x-worker'}[0] == $worker;
-        $kept->{connection}->drop;
-    }
-    die "worker $worker takes no connection";
-}
-
-sub asked ($kept, %request) {
-    $kept->{answer} = undef;
-    $kept->{connection}->send(%request);
-    wait_for(sub { $kept->{answer} || !$kept->{connection}->busy }, 60);
-    return $kept->{answer} // { status => 0 };
-}
-
-sub ask ($worker, %request) { return asked($with{$worker}, %request) }
+sub ask ($worker, %request) { return $with{$worker}->ask(%request) }

@@ -6,12 +6,12 @@ use v5.36;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 use Test::More;
-use SSE::Certificate qw(certificate);
 use SSE::Curl;
 use SSE::Loop qw(serve_for wait_for);
 use SSE::Nginx qw(dynamic_modules has_module);
 use SSE::Relay;
 use SSE::Stage;
+use SSE::TLS qw(certificate);
 
 my ($subs, $no_subs) = dynamic_modules('ngx_http_subs_filter_module');
 my %filters = (

@@ -91,4 +91,4 @@ done_testing();
 # Streams that the error log says a filter has ended.
 sub closed { return scalar(() = $nginx->error_log =~ /is closed: a filter ended the response/g) }
 
-sub ended { return request(port => $stage->port, path => '/status')->{json}{hubs}{default}{streams_ended} }
+sub ended { return $stage->status->{streams_ended} }

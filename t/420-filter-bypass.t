@@ -11,6 +11,7 @@ use SSE::Loop qw(serve_for wait_for);
 use SSE::Nginx qw(has_module);
 use SSE::Relay;
 use SSE::Stage;
+use SSE::TLS qw(certificate);
 
 # Each location has a debug log of its own. Past the filters: Chunks, or Bodies where they are not
 # chunked.
@@ -163,12 +164,4 @@ sub first_difference ($got, $wanted) {
     $at++ while $at < @$got && $at < @$wanted && $got->[$at] eq $wanted->[$at];
     return sprintf '%d of %d; at %d: %s', scalar @$got, scalar @$wanted, $at,
         substr(($got->[$at] // 'nothing') . ' instead of ' . ($wanted->[$at] // 'nothing'), 0, 200);
-}
-
-sub certificate {
-    my $dir     = File::Temp->newdir;
-    my $command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost"
-        . " -keyout $dir/key.pem -out $dir/cert.pem 2>/dev/null";
-    system($command) == 0 or die 'openssl req failed';
-    return { map { ("$_.pem" => SSE::Cluster::slurp("$dir/$_.pem")) } qw(key cert) };
 }

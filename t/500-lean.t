@@ -175,7 +175,7 @@ is(join('|', map { /^live (\d+)/ ? $1 : () } $steady->data), join('|', 1 .. $wri
 $_->drop for $steady, $writer;
 ok(wait_for(sub { $stage->subscribers('news') == 0 }), 'of 2,000 quick clients none is left');
 is_deeply(stub(), $quiet, 'and stub_status is what it was before') if $stub;
-my $figures = figures();
+my $figures = $stage->status;
 is($figures->{streams_ended}{error}, 0, 'no stream ended for an error') or diag(explain($figures->{streams_ended}));
 
 if (SSE::Nginx::built_with() =~ /--with-debug/) {
@@ -190,9 +190,7 @@ $stage->ends_cleanly;
 done_testing();
 
 # The figures of requests given back, and of those that were to be.
-sub counted { my $lean = figures()->{lean}; return [@$lean{qw(lean ordinary)}] }
-
-sub figures { return request(port => $stage->port, path => '/status')->{json}{hubs}{default} }
+sub counted { my $lean = $stage->status->{lean}; return [@$lean{qw(lean ordinary)}] }
 
 # What a stream adds to them.
 sub became ($path, %options) {

@@ -5,8 +5,8 @@ use v5.36;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 use Test::More;
-use SSE::Rerun qw(rerun);
 use SSE::Loop qw(serve_for wait_for);
+use SSE::Rerun qw(rerun);
 use SSE::Stage;
 
 # A worker that has to go before its drain is over, some of its clients in the middle of a frame.

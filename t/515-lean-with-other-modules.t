@@ -5,7 +5,6 @@ use v5.36;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 use Test::More;
-use SSE::HTTP qw(request);
 use SSE::Loop qw(wait_for);
 use SSE::Nginx qw(dynamic_modules);
 use SSE::Stage;
@@ -38,6 +37,6 @@ done_testing();
 
 # Requests given back, and kept.
 sub given_back {
-    my $lean = request(port => $stage->port, path => '/status')->{json}{hubs}{default}{lean};
+    my $lean = $stage->status->{lean};
     return [@$lean{qw(lean ordinary)}];
 }

@@ -6,11 +6,11 @@ use FindBin;
 use lib "$FindBin::Bin/lib";
 use Test::More;
 use SSE::Curl;
-use SSE::HTTP qw(request);
 use SSE::Loop qw(serve_for wait_for);
 use SSE::Nginx qw(has_module);
 use SSE::Relay;
 use SSE::Stage;
+use SSE::TLS qw(certificate);
 
 plan skip_all => 'nginx is built without TLS' if !has_module('http_ssl');
 plan skip_all => 'curl or openssl is missing' if !`curl --version` || !`openssl version`;
@@ -131,17 +131,9 @@ sub broken ($round) {
 # Requests given back and kept since the last look.
 sub given_back {
     state $seen = [0, 0];
-    my $lean = request(port => $stage->port, path => '/status')->{json}{hubs}{default}{lean};
+    my $lean = $stage->status->{lean};
     my $now  = [@$lean{qw(lean ordinary)}];
     my @since = map { $now->[$_] - $seen->[$_] } 0, 1;
     $seen = $now;
     return \@since;
-}
-
-sub certificate {
-    my $dir     = File::Temp->newdir;
-    my $command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost"
-        . " -keyout $dir/key.pem -out $dir/cert.pem 2>/dev/null";
-    system($command) == 0 or die 'openssl req failed';
-    return { map { ("$_.pem" => SSE::Cluster::slurp("$dir/$_.pem")) } qw(key cert) };
 }

@@ -6,12 +6,12 @@ use FindBin;
 use lib "$FindBin::Bin/lib";
 use Test::More;
 use POSIX ();
-use SSE::Certificate qw(certificate);
 use SSE::Cluster;
 use SSE::HTTP qw(request);
 use SSE::Loop qw(serve_for wait_for);
 use SSE::Nginx qw(has_module);
 use SSE::Stage;
+use SSE::TLS qw(certificate);
 
 plan skip_all => 'nginx is built without stub_status' if !has_module('http_stub_status');
 my $tls = has_module('http_ssl') && `openssl version`;

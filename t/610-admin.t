@@ -107,7 +107,7 @@ is_deeply(deleted('room:1'), { channel => 'room:1', streams => 7, events => 4 },
 ok(wait_for(sub { !grep { $_->{openings} < 3 || !$_->is_open } @room }, 10), 'its clients come back');
 ok(wait_for(sub { !grep { !$_->events('sse.gap') } @room }, 5), 'and are told a gap');
 is(admin('?channel=room:1')->{json}{events}, 0, 'nothing is retained');
-my $figures = request(port => $stage->port, path => '/status')->{json}{hubs}{default};
+my $figures = $stage->status;
 is($figures->{streams_ended}{admin}, 14, 'ended streams are counted');
 is($figures->{forgotten}, 8, 'so are forgotten events');
 my @lines = $nginx->error_log =~ /\[notice\].* sse: (channel .*? deleted)/g;

@@ -52,11 +52,11 @@ my ($first) = map { $stage->batch('long', 1 .. 1000) } 1 .. 20;
 my $kept = ($stage->batch('other', 1 .. 1000))[-1];
 my $stream = $stage->stream('/s/other');
 is(admin('?channel=long')->{json}{events}, 20_000, 'there are many events');
-my $used = status()->{zone_used_bytes};
+my $used = $stage->status->{zone_used_bytes};
 my $gone = admin('?channel=long', method => 'DELETE')->{json};
 is($gone->{events}, 20_000, 'all of them are forgotten');
 is(admin('?channel=long')->{json}{events}, 0, 'at once');
-is(status()->{retained_events}, 1000, 'also for the figures');
+is($stage->status->{retained_events}, 1000, 'also for the figures');
 $stage->publish('long', 'after');
 my $back = $stage->stream('/s/long', headers => ['Last-Event-ID' => $first]);
 $back->wait_data('after');
@@ -64,7 +64,7 @@ is_deeply([$back->types], ['sse.gap', 'message'], 'who returns is told a gap, an
 $stage->publish('other', 'on');
 $stream->wait_data('on');
 pass('others are served meanwhile');
-ok(wait_for(sub { status()->{zone_used_bytes} < $used - 20_000 * 100 }), 'their memory becomes free');
+ok(wait_for(sub { $stage->status->{zone_used_bytes} < $used - 20_000 * 100 }), 'their memory becomes free');
 my $rest = $stage->stream('/s/other', headers => ['Last-Event-ID' => $kept]);
 $rest->wait_data('on');
 is_deeply([$rest->data], ['on'], 'what was not forgotten is there');
@@ -72,4 +72,3 @@ done_testing();
 
 sub admin ($query = '', %options) { return request(port => $stage->port, %options, path => "/admin$query") }
 
-sub status { return request(port => $stage->port, path => '/status')->{json}{hubs}{default} }

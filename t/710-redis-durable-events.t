@@ -6,11 +6,11 @@ use FindBin;
 use lib "$FindBin::Bin/lib";
 use Test::More;
 use SSE::Cluster;
-use SSE::HTTP qw(request);
 use SSE::EventIds qw(by_id);
-use SSE::RedisStage;
+use SSE::HTTP qw(request);
 use SSE::Loop qw(wait_for);
 use SSE::Redis;
+use SSE::RedisStage;
 
 my $redis = SSE::Redis->start;
 my @nginx = map { SSE::RedisStage->new(redis => $redis->url, hub => 'history 100;') } 1, 2;

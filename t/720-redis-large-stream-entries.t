@@ -5,9 +5,9 @@ use v5.36;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 use Test::More;
-use SSE::RedisStage;
 use SSE::Loop qw(wait_for);
 use SSE::Redis;
+use SSE::RedisStage;
 
 for my $notify ('Kt', undef) {
     my $how   = $notify ? 'reported' : 'asked';

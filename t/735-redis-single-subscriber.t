@@ -6,9 +6,9 @@ use FindBin;
 use lib "$FindBin::Bin/lib";
 use Test::More;
 use Time::HiRes qw(time);
-use SSE::RedisStage;
 use SSE::Loop qw(serve_for wait_for);
 use SSE::Redis;
+use SSE::RedisStage;
 
 my $redis = SSE::Redis->start;
 my $one   = SSE::RedisStage->new(redis => $redis->url, workers => 1);

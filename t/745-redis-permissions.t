@@ -6,8 +6,8 @@ use lib "$FindBin::Bin/lib";
 use Test::More;
 use SSE::Cluster;
 use SSE::HTTP qw(request);
-use SSE::RedisStage;
 use SSE::Redis;
+use SSE::RedisStage;
 
 my $docs = SSE::Cluster::slurp("$FindBin::Bin/../docs/redis.md");
 my ($commands)  = $docs =~ /needs these permissions:\n\n((?:    \+.*\n)+)/ or die 'no permissions of nginx in docs/redis.md';

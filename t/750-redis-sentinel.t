@@ -9,18 +9,13 @@ use lib "$FindBin::Bin/lib";
 use Test::More;
 use Time::HiRes qw(time);
 use SSE::Fleet;
-use SSE::RedisStage;
 use SSE::Loop qw(serve_for wait_for);
+use SSE::RedisStage;
 use SSE::Sentinels;
 
 my $sentinels = SSE::Sentinels->start(appendonly => 1);
 my @nginx = map {
-    SSE::RedisStage->new(redis => $sentinels->url, hub => 'history 20000;', server => <<'EOF_SERVER')
-        location = /stream        { sse_stream loud; }
-        location = /quiet         { sse_stream quiet; }
-        location = /publish       { sse_publish loud; }
-        location = /publish-quiet { sse_publish quiet; }
-EOF_SERVER
+    SSE::RedisStage->new(redis => $sentinels->url, hub => 'history 20000;', server => $SSE::Fleet::LOCATIONS)
 } 1, 2;
 my $fleet = SSE::Fleet->new(clusters => [map { $_->cluster } @nginx], clients => 20, quiet => 4, rate => 60, movers => 4,
     survivors => \&kept);

@@ -6,18 +6,13 @@ use FindBin;
 use lib "$FindBin::Bin/lib";
 use Test::More;
 use SSE::Fleet;
-use SSE::RedisStage;
 use SSE::Loop qw(serve_for wait_for);
 use SSE::RedisCluster;
+use SSE::RedisStage;
 
 my $cluster = SSE::RedisCluster->start(appendonly => 1);
 my @nginx   = map {
-    SSE::RedisStage->new(redis => $cluster->url, hub => 'history 20000;', server => <<'EOF_SERVER')
-        location = /stream        { sse_stream loud; }
-        location = /quiet         { sse_stream quiet; }
-        location = /publish       { sse_publish loud; }
-        location = /publish-quiet { sse_publish quiet; }
-EOF_SERVER
+    SSE::RedisStage->new(redis => $cluster->url, hub => 'history 20000;', server => $SSE::Fleet::LOCATIONS)
 } 1, 2;
 my $key   = 'sse:{sse}:clock';
 my $fleet = SSE::Fleet->new(clusters => [map { $_->cluster } @nginx], clients => 20, quiet => 4, rate => 60, movers => 4);

@@ -5,15 +5,15 @@ use FindBin;
 use lib "$FindBin::Bin/lib";
 use Test::More;
 use SSE::HTTP qw(request);
-use SSE::RedisStage;
 use SSE::Loop qw(serve_for wait_for);
 use SSE::Redis;
+use SSE::RedisStage;
 
 my $redis = SSE::Redis->start;
 my $stage = SSE::RedisStage->new(redis => $redis->url, http => "sse_hub alone { zone 2m; max_event_size 64k; }\nsse_drain 300ms;");
 
-is(figures('alone')->{redis}, 'off', 'a hub without Redis is not joined');
-is(figures('alone')->{redis_reconnects}, 0, 'nor ever was');
+is($stage->status('alone')->{redis}, 'off', 'a hub without Redis is not joined');
+is($stage->status('alone')->{redis_reconnects}, 0, 'nor ever was');
 is($stage->state, 'up', 'one with Redis is');
 my $first = $stage->reconnects;
 is($first, 0, 'and was not joined again yet');
@@ -43,8 +43,6 @@ unlike(request(port => $stage->port, path => "/status$_")->{body}, qr{redis://|@
 $stage->ends_cleanly;
 done_testing();
 
-sub figures ($hub) { return request(port => $stage->port, path => '/status')->{json}{hubs}{$hub} }
-
 sub prometheus {
     my $text = request(port => $stage->port, path => '/status?format=prometheus')->{body};
     my ($up)         = $text =~ /^nginx_sse_redis_up\{hub="default"\} (\S+)$/m;
@@ -54,5 +52,5 @@ sub prometheus {
 
 # What the workers say of one figure, as far as twenty requests meet them.
 sub workers_say ($key) {
-    return map { request(port => $stage->port, path => '/status')->{json}{hubs}{default}{$key} } 1 .. 20;
+    return map { $stage->status->{$key} } 1 .. 20;
 }

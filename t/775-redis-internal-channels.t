@@ -6,9 +6,9 @@ use FindBin;
 use lib "$FindBin::Bin/lib";
 use Test::More;
 use SSE::HTTP qw(request);
-use SSE::RedisStage;
 use SSE::Loop qw(wait_for);
 use SSE::Redis;
+use SSE::RedisStage;
 
 my $redis  = SSE::Redis->start(notify => 'KEA');
 my $likes  = 'location ~ ^/like/(.+)$ { sse_stream $1 split=, pattern; } location = /admin { sse_admin; }';

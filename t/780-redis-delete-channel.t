@@ -7,9 +7,9 @@ use lib "$FindBin::Bin/lib";
 use Test::More;
 use SSE::FaultProxy;
 use SSE::HTTP qw(request);
-use SSE::RedisStage;
 use SSE::Loop qw(serve_for wait_for);
 use SSE::Redis;
+use SSE::RedisStage;
 
 my $redis  = SSE::Redis->start;
 my $proxy  = SSE::FaultProxy->start(to => $redis->port);

@@ -8,18 +8,13 @@ use lib "$FindBin::Bin/lib";
 use Test::More;
 use Time::HiRes qw(time);
 use SSE::Fleet;
-use SSE::RedisStage;
 use SSE::Loop qw(serve_for wait_for);
 use SSE::Redis;
+use SSE::RedisStage;
 
 my $redis = SSE::Redis->start(appendonly => 1);
 my @nginx = map {
-    SSE::RedisStage->new(redis => $redis->url, hub => 'history 20000;', server => <<'EOF_SERVER')
-        location = /stream        { sse_stream loud; }
-        location = /quiet         { sse_stream quiet; }
-        location = /publish       { sse_publish loud; }
-        location = /publish-quiet { sse_publish quiet; }
-EOF_SERVER
+    SSE::RedisStage->new(redis => $redis->url, hub => 'history 20000;', server => $SSE::Fleet::LOCATIONS)
 } 1, 2;
 my ($one, $two) = @nginx;
 
@@ -57,6 +52,7 @@ my $old = SSE::Client->new(port => $one->port, path => '/all/loud');
 ok(wait_for(sub { $old->data > 10 }, 2), 'and gets what this nginx has retained');
 is(scalar(grep { $_->{client}{openings} > 1 } @idle), 0, 'streams stay open');
 serve_for(15 - (time() - $since));
+wait_for(sub { $one->lines > $before[0] });
 @said = $one->lines;
 is(@said - $before[0], 1, 'in fifteen seconds the log has one line') or diag(join "\n", @said);
 $redis->start;

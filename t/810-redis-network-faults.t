@@ -10,9 +10,9 @@ use Time::HiRes qw(time);
 use SSE::FakeRedis;
 use SSE::FaultProxy;
 use SSE::HTTP qw(request);
-use SSE::RedisStage;
 use SSE::Loop qw(serve_for wait_for);
 use SSE::Redis;
+use SSE::RedisStage;
 
 my $redis  = SSE::Redis->start;
 my $proxy  = SSE::FaultProxy->start(to => $redis->port);
@@ -43,7 +43,7 @@ my $rate = 2 + (time() - $began) * 5;
 for my $name (sort keys %fake) {
     my $accepted = $fake{$name}->accepted;
     cmp_ok($accepted, '<=', $rate, "$name: at leisure ($accepted times)");
-    my @lines = grep { /hub "$name"/ && /redis/i && /\[(?:warn|error|crit)\]/ } split /\n/, $among->cluster->error_log;
+    my @lines = $among->cluster->wait_lines(qr/\[(?:warn|error|crit)\](?=.*hub "$name")(?=.*redis)/i);
     is(scalar @lines, 1, "$name: the log has one line") or diag(join "\n", @lines);
     isnt(request(port => $among->port, path => '/status')->{json}{hubs}{$name}{redis}, 'up', "$name: the status says that it is not there");
 }
@@ -73,6 +73,7 @@ $without->ends_cleanly;
 my $there = SSE::Client->new(port => $nameless->port, path => '/on/news');
 ok(wait_for(sub { $there->{last_event_id} ne '' }, 3), 'streams open');
 is($nameless->post('news', 'x')->{status}, 503, 'who publishes is told to come back');
+wait_for(sub { $nameless->lines });
 my @lines = $nameless->lines;
 is(scalar @lines, 1, 'the log has one line') or diag(join "\n", @lines);
 $nameless->ends_cleanly;
@@ -128,6 +129,7 @@ ok($client->wait_data('while it was dead'), 'and what came meanwhile is there');
 is($far->post('news', 'into the void', headers => ['Idempotency-Key' => 'void'])->{status}, 201, 'who repeats is taken');
 $near->publish('news', 'the end');
 is(scalar(grep { $_ eq 'into the void' } $far->got($client, 'the end')), 1, 'and has published once');
+wait_for(sub { $far->lines >= $known + 2 });
 is($far->lines - $known, 2, 'the log says that it went and that it is back') or diag(join "\n", $far->lines);
 is(scalar $client->events('sse.gap'), 0, 'nobody was told a gap');
 

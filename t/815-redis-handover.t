@@ -6,10 +6,10 @@ use v5.36;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 use Test::More;
-use SSE::RedisStage;
 use SSE::Loop qw(serve_for wait_for);
 use SSE::Publisher;
 use SSE::Redis;
+use SSE::RedisStage;
 
 my $redis = SSE::Redis->start;
 my $stage = SSE::RedisStage->new(redis => $redis->url, hub => 'history 30000;', http => 'sse_drain 500ms;', workers => 2);

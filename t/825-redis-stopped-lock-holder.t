@@ -5,10 +5,10 @@ use v5.36;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 use Test::More;
-use SSE::HTTP;
-use SSE::RedisStage;
 use SSE::Loop qw(serve_for wait_for);
 use SSE::Redis;
+use SSE::RedisStage;
+use SSE::WorkerConnection;
 
 my $redis = SSE::Redis->start;
 my $stage = SSE::RedisStage->new(
@@ -30,23 +30,23 @@ is($client->worker, $holder, 'a client is on the worker that holds the subscript
 $stage->post('news', 'before');
 
 # Streams of many channels begin on the victim, each of which takes the lock often.
-my $probe = connection_to($holder);
+my $probe = SSE::WorkerConnection->new($stage->port, $holder);
 my ($stuck, $attempts) = (0, 0);
 while (!$stuck && ++$attempts <= 300) {
-    my @busy = map { connection_to($victim) } 1 .. 8;
+    my @busy = map { SSE::WorkerConnection->new($stage->port, $victim) } 1 .. 8;
     for my $number (0 .. $#busy) {
-        $busy[$number]{connection}->send(path => '/on/' . join ',', map { "c$attempts-$number-$_" } 1 .. 64);
+        $busy[$number]->send(path => '/on/' . join ',', map { "c$attempts-$number-$_" } 1 .. 64);
     }
     serve_for(rand 0.006);
     $nginx->pause($victim);
-    $stuck = (asked($probe, path => '/admin?channel=news')->{json}{error} // '') =~ /stopped/;
+    $stuck = ($probe->ask(path => '/admin?channel=news')->{json}{error} // '') =~ /stopped/;
     $nginx->resume($victim) if !$stuck;
-    $_->{connection}->drop for @busy;
+    $_->drop for @busy;
 }
 note("attempts: $attempts");
 ok($stuck, 'another worker is stopped while it holds the lock');
 
-my @answers = map { asked($probe, path => '/to/news', body => "during $_") } 1 .. 3;
+my @answers = map { $probe->ask(path => '/to/news', body => "during $_") } 1 .. 3;
 is(join(' ', map { $_->{status} } @answers), '201 201 201', 'Redis takes what is published');
 ok(wait_for(sub { $nginx->error_log =~ /\[warn\] .*nothing is taken in from Redis: the hub's lock is held by a stopped process/ }, 20),
     'the log says that nothing is taken in, and why');
@@ -60,25 +60,6 @@ is(join(', ', $client->data), 'before, during 1, during 2, during 3', 'all of it
 is(scalar($client->events('sse.gap')), 0, 'without a gap');
 ok(wait_for(sub { $nginx->error_log =~ /\[notice\] .*events are taken in from Redis again/ }, 10), 'and the log says so');
 
-$probe->{connection}->drop;
+$probe->drop;
 $stage->ends_cleanly;
 done_testing();
-
-# A kept connection that this worker has accepted, and its last answer.
-sub connection_to ($worker) {
-    for (1 .. 500) {
-        my $kept = { answer => undef };
-        $kept->{connection} = SSE::HTTP->new($stage->port, sub ($answer) { $kept->{answer} = $answer; return });
-        my $answer = asked($kept, path => '/ping');
-        return $kept if $answer->{status} && $answer->{header}{'x-worker'}[0] == $worker;
-        $kept->{connection}->drop;
-    }
-    die "worker $worker takes no connection";
-}
-
-sub asked ($kept, %request) {
-    $kept->{answer} = undef;
-    $kept->{connection}->send(%request);
-    wait_for(sub { $kept->{answer} || !$kept->{connection}->busy }, 60);
-    return $kept->{answer} // { status => 0 };
-}

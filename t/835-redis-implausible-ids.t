@@ -7,9 +7,9 @@ use lib "$FindBin::Bin/lib";
 use Test::More;
 use Time::HiRes qw(time);
 use SSE::EventIds qw(by_id);
-use SSE::RedisStage;
 use SSE::Loop qw(wait_for);
 use SSE::Redis;
+use SSE::RedisStage;
 
 my $LARGEST = '18446744073709551615-18446744073709551615';
 my $NUMBER  = qr/\A\d+-\d+\z/;
@@ -68,7 +68,7 @@ sub streams ($notify) {
     ok($back->wait_data("good $number"), 'and who returns to it with an id of another channel has the rest');
     is(scalar($back->data), $number - 1 - 1, 'of that');
     for my $nginx ($one, $two) {
-        my @said = grep { /more than an hour ahead/ } split /\n/, $nginx->cluster->error_log;
+        my @said = $nginx->cluster->wait_lines(qr/more than an hour ahead/);
         cmp_ok(scalar @said, '>', 0, 'the error log says it');
         cmp_ok(scalar @said, '<', 6, 'once for each connection');
         $nginx->ends_cleanly;
@@ -133,7 +133,8 @@ sub pubsub () {
         is($one->post('good', "bounds $count")->{status}, 201, "a history of \"$count\" refuses nothing");
         ok($_->wait_data("bounds $count"), 'and loses nothing') for @good;
     }
-    my @said = grep { /clock in Redis/ } map { split /\n/, $_->cluster->error_log } @nginx;
+    my @said;
+    wait_for(sub { (@said = map { $_->cluster->wait_lines(qr/clock in Redis/, 0) } @nginx) >= 2 });
     cmp_ok(scalar @said, '>=', 2, 'the error log says what became of the clock') or diag(@said);
     $_->ends_cleanly for @nginx;
     return;

@@ -7,9 +7,9 @@ use FindBin;
 use lib "$FindBin::Bin/lib";
 use Test::More;
 use Time::HiRes qw(time);
-use SSE::RedisStage;
 use SSE::Loop qw(wait_for);
 use SSE::Redis;
+use SSE::RedisStage;
 
 my @PATHS = ('/on/good', '/lean/good', '/on/' . join(',', 'good', map { "other-$_" } 1 .. 63));
 my $LEAN  = 'location ~ ^/lean/(.+)$ { sse_stream $1 split=,; sse_lean on; }';

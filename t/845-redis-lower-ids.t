@@ -8,9 +8,9 @@ use lib "$FindBin::Bin/lib";
 use Test::More;
 use Time::HiRes qw(time);
 use SSE::FaultProxy;
-use SSE::RedisStage;
 use SSE::Loop qw(wait_for);
 use SSE::Redis;
+use SSE::RedisStage;
 
 my @PATHS = ('/on/news', '/lean/news', '/on/' . join(',', 'news', map { "other-$_" } 1 .. 63));
 my $LEAN  = 'location ~ ^/lean/(.+)$ { sse_stream $1 split=,; sse_lean on; }';
@@ -71,7 +71,7 @@ sub streams ($notify) {
     ok($fresh->wait_data('end'), 'for new streams too');
 
     is(scalar($other->events('sse.gap')), 0, 'other channels do not notice');
-    my @said = grep { $_ =~ $SAID } split /\n/, $nginx->cluster->error_log;
+    my @said = $nginx->cluster->wait_lines($SAID);
     cmp_ok(scalar @said, '<=', 4, 'the error log says it once for each connection') or diag(@said);
     cmp_ok(scalar @said, '>=', 1, 'or more');
     $nginx->ends_cleanly;
@@ -110,7 +110,7 @@ sub pubsub () {
     ok($_->[1]->wait_data('end'), 'and what follows') for @all;
     is(scalar(grep { $_ eq 'meanwhile' || $_ eq 'end' } $_->[1]->data), 2, 'once') for @all;
     for my $nginx (@nginx) {
-        my @said = grep { $_ =~ $SAID } split /\n/, $nginx->cluster->error_log;
+        my @said = $nginx->cluster->wait_lines($SAID);
         cmp_ok(scalar @said, '>=', 1, 'the error log says it');
         cmp_ok(scalar @said, '<=', 3, 'once for each connection');
         $nginx->ends_cleanly;

@@ -6,9 +6,9 @@ use FindBin;
 use lib "$FindBin::Bin/lib";
 use Test::More;
 use SSE::HTTP qw(request);
-use SSE::RedisStage;
 use SSE::Loop qw(wait_for);
 use SSE::Redis;
+use SSE::RedisStage;
 
 my %admin = (server => 'location /admin { sse_admin; }');
 my %like  = (server => $admin{server} . ' location ~ ^/like/(.+)$ { sse_stream $1 pattern; }');
@@ -59,7 +59,7 @@ ok(wait_for(sub { $like->events('sse.gap') }, 20), 'more doubtful channels than 
 $other->publish('r', 'goes on');
 ok($like->wait_data('goes on'), 'and the stream goes on');
 is($hub->reconnects, $before, 'on the same connection');
-my @said = grep { /messages without the secret/ } split /\n/, $hub->cluster->error_log;
+my @said = $hub->cluster->wait_lines(qr/messages without the secret/);
 is(scalar @said, 1, 'the error log says it once') or diag(@said);
 $hub->ends_cleanly;
 done_testing();

@@ -6,9 +6,9 @@ use v5.36;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 use Test::More;
-use SSE::RedisStage;
 use SSE::Loop qw(wait_for);
 use SSE::Redis;
+use SSE::RedisStage;
 
 my $SCRIPT = SSE::Cluster::slurp("$FindBin::Bin/../lua/publish.lua");
 

@@ -6,9 +6,9 @@ use lib "$FindBin::Bin/lib";
 use Test::More;
 use Time::HiRes qw(time);
 use SSE::Client;
-use SSE::RedisStage;
 use SSE::Loop qw(serve_for wait_for);
 use SSE::Redis;
+use SSE::RedisStage;
 
 # A string of a megabyte is the most that this Redis takes.
 my $redis = SSE::Redis->start(config => "proto-max-bulk-len 1mb\n");

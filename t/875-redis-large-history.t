@@ -7,9 +7,9 @@ use lib "$FindBin::Bin/lib";
 use Test::More;
 use Time::HiRes qw(time);
 use SSE::FaultProxy;
-use SSE::RedisStage;
 use SSE::Loop qw(serve_for wait_for);
 use SSE::Redis;
+use SSE::RedisStage;
 
 my %source = (
     pubsub => { hub => '',                      add => sub ($stage, $redis, @data) { $stage->publish('big', @data); return } },

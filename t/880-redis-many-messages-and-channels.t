@@ -8,9 +8,9 @@ use Test::More;
 use List::Util qw(max);
 use Time::HiRes qw(time);
 use SSE::HTTP qw(request);
-use SSE::RedisStage;
 use SSE::Loop qw(serve_for wait_for);
 use SSE::Redis;
+use SSE::RedisStage;
 
 my $redis = SSE::Redis->start;
 my $stage = SSE::RedisStage->new(redis => $redis->url, hub => 'zone 64m; history 200000;', server => 'location = /file { return 200 "here"; }');

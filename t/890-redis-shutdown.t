@@ -8,9 +8,9 @@ use Test::More;
 use Time::HiRes qw(time);
 use SSE::FaultProxy;
 use SSE::HTTP;
-use SSE::RedisStage;
 use SSE::Loop qw(serve_for wait_for);
 use SSE::Redis;
+use SSE::RedisStage;
 
 my $redis = SSE::Redis->start;
 my $proxy = SSE::FaultProxy->start(to => $redis->port);

@@ -22,7 +22,7 @@ my $stage = SSE::Stage->new(
 );
 my $nginx = $stage->cluster;
 my ($worker) = $nginx->workers;
-like($nginx->error_log, qr/\[crit\] .*the thread for Redis did not start/, 'the error log says that there is no thread');
+ok(scalar $nginx->wait_lines(qr/\[crit\] .*the thread for Redis did not start/), 'the error log says that there is no thread');
 
 my $answer = publish();
 is($answer->{status}, 503, 'a publish is refused');

@@ -7,9 +7,9 @@ use FindBin;
 use lib "$FindBin::Bin/lib";
 use Test::More;
 use SSE::Fleet;
-use SSE::RedisStage;
 use SSE::Loop qw(serve_for wait_for);
 use SSE::Redis;
+use SSE::RedisStage;
 
 my $redis = SSE::Redis->start;
 my @nginx = map { SSE::RedisStage->new(redis => $redis->url, hub => 'history 20000;', http => 'sse_drain 1s;') } 1, 2;

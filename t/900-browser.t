@@ -6,13 +6,14 @@ use FindBin;
 use lib "$FindBin::Bin/lib";
 use Test::More;
 use SSE::Browser;
-use SSE::RedisStage;
+use SSE::ExampleConfig;
 use SSE::Loop qw(serve_for wait_for);
 use SSE::Nginx qw(has_module);
 use SSE::Publisher;
 use SSE::Redis;
-use SSE::ExampleConfig;
+use SSE::RedisStage;
 use SSE::Stage;
+use SSE::TLS qw(certificate);
 
 plan skip_all => 'there is no Chromium here' if !SSE::Browser::path();
 
@@ -184,7 +185,7 @@ part('many streams over HTTP/2', sub {
         http => 'sse_retry 100ms; sse_drain 300ms; log_format streams "$connection $server_protocol $sse_end"; server {'
             . ' listen 127.0.0.1:%%PORT_tls%% ssl http2; ssl_certificate %%DIR%%/cert.pem; ssl_certificate_key %%DIR%%/key.pem;'
             . ' root %%DIR%%; location = /s { sse_stream news; access_log %%DIR%%/streams.log streams; } }',
-        files => { 'page.html' => $page, certificate() },
+        files => { 'page.html' => $page, %{ certificate() } },
     );
     my $tab = $browser->tab('https://localhost:' . $stage->cluster->port('tls') . '/page.html');
     $tab->js("for (let i = 0; i < 50; i++) listen(i, '/s'); 0");
@@ -276,10 +277,4 @@ sub part ($name, $code) {
         $browser->drop;
     };
     return;
-}
-
-sub certificate {
-    my $dir = File::Temp->newdir;
-    system "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=localhost -keyout $dir/key.pem -out $dir/cert.pem 2>/dev/null";
-    return map { $_ => SSE::Cluster::slurp("$dir/$_") } qw(cert.pem key.pem);
 }

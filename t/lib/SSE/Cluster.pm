@@ -198,6 +198,14 @@ sub descriptors ($self, $pid) {
 }
 
 sub error_log  ($self) { return slurp($self->dir . '/error.log') }
+# The lines of the error log that match, once there are at least `count` of them or time is up. A process
+# other than the one that answered a request, or the Redis thread, may write its line a little later.
+sub wait_lines ($self, $pattern, $count = 1) {
+    my @lines;
+    wait_for(sub { (@lines = grep { /$pattern/ } split /\n/, $self->error_log) >= $count });
+    return @lines;
+}
+
 sub access_log ($self) { return slurp($self->dir . '/access.log') }
 
 # A line that the test itself provokes and that would else be a failure.

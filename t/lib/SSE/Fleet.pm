@@ -18,7 +18,14 @@ use SSE::Publisher;
 # survivors    a sub that gives the ids of all events that Redis still has in the end, when a master may
 #              have lost accepted ones: those are chance, some clients have them, others not
 #
-# nginx must serve /stream, /publish, /quiet and /publish-quiet, as far as they are used.
+# nginx must have the locations of $LOCATIONS that are used.
+our $LOCATIONS = <<'EOF_LOCATIONS';
+    location = /stream        { sse_stream loud; }
+    location = /quiet         { sse_stream quiet; }
+    location = /publish       { sse_publish loud; }
+    location = /publish-quiet { sse_publish quiet; }
+EOF_LOCATIONS
+
 sub new ($class, %options) {
     my $self = bless { clients => 50, quiet => 10, publishers => 4, rate => 200, movers => 0, targets => ['/publish'],
         %options, born => 0 }, $class;

@@ -30,11 +30,6 @@ EOF_SERVER
     return $self;
 }
 
-sub status ($self) {
-    my $answer = request(port => $self->port, path => '/status', timeout => 3);
-    return $answer && $answer->{json} ? $answer->{json}{hubs}{default} : {};
-}
-
 sub state      ($self) { return $self->status->{redis} // 'untold' }
 sub reconnects ($self) { return $self->status->{redis_reconnects} // -1 }
 sub wait_up    ($self, $timeout = 15) { return wait_for(sub { $self->state eq 'up' }, $timeout) }

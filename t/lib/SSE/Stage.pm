@@ -55,6 +55,12 @@ sub subscribers ($self, $channel) {
     return $answer && $answer->{json} ? $answer->{json}{subscribers} : -1;
 }
 
+# The figures of a hub, from the location /status of the caller's `server`; empty if there is no answer.
+sub status ($self, $hub = 'default') {
+    my $answer = request(port => $self->port, path => '/status', timeout => 3);
+    return $answer && $answer->{json} ? $answer->{json}{hubs}{$hub} : {};
+}
+
 # An open stream.
 sub stream ($self, $path, %options) {
     my $client = SSE::Client->new(port => $self->port, path => $path, %options);
