@@ -1,4 +1,4 @@
-# Directives that are right: where they may stand, how they are inherited, what their values mean.
+# Valid directives: in which contexts they are allowed, how they are inherited, and what their values mean.
 
 use v5.36;
 use FindBin;
@@ -53,7 +53,7 @@ GET /nothing
 
 
 
-=== TEST 2: without any directive but the stream a default hub is there
+=== TEST 2: a location with sse_stream and no sse_hub uses a default hub
 --- config
     location /s {
         sse_stream messages;
@@ -67,7 +67,7 @@ GET /s HTTP/1.0
 
 
 
-=== TEST 3: a location takes over the value of its server
+=== TEST 3: a location inherits the value of its server
 --- http_config
     sse_open_event off;
     sse_retry 7s;
@@ -84,7 +84,7 @@ GET /s HTTP/1.0
 
 
 
-=== TEST 4: a server takes over the value of http
+=== TEST 4: a server inherits the value of http
 --- http_config
     sse_open_event off;
     sse_retry 1500ms;
@@ -100,7 +100,7 @@ GET /s HTTP/1.0
 
 
 
-=== TEST 5: a location's own value comes before all others, and times have units
+=== TEST 5: the value of a location takes precedence, and times have units
 --- http_config
     sse_open_event off;
     sse_retry 7s;

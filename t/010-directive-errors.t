@@ -1,11 +1,12 @@
-# Directives that are wrong: nginx refuses to start and says which one, in which file and line.
+# Invalid directives: nginx refuses to start and names the directive, the file, and the line.
 
 use v5.36;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 use SSE::TestNginxSetup;
 
-# Each block's `refused` is what the line must say, before the file and its line where nginx knows them.
+# `refused` in a block is the expected message, without the file and line that nginx adds where it knows
+# them.
 add_block_preprocessor(sub ($block) {
     $block->set_value('config', 'location /s { sse_stream messages; }') if !defined $block->config;
 });
@@ -22,7 +23,7 @@ __DATA__
 
 
 
-=== TEST 2: a hub belongs into http
+=== TEST 2: sse_hub is only allowed in http
 --- config
     sse_hub news { zone 4m; }
 --- refused
@@ -30,7 +31,7 @@ __DATA__
 
 
 
-=== TEST 3: a hub is not defined twice
+=== TEST 3: a hub cannot be defined twice
 --- http_config
     sse_hub news { zone 4m; }
     sse_hub news { zone 4m; }
@@ -39,7 +40,7 @@ duplicate hub "news"
 
 
 
-=== TEST 4: a hub knows its directives
+=== TEST 4: an unknown directive in a hub is an error
 --- http_config
     sse_hub news { colour red; }
 --- refused
@@ -47,7 +48,7 @@ duplicate hub "news"
 
 
 
-=== TEST 5: zone is a size
+=== TEST 5: zone must be a size
 --- http_config
     sse_hub news { zone big; }
 --- refused
@@ -63,7 +64,7 @@ zone of hub "news" is too small
 
 
 
-=== TEST 7: zone holds at least eight of the largest events
+=== TEST 7: zone must hold at least eight events of the largest size
 --- http_config
     sse_hub news { zone 4m; max_event_size 1m; }
 --- refused
@@ -71,7 +72,7 @@ zone of hub "news" is too small
 
 
 
-=== TEST 8: the same with the default zone and large events
+=== TEST 8: the default zone must hold eight events of a configured max_event_size
 --- http_config
     sse_hub news { max_event_size 16m; }
 --- refused
@@ -79,7 +80,7 @@ zone of hub "news" is too small
 
 
 
-=== TEST 9: zone stands once in a hub
+=== TEST 9: zone cannot be repeated in a hub
 --- http_config
     sse_hub news { zone 4m; zone 8m; }
 --- refused
@@ -87,7 +88,7 @@ zone of hub "news" is too small
 
 
 
-=== TEST 10: history is a number
+=== TEST 10: history must be a number
 --- http_config
     sse_hub news { history many; }
 --- refused
@@ -95,7 +96,7 @@ invalid value "many" in "history" directive
 
 
 
-=== TEST 11: history's age is a time
+=== TEST 11: the age of history must be a time
 --- http_config
     sse_hub news { history 10 soon; }
 --- refused
@@ -111,7 +112,7 @@ invalid number of arguments in "history"
 
 
 
-=== TEST 13: max_event_size is a size
+=== TEST 13: max_event_size must be a size
 --- http_config
     sse_hub news { max_event_size huge; }
 --- refused
@@ -127,7 +128,7 @@ invalid number of arguments in "sse_stream"
 
 
 
-=== TEST 15: a stream that names only its hub has no channel
+=== TEST 15: a stream with a hub but no channel is an error
 --- http_config
     sse_hub news { zone 4m; }
 --- config
@@ -137,7 +138,7 @@ invalid number of arguments in "sse_stream"
 
 
 
-=== TEST 16: a stream belongs into a location
+=== TEST 16: sse_stream is only allowed in a location
 --- config
     sse_stream messages;
 --- refused
@@ -145,7 +146,7 @@ invalid number of arguments in "sse_stream"
 
 
 
-=== TEST 17: a location has one sse_stream
+=== TEST 17: a location can have only one sse_stream
 --- config
     location /s { sse_stream a; sse_stream b; }
 --- refused
@@ -153,7 +154,7 @@ invalid number of arguments in "sse_stream"
 
 
 
-=== TEST 18: split= is one character
+=== TEST 18: split= must be one character
 --- config
     location /s { sse_stream $arg_c split=ab; }
 --- refused
@@ -161,7 +162,7 @@ invalid number of arguments in "sse_stream"
 
 
 
-=== TEST 19: split= is not empty
+=== TEST 19: split= must not be empty
 --- config
     location /s { sse_stream $arg_c split=; }
 --- refused
@@ -169,7 +170,7 @@ invalid number of arguments in "sse_stream"
 
 
 
-=== TEST 20: a stream's hub must be known
+=== TEST 20: the hub of a stream must exist
 --- config
     location /s { sse_stream messages hub=nowhere; }
 --- refused
@@ -177,7 +178,7 @@ unknown hub "nowhere" in "sse_stream"
 
 
 
-=== TEST 21: a variable must be known
+=== TEST 21: a variable must exist
 --- config
     location /s { sse_stream $no_such_variable_anywhere; }
 --- nowhere
@@ -186,7 +187,7 @@ unknown "no_such_variable_anywhere" variable
 
 
 
-=== TEST 22: with two hubs and none called default a stream must name one
+=== TEST 22: a stream must name its hub if there are two and none is called default
 --- http_config
     sse_hub news { zone 4m; }
     sse_hub chat { zone 4m; }
@@ -197,7 +198,7 @@ unknown "no_such_variable_anywhere" variable
 
 
 
-=== TEST 23: with two hubs and none called default a publisher must name one
+=== TEST 23: a publisher must name its hub if there are two and none is called default
 --- http_config
     sse_hub news { zone 4m; }
     sse_hub chat { zone 4m; }
@@ -216,7 +217,7 @@ invalid number of arguments in "sse_publish"
 
 
 
-=== TEST 25: a publisher has one channel
+=== TEST 25: a publisher has only one channel
 --- config
     location /p { sse_publish one two; }
 --- refused
@@ -224,7 +225,7 @@ invalid number of arguments in "sse_publish"
 
 
 
-=== TEST 26: a publisher belongs into a location
+=== TEST 26: sse_publish is only allowed in a location
 --- config
     sse_publish messages;
 --- refused
@@ -232,7 +233,7 @@ invalid number of arguments in "sse_publish"
 
 
 
-=== TEST 27: a publisher's hub must be known
+=== TEST 27: the hub of a publisher must exist
 --- config
     location /p { sse_publish messages hub=nowhere; }
 --- refused
@@ -240,7 +241,7 @@ unknown hub "nowhere" in "sse_publish"
 
 
 
-=== TEST 28: the status' hub must be known
+=== TEST 28: the hub of sse_status must exist
 --- config
     location /status { sse_status hub=nowhere; }
 --- refused
@@ -248,7 +249,7 @@ unknown hub "nowhere" in "sse_status"
 
 
 
-=== TEST 29: the status takes nothing but a hub
+=== TEST 29: sse_status has no parameter but hub=
 --- config
     location /status { sse_status everything; }
 --- refused
@@ -256,7 +257,7 @@ unknown hub "nowhere" in "sse_status"
 
 
 
-=== TEST 30: sse_replay is a number, off or all
+=== TEST 30: sse_replay must be a number, off, or all
 --- http_config
     sse_replay some;
 --- refused
@@ -264,7 +265,7 @@ invalid value "some" in "sse_replay" directive
 
 
 
-=== TEST 31: sse_replay is not negative
+=== TEST 31: sse_replay must not be negative
 --- http_config
     sse_replay -5;
 --- refused
@@ -280,7 +281,7 @@ invalid number of arguments in "sse_last_event_id"
 
 
 
-=== TEST 33: sse_heartbeat is a time
+=== TEST 33: sse_heartbeat must be a time
 --- http_config
     sse_heartbeat often;
 --- refused
@@ -288,7 +289,7 @@ invalid value "often" in "sse_heartbeat" directive
 
 
 
-=== TEST 34: sse_heartbeat stands once
+=== TEST 34: sse_heartbeat cannot be repeated
 --- http_config
     sse_heartbeat 5s;
     sse_heartbeat 6s;
@@ -297,7 +298,7 @@ invalid value "often" in "sse_heartbeat" directive
 
 
 
-=== TEST 35: sse_retry is a time
+=== TEST 35: sse_retry must be a time
 --- http_config
     sse_retry later;
 --- refused
@@ -305,7 +306,7 @@ invalid value "later" in "sse_retry" directive
 
 
 
-=== TEST 36: the jitter of sse_retry is a time
+=== TEST 36: the jitter of sse_retry must be a time
 --- http_config
     sse_retry 3s jitter=some;
 --- refused
@@ -313,7 +314,7 @@ invalid value "some" in "sse_retry" directive
 
 
 
-=== TEST 37: sse_retry knows nothing but jitter=
+=== TEST 37: sse_retry has no parameter but jitter=
 --- http_config
     sse_retry 3s spread=1s;
 --- refused
@@ -321,7 +322,7 @@ spread
 
 
 
-=== TEST 38: sse_open_event has one name
+=== TEST 38: sse_open_event takes one name
 --- http_config
     sse_open_event a b;
 --- refused
@@ -329,7 +330,7 @@ invalid number of arguments in "sse_open_event"
 
 
 
-=== TEST 39: sse_gap_event has one name
+=== TEST 39: sse_gap_event takes one name
 --- http_config
     sse_gap_event;
 --- refused
@@ -337,7 +338,7 @@ invalid number of arguments in "sse_gap_event"
 
 
 
-=== TEST 40: sse_slow_client is skip or close
+=== TEST 40: sse_slow_client must be skip or close
 --- http_config
     sse_slow_client perhaps;
 --- refused
@@ -345,7 +346,7 @@ invalid value "perhaps" in "sse_slow_client" directive
 
 
 
-=== TEST 41: sse_drain is a time
+=== TEST 41: sse_drain must be a time
 --- http_config
     sse_drain slowly;
 --- refused
@@ -353,7 +354,7 @@ invalid value "slowly" in "sse_drain" directive
 
 
 
-=== TEST 42: a name given to an event holds no line end
+=== TEST 42: the name of an event must not contain a line break
 --- http_config
     sse_open_event "a
 b";
@@ -363,7 +364,7 @@ invalid (?:value|event name) "a
 
 
 
-=== TEST 43: pattern is said once
+=== TEST 43: the parameter pattern cannot be repeated
 --- config
     location /s { sse_stream a* pattern pattern; }
 --- refused
@@ -371,7 +372,7 @@ invalid (?:value|event name) "a
 
 
 
-=== TEST 44: a stream of patterns needs one
+=== TEST 44: a stream of patterns needs a pattern
 --- config
     location /s { sse_stream pattern; }
 --- refused
@@ -379,7 +380,7 @@ no channel in "sse_stream"
 
 
 
-=== TEST 45: a pattern is no name of the module's own channels
+=== TEST 45: a pattern cannot name a reserved channel
 --- config
     location /s { sse_stream sse.* pattern; }
 --- refused
@@ -387,7 +388,7 @@ invalid pattern "sse\.\*": channel names beginning with sse\. are reserved
 
 
 
-=== TEST 46: not in a list either, or with a variable
+=== TEST 46: a reserved channel cannot be named in a list or with a variable
 --- config
     location /s { sse_stream a,sse.$arg_x pattern split=,; }
 --- refused
@@ -395,7 +396,7 @@ invalid pattern "a,sse\.\$arg_x": channel names beginning with sse\. are reserve
 
 
 
-=== TEST 47: a pattern is checked like a name
+=== TEST 47: a pattern is validated like a channel name
 --- config
     location /s { sse_stream "a*	b" pattern; }
 --- refused
@@ -403,7 +404,7 @@ invalid pattern ".*": the channel name contains a control character
 
 
 
-=== TEST 48: streams in Redis cannot be asked for by a pattern
+=== TEST 48: patterns are not available with redis_source stream
 --- http_config
     sse_hub default { redis redis://127.0.0.1; redis_source stream; }
 --- config

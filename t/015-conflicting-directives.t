@@ -1,5 +1,5 @@
-# More configurations that nginx refuses, in its own words with file and line: values of single
-# directives, and directives that do not go together. What it lets pass with a warning, too.
+# Invalid parameter values and conflicting directives: nginx refuses to start, with file and line.
+# Suspicious configurations that are accepted with a warning.
 
 use v5.36;
 use FindBin;
@@ -8,7 +8,7 @@ use Test::More;
 use SSE::Cluster;
 
 my @refused = (
-    # Where, what stands there, what nginx says of it.
+    # The context, the configuration, and the expected message.
     [http => 'sse_max_age soon;', '"soon"'],
     [http => 'sse_max_age 0;',    '"0"'],
     [http => 'sse_max_age 0s;',   '"0s"'],
@@ -58,7 +58,7 @@ my @refused = (
     [server => 'location /s { sse_stream ' . join(',', 1 .. 65) . ' split=,; }', 'there are more than 64 channel names'],
     [server => 'location /s { sse_stream ,, split=,; }', 'invalid channel ",,": no channel name is given'],
 
-    # Two directives of one location that would both answer.
+    # Two directives of a location that both handle its requests.
     [server => 'location /s { sse_stream a; sse_publish a; }', 'two directives of this location would answer its requests'],
     [server => 'location /s { sse_status; sse_stream a; }', 'two directives of this location would answer its requests'],
     [server => 'location /s { proxy_pass http://127.0.0.1; sse_stream a; }', 'two directives of this location would answer its requests'],
@@ -79,13 +79,13 @@ my ($status, $output) = checked(server => 'location /s { sse_stream a hubs=b; }'
 is($status, 0, 'what looks like a parameter may be a channel');
 like($output, qr/\[warn\] .*"hubs=b" is not a parameter and is used as a channel name in \S+nginx\.conf:\d+$/m, 'but nginx warns');
 
-# All is well.
+# Valid configurations.
 ($status, $output) = checked(
     http   => 'sse_hub a { presence off; } sse_cors off; sse_max_age off;',
     server => 'location /s { sse_stream sse.presence user:$arg_a=b; sse_cors http://[::1]:8080 credentials; if ($arg_a) { return 204; } limit_except GET { deny all; } }',
 );
-is($status, 0, 'a configuration that is right is taken') or diag($output);
-unlike($output, qr/\[(?:warn|emerg)\]/, 'without a word');
+is($status, 0, 'a valid configuration is accepted') or diag($output);
+unlike($output, qr/\[(?:warn|emerg)\]/, 'without a message');
 
 done_testing();
 

@@ -1,5 +1,5 @@
-# Directives about Redis that are wrong: nginx refuses them and says which; a password is never shown. What
-# is right is taken, whether a Redis is there or not.
+# Directives about Redis: nginx refuses invalid ones with a message that never contains a password, and
+# accepts valid ones whether or not Redis is reachable.
 
 use v5.36;
 use FindBin;
@@ -47,18 +47,18 @@ for my $case (@wrong) {
     my ($status, $text) = check("sse_hub default { $lines }", 'location /s { sse_stream messages; }');
     my ($emerg) = $text =~ /(\[emerg\].*)/;
     isnt($status, 0, "refused: " . $lines =~ s/\t/<tab>/r);
-    like($emerg // $text, $said, 'by name');
-    like($emerg // $text, qr/nginx\.conf:\d+/, 'with its line');
-    unlike($text, qr/hidden-word/, 'and without the password');
+    like($emerg // $text, $said, 'the message names the directive');
+    like($emerg // $text, qr/nginx\.conf:\d+/, 'the message has the line');
+    unlike($text, qr/hidden-word/, 'the message does not contain the password');
 }
 my ($status, $text) = check("sse_hub default { $somewhere redis_source stream; }", 'location /s { sse_stream messages* pattern; }');
 isnt($status, 0, 'a pattern is refused with redis_source stream');
-like($text, qr/\[emerg\].*pattern/, 'by name');
+like($text, qr/\[emerg\].*pattern/, 'the message names the directive');
 ($status, $text) = check("sse_hub default { } sse_hub other { $somewhere redis_source stream; }",
     'location /s { sse_stream messages* pattern hub=other; }');
-isnt($status, 0, 'in whichever hub');
+isnt($status, 0, 'a pattern is refused in any hub with redis_source stream');
 
-# What is right, and nobody there.
+# Valid directives, with nothing at the address.
 my @right = ('redis redis://127.0.0.1:6399', 'redis redis://localhost', 'redis redis://127.0.0.1:6399/15',
     'redis redis://:hidden-word@127.0.0.1:6399', 'redis redis://user:hidden-word@127.0.0.1:6399/2', 'redis redis://[::1]:6399',
     'redis redis://no-such.invalid:6399', 'redis rediss://127.0.0.1:6399', 'redis redis+unix:///no/such/socket',
@@ -68,26 +68,26 @@ my @right = ('redis redis://127.0.0.1:6399', 'redis redis://localhost', 'redis r
 for my $lines (@right) {
     ($status, $text) = check("sse_hub default { $lines; }", 'location /s { sse_stream messages; }');
     is($status, 0, "taken: $lines") or diag($text);
-    unlike($text, qr/hidden-word/, 'the password is not shown');
+    unlike($text, qr/hidden-word/, 'the password is not in the output');
 }
 
-# No password anywhere, and a changed address is a new hub.
+# The password appears nowhere, and a changed address creates a new hub.
 my $stage = SSE::RedisStage->new(redis => 'redis://app:hidden-word@127.0.0.1:' . free_port(), away => 1);
 my $nginx = $stage->cluster;
 my $old   = SSE::Client->new(port => $stage->port, path => '/on/news', reconnect => 1);
 ok($old->wait_open, 'a stream opens without a Redis');
-ok(wait_for(sub { $stage->lines }, 10), 'the log says that Redis is not there');
-like(($stage->lines)[0], qr/127\.0\.0\.1:\d+/, 'and where it should be');
+ok(wait_for(sub { $stage->lines }, 10), 'the log reports that Redis is not reachable');
+like(($stage->lines)[0], qr/127\.0\.0\.1:\d+/, 'with its address');
 my $http = $nginx->{http};
 my $port = free_port();
 $nginx->configure(http => $http =~ s/127\.0\.0\.1:\d+/127.0.0.1:$port/r);
 ok($nginx->reload, 'nginx reloads with another address');
 my @new = $nginx->error_log =~ /$SSE::Stage::NEW_HUB/g;
-is(scalar @new, 1, 'the hub starts anew, with one line in the log') or diag(join "\n", @new);
-unlike($nginx->error_log, qr/hidden-word/, 'no line of the log has the password');
-unlike(request(port => $stage->port, path => "/status$_")->{body}, qr/hidden-word|$port/, 'nor the status')
+is(scalar @new, 1, 'the new hub is logged once') or diag(join "\n", @new);
+unlike($nginx->error_log, qr/hidden-word/, 'the log does not contain the password');
+unlike(request(port => $stage->port, path => "/status$_")->{body}, qr/hidden-word|$port/, 'the status does not contain the password')
     for '', '?format=prometheus', '?format=html';
-unlike($stage->post('news', 'x')->{body}, qr/hidden-word|$port/, 'nor an answer');
+unlike($stage->post('news', 'x')->{body}, qr/hidden-word|$port/, 'no response contains the password');
 
 $stage->ends_cleanly;
 done_testing();

@@ -1,5 +1,5 @@
-# An "if" or a "limit_except" in a location is still that location: its requests are answered as the
-# others are.
+# An "if" or "limit_except" block in a location belongs to that location: its requests are handled as all
+# others.
 
 use v5.36;
 use FindBin;
@@ -40,19 +40,19 @@ EOF_CONFIG
 
 for my $who ('', 'me', 'slow') {
     my $stream = $stage->stream("/s?who=$who", headers => [Origin => 'https://app.example']);
-    is($stream->{parser}{retry}, 7000, "a stream with who=$who has the settings of its location");
+    is($stream->{parser}{retry}, 7000, "a stream with who=$who uses the settings of its location");
     is($stream->header('access-control-allow-origin'), 'https://app.example', 'and its headers');
     $stage->publish('news', "hello $who");
-    ok($stream->wait_data("hello $who"), 'and gets events');
+    ok($stream->wait_data("hello $who"), 'the stream receives events');
     $stream->close;
 }
 is(status('/s?who=nobody'), 403, '"return" in an "if" answers by itself');
-is(status('/p', method => 'PUT',  body => 'x'), 201, 'what limit_except excepts');
-is(status('/p', method => 'POST', body => 'x'), 201, 'what it limits and lets in');
-is(status('/denied', method => 'PUT', body => 'x'), 201, 'what another excepts');
-is(status('/denied', method => 'POST', body => 'x'), 403, 'what it limits and does not let in');
+is(status('/p', method => 'PUT',  body => 'x'), 201, 'a method that limit_except lists is allowed');
+is(status('/p', method => 'POST', body => 'x'), 201, 'another method is allowed for an address that limit_except allows');
+is(status('/denied', method => 'PUT', body => 'x'), 201, 'a method that the other limit_except lists is allowed');
+is(status('/denied', method => 'POST', body => 'x'), 403, 'another method is denied for other addresses');
 is(status('/status?a=1'), 200, 'a status');
-is(status('/files?a=1'), 404, 'what is no location of ours stays as it is');
+is(status('/files?a=1'), 404, 'locations without the module are unchanged');
 
 $stage->ends_cleanly;
 done_testing();

@@ -1,4 +1,4 @@
-# Which zones are large enough: nginx -t says so, and the smallest one works.
+# The minimum size of a zone: nginx -t reports one that is too small, and the smallest one works.
 
 use v5.36;
 use FindBin;
@@ -26,10 +26,10 @@ for my $case (@hubs) {
     my $nginx = SSE::Cluster->new(http => "sse_hub news { $hub }", server => $location);
     my ($status, $said) = $nginx->check_config;
     if ($enough) {
-        is($status, 0, "'$hub' is taken") or diag($said);
+        is($status, 0, "'$hub' is accepted") or diag($said);
     } else {
         isnt($status, 0, "'$hub' is refused");
-        like($said, qr/\[emerg\] .*zone.* in \S+nginx\.conf:\d+/, 'by a line that names the zone, the file and the line');
+        like($said, qr/\[emerg\] .*zone.* in \S+nginx\.conf:\d+/, 'the message names the zone, the file, and the line');
     }
 }
 

@@ -1,4 +1,5 @@
-# The configurations of nginx-conf/ do what they say, with the modules of nginx that they are made of.
+# The example configurations in nginx-conf/ work as their comments say, with the nginx modules that they
+# use.
 
 use v5.36;
 use FindBin;
@@ -14,11 +15,11 @@ use SSE::Nginx qw(has_module);
 my $nginx;
 
 runs('demo', sub {
-    like(get('/')->{body}, qr/EventSource/, 'the page is there');
+    like(get('/')->{body}, qr/EventSource/, 'the page is served');
     is(post('/publish', 'early')->{status}, 201, 'publishing works');
     my $stream = stream('/stream');
-    ok($stream->wait_data('early'), 'who comes sees what was there');
-    is(get('/status')->{json}{hubs}{default}{subscribers}, 1, 'the status counts');
+    ok($stream->wait_data('early'), 'a new client receives the retained event');
+    is(get('/status')->{json}{hubs}{default}{subscribers}, 1, 'the status counts the stream');
 });
 
 runs('chat', sub {
@@ -26,16 +27,16 @@ runs('chat', sub {
     post('/chat/say?room=kitchen', 'dinner');
     post('/chat/say', 'hello');
     ok($kitchen->wait_data('dinner'), 'map: a room is a channel');
-    ok($_->wait_data('hello'), 'map: what is no room is the lobby') for $lobby, $strange;
-    is_deeply([$kitchen->data], ['dinner'], 'rooms are apart');
+    ok($_->wait_data('hello'), 'map: any other name maps to the lobby') for $lobby, $strange;
+    is_deeply([$kitchen->data], ['dinner'], 'events of one room do not reach another');
     my @more = map { stream('/chat/stream') } 1 .. 17;
-    is(scalar(grep { $_->is_open } @more), 17, 'limit_conn: twenty streams of one address are let in');
+    is(scalar(grep { $_->is_open } @more), 17, 'limit_conn: twenty streams from one address are accepted');
     my $late = SSE::Client->new(port => $nginx->port, path => '/chat/stream');
-    ok(wait_for(sub { $late->{state} eq 'ended' || $late->{state} eq 'failed' }, 5), 'one more is not');
-    is($late->{status}, undef, 'it gets no status, so a browser tries again');
+    ok(wait_for(sub { $late->{state} eq 'ended' || $late->{state} eq 'failed' }, 5), 'one more is not accepted');
+    is($late->{status}, undef, 'its connection is closed without a status, so that a browser retries');
     my %said;
     $said{ post('/chat/say', 'spam')->{status} }++ for 1 .. 12;
-    cmp_ok($said{429} // 0, '>=', 4, 'limit_req: who speaks too fast is held back with 429');
+    cmp_ok($said{429} // 0, '>=', 4, 'limit_req: a client that publishes too often receives 429');
 });
 
 runs('prices', sub {
@@ -43,27 +44,27 @@ runs('prices', sub {
     post('/prices/silver', 7);
     my $stream = stream('/prices?of=gold,silver');
     post('/prices/gold', 4);
-    ok(wait_for(sub { 3 == $stream->events('price') }), 'events arrive by their type');
-    is(join(' ', map { $_->{data} } $stream->events('price')), '3 7 4', 'first the newest of each channel, then what is new');
-    is(get('/status')->{json}{hubs}{news}{events_in}, 0, 'the other hub has none of it');
+    ok(wait_for(sub { 3 == $stream->events('price') }), 'events arrive with their types');
+    is(join(' ', map { $_->{data} } $stream->events('price')), '3 7 4', 'a stream begins with the newest event of each channel');
+    is(get('/status')->{json}{hubs}{news}{events_in}, 0, 'the other hub is unaffected');
 });
 
 runs('per-user', sub {
-    is(get('/notifications')->{status}, 401, 'auth_request: a stranger is refused');
+    is(get('/notifications')->{status}, 401, 'auth_request: a request without a session is rejected');
     my ($ann, $bob) = map { stream('/notifications', headers => [Cookie => "user=$_"]) } qw(ann bob);
     post('/notify/ann', 'for Ann');
     post('/notify-all', 'for all');
-    ok($_->wait_data('for all'), 'everyone hears what is for all') for $ann, $bob;
-    is_deeply([$ann->data], ['for Ann', 'for all'], 'and their own');
-    is_deeply([$bob->data], ['for all'], 'and nobody else\'s');
+    ok($_->wait_data('for all'), 'every user receives the shared events') for $ann, $bob;
+    is_deeply([$ann->data], ['for Ann', 'for all'], 'each user receives their own events');
+    is_deeply([$bob->data], ['for all'], 'no user receives the events of others');
 });
 
 runs('app-decides', sub {
     my $stream = stream('/documents/42/changes');
-    is(get('/documents/43/changes')->{status}, 404, 'the application says no');
-    is(get('/stream/document:43')->{status}, 404, 'and there is no way around it');
+    is(get('/documents/43/changes')->{status}, 404, 'the application denies the stream');
+    is(get('/stream/document:43')->{status}, 404, 'the internal location is not accessible directly');
     post('/publish/document:42', 'a change');
-    ok($stream->wait_data('a change'), 'X-Accel-Redirect: the application says yes');
+    ok($stream->wait_data('a change'), 'X-Accel-Redirect: the application grants the stream');
 });
 
 runs('signed', sub {
@@ -75,35 +76,35 @@ runs('signed', sub {
     my $signed = $address->('orders', $soon);
     my $stream = stream($signed);
     post('/publish/orders', 'an order');
-    ok($stream->wait_data('an order'), 'secure_link: a signed address is a stream');
-    is(get($signed =~ s/orders/bills/r)->{status}, 403, 'of no other channel');
-    is(get($address->('orders', $soon, 'a guess'))->{status}, 403, 'a guess is none');
-    is(get($address->('orders', time - 1))->{status}, 403, 'nor is one that has expired');
-    is(get('/stream/orders')->{status}, 403, 'nor one without a signature');
+    ok($stream->wait_data('an order'), 'secure_link: a signed URL opens a stream');
+    is(get($signed =~ s/orders/bills/r)->{status}, 403, 'the stream has no events of other channels');
+    is(get($address->('orders', $soon, 'a guess'))->{status}, 403, 'a wrong signature is rejected');
+    is(get($address->('orders', time - 1))->{status}, 403, 'an expired signature is rejected');
+    is(get('/stream/orders')->{status}, 403, 'a URL without a signature is rejected');
 });
 
 runs('beside-an-application', sub {
     is(get('/')->{body}, "an application\n", 'proxy_pass: the application answers beside the streams');
     my $stream = stream('/events');
-    is(post('/say', 'hello')->{status}, 201, 'a browser publishes');
-    is(post('/publish', 'from within')->{status}, 201, 'so does the application');
+    is(post('/say', 'hello')->{status}, 201, 'the browser publishes through the public location');
+    is(post('/publish', 'from within')->{status}, 201, 'the application publishes through the internal location');
     ok($stream->wait_data('from within'), 'both arrive');
     is_deeply([$stream->data], ['hello', 'from within'], 'once');
-    ok(wait_for(sub { $nginx->access_log =~ m{"POST /kept HTTP/1\.0" 204} }, 5), 'mirror: the application gets its copy');
-    is(() = $nginx->access_log =~ m{"POST /kept}g, 1, 'of what is said to it, and of nothing else');
+    ok(wait_for(sub { $nginx->access_log =~ m{"POST /kept HTTP/1\.0" 204} }, 5), 'mirror: the application receives a copy');
+    is(() = $nginx->access_log =~ m{"POST /kept}g, 1, 'only requests to that location are mirrored');
     my @opened = map { SSE::Client->new(port => $nginx->port, path => '/events') } 1 .. 20;
-    ok(wait_for(sub { !grep { $_->{state} =~ /\A(?:connecting|waiting)\z/ } @opened }, 5), 'twenty streams are asked for at once');
+    ok(wait_for(sub { !grep { $_->{state} =~ /\A(?:connecting|waiting)\z/ } @opened }, 5), 'twenty streams are requested at once');
     my $let_in = grep { $_->is_open } @opened;
-    ok($let_in >= 5 && $let_in < 20, "limit_req: $let_in are let in");
-    is(scalar(grep { defined $_->{status} && $_->{status} != 200 } @opened), 0, 'the others get no status, so a browser tries again');
+    ok($let_in >= 5 && $let_in < 20, "limit_req: $let_in are accepted");
+    is(scalar(grep { defined $_->{status} && $_->{status} != 200 } @opened), 0, 'the others are closed without a status, so that a browser retries');
 });
 
 runs('many-clients', sub {
     my @streams = map { stream('/stream') } 1 .. 50;
     is(post('/publish', 'to all')->{status}, 201, 'publishing works');
-    ok(wait_for(sub { 50 == grep { grep { $_ eq 'to all' } $_->data } @streams }, 5), 'every client has it');
+    ok(wait_for(sub { 50 == grep { grep { $_ eq 'to all' } $_->data } @streams }, 5), 'every client receives the event');
     my $lean = get('/status')->{json}{hubs}{default}{lean};
-    is("$lean->{lean} $lean->{ordinary}", '50 0', 'the requests of all were given back');
+    is("$lean->{lean} $lean->{ordinary}", '50 0', 'all streams are lean');
 });
 
 done_testing();

@@ -1,5 +1,5 @@
-# docs/ names every directive, variable and status figure of the module and no other, no directive goes
-# untested, and links lead somewhere.
+# docs/ documents every directive, variable, and status figure of the module and no others, every directive
+# is used in t/, files of t/ have unique numbers, and links lead to existing targets.
 
 use v5.36;
 use FindBin;
@@ -11,20 +11,20 @@ my $reference = slurp("$root/docs/directives.md");
 my $tests     = join '', map { slurp($_) } grep { !/060-documentation/ } glob "$root/t/*.t";
 my %context   = (HttpBlock => 'http', Anywhere => 'http, server, location', Location => 'location');
 
-# Directives in the source: name => place and arguments.
+# place and arguments. => Directives in the source: name and context. => place and arguments.
 my %directives = $table =~ /directive\(\s*c"(\w+)",\s*Place::(\w+)/g;
 cmp_ok(scalar keys %directives, '>=', 16, 'the table of directives can be read');
 
 # Directives in docs/directives.md: a heading for each, with syntax, default and context.
 my %sections  = $reference =~ /^## (\w+)\n\n(.*?)(?=^#|\z)/msg;
 my $variables = delete $sections{Variables} // '';
-is(join(' ', sort keys %sections), join(' ', sort keys %directives), 'each directive has a section, and nothing else has');
+is(join(' ', sort keys %sections), join(' ', sort keys %directives), 'the sections are exactly the directives');
 for my $name (sort keys %directives) {
     my $section = $sections{$name} // '';
     like($section, qr/^    Syntax: +\Q$name\E /m, "$name: its syntax is documented");
     like($section, qr/^    Default: +(?:\Q$name\E .+;|—)$/m, "$name: its default is documented") if $directives{$name} ne 'HttpBlock';
     my ($where) = $section =~ /^    Context: +(.+)$/m;
-    is($where, $context{ $directives{$name} }, "$name: its context is that of the table");
+    is($where, $context{ $directives{$name} }, "$name: its documented context is the one in the source");
     my @syntax = $section =~ /^ {4}(?:Syntax:)? +($name .*)$/mg;
     is(scalar(grep { !/;\z|\}\z/ } @syntax), 0, "$name: its syntax is complete");
     like($tests, qr/\b$name\b/, "$name: it is used in t/");
@@ -44,7 +44,7 @@ for my $name (sort keys %inner) {
 # Variables.
 my @variables = slurp("$root/src/http/variables.rs") =~ /name: "(\w+)"/g;
 my @listed    = $variables =~ /^\| `\$(\w+)` \|/mg;
-is(join(' ', sort @listed), join(' ', sort @variables), 'the variables are documented, and no others');
+is(join(' ', sort @listed), join(' ', sort @variables), 'exactly the existing variables are documented');
 like($tests, qr/\$$_\b/, "\$$_: it is used in t/") for @variables;
 my @ends       = slurp("$root/src/worker/end.rs") =~ /End::\w+ => \("(\w+)",/g;
 my @documented = $variables =~ /^\| `(\w+)` \|/mg;
@@ -63,7 +63,7 @@ for my $row (grep { /nginx_sse_/ } $status =~ /^\| (`.*)$/mg) {
     is(scalar @names, scalar @keys, "status: @keys: a Prometheus name for each key");
     @rows{@keys} = @names;
 }
-is_deeply(\%rows, \%figures, 'status: each figure is documented with both of its names, and no other');
+is_deeply(\%rows, \%figures, 'status: exactly the existing figures are documented, with both names');
 like($status, qr/`$_`/, "status: the metric $_ is documented") for slurp("$root/src/metrics/prometheus.rs") =~ /"(nginx_sse_\w+)"/g;
 like($status, qr/`(?:\{")?$_/, "status: the member $_ is documented") for qw(version time_ms);
 for my $reasons ($figures =~ /Reasons\(&\[(.*?)\]\)/sg) {
@@ -72,13 +72,13 @@ for my $reasons ($figures =~ /Reasons\(&\[(.*?)\]\)/sg) {
     }
 }
 
-# The front page: short, with every directive and variable.
+# README.md is short and names every directive and variable.
 my $readme = slurp("$root/README.md");
 cmp_ok(scalar(my @lines = split /\n/, $readme), '<=', 220, 'README.md has at most 220 lines');
 like($readme, qr/^\| \[$_\]\(docs\/directives\.md#$_\) \|/m, "README.md links to $_") for sort keys %directives;
 like($readme, qr/`\$$_`/, "README.md names \$$_") for @variables;
 
-# docs/design.md walks through the source: each file and function that it names exists.
+# Every file and function that docs/design.md names exists.
 my @steps = slurp("$root/docs/design.md") =~ /`(src\/[\w\/]+\.rs)`\s+`(\w+)`/g;
 cmp_ok(scalar @steps, '>=', 80, 'docs/design.md names files and functions');
 while (my ($file, $function) = splice @steps, 0, 2) {
@@ -86,7 +86,7 @@ while (my ($file, $function) = splice @steps, 0, 2) {
     ok($text =~ /\bfn $function\b/, "docs/design.md: $file has a function $function");
 }
 
-# CONTRIBUTING.md says what a change touches: files that exist.
+# Every file that CONTRIBUTING.md names exists.
 for my $path (slurp("$root/CONTRIBUTING.md") =~ /`((?:src|t|build|scripts)\/[\w.\/-]+)`/g) {
     ok(-e "$root/$path", "CONTRIBUTING.md: $path exists");
 }
@@ -99,7 +99,7 @@ is_deeply([map { @$_ } grep { @$_ > 1 } values %files], [],
     'no two files of t/ have the same number');
 is_deeply($unnumbered, [], 'each file of t/ has a number of three digits');
 
-# Links lead to a file, and to a heading of it.
+# Links lead to a file and to one of its headings.
 for my $path ('README.md', 'CHANGELOG.md', 'CONTRIBUTING.md', 'SECURITY.md', glob("$root/docs/*.md")) {
     my $name   = $path =~ s/\A\Q$root\E\///r;
     my $text   = slurp("$root/$name");

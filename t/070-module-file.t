@@ -1,4 +1,5 @@
-# The file that scripts/build hands out: a copy of what cargo made, which nginx can load at any moment.
+# scripts/build installs a copy of the library that cargo built, atomically, so that nginx can load it at
+# any moment.
 
 use v5.36;
 use FindBin;
@@ -23,28 +24,28 @@ sub build ($text) {
     return;
 }
 
-# name_module as scripts/build calls it: what it prints, or nothing if it failed.
+# Calls name_module as scripts/build does. Returns its output, or undef if it failed.
 sub name_module () {
     my $said = qx(bash -c '. "\$1"; name_module "\$2"' - '$script' '$dir' 2>/dev/null);
     return $? ? undef : $said;
 }
 
 build('first');
-is(name_module(), "$module\n", 'the path is printed');
-is(contents($module), 'first', 'it is what cargo made');
+is(name_module(), "$module\n", 'the path of the module is printed');
+is(contents($module), 'first', 'the module is a copy of the library');
 
 open my $loaded, '<', $module or die "$module: $!";
 my $inode = (stat $module)[1];
 name_module();
-is((stat $module)[1], $inode, 'an unchanged module stays the same file');
+is((stat $module)[1], $inode, 'an unchanged module is not replaced');
 
 build('second');
 name_module();
-is(contents($module), 'second', 'a changed module is handed out');
-is(join('', <$loaded>), 'first', 'an nginx that runs the earlier one keeps it');
+is(contents($module), 'second', 'a changed library replaces the module');
+is(join('', <$loaded>), 'first', 'a running nginx keeps the earlier file');
 
 unlink $built;
-is(name_module(), undef, 'without a library there is no module');
-is_deeply([glob "$dir/*"], [$module], 'nothing else is left in the directory');
+is(name_module(), undef, 'without a library there is an error and no module');
+is_deeply([glob "$dir/*"], [$module], 'no temporary file is left behind');
 
 done_testing();

@@ -1,4 +1,4 @@
-# nginx without a master process: streams and publishing work, as far as nginx itself does.
+# nginx without a master process (master_process off): streams and publishing work.
 
 use v5.36;
 use FindBin;
@@ -23,7 +23,7 @@ __DATA__
 
 
 
-=== TEST 2: the stream opens
+=== TEST 2: a stream opens
 --- config
     location /s { sse_stream messages; }
 --- request

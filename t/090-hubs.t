@@ -1,4 +1,4 @@
-# Which hub a location uses, and that hubs know nothing of one another.
+# Which hub a location uses, and that hubs are independent of each other.
 
 use v5.36;
 use FindBin;
@@ -14,7 +14,7 @@ run_blocks();
 
 __DATA__
 
-=== TEST 1: the only hub there is, whatever its name
+=== TEST 1: the only hub is used, whatever its name
 --- http_config
     sse_hub news { zone 4m; }
 --- config
@@ -29,7 +29,7 @@ __DATA__
 
 
 
-=== TEST 2: default, when there is one among several
+=== TEST 2: the hub called default is used if there are several
 --- http_config
     sse_hub news { zone 4m; }
     sse_hub default { zone 4m; }
@@ -46,7 +46,7 @@ __DATA__
 
 
 
-=== TEST 3: two hubs with channels of the same name
+=== TEST 3: two hubs have independent channels of the same name
 --- http_config
     sse_hub news { zone 4m; }
     sse_hub chat { zone 4m; }
@@ -64,7 +64,7 @@ __DATA__
 
 
 
-=== TEST 4: a hub may be defined behind the server that uses it
+=== TEST 4: a hub may be defined after the server that uses it
 --- http_config
     server {
         listen unix:%%DIR%%/early.sock;
@@ -80,7 +80,7 @@ GET /s HTTP/1.0
 
 
 
-=== TEST 5: the configured history of a hub is what replay shows
+=== TEST 5: sse_replay shows the history that the hub is configured with
 --- http_config
     sse_hub news { zone 4m; history 2; }
 --- config

@@ -1,4 +1,4 @@
-# The stream's answer: status, headers, first bytes, methods and versions.
+# The response of a stream: status, headers, first bytes, methods, and HTTP versions.
 
 use v5.36;
 use FindBin;
@@ -50,7 +50,7 @@ qr/\Aretry: 3000\n:\nevent: sse\.open\ndata: \{\}\nid: \d+-\d+-\d+\n\n\z/
 
 
 
-=== TEST 3: without the open event the first bytes are still flushed
+=== TEST 3: the first bytes are flushed even without the open event
 --- config eval: $::Config
 --- request
 GET /plain HTTP/1.0
@@ -60,7 +60,7 @@ GET /plain HTTP/1.0
 
 
 
-=== TEST 4: HTTP/1.0 gets no chunks and a connection that closes
+=== TEST 4: an HTTP/1.0 response is not chunked and closes the connection
 --- config eval: $::Config
 --- request
 GET /plain HTTP/1.0
@@ -73,7 +73,7 @@ Connection: close
 
 
 
-=== TEST 5: HTTP/1.1 gets chunks
+=== TEST 5: an HTTP/1.1 response is chunked
 --- config eval: $::Config
 --- raw_request eval
 "GET /plain HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -84,7 +84,7 @@ qr/\AHTTP\/1\.1 200 OK\r\n.*Transfer-Encoding: chunked\r\n.*\r\n\r\n[0-9a-f]+\r\
 
 
 
-=== TEST 6: a configured charset is not put behind the type
+=== TEST 6: a configured charset is not appended to the type
 --- config
     charset utf-8;
     charset_types *;
@@ -99,7 +99,7 @@ Content-Type: text/event-stream
 
 
 
-=== TEST 7: another charset is not put behind the type either
+=== TEST 7: another charset is not appended to the type either
 --- config
     charset iso-8859-1;
     charset_types *;
@@ -115,7 +115,7 @@ Content-Type: text/event-stream
 
 
 
-=== TEST 8: HEAD gets the headers, no body and the end of the response
+=== TEST 8: HEAD returns the headers without a body
 --- config eval: $::Config
 --- request
 HEAD /s
@@ -128,7 +128,7 @@ X-Accel-Buffering: no
 
 
 
-=== TEST 9: HEAD subscribes to nothing
+=== TEST 9: HEAD does not subscribe
 --- config
     location /s { sse_stream messages; }
     location /p { sse_publish messages; }
@@ -173,7 +173,7 @@ Allow: .*HEAD.*
 
 
 
-=== TEST 13: OPTIONS is not allowed where no other site is
+=== TEST 13: OPTIONS is not allowed without sse_cors
 --- config eval: $::Config
 --- request
 OPTIONS /s
@@ -185,7 +185,7 @@ Allow: .*GET.*
 
 
 
-=== TEST 14: a GET with a body is a stream all the same
+=== TEST 14: a GET with a body opens a stream
 --- config eval: $::Config
 --- request eval
 "GET /plain HTTP/1.0\r\nContent-Length: 5\r\n\r\nhello"
@@ -195,7 +195,7 @@ Allow: .*GET.*
 
 
 
-=== TEST 15: a client need not say that it accepts event streams
+=== TEST 15: a client need not send Accept: text/event-stream
 --- config eval: $::Config
 --- request
 GET /plain HTTP/1.0
@@ -207,7 +207,7 @@ Content-Type: text/event-stream
 
 
 
-=== TEST 16: conditions and ranges are no reason for another answer
+=== TEST 16: conditional and range headers are ignored
 --- config eval: $::Config
 --- request
 GET /plain HTTP/1.0

@@ -1,4 +1,4 @@
-# Which channels a stream has: variables, several values, split=, doubles, limits, and 400 for none.
+# The channels of a stream: variables, several values, split=, duplicates, limits, and 400 if there is none.
 
 use v5.36;
 use FindBin;
@@ -17,8 +17,8 @@ our $Config = <<'EOF_CONFIG';
     location ~ (?s)^/two/(.*)$   { sse_stream always $1 split=,; }
 EOF_CONFIG
 
-# With `get`: one event each on the channels a, b, c and "x,y", their names as data, then that stream;
-# `has` are the names that it replays.
+# With `get`, one event is published on each of the channels a, b, c, and "x,y", with the name as its data;
+# then the stream `get` is opened, which must replay the names in `has`.
 add_block_preprocessor(sub ($block) {
     $block->set_value('config', $::Config) if !defined $block->config;
     return if !defined $block->get;
@@ -34,25 +34,25 @@ run_blocks();
 
 __DATA__
 
-=== TEST 1: several channels come as one stream in the order of publishing
+=== TEST 1: several channels are delivered in the order of publishing
 --- get: /fixed
 --- has: a b c
 
 
 
-=== TEST 2: the name comes from a variable
+=== TEST 2: a channel name can be a variable
 --- get: /one/b
 --- has: b
 
 
 
-=== TEST 3: several values, each from a variable
+=== TEST 3: several values can be variables
 --- get: /args?b=a&a=c
 --- has: a c
 
 
 
-=== TEST 4: an empty value is passed over when another names a channel
+=== TEST 4: an empty value is skipped if another one names a channel
 --- get: /args?b=a
 --- has: a
 
@@ -64,7 +64,7 @@ __DATA__
 
 
 
-=== TEST 6: split= makes several channels of one value
+=== TEST 6: split= makes several channels from one value
 --- get: /split/a,c
 --- has: a c
 
@@ -76,27 +76,27 @@ __DATA__
 
 
 
-=== TEST 8: doubles count once
+=== TEST 8: duplicates count once
 --- get: /split/a,b,a,a,b
 --- has: a b
 
 
 
-=== TEST 9: 64 names are taken
+=== TEST 9: 64 names are accepted
 --- get eval
 "/split/a," . CORE::join ',', map { "n$_" } 1 .. 63
 --- has: a
 
 
 
-=== TEST 10: doubles do not count towards the 64
+=== TEST 10: duplicates do not count towards the limit of 64
 --- get eval
 "/split/a," . CORE::join ',', 'a', map { "n$_" } 1 .. 63
 --- has: a
 
 
 
-=== TEST 11: fixed text and variables in one value
+=== TEST 11: a value can combine text and variables
 --- config
     sse_open_event off;
     sse_replay all;
@@ -123,7 +123,7 @@ __DATA__
 
 
 
-=== TEST 13: no name left is a bad request
+=== TEST 13: a request that names no channel is a bad request
 --- request
 GET /args
 --- error_code: 400
@@ -137,7 +137,7 @@ GET /one/
 
 
 
-=== TEST 15: only empty parts are a bad request
+=== TEST 15: a value with only empty parts is a bad request
 --- request
 GET /split/,,,
 --- error_code: 400
@@ -151,7 +151,7 @@ GET /split/,,,
 
 
 
-=== TEST 17: a name of 255 bytes is taken, one of 256 is not
+=== TEST 17: a name of 255 bytes is accepted, one of 256 is not
 --- request eval
 ["GET /one/" . 'n' x 255 . " HTTP/1.0", "GET /one/" . 'n' x 256]
 --- abort
@@ -174,14 +174,14 @@ GET /one/a%FF
 
 
 
-=== TEST 20: one bad name among good ones is a bad request
+=== TEST 20: one invalid name among valid ones is a bad request
 --- request
 GET /split/a,b%7F,c
 --- error_code: 400
 
 
 
-=== TEST 21: a bad name is a bad request for HEAD too
+=== TEST 21: an invalid name is a bad request for HEAD too
 --- request
 HEAD /one/a%FF
 --- error_code: 400

@@ -1,4 +1,4 @@
-# Publishing over HTTP: what is accepted, what the answer says, what the stream then carries.
+# Publishing over HTTP: which requests are accepted, the response, and the event on the stream.
 
 use v5.36;
 use FindBin;
@@ -16,8 +16,8 @@ our $Config = <<'EOF_CONFIG';
     location /file { sse_publish messages; client_body_in_file_only clean; }
 EOF_CONFIG
 
-# A publish first, then the stream that replays it: `publish` is the first request, `stream` what the
-# body holds behind its opening bytes, with ID for the id.
+# `publish` is the first request. A stream that is opened afterwards must replay `stream` after its opening
+# bytes, where ID stands for the id.
 add_block_preprocessor(sub ($block) {
     $block->set_value('config', $::Config) if !defined $block->config;
     return if !defined $block->publish;
@@ -102,7 +102,7 @@ Content-Length: 0
 
 
 
-=== TEST 8: bytes that end no line are not touched
+=== TEST 8: bytes that end no line are unchanged
 --- publish eval
 "POST /p\n\xef\xbb\xbf\xe2\x80\xa8 \xc2\x85 \x0b \x0c \t \0 \xf0\x9f\x8e\x89"
 --- stream eval
@@ -126,7 +126,7 @@ Content-Length: 0
 
 
 
-=== TEST 11: an empty ?event= is no type
+=== TEST 11: an empty ?event= sets no type
 --- publish eval
 "POST /p?event=\nx"
 --- stream eval
@@ -134,7 +134,7 @@ Content-Length: 0
 
 
 
-=== TEST 12: a type of 128 bytes is taken
+=== TEST 12: a type of 128 bytes is accepted
 --- publish eval
 "POST /p?event=" . 'e' x 128 . "\nx"
 --- stream eval
@@ -142,7 +142,7 @@ Content-Length: 0
 
 
 
-=== TEST 13: the directive's type comes before the argument
+=== TEST 13: the type in the directive takes precedence over the argument
 --- publish eval
 "POST /typed?event=other\nx"
 --- stream eval
@@ -150,7 +150,7 @@ Content-Length: 0
 
 
 
-=== TEST 14: the directive's type may hold variables
+=== TEST 14: the type in the directive may contain variables
 --- publish eval
 "POST /chosen?kind=note&event=other\nx"
 --- stream eval
@@ -166,7 +166,7 @@ Content-Length: 0
 
 
 
-=== TEST 16: a body that always goes to a file arrives whole
+=== TEST 16: a body that is buffered in a file arrives complete
 --- publish eval
 "POST /file\nfrom a file"
 --- stream eval
@@ -174,7 +174,7 @@ Content-Length: 0
 
 
 
-=== TEST 17: a chunked body arrives whole
+=== TEST 17: a chunked body arrives complete
 --- publish eval
 "POST /p\n9\r\nin chunks\r\n0\r\n\r\n"
 --- with
@@ -184,7 +184,7 @@ Transfer-Encoding: chunked
 
 
 
-=== TEST 18: a form's content type does not change the data
+=== TEST 18: a form content type does not change the data
 --- publish eval
 "POST /p\na=1&b=%20"
 --- with
@@ -205,7 +205,7 @@ Content-Type: application/x-www-form-urlencoded
 
 
 
-=== TEST 20: the JSON escapes what JSON must escape in a channel's name
+=== TEST 20: channel names are escaped in the JSON response
 --- config
     location ~ ^/to/(.*)$ { sse_publish $1; }
 --- request eval
@@ -216,7 +216,7 @@ qr/\A\{"channel":"a\\"b\\\\c(?:\xc3\xa9|\\u00e9)","id":"[-0-9]+","subscribers":0
 
 
 
-=== TEST 21: several publishes on one connection
+=== TEST 21: several events are published on one connection
 --- pipelined_requests eval
 ["POST /p\none", "POST /p\n" . 'x' x 5000, "PUT /p\nthree"]
 --- error_code eval
@@ -226,7 +226,7 @@ qr/\A\{"channel":"a\\"b\\\\c(?:\xc3\xa9|\\u00e9)","id":"[-0-9]+","subscribers":0
 
 
 
-=== TEST 22: the same key publishes once and gets the same id
+=== TEST 22: a repeated idempotency key publishes once and returns the same id
 --- request eval
 ["POST /p\none", "POST /p\none", "POST /p\ntwo", "GET /s HTTP/1.0"]
 --- more_headers eval
@@ -239,7 +239,7 @@ qr/\A\{"channel":"a\\"b\\\\c(?:\xc3\xa9|\\u00e9)","id":"[-0-9]+","subscribers":0
 
 
 
-=== TEST 23: a key of 128 bytes is taken
+=== TEST 23: an idempotency key of 128 bytes is accepted
 --- request
 POST /p
 x
@@ -249,7 +249,7 @@ x
 
 
 
-=== TEST 24: a POST that a browser marks as its own site's is taken
+=== TEST 24: a POST with Sec-Fetch-Site: same-origin is accepted
 --- request
 POST /p
 x
@@ -260,7 +260,7 @@ Origin: http://localhost
 
 
 
-=== TEST 25: a POST from no site (typed, bookmarked) is taken
+=== TEST 25: a POST with Sec-Fetch-Site: none is accepted
 --- request
 POST /p
 x
@@ -270,7 +270,7 @@ Sec-Fetch-Site: none
 
 
 
-=== TEST 26: an Origin that is this host with its port is taken
+=== TEST 26: an Origin with the host and port of the request is accepted
 --- raw_request eval
 "POST /p HTTP/1.1\r\nHost: example.org:8080\r\nOrigin: http://example.org:8080\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx"
 --- error_code: 201

@@ -1,4 +1,4 @@
-# Everything that publishing refuses, with its status and its JSON; nothing refused reaches a stream.
+# Publish requests that are rejected, with status and JSON error; none of them reaches a stream.
 
 use v5.36;
 use FindBin;
@@ -13,7 +13,7 @@ our $Config = <<'EOF_CONFIG';
     location /limited { sse_publish messages; client_max_body_size 1k; }
 EOF_CONFIG
 
-# `refusal` is the status; a refusal of ours is one JSON object with one sentence.
+# `refusal` is the expected status. The module's own errors are a JSON object with one sentence.
 add_block_preprocessor(sub ($block) {
     $block->set_value('config', $::Config) if !defined $block->config;
     return if !defined $block->refusal;
@@ -54,7 +54,7 @@ qr/^Allow: .*POST.*\r$/m
 
 
 
-=== TEST 4: OPTIONS is not allowed where no other site is
+=== TEST 4: OPTIONS is not allowed without sse_cors
 --- request
 OPTIONS /p
 --- error_code: 405
@@ -63,98 +63,98 @@ OPTIONS /p
 
 
 
-=== TEST 5: data that is not UTF-8
+=== TEST 5: data that is not UTF-8 is rejected
 --- request eval
 "POST /p\n\xff\xfe"
 --- refusal: 400
 
 
 
-=== TEST 6: data that ends inside a character
+=== TEST 6: data that ends inside a character is rejected
 --- request eval
 "POST /p\nabc\xe2\x82"
 --- refusal: 400
 
 
 
-=== TEST 7: an overlong form in data
+=== TEST 7: an overlong encoding in data is rejected
 --- request eval
 "POST /p\n\xc0\xaf"
 --- refusal: 400
 
 
 
-=== TEST 8: a surrogate in data
+=== TEST 8: a surrogate in data is rejected
 --- request eval
 "POST /p\n\xed\xa0\x80"
 --- refusal: 400
 
 
 
-=== TEST 9: LF in the type
+=== TEST 9: LF in the type is rejected
 --- request eval
 "POST /p?event=a%0Adata:%20evil\nx"
 --- refusal: 400
 
 
 
-=== TEST 10: CR in the type
+=== TEST 10: CR in the type is rejected
 --- request eval
 "POST /p?event=a%0Did:%207\nx"
 --- refusal: 400
 
 
 
-=== TEST 11: NUL in the type
+=== TEST 11: NUL in the type is rejected
 --- request eval
 "POST /p?event=a%00b\nx"
 --- refusal: 400
 
 
 
-=== TEST 12: a type that is not UTF-8
+=== TEST 12: a type that is not UTF-8 is rejected
 --- request eval
 "POST /p?event=%ff\nx"
 --- refusal: 400
 
 
 
-=== TEST 13: a type of 129 bytes
+=== TEST 13: a type of 129 bytes is rejected
 --- request eval
 "POST /p?event=" . 'e' x 129 . "\nx"
 --- refusal: 400
 
 
 
-=== TEST 14: the reserved type "error"
+=== TEST 14: the reserved type "error" is rejected
 --- request eval
 "POST /p?event=error\nx"
 --- refusal: 400
 
 
 
-=== TEST 15: the reserved type "open"
+=== TEST 15: the reserved type "open" is rejected
 --- request eval
 "POST /p?event=open\nx"
 --- refusal: 400
 
 
 
-=== TEST 16: a reserved type that begins with "sse."
+=== TEST 16: a type that begins with "sse." is rejected
 --- request eval
 "POST /p?event=sse.gap\nx"
 --- refusal: 400
 
 
 
-=== TEST 17: a reserved type that was percent-encoded
+=== TEST 17: a percent-encoded reserved type is rejected
 --- request eval
 "POST /p?event=%65rror\nx"
 --- refusal: 400
 
 
 
-=== TEST 18: a reserved type that the directive's variable gives
+=== TEST 18: a reserved type from a variable of the directive is rejected
 --- request eval
 "POST /chosen\nx"
 --- more_headers
@@ -163,91 +163,91 @@ X-Kind: sse.open
 
 
 
-=== TEST 19: an empty channel
+=== TEST 19: an empty channel is rejected
 --- request eval
 "POST /to/\nx"
 --- refusal: 400
 
 
 
-=== TEST 20: a channel of 256 bytes
+=== TEST 20: a channel of 256 bytes is rejected
 --- request eval
 "POST /to/" . 'c' x 256 . "\nx"
 --- refusal: 400
 
 
 
-=== TEST 21: a channel of 255 bytes is taken
+=== TEST 21: a channel of 255 bytes is accepted
 --- request eval
 "POST /to/" . 'c' x 255 . "\nx"
 --- error_code: 201
 
 
 
-=== TEST 22: a control character in the channel
+=== TEST 22: a control character in the channel is rejected
 --- request eval
 "POST /to/a%0Ab\nx"
 --- refusal: 400
 
 
 
-=== TEST 23: DEL in the channel
+=== TEST 23: DEL in the channel is rejected
 --- request eval
 "POST /to/a%7Fb\nx"
 --- refusal: 400
 
 
 
-=== TEST 24: a C1 control character in the channel
+=== TEST 24: a C1 control character in the channel is rejected
 --- request eval
 "POST /to/a%C2%85b\nx"
 --- refusal: 400
 
 
 
-=== TEST 25: a channel that is not UTF-8
+=== TEST 25: a channel that is not UTF-8 is rejected
 --- request eval
 "POST /to/a%FFb\nx"
 --- refusal: 400
 
 
 
-=== TEST 26: the module's own channels
+=== TEST 26: a reserved channel is rejected
 --- request eval
 "POST /to/sse.status\nx"
 --- refusal: 400
 
 
 
-=== TEST 27: a channel with spaces, slashes and letters of any script is taken
+=== TEST 27: a channel with spaces, slashes, and letters of any script is accepted
 --- request eval
 "POST /to/a%20b/c:d*%5B%D0%B6%5D\nx"
 --- error_code: 201
 
 
 
-=== TEST 28: an event larger than max_event_size
+=== TEST 28: an event larger than max_event_size is rejected
 --- request eval
 "POST /p\n" . 'x' x (256 * 1024 + 1)
 --- refusal: 413
 
 
 
-=== TEST 29: an event just below max_event_size is taken
+=== TEST 29: an event just below max_event_size is accepted
 --- request eval
 "POST /p\n" . 'x' x (256 * 1024 - 200)
 --- error_code: 201
 
 
 
-=== TEST 30: a body larger than client_max_body_size
+=== TEST 30: a body larger than client_max_body_size is rejected
 --- request eval
 "POST /limited\n" . 'x' x 2000
 --- error_code: 413
 
 
 
-=== TEST 31: a smaller limit of a hub
+=== TEST 31: a smaller limit of a hub applies
 --- http_config
     sse_hub default { max_event_size 1k; }
 --- request eval
@@ -256,7 +256,7 @@ X-Kind: sse.open
 
 
 
-=== TEST 32: a POST that a browser marks as another site's
+=== TEST 32: a POST with Sec-Fetch-Site: cross-site is rejected
 --- request eval
 "POST /p\nx"
 --- more_headers
@@ -265,7 +265,7 @@ Sec-Fetch-Site: cross-site
 
 
 
-=== TEST 33: an Origin that is another host
+=== TEST 33: an Origin with another host is rejected
 --- request eval
 "POST /p\nx"
 --- more_headers
@@ -274,7 +274,7 @@ Origin: http://evil.example
 
 
 
-=== TEST 34: an opaque Origin
+=== TEST 34: an opaque Origin is rejected
 --- request eval
 "POST /p\nx"
 --- more_headers
@@ -283,7 +283,7 @@ Origin: null
 
 
 
-=== TEST 35: an Origin that only begins like this host
+=== TEST 35: an Origin that only begins with this host is rejected
 --- request eval
 "POST /p\nx"
 --- more_headers
@@ -292,7 +292,7 @@ Origin: http://localhost.evil.example
 
 
 
-=== TEST 36: another port of this host is another site
+=== TEST 36: an Origin with another port of this host is rejected
 --- request eval
 "POST /p\nx"
 --- more_headers
@@ -301,7 +301,7 @@ Origin: http://localhost:1
 
 
 
-=== TEST 37: what another site's page sends in the name of this one
+=== TEST 37: another Origin is rejected despite Sec-Fetch-Site: same-origin
 --- request eval
 "POST /p\nx"
 --- more_headers
@@ -311,7 +311,7 @@ Origin: http://localhost
 
 
 
-=== TEST 38: a key of 129 bytes
+=== TEST 38: an idempotency key of 129 bytes is rejected
 --- request eval
 "POST /p\nx"
 --- more_headers eval
@@ -320,7 +320,7 @@ Origin: http://localhost
 
 
 
-=== TEST 39: nothing refused reaches a stream
+=== TEST 39: rejected events do not reach a stream
 --- request eval
 ["POST /p?event=error\nx", "POST /p\n\xff", "GET /p", "POST /p\n" . 'x' x 300_000, "GET /s HTTP/1.0"]
 --- error_code eval
@@ -331,7 +331,7 @@ Origin: http://localhost
 
 
 
-=== TEST 40: the connection goes on after a refusal
+=== TEST 40: the connection can be used after a rejected request
 --- pipelined_requests eval
 ["POST /p?event=error\nx", "POST /p\nx", "GET /p", "POST /p\ny"]
 --- error_code eval

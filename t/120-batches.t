@@ -1,4 +1,4 @@
-# Batches: a body in SSE's own form is several events, all of them or none.
+# Batches: a body of type text/event-stream publishes several events, all of them or none.
 
 use v5.36;
 use FindBin;
@@ -13,8 +13,8 @@ EOF_CONFIG
 
 our $Ids = qr/"[-0-9]+"/;
 
-# `batch` is the body; with `stream`, what a stream then replays (ID for an id) and `count` ids are in
-# the answer; with `refusal`, the status of the refusal, and the stream stays empty.
+# `batch` is the body. With `stream`, the response has `count` ids and a stream replays this text, where ID
+# stands for an id. With `refusal`, the response has this status and the stream stays empty.
 add_block_preprocessor(sub ($block) {
     $block->set_value('config', $::Config) if !defined $block->config;
     return if !defined $block->batch;
@@ -39,7 +39,7 @@ run_blocks();
 
 __DATA__
 
-=== TEST 1: two events
+=== TEST 1: a batch of two events is published
 --- batch eval
 "data: one\n\nevent: trade\ndata: two\n\n"
 --- count: 2
@@ -48,7 +48,7 @@ __DATA__
 
 
 
-=== TEST 2: a batch of one still answers with ids
+=== TEST 2: a batch of one event is answered with a list of ids
 --- batch eval
 "data: one\n\n"
 --- count: 1
@@ -65,7 +65,7 @@ __DATA__
 
 
 
-=== TEST 4: a block without data is no event
+=== TEST 4: a block without data is not an event
 --- batch eval
 "event: nothing\nid: 4\n\ndata: one\n\n\n\n: only a comment\n\n"
 --- stream eval
@@ -73,7 +73,7 @@ __DATA__
 
 
 
-=== TEST 5: all line ends, several lines, one space behind the colon or none
+=== TEST 5: all line endings, several data lines, and an optional space after the colon are accepted
 --- batch eval
 "data: a\rdata:b\r\ndata:  c\ndata\n\r\n"
 --- stream eval
@@ -90,7 +90,7 @@ __DATA__
 
 
 
-=== TEST 7: a byte order mark at the beginning is not part of a field
+=== TEST 7: a byte order mark at the beginning is ignored
 --- batch eval
 "\xef\xbb\xbfdata: one\n\n"
 --- stream eval
@@ -98,7 +98,7 @@ __DATA__
 
 
 
-=== TEST 8: the content type's parameters and case do not matter
+=== TEST 8: parameters and case of the content type do not matter
 --- batch eval
 "data: one\n\n"
 --- type: Text/Event-Stream; charset=utf-8
@@ -107,7 +107,7 @@ __DATA__
 
 
 
-=== TEST 9: the last event field of a block counts
+=== TEST 9: the last event field of a block is used
 --- batch eval
 "event: first\nevent: second\ndata: one\n\n"
 --- stream eval
@@ -115,7 +115,7 @@ __DATA__
 
 
 
-=== TEST 10: a type belongs to its own block only
+=== TEST 10: a type applies to its own block only
 --- batch eval
 "event: trade\n\ndata: one\n\n"
 --- stream eval
@@ -123,7 +123,7 @@ __DATA__
 
 
 
-=== TEST 11: a thousand events
+=== TEST 11: a batch of a thousand events is accepted
 --- batch eval
 CORE::join '', map { "data: $_\n\n" } 1 .. 1000
 --- count: 1000
@@ -132,49 +132,49 @@ CORE::join '', map { "data: $_\nid: ID\n\n" } 901 .. 1000
 
 
 
-=== TEST 12: more than a thousand are refused
+=== TEST 12: a batch of more than a thousand events is rejected
 --- batch eval
 CORE::join '', map { "data: $_\n\n" } 1 .. 1001
 --- refusal: 400
 
 
 
-=== TEST 13: an empty body is refused
+=== TEST 13: an empty body is rejected
 --- batch eval
 ""
 --- refusal: 400
 
 
 
-=== TEST 14: a body without any data is refused
+=== TEST 14: a body without data is rejected
 --- batch eval
 ": nothing here\n\nevent: x\n\n"
 --- refusal: 400
 
 
 
-=== TEST 15: one reserved type refuses all
+=== TEST 15: one reserved type rejects the whole batch
 --- batch eval
 "data: one\n\nevent: sse.gap\ndata: two\n\ndata: three\n\n"
 --- refusal: 400
 
 
 
-=== TEST 16: a type with NUL refuses all
+=== TEST 16: a type with NUL rejects the whole batch
 --- batch eval
 "data: one\n\nevent: a\0b\ndata: two\n\n"
 --- refusal: 400
 
 
 
-=== TEST 17: bytes that are no UTF-8 refuse all
+=== TEST 17: invalid UTF-8 rejects the whole batch
 --- batch eval
 "data: one\n\ndata: \xff\n\n"
 --- refusal: 400
 
 
 
-=== TEST 18: one event that is too large refuses all
+=== TEST 18: one event that is too large rejects the whole batch
 --- batch eval
 "data: one\n\ndata: " . 'x' x 263_000 . "\n\n"
 --- refusal: 413

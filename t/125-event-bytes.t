@@ -1,4 +1,5 @@
-# Bodies byte for byte: where lines end, what stays as it is, in memory, in a file and in pieces.
+# Published bytes arrive unchanged except for line endings, whether a body is in memory, in a file, or
+# chunked.
 
 use v5.36;
 use FindBin;
@@ -19,20 +20,20 @@ EOF_CONFIG
 );
 my $client = $stage->stream('/s', keep_wire => 1);
 
-# What is published, and the lines that must stand on the wire.
+# A published body, and the expected lines of the event.
 my @bodies = (
-    ["a\n", ['a', ''], 'a line end at the end makes an empty line'],
-    ["\n", ['', ''], 'a line end alone makes two'],
-    ["\r\n\r\n", ['', '', ''], 'so does CRLF'],
-    ["\r\r\n\n", ['', '', '', ''], 'CR, CRLF and LF side by side end three lines'],
+    ["a\n", ['a', ''], 'a line break at the end adds an empty line'],
+    ["\n", ['', ''], 'a line break alone makes two empty lines'],
+    ["\r\n\r\n", ['', '', ''], 'CRLF alone makes two empty lines'],
+    ["\r\r\n\n", ['', '', '', ''], 'CR, CRLF, and LF in a row end three lines'],
     ["   id: 7\revent: error\n\tretry: 0\r\n: no comment", ['   id: 7', 'event: error', "\tretry: 0", ': no comment'],
-        'what looks like a field stays data, leading spaces too'],
-    ["\xef\xbb\xbfbom", ["\xef\xbb\xbfbom"], 'a byte order mark is a byte like others'],
-    [' ', [' '], 'a space is data'],
-    ["tail ", ['tail '], 'so is a space at the end'],
-    ["\0\x01\x7f", ["\0\x01\x7f"], 'control characters that end no line stay'],
-    ["0\r\n\r\n", ['0', '', ''], 'what looks like the last chunk is data'],
-    ['0', ['0'], 'a zero is not nothing'],
+        'text that looks like a field is data, with its leading spaces'],
+    ["\xef\xbb\xbfbom", ["\xef\xbb\xbfbom"], 'a byte order mark is kept'],
+    [' ', [' '], 'a single space is kept'],
+    ["tail ", ['tail '], 'a trailing space is kept'],
+    ["\0\x01\x7f", ["\0\x01\x7f"], 'other control characters are kept'],
+    ["0\r\n\r\n", ['0', '', ''], 'text that looks like the last chunk is data'],
+    ['0', ['0'], '"0" is data'],
 );
 for my $case (@bodies) {
     my ($body, $lines, $name) = @$case;
@@ -43,20 +44,20 @@ for my $case (@bodies) {
     }
 }
 
-# Sizes around nginx' buffers, whole and in pieces.
+# Sizes around those of nginx's buffers, in one piece and chunked.
 for my $size (1, 1023, 1024, 1025, 4096, 16384, 16385, 65536, 200_000) {
     my $body = substr join('', map { "line $_ " . 'x' x 500 . "\n" } 1 .. $size / 500 + 1), 0, $size;
     for my $path ('/to/news', '/small', '/file', '/one') {
         my $id = publish($path, $body);
-        is(data_of($id), $body, "$size bytes arrive whole by $path");
+        is(data_of($id), $body, "$size bytes arrive complete through $path");
     }
     my $id = in_pieces($body);
-    is(data_of($id), $body, "$size bytes arrive whole in chunks");
+    is(data_of($id), $body, "$size bytes arrive complete in chunks");
 }
 
-# The limit is that of the encoded event.
-is(status("\n" x 100_000), 413, 'an event that is larger only once it is encoded is too large');
-is(status("\n" x 30_000),  201, 'one that fits is not');
+# max_event_size is a limit on the encoded event.
+is(status("\n" x 100_000), 413, 'an event that exceeds the limit only when encoded is rejected');
+is(status("\n" x 30_000),  201, 'an event that fits when encoded is accepted');
 
 $stage->ends_cleanly;
 done_testing();
@@ -71,7 +72,7 @@ sub status ($body) {
     return $answer ? $answer->{status} : 'no answer';
 }
 
-# A chunked body whose chunks have all sizes.
+# A chunked body with chunks of many sizes.
 sub in_pieces ($body) {
     my ($chunks, $size) = ('', 1);
     while ($body ne '') {

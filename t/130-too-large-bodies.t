@@ -1,4 +1,4 @@
-# Bodies that are larger than anything that can be published are refused before they are read.
+# Bodies that are larger than any acceptable event or batch are rejected before they are read.
 
 use v5.36;
 use FindBin;
@@ -30,20 +30,20 @@ my $event    = 256 << 10;
 my $batch    = 1 << 20;
 my @batch    = ('Content-Type' => 'text/event-stream');
 
-# A length is enough.
+# By Content-Length.
 for my $case (['/p', 'an event', $event + 1, []], ['/p', 'an event', 600 << 20, []], ['/p', 'a batch', $batch + 1, \@batch],
     ['/large', 'an event', 2 * $event + 1, []], ['/large', 'a batch', 8 * $event + 1, \@batch]) {
     my ($path, $what, $length, $headers) = @$case;
     my $answer = request(port => $stage->port, path => $path, method => 'POST', headers => ['Content-Length' => $length, @$headers]);
-    is($answer->{status}, 413, "$path: $what of $length bytes is refused before it is sent");
-    ok($answer->{json}{error}, 'in a JSON sentence');
-    is($answer->{header}{connection}[0], 'close', 'and the rest is not waited for');
+    is($answer->{status}, 413, "$path: $what of $length bytes is rejected before it is sent");
+    ok($answer->{json}{error}, 'the response has a JSON error');
+    is($answer->{header}{connection}[0], 'close', 'the connection is closed without waiting for the rest');
 }
 my $answer = request(port => $stage->port, path => '/p', method => 'POST',
     headers => ['Content-Length' => $event + 1, Expect => '100-continue']);
-is($answer->{status}, 413, 'a client that asks whether it may send its body is refused at once');
+is($answer->{status}, 413, 'a request with Expect: 100-continue is rejected at once');
 
-# What may just be published.
+# The largest acceptable bodies.
 is(request(port => $stage->port, path => '/p', body => 'x' x ($event - 7))->{status}, 201, 'the largest event is published');
 for my $case (['/p', $batch], ['/large', 8 * $event]) {
     my ($path, $most) = @$case;
@@ -51,15 +51,15 @@ for my $case (['/p', $batch], ['/large', 8 * $event]) {
     my $body   = ':' . 'x' x ($most - length($events) - 3) . "\n\n$events";
     $answer = request(port => $stage->port, path => $path, body => $body, headers => \@batch);
     is($answer->{status}, 201, "$path: the largest batch is published");
-    is(@{ $answer->{json}{ids} }, 999, 'all of it');
+    is(@{ $answer->{json}{ids} }, 999, 'every event of the batch is published');
 }
 
-# A body without a length is read into nginx' file, and no further.
+# A chunked body is read up to the limit.
 my $peak    = peak();
 my $refused = refused();
-is(in_chunks(40 << 20), 413, 'an event of 40 MB in chunks is refused');
-is(in_chunks(40 << 20, @batch), 413, 'so is a batch');
-is(refused(), $refused + 2, 'they are counted');
+is(in_chunks(40 << 20), 413, 'a chunked event of 40 MB is rejected');
+is(in_chunks(40 << 20, @batch), 413, 'a chunked batch of 40 MB is rejected');
+is(refused(), $refused + 2, 'the rejections are counted');
 SKIP: {
     skip 'nginx is built without HTTP/2, or there is no curl', 1 if !$http2;
     my $address = 'http://127.0.0.1:' . $stage->cluster->port('h2c') . '/p';
@@ -67,14 +67,14 @@ SKIP: {
     my $send    = "head -c 41943040 /dev/zero > $dir/large; curl -s --http2-prior-knowledge -o /dev/null -X POST --max-time 60";
     system "$send --data-binary \@$dir/large $address";
     system "$send -T - $address < $dir/large";
-    ok(wait_for(sub { refused() == $refused + 4 }), 'over HTTP/2 they are refused as well');
+    ok(wait_for(sub { refused() == $refused + 4 }), 'over HTTP/2 they are rejected as well');
 }
-cmp_ok(peak() - $peak, '<', 8 << 20, 'and took little memory');
+cmp_ok(peak() - $peak, '<', 8 << 20, 'the worker needs little memory for it');
 
 $stage->ends_cleanly;
 done_testing();
 
-# The most memory that the worker has had, in bytes.
+# The peak resident memory of the worker, in bytes.
 sub peak {
     return SSE::Cluster::slurp("/proc/$worker/status") =~ /^VmHWM:\s+(\d+) kB/m ? $1 * 1024 : 0;
 }

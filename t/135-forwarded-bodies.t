@@ -1,4 +1,5 @@
-# The body of a request that is handed on to another location, and bodies that do not arrive whole.
+# The body of a publish request that is redirected from another location, and bodies that do not arrive
+# completely.
 
 use v5.36;
 use FindBin;
@@ -14,7 +15,7 @@ use SSE::TLS qw(certificate tls_and_http2_servers);
 plan skip_all => 'nginx is built without TLS or HTTP/2' if !has_module('http_ssl') || !has_module('http_v2');
 plan skip_all => 'curl or openssl is missing' if !`curl --version` || !`openssl version`;
 
-# Nothing listens at the first; the second hangs up on every request.
+# Nothing listens on the port $nobody, and the server `rude` closes the connection of every request.
 my $nobody    = free_port();
 my $locations = <<"EOF_LOCATIONS";
     location = /one     { sse_stream news; error_page 405 = \@say; }
@@ -46,10 +47,10 @@ EOF_HTTP
     files  => certificate(),
 );
 my $client = $stage->stream('/one');
-# A file for whose coming the second piece of a body waits.
+# If set, the second piece of a body is sent only when this file exists.
 my $hold;
 
-# Each way sends the pieces as one body, and gives the status and the id of the event, if any.
+# Each protocol sends the pieces as one body and returns the status and the id of the event, if any.
 my ($tls, $h2c) = map { $stage->cluster->port($_) } qw(tls h2c);
 my %ways = (
     'HTTP/1.1'              => sub ($path, @pieces) { return by_length($path, @pieces) },
@@ -71,37 +72,37 @@ for my $way (sort keys %ways) {
         for my $path (qw(/one /lean /figures /file /app /tried /denied /down /kept)) {
             my ($status, $id) = $ways{$way}->($path, @pieces);
             is($status, 201, "$way, $path: $body is published");
-            ok(data_of($id) eq join('', @pieces), "$way, $path: whole");
+            ok(data_of($id) eq join('', @pieces), "$way, $path: the event has the complete body");
         }
     }
 }
 
-# What does not arrive whole is refused, whoever has had the rest.
+# An incomplete body is rejected, whichever location or server has read the rest.
 my $before = published();
 for my $way (sort keys %ways) {
     for my $body ('a body', 'a body in two packets') {
-        is(logged(sub { $ways{$way}->('/limited', @{ $bodies{$body} }) }), 400, "$way: $body that nginx has discarded is refused");
+        is(logged(sub { $ways{$way}->('/limited', @{ $bodies{$body} }) }), 400, "$way: $body that nginx has discarded is rejected");
     }
     next if $way eq 'HTTP/2 with a length';
     for my $path (qw(/half /eaten)) {
         for my $body ('a body in two packets', 'a large body') {
-            is(begun($way, $path, @{ $bodies{$body} }), 400, "$way, $path: $body that is not whole is refused");
+            is(begun($way, $path, @{ $bodies{$body} }), 400, "$way, $path: $body of which a part is missing is rejected");
         }
     }
 }
 my $refused = request(port => $stage->port, path => '/limited', body => 'x' x 20);
-like($refused->{json}{error}, qr/\bbody\b/, 'in a JSON sentence');
-is(published(), $before, 'and nothing is published');
+like($refused->{json}{error}, qr/\bbody\b/, 'the response has a JSON error about the body');
+is(published(), $before, 'no incomplete body is published');
 
-# Unbuffered, but whole when it comes to the publisher.
+# Unbuffered, but already complete when the request is redirected.
 my ($status, $id) = by_length('/half', 'whole');
-is($status, 201, 'a body that arrived at once is whole without buffering');
-is(data_of($id), 'whole', 'and published');
+is($status, 201, 'an unbuffered body that arrived at once is accepted');
+is(data_of($id), 'whole', 'it is published');
 
 $stage->ends_cleanly;
 done_testing();
 
-# The status of a request whose second piece is sent only when nginx has answered.
+# The status of a request whose second piece is sent only after the response.
 sub begun ($way, $path, @pieces) {
     my $go = $stage->cluster->dir . '/go';
     unlink $go;
@@ -111,8 +112,8 @@ sub begun ($way, $path, @pieces) {
     return $status;
 }
 
-# The status that nginx has logged: over HTTP/2, curl does not always show an answer that comes before it
-# has sent all, not even nginx' own.
+# The status from the access log: over HTTP/2, curl does not always report a response that precedes the end
+# of the request.
 sub logged ($ask) {
     my $log   = sub { return [$stage->cluster->access_log =~ m{^\S+ - - \[[^\]]*\] "POST [^"]*" (\d+)}mg] };
     my $count = @{ $log->() };
@@ -127,7 +128,7 @@ sub logged ($ask) {
     return $log->()[-1];
 }
 
-# How many events there were.
+# The number of events published so far.
 sub published {
     my $answer = request(port => $stage->port, path => '/figures');
     return $answer->{json}{hubs}{default}{events_in};
@@ -153,7 +154,7 @@ sub by_chunks ($path, @pieces) {
     return in_packets($path, ['Transfer-Encoding' => 'chunked'], @chunks);
 }
 
-# The head with the first piece, then each piece when the one before has gone.
+# Sends the head with the first piece, then each piece when the previous one has been sent.
 sub in_packets ($path, $headers, $first, @others) {
     my ($answer, $over);
     my $connection = SSE::HTTP->new($stage->port, sub ($got) { ($answer, $over) = ($got, 1); return });
@@ -170,7 +171,7 @@ sub in_packets ($path, $headers, $first, @others) {
     return ($answer->{status} // 'no answer', $answer->{json}{id});
 }
 
-# One piece has a length; several are read from a pipe, and their length is not told.
+# A single piece has a Content-Length; several are read from a pipe and have none.
 sub by_curl ($version, $address, @pieces) {
     my $dir = $stage->cluster->dir;
     for my $number (0 .. $#pieces) {

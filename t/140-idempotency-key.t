@@ -1,4 +1,5 @@
-# Idempotency-Key: whatever is repeated, wherever and however often, is published once.
+# Idempotency-Key: a repeated publish takes effect once, whichever worker receives it and however often it
+# is repeated.
 
 use v5.36;
 use FindBin;
@@ -17,38 +18,38 @@ my $nginx  = $stage->cluster;
 my $client = $stage->stream('/s', reconnect => 1);
 
 my %ids = map { publish('a key', 'once')->{id} => 1 } 1 .. 20;
-is(scalar keys %ids, 1, 'twenty repetitions, by whichever worker, get one id');
+is(scalar keys %ids, 1, 'twenty repetitions, on any worker, return one id');
 my %others = map { publish("key $_", 'each')->{id} => 1 } 1 .. 20;
-is(scalar keys %others, 20, 'twenty keys get twenty');
-isnt((keys %ids)[0], publish(undef, 'without')->{id}, 'an event without a key is always a new one');
+is(scalar keys %others, 20, 'twenty keys return twenty ids');
+isnt((keys %ids)[0], publish(undef, 'without')->{id}, 'an event without a key is always new');
 is(publish('a key', 'other data')->{id}, (keys %ids)[0], 'the key decides, not the data');
 
-# At the same time.
+# Concurrently.
 my (@answers, @connections);
 for my $number (1 .. 16) {
     push @connections, SSE::HTTP->new($stage->port, sub ($answer) { push @answers, $answer; return });
-    $connections[-1]->send(path => '/to/news', body => 'together', headers => ['Idempotency-Key' => 'all at once']);
+    $connections[-1]->send(path => '/to/news', body => 'together', headers => ['Idempotency-Key' => 'concurrent']);
 }
-ok(wait_for(sub { @answers == 16 }, 10), 'sixteen publishers with one key are all answered');
+ok(wait_for(sub { @answers == 16 }, 10), 'sixteen concurrent publishers with one key all receive a response');
 my %together = map { ($_ && $_->{json} ? $_->{json}{id} : 'none') => 1 } @answers;
-is(scalar keys %together, 1, 'with one id');
+is(scalar keys %together, 1, 'all with the same id');
 $_->drop for @connections;
 
 # A batch.
 my @first  = batch('a batch', 1 .. 50);
 my @second = batch('a batch', 1 .. 50);
-is(scalar @first, 50, 'a batch has its ids');
-is($second[0], $first[0], 'and the same ones when it is repeated');
+is(scalar @first, 50, 'a batch returns its ids');
+is($second[0], $first[0], 'a repeated batch returns the same ids');
 
-# Over a reload and a death.
+# After a reload and after a worker was killed.
 my $id = publish('lasting', 'lasting')->{id};
 ok($nginx->reload, 'nginx reloads');
-is(publish('lasting', 'lasting')->{id}, $id, 'a key lasts over a reload');
+is(publish('lasting', 'lasting')->{id}, $id, 'a key remains valid after a reload');
 ok($nginx->kill_worker(($nginx->workers)[0]), 'a worker is killed');
-is(publish('lasting', 'lasting')->{id}, $id, 'and over a death');
+is(publish('lasting', 'lasting')->{id}, $id, 'a key remains valid after a worker was killed');
 
 is_deeply([$stage->seen($client, 'news')],
-    ['sse.open {}', 'once', ('each') x 20, 'without', 'together', 1 .. 50, 'lasting'], 'the stream has each event once');
+    ['sse.open {}', 'once', ('each') x 20, 'without', 'together', 1 .. 50, 'lasting'], 'the stream receives each event once');
 $stage->ends_cleanly;
 done_testing();
 

@@ -1,4 +1,4 @@
-# Events without a type are called after their channel where the location wants that.
+# sse_name_events: an event without a type is named after its channel.
 
 use v5.36;
 use FindBin;
@@ -27,16 +27,16 @@ $stage->batch('gold', 'g2', 'g3');
 $stage->publish('silver', 'the end');
 
 for my $client ($channel, $type) {
-    ok(wait_for(sub { grep { $_->{data} eq 'the end' } @{ $client->{events} } }), 'everything arrives');
+    ok(wait_for(sub { grep { $_->{data} eq 'the end' } @{ $client->{events} } }), 'all events arrive');
 }
 is(told($channel), 'gold g0, silver s0, gold g1, silver s1, alarm fire, gold g2, gold g3, silver the end',
-    'by_channel: an event without a type has the name of its channel, out of history and live');
+    'by_channel: an event without a type is named after its channel, both replayed and live');
 is(told($type), 'message g1, message s1, alarm fire, message g2, message g3, message the end',
-    'by_type: it has none');
+    'by_type: an event without a type has no name');
 
 my $back = $stage->stream('/channel', last_event_id => $before[1]);
-ok(wait_for(sub { grep { $_->{data} eq 'the end' } @{ $back->{events} } }), 'a client that comes back gets the rest');
-is(told($back), 'gold g1, silver s1, alarm fire, gold g2, gold g3, silver the end', 'by the same names');
+ok(wait_for(sub { grep { $_->{data} eq 'the end' } @{ $back->{events} } }), 'a returning client receives the remaining events');
+is(told($back), 'gold g1, silver s1, alarm fire, gold g2, gold g3, silver the end', 'with the same names');
 
 $stage->ends_cleanly;
 done_testing();

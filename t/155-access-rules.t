@@ -1,4 +1,4 @@
-# nginx' own access rules on all three locations.
+# nginx's access control on streams, publishing, and the status.
 
 use v5.36;
 use FindBin;
@@ -38,46 +38,46 @@ EOF_CONFIG
 my @right = (Authorization => 'Basic ' . encode_base64('reader:secret', ''));
 my @wrong = (Authorization => 'Basic ' . encode_base64('reader:guess', ''));
 
-# A password.
-is(status('/basic/s'), 401, 'a stream behind a password is refused without it');
-is(status('/basic/s', headers => \@wrong), 401, 'and with a wrong one');
+# auth_basic.
+is(status('/basic/s'), 401, 'a stream is rejected without a password');
+is(status('/basic/s', headers => \@wrong), 401, 'a stream is rejected with a wrong password');
 my $stream = $stage->stream('/basic/s', headers => \@right);
-is($stream->{status}, 200, 'and served with the right one');
-is(status('/basic/p', body => 'x'), 401, 'so is a publisher refused');
-is(status('/basic/p', body => 'let in', headers => \@right), 201, 'and let in');
+is($stream->{status}, 200, 'a stream is served with the right password');
+is(status('/basic/p', body => 'x'), 401, 'a publish is rejected without a password');
+is(status('/basic/p', body => 'let in', headers => \@right), 201, 'a publish is accepted with the right password');
 ok($stream->wait_data('let in'), 'and the event arrives');
-is_deeply([$stream->data], ['let in'], 'and nothing that was refused');
-is(status('/basic/status'), 401, 'the status is refused');
-is(status('/basic/status', headers => \@right), 200, 'and shown');
+is_deeply([$stream->data], ['let in'], 'no rejected event arrives');
+is(status('/basic/status'), 401, 'the status is rejected without a password');
+is(status('/basic/status', headers => \@right), 200, 'the status is shown with the right password');
 
-# Addresses.
-is(status('/denied/s'), 403, 'deny holds for a stream');
-is(status('/denied/p', body => 'x'), 403, 'for a publisher');
-is(status('/denied/status'), 403, 'and for the status');
-is(status('/granted/p', body => 'x'), 201, 'allow lets a publisher in');
+# allow and deny.
+is(status('/denied/s'), 403, 'deny applies to a stream');
+is(status('/denied/p', body => 'x'), 403, 'deny applies to a publisher');
+is(status('/denied/status'), 403, 'deny applies to the status');
+is(status('/granted/p', body => 'x'), 201, 'allow permits a publisher');
 my $granted = $stage->stream('/granted/s');
-is($granted->{status}, 200, 'and a stream');
+is($granted->{status}, 200, 'allow permits a stream');
 $_->close for $stream, $granted;
 
-# The number of connections: a stream counts for as long as it lasts, and no longer.
+# limit_conn: a stream counts for as long as it is open.
 my @three = map { $stage->stream('/three') } 1 .. 3;
-is(scalar(grep { $_->is_open } @three), 3, 'limit_conn lets three streams in');
+is(scalar(grep { $_->is_open } @three), 3, 'limit_conn allows three streams');
 my $fourth = SSE::Client->new(port => $stage->port, path => '/three');
-ok(wait_for(sub { $fourth->{state} ne 'waiting' && $fourth->{state} ne 'connecting' }, 5), 'a fourth is answered');
-isnt($fourth->{state}, 'open', 'but not let in');
+ok(wait_for(sub { $fourth->{state} ne 'waiting' && $fourth->{state} ne 'connecting' }, 5), 'a fourth request is answered');
+isnt($fourth->{state}, 'open', 'the fourth is rejected');
 $three[0]->close;
-ok(wait_for(sub { let_in() }, 5), 'it is let in when one of the three has gone');
+ok(wait_for(sub { let_in() }, 5), 'a stream is accepted again when one of the three has ended');
 
-# The number of requests.
+# limit_req.
 my @answers = map { status('/seldom', body => 'x') } 1 .. 4;
-ok((grep { $_ == 201 } @answers), 'limit_req lets a publisher in');
-ok((grep { $_ == 503 } @answers), 'and holds it back when it comes too often');
+ok((grep { $_ == 201 } @answers), 'limit_req allows a publisher');
+ok((grep { $_ == 503 } @answers), 'limit_req rejects a publisher that exceeds the rate');
 
 SKIP: {
     skip 'nginx is built without auth_request', 2 if !$auth_request;
     my $asked = $stage->stream('/asks');
-    is($asked->{status}, 200, 'auth_request lets a stream in');
-    is(status('/asks-in-vain'), 403, 'or does not');
+    is($asked->{status}, 200, 'auth_request permits a stream');
+    is(status('/asks-in-vain'), 403, 'auth_request denies a stream');
 }
 
 $stage->ends_cleanly;

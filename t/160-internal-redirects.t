@@ -1,4 +1,4 @@
-# Streams behind internal redirects work; streams in subrequests are refused.
+# Streams work behind internal redirects and are rejected in subrequests.
 
 use v5.36;
 use FindBin;
@@ -38,23 +38,23 @@ my $nginx   = $stage->cluster;
 my @workers = $nginx->workers;
 
 my $mine = $stage->stream('/login?user=7');
-is($mine->{status}, 200, 'an application hands a client over to an internal stream by X-Accel-Redirect');
-is_deeply($mine->{header}{'content-type'}, ['text/event-stream'], 'the type is that of a stream, not that of the application');
-is_deeply($mine->{header}{'cache-control'}, ['no-cache, no-transform'], 'so is caching');
-is($mine->{header}{'content-length'}, undef, 'and no length is left over');
-is($mine->header('set-cookie'), 'a=b', 'while its cookie is passed on');
+is($mine->{status}, 200, 'X-Accel-Redirect leads to an internal stream');
+is_deeply($mine->{header}{'content-type'}, ['text/event-stream'], 'Content-Type is that of the stream, not that of the application');
+is_deeply($mine->{header}{'cache-control'}, ['no-cache, no-transform'], 'Cache-Control is that of the stream');
+is($mine->{header}{'content-length'}, undef, 'the response has no Content-Length');
+is($mine->header('set-cookie'), 'a=b', 'the cookie of the application is passed on');
 $stage->publish('user.7', 'for seven');
 $stage->publish('user.8', 'for eight');
 $stage->publish('user.7', 'again');
 ok($mine->wait_data('again'), 'events of that channel arrive');
-is_deeply([$mine->data], ['for seven', 'again'], 'and of no other');
+is_deeply([$mine->data], ['for seven', 'again'], 'events of other channels do not arrive');
 my $id = $mine->{last_event_id};
 $mine->close;
 $stage->publish('user.7', 'missed');
-is_deeply([$stage->replayed('/login?user=7', 'user.7', last_event_id => $id)], ['missed'], 'the id of the client is passed on');
+is_deeply([$stage->replayed('/login?user=7', 'user.7', last_event_id => $id)], ['missed'], 'Last-Event-ID of the client is used');
 
 my $direct = request(port => $stage->port, path => '/internal/7');
-is($direct->{status}, 404, 'the internal location itself is not found');
+is($direct->{status}, 404, 'the internal location returns 404 to clients');
 my $other = $stage->stream('/missing');
 is($other->{status}, 200, 'a stream behind try_files works');
 $other->close;
@@ -62,18 +62,18 @@ $other->close;
 # Subrequests.
 my $lines = refusals();
 my $page  = request(port => $stage->port, path => '/page', timeout => 5);
-ok($page, 'a page that includes a stream ends');
-like($page->{body}, qr/\Abefore .* after\z/s, 'with what else is on it');
-unlike($page->{body}, qr/retry:|sse\.open/, 'and without any of the stream');
-is(refusals() - $lines, 1, 'one line in the error log says why');
+ok($page, 'a page that includes a stream by SSI is completed');
+like($page->{body}, qr/\Abefore .* after\z/s, 'with the rest of the page');
+unlike($page->{body}, qr/retry:|sse\.open/, 'without any output of the stream');
+is(refusals() - $lines, 1, 'the error log has one line with the reason');
 SKIP: {
     skip 'nginx is built without auth_request', 2 if !$auth;
     $lines = refusals();
     my $asked = request(port => $stage->port, path => '/asked', timeout => 5);
-    ok($asked && $asked->{status} >= 400, 'auth_request to a stream is no permission');
-    is(refusals() - $lines, 1, 'and is told in the log too');
+    ok($asked && $asked->{status} >= 400, 'auth_request to a stream denies access');
+    is(refusals() - $lines, 1, 'the error log has a line about it');
 }
-ok(wait_for(sub { $stage->subscribers('news') == 0 }, 5), 'neither has left a stream behind');
+ok(wait_for(sub { $stage->subscribers('news') == 0 }, 5), 'no stream is left behind');
 is_deeply([$nginx->workers], \@workers, 'no worker has died');
 
 $stage->ends_cleanly;

@@ -1,5 +1,5 @@
-# A stream is answered with 200 whatever version of it a client says that it has: nginx's conditions on
-# documents do not apply.
+# A stream is answered with 200 even if the request is conditional (If-Match, If-None-Match,
+# If-Modified-Since, and so on).
 
 use v5.36;
 use FindBin;
@@ -32,7 +32,7 @@ for my $condition (@conditions) {
         my $stream = SSE::Client->new(port => $stage->port, path => $path, headers => $condition);
         ok($stream->wait_open, "$path opens with $told") or diag $stream->{status};
         $stage->publish('news', 'something');
-        ok($stream->wait_data('something'), "$path with $told gets its events");
+        ok($stream->wait_data('something'), "$path with $told receives events");
         $stream->close;
     }
     my $head = request(port => $stage->port, path => '/s', method => 'HEAD', headers => $condition);

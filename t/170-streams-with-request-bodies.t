@@ -1,5 +1,5 @@
-# Streams whose requests have a body: it is dropped as it comes, the stream does not depend on it, and a
-# client that leaves is noticed though nothing is sent to it.
+# The body of a stream's request is discarded as it arrives, the stream does not depend on it, and a client
+# that disconnects is noticed even if nothing is sent to it.
 
 use v5.36;
 use FindBin;
@@ -32,38 +32,38 @@ my $gone    = 0;
 
 for my $path ('/s', '/lean') {
     for my $case (
-        ['a body behind the head',              $length,  'Hello, World'],
+        ['a body after the head',              $length,  'Hello, World'],
         ['half a body',                         $length,  'Hello, '],
-        ['no body though one was announced',    $length,  ''],
+        ['no body despite its Content-Length',    $length,  ''],
         ['a body in chunks',                    $chunked, "c\r\nHello, World\r\n0\r\n\r\n"],
         ['half a body in chunks',               $chunked, "c\r\nHello, "],
-        ['what is no chunk',                    $chunked, "Hello, World\r\n"],
-        ['a body larger than sockets keep',     "Content-Length: $most", 'x' x $most],
+        ['an invalid chunk',                    $chunked, "Hello, World\r\n"],
+        ['a body larger than the socket buffers',     "Content-Length: $most", 'x' x $most],
         ['a body and the next request',         $length,  "Hello, WorldGET /plain HTTP/1.1\r\nHost: localhost\r\n\r\n"],
-        ['bytes on a connection that is closed behind the stream', 'Connection: close', 'x' x $most],
+        ['bytes after a request with Connection: close', 'Connection: close', 'x' x $most],
     ) {
         my ($what, $header, $body) = @$case;
         my $client = opened($path, $header);
         $client->{sending} .= $body;
         SSE::Loop::want_write($client->fileno, 1) if $body ne '';
-        ok(wait_for(sub { $client->{sending} eq '' }, 30), "$path: $what is taken");
-        is(subscribers(), 1, "$path: the stream goes on");
+        ok(wait_for(sub { $client->{sending} eq '' }, 30), "$path: $what is read");
+        is(subscribers(), 1, "$path: with $what the stream continues");
         $client->close;
         left("$path: a client that has sent $what");
     }
     my $early = opened($path, "$length\r\n\r\nHello, World\r\nX-Nothing: more");
-    is($early->header('connection'), $path eq '/s' ? 'keep-alive' : 'close', "$path: a body that comes with the head changes nothing");
+    is($early->header('connection'), $path eq '/s' ? 'keep-alive' : 'close', "$path: keep-alive is as without a body if the body arrives with the head");
     $early->close;
     left("$path: a client whose body came with the head");
 }
 
-# However long the body takes. nginx waits for lingering_timeout only where it has sent its answer.
+# A body may take any time. lingering_timeout applies only after a response has been sent.
 my @slow = map { opened($_, $length) } '/s', '/lean';
 for (1 .. 3) {
     my $over;
     my $probe = SSE::HTTP->new($stage->port, sub { $over = 1; return });
     $probe->send(method => 'POST', path => '/plain', headers => ['Content-Length' => 12]);
-    ok(wait_for(sub { !$probe->is_open }), 'nginx closes another connection whose body does not come');
+    ok(wait_for(sub { !$probe->is_open }), 'nginx closes another connection whose body does not arrive');
 }
 $stage->publish('news', 'still here');
 ok($_->wait_data('still here'), "$_->{path}: a stream does not wait for the body") for @slow;
@@ -85,11 +85,11 @@ SKIP: {
                 my ($what, $whole, @body) = @$case;
                 my $client = SSE::Pipe->new($address);
                 $client->send($pieces->('head', $path));
-                ok($client->wait_for(qr/retry: 3000\n/), "$way, $path: a stream opens before its body comes");
+                ok($client->wait_for(qr/retry: 3000\n/), "$way, $path: a stream opens before its body arrives");
                 $client->send($pieces->('piece', $_)) for @body;
                 $client->send($pieces->('end')) if $whole;
                 $stage->publish('news', "after $what");
-                ok($client->wait_for(qr/data: after $what\n/), "$way, $path: it goes on with $what");
+                ok($client->wait_for(qr/data: after $what\n/), "$way, $path: it continues with $what");
                 $client->drop;
                 left("$way, $path: a client that has sent $what");
             }
@@ -102,16 +102,16 @@ SKIP: {
     left('HTTP/2: a client that cancels its request in the middle of the body');
 }
 my $ended = $stage->status->{streams_ended};
-is($ended->{client}, $gone, 'all ends are the clients\'');
-is($ended->{$_}, 0, "none is of another kind: $_") for grep { $_ ne 'client' } sort keys %$ended;
+is($ended->{client}, $gone, 'all streams ended because their clients disconnected');
+is($ended->{$_}, 0, "no stream ended for another reason: $_") for grep { $_ ne 'client' } sort keys %$ended;
 
 $stage->ends_cleanly;
 done_testing();
 
-# Asks without sending anything to streams.
+# The number of streams, without publishing anything.
 sub subscribers { return $stage->status->{subscribers} }
 
-# A stream that is open, of a request with this header; nothing of a body is sent yet.
+# Opens a stream by a request with this header and sends none of its body yet.
 sub opened ($path, $header) {
     my $client = SSE::Client->new(port => $stage->port, path => $path,
         raw_request => "GET $path HTTP/1.1\r\nHost: localhost\r\n$header\r\n\r\n");
@@ -121,7 +121,7 @@ sub opened ($path, $header) {
 
 sub left ($who, $count = 1) {
     $gone += $count;
-    ok(wait_for(sub { subscribers() == 0 }), "$who is noticed when it leaves");
+    ok(wait_for(sub { subscribers() == 0 }), "$who is noticed when it disconnects");
     return;
 }
 
@@ -131,7 +131,7 @@ sub chunk ($part, $content = '') {
     return $part eq 'end' ? "0\r\n\r\n" : sprintf "%x\r\n%s\r\n", length $content, $content;
 }
 
-# The same in HTTP/2 (RFC 9113), as the first request of a connection.
+# The parts of a request in HTTP/2 (RFC 9113), the first one of its connection.
 sub frames ($part, $content = '') {
     my $head = "\x82\x86\x01\x09localhost\x04" . chr(length $content) . $content;
     return "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" . "\0\0\0\x04\0\0\0\0\0" . frame(1, 4, $head) if $part eq 'head';
@@ -142,7 +142,7 @@ sub frame ($type, $flags, $content) {
     return substr(pack('N', length $content), 1) . pack('CCN', $type, $flags, 1) . $content;
 }
 
-# A connection to a port, or through a program, whose bytes are kept as they come.
+# A connection to a port, or through a program. Keeps all bytes that it receives.
 package SSE::Pipe;
 
 use Errno qw(EAGAIN);

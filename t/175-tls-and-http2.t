@@ -35,40 +35,40 @@ for my $way (sort keys %ways) {
 
     my $stream = SSE::Curl->new($option, "$address/s");
     ok(wait_for(sub { @{ $stream->{events} } }), "$way: a stream opens");
-    is($stream->{version}, $version, "$way: that is the version");
-    is($stream->header('content-type'), 'text/event-stream', "$way: the type is that of event streams");
-    is($stream->header('cache-control'), 'no-cache, no-transform', "$way: nothing is cached");
-    like($stream->{body}, qr/\Aretry: 3000\n:\nevent: sse\.open\ndata: \{\}\nid: \S+\n\n\z/, "$way: the first bytes are right");
+    is($stream->{version}, $version, "$way: the response has that version");
+    is($stream->header('content-type'), 'text/event-stream', "$way: Content-Type is text/event-stream");
+    is($stream->header('cache-control'), 'no-cache, no-transform', "$way: the response must not be cached");
+    like($stream->{body}, qr/\Aretry: 3000\n:\nevent: sse\.open\ndata: \{\}\nid: \S+\n\n\z/, "$way: the body begins with retry and the open event");
 
     my @data = ('one', "two\nlines", 'x' x 200_000, map { "quick $_" } 1 .. 500);
     $stage->publish('news', @data[0 .. 2]);
     $stage->batch('news', @data[3 .. $#data]);
     ok($stream->wait_data($data[-1]), "$way: events arrive");
-    is(join('|', $stream->data), join('|', @data), "$way: once, in order, byte for byte");
+    is(join('|', $stream->data), join('|', @data), "$way: they arrive once, in order, and unchanged");
 
     my $back = SSE::Curl->new($option, '-H', "Last-Event-ID: $stream->{events}[-3]{id}", "$address/s");
-    ok($back->wait_data($data[-1]), "$way: an id resumes");
-    is_deeply([$back->data], [@data[-2, -1]], "$way: exactly behind it");
+    ok($back->wait_data($data[-1]), "$way: Last-Event-ID resumes the stream");
+    is_deeply([$back->data], [@data[-2, -1]], "$way: it continues right after that id");
 
     my $head = SSE::Curl->new($option, '--head', "$address/s");
-    is($head->wait_end, 0, "$way: HEAD is answered and ended");
+    is($head->wait_end, 0, "$way: the response to HEAD is complete");
     is($head->{status}, 200, "$way: with 200");
     my $wrong = SSE::Curl->new($option, '-X', 'DELETE', "$address/s");
     $wrong->wait_end;
     is($wrong->{status}, 405, "$way: other methods are refused");
 
     $_->drop for $stream, $back;
-    ok(wait_for(sub { $stage->subscribers('news') == 0 }, 5), "$way: a client that goes is not counted");
+    ok(wait_for(sub { $stage->subscribers('news') == 0 }, 5), "$way: a client that disconnects is not counted");
 }
 
-# A drain: the response ends properly, which curl tells by its exit status.
+# A drain: the response is completed, which the exit status of curl shows.
 my @streams = map { my ($version, $option, $scheme, $port) = @$_;
     SSE::Curl->new($option, "$scheme://127.0.0.1:" . $nginx->port($port) . '/s') } values %ways;
 wait_for(sub { !grep { !@{ $_->{events} } } @streams });
 $nginx->reload;
-is_deeply([map { $_->wait_end(5) } @streams], [0, 0, 0], 'on a reload every response is ended properly');
-is(scalar(grep { $_->{parser}{retry} > 1000 } @streams), 0, 'with a short retry before');
-ok($nginx->wait_old_workers_gone(3), 'and the old workers go');
+is_deeply([map { $_->wait_end(5) } @streams], [0, 0, 0], 'on a reload every response is completed');
+is(scalar(grep { $_->{parser}{retry} > 1000 } @streams), 0, 'a short retry is sent first');
+ok($nginx->wait_old_workers_gone(3), 'the old workers exit');
 
 # Many streams on one connection.
 my $dir  = $nginx->dir;
@@ -77,11 +77,11 @@ my @files = map { ('-o', "$dir/out$_", "https://127.0.0.1:" . $nginx->port('tls'
 my $curl = SSE::Curl->new('--http2', '-Z', @files);
 ok(wait_for(sub { $stage->subscribers('news') == $many }, 10), "$many streams share one connection");
 $stage->publish('news', map { "shared $_ " . 'y' x 3000 } 1 .. 100);
-ok(wait_for(sub { !grep { content("$dir/out$_") !~ /data: shared 100 / } 1 .. $many }, 15), 'all get the last event');
+ok(wait_for(sub { !grep { content("$dir/out$_") !~ /data: shared 100 / } 1 .. $many }, 15), 'all receive the last event');
 my $wrong = grep { (join ' ', content("$dir/out$_") =~ /^data: shared (\d+) y{3000}$/mg) ne "@{[1 .. 100]}" } 1 .. $many;
-is($wrong, 0, 'and each all of them, in order');
+is($wrong, 0, 'each receives all events in order');
 $curl->drop;
-ok(wait_for(sub { $stage->subscribers('news') == 0 }, 5), 'when the connection goes, all its streams go');
+ok(wait_for(sub { $stage->subscribers('news') == 0 }, 5), 'when the connection is closed, all its streams end');
 
 $stage->ends_cleanly;
 done_testing();

@@ -1,4 +1,4 @@
-# Resuming: where the id is looked for, and that what follows it is exact.
+# Resuming: where Last-Event-ID is taken from, and that a stream continues exactly after it.
 
 use v5.36;
 use FindBin;
@@ -28,39 +28,39 @@ ok(is_id($beginning), 'the event that opens a stream has an id');
 
 my @ids = $stage->publish('news', 1 .. 5);
 ok(!(grep { !is_id($_) } @ids), 'ids are decimal numbers joined by "-", at most 73 bytes');
-ok(!(grep { by_id($ids[$_], $ids[$_ + 1]) >= 0 } 0 .. 3), 'ids rise');
-ok(by_id($beginning, $ids[0]) < 0, 'the id of the beginning lies before the first event');
+ok(!(grep { by_id($ids[$_], $ids[$_ + 1]) >= 0 } 0 .. 3), 'ids increase');
+ok(by_id($beginning, $ids[0]) < 0, 'the id of the open event precedes that of the first event');
 
-is_deeply([resumed($beginning)], [1 .. 5], 'the id of the beginning resumes before the first event');
+is_deeply([resumed($beginning)], [1 .. 5], 'the id of the open event resumes before the first event');
 for my $had (1 .. 5) {
-    is_deeply([resumed($ids[$had - 1])], [$had + 1 .. 5], "the id of event $had resumes behind it");
+    is_deeply([resumed($ids[$had - 1])], [$had + 1 .. 5], "the id of event $had resumes after it");
 }
 
-is_deeply([live_after($ids[4])], ['live'], 'a client that has all gets neither an opening nor a gap, only what is new');
+is_deeply([live_after($ids[4])], ['live'], 'a client that has seen all events receives only new ones, without an open or gap event');
 
 my @more = $stage->publish('news', 11 .. 30);
 is_deeply([numbers($stage->replayed('/s', 'news', last_event_id => $more[4]))], [16 .. 30],
-    'a returning client gets what is still there beyond the count of history');
+    'a returning client receives events that are still stored beyond the count of history');
 
-# Where the id is looked for.
+# Where the id is taken from.
 my $query = "/s?last_event_id=$more[17]";
-is_deeply([numbers($stage->replayed($query, 'news'))], [29, 30], 'the argument last_event_id is an id');
+is_deeply([numbers($stage->replayed($query, 'news'))], [29, 30], 'the argument last_event_id is used');
 is_deeply([numbers($stage->replayed($query, 'news', last_event_id => $more[18]))], [30],
-    'the header comes before the argument');
+    'the header takes precedence over the argument');
 is_deeply([numbers($stage->replayed($query, 'news', headers => ['Last-Event-ID' => '']))], [29, 30],
-    'an empty header leaves it to the argument');
+    'with an empty header the argument is used');
 for my $name (qw(lastEventId lasteventid LASTEVENTID)) {
-    is_deeply([numbers($stage->replayed("/s?$name=$more[17]", 'news'))], [29, 30], "the argument $name is an id as well");
+    is_deeply([numbers($stage->replayed("/s?$name=$more[17]", 'news'))], [29, 30], "the argument $name is used as well");
 }
 is_deeply([numbers($stage->replayed("/s?last_event_id=&lastEventId=$more[17]", 'news', headers => ['Last-Event-ID' => '']))],
-    [29, 30], 'what is empty leaves it to the next');
+    [29, 30], 'empty arguments are skipped');
 is_deeply([numbers($stage->replayed("/s?lastEventId=$more[17]&last_event_id=$more[18]", 'news'))], [30],
-    'last_event_id comes before lastEventId');
+    'last_event_id takes precedence over lastEventId');
 is_deeply([numbers($stage->replayed("/custom?cursor=$more[17]", 'news'))], [29, 30], 'sse_last_event_id names another argument');
 is_deeply([numbers($stage->replayed('/custom', 'news', headers => ['X-Cursor' => $more[16]]))], [28 .. 30],
     'sse_last_event_id names another header');
 is_deeply([numbers($stage->replayed("/custom?cursor=$more[17]", 'news', headers => ['X-Cursor' => $more[16]]))],
-    [29, 30], 'the first value that is not empty counts');
+    [29, 30], 'with sse_last_event_id the first non-empty value is used');
 is_deeply([$stage->replayed('/custom', 'news', last_event_id => $more[16])], ['sse.open {}'],
     'what sse_last_event_id does not name is not looked at');
 
@@ -72,12 +72,12 @@ $stage->publish('sport', 's2');
 is_deeply([words($stage->replayed('/both', 'news', last_event_id => $n1))], [qw(s1 n2 s2)],
     'an id of one channel resumes all channels of the stream');
 is_deeply([words($stage->replayed('/both', 'sport', last_event_id => $s1))], [qw(n2 s2)],
-    'so does an id of the other channel');
+    'an id of the other channel does too');
 
 $stage->ends_cleanly;
 done_testing();
 
-# The numbers that a stream with this id gets first.
+# The first numbers that a stream with this id receives.
 sub resumed ($id) {
     my $client = $stage->stream('/s', last_event_id => $id);
     $client->wait_data(5, 2) if $id ne $ids[4];

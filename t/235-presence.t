@@ -1,5 +1,5 @@
-# Presence: a channel of the hub that tells who came to its other channels and who went, and the
-# module's own channels, which nobody hears who is not let in outright.
+# Presence: a channel that reports who connects to and disconnects from the other channels of a hub.
+# Reserved channels are readable only where they are configured explicitly.
 
 use v5.36;
 use FindBin;
@@ -30,52 +30,52 @@ my $nginx = $stage->cluster;
 
 my $who = $stage->stream('/who');
 my $ann = $stage->stream('/room?r=kitchen');
-is(news('kitchen'), 'came 1, went 0, subscribers 1', 'who comes is told');
+is(news('kitchen'), 'came 1, went 0, subscribers 1', 'a new stream is reported');
 my @more = map { $stage->stream('/room?r=kitchen,hall') } 1 .. 2;
-ok(wait_for(sub { (told('kitchen'))[-1] =~ /subscribers 3/ }, 5), 'so are others');
+ok(wait_for(sub { (told('kitchen'))[-1] =~ /subscribers 3/ }, 5), 'further streams are reported');
 ok(wait_for(sub { (told('hall'))[-1] =~ /subscribers 2/ }, 5), 'on each of their channels');
 $more[0]->close;
-ok(wait_for(sub { (told('kitchen'))[-1] =~ /went 1, subscribers 2\z/ }, 5), 'who goes is told');
+ok(wait_for(sub { (told('kitchen'))[-1] =~ /went 1, subscribers 2\z/ }, 5), 'a stream that ends is reported');
 $more[1]->reset;
-ok(wait_for(sub { (told('kitchen'))[-1] =~ /went 1, subscribers 1\z/ }, 5), 'even who does so rudely');
-is(balance('kitchen'), 1, 'came and went add up to those who are there');
+ok(wait_for(sub { (told('kitchen'))[-1] =~ /went 1, subscribers 1\z/ }, 5), 'a stream whose client resets the connection is reported');
+is(balance('kitchen'), 1, 'the reports add up to the open streams');
 is(balance('hall'), 0, 'on every channel');
 
-# The module's own channels are left out.
+# Reserved channels are not reported.
 my $second = $stage->stream('/who');
 serve_for(0.5);
-is(scalar(grep { /^sse\./ } map { $_->{channel} } all_news($second)), 0, 'who listens to it is not told');
-cmp_ok(scalar(all_news($second)), '>=', 3, 'its history can be had');
+is(scalar(grep { /^sse\./ } map { $_->{channel} } all_news($second)), 0, 'streams of the presence channel are not reported');
+cmp_ok(scalar(all_news($second)), '>=', 3, 'the presence channel has a history');
 my $quiet = $stage->stream('/who-quiet');
 my $there = $stage->stream('/quiet?r=cellar');
 serve_for(0.5);
-is(scalar(all_news($quiet)), 0, 'a hub without presence tells nothing');
+is(scalar(all_news($quiet)), 0, 'a hub without presence publishes no reports');
 
-# Over reloads and the death of a worker.
+# Reloads and a killed worker.
 $ann->close;
 my @crowd = map { $stage->stream('/room?r=crowd', reconnect => 1) } 1 .. 8;
 $who->{reconnect} = 1;
-ok(wait_for(sub { balance('crowd') == 8 }, 5), 'a crowd comes');
+ok(wait_for(sub { balance('crowd') == 8 }, 5), 'eight streams are opened');
 $nginx->reload;
-ok(wait_for(sub { !grep { $_->{openings} < 2 || !$_->is_open } @crowd, $who }, 10), 'after a reload all are back');
-ok(wait_for(sub { balance('crowd') == 8 && (told('crowd'))[-1] =~ /subscribers 8/ }, 5), 'and the counts are right');
+ok(wait_for(sub { !grep { $_->{openings} < 2 || !$_->is_open } @crowd, $who }, 10), 'all reconnect after a reload');
+ok(wait_for(sub { balance('crowd') == 8 && (told('crowd'))[-1] =~ /subscribers 8/ }, 5), 'the reported counts are right');
 my %workers = map { $_->worker => 1 } @crowd;
 $nginx->kill_worker($_->worker) for $crowd[0];
-ok(wait_for(sub { !grep { !$_->is_open } @crowd, $who }, 10), 'after the death of a worker all are back');
-ok(wait_for(sub { balance('crowd') == 8 && (told('crowd'))[-1] =~ /subscribers 8/ }, 10), 'and the counts are right again')
+ok(wait_for(sub { !grep { !$_->is_open } @crowd, $who }, 10), 'all reconnect after a worker was killed');
+ok(wait_for(sub { balance('crowd') == 8 && (told('crowd'))[-1] =~ /subscribers 8/ }, 10), 'the reported counts are right again')
     or diag(join "\n", told('crowd'));
 $_->close for @crowd;
-ok(wait_for(sub { balance('crowd') == 0 && (told('crowd'))[-1] =~ /subscribers 0/ }, 5), 'all go');
+ok(wait_for(sub { balance('crowd') == 0 && (told('crowd'))[-1] =~ /subscribers 0/ }, 5), 'the end of all streams is reported');
 
-# Nobody gets there whom the configuration does not let in.
+# Clients cannot reach the presence channel unless the configuration names it.
 for my $path ('/room?r=sse.presence', '/room?r=kitchen,sse.presence', '/both?r=sse.status', '/quiet?r=sse.') {
     my $answer = request(port => $stage->port, path => $path);
-    is($answer->{status}, 400, "$path is refused");
-    like($answer->{body}, qr/reserved/, "$path: and told why");
+    is($answer->{status}, 400, "$path is rejected");
+    like($answer->{body}, qr/reserved/, "$path: the response has the reason");
 }
 my $both = $stage->stream('/both?r=kitchen');
-ok($both->is_open, 'beside another channel it can be heard');
-is(request(port => $stage->port, path => '/say?r=sse.presence', body => 'x')->{status}, 400, 'nobody can publish there');
+ok($both->is_open, 'it can be combined with another channel');
+is(request(port => $stage->port, path => '/say?r=sse.presence', body => 'x')->{status}, 400, 'publishing to it is rejected');
 
 $stage->ends_cleanly;
 done_testing();

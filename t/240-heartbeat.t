@@ -1,4 +1,4 @@
-# Heartbeats: a comment line on silent streams, and nothing that a client would take for an event.
+# Heartbeats: comment lines on silent streams, which clients do not take for events.
 
 use v5.36;
 use FindBin;
@@ -21,21 +21,21 @@ my $fast = $stage->stream('/s',    keep_wire => 1);
 my $slow = $stage->stream('/slow', keep_wire => 1);
 my $none = $stage->stream('/off',  keep_wire => 1);
 
-ok(wait_for(sub { $fast->{parser}{comments} >= 12 }, 10), 'a silent stream gets heartbeats');
+ok(wait_for(sub { $fast->{parser}{comments} >= 12 }, 10), 'a silent stream receives heartbeats');
 my ($beats, $slow_beats) = ($fast->{parser}{comments} - 1, $slow->{parser}{comments} - 1);
-cmp_ok($slow_beats, '<', $beats / 2, "a location's own interval counts ($beats against $slow_beats)");
-ok(wait_for(sub { $slow->{parser}{comments} >= 2 }, 5), 'the slow one gets some too');
+cmp_ok($slow_beats, '<', $beats / 2, "the interval of a location applies ($beats and $slow_beats heartbeats)");
+ok(wait_for(sub { $slow->{parser}{comments} >= 2 }, 5), 'the stream with the longer interval receives heartbeats too');
 is($none->{parser}{comments}, 1, 'sse_heartbeat off sends none behind the first comment');
-is_deeply($fast->{events}, [], 'no heartbeat is an event');
+is_deeply($fast->{events}, [], 'a heartbeat is not an event');
 is(body($fast->{wire}) =~ s/\Aretry: 3000\n:\n//r =~ tr/://c - ($fast->{parser}{comments} - 1), 0,
-    'a heartbeat is a colon and a line feed, nothing else');
+    'a heartbeat is a colon and a line feed');
 
 $stage->publish('news', 1 .. 50);
 ok(wait_for(sub { 50 == $fast->data && 50 == $none->data }), 'events and heartbeats share the stream');
-is_deeply([$fast->data], [1 .. 50], 'no heartbeat falls into an event');
+is_deeply([$fast->data], [1 .. 50], 'no heartbeat is sent inside an event');
 
 my @many = map { $stage->stream('/s') } 1 .. 40;
-ok(wait_for(sub { !grep { $_->{parser}{comments} < 4 } @many }, 10), 'many silent streams all get theirs');
+ok(wait_for(sub { !grep { $_->{parser}{comments} < 4 } @many }, 10), 'many silent streams all receive heartbeats');
 
 $stage->ends_cleanly;
 done_testing();

@@ -1,5 +1,5 @@
-# No blank line but behind data: clients that take every blank line for the end of a message see no empty
-# one, neither when a stream begins nor, however that comes, when it ends.
+# Blank lines occur only after data, both at the beginning and at any end of a stream, for clients that take
+# every blank line for the end of a message.
 
 use v5.36;
 use FindBin;
@@ -45,18 +45,18 @@ my $holder = $stage->stream('/ordinary/full');
 my %drained;
 for my $way (sort keys %ways) {
     for my $kind ('ordinary', 'lean') {
-        ends("$way, $kind: at its age", opened($way, "/$kind/aged"));
-        ends("$way, $kind: turned away", opened($way, "/$kind/full"));
+        ends("$way, $kind: at the maximum age", opened($way, "/$kind/aged"));
+        ends("$way, $kind: above the subscriber limit", opened($way, "/$kind/full"));
 
         my $closed = opened($way, "/$kind/closed");
         $stage->publish('closed', 'last');
         $closed->wait_data('last');
         request(port => $stage->port, method => 'DELETE', path => '/admin?channel=closed');
-        ends("$way, $kind: by an administrator", $closed);
+        ends("$way, $kind: ended by an administrator", $closed);
 
-        $drained{"$way, $kind: in a drain"}          = opened($way, "/$kind/s");
-        $drained{"$way, $kind: silent, in a drain"} = opened($way, "/$kind/mute");
-        wait_for(sub { $drained{"$way, $kind: silent, in a drain"}{body} =~ /\n:\n:\n/ });
+        $drained{"$way, $kind: ended by a drain"}          = opened($way, "/$kind/s");
+        $drained{"$way, $kind: silent and ended by a drain"} = opened($way, "/$kind/mute");
+        wait_for(sub { $drained{"$way, $kind: silent and ended by a drain"}{body} =~ /\n:\n:\n/ });
     }
 }
 $nginx->reload;
@@ -69,15 +69,15 @@ done_testing();
 sub opened ($way, $path) {
     my ($option, $scheme, $port) = @{ $ways{$way} };
     my $curl = SSE::Curl->new($option, "$scheme://localhost:" . $nginx->port($port) . $path);
-    ok(wait_for(sub { $curl->{body} =~ /\Aretry: \d+\n:\n/ }), "$way: $path opens with a time and a comment");
+    ok(wait_for(sub { $curl->{body} =~ /\Aretry: \d+\n:\n/ }), "$way: $path begins with retry and a comment");
     return $curl;
 }
 
-# The last that is sent is the time to come back, and no blank line is without data before it.
+# Checks that the stream ends with retry, and that every blank line follows data.
 sub ends ($how, $curl) {
-    is($curl->wait_end, 0, "$how: the response ends as it should");
+    is($curl->wait_end, 0, "$how: the response is complete");
     my $body = $curl->{body};
-    like($body, qr/^retry: \d+\n:\n\z/m, "$how: a time and a comment are the last");
+    like($body, qr/^retry: \d+\n:\n\z/m, "$how: the stream ends with retry and a comment");
     my @blocks = split /\n\n/, $body, -1;
     pop @blocks;
     is(scalar(grep { !/^data:/m } @blocks), 0, "$how: every blank line ends an event that has data");

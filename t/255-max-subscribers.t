@@ -1,4 +1,4 @@
-# The most streams of a channel: who comes too many is told to come back later, and never refused.
+# sse_max_subscribers: when a channel is full, new clients receive a retry instead of an error status.
 
 use v5.36;
 use FindBin;
@@ -21,42 +21,42 @@ EOF_CONFIG
 );
 
 my @three = map { $stage->stream('/three?c=news') } 1 .. 3;
-is(scalar(grep { $_->is_open } @three), 3, 'as many streams as are allowed open');
-cmp_ok(scalar(uniq(map { $_->worker } @three)), '>=', 1, 'whichever workers have them');
+is(scalar(grep { $_->is_open } @three), 3, 'streams up to the limit open');
+cmp_ok(scalar(uniq(map { $_->worker } @three)), '>=', 1, 'on any worker');
 
 my @more = map { turned_away('/three?c=news') } 1 .. 10;
-is(scalar(grep { $_->{status} == 200 } @more), 10, 'ten more are answered 200');
-is(scalar(grep { $_->{body} =~ /\Aretry: \d+\n:\n\z/ } @more), 10, 'and told when to come back, and nothing else');
+is(scalar(grep { $_->{status} == 200 } @more), 10, 'ten more requests are answered with 200');
+is(scalar(grep { $_->{body} =~ /\Aretry: \d+\n:\n\z/ } @more), 10, 'the responses contain a retry and nothing else');
 my @retries = map { $_->{body} =~ /(\d+)/ } @more;
 is(scalar(grep { $_ < 10_000 || $_ > 30_000 } @retries), 0, 'in 10 to 30 s');
-cmp_ok(scalar(uniq(@retries)), '>', 5, 'not all at once');
-is($more[0]{header}{'content-type'}[0], 'text/event-stream', 'as an event stream');
-is($stage->subscribers('news'), 3, 'none of them is counted as a stream');
+cmp_ok(scalar(uniq(@retries)), '>', 5, 'the retry times differ');
+is($more[0]{header}{'content-type'}[0], 'text/event-stream', 'with the type of an event stream');
+is($stage->subscribers('news'), 3, 'they are not counted as streams');
 
-# The limit is the channel's, and the location's.
+# The limit applies to each channel and is set for a location.
 my $other = $stage->stream('/three?c=sport');
-ok($other->is_open, 'another channel has a number of its own');
-ok(turned_away('/two?c=sport,news'), 'a stream of several channels needs room in each');
-is($stage->subscribers('sport'), 1, 'else it joins none of them');
+ok($other->is_open, 'another channel has its own limit');
+ok(turned_away('/two?c=sport,news'), 'a stream of several channels must be below the limit in each');
+is($stage->subscribers('sport'), 1, 'otherwise it subscribes to none of them');
 my $any = $stage->stream('/any?c=news');
-ok($any->is_open, 'a location without a limit lets more in');
+ok($any->is_open, 'a location without a limit accepts more');
 $any->close;
 
-# Who goes makes room.
+# A client that disconnects frees its slot.
 $three[1]->close;
-ok(wait_for(sub { $stage->subscribers('news') == 2 }, 5), 'one goes');
+ok(wait_for(sub { $stage->subscribers('news') == 2 }, 5), 'a client disconnects');
 my $next = $stage->stream('/three?c=news');
-ok($next->is_open, 'another one comes in');
+ok($next->is_open, 'another client is accepted');
 $stage->publish('news', 'hello');
-ok($next->wait_data('hello') && $three[0]->wait_data('hello'), 'events reach those who are in');
+ok($next->wait_data('hello') && $three[0]->wait_data('hello'), 'events reach the accepted clients');
 
 my $hub = $stage->status;
-is($hub->{turned_away}, 11, 'the status counts those who were turned away');
-is($hub->{subscribers}, 4, 'and the streams that are open');
+is($hub->{turned_away}, 11, 'the status counts the rejected streams');
+is($hub->{subscribers}, 4, 'the status counts the open streams');
 my $log = slurp($stage->cluster->dir . '/ends.log');
 is(scalar(() = $log =~ m{^/three 200 news error 0$}mg), 10, 'the access log has one line for each');
 like($stage->cluster->error_log, qr/\[info\] .*stream of "news" in hub "default" not opened: channel has reached its subscriber limit/,
-    'the error log says why');
+    'the error log has the reason');
 
 $stage->ends_cleanly;
 done_testing();

@@ -1,4 +1,4 @@
-# Hostile input: whatever is in data, types, channels and ids, nothing is injected and nothing dies.
+# Hostile input in data, types, channel names, and ids injects nothing and crashes nothing.
 
 use v5.36;
 use FindBin;
@@ -36,31 +36,31 @@ for (1 .. 200) {
 }
 utf8::encode($_) for @data;
 my @ids = $stage->publish('news', @data);
-ok(wait_for(sub { @{ $client->{events} } > @data }), 'everything that is published arrives');
+ok(wait_for(sub { @{ $client->{events} } > @data }), 'all published events arrive');
 my @events = @{ $client->{events} };
 shift @events;
-is(scalar @events, scalar @data, 'one event each');
+is(scalar @events, scalar @data, 'each publish makes one event');
 is(scalar(grep { $_->{type} ne 'message' } @events), 0, 'no type is injected');
 is(join(' ', map { $_->{id} } @events), join(' ', @ids), 'no id is injected');
 is(scalar(grep { $events[$_]{data} ne ($data[$_] =~ s/\r\n?/\n/gr) } 0 .. $#data), 0, 'data is what was published, line by line');
 is($client->{parser}{retry}, 3000, 'no retry is injected');
-is_deeply($client->{parser}{retries}, [3000], 'not even for a moment');
+is_deeply($client->{parser}{retries}, [3000], 'no retry was in effect at any time');
 is($client->{parser}{comments}, 1, 'no comment is injected');
 
 # Types.
 my $sent = @{ $client->{events} };
 for my $type ("a\rid: evil", "a\tb\x7f", '%0d%0adata: x', 'error', 'open', 'sse.open', "x" x 200, "\xff") {
     my $answer = request(port => $stage->port, path => '/typed', headers => ['X-Kind' => $type], body => 'typed');
-    ok($answer && $answer->{status} =~ /\A(?:201|400)\z/, 'an odd type is taken as it is or refused');
+    ok($answer && $answer->{status} =~ /\A(?:201|400)\z/, 'an odd type is either used unchanged or rejected');
 }
 for my $query ('event=a%0d%0aid:1', 'event=a%0aid:1', 'event=%00', 'event=%', 'event=%zz', 'event=' . '%0d' x 500) {
     my $answer = request(port => $stage->port, path => "/to/news?$query", body => 'typed');
-    ok($answer && $answer->{status} =~ /\A(?:201|400)\z/, "so is the argument $query") or diag explain $answer;
+    ok($answer && $answer->{status} =~ /\A(?:201|400)\z/, "the argument $query is either used unchanged or rejected") or diag explain $answer;
 }
 $stage->publish('news', 'after types');
 $client->wait_data('after types');
 my @new = @{ $client->{events} }[$sent .. $#{ $client->{events} }];
-is(scalar(grep { $_->{data} !~ /\A(?:typed|after types)\z/ } @new), 0, 'no type carries a field with it');
+is(scalar(grep { $_->{data} !~ /\A(?:typed|after types)\z/ } @new), 0, 'no type injects a field');
 
 # Channels.
 for my $name ('*', '?', '[a-z]', '..x', '...', '{a}{b}', '__keyspace@0__:*', '%25', '%20', '%22%5C', '%7B%7D', 'a%0Db', '%C2%A0',
@@ -70,8 +70,8 @@ for my $name ('*', '?', '[a-z]', '..x', '...', '{a}{b}', '__keyspace@0__:*', '%2
     my $stream = request(port => $stage->port, path => "/one/$name", method => 'HEAD');
     my $known  = $answer && $stream && $answer->{status} == 201 && $stream->{status} == 200;
     my $not    = $answer && $stream && $answer->{status} == 400 && $stream->{status} == 400;
-    ok($known || $not, "the channel $name is one for publishers and streams alike, or for neither");
-    ok(!$known || ref $answer->{json}, 'and is told in valid JSON') if $answer;
+    ok($known || $not, "the channel $name is valid for publishers and streams, or for neither");
+    ok(!$known || ref $answer->{json}, 'the response is valid JSON') if $answer;
 }
 
 # Ids.
@@ -81,11 +81,11 @@ for my $id ('x' x 8192, '1' x 8192, '1-' x 4000, "\xff\xfe\x80", "caf\xc3\xa9", 
     wait_for(sub { @{ $stream->{events} } || $stream->{state} eq 'failed' });
     my ($gap) = $stream->events('sse.gap');
     my $told = $gap ? eval { JSON::PP->new->decode($gap->{data}) } : undef;
-    is($told ? $told->{after} : 'no gap', $id =~ s/[^\x20-\x7e]//gr, 'an odd id is told back in valid JSON, printable ASCII only');
+    is($told ? $told->{after} : 'no gap', $id =~ s/[^\x20-\x7e]//gr, 'an odd id is returned in valid JSON of printable ASCII');
     $stream->wait_data('after types');
     my (undef, @rest) = map { "$_->{type} $_->{data} $_->{id}" } @{ $stream->{events} };
     my @known = map { "$_->{type} $_->{data} $_->{id}" } @{ $client->{events} };
-    is(join('|', @rest), join('|', @known[-@rest .. -1]), 'then comes the history and nothing else');
+    is(join('|', @rest), join('|', @known[-@rest .. -1]), 'then the history follows and nothing else');
     $stream->close;
 }
 my ($real) = $stage->publish('news', 'behind me');
@@ -93,30 +93,30 @@ $stage->publish('news', 'newest');
 for my $raw ("Last-Event-ID: $real\r\nLast-Event-ID: 1-1-1\r\n", "Last-Event-ID: 1-1-1\r\nLast-Event-ID: $real\r\n",
     "Last-Event-ID:\r\n", "Last-Event-ID: $real \t \r\n", "last-event-id: $real\r\n") {
     my $stream = SSE::Client->new(port => $stage->port, raw_request => "GET /s HTTP/1.1\r\nHost: x\r\n$raw\r\n");
-    ok($stream->wait_open(5), 'doubled, empty and padded headers still open a stream');
+    ok($stream->wait_open(5), 'duplicate, empty, and padded headers still open a stream');
     $stream->close;
 }
 for my $query ('last_event_id=' . 'x' x 8000, 'last_event_id=%0d%0aevent:%20x', 'last_event_id=%00', 'last_event_id=%ff',
     'last_event_id=&last_event_id=1', "last_event_id=$real%20") {
     my $stream = $stage->stream("/s?$query");
-    is($stream->{state}, 'open', 'so do odd arguments');
+    is($stream->{state}, 'open', 'odd arguments still open a stream');
     $stream->close;
 }
 my $bad = request(port => $stage->port, path => '/s', headers => ['Last-Event-ID' => "1\0-1"]);
-ok(!$bad || $bad->{status} == 400, 'a NUL in a header is nginx own refusal');
+ok(!$bad || $bad->{status} == 400, 'a NUL in a header is rejected by nginx');
 
-# Requests for publishing that are no proper ones.
+# Malformed publish requests.
 for my $raw ("POST /to/news HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     "POST /to/news HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
     "POST /to/news HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
     "POST /to/news HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999\r\n\r\n",
     "POST /to/news HTTP/1.1\r\nHost: x\r\nContent-Type: text/event-stream\r\nContent-Length: 3\r\n\r\n\0\r\n") {
     my $stream = SSE::Client->new(port => $stage->port, raw_request => $raw);
-    ok(wait_for(sub { $stream->{state} =~ /\A(?:failed|ended)\z/ }, 5), 'a malformed publish is refused');
+    ok(wait_for(sub { $stream->{state} =~ /\A(?:failed|ended)\z/ }, 5), 'a malformed publish request is rejected');
     $stream->close;
 }
 
-is_deeply([$nginx->workers], \@workers, 'no worker has died');
-is_deeply([$stage->replayed('/s', 'news', last_event_id => $real)], ['newest'], 'and the hub is as it was');
+is_deeply([$nginx->workers], \@workers, 'no worker has crashed');
+is_deeply([$stage->replayed('/s', 'news', last_event_id => $real)], ['newest'], 'the hub is unchanged');
 $stage->ends_cleanly;
 done_testing();

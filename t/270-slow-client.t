@@ -1,5 +1,6 @@
-# A client that stops reading while 50 MB pass: no memory is kept for it, others get everything meanwhile,
-# and when it reads on it gets what is retained after its last event, with a gap where history overtook.
+# A client that stops reading while 50 MB are published: the worker stores nothing for it, other clients are
+# not delayed, and when it reads again it receives the retained events, after a gap event if some were
+# evicted.
 
 use v5.36;
 use FindBin;
@@ -24,7 +25,7 @@ my $given = follower('/close', reconnect => 1);
 my $writer = SSE::Publisher->new(port => $stage->port, path => '/to/news');
 my $sent   = 0;
 write_events(300);
-ok(wait_for(sub { !grep { $_->{last} < $sent } @fast, $slow, $given }), 'everyone follows');
+ok(wait_for(sub { !grep { $_->{last} < $sent } @fast, $slow, $given }), 'all clients receive the first events');
 my $before = $nginx->private_memory;
 
 $_->{client}->pause for $slow, $given;
@@ -38,28 +39,28 @@ for (1 .. 20) {
 cmp_ok($sent * 10_000, '>=', 50_000_000, sprintf 'MB that passed: %.1f', $sent / 100);
 cmp_ok($most - $before, '<', 2 * 1024 * 1024,
     sprintf 'private memory grows by less than 2 MB (from %d to %d KiB)', $before / 1024, $most / 1024);
-is($follow, 20, 'other clients follow all the time');
-is(scalar(grep { $_->{last} != $sent || $_->{holes} || $_->{gaps} } @fast), 0, 'and have everything');
+is($follow, 20, 'other clients receive events all the time');
+is(scalar(grep { $_->{last} != $sent || $_->{holes} || $_->{gaps} } @fast), 0, 'other clients have received everything');
 
 $_->{client}->resume for $slow, $given;
 write_events(20);
-ok(wait_for(sub { $slow->{last} == $sent }, 20), 'the slow client reads on up to the newest event');
-is($slow->{gaps}, 1, 'it is told one gap, for history has overtaken it');
-is($slow->{wrong_gaps}, 0, 'which names the last id that it had');
-is($slow->{holes}, 0, 'and misses nothing but what the gap stands for');
+ok(wait_for(sub { $slow->{last} == $sent }, 20), 'the slow client continues up to the newest event');
+is($slow->{gaps}, 1, 'it receives one gap event because its next events were evicted');
+is($slow->{wrong_gaps}, 0, 'the gap event has the last id that it received');
+is($slow->{holes}, 0, 'nothing else is missing');
 is($slow->{client}{openings}, 1, 'on the same connection');
 cmp_ok($slow->{behind_gap}, '>=', 100, "behind the gap comes at least what history owes ($slow->{behind_gap} events)");
 
 ok(wait_for(sub { $given->{last} == $sent }, 20), 'with sse_slow_client close it comes back');
 is($given->{client}{openings}, 2, 'on a new connection');
-is("$given->{gaps} $given->{wrong_gaps} $given->{holes}", '1 0 0', 'where it is told the gap');
+is("$given->{gaps} $given->{wrong_gaps} $given->{holes}", '1 0 0', 'it receives the gap event there');
 $_->{client}->close for @fast, $slow, $given;
-ok(wait_for(sub { abs($nginx->private_memory - $before) < 2 * 1024 * 1024 }), 'in the end memory is what it was');
+ok(wait_for(sub { abs($nginx->private_memory - $before) < 2 * 1024 * 1024 }), 'memory is at its initial level at the end');
 
 $stage->ends_cleanly;
 done_testing();
 
-# A client that checks its own sequence and keeps no data.
+# A client that checks the sequence of its events without storing them.
 sub follower ($path, %options) {
     my %state = (last => 0, holes => 0, gaps => 0, wrong_gaps => 0, behind_gap => 0);
     my ($last_id, $gap) = ('', 0);
@@ -81,7 +82,7 @@ sub follower ($path, %options) {
     return \%state;
 }
 
-# So many events of 10 kB, each answered before the next.
+# Publishes that many events of 10 kB, one after the other.
 sub write_events ($count) {
     for (1 .. $count) {
         $writer->put(sprintf('%08d', ++$sent) . 'x' x 9_992);

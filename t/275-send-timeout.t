@@ -1,5 +1,5 @@
-# send_timeout: a client that takes no byte for that long is closed, however many events come; one that
-# takes a little now and then, and one that has nothing to take, is not.
+# send_timeout: a client that reads nothing for that long is disconnected, however many events are
+# published. A client that reads slowly, or to which nothing is sent, is not.
 
 use v5.36;
 use FindBin;
@@ -24,7 +24,7 @@ my $quiet = $stage->stream('/quiet');
 wait_for(sub { $stage->subscribers('nothing') == 1 });
 $_->pause for $stuck, $slow;
 
-# The slow one takes a mouthful every half second.
+# The slow client reads a little every half second.
 my $sip;
 $sip = sub {
     return if !$slow->is_open;
@@ -36,19 +36,19 @@ $sip->();
 my $writer = SSE::Publisher->new(port => $stage->port, path => '/to/news');
 $writer->stream(100, sub ($number) { "$number " . 'x' x 2000 });
 serve_for(1.2);
-is(streams(), 3, 'within send_timeout all three streams are there');
-ok(wait_for(sub { streams() == 2 }, 8), 'the client that takes nothing is closed, although events go on');
+is(streams(), 3, 'all three streams are open within send_timeout');
+ok(wait_for(sub { streams() == 2 }, 8), 'the client that reads nothing is disconnected, although events are published');
 serve_for(2.5);
-is(streams(), 2, 'the one that takes a little stays');
+is(streams(), 2, 'the client that reads slowly stays connected');
 $writer->stop;
-ok($writer->wait_idle, 'publishing went on');
+ok($writer->wait_idle, 'all publishes succeed');
 $slow->resume;
 my $last = $writer->last->{data};
-ok(wait_for(sub { (last_of($fast) eq $last) && last_of($slow) eq $last }, 15), 'those that read have everything');
-ok(!(grep { $_->events('sse.gap') } $fast, $slow), 'without a gap');
-is($quiet->{state}, 'open', 'a stream on which nothing happens for longer than send_timeout stays');
+ok(wait_for(sub { (last_of($fast) eq $last) && last_of($slow) eq $last }, 15), 'the clients that read have received everything');
+ok(!(grep { $_->events('sse.gap') } $fast, $slow), 'without a gap event');
+is($quiet->{state}, 'open', 'a stream that is silent for longer than send_timeout stays open');
 $stage->publish('nothing', 'something');
-ok($quiet->wait_data('something'), 'and still gets its events');
+ok($quiet->wait_data('something'), 'and still receives events');
 
 $stage->ends_cleanly;
 done_testing();

@@ -1,5 +1,5 @@
-# send_timeout: a client that reads all the time is never cut, however long an event takes: past the
-# filters and through them, with a request and without, over TLS, HTTP/1.0 and HTTP/2.
+# send_timeout: a client that reads steadily is never disconnected, however long an event takes, whether or
+# not the stream uses nginx's filters or is lean, over TLS, HTTP/1.0, and HTTP/2.
 
 use v5.36;
 use FindBin;
@@ -37,7 +37,8 @@ my $stage = SSE::Stage->new(
     files   => $tls ? certificate() : {},
 );
 
-# name => [listener, location, curl's options]
+# [listener, location, curl's options] => name: [listener, location, options of curl] => [listener,
+# location, curl's options]
 my %kinds = (
     'plain'    => ['', 's'],
     'lean'     => ['', 'lean'],
@@ -53,8 +54,8 @@ my %kinds = (
     !$http2 || !$tls ? () : ('HTTP/2, TLS' => ['tls', 's', '--http2']),
 );
 
-# Each in two speeds: an event takes several times send_timeout at the higher one; at the lower one, a
-# single record of TLS does.
+# Two speeds: at the higher one an event takes several times send_timeout, at the lower one a single TLS
+# record does.
 my %speeds = ('steady' => [12_000, 0.12], 'slow' => [500, 0.1]);
 my (%streams, %relays);
 for my $name (sort keys %kinds) {
@@ -63,7 +64,7 @@ for my $name (sort keys %kinds) {
     push @options, '--http1.1' if "@options" eq '--compressed';
     my $scheme = $listener eq 'tls' ? 'https' : 'http';
     for my $speed (keys %speeds) {
-        # What connections of HTTP/2 are closed for at this speed is nginx's own business.
+        # At this speed nginx itself closes HTTP/2 connections.
         next if $speed eq 'slow' && $name =~ m{HTTP/2};
         my $relay = $relays{"$name, $speed"}
             = SSE::Relay->new(port => $stage->cluster->port($listener), receive_buffer => 4096);
@@ -74,7 +75,7 @@ for my $name (sort keys %kinds) {
 ok(wait_for(sub { !grep { !@{ $_->{events} } } values %streams }), 'streams open');
 $relays{$_}->trickle(@{ $speeds{ /(\w+)\z/ ? $1 : '' } }) for keys %relays;
 
-# What compression cannot make small.
+# Data that cannot be compressed.
 my $random = 1;
 my $event  = join '', map { $random = ($random * 1_103_515_245 + 12_345) % 2**31; sprintf '%07x', $random >> 3 } 1 .. 80_000;
 $stage->publish('news', substr($event, 0, 45_000));
@@ -89,7 +90,7 @@ for my $name (sort grep { /steady/ } keys %streams) {
     ok($streams{$name}->wait_data($event, 50), "$name: gets an event")
         or diag sprintf '%d bytes, curl %s', length $streams{$name}{body}, $streams{$name}{exit} // 'runs';
 }
-unlike($stage->cluster->error_log, qr/takes nothing|ended: timeout|timed out/, 'nobody is taken for one who reads nothing');
+unlike($stage->cluster->error_log, qr/takes nothing|ended: timeout|timed out/, 'no client is disconnected for not reading');
 $_->drop for values %streams, values %relays;
 
 $stage->ends_cleanly;

@@ -1,5 +1,5 @@
-# Why a stream ended, when its client went or took nothing: over HTTP/1.0, HTTP/1.1 and HTTP/2, with and
-# without TLS, lean or not, and whatever was queued for it.
+# The reason for the end of a stream whose client disconnects or reads nothing: over HTTP/1.0, HTTP/1.1, and
+# HTTP/2, with and without TLS, lean or not, idle or in the middle of an event.
 
 use v5.36;
 use FindBin;
@@ -45,7 +45,9 @@ EOF_HTTP
 );
 my $nginx = $stage->cluster;
 
-# name => how its client comes; gives the clients of so many streams, and what they come through.
+# how its client comes; gives the clients of so many streams, and what they come through. => name: opens
+# streams and returns the relay, the number of streams, and their clients. => how its client comes; gives
+# the clients of so many streams, and what they come through.
 my %ways = (
     'HTTP/1.0'      => sub ($port) { plain($port || 'main', '/s',    http => '1.0') },
     'HTTP/1.1'      => sub ($port) { plain($port || 'main', '/s') },
@@ -64,7 +66,7 @@ for my $way (sort keys %ways) {
             flood($relay) if $state ne 'idle';
             my $before = ended();
             $relay->$leaving;
-            is_deeply(ended_since($before, $count), { client => $count }, "$way: a client that goes ($leaving, $state)");
+            is_deeply(ended_since($before, $count), { client => $count }, "$way: a client that disconnects ($leaving, $state) ends with 'client'");
             $_->drop for @clients;
         }
     }
@@ -72,26 +74,26 @@ for my $way (sort keys %ways) {
     my ($relay, $count, @clients) = $ways{$way}->('hasty');
     my $before = ended();
     flood($relay);
-    is_deeply(ended_since($before, $count), { timeout => $count }, "$way: a client that takes nothing");
+    is_deeply(ended_since($before, $count), { timeout => $count }, "$way: a client that reads nothing ends with 'timeout'");
     $_->drop for $relay, @clients;
 }
 
-# One of several streams on a connection of HTTP/2.
+# One of several streams on an HTTP/2 connection.
 for my $state ('idle', 'in the middle of an event') {
     my ($relay, $count, $client) = http2('h2');
     flood($relay) if $state ne 'idle';
     my $before = ended();
     $client->cancel($client->{responses}{3});
-    is_deeply(ended_since($before, 1), { client => 1 }, "HTTP/2: a client that cancels a stream ($state)");
+    is_deeply(ended_since($before, 1), { client => 1 }, "HTTP/2: a stream that is cancelled ($state) ends with 'client'");
     $relay->drop;
-    is_deeply(ended_since($before, $count), { client => $count }, 'HTTP/2: and then goes');
+    is_deeply(ended_since($before, $count), { client => $count }, 'HTTP/2: the other streams of a connection end as well when it is closed');
     $client->drop;
 }
 
 $stage->ends_cleanly;
 done_testing();
 
-# Each comes through a relay of its own.
+# Each client is connected through a relay of its own.
 sub relay ($port) {
     return SSE::Relay->new(port => $port eq 'main' ? $nginx->port : $nginx->port($port), receive_buffer => 4096);
 }
@@ -123,7 +125,7 @@ sub opened ($count) {
     return wait_for(sub { $stage->subscribers('news') == $count }) || diag("$count streams did not open");
 }
 
-# More than all buffers hold, compressed or not, for a client that takes nothing.
+# Publishes more than all buffers hold, even compressed, to a client that stops reading.
 sub flood ($relay) {
     $relay->pause;
     state @large = map { join '', map { chr 97 + rand 26 } 1 .. 300_000 } 1 .. 3;
@@ -135,7 +137,7 @@ sub ended {
     return $stage->status->{streams_ended} // {};
 }
 
-# By reason, once there are so many.
+# The number of ended streams by reason, once there are `count`.
 sub ended_since ($before, $count) {
     my %since;
     wait_for(sub {

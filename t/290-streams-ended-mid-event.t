@@ -1,6 +1,6 @@
-# The end of a stream whose client is in the middle of an event: by reload, its age, an administrator, a
-# client that goes. Over TLS nginx then says no goodbye into the middle of a record, which would be an error
-# of its own in the log and would keep an old worker.
+# A stream that ends while its client is in the middle of an event: by a reload, its maximum age, an
+# administrator, or its client. Over TLS nginx must not send a close_notify inside a record, which would log
+# an error and keep an old worker alive.
 
 use v5.36;
 use FindBin;
@@ -42,7 +42,8 @@ EOF_HTTP
 );
 my $nginx = $stage->cluster;
 
-# name => [listener, location, curl's options]
+# [listener, location, curl's options] => name: [listener, location, options of curl] => [listener,
+# location, curl's options]
 my %kinds = map {
     my $way = $_;
     (
@@ -54,16 +55,16 @@ my %kinds = map {
 
 my $event = join '', map { chr(97 + int rand 26) } 1 .. 500_000;
 
-# Clients that take nothing are cut at the end of the drain. When they read again, a worker that waited for
-# them would try to go on in the middle of a record.
+# Clients that read nothing are disconnected at the end of the drain. A worker that waited for them would
+# continue in the middle of a record when they read again.
 my %all = stuck('');
 ok($nginx->reload, 'nginx reloads');
 serve_for(1);
 $_->[1]->resume for values %all;
-ok($nginx->wait_old_workers_gone(20), 'the old worker goes');
+ok($nginx->wait_old_workers_gone(20), 'the old worker exits');
 ended(\%all, 'reload', 0);
 
-# The same with the age, and with an administrator: these wait until the client has taken the event.
+# The maximum age and an administrator wait until the client has received the event.
 %all = stuck('age/');
 serve_for(0.7);
 $_->[1]->resume for values %all;
@@ -71,21 +72,21 @@ ended(\%all, 'age', 1);
 
 %all = stuck('');
 my $answer = request(port => $stage->port, method => 'DELETE', path => '/streams?channel=news&only=streams');
-is($answer->{status}, 200, 'DELETE of the streams') or diag($answer->{body});
+is($answer->{status}, 200, 'DELETE ends the streams') or diag($answer->{body});
 $_->[1]->resume for values %all;
 ended(\%all, 'DELETE', 1);
 
-# Clients that go.
+# Clients that disconnect.
 %all = stuck('');
 $_->[1]->reset for values %all;
-ok(wait_for(sub { $stage->subscribers('news') == 0 }), 'those that went are not counted');
+ok(wait_for(sub { $stage->subscribers('news') == 0 }), 'disconnected clients are not counted');
 $_->[0]->drop for values %all;
 
 is_deeply([grep { /\[(?:crit|error)\]/ } split /\n/, $nginx->error_log], [], 'no error is logged');
 $stage->ends_cleanly;
 done_testing();
 
-# One of each kind that has begun to take an event and takes no more of it.
+# Opens one stream of each kind whose client reads the beginning of an event and then stops.
 sub stuck ($prefix) {
     my %all;
     for my $name (sort keys %kinds) {
@@ -98,7 +99,7 @@ sub stuck ($prefix) {
     ok(wait_for(sub { !grep { !@{ $_->[0]{events} } } values %all }), "$prefix: streams open");
     $_->[1]->pause for values %all;
     $stage->publish('news', $event);
-    # All that the kernel takes without the client it has by then.
+    # Waits until the kernel's buffers are full.
     serve_for(0.1);
     return %all;
 }
@@ -109,8 +110,8 @@ sub ended ($all, $how, $whole) {
         my $exit = $curl->wait_end(20);
         my $got  = grep { $_ eq $event } $curl->data;
         $whole
-            ? is("$got, exit $exit", '1, exit 0', "$how: $name: gets all of the event, and a proper end")
-            : ok($exit, "$how: $name: is cut");
+            ? is("$got, exit $exit", '1, exit 0', "$how: $name: receives the complete event and a complete response")
+            : ok($exit, "$how: $name: is cut off");
         $relay->drop;
     }
     return;

@@ -1,4 +1,4 @@
-# Reloads under load: 60 clients, 200 events a second, a reload every 1.5 s for 10 s.
+# Reloads under load: 60 clients, 200 events per second, and a reload every 1.5 seconds.
 
 use v5.36;
 use FindBin;
@@ -23,10 +23,10 @@ for (1 .. 7) {
     serve_for(1.5);
     $reloads++ if $nginx->reload;
 }
-is($reloads, 7, 'every reload brings new workers');
-ok($nginx->wait_old_workers_gone(3), 'three seconds later no old worker is left');
+is($reloads, 7, 'every reload starts new workers');
+ok($nginx->wait_old_workers_gone(3), 'all old workers exit after sse_drain');
 $fleet->verify;
-is($nginx->descriptors($nginx->pid), $descriptors, 'the master has no more descriptors than before');
+is($nginx->descriptors($nginx->pid), $descriptors, 'the master has as many file descriptors as before');
 
 $nginx->ends_cleanly;
 done_testing();

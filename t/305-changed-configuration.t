@@ -1,5 +1,5 @@
-# Reloads that change more than nothing: hubs that come and go, files that are wrong, logs that are
-# reopened.
+# Reloads with changed configurations: hubs that are added and removed, invalid files, and log files that
+# are reopened.
 
 use v5.36;
 use FindBin;
@@ -20,44 +20,44 @@ my $client = SSE::Client->new(port => $nginx->port, path => '/news', reconnect =
 ok($client->wait_open, 'a stream of a hub');
 publish('/to-news', 1);
 
-# Another hub comes and goes again.
+# A hub is added and removed.
 $nginx->configure(http => "$rest $chat $news", server => $both);
-ok($nginx->reload, 'a reload brings another hub, in front of the first');
+ok($nginx->reload, 'a reload adds a hub in front of the first');
 publish('/to-news', 2);
 publish('/to-chat', 'elsewhere');
 my $other = SSE::Client->new(port => $nginx->port, path => '/chat');
-ok($other->wait_open, 'the new hub has streams');
+ok($other->wait_open, 'the new hub accepts streams');
 publish('/to-chat', 'there');
-ok($other->wait_data('there'), 'and events');
+ok($other->wait_data('there'), 'the new hub delivers events');
 $nginx->configure(http => "$rest $news", server => $alone);
-ok($nginx->reload, 'a reload takes it away');
+ok($nginx->reload, 'a reload removes the hub');
 publish('/to-news', 3);
-ok($nginx->wait_old_workers_gone(3), 'the old workers go');
-is($other->{ends}[0] ? $other->{ends}[0]{how} : 'open', 'clean', 'and the streams of that hub end');
-ok($client->wait_data(3), 'the client of the first hub is there');
-is_deeply([map { $_->{data} } grep { $_->{type} ne 'sse.open' } @{ $client->{events} }], [1, 2, 3], 'and has missed nothing, nor been told a gap');
+ok($nginx->wait_old_workers_gone(3), 'the old workers exit');
+is($other->{ends}[0] ? $other->{ends}[0]{how} : 'open', 'clean', 'the streams of that hub end');
+ok($client->wait_data(3), 'the client of the first hub is connected');
+is_deeply([map { $_->{data} } grep { $_->{type} ne 'sse.open' } @{ $client->{events} }], [1, 2, 3], 'it has missed nothing and received no gap event');
 
-# A configuration that nginx refuses.
+# An invalid configuration.
 my @workers = $nginx->workers;
 $nginx->allow(qr/\[emerg\] .*sse_heartbeat/);
 $nginx->configure(http => "$rest $news sse_heartbeat never;");
 kill 'HUP', $nginx->pid;
-ok(wait_for(sub { $nginx->error_log =~ /\[emerg\] .*sse_heartbeat/ }), 'a wrong configuration is refused');
+ok(wait_for(sub { $nginx->error_log =~ /\[emerg\] .*sse_heartbeat/ }), 'an invalid configuration is rejected');
 publish('/to-news', 4);
-ok($client->wait_data(4), 'and everything goes on');
-is_deeply([$nginx->workers], \@workers, 'with the same workers');
+ok($client->wait_data(4), 'the stream continues');
+is_deeply([$nginx->workers], \@workers, 'the workers are the same');
 $nginx->configure(http => "$rest $news");
-is(($nginx->check_config)[0], 0, 'nginx -t beside a running nginx disturbs nothing');
+is(($nginx->check_config)[0], 0, 'nginx -t does not disturb a running nginx');
 kill 'USR1', $nginx->pid;
 publish('/to-news', 5);
-ok($client->wait_data(5), 'nor does reopening the logs');
+ok($client->wait_data(5), 'reopening the log files does not disturb it either');
 
-# Many reloads one upon the other.
+# Many reloads in quick succession.
 kill 'HUP', $nginx->pid for 1 .. 5;
 publish('/to-news', $_) for 6 .. 20;
-ok($client->wait_data(20), 'reloads that overtake one another lose nothing');
-ok($nginx->wait_old_workers_gone(5), 'and leave no worker behind');
-is_deeply([map { $_->{data} } grep { $_->{type} ne 'sse.open' } @{ $client->{events} }], [1 .. 20], 'everything came once');
+ok($client->wait_data(20), 'overlapping reloads lose nothing');
+ok($nginx->wait_old_workers_gone(5), 'they leave no old worker behind');
+is_deeply([map { $_->{data} } grep { $_->{type} ne 'sse.open' } @{ $client->{events} }], [1 .. 20], 'every event arrived once');
 $client->close;
 
 $nginx->ends_cleanly;

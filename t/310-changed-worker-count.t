@@ -1,4 +1,4 @@
-# A reload that changes the number of workers, from 2 to 4 and back, under load.
+# Reloads under load that change the number of workers from 2 to 4 to 1.
 
 use v5.36;
 use FindBin;
@@ -22,13 +22,13 @@ serve_for(1);
 $nginx->configure(workers => 4);
 ok($nginx->reload, 'nginx reloads with four workers');
 serve_for(1);
-ok($nginx->wait_old_workers_gone(3), 'the two old workers go');
+ok($nginx->wait_old_workers_gone(3), 'the two old workers exit');
 is(scalar(() = $nginx->workers), 4, 'four workers serve');
 
 $nginx->configure(workers => 1);
 ok($nginx->reload, 'nginx reloads with one worker');
 serve_for(1);
-ok($nginx->wait_old_workers_gone(3), 'the four old workers go');
+ok($nginx->wait_old_workers_gone(3), 'the four old workers exit');
 $fleet->verify;
 
 $nginx->ends_cleanly;

@@ -1,5 +1,5 @@
-# Killed workers under load: 60 clients, 200 events a second, kill -9 of a random worker every 1.5 s
-# for 10 s. What was answered was accepted; what was not is repeated with its key.
+# Killed workers under load: 60 clients, 200 events per second, and kill -9 of a random worker every 1.5
+# seconds. Publishers repeat requests without a response with the same key.
 
 use v5.36;
 use FindBin;
@@ -26,7 +26,7 @@ for (1 .. 7) {
 }
 is($kills, 7, 'every killed worker is replaced');
 $fleet->verify;
-is($nginx->descriptors($nginx->pid), $descriptors, 'the master has no more descriptors than before');
+is($nginx->descriptors($nginx->pid), $descriptors, 'the master has as many file descriptors as before');
 
 $nginx->ends_cleanly;
 done_testing();

@@ -1,4 +1,5 @@
-# A worker that is stopped for at least five seconds stops nobody else, and its clients miss nothing.
+# A worker that is stopped (SIGSTOP) for at least five seconds blocks no other process, and its clients lose
+# nothing.
 
 use v5.36;
 use FindBin;
@@ -22,7 +23,7 @@ my @inside   = grep { $_->worker == $stopped } @clients;
 my @outside  = grep { $_->worker != $stopped } @clients;
 cmp_ok(scalar @outside, '>', 0, @outside . ' clients are on other workers, ' . @inside . ' on the one to be stopped');
 
-# Publishers of which none is connected to the stopped worker: those find no other way.
+# Publishers that are not connected to the stopped worker, whose requests would wait for it.
 $nginx->pause($stopped);
 my @writers = map { SSE::Publisher->new(port => $stage->port, path => '/p', answer_within => 1) } 1 .. 4;
 my $number  = 0;
@@ -33,17 +34,17 @@ while (time() < $end || $number < 60) {
     wait_for(sub { !grep { last_of($_) ne $data } @outside }, 5) or last;
     serve_for(0.01);
 }
-cmp_ok($number, '>=', 60, "one event after the other arrives while a worker is stopped ($number of them)");
-is(scalar(grep { last_of($_) ne "event $number" } @outside), 0, 'the clients of other workers have them all');
+cmp_ok($number, '>=', 60, "events are published and delivered while a worker is stopped ($number of them)");
+is(scalar(grep { last_of($_) ne "event $number" } @outside), 0, 'the clients of other workers receive them all');
 my $fresh = $stage->stream('/s');
-ok($fresh->is_open, 'new clients are taken');
+ok($fresh->is_open, 'new clients are accepted');
 
 $nginx->resume($stopped);
-ok(wait_for(sub { !grep { last_of($_) ne "event $number" } @inside }, 10), 'its own clients get all once it goes on');
-ok(wait_for(sub { !grep { !$_->is_idle } @writers }, 10), 'all publishers are answered');
+ok(wait_for(sub { !grep { last_of($_) ne "event $number" } @inside }, 10), 'its own clients receive all events once it continues');
+ok(wait_for(sub { !grep { !$_->is_idle } @writers }, 10), 'all publishers receive responses');
 my $expected = join ',', map { "event $_" } 1 .. $number;
-is(scalar(grep { join(',', $_->data) ne $expected } @clients), 0, 'everyone has every event once and in order');
-is(scalar(grep { $_->events('sse.gap') } @clients), 0, 'nobody was told a gap');
+is(scalar(grep { join(',', $_->data) ne $expected } @clients), 0, 'every client receives every event once and in order');
+is(scalar(grep { $_->events('sse.gap') } @clients), 0, 'no gap event is sent');
 
 $stage->ends_cleanly;
 done_testing();

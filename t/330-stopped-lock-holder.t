@@ -1,5 +1,5 @@
-# A process that is stopped while it holds the hub's lock: every other process waits for it once, says why it
-# refuses, and loses nothing of what it had to put off.
+# A process that is stopped while it holds the lock of a hub: every other process waits for the lock once,
+# rejects publishes with the reason, and performs deferred work later.
 
 use v5.36;
 use FindBin;
@@ -27,7 +27,7 @@ my @leaving = grep { $_->worker != $victim } @streams;
 cmp_ok(scalar @leaving, '>=', 50, scalar(@leaving) . ' clients are on the workers that go on');
 my %with = map { $_ => SSE::WorkerConnection->new($stage->port, $_) } $victim, @others;
 
-# Stopped in the middle of a large publish, as often as it takes until that is with the lock in hand.
+# Stops the worker in the middle of a large publish until it happens to hold the lock.
 my ($refused, $once);
 my $attempts = 0;
 for (1 .. 400) {
@@ -43,11 +43,12 @@ for (1 .. 400) {
     wait_for(sub { !$with{$victim}->busy }, 10) or die 'a publish is not answered';
 }
 note("attempts: $attempts");
-is($refused->{status}, 503, 'a worker is stopped while it holds the lock: publishing elsewhere is refused');
-is($refused->{json}{error}, "the hub's lock is held by a stopped process", 'and the answer says why');
-is($refused->{header}{'retry-after'}[0], 1, 'and when to come back');
+is($refused->{status}, 503, 'while a stopped worker holds the lock, publishing on another is rejected');
+is($refused->{json}{error}, "the hub's lock is held by a stopped process", 'the response has the reason');
+is($refused->{header}{'retry-after'}[0], 1, 'the response has Retry-After');
 
-# Without memory each client that leaves would cost another 100 ms, and so would each look, once a second.
+# A worker remembers that the holder is stopped. Otherwise each client that disconnects, and each periodic
+# check, would cost another 100 ms.
 my $since = time();
 $_->close for @leaving;
 ask($_, path => '/ping') for @others;
@@ -63,24 +64,24 @@ while (time() < $end) {
     }
     serve_for(0.02);
 }
-cmp_ok($longest, '<', 10 * $once, sprintf 'nor does anybody wait later (longest %.3f s)', $longest);
+cmp_ok($longest, '<', 10 * $once, sprintf 'later requests do not wait either (longest %.3f s)', $longest);
 $since = time();
 my @again = map { ask($others[1], path => '/to/probe', body => 'again') } 1 .. 50;
 $took = time() - $since;
-is(scalar(grep { $_->{status} == 503 && $_->{json}{error} =~ /stopped/ } @again), 50, 'publishers are refused meanwhile');
-cmp_ok($took, '<', 20 * $once, sprintf 'at once (50 of them in %.3f s)', $took);
+is(scalar(grep { $_->{status} == 503 && $_->{json}{error} =~ /stopped/ } @again), 50, 'publishes are rejected meanwhile');
+cmp_ok($took, '<', 20 * $once, sprintf 'without waiting (50 of them in %.3f s)', $took);
 my $listed = ask($others[1], path => '/admin?channel=probe');
-is("$listed->{status} $listed->{json}{error}", "503 the hub's lock is held by a stopped process", 'so is an administrator');
+is("$listed->{status} $listed->{json}{error}", "503 the hub's lock is held by a stopped process", 'sse_admin returns the same error');
 
 $nginx->resume($victim);
-ok(wait_for(sub { ask($others[0], path => '/to/probe', body => 'free')->{status} == 201 }, 10), 'when it goes on, so do all');
+ok(wait_for(sub { ask($others[0], path => '/to/probe', body => 'free')->{status} == 201 }, 10), 'publishing works again when the worker continues');
 my @back = map { $stage->stream("/s?c=own-$_") } 1 .. 30;
 $stage->publish("own-$_", 'first') for 1 .. 30;
 serve_for(1.5);
 $stage->publish("own-$_", 'second') for 1 .. 30;
-ok(wait_for(sub { !grep { join(' ', $_->data) ne 'first second' } @back }, 10), 'channels that were left meanwhile are heard again');
+ok(wait_for(sub { !grep { join(' ', $_->data) ne 'first second' } @back }, 10), 'channels whose streams had ended meanwhile deliver events again');
 ok(wait_for(sub { my $info = ask($others[0], path => '/admin?channel=own-150'); ($info->{json}{subscribers} // 0) == (grep { $_->{path} eq '/s?c=own-150' && $_->is_open } @streams) }, 10),
-    'and counted as they are');
+    'the subscriber counts are right');
 
 $_->drop for values %with;
 ok(scalar $nginx->wait_lines(qr/\[warn\] .*nothing is published: the hub's lock is held by a stopped process/), 'the log says it too');

@@ -1,4 +1,4 @@
-# What hubs cost in descriptors: nothing. A process is woken by one eventfd for all of its hubs.
+# Hubs use no file descriptors of their own: a process is woken by one eventfd for all of its hubs.
 
 use v5.36;
 use FindBin;
@@ -24,7 +24,7 @@ sub eventfds ($pid) {
     return scalar grep { (readlink("/proc/$pid/fd/$_") // '') =~ /eventfd/ } readdir $dir;
 }
 
-# Of the master and of one worker.
+# The eventfds of the master and of one worker.
 sub all_eventfds ($nginx) { return map { eventfds($_) } $nginx->pid, ($nginx->workers)[0] }
 
 my $one  = SSE::Cluster->start(workers => $workers, with_hubs(1));
@@ -33,14 +33,14 @@ cmp_ok($with[0], '>', 0, 'the master has eventfds');
 $one->ends_cleanly;
 
 my $nginx = SSE::Cluster->start(workers => $workers, with_hubs(40));
-is_deeply([all_eventfds($nginx)], \@with, 'forty hubs take as many eventfds as one');
+is_deeply([all_eventfds($nginx)], \@with, 'forty hubs use as many eventfds as one');
 for my $reload (1 .. 2) {
     ok($nginx->reload, "reload $reload");
-    ok($nginx->wait_old_workers_gone(20), 'the old workers go');
+    ok($nginx->wait_old_workers_gone(20), 'the old workers exit');
 }
-is_deeply([all_eventfds($nginx)], \@with, 'after two reloads still as many');
+is_deeply([all_eventfds($nginx)], \@with, 'the number is unchanged after two reloads');
 
-# Streams of the first and the last hub in one worker, published to in the other.
+# Streams of the first and the last hub in one worker; the events are published in the other.
 for my $hub (1, 40) {
     my $stream = SSE::Client->new(port => $nginx->port, path => "/s$hub");
     ok($stream->wait_open, "a stream of hub $hub is open");
@@ -53,7 +53,7 @@ for my $hub (1, 40) {
     ok($elsewhere, "both workers publish to hub $hub");
     my $sum = 0;
     $sum += $_ for values %publishers;
-    ok(wait_for(sub { (grep { $_->{data} eq 'x' } @{ $stream->{events} }) == $sum }, 10), 'the stream gets all of it');
+    ok(wait_for(sub { (grep { $_->{data} eq 'x' } @{ $stream->{events} }) == $sum }, 10), "the stream of hub $hub receives all events");
     $stream->close;
 }
 $nginx->ends_cleanly;

@@ -1,4 +1,4 @@
-# Streams under other settings of nginx' event loop than the default ones.
+# Streams with non-default settings of nginx's event loop: accept_mutex, multi_accept, poll, and others.
 
 use v5.36;
 use FindBin;
@@ -23,7 +23,7 @@ for my $way (@ways) {
     $options{server} = 'location = /s { sse_stream news; }';
     SKIP: {
         my ($status, $said) = SSE::Cluster->new(%options)->check_config;
-        skip "$name: this nginx has it not", 1 if $status && $said =~ /invalid event type|unknown directive|unsupported/;
+        skip "$name: not supported by this nginx", 1 if $status && $said =~ /invalid event type|unknown directive|unsupported/;
         subtest $name => sub { works(%options) };
     }
 }
@@ -35,17 +35,17 @@ sub works (%options) {
     my @clients = map { $stage->stream('/s', reconnect => 1) } 1 .. 10;
     $stage->publish('news', 'one', 'x' x 150_000, 'three');
     ok(wait_for(sub { !grep { $_->data < 3 } @clients }), 'events arrive');
-    ok(wait_for(sub { !grep { $_->{parser}{comments} < 3 } @clients }), 'heartbeats too');
+    ok(wait_for(sub { !grep { $_->{parser}{comments} < 3 } @clients }), 'heartbeats arrive');
     ok($nginx->reload, 'nginx reloads');
     $stage->publish('news', 'in between');
-    ok(wait_for(sub { !grep { $_->{openings} < 2 } @clients }), 'everyone comes back');
-    ok($nginx->wait_old_workers_gone(3), 'the old workers go');
+    ok(wait_for(sub { !grep { $_->{openings} < 2 } @clients }), 'all clients reconnect');
+    ok($nginx->wait_old_workers_gone(3), 'the old workers exit');
     $stage->publish('news', 'last');
-    ok(wait_for(sub { !grep { $_->data < 5 } @clients }), 'events go on');
+    ok(wait_for(sub { !grep { $_->data < 5 } @clients }), 'events continue to arrive');
     is(scalar(grep { join(',', map { substr $_, 0, 10 } $_->data) ne 'one,xxxxxxxxxx,three,in between,last' } @clients), 0,
-        'once each and in order');
+        'each event arrives once and in order');
     $_->close for @clients;
-    ok(wait_for(sub { $stage->subscribers('news') == 0 }, 5), 'who leaves is not counted');
+    ok(wait_for(sub { $stage->subscribers('news') == 0 }, 5), 'clients that disconnect are not counted');
     $stage->ends_cleanly;
     return;
 }

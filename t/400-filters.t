@@ -1,4 +1,4 @@
-# nginx' own output filters and a proxy in between: a stream stays right, and nothing is held back.
+# nginx's own output filters, and a proxy in front: a stream arrives unchanged, and nothing is held back.
 
 use v5.36;
 use FindBin;
@@ -38,33 +38,33 @@ my @data = ('first', 'second colour', '<!--# echo var="uri" -->', 'x' x 100_000,
 for my $data (@data[0 .. 1]) {
     $stage->publish('news', $data);
     my ($missing) = grep { !wait_for(sub { grep { $_ eq $data || $_ eq $data =~ s/colour/color/r } $streams{$_}->data }, 5) } sort keys %streams;
-    is($missing, undef, "'$data' is held back by no filter");
+    is($missing, undef, "'$data' is not held back by any filter");
 }
 $stage->publish('news', @data[2 .. 3]);
 $stage->batch('news', @data[4 .. $#data]);
 for my $name (sort keys %streams) {
     my $stream = $streams{$name};
-    ok($stream->wait_data($data[-1]), "$name: everything arrives");
+    ok($stream->wait_data($data[-1]), "$name: all events arrive");
     my @wanted = $name eq 'sub' ? map { s/colour/color/gr } @data : @data;
     @wanted = grep { !/echo/ } @wanted if $name eq 'ssi';
     my @got = $stream->data;
     @got = grep { !/echo|^\/ssi/ } @got if $name eq 'ssi';
-    is(join('|', @got), join('|', @wanted), "$name: byte for byte");
+    is(join('|', @got), join('|', @wanted), "$name: the bytes are unchanged");
 }
-is($streams{proxied}->header('content-type'), 'text/event-stream', 'a proxy passes the type on');
-like($streams{gzip}->header('content-encoding') // 'none', qr/\A(?:gzip|none)\z/, 'compression is nginx own affair');
+is($streams{proxied}->header('content-type'), 'text/event-stream', 'a proxy passes Content-Type on');
+like($streams{gzip}->header('content-encoding') // 'none', qr/\A(?:gzip|none)\z/, 'Content-Encoding is set by nginx');
 
-# limit_rate bounds a stream and breaks nothing.
+# limit_rate limits a stream without breaking it.
 my $limited = $stage->stream('/rate');
 my @slowly  = map { "$_ " . 's' x 5_000 } 1 .. 16;
 my $begun   = time();
 $stage->publish('slowly', @slowly);
-ok($limited->wait_data($slowly[-1], 20), 'limit_rate: everything arrives');
+ok($limited->wait_data($slowly[-1], 20), 'limit_rate: all events arrive');
 my $took = time() - $begun;
-cmp_ok($took, '>', 1.5, sprintf 'limit_rate: not at once (%.1f s)', $took);
-is(join('|', $limited->data), join('|', @slowly), 'limit_rate: byte for byte');
+cmp_ok($took, '>', 1.5, sprintf 'limit_rate: the rate is limited (%.1f s)', $took);
+is(join('|', $limited->data), join('|', @slowly), 'limit_rate: the bytes are unchanged');
 $stage->publish('slowly', 'the end');
-ok($limited->wait_data('the end', 10), 'limit_rate: the stream goes on');
+ok($limited->wait_data('the end', 10), 'limit_rate: the stream continues');
 
 $stage->ends_cleanly;
 done_testing();

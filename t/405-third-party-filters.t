@@ -1,6 +1,6 @@
-# Filters that are harder to serve than those of 400-filters: one that never says that it has given
-# everything, and those that make subrequests out of events. Each gives a stream the bytes that it gives
-# the same stream behind a proxy.
+# Third-party filters that are hard to support: one that does not report that it has passed everything on,
+# and those that make subrequests from events. A stream behind such a filter must have the same bytes as if
+# a proxy with that filter received it.
 
 use v5.36;
 use FindBin;
@@ -69,7 +69,7 @@ for my $name (sort keys %filters) {
         my $scheme = $listener eq 'tls' ? 'https' : 'http';
         $streams{$name}{$kind} = SSE::Curl->new(@how, "$scheme://127.0.0.1:" . $cluster->port($listener) . "/$path");
     }
-    # One that pauses while events come.
+    # A client that pauses while events are published.
     my $relay = $streams{relays}{$name} = SSE::Relay->new(port => $cluster->port, receive_buffer => 4096);
     $streams{$name}{paused} = SSE::Curl->new('--http1.1', 'http://127.0.0.1:' . $relay->port . "/$name");
 }
@@ -77,7 +77,7 @@ my $relays = delete $streams{relays};
 my @all    = map { values %$_ } values %streams;
 ok(wait_for(sub { !grep { !defined $_->{parser}{retry} } @all }), 'streams open');
 
-# Each event is there before the next is published.
+# Each event arrives before the next is published.
 my @events = (
     'one colour', '<!--#include virtual="/inc" -->', "two\nlines of colour", 'a <!--#include virtual="/inc" --> b',
     '<!--#include virtual="/slow-inc" -->', '<!--# include virtual="/inc" wait="yes" --> and <!--#include virtual="/inc" -->',
@@ -89,7 +89,7 @@ for my $event (@events) {
     $number++;
 }
 
-# Many at once, and while a client does not read.
+# Many events at once, also while a client does not read.
 $_->pause for values %$relays;
 $stage->batch('news', map { "batch $_ <!--#include virtual=\"/inc\" --> colour" } 1 .. 100);
 $stage->publish('news', map { 'x' x 150_000 . "colour $_" } 1 .. 3);
@@ -103,33 +103,33 @@ for my $name (sort keys %filters) {
     like($wanted, qr/words of/, "$name: the proxy's filter includes") if $name =~ /ssi|before/;
     like($wanted, qr/one color\./, "$name: the proxy's filter substitutes") if $name =~ /subs/;
     for my $kind (sort keys %{ $streams{$name} }) {
-        ok(comparable($streams{$name}{$kind}{body}) eq comparable($wanted), "$name: $kind: the same bytes");
+        ok(comparable($streams{$name}{$kind}{body}) eq comparable($wanted), "$name: $kind: the bytes are those of the proxy");
     }
 }
 
-# What is to come at the end of a response comes with a planned end.
+# What a filter adds at the end of a response is sent when nginx ends the stream.
 ok($cluster->reload, 'nginx reloads');
 for my $name (sort keys %filters) {
-    is($streams{$name}{$_}->wait_end(10), 0, "$name: $_: ends properly") for sort keys %{ $streams{$name} };
+    is($streams{$name}{$_}->wait_end(10), 0, "$name: $_: the response is complete") for sort keys %{ $streams{$name} };
 }
-like($streams{before}{direct}{body}, qr/\nretry: \d+\n:\n:words of colour\n\z/, 'addition: with what is added') if $filters{before};
-unlike($cluster->error_log, qr/takes nothing/, 'nobody is taken for one who reads nothing');
+like($streams{before}{direct}{body}, qr/\nretry: \d+\n:\n:words of colour\n\z/, 'addition: the added text is sent') if $filters{before};
+unlike($cluster->error_log, qr/takes nothing/, 'no client is disconnected for not reading');
 
 SKIP: {
     skip "no subs_filter (libnginx-mod-http-subs-filter): $no_subs", 1 if !$subs;
-    pass('subs_filter is among them');
+    pass('subs_filter is tested');
 }
 $stage->ends_cleanly;
 done_testing();
 
-# Every stream has the event.
+# Waits until every stream has received the event.
 sub arrives ($data) {
     my ($missing) = grep { !$_->[1]->wait_data($data, 20) } map {
         my $name = $_;
         map { ["$name, $_", $streams{$name}{$_}] } sort keys %{ $streams{$name} }
     } sort keys %streams;
-    return is($missing && $missing->[0], undef, "'$data' arrives everywhere");
+    return is($missing && $missing->[0], undef, "'$data' arrives on every stream");
 }
 
-# The opening tells each client another time to come back after, and is as long as it is wide.
+# The retry at the beginning differs between clients, but has a fixed width.
 sub comparable ($body) { return $body =~ s/\A.*?\n\n//sr }

@@ -1,5 +1,5 @@
-# A filter that ends a stream's response (`ngx.arg[2]` of Lua): the stream ends with it, and the client's
-# connection serves the next request. One that fails ends the stream as well.
+# A filter that ends the response of a stream (`ngx.arg[2]` of Lua): the stream ends, and the connection
+# serves the next request. A filter that fails ends the stream as well.
 
 use v5.36;
 use FindBin;
@@ -38,41 +38,41 @@ for my $path ('/ends', '/first') {
     ok(wait_for(sub { $client->{wire} =~ /retry/ }), "$path: the stream begins");
     $stage->publish('news', 'before', 'the end', 'behind') if $path eq '/ends';
     ok(wait_for(sub { $client->{wire} =~ /\r\n0\r\n\r\n\z/ }), "$path: the filter ends the response");
-    unlike($client->{wire}, qr/behind/, "$path: nothing comes behind its end");
-    ok(wait_for(sub { $stage->subscribers('news') == 0 }), "$path: the stream is not counted any more");
-    ok(!$client->{ends}[0] || $client->{ends}[0]{how} eq 'clean', "$path: the client has a whole response");
+    unlike($client->{wire}, qr/behind/, "$path: nothing follows the end");
+    ok(wait_for(sub { $stage->subscribers('news') == 0 }), "$path: the stream is no longer counted");
+    ok(!$client->{ends}[0] || $client->{ends}[0]{how} eq 'clean', "$path: the client receives a complete response");
     $client->drop;
 
-    # The same connection, as a browser would use it.
+    # The next request on the same connection.
     my @answers;
     my $kept = SSE::HTTP->new($stage->port, sub ($answer) { push @answers, $answer; return });
     $kept->send(path => $path);
     $stage->publish('news', 'the end') if $path eq '/ends' && wait_for(sub { $stage->subscribers('news') == 1 });
-    ok(wait_for(sub { @answers == 1 }), "$path: a response is whole");
+    ok(wait_for(sub { @answers == 1 }), "$path: the response is complete");
     $kept->send(path => '/status');
     ok(wait_for(sub { @answers == 2 }), "$path: its connection serves another request");
-    is($answers[1] && $answers[1]{status}, 200, "$path: as any other");
+    is($answers[1] && $answers[1]{status}, 200, "$path: with a normal response");
     $kept->drop;
 }
 
-# One whose client takes the end later.
+# A client that reads the end late.
 my $slow = SSE::Client->new(port => $stage->port, path => '/ends', receive_buffer => 4096);
 $slow->wait_open;
 $slow->pause;
 my $before = closed();
 $stage->publish('news', 'x' x 900_000 . 'the end');
-ok(wait_for(sub { closed() > $before }), 'the end of a response that its client takes slowly');
+ok(wait_for(sub { closed() > $before }), 'a filter ends a response that its client reads slowly');
 $slow->resume;
-ok(wait_for(sub { $slow->{state} eq 'ended' }), 'is sent');
-is($slow->{ends}[0]{how}, 'clean', 'as the end of a whole response');
-is(length(($slow->data)[-1]), 900_007, 'behind all that comes before it');
+ok(wait_for(sub { $slow->{state} eq 'ended' }), 'the end is sent');
+is($slow->{ends}[0]{how}, 'clean', 'the response is complete');
+is(length(($slow->data)[-1]), 900_007, 'with everything before it');
 
 my $failing = $stage->stream('/fails');
 $stage->publish('news', 'the end');
 ok(wait_for(sub { $failing->{state} eq 'ended' }), 'a filter that fails ends the stream');
-is($failing->{ends}[0]{how}, 'abrupt', 'without the end of a response');
-is_deeply({ map { $_ => ended()->{$_} } qw(client error) }, { client => 0, error => 6 }, 'none of the clients counts as one that left');
-like($nginx->error_log, qr/stream of "news" is closed: a filter ended the response/, 'the error log says why');
+is($failing->{ends}[0]{how}, 'abrupt', 'the response is incomplete');
+is_deeply({ map { $_ => ended()->{$_} } qw(client error) }, { client => 0, error => 6 }, 'no stream is counted as ended by its client');
+like($nginx->error_log, qr/stream of "news" is closed: a filter ended the response/, 'the error log has the reason');
 
 if ($http2) {
     my $connection = SSE::HTTP2->new(port => $nginx->port('h2c'));
@@ -80,15 +80,15 @@ if ($http2) {
     ok(wait_for(sub { $stage->subscribers('news') == 2 }), 'HTTP/2: streams open');
     $stage->publish('news', 'the end');
     ok($connection->wait_ended($one), 'HTTP/2: a filter ends the response');
-    ok(wait_for(sub { $stage->subscribers('news') == 0 }), 'HTTP/2: both streams are gone');
-    ok($connection->is_open, 'HTTP/2: their connection stays');
+    ok(wait_for(sub { $stage->subscribers('news') == 0 }), 'HTTP/2: both streams have ended');
+    ok($connection->is_open, 'HTTP/2: the connection stays open');
     $connection->drop;
 }
 
 $stage->ends_cleanly;
 done_testing();
 
-# Streams that the error log says a filter has ended.
+# The number of streams that a filter has ended, from the error log.
 sub closed { return scalar(() = $nginx->error_log =~ /is closed: a filter ended the response/g) }
 
 sub ended { return $stage->status->{streams_ended} }

@@ -1,6 +1,6 @@
-# The two ways of frames to a client: past nginx's filters where these would change nothing, through
-# them where they want to see the body. Whichever it is, every byte is right: in single events, large
-# events, batches, and for a client that reads slowly. The debug log tells which way was taken.
+# Frames are sent past nginx's filters if these would not change them, and through the filters otherwise. In
+# both cases every byte is right: single events, large events, batches, and clients that read slowly. The
+# debug log shows which path was used.
 
 use v5.36;
 use FindBin;
@@ -13,8 +13,8 @@ use SSE::Relay;
 use SSE::Stage;
 use SSE::TLS qw(certificate);
 
-# Each location has a debug log of its own. Past the filters: Chunks, or Bodies where they are not
-# chunked.
+# Each location has its own debug log. Expected is Filters, or without them Chunks or Bodies, depending on
+# the framing.
 my %locations = (
     plain    => ['Chunks',  ''],
     whole    => ['Bodies',  'chunked_transfer_encoding off;'],
@@ -65,7 +65,7 @@ my $stage = SSE::Stage->new(
         sse_hub default { zone 64m; history 1000; }
         sse_heartbeat off;
         sse_drain 500ms;
-        # The first bytes of a stream are sent, and this is asked, before it is anywhere else.
+        # Evaluated when the first bytes of a stream are sent.
         map \$sse_channel \$rate { default 0; news 4m; }
         charset_map koi8-r utf-8 { C1 D0B0; }
         $tls
@@ -79,7 +79,7 @@ my $wide  = "colour \xd0\xb0 <b>";
 my @data  = ("first $wide", "two\nlines", 'x' x 200_000, (map { "quick $_ $wide" } 1 .. 400),
     (map { "wide $_ " . 'w' x 4_000 } 1 .. 40), 'y' x 200_000, 'the end');
 
-# One stream of each kind that reads, one that pauses and then goes on slowly.
+# For each location a stream that reads steadily and one that pauses and then reads slowly.
 my %ways = map { $_ => $locations{$_}[0] } keys %locations;
 $ways{old} = 'Bodies';
 @ways{qw(tls tls-gzip)} = qw(Chunks Filters) if $tls;
@@ -99,20 +99,20 @@ $stage->publish('news', @data[0 .. 2]);
 $stage->batch('news', @data[3 .. 402]);
 $stage->batch('news', @data[403 .. 442]);
 $stage->publish('news', @data[443, 444]);
-ok($_->wait_data($data[-1]), 'a reader gets everything') for $fast{plain};
+ok($_->wait_data($data[-1]), 'a steady reader receives everything') for $fast{plain};
 serve_for(0.3);
 $_->resume for values %relays;
 for my $name (sort keys %all) {
     $all{$name}->wait_data($data[-1], 20);
     my @wanted = @data;
     s/colour/color/g for $name =~ /\Asub/ ? @wanted : ();
-    # Whoever says override_charset wants just that.
+    # override_charset is meant to convert streams too.
     s/\xd0\xb0/\xc1/g for $name =~ /\Aoverride/ ? @wanted : ();
     my @got = grep { $_ ne '' } $all{$name}->data;
-    ok(join('|', @got) eq join('|', @wanted), "$name: byte for byte") or diag(first_difference(\@got, \@wanted));
+    ok(join('|', @got) eq join('|', @wanted), "$name: the bytes are unchanged") or diag(first_difference(\@got, \@wanted));
 }
-like($fast{gzip}{raw_head} // $fast{gzip}->header('content-encoding'), qr/gzip/, 'gzip: it was compressed');
-is($fast{ungzip}->header('content-encoding'), undef, 'ungzip: it was not, for the client takes none');
+like($fast{gzip}{raw_head} // $fast{gzip}->header('content-encoding'), qr/gzip/, 'gzip: the stream is compressed');
+is($fast{ungzip}->header('content-encoding'), undef, 'ungzip: the stream is not compressed for a client that does not accept it');
 
 SKIP: {
     skip 'nginx is built without debug log', scalar keys %ways if SSE::Nginx::built_with() !~ /--with-debug/;
@@ -122,7 +122,7 @@ SKIP: {
     }
 }
 
-# Batches that are larger than TLS takes at once leave nothing behind.
+# Batches larger than a TLS record do not increase memory.
 if ($tls) {
     my @held = map { reader('held', $nginx->port('tls')) } 1 .. 8;
     ok(wait_for(sub { !grep { !@{ $_->{events} } } @held }), 'TLS: streams open');
@@ -136,15 +136,15 @@ if ($tls) {
     my $before = $nginx->private_memory;
     $batches->(120);
     my $grown = $nginx->private_memory - $before;
-    cmp_ok($grown, '<', 1_500_000, sprintf 'and take no more memory (%d KiB)', $grown / 1024);
+    cmp_ok($grown, '<', 1_500_000, sprintf 'TLS: memory does not grow (%d KiB)', $grown / 1024);
     $_->drop for @held;
 }
 
-# What a filter adds at the end of an answer is there when nginx ends a stream.
+# What a filter adds at the end of a response is sent when nginx ends the stream.
 if ($ways{after}) {
     $nginx->reload;
     is($fast{after}->wait_end(5), 0, 'addition: the stream ends');
-    like($fast{after}{body}, qr/\nretry: \d+\n:\n:words\n\z/, 'addition: with what is added');
+    like($fast{after}{body}, qr/\nretry: \d+\n:\n:words\n\z/, 'addition: the added text is sent');
 }
 
 $stage->ends_cleanly;

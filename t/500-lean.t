@@ -1,6 +1,6 @@
-# sse_lean: once a stream runs, nginx gets its request back. The access-log line comes at the start, the
-# connection says that it will be closed, error lines still name the client, stub_status stays true; and
-# requests that somebody else wants to see the end of stay as they are.
+# sse_lean: nginx gets the request of a running stream back. The access log line is written at the start,
+# the header has Connection: close, error lines still name the client, stub_status stays correct, and
+# requests whose end another module needs to see are kept.
 
 use v5.36;
 use FindBin;
@@ -55,7 +55,7 @@ EOF_CONFIG
 my $nginx = $stage->cluster;
 my $quiet = stub();
 
-# Who becomes lean, and who does not.
+# Which streams become lean.
 my @lean = (['/s'], ['/beats'], ['/whole'], ['/s', http => '1.0']);
 push @lean, ['/auth'] if $auth;
 for my $case (@lean) {
@@ -67,58 +67,58 @@ push @ordinary, ['/sub'] if $sub;
 push @ordinary, ['/realip', headers => ['X-Real-IP' => '192.0.2.1']] if $realip;
 for my $case (@ordinary) {
     my ($path, %options) = @$case;
-    is_deeply(became($path, %options), [0, 1], "$path stays ordinary");
+    is_deeply(became($path, %options), [0, 1], "$path keeps its request");
 }
 is_deeply(became('/off'), [0, 0], 'sse_lean off asks for nothing');
 my $two = "GET /s HTTP/1.1\r\nHost: x\r\n\r\n" x 2;
-is_deeply(became('/s', raw_request => $two), [0, 1], 'with a further request behind it a stream stays ordinary');
+is_deeply(became('/s', raw_request => $two), [0, 1], 'a stream with a pipelined request keeps its request');
 if ($version) {
     my ($before, $http2) = (counted(), undef);
     $http2 = SSE::Curl->new('--http2-prior-knowledge', 'http://127.0.0.1:' . $nginx->port('h2c') . '/h2');
     ok(wait_for(sub { @{ $http2->{events} } }), 'a stream over HTTP/2 opens');
-    ok(wait_for(sub { counted()->[1] == $before->[1] + 1 }), 'and stays ordinary');
+    ok(wait_for(sub { counted()->[1] == $before->[1] + 1 }), 'it keeps its request');
     $http2->drop;
 }
 
-# limit_conn still counts.
+# limit_conn still counts lean streams.
 my $holder = $stage->stream('/limited');
-is(request(port => $stage->port, path => '/limited')->{status}, 503, 'limit_conn refuses a second stream');
+is(request(port => $stage->port, path => '/limited')->{status}, 503, 'limit_conn rejects a second stream');
 $holder->close;
-ok(wait_for(sub { $stage->subscribers('news') == 0 }), 'the first one goes');
+ok(wait_for(sub { $stage->subscribers('news') == 0 }), 'the first one ends');
 my $next = $stage->stream('/limited');
-is($next->{status}, 200, 'and makes room for another');
+is($next->{status}, 200, 'another one is accepted');
 $next->close;
 
-# Header and logs.
+# The header and the logs.
 my $logged = () = lines('/s');
 my $client = $stage->stream('/s');
-is($client->header('connection'), 'close', 'the header says that the connection ends with the stream');
-ok(wait_for(sub { lines('/s') == $logged + 1 }), 'the access log has its line at the start');
-is((lines('/s'))[-1], 'GET /s 200 end=- sent=0 channel=news,sport', 'with the status');
+is($client->header('connection'), 'close', 'the header has Connection: close');
+ok(wait_for(sub { lines('/s') == $logged + 1 }), 'the access log line is written at the start');
+is((lines('/s'))[-1], 'GET /s 200 end=- sent=0 channel=news,sport', 'with the status 200');
 my ($id) = reverse $stage->publish('news', 'one', 'two');
 ok($client->wait_data('two'), 'events arrive');
 $client->close;
-ok(wait_for(sub { lean_lines()->[-1] =~ /ended: client, 2 events/ }), 'the error log tells of the end');
+ok(wait_for(sub { lean_lines()->[-1] =~ /ended: client, 2 events/ }), 'the error log has a line about the end');
 like(lean_lines()->[-1], qr/stream of "news,sport" ended: client, 2 events, last id "\Q$id\E" while streaming events, client: 127\.0\.0\.1\b/,
-    'with channels, events, last id and client');
+    'with the channels, the events, the last id, and the client');
 is(scalar(lines('/s')), $logged + 1, 'the access log has no second line');
 my $off = $stage->stream('/off');
-is($off->header('connection'), 'keep-alive', 'other streams say nothing of the kind');
+is($off->header('connection'), 'keep-alive', 'other streams have no such line');
 $off->close;
 
-# Resume, heartbeat, age.
+# Resuming, heartbeats, and the maximum age.
 my $back = $stage->stream('/s', last_event_id => $id);
 my ($three) = $stage->publish('news', 'three');
-ok($back->wait_data('three') && "@{[$back->data]}" eq 'three', 'an id resumes');
+ok($back->wait_data('three') && "@{[$back->data]}" eq 'three', 'Last-Event-ID resumes the stream');
 $back->close;
 my $beats = $stage->stream('/beats');
-ok(wait_for(sub { $beats->{parser}{comments} >= 5 }, 5), 'heartbeats come');
+ok(wait_for(sub { $beats->{parser}{comments} >= 5 }, 5), 'heartbeats arrive');
 $beats->close;
 my $aged = $stage->stream('/age');
 ok(wait_for(sub { $aged->{state} eq 'ended' }, 5), 'sse_max_age ends a stream');
-is($aged->{ends}[0]{how}, 'clean', 'with its last chunk');
-cmp_ok($aged->{parser}{retry}, '<=', 1000, 'and a short retry');
-like(lean_lines()->[-1], qr/ended: age/, 'which is told');
+is($aged->{ends}[0]{how}, 'clean', 'its response is complete');
+cmp_ok($aged->{parser}{retry}, '<=', 1000, 'a short retry is sent at the end');
+like(lean_lines()->[-1], qr/ended: age/, 'the reason is logged');
 my $old = $stage->stream('/age', http => '1.0');
 ok(wait_for(sub { $old->{state} eq 'ended' }, 5) && $old->{ends}[0]{how} eq 'closed', 'over HTTP/1.0 too');
 
@@ -126,17 +126,17 @@ ok(wait_for(sub { $old->{state} eq 'ended' }, 5) && $old->{ends}[0]{how} eq 'clo
 my %stuck = map { $_ => $stage->stream("/$_", receive_buffer => 4096) } qw(slow stuck reset);
 $_->pause for values %stuck;
 $stage->publish('stuck', map { "$_ " . 'x' x 200_000 } 1 .. 40);
-ok(wait_for(sub { 2 == grep { /"stuck" ended: timeout, \d+ events/ } @{ lean_lines() } }, 8), 'send_timeout closes who takes nothing')
+ok(wait_for(sub { 2 == grep { /"stuck" ended: timeout, \d+ events/ } @{ lean_lines() } }, 8), 'send_timeout disconnects clients that read nothing')
     or diag(join "\n", @{ lean_lines() });
 $_->resume for @stuck{qw(stuck reset)};
 ok(wait_for(sub { !grep { $_->is_open } @stuck{qw(stuck reset)} }), 'the connections are closed');
-is($stuck{stuck}{ends}[0]{how}, 'abrupt', 'in the middle of a frame there is no last chunk');
-is($stuck{reset}{ends}[0]{how}, 'reset', 'reset_timedout_connection holds');
+is($stuck{stuck}{ends}[0]{how}, 'abrupt', 'a stream cut off inside a frame has no last chunk');
+is($stuck{reset}{ends}[0]{how}, 'reset', 'reset_timedout_connection applies');
 $stage->publish('slow', map { "$_ " . 'x' x 200_000 } 1 .. 200);
 $stuck{slow}->resume;
 ok(wait_for(sub { grep { /"slow" ended: slow/ } @{ lean_lines() } }, 10), 'sse_slow_client close holds');
 
-# Who sends without end keeps nobody waiting.
+# A client that sends endlessly does not block others.
 my $flood = $stage->stream('/s');
 my $pid   = fork() // die "fork: $!";
 if (!$pid) {
@@ -149,14 +149,14 @@ if (!$pid) {
 }
 serve_for(0.2);
 my $answered = grep { request(port => $stage->port, path => '/status') } 1 .. 20;
-is($answered, 20, 'others are answered');
-is(waitpid($pid, POSIX::WNOHANG()), 0, 'while a client sends without end');
+is($answered, 20, 'other requests are answered');
+is(waitpid($pid, POSIX::WNOHANG()), 0, 'while a client sends endlessly');
 kill 'KILL', $pid;
 waitpid $pid, 0;
 $flood->close;
-ok(wait_for(sub { $stage->subscribers('news') == 0 }), 'and goes as any other');
+ok(wait_for(sub { $stage->subscribers('news') == 0 }), 'that client is noticed when it disconnects');
 
-# Many that come and go while something is published.
+# Many clients that connect and disconnect while events are published.
 my $steady = $stage->stream('/s');
 my $writer = SSE::Publisher->new(port => $stage->port, path => '/to/news');
 $writer->stream(200, sub ($number) { "live $number " . 'y' x 5_000 });
@@ -170,29 +170,29 @@ for my $round (1 .. 200) {
 $writer->stop;
 $writer->wait_idle;
 my $last = $writer->last->{data};
-ok($steady->wait_data($last), 'a steady stream gets everything meanwhile');
-is(join('|', map { /^live (\d+)/ ? $1 : () } $steady->data), join('|', 1 .. $writer->accepted), 'once and in order');
+ok($steady->wait_data($last), 'a lasting stream receives everything meanwhile');
+is(join('|', map { /^live (\d+)/ ? $1 : () } $steady->data), join('|', 1 .. $writer->accepted), 'each event arrives once and in order');
 $_->drop for $steady, $writer;
-ok(wait_for(sub { $stage->subscribers('news') == 0 }), 'of 2,000 quick clients none is left');
-is_deeply(stub(), $quiet, 'and stub_status is what it was before') if $stub;
+ok(wait_for(sub { $stage->subscribers('news') == 0 }), 'none of 2,000 short streams is left');
+is_deeply(stub(), $quiet, 'stub_status is unchanged') if $stub;
 my $figures = $stage->status;
-is($figures->{streams_ended}{error}, 0, 'no stream ended for an error') or diag(explain($figures->{streams_ended}));
+is($figures->{streams_ended}{error}, 0, 'no stream ended because of an error') or diag(explain($figures->{streams_ended}));
 
 if (SSE::Nginx::built_with() =~ /--with-debug/) {
     my $debug = SSE::Cluster::slurp($nginx->dir . '/debug.log');
     unlike($debug, qr/http request already closed|connection already closed/, 'nothing is closed twice');
-    like($debug, qr/http sse send: \d+ frames, lean, Chunks: All/, 'frames go past the filters');
+    like($debug, qr/http sse send: \d+ frames, lean, Chunks: All/, 'debug log: frames bypass the filters');
     like($debug, qr/http sse send: \d+ frames, lean, Bodies: All/, 'over HTTP/1.0 too');
-    like($debug, qr/http sse send: \d+ frames, lean, Chunks: Blocked/, 'until the client takes no more');
+    like($debug, qr/http sse send: \d+ frames, lean, Chunks: Blocked/, 'debug log: until the client reads no more');
 }
 
 $stage->ends_cleanly;
 done_testing();
 
-# The figures of requests given back, and of those that were to be.
+# The numbers of lean streams, and of those that kept their request.
 sub counted { my $lean = $stage->status->{lean}; return [@$lean{qw(lean ordinary)}] }
 
-# What a stream adds to them.
+# By how much one stream increases these numbers.
 sub became ($path, %options) {
     my $before = counted();
     my $stream = $path eq '/gzip' || $path eq '/ssi' ? SSE::Client->new(port => $stage->port, path => $path, %options)
@@ -209,7 +209,7 @@ sub lines ($uri) { return grep { (split)[1] eq $uri } split /\n/, SSE::Cluster::
 
 sub lean_lines { my @lines = grep { /sse: lean stream/ } split /\n/, $nginx->error_log; return @lines ? \@lines : [''] }
 
-# Reading, Writing and Waiting, while the question is the only request.
+# Reading, Writing, and Waiting of stub_status.
 sub stub {
     return if !$stub;
     my $answer = request(port => $stage->port, path => '/stub');

@@ -1,4 +1,5 @@
-# Lean streams and what clients do: going at any moment, reading slowly or not at all, coming back.
+# Files about the behaviour of clients, run again with lean streams: clients that disconnect, read slowly,
+# or reconnect.
 
 use v5.36;
 use FindBin;

@@ -1,5 +1,5 @@
-# Lean streams over reloads, killed workers and the end of nginx: nothing is lost, everything is ended
-# as for other streams.
+# Lean streams through reloads, killed workers, and the end of nginx: nothing is lost, and streams end as
+# others do.
 
 use v5.36;
 use FindBin;
@@ -9,7 +9,7 @@ use SSE::Loop qw(serve_for wait_for);
 use SSE::Rerun qw(rerun);
 use SSE::Stage;
 
-# A worker that has to go before its drain is over, some of its clients in the middle of a frame.
+# A worker that has to exit before its drain is over, with some clients in the middle of a frame.
 for my $configuration ('sse_lean on;', 'sse_lean off;') {
     my $stage = SSE::Stage->new(
         main   => 'worker_shutdown_timeout 60ms;',
@@ -25,9 +25,9 @@ for my $configuration ('sse_lean on;', 'sse_lean off;') {
         $stage->publish('big', map { "$_ " . 'x' x 100_000 } 1 .. 10);
         serve_for(0.2);
         ok($nginx->$how, "$configuration on $how with worker_shutdown_timeout shorter than the drain");
-        ok($how eq 'quit' || $nginx->wait_old_workers_gone(2), "$configuration workers go in time");
+        ok($how eq 'quit' || $nginx->wait_old_workers_gone(2), "$configuration workers exit in time");
         $_->resume for @stuck;
-        ok(wait_for(sub { !grep { $_->is_open } @clients, @stuck }, 5), "$configuration no client is left waiting");
+        ok(wait_for(sub { !grep { $_->is_open } @clients, @stuck }, 5), "$configuration all connections are closed");
     }
     $stage->ends_cleanly;
 }

@@ -1,5 +1,5 @@
-# Lean streams and other modules that have nginx call them at the end of a request: such a request is kept,
-# or they would be told too early.
+# Lean streams and other modules that register for the end of a request: such a request is kept, or the
+# module would be called too early.
 
 use v5.36;
 use FindBin;
@@ -35,7 +35,7 @@ ok($_->wait_data('something'), "$_->{path} gets its events") for @clients;
 $stage->ends_cleanly;
 done_testing();
 
-# Requests given back, and kept.
+# The numbers of lean streams and of requests that were kept.
 sub given_back {
     my $lean = $stage->status->{lean};
     return [@$lean{qw(lean ordinary)}];

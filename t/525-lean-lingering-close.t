@@ -1,5 +1,5 @@
-# Clients that go on sending while the server ends their stream get all of it: the connection is closed
-# when they have closed their side, or when lingering_timeout or lingering_time is over.
+# Clients that keep sending while the server ends their stream receive all of it: the connection is closed
+# when they close their side, or after lingering_timeout or lingering_time.
 
 use v5.36;
 use FindBin;
@@ -49,7 +49,7 @@ my $nginx = $stage->cluster;
 my $quiet = active();
 my @noise;
 
-# An administrator ends streams whose clients send without pause and are behind with reading.
+# An administrator ends streams whose clients send endlessly and read late.
 my @ways = (['/s'], ['/old'], ['/s', http => '1.0'], ['/ordinary', headers => [Connection => 'close']]);
 for my $way (@ways) {
     my ($path, %options) = @$way;
@@ -58,54 +58,55 @@ for my $way (@ways) {
     my @data    = map { "$_ " . 'x' x 50_000 } 1, 2;
     $stage->publish('plain', @data);
     end_streams('plain');
-    is_deeply(taken(\@clients, $data[1]), [(1) x 6], "$path, HTTP/$http: every client gets the last event");
+    is_deeply(taken(\@clients, $data[1]), [(1) x 6], "$path, HTTP/$http: every client receives the last event");
     my $ends = $path eq '/old' || $http eq '1.0' ? 'clean|closed' : 'clean';
-    is(scalar(grep { ($_->{ends}[0]{how} // '') =~ /\A(?:$ends)\z/ } @clients), 6, 'and the proper end of the stream');
+    is(scalar(grep { ($_->{ends}[0]{how} // '') =~ /\A(?:$ends)\z/ } @clients), 6, 'each response is complete');
     hush(@clients);
-    ok(wait_for(sub { active() == $quiet }), 'and no connection is left') or diag(active());
+    ok(wait_for(sub { active() == $quiet }), 'no connection is left') or diag(active());
 }
 
-# They do so too when they are too old.
+# The same clients when streams reach their maximum age.
 my @aged = map { noisy('/age', 'aged') } 1 .. 6;
 $stage->publish('aged', 'last ' . 'x' x 100_000);
 wait_ended('aged');
-is_deeply(taken(\@aged, 'last ' . 'x' x 100_000), [(1) x 6], 'every client gets the last event');
-is(scalar(grep { $_->{ends}[0]{how} eq 'clean' } @aged), 6, 'and the proper end');
+is_deeply(taken(\@aged, 'last ' . 'x' x 100_000), [(1) x 6], 'every client receives the last event');
+is(scalar(grep { $_->{ends}[0]{how} eq 'clean' } @aged), 6, 'each response is complete');
 
-# The time is bounded, though the clients neither close nor stop to send.
-ok(wait_for(sub { active() == $quiet }), 'lingering_time is an end to it') or diag(active());
+# The time is limited, even if clients neither close nor stop sending.
+ok(wait_for(sub { active() == $quiet }), 'connections are closed after lingering_time') or diag(active());
 hush(@aged);
 
-# lingering_timeout: who has sent once, and does not close.
+# lingering_timeout: a client that has sent once and does not close.
 my $silent = $stage->stream('/s?c=silent', port => $nginx->port('wide'));
 syswrite $silent->{socket}, 'something';
 serve_for(0.1);
 $silent->pause;
 end_streams('silent');
 wait_ended('silent');
-is(active(), $quiet + 1, 'who has sent something may send more');
-ok(wait_for(sub { active() == $quiet }), 'but not for longer than lingering_timeout');
+is(active(), $quiet + 1, 'the connection of a client that has sent something stays open');
+ok(wait_for(sub { active() == $quiet }), 'it is closed after lingering_timeout');
 $silent->drop;
 
-# Who has sent nothing is closed at once, unless lingering_close is always; with off nobody is waited for.
+# A client that has sent nothing is disconnected at once unless lingering_close is "always"; with "off"
+# every client is.
 my $mute = $stage->stream('/s?c=mute', port => $nginx->port('wide'));
 $mute->pause;
 end_streams('mute');
 wait_ended('mute');
-ok(wait_for(sub { active() == $quiet }, 1), 'who has sent nothing is not waited for');
+ok(wait_for(sub { active() == $quiet }, 1), 'a client that has sent nothing is disconnected at once');
 $mute->drop;
 my $always = $stage->stream('/always?c=always', port => $nginx->port('wide'));
 $always->pause;
 end_streams('always');
 wait_ended('always');
 serve_for(0.2);
-is(active(), $quiet + 1, 'with lingering_close always everybody is');
+is(active(), $quiet + 1, 'with lingering_close always its connection stays open');
 $always->drop;
 ok(wait_for(sub { active() == $quiet }), 'until the client closes');
 my @off = map { noisy('/off', 'off') } 1 .. 4;
 end_streams('off');
 wait_ended('off');
-ok(wait_for(sub { active() == $quiet }, 1), 'with lingering_close off nobody is');
+ok(wait_for(sub { active() == $quiet }, 1), 'with lingering_close off every client is disconnected at once');
 hush(@off);
 
 if ($tls) {
@@ -115,41 +116,41 @@ if ($tls) {
         $stage->publish('tls', 'last ' . 'x' x 50_000);
         end_streams('tls');
         wait_ended('tls');
-        ok(wait_for(sub { !grep { !gone($_) } @programs }), 'the clients go') or kill 'KILL', map { $_->{pid} } @programs;
+        ok(wait_for(sub { !grep { !gone($_) } @programs }), 'the clients exit') or kill 'KILL', map { $_->{pid} } @programs;
         my @whole = grep { slurp($_->{file}) =~ /^data: last x{50000}\n.*\r\n0\r\n\r\n\z/ms } @programs;
-        is(scalar @whole, 6, 'every client has the last event and the proper end');
+        is(scalar @whole, 6, 'every client has the last event and a complete response');
         is_deeply([grep { $_ ne '' } map { slurp("$_->{file}.err") =~ s/^(?:depth|verify|Can't use SSL_get_servername).*\n//mgr } @programs], [],
-            'and no error');
+            'without an error');
         hush();
         ok(wait_for(sub { active() == $quiet }), 'no connection is left') or diag(active());
     }
 }
 
-# Reload: a worker waits no longer for such clients than nginx's own code lets it wait.
+# Reload: an old worker exits despite such clients.
 my @streams = map { noisy($_, 'reload', headers => [Connection => 'close']) } ('/s') x 4, ('/ordinary') x 2;
 $stage->publish('reload', 'last ' . 'x' x 100_000);
 ok($nginx->reload, 'nginx reloads');
 ok(wait_for(sub { $stage->subscribers('reload') <= 2 }), 'the old workers end their streams');
-is_deeply(taken(\@streams, 'last ' . 'x' x 100_000), [(1) x 6], 'every client gets the last event');
-is(scalar(grep { $_->{ends}[0]{how} eq 'clean' } @streams), 6, 'and the proper end');
-ok($nginx->wait_old_workers_gone(15), 'the old workers go, though the clients send on');
+is_deeply(taken(\@streams, 'last ' . 'x' x 100_000), [(1) x 6], 'every client receives the last event');
+is(scalar(grep { $_->{ends}[0]{how} eq 'clean' } @streams), 6, 'each response is complete');
+ok($nginx->wait_old_workers_gone(15), 'the old workers exit although the clients keep sending');
 hush(@streams);
 
 is_deeply([grep { /\[(?:crit|error|alert|emerg)\]/ } split /\n/, $nginx->error_log], [], 'no error is logged');
 
-# A fast shutdown waits for nobody.
+# A fast shutdown does not wait.
 my @last = map { noisy('/always', 'end') } 1 .. 2;
 end_streams('end');
 wait_ended('end');
-is(active(), $quiet + 2, 'two clients are waited for');
+is(active(), $quiet + 2, 'two connections are lingering');
 kill 'TERM', $nginx->pid;
-ok(wait_for(sub { $nginx->is_gone }), 'TERM ends nginx meanwhile');
+ok(wait_for(sub { $nginx->is_gone }), 'nginx exits on TERM');
 hush(@last);
 
 $stage->ends_cleanly;
 done_testing();
 
-# An open stream whose client sends without end, from a process of its own, and does not read for now.
+# Opens a stream whose client sends endlessly, from a separate process, and does not read yet.
 sub noisy ($path, $channel, %options) {
     my $client = $stage->stream("$path?c=$channel", port => $nginx->port('wide'), receive_buffer => 8192, %options);
     $client->pause;
@@ -158,7 +159,7 @@ sub noisy ($path, $channel, %options) {
     return $client;
 }
 
-# A process that writes until it cannot.
+# Starts a process that writes until it fails.
 sub make_noise ($to) {
     my $pid = fork() // die "fork: $!";
     if ($pid) {
@@ -172,7 +173,7 @@ sub make_noise ($to) {
     POSIX::_exit(0);
 }
 
-# Ends those processes, and the connections that they share.
+# Ends these processes and closes the connections that they share.
 sub hush (@clients) {
     kill 'KILL', @noise;
     waitpid $_, 0 for @noise;
@@ -181,7 +182,7 @@ sub hush (@clients) {
     return;
 }
 
-# The same over TLS: a program writes what it gets into a file.
+# A client over TLS that sends endlessly: openssl s_client, which writes what it receives into a file.
 sub noisy_tls ($version, $channel) {
     state $count = 0;
     my $file = $nginx->dir . '/tls-' . ++$count;
@@ -209,7 +210,7 @@ sub gone ($program) {
 
 sub slurp ($file) { return SSE::Cluster::slurp($file) }
 
-# Lean streams are not counted while their clients are waited for.
+# Lingering lean streams are not counted.
 sub wait_ended ($channel) {
     return ok(wait_for(sub { $stage->subscribers($channel) == 0 }), 'all of them');
 }
@@ -220,7 +221,7 @@ sub end_streams ($channel) {
     return;
 }
 
-# For each client whether it gets this event and then an end.
+# Whether each client receives this event and then the end of the response.
 sub taken ($clients, $data) {
     serve_for(0.1);
     $_->resume for @$clients;
@@ -228,7 +229,7 @@ sub taken ($clients, $data) {
     return [map { my $client = $_; scalar grep { $_ eq $data } $client->data } @$clients];
 }
 
-# Connections that nginx has, while the question is one of them.
+# The number of connections of nginx, including that of this request.
 sub active {
     my $answer = request(port => $stage->port, path => '/stub');
     return $answer->{body} =~ /Active connections: (\d+)/ ? $1 : -1;

@@ -1,4 +1,4 @@
-# sse_admin: channels are listed, their streams ended, their events deleted.
+# sse_admin: listing channels, ending their streams, and deleting their events.
 
 use v5.36;
 use FindBin;
@@ -31,15 +31,15 @@ my @room = map { $stage->stream('/s/room:1', reconnect => 1) } 1 .. 6;
 my $other_room = $stage->stream('/s/room:2');
 my $answer = admin();
 is($answer->{header}{'content-type'}[0], 'application/json', 'the listing is JSON');
-is($answer->{header}{'cache-control'}[0], 'no-store', 'not to be kept');
+is($answer->{header}{'cache-control'}[0], 'no-store', 'the listing must not be cached');
 my %listed = map { $_->{channel} => $_ } @{ $answer->{json}{channels} };
 is_deeply([sort keys %listed], [(map { "room:$_" } 1 .. 5), "user:\xe4"], 'all channels of the hub are listed');
-is_deeply($listed{'room:1'}, { channel => 'room:1', subscribers => 6, events => 3, last_id => $last{'room:1'} }, 'with what there is to know');
-is_deeply($listed{'room:3'}, { channel => 'room:3', subscribers => 0, events => 3, last_id => $last{'room:3'} }, 'with streams or without');
+is_deeply($listed{'room:1'}, { channel => 'room:1', subscribers => 6, events => 3, last_id => $last{'room:1'} }, 'with all their properties');
+is_deeply($listed{'room:3'}, { channel => 'room:3', subscribers => 0, events => 3, last_id => $last{'room:3'} }, 'whether or not they have streams');
 is_deeply([map { $_->{channel} } @{ admin('', path => '/other')->{json}{channels} }], ['elsewhere'], 'another location shows another hub');
-is_deeply([sort map { $_->{channel} } @{ admin('?prefix=room%3A')->{json}{channels} }], [map { "room:$_" } 1 .. 5], 'prefix chooses');
-is_deeply(admin('?prefix=nothing')->{json}{channels}, [], 'or finds none');
-is(admin('', method => 'HEAD')->{body}, '', 'HEAD gets no body');
+is_deeply([sort map { $_->{channel} } @{ admin('?prefix=room%3A')->{json}{channels} }], [map { "room:$_" } 1 .. 5], 'prefix= filters the listing');
+is_deeply(admin('?prefix=nothing')->{json}{channels}, [], 'a prefix can match nothing');
+is(admin('', method => 'HEAD')->{body}, '', 'HEAD returns no body');
 
 # In pages.
 $stage->publish("page:$_", 'x') for 1 .. 40;
@@ -51,78 +51,78 @@ for (my $from = 0; defined $from; $pages++) {
     $from = $page->{next};
     last if $pages > 100;
 }
-is(scalar keys %seen, 40, 'page by page all are found');
-is_deeply([grep { $_ != 1 } values %seen], [], 'each once');
+is(scalar keys %seen, 40, 'all channels are found page by page');
+is_deeply([grep { $_ != 1 } values %seen], [], 'each channel is listed once');
 cmp_ok($pages, '>', 3, "in several pages ($pages)");
 
 # One channel.
-is_deeply(admin('?channel=room:1')->{json}, $listed{'room:1'}, 'one channel can be asked for');
-is_deeply(error_of('?channel=nobody'), [404, 'there is no such channel'], 'one that is not there is not found');
-is(admin('?channel=user%3a%C3%A4')->{json}{channel}, "user:\xe4", 'a name is percent-decoded');
+is_deeply(admin('?channel=room:1')->{json}, $listed{'room:1'}, 'one channel can be queried');
+is_deeply(error_of('?channel=nobody'), [404, 'there is no such channel'], 'an unknown channel is not found');
+is(admin('?channel=user%3a%C3%A4')->{json}{channel}, "user:\xe4", 'a channel name is percent-decoded');
 
-# What makes no sense.
+# Invalid requests.
 for my $query ('?limit=0', '?limit=1001', '?limit=x', '?limit=', '?from=x', '?from=-1', '?from=99999999999999999999', '?channel=',
     '?channel=%ff', '?channel=a%0ab', '?channel=sse.status') {
     my ($status, $error) = @{ error_of($query) };
-    is($status, 400, "GET $query is refused");
+    is($status, 400, "GET $query is rejected");
     ok($error, "because: $error");
 }
-is_deeply(admin('?from=999999999')->{json}, { channels => [], next => undef }, 'behind the end nothing comes');
+is_deeply(admin('?from=999999999')->{json}, { channels => [], next => undef }, 'a page after the end is empty');
 for my $query ('', '?channel=', '?channel=room:1&only=x', '?channel=room:1&only=') {
-    is(error_of($query, method => 'DELETE')->[0], 400, "DELETE $query is refused");
+    is(error_of($query, method => 'DELETE')->[0], 400, "DELETE $query is rejected");
 }
-is(error_of('?channel=nobody', method => 'DELETE')->[0], 404, 'what is not there cannot be deleted');
+is(error_of('?channel=nobody', method => 'DELETE')->[0], 404, 'an unknown channel cannot be deleted');
 my $post = admin('?channel=room:1', body => 'x');
 is("$post->{status} $post->{header}{allow}[0]", '405 GET, HEAD, DELETE', 'POST is not allowed');
 for my $headers (['Sec-Fetch-Site' => 'cross-site'], [Origin => 'http://evil.example']) {
-    is(error_of('?channel=room:1', method => 'DELETE', headers => $headers)->[0], 403, "$headers->[0] of another site is refused");
+    is(error_of('?channel=room:1', method => 'DELETE', headers => $headers)->[0], 403, "$headers->[0] of another site is rejected");
 }
-is(admin('?channel=room:1')->{json}{subscribers}, 6, 'nothing was deleted by all this');
-ok(!(grep { $_->{openings} != 1 } @room), 'and nobody was disturbed');
+is(admin('?channel=room:1')->{json}{subscribers}, 6, 'no rejected request deletes anything');
+ok(!(grep { $_->{openings} != 1 } @room), 'no stream is affected');
 
-# Streams only: all workers' streams end, come back, and have missed nothing.
+# Streams only: streams on all workers end, reconnect, and miss nothing.
 my $both = $stage->stream('/both', reconnect => 1);
 is_deeply(deleted('room:1', '&only=streams'), { channel => 'room:1', streams => 7, events => 0 }, 'the streams of a channel are ended');
-ok(wait_for(sub { !grep { $_->{openings} < 2 || !$_->is_open } @room, $both }, 10), 'all of them, and they come back');
-is_deeply([map { $_->{ends}[0]{how} } @room, $both], [('clean') x 7], 'they were ended properly');
-is(scalar(grep { $_->{ends}[0]{retry} > 1000 } @room), 0, 'and told to come back soon');
-is($other_room->{openings}, 1, 'streams of another channel stay');
+ok(wait_for(sub { !grep { $_->{openings} < 2 || !$_->is_open } @room, $both }, 10), 'all streams end and reconnect');
+is_deeply([map { $_->{ends}[0]{how} } @room, $both], [('clean') x 7], 'their responses are complete');
+is(scalar(grep { $_->{ends}[0]{retry} > 1000 } @room), 0, 'with a short retry');
+is($other_room->{openings}, 1, 'streams of another channel stay open');
 $stage->publish('room:1', 'after');
-ok(wait_for(sub { !grep { !grep { $_ eq 'after' } $_->data } @room, $both }), 'and get what comes then');
-is(scalar(grep { $_->events('sse.gap') } @room, $both), 0, 'and no gap');
-is(admin('?channel=room:1')->{json}{events}, 4, 'the events are still there');
+ok(wait_for(sub { !grep { !grep { $_ eq 'after' } $_->data } @room, $both }), 'they receive later events');
+is(scalar(grep { $_->events('sse.gap') } @room, $both), 0, 'and no gap event');
+is(admin('?channel=room:1')->{json}{events}, 4, 'the events are retained');
 
-# History only: streams stay, and who returns with an older id is told a gap.
+# History only: streams stay open, and a client that returns with an older id receives a gap event.
 my $away = $stage->stream('/s/room:2');
 my ($id) = $stage->publish('room:2', 'seen');
 ok($away->wait_data('seen'), 'a client has seen an event');
 $away->close;
-is_deeply(deleted('room:2', '&only=history'), { channel => 'room:2', streams => 0, events => 4 }, 'the events of a channel are forgotten');
-ok($other_room->is_open && $other_room->{openings} == 1, 'its streams stay');
-is_deeply([$stage->seen($other_room, 'room:2')]->[-1], 'seen', 'and go on');
-is(($stage->replayed('/s/room:2', 'room:2', last_event_id => $id))[0] =~ s/ .*//r, 'sse.gap', 'who returns is told a gap');
+is_deeply(deleted('room:2', '&only=history'), { channel => 'room:2', streams => 0, events => 4 }, 'the events of a channel are deleted');
+ok($other_room->is_open && $other_room->{openings} == 1, 'its streams stay open');
+is_deeply([$stage->seen($other_room, 'room:2')]->[-1], 'seen', 'they receive new events');
+is(($stage->replayed('/s/room:2', 'room:2', last_event_id => $id))[0] =~ s/ .*//r, 'sse.gap', 'a returning client receives a gap event');
 
-# Both.
+# Streams and history.
 is_deeply(deleted('room:1'), { channel => 'room:1', streams => 7, events => 4 }, 'a channel can be deleted as a whole');
-ok(wait_for(sub { !grep { $_->{openings} < 3 || !$_->is_open } @room }, 10), 'its clients come back');
-ok(wait_for(sub { !grep { !$_->events('sse.gap') } @room }, 5), 'and are told a gap');
+ok(wait_for(sub { !grep { $_->{openings} < 3 || !$_->is_open } @room }, 10), 'its clients reconnect');
+ok(wait_for(sub { !grep { !$_->events('sse.gap') } @room }, 5), 'they receive a gap event');
 is(admin('?channel=room:1')->{json}{events}, 0, 'nothing is retained');
 my $figures = $stage->status;
 is($figures->{streams_ended}{admin}, 14, 'ended streams are counted');
-is($figures->{forgotten}, 8, 'so are forgotten events');
+is($figures->{forgotten}, 8, 'deleted events are counted');
 my @lines = $nginx->error_log =~ /\[notice\].* sse: (channel .*? deleted)/g;
 is_deeply(\@lines, [
     'channel "room:1" of hub "default": 7 streams ended, 0 events deleted',
     'channel "room:2" of hub "default": 0 streams ended, 4 events deleted',
     'channel "room:1" of hub "default": 7 streams ended, 4 events deleted',
 ], 'each DELETE is logged');
-is_deeply(deleted("user:%C3%A4")->{events}, 1, 'any name will do');
-like($nginx->error_log, qr/channel "user:\\xc3\\xa4" of hub/, 'which is escaped in the log');
+is_deeply(deleted("user:%C3%A4")->{events}, 1, 'a channel with a name of any characters can be deleted');
+like($nginx->error_log, qr/channel "user:\\xc3\\xa4" of hub/, 'the name is escaped in the log');
 
 $_->close for @room, $both, $other_room;
 $stage->ends_cleanly;
 
-# What nginx refuses to start with.
+# Invalid configurations.
 for my $case (
     ['location /a { sse_admin hub=nowhere; }',             qr/unknown hub "nowhere" in "sse_admin" in \S+:\d+/],
     ['location /a { sse_admin channels; }',                qr/unknown parameter "channels" in \S+:\d+/],
@@ -134,7 +134,7 @@ for my $case (
     my ($server, $words) = @$case;
     my ($status, $said) = SSE::Cluster->new(server => $server)->check_config;
     isnt($status, 0, "refused: $server");
-    like($said, qr/\[emerg\].*$words/, 'in these words');
+    like($said, qr/\[emerg\].*$words/, 'the message is as expected');
 }
 done_testing();
 

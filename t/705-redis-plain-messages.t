@@ -1,5 +1,5 @@
-# Plain PUBLISH: what any client of Redis publishes reaches every stream of the channel, on all workers of
-# two nginxes, as it was published; on the same nginx it can be resumed exactly.
+# Plain PUBLISH: a message from any Redis client reaches every stream of the channel, on all workers of two
+# nginx instances, unchanged, and can be resumed exactly on the same nginx.
 
 use v5.36;
 use FindBin;
@@ -20,9 +20,9 @@ my ($one, $two) = @nginx;
 my @clients = map { my $nginx = $_; map { $nginx->stream('/on/messages') } 1 .. 12 } @nginx;
 my %workers = map { $_->worker => 1 } @clients;
 cmp_ok(scalar keys %workers, '>=', 4, 'clients are on ' . keys(%workers) . ' workers of two nginxes');
-is_deeply([$redis->publish('messages', 'Hello, World!')], [2], 'PUBLISH reaches two connections, one of each nginx');
-ok(wait_for(sub { !grep { !$_->data } @clients }), 'and every stream has it');
-is(scalar(grep { ($_->data)[0] ne 'Hello, World!' } @clients), 0, 'as it was published');
+is_deeply([$redis->publish('messages', 'Hello, World!')], [2], 'PUBLISH reaches one connection of each nginx');
+ok(wait_for(sub { !grep { !$_->data } @clients }), 'every stream receives the message');
+is(scalar(grep { ($_->data)[0] ne 'Hello, World!' } @clients), 0, 'the message is unchanged');
 
 # Data of all kinds.
 my $envelope = "\x01sse 1763807585123-0 x 5\ntradeHello";
@@ -30,12 +30,12 @@ my @kinds = (
     ["gr\xc3\xbc\xc3\x9fe \xe2\x82\xac \xf0\x9f\x8e\x89", undef,                                                 'UTF-8'],
     ['',                                                  undef,                                                 'nothing'],
     ["a\r\nb\rc\nd\n",                                    "a\nb\nc\nd\n",                                        'line breaks of all kinds'],
-    ["bad \xff\xfe and \xc3",                             "bad \xef\xbf\xbd\xef\xbf\xbd and \xef\xbf\xbd",       'bytes that are no UTF-8'],
+    ["bad \xff\xfe and \xc3",                             "bad \xef\xbf\xbd\xef\xbf\xbd and \xef\xbf\xbd",       'bytes that are not UTF-8'],
     ["a\0b",                                              undef,                                                 'NUL'],
-    ["x\nid: 5\n\nevent: y",                              undef,                                                 'what looks like fields'],
-    [$envelope,                                           undef,                                                 'what is almost a durable event'],
-    ["\x01sse",                                           undef,                                                 'the beginning of one'],
-    ['x' x 60_000,                                        undef,                                                 'what is large'],
+    ["x\nid: 5\n\nevent: y",                              undef,                                                 'text that looks like fields'],
+    [$envelope,                                           undef,                                                 'a message that resembles a durable event'],
+    ["\x01sse",                                           undef,                                                 'the beginning of a durable event'],
+    ['x' x 60_000,                                        undef,                                                 'a large message'],
 );
 $redis->publish('messages', map { $_->[0] } @kinds);
 $redis->publish('messages', 'y' x 100_000);    # larger than max_event_size
@@ -45,18 +45,18 @@ for my $number (0 .. $#kinds) {
     my ($data, $as, $name) = @{ $kinds[$number] };
     is($got[$number + 1], $as // $data, "$name arrives");
 }
-is(scalar @got, @kinds + 2, 'what is larger than max_event_size does not, and nothing else');
+is(scalar @got, @kinds + 2, 'only a message larger than max_event_size does not arrive');
 my @there = $two->got($clients[-1], 'end');
-is_deeply(\@there, \@got, 'the other nginx has the same');
+is_deeply(\@there, \@got, 'the other nginx delivers the same messages');
 
 # Ids.
 my @ids = map { $_->{id} } $clients[0]->events('message');
 is(scalar(grep { !is_id($_) || !/\A\d+-\d+-\d+-\d+\z/ } @ids), 0, 'ids have four numbers') or diag("@ids");
-is(scalar(grep { by_id($ids[$_ - 1], $ids[$_]) >= 0 } 1 .. $#ids), 0, 'and rise');
-ok(wait_for(sub { !grep { $_->data < @got } @clients }), 'all streams have all');
+is(scalar(grep { by_id($ids[$_ - 1], $ids[$_]) >= 0 } 1 .. $#ids), 0, 'ids increase');
+ok(wait_for(sub { !grep { $_->data < @got } @clients }), 'all streams receive all messages');
 is(scalar(grep { join(' ', map { $_->{id} } $_->events('message')) ne "@ids" } @clients[1 .. 11]), 0, 'all streams of one nginx have the same ids');
 
-# Resume on the same nginx, whichever worker.
+# Resuming on the same nginx, on any worker.
 $redis->publish('messages', map { "numbered $_" } 1 .. 50);
 $clients[0]->wait_data('numbered 50');
 my @numbered = grep { $_->{data} =~ /\Anumbered / } $clients[0]->events('message');
@@ -68,33 +68,33 @@ for my $last (0, 7, 24, 48) {
 }
 my $quiet = $one->stream('/on/messages', last_event_id => $numbered[-1]{id});
 $redis->publish('messages', 'later');
-is_deeply([$one->got($quiet, 'later')], ['later'], 'who has all of it gets what comes');
+is_deeply([$one->got($quiet, 'later')], ['later'], 'a client that has seen everything receives only new messages');
 
-# On the other nginx a plain message has no place.
+# Another nginx does not know the position of a plain message.
 my $moved = $two->stream('/on/messages', last_event_id => $numbered[9]{id});
-ok(wait_for(sub { @{ $moved->{events} } }), 'who moves to the other nginx is told something');
-is_deeply([$moved->types], ['sse.gap'], 'that there is a gap, and what cannot be placed is passed over');
-is($moved->{events}[0]{data}, qq({"after":"$numbered[9]{id}"}), 'after its id');
+ok(wait_for(sub { @{ $moved->{events} } }), 'a client that moves to the other nginx receives an event');
+is_deeply([$moved->types], ['sse.gap'], 'it receives a gap event, and messages of unknown position are skipped');
+is($moved->{events}[0]{data}, qq({"after":"$numbered[9]{id}"}), 'the gap event has an id');
 $redis->publish('messages', 'after the move');
-ok($moved->wait_data('after the move'), 'and then gets what comes');
+ok($moved->wait_data('after the move'), 'then it receives new messages');
 
-# Names are compared byte by byte.
+# Channel names are compared byte by byte.
 my $star = $one->stream('/on/a%2Ab');
 $redis->publish('acb', 'not this');
 $redis->publish('a*b', 'a star');
-is_deeply([$one->got($star, 'a star')], ['a star'], 'a name with a star is a name');
+is_deeply([$one->got($star, 'a star')], ['a star'], 'a channel name with an asterisk is not a pattern');
 my $who = $one->stream('/who', last_event_id => '0-0-0');
 $redis->publish('sse.presence', 'forged');
 $one->stream('/on/somebody');
-ok(wait_for(sub { grep { $_->{data} =~ /somebody/ } @{ $who->{events} } }), 'the module tells of presence');
-is(scalar(grep { $_->{data} eq 'forged' } @{ $who->{events} }), 0, 'and nobody else can');
+ok(wait_for(sub { grep { $_->{data} =~ /somebody/ } @{ $who->{events} } }), 'the presence channel is published to by the module');
+is(scalar(grep { $_->{data} eq 'forged' } @{ $who->{events} }), 0, 'nobody else can publish to the presence channel');
 
-# A prefix.
+# redis_prefix.
 my $site   = SSE::RedisStage->new(redis => $redis->url, workers => 1, hub => 'redis_prefix site:;');
 my $inside = $site->stream('/on/messages');
 $redis->publish('messages',      'outside');
 $redis->publish('site:messages', 'inside');
-is_deeply([$site->got($inside, 'inside')], ['inside'], 'with a prefix a hub hears what is published under it');
+is_deeply([$site->got($inside, 'inside')], ['inside'], 'a hub with a prefix receives messages of channels with that prefix');
 
 $_->ends_cleanly for @nginx, $site;
 done_testing();

@@ -1,5 +1,5 @@
-# redis_source stream: large entries of many streams come at once, more than is read at a time. Each is
-# delivered, and none is taken for one that is too large.
+# redis_source stream: large entries of many Redis streams arrive at once, more than one read may return.
+# All are delivered, and none is taken for one that is too large.
 
 use v5.36;
 use FindBin;
@@ -22,15 +22,15 @@ for my $notify ('Kt', undef) {
               redis.call('XADD', 'c' .. channel, '*', 'data', channel .. ' ' .. ARGV[2] .. ' ' .. ARGV[1])
             end
 EOF_SCRIPT
-        ok(wait_for(sub { !grep { $_->data < 50 * $round } @all }, 30), "$how: large entries of 200 streams come, round $round")
+        ok(wait_for(sub { !grep { $_->data < 50 * $round } @all }, 30), "$how: large entries of 200 streams arrive, round $round")
             or diag(join ' ', map { scalar $_->data } @all);
     }
     my %seen;
     $seen{ s/ x+\z//r }++ for map { $_->data } @all;
-    is(scalar(grep { $_ != 1 } values %seen), 0, 'each once');
-    is(scalar keys %seen, 600, 'all of them');
-    is(scalar(grep { $_->events('sse.gap') } @all), 0, 'without a gap');
-    unlike($nginx->cluster->error_log, qr/larger than max_event_size/, 'none is said to be too large');
+    is(scalar(grep { $_ != 1 } values %seen), 0, 'each entry arrives once');
+    is(scalar keys %seen, 600, 'all entries arrive');
+    is(scalar(grep { $_->events('sse.gap') } @all), 0, 'without a gap event');
+    unlike($nginx->cluster->error_log, qr/larger than max_event_size/, 'none is logged as too large');
     $nginx->ends_cleanly;
 }
 done_testing();

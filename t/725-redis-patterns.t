@@ -1,5 +1,5 @@
-# pattern: streams of all channels that match, by PSUBSCRIBE, with its meaning; what several patterns and
-# names match comes once; over reloads nothing is lost.
+# Streams with pattern behind Redis: channels match by PSUBSCRIBE with its syntax, an event that several
+# patterns and names match arrives once, and reloads lose nothing.
 
 use v5.36;
 use FindBin;
@@ -37,27 +37,27 @@ $redis->publish($_, 'end') for 'hello', 'hallo', 'h*llo', 'other';
 for my $pattern (sort keys %matched) {
     my @got = grep { $_ ne 'end' } map { $_->{data} } grep { $_->{type} ne 'sse.open' } @{ ended($stream{$pattern})->{events} };
     is_deeply(\@got, [map { ("plain to $_", "durable to $_") } grep { my $name = $_; grep { $_ eq $name } @{ $matched{$pattern} } } @channels],
-        "$pattern matches what it matches in Redis");
+        "$pattern matches as in Redis");
 }
-is(ended($all)->events('hello'), 3, 'events have the name of their channel');
+is(ended($all)->events('hello'), 3, 'events are named after their channel');
 is($_->subscriptions($redis), 1, 'each nginx has one subscribing connection') for @nginx;
 
-# Several that match.
+# Several matching patterns.
 my $several = $one->stream('/like/room:1,room:%2A,%2A:1,r%2A');
 my $exact   = $one->stream('/on/room:1');
 $redis->publish('room:1', 'plain');
 $one->publish('room:1', 'durable');
 $redis->publish('room:2', 'another room');
 $redis->publish('room:1', 'last');
-is_deeply([texts($several, 'last')], ['plain', 'durable', 'another room', 'last'], 'what several patterns match comes once');
-is_deeply([texts($exact, 'last')], ['plain', 'durable', 'last'], 'a stream of the name alone has it once too');
+is_deeply([texts($several, 'last')], ['plain', 'durable', 'another room', 'last'], 'an event that several patterns match arrives once');
+is_deeply([texts($exact, 'last')], ['plain', 'durable', 'last'], 'a stream of the channel name receives it once');
 
-# Resume, from the memory of this nginx.
+# Resuming from the memory of this nginx.
 my @events = grep { $_->{type} ne 'sse.open' } @{ $several->{events} };
 my $back   = $one->stream('/like/room:%2A', last_event_id => $events[0]{id});
-is_deeply([texts($back, 'last')], ['durable', 'another room', 'last'], 'who returns has the rest');
+is_deeply([texts($back, 'last')], ['durable', 'another room', 'last'], 'a returning client receives the rest');
 
-# Over reloads.
+# Reloads.
 my @stay   = map { $one->stream("/like/$_", reconnect => 1) } ('tick:%2A') x 4, 'tick:1,tick:%2A';
 my $writer = $redis->connect;
 $writer->stream(300, sub ($number) { ['PUBLISH', 'tick:' . $number % 3, $number] });
@@ -65,12 +65,12 @@ for (1 .. 4) {
     serve_for(0.5);
     ok($one->cluster->reload, 'nginx reloads');
 }
-ok($writer->stop, 'Redis took all');
+ok($writer->stop, 'Redis accepted all messages');
 my $last = $writer->{sent};
-ok(wait_for(sub { !grep { !grep { $_->{data} eq $last } @{ $_->{events} } } @stay }, 35), 'everyone gets the last message');
-is(scalar(grep { join(' ', texts($_, $last)) ne join ' ', 1 .. $last } @stay), 0, "all $last plain messages came once and in order")
+ok(wait_for(sub { !grep { !grep { $_->{data} eq $last } @{ $_->{events} } } @stay }, 35), 'every stream receives the last message');
+is(scalar(grep { join(' ', texts($_, $last)) ne join ' ', 1 .. $last } @stay), 0, "all $last plain messages arrive once and in order")
     or diag(scalar texts($stay[0], $last));
-ok(wait_for(sub { $one->subscriptions($redis) == 1 }, 5), 'one subscribing connection is left');
+ok(wait_for(sub { $one->subscriptions($redis) == 1 }, 5), 'there is one subscribing connection');
 
 $_->ends_cleanly for @nginx;
 done_testing();
@@ -81,7 +81,7 @@ sub ended ($client) {
     return $client;
 }
 
-# The data of all events up to that one, whatever their types.
+# The data of all events of any type up to this one.
 sub texts ($client, $last) {
     wait_for(sub { grep { $_->{data} eq $last } @{ $client->{events} } }, 10) or return "no $last";
     return map { $_->{data} } grep { $_->{type} ne 'sse.open' } @{ $client->{events} };

@@ -1,5 +1,5 @@
-# Streams of patterns behind Redis: a channel that is joined by its name brings them nothing twice, and whenever
-# something may have been missed they are told one gap; over reloads nothing is missed and none is told.
+# Streams with pattern behind Redis: subscribing to a channel by name duplicates no event, whenever
+# something may have been lost one gap event is sent, and reloads lose nothing and send none.
 
 use v5.36;
 use FindBin;
@@ -16,31 +16,31 @@ my $nginx  = $stage->cluster;
 my @client = map { $stage->stream($_, reconnect => 1) } ('/like/room:%2A') x 3, '/like/room:%2A,%2A:1,r%2A';
 my $number = 0;
 
-# Channels are joined by name while they have events.
+# Subscriptions by name begin while events are published.
 say_some(4);
 for my $room (0 .. 2) {
     my $exact = $stage->stream("/all/room:$room");
     say_some(6);
-    ok(wait_for(sub { grep { /e/ } $exact->data }, 5), "room $room has a stream of its own");
+    ok(wait_for(sub { grep { /e/ } $exact->data }, 5), "room $room has a stream");
 }
-all_came('beside streams of the same channels');
+all_came('besides streams of the same channels');
 my $id     = $client[0]{events}[3]{id};
 my $resume = $stage->stream('/like/room:%2A', last_event_id => $id);
 ok(wait_for(sub { $resume->data >= $number - 3 }, 5), 'a client resumes');
-is(join(' ', $resume->data), join(' ', map { "e$_" } 4 .. $number), 'it gets the rest once, in order');
+is(join(' ', $resume->data), join(' ', map { "e$_" } 4 .. $number), 'it receives the rest once and in order');
 
 # Reloads.
 for (1 .. 2) {
     ok($nginx->reload, 'nginx reloads');
     say_some(8);
 }
-all_came('over reloads');
-is(gaps(), '0 0 0 0', 'no gap was told');
+all_came('reloads');
+is(gaps(), '0 0 0 0', 'no gap event is sent');
 
-# Outages, with the data kept and gone, and the death of the holder.
+# Outages with and without loss of data, and a killed holder of the subscription.
 my @outage = (
-    ['Redis is killed and has its data' => sub { $redis->kill; serve_for(0.3); $redis->start }],
-    ['Redis is killed and its data is gone' => sub {
+    ['Redis is killed and keeps its data' => sub { $redis->kill; serve_for(0.3); $redis->start }],
+    ['Redis is killed and loses its data' => sub {
         $redis->kill; serve_for(0.3);
         system 'rm', '-rf', glob($redis->dir . '/*.rdb'), glob($redis->dir . '/appendonly*');
         $redis->start;
@@ -52,28 +52,28 @@ for my $outage (@outage) {
     my $before = $client[0]{last_event_id};
     my $had    = gaps();
     $happens->();
-    ok(wait_for(sub { gaps() eq $had =~ s/(\d+)/$1 + 1/ger }, 15), "$what: all are told a gap") or diag(gaps());
-    ok($stage->wait_up, 'the subscription is back');
+    ok(wait_for(sub { gaps() eq $had =~ s/(\d+)/$1 + 1/ger }, 15), "$what: all streams receive a gap event") or diag(gaps());
+    ok($stage->wait_up, 'Redis is subscribed again');
     say_some(6);
     all_came($what);
-    is(gaps(), $had =~ s/(\d+)/$1 + 1/ger, 'each was told one');
+    is(gaps(), $had =~ s/(\d+)/$1 + 1/ger, 'each stream receives one gap event');
     my $back = $stage->stream('/like/room:%2A', last_event_id => $before);
-    ok(wait_for(sub { $back->events('sse.gap') }, 5), 'who resumes from before it is told as well');
+    ok(wait_for(sub { $back->events('sse.gap') }, 5), 'a client that resumes from before the outage receives a gap event');
     my $after = $stage->stream('/like/room:%2A', last_event_id => $client[0]{last_event_id});
     say_some(2);
-    ok(wait_for(sub { $after->data >= 2 }, 5), 'who resumes from behind it gets what comes');
-    is(scalar($after->events('sse.gap')), 0, 'and is told nothing');
+    ok(wait_for(sub { $after->data >= 2 }, 5), 'a client that resumes from after the outage receives new events');
+    is(scalar($after->events('sse.gap')), 0, 'without a gap event');
 }
 
 my $holder = $stage->holder($redis);
 my @stay   = grep { $_->worker != $holder } map { $stage->stream('/like/room:%2A') } 1 .. 12;
-cmp_ok(scalar @stay, '>', 0, 'another worker than the holder has streams');
+cmp_ok(scalar @stay, '>', 0, 'a worker other than the holder has streams');
 ok($nginx->kill_worker($holder), 'the holder is killed');
-ok(wait_for(sub { !grep { $_->events('sse.gap') != 1 } @stay }, 15), 'streams of the other worker are told a gap');
-ok($stage->wait_up, 'the subscription is back');
+ok(wait_for(sub { !grep { $_->events('sse.gap') != 1 } @stay }, 15), 'streams of the other worker receive a gap event');
+ok($stage->wait_up, 'Redis is subscribed again');
 say_some(4);
-ok(wait_for(sub { !grep { my $client = $_; !grep { $_ eq "e$number" } $client->data } @stay }, 10), 'and get what comes');
-is(scalar(grep { $_->events('sse.gap') != 1 } @stay), 0, 'each was told one');
+ok(wait_for(sub { !grep { my $client = $_; !grep { $_ eq "e$number" } $client->data } @stay }, 10), 'they receive new events');
+is(scalar(grep { $_->events('sse.gap') != 1 } @stay), 0, 'each stream receives one gap event');
 
 $stage->ends_cleanly;
 done_testing();
@@ -94,7 +94,7 @@ sub all_came ($what) {
     my $all = join ' ', map { "e$_" } 1 .. $number;
     for my $client (@client) {
         wait_for(sub { $client->data >= $number }, 10);
-        is(join(' ', $client->data), $all, "$what: all $number events came once, in order");
+        is(join(' ', $client->data), $all, "$what: all $number events arrive once and in order");
     }
     return;
 }

@@ -1,5 +1,5 @@
-# The ways to a Redis: password, user of the ACL, TLS, unix socket, database. A wrong password or an unknown
-# certificate costs one line, is tried again at leisure, and works once it is mended.
+# Ways to connect to Redis: password, ACL user, TLS, Unix socket, database. A wrong password or an untrusted
+# certificate is logged once, retried at a low rate, and works once it is fixed.
 
 use v5.36;
 use FindBin;
@@ -24,64 +24,64 @@ my %hub   = (
     wrong    => 'redis://:wrong-secret@127.0.0.1:' . $shut->port,
     nobody   => "redis://app:wrong-secret\@127.0.0.1:$port",
 );
-# Ours is not among the authorities that a machine trusts, so one nginx is told to trust it.
+# The CA of the test is not trusted by the machine, so one nginx is configured to trust it.
 my $trusting = nginx('env SSL_CERT_FILE=' . bundle() . ';', %hub);
 my $strict   = nginx('env SSL_CERT_FILE=/dev/null;', tls => $hub{tls}, plain => "rediss://127.0.0.1:$port");
 
 my @good = qw(database user unix tls password both);
 for my $name (@good) {
-    ok(wait_for(sub { told($trusting, $name) eq 'up' }, 10), "$name: the hub is joined") or diag(told($trusting, $name));
+    ok(wait_for(sub { told($trusting, $name) eq 'up' }, 10), "$name: the hub connects") or diag(told($trusting, $name));
     my $client = stream($trusting, $name);
     my $answer = request(port => $trusting->port, path => "/to/$name", body => 'durable');
     is($answer->{status}, 201, "$name: an event is published");
-    ok($client->wait_data('durable'), "$name: and comes");
+    ok($client->wait_data('durable'), "$name: the event arrives");
     ($name =~ /\A(?:password|both)\z/ ? $shut : $open)->publish("on-$name", 'plain');
-    ok($client->wait_data('plain'), "$name: as does a plain message");
+    ok($client->wait_data('plain'), "$name: a plain message arrives");
 }
-is($open->must('EXISTS', 'sse:{sse}:s:on-database'), 0, 'what is published with a database');
+is($open->must('EXISTS', 'sse:{sse}:s:on-database'), 0, 'an event is published in a numbered database');
 my $third = $open->connect;
 $third->call('SELECT', 3);
-is($third->call('EXISTS', 'sse:{sse}:s:on-database'), 1, 'is in that one');
+is($third->call('EXISTS', 'sse:{sse}:s:on-database'), 1, 'the event is in that database');
 
-# What does not get in.
+# Connections that Redis rejects.
 my @vain = ([$trusting, 'wrong'], [$trusting, 'nobody'], [$strict, 'tls'], [$strict, 'plain']);
 for my $case (@vain) {
     my ($nginx, $name) = @$case;
-    like(told($nginx, $name), qr/\A(?:connecting|down)\z/, "$name: a hub that is not let in is not joined");
+    like(told($nginx, $name), qr/\A(?:connecting|down)\z/, "$name: a rejected hub is not up");
     my $client = SSE::Client->new(port => $nginx->port, path => "/on/$name");
     ok($client->wait_open(2), "$name: its streams open");
-    is(request(port => $nginx->port, path => "/to/$name", body => 'x')->{status}, 503, "$name: who publishes is told to come back");
+    is(request(port => $nginx->port, path => "/to/$name", body => 'x')->{status}, 503, "$name: a publish receives 503");
     $client->close;
 }
 my $before = $shut->info('stats')->{total_connections_received};
 serve_for(4);
 my $tries = $shut->info('stats')->{total_connections_received} - $before;
-cmp_ok($tries, '<=', 20, "in four seconds it is tried at leisure ($tries times)");
+cmp_ok($tries, '<=', 20, "retries are limited ($tries in four seconds)");
 for my $case (@vain) {
     my ($nginx, $name) = @$case;
     my @lines = grep { !/nothing is published/ } $nginx->wait_lines(qr/\[(?:notice|warn|error|crit)\](?=.*hub "$name")(?=.*redis)/i);
     is(scalar @lines, 1, "$name: the log has one line") or diag(join "\n", @lines);
 }
-unlike($trusting->error_log . $strict->error_log, qr/secret|ss:w|ss%3Aw/, 'in which no password is');
-unlike(request(port => $trusting->port, path => '/status')->{body}, qr/secret|ss:w|127\.0\.0\.1/, 'nor does the status show one');
+unlike($trusting->error_log . $strict->error_log, qr/secret|ss:w|ss%3Aw/, 'the log contains no password');
+unlike(request(port => $trusting->port, path => '/status')->{body}, qr/secret|ss:w|127\.0\.0\.1/, 'the status contains no password');
 
-# Mended.
+# Fixed.
 $shut->must('CONFIG', 'SET', 'requirepass', 'wrong-secret');
-ok(wait_for(sub { told($trusting, 'wrong') eq 'up' }, 15), 'when the password is mended the hub is joined');
+ok(wait_for(sub { told($trusting, 'wrong') eq 'up' }, 15), 'the hub connects when the password is fixed');
 $open->must('ACL', 'SETUSER', 'app', '>wrong-secret');
-ok(wait_for(sub { told($trusting, 'nobody') eq 'up' }, 15), 'so is that of the user');
+ok(wait_for(sub { told($trusting, 'nobody') eq 'up' }, 15), 'the hub connects when the user is fixed');
 my $client = stream($trusting, 'wrong');
 $client->wait_open;
-is(request(port => $trusting->port, path => '/to/wrong', body => 'let in')->{status}, 201, 'and publishes');
-ok($client->wait_data('let in'), 'and hears');
+is(request(port => $trusting->port, path => '/to/wrong', body => 'let in')->{status}, 201, 'it publishes');
+ok($client->wait_data('let in'), 'it receives events');
 $strict->configure(main => 'env SSL_CERT_FILE=' . bundle() . ';');
 ok($strict->reload, 'nginx reloads and trusts the certificate');
-ok(wait_for(sub { told($strict, 'tls') eq 'up' }, 15), 'then that hub is joined too');
+ok(wait_for(sub { told($strict, 'tls') eq 'up' }, 15), 'then that hub connects too');
 
 $_->ends_cleanly for $trusting, $strict;
 done_testing();
 
-# A hub for each address, with streams and a publisher of a channel of its own.
+# Starts an nginx with a hub for each address, each with a channel that can be read and published to.
 sub nginx ($main, %url) {
     my @names = sort keys %url;
     return SSE::Cluster->start(
@@ -103,7 +103,7 @@ sub stream ($nginx, $hub) {
     return $client;
 }
 
-# Both servers' authorities in one file, where every process may read it.
+# The CAs of both servers in one world-readable file.
 sub bundle {
     state $file = File::Temp->new;
     SSE::Cluster::write_file("$file", join '', map { SSE::Cluster::slurp($_->ca) } $open, $shut);

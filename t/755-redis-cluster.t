@@ -1,5 +1,5 @@
-# In a Redis Cluster a hub lives in one slot: it follows when the slot moves to another node, live, and
-# when the node that has it is killed. Plain messages may be published at any node.
+# Redis Cluster: the keys of a hub are in one slot. The hub follows when the slot is migrated to another
+# node and when its node is killed. Plain messages may be published at any node.
 
 use v5.36;
 use FindBin;
@@ -16,34 +16,34 @@ my @nginx   = map {
 } 1, 2;
 my $key   = 'sse:{sse}:clock';
 my $fleet = SSE::Fleet->new(clusters => [map { $_->cluster } @nginx], clients => 20, quiet => 4, rate => 60, movers => 4);
-ok($fleet->gather, '24 clients of two nginxes are connected');
+ok($fleet->gather, '24 clients of two nginx instances are connected');
 is(subscriptions($_), 1, 'each nginx has one subscribing connection') for @nginx;
 my $plain = $nginx[0]->stream('/on/plain');
 $fleet->start_publishing;
 for my $node ($cluster->nodes) {
     $node->publish('plain', 'at ' . $node->port);
 }
-ok($plain->wait_data('at ' . $_->port), 'a plain message comes from whichever node') for $cluster->nodes;
+ok($plain->wait_data('at ' . $_->port), 'a plain message arrives from any node') for $cluster->nodes;
 my $owner = $cluster->owner($key);
 is($owner->must('EXISTS', $key, 'sse:{sse}:s:loud'), 2, 'the clock and the channels are in one slot');
 
-# The slot moves.
+# The slot is migrated.
 my $other = $cluster->other_master($owner);
-ok($cluster->migrate($key, $other), 'the slot moves to another node');
+ok($cluster->migrate($key, $other), 'the slot is migrated to another node');
 published_more('after the move');
-is($other->must('EXISTS', $key, 'sse:{sse}:s:loud'), 2, 'everything is there');
+is($other->must('EXISTS', $key, 'sse:{sse}:s:loud'), 2, 'the other node has the keys');
 $other->publish('plain', 'after the move');
-ok($plain->wait_data('after the move'), 'plain messages come');
-ok($cluster->migrate($key, $owner), 'the slot moves back');
+ok($plain->wait_data('after the move'), 'plain messages arrive');
+ok($cluster->migrate($key, $owner), 'the slot is migrated back');
 published_more('after the move back');
 
 # The node is killed.
 $cluster->owner($key)->must('WAIT', 1, 1000);
 ok($cluster->kill_owner($key), 'the node that has the slot is killed and replaced');
 published_more('after the death');
-ok($_->wait_up, 'both nginxes are joined') for @nginx;
+ok($_->wait_up, 'both nginx instances are connected') for @nginx;
 $cluster->owner($key)->publish('plain', 'after the death');
-ok($plain->wait_data('after the death'), 'plain messages come');
+ok($plain->wait_data('after the death'), 'plain messages arrive');
 is(subscriptions($_), 1, 'each nginx has one subscribing connection') for @nginx;
 
 $fleet->verify;
@@ -58,5 +58,5 @@ sub subscriptions ($nginx) {
 
 sub published_more ($when) {
     my $accepted = $fleet->count;
-    return ok(wait_for(sub { $fleet->count > $accepted + 30 }, 15), "publishing goes on $when");
+    return ok(wait_for(sub { $fleet->count > $accepted + 30 }, 15), "publishing continues $when");
 }

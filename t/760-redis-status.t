@@ -1,4 +1,4 @@
-# What the status tells of Redis: whether it is there, and how often it was joined again.
+# The status of Redis in the figures: whether it is connected, and how often it was reconnected.
 
 use v5.36;
 use FindBin;
@@ -12,32 +12,32 @@ use SSE::RedisStage;
 my $redis = SSE::Redis->start;
 my $stage = SSE::RedisStage->new(redis => $redis->url, http => "sse_hub alone { zone 2m; max_event_size 64k; }\nsse_drain 300ms;");
 
-is($stage->status('alone')->{redis}, 'off', 'a hub without Redis is not joined');
-is($stage->status('alone')->{redis_reconnects}, 0, 'nor ever was');
-is($stage->state, 'up', 'one with Redis is');
+is($stage->status('alone')->{redis}, 'off', 'a hub without Redis reports "off"');
+is($stage->status('alone')->{redis_reconnects}, 0, 'it has no reconnects');
+is($stage->state, 'up', 'a hub with Redis reports "up"');
 my $first = $stage->reconnects;
-is($first, 0, 'and was not joined again yet');
-is_deeply(prometheus(), { up => 1, reconnects => 0 }, 'Prometheus is told the same');
+is($first, 0, 'it has no reconnects yet');
+is_deeply(prometheus(), { up => 1, reconnects => 0 }, 'Prometheus has the same figures');
 
 $redis->must('CLIENT', 'KILL', 'TYPE', 'pubsub');
-ok(wait_for(sub { $stage->reconnects == 1 && $stage->state eq 'up' }, 5), 'a connection that breaks is counted when it is back');
+ok(wait_for(sub { $stage->reconnects == 1 && $stage->state eq 'up' }, 5), 'a reconnect is counted');
 $redis->kill;
-ok(wait_for(sub { $stage->state =~ /\A(?:connecting|down)\z/ }, 5), 'a Redis that is gone is seen');
-is(prometheus()->{up}, 0, 'by Prometheus too');
-is(scalar(grep { !/\A(?:connecting|down)\z/ } workers_say('redis')), 0, 'all workers say so');
+ok(wait_for(sub { $stage->state =~ /\A(?:connecting|down)\z/ }, 5), 'a killed Redis is reported');
+is(prometheus()->{up}, 0, 'Prometheus reports it too');
+is(scalar(grep { !/\A(?:connecting|down)\z/ } workers_say('redis')), 0, 'all workers report it');
 serve_for(1);
-is($stage->reconnects, 1, 'tries are not counted');
+is($stage->reconnects, 1, 'failed attempts are not counted');
 $redis->start;
-ok($stage->wait_up, 'it is back');
-is($stage->reconnects, 2, 'which is counted');
+ok($stage->wait_up, 'Redis is up again');
+is($stage->reconnects, 2, 'the reconnect is counted');
 is(prometheus()->{up}, 1, 'by Prometheus');
 is(prometheus()->{reconnects}, 2, 'too');
 ok($stage->cluster->reload, 'nginx reloads');
-ok($stage->cluster->wait_old_workers_gone(5), 'and the old workers go');
-is($stage->state, 'up', 'the hub is joined as before');
+ok($stage->cluster->wait_old_workers_gone(5), 'the old workers exit');
+is($stage->state, 'up', 'the hub is connected as before');
 my $page = request(port => $stage->port, path => '/status?format=html');
-like($page->{body}, qr/redis/i, 'the page shows it');
-unlike(request(port => $stage->port, path => "/status$_")->{body}, qr{redis://|@{[$redis->port]}}, 'where it is nobody is told')
+like($page->{body}, qr/redis/i, 'the page shows the state');
+unlike(request(port => $stage->port, path => "/status$_")->{body}, qr{redis://|@{[$redis->port]}}, 'the address is not in the output')
     for '', '?format=prometheus', '?format=html';
 
 $stage->ends_cleanly;
@@ -50,7 +50,7 @@ sub prometheus {
     return { up => $up, reconnects => $reconnects };
 }
 
-# What the workers say of one figure, as far as twenty requests meet them.
+# One figure, from twenty requests that reach different workers.
 sub workers_say ($key) {
     return map { $stage->status->{$key} } 1 .. 20;
 }

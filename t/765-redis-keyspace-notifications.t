@@ -1,5 +1,5 @@
-# redis_source stream: somebody changes notify-keyspace-events, or what nginx may do, under a live connection.
-# The streams are read in the other way then, one line tells it, and nothing is lost.
+# redis_source stream: notify-keyspace-events or the permissions of nginx change on a live connection. The
+# streams are then read by the other method, the change is logged once, and nothing is lost.
 
 use v5.36;
 use FindBin;
@@ -31,9 +31,9 @@ for my $flags ('', 'KEA', 'Es', 'Kt') {
         or diag(join "\n", map { $_->lines } @nginx);
 }
 add(2);
-all_came('it is as it was');
+all_came('the setting is restored');
 
-# Changed and changed back before anybody looks.
+# Changed and changed back before nginx checks.
 for (1 .. 3) {
     $redis->must('CONFIG', 'SET', 'notify-keyspace-events', '');
     add(2);
@@ -41,15 +41,15 @@ for (1 .. 3) {
     all_came('changed for a moment');
 }
 
-# The setting cannot be seen any more.
+# The setting can no longer be read.
 my $before = lines_of($two);
 $redis->must('ACL', 'SETUSER', 'app', '-config');
-ok(wait_for(sub { lines_of($two) > $before }, 10), 'that it may not be read any more is logged');
+ok(wait_for(sub { lines_of($two) > $before }, 10), 'a setting that can no longer be read is logged');
 $redis->must('CONFIG', 'SET', 'notify-keyspace-events', '');
 add(3);
-all_came('it may not be read');
+all_came('the setting cannot be read');
 
-# New connections, and other processes.
+# New connections and new workers.
 $redis->must('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes');
 $redis->must('CLIENT', 'KILL', 'TYPE', 'pubsub');
 add(3);
@@ -57,11 +57,11 @@ ok($_->cluster->reload, 'nginx reloads') for @nginx;
 add(3);
 $redis->must('CONFIG', 'SET', 'notify-keyspace-events', 'Kt');
 add(3);
-ok($_->cluster->wait_old_workers_gone(8), 'the old workers go') for @nginx;
+ok($_->cluster->wait_old_workers_gone(8), 'the old workers exit') for @nginx;
 add(3);
-all_came('after all');
-is(scalar(grep { $_->events('sse.gap') } @client), 0, 'no gap was told');
-ok($_->wait_up, 'the hub is joined') for @nginx;
+all_came('after reloads');
+is(scalar(grep { $_->events('sse.gap') } @client), 0, 'no gap event is sent');
+ok($_->wait_up, 'the hub is connected') for @nginx;
 
 $_->ends_cleanly for @nginx;
 done_testing();
@@ -77,7 +77,7 @@ sub all_came ($what) {
     my $all = join ' ', map { "e$_" } 1 .. $number;
     for my $client (@client) {
         wait_for(sub { scalar(grep { /\Ae\d/ } $client->data) >= $number }, 15);
-        is(join(' ', grep { /\Ae\d/ } $client->data), $all, "$what: all $number events came, once and in order");
+        is(join(' ', grep { /\Ae\d/ } $client->data), $all, "$what: all $number events arrive once and in order");
     }
     return;
 }
