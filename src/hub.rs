@@ -36,7 +36,7 @@ pub use budget::Budget;
 #[cfg(test)]
 pub use budget::{let_turns_have, let_visits_have};
 pub use listeners::control::ControlEntry;
-pub use listeners::pattern::{name_of_pattern, pattern_of, reaches, shown};
+pub use listeners::pattern_name::{name_of_pattern, pattern_of, reaches, shown};
 pub use listeners::pattern_replay::PatternReplay;
 pub use listeners::slots::{SlotClaim, Wakers};
 pub use listeners::subscribe::{JoinError, Membership};

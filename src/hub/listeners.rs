@@ -2,13 +2,14 @@
 //!
 //! - `slots`: processes and their wake-ups
 //! - `subscribe`, `subscribed`: joining and leaving channels, and what a process has joined
-//! - `pattern`, `matching`, `pattern_replay`: patterns, the channels that match them, and the history of
+//! - `pattern`, `pattern_name`, `matching`, `pattern_replay`: patterns, the channels that match them, and the history of
 //!   these channels
 //! - `control`: entries of the log that are no events
 
 pub(super) mod control;
 pub(super) mod matching;
 pub(super) mod pattern;
+pub(super) mod pattern_name;
 pub(super) mod pattern_replay;
 pub(super) mod slots;
 pub(super) mod subscribe;

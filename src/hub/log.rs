@@ -2,6 +2,7 @@
 //!
 //! - `append`, `ring`: writing events under the lock, and reading new ones without it
 //! - `channels`, `eviction`: channel records, and what is removed when memory or history is used up
+//! - `delivery`: how an event reached the log
 //! - `position`: an event's id and its dense position, and ranges of both
 //! - `idempotency`: recognises publishes that are repeated
 //! - `replay`, `resume`: reads retained events, from what a client's last id says
@@ -11,6 +12,7 @@
 pub(super) mod append;
 pub(super) mod channels;
 pub(super) mod cursor;
+pub(super) mod delivery;
 pub(super) mod detached;
 pub(super) mod eviction;
 pub(super) mod idempotency;

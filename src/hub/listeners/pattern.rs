@@ -10,46 +10,16 @@ use std::sync::atomic::{fence, Ordering};
 
 use crate::hub::budget::Budget;
 use crate::hub::listeners::matching::Matches;
+use crate::hub::listeners::pattern_name::shown;
 use crate::hub::log::channels::PATTERNS;
 use crate::hub::log::ring::Descriptor;
 use crate::hub::memory::access::{Guard, Locked};
 use crate::hub::memory::layout::{header, high, low};
 use crate::hub::Hub;
-use crate::sse::channel::is_own;
-use crate::sse::pattern::Subject;
 
-/// What the name of a pattern's record begins with.
-const MARK: u8 = 0;
 /// Who listens to patterns reads the whole log, and is woken at every so manieth event even if
 /// nothing matches: else the ring might overtake it.
 const WAKE_EVERY: u64 = 256;
-
-/// The name under which a hub knows a pattern: what to join, to listen to all channels that match.
-pub fn name_of_pattern(pattern: &[u8]) -> Box<[u8]> {
-    [&[MARK], pattern].concat().into()
-}
-
-/// The pattern, if this is the name of one's record.
-pub fn pattern_of(name: &[u8]) -> Option<&[u8]> {
-    name.strip_prefix(&[MARK])
-}
-
-/// The name, or the pattern, as users know it.
-pub fn shown(name: &[u8]) -> &[u8] {
-    pattern_of(name).unwrap_or(name)
-}
-
-/// Whether who listens to `name`, a channel's or a pattern's record's, gets the events of `channel`.
-/// The module's own channels are never matched by a pattern.
-pub fn reaches(name: &[u8], channel: &Subject<'_>) -> bool {
-    match pattern_of(name) {
-        Some(pattern) => {
-            let is_hidden = is_own(channel.name()) || pattern_of(channel.name()).is_some();
-            !is_hidden && channel.matches(pattern)
-        }
-        None => name == channel.name(),
-    }
-}
 
 impl Hub {
     /// The name of the channel that an event is of. False: the event is gone, and it cannot be told;
@@ -172,21 +142,5 @@ impl Guard<'_> {
             0 => high(self.get(PATTERNS.ends)),
             record => low(self.word(record, PATTERNS.link)),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_reaches_itself_and_a_pattern_what_it_matches() {
-        let all = name_of_pattern(b"*");
-        let reaches = |name: &[u8], channel: &[u8]| reaches(name, &Subject::new(channel));
-        assert!(reaches(b"a*", b"a*") && !reaches(b"a*", b"ab"));
-        assert!(reaches(&name_of_pattern(b"a*"), b"ab") && reaches(&all, b"sse"));
-        assert!(!reaches(&all, b"sse.status") && !reaches(&name_of_pattern(b"sse.*"), b"sse.x"));
-        assert!(!reaches(&all, &all), "a pattern is no channel");
-        assert_eq!((shown(&all), shown(b"a")), (&b"*"[..], &b"a"[..]));
     }
 }

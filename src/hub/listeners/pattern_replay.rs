@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
 
 use crate::hub::budget::Budget;
-use crate::hub::listeners::pattern::reaches;
+use crate::hub::listeners::pattern_name::reaches;
 use crate::hub::log::position::{end, Kind, LogOrder, LowWatermark};
 use crate::hub::log::replay::{ReplayBatch, ReplayedEvent, Resume};
 use crate::hub::log::resume::{AlreadySeen, Origin};

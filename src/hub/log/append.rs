@@ -2,6 +2,7 @@
 
 use crate::hub::budget::Budget;
 use crate::hub::log::channels::record_blocks;
+use crate::hub::log::delivery::Delivery;
 use crate::hub::log::eviction::Short;
 use crate::hub::log::idempotency::KeyHash;
 use crate::hub::log::position::{Kind, LogOrder};
@@ -71,31 +72,10 @@ pub(in crate::hub) struct Numbering {
     pub entry: Option<ReportedId>,
 }
 
-/// How an event came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::hub) enum Delivery {
-    /// It was published on this nginx.
-    Here,
-    /// Redis brought it as a plain message.
-    Plain,
-    /// Redis brought it, with a number, when it happened.
-    Live,
-    /// Redis brought it when its channel was caught up: some streams had it elsewhere.
-    Late,
-    /// The same, and it happened before its channel was subscribed to: streams of patterns in progress
-    /// had it then.
-    Earlier,
-}
-
 /// Holds of the lock that one publish takes to make room.
 const HOLDS: usize = 8;
 /// Steps that a publish spends on events of its channel that are too old.
 const EXPIRING: usize = 32;
-
-/// Bit of an event's flags that says that it came late.
-const LATE: u8 = 4;
-/// Bit that says that it happened before its channel was subscribed to.
-const EARLIER: u8 = 8;
 
 impl Hub {
     /// Appends events to a channel; they get ids of this hub. With a key that was used on this
@@ -321,12 +301,7 @@ impl Guard<'_> {
     ) {
         let (region, layout) = (&self.hub.region, &self.hub.layout);
         let block = write_event(taker, new.event_type, &new.data);
-        let late = match numbering.came {
-            Delivery::Earlier => LATE | EARLIER,
-            Delivery::Late => LATE,
-            Delivery::Here | Delivery::Plain | Delivery::Live => 0,
-        };
-        let flags = u64::from(numbering.kind.flags() | late);
+        let flags = u64::from(numbering.kind.flags() | numbering.came.flags());
         region.set(layout.block(block, event::OWNER), pair(record, new.len() as u32));
         region.set(layout.block(block, event::LINKS), pair(chain.earlier, 0));
         let born = numbering.born << 16 | flags << 8 | new.event_type.len() as u64;
@@ -367,16 +342,6 @@ impl Numbering {
             Kind::Durable | Kind::Placed => self.entry_id,
         }
     }
-}
-
-/// Whether Redis brought an event late, by its word BORN.
-pub(in crate::hub) fn is_late(born: u64) -> bool {
-    (born >> 8) as u8 & LATE != 0
-}
-
-/// Whether an event happened before its channel was subscribed to, by its word BORN.
-pub(in crate::hub) fn is_earlier(born: u64) -> bool {
-    (born >> 8) as u8 & EARLIER != 0
 }
 
 /// Events that are written and linked to each other, not yet to their channel.

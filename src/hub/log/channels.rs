@@ -2,7 +2,7 @@
 
 use std::hash::Hasher;
 
-use crate::hub::listeners::pattern::pattern_of;
+use crate::hub::listeners::pattern_name::pattern_of;
 use crate::hub::log::position::{LostKinds, LowWatermark};
 use crate::hub::memory::access::Guard;
 use crate::hub::memory::alloc::{give_back, BlockAllocator};

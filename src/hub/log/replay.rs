@@ -3,7 +3,7 @@
 //! that have a budget each.
 
 use crate::hub::budget::Budget;
-use crate::hub::log::append::is_late;
+use crate::hub::log::delivery::is_late;
 use crate::hub::log::position::{end, Kind, LogOrder};
 use crate::hub::log::replay::track::{Aim, EventAnchor, Next, Track};
 use crate::hub::log::resume::AlreadySeen;

@@ -7,7 +7,7 @@
 use std::sync::atomic::{fence, Ordering};
 
 use crate::hub::listeners::control::ControlEntry;
-use crate::hub::log::append::{is_earlier, is_late};
+use crate::hub::log::delivery::{is_earlier, is_late};
 use crate::hub::log::position::{Kind, LogOrder};
 use crate::hub::memory::alloc::read_event;
 use crate::hub::memory::layout::{event, header, high, low};

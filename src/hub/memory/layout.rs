@@ -42,12 +42,14 @@ pub mod header {
     pub const LOCK: usize = 8;
     /// Which hold of it this is: see `holder`.
     pub const HOLD: usize = 14;
-    /// The redo log: see `change`.
+    /// The redo log: see `redo`.
     pub const REDO_LEN: usize = 16;
     pub const REDO_BATCH: usize = 17;
     pub const REDO_POSITION: usize = 18;
     pub const REDO_WORDS: usize = 192;
     pub const REDO_VALUES: usize = 256;
+    /// The most words that one transaction sets.
+    pub const REDO_PAIRS: usize = 64;
     /// Free blocks: the first of the list | how many; the first block that was never used.
     pub const FREE: usize = 24;
     pub const FRESH: usize = 25;
@@ -346,9 +348,9 @@ const _: () = {
     assert!(header::LOCK + lock::WORDS <= header::REDO_LEN);
     assert!(header::CLASSES + header::CLASS_COUNT <= header::SWEEP);
     assert!(header::COUNTERS + header::COUNTER_COUNT <= header::REDO_WORDS);
-    assert!(header::REDO_WORDS + crate::hub::memory::redo::PAIRS <= header::REDO_VALUES);
-    assert!(header::REDO_VALUES + crate::hub::memory::redo::PAIRS <= header::WORDS);
-    assert!(header::REDO_VALUES + crate::hub::memory::redo::PAIRS <= header::SOURCE);
+    assert!(header::REDO_WORDS + header::REDO_PAIRS <= header::REDO_VALUES);
+    assert!(header::REDO_VALUES + header::REDO_PAIRS <= header::WORDS);
+    assert!(header::REDO_VALUES + header::REDO_PAIRS <= header::SOURCE);
     assert!(header::LEASE + lock::WORDS <= header::SUCCESSOR);
     assert!(slot::LIFE + lock::WORDS <= slot::GENERATION);
 };

@@ -14,9 +14,6 @@ use std::sync::atomic::{compiler_fence, fence, Ordering};
 use crate::hub::memory::layout::{event, header, high, low, pair, Layout};
 use crate::hub::memory::region::Region;
 
-/// Most pairs of one change.
-pub const PAIRS: usize = 64;
-
 /// Bit of REDO_LEN that is set with any change, so that one without pairs is seen as well.
 const PRESENT: u64 = 1 << 32;
 
@@ -52,11 +49,11 @@ impl<'a> Transaction<'a> {
         }
     }
 
-    /// Sets a word. More than [`PAIRS`] different words in one change are a fault of the program.
+    /// Sets a word. More than [`header::REDO_PAIRS`] different words in one change are a fault of the program.
     #[inline]
     pub fn set(&mut self, at: usize, value: u64) {
         let i = self.find(at).unwrap_or_else(|| {
-            assert!(self.len < PAIRS, "a change of too many words");
+            assert!(self.len < header::REDO_PAIRS, "a change of too many words");
             self.region.set(header::REDO_WORDS + self.len, at as u64);
             self.len += 1;
             self.len - 1
@@ -107,7 +104,7 @@ pub fn redo(region: &Region, layout: &Layout) -> bool {
     }
     fence(Ordering::Acquire);
     enter_batch(region, layout);
-    for i in 0..(len as u32 as usize).min(PAIRS) {
+    for i in 0..(len as u32 as usize).min(header::REDO_PAIRS) {
         let at = region.get(header::REDO_WORDS + i);
         // The order among the pairs is the order for readers without the lock: a stamp goes before
         // its block can be used again, an event's entry stands before the head moves.

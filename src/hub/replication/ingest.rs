@@ -2,8 +2,9 @@
 //! fetched when a channel is caught up. Only the bridge whose fence stands may do this.
 
 use crate::hub::budget::Budget;
-use crate::hub::log::append::{Delivery, NewEvent, Numbering, Prepared, PublishError};
+use crate::hub::log::append::{NewEvent, Numbering, Prepared, PublishError};
 use crate::hub::log::channels::record_blocks;
+use crate::hub::log::delivery::Delivery;
 use crate::hub::log::eviction::Short;
 use crate::hub::log::position::{Kind, LostKinds};
 use crate::hub::memory::access::Guard;

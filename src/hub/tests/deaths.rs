@@ -4,7 +4,7 @@
 use std::panic::{catch_unwind, AssertUnwindSafe};
 
 use super::*;
-use crate::hub::log::append::is_late;
+use crate::hub::log::delivery::is_late;
 use crate::hub::memory::layout::{header, slot, SLOT};
 use crate::hub::memory::lock;
 use crate::hub::memory::region::Died;

@@ -4,7 +4,7 @@ use crate::hub::budget::Budget;
 use crate::hub::listeners::pattern_replay::{
     By, PatternReplay, Phase, Reach, Sliced, Track, Within,
 };
-use crate::hub::log::append::is_earlier;
+use crate::hub::log::delivery::is_earlier;
 use crate::hub::log::replay::{ReplayBatch, ReplayedEvent};
 use crate::hub::log::ring::EventCopy;
 use crate::hub::memory::access::Guard;

@@ -1,0 +1,43 @@
+//! How an event reached the log, and the flags in its record that say so.
+
+/// How an event reached the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::hub) enum Delivery {
+    /// It was published on this nginx.
+    Here,
+    /// Redis delivered it as a plain message.
+    Plain,
+    /// Redis delivered it, with an id, when it was published.
+    Live,
+    /// It was fetched from Redis when its channel caught up: some streams received it elsewhere.
+    Late,
+    /// It was fetched from Redis, and was published before its channel was subscribed to: open streams of
+    /// patterns received it then.
+    Earlier,
+}
+
+/// The flag of an event that was fetched late.
+const LATE: u8 = 4;
+/// The flag of an event that was published before its channel was subscribed to.
+const EARLIER: u8 = 8;
+
+impl Delivery {
+    /// The flags of an event that reached the log in this way.
+    pub(in crate::hub) fn flags(self) -> u8 {
+        match self {
+            Delivery::Earlier => LATE | EARLIER,
+            Delivery::Late => LATE,
+            Delivery::Here | Delivery::Plain | Delivery::Live => 0,
+        }
+    }
+}
+
+/// Returns whether an event was fetched late, given its word BORN.
+pub(in crate::hub) fn is_late(born: u64) -> bool {
+    (born >> 8) as u8 & LATE != 0
+}
+
+/// Returns whether an event was published before its channel was subscribed to, given its word BORN.
+pub(in crate::hub) fn is_earlier(born: u64) -> bool {
+    (born >> 8) as u8 & EARLIER != 0
+}
