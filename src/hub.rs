@@ -34,7 +34,7 @@ mod tests;
 pub use admin::{ChannelInfo, Forgotten, Listing, ListingPage};
 pub use budget::Budget;
 #[cfg(test)]
-pub use budget::{let_turns_have, let_visits_have};
+pub use budget::{set_turn_steps, set_visit_steps};
 pub use listeners::control::ControlEntry;
 pub use listeners::pattern_name::{name_of_pattern, pattern_of, reaches, shown};
 pub use listeners::pattern_replay::PatternReplay;
@@ -43,7 +43,7 @@ pub use listeners::subscribe::{JoinError, Membership};
 pub use log::append::{NewEvent, PublishError, Published};
 pub use log::eviction::Reaped;
 pub use log::position::{Kind, LogOrder};
-pub use log::replay::{Beginning, ReplayBatch, ReplayCursor, ReplayedEvent, Resume};
+pub use log::replay::{ReplayBatch, ReplayCursor, ReplayStart, ReplayedEvent, Resume};
 pub use log::resume::AlreadySeen;
 pub use log::ring::{Descriptor, EventCopy};
 pub use memory::holder::Locked;
@@ -62,7 +62,7 @@ use replication::sync;
 use std::hash::{BuildHasher, RandomState};
 
 use listeners::matching::Matching;
-use listeners::pattern_replay::Extra;
+use listeners::pattern_replay::ReplayMemory;
 use memory::holder::GivenUp;
 use memory::layout::{header, slot, Layout};
 use memory::lock::WORDS;
@@ -111,7 +111,7 @@ impl Plan {
     /// The smallest region for events of this size.
     pub fn minimum_bytes(slots: usize, max_event: usize) -> usize {
         // A few blocks more than the events: block 0, channels, a publisher's key.
-        let blocks = LEAST_EVENTS * alloc::of_event(max_event) + 64;
+        let blocks = LEAST_EVENTS * alloc::blocks_for_event(max_event) + 64;
         Layout::new(blocks, slots).words() * WORD
     }
 }
@@ -157,7 +157,7 @@ pub fn format(region: &Region, plan: &Plan, tag: u32, now: Now) -> Result<(), Fo
     for (at, value) in words {
         region.set(at, value);
     }
-    for at in [header::LOCK, header::LEASE, header::SUCCESSOR] {
+    for at in [header::LOCK, header::LEASE, header::SUCCESSOR_LOCK] {
         RobustLock::at(region.words(at, WORDS)).init()?;
     }
     for number in 0..layout.slots {
@@ -176,7 +176,7 @@ pub struct Hub {
     process: u32,
     given_up: GivenUp,
     matching: Matching,
-    searching: Extra,
+    replay_memory: ReplayMemory,
 }
 
 impl Hub {
@@ -185,13 +185,13 @@ impl Hub {
         if region.size() < header::WORDS || region.get(header::MAGIC) != layout::MAGIC {
             return Err(AttachError);
         }
-        let layout = Layout::of(&region);
+        let layout = Layout::from_region(&region);
         if layout.words() > region.size() {
             return Err(AttachError);
         }
         let (process, given_up) = (std::process::id(), GivenUp::default());
-        let (matching, searching) = (Matching::default(), Extra::default());
-        Ok(Hub { region, layout, process, given_up, matching, searching })
+        let (matching, replay_memory) = (Matching::default(), ReplayMemory::default());
+        Ok(Hub { region, layout, process, given_up, matching, replay_memory })
     }
 
     /// This life of the hub, as ids name it.

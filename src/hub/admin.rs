@@ -72,7 +72,7 @@ impl Hub {
         let buckets = self.layout.buckets as u64;
         let stop = buckets.min(listing.from.saturating_add(AT_MOST));
         let guard = self.lock()?;
-        let mut budget = Budget::of_hold();
+        let mut budget = Budget::for_hold();
         while listing.bucket < stop && listing.page.channels.len() < listing.limit {
             if !budget.step() {
                 return Ok(None);
@@ -113,11 +113,11 @@ impl Hub {
     /// message that asked for it over.
     pub fn forget_for_all(
         &self,
-        fence: FencingToken,
+        token: FencingToken,
         name: &[u8],
         now: Now,
     ) -> Result<(), LeaseError> {
-        let guard = self.lock_fenced(fence)?;
+        let guard = self.lock_fenced(token)?;
         let record = guard.find(name);
         let mut change = guard.change();
         let events = record.map_or(0, |record| guard.drop_events(&mut change, record, now));
@@ -176,8 +176,8 @@ impl Guard<'_> {
         };
         let place = LogOrder { entry_id: of_floor, position: self.get(header::HEAD) };
         let events = u64::from(self.detach_all(change, record));
-        self.floor(record).raised(place, kind).write(|word, value| {
-            change.set(self.hub.layout.block(record, channel::FLOOR + word), value);
+        self.low_watermark(record).raised(place, kind).write(|word, value| {
+            change.set(self.hub.layout.block(record, channel::LOW_WATERMARK + word), value);
         });
         change.set(header::LAST_MS, entry_id.ms);
         change.set(header::LAST_SEQ, entry_id.seq);
@@ -201,7 +201,7 @@ impl Guard<'_> {
     fn info(&self, record: u32) -> ChannelInfo {
         let newest = low(self.word(record, channel::EVENTS));
         let last_id = (newest != 0).then(|| {
-            let place = LogOrder::of_event(&self.hub.region, &self.hub.layout, newest);
+            let place = LogOrder::from_event(&self.hub.region, &self.hub.layout, newest);
             place.id(self.kind(newest), self.hub.tag())
         });
         ChannelInfo {

@@ -26,28 +26,28 @@ pub struct Budget {
 
 impl Budget {
     /// The budget of one hold of the lock.
-    pub fn of_hold() -> Budget {
-        Budget::of(HOLD)
+    pub fn for_hold() -> Budget {
+        Budget::with_steps(HOLD)
     }
 
     /// The budget of one turn of an event loop.
-    pub fn of_turn() -> Budget {
+    pub fn for_turn() -> Budget {
         #[cfg(test)]
-        return Budget::of(TURN_OF_TEST.get());
+        return Budget::with_steps(TURN_OF_TEST.get());
         #[cfg(not(test))]
-        Budget::of(TURN)
+        Budget::with_steps(TURN)
     }
 
     /// The budget of one visit to a stream that is behind, of which a turn makes many.
-    pub fn of_visit() -> Budget {
+    pub fn for_visit() -> Budget {
         #[cfg(test)]
-        return Budget::of(VISIT_OF_TEST.get());
+        return Budget::with_steps(VISIT_OF_TEST.get());
         #[cfg(not(test))]
-        Budget::of(VISIT)
+        Budget::with_steps(VISIT)
     }
 
     /// So many steps.
-    pub fn of(steps: usize) -> Budget {
+    pub fn with_steps(steps: usize) -> Budget {
         Budget { left: steps }
     }
 
@@ -86,12 +86,12 @@ thread_local! {
 
 /// Gives visits in this thread so few steps, so that small tests meet their ends.
 #[cfg(test)]
-pub fn let_visits_have(steps: usize) {
+pub fn set_visit_steps(steps: usize) {
     VISIT_OF_TEST.set(steps);
 }
 
 /// The same of turns.
 #[cfg(test)]
-pub fn let_turns_have(steps: usize) {
+pub fn set_turn_steps(steps: usize) {
     TURN_OF_TEST.set(steps);
 }

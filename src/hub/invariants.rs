@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use crate::hub::log::channels::{class, record_blocks, IDLE, IN_SURPLUS, PATTERNS, SURPLUS};
 use crate::hub::log::position::{end, LogOrder, LowWatermark};
 use crate::hub::memory::access::Guard;
-use crate::hub::memory::alloc::of_event;
+use crate::hub::memory::alloc::blocks_for_event;
 use crate::hub::memory::layout::{channel, event, header, high, key, low, more_pairs, pair};
 use crate::hub::memory::linked_list::List;
 use crate::hub::{EventCopy, Hub, Source};
@@ -63,7 +63,7 @@ impl Hub {
         assert_eq!(guard.get(header::RETAINED), check.retained);
         let channels = check.records.iter().filter(|record| !guard.is_pattern(**record)).count();
         assert_eq!(guard.get(header::CHANNELS), channels as u64);
-        let pinned = check.records.iter().filter(|record| !guard.is_unheard(**record));
+        let pinned = check.records.iter().filter(|record| !guard.has_no_listeners(**record));
         let pinned: usize = pinned.map(|record| guard.record_size(*record)).sum();
         assert_eq!(guard.get(header::PINNED) as usize, pinned);
         assert_eq!(guard.get(header::REDO_LEN), 0);
@@ -114,7 +114,7 @@ impl Hub {
     /// Whether a channel could be forgotten.
     pub fn is_idle(&self, name: &[u8]) -> bool {
         let guard = self.lock_patiently();
-        let unused = |record| guard.events(record) == 0 && guard.is_unheard(record);
+        let unused = |record| guard.events(record) == 0 && guard.has_no_listeners(record);
         guard.find(name).is_some_and(unused)
     }
 
@@ -125,10 +125,10 @@ impl Hub {
     }
 
     /// What a newcomer would be told as lost: the floor of a channel, or FORGOTTEN.
-    pub fn floor_of(&self, name: &[u8]) -> LogOrder {
+    pub fn low_watermark_of(&self, name: &[u8]) -> LogOrder {
         let guard = self.lock_patiently();
         match guard.find(name) {
-            Some(record) => guard.floor(record).place,
+            Some(record) => guard.low_watermark(record).place,
             None => LowWatermark::read(&self.region, header::FORGOTTEN).place,
         }
     }
@@ -231,7 +231,7 @@ impl Check<'_> {
     fn events(&mut self, record: u32) {
         let (guard, layout) = (self.guard, &self.guard.hub.layout);
         let (mut earlier, mut blocks, mut count) = (0, 0, 0);
-        let mut before = guard.floor(record).place;
+        let mut before = guard.low_watermark(record).place;
         // What had left can come back from Redis, and a new record inherits what others have lost.
         let alone = guard.hub.source() == Source::Alone;
         let mut before_by_id = if alone { before } else { LogOrder::START };
@@ -240,11 +240,11 @@ impl Check<'_> {
             assert_eq!(high(owner), record);
             assert_eq!(high(guard.word(block, event::LINKS)), earlier);
             self.claim(block, "event");
-            let own = of_event(low(owner) as usize);
+            let own = blocks_for_event(low(owner) as usize);
             if own > 1 {
                 self.claim_chain(guard.get(layout.next(block)) as u32, own - 1, "data");
             }
-            let place = LogOrder::of_event(&guard.hub.region, layout, block);
+            let place = LogOrder::from_event(&guard.hub.region, layout, block);
             // By id: what Redis numbered stands before all that came while its number was the mark.
             let by_id = place.by_id(guard.kind(block));
             assert!(by_id > before_by_id && place.position > before.position, "places rise");
@@ -274,7 +274,7 @@ impl Check<'_> {
             assert!(position != 0 && guard.is_record(high(owner)));
             assert!(!guard.is_retained(high(owner), block, position));
             self.claim(block, "event");
-            let more = of_event(low(owner) as usize) - 1;
+            let more = blocks_for_event(low(owner) as usize) - 1;
             if more > 0 {
                 self.claim_chain(guard.get(layout.next(block)) as u32, more, "data");
             }
@@ -325,7 +325,7 @@ impl Check<'_> {
         let in_surplus = |record| high(self.guard.word(record, channel::SIZE)) & IN_SURPLUS != 0;
         self.list(SURPLUS, in_surplus);
         self.list(PATTERNS, |record| self.guard.is_pattern(record));
-        let idle = |record| self.guard.events(record) == 0 && self.guard.is_unheard(record);
+        let idle = |record| self.guard.events(record) == 0 && self.guard.has_no_listeners(record);
         self.list(IDLE, idle);
         for power in 0..header::CLASS_COUNT {
             let of_class = |record| {

@@ -123,7 +123,7 @@ impl Default for Stats {
 
 impl Stats {
     /// The value of a counter.
-    pub fn of(&self, counter: Counter) -> u64 {
+    pub fn counter(&self, counter: Counter) -> u64 {
         self.counters[counter as usize]
     }
 

@@ -4,15 +4,16 @@
 mod basics;
 #[cfg(not(miri))]
 mod bounded;
-mod bridge;
 #[cfg(not(miri))]
 mod clock;
 mod cursors;
 mod deaths;
+mod gaps;
 mod generated;
-mod holes;
+mod handover;
 mod joined;
 mod joined_deaths;
+mod lease;
 mod model;
 #[cfg(not(miri))]
 mod processes;
@@ -21,11 +22,10 @@ mod random;
 mod returning;
 mod rules;
 #[cfg(not(miri))]
-mod seats;
-mod steps;
+mod slots;
 #[cfg(not(miri))]
 mod stopped;
-mod takeover;
+mod sync;
 
 use super::*;
 use crate::sse::data;
@@ -62,14 +62,14 @@ impl Hub {
         channels: &[Membership],
         resume: &Resume,
         now: Now,
-    ) -> Result<Beginning, Locked> {
+    ) -> Result<ReplayStart, Locked> {
         let mut begun = self.begin(channels, resume, now)?;
-        let Some(pursuit) = &mut begun.pursuit else { return Ok(begun) };
-        while !self.lock()?.settle_all(pursuit, now, &mut Budget::of_visit()) {}
+        let Some(cursor) = &mut begun.cursor else { return Ok(begun) };
+        while !self.lock()?.locate_all(cursor, now, &mut Budget::for_visit()) {}
         let guard = self.lock()?;
         let is_empty = channels.iter().all(|member| guard.events(member.record) == 0);
         if is_empty && matches!(resume, Resume::Fresh { .. }) {
-            begun.pursuit = None;
+            begun.cursor = None;
         }
         Ok(begun)
     }
@@ -77,13 +77,13 @@ impl Hub {
     /// The next slice of a pursuit, however many visits it takes.
     fn slice_of(
         &self,
-        pursuit: &mut ReplayCursor,
+        cursor: &mut ReplayCursor,
         events: usize,
         bytes: usize,
         now: Now,
     ) -> Result<ReplayBatch, Locked> {
         loop {
-            if let Some(slice) = self.replay(pursuit, events, bytes, now)? {
+            if let Some(slice) = self.replay(cursor, events, bytes, now)? {
                 return Ok(slice);
             }
         }
@@ -116,17 +116,17 @@ fn text(copied: &EventCopy) -> String {
 }
 
 /// All that a pursuit gives, in slices of `slice` events: the ids of the gaps told and the data.
-fn all_of(hub: &Hub, pursuit: &mut ReplayCursor, slice: usize, now: Now) -> (Vec<Id>, Vec<String>) {
+fn all_of(hub: &Hub, cursor: &mut ReplayCursor, slice: usize, now: Now) -> (Vec<Id>, Vec<String>) {
     let (mut gaps, mut texts) = (Vec::new(), Vec::new());
     loop {
-        let found = hub.slice_of(pursuit, slice, usize::MAX, now).unwrap();
+        let found = hub.slice_of(cursor, slice, usize::MAX, now).unwrap();
         if let Some(gap) = found.gap {
             gaps.push(gap);
         }
-        pursuit.told(&found);
+        cursor.gap_sent(&found);
         for event in &found.events {
             texts.push(text(&event.event));
-            pursuit.passed(event);
+            cursor.delivered(event);
         }
         if found.done {
             return (gaps, texts);
@@ -137,15 +137,15 @@ fn all_of(hub: &Hub, pursuit: &mut ReplayCursor, slice: usize, now: Now) -> (Vec
 /// What a client with this id gets first: how many gaps are told, and the events' data.
 fn resumed(hub: &Hub, channels: &[Membership], id: &str, now: Now) -> (usize, Vec<String>) {
     let beginning = hub.begin(channels, &Resume::From(id.into()), now).unwrap();
-    let mut pursuit = beginning.pursuit.unwrap();
-    let (gaps, texts) = all_of(hub, &mut pursuit, 3, now);
+    let mut cursor = beginning.cursor.unwrap();
+    let (gaps, texts) = all_of(hub, &mut cursor, 3, now);
     (gaps.len(), texts)
 }
 
 fn fresh(hub: &Hub, channels: &[Membership], newest: u64, now: Now) -> Vec<String> {
     let beginning = hub.begin(channels, &Resume::Fresh { newest }, now).unwrap();
-    match beginning.pursuit {
+    match beginning.cursor {
         None => Vec::new(),
-        Some(mut pursuit) => all_of(hub, &mut pursuit, 3, now).1,
+        Some(mut cursor) => all_of(hub, &mut cursor, 3, now).1,
     }
 }

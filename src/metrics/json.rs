@@ -25,14 +25,15 @@ fn value(source: &FigureSource, stats: &Stats) -> Value {
     match source {
         FigureSource::Gauge(read) => read(stats).into(),
         FigureSource::Redis => stats.redis.as_str().into(),
-        FigureSource::Counter(counter) => stats.of(*counter).into(),
+        FigureSource::Counter(counter) => stats.counter(*counter).into(),
         FigureSource::Reasons(reasons) => {
             let reasons = reasons.iter();
-            let counts = reasons.map(|(name, counter)| ((*name).into(), stats.of(*counter).into()));
+            let counts =
+                reasons.map(|(name, counter)| ((*name).into(), stats.counter(*counter).into()));
             Value::Object(counts.collect())
         }
         FigureSource::Time { count, ms } => {
-            json!({ "count": stats.of(*count), "seconds": stats.of(*ms) as f64 / 1000.0 })
+            json!({ "count": stats.counter(*count), "seconds": stats.counter(*ms) as f64 / 1000.0 })
         }
     }
 }

@@ -48,18 +48,20 @@ impl Text {
             FigureSource::Redis => {
                 self.line(figure.name, &[hub], &u64::from(stats.redis == RedisState::Up));
             }
-            FigureSource::Counter(counter) => self.line(figure.name, &[hub], &stats.of(counter)),
+            FigureSource::Counter(counter) => {
+                self.line(figure.name, &[hub], &stats.counter(counter))
+            }
             FigureSource::Reasons(reasons) => {
                 for (reason, counter) in reasons {
                     let labels = [hub, ("reason", reason)];
-                    self.line(figure.name, &labels, &stats.of(*counter));
+                    self.line(figure.name, &labels, &stats.counter(*counter));
                 }
             }
             FigureSource::Time { count, ms } => {
-                let ms = stats.of(ms);
+                let ms = stats.counter(ms);
                 let seconds = format!("{}.{:03}", ms / 1000, ms % 1000);
                 self.line(&format!("{}_sum", figure.name), &[hub], &seconds);
-                self.line(&format!("{}_count", figure.name), &[hub], &stats.of(count));
+                self.line(&format!("{}_count", figure.name), &[hub], &stats.counter(count));
             }
         }
     }

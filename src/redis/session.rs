@@ -210,7 +210,7 @@ impl Session {
                 () = &mut moved => return Err(Ended::Lost("another node is the master".into())),
                 () = inbox.filled(), if !self.keeps_marker() => self.take_in()?,
                 Ok(()) = woken.changed() => {
-                    self.joined.hub.hush(self.tenant.seat);
+                    self.joined.hub.clear_wakeup(self.tenant.seat);
                     self.look_at_log()?;
                 }
                 Some(completion) = done.recv() => completion(self)?,

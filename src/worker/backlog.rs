@@ -2,8 +2,8 @@
 
 use super::channel::Channel;
 use crate::hub::{
-    pattern_of, AlreadySeen, Beginning, Hub, Locked, LogOrder, Now, PatternReplay, ReplayBatch,
-    ReplayCursor, ReplayedEvent,
+    pattern_of, AlreadySeen, Hub, Locked, LogOrder, Now, PatternReplay, ReplayBatch, ReplayCursor,
+    ReplayStart, ReplayedEvent,
 };
 
 /// What a stream lacks.
@@ -20,21 +20,21 @@ pub struct Begun {
     /// The end of the log at that moment.
     pub end: LogOrder,
     /// What the client has had of events that are not in the log yet.
-    pub had: AlreadySeen,
+    pub seen: AlreadySeen,
     /// What it first has to get.
     pub missed: Option<Backlog>,
 }
 
-impl From<Beginning> for Begun {
-    fn from(beginning: Beginning) -> Begun {
-        let missed = beginning.pursuit.map(Backlog::Of);
-        Begun { end: beginning.end, had: beginning.had, missed }
+impl From<ReplayStart> for Begun {
+    fn from(beginning: ReplayStart) -> Begun {
+        let missed = beginning.cursor.map(Backlog::Of);
+        Begun { end: beginning.end, seen: beginning.seen, missed }
     }
 }
 
 impl From<(LogOrder, AlreadySeen, Option<Box<PatternReplay>>)> for Begun {
-    fn from((end, had, search): (LogOrder, AlreadySeen, Option<Box<PatternReplay>>)) -> Begun {
-        Begun { end, had, missed: search.map(Backlog::Matching) }
+    fn from((end, seen, search): (LogOrder, AlreadySeen, Option<Box<PatternReplay>>)) -> Begun {
+        Begun { end, seen, missed: search.map(Backlog::Matching) }
     }
 }
 
@@ -42,22 +42,22 @@ impl Backlog {
     /// For a stream in progress that has had everything up to `at`, and some elsewhere.
     pub fn since<'a>(
         at: u64,
-        had: AlreadySeen,
+        seen: AlreadySeen,
         until: u64,
         channels: impl Iterator<Item = &'a Channel> + Clone,
     ) -> Backlog {
         match channels.clone().any(|channel| pattern_of(&channel.name).is_some()) {
             true => {
-                Backlog::Matching(PatternReplay::since(at, had, channels.map(|c| c.name.clone())))
+                Backlog::Matching(PatternReplay::since(at, seen, channels.map(|c| c.name.clone())))
             }
             false => {
-                Backlog::Of(ReplayCursor::since(at, had, until, channels.map(|c| c.membership)))
+                Backlog::Of(ReplayCursor::since(at, seen, until, channels.map(|c| c.membership)))
             }
         }
     }
 
     /// The next slice; `None` if it is still being looked for.
-    pub fn slice(
+    pub fn replayed(
         &mut self,
         hub: &Hub,
         events: usize,
@@ -65,40 +65,40 @@ impl Backlog {
         now: Now,
     ) -> Result<Option<ReplayBatch>, Locked> {
         match self {
-            Backlog::Of(pursuit) => hub.replay(pursuit, events, bytes, now),
-            Backlog::Matching(search) => hub.search(search, events, bytes, now),
+            Backlog::Of(cursor) => hub.replay(cursor, events, bytes, now),
+            Backlog::Matching(search) => hub.replay_patterns(search, events, bytes, now),
         }
     }
 
     /// Something was lost before what follows, whatever the hub knows of it.
-    pub fn owe_gap(&mut self) {
+    pub fn require_gap(&mut self) {
         match self {
-            Backlog::Of(pursuit) => pursuit.owe_gap(),
-            Backlog::Matching(search) => search.owe_gap(),
+            Backlog::Of(cursor) => cursor.require_gap(),
+            Backlog::Matching(search) => search.require_gap(),
         }
     }
 
     /// The position up to which it goes.
     pub fn until(&self) -> u64 {
         match self {
-            Backlog::Of(pursuit) => pursuit.until(),
+            Backlog::Of(cursor) => cursor.until(),
             Backlog::Matching(search) => search.until(),
         }
     }
 
     /// The event was handed to the socket.
-    pub fn passed(&mut self, found: &ReplayedEvent) {
+    pub fn delivered(&mut self, found: &ReplayedEvent) {
         match self {
-            Backlog::Of(pursuit) => pursuit.passed(found),
-            Backlog::Matching(search) => search.passed(found),
+            Backlog::Of(cursor) => cursor.delivered(found),
+            Backlog::Matching(search) => search.delivered(found),
         }
     }
 
     /// The gap of a slice was told.
-    pub fn told(&mut self, slice: &ReplayBatch) {
+    pub fn gap_sent(&mut self, replayed: &ReplayBatch) {
         match self {
-            Backlog::Of(pursuit) => pursuit.told(slice),
-            Backlog::Matching(search) => search.told(),
+            Backlog::Of(cursor) => cursor.gap_sent(replayed),
+            Backlog::Matching(search) => search.gap_sent(),
         }
     }
 }

@@ -108,9 +108,9 @@ impl Channel {
     }
 
     /// Whether a client was further on another nginx than one of the newest frames is.
-    pub fn is_behind(&self, at: u64, had: Option<&AlreadySeen>) -> bool {
-        let Some(had) = had else { return false };
-        let elsewhere = LogOrder { entry_id: had.entry_id, position: 0 };
+    pub fn is_behind(&self, at: u64, seen: Option<&AlreadySeen>) -> bool {
+        let Some(seen) = seen else { return false };
+        let elsewhere = LogOrder { entry_id: seen.entry_id, position: 0 };
         // Ids rise, so the first of them says it.
         let first = || self.recent.get(self.recent.len() - self.newer(at));
         first().is_some_and(|first| first.place.by_id(first.kind) <= elsewhere)

@@ -52,7 +52,7 @@ impl<S: Socket> Worker<S> {
 
     /// Goes on with errands. Whether there is more to do in the next turn.
     pub(super) fn go_on_errands(&mut self, now: Now) -> bool {
-        self.go_on_with_errands(now, &mut Budget::of_turn())
+        self.go_on_with_errands(now, &mut Budget::for_turn())
     }
 
     /// The same, as far as this budget goes.

@@ -6,7 +6,7 @@ use crate::sse::id::EntryId;
 /// What a client has had, or claims to have had, before its stream began.
 #[derive(Debug)]
 pub struct Past {
-    pub had: AlreadySeen,
+    pub seen: AlreadySeen,
     /// The id that it came with, if that is above everything here.
     pub claim: Option<Claim>,
 }
@@ -26,14 +26,14 @@ pub struct Claim {
 
 impl Past {
     /// Of a stream that begins now. `None`: nothing that is to come here has been had.
-    pub fn new(had: AlreadySeen, client_id: &[u8], epoch: u64, now: Now) -> Option<Box<Past>> {
-        let claim = (had.ahead > EntryId::default()).then(|| Claim {
-            entry_id: had.ahead,
+    pub fn new(seen: AlreadySeen, client_id: &[u8], epoch: u64, now: Now) -> Option<Box<Past>> {
+        let claim = (seen.ahead > EntryId::default()).then(|| Claim {
+            entry_id: seen.ahead,
             client_id: client_id.into(),
             epoch,
             since: now.mono,
             parked: false,
         });
-        (had != AlreadySeen::default()).then(|| Box::new(Past { had, claim }))
+        (seen != AlreadySeen::default()).then(|| Box::new(Past { seen, claim }))
     }
 }

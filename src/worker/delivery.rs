@@ -45,7 +45,7 @@ impl<S: Socket> Worker<S> {
         let whole = subscriptions.iter().all(|subscription| {
             self.channels.get(subscription.channel).is_some_and(|channel| {
                 channel.whole_after <= stream.at
-                    && !channel.is_behind(stream.at, stream.past.as_ref().map(|past| &past.had))
+                    && !channel.is_behind(stream.at, stream.past.as_ref().map(|past| &past.seen))
             })
         });
         if !whole {
@@ -80,7 +80,7 @@ impl<S: Socket> Worker<S> {
         let sent = stream.socket.send(&shared.batch);
         let taken = self.tally.sent(sent, &shared.batch, stream.audience);
         if let Some((place, kind)) = taken.checked_sub(1).and_then(|last| shared.places.get(last)) {
-            stream.passed(*place, *kind, taken as u32, now);
+            stream.delivered(*place, *kind, taken as u32, now);
             self.tally.delivered(taken, stream.audience);
         }
         match sent {
@@ -96,7 +96,7 @@ impl<S: Socket> Worker<S> {
         let Some(stream) = self.streams.get_mut(key) else { return };
         let subscriptions = stream.channels.as_slice();
         let channels = subscriptions.iter().filter_map(|s| self.channels.get(s.channel));
-        let missed = Backlog::since(stream.at, stream.had(), self.read, channels);
+        let missed = Backlog::since(stream.at, stream.seen(), self.read, channels);
         let client_id = Box::default();
         stream.state = StreamState::Behind(Box::new(Behind {
             missed,
@@ -107,11 +107,11 @@ impl<S: Socket> Worker<S> {
     }
 
     /// The next slice of what a stream lacks. `None`: not now, or the stream ends because of it.
-    fn next_slice(&mut self, key: StreamKey, now: Now) -> Option<ReplayBatch> {
+    fn next_batch(&mut self, key: StreamKey, now: Now) -> Option<ReplayBatch> {
         let stream = self.streams.get_mut(key)?;
         let StreamState::Behind(behind) = &mut stream.state else { return None };
-        let slice = match behind.missed.slice(&self.hub, SLICE_EVENTS, SLICE_BYTES, now) {
-            Ok(Some(slice)) => slice,
+        let replayed = match behind.missed.replayed(&self.hub, SLICE_EVENTS, SLICE_BYTES, now) {
+            Ok(Some(replayed)) => replayed,
             Ok(None) => {
                 self.tally.writes += LOOKING;
                 self.tasks.push_back(Task::Serve(key));
@@ -123,7 +123,7 @@ impl<S: Socket> Worker<S> {
                 return None;
             }
         };
-        if slice.gap.is_some() && !behind.begins {
+        if replayed.gap.is_some() && !behind.begins {
             if stream.audience == Accounting::Client {
                 self.hub.count(Counter::SlowClients, 1);
             }
@@ -132,21 +132,21 @@ impl<S: Socket> Worker<S> {
                 return None;
             }
         }
-        Some(slice)
+        Some(replayed)
     }
 
     /// Gives a stream that is behind its next slice out of the hub.
     fn serve_behind(&mut self, key: StreamKey, now: Now) {
-        let Some(slice) = self.next_slice(key, now) else { return };
+        let Some(replayed) = self.next_batch(key, now) else { return };
         let Some(stream) = self.streams.get_mut(key) else { return };
         let reached = stream.reached();
         let StreamState::Behind(behind) = &mut stream.state else { return };
         let tag = self.hub.tag();
-        let mut frames = Vec::with_capacity(slice.events.len() + 2);
+        let mut frames = Vec::with_capacity(replayed.events.len() + 2);
         frames.extend(behind.preface.clone());
         let preface = frames.len();
-        frames.extend(gap_frame((stream.last, reached), &stream.settings, behind, &slice, tag));
-        let begins = slice.begins.map(|place| (place, self.hub.own_kind()));
+        frames.extend(gap_frame((stream.last, reached), &stream.settings, behind, &replayed, tag));
+        let begins = replayed.begins.map(|place| (place, self.hub.own_kind()));
         let opening = begins.and_then(|begins| open_frame(&stream.settings, behind, begins, tag));
         let opened = begins.filter(|_| opening.is_some());
         frames.extend(opening);
@@ -154,7 +154,7 @@ impl<S: Socket> Worker<S> {
         let subscriptions = stream.channels.as_slice();
         let ids = Ids::of(&self.hub, subscriptions);
         let mut last = reached;
-        frames.extend(slice.events.iter().map(|found| {
+        frames.extend(replayed.events.iter().map(|found| {
             let event = &found.event;
             let (place, kind) = later(last, (event.place, ids.kind(event.kind())));
             last = Some((place, kind));
@@ -174,19 +174,19 @@ impl<S: Socket> Worker<S> {
             _ => stream.socket.send(&batch),
         };
         let taken = self.tally.sent(sent, &batch, stream.audience);
-        let finished = sent == Sent::All && slice.done;
+        let finished = sent == Sent::All && replayed.done;
         self.tally.delivered(taken.saturating_sub(extra), stream.audience);
-        stream.advance(&slice, taken, (preface, extra), ids, now);
+        stream.advance(&replayed, taken, (preface, extra), ids, now);
         if opened.is_some() && taken >= extra {
             stream.last = opened;
         }
-        if slice.gap.is_some() && taken >= extra && stream.audience == Accounting::Client {
+        if replayed.gap.is_some() && taken >= extra && stream.audience == Accounting::Client {
             self.tally.gaps += 1;
         }
         match sent {
             Sent::All if finished => {
                 stream.catch_up_ends();
-                if slice.overtaken {
+                if replayed.overtaken {
                     self.fall_behind(key);
                 }
             }
@@ -236,11 +236,11 @@ impl<S: Socket> Worker<S> {
 }
 
 impl<S> Stream<S> {
-    fn had(&self) -> AlreadySeen {
-        self.past.as_ref().map(|past| past.had).unwrap_or_default()
+    fn seen(&self) -> AlreadySeen {
+        self.past.as_ref().map(|past| past.seen).unwrap_or_default()
     }
 
-    fn passed(&mut self, place: LogOrder, kind: Kind, events: u32, now: Now) {
+    fn delivered(&mut self, place: LogOrder, kind: Kind, events: u32, now: Now) {
         self.at = self.at.max(place.position);
         self.last = Some((place, kind));
         self.events_sent = self.events_sent.saturating_add(events);
@@ -251,7 +251,7 @@ impl<S> Stream<S> {
     /// `preface` of them the stream's beginning.
     fn advance(
         &mut self,
-        slice: &ReplayBatch,
+        replayed: &ReplayBatch,
         taken: usize,
         (preface, extra): (usize, usize),
         ids: Ids,
@@ -263,12 +263,12 @@ impl<S> Stream<S> {
             behind.preface = None;
         }
         if taken >= extra {
-            behind.missed.told(slice);
+            behind.missed.gap_sent(replayed);
             behind.begins = false;
         }
-        let events = slice.events.get(..taken.saturating_sub(extra)).unwrap_or_default();
+        let events = replayed.events.get(..taken.saturating_sub(extra)).unwrap_or_default();
         for found in events {
-            behind.missed.passed(found);
+            behind.missed.delivered(found);
         }
         if taken > 0 {
             self.written = now.mono;
@@ -286,7 +286,7 @@ impl<S> Stream<S> {
     /// The place that the client would return with: of what it was sent here, or of what it had elsewhere.
     fn reached(&self) -> At {
         let Some(past) = &self.past else { return self.last };
-        let elsewhere = LogOrder { entry_id: past.had.entry_id, position: 0 };
+        let elsewhere = LogOrder { entry_id: past.seen.entry_id, position: 0 };
         let ahead = |last: (LogOrder, Kind)| last.0.by_id(last.1) > elsewhere;
         self.last.filter(|last| ahead(*last)).or(Some((elsewhere, Kind::Durable)))
     }
@@ -306,13 +306,13 @@ fn gap_frame(
     (last, reached): (At, At),
     settings: &StreamSettings,
     behind: &Behind,
-    slice: &ReplayBatch,
+    replayed: &ReplayBatch,
     tag: u32,
 ) -> Option<Frame> {
-    let (place, kind) = later(reached, LogOrder::named(slice.gap?));
+    let (place, kind) = later(reached, LogOrder::from_id(replayed.gap?));
     let id = place.id(kind, tag);
     let Some(name) = &settings.gap_event else {
-        let nothing = behind.begins && slice.events.is_empty();
+        let nothing = behind.begins && replayed.events.is_empty();
         let name = settings.open_event.as_ref().filter(|_| nothing)?;
         return Some(frame::open_event(name, &id));
     };

@@ -72,7 +72,7 @@ impl<S: Socket> Worker<S> {
             Some(stream) if stream.has_claim() && self.contradicts(stream) => self.memberships(key),
             _ => return Judged::Holds,
         };
-        let Ok(mark) = self.hub.mark() else { return Judged::Open };
+        let Ok(mark) = self.hub.high_watermark() else { return Judged::Open };
         let (is_up, epoch) = (self.hub.link() == RedisState::Up, self.hub.epoch());
         let in_step = self.hub.in_sync(&members);
         let past = self.streams.get_mut(key).and_then(|stream| stream.past.as_mut());
@@ -112,7 +112,7 @@ impl<S: Socket> Worker<S> {
         let subscriptions = stream.channels.as_slice();
         let channels = subscriptions.iter().filter_map(|s| self.channels.get(s.channel));
         let mut missed = Backlog::since(stream.at, AlreadySeen::default(), self.read, channels);
-        missed.owe_gap();
+        missed.require_gap();
         let client_id = claim.map(|claim| claim.client_id).unwrap_or_default();
         let behind = Behind { missed, begins: true, preface: None, client_id };
         stream.state = StreamState::Behind(Box::new(behind));

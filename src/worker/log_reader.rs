@@ -46,7 +46,7 @@ impl<S: Socket> Worker<S> {
             return false;
         }
         let stop = head.min(self.read + READ_AT_ONCE);
-        let mut budget = Budget::of_turn();
+        let mut budget = Budget::for_turn();
         while self.read < stop && self.kept.on_the_way < ON_THE_WAY && !budget.is_spent() {
             let Some(descriptor) = self.hub.descriptor(self.read + 1) else {
                 self.overtaken(self.hub.head());

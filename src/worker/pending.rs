@@ -33,11 +33,11 @@ impl<S: Socket> Worker<S> {
             return Ok(false);
         }
         for member in members {
-            if let Some(bridge) = self.hub.want(*member)? {
+            if let Some(bridge) = self.hub.request_sync(*member)? {
                 self.ring(&[bridge], now);
             }
         }
-        Ok(self.hub.sync_is_near())
+        Ok(self.hub.may_sync_soon())
     }
 
     /// Puts a new stream among those that wait. Its first bytes wait for a moment, too: nearly always
@@ -70,8 +70,8 @@ impl<S: Socket> Worker<S> {
     /// Those begin that have waited long enough, or for a Redis that is away. Whether there are more to
     /// look at in the next turn.
     pub(super) fn begin_overdue(&mut self, now: Now) -> bool {
-        let all_may = !self.hub.sync_is_near();
-        let mut budget = Budget::of_turn();
+        let all_may = !self.hub.may_sync_soon();
+        let mut budget = Budget::for_turn();
         while self.overdue > 0 && budget.step() {
             self.overdue -= 1;
             let Some(key) = self.waiting.pop_front() else { break };
@@ -147,8 +147,8 @@ impl<S: Socket> Worker<S> {
         };
         // All that is to come is new to it, unless Redis brings it late, as it may of channels that
         // nobody named, or the client comes from another nginx that is ahead of this one.
-        if !in_step || has_pattern || begun.had.ahead > EntryId::default() {
-            stream.past = Past::new(begun.had, &client_id, self.hub.epoch(), now);
+        if !in_step || has_pattern || begun.seen.ahead > EntryId::default() {
+            stream.past = Past::new(begun.seen, &client_id, self.hub.epoch(), now);
         }
         self.preface(key, begun, client_id, opening, now);
     }

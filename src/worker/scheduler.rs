@@ -57,7 +57,7 @@ impl<S: Socket> Worker<S> {
     /// Reads the log and serves streams, within the bounds of one turn.
     pub fn turn(&mut self, now: Now) -> Progress {
         if let Some(seat) = self.seat {
-            self.hub.hush(seat);
+            self.hub.clear_wakeup(seat);
         }
         let untold = self.tell_presence(now);
         self.meet_deadlines();
@@ -191,7 +191,7 @@ impl<S: Socket> Worker<S> {
     /// Makes tasks of the deadlines that were due at the last tick, as many as one turn may look at.
     fn meet_deadlines(&mut self) {
         let tasks = &mut self.tasks;
-        self.wheel.turn(self.ticked, &mut Budget::of_turn(), |task| tasks.push_back(task));
+        self.wheel.turn(self.ticked, &mut Budget::for_turn(), |task| tasks.push_back(task));
     }
 
     /// Looks at some deadlines and removes those of streams that are gone, if there are more than the
@@ -278,7 +278,7 @@ impl<S: Socket> Worker<S> {
     /// Goes on entering when streams end, if this process is quitting. Whether there are more.
     fn drain_on(&mut self) -> bool {
         let Some(drain) = &mut self.draining else { return false };
-        let mut budget = Budget::of_turn();
+        let mut budget = Budget::for_turn();
         while budget.step() {
             let Some(key) = drain.streams.next() else { return false };
             let (i, count) = (drain.count - drain.streams.len(), drain.count);

@@ -123,7 +123,7 @@ mod tests {
 
     fn due(wheel: &mut TimerWheel<u32>, now: u64) -> Vec<u32> {
         let mut out = Vec::new();
-        wheel.turn(now, &mut Budget::of(usize::MAX), |what| out.push(what));
+        wheel.turn(now, &mut Budget::with_steps(usize::MAX), |what| out.push(what));
         out.sort_unstable();
         out
     }
@@ -187,7 +187,7 @@ mod tests {
         }
         let (mut out, mut turns) = (Vec::new(), 0);
         while wheel.is_behind(600) {
-            let mut budget = Budget::of(100);
+            let mut budget = Budget::with_steps(100);
             let before = out.len();
             wheel.turn(600, &mut budget, |what| out.push(what));
             assert!(out.len() - before <= 100);
@@ -209,12 +209,12 @@ mod tests {
             wheel.enter(if i < 50 { 500 + later } else { 500 }, i);
         }
         let mut out = Vec::new();
-        wheel.turn(600, &mut Budget::of(40), |what| out.push(what));
+        wheel.turn(600, &mut Budget::with_steps(40), |what| out.push(what));
         assert!(out.is_empty() && wheel.is_behind(600));
         wheel.enter(100, 100);
         // Entries from the unseen end of the spoke take the places of those that are swept.
         wheel.sweep(100 + 2 * SPOKES, |i| i % 10 != 0);
-        wheel.turn(600, &mut Budget::of(usize::MAX), |what| out.push(what));
+        wheel.turn(600, &mut Budget::with_steps(usize::MAX), |what| out.push(what));
         out.sort_unstable();
         assert_eq!(out, (50..100).filter(|i| i % 10 != 0).collect::<Vec<_>>());
     }
@@ -227,9 +227,9 @@ mod tests {
             wheel.enter(if i < 50 { 500 + later } else { 500 }, i);
         }
         let mut out = Vec::new();
-        wheel.turn(600, &mut Budget::of(60), |what| out.push(what));
+        wheel.turn(600, &mut Budget::with_steps(60), |what| out.push(what));
         assert_eq!(out.len(), 10);
-        wheel.turn(3 * later, &mut Budget::of(usize::MAX), |what| out.push(what));
+        wheel.turn(3 * later, &mut Budget::with_steps(usize::MAX), |what| out.push(what));
         assert_eq!((out.len(), wheel.len()), (100, 0));
     }
 }

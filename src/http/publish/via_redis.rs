@@ -64,7 +64,8 @@ impl RedisPublish {
             Ok(ids) => ids,
             Err(error) => return refused(error).answer(request),
         };
-        let subscribers = process::with(self.hub, |worker| worker.hub().reach_of(&self.channel));
+        let subscribers =
+            process::with(self.hub, |worker| worker.hub().subscribers_with_patterns(&self.channel));
         let subscribers = subscribers.and_then(Result::ok).unwrap_or_default();
         if request.set_context(ReachedStreams(subscribers)).is_err() {
             return Outcome::ERROR;

@@ -36,7 +36,7 @@ impl ControlEntry {
 
     /// The signal that stands in place of a block.
     #[inline]
-    pub(in crate::hub) fn of(block: u32) -> Option<ControlEntry> {
+    pub(in crate::hub) fn from_block(block: u32) -> Option<ControlEntry> {
         match block {
             0 => Some(ControlEntry::End),
             1..=LAST_BLOCK => None,

@@ -138,7 +138,7 @@ impl Hub {
         if self.region.get(PATTERNS.ends) == 0 {
             return self.lock();
         }
-        let mut turn = Budget::of_turn();
+        let mut turn = Budget::for_turn();
         let mut copy = self.matching.copy();
         for _ in 0..ATTEMPTS {
             let removed = self.region.get(header::REMOVED);
@@ -150,7 +150,7 @@ impl Hub {
             if !done || copy.is_current(&guard) {
                 return Ok(guard);
             }
-            copy.read(&guard, &mut Budget::of_hold());
+            copy.read(&guard, &mut Budget::for_hold());
         }
         self.lock()
     }

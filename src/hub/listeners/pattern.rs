@@ -37,13 +37,13 @@ impl Hub {
 
     /// Streams on this nginx that get what is published to a channel: its own, and those of patterns
     /// that match.
-    pub fn reach_of(&self, channel: &[u8]) -> Result<u64, Locked> {
+    pub fn subscribers_with_patterns(&self, channel: &[u8]) -> Result<u64, Locked> {
         let guard = self.lock_for(channel)?;
         let (mut streams, mut slots) = match guard.find(channel) {
             Some(record) => guard.listeners(record),
             None => (0, Vec::new()),
         };
-        guard.reached_by_patterns(channel, 0, &mut streams, &mut slots);
+        guard.add_pattern_listeners(channel, 0, &mut streams, &mut slots);
         Ok(streams)
     }
 
@@ -56,7 +56,7 @@ impl Hub {
                 // The record that was looked at last may be something else by now: from the beginning.
                 (found, last, removed) = (Vec::new(), 0, guard.get(header::REMOVED));
             }
-            let mut budget = Budget::of_hold();
+            let mut budget = Budget::for_hold();
             let mut next = guard.pattern_behind(last);
             while next != 0 && budget.step() {
                 budget.spend(guard.cost_of(next));
@@ -77,7 +77,7 @@ impl Guard<'_> {
     /// Streams that get what was published to a channel, and the slots to be woken: those of the
     /// channel and those of patterns that match. A stream of several such patterns counts once for
     /// each. `events` have just been appended.
-    pub(in crate::hub) fn reached(
+    pub(in crate::hub) fn listeners_of_event(
         &self,
         record: u32,
         channel: &[u8],
@@ -85,12 +85,12 @@ impl Guard<'_> {
     ) -> (u64, Vec<usize>) {
         let (mut streams, mut slots) = self.listeners(record);
         if self.get(PATTERNS.ends) != 0 {
-            self.reached_by_patterns(channel, events as u64, &mut streams, &mut slots);
+            self.add_pattern_listeners(channel, events as u64, &mut streams, &mut slots);
         }
         (streams, slots)
     }
 
-    fn reached_by_patterns(
+    fn add_pattern_listeners(
         &self,
         channel: &[u8],
         events: u64,

@@ -45,7 +45,7 @@ pub struct PatternReplay {
     by: By,
     reach: Reach,
     /// What of these the client has had elsewhere.
-    had: AlreadySeen,
+    seen: AlreadySeen,
     gap_due: bool,
     /// Records whose floor is behind what was passed, and the position up to which a gap was due
     /// for it. FORGOTTEN stands under 0.
@@ -59,12 +59,12 @@ pub struct PatternReplay {
 #[derive(Debug, Default)]
 struct Capacity {
     extra: usize,
-    of: Extra,
+    of: ReplayMemory,
 }
 
 /// What the searches of a process may remember beyond [`TRACKS`] each: so much of it is taken.
 #[derive(Clone, Debug, Default)]
-pub(in crate::hub) struct Extra(Arc<AtomicUsize>);
+pub(in crate::hub) struct ReplayMemory(Arc<AtomicUsize>);
 
 impl Capacity {
     fn tracks(&self) -> usize {
@@ -72,7 +72,7 @@ impl Capacity {
     }
 
     /// Doubles it, if that is left.
-    fn grow(&mut self, of: &Extra) {
+    fn grow(&mut self, of: &ReplayMemory) {
         let more = self.tracks();
         self.of = of.clone();
         if self.of.0.fetch_add(more, Ordering::Relaxed) + more <= EXTRA {
@@ -113,21 +113,21 @@ enum Reach {
 enum Phase {
     /// The walk has come to this bucket. Records of the one before may still have to be looked at, the
     /// last of them first, and the search in that one may have come to an event.
-    Looking {
+    Scanning {
         bucket: usize,
         pending: Vec<u32>,
-        within: Option<Within>,
+        within: Option<ScanPosition>,
         found: BinaryHeap<Track>,
         beyond: Option<LogOrder>,
     },
     /// What is next of each channel that was found; before it, what was given and may have to be
     /// given again.
-    Giving { next: BinaryHeap<Reverse<Track>>, given: VecDeque<Track>, beyond: Option<LogOrder> },
+    Merging { next: BinaryHeap<Reverse<Track>>, given: VecDeque<Track>, beyond: Option<LogOrder> },
 }
 
 /// A walk back through the events of one channel.
 #[derive(Clone, Copy, Debug)]
-struct Within {
+struct ScanPosition {
     /// The next event to look at, and its position.
     block: u32,
     position: u64,
@@ -139,11 +139,11 @@ struct Within {
 
 /// What is left to do for a slice.
 #[derive(Debug)]
-enum Sliced {
+enum BatchOutcome {
     /// Nothing.
     ReplayBatch(ReplayBatch),
     /// It has to be looked for anew.
-    Anew,
+    Restart,
     /// The budget is spent before anything was found.
     Unfinished,
 }
@@ -165,7 +165,7 @@ impl Phase {
             extra => BinaryHeap::with_capacity(TRACKS + extra + 1),
         };
         let pending = Vec::new();
-        Phase::Looking { bucket: 0, pending, within: None, found, beyond: None }
+        Phase::Scanning { bucket: 0, pending, within: None, found, beyond: None }
     }
 }
 
@@ -173,12 +173,12 @@ impl PatternReplay {
     /// For a stream in progress that is behind: it has had everything up to the position `at`.
     pub fn since(
         at: u64,
-        had: AlreadySeen,
+        seen: AlreadySeen,
         names: impl Iterator<Item = Box<[u8]>>,
     ) -> Box<PatternReplay> {
         let after = LogOrder { position: at, ..LogOrder::START };
-        let search = PatternReplay::new(names.collect(), after, None, By::Position, Reach::All);
-        Box::new(PatternReplay { had, ..search })
+        let replay = PatternReplay::new(names.collect(), after, None, By::Position, Reach::All);
+        Box::new(PatternReplay { seen, ..replay })
     }
 
     fn new(
@@ -189,8 +189,8 @@ impl PatternReplay {
         reach: Reach,
     ) -> PatternReplay {
         let (phase, lost) = (Phase::start(0), HashMap::new());
-        let (had, gap_due, capacity) = (AlreadySeen::default(), false, Capacity::default());
-        PatternReplay { names, after, until, by, reach, had, gap_due, lost, capacity, phase }
+        let (seen, gap_due, capacity) = (AlreadySeen::default(), false, Capacity::default());
+        PatternReplay { names, after, until, by, reach, seen, gap_due, lost, capacity, phase }
     }
 
     /// The position up to which it goes.
@@ -199,20 +199,20 @@ impl PatternReplay {
     }
 
     /// A gap has to be told, whatever the floors say.
-    pub fn owe_gap(&mut self) {
+    pub fn require_gap(&mut self) {
         self.gap_due = true;
     }
 
     /// The event was handed to the socket.
-    pub fn passed(&mut self, found: &ReplayedEvent) {
+    pub fn delivered(&mut self, found: &ReplayedEvent) {
         self.after = self.key(found.event.place, found.event.kind());
-        if let Phase::Giving { given, .. } = &mut self.phase {
+        if let Phase::Merging { given, .. } = &mut self.phase {
             given.pop_front();
         }
     }
 
     /// The gap of a slice was told.
-    pub fn told(&mut self) {
+    pub fn gap_sent(&mut self) {
         self.gap_due = false;
     }
 
@@ -224,11 +224,11 @@ impl PatternReplay {
     }
 
     /// Something of a channel up to this place has left: the client has to know, once.
-    fn lose(&mut self, record: u32, place: LogOrder, kind: Kind, now: Now) {
+    fn record_loss(&mut self, record: u32, place: LogOrder, kind: Kind, now: Now) {
         let known = self.lost.get(&record).copied();
         if self.key(place, kind) <= self.after
             || known.is_some_and(|position| position >= place.position)
-            || kind == Kind::Durable && self.had.covers(place.entry_id, now)
+            || kind == Kind::Durable && self.seen.covers(place.entry_id, now)
         {
             return;
         }
@@ -240,8 +240,8 @@ impl PatternReplay {
     }
 
     /// Keeps the first event of a channel, if it comes before those that do not fit.
-    fn find(&mut self, track: Track) {
-        let Phase::Looking { found, beyond, .. } = &mut self.phase else { return };
+    fn keep_first(&mut self, track: Track) {
+        let Phase::Scanning { found, beyond, .. } = &mut self.phase else { return };
         if beyond.is_some_and(|beyond| track.key >= beyond) {
             return;
         }
@@ -252,11 +252,11 @@ impl PatternReplay {
     }
 
     /// The walk has come to the end of the table.
-    fn give(&mut self) {
-        if let Phase::Looking { found, beyond, .. } = &mut self.phase {
+    fn start_merging(&mut self) {
+        if let Phase::Scanning { found, beyond, .. } = &mut self.phase {
             let next = std::mem::take(found).into_iter().map(Reverse).collect();
             let (given, beyond) = (VecDeque::new(), *beyond);
-            self.phase = Phase::Giving { next, given, beyond };
+            self.phase = Phase::Merging { next, given, beyond };
         }
     }
 }
@@ -272,14 +272,14 @@ impl Hub {
         let guard = self.lock()?;
         let end = end(&self.region);
         let owed = guard.get(header::COUNT);
-        let mut had = self.had_before(end, now);
+        let mut seen = self.seen_before(end, now);
         let (after, reach) = match resume {
-            Resume::Fresh { newest } if owed.min(*newest) == 0 => return Ok((end, had, None)),
+            Resume::Fresh { newest } if owed.min(*newest) == 0 => return Ok((end, seen, None)),
             Resume::Fresh { newest } => (None, Reach::Newest(owed.min(*newest))),
             // Of channels that nobody named it is not known what other nginxes gave.
             Resume::From(id) => match self.origin_of(id, end, names.len(), now) {
                 Origin::Here(after) if after.entry_id > end.entry_id => {
-                    had.ahead = after.entry_id;
+                    seen.ahead = after.entry_id;
                     (Some(after), Reach::All)
                 }
                 Origin::Here(after) if owed == 0 => (Some(after), Reach::Loss),
@@ -288,59 +288,59 @@ impl Hub {
             },
         };
         let start = after.unwrap_or(LogOrder::START);
-        let mut search = PatternReplay::new(names.into(), start, Some(end), By::Id, reach);
-        search.gap_due = after.is_none() && matches!(resume, Resume::From(_));
-        Ok((end, had, Some(Box::new(search))))
+        let mut replay = PatternReplay::new(names.into(), start, Some(end), By::Id, reach);
+        replay.gap_due = after.is_none() && matches!(resume, Resume::From(_));
+        Ok((end, seen, Some(Box::new(replay))))
     }
 
     /// The next slice, within the bounds that `replay` has; `None` if it is still being looked for.
-    pub fn search(
+    pub fn replay_patterns(
         &self,
-        search: &mut PatternReplay,
+        replay: &mut PatternReplay,
         events: usize,
         bytes: usize,
         now: Now,
     ) -> Result<Option<ReplayBatch>, Locked> {
-        if matches!(search.phase, Phase::Looking { .. }) && !self.look(search, now)? {
+        if matches!(replay.phase, Phase::Scanning { .. }) && !self.scan(replay, now)? {
             return Ok(None);
         }
-        let sliced = self.lock()?.slice(search, events, bytes, now, &mut Budget::of_visit());
+        let sliced = self.lock()?.batch(replay, events, bytes, now, &mut Budget::for_visit());
         Ok(match sliced {
-            Sliced::ReplayBatch(slice) => Some(slice),
-            Sliced::Unfinished => None,
-            Sliced::Anew => {
-                if search.goes_on() {
-                    search.capacity.grow(&self.searching);
+            BatchOutcome::ReplayBatch(batch) => Some(batch),
+            BatchOutcome::Unfinished => None,
+            BatchOutcome::Restart => {
+                if replay.needs_another_scan() {
+                    replay.capacity.grow(&self.replay_memory);
                 }
-                search.phase = Phase::start(search.capacity.extra);
+                replay.phase = Phase::start(replay.capacity.extra);
                 None
             }
         })
     }
 
     /// Goes on with the walk for one hold of the lock. True if it has come to its end.
-    fn look(&self, search: &mut PatternReplay, now: Now) -> Result<bool, Locked> {
+    fn scan(&self, replay: &mut PatternReplay, now: Now) -> Result<bool, Locked> {
         {
             let guard = self.lock()?;
-            search.until.get_or_insert_with(|| end(&self.region));
-            if !guard.look_on(search, now, &mut Budget::of_visit()) {
+            replay.until.get_or_insert_with(|| end(&self.region));
+            if !guard.scan_on(replay, now, &mut Budget::for_visit()) {
                 return Ok(false);
             }
             // A channel that matched may have been forgotten, even during the walk.
-            if matches!(search.reach, Reach::All | Reach::Loss) {
-                guard.lose_of_patterns(search, now);
+            if matches!(replay.reach, Reach::All | Reach::Loss) {
+                guard.record_pattern_losses(replay, now);
                 let forgotten = LowWatermark::read(&self.region, header::FORGOTTEN);
-                search.lose(0, forgotten.place, forgotten.kind(), now);
+                replay.record_loss(0, forgotten.place, forgotten.kind(), now);
             }
         }
-        search.give();
+        replay.start_merging();
         Ok(true)
     }
 }
 
 impl PatternReplay {
     /// Whether the stream gets what is published to a channel.
-    fn wants(&self, channel: &[u8], budget: &mut Budget) -> bool {
+    fn matches(&self, channel: &[u8], budget: &mut Budget) -> bool {
         let subject = Subject::new(channel);
         budget.spend(2);
         self.names.iter().any(|name| {
@@ -350,23 +350,23 @@ impl PatternReplay {
     }
 
     /// Where the walk back through the events of the pending channel has come to.
-    fn within(&self) -> Option<Within> {
+    fn within(&self) -> Option<ScanPosition> {
         match &self.phase {
-            Phase::Looking { within, .. } => *within,
-            Phase::Giving { .. } => None,
+            Phase::Scanning { within, .. } => *within,
+            Phase::Merging { .. } => None,
         }
     }
 
     /// The walk back stops there for now.
-    fn stop_within(&mut self, at: Within) {
-        if let Phase::Looking { within, .. } = &mut self.phase {
+    fn pause_in_channel(&mut self, at: ScanPosition) {
+        if let Phase::Scanning { within, .. } = &mut self.phase {
             *within = Some(at);
         }
     }
 
     /// The pending channel is dealt with.
-    fn looked_at(&mut self) {
-        if let Phase::Looking { pending, within, .. } = &mut self.phase {
+    fn finish_channel(&mut self) {
+        if let Phase::Scanning { pending, within, .. } = &mut self.phase {
             pending.pop();
             *within = None;
         }
@@ -374,7 +374,7 @@ impl PatternReplay {
 
     /// The event that comes behind the first `count` that have not been passed.
     fn upcoming(&self, count: usize) -> Option<Track> {
-        let Phase::Giving { next, given, beyond } = &self.phase else { return None };
+        let Phase::Merging { next, given, beyond } = &self.phase else { return None };
         let next = || {
             let Reverse(first) = next.peek()?;
             Some(*first).filter(|first| beyond.is_none_or(|beyond| first.key < beyond))
@@ -384,7 +384,7 @@ impl PatternReplay {
 
     /// That event is given; what follows on its channel takes its place.
     fn take(&mut self, count: usize, later: Option<Track>) {
-        let Phase::Giving { next, given, .. } = &mut self.phase else { return };
+        let Phase::Merging { next, given, .. } = &mut self.phase else { return };
         if count == given.len() {
             given.extend(next.pop().map(|Reverse(first)| first));
             next.extend(later.map(Reverse));
@@ -393,18 +393,18 @@ impl PatternReplay {
 
     /// The event that would be next is none of the stream's; what follows on its channel takes its place.
     fn skip(&mut self, later: Option<Track>) {
-        let Phase::Giving { next, .. } = &mut self.phase else { return };
+        let Phase::Merging { next, .. } = &mut self.phase else { return };
         next.pop();
         next.extend(later.map(Reverse));
     }
 
     /// Whether an event that is upcoming has been given before.
     fn was_given(&self, count: usize) -> bool {
-        matches!(&self.phase, Phase::Giving { given, .. } if count < given.len())
+        matches!(&self.phase, Phase::Merging { given, .. } if count < given.len())
     }
 
     /// Whether another walk has to follow.
-    fn goes_on(&self) -> bool {
-        matches!(&self.phase, Phase::Giving { beyond: Some(_), .. })
+    fn needs_another_scan(&self) -> bool {
+        matches!(&self.phase, Phase::Merging { beyond: Some(_), .. })
     }
 }

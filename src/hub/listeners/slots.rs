@@ -13,7 +13,7 @@ use crate::hub::{Hub, Now};
 
 /// A tenant that was woken this long ago (ms) and has not looked since is woken again: the process that
 /// woke it may have died before the write.
-const RING_AGAIN: u64 = 50;
+const WAKE_AGAIN: u64 = 50;
 
 /// Wakes threads, of this process and of others.
 pub trait Wakers {
@@ -45,16 +45,16 @@ impl Hub {
     /// Takes a free slot, or one whose tenant is gone. `None`: all are taken.
     pub fn claim_slot(&self) -> Option<SlotClaim> {
         let free = (0..self.layout.slots).find_map(|number| self.free_slot(number))?;
-        let seat = self.seat(free.number);
+        let claim = self.claim(free.number);
         // Held for as long as this process lives in it.
         std::mem::forget(free);
-        Some(seat)
+        Some(claim)
     }
 
     /// Gives the slot back.
-    pub fn release_slot(&self, seat: SlotClaim) {
-        self.vacate(seat.slot);
-        self.life(seat.slot).unlock();
+    pub fn release_slot(&self, claim: SlotClaim) {
+        self.vacate(claim.slot);
+        self.life(claim.slot).unlock();
     }
 
     /// Looks whether tenants of other slots have died, and clears their seats. True if one had since
@@ -68,9 +68,9 @@ impl Hub {
     }
 
     /// Enters the waker of the thread that has this seat; `None` if it has none.
-    pub fn set_waker(&self, seat: SlotClaim, waker: Option<usize>) {
+    pub fn set_waker(&self, claim: SlotClaim, waker: Option<usize>) {
         let word = waker.map_or(0, |waker| waker as u64 + 1);
-        self.region.set(self.layout.slot(seat.slot, slot::WAKER), word);
+        self.region.set(self.layout.slot(claim.slot, slot::WAKER), word);
     }
 
     /// Wakes the tenants of these slots, unless they have been woken and not looked at the log since. To
@@ -87,25 +87,25 @@ impl Hub {
     }
 
     /// Whether the tenant of a seat has been woken and not looked at the log since.
-    pub fn is_woken(&self, seat: SlotClaim) -> bool {
-        self.region.get(self.layout.slot(seat.slot, slot::BELL)) != 0
+    pub fn is_woken(&self, claim: SlotClaim) -> bool {
+        self.region.get(self.layout.slot(claim.slot, slot::WOKEN_AT)) != 0
     }
 
     /// Whether the tenant of a slot must be woken with its bell now. To be asked after the append.
     pub(in crate::hub) fn needs_wakeup(&self, number: usize, now: Now) -> bool {
-        let bell = self.region.word(self.layout.slot(number, slot::BELL));
+        let bell = self.region.word(self.layout.slot(number, slot::WOKEN_AT));
         // Pairs with the fence in `hush`: either the reader sees the new head, or this sees its 0.
         fence(Ordering::SeqCst);
         let rung = bell.load(Ordering::Relaxed);
-        let due = rung == 0 || now.mono.saturating_sub(rung) > RING_AGAIN;
+        let due = rung == 0 || now.mono.saturating_sub(rung) > WAKE_AGAIN;
         due && bell
             .compare_exchange(rung, now.mono.max(1), Ordering::SeqCst, Ordering::Relaxed)
             .is_ok()
     }
 
     /// Lets the bell ring again. The tenant calls this before it reads the log.
-    pub fn hush(&self, seat: SlotClaim) {
-        self.region.word(self.layout.slot(seat.slot, slot::BELL)).store(0, Ordering::Relaxed);
+    pub fn clear_wakeup(&self, claim: SlotClaim) {
+        self.region.word(self.layout.slot(claim.slot, slot::WOKEN_AT)).store(0, Ordering::Relaxed);
         fence(Ordering::SeqCst);
     }
 
@@ -115,9 +115,9 @@ impl Hub {
     }
 
     /// Tells the others how many streams this process has, and how far it has read.
-    pub fn report(&self, seat: SlotClaim, streams: u64, read: u64) {
-        self.region.set(self.layout.slot(seat.slot, slot::STREAMS), streams);
-        self.region.set(self.layout.slot(seat.slot, slot::READ), read);
+    pub fn report(&self, claim: SlotClaim, streams: u64, read: u64) {
+        self.region.set(self.layout.slot(claim.slot, slot::STREAMS), streams);
+        self.region.set(self.layout.slot(claim.slot, slot::READ), read);
     }
 
     /// Streams of all processes, as they reported them.
@@ -125,7 +125,7 @@ impl Hub {
         (0..self.layout.slots).map(|n| self.region.get(self.layout.slot(n, slot::STREAMS))).sum()
     }
 
-    fn seat(&self, number: usize) -> SlotClaim {
+    fn claim(&self, number: usize) -> SlotClaim {
         self.vacate(number);
         let generation = self.region.get(self.layout.slot(number, slot::GENERATION));
         SlotClaim { slot: number, generation }
@@ -137,7 +137,7 @@ impl Hub {
         let generation = self.region.get(at) + 1;
         self.region.set(at, generation);
         self.region.word(header::VACATED).fetch_add(1, Ordering::Release);
-        self.region.set(self.layout.slot(number, slot::BELL), 0);
+        self.region.set(self.layout.slot(number, slot::WOKEN_AT), 0);
         self.region.set(self.layout.slot(number, slot::WAKER), 0);
         let streams: &AtomicU64 = self.region.word(self.layout.slot(number, slot::STREAMS));
         self.count(Counter::EndedExit, streams.swap(0, Ordering::Relaxed));
@@ -146,7 +146,7 @@ impl Hub {
     }
 
     /// Whether a slot has a living tenant.
-    pub(in crate::hub) fn is_taken(&self, number: usize) -> bool {
+    pub(in crate::hub) fn has_live_process(&self, number: usize) -> bool {
         self.free_slot(number).is_none()
     }
 

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 
 use crate::hub::budget::Budget;
 use crate::hub::log::channels::{record_blocks, IDLE};
-use crate::hub::log::eviction::Short;
+use crate::hub::log::eviction::SpaceError;
 use crate::hub::memory::access::{Guard, Locked};
 use crate::hub::memory::alloc::BlockAllocator;
 use crate::hub::memory::layout::{channel, header, high, low, more_pairs, pair, slot, BLOCK};
@@ -44,8 +44,8 @@ pub enum JoinError {
 }
 
 /// A pair's upper half: the slot, from 1 so that no pair is 0, and its generation in 22 bits.
-fn owner(seat: SlotClaim) -> u32 {
-    (seat.slot as u32 + 1) << 22 | (seat.generation as u32 & GENERATION)
+fn owner(claim: SlotClaim) -> u32 {
+    (claim.slot as u32 + 1) << 22 | (claim.generation as u32 & GENERATION)
 }
 
 /// Holds of the lock that one attempt to join takes to make room.
@@ -61,12 +61,12 @@ pub(in crate::hub) fn slot_of(pair: u64) -> usize {
 impl Hub {
     /// Joins a channel, with no stream yet; makes the channel if there is none. Who has joined it already
     /// keeps the place that it has.
-    pub fn join(&self, seat: SlotClaim, name: &[u8], now: Now) -> Result<Membership, JoinError> {
+    pub fn join(&self, claim: SlotClaim, name: &[u8], now: Now) -> Result<Membership, JoinError> {
         for _ in 0..HOLDS {
             let guard = self.lock()?;
-            match guard.join(seat, name, now, &mut Budget::of_hold()) {
-                Err(Short::Unfinished) => {}
-                Err(Short::NoRoom) => return Err(JoinError::Full),
+            match guard.join(claim, name, now, &mut Budget::for_hold()) {
+                Err(SpaceError::Unfinished) => {}
+                Err(SpaceError::NoRoom) => return Err(JoinError::Full),
                 Ok(membership) => return Ok(membership),
             }
         }
@@ -74,9 +74,9 @@ impl Hub {
     }
 
     /// Sets how many streams of this process the channel has. Without the lock.
-    pub fn set_streams(&self, seat: SlotClaim, membership: Membership, streams: u32) {
+    pub fn set_streams(&self, claim: SlotClaim, membership: Membership, streams: u32) {
         // Of a seat that was given back nothing is left, not even the record perhaps.
-        if owner(seat) == membership.owner && self.is_live(pair(membership.owner, streams)) {
+        if owner(claim) == membership.owner && self.is_live(pair(membership.owner, streams)) {
             self.region.set(membership.pair_at, pair(membership.owner, streams));
         }
     }
@@ -85,7 +85,7 @@ impl Hub {
     /// many already, and nothing was set.
     pub fn admit(
         &self,
-        seat: SlotClaim,
+        claim: SlotClaim,
         membership: Membership,
         streams: u32,
         most: u32,
@@ -95,7 +95,7 @@ impl Hub {
         let others = guard.listeners(membership.record).0.saturating_sub(mine);
         let fits = others + u64::from(streams) <= u64::from(most);
         if fits {
-            self.set_streams(seat, membership, streams);
+            self.set_streams(claim, membership, streams);
         }
         Ok(fits)
     }
@@ -130,34 +130,34 @@ impl Hub {
 impl Guard<'_> {
     fn join(
         &self,
-        seat: SlotClaim,
+        claim: SlotClaim,
         name: &[u8],
         now: Now,
         budget: &mut Budget,
-    ) -> Result<Membership, Short> {
+    ) -> Result<Membership, SpaceError> {
         let record = match self.find(name) {
             Some(record) => record,
             None => {
-                self.make_room(record_blocks(name.len()), 0, now, budget)?;
-                self.make(name)
+                self.free_blocks(record_blocks(name.len()), 0, now, budget)?;
+                self.create_record(name)
             }
         };
         let mut pairs = self.pair_words(record);
-        if let Some(pair_at) = pairs.find(|at| high(self.get(*at)) == owner(seat)) {
-            return Ok(Membership { record, pair_at, owner: owner(seat) });
+        if let Some(pair_at) = pairs.find(|at| high(self.get(*at)) == owner(claim)) {
+            return Ok(Membership { record, pair_at, owner: owner(claim) });
         }
         drop(pairs);
         let pair_at = self.free_pair(record, now, budget)?;
         let mut change = self.change();
-        if self.is_unheard(record) {
+        if self.has_no_listeners(record) {
             change.add(header::PINNED, self.record_size(record) as i64);
             if self.events(record) == 0 {
                 IDLE.remove(&mut change, record);
             }
         }
-        change.set(pair_at, pair(owner(seat), 0));
+        change.set(pair_at, pair(owner(claim), 0));
         change.commit();
-        Ok(Membership { record, pair_at, owner: owner(seat) })
+        Ok(Membership { record, pair_at, owner: owner(claim) })
     }
 
     /// Of a channel that was left already nothing need be there: its blocks may be in use again.
@@ -201,19 +201,19 @@ impl Guard<'_> {
     }
 
     /// Whether no pair stands in the record, void ones counted: the record may then be idle.
-    pub(in crate::hub) fn is_unheard(&self, record: u32) -> bool {
+    pub(in crate::hub) fn has_no_listeners(&self, record: u32) -> bool {
         self.pair_words(record).all(|at| self.get(at) == 0)
     }
 
     /// A place for a pair: an empty one, a void one, or one in a new block.
-    fn free_pair(&self, record: u32, now: Now, budget: &mut Budget) -> Result<usize, Short> {
+    fn free_pair(&self, record: u32, now: Now, budget: &mut Budget) -> Result<usize, SpaceError> {
         // What a void pair says of the streams that went with its process is for the sweep to tell.
         let empty = self.pair_words(record).find(|at| self.get(*at) == 0);
         let void = || self.pair_words(record).find(|at| !self.hub.is_live(self.get(*at)));
         if let Some(at) = empty.or_else(void) {
             return Ok(at);
         }
-        self.make_room(1, record, now, budget)?;
+        self.free_blocks(1, record, now, budget)?;
         let (region, layout) = (&self.hub.region, &self.hub.layout);
         let mut taker = BlockAllocator::new(region, layout);
         let block = taker.take();
@@ -299,9 +299,9 @@ mod tests {
     #[test]
     fn leaving_a_channel_touches_no_pair_of_another() {
         let hub = hub_of(256 << 10, 4096, 100, 0);
-        let seat = hub.claim_slot().unwrap();
-        let [a, b] = [b"a", b"b"].map(|name| hub.join(seat, name, at(0)).unwrap());
-        hub.set_streams(seat, b, 3);
+        let claim = hub.claim_slot().unwrap();
+        let [a, b] = [b"a", b"b"].map(|name| hub.join(claim, name, at(0)).unwrap());
+        hub.set_streams(claim, b, 3);
         // As if the blocks of one that was left already were in use again.
         for record in [a.record, b.record + 1, u32::MAX] {
             hub.leave(Membership { record, ..b }).unwrap();

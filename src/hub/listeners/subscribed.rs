@@ -18,14 +18,14 @@ impl Hub {
     /// enters is one gap to a stream, however many of the patterns it has.
     pub fn patterns_subscribed(
         &self,
-        fence: FencingToken,
+        token: FencingToken,
         members: &[Membership],
         clock: EntryId,
     ) -> Result<(), LeaseError> {
         let mut rest = members.iter();
         while !rest.as_slice().is_empty() {
-            let guard = self.lock_fenced(fence)?;
-            let mut budget = Budget::of_hold();
+            let guard = self.lock_fenced(token)?;
+            let mut budget = Budget::for_hold();
             while budget.step() {
                 let Some(member) = rest.next() else { break };
                 guard.pattern_subscribed(member.record, clock);
@@ -37,11 +37,12 @@ impl Hub {
 
 impl Guard<'_> {
     fn pattern_subscribed(&self, record: u32, clock: EntryId) {
-        let entry_id = self.mark().max(clock);
+        let entry_id = self.high_watermark().max(clock);
         let mut change = self.change();
         let position = self.signal(&mut change, record, ControlEntry::Lost);
-        let floor = self.floor(record).raised(LogOrder { entry_id, position }, Kind::Placed);
-        self.set_floor(&mut change, record, floor);
+        let low_watermark =
+            self.low_watermark(record).raised(LogOrder { entry_id, position }, Kind::Placed);
+        self.set_low_watermark(&mut change, record, low_watermark);
         change.commit();
     }
 }

@@ -3,11 +3,11 @@
 use crate::hub::budget::Budget;
 use crate::hub::log::channels::record_blocks;
 use crate::hub::log::delivery::Delivery;
-use crate::hub::log::eviction::Short;
+use crate::hub::log::eviction::SpaceError;
 use crate::hub::log::idempotency::KeyHash;
 use crate::hub::log::position::{Kind, LogOrder};
 use crate::hub::memory::access::{Guard, Locked};
-use crate::hub::memory::alloc::{of_event, write_event, BlockAllocator};
+use crate::hub::memory::alloc::{blocks_for_event, write_event, BlockAllocator};
 use crate::hub::memory::layout::{channel, event, header, high, low, pair};
 use crate::hub::memory::redo::{EventRange, Transaction};
 use crate::hub::replication::reported::ReportedId;
@@ -65,7 +65,7 @@ pub(in crate::hub) struct Numbering {
     /// The first one's; in a hub that numbers by itself the others count on from it.
     pub entry_id: EntryId,
     pub kind: Kind,
-    pub came: Delivery,
+    pub delivery: Delivery,
     /// When they came (ms of the monotonic clock).
     pub born: u64,
     /// The number of the entry in Redis that the event was read from.
@@ -89,7 +89,7 @@ impl Hub {
         now: Now,
     ) -> Result<Published, PublishError> {
         let prepared = self.prepare(events)?;
-        let mut holds = Budget::of(HOLDS);
+        let mut holds = Budget::with_steps(HOLDS);
         let (guard, key, record) = loop {
             let guard = self.lock_for(channel)?;
             let key = key.map(|key| guard.key_hash(channel, key));
@@ -97,21 +97,21 @@ impl Hub {
                 self.count(Counter::Deduplicated, 1);
                 let (subscribers, listeners) = guard
                     .find(channel)
-                    .map_or((0, Vec::new()), |found| guard.reached(found, channel, 0));
+                    .map_or((0, Vec::new()), |found| guard.listeners_of_event(found, channel, 0));
                 return Ok(Published { ids, subscribers, listeners });
             }
             if prepared.is_empty() {
                 return Ok(Published { ids: Vec::new(), subscribers: 0, listeners: Vec::new() });
             }
-            match guard.room_for(channel, &prepared, key.is_some(), now) {
+            match guard.reserve_space(channel, &prepared, key.is_some(), now) {
                 Ok(record) => break (guard, key, record),
-                Err(Short::Unfinished) if holds.step() => {}
-                Err(Short::Unfinished) => return Err(PublishError::Crowded),
-                Err(Short::NoRoom) => return Err(PublishError::NoRoom),
+                Err(SpaceError::Unfinished) if holds.step() => {}
+                Err(SpaceError::Unfinished) => return Err(PublishError::Crowded),
+                Err(SpaceError::NoRoom) => return Err(PublishError::NoRoom),
             }
         };
         let ids = guard.append(record, &prepared, guard.own_numbering(now), key, now);
-        let (subscribers, listeners) = guard.reached(record, channel, ids.len());
+        let (subscribers, listeners) = guard.listeners_of_event(record, channel, ids.len());
         guard.count(Counter::EventsIn, prepared.len() as u64);
         guard.count(Counter::BytesIn, events.iter().map(|event| event.data.len() as u64).sum());
         Ok(Published { ids, subscribers, listeners })
@@ -126,14 +126,14 @@ impl Hub {
         now: Now,
     ) -> Result<Published, PublishError> {
         let prepared = self.prepare(&[event])?;
-        let mut holds = Budget::of(HOLDS);
+        let mut holds = Budget::with_steps(HOLDS);
         let (guard, record) = loop {
             let guard = self.lock()?;
-            match guard.room_for(channel, &prepared, false, now) {
+            match guard.reserve_space(channel, &prepared, false, now) {
                 Ok(record) => break (guard, record),
-                Err(Short::Unfinished) if holds.step() => {}
-                Err(Short::Unfinished) => return Err(PublishError::Crowded),
-                Err(Short::NoRoom) => return Err(PublishError::NoRoom),
+                Err(SpaceError::Unfinished) if holds.step() => {}
+                Err(SpaceError::Unfinished) => return Err(PublishError::Crowded),
+                Err(SpaceError::NoRoom) => return Err(PublishError::NoRoom),
             }
         };
         let ids = guard.append(record, &prepared, guard.own_numbering(now), None, now);
@@ -152,7 +152,7 @@ impl Hub {
         let guard = self.lock()?;
         if let Some(record) = guard.find(channel) {
             // What one hold does not free the next figures do.
-            let mut budget = Budget::of_hold();
+            let mut budget = Budget::for_hold();
             while guard.events(record) > 1 && !budget.is_spent() {
                 guard.evict(record, &mut budget);
             }
@@ -189,20 +189,20 @@ impl Prepared<'_> {
 
     /// Blocks that it takes.
     pub(in crate::hub) fn blocks(&self) -> usize {
-        of_event(self.len())
+        blocks_for_event(self.len())
     }
 }
 
 impl Guard<'_> {
     /// Makes room for everything that the publish takes, and finds or makes the channel.
-    pub(in crate::hub) fn room_for(
+    pub(in crate::hub) fn reserve_space(
         &self,
         channel: &[u8],
         events: &[Prepared<'_>],
         with_key: bool,
         now: Now,
-    ) -> Result<u32, Short> {
-        let mut budget = Budget::of_hold();
+    ) -> Result<u32, SpaceError> {
+        let mut budget = Budget::for_hold();
         if with_key {
             self.bound_keys(now);
         }
@@ -212,10 +212,10 @@ impl Guard<'_> {
         if found.is_none() {
             blocks += record_blocks(channel.len());
         }
-        self.make_room(blocks, found.unwrap_or(0), now, &mut budget)?;
-        let record = found.unwrap_or_else(|| self.make(channel));
+        self.free_blocks(blocks, found.unwrap_or(0), now, &mut budget)?;
+        let record = found.unwrap_or_else(|| self.create_record(channel));
         // A little more than comes, so that a channel does not grow by what is too old.
-        self.expire(record, now, &mut Budget::of(EXPIRING));
+        self.expire(record, now, &mut Budget::with_steps(EXPIRING));
         Ok(record)
     }
 
@@ -255,11 +255,11 @@ impl Guard<'_> {
         taker.finish(&mut change);
         self.link(&mut change, record, &chain, events.len());
         let last = numbering.stamp_of(events.len() as u64 - 1);
-        if last > self.mark() {
+        if last > self.high_watermark() {
             change.set(header::LAST_MS, last.ms);
             change.set(header::LAST_SEQ, last.seq);
         }
-        if numbering.came == Delivery::Plain && self.get(header::MARKER) != 0 {
+        if numbering.delivery == Delivery::Plain && self.get(header::MARKER) != 0 {
             // A successor is about to pass over what has been appended behind its marker.
             change.add(header::BEHIND_MARKER, 1);
         }
@@ -276,13 +276,13 @@ impl Guard<'_> {
     fn own_numbering(&self, now: Now) -> Numbering {
         let kind = self.hub.own_kind();
         let entry_id = self.own_stamp(kind, now);
-        Numbering { entry_id, kind, came: Delivery::Here, born: now.mono, entry: None }
+        Numbering { entry_id, kind, delivery: Delivery::Here, born: now.mono, entry: None }
     }
 
     /// The number that this hub gives next: never below one that it has given, whatever the clock does.
     /// Where Redis gives them it is the mark, and the position tells the rest.
     pub(in crate::hub) fn own_stamp(&self, kind: Kind, now: Now) -> EntryId {
-        let EntryId { ms, seq } = self.mark();
+        let EntryId { ms, seq } = self.high_watermark();
         match kind {
             Kind::Durable | Kind::Placed => EntryId { ms, seq },
             Kind::Local if now.wall > ms => EntryId { ms: now.wall, seq: 0 },
@@ -301,7 +301,7 @@ impl Guard<'_> {
     ) {
         let (region, layout) = (&self.hub.region, &self.hub.layout);
         let block = write_event(taker, new.event_type, &new.data);
-        let flags = u64::from(numbering.kind.flags() | numbering.came.flags());
+        let flags = u64::from(numbering.kind.flags() | numbering.delivery.flags());
         region.set(layout.block(block, event::OWNER), pair(record, new.len() as u32));
         region.set(layout.block(block, event::LINKS), pair(chain.earlier, 0));
         let born = numbering.born << 16 | flags << 8 | new.event_type.len() as u64;

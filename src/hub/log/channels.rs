@@ -5,7 +5,7 @@ use std::hash::Hasher;
 use crate::hub::listeners::pattern_name::pattern_of;
 use crate::hub::log::position::{LostKinds, LowWatermark};
 use crate::hub::memory::access::Guard;
-use crate::hub::memory::alloc::{give_back, BlockAllocator};
+use crate::hub::memory::alloc::{free_chain, BlockAllocator};
 use crate::hub::memory::layout::{channel, header, high, low, more_pairs, pair, PAYLOAD};
 use crate::hub::memory::linked_list::List;
 use crate::hub::memory::redo::Transaction;
@@ -168,7 +168,7 @@ impl Guard<'_> {
 
     /// Makes the record of a channel that has none. The caller has made room for
     /// [`record_blocks`].
-    pub(in crate::hub) fn make(&self, name: &[u8]) -> u32 {
+    pub(in crate::hub) fn create_record(&self, name: &[u8]) -> u32 {
         let (region, layout) = (&self.hub.region, &self.hub.layout);
         let hash = self.hash(name) as u32;
         let mut taker = BlockAllocator::new(region, layout);
@@ -185,15 +185,15 @@ impl Guard<'_> {
             }
         }
         let bucket = layout.bucket(hash);
-        let floor = LowWatermark::read(region, header::FORGOTTEN);
+        let low_watermark = LowWatermark::read(region, header::FORGOTTEN);
         region.set(at(channel::HASH), pair(hash, region.get(bucket) as u32));
         for word in [channel::EVENTS, channel::SIZE, channel::SURPLUS, channel::LIST] {
             region.set(at(word), 0);
         }
-        for word in [channel::PAIRS, channel::PAIRS + 1, channel::STEP, channel::ENDED] {
+        for word in [channel::PAIRS, channel::PAIRS + 1, channel::SYNC, channel::ENDED] {
             region.set(at(word), 0);
         }
-        floor.write(|word, value| region.set(at(channel::FLOOR + word), value));
+        low_watermark.write(|word, value| region.set(at(channel::LOW_WATERMARK + word), value));
         region.set(at(channel::MORE), pair(0, more));
         region.write_bytes(at(channel::NAME), &first_part(name.len(), inline));
 
@@ -211,7 +211,7 @@ impl Guard<'_> {
 
     /// Forgets a channel that has neither events nor subscribers. What it knew of lost events goes
     /// into FORGOTTEN, the floor of every record that is made later. Detached events are freed before.
-    pub(in crate::hub) fn forget(&self, record: u32) {
+    pub(in crate::hub) fn remove_record(&self, record: u32) {
         debug_assert!(!self.hub.has_detached(), "a record is named by its detached events");
         let layout = &self.hub.layout;
         let hash = high(self.word(record, channel::HASH));
@@ -229,13 +229,13 @@ impl Guard<'_> {
             }
             false => change.add(header::CHANNELS, -1),
         }
-        let floor = self.floor(record);
+        let low_watermark = self.low_watermark(record);
         let forgotten = LowWatermark::read(&self.hub.region, header::FORGOTTEN);
         // What Redis has numbered it also retains: from there it is known what was lost.
         // What a pattern has missed is nothing to others, and it begins anew when it comes back.
-        let tells = floor.left != LostKinds::Durable && !self.is_pattern(record);
-        if floor.place > forgotten.place && tells {
-            floor.write(|word, value| change.set(header::FORGOTTEN + word, value));
+        let tells = low_watermark.left != LostKinds::Durable && !self.is_pattern(record);
+        if low_watermark.place > forgotten.place && tells {
+            low_watermark.write(|word, value| change.set(header::FORGOTTEN + word, value));
         }
         self.give_back_record(&mut change, record);
         change.commit();
@@ -245,19 +245,19 @@ impl Guard<'_> {
         let more = self.word(record, channel::MORE);
         let name_blocks = record_blocks(self.name_len(record)) - 1;
         if name_blocks > 0 {
-            give_back(change, low(more), name_blocks);
+            free_chain(change, low(more), name_blocks);
         }
         let cursor = self.cursor_block(record);
         if cursor != 0 {
-            give_back(change, cursor, 1);
+            free_chain(change, cursor, 1);
         }
         let mut pairs = high(more);
         while pairs != 0 {
             let next = self.word(pairs, more_pairs::NEXT) as u32;
-            give_back(change, pairs, 1);
+            free_chain(change, pairs, 1);
             pairs = next;
         }
-        give_back(change, record, 1);
+        free_chain(change, record, 1);
     }
 
     /// How many events a channel holds.
@@ -266,7 +266,7 @@ impl Guard<'_> {
     }
 
     /// What has left the channel.
-    pub(in crate::hub) fn floor(&self, record: u32) -> LowWatermark {
-        LowWatermark::read(&self.hub.region, self.hub.layout.block(record, channel::FLOOR))
+    pub(in crate::hub) fn low_watermark(&self, record: u32) -> LowWatermark {
+        LowWatermark::read(&self.hub.region, self.hub.layout.block(record, channel::LOW_WATERMARK))
     }
 }

@@ -25,24 +25,24 @@ const LOOK_BACK: usize = 1024;
 
 /// The word of a record that has the block's number in its upper half.
 fn link(layout: &Layout, record: u32) -> usize {
-    layout.block(record, channel::STEP)
+    layout.block(record, channel::SYNC)
 }
 
 impl Hub {
     /// The stream of a channel started over: what this hub has of it ended somewhere, and what follows
     /// comes after a hole. Open streams receive a gap event before it. To be called before the new
     /// entries arrive.
-    pub(in crate::hub) fn start_over(
+    pub(in crate::hub) fn restart_stream(
         &self,
-        fence: FencingToken,
+        token: FencingToken,
         member: Membership,
     ) -> Result<(), LeaseError> {
         loop {
-            let guard = self.lock_fenced(fence)?;
-            let mut budget = Budget::of_hold();
+            let guard = self.lock_fenced(token)?;
+            let mut budget = Budget::for_hold();
             while !budget.is_spent() {
                 if guard.events(member.record) == 0 {
-                    guard.enter_start(member.record);
+                    guard.record_restart(member.record);
                     return Ok(());
                 }
                 guard.evict(member.record, &mut budget);
@@ -79,9 +79,10 @@ impl Guard<'_> {
             }
             block = high(self.word(block, event::LINKS));
         }
-        let floor = self.floor(record);
-        let is_own = low(self.word(record, channel::STEP)) != 0;
-        (is_own && floor.left == LostKinds::Durable).then(|| floor.place.entry_id.into())
+        let low_watermark = self.low_watermark(record);
+        let is_own = low(self.word(record, channel::SYNC)) != 0;
+        (is_own && low_watermark.left == LostKinds::Durable)
+            .then(|| low_watermark.place.entry_id.into())
     }
 
     /// Gives a record that has no cursor one. The caller has made room for a block.
@@ -94,7 +95,7 @@ impl Guard<'_> {
         let mut change = self.change();
         taker.finish(&mut change);
         change.set_high(link(layout, record), block);
-        if !self.is_unheard(record) {
+        if !self.has_no_listeners(record) {
             change.add(header::PINNED, 1);
         }
         change.commit();
@@ -115,12 +116,12 @@ impl Guard<'_> {
     }
 
     /// Enters that everything of a channel without events comes before a hole.
-    fn enter_start(&self, record: u32) {
+    fn record_restart(&self, record: u32) {
         let mut change = self.change();
         let position = self.signal(&mut change, record, ControlEntry::Lost);
-        let place = LogOrder { entry_id: self.mark(), position };
-        self.floor(record).raised(place, Kind::Placed).write(|word, value| {
-            change.set(self.hub.layout.block(record, channel::FLOOR + word), value);
+        let place = LogOrder { entry_id: self.high_watermark(), position };
+        self.low_watermark(record).raised(place, Kind::Placed).write(|word, value| {
+            change.set(self.hub.layout.block(record, channel::LOW_WATERMARK + word), value);
         });
         self.set_cursor(&mut change, record, ReportedId::default());
         change.commit();

@@ -12,7 +12,7 @@ use std::sync::atomic::{fence, Ordering};
 use crate::hub::budget::Budget;
 use crate::hub::log::ring::Descriptor;
 use crate::hub::memory::access::{Guard, Locked};
-use crate::hub::memory::alloc::{give_back, of_event};
+use crate::hub::memory::alloc::{blocks_for_event, free_chain};
 use crate::hub::memory::layout::{channel, event, header, high, low, pair};
 use crate::hub::memory::redo::Transaction;
 use crate::hub::Hub;
@@ -30,7 +30,7 @@ impl Hub {
     pub fn free_detached(&self) -> Result<bool, Locked> {
         if self.has_detached() {
             let guard = self.lock()?;
-            let mut budget = Budget::of_hold();
+            let mut budget = Budget::for_hold();
             while !budget.is_spent() && guard.free_oldest_detached(&mut budget) {}
         }
         Ok(self.has_detached())
@@ -103,11 +103,11 @@ impl Guard<'_> {
             return false;
         }
         let later = low(self.word(first, event::LINKS));
-        let blocks = of_event(low(self.word(first, event::OWNER)) as usize);
+        let blocks = blocks_for_event(low(self.word(first, event::OWNER)) as usize);
         let mut change = self.change();
         // The stamp goes first, as with every event that leaves.
         change.set(layout.stamp(first), 0);
-        give_back(&mut change, first, blocks);
+        free_chain(&mut change, first, blocks);
         change.set(header::DETACHED, if later == 0 { 0 } else { pair(later, low(detached)) });
         change.commit();
         budget.spend_on_freeing(blocks);

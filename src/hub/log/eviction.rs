@@ -4,7 +4,7 @@ use crate::hub::budget::Budget;
 use crate::hub::log::channels::{class, IDLE, IN_SURPLUS, SURPLUS};
 use crate::hub::log::position::LogOrder;
 use crate::hub::memory::access::{Guard, Locked};
-use crate::hub::memory::alloc::{available, give_back, of_event};
+use crate::hub::memory::alloc::{available, blocks_for_event, free_chain};
 use crate::hub::memory::layout::{channel, event, header, high, low, pair};
 use crate::hub::memory::redo::Transaction;
 use crate::hub::stats::Counter;
@@ -12,7 +12,7 @@ use crate::hub::{Hub, Now};
 
 /// Why there is no room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::hub) enum Short {
+pub(in crate::hub) enum SpaceError {
     /// Nothing is left that could give way.
     NoRoom,
     /// There is more to free than one hold of the lock may: some of it is done.
@@ -25,58 +25,58 @@ impl Guard<'_> {
     /// than it is owed; the channel that is idle longest; the oldest event of the channels that hold
     /// most; the oldest of the publishers' keys.
     /// What would not fit even then takes nothing from anybody.
-    pub(in crate::hub) fn make_room(
+    pub(in crate::hub) fn free_blocks(
         &self,
         blocks: usize,
         keep: u32,
         now: Now,
         budget: &mut Budget,
-    ) -> Result<(), Short> {
+    ) -> Result<(), SpaceError> {
         let is_there = || available(&self.hub.region, &self.hub.layout) >= blocks;
         if is_there() {
             return Ok(());
         }
-        if !self.could_hold(blocks, keep) {
+        if !self.could_fit(blocks, keep) {
             if !self.clear_all_void_pairs(budget) {
-                return Err(Short::Unfinished);
+                return Err(SpaceError::Unfinished);
             }
-            if !self.could_hold(blocks, keep) {
-                return Err(Short::NoRoom);
+            if !self.could_fit(blocks, keep) {
+                return Err(SpaceError::NoRoom);
             }
         }
         while !is_there() {
             if !budget.step() {
-                return Err(Short::Unfinished);
+                return Err(SpaceError::Unfinished);
             }
             let given = self.free_oldest_detached(budget)
-                || self.give_surplus(now, budget)
-                || self.give_idle(keep, budget)
-                || self.give_of_largest(now, budget)
+                || self.evict_surplus(now, budget)
+                || self.remove_idle(keep, budget)
+                || self.evict_from_largest(now, budget)
                 || self.drop_oldest_key();
             if !given {
-                return Err(Short::NoRoom);
+                return Err(SpaceError::NoRoom);
             }
         }
         Ok(())
     }
 
     /// Whether blocks would be there if all gave way that can.
-    fn could_hold(&self, blocks: usize, keep: u32) -> bool {
+    fn could_fit(&self, blocks: usize, keep: u32) -> bool {
         let mut fixed = 1 + self.get(header::PINNED) as usize;
-        if keep != 0 && self.is_unheard(keep) {
+        if keep != 0 && self.has_no_listeners(keep) {
             fixed += self.record_size(keep);
         }
         fixed + blocks <= self.hub.layout.blocks
     }
 
-    fn give_surplus(&self, now: Now, budget: &mut Budget) -> bool {
+    fn evict_surplus(&self, now: Now, budget: &mut Budget) -> bool {
         let record = high(self.get(SURPLUS.ends));
         if record == 0 {
             return false;
         }
         if u64::from(self.events(record)) > self.get(header::COUNT) {
             // Its turn is over: `resize` puts it behind the others if it still has surplus.
-            self.give_oldest(record, now, budget);
+            self.evict_or_expire(record, now, budget);
         } else {
             // History was raised meanwhile: this is owed now.
             self.reclassify(record);
@@ -84,7 +84,7 @@ impl Guard<'_> {
         true
     }
 
-    fn give_idle(&self, keep: u32, budget: &mut Budget) -> bool {
+    fn remove_idle(&self, keep: u32, budget: &mut Budget) -> bool {
         let mut record = high(self.get(IDLE.ends));
         if record == keep && record != 0 {
             record = low(self.word(record, IDLE.link));
@@ -92,20 +92,20 @@ impl Guard<'_> {
         if record == 0 {
             return false;
         }
-        self.forget(record);
+        self.remove_record(record);
         budget.spend_on_freeing(1);
         true
     }
 
-    fn give_of_largest(&self, now: Now, budget: &mut Budget) -> bool {
+    fn evict_from_largest(&self, now: Now, budget: &mut Budget) -> bool {
         let classes = (0..header::CLASS_COUNT).rev();
         let mut largest = classes.map(|power| high(self.get(class(1 << power).ends)));
         let Some(record) = largest.find(|record| *record != 0) else { return false };
-        self.give_oldest(record, now, budget);
+        self.evict_or_expire(record, now, budget);
         true
     }
 
-    fn give_oldest(&self, record: u32, now: Now, budget: &mut Budget) {
+    fn evict_or_expire(&self, record: u32, now: Now, budget: &mut Budget) {
         if !self.has_expired(record, now) {
             self.evict(record, budget);
             self.count(Counter::Evicted, 1);
@@ -143,16 +143,18 @@ impl Guard<'_> {
         let events = self.word(record, channel::EVENTS);
         let first = high(events);
         let later = low(self.word(first, event::LINKS));
-        let blocks = of_event(low(self.word(first, event::OWNER)) as usize);
+        let blocks = blocks_for_event(low(self.word(first, event::OWNER)) as usize);
 
         let mut change = self.change();
         // The stamp goes first: a reader without the lock must see it gone before the blocks are
         // used again.
         change.set(layout.stamp(first), 0);
-        give_back(&mut change, first, blocks);
-        self.floor(record)
-            .raised(LogOrder::of_event(region, layout, first), self.kind(first))
-            .write(|word, value| change.set(layout.block(record, channel::FLOOR + word), value));
+        free_chain(&mut change, first, blocks);
+        self.low_watermark(record)
+            .raised(LogOrder::from_event(region, layout, first), self.kind(first))
+            .write(|word, value| {
+                change.set(layout.block(record, channel::LOW_WATERMARK + word), value)
+            });
         change.set(
             layout.block(record, channel::EVENTS),
             if later == 0 { 0 } else { pair(later, low(events)) },
@@ -201,12 +203,12 @@ impl Guard<'_> {
         }
         match was {
             Some(_) => class(was_blocks).remove(change, record),
-            None if self.is_unheard(record) => IDLE.remove(change, record),
+            None if self.has_no_listeners(record) => IDLE.remove(change, record),
             None => {}
         }
         match is {
             Some(_) => class(now_blocks).push(change, record),
-            None if self.is_unheard(record) => IDLE.push(change, record),
+            None if self.has_no_listeners(record) => IDLE.push(change, record),
             None => {}
         }
     }
@@ -219,7 +221,7 @@ impl Hub {
         let guard = self.lock()?;
         guard.expire_keys(now, 64);
         let mut lost = Vec::new();
-        let mut budget = Budget::of_hold();
+        let mut budget = Budget::for_hold();
         let start = guard.get(header::SWEEP) as usize;
         let mut bucket = start.min(self.layout.buckets);
         while bucket < self.layout.buckets && budget.step() {
@@ -256,7 +258,7 @@ impl Hub {
         let mut bucket = 0;
         while bucket < self.layout.buckets {
             let guard = self.lock()?;
-            let mut budget = Budget::of_hold();
+            let mut budget = Budget::for_hold();
             while bucket < self.layout.buckets && budget.step() {
                 let mut record = guard.get(self.layout.bucket(bucket as u32)) as u32;
                 while record != 0 {

@@ -6,7 +6,7 @@ use std::hash::Hasher;
 
 use crate::hub::log::position::{Kind, LogOrder};
 use crate::hub::memory::access::Guard;
-use crate::hub::memory::alloc::{give_back, BlockAllocator};
+use crate::hub::memory::alloc::{free_chain, BlockAllocator};
 use crate::hub::memory::layout::{header, high, key, low, pair};
 use crate::hub::memory::redo::{EventRange, Transaction};
 use crate::hub::Now;
@@ -145,7 +145,7 @@ impl Guard<'_> {
             change.set_high(layout.block(block, key::LINKS), high(links));
         }
         change.add(header::KEY_COUNT, -1);
-        give_back(&mut change, oldest, 1);
+        free_chain(&mut change, oldest, 1);
         change.commit();
         true
     }

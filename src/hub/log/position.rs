@@ -47,7 +47,7 @@ impl LogOrder {
     pub const START: LogOrder = LogOrder { entry_id: EntryId { ms: 0, seq: 0 }, position: 0 };
 
     /// The place of a retained event.
-    pub(in crate::hub) fn of_event(region: &Region, layout: &Layout, block: u32) -> LogOrder {
+    pub(in crate::hub) fn from_event(region: &Region, layout: &Layout, block: u32) -> LogOrder {
         let entry_id = EntryId {
             ms: region.get(layout.block(block, event::MS)),
             seq: region.get(layout.block(block, event::SEQ)),
@@ -74,7 +74,7 @@ impl LogOrder {
     }
 
     /// The place that an id names, as far as it does, and its kind.
-    pub fn named(id: Id) -> (LogOrder, Kind) {
+    pub fn from_id(id: Id) -> (LogOrder, Kind) {
         match id {
             Id::Local { entry_id, .. } => (LogOrder { entry_id, position: 0 }, Kind::Local),
             Id::Durable(entry_id) => (LogOrder { entry_id, position: 0 }, Kind::Durable),

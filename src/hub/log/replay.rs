@@ -16,7 +16,7 @@ use crate::sse::id::Id;
 mod start;
 mod track;
 
-pub use crate::hub::log::replay::start::{Beginning, Resume};
+pub use crate::hub::log::replay::start::{ReplayStart, Resume};
 
 /// What a stream that is behind still has to get: everything on its channels after `after` and up
 /// to the end of the log when it began.
@@ -35,7 +35,7 @@ struct Course {
     end: LogOrder,
     order: Order,
     /// What of these the client has had elsewhere.
-    had: AlreadySeen,
+    seen: AlreadySeen,
     aim: Aim,
     /// It is of a client without an id, which gets one although there may be nothing else for it.
     is_fresh: bool,
@@ -68,7 +68,7 @@ pub struct ReplayBatch {
     /// Of a search that has nothing to give: where the stream begins.
     pub begins: Option<LogOrder>,
     /// For each channel, up to where the gap tells what was lost.
-    pub(in crate::hub) floors: Vec<u64>,
+    pub(in crate::hub) low_watermarks: Vec<u64>,
 }
 
 /// An event that a pursuit has found.
@@ -83,7 +83,11 @@ pub struct ReplayedEvent {
 
 impl ReplayedEvent {
     /// One that a search has found.
-    pub(in crate::hub) fn of_channel(event: EventCopy, block: u32, name: Vec<u8>) -> ReplayedEvent {
+    pub(in crate::hub) fn for_channel(
+        event: EventCopy,
+        block: u32,
+        name: Vec<u8>,
+    ) -> ReplayedEvent {
         ReplayedEvent { event, track: 0, block, channel: Some(name.into()) }
     }
 
@@ -102,21 +106,21 @@ impl ReplayCursor {
     /// For a stream in progress that is behind: it has had everything up to `at`, and some elsewhere.
     pub fn since(
         at: u64,
-        had: AlreadySeen,
+        seen: AlreadySeen,
         until: u64,
         channels: impl Iterator<Item = Membership>,
     ) -> Box<ReplayCursor> {
         let tracks = channels.map(|member| Track {
             record: member.record,
             next: Next::Seek(None),
-            told: at,
+            gap_sent: at,
         });
         let place = |position| LogOrder { position, ..LogOrder::START };
         let course = Course {
             after: place(at),
             end: place(until),
             order: Order::Position,
-            had,
+            seen,
             aim: Aim::Here,
             is_fresh: false,
             is_merged: false,
@@ -130,22 +134,22 @@ impl ReplayCursor {
     }
 
     /// A gap has to be told, whatever the floors say.
-    pub fn owe_gap(&mut self) {
+    pub fn require_gap(&mut self) {
         self.gap_due = true;
     }
 
     /// The event was handed to the socket.
-    pub fn passed(&mut self, found: &ReplayedEvent) {
-        let spot = EventAnchor { block: found.block, position: found.event.place.position };
-        self.tracks[found.track].next = Next::Behind(spot);
+    pub fn delivered(&mut self, found: &ReplayedEvent) {
+        let anchor = EventAnchor { block: found.block, position: found.event.place.position };
+        self.tracks[found.track].next = Next::Behind(anchor);
         self.course.after = self.course.key(found.event.place, found.event.kind());
     }
 
     /// The gap of a slice was told.
-    pub fn told(&mut self, slice: &ReplayBatch) {
+    pub fn gap_sent(&mut self, batch: &ReplayBatch) {
         self.gap_due = false;
-        for (track, floor) in self.tracks.iter_mut().zip(&slice.floors) {
-            track.told = track.told.max(*floor);
+        for (track, low_watermark) in self.tracks.iter_mut().zip(&batch.low_watermarks) {
+            track.gap_sent = track.gap_sent.max(*low_watermark);
         }
     }
 }
@@ -156,15 +160,15 @@ impl Hub {
     /// for.
     pub fn replay(
         &self,
-        pursuit: &mut ReplayCursor,
+        cursor: &mut ReplayCursor,
         events: usize,
         bytes: usize,
         now: Now,
     ) -> Result<Option<ReplayBatch>, Locked> {
         let guard = self.lock()?;
-        let mut budget = Budget::of_visit();
-        Ok(match guard.settle_all(pursuit, now, &mut budget) {
-            true => guard.next_slice(pursuit, events, bytes, now, &mut budget),
+        let mut budget = Budget::for_visit();
+        Ok(match guard.locate_all(cursor, now, &mut budget) {
+            true => guard.next_batch(cursor, events, bytes, now, &mut budget),
             false => None,
         })
     }
@@ -173,31 +177,34 @@ impl Hub {
 impl Guard<'_> {
     /// Frees what is too old on the channels of a pursuit, and finds out where each goes on. False: the
     /// budget is spent before that.
-    pub(in crate::hub) fn settle_all(
+    pub(in crate::hub) fn locate_all(
         &self,
-        pursuit: &mut ReplayCursor,
+        cursor: &mut ReplayCursor,
         now: Now,
         budget: &mut Budget,
     ) -> bool {
-        let ReplayCursor { course, gap_due, tracks } = pursuit;
+        let ReplayCursor { course, gap_due, tracks } = cursor;
         tracks.iter().all(|track| self.expire(track.record, now, budget))
-            && tracks.iter_mut().all(|track| self.settle(course, track, gap_due, budget))
+            && tracks.iter_mut().all(|track| self.locate_next(course, track, gap_due, budget))
     }
 
-    fn next_slice(
+    fn next_batch(
         &self,
-        pursuit: &ReplayCursor,
+        cursor: &ReplayCursor,
         events: usize,
         bytes: usize,
         now: Now,
         budget: &mut Budget,
     ) -> Option<ReplayBatch> {
-        let course = &pursuit.course;
+        let course = &cursor.course;
         let mut candidates: Vec<u32> =
-            pursuit.tracks.iter().map(|track| self.candidate(track)).collect();
-        let gap = self.gap(pursuit, &candidates, now);
-        let floors =
-            pursuit.tracks.iter().map(|track| self.floor(track.record).place.position).collect();
+            cursor.tracks.iter().map(|track| self.candidate(track)).collect();
+        let gap = self.gap(cursor, &candidates, now);
+        let low_watermarks = cursor
+            .tracks
+            .iter()
+            .map(|track| self.low_watermark(track.record).place.position)
+            .collect();
         let mut found = Vec::new();
         let mut size = 0;
         let mut is_whole = true;
@@ -210,16 +217,16 @@ impl Guard<'_> {
             }
             let mut event = EventCopy::default();
             self.hub.copy_block(block, &mut event);
-            let later = self.next_wanted(course.had, self.later(block), budget);
+            let later = self.next_wanted(course.seen, self.later(block), budget);
             is_whole = later.is_some();
             candidates[track] = later.unwrap_or(0);
             found.push(ReplayedEvent { event, track, block, channel: None });
         }
         let done = is_whole && self.first_of(course, &candidates).is_none();
-        let overtaken = done && gap.is_none() && self.is_overtaken(pursuit);
+        let overtaken = done && gap.is_none() && self.is_overtaken(cursor);
         let nothing = done && found.is_empty() && gap.is_none();
         let begins = (course.is_fresh && nothing).then_some(course.end);
-        Some(ReplayBatch { gap, events: found, done, overtaken, begins, floors })
+        Some(ReplayBatch { gap, events: found, done, overtaken, begins, low_watermarks })
     }
 
     /// The track whose candidate comes first, of those that the pursuit reaches.
@@ -232,14 +239,14 @@ impl Guard<'_> {
     }
 
     pub(in crate::hub) fn place(&self, block: u32) -> LogOrder {
-        LogOrder::of_event(&self.hub.region, &self.hub.layout, block)
+        LogOrder::from_event(&self.hub.region, &self.hub.layout, block)
     }
 
     /// This event or the first behind it that the client has not had elsewhere; or 0. `None`: the budget
     /// is spent before that.
-    fn next_wanted(&self, had: AlreadySeen, block: u32, budget: &mut Budget) -> Option<u32> {
+    fn next_wanted(&self, seen: AlreadySeen, block: u32, budget: &mut Budget) -> Option<u32> {
         let mut block = block;
-        while block != 0 && self.was_had(had, block) {
+        while block != 0 && self.was_seen(seen, block) {
             if !budget.step() {
                 return None;
             }
@@ -248,34 +255,34 @@ impl Guard<'_> {
         Some(block)
     }
 
-    pub(in crate::hub) fn was_had(&self, had: AlreadySeen, block: u32) -> bool {
-        had != AlreadySeen::default()
-            && (self.kind(block) == Kind::Durable && self.place(block).entry_id <= had.entry_id
-                || is_late(self.word(block, event::BORN)) && self.born(block) < had.born)
+    pub(in crate::hub) fn was_seen(&self, seen: AlreadySeen, block: u32) -> bool {
+        seen != AlreadySeen::default()
+            && (self.kind(block) == Kind::Durable && self.place(block).entry_id <= seen.entry_id
+                || is_late(self.word(block, event::BORN)) && self.born(block) < seen.born)
     }
 
     /// Whether events have left behind where the pursuit ends, of which no gap has told.
-    fn is_overtaken(&self, pursuit: &ReplayCursor) -> bool {
-        pursuit
-            .tracks
-            .iter()
-            .any(|track| self.floor(track.record).place.position > track.told.max(pursuit.until()))
+    fn is_overtaken(&self, cursor: &ReplayCursor) -> bool {
+        cursor.tracks.iter().any(|track| {
+            self.low_watermark(track.record).place.position > track.gap_sent.max(cursor.until())
+        })
     }
 
     /// If events were lost: the id of the place before the first that follows, or of the log's end.
-    fn gap(&self, pursuit: &ReplayCursor, candidates: &[u32], now: Now) -> Option<Id> {
+    fn gap(&self, cursor: &ReplayCursor, candidates: &[u32], now: Now) -> Option<Id> {
         // With nothing left to give, what was lost beyond `until` is the next pursuit's to tell: it
         // starts there and would tell it again.
-        let course = &pursuit.course;
+        let course = &cursor.course;
         let rest = self.first_of(course, candidates).is_some();
-        let lost = pursuit.tracks.iter().any(|track| {
-            let floor = self.floor(track.record);
-            floor.place.position > track.told
-                && (rest || floor.place.position <= course.until())
-                && course.key(floor.place, floor.kind()) > course.after
-                && !(floor.kind() == Kind::Durable && course.had.covers(floor.place.entry_id, now))
+        let lost = cursor.tracks.iter().any(|track| {
+            let low_watermark = self.low_watermark(track.record);
+            low_watermark.place.position > track.gap_sent
+                && (rest || low_watermark.place.position <= course.until())
+                && course.key(low_watermark.place, low_watermark.kind()) > course.after
+                && !(low_watermark.kind() == Kind::Durable
+                    && course.seen.covers(low_watermark.place.entry_id, now))
         });
-        if !lost && !pursuit.gap_due {
+        if !lost && !cursor.gap_due {
             return None;
         }
         let first = candidates

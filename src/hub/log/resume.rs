@@ -48,11 +48,11 @@ impl AlreadySeen {
 impl Origin {
     /// The number of the client's id, if it is above the end of the log; 0 otherwise.
     pub(in crate::hub) fn ahead(&self, end: LogOrder) -> EntryId {
-        Some(self.had()).filter(|had| *had > end.entry_id).unwrap_or_default()
+        Some(self.seen()).filter(|seen| *seen > end.entry_id).unwrap_or_default()
     }
 
     /// Up to which number the client has had what Redis numbered.
-    pub(in crate::hub) fn had(&self) -> EntryId {
+    pub(in crate::hub) fn seen(&self) -> EntryId {
         match self {
             Origin::Here(place) => place.entry_id,
             Origin::Elsewhere(entry_id) => *entry_id,
@@ -63,7 +63,7 @@ impl Origin {
 
 impl Hub {
     /// What a client without an id has no claim to: all that happened before its stream begins.
-    pub(in crate::hub) fn had_before(&self, end: LogOrder, now: Now) -> AlreadySeen {
+    pub(in crate::hub) fn seen_before(&self, end: LogOrder, now: Now) -> AlreadySeen {
         if self.source() == Source::Alone {
             return AlreadySeen::default();
         }
@@ -71,7 +71,7 @@ impl Hub {
     }
 
     /// The same of one that is to get what is owed, while that still comes from Redis.
-    pub(in crate::hub) fn had_before_replay(&self, end: LogOrder, now: Now) -> AlreadySeen {
+    pub(in crate::hub) fn seen_before_replay(&self, end: LogOrder, now: Now) -> AlreadySeen {
         let forgone = end.entry_id.max(EntryId { ms: now.wall, seq: 0 });
         AlreadySeen { forgone, ..AlreadySeen::default() }
     }

@@ -28,7 +28,7 @@ impl Descriptor {
     /// What it tells of the channel, if it is no event.
     #[inline]
     pub fn signal(&self) -> Option<ControlEntry> {
-        ControlEntry::of(self.block)
+        ControlEntry::from_block(self.block)
     }
 }
 

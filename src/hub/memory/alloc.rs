@@ -9,7 +9,7 @@ use crate::hub::memory::redo::Transaction;
 use crate::hub::memory::region::Region;
 
 /// Blocks of an event whose type and data have `len` bytes.
-pub fn of_event(len: usize) -> usize {
+pub fn blocks_for_event(len: usize) -> usize {
     1 + len.saturating_sub(event::FIRST).div_ceil(PAYLOAD)
 }
 
@@ -64,7 +64,7 @@ pub fn available(region: &Region, layout: &Layout) -> usize {
 }
 
 /// Gives back a chain of `count` blocks.
-pub fn give_back(change: &mut Transaction<'_>, first: u32, count: usize) {
+pub fn free_chain(change: &mut Transaction<'_>, first: u32, count: usize) {
     let mut tail = first;
     for _ in 1..count {
         tail = change.region.get(change.layout.next(tail)) as u32;

@@ -66,7 +66,7 @@ impl Hub {
 
     /// Forgets the hold that was waited for in vain, for tests.
     #[cfg(all(test, not(miri)))]
-    pub fn given_up_is_forgotten(&self) {
+    pub fn forget_given_up(&self) {
         *self.given_up.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 

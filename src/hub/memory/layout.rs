@@ -105,23 +105,23 @@ pub mod header {
     pub const LINK: usize = 322;
     /// The slot of the process that holds the subscription (from 1), and the number of its fence: only
     /// who bears it may append what Redis brings.
-    pub const BRIDGE_SLOT: usize = 323;
-    pub const FENCE: usize = 324;
+    pub const HOLDER_SLOT: usize = 323;
+    pub const FENCING_TOKEN: usize = 324;
     /// The takeover of the subscription, see `handover`: the fence of a holder that wants to leave, the
     /// number of its successor, what the holder has answered, the marker that it has read, and how many
     /// plain messages it has appended behind that.
     pub const RETIRING: usize = 325;
-    pub const HEIR: usize = 326;
+    pub const SUCCESSOR_NUMBER: usize = 326;
     pub const FROZEN: usize = 327;
     pub const MARKER: usize = 328;
     pub const BEHIND_MARKER: usize = 329;
     /// When who holds the subscription last said that it lives (ms).
-    pub const BEAT: usize = 330;
+    pub const HEARTBEAT: usize = 330;
     /// The newest subscription that brought everything in step.
     pub const SETTLED: usize = 331;
     /// Locks of the one who holds the subscription, and of the one who is to take it over.
     pub const LEASE: usize = 336;
-    pub const SUCCESSOR: usize = 344;
+    pub const SUCCESSOR_LOCK: usize = 344;
     pub const WORDS: usize = 512;
 }
 
@@ -133,7 +133,7 @@ pub mod slot {
     /// The position up to which the tenant has read.
     pub const READ: usize = 7;
     /// 0, or the time (ms) of the last ring.
-    pub const BELL: usize = 8;
+    pub const WOKEN_AT: usize = 8;
     /// Streams of the tenant.
     pub const STREAMS: usize = 9;
     /// Whether the tenant is about to quit: 1, or 0.
@@ -166,7 +166,7 @@ pub mod channel {
     /// Events (31 bits, and one that says "stands in the list of surplus") | their blocks.
     pub const SIZE: usize = 2;
     /// The floor: place of the newest event that left (ms, seq, position), and what kinds have.
-    pub const FLOOR: usize = 3;
+    pub const LOW_WATERMARK: usize = 3;
     /// Links in the list of surplus; of a pattern, which never has any, in the list of patterns.
     pub const SURPLUS: usize = 6;
     /// Links in the list of its class, or of idle channels when it has no event.
@@ -177,7 +177,7 @@ pub mod channel {
     pub const MORE: usize = 10;
     /// Its cursor's block, see `cursor` | the subscription in which it was last in step with Redis; 0:
     /// never.
-    pub const STEP: usize = 11;
+    pub const SYNC: usize = 11;
     /// The position at which all its streams were told to end.
     pub const ENDED: usize = 12;
     /// Length of the name in one byte (0 for 256: a pattern's mark and 255 bytes), then the name.
@@ -290,7 +290,7 @@ impl Layout {
     }
 
     /// The layout that a formatted region says it has.
-    pub fn of(region: &Region) -> Layout {
+    pub fn from_region(region: &Region) -> Layout {
         Layout::new(region.get(header::BLOCKS) as usize, region.get(header::SLOTS) as usize)
     }
 
@@ -351,7 +351,7 @@ const _: () = {
     assert!(header::REDO_WORDS + header::REDO_PAIRS <= header::REDO_VALUES);
     assert!(header::REDO_VALUES + header::REDO_PAIRS <= header::WORDS);
     assert!(header::REDO_VALUES + header::REDO_PAIRS <= header::SOURCE);
-    assert!(header::LEASE + lock::WORDS <= header::SUCCESSOR);
+    assert!(header::LEASE + lock::WORDS <= header::SUCCESSOR_LOCK);
     assert!(slot::LIFE + lock::WORDS <= slot::GENERATION);
 };
 

@@ -137,7 +137,7 @@ impl Region {
     /// A file that processes share as memory, for tests. The file is `bytes` long.
     #[cfg(not(miri))]
     #[allow(unsafe_code)]
-    pub fn of_file(file: &std::fs::File, bytes: usize) -> Region {
+    pub fn from_file(file: &std::fs::File, bytes: usize) -> Region {
         use std::os::fd::AsRawFd;
         let (access, shared) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED);
         // SAFETY: a new mapping at an address of the kernel's choice; nothing else refers to it.

@@ -32,10 +32,10 @@ pub enum TakenOver {
 
 impl Hub {
     /// The holder wants to leave.
-    pub fn retire(&self, fence: FencingToken) -> Result<(), LeaseError> {
-        let guard = self.lock_fenced(fence)?;
+    pub fn retire(&self, token: FencingToken) -> Result<(), LeaseError> {
+        let guard = self.lock_fenced(token)?;
         let mut change = guard.change();
-        change.set(header::RETIRING, fence.0);
+        change.set(header::RETIRING, token.0);
         change.commit();
         Ok(())
     }
@@ -43,14 +43,14 @@ impl Hub {
     /// Whether the one who holds the subscription wants to leave.
     pub fn is_retiring(&self) -> bool {
         let retiring = self.region.get(header::RETIRING);
-        retiring != 0 && retiring == self.region.get(header::FENCE)
+        retiring != 0 && retiring == self.region.get(header::FENCING_TOKEN)
     }
 
     /// The successor, who holds that lock, makes itself known. `number` is not 0.
     pub fn announce_successor(&self, number: u64) -> Result<(), Locked> {
         let guard = self.lock()?;
         let mut change = guard.change();
-        change.set(header::HEIR, number);
+        change.set(header::SUCCESSOR_NUMBER, number);
         change.set(header::FROZEN, 0);
         change.set(header::MARKER, 0);
         change.commit();
@@ -59,13 +59,13 @@ impl Hub {
 
     /// The successor that the holder has been told of, if there is one.
     pub fn successor(&self) -> Option<u64> {
-        let successor = self.region.get(header::HEIR);
+        let successor = self.region.get(header::SUCCESSOR_NUMBER);
         (successor != 0).then_some(successor)
     }
 
     /// The holder changes its subscription no more.
-    pub fn freeze(&self, fence: FencingToken, successor: u64) -> Result<(), LeaseError> {
-        let guard = self.lock_fenced(fence)?;
+    pub fn freeze(&self, token: FencingToken, successor: u64) -> Result<(), LeaseError> {
+        let guard = self.lock_fenced(token)?;
         let mut change = guard.change();
         change.set(header::FROZEN, successor);
         change.commit();
@@ -80,12 +80,14 @@ impl Hub {
     /// The successor is gone before it took over: the holder goes on. `_held` is the lock that says so.
     pub fn forget_successor(
         &self,
-        fence: FencingToken,
+        token: FencingToken,
         _held: &crate::hub::LeaseGuard,
     ) -> Result<(), LeaseError> {
-        let guard = self.lock_fenced(fence)?;
+        let guard = self.lock_fenced(token)?;
         let mut change = guard.change();
-        for word in [header::HEIR, header::FROZEN, header::MARKER, header::BEHIND_MARKER] {
+        for word in
+            [header::SUCCESSOR_NUMBER, header::FROZEN, header::MARKER, header::BEHIND_MARKER]
+        {
             change.set(word, 0);
         }
         change.commit();
@@ -93,9 +95,9 @@ impl Hub {
     }
 
     /// The holder has read the successor's marker. One of another is none of its business.
-    pub fn marker_was_read(&self, fence: FencingToken, number: u64) -> Result<(), LeaseError> {
-        let guard = self.lock_fenced(fence)?;
-        if guard.get(header::HEIR) != number || guard.get(header::MARKER) == number {
+    pub fn marker_was_read(&self, token: FencingToken, number: u64) -> Result<(), LeaseError> {
+        let guard = self.lock_fenced(token)?;
+        if guard.get(header::SUCCESSOR_NUMBER) != number || guard.get(header::MARKER) == number {
             return Ok(());
         }
         let mut change = guard.change();
@@ -113,7 +115,7 @@ impl Hub {
     /// The successor takes the fence: from now on the holder appends nothing.
     pub fn take_over(
         &self,
-        seat: SlotClaim,
+        claim: SlotClaim,
         number: u64,
         now: Now,
     ) -> Result<(FencingToken, TakenOver), Locked> {
@@ -122,6 +124,6 @@ impl Hub {
             true => TakenOver::Behind(guard.get(header::BEHIND_MARKER)),
             false => TakenOver::Unmarked,
         };
-        Ok((guard.take_fencing_token(seat, now), taken))
+        Ok((guard.take_fencing_token(claim, now), taken))
     }
 }

@@ -5,7 +5,7 @@ use crate::hub::budget::Budget;
 use crate::hub::log::append::{NewEvent, Numbering, Prepared, PublishError};
 use crate::hub::log::channels::record_blocks;
 use crate::hub::log::delivery::Delivery;
-use crate::hub::log::eviction::Short;
+use crate::hub::log::eviction::SpaceError;
 use crate::hub::log::position::{Kind, LostKinds};
 use crate::hub::memory::access::Guard;
 use crate::hub::memory::layout::{channel, event, header, high, low};
@@ -110,71 +110,71 @@ impl Hub {
     /// them is dealt with. What a channel has already is passed over.
     pub fn ingest(
         &self,
-        fence: FencingToken,
+        token: FencingToken,
         arrivals: &[IncomingEvent<'_>],
         now: Now,
     ) -> Result<Ingested, LeaseError> {
         let prepared: Vec<_> =
-            arrivals.iter().map(|arrival| self.prepare_one(arrival.event)).collect();
-        let mut arrived = Ingested::default();
+            arrivals.iter().map(|incoming| self.prepare_one(incoming.event)).collect();
+        let mut ingested = Ingested::default();
         let mut compared = &b""[..];
-        for arrival in arrivals {
-            if compared != arrival.channel {
-                compared = arrival.channel;
+        for incoming in arrivals {
+            if compared != incoming.channel {
+                compared = incoming.channel;
                 self.compare(compared)?;
             }
         }
-        while arrived.dealt == 0 && !arrivals.is_empty() {
-            self.room_for_arrivals(fence, arrivals, &prepared, now)?;
-            self.arrive_in_a_hold(fence, arrivals, &prepared, now, &mut arrived)?;
+        while ingested.dealt == 0 && !arrivals.is_empty() {
+            self.reserve_space_for_all(token, arrivals, &prepared, now)?;
+            self.arrive_in_a_hold(token, arrivals, &prepared, now, &mut ingested)?;
         }
-        arrived.listeners.sort_unstable();
-        arrived.listeners.dedup();
-        Ok(arrived)
+        ingested.listeners.sort_unstable();
+        ingested.listeners.dedup();
+        Ok(ingested)
     }
 
     /// Appends as many of the arrivals as one hold of the lock allows: none, if others have taken the room
     /// that was made for them.
     fn arrive_in_a_hold(
         &self,
-        fence: FencingToken,
+        token: FencingToken,
         arrivals: &[IncomingEvent<'_>],
         prepared: &[Result<Prepared<'_>, PublishError>],
         now: Now,
-        arrived: &mut Ingested,
+        ingested: &mut Ingested,
     ) -> Result<(), LeaseError> {
-        let guard = self.lock_fenced(fence)?;
+        let guard = self.lock_fenced(token)?;
         let (mut last, mut record) = (&b""[..], None);
-        let mut budget = Budget::of_hold();
-        for (arrival, prepared) in arrivals.iter().zip(prepared) {
+        let mut budget = Budget::for_hold();
+        for (incoming, prepared) in arrivals.iter().zip(prepared) {
             if budget.is_spent() {
                 break;
             }
-            let is_other = last != arrival.channel || record.is_none();
+            let is_other = last != incoming.channel || record.is_none();
             if is_other {
-                (last, record) = (arrival.channel, guard.find(arrival.channel));
+                (last, record) = (incoming.channel, guard.find(incoming.channel));
             }
             let new = prepared.as_ref().ok();
-            let became = new.map(|new| guard.ingest(record, arrival, new, now, &mut budget));
+            let became = new.map(|new| guard.ingest(record, incoming, new, now, &mut budget));
             let became = match became.transpose() {
                 Ok(became) => became,
                 Err(Unfinished) => break,
             };
-            arrived.dealt += 1;
+            ingested.dealt += 1;
             match became {
                 Some(Became::Event(of)) => {
                     record = Some(of);
-                    arrived.appended += 1;
+                    ingested.appended += 1;
                     if is_other {
-                        let reached = guard.reached(of, arrival.channel, 1);
-                        arrived.listeners.extend(reached.1);
+                        let listeners_of_event = guard.listeners_of_event(of, incoming.channel, 1);
+                        ingested.listeners.extend(listeners_of_event.1);
                     }
                     continue;
                 }
                 Some(Became::Known) => {}
-                Some(Became::TooLarge) | None => arrived.too_large += 1,
+                Some(Became::TooLarge) | None => ingested.too_large += 1,
             }
-            if matches!(arrival.provenance, Provenance::Plain | Provenance::Strayed(None)) {
+            if matches!(incoming.provenance, Provenance::Plain | Provenance::Strayed(None)) {
                 guard.leave_out_plain();
             }
             // The next of this channel may be the first that wakes somebody.
@@ -186,9 +186,9 @@ impl Hub {
 
 impl Hub {
     /// Makes room for all that arrived, in as many holds of the lock as that takes.
-    fn room_for_arrivals(
+    fn reserve_space_for_all(
         &self,
-        fence: FencingToken,
+        token: FencingToken,
         arrivals: &[IncomingEvent<'_>],
         prepared: &[Result<Prepared<'_>, PublishError>],
         now: Now,
@@ -196,11 +196,11 @@ impl Hub {
         let events: usize = prepared.iter().flatten().map(Prepared::blocks).sum();
         let records: usize = arrivals.iter().map(|a| record_blocks(a.channel.len())).sum();
         loop {
-            let guard = self.lock_fenced(fence)?;
+            let guard = self.lock_fenced(token)?;
             // With a block for the cursor of each channel.
             let blocks = events + records + arrivals.len();
-            let made = guard.make_room(blocks, 0, now, &mut Budget::of_hold());
-            if made != Err(Short::Unfinished) {
+            let made = guard.free_blocks(blocks, 0, now, &mut Budget::for_hold());
+            if made != Err(SpaceError::Unfinished) {
                 return Ok(());
             }
         }
@@ -210,8 +210,8 @@ impl Hub {
 impl Hub {
     /// A message of Redis was passed over before anybody read it: it counts as a plain one that was
     /// dealt with.
-    pub fn skip_message(&self, fence: FencingToken) -> Result<(), LeaseError> {
-        let guard = self.lock_fenced(fence)?;
+    pub fn skip_message(&self, token: FencingToken) -> Result<(), LeaseError> {
+        let guard = self.lock_fenced(token)?;
         guard.leave_out_plain();
         Ok(())
     }
@@ -235,39 +235,39 @@ impl Guard<'_> {
     fn ingest(
         &self,
         record: Option<u32>,
-        arrival: &IncomingEvent<'_>,
+        incoming: &IncomingEvent<'_>,
         prepared: &Prepared<'_>,
         now: Now,
         budget: &mut Budget,
     ) -> Result<Became, Unfinished> {
         budget.spend(1 + prepared.blocks());
-        let Some(mut numbering) = self.numbering(record, arrival, budget) else {
+        let Some(mut numbering) = self.numbering(record, incoming, budget) else {
             return Ok(Became::Known);
         };
         let prepared = std::slice::from_ref(prepared);
-        let record = match self.room_for(arrival.channel, prepared, false, now) {
+        let record = match self.reserve_space(incoming.channel, prepared, false, now) {
             Ok(record) => record,
-            Err(Short::NoRoom) => return Ok(Became::TooLarge),
-            Err(Short::Unfinished) => return Err(Unfinished),
+            Err(SpaceError::NoRoom) => return Ok(Became::TooLarge),
+            Err(SpaceError::Unfinished) => return Err(Unfinished),
         };
-        if let Some(entry) = arrival.provenance.entry() {
+        if let Some(entry) = incoming.provenance.entry() {
             if numbering.kind == Kind::Placed && self.cursor_block(record) == 0 {
                 let blocks = 1 + prepared[0].blocks();
-                match self.make_room(blocks, record, now, &mut Budget::of_hold()) {
+                match self.free_blocks(blocks, record, now, &mut Budget::for_hold()) {
                     Ok(()) => {}
-                    Err(Short::NoRoom) => return Ok(Became::TooLarge),
-                    Err(Short::Unfinished) => return Err(Unfinished),
+                    Err(SpaceError::NoRoom) => return Ok(Became::TooLarge),
+                    Err(SpaceError::Unfinished) => return Err(Unfinished),
                 }
                 self.give_cursor(record, entry.before());
             }
             numbering.entry = Some(entry);
         }
-        if matches!(arrival.provenance, Provenance::Strayed(_)) {
-            self.make_islands(record);
+        if matches!(incoming.provenance, Provenance::Strayed(_)) {
+            self.mark_partial(record);
         }
         self.append(record, prepared, numbering, None, now);
         self.count(Counter::EventsIn, 1);
-        self.count(Counter::BytesIn, arrival.event.data.len() as u64);
+        self.count(Counter::BytesIn, incoming.event.data.len() as u64);
         Ok(Became::Event(record))
     }
 
@@ -289,19 +289,19 @@ impl Guard<'_> {
     fn numbering(
         &self,
         record: Option<u32>,
-        arrival: &IncomingEvent<'_>,
+        incoming: &IncomingEvent<'_>,
         budget: &mut Budget,
     ) -> Option<Numbering> {
-        let mark = self.mark();
-        let numbered = |entry_id, kind, came| Numbering {
+        let high_watermark = self.high_watermark();
+        let numbered = |entry_id, kind, delivery| Numbering {
             entry_id,
             kind,
-            came,
-            born: arrival.born,
+            delivery,
+            born: incoming.born,
             entry: None,
         };
-        let placed = |came| numbered(mark, Kind::Placed, came);
-        let id = match arrival.provenance {
+        let placed = |delivery| numbered(high_watermark, Kind::Placed, delivery);
+        let id = match incoming.provenance {
             Provenance::Plain | Provenance::Strayed(None) => return Some(placed(Delivery::Plain)),
             Provenance::Live(id)
             | Provenance::Missed(id)
@@ -309,22 +309,22 @@ impl Guard<'_> {
             | Provenance::Joining(id)
             | Provenance::Strayed(Some(id)) => id,
         };
-        let cursor = arrival.provenance.entry().and(record).and_then(|record| self.cursor(record));
+        let cursor = incoming.provenance.entry().and(record).and_then(|record| self.cursor(record));
         if cursor.is_some_and(|cursor| id.reported() <= cursor) {
             return None;
         }
-        let came = match arrival.provenance {
+        let delivery = match incoming.provenance {
             Provenance::Earlier(_) => Delivery::Earlier,
             Provenance::Joining(_) => Delivery::Late,
             _ => Delivery::Live,
         };
         // A number that nobody believes says nothing of where the event stands.
-        let Some(entry_id) = id.entry_id() else { return Some(placed(came)) };
-        match arrival.provenance {
-            Provenance::Missed(_) if entry_id > mark => {
+        let Some(entry_id) = id.entry_id() else { return Some(placed(delivery)) };
+        match incoming.provenance {
+            Provenance::Missed(_) if entry_id > high_watermark => {
                 Some(numbered(entry_id, Kind::Durable, Delivery::Late))
             }
-            _ if entry_id > mark => Some(numbered(entry_id, Kind::Durable, came)),
+            _ if entry_id > high_watermark => Some(numbered(entry_id, Kind::Durable, delivery)),
             _ if cursor.is_none()
                 && record.is_some_and(|record| self.has(record, entry_id, budget)) =>
             {
@@ -333,10 +333,10 @@ impl Guard<'_> {
             Provenance::Earlier(_) | Provenance::Joining(_)
                 if self.comes_last(record, cursor, entry_id) =>
             {
-                Some(numbered(entry_id, Kind::Durable, came))
+                Some(numbered(entry_id, Kind::Durable, delivery))
             }
             // A number below one that was given: only this hub can say where it stands.
-            _ => Some(placed(came)),
+            _ => Some(placed(delivery)),
         }
     }
 
@@ -366,10 +366,10 @@ impl Guard<'_> {
             block = high(self.word(block, event::LINKS));
         }
         // Of a channel of which nothing was known the floor says nothing yet.
-        let floor = self.floor(record);
-        let known = low(self.word(record, channel::STEP)) != 0 && self.events(record) > 0;
+        let low_watermark = self.low_watermark(record);
+        let known = low(self.word(record, channel::SYNC)) != 0 && self.events(record) > 0;
         known
-            && matches!(floor.left, LostKinds::Durable | LostKinds::Mixed)
-            && entry_id <= floor.place.entry_id
+            && matches!(low_watermark.left, LostKinds::Durable | LostKinds::Mixed)
+            && entry_id <= low_watermark.place.entry_id
     }
 }

@@ -124,7 +124,7 @@ impl Hub {
 
     /// Takes the place of the one who is to take the subscription over. `None`: another has it.
     pub fn try_succeed(&self) -> Option<LeaseGuard> {
-        self.try_hold(header::SUCCESSOR)
+        self.try_hold(header::SUCCESSOR_LOCK)
     }
 
     fn try_hold(&self, at: usize) -> Option<LeaseGuard> {
@@ -138,9 +138,9 @@ impl Hub {
     }
 
     /// Takes the fence for the process in this seat, and whatever a former bridge has begun is void.
-    pub fn take_fencing_token(&self, seat: SlotClaim, now: Now) -> Result<FencingToken, Locked> {
+    pub fn take_fencing_token(&self, claim: SlotClaim, now: Now) -> Result<FencingToken, Locked> {
         let guard = self.lock()?;
-        Ok(guard.take_fencing_token(seat, now))
+        Ok(guard.take_fencing_token(claim, now))
     }
 
     /// The number of the newest subscription in Redis.
@@ -149,26 +149,26 @@ impl Hub {
     }
 
     /// Says that the process which holds the subscription lives.
-    pub fn beat(&self, fence: FencingToken, now: Now) {
-        if self.holds_token(fence) {
-            self.region.set(header::BEAT, now.mono);
+    pub fn beat(&self, token: FencingToken, now: Now) {
+        if self.holds_token(token) {
+            self.region.set(header::HEARTBEAT, now.mono);
         }
     }
 
     /// Whether the process that holds the subscription has not said for a while that it lives.
     pub fn is_silent(&self, now: Now) -> bool {
         self.holder_slot().is_some()
-            && now.mono.saturating_sub(self.region.get(header::BEAT)) > SILENCE
+            && now.mono.saturating_sub(self.region.get(header::HEARTBEAT)) > SILENCE
     }
 
     /// Raises the mark: everything that Redis numbered up to this is in the log, of the channels that
     /// are in step.
     pub fn raise_high_watermark(
         &self,
-        fence: FencingToken,
+        token: FencingToken,
         entry_id: EntryId,
     ) -> Result<(), LeaseError> {
-        let guard = self.lock_fenced(fence)?;
+        let guard = self.lock_fenced(token)?;
         let mut change = guard.change();
         guard.raise_high_watermark(&mut change, entry_id);
         change.commit();
@@ -176,13 +176,13 @@ impl Hub {
     }
 
     /// Whether the fence still is this one.
-    pub fn holds_token(&self, fence: FencingToken) -> bool {
-        self.region.get(header::FENCE) == fence.0
+    pub fn holds_token(&self, token: FencingToken) -> bool {
+        self.region.get(header::FENCING_TOKEN) == token.0
     }
 
     /// A new connection begins: no channel is in step any more.
-    pub fn new_epoch(&self, fence: FencingToken) -> Result<(), LeaseError> {
-        let guard = self.lock_fenced(fence)?;
+    pub fn new_epoch(&self, token: FencingToken) -> Result<(), LeaseError> {
+        let guard = self.lock_fenced(token)?;
         let mut change = guard.change();
         change.add(header::EPOCH, 1);
         change.commit();
@@ -190,8 +190,8 @@ impl Hub {
     }
 
     /// The newest connection has brought everything in step that was heard.
-    pub fn settled(&self, fence: FencingToken) -> Result<(), LeaseError> {
-        let guard = self.lock_fenced(fence)?;
+    pub fn settled(&self, token: FencingToken) -> Result<(), LeaseError> {
+        let guard = self.lock_fenced(token)?;
         let mut change = guard.change();
         change.set(header::SETTLED, guard.get(header::EPOCH));
         change.commit();
@@ -199,8 +199,8 @@ impl Hub {
     }
 
     /// Says what became of the connection.
-    pub fn set_link(&self, fence: FencingToken, link: RedisState) -> Result<(), LeaseError> {
-        let guard = self.lock_fenced(fence)?;
+    pub fn set_link(&self, token: FencingToken, link: RedisState) -> Result<(), LeaseError> {
+        let guard = self.lock_fenced(token)?;
         let mut change = guard.change();
         change.set(header::LINK, link as u64);
         change.commit();
@@ -219,49 +219,53 @@ impl Hub {
 
     /// The slot of the process that holds the subscription.
     pub fn holder_slot(&self) -> Option<usize> {
-        (self.region.get(header::BRIDGE_SLOT) as usize).checked_sub(1)
+        (self.region.get(header::HOLDER_SLOT) as usize).checked_sub(1)
     }
 
     /// The highest number that Redis gave to an event of this hub, in a hub that is joined.
-    pub fn mark(&self) -> Result<EntryId, Locked> {
+    pub fn high_watermark(&self) -> Result<EntryId, Locked> {
         let guard = self.lock()?;
-        Ok(guard.mark())
+        Ok(guard.high_watermark())
     }
 
     /// The lock, for the bridge whose fence still stands.
     #[cfg_attr(feature = "trace-blocking", track_caller)]
-    pub(in crate::hub) fn lock_fenced(&self, fence: FencingToken) -> Result<Guard<'_>, LeaseError> {
+    pub(in crate::hub) fn lock_fenced(&self, token: FencingToken) -> Result<Guard<'_>, LeaseError> {
         let guard = self.lock()?;
-        match fence.0 != 0 && guard.get(header::FENCE) == fence.0 {
+        match token.0 != 0 && guard.get(header::FENCING_TOKEN) == token.0 {
             true => Ok(guard),
             false => Err(LeaseError::Fenced),
         }
     }
 
     /// Tells the others that this process is about to quit: it is no successor of anybody.
-    pub fn set_quitting(&self, seat: SlotClaim) {
-        self.region.set(self.layout.slot(seat.slot, slot::QUITTING), 1);
+    pub fn set_quitting(&self, claim: SlotClaim) {
+        self.region.set(self.layout.slot(claim.slot, slot::QUITTING), 1);
     }
 
     /// Whether a process other than these has a seat and does not quit: one that could take over.
     pub fn has_others(&self, mine: &[SlotClaim]) -> bool {
         (0..self.layout.slots)
-            .filter(|number| !mine.iter().any(|seat| seat.slot == *number))
+            .filter(|number| !mine.iter().any(|claim| claim.slot == *number))
             .filter(|number| self.region.get(self.layout.slot(*number, slot::QUITTING)) == 0)
-            .any(|number| self.is_taken(number))
+            .any(|number| self.has_live_process(number))
     }
 }
 
 impl Guard<'_> {
-    pub(in crate::hub) fn take_fencing_token(&self, seat: SlotClaim, now: Now) -> FencingToken {
-        let number = self.get(header::FENCE) + 1;
+    pub(in crate::hub) fn take_fencing_token(&self, claim: SlotClaim, now: Now) -> FencingToken {
+        let number = self.get(header::FENCING_TOKEN) + 1;
         let mut change = self.change();
-        change.set(header::FENCE, number);
-        change.set(header::BRIDGE_SLOT, seat.slot as u64 + 1);
-        change.set(header::BEAT, now.mono);
-        for word in
-            [header::RETIRING, header::HEIR, header::FROZEN, header::MARKER, header::BEHIND_MARKER]
-        {
+        change.set(header::FENCING_TOKEN, number);
+        change.set(header::HOLDER_SLOT, claim.slot as u64 + 1);
+        change.set(header::HEARTBEAT, now.mono);
+        for word in [
+            header::RETIRING,
+            header::SUCCESSOR_NUMBER,
+            header::FROZEN,
+            header::MARKER,
+            header::BEHIND_MARKER,
+        ] {
             change.set(word, 0);
         }
         change.commit();
@@ -273,13 +277,13 @@ impl Guard<'_> {
         change: &mut Transaction<'_>,
         entry_id: EntryId,
     ) {
-        if entry_id > self.mark() {
+        if entry_id > self.high_watermark() {
             change.set(header::LAST_MS, entry_id.ms);
             change.set(header::LAST_SEQ, entry_id.seq);
         }
     }
 
-    pub(in crate::hub) fn mark(&self) -> EntryId {
+    pub(in crate::hub) fn high_watermark(&self) -> EntryId {
         EntryId { ms: self.get(header::LAST_MS), seq: self.get(header::LAST_SEQ) }
     }
 }

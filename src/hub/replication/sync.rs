@@ -18,11 +18,11 @@ use crate::sse::channel::is_own;
 use crate::sse::id::EntryId;
 
 /// STEP of a channel that was in step in some epoch before the first one that can be compared with.
-const LONG_AGO: u32 = 1;
+const EARLIER_EPOCH: u32 = 1;
 /// STEP of a channel that has lost its step while its streams go on.
-const GONE_ON: u32 = u32::MAX - 1;
+const INTERRUPTED: u32 = u32::MAX - 1;
 /// STEP of a channel of which only patterns have brought events: there may be others between them.
-const ISLANDS: u32 = u32::MAX;
+const PARTIAL: u32 = u32::MAX;
 /// The epoch before the first connection.
 pub(in crate::hub) const FIRST_EPOCH: u64 = 2;
 
@@ -40,7 +40,7 @@ pub enum SyncState {
 impl SyncState {
     /// The same of a channel that nobody had joined when the connection came, though it was in step
     /// before: no stream has gone on, and what is fetched keeps its numbers.
-    pub fn of_newcomer(self) -> SyncState {
+    pub fn for_newcomer(self) -> SyncState {
         match self {
             SyncState::Interrupted(had) => SyncState::Left(had),
             other => other,
@@ -63,24 +63,24 @@ impl Hub {
     /// Whether all of these channels have what Redis gave them. In a hub without Redis they always have.
     pub fn in_sync(&self, channels: &[Membership]) -> bool {
         self.source() == Source::Alone
-            || channels.iter().all(|member| self.is_in_step(member.record))
+            || channels.iter().all(|member| self.is_in_sync(member.record))
     }
 
     /// Whether a stream of channels that are not in step should wait for that.
-    pub fn sync_is_near(&self) -> bool {
+    pub fn may_sync_soon(&self) -> bool {
         matches!(self.link(), RedisState::Connecting | RedisState::Up)
     }
 
-    fn is_in_step(&self, record: u32) -> bool {
-        let step = low(self.region.get(self.layout.block(record, channel::STEP)));
-        (FIRST_EPOCH..u64::from(GONE_ON)).contains(&u64::from(step))
-            && self.is_epoch(step)
+    fn is_in_sync(&self, record: u32) -> bool {
+        let step = low(self.region.get(self.layout.block(record, channel::SYNC)));
+        (FIRST_EPOCH..u64::from(INTERRUPTED)).contains(&u64::from(step))
+            && self.is_current_epoch(step)
             && self.link() == RedisState::Up
             || self.is_own_record(record)
     }
 
     /// Whether a STEP is the present epoch.
-    fn is_epoch(&self, step: u32) -> bool {
+    fn is_current_epoch(&self, step: u32) -> bool {
         step == low(self.region.get(header::EPOCH))
     }
 
@@ -93,8 +93,8 @@ impl Hub {
 
     /// Lets the bridge know that a channel is wanted, unless it has joined it already. Returns the slot that
     /// has to be woken.
-    pub fn want(&self, member: Membership) -> Result<Option<usize>, Locked> {
-        if self.source() == Source::Alone || self.is_in_step(member.record) {
+    pub fn request_sync(&self, member: Membership) -> Result<Option<usize>, Locked> {
+        if self.source() == Source::Alone || self.is_in_sync(member.record) {
             return Ok(None);
         }
         let guard = self.lock()?;
@@ -110,15 +110,18 @@ impl Hub {
     }
 
     /// The name of a channel that was signalled as wanted, if it still is there.
-    pub fn wanted_name(&self, record: u32) -> Result<Option<Vec<u8>>, Locked> {
+    pub fn requested_name(&self, record: u32) -> Result<Option<Vec<u8>>, Locked> {
         let guard = self.lock()?;
         Ok(guard.safe_name(record).filter(|name| !is_own(name)))
     }
 
     /// Channels from bucket `from` on that some process other than the bridge has joined, and where to go
     /// on (`None`: that was all).
-    pub fn heard(&self, from: usize) -> Result<(Vec<Vec<u8>>, Option<usize>), Locked> {
-        self.walk(from, |guard, record| guard.is_heard(record))
+    pub fn subscribed_channels(
+        &self,
+        from: usize,
+    ) -> Result<(Vec<Vec<u8>>, Option<usize>), Locked> {
+        self.walk(from, |guard, record| guard.is_subscribed(record))
     }
 
     /// Channels that the process in this slot has joined.
@@ -136,7 +139,7 @@ impl Hub {
         keep: impl Fn(&Guard<'_>, u32) -> bool,
     ) -> Result<(Vec<Vec<u8>>, Option<usize>), Locked> {
         let guard = self.lock()?;
-        let mut budget = Budget::of_hold();
+        let mut budget = Budget::for_hold();
         let mut names = Vec::new();
         let mut bucket = from;
         while bucket < self.layout.buckets && budget.step() {
@@ -157,15 +160,15 @@ impl Hub {
     /// what is between. Of its plain messages a gap is told.
     pub fn forget_partial(
         &self,
-        fence: FencingToken,
+        token: FencingToken,
         member: Membership,
     ) -> Result<(), LeaseError> {
         let guard = loop {
-            let guard = self.lock_fenced(fence)?;
-            if guard.step(member.record) != ISLANDS {
+            let guard = self.lock_fenced(token)?;
+            if guard.sync_epoch(member.record) != PARTIAL {
                 return Ok(());
             }
-            let mut budget = Budget::of_hold();
+            let mut budget = Budget::for_hold();
             while guard.events(member.record) > 0 && !budget.is_spent() {
                 guard.evict(member.record, &mut budget);
             }
@@ -175,7 +178,7 @@ impl Hub {
             }
         };
         let mut change = guard.change();
-        change.set_low(self.layout.block(member.record, channel::STEP), 0);
+        change.set_low(self.layout.block(member.record, channel::SYNC), 0);
         guard.set_cursor(&mut change, member.record, ReportedId::default());
         change.commit();
         Ok(())
@@ -190,28 +193,28 @@ impl Hub {
     /// Redis has lost something of a channel that is about to be caught up. To be called before the
     /// events behind the hole arrive: who dies between the two would leave a hole of which nobody
     /// knows, and streams in progress are told of it before they get what follows.
-    pub fn lose(
+    pub fn record_loss(
         &self,
-        fence: FencingToken,
+        token: FencingToken,
         member: Membership,
         missing: Loss,
     ) -> Result<(), LeaseError> {
         if missing == Loss::Everything {
-            return self.start_over(fence, member);
+            return self.restart_stream(token, member);
         }
-        self.lock_lost(fence, member, missing).map(drop)
+        self.lock_and_record_loss(token, member, missing).map(drop)
     }
 
     /// The lock, and what a channel has lost is entered. It is given up in between if there is much.
-    fn lock_lost(
+    fn lock_and_record_loss(
         &self,
-        fence: FencingToken,
+        token: FencingToken,
         member: Membership,
         missing: Loss,
     ) -> Result<Guard<'_>, LeaseError> {
         loop {
-            let guard = self.lock_fenced(fence)?;
-            if guard.lose(member.record, missing, &mut Budget::of_hold()) {
+            let guard = self.lock_fenced(token)?;
+            if guard.record_loss(member.record, missing, &mut Budget::for_hold()) {
                 return Ok(guard);
             }
         }
@@ -226,19 +229,19 @@ impl Hub {
     /// A channel has all that Redis gave it. Returns the slots to be woken.
     pub fn caught_up(
         &self,
-        fence: FencingToken,
+        token: FencingToken,
         member: Membership,
         known: SyncState,
         missing: Loss,
     ) -> Result<Vec<usize>, LeaseError> {
-        let guard = self.lock_lost(fence, member, missing)?;
+        let guard = self.lock_and_record_loss(token, member, missing)?;
         let mut change = guard.change();
-        guard.settle_floor(&mut change, member.record, known, missing);
+        guard.adjust_low_watermark(&mut change, member.record, known, missing);
         if let Loss::UpTo(entry_id) = missing {
             // Who begins now has missed none of that, and says so by the mark in its id.
             guard.raise_high_watermark(&mut change, entry_id);
         }
-        let step = self.layout.block(member.record, channel::STEP);
+        let step = self.layout.block(member.record, channel::SYNC);
         // Before the signal: who reads that looks at this.
         change.set_low(step, low(guard.get(header::EPOCH)));
         guard.signal(&mut change, member.record, ControlEntry::Step);
@@ -250,12 +253,12 @@ impl Hub {
     /// streams go on.
     pub fn set_out_of_sync(
         &self,
-        fence: FencingToken,
+        token: FencingToken,
         member: Membership,
     ) -> Result<(), LeaseError> {
-        let guard = self.lock_fenced(fence)?;
+        let guard = self.lock_fenced(token)?;
         let mut change = guard.change();
-        change.set_low(self.layout.block(member.record, channel::STEP), GONE_ON);
+        change.set_low(self.layout.block(member.record, channel::SYNC), INTERRUPTED);
         change.commit();
         Ok(())
     }
@@ -263,28 +266,28 @@ impl Hub {
     /// The bridge leaves a channel that nobody has joined any more. False: somebody has, and it stays.
     pub fn leave_unsubscribed(
         &self,
-        fence: FencingToken,
+        token: FencingToken,
         member: Membership,
     ) -> Result<bool, LeaseError> {
-        let guard = self.lock_fenced(fence)?;
-        if guard.is_heard(member.record) {
+        let guard = self.lock_fenced(token)?;
+        if guard.is_subscribed(member.record) {
             return Ok(false);
         }
         let mut change = guard.change();
-        change.set_low(self.layout.block(member.record, channel::STEP), LONG_AGO);
+        change.set_low(self.layout.block(member.record, channel::SYNC), EARLIER_EPOCH);
         change.commit();
         guard.leave(member);
         Ok(true)
     }
 
     /// Whether any process but the bridge has joined a channel.
-    pub fn is_heard(&self, member: Membership) -> Result<bool, Locked> {
-        Ok(self.lock()?.is_heard(member.record))
+    pub fn is_subscribed(&self, member: Membership) -> Result<bool, Locked> {
+        Ok(self.lock()?.is_subscribed(member.record))
     }
 }
 
 impl Guard<'_> {
-    fn is_heard(&self, record: u32) -> bool {
+    fn is_subscribed(&self, record: u32) -> bool {
         let bridge = self.hub.holder_slot();
         self.live_slots(record).any(|slot| Some(slot) != bridge)
     }
@@ -297,25 +300,25 @@ impl Guard<'_> {
     }
 
     /// A pattern brings an event of a channel that is not in step.
-    pub(in crate::hub) fn make_islands(&self, record: u32) {
-        let at = self.hub.layout.block(record, channel::STEP);
-        if self.step(record) != ISLANDS {
+    pub(in crate::hub) fn mark_partial(&self, record: u32) {
+        let at = self.hub.layout.block(record, channel::SYNC);
+        if self.sync_epoch(record) != PARTIAL {
             let mut change = self.change();
-            change.set_low(at, ISLANDS);
+            change.set_low(at, PARTIAL);
             change.commit();
         }
     }
 
     fn sync_state(&self, record: u32) -> SyncState {
-        let (step, cursor) = (self.step(record), self.cursor(record));
-        if step == ISLANDS {
+        let (step, cursor) = (self.sync_epoch(record), self.cursor(record));
+        if step == PARTIAL {
             return SyncState::Nothing;
         }
         let has_read = cursor.is_some_and(|cursor| cursor != ReportedId::default());
         let is_empty = self.events(record) == 0 && !has_read;
         let had = cursor.unwrap_or_else(|| self.newest_place(record).entry_id.into());
-        let settled = step > LONG_AGO && u64::from(step) >= self.get(header::SETTLED);
-        match settled || step == GONE_ON {
+        let settled = step > EARLIER_EPOCH && u64::from(step) >= self.get(header::SETTLED);
+        match settled || step == INTERRUPTED {
             true => SyncState::Interrupted(had),
             // Of a record that is new, or was left, only its events are known, if it has any.
             false if is_empty => SyncState::Nothing,
@@ -323,14 +326,14 @@ impl Guard<'_> {
         }
     }
 
-    fn step(&self, record: u32) -> u32 {
-        low(self.word(record, channel::STEP))
+    fn sync_epoch(&self, record: u32) -> u32 {
+        low(self.word(record, channel::SYNC))
     }
 
     /// Enters what Redis has lost: of a channel of which nothing was known that is where it begins; one
     /// that was in step loses what it still has from before, because there is a hole behind it. Does
     /// nothing if the floor says as much already. False if there is more to do.
-    fn lose(&self, record: u32, missing: Loss, budget: &mut Budget) -> bool {
+    fn record_loss(&self, record: u32, missing: Loss, budget: &mut Budget) -> bool {
         let Loss::UpTo(entry_id) = missing else { return true };
         while self.events(record) > 0 && self.oldest_place(record).entry_id <= entry_id {
             if budget.is_spent() {
@@ -339,27 +342,28 @@ impl Guard<'_> {
             self.evict(record, budget);
         }
         // A plain message that left later says all there is to say.
-        if self.floor(record).place.entry_id >= entry_id {
+        if self.low_watermark(record).place.entry_id >= entry_id {
             return true;
         }
         let mut change = self.change();
         let position = self.signal(&mut change, record, ControlEntry::Lost);
-        let floor = self.floor(record).raised(LogOrder { entry_id, position }, Kind::Durable);
-        self.set_floor(&mut change, record, floor);
+        let low_watermark =
+            self.low_watermark(record).raised(LogOrder { entry_id, position }, Kind::Durable);
+        self.set_low_watermark(&mut change, record, low_watermark);
         change.commit();
         true
     }
 
     /// The floor that a channel has in the change that catches it up. What had left, and has come back
     /// from Redis, is not lost any more; what has left while it came back is.
-    fn settle_floor(
+    fn adjust_low_watermark(
         &self,
         change: &mut Transaction<'_>,
         record: u32,
         known: SyncState,
         gone: Loss,
     ) {
-        let old = self.floor(record);
+        let old = self.low_watermark(record);
         let came_back = known == SyncState::Nothing
             && old.left == LostKinds::Durable
             && self.events(record) > 0
@@ -367,23 +371,23 @@ impl Guard<'_> {
         if !came_back {
             return;
         }
-        let floor = match gone {
+        let low_watermark = match gone {
             Loss::Nothing | Loss::Everything => LowWatermark::default(),
             Loss::UpTo(entry_id) => {
                 LowWatermark { place: LogOrder { entry_id, ..old.place }, ..old }
             }
         };
-        self.set_floor(change, record, floor);
+        self.set_low_watermark(change, record, low_watermark);
     }
 
-    pub(in crate::hub) fn set_floor(
+    pub(in crate::hub) fn set_low_watermark(
         &self,
         change: &mut Transaction<'_>,
         record: u32,
-        floor: LowWatermark,
+        low_watermark: LowWatermark,
     ) {
-        floor.write(|word, value| {
-            change.set(self.hub.layout.block(record, channel::FLOOR + word), value);
+        low_watermark.write(|word, value| {
+            change.set(self.hub.layout.block(record, channel::LOW_WATERMARK + word), value);
         });
     }
 

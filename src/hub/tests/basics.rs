@@ -5,8 +5,8 @@ use super::*;
 #[test]
 fn what_is_published_is_read_without_the_lock() {
     let hub = roomy();
-    let seat = hub.claim_slot().unwrap();
-    let member = hub.join(seat, b"messages", at(1)).unwrap();
+    let claim = hub.claim_slot().unwrap();
+    let member = hub.join(claim, b"messages", at(1)).unwrap();
     let before = hub.head();
     let long = "x".repeat(3000);
     for data in ["one", "", "two\nlines", &long] {
@@ -39,9 +39,9 @@ fn a_type_and_an_id_come_back() {
 #[test]
 fn a_client_gets_what_came_after_its_id() {
     let hub = roomy();
-    let seat = hub.claim_slot().unwrap();
+    let claim = hub.claim_slot().unwrap();
     let ids: Vec<Id> = (0..10).map(|i| put(&hub, "a", &i.to_string(), at(i))).collect();
-    let member = hub.join(seat, b"a", at(20)).unwrap();
+    let member = hub.join(claim, b"a", at(20)).unwrap();
     assert_eq!(
         resumed(&hub, &[member], &ids[6].to_string(), at(20)),
         (0, vec!["7".into(), "8".into(), "9".into()])
@@ -56,13 +56,13 @@ fn a_client_gets_what_came_after_its_id() {
 #[test]
 fn several_channels_are_merged() {
     let hub = roomy();
-    let seat = hub.claim_slot().unwrap();
+    let claim = hub.claim_slot().unwrap();
     let id = put(&hub, "a", "a0", at(0));
     for i in 1..6 {
         put(&hub, ["a", "b", "c"][i % 3], &i.to_string(), at(i as u64));
     }
     let members: Vec<Membership> =
-        ["a", "b"].iter().map(|name| hub.join(seat, name.as_bytes(), at(9)).unwrap()).collect();
+        ["a", "b"].iter().map(|name| hub.join(claim, name.as_bytes(), at(9)).unwrap()).collect();
     assert_eq!(
         resumed(&hub, &members, &id.to_string(), at(9)),
         (0, vec!["1".into(), "3".into(), "4".into()])
@@ -83,7 +83,7 @@ fn a_key_publishes_once() {
 }
 
 #[test]
-fn listeners_are_told_and_leave() {
+fn a_publish_reports_its_listeners_until_they_leave() {
     let hub = roomy();
     let (one, two) = (hub.claim_slot().unwrap(), hub.claim_slot());
     let member = hub.join(one, b"a", at(0)).unwrap();
@@ -97,22 +97,22 @@ fn listeners_are_told_and_leave() {
 }
 
 #[test]
-fn bells_ring_once_until_hushed() {
+fn a_process_is_woken_once_until_it_clears_the_wakeup() {
     let hub = roomy();
-    let seat = hub.claim_slot().unwrap();
-    assert!(hub.needs_wakeup(seat.slot, at(0)));
-    assert!(!hub.needs_wakeup(seat.slot, at(10)));
-    assert!(hub.needs_wakeup(seat.slot, at(51)));
-    hub.hush(seat);
-    assert!(hub.needs_wakeup(seat.slot, at(52)));
+    let claim = hub.claim_slot().unwrap();
+    assert!(hub.needs_wakeup(claim.slot, at(0)));
+    assert!(!hub.needs_wakeup(claim.slot, at(10)));
+    assert!(hub.needs_wakeup(claim.slot, at(51)));
+    hub.clear_wakeup(claim);
+    assert!(hub.needs_wakeup(claim.slot, at(52)));
 }
 
 #[test]
 #[cfg_attr(miri, ignore = "20,000 steps")]
 fn a_small_zone_turns_over_for_ever() {
     let hub = hub_of(Plan::minimum_bytes(8, 4096), 4096, 10, 0);
-    let seat = hub.claim_slot().unwrap();
-    let member = hub.join(seat, b"heard", at(0)).unwrap();
+    let claim = hub.claim_slot().unwrap();
+    let member = hub.join(claim, b"heard", at(0)).unwrap();
     for i in 0..20_000u64 {
         let name = format!("{:>len$}", i % 300, len = (i % 200 + 3) as usize);
         let data = "y".repeat((i * 37 % 4000) as usize);

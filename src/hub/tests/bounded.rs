@@ -17,14 +17,14 @@ fn hostile(number: usize) -> Box<[u8]> {
 #[test]
 fn a_thousand_hostile_patterns_are_not_compared_under_the_lock() {
     let hub = hub_of(8 << 20, 4096, 100, 0);
-    let seat = hub.claim_slot().unwrap();
+    let claim = hub.claim_slot().unwrap();
     for number in 0..997 {
-        let member = hub.join(seat, &hostile(number), at(0)).unwrap();
-        hub.set_streams(seat, member, 1);
+        let member = hub.join(claim, &hostile(number), at(0)).unwrap();
+        hub.set_streams(claim, member, 1);
     }
     for pattern in [&b"a*"[..], b"*Z7"] {
-        let member = hub.join(seat, &name_of_pattern(pattern), at(0)).unwrap();
-        hub.set_streams(seat, member, 2);
+        let member = hub.join(claim, &name_of_pattern(pattern), at(0)).unwrap();
+        hub.set_streams(claim, member, 2);
     }
     let channel = [&b"a".repeat(250)[..], b"Z7"].concat();
     let publish = || hub.publish(&channel, &[event(b"x")], None, at(0)).unwrap();
@@ -34,8 +34,8 @@ fn a_thousand_hostile_patterns_are_not_compared_under_the_lock() {
     let again = words_of(|| assert_eq!(publish().subscribers, 5));
     assert!(again < 500, "{again}");
     // What joins later is compared alone.
-    let member = hub.join(seat, &name_of_pattern(b"*a*"), at(0)).unwrap();
-    hub.set_streams(seat, member, 10);
+    let member = hub.join(claim, &name_of_pattern(b"*a*"), at(0)).unwrap();
+    hub.set_streams(claim, member, 10);
     let later = words_of(|| assert_eq!(publish().subscribers, 15));
     assert!(later < 1_000, "{later}");
     hub.check_settled();
@@ -44,19 +44,19 @@ fn a_thousand_hostile_patterns_are_not_compared_under_the_lock() {
 #[test]
 fn patterns_that_were_removed_are_not_mistaken_for_others() {
     let hub = hub_of(256 << 10, 4096, 10_000, 0);
-    let seat = hub.claim_slot().unwrap();
+    let claim = hub.claim_slot().unwrap();
     let publish = |channel: &str| {
         let done = hub.publish(channel.as_bytes(), &[event(b"x")], None, at(0)).unwrap();
         (done.subscribers, done.listeners)
     };
     for round in 0..10 {
         let names = [format!("a{round}*"), format!("b{round}*")];
-        let members = names.map(|name| hub.join(seat, &name_of_pattern(name.as_bytes()), at(0)));
+        let members = names.map(|name| hub.join(claim, &name_of_pattern(name.as_bytes()), at(0)));
         let [a, b] = members.map(Result::unwrap);
-        hub.set_streams(seat, a, 1);
-        hub.set_streams(seat, b, 2);
-        assert_eq!(publish(&format!("a{round}x")), (1, vec![seat.slot]));
-        assert_eq!(publish(&format!("b{round}x")), (2, vec![seat.slot]));
+        hub.set_streams(claim, a, 1);
+        hub.set_streams(claim, b, 2);
+        assert_eq!(publish(&format!("a{round}x")), (1, vec![claim.slot]));
+        assert_eq!(publish(&format!("b{round}x")), (2, vec![claim.slot]));
         hub.leave(a).unwrap();
         assert_eq!(publish(&format!("a{round}x")), (0, vec![]));
         hub.leave(b).unwrap();
@@ -72,9 +72,9 @@ fn patterns_that_were_removed_are_not_mistaken_for_others() {
 #[test]
 fn more_patterns_than_are_compared_wake_every_process() {
     let hub = hub_of(1 << 20, 4096, 100, 0);
-    let seat = hub.claim_slot().unwrap();
+    let claim = hub.claim_slot().unwrap();
     for number in 0..1_001 {
-        hub.join(seat, &name_of_pattern(format!("{number}*").as_bytes()), at(0)).unwrap();
+        hub.join(claim, &name_of_pattern(format!("{number}*").as_bytes()), at(0)).unwrap();
     }
     let done = hub.publish(b"a", &[event(b"x")], None, at(0)).unwrap();
     assert_eq!(done.listeners.len(), hub.slots());
@@ -120,8 +120,8 @@ fn a_channel_is_forgotten_at_once_and_freed_little_by_little() {
     assert!(holds > 10 && words < HOLD, "{holds} holds of {words} words");
     assert!(hub.stats().zone_used_bytes + 30_000 * 128 <= used);
     // Events that were not forgotten are read as ever, from the lock on.
-    let seat = hub.claim_slot().unwrap();
-    let member = hub.join(seat, b"other", at(0)).unwrap();
+    let claim = hub.claim_slot().unwrap();
+    let member = hub.join(claim, b"other", at(0)).unwrap();
     assert_eq!(fresh(&hub, &[member], 10, at(0)), ["y"]);
     assert_eq!(resumed(&hub, &[member], &other.to_string(), at(0)), (0, vec![]));
     let later = hub.head() + 1;
@@ -136,7 +136,7 @@ fn what_was_forgotten_gives_way_before_anything_else() {
     for i in 0..100 {
         put(&hub, "keep", &format!("{i}"), at(0));
     }
-    while hub.stats().of(Counter::Evicted) == 0 && hub.stats().zone_used_bytes < 200 << 10 {
+    while hub.stats().counter(Counter::Evicted) == 0 && hub.stats().zone_used_bytes < 200 << 10 {
         put(&hub, "gone", "-", at(0));
     }
     hub.forget_channel(b"gone", at(0)).unwrap().unwrap();
@@ -147,39 +147,42 @@ fn what_was_forgotten_gives_way_before_anything_else() {
         assert!(hub.stats().zone_used_bytes <= used.max(250 << 10));
         hub.check();
         if hub.has_detached() {
-            assert_eq!((hub.retained(b"keep").len(), hub.stats().of(Counter::Evicted)), (100, 0));
+            assert_eq!(
+                (hub.retained(b"keep").len(), hub.stats().counter(Counter::Evicted)),
+                (100, 0)
+            );
         }
     }
     hub.check_settled();
 }
 
 #[test]
-fn room_for_a_large_event_is_made_in_several_holds() {
+fn blocks_for_a_large_event_are_freed_in_several_holds() {
     let hub = hub_of(8 << 20, 1 << 20, 1_000_000, 0);
-    while hub.stats().of(Counter::Evicted) == 0 {
+    while hub.stats().counter(Counter::Evicted) == 0 {
         put_many(&hub, "small", 1_000);
     }
     let large = "#".repeat(600_000);
-    let evicted = hub.stats().of(Counter::Evicted);
+    let evicted = hub.stats().counter(Counter::Evicted);
     let words = most_in_a_hold(|| {
         put(&hub, "large", &large, at(0));
     });
-    assert!(hub.stats().of(Counter::Evicted) > evicted + 4_000);
+    assert!(hub.stats().counter(Counter::Evicted) > evicted + 4_000);
     // The event itself is copied in one hold.
     assert!(words < HOLD + large.len() / 8 + 10_000, "{words}");
     hub.check_settled();
 }
 
 #[test]
-fn seats_that_are_gone_are_cleared_from_all_channels_in_several_holds() {
+fn slots_of_dead_processes_are_cleared_from_all_channels_in_several_holds() {
     let hub = hub_of(4 << 20, 4096, 10, 0);
-    let seat = hub.claim_slot().unwrap();
+    let claim = hub.claim_slot().unwrap();
     let mut joined = 0;
-    while hub.join(seat, format!("channel {joined}").as_bytes(), at(0)).is_ok() {
+    while hub.join(claim, format!("channel {joined}").as_bytes(), at(0)).is_ok() {
         joined += 1;
     }
     assert_eq!(hub.publish(b"new", &[event(b"x")], None, at(0)), Err(PublishError::NoRoom));
-    hub.release_slot(seat);
+    hub.release_slot(claim);
     let words = most_in_a_hold(|| {
         let publish = || hub.publish(b"new", &[event(b"x")], None, at(0));
         while publish().is_err_and(|error| error == PublishError::Crowded) {}
@@ -229,8 +232,8 @@ fn a_sweep_and_a_listing_are_bounded() {
 
 /// A seat that has joined channels.
 fn joined(hub: &Hub, names: &[String]) -> Vec<Membership> {
-    let seat = hub.claim_slot().unwrap();
-    names.iter().map(|name| hub.join(seat, name.as_bytes(), at(0)).unwrap()).collect()
+    let claim = hub.claim_slot().unwrap();
+    names.iter().map(|name| hub.join(claim, name.as_bytes(), at(0)).unwrap()).collect()
 }
 
 /// Words of one visit to a stream that is behind: its steps, and a slice merged of 64 channels.
@@ -251,8 +254,8 @@ fn where_an_old_id_lies_on_many_channels_is_looked_for_in_several_holds() {
     let mut visits = 1;
     let words = most_in_a_hold(|| {
         let begun = hub.begin(&members, &Resume::From(id.clone().into()), at(0)).unwrap();
-        let mut pursuit = begun.pursuit.unwrap();
-        while hub.replay(&mut pursuit, 64, usize::MAX, at(0)).unwrap().is_none() {
+        let mut cursor = begun.cursor.unwrap();
+        while hub.replay(&mut cursor, 64, usize::MAX, at(0)).unwrap().is_none() {
             visits += 1;
         }
     });
@@ -262,7 +265,7 @@ fn where_an_old_id_lies_on_many_channels_is_looked_for_in_several_holds() {
 
     // An id before everything is found at once, and so is everything.
     let first = hub.begin(&members, &Resume::Fresh { newest: u64::MAX }, at(0)).unwrap();
-    let slice = hub.replay(&mut first.pursuit.unwrap(), 64, usize::MAX, at(0)).unwrap();
+    let slice = hub.replay(&mut first.cursor.unwrap(), 64, usize::MAX, at(0)).unwrap();
     assert_eq!(slice.unwrap().events.len(), 64);
 }
 
@@ -277,9 +280,9 @@ fn a_part_of_a_long_history_is_looked_for_in_several_holds() {
     assert!(words < VISIT, "{words} words");
     // What comes while it is looked for is none of the history's.
     let begun = hub.begin(&members, &Resume::Fresh { newest: 5_000 }, at(0)).unwrap();
-    let mut pursuit = begun.pursuit.unwrap();
+    let mut cursor = begun.cursor.unwrap();
     put_many(&hub, "long", 1_000);
-    assert_eq!(all_of(&hub, &mut pursuit, 64, at(0)).1.len(), 5_000);
+    assert_eq!(all_of(&hub, &mut cursor, 64, at(0)).1.len(), 5_000);
 }
 
 #[test]
@@ -290,14 +293,14 @@ fn what_is_too_old_leaves_little_by_little_before_a_stream_begins() {
     let now = at(1_500);
     // Who wants nothing of the past waits for nothing.
     let begun = hub.begin(&members, &Resume::Fresh { newest: 0 }, now).unwrap();
-    assert!(begun.pursuit.is_none());
+    assert!(begun.cursor.is_none());
     let mut visits = 0;
     let words = most_in_a_hold(|| {
         let begun = hub.begin(&members, &Resume::Fresh { newest: 10 }, now).unwrap();
-        let mut pursuit = begun.pursuit.unwrap();
+        let mut cursor = begun.cursor.unwrap();
         let slice = loop {
             visits += 1;
-            if let Some(slice) = hub.replay(&mut pursuit, 64, usize::MAX, now).unwrap() {
+            if let Some(slice) = hub.replay(&mut cursor, 64, usize::MAX, now).unwrap() {
                 break slice;
             }
         };
@@ -311,25 +314,25 @@ fn what_is_too_old_leaves_little_by_little_before_a_stream_begins() {
     put_many(&hub, "gone", 5_000);
     let members = joined(&hub, &["gone".into()]);
     let begun = hub.begin(&members, &Resume::Fresh { newest: 10 }, at(9_000)).unwrap();
-    let slice = hub.slice_of(&mut begun.pursuit.unwrap(), 64, 100, at(9_000)).unwrap();
+    let slice = hub.slice_of(&mut begun.cursor.unwrap(), 64, 100, at(9_000)).unwrap();
     assert_eq!((slice.events.len(), slice.done, slice.begins), (0, true, Some(begun.end)));
 }
 
 #[test]
-fn what_leaves_while_a_place_is_looked_for_is_told() {
+fn an_event_evicted_during_a_seek_causes_a_gap() {
     let hub = hub_of(8 << 20, 4096, 1_000_000, 0);
     put_many(&hub, "long", 10_000);
     let id = put(&hub, "long", "x", at(0)).to_string();
     put_many(&hub, "long", 10_000);
     let members = joined(&hub, &["long".into()]);
     let begun = hub.begin(&members, &Resume::From(id.into()), at(0)).unwrap();
-    let mut pursuit = begun.pursuit.unwrap();
-    assert!(hub.replay(&mut pursuit, 64, usize::MAX, at(0)).unwrap().is_none());
+    let mut cursor = begun.cursor.unwrap();
+    assert!(hub.replay(&mut cursor, 64, usize::MAX, at(0)).unwrap().is_none());
     let guard = hub.lock().unwrap();
     let record = guard.find(b"long").unwrap();
-    (0..15_000).for_each(|_| guard.evict(record, &mut Budget::of_hold()));
+    (0..15_000).for_each(|_| guard.evict(record, &mut Budget::for_hold()));
     drop(guard);
-    let (gaps, texts) = all_of(&hub, &mut pursuit, 64, at(0));
+    let (gaps, texts) = all_of(&hub, &mut cursor, 64, at(0));
     assert_eq!((gaps.len(), texts.len()), (1, 5_001));
 }
 
@@ -338,11 +341,13 @@ fn all_found(hub: &Hub, search: &mut PatternReplay) -> (Vec<String>, usize) {
     let (mut texts, mut visits) = (Vec::new(), 0);
     loop {
         visits += 1;
-        let Some(slice) = hub.search(search, 64, usize::MAX, at(0)).unwrap() else { continue };
-        search.told();
+        let Some(slice) = hub.replay_patterns(search, 64, usize::MAX, at(0)).unwrap() else {
+            continue;
+        };
+        search.gap_sent();
         for found in &slice.events {
             texts.push(text(&found.event));
-            search.passed(found);
+            search.delivered(found);
         }
         if slice.done {
             return (texts, visits);
@@ -351,7 +356,7 @@ fn all_found(hub: &Hub, search: &mut PatternReplay) -> (Vec<String>, usize) {
 }
 
 #[test]
-fn a_search_over_many_channels_does_not_take_the_square_of_their_number() {
+fn replaying_many_channels_takes_less_than_quadratic_time() {
     let hub = hub_of(4 << 20, 4096, 10, 0);
     let names = [name_of_pattern(b"*")];
     for i in 0..2_000 {
@@ -390,11 +395,11 @@ fn a_search_in_a_long_channel_is_bounded() {
 #[test]
 fn many_patterns_are_listed_in_several_holds() {
     let hub = hub_of(8 << 20, 4096, 10, 0);
-    let seat = hub.claim_slot().unwrap();
+    let claim = hub.claim_slot().unwrap();
     let patterns: Vec<String> = (0..5_000).map(|i| format!("{i}*")).collect();
     for pattern in &patterns {
-        let member = hub.join(seat, &name_of_pattern(pattern.as_bytes()), at(0)).unwrap();
-        hub.set_streams(seat, member, 1);
+        let member = hub.join(claim, &name_of_pattern(pattern.as_bytes()), at(0)).unwrap();
+        hub.set_streams(claim, member, 1);
     }
     let mut listed = Vec::new();
     let words = most_in_a_hold(|| listed = hub.patterns().unwrap());
@@ -404,7 +409,7 @@ fn many_patterns_are_listed_in_several_holds() {
 
 #[test]
 fn arrivals_that_may_be_known_are_looked_for_in_several_holds() {
-    use super::bridge::{id, joined_of};
+    use super::lease::{id, joined_of};
     let joined = joined_of(4 << 20, Source::PubSub, 10_000, 0);
     joined.subscribe("a", &[], Loss::Nothing);
     let live = |ms| IncomingEvent {
@@ -418,10 +423,10 @@ fn arrivals_that_may_be_known_are_looked_for_in_several_holds() {
         let (mut rest, mut holds, mut appended) = (batch, 0, 0);
         while !rest.is_empty() {
             let some = &rest[..rest.len().min(64)];
-            let arrived = joined.hub.ingest(joined.fence, some, at(0)).unwrap();
-            assert!(arrived.dealt > 0);
+            let ingested = joined.hub.ingest(joined.token, some, at(0)).unwrap();
+            assert!(ingested.dealt > 0);
             (rest, holds, appended) =
-                (&rest[arrived.dealt..], holds + 1, appended + arrived.appended);
+                (&rest[ingested.dealt..], holds + 1, appended + ingested.appended);
         }
         (holds, appended)
     };

@@ -1,6 +1,6 @@
 //! Streams in Redis whose numbers are not those of the hub: below its mark, not believed, or started over.
 
-use super::bridge::{id, joined, joined_of, Joined};
+use super::lease::{id, joined, joined_of, Joined};
 use super::*;
 use crate::sse::id::EntryId;
 
@@ -34,7 +34,7 @@ fn an_id_that_nobody_believes_orders_nothing() {
         assert_eq!(joined.come("a", provenance(implausible(ms)), &ms.to_string()).appended, 1);
         assert_eq!(joined.come("a", provenance(implausible(ms)), "again").appended, 0);
     }
-    assert_eq!(joined.hub.mark().unwrap(), id(100));
+    assert_eq!(joined.hub.high_watermark().unwrap(), id(100));
     joined.live("b", 101);
     assert_eq!(joined.last_id("b"), "101-0");
     assert_eq!(joined.resumed(&[b], "100-0"), (false, "101".into()));
@@ -44,7 +44,7 @@ fn an_id_that_nobody_believes_orders_nothing() {
 }
 
 #[test]
-fn below_the_mark_a_stream_is_read_on_from_its_own_last_entry() {
+fn below_the_high_watermark_a_stream_continues_from_its_own_last_entry() {
     let joined = joined();
     joined.subscribe("a", &[50], Loss::Nothing);
     joined.subscribe("b", &[], Loss::Nothing);
@@ -111,7 +111,7 @@ fn a_cursor_goes_with_its_record() {
         joined.live(&name, 1_000 + round);
         joined.hub.leave(mine).unwrap();
         let member = joined.subscribe_only(&name);
-        assert!(joined.hub.leave_unsubscribed(joined.fence, member).unwrap());
+        assert!(joined.hub.leave_unsubscribed(joined.token, member).unwrap());
         joined.evict(&name, 1);
     }
     joined.hub.check_settled();

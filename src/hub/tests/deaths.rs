@@ -149,20 +149,20 @@ fn lived_in() -> (Hub, SlotClaim) {
         hub.publish(&name(channel), &[event(b"again."), event(b"and again.")], None, at(2_001))
             .unwrap();
     }
-    let seat = hub.claim_slot().unwrap();
-    (hub, seat)
+    let claim = hub.claim_slot().unwrap();
+    (hub, claim)
 }
 
 /// As `lived_in`, and without a free block.
 fn full() -> (Hub, SlotClaim) {
-    let (hub, seat) = lived_in();
+    let (hub, claim) = lived_in();
     let data = "-".repeat(150) + ".";
-    while hub.stats().of(Counter::Evicted) < 5 {
+    while hub.stats().counter(Counter::Evicted) < 5 {
         for channel in &CHANNELS[..3] {
             put_to(&hub, channel, &data);
         }
     }
-    (hub, seat)
+    (hub, claim)
 }
 
 fn put_to(hub: &Hub, channel: &str, data: &str) {
@@ -258,43 +258,43 @@ fn evictions_of_one_channel_down_to_nothing() {
     let evict = |hub: &Hub| {
         let guard = hub.lock().unwrap();
         while guard.events(record) > 0 {
-            guard.evict(record, &mut Budget::of_hold());
+            guard.evict(record, &mut Budget::for_hold());
         }
     };
     kill_everywhere(&hub, evict, |before, found, _| {
         assert_eq!(found.head, before.head);
         only_oldest_left(before, found);
         let last = found.channels[0].first().or(before.channels[0].last()).unwrap().0;
-        let floor = hub.floor_of(b"a").position;
-        assert!(floor < last || found.channels[0].is_empty() && floor == last);
+        let low_watermark = hub.low_watermark_of(b"a").position;
+        assert!(low_watermark < last || found.channels[0].is_empty() && low_watermark == last);
         let lost = before.channels[0].len() - found.channels[0].len();
-        assert!(lost == 0 || floor == before.channels[0][lost - 1].0);
+        assert!(lost == 0 || low_watermark == before.channels[0][lost - 1].0);
     });
 }
 
 #[test]
-fn forgetting_carries_the_floor_on() {
+fn removing_a_channel_keeps_its_low_watermark() {
     let (hub, _) = lived_in();
     while !hub.sweep(at(9_000)).unwrap().round {}
-    let floor = hub.floor_of(&long_name());
-    assert!(floor.position > 0);
+    let low_watermark = hub.low_watermark_of(&long_name());
+    assert!(low_watermark.position > 0);
     let forget = |hub: &Hub| {
         let guard = hub.lock().unwrap();
         if let Some(record) = guard.find(&long_name()) {
-            guard.forget(record);
+            guard.remove_record(record);
         }
     };
     kill_everywhere(&hub, forget, |before, found, _| {
         assert_eq!(found, before);
-        assert!(hub.floor_of(&long_name()) >= floor);
+        assert!(hub.low_watermark_of(&long_name()) >= low_watermark);
     });
-    assert!(!hub.knows(&long_name()) && hub.floor_of(&long_name()) == floor);
+    assert!(!hub.knows(&long_name()) && hub.low_watermark_of(&long_name()) == low_watermark);
 }
 
 #[test]
 fn ending_the_streams_of_a_channel() {
-    let (hub, seat) = lived_in();
-    let member = hub.join(seat, b"a", at(2_002)).unwrap();
+    let (hub, claim) = lived_in();
+    let member = hub.join(claim, b"a", at(2_002)).unwrap();
     let end = |hub: &Hub| drop(hub.end_streams(b"a").unwrap().unwrap());
     kill_everywhere(&hub, end, |before, found, after| {
         let ended = hub.ended_at(member);
@@ -352,13 +352,13 @@ fn forgetting_one_channel_hides_no_event_of_another() {
 
 #[test]
 fn joining_and_leaving() {
-    let (hub, seat) = lived_in();
+    let (hub, claim) = lived_in();
     while !hub.sweep(at(9_000)).unwrap().round {}
     let same = |before: &Seen, found: &Seen, _: &Seen| assert_eq!(before, found);
     for channel in ["a", "long", "new"] {
         let join = |hub: &Hub| {
-            let member = hub.join(seat, &name(channel), at(9_000)).unwrap();
-            hub.set_streams(seat, member, 2);
+            let member = hub.join(claim, &name(channel), at(9_000)).unwrap();
+            hub.set_streams(claim, member, 2);
             hub.leave(member).unwrap();
         };
         kill_everywhere(&hub, join, same);
@@ -366,20 +366,20 @@ fn joining_and_leaving() {
 }
 
 #[test]
-fn clearing_what_processes_that_are_gone_have_left() {
-    let (hub, seat) = lived_in();
+fn a_process_may_die_while_it_clears_subscriptions_of_dead_processes() {
+    let (hub, claim) = lived_in();
     for name in ["a", "b", "idle", "idle too"] {
-        let member = hub.join(seat, name.as_bytes(), at(2_002)).unwrap();
-        hub.set_streams(seat, member, 2);
+        let member = hub.join(claim, name.as_bytes(), at(2_002)).unwrap();
+        hub.set_streams(claim, member, 2);
     }
     let other = hub.claim_slot().unwrap();
     for name in ["a", "idle"] {
         hub.join(other, name.as_bytes(), at(2_002)).unwrap();
     }
-    hub.release_slot(seat);
+    hub.release_slot(claim);
     let clear = |hub: &Hub| {
         // A round is begun by one and carried on by others, each in a hold of its own.
-        while !hub.lock().unwrap().clear_all_void_pairs(&mut Budget::of(7)) {}
+        while !hub.lock().unwrap().clear_all_void_pairs(&mut Budget::with_steps(7)) {}
         let guard = hub.lock().unwrap();
         let pairs = |record| guard.pair_words(record).filter(|at| guard.get(*at) != 0).count();
         let left =
@@ -391,10 +391,10 @@ fn clearing_what_processes_that_are_gone_have_left() {
 
 #[test]
 fn joining_by_more_than_a_record_holds() {
-    let (hub, seat) = lived_in();
+    let (hub, claim) = lived_in();
     let join = |hub: &Hub| {
         let members: Vec<Membership> =
-            (0..5).map(|_| hub.join(seat, b"idle", at(9_000)).unwrap()).collect();
+            (0..5).map(|_| hub.join(claim, b"idle", at(9_000)).unwrap()).collect();
         for member in members.into_iter().rev() {
             hub.leave(member).unwrap();
         }
@@ -404,10 +404,10 @@ fn joining_by_more_than_a_record_holds() {
 
 #[test]
 fn sweeping() {
-    let (hub, seat) = lived_in();
-    hub.join(seat, b"void", at(2_002)).unwrap();
-    hub.join(seat, b"a", at(2_002)).unwrap();
-    hub.release_slot(seat);
+    let (hub, claim) = lived_in();
+    hub.join(claim, b"void", at(2_002)).unwrap();
+    hub.join(claim, b"a", at(2_002)).unwrap();
+    hub.release_slot(claim);
     let sweep = |hub: &Hub| while !hub.sweep(at(9_000)).unwrap().round {};
     kill_everywhere(&hub, sweep, |before, found, _| only_oldest_left(before, found));
     assert_eq!(hub.stats().retained_events, 0);

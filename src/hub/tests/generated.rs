@@ -8,7 +8,7 @@ use super::model::{self, Model, Wanted};
 use super::random::Random;
 use super::*;
 use crate::hub::log::channels::record_blocks;
-use crate::hub::memory::alloc::of_event;
+use crate::hub::memory::alloc::blocks_for_event;
 
 /// Operations of one run.
 const STEPS: usize = 250;
@@ -26,7 +26,7 @@ struct Run {
 
 /// A pursuit that is given slice by slice while the hub goes on.
 struct Followed {
-    pursuit: Box<ReplayCursor>,
+    cursor: Box<ReplayCursor>,
     names: BTreeSet<String>,
     /// Positions that it still has to give, or to tell as lost.
     expected: VecDeque<u64>,
@@ -60,7 +60,7 @@ impl Run {
             40..50 => self.join(),
             50..55 => self.leave(),
             55..59 => self.set_streams(),
-            59..61 => self.seat_changes(),
+            59..61 => self.slot_changes(),
             61..66 => self.sweep(),
             66..74 => self.time_passes(),
             74..76 => self.history_changes(),
@@ -109,7 +109,7 @@ impl Run {
             .into_iter()
             .map(|text| (text.clone(), event_type.len() + text.len() + 7))
             .collect();
-        let mut wanted: usize = with_len.iter().map(|(_, len)| of_event(*len)).sum();
+        let mut wanted: usize = with_len.iter().map(|(_, len)| blocks_for_event(*len)).sum();
         wanted += usize::from(key.is_some());
         self.publish_ended(&channel, done, &with_len, name, wanted);
     }
@@ -131,7 +131,7 @@ impl Run {
             Ok(done) => done,
             Err(error) => {
                 assert_eq!(error, PublishError::NoRoom);
-                assert!(!self.model.could_hold(&self.hub, wanted, channel), "refused what fits");
+                assert!(!self.model.could_fit(&self.hub, wanted, channel), "refused what fits");
                 // Keys may have gone by age or number, before it was known that there is no room.
                 self.model.sync(&self.hub, Wanted::Nothing, 0);
                 return;
@@ -151,22 +151,22 @@ impl Run {
     }
 
     fn join(&mut self) {
-        let (channel, seat) = (self.name(), self.random.of(&self.seats.clone()));
+        let (channel, claim) = (self.name(), self.random.of(&self.seats.clone()));
         let known = self.model.channels.entry(channel.clone()).or_default();
-        if known.joined.contains_key(&seat.slot) {
+        if known.joined.contains_key(&claim.slot) {
             return;
         }
         let had_record = self.hub.knows(channel.as_bytes());
         let wanted = if had_record { 1 } else { record_blocks(channel.len()) };
-        match self.hub.join(seat, channel.as_bytes(), self.model.now) {
+        match self.hub.join(claim, channel.as_bytes(), self.model.now) {
             Ok(member) => {
                 let known = self.model.channels.get_mut(&channel).unwrap();
-                self.hub.set_streams(seat, member, 1);
-                known.joined.insert(seat.slot, (member, 1));
+                self.hub.set_streams(claim, member, 1);
+                known.joined.insert(claim.slot, (member, 1));
             }
             Err(error) => {
                 assert_eq!(error, JoinError::Full);
-                assert!(!self.model.could_hold(&self.hub, wanted, &channel), "refused what fits");
+                assert!(!self.model.could_fit(&self.hub, wanted, &channel), "refused what fits");
             }
         }
         self.model.sync(&self.hub, Wanted::Blocks(wanted, &channel), 0);
@@ -180,8 +180,8 @@ impl Run {
             .iter()
             .flat_map(|(name, channel)| {
                 channel.joined.iter().map(|(slot, (member, _))| {
-                    let seat = seats.iter().find(|seat| seat.slot == *slot).unwrap();
-                    (name.clone(), *seat, *member)
+                    let claim = seats.iter().find(|claim| claim.slot == *slot).unwrap();
+                    (name.clone(), *claim, *member)
                 })
             })
             .collect();
@@ -189,35 +189,35 @@ impl Run {
     }
 
     fn leave(&mut self) {
-        let Some((name, seat, member)) = self.some_member() else { return };
+        let Some((name, claim, member)) = self.some_member() else { return };
         self.hub.leave(member).unwrap();
-        self.model.channels.get_mut(&name).unwrap().joined.remove(&seat.slot);
+        self.model.channels.get_mut(&name).unwrap().joined.remove(&claim.slot);
         self.forget_what_is_followed();
         self.model.sync(&self.hub, Wanted::Nothing, 0);
     }
 
     fn set_streams(&mut self) {
-        let Some((name, seat, member)) = self.some_member() else { return };
+        let Some((name, claim, member)) = self.some_member() else { return };
         let streams = self.random.below(5) as u32;
-        self.hub.set_streams(seat, member, streams);
+        self.hub.set_streams(claim, member, streams);
         let joined = &mut self.model.channels.get_mut(&name).unwrap().joined;
-        joined.insert(seat.slot, (member, streams));
+        joined.insert(claim.slot, (member, streams));
         let sum = joined.values().map(|(_, n)| u64::from(*n)).sum::<u64>();
         assert_eq!(self.hub.subscribers(member).unwrap(), sum);
     }
 
     /// A process comes, or one goes and leaves its pairs behind.
-    fn seat_changes(&mut self) {
+    fn slot_changes(&mut self) {
         if self.seats.len() > 1 && self.random.below(2) == 0 {
             let number = self.random.below(self.seats.len() as u64) as usize;
-            let seat = self.seats.swap_remove(number);
-            self.hub.release_slot(seat);
+            let claim = self.seats.swap_remove(number);
+            self.hub.release_slot(claim);
             for channel in self.model.channels.values_mut() {
-                channel.joined.remove(&seat.slot);
+                channel.joined.remove(&claim.slot);
             }
             self.forget_what_is_followed();
-        } else if let Some(seat) = self.hub.claim_slot() {
-            self.seats.push(seat);
+        } else if let Some(claim) = self.hub.claim_slot() {
+            self.seats.push(claim);
         }
     }
 

@@ -1,7 +1,7 @@
 //! The table of resumption in a hub that is joined to Redis: what a client with each form of id gets, and
 //! whether a gap is told first.
 
-use super::bridge::{id, joined, joined_of, Joined};
+use super::lease::{id, joined, joined_of, Joined};
 use super::*;
 
 /// Two channels: durable events 100, 200, 300 on `a`, 150 and 250 on `b`, plain ones in between. Returns
@@ -105,14 +105,14 @@ fn an_evicted_plain_event_is_a_gap_for_those_at_its_number_too() {
 }
 
 #[test]
-fn who_returns_with_the_id_of_a_gap_is_not_told_it_again() {
+fn a_client_that_resumes_from_a_gap_event_receives_no_second_gap() {
     let joined = joined();
     let (a, b, _) = mixed(&joined);
     for evicted in 0..4 {
         for from in ["evil", "50-0", "100-0", "150-0-9-77", "300-0-9-1"] {
             for members in [&[a][..], &[b]] {
                 let begun = joined.hub.begin(members, &Resume::From(from.into()), at(0)).unwrap();
-                let (gaps, texts) = all_of(&joined.hub, &mut begun.pursuit.unwrap(), 2, at(0));
+                let (gaps, texts) = all_of(&joined.hub, &mut begun.cursor.unwrap(), 2, at(0));
                 let Some(gap) = gaps.first() else { continue };
                 let again = joined.resumed(members, &gap.to_string());
                 assert_eq!(again, (false, texts.join(" ")), "{from} behind {evicted}, {gap}");
@@ -123,7 +123,7 @@ fn who_returns_with_the_id_of_a_gap_is_not_told_it_again() {
 }
 
 #[test]
-fn streams_in_redis_have_no_order_of_their_own() {
+fn streams_in_redis_have_no_common_order() {
     let joined = joined_of(1 << 18, Source::Streams, 100, 0);
     let a = joined.subscribe("a", &[], Loss::Nothing);
     let b = joined.subscribe("b", &[], Loss::Nothing);
@@ -141,16 +141,16 @@ fn streams_in_redis_have_no_order_of_their_own() {
     assert_eq!(joined.resumed(&[a, b], "14000-0-9-5").1, "13000 14000 12500 14500");
     // From here it is exact: the late one bears an id that says where it stands.
     let begun = joined.hub.begin(&[a, b], &Resume::From("13999-0".into()), at(0)).unwrap();
-    let mut pursuit = begun.pursuit.unwrap();
-    let slice = joined.hub.slice_of(&mut pursuit, 3, usize::MAX, at(0)).unwrap();
-    slice.events.iter().for_each(|found| pursuit.passed(found));
+    let mut cursor = begun.cursor.unwrap();
+    let slice = joined.hub.slice_of(&mut cursor, 3, usize::MAX, at(0)).unwrap();
+    slice.events.iter().for_each(|found| cursor.delivered(found));
     let third = slice.events[2].event.id(&joined.hub).to_string();
     assert_eq!((text(&slice.events[2].event).as_str(), &third[..10]), ("12500", "14000-0-7-"));
     assert_eq!(joined.resumed(&[a, b], &third), (false, "14500".into()));
 }
 
 #[test]
-fn without_history_only_the_gap_is_told() {
+fn without_history_only_a_gap_is_sent() {
     let joined = joined_of(1 << 18, Source::PubSub, 0, 0);
     let (a, _, plain) = mixed(&joined);
     assert_eq!(joined.resumed(&[a], "200-0"), (true, String::new()));
@@ -184,7 +184,7 @@ fn ids_rise_whatever_comes() {
     assert_eq!(joined.texts("a"), "0 1 2 3 4 5 6 7");
     // From each id on exactly the rest is given.
     let begun = joined.hub.begin(&[a], &Resume::From("1-0".into()), at(0)).unwrap();
-    let slice = joined.hub.slice_of(&mut begun.pursuit.unwrap(), 64, usize::MAX, at(0)).unwrap();
+    let slice = joined.hub.slice_of(&mut begun.cursor.unwrap(), 64, usize::MAX, at(0)).unwrap();
     assert_eq!(slice.events.len(), 8);
     for (found, i) in slice.events.iter().zip(1..) {
         let rest: Vec<String> = (i..8).map(|i| i.to_string()).collect();
@@ -221,15 +221,15 @@ fn what_is_too_large_is_counted_and_nothing_else_is_lost() {
     joined.subscribe("a", &[], Loss::Nothing);
     let large = "x".repeat(2_000);
     let arrivals = [
-        bridge::arrival("a", Provenance::Plain, "1", 0),
-        bridge::arrival("a", Provenance::Plain, &large, 0),
-        bridge::arrival("nobody", Provenance::Plain, "-", 0),
-        bridge::arrival("a", Provenance::Live(id(5).into()), &large, 0),
-        bridge::arrival("a", Provenance::Live(id(6).into()), "2", 0),
+        lease::incoming("a", Provenance::Plain, "1", 0),
+        lease::incoming("a", Provenance::Plain, &large, 0),
+        lease::incoming("nobody", Provenance::Plain, "-", 0),
+        lease::incoming("a", Provenance::Live(id(5).into()), &large, 0),
+        lease::incoming("a", Provenance::Live(id(6).into()), "2", 0),
     ];
-    let arrived = joined.hub.ingest(joined.fence, &arrivals, at(0)).unwrap();
-    assert_eq!((arrived.appended, arrived.too_large), (3, 2));
-    assert_eq!(arrived.listeners, [joined.worker.slot]);
+    let ingested = joined.hub.ingest(joined.token, &arrivals, at(0)).unwrap();
+    assert_eq!((ingested.appended, ingested.too_large), (3, 2));
+    assert_eq!(ingested.listeners, [joined.worker.slot]);
     assert_eq!(joined.texts("a"), "1 2");
     assert_eq!(joined.texts("nobody"), "-", "a pattern may want it");
     joined.hub.check_settled();
@@ -244,9 +244,9 @@ fn a_stream_in_progress_gets_late_events_unless_the_client_has_had_them() {
     let (at_first, mine) = (joined.hub.head(), joined.subscribe_only("a"));
     joined.catch_up("a", mine, &[100, 200, 300], Loss::Nothing);
     joined.live("a", 600);
-    let given = |had: AlreadySeen| {
+    let given = |seen: AlreadySeen| {
         let until = joined.hub.head();
-        let mut all = ReplayCursor::since(at_first, had, until, [a].into_iter());
+        let mut all = ReplayCursor::since(at_first, seen, until, [a].into_iter());
         all_of(&joined.hub, &mut all, 2, at(0)).1.join(" ")
     };
     assert_eq!(given(AlreadySeen::default()), "100 200 300 600");
@@ -279,7 +279,7 @@ fn a_channel_that_is_joined_late_is_merged_by_number() {
     let b = joined.subscribe("b", &[50, 100, 200, 300, 400], Loss::Nothing);
     joined.live("a", 500);
     joined.hub.check_settled();
-    assert_eq!(joined.hub.mark().unwrap(), id(500));
+    assert_eq!(joined.hub.high_watermark().unwrap(), id(500));
     assert_eq!(joined.resumed(&[a, b], "60-0"), (false, "100 100 p 200 300 300 400 500".into()));
     assert_eq!(joined.resumed(&[a, b], &p), (false, "200 300 300 400 500".into()));
     assert_eq!(fresh(&joined.hub, &[a, b], 2, at(0)), ["300", "300", "400", "500"]);
@@ -294,13 +294,13 @@ fn a_plain_event_that_leaves_while_it_is_looked_for_is_a_gap() {
         joined.plain("a", "p");
         joined.live("a", 200);
         joined.live("a", 300);
-        let_visits_have(steps);
+        set_visit_steps(steps);
         let begun = joined.hub.begin(&[a], &Resume::From("100-0-9-1".into()), at(0)).unwrap();
-        let mut pursuit = begun.pursuit.unwrap();
+        let mut cursor = begun.cursor.unwrap();
         // All up to the plain one leave, and it with them.
         joined.evict("a", 2);
-        let_visits_have(1 << 10);
-        let (gaps, texts) = all_of(&joined.hub, &mut pursuit, 2, at(0));
+        set_visit_steps(1 << 10);
+        let (gaps, texts) = all_of(&joined.hub, &mut cursor, 2, at(0));
         assert_eq!((gaps.len(), texts.join(" ").as_str()), (1, "200 300"), "{steps}");
     }
 }

@@ -1,8 +1,8 @@
 //! Death before every store of what a bridge does: the next one finds a whole hub, and the operation is
 //! there as a whole or not at all.
 
-use super::bridge::{arrival, id, joined_of, Joined};
 use super::deaths::{kill_everywhere, Seen};
+use super::lease::{id, incoming, joined_of, Joined};
 use super::*;
 use crate::hub::memory::layout::header;
 
@@ -32,28 +32,28 @@ fn arrivals() {
     let joined = lived_in();
     let long = "~".repeat(700) + ".";
     let arrivals = [
-        arrival("a", Provenance::Plain, "1.", 0),
-        arrival("b", Provenance::Live(id(100).into()), &long, 0),
-        arrival("a", Provenance::Missed(id(90).into()), "2.", 0),
-        arrival("nobody", Provenance::Plain, "x.", 0),
-        arrival("a", Provenance::Live(id(100).into()), "3.", 0),
+        incoming("a", Provenance::Plain, "1.", 0),
+        incoming("b", Provenance::Live(id(100).into()), &long, 0),
+        incoming("a", Provenance::Missed(id(90).into()), "2.", 0),
+        incoming("nobody", Provenance::Plain, "x.", 0),
+        incoming("a", Provenance::Live(id(100).into()), "3.", 0),
     ];
     // Of those that come again only the plain ones are new.
     let ingest = |hub: &Hub| {
-        hub.ingest(joined.fence, &arrivals, at(0)).unwrap();
+        hub.ingest(joined.token, &arrivals, at(0)).unwrap();
     };
     let deaths = kill_everywhere(&joined.hub, ingest, a_prefix);
     assert!(deaths > 60, "{deaths}");
 }
 
 #[test]
-fn arrivals_below_the_mark() {
+fn a_process_may_die_while_it_ingests_below_the_high_watermark() {
     let joined = lived_in();
     joined.come("b", Provenance::Live(id(500).into()), "ahead.");
-    let below = |ms, data| arrival("a", Provenance::Live(id(ms).into()), data, 0);
+    let below = |ms, data| incoming("a", Provenance::Live(id(ms).into()), data, 0);
     let arrivals = [below(80, "1."), below(90, "2."), below(600, "3.")];
     let ingest = |hub: &Hub| {
-        hub.ingest(joined.fence, &arrivals, at(0)).unwrap();
+        hub.ingest(joined.token, &arrivals, at(0)).unwrap();
     };
     kill_everywhere(&joined.hub, ingest, a_prefix);
     // What is there is not read again, and what is not there is.
@@ -71,7 +71,7 @@ fn a_stream_starts_over() {
     joined.come("b", Provenance::Live(id(500).into()), "ahead.");
     joined.come("a", Provenance::Live(id(80).into()), "below.");
     let member = joined.subscribe_only("a");
-    let lose = |hub: &Hub| hub.lose(joined.fence, member, Loss::Everything).unwrap();
+    let lose = |hub: &Hub| hub.record_loss(joined.token, member, Loss::Everything).unwrap();
     kill_everywhere(&joined.hub, lose, |_, found, after| {
         assert!(found.head <= after.head);
     });
@@ -81,13 +81,13 @@ fn a_stream_starts_over() {
 }
 
 #[test]
-fn the_count_behind_the_marker_is_that_of_the_messages() {
+fn the_count_behind_the_marker_equals_the_number_of_messages() {
     let joined = lived_in();
     joined.hub.announce_successor(5).unwrap();
-    joined.hub.marker_was_read(joined.fence, 5).unwrap();
+    joined.hub.marker_was_read(joined.token, 5).unwrap();
     let head = joined.hub.head();
     let ingest = |hub: &Hub| {
-        hub.ingest(joined.fence, &[arrival("a", Provenance::Plain, "1.", 0)], at(0)).unwrap();
+        hub.ingest(joined.token, &[incoming("a", Provenance::Plain, "1.", 0)], at(0)).unwrap();
     };
     kill_everywhere(&joined.hub, ingest, |_, found, _| {
         assert_eq!(joined.hub.region.get(header::BEHIND_MARKER), found.head - head);
@@ -98,13 +98,13 @@ fn the_count_behind_the_marker_is_that_of_the_messages() {
 fn arrivals_in_a_full_zone() {
     let joined = lived_in();
     let long = "=".repeat(150) + ".";
-    while joined.hub.stats().of(Counter::Evicted) < 3 {
+    while joined.hub.stats().counter(Counter::Evicted) < 3 {
         joined.come("b", Provenance::Plain, &long);
     }
     let ingest = |hub: &Hub| {
         hub.ingest(
-            joined.fence,
-            &[arrival("a", Provenance::Live(id(500).into()), &long, 0)],
+            joined.token,
+            &[incoming("a", Provenance::Live(id(500).into()), &long, 0)],
             at(0),
         )
         .unwrap();
@@ -121,8 +121,8 @@ fn catching_up() {
     let member = joined.subscribe_only("a");
     let caught_up = |hub: &Hub| {
         let known = hub.sync_state(member).unwrap();
-        hub.lose(joined.fence, member, Loss::UpTo(id(60))).unwrap();
-        hub.caught_up(joined.fence, member, known, Loss::UpTo(id(60))).unwrap();
+        hub.record_loss(joined.token, member, Loss::UpTo(id(60))).unwrap();
+        hub.caught_up(joined.token, member, known, Loss::UpTo(id(60))).unwrap();
     };
     kill_everywhere(&joined.hub, caught_up, |before, found, after| {
         let hub = &joined.hub;
@@ -132,9 +132,9 @@ fn catching_up() {
         // What has gone is behind the floor at every moment.
         let first = found.channels[0].first().map_or(u64::MAX, |first| first.0);
         let gone = before.channels[0].iter().filter(|event| event.0 < first).count();
-        let floor = hub.floor_of(b"a").entry_id.ms;
-        assert!(floor >= 10 * gone as u64, "{floor} {gone}");
-        assert!(!step || floor == 60);
+        let low_watermark = hub.low_watermark_of(b"a").entry_id.ms;
+        assert!(low_watermark >= 10 * gone as u64, "{low_watermark} {gone}");
+        assert!(!step || low_watermark == 60);
     });
 }
 
@@ -144,17 +144,17 @@ fn history_that_comes_back() {
     joined.evict("a", 7);
     joined.hub.leave(joined.listen("a")).unwrap();
     let member = joined.subscribe_only("a");
-    assert!(joined.hub.leave_unsubscribed(joined.fence, member).unwrap());
+    assert!(joined.hub.leave_unsubscribed(joined.token, member).unwrap());
     let member = joined.subscribe_only("a");
     let caught_up = |hub: &Hub| {
         let known = hub.sync_state(member).unwrap();
-        let come = |ms| arrival("a", Provenance::Earlier(id(ms).into()), "back.", 0);
-        hub.ingest(joined.fence, &[come(60), come(70)], at(0)).unwrap();
-        hub.caught_up(joined.fence, member, known, Loss::UpTo(id(50))).unwrap();
+        let come = |ms| incoming("a", Provenance::Earlier(id(ms).into()), "back.", 0);
+        hub.ingest(joined.token, &[come(60), come(70)], at(0)).unwrap();
+        hub.caught_up(joined.token, member, known, Loss::UpTo(id(50))).unwrap();
     };
     kill_everywhere(&joined.hub, caught_up, |_, found, after| {
-        let floor = joined.hub.floor_of(b"a").entry_id.ms;
-        assert_eq!(floor, if found.head == after.head { 50 } else { 70 });
+        let low_watermark = joined.hub.low_watermark_of(b"a").entry_id.ms;
+        assert_eq!(low_watermark, if found.head == after.head { 50 } else { 70 });
     });
 }
 
@@ -163,7 +163,7 @@ fn wanting() {
     let joined = lived_in();
     let mine = joined.listen("new");
     let want = |hub: &Hub| {
-        assert_eq!(hub.want(mine).unwrap(), Some(joined.bridge.slot));
+        assert_eq!(hub.request_sync(mine).unwrap(), Some(joined.bridge.slot));
     };
     kill_everywhere(&joined.hub, want, |before, found, after| {
         let told = joined.hub.descriptor(joined.hub.head()).and_then(|last| last.signal());
@@ -178,7 +178,7 @@ fn leaving_what_nobody_hears() {
     let member = joined.subscribe_only("quiet");
     joined.catch_up("quiet", member, &[], Loss::Nothing);
     let leave = |hub: &Hub| {
-        hub.leave_unsubscribed(joined.fence, member).unwrap();
+        hub.leave_unsubscribed(joined.token, member).unwrap();
     };
     kill_everywhere(&joined.hub, leave, |before, found, _| {
         assert_eq!(before, found);
@@ -195,25 +195,25 @@ fn leaving_what_nobody_hears() {
 #[test]
 fn the_words_of_a_takeover() {
     let joined = lived_in();
-    let (hub, fence) = (&joined.hub, joined.fence);
+    let (hub, token) = (&joined.hub, joined.token);
     let same = |before: &Seen, found: &Seen, _: &Seen| assert_eq!(before, found);
-    kill_everywhere(hub, |hub| hub.retire(fence).unwrap(), same);
+    kill_everywhere(hub, |hub| hub.retire(token).unwrap(), same);
     kill_everywhere(hub, |hub| hub.announce_successor(5).unwrap(), same);
-    kill_everywhere(hub, |hub| hub.freeze(fence, 5).unwrap(), same);
-    kill_everywhere(hub, |hub| hub.marker_was_read(fence, 5).unwrap(), same);
-    kill_everywhere(hub, |hub| hub.new_epoch(fence).unwrap(), same);
-    hub.marker_was_read(fence, 5).unwrap();
+    kill_everywhere(hub, |hub| hub.freeze(token, 5).unwrap(), same);
+    kill_everywhere(hub, |hub| hub.marker_was_read(token, 5).unwrap(), same);
+    kill_everywhere(hub, |hub| hub.new_epoch(token).unwrap(), same);
+    hub.marker_was_read(token, 5).unwrap();
     joined.come("a", Provenance::Plain, "x.");
-    let seat = hub.claim_slot().unwrap();
-    let number = hub.region.get(header::FENCE);
+    let claim = hub.claim_slot().unwrap();
+    let number = hub.region.get(header::FENCING_TOKEN);
     let take_over = |hub: &Hub| {
-        hub.take_over(seat, 5, at(0)).unwrap();
+        hub.take_over(claim, 5, at(0)).unwrap();
     };
     kill_everywhere(hub, take_over, |before, found, _| {
         assert_eq!(before, found);
         // Either the holder still has all, or the successor.
-        let taken = hub.region.get(header::FENCE) > number;
-        assert_eq!(hub.holder_slot() == Some(seat.slot), taken);
+        let taken = hub.region.get(header::FENCING_TOKEN) > number;
+        assert_eq!(hub.holder_slot() == Some(claim.slot), taken);
         assert_eq!(hub.region.get(header::BEHIND_MARKER), u64::from(!taken));
         assert_eq!(hub.has_read_marker(5), !taken);
     });

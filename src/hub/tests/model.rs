@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::*;
 use crate::hub::log::channels::record_blocks;
-use crate::hub::memory::alloc::of_event;
+use crate::hub::memory::alloc::blocks_for_event;
 use crate::hub::memory::layout::header;
 use crate::sse::id::EntryId;
 
@@ -27,7 +27,7 @@ pub struct Channel {
     pub log: Vec<Logged>,
     pub lost: usize,
     /// The place of the newest that is gone, or what was inherited.
-    pub floor: LogOrder,
+    pub low_watermark: LogOrder,
     known: bool,
     /// Streams of each slot that has joined.
     pub joined: BTreeMap<usize, (Membership, u32)>,
@@ -105,8 +105,12 @@ impl Model {
             self.last = EntryId { ms: first.ms, seq: first.seq + i };
             let place = LogOrder { entry_id: self.last, position: self.head };
             ids.push(place.id(Kind::Local, 7));
-            let logged =
-                Logged { place, text: text.clone(), born: self.now.mono, blocks: of_event(*len) };
+            let logged = Logged {
+                place,
+                text: text.clone(),
+                born: self.now.mono,
+                blocks: blocks_for_event(*len),
+            };
             self.channels.entry(channel.into()).or_default().log.push(logged);
         }
         ids
@@ -125,7 +129,7 @@ impl Model {
         let channel = self.channels.get_mut(name)?;
         let events = channel.retained().len() as u64;
         channel.lost = channel.log.len();
-        channel.floor = place;
+        channel.low_watermark = place;
         Some(events)
     }
 
@@ -149,7 +153,7 @@ impl Model {
     }
 
     /// Whether so many blocks for this channel could be had at all.
-    pub fn could_hold(&self, hub: &Hub, wanted: usize, channel: &str) -> bool {
+    pub fn could_fit(&self, hub: &Hub, wanted: usize, channel: &str) -> bool {
         let heard = self.channels.iter().filter(|(name, channel_of)| {
             !channel_of.joined.is_empty() || (*name == channel && channel_of.known)
         });
@@ -193,10 +197,10 @@ impl Model {
             any_young: !gone.iter().all(|event| self.is_old(event)),
             any_owed: all - lost < owed,
         });
-        let floor = gone.last().map(|last| last.place);
+        let low_watermark = gone.last().map(|last| last.place);
         let channel = self.channels.get_mut(name)?;
         channel.lost = lost;
-        channel.floor = channel.floor.max(floor.unwrap_or_default());
+        channel.low_watermark = channel.low_watermark.max(low_watermark.unwrap_or_default());
         left
     }
 
@@ -208,7 +212,7 @@ impl Model {
                 assert!(channel.joined.is_empty(), "{name} has seats and was forgotten");
                 assert!(channel.retained().is_empty());
                 channel.known = false;
-                self.forgotten = self.forgotten.max(channel.floor);
+                self.forgotten = self.forgotten.max(channel.low_watermark);
                 forgot += 1;
             }
         }
@@ -216,10 +220,10 @@ impl Model {
             if !channel.known && hub.knows(name.as_bytes()) {
                 assert_eq!(wanted_for(wanted), Some(name.as_str()));
                 channel.known = true;
-                channel.floor = self.forgotten;
+                channel.low_watermark = self.forgotten;
             }
-            let floor = if channel.known { channel.floor } else { self.forgotten };
-            assert_eq!(hub.floor_of(name.as_bytes()), floor, "floor of {name}");
+            let low_watermark = if channel.known { channel.low_watermark } else { self.forgotten };
+            assert_eq!(hub.low_watermark_of(name.as_bytes()), low_watermark, "floor of {name}");
         }
         forgot
     }

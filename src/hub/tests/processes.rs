@@ -36,7 +36,7 @@ struct Shared {
 fn map(path: &PathBuf) -> (Region, Region) {
     let file = File::options().read(true).write(true).open(path).unwrap();
     let bytes = file.metadata().unwrap().len() as usize;
-    let whole = Region::of_file(&file, bytes);
+    let whole = Region::from_file(&file, bytes);
     let board = BOARD * WORD;
     (whole.part(0, bytes - board), whole.part(bytes - board, board))
 }
@@ -59,10 +59,10 @@ fn data_of(writer: usize, seq: u64, rest: usize) -> String {
 fn work(path: &PathBuf, writer: usize, paced: bool) {
     let Shared { hub, board } = open(path);
     let mut random = Random::new(writer as u64);
-    let seat = hub.claim_slot();
+    let claim = hub.claim_slot();
     let mut members = Vec::new();
-    if let Some(seat) = seat {
-        let join = |name: &str| patiently(|| hub.join(seat, name.as_bytes(), now()));
+    if let Some(claim) = claim {
+        let join = |name: &str| patiently(|| hub.join(claim, name.as_bytes(), now()));
         members = CHANNELS.map(join).into();
     }
     let mut seq = 0;
@@ -78,12 +78,12 @@ fn work(path: &PathBuf, writer: usize, paced: bool) {
             1 => drop(hub.sweep(now())),
             2 if !members.is_empty() => {
                 let beginning = hub.begin(&members, &Resume::From(b"x".into()), now());
-                if let Some(mut pursuit) = beginning.ok().and_then(|beginning| beginning.pursuit) {
-                    drop(hub.slice_of(&mut pursuit, 10, 100_000, now()));
+                if let Some(mut cursor) = beginning.ok().and_then(|beginning| beginning.cursor) {
+                    drop(hub.slice_of(&mut cursor, 10, 100_000, now()));
                 }
             }
             3 => {
-                if let Some(Ok(member)) = seat.map(|seat| hub.join(seat, b"passing", now())) {
+                if let Some(Ok(member)) = claim.map(|claim| hub.join(claim, b"passing", now())) {
                     hub.leave(member).unwrap_or_default();
                 }
             }
@@ -162,18 +162,18 @@ impl Reader {
     fn catch_up(&mut self, hub: &Hub) {
         self.behind += 1;
         let until = hub.head();
-        let mut pursuit =
+        let mut cursor =
             ReplayCursor::since(self.at, Default::default(), until, self.members.iter().copied());
         loop {
-            let slice = patiently(|| hub.slice_of(&mut pursuit, 10, 100_000, now()));
+            let slice = patiently(|| hub.slice_of(&mut cursor, 10, 100_000, now()));
             if slice.gap.is_some() {
                 self.gaps += 1;
                 self.told = hub.head();
-                pursuit.told(&slice);
+                cursor.gap_sent(&slice);
             }
             for found in &slice.events {
                 self.take(&found.event, found.event.place.position);
-                pursuit.passed(found);
+                cursor.delivered(found);
             }
             if slice.done {
                 self.at = until;
@@ -210,7 +210,7 @@ struct Killing {
     path: PathBuf,
     shared: Shared,
     reader: Reader,
-    seat: SlotClaim,
+    claim: SlotClaim,
     pace: &'static str,
     children: Vec<(usize, Child)>,
     started: usize,
@@ -225,13 +225,13 @@ impl Killing {
         let plan = Plan { bytes, slots: 8, max_event: 4096, history, source: Source::Alone };
         format(&region, &plan, 7, now()).unwrap();
         let hub = Hub::attach(region).unwrap();
-        let seat = hub.claim_slot().unwrap();
-        let join = |name: &str| hub.join(seat, name.as_bytes(), now()).unwrap();
+        let claim = hub.claim_slot().unwrap();
+        let join = |name: &str| hub.join(claim, name.as_bytes(), now()).unwrap();
         let members = CHANNELS.map(join).into();
         let seen = BTreeMap::new();
         let reader = Reader { members, at: 0, gaps: 0, behind: 0, seen, told: 0 };
         let shared = Shared { hub, board };
-        Killing { path, shared, reader, seat, pace, children: Vec::new(), started: 0 }
+        Killing { path, shared, reader, claim, pace, children: Vec::new(), started: 0 }
     }
 
     fn read(&mut self) {
@@ -281,7 +281,7 @@ impl Killing {
         assert!(died <= 1, "a slot that dies again and again");
         let seats: Vec<SlotClaim> = std::iter::from_fn(|| hub.claim_slot()).collect();
         assert_eq!(seats.len(), hub.slots() - 1);
-        assert!(seats.iter().all(|seat| seat.slot != self.seat.slot));
+        assert!(seats.iter().all(|claim| claim.slot != self.claim.slot));
     }
 }
 
@@ -314,7 +314,7 @@ fn killed_processes_lose_nothing_that_was_acknowledged() {
     eprintln!(
         "{} children, {acknowledged} events acknowledged, {} deaths with the lock in hand",
         killing.started,
-        hub.stats().of(Counter::Repairs)
+        hub.stats().counter(Counter::Repairs)
     );
     killing.all_slots_are_free_again();
 }
@@ -325,14 +325,14 @@ fn killed_processes_leave_a_whole_hub_when_all_is_being_evicted() {
     let mut killing = Killing::new("full", least, History { count: 10, age: 100 }, "unpaced");
     killing.run();
     let stats = killing.shared.hub.stats();
-    assert!(stats.of(Counter::Evicted) > 0);
+    assert!(stats.counter(Counter::Evicted) > 0);
     eprintln!(
         "{} children, {} events, {} gaps, {} times behind, {} deaths with the lock in hand",
         killing.started,
         killing.shared.hub.head(),
         killing.reader.gaps,
         killing.reader.behind,
-        stats.of(Counter::Repairs)
+        stats.counter(Counter::Repairs)
     );
     killing.all_slots_are_free_again();
 }

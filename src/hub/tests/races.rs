@@ -19,10 +19,10 @@ fn steps(of_miri: u64) -> impl Iterator<Item = u64> {
 /// Reads the positions that `pick` takes from the head, while events of `size` bytes are published
 /// on three channels in turn. Whatever is read is whole, and of the channel that it says.
 fn read_beside_a_writer(hub: &Hub, size: usize, of_miri: u64, pick: impl Fn(u64, u64) -> u64) {
-    let seat = hub.claim_slot().unwrap();
-    let filler = hub.join(seat, b"filler", at(0)).unwrap();
+    let claim = hub.claim_slot().unwrap();
+    let filler = hub.join(claim, b"filler", at(0)).unwrap();
     // Three, so that what takes an entry's place in the ring is not of the same channel.
-    let members = CHANNELS.map(|name| hub.join(seat, name.as_bytes(), at(0)).unwrap());
+    let members = CHANNELS.map(|name| hub.join(claim, name.as_bytes(), at(0)).unwrap());
     let before = hub.head();
     let data_of = |position: u64| match position > before {
         true => format!("{position:08}").repeat(size / 8),
@@ -66,7 +66,7 @@ fn no_torn_event_is_given_from_a_zone_that_turns_over() {
 }
 
 #[test]
-fn no_entry_of_the_ring_is_taken_for_another() {
+fn no_ring_entry_is_mistaken_for_another() {
     let hub = hub_of(1 << 20, 200, 1, 0);
     let ring = hub.layout.ring as u64;
     // Filled, so that it turns over from the first step on.
@@ -117,13 +117,13 @@ fn what_was_forgotten_is_not_read_and_its_neighbours_are() {
 }
 
 #[test]
-fn either_the_bell_rings_or_the_event_is_seen() {
+fn either_the_process_is_woken_or_it_sees_the_event() {
     let rounds = if cfg!(miri) { 10 } else { 2_000 };
     let hub = roomy();
-    let seat = hub.claim_slot().unwrap();
+    let claim = hub.claim_slot().unwrap();
     for round in 0..rounds {
         // It rang a moment ago: only who sees it hushed rings it again.
-        while hub.needs_wakeup(seat.slot, at(0)) {}
+        while hub.needs_wakeup(claim.slot, at(0)) {}
         let before = hub.head();
         let ready = AtomicU64::new(0);
         let meet = || {
@@ -137,10 +137,10 @@ fn either_the_bell_rings_or_the_event_is_seen() {
             let publisher = scope.spawn(|| {
                 meet();
                 put(&hub, "a", "x", at(0));
-                hub.needs_wakeup(seat.slot, at(0))
+                hub.needs_wakeup(claim.slot, at(0))
             });
             meet();
-            hub.hush(seat);
+            hub.clear_wakeup(claim);
             let seen = hub.head() > before;
             (publisher.join().unwrap(), seen)
         });

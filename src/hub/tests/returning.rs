@@ -4,10 +4,10 @@
 use super::*;
 
 #[test]
-fn a_burst_beyond_count_stays_while_there_is_room() {
+fn a_burst_beyond_count_is_retained_while_memory_is_free() {
     let hub = small(10);
-    let seat = hub.claim_slot().unwrap();
-    let member = hub.join(seat, b"burst", at(0)).unwrap();
+    let claim = hub.claim_slot().unwrap();
+    let member = hub.join(claim, b"burst", at(0)).unwrap();
     let first = put(&hub, "burst", "0", at(0));
     for i in 1..=500 {
         put(&hub, "burst", &i.to_string(), at(0));
@@ -15,16 +15,16 @@ fn a_burst_beyond_count_stays_while_there_is_room() {
     // A stream in progress and one that returns get all; one that is new gets what is owed.
     let (gaps, given) = resumed(&hub, &[member], &first.to_string(), at(0));
     assert_eq!((gaps, given.len()), (0, 500));
-    let mut pursuit = ReplayCursor::since(1, Default::default(), 501, [member].into_iter());
-    assert_eq!(all_of(&hub, &mut pursuit, 64, at(0)).1.len(), 500);
+    let mut cursor = ReplayCursor::since(1, Default::default(), 501, [member].into_iter());
+    assert_eq!(all_of(&hub, &mut cursor, 64, at(0)).1.len(), 500);
     assert_eq!(fresh(&hub, &[member], 100, at(0)).len(), 10);
 }
 
 #[test]
 fn events_that_are_too_old_are_never_read() {
     let hub = hub_of(1 << 20, 4096, 10, 1_000);
-    let seat = hub.claim_slot().unwrap();
-    let member = hub.join(seat, b"a", at(0)).unwrap();
+    let claim = hub.claim_slot().unwrap();
+    let member = hub.join(claim, b"a", at(0)).unwrap();
     let first = put(&hub, "a", "first", at(0));
     put(&hub, "a", "old", at(1));
     put(&hub, "a", "young", at(500));
@@ -35,17 +35,17 @@ fn events_that_are_too_old_are_never_read() {
     assert_eq!(fresh(&hub, &[member], 10, at(1_001)), ["young"]);
     assert_eq!(resumed(&hub, &[member], &first.to_string(), at(1_001)), (1, vec!["young".into()]));
     let beginning = hub.begin(&[member], &Resume::From(first.to_string().into()), at(1_001));
-    let mut pursuit = beginning.unwrap().pursuit.unwrap();
+    let mut cursor = beginning.unwrap().cursor.unwrap();
     // It ages between the beginning and the first slice.
-    assert!(all_of(&hub, &mut pursuit, 64, at(1_500)).1.is_empty());
+    assert!(all_of(&hub, &mut cursor, 64, at(1_500)).1.is_empty());
     hub.check_settled();
 }
 
 #[test]
 fn a_quiet_channel_that_aged_out_tells_no_gap_to_who_has_seen_it_all() {
     let hub = hub_of(1 << 20, 4096, 10, 1_000);
-    let seat = hub.claim_slot().unwrap();
-    let member = hub.join(seat, b"a", at(0)).unwrap();
+    let claim = hub.claim_slot().unwrap();
+    let member = hub.join(claim, b"a", at(0)).unwrap();
     let before = put(&hub, "a", "1", at(0));
     let last = put(&hub, "a", "2", at(0));
     put(&hub, "b", "3", at(0));
@@ -63,16 +63,16 @@ fn a_forgotten_channel_still_tells_a_gap() {
         put(&hub, &format!("c{i}"), "x", at(5_000));
     }
     assert!(!hub.knows(b"gone"));
-    let seat = hub.claim_slot().unwrap();
-    let member = hub.join(seat, b"gone", at(5_000)).unwrap();
+    let claim = hub.claim_slot().unwrap();
+    let member = hub.join(claim, b"gone", at(5_000)).unwrap();
     assert_eq!(resumed(&hub, &[member], &id.to_string(), at(5_000)), (1, vec![]));
 }
 
 #[test]
-fn an_overtaken_client_is_told_one_gap() {
+fn an_overtaken_client_receives_one_gap() {
     let hub = hub_of(Plan::minimum_bytes(8, 256), 256, 1, 0);
-    let seat = hub.claim_slot().unwrap();
-    let member = hub.join(seat, b"a", at(0)).unwrap();
+    let claim = hub.claim_slot().unwrap();
+    let member = hub.join(claim, b"a", at(0)).unwrap();
     let put_some = |n: u64| {
         for i in 0..n {
             put(&hub, "a", &i.to_string(), at(0));
@@ -80,14 +80,13 @@ fn an_overtaken_client_is_told_one_gap() {
     };
     put_some(1_000);
     let (at_first, until) = (hub.head() - 10, hub.head());
-    let mut pursuit =
-        ReplayCursor::since(at_first, Default::default(), until, [member].into_iter());
-    let slice = hub.slice_of(&mut pursuit, 5, usize::MAX, at(0)).unwrap();
+    let mut cursor = ReplayCursor::since(at_first, Default::default(), until, [member].into_iter());
+    let slice = hub.slice_of(&mut cursor, 5, usize::MAX, at(0)).unwrap();
     assert_eq!((slice.gap, slice.events.len()), (None, 5));
-    slice.events.iter().for_each(|found| pursuit.passed(found));
+    slice.events.iter().for_each(|found| cursor.delivered(found));
     // While it waits, everything up to `until` goes, and more.
     put_some(1_000);
-    let (mut gaps, given) = all_of(&hub, &mut pursuit, 5, at(0));
+    let (mut gaps, given) = all_of(&hub, &mut cursor, 5, at(0));
     assert!(given.is_empty());
     let mut next = ReplayCursor::since(until, Default::default(), hub.head(), [member].into_iter());
     let (more, given) = all_of(&hub, &mut next, 5, at(0));
@@ -99,17 +98,17 @@ fn an_overtaken_client_is_told_one_gap() {
 #[test]
 fn slices_are_bounded_by_bytes_as_well() {
     let hub = small(100);
-    let seat = hub.claim_slot().unwrap();
-    let member = hub.join(seat, b"a", at(0)).unwrap();
+    let claim = hub.claim_slot().unwrap();
+    let member = hub.join(claim, b"a", at(0)).unwrap();
     for size in [3_000, 10, 10, 3_000, 3_000] {
         put(&hub, "a", &"x".repeat(size), at(0));
     }
-    let mut pursuit = ReplayCursor::since(0, Default::default(), 5, [member].into_iter());
+    let mut cursor = ReplayCursor::since(0, Default::default(), 5, [member].into_iter());
     let mut counts = Vec::new();
     loop {
-        let slice = hub.slice_of(&mut pursuit, 64, 3_100, at(0)).unwrap();
+        let slice = hub.slice_of(&mut cursor, 64, 3_100, at(0)).unwrap();
         counts.push(slice.events.len());
-        slice.events.iter().for_each(|found| pursuit.passed(found));
+        slice.events.iter().for_each(|found| cursor.delivered(found));
         if slice.done {
             break;
         }
@@ -120,26 +119,26 @@ fn slices_are_bounded_by_bytes_as_well() {
 #[test]
 fn a_pursuit_looks_for_its_beginning_once() {
     let hub = small(1_000);
-    let seat = hub.claim_slot().unwrap();
-    let join = |name: &str| hub.join(seat, name.as_bytes(), at(0)).unwrap();
+    let claim = hub.claim_slot().unwrap();
+    let join = |name: &str| hub.join(claim, name.as_bytes(), at(0)).unwrap();
     let members = ["a", "b"].map(join);
     for i in 0..600 {
         put(&hub, if i < 300 { "a" } else { "b" }, &i.to_string(), at(0));
     }
-    let mut pursuit = ReplayCursor::since(0, Default::default(), 600, members.into_iter());
-    assert!(format!("{pursuit:?}").contains("Seek"));
-    let slice = hub.slice_of(&mut pursuit, 1, usize::MAX, at(0)).unwrap();
-    pursuit.passed(&slice.events[0]);
+    let mut cursor = ReplayCursor::since(0, Default::default(), 600, members.into_iter());
+    assert!(format!("{cursor:?}").contains("Seek"));
+    let slice = hub.slice_of(&mut cursor, 1, usize::MAX, at(0)).unwrap();
+    cursor.delivered(&slice.events[0]);
     // To walk back anew with each slice would cost the square of what is missed.
-    assert!(!format!("{pursuit:?}").contains("Seek"));
-    assert_eq!(all_of(&hub, &mut pursuit, 7, at(0)).1.len(), 599);
+    assert!(!format!("{cursor:?}").contains("Seek"));
+    assert_eq!(all_of(&hub, &mut cursor, 7, at(0)).1.len(), 599);
 }
 
 #[test]
-fn without_history_nothing_is_replayed_and_a_gap_is_told() {
+fn without_history_nothing_is_replayed_and_a_gap_is_sent() {
     let hub = hub_of(1 << 20, 4096, 0, 0);
-    let seat = hub.claim_slot().unwrap();
-    let member = hub.join(seat, b"a", at(0)).unwrap();
+    let claim = hub.claim_slot().unwrap();
+    let member = hub.join(claim, b"a", at(0)).unwrap();
     let first = put(&hub, "a", "1", at(0));
     let last = put(&hub, "a", "2", at(0));
     assert!(fresh(&hub, &[member], 5, at(0)).is_empty());
@@ -147,16 +146,16 @@ fn without_history_nothing_is_replayed_and_a_gap_is_told() {
     assert_eq!(resumed(&hub, &[member], &last.to_string(), at(0)), (0, vec![]));
     assert_eq!(resumed(&hub, &[member], "nonsense", at(0)), (1, vec![]));
     // Streams in progress still get all.
-    let mut pursuit = ReplayCursor::since(0, Default::default(), 2, [member].into_iter());
-    assert_eq!(all_of(&hub, &mut pursuit, 64, at(0)), (vec![], vec!["1".into(), "2".into()]));
+    let mut cursor = ReplayCursor::since(0, Default::default(), 2, [member].into_iter());
+    assert_eq!(all_of(&hub, &mut cursor, 64, at(0)), (vec![], vec!["1".into(), "2".into()]));
 }
 
 #[test]
-fn a_gap_is_not_told_again_to_who_returns_with_its_id() {
+fn a_client_that_resumes_from_a_gap_receives_no_second_gap() {
     let hub = hub_of(Plan::minimum_bytes(8, 256), 256, 10, 0);
-    let seat = hub.claim_slot().unwrap();
+    let claim = hub.claim_slot().unwrap();
     let members: Vec<Membership> =
-        ["a", "b"].iter().map(|name| hub.join(seat, name.as_bytes(), at(0)).unwrap()).collect();
+        ["a", "b"].iter().map(|name| hub.join(claim, name.as_bytes(), at(0)).unwrap()).collect();
     let first = put(&hub, "a", "first", at(0));
     for i in 0..500 {
         put(&hub, ["a", "b"][i % 2], &i.to_string(), at(i as u64 / 3));
@@ -165,12 +164,12 @@ fn a_gap_is_not_told_again_to_who_returns_with_its_id() {
         // One channel at a time: of two, one may have lost what is newer than the other's oldest.
         for members in [&members[..1], &members[1..]] {
             let beginning = hub.begin(members, &Resume::From(id.clone().into()), at(0)).unwrap();
-            let (gaps, given) = all_of(&hub, &mut beginning.pursuit.unwrap(), 7, at(0));
+            let (gaps, given) = all_of(&hub, &mut beginning.cursor.unwrap(), 7, at(0));
             assert_eq!(gaps.len(), 1);
             assert_eq!(resumed(&hub, members, &gaps[0].to_string(), at(0)), (0, given));
         }
         let beginning = hub.begin(&members, &Resume::From(id.into()), at(0)).unwrap();
-        let (gaps, given) = all_of(&hub, &mut beginning.pursuit.unwrap(), 7, at(0));
+        let (gaps, given) = all_of(&hub, &mut beginning.cursor.unwrap(), 7, at(0));
         assert_eq!(resumed(&hub, &members, &gaps[0].to_string(), at(0)).1, given);
     }
 }
@@ -178,14 +177,14 @@ fn a_gap_is_not_told_again_to_who_returns_with_its_id() {
 #[test]
 fn what_is_lost_behind_the_end_of_a_pursuit_is_the_next_ones_to_tell() {
     let hub = small(10);
-    let seat = hub.claim_slot().unwrap();
-    let member = hub.join(seat, b"a", at(0)).unwrap();
+    let claim = hub.claim_slot().unwrap();
+    let member = hub.join(claim, b"a", at(0)).unwrap();
     for i in 0..3 {
         put(&hub, "a", &i.to_string(), at(0));
     }
-    let mut pursuit = ReplayCursor::since(1, AlreadySeen::default(), 2, [member].into_iter());
+    let mut cursor = ReplayCursor::since(1, AlreadySeen::default(), 2, [member].into_iter());
     hub.forget_channel(b"a", at(0)).unwrap();
-    let slice = hub.slice_of(&mut pursuit, 64, usize::MAX, at(0)).unwrap();
+    let slice = hub.slice_of(&mut cursor, 64, usize::MAX, at(0)).unwrap();
     assert_eq!((slice.gap, slice.done, slice.overtaken), (None, true, true));
     let mut next = ReplayCursor::since(2, AlreadySeen::default(), 3, [member].into_iter());
     let slice = hub.slice_of(&mut next, 64, usize::MAX, at(0)).unwrap();

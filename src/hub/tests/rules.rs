@@ -62,7 +62,7 @@ fn the_first_to_give_is_never_one_that_another_outweighs_twice() {
             held = now;
         }
     }
-    assert!(hub.stats().of(Counter::Evicted) > 0);
+    assert!(hub.stats().counter(Counter::Evicted) > 0);
 }
 
 #[test]
@@ -71,18 +71,18 @@ fn idle_channels_go_before_owed_events() {
     for i in 0..blocks(&hub) / 2 {
         put(&hub, "owed", &i.to_string(), at(0));
     }
-    let seat = hub.claim_slot().unwrap();
+    let claim = hub.claim_slot().unwrap();
     let idle = |i: usize| format!("idle{i}");
     let left = blocks(&hub) - blocks(&hub) / 2 - 10;
     for i in 0..left {
-        let member = hub.join(seat, idle(i).as_bytes(), at(0)).unwrap();
+        let member = hub.join(claim, idle(i).as_bytes(), at(0)).unwrap();
         hub.leave(member).unwrap();
     }
     for i in 0..100 {
         put(&hub, "owed", &i.to_string(), at(0));
     }
     hub.check_settled();
-    assert_eq!(hub.stats().of(Counter::Evicted), 0);
+    assert_eq!(hub.stats().counter(Counter::Evicted), 0);
     assert_eq!(hub.retained(b"owed").len(), blocks(&hub) / 2 + 100);
     // The longest idle went first.
     assert!(!hub.knows(idle(0).as_bytes()) && hub.knows(idle(left - 1).as_bytes()));
@@ -96,7 +96,7 @@ fn surplus_is_given_in_turn() {
         put(&hub, "b", &i.to_string(), at(0));
     }
     let mut i = 0;
-    while hub.stats().of(Counter::Evicted) < 100 {
+    while hub.stats().counter(Counter::Evicted) < 100 {
         put(&hub, "c", &i.to_string(), at(0));
         i += 1;
     }
@@ -114,9 +114,9 @@ fn what_fits_an_emptied_zone_is_never_refused() {
         let new = [event(b"x")];
         hub.publish(long(i).as_bytes(), &new, Some(key.as_bytes()), at(0)).unwrap();
     }
-    let seat = hub.claim_slot().unwrap();
+    let claim = hub.claim_slot().unwrap();
     for i in 0..200 {
-        let member = hub.join(seat, long(1_000 + i).as_bytes(), at(0)).unwrap();
+        let member = hub.join(claim, long(1_000 + i).as_bytes(), at(0)).unwrap();
         hub.leave(member).unwrap();
     }
     // All blocks but those of its channel, of its key, and block 0.
@@ -136,10 +136,10 @@ fn what_fits_an_emptied_zone_is_never_refused() {
 #[test]
 fn a_publish_that_can_never_fit_takes_nothing_from_others() {
     let hub = hub_of(Plan::minimum_bytes(8, 4096), 4096, 10, 0);
-    let seat = hub.claim_slot().unwrap();
+    let claim = hub.claim_slot().unwrap();
     // Channels with subscribers cannot go: they count as well.
     for i in 0..blocks(&hub) / 2 {
-        hub.join(seat, format!("heard{i}").as_bytes(), at(0)).unwrap();
+        hub.join(claim, format!("heard{i}").as_bytes(), at(0)).unwrap();
     }
     for i in 0..10 {
         put(&hub, "a", &i.to_string(), at(0));
@@ -154,12 +154,12 @@ fn a_publish_that_can_never_fit_takes_nothing_from_others() {
 }
 
 #[test]
-fn channels_with_seats_are_never_forgotten() {
+fn channels_with_listeners_are_never_removed() {
     let hub = hub_of(Plan::minimum_bytes(8, 4096), 4096, 1, 0);
-    let seat = hub.claim_slot().unwrap();
+    let claim = hub.claim_slot().unwrap();
     let mut joined = Vec::new();
     let full = loop {
-        match hub.join(seat, format!("c{}", joined.len()).as_bytes(), at(0)) {
+        match hub.join(claim, format!("c{}", joined.len()).as_bytes(), at(0)) {
             Ok(member) => joined.push(member),
             Err(error) => break error,
         }
@@ -178,12 +178,12 @@ fn channels_with_seats_are_never_forgotten() {
 #[test]
 fn channels_of_the_dead_give_way_at_once() {
     let hub = hub_of(Plan::minimum_bytes(8, 4096), 4096, 1, 0);
-    let seat = hub.claim_slot().unwrap();
+    let claim = hub.claim_slot().unwrap();
     let names = (0..).map(|i| format!("c{i}"));
-    for name in names.take_while(|name| hub.join(seat, name.as_bytes(), at(0)).is_ok()) {
+    for name in names.take_while(|name| hub.join(claim, name.as_bytes(), at(0)).is_ok()) {
         drop(name);
     }
-    hub.release_slot(seat);
+    hub.release_slot(claim);
     put(&hub, "new", &"x".repeat(4_000), at(0));
     hub.check_settled();
 }
@@ -233,7 +233,10 @@ fn counters_of_the_zone_are_exact() {
     assert_eq!(hub.stats().zone_used_bytes, 0);
     put(&hub, "a", &"x".repeat(1_000), at(0));
     let stats = hub.stats();
-    assert_eq!((stats.channels, stats.retained_events, stats.of(Counter::EventsIn)), (1, 1, 1));
+    assert_eq!(
+        (stats.channels, stats.retained_events, stats.counter(Counter::EventsIn)),
+        (1, 1, 1)
+    );
     // A record, and 1,007 bytes behind a head of 40: nine blocks.
     assert_eq!(stats.zone_used_bytes, 10 * 128);
     assert_eq!(hub.region.get(header::FRESH), 11);

@@ -13,7 +13,7 @@ const BYTES: usize = 1 << 18;
 
 fn map(path: &PathBuf) -> Region {
     let file = File::options().read(true).write(true).open(path).unwrap();
-    Region::of_file(&file, BYTES)
+    Region::from_file(&file, BYTES)
 }
 
 #[test]
@@ -52,7 +52,7 @@ fn a_stopped_holder_is_called_stopped() {
     let stopped = Err(PublishError::Busy(Locked::Stopped));
     while publish() != stopped {
         assert!(child.try_wait().unwrap().is_none(), "the child has ended");
-        hub.given_up_is_forgotten();
+        hub.forget_given_up();
     }
     assert!(hub.is_stuck());
     assert_eq!(publish(), stopped);

@@ -337,7 +337,7 @@ impl Session {
             self.tell_started_over(name);
         }
         let (hub, fence) = (&self.joined.hub, self.tenant.fence);
-        self.patiently(|| hub.lose(fence, member, fetched.missing))
+        self.patiently(|| hub.record_loss(fence, member, fetched.missing))
     }
 
     /// What a channel lacked is appended: now comes what has come meanwhile, and it is in step.

@@ -50,18 +50,18 @@ impl Session {
                 break;
             };
             if descriptor.signal() == Some(ControlEntry::Wanted) {
-                let name = self.patiently_locked(|| hub.wanted_name(descriptor.channel))?;
+                let name = self.patiently_locked(|| hub.requested_name(descriptor.channel))?;
                 newcomers.extend(name);
             }
             self.read += 1;
         }
         self.want(wanted)?;
-        self.want_with(newcomers, SyncState::of_newcomer)
+        self.want_with(newcomers, SyncState::for_newcomer)
     }
 
     /// All channels that some process has streams of.
     pub(in crate::redis) fn heard(&self) -> Result<Vec<Vec<u8>>, Ended> {
-        self.all_of(|bucket| self.joined.hub.heard(bucket))
+        self.all_of(|bucket| self.joined.hub.subscribed_channels(bucket))
     }
 
     /// All channels in whose records the process of this slot has a place.

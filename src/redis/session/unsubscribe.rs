@@ -98,7 +98,7 @@ impl Session {
                 continue;
             }
             // A lock that is not to be had now is to be had in a second.
-            let Ok(heard) = hub.is_heard(channel.member) else { break };
+            let Ok(heard) = hub.is_subscribed(channel.member) else { break };
             if heard {
                 channel.quiet = None;
             } else if now.saturating_sub(*channel.quiet.get_or_insert(now)) >= GRACE {

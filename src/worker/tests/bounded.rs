@@ -1,12 +1,12 @@
 //! What concerns many streams or many channels takes many turns, and comes out as if it had taken one.
 
 use super::*;
-use crate::hub::let_turns_have;
+use crate::hub::set_turn_steps;
 
 #[test]
 fn an_administrators_end_takes_many_turns_and_reaches_those_who_were_there() {
     let mut bench = bench(4 << 20, HISTORY);
-    let_turns_have(8);
+    set_turn_steps(8);
     let there: Vec<_> = (0..50).map(|_| bench.open(settings(), &["a"], "").0).collect();
     assert_eq!(bench.worker.end_streams(b"a", bench.now).unwrap(), Some(50));
     bench.publish("a", "after the end");
@@ -32,7 +32,7 @@ fn an_administrators_end_takes_many_turns_and_reaches_those_who_were_there() {
 #[test]
 fn a_ring_that_was_overtaken_is_told_to_many_channels_in_many_turns() {
     let mut bench = bench(4 << 20, History { count: 5_000, age: 0 });
-    let_turns_have(4);
+    set_turn_steps(4);
     let names: Vec<String> = (0..30).map(|i| format!("channel {i}")).collect();
     let wires: Vec<_> = names.iter().map(|name| bench.open(settings(), &[name], "").1).collect();
     let (ended, _) = bench.open(settings(), &["ended"], "");
@@ -56,7 +56,7 @@ fn a_ring_that_was_overtaken_is_told_to_many_channels_in_many_turns() {
 #[test]
 fn a_drain_of_many_streams_is_entered_in_many_turns() {
     let mut bench = bench(4 << 20, HISTORY);
-    let_turns_have(8);
+    set_turn_steps(8);
     for _ in 0..100 {
         bench.open(settings(), &["a"], "");
     }
@@ -77,7 +77,7 @@ fn an_event_that_many_patterns_have_to_be_compared_with_takes_many_turns() {
     for i in 0..100 {
         wires.push(bench.match_all(settings(), &[&format!("*{i}")], "").1);
     }
-    let_turns_have(20);
+    set_turn_steps(20);
     bench.publish("event 7", "one");
     bench.publish("event 77", "two");
     assert_eq!(bench.worker.turn(bench.now), Progress::More);

@@ -103,7 +103,7 @@ fn a_client_that_history_overtook_is_told_once_and_goes_on() {
     let rest: Vec<usize> = heard[3..].iter().map(|n| n.parse().unwrap()).collect();
     assert_eq!(rest, (first..2_000).collect::<Vec<_>>());
     assert!(rest.len() >= 10);
-    assert_eq!(bench.hub.stats().of(Counter::SlowClients), 1);
+    assert_eq!(bench.hub.stats().counter(Counter::SlowClients), 1);
 }
 
 #[test]

@@ -59,16 +59,16 @@ fn every_stream_that_was_opened_is_open_or_counted_as_ended_for_one_reason() {
     bench.open(settings(), &["a"], "");
     let stats = bench.hub.stats();
     assert_eq!(
-        (stats.subscribers, stats.of(Counter::Opened), stats.of(Counter::Resumed)),
+        (stats.subscribers, stats.counter(Counter::Opened), stats.counter(Counter::Resumed)),
         (1, 8, 7)
     );
-    assert_eq!(all.map(|end| stats.of(end.counter())), [1; 7]);
-    assert_eq!(stats.of(Counter::EndedExit), 0);
+    assert_eq!(all.map(|end| stats.counter(end.counter())), [1; 7]);
+    assert_eq!(stats.counter(Counter::EndedExit), 0);
 
     // The process leaves without having ended its last stream.
     bench.worker.release(bench.now);
     let stats = bench.hub.stats();
-    assert_eq!((stats.subscribers, stats.of(Counter::EndedExit)), (0, 1));
+    assert_eq!((stats.subscribers, stats.counter(Counter::EndedExit)), (0, 1));
 }
 
 #[test]
@@ -98,7 +98,7 @@ fn watching_the_figures_does_not_change_them() {
         Counter::EndedClient,
         Counter::Passes,
     ];
-    assert_eq!(touched.map(|counter| stats.of(counter)), [0; 7]);
+    assert_eq!(touched.map(|counter| stats.counter(counter)), [0; 7]);
     bench.now.mono += 1_000;
     assert!(!bench.worker.feed_is_due(bench.now), "nobody watches");
 }

@@ -44,7 +44,7 @@ impl Joint {
     pub fn catch_up(&mut self, channel: &str, fetched: &[u64], missing: Loss) {
         let (member, hub) = (self.join(channel), self.bench.hub.clone());
         let known = hub.sync_state(member).unwrap();
-        hub.lose(self.fence, member, missing).unwrap();
+        hub.record_loss(self.fence, member, missing).unwrap();
         for ms in fetched {
             let how = match known {
                 SyncState::Interrupted(_) => Provenance::Missed(id(*ms).into()),
@@ -251,7 +251,7 @@ fn a_new_stream_is_not_given_the_past_of_a_redis_that_comes_late() {
     joint.bench.now.mono += 100;
     let day = Loss::UpTo(id(wall - 86_400_000));
     let member = joint.join("a");
-    joint.bench.hub.lose(joint.fence, member, day).unwrap();
+    joint.bench.hub.record_loss(joint.fence, member, day).unwrap();
     for ms in [wall - 9_000_000, wall - 9] {
         joint.come_born("a", Provenance::Earlier(id(ms).into()), "past", START.mono - 1);
     }
@@ -336,11 +336,11 @@ fn a_stream_of_several_streams_in_redis_is_exact_on_one_nginx() {
     let ids: Vec<String> =
         text.lines().filter_map(|line| line.strip_prefix("id: ").map(str::to_string)).collect();
     let all = ["12000", "11900", "12100", "12200"];
-    for (id, had) in ids.iter().zip(0..) {
+    for (id, seen) in ids.iter().zip(0..) {
         let (_, again) = joint.open(&["a", "b"], id);
-        assert_eq!(heard(&again), all[had..], "{id}");
+        assert_eq!(heard(&again), all[seen..], "{id}");
         // And so do the ids that it got by looking back.
-        if had < 4 {
+        if seen < 4 {
             assert_eq!(last_id(&again), *ids.last().unwrap());
         }
     }

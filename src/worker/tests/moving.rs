@@ -73,7 +73,7 @@ impl Nginx {
         self.take_in(redis, usize::MAX);
         let (mut heard, mut from) = (Vec::new(), Some(0));
         while let Some(bucket) = from {
-            let (some, next) = self.joint.bench.hub.heard(bucket).unwrap();
+            let (some, next) = self.joint.bench.hub.subscribed_channels(bucket).unwrap();
             heard.extend(some);
             from = next;
         }
@@ -85,11 +85,11 @@ impl Nginx {
                 continue;
             }
             let known = judge(self.joint.bench.hub.sync_state(member).unwrap());
-            let had = match known {
+            let seen = match known {
                 SyncState::Nothing => 0,
                 SyncState::Left(id) | SyncState::Interrupted(id) => id.ms(),
             };
-            for ms in redis.streams.get(channel).into_iter().flatten().filter(|ms| **ms > had) {
+            for ms in redis.streams.get(channel).into_iter().flatten().filter(|ms| **ms > seen) {
                 let how = match known {
                     SyncState::Interrupted(_) => Provenance::Missed(id(*ms).into()),
                     _ => Provenance::Earlier(id(*ms).into()),
@@ -158,7 +158,7 @@ impl Client {
         let there = &mut all[nginx];
         let (key, wire) = there.joint.open(&self.channels, &self.id);
         if there.joint.bench.worker.is_waiting(key) {
-            there.subscribe(redis, SyncState::of_newcomer);
+            there.subscribe(redis, SyncState::for_newcomer);
         }
         assert!(!there.joint.bench.worker.is_waiting(key));
         self.visit = Some(Visit { nginx, key, wire });

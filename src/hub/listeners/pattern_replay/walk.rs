@@ -2,7 +2,7 @@
 
 use crate::hub::budget::Budget;
 use crate::hub::listeners::pattern_replay::{
-    By, PatternReplay, Phase, Reach, Sliced, Track, Within,
+    BatchOutcome, By, PatternReplay, Phase, Reach, ScanPosition, Track,
 };
 use crate::hub::log::delivery::is_earlier;
 use crate::hub::log::replay::{ReplayBatch, ReplayedEvent};
@@ -13,15 +13,15 @@ use crate::hub::Now;
 
 impl Guard<'_> {
     /// Goes on looking for matching channels. True at the end of the table.
-    pub(super) fn look_on(
+    pub(super) fn scan_on(
         &self,
-        search: &mut PatternReplay,
+        replay: &mut PatternReplay,
         now: Now,
         budget: &mut Budget,
     ) -> bool {
         let mut name = Vec::new();
         loop {
-            let Phase::Looking { bucket, pending, .. } = &mut search.phase else { return true };
+            let Phase::Scanning { bucket, pending, .. } = &mut replay.phase else { return true };
             if budget.is_spent() {
                 return false;
             }
@@ -37,14 +37,14 @@ impl Guard<'_> {
             // It may have been forgotten since it was listed.
             if self.is_record(record) {
                 self.name_into(record, &mut name);
-                let is_done = !search.wants(&name, budget)
+                let is_done = !replay.matches(&name, budget)
                     || self.expire(record, now, budget)
-                        && self.look_at(record, search, now, budget);
+                        && self.scan_channel(record, replay, now, budget);
                 if !is_done {
                     return false;
                 }
             }
-            search.looked_at();
+            replay.finish_channel();
         }
     }
 
@@ -60,26 +60,26 @@ impl Guard<'_> {
 
     /// Looks for the first event of a channel that the stream lacks, and for what it lost. False: the
     /// budget is spent before that.
-    fn look_at(
+    fn scan_channel(
         &self,
         record: u32,
-        search: &mut PatternReplay,
+        replay: &mut PatternReplay,
         now: Now,
         budget: &mut Budget,
     ) -> bool {
-        let Some(first) = self.first_of_channel(record, search, budget) else { return false };
-        let first = self.wanted_from(search, first, budget);
-        let floor = self.floor(record);
-        if let Some(first) = first.filter(|_| search.reach != Reach::Loss) {
-            search.find(first);
+        let Some(first) = self.first_of_channel(record, replay, budget) else { return false };
+        let first = self.wanted_from(replay, first, budget);
+        let low_watermark = self.low_watermark(record);
+        if let Some(first) = first.filter(|_| replay.reach != Reach::Loss) {
+            replay.keep_first(first);
         }
-        match (search.reach, first) {
+        match (replay.reach, first) {
             (Reach::Newest(_), _) => {}
             (Reach::Loss, Some(first)) => {
-                search.lose(record, self.place(first.block), self.kind(first.block), now);
+                replay.record_loss(record, self.place(first.block), self.kind(first.block), now);
             }
             (Reach::Loss, None) | (Reach::All, _) => {
-                search.lose(record, floor.place, floor.kind(), now);
+                replay.record_loss(record, low_watermark.place, low_watermark.kind(), now);
             }
         }
         true
@@ -90,22 +90,22 @@ impl Guard<'_> {
     fn first_of_channel(
         &self,
         record: u32,
-        search: &mut PatternReplay,
+        replay: &mut PatternReplay,
         budget: &mut Budget,
     ) -> Option<u32> {
         let events = self.word(record, channel::EVENTS);
         let (oldest, newest) = (high(events), low(events));
         let is_passed =
-            |search: &PatternReplay, block| self.track(search, block).key <= search.after;
-        let count = match search.reach {
+            |replay: &PatternReplay, block| self.track(replay, block).key <= replay.after;
+        let count = match replay.reach {
             Reach::Newest(count) => count,
             Reach::All | Reach::Loss => u64::MAX,
         };
         // Often all of a channel is wanted: then nothing need be looked for.
-        if oldest == 0 || !is_passed(search, oldest) && u64::from(self.events(record)) <= count {
+        if oldest == 0 || !is_passed(replay, oldest) && u64::from(self.events(record)) <= count {
             return Some(oldest);
         }
-        let (mut block, mut first, mut left) = match search.within() {
+        let (mut block, mut first, mut left) = match replay.within() {
             None => (newest, 0, count),
             Some(within) if self.is_retained(record, within.block, within.position) => {
                 (within.block, within.first, within.left)
@@ -113,13 +113,13 @@ impl Guard<'_> {
             // All older ones have left as well.
             Some(_) => return Some(oldest),
         };
-        while block != 0 && left > 0 && !is_passed(search, block) {
+        while block != 0 && left > 0 && !is_passed(replay, block) {
             if !budget.step() {
                 let position = self.get(self.hub.layout.stamp(block));
-                search.stop_within(Within { block, position, first, left });
+                replay.pause_in_channel(ScanPosition { block, position, first, left });
                 return None;
             }
-            if self.place(block).position <= search.until() {
+            if self.place(block).position <= replay.until() {
                 first = block;
                 left -= 1;
             }
@@ -132,69 +132,71 @@ impl Guard<'_> {
     /// far. With a spent budget it is one that the client has had: that shows when its turn comes.
     fn wanted_from(
         &self,
-        search: &PatternReplay,
+        replay: &PatternReplay,
         block: u32,
         budget: &mut Budget,
     ) -> Option<Track> {
         let mut block = block;
-        while block != 0 && self.is_passed_over(search, block) && budget.step() {
+        while block != 0 && self.is_excluded(replay, block) && budget.step() {
             block = self.later(block);
         }
-        let track = (block != 0).then(|| self.track(search, block))?;
-        (track.position <= search.until()).then_some(track)
+        let track = (block != 0).then(|| self.track(replay, block))?;
+        (track.position <= replay.until()).then_some(track)
     }
 
     /// What was missed while patterns were not subscribed to in Redis.
-    pub(super) fn lose_of_patterns(&self, search: &mut PatternReplay, now: Now) {
-        let names = std::mem::take(&mut search.names);
+    pub(super) fn record_pattern_losses(&self, replay: &mut PatternReplay, now: Now) {
+        let names = std::mem::take(&mut replay.names);
         // The client has been told of what was entered before a position of this hub that it names.
-        let told = Some(search.after.position).filter(|at| *at != u64::MAX).unwrap_or(0);
+        let gap_sent = Some(replay.after.position).filter(|at| *at != u64::MAX).unwrap_or(0);
         for record in names.iter().filter_map(|name| self.find(name)) {
-            let floor = self.floor(record);
+            let low_watermark = self.low_watermark(record);
             // Behind `until` it is told when the stream gets there.
-            if floor.place.position > told && floor.place.position <= search.until() {
-                search.lose(record, floor.place, floor.kind(), now);
+            if low_watermark.place.position > gap_sent
+                && low_watermark.place.position <= replay.until()
+            {
+                replay.record_loss(record, low_watermark.place, low_watermark.kind(), now);
             }
         }
-        search.names = names;
+        replay.names = names;
     }
 
     /// Whether the client has had an event elsewhere, or its stream when the event happened.
-    fn is_passed_over(&self, search: &PatternReplay, block: u32) -> bool {
-        self.was_had(search.had, block)
-            || search.by == By::Position && is_earlier(self.word(block, event::BORN))
+    fn is_excluded(&self, replay: &PatternReplay, block: u32) -> bool {
+        self.was_seen(replay.seen, block)
+            || replay.by == By::Position && is_earlier(self.word(block, event::BORN))
     }
 
-    fn track(&self, search: &PatternReplay, block: u32) -> Track {
+    fn track(&self, replay: &PatternReplay, block: u32) -> Track {
         let place = self.place(block);
-        Track { key: search.key(place, self.kind(block)), position: place.position, block }
+        Track { key: replay.key(place, self.kind(block)), position: place.position, block }
     }
 
     /// What comes next of that which was found.
-    pub(super) fn slice(
+    pub(super) fn batch(
         &self,
-        search: &mut PatternReplay,
+        replay: &mut PatternReplay,
         events: usize,
         bytes: usize,
         now: Now,
         budget: &mut Budget,
-    ) -> Sliced {
+    ) -> BatchOutcome {
         let mut found = Vec::new();
         let (mut size, mut stale, mut is_whole) = (0, false, true);
         while found.len() < events {
-            let Some(track) = search.upcoming(found.len()) else { break };
+            let Some(track) = replay.upcoming(found.len()) else { break };
             if !self.is_there(track, now) {
-                search.gap_due = true;
+                replay.gap_due = true;
                 stale = true;
                 break;
             }
-            if !search.was_given(found.len()) && self.is_passed_over(search, track.block) {
+            if !replay.was_given(found.len()) && self.is_excluded(replay, track.block) {
                 if !budget.step() {
                     is_whole = false;
                     break;
                 }
-                let later = self.wanted_from(search, self.later(track.block), budget);
-                search.skip(later);
+                let later = self.wanted_from(replay, self.later(track.block), budget);
+                replay.skip(later);
                 continue;
             }
             let owner = self.word(track.block, event::OWNER);
@@ -202,27 +204,27 @@ impl Guard<'_> {
             if size > bytes && !found.is_empty() {
                 break;
             }
-            let later = self.wanted_from(search, self.later(track.block), budget);
-            search.take(found.len(), later);
+            let later = self.wanted_from(replay, self.later(track.block), budget);
+            replay.take(found.len(), later);
             let mut event = EventCopy::default();
             self.hub.copy_block(track.block, &mut event);
-            found.push(ReplayedEvent::of_channel(event, track.block, self.name(high(owner))));
+            found.push(ReplayedEvent::for_channel(event, track.block, self.name(high(owner))));
         }
-        let (rest, more) = (search.upcoming(found.len()).is_some(), search.goes_on());
+        let (rest, more) = (replay.upcoming(found.len()).is_some(), replay.needs_another_scan());
         if found.is_empty() && !is_whole {
-            return Sliced::Unfinished;
+            return BatchOutcome::Unfinished;
         }
         if found.is_empty() && (stale || more) {
-            return Sliced::Anew;
+            return BatchOutcome::Restart;
         }
         let done = !stale && !rest && !more;
-        let (until, tag) = (search.until.unwrap_or_default(), self.hub.tag());
-        let gap = search.gap_due.then(|| match found.first() {
+        let (until, tag) = (replay.until.unwrap_or_default(), self.hub.tag());
+        let gap = replay.gap_due.then(|| match found.first() {
             Some(first) => first.event.place.id_before(first.event.kind(), tag),
             None => until.id(self.hub.own_kind(), tag),
         });
         let begins = (done && found.is_empty() && gap.is_none()).then_some(until);
-        Sliced::ReplayBatch(ReplayBatch {
+        BatchOutcome::ReplayBatch(ReplayBatch {
             gap,
             events: found,
             done,

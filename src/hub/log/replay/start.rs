@@ -25,13 +25,13 @@ pub enum Resume {
 
 /// Where a stream begins.
 #[derive(Debug)]
-pub struct Beginning {
+pub struct ReplayStart {
     /// The end of the log at that moment.
     pub end: LogOrder,
     /// What the client has had of events that are not in the log yet.
-    pub had: AlreadySeen,
+    pub seen: AlreadySeen,
     /// What it first has to get; `None` if it begins at the end.
-    pub pursuit: Option<Box<ReplayCursor>>,
+    pub cursor: Option<Box<ReplayCursor>>,
 }
 
 impl Hub {
@@ -41,38 +41,38 @@ impl Hub {
         channels: &[Membership],
         resume: &Resume,
         now: Now,
-    ) -> Result<Beginning, Locked> {
+    ) -> Result<ReplayStart, Locked> {
         let guard = self.lock()?;
         let end = end(&self.region);
         let owed = guard.get(header::COUNT);
-        let (had, aim, after, gap_due) = match resume {
+        let (seen, aim, after, gap_due) = match resume {
             Resume::Fresh { newest } => {
                 let is_to_come = *newest > 0 && !self.in_sync(channels);
-                let had = match is_to_come {
-                    true => self.had_before_replay(end, now),
-                    false => self.had_before(end, now),
+                let seen = match is_to_come {
+                    true => self.seen_before_replay(end, now),
+                    false => self.seen_before(end, now),
                 };
                 if owed.min(*newest) == 0 {
-                    return Ok(Beginning { end, had, pursuit: None });
+                    return Ok(ReplayStart { end, seen, cursor: None });
                 }
-                (had, Aim::Newest(owed.min(*newest)), LogOrder::START, false)
+                (seen, Aim::Newest(owed.min(*newest)), LogOrder::START, false)
             }
             Resume::From(id) => {
                 let origin = self.origin_of(id, end, channels.len(), now);
-                let had = AlreadySeen {
-                    entry_id: origin.had(),
+                let seen = AlreadySeen {
+                    entry_id: origin.seen(),
                     ahead: origin.ahead(end),
                     ..AlreadySeen::default()
                 };
                 match origin {
-                    Origin::Here(after) => (had, Aim::Here, after, false),
+                    Origin::Here(after) => (seen, Aim::Here, after, false),
                     // Of the plain messages at the number itself nobody knows here which it has had.
-                    Origin::Elsewhere(mark) => {
-                        let after = LogOrder { entry_id: mark, position: u64::MAX };
-                        (had, Aim::Elsewhere(mark), after, false)
+                    Origin::Elsewhere(high_watermark) => {
+                        let after = LogOrder { entry_id: high_watermark, position: u64::MAX };
+                        (seen, Aim::Elsewhere(high_watermark), after, false)
                     }
                     // The id says nothing here: the client gets what is owed, behind a gap.
-                    Origin::Unknown => (had, Aim::Newest(owed), LogOrder::START, true),
+                    Origin::Unknown => (seen, Aim::Newest(owed), LogOrder::START, true),
                 }
             }
         };
@@ -80,21 +80,21 @@ impl Hub {
             after,
             end,
             order: Order::Id,
-            had: AlreadySeen::default(),
+            seen: AlreadySeen::default(),
             aim,
             is_fresh: matches!(resume, Resume::Fresh { .. }),
             is_merged: self.source() == Source::Streams && channels.len() > 1,
         };
         let tracks =
-            channels.iter().map(|m| Track { record: m.record, next: Next::Begin, told: 0 });
-        let mut pursuit = ReplayCursor { course, gap_due, tracks: tracks.collect() };
+            channels.iter().map(|m| Track { record: m.record, next: Next::Begin, gap_sent: 0 });
+        let mut cursor = ReplayCursor { course, gap_due, tracks: tracks.collect() };
         // Nearly always all of it is found out at once.
-        let is_known = guard.settle_all(&mut pursuit, now, &mut Budget::of_visit());
+        let is_known = guard.locate_all(&mut cursor, now, &mut Budget::for_visit());
         let is_empty = || channels.iter().all(|member| guard.events(member.record) == 0);
         if course.is_fresh && is_known && is_empty() {
-            return Ok(Beginning { end, had, pursuit: None });
+            return Ok(ReplayStart { end, seen, cursor: None });
         }
-        Ok(Beginning { end, had, pursuit: Some(Box::new(pursuit)) })
+        Ok(ReplayStart { end, seen, cursor: Some(Box::new(cursor)) })
     }
 }
 
@@ -102,13 +102,13 @@ impl Guard<'_> {
     /// The place of the newest event that a channel ever had.
     pub(in crate::hub) fn newest_place(&self, record: u32) -> LogOrder {
         match low(self.word(record, channel::EVENTS)) {
-            0 => self.floor_by_id(record),
+            0 => self.low_watermark_by_id(record),
             last => self.place(last).by_id(self.kind(last)),
         }
     }
 
-    fn floor_by_id(&self, record: u32) -> LogOrder {
-        let floor = self.floor(record);
-        floor.place.by_id(floor.kind())
+    fn low_watermark_by_id(&self, record: u32) -> LogOrder {
+        let low_watermark = self.low_watermark(record);
+        low_watermark.place.by_id(low_watermark.kind())
     }
 }

@@ -17,7 +17,7 @@ pub struct Track {
     pub record: u32,
     pub next: Next,
     /// The position up to which lost events of this channel have been told.
-    pub told: u64,
+    pub gap_sent: u64,
 }
 
 /// Which event of a channel comes next.
@@ -26,12 +26,12 @@ pub enum Next {
     /// Nothing is known of how the stream begins with this channel.
     Begin,
     /// Whether a plain message came while a number was the mark: this event and older ones say it.
-    Plain(EventAnchor),
+    CheckPlain(EventAnchor),
     /// The first event behind the pursuit's `after`: this one, which is behind it, or an older one.
     /// `None`: not even the newest is known to be.
     Seek(Option<EventAnchor>),
     /// The event at which the newest `left` begin: this event and older ones are counted.
-    Back { at: EventAnchor, left: u64 },
+    SeekNewest { at: EventAnchor, left: u64 },
     /// The oldest that is there.
     Oldest,
     /// This one; if it has left, the oldest.
@@ -63,7 +63,7 @@ pub enum Aim {
 impl Guard<'_> {
     /// Finds out where the next event of a channel is. `gap_due` is set if something was lost before a
     /// stream begins. False: the budget is spent before that.
-    pub(super) fn settle(
+    pub(super) fn locate_next(
         &self,
         course: &Course,
         track: &mut Track,
@@ -72,12 +72,14 @@ impl Guard<'_> {
     ) -> bool {
         loop {
             let next = match track.next {
-                Next::Begin => Some(self.first_look(course, track, gap_due)),
-                Next::Plain(at) => self.plain(course, track, at, gap_due, budget),
+                Next::Begin => Some(self.start_channel(course, track, gap_due)),
+                Next::CheckPlain(at) => self.check_plain(course, track, at, gap_due, budget),
                 Next::Seek(found) => self.seek(course, track, found, budget),
-                Next::Back { at, left } => self.back(course, track, (at, left), budget),
+                Next::SeekNewest { at, left } => {
+                    self.seek_newest(course, track, (at, left), budget)
+                }
                 Next::Oldest | Next::At(_) | Next::Behind(_) => {
-                    return self.skip_had(course.had, track, budget);
+                    return self.skip_seen(course.seen, track, budget);
                 }
             };
             match next {
@@ -88,25 +90,27 @@ impl Guard<'_> {
     }
 
     /// How a stream begins with a channel, as far as that shows at once.
-    fn first_look(&self, course: &Course, track: &mut Track, gap_due: &mut bool) -> Next {
-        let floor = self.floor(track.record);
+    fn start_channel(&self, course: &Course, track: &mut Track, gap_due: &mut bool) -> Next {
+        let low_watermark = self.low_watermark(track.record);
         // What has left behind the pursuit's end is told when the stream gets there.
-        track.told = floor.place.position.min(course.until());
+        track.gap_sent = low_watermark.place.position.min(course.until());
         let owes_nothing = self.get(header::COUNT) == 0;
         let newest = low(self.word(track.record, channel::EVENTS));
-        let mark = match course.aim {
+        let high_watermark = match course.aim {
             Aim::Newest(count) => return self.newest(track.record, count),
             Aim::Here => None,
-            Aim::Elsewhere(mark) => Some(mark),
+            Aim::Elsewhere(high_watermark) => Some(high_watermark),
         };
-        *gap_due |= course.is_new(floor.place.by_id(floor.kind()), floor.place.position);
+        *gap_due |= course
+            .is_new(low_watermark.place.by_id(low_watermark.kind()), low_watermark.place.position);
         if owes_nothing && newest != 0 {
             let place = self.place(newest);
             *gap_due |= course.is_new(place.by_id(self.kind(newest)), place.position);
         }
-        *gap_due |= mark.is_some_and(|mark| is_plain_at(floor, mark));
-        if mark.is_some() && !*gap_due && newest != 0 {
-            return Next::Plain(self.spot(newest));
+        *gap_due |=
+            high_watermark.is_some_and(|high_watermark| is_plain_at(low_watermark, high_watermark));
+        if high_watermark.is_some() && !*gap_due && newest != 0 {
+            return Next::CheckPlain(self.anchor(newest));
         }
         self.behind_after(track.record)
     }
@@ -126,14 +130,14 @@ impl Guard<'_> {
             return Next::Oldest;
         }
         match count {
-            0 => Next::Behind(self.spot(newest)),
+            0 => Next::Behind(self.anchor(newest)),
             _ if u64::from(self.events(record)) <= count => Next::Oldest,
-            _ => Next::Back { at: self.spot(newest), left: count },
+            _ => Next::SeekNewest { at: self.anchor(newest), left: count },
         }
     }
 
     /// Looks for a plain message that came while a number was the mark.
-    fn plain(
+    fn check_plain(
         &self,
         course: &Course,
         track: &mut Track,
@@ -141,18 +145,19 @@ impl Guard<'_> {
         gap_due: &mut bool,
         budget: &mut Budget,
     ) -> Option<Next> {
-        let Aim::Elsewhere(mark) = course.aim else { return Some(Next::Seek(None)) };
-        let mut block = if self.holds(track, at) { at.block } else { 0 };
-        while block != 0 && !*gap_due && self.place(block).entry_id >= mark {
+        let Aim::Elsewhere(high_watermark) = course.aim else { return Some(Next::Seek(None)) };
+        let mut block = if self.is_present(track, at) { at.block } else { 0 };
+        while block != 0 && !*gap_due && self.place(block).entry_id >= high_watermark {
             if !budget.step() {
-                track.next = Next::Plain(self.spot(block));
+                track.next = Next::CheckPlain(self.anchor(block));
                 return None;
             }
-            *gap_due = self.kind(block) == Kind::Placed && self.place(block).entry_id == mark;
+            *gap_due =
+                self.kind(block) == Kind::Placed && self.place(block).entry_id == high_watermark;
             block = self.earlier(block);
         }
         // One that was not looked at yet may have left since the walk began.
-        *gap_due |= is_plain_at(self.floor(track.record), mark);
+        *gap_due |= is_plain_at(self.low_watermark(track.record), high_watermark);
         Some(self.behind_after(track.record))
     }
 
@@ -172,29 +177,31 @@ impl Guard<'_> {
         }
         let (mut found, mut block) = match found {
             None => (None, newest),
-            Some(spot) if self.holds(track, spot) => (Some(spot), self.earlier(spot.block)),
+            Some(anchor) if self.is_present(track, anchor) => {
+                (Some(anchor), self.earlier(anchor.block))
+            }
             Some(_) => return Some(Next::Oldest),
         };
         while block != 0 && self.key(course, block) > course.after {
-            found = Some(self.spot(block));
+            found = Some(self.anchor(block));
             if !budget.step() {
                 track.next = Next::Seek(found);
                 return None;
             }
             block = self.earlier(block);
         }
-        Some(found.map_or(Next::Behind(self.spot(newest)), Next::At))
+        Some(found.map_or(Next::Behind(self.anchor(newest)), Next::At))
     }
 
     /// Walks back over the newest events, of those that the pursuit reaches.
-    fn back(
+    fn seek_newest(
         &self,
         course: &Course,
         track: &mut Track,
         (at, left): (EventAnchor, u64),
         budget: &mut Budget,
     ) -> Option<Next> {
-        if !self.holds(track, at) {
+        if !self.is_present(track, at) {
             return Some(Next::Oldest);
         }
         let (mut at, mut left) = (at, left);
@@ -209,22 +216,22 @@ impl Guard<'_> {
             if earlier == 0 {
                 return Some(Next::At(at));
             }
-            at = self.spot(earlier);
+            at = self.anchor(earlier);
             if !budget.step() {
-                track.next = Next::Back { at, left };
+                track.next = Next::SeekNewest { at, left };
                 return None;
             }
         }
     }
 
     /// Passes over events that the client has had elsewhere.
-    fn skip_had(&self, had: AlreadySeen, track: &mut Track, budget: &mut Budget) -> bool {
-        if had == AlreadySeen::default() {
+    fn skip_seen(&self, seen: AlreadySeen, track: &mut Track, budget: &mut Budget) -> bool {
+        if seen == AlreadySeen::default() {
             return true;
         }
         let mut block = self.candidate(track);
-        while block != 0 && self.was_had(had, block) {
-            track.next = Next::Behind(self.spot(block));
+        while block != 0 && self.was_seen(seen, block) {
+            track.next = Next::Behind(self.anchor(block));
             if !budget.step() {
                 return false;
             }
@@ -236,17 +243,17 @@ impl Guard<'_> {
     /// The next event of a channel for which `settle` has found out where it is, however far ahead; or 0.
     pub(super) fn candidate(&self, track: &Track) -> u32 {
         match track.next {
-            Next::At(spot) if self.holds(track, spot) => spot.block,
-            Next::Behind(spot) if self.holds(track, spot) => self.later(spot.block),
+            Next::At(anchor) if self.is_present(track, anchor) => anchor.block,
+            Next::Behind(anchor) if self.is_present(track, anchor) => self.later(anchor.block),
             _ => high(self.word(track.record, channel::EVENTS)),
         }
     }
 
-    fn holds(&self, track: &Track, spot: EventAnchor) -> bool {
-        self.is_retained(track.record, spot.block, spot.position)
+    fn is_present(&self, track: &Track, anchor: EventAnchor) -> bool {
+        self.is_retained(track.record, anchor.block, anchor.position)
     }
 
-    fn spot(&self, block: u32) -> EventAnchor {
+    fn anchor(&self, block: u32) -> EventAnchor {
         EventAnchor { block, position: self.get(self.hub.layout.stamp(block)) }
     }
 
@@ -266,8 +273,8 @@ impl Guard<'_> {
     }
 }
 
-fn is_plain_at(floor: LowWatermark, mark: EntryId) -> bool {
-    floor.kind() == Kind::Placed && floor.place.entry_id == mark
+fn is_plain_at(low_watermark: LowWatermark, high_watermark: EntryId) -> bool {
+    low_watermark.kind() == Kind::Placed && low_watermark.place.entry_id == high_watermark
 }
 
 impl Course {
@@ -275,9 +282,9 @@ impl Course {
     fn is_new(&self, place: LogOrder, position: u64) -> bool {
         // What was entered before a position of this hub the client has had, or was told of, though its
         // number be above the mark of then: Redis can lose what no hub has ever seen.
-        let told = if self.after.position == u64::MAX { 0 } else { self.after.position };
+        let gap_sent = if self.after.position == u64::MAX { 0 } else { self.after.position };
         place > self.after
-            && (position > told || self.is_merged && place.entry_id <= self.end.entry_id)
+            && (position > gap_sent || self.is_merged && place.entry_id <= self.end.entry_id)
     }
 
     /// The position up to which the pursuit goes.

@@ -6,12 +6,12 @@ use super::*;
 impl Run {
     /// One or more of the channels that one process has joined.
     fn some_channels(&mut self) -> Option<(BTreeSet<String>, Vec<Membership>)> {
-        let (_, seat, _) = self.some_member()?;
+        let (_, claim, _) = self.some_member()?;
         let mut names = BTreeSet::new();
         let mut members = Vec::new();
         let pick = self.random.next();
         for (i, (name, channel)) in self.model.channels.iter().enumerate() {
-            if let Some((member, _)) = channel.joined.get(&seat.slot) {
+            if let Some((member, _)) = channel.joined.get(&claim.slot) {
                 if members.is_empty() || pick >> (i % 64) & 1 == 1 {
                     names.insert(name.clone());
                     members.push(*member);
@@ -46,8 +46,8 @@ impl Run {
             self.hub.begin_whole(&members, &Resume::From(id.clone().into()), now).unwrap();
         self.model.sync(&self.hub, Wanted::Nothing, 0);
         assert_eq!(beginning.end.position, self.model.head);
-        let mut pursuit = beginning.pursuit.unwrap();
-        let (gaps, given) = all_of(&self.hub, &mut pursuit, self.random.of(&[1, 3, 64]), now);
+        let mut cursor = beginning.cursor.unwrap();
+        let (gaps, given) = all_of(&self.hub, &mut cursor, self.random.of(&[1, 3, 64]), now);
 
         let count = self.model.history.count as usize;
         let expected: Vec<String> = match place {
@@ -62,8 +62,12 @@ impl Run {
             names.iter().any(|name| {
                 let channel = &self.model.channels[name];
                 let newest = channel.log.last().map_or(LogOrder::START, |event| event.place);
-                let floor = if count == 0 { channel.floor.max(newest) } else { channel.floor };
-                floor.entry_id > place.entry_id
+                let low_watermark = if count == 0 {
+                    channel.low_watermark.max(newest)
+                } else {
+                    channel.low_watermark
+                };
+                low_watermark.entry_id > place.entry_id
             })
         });
         assert_eq!(gaps.len(), usize::from(lost), "gap after {id}");
@@ -117,23 +121,26 @@ impl Run {
         let wanted = |place: LogOrder| place.position > since && place.position <= until;
         let expected = self.model.behind(&names, wanted);
         let expected = expected.iter().map(|event| event.place.position).collect();
-        let pursuit = ReplayCursor::since(since, Default::default(), until, members.into_iter());
-        self.followed = Some(Followed { pursuit, names, expected });
+        let cursor = ReplayCursor::since(since, Default::default(), until, members.into_iter());
+        self.followed = Some(Followed { cursor, names, expected });
         let slice = self.slice();
         let followed = self.followed.as_ref().unwrap();
-        let floors = followed.names.iter().map(|name| self.model.channels[name].floor.position);
-        let lost = floors.clone().any(|floor| floor > since && floor <= until);
-        let lost_beyond = floors.clone().any(|floor| floor > until);
+        let low_watermarks =
+            followed.names.iter().map(|name| self.model.channels[name].low_watermark.position);
+        let lost = low_watermarks
+            .clone()
+            .any(|low_watermark| low_watermark > since && low_watermark <= until);
+        let lost_beyond = low_watermarks.clone().any(|low_watermark| low_watermark > until);
         assert!(slice.gap.is_some() || !lost, "no gap");
         assert!(slice.gap.is_none() || lost || lost_beyond, "a gap for nothing");
-        self.gap_told(&slice);
+        self.gap_sent(&slice);
     }
 
     /// A gap tells of all that is gone by now.
-    fn gap_told(&mut self, slice: &ReplayBatch) {
+    fn gap_sent(&mut self, slice: &ReplayBatch) {
         let Some(followed) = &mut self.followed else { return };
         if slice.gap.is_some() {
-            followed.pursuit.told(slice);
+            followed.cursor.gap_sent(slice);
             let retained = |position: &u64| {
                 let events = followed.names.iter().map(|name| self.model.channels[name].retained());
                 events.flatten().any(|event| event.place.position == *position)
@@ -145,7 +152,7 @@ impl Run {
     fn slice(&mut self) -> ReplayBatch {
         let (now, most) = (self.model.now, self.random.of(&[1, 2, 20]));
         let followed = self.followed.as_mut().unwrap();
-        let slice = self.hub.slice_of(&mut followed.pursuit, most, 10_000, now).unwrap();
+        let slice = self.hub.slice_of(&mut followed.cursor, most, 10_000, now).unwrap();
         self.model.sync(&self.hub, Wanted::Nothing, 0);
         slice
     }
@@ -157,22 +164,22 @@ impl Run {
         }
         let slice = self.slice();
         let handed = self.random.below(slice.events.len() as u64 + 1) as usize;
-        self.gap_told(&slice);
+        self.gap_sent(&slice);
         let Some(followed) = &mut self.followed else { return };
         for found in &slice.events[..handed] {
             let position = found.event.place.position;
             assert_eq!(followed.expected.pop_front(), Some(position), "left out without a gap");
-            followed.pursuit.passed(found);
+            followed.cursor.delivered(found);
             let logged = self.model.channels.values().flat_map(|channel| &channel.log);
             let logged = logged.clone().find(|event| event.place.position == position).unwrap();
             assert_eq!(text(&found.event), logged.text);
             assert_eq!(found.event.place, logged.place);
         }
         if slice.done && handed == slice.events.len() {
-            let until = followed.pursuit.until();
-            let floor = |name: &String| self.model.channels[name].floor.position;
+            let until = followed.cursor.until();
+            let low_watermark = |name: &String| self.model.channels[name].low_watermark.position;
             // What is missing at the end was told, or is for the next pursuit to tell.
-            let next_tells = followed.names.iter().any(|name| floor(name) > until);
+            let next_tells = followed.names.iter().any(|name| low_watermark(name) > until);
             assert!(followed.expected.is_empty() || next_tells);
             self.followed = None;
         }
@@ -200,9 +207,9 @@ impl Run {
                 assert!(self.hub.head() - position >= self.hub.layout.ring as u64);
                 continue;
             };
-            let of_event = all.iter().find(|(event, _)| event.place.position == position);
-            assert_eq!(of_event.is_none(), descriptor.signal().is_some());
-            let Some(&(event, retained)) = of_event else { continue };
+            let blocks_for_event = all.iter().find(|(event, _)| event.place.position == position);
+            assert_eq!(blocks_for_event.is_none(), descriptor.signal().is_some());
+            let Some(&(event, retained)) = blocks_for_event else { continue };
             let whole = self.hub.copy(descriptor, now, &mut copied);
             assert_eq!(whole, retained && !self.model.is_old(event));
             if whole {
@@ -229,7 +236,7 @@ impl Drop for Told {
 }
 
 fn run(seed: u64) {
-    let_visits_have([1024, 8, 30][seed as usize % 3]);
+    set_visit_steps([1024, 8, 30][seed as usize % 3]);
     let mut run = Run::new(seed);
     let mut told = Told(seed, 0);
     for step in 0..STEPS {

@@ -52,8 +52,8 @@ impl Run {
             2,
             START,
         ));
-        crate::hub::let_visits_have([1024, 24, 70][seed as usize % 3]);
-        crate::hub::let_turns_have([16_384, 20, 70][seed as usize % 3]);
+        crate::hub::set_visit_steps([1024, 24, 70][seed as usize % 3]);
+        crate::hub::set_turn_steps([16_384, 20, 70][seed as usize % 3]);
         let mut random = fastrand::Rng::with_seed(seed);
         let channels = *random.choice(&[3, 12, 60]).unwrap_or(&3);
         let (hub, log, listeners) = (bench.hub, Vec::new(), Vec::new());

@@ -53,9 +53,9 @@ fn a_channel_that_is_joined_by_name_gives_streams_of_patterns_nothing_twice() {
     assert_eq!(heard(&all), [&["sse.open"], &ids[..]].concat());
     assert_eq!(heard(&exact), ["95", "101", "102", "104", "105"]);
     // A stream that resumes has each once, in order.
-    for (had, from) in (101..=105).zip(1..) {
-        let again = joint.of_pattern("*", &format!("{had}-0"));
-        assert_eq!(heard(&again), ids[from..], "{had}");
+    for (seen, from) in (101..=105).zip(1..) {
+        let again = joint.of_pattern("*", &format!("{seen}-0"));
+        assert_eq!(heard(&again), ids[from..], "{seen}");
     }
 }
 

@@ -16,16 +16,16 @@ fn in_one_that_dies<T: Send>(work: impl FnOnce() -> T + Send) -> T {
 }
 
 #[test]
-fn the_dead_are_found_and_their_seats_used_again() {
+fn slots_of_dead_processes_are_found_and_reused() {
     let hub = roomy();
     let living = hub.claim_slot().unwrap();
     assert!(!hub.reap_dead());
     let (dead, member) = in_one_that_dies(|| {
-        let seat = hub.claim_slot().unwrap();
-        let member = hub.join(seat, b"a", at(0)).unwrap();
-        hub.set_streams(seat, member, 7);
-        hub.report(seat, 7, 0);
-        (seat, member)
+        let claim = hub.claim_slot().unwrap();
+        let member = hub.join(claim, b"a", at(0)).unwrap();
+        hub.set_streams(claim, member, 7);
+        hub.report(claim, 7, 0);
+        (claim, member)
     });
     assert_eq!((hub.subscribers(member).unwrap(), hub.stats().subscribers), (7, 7));
     assert!(hub.reap_dead());
@@ -41,12 +41,12 @@ fn the_dead_are_found_and_their_seats_used_again() {
 }
 
 #[test]
-fn a_dead_seat_is_taken_over_without_being_buried() {
+fn a_slot_of_a_dead_process_can_be_claimed_before_it_is_reaped() {
     let hub = roomy();
     let (dead, member) = in_one_that_dies(|| {
-        let seat = hub.claim_slot().unwrap();
-        assert!(hub.needs_wakeup(seat.slot, at(0)));
-        (seat, hub.join(seat, b"a", at(0)).unwrap())
+        let claim = hub.claim_slot().unwrap();
+        assert!(hub.needs_wakeup(claim.slot, at(0)));
+        (claim, hub.join(claim, b"a", at(0)).unwrap())
     });
     let again = hub.claim_slot().unwrap();
     assert_eq!(again.slot, dead.slot);
@@ -56,7 +56,7 @@ fn a_dead_seat_is_taken_over_without_being_buried() {
 }
 
 #[test]
-fn all_seats_can_be_taken_and_no_more() {
+fn every_slot_can_be_claimed_once() {
     let hub = roomy();
     let seats: Vec<SlotClaim> = std::iter::from_fn(|| hub.claim_slot()).collect();
     assert_eq!(seats.len(), hub.slots());
@@ -66,11 +66,11 @@ fn all_seats_can_be_taken_and_no_more() {
 }
 
 #[test]
-fn a_process_that_has_lost_its_seat_changes_nothing_more() {
+fn a_process_that_lost_its_slot_changes_nothing() {
     let hub = small(1);
-    let (seat, other) = (hub.claim_slot().unwrap(), hub.claim_slot().unwrap());
-    let member = hub.join(seat, b"a", at(0)).unwrap();
-    hub.release_slot(seat);
+    let (claim, other) = (hub.claim_slot().unwrap(), hub.claim_slot().unwrap());
+    let member = hub.join(claim, b"a", at(0)).unwrap();
+    hub.release_slot(claim);
     hub.leave(member).unwrap();
     assert!(!hub.is_idle(b"a"));
     while !hub.sweep(at(0)).unwrap().round {}
@@ -80,7 +80,7 @@ fn a_process_that_has_lost_its_seat_changes_nothing_more() {
     let theirs = hub.join(other, b"a", at(0)).unwrap();
     hub.set_streams(other, theirs, 3);
     hub.leave(member).unwrap();
-    hub.set_streams(seat, member, 9);
+    hub.set_streams(claim, member, 9);
     assert_eq!(hub.subscribers(theirs).unwrap(), 3);
     hub.leave(theirs).unwrap();
     hub.leave(theirs).unwrap();
@@ -90,9 +90,9 @@ fn a_process_that_has_lost_its_seat_changes_nothing_more() {
 #[test]
 fn a_slot_whose_generation_comes_round_is_no_empty_pair() {
     let hub = small(1);
-    let seat = hub.claim_slot().unwrap();
-    hub.release_slot(seat);
-    hub.region.set(hub.layout.slot(seat.slot, slot::GENERATION), (1 << 22) - 1);
+    let claim = hub.claim_slot().unwrap();
+    hub.release_slot(claim);
+    hub.region.set(hub.layout.slot(claim.slot, slot::GENERATION), (1 << 22) - 1);
     let again = hub.claim_slot().unwrap();
     assert_eq!((again.slot, again.generation), (0, 1 << 22));
     let member = hub.join(again, b"a", at(0)).unwrap();
@@ -103,20 +103,20 @@ fn a_slot_whose_generation_comes_round_is_no_empty_pair() {
 }
 
 #[test]
-fn death_before_any_store_of_taking_burying_and_leaving_a_seat() {
+fn a_process_may_die_before_any_store_of_claiming_reaping_or_releasing_a_slot() {
     type Work = fn(&Hub);
     let take: Work = |hub| assert!(hub.claim_slot().is_some());
     let leave: Work = |hub| {
-        let seat = hub.claim_slot().unwrap();
-        hub.release_slot(seat);
+        let claim = hub.claim_slot().unwrap();
+        hub.release_slot(claim);
     };
     let bury: Work = |hub| assert!(hub.reap_dead());
     for work in [take, leave, bury] {
         for stores in 0.. {
             let hub = roomy();
             let member = in_one_that_dies(|| {
-                let seat = hub.claim_slot().unwrap();
-                hub.join(seat, b"a", at(0)).unwrap()
+                let claim = hub.claim_slot().unwrap();
+                hub.join(claim, b"a", at(0)).unwrap()
             });
             let died = in_one_that_dies(|| {
                 hub.region.die_before(stores);
@@ -140,7 +140,7 @@ fn the_lock_of_a_dead_process_is_taken_over() {
     let hub = roomy();
     in_one_that_dies(|| std::mem::forget(hub.lock().unwrap()));
     put(&hub, "a", "1", at(0));
-    assert_eq!(hub.stats().of(Counter::Repairs), 1);
+    assert_eq!(hub.stats().counter(Counter::Repairs), 1);
     hub.check_settled();
 }
 
@@ -156,7 +156,7 @@ fn a_death_in_a_change_is_mended_by_the_next_owner_of_the_lock() {
                 // Not given back, as if the process had been killed.
                 let guard = std::mem::ManuallyDrop::new(hub.lock().unwrap());
                 let record = guard.find(b"a").unwrap();
-                guard.evict(record, &mut Budget::of_hold());
+                guard.evict(record, &mut Budget::for_hold());
             }));
             end.is_err_and(|why| why.is::<Died>())
         });
@@ -164,7 +164,7 @@ fn a_death_in_a_change_is_mended_by_the_next_owner_of_the_lock() {
         let committed = hub.region.get(header::REDO_LEN) != 0;
         half_way += usize::from(committed);
         hub.check_settled();
-        assert_eq!(hub.stats().of(Counter::Repairs), 1);
+        assert_eq!(hub.stats().counter(Counter::Repairs), 1);
         assert!(hub.retained(b"a").is_empty() || !committed && died);
         if !died {
             break;
@@ -183,16 +183,16 @@ fn a_death_is_noticed_whoever_comes_across_it() {
         let hub = roomy();
         let living = hub.claim_slot().unwrap();
         let member = in_one_that_dies(|| {
-            let seat = hub.claim_slot().unwrap();
-            let member = hub.join(seat, b"a", at(0)).unwrap();
-            hub.set_streams(seat, member, 7);
-            hub.report(seat, 7, 0);
+            let claim = hub.claim_slot().unwrap();
+            let member = hub.join(claim, b"a", at(0)).unwrap();
+            hub.set_streams(claim, member, 7);
+            hub.report(claim, 7, 0);
             member
         });
         assert_eq!((hub.subscribers(member).unwrap(), hub.stats().subscribers), (7, 7));
         work(&hub, living);
         assert_eq!((hub.subscribers(member).unwrap(), hub.stats().subscribers), (0, 0));
-        assert_eq!(hub.stats().of(Counter::EndedExit), 7);
+        assert_eq!(hub.stats().counter(Counter::EndedExit), 7);
         // Somebody still has to wake the others, once.
         assert_eq!((hub.reap_dead(), hub.reap_dead()), (wakes, false));
     }
@@ -298,7 +298,7 @@ fn a_busy_lock_is_waited_for_however_often_a_stuck_one_was_given_up() {
 fn no_wake_up_is_lost() {
     const EVENTS: u64 = 20_000;
     let hub = roomy();
-    let seat = hub.claim_slot().unwrap();
+    let claim = hub.claim_slot().unwrap();
     // The counter stands for an eventfd.
     let written = AtomicU64::new(0);
     let start = Instant::now();
@@ -308,7 +308,7 @@ fn no_wake_up_is_lost() {
             scope.spawn(|| {
                 for i in 0..EVENTS / 2 {
                     put(&hub, "a", "x", mono());
-                    if hub.needs_wakeup(seat.slot, mono()) && i % 97 != 0 {
+                    if hub.needs_wakeup(claim.slot, mono()) && i % 97 != 0 {
                         written.fetch_add(1, Ordering::SeqCst);
                     }
                     if i % 97 == 0 {
@@ -325,7 +325,7 @@ fn no_wake_up_is_lost() {
                 assert!(waiting.elapsed() < Duration::from_secs(10), "asleep at {read}");
                 thread::yield_now();
             }
-            hub.hush(seat);
+            hub.clear_wakeup(claim);
             read = hub.head();
         }
     });

@@ -15,7 +15,7 @@ pub fn up_to(ms: u64) -> Loss {
 /// A hub that is joined, its bridge, and the seat of a worker.
 pub struct Joined {
     pub hub: Hub,
-    pub fence: FencingToken,
+    pub token: FencingToken,
     pub bridge: SlotClaim,
     pub worker: SlotClaim,
 }
@@ -34,8 +34,8 @@ pub fn joined_of(bytes: usize, source: Source, count: u64, age: u64) -> Joined {
     let hub = Hub::attach(region_of(bytes, source, count, age)).unwrap();
     let worker = hub.claim_slot().unwrap();
     let bridge = hub.claim_slot().unwrap();
-    let fence = hub.take_fencing_token(bridge, at(0)).unwrap();
-    let joined = Joined { hub, fence, bridge, worker };
+    let token = hub.take_fencing_token(bridge, at(0)).unwrap();
+    let joined = Joined { hub, token, bridge, worker };
     joined.connect();
     joined
 }
@@ -47,8 +47,8 @@ pub fn joined() -> Joined {
 impl Joined {
     /// A new connection.
     pub fn connect(&self) {
-        self.hub.new_epoch(self.fence).unwrap();
-        self.hub.set_link(self.fence, RedisState::Up).unwrap();
+        self.hub.new_epoch(self.token).unwrap();
+        self.hub.set_link(self.token, RedisState::Up).unwrap();
     }
 
     /// A worker and the bridge join a channel, and it is in step; what of its history Redis has is given.
@@ -74,7 +74,7 @@ impl Joined {
     /// What Redis has of a channel is fetched, in the way that the bridge does it.
     pub fn catch_up(&self, channel: &str, member: Membership, fetched: &[u64], missing: Loss) {
         let known = self.hub.sync_state(member).unwrap();
-        self.hub.lose(self.fence, member, missing).unwrap();
+        self.hub.record_loss(self.token, member, missing).unwrap();
         for ms in fetched {
             let provenance = match known {
                 SyncState::Interrupted(_) => Provenance::Missed(id(*ms).into()),
@@ -82,7 +82,7 @@ impl Joined {
             };
             self.come(channel, provenance, &ms.to_string());
         }
-        self.hub.caught_up(self.fence, member, known, missing).unwrap();
+        self.hub.caught_up(self.token, member, known, missing).unwrap();
     }
 
     /// Something arrives, now.
@@ -91,8 +91,8 @@ impl Joined {
     }
 
     pub fn come_at(&self, channel: &str, provenance: Provenance, data: &str, now: Now) -> Ingested {
-        let arrival = arrival(channel, provenance, data, now.mono);
-        self.hub.ingest(self.fence, &[arrival], now).unwrap()
+        let incoming = incoming(channel, provenance, data, now.mono);
+        self.hub.ingest(self.token, &[incoming], now).unwrap()
     }
 
     /// Durable events as they happen; their text is their number.
@@ -115,7 +115,7 @@ impl Joined {
     pub fn evict(&self, channel: &str, events: usize) {
         let guard = self.hub.lock().unwrap();
         let record = guard.find(channel.as_bytes()).unwrap();
-        (0..events).for_each(|_| guard.evict(record, &mut Budget::of_hold()));
+        (0..events).for_each(|_| guard.evict(record, &mut Budget::for_hold()));
     }
 
     /// What a client with this id gets first: whether a gap is told, and the texts in one line.
@@ -138,7 +138,7 @@ impl Joined {
     }
 }
 
-pub fn arrival<'a>(
+pub fn incoming<'a>(
     channel: &'a str,
     provenance: Provenance,
     data: &'a str,

@@ -4,7 +4,7 @@
 
 use std::panic::{catch_unwind, AssertUnwindSafe};
 
-use super::bridge::{arrival, id, region_of};
+use super::lease::{id, incoming, region_of};
 use super::random::Random;
 use super::*;
 use crate::hub::memory::region::Died;
@@ -22,7 +22,7 @@ enum Told {
 /// A process of one side. Each has mapped the region by itself.
 struct Side {
     hub: Hub,
-    fence: FencingToken,
+    token: FencingToken,
     /// The messages that it has read.
     read: usize,
 }
@@ -35,19 +35,19 @@ impl Side {
         for message in &told[self.read..end] {
             match message {
                 Told::Plain(channel, data) => {
-                    batch.push(arrival(channel, Provenance::Plain, data, 0))
+                    batch.push(incoming(channel, Provenance::Plain, data, 0))
                 }
                 Told::Durable(channel, ms) => {
-                    batch.push(arrival(channel, Provenance::Live(id(*ms).into()), "durable", 0));
+                    batch.push(incoming(channel, Provenance::Live(id(*ms).into()), "durable", 0));
                 }
                 Told::Marker(number) => {
-                    self.hub.ingest(self.fence, &batch, at(0))?;
+                    self.hub.ingest(self.token, &batch, at(0))?;
                     batch.clear();
-                    self.hub.marker_was_read(self.fence, *number)?;
+                    self.hub.marker_was_read(self.token, *number)?;
                 }
             }
         }
-        self.hub.ingest(self.fence, &batch, at(0))?;
+        self.hub.ingest(self.token, &batch, at(0))?;
         self.read = end;
         Ok(())
     }
@@ -57,15 +57,15 @@ impl Side {
 fn holder(bytes: usize) -> Side {
     let hub = Hub::attach(region_of(bytes, Source::PubSub, 1_000, 0)).unwrap();
     let bridge = hub.claim_slot().unwrap();
-    let fence = hub.take_fencing_token(bridge, at(0)).unwrap();
-    hub.new_epoch(fence).unwrap();
-    hub.set_link(fence, RedisState::Up).unwrap();
+    let token = hub.take_fencing_token(bridge, at(0)).unwrap();
+    hub.new_epoch(token).unwrap();
+    hub.set_link(token, RedisState::Up).unwrap();
     for channel in ["a", "b"] {
         let member = hub.join(bridge, channel.as_bytes(), at(0)).unwrap();
         let known = hub.sync_state(member).unwrap();
-        hub.caught_up(fence, member, known, Loss::Nothing).unwrap();
+        hub.caught_up(token, member, known, Loss::Nothing).unwrap();
     }
-    Side { hub, fence, read: 0 }
+    Side { hub, token, read: 0 }
 }
 
 fn other_process(hub: &Hub) -> Hub {
@@ -91,35 +91,35 @@ fn the_words_of_the_protocol() {
     let old = holder(1 << 18);
     let new = other_process(&old.hub);
     assert!(!new.is_retiring() && new.successor().is_none());
-    old.hub.retire(old.fence).unwrap();
+    old.hub.retire(old.token).unwrap();
     assert!(new.is_retiring());
     let held = new.try_succeed().unwrap();
     new.announce_successor(NUMBER).unwrap();
     assert_eq!(old.hub.successor(), Some(NUMBER));
     assert!(!new.is_frozen(NUMBER));
-    old.hub.freeze(old.fence, NUMBER).unwrap();
+    old.hub.freeze(old.token, NUMBER).unwrap();
     assert!(new.is_frozen(NUMBER) && !new.is_frozen(NUMBER + 1));
     // Somebody else's marker is none.
-    old.hub.marker_was_read(old.fence, NUMBER + 1).unwrap();
+    old.hub.marker_was_read(old.token, NUMBER + 1).unwrap();
     assert!(!new.has_read_marker(NUMBER) && !new.has_read_marker(NUMBER + 1));
-    old.hub.marker_was_read(old.fence, NUMBER).unwrap();
+    old.hub.marker_was_read(old.token, NUMBER).unwrap();
     assert!(new.has_read_marker(NUMBER));
     let come = |data: &str| {
-        old.hub.ingest(old.fence, &[arrival("a", Provenance::Plain, data, 0)], at(0)).unwrap();
+        old.hub.ingest(old.token, &[incoming("a", Provenance::Plain, data, 0)], at(0)).unwrap();
     };
     come("p1");
     // The same marker once more begins no new count.
-    old.hub.marker_was_read(old.fence, NUMBER).unwrap();
+    old.hub.marker_was_read(old.token, NUMBER).unwrap();
     come("p2");
-    let seat = new.claim_slot().unwrap();
-    let (fence, taken) = new.take_over(seat, NUMBER, at(0)).unwrap();
+    let claim = new.claim_slot().unwrap();
+    let (token, taken) = new.take_over(claim, NUMBER, at(0)).unwrap();
     assert_eq!(taken, TakenOver::Behind(2));
     assert!(!new.is_retiring() && new.successor().is_none() && !new.has_read_marker(NUMBER));
-    assert_eq!(new.holder_slot(), Some(seat.slot));
-    assert_ne!(fence, old.fence);
+    assert_eq!(new.holder_slot(), Some(claim.slot));
+    assert_ne!(token, old.token);
     drop(held);
     // What is appended now is counted by nobody.
-    new.ingest(fence, &[arrival("a", Provenance::Plain, "p3", 0)], at(0)).unwrap();
+    new.ingest(token, &[incoming("a", Provenance::Plain, "p3", 0)], at(0)).unwrap();
     assert_eq!(new.region.get(layout::header::BEHIND_MARKER), 0);
 }
 
@@ -127,31 +127,31 @@ fn the_words_of_the_protocol() {
 fn a_successor_that_dies_is_forgotten_and_the_next_one_counts_anew() {
     let old = holder(1 << 18);
     let new = other_process(&old.hub);
-    old.hub.retire(old.fence).unwrap();
+    old.hub.retire(old.token).unwrap();
     let come = || {
-        old.hub.ingest(old.fence, &[arrival("a", Provenance::Plain, "p", 0)], at(0)).unwrap();
+        old.hub.ingest(old.token, &[incoming("a", Provenance::Plain, "p", 0)], at(0)).unwrap();
     };
     for number in [5, 6, 7] {
         new.announce_successor(number).unwrap();
         assert!(!new.is_frozen(number) && !new.has_read_marker(number));
-        old.hub.freeze(old.fence, number).unwrap();
+        old.hub.freeze(old.token, number).unwrap();
         come();
-        old.hub.marker_was_read(old.fence, number).unwrap();
+        old.hub.marker_was_read(old.token, number).unwrap();
         come();
         if number == 5 {
             let held = old.hub.try_succeed().unwrap();
-            old.hub.forget_successor(old.fence, &held).unwrap();
+            old.hub.forget_successor(old.token, &held).unwrap();
             assert!(old.hub.successor().is_none() && !new.is_frozen(5) && new.is_retiring());
             come();
         }
     }
     // A marker of one who is gone comes late.
-    old.hub.marker_was_read(old.fence, 6).unwrap();
+    old.hub.marker_was_read(old.token, 6).unwrap();
     assert!(new.has_read_marker(7));
-    let seat = new.claim_slot().unwrap();
-    assert_eq!(new.take_over(seat, 7, at(0)).unwrap().1, TakenOver::Behind(1));
+    let claim = new.claim_slot().unwrap();
+    assert_eq!(new.take_over(claim, 7, at(0)).unwrap().1, TakenOver::Behind(1));
     new.announce_successor(8).unwrap();
-    assert_eq!(new.take_over(seat, 8, at(0)).unwrap().1, TakenOver::Unmarked);
+    assert_eq!(new.take_over(claim, 8, at(0)).unwrap().1, TakenOver::Unmarked);
 }
 
 #[test]
@@ -159,45 +159,45 @@ fn what_is_left_out_is_counted_as_well() {
     let old = holder(1 << 18);
     let new = other_process(&old.hub);
     new.announce_successor(NUMBER).unwrap();
-    old.hub.marker_was_read(old.fence, NUMBER).unwrap();
+    old.hub.marker_was_read(old.token, NUMBER).unwrap();
     let large = "p".repeat(2_000);
     let arrivals = [
-        arrival("a", Provenance::Plain, &large, 0),
-        arrival("a", Provenance::Live(id(7).into()), "durable", 0),
-        arrival("a", Provenance::Plain, "p", 0),
+        incoming("a", Provenance::Plain, &large, 0),
+        incoming("a", Provenance::Live(id(7).into()), "durable", 0),
+        incoming("a", Provenance::Plain, "p", 0),
     ];
-    assert_eq!(old.hub.ingest(old.fence, &arrivals, at(0)).unwrap().appended, 2);
-    let seat = new.claim_slot().unwrap();
-    assert_eq!(new.take_over(seat, NUMBER, at(0)).unwrap().1, TakenOver::Behind(2));
+    assert_eq!(old.hub.ingest(old.token, &arrivals, at(0)).unwrap().appended, 2);
+    let claim = new.claim_slot().unwrap();
+    assert_eq!(new.take_over(claim, NUMBER, at(0)).unwrap().1, TakenOver::Behind(2));
 }
 
 #[test]
-fn a_channel_that_the_holder_has_forgotten_behind_the_marker_is_counted_as_well() {
+fn deleting_a_channel_behind_the_marker_is_counted() {
     let old = holder(1 << 18);
     let new = other_process(&old.hub);
-    old.hub.forget_for_all(old.fence, b"a", at(0)).unwrap();
+    old.hub.forget_for_all(old.token, b"a", at(0)).unwrap();
     new.announce_successor(NUMBER).unwrap();
-    old.hub.marker_was_read(old.fence, NUMBER).unwrap();
+    old.hub.marker_was_read(old.token, NUMBER).unwrap();
     old.hub
-        .ingest(old.fence, &[arrival("a", Provenance::Live(id(7).into()), "x", 0)], at(0))
+        .ingest(old.token, &[incoming("a", Provenance::Live(id(7).into()), "x", 0)], at(0))
         .unwrap();
-    old.hub.forget_for_all(old.fence, b"a", at(0)).unwrap();
+    old.hub.forget_for_all(old.token, b"a", at(0)).unwrap();
     // Nobody has heard of this one.
-    old.hub.forget_for_all(old.fence, b"other", at(0)).unwrap();
+    old.hub.forget_for_all(old.token, b"other", at(0)).unwrap();
     assert!(old.hub.retained(b"a").is_empty());
-    let seat = new.claim_slot().unwrap();
-    assert_eq!(new.take_over(seat, NUMBER, at(0)).unwrap().1, TakenOver::Behind(2));
-    assert_eq!(old.hub.forget_for_all(old.fence, b"a", at(0)), Err(LeaseError::Fenced));
+    let claim = new.claim_slot().unwrap();
+    assert_eq!(new.take_over(claim, NUMBER, at(0)).unwrap().1, TakenOver::Behind(2));
+    assert_eq!(old.hub.forget_for_all(old.token, b"a", at(0)), Err(LeaseError::Fenced));
 }
 
 /// One takeover with everything by chance. Returns whether the holder died in the middle of a store.
 fn one(random: &mut Random) -> bool {
     let mut old = holder(1 << 16);
     let new = other_process(&old.hub);
-    old.hub.retire(old.fence).unwrap();
+    old.hub.retire(old.token).unwrap();
     let _succession = new.try_succeed().unwrap();
     new.announce_successor(NUMBER).unwrap();
-    old.hub.freeze(old.fence, NUMBER).unwrap();
+    old.hub.freeze(old.token, NUMBER).unwrap();
 
     let marker = random.below(12) as usize;
     let count = marker + 1 + random.below(30) as usize;
@@ -230,8 +230,8 @@ fn one(random: &mut Random) -> bool {
 
     // The successor has kept all behind the marker, as far as it has read, and takes over.
     let seen = new.has_read_marker(NUMBER);
-    let seat = new.claim_slot().unwrap();
-    let (fence, taken) = new.take_over(seat, NUMBER, at(0)).unwrap();
+    let claim = new.claim_slot().unwrap();
+    let (token, taken) = new.take_over(claim, NUMBER, at(0)).unwrap();
     let behind = match taken {
         TakenOver::Behind(count) => count as usize,
         TakenOver::Unmarked => 0,
@@ -251,7 +251,7 @@ fn one(random: &mut Random) -> bool {
         })
         .cloned()
         .collect();
-    let mut side = Side { hub: new, fence, read: 0 };
+    let mut side = Side { hub: new, token, read: 0 };
     while side.read < rest.len() {
         // The holder was stopped, and goes on: it can do nothing.
         if !dead && random.below(3) == 0 && old.read < told.len() {
@@ -287,7 +287,7 @@ fn one(random: &mut Random) -> bool {
 }
 
 #[test]
-fn plain_messages_behind_the_marker_are_appended_once_whatever_becomes_of_the_holder() {
+fn plain_messages_behind_the_marker_are_appended_once_even_if_the_holder_dies() {
     let rounds = if cfg!(miri) { 3 } else { 5_000 };
     let mut random = Random::new(42);
     let deaths = (0..rounds).filter(|_| one(&mut random)).count();

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use super::bridge::{arrival, id, joined, joined_of, up_to, Joined};
+use super::lease::{id, incoming, joined, joined_of, up_to, Joined};
 use super::*;
 
 /// All slices of a look through the table.
@@ -18,10 +18,10 @@ fn all_slices(look: impl Fn(usize) -> (Vec<Vec<u8>>, Option<usize>)) -> Vec<Vec<
 }
 
 fn heard(joined: &Joined) -> Vec<Vec<u8>> {
-    all_slices(|from| joined.hub.heard(from).unwrap())
+    all_slices(|from| joined.hub.subscribed_channels(from).unwrap())
 }
 
-fn bridged(joined: &Joined) -> Vec<Vec<u8>> {
+fn joined_by_holder(joined: &Joined) -> Vec<Vec<u8>> {
     all_slices(|from| joined.hub.joined_by(joined.bridge.slot, from).unwrap())
 }
 
@@ -49,7 +49,7 @@ fn a_channel_that_was_left_is_known_up_to_its_newest() {
     joined.catch_up("a", member, &[100], Loss::Nothing);
     joined.subscribe("b", &[], Loss::Nothing);
     joined.hub.leave(mine).unwrap();
-    assert!(joined.hub.leave_unsubscribed(joined.fence, member).unwrap());
+    assert!(joined.hub.leave_unsubscribed(joined.token, member).unwrap());
     joined.live("b", 300);
     let a = joined.listen("a");
     let member = joined.subscribe_only("a");
@@ -62,7 +62,7 @@ fn a_channel_that_was_left_is_known_up_to_its_newest() {
 }
 
 #[test]
-fn a_plain_message_says_that_everything_up_to_its_mark_is_known() {
+fn a_plain_message_implies_everything_up_to_its_high_watermark() {
     let joined = joined();
     joined.subscribe("b", &[], Loss::Nothing);
     joined.subscribe("a", &[], Loss::Nothing);
@@ -94,18 +94,18 @@ fn after_an_interruption_what_was_missed_is_placed_behind_what_was_had() {
 }
 
 #[test]
-fn a_channel_that_lost_its_step_went_on_until_it_is_left_or_caught_up() {
+fn an_interrupted_channel_stays_so_until_it_is_left_or_caught_up() {
     let joined = joined();
     let a = joined.subscribe("a", &[], Loss::Nothing);
     let b = joined.subscribe("b", &[], Loss::Nothing);
     joined.live("a", 100);
     let member = joined.subscribe_only("a");
-    joined.hub.set_out_of_sync(joined.fence, member).unwrap();
+    joined.hub.set_out_of_sync(joined.token, member).unwrap();
     assert!(!joined.hub.in_sync(&[a]));
     // Whatever becomes of the connection, and of all other channels.
     for _ in 0..2 {
         joined.connect();
-        joined.hub.settled(joined.fence).unwrap();
+        joined.hub.settled(joined.token).unwrap();
         assert!(!joined.hub.in_sync(&[a]));
         assert_eq!(known(&joined, member), SyncState::Interrupted(id(100).into()));
     }
@@ -116,20 +116,20 @@ fn a_channel_that_lost_its_step_went_on_until_it_is_left_or_caught_up() {
     assert!(joined.hub.in_sync(&[a, b]));
     // Its streams were sent 200: it is placed behind that.
     assert_eq!(joined.resumed(&[a, b], "200-0"), (false, "150".into()));
-    joined.hub.set_out_of_sync(joined.fence, member).unwrap();
+    joined.hub.set_out_of_sync(joined.token, member).unwrap();
     joined.hub.leave(a).unwrap();
-    assert!(joined.hub.leave_unsubscribed(joined.fence, member).unwrap());
+    assert!(joined.hub.leave_unsubscribed(joined.token, member).unwrap());
     let member = joined.subscribe_only("a");
     assert!(matches!(known(&joined, member), SyncState::Left(_)));
     joined.hub.check_settled();
 }
 
 #[test]
-fn a_fenced_bridge_can_write_nothing() {
+fn a_fenced_holder_cannot_write() {
     let joined = joined();
     let a = joined.subscribe("a", &[100], Loss::Nothing);
     let member = joined.subscribe_only("a");
-    let (hub, old) = (&joined.hub, joined.fence);
+    let (hub, old) = (&joined.hub, joined.token);
     let held = hub.try_succeed().unwrap();
     let next = hub.take_fencing_token(hub.claim_slot().unwrap(), at(0)).unwrap();
     let before: Vec<u64> = (0..hub.region.size()).map(|at| hub.region.get(at)).collect();
@@ -139,15 +139,15 @@ fn a_fenced_bridge_can_write_nothing() {
         Provenance::Missed(id(500).into()),
         Provenance::Earlier(id(500).into()),
     ]
-    .map(|provenance| arrival("a", provenance, "x", 0));
+    .map(|provenance| incoming("a", provenance, "x", 0));
     let known = SyncState::Interrupted(id(100).into());
     let fenced = Err(LeaseError::Fenced);
-    for arrival in arrivals {
-        assert_eq!(hub.ingest(old, &[arrival], at(0)).err(), Some(LeaseError::Fenced));
+    for incoming in arrivals {
+        assert_eq!(hub.ingest(old, &[incoming], at(0)).err(), Some(LeaseError::Fenced));
     }
     assert_eq!(hub.new_epoch(old), fenced);
     assert_eq!(hub.set_link(old, RedisState::Down), fenced);
-    assert_eq!(hub.lose(old, member, up_to(400)), fenced);
+    assert_eq!(hub.record_loss(old, member, up_to(400)), fenced);
     assert_eq!(hub.caught_up(old, member, known, up_to(400)), Err(LeaseError::Fenced));
     assert_eq!(hub.set_out_of_sync(old, member), fenced);
     assert_eq!(hub.leave_unsubscribed(old, member), Err(LeaseError::Fenced));
@@ -169,48 +169,48 @@ fn a_fenced_bridge_can_write_nothing() {
 }
 
 #[test]
-fn a_channel_is_in_step_only_while_its_connection_is_there() {
+fn a_channel_is_in_sync_only_while_redis_is_connected() {
     let joined = joined();
     let a = joined.subscribe("a", &[], Loss::Nothing);
     let own = joined.hub.join(joined.worker, b"sse.status", at(0)).unwrap();
-    assert!(joined.hub.in_sync(&[a, own]) && joined.hub.sync_is_near());
+    assert!(joined.hub.in_sync(&[a, own]) && joined.hub.may_sync_soon());
     for (link, near) in
         [(RedisState::Connecting, true), (RedisState::Down, false), (RedisState::Up, true)]
     {
-        joined.hub.set_link(joined.fence, link).unwrap();
+        joined.hub.set_link(joined.token, link).unwrap();
         assert_eq!(joined.hub.link(), link);
         assert_eq!(joined.hub.in_sync(&[a]), link == RedisState::Up);
-        assert_eq!(joined.hub.sync_is_near(), near);
+        assert_eq!(joined.hub.may_sync_soon(), near);
         assert!(joined.hub.in_sync(&[own]));
     }
     joined.connect();
     assert!(!joined.hub.in_sync(&[a]));
-    assert_eq!(joined.hub.want(own).unwrap(), None);
+    assert_eq!(joined.hub.request_sync(own).unwrap(), None);
 }
 
 #[test]
-fn what_is_wanted_is_told_to_the_bridge_once_it_can_do_something() {
+fn the_holder_is_asked_to_sync_a_channel_once() {
     let joined = joined();
     let a = joined.listen("a");
-    assert_eq!(joined.hub.want(a).unwrap(), Some(joined.bridge.slot));
+    assert_eq!(joined.hub.request_sync(a).unwrap(), Some(joined.bridge.slot));
     let signal = joined.hub.descriptor(joined.hub.head()).unwrap();
     assert_eq!(signal.signal(), Some(ControlEntry::Wanted));
-    assert_eq!(joined.hub.wanted_name(signal.channel).unwrap().unwrap(), b"a");
+    assert_eq!(joined.hub.requested_name(signal.channel).unwrap().unwrap(), b"a");
     assert_eq!(heard(&joined), [b"a".to_vec()]);
-    assert!(bridged(&joined).is_empty());
+    assert!(joined_by_holder(&joined).is_empty());
     let member = joined.subscribe_only("a");
     joined.catch_up("a", member, &[], Loss::Nothing);
-    assert_eq!(joined.hub.want(a).unwrap(), None);
-    assert_eq!(bridged(&joined), [b"a".to_vec()]);
+    assert_eq!(joined.hub.request_sync(a).unwrap(), None);
+    assert_eq!(joined_by_holder(&joined), [b"a".to_vec()]);
     joined.hub.leave(a).unwrap();
     assert!(heard(&joined).is_empty());
     for block in [0, member.channel() + 1, u32::MAX] {
-        assert_eq!(joined.hub.wanted_name(block).unwrap(), None, "{block}");
+        assert_eq!(joined.hub.requested_name(block).unwrap(), None, "{block}");
     }
 }
 
 #[test]
-fn whoever_sees_the_step_told_sees_that_it_is_made() {
+fn the_synced_entry_is_visible_only_after_the_channel_is_in_sync() {
     let channels = if cfg!(miri) { 5 } else { 500 };
     let joined = joined();
     let members: Vec<Membership> =
@@ -236,14 +236,14 @@ fn whoever_sees_the_step_told_sees_that_it_is_made() {
         });
         for member in members {
             let known = SyncState::Nothing;
-            patiently(|| joined.hub.caught_up(joined.fence, *member, known, Loss::Nothing));
+            patiently(|| joined.hub.caught_up(joined.token, *member, known, Loss::Nothing));
         }
         over.store(true, Ordering::SeqCst);
     });
 }
 
 #[test]
-fn nobody_joins_a_channel_that_the_bridge_leaves_without_knowing() {
+fn joining_a_channel_that_the_holder_leaves_requests_a_sync() {
     let rounds = if cfg!(miri) { 5 } else { 1_500 };
     let joined = joined();
     let hub = &joined.hub;
@@ -251,22 +251,22 @@ fn nobody_joins_a_channel_that_the_bridge_leaves_without_knowing() {
         let name = format!("c{}", round % 7);
         let member = joined.subscribe_only(&name);
         let known = hub.sync_state(member).unwrap();
-        hub.caught_up(joined.fence, member, known, Loss::Nothing).unwrap();
+        hub.caught_up(joined.token, member, known, Loss::Nothing).unwrap();
         let (left, (mine, in_sync, wanted)) = thread::scope(|scope| {
             let worker = scope.spawn(|| {
                 let mine = patiently(|| hub.join(joined.worker, name.as_bytes(), at(0)));
                 hub.set_streams(joined.worker, mine, 1);
                 let in_sync = hub.in_sync(&[mine]);
-                (mine, in_sync, !in_sync && patiently(|| hub.want(mine)).is_some())
+                (mine, in_sync, !in_sync && patiently(|| hub.request_sync(mine)).is_some())
             });
-            let left = patiently(|| hub.leave_unsubscribed(joined.fence, member));
+            let left = patiently(|| hub.leave_unsubscribed(joined.token, member));
             (left, worker.join().unwrap())
         });
         // Who saw it in step is heard, and the bridge stays; else it says that the channel is wanted.
         assert!(if left { wanted } else { in_sync != wanted }, "{left} {in_sync} {wanted}");
         hub.leave(mine).unwrap();
         if !left {
-            hub.leave_unsubscribed(joined.fence, member).unwrap();
+            hub.leave_unsubscribed(joined.token, member).unwrap();
         }
     }
     hub.check_settled();
@@ -281,20 +281,20 @@ fn of_several_sources_only_redis_makes_numbers() {
     let status = event(b"{}");
     let ids = joined.hub.publish_own(b"sse.status", status, at(5)).unwrap().ids;
     assert_eq!(ids[0].to_string(), format!("100-0-7-{}", joined.hub.head()));
-    assert_eq!(joined.hub.mark().unwrap(), id(100));
+    assert_eq!(joined.hub.high_watermark().unwrap(), id(100));
 }
 
 #[test]
-fn a_channel_that_the_bridge_has_joined_takes_no_more_entries_of_the_ring() {
+fn requesting_a_sync_of_a_channel_that_the_holder_has_joined_adds_no_entry() {
     let joined = joined();
     let a = joined.listen("a");
-    assert_eq!(joined.hub.want(a).unwrap(), Some(joined.bridge.slot));
+    assert_eq!(joined.hub.request_sync(a).unwrap(), Some(joined.bridge.slot));
     let member = joined.subscribe_only("a");
     let head = joined.hub.head();
     for _ in 0..10_000 {
-        assert_eq!(joined.hub.want(a).unwrap(), None);
+        assert_eq!(joined.hub.request_sync(a).unwrap(), None);
     }
     assert_eq!(joined.hub.head(), head);
     joined.hub.leave(member).unwrap();
-    assert_eq!(joined.hub.want(a).unwrap(), Some(joined.bridge.slot));
+    assert_eq!(joined.hub.request_sync(a).unwrap(), Some(joined.bridge.slot));
 }

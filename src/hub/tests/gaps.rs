@@ -1,10 +1,10 @@
 //! Holes: what Redis does not have any more, what comes back, and what is told of it.
 
-use super::bridge::{id, joined, joined_of, up_to};
+use super::lease::{id, joined, joined_of, up_to};
 use super::*;
 
 #[test]
-fn a_hole_is_told_before_what_follows_and_takes_what_lay_before_it() {
+fn a_loss_removes_earlier_events_and_is_reported_before_later_ones() {
     let joined = joined();
     let a = joined.subscribe("a", &[], Loss::Nothing);
     joined.live("a", 100);
@@ -19,8 +19,8 @@ fn a_hole_is_told_before_what_follows_and_takes_what_lay_before_it() {
     assert_eq!(joined.resumed(&[a], "300-0"), (false, "400".into()));
     // A stream in progress, slice by slice.
     let until = joined.hub.head();
-    let mut pursuit = ReplayCursor::since(at_first, AlreadySeen::default(), until, [a].into_iter());
-    let slice = joined.hub.slice_of(&mut pursuit, 1, usize::MAX, at(0)).unwrap();
+    let mut cursor = ReplayCursor::since(at_first, AlreadySeen::default(), until, [a].into_iter());
+    let slice = joined.hub.slice_of(&mut cursor, 1, usize::MAX, at(0)).unwrap();
     assert!(slice.gap.is_some());
     let lost = (at_first + 1..=until).find(|position| {
         joined.hub.descriptor(*position).unwrap().signal() == Some(ControlEntry::Lost)
@@ -30,7 +30,7 @@ fn a_hole_is_told_before_what_follows_and_takes_what_lay_before_it() {
 }
 
 #[test]
-fn a_hole_is_known_to_the_next_bridge_if_this_one_dies_behind_it() {
+fn a_loss_is_known_to_the_next_holder_if_this_one_dies() {
     for fresh in [true, false] {
         let joined = joined();
         let a = match fresh {
@@ -39,7 +39,7 @@ fn a_hole_is_known_to_the_next_bridge_if_this_one_dies_behind_it() {
         };
         joined.connect();
         let member = joined.subscribe_only("a");
-        joined.hub.lose(joined.fence, member, up_to(300)).unwrap();
+        joined.hub.record_loss(joined.token, member, up_to(300)).unwrap();
         joined.come("a", Provenance::Earlier(id(400).into()), "400");
         // It dies here. The next one knows the channel up to 400, and hears of no hole.
         joined.connect();
@@ -73,7 +73,7 @@ fn a_hole_is_entered_once() {
     joined.listen("a");
     let member = joined.subscribe_only("a");
     for _ in 0..3 {
-        joined.hub.lose(joined.fence, member, up_to(300)).unwrap();
+        joined.hub.record_loss(joined.token, member, up_to(300)).unwrap();
     }
     assert_eq!(joined.hub.head(), 1);
     joined.catch_up("a", member, &[400], up_to(300));
@@ -89,7 +89,7 @@ fn history_that_came_back_is_not_lost() {
     joined.evict("a", 2);
     assert!(joined.resumed(&[a], "150-0").0);
     joined.hub.leave(a).unwrap();
-    joined.hub.leave_unsubscribed(joined.fence, member).unwrap();
+    joined.hub.leave_unsubscribed(joined.token, member).unwrap();
     let a = joined.listen("a");
     let member = joined.subscribe_only("a");
     assert_eq!(joined.hub.sync_state(member).unwrap(), SyncState::Nothing);
@@ -105,7 +105,7 @@ fn history_that_comes_back_in_part_begins_where_redis_has_it() {
     joined.evict("a", 3);
     joined.hub.leave(a).unwrap();
     let member = joined.subscribe_only("a");
-    joined.hub.leave_unsubscribed(joined.fence, member).unwrap();
+    joined.hub.leave_unsubscribed(joined.token, member).unwrap();
     let (a, member) = (joined.listen("a"), joined.subscribe_only("a"));
     joined.catch_up("a", member, &[200, 300], up_to(100));
     assert_eq!(joined.resumed(&[a], "99-0"), (true, "200 300".into()));
@@ -122,7 +122,7 @@ fn what_is_evicted_while_history_comes_back_is_lost_after_all() {
     }
     // The zone was full.
     joined.evict("a", 2);
-    joined.hub.caught_up(joined.fence, member, SyncState::Nothing, Loss::Nothing).unwrap();
+    joined.hub.caught_up(joined.token, member, SyncState::Nothing, Loss::Nothing).unwrap();
     assert_eq!(joined.resumed(&[a], "100-0"), (true, "300".into()));
     assert_eq!(joined.resumed(&[a], "200-0"), (false, "300".into()));
 }
@@ -133,14 +133,14 @@ fn what_redis_has_lost_as_well_stays_lost() {
     let a = joined.subscribe("a", &[100, 200], Loss::Nothing);
     joined.evict("a", 2);
     let member = joined.subscribe_only("a");
-    joined.hub.set_out_of_sync(joined.fence, member).unwrap();
+    joined.hub.set_out_of_sync(joined.token, member).unwrap();
     // Somebody has deleted the stream in Redis.
-    joined.hub.caught_up(joined.fence, member, SyncState::Nothing, Loss::Nothing).unwrap();
+    joined.hub.caught_up(joined.token, member, SyncState::Nothing, Loss::Nothing).unwrap();
     assert_eq!(joined.resumed(&[a], "150-0"), (true, String::new()));
 }
 
 #[test]
-fn a_forgotten_channel_leaves_a_floor_only_if_redis_cannot_give_it_back() {
+fn a_removed_channel_leaves_a_low_watermark_only_if_redis_cannot_restore_it() {
     for plain in [false, true] {
         let joined = joined();
         let a = joined.subscribe("a", &[], Loss::Nothing);
@@ -153,9 +153,9 @@ fn a_forgotten_channel_leaves_a_floor_only_if_redis_cannot_give_it_back() {
         while !joined.hub.sweep(at(0)).unwrap().round {}
         joined.evict("a", 1 + usize::from(plain));
         let guard = joined.hub.lock().unwrap();
-        guard.forget(guard.find(b"a").unwrap());
+        guard.remove_record(guard.find(b"a").unwrap());
         drop(guard);
         assert!(!joined.hub.knows(b"a"));
-        assert_eq!(joined.hub.floor_of(b"a").position > 0, plain);
+        assert_eq!(joined.hub.low_watermark_of(b"a").position > 0, plain);
     }
 }
