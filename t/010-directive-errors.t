@@ -3,7 +3,7 @@
 use v5.36;
 use FindBin;
 use lib "$FindBin::Bin/lib";
-use SSE::TestNginxSetup;
+use SSE::DeclarativeTests;
 
 # `refused` in a block is the expected message, without the file and line that nginx adds where it knows
 # them.

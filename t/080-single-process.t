@@ -3,7 +3,7 @@
 use v5.36;
 use FindBin;
 use lib "$FindBin::Bin/lib";
-use SSE::TestNginxSetup;
+use SSE::DeclarativeTests;
 
 run_blocks(workers => 1, master => 0);
 

@@ -3,7 +3,7 @@
 use v5.36;
 use FindBin;
 use lib "$FindBin::Bin/lib";
-use SSE::TestNginxSetup;
+use SSE::DeclarativeTests;
 
 add_block_preprocessor(sub ($block) {
     $block->set_value('http_config', ($block->http_config // '') . 'sse_open_event off; sse_replay all;');

@@ -3,7 +3,7 @@
 use v5.36;
 use FindBin;
 use lib "$FindBin::Bin/lib";
-use SSE::TestNginxSetup;
+use SSE::DeclarativeTests;
 
 our $Config = <<'EOF_CONFIG';
     sse_open_event off;

@@ -1,6 +1,6 @@
-# The takeover of the subscription. Plain messages, several hundred a second, over ten reloads: each comes
-# once and in order. With the holder stopped or killed at that moment some may be lost, but none comes
-# twice, and durable events are exact in every case.
+# The handover of the subscription between workers. Plain messages, several hundred per second, arrive once
+# and in order over ten reloads. If the holder is stopped or killed meanwhile, some may be lost, but none is
+# duplicated, and durable events are always complete.
 
 use v5.36;
 use FindBin;
@@ -21,7 +21,7 @@ $writer->stream(400, sub ($number) { ['PUBLISH', 'news', "plain $number"] });
 my $publisher = SSE::Publisher->new(port => $stage->port, path => '/to/news');
 $publisher->stream(40, sub ($number) { "durable $number" });
 
-# Ten reloads, with nothing amiss.
+# Ten reloads without a fault.
 my $reloads = 0;
 for (1 .. 10) {
     serve_for(0.4);
@@ -31,14 +31,14 @@ is($reloads, 10, 'nginx reloads ten times');
 ok($nginx->wait_old_workers_gone(5), 'no old worker is left');
 is($stage->subscriptions($redis), 1, 'one subscribing connection is left');
 my $safe = $writer->{sent};
-ok(wait_for(sub { !grep { last_of($_, 'plain') < $safe } @clients }, 40), 'everyone gets what was published');
+ok(wait_for(sub { !grep { last_of($_, 'plain') < $safe } @clients }, 40), 'every stream receives the last message');
 my @wrong = grep { join(' ', grep { $_ <= $safe } numbers($_, 'plain')) ne join ' ', 1 .. $safe } @clients;
-is(scalar @wrong, 0, "all $safe plain messages came once and in order") or diag(wrong(numbers($wrong[0], 'plain')));
+is(scalar @wrong, 0, "all $safe plain messages arrive once and in order") or diag(wrong(numbers($wrong[0], 'plain')));
 my $openings = 0;
 $openings += $_->{openings} for @clients;
-cmp_ok($openings, '>', 48, "over $openings connections");
+cmp_ok($openings, '>', 48, "although clients reconnected ($openings connections)");
 
-# The holder is stopped before, in the middle and after.
+# The holder is stopped before, during, and after the handover.
 for my $moment (0, 0.02, 0.1) {
     my $holder = $stage->holder($redis);
     $nginx->pause($holder) if $moment == 0;
@@ -48,10 +48,10 @@ for my $moment (0, 0.02, 0.1) {
     ok(taken_from($holder), 'another takes over from a stopped holder');
     serve_for(0.3);
     $nginx->resume($holder);
-    ok($nginx->wait_old_workers_gone(10), 'which goes when it can');
+    ok($nginx->wait_old_workers_gone(10), 'the stopped holder exits when it continues');
 }
 
-# It is killed.
+# The holder is killed.
 for my $moment (0, 0.02, 0.1) {
     my $holder = $stage->holder($redis);
     $nginx->allow(qr/\[alert\] .*worker process $holder exited on signal 9/);
@@ -63,32 +63,32 @@ for my $moment (0, 0.02, 0.1) {
 }
 my $holder = $stage->holder($redis);
 my $first  = $writer->{sent};
-ok($nginx->kill_worker($holder), 'it is killed without a reload');
-ok(taken_from($holder), 'another takes over');
+ok($nginx->kill_worker($holder), 'the holder is killed without a reload');
+ok(taken_from($holder), 'another worker takes over');
 serve_for(1.5);
 my $known = $writer->{sent};
 
-ok($writer->stop, 'Redis took all');
+ok($writer->stop, 'Redis accepted all messages');
 $publisher->stop;
-ok($publisher->wait_idle, 'nginx took all');
+ok($publisher->wait_idle, 'nginx accepted all events');
 $redis->publish('news', 'the end');
-ok(wait_for(sub { !grep { last_of($_, 'plain') < $writer->{sent} } @clients }, 35), 'everyone gets the last message');
-is(scalar(grep { !rises(numbers($_, 'plain')) } @clients), 0, 'no plain message came twice or out of order')
+ok(wait_for(sub { !grep { last_of($_, 'plain') < $writer->{sent} } @clients }, 35), 'every stream receives the last message');
+is(scalar(grep { !rises(numbers($_, 'plain')) } @clients), 0, 'no plain message arrives twice or out of order')
     or diag(wrong(numbers($clients[0], 'plain')));
 my %has = map { $_ => 1 } numbers($clients[0], 'plain');
-is(scalar(grep { !$has{$_} } $known .. $writer->{sent}), 0, 'a second after a death nothing is lost any more');
+is(scalar(grep { !$has{$_} } $known .. $writer->{sent}), 0, 'one second after a kill no message is lost');
 my $lost = grep { !$has{$_} } $first .. $known;
-cmp_ok($lost, '<', 400 * 2, "a death costs the plain messages of up to a second ($lost)");
+cmp_ok($lost, '<', 400 * 2, "a kill loses the plain messages of at most a second ($lost)");
 my $durable = join ' ', 1 .. $publisher->{sent};
 is(scalar(grep { join(' ', numbers($_, 'durable')) ne $durable } @clients), 0, "all $publisher->{sent} durable events came once and in order")
     or diag(wrong(numbers($clients[0], 'durable')));
 my @told = map { scalar $_->events('sse.gap') } @clients;
-is("@told", join(' ', (0) x 12), 'nobody was told a gap');
+is("@told", join(' ', (0) x 12), 'no gap event is sent');
 
 $stage->ends_cleanly;
 done_testing();
 
-# Another process has the subscription, and what is published comes through it.
+# Waits until another process has the subscription and messages arrive through it.
 sub taken_from ($holder) {
     return wait_for(sub {
         my @others = grep { $_->{pid} != $holder } $redis->subscribers($nginx->children);
@@ -96,7 +96,7 @@ sub taken_from ($holder) {
     }, 10) && heard();
 }
 
-# By new streams: all that are there may be on the worker that is stopped.
+# Checked with new streams, because all others may be on the stopped worker.
 sub heard {
     my @new   = map { SSE::Client->new(port => $stage->port, path => '/on/news') } 1 .. 3;
     my $heard = wait_for(sub { grep { last_of($_, 'plain') } @new }, 5);

@@ -1,5 +1,5 @@
-# A worker that hangs and is killed while another hands its subscription over: its streams are not counted for good,
-# whichever process notices the death first.
+# A worker that hangs and is killed during a handover of its subscription: its streams do not remain
+# counted, whichever process notices its death first.
 
 use v5.36;
 use FindBin;
@@ -19,20 +19,20 @@ my ($hung)  = grep { $_ != $holder } map { $_->worker } @streams;
 my $inside  = grep { $_->worker == $hung } @streams;
 cmp_ok($inside, '>', 0, "a worker that does not hold the subscription has $inside streams");
 
-# With a Redis that does not answer nobody can take over, and the holder looks every few milliseconds whether
-# there still is somebody who could.
+# While Redis does not reply, no worker can take over, and the holder checks every few milliseconds whether
+# there still is a successor.
 $nginx->pause($hung);
 $redis->pause;
 kill 'HUP', $nginx->pid;
-ok(wait_for(sub { grep { $_ == $holder } $nginx->old_workers }, 10), 'the holder is to quit');
+ok(wait_for(sub { grep { $_ == $holder } $nginx->old_workers }, 10), 'the holder receives QUIT');
 serve_for(0.3);
 $nginx->allow(qr/\[alert\] .*worker process $hung exited on signal 9/);
 kill 'KILL', $hung;
-ok(wait_for(sub { !grep { $_ == $hung } $nginx->children }, 10), 'the worker that hangs is killed meanwhile');
+ok(wait_for(sub { !grep { $_ == $hung } $nginx->children }, 10), 'the hanging worker is killed meanwhile');
 $redis->resume;
-ok(wait_for(sub { $stage->status->{subscribers} == 0 }, 15), 'no stream is left')
+ok(wait_for(sub { $stage->status->{subscribers} == 0 }, 15), 'no stream remains counted')
     or diag($stage->status->{subscribers} . ' are counted');
-ok($stage->wait_up, 'the subscription is back');
+ok($stage->wait_up, 'Redis is subscribed again');
 
 $stage->ends_cleanly;
 done_testing();

@@ -1,5 +1,5 @@
-# A worker is stopped while it holds the lock of a hub that is joined to Redis. Redis is not blamed, publishing goes
-# on, and what was published meanwhile comes when the worker goes on.
+# A worker is stopped while it holds the lock of a hub with Redis. The connection to Redis is not considered
+# lost, publishing continues, and the events are delivered when the worker continues.
 
 use v5.36;
 use FindBin;
@@ -29,7 +29,7 @@ for (1 .. 60) {
 is($client->worker, $holder, 'a client is on the worker that holds the subscription');
 $stage->post('news', 'before');
 
-# Streams of many channels begin on the victim, each of which takes the lock often.
+# Opens streams of many channels on the victim, each of which takes the lock often.
 my $probe = SSE::WorkerConnection->new($stage->port, $holder);
 my ($stuck, $attempts) = (0, 0);
 while (!$stuck && ++$attempts <= 300) {
@@ -47,18 +47,18 @@ note("attempts: $attempts");
 ok($stuck, 'another worker is stopped while it holds the lock');
 
 my @answers = map { $probe->ask(path => '/to/news', body => "during $_") } 1 .. 3;
-is(join(' ', map { $_->{status} } @answers), '201 201 201', 'Redis takes what is published');
+is(join(' ', map { $_->{status} } @answers), '201 201 201', 'publishes are accepted by Redis');
 ok(wait_for(sub { $nginx->error_log =~ /\[warn\] .*nothing is taken in from Redis: the hub's lock is held by a stopped process/ }, 20),
-    'the log says that nothing is taken in, and why');
+    'the log has a line about it with the reason');
 serve_for(1);
-unlike($nginx->error_log, qr/Redis is away|connection to Redis is lost/, 'and does not say that Redis is away');
-is(scalar(() = $nginx->error_log =~ /nothing is taken in/g), 1, 'it says it once');
+unlike($nginx->error_log, qr/Redis is away|connection to Redis is lost/, 'the log does not report Redis as lost');
+is(scalar(() = $nginx->error_log =~ /nothing is taken in/g), 1, 'the line is logged once');
 
 $nginx->resume($victim);
-ok($client->wait_data('during 3', 20), 'when the worker goes on, what was published comes');
-is(join(', ', $client->data), 'before, during 1, during 2, during 3', 'all of it, in order');
-is(scalar($client->events('sse.gap')), 0, 'without a gap');
-ok(wait_for(sub { $nginx->error_log =~ /\[notice\] .*events are taken in from Redis again/ }, 10), 'and the log says so');
+ok($client->wait_data('during 3', 20), 'when the worker continues, the published events arrive');
+is(join(', ', $client->data), 'before, during 1, during 2, during 3', 'all of them arrive in order');
+is(scalar($client->events('sse.gap')), 0, 'without a gap event');
+ok(wait_for(sub { $nginx->error_log =~ /\[notice\] .*events are taken in from Redis again/ }, 10), 'the log has a line about the recovery');
 
 $probe->drop;
 $stage->ends_cleanly;

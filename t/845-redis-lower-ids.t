@@ -1,6 +1,6 @@
-# A stream in Redis begins anew with lower ids: it was deleted and written again, restored from a backup, or
-# everything was flushed while the clock was ahead. What it then has is delivered, behind a gap event, whether
-# or not Redis reports which streams have grown, live and after a new connection; and the error log says it once.
+# A Redis stream starts over with lower ids: it was deleted and rewritten, restored from a backup, or
+# flushed while the clock was ahead. Its events are delivered after a gap event, with and without keyspace
+# notifications, live and after a new connection, and the error log has one line about it.
 
 use v5.36;
 use FindBin;
@@ -34,46 +34,46 @@ sub streams ($notify) {
     my @all   = map { $nginx->stream($_) } @PATHS;
     my $big   = int(time() * 1000) + 1_000;
     $add->("$big-0", 'old');
-    ok($_->wait_data('old'), "$how: an event comes") for @all;
+    ok($_->wait_data('old'), "$how: an event arrives") for @all;
 
-    # Live, with much lower ids.
+    # On a live connection, with much lower ids.
     $redis->must('DEL', 'news');
     $add->("$_-0", "new $_") for 1 .. 3;
-    is(seen($nginx, $_, 'new 3'), 'old|gap|new 1|new 2|new 3', 'what has lower ids comes behind a gap event') for @all;
+    is(seen($nginx, $_, 'new 3'), 'old|gap|new 1|new 2|new 3', 'events with lower ids arrive after a gap event') for @all;
     $add->('4-0', 'new 4');
-    is(seen($nginx, $_, 'new 4'), 'old|gap|new 1|new 2|new 3|new 4', 'and what follows without another') for @all;
+    is(seen($nginx, $_, 'new 4'), 'old|gap|new 1|new 2|new 3|new 4', 'further events arrive without another one') for @all;
     my $back = $nginx->stream('/on/news', last_event_id => "$big-0");
-    is(seen($nginx, $back, 'new 4'), 'gap|new 1|new 2|new 3|new 4', 'who returns from before gets the same');
+    is(seen($nginx, $back, 'new 4'), 'gap|new 1|new 2|new 3|new 4', 'a client that returns with an earlier id receives the same');
     my $id = $nginx->post('news', 'posted')->{json}{id};
     ok($_->wait_data('posted'), 'a publish is delivered') for @all;
 
-    # While there is no connection, and then more.
+    # During a lost connection, with more events afterwards.
     $redis->must('DEL', 'news');
     cut($redis);
     $add->('2-0', 'meanwhile');
-    ok($_->wait_data('meanwhile'), 'so is what came while the connection was gone') for @all;
+    ok($_->wait_data('meanwhile'), 'events from the time of a lost connection are delivered') for @all;
     $add->('3-0', 'afterwards');
-    ok($_->wait_data('afterwards'), 'and afterwards') for @all;
+    ok($_->wait_data('afterwards'), 'later events are delivered') for @all;
     cut($redis);
-    ok(wait_for(sub { $nginx->reconnects >= 2 }), 'the connection is made once more');
+    ok(wait_for(sub { $nginx->reconnects >= 2 }), 'the hub reconnects');
     $add->('5-0', 'last');
-    ok($_->wait_data('last'), 'and the stream goes on') for @all;
-    is((grep { $_ eq 'meanwhile' || $_ eq 'afterwards' } $_->data), 2, 'each event came once') for @all;
+    ok($_->wait_data('last'), 'the stream continues') for @all;
+    is((grep { $_ eq 'meanwhile' || $_ eq 'afterwards' } $_->data), 2, 'each event arrives once') for @all;
 
-    # A new process takes the subscription over.
+    # A new worker takes over the subscription.
     ok($nginx->cluster->reload, 'a reload');
     $redis->must('DEL', 'news');
     $add->('1-0', 'after the reload');
-    ok(wait_for(sub { grep { $_->{data} eq 'after the reload' } map { $_->events('message') } @all[0, 2] }), 'even then')
+    ok(wait_for(sub { grep { $_->{data} eq 'after the reload' } map { $_->events('message') } @all[0, 2] }), 'after a reload lower ids are delivered')
         or diag(explain([map { $_->data } @all]));
     my $fresh = $nginx->stream('/on/news', last_event_id => '5-0');
     $add->('6-0', 'end');
-    ok($fresh->wait_data('end'), 'for new streams too');
+    ok($fresh->wait_data('end'), 'new streams receive them too');
 
-    is(scalar($other->events('sse.gap')), 0, 'other channels do not notice');
+    is(scalar($other->events('sse.gap')), 0, 'other channels receive no gap event');
     my @said = $nginx->cluster->wait_lines($SAID);
-    cmp_ok(scalar @said, '<=', 4, 'the error log says it once for each connection') or diag(@said);
-    cmp_ok(scalar @said, '>=', 1, 'or more');
+    cmp_ok(scalar @said, '<=', 4, 'the error log has at most one line for each connection') or diag(@said);
+    cmp_ok(scalar @said, '>=', 1, 'the error log has at least one line');
     $nginx->ends_cleanly;
     return;
 }
@@ -86,40 +86,40 @@ sub pubsub () {
     my $ahead = int((time() + 1800) * 1000);
     $redis->must('XADD', $clock, 'MAXLEN', 1, "$ahead-0", 't', '');
     $nginx[0]->publish('news', map { "old $_" } 1 .. 8);
-    ok($_->[1]->wait_data('old 8'), 'events come while the clock is ahead') for @all;
+    ok($_->[1]->wait_data('old 8'), 'events arrive while the clock is ahead') for @all;
     my $old = $all[0][1]{last_event_id};
 
-    # Everything is flushed, the clock too: ids are lower than those of before.
+    # FLUSHALL deletes the clock too, so that ids are lower than before.
     $redis->must('FLUSHALL');
     my ($id) = $nginx[0]->publish('news', 'new 1');
     cmp_ok((split /-/, $id)[0], '<', $ahead, 'after FLUSHALL ids are lower');
     $nginx[$_ % 2]->publish('news', "new $_") for 2 .. 5;
     for my $pair (@all) {
         my $seen = seen(@$pair, 'new 5');
-        is($seen =~ s/\A(?:old \d\|)+//r, 'gap|new 1|new 2|new 3|new 4|new 5', 'what has lower ids comes behind a gap event');
+        is($seen =~ s/\A(?:old \d\|)+//r, 'gap|new 1|new 2|new 3|new 4|new 5', 'events with lower ids arrive after a gap event');
     }
     my $back = $nginx[1]->stream('/on/news', last_event_id => $old);
-    like(seen($nginx[1], $back, 'new 5'), qr/\Agap\|/, 'who returns from before is told');
+    like(seen($nginx[1], $back, 'new 5'), qr/\Agap\|/, 'a client that returns with an earlier id receives a gap event');
 
-    # Again, while there is no connection.
+    # FLUSHALL during a lost connection.
     $redis->must('FLUSHALL');
     cut($redis);
     $redis->must('EVAL', script(), 1, 'sse:{sse}:s:news', 'meanwhile');
-    ok($_->[1]->wait_data('meanwhile'), 'what came while the connection was gone comes') for @all;
+    ok($_->[1]->wait_data('meanwhile'), 'events from the time of a lost connection arrive') for @all;
     $nginx[0]->publish('news', 'end');
-    ok($_->[1]->wait_data('end'), 'and what follows') for @all;
+    ok($_->[1]->wait_data('end'), 'later events arrive') for @all;
     is(scalar(grep { $_ eq 'meanwhile' || $_ eq 'end' } $_->[1]->data), 2, 'once') for @all;
     for my $nginx (@nginx) {
         my @said = $nginx->cluster->wait_lines($SAID);
-        cmp_ok(scalar @said, '>=', 1, 'the error log says it');
-        cmp_ok(scalar @said, '<=', 3, 'once for each connection');
+        cmp_ok(scalar @said, '>=', 1, 'the error log has a line about it');
+        cmp_ok(scalar @said, '<=', 3, 'the line is logged once for each connection');
         $nginx->ends_cleanly;
     }
     return;
 }
 
-# The token is lost with everything else and back at once: the first message is doubted, and those behind it
-# come while the stream is asked for it.
+# The token is lost with everything else and recreated at once. The first message is not trusted, and the
+# following ones arrive while the Redis stream is read to confirm it.
 sub burst () {
     my $redis = SSE::Redis->start;
     my $proxy = SSE::FaultProxy->start(to => $redis->port);
@@ -128,7 +128,7 @@ sub burst () {
     my $ahead = int((time() + 1800) * 1000);
     $redis->must('XADD', 'sse:{sse}:clock', 'MAXLEN', 1, "$ahead-0", 't', '');
     $nginx->publish('news', 'old 1');
-    ok($_->wait_data('old 1'), 'an event comes') for @all;
+    ok($_->wait_data('old 1'), 'an event arrives') for @all;
     my $token = $redis->must('HGET', 'sse:{sse}:history', 'token');
     my $back  = $all[0]{last_event_id};
 
@@ -138,8 +138,8 @@ sub burst () {
     $redis->must(@publish, 'new 1');
     $redis->must('HSET', 'sse:{sse}:history', 'token', $token);
     $redis->must(@publish, "new $_") for 2 .. 5;
-    is(seen($nginx, $_, 'new 5'), 'old 1|gap|new 1|new 2|new 3|new 4|new 5', 'a burst comes behind a gap event') for @all;
-    like(seen($nginx, $nginx->stream('/on/news', last_event_id => $back), 'new 5'), qr/\Agap\|/, 'who returns from before is told');
+    is(seen($nginx, $_, 'new 5'), 'old 1|gap|new 1|new 2|new 3|new 4|new 5', 'a burst arrives after a gap event') for @all;
+    like(seen($nginx, $nginx->stream('/on/news', last_event_id => $back), 'new 5'), qr/\Agap\|/, 'a client that returns with an earlier id receives a gap event');
     $proxy->pass;
     $nginx->ends_cleanly;
     return;

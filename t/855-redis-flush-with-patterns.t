@@ -1,4 +1,5 @@
-# Redis loses the hub's keys while only streams of patterns listen: nothing that was acknowledged is lost to them.
+# Redis loses the keys of the hub while only streams with patterns exist: no acknowledged event is lost for
+# them.
 
 use v5.36;
 use FindBin;
@@ -24,7 +25,7 @@ for my $loss (['FLUSHALL'], ['DEL', 'sse:{sse}:history'], ['HDEL', 'sse:{sse}:hi
     all_came("@$loss");
 }
 
-# While the subscription is being taken over, and when its holder is killed.
+# During a handover of the subscription, and when its holder is killed.
 for my $round (1 .. 3) {
     $redis->must('DEL', 'sse:{sse}:history');
     say_some(10);
@@ -35,13 +36,13 @@ for my $round (1 .. 3) {
 }
 all_came('while nginx reloads');
 
-# Somebody forges a message of a channel that nobody named: it is looked up, and is not there.
+# A forged message of a channel that no stream names is looked up in Redis and not found.
 $redis->publish('room:7', "\x01sse - $_-0 0-0 0\nforged") for 1, 99999999999999;
 $redis->publish('room:9', "\x01sse 11111111111111111111111111111111 2-0 1-0 0\nforged") for 1 .. 3;
 say_some(5);
 all_came('beside forged messages');
-is(scalar(grep { grep { $_ eq 'forged' } $_->data } @client), 0, 'nothing forged came');
-is(scalar(grep { $_->events('sse.gap') } @client), 0, 'no gap was told');
+is(scalar(grep { grep { $_ eq 'forged' } $_->data } @client), 0, 'no forged message arrives');
+is(scalar(grep { $_->events('sse.gap') } @client), 0, 'no gap event is sent');
 
 $_->ends_cleanly for @nginx;
 done_testing();
@@ -59,7 +60,7 @@ sub all_came ($what) {
     my $all = join ' ', map { "e$_" } 1 .. $number;
     for my $client (@client) {
         wait_for(sub { scalar(grep { /\Ae\d/ } $client->data) >= $number }, 10);
-        is(join(' ', sort { substr($a, 1) <=> substr($b, 1) } grep { /\Ae\d/ } $client->data), $all, "$what: all $number events came, once");
+        is(join(' ', sort { substr($a, 1) <=> substr($b, 1) } grep { /\Ae\d/ } $client->data), $all, "$what: all $number events arrive once");
     }
     return;
 }

@@ -1,6 +1,6 @@
-# A channel's stream in Redis is deleted, or evicted for want of memory. What was in it is lost for those who
-# have not had it: open streams that were cut off meanwhile receive a gap event, and so do clients that
-# return to an nginx which never had it. A channel that is merely new tells no gap.
+# The Redis stream of a channel is deleted or evicted. Its events are lost for clients that have not
+# received them: streams whose connection was lost meanwhile, and clients that return to an nginx that never
+# had them, receive a gap event. A new channel causes none.
 
 use v5.36;
 use FindBin;
@@ -25,30 +25,30 @@ for my $source (qw(pubsub stream)) {
     my $calm = $one->stream('/on/calm');
     my @ids  = map { $add->('news', "event $_") } 1 .. 3;
     my $calm_id = $add->('calm', 'calm');
-    ok($_->wait_data('event 3'), "$source: events come") for @open;
-    ok($calm->wait_data('calm'), 'on another channel too');
+    ok($_->wait_data('event 3'), "$source: events arrive") for @open;
+    ok($calm->wait_data('calm'), "$source: events arrive on another channel");
 
-    # While the connection is gone an event is added, the stream goes, and another one begins.
+    # During a lost connection an event is added, the Redis stream is deleted, and a new one begins.
     $redis->must('MULTI');
     $redis->must(@$_) for ['CLIENT', 'KILL', 'TYPE', 'pubsub'], ['CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes'],
         [$words->('news', 'lost')], ['DEL', $key->('news')], [$words->('news', 'next')];
     $redis->must('EXEC');
-    ok($_->wait_data('next'), 'what comes after the loss comes') for @open;
-    is(scalar($_->events('sse.gap')), 1, 'behind a gap event') for @open;
+    ok($_->wait_data('next'), 'events after the loss arrive') for @open;
+    is(scalar($_->events('sse.gap')), 1, 'after a gap event') for @open;
     $add->('calm', 'calm 2');
-    ok($calm->wait_data('calm 2'), 'the other channel goes on');
-    is(scalar($calm->events('sse.gap')), 0, 'without one');
+    ok($calm->wait_data('calm 2'), 'the other channel continues');
+    is(scalar($calm->events('sse.gap')), 0, 'without a gap event');
 
-    # An nginx that never had what was lost.
+    # An nginx that never had the lost events.
     my $two  = SSE::RedisStage->new(%options);
     for my $id (@ids) {
         my $back = $two->stream('/on/news', last_event_id => $id);
-        like(join('|', $two->got($back, 'next')), qr/\Asse\.gap [^|]*\|next\z/, 'who returns to another nginx is told');
+        like(join('|', $two->got($back, 'next')), qr/\Asse\.gap [^|]*\|next\z/, 'a client that returns to another nginx receives a gap event');
     }
     my $quiet = $two->stream('/on/calm', last_event_id => $calm_id);
-    is_deeply([$two->got($quiet, 'calm 2')], ['calm 2'], 'but not on a channel that has lost nothing');
+    is_deeply([$two->got($quiet, 'calm 2')], ['calm 2'], 'not on a channel that has lost nothing');
     if ($is_ours) {
-        # Evicted, and not deleted.
+        # Evicted instead of deleted.
         $redis->must('CONFIG', 'SET', 'maxmemory-policy', 'volatile-lru');
         my ($had) = $add->('evicted', 'had');
         $add->('evicted', 'lost');
@@ -58,8 +58,8 @@ for my $source (qw(pubsub stream)) {
         $redis->must('CONFIG', 'SET', 'maxmemory', 0);
         $add->('evicted', 'next');
         my $back = $two->stream('/on/evicted', last_event_id => $had);
-        like(join('|', $two->got($back, 'next')), qr/\Asse\.gap [^|]*\|next\z/, 'who returns is told');
-        # A channel whose first event comes only now.
+        like(join('|', $two->got($back, 'next')), qr/\Asse\.gap [^|]*\|next\z/, 'a returning client receives a gap event');
+        # A channel with its first event.
         $add->('new', 'first');
         my $first = $two->stream('/on/new', last_event_id => $had);
         is_deeply([$two->got($first, 'first')], ['first'], 'a new channel has lost nothing');

@@ -1,5 +1,5 @@
-# What is too large to be an event costs nothing but itself: neither memory, nor the connection, nor the
-# messages behind it; and a line in the log says that it was left out.
+# A message that is too large for an event is skipped without growing memory, losing the connection, or
+# affecting later messages, and is logged.
 
 use v5.36;
 use FindBin;
@@ -18,36 +18,36 @@ my $size  = 40 << 20;
 # A plain message, by name and by a pattern.
 my $client  = $stage->stream('/on/news');
 my $pattern = SSE::Client->new(port => $stage->port, path => '/like/other-*');
-ok(wait_for(sub { @{ $redis->must('PUBSUB', 'CHANNELS', 'news') } && $redis->must('PUBSUB', 'NUMPAT') > 0 }), 'both are subscribed');
+ok(wait_for(sub { @{ $redis->must('PUBSUB', 'CHANNELS', 'news') } && $redis->must('PUBSUB', 'NUMPAT') > 0 }), 'the channel and the pattern are subscribed');
 my $memory = $nginx->private_memory;
 large('PUBLISH', 'news');
 $redis->publish('news', 'behind it');
-ok($client->wait_data('behind it', 20), 'a message behind one of 40 MB comes');
-is_deeply([$client->data], ['behind it'], 'which does not');
+ok($client->wait_data('behind it', 20), 'a message after one of 40 MB arrives');
+is_deeply([$client->data], ['behind it'], 'the large message does not arrive');
 large('PUBLISH', 'other-1');
 $redis->publish('other-1', 'behind it');
-ok($pattern->wait_data('behind it', 20), 'the same of a pattern');
+ok($pattern->wait_data('behind it', 20), 'a message after one of 40 MB arrives on a pattern');
 cmp_ok($nginx->private_memory - $memory, '<', 16 << 20, 'nginx has not grown')
     or diag($nginx->private_memory - $memory);
 
-# A durable event, seen as it happens and in history.
+# A durable event, live and from the history.
 my ($first) = $stage->publish('news', 'before');
 large_durable('news');
 my ($last) = $stage->publish('news', 'after');
-ok($client->wait_data('after', 20), 'an event behind a durable one of 40 MB comes');
-is_deeply([$client->data], ['behind it', 'before', 'after'], 'once and in order');
+ok($client->wait_data('after', 20), 'an event after a durable one of 40 MB arrives');
+is_deeply([$client->data], ['behind it', 'before', 'after'], 'each event arrives once and in order');
 my $other = SSE::RedisStage->new(redis => $redis->url, hub => 'zone 8m; max_event_size 64k;');
 $memory = $other->cluster->private_memory;
-is_deeply([$other->got($other->stream('/all/news'), 'after', 20)], ['before', 'after'], 'another nginx has the two around it');
-cmp_ok($other->cluster->private_memory - $memory, '<', 16 << 20, 'and has not grown either');
+is_deeply([$other->got($other->stream('/all/news'), 'after', 20)], ['before', 'after'], 'another nginx delivers the events before and after it');
+cmp_ok($other->cluster->private_memory - $memory, '<', 16 << 20, 'the other nginx has not grown');
 
-is($_->reconnects, 0, 'no connection was given up') for $stage, $other;
-is($_->state, 'up', 'the hub is joined') for $stage, $other;
+is($_->reconnects, 0, 'no connection is closed') for $stage, $other;
+is($_->state, 'up', 'the hub is connected') for $stage, $other;
 for my $nginx ($stage, $other) {
-    ok(scalar $nginx->cluster->wait_lines(qr/\[warn\].*of 4194\d{4} bytes.*"(?:news|other-1)".*max_event_size/), 'the log says what was left out') or diag($nginx->lines);
+    ok(scalar $nginx->cluster->wait_lines(qr/\[warn\].*of 4194\d{4} bytes.*"(?:news|other-1)".*max_event_size/), 'the log has a line about the skipped message') or diag($nginx->lines);
 }
 
-# The same where applications write the streams, told of and asked for.
+# redis_source stream, with and without keyspace notifications.
 for my $flags ('Kt', '') {
     $redis->must('FLUSHALL');
     $redis->must('CONFIG', 'SET', 'notify-keyspace-events', $flags);
@@ -55,26 +55,26 @@ for my $flags ('Kt', '') {
     my $reader  = $reading->stream('/on/log');
     $memory = $reading->cluster->private_memory;
     $redis->must('XADD', 'log', '*', 'data', 'one');
-    ok($reader->wait_data('one'), "notify-keyspace-events '$flags': an entry comes");
+    ok($reader->wait_data('one'), "notify-keyspace-events '$flags': an entry arrives");
     large('XADD', 'log', '*', 'data');
     $redis->must('XADD', 'log', '*', 'data', 'two');
-    ok($reader->wait_data('two', 20), 'one behind an entry of 40 MB as well');
-    is_deeply([$reader->data], ['one', 'two'], 'which is left out');
-    is($reading->reconnects, 0, 'no connection was given up');
+    ok($reader->wait_data('two', 20), 'an entry after one of 40 MB arrives');
+    is_deeply([$reader->data], ['one', 'two'], 'the large entry is skipped');
+    is($reading->reconnects, 0, 'no connection is closed');
     cmp_ok($reading->cluster->private_memory - $memory, '<', 16 << 20, 'nginx has not grown');
-    ok(scalar $reading->cluster->wait_lines(qr/\[warn\].*of 4194\d{4} bytes.*"log".*max_event_size/), 'the log says what was left out');
+    ok(scalar $reading->cluster->wait_lines(qr/\[warn\].*of 4194\d{4} bytes.*"log".*max_event_size/), 'the log has a line about the skipped message');
     $reading->ends_cleanly;
 }
 
 $_->ends_cleanly for $stage, $other;
 done_testing();
 
-# A command with a value that Redis makes itself.
+# Runs a command with a large value that Redis creates itself.
 sub large (@words) {
     return $redis->must('EVAL', 'local words = {unpack(ARGV, 2)} words[#words + 1] = string.rep("x", ARGV[1]) return redis.call(unpack(words))', 0, $size, @words);
 }
 
-# By the publish script, whose arguments Redis makes itself.
+# Publishes a large durable event by the script, with arguments that Redis creates itself.
 sub large_durable ($channel) {
     my $file = "$FindBin::Bin/../lua/publish.lua";
     open my $in, '<', $file or die "$file: $!";

@@ -1,4 +1,4 @@
-# Events that are larger than Redis accepts, and events that are older than the machine has run.
+# Events that are larger than Redis accepts, and events that are older than the uptime of the machine.
 
 use v5.36;
 use FindBin;
@@ -10,32 +10,32 @@ use SSE::Loop qw(serve_for wait_for);
 use SSE::Redis;
 use SSE::RedisStage;
 
-# A string of a megabyte is the most that this Redis takes.
+# This Redis accepts strings of up to a megabyte.
 my $redis = SSE::Redis->start(config => "proto-max-bulk-len 1mb\n");
 my $stage = SSE::RedisStage->new(redis => $redis->url, hub => 'zone 64m; max_event_size 4m;', http => 'client_max_body_size 8m;', workers => 1);
 my $client = $stage->stream('/on/news');
 for my $try (1 .. 3) {
     my $answer = $stage->post('news', 'x' x 2_000_000);
-    is($answer->{status}, 413, 'what is larger than Redis accepts is refused');
-    like($answer->{json}{error}, qr/larger than Redis accepts/, 'with the reason');
+    is($answer->{status}, 413, 'an event larger than Redis accepts is rejected');
+    like($answer->{json}{error}, qr/larger than Redis accepts/, 'the response has the reason');
 }
 my $batch = join '', map { 'data: ' . 'x' x 300_000 . "\n\n" } 1 .. 2;
-is($stage->post('news', $batch, headers => ['Content-Type' => 'text/event-stream'])->{status}, 201, 'what is smaller is published');
-is($stage->post('news', 'small')->{status}, 201, 'and so is a small event');
-ok($client->wait_data('small'), 'which arrives');
-is(scalar $client->data, 3, 'with nothing of what was refused');
-is($stage->reconnects, 0, 'the connection was not lost');
+is($stage->post('news', $batch, headers => ['Content-Type' => 'text/event-stream'])->{status}, 201, 'a smaller event is published');
+is($stage->post('news', 'small')->{status}, 201, 'a small event is published');
+ok($client->wait_data('small'), 'it arrives');
+is(scalar $client->data, 3, 'no part of the rejected event arrives');
+is($stage->reconnects, 0, 'the connection is not lost');
 
-# The limit is lowered behind the back of a connection that is open.
+# The limit is lowered on a live connection.
 $redis->must('CONFIG', 'SET', 'client-query-buffer-limit', 1024 * 1024);
 $redis->must('CONFIG', 'SET', 'proto-max-bulk-len', 1024 * 1024);
 my $late = $stage->post('news', 'y' x 1_040_000);
 like($late->{status}, qr/\A(?:201|413|504)\z/, "a limit that was lowered meanwhile: $late->{status}");
-is($stage->post('news', 'goes on')->{status}, 201, 'publishing goes on');
-ok($client->wait_data('goes on'), 'as before');
+is($stage->post('news', 'goes on')->{status}, 201, 'publishing continues');
+ok($client->wait_data('goes on'), 'small events arrive as before');
 $stage->ends_cleanly;
 
-# An event that is almost as old as history lets it be, and older than the machine has run.
+# An event just within the age of history, and one older than the uptime of the machine.
 my ($uptime) = SSE::Cluster::slurp('/proc/uptime') =~ /\A(\d+)/;
 my $age   = $uptime + 3600;
 my $plain = SSE::Redis->start(config => "notify-keyspace-events Kt\n");
@@ -52,6 +52,6 @@ my $sees_it = sub {
     $next->close;
     return scalar @data;
 };
-ok(wait_for(sub { !$sees_it->() }, 10), 'when it is older it is replayed to nobody');
+ok(wait_for(sub { !$sees_it->() }, 10), 'an older event is not replayed');
 $aging->ends_cleanly;
 done_testing();

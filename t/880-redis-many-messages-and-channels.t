@@ -1,5 +1,5 @@
-# Much of it: a flood of plain messages, of which none is lost and which costs no memory, and ten thousand
-# channels, which are subscribed again soon after Redis was away.
+# Large amounts: a flood of plain messages, of which none is lost and which does not grow memory, and ten
+# thousand channels, which are subscribed again soon after Redis was not reachable.
 
 use v5.36;
 use FindBin;
@@ -35,11 +35,11 @@ while ($count < 100_000 && time() < $since + 40) {
     my $answer = request(port => $stage->port, path => '/file');
     $longest = max($longest, time() - $asked) if $answer->{header}{'x-worker'}[0] != $holder;
 }
-is($count, 100_000, sprintf '100,000 messages at once come (%.1f s)', time() - $since);
-is($wrong, 0, 'once and in order');
-ok(!$writer->pending, 'Redis took them all');
+is($count, 100_000, sprintf '100,000 messages arrive (%.1f s)', time() - $since);
+is($wrong, 0, 'each message arrives once and in order');
+ok(!$writer->pending, 'Redis accepted all messages');
 cmp_ok($nginx->private_memory - $memory, '<', 16 << 20, 'nginx has not grown');
-cmp_ok($longest, '<', 1, sprintf 'the other worker serves meanwhile (longest %.3f s, with the reading of this test)', $longest);
+cmp_ok($longest, '<', 1, sprintf 'the other worker responds meanwhile (longest %.3f s, including the reading of this test)', $longest);
 $client->close;
 
 # Ten thousand channels.
@@ -50,11 +50,11 @@ ok(wait_for(sub { subscribed() >= $all }, 10), "$all channels are subscribed");
 $redis->kill;
 $redis->start;
 $since = time();
-ok(wait_for(sub { subscribed() >= $all }, 10), 'after a restart of Redis they are again');
+ok(wait_for(sub { subscribed() >= $all }, 10), 'they are subscribed again after a restart of Redis');
 cmp_ok(time() - $since, '<', 3, sprintf 'soon (%.1f s)', time() - $since);
 $redis->connect->flood(map { ['PUBLISH', "c$_", "to $_"] } 0 .. $all - 1);
-ok(wait_for(sub { !grep { $_->data < 63 } @clients }, 20), 'and all are heard');
-is($stage->subscriptions($redis), 1, 'over one connection');
+ok(wait_for(sub { !grep { $_->data < 63 } @clients }, 20), 'messages of all channels arrive');
+is($stage->subscriptions($redis), 1, 'on one connection');
 
 $stage->ends_cleanly;
 done_testing();

@@ -1,5 +1,5 @@
-# While Redis stands still, the publishes that wait for it take a bounded amount of memory: more are refused
-# with 503 at once, and when Redis goes on, so does publishing.
+# While Redis does not reply, the publishes that wait for it use bounded memory: further ones are rejected
+# with 503 at once, and publishing continues when Redis does.
 
 use v5.36;
 use FindBin;
@@ -16,7 +16,7 @@ my $stage = SSE::Stage->new(
     http    => "client_max_body_size 8m; client_body_buffer_size 8m;"
         . " sse_hub default { zone 256m; max_event_size 8m; redis @{[ $redis->url ]}; }",
 );
-ok(wait_for(sub { publish('before')->{status} == 201 }), 'Redis is there');
+ok(wait_for(sub { publish('before')->{status} == 201 }), 'Redis is connected');
 
 # 84 MB, of which 64 MiB may wait.
 $redis->pause;
@@ -29,13 +29,13 @@ for (1 .. 12) {
 }
 my $busy = 'too many publishes, or too large ones, are waiting for Redis';
 my @busy;
-ok(wait_for(sub { @answers == 12 }, 30), 'every publish is answered');
+ok(wait_for(sub { @answers == 12 }, 30), 'every publish receives a response');
 @busy = grep { ($_->{json}{error} // '') eq $busy } @answers;
-cmp_ok(scalar @busy, '>=', 3, 'those for which there is no room are refused');
-is_deeply([grep { $_->{status} != 503 || !$_->{header}{'retry-after'} } @busy], [], 'with 503, and told when to try again');
-is(scalar(grep { $_->{status} == 201 } @answers), 0, 'and none is answered as if it were published');
+cmp_ok(scalar @busy, '>=', 3, 'publishes above the limit are rejected');
+is_deeply([grep { $_->{status} != 503 || !$_->{header}{'retry-after'} } @busy], [], 'with 503 and Retry-After');
+is(scalar(grep { $_->{status} == 201 } @answers), 0, 'no other publish is acknowledged');
 $redis->resume;
-ok(wait_for(sub { publish('after')->{status} == 201 }), 'when Redis goes on, so does publishing');
+ok(wait_for(sub { publish('after')->{status} == 201 }), 'publishing works when Redis continues');
 $_->drop for @connections;
 
 $stage->ends_cleanly;

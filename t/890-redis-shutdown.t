@@ -1,5 +1,5 @@
-# nginx ends, is reloaded and stays small whatever Redis does: while it is stopped, while publishers wait for
-# it, behind a line that carries nothing, and after many broken connections.
+# nginx exits, reloads, and stays small whatever Redis does: while it is stopped, while publishers wait for
+# it, behind a connection that forwards nothing, and after many broken connections.
 
 use v5.36;
 use FindBin;
@@ -22,20 +22,20 @@ $_->publish('news', 'at first') for @nginx;
 # Many broken connections.
 my ($worker) = grep { $_ == $steady->holder($redis) } $steady->cluster->workers;
 break_connections() for 1 .. 5;
-ok($steady->wait_up, 'a hub comes back');
+ok($steady->wait_up, 'a hub reconnects');
 my $descriptors = $steady->cluster->descriptors($worker);
 my $memory      = $steady->cluster->private_memory;
 break_connections() for 1 .. 60;
-ok($steady->wait_up, 'it comes back from sixty more deaths of its connections');
-$steady->publish('news', 'after them');
-cmp_ok($steady->cluster->descriptors($worker), '<=', $descriptors + 2, 'its worker has no more descriptors than before');
-cmp_ok($steady->cluster->private_memory - $memory, '<', 4 << 20, 'nor more memory');
+ok($steady->wait_up, 'it reconnects after sixty more broken connections');
+$steady->publish('news', 'an event arrives afterwards');
+cmp_ok($steady->cluster->descriptors($worker), '<=', $descriptors + 2, 'the worker has no more file descriptors than before');
+cmp_ok($steady->cluster->private_memory - $memory, '<', 4 << 20, 'the worker has no more memory than before');
 $descriptors = $steady->cluster->descriptors($steady->cluster->pid);
 ok($steady->cluster->reload, 'nginx reloads');
-ok($steady->cluster->wait_old_workers_gone(5), 'and the old workers go');
-is($steady->cluster->descriptors($steady->cluster->pid), $descriptors, 'the master has no more descriptors either');
+ok($steady->cluster->wait_old_workers_gone(5), 'the old workers exit');
+is($steady->cluster->descriptors($steady->cluster->pid), $descriptors, 'the master has no more file descriptors than before');
 
-# Redis is stopped, publishers wait.
+# Redis is stopped while publishers wait.
 $redis->pause;
 $proxy->hole;
 my @answers;
@@ -43,26 +43,26 @@ my @waiting = map { my $nginx = $_; map { wait_at($nginx) } 1 .. 4 } @nginx;
 serve_for(0.2);
 my $since = time();
 kill 'HUP', $_->cluster->pid for $steady, $behind;
-ok($_->cluster->wait_old_workers_gone(8), 'old workers go on a reload while Redis is stopped') for $steady, $behind;
+ok($_->cluster->wait_old_workers_gone(8), 'old workers exit on a reload while Redis is stopped') for $steady, $behind;
 cmp_ok(time() - $since, '<', 6, sprintf 'soon (%.1f s)', time() - $since);
 $since = time();
 kill 'QUIT', $_->cluster->pid for $polite, $behind;
 kill 'TERM', $quick->cluster->pid;
-ok(wait_for(sub { $quick->cluster->is_gone }, 5), 'nginx ends at once');
-cmp_ok(time() - $since, '<', 2, sprintf 'at once indeed (%.1f s)', time() - $since);
-ok(wait_for(sub { $_->cluster->is_gone }, 10), 'nginx ends politely') for $polite, $behind;
+ok(wait_for(sub { $quick->cluster->is_gone }, 5), 'nginx exits on TERM');
+cmp_ok(time() - $since, '<', 2, sprintf 'without delay (%.1f s)', time() - $since);
+ok(wait_for(sub { $_->cluster->is_gone }, 10), 'nginx exits on QUIT') for $polite, $behind;
 cmp_ok(time() - $since, '<', 6, sprintf 'soon (%.1f s)', time() - $since);
-ok(wait_for(sub { @answers == 16 }, 5), 'nobody who published waits any more');
+ok(wait_for(sub { @answers == 16 }, 5), 'no publisher waits any longer');
 my %answered;
 $answered{ $_->[0]->port }{ $_->[1] }++ for @answers;
-is(($answered{ $steady->port }{503} // 0) + ($answered{ $steady->port }{504} // 0), 4, 'who published to an nginx that reloads has an answer');
+is(($answered{ $steady->port }{503} // 0) + ($answered{ $steady->port }{504} // 0), 4, 'a publisher of a reloading nginx receives a response');
 
-# And all is well.
+# Redis continues.
 $redis->resume;
-ok($steady->wait_up, 'when Redis goes on nginx is joined');
+ok($steady->wait_up, 'nginx connects when Redis continues');
 my $client = $steady->stream('/on/news');
 $steady->publish('news', 'again');
-ok($client->wait_data('again'), 'and events come');
+ok($client->wait_data('again'), 'events arrive');
 
 $_->ends_cleanly for @nginx;
 done_testing();

@@ -1,5 +1,5 @@
-# Where the thread for Redis could not be started, publishing is refused at once, whatever becomes of the
-# answer: the request is ended after its handler has returned, and once.
+# If the Redis thread could not be started, publishes are rejected at once, and their requests are finalized
+# exactly once, after the handler has returned.
 
 use v5.36;
 use FindBin;
@@ -11,8 +11,8 @@ use SSE::Loop qw(wait_for);
 use SSE::Nginx qw(free_port has_module);
 use SSE::Stage;
 
-# The size of a thread's stack, in bytes, as Rust's library takes it from the environment: more than there
-# are addresses.
+# RUST_MIN_STACK is the stack size of threads in bytes: larger than the address space, so that no thread can
+# be started.
 my $http2 = has_module('http_v2');
 my $stage = SSE::Stage->new(
     workers => 1,
@@ -22,14 +22,15 @@ my $stage = SSE::Stage->new(
 );
 my $nginx = $stage->cluster;
 my ($worker) = $nginx->workers;
-ok(scalar $nginx->wait_lines(qr/\[crit\] .*the thread for Redis did not start/), 'the error log says that there is no thread');
+ok(scalar $nginx->wait_lines(qr/\[crit\] .*the thread for Redis did not start/), 'the error log has a line about the thread');
 
 my $answer = publish();
-is($answer->{status}, 503, 'a publish is refused');
-is_deeply($answer->{json}, { error => 'Redis is not reachable' }, 'the answer says why');
-is($answer->{header}{'retry-after'}[0], 1, 'and when to try again');
+is($answer->{status}, 503, 'a publish is rejected');
+is_deeply($answer->{json}, { error => 'Redis is not reachable' }, 'the response has the reason');
+is($answer->{header}{'retry-after'}[0], 1, 'the response has Retry-After');
 
-# Clients that are gone when the answer is sent: with the body behind the header, and in a packet of its own.
+# Clients that disconnect before the response is sent, with the body in the packet of the header and in a
+# separate one.
 my $head   = "POST /to/news HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\n";
 my @ways   = (["${head}gone"], [$head, 'gone']);
 my $before = refusals();
@@ -47,27 +48,27 @@ for my $pieces (@ways) {
         $client->reset;
     }
     $nginx->resume($worker);
-    is(publish()->{status}, 503, 'clients that are gone do no harm');
+    is(publish()->{status}, 503, 'clients that disconnect do no harm');
 }
 if ($http2) {
     my $connection = SSE::HTTP2->new(port => $nginx->port('h2c'));
     my $answered   = $connection->request('/to/news', body => 'x');
-    ok($connection->wait_ended($answered), 'HTTP/2: a publish is refused');
+    ok($connection->wait_ended($answered), 'HTTP/2: a publish is rejected');
     is($answered->{status}, 503, 'HTTP/2: with 503');
     $nginx->pause($worker);
     $connection->request('/to/news', body => 'x') for 1 .. 20;
     wait_for(sub { $connection->{sending} eq '' });
     $connection->reset;
     $nginx->resume($worker);
-    is(publish()->{status}, 503, 'HTTP/2: a client that is gone does no harm');
+    is(publish()->{status}, 503, 'HTTP/2: a client that disconnects does no harm');
 }
-cmp_ok(refusals() - $before, '>=', 40, 'their publishes were handled');
-is_deeply([$nginx->workers], [$worker], 'the worker lives');
+cmp_ok(refusals() - $before, '>=', 40, 'the publishes of these clients were handled');
+is_deeply([$nginx->workers], [$worker], 'the worker is running');
 
 $stage->ends_cleanly;
 done_testing();
 
 sub publish { return request(port => $stage->port, path => '/to/news', body => 'x') }
 
-# What was refused, as the error log has it.
+# The number of rejected publishes, from the error log.
 sub refusals { return scalar(() = $nginx->error_log =~ /not published to "news"/g) }

@@ -1,6 +1,6 @@
-# Two nginxes of two workers on one Redis, 100 clients on one and on several channels, 300 durable events a
-# second from both sides; connections are killed ten times, each nginx reloads, the worker that holds the
-# subscription is killed, and some clients move to the other nginx whenever they come back.
+# Two nginx instances of two workers with one Redis, 100 clients on one or several channels, 300 durable
+# events per second on both. Connections are killed ten times, each nginx reloads, the holder of the
+# subscription is killed, and some clients move to the other nginx whenever they reconnect.
 
 use v5.36;
 use FindBin;
@@ -37,19 +37,19 @@ my $holder;
 wait_for(sub { $holder = $nginx[1]->holder($redis) });
 ok($holder && $nginx[1]->cluster->kill_worker($holder), 'the worker of the other that holds the subscription is killed');
 push @killed, map { kill_connections() } 1 .. 2;
-ok($nginx[1]->cluster->reload, 'that one reloads too');
+ok($nginx[1]->cluster->reload, 'that nginx reloads too');
 push @killed, map { kill_connections() } 1 .. 2;
 is(scalar(grep { $_ } @killed), 10, 'connections are killed ten times');
 
-# Some change their network.
+# Some clients change their network.
 for my $member (@{ $fleet->{groups}[4]{members} }) {
     $member->{client}->move($fleet->port(int rand 2));
 }
 serve_for(0.5);
 $fleet->verify;
 my %ports = map { $_->{client}{port} => 1 } $fleet->loud;
-is(scalar keys %ports, 2, 'clients are on both');
-ok(wait_for(sub { !grep { $_->subscriptions($redis) != 1 } @nginx }, 5), 'in the end each nginx has one subscribing connection');
+is(scalar keys %ports, 2, 'both nginx instances have clients');
+ok(wait_for(sub { !grep { $_->subscriptions($redis) != 1 } @nginx }, 5), 'at the end each nginx has one subscribing connection');
 
 $_->ends_cleanly for @nginx;
 done_testing();

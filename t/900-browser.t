@@ -1,5 +1,5 @@
-# A real browser: the demo page, and what a native EventSource does over reloads, killed workers, many
-# tabs, HTTP/2, and from a page of another origin.
+# A real browser: the demo page, and the behaviour of EventSource over reloads, killed workers, many tabs,
+# HTTP/2, and from a page of another origin.
 
 use v5.36;
 use FindBin;
@@ -15,12 +15,12 @@ use SSE::RedisStage;
 use SSE::Stage;
 use SSE::TLS qw(certificate);
 
-plan skip_all => 'there is no Chromium here' if !SSE::Browser::path();
+plan skip_all => 'Chromium is not installed' if !SSE::Browser::path();
 
-# Each part has a browser of its own, which goes with all other clients at the end of the part.
+# Each part has its own browser, which exits with all other clients at the end of the part.
 my $browser;
 
-# A page that keeps what its streams hear. listen(name, address, options) opens one.
+# A page that records the events of its streams. listen(name, address, options) opens one.
 my $page = <<'EOF_PAGE';
 <!DOCTYPE html><title>streams</title><script>
 const heard = {};
@@ -46,35 +46,35 @@ part('the demo page', sub {
     my $nginx = SSE::ExampleConfig->start(name => 'demo');
     my $tab   = $browser->tab('http://127.0.0.1:' . $nginx->port . '/');
     my $state = 'document.getElementById("state").textContent';
-    ok($tab->becomes("$state === 'open'"), 'it says that it is connected');
+    ok($tab->becomes("$state === 'open'"), 'it shows that it is connected');
     my $publish = sub ($data, $type) {
         $tab->js("document.getElementById('data').value = '$data'; document.getElementById('type').value = '$type';"
                 . "document.getElementById('publish').requestSubmit()");
     };
     my $rows = '[...document.querySelectorAll("#events li")].map(row => row.querySelector("b").textContent + " " + row.querySelector("pre").textContent)';
     $publish->('Hello, <b>World</b>!', '');
-    ok($tab->becomes("$rows.includes('message Hello, <b>World</b>!')"), 'what is published from it appears, as text');
+    ok($tab->becomes("$rows.includes('message Hello, <b>World</b>!')"), 'an event published from the page appears as text');
     $publish->('2041.50', 'price');
-    ok($tab->becomes("$rows.includes('price 2041.50')"), 'with a type of its own too');
-    like($tab->js('document.getElementById("answer").textContent'), qr/\A[0-9-]+ to 1 subscriber\z/, 'its publisher is answered');
-    is($tab->js('document.getElementById("count").textContent'), 2, 'it counts');
+    ok($tab->becomes("$rows.includes('price 2041.50')"), 'an event with a type appears too');
+    like($tab->js('document.getElementById("answer").textContent'), qr/\A[0-9-]+ to 1 subscriber\z/, 'the page shows the response to the publish');
+    is($tab->js('document.getElementById("count").textContent'), 2, 'it shows the number of events');
     my $publisher = SSE::Publisher->new(port => $nginx->port);
-    ok($publisher->publish('from a shell'), 'someone else publishes');
-    ok($tab->becomes("$rows.includes('message from a shell')"), 'that appears as well');
+    ok($publisher->publish('from a shell'), 'another client publishes');
+    ok($tab->becomes("$rows.includes('message from a shell')"), 'the event of another client appears');
     $publish->('x', 'error');
-    ok($tab->becomes('document.getElementById("answer").className === "refused"'), 'a refusal is shown');
+    ok($tab->becomes('document.getElementById("answer").className === "refused"'), 'a rejected publish is shown');
 
     $tab->js("window.states = []; new MutationObserver(() => states.push($state)).observe(document.getElementById('state'), { childList: true, characterData: true, subtree: true }); 0");
     $nginx->reload;
-    ok($tab->becomes("states.includes('retrying') && $state === 'open'", 15), 'over a reload it says that it reconnects, and does');
+    ok($tab->becomes("states.includes('retrying') && $state === 'open'", 15), 'it reconnects after a reload and shows it');
     $publisher->publish('after the reload');
-    ok($tab->becomes("$rows.includes('message after the reload')"), 'and goes on');
-    is($tab->js("$rows.filter(row => row.startsWith('sse.gap')).length"), 0, 'without a gap');
+    ok($tab->becomes("$rows.includes('message after the reload')"), 'it continues to show events');
+    is($tab->js("$rows.filter(row => row.startsWith('sse.gap')).length"), 0, 'without a gap event');
     $tab->js('document.getElementById("toggle").click()');
     is($tab->js($state), 'closed', 'it can be disconnected');
     $publisher->publish('missed');
     $tab->js('document.getElementById("toggle").click()');
-    ok($tab->becomes("$rows.includes('message missed')"), 'and gets what it has missed when it is connected again');
+    ok($tab->becomes("$rows.includes('message missed')"), 'it receives missed events when it is connected again');
     $tab->screenshot($ENV{SSE_SCREENSHOTS} . '/demo.png') if $ENV{SSE_SCREENSHOTS};
     $publisher->drop;
     $nginx->ends_cleanly;
@@ -85,14 +85,14 @@ part('the status page', sub {
     my $tab   = $browser->tab('http://127.0.0.1:' . $nginx->port . '/status');
     my $state = 'document.getElementById("state").dataset.is';
     my $words = 'document.getElementById("tables").innerText';
-    ok($tab->becomes("$state === 'live'"), 'it is fed');
+    ok($tab->becomes("$state === 'live'"), 'the figures are shown');
     my $publisher = SSE::Publisher->new(port => $nginx->port);
     $publisher->publish("event $_") for 1 .. 7;
-    ok($tab->becomes("/Events\\s+7\\b/.test($words)"), 'what is published shows by itself');
+    ok($tab->becomes("/Events\\s+7\\b/.test($words)"), 'figures are updated without a reload of the page');
     $nginx->reload;
     $publisher->publish('after the reload');
-    ok($tab->becomes("$state === 'live' && /Events\\s+8\\b/.test($words)", 15), 'and goes on over a reload');
-    unlike($tab->js($words), qr/Redis/, 'of a Redis it says nothing');
+    ok($tab->becomes("$state === 'live' && /Events\\s+8\\b/.test($words)", 15), 'figures are updated after a reload of nginx');
+    unlike($tab->js($words), qr/Redis/, 'without Redis it shows no state of Redis');
     $tab->close;
     $nginx->ends_cleanly;
 });
@@ -102,9 +102,9 @@ part('the status page with Redis', sub {
     my $nginx = SSE::RedisStage->new(redis => $redis->url);
     my $tab   = $browser->tab('http://127.0.0.1:' . $nginx->port . '/status');
     my $words = 'document.getElementById("tables").innerText';
-    ok($tab->becomes("/Connection\\s+up\\b/.test($words)"), 'it says that Redis is connected');
+    ok($tab->becomes("/Connection\\s+up\\b/.test($words)"), 'it shows that Redis is connected');
     $redis->kill;
-    ok($tab->becomes("/Connection\\s+down\\b/.test($words)", 15), 'and that it is away');
+    ok($tab->becomes("/Connection\\s+down\\b/.test($words)", 15), 'it shows that Redis is not reachable');
     $tab->close;
     $nginx->ends_cleanly;
 });
@@ -131,21 +131,21 @@ part('reloads and killed workers', sub {
     }
     serve_for(1);
     $publisher->stop;
-    ok($publisher->wait_idle, 'all is published');
+    ok($publisher->wait_idle, 'all events are published');
     my @wanted = map { $_->{data} } $publisher->accepted;
     cmp_ok(scalar @wanted, '>=', 300, @wanted . ' events');
     for my $name (1 .. 3) {
         my $kept = "heard['$name']";
         ok($tab->becomes("$kept.data.length >= " . @wanted, 15), 'a stream has as many');
-        is(join('|', @{ $tab->js("$kept.data") }), join('|', @wanted), 'all of them, once and in order');
-        cmp_ok($tab->js("$kept.opens"), '>=', 4, 'though it had to reconnect');
-        is($tab->js("$kept.gaps"), 0, 'and it was told no gap');
+        is(join('|', @{ $tab->js("$kept.data") }), join('|', @wanted), 'all events arrive once and in order');
+        cmp_ok($tab->js("$kept.opens"), '>=', 4, 'although it had to reconnect');
+        is($tab->js("$kept.gaps"), 0, 'without a gap event');
     }
     $publisher->drop;
     $stage->ends_cleanly;
 });
 
-part('limits, age and overload', sub {
+part('limits, maximum age, and overload', sub {
     my $stage = SSE::Stage->new(
         http   => 'sse_retry 100ms;',
         server => 'location = /aged { sse_stream news; sse_max_age 500ms; } location = /one { sse_stream one; sse_max_subscribers 1; }'
@@ -154,12 +154,12 @@ part('limits, age and overload', sub {
     );
     my $tab = $browser->tab('http://127.0.0.1:' . $stage->port . '/page.html');
     $tab->js("listen('aged', '/aged') && listen('one', '/one')");
-    ok($tab->becomes("heard.aged.opens >= 3"), 'a stream that is ended by its age comes back by itself');
-    ok($tab->becomes('heard.one.opens === 1'), 'one stream is let in');
+    ok($tab->becomes("heard.aged.opens >= 3"), 'a stream that reaches its maximum age reconnects');
+    ok($tab->becomes('heard.one.opens === 1'), 'one stream is accepted');
     $tab->js("listen('two', '/one') && listen('busy', '/busy')");
-    ok($tab->becomes('heard.two.errors >= 1'), 'a second is not');
-    is($tab->js('heard.two.source.readyState'), 0, 'but goes on trying');
-    ok($tab->becomes('heard.busy.source.readyState === 2'), 'while 503 ends an EventSource for good');
+    ok($tab->becomes('heard.two.errors >= 1'), 'a second is not accepted');
+    is($tab->js('heard.two.source.readyState'), 0, 'the second keeps trying');
+    ok($tab->becomes('heard.busy.source.readyState === 2'), 'a 503 ends an EventSource for good');
     $stage->ends_cleanly;
 });
 
@@ -171,10 +171,10 @@ part('six tabs of HTTP/1.1', sub {
     ok($_->becomes('heard.s.opens === 1'), 'a tab has a stream') for @tabs[0 .. 5];
     $tabs[6]->js("listen('s', '/s')");
     $stage->publish('news', 'for six');
-    ok($_->becomes("heard.s.data.join() === 'for six'"), 'it hears') for @tabs[0 .. 5];
-    is($tabs[6]->js('heard.s.opens'), 0, 'the seventh waits: a browser has six connections for a host');
+    ok($_->becomes("heard.s.data.join() === 'for six'"), 'it receives events') for @tabs[0 .. 5];
+    is($tabs[6]->js('heard.s.opens'), 0, 'the seventh tab waits, because a browser opens six connections to a host');
     $tabs[0]->close;
-    ok($tabs[6]->becomes('heard.s.opens === 1'), 'until another is closed');
+    ok($tabs[6]->becomes('heard.s.opens === 1'), 'it continues when another tab is closed');
     $stage->ends_cleanly;
 });
 
@@ -193,15 +193,15 @@ part('many streams over HTTP/2', sub {
     ok($tab->becomes("$all(kept => kept.opens === 1)"), 'fifty streams of one page are open');
     my @data = map { "event $_" } 1 .. 20;
     $stage->publish('news', @data);
-    ok($tab->becomes("$all(kept => kept.data.join() === '" . join(',', @data) . "')"), 'all hear everything');
+    ok($tab->becomes("$all(kept => kept.data.join() === '" . join(',', @data) . "')"), 'all streams receive all events');
     $stage->cluster->reload;
-    ok($tab->becomes("$all(kept => kept.opens >= 2 && kept.source.readyState === 1)", 15), 'all are back after a reload');
+    ok($tab->becomes("$all(kept => kept.opens >= 2 && kept.source.readyState === 1)", 15), 'all streams reconnect after a reload');
     $stage->publish('news', 'the end');
-    ok($tab->becomes("$all(kept => kept.data.length === 21 && kept.data[20] === 'the end' && kept.gaps === 0)"), 'without loss');
+    ok($tab->becomes("$all(kept => kept.data.length === 21 && kept.data[20] === 'the end' && kept.gaps === 0)"), 'nothing is lost');
     $tab->close;
-    ok(wait_for(sub { $stage->subscribers('news') == 0 }, 5), 'the closed tab has left none');
+    ok(wait_for(sub { $stage->subscribers('news') == 0 }, 5), 'the closed tab leaves no stream behind');
     my %connections = map { $_ => 1 } SSE::Cluster::slurp($stage->cluster->dir . '/streams.log') =~ m{^(\d+) HTTP/2\.0 }mg;
-    cmp_ok(scalar keys %connections, '<=', 6, 'over a few connections: ' . keys %connections);
+    cmp_ok(scalar keys %connections, '<=', 6, 'a few connections are enough: ' . keys %connections);
     $stage->ends_cleanly;
 });
 
@@ -235,36 +235,36 @@ EOF_SERVER
     # Streams.
     my $with = '{ withCredentials: true }';
     $_->js("listen('any', '$base/any/s') && listen('none', '$base/none/s') && listen('with', '$base/trusted/s', $with) && listen('without', '$base/trusted/s')") for $app, $other;
-    ok($_->becomes('heard.any.opens === 1'), '*: a page of any origin hears') for $app, $other;
+    ok($_->becomes('heard.any.opens === 1'), '*: a page of any origin receives events') for $app, $other;
     ok($_->becomes('heard.none.source.readyState === 2'), 'without sse_cors none does') for $app, $other;
-    ok($app->becomes("heard.$_.opens === 1"), "$_ credentials: a page that is named hears") for qw(with without);
-    ok($other->becomes("heard.$_.source.readyState === 2"), "$_ credentials: another does not") for qw(with without);
+    ok($app->becomes("heard.$_.opens === 1"), "$_ credentials: a listed origin receives events") for qw(with without);
+    ok($other->becomes("heard.$_.source.readyState === 2"), "$_ credentials: another origin does not") for qw(with without);
     $app->js("listen('greedy', '$base/any/s', $with)");
-    ok($app->becomes('heard.greedy.source.readyState === 2'), '* does not go with credentials');
+    ok($app->becomes('heard.greedy.source.readyState === 2'), '* does not allow credentials');
     $stage->publish('user:ann', 'for Ann');
     $stage->publish('user:', 'for nobody');
-    ok($app->becomes("heard.with.data.join() === 'for Ann'"), 'with credentials the cookie is sent along');
-    ok($app->becomes("heard.without.data.join() === 'for nobody'"), 'without them it is not');
+    ok($app->becomes("heard.with.data.join() === 'for Ann'"), 'with credentials the cookie is sent');
+    ok($app->becomes("heard.without.data.join() === 'for nobody'"), 'without credentials the cookie is not sent');
 
-    # It resumes like any other.
+    # Resuming from another origin.
     $nginx->reload;
-    ok($app->becomes('heard.with.opens === 2 && heard.any.opens === 2', 15), 'streams come back after a reload');
+    ok($app->becomes('heard.with.opens === 2 && heard.any.opens === 2', 15), 'streams reconnect after a reload');
     $stage->publish('user:ann', 'again');
-    ok($app->becomes("heard.with.data.join() === 'for Ann,again' && heard.with.gaps === 0"), 'without loss');
+    ok($app->becomes("heard.with.data.join() === 'for Ann,again' && heard.with.gaps === 0"), 'nothing is lost');
 
     # Publishing.
     my $key = '{ "Idempotency-Key": "k", "Authorization": "Basic ' . 'YW5uOnNlY3JldA==' . '" }';
     my $say = sub ($tab, $address, @more) { $tab->js("say('$base$address', 'said', " . join(', ', @more, '{}') . ')') };
-    is($say->($app,   '/trusted/p', $key), '201 published', 'a page that is named publishes, with a key and a password');
-    is($say->($other, '/trusted/p', $key), 'failed', 'another does not');
-    is($say->($app,   '/trusted/p'), 'failed', 'nor who has no password');
-    is($say->($other, '/any/p'), '201 published', '*: every page does');
+    is($say->($app,   '/trusted/p', $key), '201 published', 'a listed origin publishes with a key and a password');
+    is($say->($other, '/trusted/p', $key), 'failed', 'another origin may not publish');
+    is($say->($app,   '/trusted/p'), 'failed', 'a page without a password may not publish');
+    is($say->($other, '/any/p'), '201 published', '*: any page may publish');
     is($say->($app,   '/none/p'), 'failed', 'without sse_cors none does');
-    is($app->js("say('$base/none/p', 'forged', {}, { mode: 'no-cors' })"), 'failed', 'not even without asking');
-    is($say->($app, '/trusted/bad?x=y'), '400 channel names beginning with sse. are reserved', 'a page can read why it is refused');
+    is($app->js("say('$base/none/p', 'forged', {}, { mode: 'no-cors' })"), 'failed', 'another origin may not publish without a preflight request either');
+    is($say->($app, '/trusted/bad?x=y'), '400 channel names beginning with sse. are reserved', 'a page can read the error of a rejected publish');
     $stage->publish('news', 'the end');
-    ok($app->becomes("heard.any.data.at(-1) === 'the end'"), 'in the end');
-    is($app->js('heard.any.data.join()'), 'said,said,the end', 'there is what was let in, and nothing else');
+    ok($app->becomes("heard.any.data.at(-1) === 'the end'"), 'the last event arrives');
+    is($app->js('heard.any.data.join()'), 'said,said,the end', 'only accepted events arrive');
     $stage->ends_cleanly;
 });
 

@@ -1,4 +1,4 @@
-package SSE::TestNginxSetup;
+package SSE::DeclarativeTests;
 
 # Declarative tests. Behind __DATA__ a file has blocks, each with a nginx of its own:
 #
