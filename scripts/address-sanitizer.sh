@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# nginx and the module under AddressSanitizer, and the files of t/ that run with them. Sourced by
-# scripts/test; needs its functions, $root, $target and $scratch.
+# Builds nginx and the module with AddressSanitizer and runs files of t/ with them. Sourced by scripts/test;
+# needs its functions, $root, $target, and $scratch.
 
 # Tests that send, end, and redirect requests: where memory may be freed while it is still in use. Files
 # that measure memory (420-filter-bypass, 505-lean-clients, 520-lean-tls) are left out: AddressSanitizer
@@ -15,18 +15,18 @@ readonly sanitized_files=(
     t/895-redis-without-thread.t
 )
 
-# With NGX_DEBUG_PALLOC nginx's pools ask malloc for each allocation, so that each has a border.
+# With NGX_DEBUG_PALLOC nginx's pools call malloc for each allocation, so that each has red zones.
 readonly sanitizer_flags="-fsanitize=address -fno-omit-frame-pointer"
 
-# test_sanitized FILE...: the files, named from $root, and then what the sanitizer has reported.
+# test_sanitized FILE...: runs the files, relative to $root, and prints the reports of the sanitizer.
 test_sanitized() {
     step "build with AddressSanitizer" build_sanitized
     step "t/ with AddressSanitizer" run_sanitized "$@"
 }
 
-# build_sanitized: sets newest_nginx and module, in a target directory of their own. The compiler's
-# instrumentation is unstable, which RUSTC_BOOTSTRAP allows; without --target it would go into build
-# scripts and macros too, whose processes bring no runtime library for it.
+# build_sanitized: builds in a separate target directory and sets newest_nginx and module. Instrumentation
+# is an unstable feature, which RUSTC_BOOTSTRAP enables. Without --target it would also apply to build
+# scripts and macros, whose processes lack the runtime library.
 build_sanitized() {
     local triple
     triple=$(rustc -vV | sed -n 's/^host: //p')
@@ -36,7 +36,7 @@ build_sanitized() {
         export CARGO_PROFILE_RELEASE_OPT_LEVEL=1
         export CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true CARGO_PROFILE_RELEASE_OVERFLOW_CHECKS=true
         export NGX_CFLAGS="-O1 -g $sanitizer_flags -DNGX_DEBUG_PALLOC=1" NGX_LDFLAGS=-fsanitize=address
-        # Programs of `configure` and of the build end without freeing anything.
+        # Programs of `configure` and of the build exit without freeing memory.
         export ASAN_OPTIONS=detect_leaks=0
         build_vendored "$target/asan" --target "$triple"
         printf '%s\n' "$newest_nginx" "$module" >"$scratch/sanitized"
@@ -46,13 +46,14 @@ build_sanitized() {
         fail "nginx or the module was built without the sanitizer"
 }
 
-# run_sanitized FILE...: a process in which the sanitizer finds something writes it into a file of its own
-# and ends, as a worker that crashes does; the master starts another one.
+# run_sanitized FILE...: runs the files. A process in which the sanitizer finds an error writes a report
+# file and aborts, and the master replaces it like a crashed worker.
 run_sanitized() {
     local reports=$scratch/reports report status=0
     mkdir -m 1777 "$reports"
     (
-        # Leaks are not looked for: nginx's pools, and what lives as long as a process, end with it.
+        # Leaks are not reported: nginx's pools and static data are freed by the exit of the
+        # process.
         export ASAN_OPTIONS="detect_leaks=0:log_path=$reports/asan"
         run_suite "$newest_nginx" "$module" "$@"
     ) || status=$?

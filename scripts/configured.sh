@@ -2,7 +2,7 @@
 # The module as nginx's own configure builds it, by the project's `config`. Sourced; needs tell.sh,
 # release-tree.sh, $root, $target and $scratch.
 
-# Files of t/ that show whether the module is linked, finds its place among the filters and runs.
+# Files of t/ that show that the module is linked, has its position among the filters, and runs.
 readonly configured_files="t/100-stream-response.t t/175-tls-and-http2.t t/400-filters.t t/500-lean.t t/150-cors.t"
 
 # test_configured: builds an nginx with the source of the crate nginx-src, with --with-compat and
@@ -39,7 +39,7 @@ build_configured() {
     }
 }
 
-# run_configured NGINX MODULE: the files that show it.
+# run_configured NGINX MODULE: runs configured_files.
 run_configured() {
     # shellcheck disable=SC2086
     run_suite "$1" "$2" $configured_files

@@ -1,27 +1,27 @@
 # shellcheck shell=bash
-# The nginx that the module is built for: its binary, its headers, its configured tree.
-# Sourced; needs tell.sh, toolchain.sh (version_at_least), $root and $target.
+# The nginx that the module is built for: its binary, headers, and configured source tree. Sourced; needs
+# tell.sh, toolchain.sh (version_at_least), $root, and $target.
 
 # Where Debian's and Ubuntu's nginx-dev puts headers, configure, and the arguments of the package.
 readonly packaged_source=/usr/share/nginx/src
 
-# The oldest nginx whose interface the crate ngx knows.
+# The oldest nginx that the crate ngx supports.
 readonly oldest_nginx=1.22.0
 
 # The newest nginx that the module was tested with, by scripts/test releases.
 readonly newest_tested_nginx=1.30.6
 
-# nginx_binary: path of the installed nginx, empty when there is none.
+# nginx_binary: prints the path of the installed nginx, or nothing.
 nginx_binary() {
     PATH="$PATH:/usr/sbin:/usr/local/sbin" command -v nginx || true
 }
 
-# nginx_package: the Debian package that the installed nginx is of, empty when it is of none.
+# nginx_package: prints the Debian package that contains the installed nginx, or nothing.
 nginx_package() {
     dpkg-query -S "$(nginx_binary)" 2>/dev/null | sed -n '1s/[:,].*//p'
 }
 
-# nginx_version BINARY: its version, as 1.22.1.
+# nginx_version BINARY: prints its version, such as 1.22.1.
 nginx_version() {
     "$1" -v 2>&1 | sed -n 's|^nginx version: [^/]*/\([0-9.]*\).*|\1|p'
 }
@@ -37,17 +37,17 @@ nginx_to_run() {
     fi
 }
 
-# source_version DIRECTORY: the version that an nginx source tree says it is.
+# source_version DIRECTORY: prints the version of an nginx source tree.
 source_version() {
     sed -n 's/^#define NGINX_VERSION  *"\([0-9.]*\)".*/\1/p' "$1/src/core/nginx.h" 2>/dev/null
 }
 
-# names_own_tree: the caller named a configured tree, the installed nginx does not matter.
+# names_own_tree: true if the caller has set a configured tree, so that the installed nginx is not used.
 names_own_tree() {
     [ -n "${NGINX_SOURCE_DIR:-}${NGINX_BUILD_DIR:-}" ]
 }
 
-# missing_packages: what must be installed before a build, one name a line.
+# missing_packages: prints the packages that must be installed before a build, one per line.
 missing_packages() {
     command -v cc >/dev/null || printf '%s\n' gcc libc6-dev
     has_libclang || echo libclang-dev
@@ -56,7 +56,7 @@ missing_packages() {
     [ -x "$packaged_source/configure" ] || missing_libraries
 }
 
-# missing_libraries: what configure needs of those on which nginx-dev would depend.
+# missing_libraries: prints those dependencies of nginx-dev that configure needs.
 missing_libraries() {
     [ -e /usr/include/pcre2.h ] || echo libpcre2-dev
     [ -e /usr/include/openssl/ssl.h ] || echo libssl-dev
@@ -110,7 +110,7 @@ choose_installed_tree() {
 }
 
 # download_packaged_source: unpacks the nginx-dev of the installed nginx below $target and sets
-# NGINX_SOURCE_DIR to it. Installed, the package would bring more than a hundred others.
+# NGINX_SOURCE_DIR to it. Installing the package would install more than a hundred others.
 download_packaged_source() {
     local package version place
     package=$(nginx_package) && [ -n "$package" ] ||
@@ -124,8 +124,8 @@ download_packaged_source() {
     NGINX_SOURCE_DIR=$place/usr/share/nginx/src
 }
 
-# unpack_package NAME VERSION DIRECTORY: the package's files, without installing it. apt downloads as a
-# user of its own where root calls it.
+# unpack_package NAME VERSION DIRECTORY: unpacks a package without installing it. Called by root, apt
+# downloads as an unprivileged user.
 unpack_package() {
     local downloaded status=0
     say "downloading $1 $2"
@@ -154,7 +154,7 @@ configure_packaged_source() {
     (
         NGX_CONF_FLAGS=() flags=()
         . "$NGINX_SOURCE_DIR/conf_flags"
-        # Debian's flags ask programs of dpkg-dev, without which these are empty.
+        # Debian's flags call programs of dpkg-dev; without them they are empty.
         for flag in "${NGX_CONF_FLAGS[@]}"; do
             [[ $flag == --override-*= ]] || flags+=("$flag")
         done
@@ -167,13 +167,13 @@ configure_packaged_source() {
     printf '%s\n' "$made_for" >"$stamp"
 }
 
-# warn_of_untested VERSION: says so when that nginx is newer than all that were tested.
+# warn_of_untested VERSION: prints a warning if this nginx is newer than all tested ones.
 warn_of_untested() {
     version_at_least "$newest_tested_nginx" "$1" ||
         say "nginx $1 is newer than $newest_tested_nginx, the newest that the module was tested with"
 }
 
-# check_loads BINARY MODULE: that nginx takes the module, or the script ends. Nothing is served.
+# check_loads BINARY MODULE: fails unless nginx loads the module. No server is started.
 check_loads() {
     local directory status=0 said
     directory=$(mktemp -d)
@@ -183,7 +183,7 @@ check_loads() {
     [ "$status" -eq 0 ] || fail "$1 does not load the module: $said"
 }
 
-# absolute PATH: the same path from any directory.
+# absolute PATH: prints the path as an absolute one.
 absolute() {
     realpath -m -- "$1"
 }

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
-# Debian and Ubuntu packages: what is missing, and how it is installed. Sourced; needs tell.sh.
+# Installs Debian and Ubuntu packages. Sourced; needs tell.sh.
 
-# install_packages NAME...: installs them with apt-get, as root or by sudo.
+# install_packages NAME...: installs the packages with apt-get, as root or with sudo.
 install_packages() {
     [ $# -gt 0 ] || return 0
     command -v apt-get >/dev/null ||
@@ -21,8 +21,8 @@ install_packages() {
     apt_get install -y --no-install-recommends "${packages[@]}"
 }
 
-# smaller_packages NAME...: the same names, but of libclang-dev only what bindgen reads, which is the
-# library and C's own headers. libclang-dev itself brings all of LLVM's.
+# smaller_packages NAME...: prints the names, with libclang-dev replaced by what bindgen reads: the library
+# and the headers of C. libclang-dev itself depends on all headers of LLVM.
 smaller_packages() {
     local name version
     for name in "$@"; do
@@ -37,8 +37,8 @@ smaller_packages() {
     done
 }
 
-# apt_get ARGUMENT...: one run of apt-get; what it is doing is told every few seconds, and the end of
-# what it said if it fails.
+# apt_get ARGUMENT...: runs apt-get. Prints its last line every few seconds, and the end of its output if it
+# fails.
 apt_get() {
     local log reporter status=0
     local command=(env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300 "$@")
@@ -58,7 +58,7 @@ apt_get() {
     rm -f "$log"
 }
 
-# report_last_line FILE: tells the file's last line every few seconds, until it is killed.
+# report_last_line FILE: prints the last line of the file every few seconds, until it is killed.
 report_last_line() {
     local line
     while sleep 3; do
@@ -67,7 +67,7 @@ report_last_line() {
     done
 }
 
-# package_known NAME: apt can install it from the sources that this machine has.
+# package_known NAME: true if apt can install the package on this machine.
 package_known() {
     [ -n "$(apt-cache policy "$1" 2>/dev/null | awk '$1 == "Candidate:" && $2 != "(none)"')" ]
 }

@@ -1,8 +1,8 @@
 # shellcheck shell=bash
-# A private prefix for an nginx that runs one of nginx-conf/, as any user and beside any other nginx:
-# all that it reads and writes lies under one directory. Sourced; needs tell.sh and $root.
+# A private prefix for an nginx that runs a configuration of nginx-conf/ as any user and next to any other
+# nginx: all files that it reads and writes are under one directory. Sourced; needs tell.sh and $root.
 
-# make_prefix DIRECTORY MODULE: lays it out. The configurations name files relative to the prefix.
+# make_prefix DIRECTORY MODULE: creates the prefix. The configurations name files relative to it.
 make_prefix() {
     mkdir -p "$1/conf" "$1/logs" "$1/temp" "$1/modules"
     ln -sfn "$root/nginx-conf/html" "$1/html"
@@ -15,7 +15,7 @@ make_prefix() {
 # overridden.
 render_configuration() {
     local line redis=${4:-}
-    # As nginx reads a word in quotes.
+    # Quotes a word for nginx.
     redis=${redis//\\/\\\\}
     redis=${redis//\"/\\\"}
     while IFS= read -r line || [ -n "$line" ]; do
@@ -36,8 +36,9 @@ render_configuration() {
     done <"$1"
 }
 
-# main_settings DIRECTORY: what belongs to this start and not to the configuration, for `nginx -g`.
-# A master that is root would else give its workers to a user who may not read a tree in a home.
+# main_settings DIRECTORY: prints directives for `nginx -g` that belong to this run instead of the
+# configuration. Workers of a root master would otherwise run as a user who may not read a tree in a home
+# directory.
 main_settings() {
     printf 'daemon off; pid nginx.pid; error_log logs/error.log notice; error_log stderr warn;'
     [ "$(id -u)" -ne 0 ] || printf ' user %s;' "$(stat -c '%U %G' "$root")"

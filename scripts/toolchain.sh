@@ -1,12 +1,12 @@
 # shellcheck shell=bash
-# The Rust toolchain: is there one, and is it new enough? Sourced; needs tell.sh and $root.
+# Checks that the Rust toolchain is installed and new enough. Sourced; needs tell.sh and $root.
 
-# rust_wanted: the oldest rustc that builds the project, as Cargo.toml says.
+# rust_wanted: prints the oldest rustc that builds the project, from Cargo.toml.
 rust_wanted() {
     sed -n 's/^rust-version *= *"\(.*\)"$/\1/p' "$root/Cargo.toml"
 }
 
-# require_rust: cargo and a rustc that is new enough are on PATH afterwards, or the script ends.
+# require_rust: makes cargo and a new enough rustc available on PATH, or fails.
 require_rust() {
     local wanted have installed=${CARGO_HOME:-${HOME:-}/.cargo}/bin
     wanted=$(rust_wanted)
@@ -24,7 +24,7 @@ require_rust() {
             "update it with: rustup update stable"
 }
 
-# version_at_least HAVE WANTED: compares dotted numbers.
+# version_at_least HAVE WANTED: compares version numbers.
 version_at_least() {
     [ "$(printf '%s\n%s\n' "$2" "$1" | sort -V | head -n 1)" = "$2" ]
 }

@@ -1,7 +1,7 @@
 package SSE::Browser;
 
-# A real browser: Chromium without a window, driven by its own protocol over two pipes (DevTools:
-# JSON messages, each ended by a NUL), read in the test's loop like everything else.
+# A real browser: Chromium without a window, driven by the DevTools protocol over two pipes (JSON messages
+# that end with NUL). It is read in the event loop of the test.
 
 use v5.36;
 use Errno qw(EAGAIN);
@@ -12,14 +12,14 @@ use POSIX qw(WNOHANG);
 use SSE::Cluster ();
 use SSE::Loop qw(watch unwatch wait_for);
 
-# It fetches nothing of its own, and its profile is new and gone afterwards.
+# Nothing is downloaded in the background, and the profile is temporary.
 my @quiet = qw(--headless --no-sandbox --disable-gpu --disable-dev-shm-usage --disable-quic --no-first-run
     --no-default-browser-check --disable-background-networking --disable-component-update --disable-sync
     --disable-extensions --disable-default-apps --ignore-certificate-errors --remote-debugging-pipe);
 
 my $json = JSON::PP->new->utf8;
 
-# The browser's path, if there is one.
+# The path of the browser, or nothing.
 sub path {
     for my $name (qw(chromium chromium-browser google-chrome)) {
         for my $dir (split(/:/, $ENV{PATH}), '/usr/bin') {
@@ -39,7 +39,7 @@ sub new ($class, @options) {
         open STDIN,  '<', '/dev/null';
         open STDOUT, '>', "$profile/out";
         open STDERR, '>', "$profile/err";
-        # Above where they go, so that neither is overwritten before it is moved.
+        # Above 3 and 4, so that neither is overwritten before it is moved.
         my ($in, $out) = map { fcntl($_, F_DUPFD, 100) // POSIX::_exit(126) } $their_in, $their_out;
         POSIX::dup2($in, 3);
         POSIX::dup2($out, 4);
@@ -69,7 +69,7 @@ sub on_readable ($self) {
     return;
 }
 
-# One command of the protocol; gives its result, or dies of what went wrong.
+# Runs a command of the protocol and returns its result; dies on an error.
 sub call ($self, $method, $params = {}, $session = undef) {
     my $id      = ++$self->{calls};
     my $message = { id => $id, method => $method, params => $params, defined $session ? (sessionId => $session) : () };
@@ -80,12 +80,12 @@ sub call ($self, $method, $params = {}, $session = undef) {
         else               { SSE::Loop::serve_for(0.01) }
     }
     wait_for(sub { $self->{answers}{$id} || !$self->{in} }, 30);
-    my $answer = delete $self->{answers}{$id} or die "$method: no answer of the browser";
+    my $answer = delete $self->{answers}{$id} or die "$method: no response from the browser";
     die "$method: $answer->{error}{message}" if $answer->{error};
     return $answer->{result};
 }
 
-# A new tab with that address, once it has loaded.
+# Opens a tab and waits until the page has loaded.
 sub tab ($self, $url) {
     my $target  = $self->call('Target.createTarget', { url => 'about:blank' })->{targetId};
     my $session = $self->call('Target.attachToTarget', { targetId => $target, flatten => JSON::PP::true })->{sessionId};
@@ -101,7 +101,7 @@ sub drop ($self) {
     unwatch($self->{fd});
     close delete $self->{in};
     close delete $self->{out};
-    # All of its processes are in a group of their own.
+    # All processes of the browser are in their own process group.
     kill 'TERM', -$self->{pid};
     for (1 .. 500) {
         last if waitpid($self->{pid}, WNOHANG) != 0;
@@ -134,7 +134,7 @@ sub go ($self, $url) {
     return;
 }
 
-# The value of an expression, a promise's once it is there.
+# The value of a JavaScript expression; a promise is awaited.
 sub js ($self, $expression) {
     my $answer = $self->call('Runtime.evaluate',
         { expression => $expression, awaitPromise => JSON::PP::true, returnByValue => JSON::PP::true });
@@ -143,7 +143,7 @@ sub js ($self, $expression) {
     return $answer->{result}{value};
 }
 
-# Whether an expression becomes true.
+# Waits until a JavaScript expression is true.
 sub becomes ($self, $expression, $timeout = 10) {
     return wait_for(sub { SSE::Loop::serve_for(0.02); $self->js("!!($expression)") }, $timeout);
 }

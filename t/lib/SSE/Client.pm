@@ -1,7 +1,7 @@
 package SSE::Client;
 
-# One EventSource over a plain socket: it opens the stream, parses it, and, when asked to, comes back
-# with its last id after `retry` as a browser would. Any status but 200 ends it for good, as there.
+# An EventSource over a plain socket: it opens a stream, parses it, and, with `reconnect`, reconnects with
+# its last id after `retry` as a browser does. A status other than 200 ends it for good, as in a browser.
 
 use v5.36;
 use Socket;
@@ -104,7 +104,7 @@ sub on_readable ($self) {
     return;
 }
 
-# The head of the answer, once all of it is there.
+# Parses the head of the response, once it is complete.
 sub head ($self) {
     return if $self->{buffer} !~ s/\A(.*?\r\n)\r\n//s;
     my ($status, @lines) = split /\r\n/, $1;
@@ -165,7 +165,8 @@ sub decoded ($self, $body) {
     return;
 }
 
-# How a stream ended: clean (with its last chunk), abrupt (without), closed (HTTP/1.0), reset, refused.
+# Records how a stream ended: clean (with the last chunk), abrupt (without it), closed (HTTP/1.0), reset, or
+# refused.
 sub end ($self, $how) {
     push @{ $self->{ends} }, { how => $how, at => time(), retry => $self->{parser}{retry} };
     $self->drop;
@@ -183,7 +184,7 @@ sub come_back ($self) {
     return $self->connect;
 }
 
-# The client's network changes: it comes back at once, to another nginx if told so.
+# Simulates a change of network: reconnects at once, to another nginx if `port` is given.
 sub move ($self, $port = $self->{port}) {
     $self->drop;
     $self->{port} = $port;
@@ -198,7 +199,7 @@ sub drop ($self) {
     return;
 }
 
-# The client's own ways to go: politely, with a reset, or by half.
+# Ways to disconnect: closing, a reset, or closing only the sending direction.
 sub close ($self) {
     $self->{reconnect} = 0;
     $self->drop;
@@ -221,7 +222,7 @@ sub resume ($self) { want_read($self->{fd}, 1); return }
 
 sub is_open ($self) { return $self->{state} eq 'open' }
 
-# What a test asks for.
+# What has been received.
 sub header ($self, $name) { return ($self->{header}{$name} // [])->[0] }
 sub worker ($self)        { return $self->header('x-worker') }
 sub events ($self, $type) { return grep { $_->{type} eq $type } @{ $self->{events} } }

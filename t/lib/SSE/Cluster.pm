@@ -1,8 +1,8 @@
 package SSE::Cluster;
 
-# A real nginx: a master and its workers, started from a generated configuration in a folder of its own,
-# on free ports of 127.0.0.1. Tests reload, stop, kill and look into it here. Waiting is done in the
-# test's loop, so that streams are read meanwhile.
+# A real nginx: a master and its workers, started from a generated configuration in a temporary directory,
+# on free ports of 127.0.0.1. Tests reload, stop, kill, and inspect it. Waiting runs the event loop of the
+# test, so that streams are read meanwhile.
 
 use v5.36;
 use File::Temp;
@@ -45,7 +45,7 @@ sub start ($class_or_self, %options) {
     die "nginx did not start:\n" . $self->error_log;
 }
 
-# Without the module there is nothing to test: say so at once instead of in every assertion.
+# Stops the whole run: without the module there is nothing to test.
 sub plan_without_module {
     BAIL_OUT('no module at ' . module() . '; scripts/build makes it');
     return;
@@ -94,7 +94,7 @@ sub dir         ($self) { return "$self->{dir}" }
 sub port ($self, $name = '') { return $self->{ports}{$name} //= free_port() }
 sub pid  ($self) { return $self->{pid} }
 
-# Other values for the next reload.
+# Changes options for the next reload.
 sub configure ($self, %options) {
     @$self{ keys %options } = values %options;
     return $self->write_config;
@@ -104,7 +104,7 @@ sub command ($self) {
     return (binary(), '-p', $self->dir, '-c', $self->config_file, '-e', $self->dir . '/error.log');
 }
 
-# `nginx -t`: its exit status and what it says.
+# Runs `nginx -t` and returns its exit status and output.
 sub check_config ($self) {
     $self->write_config;
     my $command = join ' ', map { "'$_'" } $self->command, '-t';
@@ -129,13 +129,13 @@ sub wait_started ($self) {
     return wait_for(sub { $self->is_gone || $self->serves }, 20) && !$self->is_gone;
 }
 
-# Its workers are there; a process without workers listens.
+# Whether all workers are running; without a master, whether it accepts connections.
 sub serves ($self) {
     return $self->workers == $self->{workers} if $self->{master};
     return defined IO::Socket::INET->new(PeerAddr => '127.0.0.1:' . $self->port, Proto => 'tcp');
 }
 
-# Gone and reaped.
+# Whether the master has exited; reaps it.
 sub is_gone ($self) {
     return 1 if !$self->{pid};
     return 0 if waitpid($self->{pid}, WNOHANG) == 0;
@@ -145,7 +145,7 @@ sub is_gone ($self) {
     return 1;
 }
 
-# Pids of the workers that take connections, of those that are shutting down, and of all.
+# Pids of the workers that accept connections, of those that are shutting down, and of all child processes.
 sub workers     ($self) { return grep { title($_) =~ /worker process\z/ } $self->children }
 sub old_workers ($self) { return grep { title($_) =~ /worker process is shutting down/ } $self->children }
 
@@ -157,7 +157,7 @@ sub children ($self) {
 
 sub title ($pid) { return slurp("/proc/$pid/cmdline") =~ s/[\0\s]+\z//r }
 
-# True once the new workers serve; the old ones may still be draining.
+# Reloads and waits for the new workers; the old ones may still be draining.
 sub reload ($self) {
     my %old = map { $_ => 1 } $self->workers;
     kill 'HUP', $self->{pid};
@@ -171,7 +171,7 @@ sub wait_old_workers_gone ($self, $timeout) {
     return wait_for(sub { !$self->old_workers && $self->children == $self->{workers} }, $timeout);
 }
 
-# nginx itself calls this an alert, so that one line is expected.
+# Kills a worker. nginx logs this as an alert, which is expected.
 sub kill_worker ($self, $pid) {
     $self->allow(qr/\[alert\] .*worker process $pid exited on signal 9/);
     kill 'KILL', $pid;
@@ -181,8 +181,7 @@ sub kill_worker ($self, $pid) {
 sub pause  ($self, $pid) { kill 'STOP', $pid; return }
 sub resume ($self, $pid) { kill 'CONT', $pid; return }
 
-# Bytes of memory that are nginx' processes' own: neither the zone that they share nor what they have
-# mapped from files, of which their part depends on who else has.
+# The private memory of all processes in bytes, without the shared zone and mapped files.
 sub private_memory ($self) {
     my $total = 0;
     for my $pid ($self->{pid}, $self->children) {
@@ -208,7 +207,7 @@ sub wait_lines ($self, $pattern, $count = 1) {
 
 sub access_log ($self) { return slurp($self->dir . '/access.log') }
 
-# A line that the test itself provokes and that would else be a failure.
+# Allows lines in the error log that would otherwise fail the test.
 sub allow ($self, @patterns) {
     push @{ $self->{allowed} }, @patterns;
     return;
@@ -222,20 +221,20 @@ sub bad_lines ($self) {
     return @bad;
 }
 
-# QUIT; true when nginx went by itself in time.
+# Sends QUIT and waits for the exit; false if it takes too long.
 sub quit ($self, $timeout = 15) {
     kill 'QUIT', $self->{pid} if $self->{pid};
     return wait_for(sub { $self->is_gone }, $timeout);
 }
 
-# The end of every test: all connections are let go, nginx is asked to finish, and its log is read.
+# Ends every test: closes all connections, quits nginx, and checks the error log.
 sub ends_cleanly ($self) {
     SSE::Loop::drop_all();
     my $stopped = $self->quit(10);
-    ok($stopped, 'nginx finishes when it is asked to');
+    ok($stopped, 'nginx exits on QUIT');
     $self->destroy if !$stopped;
     my @bad = $self->bad_lines;
-    ok(!@bad, 'the error log holds no alert, no emerg, no panic and no socket left open')
+    ok(!@bad, 'the error log has no alert, emerg, panic, or open socket')
         or diag(join "\n", @bad[0 .. ($#bad > 9 ? 9 : $#bad)]);
     return;
 }

@@ -1,7 +1,7 @@
 package SSE::Curl;
 
-# A stream read by curl, for what a plain socket does not speak: TLS and HTTP/2. The body goes through
-# the same parser as everywhere.
+# A stream read by curl, for what a plain socket does not support: TLS and HTTP/2. The body is parsed as by
+# SSE::Client.
 
 use v5.36;
 use Errno qw(EAGAIN);
@@ -10,7 +10,7 @@ use POSIX ();
 use SSE::Loop qw(watch unwatch wait_for);
 use SSE::Parser;
 
-# args: curl's own arguments, the address among them.
+# args: arguments of curl, including the URL.
 sub new ($class, @args) {
     my $pid = open my $output, '-|' // die "fork: $!";
     if (!$pid) {
@@ -54,12 +54,13 @@ sub wait_data ($self, $data, $timeout = 10) {
     return wait_for(sub { grep { $_->{data} eq $data } @{ $self->{events} } }, $timeout);
 }
 
-# curl's exit status once the response is over: 0 only after a proper end.
+# Waits for the end of the response and returns the exit status of curl, which is 0 only if the response is
+# complete.
 sub wait_end ($self, $timeout = 10) {
     return wait_for(sub { !$self->{socket} }, $timeout) ? $self->{exit} : undef;
 }
 
-# Ends curl if it still has the response, and reaps it.
+# Ends curl if the response is not complete, and reaps it.
 sub drop ($self) {
     return if !$self->{socket};
     unwatch($self->{fd});

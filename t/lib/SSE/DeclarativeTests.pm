@@ -25,8 +25,8 @@ use SSE::HTTP;
 
 our @EXPORT = qw(add_block_preprocessor run_blocks);
 
-# An answer that does not end is taken to be whole after this long without a byte, and not before the body is as
-# it must be, or the longer time is over. In seconds.
+# A response that does not end is considered complete when the body is as expected and nothing has arrived
+# for the shorter time, or after the longer time, in seconds.
 my ($QUIET, $PATIENCE) = (0.5, 10);
 
 my @preprocessors;
@@ -37,7 +37,7 @@ sub add_block_preprocessor ($code) {
     return;
 }
 
-# run_blocks: runs all; options are those of SSE::Cluster.
+# Runs all blocks; options are those of SSE::Cluster.
 sub run_blocks (%options) {
     for my $block (read_blocks()) {
         $_->($block) for @preprocessors;
@@ -66,7 +66,7 @@ sub read_blocks {
     return @blocks;
 }
 
-# The name of a section, whether it is Perl, and its value: behind the colon, or the lines below.
+# The name of a section, whether it is Perl, and its value: after the colon, or the lines below.
 sub section ($text) {
     my ($name, $filter, $colon, $inline, $lines) = $text =~ /\A(\w+)( eval)?(?:(:) *(.*))?[ \t]*\n(.*)\z/s
         or die "no section: $text";
@@ -87,11 +87,11 @@ sub set_value ($self, $name, $value) {
 
 our $AUTOLOAD;
 
-# What the block has under that name.
+# The value of a section of the block.
 sub AUTOLOAD ($self) { return $self->{ $AUTOLOAD =~ s/.*:://r } }
 sub DESTROY  { }
 
-# Heartbeats off, for what does not end is read until it has been silent for a while.
+# Heartbeats are off, because a response that does not end is read until it is silent for a while.
 sub cluster ($block, %options) {
     my $http = $block->http_config // '';
     $http = "sse_heartbeat off;\n$http" if $http !~ /sse_heartbeat/;
@@ -103,8 +103,8 @@ sub refuses ($block, %options) {
     chomp $wanted;
     my $where = defined $block->nowhere ? qr// : qr/ in \S+nginx\.conf:\d+/;
     my ($status, $said) = cluster($block, %options)->check_config;
-    isnt($status, 0, 'nginx refuses it');
-    like($said, qr/\[emerg\] .*$wanted.*$where/, 'and says why');
+    isnt($status, 0, 'nginx rejects the configuration');
+    like($said, qr/\[emerg\] .*$wanted.*$where/, 'the message is as expected');
     return;
 }
 
@@ -137,7 +137,7 @@ sub bytes ($request, $headers, $kept) {
     my ($first, $body) = $request =~ /\A([^\n]*\S)[ \r]*(?:\n(.*))?\z/s or die "no request: $request";
     my ($method, $path, $version) = split ' ', $first;
     $version //= 'HTTP/1.1';
-    # What follows may have headers of its own in front of the body.
+    # Pipelined requests may have headers before the body.
     return "$method $path $version\r\n$body" if ($body // '') =~ /\A[\w-]+: .*\r\n\r\n/;
     my @lines = ("$method $path $version", 'Host: localhost', 'Connection: ' . ($kept ? 'keep-alive' : 'close'));
     push @lines, grep { $_ ne '' } split /\r?\n/, $headers;
@@ -145,7 +145,7 @@ sub bytes ($request, $headers, $kept) {
     return join("\r\n", @lines) . "\r\n\r\n" . ($body // '');
 }
 
-# Whether what has come is all, where the answer does not end: what its body must be, by its number.
+# Whether a response that does not end is complete, by the expected body of that number.
 sub ends ($block, $number) {
     return undef if !defined $block->abort;
     return sub ($bytes) {
@@ -155,7 +155,7 @@ sub ends ($block, $number) {
     };
 }
 
-# All that comes on a connection of its own until nginx closes it, or until $ends, if given, says so.
+# All bytes of a new connection until nginx closes it, or until $ends, if given, returns true.
 sub exchange ($port, $request, $ends) {
     my $socket = IO::Socket::INET->new(PeerAddr => "127.0.0.1:$port", Proto => 'tcp') or die "connect: $!";
     local $SIG{PIPE} = 'IGNORE';
@@ -173,7 +173,7 @@ sub exchange ($port, $request, $ends) {
     return $bytes;
 }
 
-# The answers to requests that are sent at once.
+# The responses to pipelined requests.
 sub pipelined ($port, $requests) {
     my $bytes = exchange($port, $requests, undef);
     my @answers;
@@ -204,7 +204,7 @@ sub check ($block, $number, $bytes) {
     return;
 }
 
-# "Name: value", or "! Name" for one that must not be there.
+# "Name: value", or "! Name" for a header that must be absent.
 sub check_header ($answer, $line, $is_pattern) {
     my ($absent, $name, $wanted) = $line =~ /\A(! )?([\w-]+)(?:: *(.*))?\z/ or die "no header: $line";
     my $value = $answer->{header}{ lc $name };
@@ -213,7 +213,7 @@ sub check_header ($answer, $line, $is_pattern) {
     return $is_pattern ? like($got, qr/\A$wanted\z/, $name) : is($got, $wanted, $name);
 }
 
-# The value for the request of that number: all have the same, or each its own.
+# The value for the request of that number: one for all requests, or a list.
 sub nth ($value, $number) { return ref $value eq 'ARRAY' ? $value->[$number] : $value }
 
 sub list ($value) { return ref $value eq 'ARRAY' ? @$value : defined $value ? $value : () }

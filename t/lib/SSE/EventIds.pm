@@ -1,7 +1,7 @@
 package SSE::EventIds;
 
-# What a test may know about ids: decimal numbers joined by "-", rising within a hub. Clients must not
-# look into them; tests of their order must.
+# Event ids: decimal numbers joined by "-" that increase within a hub. Clients must treat them as opaque;
+# tests check their order.
 
 use v5.36;
 use Exporter qw(import);
@@ -10,7 +10,7 @@ our @EXPORT_OK = qw(by_id is_id);
 
 sub is_id ($id) { return $id =~ /\A\d+(?:-\d+){1,3}\z/ && length $id <= 73 }
 
-# By time, then by sequence, then by place.
+# Compares by time, then sequence number, then position.
 sub by_id ($left, $right) {
     my @left  = split /-/, $left;
     my @right = split /-/, $right;

@@ -1,7 +1,7 @@
 package SSE::ExampleConfig;
 
-# An nginx that runs one of the configurations of nginx-conf/: as it stands there, but for the ports,
-# the module's path and the folder that a test has of its own.
+# An nginx that runs one of the configurations of nginx-conf/, unchanged except for ports, the path of the
+# module, and the directory.
 
 use v5.36;
 use parent 'SSE::Cluster';
@@ -10,7 +10,7 @@ use SSE::Nginx qw(load_module);
 
 my $root = dirname(__FILE__) . '/../../..';
 
-# name: the file's name without ".conf". port() is what listens on 8080 there, port('app') on 8081.
+# name: the name of the file without ".conf". port() stands for 8080 in the file, port('app') for 8081.
 sub write_config ($self) {
     my $text = SSE::Cluster::slurp("$root/nginx-conf/$self->{name}.conf") or die "no nginx-conf/$self->{name}.conf";
     my $dir    = $self->dir;

@@ -1,6 +1,6 @@
 package SSE::FakeRedis;
 
-# What calls itself Redis and is not: it accepts, and answers what the test says, whatever is asked.
+# A server that is not Redis: it accepts connections and sends a configured reply to any request.
 
 use v5.36;
 use Errno qw(EAGAIN);
@@ -24,7 +24,7 @@ sub url      ($self) { return 'redis://127.0.0.1:' . $self->port }
 sub fileno   ($self) { return $self->{fd} }
 sub accepted ($self) { return $self->{accepted} }
 
-# Another answer, for the connections that come from now on.
+# Changes the reply for new connections.
 sub answer ($self, %options) {
     delete @$self{qw(again close)};
     @$self{ keys %options } = values %options;

@@ -1,7 +1,7 @@
 package SSE::FaultProxy;
 
-# A bad network between nginx and Redis: a relay in a process of its own that a test tells how bad. It
-# ends with the test, however that ends.
+# A bad network between nginx and Redis: a relay in a separate process, with faults that the test controls.
+# It exits with the test, however that ends.
 
 use v5.36;
 use File::Basename qw(dirname);
@@ -26,9 +26,9 @@ sub port ($self) { return $self->{port} }
 sub url  ($self) { return "redis://127.0.0.1:$self->{port}" }
 sub pid  ($self) { return $self->{pid} }
 
-# What holds from now on: carry well; hold every byte for so many seconds; pass one byte at a time;
-# accept and carry nothing, as behind a cable that is cut; accept nobody (what is open goes on); carry so many
-# bytes a second, of all connections together.
+# The behaviour from now on: forward normally; delay every byte by that many seconds; forward one byte at a
+# time; accept connections but forward nothing (a black hole); accept no new connections; forward that many
+# bytes per second, over all connections.
 sub pass   ($self)           { return $self->tell('pass') }
 sub delay  ($self, $seconds) { return $self->tell("delay $seconds") }
 sub split  ($self)           { return $self->tell('split') }
@@ -36,10 +36,10 @@ sub hole   ($self)           { return $self->tell('hole') }
 sub refuse ($self)           { return $self->tell('refuse') }
 sub rate   ($self, $bytes)   { return $self->tell("rate $bytes") }
 
-# All connections end with a reset, now. Gives their number.
+# Resets all connections and returns their number.
 sub cut ($self) { return $self->tell('cut') }
 
-# Connections that are open through it.
+# The number of open connections.
 sub count ($self) { return $self->tell('count') }
 
 sub tell ($self, $order) {
@@ -67,7 +67,7 @@ sub DESTROY ($self) {
 
 package SSE::FaultProxy::Relay;
 
-# The other process. Its standard input is where it is told.
+# The relay process. It reads commands from its standard input.
 
 use v5.36;
 use Errno qw(EAGAIN EINPROGRESS);
@@ -76,7 +76,7 @@ use List::Util qw(max shuffle);
 use Socket qw(:DEFAULT IPPROTO_TCP TCP_NODELAY);
 use Time::HiRes qw(time);
 
-# How much may wait in the relay before it stops reading.
+# The relay stops reading from a side when this many bytes wait for the other.
 my $most = 1 << 20;
 
 sub new ($class, $to) {
@@ -92,7 +92,8 @@ sub listener ($port) {
     return $socket;
 }
 
-# Each connection is two sides: { socket, other, waiting => [[due, bytes] ...], size, at_end }.
+# [[due, bytes] ...], size, at_end }. => A connection has two sides: { socket, other, waiting => [[due,
+# bytes] ...], size, at_end }. => [[due, bytes] ...], size, at_end }.
 sub run ($self) {
     while (1) {
         my ($reads, $writes) = ('', '');
@@ -120,7 +121,7 @@ sub run ($self) {
     return;
 }
 
-# A list of its own: sides end while it is gone through. None is always the first on a slow line.
+# A shuffled copy: sides are removed during the iteration, and no side is always first on a slow connection.
 sub sides ($self) { return my @all = shuffle values %{ $self->{sides} } }
 
 sub obey ($self) {
@@ -186,7 +187,7 @@ sub write ($self, $side) {
     return;
 }
 
-# Both sides of a connection.
+# Closes both sides of a connection.
 sub end ($self, $side, $reset) {
     for my $one ($side, $side->{other}) {
         next if !delete $self->{sides}{ $one->{key} };

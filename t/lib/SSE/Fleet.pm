@@ -1,7 +1,8 @@
 package SSE::Fleet;
 
-# Many clients and a few publishers at work while a test does something to nginx. Afterwards everyone
-# must have every accepted event once and in the order of the ids, and nobody may have been refused.
+# Many clients and a few publishers that run while a test does something to nginx. Afterwards every client
+# must have received every accepted event once and in the order of ids, and no request may have been
+# rejected.
 
 use v5.36;
 use Test::More;
@@ -40,7 +41,7 @@ sub new ($class, %options) {
     return $self;
 }
 
-# The port of one of the nginxes, in turn.
+# The port of one of the nginx instances, in turn.
 sub port ($self, $number) { return $self->{clusters}[$number % @{ $self->{clusters} }]->port }
 
 sub members_of ($self, $path, $count) { return map { $self->member($path, $self->{born}++) } 1 .. $count }
@@ -66,7 +67,7 @@ sub member ($self, $path, $number) {
 sub loud    ($self) { return map { @{ $_->{members} } } @{ $self->{groups} } }
 sub members ($self) { return ($self->loud, @{ $self->{silent} }) }
 
-# Everyone is connected and has a place to come back to.
+# Waits until every client is connected and has an id to resume from.
 sub gather ($self) {
     return wait_for(sub { !grep { $_->{client}{last_event_id} eq '' } $self->members }, 20);
 }
@@ -84,14 +85,14 @@ sub stop_publishing ($self) {
     return wait_for(sub { !grep { !$_->is_idle } @{ $self->{writers} } }, 20);
 }
 
-# Those of the events that Redis has not lost.
+# The given events, without those that Redis has lost.
 sub surviving ($self, @events) {
     return @events if !$self->{survivors};
     $self->{kept} //= { map { $_ => 1 } $self->{survivors}->() };
     return grep { $self->{kept}{ $_->{id} } } @events;
 }
 
-# What a client has got, as far as it counts.
+# The data that a client has received, without events that Redis has lost.
 sub got ($self, $member) { return map { $_->{data} } $self->surviving(@{ $member->{seen}{events} }) }
 
 sub accepted ($self) {
@@ -99,42 +100,42 @@ sub accepted ($self) {
     return sort { by_id($a->{id}, $b->{id}) } @all;
 }
 
-# How many events have been accepted so far.
+# The number of events accepted so far.
 sub count ($self) {
     my $count = 0;
     $count += $_->accepted for @{ $self->{writers} };
     return $count;
 }
 
-# What the clients of a group must have.
+# The data that the clients of a group must receive.
 sub expected ($self, $group) {
     my %on = map { $_ => 1 } @{ $group->{channels} // [] };
     return map { $_->{data} } grep { !%on || $on{ $_->{channel} } } $self->surviving($self->accepted);
 }
 
-# Publishing ends, the quiet channel has its one event, and everyone gets what is still to come. A
-# client that met a worker on its way out may have been told to stay away for up to 30 s.
+# Stops publishing, publishes one event on the quiet channel, and waits for the outstanding events. A client
+# that was answered by an exiting worker may reconnect only after up to 30 seconds.
 sub verify ($self) {
-    ok($self->stop_publishing, 'every publisher gets an answer in the end');
+    ok($self->stop_publishing, 'every publisher receives a response at the end');
     my $quiet = SSE::Publisher->new(port => $self->port(0), path => '/publish-quiet');
-    ok($quiet->publish('at last'), 'the quiet channel gets its only event') if $self->{quiet};
+    ok($quiet->publish('at last'), 'the only event of the quiet channel is accepted') if $self->{quiet};
     my @refused = map { @{ $_->{refused} } } @{ $self->{writers} };
-    is(scalar @refused, 0, 'no event is refused');
+    is(scalar @refused, 0, 'no event is rejected');
     my @all = $self->accepted;
     cmp_ok(scalar @all, '>', 0, 'events were accepted: ' . @all);
     my $lost = @all - $self->surviving(@all);
-    cmp_ok($lost, '<=', @{ $self->{writers} }, "$lost of them are in no stream any more") if $self->{survivors};
+    cmp_ok($lost, '<=', @{ $self->{writers} }, "$lost of them are lost in Redis") if $self->{survivors};
     for my $group (@{ $self->{groups} }) {
         my @expected = $self->expected($group);
         my $whose    = @{ $self->{groups} } > 1 ? " of $group->{path}" : '';
         wait_for(sub { !grep { $self->got($_) < @expected } @{ $group->{members} } }, 40);
-        $self->all_have("every client$whose has every accepted event once and in order", $group->{members}, @expected);
+        $self->all_have("every client$whose receives every accepted event once and in order", $group->{members}, @expected);
     }
     wait_for(sub { !grep { !$self->got($_) } @{ $self->{silent} } }, 40);
-    $self->all_have('clients that had received nothing yet have the first event', $self->{silent}, 'at last')
+    $self->all_have('clients of the quiet channel receive its event', $self->{silent}, 'at last')
         if $self->{quiet};
-    is(scalar(grep { $_->{client}{state} eq 'failed' } $self->members), 0, 'nobody was ever refused');
-    is(scalar(grep { $_->{seen}{gaps} } $self->members), 0, 'nobody was told a gap');
+    is(scalar(grep { $_->{client}{state} eq 'failed' } $self->members), 0, 'no stream is rejected');
+    is(scalar(grep { $_->{seen}{gaps} } $self->members), 0, 'no gap event is sent');
     return;
 }
 

@@ -1,7 +1,6 @@
 package SSE::HTTP;
 
-# Plain HTTP/1.1 for tests: a connection that is kept and carries one request at a time, and request()
-# for those who want one answer and nothing else.
+# An HTTP/1.1 client: a kept connection with one request at a time, and request() for a single response.
 
 use v5.36;
 use Exporter qw(import);
@@ -25,7 +24,7 @@ sub request (%options) {
     return $answer;
 }
 
-# on_answer is called with each answer, or with undef when the connection broke before one.
+# on_answer is called with each response, or with undef if the connection breaks before one.
 sub new ($class, $port, $on_answer) {
     my $socket = IO::Socket::INET->new(Proto => 'tcp', Blocking => 0) or die "socket: $!";
     my $done   = connect $socket, pack_sockaddr_in($port, inet_aton('127.0.0.1'));
@@ -72,7 +71,7 @@ sub on_writable ($self) {
     return;
 }
 
-# An early refusal may break the sending half while its answer still waits to be read.
+# An early error response may close the sending direction while the response still has to be read.
 sub stop_writing ($self) {
     want_write($self->{fd}, 0);
     return;
@@ -93,7 +92,7 @@ sub on_readable ($self) {
     return $self->finish($answer->{answer});
 }
 
-# A kept connection that is closed while nothing was asked is nobody's answer.
+# The end of an idle connection is not a response.
 sub finish ($self, $answer) {
     return if !$self->{busy};
     $self->{busy} = 0;
@@ -111,7 +110,7 @@ sub drop ($self) {
     return;
 }
 
-# The first answer in the bytes and how long it is there, or nothing while it is not whole.
+# The first response in the bytes and its length, or nothing while it is incomplete.
 sub answer ($bytes, $at_end, $head_only) {
     return if $bytes !~ /\A(.*?\r\n)\r\n/s;
     my ($head, $begin) = ($1, $+[0]);

@@ -1,8 +1,8 @@
 package SSE::HTTP2;
 
 # Several requests on one HTTP/2 connection whose reading can be paused, so that a test decides how much
-# of the responses nginx can get rid of. Headers are sent without compression; of a response's header only
-# the status is read, which nginx sends first.
+# nginx can send. Headers are sent uncompressed; of a response header only the status is read, which nginx
+# sends first.
 
 use v5.36;
 use Errno qw(EAGAIN);
@@ -17,7 +17,7 @@ use constant { DATA => 0, HEADERS => 1, RST_STREAM => 3, SETTINGS => 4, PING => 
 use constant { END_STREAM => 1, ACK => 1, END_HEADERS => 4 };
 use constant INITIAL_WINDOW => 4;
 
-# Status codes that have a place in HPACK's static table.
+# Status codes in the static table of HPACK.
 my %indexed = (0x88 => 200, 0x89 => 204, 0x8a => 206, 0x8b => 304, 0x8c => 400, 0x8d => 404, 0x8e => 500);
 
 # port            where nginx listens
@@ -29,7 +29,7 @@ sub new ($class, %options) {
     my $self = bless { socket => $socket, pid => $pid, fd => CORE::fileno($socket), buffer => '', sending => '',
         next => 1, responses => {} }, $class;
     watch($self);
-    # Windows that no test exhausts: only the socket holds responses back.
+    # Flow-control windows that no test exhausts: only the socket limits responses.
     $self->send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" . frame(SETTINGS, 0, 0, pack('nN', INITIAL_WINDOW, 0x7fffffff))
         . frame(WINDOW_UPDATE, 0, 0, pack('N', 0x7f000000)));
     return $self;
@@ -75,7 +75,7 @@ sub request ($self, $path, %options) {
     return $response;
 }
 
-# The client has lost interest in a response.
+# Cancels a response.
 sub cancel ($self, $response) {
     return $self->send(frame(RST_STREAM, 0, $response->{id}, pack 'N', 8));
 }
@@ -132,7 +132,7 @@ sub take ($self, $type, $flags, $stream, $payload) {
     return;
 }
 
-# nginx writes a code that is not in the table as three digits behind a literal's two bytes.
+# nginx writes a code that is not in the table as three digits after the two bytes of a literal.
 sub status ($block) {
     $block =~ s/\A\x20//;
     return $indexed{ ord $block } // ($block =~ /\A\x48\x03(\d{3})/ ? $1 : 0);
@@ -154,7 +154,7 @@ sub drop ($self) {
     return;
 }
 
-# With a reset: what nginx sends from now on fails. Not through openssl.
+# Disconnects with a reset, so that nginx's writes fail. Not possible through openssl.
 sub reset ($self) {
     setsockopt $self->{socket}, SOL_SOCKET, SO_LINGER, pack('ii', 1, 0) if $self->{socket};
     return $self->drop;

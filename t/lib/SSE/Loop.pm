@@ -22,7 +22,7 @@ sub watch ($object) {
     return;
 }
 
-# Takes the number, not the object: the descriptor may be closed already.
+# Takes the number instead of the object, because the descriptor may be closed already.
 sub unwatch ($fd) {
     delete $watched{$fd};
     vec($reads,  $fd, 1) = 0;
@@ -56,8 +56,8 @@ sub serve_for ($duration) {
     return;
 }
 
-# A timeout says only how long a test that fails takes to do so: it is no bound on what is tested, and a
-# machine with other work may be several times slower than a quiet one.
+# A timeout only limits how long a failing test takes. It is not an assertion, and a busy machine may be
+# several times slower than an idle one.
 my $PATIENCE = 4;
 
 # True as soon as the condition holds, false when it does not within the timeout of a quiet machine. The
@@ -72,7 +72,7 @@ sub wait_for ($condition, $timeout = 10) {
     return 1;
 }
 
-# Closes all that is watched and forgets all timers.
+# Closes all watched objects and cancels all timers.
 sub drop_all {
     @timers = ();
     $_->drop for values %watched;

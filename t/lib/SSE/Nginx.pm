@@ -1,7 +1,7 @@
 package SSE::Nginx;
 
-# Where the nginx and the module under test are, and what that nginx was built with.
-# SSE_NGINX_BINARY and SSE_MODULE say so; without them Debian's nginx and the release build are taken.
+# The paths of the nginx and the module under test, and what that nginx was built with. SSE_NGINX_BINARY and
+# SSE_MODULE set them; the defaults are Debian's nginx and the release build.
 
 use v5.36;
 use Exporter qw(import);
@@ -14,28 +14,29 @@ our @EXPORT_OK = qw(binary module load_module has_module dynamic_modules version
 
 sub binary { return $ENV{SSE_NGINX_BINARY} // '/usr/sbin/nginx' }
 
-# The module's file; of an nginx that was built with the module, for which SSE_MODULE is "static", nginx's own.
+# The file of the module; with SSE_MODULE=static, for an nginx that was built with it, nginx's own.
 sub module {
     return binary() if ($ENV{SSE_MODULE} // '') eq 'static';
     my $root = File::Spec->rel2abs(dirname(__FILE__) . '/../../..');
     return File::Spec->rel2abs($ENV{SSE_MODULE} // "$root/target/release/ngx_http_sse_module.so");
 }
 
-# What a configuration begins with.
+# The first line of a configuration.
 sub load_module {
     return ($ENV{SSE_MODULE} // '') eq 'static' ? '' : 'load_module ' . module() . ';';
 }
 
-# has_module('http_v2') and the like: what configure was told. Of those built by default: not left out.
+# Whether nginx was built with a module, such as has_module('http_v2'): enabled by configure, or built by
+# default and not disabled.
 sub has_module ($name) {
     my %by_default = map { $_ => 1 } qw(http_gzip http_ssi http_auth_basic http_access http_limit_conn);
     return built_with() !~ /--without-${name}_module/ if $by_default{$name};
     return built_with() =~ /--with-${name}_module(?!=dynamic)/;
 }
 
-# The files of these dynamic modules, given in the order in which nginx loads them; without one that works,
-# undef and the reason. That a file is there is not enough: it may belong to another nginx that uses the
-# same directory, and then this one refuses to load it.
+# The files of these dynamic modules, in the order in which nginx loads them; if one does not work, undef
+# and the reason. A file may exist and belong to another nginx that uses the same directory, so that this
+# one cannot load it.
 sub dynamic_modules (@names) {
     my ($directory) = built_with() =~ /--modules-path=(\S+)/ or return (undef, 'this nginx loads no modules of others');
     my @files = map { "$directory/$_.so" } @names;
@@ -46,7 +47,7 @@ sub dynamic_modules (@names) {
     return $refusal ? (undef, $refusal) : (\@files);
 }
 
-# What nginx says against a configuration that loads these files and does nothing else.
+# The error of nginx with a configuration that only loads these files, or undef.
 sub refusal (@files) {
     my $dir    = File::Temp->newdir;
     my $config = "$dir/nginx.conf";
@@ -66,7 +67,7 @@ sub built_with {
     return $text;
 }
 
-# Below the range from which the kernel takes the local ports of outgoing connections.
+# A free port, below the range of local ports of outgoing connections.
 sub free_port {
     for (1 .. 1000) {
         my $port   = 10_000 + int rand 20_000;

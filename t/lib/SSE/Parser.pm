@@ -1,7 +1,7 @@
 package SSE::Parser;
 
-# The client's half of the wire: the HTML standard's interpretation of an event stream (9.2.6), strict
-# where it is, so that what a browser would see is what a test sees.
+# The client side of the protocol: the HTML standard's interpretation of an event stream (9.2.6), strictly
+# implemented, so that tests see what a browser would.
 
 use v5.36;
 

@@ -1,6 +1,6 @@
 package SSE::Process;
 
-# A server of a test's own: a program in the foreground that ends with the test, however that ends.
+# A server that a test starts: a program in the foreground that exits with the test, however that ends.
 
 use v5.36;
 use POSIX qw(WNOHANG);
@@ -8,14 +8,14 @@ use SSE::Loop qw(wait_for);
 
 my @running;
 
-# log: file for what it says.
+# log: file for its output.
 sub start ($class, $log, @command) {
     my $pid = fork() // die "fork: $!";
     if (!$pid) {
         open STDIN,  '<',  '/dev/null';
         open STDOUT, '>>', $log;
         open STDERR, '>>', $log;
-        # The kernel ends it where the test itself is killed.
+        # The kernel kills it if the test is killed.
         { exec 'setpriv', '--pdeathsig', 'KILL', @command }
         { exec @command }
         POSIX::_exit(127);
@@ -29,7 +29,7 @@ sub pid ($self) { return $self->{pid} }
 
 sub signal ($self, $name) { return $self->is_gone ? 0 : kill $name, $self->{pid} }
 
-# Gone and reaped.
+# Whether the process has exited; reaps it.
 sub is_gone ($self) {
     return 1 if !$self->{pid};
     return 0 if waitpid($self->{pid}, WNOHANG) == 0;
@@ -38,7 +38,7 @@ sub is_gone ($self) {
     return 1;
 }
 
-# By the signal; true when it went in time.
+# Sends the signal and waits for the exit; false if it takes too long.
 sub end ($self, $signal = 'TERM', $timeout = 5) {
     $self->signal($signal);
     return wait_for(sub { $self->is_gone }, $timeout);

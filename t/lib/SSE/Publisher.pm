@@ -1,7 +1,7 @@
 package SSE::Publisher;
 
-# A publisher on a kept connection. What gets no answer is repeated with the same Idempotency-Key until
-# it does, as the contract invites a publisher to: so {accepted} is exactly what nginx has accepted.
+# A publisher with a kept connection. A request without a response is repeated with the same
+# Idempotency-Key, so that {accepted} is exactly what nginx has accepted.
 
 use v5.36;
 use Time::HiRes qw(time);
@@ -25,7 +25,8 @@ sub new ($class, %options) {
     }, $class;
 }
 
-# One event into the queue: put('data', path => ..., headers => [...]).
+# ..., headers => [...]). => Queues one event: put('data', path => ..., headers => [...]). => ..., headers
+# => [...]).
 sub put ($self, $data, %more) {
     my $key = "$self->{name}-" . ++$self->{sent};
     push @{ $self->{queue} }, { data => $data, key => $key, %more };
@@ -33,7 +34,7 @@ sub put ($self, $data, %more) {
     return;
 }
 
-# All of them, one after the other; true once every one has its answer.
+# Publishes all, one after the other; true once each has a response.
 sub publish ($self, @data) {
     $self->put($_) for @data;
     return $self->wait_idle;
@@ -47,7 +48,7 @@ sub is_idle  ($self) { return !$self->{current} && !@{ $self->{queue} } }
 sub accepted ($self) { return @{ $self->{accepted} } }
 sub last     ($self) { return $self->{accepted}[-1] }
 
-# Rate events a second, data from $make->(number), until stopped.
+# Publishes `rate` events per second with the data $make->(number), until stopped.
 sub stream ($self, $rate, $make) {
     $self->{streaming} = 1;
     my ($number, $next) = (0, time());

@@ -1,7 +1,7 @@
 package SSE::RESP;
 
-# A client of Redis in the test's loop: one connection that speaks RESP2. Commands are pipelined; answers
-# come to a callback, or are waited for. After SUBSCRIBE the messages go to on_message.
+# A Redis client in the event loop of the test: one connection that speaks RESP2. Commands are pipelined;
+# replies are passed to a callback or waited for. After SUBSCRIBE messages are passed to on_message.
 
 use v5.36;
 use Errno qw(EAGAIN EINPROGRESS EWOULDBLOCK);
@@ -37,10 +37,10 @@ sub tcp ($port) {
 sub fileno  ($self) { return $self->{fd} }
 sub is_open ($self) { return defined $self->{socket} }
 
-# Commands waiting for their answers.
+# The number of commands without a reply.
 sub pending ($self) { return scalar @{ $self->{waiting} } }
 
-# One command; the callback gets its answer, or undef when the connection broke before one.
+# Sends a command; the callback receives the reply, or undef if the connection breaks before one.
 sub send ($self, $words, $callback = undef) {
     return $callback && $callback->(undef) if !$self->{socket};
     $self->{sending} .= encode(@$words);
@@ -53,7 +53,8 @@ sub encode (@words) {
     return '*' . @words . "\r\n" . join '', map { '$' . length($_) . "\r\n$_\r\n" } @words;
 }
 
-# The answer, once it is there: a scalar, undef for nil, a list, or an SSE::RESP::Error. Dies when none comes.
+# Sends a command and returns its reply: a scalar, undef for nil, a list, or an SSE::RESP::Error. Dies
+# without a reply.
 sub call ($self, @words) {
     my ($done, $answer) = (0, undef);
     $self->send(\@words, sub ($got) { ($done, $answer) = (1, $got); return });
@@ -62,7 +63,7 @@ sub call ($self, @words) {
     return $answer;
 }
 
-# Ready once all channels are subscribed.
+# Returns once all channels are subscribed.
 sub subscribe ($self, @channels) {
     my $want = $self->{subscribed} + @channels;
     $self->send(['SUBSCRIBE', @channels]);
@@ -85,13 +86,13 @@ sub stream ($self, $rate, $make) {
     return;
 }
 
-# The stream ends; true when all of it is answered.
+# Stops the stream; true once all replies have arrived.
 sub stop ($self) {
     $self->{streaming} = 0;
     return wait_for(sub { !$self->pending || !$self->{socket} }, 20) && $self->{socket};
 }
 
-# All at once, as fast as Redis takes it; true when all of it is answered.
+# Sends all commands at once; true once all replies have arrived.
 sub flood ($self, @commands) {
     $self->send($_) for @commands;
     return wait_for(sub { !$self->pending || !$self->{socket} }, 60) && $self->{socket};
@@ -122,7 +123,7 @@ sub on_readable ($self) {
     return;
 }
 
-# Nothing while the value is not whole.
+# Decodes one value; returns nothing while it is incomplete.
 sub decode ($text) {
     $$text =~ /\G([-+:\$*])([^\r\n]*)\r\n/gc or return;
     my ($kind, $line) = ($1, $2);
@@ -163,7 +164,7 @@ sub drop ($self) {
 
 package SSE::RESP::Error;
 
-# An error that Redis answered: as text, its line.
+# An error reply of Redis; as a string, its line.
 
 use v5.36;
 use overload '""' => sub ($self, @) { return $self->{line} }, fallback => 1;

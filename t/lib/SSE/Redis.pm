@@ -1,7 +1,7 @@
 package SSE::Redis;
 
-# A Redis of the test's own, on a free port of 127.0.0.1 and in a folder of its own; it can be killed,
-# stopped, and started again in the same place. The system's Redis is never touched.
+# A Redis server for a test, on a free port of 127.0.0.1 and in a temporary directory. It can be killed,
+# stopped, and restarted with the same data. The system's Redis is never touched.
 
 use v5.36;
 use File::Temp;
@@ -28,7 +28,7 @@ sub new ($class, %options) {
     return $self;
 }
 
-# Starts it, or starts it again; true once it answers.
+# Starts or restarts it and waits until it replies.
 sub start ($class_or_self, %options) {
     plan(skip_all => 'no redis-server here') if !program() && !Test::More->builder->has_plan;
     my $self  = ref $class_or_self ? $class_or_self : $class_or_self->new(%options);
@@ -43,7 +43,7 @@ sub start ($class_or_self, %options) {
     die "redis-server did not start:\n" . $self->log;
 }
 
-# Starts it without waiting until it answers.
+# Starts it without waiting until it replies.
 sub launch ($self) {
     SSE::Cluster::write_file("$self->{dir}/redis.conf", $self->configuration) if !$self->{launched}++ || $self->{mode} ne 'sentinel';
     my @mode = $self->{mode} eq 'sentinel' ? '--sentinel' : ();
@@ -63,7 +63,7 @@ sub configuration ($self) {
     return join '', map { "$_\n" } @lines, $self->{config};
 }
 
-# Where the program is. Debian's redis-tools has it under another name, without a service.
+# The path of the program. Debian's redis-tools has it under another name, without a service.
 sub program {
     for my $name (qw(redis-server redis-check-rdb)) {
         my ($path) = grep { -x } map { "$_/$name" } split(/:/, $ENV{PATH}), '/usr/bin', '/usr/local/bin';
@@ -72,7 +72,7 @@ sub program {
     return;
 }
 
-# It takes its part from the name that it is called by.
+# The program selects its role by the name under which it is called.
 sub executable ($self) {
     my $link = "$self->{dir}/redis-server";
     symlink program(), $link if !-l $link;
@@ -93,13 +93,13 @@ sub pid      ($self) { return $self->{process} && $self->{process}->pid }
 
 sub socket_path ($self) { return "$self->{dir}/socket" }
 
-# As `redis` in a hub takes it.
+# The URL for the directive `redis`.
 sub url ($self, $database = undef) {
     my $who = defined $self->{password} ? ":$self->{password}@" : '';
     return "redis://${who}127.0.0.1:" . $self->port . (defined $database ? "/$database" : '');
 }
 
-# A free one whose cluster bus (10,000 above) is free too, below the ports of outgoing connections.
+# A free port, as is the port of its cluster bus (10,000 above), below those of outgoing connections.
 sub free_port {
     for (1 .. 1000) {
         my $port = 10_000 + int rand 12_000;
@@ -111,7 +111,7 @@ sub free_port {
     die "no free port: $!";
 }
 
-# Once it serves: loaded, and no replica that waits for its master's data.
+# Waits until it serves: loaded, and not a replica without its master's data.
 sub wait_ready ($self, $timeout = 20) {
     return wait_for(sub {
         return 1 if $self->{process}->is_gone;
@@ -120,18 +120,18 @@ sub wait_ready ($self, $timeout = 20) {
     }, $timeout) && !$self->{process}->is_gone;
 }
 
-# A connection of the test's own; options are those of SSE::RESP.
+# Opens a connection; options are those of SSE::RESP.
 sub connect ($self, %options) {
     return SSE::RESP->new(port => $self->port, password => $self->{password}, %options);
 }
 
-# One command on a connection that is kept. Gives the answer, an error as text; dies when none comes.
+# Runs a command on a kept connection and returns the reply, which may be an error; dies without a reply.
 sub command ($self, @words) {
     $self->{control} = $self->connect if !$self->{control} || !$self->{control}->is_open;
     return $self->{control}->call(@words);
 }
 
-# The same for what must succeed.
+# Runs a command and returns the reply; dies on an error reply.
 sub must ($self, @words) {
     my $answer = $self->command(@words);
     die "@words[0 .. ($#words > 2 ? 2 : $#words)]: $answer\n" if ref $answer eq 'SSE::RESP::Error';
@@ -140,13 +140,14 @@ sub must ($self, @words) {
 
 sub publish ($self, $channel, @data) { return map { $self->must('PUBLISH', $channel, $_) } @data }
 
-# The same for conditions that are waited for: an answer of another kind, or none, is the empty string.
+# Runs a command in a condition that is waited for: an error or no reply is the empty string.
 sub ask ($self, @words) {
     my $answer = eval { $self->command(@words) } // '';
     return ref $answer eq 'SSE::RESP::Error' ? '' : $answer;
 }
 
-# INFO as { name => value }, empty when there is no answer.
+# value }, empty when there is no answer. => INFO as { name => value }, empty without a reply. => value },
+# empty when there is no answer.
 sub info ($self, @section) { return { $self->ask('INFO', @section) =~ /^(\w+):([^\r\n]*)/mg } }
 
 # Connections, as [{ id, addr, name, sub, psub, cmd … }]; 'pubsub' or 'normal' only.
@@ -169,8 +170,8 @@ sub subscribers ($self, @pids) {
     return @found;
 }
 
-# The local ports of a process' TCP connections to this server. To another server the same port may lead
-# another process.
+# The local ports of a process's TCP connections to this server. Another process may use the same port for
+# another server.
 sub ports_of ($self, $pid) {
     my %ours = map { $_ => 1 } grep { $_ } values %{ $self->{ports} };
     my %socket;
@@ -188,7 +189,7 @@ sub ports_of ($self, $pid) {
     return @ports;
 }
 
-# The ways to go. kill: what was not written is lost; shutdown: it goes by itself, keeping nothing more.
+# kill: data that is not written is lost. shutdown: exits by itself, without saving.
 sub kill     ($self) { return $self->{process}->end('KILL') }
 sub shutdown ($self) { return $self->{process}->end('TERM') }
 sub pause    ($self) { return $self->{process}->signal('STOP') }

@@ -1,6 +1,6 @@
 package SSE::RedisCluster;
 
-# A Redis Cluster of the test's own: three masters, and a replica of each.
+# A Redis Cluster for a test: three masters, each with a replica.
 
 use v5.36;
 use SSE::Loop qw(wait_for);
@@ -39,7 +39,7 @@ sub share ($at) { return int($slots * $at / 3) .. int($slots * ($at + 1) / 3) - 
 
 sub known_by ($self, $node) { return scalar(my @lines = grep { !/handshake|noaddr/ } split /\n/, $node->ask('CLUSTER', 'NODES')) }
 
-# All slots are served in everybody's eyes, and each replica has its master's data.
+# Whether all nodes see all slots served, and each replica has its master's data.
 sub is_settled ($self) {
     for my $node ($self->nodes) {
         my %is = $node->ask('CLUSTER', 'INFO') =~ /^(\w+):(\S+)/mg;
@@ -61,7 +61,7 @@ sub slot ($self, $key) { return ($self->living)[0]->must('CLUSTER', 'KEYSLOT', $
 
 sub living ($self) { return grep { !$_->{process}->is_gone } $self->nodes }
 
-# The node that holds the key, as the others see it.
+# The node that holds the key, as seen by the others.
 sub owner ($self, $key) {
     my $slot = $self->slot($key);
     for my $range (@{ ($self->living)[0]->must('CLUSTER', 'SLOTS') }) {
@@ -73,13 +73,13 @@ sub owner ($self, $key) {
     return;
 }
 
-# Another master than that.
+# A master other than this node.
 sub other_master ($self, $node) {
     my ($other) = grep { $_ != $node && $_->info('replication')->{role} eq 'master' } $self->living;
     return $other;
 }
 
-# Moves the key's slot with all that is in it, as redis-cli --cluster reshard does: live.
+# Migrates the slot of the key with its keys, as redis-cli --cluster reshard does.
 sub migrate ($self, $key, $to) {
     my ($from, $slot) = ($self->owner($key), $self->slot($key));
     $to->must('CLUSTER', 'SETSLOT', $slot, 'IMPORTING', $from->{id});
@@ -94,7 +94,7 @@ sub migrate ($self, $key, $to) {
     return wait_for(sub { ($self->owner($key) // 0) == $to }, 10);
 }
 
-# kill -9 of the master that holds the key; true once another holds it and serves.
+# Kills the master that holds the key (SIGKILL); true once another node serves it.
 sub kill_owner ($self, $key) {
     my $node = $self->owner($key);
     $node->kill;

@@ -1,7 +1,7 @@
 package SSE::RedisStage;
 
-# A stage whose hub is joined to a Redis, and what a test with Redis asks of it. Several of them with the
-# same Redis are several nginxes of one hub.
+# A stage whose hub is connected to Redis, with helpers for tests with Redis. Several stages with the same
+# Redis are several nginx instances of one hub.
 
 use v5.36;
 use parent 'SSE::Stage';
@@ -34,7 +34,7 @@ sub state      ($self) { return $self->status->{redis} // 'untold' }
 sub reconnects ($self) { return $self->status->{redis_reconnects} // -1 }
 sub wait_up    ($self, $timeout = 15) { return wait_for(sub { $self->state eq 'up' }, $timeout) }
 
-# An open stream that has its place, so that nothing that comes from now on is before its time.
+# Opens a stream and waits for its first id, so that it receives everything from now on.
 sub stream ($self, $path, %options) {
     my $client = $self->SUPER::stream($path, %options);
     return $client if defined $options{last_event_id};
@@ -42,14 +42,14 @@ sub stream ($self, $path, %options) {
     return $client;
 }
 
-# Whatever the stream has got as text, up to that event.
+# The events of the stream as text, up to the one with this data.
 sub got ($self, $client, $last, $timeout = 10) {
     $client->wait_data($last, $timeout) or return ("no $last");
     return map { $_->{type} eq 'message' ? $_->{data} : "$_->{type} $_->{data}" } grep { $_->{type} ne 'sse.open' }
         @{ $client->{events} };
 }
 
-# One request to publish: its answer, and how long it took in {took}.
+# Publishes once and returns the response, with its duration in seconds in {took}.
 sub post ($self, $channel, $data, %options) {
     my $since  = time();
     my $answer = request(port => $self->port, path => "/to/$channel", body => $data, %options) // { status => 'none' };
@@ -57,19 +57,19 @@ sub post ($self, $channel, $data, %options) {
     return $answer;
 }
 
-# What the error log says of Redis, but for what is for debugging or information only.
+# The lines of the error log about Redis, without those of levels debug and info.
 sub lines ($self) {
     return my @lines = grep { /\bredis\b/i && /\[(?:notice|warn|error|crit|alert|emerg)\]/ && !/ \d+#\d+: \*\d+ / }
         split /\n/, $self->cluster->error_log;
 }
 
-# The process that holds the subscribing connection.
+# The pid of the process that holds the subscribing connection.
 sub holder ($self, $redis) {
     my @held = $redis->subscribers($self->cluster->children);
     return $held[0] ? $held[0]{pid} : undef;
 }
 
-# Subscribing connections of all its processes.
+# The number of subscribing connections of all its processes.
 sub subscriptions ($self, $redis) { return scalar $redis->subscribers($self->cluster->children) }
 
 1;

@@ -1,7 +1,7 @@
 package SSE::Relay;
 
-# A cable between a client and nginx, for one connection: it can stop carrying what nginx sends, end one
-# half, or break, at any byte. For clients that are programs of their own, as over TLS.
+# A TCP relay between a client and nginx, for one connection: it can stop forwarding what nginx sends,
+# half-close, or reset the connection at any byte. For clients that are separate programs, as over TLS.
 
 use v5.36;
 use Socket;
@@ -22,7 +22,7 @@ sub new ($class, %options) {
 sub port   ($self) { return $self->{listener}->sockport }
 sub fileno ($self) { return $self->{fd} }
 
-# The client has come: the other side is connected.
+# Accepts the client and connects to nginx.
 sub on_readable ($self) {
     my $client = $self->{listener}->accept or return;
     my $nginx  = IO::Socket::INET->new(Proto => 'tcp') or die "socket: $!";
@@ -45,7 +45,7 @@ sub count ($self, $count) {
 sub pause  ($self) { want_read($self->{down}->fileno, 0); return }
 sub resume ($self) { want_read($self->{down}->fileno, 1); return }
 
-# Carries so many bytes from nginx every so many seconds from now on, and no more than there are.
+# From now on forwards at most `bytes` from nginx every `every` seconds.
 sub trickle ($self, $bytes, $every) {
     $self->pause;
     my $carry;
@@ -58,7 +58,7 @@ sub trickle ($self, $bytes, $every) {
     return;
 }
 
-# nginx is told that nothing more comes from the client; what it sends is still carried.
+# Closes the direction from the client to nginx; the other is still forwarded.
 sub half_close ($self) {
     shutdown $self->{down}{from}, 1 if $self->{down};
     return;

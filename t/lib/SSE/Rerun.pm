@@ -1,7 +1,6 @@
 package SSE::Rerun;
 
-# Runs other files once more with something added to their configuration, each as a subtest: what holds
-# for all streams is said once.
+# Runs other test files again with an additional configuration, each as a subtest.
 
 use v5.36;
 use Exporter qw(import);

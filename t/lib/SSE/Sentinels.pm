@@ -1,6 +1,6 @@
 package SSE::Sentinels;
 
-# A master, its replica and three Sentinels that watch them, all of the test's own.
+# A Redis master, its replica, and three Sentinels for a test.
 
 use v5.36;
 use SSE::Loop qw(wait_for);
@@ -30,9 +30,8 @@ sub sentinel ($self) {
         defined $pass ? "sentinel auth-pass $name $pass" : ());
 }
 
-# Every Sentinel knows the others and the replica, which has the master's data and gets what comes: a master
-# calls a new replica online, and still keeps that back until it has said, up to a second later, that it has
-# loaded.
+# Whether every Sentinel knows the others and the replica, and the replica receives new data. A master
+# reports a new replica as online up to a second before it sends data, when the replica has loaded.
 sub is_settled ($self) {
     return 0 if !$self->is_fed;
     for my $sentinel (@{ $self->{sentinels} }) {
@@ -44,7 +43,7 @@ sub is_settled ($self) {
     return 1;
 }
 
-# Whether the replica has got something that was written after it had loaded.
+# Whether the replica has received something that was written after it had loaded.
 sub is_fed ($self) {
     my $replica = $self->{replica}->info('replication');
     if (($replica->{master_link_status} // '') ne 'up') {
@@ -61,11 +60,11 @@ sub sentinels ($self) { return @{ $self->{sentinels} } }
 sub master    ($self) { return $self->{master} }
 sub replica   ($self) { return $self->{replica} }
 
-# Kills the master once its replica has read all that it has sent: a killed process resets its connections,
-# and what a replica that is short of processor time has not read of them is gone, however old it is.
+# Kills the master once its replica has read all that it has sent. A killed process resets its connections,
+# and data that a slow replica has not read would be lost, however old it is.
 sub kill_master ($self) {
     $self->master->pause;
-    # What waits in the socket is read in the turn of the loop in which the first is answered, or before.
+    # Data in the socket is read before or in the same iteration as the first PING.
     $self->replica->must('PING') for 1, 2;
     return $self->master->kill;
 }
@@ -76,14 +75,15 @@ sub url ($self) {
     return "redis+sentinel://$who$hosts/$self->{name}";
 }
 
-# The port that the Sentinels name as the master's.
+# The port of the master according to the Sentinels.
 sub master_port ($self) {
     my ($sentinel) = $self->sentinels;
     my $answer = $sentinel->ask('SENTINEL', 'GET-MASTER-ADDR-BY-NAME', $self->{name});
     return ref $answer eq 'ARRAY' ? $answer->[1] : 0;
 }
 
-# After the master is gone or stopped: true once the replica is the master. From then on master() is it.
+# After the master was killed or stopped, waits until the replica is the master; master() returns it from
+# then on.
 sub wait_switched ($self, $timeout = 20) {
     my $port = $self->{replica}->port;
     wait_for(sub {
@@ -94,7 +94,7 @@ sub wait_switched ($self, $timeout = 20) {
     return 1;
 }
 
-# A switch that is ordered while both are well.
+# Triggers a failover while both are running.
 sub failover ($self) {
     my ($sentinel) = $self->sentinels;
     my $answer = $sentinel->command('SENTINEL', 'FAILOVER', $self->{name});

@@ -1,9 +1,6 @@
 package SSE::Stage;
 
-# A cluster, a publisher that reaches every channel, and the few verbs that most tests are made of.
-#
-# There is no waiting for silence: a test that must know that nothing more came publishes a last event
-# on the same channel and looks at what came before it.
+# An nginx, a location to publish on every channel, and the operations that most tests need.
 
 use v5.36;
 use Test::More;
@@ -13,7 +10,7 @@ use SSE::HTTP qw(request);
 use SSE::Loop qw(wait_for);
 use SSE::Publisher;
 
-# The line about a hub that starts empty on a reload.
+# The log line about a hub that starts empty on a reload.
 our $NEW_HUB = qr/^.*\bhub\b.*\b(?:new|empty|starts)\b.*$/mi;
 
 # Options are those of SSE::Cluster. /to/NAME publishes on channel NAME.
@@ -26,7 +23,7 @@ sub new ($class, %options) {
 sub cluster ($self) { return $self->{cluster} }
 sub port    ($self) { return $self->{cluster}->port }
 
-# Publishes one after the other; gives the ids.
+# Publishes each datum as an event, one after the other, and returns the ids.
 sub publish ($self, $channel, @data) {
     my $publisher = SSE::Publisher->new(port => $self->port, path => "/to/$channel");
     my $done      = $publisher->publish(@data);
@@ -36,7 +33,7 @@ sub publish ($self, $channel, @data) {
     return map { $_->{id} } $publisher->accepted;
 }
 
-# All at once: one batch. Gives the ids.
+# Publishes a batch and returns the ids.
 sub batch ($self, $channel, @data) {
     my $answer = request(
         port    => $self->port,
@@ -49,7 +46,7 @@ sub batch ($self, $channel, @data) {
     return @{ $answer->{json}{ids} };
 }
 
-# How many streams of the channel this nginx has, as a publisher is told.
+# The number of streams of the channel, from a publish response.
 sub subscribers ($self, $channel) {
     my $answer = request(port => $self->port, path => "/to/$channel", body => '');
     return $answer && $answer->{json} ? $answer->{json}{subscribers} : -1;
@@ -61,15 +58,15 @@ sub status ($self, $hub = 'default') {
     return $answer && $answer->{json} ? $answer->{json}{hubs}{$hub} : {};
 }
 
-# An open stream.
+# Opens a stream.
 sub stream ($self, $path, %options) {
     my $client = SSE::Client->new(port => $self->port, path => $path, %options);
     $client->wait_open or diag("the stream $path did not open: $client->{state} " . ($client->{status} // '-'));
     return $client;
 }
 
-# What the stream has got: its data, other types than "message" in front of it, up to an event that
-# is published now, which is left out.
+# The data that the stream has received, preceded by types other than "message", up to an event that is
+# published now, which is left out.
 sub seen ($self, $client, $channel) {
     my $fence = 'fence ' . ++$self->{fences};
     $self->publish($channel, $fence);
@@ -78,7 +75,7 @@ sub seen ($self, $client, $channel) {
         @{ $client->{events} };
 }
 
-# The same of a stream that is opened for it and then closed.
+# What a stream receives that is opened for this and then closed, as seen() returns it.
 sub replayed ($self, $path, $channel, %options) {
     my $client = $self->stream($path, %options);
     my @seen   = $self->seen($client, $channel);

@@ -1,8 +1,7 @@
 package SSE::TimerLatency;
 
-# How late this machine is at this moment: the probe beside which a test that must look at times judges
-# them. A timer of the test's loop is set again and again, and what it is late by is what anything is late
-# by that waits for a processor here.
+# The scheduling latency of this machine: a probe for tests that check durations. A timer of the event loop
+# is set again and again, and its lateness is that of anything else that waits for a processor.
 
 use v5.36;
 use Time::HiRes qw(time);
@@ -10,7 +9,7 @@ use SSE::Loop qw(after);
 
 my $INTERVAL = 0.02;
 
-# From now on, as long as the loop of the test runs.
+# Starts measuring, while the event loop of the test runs.
 sub measure ($class) {
     my $self = bless { worst => 0 }, $class;
     $self->tick;
@@ -27,7 +26,7 @@ sub tick ($self) {
     return;
 }
 
-# Seconds.
+# The largest latency so far, in seconds.
 sub worst ($self) { return $self->{worst} }
 
 1;
