@@ -76,14 +76,11 @@ download_package() {
         compgen -G "$place/$2_*.deb"
 }
 
-# enter_folder FOLDER: mounts what a system has, and sets `here`. The project is a copy, as from a clone;
+# enter_folder FOLDER: mounts what a system has and the toolchain, and sets `here`. The project is a copy, as from a clone;
 # what cargo builds stays in the folder.
 enter_folder() {
     local name
-    mount -t proc proc "$1/proc"
-    mount --rbind /sys "$1/sys"
-    mount --rbind /dev "$1/dev"
-    copy_network_settings "$1"
+    mount_system "$1"
     mkdir -p "$1/opt/rust" "$1/opt/cargo/registry"
     bind_read_only "$(cd "$root" && rustc --print sysroot)" "$1/opt/rust"
     bind_read_only "${CARGO_HOME:-$HOME/.cargo}/registry" "$1/opt/cargo/registry"
@@ -95,6 +92,14 @@ enter_folder() {
     for name in "${!CARGO_PROFILE_@}" "${!CARGO_INCREMENTAL@}" http_proxy https_proxy no_proxy; do
         [ -z "${!name:-}" ] || here+=("$name=${!name}")
     done
+}
+
+# mount_system FOLDER: what the kernel provides, and the network.
+mount_system() {
+    mount -t proc proc "$1/proc"
+    mount --rbind /sys "$1/sys"
+    mount --rbind /dev "$1/dev"
+    copy_network_settings "$1"
 }
 
 bind_read_only() {

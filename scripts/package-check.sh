@@ -1,0 +1,150 @@
+# shellcheck shell=bash
+# Whether what scripts/package makes works: made in a folder of a release, tried in a fresh one of the same
+# release. Sourced; needs tell.sh, release-folder.sh and release-check.sh.
+
+readonly module_package=libnginx-mod-http-sse
+readonly module_enabled=etc/nginx/modules-enabled/50-mod-http-sse.conf
+
+# make_packages SUITE FOLDER: sets deb and tarball. FOLDER.fresh stays as debootstrap made it.
+make_packages() {
+    local abi nginx
+    make_folder "$1" "$2.fresh"
+    [ -d "$2" ] || copy_folder "$2.fresh" "$2"
+    enter_folder "$2"
+    say "==> scripts/package"
+    { read -r deb && read -r tarball; } < <("${here[@]}" scripts/package | tail -n 2) || true
+    [ -f "$2/${tarball:-}" ] || fail "scripts/package made nothing"
+    deb=$2$deb tarball=$2$tarball
+
+    # What dh_nginx, of nginx-dev, makes modules depend on.
+    nginx=$(chroot "$2" dpkg-query -W -f '${Version}' nginx)
+    abi=$2/opt/target/nginx-dev/$nginx/usr/share/nginx/src/debian/libnginx-mod.abisubstvars
+    abi=$(sed -n "s/^nginx:abi=//p" "$abi")
+    [[ ", $(dpkg-deb -f "$deb" Depends), " == *", ${abi:?}, "* ]] || fail "the package does not depend on $abi"
+}
+
+# copy_folder FROM TO
+copy_folder() {
+    rm -rf --one-file-system "$2" "$2.new"
+    cp -a "$1" "$2.new"
+    mv "$2.new" "$2"
+}
+
+# enter_fresh_folder FOLDER: sets folder, to a copy of FOLDER.fresh, and inside, the words in front of a
+# command that is to run there.
+enter_fresh_folder() {
+    folder=$1.installed
+    copy_folder "$1.fresh" "$folder"
+    mount_system "$folder"
+    inside=(chroot "$folder" env -i -C / HOME=/root LANG=C.UTF-8 DEBIAN_FRONTEND=noninteractive
+        PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin)
+    cp "$deb" "$folder/opt/sse.deb"
+}
+
+check_packages() {
+    work=$(mktemp -d)
+    check_installed
+    check_upgrade
+    check_removed
+    check_tarball
+    rm -rf "$work"
+}
+
+# check_installed: apt brings nginx, which loads the module as its packages have set it up.
+check_installed() {
+    say "==> the package is installed"
+    apt update
+    apt install -y --no-install-recommends /opt/sse.deb
+    [ -e "$folder/usr/sbin/nginx" ] || fail "the package does not bring nginx"
+    is_enabled || fail "the package does not enable the module"
+    "${inside[@]}" dpkg --verify "$module_package" | grep . && fail "files differ from what the package says of them"
+    check_stream
+}
+
+# check_upgrade: apt knows an nginx with another ABI, and later the module for it.
+check_upgrade() {
+    local architecture done_by
+    say "==> an nginx with another ABI"
+    architecture=$(dpkg-deb -f "$deb" Architecture)
+    add_to_archive "Package: nginx" "Version: 99.0-1" "Architecture: $architecture" "Provides: nginx-abi-99.0-1"
+    done_by=$(apt -s upgrade)
+    grep -qE "^(Inst nginx |Remv $module_package )" <<<"$done_by" && fail "apt upgrade: $done_by"
+    done_by=$(apt -s install nginx)
+    grep -q "^Remv $module_package " <<<"$done_by" || fail "apt install nginx: $done_by"
+
+    add_to_archive "Package: $module_package" "Version: 99.0+nginx99.0" "Architecture: $architecture" \
+        "Depends: nginx-abi-99.0-1"
+    done_by=$(apt -s upgrade)
+    grep -q "^Inst nginx " <<<"$done_by" && grep -q "^Inst $module_package " <<<"$done_by" || fail "apt upgrade: $done_by"
+    rm "$folder/etc/apt/sources.list.d/archive.list"
+    apt update
+}
+
+# add_to_archive FIELD...: puts a package with nothing in it into an archive that apt in the folder reads.
+add_to_archive() {
+    local archive=$folder/opt/archive name
+    name=$(sed -n 's/^Package: //p' <<<"$1")
+    mkdir -p "$work/$name/DEBIAN" "$archive"
+    printf '%s\n' "$@" "Maintainer: nobody <root@localhost>" "Description: nothing" >"$work/$name/DEBIAN/control"
+    dpkg-deb --root-owner-group --build "$work/$name" "$archive/$name.deb" >&2
+    {
+        cat "$work/$name/DEBIAN/control"
+        echo "Filename: ./$name.deb"
+        echo "Size: $(stat -c %s "$archive/$name.deb")"
+        echo "SHA256: $(sha256sum "$archive/$name.deb" | cut -d ' ' -f 1)"
+        echo
+    } >>"$archive/Packages"
+    echo "deb [trusted=yes] file:/opt/archive ./" >"$folder/etc/apt/sources.list.d/archive.list"
+    apt update
+}
+
+# check_removed: nginx runs without the module, with it again, and nothing is left in the end.
+check_removed() {
+    say "==> the package is removed"
+    rm "$folder/etc/nginx/sites-enabled/sse"
+    apt remove -y "$module_package"
+    ! is_enabled || fail "the module is enabled without its package"
+    "${inside[@]}" nginx -t || fail "nginx does not start without the package"
+    apt install -y /opt/sse.deb
+    is_enabled || fail "a second installation does not enable the module"
+    rm "$folder/$module_enabled"
+    apt install -y --reinstall /opt/sse.deb
+    ! is_enabled || fail "what an administrator has disabled is enabled again"
+    apt purge -y "$module_package"
+    find "$folder/etc" "$folder/usr" -iname '*http[-_]sse*' | grep . && fail "purged, the package leaves files"
+    "${inside[@]}" nginx -t || fail "nginx does not start without the package"
+}
+
+# check_tarball: its module is loaded from where it was unpacked.
+check_tarball() {
+    local unpacked=${tarball##*/}
+    unpacked=/opt/${unpacked%.tar.gz}
+    say "==> the tarball"
+    tar -C "$folder/opt" -xzf "$tarball"
+    echo "load_module $unpacked/ngx_http_sse_module.so;" >"$folder/$module_enabled"
+    check_stream
+}
+
+# check_stream: nginx, started as its package has set it up but for the site, delivers an event and says
+# nothing in its error log.
+check_stream() {
+    local port log=$folder/var/log/nginx/error.log
+    port=$(free_port)
+    rm -f "$folder/etc/nginx/sites-enabled/default" "$log"
+    printf '%s\n' "server {" "    listen 127.0.0.1:$port;" "    location = /stream { sse_stream messages; }" \
+        "    location = /publish { sse_publish messages; }" "}" >"$folder/etc/nginx/sites-enabled/sse"
+    "${inside[@]}" nginx -t && "${inside[@]}" nginx || fail "nginx does not start with the module"
+    check_first_event "$port" >&2 || fail "no event arrived"
+    "${inside[@]}" nginx -s quit
+    wait_until ended $$ || fail "nginx does not end"
+    ! grep -v ' \[notice\] ' "$log" || fail "that is in nginx's error log"
+}
+
+is_enabled() { [ -L "$folder/$module_enabled" ]; }
+
+ended() { [ ! -e "$folder/run/nginx.pid" ]; }
+
+# apt ARGUMENT...: apt-get in the folder.
+apt() {
+    "${inside[@]}" apt-get -q "$@" </dev/null || fail "apt-get $* failed"
+}
