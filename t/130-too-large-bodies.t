@@ -54,22 +54,40 @@ for my $case (['/p', $batch], ['/large', 8 * $event]) {
     is(@{ $answer->{json}{ids} }, 999, 'every event of the batch is published');
 }
 
-# A chunked body is read up to the limit.
+# A body of unknown length is rejected as soon as it is too large.
 my $peak    = peak();
 my $refused = refused();
-is(in_chunks(40 << 20), 413, 'a chunked event of 40 MB is rejected');
-is(in_chunks(40 << 20, @batch), 413, 'a chunked batch of 40 MB is rejected');
-is(refused(), $refused + 2, 'the rejections are counted');
+my $files   = files();
+for my $case (['an event', $event], ['a batch', $batch, @batch]) {
+    my ($what, $most, @headers) = @$case;
+    $answer = unfinished($most + 65536, @headers);
+    is($answer->{status}, 413, "$what without a length is rejected before its end");
+    ok($answer->{json}{error}, 'in a JSON sentence');
+    is($answer->{header}{connection}[0], 'close', 'and the connection is closed');
+}
+is(in_chunks(40 << 20)->{status}, 413, 'a chunked event of 40 MB is rejected');
+is(in_chunks(40 << 20, @batch)->{status}, 413, 'a chunked batch of 40 MB is rejected');
+is(refused(), $refused + 4, 'the rejections are counted');
+is(in_chunks(0)->{status}, 201, 'an empty chunked body is published');
+is(in_pieces($event - 7, 1000)->{status}, 201, 'the largest event is published in small chunks');
 SKIP: {
-    skip 'nginx is built without HTTP/2, or there is no curl', 1 if !$http2;
+    skip 'nginx is built without HTTP/2, or there is no curl', 3 if !$http2;
     my $address = 'http://127.0.0.1:' . $stage->cluster->port('h2c') . '/p';
     my $dir     = $stage->cluster->dir;
-    my $send    = "head -c 41943040 /dev/zero > $dir/large; curl -s --http2-prior-knowledge -o /dev/null -X POST --max-time 60";
-    system "$send --data-binary \@$dir/large $address";
-    system "$send -T - $address < $dir/large";
-    ok(wait_for(sub { refused() == $refused + 4 }), 'over HTTP/2 they are rejected as well');
+    my $curl    = 'curl -s --http2-prior-knowledge -o /dev/null -X POST --max-time 60';
+    system "head -c 41943040 /dev/zero > $dir/large; $curl --data-binary \@$dir/large $address";
+    ok(wait_for(sub { refused() == $refused + 5 }), 'over HTTP/2 an event with a length is rejected');
+    local $SIG{PIPE} = 'IGNORE';
+    open my $pipe, '|-', "$curl -T - $address" or die "curl: $!";
+    $pipe->autoflush;
+    print {$pipe} 'x' x ($event + 65536);
+    ok(wait_for(sub { refused() == $refused + 6 }), 'over HTTP/2 an event without a length is rejected before its end');
+    close $pipe;
+    my $status = `head -c @{[$event - 7]} $dir/large | tr '\\0' x | $curl -w '%{http_code}' -T - $address`;
+    is($status, 201, 'over HTTP/2 the largest event is published');
 }
 cmp_ok(peak() - $peak, '<', 8 << 20, 'the worker needs little memory for it');
+is(files(), $files, 'and no temporary file');
 
 $stage->ends_cleanly;
 done_testing();
@@ -83,13 +101,32 @@ sub refused {
     return $stage->status->{refused}{too_large};
 }
 
+# The number of bodies that nginx has written to temporary files.
+sub files {
+    return scalar(() = $stage->cluster->error_log =~ /buffered to a temporary file/g);
+}
+
 sub in_chunks ($size, @headers) {
+    my $chunk = sprintf "%x\r\n%s\r\n", 1 << 20, 'x' x (1 << 20);
+    return chunked($chunk x ($size >> 20) . "0\r\n\r\n", @headers);
+}
+
+sub in_pieces ($size, $length) {
+    my @lengths = (($length) x ($size / $length), $size % $length);
+    return chunked(join '', map { sprintf "%x\r\n%s\r\n", $_, 'x' x $_ } @lengths, 0);
+}
+
+# Sends a chunk without its last byte.
+sub unfinished ($size, @headers) {
+    return chunked(sprintf("%x\r\n%s", $size + 1, 'x' x $size), @headers);
+}
+
+sub chunked ($body, @headers) {
     my $answer;
     my $connection = SSE::HTTP->new($stage->port, sub ($got) { $answer = $got; return });
     $connection->send(method => 'POST', path => '/p', headers => ['Transfer-Encoding' => 'chunked', @headers]);
-    my $chunk = sprintf "%x\r\n%s\r\n", 1 << 20, 'x' x (1 << 20);
-    $connection->{sending} .= $chunk x ($size >> 20) . "0\r\n\r\n";
+    $connection->{sending} .= $body;
     wait_for(sub { $answer }, 60);
     $connection->drop;
-    return $answer->{status};
+    return $answer // {};
 }

@@ -21,13 +21,13 @@ const MAX_KEY: usize = 128;
 /// Answers a request of a location with `sse_publish`.
 pub fn handle(request: &Request, conf: &conf::PublishHandler) -> Outcome {
     match check_head(request, conf) {
-        Ok(()) => request.with_body::<Answer>(),
+        Ok(most) => request.with_body::<Answer>(most),
         Err(refused) => refused.answer(request),
     }
 }
 
-/// Checks what is known before the body is read.
-fn check_head(request: &Request, conf: &conf::PublishHandler) -> Result<(), PublishRefusal> {
+/// Checks what is known before the body is read. Returns the longest body that may follow, in bytes.
+fn check_head(request: &Request, conf: &conf::PublishHandler) -> Result<usize, PublishRefusal> {
     match request.method() {
         Method::Post | Method::Put => {}
         _ => return Err(PublishRefusal::new(405, None, "only POST and PUT are allowed")),
@@ -35,11 +35,10 @@ fn check_head(request: &Request, conf: &conf::PublishHandler) -> Result<(), Publ
     if cors::is_foreign(request) {
         return Err(PublishRefusal::foreign());
     }
-    let Some(length) = request.announced_length() else { return Ok(()) };
     let kind = kind(request);
     let most = max_body_len(conf, kind)?;
-    if length <= most as u64 {
-        return Ok(());
+    if request.announced_length().is_none_or(|length| length <= most as u64) {
+        return Ok(most);
     }
     // Reading all of the body would take longer than reconnecting.
     request.close_afterwards();

@@ -3,10 +3,12 @@
 //! A handler that hands its request on, with a status that `error_page` may redirect, must leave the
 //! body alone: only functions that send a response discard it.
 
+mod unannounced;
+
 use super::bits;
 use super::guard::guarded;
 use super::macros;
-use super::pool::bytes;
+use super::pool::{bytes, NoMemory};
 use super::request::{Outcome, Request};
 use nginx_sys::{
     ngx_buf_t, ngx_chain_t, ngx_http_discard_request_body, ngx_http_finalize_request,
@@ -14,6 +16,9 @@ use nginx_sys::{
 };
 use std::borrow::Cow;
 use std::io;
+
+/// A function that nginx calls once it has read a body.
+type Handler = unsafe extern "C" fn(*mut ngx_http_request_t);
 
 /// What answers a request whose body has come.
 pub trait WithBody {
@@ -38,14 +43,24 @@ impl Request {
     /// Reads the body, then calls `H::answer`, at once or later. Returns what the handler has to
     /// return to nginx.
     ///
+    /// If the client has not announced the length, no more than `limit` bytes and one buffer of nginx
+    /// are read; `body(limit)` then fails with `TooLarge`.
+    ///
     /// Another location may have read the body before this one, without buffering, or discarded it.
     /// nginx would then report what is left as the body.
-    pub fn with_body<H: WithBody>(&self) -> Outcome {
+    pub fn with_body<H: WithBody>(&self, limit: usize) -> Outcome {
         if self.has_lost_body() {
             return H::refuse_partial(self);
         }
+        let handler: Handler = match self.announced_length() {
+            Some(_) => arrived::<H>,
+            None => match self.read_unbuffered(limit) {
+                Ok(()) => unannounced::arrived_in_part::<H>,
+                Err(NoMemory) => return Outcome::status(500),
+            },
+        };
         // SAFETY: the request is alive; nginx counts one more user until it is finalized.
-        let status = unsafe { ngx_http_read_client_request_body(self.raw(), Some(arrived::<H>)) };
+        let status = unsafe { ngx_http_read_client_request_body(self.raw(), Some(handler)) };
         if status >= 300 {
             return Outcome(status);
         }
@@ -68,17 +83,13 @@ impl Request {
         let r = unsafe { &*self.raw() };
         let announced = self.announced_length().unwrap_or(0);
         // SAFETY: as above.
-        let (chunked, reads, discards) = unsafe {
-            (
-                bits::headers_in::chunked(&r.headers_in) != 0,
-                bits::request::reading_body(r) != 0,
-                bits::request::discard_body(r) != 0,
-            )
+        let (chunked, discards) = unsafe {
+            (bits::headers_in::chunked(&r.headers_in) != 0, bits::request::discard_body(r) != 0)
         };
         if announced == 0 && !chunked {
             return false;
         }
-        if reads || discards || self.skips_data() {
+        if self.is_reading_body() || discards || self.skips_data() {
             return true;
         }
         // SAFETY: nginx has set it up, or it is null.
@@ -112,7 +123,7 @@ impl Request {
         }
         // SAFETY: nginx has set up the chain of what it has read.
         let mut link = unsafe { (*body).bufs };
-        if length(link) > most as u64 {
+        if self.is_reading_body() || length(link) > most as u64 {
             return Err(BodyError::TooLarge);
         }
         let mut whole: Cow<'_, [u8]> = Cow::Borrowed(&[]);
@@ -173,16 +184,20 @@ fn length(mut link: *mut ngx_chain_t) -> u64 {
     while !link.is_null() {
         // SAFETY: a link of the chain of a body, which nginx has set up.
         let buffer = unsafe { &*(*link).buf };
-        // SAFETY: as above.
-        let piece = match unsafe { bits::buf::in_file(buffer) } {
-            0 => (buffer.last as usize).saturating_sub(buffer.pos as usize) as u64,
-            _ => u64::try_from(buffer.file_last - buffer.file_pos).unwrap_or(0),
-        };
-        length = length.saturating_add(piece);
+        length = length.saturating_add(size(buffer));
         // SAFETY: as above; the last link's `next` is null.
         link = unsafe { (*link).next };
     }
     length
+}
+
+/// The bytes that a buffer of a body holds.
+fn size(buffer: &ngx_buf_t) -> u64 {
+    // SAFETY: the buffer is alive.
+    if unsafe { bits::buf::in_file(buffer) } != 0 {
+        return u64::try_from(buffer.file_last - buffer.file_pos).unwrap_or(0);
+    }
+    (buffer.last as usize).saturating_sub(buffer.pos as usize) as u64
 }
 
 fn append<'r>(whole: &mut Cow<'r, [u8]>, buffer: &'r ngx_buf_t) -> io::Result<()> {
