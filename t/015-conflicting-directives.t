@@ -70,7 +70,7 @@ for my $case (@refused) {
     my ($where, $text, $said) = @$case;
     my ($status, $output) = checked($where => $text);
     my $shown = $text =~ s/(.{60}).+/$1.../r;
-    ok($status != 0, "refused: $shown");
+    ok($status != 0, "rejected: $shown");
     like($output, qr/\[emerg\] .*\Q$said\E.* in \S+nginx\.conf:\d+$/m, "and said why: $said") or diag($output);
 }
 

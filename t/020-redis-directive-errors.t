@@ -52,11 +52,11 @@ for my $case (@wrong) {
     unlike($text, qr/hidden-word/, 'the message does not contain the password');
 }
 my ($status, $text) = check("sse_hub default { $somewhere redis_source stream; }", 'location /s { sse_stream messages* pattern; }');
-isnt($status, 0, 'a pattern is refused with redis_source stream');
+isnt($status, 0, 'a pattern is rejected with redis_source stream');
 like($text, qr/\[emerg\].*pattern/, 'the message names the directive');
 ($status, $text) = check("sse_hub default { } sse_hub other { $somewhere redis_source stream; }",
     'location /s { sse_stream messages* pattern hub=other; }');
-isnt($status, 0, 'a pattern is refused in any hub with redis_source stream');
+isnt($status, 0, 'a pattern is rejected in any hub with redis_source stream');
 
 # Valid directives, with nothing at the address.
 my @right = ('redis redis://127.0.0.1:6399', 'redis redis://localhost', 'redis redis://127.0.0.1:6399/15',
@@ -67,7 +67,7 @@ my @right = ('redis redis://127.0.0.1:6399', 'redis redis://localhost', 'redis r
     "$somewhere redis_prefix shop:", "$somewhere redis_prefix ''");
 for my $lines (@right) {
     ($status, $text) = check("sse_hub default { $lines; }", 'location /s { sse_stream messages; }');
-    is($status, 0, "taken: $lines") or diag($text);
+    is($status, 0, "accepted: $lines") or diag($text);
     unlike($text, qr/hidden-word/, 'the password is not in the output');
 }
 

@@ -51,7 +51,7 @@ is(status('/p', method => 'PUT',  body => 'x'), 201, 'a method that limit_except
 is(status('/p', method => 'POST', body => 'x'), 201, 'another method is allowed for an address that limit_except allows');
 is(status('/denied', method => 'PUT', body => 'x'), 201, 'a method that the other limit_except lists is allowed');
 is(status('/denied', method => 'POST', body => 'x'), 403, 'another method is denied for other addresses');
-is(status('/status?a=1'), 200, 'a status');
+is(status('/status?a=1'), 200, 'sse_status in an "if" works');
 is(status('/files?a=1'), 404, 'locations without the module are unchanged');
 
 $stage->ends_cleanly;

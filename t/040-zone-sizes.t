@@ -28,7 +28,7 @@ for my $case (@hubs) {
     if ($enough) {
         is($status, 0, "'$hub' is accepted") or diag($said);
     } else {
-        isnt($status, 0, "'$hub' is refused");
+        isnt($status, 0, "'$hub' is rejected");
         like($said, qr/\[emerg\] .*zone.* in \S+nginx\.conf:\d+/, 'the message names the zone, the file, and the line');
     }
 }

@@ -84,7 +84,7 @@ runs('signed', sub {
 });
 
 runs('beside-an-application', sub {
-    is(get('/')->{body}, "an application\n", 'proxy_pass: the application answers beside the streams');
+    is(get('/')->{body}, "an application\n", 'proxy_pass: the application serves the same site');
     my $stream = stream('/events');
     is(post('/say', 'hello')->{status}, 201, 'the browser publishes through the public location');
     is(post('/publish', 'from within')->{status}, 201, 'the application publishes through the internal location');

@@ -29,18 +29,18 @@ $stage->publish('silver', 'the end');
 for my $client ($channel, $type) {
     ok(wait_for(sub { grep { $_->{data} eq 'the end' } @{ $client->{events} } }), 'all events arrive');
 }
-is(told($channel), 'gold g0, silver s0, gold g1, silver s1, alarm fire, gold g2, gold g3, silver the end',
+is(events_of($channel), 'gold g0, silver s0, gold g1, silver s1, alarm fire, gold g2, gold g3, silver the end',
     'by_channel: an event without a type is named after its channel, both replayed and live');
-is(told($type), 'message g1, message s1, alarm fire, message g2, message g3, message the end',
+is(events_of($type), 'message g1, message s1, alarm fire, message g2, message g3, message the end',
     'by_type: an event without a type has no name');
 
 my $back = $stage->stream('/channel', last_event_id => $before[1]);
 ok(wait_for(sub { grep { $_->{data} eq 'the end' } @{ $back->{events} } }), 'a returning client receives the remaining events');
-is(told($back), 'gold g1, silver s1, alarm fire, gold g2, gold g3, silver the end', 'with the same names');
+is(events_of($back), 'gold g1, silver s1, alarm fire, gold g2, gold g3, silver the end', 'with the same names');
 
 $stage->ends_cleanly;
 done_testing();
 
-sub told ($client) {
+sub events_of ($client) {
     return join ', ', map { "$_->{type} $_->{data}" } grep { $_->{type} ne 'sse.open' } @{ $client->{events} };
 }

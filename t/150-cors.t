@@ -41,12 +41,12 @@ EOF_CONFIG
 my $app = 'https://app.example';
 
 # Streams.
-is_deeply(cors(stream('/none/s', $app)), {}, 'without sse_cors a stream has no header of it');
+is_deeply(cors(stream('/none/s', $app)), {}, 'without sse_cors a stream has no CORS headers');
 is_deeply(cors(stream('/any/s', $app)), { origin => '*' }, '*: any origin may read');
 is_deeply(cors(stream('/any/s')), { origin => '*' }, '*: the response does not vary by origin');
 my $listed = { origin => $app, vary => 'Origin' };
 is_deeply(cors(stream('/listed/s', $app)), $listed, 'a listed origin is allowed, and the response has Vary: Origin');
-is(cors(stream('/listed/s', 'http://localhost:5173'))->{origin}, 'http://localhost:5173', 'with a port; the configuration may shout');
+is(cors(stream('/listed/s', 'http://localhost:5173'))->{origin}, 'http://localhost:5173', 'an origin with a port is compared without regard to case');
 is(cors(stream('/listed/s', 'https://shop.example'))->{origin}, 'https://shop.example', 'the default port of the scheme is optional');
 for my $origin ('https://evil.example', 'http://app.example', 'https://app.example:8443', 'https://app.example.evil.example',
     'https://APP.example', 'null', '', 'https://app.example, https://evil.example') {
@@ -54,13 +54,13 @@ for my $origin ('https://evil.example', 'http://app.example', 'https://app.examp
 }
 is_deeply(cors(stream('/listed/s')), { vary => 'Origin' }, 'a request without an origin is not allowed');
 is_deeply(cors(stream('/trusted/s?c=news', $app)), { %$listed, credentials => 'true' }, 'credentials are allowed if configured');
-is_deeply(cors(stream('/listed/off', $app)), {}, 'sse_cors off ends what stands further out');
+is_deeply(cors(stream('/listed/off', $app)), {}, 'sse_cors off overrides outer levels');
 is_deeply(cors(answer('/listed/status', $app)), { vary => 'Accept' }, 'the status has no CORS headers');
 
 # Error responses can be read too.
 my $refused = answer('/trusted/s?c=', $app);
 is($refused->{status}, 400, 'an invalid channel is rejected');
-is_deeply(cors($refused), { %$listed, credentials => 'true' }, 'readably');
+is_deeply(cors($refused), { %$listed, credentials => 'true' }, 'the error can be read');
 $refused = answer('/locked/s', $app);
 is($refused->{status}, 401, 'a stream with auth_basic is rejected without a password');
 is(cors($refused)->{origin}, $app, 'the 401 response of nginx can be read');
@@ -109,7 +109,7 @@ is(cors($preflight)->{origin}, undef, 'without allowing it');
 is(cors(answer('/any/s', $app, method => 'OPTIONS'))->{origin}, '*', 'with * a preflight allows any origin');
 for my $path ('/none/s', '/none/p', '/listed/status') {
     $refused = answer($path, $app, method => 'OPTIONS');
-    is($refused->{status}, 405, "$path: without sse_cors there is no preflight");
+    is($refused->{status}, 405, "$path: without sse_cors preflight requests are rejected");
     unlike($refused->{header}{allow}[0], qr/OPTIONS/, "$path: Allow does not list OPTIONS");
 }
 is(answer('/listed/s', $app, method => 'DELETE')->{header}{allow}[0], 'GET, HEAD, OPTIONS', 'Allow of a stream lists OPTIONS');
@@ -120,7 +120,7 @@ is(publish('/none/p'), 201, 'a client without an origin may publish');
 is(publish('/none/p', Origin => $app), 403, 'a page of another origin may not');
 is(publish('/none/p', Origin => 'http://localhost'), 201, 'a page of this host may');
 is(publish('/none/p', 'Sec-Fetch-Site' => 'cross-site'), 403, 'a request marked as cross-site may not');
-is(publish('/listed/p', Origin => $app), 201, 'with sse_cors a listed one does');
+is(publish('/listed/p', Origin => $app), 201, 'with sse_cors a page of a listed origin may');
 is(publish('/listed/p', Origin => $app, 'Sec-Fetch-Site' => 'cross-site'), 201, 'a listed origin may, even if marked as cross-site');
 is(publish('/listed/p', Origin => 'https://evil.example'), 403, 'an origin that is not listed may not');
 is(publish('/listed/p', Origin => 'null'), 403, 'an opaque origin may not');
@@ -147,7 +147,7 @@ sub answer ($path, $origin = undef, %options) {
 sub stream ($path, $origin = undef) {
     my $head   = answer($path, $origin, method => 'HEAD');
     my $client = $stage->stream($path, headers => [defined $origin ? (Origin => $origin) : ()]);
-    is_deeply(cors($client), cors($head), "$path: GET and HEAD agree");
+    is_deeply(cors($client), cors($head), "$path: GET and HEAD have the same header");
     $client->close;
     return $head;
 }

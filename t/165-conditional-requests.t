@@ -27,18 +27,18 @@ my @conditions = (
     ['If-Range'            => '"x"', Range => 'bytes=5-9'],
 );
 for my $condition (@conditions) {
-    my $told = join ': ', @$condition[0, 1];
+    my $shown = join ': ', @$condition[0, 1];
     for my $path ('/s', '/lean', '/pattern', '/exact') {
         my $stream = SSE::Client->new(port => $stage->port, path => $path, headers => $condition);
-        ok($stream->wait_open, "$path opens with $told") or diag $stream->{status};
+        ok($stream->wait_open, "$path opens with $shown") or diag $stream->{status};
         $stage->publish('news', 'something');
-        ok($stream->wait_data('something'), "$path with $told receives events");
+        ok($stream->wait_data('something'), "$path with $shown receives events");
         $stream->close;
     }
     my $head = request(port => $stage->port, path => '/s', method => 'HEAD', headers => $condition);
-    is($head->{status}, 200, "HEAD with $told");
+    is($head->{status}, 200, "HEAD with $shown");
     my $status = SSE::Client->new(port => $stage->port, path => '/status', headers => [@$condition, Accept => 'text/event-stream']);
-    ok($status->wait_open, "the live status opens with $told") or diag $status->{status};
+    ok($status->wait_open, "the live status opens with $shown") or diag $status->{status};
     $status->close;
 }
 

@@ -28,7 +28,7 @@ my $stage = SSE::Stage->new(
 my $length  = 'Content-Length: 12';
 my $chunked = 'Transfer-Encoding: chunked';
 my $most    = 20 << 20;
-my $gone    = 0;
+my $disconnected    = 0;
 
 for my $path ('/s', '/lean') {
     for my $case (
@@ -49,12 +49,12 @@ for my $path ('/s', '/lean') {
         ok(wait_for(sub { $client->{sending} eq '' }, 30), "$path: $what is read");
         is(subscribers(), 1, "$path: with $what the stream continues");
         $client->close;
-        left("$path: a client that has sent $what");
+        noticed("$path: a client that has sent $what");
     }
     my $early = opened($path, "$length\r\n\r\nHello, World\r\nX-Nothing: more");
     is($early->header('connection'), $path eq '/s' ? 'keep-alive' : 'close', "$path: keep-alive is as without a body if the body arrives with the head");
     $early->close;
-    left("$path: a client whose body came with the head");
+    noticed("$path: a client whose body came with the head");
 }
 
 # A body may take any time. lingering_timeout applies only after a response has been sent.
@@ -68,7 +68,7 @@ for (1 .. 3) {
 $stage->publish('news', 'still here');
 ok($_->wait_data('still here'), "$_->{path}: a stream does not wait for the body") for @slow;
 $_->close for @slow;
-left('a client that is slower than lingering_timeout', 2);
+noticed('a client that is slower than lingering_timeout', 2);
 
 SKIP: {
     skip 'nginx is built without TLS or HTTP/2, or there is no openssl', 1 if !$openssl;
@@ -91,7 +91,7 @@ SKIP: {
                 $stage->publish('news', "after $what");
                 ok($client->wait_for(qr/data: after $what\n/), "$way, $path: it continues with $what");
                 $client->drop;
-                left("$way, $path: a client that has sent $what");
+                noticed("$way, $path: a client that has sent $what");
             }
         }
     }
@@ -99,10 +99,10 @@ SKIP: {
     $client->send(frames('head', '/s'), frames('piece', 'Hello, '));
     $client->wait_for(qr/retry: 3000\n/);
     $client->send(frame(3, 0, pack 'N', 8));
-    left('HTTP/2: a client that cancels its request in the middle of the body');
+    noticed('HTTP/2: a client that cancels its request in the middle of the body');
 }
 my $ended = $stage->status->{streams_ended};
-is($ended->{client}, $gone, 'all streams ended because their clients disconnected');
+is($ended->{client}, $disconnected, 'all streams ended because their clients disconnected');
 is($ended->{$_}, 0, "no stream ended for another reason: $_") for grep { $_ ne 'client' } sort keys %$ended;
 
 $stage->ends_cleanly;
@@ -119,9 +119,9 @@ sub opened ($path, $header) {
     return $client;
 }
 
-sub left ($who, $count = 1) {
-    $gone += $count;
-    ok(wait_for(sub { subscribers() == 0 }), "$who is noticed when it disconnects");
+sub noticed ($client, $count = 1) {
+    $disconnected += $count;
+    ok(wait_for(sub { subscribers() == 0 }), "$client is noticed when it disconnects");
     return;
 }
 

@@ -52,10 +52,10 @@ for my $way (sort keys %ways) {
 
     my $head = SSE::Curl->new($option, '--head', "$address/s");
     is($head->wait_end, 0, "$way: the response to HEAD is complete");
-    is($head->{status}, 200, "$way: with 200");
+    is($head->{status}, 200, "$way: HEAD returns 200");
     my $wrong = SSE::Curl->new($option, '-X', 'DELETE', "$address/s");
     $wrong->wait_end;
-    is($wrong->{status}, 405, "$way: other methods are refused");
+    is($wrong->{status}, 405, "$way: other methods are rejected");
 
     $_->drop for $stream, $back;
     ok(wait_for(sub { $stage->subscribers('news') == 0 }, 5), "$way: a client that disconnects is not counted");

@@ -31,7 +31,7 @@ is_deeply([$stage->replayed('/off', 'news')], ['sse.open {}'], 'sse_replay off r
 @ids = $stage->publish('news', 1 .. 8);
 is_deeply([$stage->replayed('/three', 'news')], [6 .. 8], 'sse_replay 3 replays the three newest');
 @ids = $stage->publish('news', 1 .. 8);
-is_deeply([$stage->replayed('/all', 'news')], [4 .. 8], 'sse_replay all replays what history owes and no surplus');
+is_deeply([$stage->replayed('/all', 'news')], [4 .. 8], 'sse_replay all replays exactly what history guarantees');
 @ids = $stage->publish('news', 1 .. 8);
 is_deeply([$stage->replayed('/many', 'news')], [4 .. 8], 'a larger count replays as much as history guarantees');
 

@@ -62,7 +62,7 @@ is_deeply([numbers($stage->replayed('/custom', 'news', headers => ['X-Cursor' =>
 is_deeply([numbers($stage->replayed("/custom?cursor=$more[17]", 'news', headers => ['X-Cursor' => $more[16]]))],
     [29, 30], 'with sse_last_event_id the first non-empty value is used');
 is_deeply([$stage->replayed('/custom', 'news', last_event_id => $more[16])], ['sse.open {}'],
-    'what sse_last_event_id does not name is not looked at');
+    'sources that sse_last_event_id does not name are ignored');
 
 # Several channels.
 my ($n1) = $stage->publish('news', 'n1');

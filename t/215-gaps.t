@@ -28,33 +28,33 @@ my @ids = $stage->publish('news', 1 .. 8);
 my $client = $stage->stream('/s', last_event_id => '7-7-7');
 $client->wait_data(8);
 is_deeply([seen($client)], ['sse.gap {"after":"7-7-7"}', 4 .. 8], 'an unknown id receives a gap event and the whole history');
-my ($gap) = $client->events('sse.gap');
-ok(is_id($gap->{id}), 'the gap event has an id of its own');
+my ($gap_event) = $client->events('sse.gap');
+ok(is_id($gap_event->{id}), 'the gap event has an id of its own');
 $client->close;
-is_deeply([at_once('/s', $gap->{id}, 8)], [4 .. 8], 'a client that returns with the id of the gap event receives no second one');
+is_deeply([at_once('/s', $gap_event->{id}, 8)], [4 .. 8], 'a client that returns with the id of the gap event receives no second one');
 
 my $nothing = $stage->stream('/empty', last_event_id => 'elsewhere');
 wait_for(sub { @{ $nothing->{events} } });
-my ($told) = @{ $nothing->{events} };
-is_deeply([$told->{type}, $told->{data}], ['sse.gap', '{"after":"elsewhere"}'], 'an empty channel sends a gap event too');
+my ($first_event) = @{ $nothing->{events} };
+is_deeply([$first_event->{type}, $first_event->{data}], ['sse.gap', '{"after":"elsewhere"}'], 'an empty channel sends a gap event too');
 $nothing->close;
-is_deeply([$stage->replayed('/empty', 'untouched', last_event_id => $told->{id})], [],
+is_deeply([$stage->replayed('/empty', 'untouched', last_event_id => $first_event->{id})], [],
     'its id resumes the stream');
 
 for my $foreign ('0-0-0', '0', '-', '1-2', '1-2-3-4-5', '99999999999999999999-1-1', 'abc', '01-1-1', ' 1-1-1 x') {
     my ($first) = at_once('/s', $foreign, 8);
-    like($first, qr/\Asse\.gap \{"after":"/, "the id '$foreign' gets a gap");
+    like($first, qr/\Asse\.gap \{"after":"/, "the id '$foreign' receives a gap event");
 }
 
 # Other names of the gap event, or none.
 my $renamed = $stage->stream('/renamed', last_event_id => '7-7-7');
 $renamed->wait_data(8);
-is_deeply([seen($renamed)], ['lost {"after":"7-7-7"}', 4 .. 8], 'sse_gap_event renames the gap');
+is_deeply([seen($renamed)], ['lost {"after":"7-7-7"}', 4 .. 8], 'sse_gap_event renames the gap event');
 $renamed->close;
 my $opened = $stage->stream('/renamed');
-ok(wait_for(sub { $opened->events('hello') }), 'sse_open_event renames the opening');
+ok(wait_for(sub { $opened->events('hello') }), 'sse_open_event renames the open event');
 $opened->close;
-is_deeply([at_once('/silent', '7-7-7', 8)], [4 .. 8], 'sse_gap_event off sends the history without a gap');
+is_deeply([at_once('/silent', '7-7-7', 8)], [4 .. 8], 'sse_gap_event off sends the history without a gap event');
 my $mute = $stage->stream('/mute', last_event_id => '7-7-7');
 $stage->publish('untouched', 'later');
 $mute->wait_data('later');

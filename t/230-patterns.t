@@ -32,7 +32,7 @@ EOF_HTTP
         location = /lean   { sse_stream room:* pattern; sse_lean on; }
         location = /small  { sse_stream a* pattern hub=small; }
         location ~ ^/small/(.+)$ { sse_publish $1 hub=small; }
-        location = /who    { sse_stream sse.presence; }
+        location = /presence { sse_stream sse.presence; }
         location = /admin  { sse_admin; }
         location = /status { sse_status; }
 EOF_SERVER
@@ -72,7 +72,7 @@ is_deeply([$stage->replayed('/many', 'room:9', last_event_id => $all->{last_even
 my ($gap) = $stage->replayed('/rooms', 'room:9', last_event_id => '7-7-7');
 like($gap, qr/\Asse\.gap \{"after":"7-7-7"\}/, 'an unknown id receives a gap event');
 is_deeply([$stage->replayed('/replay?p=room:[12]', 'room:1')], [replayed_pairs()],
-    'sse_replay shows the newest of each channel');
+    'sse_replay replays the newest event of each channel');
 is_deeply([$stage->replayed('/replay?p=nothing:*', 'nothing:1')], ['sse.open {}'], 'with gap events off the stream begins with the open event');
 
 # Variables in patterns, and subscriber counts.
@@ -101,11 +101,11 @@ like($third->{body}, qr/\Aretry: \d{5}\n:\n\z/, 'sse_max_subscribers counts the 
 $_->close for @two;
 
 # Reserved channels, administration, and the status.
-my $who = $stage->stream('/who');
+my $presence = $stage->stream('/presence');
 $stage->stream('/one')->close;
-ok(wait_for(sub { grep { /"room:1"/ } $who->data }, 5), 'presence events are published');
+ok(wait_for(sub { grep { /"room:1"/ } $presence->data }, 5), 'presence events are published');
 # The stream of the channel "pattern" was opened just before, and its presence event may arrive late.
-is_deeply([grep { $_ ne 'pattern' } uniq(map { /"channel":"([^"]*)"/ } $who->data)], ['room:1'], 'for channels, not for patterns');
+is_deeply([grep { $_ ne 'pattern' } uniq(map { /"channel":"([^"]*)"/ } $presence->data)], ['room:1'], 'for channels, not for patterns');
 ok(!(grep { /came/ } $all->data), 'patterns do not match the presence channel');
 my @listed = map { $_->{channel} } @{ request(port => $stage->port, path => '/admin?limit=1000')->{json}{channels} };
 is(scalar(grep { /\*|\0/ } @listed), 0, 'the channel list contains no patterns');
@@ -125,8 +125,8 @@ ok(wait_for(sub { $log->() =~ m{^/many room:\*,\*:1,user:\[12\] \d+ client \d+$}
 ok(wait_for(sub { $log->() =~ m{^/mine user:17:\* 0 client 2$}m }, 5), '$sse_subscribers counts the streams of the pattern') or diag($log->());
 
 # No event is lost through reloads and a killed worker.
-$_->close for @rooms, $all, $named, $who, $word;
-my @crowd = map { $stage->stream($_ % 2 ? '/rooms' : '/all', reconnect => 1) } 1 .. 30;
+$_->close for @rooms, $all, $named, $presence, $word;
+my @clients = map { $stage->stream($_ % 2 ? '/rooms' : '/all', reconnect => 1) } 1 .. 30;
 my $publisher = SSE::Publisher->new(port => $stage->port);
 my $number = 0;
 my $publish = sub { $publisher->put(++$number, path => '/to/room:' . $number % 50) for 1 .. 20; $publisher->wait_idle };
@@ -135,15 +135,15 @@ for (1 .. 3) {
     $nginx->reload;
     $publish->();
 }
-$nginx->kill_worker($crowd[0]->worker);
+$nginx->kill_worker($clients[0]->worker);
 $publish->();
-$publish->() if wait_for(sub { !grep { !$_->is_open } @crowd }, 15);
+$publish->() if wait_for(sub { !grep { !$_->is_open } @clients }, 15);
 my $expected = join ',', 1 .. $number;
-ok(wait_for(sub { !grep { join(',', $_->data) ne $expected } @crowd }, 20), "all receive all $number events once and in order")
-    or diag(map { join(',', $_->data) . "\n" } grep { join(',', $_->data) ne $expected } @crowd[0 .. 5]);
-is(scalar(grep { $_->events('sse.gap') } @crowd), 0, 'no gap event is sent');
-cmp_ok(scalar(grep { $_->{openings} > 1 } @crowd), '==', 30, 'each client reconnected');
-$_->close for @crowd;
+ok(wait_for(sub { !grep { join(',', $_->data) ne $expected } @clients }, 20), "all receive all $number events once and in order")
+    or diag(map { join(',', $_->data) . "\n" } grep { join(',', $_->data) ne $expected } @clients[0 .. 5]);
+is(scalar(grep { $_->events('sse.gap') } @clients), 0, 'no gap event is sent');
+cmp_ok(scalar(grep { $_->{openings} > 1 } @clients), '==', 30, 'each client reconnected');
+$_->close for @clients;
 
 # A flood that replaces the history.
 my $small = SSE::Publisher->new(port => $stage->port);
@@ -155,9 +155,9 @@ ok($small->wait_idle(60), 'a flood larger than the zone is accepted');
 my $late = $stage->stream('/small', last_event_id => $away);
 $small->put('end', path => '/small/aa');
 ok($late->wait_data('end'), 'a client returns');
-my ($told, @rest) = @{ $late->{events} };
-is($told->{type}, 'sse.gap', 'it receives a gap event first');
-is(scalar(grep { $_->{type} eq 'sse.gap' } @rest), 0, 'once');
+my ($first_event, @rest) = @{ $late->{events} };
+is($first_event->{type}, 'sse.gap', 'it receives a gap event first');
+is(scalar(grep { $_->{type} eq 'sse.gap' } @rest), 0, 'exactly one gap event is sent');
 my @numbers = map { $_->{data} =~ /\A(\d+)/ } @rest;
 is_deeply(\@numbers, [sort { $a <=> $b } @numbers], 'then the retained events in order');
 cmp_ok(scalar(grep { $_ % 3 } @numbers), '==', scalar @numbers, 'of matching channels only: ' . @numbers);

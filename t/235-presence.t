@@ -28,44 +28,44 @@ EOF_CONFIG
 );
 my $nginx = $stage->cluster;
 
-my $who = $stage->stream('/who');
+my $presence = $stage->stream('/who');
 my $ann = $stage->stream('/room?r=kitchen');
 is(news('kitchen'), 'came 1, went 0, subscribers 1', 'a new stream is reported');
 my @more = map { $stage->stream('/room?r=kitchen,hall') } 1 .. 2;
-ok(wait_for(sub { (told('kitchen'))[-1] =~ /subscribers 3/ }, 5), 'further streams are reported');
-ok(wait_for(sub { (told('hall'))[-1] =~ /subscribers 2/ }, 5), 'on each of their channels');
+ok(wait_for(sub { (reports('kitchen'))[-1] =~ /subscribers 3/ }, 5), 'further streams are reported');
+ok(wait_for(sub { (reports('hall'))[-1] =~ /subscribers 2/ }, 5), 'on each of their channels');
 $more[0]->close;
-ok(wait_for(sub { (told('kitchen'))[-1] =~ /went 1, subscribers 2\z/ }, 5), 'a stream that ends is reported');
+ok(wait_for(sub { (reports('kitchen'))[-1] =~ /went 1, subscribers 2\z/ }, 5), 'a stream that ends is reported');
 $more[1]->reset;
-ok(wait_for(sub { (told('kitchen'))[-1] =~ /went 1, subscribers 1\z/ }, 5), 'a stream whose client resets the connection is reported');
+ok(wait_for(sub { (reports('kitchen'))[-1] =~ /went 1, subscribers 1\z/ }, 5), 'a stream whose client resets the connection is reported');
 is(balance('kitchen'), 1, 'the reports add up to the open streams');
 is(balance('hall'), 0, 'on every channel');
 
 # Reserved channels are not reported.
 my $second = $stage->stream('/who');
 serve_for(0.5);
-is(scalar(grep { /^sse\./ } map { $_->{channel} } all_news($second)), 0, 'streams of the presence channel are not reported');
-cmp_ok(scalar(all_news($second)), '>=', 3, 'the presence channel has a history');
+is(scalar(grep { /^sse\./ } map { $_->{channel} } all_reports($second)), 0, 'streams of the presence channel are not reported');
+cmp_ok(scalar(all_reports($second)), '>=', 3, 'the presence channel has a history');
 my $quiet = $stage->stream('/who-quiet');
 my $there = $stage->stream('/quiet?r=cellar');
 serve_for(0.5);
-is(scalar(all_news($quiet)), 0, 'a hub without presence publishes no reports');
+is(scalar(all_reports($quiet)), 0, 'a hub without presence publishes no reports');
 
 # Reloads and a killed worker.
 $ann->close;
-my @crowd = map { $stage->stream('/room?r=crowd', reconnect => 1) } 1 .. 8;
-$who->{reconnect} = 1;
+my @clients = map { $stage->stream('/room?r=crowd', reconnect => 1) } 1 .. 8;
+$presence->{reconnect} = 1;
 ok(wait_for(sub { balance('crowd') == 8 }, 5), 'eight streams are opened');
 $nginx->reload;
-ok(wait_for(sub { !grep { $_->{openings} < 2 || !$_->is_open } @crowd, $who }, 10), 'all reconnect after a reload');
-ok(wait_for(sub { balance('crowd') == 8 && (told('crowd'))[-1] =~ /subscribers 8/ }, 5), 'the reported counts are right');
-my %workers = map { $_->worker => 1 } @crowd;
-$nginx->kill_worker($_->worker) for $crowd[0];
-ok(wait_for(sub { !grep { !$_->is_open } @crowd, $who }, 10), 'all reconnect after a worker was killed');
-ok(wait_for(sub { balance('crowd') == 8 && (told('crowd'))[-1] =~ /subscribers 8/ }, 10), 'the reported counts are right again')
-    or diag(join "\n", told('crowd'));
-$_->close for @crowd;
-ok(wait_for(sub { balance('crowd') == 0 && (told('crowd'))[-1] =~ /subscribers 0/ }, 5), 'the end of all streams is reported');
+ok(wait_for(sub { !grep { $_->{openings} < 2 || !$_->is_open } @clients, $presence }, 10), 'all reconnect after a reload');
+ok(wait_for(sub { balance('crowd') == 8 && (reports('crowd'))[-1] =~ /subscribers 8/ }, 5), 'the reported counts are right');
+my %workers = map { $_->worker => 1 } @clients;
+$nginx->kill_worker($_->worker) for $clients[0];
+ok(wait_for(sub { !grep { !$_->is_open } @clients, $presence }, 10), 'all reconnect after a worker was killed');
+ok(wait_for(sub { balance('crowd') == 8 && (reports('crowd'))[-1] =~ /subscribers 8/ }, 10), 'the reported counts are right again')
+    or diag(join "\n", reports('crowd'));
+$_->close for @clients;
+ok(wait_for(sub { balance('crowd') == 0 && (reports('crowd'))[-1] =~ /subscribers 0/ }, 5), 'the end of all streams is reported');
 
 # Clients cannot reach the presence channel unless the configuration names it.
 for my $path ('/room?r=sse.presence', '/room?r=kitchen,sse.presence', '/both?r=sse.status', '/quiet?r=sse.') {
@@ -80,20 +80,20 @@ is(request(port => $stage->port, path => '/say?r=sse.presence', body => 'x')->{s
 $stage->ends_cleanly;
 done_testing();
 
-sub all_news ($client = $who) { return map { decode_json($_) } $client->data }
+sub all_reports ($client = $presence) { return map { decode_json($_) } $client->data }
 
-sub told ($channel) {
-    my @told = map { "came $_->{came}, went $_->{went}, subscribers $_->{subscribers}" } grep { $_->{channel} eq $channel } all_news();
-    return @told ? @told : 'nothing';
+sub reports ($channel) {
+    my @reports = map { "came $_->{came}, went $_->{went}, subscribers $_->{subscribers}" } grep { $_->{channel} eq $channel } all_reports();
+    return @reports ? @reports : 'nothing';
 }
 
 sub news ($channel) {
-    wait_for(sub { (told($channel))[0] ne 'nothing' }, 5);
-    return (told($channel))[-1];
+    wait_for(sub { (reports($channel))[0] ne 'nothing' }, 5);
+    return (reports($channel))[-1];
 }
 
 sub balance ($channel) {
     my $balance = 0;
-    $balance += $_->{came} - $_->{went} for grep { $_->{channel} eq $channel } all_news();
+    $balance += $_->{came} - $_->{went} for grep { $_->{channel} eq $channel } all_reports();
     return $balance;
 }

@@ -25,7 +25,7 @@ ok(wait_for(sub { $fast->{parser}{comments} >= 12 }, 10), 'a silent stream recei
 my ($beats, $slow_beats) = ($fast->{parser}{comments} - 1, $slow->{parser}{comments} - 1);
 cmp_ok($slow_beats, '<', $beats / 2, "the interval of a location applies ($beats and $slow_beats heartbeats)");
 ok(wait_for(sub { $slow->{parser}{comments} >= 2 }, 5), 'the stream with the longer interval receives heartbeats too');
-is($none->{parser}{comments}, 1, 'sse_heartbeat off sends none behind the first comment');
+is($none->{parser}{comments}, 1, 'with sse_heartbeat off the only comment is the first one');
 is_deeply($fast->{events}, [], 'a heartbeat is not an event');
 is(body($fast->{wire}) =~ s/\Aretry: 3000\n:\n//r =~ tr/://c - ($fast->{parser}{comments} - 1), 0,
     'a heartbeat is a colon and a line feed');

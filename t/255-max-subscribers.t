@@ -28,7 +28,7 @@ my @more = map { turned_away('/three?c=news') } 1 .. 10;
 is(scalar(grep { $_->{status} == 200 } @more), 10, 'ten more requests are answered with 200');
 is(scalar(grep { $_->{body} =~ /\Aretry: \d+\n:\n\z/ } @more), 10, 'the responses contain a retry and nothing else');
 my @retries = map { $_->{body} =~ /(\d+)/ } @more;
-is(scalar(grep { $_ < 10_000 || $_ > 30_000 } @retries), 0, 'in 10 to 30 s');
+is(scalar(grep { $_ < 10_000 || $_ > 30_000 } @retries), 0, 'the retry times are 10 to 30 seconds');
 cmp_ok(scalar(uniq(@retries)), '>', 5, 'the retry times differ');
 is($more[0]{header}{'content-type'}[0], 'text/event-stream', 'with the type of an event stream');
 is($stage->subscribers('news'), 3, 'they are not counted as streams');

@@ -80,8 +80,8 @@ for my $id ('x' x 8192, '1' x 8192, '1-' x 4000, "\xff\xfe\x80", "caf\xc3\xa9", 
     my $stream = SSE::Client->new(port => $stage->port, path => '/s', last_event_id => $id);
     wait_for(sub { @{ $stream->{events} } || $stream->{state} eq 'failed' });
     my ($gap) = $stream->events('sse.gap');
-    my $told = $gap ? eval { JSON::PP->new->decode($gap->{data}) } : undef;
-    is($told ? $told->{after} : 'no gap', $id =~ s/[^\x20-\x7e]//gr, 'an odd id is returned in valid JSON of printable ASCII');
+    my $decoded = $gap ? eval { JSON::PP->new->decode($gap->{data}) } : undef;
+    is($decoded ? $decoded->{after} : 'no gap', $id =~ s/[^\x20-\x7e]//gr, 'an odd id is returned in valid JSON of printable ASCII');
     $stream->wait_data('after types');
     my (undef, @rest) = map { "$_->{type} $_->{data} $_->{id}" } @{ $stream->{events} };
     my @known = map { "$_->{type} $_->{data} $_->{id}" } @{ $client->{events} };

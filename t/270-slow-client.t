@@ -49,9 +49,9 @@ is($slow->{gaps}, 1, 'it receives one gap event because its next events were evi
 is($slow->{wrong_gaps}, 0, 'the gap event has the last id that it received');
 is($slow->{holes}, 0, 'nothing else is missing');
 is($slow->{client}{openings}, 1, 'on the same connection');
-cmp_ok($slow->{behind_gap}, '>=', 100, "behind the gap comes at least what history owes ($slow->{behind_gap} events)");
+cmp_ok($slow->{behind_gap}, '>=', 100, "after the gap event it receives at least the guaranteed history ($slow->{behind_gap} events)");
 
-ok(wait_for(sub { $given->{last} == $sent }, 20), 'with sse_slow_client close it comes back');
+ok(wait_for(sub { $given->{last} == $sent }, 20), 'with sse_slow_client close it reconnects');
 is($given->{client}{openings}, 2, 'on a new connection');
 is("$given->{gaps} $given->{wrong_gaps} $given->{holes}", '1 0 0', 'it receives the gap event there');
 $_->{client}->close for @fast, $slow, $given;

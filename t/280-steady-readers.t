@@ -82,12 +82,12 @@ $stage->publish('news', substr($event, 0, 45_000));
 $stage->publish('news', $event);
 
 for my $name (sort grep { /slow/ } keys %streams) {
-    ok($streams{$name}->wait_data(substr($event, 0, 45_000), 50), "$name: gets an event");
+    ok($streams{$name}->wait_data(substr($event, 0, 45_000), 50), "$name: receives an event");
     $streams{$name}->drop;
     $relays{$name}->drop;
 }
 for my $name (sort grep { /steady/ } keys %streams) {
-    ok($streams{$name}->wait_data($event, 50), "$name: gets an event")
+    ok($streams{$name}->wait_data($event, 50), "$name: receives an event")
         or diag sprintf '%d bytes, curl %s', length $streams{$name}{body}, $streams{$name}{exit} // 'runs';
 }
 unlike($stage->cluster->error_log, qr/takes nothing|ended: timeout|timed out/, 'no client is disconnected for not reading');

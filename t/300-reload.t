@@ -15,7 +15,7 @@ my $nginx = SSE::Cluster->start(http => <<'EOF_HTTP', server => $SSE::Fleet::LOC
 EOF_HTTP
 
 my $fleet = SSE::Fleet->new(cluster => $nginx);
-ok($fleet->gather, '60 clients are connected');
+ok($fleet->wait_connected, '60 clients are connected');
 my $descriptors = $nginx->descriptors($nginx->pid);
 $fleet->start_publishing;
 my $reloads = 0;

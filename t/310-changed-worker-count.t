@@ -15,7 +15,7 @@ my $nginx = SSE::Cluster->start(workers => 2, http => <<'EOF_HTTP', server => $S
 EOF_HTTP
 
 my $fleet = SSE::Fleet->new(cluster => $nginx);
-ok($fleet->gather, '60 clients are connected');
+ok($fleet->wait_connected, '60 clients are connected');
 $fleet->start_publishing;
 serve_for(1);
 

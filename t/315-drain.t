@@ -63,7 +63,7 @@ $nginx->start;
 @clients = streams(40);
 $begun   = time();
 ok($nginx->quit(6), 'with worker_shutdown_timeout nginx exits in time');
-cmp_ok(time() - $begun, '<', 30 / 2, 'though sse_drain is 30 s');
+cmp_ok(time() - $begun, '<', 30 / 2, 'although sse_drain is 30 s');
 ended_evenly($begun, 1.6, @clients);
 
 # sse_drain 0.

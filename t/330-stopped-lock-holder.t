@@ -84,7 +84,7 @@ ok(wait_for(sub { my $info = ask($others[0], path => '/admin?channel=own-150'); 
     'the subscriber counts are right');
 
 $_->drop for values %with;
-ok(scalar $nginx->wait_lines(qr/\[warn\] .*nothing is published: the hub's lock is held by a stopped process/), 'the log says it too');
+ok(scalar $nginx->wait_lines(qr/\[warn\] .*nothing is published: the hub's lock is held by a stopped process/), 'the log has the reason');
 $stage->ends_cleanly;
 done_testing();
 

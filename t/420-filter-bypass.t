@@ -118,7 +118,7 @@ SKIP: {
     skip 'nginx is built without debug log', scalar keys %ways if SSE::Nginx::built_with() !~ /--with-debug/;
     for my $name (sort keys %ways) {
         my %seen = map { $_ => 1 } SSE::Cluster::slurp($nginx->dir . "/$name.log") =~ /http sse send: \d+ frames, (\w+):/g;
-        is(join(' ', sort keys %seen), $ways{$name}, "$name goes the way of $ways{$name}");
+        is(join(' ', sort keys %seen), $ways{$name}, "$name is sent as $ways{$name}");
     }
 }
 

@@ -69,7 +69,7 @@ for my $case (@ordinary) {
     my ($path, %options) = @$case;
     is_deeply(became($path, %options), [0, 1], "$path keeps its request");
 }
-is_deeply(became('/off'), [0, 0], 'sse_lean off asks for nothing');
+is_deeply(became('/off'), [0, 0], 'with sse_lean off a stream keeps its request');
 my $two = "GET /s HTTP/1.1\r\nHost: x\r\n\r\n" x 2;
 is_deeply(became('/s', raw_request => $two), [0, 1], 'a stream with a pipelined request keeps its request');
 if ($version) {
@@ -120,7 +120,7 @@ is($aged->{ends}[0]{how}, 'clean', 'its response is complete');
 cmp_ok($aged->{parser}{retry}, '<=', 1000, 'a short retry is sent at the end');
 like(lean_lines()->[-1], qr/ended: age/, 'the reason is logged');
 my $old = $stage->stream('/age', http => '1.0');
-ok(wait_for(sub { $old->{state} eq 'ended' }, 5) && $old->{ends}[0]{how} eq 'closed', 'over HTTP/1.0 too');
+ok(wait_for(sub { $old->{state} eq 'ended' }, 5) && $old->{ends}[0]{how} eq 'closed', 'HTTP/1.0 works too');
 
 # Slow clients.
 my %stuck = map { $_ => $stage->stream("/$_", receive_buffer => 4096) } qw(slow stuck reset);
@@ -134,7 +134,7 @@ is($stuck{stuck}{ends}[0]{how}, 'abrupt', 'a stream cut off inside a frame has n
 is($stuck{reset}{ends}[0]{how}, 'reset', 'reset_timedout_connection applies');
 $stage->publish('slow', map { "$_ " . 'x' x 200_000 } 1 .. 200);
 $stuck{slow}->resume;
-ok(wait_for(sub { grep { /"slow" ended: slow/ } @{ lean_lines() } }, 10), 'sse_slow_client close holds');
+ok(wait_for(sub { grep { /"slow" ended: slow/ } @{ lean_lines() } }, 10), 'sse_slow_client close applies');
 
 # A client that sends endlessly does not block others.
 my $flood = $stage->stream('/s');
@@ -162,10 +162,10 @@ my $writer = SSE::Publisher->new(port => $stage->port, path => '/to/news');
 $writer->stream(200, sub ($number) { "live $number " . 'y' x 5_000 });
 my $head   = "GET /s HTTP/1.1\r\nHost: x\r\n\r\n";
 for my $round (1 .. 200) {
-    my @crowd = map { SSE::Client->new(port => $stage->port, raw_request => $head) } 1 .. 10;
+    my @short = map { SSE::Client->new(port => $stage->port, raw_request => $head) } 1 .. 10;
     serve_for(0.002 * ($round % 6));
-    $_->half_close for grep { $_->{socket} } @crowd[0 .. 2];
-    $round % 2 ? $_->reset : $_->close for @crowd;
+    $_->half_close for grep { $_->{socket} } @short[0 .. 2];
+    $round % 2 ? $_->reset : $_->close for @short;
 }
 $writer->stop;
 $writer->wait_idle;
@@ -182,7 +182,7 @@ if (SSE::Nginx::built_with() =~ /--with-debug/) {
     my $debug = SSE::Cluster::slurp($nginx->dir . '/debug.log');
     unlike($debug, qr/http request already closed|connection already closed/, 'nothing is closed twice');
     like($debug, qr/http sse send: \d+ frames, lean, Chunks: All/, 'debug log: frames bypass the filters');
-    like($debug, qr/http sse send: \d+ frames, lean, Bodies: All/, 'over HTTP/1.0 too');
+    like($debug, qr/http sse send: \d+ frames, lean, Bodies: All/, 'HTTP/1.0 works too');
     like($debug, qr/http sse send: \d+ frames, lean, Chunks: Blocked/, 'debug log: until the client reads no more');
 }
 

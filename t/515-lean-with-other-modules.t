@@ -30,7 +30,7 @@ for my $case (['/plain', 1, 0], ['/context', 1, 1], ['/sleep', 1, 2]) {
     ok(wait_for(sub { "@{ given_back() }" eq "@wanted" }), "$path") or diag("lean, ordinary: @{ given_back() }");
 }
 $stage->publish('news', 'something');
-ok($_->wait_data('something'), "$_->{path} gets its events") for @clients;
+ok($_->wait_data('something'), "$_->{path} receives its events") for @clients;
 
 $stage->ends_cleanly;
 done_testing();

@@ -116,7 +116,7 @@ if ($tls) {
         $stage->publish('tls', 'last ' . 'x' x 50_000);
         end_streams('tls');
         wait_ended('tls');
-        ok(wait_for(sub { !grep { !gone($_) } @programs }), 'the clients exit') or kill 'KILL', map { $_->{pid} } @programs;
+        ok(wait_for(sub { !grep { !has_exited($_) } @programs }), 'the clients exit') or kill 'KILL', map { $_->{pid} } @programs;
         my @whole = grep { slurp($_->{file}) =~ /^data: last x{50000}\n.*\r\n0\r\n\r\n\z/ms } @programs;
         is(scalar @whole, 6, 'every client has the last event and a complete response');
         is_deeply([grep { $_ ne '' } map { slurp("$_->{file}.err") =~ s/^(?:depth|verify|Can't use SSL_get_servername).*\n//mgr } @programs], [],
@@ -203,9 +203,9 @@ sub noisy_tls ($version, $channel) {
     return { file => $file, pid => $pid };
 }
 
-sub gone ($program) {
-    $program->{gone} ||= waitpid($program->{pid}, POSIX::WNOHANG()) != 0;
-    return $program->{gone};
+sub has_exited ($program) {
+    $program->{exited} ||= waitpid($program->{pid}, POSIX::WNOHANG()) != 0;
+    return $program->{exited};
 }
 
 sub slurp ($file) { return SSE::Cluster::slurp($file) }

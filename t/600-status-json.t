@@ -22,7 +22,7 @@ my $nginx = $stage->cluster;
 
 my $answer = request(port => $stage->port, path => '/status');
 is($answer->{status}, 200, 'the status is served');
-like($answer->{header}{'content-type'}[0], qr{\Aapplication/json}, 'as JSON');
+like($answer->{header}{'content-type'}[0], qr{\Aapplication/json}, 'its type is JSON');
 ok(ref $answer->{json}, 'it is valid JSON');
 like($answer->{header}{'cache-control'}[0] // '', qr/no-(?:store|cache)/, 'it must not be cached');
 my $head = request(port => $stage->port, path => '/status', method => 'HEAD');

@@ -105,7 +105,7 @@ cmp_ok($now->{delivery}{count}, '>', 0, 'deliveries are timed');
 my $text = get('/status?format=prometheus')->{body};
 my %sample = $text =~ /^(nginx_sse_\w+\{[^}]*\}) (\S+)$/mg;
 is($sample{'nginx_sse_subscribers{hub="default"}'}, 8, 'Prometheus has the same number of subscribers');
-is($sample{'nginx_sse_streams_ended_total{hub="default",reason="drain"}'}, 8, 'reasons');
+is($sample{'nginx_sse_streams_ended_total{hub="default",reason="drain"}'}, 8, 'Prometheus has the reasons');
 is($sample{'nginx_sse_zone_bytes{hub="tiny"}'}, get('/tiny')->{json}{hubs}{tiny}{zone_bytes}, 'Prometheus has every hub');
 my %type = $text =~ /^# TYPE (\S+) (\S+)$/mg;
 my $json = figures();
@@ -142,7 +142,7 @@ $returned->close;
 my $vain = $stage->stream('/tiny', headers => [Accept => 'text/event-stream']);
 serve_for(2.5);
 is(scalar($vain->data), 0, 'figures that are too large are not sent');
-is(scalar(my @told = $nginx->error_log =~ /\[warn\].*hub "tiny": the figures are larger than max_event_size/g), 1, 'this is logged once');
+is(scalar(my @lines = $nginx->error_log =~ /\[warn\].*hub "tiny": the figures are larger than max_event_size/g), 1, 'this is logged once');
 $vain->close;
 
 # No private data.

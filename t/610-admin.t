@@ -65,7 +65,7 @@ for my $query ('?limit=0', '?limit=1001', '?limit=x', '?limit=', '?from=x', '?fr
     '?channel=%ff', '?channel=a%0ab', '?channel=sse.status') {
     my ($status, $error) = @{ error_of($query) };
     is($status, 400, "GET $query is rejected");
-    ok($error, "because: $error");
+    ok($error, "the error says: $error");
 }
 is_deeply(admin('?from=999999999')->{json}, { channels => [], next => undef }, 'a page after the end is empty');
 for my $query ('', '?channel=', '?channel=room:1&only=x', '?channel=room:1&only=') {
@@ -133,7 +133,7 @@ for my $case (
 ) {
     my ($server, $words) = @$case;
     my ($status, $said) = SSE::Cluster->new(server => $server)->check_config;
-    isnt($status, 0, "refused: $server");
+    isnt($status, 0, "rejected: $server");
     like($said, qr/\[emerg\].*$words/, 'the message is as expected');
 }
 done_testing();

@@ -44,7 +44,7 @@ is($redis->connect(user => 'reader', password => 'wrong')->call('ACL', 'WHOAMI')
 my @heard;
 my $ear = $redis->connect(on_message => sub ($channel, $data) { push @heard, "$channel $data"; return });
 ok($ear->subscribe('news', 'sport'), 'channels are subscribed');
-is(scalar @{ $redis->client_list('pubsub') }, 1, 'which CLIENT LIST shows');
+is(scalar @{ $redis->client_list('pubsub') }, 1, 'the subscribing connection is in CLIENT LIST');
 is(($redis->subscribers($$))[0]{pid}, $$, 'the process of a subscribing connection is known');
 is_deeply([$redis->publish('news', 'one', "t\r\no")], [1, 1], 'PUBLISH returns the number of receivers');
 ok(wait_for(sub { @heard == 2 }), 'the message arrives');
@@ -91,7 +91,7 @@ is($far->call('PING'), 'PONG', 'it delays');
 cmp_ok(time() - $sent, '>=', 0.4, 'in both directions');
 $proxy->split;
 is($far->call('ECHO', 'x' x 3000), 'x' x 3000, 'it forwards byte by byte');
-$proxy->hole;
+$proxy->black_hole;
 $far->{timeout} = 0.3;
 is(eval { $far->call('PING') } // $@, "Redis does not answer PING\n", 'it forwards nothing');
 my $new = through(timeout => 0.3);

@@ -63,7 +63,7 @@ my @numbered = grep { $_->{data} =~ /\Anumbered / } $clients[0]->events('message
 for my $last (0, 7, 24, 48) {
     my @back = map { $one->stream('/on/messages', last_event_id => $numbered[$last]{id}) } 1 .. 4;
     my $want = join ',', map { $_->{data} } @numbered[$last + 1 .. 49];
-    is(scalar(grep { join(',', $one->got($_, 'numbered 50')) ne $want } @back), 0, "who returns after number @{[$last + 1]} has the rest once");
+    is(scalar(grep { join(',', $one->got($_, 'numbered 50')) ne $want } @back), 0, "a client that returns after number @{[$last + 1]} receives the rest once");
     $_->close for @back;
 }
 my $quiet = $one->stream('/on/messages', last_event_id => $numbered[-1]{id});

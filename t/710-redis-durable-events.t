@@ -132,7 +132,7 @@ is_deeply([$two->got($both[1], 'p4')], [qw(d1 p1 p2 d2 p3 d3 p4)], 'also on the 
 my @place = $both[0]->events('message');
 for my $last (0 .. 5) {
     my $client = $one->stream('/on/mixed', last_event_id => $place[$last]{id});
-    is_deeply([$one->got($client, 'p4')], [(qw(d1 p1 p2 d2 p3 d3 p4))[$last + 1 .. 6]], "who comes back after $place[$last]{data} has the rest");
+    is_deeply([$one->got($client, 'p4')], [(qw(d1 p1 p2 d2 p3 d3 p4))[$last + 1 .. 6]], "a client that returns after $place[$last]{data} receives the rest");
 }
 my $from_durable = $two->stream('/on/mixed', last_event_id => $place[0]{id});
 is_deeply([$two->got($from_durable, 'p4')], [qw(p1 p2 d2 p3 d3 p4)], 'the id of a durable event resumes on the other nginx');

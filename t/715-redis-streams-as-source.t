@@ -32,7 +32,7 @@ add('messages', 'data', 'a type that is not allowed', 'event', 'sse.mine');
 add('messages', 'data', "bytes \xff", 'more', 'left out');
 add('messages', 'data', '');
 my $posted = $two->post('messages?event=note', 'by sse_publish');
-is($posted->{status}, 201, 'sse_publish adds to the stream');
+is($posted->{status}, 201, 'sse_publish adds an entry to the Redis stream');
 my ($entry) = @{ $redis->must('XRANGE', 'messages', $posted->{json}{id}, $posted->{json}{id}) };
 is_deeply({ @{ $entry->[1] } }, { data => 'by sse_publish', event => 'note' }, 'as others do');
 my $last = add('messages', 'data', 'end');
@@ -80,7 +80,7 @@ for my $case ([$one, $redis, 'with'], [$without, $plain, 'without']) {
     ok(wait_for(sub { !grep { $_->data < 60 } @many }, 20), sprintf "events of 300 channels arrive %s notifications (%.1f s)", $how, time() - $since);
     is(join(' ', sort map { $_->data } @many), join(' ', sort map { "to $_" } 0 .. 299), 'each event arrives once');
     my @said = $nginx->cluster->wait_lines(qr/notify-keyspace-events/, $how eq 'with' ? 0 : 1);
-    is(scalar @said, $how eq 'with' ? 0 : 1, "what is missing $how them is said " . ($how eq 'with' ? 'never' : 'once')) or diag(@said);
+    is(scalar @said, $how eq 'with' ? 0 : 1, "missing notifications are logged $how them " . ($how eq 'with' ? 'never' : 'once')) or diag(@said);
     $server->must('XADD', "channel-$_", '*', 'data', "again to $_") for 0 .. 299;
     ok(wait_for(sub { !grep { $_->data < 120 } @many }, 20), 'later events arrive too');
 }
@@ -91,7 +91,7 @@ $redis->must('CLIENT', 'KILL', 'TYPE', 'pubsub');
 $redis->must('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes');
 add('messages', 'data', 'meanwhile');
 ok($_->wait_data('meanwhile'), 'entries that are added during a lost connection arrive') for @clients;
-is(scalar(grep { my $client = $_; 1 < grep { $_ eq 'meanwhile' } $client->data } @clients), 0, 'once');
+is(scalar(grep { my $client = $_; 1 < grep { $_ eq 'meanwhile' } $client->data } @clients), 0, 'it arrives once');
 
 $_->ends_cleanly for @nginx;
 done_testing();

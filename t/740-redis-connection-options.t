@@ -30,7 +30,7 @@ my $strict   = nginx('env SSL_CERT_FILE=/dev/null;', tls => $hub{tls}, plain => 
 
 my @good = qw(database user unix tls password both);
 for my $name (@good) {
-    ok(wait_for(sub { told($trusting, $name) eq 'up' }, 10), "$name: the hub connects") or diag(told($trusting, $name));
+    ok(wait_for(sub { redis_state($trusting, $name) eq 'up' }, 10), "$name: the hub connects") or diag(redis_state($trusting, $name));
     my $client = stream($trusting, $name);
     my $answer = request(port => $trusting->port, path => "/to/$name", body => 'durable');
     is($answer->{status}, 201, "$name: an event is published");
@@ -47,7 +47,7 @@ is($third->call('EXISTS', 'sse:{sse}:s:on-database'), 1, 'the event is in that d
 my @vain = ([$trusting, 'wrong'], [$trusting, 'nobody'], [$strict, 'tls'], [$strict, 'plain']);
 for my $case (@vain) {
     my ($nginx, $name) = @$case;
-    like(told($nginx, $name), qr/\A(?:connecting|down)\z/, "$name: a rejected hub is not up");
+    like(redis_state($nginx, $name), qr/\A(?:connecting|down)\z/, "$name: a rejected hub is not up");
     my $client = SSE::Client->new(port => $nginx->port, path => "/on/$name");
     ok($client->wait_open(2), "$name: its streams open");
     is(request(port => $nginx->port, path => "/to/$name", body => 'x')->{status}, 503, "$name: a publish receives 503");
@@ -67,16 +67,16 @@ unlike(request(port => $trusting->port, path => '/status')->{body}, qr/secret|ss
 
 # Fixed.
 $shut->must('CONFIG', 'SET', 'requirepass', 'wrong-secret');
-ok(wait_for(sub { told($trusting, 'wrong') eq 'up' }, 15), 'the hub connects when the password is fixed');
+ok(wait_for(sub { redis_state($trusting, 'wrong') eq 'up' }, 15), 'the hub connects when the password is fixed');
 $open->must('ACL', 'SETUSER', 'app', '>wrong-secret');
-ok(wait_for(sub { told($trusting, 'nobody') eq 'up' }, 15), 'the hub connects when the user is fixed');
+ok(wait_for(sub { redis_state($trusting, 'nobody') eq 'up' }, 15), 'the hub connects when the user is fixed');
 my $client = stream($trusting, 'wrong');
 $client->wait_open;
 is(request(port => $trusting->port, path => '/to/wrong', body => 'let in')->{status}, 201, 'it publishes');
 ok($client->wait_data('let in'), 'it receives events');
 $strict->configure(main => 'env SSL_CERT_FILE=' . bundle() . ';');
 ok($strict->reload, 'nginx reloads and trusts the certificate');
-ok(wait_for(sub { told($strict, 'tls') eq 'up' }, 15), 'then that hub connects too');
+ok(wait_for(sub { redis_state($strict, 'tls') eq 'up' }, 15), 'then that hub connects too');
 
 $_->ends_cleanly for $trusting, $strict;
 done_testing();
@@ -92,7 +92,7 @@ sub nginx ($main, %url) {
     );
 }
 
-sub told ($nginx, $hub) {
+sub redis_state ($nginx, $hub) {
     my $answer = request(port => $nginx->port, path => '/status');
     return $answer && $answer->{json} ? $answer->{json}{hubs}{$hub}{redis} // 'untold' : 'none';
 }

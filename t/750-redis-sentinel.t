@@ -24,7 +24,7 @@ sub kept () {
     return map { map { $_->[0] } @{ $sentinels->master->must('XRANGE', "sse:{sse}:s:$_", '-', '+') } } qw(loud quiet);
 }
 
-ok($fleet->gather, '24 clients of two nginx instances are connected');
+ok($fleet->wait_connected, '24 clients of two nginx instances are connected');
 is($_->subscriptions($sentinels->master), 1, 'the master has a subscribing connection of each nginx') for @nginx;
 is($_->subscriptions($sentinels->replica), 0, 'the replica has no subscribing connection') for @nginx;
 my $plain = $nginx[0]->stream('/on/plain');

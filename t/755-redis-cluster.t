@@ -16,7 +16,7 @@ my @nginx   = map {
 } 1, 2;
 my $key   = 'sse:{sse}:clock';
 my $fleet = SSE::Fleet->new(clusters => [map { $_->cluster } @nginx], clients => 20, quiet => 4, rate => 60, movers => 4);
-ok($fleet->gather, '24 clients of two nginx instances are connected');
+ok($fleet->wait_connected, '24 clients of two nginx instances are connected');
 is(subscriptions($_), 1, 'each nginx has one subscribing connection') for @nginx;
 my $plain = $nginx[0]->stream('/on/plain');
 $fleet->start_publishing;

@@ -19,7 +19,7 @@ my @nginx = map {
 my ($one, $two) = @nginx;
 
 my $fleet = SSE::Fleet->new(clusters => [map { $_->cluster } @nginx], clients => 30, quiet => 6, rate => 80, movers => 5);
-ok($fleet->gather, '36 clients of two nginx instances are connected');
+ok($fleet->wait_connected, '36 clients of two nginx instances are connected');
 my @idle = grep { $_->{client}{port} == $one->port } @{ $fleet->{silent} };
 $fleet->start_publishing;
 serve_for(0.5);
@@ -39,7 +39,7 @@ back('after one second');
 $redis->kill;
 my $since = time();
 ok(wait_for(sub { $one->state =~ /\A(?:connecting|down)\z/ }, 5), 'the status reports that Redis is not reachable');
-serve_for(0.2);    # who was asking at that moment cannot know
+serve_for(0.2);    # a request at this very moment may receive another status
 for my $try (1 .. 3) {
     my $answer = $one->post('news', 'in vain');
     is($answer->{status}, 503, 'a publish receives 503');
@@ -65,7 +65,7 @@ ok($new->wait_data('at last'), 'the stream that was opened meanwhile receives ne
 $redis->pause;
 $since = time();
 my @answers = map { $_->post('news', 'asked for', headers => ['Idempotency-Key' => 'asked']) } $one, $two;
-like($_->{status}, qr/\A50[34]\z/, "who publishes while Redis is stopped is answered $_->{status}") for @answers;
+like($_->{status}, qr/\A50[34]\z/, "a publish while Redis is stopped receives $_->{status}") for @answers;
 ok(wait_for(sub { $one->state =~ /\A(?:connecting|down)\z/ }, 8), 'a Redis that does not reply is noticed');
 serve_for(10 - (time() - $since));
 $redis->resume;

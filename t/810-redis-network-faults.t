@@ -114,13 +114,13 @@ ok($far->wait_up, 'the hub is connected');
 
 # A connection that silently forwards nothing.
 my $known = $far->lines;
-$proxy->hole;
+$proxy->black_hole;
 my $since  = time();
 my $answer = $far->post('news', 'into the void', headers => ['Idempotency-Key' => 'void']);
 like($answer->{status}, qr/\A50[34]\z/, "a publish over a dead connection receives $answer->{status}");
 cmp_ok($answer->{took}, '<', 2.6, sprintf 'the response arrives in time (%.3f s)', $answer->{took});
 ok(wait_for(sub { $far->state ne 'up' }, 10), 'the dead connection is noticed');
-cmp_ok(time() - $since, '<', 9, 'soon');
+cmp_ok(time() - $since, '<', 9, 'it is noticed soon');
 $near->publish('news', 'while it was dead');
 $proxy->pass;
 $proxy->cut;

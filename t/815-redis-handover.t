@@ -45,7 +45,7 @@ for my $moment (0, 0.02, 0.1) {
     kill 'HUP', $nginx->pid;
     serve_for($moment);
     $nginx->pause($holder);
-    ok(taken_from($holder), 'another takes over from a stopped holder');
+    ok(taken_from($holder), 'another worker takes over from a stopped holder');
     serve_for(0.3);
     $nginx->resume($holder);
     ok($nginx->wait_old_workers_gone(10), 'the stopped holder exits when it continues');
@@ -58,7 +58,7 @@ for my $moment (0, 0.02, 0.1) {
     kill 'HUP', $nginx->pid;
     serve_for($moment);
     kill 'KILL', $holder;
-    ok(taken_from($holder), 'another takes over from a killed holder');
+    ok(taken_from($holder), 'another worker takes over from a killed holder');
     ok($nginx->wait_old_workers_gone(10), 'no old worker is left');
 }
 my $holder = $stage->holder($redis);
@@ -80,10 +80,10 @@ is(scalar(grep { !$has{$_} } $known .. $writer->{sent}), 0, 'one second after a 
 my $lost = grep { !$has{$_} } $first .. $known;
 cmp_ok($lost, '<', 400 * 2, "a kill loses the plain messages of at most a second ($lost)");
 my $durable = join ' ', 1 .. $publisher->{sent};
-is(scalar(grep { join(' ', numbers($_, 'durable')) ne $durable } @clients), 0, "all $publisher->{sent} durable events came once and in order")
+is(scalar(grep { join(' ', numbers($_, 'durable')) ne $durable } @clients), 0, "all $publisher->{sent} durable events arrive once and in order")
     or diag(wrong(numbers($clients[0], 'durable')));
-my @told = map { scalar $_->events('sse.gap') } @clients;
-is("@told", join(' ', (0) x 12), 'no gap event is sent');
+my @gaps = map { scalar $_->events('sse.gap') } @clients;
+is("@gaps", join(' ', (0) x 12), 'no gap event is sent');
 
 $stage->ends_cleanly;
 done_testing();

@@ -108,7 +108,7 @@ sub pubsub () {
     ok($_->[1]->wait_data('meanwhile'), 'events from the time of a lost connection arrive') for @all;
     $nginx[0]->publish('news', 'end');
     ok($_->[1]->wait_data('end'), 'later events arrive') for @all;
-    is(scalar(grep { $_ eq 'meanwhile' || $_ eq 'end' } $_->[1]->data), 2, 'once') for @all;
+    is(scalar(grep { $_ eq 'meanwhile' || $_ eq 'end' } $_->[1]->data), 2, 'each event arrives once') for @all;
     for my $nginx (@nginx) {
         my @said = $nginx->cluster->wait_lines($SAID);
         cmp_ok(scalar @said, '>=', 1, 'the error log has a line about it');

@@ -30,7 +30,7 @@ is($stage->reconnects, 0, 'the connection is not lost');
 $redis->must('CONFIG', 'SET', 'client-query-buffer-limit', 1024 * 1024);
 $redis->must('CONFIG', 'SET', 'proto-max-bulk-len', 1024 * 1024);
 my $late = $stage->post('news', 'y' x 1_040_000);
-like($late->{status}, qr/\A(?:201|413|504)\z/, "a limit that was lowered meanwhile: $late->{status}");
+like($late->{status}, qr/\A(?:201|413|504)\z/, "an event above the lowered limit receives $late->{status}");
 is($stage->post('news', 'goes on')->{status}, 201, 'publishing continues');
 ok($client->wait_data('goes on'), 'small events arrive as before');
 $stage->ends_cleanly;

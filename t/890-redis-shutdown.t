@@ -37,7 +37,7 @@ is($steady->cluster->descriptors($steady->cluster->pid), $descriptors, 'the mast
 
 # Redis is stopped while publishers wait.
 $redis->pause;
-$proxy->hole;
+$proxy->black_hole;
 my @answers;
 my @waiting = map { my $nginx = $_; map { wait_at($nginx) } 1 .. 4 } @nginx;
 serve_for(0.2);

@@ -28,7 +28,7 @@ my $fleet = SSE::Fleet->new(
     rate       => 300,
     targets    => ['/to/a', '/to/b', '/to/c'],
 );
-ok($fleet->gather, '100 clients are connected');
+ok($fleet->wait_connected, '100 clients are connected');
 $fleet->start_publishing;
 my @killed = map { kill_connections() } 1 .. 3;
 ok($nginx[0]->cluster->reload, 'one nginx reloads');

@@ -236,7 +236,7 @@ EOF_SERVER
     my $with = '{ withCredentials: true }';
     $_->js("listen('any', '$base/any/s') && listen('none', '$base/none/s') && listen('with', '$base/trusted/s', $with) && listen('without', '$base/trusted/s')") for $app, $other;
     ok($_->becomes('heard.any.opens === 1'), '*: a page of any origin receives events') for $app, $other;
-    ok($_->becomes('heard.none.source.readyState === 2'), 'without sse_cors none does') for $app, $other;
+    ok($_->becomes('heard.none.source.readyState === 2'), 'without sse_cors no other origin is allowed') for $app, $other;
     ok($app->becomes("heard.$_.opens === 1"), "$_ credentials: a listed origin receives events") for qw(with without);
     ok($other->becomes("heard.$_.source.readyState === 2"), "$_ credentials: another origin does not") for qw(with without);
     $app->js("listen('greedy', '$base/any/s', $with)");
@@ -259,7 +259,7 @@ EOF_SERVER
     is($say->($other, '/trusted/p', $key), 'failed', 'another origin may not publish');
     is($say->($app,   '/trusted/p'), 'failed', 'a page without a password may not publish');
     is($say->($other, '/any/p'), '201 published', '*: any page may publish');
-    is($say->($app,   '/none/p'), 'failed', 'without sse_cors none does');
+    is($say->($app,   '/none/p'), 'failed', 'without sse_cors no other origin is allowed');
     is($app->js("say('$base/none/p', 'forged', {}, { mode: 'no-cors' })"), 'failed', 'another origin may not publish without a preflight request either');
     is($say->($app, '/trusted/bad?x=y'), '400 channel names beginning with sse. are reserved', 'a page can read the error of a rejected publish');
     $stage->publish('news', 'the end');

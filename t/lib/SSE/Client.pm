@@ -13,12 +13,12 @@ use SSE::Parser;
 
 # port            where nginx listens
 # path            what to GET
-# method, http    GET and 1.1 unless told otherwise
+# method, http    GET and 1.1 by default
 # headers         list of names and values sent with every request
 # last_event_id   an id to start with
-# reconnect       come back when the stream ends
-# reconnect_within  upper bound of the wait before coming back, seconds
-# elsewhere       called before it comes back, gives the port to come back to
+# reconnect       reconnect when the stream ends
+# reconnect_within  upper limit of the time before reconnecting, in seconds
+# next_port       called before reconnecting, returns the port to connect to
 # receive_buffer  SO_RCVBUF, set before connecting
 # keep_wire       keep all bytes as they came in {wire}
 # on_event        called with each event; without it they are kept in {events}
@@ -175,12 +175,12 @@ sub end ($self, $how) {
     my $wait = $self->{retry} / 1000;
     $wait = $self->{reconnect_within} if defined $self->{reconnect_within} && $wait > $self->{reconnect_within};
     $self->{state} = 'away';
-    after($wait, sub { $self->come_back if $self->{state} eq 'away' });
+    after($wait, sub { $self->reopen if $self->{state} eq 'away' });
     return;
 }
 
-sub come_back ($self) {
-    $self->{port} = $self->{elsewhere}->() if $self->{elsewhere};
+sub reopen ($self) {
+    $self->{port} = $self->{next_port}->() if $self->{next_port};
     return $self->connect;
 }
 

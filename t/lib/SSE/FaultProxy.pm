@@ -18,7 +18,7 @@ sub start ($class, %options) {
     }
     close $proxy;
     my $self = bless { pid => $pid, steering => $test, owner => $$ }, $class;
-    $self->{port} = $self->tell('port');
+    $self->{port} = $self->order('port');
     return $self;
 }
 
@@ -29,21 +29,21 @@ sub pid  ($self) { return $self->{pid} }
 # The behaviour from now on: forward normally; delay every byte by that many seconds; forward one byte at a
 # time; accept connections but forward nothing (a black hole); accept no new connections; forward that many
 # bytes per second, over all connections.
-sub pass   ($self)           { return $self->tell('pass') }
-sub delay  ($self, $seconds) { return $self->tell("delay $seconds") }
-sub split  ($self)           { return $self->tell('split') }
-sub hole   ($self)           { return $self->tell('hole') }
-sub refuse ($self)           { return $self->tell('refuse') }
-sub rate   ($self, $bytes)   { return $self->tell("rate $bytes") }
+sub pass   ($self)           { return $self->order('pass') }
+sub delay  ($self, $seconds) { return $self->order("delay $seconds") }
+sub split  ($self)           { return $self->order('split') }
+sub black_hole ($self)       { return $self->order('hole') }
+sub refuse ($self)           { return $self->order('refuse') }
+sub rate   ($self, $bytes)   { return $self->order("rate $bytes") }
 
 # Resets all connections and returns their number.
-sub cut ($self) { return $self->tell('cut') }
+sub cut ($self) { return $self->order('cut') }
 
 # The number of open connections.
-sub count ($self) { return $self->tell('count') }
+sub count ($self) { return $self->order('count') }
 
-sub tell ($self, $order) {
-    syswrite $self->{steering}, "$order\n";
+sub order ($self, $command) {
+    syswrite $self->{steering}, "$command\n";
     my $answer = '';
     while ($answer !~ /\n/) {
         sysread $self->{steering}, $answer, 64, length $answer or die "the proxy is gone\n";
@@ -110,7 +110,7 @@ sub run ($self) {
         }
         my $ready = select $reads, $writes, undef, $next;
         next if $ready <= 0;
-        return if vec($reads, fileno STDIN, 1) && !$self->obey;
+        return if vec($reads, fileno STDIN, 1) && !$self->handle_command;
         $self->accept if $self->{listener} && vec($reads, fileno $self->{listener}, 1);
         for my $side ($self->sides) {
             my $fd = fileno $side->{socket};
@@ -124,7 +124,7 @@ sub run ($self) {
 # A shuffled copy: sides are removed during the iteration, and no side is always first on a slow connection.
 sub sides ($self) { return my @all = shuffle values %{ $self->{sides} } }
 
-sub obey ($self) {
+sub handle_command ($self) {
     sysread STDIN, my $order, 256 or return 0;
     my ($word, $value) = $order =~ /(\S+)/g;
     my $answer = 'ok';

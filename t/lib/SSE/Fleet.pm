@@ -59,7 +59,7 @@ sub member ($self, $path, $number) {
             elsif ($event->{type} eq 'sse.gap') { $seen{gaps}++ }
             return;
         },
-        $moves ? (elsewhere => sub { $self->port(++$at) }) : (),
+        $moves ? (next_port => sub { $self->port(++$at) }) : (),
     );
     return { client => $client, seen => \%seen };
 }
@@ -68,7 +68,7 @@ sub loud    ($self) { return map { @{ $_->{members} } } @{ $self->{groups} } }
 sub members ($self) { return ($self->loud, @{ $self->{silent} }) }
 
 # Waits until every client is connected and has an id to resume from.
-sub gather ($self) {
+sub wait_connected ($self) {
     return wait_for(sub { !grep { $_->{client}{last_event_id} eq '' } $self->members }, 20);
 }
 

@@ -88,12 +88,12 @@ sub attempt ($self) {
         headers => ['Idempotency-Key' => $event->{key}, @{ $event->{headers} // [] }],
         body    => $event->{data},
     );
-    after($self->{answer_within}, sub { $self->again if ($self->{try} // 0) == $try && $self->{current} });
+    after($self->{answer_within}, sub { $self->retry if ($self->{try} // 0) == $try && $self->{current} });
     return;
 }
 
 sub answered ($self, $answer) {
-    return $self->again if !$answer || $answer->{status} =~ /\A50[234]\z/;
+    return $self->retry if !$answer || $answer->{status} =~ /\A50[234]\z/;
     my $event = delete $self->{current};
     if ($answer->{status} == 201 && $answer->{json}) {
         my %more = %{ $answer->{json} };
@@ -104,7 +104,7 @@ sub answered ($self, $answer) {
     return $self->pump;
 }
 
-sub again ($self) {
+sub retry ($self) {
     $self->{repeats}++;
     my $try = ++$self->{try};
     $self->{connection}->drop;
