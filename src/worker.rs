@@ -1,24 +1,27 @@
-//! One process's share of a hub: its streams by channel, their cursors, and the loop that serves
+//! One process's part of a hub: its streams by channel, their cursors, and the loop that serves
 //! them in bounded turns.
 //!
-//! A stream is a cursor, not a queue: what a client still has to get is what lies in the log behind
-//! its cursor. Live streams get frames that this process has just read, once for all of them;
-//! a stream that lags, or that begins with an older id, reads from the hub until it has caught up.
-//! Both go through `delivery`. Nothing here knows nginx: a client is a [`Socket`], the time is an argument,
-//! and callers must look at [`Worker::take_ended`] afterwards.
+//! A stream is a cursor, not a queue: the events behind its cursor are what the client still has to
+//! receive. Live streams receive frames that this process has just read, once for all of them. A
+//! stream that has fallen behind, or that starts from an older id, reads from the hub until it has
+//! caught up. Both go through `delivery`. Nothing here knows nginx: a client is a [`Socket`], the
+//! time is an argument, and callers must call [`Worker::take_ended`] afterwards.
 //!
 //! # Layout
 //!
-//! - `stream`, `channel`, `keys`: what a process knows of its streams and of the channels they listen to
-//! - `open`, `pending`, `end`: how a stream starts, when it starts behind Redis, and how it ends
-//! - `log_reader`, `batch_cache`, `delivery`, `event_ids`: reads the log, frames events once for many
-//!   streams, writes them to one client, and writes their ids
-//! - `backlog`: what a stream lacks, which is looked up in the hub
-//! - `client_past`, `id_claims`: what a client has received elsewhere, and ids that are ahead of this hub
+//! - `stream`, `channel`, `keys`: a process's record of its streams and of the channels they
+//!   subscribe to
+//! - `open`, `pending`, `end`: how a stream starts, how it waits for Redis before that, and how it
+//!   ends
+//! - `log_reader`, `batch_cache`, `delivery`, `event_ids`: reads the log, frames events once for
+//!   many streams, writes them to one client, and determines their ids
+//! - `backlog`: the events that a stream lacks and has to read from the hub
+//! - `client_past`, `id_claims`: what a client has received elsewhere, and ids that are ahead of
+//!   this hub
 //! - `pattern`: which patterns an event matches
 //! - `channel_task`: work that concerns all streams of a channel
-//! - `presence`, `admin`: presence events, and what an administrator asks for
-//! - `scheduler`, `timer_wheel`: what one wake-up and one tick do, and deadlines
+//! - `presence`, `admin`: presence events, and commands of an administrator
+//! - `scheduler`, `timer_wheel`: the work of one wake-up and of one tick, and deadlines
 //! - `socket`, `settings`: the interface of a connection, and the settings of a location
 
 mod admin;
@@ -76,9 +79,9 @@ pub use socket::{Batch, Sent, Socket};
 pub struct Worker<S: Socket> {
     hub: Hub,
     wakers: &'static dyn Wakers,
-    /// The waker of this process.
+    /// This process's number among `wakers`.
     waker: Option<usize>,
-    seat: Option<SlotClaim>,
+    slot: Option<SlotClaim>,
     streams: SlotMap<StreamKey, Stream<S>>,
     channels: SlotMap<ChannelKey, Channel>,
     by_name: HashMap<Box<[u8]>, ChannelKey>,
@@ -86,51 +89,51 @@ pub struct Worker<S: Socket> {
     patterns: Patterns,
     /// The position up to which this process has read the log.
     read: u64,
-    kept: FrameCache,
-    /// Channels through whose streams something is on its way.
-    passes: VecDeque<ChannelKey>,
-    /// Streams that wait for a visit of their own.
+    frame_cache: FrameCache,
+    /// Channels with a fan-out in progress, in the order in which they are served.
+    fan_outs: VecDeque<ChannelKey>,
+    /// Tasks for single streams.
     tasks: VecDeque<Task>,
     wheel: TimerWheel<Task>,
-    /// When the last tick was, in ms: deadlines up to then are being met.
-    ticked: u64,
-    /// Streams that have not begun.
+    /// Time of the last tick (ms). Deadlines up to then are due.
+    last_tick: u64,
+    /// Streams that have not started.
     waiting: VecDeque<StreamKey>,
-    /// So many of them are still to be looked at in this tick.
-    overdue: usize,
-    errands: VecDeque<ChannelTask>,
-    /// Streams, and channels to be left, that could not get the lock.
-    stuck: Vec<StreamKey>,
-    unleft: VecDeque<Membership>,
-    /// Buckets of the channel table that are still to be swept after a death.
-    unswept: usize,
+    /// Number of waiting streams that are still to be checked in this tick.
+    unchecked: usize,
+    channel_tasks: VecDeque<ChannelTask>,
+    /// Streams and channels whose work is to be retried because the lock was not available.
+    to_retry: Vec<StreamKey>,
+    to_leave: VecDeque<Membership>,
+    /// Buckets of the channel table that are still to be cleared of the streams of dead processes.
+    unswept_buckets: usize,
     ended: VecDeque<(StreamKey, End)>,
-    /// Streams that watch the figures, and are none of them.
+    /// Number of streams of figures, which are not counted as subscribers.
     watchers: usize,
-    shared: BatchCache,
+    batch_cache: BatchCache,
     heartbeat: Batch,
-    tally: Counts,
-    /// Events of channels that were forgotten wait to be freed by this process.
+    counts: Counts,
+    /// Whether this process still has to free events of deleted channels.
     freeing: bool,
     presence: Presence,
     random: fastrand::Rng,
     draining: Option<Drain>,
-    /// When the once-a-second look is due (ms).
-    look_at: u64,
+    /// Time of the next housekeeping (ms).
+    housekeeping_at: u64,
 }
 
-/// A visit that a stream waits for.
+/// Work for a single stream.
 #[derive(Clone, Copy, Debug)]
 enum Task {
     Serve(StreamKey),
     Beat(StreamKey),
     End(StreamKey, End),
-    /// Its time to end is over, whatever its socket does.
+    /// Ends the stream at once, even if its socket has unsent data.
     Cut(StreamKey, End),
 }
 
 impl Task {
-    /// The stream that the task is about.
+    /// Returns the stream that the task concerns.
     fn stream(self) -> StreamKey {
         match self {
             Task::Serve(key) | Task::Beat(key) | Task::End(key, _) | Task::Cut(key, _) => key,
@@ -138,41 +141,41 @@ impl Task {
     }
 }
 
-/// The streams of a process that quits are ended evenly.
+/// A drain: ends the streams of a process that is shutting down, spread evenly over time.
 struct Drain {
     from: u64,
-    /// Until then (ms).
+    /// End of the drain (ms).
     until: u64,
     count: usize,
-    /// Those whose end is not entered yet.
+    /// Streams whose deadline is not on the timer wheel yet.
     streams: std::vec::IntoIter<StreamKey>,
 }
 
-/// What was done since the counters in the region were last raised.
+/// Increments of the hub's counters that have not been added to shared memory yet.
 #[derive(Default)]
 struct Counts {
     events: u64,
     bytes: u64,
     gaps: u64,
-    passes: u64,
-    pass_ms: u64,
+    fan_outs: u64,
+    fan_out_ms: u64,
     writes: usize,
 }
 
-/// What is known of an open stream.
+/// A summary of an open stream.
 #[derive(Clone, Debug)]
 pub struct StreamInfo {
-    /// The last id that it was sent.
+    /// The last id sent to the client.
     pub last_id: Option<Id>,
-    /// Events that it was sent.
+    /// Number of events sent to the client.
     pub events_sent: u64,
 }
 
 impl<S: Socket> Worker<S> {
-    /// Takes a seat in the hub, and tells who comes and goes if `presence` says so. `waker` is the
-    /// number of this process among `wakers`; `None` if nobody can wake it, and the log must be looked
-    /// at every [`Worker::tick_interval`]. `seed` makes the random parts of times differ between
-    /// processes.
+    /// Claims a slot in the hub. `waker` is the number of this process among `wakers`, or `None` if
+    /// no other process can wake it; the log must then be read every [`Worker::tick_interval`].
+    /// `presence` determines whether presence events are published. `seed` makes the random parts
+    /// of times differ between processes.
     pub fn new(
         hub: Hub,
         wakers: &'static dyn Wakers,
@@ -186,76 +189,77 @@ impl<S: Socket> Worker<S> {
             hub,
             wakers,
             waker,
-            seat: None,
+            slot: None,
             streams: SlotMap::with_key(),
             channels: SlotMap::with_key(),
             by_name: HashMap::new(),
             by_record: HashMap::default(),
             patterns: Patterns::default(),
-            kept: FrameCache::default(),
-            passes: VecDeque::new(),
+            frame_cache: FrameCache::default(),
+            fan_outs: VecDeque::new(),
             tasks: VecDeque::new(),
             wheel: TimerWheel::new(now.mono),
-            ticked: now.mono,
+            last_tick: now.mono,
             waiting: VecDeque::new(),
-            overdue: 0,
-            errands: VecDeque::new(),
-            stuck: Vec::new(),
-            unleft: VecDeque::new(),
-            unswept: 0,
+            unchecked: 0,
+            channel_tasks: VecDeque::new(),
+            to_retry: Vec::new(),
+            to_leave: VecDeque::new(),
+            unswept_buckets: 0,
             ended: VecDeque::new(),
             watchers: 0,
-            shared: BatchCache::default(),
-            heartbeat: Batch::of(vec![frame::heartbeat()]),
-            tally: Counts::default(),
+            batch_cache: BatchCache::default(),
+            heartbeat: Batch::from_frames(vec![frame::heartbeat()]),
+            counts: Counts::default(),
             freeing: false,
             presence,
             random: fastrand::Rng::with_seed(seed),
             draining: None,
-            look_at: now.mono,
+            housekeeping_at: now.mono,
         };
         worker.claim_slot();
-        // The slot's former tenant may have died between an append and the wake-ups.
-        worker.bury(now);
+        // The slot's previous owner may have died between an append and its wake-ups.
+        worker.reap_dead(now);
         worker
     }
 
-    /// Enters the number of this process among the wakers, once there is one for it.
+    /// Sets the number of this process among the wakers, if it had none before.
     pub fn set_waker(&mut self, waker: usize) {
         self.waker = Some(waker);
-        if let Some(seat) = self.seat {
-            self.hub.set_waker(seat, self.waker);
+        if let Some(slot) = self.slot {
+            self.hub.set_waker(slot, self.waker);
         }
     }
 
-    /// Whether this process can be woken.
+    /// Whether other processes can wake this one.
     pub fn has_waker(&self) -> bool {
         self.waker.is_some()
     }
 
     fn claim_slot(&mut self) {
-        self.seat = self.hub.claim_slot();
-        if let Some(seat) = self.seat {
-            self.hub.set_waker(seat, self.waker);
+        self.slot = self.hub.claim_slot();
+        if let Some(slot) = self.slot {
+            self.hub.set_waker(slot, self.waker);
         }
     }
 
-    /// Whether this process has been woken for this hub, or has to look at the log by itself.
+    /// Whether this process has been woken for this hub, or has no slot and therefore has to poll.
     pub fn is_woken(&self) -> bool {
-        self.seat.is_none_or(|seat| self.hub.is_woken(seat))
+        self.slot.is_none_or(|slot| self.hub.is_woken(slot))
     }
 
-    /// The slot of this process in the hub, if there was a free one.
+    /// Returns the index of this process's slot in the hub; `None` if no slot was free.
     pub fn slot(&self) -> Option<usize> {
-        self.seat.map(|seat| seat.slot)
+        self.slot.map(|slot| slot.slot)
     }
 
-    /// The hub.
+    /// Returns the hub that this worker serves.
     pub fn hub(&self) -> &Hub {
         &self.hub
     }
 
-    /// Publishes, and wakes everybody who listens but this process: it has to take a turn itself.
+    /// Publishes events and wakes all other processes that listen. This process must take a turn
+    /// itself.
     pub fn publish(
         &mut self,
         channel: &[u8],
@@ -264,21 +268,21 @@ impl<S: Socket> Worker<S> {
         now: Now,
     ) -> Result<Published, PublishError> {
         let published = self.hub.publish(channel, events, key, now)?;
-        self.ring(&published.listeners, now);
+        self.wake(&published.listeners, now);
         Ok(published)
     }
 
-    /// The socket of a stream.
+    /// Returns the socket of a stream.
     pub fn socket(&mut self, key: StreamKey) -> Option<&mut S> {
         self.streams.get_mut(key).map(|stream| &mut stream.socket)
     }
 
-    /// How many streams are open.
+    /// Returns the number of open streams.
     pub fn streams(&self) -> usize {
         self.streams.len()
     }
 
-    /// What is known of a stream.
+    /// Returns a summary of a stream.
     pub fn info(&self, key: StreamKey) -> Option<StreamInfo> {
         let stream = self.streams.get(key)?;
         Some(StreamInfo {
@@ -287,7 +291,7 @@ impl<S: Socket> Worker<S> {
         })
     }
 
-    /// The names of a stream's channels, or its patterns as the hub knows them.
+    /// Returns the names of a stream's channels, or its patterns in the hub's form.
     pub fn names(&self, key: StreamKey) -> Vec<Box<[u8]>> {
         let stream = self.streams.get(key);
         let subscriptions = stream.map(|stream| stream.channels.as_slice()).unwrap_or_default();
@@ -295,23 +299,23 @@ impl<S: Socket> Worker<S> {
         channels.map(|channel| channel.name.clone()).collect()
     }
 
-    /// A stream that this process has ended. Its last bytes are sent: the request is to be
-    /// finalized, which closes the stream.
+    /// Returns a stream that this process has ended and whose last bytes have been sent. The caller
+    /// must finalize the request, which closes the stream.
     pub fn take_ended(&mut self) -> Option<(StreamKey, End)> {
         self.ended.pop_front()
     }
 
-    /// Gives the seat back; for the end of the process.
+    /// Publishes pending presence events and frees the slot. Called when the process ends.
     pub fn release(&mut self, now: Now) {
         self.presence.make_due();
-        while self.tell_presence(now) {}
-        self.flush_tally();
-        if let Some(seat) = self.seat.take() {
-            self.hub.release_slot(seat);
+        while self.publish_presence(now) {}
+        self.flush_counts();
+        if let Some(slot) = self.slot.take() {
+            self.hub.release_slot(slot);
         }
     }
 
-    /// The stream gets no more bytes from here.
+    /// Ends a stream. The worker sends nothing more to it.
     fn end(&mut self, key: StreamKey, end: End) {
         let Some(stream) = self.streams.get_mut(key) else { return };
         if matches!(stream.state, StreamState::Ended) {
@@ -321,7 +325,7 @@ impl<S: Socket> Worker<S> {
         self.ended.push_back((key, end));
     }
 
-    fn ring(&self, slots: &[usize], now: Now) {
+    fn wake(&self, slots: &[usize], now: Now) {
         let own = slots.iter().position(|slot| Some(*slot) == self.slot());
         let (before, after) = slots.split_at(own.unwrap_or(slots.len()));
         self.hub.wake(before, now, self.wakers);
@@ -329,12 +333,12 @@ impl<S: Socket> Worker<S> {
     }
 }
 
-/// Bytes that count as one more write of a turn.
+/// This many bytes count as one more write in a turn's budget.
 const BYTES_OF_A_WRITE: usize = 32 << 10;
 
 impl Counts {
-    /// Counts a write and its bytes; returns how many frames the socket has taken.
-    fn sent(&mut self, sent: Sent, batch: &Batch, audience: Accounting) -> usize {
+    /// Counts a write and its bytes. Returns the number of frames that the socket accepted.
+    fn sent(&mut self, sent: Sent, batch: &Batch, accounting: Accounting) -> usize {
         self.writes += 1 + batch.body_len() / BYTES_OF_A_WRITE;
         let frames = batch.frames();
         let (taken, bytes) = match sent {
@@ -345,15 +349,15 @@ impl Counts {
             }
             Sent::Failed => (0, 0),
         };
-        if audience == Accounting::Client {
+        if accounting == Accounting::Client {
             self.bytes += bytes as u64;
         }
         taken
     }
 
-    /// Counts events that the socket has taken.
-    fn delivered(&mut self, events: usize, audience: Accounting) {
-        if audience == Accounting::Client {
+    /// Counts events that the socket accepted.
+    fn delivered(&mut self, events: usize, accounting: Accounting) {
+        if accounting == Accounting::Client {
             self.events += events as u64;
         }
     }

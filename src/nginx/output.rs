@@ -339,7 +339,7 @@ impl Socket for Client {
         }
     }
 
-    fn warm(&self) -> usize {
+    fn prefetch(&self) -> usize {
         let alive = match self {
             Client::Request(output) => output.request.get().map(|_| output.connection),
             Client::Lean(lean) => lean.alive(),

@@ -1,59 +1,60 @@
-//! What an administrator asks of a channel, and the module's own channels.
+//! Commands of an administrator, and the module's own channels.
 
 use super::socket::Socket;
 use super::Worker;
 use crate::hub::{Forgotten, Locked, NewEvent, Now, PublishError};
 
-/// How often the figures are published to those who watch them, in ms.
-const FEED: u64 = 1000;
+/// Interval in ms at which figures are published to streams that watch them.
+const FEED_INTERVAL: u64 = 1000;
 /// The channel of the hub's figures.
 pub const STATUS_CHANNEL: &[u8] = b"sse.status";
-/// The channel of the figures of all hubs; it is in one of them.
+/// The channel of all hubs' figures; one of the hubs carries it.
 pub const ALL_STATUS_CHANNEL: &[u8] = b"sse.status.all";
 
-/// Whether a channel is one of the figures'.
+/// Whether a channel carries figures.
 pub(super) fn is_status(channel: &[u8]) -> bool {
     channel == STATUS_CHANNEL || channel == ALL_STATUS_CHANNEL
 }
 
 impl<S: Socket> Worker<S> {
-    /// Ends all streams of a channel, on all processes. Returns how many; `None` if there is no such
-    /// channel. This process has to take a turn afterwards.
+    /// Ends all streams of a channel, in all processes. Returns their number, or `None` if the
+    /// channel does not exist. This process must take a turn afterwards.
     pub fn end_streams(&mut self, channel: &[u8], now: Now) -> Result<Option<u64>, Locked> {
         let Some((streams, listeners)) = self.hub.end_streams(channel)? else { return Ok(None) };
-        self.ring(&listeners, now);
+        self.wake(&listeners, now);
         Ok(Some(streams))
     }
 
-    /// Forgets the events of a channel; their memory is freed in the turns that follow. `None` if there is
-    /// no such channel. This process has to take a turn afterwards.
+    /// Deletes the events of a channel; their memory is freed in later turns. Returns `None` if the
+    /// channel does not exist. This process must take a turn afterwards.
     pub fn forget_channel(&mut self, name: &[u8], now: Now) -> Result<Option<Forgotten>, Locked> {
         let forgotten = self.hub.forget_channel(name, now)?;
         self.freeing = true;
         Ok(forgotten)
     }
 
-    /// Forgets the events of a channel, if none has come behind a position of the log.
+    /// Deletes the events of a channel, unless an event was appended after a position of the log.
     pub fn forget_up_to(&mut self, name: &[u8], position: u64, now: Now) -> Result<(), Locked> {
         self.hub.forget_up_to(name, position, now)?;
         self.freeing = true;
         Ok(())
     }
 
-    /// Whether this process is to publish the figures now: somebody watches them here, and no other
-    /// process has published them within the last second.
+    /// Whether this process is to publish the figures now: a stream of this process watches them,
+    /// and no process has published them within the last second.
     pub fn feed_is_due(&self, now: Now) -> bool {
         let here = |channel: &[u8]| self.by_name.contains_key(channel);
-        (here(STATUS_CHANNEL) || here(ALL_STATUS_CHANNEL)) && self.hub.feed_is_due(FEED, now)
+        (here(STATUS_CHANNEL) || here(ALL_STATUS_CHANNEL))
+            && self.hub.feed_is_due(FEED_INTERVAL, now)
     }
 
-    /// Whether anybody listens to a channel on this nginx.
+    /// Whether a channel has subscribers on this nginx.
     pub fn has_watchers(&self, channel: &[u8]) -> bool {
         let known = self.hub.channel(channel).ok().flatten();
         known.is_some_and(|channel| channel.subscribers > 0)
     }
 
-    /// Publishes figures; older ones are of no use to anybody, and go.
+    /// Publishes figures, replacing earlier ones, which are of no use any more.
     pub fn publish_figures(
         &mut self,
         channel: &[u8],
@@ -62,7 +63,7 @@ impl<S: Socket> Worker<S> {
     ) -> Result<(), PublishError> {
         let event = NewEvent { event_type: b"", data };
         let published = self.hub.publish_latest(channel, event, now)?;
-        self.ring(&published.listeners, now);
+        self.wake(&published.listeners, now);
         Ok(())
     }
 
@@ -75,7 +76,7 @@ impl<S: Socket> Worker<S> {
     ) -> Result<(), PublishError> {
         let event = NewEvent { event_type: b"", data };
         let published = self.hub.publish_own(channel, event, now)?;
-        self.ring(&published.listeners, now);
+        self.wake(&published.listeners, now);
         Ok(())
     }
 }

@@ -1,4 +1,5 @@
-//! What a stream that is behind still has to get from the hub, whatever it listens to.
+//! The events that a stream lacks and has to read from the hub, for channels as well as for
+//! patterns.
 
 use super::channel::Channel;
 use crate::hub::{
@@ -6,22 +7,22 @@ use crate::hub::{
     ReplayStart, ReplayedEvent,
 };
 
-/// What a stream lacks.
+/// The events that a stream lacks.
 #[derive(Debug)]
 pub enum Backlog {
-    /// Of channels that it has joined.
+    /// The events of channels that the stream is subscribed to.
     Of(Box<ReplayCursor>),
-    /// Of all channels that its patterns match.
+    /// The events of all channels that its patterns match.
     Matching(Box<PatternReplay>),
 }
 
-/// Where a stream begins.
+/// Where a stream starts.
 pub struct Begun {
     /// The end of the log at that moment.
     pub end: LogOrder,
-    /// What the client has had of events that are not in the log yet.
+    /// What the client has received of events that are not in the log yet.
     pub seen: AlreadySeen,
-    /// What it first has to get.
+    /// The events that the client has missed.
     pub missed: Option<Backlog>,
 }
 
@@ -39,24 +40,23 @@ impl From<(LogOrder, AlreadySeen, Option<Box<PatternReplay>>)> for Begun {
 }
 
 impl Backlog {
-    /// For a stream in progress that has had everything up to `at`, and some elsewhere.
+    /// Returns the backlog of a running stream that has received everything up to `at`, and the
+    /// events in `seen` from another nginx.
     pub fn since<'a>(
         at: u64,
         seen: AlreadySeen,
         until: u64,
         channels: impl Iterator<Item = &'a Channel> + Clone,
     ) -> Backlog {
-        match channels.clone().any(|channel| pattern_of(&channel.name).is_some()) {
-            true => {
-                Backlog::Matching(PatternReplay::since(at, seen, channels.map(|c| c.name.clone())))
-            }
-            false => {
-                Backlog::Of(ReplayCursor::since(at, seen, until, channels.map(|c| c.membership)))
-            }
+        if channels.clone().any(|channel| pattern_of(&channel.name).is_some()) {
+            Backlog::Matching(PatternReplay::since(at, seen, channels.map(|c| c.name.clone())))
+        } else {
+            Backlog::Of(ReplayCursor::since(at, seen, until, channels.map(|c| c.membership)))
         }
     }
 
-    /// The next slice; `None` if it is still being looked for.
+    /// Reads the next batch of events from the hub. Returns `None` if the search for them is not
+    /// finished.
     pub fn replayed(
         &mut self,
         hub: &Hub,
@@ -70,7 +70,7 @@ impl Backlog {
         }
     }
 
-    /// Something was lost before what follows, whatever the hub knows of it.
+    /// Records that events were lost before the backlog, even if the hub does not know of it.
     pub fn require_gap(&mut self) {
         match self {
             Backlog::Of(cursor) => cursor.require_gap(),
@@ -78,7 +78,7 @@ impl Backlog {
         }
     }
 
-    /// The position up to which it goes.
+    /// Returns the position up to which the backlog extends.
     pub fn until(&self) -> u64 {
         match self {
             Backlog::Of(cursor) => cursor.until(),
@@ -86,7 +86,7 @@ impl Backlog {
         }
     }
 
-    /// The event was handed to the socket.
+    /// Records that the socket has accepted an event.
     pub fn delivered(&mut self, found: &ReplayedEvent) {
         match self {
             Backlog::Of(cursor) => cursor.delivered(found),
@@ -94,7 +94,7 @@ impl Backlog {
         }
     }
 
-    /// The gap of a slice was told.
+    /// Records that the gap event of a batch has been sent.
     pub fn gap_sent(&mut self, replayed: &ReplayBatch) {
         match self {
             Backlog::Of(cursor) => cursor.gap_sent(replayed),

@@ -1,4 +1,4 @@
-//! Frames for streams that lack the same: made and joined once for all of them.
+//! Batches of frames, prepared once for all streams that lack the same events.
 
 use super::channel::Channel;
 use super::event_ids::Ids;
@@ -8,22 +8,22 @@ use super::socket::Batch;
 use super::stream::{Stream, Subscriptions};
 use crate::hub::{Kind, LogOrder};
 
-/// Frames that one batch has at most.
+/// Maximum number of frames in a batch.
 const BATCH_FRAMES: usize = 256;
 
-/// The frames that were prepared last: for as long as streams lack the same, they are used again.
+/// The batch that was prepared last, which is reused while streams lack the same frames.
 #[derive(Default)]
 pub struct BatchCache {
     pub batch: Batch,
     pub places: Vec<(LogOrder, Kind)>,
-    /// Nothing is left behind the batch.
+    /// Whether the batch includes the newest frame.
     pub complete: bool,
-    of: Option<(ChannelKey, Option<u64>, usize, Naming)>,
-    lane: Option<CacheKey>,
+    prepared: Option<(ChannelKey, Option<u64>, usize, Naming)>,
+    suits: Option<CacheKey>,
 }
 
-/// Who lacks exactly the batch that was prepared last: on a channel with many streams, nearly all. Holds
-/// for as long as the channel has nothing newer.
+/// The state of a stream that lacks exactly the prepared batch: nearly every stream of a busy
+/// channel. Valid as long as the channel has nothing newer.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct CacheKey {
     channel: ChannelKey,
@@ -33,34 +33,36 @@ struct CacheKey {
 }
 
 impl BatchCache {
-    /// Whether the batch is all that a stream lacks of a channel whose newest event is at `newest`.
+    /// Whether the batch is exactly what a stream lacks of a channel whose newest entry is at
+    /// `newest`.
     pub fn suits<S>(&self, stream: &Stream<S>, channel: ChannelKey, newest: u64) -> bool {
         let naming = stream.settings.naming;
-        let lane = CacheKey { channel, newest, at: stream.at, naming };
+        let key = CacheKey { channel, newest, at: stream.at, naming };
         let alone = matches!(stream.channels, Subscriptions::One(_)) && stream.past.is_none();
-        self.lane == Some(lane) && alone
+        self.suits == Some(key) && alone
     }
 
-    /// The frames of one channel behind `at`. Streams that lack the same frames share the batch.
+    /// Prepares the frames of one channel after `at`. Keeps the batch if it already has these
+    /// frames.
     pub fn prepare_one(&mut self, key: ChannelKey, channel: &Channel, at: u64, naming: Naming) {
         let newer = channel.newer(at);
-        let first = channel.recent.len() - newer;
+        let first = channel.frames.len() - newer;
         let count = newer.min(BATCH_FRAMES);
         self.complete = count == newer;
-        let lane = CacheKey { channel: key, newest: channel.newest, at, naming };
-        self.lane = (self.complete && newer > 0).then_some(lane);
-        let position = channel.recent.get(first).map(|recent| recent.place.position);
-        if self.of == Some((key, position, count, naming)) {
+        let suits = CacheKey { channel: key, newest: channel.newest, at, naming };
+        self.suits = (self.complete && newer > 0).then_some(suits);
+        let position = channel.frames.get(first).map(|recent| recent.place.position);
+        if self.prepared == Some((key, position, count, naming)) {
             return;
         }
-        let frames = channel.recent.range(first..first + count);
+        let frames = channel.frames.range(first..first + count);
         self.places = frames.clone().map(|recent| (recent.place, recent.kind)).collect();
         let frames = frames.map(|recent| recent.frame(naming, &channel.name));
-        self.batch = Batch::of(frames.collect());
-        self.of = Some((key, position, count, naming));
+        self.batch = Batch::from_frames(frames.collect());
+        self.prepared = Some((key, position, count, naming));
     }
 
-    /// The frames of several channels behind `at`, merged by position.
+    /// Prepares the frames of several channels after `at`, merged by position.
     pub fn prepare_many<'a>(
         &mut self,
         channels: impl Iterator<Item = &'a Channel>,
@@ -69,12 +71,12 @@ impl BatchCache {
         ids: Ids,
     ) {
         let newer = |channel: &'a Channel| {
-            let newer = channel.recent.range(channel.recent.len() - channel.newer(at)..);
+            let newer = channel.frames.range(channel.frames.len() - channel.newer(at)..);
             newer.map(move |recent| (recent, channel))
         };
         let mut all: Vec<_> = channels.flat_map(newer).collect();
         all.sort_unstable_by_key(|(recent, _)| recent.place.position);
-        // Several patterns may match one channel.
+        // Several patterns may match the same event.
         all.dedup_by_key(|(recent, _)| recent.place.position);
         self.complete = all.len() <= BATCH_FRAMES;
         all.truncate(BATCH_FRAMES);
@@ -82,8 +84,8 @@ impl BatchCache {
         let frames = all
             .into_iter()
             .map(|(recent, channel)| ids.frame(recent.frame(naming, &channel.name), recent.place));
-        self.batch = Batch::of(frames.collect());
-        self.of = None;
-        self.lane = None;
+        self.batch = Batch::from_frames(frames.collect());
+        self.prepared = None;
+        self.suits = None;
     }
 }

@@ -1,4 +1,4 @@
-//! A channel as one process sees it: its streams here, and the newest frames.
+//! A process's view of a channel: the streams in this process, and the newest frames.
 
 use std::cell::OnceCell;
 use std::collections::VecDeque;
@@ -9,32 +9,33 @@ use super::settings::Naming;
 use crate::hub::{AlreadySeen, Kind, LogOrder, Membership};
 use crate::sse::frame::Frame;
 
-/// A frame that was just read from the log.
+/// The frame of an event that was read from the log.
 #[derive(Debug)]
 pub struct CachedFrame {
     pub place: LogOrder,
     pub kind: Kind,
-    /// The frame as published.
+    /// The frame with the event's own type.
     pub frame: Frame,
-    /// The name of its channel, where a pattern has it.
+    /// The name of the event's channel, if the frame is cached for a pattern.
     channel: Option<Rc<[u8]>>,
-    /// The frame with the channel's name as type, made when the first stream wants it.
+    /// The frame with the channel's name as its type, built when the first stream needs it.
     named: OnceCell<Frame>,
 }
 
 impl CachedFrame {
-    /// A frame that was just read.
+    /// Creates the frame of an event of the channel that caches it.
     pub fn new(place: LogOrder, kind: Kind, frame: Frame) -> CachedFrame {
         CachedFrame { place, kind, frame, channel: None, named: OnceCell::new() }
     }
 
-    /// The same once more, of a channel with this name, for its streams or those of a pattern.
+    /// Returns a copy for the streams of a pattern, with the name of the event's channel.
     pub fn of(&self, channel: Rc<[u8]>) -> CachedFrame {
         let frame = self.frame.clone();
         CachedFrame { channel: Some(channel), ..CachedFrame::new(self.place, self.kind, frame) }
     }
 
-    /// The frame for streams that name events so; it was read for this channel or pattern.
+    /// Returns the frame in the form for this naming. `channel` is the channel or pattern that
+    /// caches it.
     pub fn frame(&self, naming: Naming, channel: &[u8]) -> Frame {
         match naming {
             Naming::ByType => self.frame.clone(),
@@ -46,84 +47,86 @@ impl CachedFrame {
     }
 }
 
-/// The way of an event through a channel's streams, in slices.
+/// The progress of fanning out new events to a channel's streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FanOut {
-    /// Every stream here has been looked at since the last event.
+    /// All streams have been served since the last event.
     Rest,
-    /// The next stream to look at.
+    /// In progress; `next` is the index of the next stream.
     Running { next: usize },
-    /// The same, and something has come or moved meanwhile: once more from the first.
+    /// In progress, and must start over from the first stream afterwards, because an event arrived
+    /// or a stream moved meanwhile.
     RunningAgain { next: usize },
 }
 
-/// A channel, or a pattern, that has at least one stream in this process.
+/// A channel or a pattern with at least one stream in this process.
 #[derive(Debug)]
 pub struct Channel {
     pub name: Box<[u8]>,
     pub membership: Membership,
     pub streams: Vec<StreamKey>,
-    /// Frames by rising position.
-    pub recent: VecDeque<CachedFrame>,
-    /// Up to this position `recent` has holes; behind it, it has every event of the channel.
-    pub whole_after: u64,
-    /// The newest position at which the channel had something.
+    /// Cached frames, by rising position.
+    pub frames: VecDeque<CachedFrame>,
+    /// The cache is incomplete up to this position, and has every event of the channel after it.
+    pub complete_after: u64,
+    /// The position of the channel's newest log entry.
     pub newest: u64,
-    /// When the newest event came (ms of the monotonic clock).
-    pub born: u64,
-    pub pass: FanOut,
+    /// When the newest event was published (ms of the monotonic clock).
+    pub published_at: u64,
+    pub fan_out: FanOut,
 }
 
 impl Channel {
-    /// Takes a stream out of the list. Returns the stream that moved to its place.
+    /// Removes a stream. Returns the stream that has taken its index, if any.
     pub fn remove(&mut self, index: usize) -> Option<StreamKey> {
         self.streams.swap_remove(index);
-        // The one that moved may have come from behind the pass to before it.
-        if let FanOut::Running { next } = self.pass {
+        // The moved stream may have skipped from the unserved to the served part.
+        if let FanOut::Running { next } = self.fan_out {
             if index < next {
-                self.pass = FanOut::RunningAgain { next };
+                self.fan_out = FanOut::RunningAgain { next };
             }
         }
         self.streams.get(index).copied()
     }
 
-    /// Something is new. True if the channel has to be put into the queue.
+    /// Records a new log entry. Returns whether the channel has to be queued for a fan-out.
     pub fn touch(&mut self, position: u64) -> bool {
         self.newest = position;
-        match self.pass {
+        match self.fan_out {
             FanOut::Rest => {
-                self.pass = FanOut::Running { next: 0 };
+                self.fan_out = FanOut::Running { next: 0 };
                 true
             }
             FanOut::Running { next } | FanOut::RunningAgain { next } => {
-                self.pass = FanOut::RunningAgain { next };
+                self.fan_out = FanOut::RunningAgain { next };
                 false
             }
         }
     }
 
-    /// How many of the newest frames come after a position.
+    /// Returns the number of cached frames after a position.
     pub fn newer(&self, at: u64) -> usize {
-        self.recent.iter().rev().take_while(|recent| recent.place.position > at).count()
+        self.frames.iter().rev().take_while(|recent| recent.place.position > at).count()
     }
 
-    /// Whether a client was further on another nginx than one of the newest frames is.
+    /// Whether the client has already received, from another nginx, one of the cached frames after
+    /// `at`.
     pub fn is_behind(&self, at: u64, seen: Option<&AlreadySeen>) -> bool {
         let Some(seen) = seen else { return false };
         let elsewhere = LogOrder { entry_id: seen.entry_id, position: 0 };
-        // Ids rise, so the first of them says it.
-        let first = || self.recent.get(self.recent.len() - self.newer(at));
+        // Ids rise, so it is enough to check the first one.
+        let first = || self.frames.get(self.frames.len() - self.newer(at));
         first().is_some_and(|first| first.place.by_id(first.kind) <= elsewhere)
     }
 
-    /// Drops the oldest frame; what is not there any more has to be read from the hub.
+    /// Drops the oldest frame. Streams that still need it read it from the hub.
     pub fn drop_oldest(&mut self) {
-        if let Some(oldest) = self.recent.pop_front() {
-            // A hole that was found meanwhile lies behind it.
-            self.whole_after = self.whole_after.max(oldest.place.position);
+        if let Some(oldest) = self.frames.pop_front() {
+            // `complete_after` may be higher already, because of an event that was not cached.
+            self.complete_after = self.complete_after.max(oldest.place.position);
         }
-        if self.recent.is_empty() {
-            self.recent = VecDeque::new();
+        if self.frames.is_empty() {
+            self.frames = VecDeque::new();
         }
     }
 }

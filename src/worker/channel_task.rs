@@ -1,7 +1,8 @@
-//! What is to be done with all streams of a channel, or with all channels: a bounded number in each turn.
+//! Tasks that concern all streams of a channel, or all channels, done in bounded steps.
 //!
-//! As long as an errand is not done the process reads no further and serves no stream. So a stream
-//! still stands where it stood when the errand began, and who was there then is told from who came later.
+//! Until a task is complete, the process neither reads the log nor serves streams. Streams
+//! therefore stay where they were when the task began, and streams that were open then can be
+//! distinguished from later ones.
 
 use std::collections::VecDeque;
 
@@ -11,75 +12,77 @@ use super::socket::Socket;
 use super::{Task, Worker};
 use crate::hub::{Budget, Now};
 
-/// Steps that it takes to begin a stream that has waited.
+/// Budget steps for starting a stream that has waited.
 const BEGINNING: usize = 32;
 
-/// What is left of an errand.
+/// The remainder of a task.
 #[derive(Debug)]
 pub enum ChannelTask {
-    /// An administrator has ended the streams that the channel had at a position.
+    /// Ends the streams that the channel had at a position, for an administrator.
     End { channel: ChannelKey, position: u64, left: usize },
-    /// The channel is in step: those of its streams begin whose other channels are, too.
+    /// Starts the waiting streams whose channels are all in sync with Redis, because this channel
+    /// now is.
     Begin { channel: ChannelKey, left: usize },
-    /// The ring was overtaken: the streams of all channels look into the hub for what they missed behind
+    /// Makes the streams of all channels read from the hub, because the ring was overwritten behind
     /// `read`.
     Overtaken { channels: VecDeque<ChannelKey>, read: u64 },
 }
 
 impl<S: Socket> Worker<S> {
-    /// The streams that the channel had at a position are to end.
-    pub(super) fn told_to_end(&mut self, channel: ChannelKey, position: u64) {
+    /// Ends the streams that the channel had at a position.
+    pub(super) fn end_streams_opened_before(&mut self, channel: ChannelKey, position: u64) {
         let left = self.channels.get(channel).map_or(0, |channel| channel.streams.len());
-        self.errands.push_back(ChannelTask::End { channel, position, left });
+        self.channel_tasks.push_back(ChannelTask::End { channel, position, left });
     }
 
-    /// A channel is in step.
+    /// Starts the waiting streams of a channel that is now in sync.
     pub(super) fn begin_waiting(&mut self, channel: ChannelKey) {
         if self.waiting.is_empty() {
             return;
         }
         let left = self.channels.get(channel).map_or(0, |channel| channel.streams.len());
-        self.errands.push_back(ChannelTask::Begin { channel, left });
+        self.channel_tasks.push_back(ChannelTask::Begin { channel, left });
     }
 
-    /// The ring has been overwritten faster than this process could read.
+    /// Recovers after the ring has been overwritten faster than this process could read.
     pub(super) fn overtaken(&mut self, head: u64) {
         let read = std::mem::replace(&mut self.read, head);
-        self.kept = Default::default();
+        self.frame_cache = Default::default();
         let channels = self.channels.keys().collect();
-        self.errands.push_back(ChannelTask::Overtaken { channels, read });
+        self.channel_tasks.push_back(ChannelTask::Overtaken { channels, read });
     }
 
-    /// Goes on with errands. Whether there is more to do in the next turn.
-    pub(super) fn go_on_errands(&mut self, now: Now) -> bool {
-        self.go_on_with_errands(now, &mut Budget::for_turn())
+    /// Continues channel tasks within a turn's budget. Returns whether there is more to do.
+    pub(super) fn run_channel_tasks(&mut self, now: Now) -> bool {
+        self.run_channel_tasks_within(now, &mut Budget::for_turn())
     }
 
-    /// The same, as far as this budget goes.
-    pub(super) fn go_on_with_errands(&mut self, now: Now, budget: &mut Budget) -> bool {
-        while let Some(errand) = self.errands.pop_front() {
-            let rest = match errand {
+    /// Continues channel tasks within this budget. Returns whether there is more to do.
+    pub(super) fn run_channel_tasks_within(&mut self, now: Now, budget: &mut Budget) -> bool {
+        while let Some(task) = self.channel_tasks.pop_front() {
+            let rest = match task {
                 ChannelTask::End { channel, position, left } => self
-                    .end_streams_at(channel, position, left, budget)
+                    .schedule_ends(channel, position, left, budget)
                     .map(|left| ChannelTask::End { channel, position, left }),
                 ChannelTask::Begin { channel, left } => self
-                    .begin_streams(channel, left, now, budget)
+                    .start_streams(channel, left, now, budget)
                     .map(|left| ChannelTask::Begin { channel, left }),
                 ChannelTask::Overtaken { channels, read } => self
-                    .look_into_hub(channels, read, budget)
+                    .fall_back_to_hub(channels, read, budget)
                     .map(|channels| ChannelTask::Overtaken { channels, read }),
             };
             if let Some(rest) = rest {
-                self.errands.push_front(rest);
+                self.channel_tasks.push_front(rest);
                 return true;
             }
         }
         false
     }
 
-    /// From the last stream to the first: what takes the place of one that leaves meanwhile has been
-    /// looked at. Returns how many are left.
-    fn end_streams_at(
+    /// Schedules the end of the channel's streams that were open at `position`. Goes from the last
+    /// stream to the first, so that a stream which takes the place of a removed one has already
+    /// been checked. Returns how many are left.
+    fn schedule_ends(
         &mut self,
         channel: ChannelKey,
         position: u64,
@@ -101,7 +104,7 @@ impl<S: Socket> Worker<S> {
         None
     }
 
-    fn begin_streams(
+    fn start_streams(
         &mut self,
         channel: ChannelKey,
         left: usize,
@@ -117,14 +120,14 @@ impl<S: Socket> Worker<S> {
             let Some(&key) = self.channels.get(channel)?.streams.get(left) else { continue };
             if self.is_waiting(key) && self.hub.in_sync(&self.memberships(key)) {
                 budget.spend(BEGINNING);
-                // It leaves the list of those that wait with the next tick.
-                self.begin_now(key, now);
+                // The next tick removes it from the list of waiting streams.
+                self.start_waiting(key, now);
             }
         }
         None
     }
 
-    fn look_into_hub(
+    fn fall_back_to_hub(
         &mut self,
         channels: VecDeque<ChannelKey>,
         read: u64,
@@ -138,12 +141,12 @@ impl<S: Socket> Worker<S> {
             }
             let head = self.read;
             let Some(channel) = self.channels.get_mut(key) else { continue };
-            channel.recent = Default::default();
-            channel.whole_after = head;
+            channel.frames = Default::default();
+            channel.complete_after = head;
             let ended = self.hub.ended_at(channel.membership);
             self.touch(key, head);
             if ended > read {
-                self.told_to_end(key, ended);
+                self.end_streams_opened_before(key, ended);
             }
         }
         None

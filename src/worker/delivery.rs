@@ -1,5 +1,5 @@
-//! Serving one stream: everything that waits for it, in one call to its socket. Live delivery,
-//! catching up and the beginning of a stream all come through here.
+//! Serves a single stream: sends everything that is ready for it, in one call to its socket. Live
+//! delivery, catching up, and the start of a stream all come through here.
 
 use super::backlog::Backlog;
 use super::end::End;
@@ -12,14 +12,15 @@ use super::{Task, Worker};
 use crate::hub::{AlreadySeen, Counter, Kind, Locked, LogOrder, Now, ReplayBatch};
 use crate::sse::frame::{self, Frame};
 
-/// Events that a stream that is behind reads in one hold of the lock, and bytes of them.
+/// Maximum number of events, and of their bytes, that a stream reads from the hub in one hold of
+/// the lock.
 const SLICE_EVENTS: usize = 64;
 const SLICE_BYTES: usize = 64 << 10;
-/// Writes of a turn that looking for what streams of patterns lack counts for.
+/// An unfinished search for events that match a stream's patterns counts as this many writes.
 const LOOKING: usize = 8;
 
 impl<S: Socket> Worker<S> {
-    /// Serves a stream whose turn it is, whatever it is doing.
+    /// Serves a stream according to its state.
     pub(super) fn serve(&mut self, key: StreamKey, now: Now) {
         let Some(stream) = self.streams.get(key) else { return };
         if stream.flow == Flow::Blocked {
@@ -34,17 +35,17 @@ impl<S: Socket> Worker<S> {
         }
     }
 
-    /// Gives a live stream the frames that it lacks.
+    /// Sends a live stream the frames that it lacks.
     pub(super) fn serve_live(&mut self, key: StreamKey, now: Now) {
         let read = self.read;
-        if !self.may_go_on(key, now) {
+        if !self.may_receive(key, now) {
             return;
         }
         let Some(stream) = self.streams.get_mut(key) else { return };
         let subscriptions = stream.channels.as_slice();
         let whole = subscriptions.iter().all(|subscription| {
             self.channels.get(subscription.channel).is_some_and(|channel| {
-                channel.whole_after <= stream.at
+                channel.complete_after <= stream.at
                     && !channel.is_behind(stream.at, stream.past.as_ref().map(|past| &past.seen))
             })
         });
@@ -56,32 +57,32 @@ impl<S: Socket> Worker<S> {
         let naming = stream.settings.naming;
         if let [subscription] = subscriptions {
             let channel = &self.channels[subscription.channel];
-            self.shared.prepare_one(subscription.channel, channel, stream.at, naming);
+            self.batch_cache.prepare_one(subscription.channel, channel, stream.at, naming);
         } else {
             let channels = subscriptions.iter().map(|s| &self.channels[s.channel]);
-            self.shared.prepare_many(
+            self.batch_cache.prepare_many(
                 channels,
                 stream.at,
                 naming,
                 Ids::of(&self.hub, subscriptions),
             );
         }
-        if self.shared.places.is_empty() {
+        if self.batch_cache.places.is_empty() {
             stream.at = stream.at.max(read);
             return;
         }
-        self.give_shared(key, now);
+        self.send_prepared(key, now);
     }
 
-    /// Gives a live stream the frames that were prepared last.
-    pub(super) fn give_shared(&mut self, key: StreamKey, now: Now) {
+    /// Sends a live stream the batch that was prepared last.
+    pub(super) fn send_prepared(&mut self, key: StreamKey, now: Now) {
         let Some(stream) = self.streams.get_mut(key) else { return };
-        let shared = &self.shared;
+        let shared = &self.batch_cache;
         let sent = stream.socket.send(&shared.batch);
-        let taken = self.tally.sent(sent, &shared.batch, stream.audience);
+        let taken = self.counts.sent(sent, &shared.batch, stream.accounting);
         if let Some((place, kind)) = taken.checked_sub(1).and_then(|last| shared.places.get(last)) {
             stream.delivered(*place, *kind, taken as u32, now);
-            self.tally.delivered(taken, stream.audience);
+            self.counts.delivered(taken, stream.accounting);
         }
         match sent {
             Sent::All if shared.complete => stream.at = stream.at.max(self.read),
@@ -91,7 +92,7 @@ impl<S: Socket> Worker<S> {
         }
     }
 
-    /// From now on the stream looks into the hub for what it lacks.
+    /// Switches a stream to reading what it lacks from the hub.
     fn fall_behind(&mut self, key: StreamKey) {
         let Some(stream) = self.streams.get_mut(key) else { return };
         let subscriptions = stream.channels.as_slice();
@@ -106,25 +107,26 @@ impl<S: Socket> Worker<S> {
         }));
     }
 
-    /// The next slice of what a stream lacks. `None`: not now, or the stream ends because of it.
+    /// Reads the next batch of events that a stream lacks. Returns `None` if it is not available
+    /// now, or if the stream was ended because of a gap.
     fn next_batch(&mut self, key: StreamKey, now: Now) -> Option<ReplayBatch> {
         let stream = self.streams.get_mut(key)?;
         let StreamState::Behind(behind) = &mut stream.state else { return None };
         let replayed = match behind.missed.replayed(&self.hub, SLICE_EVENTS, SLICE_BYTES, now) {
             Ok(Some(replayed)) => replayed,
             Ok(None) => {
-                self.tally.writes += LOOKING;
+                self.counts.writes += LOOKING;
                 self.tasks.push_back(Task::Serve(key));
                 return None;
             }
             Err(Locked::Held | Locked::Stopped) => {
-                // Again with the next tick.
-                self.stuck.push(key);
+                // Retry with the next tick.
+                self.to_retry.push(key);
                 return None;
             }
         };
         if replayed.gap.is_some() && !behind.begins {
-            if stream.audience == Accounting::Client {
+            if stream.accounting == Accounting::Client {
                 self.hub.count(Counter::SlowClients, 1);
             }
             if stream.settings.slow_client == SlowClient::Close {
@@ -135,7 +137,7 @@ impl<S: Socket> Worker<S> {
         Some(replayed)
     }
 
-    /// Gives a stream that is behind its next slice out of the hub.
+    /// Sends the next batch from the hub to a stream that is behind.
     fn serve_behind(&mut self, key: StreamKey, now: Now) {
         let Some(replayed) = self.next_batch(key, now) else { return };
         let Some(stream) = self.streams.get_mut(key) else { return };
@@ -168,24 +170,24 @@ impl<S: Socket> Worker<S> {
                 _ => frame,
             }
         }));
-        let batch = Batch::of(frames);
+        let batch = Batch::from_frames(frames);
         let sent = match batch.frames() {
             [] => Sent::All,
             _ => stream.socket.send(&batch),
         };
-        let taken = self.tally.sent(sent, &batch, stream.audience);
+        let taken = self.counts.sent(sent, &batch, stream.accounting);
         let finished = sent == Sent::All && replayed.done;
-        self.tally.delivered(taken.saturating_sub(extra), stream.audience);
+        self.counts.delivered(taken.saturating_sub(extra), stream.accounting);
         stream.advance(&replayed, taken, (preface, extra), ids, now);
         if opened.is_some() && taken >= extra {
             stream.last = opened;
         }
-        if replayed.gap.is_some() && taken >= extra && stream.audience == Accounting::Client {
-            self.tally.gaps += 1;
+        if replayed.gap.is_some() && taken >= extra && stream.accounting == Accounting::Client {
+            self.counts.gaps += 1;
         }
         match sent {
             Sent::All if finished => {
-                stream.catch_up_ends();
+                stream.finish_catching_up();
                 if replayed.overtaken {
                     self.fall_behind(key);
                 }
@@ -195,18 +197,19 @@ impl<S: Socket> Worker<S> {
             Sent::Failed => return self.end(key, End::Error),
         }
         if sent == Sent::All {
-            // There may be more behind it: the rest of the slices, or what came meanwhile.
+            // There may be more: the rest of the backlog, or events that arrived meanwhile.
             self.tasks.push_back(Task::Serve(key));
         }
     }
 
-    /// The last frame of a stream that this process ends.
+    /// Sends the last frame of a stream that this process ends.
     fn send_final_retry(&mut self, key: StreamKey, end: End) {
         let Some(stream) = self.streams.get_mut(key) else { return };
-        // Spread over a second, so that those who were ended together do not return together.
-        let batch = Batch::of(vec![frame::final_retry(self.random.u64(0..=1000))]);
+        // Spread over a second, so that clients whose streams end together do not reconnect
+        // together.
+        let batch = Batch::from_frames(vec![frame::final_retry(self.random.u64(0..=1000))]);
         let sent = stream.socket.send(&batch);
-        self.tally.sent(sent, &batch, stream.audience);
+        self.counts.sent(sent, &batch, stream.accounting);
         match sent {
             Sent::All => self.end(key, end),
             Sent::Blocked { .. } => {
@@ -217,7 +220,7 @@ impl<S: Socket> Worker<S> {
         }
     }
 
-    /// A heartbeat, if the stream has been silent for its time. Enters the next one.
+    /// Sends a heartbeat if nothing was sent for the stream's interval. Schedules the next one.
     pub(super) fn beat(&mut self, key: StreamKey, now: Now) {
         let Some(stream) = self.streams.get_mut(key) else { return };
         let Some(interval) = stream.settings.heartbeat else { return };
@@ -247,8 +250,8 @@ impl<S> Stream<S> {
         self.written = now.mono;
     }
 
-    /// Enters what the socket has taken of a slice: `extra` frames before the events, the first
-    /// `preface` of them the stream's beginning.
+    /// Records which part of a batch the socket has accepted. `extra` frames precede the events;
+    /// the first `preface` of those are the start of the stream.
     fn advance(
         &mut self,
         replayed: &ReplayBatch,
@@ -283,7 +286,8 @@ impl<S> Stream<S> {
         }
     }
 
-    /// The place that the client would return with: of what it was sent here, or of what it had elsewhere.
+    /// Returns the position from which the client would resume: the last one sent here, or the one
+    /// reached elsewhere if that is higher.
     fn reached(&self) -> At {
         let Some(past) = &self.past else { return self.last };
         let elsewhere = LogOrder { entry_id: past.seen.entry_id, position: 0 };
@@ -291,8 +295,8 @@ impl<S> Stream<S> {
         self.last.filter(|last| ahead(*last)).or(Some((elsewhere, Kind::Durable)))
     }
 
-    /// It has all that it was behind.
-    fn catch_up_ends(&mut self) {
+    /// Marks a stream as live after its backlog has been sent.
+    fn finish_catching_up(&mut self) {
         if let StreamState::Behind(behind) = &self.state {
             self.at = self.at.max(behind.missed.until());
             self.state = StreamState::Live;
@@ -300,8 +304,8 @@ impl<S> Stream<S> {
     }
 }
 
-/// The event that tells a gap, if there is one and the location wants it told. If it does not, a
-/// client that gets nothing else is given its first id, as a new one would be.
+/// Returns the gap event, if there is a gap and the location has gap events. If it has none, a
+/// client that receives nothing else gets its first id, as a new client would.
 fn gap_frame(
     (last, reached): (At, At),
     settings: &StreamSettings,
@@ -324,7 +328,7 @@ fn gap_frame(
     Some(frame::gap_event(name, &after, &id))
 }
 
-/// The event that gives a new client its first id, when a search has found that it gets nothing else.
+/// Returns the open event for a new client, if a search has found no events for it.
 fn open_frame(
     settings: &StreamSettings,
     behind: &Behind,

@@ -25,13 +25,14 @@ pub enum End {
 /// How a response is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Finish {
-    /// With the mark of a complete response, however long the client takes to accept it.
+    /// With the end-of-response marker, however long the client takes to accept it.
     Whole,
-    /// With the mark of a complete response, but cut if the client has not accepted everything by now.
+    /// With the end-of-response marker, but cut off if the client has not accepted everything by
+    /// now.
     Prompt,
-    /// Cut at once.
+    /// Closed at once.
     Cut,
-    /// Cut because the client accepted no bytes for too long.
+    /// Closed because the client accepted no bytes for too long.
     TimedOut,
 }
 

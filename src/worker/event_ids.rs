@@ -1,24 +1,24 @@
-//! Which id an event bears on a stream: nearly always its own.
+//! The ids that events carry on a stream: nearly always their own.
 
 use super::stream::Subscription;
 use crate::hub::{Hub, Kind, LogOrder, Source};
 use crate::sse::frame::Frame;
 
-/// The place of an id, if there is one.
+/// The last id of a stream, if there is one.
 pub type At = Option<(LogOrder, Kind)>;
 
-/// How a stream's ids are written.
+/// How the ids of a stream are written.
 #[derive(Clone, Copy, Debug)]
 pub enum Ids {
-    /// As the events have them.
+    /// Events keep their own ids.
     Own,
-    /// As places of this hub. Several streams in Redis have no common order, so of what comes from them
-    /// only this hub can say what comes after what.
+    /// As positions of this hub, with its tag. Several Redis streams have no common order, so only
+    /// this hub knows the order of their events.
     Here(u32),
 }
 
 impl Ids {
-    /// Those of a stream of these channels.
+    /// Returns how the ids of a stream of these channels are written.
     pub fn of(hub: &Hub, channels: &[Subscription]) -> Ids {
         match hub.source() {
             Source::Streams if channels.len() > 1 => Ids::Here(hub.tag()),
@@ -26,7 +26,7 @@ impl Ids {
         }
     }
 
-    /// The kind of an event's id.
+    /// Returns the kind of id that an event carries on the stream.
     pub fn kind(self, own: Kind) -> Kind {
         match self {
             Ids::Own => own,
@@ -34,7 +34,7 @@ impl Ids {
         }
     }
 
-    /// An event's frame with that id.
+    /// Returns an event's frame with the id that it carries on the stream.
     pub fn frame(self, frame: Frame, place: LogOrder) -> Frame {
         match self {
             Ids::Own => frame,
@@ -43,8 +43,9 @@ impl Ids {
     }
 }
 
-/// The id that an event bears on a stream. Ids rise there: what Redis brings late, behind events of other
-/// channels, bears the last id once more, or the client would return to a place before these.
+/// Returns the id that an event carries on a stream. Ids on a stream must not fall: if Redis
+/// delivers an event late, after events of other channels with higher ids, it carries the last id
+/// again. Otherwise the client would resume from a position before those.
 pub fn later(last: At, own: (LogOrder, Kind)) -> (LogOrder, Kind) {
     let by_id = |(place, kind): (LogOrder, Kind)| place.by_id(kind);
     last.filter(|last| by_id(*last) > by_id(own)).unwrap_or(own)

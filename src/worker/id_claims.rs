@@ -1,10 +1,11 @@
-//! Streams whose client came with an id above everything that this hub has seen.
+//! Clients whose id is higher than every id that this hub has seen.
 //!
-//! Nearly always another nginx was faster by a moment: what comes here up to that id the client has had.
-//! But the id may also be of another time: Redis came back with an older clock, or another stream's ids
-//! were ahead. Then everything that comes here is below it, perhaps for hours, and the client has had
-//! none of it. So what comes waits for a moment. If the hub reaches the id, the other nginx was faster;
-//! if not, the id says nothing, and the client receives a gap event and then everything.
+//! Nearly always, another nginx was slightly ahead: the client has received the events up to that
+//! id, and they are about to arrive here. But the id may also come from a different history: Redis
+//! restarted with an older clock, or another stream's ids were ahead. Then every event that arrives
+//! here has a lower id, perhaps for hours, and the client has received none of them. So events are
+//! withheld for a moment. If the hub reaches the id, the other nginx was ahead. If not, the id is
+//! invalid, and the client receives a gap event followed by everything.
 
 use super::backlog::Backlog;
 use super::client_past::Claim;
@@ -14,52 +15,52 @@ use super::stream::{Behind, Stream, StreamState};
 use super::Worker;
 use crate::hub::{AlreadySeen, Kind, Now, RedisState, Source};
 
-/// How long another nginx may have been faster, in ms, while all channels are in step with Redis; and how
-/// long it is waited for that they are.
-const APART: u64 = 2_000;
-const OUT_OF_STEP: u64 = 10_000;
+/// Maximum time in ms by which another nginx may be ahead while all channels are in sync with
+/// Redis, and the maximum time to wait for the channels to be in sync.
+const MAX_LEAD: u64 = 2_000;
+const MAX_SYNC_WAIT: u64 = 10_000;
 
-/// What became of a claim.
-enum Judged {
-    /// Nothing contradicts it, or it is true.
+/// The verdict on a claim.
+enum Verdict {
+    /// Nothing contradicts the claim, or it has been confirmed.
     Holds,
-    /// It is too early to say.
+    /// It is too early to decide.
     Open,
-    /// It says nothing.
+    /// The id is invalid.
     Refuted,
 }
 
 impl<S: Socket> Worker<S> {
-    /// Whether a live stream may be given what is new. If not, it is served again in a while, or as one that
-    /// is behind.
-    pub(super) fn may_go_on(&mut self, key: StreamKey, now: Now) -> bool {
-        // What was read last says without the lock how far the hub is at least.
-        let reached = self.kept.copied.place.entry_id;
+    /// Whether a live stream may receive new events. If not, it is served later, or has been
+    /// switched to reading from the hub.
+    pub(super) fn may_receive(&mut self, key: StreamKey, now: Now) -> bool {
+        // The id of the last event read is a lower bound for the hub's position, and needs no lock.
+        let reached = self.frame_cache.copied.place.entry_id;
         let claim = self.streams.get_mut(key).and_then(Stream::claim);
         if claim.is_some_and(|claim| claim.parked && reached < claim.entry_id) {
             return false;
         }
-        match self.judge_claim(key, now) {
-            Judged::Holds => true,
-            Judged::Open => {
-                self.tally.writes += 1;
+        match self.check_claim(key, now) {
+            Verdict::Holds => true,
+            Verdict::Open => {
+                self.counts.writes += 1;
                 let claim = self.streams.get_mut(key).and_then(Stream::claim);
                 let was_parked = claim.map(|claim| std::mem::replace(&mut claim.parked, true));
                 if was_parked == Some(false) {
-                    self.stuck.push(key);
+                    self.to_retry.push(key);
                 }
                 false
             }
-            Judged::Refuted => {
-                self.refute(key);
+            Verdict::Refuted => {
+                self.reject_claim(key);
                 false
             }
         }
     }
 
-    /// What could not be served is served again, in the turns that follow.
-    pub(super) fn serve_stuck(&mut self) {
-        for key in std::mem::take(&mut self.stuck) {
+    /// Schedules the streams that could not be served before.
+    pub(super) fn retry_streams(&mut self) {
+        for key in std::mem::take(&mut self.to_retry) {
             if let Some(claim) = self.streams.get_mut(key).and_then(Stream::claim) {
                 claim.parked = false;
             }
@@ -67,45 +68,45 @@ impl<S: Socket> Worker<S> {
         }
     }
 
-    fn judge_claim(&mut self, key: StreamKey, now: Now) -> Judged {
+    fn check_claim(&mut self, key: StreamKey, now: Now) -> Verdict {
         let members = match self.streams.get(key) {
             Some(stream) if stream.has_claim() && self.contradicts(stream) => self.memberships(key),
-            _ => return Judged::Holds,
+            _ => return Verdict::Holds,
         };
-        let Ok(mark) = self.hub.high_watermark() else { return Judged::Open };
+        let Ok(mark) = self.hub.high_watermark() else { return Verdict::Open };
         let (is_up, epoch) = (self.hub.link() == RedisState::Up, self.hub.epoch());
         let in_step = self.hub.in_sync(&members);
         let past = self.streams.get_mut(key).and_then(|stream| stream.past.as_mut());
-        let Some(past) = past else { return Judged::Holds };
-        let Some(claim) = &mut past.claim else { return Judged::Holds };
+        let Some(past) = past else { return Verdict::Holds };
+        let Some(claim) = &mut past.claim else { return Verdict::Holds };
         if mark >= claim.entry_id {
             past.claim = None;
-            return Judged::Holds;
+            return Verdict::Holds;
         }
         if !is_up || claim.epoch != epoch {
             (claim.epoch, claim.since) = (epoch, now.mono);
         }
         let waited = now.mono.saturating_sub(claim.since);
-        if waited >= if in_step { APART } else { OUT_OF_STEP } {
-            Judged::Refuted
+        if waited >= if in_step { MAX_LEAD } else { MAX_SYNC_WAIT } {
+            Verdict::Refuted
         } else {
-            Judged::Open
+            Verdict::Open
         }
     }
 
-    /// Whether a stream lacks something that Redis has numbered below the client's id. Plain messages have
-    /// no number of their own.
+    /// Whether a stream lacks an event that Redis has numbered below the client's id. Plain
+    /// messages have no number of their own.
     fn contradicts(&self, stream: &Stream<S>) -> bool {
         let numbered = |kind| kind == Kind::Durable || self.hub.source() == Source::Streams;
         let channels = stream.channels.as_slice().iter();
         channels.filter_map(|subscription| self.channels.get(subscription.channel)).any(|channel| {
-            let mut newer = channel.recent.iter().rev().take(channel.newer(stream.at));
-            channel.whole_after > stream.at || newer.any(|recent| numbered(recent.kind))
+            let mut newer = channel.frames.iter().rev().take(channel.newer(stream.at));
+            channel.complete_after > stream.at || newer.any(|recent| numbered(recent.kind))
         })
     }
 
-    /// The client's id says nothing: its stream goes on behind a gap event.
-    fn refute(&mut self, key: StreamKey) {
+    /// Discards the client's id: the stream continues with a gap event.
+    fn reject_claim(&mut self, key: StreamKey) {
         let Some(stream) = self.streams.get_mut(key) else { return };
         let claim = stream.past.take().and_then(|past| past.claim);
         stream.last = None;

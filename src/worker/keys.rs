@@ -1,21 +1,21 @@
-//! Keys of streams and channels. A key of something that is gone finds nothing, even when another has its
-//! place.
+//! Keys of streams and channels. The key of something that no longer exists finds nothing, even if
+//! its slot has been reused.
 
 slotmap::new_key_type! {
-    /// Names a stream of this process.
+    /// The key of a stream of this process.
     pub struct StreamKey;
 
-    /// Names a channel that this process has joined.
+    /// The key of a channel that this process has joined.
     pub struct ChannelKey;
 }
 
 impl StreamKey {
-    /// As a number, for memory that C looks after.
+    /// Returns the key as a number, for storage in C structures.
     pub fn raw(self) -> u64 {
         slotmap::Key::data(&self).as_ffi()
     }
 
-    /// From such a number. Any number is harmless: no stream is found by a wrong one.
+    /// Returns the key for a number. Every number is safe: a wrong one finds no stream.
     pub fn from_raw(raw: u64) -> StreamKey {
         slotmap::KeyData::from_ffi(raw).into()
     }

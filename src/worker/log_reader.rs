@@ -1,5 +1,5 @@
-//! Reading the log: each new event that somebody here listens to is read once, framed once, and
-//! kept for a while for all streams of its channel.
+//! Reads the log: each new event that a stream of this process listens to is read once, framed
+//! once, and cached for all streams of its channel.
 
 use super::channel::CachedFrame;
 use super::keys::ChannelKey;
@@ -8,25 +8,25 @@ use super::Worker;
 use crate::hub::{Budget, ControlEntry, EventCopy, Hub, Now};
 use crate::sse::frame::Frame;
 
-/// Descriptors that one turn reads at most.
-const READ_AT_ONCE: u64 = 1024;
-/// Bytes of frames that a process keeps; who lags further reads from the hub.
-const KEPT: usize = 128 << 10;
-/// Bytes of frames that may be on their way through streams before more is read.
-const ON_THE_WAY: usize = KEPT / 2;
+/// Maximum number of log descriptors read in one turn.
+const DESCRIPTORS_PER_TURN: u64 = 1024;
+/// Maximum size in bytes of the cached frames. A stream that lags further reads from the hub.
+const MAX_CACHED_BYTES: usize = 128 << 10;
+/// Maximum size in bytes of the frames in fan-outs in progress, before more of the log is read.
+const MAX_IN_PROGRESS: usize = MAX_CACHED_BYTES / 2;
 
-/// The frames that all channels of a process keep, oldest first.
+/// The cached frames of all channels of a process, oldest first.
 #[derive(Debug, Default)]
 pub struct FrameCache {
     order: std::collections::VecDeque<(ChannelKey, usize)>,
     bytes: usize,
-    /// Bytes read since the last time that no pass was running.
-    on_the_way: usize,
+    /// Bytes read since the last time that no fan-out was in progress.
+    in_progress: usize,
     pub(super) copied: EventCopy,
 }
 
 impl FrameCache {
-    /// The event that was just read, framed.
+    /// Frames the event that was just read.
     pub(super) fn frame(&self, hub: &Hub) -> CachedFrame {
         let copied = &self.copied;
         let frame = Frame::event(copied.event_type(), copied.data(), &copied.id(hub));
@@ -35,19 +35,22 @@ impl FrameCache {
 }
 
 impl<S: Socket> Worker<S> {
-    /// Reads new events of the log. True if there are more.
+    /// Reads new entries of the log. Returns whether there are more.
     pub(super) fn read_log(&mut self, now: Now) -> bool {
-        if self.passes.is_empty() {
-            self.kept.on_the_way = 0;
+        if self.fan_outs.is_empty() {
+            self.frame_cache.in_progress = 0;
         }
         let head = self.hub.head();
         if self.by_record.is_empty() {
             self.read = head;
             return false;
         }
-        let stop = head.min(self.read + READ_AT_ONCE);
+        let stop = head.min(self.read + DESCRIPTORS_PER_TURN);
         let mut budget = Budget::for_turn();
-        while self.read < stop && self.kept.on_the_way < ON_THE_WAY && !budget.is_spent() {
+        while self.read < stop
+            && self.frame_cache.in_progress < MAX_IN_PROGRESS
+            && !budget.is_spent()
+        {
             let Some(descriptor) = self.hub.descriptor(self.read + 1) else {
                 self.overtaken(self.hub.head());
                 return false;
@@ -66,59 +69,59 @@ impl<S: Socket> Worker<S> {
             match signal {
                 None => {}
                 Some(ControlEntry::End) => {
-                    self.told_to_end(key, descriptor.position);
+                    self.end_streams_opened_before(key, descriptor.position);
                     break;
                 }
                 Some(ControlEntry::Step) => {
                     self.begin_waiting(key);
-                    if self.go_on_with_errands(now, &mut budget) {
+                    if self.run_channel_tasks_within(now, &mut budget) {
                         break;
                     }
                     continue;
                 }
                 Some(ControlEntry::Wanted) => continue,
                 Some(ControlEntry::Lost) => {
-                    self.pass_over(key, descriptor.position);
+                    self.skip_cache(key, descriptor.position);
                     continue;
                 }
             }
-            if self.hub.copy(descriptor, now, &mut self.kept.copied) {
-                let recent = self.kept.frame(&self.hub);
+            if self.hub.copy(descriptor, now, &mut self.frame_cache.copied) {
+                let recent = self.frame_cache.frame(&self.hub);
                 let len = recent.frame.chunk().len();
-                self.keep(key, recent, len);
+                self.cache_frame(key, recent, len);
                 self.touch(key, descriptor.position);
             } else {
-                // It left before it was read, or not everybody is to have it.
-                self.pass_over(key, descriptor.position);
+                // It was evicted before it was read, or not all clients are to receive it.
+                self.skip_cache(key, descriptor.position);
             }
         }
         self.read < head
     }
 
-    /// There is something at a position that the channel's streams find out from the hub.
-    pub(super) fn pass_over(&mut self, key: ChannelKey, position: u64) {
+    /// Records an event that is not cached, so that the channel's streams read it from the hub.
+    pub(super) fn skip_cache(&mut self, key: ChannelKey, position: u64) {
         if let Some(channel) = self.channels.get_mut(key) {
-            channel.whole_after = position;
+            channel.complete_after = position;
         }
         self.touch(key, position);
     }
 
-    /// Keeps the event that was just read, which takes `len` bytes.
-    pub(super) fn keep(&mut self, key: ChannelKey, recent: CachedFrame, len: usize) {
+    /// Caches the event that was just read, which takes `len` bytes.
+    pub(super) fn cache_frame(&mut self, key: ChannelKey, recent: CachedFrame, len: usize) {
         let Some(channel) = self.channels.get_mut(key) else { return };
-        channel.born = self.kept.copied.born;
-        channel.recent.push_back(recent);
-        self.kept.order.push_back((key, len));
-        self.kept.bytes += len;
-        self.kept.on_the_way += len;
-        while self.kept.bytes > KEPT && self.kept.order.len() > 1 {
+        channel.published_at = self.frame_cache.copied.born;
+        channel.frames.push_back(recent);
+        self.frame_cache.order.push_back((key, len));
+        self.frame_cache.bytes += len;
+        self.frame_cache.in_progress += len;
+        while self.frame_cache.bytes > MAX_CACHED_BYTES && self.frame_cache.order.len() > 1 {
             self.drop_oldest();
         }
     }
 
     fn drop_oldest(&mut self) {
-        let Some((key, len)) = self.kept.order.pop_front() else { return };
-        self.kept.bytes -= len;
+        let Some((key, len)) = self.frame_cache.order.pop_front() else { return };
+        self.frame_cache.bytes -= len;
         if let Some(channel) = self.channels.get_mut(key) {
             channel.drop_oldest();
         }
@@ -126,7 +129,7 @@ impl<S: Socket> Worker<S> {
 
     pub(super) fn touch(&mut self, key: ChannelKey, position: u64) {
         if self.channels.get_mut(key).is_some_and(|channel| channel.touch(position)) {
-            self.passes.push_back(key);
+            self.fan_outs.push_back(key);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! How a stream begins, and how it is taken away.
+//! Opens and closes streams.
 
 use std::rc::Rc;
 
@@ -15,31 +15,31 @@ use super::{Task, Worker};
 use crate::hub::{pattern_of, Counter, Hub, JoinError, Locked, Membership, Now, Resume, SlotClaim};
 use crate::sse::frame::{self, Frame};
 
-/// Deadlines that are looked at when a stream begins: more than it enters itself, so that those of
-/// streams that are gone never are more than a small multiple of those of streams that are there.
-const SWEPT_BY_OPENING: usize = 8;
+/// Deadlines checked for each stream that is opened. This is more than a stream adds, so that
+/// deadlines of closed streams stay below a small multiple of those of open ones.
+const DEADLINES_CHECKED_BY_OPENING: usize = 8;
 /// Channels that one tick leaves of those that could not be left before.
-const LEAVES: usize = 256;
+const LEAVES_PER_TICK: usize = 256;
 
-/// Why a stream cannot begin now. The client is to come back.
+/// Why a stream cannot be opened now. The client is to reconnect later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
-    /// This process is quitting.
+    /// This process is shutting down.
     #[error("worker process is shutting down")]
     Draining,
-    /// The lock could not be taken in time.
+    /// The hub's lock was not available.
     #[error(transparent)]
     Busy(#[from] Locked),
-    /// More has to leave the zone first than one attempt may wait for.
+    /// The zone is full, and one attempt may not evict as much as is needed.
     #[error("zone is being cleared, try again")]
     Crowded,
-    /// The zone has no room for the channel.
+    /// The zone has no memory for the channel.
     #[error("zone has no room for another channel")]
     Full,
-    /// One of its channels has as many streams as the location allows.
+    /// One of the channels has reached `sse_max_subscribers`.
     #[error("channel has reached its subscriber limit")]
     TooMany,
-    /// The process found no seat in the hub.
+    /// The process has no slot in the hub.
     #[error("hub has no free slot for this worker process")]
     NoSlot,
 }
@@ -55,9 +55,9 @@ impl From<JoinError> for OpenError {
 }
 
 impl<S: Socket> Worker<S> {
-    /// Begins a stream of these channels, or of what `name_of_pattern` gave for patterns (different ones, at least one): subscribes it, sends its
-    /// first bytes and the first of what it missed. `last_event_id` is what the client came with,
-    /// empty for none.
+    /// Opens a stream of these channels and sends its first bytes and the first events that it
+    /// missed. The names are distinct, and there is at least one; for patterns they are the results
+    /// of `name_of_pattern`. `last_event_id` is the client's, or empty.
     pub fn open(
         &mut self,
         socket: S,
@@ -69,15 +69,16 @@ impl<S: Socket> Worker<S> {
         let resume = resume(settings.replay, last_event_id);
         let begun = self.begin(names, settings, &resume, now);
         let (keys, beginning) = begun.inspect_err(|_| self.hub.count(Counter::TurnedAway, 1))?;
-        let audience = match names.iter().all(|name| is_status(name)) {
-            true => Accounting::Watcher,
-            false => Accounting::Client,
+        let accounting = if names.iter().all(|name| is_status(name)) {
+            Accounting::Watcher
+        } else {
+            Accounting::Client
         };
         let key = self.streams.insert(Stream {
             socket,
             settings: settings.clone(),
             channels: Subscriptions::from(Vec::new()),
-            audience,
+            accounting,
             at: self.read,
             state: StreamState::Live,
             flow: Flow::Open,
@@ -87,33 +88,33 @@ impl<S: Socket> Worker<S> {
             written: now.mono,
         });
         self.subscribe(key, &keys);
-        match audience {
+        match accounting {
             Accounting::Client => {
                 self.hub.count(Counter::Opened, 1);
                 self.hub.count(Counter::Resumed, u64::from(!last_event_id.is_empty()));
             }
             Accounting::Watcher => self.watchers += 1,
         }
-        self.presence.came(names.iter());
+        self.presence.opened(names.iter());
         if let Some(interval) = settings.heartbeat {
             self.wheel.enter(now.mono + interval, Task::Beat(key));
         }
         if let Some(max_age) = settings.max_age {
-            let age = max_age.draw(&mut self.random);
+            let age = max_age.random(&mut self.random);
             self.wheel.enter(now.mono + age, Task::End(key, End::Age));
         }
-        self.forget_deadlines(SWEPT_BY_OPENING);
-        let opening = frame::opening(settings.retry.draw(&mut self.random));
+        self.forget_deadlines(DEADLINES_CHECKED_BY_OPENING);
+        let opening = frame::opening(settings.retry.random(&mut self.random));
         match beginning {
             Some(beginning) => self.start(key, beginning, resume, Some(opening), now),
-            None => self.let_wait(key, resume, opening, now),
+            None => self.make_wait(key, resume, opening, now),
         }
-        self.flush_tally();
+        self.flush_counts();
         Ok(key)
     }
 
-    /// Joins the channels and finds out where the stream begins, or that it has to wait for that; all or
-    /// nothing.
+    /// Subscribes to the channels and determines where the stream starts; `None` if it must wait
+    /// for Redis. If this fails, nothing has been subscribed to.
     fn begin(
         &mut self,
         names: &[Box<[u8]>],
@@ -124,29 +125,32 @@ impl<S: Socket> Worker<S> {
         if self.draining.is_some() {
             return Err(OpenError::Draining);
         }
-        let seat = self.seat.ok_or(OpenError::NoSlot)?;
+        let slot = self.slot.ok_or(OpenError::NoSlot)?;
         let mut keys = Vec::with_capacity(names.len());
         let mut result = Ok(());
         for name in names {
-            let joined = self.channel(seat, name, now).map_err(OpenError::from);
+            let joined = self.channel(slot, name, now).map_err(OpenError::from);
             result = joined.and_then(|key| {
                 keys.push(key);
-                self.admit(seat, key, settings.max_subscribers)
+                self.admit(slot, key, settings.max_subscribers)
             });
             if result.is_err() {
                 break;
             }
         }
         let members: Vec<_> = keys.iter().map(|key| self.channels[*key].membership).collect();
-        let begun = result.and_then(|()| match self.must_wait(&members, now)? {
-            true => Ok(None),
-            false => Ok(Some(self.where_to_begin(names, &members, resume, now)?)),
+        let begun = result.and_then(|()| {
+            if self.request_sync(&members, now)? {
+                Ok(None)
+            } else {
+                Ok(Some(self.starting_point(names, &members, resume, now)?))
+            }
         });
         match begun {
             Ok(beginning) => Ok((keys, beginning)),
             Err(error) => {
                 for key in keys {
-                    set_streams(&self.hub, self.seat, &self.channels[key]);
+                    set_streams(&self.hub, self.slot, &self.channels[key]);
                     self.leave_if_empty(key);
                 }
                 Err(error)
@@ -154,34 +158,36 @@ impl<S: Socket> Worker<S> {
         }
     }
 
-    pub(super) fn where_to_begin(
+    pub(super) fn starting_point(
         &self,
         names: &[Box<[u8]>],
         members: &[Membership],
         resume: &Resume,
         now: Now,
     ) -> Result<Begun, Locked> {
-        Ok(match names.iter().any(|name| pattern_of(name).is_some()) {
-            true => self.hub.begin_pattern_replay(names, resume, now)?.into(),
-            false => self.hub.begin(members, resume, now)?.into(),
-        })
+        if names.iter().any(|name| pattern_of(name).is_some()) {
+            Ok(self.hub.begin_pattern_replay(names, resume, now)?.into())
+        } else {
+            Ok(self.hub.begin(members, resume, now)?.into())
+        }
     }
 
-    /// The channel of a name, joined now if this process has no stream of it yet.
-    fn channel(&mut self, seat: SlotClaim, name: &[u8], now: Now) -> Result<ChannelKey, JoinError> {
+    /// Returns the channel with this name. Joins it in the hub if this process has no stream of it
+    /// yet.
+    fn channel(&mut self, slot: SlotClaim, name: &[u8], now: Now) -> Result<ChannelKey, JoinError> {
         if let Some(&key) = self.by_name.get(name) {
             return Ok(key);
         }
-        let membership = self.hub.join(seat, name, now)?;
+        let membership = self.hub.join(slot, name, now)?;
         let key = self.channels.insert(Channel {
             name: name.into(),
             membership,
             streams: Vec::new(),
-            recent: Default::default(),
-            whole_after: self.read,
+            frames: Default::default(),
+            complete_after: self.read,
             newest: self.read,
-            born: now.mono,
-            pass: FanOut::Rest,
+            published_at: now.mono,
+            fan_out: FanOut::Rest,
         });
         self.by_name.insert(name.into(), key);
         self.by_record.insert(membership.channel(), key);
@@ -189,13 +195,13 @@ impl<S: Socket> Worker<S> {
         Ok(key)
     }
 
-    /// Counts one more stream of the channel, if the location allows it.
-    fn admit(&self, seat: SlotClaim, key: ChannelKey, most: u32) -> Result<(), OpenError> {
+    /// Counts one more stream of the channel. Fails if that would exceed `most`; 0 means no limit.
+    fn admit(&self, slot: SlotClaim, key: ChannelKey, most: u32) -> Result<(), OpenError> {
         let channel = &self.channels[key];
         let streams = channel.streams.len() as u32 + 1;
         if most == 0 {
-            self.hub.set_streams(seat, channel.membership, streams);
-        } else if !self.hub.admit(seat, channel.membership, streams, most)? {
+            self.hub.set_streams(slot, channel.membership, streams);
+        } else if !self.hub.admit(slot, channel.membership, streams, most)? {
             return Err(OpenError::TooMany);
         }
         Ok(())
@@ -214,7 +220,8 @@ impl<S: Socket> Worker<S> {
         }
     }
 
-    /// The beginning of a stream: its first bytes if it has none yet, for a new client its first id.
+    /// Sends the start of a stream: its first bytes if they have not been sent, and for a new
+    /// client the open event. If the client has missed events, delivery starts with those.
     pub(super) fn preface(
         &mut self,
         key: StreamKey,
@@ -239,18 +246,18 @@ impl<S: Socket> Worker<S> {
         if frames.is_empty() {
             return;
         }
-        match stream.socket.send(&Batch::of(vec![Frame::joined(&frames)])) {
+        match stream.socket.send(&Batch::from_frames(vec![Frame::joined(&frames)])) {
             Sent::All => {}
             Sent::Blocked { .. } => stream.flow = Flow::Blocked,
             Sent::Failed => self.end(key, End::Error),
         }
     }
 
-    /// Takes a stream away: the one way out, from the cleanup of its request, and the one place where
-    /// ended streams are counted. A stream that is not there any more is ignored.
+    /// Removes a stream. Called from the cleanup of its request; streams are removed and counted as
+    /// ended nowhere else. Does nothing if the stream does not exist.
     pub fn close(&mut self, key: StreamKey, end: End) {
         let Some(stream) = self.streams.remove(key) else { return };
-        match stream.audience {
+        match stream.accounting {
             Accounting::Client => self.hub.count(end.counter(), 1),
             Accounting::Watcher => self.watchers -= 1,
         }
@@ -262,14 +269,14 @@ impl<S: Socket> Worker<S> {
                     other.channels.moved(subscription.channel, index);
                 }
             }
-            set_streams(&self.hub, self.seat, channel);
-            self.presence.went(&channel.name, 1);
+            set_streams(&self.hub, self.slot, channel);
+            self.presence.closed(&channel.name, 1);
             self.leave_if_empty(subscription.channel);
         }
         self.report();
     }
 
-    /// Leaves a channel that has no stream here any more.
+    /// Leaves a channel in the hub if it has no stream in this process any more.
     fn leave_if_empty(&mut self, key: ChannelKey) {
         if !self.channels.get(key).is_some_and(|channel| channel.streams.is_empty()) {
             return;
@@ -278,28 +285,28 @@ impl<S: Socket> Worker<S> {
         self.by_name.remove(&channel.name);
         self.by_record.remove(&channel.membership.channel());
         self.patterns.left(&channel.name, key);
-        // While others could not be left, this one is not even tried.
-        if !self.unleft.is_empty() || self.hub.leave(channel.membership).is_err() {
-            self.unleft.push_back(channel.membership);
+        // While earlier ones are waiting for the lock, do not try this one.
+        if !self.to_leave.is_empty() || self.hub.leave(channel.membership).is_err() {
+            self.to_leave.push_back(channel.membership);
         }
     }
 
-    /// Leaves channels that could not be left when their last stream went, until the lock cannot be had
-    /// or a bounded number is done.
-    pub(super) fn leave_unleft(&mut self) {
-        for _ in 0..LEAVES {
-            let Some(membership) = self.unleft.pop_front() else { return };
-            // Joined again meanwhile, a channel has the same membership.
+    /// Leaves channels that could not be left when their last stream closed. Stops when the lock is
+    /// not available, or after a bounded number.
+    pub(super) fn leave_pending(&mut self) {
+        for _ in 0..LEAVES_PER_TICK {
+            let Some(membership) = self.to_leave.pop_front() else { return };
+            // If the channel has been joined again, it has the same membership.
             let is_left = !self.by_record.contains_key(&membership.channel());
             if is_left && self.hub.leave(membership).is_err() {
-                self.unleft.push_front(membership);
+                self.to_leave.push_front(membership);
                 return;
             }
         }
     }
 }
 
-/// What a client asks for by its id, or by coming without one.
+/// Translates a client's id, or its absence, into the position to start from.
 fn resume(replay: Replay, last_event_id: &[u8]) -> Resume {
     match (last_event_id, replay) {
         ([], Replay::Off) => Resume::Fresh { newest: 0 },
@@ -309,9 +316,9 @@ fn resume(replay: Replay, last_event_id: &[u8]) -> Resume {
     }
 }
 
-/// Tells the hub how many streams of the channel this process has.
-fn set_streams(hub: &Hub, seat: Option<SlotClaim>, channel: &Channel) {
-    if let Some(seat) = seat {
-        hub.set_streams(seat, channel.membership, channel.streams.len() as u32);
+/// Sets the number of this process's streams of a channel in the hub.
+fn set_streams(hub: &Hub, slot: Option<SlotClaim>, channel: &Channel) {
+    if let Some(slot) = slot {
+        hub.set_streams(slot, channel.membership, channel.streams.len() as u32);
     }
 }

@@ -1,9 +1,9 @@
-//! Streams of patterns: which of them an event is for.
+//! Streams of patterns: which patterns an event matches.
 //!
-//! To a worker a pattern is a channel like any other, with streams, newest frames and passes of its
-//! own; only that the events of every channel whose name matches are put there as well. Which
-//! patterns match is remembered for each channel. A channel's record may be forgotten and used again
-//! for another one, so the name is read with every event, and checked against what is remembered.
+//! To a worker, a pattern is a channel like any other, with its own streams, cached frames, and
+//! fan-outs. It also receives the events of every channel whose name matches. The matching patterns
+//! are cached for each channel. A channel's record may be freed and reused for another channel, so
+//! the name is read with every event and compared with the cached one.
 
 use std::collections::HashMap;
 use std::mem::size_of;
@@ -18,46 +18,45 @@ use super::Worker;
 use crate::hub::{pattern_of, reaches, Budget, Descriptor, Hub, Now};
 use crate::sse::pattern::{cost, Subject};
 
-/// Channels of which is remembered what matches.
-const REMEMBERED: usize = 10_000;
+/// Maximum number of channels whose matching patterns are cached.
+const CACHED_CHANNELS: usize = 10_000;
 
-/// The patterns that a process has streams of.
+/// The patterns that this process has streams of.
 #[derive(Debug, Default)]
 pub struct Patterns {
-    /// In the order in which they came, each with its number.
+    /// In the order of their first stream, each with a number.
     all: Vec<(u64, ChannelKey, Box<[u8]>)>,
-    /// The number of the newest.
+    /// The highest number.
     newest: u64,
     known: HashMap<u32, Known, FxBuildHasher>,
     name: Vec<u8>,
 }
 
-/// What is known of a channel, by its record.
+/// The cached patterns of a channel, by its record.
 #[derive(Debug)]
 struct Known {
     name: Rc<[u8]>,
-    /// The patterns that match it, of those up to a number.
+    /// The patterns that match, out of those with a number up to `compared`.
     matching: Vec<ChannelKey>,
     compared: u64,
 }
 
-/// What an event is of.
+/// The result of looking up an event's patterns.
 enum Of {
-    /// A channel of this name, and the patterns that match it.
+    /// The channel's name, and the patterns that match it.
     Channel(Rc<[u8]>, Vec<ChannelKey>),
-    /// Nobody can tell any more.
+    /// The channel's record is gone, so its name is unknown.
     Gone,
-    /// There are more patterns to compare than the budget allows: some are done.
+    /// The budget was spent before all patterns were compared. The next call continues.
     Unfinished,
 }
 
 impl Patterns {
-    /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.all.is_empty()
     }
 
-    /// The first stream of a channel or a pattern was opened.
+    /// Adds a pattern when its first stream is opened. Ignores channels.
     pub fn joined(&mut self, name: &[u8], key: ChannelKey) {
         if pattern_of(name).is_some() {
             self.newest += 1;
@@ -65,7 +64,7 @@ impl Patterns {
         }
     }
 
-    /// The last one was closed.
+    /// Removes a pattern when its last stream is closed. Ignores channels.
     pub fn left(&mut self, name: &[u8], key: ChannelKey) {
         if pattern_of(name).is_some() {
             self.all.retain(|(_, other, _)| *other != key);
@@ -75,7 +74,8 @@ impl Patterns {
         }
     }
 
-    /// What an event is of; `is_there` tells a pattern that still has streams.
+    /// Returns the patterns that an event matches. `is_there` tells whether a pattern still has
+    /// streams.
     fn of(
         &mut self,
         event: Descriptor,
@@ -86,7 +86,7 @@ impl Patterns {
         if !hub.channel_of(event, &mut self.name) {
             return Of::Gone;
         }
-        if self.known.len() >= REMEMBERED && !self.known.contains_key(&event.channel) {
+        if self.known.len() >= CACHED_CHANNELS && !self.known.contains_key(&event.channel) {
             self.known.clear();
         }
         let name = &self.name;
@@ -117,8 +117,9 @@ impl Patterns {
 }
 
 impl<S: Socket> Worker<S> {
-    /// Reads an event of a process that has streams of patterns. `exact` is its channel, if that has
-    /// streams here. False: the budget is spent before it is known whom the event is for.
+    /// Reads an event in a process that has streams of patterns. `exact` is the event's channel, if
+    /// it has streams here. Returns `false` if the budget was spent before all matching patterns
+    /// were known.
     pub(super) fn read_matching(
         &mut self,
         event: Descriptor,
@@ -127,8 +128,8 @@ impl<S: Socket> Worker<S> {
         budget: &mut Budget,
     ) -> bool {
         if self.hub.is_earlier(event) {
-            // Streams of patterns have had it.
-            exact.into_iter().for_each(|key| self.pass_over(key, event.position));
+            // Streams of patterns have received it already.
+            exact.into_iter().for_each(|key| self.skip_cache(key, event.position));
             return true;
         }
         let channels = &self.channels;
@@ -138,28 +139,28 @@ impl<S: Socket> Worker<S> {
             Of::Gone => (None, self.patterns.keys()),
             Of::Unfinished => return false,
         };
-        // So many patterns may have to be told.
+        // This many patterns may have to be notified.
         budget.spend(1 + matching.len());
         if exact.is_none() && matching.is_empty() {
             return true;
         }
         let keys = exact.into_iter().chain(matching);
-        let read = name.filter(|_| self.hub.copy(event, now, &mut self.kept.copied));
+        let read = name.filter(|_| self.hub.copy(event, now, &mut self.frame_cache.copied));
         match read {
-            Some(name) => self.keep_for_all(keys, name),
-            None => keys.for_each(|key| self.pass_over(key, event.position)),
+            Some(name) => self.cache_for_all(keys, name),
+            None => keys.for_each(|key| self.skip_cache(key, event.position)),
         }
         true
     }
 
-    fn keep_for_all(&mut self, keys: impl Iterator<Item = ChannelKey>, name: Rc<[u8]>) {
-        let recent = self.kept.frame(&self.hub);
+    fn cache_for_all(&mut self, keys: impl Iterator<Item = ChannelKey>, name: Rc<[u8]>) {
+        let recent = self.frame_cache.frame(&self.hub);
         for (key, i) in keys.zip(0..) {
             let recent = recent.of(name.clone());
-            // The bytes are there once, for all of them.
+            // The memory of the bytes is shared, so it counts only once.
             let len = if i == 0 { recent.frame.chunk().len() } else { size_of::<CachedFrame>() };
             let position = recent.place.position;
-            self.keep(key, recent, len);
+            self.cache_frame(key, recent, len);
             self.touch(key, position);
         }
     }

@@ -1,6 +1,6 @@
-//! Streams that wait for their channels to be in step with Redis: no event is sent to them before, so
-//! that a client whose stream has opened misses nothing that is published from then on. They do not
-//! wait for long, and not at all while Redis is away.
+//! Streams that wait for their channels to be in sync with Redis. Their clients receive no event
+//! before that, so that a client whose stream is open misses nothing that is published afterwards.
+//! They wait only briefly, and not at all while Redis is unreachable.
 
 use super::backlog::Begun;
 use super::client_past::Past;
@@ -13,36 +13,41 @@ use crate::hub::{pattern_of, Budget, Locked, Membership, Now, Resume};
 use crate::sse::frame::Frame;
 use crate::sse::id::EntryId;
 
-/// How long a stream waits at most, in ms, and how long its first bytes do.
-const PATIENCE: u64 = 1_000;
-const MOMENT: u64 = 50;
-/// Steps that it takes to look at a stream that waits, with its channels, and to begin it.
+/// Maximum time in ms that a stream waits, and that its first bytes wait.
+const MAX_WAIT: u64 = 1_000;
+const MAX_OPENING_DELAY: u64 = 50;
+/// Budget steps for checking a waiting stream with its channels, and for starting it.
 const LOOKING: usize = 4;
 const BEGINNING: usize = 32;
 
 impl<S: Socket> Worker<S> {
-    /// Whether a stream has not begun yet.
+    /// Whether a stream has not started yet.
     pub fn is_waiting(&self, key: StreamKey) -> bool {
         self.streams.get(key).is_some_and(|stream| matches!(stream.state, StreamState::Waiting(_)))
     }
 
-    /// Has the bridge subscribe to those of the channels that it has not; whether the stream has to wait
-    /// for that.
-    pub(super) fn must_wait(&mut self, members: &[Membership], now: Now) -> Result<bool, Locked> {
+    /// Requests subscriptions to those of the channels that are not in sync. Returns whether the
+    /// stream has to wait for them.
+    pub(super) fn request_sync(
+        &mut self,
+        members: &[Membership],
+        now: Now,
+    ) -> Result<bool, Locked> {
         if self.hub.in_sync(members) {
             return Ok(false);
         }
         for member in members {
             if let Some(bridge) = self.hub.request_sync(*member)? {
-                self.ring(&[bridge], now);
+                self.wake(&[bridge], now);
             }
         }
         Ok(self.hub.may_sync_soon())
     }
 
-    /// Puts a new stream among those that wait. Its first bytes wait for a moment, too: nearly always
-    /// its channels are in step by then, and who sees a stream open knows that it misses nothing more.
-    pub(super) fn let_wait(&mut self, key: StreamKey, resume: Resume, opening: Frame, now: Now) {
+    /// Makes a new stream wait. Its first bytes are delayed briefly, too: nearly always, its
+    /// channels are in sync by then, and a client that sees its stream open knows that it misses
+    /// nothing from then on.
+    pub(super) fn make_wait(&mut self, key: StreamKey, resume: Resume, opening: Frame, now: Now) {
         let Some(stream) = self.streams.get_mut(key) else { return };
         let (since, opened_at, opening) = (now.mono, self.hub.head(), Some(opening));
         stream.state =
@@ -50,30 +55,30 @@ impl<S: Socket> Worker<S> {
         self.waiting.push_back(key);
     }
 
-    /// Its first bytes go out, for it has waited a moment.
-    fn open_waiting(&mut self, key: StreamKey) {
+    /// Sends the first bytes of a stream that has waited for a moment.
+    fn send_opening(&mut self, key: StreamKey) {
         let Some(stream) = self.streams.get_mut(key) else { return };
         let StreamState::Waiting(waiting) = &mut stream.state else { return };
         let Some(opening) = waiting.opening.take() else { return };
-        match stream.socket.send(&Batch::of(vec![opening])) {
+        match stream.socket.send(&Batch::from_frames(vec![opening])) {
             Sent::All => {}
             Sent::Blocked { .. } => stream.flow = Flow::Blocked,
             Sent::Failed => self.end(key, End::Error),
         }
     }
 
-    /// With each tick all that wait are looked at once.
-    pub(super) fn look_at_waiting(&mut self) {
-        self.overdue = self.waiting.len();
+    /// Schedules a check of all waiting streams. Called with each tick.
+    pub(super) fn check_waiting(&mut self) {
+        self.unchecked = self.waiting.len();
     }
 
-    /// Those begin that have waited long enough, or for a Redis that is away. Whether there are more to
-    /// look at in the next turn.
-    pub(super) fn begin_overdue(&mut self, now: Now) -> bool {
+    /// Starts streams that have waited long enough, or whose Redis is unreachable. Returns whether
+    /// more streams are to be checked in the next turn.
+    pub(super) fn start_ready(&mut self, now: Now) -> bool {
         let all_may = !self.hub.may_sync_soon();
         let mut budget = Budget::for_turn();
-        while self.overdue > 0 && budget.step() {
-            self.overdue -= 1;
+        while self.unchecked > 0 && budget.step() {
+            self.unchecked -= 1;
             let Some(key) = self.waiting.pop_front() else { break };
             let Some(StreamState::Waiting(waiting)) =
                 self.streams.get(key).map(|stream| &stream.state)
@@ -81,26 +86,27 @@ impl<S: Socket> Worker<S> {
                 continue;
             };
             let waited = now.mono.saturating_sub(waiting.since);
-            // It gets nothing of the past, and everything from the moment in which it opens.
+            // Such a stream receives no past events, and everything from the moment when it opens.
             let is_new = matches!(waiting.resume, Resume::Fresh { newest: 0 });
-            let longest = if is_new { MOMENT } else { PATIENCE };
+            let longest = if is_new { MAX_OPENING_DELAY } else { MAX_WAIT };
             budget.spend(LOOKING);
             if all_may || waited >= longest || self.hub.in_sync(&self.memberships(key)) {
                 budget.spend(BEGINNING);
-                self.begin_now(key, now);
-            } else if waited >= MOMENT {
-                self.open_waiting(key);
+                self.start_waiting(key, now);
+            } else if waited >= MAX_OPENING_DELAY {
+                self.send_opening(key);
             }
             if self.is_waiting(key) {
                 self.waiting.push_back(key);
             }
         }
-        self.overdue > 0
+        self.unchecked > 0
     }
 
-    pub(super) fn begin_now(&mut self, key: StreamKey, now: Now) {
+    pub(super) fn start_waiting(&mut self, key: StreamKey, now: Now) {
         if self.hub.is_stuck() {
-            // Of all that wait only the first finds this out the slow way.
+            // Only the first of the waiting streams spends time on finding out that the lock is
+            // stuck.
             return;
         }
         let members = self.memberships(key);
@@ -110,14 +116,15 @@ impl<S: Socket> Worker<S> {
             return;
         }
         if members.iter().any(|member| stream.is_older(self.hub.ended_at(*member))) {
-            // An administrator has ended it, and this process has not read that yet.
+            // An administrator has ended it, but this process has not read that entry of the log
+            // yet.
             self.finish(key, End::Admin, now);
             return;
         }
         let resume = waiting.resume.clone();
         let names = self.names(key);
-        // Not to be had now: with the next tick.
-        let Ok(begun) = self.where_to_begin(&names, &members, &resume, now) else { return };
+        // The lock is not available. Try again with the next tick.
+        let Ok(begun) = self.starting_point(&names, &members, &resume, now) else { return };
         let Some(stream) = self.streams.get_mut(key) else { return };
         let waiting = match std::mem::replace(&mut stream.state, StreamState::Live) {
             StreamState::Waiting(waiting) => *waiting,
@@ -126,7 +133,8 @@ impl<S: Socket> Worker<S> {
         self.start(key, begun, waiting.resume, waiting.opening, now);
     }
 
-    /// A stream begins where the hub says, with these bytes before everything else.
+    /// Starts a stream at the position that the hub determined, beginning with the bytes in
+    /// `opening`.
     pub(super) fn start(
         &mut self,
         key: StreamKey,
@@ -145,8 +153,9 @@ impl<S: Socket> Worker<S> {
             Resume::From(id) => id.into(),
             Resume::Fresh { .. } => Box::default(),
         };
-        // All that is to come is new to it, unless Redis brings it late, as it may of channels that
-        // nobody named, or the client comes from another nginx that is ahead of this one.
+        // Everything that arrives is new to the client, except in two cases: Redis may deliver
+        // events late on channels that are not in sync or that a pattern matches, and the client
+        // may come from another nginx that is ahead of this one.
         if !in_step || has_pattern || begun.seen.ahead > EntryId::default() {
             stream.past = Past::new(begun.seen, &client_id, self.hub.epoch(), now);
         }

@@ -1,4 +1,5 @@
-//! Presence: telling on a channel of the hub who came to other channels and who went.
+//! Presence events: publishes on a channel of the hub how many streams of other channels were
+//! opened and closed.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -7,116 +8,118 @@ use super::Worker;
 use crate::hub::{pattern_of, Now, PublishError};
 use crate::sse::channel::is_own;
 
-/// The channel on which it is told.
+/// The channel on which presence events are published.
 pub const CHANNEL: &[u8] = b"sse.presence";
 
-/// Channels of which one turn tells.
+/// Maximum number of presence events in one turn.
 const CHANNELS: usize = 64;
 
-/// What has not been told yet.
+/// Presence changes that have not been published yet.
 #[derive(Debug, Default)]
 pub enum Presence {
-    /// Nobody wants to know.
+    /// Presence events are disabled.
     #[default]
-    Untold,
-    /// Somebody may, so it is kept until it is told.
-    Told(PresenceEvent),
+    Off,
+    /// Presence events are enabled.
+    On(PendingPresence),
 }
 
-/// Streams that came, and that went.
+/// Numbers of streams opened and closed.
 type Counts = (u64, u64);
 
-/// What is to be told of channels, in the order in which they first had something.
+/// Changes by channel, in the order in which each channel first changed.
 #[derive(Debug, Default)]
-pub struct PresenceEvent {
+pub struct PendingPresence {
     names: VecDeque<Box<[u8]>>,
     counts: HashMap<Box<[u8]>, Counts>,
-    /// Channels that are due to be told, from the first on.
+    /// Number of channels, counted from the first, whose changes are due.
     due: usize,
 }
 
 impl Presence {
-    /// That of a process which tells who comes and goes.
+    /// Returns the value for a process that publishes presence events.
     pub fn enabled() -> Presence {
-        Presence::Told(PresenceEvent::default())
+        Presence::On(PendingPresence::default())
     }
 
-    /// A stream of these channels was opened.
-    pub fn came<'a>(&mut self, names: impl Iterator<Item = &'a Box<[u8]>>) {
+    /// Records that a stream of these channels was opened.
+    pub fn opened<'a>(&mut self, names: impl Iterator<Item = &'a Box<[u8]>>) {
         names.for_each(|name| self.add(name, 1, 0));
     }
 
-    /// So many streams of a channel are gone.
-    pub fn went(&mut self, name: &[u8], streams: u64) {
+    /// Records that this many streams of a channel were closed.
+    pub fn closed(&mut self, name: &[u8], streams: u64) {
         self.add(name, 0, streams);
     }
 
-    /// Streams that went with the processes that had them.
+    /// Records the streams that were lost with their processes.
     pub fn lost(&mut self, lost: &[(Vec<u8>, u64)]) {
-        lost.iter().for_each(|(name, streams)| self.went(name, *streams));
+        lost.iter().for_each(|(name, streams)| self.closed(name, *streams));
     }
 
     fn add(&mut self, name: &[u8], came: u64, went: u64) {
-        let Presence::Told(news) = self else { return };
-        // A pattern's streams are of no channel in particular.
+        let Presence::On(pending) = self else { return };
+        // Streams of patterns belong to no particular channel.
         if is_own(name) || pattern_of(name).is_some() {
             return;
         }
-        let counts = news.counts.entry(name.into()).or_insert_with(|| {
-            news.names.push_back(name.into());
+        let counts = pending.counts.entry(name.into()).or_insert_with(|| {
+            pending.names.push_back(name.into());
             (0, 0)
         });
         counts.0 += came;
         counts.1 += went;
     }
 
-    /// Everything that is known now is due.
+    /// Makes all changes that are known now due.
     pub(super) fn make_due(&mut self) {
-        if let Presence::Told(news) = self {
-            news.due = news.names.len();
+        if let Presence::On(pending) = self {
+            pending.due = pending.names.len();
         }
     }
 
-    /// The next channel that is due, with what came and what went.
+    /// Removes and returns the next channel that is due, with its changes.
     fn next(&mut self) -> Option<(Box<[u8]>, Counts)> {
-        let Presence::Told(news) = self else { return None };
-        news.due = news.due.checked_sub(1)?;
-        let name = news.names.pop_front()?;
-        let counts = news.counts.remove(&name)?;
+        let Presence::On(pending) = self else { return None };
+        pending.due = pending.due.checked_sub(1)?;
+        let name = pending.names.pop_front()?;
+        let counts = pending.counts.remove(&name)?;
         Some((name, counts))
     }
 
-    /// Nothing is due any more, until the next tick.
-    fn put_off(&mut self) {
-        if let Presence::Told(news) = self {
-            news.due = 0;
+    /// Postpones what is due to the next tick.
+    fn postpone(&mut self) {
+        if let Presence::On(pending) = self {
+            pending.due = 0;
         }
     }
 
     fn is_due(&self) -> bool {
-        matches!(self, Presence::Told(news) if news.due > 0)
+        matches!(self, Presence::On(pending) if pending.due > 0)
     }
 }
 
 impl<S: Socket> Worker<S> {
-    /// Tells what is due, one event a channel, of a bounded number of channels. Whether there is more.
-    pub(super) fn tell_presence(&mut self, now: Now) -> bool {
+    /// Publishes what is due, one event for each channel, for a bounded number of channels. Returns
+    /// whether there is more.
+    pub(super) fn publish_presence(&mut self, now: Now) -> bool {
         for _ in 0..CHANNELS {
             let Some((name, (came, went))) = self.presence.next() else { return false };
-            match self.tell_one(&name, came, went, now) {
+            match self.publish_presence_event(&name, came, went, now) {
                 Ok(()) => {}
                 Err(PublishError::Busy(_) | PublishError::Crowded) => {
                     self.presence.add(&name, came, went);
-                    self.presence.put_off();
+                    self.presence.postpone();
                 }
-                // A hub that is full of channels loses this news; the next has the counts.
-                Err(PublishError::TooLarge | PublishError::NoRoom) => self.presence.put_off(),
+                // If the hub is too full, these changes are dropped; the next event has the current
+                // count of subscribers.
+                Err(PublishError::TooLarge | PublishError::NoRoom) => self.presence.postpone(),
             }
         }
         self.presence.is_due()
     }
 
-    fn tell_one(
+    fn publish_presence_event(
         &mut self,
         name: &[u8],
         came: u64,

@@ -1,4 +1,5 @@
-//! What one wake-up and one tick of the timer do: a bounded amount of work, then nginx's turn.
+//! The work of one wake-up and of one timer tick: a bounded amount, after which nginx serves its
+//! other connections.
 
 use super::admin::is_status;
 use super::channel::FanOut;
@@ -12,98 +13,98 @@ use super::{Drain, Task, Worker};
 use crate::hub::{Budget, Counter, Now};
 use slotmap::SlotMap;
 
-/// Writes of one turn.
+/// Maximum number of writes in one turn.
 const WRITES: usize = 256;
-/// Writes of one turn that streams with visits of their own get before the channels' passes.
-const VISITS: usize = 64;
-/// Streams that have nothing to get, and are only looked at, count as one write.
-const LOOKS: usize = 16;
-/// Streams of a channel that are warmed together.
-const AHEAD: usize = 8;
-/// Slices of a sweep that one turn takes.
-const SWEEPS: usize = 2;
-/// The once-a-second look, in ms.
-const LOOK: u64 = 1000;
-/// Deadlines that a stream has: of its heartbeat and of its age.
+/// Writes of a turn that single streams' tasks may use before fan-outs.
+const WRITES_OF_TASKS: usize = 64;
+/// This many streams that are checked but need nothing count as one write.
+const CHECKS_PER_WRITE: usize = 16;
+/// Number of streams whose memory is prefetched together.
+const PREFETCHED: usize = 8;
+/// Maximum number of table sweeps in one turn.
+const SWEEPS_PER_TURN: usize = 2;
+/// Interval of housekeeping in ms.
+const HOUSEKEEPING_INTERVAL: u64 = 1000;
+/// Deadlines of a stream: heartbeat and maximum age.
 const DEADLINES_OF_A_STREAM: usize = 2;
-/// So many deadlines of streams that are gone are not worth a search.
+/// Up to this many deadlines of closed streams are not worth a search.
 const FEW_DEADLINES: usize = 256;
-/// Deadlines of streams that may be gone, which one tick looks at.
-const SWEPT_BY_TICK: usize = 4096;
-/// How often a process that nobody can wake looks at the log, in ms.
-const POLL: u64 = 50;
+/// Deadlines checked in one tick for streams that are closed.
+const DEADLINES_CHECKED_BY_TICK: usize = 4096;
+/// Interval in ms at which a process that cannot be woken reads the log.
+const POLL_INTERVAL: u64 = 50;
 
 /// Whether a turn left work undone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
     /// Nothing is left to do until the next wake-up.
     Idle,
-    /// There is more: the worker is to be called again after nginx has served others.
+    /// There is more to do: call the worker again after nginx has served other connections.
     More,
 }
 
-/// Reads a little of what serving these streams needs. Their memory is seldom in the processor's cache;
-/// with no system call between one and the next, it is waited for all of them at once.
-fn warm<'a, S: Socket>(
+/// Prefetches the memory of streams that are about to be served. It is rarely in the processor's
+/// cache, and without a system call in between, the cache misses overlap.
+fn prefetch<'a, S: Socket>(
     streams: &SlotMap<StreamKey, Stream<S>>,
     ahead: impl Iterator<Item = &'a StreamKey>,
 ) {
     let read = ahead.filter_map(|key| streams.get(*key));
-    let words = read.map(|stream| stream.at as usize ^ stream.socket.warm());
+    let words = read.map(|stream| stream.at as usize ^ stream.socket.prefetch());
     std::hint::black_box(words.fold(0, |all, word| all ^ word));
 }
 
 impl<S: Socket> Worker<S> {
     /// Reads the log and serves streams, within the bounds of one turn.
     pub fn turn(&mut self, now: Now) -> Progress {
-        if let Some(seat) = self.seat {
-            self.hub.clear_wakeup(seat);
+        if let Some(slot) = self.slot {
+            self.hub.clear_wakeup(slot);
         }
-        let untold = self.tell_presence(now);
+        let is_presence_due = self.publish_presence(now);
         self.meet_deadlines();
-        self.tally.writes = 0;
-        // As long as there are errands, no stream gets anything.
-        if self.go_on_errands(now) {
-            self.flush_tally();
+        self.counts.writes = 0;
+        // Until channel tasks are complete, no stream is served.
+        if self.run_channel_tasks(now) {
+            self.flush_counts();
             return Progress::More;
         }
         let unread = self.read_log(now);
-        if self.go_on_errands(now) {
-            self.flush_tally();
+        if self.run_channel_tasks(now) {
+            self.flush_counts();
             return Progress::More;
         }
-        let undrained = self.drain_on();
-        let overdue = self.begin_overdue(now);
-        self.visit(VISITS, now);
-        while self.tally.writes < WRITES {
-            let Some(key) = self.passes.pop_front() else { break };
-            self.pass(key, now);
+        let undrained = self.continue_drain();
+        let unchecked = self.start_ready(now);
+        self.run_tasks(WRITES_OF_TASKS, now);
+        while self.counts.writes < WRITES {
+            let Some(key) = self.fan_outs.pop_front() else { break };
+            self.continue_fan_out(key, now);
         }
-        self.visit(WRITES, now);
-        let unswept = self.sweep_on(now) || self.free_on();
-        self.flush_tally();
+        self.run_tasks(WRITES, now);
+        let unswept = self.continue_sweep(now) || self.continue_freeing();
+        self.flush_counts();
         let unfinished = unread
             || unswept
-            || untold
+            || is_presence_due
             || undrained
-            || overdue
-            || self.wheel.is_behind(self.ticked);
-        if unfinished || !self.passes.is_empty() || !self.tasks.is_empty() {
+            || unchecked
+            || self.wheel.is_behind(self.last_tick);
+        if unfinished || !self.fan_outs.is_empty() || !self.tasks.is_empty() {
             Progress::More
         } else {
             Progress::Idle
         }
     }
 
-    /// Visits of single streams, until the turn has made so many writes. What they add is for the
-    /// next turn, or one stream could keep all others waiting.
-    fn visit(&mut self, writes: usize, now: Now) {
+    /// Runs tasks of single streams until the turn has made this many writes. Tasks that they add
+    /// run in the next turn, so that no stream can starve the others.
+    fn run_tasks(&mut self, writes: usize, now: Now) {
         for _ in 0..self.tasks.len() {
-            if self.tally.writes >= writes {
+            if self.counts.writes >= writes {
                 return;
             }
             let Some(task) = self.tasks.pop_front() else { return };
-            self.tally.writes += 1;
+            self.counts.writes += 1;
             match task {
                 Task::Serve(key) => self.serve(key, now),
                 Task::Beat(key) => self.beat(key, now),
@@ -113,48 +114,47 @@ impl<S: Socket> Worker<S> {
         }
     }
 
-    /// Serves a slice of a channel's streams.
-    fn pass(&mut self, key: ChannelKey, now: Now) {
-        let mut looks = 0;
+    /// Continues the fan-out of a channel, within the turn's budget.
+    fn continue_fan_out(&mut self, key: ChannelKey, now: Now) {
+        let mut checks = 0;
         loop {
             let Some(channel) = self.channels.get_mut(key) else { return };
-            let (next, again) = match channel.pass {
+            let (next, again) = match channel.fan_out {
                 FanOut::Rest => return,
                 FanOut::Running { next } => (next, false),
                 FanOut::RunningAgain { next } => (next, true),
             };
             let Some(&stream_key) = channel.streams.get(next) else {
-                channel.pass = if again { FanOut::Running { next: 0 } } else { FanOut::Rest };
+                channel.fan_out = if again { FanOut::Running { next: 0 } } else { FanOut::Rest };
                 if again {
-                    self.passes.push_back(key);
+                    self.fan_outs.push_back(key);
                 } else if !is_status(&channel.name) {
-                    self.tally.passes += 1;
-                    self.tally.pass_ms += now.mono.saturating_sub(channel.born);
+                    self.counts.fan_outs += 1;
+                    self.counts.fan_out_ms += now.mono.saturating_sub(channel.published_at);
                 }
                 return;
             };
-            if next.is_multiple_of(AHEAD) {
-                let ahead = channel.streams.iter().skip(next).take(AHEAD);
-                warm(&self.streams, ahead);
+            if next.is_multiple_of(PREFETCHED) {
+                let ahead = channel.streams.iter().skip(next).take(PREFETCHED);
+                prefetch(&self.streams, ahead);
             }
-            if self.tally.writes + looks / LOOKS >= WRITES {
-                self.tally.writes = WRITES;
-                self.passes.push_back(key);
+            if self.counts.writes + checks / CHECKS_PER_WRITE >= WRITES {
+                self.counts.writes = WRITES;
+                self.fan_outs.push_back(key);
                 return;
             }
-            channel.pass = match again {
-                true => FanOut::RunningAgain { next: next + 1 },
-                false => FanOut::Running { next: next + 1 },
-            };
+            let next = next + 1;
+            channel.fan_out =
+                if again { FanOut::RunningAgain { next } } else { FanOut::Running { next } };
             let newest = channel.newest;
-            looks += 1;
+            checks += 1;
             let Some(stream) = self.streams.get(stream_key) else { continue };
             if stream.at >= newest || stream.flow == Flow::Blocked {
                 continue;
             }
             match stream.state {
-                StreamState::Live if self.shared.suits(stream, key, newest) => {
-                    self.give_shared(stream_key, now);
+                StreamState::Live if self.batch_cache.suits(stream, key, newest) => {
+                    self.send_prepared(stream_key, now);
                 }
                 StreamState::Live => self.serve_live(stream_key, now),
                 _ => {}
@@ -162,40 +162,40 @@ impl<S: Socket> Worker<S> {
         }
     }
 
-    /// The socket of a stream has sent all that it kept, and takes more.
+    /// Continues a stream whose socket has sent everything that it had stored.
     pub fn writable(&mut self, key: StreamKey, now: Now) {
         let Some(stream) = self.streams.get_mut(key) else { return };
         stream.flow = Flow::Open;
-        if !self.errands.is_empty() {
+        if !self.channel_tasks.is_empty() {
             return self.tasks.push_back(Task::Serve(key));
         }
         self.serve(key, now);
-        self.flush_tally();
+        self.flush_counts();
     }
 
-    /// What is due by time; to be called every [`Worker::tick_interval`].
+    /// Does everything that is due. To be called every [`Worker::tick_interval`].
     pub fn tick(&mut self, now: Now) -> Progress {
-        self.ticked = now.mono;
-        self.forget_deadlines(SWEPT_BY_TICK);
-        self.look_at_waiting();
+        self.last_tick = now.mono;
+        self.forget_deadlines(DEADLINES_CHECKED_BY_TICK);
+        self.check_waiting();
         self.presence.make_due();
-        self.serve_stuck();
-        self.leave_unleft();
-        if now.mono >= self.look_at {
-            self.look_at = now.mono + LOOK;
-            self.look(now);
+        self.retry_streams();
+        self.leave_pending();
+        if now.mono >= self.housekeeping_at {
+            self.housekeeping_at = now.mono + HOUSEKEEPING_INTERVAL;
+            self.do_housekeeping(now);
         }
         self.turn(now)
     }
 
-    /// Makes tasks of the deadlines that were due at the last tick, as many as one turn may look at.
+    /// Turns deadlines that were due at the last tick into tasks, within a turn's budget.
     fn meet_deadlines(&mut self) {
         let tasks = &mut self.tasks;
-        self.wheel.turn(self.ticked, &mut Budget::for_turn(), |task| tasks.push_back(task));
+        self.wheel.turn(self.last_tick, &mut Budget::for_turn(), |task| tasks.push_back(task));
     }
 
-    /// Looks at some deadlines and removes those of streams that are gone, if there are more than the
-    /// streams that are there can have.
+    /// Checks some deadlines and removes those of closed streams, if there are more deadlines than
+    /// the open streams can have.
     pub(super) fn forget_deadlines(&mut self, steps: usize) {
         let streams = &self.streams;
         if self.wheel.len() <= DEADLINES_OF_A_STREAM * streams.len() + FEW_DEADLINES {
@@ -204,79 +204,81 @@ impl<S: Socket> Worker<S> {
         self.wheel.sweep(steps, |task| streams.contains_key(task.stream()));
     }
 
-    /// How long until the next tick is due, in ms.
+    /// Returns the time until the next tick in ms.
     pub fn tick_interval(&self) -> u64 {
-        match self.seat.and(self.waker) {
-            None => POLL,
-            Some(_) if self.streams.is_empty() && self.unleft.is_empty() => LOOK,
+        match self.slot.and(self.waker) {
+            None => POLL_INTERVAL,
+            Some(_) if self.streams.is_empty() && self.to_leave.is_empty() => HOUSEKEEPING_INTERVAL,
             Some(_) => STEP,
         }
     }
 
-    /// Once a second: what a process that died may have left undone, and what has grown too old.
-    fn look(&mut self, now: Now) {
+    /// Does what is needed once a second: completes what dead processes left undone, and removes
+    /// what has expired.
+    fn do_housekeeping(&mut self, now: Now) {
         self.report();
-        if self.seat.is_none() {
+        if self.slot.is_none() {
             self.claim_slot();
         }
         if self.hub.reap_dead() {
-            self.bury(now);
+            self.reap_dead(now);
         }
-        // Who began with this may have died.
+        // The process that began to free them may have died.
         self.freeing |= self.hub.has_detached();
-        // Not to be had now is no harm: the next look comes in a second.
+        // If the lock is not available, the next housekeeping tries again.
         let swept = self.hub.sweep(now).unwrap_or_default();
         self.presence.lost(&swept.lost);
     }
 
-    /// A process has died: wakes those whom it may not have woken, and has its streams taken away from
-    /// all channels, in the turns that follow.
-    pub(super) fn bury(&mut self, now: Now) {
+    /// Cleans up after dead processes: wakes all processes, which the dead one may have failed to
+    /// do, and starts removing its streams from all channels.
+    pub(super) fn reap_dead(&mut self, now: Now) {
         let all: Vec<usize> = (0..self.hub.slots()).collect();
-        self.ring(&all, now);
-        self.unswept = self.hub.buckets();
+        self.wake(&all, now);
+        self.unswept_buckets = self.hub.buckets();
     }
 
-    /// Goes on with freeing the events of channels that were forgotten. Whether there is more to do in
-    /// the next turn.
-    fn free_on(&mut self) -> bool {
-        // The lock is not to be had: the next look begins again.
+    /// Continues to free the events of deleted channels. Returns whether there is more to do.
+    fn continue_freeing(&mut self) -> bool {
+        // If the lock is not available, the next housekeeping starts again.
         self.freeing = self.freeing && self.hub.free_detached().unwrap_or(false);
         self.freeing
     }
 
-    /// Goes on with a sweep that has to go once around the table. Whether there is more to do in the
-    /// next turn. What others sweep meanwhile they tell of themselves.
-    fn sweep_on(&mut self, now: Now) -> bool {
-        for _ in 0..SWEEPS {
-            if self.unswept == 0 {
+    /// Continues to sweep the table of channels, which must be covered once after a death. Returns
+    /// whether there is more to do. Other processes that sweep meanwhile report what they find
+    /// themselves.
+    fn continue_sweep(&mut self, now: Now) -> bool {
+        for _ in 0..SWEEPS_PER_TURN {
+            if self.unswept_buckets == 0 {
                 return false;
             }
-            // The lock is not to be had: with the next tick.
+            // The lock is not available. The next tick continues.
             let Ok(swept) = self.hub.sweep(now) else { return false };
             self.presence.lost(&swept.lost);
-            self.unswept = self.unswept.saturating_sub(swept.buckets);
+            self.unswept_buckets = self.unswept_buckets.saturating_sub(swept.buckets);
         }
-        self.unswept > 0
+        self.unswept_buckets > 0
     }
 
-    /// Lets streams end evenly over `over` ms; they go on being served until then. No stream can be
+    /// Ends all streams, spread evenly over `over` ms; they are served until then. No stream can be
     /// opened from now on.
     pub fn drain(&mut self, over: u64, now: Now) {
         if self.draining.is_some() {
             return;
         }
-        if let Some(seat) = self.seat {
-            self.hub.set_quitting(seat);
+        if let Some(slot) = self.slot {
+            self.hub.set_quitting(slot);
         }
         let streams: Vec<_> = self.streams.keys().collect();
         let (from, until, count) = (now.mono, now.mono + over, streams.len());
         self.draining = Some(Drain { from, until, count, streams: streams.into_iter() });
-        self.drain_on();
+        self.continue_drain();
     }
 
-    /// Goes on entering when streams end, if this process is quitting. Whether there are more.
-    fn drain_on(&mut self) -> bool {
+    /// Continues to schedule the ends of streams, if this process is draining. Returns whether
+    /// there are more.
+    fn continue_drain(&mut self) -> bool {
         let Some(drain) = &mut self.draining else { return false };
         let mut budget = Budget::for_turn();
         while budget.step() {
@@ -285,18 +287,18 @@ impl<S: Socket> Worker<S> {
             let over = drain.until - drain.from;
             let at = drain.from + over * i as u64 / count as u64;
             self.wheel.enter(at, Task::End(key, End::Drain));
-            // Who is in the middle of a frame has a moment more to take the rest of it.
+            // A client that is in the middle of a frame gets a moment to receive the rest of it.
             self.wheel.enter(drain.until + STEP, Task::Cut(key, End::Drain));
         }
         true
     }
 
-    /// When the drain ends (ms), if this process is quitting.
+    /// Returns when the drain ends (ms), if this process is draining.
     pub fn drained_at(&self) -> Option<u64> {
         self.draining.as_ref().map(|drain| drain.until)
     }
 
-    /// Tells a stream to end.
+    /// Starts to end a stream.
     pub(super) fn finish(&mut self, key: StreamKey, end: End, now: Now) {
         let Some(stream) = self.streams.get_mut(key) else { return };
         if matches!(
@@ -309,22 +311,22 @@ impl<S: Socket> Worker<S> {
         self.serve(key, now);
     }
 
-    /// Enters in the slot what others may want to know of this process.
+    /// Stores this process's state in its slot, for other processes.
     pub(super) fn report(&self) {
-        if let Some(seat) = self.seat {
-            self.hub.report(seat, (self.streams.len() - self.watchers) as u64, self.read);
+        if let Some(slot) = self.slot {
+            self.hub.report(slot, (self.streams.len() - self.watchers) as u64, self.read);
         }
     }
 
-    /// Raises the hub's counters by what was done since the last time.
-    pub(super) fn flush_tally(&mut self) {
-        let tally = &mut self.tally;
+    /// Adds this process's increments to the hub's counters.
+    pub(super) fn flush_counts(&mut self) {
+        let counts = &mut self.counts;
         for (counter, by) in [
-            (Counter::EventsOut, &mut tally.events),
-            (Counter::BytesOut, &mut tally.bytes),
-            (Counter::Gaps, &mut tally.gaps),
-            (Counter::Passes, &mut tally.passes),
-            (Counter::PassMs, &mut tally.pass_ms),
+            (Counter::EventsOut, &mut counts.events),
+            (Counter::BytesOut, &mut counts.bytes),
+            (Counter::Gaps, &mut counts.gaps),
+            (Counter::Passes, &mut counts.fan_outs),
+            (Counter::PassMs, &mut counts.fan_out_ms),
         ] {
             if *by > 0 {
                 self.hub.count(counter, std::mem::take(by));

@@ -1,46 +1,46 @@
-//! What a location says about its streams.
+//! The settings of a location's streams.
 
-/// What a client without an id gets first.
+/// How much history a client without an id receives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Replay {
     /// Nothing.
     Off,
-    /// All that history owes.
+    /// Everything that history guarantees.
     All,
-    /// At most so many events of each channel, of what history owes.
+    /// At most this many events of each channel, within what history guarantees.
     Count(u64),
 }
 
-/// What happens to a client that history has overtaken.
+/// What happens to a client that has fallen behind the retained history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SlowClient {
-    /// It is told a gap and goes on with what is retained.
+    /// It receives a gap event and continues with what is retained.
     Skip,
     /// Its stream ends.
     Close,
 }
 
-/// The type of an event that was published without one.
+/// The type of events that were published without one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Naming {
-    /// None: browsers call it `message`.
+    /// None; browsers use `message`.
     ByType,
-    /// The name of its channel.
+    /// The name of the event's channel.
     ByChannel,
 }
 
-/// A time with a random part, in ms.
+/// A time in ms with a random part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Jittered {
-    /// The least.
+    /// The minimum.
     pub base: u64,
-    /// How much may come on top.
+    /// The maximum of the random part.
     pub jitter: u64,
 }
 
 impl Jittered {
-    /// One draw.
-    pub fn draw(self, random: &mut fastrand::Rng) -> u64 {
+    /// Returns a random time between `base` and `base + jitter`.
+    pub fn random(self, random: &mut fastrand::Rng) -> u64 {
         self.base.saturating_add(random.u64(0..=self.jitter))
     }
 }
@@ -48,22 +48,22 @@ impl Jittered {
 /// The settings of a location's streams.
 #[derive(Clone, Debug)]
 pub struct StreamSettings {
-    /// What a client without an id gets first.
+    /// How much history a client without an id receives.
     pub replay: Replay,
-    /// A comment after so many ms of silence.
+    /// A comment is sent if nothing was sent for this many ms.
     pub heartbeat: Option<u64>,
-    /// The `retry:` that a stream begins with, in ms.
+    /// The `retry:` at the start of a stream, in ms.
     pub retry: Jittered,
-    /// Type of the event that gives a new client its first id.
+    /// Type of the event that gives a new client its first id; `None` if it is not sent.
     pub open_event: Option<Box<[u8]>>,
-    /// Type of the event that tells that history was lost.
+    /// Type of the event that reports lost events; `None` if it is not sent.
     pub gap_event: Option<Box<[u8]>>,
-    /// What happens to a client that history has overtaken.
+    /// What happens to a client that has fallen behind the retained history.
     pub slow_client: SlowClient,
-    /// The type of events that have none.
+    /// The type of events that were published without one.
     pub naming: Naming,
-    /// The longest that a stream may last.
+    /// Maximum age of a stream.
     pub max_age: Option<Jittered>,
-    /// Most streams of one channel on this nginx; 0 for no limit.
+    /// Maximum number of streams of one channel on this nginx; 0 means no limit.
     pub max_subscribers: u32,
 }

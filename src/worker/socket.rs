@@ -1,4 +1,5 @@
-//! The way of frames to a client: what the worker asks of a connection, and the batch it hands over.
+//! The interface between the worker and a connection: what the worker asks of it, and the batches
+//! that it sends.
 
 use std::cell::OnceCell;
 
@@ -6,34 +7,36 @@ use bytes::{Bytes, BytesMut};
 
 use crate::sse::frame::Frame;
 
-/// What became of a batch.
+/// The result of sending a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sent {
-    /// All of it went to the kernel, and more may come.
+    /// The kernel accepted everything, and more can be sent.
     All,
-    /// The first `taken` frames (at least one) are the socket's business now: gone, or kept until
-    /// the client reads. `Worker::writable` is called when what it kept is gone.
+    /// The socket has taken responsibility for the first `taken` frames (at least one): they are
+    /// sent, or stored until the client reads. `Worker::writable` is called when the stored bytes
+    /// have been sent.
     Blocked {
-        /// Frames that the socket has taken.
+        /// Number of frames accepted.
         taken: usize,
     },
-    /// The connection is dead.
+    /// The connection is broken.
     Failed,
 }
 
-/// One client's connection, as the worker sees it.
+/// A client's connection, as the worker sees it.
 pub trait Socket {
-    /// Takes frames in order, in as few system calls as it can. Called only while it keeps nothing
-    /// of an earlier batch.
+    /// Sends frames in order, in as few system calls as possible. Called only when no bytes of an
+    /// earlier batch are stored.
     fn send(&mut self, batch: &Batch) -> Sent;
 
-    /// Reads a little of what `send` needs, so that it is in the processor's cache by then.
-    fn warm(&self) -> usize {
+    /// Reads a little of the memory that `send` needs, to bring it into the processor's cache. The
+    /// returned value has no meaning.
+    fn prefetch(&self) -> usize {
         0
     }
 }
 
-/// Frames that go to a client together; many clients may get the same batch.
+/// Frames that are sent together. Many clients may receive the same batch.
 #[derive(Debug, Default)]
 pub struct Batch {
     frames: Vec<Frame>,
@@ -43,23 +46,23 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// A batch of these frames.
-    pub fn of(frames: Vec<Frame>) -> Batch {
+    /// Creates a batch of these frames.
+    pub fn from_frames(frames: Vec<Frame>) -> Batch {
         let body_len = frames.iter().map(|frame| frame.body().len()).sum();
         Batch { frames, body_len, ..Batch::default() }
     }
 
-    /// Bytes of all frames without chunked framing.
+    /// Returns the length of all frames in bytes, without chunked framing.
     pub fn body_len(&self) -> usize {
         self.body_len
     }
 
-    /// The frames.
+    /// Returns the frames, in order.
     pub fn frames(&self) -> &[Frame] {
         &self.frames
     }
 
-    /// All frames as HTTP/1.1 chunks in one piece of memory: joined once, for all clients.
+    /// Returns all frames as HTTP/1.1 chunks in one piece of memory, joined once for all clients.
     pub fn chunks(&self) -> &Bytes {
         self.chunks.get_or_init(|| match self.frames.as_slice() {
             [only] => only.chunk().clone(),
@@ -67,7 +70,8 @@ impl Batch {
         })
     }
 
-    /// All frames without chunked framing, in one piece of memory.
+    /// Returns all frames without chunked framing in one piece of memory, joined once for all
+    /// clients.
     pub fn bodies(&self) -> &Bytes {
         self.bodies.get_or_init(|| match self.frames.as_slice() {
             [only] => only.body_bytes(),
@@ -75,8 +79,8 @@ impl Batch {
         })
     }
 
-    /// How many frames the first `len` bytes of `chunks` (or `bodies`) complete, and how many bytes
-    /// of the next one are among them.
+    /// Returns how many frames are complete within the first `len` bytes of `chunks` (or `bodies`),
+    /// and how many bytes of the next frame those include.
     pub fn split(&self, len: usize, size: impl Fn(&Frame) -> usize) -> (usize, usize) {
         let mut rest = len;
         for (whole, frame) in self.frames.iter().enumerate() {

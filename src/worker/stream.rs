@@ -1,4 +1,4 @@
-//! One client's stream: a cursor into the log, its socket, and what it is in the middle of.
+//! A client's stream: a cursor into the log, its socket, and its state.
 
 use std::rc::Rc;
 
@@ -10,113 +10,117 @@ use super::settings::StreamSettings;
 use crate::hub::{Kind, LogOrder, Resume};
 use crate::sse::frame::Frame;
 
-/// A stream's entry in a channel's list.
+/// A stream's entry in the list of a channel's streams.
 #[derive(Clone, Copy, Debug)]
 pub struct Subscription {
     pub channel: ChannelKey,
     pub index: u32,
 }
 
-/// One open stream.
+/// An open stream.
 #[derive(Debug)]
 pub struct Stream<S> {
     pub socket: S,
     pub settings: Rc<StreamSettings>,
     pub channels: Subscriptions,
-    pub audience: Accounting,
-    /// Everything on its channels up to this position has been handed to the socket, or lost.
+    pub accounting: Accounting,
+    /// All events of its channels up to this position have been passed to the socket, or lost.
     pub at: u64,
     pub state: StreamState,
     pub flow: Flow,
-    /// The last id that it was sent.
+    /// The last id sent to the client.
     pub last: Option<(LogOrder, Kind)>,
-    /// What the client has had elsewhere of what is still to come; it is rare that there is any.
+    /// What the client has received elsewhere of events that are still to arrive here; rarely
+    /// present.
     pub past: Option<Box<Past>>,
     pub events_sent: u32,
-    /// When something was last written (ms).
+    /// When something was last sent (ms).
     pub written: u64,
 }
 
-/// What a stream is doing.
+/// The state of a stream.
 #[derive(Debug)]
 pub enum StreamState {
-    /// It has not begun: its channels are not in step with Redis.
+    /// Not started: its channels are not in sync with Redis.
     Waiting(Box<Waiting>),
-    /// It gets new frames as they come.
+    /// Receives new frames as they are read.
     Live,
-    /// It reads what it lacks from the hub.
+    /// Reads what it lacks from the hub.
     Behind(Box<Behind>),
-    /// It has been told to end, and waits for its socket.
+    /// About to end; the final `retry` has not been sent yet.
     Ending(End),
-    /// Its last frame is with the socket, which has not sent all of it.
+    /// The final `retry` has been passed to the socket, which has not sent all of it.
     Leaving(End),
-    /// Its last byte is sent; nginx will close it.
+    /// Everything has been sent; nginx is about to close it.
     Ended,
 }
 
-/// What a stream waits with.
+/// The data of a stream that has not started.
 #[derive(Debug)]
 pub struct Waiting {
-    /// What the client came with.
+    /// Where the client wants to start.
     pub resume: Resume,
-    /// Since when (ms).
+    /// Since when it waits (ms).
     pub since: u64,
-    /// The end of the log when it was opened.
+    /// The end of the log when the stream was opened.
     pub opened_at: u64,
-    /// Its first bytes, as long as they have not gone out.
+    /// The first bytes of the stream, if they have not been sent.
     pub opening: Option<Frame>,
 }
 
-/// What a stream that is behind has to do.
+/// The data of a stream that is behind.
 #[derive(Debug)]
 pub struct Behind {
     pub missed: Backlog,
-    /// It gets its first events: what is lost before them is not its fault.
+    /// Whether the stream has received no events yet. Events lost before its first ones are not
+    /// because of a slow client.
     pub begins: bool,
-    /// Goes out before everything else: the stream's first bytes, unless it has them.
+    /// The first bytes of the stream, if they have not been sent.
     pub preface: Option<Frame>,
-    /// The id that the client came with, as long as it was sent none here.
+    /// The id that the client sent, until it has received one here.
     pub client_id: Box<[u8]>,
 }
 
-/// Who listens.
+/// Whether a stream counts in the figures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Accounting {
-    /// Somebody whom the figures are about.
+    /// An ordinary stream, which counts.
     Client,
-    /// Somebody who watches the figures: not counted, or watching would change them.
+    /// A stream of the figures. It does not count, because watching would otherwise change the
+    /// figures.
     Watcher,
 }
 
-/// Whether the socket takes more.
+/// Whether the socket accepts more data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flow {
     Open,
     Blocked,
 }
 
-/// The channels of a stream; nearly always one.
+/// A stream's channels; nearly always one.
 #[derive(Debug)]
 pub enum Subscriptions {
     One(Subscription),
-    // Boxed twice: it is rare, and every stream pays for the larger of the two.
+    // Boxed twice: this variant is rare, and every stream pays for the larger variant.
     #[allow(clippy::redundant_allocation)]
     Many(Box<Box<[Subscription]>>),
 }
 
 impl<S> Stream<S> {
-    /// Whether it was opened before a position of the log was written, which its process has not read yet.
+    /// Whether the stream was opened before a log entry was written that this process has not read
+    /// yet.
     pub fn is_older(&self, position: u64) -> bool {
         match &self.state {
             StreamState::Waiting(waiting) => waiting.opened_at < position,
-            // It began behind the end of the log, and has been given nothing that is not read.
+            // It started at the end of the log, and has received nothing beyond what this process
+            // has read.
             _ => self.at < position,
         }
     }
 }
 
 impl Subscriptions {
-    /// All of them.
     pub fn as_slice(&self) -> &[Subscription] {
         match self {
             Subscriptions::One(one) => std::slice::from_ref(one),
@@ -124,7 +128,7 @@ impl Subscriptions {
         }
     }
 
-    /// Enters where the stream now stands in a channel's list.
+    /// Updates the stream's index in a channel's list.
     pub fn moved(&mut self, channel: ChannelKey, index: usize) {
         let all = match self {
             Subscriptions::One(one) => std::slice::from_mut(one),

@@ -1,28 +1,28 @@
-//! A timer wheel: many streams' deadlines behind one timer of nginx.
+//! A timer wheel: the deadlines of many streams behind a single nginx timer.
 
 use crate::hub::Budget;
 
-/// The wheel's step in ms: deadlines are met this late at most.
+/// The resolution in ms: a deadline is met at most this late.
 pub const STEP: u64 = 100;
-/// Steps of one turn of the wheel; later deadlines stay on it for several turns.
+/// Steps in one revolution. Later deadlines stay on the wheel for several revolutions.
 const SPOKES: usize = 512;
 
-/// Deadlines of things of type `T`.
+/// Deadlines of values of type `T`.
 pub struct TimerWheel<T> {
-    // Steps are kept short, for there is at least one entry for each stream: they last 13 years, two of
-    // which are past when the machine starts.
+    // Steps are stored as 32 bits to save memory, because each stream has at least one entry. They
+    // overflow after 13 years; two of those have already passed when the machine starts.
     spokes: Vec<Vec<(u32, T)>>,
-    /// The last step that was looked at as a whole.
+    /// The last step that was completely processed.
     step: u64,
-    /// How many entries of the next step's spoke were looked at and have to stay.
+    /// Number of entries in the next step's spoke that were checked and have to stay.
     passed: usize,
-    /// How many entries there are.
+    /// Number of entries.
     len: usize,
-    /// Where the search for abandoned entries goes on.
+    /// Where the next search for abandoned entries starts.
     sweep: Cursor,
 }
 
-/// The place of an entry.
+/// The location of an entry.
 #[derive(Clone, Copy, Default)]
 struct Cursor {
     spoke: usize,
@@ -30,29 +30,29 @@ struct Cursor {
 }
 
 impl<T> TimerWheel<T> {
-    /// An empty wheel; `now` in ms.
+    /// Creates an empty wheel; `now` in ms.
     pub fn new(now: u64) -> TimerWheel<T> {
         let spokes = std::iter::repeat_with(Vec::new).take(SPOKES).collect();
         TimerWheel { spokes, step: now / STEP, passed: 0, len: 0, sweep: Cursor::default() }
     }
 
-    /// Enters a deadline (ms). One that has passed is met at the next step.
+    /// Adds a deadline (ms). If it has passed already, it is met at the next step.
     pub fn enter(&mut self, due: u64, what: T) {
         let step = due.div_ceil(STEP).max(self.step + 1);
         self.spokes[step as usize % SPOKES].push((short(step), what));
         self.len += 1;
     }
 
-    /// Whether there are steps up to `now` (ms) that were not looked at.
+    /// Whether there are unprocessed steps up to `now` (ms).
     pub fn is_behind(&self, now: u64) -> bool {
         self.step < now / STEP
     }
 
-    /// Takes what is due at `now` (ms), in order of the steps, until the budget is spent; the next call
-    /// goes on from there.
+    /// Passes everything due at `now` (ms) to `due`, in order of the steps, until the budget is
+    /// spent. The next call continues from there.
     pub fn turn(&mut self, now: u64, budget: &mut Budget, mut due: impl FnMut(T)) {
         let last = now / STEP;
-        // After a long sleep one look at every spoke is enough.
+        // After a long sleep, visiting each spoke once is enough.
         let oldest = (last + 1).saturating_sub(SPOKES as u64);
         if self.step + 1 < oldest {
             (self.step, self.passed) = (oldest - 1, 0);
@@ -71,7 +71,7 @@ impl<T> TimerWheel<T> {
                 }
             }
             if spoke.is_empty() {
-                // What a burst has left behind is given back.
+                // Free the memory that a burst may have left.
                 *spoke = Vec::new();
             }
             self.step += 1;
@@ -79,8 +79,8 @@ impl<T> TimerWheel<T> {
         }
     }
 
-    /// Looks at the next `steps` entries (or empty spokes) and removes those that `is_wanted` does not
-    /// want any more. Calls in succession go around the wheel, so that entries whose owner has gone do
+    /// Checks the next `steps` entries (or empty spokes) and removes those for which `is_wanted`
+    /// returns false. Successive calls go around the wheel, so that entries whose owner is gone do
     /// not take memory until they are due.
     pub fn sweep(&mut self, steps: usize, is_wanted: impl Fn(&T) -> bool) {
         let begun = (self.step + 1) as usize % SPOKES;
@@ -93,7 +93,7 @@ impl<T> TimerWheel<T> {
                     spoke.swap_remove(index);
                     self.len -= 1;
                     if number == begun {
-                        // The last entry, which may not have been looked at, has taken its place.
+                        // The last entry, which may not have been checked yet, has taken its place.
                         self.passed = self.passed.min(index);
                     }
                 }
@@ -107,7 +107,7 @@ impl<T> TimerWheel<T> {
         }
     }
 
-    /// How many entries there are.
+    /// Returns the number of entries.
     pub fn len(&self) -> usize {
         self.len
     }
@@ -181,7 +181,7 @@ mod tests {
     fn a_turn_looks_at_no_more_entries_than_its_budget_allows() {
         let mut wheel = TimerWheel::new(0);
         let later = STEP * SPOKES as u64;
-        // One spoke with entries of which every second one is for the wheel's next turn.
+        // A spoke in which every second entry is for the wheel's next revolution.
         for i in 0..1_000 {
             wheel.enter(500 + later * u64::from(i % 2), i);
         }
@@ -205,14 +205,14 @@ mod tests {
         let mut wheel = TimerWheel::new(0);
         let later = STEP * SPOKES as u64;
         for i in 0..100 {
-            // The first half stays and is passed over.
+            // The first half stays on the wheel and is skipped.
             wheel.enter(if i < 50 { 500 + later } else { 500 }, i);
         }
         let mut out = Vec::new();
         wheel.turn(600, &mut Budget::with_steps(40), |what| out.push(what));
         assert!(out.is_empty() && wheel.is_behind(600));
         wheel.enter(100, 100);
-        // Entries from the unseen end of the spoke take the places of those that are swept.
+        // Unchecked entries from the end of the spoke take the places of removed ones.
         wheel.sweep(100 + 2 * SPOKES, |i| i % 10 != 0);
         wheel.turn(600, &mut Budget::with_steps(usize::MAX), |what| out.push(what));
         out.sort_unstable();

@@ -75,7 +75,7 @@ impl Output {
         match self.way.get() {
             _ if frames.is_empty() => Sent::All,
             way @ (SendPath::Chunks | SendPath::Bodies) => {
-                self.send_direct(r, way, &Batch::of(frames.to_vec()))
+                self.send_direct(r, way, &Batch::from_frames(frames.to_vec()))
             }
             SendPath::Unknown | SendPath::Filters => self.send_filtered(r, frames),
         }

@@ -67,7 +67,7 @@ pub(super) fn send_batch(
     }
     let mut gone = 0;
     while let Some(rest) = batch.frames().get(gone..).filter(|rest| !rest.is_empty()) {
-        let piece = Batch::of(rest.get(..fitting(rest)).unwrap_or(rest).to_vec());
+        let piece = Batch::from_frames(rest.get(..fitting(rest)).unwrap_or(rest).to_vec());
         match send_piece(c, wire, way, &piece)? {
             Share::All => gone += piece.frames().len(),
             Share::Part { taken, rest } => return Ok(Share::Part { taken: gone + taken, rest }),

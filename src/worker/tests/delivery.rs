@@ -74,7 +74,7 @@ fn frames_are_kept_within_a_bound_and_who_lags_further_reads_the_hub() {
     for data in &data {
         bench.publish("a", data);
         bench.settle();
-        let kept = bench.worker.channels.values().flat_map(|channel| &channel.recent);
+        let kept = bench.worker.channels.values().flat_map(|channel| &channel.frames);
         assert!(kept.map(|recent| recent.frame.chunk().len()).sum::<usize>() <= 128 << 10);
     }
     assert_eq!(heard(&fast)[1..], data);
@@ -202,7 +202,7 @@ fn a_stream_that_takes_the_place_of_one_that_leaves_during_a_pass_misses_nothing
         bench.publish("a", "news");
         assert_eq!(bench.worker.turn(bench.now), Progress::More);
         let channel = bench.worker.channels.values().next().unwrap();
-        let FanOut::Running { next } = channel.pass else { panic!("{:?}", channel.pass) };
+        let FanOut::Running { next } = channel.fan_out else { panic!("{:?}", channel.fan_out) };
         assert!((100..STREAMS - 101).contains(&next), "{next}");
         let leaving = channel.streams[next.wrapping_add_signed(-behind)];
         bench.worker.close(leaving, End::Client);

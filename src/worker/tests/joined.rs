@@ -11,7 +11,7 @@ use crate::sse::id::EntryId;
 pub struct Joint {
     pub bench: Bench,
     pub fence: FencingToken,
-    seat: SlotClaim,
+    slot: SlotClaim,
 }
 
 pub fn id(ms: u64) -> EntryId {
@@ -29,15 +29,15 @@ pub fn joint() -> Joint {
 impl Joint {
     pub fn new(source: Source, link: RedisState, tag: u32) -> Joint {
         let bench = bench_of(1 << 19, HISTORY, source, tag);
-        let seat = bench.hub.claim_slot().unwrap();
-        let fence = bench.hub.take_fencing_token(seat, Now::default()).unwrap();
+        let slot = bench.hub.claim_slot().unwrap();
+        let fence = bench.hub.take_fencing_token(slot, Now::default()).unwrap();
         bench.hub.new_epoch(fence).unwrap();
         bench.hub.set_link(fence, link).unwrap();
-        Joint { bench, fence, seat }
+        Joint { bench, fence, slot }
     }
 
     pub fn join(&self, channel: &str) -> Membership {
-        self.bench.hub.join(self.seat, channel.as_bytes(), self.bench.now).unwrap()
+        self.bench.hub.join(self.slot, channel.as_bytes(), self.bench.now).unwrap()
     }
 
     /// A channel is subscribed to, and what Redis has of it is given; then all streams are served.

@@ -7,7 +7,7 @@ fn come_and_go(bench: &mut Bench, channel: &str) {
     let (key, _) = bench.open(settings(), &[channel], "");
     let hub = bench.hub.clone();
     hub.while_locked(|| bench.worker.close(key, End::Client));
-    assert_eq!(bench.worker.unleft.len(), 1);
+    assert_eq!(bench.worker.to_leave.len(), 1);
 }
 
 #[test]
@@ -18,7 +18,7 @@ fn a_channel_that_could_not_be_left_is_left_later() {
     assert!(!bench.hub.is_idle(b"a"));
     assert_eq!(bench.worker.tick_interval(), timer_wheel::STEP);
     bench.pass_time(200);
-    assert!(bench.worker.unleft.is_empty() && bench.hub.is_idle(b"a"));
+    assert!(bench.worker.to_leave.is_empty() && bench.hub.is_idle(b"a"));
 }
 
 #[test]
@@ -27,7 +27,7 @@ fn a_channel_that_is_joined_again_before_it_could_be_left_stays() {
     come_and_go(&mut bench, "a");
     let (_, wire) = bench.open(settings(), &["a"], "");
     bench.pass_time(200);
-    assert!(bench.worker.unleft.is_empty());
+    assert!(bench.worker.to_leave.is_empty());
     assert_eq!(bench.hub.channel(b"a").unwrap().unwrap().subscribers, 1);
     bench.publish("a", "heard");
     bench.settle();
@@ -48,12 +48,12 @@ fn many_streams_that_go_while_the_lock_is_kept_wait_for_it_once() {
         keys.into_iter().for_each(|key| bench.worker.close(key, End::Client));
         (0..10).for_each(|_| bench.pass_time(100));
         let all = start.elapsed();
-        assert_eq!(bench.worker.unleft.len(), 100);
+        assert_eq!(bench.worker.to_leave.len(), 100);
         // Each of a hundred channels would have waited, and again in each look.
         assert!(all < once * 20, "{all:?} for all against {once:?} for one attempt");
     });
     bench.pass_time(200);
-    assert!(bench.worker.unleft.is_empty());
+    assert!(bench.worker.to_leave.is_empty());
 }
 
 #[test]
@@ -102,10 +102,10 @@ fn after_a_death_presence_tells_of_every_channel_soon() {
     std::thread::scope(|scope| {
         let hub = &bench.hub;
         let tenant = scope.spawn(|| {
-            let seat = hub.claim_slot().unwrap();
+            let slot = hub.claim_slot().unwrap();
             for i in 0..180 {
-                let member = hub.join(seat, format!("c{i}").as_bytes(), START).unwrap();
-                hub.set_streams(seat, member, 2);
+                let member = hub.join(slot, format!("c{i}").as_bytes(), START).unwrap();
+                hub.set_streams(slot, member, 2);
             }
         });
         tenant.join().unwrap();
