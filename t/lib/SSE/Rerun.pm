@@ -10,7 +10,7 @@ use Test::More;
 our @EXPORT_OK = qw(rerun);
 
 # rerun('sse_lean on;', 'one.t', 'two.t')
-sub again ($configuration, @files) {
+sub rerun ($configuration, @files) {
     local $ENV{SSE_TEST_HTTP} = $configuration;
     for my $file (@files) {
         subtest "$file with $configuration" => sub { run("$FindBin::Bin/$file") };
