@@ -56,3 +56,18 @@ run_suite() {
         prove --timer -I t/lib --jobs $((2 * $(nproc))) "${@:3}"
     )
 }
+
+# install_http3_client: aioquic, with which t/180-http3.t speaks HTTP/3, in an environment of its own. Where it
+# cannot be installed, that file is left out and says so.
+install_http3_client() {
+    local environment=$target/aioquic python
+    export SSE_HTTP3_PYTHON=$environment/bin/python3
+    ! "$SSE_HTTP3_PYTHON" -c 'import aioquic.h3.connection' 2>/dev/null || return 0
+    for python in python3 /usr/bin/python3; do
+        if "$python" -m venv "$environment" >/dev/null 2>&1; then
+            "$environment/bin/pip" --quiet install 'aioquic>=1.2,<2' || say "    aioquic could not be installed"
+            return 0
+        fi
+    done
+    say "    no Python with venv here (Debian: python3-venv), so the tests of HTTP/3 are left out"
+}

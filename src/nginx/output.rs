@@ -194,7 +194,13 @@ impl Output {
     pub fn flush(&self) -> Flushed {
         let Some(r) = self.alive() else { return Flushed::Failed };
         let (c, write) = ends(r);
+        // The client of a QUIC stream refuses the rest of it (STOP_SENDING): with nothing to send, nothing
+        // else would tell.
         // SAFETY: the request, its connection and the connection's event are alive.
+        if unsafe { bits::event::error(write) != 0 } {
+            return Flushed::Failed;
+        }
+        // SAFETY: as above.
         let (timed_out, delayed) =
             unsafe { (bits::event::timedout(write) != 0, bits::event::delayed(write) != 0) };
         // SAFETY: as above.
