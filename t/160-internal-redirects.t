@@ -79,4 +79,4 @@ is_deeply([$nginx->workers], \@workers, 'no worker has died');
 $stage->ends_cleanly;
 done_testing();
 
-sub refusals { return scalar(() = $nginx->error_log =~ /subrequest/g) }
+sub refusals { return scalar(() = $nginx->error_log =~ /a stream cannot be a subrequest/g) }
