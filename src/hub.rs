@@ -1,20 +1,21 @@
-//! The hub: channels with their history, in memory that all worker processes share.
+//! The hub: channels and their history, in memory that all worker processes share.
 //!
-//! One log, written under one lock and read without it. An event gets its place here and nowhere
-//! else. Any process may die between any two instructions: `memory::redo` says why the next one still
-//! finds a whole hub.
+//! It is one log, written under one lock and read without it. An event gets its position here and
+//! nowhere else. Any process may die between any two instructions; `memory::redo` explains why the
+//! next process still finds the hub intact.
 //!
 //! # Layout
 //!
-//! - `memory`: the region as words, the lock, and the redo log: how a change becomes visible as a whole
-//! - `log`: channels and their events: appending, reading, eviction, history, resuming
+//! - `memory`: the region as words, the lock, and the redo log that makes changes atomic
+//! - `log`: channels and their events: appending, reading, eviction, history, and resuming
 //! - `listeners`: processes, the channels and patterns they listen to, and how they are woken
-//! - `replication`: hubs that follow a Redis: who holds the subscription, what has been followed, ingestion
-//! - `admin`: listing channels, ending their streams, deleting them
-//! - `budget`: how much work is done at a stretch
-//! - `stats`: counters; `invariants`: what holds of every hub, checked by tests
+//! - `replication`: hubs that follow a Redis: the lease, the state of each channel, and ingestion
+//! - `admin`: lists channels, ends their streams, and deletes their events
+//! - `budget`: limits the work that is done at a stretch
+//! - `stats`: counters
+//! - `invariants`: what is true of every hub, checked by tests
 //!
-//! Nothing here knows of nginx or of Redis.
+//! Nothing here depends on nginx or on Redis.
 
 mod admin;
 mod budget;
@@ -68,49 +69,49 @@ use memory::layout::{header, slot, Layout};
 use memory::lock::WORDS;
 use memory::region::WORD;
 
-/// Version of the region's layout, for the zone's name.
+/// The version of the region's layout. It is part of the zone's name.
 pub const LAYOUT: u32 = layout::VERSION;
 
-/// Events of the largest size that the smallest zone holds.
+/// How many events of the largest size fit into the smallest zone.
 const LEAST_EVENTS: usize = 8;
 
-/// The time, as its users pass it in.
+/// The current time, which callers pass in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Now {
-    /// ms of CLOCK_MONOTONIC: the same in all processes of a machine.
+    /// Milliseconds of CLOCK_MONOTONIC, which is the same in all processes of a machine.
     pub mono: u64,
-    /// ms since 1970.
+    /// Milliseconds since 1970.
     pub wall: u64,
 }
 
-/// What each channel is owed.
+/// The history that each channel is owed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct History {
-    /// So many of its newest events; 0 for none.
+    /// How many of its newest events; 0 for none.
     pub count: u64,
-    /// As long as they are younger than this, in ms; 0 for no limit.
+    /// The age in milliseconds up to which these events are kept; 0 for no limit.
     pub age: u64,
 }
 
-/// What a new hub is made from.
+/// The parameters of a new hub.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
-    /// Bytes of the region.
+    /// The size of the region in bytes.
     pub bytes: usize,
-    /// Most processes that can have a seat; more than 512 are as 512.
+    /// The maximum number of processes. Values above 512 mean 512.
     pub slots: usize,
-    /// Most bytes of an event's type and encoded data.
+    /// The maximum size of an event's type and encoded data, in bytes.
     pub max_event: usize,
-    /// What each channel is owed.
+    /// The history that each channel is owed.
     pub history: History,
-    /// Where its events come from.
+    /// Where the hub's events come from.
     pub source: Source,
 }
 
 impl Plan {
-    /// The smallest region for events of this size.
+    /// Returns the size in bytes of the smallest region for events of up to `max_event` bytes.
     pub fn minimum_bytes(slots: usize, max_event: usize) -> usize {
-        // A few blocks more than the events: block 0, channels, a publisher's key.
+        // A few blocks more than the events take: block 0, channels, and an idempotency key.
         let blocks = LEAST_EVENTS * alloc::blocks_for_event(max_event) + 64;
         Layout::new(blocks, slots).words() * WORD
     }
@@ -122,17 +123,18 @@ pub enum FormatError {
     /// Not even a few events would fit.
     #[error("the zone is too small")]
     TooSmall,
-    /// A mutex could not be made.
-    #[error("no mutex could be made in the zone: {0}")]
+    /// A mutex could not be initialised.
+    #[error("a mutex in the zone could not be initialised: {0}")]
     Mutex(#[from] std::io::Error),
 }
 
-/// The region holds no hub of this layout.
+/// The region does not contain a hub of this layout.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the zone holds no hub of this version")]
 pub struct AttachError;
 
-/// Makes an empty hub of zeroed memory. `tag` names this life of the hub in ids; it is not 0.
+/// Creates an empty hub in zeroed memory. `tag` identifies this instance of the hub in ids; 0
+/// counts as 1.
 pub fn format(region: &Region, plan: &Plan, tag: u32, now: Now) -> Result<(), FormatError> {
     let slots = plan.slots.min(layout::MAX_SLOTS);
     let layout = Layout::fitting(plan.bytes.min(region.size() * WORD), slots)
@@ -147,11 +149,11 @@ pub fn format(region: &Region, plan: &Plan, tag: u32, now: Now) -> Result<(), Fo
         (header::SEED, RandomState::new().hash_one(tag)),
         // Block 0 means "none".
         (header::FRESH, 1),
-        // An id of the empty hub's end, so that a stream can begin before the first event. Where Redis
-        // gives the numbers, none is known yet.
+        // The id of the empty hub's end, so that a stream can start before the first event. If
+        // Redis assigns the ids, none is known yet.
         (header::LAST_MS, if plan.source == Source::Alone { now.wall } else { 0 }),
         (header::SOURCE, plan.source.word()),
-        // STEP of a channel must be comparable with the epoch before the first.
+        // SYNC of a channel must be comparable with the epoch before the first.
         (header::EPOCH, sync::FIRST_EPOCH),
     ];
     for (at, value) in words {
@@ -167,12 +169,12 @@ pub fn format(region: &Region, plan: &Plan, tag: u32, now: Now) -> Result<(), Fo
     Ok(())
 }
 
-/// A process's access to a hub.
+/// A process's handle to a hub.
 #[derive(Clone)]
 pub struct Hub {
     region: Region,
     layout: Layout,
-    /// This process's id.
+    /// The id of this process.
     process: u32,
     given_up: GivenUp,
     matching: Matching,
@@ -180,7 +182,7 @@ pub struct Hub {
 }
 
 impl Hub {
-    /// Opens the hub that `format` has made in a region.
+    /// Opens the hub that `format` created in a region.
     pub fn attach(region: Region) -> Result<Hub, AttachError> {
         if region.size() < header::WORDS || region.get(header::MAGIC) != layout::MAGIC {
             return Err(AttachError);
@@ -194,12 +196,12 @@ impl Hub {
         Ok(Hub { region, layout, process, given_up, matching, replay_memory })
     }
 
-    /// This life of the hub, as ids name it.
+    /// Returns the tag that identifies this instance of the hub in ids.
     pub fn tag(&self) -> u32 {
         self.region.get(header::TAG) as u32
     }
 
-    /// Sets what channels are owed from now on.
+    /// Changes the history that channels are owed.
     pub fn set_history(&self, history: History) -> Result<(), Locked> {
         {
             let guard = self.lock()?;
@@ -211,21 +213,21 @@ impl Hub {
             change.set(header::AGE, history.age);
             change.commit();
         }
-        // If the lock cannot be had any more, the sweeps do it, later.
+        // If the lock is not available any more, the sweeps do it later.
         self.reclassify_all().or(Ok(()))
     }
 
-    /// What channels are owed.
+    /// Returns the history that channels are owed.
     pub fn history(&self) -> History {
         History { count: self.region.get(header::COUNT), age: self.region.get(header::AGE) }
     }
 
-    /// Bytes of its memory.
+    /// Returns the size of the hub's memory in bytes.
     pub fn bytes(&self) -> usize {
         self.region.size() * WORD
     }
 
-    /// Most bytes of an event's type and encoded data.
+    /// Returns the maximum size of an event's type and encoded data, in bytes.
     pub fn max_event(&self) -> usize {
         self.region.get(header::MAX_EVENT) as usize
     }

@@ -1,4 +1,4 @@
-//! What an administrator does with channels: listing them, ending their streams, forgetting them.
+//! Administration: lists channels, ends their streams, and deletes their events.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -14,32 +14,32 @@ use crate::hub::replication::lease::{FencingToken, LeaseError, Source};
 use crate::sse::channel::is_own;
 use crate::sse::id::Id;
 
-/// Buckets that a page of a listing looks at.
+/// The maximum number of buckets that one page of a listing covers.
 const AT_MOST: u64 = 1 << 16;
 
-/// A channel, as a listing shows it.
+/// A channel in a listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChannelInfo {
-    /// Its name.
+    /// The channel's name.
     pub name: Vec<u8>,
-    /// Streams on this nginx.
+    /// The number of its streams on this nginx.
     pub subscribers: u64,
-    /// Events retained.
+    /// The number of its retained events.
     pub events: u64,
-    /// The id of the newest of them.
+    /// The id of the newest retained event.
     pub last_id: Option<Id>,
 }
 
-/// A part of a listing.
+/// One page of a listing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ListingPage {
-    /// Channels, in no order that means anything.
+    /// The channels, in arbitrary order.
     pub channels: Vec<ChannelInfo>,
-    /// Where the next part begins; `None` if this was the last.
+    /// The cursor of the next page; `None` if this is the last.
     pub next: Option<u64>,
 }
 
-/// A page of a listing that is being made.
+/// A page of a listing that is being built.
 #[derive(Debug)]
 pub struct Listing {
     prefix: Vec<u8>,
@@ -50,24 +50,24 @@ pub struct Listing {
 }
 
 impl Listing {
-    /// Channels whose names begin with `prefix`, from where another page ended (0: the beginning),
-    /// until there are `limit` or a bounded part of the table was looked at. A page ends with a whole
-    /// bucket, so it may have some more than `limit`. The module's own channels and patterns are
-    /// left out.
+    /// Starts a page of the channels whose names begin with `prefix`, at the cursor `from` (0 for
+    /// the first page). A page ends when it has `limit` channels or has covered a bounded part of
+    /// the table. It contains whole buckets, so it may have a few channels more than `limit`. The
+    /// module's own channels and patterns are left out.
     pub fn new(prefix: Vec<u8>, from: u64, limit: usize) -> Listing {
         Listing { prefix, from, limit, bucket: from, page: ListingPage::default() }
     }
 }
 
-/// What was forgotten.
+/// The result of deleting a channel's events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Forgotten {
-    /// Events that the channel had.
+    /// How many events were deleted.
     pub events: u64,
 }
 
 impl Hub {
-    /// Goes on with a listing for one hold of the lock. The page, once it is complete.
+    /// Continues a listing for one hold of the lock. Returns the page when it is complete.
     pub fn list(&self, listing: &mut Listing) -> Result<Option<ListingPage>, Locked> {
         let buckets = self.layout.buckets as u64;
         let stop = buckets.min(listing.from.saturating_add(AT_MOST));
@@ -84,14 +84,14 @@ impl Hub {
         Ok(Some(std::mem::take(&mut listing.page)))
     }
 
-    /// One channel; `None` if there is no such.
+    /// Returns one channel, or `None` if it does not exist.
     pub fn channel(&self, name: &[u8]) -> Result<Option<ChannelInfo>, Locked> {
         let guard = self.lock()?;
         Ok(guard.find(name).map(|record| guard.info(record)))
     }
 
-    /// Tells all streams of a channel to end. Returns how many there are, and the slots that have
-    /// them; `None` if there is no such channel.
+    /// Ends all streams of a channel. Returns how many there are and the slots that have them, or
+    /// `None` if the channel does not exist.
     pub fn end_streams(&self, name: &[u8]) -> Result<Option<(u64, Vec<usize>)>, Locked> {
         let guard = self.lock()?;
         let Some(record) = guard.find(name) else { return Ok(None) };
@@ -102,15 +102,15 @@ impl Hub {
         Ok(Some(guard.listeners(record)))
     }
 
-    /// Drops all events of a channel. Who returns with an older id is told a gap. `None` if there is
-    /// no such channel.
+    /// Deletes all events of a channel, or returns `None` if the channel does not exist. A client
+    /// that resumes from an older id receives a gap event.
     pub fn forget_channel(&self, name: &[u8], now: Now) -> Result<Option<Forgotten>, Locked> {
         let guard = self.lock()?;
         Ok(guard.find(name).map(|record| guard.forget_events(record, now)))
     }
 
-    /// Drops all events of a channel, for the bridge whose fence stands. A successor has to pass the
-    /// message that asked for it over.
+    /// Deletes all events of a channel because a message from Redis asks for it. The successor in a
+    /// handover has to skip that message.
     pub fn forget_for_all(
         &self,
         token: FencingToken,
@@ -127,7 +127,7 @@ impl Hub {
         Ok(())
     }
 
-    /// Drops all events of a channel, if none has come behind a position.
+    /// Deletes all events of a channel, unless there is one after `position`.
     pub fn forget_up_to(&self, name: &[u8], position: u64, now: Now) -> Result<(), Locked> {
         let guard = self.lock()?;
         let Some(record) = guard.find(name) else { return Ok(()) };
@@ -138,13 +138,13 @@ impl Hub {
         Ok(())
     }
 
-    /// The position at which the streams of a channel were last told to end.
+    /// Returns the position at which the streams of a channel were last ended.
     pub fn ended_at(&self, membership: Membership) -> u64 {
         self.region.get(self.layout.block(membership.record, channel::ENDED))
     }
 
-    /// Whether this process is the one that publishes the figures now: true for one of all
-    /// processes in `interval` ms.
+    /// Returns whether this process has to publish the figures now: true for one process once per
+    /// `interval` milliseconds.
     pub fn feed_is_due(&self, interval: u64, now: Now) -> bool {
         let last: &AtomicU64 = self.region.word(header::FEED);
         let fed = last.load(Ordering::Relaxed);
@@ -154,7 +154,7 @@ impl Hub {
 }
 
 impl Guard<'_> {
-    /// Drops all events of a channel.
+    /// Deletes all events of a channel.
     fn forget_events(&self, record: u32, now: Now) -> Forgotten {
         let mut change = self.change();
         let events = self.drop_events(&mut change, record, now);
@@ -163,13 +163,14 @@ impl Guard<'_> {
         Forgotten { events }
     }
 
-    /// Takes all events from a channel, as a part of a change. Returns how many.
+    /// Deletes all events of a channel as part of a transaction. Returns how many there were.
     fn drop_events(&self, change: &mut Transaction<'_>, record: u32, now: Now) -> u64 {
-        // A place of its own, above every id that a client can have.
+        // A position of its own, above every id that a client can have.
         let kind = self.hub.own_kind();
         let entry_id = self.own_stamp(kind, now);
         let newest = low(self.word(record, channel::EVENTS));
-        // Streams that applications write have no common order: how far this one was read is its own.
+        // Streams that applications write have no common order, so the low watermark is this
+        // stream's own.
         let of_floor = match self.hub.source() {
             Source::Streams if newest != 0 => self.place(newest).entry_id,
             _ => entry_id,

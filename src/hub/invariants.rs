@@ -1,7 +1,8 @@
-//! Every rule that a whole hub obeys, verified over the whole region: for tests only.
+//! The invariants of a hub, checked over the whole region; for tests only.
 //!
-//! Called with the hub at rest, and after a death, when `lock` has finished what was left half way.
-//! It shares only names and the reading of words with the code that it judges.
+//! They are checked when no operation is in progress, and after a process has died, once `lock` has
+//! completed its transaction. The checks share only names and the access to words with the code
+//! that they check.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +16,7 @@ use crate::hub::{EventCopy, Hub, Source};
 use crate::sse::data;
 
 impl Hub {
-    /// The lock, however busy the machine is that the tests run on.
+    /// Takes the lock, however busy the machine is.
     pub(super) fn lock_patiently(&self) -> Guard<'_> {
         let attempt = |_| {
             let guard = self.lock();
@@ -27,7 +28,7 @@ impl Hub {
         (0..100).find_map(attempt).expect("the lock is never given back")
     }
 
-    /// Does something while another thread holds the lock, and does not let it go.
+    /// Runs `work` while another thread holds the lock.
     #[cfg(not(miri))]
     pub fn while_locked<T>(&self, work: impl FnOnce() -> T) -> T {
         let (held, release) = (std::sync::Barrier::new(2), std::sync::Barrier::new(2));
@@ -45,7 +46,7 @@ impl Hub {
         })
     }
 
-    /// Panics if any rule is broken.
+    /// Panics if an invariant is violated.
     pub fn check(&self) {
         let guard = self.lock_patiently();
         let mut check = Check {
@@ -70,7 +71,7 @@ impl Hub {
         assert!(guard.get(header::RESERVED) >= guard.get(header::HEAD));
     }
 
-    /// As `check`, and for a hub in which the last operation went to its end.
+    /// Panics if an invariant is violated that holds only if the last operation was completed.
     pub fn check_settled(&self) {
         self.check();
         let guard = self.lock_patiently();
@@ -82,7 +83,7 @@ impl Hub {
         }
     }
 
-    /// The retained events of a channel: their positions, the oldest first.
+    /// Returns the positions of a channel's retained events, the oldest first.
     pub fn retained(&self, name: &[u8]) -> Vec<u64> {
         let guard = self.lock_patiently();
         let Some(record) = guard.find(name) else {
@@ -91,7 +92,7 @@ impl Hub {
         guard.chain(record).iter().map(|block| guard.get(self.layout.stamp(*block))).collect()
     }
 
-    /// The same, with their texts.
+    /// Returns the positions and texts of a channel's retained events, the oldest first.
     pub fn retained_texts(&self, name: &[u8]) -> Vec<(u64, String)> {
         let guard = self.lock_patiently();
         let Some(record) = guard.find(name) else {
@@ -106,25 +107,25 @@ impl Hub {
         guard.chain(record).into_iter().map(read).collect()
     }
 
-    /// Whether a channel has a record.
+    /// Returns whether a channel has a record.
     pub fn knows(&self, name: &[u8]) -> bool {
         self.lock_patiently().find(name).is_some()
     }
 
-    /// Whether a channel could be forgotten.
+    /// Returns whether a channel's record could be removed.
     pub fn is_idle(&self, name: &[u8]) -> bool {
         let guard = self.lock_patiently();
         let unused = |record| guard.events(record) == 0 && guard.has_no_listeners(record);
         guard.find(name).is_some_and(unused)
     }
 
-    /// Blocks of a channel's record, name and pairs.
+    /// Returns how many blocks a channel's record, name, cursor, and pairs take.
     pub fn record_size_of(&self, name: &[u8]) -> usize {
         let guard = self.lock_patiently();
         guard.find(name).map_or(0, |record| guard.record_size(record))
     }
 
-    /// What a newcomer would be told as lost: the floor of a channel, or FORGOTTEN.
+    /// Returns the low watermark of a channel, or FORGOTTEN if it has no record.
     pub fn low_watermark_of(&self, name: &[u8]) -> LogOrder {
         let guard = self.lock_patiently();
         match guard.find(name) {
@@ -178,7 +179,7 @@ impl Check<'_> {
         }
     }
 
-    /// Claims `count` blocks that are linked, from `first` on.
+    /// Claims `count` linked blocks, starting with `first`.
     fn claim_chain(&mut self, first: u32, count: usize, user: &'static str) {
         let mut block = first;
         for _ in 0..count {
@@ -232,7 +233,8 @@ impl Check<'_> {
         let (guard, layout) = (self.guard, &self.guard.hub.layout);
         let (mut earlier, mut blocks, mut count) = (0, 0, 0);
         let mut before = guard.low_watermark(record).place;
-        // What had left can come back from Redis, and a new record inherits what others have lost.
+        // Evicted events can come back from Redis, and a new record inherits the losses of removed
+        // ones.
         let alone = guard.hub.source() == Source::Alone;
         let mut before_by_id = if alone { before } else { LogOrder::START };
         for block in guard.chain(record) {
@@ -245,7 +247,8 @@ impl Check<'_> {
                 self.claim_chain(guard.get(layout.next(block)) as u32, own - 1, "data");
             }
             let place = LogOrder::from_event(&guard.hub.region, layout, block);
-            // By id: what Redis numbered stands before all that came while its number was the mark.
+            // By id, an event with an id of Redis comes before those placed while that id was the
+            // high watermark.
             let by_id = place.by_id(guard.kind(block));
             assert!(by_id > before_by_id && place.position > before.position, "places rise");
             before_by_id = by_id;
@@ -263,7 +266,8 @@ impl Check<'_> {
         self.retained += u64::from(count);
     }
 
-    /// Events of forgotten channels: linked one behind the other, and none is reached by its channel.
+    /// Checks the detached events: they are linked to each other, and their channels do not reach
+    /// them.
     fn detached(&mut self) {
         let (guard, layout) = (self.guard, &self.guard.hub.layout);
         let ends = guard.get(header::DETACHED);
@@ -284,7 +288,7 @@ impl Check<'_> {
         assert_eq!(last, low(ends));
     }
 
-    /// The ring leads to a retained event for as long as it reaches so far back.
+    /// Checks that the ring leads to a retained event, if the ring reaches that far back.
     fn entry(&self, position: u64, record: u32, block: u32) {
         let layout = &self.guard.hub.layout;
         if self.guard.get(header::HEAD) - position < layout.ring as u64 {
@@ -336,7 +340,7 @@ impl Check<'_> {
         }
     }
 
-    /// A list has exactly the members that belong to it, linked both ways.
+    /// Checks that a list has exactly the members that belong to it, linked in both directions.
     fn list(&self, list: List, belongs: impl Fn(u32) -> bool) {
         let mut members = BTreeSet::new();
         let ends = self.guard.get(list.ends);

@@ -1,10 +1,11 @@
-//! Who listens to what: processes, their channels and patterns, and how they are woken.
+//! Listeners: processes, the channels and patterns they listen to, and how they are woken.
 //!
 //! - `slots`: processes and their wake-ups
-//! - `subscribe`, `subscribed`: joining and leaving channels, and what a process has joined
-//! - `pattern`, `pattern_name`, `matching`, `pattern_replay`: patterns, the channels that match them, and the history of
-//!   these channels
-//! - `control`: entries of the log that are no events
+//! - `subscribe`, `subscribed`: joining and leaving channels, and since when patterns are
+//!   subscribed to
+//! - `pattern`, `pattern_name`, `matching`, `pattern_replay`: patterns, the channels that match
+//!   them, and the history of these channels
+//! - `control`: entries of the log that are not events
 
 pub(super) mod control;
 pub(super) mod matching;

@@ -1,9 +1,9 @@
-//! The region that all processes share, as words: what lies where in it, who may write, and how a change
-//! becomes visible as a whole.
+//! The region that all processes share: its words, their layout, who may write them, and how a
+//! change becomes visible as a whole.
 //!
-//! - `region`, `layout`: the memory as words, and what lies where in it
+//! - `region`, `layout`: the memory as words, and the meaning of each word
 //! - `lock`, `holder`, `access`: the lock, its holds, and the words that only its holder writes
-//! - `redo`: the redo log: a change is applied as a whole even when the process dies within it
+//! - `redo`: the redo log, which completes a transaction even if the process dies within it
 //! - `alloc`, `linked_list`: blocks of memory, and lists of them
 
 pub(super) mod access;

@@ -1,5 +1,5 @@
-//! Counts, for tests, how many words of the region one hold of the lock reads and writes. What a
-//! budget bounds shows here, whoever forgets to take one.
+//! Counts, for tests, how many words of the region one hold of the lock reads and writes. This
+//! shows whether a budget bounds the work, even if a loop does not take one.
 
 use std::cell::Cell;
 
@@ -8,32 +8,32 @@ thread_local! {
     static MOST: Cell<usize> = const { Cell::new(0) };
 }
 
-/// So many words were read or written.
+/// Counts words that were read or written.
 pub fn count(words: usize) {
     WORDS.set(WORDS.get() + words);
 }
 
-/// The most words of one hold of the lock in this thread, of all holds during a call.
+/// Returns the most words that one hold of the lock in this thread read and wrote during a call.
 pub fn most_in_a_hold(during: impl FnOnce()) -> usize {
     MOST.set(0);
     during();
     MOST.get()
 }
 
-/// The words of a whole call, in and out of the lock.
+/// Returns the words that a call read and wrote, with and without the lock.
 pub fn words_of(during: impl FnOnce()) -> usize {
     let before = WORDS.get();
     during();
     WORDS.get() - before
 }
 
-/// One hold of the lock.
+/// A hold of the lock.
 pub struct Hold {
     since: usize,
 }
 
 impl Hold {
-    /// The lock has been taken.
+    /// Starts a hold, when the lock has been taken.
     pub fn begin() -> Hold {
         Hold { since: WORDS.get() }
     }

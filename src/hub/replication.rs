@@ -1,7 +1,8 @@
 //! Hubs that follow a Redis.
 //!
 //! - `lease`: which process holds the subscription
-//! - `sync`, `reported`: how far each channel has been followed, and which ids of Redis are believed
+//! - `sync`, `reported`: how far each channel has been followed, and which ids of Redis are
+//!   plausible
 //! - `ingest`: appends events that come from Redis
 //! - `handover`: passes the subscription from one process to the next
 

@@ -7,83 +7,83 @@ use crate::hub::memory::alloc::available;
 use crate::hub::memory::layout::{header, BLOCK};
 use crate::hub::memory::region::WORD;
 
-/// What is counted in the region, by all processes, since the hub began.
+/// The counters in the region, of all processes, since the hub was created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub enum Counter {
     /// Events appended.
     EventsIn,
-    /// Bytes of their data.
+    /// Bytes of the data of these events.
     BytesIn,
-    /// Events handed to clients.
+    /// Events sent to clients.
     EventsOut,
-    /// Bytes of the frames handed to clients.
+    /// Bytes of the frames sent to clients.
     BytesOut,
-    /// Events that left because their memory was needed.
+    /// Events evicted because memory was needed.
     Evicted,
-    /// Events that left because they were too old.
+    /// Events evicted because of their age.
     Expired,
-    /// Events that an administrator had forgotten.
+    /// Events deleted by an administrator.
     Forgotten,
     /// Streams opened.
     Opened,
-    /// Those of them that came with an id to resume from.
+    /// Streams opened with an id to resume from.
     Resumed,
-    /// Clients that history overtook.
+    /// Clients that were overtaken by the history.
     SlowClients,
-    /// Gaps told.
+    /// Gap events sent.
     Gaps,
-    /// Streams that were turned away for the moment.
+    /// Streams that were turned away temporarily.
     TurnedAway,
-    /// Publishes repeated with a known key.
+    /// Publishes that repeated a known idempotency key.
     Deduplicated,
-    /// Publishes refused: not well formed.
+    /// Publishes rejected: malformed.
     RefusedBad,
-    /// Publishes refused: from another site.
+    /// Publishes rejected: from another site.
     RefusedForbidden,
-    /// Publishes refused: too large.
+    /// Publishes rejected: too large.
     RefusedTooLarge,
-    /// Publishes refused: the lock could not be had.
+    /// Publishes rejected: the lock was not available.
     RefusedBusy,
-    /// Publishes refused: larger than the zone.
+    /// Publishes rejected: larger than the zone.
     RefusedNoRoom,
-    /// Changes that another process finished for one that died.
+    /// Transactions that another process completed for one that died.
     Repairs,
-    /// Ways of events through a channel's streams in one process.
+    /// Fan-outs of events to a channel's streams in one process.
     Passes,
-    /// Their time from publishing to the last stream, in ms.
+    /// The time of fan-outs from publishing to the last stream, in milliseconds.
     PassMs,
-    /// Streams ended: the client went away.
+    /// Streams ended because the client disconnected.
     EndedClient,
-    /// Streams ended by their age.
+    /// Streams ended because of their age.
     EndedAge,
-    /// Streams ended because their process was told to quit.
+    /// Streams ended because their process had to quit.
     EndedDrain,
-    /// Streams ended because the client took nothing for send_timeout.
+    /// Streams ended because the client accepted no data for send_timeout.
     EndedTimeout,
-    /// Streams ended because history had overtaken the client.
+    /// Streams ended because the history had overtaken the client.
     EndedSlow,
     /// Streams ended by an administrator.
     EndedAdmin,
-    /// Streams ended by a failure.
+    /// Streams ended by an error.
     EndedError,
-    /// Streams that ended with their process: it was killed, or left without a drain.
+    /// Streams that ended with their process, which was killed or did not drain.
     EndedExit,
-    /// Streams whose request was given back.
+    /// Streams whose request was freed.
     Lean,
-    /// Streams whose request could not be, though the location wants it.
+    /// Streams whose request could not be freed, though the location allows it.
     NotLean,
-    /// Connections to Redis that were made anew.
+    /// Connections to Redis that were established again.
     Reconnects,
-    /// Publishes refused: Redis could not be asked.
+    /// Publishes rejected: Redis could not be reached.
     RefusedUnreachable,
     /// Publishes that Redis did not answer.
     RefusedUnanswered,
-    /// Publishes that Redis refused.
+    /// Publishes that Redis rejected.
     RefusedByRedis,
 }
 
-/// How many counters there are.
+/// The number of counters.
 pub const COUNTERS: usize = Counter::RefusedByRedis as usize + 1;
 
 // Each has a word in the region's header.
@@ -94,15 +94,15 @@ const _: () = assert!(COUNTERS <= header::COUNTER_COUNT);
 pub struct Stats {
     /// Open streams, of all processes.
     pub subscribers: u64,
-    /// Channels known.
+    /// Known channels.
     pub channels: u64,
-    /// Events retained.
+    /// Retained events.
     pub retained_events: u64,
     /// Bytes of all blocks.
     pub zone_bytes: u64,
     /// Bytes of the blocks in use.
     pub zone_used_bytes: u64,
-    /// What became of the connection to Redis.
+    /// The state of the connection to Redis.
     pub redis: RedisState,
     counters: [u64; COUNTERS],
 }
@@ -122,12 +122,12 @@ impl Default for Stats {
 }
 
 impl Stats {
-    /// The value of a counter.
+    /// Returns the value of a counter.
     pub fn counter(&self, counter: Counter) -> u64 {
         self.counters[counter as usize]
     }
 
-    /// The same figures with another value of a counter.
+    /// Returns the same figures with another value of a counter.
     #[cfg(test)]
     pub fn with(mut self, counter: Counter, value: u64) -> Stats {
         self.counters[counter as usize] = value;
@@ -141,7 +141,7 @@ impl Hub {
         self.region.word(header::COUNTERS + counter as usize).fetch_add(by, Ordering::Relaxed);
     }
 
-    /// The figures now, read without the lock.
+    /// Returns the current figures, without the lock.
     pub fn stats(&self) -> Stats {
         let block = (BLOCK * WORD) as u64;
         let free = available(&self.region, &self.layout) as u64;

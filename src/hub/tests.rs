@@ -1,5 +1,5 @@
-//! Tests of the hub as a whole. What they share stands here: a hub in memory, and short ways to
-//! publish, listen and read. Nothing outside the tests uses it.
+//! Tests of the hub as a whole, and what they share: a hub in memory, and short functions to
+//! publish, listen, and read.
 
 mod basics;
 #[cfg(not(miri))]
@@ -31,12 +31,12 @@ use super::*;
 use crate::sse::data;
 use crate::sse::id::Id;
 
-/// A moment, `ms` after the tests' beginning.
+/// Returns the time `ms` milliseconds after the tests began.
 pub(super) fn at(ms: u64) -> Now {
     Now { mono: 1_000 + ms, wall: 1_700_000_000_000 + ms }
 }
 
-/// An empty hub in this process's memory.
+/// Creates an empty hub in the memory of this process.
 pub(super) fn hub_of(bytes: usize, max_event: usize, count: u64, age: u64) -> Hub {
     let region = Region::in_memory(bytes);
     let plan =
@@ -46,11 +46,11 @@ pub(super) fn hub_of(bytes: usize, max_event: usize, count: u64, age: u64) -> Hu
 }
 
 fn roomy() -> Hub {
-    // Miri takes its time for every word of it.
+    // Miri takes long for every word of it.
     hub_of(if cfg!(miri) { 1 << 17 } else { 1 << 20 }, 4096, 100, 0)
 }
 
-/// A hub of some thousand blocks that owes each channel this many events, of whatever age.
+/// Creates a hub of some thousand blocks that owes each channel this many events of any age.
 fn small(count: u64) -> Hub {
     hub_of(1 << 20, 4096, count, 0)
 }

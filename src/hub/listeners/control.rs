@@ -1,5 +1,6 @@
-//! Signals: entries of the ring that are no events, but tell the processes which read it something of
-//! a channel. They have a position like any event, and nothing but that entry.
+//! Control entries: entries of the ring that are not events, but notify the processes that read the
+//! log of something about a channel. A control entry has a position like an event, and no other
+//! data.
 
 use std::sync::atomic::{fence, Ordering};
 
@@ -7,24 +8,25 @@ use crate::hub::memory::access::Guard;
 use crate::hub::memory::layout::{header, pair};
 use crate::hub::memory::redo::Transaction;
 
-/// No zone has a block of a higher number.
+/// The highest block number. No zone has a block with a higher one.
 const LAST_BLOCK: u32 = u32::MAX - 3;
 
-/// What is told of a channel.
+/// A notification about a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ControlEntry {
-    /// Its streams are to end.
+    /// The channel's streams have to end.
     End,
-    /// Somebody listens to it, and it is not in step with Redis: for the bridge.
+    /// The channel has a listener, but is not in sync with Redis. This is for the holder of the
+    /// subscription.
     Wanted,
-    /// It is in step.
+    /// The channel is in sync with Redis.
     Step,
-    /// Events are lost that nobody here has seen; its floor says which.
+    /// Events were lost that no process here has seen. The channel's low watermark says which.
     Lost,
 }
 
 impl ControlEntry {
-    /// What stands in the entry where an event has its block.
+    /// Returns the number that stands in the ring entry in place of an event's block.
     fn number(self) -> u32 {
         match self {
             ControlEntry::End => 0,
@@ -34,7 +36,8 @@ impl ControlEntry {
         }
     }
 
-    /// The signal that stands in place of a block.
+    /// Returns the control entry that stands in place of a block, or `None` if it is an event's
+    /// block.
     #[inline]
     pub(in crate::hub) fn from_block(block: u32) -> Option<ControlEntry> {
         match block {
@@ -48,7 +51,7 @@ impl ControlEntry {
 }
 
 impl Guard<'_> {
-    /// Enters a signal into the ring and moves the head. Returns its position.
+    /// Adds a control entry to the ring and moves the head. Returns its position.
     pub(in crate::hub) fn signal(
         &self,
         change: &mut Transaction<'_>,

@@ -1,10 +1,10 @@
-//! Which patterns match a channel, as one process remembers it: comparing takes place outside of the
-//! lock, and once for a channel and a pattern, not with every event.
+//! Remembers, per process, which patterns match a channel. A channel is compared with a pattern
+//! outside of the lock, and once, not with every event.
 //!
-//! A process has a copy of the patterns, in the order of their list. New ones are appended there; when
-//! one is removed, REMOVED changes and the copy begins anew. Under the lock it shows whether the
-//! copy still is what the list says. If it is not, or not everything is compared, all processes are
-//! woken, which is never wrong, and the streams of patterns are not counted.
+//! A process has a copy of the patterns in the order of their list. New patterns are appended to
+//! it. If a pattern is removed, REMOVED changes, and the copy is built again. Under the lock, the
+//! copy can be compared with the list. If it is outdated, or if not all patterns were compared, all
+//! processes are woken, which is always safe, and the streams of patterns are not counted.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
@@ -19,15 +19,15 @@ use crate::hub::memory::layout::{header, high, low};
 use crate::hub::Hub;
 use crate::sse::pattern::{cost, Subject};
 
-/// Patterns that are compared, of a hub's, the oldest first. If there are more, every process is
+/// How many patterns of a hub are compared, the oldest first. If there are more, every process is
 /// woken, and the streams of the rest are not counted.
 const COMPARED: usize = 1000;
-/// Channels of which is remembered what matches.
+/// For how many channels the matching patterns are remembered.
 const REMEMBERED: usize = 10_000;
-/// Attempts to be up to date with a list that changes all the time.
+/// How often a process tries to catch up with a list that keeps changing.
 const ATTEMPTS: usize = 8;
 
-/// What a process remembers. A clone remembers nothing: it is another thread's.
+/// What a process remembers. A clone starts empty, because it belongs to another thread.
 #[derive(Debug, Default)]
 pub(in crate::hub) struct Matching(Mutex<Copy>);
 
@@ -39,7 +39,7 @@ impl Clone for Matching {
 
 impl Matching {
     fn copy(&self) -> MutexGuard<'_, Copy> {
-        // What a thread that panicked left is whole: entries are added as a whole.
+        // A thread that panicked leaves the copy intact, because entries are added as a whole.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -47,7 +47,7 @@ impl Matching {
 /// The copy of the list.
 #[derive(Debug, Default)]
 struct Copy {
-    /// REMOVED when the copy was begun.
+    /// The value of REMOVED when the copy was started.
     removed: u64,
     /// The records of the patterns, and where their names end in `names`.
     patterns: Vec<(u32, usize)>,
@@ -55,25 +55,26 @@ struct Copy {
     channels: HashMap<Box<[u8]>, Known, FxBuildHasher>,
 }
 
-/// What is known of a channel.
+/// What is known about a channel.
 #[derive(Debug, Default)]
 struct Known {
-    /// The first so many patterns have been compared.
+    /// How many patterns have been compared.
     compared: usize,
-    /// The records of those that match.
+    /// The records of the patterns that match.
     matching: Vec<u32>,
 }
 
 /// The patterns that match a channel.
 pub(in crate::hub) enum Matches {
-    /// These records' are all there are.
+    /// The records of all of them.
     All(Vec<u32>),
-    /// These records' are among them, and others may be.
+    /// The records of some of them; there may be others.
     Some(Vec<u32>),
 }
 
 impl Copy {
-    /// Compares a channel with what it has not been compared with. True if nothing is left.
+    /// Compares a channel with the patterns that it has not been compared with yet. Returns whether
+    /// it is done.
     fn compare(&mut self, channel: &[u8], budget: &mut Budget) -> bool {
         if self.channels.len() >= REMEMBERED && !self.channels.contains_key(channel) {
             self.channels.clear();
@@ -99,17 +100,17 @@ impl Copy {
         true
     }
 
-    /// Whether the copy has all patterns that are compared.
+    /// Returns whether the copy contains all patterns that are compared.
     fn is_current(&self, guard: &Guard<'_>) -> bool {
         let newest = self.patterns.last().map_or(0, |(record, _)| *record);
         self.removed == guard.get(header::REMOVED)
             && (newest == low(guard.get(PATTERNS.ends)) || self.patterns.len() == COMPARED)
     }
 
-    /// Copies what is new in the list. True if nothing is left.
+    /// Copies the patterns that were added to the list. Returns whether it is done.
     fn read(&mut self, guard: &Guard<'_>, budget: &mut Budget) -> bool {
         if self.removed != guard.get(header::REMOVED) {
-            // It begins anew, and that is done without the lock.
+            // The copy has to be built again, which is done without the lock.
             return false;
         }
         let mut name = Vec::new();
@@ -132,8 +133,8 @@ impl Copy {
 }
 
 impl Hub {
-    /// The lock, and it is known which patterns match a channel, if that can be found out within the
-    /// budget of a turn.
+    /// Takes the lock, after finding out which patterns match a channel as far as the budget of a
+    /// turn allows.
     pub(in crate::hub) fn lock_for(&self, channel: &[u8]) -> Result<Guard<'_>, Locked> {
         if self.region.get(PATTERNS.ends) == 0 {
             return self.lock();
@@ -155,17 +156,18 @@ impl Hub {
         self.lock()
     }
 
-    /// Finds out which patterns match a channel that will be appended to under a lock that is held for
-    /// others as well.
+    /// Finds out which patterns match a channel, before a hold of the lock that appends to several
+    /// channels.
     pub(in crate::hub) fn compare(&self, channel: &[u8]) -> Result<(), Locked> {
         self.lock_for(channel).map(drop)
     }
 }
 
 impl Guard<'_> {
-    /// The patterns that match a channel.
+    /// Returns the patterns that match a channel.
     pub(in crate::hub) fn matches(&self, channel: &[u8]) -> Matches {
-        // Another thread with the same handle may have it, and wait for the lock that is held here.
+        // Another thread with the same handle may hold it while it waits for the lock that is held
+        // here.
         let copy = match self.hub.matching.0.try_lock() {
             Ok(copy) => copy,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
@@ -178,7 +180,7 @@ impl Guard<'_> {
             && low(self.get(PATTERNS.ends)) == copy.patterns.last().map_or(0, |last| last.0);
         match all {
             true => Matches::All(matching),
-            // A pattern that was removed since may have left its record to something else.
+            // The block of a removed pattern may be in use for something else.
             false if copy.removed != self.get(header::REMOVED) => Matches::Some(Vec::new()),
             false => Matches::Some(matching),
         }

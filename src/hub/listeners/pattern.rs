@@ -1,10 +1,9 @@
-//! Patterns: what streams listen to that name channels by a glob instead of by their names.
+//! Patterns: glob expressions that streams listen to instead of channel names.
 //!
-//! A pattern has a record like a channel's, in a namespace of its own: its name is a NUL, which no
-//! channel's name can begin with, and the pattern. So processes join and leave it, its streams are
-//! counted, and what a dead process leaves is found, all as with a channel; it never has an event.
-//! All such records are linked, so every process, a thread for Redis among them, can see which
-//! patterns are wanted, and a publisher finds those that match.
+//! A pattern has a record like a channel's, but never has events. Processes join and leave it, its
+//! streams are counted, and subscriptions of dead processes are found, all as with a channel. The
+//! records of patterns are linked, so that every process can see which patterns are in use, and a
+//! publisher finds those that match.
 
 use std::sync::atomic::{fence, Ordering};
 
@@ -17,13 +16,13 @@ use crate::hub::memory::access::{Guard, Locked};
 use crate::hub::memory::layout::{header, high, low};
 use crate::hub::Hub;
 
-/// Who listens to patterns reads the whole log, and is woken at every so manieth event even if
-/// nothing matches: else the ring might overtake it.
+/// A process that listens to patterns reads the whole log. It is woken at least once in this many
+/// events, even if none matches, so that the ring does not overtake it.
 const WAKE_EVERY: u64 = 256;
 
 impl Hub {
-    /// The name of the channel that an event is of. False: the event is gone, and it cannot be told;
-    /// as long as it is there its channel is.
+    /// Writes the name of an event's channel into `name`. Returns false if the event is gone,
+    /// because then its channel may be gone as well.
     pub fn channel_of(&self, event: Descriptor, name: &mut Vec<u8>) -> bool {
         let entry_id = self.layout.stamp(event.block);
         if self.region.get(entry_id) != event.position {
@@ -35,8 +34,8 @@ impl Hub {
         self.region.get(entry_id) == event.position
     }
 
-    /// Streams on this nginx that get what is published to a channel: its own, and those of patterns
-    /// that match.
+    /// Returns how many streams on this nginx receive what is published to a channel: its own, and
+    /// those of matching patterns.
     pub fn subscribers_with_patterns(&self, channel: &[u8]) -> Result<u64, Locked> {
         let guard = self.lock_for(channel)?;
         let (mut streams, mut slots) = match guard.find(channel) {
@@ -47,13 +46,13 @@ impl Hub {
         Ok(streams)
     }
 
-    /// The patterns that streams on this nginx listen to, whatever process they are in.
+    /// Returns the patterns that streams on this nginx listen to, in any process.
     pub fn patterns(&self) -> Result<Vec<Vec<u8>>, Locked> {
         let (mut found, mut last, mut removed) = (Vec::new(), 0, 0);
         loop {
             let guard = self.lock()?;
             if last == 0 || removed != guard.get(header::REMOVED) {
-                // The record that was looked at last may be something else by now: from the beginning.
+                // The record that was looked at last may be something else by now, so start again.
                 (found, last, removed) = (Vec::new(), 0, guard.get(header::REMOVED));
             }
             let mut budget = Budget::for_hold();
@@ -74,9 +73,9 @@ impl Hub {
 }
 
 impl Guard<'_> {
-    /// Streams that get what was published to a channel, and the slots to be woken: those of the
-    /// channel and those of patterns that match. A stream of several such patterns counts once for
-    /// each. `events` have just been appended.
+    /// Returns how many streams receive what was published to a channel, and the slots to wake:
+    /// those of the channel and those of matching patterns. A stream with several matching patterns
+    /// counts once for each. `events` is the number of events that were just appended.
     pub(in crate::hub) fn listeners_of_event(
         &self,
         record: u32,
@@ -100,7 +99,7 @@ impl Guard<'_> {
         let head = self.get(header::HEAD);
         let in_turn = head / WAKE_EVERY != head.saturating_sub(events) / WAKE_EVERY;
         let (matching, wake_all) = match self.matches(channel) {
-            // There are so few that all can be looked at.
+            // There are so few that all can be visited.
             Matches::All(matching) => (matching, false),
             Matches::Some(matching) => (matching, true),
         };
@@ -122,12 +121,12 @@ impl Guard<'_> {
             });
         }
         if wake_all {
-            // Ringing a bell that nobody listens to is no harm.
+            // Waking a process that does not listen is harmless.
             *slots = (0..self.hub.slots()).collect();
         }
     }
 
-    /// The records of all patterns, the oldest first.
+    /// Iterates over the records of all patterns, the oldest first.
     pub(in crate::hub) fn pattern_records(&self) -> impl Iterator<Item = u32> + '_ {
         let mut last = 0;
         std::iter::from_fn(move || {
@@ -136,7 +135,8 @@ impl Guard<'_> {
         })
     }
 
-    /// The record of the pattern that comes behind another in the list, or of the first (0); 0 for none.
+    /// Returns the record of the pattern that follows `record` in the list, or of the first one if
+    /// that is 0. Returns 0 at the end.
     pub(in crate::hub) fn pattern_behind(&self, record: u32) -> u32 {
         match record {
             0 => high(self.get(PATTERNS.ends)),

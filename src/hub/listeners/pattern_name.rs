@@ -1,7 +1,7 @@
 //! The names of patterns' records.
 //!
-//! A pattern has a record like a channel's, in a namespace of its own: a NUL, with which no channel's name
-//! can begin, and then the pattern.
+//! A pattern has a record like a channel's, but in a separate namespace: its name is a NUL, with
+//! which no channel's name can begin, followed by the pattern.
 
 use crate::sse::channel::is_own;
 use crate::sse::pattern::Subject;
@@ -9,23 +9,24 @@ use crate::sse::pattern::Subject;
 /// The first byte of the name of every pattern's record.
 const MARK: u8 = 0;
 
-/// The name under which a hub knows a pattern: what to join, to listen to all channels that match.
+/// Returns the name of a pattern's record. A process that joins it listens to all channels that
+/// match.
 pub fn name_of_pattern(pattern: &[u8]) -> Box<[u8]> {
     [&[MARK], pattern].concat().into()
 }
 
-/// The pattern, if this is the name of one's record.
+/// Returns the pattern if `name` is the name of a pattern's record.
 pub fn pattern_of(name: &[u8]) -> Option<&[u8]> {
     name.strip_prefix(&[MARK])
 }
 
-/// The name, or the pattern, as users know it.
+/// Returns a channel's name, or a pattern, as users write it.
 pub fn shown(name: &[u8]) -> &[u8] {
     pattern_of(name).unwrap_or(name)
 }
 
-/// Whether who listens to `name`, a channel's or a pattern's record's, gets the events of `channel`.
-/// The module's own channels are never matched by a pattern.
+/// Returns whether a listener of `name`, the name of a channel or of a pattern's record, receives
+/// the events of `channel`. The module's own channels match no pattern.
 pub fn reaches(name: &[u8], channel: &Subject<'_>) -> bool {
     match pattern_of(name) {
         Some(pattern) => {

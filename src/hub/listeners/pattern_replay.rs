@@ -1,15 +1,13 @@
-//! What a stream of patterns that is behind still has to get, of all channels that match.
-//!
-//! There may be more of them than anybody wants to remember, so they are looked for: a walk through
-//! the channel table, in each hold of the lock as far as its budget reaches, finds for each matching
-//! channel the first event that the stream lacks, and keeps those that come first. From these the events
-//! are merged, up to where the first channel begins that did not fit; then the next walk begins there.
-//! Each walk keeps twice as many as the one before, or the walks would take the square of the number
-//! of channels; what all searches of a process keep is bounded.
-//!
-//! No record is remembered, only events: an event that still has its position is the one that was
-//! found, and its channel is there as long as it is. One that has left since means that something
-//! was lost; then a gap is told and the walk begins anew.
+//! Replays the events of all matching channels to a stream of patterns that is behind.
+//! || There may be more channels than can be remembered, so they are searched for. A scan goes
+//! through the channel table, in each hold of the lock as far as its budget allows. For each
+//! matching channel it finds the first event that the stream lacks, and it keeps those that come
+//! first. The events of these channels are merged, up to the first event of the channels that did
+//! not fit. The next scan starts there. Each scan keeps twice as many channels as the one before,
+//! since otherwise the time would be quadratic. The memory of all replays of a process is bounded.
+//! || Events are remembered and not records: an event that still has its position is the one that
+//! was found, and as long as it exists its channel does. If it was evicted meanwhile, something was
+//! lost. Then a gap event is sent, and the scan starts again.
 
 mod walk;
 
@@ -28,41 +26,43 @@ use crate::hub::memory::layout::header;
 use crate::hub::{Hub, Now};
 use crate::sse::pattern::{cost, Subject};
 
-/// Channels that a first walk remembers.
+/// How many channels the first scan remembers.
 const TRACKS: usize = if cfg!(test) { 5 } else { 1024 };
-/// Channels that all searches of a process remember beyond that.
+/// How many more channels all replays of a process remember in total.
 const EXTRA: usize = if cfg!(test) { 4_000 } else { 1 << 18 };
-/// Channels that have lost something of which that is remembered.
+/// For how many channels a replay remembers that a loss was reported.
 const LOSSES: usize = 4096;
-/// A search for what a stream of patterns lacks: everything behind `after` and up to `until`.
+/// A replay for a stream of patterns: everything after `after` and up to `until`.
 #[derive(Debug)]
 pub struct PatternReplay {
-    /// Names of channels and of patterns' records.
+    /// The names of channels and of patterns' records.
     names: Box<[Box<[u8]>]>,
     after: LogOrder,
-    /// The end of the log when it began; a stream in progress begins with its first visit.
+    /// The end of the log when the replay started. For an open stream, it is set at the first
+    /// visit.
     until: Option<LogOrder>,
     by: By,
     reach: Reach,
-    /// What of these the client has had elsewhere.
+    /// Which of these events the client has received elsewhere.
     seen: AlreadySeen,
     gap_due: bool,
-    /// Records whose floor is behind what was passed, and the position up to which a gap was due
-    /// for it. FORGOTTEN stands under 0.
+    /// Records that have lost events after `after`, and the position up to which a gap was due for
+    /// it. The key of FORGOTTEN is 0.
     lost: HashMap<u32, u64>,
-    /// Channels that a walk remembers.
+    /// How many channels a scan remembers.
     capacity: Capacity,
     phase: Phase,
 }
 
-/// How many channels a search remembers. What it has beyond [`TRACKS`] is given back with it.
+/// How many channels a replay remembers. What it has beyond [`TRACKS`] is returned when it is
+/// dropped.
 #[derive(Debug, Default)]
 struct Capacity {
     extra: usize,
     of: ReplayMemory,
 }
 
-/// What the searches of a process may remember beyond [`TRACKS`] each: so much of it is taken.
+/// How many channels the replays of a process remember beyond [`TRACKS`] each.
 #[derive(Clone, Debug, Default)]
 pub(in crate::hub) struct ReplayMemory(Arc<AtomicUsize>);
 
@@ -71,7 +71,7 @@ impl Capacity {
         TRACKS + self.extra
     }
 
-    /// Doubles it, if that is left.
+    /// Doubles the capacity, if the process has enough left.
     fn grow(&mut self, of: &ReplayMemory) {
         let more = self.tracks();
         self.of = of.clone();
@@ -89,30 +89,30 @@ impl Drop for Capacity {
     }
 }
 
-/// What events are ordered by.
+/// The order of events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum By {
-    /// A stream's first pass.
+    /// By id, when a stream starts.
     Id,
-    /// From then on.
+    /// By position, later on.
     Position,
 }
 
-/// Which events of a channel count.
+/// Which events of a channel are replayed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reach {
-    /// All; of those that have left, the client is to know.
+    /// All of them. If some were evicted, the client receives a gap event.
     All,
-    /// None, for nothing is owed; but the client is to know if there were any.
+    /// None, because no history is owed. If there were any, the client receives a gap event.
     Loss,
-    /// At most so many of the newest, for a client that knows of no others.
+    /// At most this many of the newest ones, because the client does not know of others.
     Newest(u64),
 }
 
 #[derive(Debug)]
 enum Phase {
-    /// The walk has come to this bucket. Records of the one before may still have to be looked at, the
-    /// last of them first, and the search in that one may have come to an event.
+    /// A scan has reached a bucket. Records of the bucket before may still be pending, the last one
+    /// first, and the search in that one may have reached an event.
     Scanning {
         bucket: usize,
         pending: Vec<u32>,
@@ -120,35 +120,36 @@ enum Phase {
         found: BinaryHeap<Track>,
         beyond: Option<LogOrder>,
     },
-    /// What is next of each channel that was found; before it, what was given and may have to be
-    /// given again.
+    /// The next event of each channel that was found, and before it the events that were returned
+    /// and may have to be returned again.
     Merging { next: BinaryHeap<Reverse<Track>>, given: VecDeque<Track>, beyond: Option<LogOrder> },
 }
 
-/// A walk back through the events of one channel.
+/// The state of a search backwards through the events of one channel.
 #[derive(Clone, Copy, Debug)]
 struct ScanPosition {
-    /// The next event to look at, and its position.
+    /// The event to look at next, and its position.
     block: u32,
     position: u64,
-    /// The oldest event that was found, or 0: newer than that, so it is there as long as that is.
+    /// The oldest event that was found, or 0. It is newer than `block`, so it exists as long as
+    /// that does.
     first: u32,
-    /// So many more may be found.
+    /// How many more events may be found.
     left: u64,
 }
 
-/// What is left to do for a slice.
+/// The result of looking for the next batch.
 #[derive(Debug)]
 enum BatchOutcome {
-    /// Nothing.
+    /// The next batch.
     ReplayBatch(ReplayBatch),
-    /// It has to be looked for anew.
+    /// The scan has to start again.
     Restart,
-    /// The budget is spent before anything was found.
+    /// The budget was spent before anything was found.
     Unfinished,
 }
 
-/// An event of a channel, in the order in which they are given.
+/// An event of a channel, in the order in which events are replayed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Track {
     key: LogOrder,
@@ -157,8 +158,8 @@ struct Track {
 }
 
 impl Phase {
-    /// A walk begins. Memory for `extra` channels beyond those of a first one is there before the lock
-    /// is taken: to move what was found to a larger place takes long.
+    /// Starts a scan. Memory for `extra` channels more than in a first scan is allocated before the
+    /// lock is taken, because moving the found channels to a larger allocation takes long.
     fn start(extra: usize) -> Phase {
         let found = match extra {
             0 => BinaryHeap::new(),
@@ -170,7 +171,8 @@ impl Phase {
 }
 
 impl PatternReplay {
-    /// For a stream in progress that is behind: it has had everything up to the position `at`.
+    /// Creates a replay for an open stream that is behind. It has received everything up to the
+    /// position `at`.
     pub fn since(
         at: u64,
         seen: AlreadySeen,
@@ -193,17 +195,17 @@ impl PatternReplay {
         PatternReplay { names, after, until, by, reach, seen, gap_due, lost, capacity, phase }
     }
 
-    /// The position up to which it goes.
+    /// Returns the position up to which the replay goes.
     pub fn until(&self) -> u64 {
         self.until.map_or(self.after.position, |until| until.position)
     }
 
-    /// A gap has to be told, whatever the floors say.
+    /// Requires a gap event, whatever the low watermarks say.
     pub fn require_gap(&mut self) {
         self.gap_due = true;
     }
 
-    /// The event was handed to the socket.
+    /// Records that an event was handed to the socket.
     pub fn delivered(&mut self, found: &ReplayedEvent) {
         self.after = self.key(found.event.place, found.event.kind());
         if let Phase::Merging { given, .. } = &mut self.phase {
@@ -211,7 +213,7 @@ impl PatternReplay {
         }
     }
 
-    /// The gap of a slice was told.
+    /// Records that the gap event of a batch was sent.
     pub fn gap_sent(&mut self) {
         self.gap_due = false;
     }
@@ -223,7 +225,7 @@ impl PatternReplay {
         }
     }
 
-    /// Something of a channel up to this place has left: the client has to know, once.
+    /// Records that a channel has lost events up to `place`, and requires one gap event for that.
     fn record_loss(&mut self, record: u32, place: LogOrder, kind: Kind, now: Now) {
         let known = self.lost.get(&record).copied();
         if self.key(place, kind) <= self.after
@@ -233,7 +235,7 @@ impl PatternReplay {
             return;
         }
         self.gap_due = true;
-        // What is not remembered is told again, by the next walk if there is one.
+        // A loss that is not remembered is reported again by the next scan, if there is one.
         if known.is_some() || self.lost.len() < LOSSES {
             self.lost.insert(record, place.position);
         }
@@ -251,7 +253,7 @@ impl PatternReplay {
         }
     }
 
-    /// The walk has come to the end of the table.
+    /// Starts merging, because the scan has reached the end of the table.
     fn start_merging(&mut self) {
         if let Phase::Scanning { found, beyond, .. } = &mut self.phase {
             let next = std::mem::take(found).into_iter().map(Reverse).collect();
@@ -262,7 +264,8 @@ impl PatternReplay {
 }
 
 impl Hub {
-    /// Where a stream of these patterns begins: the end of the log, and what it first has to get.
+    /// Returns where a stream of patterns starts: the end of the log, what the client has received
+    /// elsewhere, and the replay it needs first, if any.
     pub fn begin_pattern_replay(
         &self,
         names: &[Box<[u8]>],
@@ -276,7 +279,7 @@ impl Hub {
         let (after, reach) = match resume {
             Resume::Fresh { newest } if owed.min(*newest) == 0 => return Ok((end, seen, None)),
             Resume::Fresh { newest } => (None, Reach::Newest(owed.min(*newest))),
-            // Of channels that nobody named it is not known what other nginxes gave.
+            // For channels that nobody named, it is unknown what other nginx servers delivered.
             Resume::From(id) => match self.origin_of(id, end, names.len(), now) {
                 Origin::Here(after) if after.entry_id > end.entry_id => {
                     seen.ahead = after.entry_id;
@@ -293,7 +296,8 @@ impl Hub {
         Ok((end, seen, Some(Box::new(replay))))
     }
 
-    /// The next slice, within the bounds that `replay` has; `None` if it is still being looked for.
+    /// Returns the next batch, within the same limits as `replay`, or `None` if it is still being
+    /// searched for.
     pub fn replay_patterns(
         &self,
         replay: &mut PatternReplay,
@@ -318,7 +322,7 @@ impl Hub {
         })
     }
 
-    /// Goes on with the walk for one hold of the lock. True if it has come to its end.
+    /// Continues the scan for one hold of the lock. Returns whether it has reached the end.
     fn scan(&self, replay: &mut PatternReplay, now: Now) -> Result<bool, Locked> {
         {
             let guard = self.lock()?;
@@ -326,7 +330,7 @@ impl Hub {
             if !guard.scan_on(replay, now, &mut Budget::for_visit()) {
                 return Ok(false);
             }
-            // A channel that matched may have been forgotten, even during the walk.
+            // The record of a matching channel may have been removed, even during the scan.
             if matches!(replay.reach, Reach::All | Reach::Loss) {
                 guard.record_pattern_losses(replay, now);
                 let forgotten = LowWatermark::read(&self.region, header::FORGOTTEN);
@@ -339,7 +343,7 @@ impl Hub {
 }
 
 impl PatternReplay {
-    /// Whether the stream gets what is published to a channel.
+    /// Returns whether the stream receives what is published to a channel.
     fn matches(&self, channel: &[u8], budget: &mut Budget) -> bool {
         let subject = Subject::new(channel);
         budget.spend(2);
@@ -349,7 +353,7 @@ impl PatternReplay {
         })
     }
 
-    /// Where the walk back through the events of the pending channel has come to.
+    /// Returns where the search backwards through the events of the pending channel stopped.
     fn within(&self) -> Option<ScanPosition> {
         match &self.phase {
             Phase::Scanning { within, .. } => *within,
@@ -357,14 +361,14 @@ impl PatternReplay {
         }
     }
 
-    /// The walk back stops there for now.
+    /// Stops the search backwards through the events of the pending channel for now.
     fn pause_in_channel(&mut self, at: ScanPosition) {
         if let Phase::Scanning { within, .. } = &mut self.phase {
             *within = Some(at);
         }
     }
 
-    /// The pending channel is dealt with.
+    /// Removes the pending channel, because it is done.
     fn finish_channel(&mut self) {
         if let Phase::Scanning { pending, within, .. } = &mut self.phase {
             pending.pop();
@@ -372,7 +376,7 @@ impl PatternReplay {
         }
     }
 
-    /// The event that comes behind the first `count` that have not been passed.
+    /// Returns the event that follows the first `count` that have not been delivered.
     fn upcoming(&self, count: usize) -> Option<Track> {
         let Phase::Merging { next, given, beyond } = &self.phase else { return None };
         let next = || {
@@ -382,7 +386,7 @@ impl PatternReplay {
         given.get(count).copied().or_else(next)
     }
 
-    /// That event is given; what follows on its channel takes its place.
+    /// Consumes that event. The next event of its channel takes its place.
     fn take(&mut self, count: usize, later: Option<Track>) {
         let Phase::Merging { next, given, .. } = &mut self.phase else { return };
         if count == given.len() {
@@ -391,19 +395,20 @@ impl PatternReplay {
         }
     }
 
-    /// The event that would be next is none of the stream's; what follows on its channel takes its place.
+    /// Skips the next event, because it is not for this stream. The next event of its channel takes
+    /// its place.
     fn skip(&mut self, later: Option<Track>) {
         let Phase::Merging { next, .. } = &mut self.phase else { return };
         next.pop();
         next.extend(later.map(Reverse));
     }
 
-    /// Whether an event that is upcoming has been given before.
+    /// Returns whether an upcoming event has been returned before.
     fn was_given(&self, count: usize) -> bool {
         matches!(&self.phase, Phase::Merging { given, .. } if count < given.len())
     }
 
-    /// Whether another walk has to follow.
+    /// Returns whether another scan has to follow.
     fn needs_another_scan(&self) -> bool {
         matches!(&self.phase, Phase::Merging { beyond: Some(_), .. })
     }

@@ -1,8 +1,8 @@
-//! Who listens to a channel: pairs of (slot, generation, count of streams) in its record.
+//! Subscribers of a channel: pairs of (slot, generation, number of streams) in its record.
 //!
-//! A pair belongs to the process whose slot it names. That process alone changes its count, without
-//! the lock; making and voiding a pair is a change under the lock. When a slot gets a new generation
-//! all its pairs are void at once, and others may take their places.
+//! A pair belongs to the process in its slot. Only that process changes the number of streams,
+//! without the lock. Adding and removing a pair takes the lock. When a slot gets a new generation,
+//! all its pairs are void at once and can be reused.
 
 use std::sync::atomic::Ordering;
 
@@ -23,7 +23,7 @@ pub struct Membership {
 }
 
 impl Membership {
-    /// Which channel, as the ring's entries name it.
+    /// Returns the channel's number, as the ring's entries name it.
     pub fn channel(&self) -> u32 {
         self.record
     }
@@ -35,32 +35,33 @@ pub enum JoinError {
     /// The lock could not be taken in time.
     #[error(transparent)]
     Busy(#[from] Locked),
-    /// More has to leave first than one attempt may wait for.
-    #[error("zone is being cleared, try again")]
+    /// More memory has to be freed than one attempt may wait for.
+    #[error("the zone is being cleared, try again")]
     Crowded,
-    /// The zone has no room for another channel.
-    #[error("zone has no room for another channel")]
+    /// The zone has no memory for another channel.
+    #[error("the zone has no room for another channel")]
     Full,
 }
 
-/// A pair's upper half: the slot, from 1 so that no pair is 0, and its generation in 22 bits.
+/// Returns the upper half of a pair: the slot, from 1 so that no pair is 0, and its generation in
+/// 22 bits.
 fn owner(claim: SlotClaim) -> u32 {
     (claim.slot as u32 + 1) << 22 | (claim.generation as u32 & GENERATION)
 }
 
-/// Holds of the lock that one attempt to join takes to make room.
+/// Holds of the lock that one attempt to join takes to free memory.
 const HOLDS: usize = 8;
 
 const GENERATION: u32 = (1 << 22) - 1;
 
-/// The slot of a pair that is not 0.
+/// Returns the slot of a pair that is not 0.
 pub(in crate::hub) fn slot_of(pair: u64) -> usize {
     (high(pair) >> 22).saturating_sub(1) as usize
 }
 
 impl Hub {
-    /// Joins a channel, with no stream yet; makes the channel if there is none. Who has joined it already
-    /// keeps the place that it has.
+    /// Joins a channel, without a stream yet, and creates it if it does not exist. A process that
+    /// has joined it already keeps its pair.
     pub fn join(&self, claim: SlotClaim, name: &[u8], now: Now) -> Result<Membership, JoinError> {
         for _ in 0..HOLDS {
             let guard = self.lock()?;
@@ -73,16 +74,16 @@ impl Hub {
         Err(JoinError::Crowded)
     }
 
-    /// Sets how many streams of this process the channel has. Without the lock.
+    /// Sets how many streams of this process a channel has. Does not need the lock.
     pub fn set_streams(&self, claim: SlotClaim, membership: Membership, streams: u32) {
-        // Of a seat that was given back nothing is left, not even the record perhaps.
+        // A released slot has no pair left, and perhaps not even the record is left.
         if owner(claim) == membership.owner && self.is_live(pair(membership.owner, streams)) {
             self.region.set(membership.pair_at, pair(membership.owner, streams));
         }
     }
 
-    /// The same, if the channel then has at most `most` streams on this nginx. False: it has that
-    /// many already, and nothing was set.
+    /// Sets how many streams of this process a channel has, if it then has at most `most` streams
+    /// on this nginx. Otherwise changes nothing and returns false.
     pub fn admit(
         &self,
         claim: SlotClaim,
@@ -100,13 +101,13 @@ impl Hub {
         Ok(fits)
     }
 
-    /// Leaves a channel whose last stream in this process has gone.
+    /// Leaves a channel whose last stream in this process has ended.
     pub fn leave(&self, membership: Membership) -> Result<(), Locked> {
         self.lock()?.leave(membership);
         Ok(())
     }
 
-    /// Whether the pair's owner still has its slot.
+    /// Returns whether the owner of a pair still has its slot.
     pub(in crate::hub) fn is_live(&self, pair: u64) -> bool {
         let slot_number = slot_of(pair);
         pair != 0
@@ -115,12 +116,13 @@ impl Hub {
                 == high(pair) & GENERATION
     }
 
-    /// Streams of a channel on this nginx.
+    /// Returns the number of streams of a channel on this nginx.
     pub fn subscribers(&self, membership: Membership) -> Result<u64, Locked> {
         Ok(self.lock()?.listeners(membership.record).0)
     }
 
-    /// The same, of a channel that this process need not have joined.
+    /// Returns the number of streams on this nginx of a channel that this process may not have
+    /// joined.
     pub fn subscribers_of(&self, name: &[u8]) -> Result<u64, Locked> {
         let guard = self.lock()?;
         Ok(guard.find(name).map_or(0, |record| guard.listeners(record).0))
@@ -160,7 +162,8 @@ impl Guard<'_> {
         Ok(Membership { record, pair_at, owner: owner(claim) })
     }
 
-    /// Of a channel that was left already nothing need be there: its blocks may be in use again.
+    /// Removes a process's pair. If the channel was left already, its blocks may be in use for
+    /// something else, so this is checked.
     pub(in crate::hub) fn leave(&self, membership: Membership) {
         let Membership { record, pair_at, .. } = membership;
         if !self.is_record(record) || self.pair_words(record).all(|at| at != pair_at) {
@@ -172,7 +175,7 @@ impl Guard<'_> {
         }
     }
 
-    /// The words of a channel's pairs.
+    /// Iterates over the words of a channel's pairs.
     pub(in crate::hub) fn pair_words(&self, record: u32) -> impl Iterator<Item = usize> + '_ {
         let layout = &self.hub.layout;
         let inline = (0..2).map(move |i| layout.block(record, channel::PAIRS + i));
@@ -185,8 +188,8 @@ impl Guard<'_> {
         inline.chain(more.flatten())
     }
 
-    /// Streams of a channel, and the slots that have them. Who has joined it without a stream reads the
-    /// log before it has one, and need not be woken.
+    /// Returns the number of streams of a channel, and the slots that have them. A process that has
+    /// joined without a stream reads the log before it has one, so it need not be woken.
     pub(in crate::hub) fn listeners(&self, record: u32) -> (u64, Vec<usize>) {
         let mut slots = Vec::new();
         let mut streams = 0;
@@ -200,14 +203,14 @@ impl Guard<'_> {
         (streams, slots)
     }
 
-    /// Whether no pair stands in the record, void ones counted: the record may then be idle.
+    /// Returns whether a record has no pairs, not even void ones, so that it may be idle.
     pub(in crate::hub) fn has_no_listeners(&self, record: u32) -> bool {
         self.pair_words(record).all(|at| self.get(at) == 0)
     }
 
-    /// A place for a pair: an empty one, a void one, or one in a new block.
+    /// Returns the word for a new pair: an empty one, a void one, or one in a new block.
     fn free_pair(&self, record: u32, now: Now, budget: &mut Budget) -> Result<usize, SpaceError> {
-        // What a void pair says of the streams that went with its process is for the sweep to tell.
+        // An empty word is preferred, because the sweep reports the streams in a void pair.
         let empty = self.pair_words(record).find(|at| self.get(*at) == 0);
         let void = || self.pair_words(record).find(|at| !self.hub.is_live(self.get(*at)));
         if let Some(at) = empty.or_else(void) {
@@ -244,8 +247,8 @@ impl Guard<'_> {
         change.commit();
     }
 
-    /// Clears the pairs of all processes that are gone, if any went since this was last done. False if
-    /// there is more to do: another hold goes on, whatever process it is in.
+    /// Clears the pairs of all processes that are gone, if any process went since this was last
+    /// done. Returns false if there is more to do, which any process may continue.
     pub(in crate::hub) fn clear_all_void_pairs(&self, budget: &mut Budget) -> bool {
         let region = &self.hub.region;
         let vacated = region.word(header::VACATED).load(Ordering::Acquire);
@@ -253,9 +256,9 @@ impl Guard<'_> {
             return true;
         }
         if self.get(header::CLEAR_OF) == self.get(header::CLEARED) {
-            // A new round. Whose seat is vacated after this is for the next one.
+            // A new round. Slots that are vacated later are left to the next round.
             region.set(header::CLEAR_AT, 0);
-            // A round that has begun begins at the first bucket.
+            // A round begins at the first bucket.
             region.set_after(header::CLEAR_OF, vacated);
         }
         for bucket in self.get(header::CLEAR_AT)..self.hub.layout.buckets as u64 {
@@ -272,7 +275,7 @@ impl Guard<'_> {
         }
         let cleared = self.get(header::CLEAR_OF);
         region.set_after(header::CLEARED, cleared);
-        // Of who has gone since the round began there may be something in the buckets before.
+        // If a process went since the round began, it may have pairs in the buckets before.
         cleared == vacated
     }
 
@@ -302,7 +305,7 @@ mod tests {
         let claim = hub.claim_slot().unwrap();
         let [a, b] = [b"a", b"b"].map(|name| hub.join(claim, name, at(0)).unwrap());
         hub.set_streams(claim, b, 3);
-        // As if the blocks of one that was left already were in use again.
+        // As if the blocks of a channel that was left already were in use again.
         for record in [a.record, b.record + 1, u32::MAX] {
             hub.leave(Membership { record, ..b }).unwrap();
             assert_eq!(hub.subscribers_of(b"b"), Ok(3));

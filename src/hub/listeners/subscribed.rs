@@ -1,7 +1,7 @@
-//! Since when a pattern is subscribed to in Redis. What happened before on channels that nobody joined has
-//! never come here, and Redis does not say which channels had something. So the pattern's record says it
-//! itself, with its floor: a stream in progress that has not come so far is told a gap, and so is one that
-//! resumes with an id from before.
+//! Records since when a pattern is subscribed to in Redis. Earlier events on channels that nobody
+//! joined were not received here, and Redis does not report which channels had events. So the low
+//! watermark of the pattern's record tells it: an open stream that has not come so far receives a
+//! gap event, and so does a client that resumes from an earlier id.
 
 use crate::hub::budget::Budget;
 use crate::hub::listeners::control::ControlEntry;
@@ -12,10 +12,10 @@ use crate::hub::{Hub, Membership};
 use crate::sse::id::EntryId;
 
 impl Hub {
-    /// Patterns are subscribed to anew; `clock` is the highest number that Redis had given by then, as far
-    /// as is known. To be called before anything arrives that this subscription has brought, so that a
-    /// process which dies between the two leaves no hole of which nobody knows. What one hold of the lock
-    /// enters is one gap to a stream, however many of the patterns it has.
+    /// Records that patterns were subscribed to again. `clock` is the highest id that Redis had
+    /// assigned by then, as far as is known. Call this before ingesting anything from this
+    /// subscription: if the process died in between, the loss would go unnoticed. The entries of
+    /// one hold of the lock cause one gap event per stream, however many of the patterns it has.
     pub fn patterns_subscribed(
         &self,
         token: FencingToken,

@@ -1,4 +1,4 @@
-//! Appending to the log: one event or a batch, all of it or none.
+//! Appends events to the log: one or a batch, all of it or none.
 
 use crate::hub::budget::Budget;
 use crate::hub::log::channels::record_blocks;
@@ -16,71 +16,71 @@ use crate::hub::{Hub, Now};
 use crate::sse::data;
 use crate::sse::id::{EntryId, Id};
 
-/// An event as a publisher gives it.
+/// An event as a publisher provides it.
 #[derive(Clone, Copy, Debug)]
 pub struct NewEvent<'a> {
-    /// Its type; empty for none.
+    /// The type; empty for none.
     pub event_type: &'a [u8],
-    /// Its data, not yet encoded.
+    /// The data, not yet encoded.
     pub data: &'a [u8],
 }
 
-/// What a publish has done.
+/// The result of a publish.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Published {
-    /// The events' ids, in the order given.
+    /// The ids of the events, in their order.
     pub ids: Vec<Id>,
-    /// Streams of the channel on this nginx.
+    /// The number of the channel's streams on this nginx.
     pub subscribers: u64,
-    /// Slots whose processes listen to the channel: [`Hub::needs_wakeup`] tells which to wake.
+    /// The slots of the processes that listen to the channel, for [`Hub::wake`].
     pub listeners: Vec<usize>,
 }
 
-/// Why a publish was refused. Nothing was published.
+/// Why a publish was rejected. Nothing was published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PublishError {
     /// The lock could not be taken in time.
     #[error(transparent)]
     Busy(#[from] Locked),
     /// An encoded event is larger than max_event_size.
-    #[error("event is larger than max_event_size")]
+    #[error("the event is larger than max_event_size")]
     TooLarge,
-    /// More has to leave first than one publish may wait for.
-    #[error("zone is being cleared, try again")]
+    /// More memory has to be freed than one publish may wait for.
+    #[error("the zone is being cleared, try again")]
     Crowded,
-    /// It would not fit even into an emptied zone.
-    #[error("zone is too small for this event")]
+    /// The events would not fit even into an empty zone.
+    #[error("the zone is too small for this event")]
     NoRoom,
 }
 
-/// Events that are encoded and measured, ready to be copied under the lock.
+/// An event that is encoded and ready to be copied under the lock.
 pub(in crate::hub) struct Prepared<'a> {
     event_type: &'a [u8],
     data: Vec<u8>,
 }
 
-/// How events that are appended get their numbers.
+/// The ids that appended events get.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::hub) struct Numbering {
-    /// The first one's; in a hub that numbers by itself the others count on from it.
+    /// The first event's id. If the hub assigns the ids, the others follow it.
     pub entry_id: EntryId,
     pub kind: Kind,
     pub delivery: Delivery,
-    /// When they came (ms of the monotonic clock).
+    /// When the events arrived, in milliseconds of the monotonic clock.
     pub born: u64,
-    /// The number of the entry in Redis that the event was read from.
+    /// The id of the entry in Redis that the event was read from.
     pub entry: Option<ReportedId>,
 }
 
-/// Holds of the lock that one publish takes to make room.
+/// Holds of the lock that one publish takes to free memory.
 const HOLDS: usize = 8;
-/// Steps that a publish spends on events of its channel that are too old.
+/// Steps that a publish spends on expired events of its channel.
 const EXPIRING: usize = 32;
 
 impl Hub {
-    /// Appends events to a channel; they get ids of this hub. With a key that was used on this
-    /// channel in the last two minutes nothing is appended, and the ids are those of the first time.
-    /// No events: nothing happens, not even to the key.
+    /// Appends events to a channel, with ids of this hub. If the key was used on this channel in
+    /// the last two minutes, appends nothing and returns the ids of the first time. Without events,
+    /// does nothing, not even with the key.
     pub fn publish(
         &self,
         channel: &[u8],
@@ -117,8 +117,7 @@ impl Hub {
         Ok(Published { ids, subscribers, listeners })
     }
 
-    /// Appends to one of the module's own channels: it counts for nothing, and the publishers'
-    /// counters are theirs.
+    /// Appends an event to one of the module's own channels. It does not count as a publish.
     pub fn publish_own(
         &self,
         channel: &[u8],
@@ -141,7 +140,8 @@ impl Hub {
         Ok(Published { ids, subscribers, listeners })
     }
 
-    /// The same, and the event becomes all that the channel retains.
+    /// Appends an event to one of the module's own channels, and removes the channel's other
+    /// events.
     pub fn publish_latest(
         &self,
         channel: &[u8],
@@ -151,7 +151,7 @@ impl Hub {
         let published = self.publish_own(channel, event, now)?;
         let guard = self.lock()?;
         if let Some(record) = guard.find(channel) {
-            // What one hold does not free the next figures do.
+            // What one hold does not free, the next call does.
             let mut budget = Budget::for_hold();
             while guard.events(record) > 1 && !budget.is_spent() {
                 guard.evict(record, &mut budget);
@@ -164,7 +164,7 @@ impl Hub {
         events.iter().map(|new| self.prepare_one(*new)).collect()
     }
 
-    /// Whether an event is within max_event_size.
+    /// Returns whether an event is within max_event_size.
     pub fn fits(&self, new: NewEvent<'_>) -> bool {
         data::encoded_len(new.data) + new.event_type.len() <= self.max_event()
     }
@@ -187,14 +187,14 @@ impl Prepared<'_> {
         self.event_type.len() + self.data.len()
     }
 
-    /// Blocks that it takes.
+    /// Returns how many blocks the event takes.
     pub(in crate::hub) fn blocks(&self) -> usize {
         blocks_for_event(self.len())
     }
 }
 
 impl Guard<'_> {
-    /// Makes room for everything that the publish takes, and finds or makes the channel.
+    /// Frees memory for everything that a publish takes, and finds or creates the channel's record.
     pub(in crate::hub) fn reserve_space(
         &self,
         channel: &[u8],
@@ -214,12 +214,12 @@ impl Guard<'_> {
         }
         self.free_blocks(blocks, found.unwrap_or(0), now, &mut budget)?;
         let record = found.unwrap_or_else(|| self.create_record(channel));
-        // A little more than comes, so that a channel does not grow by what is too old.
+        // Slightly more than is appended, so that a channel does not grow by expired events.
         self.expire(record, now, &mut Budget::with_steps(EXPIRING));
         Ok(record)
     }
 
-    /// Appends to a channel for which there is room.
+    /// Appends events to a channel. The caller has reserved space.
     pub(in crate::hub) fn append(
         &self,
         record: u32,
@@ -243,8 +243,8 @@ impl Guard<'_> {
         }
         let batch = EventRange { first: chain.first, count: events.len() as u32, position };
         let end = position + events.len() as u64 - 1;
-        // Before any entry of the ring is touched: a reader whose entry is about to be overwritten
-        // must see that.
+        // Set before any entry of the ring is touched: a reader must see that its entry may be
+        // overwritten.
         hub.region.set(header::RESERVED, end);
         std::sync::atomic::fence(std::sync::atomic::Ordering::Release);
 
@@ -260,7 +260,7 @@ impl Guard<'_> {
             change.set(header::LAST_SEQ, last.seq);
         }
         if numbering.delivery == Delivery::Plain && self.get(header::MARKER) != 0 {
-            // A successor is about to pass over what has been appended behind its marker.
+            // A successor skips what was appended after its marker.
             change.add(header::BEHIND_MARKER, 1);
         }
         if let Some(entry) = numbering.entry {
@@ -272,15 +272,16 @@ impl Guard<'_> {
         ids
     }
 
-    /// The numbers of what is published on this nginx itself.
+    /// Returns the numbering of events that are published on this nginx.
     fn own_numbering(&self, now: Now) -> Numbering {
         let kind = self.hub.own_kind();
         let entry_id = self.own_stamp(kind, now);
         Numbering { entry_id, kind, delivery: Delivery::Here, born: now.mono, entry: None }
     }
 
-    /// The number that this hub gives next: never below one that it has given, whatever the clock does.
-    /// Where Redis gives them it is the mark, and the position tells the rest.
+    /// Returns the id that this hub assigns next. It is never below one that was assigned, whatever
+    /// the clock does. If Redis assigns the ids, it is the high watermark, and the position
+    /// determines the order.
     pub(in crate::hub) fn own_stamp(&self, kind: Kind, now: Now) -> EntryId {
         let EntryId { ms, seq } = self.high_watermark();
         match kind {
@@ -290,7 +291,7 @@ impl Guard<'_> {
         }
     }
 
-    /// Writes one event into blocks that nobody can reach yet, linked behind the one before.
+    /// Writes one event into blocks that nobody can reach yet, linked after the previous one.
     fn write(
         &self,
         taker: &mut BlockAllocator<'_>,
@@ -318,7 +319,7 @@ impl Guard<'_> {
         chain.blocks += new.blocks();
     }
 
-    /// Hangs a chain of events behind those of the channel.
+    /// Links a chain of events after those of the channel.
     fn link(&self, change: &mut Transaction<'_>, record: u32, chain: &Chain, count: usize) {
         let layout = &self.hub.layout;
         let at = layout.block(record, channel::EVENTS);
@@ -335,7 +336,7 @@ impl Guard<'_> {
 }
 
 impl Numbering {
-    /// The number of the event that follows `i` others.
+    /// Returns the id of the event that follows `i` others.
     fn stamp_of(&self, i: u64) -> EntryId {
         match self.kind {
             Kind::Local => EntryId { ms: self.entry_id.ms, seq: self.entry_id.seq + i },
@@ -344,7 +345,7 @@ impl Numbering {
     }
 }
 
-/// Events that are written and linked to each other, not yet to their channel.
+/// Events that are written and linked to each other, but not yet to their channel.
 #[derive(Default)]
 struct Chain {
     first: u32,

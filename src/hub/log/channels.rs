@@ -1,4 +1,4 @@
-//! Channels by name: finding, making and forgetting their records.
+//! Channel records: finding them by name, creating, and removing them.
 
 use std::hash::Hasher;
 
@@ -11,28 +11,29 @@ use crate::hub::memory::linked_list::List;
 use crate::hub::memory::redo::Transaction;
 use crate::hub::Hub;
 
-/// Channels with more events than history owes, in the turn in which they give one up.
+/// Channels with more events than history owes, in the order in which they lose one.
 pub const SURPLUS: List = List { ends: header::SURPLUS, link: channel::SURPLUS };
-/// Channels without events and subscribers, longest idle first.
+/// Channels without events and subscribers, the longest idle first.
 pub const IDLE: List = List { ends: header::IDLE, link: channel::LIST };
 
-/// Patterns: a record is a member for as long as it lives.
+/// The records of all patterns.
 pub const PATTERNS: List = List { ends: header::PATTERNS, link: channel::SURPLUS };
 
-/// The list of channels whose events hold `blocks` blocks, to the next lower power of two.
+/// Returns the list of the channels whose events take `blocks` blocks, rounded down to a power of
+/// two.
 pub fn class(blocks: u32) -> List {
     List { ends: header::CLASSES + blocks.max(1).ilog2() as usize, link: channel::LIST }
 }
 
-/// Bit of the count of events that says: the record stands in the list of surplus.
+/// The bit of the count of events that is set while the record is in the list SURPLUS.
 pub const IN_SURPLUS: u32 = 1 << 31;
 
-/// Blocks of the record of a channel whose name has `len` bytes, and of the name.
+/// Returns how many blocks a channel's record takes, including its name of `len` bytes.
 pub fn record_blocks(len: usize) -> usize {
     1 + len.saturating_sub(channel::NAME_INLINE).div_ceil(PAYLOAD)
 }
 
-/// What of a name lies in the record: its length, and as much of it as there is room for.
+/// Returns the part of a name that is in the record: its length, and as many bytes as fit.
 fn first_part(len: usize, inline: &[u8]) -> [u8; channel::NAME_INLINE + 1] {
     let mut first = [0; channel::NAME_INLINE + 1];
     first[0] = len as u8;
@@ -41,7 +42,7 @@ fn first_part(len: usize, inline: &[u8]) -> [u8; channel::NAME_INLINE + 1] {
 }
 
 impl Hub {
-    /// Bytes of a record's name.
+    /// Returns the length in bytes of a record's name.
     fn name_len(&self, record: u32) -> usize {
         match self.region.get(self.layout.block(record, channel::NAME)) as u8 {
             0 => 256,
@@ -49,15 +50,15 @@ impl Hub {
         }
     }
 
-    /// Whether a record is a pattern's.
+    /// Returns whether a record belongs to a pattern.
     pub(in crate::hub) fn is_pattern(&self, record: u32) -> bool {
         let word = self.region.get(self.layout.block(record, channel::NAME));
         let [_len, first, ..] = word.to_le_bytes();
         pattern_of(&[first]).is_some()
     }
 
-    /// Reads a record's name. Without the lock it is what the record's blocks hold by now, and
-    /// the caller finds out whether that means anything.
+    /// Reads a record's name. Without the lock, the blocks may be in use for something else, which
+    /// the caller has to check.
     pub(in crate::hub) fn read_name(&self, record: u32, out: &mut Vec<u8>) {
         let (region, layout) = (&self.region, &self.layout);
         let len = self.name_len(record);
@@ -74,7 +75,8 @@ impl Hub {
 }
 
 impl Guard<'_> {
-    /// The hash of a channel's name, keyed so that nobody can aim for one bucket.
+    /// Returns the hash of a channel's name. It is keyed, so that nobody can fill one bucket on
+    /// purpose.
     pub(in crate::hub) fn hash(&self, name: &[u8]) -> u64 {
         let mut hasher = std::hash::DefaultHasher::new();
         hasher.write_u64(self.get(header::SEED));
@@ -82,7 +84,7 @@ impl Guard<'_> {
         hasher.finish()
     }
 
-    /// The record of a channel.
+    /// Returns the record of a channel.
     pub(in crate::hub) fn find(&self, name: &[u8]) -> Option<u32> {
         let hash = self.hash(name) as u32;
         let mut record = self.get(self.hub.layout.bucket(hash)) as u32;
@@ -116,7 +118,7 @@ impl Guard<'_> {
         self.hub.name_len(record)
     }
 
-    /// The steps that it costs to look at a record, with its name and its pairs.
+    /// Returns how many steps it takes to look at a record with its name and its pairs.
     pub(in crate::hub) fn cost_of(&self, record: u32) -> usize {
         const PAIRS_OF_A_STEP: usize = 4;
         let more = high(self.word(record, channel::MORE)) != 0;
@@ -124,7 +126,7 @@ impl Guard<'_> {
         2 + pairs / PAIRS_OF_A_STEP
     }
 
-    /// Whether there is a channel's record in this block.
+    /// Returns whether a block is a channel's record.
     pub(in crate::hub) fn is_record(&self, block: u32) -> bool {
         if block == 0 || block as usize >= self.hub.layout.blocks {
             return false;
@@ -137,12 +139,12 @@ impl Guard<'_> {
         record == block
     }
 
-    /// Whether a record is a pattern's.
+    /// Returns whether a record belongs to a pattern.
     pub(in crate::hub) fn is_pattern(&self, record: u32) -> bool {
         self.hub.is_pattern(record)
     }
 
-    /// Blocks of a record: itself, its name, its cursor, its pairs.
+    /// Returns how many blocks a record takes: itself, its name, its cursor, and its pairs.
     pub(in crate::hub) fn record_size(&self, record: u32) -> usize {
         let mut blocks = record_blocks(self.name_len(record));
         blocks += usize::from(self.cursor_block(record) != 0);
@@ -154,20 +156,20 @@ impl Guard<'_> {
         blocks
     }
 
-    /// A channel's name.
+    /// Returns a channel's name.
     pub(in crate::hub) fn name(&self, record: u32) -> Vec<u8> {
         let mut name = Vec::new();
         self.name_into(record, &mut name);
         name
     }
 
-    /// The same, into memory that was used before.
+    /// Reads a channel's name into a buffer that is reused.
     pub(in crate::hub) fn name_into(&self, record: u32, out: &mut Vec<u8>) {
         self.hub.read_name(record, out);
     }
 
-    /// Makes the record of a channel that has none. The caller has made room for
-    /// [`record_blocks`].
+    /// Creates the record of a channel that has none. The caller has freed [`record_blocks`]
+    /// blocks.
     pub(in crate::hub) fn create_record(&self, name: &[u8]) -> u32 {
         let (region, layout) = (&self.hub.region, &self.hub.layout);
         let hash = self.hash(name) as u32;
@@ -209,8 +211,9 @@ impl Guard<'_> {
         record
     }
 
-    /// Forgets a channel that has neither events nor subscribers. What it knew of lost events goes
-    /// into FORGOTTEN, the floor of every record that is made later. Detached events are freed before.
+    /// Removes the record of a channel that has neither events nor subscribers. Its low watermark
+    /// goes into FORGOTTEN, from which every new record starts. Detached events must have been
+    /// freed before.
     pub(in crate::hub) fn remove_record(&self, record: u32) {
         debug_assert!(!self.hub.has_detached(), "a record is named by its detached events");
         let layout = &self.hub.layout;
@@ -231,8 +234,9 @@ impl Guard<'_> {
         }
         let low_watermark = self.low_watermark(record);
         let forgotten = LowWatermark::read(&self.hub.region, header::FORGOTTEN);
-        // What Redis has numbered it also retains: from there it is known what was lost.
-        // What a pattern has missed is nothing to others, and it begins anew when it comes back.
+        // Redis retains the events that have ids of Redis, and reports what was lost of them.
+        // What a pattern has missed does not concern other records, and the pattern starts again
+        // when it comes back.
         let tells = low_watermark.left != LostKinds::Durable && !self.is_pattern(record);
         if low_watermark.place > forgotten.place && tells {
             low_watermark.write(|word, value| change.set(header::FORGOTTEN + word, value));
@@ -260,12 +264,12 @@ impl Guard<'_> {
         free_chain(change, record, 1);
     }
 
-    /// How many events a channel holds.
+    /// Returns how many events a channel has.
     pub(in crate::hub) fn events(&self, record: u32) -> u32 {
         high(self.word(record, channel::SIZE)) & !IN_SURPLUS
     }
 
-    /// What has left the channel.
+    /// Returns the low watermark of a channel: the newest event that it has lost.
     pub(in crate::hub) fn low_watermark(&self, record: u32) -> LowWatermark {
         LowWatermark::read(&self.hub.region, self.hub.layout.block(record, channel::LOW_WATERMARK))
     }

@@ -1,9 +1,9 @@
-//! How far a channel's stream in Redis was read, where the channel's newest event does not say it.
+//! How far a channel's stream in Redis was read, if the channel's newest event does not say it.
 //!
-//! Nearly always the newest event bears the number of its entry. It does not if that number is below
-//! the mark or is not believed: then the event gets the mark as its number, and the record gets a
-//! block for the number of the entry. From then on the block is kept exact by the change that appends
-//! each event, so that nothing is read twice or passed over, however the process ends.
+//! Nearly always, the newest event has the id of its entry. It does not if that id is below the
+//! high watermark or implausible. Then the event gets the high watermark as its id, and the record
+//! gets a block for the id of the entry. From then on, the transaction that appends an event
+//! updates the block, so that nothing is read twice or skipped, however the process ends.
 
 use crate::hub::budget::Budget;
 use crate::hub::listeners::control::ControlEntry;
@@ -17,21 +17,21 @@ use crate::hub::replication::reported::ReportedId;
 use crate::hub::{Hub, Membership};
 use crate::sse::id::EntryId;
 
-/// Words of the block.
+/// The words of the block.
 const MS: usize = 0;
 const SEQ: usize = 1;
-/// Plain messages behind which the newest entry is looked for.
+/// How many plain messages may be newer than the entry that is looked for.
 const LOOK_BACK: usize = 1024;
 
-/// The word of a record that has the block's number in its upper half.
+/// Returns the word of a record whose upper half is the number of the cursor's block.
 fn link(layout: &Layout, record: u32) -> usize {
     layout.block(record, channel::SYNC)
 }
 
 impl Hub {
-    /// The stream of a channel started over: what this hub has of it ended somewhere, and what follows
-    /// comes after a hole. Open streams receive a gap event before it. To be called before the new
-    /// entries arrive.
+    /// Records that a channel's stream started over: the hub's events of it end somewhere, and the
+    /// following ones come after a gap. Open streams receive a gap event before them. Call this
+    /// before ingesting the new entries.
     pub(in crate::hub) fn restart_stream(
         &self,
         token: FencingToken,
@@ -52,19 +52,19 @@ impl Hub {
 }
 
 impl Guard<'_> {
-    /// The block of a record's cursor; 0 for none.
+    /// Returns the block of a record's cursor, or 0 if there is none.
     pub(in crate::hub) fn cursor_block(&self, record: u32) -> u32 {
         high(self.get(link(&self.hub.layout, record)))
     }
 
-    /// How far the stream was read, if the newest event does not say it.
+    /// Returns how far the stream was read, if the newest event does not say it.
     pub(in crate::hub) fn cursor(&self, record: u32) -> Option<ReportedId> {
         let block = self.cursor_block(record);
         let word = |word| self.word(block, word);
         (block != 0).then(|| EntryId { ms: word(MS), seq: word(SEQ) }.into())
     }
 
-    /// The number of the newest entry that is known to have been in the stream.
+    /// Returns the id of the newest entry that is known to have been in the stream.
     pub(in crate::hub) fn newest_entry(&self, record: u32) -> Option<ReportedId> {
         if let Some(cursor) = self.cursor(record) {
             return Some(cursor).filter(|cursor| *cursor != ReportedId::default());
@@ -85,7 +85,7 @@ impl Guard<'_> {
             .then(|| low_watermark.place.entry_id.into())
     }
 
-    /// Gives a record that has no cursor one. The caller has made room for a block.
+    /// Creates the cursor of a record that has none. The caller has freed a block.
     pub(in crate::hub) fn give_cursor(&self, record: u32, at: ReportedId) {
         let (region, layout) = (&self.hub.region, &self.hub.layout);
         let mut taker = BlockAllocator::new(region, layout);
@@ -101,7 +101,7 @@ impl Guard<'_> {
         change.commit();
     }
 
-    /// Moves the cursor of a record that has one.
+    /// Moves the cursor of a record, if it has one.
     pub(in crate::hub) fn set_cursor(
         &self,
         change: &mut Transaction<'_>,
@@ -115,7 +115,7 @@ impl Guard<'_> {
         }
     }
 
-    /// Enters that everything of a channel without events comes before a hole.
+    /// Records that everything on a channel without events comes before a gap.
     fn record_restart(&self, record: u32) {
         let mut change = self.change();
         let position = self.signal(&mut change, record, ControlEntry::Lost);

@@ -11,8 +11,8 @@ pub(in crate::hub) enum Delivery {
     Live,
     /// It was fetched from Redis when its channel caught up: some streams received it elsewhere.
     Late,
-    /// It was fetched from Redis, and was published before its channel was subscribed to: open streams of
-    /// patterns received it then.
+    /// It was fetched from Redis, and was published before its channel was subscribed to: open
+    /// streams of patterns received it then.
     Earlier,
 }
 
@@ -22,7 +22,7 @@ const LATE: u8 = 4;
 const EARLIER: u8 = 8;
 
 impl Delivery {
-    /// The flags of an event that reached the log in this way.
+    /// Returns the flags of an event that reached the log in this way.
     pub(in crate::hub) fn flags(self) -> u8 {
         match self {
             Delivery::Earlier => LATE | EARLIER,
@@ -32,12 +32,12 @@ impl Delivery {
     }
 }
 
-/// Returns whether an event was fetched late, given its word BORN.
+/// Returns whether an event was published before its channel was subscribed to, by its word BORN.
 pub(in crate::hub) fn is_late(born: u64) -> bool {
     (born >> 8) as u8 & LATE != 0
 }
 
-/// Returns whether an event was published before its channel was subscribed to, given its word BORN.
+/// Returns whether an event was published before its channel was subscribed to, by its word BORN.
 pub(in crate::hub) fn is_earlier(born: u64) -> bool {
     (born >> 8) as u8 & EARLIER != 0
 }

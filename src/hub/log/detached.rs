@@ -1,11 +1,11 @@
-//! Events that were forgotten with all others of their channel: taken from it in one change, and freed
-//! afterwards, a bounded number in each hold of the lock. They stand in one list, linked as they were
-//! linked on their channels, so that whoever wants blocks finds them, also when the process that
-//! took them has died.
+//! Detached events: those of a deleted channel. They are taken from the channel in one transaction
+//! and freed afterwards, a bounded number in each hold of the lock. They are in one list, linked as
+//! they were on their channels, so that any process that needs blocks finds them, even if the
+//! process that detached them has died.
 //!
-//! Until it is freed such an event still has its position, and its channel keeps its record: detached
-//! events are freed before any record is. It differs from an event of its channel in being older than
-//! the oldest one there, because positions rise along a channel.
+//! Until it is freed, a detached event keeps its position, and its channel keeps its record:
+//! detached events are freed before any record. A detached event is older than the oldest event of
+//! its channel, because positions rise along a channel.
 
 use std::sync::atomic::{fence, Ordering};
 
@@ -17,16 +17,16 @@ use crate::hub::memory::layout::{channel, event, header, high, low, pair};
 use crate::hub::memory::redo::Transaction;
 use crate::hub::Hub;
 
-/// Attempts to see a channel's oldest event while events leave the channel.
+/// How often a reader tries to see a channel's oldest event while events are evicted.
 const ATTEMPTS: usize = 8;
 
 impl Hub {
-    /// Whether events of forgotten channels wait to be freed.
+    /// Returns whether there are detached events.
     pub fn has_detached(&self) -> bool {
         self.region.get(header::DETACHED) != 0
     }
 
-    /// Frees some events of forgotten channels. True if there are more.
+    /// Frees some detached events. Returns whether there are more.
     pub fn free_detached(&self) -> Result<bool, Locked> {
         if self.has_detached() {
             let guard = self.lock()?;
@@ -36,27 +36,29 @@ impl Hub {
         Ok(self.has_detached())
     }
 
-    /// Whether an event was forgotten with its channel, of which the caller sees before and after this
-    /// call that it has its position. Without the lock; true also if events leave the channel so fast
-    /// that nothing can be said.
+    /// Returns whether an event is detached. The caller checks before and after the call that the
+    /// event has its position. Does not need the lock. Also returns true if events are evicted so
+    /// fast that it cannot be determined.
     pub(in crate::hub) fn is_forgotten(&self, event: Descriptor) -> bool {
         let forgotten = self.has_detached() && !self.is_behind_oldest(event);
-        // What was detached and freed before this call shows in the stamp that the caller reads next.
+        // If the event was detached and freed before this call, its stamp, which the caller reads
+        // next, shows it.
         fence(Ordering::Acquire);
         forgotten
     }
 
-    /// Whether an event is not older than the oldest of its channel.
+    /// Returns whether an event is not older than the oldest of its channel.
     fn is_behind_oldest(&self, event: Descriptor) -> bool {
         let ends = self.layout.block(event.channel, channel::EVENTS);
         for _ in 0..ATTEMPTS {
             let oldest = high(self.region.get(ends));
             fence(Ordering::Acquire);
-            // Of a record that is in use again it may be anything.
+            // If the record is in use for something else, it may be any value.
             if oldest == 0 || oldest as usize >= self.layout.blocks {
                 return false;
             }
-            // Of a block that is in use again it is above every position that was ever read before.
+            // If the block is in use for something else, it is above every position that was read
+            // before.
             let first = self.region.get(self.layout.stamp(oldest));
             if first != 0 && first <= event.position {
                 return true;
@@ -71,7 +73,7 @@ impl Hub {
 }
 
 impl Guard<'_> {
-    /// Takes all events from a channel. Returns how many.
+    /// Detaches all events of a channel. Returns how many.
     pub(in crate::hub) fn detach_all(&self, change: &mut Transaction<'_>, record: u32) -> u32 {
         let layout = &self.hub.layout;
         let events = self.word(record, channel::EVENTS);
@@ -94,7 +96,7 @@ impl Guard<'_> {
         count
     }
 
-    /// Frees the event that was detached first. False if there is none.
+    /// Frees the event that was detached first. Returns false if there is none.
     pub(in crate::hub) fn free_oldest_detached(&self, budget: &mut Budget) -> bool {
         let (region, layout) = (&self.hub.region, &self.hub.layout);
         let detached = region.get(header::DETACHED);
@@ -105,7 +107,7 @@ impl Guard<'_> {
         let later = low(self.word(first, event::LINKS));
         let blocks = blocks_for_event(low(self.word(first, event::OWNER)) as usize);
         let mut change = self.change();
-        // The stamp goes first, as with every event that leaves.
+        // The stamp is cleared first, as with every event that is removed.
         change.set(layout.stamp(first), 0);
         free_chain(&mut change, first, blocks);
         change.set(header::DETACHED, if later == 0 { 0 } else { pair(later, low(detached)) });
@@ -114,8 +116,8 @@ impl Guard<'_> {
         true
     }
 
-    /// Whether the event at a position, which once was in this block, still is an event of a channel
-    /// that nobody has forgotten meanwhile.
+    /// Returns whether the event that was in a block still exists at its position and is not
+    /// detached.
     pub(in crate::hub) fn is_retained(&self, record: u32, block: u32, position: u64) -> bool {
         let oldest = high(self.word(record, channel::EVENTS));
         self.get(self.hub.layout.stamp(block)) == position

@@ -1,4 +1,4 @@
-//! Room in the zone: which events and channels go when blocks are wanted, and what goes by age.
+//! Eviction: which events and channels are removed if memory is needed, and what expires by age.
 
 use crate::hub::budget::Budget;
 use crate::hub::log::channels::{class, IDLE, IN_SURPLUS, SURPLUS};
@@ -10,21 +10,20 @@ use crate::hub::memory::redo::Transaction;
 use crate::hub::stats::Counter;
 use crate::hub::{Hub, Now};
 
-/// Why there is no room.
+/// Why blocks could not be freed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::hub) enum SpaceError {
-    /// Nothing is left that could give way.
+    /// Nothing is left that could be evicted.
     NoRoom,
-    /// There is more to free than one hold of the lock may: some of it is done.
+    /// More has to be freed than one hold of the lock may free. Some of it is done.
     Unfinished,
 }
 
 impl Guard<'_> {
-    /// Makes sure that `blocks` blocks can be taken. `keep` is a record that must not be forgotten
-    /// meanwhile (0: none). Gives up, in this order: what was forgotten; the oldest event of a channel that has more
-    /// than it is owed; the channel that is idle longest; the oldest event of the channels that hold
-    /// most; the oldest of the publishers' keys.
-    /// What would not fit even then takes nothing from anybody.
+    /// Evicts until `blocks` blocks are free. The channel `keep` (0 for none) is never removed. The
+    /// order is: detached events; the oldest event of a channel that has more than it is owed; the
+    /// channel that is idle longest; the oldest event of the channels that hold most; the oldest
+    /// idempotency key. If the request could not fit into an empty zone, nothing is evicted.
     pub(in crate::hub) fn free_blocks(
         &self,
         blocks: usize,
@@ -60,7 +59,7 @@ impl Guard<'_> {
         Ok(())
     }
 
-    /// Whether blocks would be there if all gave way that can.
+    /// Returns whether `blocks` blocks would be free if everything were evicted that can be.
     fn could_fit(&self, blocks: usize, keep: u32) -> bool {
         let mut fixed = 1 + self.get(header::PINNED) as usize;
         if keep != 0 && self.has_no_listeners(keep) {
@@ -75,10 +74,10 @@ impl Guard<'_> {
             return false;
         }
         if u64::from(self.events(record)) > self.get(header::COUNT) {
-            // Its turn is over: `resize` puts it behind the others if it still has surplus.
+            // Its turn is over: `resize` moves it behind the others if it still has surplus.
             self.evict_or_expire(record, now, budget);
         } else {
-            // History was raised meanwhile: this is owed now.
+            // History was raised meanwhile, so this is owed now.
             self.reclassify(record);
         }
         true
@@ -120,7 +119,7 @@ impl Guard<'_> {
         age != 0 && first != 0 && self.born(first).saturating_add(age) <= now.mono
     }
 
-    /// Frees the events of a channel that are older than AGE. False if there are more.
+    /// Evicts the events of a channel that are older than AGE. Returns false if there are more.
     pub(in crate::hub) fn expire(&self, record: u32, now: Now, budget: &mut Budget) -> bool {
         while self.has_expired(record, now) {
             if budget.is_spent() {
@@ -132,12 +131,12 @@ impl Guard<'_> {
         true
     }
 
-    /// When an event came (ms of the monotonic clock).
+    /// Returns when an event arrived, in milliseconds of the monotonic clock.
     pub(in crate::hub) fn born(&self, event: u32) -> u64 {
         self.word(event, event::BORN) >> 16
     }
 
-    /// Frees the oldest event of a channel that has one.
+    /// Evicts the oldest event of a channel that has one.
     pub(in crate::hub) fn evict(&self, record: u32, budget: &mut Budget) {
         let (region, layout) = (&self.hub.region, &self.hub.layout);
         let events = self.word(record, channel::EVENTS);
@@ -146,8 +145,8 @@ impl Guard<'_> {
         let blocks = blocks_for_event(low(self.word(first, event::OWNER)) as usize);
 
         let mut change = self.change();
-        // The stamp goes first: a reader without the lock must see it gone before the blocks are
-        // used again.
+        // The stamp is cleared first: a reader without the lock must see that before the blocks are
+        // reused.
         change.set(layout.stamp(first), 0);
         free_chain(&mut change, first, blocks);
         self.low_watermark(record)
@@ -168,7 +167,7 @@ impl Guard<'_> {
         budget.spend_on_freeing(blocks);
     }
 
-    /// Enters a channel's new size, and moves its record to the lists where it then belongs.
+    /// Changes a channel's size, and moves its record to the lists in which it then belongs.
     pub(in crate::hub) fn resize(
         &self,
         change: &mut Transaction<'_>,
@@ -184,7 +183,8 @@ impl Guard<'_> {
         let now_blocks = (i64::from(was_blocks) + blocks) as u32;
 
         let surplus = u64::from(now_events) > self.get(header::COUNT);
-        // Who gives an event goes behind the others, if it is not there; who gets one keeps its turn.
+        // A channel that loses an event moves behind the others. One that gets an event keeps its
+        // turn.
         let is_last = || low(self.get(SURPLUS.ends)) == record;
         let keeps_turn = was_surplus && surplus && (events >= 0 || is_last());
         if was_surplus && !keeps_turn {
@@ -215,8 +215,8 @@ impl Guard<'_> {
 }
 
 impl Hub {
-    /// Looks at a slice of the channels: frees what is too old, takes away the streams of processes
-    /// that are gone, puts channels into the lists where a changed history wants them.
+    /// Visits a part of the channels: evicts expired events, removes the streams of processes that
+    /// are gone, and moves channels to the lists that a changed history requires.
     pub fn sweep(&self, now: Now) -> Result<Reaped, Locked> {
         let guard = self.lock()?;
         guard.expire_keys(now, 64);
@@ -238,7 +238,7 @@ impl Hub {
                 record = low(guard.word(record, channel::HASH));
             }
             if !done {
-                // Once more, for the rest of what is too old.
+                // Again, for the other expired events.
                 break;
             }
             bucket += 1;
@@ -248,12 +248,12 @@ impl Hub {
         Ok(Reaped { round, buckets: bucket - start, lost })
     }
 
-    /// Buckets of the channel table: sweeps that have looked at this many have been once around.
+    /// Returns the number of buckets of the channel table. Sweeps over this many complete a round.
     pub fn buckets(&self) -> usize {
         self.layout.buckets
     }
 
-    /// Puts all channels into the lists where a changed history wants them.
+    /// Moves all channels to the lists that a changed history requires.
     pub(in crate::hub) fn reclassify_all(&self) -> Result<(), Locked> {
         let mut bucket = 0;
         while bucket < self.layout.buckets {
@@ -273,14 +273,14 @@ impl Hub {
     }
 }
 
-/// What a sweep has found.
+/// The result of a sweep.
 #[derive(Debug, Default)]
 pub struct Reaped {
-    /// It has come to the end of the table.
+    /// Whether the end of the table was reached.
     pub round: bool,
-    /// Buckets of the table that it has looked at to the end.
+    /// How many buckets of the table were completed.
     pub buckets: usize,
-    /// Channels that lost streams with the processes that had them, and how many.
+    /// Channels that lost streams because their processes are gone, and how many.
     pub lost: Vec<(Vec<u8>, u64)>,
 }
 

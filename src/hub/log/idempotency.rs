@@ -1,6 +1,6 @@
-//! Publishers' idempotency keys: for two minutes the hub knows which ids a key has made, so that a
-//! repeated publish gets them again and adds nothing. A key becomes known in the same change as its
-//! events, so no death of a process comes between them.
+//! Idempotency keys: for two minutes the hub remembers the ids of a publish, so that a repeated
+//! publish returns them again and appends nothing. A key is stored in the same transaction as its
+//! events, so a process cannot die in between.
 
 use std::hash::Hasher;
 
@@ -12,17 +12,17 @@ use crate::hub::memory::redo::{EventRange, Transaction};
 use crate::hub::Now;
 use crate::sse::id::{EntryId, Id};
 
-/// How long a key is known, in ms.
+/// How long a key is remembered, in milliseconds.
 const LIFETIME: u64 = 120_000;
-/// Keys hold at most one block in this many.
+/// Keys take at most one block in this many.
 const SHARE: usize = 16;
 
-/// A publisher's key on one channel, as the hub knows it.
+/// The hash of a publisher's key on one channel.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct KeyHash(u64, u64);
 
 impl Guard<'_> {
-    /// The hash of a key on a channel.
+    /// Returns the hash of a key on a channel.
     pub(in crate::hub) fn key_hash(&self, channel: &[u8], key: &[u8]) -> KeyHash {
         let half = |salt: u8| {
             let mut hasher = std::hash::DefaultHasher::new();
@@ -36,7 +36,7 @@ impl Guard<'_> {
         KeyHash(half(0), half(1))
     }
 
-    /// The ids that a key has made, if it is known.
+    /// Returns the ids of the publish with this key, if it is remembered.
     pub(in crate::hub) fn ids_of(&self, hash: KeyHash, now: Now) -> Option<Vec<Id>> {
         let mut block = self.get(self.hub.layout.key_bucket(hash.0)) as u32;
         while block != 0 {
@@ -63,7 +63,7 @@ impl Guard<'_> {
             .collect()
     }
 
-    /// Drops keys until one more may come. The caller then makes room for one block.
+    /// Drops keys until another one may be added. The caller then frees one block.
     pub(in crate::hub) fn bound_keys(&self, now: Now) {
         self.expire_keys(now, 4);
         while self.get(header::KEY_COUNT) as usize >= self.hub.layout.blocks / SHARE {
@@ -71,7 +71,7 @@ impl Guard<'_> {
         }
     }
 
-    /// Writes the record of a key into a block of its own, and lets the change make it known.
+    /// Writes a key into a block of its own, and adds it as part of the transaction.
     pub(in crate::hub) fn remember(
         &self,
         taker: &mut BlockAllocator<'_>,
@@ -109,7 +109,7 @@ impl Guard<'_> {
         change.add(header::KEY_COUNT, 1);
     }
 
-    /// Drops at most `limit` keys that are too old.
+    /// Drops at most `limit` keys that have expired.
     pub(in crate::hub) fn expire_keys(&self, now: Now, limit: usize) {
         for _ in 0..limit {
             let oldest = high(self.get(header::KEYS));
@@ -120,7 +120,7 @@ impl Guard<'_> {
         }
     }
 
-    /// Drops the oldest key. False if there is none.
+    /// Drops the oldest key. Returns false if there is none.
     pub(in crate::hub) fn drop_oldest_key(&self) -> bool {
         let layout = &self.hub.layout;
         let ends = self.get(header::KEYS);

@@ -1,26 +1,26 @@
-//! Places in the log: what events are ordered by, and how they become ids and back.
+//! Positions in the log: the order of events, how they become ids and back, and watermarks.
 
 use crate::hub::memory::layout::{event, header, Layout};
 use crate::hub::memory::region::Region;
 use crate::sse::id::{EntryId, Id};
 
-/// The place of an event: by its id's number, then by position (design: order of places).
+/// The order of events: by entry id, then by position.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LogOrder {
-    /// The number that the id carries.
+    /// The entry id, which the event's id contains.
     pub entry_id: EntryId,
     /// The dense number of the event in this hub's log.
     pub position: u64,
 }
 
-/// How an event's id is written.
+/// The form of an event's id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// `MS-SEQ-TAG`: made by this hub.
+    /// `MS-SEQ-TAG`: assigned by this hub.
     Local,
-    /// `MS-SEQ`: made by Redis.
+    /// `MS-SEQ`: assigned by Redis.
     Durable,
-    /// `MS-SEQ-TAG-POS`: placed by this hub only.
+    /// `MS-SEQ-TAG-POS`: only this hub can place the event.
     Placed,
 }
 
@@ -43,10 +43,10 @@ impl Kind {
 }
 
 impl LogOrder {
-    /// The lowest place: before every event.
+    /// The lowest value, before every event.
     pub const START: LogOrder = LogOrder { entry_id: EntryId { ms: 0, seq: 0 }, position: 0 };
 
-    /// The place of a retained event.
+    /// Returns the order of a retained event.
     pub(in crate::hub) fn from_event(region: &Region, layout: &Layout, block: u32) -> LogOrder {
         let entry_id = EntryId {
             ms: region.get(layout.block(block, event::MS)),
@@ -55,8 +55,8 @@ impl LogOrder {
         LogOrder { entry_id, position: region.get(layout.stamp(block)) }
     }
 
-    /// The place as the order of ids knows it. What Redis has numbered stands before all that came
-    /// while its number was the mark; its own position says nothing to other nginxes.
+    /// Returns the order by id. An event with an id of Redis comes before all that were placed
+    /// while its id was the high watermark; its own position means nothing to other nginx servers.
     pub fn by_id(self, kind: Kind) -> LogOrder {
         match kind {
             Kind::Durable => LogOrder { position: 0, ..self },
@@ -64,7 +64,7 @@ impl LogOrder {
         }
     }
 
-    /// The id of an event at this place.
+    /// Returns the id of an event with this order.
     pub fn id(self, kind: Kind, tag: u32) -> Id {
         match kind {
             Kind::Local => Id::Local { entry_id: self.entry_id, tag },
@@ -73,7 +73,7 @@ impl LogOrder {
         }
     }
 
-    /// The place that an id names, as far as it does, and its kind.
+    /// Returns the order that an id denotes, as far as it does, and its kind.
     pub fn from_id(id: Id) -> (LogOrder, Kind) {
         match id {
             Id::Local { entry_id, .. } => (LogOrder { entry_id, position: 0 }, Kind::Local),
@@ -84,7 +84,8 @@ impl LogOrder {
         }
     }
 
-    /// The id of the place just before an event: who resumes from it gets that event first.
+    /// Returns the id just before an event: a client that resumes from it receives that event
+    /// first.
     pub fn id_before(self, kind: Kind, tag: u32) -> Id {
         match kind {
             Kind::Placed => {
@@ -95,34 +96,35 @@ impl LogOrder {
     }
 }
 
-/// What has left a channel for good, or was never to be had: the place of the newest such event.
+/// The newest event that a channel has lost: it was evicted, or was never available here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LowWatermark {
-    /// Its place.
+    /// The order of that event.
     pub place: LogOrder,
-    /// What kinds have left.
+    /// The kinds of events that were lost.
     pub left: LostKinds,
 }
 
-/// What kinds of events have left a channel. Those that Redis retains can come back; others cannot.
+/// The kinds of events that a channel has lost. Those that Redis retains can come back; others
+/// cannot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LostKinds {
-    /// Only those that this hub numbers, or none.
+    /// Only events with ids of this hub, or none.
     #[default]
     Local,
-    /// Only durable ones.
+    /// Only durable events.
     Durable,
-    /// Plain ones too, but the newest was durable.
+    /// Plain messages too, but the newest lost event was durable.
     Mixed,
-    /// The newest was a plain one.
+    /// The newest lost event was a plain message.
     Placed,
 }
 
-/// Bits of a floor's third word that hold the position; `Left` stands above them.
+/// The bits of the third word that hold the position; the kinds are above them.
 const POSITION_BITS: u32 = 62;
 
 impl LowWatermark {
-    /// Reads a floor of three words.
+    /// Reads a low watermark from three words.
     pub(in crate::hub) fn read(region: &Region, at: usize) -> LowWatermark {
         let entry_id = EntryId { ms: region.get(at), seq: region.get(at + 1) };
         let word = region.get(at + 2);
@@ -138,14 +140,14 @@ impl LowWatermark {
         }
     }
 
-    /// Writes it as three words.
+    /// Writes the low watermark as three words.
     pub(in crate::hub) fn write(self, mut set: impl FnMut(usize, u64)) {
         set(0, self.place.entry_id.ms);
         set(1, self.place.entry_id.seq);
         set(2, (self.left as u64) << POSITION_BITS | self.place.position);
     }
 
-    /// The floor when an event at a place has left as well.
+    /// Returns the low watermark after another event was lost.
     pub(in crate::hub) fn raised(self, place: LogOrder, kind: Kind) -> LowWatermark {
         let left = match (kind, self.left) {
             (Kind::Local, _) => LostKinds::Local,
@@ -156,7 +158,7 @@ impl LowWatermark {
         LowWatermark { place, left }
     }
 
-    /// The kind of the newest that left.
+    /// Returns the kind of the newest lost event.
     pub fn kind(self) -> Kind {
         match self.left {
             LostKinds::Local => Kind::Local,
@@ -166,7 +168,7 @@ impl LowWatermark {
     }
 }
 
-/// The end of the log: the place behind the newest event.
+/// Returns the end of the log: the order of the newest event.
 pub(in crate::hub) fn end(region: &Region) -> LogOrder {
     let last = EntryId { ms: region.get(header::LAST_MS), seq: region.get(header::LAST_SEQ) };
     LogOrder { entry_id: last, position: region.get(header::HEAD) }

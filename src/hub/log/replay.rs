@@ -1,6 +1,6 @@
-//! Reading what is retained: where a stream begins (`begin`), and the events that one which is behind
-//! still has to get, merged over its channels (`track`: one of them). Both under the lock, in slices
-//! that have a budget each.
+//! Replays retained events: `start` determines where a stream starts. `track` finds the events of
+//! one channel that a stream still has to receive. They are merged over the stream's channels. Both
+//! need the lock and work in batches, each with a budget.
 
 use crate::hub::budget::Budget;
 use crate::hub::log::delivery::is_late;
@@ -18,60 +18,60 @@ mod track;
 
 pub use crate::hub::log::replay::start::{ReplayStart, Resume};
 
-/// What a stream that is behind still has to get: everything on its channels after `after` and up
-/// to the end of the log when it began.
+/// The state of a replay: everything on the stream's channels after `after`, up to the end of the
+/// log when it started.
 #[derive(Debug)]
 pub struct ReplayCursor {
     course: Course,
-    /// A gap has to be told, whatever the floors say.
+    /// Whether a gap event is required, whatever the low watermarks say.
     gap_due: bool,
     tracks: Box<[Track]>,
 }
 
-/// From where to where a pursuit goes, and how.
+/// The range of a replay, and how events are selected.
 #[derive(Clone, Copy, Debug)]
 struct Course {
     after: LogOrder,
     end: LogOrder,
     order: Order,
-    /// What of these the client has had elsewhere.
+    /// Which of these events the client has received elsewhere.
     seen: AlreadySeen,
     aim: Aim,
-    /// It is of a client without an id, which gets one although there may be nothing else for it.
+    /// Whether the client has no id. It then gets one, even if there is nothing else for it.
     is_fresh: bool,
-    /// Its channels are several streams in Redis: the client may have had of one what came late, and
-    /// not yet of another what came before.
+    /// Whether the channels are several streams in Redis. Then the client may have received a late
+    /// event of one stream, and not yet an earlier event of another.
     is_merged: bool,
 }
 
-/// By what the events of several channels are merged.
+/// The order in which the events of several channels are merged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Order {
-    /// A stream's first pass: a channel that was joined late has old ids at high positions.
+    /// By id, when a stream starts: a channel that was joined late has old ids at high positions.
     Id,
-    /// From then on.
+    /// By position, later on.
     Position,
 }
 
-/// A slice of a pursuit or of a search.
+/// A batch of replayed events.
 #[derive(Debug, Default)]
 pub struct ReplayBatch {
-    /// Events were lost since the last one: the id that the gap event bears.
+    /// The id of the gap event, if events were lost since the last batch.
     pub gap: Option<Id>,
     /// The next events, in order.
     pub events: Vec<ReplayedEvent>,
-    /// Nothing is left behind these.
+    /// Whether nothing is left after these.
     pub done: bool,
-    /// Nothing is left, but events behind where the pursuit ends were lost, and perhaps others before
-    /// it: the next one, which is to begin there, tells.
+    /// Whether nothing is left, but events after the end of this replay were lost, and perhaps
+    /// others before it. The next replay, which starts there, reports them.
     pub overtaken: bool,
-    /// Of a search that has nothing to give: where the stream begins.
+    /// Where the stream starts, if there is nothing to replay.
     pub begins: Option<LogOrder>,
-    /// For each channel, up to where the gap tells what was lost.
+    /// For each channel, the position up to which the gap event covers losses.
     pub(in crate::hub) low_watermarks: Vec<u64>,
 }
 
-/// An event that a pursuit has found.
+/// An event that a replay has found.
 #[derive(Debug)]
 pub struct ReplayedEvent {
     /// The event.
@@ -82,7 +82,7 @@ pub struct ReplayedEvent {
 }
 
 impl ReplayedEvent {
-    /// One that a search has found.
+    /// Creates an event that a replay of patterns has found.
     pub(in crate::hub) fn for_channel(
         event: EventCopy,
         block: u32,
@@ -91,19 +91,20 @@ impl ReplayedEvent {
         ReplayedEvent { event, track: 0, block, channel: Some(name.into()) }
     }
 
-    /// The name of its channel, if a search has found it.
+    /// Returns the name of the event's channel, if a replay of patterns has found it.
     pub fn channel(&self) -> Option<&[u8]> {
         self.channel.as_deref()
     }
 
-    /// Which of the pursuit's channels it is of.
+    /// Returns the index of the event's channel in the replay.
     pub fn track(&self) -> usize {
         self.track
     }
 }
 
 impl ReplayCursor {
-    /// For a stream in progress that is behind: it has had everything up to `at`, and some elsewhere.
+    /// Creates a replay for an open stream that is behind. It has received everything up to `at`,
+    /// and `seen` elsewhere.
     pub fn since(
         at: u64,
         seen: AlreadySeen,
@@ -128,24 +129,24 @@ impl ReplayCursor {
         Box::new(ReplayCursor { course, gap_due: false, tracks: tracks.collect() })
     }
 
-    /// The position up to which it goes.
+    /// Returns the position up to which the replay goes.
     pub fn until(&self) -> u64 {
         self.course.until()
     }
 
-    /// A gap has to be told, whatever the floors say.
+    /// Requires a gap event, whatever the low watermarks say.
     pub fn require_gap(&mut self) {
         self.gap_due = true;
     }
 
-    /// The event was handed to the socket.
+    /// Records that an event was handed to the socket.
     pub fn delivered(&mut self, found: &ReplayedEvent) {
         let anchor = EventAnchor { block: found.block, position: found.event.place.position };
         self.tracks[found.track].next = Next::Behind(anchor);
         self.course.after = self.course.key(found.event.place, found.event.kind());
     }
 
-    /// The gap of a slice was told.
+    /// Records that the gap event of a batch was sent.
     pub fn gap_sent(&mut self, batch: &ReplayBatch) {
         self.gap_due = false;
         for (track, low_watermark) in self.tracks.iter_mut().zip(&batch.low_watermarks) {
@@ -155,9 +156,8 @@ impl ReplayCursor {
 }
 
 impl Hub {
-    /// The next slice of what a stream has to get: at most `events` events, and no more than `bytes`
-    /// bytes of type and data, unless the first event alone has more. `None`: it is still being looked
-    /// for.
+    /// Returns the next batch: at most `events` events, and at most `bytes` bytes of type and data,
+    /// unless the first event alone is larger. Returns `None` if it is still being searched for.
     pub fn replay(
         &self,
         cursor: &mut ReplayCursor,
@@ -175,8 +175,8 @@ impl Hub {
 }
 
 impl Guard<'_> {
-    /// Frees what is too old on the channels of a pursuit, and finds out where each goes on. False: the
-    /// budget is spent before that.
+    /// Evicts expired events of the replay's channels, and finds the next event of each. Returns
+    /// false if the budget is spent first.
     pub(in crate::hub) fn locate_all(
         &self,
         cursor: &mut ReplayCursor,
@@ -229,7 +229,7 @@ impl Guard<'_> {
         Some(ReplayBatch { gap, events: found, done, overtaken, begins, low_watermarks })
     }
 
-    /// The track whose candidate comes first, of those that the pursuit reaches.
+    /// Returns the channel whose next event comes first, within the range of the replay.
     fn first_of(&self, course: &Course, candidates: &[u32]) -> Option<usize> {
         let blocks = candidates.iter().enumerate().filter(|(_, block)| **block != 0);
         blocks
@@ -242,8 +242,8 @@ impl Guard<'_> {
         LogOrder::from_event(&self.hub.region, &self.hub.layout, block)
     }
 
-    /// This event or the first behind it that the client has not had elsewhere; or 0. `None`: the budget
-    /// is spent before that.
+    /// Returns `block`, or the first event after it that the client has not received elsewhere, or
+    /// 0. Returns `None` if the budget is spent first.
     fn next_wanted(&self, seen: AlreadySeen, block: u32, budget: &mut Budget) -> Option<u32> {
         let mut block = block;
         while block != 0 && self.was_seen(seen, block) {
@@ -261,17 +261,19 @@ impl Guard<'_> {
                 || is_late(self.word(block, event::BORN)) && self.born(block) < seen.born)
     }
 
-    /// Whether events have left behind where the pursuit ends, of which no gap has told.
+    /// Returns whether events after the end of the replay were lost for which no gap event was
+    /// sent.
     fn is_overtaken(&self, cursor: &ReplayCursor) -> bool {
         cursor.tracks.iter().any(|track| {
             self.low_watermark(track.record).place.position > track.gap_sent.max(cursor.until())
         })
     }
 
-    /// If events were lost: the id of the place before the first that follows, or of the log's end.
+    /// Returns the id of the gap event if events were lost: it comes just before the next event, or
+    /// is the log's end.
     fn gap(&self, cursor: &ReplayCursor, candidates: &[u32], now: Now) -> Option<Id> {
-        // With nothing left to give, what was lost beyond `until` is the next pursuit's to tell: it
-        // starts there and would tell it again.
+        // If nothing is left, a loss after `until` is reported by the next replay, which starts
+        // there. Otherwise it would be reported twice.
         let course = &cursor.course;
         let rest = self.first_of(course, candidates).is_some();
         let lost = cursor.tracks.iter().any(|track| {

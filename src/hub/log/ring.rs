@@ -1,8 +1,8 @@
-//! Reading new events without the lock: the ring of descriptors, and copies that are checked.
+//! Reads new events without the lock, from the ring of descriptors, and checks the copies.
 //!
-//! A copy may meet blocks that are being used again. The stamp of the event's first block says
-//! whether it did: an evictor clears it before the blocks can be used, and published bytes cannot
-//! reach it. What was torn is thrown away and counts as gone.
+//! Blocks may be reused while they are copied. The stamp of the event's first block shows it: it is
+//! cleared before the blocks can be reused, and published bytes cannot reach it. A copy that was
+//! overwritten is discarded, and the event counts as gone.
 
 use std::sync::atomic::{fence, Ordering};
 
@@ -14,69 +14,69 @@ use crate::hub::memory::layout::{event, header, high, low};
 use crate::hub::{Hub, Now};
 use crate::sse::id::{EntryId, Id};
 
-/// Where an event lies: its position, its channel and its first block.
+/// Where an event is stored: its position, its channel, and its first block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Descriptor {
     /// The event's position in the log.
     pub position: u64,
-    /// Its channel, as [`super::Membership::channel`] names it.
+    /// The event's channel, as [`super::Membership::channel`] returns it.
     pub channel: u32,
     pub(in crate::hub) block: u32,
 }
 
 impl Descriptor {
-    /// What it tells of the channel, if it is no event.
+    /// Returns the control entry, if this is not an event.
     #[inline]
     pub fn signal(&self) -> Option<ControlEntry> {
         ControlEntry::from_block(self.block)
     }
 }
 
-/// An event that was copied out of the log.
+/// A copy of an event in the log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EventCopy {
-    /// Its type and encoded data, one behind the other.
+    /// The type followed by the encoded data.
     bytes: Vec<u8>,
     type_len: usize,
-    /// Its place.
+    /// The event's order.
     pub place: LogOrder,
-    /// When it came (ms of the monotonic clock).
+    /// When the event arrived, in milliseconds of the monotonic clock.
     pub born: u64,
     kind: Option<Kind>,
 }
 
 impl EventCopy {
-    /// The type; empty for none.
+    /// Returns the type; empty for none.
     pub fn event_type(&self) -> &[u8] {
         &self.bytes[..self.type_len]
     }
 
-    /// The data as `data: …` lines.
+    /// Returns the data as `data: …` lines.
     pub fn data(&self) -> &[u8] {
         &self.bytes[self.type_len..]
     }
 
-    /// How its id is written.
+    /// Returns the form of the event's id.
     pub fn kind(&self) -> Kind {
         self.kind.unwrap_or(Kind::Local)
     }
 
-    /// The id.
+    /// Returns the event's id.
     pub fn id(&self, hub: &Hub) -> Id {
         self.place.id(self.kind(), hub.tag())
     }
 }
 
 impl Hub {
-    /// The position of the newest event.
+    /// Returns the position of the newest event.
     pub fn head(&self) -> u64 {
         let head = self.region.get(header::HEAD);
         fence(Ordering::Acquire);
         head
     }
 
-    /// Where the event at a position (not above the head) lies. `None`: the ring has been
-    /// overtaken, newer descriptors stand in its place.
+    /// Returns where the event at a position up to the head is stored, or `None` if the ring has
+    /// been overtaken and newer descriptors have taken its place.
     pub fn descriptor(&self, position: u64) -> Option<Descriptor> {
         let at = self.layout.ring(position);
         let (there, entry) = (self.region.get(at), self.region.get(at + 1));
@@ -90,8 +90,8 @@ impl Hub {
         })
     }
 
-    /// Copies an event. False: it is gone, or too old to be sent, or came late, so that it is not for
-    /// every stream.
+    /// Copies an event. Returns false if it is gone, expired, or late, so that it is not for every
+    /// stream.
     pub fn copy(&self, from: Descriptor, now: Now, out: &mut EventCopy) -> bool {
         let entry_id = self.layout.stamp(from.block);
         if self.region.get(entry_id) != from.position {
@@ -107,8 +107,8 @@ impl Hub {
         !self.is_forgotten(from) && self.region.get(entry_id) == from.position
     }
 
-    /// Whether an event happened before its channel was subscribed to: streams of patterns in progress are
-    /// not given it. False also if the event is gone.
+    /// Returns whether an event was published before its channel was subscribed to, so that open
+    /// streams of patterns do not receive it. Returns false if the event is gone.
     pub fn is_earlier(&self, from: Descriptor) -> bool {
         let entry_id = self.layout.stamp(from.block);
         if self.region.get(entry_id) != from.position {
@@ -120,7 +120,7 @@ impl Hub {
         self.region.get(entry_id) == from.position && is_earlier(word)
     }
 
-    /// Copies the event in a block, as far as it can be followed.
+    /// Copies the event in a block, as far as its chain can be followed.
     pub(in crate::hub) fn copy_block(&self, block: u32, out: &mut EventCopy) -> bool {
         let word = |word| self.region.get(self.layout.block(block, word));
         let len = low(word(event::OWNER)) as usize;

@@ -1,5 +1,5 @@
-//! The hub while its lock is held: all that changes metadata, or reads what may be changed
-//! meanwhile, goes through here.
+//! Access to the hub while its lock is held. Everything that changes metadata, or reads metadata
+//! that may change, goes through here.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use crate::hub::memory::redo::{redo, Transaction};
 use crate::hub::stats::Counter;
 use crate::hub::Hub;
 
-/// How long a process waits for one hold of the lock to end. Only a holder that is stopped, or does
-/// not get to run, keeps it that long.
+/// How long a process waits for one hold of the lock to end. Only a holder that is stopped or not
+/// scheduled takes that long.
 const PATIENCE: Duration = Duration::from_millis(100);
-/// Attempts before the first pause: a holder needs well under a microsecond.
+/// Attempts before the first pause. A hold usually takes well under a microsecond.
 const SPINS: u32 = 50;
 
 /// The held lock.
@@ -26,12 +26,12 @@ pub struct Guard<'a> {
 }
 
 impl Hub {
-    /// Takes the lock, and first of all finishes the change that a former owner left half way.
+    /// Takes the lock, and completes the transaction that a former owner left unfinished.
     #[cfg_attr(feature = "trace-blocking", track_caller)]
     pub(in crate::hub) fn lock(&self) -> Result<Guard<'_>, Locked> {
         let mutex =
             RobustLock::at(self.region.words(header::LOCK, crate::hub::memory::lock::WORDS));
-        // What a dead owner leaves is found below, by the redo log.
+        // The redo log, below, shows what a dead owner left.
         let from_dead = std::cell::Cell::new(false);
         let died = || from_dead.set(true);
         let mut attempt = mutex.try_lock(died);
@@ -45,7 +45,7 @@ impl Hub {
             }
         }
         if attempt == Attempt::Busy {
-            // Asked only now: a new holder has said by now which hold it is, if it runs.
+            // Asked only now: by now a new holder has stored which hold it is, if it runs.
             if let Some(locked) = self.given_up() {
                 return Err(locked);
             }
@@ -70,23 +70,23 @@ impl Hub {
 }
 
 impl<'a> Guard<'a> {
-    /// A change of the metadata.
+    /// Starts a transaction.
     pub(in crate::hub) fn change(&self) -> Transaction<'a> {
         Transaction::new(&self.hub.region, &self.hub.layout)
     }
 
-    /// A word of the region.
+    /// Returns a word of the region.
     pub(in crate::hub) fn get(&self, at: usize) -> u64 {
         self.hub.region.get(at)
     }
 
-    /// Adds to a counter that is counted under the lock only, which is cheaper.
+    /// Adds to a counter that is only changed under the lock, which is cheaper.
     pub(in crate::hub) fn count(&self, counter: Counter, by: u64) {
         let at = header::COUNTERS + counter as usize;
         self.hub.region.set(at, self.get(at).wrapping_add(by));
     }
 
-    /// A word of a block.
+    /// Returns a word of a block.
     pub(in crate::hub) fn word(&self, block: u32, word: usize) -> u64 {
         self.hub.region.get(self.hub.layout.block(block, word))
     }

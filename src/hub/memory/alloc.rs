@@ -1,19 +1,19 @@
-//! Blocks: taking them for something new, chains of them, giving them back.
+//! Allocates and frees blocks, and chains of them.
 //!
-//! Free blocks are a list through `next`, bounded by its count, and behind it the blocks from FRESH
-//! on, which were never used. What is taken keeps its links, so a chain taken from the list is
-//! already linked, and a writer that dies before its commit has taken nothing.
+//! Free blocks are a list, linked through `next` and bounded by its count, and all blocks from
+//! FRESH on, which were never used. Allocated blocks keep their links, so a chain taken from the
+//! list is already linked, and a writer that dies before its commit has allocated nothing.
 
 use crate::hub::memory::layout::{event, header, high, low, pair, Layout, PAYLOAD};
 use crate::hub::memory::redo::Transaction;
 use crate::hub::memory::region::Region;
 
-/// Blocks of an event whose type and data have `len` bytes.
+/// Returns how many blocks an event takes whose type and data have `len` bytes.
 pub fn blocks_for_event(len: usize) -> usize {
     1 + len.saturating_sub(event::FIRST).div_ceil(PAYLOAD)
 }
 
-/// Takes blocks one after the other; nothing is taken until `finish` is part of a commit.
+/// Allocates blocks one after the other. They are free again unless `finish` is part of a commit.
 pub struct BlockAllocator<'a> {
     region: &'a Region,
     layout: &'a Layout,
@@ -24,14 +24,15 @@ pub struct BlockAllocator<'a> {
 }
 
 impl<'a> BlockAllocator<'a> {
-    /// Starts at the free blocks as they are.
+    /// Starts with the free blocks as they are.
     pub fn new(region: &'a Region, layout: &'a Layout) -> BlockAllocator<'a> {
         let free = region.get(header::FREE);
         let fresh = region.get(header::FRESH) as u32;
         BlockAllocator { region, layout, free: high(free), free_count: low(free), fresh, last: 0 }
     }
 
-    /// The next block. It is linked behind the one before. The caller has made room.
+    /// Allocates the next block, and links it after the previous one. The caller has made sure that
+    /// there is one.
     pub fn take(&mut self) -> u32 {
         let block;
         if self.free_count > 0 {
@@ -50,7 +51,7 @@ impl<'a> BlockAllocator<'a> {
         block
     }
 
-    /// Lets the change take what was taken.
+    /// Makes the allocation part of a transaction.
     pub fn finish(self, change: &mut Transaction<'_>) {
         let free = if self.free_count == 0 { 0 } else { self.free };
         change.set(header::FREE, pair(free, self.free_count));
@@ -58,12 +59,12 @@ impl<'a> BlockAllocator<'a> {
     }
 }
 
-/// How many blocks could be taken now.
+/// Returns how many blocks are free.
 pub fn available(region: &Region, layout: &Layout) -> usize {
     low(region.get(header::FREE)) as usize + (layout.blocks - region.get(header::FRESH) as usize)
 }
 
-/// Gives back a chain of `count` blocks.
+/// Frees a chain of `count` blocks.
 pub fn free_chain(change: &mut Transaction<'_>, first: u32, count: usize) {
     let mut tail = first;
     for _ in 1..count {
@@ -74,7 +75,7 @@ pub fn free_chain(change: &mut Transaction<'_>, first: u32, count: usize) {
     change.set(header::FREE, pair(first, low(free) + count as u32));
 }
 
-/// Writes an event's type and data into its chain, taking the blocks. Returns the first.
+/// Allocates a chain and writes an event's type and data into it. Returns the first block.
 pub fn write_event(taker: &mut BlockAllocator<'_>, event_type: &[u8], data: &[u8]) -> u32 {
     let (region, layout) = (taker.region, taker.layout);
     let block = taker.take();
@@ -99,7 +100,7 @@ pub fn write_event(taker: &mut BlockAllocator<'_>, event_type: &[u8], data: &[u8
     block
 }
 
-/// Packs bytes into words; `room` bytes are left in the block.
+/// Packs bytes into words. `room` bytes are left in the block.
 struct Filler {
     at: usize,
     room: usize,
@@ -108,8 +109,8 @@ struct Filler {
 }
 
 impl Filler {
-    /// Writes as much as the block takes; returns the rest. Block sizes are whole words, so a word
-    /// that is not full never crosses from one block into the next.
+    /// Writes as many bytes as fit into the block, and returns the rest. Blocks are whole words, so
+    /// a partial word never crosses from one block into the next.
     fn fill<'b>(&mut self, region: &Region, bytes: &'b [u8]) -> &'b [u8] {
         let (now, rest) = bytes.split_at(bytes.len().min(self.room));
         self.room -= now.len();
@@ -144,8 +145,8 @@ impl Filler {
     }
 }
 
-/// Appends the `len` bytes of type and data of the event in `first` to `out`. False if the chain
-/// leads nowhere: the event was taken away while a reader without the lock copied it.
+/// Appends the `len` bytes of type and data of the event in `first` to `out`. Returns false if the
+/// chain is broken, because the event was evicted while it was read without the lock.
 pub fn read_event(
     region: &Region,
     layout: &Layout,

@@ -1,10 +1,10 @@
-//! Who holds the hub's lock: a word in the region that names each hold, and what a process remembers
-//! of a hold that it has waited for in vain.
+//! The holder of the hub's lock: a word in the region that identifies each hold, and a process's
+//! memory of the hold for which it has waited in vain.
 //!
-//! The lower half of the word counts holds, the upper half is the holder's process id while the lock
-//! is held, and 0 otherwise. A process that has waited its time for one hold does not wait for the
-//! same hold again, it only tries. Every other hold is waited for, so that a lock which is merely
-//! busy starves nobody. The word says nothing of whether the lock is free: only an attempt does.
+//! The lower half of the word counts holds. The upper half is the holder's process id while the
+//! lock is held, and 0 otherwise. A process that has waited its time for one hold does not wait for
+//! the same hold again, it only tries. It waits for every other hold, so that a busy lock starves
+//! nobody. The word does not show whether the lock is free: only an attempt does.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,47 +15,48 @@ use crate::hub::Hub;
 /// The lock could not be taken in time. Nothing was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Locked {
-    /// Its holder runs, as far as is known.
+    /// The holder runs, as far as is known.
     #[error("the hub's lock has been held by another process for longer than 100 ms")]
     Held,
-    /// Its holder was stopped, by a signal or a debugger, when it was waited for.
+    /// The holder was stopped, by a signal or a debugger, when it was waited for.
     #[error("the hub's lock is held by a stopped process")]
     Stopped,
 }
 
-/// The hold that this process, or this thread of it, has given up waiting for.
+/// The hold for which this process, or this thread, has given up waiting.
 #[derive(Clone, Debug, Default)]
 pub(in crate::hub) struct GivenUp(Arc<Mutex<Option<(u64, Locked)>>>);
 
 impl Hub {
-    /// The lock has just been taken.
+    /// Records that the lock has just been taken.
     pub(in crate::hub) fn begin_hold(&self) {
         let word = self.hold_word();
         let count = low(word.load(Ordering::Relaxed)).wrapping_add(1);
         word.store(pair(self.process, count), Ordering::Relaxed);
     }
 
-    /// The lock is about to be given back.
+    /// Records that the lock is about to be released.
     pub(in crate::hub) fn end_hold(&self) {
         let word = self.hold_word();
         word.store(pair(0, low(word.load(Ordering::Relaxed))), Ordering::Relaxed);
     }
 
-    /// Why the lock is not waited for: the same hold goes on that was waited for already.
+    /// Returns why the lock is not waited for: it is still the hold for which this process has
+    /// given up waiting.
     pub(in crate::hub) fn given_up(&self) -> Option<Locked> {
         let given_up = self.given_up.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (hold, locked) = (*given_up)?;
         (hold == self.hold_word().load(Ordering::Relaxed)).then_some(locked)
     }
 
-    /// Whether the lock was waited for in vain, and its holder has it still.
+    /// Returns whether this process has given up waiting for the lock, and it is still held.
     pub fn is_stuck(&self) -> bool {
-        // A holder that has died, or was stopped before it could say that it holds the lock or after it
-        // had said that it does not, leaves a word that does not tell whether the lock is free.
+        // If the holder has died, or was stopped just after it took the lock or just before it
+        // releases it, the word does not show whether the lock is free.
         self.given_up().is_some() && self.lock().is_err()
     }
 
-    /// The lock was waited for in vain.
+    /// Records that this process has given up waiting for the current hold.
     pub(in crate::hub) fn give_up(&self) -> Locked {
         let hold = self.hold_word().load(Ordering::Relaxed);
         let locked = if is_stopped(high(hold)) { Locked::Stopped } else { Locked::Held };
@@ -64,20 +65,21 @@ impl Hub {
         locked
     }
 
-    /// Forgets the hold that was waited for in vain, for tests.
+    /// Forgets the hold for which this process has given up waiting; for tests.
     #[cfg(all(test, not(miri)))]
     pub fn forget_given_up(&self) {
         *self.given_up.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    // Not through `Region::set`: a test's death must not come between the lock and its release.
+    // Not through `Region::set`, so that a test cannot kill the process between the lock and its
+    // release.
     fn hold_word(&self) -> &'static AtomicU64 {
         self.region.word(header::HOLD)
     }
 }
 
-/// Whether a process is stopped (proc_pid_stat(5): the state follows the name, which may have any
-/// bytes in it, but is the last thing in parentheses).
+/// Returns whether a process is stopped. In proc_pid_stat(5), the state follows the name, which may
+/// contain any bytes, but is the last thing in parentheses.
 fn is_stopped(process: u32) -> bool {
     if process == 0 {
         return false;

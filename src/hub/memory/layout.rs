@@ -1,46 +1,49 @@
-//! What lies where in the region: the one map of the hub's memory. Offsets are in words of 8 bytes.
+//! The layout of the region: the only description of the hub's memory. Offsets are in words of 8
+//! bytes.
 //!
 //! ```text
 //! header | slots | channel table | key table | ring | meta | blocks
 //! ```
 //!
-//! Blocks are 128 bytes; block 0 is never used and means "none". The meaning of each kind of block
-//! stands here too, so that a change of the layout is a change of this file and of [`VERSION`].
+//! Blocks are 128 bytes; block 0 is never used and means "none". The contents of each kind of block
+//! are defined here too, so that a change of the layout is a change of this file and of
+//! [`VERSION`].
 
 use crate::hub::memory::lock;
 use crate::hub::memory::region::{Region, WORD};
 
-/// Version of the layout. It is part of the zone's name: another version is another zone.
+/// The version of the layout. It is part of the zone's name, so another version uses another zone.
 pub const VERSION: u32 = 3;
 
-/// "SSE hub" and the version: the first word of a region that was formatted to the end.
+/// "SSE hub" and the version: the first word of a region that was formatted completely.
 pub const MAGIC: u64 = 0x5353_4568_7562_0000 | VERSION as u64;
 
-/// Words of one block.
+/// The size of a block in words.
 pub const BLOCK: usize = 16;
-/// Words of one slot.
+/// The size of a slot in words.
 pub const SLOT: usize = 16;
-/// Most slots: as many as the pairs of one record can name, and one change can give back.
+/// The maximum number of slots: as many as the pairs of one record can name.
 pub const MAX_SLOTS: usize = 512;
-/// Words of a block that carries on an event, a name or a list of subscribers.
+/// The size in bytes of a block that continues an event, a name, or a list of subscribers.
 pub const PAYLOAD: usize = BLOCK * WORD;
 
-/// Words of the header, by name.
+/// The words of the header.
 pub mod header {
     pub const MAGIC: usize = 0;
     pub const TAG: usize = 1;
     pub const BLOCKS: usize = 2;
     pub const SLOTS: usize = 3;
-    /// Most bytes of an event. Readers without the lock take it as a bound: it never falls.
+    /// The maximum size of an event in bytes. Readers without the lock use it as a bound, so it
+    /// never falls.
     pub const MAX_EVENT: usize = 4;
     /// History: COUNT, and AGE in ms (0 is no limit).
     pub const COUNT: usize = 5;
     pub const AGE: usize = 6;
-    /// What hashes are keyed with: known to nobody outside.
+    /// The key of hashes, which is known to nobody outside.
     pub const SEED: usize = 7;
     /// The lock of all metadata.
     pub const LOCK: usize = 8;
-    /// Which hold of it this is: see `holder`.
+    /// Identifies the current hold of the lock; see `holder`.
     pub const HOLD: usize = 14;
     /// The redo log: see `redo`.
     pub const REDO_LEN: usize = 16;
@@ -50,20 +53,21 @@ pub mod header {
     pub const REDO_VALUES: usize = 256;
     /// The most words that one transaction sets.
     pub const REDO_PAIRS: usize = 64;
-    /// Free blocks: the first of the list | how many; the first block that was never used.
+    /// Free blocks: the first of the list | their number; the first block that was never used.
     pub const FREE: usize = 24;
     pub const FRESH: usize = 25;
-    /// The newest position, and the newest that a writer has begun to write.
+    /// The newest position, and the newest that a writer has started to write.
     pub const HEAD: usize = 26;
     pub const RESERVED: usize = 27;
-    /// The first | last of the events that were taken from their channels and are to be freed.
+    /// The first | last detached event.
     pub const DETACHED: usize = 87;
-    /// The newest id made here; in a hub that is joined to Redis its mark: the highest that Redis gave.
+    /// The newest id assigned here. In a hub that is connected to Redis, the high watermark: the
+    /// highest id that Redis assigned.
     pub const LAST_MS: usize = 28;
     pub const LAST_SEQ: usize = 29;
-    /// The highest floor of a channel whose record is gone.
+    /// The highest low watermark of a channel whose record was removed.
     pub const FORGOTTEN: usize = 32;
-    /// Lists (head | tail) of channels with surplus, of idle channels, of publishers' keys.
+    /// Lists (head | tail) of channels with surplus, of idle channels, and of idempotency keys.
     pub const SURPLUS: usize = 36;
     pub const IDLE: usize = 37;
     pub const KEYS: usize = 38;
@@ -71,74 +75,73 @@ pub mod header {
     /// Lists of channels by the power of two of the blocks that their events hold.
     pub const CLASSES: usize = 40;
     pub const CLASS_COUNT: usize = 32;
-    /// Next bucket that the sweep looks at.
+    /// The next bucket that the sweep visits.
     pub const SWEEP: usize = 72;
-    /// How often a slot was vacated, and that count when all pairs were last looked through.
+    /// How often a slot was vacated, and that count when all pairs were last cleared.
     pub const VACATED: usize = 73;
     pub const CLEARED: usize = 74;
-    /// When the figures were last published to those who watch them (ms).
+    /// When the figures were last published, in milliseconds.
     pub const FEED: usize = 75;
-    /// How many tenants of slots were found dead, and how many of them a process has seen to that
-    /// wakes the others.
+    /// How many processes were found dead, and for how many of them a process is waking the others.
     pub const DEATHS: usize = 77;
     pub const DEATHS_SEEN: usize = 78;
-    /// List of the records of patterns.
+    /// The list of the records of patterns.
     pub const PATTERNS: usize = 76;
     /// How many records of patterns were removed.
     pub const REMOVED: usize = 84;
-    /// The next bucket whose void pairs are cleared, and VACATED when that round began: it is in
-    /// progress as long as that is not CLEARED.
+    /// The next bucket whose void pairs are cleared, and VACATED when that round began. The round
+    /// is in progress while that is not CLEARED.
     pub const CLEAR_AT: usize = 85;
     pub const CLEAR_OF: usize = 86;
-    /// Kept exact by logged changes.
+    /// Kept exact by transactions.
     pub const CHANNELS: usize = 80;
     pub const RETAINED: usize = 81;
-    /// Blocks of the records that have pairs: they cannot be given up.
+    /// Blocks of the records that have pairs, which cannot be evicted.
     pub const PINNED: usize = 82;
-    /// Counters: `stats` gives them their names.
+    /// Counters; `stats` has their names.
     pub const COUNTERS: usize = 96;
     pub const COUNTER_COUNT: usize = 64;
-    /// Where events come from: `bridge::Source`.
+    /// Where events come from: `lease::Source`.
     pub const SOURCE: usize = 320;
-    /// The newest subscription in Redis, and what became of its connection: `bridge::RedisState`.
+    /// The newest subscription in Redis, and the state of its connection: `lease::RedisState`.
     pub const EPOCH: usize = 321;
     pub const LINK: usize = 322;
-    /// The slot of the process that holds the subscription (from 1), and the number of its fence: only
-    /// who bears it may append what Redis brings.
+    /// The slot of the process that holds the subscription (from 1), and its fencing token. Only a
+    /// process with that token may ingest events.
     pub const HOLDER_SLOT: usize = 323;
     pub const FENCING_TOKEN: usize = 324;
-    /// The takeover of the subscription, see `handover`: the fence of a holder that wants to leave, the
-    /// number of its successor, what the holder has answered, the marker that it has read, and how many
-    /// plain messages it has appended behind that.
+    /// The handover of the subscription, see `handover`: the token of a holder that wants to leave,
+    /// the number of its successor, the holder's answer, the marker that it has read, and how many
+    /// plain messages it has appended after that.
     pub const RETIRING: usize = 325;
     pub const SUCCESSOR_NUMBER: usize = 326;
     pub const FROZEN: usize = 327;
     pub const MARKER: usize = 328;
     pub const BEHIND_MARKER: usize = 329;
-    /// When who holds the subscription last said that it lives (ms).
+    /// When the holder of the subscription last reported that it is alive, in milliseconds.
     pub const HEARTBEAT: usize = 330;
-    /// The newest subscription that brought everything in step.
+    /// The newest subscription that brought all channels in sync.
     pub const SETTLED: usize = 331;
-    /// Locks of the one who holds the subscription, and of the one who is to take it over.
+    /// The locks of the holder of the subscription, and of its successor.
     pub const LEASE: usize = 336;
     pub const SUCCESSOR_LOCK: usize = 344;
     pub const WORDS: usize = 512;
 }
 
-/// Words of a slot: a worker's seat in the hub.
+/// The words of a slot, which belongs to one process.
 pub mod slot {
-    /// Held by the tenant for as long as it lives.
+    /// Held by the process for as long as it lives.
     pub const LIFE: usize = 0;
     pub const GENERATION: usize = 6;
-    /// The position up to which the tenant has read.
+    /// The position up to which the process has read.
     pub const READ: usize = 7;
-    /// 0, or the time (ms) of the last ring.
+    /// 0, or when the process was last woken, in milliseconds.
     pub const WOKEN_AT: usize = 8;
-    /// Streams of the tenant.
+    /// The number of the process's streams.
     pub const STREAMS: usize = 9;
-    /// Whether the tenant is about to quit: 1, or 0.
+    /// Whether the process is about to quit: 1, or 0.
     pub const QUITTING: usize = 10;
-    /// The number of the tenant's waker, from 1; 0 if it has none and looks at the log by itself.
+    /// The number of the process's waker, from 1; 0 if it has none and polls the log.
     pub const WAKER: usize = 11;
 }
 
@@ -163,9 +166,10 @@ pub mod channel {
     pub const HASH: usize = 0;
     /// First | last event.
     pub const EVENTS: usize = 1;
-    /// Events (31 bits, and one that says "stands in the list of surplus") | their blocks.
+    /// Events (31 bits, and one that is set in the list of surplus) | their blocks.
     pub const SIZE: usize = 2;
-    /// The floor: place of the newest event that left (ms, seq, position), and what kinds have.
+    /// The low watermark: the newest event that was lost (ms, seq, position), and the kinds of lost
+    /// events.
     pub const LOW_WATERMARK: usize = 3;
     /// Links in the list of surplus; of a pattern, which never has any, in the list of patterns.
     pub const SURPLUS: usize = 6;
@@ -175,10 +179,9 @@ pub mod channel {
     pub const PAIRS: usize = 8;
     /// More pairs | the rest of the name: blocks.
     pub const MORE: usize = 10;
-    /// Its cursor's block, see `cursor` | the subscription in which it was last in step with Redis; 0:
-    /// never.
+    /// The block of its cursor, see `cursor` | the epoch in which it was last in sync with Redis, or 0.
     pub const SYNC: usize = 11;
-    /// The position at which all its streams were told to end.
+    /// The position at which all its streams were last ended.
     pub const ENDED: usize = 12;
     /// Length of the name in one byte (0 for 256: a pattern's mark and 255 bytes), then the name.
     pub const NAME: usize = 13;
@@ -186,47 +189,47 @@ pub mod channel {
     pub const NAME_INLINE: usize = (super::BLOCK - NAME) * super::WORD - 1;
 }
 
-/// Words of a block with more subscribers: the next such block, then pairs.
+/// The words of a block with more subscribers: the next such block, then pairs.
 pub mod more_pairs {
     pub const NEXT: usize = 0;
     pub const PAIRS: usize = 1;
 }
 
-/// Words of a publisher's key.
+/// The words of an idempotency key.
 pub mod key {
     /// Next in the bucket | next younger key.
     pub const LINKS: usize = 0;
     /// The key's hash, 128 bits.
     pub const HASH: usize = 1;
     pub const BORN: usize = 3;
-    /// The first id that it made, the position, and how many followed on it.
+    /// The id and the position of the first event, and how many events there are.
     pub const MS: usize = 4;
     pub const SEQ: usize = 5;
     pub const POSITION: usize = 6;
     pub const COUNT: usize = 7;
-    /// What kind of id: `FLAG_*` of the event.
+    /// The kind of the ids, as in the event's flags.
     pub const FLAGS: usize = 8;
 }
 
-/// The upper half of a word that holds two numbers.
+/// Returns the upper half of a word that holds two numbers.
 #[inline]
 pub fn high(word: u64) -> u32 {
     (word >> 32) as u32
 }
 
-/// The lower half of a word that holds two numbers.
+/// Returns the lower half of a word that holds two numbers.
 #[inline]
 pub fn low(word: u64) -> u32 {
     word as u32
 }
 
-/// A word of two numbers.
+/// Returns a word that holds two numbers.
 #[inline]
 pub fn pair(high: u32, low: u32) -> u64 {
     u64::from(high) << 32 | u64::from(low)
 }
 
-/// Where the parts of one region begin, and how large they are.
+/// Where the parts of a region begin, and how large they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
     pub blocks: usize,
@@ -242,11 +245,11 @@ pub struct Layout {
     blocks_at: usize,
 }
 
-/// Fewest entries of the ring.
+/// The minimum number of entries of the ring.
 const RING_MIN: usize = 1024;
 
 impl Layout {
-    /// The layout of a region with this many blocks.
+    /// Returns the layout of a region with this many blocks.
     pub fn new(blocks: usize, slots: usize) -> Layout {
         let buckets = (blocks / 4).next_power_of_two();
         let key_buckets = (blocks / 16).next_power_of_two();
@@ -272,7 +275,8 @@ impl Layout {
         }
     }
 
-    /// The layout with the most blocks that fits into `bytes`; `None` if not even a few do.
+    /// Returns the layout with the most blocks that fits into `bytes`, or `None` if not even a few
+    /// do.
     pub fn fitting(bytes: usize, slots: usize) -> Option<Layout> {
         let words = bytes / WORD;
         let fits = |blocks| Layout::new(blocks, slots).words() <= words;
@@ -289,54 +293,55 @@ impl Layout {
         (yes >= 16 && yes < u32::MAX as usize).then(|| Layout::new(yes, slots))
     }
 
-    /// The layout that a formatted region says it has.
+    /// Returns the layout of a formatted region.
     pub fn from_region(region: &Region) -> Layout {
         Layout::new(region.get(header::BLOCKS) as usize, region.get(header::SLOTS) as usize)
     }
 
-    /// Words of the whole.
+    /// Returns the size of the region in words.
     pub fn words(&self) -> usize {
         self.blocks_at + self.blocks * BLOCK
     }
 
-    /// A word of block `block`.
+    /// Returns the index of a word of a block.
     #[inline]
     pub fn block(&self, block: u32, word: usize) -> usize {
         self.blocks_at + block as usize * BLOCK + word
     }
 
-    /// The stamp of a block: the position of the event that begins in it, or 0.
+    /// Returns the index of a block's stamp: the position of the event that begins in it, or 0.
     #[inline]
     pub fn stamp(&self, block: u32) -> usize {
         self.meta_at + block as usize * 2
     }
 
-    /// The block that follows a block in its chain or in the free list.
+    /// Returns the index of a block's link: the block that follows it in its chain or in the free
+    /// list.
     #[inline]
     pub fn next(&self, block: u32) -> usize {
         self.meta_at + block as usize * 2 + 1
     }
 
-    /// The ring's entry for a position: the position, then channel | block, or in the block's place
-    /// a signal.
+    /// Returns the index of the ring's entry for a position. The entry is the position, and then
+    /// the channel and the block, or in place of the block a control entry.
     #[inline]
     pub fn ring(&self, position: u64) -> usize {
         self.ring_at + (position as usize & (self.ring - 1)) * 2
     }
 
-    /// The bucket of channels with this hash.
+    /// Returns the index of the bucket of channels with this hash.
     #[inline]
     pub fn bucket(&self, hash: u32) -> usize {
         self.table_at + (hash as usize & (self.buckets - 1))
     }
 
-    /// The bucket of publishers' keys with this hash.
+    /// Returns the index of the bucket of idempotency keys with this hash.
     #[inline]
     pub fn key_bucket(&self, hash: u64) -> usize {
         self.keys_at + (hash as usize & (self.key_buckets - 1))
     }
 
-    /// A word of a slot.
+    /// Returns the index of a word of a slot.
     #[inline]
     pub fn slot(&self, slot: usize, word: usize) -> usize {
         self.slots_at + slot * SLOT + word

@@ -25,7 +25,7 @@ impl List {
         }
     }
 
-    /// Takes out a record that is a member.
+    /// Removes a record that is a member.
     pub fn remove(self, change: &mut Transaction<'_>, record: u32) {
         let at = change.layout.block(record, self.link);
         let links = change.get(at);

@@ -1,39 +1,40 @@
 //! A process-shared, robust mutex in words of the region (pthread_mutexattr_setrobust(3)).
 //!
-//! The kernel frees it when its owning thread dies, however it dies, and the next owner is told.
-//! It is owned by a thread, so a helper thread of a worker may hold it as well as nginx's own.
+//! The kernel releases it when its owning thread dies, however it dies, and notifies the next
+//! owner. It is owned by a thread, so a helper thread of a worker may hold it as well as nginx's
+//! own.
 //!
-//! Whoever takes a mutex says what has to be done if its former owner has died while holding it:
-//! `recover` is an argument of every attempt, and runs before the attempt returns, so that no
-//! caller can take over a dead owner's mutex and leave the rest of its inheritance untouched.
+//! Every attempt to take a mutex has an argument `recover`, which runs if the former owner died
+//! while holding it, before the attempt returns. So no caller can take a dead owner's mutex without
+//! cleaning up after it.
 
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
-/// First and longest pause between two attempts of a wait.
+/// The first and the longest pause between two attempts of a wait.
 const SHORTEST_PAUSE: Duration = Duration::from_micros(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(1);
 
-/// Words that one mutex takes at most (glibc: 40 bytes on x86-64, 48 on AArch64).
+/// The maximum number of words of one mutex (glibc: 40 bytes on x86-64, 48 on AArch64).
 pub const WORDS: usize = 6;
 
-/// How an attempt to take the mutex ended.
+/// The result of an attempt to take the mutex.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attempt {
-    /// It is ours; if its former owner had died while holding it, that has been recovered from.
+    /// The mutex was taken. If its former owner died while holding it, `recover` has run.
     Taken,
-    /// Somebody else holds it.
+    /// Another thread holds it.
     Busy,
 }
 
-/// A mutex in shared memory, named by its words.
+/// A mutex in shared memory.
 #[derive(Clone, Copy)]
 pub struct RobustLock {
     words: &'static [AtomicU64],
 }
 
 impl RobustLock {
-    /// The mutex that lies in `words` (at least [`WORDS`] of them).
+    /// Returns the mutex in `words` (at least [`WORDS`] of them).
     pub fn at(words: &'static [AtomicU64]) -> RobustLock {
         debug_assert!(words.len() >= WORDS);
         RobustLock { words }
@@ -41,9 +42,9 @@ impl RobustLock {
 }
 
 impl RobustLock {
-    /// Takes the mutex, waiting for at most `longest`. The time is CLOCK_MONOTONIC's, which nobody
-    /// can set: pthread_mutex_timedlock(3) would wait by the clock of the day, and its counterpart
-    /// for other clocks is not in every libc.
+    /// Takes the mutex, waiting for at most `longest` by CLOCK_MONOTONIC.
+    /// pthread_mutex_timedlock(3) would wait by CLOCK_REALTIME, which can be set, and its
+    /// counterpart for other clocks is not in every libc.
     pub fn lock_within(&self, longest: Duration, recover: impl Fn()) -> Attempt {
         let since = Instant::now();
         let mut pause = SHORTEST_PAUSE;
@@ -67,7 +68,7 @@ impl RobustLock {
         self.words.as_ptr() as *mut libc::pthread_mutex_t
     }
 
-    /// Makes a fresh mutex of the words. Nobody else may know of them yet.
+    /// Initialises the mutex. No other thread may use it yet.
     pub fn init(&self) -> std::io::Result<()> {
         let check = |rc| match rc {
             0 => Ok(()),
@@ -105,14 +106,14 @@ impl RobustLock {
         }
     }
 
-    /// Gives the mutex back. Only the thread that took it may call this.
+    /// Releases the mutex. Only the thread that took it may call this.
     pub fn unlock(&self) {
         // SAFETY: as in `try_lock`; unlocking what is not ours fails with EPERM, nothing worse.
         unsafe { libc::pthread_mutex_unlock(self.mutex()) };
     }
 }
 
-/// Miri knows no robust mutexes: a spinning word, enough for tests of one process.
+/// Miri does not support robust mutexes. A spinning word is enough for tests of one process.
 #[cfg(miri)]
 impl RobustLock {
     pub fn init(&self) -> std::io::Result<()> {

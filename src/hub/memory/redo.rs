@@ -1,24 +1,25 @@
-//! A change of the hub's metadata that becomes true as a whole: the redo log.
+//! The redo log: makes changes of the hub's metadata atomic.
 //!
-//! A change is collected in the log itself, as pairs of (word, value), and means nothing until
-//! `commit` stores their number: with that one store it has happened. After it the pairs are carried
-//! out; whoever dies in between leaves the number behind, and the next owner of the lock carries
-//! them out from the first. Values, never increments, so twice is as good as once.
+//! A transaction is collected in the log itself, as pairs of (word, value), and has no effect until
+//! `commit` stores their number. With that one store it has happened. Then the pairs are applied.
+//! If the process dies before they are, the number stays, and the next owner of the lock applies
+//! them from the first. They are values and never increments, so applying them twice does no harm.
 //!
-//! New events are too many for pairs (a batch has up to a thousand), but they need none: their
-//! blocks lie ready and linked before the commit, so the log only names the first of them, and
-//! entering them into the ring is carried out by walking the links.
+//! A batch of up to a thousand events would need too many pairs, but it needs none: the blocks of
+//! the events are written and linked before the commit, so the log only names the first of them,
+//! and they are added to the ring by following the links.
 
 use std::sync::atomic::{compiler_fence, fence, Ordering};
 
 use crate::hub::memory::layout::{event, header, high, low, pair, Layout};
 use crate::hub::memory::region::Region;
 
-/// Bit of REDO_LEN that is set with any change, so that one without pairs is seen as well.
+/// The bit of REDO_LEN that is set with any transaction, so that one without pairs is recognised
+/// too.
 const PRESENT: u64 = 1 << 32;
 
-/// A change that is being collected: one at a time, for the log is its memory. Dropped without
-/// `commit`, nothing has happened.
+/// A transaction that is being collected. There is only one at a time, because the log is its
+/// memory. If it is dropped without `commit`, nothing has happened.
 pub struct Transaction<'a> {
     pub region: &'a Region,
     pub layout: &'a Layout,
@@ -26,7 +27,7 @@ pub struct Transaction<'a> {
     batch: EventRange,
 }
 
-/// Events that a change adds: the first one's block and position, and how many.
+/// The events that a transaction adds: the first one's block and position, and their number.
 #[derive(Clone, Copy, Default)]
 pub struct EventRange {
     pub first: u32,
@@ -35,12 +36,12 @@ pub struct EventRange {
 }
 
 impl<'a> Transaction<'a> {
-    /// A change of nothing yet.
+    /// Starts an empty transaction.
     pub fn new(region: &'a Region, layout: &'a Layout) -> Transaction<'a> {
         Transaction { region, layout, len: 0, batch: EventRange::default() }
     }
 
-    /// The word as it will be after the change.
+    /// Returns a word as it will be after the transaction.
     #[inline]
     pub fn get(&self, at: usize) -> u64 {
         match self.find(at) {
@@ -49,7 +50,8 @@ impl<'a> Transaction<'a> {
         }
     }
 
-    /// Sets a word. More than [`header::REDO_PAIRS`] different words in one change are a fault of the program.
+    /// Sets a word. Panics if the transaction sets more than [`header::REDO_PAIRS`] different
+    /// words.
     #[inline]
     pub fn set(&mut self, at: usize, value: u64) {
         let i = self.find(at).unwrap_or_else(|| {
@@ -67,7 +69,7 @@ impl<'a> Transaction<'a> {
         words.iter().position(|word| word.load(Ordering::Relaxed) == at as u64)
     }
 
-    /// Adds to a word (a wrapping sum, so that a negative `by` takes away).
+    /// Adds to a word; a negative `by` subtracts.
     pub fn add(&mut self, at: usize, by: i64) {
         self.set(at, self.get(at).wrapping_add_signed(by));
     }
@@ -82,12 +84,12 @@ impl<'a> Transaction<'a> {
         self.set(at, pair(high(self.get(at)), value));
     }
 
-    /// Lets the change enter events whose blocks lie ready and linked.
+    /// Adds events, whose blocks are already written and linked, to the ring.
     pub fn enter(&mut self, batch: EventRange) {
         self.batch = batch;
     }
 
-    /// Makes the change true and carries it out.
+    /// Commits the transaction and applies it.
     pub fn commit(self) {
         self.region.set(header::REDO_BATCH, pair(self.batch.first, self.batch.count));
         self.region.set(header::REDO_POSITION, self.batch.position);
@@ -96,7 +98,7 @@ impl<'a> Transaction<'a> {
     }
 }
 
-/// Carries out the change that the redo log holds, if it holds one.
+/// Applies the transaction in the redo log. Returns false if there is none.
 pub fn redo(region: &Region, layout: &Layout) -> bool {
     let len = region.get(header::REDO_LEN);
     if len == 0 {
@@ -106,13 +108,13 @@ pub fn redo(region: &Region, layout: &Layout) -> bool {
     enter_batch(region, layout);
     for i in 0..(len as u32 as usize).min(header::REDO_PAIRS) {
         let at = region.get(header::REDO_WORDS + i);
-        // The order among the pairs is the order for readers without the lock: a stamp goes before
-        // its block can be used again, an event's entry stands before the head moves.
+        // The order of the pairs is the order for readers without the lock: a stamp is cleared
+        // before its block can be reused, and an event's entry is written before the head moves.
         region.set_after(at as usize, region.get(header::REDO_VALUES + i));
     }
     region.set_after(header::REDO_LEN, 0);
-    // The next change is not written into the log before this one is off it, or who dies in
-    // between leaves half of each.
+    // The next transaction must not be written into the log before this one is removed, or a
+    // process that dies in between leaves half of each.
     compiler_fence(Ordering::SeqCst);
     true
 }

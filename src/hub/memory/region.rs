@@ -1,18 +1,18 @@
-//! The hub's memory: a slice of words that several processes have mapped at once.
+//! The hub's memory: a slice of words that several processes have mapped.
 //!
-//! Everything in it is read and written as whole atomic words, so a process that is killed, or that
-//! reads while another writes, meets old or new words and never undefined behaviour. Nothing here
-//! knows what the words mean: see `layout`.
+//! All access is by whole atomic words, so if a process is killed, or reads while another writes,
+//! it sees old or new words and never undefined behaviour. The meaning of the words is defined in
+//! `layout`.
 
 use std::sync::atomic::{fence, AtomicU64, Ordering};
 
-/// Bytes of one word.
+/// The size of a word in bytes.
 pub const WORD: usize = 8;
 
 /// Shared memory as words, addressed by their index.
 ///
-/// Reads and writes are `Relaxed`; where their order matters to other processes the callers set
-/// fences, and say why.
+/// Reads and writes are `Relaxed`. If their order matters to other processes, the callers use
+/// fences, and explain why.
 #[derive(Clone)]
 pub struct Region {
     words: &'static [AtomicU64],
@@ -21,12 +21,12 @@ pub struct Region {
 }
 
 impl Region {
-    /// Takes over memory that is mapped shared.
+    /// Uses memory that is mapped shared.
     ///
     /// # Safety
     ///
-    /// `start` is 8-byte aligned, `len` bytes from it are readable and writable for as long as the
-    /// process lives, and no process accesses them in another way than through a `Region`.
+    /// `start` must be 8-byte aligned, `len` bytes from it must be readable and writable for as
+    /// long as the process lives, and no process may access them other than through a `Region`.
     #[allow(unsafe_code)]
     pub unsafe fn from_raw(start: *mut u8, len: usize) -> Region {
         // SAFETY: the caller's promise; AtomicU64 has the size and alignment of u64 and allows
@@ -39,12 +39,12 @@ impl Region {
         }
     }
 
-    /// Its size in words.
+    /// Returns the size in words.
     pub fn size(&self) -> usize {
         self.words.len()
     }
 
-    /// The word at `at`. An index outside the region is a fault of the program and panics.
+    /// Returns the word at `at`. Panics if the index is outside the region.
     #[inline]
     pub fn get(&self, at: usize) -> u64 {
         #[cfg(test)]
@@ -62,25 +62,25 @@ impl Region {
         self.words[at].store(value, Ordering::Relaxed);
     }
 
-    /// Writes the word after all earlier writes have become visible.
+    /// Writes the word at `at` after all earlier writes have become visible.
     #[inline]
     pub fn set_after(&self, at: usize, value: u64) {
         fence(Ordering::Release);
         self.set(at, value);
     }
 
-    /// The atomic word itself, for counters and bells that are changed without the lock.
+    /// Returns the atomic word itself, for words that are changed without the lock.
     #[inline]
     pub fn word(&self, at: usize) -> &'static AtomicU64 {
         &self.words[at]
     }
 
-    /// `count` words from `at`, for what needs an address (a mutex).
+    /// Returns `count` words from `at`, for objects that need an address, such as a mutex.
     pub fn words(&self, at: usize, count: usize) -> &'static [AtomicU64] {
         &self.words[at..at + count]
     }
 
-    /// Copies `bytes` to the words from `at`; a last word that is not full is filled with zeros.
+    /// Copies `bytes` to the words from `at`. A partial last word is filled with zeros.
     pub fn write_bytes(&self, at: usize, bytes: &[u8]) {
         #[cfg(test)]
         crate::hub::meter::count(bytes.len().div_ceil(WORD));
@@ -91,7 +91,7 @@ impl Region {
         }
     }
 
-    /// Whether the words from `at` are what `write_bytes` makes of `bytes`.
+    /// Returns whether the words from `at` are what `write_bytes` makes of `bytes`.
     pub fn holds(&self, at: usize, bytes: &[u8]) -> bool {
         let pairs = self.words[at..].iter().zip(words_of(bytes));
         pairs.into_iter().all(|(word, value)| word.load(Ordering::Relaxed) == value)
@@ -112,7 +112,7 @@ impl Region {
     }
 }
 
-/// Bytes as words; a last word that is not full is filled with zeros.
+/// Iterates over bytes as words. A partial last word is filled with zeros.
 fn words_of(bytes: &[u8]) -> impl Iterator<Item = u64> + '_ {
     bytes.chunks(WORD).map(|chunk| {
         let mut full = [0; WORD];
@@ -126,7 +126,7 @@ fn words_of(bytes: &[u8]) -> impl Iterator<Item = u64> + '_ {
 
 #[cfg(test)]
 impl Region {
-    /// Zeroed memory of this process, for tests.
+    /// Allocates zeroed memory of this process, for tests.
     #[allow(unsafe_code)]
     pub fn in_memory(bytes: usize) -> Region {
         let words = vec![0u64; bytes / WORD].leak();
@@ -134,7 +134,7 @@ impl Region {
         unsafe { Region::from_raw(words.as_mut_ptr().cast(), bytes) }
     }
 
-    /// A file that processes share as memory, for tests. The file is `bytes` long.
+    /// Maps a file of `bytes` bytes that processes share, for tests.
     #[cfg(not(miri))]
     #[allow(unsafe_code)]
     pub fn from_file(file: &std::fs::File, bytes: usize) -> Region {
@@ -149,18 +149,18 @@ impl Region {
         unsafe { Region::from_raw(start.cast(), bytes) }
     }
 
-    /// A part of it, as a region of its own.
+    /// Returns a part of the region as a region of its own.
     pub fn part(&self, at: usize, bytes: usize) -> Region {
         let words = &self.words[at / WORD..(at + bytes) / WORD];
         Region { words, fuse: self.fuse.clone() }
     }
 
-    /// Lets the writer die (by a panic) before its `stores`-th store from now.
+    /// Makes the writer die, by a panic, before its `stores`-th store from now.
     pub fn die_before(&self, stores: i64) {
         self.fuse.store(stores, Ordering::SeqCst);
     }
 
-    /// Makes the writer immortal again; tells whether it was still alive.
+    /// Cancels `die_before`. Returns whether the writer was still alive.
     pub fn defuse(&self) -> bool {
         self.fuse.swap(i64::MAX, Ordering::SeqCst) >= 0
     }
@@ -168,12 +168,12 @@ impl Region {
     fn burn(&self) {
         let lit = self.fuse.load(Ordering::Relaxed) != i64::MAX;
         if lit && self.fuse.fetch_sub(1, Ordering::SeqCst) == 0 {
-            // Not a panic!: the hook would print each of thousands of deaths.
+            // Not a `panic!`, because the hook would print each of thousands of deaths.
             std::panic::resume_unwind(Box::new(Died));
         }
     }
 }
 
-/// What a writer that a test kills panics with.
+/// The payload of the panic of a writer that a test kills.
 #[cfg(test)]
 pub struct Died;

@@ -1,37 +1,41 @@
-//! The planned takeover of the subscription: what the two processes tell each other through the
-//! region. The steps are the bridge's (`redis::takeover`), the words are here.
+//! The handover of the subscription: how the two processes communicate through the region. The
+//! steps are in `redis::session`, the words are here.
 //!
 //! ```text
 //! holder                                        successor
-//! RETIRING := its fence
-//!                                               takes SUCCESSOR; HEIR := a random number
-//! changes its subscription no more;
-//! FROZEN := HEIR
-//!                                               subscribes to the same; publishes HEIR as a marker
-//! reads the marker: MARKER := HEIR, and         reads the marker: keeps what follows
+//! RETIRING := its fencing token
+//!                                               takes SUCCESSOR_LOCK;
+//!                                               SUCCESSOR_NUMBER := a random number
+//! stops changing its subscription;
+//! FROZEN := SUCCESSOR_NUMBER
+//!                                               subscribes to the same channels;
+//!                                               publishes SUCCESSOR_NUMBER as a marker
+//! reads the marker: MARKER := the number;       reads the marker: keeps what follows
 //! counts plain messages from then on
-//!                                               MARKER = HEIR: takes the fence and the count,
-//! is fenced off; lets the lease go              passes over so many, appends the rest
+//!                                               MARKER is the number: takes a fencing token and
+//! cannot append any more; releases the lease    the count, skips that many, appends the rest
 //! ```
 //!
-//! The count is part of the change that appends each message, so it is exact whenever the holder dies.
+//! The count is part of the transaction that appends each message, so it is exact even if the holder
+//! dies.
 
 use crate::hub::memory::access::Locked;
 use crate::hub::memory::layout::header;
 use crate::hub::replication::lease::{FencingToken, LeaseError};
 use crate::hub::{Hub, Now, SlotClaim};
 
-/// How the fence was taken over.
+/// How the subscription was taken over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TakenOver {
-    /// The holder had read the marker, and appended so many plain messages behind it.
+    /// The holder had read the marker, and had appended this many plain messages after it.
     Behind(u64),
-    /// It had not: nothing behind the marker was appended, and of what came before it nobody knows.
+    /// The holder had not read the marker. Nothing after it was appended, and how much was appended
+    /// before it is unknown.
     Unmarked,
 }
 
 impl Hub {
-    /// The holder wants to leave.
+    /// Announces that the holder wants to leave.
     pub fn retire(&self, token: FencingToken) -> Result<(), LeaseError> {
         let guard = self.lock_fenced(token)?;
         let mut change = guard.change();
@@ -40,13 +44,13 @@ impl Hub {
         Ok(())
     }
 
-    /// Whether the one who holds the subscription wants to leave.
+    /// Returns whether the holder of the subscription wants to leave.
     pub fn is_retiring(&self) -> bool {
         let retiring = self.region.get(header::RETIRING);
         retiring != 0 && retiring == self.region.get(header::FENCING_TOKEN)
     }
 
-    /// The successor, who holds that lock, makes itself known. `number` is not 0.
+    /// Announces a successor, which holds the lock SUCCESSOR_LOCK. `number` is not 0.
     pub fn announce_successor(&self, number: u64) -> Result<(), Locked> {
         let guard = self.lock()?;
         let mut change = guard.change();
@@ -57,13 +61,13 @@ impl Hub {
         Ok(())
     }
 
-    /// The successor that the holder has been told of, if there is one.
+    /// Returns the number of the announced successor, if there is one.
     pub fn successor(&self) -> Option<u64> {
         let successor = self.region.get(header::SUCCESSOR_NUMBER);
         (successor != 0).then_some(successor)
     }
 
-    /// The holder changes its subscription no more.
+    /// Answers a successor: the holder does not change its subscription any more.
     pub fn freeze(&self, token: FencingToken, successor: u64) -> Result<(), LeaseError> {
         let guard = self.lock_fenced(token)?;
         let mut change = guard.change();
@@ -72,12 +76,13 @@ impl Hub {
         Ok(())
     }
 
-    /// Whether the holder has answered this successor.
+    /// Returns whether the holder has answered this successor.
     pub fn is_frozen(&self, successor: u64) -> bool {
         self.region.get(header::FROZEN) == successor
     }
 
-    /// The successor is gone before it took over: the holder goes on. `_held` is the lock that says so.
+    /// Removes a successor that ended before it took over, so that the holder continues. `_held` is
+    /// the lock that proves it.
     pub fn forget_successor(
         &self,
         token: FencingToken,
@@ -94,7 +99,7 @@ impl Hub {
         Ok(())
     }
 
-    /// The holder has read the successor's marker. One of another is none of its business.
+    /// Records that the holder has read the successor's marker. Markers of others are ignored.
     pub fn marker_was_read(&self, token: FencingToken, number: u64) -> Result<(), LeaseError> {
         let guard = self.lock_fenced(token)?;
         if guard.get(header::SUCCESSOR_NUMBER) != number || guard.get(header::MARKER) == number {
@@ -107,12 +112,12 @@ impl Hub {
         Ok(())
     }
 
-    /// Whether the holder has read this marker.
+    /// Returns whether the holder has read this marker.
     pub fn has_read_marker(&self, number: u64) -> bool {
         self.region.get(header::MARKER) == number
     }
 
-    /// The successor takes the fence: from now on the holder appends nothing.
+    /// Takes the subscription over: from now on, the former holder cannot append.
     pub fn take_over(
         &self,
         claim: SlotClaim,

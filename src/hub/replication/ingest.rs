@@ -1,5 +1,6 @@
-//! What Redis brings enters the log: plain messages, durable events as they happen, and those that are
-//! fetched when a channel is caught up. Only the bridge whose fence stands may do this.
+//! Ingests events from Redis: plain messages, durable events as they are published, and those that
+//! are fetched when a channel catches up. Only the process with the current fencing token may do
+//! this.
 
 use crate::hub::budget::Budget;
 use crate::hub::log::append::{NewEvent, Numbering, Prepared, PublishError};
@@ -16,39 +17,40 @@ use crate::hub::stats::Counter;
 use crate::hub::{Hub, Now};
 use crate::sse::id::EntryId;
 
-/// An event that Redis brought.
+/// An event from Redis.
 #[derive(Clone, Copy, Debug)]
 pub struct IncomingEvent<'a> {
-    /// Its channel.
+    /// The channel.
     pub channel: &'a [u8],
-    /// How it came.
+    /// How the event was received.
     pub provenance: Provenance,
-    /// Type and data.
+    /// The type and the data.
     pub event: NewEvent<'a>,
-    /// When it came into the world (ms of the monotonic clock of this machine).
+    /// When the event was created, in milliseconds of this machine's monotonic clock.
     pub born: u64,
 }
 
-/// How Redis brought an event.
+/// How an event was received from Redis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Provenance {
-    /// As a plain message, without a number.
+    /// As a plain message, without an id.
     Plain,
-    /// As it happened, with its number.
+    /// When it was published, with its id.
     Live(JudgedId),
-    /// When the connection came back: it happened meanwhile.
+    /// When the connection was restored: it was published meanwhile.
     Missed(JudgedId),
-    /// When its channel was joined: it happened before, and if a pattern was subscribed to that matches
-    /// the channel, the pattern brought it then.
+    /// When its channel was joined: it was published before. If a pattern that matches the channel
+    /// was subscribed to, the event was received through the pattern then.
     Earlier(JudgedId),
-    /// While its channel was being joined: it is subscribed to, and no pattern brings its events any more.
+    /// While its channel was being joined: the channel is subscribed to, and its events are not
+    /// received through patterns any more.
     Joining(JudgedId),
-    /// Because a pattern matches its channel, which nobody named: with a number, or plain.
+    /// Because a pattern matches its channel, which no process has joined: with an id, or plain.
     Strayed(Option<JudgedId>),
 }
 
 impl Provenance {
-    /// Its number, if it has one that is believed.
+    /// Returns the event's id, if it has a plausible one.
     pub fn entry_id(self) -> Option<EntryId> {
         match self {
             Provenance::Live(id)
@@ -60,7 +62,7 @@ impl Provenance {
         }
     }
 
-    /// The number of its entry in the channel's stream, if that is read.
+    /// Returns the id of the event's entry in the channel's stream, if that is read.
     fn entry(self) -> Option<ReportedId> {
         match self {
             Provenance::Live(id)
@@ -71,7 +73,8 @@ impl Provenance {
         }
     }
 
-    /// The same of an event that happened after its channel was subscribed to.
+    /// Returns the provenance of the same event if it was published after its channel was
+    /// subscribed to.
     pub fn since_subscribed(self) -> Provenance {
         match self {
             Provenance::Earlier(id) | Provenance::Live(id) => Provenance::Joining(id),
@@ -79,7 +82,7 @@ impl Provenance {
         }
     }
 
-    /// The same of a message that only a pattern brought.
+    /// Returns the provenance of the same message if it was received only through a pattern.
     pub fn strayed(self) -> Provenance {
         match self {
             Provenance::Live(id) => Provenance::Strayed(Some(id)),
@@ -89,25 +92,25 @@ impl Provenance {
     }
 }
 
-/// What became of arrivals.
+/// The result of ingesting events.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ingested {
-    /// So many of the arrivals were dealt with: the others are for another hold of the lock.
+    /// How many events were processed. The others are left for another hold of the lock.
     pub dealt: usize,
-    /// Events that are in the log now.
+    /// How many events were appended.
     pub appended: u64,
-    /// Events that are larger than max_event_size, or than the zone.
+    /// How many events are larger than max_event_size, or than the zone.
     pub too_large: u64,
-    /// Slots to be woken.
+    /// The slots to wake.
     pub listeners: Vec<usize>,
 }
 
-/// How far back a doubtful number is looked for among a channel's events.
+/// How many of a channel's events are searched for an id.
 const LOOK_BACK: usize = 4096;
 
 impl Hub {
-    /// Appends what Redis brought, in this order, as far as one hold of the lock allows; at least one of
-    /// them is dealt with. What a channel has already is passed over.
+    /// Appends events from Redis in their order, as far as one hold of the lock allows, and at
+    /// least one. Events that a channel has already are skipped.
     pub fn ingest(
         &self,
         token: FencingToken,
@@ -133,8 +136,8 @@ impl Hub {
         Ok(ingested)
     }
 
-    /// Appends as many of the arrivals as one hold of the lock allows: none, if others have taken the room
-    /// that was made for them.
+    /// Appends as many events as one hold of the lock allows. Appends none if others have used the
+    /// memory that was freed for them.
     fn arrive_in_a_hold(
         &self,
         token: FencingToken,
@@ -177,7 +180,7 @@ impl Hub {
             if matches!(incoming.provenance, Provenance::Plain | Provenance::Strayed(None)) {
                 guard.leave_out_plain();
             }
-            // The next of this channel may be the first that wakes somebody.
+            // The next event of this channel may be the first that wakes a process.
             record = None;
         }
         Ok(())
@@ -185,7 +188,7 @@ impl Hub {
 }
 
 impl Hub {
-    /// Makes room for all that arrived, in as many holds of the lock as that takes.
+    /// Frees memory for all events, in as many holds of the lock as that takes.
     fn reserve_space_for_all(
         &self,
         token: FencingToken,
@@ -197,7 +200,7 @@ impl Hub {
         let records: usize = arrivals.iter().map(|a| record_blocks(a.channel.len())).sum();
         loop {
             let guard = self.lock_fenced(token)?;
-            // With a block for the cursor of each channel.
+            // Including a block for the cursor of each channel.
             let blocks = events + records + arrivals.len();
             let made = guard.free_blocks(blocks, 0, now, &mut Budget::for_hold());
             if made != Err(SpaceError::Unfinished) {
@@ -208,8 +211,8 @@ impl Hub {
 }
 
 impl Hub {
-    /// A message of Redis was passed over before anybody read it: it counts as a plain one that was
-    /// dealt with.
+    /// Records that a message of Redis was skipped unread. It counts as a plain message that was
+    /// processed.
     pub fn skip_message(&self, token: FencingToken) -> Result<(), LeaseError> {
         let guard = self.lock_fenced(token)?;
         guard.leave_out_plain();
@@ -217,18 +220,18 @@ impl Hub {
     }
 }
 
-/// What became of an arrival.
+/// The result of ingesting one event.
 enum Became {
-    /// An event of the channel that has this record.
+    /// The event was appended to the channel with this record.
     Event(u32),
-    /// It was there already.
+    /// The channel has the event already.
     Known,
-    /// There is no room for it.
+    /// There is no memory for the event.
     TooLarge,
 }
 
-/// There is more to free for an arrival than one hold of the lock may: some of it is done, and nothing
-/// has come of the arrival yet.
+/// More has to be freed for an event than one hold of the lock may free. Some of it is done, and
+/// the event was not appended.
 struct Unfinished;
 
 impl Guard<'_> {
@@ -271,21 +274,22 @@ impl Guard<'_> {
         Ok(Became::Event(record))
     }
 
-    /// A plain message was dealt with, and is not in the log: a successor has to pass it over as well.
+    /// Records that a plain message was processed, but is not in the log. A successor has to skip
+    /// it as well.
     fn leave_out_plain(&self) {
         let mut change = self.change();
         self.count_behind_marker(&mut change);
         change.commit();
     }
 
-    /// Counts a message that a successor has to pass over, in the change that deals with it.
+    /// Counts a message that a successor has to skip, as part of the transaction that processes it.
     pub(in crate::hub) fn count_behind_marker(&self, change: &mut Transaction<'_>) {
         if self.get(header::MARKER) != 0 {
             change.add(header::BEHIND_MARKER, 1);
         }
     }
 
-    /// The number under which an arrival enters the log; `None` if it is there.
+    /// Returns the numbering of an event, or `None` if the channel has it already.
     fn numbering(
         &self,
         record: Option<u32>,
@@ -318,7 +322,7 @@ impl Guard<'_> {
             Provenance::Joining(_) => Delivery::Late,
             _ => Delivery::Live,
         };
-        // A number that nobody believes says nothing of where the event stands.
+        // An implausible id does not say where the event belongs.
         let Some(entry_id) = id.entry_id() else { return Some(placed(delivery)) };
         match incoming.provenance {
             Provenance::Missed(_) if entry_id > high_watermark => {
@@ -335,13 +339,13 @@ impl Guard<'_> {
             {
                 Some(numbered(entry_id, Kind::Durable, delivery))
             }
-            // A number below one that was given: only this hub can say where it stands.
+            // The id is below one that was assigned, so only this hub can place the event.
             _ => Some(placed(delivery)),
         }
     }
 
-    /// Whether a number is above all that a channel has had. Without a cursor it is, or the channel would
-    /// not lack it.
+    /// Returns whether an id is above all that a channel has had. Without a cursor it is, since the
+    /// channel would have the event otherwise.
     fn comes_last(
         &self,
         record: Option<u32>,
@@ -352,7 +356,7 @@ impl Guard<'_> {
             || record.is_none_or(|record| entry_id > self.newest_place(record).entry_id)
     }
 
-    /// Whether a channel has, or had, the durable event of this number.
+    /// Returns whether a channel has, or had, the durable event with this id.
     fn has(&self, record: u32, entry_id: EntryId, budget: &mut Budget) -> bool {
         let mut block = low(self.word(record, channel::EVENTS));
         for _ in 0..LOOK_BACK {
@@ -365,7 +369,7 @@ impl Guard<'_> {
             }
             block = high(self.word(block, event::LINKS));
         }
-        // Of a channel of which nothing was known the floor says nothing yet.
+        // If nothing was known about the channel, its low watermark says nothing yet.
         let low_watermark = self.low_watermark(record);
         let known = low(self.word(record, channel::SYNC)) != 0 && self.events(record) > 0;
         known

@@ -1,9 +1,9 @@
-//! The bridge: the one process that holds the subscription in Redis, and what all others see of it.
+//! The lease: which process holds the subscription in Redis, and what all others see of it.
 //!
-//! Who holds the lease, a robust mutex, subscribes; who bears the fence may append. A bridge that was
-//! stopped and goes on after another has taken over finds that the fence is not its own any more, and
-//! can write nothing. Each new connection begins an epoch: a channel whose STEP is the epoch has
-//! everything that Redis gave it, see `step`.
+//! The process that holds the lease, a robust mutex, subscribes. The process with the current
+//! fencing token may append. If a holder is stopped and continues after another process has taken
+//! over, its token is outdated, and it cannot write. Each new connection starts an epoch: a channel
+//! whose SYNC is the epoch has everything that Redis delivered; see `sync`.
 
 use crate::hub::log::position::Kind;
 use crate::hub::memory::access::{Guard, Locked};
@@ -16,30 +16,30 @@ use crate::sse::id::EntryId;
 /// Where a hub's events come from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Source {
-    /// From this nginx only; the hub numbers them itself.
+    /// Only from this nginx; the hub assigns the ids.
     #[default]
     Alone,
-    /// From Redis' pub/sub and the streams beside it.
+    /// From Redis' pub/sub, and the streams beside it.
     PubSub,
     /// From streams in Redis that applications write.
     Streams,
 }
 
-/// What becomes of the connection to Redis.
+/// The state of the connection to Redis.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RedisState {
-    /// There is none to be had: the hub is not joined.
+    /// There is no connection, because the hub does not use Redis.
     #[default]
     Off,
-    /// It is being made for the first time, or has just been lost.
+    /// It is being established for the first time, or was just lost.
     Connecting,
-    /// It is there.
+    /// It is established.
     Up,
     /// Redis cannot be reached.
     Down,
 }
 
-/// What a bridge may not, or cannot, do now.
+/// Why the holder of the subscription could not do something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LeaseError {
     /// The lock could not be taken in time.
@@ -50,24 +50,25 @@ pub enum LeaseError {
     Fenced,
 }
 
-/// How long a bridge may be silent before another process takes its place, in ms: it is stopped.
+/// If the holder has not reported for this many milliseconds that it is alive, another process
+/// takes over.
 const SILENCE: u64 = 2_000;
 
-/// The number that a bridge has to bear to append.
+/// A fencing token, which a process needs to ingest events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FencingToken(pub(in crate::hub) u64);
 
 impl FencingToken {
-    /// One that stands for nobody: nothing can be appended with it.
+    /// Returns a token that is never current.
     pub fn none() -> FencingToken {
         FencingToken(0)
     }
 }
 
-/// A held robust mutex of the bridge. It belongs to the thread that took it.
+/// A held robust mutex of the lease. It belongs to the thread that took it.
 pub struct LeaseGuard {
     lock: RobustLock,
-    // A mutex is given back by the thread that has it.
+    // A mutex is released by the thread that holds it.
     _not_send: std::marker::PhantomData<*const ()>,
 }
 
@@ -78,7 +79,7 @@ impl Drop for LeaseGuard {
 }
 
 impl RedisState {
-    /// The word that the status has for it.
+    /// Returns the word for the state in the status report.
     pub fn as_str(self) -> &'static str {
         match self {
             RedisState::Off => "off",
@@ -100,7 +101,7 @@ impl Source {
 }
 
 impl Hub {
-    /// Where its events come from.
+    /// Returns where the hub's events come from.
     pub fn source(&self) -> Source {
         match self.region.get(header::SOURCE) {
             1 => Source::PubSub,
@@ -109,7 +110,7 @@ impl Hub {
         }
     }
 
-    /// How ids are written of what the hub itself puts on channels.
+    /// Returns the form of the ids of events that the hub itself publishes.
     pub fn own_kind(&self) -> Kind {
         match self.source() {
             Source::Alone => Kind::Local,
@@ -117,52 +118,56 @@ impl Hub {
         }
     }
 
-    /// Takes the lease: whoever has it holds the subscription. `None`: another process does.
+    /// Takes the lease. The process that has it holds the subscription. Returns `None` if another
+    /// process has it.
     pub fn try_lease(&self) -> Option<LeaseGuard> {
         self.try_hold(header::LEASE)
     }
 
-    /// Takes the place of the one who is to take the subscription over. `None`: another has it.
+    /// Becomes the process that is to take over the subscription. Returns `None` if another process
+    /// is.
     pub fn try_succeed(&self) -> Option<LeaseGuard> {
         self.try_hold(header::SUCCESSOR_LOCK)
     }
 
     fn try_hold(&self, at: usize) -> Option<LeaseGuard> {
         let lock = RobustLock::at(self.region.words(at, WORDS));
-        // Nothing hangs on the lock itself: what a dead holder leaves is in words of the region, which
-        // the next one sets anew under the hub's lock (`take_fencing_token`, `forget_successor`).
+        // Nothing depends on the lock itself: what a dead holder leaves is in words of the region,
+        // which the next one sets under the hub's lock (`take_fencing_token`, `forget_successor`).
         match lock.try_lock(|| {}) {
             Attempt::Busy => None,
             Attempt::Taken => Some(LeaseGuard { lock, _not_send: std::marker::PhantomData }),
         }
     }
 
-    /// Takes the fence for the process in this seat, and whatever a former bridge has begun is void.
+    /// Issues a new fencing token for the process in this slot. Everything that a former holder has
+    /// started is void.
     pub fn take_fencing_token(&self, claim: SlotClaim, now: Now) -> Result<FencingToken, Locked> {
         let guard = self.lock()?;
         Ok(guard.take_fencing_token(claim, now))
     }
 
-    /// The number of the newest subscription in Redis.
+    /// Returns the number of the newest subscription in Redis.
     pub fn epoch(&self) -> u64 {
         self.region.get(header::EPOCH)
     }
 
-    /// Says that the process which holds the subscription lives.
+    /// Reports that the holder of the subscription is alive.
     pub fn beat(&self, token: FencingToken, now: Now) {
         if self.holds_token(token) {
             self.region.set(header::HEARTBEAT, now.mono);
         }
     }
 
-    /// Whether the process that holds the subscription has not said for a while that it lives.
+    /// Returns whether the holder of the subscription has not reported for a while that it is
+    /// alive.
     pub fn is_silent(&self, now: Now) -> bool {
         self.holder_slot().is_some()
             && now.mono.saturating_sub(self.region.get(header::HEARTBEAT)) > SILENCE
     }
 
-    /// Raises the mark: everything that Redis numbered up to this is in the log, of the channels that
-    /// are in step.
+    /// Raises the high watermark: everything with an id of Redis up to this is in the log, for the
+    /// channels that are in sync.
     pub fn raise_high_watermark(
         &self,
         token: FencingToken,
@@ -175,12 +180,12 @@ impl Hub {
         Ok(())
     }
 
-    /// Whether the fence still is this one.
+    /// Returns whether this fencing token is the current one.
     pub fn holds_token(&self, token: FencingToken) -> bool {
         self.region.get(header::FENCING_TOKEN) == token.0
     }
 
-    /// A new connection begins: no channel is in step any more.
+    /// Starts the epoch of a new connection: no channel is in sync any more.
     pub fn new_epoch(&self, token: FencingToken) -> Result<(), LeaseError> {
         let guard = self.lock_fenced(token)?;
         let mut change = guard.change();
@@ -189,7 +194,7 @@ impl Hub {
         Ok(())
     }
 
-    /// The newest connection has brought everything in step that was heard.
+    /// Records that all channels that were joined are in sync in the current epoch.
     pub fn settled(&self, token: FencingToken) -> Result<(), LeaseError> {
         let guard = self.lock_fenced(token)?;
         let mut change = guard.change();
@@ -198,7 +203,7 @@ impl Hub {
         Ok(())
     }
 
-    /// Says what became of the connection.
+    /// Sets the state of the connection.
     pub fn set_link(&self, token: FencingToken, link: RedisState) -> Result<(), LeaseError> {
         let guard = self.lock_fenced(token)?;
         let mut change = guard.change();
@@ -207,7 +212,7 @@ impl Hub {
         Ok(())
     }
 
-    /// What became of the connection to Redis.
+    /// Returns the state of the connection to Redis.
     pub fn link(&self) -> RedisState {
         match (self.source(), self.region.get(header::LINK)) {
             (Source::Alone, _) => RedisState::Off,
@@ -217,18 +222,18 @@ impl Hub {
         }
     }
 
-    /// The slot of the process that holds the subscription.
+    /// Returns the slot of the process that holds the subscription.
     pub fn holder_slot(&self) -> Option<usize> {
         (self.region.get(header::HOLDER_SLOT) as usize).checked_sub(1)
     }
 
-    /// The highest number that Redis gave to an event of this hub, in a hub that is joined.
+    /// Returns the high watermark: the highest id that Redis assigned to an event of this hub.
     pub fn high_watermark(&self) -> Result<EntryId, Locked> {
         let guard = self.lock()?;
         Ok(guard.high_watermark())
     }
 
-    /// The lock, for the bridge whose fence still stands.
+    /// Takes the lock, if the fencing token is the current one.
     #[cfg_attr(feature = "trace-blocking", track_caller)]
     pub(in crate::hub) fn lock_fenced(&self, token: FencingToken) -> Result<Guard<'_>, LeaseError> {
         let guard = self.lock()?;
@@ -238,12 +243,13 @@ impl Hub {
         }
     }
 
-    /// Tells the others that this process is about to quit: it is no successor of anybody.
+    /// Announces that this process is about to quit, so that it cannot be a successor.
     pub fn set_quitting(&self, claim: SlotClaim) {
         self.region.set(self.layout.slot(claim.slot, slot::QUITTING), 1);
     }
 
-    /// Whether a process other than these has a seat and does not quit: one that could take over.
+    /// Returns whether another process than these has a slot and is not about to quit, so that it
+    /// could take over.
     pub fn has_others(&self, mine: &[SlotClaim]) -> bool {
         (0..self.layout.slots)
             .filter(|number| !mine.iter().any(|claim| claim.slot == *number))

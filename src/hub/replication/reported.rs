@@ -1,49 +1,49 @@
-//! Ids as Redis reports them, and which of them are believed.
+//! Ids as Redis reports them, and which of them are plausible.
 //!
 //! Anyone who can write to Redis can choose an id: a single XADD in microseconds instead of
-//! milliseconds is a date 50,000 years ahead. An id that entered the order of the hub would put
-//! everything that follows out of order, so a reported id is no [`EntryId`]; it has to be checked first.
+//! milliseconds is a date 50,000 years ahead. Such an id would put everything that follows out of
+//! order, so a reported id is not an [`EntryId`]; it has to be checked first.
 
 use std::fmt;
 
 use crate::hub::Now;
 use crate::sse::id::{EntryId, Id};
 
-/// How far the clocks of this machine and of Redis may be apart, in ms, before an id is taken for one
-/// that nobody gave.
+/// How far the clocks of this machine and of Redis may be apart, in milliseconds, before an id is
+/// implausible.
 const CLOCKS_APART: u64 = 3_600_000;
 const DAY: u64 = 86_400_000;
 
-/// The latest time that an id can have (ms since 1970).
+/// The latest time that an id can have, in milliseconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Latest(u64);
 
 impl Latest {
-    /// By the clock of this machine.
+    /// Returns the latest time by the clock of this machine.
     pub fn here(now: Now) -> Latest {
         Latest(now.wall.saturating_add(CLOCKS_APART))
     }
 
-    /// By the clock of this machine and the clock of Redis (ms since 1970), whichever is later. Of that one
-    /// no more than a day ahead is believed.
+    /// Returns the latest time by the clock of this machine and the clock of Redis (milliseconds
+    /// since 1970), whichever is later. The latter is limited to a day ahead.
     pub fn in_redis(now: Now, redis: u64) -> Latest {
         let redis = redis.min(now.wall.saturating_add(DAY));
         Latest(now.wall.max(redis).saturating_add(CLOCKS_APART))
     }
 
-    /// Whether an id can have been given by now.
+    /// Returns whether an id can have been assigned by now.
     pub fn allows(self, entry_id: EntryId) -> bool {
         entry_id.ms <= self.0
     }
 }
 
-/// An id as Redis reports it, in an entry, a message or a reply. It says how far a stream was read, and
-/// nothing else.
+/// An id as Redis reports it, in an entry, a message, or a reply. It says how far a stream was
+/// read, and nothing else.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ReportedId(pub(in crate::hub) EntryId);
 
 impl ReportedId {
-    /// Reads an id of a stream, `MS-SEQ`.
+    /// Parses an id of a stream, `MS-SEQ`.
     pub fn parse(text: &[u8]) -> Option<ReportedId> {
         match Id::parse(text)? {
             Id::Durable(entry_id) => Some(ReportedId(entry_id)),
@@ -51,27 +51,27 @@ impl ReportedId {
         }
     }
 
-    /// The id, if it is not implausibly late.
+    /// Returns the id, if it is not implausibly late.
     pub fn checked(self, latest: Latest) -> Option<EntryId> {
         latest.allows(self.0).then_some(self.0)
     }
 
-    /// The id with what the check says of it.
+    /// Returns the id with the result of the check.
     pub fn judged(self, latest: Latest) -> JudgedId {
         JudgedId { reported: self, entry_id: self.checked(latest) }
     }
 
-    /// Its milliseconds.
+    /// Returns its milliseconds.
     pub fn ms(self) -> u64 {
         self.0.ms
     }
 
-    /// The greatest id below this one; the least stays as it is.
+    /// Returns the greatest id below this one; the least stays as it is.
     pub fn before(self) -> ReportedId {
         ReportedId(self.0.before())
     }
 
-    /// Whether no id comes after it.
+    /// Returns whether this is the greatest possible id.
     pub fn is_last(self) -> bool {
         self.0 == EntryId { ms: u64::MAX, seq: u64::MAX }
     }
@@ -89,8 +89,8 @@ impl fmt::Display for ReportedId {
     }
 }
 
-/// The id of an entry after the check: how far its stream was read, and its place in the order of the
-/// hub if it is believed.
+/// The id of an entry after the check: how far its stream was read, and its place in the hub's
+/// order if it is plausible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct JudgedId {
     reported: ReportedId,
@@ -98,12 +98,12 @@ pub struct JudgedId {
 }
 
 impl JudgedId {
-    /// As Redis reported it.
+    /// Returns the id as Redis reported it.
     pub fn reported(self) -> ReportedId {
         self.reported
     }
 
-    /// The id, if it is believed.
+    /// Returns the id, if it is plausible.
     pub fn entry_id(self) -> Option<EntryId> {
         self.entry_id
     }

@@ -1,8 +1,8 @@
-//! In step with Redis: which channels the bridge has to subscribe to, and which of them have all that
-//! Redis gave them.
+//! The state of channels with regard to Redis: which channels the holder has to subscribe to, and
+//! which of them have all that Redis delivered.
 //!
-//! A channel's STEP is the epoch in which it last was in step. The bridge has a pair in the record of
-//! each channel that it subscribes to, like a worker without streams, so that the record stays.
+//! A channel's SYNC is the epoch in which it last was in sync. The holder has a pair in the record
+//! of each channel that it subscribes to, like a worker without streams, so that the record stays.
 
 use crate::hub::budget::Budget;
 use crate::hub::listeners::control::ControlEntry;
@@ -17,29 +17,30 @@ use crate::hub::{Hub, Membership};
 use crate::sse::channel::is_own;
 use crate::sse::id::EntryId;
 
-/// STEP of a channel that was in step in some epoch before the first one that can be compared with.
+/// SYNC of a channel that was in sync in an epoch before the first one that can be compared.
 const EARLIER_EPOCH: u32 = 1;
-/// STEP of a channel that has lost its step while its streams go on.
+/// SYNC of a channel that lost its sync while its streams stayed open.
 const INTERRUPTED: u32 = u32::MAX - 1;
-/// STEP of a channel of which only patterns have brought events: there may be others between them.
+/// SYNC of a channel whose events were received only through patterns: there may be others between
+/// them.
 const PARTIAL: u32 = u32::MAX;
 /// The epoch before the first connection.
 pub(in crate::hub) const FIRST_EPOCH: u64 = 2;
 
-/// What is known of a channel when the bridge subscribes to it.
+/// What the hub has of a channel when the holder subscribes to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SyncState {
     /// Nothing: all that Redis retains is new.
     Nothing,
-    /// It has everything up to this, but was left then.
+    /// Everything up to this id, but the channel was left then.
     Left(ReportedId),
-    /// The same, and its streams have gone on since.
+    /// Everything up to this id, and its streams have stayed open since.
     Interrupted(ReportedId),
 }
 
 impl SyncState {
-    /// The same of a channel that nobody had joined when the connection came, though it was in step
-    /// before: no stream has gone on, and what is fetched keeps its numbers.
+    /// Returns the state for a channel that was in sync before but had no listener when the
+    /// connection was established: no stream stayed open, and fetched events keep their ids.
     pub fn for_newcomer(self) -> SyncState {
         match self {
             SyncState::Interrupted(had) => SyncState::Left(had),
@@ -48,25 +49,26 @@ impl SyncState {
     }
 }
 
-/// What Redis did not have any more when a channel was caught up.
+/// What Redis had lost when a channel caught up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Loss {
-    /// Nothing that this hub has not had.
+    /// Nothing that this hub does not have.
     Nothing,
-    /// Redis has lost, or given up, everything up to this.
+    /// Everything up to this id.
     UpTo(EntryId),
-    /// The stream started over, or its ids say nothing of what is lost.
+    /// The stream started over, or its ids do not say what was lost.
     Everything,
 }
 
 impl Hub {
-    /// Whether all of these channels have what Redis gave them. In a hub without Redis they always have.
+    /// Returns whether all of these channels have what Redis delivered. In a hub without Redis they
+    /// always have.
     pub fn in_sync(&self, channels: &[Membership]) -> bool {
         self.source() == Source::Alone
             || channels.iter().all(|member| self.is_in_sync(member.record))
     }
 
-    /// Whether a stream of channels that are not in step should wait for that.
+    /// Returns whether a stream of channels that are not in sync should wait for that.
     pub fn may_sync_soon(&self) -> bool {
         matches!(self.link(), RedisState::Connecting | RedisState::Up)
     }
@@ -79,7 +81,7 @@ impl Hub {
             || self.is_own_record(record)
     }
 
-    /// Whether a STEP is the present epoch.
+    /// Returns whether a SYNC is the current epoch.
     fn is_current_epoch(&self, step: u32) -> bool {
         step == low(self.region.get(header::EPOCH))
     }
@@ -91,15 +93,16 @@ impl Hub {
         name.get(1..).is_some_and(is_own)
     }
 
-    /// Lets the bridge know that a channel is wanted, unless it has joined it already. Returns the slot that
-    /// has to be woken.
+    /// Asks the holder to bring a channel in sync, unless it has joined it already. Returns the
+    /// slot to wake.
     pub fn request_sync(&self, member: Membership) -> Result<Option<usize>, Locked> {
         if self.source() == Source::Alone || self.is_in_sync(member.record) {
             return Ok(None);
         }
         let guard = self.lock()?;
         let bridge = self.holder_slot();
-        // Clients that return in a storm would fill the ring, and it is being caught up already.
+        // Many clients that return at once would fill the ring, and the channel is catching up
+        // already.
         if bridge.is_some() && guard.live_slots(member.record).any(|slot| Some(slot) == bridge) {
             return Ok(None);
         }
@@ -109,14 +112,14 @@ impl Hub {
         Ok(bridge)
     }
 
-    /// The name of a channel that was signalled as wanted, if it still is there.
+    /// Returns the name of a channel whose sync was requested, if it still exists.
     pub fn requested_name(&self, record: u32) -> Result<Option<Vec<u8>>, Locked> {
         let guard = self.lock()?;
         Ok(guard.safe_name(record).filter(|name| !is_own(name)))
     }
 
-    /// Channels from bucket `from` on that some process other than the bridge has joined, and where to go
-    /// on (`None`: that was all).
+    /// Returns channels from bucket `from` on that some process other than the holder has joined,
+    /// and the bucket to continue with (`None` at the end).
     pub fn subscribed_channels(
         &self,
         from: usize,
@@ -124,7 +127,8 @@ impl Hub {
         self.walk(from, |guard, record| guard.is_subscribed(record))
     }
 
-    /// Channels that the process in this slot has joined.
+    /// Returns channels from bucket `from` on that the process in this slot has joined, and the
+    /// bucket to continue with (`None` at the end).
     pub fn joined_by(
         &self,
         slot: usize,
@@ -156,8 +160,9 @@ impl Hub {
         Ok((names, (bucket < self.layout.buckets).then_some(bucket)))
     }
 
-    /// Forgets what only patterns have brought of a channel that is about to be joined: Redis has it, and
-    /// what is between. Of its plain messages a gap is told.
+    /// Removes the events of a channel that were received only through patterns, before the channel
+    /// is joined: Redis has them, and those between them. The plain messages among them are
+    /// reported as lost.
     pub fn forget_partial(
         &self,
         token: FencingToken,
@@ -172,7 +177,7 @@ impl Hub {
             while guard.events(member.record) > 0 && !budget.is_spent() {
                 guard.evict(member.record, &mut budget);
             }
-            // As long as one is left STEP says what they are: who dies here leaves the rest to others.
+            // As long as one is left, SYNC says what they are, so another process can continue.
             if guard.events(member.record) == 0 {
                 break guard;
             }
@@ -184,15 +189,15 @@ impl Hub {
         Ok(())
     }
 
-    /// What is known of a channel that the bridge has joined.
+    /// Returns what the hub has of a channel that the holder has joined.
     pub fn sync_state(&self, member: Membership) -> Result<SyncState, Locked> {
         let guard = self.lock()?;
         Ok(guard.sync_state(member.record))
     }
 
-    /// Redis has lost something of a channel that is about to be caught up. To be called before the
-    /// events behind the hole arrive: who dies between the two would leave a hole of which nobody
-    /// knows, and streams in progress are told of it before they get what follows.
+    /// Records that Redis no longer has some of a channel's events. Call this before appending the
+    /// events that follow the gap: if the process died in between, the gap would otherwise go
+    /// unnoticed. Streams that are open receive the gap event first.
     pub fn record_loss(
         &self,
         token: FencingToken,
@@ -205,7 +210,8 @@ impl Hub {
         self.lock_and_record_loss(token, member, missing).map(drop)
     }
 
-    /// The lock, and what a channel has lost is entered. It is given up in between if there is much.
+    /// Takes the lock and records a loss. If there is much to evict, the lock is released in
+    /// between.
     fn lock_and_record_loss(
         &self,
         token: FencingToken,
@@ -220,13 +226,13 @@ impl Hub {
         }
     }
 
-    /// The number of the newest entry that is known to have been in a channel's stream.
+    /// Returns the id of the newest entry that is known to have been in a channel's stream.
     pub fn newest_entry(&self, channel: &[u8]) -> Result<Option<ReportedId>, Locked> {
         let guard = self.lock()?;
         Ok(guard.find(channel).and_then(|record| guard.newest_entry(record)))
     }
 
-    /// A channel has all that Redis gave it. Returns the slots to be woken.
+    /// Records that a channel has all that Redis delivered. Returns the slots to wake.
     pub fn caught_up(
         &self,
         token: FencingToken,
@@ -238,19 +244,19 @@ impl Hub {
         let mut change = guard.change();
         guard.adjust_low_watermark(&mut change, member.record, known, missing);
         if let Loss::UpTo(entry_id) = missing {
-            // Who begins now has missed none of that, and says so by the mark in its id.
+            // A stream that starts now has missed none of that, and its first id shows it.
             guard.raise_high_watermark(&mut change, entry_id);
         }
         let step = self.layout.block(member.record, channel::SYNC);
-        // Before the signal: who reads that looks at this.
+        // Before the control entry, because its readers look at this.
         change.set_low(step, low(guard.get(header::EPOCH)));
         guard.signal(&mut change, member.record, ControlEntry::Step);
         change.commit();
         Ok(guard.listeners(member.record).1)
     }
 
-    /// A channel is not in step any more, because messages of it were missed or it cannot be had, and its
-    /// streams go on.
+    /// Records that a channel is not in sync any more, because messages were missed or it is not
+    /// available, while its streams stay open.
     pub fn set_out_of_sync(
         &self,
         token: FencingToken,
@@ -263,7 +269,7 @@ impl Hub {
         Ok(())
     }
 
-    /// The bridge leaves a channel that nobody has joined any more. False: somebody has, and it stays.
+    /// Leaves a channel that no other process has joined. Returns false if one has, and stays.
     pub fn leave_unsubscribed(
         &self,
         token: FencingToken,
@@ -280,7 +286,7 @@ impl Hub {
         Ok(true)
     }
 
-    /// Whether any process but the bridge has joined a channel.
+    /// Returns whether any process but the holder has joined a channel.
     pub fn is_subscribed(&self, member: Membership) -> Result<bool, Locked> {
         Ok(self.lock()?.is_subscribed(member.record))
     }
@@ -299,7 +305,7 @@ impl Guard<'_> {
             .map(slot_of)
     }
 
-    /// A pattern brings an event of a channel that is not in step.
+    /// Records that an event of a channel that is not in sync was received through a pattern.
     pub(in crate::hub) fn mark_partial(&self, record: u32) {
         let at = self.hub.layout.block(record, channel::SYNC);
         if self.sync_epoch(record) != PARTIAL {
@@ -320,7 +326,7 @@ impl Guard<'_> {
         let settled = step > EARLIER_EPOCH && u64::from(step) >= self.get(header::SETTLED);
         match settled || step == INTERRUPTED {
             true => SyncState::Interrupted(had),
-            // Of a record that is new, or was left, only its events are known, if it has any.
+            // Of a record that is new or was left, only the events are known, if it has any.
             false if is_empty => SyncState::Nothing,
             false => SyncState::Left(had),
         }
@@ -330,9 +336,9 @@ impl Guard<'_> {
         low(self.word(record, channel::SYNC))
     }
 
-    /// Enters what Redis has lost: of a channel of which nothing was known that is where it begins; one
-    /// that was in step loses what it still has from before, because there is a hole behind it. Does
-    /// nothing if the floor says as much already. False if there is more to do.
+    /// Records what Redis has lost. If nothing was known about the channel, that is where it
+    /// starts. If it was in sync, it loses its earlier events, because there is a gap after them.
+    /// Does nothing if the low watermark says it already. Returns false if there is more to do.
     fn record_loss(&self, record: u32, missing: Loss, budget: &mut Budget) -> bool {
         let Loss::UpTo(entry_id) = missing else { return true };
         while self.events(record) > 0 && self.oldest_place(record).entry_id <= entry_id {
@@ -341,7 +347,7 @@ impl Guard<'_> {
             }
             self.evict(record, budget);
         }
-        // A plain message that left later says all there is to say.
+        // If a plain message was lost later, the low watermark covers this loss.
         if self.low_watermark(record).place.entry_id >= entry_id {
             return true;
         }
@@ -354,8 +360,9 @@ impl Guard<'_> {
         true
     }
 
-    /// The floor that a channel has in the change that catches it up. What had left, and has come back
-    /// from Redis, is not lost any more; what has left while it came back is.
+    /// Adjusts the low watermark in the transaction with which a channel has caught up. What was
+    /// evicted and has come back from Redis is not lost any more; what was evicted while it came
+    /// back is.
     fn adjust_low_watermark(
         &self,
         change: &mut Transaction<'_>,
@@ -395,7 +402,7 @@ impl Guard<'_> {
         self.place(high(self.word(record, channel::EVENTS)))
     }
 
-    /// The name of a record, if there is a channel's record in this block.
+    /// Returns the name of a record, if the block is a channel's record.
     fn safe_name(&self, record: u32) -> Option<Vec<u8>> {
         self.is_record(record).then(|| self.name(record))
     }

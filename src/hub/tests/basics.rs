@@ -1,4 +1,4 @@
-//! The plain course of things: publish, listen, read, resume.
+//! The basics: publish, listen, read, and resume.
 
 use super::*;
 

@@ -1,14 +1,14 @@
-//! No hold of the lock does more than a bounded amount of work, however much there is to do. Words of
-//! the region are counted, not time: a hold of the lock has its budget of steps, each of which reads
-//! or writes some words, and one event of the largest size.
+//! Each hold of the lock does a bounded amount of work, however much there is to do. The tests
+//! count words of the region, not time: a hold has a budget of steps, each of which reads or writes
+//! some words, and one event of the largest size.
 
 use super::*;
 use crate::hub::meter::{most_in_a_hold, words_of};
 
-/// Words of one hold: well below 1 ms.
+/// The words of one hold, which takes well below 1 ms.
 const HOLD: usize = 64 << 10;
 
-/// A pattern as a client can send it that costs a matcher that tries again much.
+/// A pattern that is expensive for a matcher that backtracks.
 fn hostile(number: usize) -> Box<[u8]> {
     let set: String = (0..240).map(|i| char::from(b'a' + (i % 20) as u8)).collect();
     name_of_pattern(format!("*[{set}]Z{number}").as_bytes())
@@ -33,7 +33,7 @@ fn a_thousand_hostile_patterns_are_not_compared_under_the_lock() {
     assert!(first < HOLD, "{first}");
     let again = words_of(|| assert_eq!(publish().subscribers, 5));
     assert!(again < 500, "{again}");
-    // What joins later is compared alone.
+    // A channel that is added later is compared alone.
     let member = hub.join(claim, &name_of_pattern(b"*a*"), at(0)).unwrap();
     hub.set_streams(claim, member, 10);
     let later = words_of(|| assert_eq!(publish().subscribers, 15));
@@ -60,7 +60,7 @@ fn patterns_that_were_removed_are_not_mistaken_for_others() {
         hub.leave(a).unwrap();
         assert_eq!(publish(&format!("a{round}x")), (0, vec![]));
         hub.leave(b).unwrap();
-        // The zone is full of events, so records of patterns that nobody listens to go.
+        // The zone is full of events, so records of patterns without listeners are removed.
         while hub.lock().unwrap().pattern_records().next().is_some() {
             put(&hub, "filler", &"-".repeat(2_000), at(0));
         }
@@ -80,7 +80,7 @@ fn more_patterns_than_are_compared_wake_every_process() {
     assert_eq!(done.listeners.len(), hub.slots());
 }
 
-/// A hub in which a channel has this many events.
+/// Creates a hub in which a channel has this many events.
 fn with_long_channel(events: usize, age: u64) -> Hub {
     let hub = hub_of(events * 200 + (1 << 20), 4096, 1_000_000, age);
     put_many(&hub, "long", events);
@@ -119,7 +119,7 @@ fn a_channel_is_forgotten_at_once_and_freed_little_by_little() {
     });
     assert!(holds > 10 && words < HOLD, "{holds} holds of {words} words");
     assert!(hub.stats().zone_used_bytes + 30_000 * 128 <= used);
-    // Events that were not forgotten are read as ever, from the lock on.
+    // Events that were not deleted are read as before.
     let claim = hub.claim_slot().unwrap();
     let member = hub.join(claim, b"other", at(0)).unwrap();
     assert_eq!(fresh(&hub, &[member], 10, at(0)), ["y"]);
@@ -142,7 +142,7 @@ fn what_was_forgotten_gives_way_before_anything_else() {
     hub.forget_channel(b"gone", at(0)).unwrap().unwrap();
     let used = hub.stats().zone_used_bytes;
     while hub.has_detached() {
-        // Also when its record is used again, by a channel that hashes to whatever it likes.
+        // Also if its record is used again, by a channel with any other hash.
         put(&hub, &format!("new{}", hub.head()), &"-".repeat(500), at(0));
         assert!(hub.stats().zone_used_bytes <= used.max(250 << 10));
         hub.check();
@@ -230,7 +230,7 @@ fn a_sweep_and_a_listing_are_bounded() {
     assert!(turns > 5 && words < HOLD, "{turns} turns, {words} words");
 }
 
-/// A seat that has joined channels.
+/// A process that has joined channels.
 fn joined(hub: &Hub, names: &[String]) -> Vec<Membership> {
     let claim = hub.claim_slot().unwrap();
     names.iter().map(|name| hub.join(claim, name.as_bytes(), at(0)).unwrap()).collect()
@@ -278,7 +278,7 @@ fn a_part_of_a_long_history_is_looked_for_in_several_holds() {
     let words = most_in_a_hold(|| texts = fresh(&hub, &members, 5_000, at(0)).len());
     assert_eq!(texts, 5_000);
     assert!(words < VISIT, "{words} words");
-    // What comes while it is looked for is none of the history's.
+    // Events that are published during the search are not part of the history.
     let begun = hub.begin(&members, &Resume::Fresh { newest: 5_000 }, at(0)).unwrap();
     let mut cursor = begun.cursor.unwrap();
     put_many(&hub, "long", 1_000);
@@ -291,7 +291,7 @@ fn what_is_too_old_leaves_little_by_little_before_a_stream_begins() {
     let id = put(&hub, "long", "young", at(900)).to_string();
     let members = joined(&hub, &["long".into()]);
     let now = at(1_500);
-    // Who wants nothing of the past waits for nothing.
+    // A client without replay does not wait.
     let begun = hub.begin(&members, &Resume::Fresh { newest: 0 }, now).unwrap();
     assert!(begun.cursor.is_none());
     let mut visits = 0;
@@ -310,7 +310,8 @@ fn what_is_too_old_leaves_little_by_little_before_a_stream_begins() {
     assert_eq!(resumed(&hub, &members, &id, now), (0, vec![]));
     hub.check_settled();
 
-    // Of a channel on which everything is too old there is nothing, and the stream learns its place.
+    // A channel on which everything has expired has no events, and the stream receives its first
+    // id.
     put_many(&hub, "gone", 5_000);
     let members = joined(&hub, &["gone".into()]);
     let begun = hub.begin(&members, &Resume::Fresh { newest: 10 }, at(9_000)).unwrap();
@@ -336,7 +337,7 @@ fn an_event_evicted_during_a_seek_causes_a_gap() {
     assert_eq!((gaps.len(), texts.len()), (1, 5_001));
 }
 
-/// All that a search gives: texts, and the visits that it took.
+/// Returns all texts of a pattern replay, and the number of visits that it took.
 fn all_found(hub: &Hub, search: &mut PatternReplay) -> (Vec<String>, usize) {
     let (mut texts, mut visits) = (Vec::new(), 0);
     loop {
@@ -370,9 +371,9 @@ fn replaying_many_channels_takes_less_than_quadratic_time() {
     let words = words_of(|| {
         most = most_in_a_hold(|| assert_eq!(all_found(&hub, &mut search).0, expected));
     });
-    // Five channels at first: nine walks, and not four hundred.
+    // Five channels at first: nine scans, and not four hundred.
     assert!(words < 9 * 2_000 * 100 && most < VISIT, "{words} words, {most} in a hold");
-    // Another one has what is left; then it takes longer, and finds the same.
+    // Another replay gets what is left. Then it takes longer, and finds the same.
     assert_eq!(all_found(&hub, &mut other).0, expected);
     drop((search, other));
     assert_eq!(all_found(&hub, &mut begin().unwrap()).0, expected);

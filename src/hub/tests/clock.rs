@@ -1,8 +1,8 @@
-//! The clock of the day is set back while the lock is waited for.
+//! The system clock is set back while a process waits for the lock.
 //!
-//! The test program's own `clock_gettime` shows a thread that asks for it a clock of the day that is
-//! ahead of the kernel's. A deadline that is computed by it, and waited for in the kernel, comes as
-//! late as if the clock had been set back by as much in between.
+//! The test program's own `clock_gettime` shows a thread that asks for it a system clock that is
+//! ahead of the kernel's. A deadline that is computed with it, and waited for in the kernel, is as
+//! late as if the clock had been set back in between.
 
 use std::cell::Cell;
 use std::sync::mpsc;
@@ -13,7 +13,7 @@ use crate::hub::memory::layout::header;
 use crate::hub::memory::lock::{Attempt, RobustLock, WORDS};
 
 thread_local! {
-    /// Seconds by which the thread's clock of the day is ahead.
+    /// By how many seconds the thread's system clock is ahead.
     static AHEAD: Cell<i64> = const { Cell::new(0) };
 }
 
@@ -35,7 +35,7 @@ fn a_clock_that_is_set_back_does_not_stretch_the_wait_for_the_lock() {
     let ended = hub.while_locked(|| {
         let (sender, receiver) = mpsc::channel();
         let hub = hub.clone();
-        // Not joined: if it does wait for an hour, the test says so before.
+        // Not joined: if it does wait for an hour, the test fails before.
         std::thread::spawn(move || {
             AHEAD.set(3_600);
             let lock = RobustLock::at(hub.region.words(header::LOCK, WORDS));

@@ -1,4 +1,5 @@
-//! Streams in Redis whose numbers are not those of the hub: below its mark, not believed, or started over.
+//! Streams in Redis whose ids are not those of the hub: below its high watermark, implausible, or
+//! started over.
 
 use super::lease::{id, joined, joined_of, Joined};
 use super::*;
@@ -71,13 +72,13 @@ fn a_stream_that_starts_over_is_delivered_behind_a_gap() {
     joined.connect();
     joined.subscribe("a", &[1, 2, 200], Loss::Everything);
     assert_eq!(joined.texts("a"), "1 2 200");
-    // An open stream, and one that returns with the last id of the old stream.
+    // An open stream, and a client that resumes with the last id of the old stream.
     let mut open =
         ReplayCursor::since(at_end, AlreadySeen::default(), joined.hub.head(), [a].into_iter());
     let (gaps, texts) = all_of(&joined.hub, &mut open, 64, at(0));
     assert_eq!((gaps.len(), texts.join(" ")), (1, "1 2 200".into()));
     assert_eq!(joined.resumed(&[a], "100-0"), (true, "1 2 200".into()));
-    // With the ids of the new one nothing is missing.
+    // With ids of the new stream nothing is missing.
     joined.live("a", 201);
     assert_eq!(joined.resumed(&[a], "200-0"), (false, "201".into()));
     joined.hub.check_settled();

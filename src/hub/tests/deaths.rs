@@ -1,5 +1,5 @@
-//! Death before every store: whoever takes the lock next finds a whole hub, and the operation is
-//! wholly there or not at all.
+//! A process dies before every store: the next owner of the lock finds the hub intact, and the
+//! operation is complete or has not happened.
 
 use std::panic::{catch_unwind, AssertUnwindSafe};
 
@@ -11,7 +11,7 @@ use crate::hub::memory::region::Died;
 
 const CHANNELS: [&str; 4] = ["a", "b", "long", "new"];
 
-/// A channel whose name goes on in two more blocks.
+/// A channel whose name needs two more blocks.
 fn long_name() -> Vec<u8> {
     vec![b'l'; 255]
 }
@@ -23,7 +23,7 @@ fn name(channel: &str) -> Vec<u8> {
     }
 }
 
-/// What others see of a hub: the head, and of each channel the positions and texts retained.
+/// What others see of a hub: the head, and the positions and texts that each channel retains.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Seen {
     pub head: u64,
@@ -35,7 +35,7 @@ fn seen(hub: &Hub) -> Seen {
     Seen { channels: channels.collect(), head: hub.head() }
 }
 
-/// Reads without the lock. All texts end with "." so that a torn one shows.
+/// Reads without the lock. All texts end with "." to show torn ones.
 fn read(hub: &Hub, position: u64) -> Option<String> {
     let mut copied = EventCopy::default();
     let found = hub.descriptor(position).filter(|found| found.signal().is_none())?;
@@ -43,7 +43,7 @@ fn read(hub: &Hub, position: u64) -> Option<String> {
     whole.then(|| text(&copied)).inspect(|text| assert!(text.ends_with('.'), "torn: {text}"))
 }
 
-/// All words but those of mutexes, which know their owners.
+/// Copies all words except those of mutexes, which contain their owners.
 fn save(hub: &Hub) -> Vec<(usize, u64)> {
     let lives = hub.layout.slot(0, 0)..hub.layout.slot(hub.layout.slots, 0);
     let is_lock = |at: &usize| {
@@ -60,8 +60,9 @@ fn restore(hub: &Hub, saved: &[(usize, u64)]) {
     }
 }
 
-/// Runs `operation` from the same state again and again, killed before each of its stores, and asks
-/// `judge` each time, with what was seen before, after and when it died. Returns how often.
+/// Runs `operation` from the same state again and again, killed before each of its stores, and
+/// calls `judge` each time with what was visible before, after, and when it died. Returns how
+/// often.
 pub fn kill_everywhere(
     hub: &Hub,
     operation: impl Fn(&Hub),
@@ -89,14 +90,15 @@ pub fn kill_everywhere(
         let found = seen(&other);
         reads_what_is_retained(&other, &found);
         judge(&before, &found, &after);
-        // Life goes on: the same again, by somebody else.
+        // The next process performs the same operation.
         operation(&other);
         other.check_settled();
     }
     unreachable!()
 }
 
-/// Without the lock exactly that is read which the channels hold, but for what came late.
+/// Checks that reading without the lock returns exactly what the channels retain, except late
+/// events.
 fn reads_what_is_retained(hub: &Hub, seen: &Seen) {
     let named = CHANNELS.map(|channel| hub.lock().unwrap().find(&name(channel)));
     let is_named = |position: &u64| {
@@ -117,14 +119,14 @@ fn reads_what_is_retained(hub: &Hub, seen: &Seen) {
     assert_eq!(read, retained);
 }
 
-/// The channels lost at most their oldest events.
+/// Checks that the channels lost at most their oldest events.
 fn only_oldest_left(before: &Seen, found: &Seen) {
     for (before, found) in before.channels.iter().zip(&found.channels) {
         assert!(before.ends_with(found), "{before:?} became {found:?}");
     }
 }
 
-/// The publish is there as a whole, or the hub is as before, but for events that made room.
+/// Checks that the publish is complete, or the hub is as before, except for evicted events.
 fn all_or_nothing(before: &Seen, found: &Seen, after: &Seen) {
     if found.head == before.head {
         only_oldest_left(before, found);
@@ -133,7 +135,8 @@ fn all_or_nothing(before: &Seen, found: &Seen, after: &Seen) {
     }
 }
 
-/// A hub with some events on each channel, a seat, and free blocks that were used before.
+/// Creates a hub with some events on each channel, a process in a slot, and free blocks that were
+/// used before.
 fn lived_in() -> (Hub, SlotClaim) {
     let hub = hub_of(64 << 10, 1024, 5, 1_000);
     for i in 0..20 {
@@ -143,7 +146,7 @@ fn lived_in() -> (Hub, SlotClaim) {
         }
     }
     hub.publish(b"gone", &[event(b"x.")], Some(b"old"), at(0)).unwrap();
-    // Everything too old leaves; then a few events again.
+    // Everything expires; then a few more events.
     while !hub.sweep(at(2_000)).unwrap().round {}
     for channel in ["a", "a", "a", "b", "long", "a", "b"] {
         hub.publish(&name(channel), &[event(b"again."), event(b"and again.")], None, at(2_001))
@@ -153,7 +156,7 @@ fn lived_in() -> (Hub, SlotClaim) {
     (hub, claim)
 }
 
-/// As `lived_in`, and without a free block.
+/// Creates a hub like `lived_in`, but without a free block.
 fn full() -> (Hub, SlotClaim) {
     let (hub, claim) = lived_in();
     let data = "-".repeat(150) + ".";
@@ -220,7 +223,7 @@ fn publishing_with_a_key() {
         |hub| {
             let first = publish(hub, b"one.");
             let head = hub.head();
-            // The answer was lost: asked again, whatever the first one did.
+            // The response was lost, so the publish is repeated, whatever the first one did.
             assert_eq!(publish(hub, b"other.").ids, first.ids);
             assert_eq!(hub.head(), head);
         },
@@ -235,7 +238,7 @@ fn publishing_that_drops_a_key() {
     for key in 0..3u8 {
         hub.publish(b"b", &[event(b"k.")], Some(&[key]), at(2_002)).unwrap();
     }
-    // All three are too old, and the first is used again.
+    // All three have expired, and the first is used again.
     let publish = |hub: &Hub| {
         hub.publish(b"a", &[event(b"k.")], Some(&[1]), at(200_000)).unwrap();
     };
@@ -340,7 +343,7 @@ fn forgetting_one_channel_hides_no_event_of_another() {
         };
         let _died = catch_unwind(AssertUnwindSafe(forget));
         let is_alive = hub.region.defuse();
-        // Nobody has taken the lock since: the change may be half carried out.
+        // Nobody has taken the lock since, so the transaction may be half applied.
         for (position, text) in &others {
             assert_eq!(read(&hub, *position).as_ref(), Some(text), "{deaths}");
         }
@@ -378,7 +381,7 @@ fn a_process_may_die_while_it_clears_subscriptions_of_dead_processes() {
     }
     hub.release_slot(claim);
     let clear = |hub: &Hub| {
-        // A round is begun by one and carried on by others, each in a hold of its own.
+        // One process starts a round and others continue it, each in a hold of its own.
         while !hub.lock().unwrap().clear_all_void_pairs(&mut Budget::with_steps(7)) {}
         let guard = hub.lock().unwrap();
         let pairs = |record| guard.pair_words(record).filter(|at| guard.get(*at) != 0).count();
@@ -428,7 +431,7 @@ fn changing_history() {
                 break;
             }
             hub.check();
-            // The next worker sets the same; the sweep that goes on in any case does the rest.
+            // The next worker sets the same; the sweep does the rest.
             change(&hub);
             while !hub.sweep(at(2_003)).unwrap().round {}
             while !hub.sweep(at(2_003)).unwrap().round {}

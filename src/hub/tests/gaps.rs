@@ -1,4 +1,4 @@
-//! Holes: what Redis does not have any more, what comes back, and what is told of it.
+//! Gaps: what Redis does not have any more, what comes back, and what is reported.
 
 use super::lease::{id, joined, joined_of, up_to};
 use super::*;
@@ -17,7 +17,7 @@ fn a_loss_removes_earlier_events_and_is_reported_before_later_ones() {
         assert_eq!(joined.resumed(&[a], from), (true, "400".into()), "{from}");
     }
     assert_eq!(joined.resumed(&[a], "300-0"), (false, "400".into()));
-    // A stream in progress, slice by slice.
+    // An open stream, batch by batch.
     let until = joined.hub.head();
     let mut cursor = ReplayCursor::since(at_first, AlreadySeen::default(), until, [a].into_iter());
     let slice = joined.hub.slice_of(&mut cursor, 1, usize::MAX, at(0)).unwrap();
@@ -41,7 +41,8 @@ fn a_loss_is_known_to_the_next_holder_if_this_one_dies() {
         let member = joined.subscribe_only("a");
         joined.hub.record_loss(joined.token, member, up_to(300)).unwrap();
         joined.come("a", Provenance::Earlier(id(400).into()), "400");
-        // It dies here. The next one knows the channel up to 400, and hears of no hole.
+        // The process dies here. The next holder knows the channel up to 400, and does not report a
+        // loss.
         joined.connect();
         let member = joined.subscribe_only("a");
         let known = if fresh { SyncState::Left } else { SyncState::Interrupted };
@@ -55,7 +56,7 @@ fn a_loss_is_known_to_the_next_holder_if_this_one_dies() {
 fn what_was_lost_before_a_place_of_this_hub_is_no_gap_behind_it() {
     for count in [10, 0] {
         let joined = joined_of(1 << 18, Source::PubSub, count, 0);
-        // Redis has no stream, and keeps one for a day.
+        // Redis has no stream at first, and then has one for a day.
         let a = joined.subscribe("a", &[], up_to(at(0).wall - 86_400_000));
         let opened = format!("0-0-7-{}", joined.hub.head());
         assert_eq!(joined.resumed(&[a], &opened), (false, String::new()));
@@ -134,7 +135,7 @@ fn what_redis_has_lost_as_well_stays_lost() {
     joined.evict("a", 2);
     let member = joined.subscribe_only("a");
     joined.hub.set_out_of_sync(joined.token, member).unwrap();
-    // Somebody has deleted the stream in Redis.
+    // The stream in Redis was deleted.
     joined.hub.caught_up(joined.token, member, SyncState::Nothing, Loss::Nothing).unwrap();
     assert_eq!(joined.resumed(&[a], "150-0"), (true, String::new()));
 }

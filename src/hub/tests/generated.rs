@@ -1,4 +1,5 @@
-//! Generated operations on a small hub, with the model beside it and a full check after each.
+//! Generated operations on a small hub, compared with the model, with a check of all invariants
+//! after each.
 
 mod reading;
 
@@ -10,7 +11,7 @@ use super::*;
 use crate::hub::log::channels::record_blocks;
 use crate::hub::memory::alloc::blocks_for_event;
 
-/// Operations of one run.
+/// The operations of one run.
 const STEPS: usize = 250;
 
 struct Run {
@@ -19,16 +20,16 @@ struct Run {
     random: Random,
     seats: Vec<SlotClaim>,
     max_event: usize,
-    /// Up to where a reader without the lock has come.
+    /// The position up to which a reader without the lock has read.
     read: u64,
     followed: Option<Followed>,
 }
 
-/// A pursuit that is given slice by slice while the hub goes on.
+/// A replay that receives batch after batch while the hub changes.
 struct Followed {
     cursor: Box<ReplayCursor>,
     names: BTreeSet<String>,
-    /// Positions that it still has to give, or to tell as lost.
+    /// Positions that it still has to receive, or to learn to be lost.
     expected: VecDeque<u64>,
 }
 
@@ -132,7 +133,8 @@ impl Run {
             Err(error) => {
                 assert_eq!(error, PublishError::NoRoom);
                 assert!(!self.model.could_fit(&self.hub, wanted, channel), "refused what fits");
-                // Keys may have gone by age or number, before it was known that there is no room.
+                // Keys may have been dropped by age or number, before the hub found that there is
+                // no memory.
                 self.model.sync(&self.hub, Wanted::Nothing, 0);
                 return;
             }
@@ -206,7 +208,7 @@ impl Run {
         assert_eq!(self.hub.subscribers(member).unwrap(), sum);
     }
 
-    /// A process comes, or one goes and leaves its pairs behind.
+    /// A process starts, or one ends and leaves its pairs behind.
     fn slot_changes(&mut self) {
         if self.seats.len() > 1 && self.random.below(2) == 0 {
             let number = self.random.below(self.seats.len() as u64) as usize;
@@ -224,7 +226,7 @@ impl Run {
     fn sweep(&mut self) {
         let now = self.model.now;
         if self.random.below(2) == 0 {
-            // Twice round: the first time may have begun in the middle.
+            // Two rounds: the first may have begun in the middle.
             while !self.hub.sweep(now).unwrap().round {}
             while !self.hub.sweep(now).unwrap().round {}
             self.model.sync(&self.hub, Wanted::Nothing, 0);
@@ -239,7 +241,7 @@ impl Run {
     fn time_passes(&mut self) {
         let ms = self.random.of(&[0, 1, 1, 5, 30, 200, 4_000, 121_000]);
         self.model.now.mono += ms;
-        // The wall clock may stand still or go back.
+        // The system clock may stop or go back.
         let wall = self.random.of(&[-50, 0, ms as i64, ms as i64, ms as i64]);
         self.model.now.wall = self.model.now.wall.saturating_add_signed(wall);
     }

@@ -1,5 +1,5 @@
-//! The planned takeover of the subscription: two bridges on one region read the same messages, each at
-//! its own pace, and the old one dies or stops anywhere. Plain messages behind the marker are in the log
+//! The handover of the subscription: two holders on one region read the same messages, each at its
+//! own pace, and the old one dies or stops anywhere. Plain messages after the marker are in the log
 //! once, in their order.
 
 use std::panic::{catch_unwind, AssertUnwindSafe};
@@ -11,7 +11,7 @@ use crate::hub::memory::region::Died;
 
 const NUMBER: u64 = 0xabcd;
 
-/// What Redis tells both connections.
+/// What Redis sends on both connections.
 #[derive(Clone, Debug)]
 enum Told {
     Plain(&'static str, String),
@@ -19,7 +19,7 @@ enum Told {
     Marker(u64),
 }
 
-/// A process of one side. Each has mapped the region by itself.
+/// A process of one side, which has mapped the region itself.
 struct Side {
     hub: Hub,
     token: FencingToken,
@@ -28,7 +28,7 @@ struct Side {
 }
 
 impl Side {
-    /// Appends up to `count` messages as one batch, as a bridge does it.
+    /// Appends up to `count` messages as one batch, as a holder does.
     fn take_in(&mut self, told: &[Told], count: usize) -> Result<(), LeaseError> {
         let end = told.len().min(self.read + count);
         let mut batch = Vec::new();
@@ -53,7 +53,7 @@ impl Side {
     }
 }
 
-/// A hub with a holder that serves channels `a` and `b`.
+/// Creates a hub with a holder that serves channels `a` and `b`.
 fn holder(bytes: usize) -> Side {
     let hub = Hub::attach(region_of(bytes, Source::PubSub, 1_000, 0)).unwrap();
     let bridge = hub.claim_slot().unwrap();
@@ -72,7 +72,7 @@ fn other_process(hub: &Hub) -> Hub {
     Hub::attach(hub.region.clone()).unwrap()
 }
 
-/// All texts of the plain messages in the log, in its order.
+/// Returns the texts of all plain messages in the log, in its order.
 fn plain_texts(hub: &Hub) -> Vec<String> {
     let mut copied = EventCopy::default();
     (1..=hub.head())
@@ -99,7 +99,7 @@ fn the_words_of_the_protocol() {
     assert!(!new.is_frozen(NUMBER));
     old.hub.freeze(old.token, NUMBER).unwrap();
     assert!(new.is_frozen(NUMBER) && !new.is_frozen(NUMBER + 1));
-    // Somebody else's marker is none.
+    // The marker of another successor is ignored.
     old.hub.marker_was_read(old.token, NUMBER + 1).unwrap();
     assert!(!new.has_read_marker(NUMBER) && !new.has_read_marker(NUMBER + 1));
     old.hub.marker_was_read(old.token, NUMBER).unwrap();
@@ -108,7 +108,7 @@ fn the_words_of_the_protocol() {
         old.hub.ingest(old.token, &[incoming("a", Provenance::Plain, data, 0)], at(0)).unwrap();
     };
     come("p1");
-    // The same marker once more begins no new count.
+    // The same marker again does not start the count again.
     old.hub.marker_was_read(old.token, NUMBER).unwrap();
     come("p2");
     let claim = new.claim_slot().unwrap();
@@ -118,7 +118,7 @@ fn the_words_of_the_protocol() {
     assert_eq!(new.holder_slot(), Some(claim.slot));
     assert_ne!(token, old.token);
     drop(held);
-    // What is appended now is counted by nobody.
+    // What is appended now is not counted.
     new.ingest(token, &[incoming("a", Provenance::Plain, "p3", 0)], at(0)).unwrap();
     assert_eq!(new.region.get(layout::header::BEHIND_MARKER), 0);
 }
@@ -145,7 +145,7 @@ fn a_successor_that_dies_is_forgotten_and_the_next_one_counts_anew() {
             come();
         }
     }
-    // A marker of one who is gone comes late.
+    // The marker of a successor that is gone arrives late.
     old.hub.marker_was_read(old.token, 6).unwrap();
     assert!(new.has_read_marker(7));
     let claim = new.claim_slot().unwrap();
@@ -182,7 +182,7 @@ fn deleting_a_channel_behind_the_marker_is_counted() {
         .ingest(old.token, &[incoming("a", Provenance::Live(id(7).into()), "x", 0)], at(0))
         .unwrap();
     old.hub.forget_for_all(old.token, b"a", at(0)).unwrap();
-    // Nobody has heard of this one.
+    // A successor that was not announced.
     old.hub.forget_for_all(old.token, b"other", at(0)).unwrap();
     assert!(old.hub.retained(b"a").is_empty());
     let claim = new.claim_slot().unwrap();
@@ -190,7 +190,7 @@ fn deleting_a_channel_behind_the_marker_is_counted() {
     assert_eq!(old.hub.forget_for_all(old.token, b"a", at(0)), Err(LeaseError::Fenced));
 }
 
-/// One takeover with everything by chance. Returns whether the holder died in the middle of a store.
+/// Runs one random handover. Returns whether the holder died in the middle of a store.
 fn one(random: &mut Random) -> bool {
     let mut old = holder(1 << 16);
     let new = other_process(&old.hub);
@@ -206,13 +206,13 @@ fn one(random: &mut Random) -> bool {
         .map(|i| match random.below(8) {
             _ if i == marker => Told::Marker(NUMBER),
             0 | 1 => Told::Durable(["a", "b"][i % 2], 100 + i as u64),
-            // Nobody can append these: they are passed over by both.
+            // These cannot be appended, so both skip them.
             2 | 3 => Told::Plain("a", large.clone()),
             _ => Told::Plain(["a", "b"][random.below(2) as usize], format!("p{i}")),
         })
         .collect();
 
-    // The holder reads at its own pace; at some store it dies, or the successor is quicker.
+    // The holder reads at its own pace. It dies at some store, or the successor is faster.
     let last = random.below(count as u64 + 1) as usize;
     let mut dead = false;
     if random.below(2) == 0 {
@@ -228,7 +228,7 @@ fn one(random: &mut Random) -> bool {
     }
     old.hub.region.defuse();
 
-    // The successor has kept all behind the marker, as far as it has read, and takes over.
+    // The successor has kept everything after the marker, as far as it has read, and takes over.
     let seen = new.has_read_marker(NUMBER);
     let claim = new.claim_slot().unwrap();
     let (token, taken) = new.take_over(claim, NUMBER, at(0)).unwrap();
@@ -236,7 +236,7 @@ fn one(random: &mut Random) -> bool {
         TakenOver::Behind(count) => count as usize,
         TakenOver::Unmarked => 0,
     };
-    // If the holder died in the store that says so, the lock's next owner finishes it.
+    // If the holder died in the store that records it, the lock's next owner completes it.
     let has_read_marker = taken != TakenOver::Unmarked;
     assert!(has_read_marker || !seen && old.read <= marker);
     let mut skip = behind;
@@ -253,7 +253,7 @@ fn one(random: &mut Random) -> bool {
         .collect();
     let mut side = Side { hub: new, token, read: 0 };
     while side.read < rest.len() {
-        // The holder was stopped, and goes on: it can do nothing.
+        // The holder was stopped, and continues: it cannot do anything.
         if !dead && random.below(3) == 0 && old.read < told.len() {
             assert_eq!(old.take_in(&told, 3), Err(LeaseError::Fenced));
         }
@@ -273,7 +273,8 @@ fn one(random: &mut Random) -> bool {
     if has_read_marker {
         assert_eq!(found, expected);
     } else {
-        // What came before the marker is there as far as the holder came, the rest wholly.
+        // Of what came before the marker, the part that the holder had read is there. The rest is
+        // complete.
         let kept = found.len() - after.len();
         assert_eq!(found[..kept], before[..kept]);
         assert_eq!(found[kept..], after);

@@ -1,11 +1,11 @@
-//! The table of resumption in a hub that is joined to Redis: what a client with each form of id gets, and
-//! whether a gap is told first.
+//! The table of resumption in a hub that is connected to Redis: what a client with each form of id
+//! receives, and whether a gap event comes first.
 
 use super::lease::{id, joined, joined_of, Joined};
 use super::*;
 
-/// Two channels: durable events 100, 200, 300 on `a`, 150 and 250 on `b`, plain ones in between. Returns
-/// the ids of the plain ones, by their texts.
+/// Publishes on two channels: durable events 100, 200, 300 on `a`, 150 and 250 on `b`, and plain
+/// ones in between. Returns the ids of the plain ones by their texts.
 fn mixed(joined: &Joined) -> (Membership, Membership, Vec<String>) {
     let a = joined.subscribe("a", &[], Loss::Nothing);
     let b = joined.subscribe("b", &[], Loss::Nothing);
@@ -29,7 +29,7 @@ fn an_id_of_redis_gets_all_behind_it_and_the_plain_ones_at_it() {
     assert_eq!(joined.resumed(&[a], "100-0"), (false, "p r 200 300".into()));
     assert_eq!(joined.resumed(&[a, b], "100-0"), (false, "p 150 q r 200 250 300 s".into()));
     assert_eq!(joined.resumed(&[a, b], "150-0"), (false, "q r 200 250 300 s".into()));
-    // An id of a channel that nobody here listens to stands between two.
+    // The id of an event on a channel without listeners here is between two events.
     assert_eq!(joined.resumed(&[a, b], "170-3"), (false, "200 250 300 s".into()));
     assert_eq!(joined.resumed(&[a, b], "300-0"), (false, "s".into()));
     assert_eq!(joined.resumed(&[a], "300-0"), (false, String::new()));
@@ -54,15 +54,16 @@ fn an_id_of_this_hub_gets_exactly_what_comes_behind() {
 fn an_id_of_another_hub_gets_what_redis_numbered_and_plain_ones_behind_that() {
     let joined = joined();
     let (a, b, _) = mixed(&joined);
-    // At the mark of 150 `a` and `b` have plain ones: which of them it has had nobody knows.
+    // At the high watermark 150, `a` and `b` have plain events. Which of them the client has
+    // received is unknown.
     assert_eq!(joined.resumed(&[a, b], "150-0-9-77"), (true, "200 250 300 s".into()));
     assert_eq!(joined.resumed(&[b], "150-0-9-77"), (true, "250 s".into()));
-    // None at that of 200.
+    // None at 200.
     assert_eq!(joined.resumed(&[a, b], "200-0-9-1"), (false, "250 300 s".into()));
     // At 300 only `b` has one.
     assert_eq!(joined.resumed(&[a], "300-0-9-1"), (false, String::new()));
     assert_eq!(joined.resumed(&[a, b], "300-0-9-1"), (true, String::new()));
-    // The same number here says where it stood.
+    // Here, the same id determines the position.
     assert_eq!(joined.resumed(&[a, b], "150-0-7-5"), (false, "q r 200 250 300 s".into()));
 }
 
@@ -94,11 +95,11 @@ fn an_evicted_plain_event_is_a_gap_for_those_at_its_number_too() {
     let (a, _, plain) = mixed(&joined);
     joined.evict("a", 2);
     assert_eq!(joined.resumed(&[a], "100-0"), (true, "r 200 300".into()));
-    // Who has had it has lost nothing; what came from another nginx may have.
+    // A client that has received it has lost nothing. One from another nginx may have.
     assert_eq!(joined.resumed(&[a], &plain[0]), (false, "r 200 300".into()));
     assert_eq!(joined.resumed(&[a], "101-0"), (false, "r 200 300".into()));
     assert_eq!(joined.resumed(&[a], "100-0-9-2"), (true, "r 200 300".into()));
-    // A durable one that leaves behind it says more.
+    // A durable event that is evicted after it covers more.
     joined.evict("a", 2);
     assert_eq!(joined.resumed(&[a], &plain[2]), (true, "300".into()));
     assert_eq!(joined.resumed(&[a], "200-0"), (false, "300".into()));
@@ -130,16 +131,16 @@ fn streams_in_redis_have_no_common_order() {
     for ms in [10_000, 13_000, 14_000] {
         joined.live("a", ms);
     }
-    // It happened before, in a stream that was read after the other.
+    // It was published before, in a stream that was read after the other.
     joined.live("b", 12_500);
     joined.live("b", 14_500);
     joined.hub.check_settled();
     // One channel is in order.
     assert_eq!(joined.resumed(&[a], "13000-0"), (false, "14000".into()));
-    // From elsewhere: nothing is lost, and the last two seconds may come twice.
+    // From another nginx: nothing is lost, and the last two seconds may be repeated.
     assert_eq!(joined.resumed(&[a, b], "14000-0"), (false, "13000 14000 12500 14500".into()));
     assert_eq!(joined.resumed(&[a, b], "14000-0-9-5").1, "13000 14000 12500 14500");
-    // From here it is exact: the late one bears an id that says where it stands.
+    // From here it is exact: the id of the late event contains its position.
     let begun = joined.hub.begin(&[a, b], &Resume::From("13999-0".into()), at(0)).unwrap();
     let mut cursor = begun.cursor.unwrap();
     let slice = joined.hub.slice_of(&mut cursor, 3, usize::MAX, at(0)).unwrap();
@@ -163,7 +164,7 @@ fn ids_rise_whatever_comes() {
     let joined = joined();
     let a = joined.subscribe("a", &[], Loss::Nothing);
     joined.subscribe("b", &[], Loss::Nothing);
-    // What other channels had before each.
+    // The events of other channels before each.
     let comes = [
         (0, Provenance::Live(id(60).into())),
         (0, Provenance::Plain),
@@ -182,7 +183,7 @@ fn ids_rise_whatever_comes() {
     }
     joined.hub.check_settled();
     assert_eq!(joined.texts("a"), "0 1 2 3 4 5 6 7");
-    // From each id on exactly the rest is given.
+    // From each id on, exactly the rest is replayed.
     let begun = joined.hub.begin(&[a], &Resume::From("1-0".into()), at(0)).unwrap();
     let slice = joined.hub.slice_of(&mut begun.cursor.unwrap(), 64, usize::MAX, at(0)).unwrap();
     assert_eq!(slice.events.len(), 8);
@@ -256,12 +257,12 @@ fn a_stream_in_progress_gets_late_events_unless_the_client_has_had_them() {
     );
     // Ahead of this nginx.
     assert_eq!(given(AlreadySeen { entry_id: id(600), born: 0, ..AlreadySeen::default() }), "");
-    // A new client has no claim to what happened before it came.
+    // A new client is not owed what was published before it connected.
     assert_eq!(
         given(AlreadySeen { entry_id: id(200), born: at(0).mono + 1, ..AlreadySeen::default() }),
         "600"
     );
-    // None of them is for all streams: who reads the log looks into the hub.
+    // None of them is for all streams, so readers of the log have to replay.
     let mut copied = EventCopy::default();
     let plain_sight = (at_first + 1..=joined.hub.head())
         .filter_map(|position| joined.hub.descriptor(position))
@@ -297,7 +298,7 @@ fn a_plain_event_that_leaves_while_it_is_looked_for_is_a_gap() {
         set_visit_steps(steps);
         let begun = joined.hub.begin(&[a], &Resume::From("100-0-9-1".into()), at(0)).unwrap();
         let mut cursor = begun.cursor.unwrap();
-        // All up to the plain one leave, and it with them.
+        // Everything up to the plain event is evicted, and so is it.
         joined.evict("a", 2);
         set_visit_steps(1 << 10);
         let (gaps, texts) = all_of(&joined.hub, &mut cursor, 2, at(0));

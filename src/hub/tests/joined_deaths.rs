@@ -1,12 +1,12 @@
-//! Death before every store of what a bridge does: the next one finds a whole hub, and the operation is
-//! there as a whole or not at all.
+//! A holder of the subscription dies before every store: the next one finds the hub intact, and the
+//! operation is complete or has not happened.
 
 use super::deaths::{kill_everywhere, Seen};
 use super::lease::{id, incoming, joined_of, Joined};
 use super::*;
 use crate::hub::memory::layout::header;
 
-/// A joined hub of which channels `a` and `b` have some events; a bridge and a worker.
+/// Creates a hub with a holder and a worker, and with some events on channels `a` and `b`.
 fn lived_in() -> Joined {
     let joined = joined_of(64 << 10, Source::PubSub, 5, 0);
     for channel in ["a", "b"] {
@@ -19,7 +19,7 @@ fn lived_in() -> Joined {
     joined
 }
 
-/// So much of the arrivals is there as a prefix of them.
+/// Checks that a prefix of the events was appended.
 fn a_prefix(before: &Seen, found: &Seen, after: &Seen) {
     assert!(before.head <= found.head && found.head <= after.head);
     for (found, after) in found.channels.iter().zip(&after.channels) {
@@ -38,7 +38,7 @@ fn arrivals() {
         incoming("nobody", Provenance::Plain, "x.", 0),
         incoming("a", Provenance::Live(id(100).into()), "3.", 0),
     ];
-    // Of those that come again only the plain ones are new.
+    // If they are ingested again, only the plain ones are new.
     let ingest = |hub: &Hub| {
         hub.ingest(joined.token, &arrivals, at(0)).unwrap();
     };
@@ -56,7 +56,7 @@ fn a_process_may_die_while_it_ingests_below_the_high_watermark() {
         hub.ingest(joined.token, &arrivals, at(0)).unwrap();
     };
     kill_everywhere(&joined.hub, ingest, a_prefix);
-    // What is there is not read again, and what is not there is.
+    // What the channel has is not read again, and what it does not have is.
     joined.hub.check_settled();
     ingest(&joined.hub);
     assert_eq!(joined.texts("a").matches("1. 2. 3.").count(), 1);
@@ -129,7 +129,7 @@ fn catching_up() {
         let step = found.head == after.head;
         assert_eq!(hub.in_sync(&[member]), step);
         assert!(before.channels[0].ends_with(&found.channels[0]));
-        // What has gone is behind the floor at every moment.
+        // What is lost is covered by the low watermark at every moment.
         let first = found.channels[0].first().map_or(u64::MAX, |first| first.0);
         let gone = before.channels[0].iter().filter(|event| event.0 < first).count();
         let low_watermark = hub.low_watermark_of(b"a").entry_id.ms;
@@ -182,7 +182,7 @@ fn leaving_what_nobody_hears() {
     };
     kill_everywhere(&joined.hub, leave, |before, found, _| {
         assert_eq!(before, found);
-        // Who joins now either has a bridge that is there, or says that it wants one.
+        // A process that joins now finds that the holder has joined, or requests a sync.
         let mine = joined.hub.join(joined.worker, b"quiet", at(0)).unwrap();
         let slices = (0..joined.hub.layout.buckets).step_by(256);
         let mut bridged =
@@ -211,7 +211,7 @@ fn the_words_of_a_takeover() {
     };
     kill_everywhere(hub, take_over, |before, found, _| {
         assert_eq!(before, found);
-        // Either the holder still has all, or the successor.
+        // Either the holder has everything, or the successor.
         let taken = hub.region.get(header::FENCING_TOKEN) > number;
         assert_eq!(hub.holder_slot() == Some(claim.slot), taken);
         assert_eq!(hub.region.get(header::BEHIND_MARKER), u64::from(!taken));

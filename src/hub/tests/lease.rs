@@ -1,9 +1,10 @@
-//! A hub in memory with the bridge that a test plays: short ways to do what one does.
+//! A hub in memory whose subscription is held by the test, and short functions for what a holder
+//! does.
 
 use super::*;
 use crate::sse::id::EntryId;
 
-/// What Redis' number is called in tests: ms, and no second event in one.
+/// Returns an id of Redis in tests: milliseconds, and no second event in one.
 pub fn id(ms: u64) -> EntryId {
     EntryId { ms, seq: 0 }
 }
@@ -12,7 +13,7 @@ pub fn up_to(ms: u64) -> Loss {
     Loss::UpTo(id(ms))
 }
 
-/// A hub that is joined, its bridge, and the seat of a worker.
+/// A hub with a Redis, its holder, and the slot of a worker.
 pub struct Joined {
     pub hub: Hub,
     pub token: FencingToken,
@@ -20,7 +21,7 @@ pub struct Joined {
     pub worker: SlotClaim,
 }
 
-/// An empty region for a hub that is joined.
+/// Creates an empty region for a hub with a Redis.
 pub fn region_of(bytes: usize, source: Source, count: u64, age: u64) -> Region {
     let region = Region::in_memory(bytes);
     let history = History { count, age };
@@ -29,7 +30,7 @@ pub fn region_of(bytes: usize, source: Source, count: u64, age: u64) -> Region {
     region
 }
 
-/// A joined hub with a bridge that is connected.
+/// Creates a hub whose holder is connected.
 pub fn joined_of(bytes: usize, source: Source, count: u64, age: u64) -> Joined {
     let hub = Hub::attach(region_of(bytes, source, count, age)).unwrap();
     let worker = hub.claim_slot().unwrap();
@@ -45,13 +46,14 @@ pub fn joined() -> Joined {
 }
 
 impl Joined {
-    /// A new connection.
+    /// Starts a new connection.
     pub fn connect(&self) {
         self.hub.new_epoch(self.token).unwrap();
         self.hub.set_link(self.token, RedisState::Up).unwrap();
     }
 
-    /// A worker and the bridge join a channel, and it is in step; what of its history Redis has is given.
+    /// Makes a worker and the holder join a channel and brings it in sync, with what Redis has of
+    /// its history.
     pub fn subscribe(&self, channel: &str, history: &[u64], missing: Loss) -> Membership {
         let mine = self.listen(channel);
         let member = self.subscribe_only(channel);
@@ -59,19 +61,19 @@ impl Joined {
         mine
     }
 
-    /// A worker's stream of a channel.
+    /// Adds a stream of the worker to a channel.
     pub fn listen(&self, channel: &str) -> Membership {
         let mine = self.hub.join(self.worker, channel.as_bytes(), at(0)).unwrap();
         self.hub.set_streams(self.worker, mine, 1);
         mine
     }
 
-    /// The bridge joins a channel, no more.
+    /// Makes the holder join a channel, and nothing else.
     pub fn subscribe_only(&self, channel: &str) -> Membership {
         self.hub.join(self.bridge, channel.as_bytes(), at(0)).unwrap()
     }
 
-    /// What Redis has of a channel is fetched, in the way that the bridge does it.
+    /// Fetches what Redis has of a channel, as a holder does.
     pub fn catch_up(&self, channel: &str, member: Membership, fetched: &[u64], missing: Loss) {
         let known = self.hub.sync_state(member).unwrap();
         self.hub.record_loss(self.token, member, missing).unwrap();
@@ -85,7 +87,7 @@ impl Joined {
         self.hub.caught_up(self.token, member, known, missing).unwrap();
     }
 
-    /// Something arrives, now.
+    /// Ingests an event that was created now.
     pub fn come(&self, channel: &str, provenance: Provenance, data: &str) -> Ingested {
         self.come_at(channel, provenance, data, at(0))
     }
@@ -95,37 +97,38 @@ impl Joined {
         self.hub.ingest(self.token, &[incoming], now).unwrap()
     }
 
-    /// Durable events as they happen; their text is their number.
+    /// Ingests durable events when they are published. Their texts are their ids.
     pub fn live(&self, channel: &str, ms: u64) {
         self.come(channel, Provenance::Live(id(ms).into()), &ms.to_string());
     }
 
-    /// A plain message. Returns its id.
+    /// Ingests a plain message. Returns its id.
     pub fn plain(&self, channel: &str, data: &str) -> String {
         self.come(channel, Provenance::Plain, data);
         self.last_id(channel)
     }
 
-    /// The id of the newest event of a channel.
+    /// Returns the id of the newest event of a channel.
     pub fn last_id(&self, channel: &str) -> String {
         self.hub.channel(channel.as_bytes()).unwrap().unwrap().last_id.unwrap().to_string()
     }
 
-    /// Room is made by taking the oldest events of a channel.
+    /// Frees memory by evicting the oldest events of a channel.
     pub fn evict(&self, channel: &str, events: usize) {
         let guard = self.hub.lock().unwrap();
         let record = guard.find(channel.as_bytes()).unwrap();
         (0..events).for_each(|_| guard.evict(record, &mut Budget::for_hold()));
     }
 
-    /// What a client with this id gets first: whether a gap is told, and the texts in one line.
+    /// Returns what a client with this id receives first: whether there is a gap event, and the
+    /// texts in one line.
     pub fn resumed(&self, channels: &[Membership], from: &str) -> (bool, String) {
         let (gaps, texts) = resumed(&self.hub, channels, from, at(0));
         assert!(gaps <= 1, "{gaps} gaps");
         (gaps == 1, texts.join(" "))
     }
 
-    /// The texts that are retained of a channel.
+    /// Returns the texts that a channel retains.
     pub fn texts(&self, channel: &str) -> String {
         let positions = self.hub.retained(channel.as_bytes());
         let member = self.hub.join(self.worker, channel.as_bytes(), at(0)).unwrap();

@@ -1,7 +1,8 @@
-//! A hub as plain collections: every event that ever was, and how many of each channel have left.
+//! A model of a hub as plain collections: every event that was published, and how many of each
+//! channel were lost.
 //!
-//! It does not foretell what leaves when room is wanted. It sees what has left, and judges whether
-//! that was allowed.
+//! The model does not predict what is evicted if memory is needed. It looks at what was evicted,
+//! and checks whether that was allowed.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -20,16 +21,16 @@ pub struct Logged {
     blocks: usize,
 }
 
-/// A channel, known to the hub or forgotten.
+/// A channel, with or without a record in the hub.
 #[derive(Default)]
 pub struct Channel {
-    /// All its events; the first `lost` of them are gone.
+    /// All its events; the first `lost` of them are lost.
     pub log: Vec<Logged>,
     pub lost: usize,
-    /// The place of the newest that is gone, or what was inherited.
+    /// The newest lost event, or what was inherited.
     pub low_watermark: LogOrder,
     known: bool,
-    /// Streams of each slot that has joined.
+    /// The streams of each slot that has joined.
     pub joined: BTreeMap<usize, (Membership, u32)>,
 }
 
@@ -39,12 +40,12 @@ impl Channel {
     }
 }
 
-/// What an operation was about to do when it made room.
+/// What an operation was about to do when it freed memory.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Wanted<'a> {
-    /// Nothing: only what is too old may have left.
+    /// Nothing: only expired events may be removed.
     Nothing,
-    /// So many blocks, for this channel.
+    /// It needed this many blocks for this channel.
     Blocks(usize, &'a str),
 }
 
@@ -59,19 +60,20 @@ pub struct Model {
     blocks: usize,
 }
 
-/// A publisher's key and what it made.
+/// An idempotency key and what it has published.
 pub struct Key {
     pub name: (String, u8),
     pub ids: Vec<Id>,
     born: u64,
 }
 
-/// What left in one operation, of one channel.
+/// What one operation evicted from one channel.
 struct Left {
     name: String,
-    /// Blocks of what the channel held before the operation appended any, less what left.
+    /// The blocks of the channel's events before the operation appended any, without the evicted
+    /// ones.
     rest: usize,
-    /// Blocks of the newest that left.
+    /// The blocks of the newest evicted event.
     last: usize,
     any_old: bool,
     any_young: bool,
@@ -96,7 +98,7 @@ impl Model {
         self.history.age > 0 && event.born + self.history.age <= self.now.mono
     }
 
-    /// Appends what was published, and tells its ids.
+    /// Appends what was published, and returns its ids.
     pub fn append(&mut self, channel: &str, events: &[(String, usize)]) -> Vec<Id> {
         let first = self.next_stamp();
         let mut ids = Vec::new();
@@ -116,7 +118,7 @@ impl Model {
         ids
     }
 
-    /// An administrator has ended the streams of a channel, or dropped its events.
+    /// Ends the streams of a channel, or deletes its events.
     pub fn end_streams(&mut self, name: &str) -> bool {
         let known = self.channels.get(name).is_some_and(|channel| channel.known);
         self.head += u64::from(known);
@@ -141,7 +143,8 @@ impl Model {
         }
     }
 
-    /// The ids of a key that must be known; and those that may be, for it could have been dropped.
+    /// Returns the ids of a key that must be remembered, and those that may be, because the key
+    /// could have been dropped.
     pub fn key(&self, name: &(String, u8)) -> Option<&[Id]> {
         let young = |key: &&Key| key.born + 120_000 > self.now.mono;
         let key = self.keys.iter().rev().find(|key| key.name == *name).filter(young)?;
@@ -152,7 +155,7 @@ impl Model {
         self.keys.push_back(Key { name, ids, born: self.now.mono });
     }
 
-    /// Whether so many blocks for this channel could be had at all.
+    /// Returns whether this many blocks for this channel could be freed at all.
     pub fn could_fit(&self, hub: &Hub, wanted: usize, channel: &str) -> bool {
         let heard = self.channels.iter().filter(|(name, channel_of)| {
             !channel_of.joined.is_empty() || (*name == channel && channel_of.known)
@@ -161,8 +164,8 @@ impl Model {
         wanted + pinned < self.blocks
     }
 
-    /// Takes over what the hub has dropped, and judges it. `appended`: events that the operation
-    /// added to the channel that it wanted blocks for.
+    /// Takes over what the hub has evicted, and checks it. `appended` is the number of events that
+    /// the operation added to the channel for which it needed blocks.
     pub fn sync(&mut self, hub: &Hub, wanted: Wanted<'_>, appended: usize) {
         let mut left = Vec::new();
         for name in self.channels.keys().cloned().collect::<Vec<_>>() {
@@ -204,7 +207,8 @@ impl Model {
         left
     }
 
-    /// Which channels were forgotten, and which are new. Returns how many were forgotten.
+    /// Finds which channels' records were removed, and which are new. Returns how many were
+    /// removed.
     fn sync_records(&mut self, hub: &Hub, wanted: Wanted<'_>) -> usize {
         let mut forgot = 0;
         for (name, channel) in &mut self.channels {
@@ -228,7 +232,8 @@ impl Model {
         forgot
     }
 
-    /// The oldest keys may go: by age, by their share of the zone, or when nothing else is left.
+    /// The oldest keys may be dropped: by age, by their share of the zone, or if nothing else is
+    /// left.
     fn sync_keys(&mut self, hub: &Hub, wanted: Wanted<'_>, appended: usize) {
         let count = hub.region.get(header::KEY_COUNT) as usize;
         assert!(count <= self.keys.len());
@@ -248,7 +253,7 @@ impl Model {
         assert!(count <= share.max(1));
     }
 
-    /// Whether what left was the right to leave (design: what is owed and what goes first).
+    /// Checks that the right events were evicted: what is owed goes last.
     fn judge(&self, hub: &Hub, wanted: Wanted<'_>, appended: usize, left: &[Left], forgot: usize) {
         let Wanted::Blocks(blocks, target) = wanted else { return };
         let new = |name: &str| if name == target { appended } else { 0 };
@@ -284,7 +289,7 @@ impl Model {
         self.no_more_than_needed(hub, blocks, left, forgot);
     }
 
-    /// Nothing more was freed once there was room.
+    /// Checks that nothing was evicted once there was enough memory.
     fn no_more_than_needed(&self, hub: &Hub, blocks: usize, left: &[Left], forgot: usize) {
         if left.iter().any(|left| left.any_old) {
             return;
@@ -295,7 +300,7 @@ impl Model {
         assert!(free < largest.max(record), "{free} blocks free, {blocks} were wanted");
     }
 
-    /// What is retained of these channels behind a place, in order.
+    /// Returns what these channels retain after a position, in order.
     pub fn behind(
         &self,
         names: &BTreeSet<String>,

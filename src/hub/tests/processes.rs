@@ -1,9 +1,9 @@
-//! Processes that publish, read and listen, and are killed at random moments, many of them with the
-//! lock in hand. A reader that lives sees every event that was acknowledged, once, whole and in its
-//! writer's order.
+//! Processes that publish, read, and listen, and are killed at random moments, many of them while
+//! they hold the lock. A reader that lives sees every event that was acknowledged, once, complete,
+//! and in its writer's order.
 //!
-//! The processes are this test program again, started with an environment that tells them to be
-//! children. They run until they are killed.
+//! The processes are this test program again, started with an environment that makes them children.
+//! They run until they are killed.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -14,10 +14,11 @@ use std::time::{Duration, Instant, SystemTime};
 use super::random::Random;
 use super::*;
 
-/// Tells a child what it is: the file of the hub, its number, whether it may outrun the reader.
+/// The variable with a child's parameters: the file of the hub, its number, and whether it may
+/// outrun the reader.
 const CHILD: &str = "HUB_TEST_CHILD";
-/// Words of the board behind the hub in the file: the reader's position, then what each child was
-/// told to be accepted.
+/// The words after the hub in the file: the reader's position, and then what each child's last
+/// accepted publish was.
 const BOARD: usize = 4096;
 const CHANNELS: [&str; 3] = ["one", "two", "three"];
 
@@ -27,7 +28,7 @@ fn now() -> Now {
     Now { mono: ms, wall: ms }
 }
 
-/// A hub in a file, and the board behind it.
+/// A hub in a file, and the words after it.
 struct Shared {
     hub: Hub,
     board: Region,
@@ -46,7 +47,7 @@ fn open(path: &PathBuf) -> Shared {
     Shared { hub: Hub::attach(region).unwrap(), board }
 }
 
-/// The data of a writer's event, which nobody else could have made; `rest` events of its batch
+/// Returns the data of a writer's event, which no other writer creates. `rest` events of its batch
 /// follow it.
 fn data_of(writer: usize, seq: u64, rest: usize) -> String {
     let mut random = Random::new(writer as u64 * 1_000_003 + seq);
@@ -68,7 +69,7 @@ fn work(path: &PathBuf, writer: usize, paced: bool) {
     let mut seq = 0;
     let end = Instant::now() + Duration::from_secs(60);
     while Instant::now() < end {
-        // As far behind as the ring and the zone allow, so that nothing need be lost.
+        // As far behind as the ring and the zone allow, so that nothing has to be lost.
         if paced && hub.head().saturating_sub(board.get(0)) > 200 {
             std::thread::yield_now();
             continue;
@@ -123,16 +124,16 @@ fn start(path: &std::path::Path, writer: usize, pace: &str) -> Child {
         .unwrap()
 }
 
-/// A stream on all channels, as a worker keeps it: live without the lock, from the lists when it is
+/// A stream of all channels, as a worker keeps it: live without the lock, and replayed if it is
 /// behind.
 struct Reader {
     members: Vec<Membership>,
     at: u64,
     gaps: usize,
     behind: usize,
-    /// Of each writer, the last that was seen.
+    /// The last event of each writer that was seen.
     seen: BTreeMap<usize, Seen>,
-    /// Of what stands at or before this position, some was told as lost.
+    /// At or before this position, events were reported as lost.
     told: u64,
 }
 
@@ -140,7 +141,7 @@ struct Reader {
 struct Seen {
     position: u64,
     seq: u64,
-    /// How many of its batch had to follow.
+    /// How many events of its batch had to follow.
     rest: usize,
 }
 
@@ -191,7 +192,7 @@ impl Reader {
         assert!(text == data_of(writer, seq, rest), "torn: {text}");
         let last = self.seen.insert(writer, Seen { position, seq, rest }).unwrap_or_default();
         if seq != last.seq + 1 {
-            // What was told as lost may stand between events that were not.
+            // Events that were reported as lost may be between others that were not.
             assert!(last.position < self.told, "{seq} of {writer} came after {}", last.seq);
             assert!(seq > last.seq);
         } else if last.position > 0 {
@@ -239,7 +240,7 @@ impl Killing {
         self.shared.board.set(0, self.reader.at);
     }
 
-    /// Starts and kills children for as long as the test takes; reads all the while.
+    /// Starts and kills children for as long as the test takes, and reads meanwhile.
     fn run(&mut self) {
         let mut random = Random::new(self.started as u64);
         let end = Instant::now() + duration();
@@ -271,7 +272,7 @@ impl Killing {
         child.wait().unwrap();
     }
 
-    /// Nobody is left: their slots can all be taken.
+    /// Checks that no process is left: all slots can be claimed.
     fn all_slots_are_free_again(&self) {
         let hub = &self.shared.hub;
         let mut died = 0;

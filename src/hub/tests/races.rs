@@ -1,5 +1,5 @@
-//! Readers without the lock beside a writer that uses everything again as fast as it can. Under Miri
-//! these few steps meet memory orders that no test machine shows.
+//! Readers without the lock beside a writer that reuses memory as fast as it can. Under Miri, these
+//! few steps show memory orders that no test machine shows.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -9,7 +9,7 @@ use super::*;
 
 const CHANNELS: [&str; 3] = ["a", "b", "c"];
 
-/// Steps of a test that is also bounded by time.
+/// The steps of a test that is also bounded by time.
 fn steps(of_miri: u64) -> impl Iterator<Item = u64> {
     let end = Instant::now() + Duration::from_millis(400);
     let last = if cfg!(miri) { of_miri } else { u64::MAX };
@@ -17,11 +17,12 @@ fn steps(of_miri: u64) -> impl Iterator<Item = u64> {
 }
 
 /// Reads the positions that `pick` takes from the head, while events of `size` bytes are published
-/// on three channels in turn. Whatever is read is whole, and of the channel that it says.
+/// on three channels in turn. Whatever is read is complete, and belongs to the channel that it
+/// names.
 fn read_beside_a_writer(hub: &Hub, size: usize, of_miri: u64, pick: impl Fn(u64, u64) -> u64) {
     let claim = hub.claim_slot().unwrap();
     let filler = hub.join(claim, b"filler", at(0)).unwrap();
-    // Three, so that what takes an entry's place in the ring is not of the same channel.
+    // Three, so that the event that takes an entry's place in the ring is of another channel.
     let members = CHANNELS.map(|name| hub.join(claim, name.as_bytes(), at(0)).unwrap());
     let before = hub.head();
     let data_of = |position: u64| match position > before {
@@ -60,7 +61,7 @@ fn read_beside_a_writer(hub: &Hub, size: usize, of_miri: u64, pick: impl Fn(u64,
 #[test]
 fn no_torn_event_is_given_from_a_zone_that_turns_over() {
     let hub = hub_of(Plan::minimum_bytes(8, 2_000), 2_000, 1, 0);
-    // The oldest that may be there: it is the next to be taken away.
+    // The oldest event that may exist: it is the next to be evicted.
     let held = hub.layout.blocks as u64 / 12;
     read_beside_a_writer(&hub, 1_600, 40, |head, turn| head.saturating_sub(held - turn % 6));
 }
@@ -69,12 +70,12 @@ fn no_torn_event_is_given_from_a_zone_that_turns_over() {
 fn no_ring_entry_is_mistaken_for_another() {
     let hub = hub_of(1 << 20, 200, 1, 0);
     let ring = hub.layout.ring as u64;
-    // Filled, so that it turns over from the first step on.
+    // Filled, so that events are evicted from the first step on.
     let batch = [event(b""); 64];
     while hub.head() < 2 * ring {
         hub.publish(b"filler", &batch, None, at(0)).unwrap();
     }
-    // The oldest that the ring can name: its entry is the next to be overwritten.
+    // The oldest event that the ring can name: its entry is the next to be overwritten.
     let edge = |head: u64, turn| head.saturating_sub(ring - 1 - turn % 3);
     read_beside_a_writer(&hub, 8, 60, edge);
 }
@@ -111,7 +112,7 @@ fn what_was_forgotten_is_not_read_and_its_neighbours_are() {
             thread::yield_now();
         }
     });
-    // The newest of the other channel is retained, whatever waits to be freed.
+    // The newest event of the other channel is retained, whatever waits to be freed.
     let found = hub.descriptor(hub.head()).unwrap();
     assert!(hub.copy(found, at(0), &mut EventCopy::default()));
 }
@@ -122,7 +123,7 @@ fn either_the_process_is_woken_or_it_sees_the_event() {
     let hub = roomy();
     let claim = hub.claim_slot().unwrap();
     for round in 0..rounds {
-        // It rang a moment ago: only who sees it hushed rings it again.
+        // The process was woken a moment ago: it is woken again only if it has cleared that.
         while hub.needs_wakeup(claim.slot, at(0)) {}
         let before = hub.head();
         let ready = AtomicU64::new(0);

@@ -1,4 +1,4 @@
-//! Numbers that look like chance and come again with the same seed (splitmix64).
+//! Pseudorandom numbers that are the same for the same seed (splitmix64).
 
 pub struct Random(u64);
 
@@ -15,12 +15,12 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number below `end`.
+    /// Returns a number below `end`.
     pub fn below(&mut self, end: u64) -> u64 {
         self.next() % end
     }
 
-    /// One of these.
+    /// Returns one of these.
     pub fn of<T: Clone>(&mut self, choice: &[T]) -> T {
         choice[self.below(choice.len() as u64) as usize].clone()
     }

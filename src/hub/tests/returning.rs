@@ -1,5 +1,5 @@
-//! What clients get that return, begin or fall behind: the events that are there, and one gap for
-//! those that are not.
+//! What clients receive that resume, start, or fall behind: the events that exist, and one gap
+//! event for those that do not.
 
 use super::*;
 
@@ -12,7 +12,7 @@ fn a_burst_beyond_count_is_retained_while_memory_is_free() {
     for i in 1..=500 {
         put(&hub, "burst", &i.to_string(), at(0));
     }
-    // A stream in progress and one that returns get all; one that is new gets what is owed.
+    // An open stream and a client that resumes receive all; a new client receives what is owed.
     let (gaps, given) = resumed(&hub, &[member], &first.to_string(), at(0));
     assert_eq!((gaps, given.len()), (0, 500));
     let mut cursor = ReplayCursor::since(1, Default::default(), 501, [member].into_iter());
@@ -36,7 +36,7 @@ fn events_that_are_too_old_are_never_read() {
     assert_eq!(resumed(&hub, &[member], &first.to_string(), at(1_001)), (1, vec!["young".into()]));
     let beginning = hub.begin(&[member], &Resume::From(first.to_string().into()), at(1_001));
     let mut cursor = beginning.unwrap().cursor.unwrap();
-    // It ages between the beginning and the first slice.
+    // It expires between the start and the first batch.
     assert!(all_of(&hub, &mut cursor, 64, at(1_500)).1.is_empty());
     hub.check_settled();
 }
@@ -84,7 +84,7 @@ fn an_overtaken_client_receives_one_gap() {
     let slice = hub.slice_of(&mut cursor, 5, usize::MAX, at(0)).unwrap();
     assert_eq!((slice.gap, slice.events.len()), (None, 5));
     slice.events.iter().for_each(|found| cursor.delivered(found));
-    // While it waits, everything up to `until` goes, and more.
+    // While it waits, everything up to `until` is evicted, and more.
     put_some(1_000);
     let (mut gaps, given) = all_of(&hub, &mut cursor, 5, at(0));
     assert!(given.is_empty());
@@ -129,7 +129,7 @@ fn a_pursuit_looks_for_its_beginning_once() {
     assert!(format!("{cursor:?}").contains("Seek"));
     let slice = hub.slice_of(&mut cursor, 1, usize::MAX, at(0)).unwrap();
     cursor.delivered(&slice.events[0]);
-    // To walk back anew with each slice would cost the square of what is missed.
+    // Searching backwards again with each batch would take quadratic time.
     assert!(!format!("{cursor:?}").contains("Seek"));
     assert_eq!(all_of(&hub, &mut cursor, 7, at(0)).1.len(), 599);
 }
@@ -145,7 +145,7 @@ fn without_history_nothing_is_replayed_and_a_gap_is_sent() {
     assert_eq!(resumed(&hub, &[member], &first.to_string(), at(0)), (1, vec![]));
     assert_eq!(resumed(&hub, &[member], &last.to_string(), at(0)), (0, vec![]));
     assert_eq!(resumed(&hub, &[member], "nonsense", at(0)), (1, vec![]));
-    // Streams in progress still get all.
+    // Open streams still receive all.
     let mut cursor = ReplayCursor::since(0, Default::default(), 2, [member].into_iter());
     assert_eq!(all_of(&hub, &mut cursor, 64, at(0)), (vec![], vec!["1".into(), "2".into()]));
 }
@@ -161,7 +161,8 @@ fn a_client_that_resumes_from_a_gap_receives_no_second_gap() {
         put(&hub, ["a", "b"][i % 2], &i.to_string(), at(i as u64 / 3));
     }
     for id in [first.to_string(), "0-0".into(), "evil".into()] {
-        // One channel at a time: of two, one may have lost what is newer than the other's oldest.
+        // One channel at a time: of two, one may have lost what is newer than the other's oldest
+        // event.
         for members in [&members[..1], &members[1..]] {
             let beginning = hub.begin(members, &Resume::From(id.clone().into()), at(0)).unwrap();
             let (gaps, given) = all_of(&hub, &mut beginning.cursor.unwrap(), 7, at(0));

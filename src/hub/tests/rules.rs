@@ -1,4 +1,4 @@
-//! What the zone promises to channels when it is full, and what it never does.
+//! What the zone guarantees to channels when it is full, and what it never does.
 
 use super::*;
 use crate::hub::memory::layout::{event as event_words, header, pair};
@@ -26,7 +26,7 @@ fn what_quiet_channels_are_owed_outlives_a_flood_of_ten_zones() {
 
 #[test]
 fn a_flood_of_owed_events_takes_nothing_from_those_who_hold_less_than_half() {
-    // All is owed: only who holds most may give.
+    // Everything is owed, so only the channel that holds most may lose an event.
     let hub = small(1_000_000);
     let middle = blocks(&hub) / 4;
     for i in 0..middle {
@@ -47,7 +47,7 @@ fn the_first_to_give_is_never_one_that_another_outweighs_twice() {
     let names: Vec<String> = (0..8).map(|i| format!("c{i}")).collect();
     let mut held = vec![0; names.len()];
     for i in 0..6 * blocks(&hub) {
-        // Channels of very different weights, all growing.
+        // Channels of very different sizes, all growing.
         let n = (i * i + i / 7) % 64;
         let channel = (usize::BITS - n.leading_zeros()) as usize;
         let Some(name) = names.get(channel) else { continue };
@@ -84,7 +84,7 @@ fn idle_channels_go_before_owed_events() {
     hub.check_settled();
     assert_eq!(hub.stats().counter(Counter::Evicted), 0);
     assert_eq!(hub.retained(b"owed").len(), blocks(&hub) / 2 + 100);
-    // The longest idle went first.
+    // The longest idle channel was removed first.
     assert!(!hub.knows(idle(0).as_bytes()) && hub.knows(idle(left - 1).as_bytes()));
 }
 
@@ -128,7 +128,7 @@ fn what_fits_an_emptied_zone_is_never_refused() {
     hub.publish(name.as_bytes(), &batch, Some(b"k"), at(0)).unwrap();
     hub.check_settled();
     assert_eq!(hub.retained(name.as_bytes()).len(), room / 4);
-    // And once more, when all of it belongs to the channel that needs the room.
+    // And again, when all of it belongs to the channel that needs memory.
     hub.publish(name.as_bytes(), &batch, Some(b"l"), at(0)).unwrap();
     hub.check_settled();
 }
@@ -137,7 +137,7 @@ fn what_fits_an_emptied_zone_is_never_refused() {
 fn a_publish_that_can_never_fit_takes_nothing_from_others() {
     let hub = hub_of(Plan::minimum_bytes(8, 4096), 4096, 10, 0);
     let claim = hub.claim_slot().unwrap();
-    // Channels with subscribers cannot go: they count as well.
+    // Channels with subscribers cannot be removed, so they count as well.
     for i in 0..blocks(&hub) / 2 {
         hub.join(claim, format!("heard{i}").as_bytes(), at(0)).unwrap();
     }
@@ -208,7 +208,7 @@ fn a_torn_length_is_never_followed() {
     let guard = hub.lock().unwrap();
     let record = guard.find(b"a").unwrap();
     let block = guard.word(record, layout::channel::EVENTS) as u32;
-    // What a reader may meet while the block is being used again: any words at all.
+    // What a reader may find while the block is reused: any words at all.
     hub.region.set(hub.layout.block(block, event_words::OWNER), pair(record, 4097));
     hub.region.set(hub.layout.next(block), u64::from(block));
     let mut copied = EventCopy::default();
@@ -222,7 +222,7 @@ fn a_torn_length_is_never_followed() {
 
 #[test]
 fn nobody_can_know_which_names_share_a_bucket() {
-    // Ids tell the tag, so it must not be all that the hash depends on.
+    // Ids contain the tag, so the hash must not depend on it alone.
     let hashes = [small(1), small(1)].map(|hub| hub.lock().unwrap().hash(b"name"));
     assert_ne!(hashes[0], hashes[1]);
 }
@@ -237,7 +237,7 @@ fn counters_of_the_zone_are_exact() {
         (stats.channels, stats.retained_events, stats.counter(Counter::EventsIn)),
         (1, 1, 1)
     );
-    // A record, and 1,007 bytes behind a head of 40: nine blocks.
+    // A record, and 1,007 bytes after a head of 40: nine blocks.
     assert_eq!(stats.zone_used_bytes, 10 * 128);
     assert_eq!(hub.region.get(header::FRESH), 11);
 }
@@ -250,7 +250,7 @@ fn what_comes_while_older_events_are_forgotten_stays() {
     let holds = || layout::low(hub.region.get(layout::header::HOLD));
     let before = holds();
     hub.forget_up_to(b"a", position, at(0)).unwrap();
-    // Nothing can come between the look and the forgetting: they are one hold of the lock.
+    // Nothing can come between looking and deleting: they are one hold of the lock.
     assert_eq!((holds() - before, hub.retained(b"a").len()), (1, 0));
     put(&hub, "a", "new", at(0));
     hub.forget_up_to(b"a", position, at(0)).unwrap();

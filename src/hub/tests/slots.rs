@@ -1,5 +1,5 @@
-//! Seats, bells and the lock, when their owners die or stop. A thread that ends stands for a process
-//! that was killed: the kernel frees its robust mutexes in the same way.
+//! Slots, wake-ups, and the lock, when their owners die or stop. A thread that ends stands for a
+//! process that was killed: the kernel releases its robust mutexes in the same way.
 
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,7 +10,7 @@ use super::*;
 use crate::hub::memory::layout::{header, slot};
 use crate::hub::memory::region::Died;
 
-/// Runs something in a process of its own, which then dies.
+/// Runs a function in a process of its own, which then dies.
 fn in_one_that_dies<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     thread::scope(|scope| scope.spawn(work).join().unwrap())
 }
@@ -51,7 +51,7 @@ fn a_slot_of_a_dead_process_can_be_claimed_before_it_is_reaped() {
     let again = hub.claim_slot().unwrap();
     assert_eq!(again.slot, dead.slot);
     assert_eq!(hub.subscribers(member).unwrap(), 0);
-    // A bell that rang for the dead one does not keep the new one from being woken.
+    // A wake-up of the dead process does not keep the new one from being woken.
     assert!(hub.needs_wakeup(again.slot, at(1)));
 }
 
@@ -153,7 +153,7 @@ fn a_death_in_a_change_is_mended_by_the_next_owner_of_the_lock() {
         let died = in_one_that_dies(|| {
             hub.region.die_before(stores);
             let end = catch_unwind(AssertUnwindSafe(|| {
-                // Not given back, as if the process had been killed.
+                // Not released, as if the process had been killed.
                 let guard = std::mem::ManuallyDrop::new(hub.lock().unwrap());
                 let record = guard.find(b"a").unwrap();
                 guard.evict(record, &mut Budget::for_hold());
@@ -193,7 +193,7 @@ fn a_death_is_noticed_whoever_comes_across_it() {
         work(&hub, living);
         assert_eq!((hub.subscribers(member).unwrap(), hub.stats().subscribers), (0, 0));
         assert_eq!(hub.stats().counter(Counter::EndedExit), 7);
-        // Somebody still has to wake the others, once.
+        // One process still has to wake the others, once.
         assert_eq!((hub.reap_dead(), hub.reap_dead()), (wakes, false));
     }
 }
@@ -219,7 +219,7 @@ fn a_holder_that_keeps_the_lock_is_waited_for_once() {
         }
         let thousand = start.elapsed();
         assert!(thousand < once * 100, "{thousand:?} against {once:?} for one");
-        // Another process knows nothing of it, and waits once.
+        // Another process does not know of it, and waits once.
         assert!(!Hub::attach(hub.region.clone()).unwrap().is_stuck());
     });
     assert!(!hub.is_stuck());
@@ -240,7 +240,7 @@ fn a_lock_that_is_free_again_is_not_stuck_whatever_its_holder_left() {
     let mutex = crate::hub::RobustLock::at(hub.region.words(header::LOCK, crate::hub::LOCK_WORDS));
     let (held, release) = (std::sync::Barrier::new(2), std::sync::Barrier::new(2));
     thread::scope(|scope| {
-        // It does not get so far as to say that it holds the lock.
+        // It does not get as far as storing that it holds the lock.
         scope.spawn(|| {
             assert_eq!(mutex.try_lock(|| {}), crate::hub::Attempt::Taken);
             held.wait();
@@ -259,7 +259,7 @@ fn a_lock_that_is_free_again_is_not_stuck_whatever_its_holder_left() {
         release.wait();
     });
     assert!(!hub.is_stuck());
-    // One that dies while it is waited for.
+    // A holder that dies while it is waited for.
     thread::scope(|scope| {
         let holder = scope.spawn(|| {
             std::mem::forget(hub.lock().unwrap());
@@ -312,7 +312,7 @@ fn no_wake_up_is_lost() {
                         written.fetch_add(1, Ordering::SeqCst);
                     }
                     if i % 97 == 0 {
-                        // This one was killed before its write: the next rings again, in 50 ms.
+                        // This one was killed before its write: the next wakes again, after 50 ms.
                         written.fetch_add(u64::from(i + 97 > EVENTS / 2), Ordering::SeqCst);
                     }
                 }

@@ -1,4 +1,4 @@
-//! A process that is stopped with the lock in hand. It is this test program again.
+//! A process that is stopped while it holds the lock. It is this test program again.
 
 use std::fs::File;
 use std::io::Write;
@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use super::*;
 
-/// Tells a child what it is: the path of the hub's file.
+/// The variable with a child's parameter: the path of the hub's file.
 const CHILD: &str = "HUB_TEST_STOPPED_CHILD";
 const BYTES: usize = 1 << 18;
 
@@ -23,8 +23,8 @@ fn a_child_that_stops() {
     let guard = hub.lock_patiently();
     let itself = std::process::id().to_string();
     Command::new("kill").args(["-STOP", &itself]).status().unwrap();
-    // This thread may run for a moment longer than the one that the signal reached: it must not give the
-    // lock back before it is told to.
+    // This thread may run for a moment longer than the one that the signal reached. It must not
+    // release the lock before it is allowed to.
     std::io::stdin().read_line(&mut String::new()).unwrap();
     drop(guard);
 }

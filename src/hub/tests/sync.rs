@@ -1,4 +1,5 @@
-//! In step with Redis: what is known of a channel, what is missing, who may write, and who waits.
+//! The sync state of channels: what is known of a channel, what is missing, who may write, and
+//! which streams wait.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -6,7 +7,7 @@ use std::thread;
 use super::lease::{id, incoming, joined, joined_of, up_to, Joined};
 use super::*;
 
-/// All slices of a look through the table.
+/// Returns all parts of a walk through the channel table.
 fn all_slices(look: impl Fn(usize) -> (Vec<Vec<u8>>, Option<usize>)) -> Vec<Vec<u8>> {
     let (mut all, mut from) = (Vec::new(), Some(0));
     while let Some(bucket) = from {
@@ -55,7 +56,8 @@ fn a_channel_that_was_left_is_known_up_to_its_newest() {
     let member = joined.subscribe_only("a");
     assert_eq!(known(&joined, member), SyncState::Left(id(100).into()));
     joined.catch_up("a", member, &[150, 250], Loss::Nothing);
-    // Their own numbers, though the mark is above them: who comes from elsewhere is served exactly.
+    // Their own ids, though the high watermark is above them, so that clients from elsewhere are
+    // served exactly.
     assert_eq!(joined.resumed(&[a], "150-0"), (false, "250".into()));
     assert_eq!(joined.last_id("a"), "250-0");
     joined.hub.check_settled();
@@ -86,7 +88,7 @@ fn after_an_interruption_what_was_missed_is_placed_behind_what_was_had() {
     assert_eq!(known(&joined, members[0]), SyncState::Interrupted(id(100).into()));
     joined.catch_up("a", members[0], &[200], Loss::Nothing);
     assert!(joined.hub.in_sync(&[a]) && !joined.hub.in_sync(&[a, b]));
-    // Too late for its number: streams of both have been sent 200.
+    // Too late for its id: streams of both have received 200.
     joined.catch_up("b", members[1], &[150], Loss::Nothing);
     assert!(joined.hub.in_sync(&[a, b]));
     assert_eq!(joined.resumed(&[a, b], "200-0"), (false, "150".into()));
@@ -102,7 +104,7 @@ fn an_interrupted_channel_stays_so_until_it_is_left_or_caught_up() {
     let member = joined.subscribe_only("a");
     joined.hub.set_out_of_sync(joined.token, member).unwrap();
     assert!(!joined.hub.in_sync(&[a]));
-    // Whatever becomes of the connection, and of all other channels.
+    // Whatever happens to the connection, and to all other channels.
     for _ in 0..2 {
         joined.connect();
         joined.hub.settled(joined.token).unwrap();
@@ -114,7 +116,7 @@ fn an_interrupted_channel_stays_so_until_it_is_left_or_caught_up() {
     joined.live("b", 200);
     joined.catch_up("a", member, &[150], Loss::Nothing);
     assert!(joined.hub.in_sync(&[a, b]));
-    // Its streams were sent 200: it is placed behind that.
+    // Its streams have received 200, so the event is placed after that.
     assert_eq!(joined.resumed(&[a, b], "200-0"), (false, "150".into()));
     joined.hub.set_out_of_sync(joined.token, member).unwrap();
     joined.hub.leave(a).unwrap();
@@ -262,7 +264,8 @@ fn joining_a_channel_that_the_holder_leaves_requests_a_sync() {
             let left = patiently(|| hub.leave_unsubscribed(joined.token, member));
             (left, worker.join().unwrap())
         });
-        // Who saw it in step is heard, and the bridge stays; else it says that the channel is wanted.
+        // A process that saw it in sync is counted, and the holder stays. Otherwise it requests a
+        // sync.
         assert!(if left { wanted } else { in_sync != wanted }, "{left} {in_sync} {wanted}");
         hub.leave(mine).unwrap();
         if !left {

@@ -1,4 +1,5 @@
-//! What a search does under the lock: a look into some buckets, and the next slice of what was found.
+//! The part of a pattern replay that needs the lock: scanning some buckets, and building the next
+//! batch.
 
 use crate::hub::budget::Budget;
 use crate::hub::listeners::pattern_replay::{
@@ -12,7 +13,7 @@ use crate::hub::memory::layout::{channel, event, header, high, low};
 use crate::hub::Now;
 
 impl Guard<'_> {
-    /// Goes on looking for matching channels. True at the end of the table.
+    /// Continues the scan for matching channels. Returns true at the end of the table.
     pub(super) fn scan_on(
         &self,
         replay: &mut PatternReplay,
@@ -34,7 +35,7 @@ impl Guard<'_> {
                 *bucket += 1;
                 continue;
             };
-            // It may have been forgotten since it was listed.
+            // The record may have been removed since it was listed.
             if self.is_record(record) {
                 self.name_into(record, &mut name);
                 let is_done = !replay.matches(&name, budget)
@@ -48,7 +49,7 @@ impl Guard<'_> {
         }
     }
 
-    /// The records in a bucket.
+    /// Iterates over the records in a bucket.
     fn records_of(&self, bucket: usize) -> impl Iterator<Item = u32> + '_ {
         let mut next = self.get(self.hub.layout.bucket(bucket as u32)) as u32;
         std::iter::from_fn(move || {
@@ -58,8 +59,8 @@ impl Guard<'_> {
         })
     }
 
-    /// Looks for the first event of a channel that the stream lacks, and for what it lost. False: the
-    /// budget is spent before that.
+    /// Finds the first event of a channel that the stream lacks, and what the channel has lost.
+    /// Returns false if the budget is spent first.
     fn scan_channel(
         &self,
         record: u32,
@@ -85,8 +86,8 @@ impl Guard<'_> {
         true
     }
 
-    /// The first event of a channel that the stream lacks, up to where the search goes; 0 if there is
-    /// none. `None`: the budget is spent before it is found.
+    /// Returns the first event of a channel that the stream lacks, up to the end of the replay, or
+    /// 0 if there is none. Returns `None` if the budget is spent first.
     fn first_of_channel(
         &self,
         record: u32,
@@ -101,7 +102,7 @@ impl Guard<'_> {
             Reach::Newest(count) => count,
             Reach::All | Reach::Loss => u64::MAX,
         };
-        // Often all of a channel is wanted: then nothing need be looked for.
+        // Often all events of a channel are wanted, and nothing has to be searched for.
         if oldest == 0 || !is_passed(replay, oldest) && u64::from(self.events(record)) <= count {
             return Some(oldest);
         }
@@ -110,7 +111,7 @@ impl Guard<'_> {
             Some(within) if self.is_retained(record, within.block, within.position) => {
                 (within.block, within.first, within.left)
             }
-            // All older ones have left as well.
+            // All older ones were evicted as well.
             Some(_) => return Some(oldest),
         };
         while block != 0 && left > 0 && !is_passed(replay, block) {
@@ -128,8 +129,9 @@ impl Guard<'_> {
         Some(first)
     }
 
-    /// This event or the first behind it that the client has not had elsewhere, if the search goes so
-    /// far. With a spent budget it is one that the client has had: that shows when its turn comes.
+    /// Returns `block`, or the first event after it that the client has not received elsewhere, up
+    /// to the end of the replay. If the budget is spent first, it returns an event that the client
+    /// may have received, which is checked when its turn comes.
     fn wanted_from(
         &self,
         replay: &PatternReplay,
@@ -144,14 +146,14 @@ impl Guard<'_> {
         (track.position <= replay.until()).then_some(track)
     }
 
-    /// What was missed while patterns were not subscribed to in Redis.
+    /// Records what was lost while patterns were not subscribed to in Redis.
     pub(super) fn record_pattern_losses(&self, replay: &mut PatternReplay, now: Now) {
         let names = std::mem::take(&mut replay.names);
-        // The client has been told of what was entered before a position of this hub that it names.
+        // The client already knows what was recorded before the position of this hub in its id.
         let gap_sent = Some(replay.after.position).filter(|at| *at != u64::MAX).unwrap_or(0);
         for record in names.iter().filter_map(|name| self.find(name)) {
             let low_watermark = self.low_watermark(record);
-            // Behind `until` it is told when the stream gets there.
+            // A loss after `until` is reported when the stream gets there.
             if low_watermark.place.position > gap_sent
                 && low_watermark.place.position <= replay.until()
             {
@@ -161,7 +163,8 @@ impl Guard<'_> {
         replay.names = names;
     }
 
-    /// Whether the client has had an event elsewhere, or its stream when the event happened.
+    /// Returns whether the client received an event elsewhere, or its stream did when the event was
+    /// published.
     fn is_excluded(&self, replay: &PatternReplay, block: u32) -> bool {
         self.was_seen(replay.seen, block)
             || replay.by == By::Position && is_earlier(self.word(block, event::BORN))
@@ -172,7 +175,7 @@ impl Guard<'_> {
         Track { key: replay.key(place, self.kind(block)), position: place.position, block }
     }
 
-    /// What comes next of that which was found.
+    /// Returns the next batch of the channels that were found.
     pub(super) fn batch(
         &self,
         replay: &mut PatternReplay,
@@ -233,15 +236,15 @@ impl Guard<'_> {
         })
     }
 
-    /// Whether an event is still there, and young enough.
+    /// Returns whether an event still exists and is not too old.
     fn is_there(&self, track: Track, now: Now) -> bool {
         let age = self.get(header::AGE);
         self.is_found(track.block, track.position)
             && (age == 0 || self.born(track.block).saturating_add(age) > now.mono)
     }
 
-    /// Whether the event at a position that was found in this block still is one of its channel. As long
-    /// as the event is there, the channel has its record.
+    /// Returns whether the event that was found in a block still exists at its position. As long as
+    /// it does, its channel has a record.
     fn is_found(&self, block: u32, position: u64) -> bool {
         self.get(self.hub.layout.stamp(block)) == position
             && self.is_retained(high(self.word(block, event::OWNER)), block, position)

@@ -1,5 +1,5 @@
-//! Where a stream begins: what a client has had, by the id that it comes with, and so what it first has
-//! to get.
+//! Determines where a stream starts: what the client has received, according to its id, and what it
+//! receives first.
 
 use crate::hub::budget::Budget;
 use crate::hub::log::position::{end, LogOrder};
@@ -11,31 +11,31 @@ use crate::hub::memory::layout::{channel, header, low};
 use crate::hub::Source;
 use crate::hub::{Hub, Membership, Now};
 
-/// What a client comes with.
+/// What a client resumes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Resume {
-    /// No id: it gets this many of the newest events of each channel, of what history owes.
+    /// No id. It receives up to this many of the newest events of each channel, within the history.
     Fresh {
-        /// How many.
+        /// The number of events.
         newest: u64,
     },
-    /// An id.
+    /// The client's id.
     From(Vec<u8>),
 }
 
-/// Where a stream begins.
+/// Where a stream starts.
 #[derive(Debug)]
 pub struct ReplayStart {
     /// The end of the log at that moment.
     pub end: LogOrder,
-    /// What the client has had of events that are not in the log yet.
+    /// What the client has received of events that are not in the log yet.
     pub seen: AlreadySeen,
-    /// What it first has to get; `None` if it begins at the end.
+    /// The replay that it needs first; `None` if it starts at the end.
     pub cursor: Option<Box<ReplayCursor>>,
 }
 
 impl Hub {
-    /// Where a stream of these channels begins.
+    /// Determines where a stream of these channels starts.
     pub fn begin(
         &self,
         channels: &[Membership],
@@ -66,12 +66,14 @@ impl Hub {
                 };
                 match origin {
                     Origin::Here(after) => (seen, Aim::Here, after, false),
-                    // Of the plain messages at the number itself nobody knows here which it has had.
+                    // Which of the plain messages at the id itself the client has received is
+                    // unknown here.
                     Origin::Elsewhere(high_watermark) => {
                         let after = LogOrder { entry_id: high_watermark, position: u64::MAX };
                         (seen, Aim::Elsewhere(high_watermark), after, false)
                     }
-                    // The id says nothing here: the client gets what is owed, behind a gap.
+                    // The id means nothing here, so the client receives what is owed, after a gap
+                    // event.
                     Origin::Unknown => (seen, Aim::Newest(owed), LogOrder::START, true),
                 }
             }
@@ -88,7 +90,7 @@ impl Hub {
         let tracks =
             channels.iter().map(|m| Track { record: m.record, next: Next::Begin, gap_sent: 0 });
         let mut cursor = ReplayCursor { course, gap_due, tracks: tracks.collect() };
-        // Nearly always all of it is found out at once.
+        // Nearly always, this finds everything at once.
         let is_known = guard.locate_all(&mut cursor, now, &mut Budget::for_visit());
         let is_empty = || channels.iter().all(|member| guard.events(member.record) == 0);
         if course.is_fresh && is_known && is_empty() {
@@ -99,7 +101,7 @@ impl Hub {
 }
 
 impl Guard<'_> {
-    /// The place of the newest event that a channel ever had.
+    /// Returns the order of the newest event that a channel ever had.
     pub(in crate::hub) fn newest_place(&self, record: u32) -> LogOrder {
         match low(self.word(record, channel::EVENTS)) {
             0 => self.low_watermark_by_id(record),

@@ -1,7 +1,6 @@
-//! Where the next event of one channel is that a pursuit still has to get. Finding it may take more
-//! steps than one hold of the lock has; what is known by then is kept for the next one. Events leave a
-//! channel the oldest first, so if the event has left at which a walk back to older ones stopped, all
-//! older ones have left as well.
+//! Finds the next event of one channel in a replay. That may take more steps than one hold of the
+//! lock has; the state is kept for the next hold. Events are evicted the oldest first, so if the
+//! event was evicted at which a search backwards stopped, all older ones were evicted as well.
 
 use crate::hub::budget::Budget;
 use crate::hub::log::position::{Kind, LogOrder, LowWatermark};
@@ -11,58 +10,60 @@ use crate::hub::memory::access::Guard;
 use crate::hub::memory::layout::{channel, event, header, high, low};
 use crate::sse::id::EntryId;
 
-/// One channel of a pursuit.
+/// One channel of a replay.
 #[derive(Debug)]
 pub struct Track {
     pub record: u32,
     pub next: Next,
-    /// The position up to which lost events of this channel have been told.
+    /// The position up to which a gap event covers the channel's losses.
     pub gap_sent: u64,
 }
 
-/// Which event of a channel comes next.
+/// The next event of a channel, or the state of the search for it.
 #[derive(Clone, Copy, Debug)]
 pub enum Next {
-    /// Nothing is known of how the stream begins with this channel.
+    /// It is not known yet how the stream starts with this channel.
     Begin,
-    /// Whether a plain message came while a number was the mark: this event and older ones say it.
+    /// Searching for a plain message that arrived while an id was the high watermark, in this event
+    /// and older ones.
     CheckPlain(EventAnchor),
-    /// The first event behind the pursuit's `after`: this one, which is behind it, or an older one.
-    /// `None`: not even the newest is known to be.
+    /// Searching for the first event after the replay's `after`: this event, which is after it, or
+    /// an older one. `None`: it is not known whether even the newest is after it.
     Seek(Option<EventAnchor>),
-    /// The event at which the newest `left` begin: this event and older ones are counted.
+    /// Searching for the event at which the newest `left` start, counting this event and older
+    /// ones.
     SeekNewest { at: EventAnchor, left: u64 },
-    /// The oldest that is there.
+    /// The oldest event.
     Oldest,
-    /// This one; if it has left, the oldest.
+    /// This event, or the oldest if this was evicted.
     At(EventAnchor),
-    /// The one behind this; if this has left, the oldest.
+    /// The event after this one, or the oldest if this was evicted.
     Behind(EventAnchor),
 }
 
-/// An event by the block in which it began, and its position: if the block has another one by now, the
-/// event has left.
+/// An event, given by its first block and its position. If the block has another position by now,
+/// the event was evicted.
 #[derive(Clone, Copy, Debug)]
 pub struct EventAnchor {
     pub block: u32,
     pub position: u64,
 }
 
-/// What a stream is to begin with.
+/// What a stream starts with.
 #[derive(Clone, Copy, Debug)]
 pub enum Aim {
-    /// So many of the newest events of each channel.
+    /// At most this many of the newest events of each channel.
     Newest(u64),
-    /// Everything behind a place of this hub.
+    /// Everything after a position of this hub.
     Here,
-    /// The same, and the client has had an unknown part of the plain messages that came while this was
-    /// the mark.
+    /// Everything after an id, of a client that has received an unknown part of the plain messages
+    /// that arrived while that id was the high watermark.
     Elsewhere(EntryId),
 }
 
 impl Guard<'_> {
-    /// Finds out where the next event of a channel is. `gap_due` is set if something was lost before a
-    /// stream begins. False: the budget is spent before that.
+    /// Finds the next event of a channel. Sets `gap_due` if something was lost before a stream
+    /// starts. Returns false if the budget is spent first.
     pub(super) fn locate_next(
         &self,
         course: &Course,
@@ -89,10 +90,10 @@ impl Guard<'_> {
         }
     }
 
-    /// How a stream begins with a channel, as far as that shows at once.
+    /// Determines how a stream starts with a channel, as far as that is known at once.
     fn start_channel(&self, course: &Course, track: &mut Track, gap_due: &mut bool) -> Next {
         let low_watermark = self.low_watermark(track.record);
-        // What has left behind the pursuit's end is told when the stream gets there.
+        // A loss after the end of the replay is reported when the stream gets there.
         track.gap_sent = low_watermark.place.position.min(course.until());
         let owes_nothing = self.get(header::COUNT) == 0;
         let newest = low(self.word(track.record, channel::EVENTS));
@@ -115,7 +116,8 @@ impl Guard<'_> {
         self.behind_after(track.record)
     }
 
-    /// Goes on to what is behind the pursuit's `after`, of which nothing is given if nothing is owed.
+    /// Continues with what is after the replay's `after`, of which nothing is replayed if nothing
+    /// is owed.
     fn behind_after(&self, record: u32) -> Next {
         match self.get(header::COUNT) {
             0 => self.newest(record, 0),
@@ -123,7 +125,7 @@ impl Guard<'_> {
         }
     }
 
-    /// The newest `count` events.
+    /// Selects the newest `count` events.
     fn newest(&self, record: u32, count: u64) -> Next {
         let newest = low(self.word(record, channel::EVENTS));
         if newest == 0 {
@@ -136,7 +138,7 @@ impl Guard<'_> {
         }
     }
 
-    /// Looks for a plain message that came while a number was the mark.
+    /// Searches for a plain message that arrived while an id was the high watermark.
     fn check_plain(
         &self,
         course: &Course,
@@ -156,12 +158,12 @@ impl Guard<'_> {
                 self.kind(block) == Kind::Placed && self.place(block).entry_id == high_watermark;
             block = self.earlier(block);
         }
-        // One that was not looked at yet may have left since the walk began.
+        // An event that was not looked at yet may have been evicted since the search started.
         *gap_due |= is_plain_at(self.low_watermark(track.record), high_watermark);
         Some(self.behind_after(track.record))
     }
 
-    /// Walks back to the first event behind `after`.
+    /// Searches backwards for the first event after `after`.
     fn seek(
         &self,
         course: &Course,
@@ -171,7 +173,7 @@ impl Guard<'_> {
     ) -> Option<Next> {
         let events = self.word(track.record, channel::EVENTS);
         let (oldest, newest) = (high(events), low(events));
-        // Often nothing on the channel is passed: then nothing need be looked for.
+        // Often all events of the channel are wanted, and nothing has to be searched for.
         if oldest == 0 || self.key(course, oldest) > course.after {
             return Some(Next::Oldest);
         }
@@ -193,7 +195,7 @@ impl Guard<'_> {
         Some(found.map_or(Next::Behind(self.anchor(newest)), Next::At))
     }
 
-    /// Walks back over the newest events, of those that the pursuit reaches.
+    /// Counts the newest events backwards, within the range of the replay.
     fn seek_newest(
         &self,
         course: &Course,
@@ -224,7 +226,7 @@ impl Guard<'_> {
         }
     }
 
-    /// Passes over events that the client has had elsewhere.
+    /// Skips events that the client has received elsewhere.
     fn skip_seen(&self, seen: AlreadySeen, track: &mut Track, budget: &mut Budget) -> bool {
         if seen == AlreadySeen::default() {
             return true;
@@ -240,7 +242,8 @@ impl Guard<'_> {
         true
     }
 
-    /// The next event of a channel for which `settle` has found out where it is, however far ahead; or 0.
+    /// Returns the next event of a channel that `locate_next` has found, even if it is after the
+    /// end of the replay, or 0.
     pub(super) fn candidate(&self, track: &Track) -> u32 {
         match track.next {
             Next::At(anchor) if self.is_present(track, anchor) => anchor.block,
@@ -257,17 +260,17 @@ impl Guard<'_> {
         EventAnchor { block, position: self.get(self.hub.layout.stamp(block)) }
     }
 
-    /// The event of the same channel that came before this one; or 0.
+    /// Returns the event before this one on its channel, or 0.
     pub(in crate::hub) fn earlier(&self, block: u32) -> u32 {
         high(self.word(block, event::LINKS))
     }
 
-    /// The event of the same channel that came behind this one; or 0.
+    /// Returns the event after this one on its channel, or 0.
     pub(in crate::hub) fn later(&self, block: u32) -> u32 {
         low(self.word(block, event::LINKS))
     }
 
-    /// The place of an event, as a pursuit orders them.
+    /// Returns the order of an event in the replay.
     pub(super) fn key(&self, course: &Course, block: u32) -> LogOrder {
         course.key(self.place(block), self.kind(block))
     }
@@ -278,21 +281,21 @@ fn is_plain_at(low_watermark: LowWatermark, high_watermark: EntryId) -> bool {
 }
 
 impl Course {
-    /// Whether something at a place of this hub is behind what the client has had.
+    /// Returns whether something in this hub is new to the client.
     fn is_new(&self, place: LogOrder, position: u64) -> bool {
-        // What was entered before a position of this hub the client has had, or was told of, though its
-        // number be above the mark of then: Redis can lose what no hub has ever seen.
+        // The client knows what was recorded before the position in its id, even if the id of that
+        // is above the high watermark of then: Redis can lose events that no hub has seen.
         let gap_sent = if self.after.position == u64::MAX { 0 } else { self.after.position };
         place > self.after
             && (position > gap_sent || self.is_merged && place.entry_id <= self.end.entry_id)
     }
 
-    /// The position up to which the pursuit goes.
+    /// Returns the position up to which the replay goes.
     pub(super) fn until(&self) -> u64 {
         self.end.position
     }
 
-    /// A place as the pursuit orders them.
+    /// Returns the order in which the replay sorts an event.
     pub(super) fn key(&self, place: LogOrder, kind: Kind) -> LogOrder {
         match self.order {
             Order::Id => place.by_id(kind),

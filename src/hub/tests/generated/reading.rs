@@ -1,10 +1,10 @@
-//! The reading half of the generated operations: where streams begin, what they are given, and what
+//! The reading half of the generated operations: where streams start, what they receive, and what
 //! is read without the lock.
 
 use super::*;
 
 impl Run {
-    /// One or more of the channels that one process has joined.
+    /// Returns one or more of the channels that one process has joined.
     fn some_channels(&mut self) -> Option<(BTreeSet<String>, Vec<Membership>)> {
         let (_, claim, _) = self.some_member()?;
         let mut names = BTreeSet::new();
@@ -21,7 +21,7 @@ impl Run {
         Some((names, members))
     }
 
-    /// A client with the id of some event, or with one that is not of this hub.
+    /// Generates a client with the id of some event, or with one that is not from this hub.
     fn some_id(&mut self) -> (Option<LogOrder>, String) {
         let stamps: Vec<LogOrder> = self
             .model
@@ -74,8 +74,9 @@ impl Run {
         self.returns_with_the_gaps_id(&members, &gaps, given);
     }
 
-    /// Who got only the gap event and returns with its id gets the same (of several channels also
-    /// what was surplus on one of them), and of one channel no second gap.
+    /// A client that received only the gap event and resumes with its id receives the same again
+    /// (of several channels also the surplus of one of them), and for one channel no second gap
+    /// event.
     fn returns_with_the_gaps_id(&self, members: &[Membership], gaps: &[Id], given: Vec<String>) {
         if let [gap] = gaps {
             let (again, mut same) = resumed(&self.hub, members, &gap.to_string(), self.model.now);
@@ -87,7 +88,7 @@ impl Run {
         }
     }
 
-    /// The newest of each channel, no more than `count`.
+    /// Returns the newest events of each channel, at most `count`.
     fn owed(&self, names: &BTreeSet<String>, count: usize) -> Vec<&model::Logged> {
         let newest = |name: &String| {
             let retained = self.model.channels[name].retained();
@@ -136,7 +137,7 @@ impl Run {
         self.gap_sent(&slice);
     }
 
-    /// A gap tells of all that is gone by now.
+    /// A gap event covers everything that is gone by now.
     fn gap_sent(&mut self, slice: &ReplayBatch) {
         let Some(followed) = &mut self.followed else { return };
         if slice.gap.is_some() {
@@ -157,7 +158,7 @@ impl Run {
         slice
     }
 
-    /// One more slice: the next of what was expected, or a gap before what is left out.
+    /// Receives one more batch: the next expected events, or a gap event before those left out.
     pub fn give_on(&mut self) {
         if self.followed.is_none() {
             return;
@@ -178,7 +179,7 @@ impl Run {
         if slice.done && handed == slice.events.len() {
             let until = followed.cursor.until();
             let low_watermark = |name: &String| self.model.channels[name].low_watermark.position;
-            // What is missing at the end was told, or is for the next pursuit to tell.
+            // What is missing at the end was reported, or is left to the next replay to report.
             let next_tells = followed.names.iter().any(|name| low_watermark(name) > until);
             assert!(followed.expected.is_empty() || next_tells);
             self.followed = None;
@@ -189,7 +190,7 @@ impl Run {
         self.followed = None;
     }
 
-    /// Reads without the lock up to the head.
+    /// Reads up to the head without the lock.
     pub fn read_on(&mut self) {
         let now = self.model.now;
         let mut copied = EventCopy::default();
@@ -224,7 +225,7 @@ fn texts(events: Vec<&model::Logged>) -> Vec<String> {
     events.into_iter().map(|event| event.text.clone()).collect()
 }
 
-/// Tells which seed and step failed.
+/// Reports which seed and step failed.
 struct Told(u64, usize);
 
 impl Drop for Told {
