@@ -1,14 +1,17 @@
 //! The log: channels and their events, in one order.
-//! || - `append`, `ring`: append events under the lock, and read new ones without it
+//!
+//! - `append`, `ring`: append events under the lock, and read new ones without it
 //! - `channels`, `eviction`: channel records, and what is removed when memory or history is used up
 //! - `delivery`: how an event reached the log
 //! - `position`: an event's id and its dense position, and the watermarks of a channel
 //! - `idempotency`: recognises publishes that are repeated
+//! - `backward`: searches a channel's events backwards
 //! - `replay`, `resume`: replays retained events, from what a client's last id says
 //! - `cursor`: how far a stream of Redis was read, if the ids of the events do not say it
 //! - `detached`: events of deleted channels, which are freed little by little
 
 pub(super) mod append;
+pub(super) mod backward;
 pub(super) mod channels;
 pub(super) mod cursor;
 pub(super) mod delivery;

@@ -1,12 +1,14 @@
 //! Replays the events of all matching channels to a stream of patterns that is behind.
-//! || There may be more channels than can be remembered, so they are searched for. A scan goes
-//! through the channel table, in each hold of the lock as far as its budget allows. For each
-//! matching channel it finds the first event that the stream lacks, and it keeps those that come
-//! first. The events of these channels are merged, up to the first event of the channels that did
-//! not fit. The next scan starts there. Each scan keeps twice as many channels as the one before,
-//! since otherwise the time would be quadratic. The memory of all replays of a process is bounded.
-//! || Events are remembered and not records: an event that still has its position is the one that
-//! was found, and as long as it exists its channel does. If it was evicted meanwhile, something was
+//!
+//! There may be more channels than can be remembered, so they are searched for. A scan goes through
+//! the channel table, in each hold of the lock as far as its budget allows. For each matching
+//! channel it finds the first event that the stream lacks, and it keeps those that come first. The
+//! events of these channels are merged, up to the first event of the channels that did not fit. The
+//! next scan starts there. Each scan keeps twice as many channels as the one before, since
+//! otherwise the time would be quadratic. The memory of all replays of a process is bounded.
+//!
+//! Events are remembered and not records: an event that still has its position is the one that was
+//! found, and as long as it exists its channel does. If it was evicted meanwhile, something was
 //! lost. Then a gap event is sent, and the scan starts again.
 
 mod walk;
@@ -18,6 +20,7 @@ use std::sync::Arc;
 
 use crate::hub::budget::Budget;
 use crate::hub::listeners::pattern_name::reaches;
+use crate::hub::log::backward::BackwardSearch;
 use crate::hub::log::position::{end, Kind, LogOrder, LowWatermark};
 use crate::hub::log::replay::{ReplayBatch, ReplayedEvent, Resume};
 use crate::hub::log::resume::{AlreadySeen, Origin};
@@ -116,26 +119,13 @@ enum Phase {
     Scanning {
         bucket: usize,
         pending: Vec<u32>,
-        within: Option<ScanPosition>,
+        stopped: Option<BackwardSearch>,
         found: BinaryHeap<Track>,
         beyond: Option<LogOrder>,
     },
     /// The next event of each channel that was found, and before it the events that were returned
     /// and may have to be returned again.
     Merging { next: BinaryHeap<Reverse<Track>>, given: VecDeque<Track>, beyond: Option<LogOrder> },
-}
-
-/// The state of a search backwards through the events of one channel.
-#[derive(Clone, Copy, Debug)]
-struct ScanPosition {
-    /// The event to look at next, and its position.
-    block: u32,
-    position: u64,
-    /// The oldest event that was found, or 0. It is newer than `block`, so it exists as long as
-    /// that does.
-    first: u32,
-    /// How many more events may be found.
-    left: u64,
 }
 
 /// The result of looking for the next batch.
@@ -166,7 +156,7 @@ impl Phase {
             extra => BinaryHeap::with_capacity(TRACKS + extra + 1),
         };
         let pending = Vec::new();
-        Phase::Scanning { bucket: 0, pending, within: None, found, beyond: None }
+        Phase::Scanning { bucket: 0, pending, stopped: None, found, beyond: None }
     }
 }
 
@@ -354,25 +344,25 @@ impl PatternReplay {
     }
 
     /// Returns where the search backwards through the events of the pending channel stopped.
-    fn within(&self) -> Option<ScanPosition> {
+    fn stopped(&self) -> Option<BackwardSearch> {
         match &self.phase {
-            Phase::Scanning { within, .. } => *within,
+            Phase::Scanning { stopped, .. } => *stopped,
             Phase::Merging { .. } => None,
         }
     }
 
     /// Stops the search backwards through the events of the pending channel for now.
-    fn pause_in_channel(&mut self, at: ScanPosition) {
-        if let Phase::Scanning { within, .. } = &mut self.phase {
-            *within = Some(at);
+    fn pause_in_channel(&mut self, at: BackwardSearch) {
+        if let Phase::Scanning { stopped, .. } = &mut self.phase {
+            *stopped = Some(at);
         }
     }
 
     /// Removes the pending channel, because it is done.
     fn finish_channel(&mut self) {
-        if let Phase::Scanning { pending, within, .. } = &mut self.phase {
+        if let Phase::Scanning { pending, stopped, .. } = &mut self.phase {
             pending.pop();
-            *within = None;
+            *stopped = None;
         }
     }
 

@@ -3,9 +3,10 @@
 //! need the lock and work in batches, each with a budget.
 
 use crate::hub::budget::Budget;
+use crate::hub::log::backward::EventAnchor;
 use crate::hub::log::delivery::is_late;
 use crate::hub::log::position::{end, Kind, LogOrder};
-use crate::hub::log::replay::track::{Aim, EventAnchor, Next, Track};
+use crate::hub::log::replay::track::{Aim, Next, Track};
 use crate::hub::log::resume::AlreadySeen;
 use crate::hub::log::ring::EventCopy;
 use crate::hub::memory::access::{Guard, Locked};

@@ -2,9 +2,8 @@
 //! batch.
 
 use crate::hub::budget::Budget;
-use crate::hub::listeners::pattern_replay::{
-    BatchOutcome, By, PatternReplay, Phase, Reach, ScanPosition, Track,
-};
+use crate::hub::listeners::pattern_replay::{BatchOutcome, By, PatternReplay, Phase, Reach, Track};
+use crate::hub::log::backward::SearchBounds;
 use crate::hub::log::delivery::is_earlier;
 use crate::hub::log::replay::{ReplayBatch, ReplayedEvent};
 use crate::hub::log::ring::EventCopy;
@@ -94,39 +93,19 @@ impl Guard<'_> {
         replay: &mut PatternReplay,
         budget: &mut Budget,
     ) -> Option<u32> {
-        let events = self.word(record, channel::EVENTS);
-        let (oldest, newest) = (high(events), low(events));
-        let is_passed =
-            |replay: &PatternReplay, block| self.track(replay, block).key <= replay.after;
         let count = match replay.reach {
             Reach::Newest(count) => count,
             Reach::All | Reach::Loss => u64::MAX,
         };
-        // Often all events of a channel are wanted, and nothing has to be searched for.
-        if oldest == 0 || !is_passed(replay, oldest) && u64::from(self.events(record)) <= count {
-            return Some(oldest);
+        let bounds = SearchBounds { until: replay.until(), count };
+        let is_wanted = |block| self.track(replay, block).key > replay.after;
+        match self.search_backwards(record, replay.stopped(), bounds, is_wanted, budget) {
+            Ok(first) => Some(first),
+            Err(stopped) => {
+                replay.pause_in_channel(stopped);
+                None
+            }
         }
-        let (mut block, mut first, mut left) = match replay.within() {
-            None => (newest, 0, count),
-            Some(within) if self.is_retained(record, within.block, within.position) => {
-                (within.block, within.first, within.left)
-            }
-            // All older ones were evicted as well.
-            Some(_) => return Some(oldest),
-        };
-        while block != 0 && left > 0 && !is_passed(replay, block) {
-            if !budget.step() {
-                let position = self.get(self.hub.layout.stamp(block));
-                replay.pause_in_channel(ScanPosition { block, position, first, left });
-                return None;
-            }
-            if self.place(block).position <= replay.until() {
-                first = block;
-                left -= 1;
-            }
-            block = self.earlier(block);
-        }
-        Some(first)
     }
 
     /// Returns `block`, or the first event after it that the client has not received elsewhere, up

@@ -1,13 +1,13 @@
 //! Finds the next event of one channel in a replay. That may take more steps than one hold of the
-//! lock has; the state is kept for the next hold. Events are evicted the oldest first, so if the
-//! event was evicted at which a search backwards stopped, all older ones were evicted as well.
+//! lock has; the state is kept for the next hold.
 
 use crate::hub::budget::Budget;
+use crate::hub::log::backward::{BackwardSearch, EventAnchor, SearchBounds};
 use crate::hub::log::position::{Kind, LogOrder, LowWatermark};
 use crate::hub::log::replay::{Course, Order};
 use crate::hub::log::resume::AlreadySeen;
 use crate::hub::memory::access::Guard;
-use crate::hub::memory::layout::{channel, event, header, high, low};
+use crate::hub::memory::layout::{channel, header, high, low};
 use crate::sse::id::EntryId;
 
 /// One channel of a replay.
@@ -27,26 +27,14 @@ pub enum Next {
     /// Searching for a plain message that arrived while an id was the high watermark, in this event
     /// and older ones.
     CheckPlain(EventAnchor),
-    /// Searching for the first event after the replay's `after`: this event, which is after it, or
-    /// an older one. `None`: it is not known whether even the newest is after it.
-    Seek(Option<EventAnchor>),
-    /// Searching for the event at which the newest `left` start, counting this event and older
-    /// ones.
-    SeekNewest { at: EventAnchor, left: u64 },
+    /// Searching for the first event to replay. `None`: the search has not started.
+    Seek(Option<BackwardSearch>),
     /// The oldest event.
     Oldest,
     /// This event, or the oldest if this was evicted.
     At(EventAnchor),
     /// The event after this one, or the oldest if this was evicted.
     Behind(EventAnchor),
-}
-
-/// An event, given by its first block and its position. If the block has another position by now,
-/// the event was evicted.
-#[derive(Clone, Copy, Debug)]
-pub struct EventAnchor {
-    pub block: u32,
-    pub position: u64,
 }
 
 /// What a stream starts with.
@@ -75,10 +63,7 @@ impl Guard<'_> {
             let next = match track.next {
                 Next::Begin => Some(self.start_channel(course, track, gap_due)),
                 Next::CheckPlain(at) => self.check_plain(course, track, at, gap_due, budget),
-                Next::Seek(found) => self.seek(course, track, found, budget),
-                Next::SeekNewest { at, left } => {
-                    self.seek_newest(course, track, (at, left), budget)
-                }
+                Next::Seek(stopped) => self.seek(course, track, stopped, budget),
                 Next::Oldest | Next::At(_) | Next::Behind(_) => {
                     return self.skip_seen(course.seen, track, budget);
                 }
@@ -128,13 +113,10 @@ impl Guard<'_> {
     /// Selects the newest `count` events.
     fn newest(&self, record: u32, count: u64) -> Next {
         let newest = low(self.word(record, channel::EVENTS));
-        if newest == 0 {
-            return Next::Oldest;
-        }
         match count {
-            0 => Next::Behind(self.anchor(newest)),
-            _ if u64::from(self.events(record)) <= count => Next::Oldest,
-            _ => Next::SeekNewest { at: self.anchor(newest), left: count },
+            0 if newest != 0 => Next::Behind(self.anchor(newest)),
+            0 => Next::Oldest,
+            _ => Next::Seek(None),
         }
     }
 
@@ -148,7 +130,7 @@ impl Guard<'_> {
         budget: &mut Budget,
     ) -> Option<Next> {
         let Aim::Elsewhere(high_watermark) = course.aim else { return Some(Next::Seek(None)) };
-        let mut block = if self.is_present(track, at) { at.block } else { 0 };
+        let mut block = if self.is_present(track.record, at) { at.block } else { 0 };
         while block != 0 && !*gap_due && self.place(block).entry_id >= high_watermark {
             if !budget.step() {
                 track.next = Next::CheckPlain(self.anchor(block));
@@ -163,66 +145,28 @@ impl Guard<'_> {
         Some(self.behind_after(track.record))
     }
 
-    /// Searches backwards for the first event after `after`.
+    /// Searches for the first event to replay: the first after `after`, or of the newest ones.
     fn seek(
         &self,
         course: &Course,
         track: &mut Track,
-        found: Option<EventAnchor>,
+        stopped: Option<BackwardSearch>,
         budget: &mut Budget,
     ) -> Option<Next> {
-        let events = self.word(track.record, channel::EVENTS);
-        let (oldest, newest) = (high(events), low(events));
-        // Often all events of the channel are wanted, and nothing has to be searched for.
-        if oldest == 0 || self.key(course, oldest) > course.after {
-            return Some(Next::Oldest);
-        }
-        let (mut found, mut block) = match found {
-            None => (None, newest),
-            Some(anchor) if self.is_present(track, anchor) => {
-                (Some(anchor), self.earlier(anchor.block))
-            }
-            Some(_) => return Some(Next::Oldest),
+        let record = track.record;
+        let bounds = match course.aim {
+            Aim::Newest(count) => SearchBounds { until: course.until(), count },
+            Aim::Here | Aim::Elsewhere(_) => SearchBounds { until: u64::MAX, count: u64::MAX },
         };
-        while block != 0 && self.key(course, block) > course.after {
-            found = Some(self.anchor(block));
-            if !budget.step() {
-                track.next = Next::Seek(found);
-                return None;
+        let is_wanted = |block| self.key(course, block) > course.after;
+        match self.search_backwards(record, stopped, bounds, is_wanted, budget) {
+            Err(stopped) => {
+                track.next = Next::Seek(Some(stopped));
+                None
             }
-            block = self.earlier(block);
-        }
-        Some(found.map_or(Next::Behind(self.anchor(newest)), Next::At))
-    }
-
-    /// Counts the newest events backwards, within the range of the replay.
-    fn seek_newest(
-        &self,
-        course: &Course,
-        track: &mut Track,
-        (at, left): (EventAnchor, u64),
-        budget: &mut Budget,
-    ) -> Option<Next> {
-        if !self.is_present(track, at) {
-            return Some(Next::Oldest);
-        }
-        let (mut at, mut left) = (at, left);
-        loop {
-            if at.position <= course.until() {
-                if left <= 1 {
-                    return Some(Next::At(at));
-                }
-                left -= 1;
-            }
-            let earlier = self.earlier(at.block);
-            if earlier == 0 {
-                return Some(Next::At(at));
-            }
-            at = self.anchor(earlier);
-            if !budget.step() {
-                track.next = Next::SeekNewest { at, left };
-                return None;
-            }
+            Ok(first) if first != 0 => Some(Next::At(self.anchor(first))),
+            Ok(_) if matches!(course.aim, Aim::Newest(_)) => Some(Next::Oldest),
+            Ok(_) => Some(self.newest(record, 0)),
         }
     }
 
@@ -246,28 +190,12 @@ impl Guard<'_> {
     /// end of the replay, or 0.
     pub(super) fn candidate(&self, track: &Track) -> u32 {
         match track.next {
-            Next::At(anchor) if self.is_present(track, anchor) => anchor.block,
-            Next::Behind(anchor) if self.is_present(track, anchor) => self.later(anchor.block),
+            Next::At(anchor) if self.is_present(track.record, anchor) => anchor.block,
+            Next::Behind(anchor) if self.is_present(track.record, anchor) => {
+                self.later(anchor.block)
+            }
             _ => high(self.word(track.record, channel::EVENTS)),
         }
-    }
-
-    fn is_present(&self, track: &Track, anchor: EventAnchor) -> bool {
-        self.is_retained(track.record, anchor.block, anchor.position)
-    }
-
-    fn anchor(&self, block: u32) -> EventAnchor {
-        EventAnchor { block, position: self.get(self.hub.layout.stamp(block)) }
-    }
-
-    /// Returns the event before this one on its channel, or 0.
-    pub(in crate::hub) fn earlier(&self, block: u32) -> u32 {
-        high(self.word(block, event::LINKS))
-    }
-
-    /// Returns the event after this one on its channel, or 0.
-    pub(in crate::hub) fn later(&self, block: u32) -> u32 {
-        low(self.word(block, event::LINKS))
     }
 
     /// Returns the order of an event in the replay.

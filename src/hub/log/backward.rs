@@ -1,0 +1,97 @@
+//! Searches a channel's events backwards, from the newest, for the oldest one that is wanted.
+//!
+//! A search may take more steps than one hold of the lock has; its state is kept for the next hold.
+//! Events are evicted the oldest first, so if the event was evicted at which a search stopped, all
+//! older ones were evicted as well.
+
+use crate::hub::budget::Budget;
+use crate::hub::memory::access::Guard;
+use crate::hub::memory::layout::{channel, event, high, low};
+
+/// An event, given by its first block and its position. If the block has another position by now,
+/// the event was evicted.
+#[derive(Clone, Copy, Debug)]
+pub struct EventAnchor {
+    pub block: u32,
+    pub position: u64,
+}
+
+/// The state of a search that has stopped.
+#[derive(Clone, Copy, Debug)]
+pub struct BackwardSearch {
+    /// The event to look at next.
+    at: EventAnchor,
+    /// The oldest event that was found, or 0. It is newer than `at`, so it exists as long as that does.
+    first: u32,
+    /// How many more events may be found.
+    left: u64,
+}
+
+/// Which events a search counts, besides those that its caller does not want.
+#[derive(Clone, Copy, Debug)]
+pub struct SearchBounds {
+    /// The position up to which events count.
+    pub until: u64,
+    /// At most how many events are found.
+    pub count: u64,
+}
+
+impl Guard<'_> {
+    /// Returns the oldest of the newest events of a channel that are wanted, within the bounds, or 0
+    /// if there is none. `is_wanted` is true of an event and all newer ones, or false of it and all
+    /// older ones. If the budget is spent first, returns the state of the search.
+    pub(in crate::hub) fn search_backwards(
+        &self,
+        record: u32,
+        stopped: Option<BackwardSearch>,
+        bounds: SearchBounds,
+        is_wanted: impl Fn(u32) -> bool,
+        budget: &mut Budget,
+    ) -> Result<u32, BackwardSearch> {
+        let events = self.word(record, channel::EVENTS);
+        let (oldest, newest) = (high(events), low(events));
+        // Often all events of a channel are wanted, and nothing has to be searched for.
+        let has_all = || u64::from(self.events(record)) <= bounds.count && is_wanted(oldest);
+        if oldest == 0 || has_all() {
+            return Ok(oldest);
+        }
+        let (mut block, mut first, mut left) = match stopped {
+            None => (newest, 0, bounds.count),
+            Some(search) if self.is_present(record, search.at) => {
+                (search.at.block, search.first, search.left)
+            }
+            Some(_) => return Ok(oldest),
+        };
+        while block != 0 && left > 0 && is_wanted(block) {
+            if !budget.step() {
+                return Err(BackwardSearch { at: self.anchor(block), first, left });
+            }
+            if self.get(self.hub.layout.stamp(block)) <= bounds.until {
+                first = block;
+                left -= 1;
+            }
+            block = self.earlier(block);
+        }
+        Ok(first)
+    }
+
+    /// Returns whether an event still exists on its channel.
+    pub(in crate::hub) fn is_present(&self, record: u32, anchor: EventAnchor) -> bool {
+        self.is_retained(record, anchor.block, anchor.position)
+    }
+
+    /// Returns the anchor of the event in a block.
+    pub(in crate::hub) fn anchor(&self, block: u32) -> EventAnchor {
+        EventAnchor { block, position: self.get(self.hub.layout.stamp(block)) }
+    }
+
+    /// Returns the event before this one on its channel, or 0.
+    pub(in crate::hub) fn earlier(&self, block: u32) -> u32 {
+        high(self.word(block, event::LINKS))
+    }
+
+    /// Returns the event after this one on its channel, or 0.
+    pub(in crate::hub) fn later(&self, block: u32) -> u32 {
+        low(self.word(block, event::LINKS))
+    }
+}
