@@ -56,7 +56,7 @@ fn small(count: u64) -> Hub {
 }
 
 impl Hub {
-    /// Where a stream begins, however many visits it takes to find that out.
+    /// Returns where a stream starts, however many visits it takes to find that out.
     fn begin_whole(
         &self,
         channels: &[Membership],
@@ -74,7 +74,7 @@ impl Hub {
         Ok(begun)
     }
 
-    /// The next slice of a pursuit, however many visits it takes.
+    /// Returns the next batch of a replay, however many visits it takes.
     fn slice_of(
         &self,
         cursor: &mut ReplayCursor,
@@ -100,7 +100,7 @@ fn put(hub: &Hub, channel: &str, data: &str, now: Now) -> Id {
     patiently(|| hub.publish(channel.as_bytes(), &new, None, now)).ids[0]
 }
 
-/// Does it again if another thread or process had the lock, and was not running.
+/// Tries again if another thread or process held the lock, which happens on a busy machine.
 fn patiently<T, E: std::fmt::Debug>(mut operation: impl FnMut() -> Result<T, E>) -> T {
     for _ in 0..100 {
         if let Ok(done) = operation() {
@@ -115,7 +115,8 @@ fn text(copied: &EventCopy) -> String {
     String::from_utf8(data::decode(copied.data())).unwrap()
 }
 
-/// All that a pursuit gives, in slices of `slice` events: the ids of the gaps told and the data.
+/// Returns everything that a replay delivers, in batches of `slice` events: the ids of the gap
+/// events and the data.
 fn all_of(hub: &Hub, cursor: &mut ReplayCursor, slice: usize, now: Now) -> (Vec<Id>, Vec<String>) {
     let (mut gaps, mut texts) = (Vec::new(), Vec::new());
     loop {
@@ -134,7 +135,8 @@ fn all_of(hub: &Hub, cursor: &mut ReplayCursor, slice: usize, now: Now) -> (Vec<
     }
 }
 
-/// What a client with this id gets first: how many gaps are told, and the events' data.
+/// Returns what a client with this id receives first: the number of gap events, and the events'
+/// data.
 fn resumed(hub: &Hub, channels: &[Membership], id: &str, now: Now) -> (usize, Vec<String>) {
     let beginning = hub.begin(channels, &Resume::From(id.into()), now).unwrap();
     let mut cursor = beginning.cursor.unwrap();

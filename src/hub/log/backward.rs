@@ -21,7 +21,7 @@ pub struct EventAnchor {
 pub struct BackwardSearch {
     /// The event to look at next.
     at: EventAnchor,
-    /// The oldest event that was found, or 0. It is newer than `at`, so it exists as long as that does.
+    /// The oldest event that was found, or 0. It is newer than `at`, so it exists as long as `at`.
     first: u32,
     /// How many more events may be found.
     left: u64,
@@ -37,9 +37,9 @@ pub struct SearchBounds {
 }
 
 impl Guard<'_> {
-    /// Returns the oldest of the newest events of a channel that are wanted, within the bounds, or 0
-    /// if there is none. `is_wanted` is true of an event and all newer ones, or false of it and all
-    /// older ones. If the budget is spent first, returns the state of the search.
+    /// Returns the oldest event of a channel that is wanted, within the bounds, or 0 if there is
+    /// none. If `is_wanted` is false for an event, it must be false for all older ones. If the
+    /// budget is spent first, returns the state of the search.
     pub(in crate::hub) fn search_backwards(
         &self,
         record: u32,

@@ -179,7 +179,7 @@ pub mod channel {
     pub const PAIRS: usize = 8;
     /// More pairs | the rest of the name: blocks.
     pub const MORE: usize = 10;
-    /// The block of its cursor, see `cursor` | the epoch in which it was last in sync with Redis, or 0.
+    /// The block of its cursor, see `cursor` | the epoch in which it was last in sync, or 0.
     pub const SYNC: usize = 11;
     /// The position at which all its streams were last ended.
     pub const ENDED: usize = 12;

@@ -16,8 +16,8 @@
 //! cannot append any more; releases the lease    the count, skips that many, appends the rest
 //! ```
 //!
-//! The count is part of the transaction that appends each message, so it is exact even if the holder
-//! dies.
+//! The count is part of the transaction that appends each message, so it is exact even if the
+//! holder dies.
 
 use crate::hub::memory::access::Locked;
 use crate::hub::memory::layout::header;

@@ -28,7 +28,8 @@ fn a_thousand_hostile_patterns_are_not_compared_under_the_lock() {
     }
     let channel = [&b"a".repeat(250)[..], b"Z7"].concat();
     let publish = || hub.publish(&channel, &[event(b"x")], None, at(0)).unwrap();
-    // The first publish copies the patterns, in several holds, and compares them outside of the lock.
+    // The first publish copies the patterns, in several holds, and compares them outside of the
+    // lock.
     let first = most_in_a_hold(|| assert_eq!(publish().subscribers, 5));
     assert!(first < HOLD, "{first}");
     let again = words_of(|| assert_eq!(publish().subscribers, 5));
@@ -236,7 +237,8 @@ fn joined(hub: &Hub, names: &[String]) -> Vec<Membership> {
     names.iter().map(|name| hub.join(claim, name.as_bytes(), at(0)).unwrap()).collect()
 }
 
-/// Words of one visit to a stream that is behind: its steps, and a slice merged of 64 channels.
+/// The words of one visit to a stream that is behind: its steps, and a batch merged from 64
+/// channels.
 const VISIT: usize = 48 << 10;
 
 #[test]
