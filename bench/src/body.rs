@@ -1,20 +1,20 @@
-//! One client's view of an event stream: takes the chunks apart, then the lines, and says when an
-//! event of the benchmark is complete. It holds no memory but itself, however the bytes are cut.
+//! Parses an event stream as one client receives it: first chunks, then lines, then events of the
+//! benchmark. It allocates nothing, however the bytes are split into reads.
 
 use crate::event::{self, Stamp, STAMP};
 use memchr::memchr;
 
 const DATA: &[u8] = b"data: ";
-/// As much of a line as is ever looked at.
+/// Only this many bytes of a line are looked at.
 const START: usize = DATA.len() + STAMP;
 
-/// The chunked framing was not what HTTP says.
+/// The chunked framing is invalid.
 #[derive(Debug, PartialEq)]
 pub struct Malformed;
 
 #[derive(Clone, Copy, PartialEq)]
 enum At {
-    /// Not chunked: everything is the stream.
+    /// Not chunked: all bytes belong to the stream.
     Identity,
     Size,
     SizeEnd,
@@ -23,13 +23,14 @@ enum At {
     End,
 }
 
-/// How far one stream was read.
+/// The state of parsing one stream.
 pub struct Body {
     at: At,
-    /// Bytes left of the chunk; its size while that is read.
+    /// Bytes left of the chunk, or its size while that is being parsed.
     left: u32,
     line: Line,
-    /// The event whose data line has come and whose empty line has not, and the data's bytes.
+    /// The event whose data line has been read but whose blank line has not, and the length of its
+    /// data.
     open: Option<(Stamp, usize)>,
 }
 
@@ -45,12 +46,12 @@ impl Body {
         Self { at, left: 0, line: Line { start: [0; START], len: 0 }, open: None }
     }
 
-    /// The last chunk has come.
+    /// Whether the last chunk has been read.
     pub fn ended(&self) -> bool {
         self.at == At::End
     }
 
-    /// Takes bytes as they came; calls `found` with each complete event and the size of its data.
+    /// Parses received bytes. Calls `found` with each complete event and the size of its data.
     pub fn take(
         &mut self,
         mut bytes: &[u8],
@@ -77,7 +78,7 @@ impl Body {
         Ok(())
     }
 
-    /// One byte between the data of chunks.
+    /// Parses one byte of the chunked framing.
     fn frame(&mut self, byte: u8) -> Result<(), Malformed> {
         match (self.at, byte) {
             (At::Size, b'\r') => self.at = At::SizeEnd,
@@ -110,7 +111,8 @@ impl Body {
         self.line.keep(data);
     }
 
-    /// One line: its start, at least [`START`] bytes of it or all, and its length.
+    /// Processes a line, given its length and its first [`START`] bytes, or all of it if it is
+    /// shorter.
     fn line(&mut self, start: &[u8], len: usize, found: &mut impl FnMut(Stamp, usize)) {
         if matches!(start, b"" | b"\r") {
             if let Some((stamp, size)) = self.open.take() {

@@ -1,7 +1,7 @@
-//! The driver: which modes, which servers, how often; runs them one after the other in turns, so
-//! that what disturbs the machine disturbs all of them alike, and shows medians and ratios.
+//! The driver: runs the chosen modes on the chosen servers, in rounds, so that disturbances of the
+//! machine affect all servers alike, and shows medians and ratios.
 //!
-//! A slow machine makes nothing fail. Events that are lost, doubled or out of order do.
+//! A slow machine does not make a run fail. Events that are lost, duplicated, or out of order do.
 
 mod behind_redis;
 mod blocking;
@@ -40,7 +40,7 @@ use std::process::ExitCode;
 use transport::Transport;
 use variant::{Sort, Variant};
 
-/// What was measured, by case and variant.
+/// The measurements by case and variant.
 type Results = BTreeMap<(&'static str, &'static str), Series>;
 
 pub fn main(flags: Flags) -> Result<ExitCode, String> {
@@ -77,7 +77,7 @@ pub fn main(flags: Flags) -> Result<ExitCode, String> {
     Ok(if bench.faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The variants that this machine can run; why not, for the others.
+/// Returns the variants that this machine can run, and prints why it cannot run the others.
 fn available(options: &Options) -> Vec<&'static Variant> {
     let mut available = Vec::new();
     for variant in &options.variants {
@@ -130,7 +130,7 @@ impl Bench {
         Ok(())
     }
 
-    /// Whether the round's runs of this load were made.
+    /// Whether all runs of this load have been made in a round.
     fn has(&self, case: &Case, round: usize) -> bool {
         let mut series = self.results.iter().filter(|(key, _)| key.0 == case.name);
         series.any(|(_, series)| series.rounds.len() + series.faults.len() >= round)
@@ -203,7 +203,7 @@ impl Bench {
         self.faults.extend(faults);
     }
 
-    /// Writes everything as JSON.
+    /// Writes all results as JSON.
     fn write(&self) -> Result<(), String> {
         let mut cases = Map::new();
         for ((case, variant), series) in &self.results {
@@ -229,7 +229,7 @@ fn belongs(mode: &Mode, case: &Case) -> bool {
     mode.cases.iter().any(|own| own.name == case.name)
 }
 
-/// Each load once, with the variants that can take it.
+/// Lists each load once, with the variants that support it.
 fn plan(
     modes: &[&'static Mode],
     variants: &[&'static Variant],

@@ -1,13 +1,13 @@
-//! What an event of the benchmark carries: which run, channel and lane it belongs to, its number
-//! and the time at which it was due. Every client can so tell loss, doubles, order and latency.
+//! The data of a benchmark's event: its run, channel, lane, number, and the time at which it was
+//! due. From these, every client can detect losses, duplicates, wrong order, and latency.
 
-/// Bytes that a stamp takes; the rest of the event is padding.
+/// Length of a stamp in bytes; the rest of the event is padding.
 pub const STAMP: usize = 51;
 
 const MARK: &[u8] = b"b:";
 const PADDING: u8 = b'.';
 
-/// What one event says of itself. Events of a lane are numbered without a hole.
+/// The identity of an event. Events of a lane are numbered without gaps.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Stamp {
     pub run: u32,
@@ -29,7 +29,7 @@ pub fn write(stamp: &Stamp, size: usize, out: &mut Vec<u8>) {
     out.resize(start + size.max(STAMP), PADDING);
 }
 
-/// Reads the beginning of an event's data; `None` when it is no event of a benchmark.
+/// Parses the start of an event's data; `None` if it is not an event of a benchmark.
 pub fn read(data: &[u8]) -> Option<Stamp> {
     let mut fields = Fields(data.strip_prefix(MARK)?);
     Some(Stamp {

@@ -1,10 +1,10 @@
-//! Options of the command line: `--name value` or `--name=value`, and switches that stand alone.
-//! Each part takes those that it knows; `finish` refuses what nobody took.
+//! Options of the command line: `--name value` or `--name=value`, and switches. Each part of the
+//! program takes those that it knows; `finish` rejects the rest.
 
 use std::fmt::Display;
 use std::str::FromStr;
 
-/// The options that were given and not taken yet.
+/// The options that have not been taken yet.
 pub struct Flags {
     given: Vec<String>,
 }
@@ -40,7 +40,7 @@ impl Flags {
         Ok(Some(self.given.remove(place)))
     }
 
-    /// Takes an option's value as a number or whatever else can be read from text.
+    /// Takes and parses an option's value, if it was given.
     pub fn parsed<T: FromStr>(&mut self, name: &str) -> Result<Option<T>, String>
     where
         T::Err: Display,
@@ -49,13 +49,13 @@ impl Flags {
         text.parse().map(Some).map_err(|error| format!("--{name} {text}: {error}"))
     }
 
-    /// Takes the first word that is no option.
+    /// Takes the first word that is not an option.
     pub fn word(&mut self) -> Option<String> {
         let first = self.given.first()?;
         (!first.starts_with('-')).then(|| self.given.remove(0))
     }
 
-    /// Refuses what was not taken.
+    /// Fails if anything has not been taken.
     pub fn finish(self) -> Result<(), String> {
         match self.given.first() {
             None => Ok(()),

@@ -1,9 +1,10 @@
-//! The floor: as little as a server of event streams can do. It holds the sockets, answers the
-//! head, and turns each POST into one ready-made chunk that is sent to each client of the channel.
+//! The floor: the minimum that a server of event streams can do. It holds the sockets, answers
+//! requests, and turns each POST into a prepared chunk that it sends to each client of the channel.
 //!
-//! Plain, it makes one `send` per event and client; with `--coalesce` it first takes what has come
-//! on all sockets, then sends each client all that waits for it at once. No history, no heartbeat,
-//! no limits, no fairness: nothing that a real server needs, so that it is what one is measured by.
+//! By default it calls `send` once for each event and client. With `--coalesce`, it first reads
+//! everything that has arrived on all sockets, and then sends each client everything that it lacks
+//! at once. It has no history, no heartbeats, no limits, and no fairness: nothing that a real
+//! server needs, and is therefore the baseline for them.
 
 mod channel;
 mod request;
@@ -24,10 +25,10 @@ use std::process::ExitCode;
 
 const LISTENER: u64 = u64::MAX;
 
-/// One connection: 16 bytes, so that the memory of the floor is the kernel's.
+/// A connection. It has 16 bytes, so that nearly all memory of the floor is the kernel's.
 pub struct Connection {
     fd: Option<OwnedFd>,
-    /// Its channel, or none while it has not asked for one.
+    /// Its channel; `None` before its request.
     channel: Option<u32>,
 }
 
@@ -38,9 +39,9 @@ struct Floor {
     free: Vec<u32>,
     channels: HashMap<u32, Channel>,
     sending: Sending,
-    /// Channels with events that were not sent yet.
+    /// Channels with events that have not been sent.
     dirty: Vec<u32>,
-    /// Requests that came in parts.
+    /// Incomplete requests by connection.
     parts: HashMap<usize, Vec<u8>>,
     buffer: Vec<u8>,
 }
@@ -113,7 +114,7 @@ impl Floor {
         }
     }
 
-    /// Something has come on a connection: a request, a part of one, or its end.
+    /// Reads from a connection: a request, part of one, or its end.
     fn hear(&mut self, index: usize) {
         let Some(fd) = self.connections.get(index).and_then(Connection::fd) else { return };
         let len = match receive(fd, &mut self.buffer) {
@@ -165,7 +166,7 @@ impl Floor {
         }
     }
 
-    /// A client that could not take everything takes more.
+    /// Continues to send to a client whose socket was full.
     fn catch_up(&mut self, index: usize) {
         let Some(connection) = self.connections.get(index) else { return };
         let channel = connection.channel.and_then(|number| self.channels.get_mut(&number));
@@ -191,7 +192,7 @@ impl Connection {
     }
 }
 
-/// Sends the stream's head.
+/// Sends the response header of a stream.
 fn begins(fd: &OwnedFd) -> bool {
     matches!(send(fd, request::STREAM.as_bytes()), Moved::Bytes(_))
 }

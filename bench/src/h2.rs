@@ -1,11 +1,11 @@
-//! HTTP/2 (RFC 9113) as far as clients need it that ask for streams and then only stay: what they
-//! send, frames out of whatever comes, and the answers that a server must get. Headers are written
-//! as HPACK literals that nobody has to remember; of those that come only the status is looked at.
+//! As much of HTTP/2 (RFC 9113) as idle clients of streams need: requests, parsing of frames, and
+//! the replies that a server requires. Headers are written as HPACK literals without indexing; of
+//! received headers, only the status is parsed.
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// Length, type, flags and stream.
+/// Length of a frame header: length, type, flags, and stream.
 const HEAD: usize = 9;
-/// Longer payloads are sent only to those who have asked for them.
+/// Maximum length of a payload, unless the receiver has announced a larger one.
 const LONGEST: usize = 1 << 14;
 
 const DATA: u8 = 0;
@@ -20,17 +20,17 @@ const END_STREAM: u8 = 1;
 const ACK: u8 = 1;
 const END_HEADERS: u8 = 4;
 
-/// `:method: GET` and `:scheme: http` of HPACK's static table.
+/// `:method: GET` and `:scheme: http` in HPACK's static table.
 const GET: u8 = 0x80 | 2;
 const HTTP: u8 = 0x80 | 6;
-/// Places of names in that table.
+/// Indexes of names in that table.
 const AUTHORITY: usize = 1;
 const PATH: usize = 4;
 const ACCEPT: usize = 19;
-/// `:status: 200` of it.
+/// `:status: 200` in that table.
 const OK: u8 = 0x80 | 8;
 
-/// Appends what a connection begins with.
+/// Appends the connection preface.
 pub fn open(out: &mut Vec<u8>) {
     out.extend_from_slice(PREFACE);
     frame(SETTINGS, 0, 0, &[], out);
@@ -53,14 +53,14 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(payload);
 }
 
-/// A field without indexing, its name by its place in the static table.
+/// Appends a field without indexing, with its name as an index into the static table.
 fn literal(name: usize, value: &str, block: &mut Vec<u8>) {
     integer(4, name, block);
     integer(7, value.len(), block);
     block.extend_from_slice(value.as_bytes());
 }
 
-/// An integer whose first byte has so many bits for it, the others 0.
+/// Appends an integer; `bits` bits of its first byte are available for it, and the others are 0.
 fn integer(bits: u32, value: usize, block: &mut Vec<u8>) {
     let most = (1 << bits) - 1;
     if value < most {
@@ -76,7 +76,7 @@ fn integer(bits: u32, value: usize, block: &mut Vec<u8>) {
     block.push(rest as u8);
 }
 
-/// One frame that has come.
+/// A received frame.
 #[derive(Debug, PartialEq)]
 struct Frame<'a> {
     kind: u8,
@@ -90,33 +90,32 @@ impl Frame<'_> {
     }
 }
 
-/// Reads the first frame and how many bytes it takes; `None` when its end has not come yet.
+/// Parses the first frame. Returns it and its length in bytes; `None` if it is incomplete.
 fn first_frame(bytes: &[u8]) -> Option<(Frame<'_>, usize)> {
     let &[a, b, c, kind, flags, _, _, _, _] = bytes.first_chunk::<HEAD>()?;
     let len = HEAD + u32::from_be_bytes([0, a, b, c]) as usize;
     Some((Frame { kind, flags, payload: bytes.get(HEAD..len)? }, len))
 }
 
-/// Whether the fields of a response begin with status 200, after what they may say about the size
-/// of the table.
+/// Whether the fields of a response begin with status 200, after any updates of the table's size.
 fn is_ok(block: &[u8]) -> bool {
     block.iter().find(|byte| *byte >> 5 != 1) == Some(&OK)
 }
 
-/// The client's side of one connection.
+/// The client's side of a connection.
 #[derive(Default)]
 pub struct Session {
-    /// What has come of a frame whose end has not.
+    /// The received part of an incomplete frame.
     kept: Vec<u8>,
-    /// Streams whose head has come, with status 200.
+    /// Number of streams with a response header of status 200.
     pub opened: usize,
     /// Bytes of events and comments.
     pub data: usize,
 }
 
 impl Session {
-    /// Takes what came and appends what must be answered. An error when the server has ended a
-    /// stream, or the connection, or sends what it should not.
+    /// Processes received bytes and appends replies. Fails if the server has ended a stream or the
+    /// connection, or violates the protocol.
     pub fn take(&mut self, bytes: &[u8], reply: &mut Vec<u8>) -> Result<(), &'static str> {
         let mut kept = std::mem::take(&mut self.kept);
         kept.extend_from_slice(bytes);

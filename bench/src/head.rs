@@ -1,5 +1,5 @@
-//! Heads of HTTP/1.1 messages, as far as a benchmark needs them: where they end, the first line,
-//! how the body is framed. Both sides are programs that write ordinary heads.
+//! Heads of HTTP/1.1 messages, as far as the benchmark needs them: the end, the first line, and the
+//! framing of the body. Both sides write ordinary heads.
 
 use memchr::memmem;
 
@@ -8,28 +8,28 @@ use memchr::memmem;
 pub enum Framing {
     Chunked,
     Length(usize),
-    /// To the end of the connection, or nothing.
+    /// Until the end of the connection, or no body.
     Plain,
 }
 
-/// The head of one message.
+/// The head of a message.
 #[derive(Debug, PartialEq)]
 pub struct Head<'a> {
     pub first_line: &'a str,
     pub framing: Framing,
-    /// Bytes of the head with its empty line.
+    /// Length of the head in bytes, including its blank line.
     pub len: usize,
 }
 
 impl Head<'_> {
-    /// The status of a response, 0 when there is none.
+    /// Returns the status of a response; 0 if there is none.
     pub fn status(&self) -> u16 {
         let mut words = self.first_line.split(' ');
         words.nth(1).and_then(|word| word.parse().ok()).unwrap_or(0)
     }
 }
 
-/// Reads a head; `None` when its end has not come yet.
+/// Parses a head; `None` if it is incomplete.
 pub fn read(bytes: &[u8]) -> Option<Head<'_>> {
     let len = memmem::find(bytes, b"\r\n\r\n")? + 4;
     let text = std::str::from_utf8(bytes.get(..len)?).unwrap_or_default();

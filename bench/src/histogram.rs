@@ -1,6 +1,6 @@
-//! Latencies, counted in buckets that are at most 3% wide: no allocation while it counts.
+//! Latencies, counted in buckets that are at most 3% wide. Counting does not allocate.
 
-/// Buckets of one power of two.
+/// Buckets per power of two, as a power of two.
 const FINE: u32 = 5;
 const BUCKETS: usize = (64 - FINE as usize + 1) << FINE;
 
@@ -24,7 +24,7 @@ impl Histogram {
         self.max = self.max.max(nanos);
     }
 
-    /// The value below which `share` (0 to 1) of all values are; 0 when there are none.
+    /// Returns the value below which `share` (0 to 1) of all values lie; 0 if there are none.
     pub fn quantile(&self, share: f64) -> u64 {
         let wanted = (self.total as f64 * share).ceil() as u64;
         let mut seen = 0;
@@ -54,7 +54,7 @@ fn bucket(nanos: u64) -> usize {
     ((shift as usize) << FINE) + (nanos >> shift) as usize
 }
 
-/// The largest value that falls into the bucket.
+/// Returns the largest value of the bucket.
 fn upper_bound(index: usize) -> u64 {
     let shift = (index >> FINE).saturating_sub(1) as u32;
     let mantissa = (index - ((shift as usize) << FINE)) as u64;

@@ -1,10 +1,10 @@
-//! The generator: one thread that holds clients, publishes and checks what comes. It must cost less
-//! than what it measures: one epoll, one `recv` per delivery, no allocation per event.
+//! The generator: a single thread that holds clients, publishes, and checks what arrives. It must
+//! cost less than what it measures: one epoll, one `recv` per delivery, no allocation per event.
 //!
-//! Three steps, each told by one line of JSON on stdout: clients are connected; a warm-up has been
-//! published and has come to all; the measured events have, which `--times` repeats. With `--steps`
-//! it waits for a line on stdin before each next one, and before its end, so that others can look at
-//! the server meanwhile.
+//! It has three steps, each reported by one line of JSON on stdout: connecting clients; a warm-up,
+//! until everything published has reached all clients; and the measured events, which `--times`
+//! repeats. With `--steps`, it waits for a line on stdin before each further step and before it
+//! exits, so that the server can be examined meanwhile.
 
 mod check;
 mod client;
@@ -31,15 +31,15 @@ use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 
-/// What an epoll event is about: clients by their number, and these.
+/// The source of an epoll event: clients by their number, and these.
 const PUBLISHERS: u64 = 1 << 40;
 const TIMER: u64 = 1 << 41;
 const STDIN: u64 = 1 << 42;
 
-/// Bytes read at once.
+/// Maximum number of bytes read at once.
 const BUFFER: usize = 256 << 10;
 
-/// One generator.
+/// A generator.
 struct Load {
     config: Config,
     epoll: OwnedFd,
@@ -51,20 +51,20 @@ struct Load {
     timer: OwnedFd,
     buffer: Vec<u8>,
     events: Vec<epoll::Event>,
-    /// Clients that have still to dial, and how many are at it.
+    /// Clients that are still to connect, and the number of those that are connecting.
     waiting: VecDeque<usize>,
     dialing: usize,
-    /// Clients that are open, those that were not let in, and streams that the server ended.
+    /// Numbers of clients that are open, that were rejected, and of streams that the server ended.
     open: usize,
     refused: usize,
     ended: usize,
-    /// The server is expected to end the streams.
+    /// Whether the server is expected to end the streams.
     reloading: bool,
-    /// Requests to publish that were answered.
+    /// Number of publishes with a response.
     answered: u64,
-    /// Events issued so far: they go round the channels.
+    /// Number of events issued so far, which are distributed over the channels in turn.
     turns: u64,
-    /// Lines on stdin that no step has taken yet.
+    /// Lines read from stdin that no step has used yet.
     told: usize,
 }
 
@@ -119,7 +119,7 @@ impl Load {
         })
     }
 
-    /// Publishes for so long, waits until all of it has come, and tells what came of it.
+    /// Publishes for this long, waits until everything has arrived, and reports the results.
     fn step(&mut self, name: &str, seconds: f64) -> Result<(), String> {
         let (since, delivered, answered) = (nanos(), self.check.delivered, self.answered);
         self.check.latency.clear();
@@ -148,7 +148,7 @@ impl Load {
         Ok(())
     }
 
-    /// Serves the sockets until a line comes on stdin, or, without steps, not at all.
+    /// Serves the sockets until a line arrives on stdin. Without steps, returns at once.
     fn wait(&mut self) -> Result<(), String> {
         while self.config.steps && self.told == 0 {
             self.turn(u64::MAX)?;
@@ -157,7 +157,7 @@ impl Load {
         Ok(())
     }
 
-    /// Serves the sockets until `done`, or until nothing has moved for as long as patience lasts.
+    /// Serves the sockets until `done` returns true. Fails if nothing has happened for `patience`.
     fn until(
         &mut self,
         mut done: impl FnMut(&mut Self) -> Result<bool, String>,
@@ -183,7 +183,7 @@ impl Load {
         self.check.delivered + self.answered + (self.open + self.refused) as u64
     }
 
-    /// One turn of the loop, at most so many ns long when nothing happens.
+    /// Waits for and handles events once; waits at most `timeout` ns.
     fn turn(&mut self, timeout: u64) -> Result<(), String> {
         self.dial_waiting()?;
         let mut events = std::mem::take(&mut self.events);

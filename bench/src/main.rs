@@ -1,7 +1,8 @@
-//! The program behind `scripts/bench`: `load` makes clients and events, `floor` is the bare server
-//! that everything is compared with, `run` starts servers and loads and tells what they cost.
+//! The program behind `scripts/bench`: `load` generates clients and events, `floor` is the bare
+//! server that everything is compared with, and `run` starts servers and loads and reports what
+//! they cost.
 //!
-//! They are three processes at run time, so that each one's processor time can be told apart.
+//! At run time they are three processes, so that their processor times can be measured separately.
 
 mod body;
 mod clock;

@@ -1,17 +1,18 @@
-//! What a benchmark says to a Redis, and the answers that it gets: all of them are one value.
+//! The client's side of Redis' protocol, as far as the benchmark needs it: every reply is a single
+//! value.
 
 use memchr::memmem;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-/// How long an answer may take.
+/// Maximum time for a reply.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// One answer.
+/// A reply.
 #[derive(Debug, PartialEq)]
 pub enum Reply<'a> {
-    /// A number, a status or bytes.
+    /// A number, a status, or bytes.
     Value(&'a [u8]),
     Error(&'a [u8]),
 }
@@ -32,7 +33,7 @@ fn header(kind: u8, count: usize, out: &mut Vec<u8>) {
     let _ = write!(out, "{count}\r\n");
 }
 
-/// Reads an answer and how many bytes it takes; `None` when its end has not come yet.
+/// Parses a reply. Returns it and its length in bytes; `None` if it is incomplete.
 pub fn read(bytes: &[u8]) -> Option<(Reply<'_>, usize)> {
     let end = memmem::find(bytes, b"\r\n")?;
     let (kind, line) = bytes.get(..end)?.split_first()?;
@@ -49,7 +50,7 @@ pub fn read(bytes: &[u8]) -> Option<(Reply<'_>, usize)> {
     }
 }
 
-/// A connection on which one asks and waits.
+/// A connection for commands whose replies are awaited.
 pub struct RedisConnection(TcpStream);
 
 impl RedisConnection {

@@ -1,4 +1,4 @@
-//! TCP sockets as load and floor want them, and what one read or write of them said.
+//! TCP sockets for load and floor, and single reads and writes on them.
 
 use rustix::io::Errno;
 use rustix::net::sockopt::{set_socket_linger, set_socket_recv_buffer_size, set_tcp_nodelay};
@@ -10,28 +10,28 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-/// Clients of one source address: well below the ports that it has.
+/// Clients per source address: well below the number of its ports.
 const PER_SOURCE: usize = 10_000;
 
-/// What an attempt to read or write came to.
+/// The result of an attempt to read or write.
 pub enum Moved {
     Bytes(usize),
-    /// Not now.
+    /// Not possible now.
     Wait,
-    /// The other side has ended it, or broken it.
+    /// The peer has closed or reset the connection.
     End,
 }
 
-/// How a client's socket differs from an ordinary one.
+/// The size of a client's receive buffer.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Buffer {
     Ordinary,
-    /// Takes little, so that a client that does not read is soon noticed by the server.
+    /// Small, so that the server soon notices a client that does not read.
     Small,
 }
 
-/// Begins to connect the client of that number; when the server is on this machine, from the
-/// loopback address that is its turn.
+/// Starts to connect client `number`. If the server is on this machine, the client uses one of the
+/// loopback addresses in turn.
 pub fn dial(to: SocketAddr, number: usize, buffer: Buffer) -> Result<OwnedFd, Errno> {
     let fd = client(to, number, SocketFlags::NONBLOCK)?;
     if buffer == Buffer::Small {
@@ -43,17 +43,18 @@ pub fn dial(to: SocketAddr, number: usize, buffer: Buffer) -> Result<OwnedFd, Er
     }
 }
 
-/// Connects the client of that number, and waits for it; writes wait, and so may reads.
+/// Connects client `number`, and waits for that. Writes block, and reads may.
 pub fn connect_from(to: SocketAddr, number: usize) -> Result<OwnedFd, Errno> {
     let fd = client(to, number, SocketFlags::empty())?;
     connect(&fd, &to)?;
     Ok(fd)
 }
 
-/// The socket of the client of that number.
+/// Creates the socket of client `number`.
 fn client(to: SocketAddr, number: usize, flags: SocketFlags) -> Result<OwnedFd, Errno> {
     let fd = tcp(to, flags)?;
-    // Ends with a reset: a benchmark that leaves a million sockets behind cannot be run twice.
+    // Close with a reset: a benchmark that leaves a million sockets in TIME_WAIT cannot be
+    // repeated.
     set_socket_linger(&fd, Some(Duration::ZERO))?;
     if let Some(source) = source(to.ip(), number) {
         bind(&fd, &SocketAddr::new(source, 0))?;
@@ -61,7 +62,7 @@ fn client(to: SocketAddr, number: usize, flags: SocketFlags) -> Result<OwnedFd, 
     Ok(fd)
 }
 
-/// Connects for publishing; writes wait, reads do not.
+/// Connects for publishing. Writes block, reads do not.
 pub fn connect_waiting(to: SocketAddr) -> Result<OwnedFd, Errno> {
     let fd = tcp(to, SocketFlags::empty())?;
     connect(&fd, &to)?;
@@ -69,7 +70,7 @@ pub fn connect_waiting(to: SocketAddr) -> Result<OwnedFd, Errno> {
     Ok(fd)
 }
 
-/// The address that client `number` comes from: 127.0.0.1, then 127.0.0.2 and so on.
+/// Returns the source address of client `number`: 127.0.0.1, then 127.0.0.2, and so on.
 fn source(to: IpAddr, number: usize) -> Option<IpAddr> {
     if !to.is_loopback() || !to.is_ipv4() {
         return None;
@@ -85,7 +86,7 @@ fn tcp(to: SocketAddr, flags: SocketFlags) -> Result<OwnedFd, Errno> {
     socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))
 }
 
-/// Reads what is there, without waiting.
+/// Reads what is available, without waiting.
 pub fn receive(fd: impl AsFd, buffer: &mut [u8]) -> Moved {
     match net::recv(fd, buffer, RecvFlags::DONTWAIT) {
         Ok((0, _)) => Moved::End,

@@ -1,5 +1,5 @@
-//! This module behind Redis: what a message costs on its way, and how soon all is in step after
-//! nginx has begun, after Redis was away, and after a reload.
+//! This module with Redis: the cost of a message, and how soon everything is in sync after a start
+//! of nginx, after an outage of Redis, and after a reload.
 
 mod plain;
 mod step;
@@ -17,7 +17,7 @@ use super::variant::{Sort, Variant};
 use serde_json::Value;
 use std::path::PathBuf;
 
-/// What is shown: title, figure, unit.
+/// The rows of the table: title, figure, unit.
 const ROWS: &[(&str, &str, Unit)] = &[
     ("plain messages to one client: a second", "plain_per_s", Unit::PerSecond),
     ("the same: CPU of the subscribing thread per message", "plain_thread_us", Unit::Micros),
@@ -45,7 +45,7 @@ const ROWS: &[(&str, &str, Unit)] = &[
     ("share of the machine that others had, plain messages", "plain_others", Unit::Share),
 ];
 
-/// Runs all rounds, and prints and returns what they measured.
+/// Runs all rounds, prints the measurements, and returns them.
 pub fn run(variants: &[&'static Variant], options: &Options) -> (Series, Vec<String>) {
     let mut series = Series::default();
     let find = |sort| variants.iter().copied().find(|variant| variant.sort() == sort);
@@ -112,7 +112,7 @@ impl Behind<'_> {
         self.figures.insert(name.to_owned(), value);
     }
 
-    /// Notes the faults in a line of a generator.
+    /// Records the errors reported by a generator.
     fn fault(&mut self, line: &Value) {
         let told = super::figures::faults(line);
         if !told.is_empty() {
@@ -120,7 +120,7 @@ impl Behind<'_> {
         }
     }
 
-    /// Channels, each with one client.
+    /// Returns the number of channels; each has one client.
     fn channels(&self) -> usize {
         let usual = if self.options.quick { 1_000 } else { 10_000 };
         self.options.clients.unwrap_or(usual).min(self.options.most_clients)
@@ -132,14 +132,14 @@ impl Behind<'_> {
         Ok(directory)
     }
 
-    /// nginx with two workers, and its Redis.
+    /// Starts nginx with two workers, and its Redis.
     fn start(&self, name: &str, clients: usize) -> Result<Server, String> {
         Server::start(&Wanted {
             variant: self.plain,
             place: &self.options.place,
             directory: &self.directory(name)?,
             workers: 2,
-            // All of them may come to one worker.
+            // One worker may accept all of them.
             clients: clients * 2,
             transport: Transport::Plain,
         })

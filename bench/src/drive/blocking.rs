@@ -1,8 +1,8 @@
-//! What blocks: how long one turn of an event loop, and one hold of the hub's lock, takes at most in
-//! situations that are as bad as a client, a publisher or an administrator can make them.
+//! Blocking: the longest turn of an event loop, and the longest hold of the hub's lock, in the
+//! worst situations that clients, publishers, and administrators can cause.
 //!
-//! The module is built with the feature `trace-blocking` and writes what it measures to the error
-//! log, every second or more often; `rig` reads it there. Each situation has a server of its own.
+//! The module is built with the feature `trace-blocking` and writes its measurements to the error
+//! log at least once a second; `rig` reads them there. Each situation has a server of its own.
 
 mod rig;
 mod situations;
@@ -19,14 +19,14 @@ use situations::{Scale, SITUATIONS};
 const TURN: &str = "turn_ms";
 const HOLD: &str = "hold_ms";
 
-/// A situation's rounds, and where in the source the lock was held longest.
+/// A situation's rounds, and the source location that held the lock longest.
 #[derive(Default)]
 struct Measured {
     series: Series,
     longest: Longest,
 }
 
-/// Runs all situations in all rounds, prints the table, and returns the figures and the faults.
+/// Runs all situations in all rounds, prints the table, and returns the figures and the errors.
 pub fn run(options: &Options) -> (Value, Vec<String>) {
     let scale = if options.quick { Scale::FULL.quick() } else { Scale::FULL };
     let chosen = || SITUATIONS.iter().filter(|situation| options.has_situation(situation.name));

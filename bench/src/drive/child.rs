@@ -1,5 +1,5 @@
-//! Processes that the benchmark starts: they run on given processors, end when this program does, and listen
-//! on ports of their own.
+//! Processes that the benchmark starts: they run on given processors, end when this program does,
+//! and listen on free ports.
 
 use rustix::process::{kill_process, Pid, Signal};
 use std::net::TcpListener;
@@ -8,11 +8,11 @@ use std::process::{Child, Command};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
-/// How long a server may take to answer, and to end.
+/// How long a server may take to respond, and to end.
 pub const START: Duration = Duration::from_secs(20);
 const STOP: Duration = Duration::from_secs(20);
 
-/// A command that ends when this program does, on the given processors or on all.
+/// Returns a command that ends when this program does and runs on the given processors, or on all.
 pub fn pinned(program: &Path, processors: &[usize]) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "TERM", "--"]);
@@ -24,17 +24,17 @@ pub fn pinned(program: &Path, processors: &[usize]) -> Command {
     command
 }
 
-/// This program itself.
+/// Returns the path of this program.
 pub fn own_program() -> Result<PathBuf, String> {
     std::env::current_exe().map_err(|error| error.to_string())
 }
 
-/// Ends a process that was started here: politely, then not.
+/// Ends a process that was started here: with a signal first, by force if that does not help.
 pub fn end(child: &mut Child) {
     if child.try_wait().is_ok_and(|status| status.is_some()) {
         return; // its number may be another's by now
     }
-    // Whatever fails here fails because it has ended.
+    // Errors mean that the process has ended.
     let _ = signal(child, Signal::TERM);
     let since = Instant::now();
     while child.try_wait().is_ok_and(|status| status.is_none()) {
@@ -52,9 +52,9 @@ pub fn signal(child: &Child, signal: Signal) -> Result<(), String> {
     kill_process(pid, signal).map_err(|error| error.to_string())
 }
 
-/// A port of 127.0.0.1 on which nothing listens. Below those that the kernel gives to clients
-/// (ip_local_port_range), or one of them could have it before the server does; and another one each time,
-/// for several may be asked for before the first is listened on.
+/// Returns a port of 127.0.0.1 on which nothing listens. It is below the range of client ports
+/// (ip_local_port_range), so that no client takes it before the server does. Each call returns
+/// another port, because several may be needed before the first is in use.
 pub fn free_port() -> Result<u16, String> {
     static ASKED: AtomicU16 = AtomicU16::new(0);
     const PORTS: u16 = 20_000;

@@ -1,21 +1,21 @@
-//! Figures of runs by name, their medians, and the faults that no run may have.
+//! Figures of runs by name, their medians, and the errors that invalidate a run.
 
 use serde_json::{json, Value};
 use std::collections::BTreeMap;
 
-/// What one run measured.
+/// The measurements of one run.
 pub type Figures = BTreeMap<String, f64>;
 
-/// What a variant's rounds of one load measured.
+/// The measurements of a variant's rounds of one load.
 #[derive(Default)]
 pub struct Series {
     pub rounds: Vec<Figures>,
-    /// Sentences about what went wrong.
+    /// Descriptions of what went wrong.
     pub faults: Vec<String>,
 }
 
 impl Series {
-    /// The median over the rounds; `None` when no round has the figure.
+    /// Returns the median over the rounds; `None` if no round has the figure.
     pub fn median(&self, name: &str) -> Option<f64> {
         let mut values: Vec<f64> =
             self.rounds.iter().filter_map(|round| round.get(name).copied()).collect();
@@ -36,7 +36,7 @@ impl Series {
     }
 }
 
-/// The faults in a line of the generator, as one sentence; empty when there are none.
+/// Returns the errors reported by a generator as one sentence; empty if there are none.
 pub fn faults(line: &Value) -> String {
     let counts = line.get("faults").and_then(Value::as_object);
     let told: Vec<String> = counts
@@ -54,10 +54,10 @@ fn in_words(name: &str) -> &str {
         "doubled" => "deliveries DOUBLED",
         "disordered" => "deliveries OUT OF ORDER",
         "strayed" => "events of another channel or size",
-        "orders" => "clients with an order of their own",
-        "malformed" => "streams with broken chunks",
+        "orders" => "clients that received a different order",
+        "malformed" => "streams with invalid chunks",
         "ended" => "streams ended by the server",
-        "refused" => "publishes refused",
+        "refused" => "publishes rejected",
         other => other,
     }
 }

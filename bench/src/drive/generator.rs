@@ -1,4 +1,5 @@
-//! A generator that runs: its steps are begun by a line to it, and told by a line from it.
+//! A running load generator. A line written to it starts a step, and a line from it reports the
+//! result.
 
 use super::child::{end, own_program, pinned};
 use super::server::other_processors;
@@ -6,14 +7,14 @@ use serde_json::Value;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdout, Stdio};
 
-/// See above.
+/// A running load generator.
 pub struct Generator {
     child: Child,
     lines: BufReader<ChildStdout>,
 }
 
 impl Generator {
-    /// Starts one with these options, beside a server of so many processes.
+    /// Starts a generator with these options, next to a server with this many processes.
     pub fn start(options: &[String], workers: usize) -> Result<Self, String> {
         let mut command = pinned(&own_program()?, &other_processors(workers));
         command.arg("load").arg("--steps").args(options);
@@ -23,23 +24,25 @@ impl Generator {
         Ok(Self { child, lines: BufReader::new(stdout) })
     }
 
-    /// Its next line.
+    /// Reads the next line.
     pub fn hear(&mut self) -> Result<Value, String> {
         let mut line = String::new();
         let told = self.lines.read_line(&mut line).map_err(|error| error.to_string())?;
         if told == 0 {
-            return Err("the generator broke off".into());
+            return Err("the generator ended unexpectedly".into());
         }
         serde_json::from_str(&line).map_err(|error| format!("{line}: {error}"))
     }
 
-    /// Lets it begin its next step.
+    /// Starts the next step.
     pub fn go(&mut self) -> Result<(), String> {
         let stdin = self.child.stdin.as_mut().ok_or("the generator has no input")?;
-        stdin.write_all(b"go\n").map_err(|error| format!("the generator broke off: {error}"))
+        stdin
+            .write_all(b"go\n")
+            .map_err(|error| format!("the generator ended unexpectedly: {error}"))
     }
 
-    /// Begins a step and waits until it is over.
+    /// Runs a step and waits for its result.
     pub fn step(&mut self) -> Result<Value, String> {
         self.go()?;
         self.hear()

@@ -1,5 +1,4 @@
-//! H2Clients over HTTP/2 that only stay: connections with one stream or several, held by this process
-//! itself, which sleeps otherwise.
+//! Idle clients over HTTP/2: connections with one stream or several, held by this process.
 
 use crate::h2::{open, request, Session};
 use crate::socket::{connect_from, receive, send_waiting, Moved};
@@ -9,14 +8,14 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-/// How long a server may take to answer.
+/// Maximum time for a response.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// H2Clients whose streams are open, until this is dropped.
+/// Clients whose streams are open until this value is dropped.
 pub struct H2Clients(Vec<Connection>);
 
 impl H2Clients {
-    /// Opens `count` streams, of which so many share a connection.
+    /// Opens `count` streams, `streams` of them on each connection.
     pub fn connect(port: u16, count: usize, streams: usize) -> Result<Self, String> {
         let mut clients = Self(Vec::with_capacity(count.div_ceil(streams)));
         let mut left = count;
@@ -28,7 +27,7 @@ impl H2Clients {
         Ok(clients)
     }
 
-    /// Takes and answers what has come meanwhile. An error when a stream is open no more.
+    /// Reads and answers what has arrived meanwhile. Fails if a stream has ended.
     pub fn attend(&mut self) -> Result<(), String> {
         self.0.iter_mut().try_for_each(Connection::attend)
     }
@@ -40,14 +39,14 @@ struct Connection {
 }
 
 impl Connection {
-    /// Waits until the heads of all its streams have come.
+    /// Opens a connection and waits for the response headers of all its streams.
     fn open(port: u16, number: usize, streams: usize) -> Result<Self, String> {
         let to = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let fd = connect_from(to, number).map_err(told)?;
         set_socket_timeout(&fd, Timeout::Recv, Some(PATIENCE)).map_err(told)?;
         let mut first = Vec::new();
         open(&mut first);
-        // H2Clients' streams have odd numbers.
+        // Streams opened by clients have odd numbers.
         for stream in (1..).step_by(2).take(streams) {
             request(stream, "localhost", "/s?c=0", &mut first);
         }
@@ -72,7 +71,7 @@ impl Connection {
         }
     }
 
-    /// Takes what came, which is nothing when the server has closed the connection.
+    /// Processes received bytes. No bytes means that the server has closed the connection.
     fn take(&mut self, bytes: &[u8]) -> Result<(), String> {
         if bytes.is_empty() {
             return Err("the server closed a connection".into());

@@ -1,17 +1,17 @@
-//! Clients that need no generator: they open a stream and only stay.
+//! Clients that need no generator: they open a stream and stay idle.
 
 use super::h2::H2Clients;
 use super::tls::TlsClients;
 use super::transport::Transport;
 
-/// Clients whose streams are open, until this is dropped.
+/// Clients whose streams are open until this value is dropped.
 pub enum IdleClients {
     Tls(#[allow(dead_code, reason = "holds the clients")] TlsClients),
     Http2(H2Clients),
 }
 
 impl IdleClients {
-    /// Connects clients over a transport other than plain HTTP/1.1, which is the generator's.
+    /// Connects clients over a transport other than plain HTTP/1.1, which the generator handles.
     pub fn connect(transport: Transport, port: u16, clients: usize) -> Result<Self, String> {
         match transport {
             Transport::Plain => Err("clients over HTTP/1.1 are the generator's".into()),
@@ -22,8 +22,8 @@ impl IdleClients {
         }
     }
 
-    /// Reads what has come to them, where that is not done by others. An error when a stream is
-    /// open no more.
+    /// Processes what the clients have received, if no other process does that. Fails if a stream
+    /// has ended.
     pub fn attend(&mut self) -> Result<(), String> {
         match self {
             Self::Tls(_) => Ok(()),

@@ -1,16 +1,17 @@
-//! Many channels: what a client that comes, a publish, and a client that goes cost the processes of
-//! a server with a channel for each client, beside what they cost with as many clients on ten.
+//! Many channels: what a client that connects, a publish, and a client that disconnects cost the
+//! processes of a server with one channel for each client, compared with the same number of clients
+//! on ten channels.
 //!
-//! What is compared is publishing, not delivering to many: every publish that is measured reaches
-//! one client, and its figure holds that delivery. In both cases it goes to one of ten further
-//! channels of one client each, which come beside the fleet and go; with a channel for each client,
-//! another measurement goes through the fleet's own channels in turn, where most publishes are the
-//! first of their channel. They come one at a time, at a rate that leaves the server idle between
-//! them.
+//! The comparison is about publishing, not about fan-out: every measured publish reaches one
+//! client, and its figure includes that delivery. In both cases the events go to ten further
+//! channels with one client each, which connect and disconnect independently of the fleet. With one
+//! channel for each client, another measurement publishes on the fleet's own channels in turn,
+//! where most publishes are the first of their channel. Clients connect one at a time, at a rate
+//! that leaves the server idle in between.
 //!
-//! Heartbeats are off, so that a hundred thousand idle clients cost nothing meanwhile. Clients go by
-//! a reset of the connection: their generators end. The floor is no part of it, for it is one
-//! process and holds too few.
+//! Heartbeats are off, so that a hundred thousand idle clients cost nothing meanwhile. Clients
+//! disconnect by a reset of the connection, when their generators end. The floor does not take
+//! part, because it is a single process and cannot hold enough clients.
 
 use super::figures::{faults, Figures, Series};
 use super::fleet::{step_all, Fleet, Gathered};
@@ -27,7 +28,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-/// What is shown: title, and the figure that it has in either case.
+/// The rows of the table: title, and the figure in either case.
 const ROWS: &[(&str, &str, &str)] = &[
     ("CPU per client that comes", "ten_come_us", "each_come_us"),
     ("CPU per HTTP publish, to ten further channels", "ten_publish_us", "each_publish_us"),
@@ -35,20 +36,20 @@ const ROWS: &[(&str, &str, &str)] = &[
     ("CPU per client that goes", "ten_go_us", "each_go_us"),
 ];
 
-/// Publishes a second.
+/// Publishes per second.
 const RATE: f64 = 2_000.0;
-/// Further channels, and how often their clients come anew: which workers they come to is chance,
-/// and a publish to another worker costs more.
+/// Number of further channels, and how often their clients reconnect. Which workers accept them is
+/// random, and a publish in a different worker costs more.
 const FURTHER: usize = 10;
 const TIMES: usize = 5;
-/// Run of the events that the fleet counts.
+/// The run whose events the fleet counts.
 const RUN: &str = "--run=1";
 
-/// How long all clients may take to go, and how often that is looked at.
+/// Maximum time for all clients to disconnect, and the polling interval.
 const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(250);
 
-/// Over how many channels the fleet is spread.
+/// The number of channels over which the fleet is spread.
 #[derive(Clone, Copy, PartialEq)]
 enum Spread {
     Ten,
@@ -71,7 +72,7 @@ impl Spread {
     }
 }
 
-/// Runs all rounds, prints what they measured, and returns that and the faults.
+/// Runs all rounds, prints the measurements, and returns them and the errors.
 pub fn run(variants: &[&'static Variant], settings: &Options) -> (Value, Vec<String>) {
     let mut results: BTreeMap<&str, Series> = BTreeMap::new();
     let able = || variants.iter().filter(|variant| variant.sort() == Sort::Nginx);
@@ -106,7 +107,7 @@ pub fn run(variants: &[&'static Variant], settings: &Options) -> (Value, Vec<Str
     (Value::Object(series.collect()), faults)
 }
 
-/// One server with one fleet.
+/// Measures one server with one fleet.
 fn measure(variant: &Variant, settings: &Options, spread: Spread) -> Result<Outcome, String> {
     let asked = settings.clients.unwrap_or(if settings.quick { 10_000 } else { 100_000 });
     let fleet = Fleet::reckon(variant, asked);
@@ -129,9 +130,9 @@ struct Trial {
     processes: Vec<u32>,
     fleet: Fleet,
     spread: Spread,
-    /// Of the fleet.
+    /// Number of the fleet's channels.
     channels: usize,
-    /// For how long events are published.
+    /// Duration of publishing in seconds.
     seconds: f64,
     outcome: Outcome,
 }
@@ -158,7 +159,7 @@ impl Trial {
         self.outcome.faults.push_str(told);
     }
 
-    /// Options of a generator for events on so many channels.
+    /// Returns the options of a generator for events on this many channels.
     fn options(&self, channels: usize, seconds: f64) -> Vec<String> {
         vec![
             format!("--to=127.0.0.1:{}", self.server.port),
@@ -184,7 +185,7 @@ impl Trial {
         Ok(generators)
     }
 
-    /// Publishes to further channels, whose clients come and go.
+    /// Publishes to further channels, whose clients reconnect.
     fn publish_beside(&mut self) -> Result<(), String> {
         let mut options = self.options(FURTHER, self.seconds / TIMES as f64);
         options.extend([
@@ -224,7 +225,7 @@ impl Trial {
         Ok(())
     }
 
-    /// Ends the generators, and waits until the server has closed what was theirs.
+    /// Ends the generators, and waits until the server has closed their connections.
     fn go(&mut self, generators: Vec<Generator>, empty: usize) -> Result<(), String> {
         let before = cpu_us(&self.processes);
         drop(generators);

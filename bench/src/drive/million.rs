@@ -1,5 +1,5 @@
-//! As many clients as the machine holds: what they cost in memory, how long one event takes to reach
-//! all of them, and how long it takes until all are back after a reload.
+//! As many clients as the machine can hold: their memory, the time for one event to reach all of
+//! them, and the time until all have reconnected after a reload.
 
 use super::figures::{faults, Figures, Series};
 use super::fleet::{step_all, Fleet, Gathered, BEGIN};
@@ -12,10 +12,10 @@ use super::variant::Variant;
 use serde_json::Value;
 use std::time::Instant;
 
-/// Events that are measured, each when the one before has reached everybody.
+/// Number of measured events; each is published when the one before has reached all clients.
 const EVENTS: usize = 5;
 
-/// Runs it on one variant.
+/// Runs this mode on one variant.
 pub fn run(variant: &'static Variant, settings: &Options) -> Result<Outcome, String> {
     let asked = settings.clients.unwrap_or(if settings.quick { 50_000 } else { 1_000_000 });
     let fleet = Fleet::reckon(variant, asked);
@@ -47,7 +47,7 @@ impl Trial {
     fn options(&self) -> Vec<String> {
         vec![
             format!("--to=127.0.0.1:{}", self.server.port),
-            // One event a step.
+            // One event per step.
             "--rate=1".into(),
             "--warm=1".into(),
             "--seconds=1".into(),
@@ -83,8 +83,9 @@ impl Trial {
         let each = (before.free - after.free) / clients;
         let says =
             format!("machine: {each:.0} bytes a client, both ends; less after an earlier run");
-        // The kernel keeps some of what sockets of that run took, and uses it again; and it calls
-        // some of what sockets hold reclaimable, which is not in this figure but in the next.
+        // The kernel keeps some of the memory that sockets of that run used, and reuses it. It also
+        // counts some of the sockets' memory as reclaimable, which is part of the next figure but
+        // not of this one.
         self.note("machine_bytes", each, &says);
         let each = (after.objects - before.objects) / clients;
         let says = format!("kernel: {each:.0} bytes a client in its objects, both ends");
@@ -148,7 +149,7 @@ impl Trial {
     }
 }
 
-/// How one event spread, out of the generators' lines.
+/// Computes how one event spread from the generators' lines.
 fn spread(lines: &[Value]) -> Figures {
     let deliveries: f64 = lines.iter().map(|line| number(line, "deliveries")).sum();
     let latencies = lines.iter().filter_map(|line| line.get("latency"));
@@ -159,12 +160,12 @@ fn spread(lines: &[Value]) -> Figures {
         .into()
 }
 
-/// Who holds how much memory, in bytes.
+/// Memory by owner, in bytes.
 struct Held {
     nginx: f64,
-    /// Of the machine.
+    /// Free memory of the machine.
     free: f64,
-    /// By the kernel.
+    /// Memory of the kernel's objects.
     objects: f64,
     buffers: f64,
 }
@@ -180,7 +181,7 @@ impl Held {
     }
 }
 
-/// Waits until the kernel has given back what went before.
+/// Waits until the kernel has freed the memory of earlier runs.
 fn settle() {
     let mut free = available();
     for _ in 0..60 {

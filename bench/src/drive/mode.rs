@@ -1,5 +1,5 @@
-//! The modes: which loads each one puts on a server, and which figures of theirs it shows. A new
-//! mode is an entry of [`MODES`].
+//! The modes: which loads each one puts on a server, and which figures it shows. To add a mode, add
+//! an entry to [`MODES`].
 
 use super::transport::Transport;
 use super::variant::{Sort, Variant};
@@ -7,15 +7,15 @@ use super::variant::{Sort, Variant};
 /// How events are published; see the generator's options.
 #[derive(Clone, Copy)]
 pub enum LoadPace {
-    /// Events a second.
+    /// Events per second.
     Rate(f64),
-    /// Flat out, so many at a time.
+    /// As fast as possible, with this many publishes in flight.
     Flat(usize),
-    /// None.
+    /// No events.
     Silence,
 }
 
-/// One load.
+/// A load.
 #[derive(Clone, Copy)]
 pub struct Work {
     pub clients: usize,
@@ -24,47 +24,47 @@ pub struct Work {
     pub pace: LoadPace,
     pub warm: f64,
     pub seconds: f64,
-    /// One client in so many never reads; 0 is none.
+    /// One client in this many never reads; 0 means none.
     pub silent_in: usize,
     pub workers: usize,
-    /// A file is fetched from the same server meanwhile.
+    /// Whether a file is fetched from the same server meanwhile.
     pub probe: bool,
     pub transport: Transport,
 }
 
-/// A load under a name of its own.
+/// A load with a name.
 pub struct Case {
     pub name: &'static str,
     pub work: Work,
 }
 
-/// How a figure is written.
+/// The unit of a figure.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Unit {
     Micros,
-    /// Figures in µs that are better read in ms.
+    /// Figures in µs that are easier to read in ms.
     Millis,
     Bytes,
     PerSecond,
-    /// 0 to 1, written in per cent.
+    /// From 0 to 1, shown as a percentage.
     Share,
 }
 
-/// One line of the table.
+/// One row of the table.
 pub struct Row {
     pub title: &'static str,
     pub case: &'static str,
     pub figure: &'static str,
     pub unit: Unit,
-    /// The variant that the others are set in relation to.
+    /// The variant to which the others are compared.
     pub base: Option<&'static str>,
 }
 
-/// One mode.
+/// A mode.
 pub struct Mode {
     pub name: &'static str,
     pub says: &'static str,
-    /// The servers that can take its loads.
+    /// The kinds of servers that support its loads.
     pub takers: &'static [Sort],
     pub cases: &'static [Case],
     pub rows: &'static [Row],
@@ -76,13 +76,13 @@ impl Mode {
     }
 }
 
-/// The mode of that name.
+/// Returns the mode with this name.
 pub fn named(name: &str) -> Option<&'static Mode> {
     MODES.iter().find(|mode| mode.name == name)
 }
 
 impl Work {
-    /// The same in a second or two, for a look rather than a measurement.
+    /// Returns a shorter version of this load, for a check rather than a measurement.
     pub fn quick(self) -> Self {
         let pace = match self.pace {
             LoadPace::Rate(rate) if self.clients > 0 => LoadPace::Rate(rate.max(50.0)),
@@ -119,7 +119,7 @@ const SLOW: Work =
 
 const ALL: &[Sort] = &[Sort::Floor, Sort::Nginx, Sort::Durable, Sort::Plain];
 const POSTED: &[Sort] = &[Sort::Floor, Sort::Nginx, Sort::Durable];
-/// What Redis costs does not depend on these loads.
+/// The cost of Redis does not depend on these loads.
 const ALONE: &[Sort] = &[Sort::Floor, Sort::Nginx];
 const NGINX: &[Sort] = &[Sort::Nginx];
 

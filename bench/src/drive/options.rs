@@ -1,4 +1,4 @@
-//! What the command line asks for, and what the machine allows.
+//! The options of the command line, and the limits of the machine.
 
 use super::mode::{named, Case, Mode, Work, MODES};
 use super::round::Round;
@@ -7,26 +7,26 @@ use crate::flags::Flags;
 use rustix::process::{getrlimit, Resource};
 use std::path::PathBuf;
 
-/// Descriptors of a process that are no clients.
+/// File descriptors of a process other than those of clients.
 const OTHER_DESCRIPTORS: usize = 300;
 
-/// See above.
+/// The options of the command line.
 pub struct Options {
     pub modes: Vec<&'static Mode>,
     pub million: bool,
     pub many: bool,
     pub redis: bool,
     pub blocking: bool,
-    /// Only these situations of what blocks; all if there is none.
+    /// The chosen situations of the mode `blocking`; empty for all.
     situations: Vec<String>,
     pub variants: Vec<&'static Variant>,
     pub rounds: usize,
     pub quick: bool,
-    /// In place of the modes' own number.
+    /// Overrides the modes' number of clients.
     pub clients: Option<usize>,
-    /// In place of the modes' own time, in seconds.
+    /// Overrides the modes' time, in seconds.
     pub seconds: Option<f64>,
-    /// Clients that one process can hold.
+    /// Maximum number of clients of one process.
     pub most_clients: usize,
     pub place: Place,
     pub directory: PathBuf,
@@ -77,7 +77,7 @@ impl Options {
         })
     }
 
-    /// A mode's load as it is asked for here.
+    /// Applies the options to a mode's load.
     pub fn shape(&self, work: Work) -> Work {
         let mut work = if self.quick { work.quick() } else { work };
         if let Some(clients) = self.clients.filter(|_| work.clients > 0) {
@@ -92,12 +92,13 @@ impl Options {
 }
 
 impl Options {
-    /// Whether a situation of what blocks is wanted.
+    /// Whether a situation of the mode `blocking` is chosen.
     pub fn has_situation(&self, name: &str) -> bool {
         self.situations.is_empty() || self.situations.iter().any(|wanted| wanted == name)
     }
 
-    /// The most clients that a chosen mode wants, when that is more than one process can hold.
+    /// Returns the maximum number of clients of the chosen modes, if one process cannot hold that
+    /// many.
     pub fn too_many(&self) -> Option<usize> {
         let wanted = |case: &Case| match self.clients {
             Some(clients) if case.work.clients > 0 => clients,
@@ -108,13 +109,13 @@ impl Options {
     }
 }
 
-/// Files that one process may have open.
+/// Returns the maximum number of open files of a process.
 pub fn descriptors() -> usize {
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(1 << 20);
     usize::try_from(limit).unwrap_or(usize::MAX)
 }
 
-/// The modes that are tables of loads, and whether those are chosen that are not.
+/// The chosen modes that are tables of loads, and whether the other modes are chosen.
 #[derive(Default)]
 struct Modes {
     modes: Vec<&'static Mode>,
@@ -141,7 +142,7 @@ fn modes(flags: &mut Flags, quick: bool) -> Result<Modes, String> {
     }
     let others = chosen.million || chosen.many || chosen.redis || chosen.blocking;
     if chosen.modes.is_empty() && !others {
-        // Those whose figures mean something within a second, as many as fit into a minute.
+        // Modes whose figures are meaningful within a second, as many as fit into a minute.
         let long = |mode: &Mode| matches!(mode.name, "wide" | "slow" | "workers" | "h2-idle");
         let brief = |mode: &&Mode| !quick || !long(mode);
         chosen.modes.extend(MODES.iter().filter(brief));
@@ -152,5 +153,5 @@ fn modes(flags: &mut Flags, quick: bool) -> Result<Modes, String> {
 fn chosen(names: Option<&str>) -> Result<Vec<&'static Variant>, String> {
     let Some(names) = names else { return Ok(VARIANTS.iter().collect()) };
     let find = |name: &str| VARIANTS.iter().find(|variant| variant.name == name);
-    names.split(',').map(|name| find(name).ok_or(format!("there is no variant {name}"))).collect()
+    names.split(',').map(|name| find(name).ok_or(format!("unknown variant {name}"))).collect()
 }

@@ -1,39 +1,39 @@
-//! Pages of a server, fetched over one kept connection.
+//! HTTP requests to a server over one persistent connection.
 
 use crate::head::{self, Framing};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-/// Connections that are tried until one is with the wanted process.
+/// Connections tried until the wanted process accepts one.
 const TRIES: usize = 200;
 
-/// See above.
+/// A persistent connection to a server.
 pub struct Page {
     stream: TcpStream,
-    /// What has come and is not an answer yet.
+    /// Received bytes that are not part of a returned response.
     buffer: Vec<u8>,
 }
 
-/// An answer.
+/// A response.
 pub struct Answer {
     status: u16,
     body: Vec<u8>,
 }
 
 impl Answer {
-    /// Whether these words are in its body.
+    /// Whether the body contains this text.
     pub fn says(&self, words: &str) -> bool {
         String::from_utf8_lossy(&self.body).contains(words)
     }
 
-    /// Its body, if it has this status.
+    /// Returns the body, if the response has this status.
     pub fn body_of(self, status: u16) -> Result<Vec<u8>, String> {
         if self.status == status {
             return Ok(self.body);
         }
         let body = String::from_utf8_lossy(&self.body);
-        Err(format!("a request was answered with {}: {}", self.status, body.trim_end()))
+        Err(format!("unexpected response with status {}: {}", self.status, body.trim_end()))
     }
 }
 
@@ -45,7 +45,7 @@ impl Page {
         Ok(Self { stream, buffer: Vec::new() })
     }
 
-    /// A connection that this worker process has accepted.
+    /// Opens a connection that this worker process accepts.
     pub fn open_in(port: u16, worker: u32) -> Result<Self, String> {
         for _ in 0..TRIES {
             let mut page = Self::open(port)?;
@@ -53,14 +53,14 @@ impl Page {
                 return Ok(page);
             }
         }
-        Err(format!("worker {worker} takes no connection"))
+        Err(format!("worker {worker} accepts no connection"))
     }
 
     pub fn get(&mut self, path: &str) -> Result<Vec<u8>, String> {
         self.ask("GET", path, "", b"")?.body_of(200).map_err(|why| format!("{path}: {why}"))
     }
 
-    /// One request, with header lines if `headers` is not empty, and its answer.
+    /// Sends a request, with header lines if `headers` is not empty, and returns its response.
     pub fn ask(
         &mut self,
         method: &str,
@@ -72,7 +72,7 @@ impl Page {
         self.answer()
     }
 
-    /// Sends a request, whose answer has to be fetched with `answer`.
+    /// Sends a request, whose response is to be read with `answer`.
     pub fn send(
         &mut self,
         method: &str,
@@ -87,13 +87,13 @@ impl Page {
         self.stream.write_all(&[head.as_bytes(), body].concat()).map_err(told)
     }
 
-    /// Sends several requests at once, all of which have to be answered with this status.
+    /// Sends several requests at once and checks that all responses have this status.
     pub fn pipeline(&mut self, requests: &str, count: usize, status: u16) -> Result<(), String> {
         self.stream.write_all(requests.as_bytes()).map_err(told)?;
         (0..count).try_for_each(|_| self.answer()?.body_of(status).map(drop))
     }
 
-    /// The next answer.
+    /// Reads the next response.
     pub fn answer(&mut self) -> Result<Answer, String> {
         let mut bytes = vec![0; 1 << 16];
         loop {
@@ -105,30 +105,31 @@ impl Page {
                     return Ok(Answer { status, body });
                 }
                 Some((status, Framing::Chunked | Framing::Plain, _)) => {
-                    return Err(format!("an answer of {status} has no length"));
+                    return Err(format!("a response with status {status} has no length"));
                 }
                 Some(_) | None => {}
             }
             let len = self.stream.read(&mut bytes).map_err(told)?;
             if len == 0 {
-                return Err("a connection was closed before the answer".into());
+                return Err("the connection was closed before the response".into());
             }
             self.buffer.extend_from_slice(bytes.get(..len).unwrap_or_default());
         }
     }
 
-    /// Begins a stream on this connection, once its head has come.
+    /// Turns the connection into a stream, after reading its response header.
     pub fn into_stream(mut self, path: &str) -> Result<TcpStream, String> {
         self.send("GET", path, "", b"")?;
         let mut head = [0; 256];
         let len = self.stream.read(&mut head).map_err(told)?;
-        match head.get(..len).unwrap_or_default().starts_with(b"HTTP/1.1 200") {
-            true => Ok(self.stream),
-            false => Err(format!("the stream {path} does not open")),
+        if head.get(..len).unwrap_or_default().starts_with(b"HTTP/1.1 200") {
+            Ok(self.stream)
+        } else {
+            Err(format!("the stream {path} does not open"))
         }
     }
 }
 
 fn told(error: std::io::Error) -> String {
-    format!("a page could not be fetched: {error}")
+    format!("request failed: {error}")
 }

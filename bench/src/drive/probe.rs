@@ -1,6 +1,6 @@
-//! Somebody else on the same server: fetches a small file now and then over a kept connection, and
-//! records how long that took. In a thread of the driver, which otherwise sleeps, so that the wait
-//! is the server's and not the generator's.
+//! Another client of the same server: fetches a small file at intervals over a persistent
+//! connection, and records how long that took. It runs in a thread of the driver, which is
+//! otherwise idle, so that the delay is the server's and not the generator's.
 
 use super::page::Page;
 use crate::histogram::Histogram;
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 const EVERY: Duration = Duration::from_millis(10);
 
-/// A probe that runs.
+/// A running probe.
 pub struct Probe {
     over: Arc<AtomicBool>,
     thread: JoinHandle<Result<Histogram, String>>,

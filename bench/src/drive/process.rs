@@ -1,9 +1,9 @@
-//! What processes have used, as the kernel tells: processor time, memory, and how much of the
-//! machine somebody else took.
+//! Resource usage of processes, as reported by the kernel: processor time, memory, and how much of
+//! the machine others used.
 
 use std::fs;
 
-/// A process and all that descend from it.
+/// Returns a process and all its descendants.
 pub fn family(parent: u32) -> Vec<u32> {
     let mut pairs = Vec::new();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
@@ -27,24 +27,26 @@ fn parent_of(pid: u32) -> Option<u32> {
     stat_fields(pid)?.get(1)?.parse().ok()
 }
 
-/// The fields of `stat` that follow the name, which may hold anything: state, parent, and so on.
+/// Returns the fields of `stat` after the process name, which may contain any character: state,
+/// parent, and so on.
 fn stat_fields(pid: u32) -> Option<Vec<String>> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, fields) = stat.rsplit_once(") ")?;
     Some(fields.split(' ').map(str::to_owned).collect())
 }
 
-/// Processor time that the processes have used so far, user and system, in µs.
+/// Returns the user and system time that the processes have used so far, in µs.
 pub fn cpu_us(pids: &[u32]) -> f64 {
     pids.iter().filter_map(|pid| scheduled_us(*pid).or_else(|| ticks_us(*pid))).sum()
 }
 
-/// To the nanosecond, where the kernel keeps it: what `stat` rounds to ticks. Of all threads.
+/// Returns the processor time of all threads with nanosecond precision, where the kernel provides
+/// it; `stat` rounds to ticks.
 fn scheduled_us(pid: u32) -> Option<f64> {
     threads(pid).iter().map(|thread| thread_us(pid, *thread)).sum()
 }
 
-/// Processor time of the threads that a process has beside its first, in µs.
+/// Returns the processor time of a process's threads other than the first, in µs.
 pub fn side_threads_us(pid: u32) -> f64 {
     let beside = threads(pid).into_iter().filter(|thread| *thread != pid);
     beside.filter_map(|thread| thread_us(pid, thread)).sum()
@@ -68,8 +70,9 @@ fn ticks_us(pid: u32) -> Option<f64> {
     Some((ticks(11)? + ticks(12)?) / per_second * 1e6)
 }
 
-/// Memory of the processes, shared pages divided among those who share them, in bytes. Without the
-/// pages of programs and libraries, whose share falls when somebody else starts the same.
+/// Returns the memory of the processes in bytes, with shared pages divided among the processes that
+/// share them. Pages of programs and libraries are excluded, because their share falls when another
+/// process starts the same program.
 pub fn memory(pids: &[u32]) -> f64 {
     let own = |pid: &u32| {
         let file = format!("/proc/{pid}/smaps_rollup");
@@ -79,30 +82,30 @@ pub fn memory(pids: &[u32]) -> f64 {
     pids.iter().filter_map(own).sum()
 }
 
-/// Memory that belongs to the processes alone: nothing that was mapped to be shared. In bytes.
+/// Returns the private memory of the processes in bytes, without shared mappings.
 pub fn own_memory(pids: &[u32]) -> f64 {
     let own = |pid: &u32| kilobytes(&format!("/proc/{pid}/smaps_rollup"), "Pss_Anon:");
     pids.iter().filter_map(own).sum()
 }
 
-/// Files that the processes have open.
+/// Returns the number of open files of the processes.
 pub fn open_files(pids: &[u32]) -> usize {
     let open = |pid: &u32| fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count);
     pids.iter().map(open).sum()
 }
 
-/// Memory of the machine that is not in use, in bytes.
+/// Returns the unused memory of the machine in bytes.
 pub fn available() -> f64 {
     kilobytes("/proc/meminfo", "MemAvailable:").unwrap_or(0.0)
 }
 
-/// What the kernel holds in objects of its own, sockets among them, in bytes.
+/// Returns the memory of the kernel's own objects, such as sockets, in bytes.
 pub fn slab() -> f64 {
     let part = |field| kilobytes("/proc/meminfo", field).unwrap_or(0.0);
     part("SReclaimable:") + part("SUnreclaim:")
 }
 
-/// What the kernel holds for bytes on their way over TCP, in bytes.
+/// Returns the memory of the kernel's TCP buffers in bytes.
 pub fn tcp_buffers() -> f64 {
     let text = fs::read_to_string("/proc/net/sockstat").unwrap_or_default();
     tcp_pages(&text).unwrap_or(0.0) * rustix::param::page_size() as f64
@@ -113,7 +116,7 @@ fn tcp_pages(sockstat: &str) -> Option<f64> {
     line.split_whitespace().skip_while(|word| *word != "mem").nth(1)?.parse().ok()
 }
 
-/// Memory of the machine, in bytes.
+/// Returns the memory of the machine in bytes.
 pub fn installed() -> f64 {
     kilobytes("/proc/meminfo", "MemTotal:").unwrap_or(0.0)
 }
@@ -125,7 +128,7 @@ fn kilobytes(file: &str, field: &str) -> Option<f64> {
     Some(kilobytes * 1024.0)
 }
 
-/// How the machine's time was spent until now: all of it, and what its host gave to others.
+/// How the machine's time has been spent so far: in total, and by other guests of its host.
 #[derive(Clone, Copy, Default)]
 pub struct Machine {
     all: f64,
@@ -145,19 +148,20 @@ impl Machine {
         Self { all, busy: all - time(3) - time(4), stolen: time(7) }
     }
 
-    /// The share that others than those who used `own` µs had since, 0 to 1.
+    /// Returns the share of the machine used by others since `earlier`, from 0 to 1, if this
+    /// benchmark used `own` µs.
     pub fn others_since(self, earlier: Self, own: f64) -> f64 {
         let own = own / 1e6 * rustix::param::clock_ticks_per_second() as f64;
         ((self.busy - earlier.busy - own) / (self.all - earlier.all).max(1.0)).max(0.0)
     }
 
-    /// The share that was taken since, 0 to 1.
+    /// Returns the share taken by the host since `earlier`, from 0 to 1.
     pub fn stolen_since(self, earlier: Self) -> f64 {
         (self.stolen - earlier.stolen) / (self.all - earlier.all).max(1.0)
     }
 }
 
-/// The machine in words and numbers, for whoever reads the figures.
+/// Describes the machine, for readers of the figures.
 pub fn machine() -> serde_json::Value {
     let text = |file: &str| fs::read_to_string(file).unwrap_or_default();
     let cpuinfo = text("/proc/cpuinfo");
@@ -170,7 +174,7 @@ pub fn machine() -> serde_json::Value {
     })
 }
 
-/// The processors that this program may use.
+/// Returns the processors that this program may use.
 pub fn cpus() -> Vec<usize> {
     let Ok(set) = rustix::thread::sched_getaffinity(None) else { return vec![0] };
     (0..rustix::thread::CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu)).collect()

@@ -1,16 +1,16 @@
-//! One line that tells how far the benchmark is, on stderr.
+//! A progress line on stderr.
 
 use std::io::IsTerminal;
 use std::time::Instant;
 
-/// Shows a state that the next one overwrites, where that can be seen.
+/// Shows a line that the next one overwrites, if stderr is a terminal.
 pub fn passing(text: &str) {
     if std::io::stderr().is_terminal() {
         eprint!("\r\x1b[K{text}");
     }
 }
 
-/// See above.
+/// The progress of the benchmark.
 pub struct Progress {
     runs: usize,
     begun: usize,
@@ -24,7 +24,7 @@ impl Progress {
         Self { runs, begun: 0, since: Instant::now(), overwrites }
     }
 
-    /// The next run begins.
+    /// Announces the next run.
     pub fn begin(&mut self, mode: &str, case: &str, variant: &str, round: usize) {
         let left = match self.begun {
             0 => String::new(),

@@ -1,4 +1,5 @@
-//! A Redis of the benchmark's own, on a free port of 127.0.0.1, gone when it is dropped.
+//! A Redis server for the benchmark, on a free port of 127.0.0.1. It is stopped when the value is
+//! dropped.
 
 use super::child::{end, free_port, pinned, START};
 use crate::resp::RedisConnection;
@@ -7,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// See above.
+/// A Redis server for the benchmark.
 pub struct Redis {
     child: Child,
     address: SocketAddr,
@@ -18,7 +19,7 @@ pub struct Redis {
 impl Redis {
     pub fn start(program: &Path, directory: &Path) -> Result<Self, String> {
         std::fs::create_dir_all(directory).map_err(|error| error.to_string())?;
-        // What an earlier one has saved there is none of this one's business.
+        // This server must not load what an earlier one saved.
         let _ = std::fs::remove_file(directory.join("dump.rdb"));
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
         let child = spawn(program, address, directory)?;
@@ -44,14 +45,14 @@ impl Redis {
         RedisConnection::open(self.address)
     }
 
-    /// Ends it, for it to begin again with what it holds.
+    /// Stops the server; its data is saved and loaded again by `start_again`.
     pub fn stop(&mut self) -> Result<(), String> {
-        // The answer is the end of the connection.
+        // The server does not reply but closes the connection.
         let _ = self.connect()?.ask(&["SHUTDOWN", "SAVE"]);
         self.child.wait().map(drop).map_err(|error| error.to_string())
     }
 
-    /// Begins again, and returns when it answers.
+    /// Starts the server again, and returns when it replies.
     pub fn start_again(&mut self) -> Result<(), String> {
         self.child = spawn(&self.program, self.address, &self.directory)?;
         self.wait_until_it_answers()
@@ -75,7 +76,7 @@ impl Drop for Redis {
     }
 }
 
-/// Whether there is one to start.
+/// Whether the program exists.
 pub fn is_there(program: &Path) -> bool {
     Command::new(program).arg("-v").output().is_ok()
 }

@@ -1,5 +1,6 @@
-//! A server that the user names, and runs himself: clients come to it, and events too when a place
-//! to publish to is named. Its processor time and memory are told when its process is named.
+//! Benchmarks a server that the user runs and names: connects clients to it, and publishes events
+//! if a publishing URL is given. Its processor time and memory are reported if its process is
+//! named.
 
 use super::figures::faults;
 use super::generator::Generator;
@@ -8,9 +9,9 @@ use super::run::number;
 use crate::flags::Flags;
 use std::process::ExitCode;
 
-/// See above.
+/// A load for a server that is already running.
 pub struct Round {
-    /// HOST:PORT and path of the stream.
+    /// `HOST:PORT` and the path of the stream.
     to: String,
     stream: String,
     publish: Option<String>,
@@ -23,7 +24,7 @@ pub struct Round {
 }
 
 impl Round {
-    /// Takes the options that belong to it; `None` when no server is named.
+    /// Parses the options of this mode. Returns `None` if no server is named.
     pub fn read(
         flags: &mut Flags,
         clients: Option<usize>,
@@ -36,7 +37,7 @@ impl Round {
         let (to, stream) = parts(&url)?;
         let publish = publish.map(|url| parts(&url)).transpose()?;
         if publish.as_ref().is_some_and(|publish| publish.0 != to) {
-            return Err("--publish-url must be of the same server as --url".into());
+            return Err("--publish-url must name the same server as --url".into());
         }
         Ok(Some(Self {
             to,
@@ -71,7 +72,7 @@ impl Round {
     }
 }
 
-/// `http://HOST[:PORT]/PATH` as HOST:PORT and path.
+/// Splits `http://HOST[:PORT]/PATH` into `HOST:PORT` and the path.
 fn parts(url: &str) -> Result<(String, String), String> {
     let rest = url.strip_prefix("http://").ok_or_else(|| format!("{url}: http:// is needed"))?;
     let (host, path) = match rest.find(['/', '?']) {
@@ -82,7 +83,7 @@ fn parts(url: &str) -> Result<(String, String), String> {
     Ok((if port { host.to_owned() } else { format!("{host}:80") }, path.to_owned()))
 }
 
-/// Puts the load on the server and tells what came of it.
+/// Puts the load on the server and prints the results.
 pub fn round(round: &Round) -> Result<ExitCode, String> {
     let processes = round.pid.map(family).unwrap_or_default();
     let (cpu, bytes) = (cpu_us(&processes), memory(&processes));
@@ -90,16 +91,16 @@ pub fn round(round: &Round) -> Result<ExitCode, String> {
     let line = generator.hear()?;
     let clients = number(&line, "clients");
     let rate = clients / number(&line, "seconds");
-    println!("{clients} clients connected, {rate:.0} a second");
+    println!("{clients} clients connected, {rate:.0} per second");
     if !processes.is_empty() && clients > 0.0 {
         let (cpu, bytes) = (cpu_us(&processes) - cpu, memory(&processes) - bytes);
         println!("{:.2} µs CPU and {:.0} bytes each", cpu / clients, bytes / clients);
     }
     if clients < round.clients as f64 {
-        return Err(format!("only {clients} of {} clients were answered with 200", round.clients));
+        return Err(format!("only {clients} of {} clients received status 200", round.clients));
     }
     if round.publish.is_none() {
-        println!("holding them for {} s; --publish-url lets events flow", round.seconds);
+        println!("holding them for {} s; use --publish-url to publish events", round.seconds);
         std::thread::sleep(std::time::Duration::from_secs_f64(round.seconds));
         return Ok(ExitCode::SUCCESS);
     }
@@ -107,7 +108,7 @@ pub fn round(round: &Round) -> Result<ExitCode, String> {
     let before = cpu_us(&processes);
     let line = generator.step()?;
     let deliveries = number(&line, "deliveries");
-    println!("{deliveries} deliveries, {:.0} a second", number(&line, "deliveries_per_s"));
+    println!("{deliveries} deliveries, {:.0} per second", number(&line, "deliveries_per_s"));
     if !processes.is_empty() && deliveries > 0.0 {
         println!("{:.2} µs CPU each", (cpu_us(&processes) - before) / deliveries);
     }

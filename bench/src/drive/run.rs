@@ -1,5 +1,5 @@
-//! One run: a server is started, loaded, looked at, and stopped. The window that is measured begins
-//! and ends when nothing is on its way, so that processor time and deliveries belong together.
+//! One run: starts, loads, measures, and stops a server. The measured window begins and ends when
+//! nothing is in flight, so that processor time and deliveries belong together.
 
 use super::figures::{faults, Figures};
 use super::generator::Generator;
@@ -13,10 +13,10 @@ use super::transport::Transport;
 use serde_json::Value;
 use std::time::Duration;
 
-/// Lets memory that is used for a moment only be given back.
+/// Time in which memory that was used only briefly is freed.
 pub const SETTLE: Duration = Duration::from_millis(500);
 
-/// What one run measured, and what went wrong in it, as a sentence.
+/// The measurements of one run, and what went wrong in it, as a sentence.
 pub struct Outcome {
     pub figures: Figures,
     pub faults: String,
@@ -55,7 +55,7 @@ impl Run {
         }
     }
 
-    /// Lets all clients come: what that costs in time and memory.
+    /// Connects all clients, and measures the time and memory that this takes.
     fn connect(&mut self, server: &Server, work: &Work) -> Result<Generator, String> {
         let (cpu, bytes) = (cpu_us(&self.processes), memory(&self.processes));
         let to = format!("127.0.0.1:{}", server.port);
@@ -127,17 +127,17 @@ impl Run {
     }
 }
 
-/// Whether the generator looks for what comes instead of sleeping. A server wakes one that sleeps, which is
-/// dear between two processors, the more often the slower the server is, and no cost of a client
-/// elsewhere. It needs a processor to itself.
+/// Whether the generator polls instead of sleeping. Waking a sleeping generator on another
+/// processor is expensive for the server, the more often the slower the server is, and is not a
+/// cost of real clients. Polling needs a processor of its own.
 fn spins(server: &Server, work: &Work) -> bool {
     !other_processors(work.workers).is_empty() && !work.probe && !server.has_redis()
 }
 
-/// A run whose clients only stay.
+/// Measures idle clients.
 fn hold(server: &Server, work: &Work) -> Result<Outcome, String> {
     let processes = server.processes();
-    // The first connection fills what all others share.
+    // The first connection allocates what all others share.
     drop(IdleClients::connect(work.transport, server.port, 1)?);
     let before = memory(&processes);
     let mut clients = IdleClients::connect(work.transport, server.port, work.clients)?;
@@ -150,7 +150,7 @@ fn hold(server: &Server, work: &Work) -> Result<Outcome, String> {
     })
 }
 
-/// The generator's options for a load, of which `ways` tell how it publishes.
+/// Returns the generator's options for a load; `ways` are those for publishing.
 pub fn options(work: &Work, to: &str, ways: &[String]) -> Vec<String> {
     let mut options = vec![
         format!("--to={to}"),
@@ -172,7 +172,7 @@ pub fn options(work: &Work, to: &str, ways: &[String]) -> Vec<String> {
     options
 }
 
-/// A number of a line of the generator; 0 when it is not there.
+/// Returns a number in a generator's line; 0 if it is missing.
 pub fn number(line: &Value, name: &str) -> f64 {
     line.get(name).and_then(Value::as_f64).unwrap_or(0.0)
 }

@@ -1,10 +1,11 @@
-//! The table on stdout, in Markdown: rows are figures, columns are servers, ratios in brackets.
+//! The table on stdout, in Markdown: rows are figures, columns are servers, ratios are in
+//! parentheses.
 
 use super::mode::{Mode, Row, Unit};
 use super::variant::Variant;
 use super::Results;
 
-/// A figure that a server does not have.
+/// Shown for a figure that a server does not have.
 const NOTHING: &str = "–";
 
 /// Prints the rows of one mode.
@@ -40,7 +41,7 @@ fn cell(row: &Row, variant: &str, results: &Results) -> String {
     }
 }
 
-/// A figure in its unit.
+/// Formats a figure in its unit.
 pub fn written(value: f64, unit: Unit) -> String {
     match unit {
         Unit::Micros => format!("{value:.2} µs"),
@@ -55,7 +56,7 @@ pub fn written(value: f64, unit: Unit) -> String {
     }
 }
 
-/// Lines of cells, the first of them the head.
+/// Formats rows of cells; the first row is the header.
 pub fn markdown(lines: &[Vec<String>]) -> String {
     let width = |column: usize| {
         let cells = lines.iter().filter_map(|line| line.get(column));

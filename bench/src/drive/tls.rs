@@ -1,5 +1,5 @@
-//! TlsClients over TLS that only stay, each one an `openssl s_client`: dear for the machine, but what
-//! is looked at is the memory of the server.
+//! Idle clients over TLS, each of them an `openssl s_client`. That is expensive for the machine,
+//! but only the server's memory is measured.
 
 use super::child::{end, pinned};
 use std::fs;
@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-/// Makes a key and a certificate that nobody needs to trust.
+/// Creates a key and a self-signed certificate.
 pub fn make_certificate(directory: &Path) -> Result<(), String> {
     if directory.join("certificate.pem").exists() {
         return Ok(());
@@ -22,7 +22,7 @@ pub fn make_certificate(directory: &Path) -> Result<(), String> {
     fs::metadata(directory.join("key.pem")).map(drop).map_err(|error| error.to_string())
 }
 
-/// TlsClients whose streams are open, until this is dropped.
+/// Clients whose streams are open until this value is dropped.
 pub struct TlsClients(Vec<Child>);
 
 impl TlsClients {
@@ -41,7 +41,7 @@ impl Drop for TlsClients {
     }
 }
 
-/// One client, when the head of its stream has come.
+/// Opens one client, and returns when it has received the response header.
 fn open(port: u16) -> Result<Child, String> {
     let mut command = pinned(Path::new("openssl"), &[]);
     command.args(["s_client", "-quiet", "-tls1_3", "-connect", &format!("127.0.0.1:{port}")]);

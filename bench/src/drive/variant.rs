@@ -1,32 +1,32 @@
-//! The servers that are compared. A new one is an entry of [`VARIANTS`].
+//! The servers that are compared. To add one, add an entry to [`VARIANTS`].
 
 use super::transport::Transport;
 use std::fmt::Write;
 use std::path::PathBuf;
 
-/// One server.
+/// A server that is compared.
 pub struct Variant {
     pub name: &'static str,
     pub kind: Kind,
 }
 
-/// What it is made of.
+/// How a variant's server is built.
 pub enum Kind {
     /// The bare server, with these options.
     Floor(&'static [&'static str]),
-    /// nginx with a module and these pieces of configuration.
+    /// nginx with a module and these parts of a configuration.
     Nginx(Pieces),
 }
 
-/// What sort of server a variant is: not each can take each load.
+/// The kind of a variant's server, which determines the loads that it supports.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Sort {
     Floor,
-    /// nginx by itself.
+    /// nginx without Redis.
     Nginx,
-    /// nginx behind Redis, published to over HTTP: durable events.
+    /// nginx with Redis, published to over HTTP: durable events.
     Durable,
-    /// nginx behind Redis, in which the events are published: plain messages.
+    /// nginx with Redis, in which the events are published: plain messages.
     Plain,
 }
 
@@ -40,7 +40,7 @@ impl Variant {
         }
     }
 
-    /// The same server, which sends nothing of itself to clients that are idle.
+    /// Returns the same server with heartbeats off.
     pub fn quiet(&self) -> Self {
         let kind = match &self.kind {
             Kind::Floor(options) => Kind::Floor(options),
@@ -53,22 +53,22 @@ impl Variant {
     }
 }
 
-/// What goes into nginx's configuration. `REDIS` in it becomes the URL of a Redis that is started
-/// for it.
+/// The variable parts of nginx's configuration. `REDIS` in them stands for the URL of a Redis
+/// server that is started for nginx.
 pub struct Pieces {
     pub module: Module,
     pub http: &'static str,
     pub stream: &'static str,
-    /// Empty where events are published in Redis.
+    /// Empty if events are published in Redis.
     pub publish: &'static str,
-    /// More locations.
+    /// Further locations.
     pub more: &'static str,
 }
 
 #[derive(Clone, Copy, PartialEq)]
 pub enum Module {
     Ours,
-    /// Ours, built to measure what blocks.
+    /// This module, built to measure how long it blocks.
     Traced,
     Nchan,
 }
@@ -81,16 +81,16 @@ const OURS: Pieces = Pieces {
     more: "location = /status { sse_status; }",
 };
 
-/// The stream of the above without heartbeats.
+/// The stream of `OURS` without heartbeats.
 const QUIET: &str = "sse_stream $arg_c; sse_heartbeat off;";
 
-/// The module behind a Redis, published to over HTTP.
+/// This module with Redis; events are published over HTTP.
 const DURABLE: Pieces = Pieces { http: "sse_hub default { redis REDIS; }", ..OURS };
-/// The same, with events published in Redis.
+/// This module with Redis; events are published in Redis.
 const PLAIN: Pieces = Pieces { publish: "", ..DURABLE };
 
-/// What docs/performance.md calls small pools; a head in a browser's size would want the default of
-/// client_header_buffer_size.
+/// "Small pools" in docs/performance.md. Requests of browsers, which have larger headers, need the
+/// default of `client_header_buffer_size`.
 const TUNED: &str =
     "request_pool_size 1k; connection_pool_size 384; client_header_buffer_size 512;";
 
@@ -119,18 +119,18 @@ pub const VARIANTS: &[Variant] = &[
     },
 ];
 
-/// Where everything is that a server is made of.
+/// Locations of the files that a server needs.
 pub struct Place {
     pub nginx: PathBuf,
     pub ours: PathBuf,
     pub traced: PathBuf,
     pub nchan: PathBuf,
     pub redis: PathBuf,
-    /// User and group of nginx's workers; empty when nginx is not started by root.
+    /// User and group of nginx's workers; empty if nginx is not started by root.
     pub user: String,
 }
 
-/// What one server is started for.
+/// The parameters of a server that is started.
 pub struct Listening {
     pub port: u16,
     pub workers: usize,
@@ -138,7 +138,7 @@ pub struct Listening {
     pub transport: Transport,
 }
 
-/// The whole of nginx's configuration.
+/// Returns nginx's whole configuration.
 pub fn configuration(pieces: &Pieces, place: &Place, at: &Listening, redis: &str) -> String {
     let module = match pieces.module {
         Module::Ours => &place.ours,
@@ -154,11 +154,11 @@ pub fn configuration(pieces: &Pieces, place: &Place, at: &Listening, redis: &str
     if !place.user.is_empty() {
         line(&format!("user {};", place.user));
     }
-    // What a traced module has measured is a notice.
+    // A traced module logs its measurements at the level `notice`.
     let level = if pieces.module == Module::Traced { "notice" } else { "warn" };
     line(&format!("daemon off; pid nginx.pid; error_log error.log {level};"));
     line(&format!("worker_processes {};", at.workers));
-    // Fewer free than a sixteenth, and nginx turns new clients away.
+    // If less than a sixteenth is free, nginx closes idle connections to make room.
     line(&format!("events {{ worker_connections {}; }}", at.clients * 11 / 10 + 512));
     line("http {");
     line("access_log off; keepalive_requests 1000000000; keepalive_timeout 1h;");

@@ -1,5 +1,5 @@
-//! One channel of the floor: its clients, and the chunks that some of them may still have to get,
-//! one behind the other. A client is a position in them.
+//! A channel of the floor: its clients, and a buffer of the chunks that some of them still have to
+//! receive. A client is a position in that buffer.
 
 use super::Connection;
 use crate::socket::{send, Moved};
@@ -7,29 +7,29 @@ use rustix::event::epoll::{self, EventData, EventFlags};
 use std::io::Write;
 use std::os::fd::OwnedFd;
 
-/// Bytes that are kept for clients that lag; who lags further gets nothing any more.
+/// Bytes that are buffered for clients that lag. Clients that lag further receive nothing any more.
 const KEPT: usize = 8 << 20;
 
-/// How many events go out with one system call.
+/// How many events are sent with one system call.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Sending {
     Plain,
     Coalescing,
 }
 
-/// A client: its connection, and how many bytes of the channel it has been sent.
+/// A client: its connection, and the number of the channel's bytes sent to it.
 struct Client {
     connection: u32,
     lost: bool,
     sent: u64,
 }
 
-/// See above.
+/// A channel and its clients.
 #[derive(Default)]
 pub struct Channel {
     clients: Vec<Client>,
     chunks: Vec<u8>,
-    /// How many bytes came before `chunks`, and where its newest chunk begins.
+    /// Number of bytes before `chunks`, and the offset of the newest chunk.
     before: u64,
     newest: u64,
 }
@@ -46,7 +46,7 @@ impl Channel {
         }
     }
 
-    /// Frames an event as the module does: data, an id, an empty line, in one chunk.
+    /// Frames an event like the module does: data, an id, and a blank line in one chunk.
     pub fn append(&mut self, data: &[u8]) {
         if self.chunks.len() > KEPT {
             let gone = self.chunks.len() / 2;
@@ -63,7 +63,7 @@ impl Channel {
         self.chunks.extend_from_slice(b"\r\n");
     }
 
-    /// Sends the newest chunk to all who have had everything before it.
+    /// Sends the newest chunk to all clients that have received everything before it.
     pub fn send_newest(&mut self, epoll: &OwnedFd, connections: &[Connection]) {
         let Self { clients, chunks, before, newest } = self;
         let start = (*newest - *before) as usize;
@@ -73,7 +73,7 @@ impl Channel {
         }
     }
 
-    /// Sends everybody all that is waiting, in one call each.
+    /// Sends all clients everything that they lack, with one call each.
     pub fn send_all(&mut self, epoll: &OwnedFd, connections: &[Connection]) {
         let newest = self.newest;
         for client in &mut self.clients {
@@ -85,7 +85,7 @@ impl Channel {
         }
     }
 
-    /// Sends a client what is waiting for it, because its socket takes bytes again.
+    /// Sends a client what it lacks, because its socket accepts bytes again.
     pub fn catch_up(&mut self, epoll: &OwnedFd, index: u32, connection: &Connection) {
         let end = self.before + self.chunks.len() as u64;
         let Some(client) = self.clients.iter_mut().find(|one| one.connection == index) else {
@@ -103,7 +103,8 @@ impl Channel {
     }
 }
 
-/// One `send`; when the socket does not take it all, it is watched until it takes more.
+/// Calls `send` once. If the socket does not accept everything, it is watched until it accepts
+/// more.
 fn give(epoll: &OwnedFd, client: &mut Client, bytes: &[u8], connection: Option<&Connection>) {
     let Some(connection) = connection else { return };
     let Some(fd) = connection.fd() else { return };
@@ -121,7 +122,7 @@ fn give(epoll: &OwnedFd, client: &mut Client, bytes: &[u8], connection: Option<&
 fn arm(epoll: &OwnedFd, client: &Client, connection: &Connection, flags: EventFlags) {
     if let Some(fd) = connection.fd() {
         let data = EventData::new_u64(client.connection.into());
-        // A socket that cannot be watched is one that is being closed.
+        // A socket that cannot be watched is being closed.
         let _ = epoll::modify(epoll, fd, data, flags);
     }
 }

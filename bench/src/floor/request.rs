@@ -1,8 +1,8 @@
-//! The four requests that the floor knows, and its ready-made answers.
+//! The requests that the floor supports, and its prepared responses.
 
 use crate::head::{self, Framing};
 
-/// As long as the head of nginx with this module.
+/// As long as the response header of nginx with this module.
 pub const STREAM: &str = "HTTP/1.1 200 OK\r\nServer: floor\r\n\
     Date: Sat, 22 Nov 2025 10:00:00 GMT\r\nContent-Type: text/event-stream\r\n\
     Transfer-Encoding: chunked\r\nConnection: keep-alive\r\n\
@@ -14,10 +14,10 @@ pub const CREATED: &str = "HTTP/1.1 201 Created\r\nServer: floor\r\n\
 pub const FILE: &str = "HTTP/1.1 200 OK\r\nServer: floor\r\nContent-Length: 5\r\n\r\nfile\n";
 pub const NOT_FOUND: &str = "HTTP/1.1 404 Not Found\r\nServer: floor\r\nContent-Length: 0\r\n\r\n";
 
-/// What a client asks for.
+/// A client's request.
 #[derive(Debug, PartialEq)]
 pub enum Request<'a> {
-    /// Not all of it has come.
+    /// The request is incomplete.
     Part,
     Stream(u32),
     Publish(u32, &'a [u8]),
@@ -25,7 +25,7 @@ pub enum Request<'a> {
     Unknown,
 }
 
-/// Reads one request: `GET /s?c=N`, `POST /p?c=N` or `GET /file`.
+/// Parses a request: `GET /s?c=N`, `POST /p?c=N` or `GET /file`.
 pub fn read(bytes: &[u8]) -> Request<'_> {
     let Some(head) = head::read(bytes) else { return Request::Part };
     let mut words = head.first_line.split(' ');

@@ -1,28 +1,28 @@
-//! What is owed to the clients and what came: loss, doubles, order, latency. It is asked once per
-//! delivery and allocates nothing then.
+//! Compares what clients should receive with what they received: losses, duplicates, order, and
+//! latency. It runs once per delivery and does not allocate then.
 
 use crate::event::Stamp;
 use crate::histogram::Histogram;
 use serde_json::{json, Value};
 
-/// What must not happen, counted.
+/// Numbers of errors.
 #[derive(Default)]
 pub struct Faults {
-    /// Events that a client was owed and never got.
+    /// Events that a client should have received but did not.
     pub lost: u64,
-    /// Events that a client got again.
+    /// Events that a client received twice.
     pub doubled: u64,
-    /// Events that came after a later one of the same lane.
+    /// Events that arrived after a later one of the same lane.
     pub disordered: u64,
     /// Events of another channel, or of another size.
     pub strayed: u64,
-    /// Clients of one channel that saw its events in another order than the first did.
+    /// Clients of a channel that received its events in a different order than the first one.
     pub orders: u64,
-    /// Streams whose chunks were not as HTTP says.
+    /// Streams with invalid chunks.
     pub malformed: u64,
-    /// Streams that ended by themselves.
+    /// Streams that the server ended unexpectedly.
     pub ended: u64,
-    /// Publishes answered with anything but 2xx.
+    /// Publishes with a response other than 2xx.
     pub refused: u64,
 }
 
@@ -36,30 +36,30 @@ impl Faults {
     }
 }
 
-/// One client's record.
+/// A client's record.
 #[derive(Clone, Default)]
 struct Seen {
     channel: u32,
     reads: bool,
-    /// Events passed over that may still come, which would be disorder.
+    /// Skipped events that may still arrive, which would be out of order.
     missing: u32,
-    /// Sum of all that came, in its order.
+    /// A checksum of everything that arrived, in its order.
     order: u64,
 }
 
-/// The books of one process.
+/// The records of one process.
 pub struct Check {
     run: u32,
     lanes: usize,
     size: usize,
     seen: Vec<Seen>,
-    /// By client and lane: the number that must come next.
+    /// By client and lane: the number expected next.
     next_in: Vec<u32>,
-    /// By channel and lane: the number that is given next.
+    /// By channel and lane: the number that is assigned next.
     next_out: Vec<u32>,
-    /// By channel: how many clients read it.
+    /// By channel: the number of clients that read it.
     readers: Vec<u32>,
-    /// By lane: deliveries of its newest event that have not come.
+    /// By lane: the number of outstanding deliveries of its newest event.
     pub awaited: Vec<u32>,
     pub owed: u64,
     pub delivered: u64,
@@ -85,7 +85,7 @@ impl Check {
         }
     }
 
-    /// A client's stream is open and read.
+    /// Records that a client's stream is open and is being read.
     pub fn opened(&mut self, client: usize, channel: u32) {
         if let (Some(seen), Some(readers)) =
             (self.seen.get_mut(client), self.readers.get_mut(channel as usize))
@@ -95,7 +95,7 @@ impl Check {
         }
     }
 
-    /// A client's stream is over.
+    /// Records that a client's stream has ended.
     pub fn ended(&mut self, client: usize) {
         let Some(seen) = self.seen.get_mut(client) else { return };
         if let Some(readers) = self.readers.get_mut(seen.channel as usize).filter(|_| seen.reads) {
@@ -104,7 +104,8 @@ impl Check {
         seen.reads = false;
     }
 
-    /// Makes the next event of a channel and lane, and owes it to all who read the channel.
+    /// Creates the next event of a channel and lane, and expects it at all clients that read the
+    /// channel.
     pub fn issue(&mut self, channel: u32, lane: usize, due: u64) -> Stamp {
         let readers = self.readers.get(channel as usize).copied().unwrap_or(0);
         self.owed += u64::from(readers);
@@ -119,7 +120,7 @@ impl Check {
         stamp
     }
 
-    /// An event has come to a client. True when its lane's newest event has now come to all.
+    /// Records a delivery. Returns whether the lane's newest event has now reached all clients.
     pub fn delivery(&mut self, client: usize, stamp: &Stamp, size: usize, now: u64) -> bool {
         let lane = usize::from(stamp.lane);
         let Some(seen) = self.seen.get_mut(client) else { return false };
@@ -146,7 +147,7 @@ impl Check {
         *awaited == 0
     }
 
-    /// An event came whose number was passed already.
+    /// Handles an event whose number has been skipped.
     fn late(&mut self, client: usize) {
         let Some(seen) = self.seen.get_mut(client) else { return };
         if seen.missing > 0 {
@@ -158,8 +159,8 @@ impl Check {
         }
     }
 
-    /// Counts what never came and whose order differs, until now; to be called when nothing is on
-    /// its way.
+    /// Counts missing events and differences in order up to now. To be called when nothing is in
+    /// flight.
     pub fn close(&mut self) {
         self.faults.lost = self.owed.saturating_sub(self.delivered);
         let mut first: Vec<Option<u64>> = vec![None; self.readers.len()];
@@ -184,7 +185,8 @@ impl Check {
 mod tests {
     use super::*;
 
-    /// Two clients of one channel, to whom the events of two lanes come in the given orders.
+    /// Returns the check after two clients of one channel received the events of two lanes in the
+    /// given orders.
     fn check(first: &[(usize, u32)], second: &[(usize, u32)]) -> Check {
         let mut check = Check::new(1, 2, 1, 2, 64);
         check.opened(0, 0);

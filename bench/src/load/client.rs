@@ -1,4 +1,4 @@
-//! One client: dials, asks for its stream, and hands what comes to the body's reader.
+//! A client: connects, requests its stream, and passes what it receives to the parser.
 
 use crate::body::Body;
 use crate::event::Stamp;
@@ -6,19 +6,19 @@ use crate::head::{self, Framing};
 use crate::socket::{receive, Moved};
 use std::os::fd::OwnedFd;
 
-/// Where a client is.
+/// The state of a client.
 pub enum Client {
-    /// Not dialled yet, or gone.
+    /// Not connected yet, or closed.
     Closed,
     Dialing(OwnedFd),
-    /// The request is out; what has come of the head, if it came in parts.
+    /// The request has been sent; holds the received part of the response header.
     Asked(OwnedFd, Vec<u8>),
     Open(OwnedFd, Body),
-    /// Open, and never read again.
+    /// Open, but never read again.
     Silent(#[allow(dead_code, reason = "holds the connection")] OwnedFd),
 }
 
-/// What an open client's read came to.
+/// The result of reading from an open client.
 pub enum Came {
     Bytes,
     Nothing,
@@ -26,7 +26,7 @@ pub enum Came {
     Malformed,
 }
 
-/// What came of a head.
+/// The result of reading a response header.
 pub enum Opening {
     NotYet,
     Open,
@@ -34,7 +34,7 @@ pub enum Opening {
 }
 
 impl Client {
-    /// The socket, unless the client is closed.
+    /// Returns the socket, unless the client is closed.
     pub fn fd(&self) -> Option<&OwnedFd> {
         match self {
             Self::Closed => None,
@@ -44,7 +44,7 @@ impl Client {
         }
     }
 
-    /// Reads the answer's head; an event that came with it is given to `found`.
+    /// Reads the response header. Events that arrive with it are passed to `found`.
     pub fn answer(&mut self, buffer: &mut [u8], found: impl FnMut(Stamp, usize)) -> Opening {
         let Self::Asked(fd, kept) = self else { return Opening::Refused };
         let len = match receive(&*fd, buffer) {
@@ -68,7 +68,7 @@ impl Client {
         Opening::Open
     }
 
-    /// Reads what has come on an open stream.
+    /// Reads from an open stream.
     pub fn read(&mut self, buffer: &mut [u8], found: impl FnMut(Stamp, usize)) -> Came {
         let Self::Open(fd, body) = self else { return Came::Nothing };
         match receive(&*fd, buffer) {
@@ -82,7 +82,7 @@ impl Client {
         }
     }
 
-    /// Stops to read an open stream, for good.
+    /// Stops reading an open stream for good.
     pub fn silence(&mut self) {
         match std::mem::replace(self, Self::Closed) {
             Self::Open(fd, _) => *self = Self::Silent(fd),

@@ -1,4 +1,4 @@
-//! What one generator is asked to do.
+//! The configuration of a generator.
 
 use crate::event::STAMP;
 use crate::flags::Flags;
@@ -7,18 +7,19 @@ use std::net::{SocketAddr, ToSocketAddrs};
 /// How events are paced.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Pace {
-    /// So many a second, over all channels, whatever the server does.
+    /// This many events per second, over all channels, whatever the server does.
     Rate(f64),
-    /// So many at a time: the next when one is answered and has come to all its clients.
+    /// This many at a time: the next one when an event is confirmed and has reached all its
+    /// clients.
     Flat(usize),
 }
 
 /// How events are published.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Way {
-    /// By somebody else, who publishes the same events.
+    /// By another process, which publishes the same events.
     None,
-    /// POSTed to this path of the server; `%d` becomes the channel.
+    /// POSTed to this path of the server; `%d` stands for the channel.
     Post(String),
     /// As plain messages of this Redis.
     Plain(SocketAddr),
@@ -26,44 +27,45 @@ pub enum Way {
     Durable(SocketAddr),
 }
 
-/// What a generator does while nothing comes.
+/// What a generator does while nothing arrives.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Idle {
-    /// It sleeps, and whoever sends to it pays for waking it.
+    /// Sleeps; senders pay for waking it.
     Sleep,
-    /// It looks again; for one that has a processor to itself.
+    /// Polls; for a generator that has a processor of its own.
     Spin,
 }
 
-/// One generator's work.
+/// The configuration of a generator.
 pub struct Config {
     pub to: SocketAddr,
     pub host: String,
-    /// Path of the stream; `%d` becomes the channel.
+    /// Path of the stream; `%d` stands for the channel.
     pub stream: String,
     pub way: Way,
     pub clients: usize,
-    /// Clients that other generators have: source addresses are counted on from there.
+    /// Number of other generators' clients; source addresses continue from there.
     pub first: usize,
     pub channels: usize,
     pub size: usize,
     pub pace: Pace,
     pub warm_seconds: f64,
     pub seconds: f64,
-    /// How often the step that is measured is made.
+    /// Number of repetitions of the measured step.
     pub times: usize,
-    /// One client in so many never reads; 0 is none.
+    /// One client in this many never reads; 0 means none.
     pub silent_in: usize,
-    /// Clients that dial at one time.
+    /// Number of clients that connect at the same time.
     pub dialing: usize,
     pub run: u32,
-    /// What it does while nothing comes.
+    /// What it does while nothing arrives.
     pub idle: Idle,
     /// Waits for a line on stdin before each step.
     pub steps: bool,
-    /// A last step waits until the server has ended all streams, and all are open again.
+    /// Adds a last step that waits until the server has ended all streams, and all have been opened
+    /// again.
     pub returning: bool,
-    /// Seconds without any progress after which it gives up.
+    /// Seconds without any progress after which the generator gives up.
     pub patience: f64,
 }
 
@@ -115,7 +117,7 @@ impl Config {
         Ok(self)
     }
 
-    /// Independent sequences of events on one channel.
+    /// Returns the number of independent sequences of events on one channel.
     pub fn lanes(&self) -> usize {
         match self.pace {
             Pace::Rate(_) => 1,
@@ -123,7 +125,7 @@ impl Config {
         }
     }
 
-    /// Connections that publish.
+    /// Returns the number of connections that publish.
     pub fn publishers(&self) -> usize {
         match self.pace {
             _ if self.way == Way::None => 0,

@@ -1,4 +1,4 @@
-//! How an event is published: as a request over HTTP, as a plain message of Redis, or as a durable
+//! How an event is published: by an HTTP request, as a plain message of Redis, or as a durable
 //! event by the module's script.
 
 use super::config::Way;
@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 
 const SCRIPT: &str = include_str!("../../../lua/publish.lua");
 
-/// What all publishes have in common.
+/// The parts that all publishes have in common.
 pub struct Form {
     pub to: SocketAddr,
     pub size: usize,
@@ -24,11 +24,11 @@ enum Kind {
         path: String,
     },
     Plain,
-    /// By the script of this digest.
+    /// By the script with this digest.
     Durable(String),
 }
 
-/// What an answer says.
+/// The meaning of a response.
 #[derive(Debug, PartialEq)]
 pub enum Said {
     Accepted,
@@ -36,7 +36,7 @@ pub enum Said {
 }
 
 impl Form {
-    /// The form of a generator whose server is `to`, which its clients call `host`.
+    /// Creates the form for the server `to`, which clients call `host`.
     pub fn new(way: &Way, to: SocketAddr, host: &str, size: usize) -> Result<Self, String> {
         let (to, kind) = match way {
             Way::None => (to, Kind::Plain),
@@ -50,7 +50,7 @@ impl Form {
         Ok(Self { to, size, kind, data: Vec::with_capacity(size) })
     }
 
-    /// How many events may be out on one connection.
+    /// Maximum number of events in flight on one connection.
     pub fn at_once(&self) -> usize {
         match self.kind {
             Kind::Post { .. } => 1,
@@ -58,7 +58,7 @@ impl Form {
         }
     }
 
-    /// Appends what publishes an event.
+    /// Appends the bytes that publish an event.
     pub fn write(&mut self, stamp: &Stamp, out: &mut Vec<u8>) {
         self.data.clear();
         event::write(stamp, self.size, &mut self.data);
@@ -90,7 +90,7 @@ impl Form {
         }
     }
 
-    /// Reads an answer and how many bytes it takes; `None` when its end has not come yet.
+    /// Parses a response. Returns its meaning and its length in bytes; `None` if it is incomplete.
     pub fn read(&self, bytes: &[u8]) -> Option<(Said, usize)> {
         match self.kind {
             Kind::Post { .. } => read_head(bytes),
@@ -111,7 +111,7 @@ fn read_head(bytes: &[u8]) -> Option<(Said, usize)> {
         Framing::Chunked => bytes.ends_with(b"0\r\n\r\n"),
         Framing::Plain => true,
     };
-    // One is out at a time: what has come is of this answer.
+    // Only one is in flight at a time, so everything received belongs to this response.
     whole.then(|| match head.status() {
         200..=299 => (Said::Accepted, bytes.len()),
         other => (Said::Refused(other.to_string()), bytes.len()),

@@ -1,4 +1,4 @@
-//! When events are published: by the clock, or as fast as they are answered and delivered.
+//! When events are published: by the clock, or as fast as they are confirmed and delivered.
 
 use super::config::{Pace, Way};
 use super::Load;
@@ -9,7 +9,7 @@ use rustix::time::{
 };
 use std::os::fd::OwnedFd;
 
-/// One lane that publishes flat out.
+/// A sequence of events that is published as fast as possible.
 #[derive(Clone, Copy)]
 struct Lane {
     answered: bool,
@@ -18,9 +18,9 @@ struct Lane {
 
 /// The events of one step.
 pub struct Course {
-    /// Events that the clock has still to bring.
+    /// Events that are still to be published by the clock.
     left: u64,
-    /// Flat out: until when, and how far each lane is.
+    /// End of publishing as fast as possible, and the progress of each lane.
     until: u64,
     lanes: Vec<Lane>,
     ready: Vec<usize>,
@@ -28,22 +28,22 @@ pub struct Course {
 }
 
 impl Course {
-    /// A course that is over.
+    /// Returns a course that is over.
     pub fn over() -> Self {
         Self { left: 0, until: 0, lanes: Vec::new(), ready: Vec::new(), issued: 0 }
     }
 
-    /// Events are still to be published.
+    /// Whether events are still to be published.
     pub fn publishing(&self) -> bool {
         self.left > 0 || nanos() < self.until
     }
 
-    /// Events published so far.
+    /// Returns the number of events published so far.
     pub fn issued(&self) -> u64 {
         self.issued
     }
 
-    /// The newest event of the lane has come to all its clients.
+    /// Records that the newest event of a lane has reached all its clients.
     pub fn came_to_all(&mut self, lane: usize) {
         if let Some(state) = self.lanes.get_mut(lane) {
             state.came = true;
@@ -66,8 +66,8 @@ impl Course {
 }
 
 impl Load {
-    /// Begins to publish for so many seconds. Without a publisher it only owes what another process
-    /// publishes.
+    /// Starts to publish for this many seconds. Without a publisher, it only expects the events
+    /// that another process publishes.
     pub fn start_course(&mut self, seconds: f64) -> Result<(), String> {
         self.course = Course::over();
         match self.config.pace {
@@ -101,7 +101,7 @@ impl Load {
         channel as u32
     }
 
-    /// The timer says how many events are due since it was last read.
+    /// Publishes the events that have become due since the timer was last read.
     pub fn timer_rang(&mut self) -> Result<(), String> {
         let mut bytes = [0; 8];
         if rustix::io::read(&self.timer, &mut bytes) != Ok(8) {
@@ -127,7 +127,7 @@ impl Load {
         Ok(())
     }
 
-    /// Flat out: gives every lane that is free its next event.
+    /// Publishes the next event of every free lane, when publishing as fast as possible.
     pub fn refill(&mut self) -> Result<(), String> {
         while let Some(lane) = self.course.ready.pop() {
             if nanos() >= self.course.until {
@@ -147,7 +147,7 @@ impl Load {
         Ok(())
     }
 
-    /// Something came on a connection to publish on.
+    /// Reads from a publishing connection.
     pub fn answer_came(&mut self, index: usize) -> Result<(), String> {
         let Some(publisher) = self.publishers.get_mut(index) else { return Ok(()) };
         let answered = publisher.read(&mut self.buffer, &self.form);
@@ -162,19 +162,19 @@ impl Load {
         self.answered += answers;
         publisher.go_on(&mut self.form)?;
         if answers > 0 {
-            // Flat out, each connection has a lane of its own.
+            // When publishing as fast as possible, each connection has a lane of its own.
             self.course.answered(index);
         }
         self.refill()
     }
 }
 
-/// A timer that does not run yet.
+/// Creates a timer that is not running.
 pub fn timer() -> Result<OwnedFd, Errno> {
     timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)
 }
 
-/// Lets it ring now and then every `interval` ns; 0 stops it.
+/// Starts the timer: it fires now and then every `interval` ns; 0 stops it.
 fn set_timer(timer: &OwnedFd, interval: u64) -> Result<(), Errno> {
     let first = if interval == 0 { 0 } else { 1 };
     let times = Itimerspec { it_interval: timespec(interval), it_value: timespec(first) };

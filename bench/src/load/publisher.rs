@@ -1,5 +1,5 @@
-//! A kept connection to publish on. Events that may not be out yet wait for the answers to those
-//! before them, so that the events of one connection stay in order.
+//! A persistent connection for publishing. Events beyond the limit of events in flight are queued,
+//! so that the events of one connection stay in order.
 
 use super::form::{Form, Said};
 use crate::event::Stamp;
@@ -7,21 +7,21 @@ use crate::socket::{connect_waiting, receive, send_waiting, Moved};
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 
-/// What a read came to: answers that say so, or the end of the connection.
+/// The result of a read: confirmations, or the end of the connection.
 #[derive(Default)]
 pub struct Answered {
     pub accepted: u64,
     pub refused: u64,
-    /// Why one was refused.
+    /// Why a publish was rejected.
     pub why: Option<String>,
     pub gone: bool,
 }
 
-/// One connection and the events that wait for it.
+/// A connection and its queue of events.
 pub struct Publisher {
     fd: OwnedFd,
     queue: VecDeque<Stamp>,
-    /// Events that are not answered.
+    /// Events in flight.
     out: usize,
     request: Vec<u8>,
     answer: Vec<u8>,
@@ -42,12 +42,12 @@ impl Publisher {
         self.out == 0 && self.queue.is_empty()
     }
 
-    /// Has the event published when `go_on` finds that its turn has come.
+    /// Queues an event; `go_on` publishes it.
     pub fn add(&mut self, stamp: Stamp) {
         self.queue.push_back(stamp);
     }
 
-    /// Sends what may be out.
+    /// Sends as many queued events as may be in flight.
     pub fn go_on(&mut self, form: &mut Form) -> Result<(), String> {
         self.request.clear();
         while self.out < form.at_once() {
@@ -58,7 +58,7 @@ impl Publisher {
         send_waiting(&self.fd, &self.request).map_err(|error| format!("publishing: {error}"))
     }
 
-    /// Reads what has come of answers.
+    /// Reads responses.
     pub fn read(&mut self, buffer: &mut [u8], form: &Form) -> Answered {
         let mut answered = Answered::default();
         match receive(&self.fd, buffer) {

@@ -1,5 +1,5 @@
-//! How clients come: they dial a few at a time, ask, and are let in or not; and come again when the
-//! server has ended their streams and that was expected.
+//! Connects clients, a few at a time, and reconnects them when the server has ended their streams
+//! as expected.
 
 use super::client::{Client, Opening};
 use super::publisher::Publisher;
@@ -10,7 +10,7 @@ use rustix::event::epoll::{self, EventData, EventFlags};
 use serde_json::json;
 
 impl Load {
-    /// Opens all streams and the connections to publish on.
+    /// Opens all streams and the connections for publishing.
     pub fn connect(&mut self) -> Result<(), String> {
         let since = nanos();
         self.until(|load| Ok(load.open + load.refused == load.config.clients))?;
@@ -27,7 +27,7 @@ impl Load {
         Ok(())
     }
 
-    /// Waits until the server has ended all streams and all are open again.
+    /// Waits until the server has ended all streams and all have been opened again.
     pub fn return_after_reload(&mut self) -> Result<(), String> {
         let (since, clients) = (nanos(), self.open);
         self.reloading = true;
@@ -38,7 +38,7 @@ impl Load {
         Ok(())
     }
 
-    /// Lets as many clients dial as may at one time.
+    /// Starts to connect waiting clients, as many as may connect at the same time.
     pub fn dial_waiting(&mut self) -> Result<(), String> {
         while self.dialing < self.config.dialing {
             let Some(number) = self.waiting.pop_front() else { break };
@@ -61,7 +61,7 @@ impl Load {
         Ok(())
     }
 
-    /// A connection is made, or has failed: sends the request.
+    /// Sends the request of a client whose connection is established, or handles its failure.
     pub fn ask(&mut self, number: usize) {
         let Some(client) = self.clients.get_mut(number) else { return };
         let Client::Dialing(fd) = std::mem::replace(client, Client::Closed) else { return };
@@ -79,7 +79,7 @@ impl Load {
         }
     }
 
-    /// The answer's head has come, or a part of it.
+    /// Reads the response header, or part of it.
     pub fn hear(&mut self, number: usize) -> Result<(), String> {
         let channel = self.config.channel_of(number);
         let Some(client) = self.clients.get_mut(number) else { return Ok(()) };
@@ -103,7 +103,7 @@ impl Load {
         Ok(())
     }
 
-    /// A client was not let in. Where streams are opened again, it tries once more.
+    /// Handles a client whose request was rejected. If streams are being reopened, it tries again.
     fn turned_away(&mut self, number: usize) {
         self.dialing -= 1;
         if self.reloading {
@@ -113,7 +113,7 @@ impl Load {
         }
     }
 
-    /// The server has ended a stream.
+    /// Handles the end of a stream by the server.
     pub fn stream_ended(&mut self, number: usize) {
         if let Some(client) = self.clients.get_mut(number) {
             *client = Client::Closed;

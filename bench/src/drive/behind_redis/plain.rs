@@ -1,5 +1,5 @@
-//! Plain messages, many a second, to the one client of one channel: what each costs the thread that
-//! subscribes, the worker that sends and Redis, and what the other worker notices of it.
+//! Plain messages at a high rate to the only client of one channel: what each costs the subscribing
+//! thread, the sending worker, and Redis, and how it affects the other worker.
 
 use super::Behind;
 use crate::drive::generator::Generator;
@@ -11,20 +11,20 @@ use crate::drive::server::Server;
 use crate::histogram::Histogram;
 use serde_json::Value;
 
-/// Messages a second.
+/// Messages per second.
 const RATE: f64 = 50_000.0;
-/// Clients that are tried until one comes to the worker that subscribes.
+/// Clients tried until one connects to the worker that subscribes.
 const TRIES: usize = 20;
 
-/// Who does what.
+/// The processes, by role.
 struct Cast {
     generator: Generator,
-    /// The worker that subscribes and sends, and the other.
+    /// The worker that subscribes and sends, and the other one.
     own: u32,
     other: u32,
 }
 
-/// What has been used until now, in µs and bytes.
+/// Resources used so far, in µs and bytes.
 struct Used {
     thread: f64,
     worker: f64,
@@ -94,8 +94,8 @@ impl Behind<'_> {
     }
 }
 
-/// Finds who subscribes and who sends by what each uses, and has a client come until it is the same
-/// worker, so that the other has nothing to do with it.
+/// Finds the subscribing and the sending worker by what each uses. Reconnects a client until both
+/// are the same worker, so that the other one is not involved.
 fn cast(server: &Server, seconds: f64) -> Result<Cast, String> {
     let workers: Vec<u32> = server.processes().into_iter().skip(1).collect();
     let mut options = vec![

@@ -1,5 +1,5 @@
-//! Many channels, each with one client: how soon all of them are subscribed to when nginx begins,
-//! and again when Redis was away, and how soon what is published then has come to all.
+//! Many channels with one client each: how soon all are subscribed to after a start of nginx and
+//! after an outage of Redis, and how soon an event published then has reached all clients.
 
 use super::subscriber::Lookout;
 use super::Behind;
@@ -8,14 +8,14 @@ use crate::drive::run::number;
 use crate::drive::server::Server;
 use std::time::{Duration, Instant};
 
-/// The names under which figures are noted, and how long Redis is away.
+/// The prefixes of the figures, and how long Redis is stopped.
 const AWAY: &[(&str, Duration)] =
     &[("short", Duration::from_secs(1)), ("long", Duration::from_secs(10))];
 
-/// Events a second: all at once.
+/// Events per second: all at once.
 const AT_ONCE: f64 = 1e7;
 
-/// The run whose events count, and one whose events do not.
+/// The run whose events are counted, and one whose events are not.
 const COUNTED: u32 = 1;
 const UNCOUNTED: u32 = 2;
 
@@ -30,7 +30,7 @@ impl Behind<'_> {
         Ok(())
     }
 
-    /// Lets all clients come, and waits until their channels are subscribed to.
+    /// Connects all clients, and waits until their channels are subscribed to.
     pub fn come(&mut self, server: &mut Server) -> Result<Generator, String> {
         let channels = self.channels();
         let mut options = self.options(server, COUNTED);
@@ -52,7 +52,7 @@ impl Behind<'_> {
         Ok(clients)
     }
 
-    /// Options of a generator for an event on each channel, all at once.
+    /// Returns the options of a generator for one event on each channel, all at once.
     fn options(&self, server: &Server, run: u32) -> Vec<String> {
         let channels = self.channels();
         vec![
@@ -65,7 +65,7 @@ impl Behind<'_> {
         ]
     }
 
-    /// Publishes a durable event on each channel, and returns when all are answered.
+    /// Publishes a durable event on each channel, and returns when all have been confirmed.
     fn publish(&mut self, server: &mut Server, run: u32) -> Result<(), String> {
         let redis = server.redis().ok_or("there is no Redis")?.address();
         let mut options = self.options(server, run);
@@ -115,7 +115,7 @@ impl Behind<'_> {
     }
 }
 
-/// From one moment to another.
+/// Returns the time between two moments in µs.
 pub fn micros(since: Instant, until: Instant) -> f64 {
     until.saturating_duration_since(since).as_secs_f64() * 1e6
 }

@@ -1,12 +1,12 @@
-//! Who subscribes, as Redis sees it.
+//! The connections that are subscribed, as reported by Redis.
 
 use crate::drive::redis::Redis;
 use crate::resp::RedisConnection;
 use std::time::{Duration, Instant};
 
-/// Between two looks.
+/// Polling interval.
 const EVERY: Duration = Duration::from_millis(2);
-/// After that it is not waited for any more.
+/// Maximum waiting time.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A connection that is subscribed to something.
@@ -16,7 +16,7 @@ pub struct Subscriber {
     pub channels: usize,
 }
 
-/// Looks at Redis' list of clients.
+/// Polls Redis' list of clients.
 pub struct Lookout(RedisConnection);
 
 impl Lookout {
@@ -28,7 +28,7 @@ impl Lookout {
         Ok(self.0.ask(&["CLIENT", "LIST"])?.lines().filter_map(subscriber).collect())
     }
 
-    /// Waits until the subscribers are as is wanted, and tells when that was.
+    /// Waits until the subscribers satisfy the condition, and returns when they did.
     pub fn wait(
         &mut self,
         what: &str,

@@ -1,5 +1,5 @@
-//! A reload while messages flow: how soon a new process has the subscriptions of the old one, and
-//! whether each message was put on its channel once.
+//! A reload while messages flow: how soon a new process has taken over the subscriptions, and
+//! whether each message was put on its channel exactly once.
 
 use super::step::micros;
 use super::subscriber::Lookout;
@@ -11,9 +11,9 @@ use crate::drive::server::Server;
 use serde_json::Value;
 use std::time::{Duration, Instant};
 
-/// Messages a second, over all channels.
+/// Messages per second, over all channels.
 const RATE: f64 = 2_000.0;
-/// How long they flow: the reload is a second after they began.
+/// Duration of the publishing in seconds; the reload happens after one second.
 const SECONDS: f64 = 5.0;
 
 impl Behind<'_> {
@@ -68,7 +68,7 @@ fn publisher(server: &Server, channels: usize) -> Result<Generator, String> {
     Ok(publisher)
 }
 
-/// Events that were put on channels so far.
+/// Returns the number of events published on channels so far.
 fn events_in(server: &Server) -> Result<f64, String> {
     let page = Page::open(server.port)?.get("/status")?;
     let page: Value = serde_json::from_slice(&page).map_err(|error| error.to_string())?;

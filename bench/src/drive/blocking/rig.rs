@@ -1,4 +1,4 @@
-//! A server whose module measures what blocks, requests to it, and what it has measured.
+//! A server whose module measures how long it blocks, requests to it, and its measurements.
 
 use crate::drive::options::Options;
 use crate::drive::page::Page;
@@ -12,16 +12,16 @@ use std::net::TcpStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// A worker writes its figures once a second, or more often.
+/// A worker writes its measurements at least once in this interval.
 const REPORT: Duration = Duration::from_millis(1_300);
-/// What the module's lines in the error log have in common.
+/// The prefix of the module's measurements in the error log.
 const MARK: &str = "sse: blocking: ";
-/// Events of one batch.
+/// Events of a batch.
 const BATCH: usize = 1_000;
-/// Requests that are on their way at the same time on one connection.
+/// Requests in flight on one connection.
 const PIPELINED: usize = 50;
 
-/// The longest turn and hold of one measurement.
+/// The longest turn and the longest lock hold of a measurement.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Longest {
     pub turn_us: f64,
@@ -31,7 +31,7 @@ pub struct Longest {
 }
 
 impl Longest {
-    /// Takes over what is longer.
+    /// Replaces values by those of `other` that are longer.
     pub fn take_longer(&mut self, other: Longest) {
         self.turn_us = self.turn_us.max(other.turn_us);
         if other.hold_us > self.hold_us {
@@ -39,7 +39,7 @@ impl Longest {
         }
     }
 
-    /// Of lines of the error log, but for those of one process (0: none).
+    /// Parses lines of the error log, except those of the process `without` (0: of all processes).
     pub fn of_log(text: &str, without: u32) -> Longest {
         let mut longest = Longest::default();
         for line in text.lines() {
@@ -61,9 +61,9 @@ impl Longest {
     }
 }
 
-/// What a server is made of.
+/// The configuration of a server.
 pub struct Parts {
-    /// The hub's block, and what else stands beside it.
+    /// The hub's block, and other directives of the `http` block.
     pub http: &'static str,
     pub workers: usize,
     pub clients: usize,
@@ -73,7 +73,7 @@ pub struct Parts {
 pub struct Rig {
     server: Server,
     log: PathBuf,
-    /// Bytes of the log that belong to what came before.
+    /// Bytes of the log that were written before the measurement.
     before: usize,
 }
 
@@ -113,7 +113,7 @@ impl Rig {
         self.server.port
     }
 
-    /// Its worker processes.
+    /// Returns the worker processes.
     pub fn workers(&self) -> Vec<u32> {
         self.server.processes().into_iter().filter(|pid| family(*pid).len() == 1).collect()
     }
@@ -122,14 +122,15 @@ impl Rig {
         Page::open(self.port())
     }
 
-    /// From here on it counts.
+    /// Starts a measurement.
     pub fn begin(&mut self) -> Result<(), String> {
         std::thread::sleep(REPORT);
         self.before = fs::read(&self.log).map_err(told)?.len();
         Ok(())
     }
 
-    /// What was measured since, but by one process (0: by all).
+    /// Returns the measurements since `begin` of all processes except `without` (0: of all
+    /// processes).
     pub fn end(&self, without: u32) -> Result<Longest, String> {
         std::thread::sleep(REPORT);
         let log = fs::read(&self.log).map_err(told)?;
@@ -158,7 +159,7 @@ impl Rig {
         id.map(str::to_owned).ok_or_else(|| "a publish was answered without ids".into())
     }
 
-    /// Publishes one small event on each of these channels.
+    /// Publishes a small event on each of these channels.
     pub fn publish_on(&self, channels: impl Iterator<Item = String>) -> Result<(), String> {
         let mut page = self.page()?;
         let requests: Vec<String> = channels

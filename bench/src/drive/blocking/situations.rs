@@ -1,4 +1,4 @@
-//! The situations. A new one is an entry of [`SITUATIONS`].
+//! The situations. To add one, add an entry to [`SITUATIONS`].
 
 use super::rig::{read_all, Longest, Parts, Rig};
 use crate::drive::options::Options;
@@ -6,12 +6,12 @@ use crate::drive::page::Page;
 use rustix::process::{kill_process, Pid, Signal};
 use std::time::Duration;
 
-/// How much there is of everything.
+/// The size of a situation.
 pub struct Scale {
     events: usize,
     channels: usize,
     patterns: usize,
-    /// Events of each of 64 channels.
+    /// Events on each of 64 channels.
     each: usize,
 }
 
@@ -19,7 +19,7 @@ impl Scale {
     pub const FULL: Scale =
         Scale { events: 1_000_000, channels: 100_000, patterns: 1_000, each: 10_000 };
 
-    /// A tenth of it.
+    /// Returns a tenth of this size.
     pub fn quick(&self) -> Scale {
         let Scale { events, channels, patterns, each } = self;
         Scale {
@@ -31,7 +31,7 @@ impl Scale {
     }
 }
 
-/// One situation.
+/// A situation.
 pub struct Situation {
     pub name: &'static str,
     pub title: fn(&Scale) -> String,
@@ -99,14 +99,14 @@ pub const SITUATIONS: &[Situation] = &[
     },
 ];
 
-/// Room for everything, for an hour.
+/// A hub with enough memory for everything, and an hour of history.
 const ROOMY: Parts = Parts {
     http: "sse_hub default { zone 384m; history 1000000 1h; } client_max_body_size 1m; \
            client_body_buffer_size 1m; large_client_header_buffers 4 32k;",
     workers: 1,
     clients: 2_000,
 };
-/// History that is too old soon after it has been made, on a machine that makes it in seconds.
+/// A hub whose events expire soon after they have been published.
 const BRIEF: Parts = Parts {
     http: "sse_hub default { zone 384m; history 1000000 10s; } client_max_body_size 1m; \
            client_body_buffer_size 1m;",
@@ -145,7 +145,7 @@ fn resume(options: &Options, scale: &Scale, name: &str) -> Result<Longest, Strin
     let mut rig = Rig::start(options, name, &ROOMY)?;
     let id = rig.fill("big", scale.events)?;
     rig.begin()?;
-    // Again and again, as nobody keeps a client from doing.
+    // Repeat it, because nothing prevents a client from doing so.
     for _ in 0..3 {
         drop(rig.stream("/s?c=big", &format!("Last-Event-ID: {id}\r\n"))?);
         std::thread::sleep(Duration::from_millis(100));
@@ -155,11 +155,12 @@ fn resume(options: &Options, scale: &Scale, name: &str) -> Result<Longest, Strin
     rig.end(0)
 }
 
-/// Events have 32 bytes of data.
+/// Checks that the response contains all events, which have 32 bytes of data each.
 fn all_of(bytes: usize, events: usize) -> Result<(), String> {
-    match bytes >= 32 * events {
-        true => Ok(()),
-        false => Err(format!("{bytes} bytes are too few for {events} events")),
+    if bytes >= 32 * events {
+        Ok(())
+    } else {
+        Err(format!("{bytes} bytes are too few for {events} events"))
     }
 }
 
@@ -187,7 +188,7 @@ fn all_channels(options: &Options, scale: &Scale, name: &str) -> Result<Longest,
     rig.begin()?;
     let mut stream = rig.stream("/like-all?c=*", "")?;
     let bytes = read_all(&mut stream)?;
-    // Each with an id.
+    // Each channel has an id of at least this length.
     if bytes < 20 * scale.channels {
         return Err(format!("{bytes} bytes are too few for {} events", scale.channels));
     }
@@ -202,7 +203,7 @@ fn patterns(options: &Options, scale: &Scale, name: &str) -> Result<Longest, Str
     }
     rig.begin()?;
     for number in 0..20 {
-        // A name that none of them matches, which each finds out the slow way.
+        // A name that no pattern matches, and for which each pattern takes long to find that out.
         let channel = format!("{}-{number}", "x".repeat(240));
         rig.publish_on(std::iter::once(channel))?;
     }
@@ -251,7 +252,8 @@ fn full_zone(options: &Options, _: &Scale, name: &str) -> Result<Longest, String
     rig.end(0)
 }
 
-/// A worker is stopped again and again in the middle of a publish, until that is with the lock in hand.
+/// Stops a worker in the middle of a publish, again and again, until it holds the lock while
+/// stopped.
 fn stopped(options: &Options, _: &Scale, name: &str) -> Result<Longest, String> {
     let mut rig = Rig::start(options, name, &TWO_WORKERS)?;
     let [victim, other] = rig.workers()[..] else { return Err("there are not two workers".into()) };
@@ -285,7 +287,7 @@ fn stopped(options: &Options, _: &Scale, name: &str) -> Result<Longest, String> 
     Err("no worker could be stopped while it held the lock".into())
 }
 
-/// A number with commas.
+/// Formats a number with thousands separators.
 fn grouped(number: usize) -> String {
     let digits = number.to_string();
     let mut text = String::new();
