@@ -87,7 +87,7 @@ impl Floor {
             match data.u64() {
                 LISTENER => self.accept(),
                 index if flags.contains(EventFlags::OUT) => self.catch_up(index as usize),
-                index => self.hear(index as usize),
+                index => self.read_request(index as usize),
             }
         }
         while let Some(number) = self.dirty.pop() {
@@ -115,7 +115,7 @@ impl Floor {
     }
 
     /// Reads from a connection: a request, part of one, or its end.
-    fn hear(&mut self, index: usize) {
+    fn read_request(&mut self, index: usize) {
         let Some(fd) = self.connections.get(index).and_then(Connection::fd) else { return };
         let len = match receive(fd, &mut self.buffer) {
             Moved::Bytes(len) => len,

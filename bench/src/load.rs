@@ -194,9 +194,9 @@ impl Load {
         }
         for event in events.drain(..) {
             match event.data.u64() {
-                TIMER => self.timer_rang()?,
+                TIMER => self.on_timer()?,
                 STDIN => self.line_came()?,
-                index if index >= PUBLISHERS => self.answer_came((index - PUBLISHERS) as usize)?,
+                index if index >= PUBLISHERS => self.on_response((index - PUBLISHERS) as usize)?,
                 number => self.client_stirs(number as usize)?,
             }
         }
@@ -221,7 +221,7 @@ impl Load {
                 self.ask(number);
                 Ok(())
             }
-            Some(Client::Asked(..)) => self.hear(number),
+            Some(Client::Asked(..)) => self.read_head(number),
             Some(Client::Open(..)) => self.read(number),
             _ => Ok(()),
         }

@@ -55,10 +55,10 @@ pub struct RedisConnection(TcpStream);
 
 impl RedisConnection {
     pub fn open(to: SocketAddr) -> Result<Self, String> {
-        let told = |error: std::io::Error| format!("redis: {error}");
-        let stream = TcpStream::connect(to).map_err(told)?;
-        stream.set_nodelay(true).map_err(told)?;
-        stream.set_read_timeout(Some(PATIENCE)).map_err(told)?;
+        let describe = |error: std::io::Error| format!("redis: {error}");
+        let stream = TcpStream::connect(to).map_err(describe)?;
+        stream.set_nodelay(true).map_err(describe)?;
+        stream.set_read_timeout(Some(PATIENCE)).map_err(describe)?;
         Ok(Self(stream))
     }
 

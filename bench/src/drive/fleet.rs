@@ -81,7 +81,7 @@ impl Fleet {
             let part = self.clients.div_ceil(self.generators).min(self.clients - connected);
             let own = [format!("--clients={part}"), format!("--first={connected}")];
             let mut generator = Generator::start(&[options, &own].concat(), self.workers)?;
-            refused += number(&generator.hear()?, "refused");
+            refused += number(&generator.next_line()?, "refused");
             generators.push(generator);
             connected += part;
             passing(&format!("{connected} clients"));
@@ -101,5 +101,5 @@ pub fn step_all(
     }
     std::thread::sleep(BEGIN);
     publisher.step()?;
-    generators.iter_mut().map(Generator::hear).collect()
+    generators.iter_mut().map(Generator::next_line).collect()
 }

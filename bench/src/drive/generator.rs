@@ -25,7 +25,7 @@ impl Generator {
     }
 
     /// Reads the next line.
-    pub fn hear(&mut self) -> Result<Value, String> {
+    pub fn next_line(&mut self) -> Result<Value, String> {
         let mut line = String::new();
         let told = self.lines.read_line(&mut line).map_err(|error| error.to_string())?;
         if told == 0 {
@@ -45,7 +45,7 @@ impl Generator {
     /// Runs a step and waits for its result.
     pub fn step(&mut self) -> Result<Value, String> {
         self.go()?;
-        self.hear()
+        self.next_line()
     }
 
     pub fn process(&self) -> u32 {

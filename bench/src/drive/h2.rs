@@ -42,19 +42,20 @@ impl Connection {
     /// Opens a connection and waits for the response headers of all its streams.
     fn open(port: u16, number: usize, streams: usize) -> Result<Self, String> {
         let to = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let fd = connect_from(to, number).map_err(told)?;
-        set_socket_timeout(&fd, Timeout::Recv, Some(PATIENCE)).map_err(told)?;
+        let fd = connect_from(to, number).map_err(describe)?;
+        set_socket_timeout(&fd, Timeout::Recv, Some(PATIENCE)).map_err(describe)?;
         let mut first = Vec::new();
         open(&mut first);
         // Streams opened by clients have odd numbers.
         for stream in (1..).step_by(2).take(streams) {
             request(stream, "localhost", "/s?c=0", &mut first);
         }
-        send_waiting(&fd, &first).map_err(told)?;
+        send_waiting(&fd, &first).map_err(describe)?;
         let mut connection = Self { fd, session: Session::default() };
         while connection.session.opened < streams {
             let mut buffer = [0; 4096];
-            let (len, _) = recv(&connection.fd, &mut buffer, RecvFlags::empty()).map_err(told)?;
+            let (len, _) =
+                recv(&connection.fd, &mut buffer, RecvFlags::empty()).map_err(describe)?;
             connection.take(buffer.get(..len).unwrap_or_default())?;
         }
         Ok(connection)
@@ -78,10 +79,10 @@ impl Connection {
         }
         let mut reply = Vec::new();
         self.session.take(bytes, &mut reply)?;
-        send_waiting(&self.fd, &reply).map_err(told)
+        send_waiting(&self.fd, &reply).map_err(describe)
     }
 }
 
-fn told(error: rustix::io::Errno) -> String {
+fn describe(error: rustix::io::Errno) -> String {
     format!("a client over HTTP/2: {error}")
 }

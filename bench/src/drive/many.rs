@@ -197,7 +197,7 @@ impl Trial {
         let (mut cpu, mut publishes) = (0.0, 0.0);
         for _ in 0..TIMES {
             let mut generator = Generator::start(&options, self.fleet.workers)?;
-            generator.hear()?;
+            generator.next_line()?;
             generator.step()?;
             let before = cpu_us(&self.processes);
             let line = generator.step()?;
@@ -214,7 +214,7 @@ impl Trial {
         let mut options = self.options(self.channels, self.seconds);
         options.extend([RUN.into(), "--clients=0".into(), "--publish=/p?c=%d".into()]);
         let mut publisher = Generator::start(&options, self.fleet.workers)?;
-        publisher.hear()?;
+        publisher.next_line()?;
         step_all(generators, &mut publisher)?;
         let before = cpu_us(&self.processes);
         let lines = step_all(generators, &mut publisher)?;

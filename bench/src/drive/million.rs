@@ -99,7 +99,7 @@ impl Trial {
         let mut options = self.options();
         options.extend(["--clients=0".into(), "--publish=/p?c=%d".into()]);
         let mut publisher = Generator::start(&options, self.fleet.workers)?;
-        publisher.hear()?;
+        publisher.next_line()?;
         let processes = self.server.processes();
         step_all(generators, &mut publisher)?;
         let (before, mut events, mut told) = (cpu_us(&processes), Series::default(), Vec::new());
@@ -138,7 +138,7 @@ impl Trial {
         self.server.reload()?;
         let mut away = 0.0;
         for generator in generators.iter_mut() {
-            away += number(&generator.hear()?, "away");
+            away += number(&generator.next_line()?, "away");
         }
         let seconds = since.elapsed().as_secs_f64();
         self.note("return_s", seconds, &format!("all back {seconds:.1} s after a reload"));

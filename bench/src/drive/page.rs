@@ -23,7 +23,7 @@ pub struct Answer {
 
 impl Answer {
     /// Whether the body contains this text.
-    pub fn says(&self, words: &str) -> bool {
+    pub fn contains(&self, words: &str) -> bool {
         String::from_utf8_lossy(&self.body).contains(words)
     }
 
@@ -39,9 +39,9 @@ impl Answer {
 
 impl Page {
     pub fn open(port: u16) -> Result<Self, String> {
-        let stream = TcpStream::connect(("127.0.0.1", port)).map_err(told)?;
-        stream.set_nodelay(true).map_err(told)?;
-        stream.set_read_timeout(Some(Duration::from_secs(10))).map_err(told)?;
+        let stream = TcpStream::connect(("127.0.0.1", port)).map_err(describe)?;
+        stream.set_nodelay(true).map_err(describe)?;
+        stream.set_read_timeout(Some(Duration::from_secs(10))).map_err(describe)?;
         Ok(Self { stream, buffer: Vec::new() })
     }
 
@@ -84,12 +84,12 @@ impl Page {
         let head = format!(
             "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n{headers}\r\n"
         );
-        self.stream.write_all(&[head.as_bytes(), body].concat()).map_err(told)
+        self.stream.write_all(&[head.as_bytes(), body].concat()).map_err(describe)
     }
 
     /// Sends several requests at once and checks that all responses have this status.
     pub fn pipeline(&mut self, requests: &str, count: usize, status: u16) -> Result<(), String> {
-        self.stream.write_all(requests.as_bytes()).map_err(told)?;
+        self.stream.write_all(requests.as_bytes()).map_err(describe)?;
         (0..count).try_for_each(|_| self.answer()?.body_of(status).map(drop))
     }
 
@@ -109,7 +109,7 @@ impl Page {
                 }
                 Some(_) | None => {}
             }
-            let len = self.stream.read(&mut bytes).map_err(told)?;
+            let len = self.stream.read(&mut bytes).map_err(describe)?;
             if len == 0 {
                 return Err("the connection was closed before the response".into());
             }
@@ -121,7 +121,7 @@ impl Page {
     pub fn into_stream(mut self, path: &str) -> Result<TcpStream, String> {
         self.send("GET", path, "", b"")?;
         let mut head = [0; 256];
-        let len = self.stream.read(&mut head).map_err(told)?;
+        let len = self.stream.read(&mut head).map_err(describe)?;
         if head.get(..len).unwrap_or_default().starts_with(b"HTTP/1.1 200") {
             Ok(self.stream)
         } else {
@@ -130,6 +130,6 @@ impl Page {
     }
 }
 
-fn told(error: std::io::Error) -> String {
+fn describe(error: std::io::Error) -> String {
     format!("request failed: {error}")
 }

@@ -88,7 +88,7 @@ pub fn round(round: &Round) -> Result<ExitCode, String> {
     let processes = round.pid.map(family).unwrap_or_default();
     let (cpu, bytes) = (cpu_us(&processes), memory(&processes));
     let mut generator = Generator::start(&round.options(), 2)?;
-    let line = generator.hear()?;
+    let line = generator.next_line()?;
     let clients = number(&line, "clients");
     let rate = clients / number(&line, "seconds");
     println!("{clients} clients connected, {rate:.0} per second");

@@ -64,7 +64,7 @@ impl Run {
             options.push("--spin".into());
         }
         let mut generator = Generator::start(&options, work.workers)?;
-        let line = generator.hear()?;
+        let line = generator.next_line()?;
         let connected = number(&line, "clients");
         if connected < work.clients as f64 {
             return Err(format!("only {connected} of {} clients were let in", work.clients));

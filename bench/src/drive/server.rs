@@ -132,12 +132,12 @@ fn prepare(
     redis: &str,
 ) -> Result<PathBuf, String> {
     let Wanted { place, directory, workers, clients, transport, .. } = *wanted;
-    let told = |error: std::io::Error| format!("{}: {error}", directory.display());
-    fs::create_dir_all(directory.join("html")).map_err(told)?;
-    fs::write(directory.join("html/file"), "file\n").map_err(told)?;
+    let describe = |error: std::io::Error| format!("{}: {error}", directory.display());
+    fs::create_dir_all(directory.join("html")).map_err(describe)?;
+    fs::write(directory.join("html/file"), "file\n").map_err(describe)?;
     let at = Listening { port, workers, clients: clients / workers.max(1), transport };
     fs::write(directory.join("nginx.conf"), configuration(pieces, place, &at, redis))
-        .map_err(told)?;
+        .map_err(describe)?;
     if transport == Transport::Tls {
         super::tls::make_certificate(directory)?;
     }

@@ -102,7 +102,7 @@ impl Load {
     }
 
     /// Publishes the events that have become due since the timer was last read.
-    pub fn timer_rang(&mut self) -> Result<(), String> {
+    pub fn on_timer(&mut self) -> Result<(), String> {
         let mut bytes = [0; 8];
         if rustix::io::read(&self.timer, &mut bytes) != Ok(8) {
             return Ok(());
@@ -148,7 +148,7 @@ impl Load {
     }
 
     /// Reads from a publishing connection.
-    pub fn answer_came(&mut self, index: usize) -> Result<(), String> {
+    pub fn on_response(&mut self, index: usize) -> Result<(), String> {
         let Some(publisher) = self.publishers.get_mut(index) else { return Ok(()) };
         let answered = publisher.read(&mut self.buffer, &self.form);
         if answered.gone {

@@ -80,7 +80,7 @@ impl Load {
     }
 
     /// Reads the response header, or part of it.
-    pub fn hear(&mut self, number: usize) -> Result<(), String> {
+    pub fn read_head(&mut self, number: usize) -> Result<(), String> {
         let channel = self.config.channel_of(number);
         let Some(client) = self.clients.get_mut(number) else { return Ok(()) };
         match client.answer(&mut self.buffer, |_, _| ()) {

@@ -108,7 +108,7 @@ fn cast(server: &Server, seconds: f64) -> Result<Cast, String> {
     options.extend(server.ways());
     for _ in 0..TRIES {
         let mut generator = Generator::start(&options, 2)?;
-        generator.hear()?;
+        generator.next_line()?;
         let used = |worker: &u32| (side_threads_us(*worker), cpu_us(&[*worker]));
         let before: Vec<_> = workers.iter().map(used).collect();
         generator.step()?;

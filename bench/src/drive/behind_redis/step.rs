@@ -37,7 +37,7 @@ impl Behind<'_> {
         options.push(format!("--clients={channels}"));
         options.push("--patience=20".into());
         let mut clients = Generator::start(&options, 2)?;
-        let line = clients.hear()?;
+        let line = clients.next_line()?;
         let since = Instant::now();
         if number(&line, "clients") < channels as f64 {
             return Err(format!("only {} clients were let in", number(&line, "clients")));
@@ -71,7 +71,7 @@ impl Behind<'_> {
         let mut options = self.options(server, run);
         options.extend(["--clients=0".into(), format!("--redis={redis}"), "--durable".into()]);
         let mut publisher = Generator::start(&options, 2)?;
-        publisher.hear()?;
+        publisher.next_line()?;
         publisher.step()?;
         let line = publisher.step()?;
         self.fault(&line);
@@ -104,7 +104,7 @@ impl Behind<'_> {
         clients.go()?;
         self.publish(server, COUNTED)?;
         self.note(&format!("{name}_published_us"), micros(back, Instant::now()));
-        let line = clients.hear()?;
+        let line = clients.next_line()?;
         let all = Instant::now();
         self.fault(&line);
         let (connected, subscribed) = watcher.join().map_err(|_| "the lookout broke")??;

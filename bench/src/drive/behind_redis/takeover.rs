@@ -40,7 +40,7 @@ impl Behind<'_> {
         self.note("takeover_us", micros(since, taken));
         self.note("handed_us", micros(since, handed));
 
-        let line = publisher.hear()?;
+        let line = publisher.next_line()?;
         self.fault(&line);
         std::thread::sleep(Duration::from_millis(500));
         let (came, published) = (events_in(&server)? - before, number(&line, "publishes"));
@@ -63,7 +63,7 @@ fn publisher(server: &Server, channels: usize) -> Result<Generator, String> {
     ];
     options.extend(server.ways());
     let mut publisher = Generator::start(&options, 2)?;
-    publisher.hear()?;
+    publisher.next_line()?;
     publisher.step()?;
     Ok(publisher)
 }

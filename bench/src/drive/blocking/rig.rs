@@ -94,9 +94,9 @@ impl Rig {
             more: LOCATIONS,
         };
         let directory = options.directory.join("blocking").join(name);
-        fs::create_dir_all(&directory).map_err(told)?;
+        fs::create_dir_all(&directory).map_err(describe)?;
         let log = directory.join("error.log");
-        fs::write(&log, "").map_err(told)?;
+        fs::write(&log, "").map_err(describe)?;
         let server = Server::start(&Wanted {
             variant: &Variant { name: "blocking", kind: Kind::Nginx(pieces) },
             place: &options.place,
@@ -125,7 +125,7 @@ impl Rig {
     /// Starts a measurement.
     pub fn begin(&mut self) -> Result<(), String> {
         std::thread::sleep(REPORT);
-        self.before = fs::read(&self.log).map_err(told)?.len();
+        self.before = fs::read(&self.log).map_err(describe)?.len();
         Ok(())
     }
 
@@ -133,7 +133,7 @@ impl Rig {
     /// processes).
     pub fn end(&self, without: u32) -> Result<Longest, String> {
         std::thread::sleep(REPORT);
-        let log = fs::read(&self.log).map_err(told)?;
+        let log = fs::read(&self.log).map_err(describe)?;
         let text = String::from_utf8_lossy(log.get(self.before..).unwrap_or_default());
         if !text.contains(MARK) {
             return Err("the module measures nothing: it is built without trace-blocking".into());
@@ -177,9 +177,9 @@ impl Rig {
 
     /// Opens a stream, with a header line if it is not empty.
     pub fn stream(&self, path: &str, header: &str) -> Result<TcpStream, String> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port())).map_err(told)?;
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port())).map_err(describe)?;
         let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{header}\r\n");
-        stream.write_all(request.as_bytes()).map_err(told)?;
+        stream.write_all(request.as_bytes()).map_err(describe)?;
         Ok(stream)
     }
 }
@@ -188,7 +188,7 @@ impl Rig {
 pub fn read_all(stream: &mut TcpStream) -> Result<usize, String> {
     const QUIET: Duration = Duration::from_secs(1);
     const LONGEST: Duration = Duration::from_secs(60);
-    stream.set_read_timeout(Some(QUIET)).map_err(told)?;
+    stream.set_read_timeout(Some(QUIET)).map_err(describe)?;
     let (since, mut all) = (Instant::now(), 0);
     let mut buffer = vec![0; 1 << 16];
     while since.elapsed() < LONGEST {
@@ -196,13 +196,13 @@ pub fn read_all(stream: &mut TcpStream) -> Result<usize, String> {
             Ok(0) => return Err("a stream was ended".into()),
             Ok(len) => all += len,
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(all),
-            Err(error) => return Err(told(error)),
+            Err(error) => return Err(describe(error)),
         }
     }
     Ok(all)
 }
 
-pub fn told(error: std::io::Error) -> String {
+pub fn describe(error: std::io::Error) -> String {
     error.to_string()
 }
 

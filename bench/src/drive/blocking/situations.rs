@@ -273,7 +273,7 @@ fn stopped(options: &Options, _: &Scale, name: &str) -> Result<Longest, String> 
         busy.send("POST", "/p?c=large", "", &body)?;
         std::thread::sleep(Duration::from_micros(attempt * 37 % 2_000));
         signal(Signal::STOP)?;
-        if probe.ask("POST", "/p?c=probe", "", b"probe")?.says("stopped process") {
+        if probe.ask("POST", "/p?c=probe", "", b"probe")?.contains("stopped process") {
             streams.drain(..).for_each(drop);
             probe.ask("GET", "/pid", "", b"")?.body_of(200)?;
             std::thread::sleep(Duration::from_secs(3));
