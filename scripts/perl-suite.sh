@@ -53,6 +53,8 @@ run_suite() {
     (
         cd "$root" || exit
         export TMPDIR=$scratch SSE_NGINX_BINARY=$1 SSE_MODULE=$2
+        # Some tests compile a module of their own.
+        export NGINX_SOURCE_DIR=${NGINX_SOURCE_DIR:-} NGINX_BUILD_DIR=${NGINX_BUILD_DIR:-}
         prove --timer -I t/lib --jobs $((2 * $(nproc))) "${@:3}"
     )
 }

@@ -26,7 +26,7 @@ pub use location::{
 
 use crate::nginx::directive::{Arguments, Directive, Place};
 
-pub static DIRECTIVES: [Directive; 18] = [
+pub static DIRECTIVES: [Directive; 19] = [
     directive(c"sse_hub", Place::HttpBlock, Arguments::One, hub::block),
     directive(c"sse_stream", Place::Location, Arguments::OneOrMore, handler_directives::stream),
     directive(c"sse_publish", Place::Location, Arguments::OneOrMore, handler_directives::publish),
@@ -54,6 +54,7 @@ pub static DIRECTIVES: [Directive; 18] = [
         setting_directives::max_subscribers,
     ),
     directive(c"sse_cors", Place::Anywhere, Arguments::OneOrMore, setting_directives::cors),
+    directive(c"sse_direct", Place::Anywhere, Arguments::One, setting_directives::direct),
     directive(c"sse_lean", Place::Anywhere, Arguments::One, setting_directives::lean),
 ];
 

@@ -27,6 +27,7 @@ __DATA__
     sse_gap_event lost;
     sse_slow_client close;
     sse_drain 2s;
+    sse_direct on;
 --- config
     sse_replay all;
     sse_heartbeat off;
@@ -38,6 +39,7 @@ __DATA__
         sse_replay off;
         sse_retry 0;
         sse_drain 0;
+        sse_direct off;
     }
     location /p {
         sse_publish chat event=note hub=chat;

@@ -16,6 +16,8 @@ my @refused = (
     [http => 'sse_max_age 1h jitter=some;', '"some"'],
     [http => 'sse_max_age 1h jitter=1m more;', 'invalid number of arguments in "sse_max_age"'],
     [http => 'sse_max_age 1h; sse_max_age 2h;', '"sse_max_age" directive is duplicate'],
+    [http => 'sse_direct maybe;', '"maybe"'],
+    [http => 'sse_direct on; sse_direct off;', '"sse_direct" directive is duplicate'],
     [http => 'sse_max_subscribers some;', '"some"'],
     [http => 'sse_max_subscribers -1;', '"-1"'],
     [http => 'sse_max_subscribers 4294967296;', '"4294967296"'],
@@ -78,6 +80,12 @@ for my $case (@refused) {
 my ($status, $output) = checked(server => 'location /s { sse_stream a hubs=b; }');
 is($status, 0, 'what looks like a parameter may be a channel');
 like($output, qr/\[warn\] .*"hubs=b" is not a parameter and is used as a channel name in \S+nginx\.conf:\d+$/m, 'but nginx warns');
+
+($status, $output) = checked(server => 'location /s { sse_stream a; sse_direct off; sse_lean on; }');
+is($status, 0, 'sse_lean with sse_direct off is accepted');
+like($output, qr/\[warn\] .*"sse_lean" has no effect with "sse_direct off" in \S+nginx\.conf:\d+$/m, 'nginx warns that it has no effect');
+($status, $output) = checked(http => 'sse_lean on;', server => 'location /s { sse_stream a; sse_direct off; }');
+unlike($output, qr/\[warn\]/, 'not if one of them is inherited');
 
 # Valid configurations.
 ($status, $output) = checked(

@@ -37,6 +37,8 @@ pub struct StreamHandler {
     /// Where to find a client's last id; if empty, nginx's usual header and argument.
     pub last_event_id: Rc<Vec<ComplexValue>>,
     pub settings: Rc<StreamSettings>,
+    /// Whether the stream may bypass nginx's filters (`sse_direct`).
+    pub direct: bool,
     /// Whether the request is released once its stream runs (`sse_lean`).
     pub lean: bool,
 }
@@ -102,6 +104,7 @@ impl LocationHandler {
                 stream.check_source(main)?;
                 stream.last_event_id = settings.last_event_id();
                 stream.settings = Rc::new(settings.resolve());
+                stream.direct = settings.direct();
                 stream.lean = settings.lean();
                 main.drain.set(main.drain.get().max(settings.drain()));
                 Ok(())
@@ -168,7 +171,8 @@ impl StreamHandler {
     ) -> StreamHandler {
         let settings = Rc::new(Settings::default().resolve());
         let last_event_id = Rc::default();
-        StreamHandler { target, channels, split, kind, last_event_id, settings, lean: false }
+        let (direct, lean) = (true, false);
+        StreamHandler { target, channels, split, kind, last_event_id, settings, direct, lean }
     }
 }
 

@@ -5,6 +5,7 @@ use super::handlers::LocationHandler;
 use super::hub::Main;
 use super::settings::Settings;
 use crate::nginx::conf_context::ConfContext;
+use crate::nginx::log::Level;
 use crate::nginx::request::Request;
 use std::rc::Rc;
 
@@ -48,6 +49,12 @@ impl Location {
         outer: &Location,
         context: &mut ConfContext<'_>,
     ) -> Result<(), String> {
+        if self.settings.has_conflict() {
+            let place = self.handler().map(|handler| format!(" in {}", handler.position()));
+            let place = place.unwrap_or_default();
+            let line = format_args!("\"sse_lean\" has no effect with \"sse_direct off\"{place}");
+            context.log(Level::Warn, line);
+        }
         self.settings.inherit(&outer.settings);
         match &mut self.handler {
             Some(handler) => {

@@ -105,14 +105,24 @@ pub fn drain(context: &mut ConfContext<'_>) -> Result<(), ConfError> {
     once(&mut context.location_conf::<Location>().settings.drain, drain)
 }
 
+/// `sse_direct on | off;`
+pub fn direct(context: &mut ConfContext<'_>) -> Result<(), ConfError> {
+    let direct = on_or_off(context)?;
+    once(&mut context.location_conf::<Location>().settings.direct, direct)
+}
+
 /// `sse_lean on | off;`
 pub fn lean(context: &mut ConfContext<'_>) -> Result<(), ConfError> {
-    let lean = match first(context)? {
-        b"on" => true,
-        b"off" => false,
-        other => return Err(ConfError::invalid(other)),
-    };
+    let lean = on_or_off(context)?;
     once(&mut context.location_conf::<Location>().settings.lean, lean)
+}
+
+fn on_or_off(context: &ConfContext<'_>) -> Result<bool, ConfError> {
+    match first(context)? {
+        b"on" => Ok(true),
+        b"off" => Ok(false),
+        other => Err(ConfError::invalid(other)),
+    }
 }
 
 fn first<'cf>(context: &ConfContext<'cf>) -> Result<&'cf [u8], ConfError> {

@@ -24,6 +24,7 @@ pub struct Settings {
     pub(super) max_subscribers: Option<u32>,
     pub(super) drain: Option<u64>,
     pub(super) cors: Option<Option<Rc<Cors>>>,
+    pub(super) direct: Option<bool>,
     pub(super) lean: Option<bool>,
 }
 
@@ -47,6 +48,7 @@ impl Settings {
         take(&mut self.max_subscribers, &outer.max_subscribers);
         take(&mut self.drain, &outer.drain);
         take(&mut self.cors, &outer.cors);
+        take(&mut self.direct, &outer.direct);
         take(&mut self.lean, &outer.lean);
     }
 
@@ -79,9 +81,20 @@ impl Settings {
         self.cors.clone().flatten()
     }
 
-    /// Whether requests are released once their streams run.
+    /// Returns whether streams may bypass nginx's filters.
+    pub fn direct(&self) -> bool {
+        self.direct.unwrap_or(true)
+    }
+
+    /// Returns whether requests are released once their streams run. Streams that go through the
+    /// filters need their requests.
     pub fn lean(&self) -> bool {
-        self.lean.unwrap_or(false)
+        self.lean.unwrap_or(false) && self.direct()
+    }
+
+    /// Whether `sse_lean on` and `sse_direct off`, which exclude each other, are set at this level.
+    pub fn has_conflict(&self) -> bool {
+        self.lean == Some(true) && self.direct == Some(false)
     }
 
     /// Returns the time over which streams are ended on reload and quit, in ms.

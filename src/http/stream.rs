@@ -138,8 +138,7 @@ fn open(
 ) -> Result<Outcome, NoMemory> {
     let hub = conf.target.hub;
     let request = body.request();
-    let (stream, opened) =
-        RequestStream::open(&body, hub, &conf.settings, channels, last_event_id)?;
+    let (stream, opened) = RequestStream::open(&body, conf, channels, last_event_id)?;
     let key = match opened {
         Some(Ok(key)) => key,
         Some(Err(error)) => return Ok(turn_away(body, conf, &stream, Some(error))),

@@ -144,6 +144,12 @@ impl Output {
         })
     }
 
+    /// Makes all bytes go through nginx's filters, whether or not these would change them. Called before
+    /// anything is sent.
+    pub fn use_filters(&self) {
+        self.way.set(SendPath::Filters);
+    }
+
     /// Takes all that is called at the request's end by now for the stream's own.
     pub fn note_own_end(&self) {
         if let Some(r) = self.request.get() {

@@ -2,6 +2,7 @@
 //! closes the stream in the worker when the request ends. A lean stream continues without its
 //! request.
 
+use crate::conf::StreamHandler;
 use crate::hub::shown;
 use crate::nginx::clock;
 use crate::nginx::log::Level;
@@ -13,7 +14,7 @@ use crate::nginx::top_level::TopLevel;
 use crate::process;
 use crate::sse::escaped::Escaped;
 use crate::sse::id::Id;
-use crate::worker::{End, Finish, OpenError, StreamInfo, StreamKey, StreamSettings, Worker};
+use crate::worker::{End, Finish, OpenError, StreamInfo, StreamKey, Worker};
 use std::cell::Cell;
 use std::rc::Rc;
 
@@ -56,16 +57,19 @@ pub type Opened = Option<Result<StreamKey, OpenError>>;
 
 impl RequestStream {
     /// Attaches a new stream to its request, whose header has been sent, and opens it in the worker
-    /// of a hub. `last_event_id` is the client's, or empty.
+    /// of its hub. `last_event_id` is the client's, or empty.
     pub fn open(
         body: &Body<'_>,
-        hub: usize,
-        settings: &Rc<StreamSettings>,
+        conf: &StreamHandler,
         channels: Vec<Box<[u8]>>,
         last_event_id: &[u8],
     ) -> Result<(Rc<RequestStream>, Opened), NoMemory> {
         let request = body.request();
+        let hub = conf.target.hub;
         let output = Output::attach::<Writable>(body);
+        if !conf.direct {
+            output.use_filters();
+        }
         let initial = Rc::new(Summary { channels, ..Summary::default() });
         let stream = Rc::new(RequestStream {
             hub,
@@ -81,7 +85,7 @@ impl RequestStream {
 
         let opened = process::with(hub, |worker| {
             let client = Client::Request(output.clone());
-            worker.open(client, settings, &initial.channels, last_event_id, clock::now())
+            worker.open(client, &conf.settings, &initial.channels, last_event_id, clock::now())
         });
         if let Some(Ok(key)) = opened {
             stream.key.set(Some(key));
