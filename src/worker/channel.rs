@@ -29,7 +29,7 @@ impl CachedFrame {
     }
 
     /// Returns a copy for the streams of a pattern, with the name of the event's channel.
-    pub fn of(&self, channel: Rc<[u8]>) -> CachedFrame {
+    pub fn for_channel(&self, channel: Rc<[u8]>) -> CachedFrame {
         let frame = self.frame.clone();
         CachedFrame { channel: Some(channel), ..CachedFrame::new(self.place, self.kind, frame) }
     }

@@ -64,7 +64,7 @@ impl<S: Socket> Worker<S> {
                 channels,
                 stream.at,
                 naming,
-                Ids::of(&self.hub, subscriptions),
+                Ids::for_channels(&self.hub, subscriptions),
             );
         }
         if self.batch_cache.places.is_empty() {
@@ -154,7 +154,7 @@ impl<S: Socket> Worker<S> {
         frames.extend(opening);
         let extra = frames.len();
         let subscriptions = stream.channels.as_slice();
-        let ids = Ids::of(&self.hub, subscriptions);
+        let ids = Ids::for_channels(&self.hub, subscriptions);
         let mut last = reached;
         frames.extend(replayed.events.iter().map(|found| {
             let event = &found.event;

@@ -19,7 +19,7 @@ pub enum Ids {
 
 impl Ids {
     /// Returns how the ids of a stream of these channels are written.
-    pub fn of(hub: &Hub, channels: &[Subscription]) -> Ids {
+    pub fn for_channels(hub: &Hub, channels: &[Subscription]) -> Ids {
         match hub.source() {
             Source::Streams if channels.len() > 1 => Ids::Here(hub.tag()),
             _ => Ids::Own,

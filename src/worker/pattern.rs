@@ -42,7 +42,7 @@ struct Known {
 }
 
 /// The result of looking up an event's patterns.
-enum Of {
+enum PatternLookup {
     /// The channel's name, and the patterns that match it.
     Channel(Rc<[u8]>, Vec<ChannelKey>),
     /// The channel's record is gone, so its name is unknown.
@@ -76,15 +76,15 @@ impl Patterns {
 
     /// Returns the patterns that an event matches. `is_there` tells whether a pattern still has
     /// streams.
-    fn of(
+    fn look_up(
         &mut self,
         event: Descriptor,
         hub: &Hub,
         is_there: impl Fn(ChannelKey) -> bool,
         budget: &mut Budget,
-    ) -> Of {
+    ) -> PatternLookup {
         if !hub.channel_of(event, &mut self.name) {
-            return Of::Gone;
+            return PatternLookup::Gone;
         }
         if self.known.len() >= CACHED_CHANNELS && !self.known.contains_key(&event.channel) {
             self.known.clear();
@@ -99,7 +99,7 @@ impl Patterns {
         let subject = Subject::new(name);
         for (number, key, pattern) in &self.all[from..] {
             if budget.is_spent() {
-                return Of::Unfinished;
+                return PatternLookup::Unfinished;
             }
             budget.spend(cost(pattern));
             if reaches(pattern, &subject) {
@@ -108,7 +108,7 @@ impl Patterns {
             known.compared = *number;
         }
         known.matching.retain(|key| is_there(*key));
-        Of::Channel(known.name.clone(), known.matching.clone())
+        PatternLookup::Channel(known.name.clone(), known.matching.clone())
     }
 
     fn keys(&self) -> Vec<ChannelKey> {
@@ -134,10 +134,10 @@ impl<S: Socket> Worker<S> {
         }
         let channels = &self.channels;
         let is_there = |key| channels.contains_key(key);
-        let (name, matching) = match self.patterns.of(event, &self.hub, is_there, budget) {
-            Of::Channel(name, matching) => (Some(name), matching),
-            Of::Gone => (None, self.patterns.keys()),
-            Of::Unfinished => return false,
+        let (name, matching) = match self.patterns.look_up(event, &self.hub, is_there, budget) {
+            PatternLookup::Channel(name, matching) => (Some(name), matching),
+            PatternLookup::Gone => (None, self.patterns.keys()),
+            PatternLookup::Unfinished => return false,
         };
         // This many patterns may have to be notified.
         budget.spend(1 + matching.len());
@@ -156,7 +156,7 @@ impl<S: Socket> Worker<S> {
     fn cache_for_all(&mut self, keys: impl Iterator<Item = ChannelKey>, name: Rc<[u8]>) {
         let recent = self.frame_cache.frame(&self.hub);
         for (key, i) in keys.zip(0..) {
-            let recent = recent.of(name.clone());
+            let recent = recent.for_channel(name.clone());
             // The memory of the bytes is shared, so it counts only once.
             let len = if i == 0 { recent.frame.chunk().len() } else { size_of::<CachedFrame>() };
             let position = recent.place.position;

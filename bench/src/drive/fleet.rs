@@ -1,6 +1,6 @@
-//! More clients than one process can hold: how many the machine has room for, the server that they
-//! come to, and the generators over which they are spread, because a process may open only so many
-//! files.
+//! More clients than one process can hold: how many fit into the machine, the server that they
+//! connect to, and the generators over which they are spread, because the number of open files of a
+//! process is limited.
 
 use super::generator::Generator;
 use super::options::{descriptors, Options};
@@ -13,15 +13,17 @@ use super::variant::Variant;
 use serde_json::Value;
 use std::time::{Duration, Instant};
 
-/// What a client takes of the machine at most: two sockets, a generator's record, nginx's request.
+/// Maximum memory of the machine per client in bytes: two sockets, a generator's record, nginx's
+/// request.
 const BYTES: f64 = 22_000.0;
-/// The same when nginx's request is given back.
+/// Maximum memory per client in bytes if nginx's request is released (`sse_lean`).
 const LEAN_BYTES: f64 = 12_000.0;
-/// Files of a worker that clients may take: they spread unevenly, and a reload needs room.
+/// Share of a worker's open files that clients may use. They are distributed unevenly, and a reload
+/// needs reserves.
 const WORKER_SHARE: f64 = 0.85;
 
-/// Until all workers run, or all generators have begun a step, so that each counts all that belongs
-/// to it.
+/// Time until all workers run, or all generators have begun a step, so that each counts everything
+/// that belongs to it.
 pub const BEGIN: Duration = Duration::from_secs(1);
 
 /// How the clients are spread.
@@ -31,7 +33,7 @@ pub struct Fleet {
     pub generators: usize,
 }
 
-/// A fleet whose clients have come.
+/// A fleet of connected clients.
 pub struct Gathered {
     pub generators: Vec<Generator>,
     pub refused: f64,
@@ -39,7 +41,7 @@ pub struct Gathered {
 }
 
 impl Fleet {
-    /// As many clients as are asked for, if the machine holds them.
+    /// Plans as many clients as are requested, or as fit into the machine.
     pub fn reckon(variant: &Variant, asked: usize) -> Self {
         let each = if variant.name.contains("lean") { LEAN_BYTES } else { BYTES };
         let room = (available() * 0.85 / each) as usize;
@@ -50,7 +52,7 @@ impl Fleet {
         Self { clients, workers: workers.max(2), generators: generators.max(1) }
     }
 
-    /// Starts a server that has room for it.
+    /// Starts a server with the capacity for the fleet.
     pub fn serve(
         &self,
         variant: &Variant,
@@ -65,7 +67,7 @@ impl Fleet {
             place: &settings.place,
             directory: &directory,
             workers: self.workers,
-            // Workers get unequal shares: each must have room for more than its own.
+            // Workers get unequal shares, so each needs more capacity than its own share.
             clients: self.clients * 12 / 10,
             transport: Transport::Plain,
         })?;
@@ -73,7 +75,7 @@ impl Fleet {
         Ok(server)
     }
 
-    /// Lets all clients come, by generators with these options.
+    /// Connects all clients, using generators with these options.
     pub fn gather(&self, options: &[String]) -> Result<Gathered, String> {
         let since = Instant::now();
         let (mut generators, mut connected, mut refused) = (Vec::new(), 0, 0.0);
@@ -91,7 +93,7 @@ impl Fleet {
     }
 }
 
-/// Lets all begin a step, the publisher last, and waits until all are through.
+/// Starts a step in all generators, the publisher last, and waits until all have finished it.
 pub fn step_all(
     generators: &mut [Generator],
     publisher: &mut Generator,

@@ -1,5 +1,5 @@
-//! Servers: each is started for one run, in a directory and on a port of its own, and is gone when
-//! the run is over. No process is touched that was not started here.
+//! Servers: each is started for one run, in a directory and on a port of its own, and stopped when
+//! the run is over. Only processes that were started here are stopped.
 
 use super::child::{end, free_port, own_program, pinned, signal, START};
 use super::process::{cpus, family};
@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// A server that runs.
+/// A running server.
 pub struct Server {
     child: Child,
     redis: Option<Redis>,
@@ -21,11 +21,11 @@ pub struct Server {
     pub port: u16,
 }
 
-/// What a server is started for.
+/// The parameters of a server.
 pub struct Wanted<'a> {
     pub variant: &'a Variant,
     pub place: &'a Place,
-    /// Everything that it writes goes there.
+    /// Directory for everything that it writes.
     pub directory: &'a Path,
     pub workers: usize,
     pub clients: usize,
@@ -73,12 +73,12 @@ impl Server {
         Ok(())
     }
 
-    /// All its processes, without a Redis.
+    /// Returns all processes of the server, without Redis.
     pub fn processes(&self) -> Vec<u32> {
         family(self.child.id())
     }
 
-    /// The Redis that was started for it.
+    /// Returns the Redis that was started for the server.
     pub fn redis(&mut self) -> Option<&mut Redis> {
         self.redis.as_mut()
     }
@@ -87,7 +87,7 @@ impl Server {
         self.redis.is_some()
     }
 
-    /// The generator's options to publish to it.
+    /// Returns the generator's options for publishing to the server.
     pub fn ways(&self) -> Vec<String> {
         match &self.redis {
             Some(redis) if self.sort == Sort::Plain => vec![format!("--redis={}", redis.address())],
@@ -95,7 +95,7 @@ impl Server {
         }
     }
 
-    /// Makes nginx take new workers.
+    /// Reloads nginx, which starts new workers.
     pub fn reload(&self) -> Result<(), String> {
         signal(&self.child, Signal::HUP)
     }
@@ -107,7 +107,7 @@ impl Drop for Server {
     }
 }
 
-/// Whether nginx takes the variant's configuration: why not, otherwise.
+/// Checks the variant's configuration with nginx. Fails with the reason why nginx rejects it.
 pub fn check(wanted: &Wanted<'_>) -> Result<(), String> {
     let Kind::Nginx(pieces) = &wanted.variant.kind else { return Ok(()) };
     if matches!(wanted.variant.sort(), Sort::Durable | Sort::Plain)
@@ -124,7 +124,7 @@ pub fn check(wanted: &Wanted<'_>) -> Result<(), String> {
     output.status.success().then_some(()).ok_or_else(|| why.to_owned())
 }
 
-/// Lays out nginx's prefix and returns it.
+/// Creates nginx's prefix directory and returns it.
 fn prepare(
     wanted: &Wanted<'_>,
     pieces: &Pieces,
@@ -144,7 +144,8 @@ fn prepare(
     Ok(directory.to_owned())
 }
 
-/// Where a server of one process runs: alone on the first processor, if there are several.
+/// Returns the processors of a server: with one process, only the first processor, if there are
+/// several.
 fn processors(workers: usize) -> Vec<usize> {
     let all = cpus();
     if workers > 1 || all.len() < 2 {
@@ -154,7 +155,7 @@ fn processors(workers: usize) -> Vec<usize> {
     }
 }
 
-/// Where its generator runs.
+/// Returns the processors of the generator.
 pub fn other_processors(workers: usize) -> Vec<usize> {
     let all = cpus();
     if workers > 1 || all.len() < 2 {
@@ -164,7 +165,7 @@ pub fn other_processors(workers: usize) -> Vec<usize> {
     }
 }
 
-/// The end of what a server wrote.
+/// Returns the end of the server's output.
 fn last_words(directory: &Path) -> String {
     let read = |name: &str| fs::read_to_string(directory.join(name)).unwrap_or_default();
     let said = read("error.log") + &read("output");

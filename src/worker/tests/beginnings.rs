@@ -1,4 +1,4 @@
-//! How a stream begins: its first bytes, resume, replay, what is told as lost.
+//! How a stream begins: its first bytes, resume, replay, and which losses are reported.
 
 use super::*;
 

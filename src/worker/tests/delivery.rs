@@ -1,4 +1,4 @@
-//! The way of events: to whom, how many at a time, and to clients that read slowly.
+//! Delivery: which clients receive an event, how many at a time, and clients that read slowly.
 
 use super::*;
 use crate::worker::channel::FanOut;

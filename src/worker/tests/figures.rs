@@ -1,4 +1,4 @@
-//! What is told of channels and streams: listings, presence, counters.
+//! What is reported about channels and streams: listings, presence, counters.
 
 use super::*;
 

@@ -9,7 +9,7 @@ use crate::hub::{Loss, Membership, Provenance, RedisState, Source, SyncState};
 
 const CHANNELS: [&str; 3] = ["a", "b", "c"];
 
-/// Redis, as far as it matters: streams, and what was told on which channel in which order.
+/// Redis, as far as it matters: streams, and what was published on which channel in which order.
 #[derive(Default)]
 struct Redis {
     clock: u64,
@@ -17,7 +17,7 @@ struct Redis {
     told: Vec<(&'static str, Option<u64>)>,
 }
 
-/// One nginx and its place in what Redis tells.
+/// One nginx and its position in what Redis delivers.
 struct Nginx {
     joint: Joint,
     up: bool,
@@ -111,7 +111,7 @@ impl Nginx {
         self.joint.bench.hub.check();
     }
 
-    /// Leaves the channels that nobody hears any more.
+    /// Leaves the channels that have no listeners any more.
     fn leave_quiet(&mut self) {
         for channel in CHANNELS {
             let Some(member) = self.members.get(channel) else { continue };
@@ -218,7 +218,7 @@ fn one(seed: u64, outages: bool) {
                 let nginx = &mut all[random.usize(0..2)];
                 if nginx.up && random.u8(0..8) == 0 {
                     nginx.leave_quiet();
-                    // Plain messages are lost while nobody here is subscribed: nobody promises them.
+                    // Plain messages are lost while no process here is subscribed, which is permitted.
                     clients.iter_mut().for_each(|client| client.moved = true);
                 }
             }
