@@ -167,15 +167,15 @@ impl Guard<'_> {
     fn drop_events(&self, change: &mut Transaction<'_>, record: u32, now: Now) -> u64 {
         // A position of its own, above every id that a client can have.
         let kind = self.hub.own_kind();
-        let entry_id = self.own_stamp(kind, now);
+        let entry_id = self.own_entry_id(kind, now);
         let newest = low(self.word(record, channel::EVENTS));
         // Streams that applications write have no common order, so the low watermark is this
         // stream's own.
-        let of_floor = match self.hub.source() {
+        let lost_id = match self.hub.source() {
             Source::Streams if newest != 0 => self.place(newest).entry_id,
             _ => entry_id,
         };
-        let place = LogOrder { entry_id: of_floor, position: self.get(header::HEAD) };
+        let place = LogOrder { entry_id: lost_id, position: self.get(header::HEAD) };
         let events = u64::from(self.detach_all(change, record));
         self.low_watermark(record).raised(place, kind).write(|word, value| {
             change.set(self.hub.layout.block(record, channel::LOW_WATERMARK + word), value);

@@ -96,14 +96,14 @@ impl Hub {
     /// Returns whether the process in a slot has to be woken now, and records that it was. Call
     /// this after the append.
     pub(in crate::hub) fn needs_wakeup(&self, number: usize, now: Now) -> bool {
-        let bell = self.region.word(self.layout.slot(number, slot::WOKEN_AT));
+        let woken_at = self.region.word(self.layout.slot(number, slot::WOKEN_AT));
         // Pairs with the fence in `clear_wakeup`: either the reader sees the new head, or this sees
         // its 0.
         fence(Ordering::SeqCst);
-        let rung = bell.load(Ordering::Relaxed);
-        let due = rung == 0 || now.mono.saturating_sub(rung) > WAKE_AGAIN;
-        due && bell
-            .compare_exchange(rung, now.mono.max(1), Ordering::SeqCst, Ordering::Relaxed)
+        let woken = woken_at.load(Ordering::Relaxed);
+        let due = woken == 0 || now.mono.saturating_sub(woken) > WAKE_AGAIN;
+        due && woken_at
+            .compare_exchange(woken, now.mono.max(1), Ordering::SeqCst, Ordering::Relaxed)
             .is_ok()
     }
 

@@ -218,15 +218,15 @@ impl Guard<'_> {
         }
         self.free_blocks(1, record, now, budget)?;
         let (region, layout) = (&self.hub.region, &self.hub.layout);
-        let mut taker = BlockAllocator::new(region, layout);
-        let block = taker.take();
+        let mut allocator = BlockAllocator::new(region, layout);
+        let block = allocator.take();
         for word in 0..BLOCK {
             region.set(layout.block(block, word), 0);
         }
         let at = layout.block(record, channel::MORE);
         region.set(layout.block(block, more_pairs::NEXT), u64::from(high(region.get(at))));
         let mut change = self.change();
-        taker.finish(&mut change);
+        allocator.finish(&mut change);
         change.set_high(at, block);
         // All its pairs are live, so it is pinned already.
         change.add(header::PINNED, 1);

@@ -231,14 +231,14 @@ impl Guard<'_> {
         let hub = self.hub;
         let Numbering { entry_id, kind, .. } = numbering;
         let position = self.get(header::HEAD) + 1;
-        let mut taker = BlockAllocator::new(&hub.region, &hub.layout);
+        let mut allocator = BlockAllocator::new(&hub.region, &hub.layout);
         let mut chain =
             Chain { earlier: low(self.word(record, channel::EVENTS)), ..Chain::default() };
         let mut ids = Vec::with_capacity(events.len());
         for (event, i) in events.iter().zip(0..) {
-            let place = LogOrder { entry_id: numbering.stamp_of(i), position: position + i };
+            let place = LogOrder { entry_id: numbering.entry_id_of(i), position: position + i };
             let own = Numbering { entry_id: place.entry_id, ..numbering };
-            self.write(&mut taker, &mut chain, record, event, own);
+            self.write(&mut allocator, &mut chain, record, event, own);
             ids.push(place.id(kind, hub.tag()));
         }
         let batch = EventRange { first: chain.first, count: events.len() as u32, position };
@@ -250,11 +250,11 @@ impl Guard<'_> {
 
         let mut change = self.change();
         if let Some(hash) = key {
-            self.remember(&mut taker, &mut change, hash, (batch, entry_id), now);
+            self.remember(&mut allocator, &mut change, hash, (batch, entry_id), now);
         }
-        taker.finish(&mut change);
+        allocator.finish(&mut change);
         self.link(&mut change, record, &chain, events.len());
-        let last = numbering.stamp_of(events.len() as u64 - 1);
+        let last = numbering.entry_id_of(events.len() as u64 - 1);
         if last > self.high_watermark() {
             change.set(header::LAST_MS, last.ms);
             change.set(header::LAST_SEQ, last.seq);
@@ -275,14 +275,14 @@ impl Guard<'_> {
     /// Returns the numbering of events that are published on this nginx.
     fn own_numbering(&self, now: Now) -> Numbering {
         let kind = self.hub.own_kind();
-        let entry_id = self.own_stamp(kind, now);
+        let entry_id = self.own_entry_id(kind, now);
         Numbering { entry_id, kind, delivery: Delivery::Here, born: now.mono, entry: None }
     }
 
     /// Returns the id that this hub assigns next. It is never below one that was assigned, whatever
     /// the clock does. If Redis assigns the ids, it is the high watermark, and the position
     /// determines the order.
-    pub(in crate::hub) fn own_stamp(&self, kind: Kind, now: Now) -> EntryId {
+    pub(in crate::hub) fn own_entry_id(&self, kind: Kind, now: Now) -> EntryId {
         let EntryId { ms, seq } = self.high_watermark();
         match kind {
             Kind::Durable | Kind::Placed => EntryId { ms, seq },
@@ -294,14 +294,14 @@ impl Guard<'_> {
     /// Writes one event into blocks that nobody can reach yet, linked after the previous one.
     fn write(
         &self,
-        taker: &mut BlockAllocator<'_>,
+        allocator: &mut BlockAllocator<'_>,
         chain: &mut Chain,
         record: u32,
         new: &Prepared<'_>,
         numbering: Numbering,
     ) {
         let (region, layout) = (&self.hub.region, &self.hub.layout);
-        let block = write_event(taker, new.event_type, &new.data);
+        let block = write_event(allocator, new.event_type, &new.data);
         let flags = u64::from(numbering.kind.flags() | numbering.delivery.flags());
         region.set(layout.block(block, event::OWNER), pair(record, new.len() as u32));
         region.set(layout.block(block, event::LINKS), pair(chain.earlier, 0));
@@ -337,7 +337,7 @@ impl Guard<'_> {
 
 impl Numbering {
     /// Returns the id of the event that follows `i` others.
-    fn stamp_of(&self, i: u64) -> EntryId {
+    fn entry_id_of(&self, i: u64) -> EntryId {
         match self.kind {
             Kind::Local => EntryId { ms: self.entry_id.ms, seq: self.entry_id.seq + i },
             Kind::Durable | Kind::Placed => self.entry_id,

@@ -173,14 +173,14 @@ impl Guard<'_> {
     pub(in crate::hub) fn create_record(&self, name: &[u8]) -> u32 {
         let (region, layout) = (&self.hub.region, &self.hub.layout);
         let hash = self.hash(name) as u32;
-        let mut taker = BlockAllocator::new(region, layout);
-        let record = taker.take();
+        let mut allocator = BlockAllocator::new(region, layout);
+        let record = allocator.take();
         let at = |word| layout.block(record, word);
 
         let (inline, rest) = name.split_at(name.len().min(channel::NAME_INLINE));
         let mut more = 0;
         for part in rest.chunks(PAYLOAD) {
-            let block = taker.take();
+            let block = allocator.take();
             region.write_bytes(layout.block(block, 0), part);
             if more == 0 {
                 more = block;
@@ -200,7 +200,7 @@ impl Guard<'_> {
         region.write_bytes(at(channel::NAME), &first_part(name.len(), inline));
 
         let mut change = self.change();
-        taker.finish(&mut change);
+        allocator.finish(&mut change);
         change.set(bucket, u64::from(record));
         match pattern_of(name) {
             Some(_) => PATTERNS.push(&mut change, record),

@@ -88,12 +88,12 @@ impl Guard<'_> {
     /// Creates the cursor of a record that has none. The caller has freed a block.
     pub(in crate::hub) fn give_cursor(&self, record: u32, at: ReportedId) {
         let (region, layout) = (&self.hub.region, &self.hub.layout);
-        let mut taker = BlockAllocator::new(region, layout);
-        let block = taker.take();
+        let mut allocator = BlockAllocator::new(region, layout);
+        let block = allocator.take();
         region.set(layout.block(block, MS), at.0.ms);
         region.set(layout.block(block, SEQ), at.0.seq);
         let mut change = self.change();
-        taker.finish(&mut change);
+        allocator.finish(&mut change);
         change.set_high(link(layout, record), block);
         if !self.has_no_listeners(record) {
             change.add(header::PINNED, 1);

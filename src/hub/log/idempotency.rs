@@ -74,7 +74,7 @@ impl Guard<'_> {
     /// Writes a key into a block of its own, and adds it as part of the transaction.
     pub(in crate::hub) fn remember(
         &self,
-        taker: &mut BlockAllocator<'_>,
+        allocator: &mut BlockAllocator<'_>,
         change: &mut Transaction<'_>,
         hash: KeyHash,
         made: (EventRange, EntryId),
@@ -82,7 +82,7 @@ impl Guard<'_> {
     ) {
         let layout = &self.hub.layout;
         let (batch, entry_id) = made;
-        let block = taker.take();
+        let block = allocator.take();
         let bucket = layout.key_bucket(hash.0);
         let words = [
             (key::LINKS, pair(self.get(bucket) as u32, 0)),

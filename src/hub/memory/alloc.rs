@@ -76,22 +76,22 @@ pub fn free_chain(change: &mut Transaction<'_>, first: u32, count: usize) {
 }
 
 /// Allocates a chain and writes an event's type and data into it. Returns the first block.
-pub fn write_event(taker: &mut BlockAllocator<'_>, event_type: &[u8], data: &[u8]) -> u32 {
-    let (region, layout) = (taker.region, taker.layout);
-    let block = taker.take();
+pub fn write_event(allocator: &mut BlockAllocator<'_>, event_type: &[u8], data: &[u8]) -> u32 {
+    let (region, layout) = (allocator.region, allocator.layout);
+    let block = allocator.take();
     let mut out = Filler {
         at: layout.block(block, event::DATA),
-        room: event::FIRST,
+        left: event::FIRST,
         held: [0; 8],
         held_len: 0,
     };
     for part in [event_type, data] {
         let mut rest = part;
         while !rest.is_empty() {
-            if out.room == 0 {
-                let next = taker.take();
+            if out.left == 0 {
+                let next = allocator.take();
                 out.at = layout.block(next, 0);
-                out.room = PAYLOAD;
+                out.left = PAYLOAD;
             }
             rest = out.fill(region, rest);
         }
@@ -100,10 +100,10 @@ pub fn write_event(taker: &mut BlockAllocator<'_>, event_type: &[u8], data: &[u8
     block
 }
 
-/// Packs bytes into words. `room` bytes are left in the block.
+/// Packs bytes into words. `left` bytes are left in the block.
 struct Filler {
     at: usize,
-    room: usize,
+    left: usize,
     held: [u8; 8],
     held_len: usize,
 }
@@ -112,8 +112,8 @@ impl Filler {
     /// Writes as many bytes as fit into the block, and returns the rest. Blocks are whole words, so
     /// a partial word never crosses from one block into the next.
     fn fill<'b>(&mut self, region: &Region, bytes: &'b [u8]) -> &'b [u8] {
-        let (now, rest) = bytes.split_at(bytes.len().min(self.room));
-        self.room -= now.len();
+        let (now, rest) = bytes.split_at(bytes.len().min(self.left));
+        self.left -= now.len();
         let mut now = now;
         if self.held_len > 0 {
             let (head, tail) = now.split_at(now.len().min(8 - self.held_len));

@@ -129,7 +129,7 @@ impl Hub {
         }
         while ingested.dealt == 0 && !arrivals.is_empty() {
             self.reserve_space_for_all(token, arrivals, &prepared, now)?;
-            self.arrive_in_a_hold(token, arrivals, &prepared, now, &mut ingested)?;
+            self.ingest_in_a_hold(token, arrivals, &prepared, now, &mut ingested)?;
         }
         ingested.listeners.sort_unstable();
         ingested.listeners.dedup();
@@ -138,7 +138,7 @@ impl Hub {
 
     /// Appends as many events as one hold of the lock allows. Appends none if others have used the
     /// memory that was freed for them.
-    fn arrive_in_a_hold(
+    fn ingest_in_a_hold(
         &self,
         token: FencingToken,
         arrivals: &[IncomingEvent<'_>],
@@ -178,7 +178,7 @@ impl Hub {
                 Some(Became::TooLarge) | None => ingested.too_large += 1,
             }
             if matches!(incoming.provenance, Provenance::Plain | Provenance::Strayed(None)) {
-                guard.leave_out_plain();
+                guard.skip_plain_message();
             }
             // The next event of this channel may be the first that wakes a process.
             record = None;
@@ -215,7 +215,7 @@ impl Hub {
     /// processed.
     pub fn skip_message(&self, token: FencingToken) -> Result<(), LeaseError> {
         let guard = self.lock_fenced(token)?;
-        guard.leave_out_plain();
+        guard.skip_plain_message();
         Ok(())
     }
 }
@@ -276,7 +276,7 @@ impl Guard<'_> {
 
     /// Records that a plain message was processed, but is not in the log. A successor has to skip
     /// it as well.
-    fn leave_out_plain(&self) {
+    fn skip_plain_message(&self) {
         let mut change = self.change();
         self.count_behind_marker(&mut change);
         change.commit();

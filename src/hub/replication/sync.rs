@@ -100,16 +100,16 @@ impl Hub {
             return Ok(None);
         }
         let guard = self.lock()?;
-        let bridge = self.holder_slot();
+        let holder = self.holder_slot();
         // Many clients that return at once would fill the ring, and the channel is catching up
         // already.
-        if bridge.is_some() && guard.live_slots(member.record).any(|slot| Some(slot) == bridge) {
+        if holder.is_some() && guard.live_slots(member.record).any(|slot| Some(slot) == holder) {
             return Ok(None);
         }
         let mut change = guard.change();
         guard.signal(&mut change, member.record, ControlEntry::Wanted);
         change.commit();
-        Ok(bridge)
+        Ok(holder)
     }
 
     /// Returns the name of a channel whose sync was requested, if it still exists.
@@ -294,8 +294,8 @@ impl Hub {
 
 impl Guard<'_> {
     fn is_subscribed(&self, record: u32) -> bool {
-        let bridge = self.hub.holder_slot();
-        self.live_slots(record).any(|slot| Some(slot) != bridge)
+        let holder = self.hub.holder_slot();
+        self.live_slots(record).any(|slot| Some(slot) != holder)
     }
 
     fn live_slots(&self, record: u32) -> impl Iterator<Item = usize> + '_ {

@@ -150,7 +150,7 @@ fn a_removed_channel_leaves_a_low_watermark_only_if_redis_cannot_restore_it() {
             joined.plain("a", "p");
         }
         joined.hub.leave(a).unwrap();
-        joined.hub.release_slot(joined.bridge);
+        joined.hub.release_slot(joined.holder);
         while !joined.hub.sweep(at(0)).unwrap().round {}
         joined.evict("a", 1 + usize::from(plain));
         let guard = joined.hub.lock().unwrap();

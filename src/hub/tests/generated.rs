@@ -18,7 +18,7 @@ struct Run {
     hub: Hub,
     model: Model,
     random: Random,
-    seats: Vec<SlotClaim>,
+    claims: Vec<SlotClaim>,
     max_event: usize,
     /// The position up to which a reader without the lock has read.
     read: u64,
@@ -51,8 +51,8 @@ impl Run {
         let age = random.of(&[0, 0, 40, 3_000]);
         let hub = hub_of(bytes, max_event, count, age);
         let model = Model::new(History { count, age }, at(0), hub.layout.blocks);
-        let seats = vec![hub.claim_slot().unwrap(), hub.claim_slot().unwrap()];
-        Run { hub, model, random, seats, max_event, read: 0, followed: None }
+        let claims = vec![hub.claim_slot().unwrap(), hub.claim_slot().unwrap()];
+        Run { hub, model, random, claims, max_event, read: 0, followed: None }
     }
 
     fn step(&mut self) {
@@ -153,7 +153,7 @@ impl Run {
     }
 
     fn join(&mut self) {
-        let (channel, claim) = (self.name(), self.random.of(&self.seats.clone()));
+        let (channel, claim) = (self.name(), self.random.of(&self.claims.clone()));
         let known = self.model.channels.entry(channel.clone()).or_default();
         if known.joined.contains_key(&claim.slot) {
             return;
@@ -175,14 +175,14 @@ impl Run {
     }
 
     fn some_member(&mut self) -> Option<(String, SlotClaim, Membership)> {
-        let seats = self.seats.clone();
+        let claims = self.claims.clone();
         let all: Vec<(String, SlotClaim, Membership)> = self
             .model
             .channels
             .iter()
             .flat_map(|(name, channel)| {
                 channel.joined.iter().map(|(slot, (member, _))| {
-                    let claim = seats.iter().find(|claim| claim.slot == *slot).unwrap();
+                    let claim = claims.iter().find(|claim| claim.slot == *slot).unwrap();
                     (name.clone(), *claim, *member)
                 })
             })
@@ -210,16 +210,16 @@ impl Run {
 
     /// A process starts, or one ends and leaves its pairs behind.
     fn slot_changes(&mut self) {
-        if self.seats.len() > 1 && self.random.below(2) == 0 {
-            let number = self.random.below(self.seats.len() as u64) as usize;
-            let claim = self.seats.swap_remove(number);
+        if self.claims.len() > 1 && self.random.below(2) == 0 {
+            let number = self.random.below(self.claims.len() as u64) as usize;
+            let claim = self.claims.swap_remove(number);
             self.hub.release_slot(claim);
             for channel in self.model.channels.values_mut() {
                 channel.joined.remove(&claim.slot);
             }
             self.forget_what_is_followed();
         } else if let Some(claim) = self.hub.claim_slot() {
-            self.seats.push(claim);
+            self.claims.push(claim);
         }
     }
 

@@ -56,12 +56,12 @@ impl Side {
 /// Creates a hub with a holder that serves channels `a` and `b`.
 fn holder(bytes: usize) -> Side {
     let hub = Hub::attach(region_of(bytes, Source::PubSub, 1_000, 0)).unwrap();
-    let bridge = hub.claim_slot().unwrap();
-    let token = hub.take_fencing_token(bridge, at(0)).unwrap();
+    let holder = hub.claim_slot().unwrap();
+    let token = hub.take_fencing_token(holder, at(0)).unwrap();
     hub.new_epoch(token).unwrap();
     hub.set_link(token, RedisState::Up).unwrap();
     for channel in ["a", "b"] {
-        let member = hub.join(bridge, channel.as_bytes(), at(0)).unwrap();
+        let member = hub.join(holder, channel.as_bytes(), at(0)).unwrap();
         let known = hub.sync_state(member).unwrap();
         hub.caught_up(token, member, known, Loss::Nothing).unwrap();
     }

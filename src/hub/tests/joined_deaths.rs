@@ -163,7 +163,7 @@ fn wanting() {
     let joined = lived_in();
     let mine = joined.listen("new");
     let want = |hub: &Hub| {
-        assert_eq!(hub.request_sync(mine).unwrap(), Some(joined.bridge.slot));
+        assert_eq!(hub.request_sync(mine).unwrap(), Some(joined.holder.slot));
     };
     kill_everywhere(&joined.hub, want, |before, found, after| {
         let told = joined.hub.descriptor(joined.hub.head()).and_then(|last| last.signal());
@@ -186,7 +186,7 @@ fn leaving_what_nobody_hears() {
         let mine = joined.hub.join(joined.worker, b"quiet", at(0)).unwrap();
         let slices = (0..joined.hub.layout.buckets).step_by(256);
         let mut bridged =
-            slices.flat_map(|from| joined.hub.joined_by(joined.bridge.slot, from).unwrap().0);
+            slices.flat_map(|from| joined.hub.joined_by(joined.holder.slot, from).unwrap().0);
         assert!(bridged.any(|name| name == b"quiet") || !joined.hub.in_sync(&[mine]));
         joined.hub.leave(mine).unwrap();
     });

@@ -17,7 +17,7 @@ pub fn up_to(ms: u64) -> Loss {
 pub struct Joined {
     pub hub: Hub,
     pub token: FencingToken,
-    pub bridge: SlotClaim,
+    pub holder: SlotClaim,
     pub worker: SlotClaim,
 }
 
@@ -34,9 +34,9 @@ pub fn region_of(bytes: usize, source: Source, count: u64, age: u64) -> Region {
 pub fn joined_of(bytes: usize, source: Source, count: u64, age: u64) -> Joined {
     let hub = Hub::attach(region_of(bytes, source, count, age)).unwrap();
     let worker = hub.claim_slot().unwrap();
-    let bridge = hub.claim_slot().unwrap();
-    let token = hub.take_fencing_token(bridge, at(0)).unwrap();
-    let joined = Joined { hub, token, bridge, worker };
+    let holder = hub.claim_slot().unwrap();
+    let token = hub.take_fencing_token(holder, at(0)).unwrap();
+    let joined = Joined { hub, token, holder, worker };
     joined.connect();
     joined
 }
@@ -70,7 +70,7 @@ impl Joined {
 
     /// Makes the holder join a channel, and nothing else.
     pub fn subscribe_only(&self, channel: &str) -> Membership {
-        self.hub.join(self.bridge, channel.as_bytes(), at(0)).unwrap()
+        self.hub.join(self.holder, channel.as_bytes(), at(0)).unwrap()
     }
 
     /// Fetches what Redis has of a channel, as a holder does.

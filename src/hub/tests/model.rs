@@ -213,7 +213,7 @@ impl Model {
         let mut forgot = 0;
         for (name, channel) in &mut self.channels {
             if channel.known && !hub.knows(name.as_bytes()) {
-                assert!(channel.joined.is_empty(), "{name} has seats and was forgotten");
+                assert!(channel.joined.is_empty(), "{name} has listeners and was removed");
                 assert!(channel.retained().is_empty());
                 channel.known = false;
                 self.forgotten = self.forgotten.max(channel.low_watermark);
@@ -227,7 +227,11 @@ impl Model {
                 channel.low_watermark = self.forgotten;
             }
             let low_watermark = if channel.known { channel.low_watermark } else { self.forgotten };
-            assert_eq!(hub.low_watermark_of(name.as_bytes()), low_watermark, "floor of {name}");
+            assert_eq!(
+                hub.low_watermark_of(name.as_bytes()),
+                low_watermark,
+                "low watermark of {name}"
+            );
         }
         forgot
     }

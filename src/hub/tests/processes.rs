@@ -280,9 +280,9 @@ impl Killing {
             died += 1;
         }
         assert!(died <= 1, "a slot that dies again and again");
-        let seats: Vec<SlotClaim> = std::iter::from_fn(|| hub.claim_slot()).collect();
-        assert_eq!(seats.len(), hub.slots() - 1);
-        assert!(seats.iter().all(|claim| claim.slot != self.claim.slot));
+        let claims: Vec<SlotClaim> = std::iter::from_fn(|| hub.claim_slot()).collect();
+        assert_eq!(claims.len(), hub.slots() - 1);
+        assert!(claims.iter().all(|claim| claim.slot != self.claim.slot));
     }
 }
 

@@ -58,10 +58,10 @@ fn a_slot_of_a_dead_process_can_be_claimed_before_it_is_reaped() {
 #[test]
 fn every_slot_can_be_claimed_once() {
     let hub = roomy();
-    let seats: Vec<SlotClaim> = std::iter::from_fn(|| hub.claim_slot()).collect();
-    assert_eq!(seats.len(), hub.slots());
-    hub.release_slot(seats[3]);
-    assert_eq!(hub.claim_slot().unwrap().slot, seats[3].slot);
+    let claims: Vec<SlotClaim> = std::iter::from_fn(|| hub.claim_slot()).collect();
+    assert_eq!(claims.len(), hub.slots());
+    hub.release_slot(claims[3]);
+    assert_eq!(hub.claim_slot().unwrap().slot, claims[3].slot);
     assert_eq!(hub.claim_slot(), None);
 }
 

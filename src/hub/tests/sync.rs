@@ -23,7 +23,7 @@ fn heard(joined: &Joined) -> Vec<Vec<u8>> {
 }
 
 fn joined_by_holder(joined: &Joined) -> Vec<Vec<u8>> {
-    all_slices(|from| joined.hub.joined_by(joined.bridge.slot, from).unwrap())
+    all_slices(|from| joined.hub.joined_by(joined.holder.slot, from).unwrap())
 }
 
 fn known(joined: &Joined, member: Membership) -> SyncState {
@@ -194,7 +194,7 @@ fn a_channel_is_in_sync_only_while_redis_is_connected() {
 fn the_holder_is_asked_to_sync_a_channel_once() {
     let joined = joined();
     let a = joined.listen("a");
-    assert_eq!(joined.hub.request_sync(a).unwrap(), Some(joined.bridge.slot));
+    assert_eq!(joined.hub.request_sync(a).unwrap(), Some(joined.holder.slot));
     let signal = joined.hub.descriptor(joined.hub.head()).unwrap();
     assert_eq!(signal.signal(), Some(ControlEntry::Wanted));
     assert_eq!(joined.hub.requested_name(signal.channel).unwrap().unwrap(), b"a");
@@ -291,7 +291,7 @@ fn of_several_sources_only_redis_makes_numbers() {
 fn requesting_a_sync_of_a_channel_that_the_holder_has_joined_adds_no_entry() {
     let joined = joined();
     let a = joined.listen("a");
-    assert_eq!(joined.hub.request_sync(a).unwrap(), Some(joined.bridge.slot));
+    assert_eq!(joined.hub.request_sync(a).unwrap(), Some(joined.holder.slot));
     let member = joined.subscribe_only("a");
     let head = joined.hub.head();
     for _ in 0..10_000 {
@@ -299,5 +299,5 @@ fn requesting_a_sync_of_a_channel_that_the_holder_has_joined_adds_no_entry() {
     }
     assert_eq!(joined.hub.head(), head);
     joined.hub.leave(member).unwrap();
-    assert_eq!(joined.hub.request_sync(a).unwrap(), Some(joined.bridge.slot));
+    assert_eq!(joined.hub.request_sync(a).unwrap(), Some(joined.holder.slot));
 }
