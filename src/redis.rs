@@ -10,7 +10,8 @@
 //! - `session`: one connection of the process that holds the subscription, and what becomes of its
 //!   messages
 //! - `subscribe`, `subscription_table`: subscribing, and what a connection is subscribed to
-//! - `catch_up`, `fetcher`, `watermarks`: reads what a channel's stream has, page by page
+//! - `catch_up`, `fetcher`, `watermarks`: reads what a channel's stream has, page by page; `entry_counter`:
+//!   whether entries were removed before they were read
 //! - `inbox`, `message`, `sequence`, `buffered_message`, `waiting`: messages as they arrive, their order,
 //!   and those that wait until their channel has caught up
 //! - `publisher`, `script`: publishes durable events; `limits`: the largest values that Redis accepts
@@ -30,6 +31,7 @@ mod backoff;
 mod buffered_message;
 mod catch_up;
 mod ended;
+mod entry_counter;
 mod fetcher;
 mod inbox;
 mod limits;

@@ -25,12 +25,14 @@ pub struct Fetched {
     pub missing: Loss,
     /// The id of the newest event that Redis has, if it has any.
     pub newest: Option<ReportedId>,
+    /// How many entries were ever added to its stream up to the newest that was read, if that is known.
+    pub added: Option<u64>,
 }
 
 impl Default for Fetched {
     /// No entries, and nothing is lost.
     fn default() -> Fetched {
-        Fetched { entries: Vec::new(), missing: Loss::Nothing, newest: None }
+        Fetched { entries: Vec::new(), missing: Loss::Nothing, newest: None, added: None }
     }
 }
 
@@ -184,6 +186,8 @@ impl CatchUp {
         let newest = page.entries.iter().map(|entry| entry.id).max();
         let emptied = page.about.filter(|about| about.first.is_none()).map(|about| about.newest);
         self.newest = self.newest.max(newest.or(emptied));
+        let added = page.about.filter(|about| self.newest == Some(about.newest));
+        let added = added.and_then(|about| about.added);
         let is_left = matches!(self.assumed, SyncState::Left(_));
         let over = self.missing == Loss::Everything;
         match &mut self.stage {
@@ -195,11 +199,13 @@ impl CatchUp {
             Stage::Forward { span, had } => {
                 let lacks = || page.about.and_then(|about| about.lacks(self.assumed));
                 let gone = page.entries.first().and_then(|entry| entry.prev).or_else(lacks);
+                let gone = gone.max(page.deleted_after(*had));
                 let missing = missing(gone.filter(|gone| gone > had && !over), terms);
                 if let Some(last) = newest {
                     (*span, *had) = (IdSpan::After(last), last.max(*had));
                 }
-                (Fetched { entries: page.entries, missing, newest: self.newest }, !page.more)
+                let (entries, newest) = (page.entries, self.newest);
+                (Fetched { entries, missing, newest, added }, !page.more)
             }
             Stage::Back(back) => {
                 let Some(gone) = back.take(page, self.assumed, terms) else {
@@ -214,7 +220,7 @@ impl CatchUp {
                     let had = gone.unwrap_or(back.had);
                     self.stage = Stage::Forward { span: IdSpan::From(oldest), had };
                 }
-                (Fetched { entries, missing, newest: self.newest }, done)
+                (Fetched { entries, missing, newest: self.newest, added }, done)
             }
         }
     }

@@ -6,8 +6,8 @@
 //! - `subscriptions`, `unsubscribe`: joins and leaves channels
 //! - `ingest`: turns messages into events of the hub
 //! - `catch_up_queue`: which channels are being caught up, and how much at a time
-//! - `stream_reader`, `rewound_streams`: reads the streams that applications write (`redis_source stream`),
-//!   and notices that one has started over
+//! - `stream_reader`, `stream_audit`: reads the streams that applications write (`redis_source stream`), and
+//!   notices that one has started over, or has lost entries before they were read
 //! - `doubts`, `stray_messages`: messages without the hub's token
 //! - `forget`: channels that an administrator deletes
 //! - `tasks`: how tasks of the session report their results
@@ -24,8 +24,8 @@ pub(super) mod handover_holder;
 pub(super) mod handover_successor;
 pub(super) mod heartbeat;
 pub(super) mod ingest;
-pub(super) mod rewound_streams;
 pub(super) mod stray_messages;
+pub(super) mod stream_audit;
 pub(super) mod stream_reader;
 pub(super) mod subscriptions;
 pub(super) mod tasks;
@@ -54,8 +54,8 @@ use crate::redis::context::{HubContext, LogLevel};
 use crate::redis::session::catch_up_queue::CatchUpQueue;
 use crate::redis::session::handover_holder::HandoverHolder;
 use crate::redis::session::heartbeat::HEARTBEAT;
-use crate::redis::session::rewound_streams::Probing;
 use crate::redis::session::stray_messages::Strays;
+use crate::redis::session::stream_audit::StreamAudit;
 use crate::redis::session::stream_reader::{GrowthSource, StreamReader};
 use crate::redis::session::tasks::{Completion, Completions};
 use crate::redis::subscribe::{Subscribe, WantedChannel};
@@ -113,8 +113,8 @@ pub struct Session {
     pub(super) skip_until: Instant,
     pub(super) retiring: Option<HandoverHolder>,
     pub(super) subscribe: Subscribe,
-    /// Streams that are asked for their newest ids.
-    pub(super) asking: Probing,
+    /// Which streams are compared with what Redis reports of them.
+    pub(super) audit: StreamAudit,
     /// How streams are read, with `redis_source stream`.
     pub(super) reading: StreamReader,
     /// What Redis refuses has been told.
@@ -163,7 +163,7 @@ impl Session {
             skip_until: Instant::now(),
             retiring: None,
             subscribe: Subscribe::First,
-            asking: Probing::default(),
+            audit: StreamAudit::default(),
             told_refused: false,
             told_no_token: false,
             told_too_large: None,
@@ -233,7 +233,7 @@ impl Session {
         self.tend_catching();
         self.settle_doubts()?;
         self.tell_gaps_of_patterns()?;
-        self.ask_for_newest();
+        self.audit_streams();
         self.retry_refused()
     }
 

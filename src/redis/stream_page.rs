@@ -85,6 +85,23 @@ pub struct About {
     pub(super) whole: bool,
     /// The newest number that it ever had.
     pub newest: ReportedId,
+    /// How many entries were ever added to it. Redis before 7 does not say it.
+    pub(super) added: Option<u64>,
+    /// The highest id that was deleted, other than by trimming. Redis before 7 does not say it.
+    pub(super) max_deleted: Option<ReportedId>,
+}
+
+impl StreamPage {
+    /// The highest id below the page's entries, if an entry after `had` was deleted and is not among them.
+    pub(super) fn deleted_after(&self, had: ReportedId) -> Option<ReportedId> {
+        let deleted = self.about?.max_deleted.filter(|deleted| *deleted > had)?;
+        let (Some(first), Some(last)) = (self.entries.first(), self.entries.last()) else {
+            return Some(deleted);
+        };
+        let is_of_page = deleted <= last.id || !self.more;
+        let is_read = self.entries.iter().any(|entry| entry.id == deleted);
+        (is_of_page && !is_read).then(|| first.id.before())
+    }
 }
 
 impl About {
@@ -106,18 +123,36 @@ impl About {
         let whole = number("entries-added").is_some_and(|added| number("length") == Some(added));
         let first = field("first-entry").cloned().unwrap_or(Value::Nil);
         let first = entries(&Value::Array(vec![first])).first().map(|entry| entry.id);
-        let newest = match field("last-generated-id")? {
-            Value::BulkString(id) => ReportedId::parse(id)?,
-            Value::SimpleString(id) => ReportedId::parse(id.as_bytes())?,
-            _ => return None,
+        let id = |name: &str| match field(name)? {
+            Value::BulkString(id) => ReportedId::parse(id),
+            Value::SimpleString(id) => ReportedId::parse(id.as_bytes()),
+            _ => None,
         };
-        Some(About { first, whole, newest })
+        let newest = id("last-generated-id")?;
+        let added = number("entries-added").and_then(|added| u64::try_from(added).ok());
+        Some(About { first, whole, newest, added, max_deleted: id("max-deleted-entry-id") })
     }
 
     /// Whether it is another stream than the one that was read, or has lost its end.
     pub(super) fn started_over(&self, entry: Option<ReportedId>) -> bool {
         let Some(entry) = entry else { return false };
         self.newest < entry || self.whole && self.first.is_some_and(|first| first > entry)
+    }
+
+    /// Whether entries after `had` that are not among `ids`, the entries read up to `position`, are gone or
+    /// may be. They may if `had` was trimmed.
+    pub(super) fn may_lack_after(
+        &self,
+        had: ReportedId,
+        position: ReportedId,
+        ids: &[ReportedId],
+    ) -> bool {
+        let is_deleted = |id: ReportedId| id > had && !ids.contains(&id);
+        self.max_deleted.is_some_and(is_deleted)
+            || match self.first {
+                Some(first) => !self.whole && first > had,
+                None => self.newest > position,
+            }
     }
 
     /// The newest number that may have been taken out of it before it was read.

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use crate::hub::{pattern_of, Membership, ReportedId};
 use crate::sse::pattern::matches;
 
+use crate::redis::entry_counter::EntryCounter;
 use crate::redis::waiting::WaitingMessages;
 
 /// Whether a channel's stream has to be read because of doubtful messages.
@@ -27,6 +28,8 @@ pub struct FollowedChannel {
     pub state: SubscriptionState,
     /// How far the channel's stream was read: the id of its newest durable event.
     pub last: ReportedId,
+    /// The number of entries that were added to its stream up to `last`, with `redis_source stream`.
+    pub counter: EntryCounter,
     /// The lowest id that has arrived under the channel's name while its history was being read.
     pub first_by_name: Option<ReportedId>,
     /// Entries up to this id that are still being read were deleted.

@@ -30,6 +30,15 @@ impl EntryId {
             (None, None) => self,
         }
     }
+
+    /// Returns the least id above this one; the greatest stays as it is.
+    pub fn after(self) -> EntryId {
+        match (self.ms.checked_add(1), self.seq.checked_add(1)) {
+            (_, Some(seq)) => EntryId { ms: self.ms, seq },
+            (Some(ms), None) => EntryId { ms, seq: 0 },
+            (None, None) => self,
+        }
+    }
 }
 
 /// An event's id. The variants differ in who can order the event.

@@ -71,6 +71,11 @@ impl ReportedId {
         ReportedId(self.0.before())
     }
 
+    /// Returns the least id above this one; the greatest stays as it is.
+    pub fn after(self) -> ReportedId {
+        ReportedId(self.0.after())
+    }
+
     /// Returns whether this is the greatest possible id.
     pub fn is_last(self) -> bool {
         self.0 == EntryId { ms: u64::MAX, seq: u64::MAX }

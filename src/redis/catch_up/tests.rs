@@ -60,7 +60,8 @@ fn read(known: SyncState) -> Option<ReportedId> {
 }
 
 fn about(first: u64, newest: u64, whole: bool) -> About {
-    About { first: Some(entry_id(first).into()), whole, newest: entry_id(newest).into() }
+    let (first, newest) = (Some(entry_id(first).into()), entry_id(newest).into());
+    About { first, whole, newest, added: None, max_deleted: None }
 }
 
 /// All that is caught up: numbers, what is missing before them, and how many pages that took.
@@ -142,6 +143,14 @@ fn of_a_foreign_stream_what_came_before_its_first_entry_may_be_lost() {
         assert_eq!(judged(None, had(5)), (vec![7, 8], Loss::Nothing));
     }
     assert_eq!(judged(Some(about(7, 8, false)), had(5)), (vec![7, 8], before(7)));
+    let deleted = |ms: u64| {
+        let max_deleted = Some(entry_id(ms).into());
+        Some(About { max_deleted, ..about(3, 8, false) })
+    };
+    assert_eq!(judged(deleted(6), had(5)), (vec![7, 8], before(7)));
+    assert_eq!(judged(deleted(5), had(5)), (vec![7, 8], Loss::Nothing));
+    // It was deleted after it was read.
+    assert_eq!(judged(deleted(7), had(5)), (vec![7, 8], Loss::Nothing));
     let none = judged_of(Source::Streams, None, SyncState::Nothing, vec![], (5, 1_000));
     assert_eq!(none, (vec![], Loss::Nothing));
 }
@@ -280,8 +289,7 @@ fn an_applications_stream_that_was_emptied_is_not_lost_and_one_that_was_deleted_
         let stream = Stream { entries: Vec::new(), about, page: 10 };
         caught(known, &stream, terms(Source::Streams, (5, 0))).1
     };
-    let emptied =
-        |newest| Some(About { first: None, whole: false, newest: entry_id(newest).into() });
+    let emptied = |newest| Some(About { first: None, ..about(1, newest, false) });
     assert_eq!(missing(emptied(50)), Loss::Nothing);
     assert_eq!(missing(emptied(60)), Loss::UpTo(entry_id(60)), "added and taken out meanwhile");
     assert_eq!(missing(emptied(40)), Loss::Everything, "another stream");

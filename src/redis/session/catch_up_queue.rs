@@ -197,7 +197,8 @@ impl PageReader {
                 return Ok(None);
             }
             one.fetched.entries.extend(fetched.entries);
-            (one.fetched.missing, one.fetched.newest) = (catch_up.missing(), fetched.newest);
+            one.fetched.missing = catch_up.missing();
+            (one.fetched.newest, one.fetched.added) = (fetched.newest, fetched.added);
             if done {
                 one.rest = None;
             }

@@ -13,6 +13,7 @@ use crate::hub::{FencingToken, Hub, Membership, RedisState, SlotClaim, SyncState
 use crate::redis::context::{HubContext, LogLevel};
 use crate::redis::ended::lost;
 use crate::redis::ended::{shown, Ended};
+use crate::redis::entry_counter::EntryCounter;
 use crate::redis::inbox::Push;
 use crate::redis::session::{Holder, Session};
 use crate::redis::subscribe::Subscribe;
@@ -122,6 +123,7 @@ impl Session {
             if let SyncState::Left(had) | SyncState::Interrupted(had) = known(&hub, channel.member)?
             {
                 channel.last = had;
+                channel.counter = EntryCounter::starting_at(had, None);
             }
         }
         self.patiently(|| hub.set_link(fence, RedisState::Up))?;

@@ -10,6 +10,7 @@ use crate::hub::{
 use crate::redis::buffered_message::BufferedMessage;
 use crate::redis::catch_up::Fetched;
 use crate::redis::ended::Ended;
+use crate::redis::entry_counter::EntryCounter;
 use crate::redis::inbox::Push;
 use crate::redis::message;
 use crate::redis::message::{parse_control, Control, Entry, Message};
@@ -435,6 +436,8 @@ impl Session {
             SyncState::Left(had) | SyncState::Interrupted(had) => had,
         };
         channel.last = channel.last.max(fetched.newest.unwrap_or(had)).max(had);
+        let added = fetched.added.filter(|_| fetched.newest == Some(channel.last));
+        channel.counter = EntryCounter::starting_at(channel.last, added);
         channel.forgotten = ReportedId::default();
         let held = match std::mem::replace(&mut channel.state, SubscriptionState::InStep) {
             SubscriptionState::Joining(mut waiting) => waiting.take(),

@@ -18,6 +18,7 @@ use crate::redis::ended::lost;
 use crate::redis::ended::{shown, Ended};
 use crate::redis::fetcher::Fetcher;
 use crate::redis::session::clock::redis_epoch;
+use crate::redis::session::stream_audit::Readable;
 use crate::redis::session::subscriptions::TOGETHER as SUBSCRIBED;
 use crate::redis::session::Session;
 use crate::redis::stream_page::{IdSpan, PageRequest, StreamPage};
@@ -84,8 +85,6 @@ pub struct StreamReader {
     telling: Telling,
     /// Channels whose streams have grown.
     grown: HashSet<Box<[u8]>>,
-    /// Those of them that Redis has reported since they last had something.
-    noted: HashSet<Box<[u8]>>,
     /// A round that is on its way.
     running: Option<Task>,
     /// The channels whose turn is still to come, if there are too many for one round.
@@ -94,8 +93,12 @@ pub struct StreamReader {
     told_many: bool,
 }
 
-/// A channel, and how far its stream was read.
-type Unread = (Box<[u8]>, ReportedId);
+/// A channel, how far its stream was read, and whether Redis is to describe the stream as well.
+pub struct Unread {
+    name: Box<[u8]>,
+    last: ReportedId,
+    describe: bool,
+}
 
 /// What a round of reading has brought.
 pub struct Round {
@@ -113,7 +116,6 @@ impl StreamReader {
             way,
             telling: Telling::Possible,
             grown,
-            noted: HashSet::new(),
             running: None,
             turn: Vec::new(),
             fetcher,
@@ -143,12 +145,17 @@ impl Session {
         self.reading.grown = self.channels.names().cloned().collect();
     }
 
+    /// Has these streams read with the next round.
+    pub(in crate::redis) fn read_soon(&mut self, names: impl IntoIterator<Item = Box<[u8]>>) {
+        self.reading.grown.extend(names);
+    }
+
     /// Redis tells that a stream has grown.
     pub(in crate::redis) fn note_growth(&mut self, subject: &[u8]) {
         let Some(name) = self.joined.channel_of(subject) else { return };
         if self.channels.get(name).is_some() {
             self.reading.grown.insert(name.into());
-            self.reading.noted.insert(name.into());
+            self.audit.changed.insert(name.into());
         }
     }
 
@@ -159,7 +166,7 @@ impl Session {
         answer: &Result<Value, RedisError>,
     ) -> Result<(), Ended> {
         match (self.reading.way, GrowthSource::read(answer)) {
-            (GrowthSource::Told, GrowthSource::Told) => self.audit(),
+            (GrowthSource::Told, GrowthSource::Told) => self.read_unreported(),
             (GrowthSource::Asked, GrowthSource::Asked) => {}
             (GrowthSource::Told, GrowthSource::Asked) => {
                 self.ask_streams();
@@ -186,7 +193,7 @@ impl Session {
     }
 
     /// Reads some streams of which nothing was reported, in turn.
-    fn audit(&mut self) {
+    fn read_unreported(&mut self) {
         if self.reading.turn.is_empty() {
             self.reading.turn = self.channels.names().cloned().collect();
         }
@@ -252,12 +259,15 @@ impl Session {
             }
             GrowthSource::Asked => (self.next_in_turn(), Ask::InTurn),
         };
-        let last = |name: &[u8]| match self.channels.get(name)? {
-            channel if matches!(channel.state, SubscriptionState::InStep) => Some(channel.last),
+        let (table, audit) = (&self.channels, &mut self.audit);
+        let unread = |name: Box<[u8]>| match table.get(&name)? {
+            channel if matches!(channel.state, SubscriptionState::InStep) => {
+                let describe = matches!(how, Ask::Once) && audit.is_due(&name);
+                Some(Unread { last: channel.last, describe, name })
+            }
             _ => None,
         };
-        let asked: Vec<Unread> =
-            channels.into_iter().filter_map(|name| Some((name.clone(), last(&name)?))).collect();
+        let asked: Vec<Unread> = channels.into_iter().filter_map(unread).collect();
         if asked.is_empty() {
             return;
         }
@@ -305,19 +315,22 @@ impl Session {
         let (fetcher, finished) = (self.reading.fetcher.clone(), self.finished.clone());
         let joined = self.joined.clone();
         self.reading.running = Some(Task::spawn(async move {
-            let keys: Vec<(Vec<u8>, ReportedId)> =
-                asked.iter().map(|(name, last)| (joined.key(name), *last)).collect();
+            let ranges: Vec<PageRequest> = asked.iter().map(|one| one.range(&joined)).collect();
             let pages = match how {
-                Ask::Wait => wait(&fetcher, &keys).await,
-                Ask::Once => ask(&fetcher, &keys).await,
+                Ask::Wait => {
+                    let key = |one: &Unread| (joined.key(&one.name), one.last);
+                    let keys: Vec<_> = asked.iter().map(key).collect();
+                    wait(&fetcher, &keys, &ranges).await
+                }
+                Ask::Once => ask(&fetcher, &ranges).await,
                 Ask::InTurn => {
                     sleep(PAUSE).await;
-                    ask(&fetcher, &keys).await
+                    ask(&fetcher, &ranges).await
                 }
             };
             let round = pages.map(|pages| {
                 let left = asked.split_off(pages.len().min(asked.len()));
-                let left = left.into_iter().map(|(name, _)| name).collect();
+                let left = left.into_iter().map(|one| one.name).collect();
                 Round { read: asked.into_iter().zip(pages).collect(), left }
             });
             finished.report(round, Session::read_further);
@@ -329,23 +342,23 @@ impl Session {
         self.reading.running = None;
         self.reading.grown.extend(round.left);
         let mut arrivals = Vec::new();
-        for ((name, had), page) in &round.read {
-            let Some(channel) = self.channels.get_mut(&name[..]) else { continue };
+        for (Unread { name, last: had, .. }, page) in &round.read {
+            let Some(channel) = self.channels.get(name) else { continue };
             if channel.last != *had || !matches!(channel.state, SubscriptionState::InStep) {
                 // It was caught up meanwhile.
                 self.reading.grown.insert(name.clone());
                 continue;
             }
+            if self.audit_page(name, page)? == Readable::AfterCatchUp {
+                continue;
+            }
             if page.more {
                 self.reading.grown.insert(name.clone());
             }
-            let Some(last) = page.entries.last() else {
-                let was_noted = !page.more && self.reading.noted.remove(name);
-                self.asking.empty.extend(was_noted.then(|| name.clone()));
-                continue;
-            };
-            channel.last = last.id;
-            self.reading.noted.remove(name);
+            if let (Some(last), Some(channel)) = (page.entries.last(), self.channels.get_mut(name))
+            {
+                channel.last = last.id;
+            }
             for entry in self.readable(name, &page.entries) {
                 if entry.id <= *had {
                     continue;
@@ -379,12 +392,8 @@ enum Ask {
 }
 
 /// What the first of these streams have behind what is known of them.
-async fn ask(fetcher: &Fetcher, keys: &[(Vec<u8>, ReportedId)]) -> Result<Vec<StreamPage>, String> {
-    let range = |(key, last): &(Vec<u8>, ReportedId)| {
-        PageRequest::of(key.clone(), IdSpan::After(*last), u64::MAX)
-    };
-    let ranges: Vec<PageRequest> = keys.iter().map(range).collect();
-    let pages = fetcher.pages(&ranges).await?;
+async fn ask(fetcher: &Fetcher, ranges: &[PageRequest]) -> Result<Vec<StreamPage>, String> {
+    let pages = fetcher.pages(ranges).await?;
     // It was a stream a moment ago; the next connection will tell.
     Ok(pages.into_iter().map(|page| page.unwrap_or_default()).collect())
 }
@@ -393,14 +402,22 @@ async fn ask(fetcher: &Fetcher, keys: &[(Vec<u8>, ReportedId)]) -> Result<Vec<St
 async fn wait(
     fetcher: &Fetcher,
     keys: &[(Vec<u8>, ReportedId)],
+    ranges: &[PageRequest],
 ) -> Result<Vec<StreamPage>, String> {
     match fetcher.wait(keys, BLOCK).await? {
         Some(pages) => Ok(pages),
         // One key that is no stream spoils the whole command, and large entries of many are too much.
         None => {
             sleep(PAUSE).await;
-            ask(fetcher, keys).await
+            ask(fetcher, ranges).await
         }
+    }
+}
+
+impl Unread {
+    fn range(&self, joined: &HubContext) -> PageRequest {
+        let range = PageRequest::of(joined.key(&self.name), IdSpan::After(self.last), u64::MAX);
+        PageRequest { about: self.describe, ..range }
     }
 }
 

@@ -5,6 +5,7 @@ use crate::hub::{ControlEntry, FencingToken, JoinError, Locked, ReportedId, Sync
 use crate::redis::buffered_message::BufferedMessage;
 use crate::redis::context::LogLevel;
 use crate::redis::ended::{shown, Ended};
+use crate::redis::entry_counter::EntryCounter;
 use crate::redis::session::Session;
 use crate::redis::subscribe::{Joining, RefusedChannels, WantedChannel};
 use crate::redis::subscription_table::{Doubt, FollowedChannel, SubscriptionState};
@@ -146,8 +147,17 @@ impl Session {
             let last = ReportedId::default();
             let forgotten = ReportedId::default();
             let (first_by_name, quiet, doubt) = (None, None, Doubt::None);
-            let channel =
-                FollowedChannel { member, state, last, first_by_name, forgotten, quiet, doubt };
+            let counter = EntryCounter::default();
+            let channel = FollowedChannel {
+                member,
+                state,
+                last,
+                counter,
+                first_by_name,
+                forgotten,
+                quiet,
+                doubt,
+            };
             self.channels.insert(name.clone(), channel);
             joined.push((name, known));
         }
