@@ -1,9 +1,9 @@
-//! nginx, behind safe interfaces: the only room, but for the hub's few accesses to shared memory,
-//! in which `unsafe` may stand.
+//! Safe interfaces to nginx. Apart from the hub's accesses to shared memory, this is the only
+//! module that contains `unsafe` code.
 //!
-//! `conf` and `http` are written against what is here and see no pointer of nginx. Every function
-//! that nginx calls is in this room and lets no panic pass into C (`guard`). nginx runs a worker on
-//! one thread, and all that is here is used on that thread alone.
+//! `conf` and `http` use these interfaces and see no pointers of nginx. Every function that nginx
+//! calls is in this module and stops panics before they reach C (`guard`). nginx runs a worker on
+//! one thread, and everything here is used on that thread only.
 #![allow(unsafe_code)]
 
 mod bits;

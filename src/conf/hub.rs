@@ -108,7 +108,7 @@ impl HubConf {
 }
 
 impl ZoneOwner for HubConf {
-    fn move_in(&self, arrival: ReadyZone) -> Result<(), String> {
+    fn use_zone(&self, arrival: ReadyZone) -> Result<(), String> {
         let slots = (4 * arrival.workers + 8).clamp(*SLOTS.start(), *SLOTS.end());
         let wakers = EventfdWakers::for_workers(arrival.workers)
             .map_err(|error| format!("no eventfds to wake worker processes: {error}"))?;
@@ -148,7 +148,7 @@ impl ZoneOwner for HubConf {
         self.place.set(place).map_err(|_| format!("hub \"{}\" has two zones", self.name))
     }
 
-    fn lived_in(&self, zone: &[u8]) -> bool {
+    fn owned(&self, zone: &[u8]) -> bool {
         let mut parts = zone.splitn(2, |byte| *byte == b':');
         let ours = parts.next().is_some_and(|kind| kind.starts_with(b"sse"));
         ours && parts.next() == Some(self.name.as_bytes())

@@ -1,7 +1,7 @@
-//! The body of a request: read as a whole, into memory or nginx's temporary file, or discarded.
+//! Request bodies: read completely, into memory or nginx's temporary file, or discarded.
 //!
-//! A handler that hands its request on, with a status that `error_page` may redirect, must leave the
-//! body alone: only functions that send a response discard it.
+//! A handler that returns a status that `error_page` may redirect must not discard the body. Only
+//! functions that send a response do.
 
 mod unannounced;
 
@@ -20,20 +20,20 @@ use std::io;
 /// A function that nginx calls once it has read a body.
 type Handler = unsafe extern "C" fn(*mut ngx_http_request_t);
 
-/// What answers a request whose body has come.
+/// A handler for requests whose body was read.
 pub trait WithBody {
-    /// Gives the answer, whose outcome ends the request. `None`: it is answered later, through
-    /// [`super::later::DeferredResponse`].
+    /// Sends the response and returns the outcome that ends the request, or `None` if a
+    /// [`super::deferred::DeferredResponse`] sends it later.
     fn answer(request: &Request) -> Option<Outcome>;
 
-    /// Answers a request whose body cannot be read as a whole any more.
+    /// Responds to a request whose body can no longer be read completely.
     fn refuse_partial(request: &Request) -> Outcome;
 }
 
-/// Why a body cannot be had.
+/// Why a body is not available.
 #[derive(Debug)]
 pub enum BodyError {
-    /// It has more bytes than were asked for.
+    /// It is larger than the limit.
     TooLarge,
     /// The temporary file cannot be read.
     Unreadable(io::Error),
@@ -43,8 +43,8 @@ impl Request {
     /// Reads the body, then calls `H::answer`, at once or later. Returns what the handler has to
     /// return to nginx.
     ///
-    /// If the client has not announced the length, no more than `limit` bytes and one buffer of nginx
-    /// are read; `body(limit)` then fails with `TooLarge`.
+    /// If the client has not announced the length, no more than `limit` bytes and one buffer of
+    /// nginx are read; `body(limit)` then fails with `TooLarge`.
     ///
     /// Another location may have read the body before this one, without buffering, or discarded it.
     /// nginx would then report what is left as the body.
@@ -67,7 +67,7 @@ impl Request {
         Outcome::DONE
     }
 
-    /// The length of the body in bytes, if the client has announced it.
+    /// Returns the length of the body in bytes, if the client announced it (`Content-Length`).
     pub fn announced_length(&self) -> Option<u64> {
         // SAFETY: the request is alive.
         let header = unsafe { (*self.raw()).headers_in.content_length };
@@ -76,8 +76,8 @@ impl Request {
         text.and_then(|text| std::str::from_utf8(text).ok()?.trim().parse().ok())
     }
 
-    /// Whether a part of the body was discarded or passed on before, or has not arrived though nobody
-    /// waits for it any more.
+    /// Returns whether a part of the body was discarded or passed on before, or has not arrived and
+    /// nothing reads it any more.
     fn has_lost_body(&self) -> bool {
         // SAFETY: the request is alive.
         let r = unsafe { &*self.raw() };
@@ -94,11 +94,11 @@ impl Request {
         }
         // SAFETY: nginx has set it up, or it is null.
         let Some(body) = (unsafe { r.request_body.as_ref() }) else {
-            // Nobody has asked for it. Discarding counts the length down.
+            // It was not read. Discarding decrements the length.
             return !chunked && u64::try_from(r.headers_in.content_length_n) != Ok(announced);
         };
         if body.post_handler.is_none() && !body.chunked.is_null() {
-            // It was made for discarding a body that comes in chunks.
+            // nginx created it to discard a chunked body.
             return true;
         }
         let whole = match r.headers_in.content_length_n {
@@ -108,13 +108,13 @@ impl Request {
         body.rest > 0 || (length(body.bufs) as i128) < i128::from(whole)
     }
 
-    /// Whether the body of a request over HTTP/2 is being discarded.
+    /// Returns whether the body of a request over HTTP/2 is being discarded.
     fn skips_data(&self) -> bool {
         // SAFETY: the request is alive, and so is its stream, if it has one.
         unsafe { macros::ngx_sse_h2_skips_data(self.raw()) != 0 }
     }
 
-    /// The body's bytes, at most `most` of them.
+    /// Returns the body if it has at most `most` bytes.
     pub fn body(&self, most: usize) -> Result<Cow<'_, [u8]>, BodyError> {
         // SAFETY: the request is alive.
         let body = unsafe { (*self.raw()).request_body };
@@ -137,7 +137,7 @@ impl Request {
         Ok(whole)
     }
 
-    /// Discards the body, what is here of it and what comes, for a response that ends the request.
+    /// Discards the body, including what arrives later, before a response that ends the request.
     pub(super) fn discard_body(&self) {
         let r = self.raw();
         // SAFETY: the request is alive.
@@ -157,8 +157,8 @@ impl Request {
     ///
     /// nginx discards the rest of a body for `lingering_timeout` at most, and then closes the
     /// connection; while it does, and behind a body, it does not look whether the client is still
-    /// there. So the rest is left to the stream (`output::incoming`). Where it ends nobody knows then,
-    /// so the connection cannot be used for another request.
+    /// there. So the rest is left to the stream (`output::incoming`). Where it ends nobody knows
+    /// then, so the connection cannot be used for another request.
     pub(super) fn discard_body_of_stream(&self) -> Outcome {
         let r = self.raw();
         // SAFETY: the request is alive. nginx has counted itself as a user of the request.
@@ -175,10 +175,10 @@ impl Request {
     }
 }
 
-/// The least status of a response that is no success.
+/// The lowest status that is not a success.
 const REFUSED: ngx_uint_t = 300;
 
-/// How many bytes the buffers of a body hold.
+/// Returns the number of bytes in the buffers of a body.
 fn length(mut link: *mut ngx_chain_t) -> u64 {
     let mut length = 0u64;
     while !link.is_null() {
@@ -191,7 +191,7 @@ fn length(mut link: *mut ngx_chain_t) -> u64 {
     length
 }
 
-/// The bytes that a buffer of a body holds.
+/// Returns the number of bytes in a buffer of a body.
 fn size(buffer: &ngx_buf_t) -> u64 {
     // SAFETY: the buffer is alive.
     if unsafe { bits::buf::in_file(buffer) } != 0 {
@@ -226,7 +226,7 @@ fn append_file(whole: &mut Vec<u8>, buffer: &ngx_buf_t) -> io::Result<()> {
     let mut piece = vec![0u8; 65_536];
     while at < buffer.file_last {
         let wanted = piece.len().min(usize::try_from(buffer.file_last - at).unwrap_or(usize::MAX));
-        // SAFETY: the piece has room for as many bytes as are asked for.
+        // SAFETY: the piece is at least as long as the requested number of bytes.
         let got = unsafe { libc::pread(descriptor, piece.as_mut_ptr().cast(), wanted, at) };
         match usize::try_from(got) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
@@ -251,8 +251,8 @@ unsafe extern "C" fn arrived<H: WithBody>(r: *mut ngx_http_request_t) {
         // SAFETY: nginx calls this with the request whose body it has read.
         unsafe { Request::from_raw(r) }.map_or(Some(failed), |request| H::answer(&request))
     });
-    // If it is answered later, the count that reading the body took is given back with the answer.
+    // If the response is deferred, it also releases the reference that reading the body has taken.
     let Some(Outcome(status)) = outcome else { return };
-    // SAFETY: as above; this gives back the count that reading the body took.
+    // SAFETY: as above; this releases the reference that reading the body has taken.
     unsafe { ngx_http_finalize_request(r, status) };
 }

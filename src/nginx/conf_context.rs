@@ -93,8 +93,8 @@ impl<'cf> ConfContext<'cf> {
         conf.unwrap_or_else(|| wrong_type::<T>())
     }
 
-    /// Adds a handler to the preaccess phase, which every request passes before nginx decides who may
-    /// have it.
+    /// Adds a handler to the preaccess phase, which every request passes before nginx decides who
+    /// may have it.
     pub(super) fn add_preaccess_handler(
         &mut self,
         handler: unsafe extern "C" fn(*mut ngx_http_request_t) -> ngx_int_t,
@@ -146,15 +146,15 @@ impl<'cf> ConfContext<'cf> {
         }
     }
 
-    /// Asks for a zone of shared memory; `tenant` is told when it is there.
+    /// Adds a zone of shared memory. `owner` is called when it is mapped.
     pub fn add_zone(
         &mut self,
         name: &str,
         size: usize,
-        tenant: Rc<dyn ZoneOwner>,
+        owner: Rc<dyn ZoneOwner>,
     ) -> Result<(), ConfError> {
         // SAFETY: the configuration is being read.
-        unsafe { zone::add(self.cf, name, size, tenant) }.map_err(|_| ConfError::Told)
+        unsafe { zone::add(self.cf, name, size, owner) }.map_err(|_| ConfError::Told)
     }
 
     /// Writes to the log of the configuration, as of a directive that stands elsewhere.

@@ -1,4 +1,4 @@
-//! A request that is answered later, when something outside of nginx has come back.
+//! Requests that are answered later, when a result from outside of nginx has arrived.
 
 use super::bits;
 use super::output::enter_log_context;
@@ -10,12 +10,12 @@ use std::cell::Cell;
 use std::ptr::NonNull;
 use std::rc::Rc;
 
-/// A request that waits for its answer. It may end before that comes.
+/// A request that waits for its response. It may end before.
 pub struct DeferredResponse(Cell<Option<NonNull<ngx_http_request_t>>>);
 
 impl Request {
-    /// Makes the request wait for its answer. Its handler, which has not read the body, returns the
-    /// outcome.
+    /// Makes the request wait for its response, for a content handler that has not read the body.
+    /// The handler returns the outcome.
     pub fn answer_later(&self) -> Result<(Rc<DeferredResponse>, Outcome), NoMemory> {
         let later = self.later()?;
         // SAFETY: the request is alive, and its main request with it. The count is given back with
@@ -27,7 +27,8 @@ impl Request {
         Ok((later, Outcome::DONE))
     }
 
-    /// Makes the request wait for its answer. The handler of its body then returns no outcome.
+    /// Makes the request wait for its response, for a handler of the body, which then returns no
+    /// outcome.
     pub fn later(&self) -> Result<Rc<DeferredResponse>, NoMemory> {
         let later = Rc::new(DeferredResponse(Cell::new(NonNull::new(self.raw()))));
         let ended = later.clone();
@@ -37,12 +38,13 @@ impl Request {
 }
 
 impl DeferredResponse {
-    /// Whether the request still waits.
+    /// Returns whether the request still waits.
     pub fn is_awaited(&self) -> bool {
         self.0.get().is_some()
     }
 
-    /// Gives the answer, if the request still waits; what `give` returns ends it.
+    /// Calls `give` to send the response, if the request still waits, and ends the request with the
+    /// outcome.
     pub fn answer(&self, top: &mut TopLevel, give: impl FnOnce(&Request) -> Outcome) {
         let Some(r) = self.0.take() else { return };
         let r = r.as_ptr();

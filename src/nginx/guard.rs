@@ -1,13 +1,13 @@
-//! Where panics stop. Each function that nginx calls runs its body in here, because a panic that
-//! reached C would abort the worker and with it all of its clients.
+//! Stops panics. Each function that nginx calls runs its body in `guarded`, because a panic that
+//! reached C would abort the worker and disconnect all of its clients.
 
 use super::log;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 
-/// Runs `body`; if it panics, logs that and gives `otherwise`.
+/// Runs `body`. If it panics, logs the panic and returns `otherwise`.
 ///
-/// What `body` holds by reference may be left half done: callers end the request that was being
-/// served, and the state of the process is only reached through cells that unwinding releases.
+/// Values that `body` borrows may be left in an intermediate state. Callers end the request that
+/// was being served, and the state of the process is behind cells that unwinding releases.
 pub fn guarded<R>(otherwise: R, body: impl FnOnce() -> R) -> R {
     match catch_unwind(AssertUnwindSafe(body)) {
         Ok(value) => value,

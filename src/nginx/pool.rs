@@ -1,15 +1,16 @@
-//! nginx's memory pools: values of ours that live as long as one, and strings in them.
+//! nginx's memory pools: values that live as long as a pool, and strings.
 
 use super::guard::guarded;
 use nginx_sys::{ngx_pnalloc, ngx_pool_cleanup_add, ngx_pool_t, ngx_str_t};
 use std::ffi::c_void;
 use std::ptr::{self, NonNull};
 
-/// There was no memory left in nginx's pool.
+/// nginx could not allocate memory.
 #[derive(Clone, Copy, Debug)]
 pub struct NoMemory;
 
-/// Keeps a value until the pool is destroyed, then drops it; gives its place.
+/// Moves a value into a pool and returns its address. The value is dropped when the pool is
+/// destroyed.
 ///
 /// # Safety
 /// `pool` is a living pool.
@@ -19,7 +20,7 @@ pub(super) unsafe fn keep<T: 'static>(
 ) -> Result<NonNull<T>, NoMemory> {
     // What ngx_palloc gives is aligned for a word, no more.
     const { assert!(align_of::<T>() <= align_of::<usize>()) };
-    // nginx gives no memory for a size of nought.
+    // nginx gives no memory for a size of zero.
     let size = size_of::<T>().max(1);
     // SAFETY: the caller vouches for the pool.
     let cleanup = unsafe { ngx_pool_cleanup_add(pool, size) };
@@ -33,7 +34,7 @@ pub(super) unsafe fn keep<T: 'static>(
     }
 }
 
-/// The bytes of a string of nginx.
+/// Returns the bytes of an `ngx_str_t`.
 ///
 /// # Safety
 /// The string's memory outlives `'a` and is not written meanwhile.
@@ -50,7 +51,7 @@ pub(super) unsafe fn bytes<'a>(text: &ngx_str_t) -> &'a [u8] {
 /// # Safety
 /// `pool` is a living pool.
 pub(super) unsafe fn copied(pool: *mut ngx_pool_t, text: &[u8]) -> Result<ngx_str_t, NoMemory> {
-    // SAFETY: the caller vouches for the pool. nginx gives no memory for a length of nought.
+    // SAFETY: the caller vouches for the pool. nginx gives no memory for a length of zero.
     let data: *mut u8 = unsafe { ngx_pnalloc(pool, text.len().max(1)) }.cast();
     if data.is_null() {
         return Err(NoMemory);

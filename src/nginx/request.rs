@@ -1,8 +1,8 @@
-//! A request: what the client asked, and how it is ended. What is answered is in `response`.
+//! Requests: what the client sent, and how a request is ended. `response` sends the response.
 //!
-//! A `Request` is made by the entry from nginx that was called with it and lent to the handler for
-//! that call; nothing keeps one. What has to reach a request later goes through `output::Client`,
-//! which the request's own end takes away.
+//! A function that nginx calls creates a `Request` and lends it to the handler for the duration of
+//! the call. Code that needs a request later uses `output::Client` or `deferred::DeferredResponse`,
+//! which the end of the request invalidates.
 
 use super::guard::guarded;
 use super::log;
@@ -22,7 +22,7 @@ use std::ptr::NonNull;
 /// A request that is being handled.
 pub struct Request(NonNull<ngx_http_request_t>);
 
-/// The methods that the module tells apart.
+/// The request methods that the module distinguishes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
     Get,
@@ -34,21 +34,21 @@ pub enum Method {
     Other,
 }
 
-/// What a handler tells nginx, in nginx's own numbers.
+/// The return value of a handler: a status or one of nginx's result codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcome(pub(super) ngx_int_t);
 
 impl Outcome {
-    /// All is sent, or will be by nginx.
+    /// The response was sent, or nginx will send the rest (`NGX_OK`).
     pub const OK: Outcome = Outcome(NGX_OK as ngx_int_t);
-    /// The handler goes on later by itself.
+    /// The request continues after the handler returns (`NGX_DONE`).
     pub const DONE: Outcome = Outcome(NGX_DONE as ngx_int_t);
-    /// nginx goes on as if it had not asked.
+    /// The handler does not apply; nginx continues (`NGX_DECLINED`).
     pub const DECLINED: Outcome = Outcome(NGX_DECLINED as ngx_int_t);
-    /// The connection is to be given up.
+    /// nginx closes the connection (`NGX_ERROR`).
     pub const ERROR: Outcome = Outcome(NGX_ERROR as ngx_int_t);
 
-    /// nginx's own answer for this status.
+    /// Makes nginx send its own response for this status.
     pub const fn status(status: u16) -> Outcome {
         Outcome(status as ngx_int_t)
     }
@@ -75,14 +75,14 @@ impl Request {
         unsafe { (*self.raw()).connection }
     }
 
-    /// nginx's own settings for this location.
+    /// Returns the configuration of nginx's core module for the request's location.
     pub(super) fn core_location(&self) -> &ngx_http_core_loc_conf_t {
         let location = self.location_slot((&raw const ngx_http_core_module).cast());
         // SAFETY: the core module has a configuration in each location.
         unsafe { &*location.cast() }
     }
 
-    /// The place of a module in this location's configuration.
+    /// Returns the address of a module's configuration for the request's location.
     pub(super) fn location_slot(&self, module: *const nginx_sys::ngx_module_t) -> *mut c_void {
         // SAFETY: modules number themselves before any request is served.
         unsafe { *(*self.raw()).loc_conf.add((*module).ctx_index) }
@@ -101,13 +101,13 @@ impl Request {
         }
     }
 
-    /// Whether another request made this one (SSI, `auth_request`, `mirror`, `addition`).
+    /// Returns whether this is a subrequest (SSI, `auth_request`, `mirror`, `addition`).
     pub fn is_subrequest(&self) -> bool {
         // SAFETY: the request is alive.
         self.raw() != unsafe { (*self.raw()).main }
     }
 
-    /// The value of the first header of this name, compared without regard to case.
+    /// Returns the value of the first header with this name, ignoring case.
     pub fn header(&self, name: &str) -> Option<&[u8]> {
         // SAFETY: the list is the request's own and outlives the borrow of the request.
         let mut part = unsafe { &raw const (*self.raw()).headers_in.headers.part };
@@ -130,7 +130,7 @@ impl Request {
         None
     }
 
-    /// The host that the client named, as it wrote it.
+    /// Returns the `Host` header as the client sent it.
     pub fn host(&self) -> Option<&[u8]> {
         // SAFETY: the request is alive.
         let host = NonNull::new(unsafe { (*self.raw()).headers_in.host });
@@ -138,7 +138,7 @@ impl Request {
         host.map(|host| unsafe { bytes(&(*host.as_ptr()).value) })
     }
 
-    /// An argument of the query, not decoded.
+    /// Returns an argument of the query string, not decoded.
     pub fn argument(&self, name: &str) -> Option<&[u8]> {
         let mut value = ngx_str_t::empty();
         let name_at = name.as_ptr().cast_mut();
@@ -148,25 +148,25 @@ impl Request {
         (found == NGX_OK as ngx_int_t).then(|| unsafe { bytes(&value) })
     }
 
-    /// Writes a line to the error log that names the client and the request.
+    /// Writes a line to the error log; nginx adds the client and the request.
     pub fn log(&self, level: log::Level, message: fmt::Arguments<'_>) {
         // SAFETY: a connection has a log for as long as it lives.
         unsafe { log::write_to((*self.connection()).log, level, message) };
     }
 
-    /// Writes a line to nginx's debug log, where it is built and told to have one.
+    /// Writes a line to nginx's debug log, if nginx was built with one and it is enabled.
     pub fn debug(&self, message: fmt::Arguments<'_>) {
         // SAFETY: a connection has a log for as long as it lives.
         unsafe { log::debug_to((*self.connection()).log, message) };
     }
 
-    /// Whether `debug` writes anything.
+    /// Returns whether `debug` writes anything.
     pub fn is_debugged(&self) -> bool {
         // SAFETY: a connection has a log for as long as it lives.
         unsafe { log::is_debugged((*self.connection()).log) }
     }
 
-    /// Keeps a value until nginx frees the request's memory, and gives its place.
+    /// Moves a value into the request's pool and returns its address.
     pub(super) fn keep<T: 'static>(&self, value: T) -> Result<NonNull<T>, NoMemory> {
         // SAFETY: the pool is the request's.
         unsafe { pool::keep(self.pool(), value) }
@@ -175,14 +175,14 @@ impl Request {
     /// Returns the module's configuration of the request's location. `T` is `Module::Location`.
     #[expect(clippy::panic, reason = "cannot happen; the entry from nginx would catch it")]
     pub fn location_conf<T: 'static>(&self) -> &T {
-        // SAFETY: `create_loc_conf` put it there; it lives as long as the configuration, which outlives
-        // its requests.
+        // SAFETY: `create_loc_conf` put it there; it lives as long as the configuration, which
+        // outlives its requests.
         let conf = unsafe { typed::get(self.location_slot(this_module())) };
         conf.unwrap_or_else(|| panic!("no {} in a location", std::any::type_name::<T>()))
     }
 
-    /// Stores a value of the module with the request until the request's memory is freed. It replaces
-    /// the one before.
+    /// Stores a value of the module with the request until the request's memory is freed. It
+    /// replaces the one before.
     pub fn set_context<T: 'static>(&self, value: T) -> Result<(), NoMemory> {
         // SAFETY: the pool is the request's.
         let place = unsafe { typed::store(self.pool(), value) }?;
@@ -218,7 +218,8 @@ impl Request {
     }
 }
 
-/// Calls a handler of the module with a request of nginx, and returns nginx's number for the outcome.
+/// Calls a handler of the module with a request of nginx, and returns nginx's number for the
+/// outcome.
 ///
 /// # Safety
 /// nginx handed over `r` for the call that is being served.

@@ -1,8 +1,8 @@
-//! What is answered: headers, and answers that are sent whole.
+//! Responses: headers, and responses that are sent at once.
 //!
-//! nginx may queue a header, or any part of a body, until the client takes more (NGX_AGAIN). That is
-//! no failure: what is handed over next queues behind it, and nginx sends all of it. So what sending
-//! a header returns is not a status to be compared, but says whether a body may follow.
+//! nginx may queue a header, or any part of a body, until the client accepts more (`NGX_AGAIN`).
+//! This is not an error: later output is queued behind it, and nginx sends everything. Therefore,
+//! sending a header does not return a status; the result is whether a body may follow.
 
 use super::bits;
 use super::pool::{copied, NoMemory};
@@ -17,10 +17,10 @@ use std::ptr;
 /// What follows the header of a response.
 #[must_use]
 pub enum AfterHeader<'r> {
-    /// The body. The header may still be queued; it leaves before the body in any case.
+    /// The body. The header may still be queued; it is sent before the body in any case.
     Body(Body<'r>),
-    /// Nothing: the response ends with its header (HEAD), a filter has replaced it by another one, or
-    /// it failed. The outcome is what the handler returns to nginx.
+    /// Nothing: the response ends with its header (HEAD), a filter has replaced it by another one,
+    /// or it failed. The outcome is what the handler returns to nginx.
     Nothing(Outcome),
 }
 
@@ -30,13 +30,13 @@ pub struct Body<'r> {
 }
 
 impl Request {
-    /// Sets the status of the answer.
+    /// Sets the status of the response.
     pub fn set_status(&self, status: u16) {
         // SAFETY: the request is alive and its header not sent yet; else this changes nothing.
         unsafe { (*self.raw()).headers_out.status = ngx_uint_t::from(status) };
     }
 
-    /// Sets the answer's `Content-Type`, exactly these bytes.
+    /// Sets the `Content-Type` of the response to exactly these bytes.
     pub fn set_content_type(&self, content_type: &'static str) {
         // SAFETY: the request is alive.
         let headers = unsafe { &mut (*self.raw()).headers_out };
@@ -47,7 +47,7 @@ impl Request {
         headers.charset = ngx_str_t::empty();
     }
 
-    /// Sets a header of the answer, in place of those of that name which are set already.
+    /// Sets a header of the response and replaces existing headers with this name.
     pub fn set_header(&self, name: &'static str, value: &str) -> Result<(), NoMemory> {
         self.remove_header(name);
         // SAFETY: the list is the request's own.
@@ -68,7 +68,7 @@ impl Request {
         Ok(())
     }
 
-    /// Takes out headers that an upstream's answer brought along (`X-Accel-Redirect`).
+    /// Removes headers that come from an upstream's response (`X-Accel-Redirect`).
     fn remove_header(&self, name: &str) {
         // SAFETY: the list is the request's own.
         let mut part = unsafe { &raw mut (*self.raw()).headers_out.headers.part };
@@ -82,7 +82,7 @@ impl Request {
                 // SAFETY: keys of headers lie in the request's memory.
                 let key = unsafe { super::pool::bytes(&element.key) };
                 if key.eq_ignore_ascii_case(name.as_bytes()) {
-                    // nginx sends no header whose hash is nought.
+                    // nginx sends no header whose hash is zero.
                     element.hash = 0;
                 }
             }
@@ -91,8 +91,8 @@ impl Request {
         }
     }
 
-    /// Has the connection closed behind this answer, and the header say so. Of no effect where
-    /// requests share a connection.
+    /// Closes the connection after this response, and announces it in the header. Has no effect
+    /// over HTTP/2 and later.
     pub fn close_afterwards(&self) {
         // SAFETY: the request is alive.
         unsafe {
@@ -110,7 +110,7 @@ impl Request {
             let r = self.raw();
             (status, bits::request::header_only(r) != 0 || bits::request::filter_finalize(r) != 0)
         };
-        // As nginx's own handlers see it.
+        // The condition that nginx's own handlers use.
         let failed = status == NGX_ERROR as ngx_int_t || status > NGX_OK as ngx_int_t;
         if failed || over {
             return AfterHeader::Nothing(Outcome(status));
@@ -118,7 +118,7 @@ impl Request {
         AfterHeader::Body(Body { request: self })
     }
 
-    /// Sends status and headers of an answer that goes on, and discards the body of the request.
+    /// Sends the status and the headers of a stream, and discards the body of the request.
     pub fn send_stream_header(&self) -> AfterHeader<'_> {
         match self.discard_body_of_stream() {
             Outcome::OK => self.send_header(),
@@ -126,8 +126,8 @@ impl Request {
         }
     }
 
-    /// Sends a whole answer of a known length, whose status and further headers are set, and discards
-    /// the body of the request.
+    /// Sends a complete response, whose status and other headers are set, and discards the body of
+    /// the request.
     pub fn answer(&self, content_type: &'static str, body: &[u8]) -> Outcome {
         self.discard_body();
         self.set_content_type(content_type);
@@ -139,7 +139,8 @@ impl Request {
         }
     }
 
-    /// Has the kernel send each event at once, where the location does not say otherwise.
+    /// Sets TCP_NODELAY, so that the kernel sends each event at once, unless `tcp_nodelay off` is
+    /// set.
     pub fn send_without_delay(&self) -> Result<(), NoMemory> {
         if self.core_location().tcp_nodelay == 0 {
             return Ok(());

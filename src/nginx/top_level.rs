@@ -1,10 +1,10 @@
-//! Where requests may be freed: at the top of nginx's event loop.
+//! Proof that requests may be freed: that the caller is at the top of nginx's event loop.
 //!
-//! A request that is finalized and whose posted requests are run may be freed, with all of its memory.
-//! nginx runs posted requests itself once a handler of a request has returned, so code that such a
-//! handler calls never frees the request under it. Events that are no request's have to do both, and
-//! must know that no handler of a request is on the stack. `TopLevel` is the proof: whatever may free
-//! a request takes one, and only the handlers of such events have one to give.
+//! A request that is finalized and whose posted requests are run may be freed, with all of its
+//! memory. nginx runs posted requests itself once a handler of a request has returned, so code that
+//! such a handler calls never frees the request under it. Events that are no request's have to do
+//! both, and must know that no handler of a request is on the stack. `TopLevel` is the proof:
+//! whatever may free a request takes one, and only the handlers of such events have one to give.
 
 use nginx_sys::{ngx_connection_t, ngx_http_finalize_request, ngx_http_run_posted_requests};
 use nginx_sys::{ngx_http_request_t, ngx_int_t};

@@ -1,9 +1,10 @@
-//! What wakes the threads of all processes: one eventfd for each thread, however many hubs there are.
+//! Wakes the threads of all processes. Each thread has one eventfd, regardless of the number of
+//! hubs.
 //!
-//! The master makes them once, before it forks, and keeps them over reloads, so that workers of every
-//! generation hold all of them and can wake one another. Each thread that wants to be woken claims a
-//! waker of its own and enters its number in its slot of each hub. A claim is a robust mutex in memory
-//! that all processes share: it ends with its thread, however that ends.
+//! The master creates the eventfds once, before it forks, and keeps them across reloads, so that
+//! workers of all generations have all of them and can wake each other. A thread claims a waker and
+//! writes its number into its slot in each hub. A claim is a robust mutex in memory that all
+//! processes share, so the kernel releases it when the thread ends, however that happens.
 
 use crate::hub::{self, Attempt, RobustLock};
 use crate::redis::context::SharedWakers;
@@ -14,16 +15,16 @@ use std::os::fd::FromRawFd;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, PoisonError};
 
-/// Most threads that can have a waker, which is a descriptor in each process. A thread without one looks
-/// at the log every 50 ms.
+/// The maximum number of wakers, each of which takes a descriptor in every process. A thread
+/// without a waker polls the log every 50 ms.
 const MOST: usize = 256;
-/// Words of one claim.
+/// The number of words that one claim takes.
 const CLAIM: usize = hub::LOCK_WORDS;
 
 /// The wakers of this nginx.
 pub struct EventfdWakers {
     eventfds: Vec<File>,
-    /// A mutex for each, in memory that all processes share.
+    /// One robust mutex per eventfd, in memory that all processes share.
     claims: &'static [AtomicU64],
 }
 
@@ -35,9 +36,9 @@ thread_local! {
 }
 
 impl EventfdWakers {
-    /// The wakers of this nginx, made on the first call for so many worker processes, each of which may
-    /// have a thread for Redis. There are enough for two generations of them and some more; they stay
-    /// until the master ends.
+    /// Returns the wakers of this nginx. The first call creates enough of them for two generations
+    /// of `workers` processes, each with a Redis thread, and some more. They exist until the master
+    /// exits.
     pub fn for_workers(workers: usize) -> io::Result<&'static EventfdWakers> {
         let mut wakers = WAKERS.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(wakers) = *wakers {
@@ -60,7 +61,8 @@ impl EventfdWakers {
 
     fn try_claim(&self, number: usize) -> bool {
         let claim = self.claims.get(number * CLAIM..(number + 1) * CLAIM);
-        // A dead owner leaves nothing but an eventfd that may be readable.
+        // There is nothing to repair after a dead owner: its eventfd may be readable, which is
+        // harmless.
         claim.is_some_and(|claim| RobustLock::at(claim).try_lock(|| {}) == Attempt::Taken)
     }
 }
@@ -79,12 +81,13 @@ impl SharedWakers for EventfdWakers {
 
 impl hub::Wakers for EventfdWakers {
     fn wake(&self, waker: usize) {
-        // An eventfd that cannot take one more is readable already.
+        // If the counter is full, the eventfd is readable already.
         let _ = self.eventfds.get(waker).map(|mut eventfd| eventfd.write(&1u64.to_ne_bytes()));
     }
 }
 
-/// Memory that this process shares with those that it forks, filled with zeros. It is never given back.
+/// Maps zeroed memory that this process shares with the processes that it forks. It is never
+/// unmapped.
 fn shared_words(count: usize) -> io::Result<&'static [AtomicU64]> {
     let (access, kind) =
         (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS);
@@ -94,17 +97,18 @@ fn shared_words(count: usize) -> io::Result<&'static [AtomicU64]> {
     if start == libc::MAP_FAILED {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: page-aligned memory of that length, which is never unmapped and holds only such words.
+    // SAFETY: page-aligned memory of that length, which is never unmapped and holds only such
+    // words.
     Ok(unsafe { std::slice::from_raw_parts(start.cast(), count) })
 }
 
-/// A new eventfd that never blocks and is not handed on to other programs.
+/// Creates a non-blocking eventfd that is closed on exec.
 pub fn eventfd() -> io::Result<File> {
     // SAFETY: no pointers are involved.
     let descriptor = unsafe { libc::eventfd(0, libc::EFD_NONBLOCK | libc::EFD_CLOEXEC) };
     if descriptor < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the descriptor is new and nobody else's.
+    // SAFETY: the descriptor is new and has no other owner.
     Ok(unsafe { File::from_raw_fd(descriptor) })
 }

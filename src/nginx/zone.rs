@@ -1,8 +1,8 @@
-//! Shared memory: one zone of nginx for each hub.
+//! Shared memory: each hub has a zone of nginx.
 //!
-//! nginx's slab header stays at the zone's start, because the master looks at it when a worker
-//! dies; the hub's region is one allocation of all pages behind it. A zone of the same name and
-//! size is taken over at a reload; of another, nginx makes a new one beside it.
+//! nginx's slab header stays at the start of the zone, because the master unlocks its mutex when a
+//! worker dies. The hub's region is a single slab allocation of all pages behind it. On a reload,
+//! nginx keeps a zone if its name and size are unchanged; otherwise, it creates a new zone.
 
 mod size;
 
@@ -20,46 +20,49 @@ use nginx_sys::{
 use std::ffi::c_void;
 use std::rc::Rc;
 
-/// Who lives in a zone.
+/// The owner of a zone.
 pub trait ZoneOwner {
-    /// Called in the master when the zone is there, before any worker of this configuration.
-    fn move_in(&self, arrival: ReadyZone) -> Result<(), String>;
+    /// Called in the master when the zone is mapped, before it starts the workers of this
+    /// configuration.
+    fn use_zone(&self, zone: ReadyZone) -> Result<(), String>;
 
-    /// Whether a zone of this name in the configuration before was of the same tenant.
-    fn lived_in(&self, zone: &[u8]) -> bool;
+    /// Returns whether a zone of this name in the previous configuration belonged to the same
+    /// owner.
+    fn owned(&self, zone: &[u8]) -> bool;
 }
 
-/// A zone that is there.
+/// A zone that is mapped.
 pub struct ReadyZone {
     pub region: Region,
     pub found: ZoneContents,
-    /// How many workers this configuration has.
+    /// The number of workers in this configuration.
     pub workers: usize,
 }
 
-/// In what state a zone is found.
+/// The state of a zone when it becomes ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ZoneContents {
-    /// As the configuration before left it.
+    /// Kept from the previous configuration.
     Kept,
-    /// Empty, and there was none for this tenant.
+    /// Empty; the owner had no zone before.
     New,
-    /// Empty, and another one of this tenant is left behind.
+    /// Empty; it replaces a zone of the same owner.
     Replaced,
 }
 
 struct Lease {
-    tenant: Rc<dyn ZoneOwner>,
+    owner: Rc<dyn ZoneOwner>,
     cycle: *mut ngx_cycle_t,
 }
 
-/// The zone's size that leaves `room` bytes for its tenant on this machine.
-pub fn size_for(room: usize) -> usize {
+/// Returns the size in bytes of a zone in which `usable` bytes remain for the owner on this
+/// machine.
+pub fn size_for(usable: usize) -> usize {
     // SAFETY: a plain number, which nginx sets before it reads any configuration.
-    size::size_for(room, unsafe { ngx_pagesize })
+    size::size_for(usable, unsafe { ngx_pagesize })
 }
 
-/// Asks nginx for a zone.
+/// Adds a zone to the configuration (`ngx_shared_memory_add`).
 ///
 /// # Safety
 /// `cf` is the configuration that nginx is reading.
@@ -67,7 +70,7 @@ pub(super) unsafe fn add(
     cf: *mut ngx_conf_t,
     name: &str,
     size: usize,
-    tenant: Rc<dyn ZoneOwner>,
+    owner: Rc<dyn ZoneOwner>,
 ) -> Result<(), NoMemory> {
     // SAFETY: the caller vouches for the configuration.
     let (pool, cycle) = unsafe { ((*cf).pool, (*cf).cycle) };
@@ -80,7 +83,7 @@ pub(super) unsafe fn add(
         return Err(NoMemory);
     }
     // SAFETY: the pool lives as long as the zone is in use.
-    let lease = unsafe { keep(pool, Lease { tenant, cycle }) }?;
+    let lease = unsafe { keep(pool, Lease { owner, cycle }) }?;
     // SAFETY: the zone was just made by nginx.
     unsafe {
         (*zone).data = lease.as_ptr().cast();
@@ -102,14 +105,14 @@ unsafe extern "C" fn init(zone: *mut ngx_shm_zone_t, old: *mut c_void) -> ngx_in
                 return NGX_ERROR as ngx_int_t;
             }
         };
-        let found = match (region.1, old_names().any(|name| lease.tenant.lived_in(name))) {
+        let found = match (region.1, old_names().any(|name| lease.owner.owned(name))) {
             (Age::Old, _) => ZoneContents::Kept,
             (Age::New, true) => ZoneContents::Replaced,
             (Age::New, false) => ZoneContents::New,
         };
         // SAFETY: by now nginx has read the main context of the lease's cycle.
         let workers = unsafe { worker_processes(lease.cycle) };
-        match lease.tenant.move_in(ReadyZone { region: region.0, found, workers }) {
+        match lease.owner.use_zone(ReadyZone { region: region.0, found, workers }) {
             Ok(()) => NGX_OK as ngx_int_t,
             Err(what) => {
                 // SAFETY: as above.
@@ -135,8 +138,8 @@ unsafe fn region(zone: *mut ngx_shm_zone_t, old: *mut c_void) -> Result<(Region,
     // SAFETY: as above.
     let taken_over = !old.is_null() || unsafe { (*zone).shm.exists } != 0;
     if !taken_over {
-        // SAFETY: nobody else knows the zone yet. All pages are free and lie in one piece; they
-        // are not touched, so that memory is used only as it is filled.
+        // SAFETY: no other process knows the zone yet. All pages are free and contiguous. They are
+        // not written to, so that the kernel provides memory only as the zone fills.
         unsafe {
             bits::slab_pool::set_log_nomem(slab, 0);
             (*slab).data = ngx_slab_alloc(slab, (*slab).pfree << shift);
@@ -154,7 +157,7 @@ unsafe fn region(zone: *mut ngx_shm_zone_t, old: *mut c_void) -> Result<(Region,
     Ok((region, if taken_over { Age::Old } else { Age::New }))
 }
 
-/// The names of the zones of the configuration that is still in use.
+/// Returns the names of the zones of the configuration that is still in use.
 fn old_names() -> impl Iterator<Item = &'static [u8]> {
     // SAFETY: while nginx sets up a new cycle, ngx_cycle is the one before, or an empty one.
     let mut part = unsafe { &raw const (*ngx_cycle).shared_memory.part };

@@ -1,9 +1,10 @@
 //! Reads a body whose length the client has not announced: in chunks (HTTP/1.1), or without
 //! `Content-Length` (HTTP/2).
 //!
-//! nginx would write such a body to a temporary file, which blocks the event loop, before the module could
-//! look at its size. With `request_body_no_buffering`, as for `proxy_request_buffering off`, nginx passes
-//! on each piece as it arrives. The pieces are copied into one buffer, and reading stops at the limit.
+//! nginx would write such a body to a temporary file, which blocks the event loop, before the
+//! module could look at its size. With `request_body_no_buffering`, as for `proxy_request_buffering
+//! off`, nginx passes on each piece as it arrives. The pieces are copied into one buffer, and
+//! reading stops at the limit.
 
 use super::{append, arrived, WithBody};
 use crate::nginx::bits;
@@ -35,8 +36,9 @@ enum Progress {
 }
 
 impl Request {
-    /// Makes nginx pass on the body piece by piece, of which at most `limit` bytes are kept. The handler
-    /// of the body must be `arrived_in_part`. nginx clears the flag again if all of the body is there.
+    /// Makes nginx pass on the body piece by piece, of which at most `limit` bytes are kept. The
+    /// handler of the body must be `arrived_in_part`. nginx clears the flag again if all of the
+    /// body is there.
     pub(super) fn read_unbuffered(&self, limit: usize) -> Result<(), NoMemory> {
         self.set_context(PartialBody {
             limit,
@@ -88,15 +90,16 @@ impl Request {
         }
     }
 
-    /// Takes what nginx has read since the last call, so that nginx can use its buffers again. Returns
-    /// whether there was anything.
+    /// Takes what nginx has read since the last call, so that nginx can use its buffers again.
+    /// Returns whether there was anything.
     fn take_pieces(&self, partial: &PartialBody) -> Result<bool, Outcome> {
         // SAFETY: nginx has set up the body, and its chain of what it has read.
         let (body, mut link) =
             unsafe { ((*self.raw()).request_body, (*(*self.raw()).request_body).bufs) };
         let took_any = !link.is_null();
         while !link.is_null() {
-            // SAFETY: a link of that chain, and its buffer, which nginx uses again once it is empty.
+            // SAFETY: a link of that chain, and its buffer, which nginx uses again once it is
+            // empty.
             let buffer = unsafe { &mut *(*link).buf };
             partial.add(buffer).map_err(|_| Outcome::status(500))?;
             buffer.pos = buffer.last;
@@ -109,8 +112,8 @@ impl Request {
         Ok(took_any)
     }
 
-    /// Leaves the request as if nginx had read the body into one buffer, for `Request::body` and for
-    /// other modules, to which the request may be handed on.
+    /// Leaves the request as if nginx had read the body into one buffer, for `Request::body` and
+    /// for other modules, to which the request may be handed on.
     fn restore_body(&self, bytes: Vec<u8>) -> Result<(), NoMemory> {
         let length = bytes.len();
         let bytes = self.keep(bytes)?.as_ptr();
@@ -118,7 +121,8 @@ impl Request {
         let buffer: *mut ngx_buf_t =
             self.keep(unsafe { std::mem::zeroed::<ngx_buf_t>() })?.as_ptr();
         let link = self.keep(ngx_chain_t { buf: buffer, next: ptr::null_mut() })?;
-        // SAFETY: all of these, the request and its body live until the request's pool is destroyed.
+        // SAFETY: all of these, the request and its body live until the request's pool is
+        // destroyed.
         unsafe {
             bits::buf::set_last_buf(buffer, 1);
             if length > 0 {
