@@ -39,10 +39,23 @@ enter_tree() {
             # The nginx that runs is made apart from the tree that the module is built for.
             make_tree "$2/installed" nginx "${official_arguments[@]}"
             make_tree "$2/nginx" configured "${official_arguments[@]}"
+            make_tree "$2/compat-only" configured --with-compat
             ;;
     esac
     here=(env -u NGINX_BUILD_DIR -C "$root" "NGINX_SOURCE_DIR=$2/nginx" "CARGO_TARGET_DIR=$2/target"
         "PATH=$2/installed/objs:$PATH")
+}
+
+# check_refusal FOLDER: a module that was built for --with-compat and nothing else has no TLS and no HTTP/2, which
+# nginx does not notice; the module does, and says so.
+check_refusal() {
+    local module said
+    say "==> the module for --with-compat alone"
+    module=$(NGINX_SOURCE_DIR=$1/compat-only CARGO_TARGET_DIR=$1/target "$root/scripts/build" | tail -n 1)
+    printf 'load_module "%s";\npid nginx.pid;\nevents { }\nhttp { access_log off; }\n' "$module" >"$1/refused.conf"
+    said=$("$1/installed/objs/nginx" -t -e stderr -p "$1" -c "$1/refused.conf" 2>&1) || true
+    say "$said"
+    [[ $said == *"was built for an nginx without ngx_http_ssl_module"* ]]
 }
 
 # make_tree FOLDER UP-TO ARGUMENT...: the source in FOLDER, configured with the arguments, and built unless

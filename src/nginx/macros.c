@@ -155,3 +155,38 @@ ngx_sse_stat_writing(ngx_int_t by)
     (void) ngx_atomic_fetch_add(ngx_stat_writing, by);
 #endif
 }
+
+
+/*
+ * The name of a module of nginx that the nginx at run time has, and the one that this file was compiled for
+ * had not: then what stands above is wrong for it. With --with-compat nginx itself does not notice. NULL
+ * without any.
+ */
+
+const char *
+ngx_sse_compiled_without(ngx_conf_t *cf)
+{
+    ngx_uint_t          i, n;
+    static const char  *names[] = {
+#if !(NGX_SSL)
+        "ngx_http_ssl_module",
+#endif
+#if !(NGX_HTTP_V2)
+        "ngx_http_v2_module",
+#endif
+#if !(NGX_STAT_STUB)
+        "ngx_http_stub_status_module",
+#endif
+        NULL
+    };
+
+    for (i = 0; cf->cycle->modules[i]; i++) {
+        for (n = 0; names[n]; n++) {
+            if (ngx_strcmp(cf->cycle->modules[i]->name, names[n]) == 0) {
+                return names[n];
+            }
+        }
+    }
+
+    return NULL;
+}

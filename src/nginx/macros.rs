@@ -1,8 +1,10 @@
 //! What nginx has as macros, or only where it was configured so. In C: see macros.c.
 
+use std::ffi::c_char;
+
 use nginx_sys::{
-    ngx_connection_t, ngx_event_t, ngx_http_request_t, ngx_int_t, ngx_msec_t, ngx_queue_t,
-    ngx_uint_t,
+    ngx_conf_t, ngx_connection_t, ngx_event_t, ngx_http_request_t, ngx_int_t, ngx_msec_t,
+    ngx_queue_t, ngx_uint_t,
 };
 
 extern "C" {
@@ -36,4 +38,7 @@ extern "C" {
     pub fn ngx_sse_stat_active(by: ngx_int_t);
     /// Adds to the connections of stub_status that nginx writes to, where nginx has it.
     pub fn ngx_sse_stat_writing(by: ngx_int_t);
+    /// The name of a module of nginx that this nginx has and the one that was compiled for had not; null without
+    /// any. Called while nginx reads its configuration.
+    pub fn ngx_sse_compiled_without(cf: *mut ngx_conf_t) -> *const c_char;
 }

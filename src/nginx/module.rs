@@ -18,7 +18,7 @@ use nginx_sys::{
     ngx_http_module_t, ngx_http_request_t, ngx_int_t, ngx_module_t, ngx_uint_t, NGX_ERROR,
     NGX_HTTP_MODULE, NGX_OK,
 };
-use std::ffi::{c_char, c_void};
+use std::ffi::{c_char, c_void, CStr};
 use std::ptr;
 
 /// What an http module provides. Functions are called in the order in which they stand here.
@@ -165,6 +165,18 @@ unsafe extern "C" fn postconfiguration<M: Module>(cf: *mut ngx_conf_t) -> ngx_in
     guarded(NGX_ERROR as ngx_int_t, || {
         // SAFETY: nginx has read the http block.
         let mut context = unsafe { ConfContext::from_raw(cf) };
+        // SAFETY: as above.
+        let lacking = unsafe { super::macros::ngx_sse_compiled_without(cf) };
+        if !lacking.is_null() {
+            // SAFETY: a name that is compiled in.
+            let lacking = unsafe { CStr::from_ptr(lacking) }.to_string_lossy();
+            let what = format_args!(
+                "the SSE module was built for an nginx without {lacking}, which this nginx has; build it for a \
+                 source that is configured with the arguments that nginx -V prints"
+            );
+            context.log(Level::Emerg, what);
+            return NGX_ERROR as ngx_int_t;
+        }
         // SAFETY: as above.
         unsafe {
             super::filter::install();
