@@ -20,6 +20,7 @@ check_first_run() {
     local port runner status=0
     port=$(free_port)
     say "==> scripts/run"
+    : >"$work/run"
     "${here[@]}" scripts/run --port "$port" >"$work/run" 2>&1 </dev/null &
     runner=$!
     if wait_until serves "$runner"; then
