@@ -5,7 +5,7 @@
 //! what comes out at the other end. Both are looked at, once, and neither costs anything later.
 
 use super::filters::fitting;
-use super::send::{free_tls_buffer, left, send_batch, write, Share};
+use super::send::{free_tls_buffer, left, send_batch, write, Written};
 use super::unsent::REST_BUFFERED;
 use super::{ends, Output, SendPath, Sent};
 use crate::nginx::bits;
@@ -90,8 +90,8 @@ impl Output {
         batch: &Batch,
     ) -> Sent {
         match send_batch(self.connection, self.wire, way, batch) {
-            Ok(Share::All) => Sent::All,
-            Ok(Share::Part { taken, rest }) => {
+            Ok(Written::All) => Sent::All,
+            Ok(Written::Part { taken, rest }) => {
                 self.rest.keep(self.connection, rest);
                 self.blocked_at(r, taken)
             }

@@ -19,7 +19,7 @@ mod lingering;
 
 use super::incoming::{drop_incoming, Incoming};
 use super::progress::acknowledged;
-use super::send::{self, Share, Wire};
+use super::send::{self, Wire, Written};
 use super::unsent::Unsent;
 use super::SendPath;
 use crate::nginx::bits;
@@ -81,8 +81,8 @@ impl Lean {
         let Some(c) = self.alive() else { return Sent::Failed };
         let _named = self.name_client();
         let sent = match send::send_batch(c, self.wire, self.way, batch) {
-            Ok(Share::All) => Sent::All,
-            Ok(Share::Part { taken, rest }) => {
+            Ok(Written::All) => Sent::All,
+            Ok(Written::Part { taken, rest }) => {
                 self.rest.keep(c, rest);
                 self.wait(c);
                 Sent::Blocked { taken }

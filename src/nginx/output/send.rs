@@ -1,5 +1,5 @@
-//! Bytes on their way to a connection past nginx's filters, for streams with and without a request: one
-//! call to the kernel, or to the TLS library in front of it, and what is left of what it did not take.
+//! Sends bytes to a connection past nginx's filters, for streams with and without a request, in one
+//! call to the kernel or the TLS library, and keeps what was not accepted.
 
 use super::filters::{fitting, PIECE};
 use super::SendPath;
@@ -41,15 +41,15 @@ impl Wire {
     }
 }
 
-/// How much of a batch the kernel took.
-pub(super) enum Share {
+/// How much of a batch the kernel has accepted.
+pub(super) enum Written {
     /// All of it.
     All,
-    /// These frames, the last of them not to its end; the rest is to be sent before anything else.
+    /// Some frames, the last of them possibly in part. The rest must be sent before anything else.
     Part {
-        /// Frames that are gone or begun.
+        /// The number of frames that were sent completely or in part.
         taken: usize,
-        /// What is left of them.
+        /// The part of these frames that was not sent.
         rest: Bytes,
     },
 }
@@ -61,7 +61,7 @@ pub(super) fn send_batch(
     wire: Wire,
     way: SendPath,
     batch: &Batch,
-) -> Result<Share, ()> {
+) -> Result<Written, ()> {
     if wire.takes(way, batch) {
         return send_piece(c, wire, way, batch);
     }
@@ -69,11 +69,13 @@ pub(super) fn send_batch(
     while let Some(rest) = batch.frames().get(gone..).filter(|rest| !rest.is_empty()) {
         let piece = Batch::from_frames(rest.get(..fitting(rest)).unwrap_or(rest).to_vec());
         match send_piece(c, wire, way, &piece)? {
-            Share::All => gone += piece.frames().len(),
-            Share::Part { taken, rest } => return Ok(Share::Part { taken: gone + taken, rest }),
+            Written::All => gone += piece.frames().len(),
+            Written::Part { taken, rest } => {
+                return Ok(Written::Part { taken: gone + taken, rest })
+            }
         }
     }
-    Ok(Share::All)
+    Ok(Written::All)
 }
 
 fn send_piece(
@@ -81,25 +83,25 @@ fn send_piece(
     wire: Wire,
     way: SendPath,
     batch: &Batch,
-) -> Result<Share, ()> {
+) -> Result<Written, ()> {
     let bytes = joined(batch, way);
     let sent = write(c, wire, bytes)?;
     if sent == bytes.len() {
-        return Ok(Share::All);
+        return Ok(Written::All);
     }
     if wire == Wire::Tls {
-        return Ok(Share::Part { taken: batch.frames().len(), rest: left(bytes, sent) });
+        return Ok(Written::Part { taken: batch.frames().len(), rest: left(bytes, sent) });
     }
     let (whole, part) = batch.split(sent, |frame| of(frame, way).len());
-    let Some(frame) = batch.frames().get(whole) else { return Ok(Share::All) };
+    let Some(frame) = batch.frames().get(whole) else { return Ok(Written::All) };
     if whole > 0 && part == 0 {
-        return Ok(Share::Part { taken: whole, rest: Bytes::new() });
+        return Ok(Written::Part { taken: whole, rest: Bytes::new() });
     }
     // It holds the frame's own memory, not the batch's.
-    Ok(Share::Part { taken: whole + 1, rest: of(frame, way).slice(part..) })
+    Ok(Written::Part { taken: whole + 1, rest: of(frame, way).slice(part..) })
 }
 
-/// What is left of bytes of which so many were sent; nothing holds no memory.
+/// Returns what follows the first `sent` bytes. An empty result keeps no memory alive.
 pub(super) fn left(bytes: &Bytes, sent: usize) -> Bytes {
     match bytes.slice(sent..) {
         rest if rest.is_empty() => Bytes::new(),
@@ -121,7 +123,8 @@ fn of(frame: &Frame, way: SendPath) -> Bytes {
     }
 }
 
-/// Hands bytes over until no more are taken. How many were, or that the connection is dead.
+/// Writes bytes until no more are accepted. Returns how many were, or an error if the connection is
+/// dead.
 pub(super) fn write(c: *mut ngx_connection_t, wire: Wire, bytes: &[u8]) -> Result<usize, ()> {
     if wire == Wire::Plain || bytes.len() <= RECORD {
         return write_once(c, bytes);
@@ -154,8 +157,8 @@ fn write_once(c: *mut ngx_connection_t, bytes: &[u8]) -> Result<usize, ()> {
     }
 }
 
-/// Gives back the memory in which TLS collects small pieces of an answer, for as long as the answer
-/// comes in whole pieces; nginx takes it anew where it needs it.
+/// Frees the buffer in which nginx collects small TLS records. nginx allocates it again when it is
+/// needed.
 pub(super) fn free_tls_buffer(c: *mut ngx_connection_t) {
     // SAFETY: callers have seen that the connection is alive.
     unsafe { macros::ngx_sse_tls_free_buffer(c) };
