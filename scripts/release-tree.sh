@@ -55,7 +55,7 @@ check_refusal() {
     printf 'load_module "%s";\npid nginx.pid;\nevents { }\nhttp { access_log off; }\n' "$module" >"$1/refused.conf"
     said=$("$1/installed/objs/nginx" -t -e stderr -p "$1" -c "$1/refused.conf" 2>&1) || true
     say "$said"
-    [[ $said == *"was built for an nginx without ngx_http_ssl_module"* ]]
+    [[ $said == *"was built for an nginx without ngx_http_"* ]]
 }
 
 # make_tree FOLDER UP-TO ARGUMENT...: the source in FOLDER, configured with the arguments, and built unless
