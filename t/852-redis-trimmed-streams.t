@@ -4,9 +4,9 @@ use v5.36;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 use Test::More;
-use SSE::Joined;
 use SSE::Loop qw(wait_for);
 use SSE::Redis;
+use SSE::RedisStage;
 
 my %removed = (
     'trimmed by the next XADD' =>
@@ -21,7 +21,7 @@ my %removed = (
 for my $notify ('Kt', '') {
     my $how   = $notify ? 'with notifications' : 'without notifications';
     my $redis = SSE::Redis->start(notify => $notify);
-    my $nginx = SSE::Joined->new(redis => $redis->url, hub => 'redis_source stream;', workers => 1);
+    my $nginx = SSE::RedisStage->new(redis => $redis->url, hub => 'redis_source stream;', workers => 1);
     my %client;
     my $number = 0;
     for my $what (sort keys %removed) {
