@@ -221,8 +221,13 @@ local function append(at, count, token, name, data)
   if is_error(added) then
     return nil, added
   end
-  redis.call('PUBLISH', at.subject, '\1sse ' .. token .. ' ' .. id .. ' ' .. (last or '0-0') .. ' '
+  local sent = redis.pcall('PUBLISH', at.subject, '\1sse ' .. token .. ' ' .. id .. ' ' .. (last or '0-0') .. ' '
     .. #name .. '\n' .. name .. data)
+  if is_error(sent) then
+    -- The user may not use this channel: the event is taken back.
+    redis.pcall('XDEL', at.stream, id)
+    return nil, sent
+  end
   return id
 end
 

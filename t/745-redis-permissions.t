@@ -74,6 +74,12 @@ is(request(port => $third->port, path => '/admin?channel=news', method => 'DELET
 denied_nothing($streams, 'redis_source stream');
 $third->ends_cleanly;
 
+# A publisher that may write a channel's stream but not send to the channel: its event is taken back.
+my $narrow = SSE::Redis->start(users => ["narrow $publisher" =~ s/&\*/&another/r]);
+my $refused = $narrow->connect(user => 'narrow', password => 'secret')->call('EVAL', $script, 1, $key, 'not sent');
+like($refused, qr/NOPERM|can't (?:access|publish)/i, 'Redis refuses an event whose channel is forbidden');
+is($narrow->must('XLEN', $key), 0, 'the event does not stay in the stream');
+
 done_testing();
 
 # The keys and channels in a row of the table.
