@@ -4,7 +4,7 @@
 //!
 //! - `connect`: opens a connection and catches up; `clock`: from where the ids of events continue
 //! - `subscriptions`, `unsubscribe`: joins and leaves channels
-//! - `ingest`: turns messages into events of the hub
+//! - `ingest`, `settle`: turn messages, and what was read of a channel, into events of the hub
 //! - `catch_up_queue`: which channels are being caught up, and how much at a time
 //! - `stream_reader`, `stream_audit`: reads the streams that applications write (`redis_source stream`), and
 //!   notices that one has started over, or has lost entries before they were read
@@ -24,6 +24,7 @@ pub(super) mod handover_holder;
 pub(super) mod handover_successor;
 pub(super) mod heartbeat;
 pub(super) mod ingest;
+pub(super) mod settle;
 pub(super) mod stray_messages;
 pub(super) mod stream_audit;
 pub(super) mod stream_reader;
