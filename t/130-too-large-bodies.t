@@ -67,7 +67,8 @@ for my $case (['an event', $event], ['a batch', $batch, @batch]) {
 }
 is(in_chunks(40 << 20)->{status}, 413, 'a chunked event of 40 MB is rejected');
 is(in_chunks(40 << 20, @batch)->{status}, 413, 'a chunked batch of 40 MB is rejected');
-is(refused(), $refused + 4, 'the rejections are counted');
+is(in_pieces($event + 1, 1000)->{status}, 413, 'one byte more, and complete, is rejected');
+is(refused(), $refused + 5, 'the rejections are counted');
 is(in_chunks(0)->{status}, 201, 'an empty chunked body is published');
 is(in_pieces($event - 7, 1000)->{status}, 201, 'the largest event is published in small chunks');
 SKIP: {
@@ -76,12 +77,12 @@ SKIP: {
     my $dir     = $stage->cluster->dir;
     my $curl    = 'curl -s --http2-prior-knowledge -o /dev/null -X POST --max-time 60';
     system "head -c 41943040 /dev/zero > $dir/large; $curl --data-binary \@$dir/large $address";
-    ok(wait_for(sub { refused() == $refused + 5 }), 'over HTTP/2 an event with a length is rejected');
+    ok(wait_for(sub { refused() == $refused + 6 }), 'over HTTP/2 an event with a length is rejected');
     local $SIG{PIPE} = 'IGNORE';
     open my $pipe, '|-', "$curl -T - $address" or die "curl: $!";
     $pipe->autoflush;
     print {$pipe} 'x' x ($event + 65536);
-    ok(wait_for(sub { refused() == $refused + 6 }), 'over HTTP/2 an event without a length is rejected before its end');
+    ok(wait_for(sub { refused() == $refused + 7 }), 'over HTTP/2 an event without a length is rejected before its end');
     close $pipe;
     my $status = `head -c @{[$event - 7]} $dir/large | tr '\\0' x | $curl -w '%{http_code}' -T - $address`;
     is($status, 201, 'over HTTP/2 the largest event is published');

@@ -123,7 +123,7 @@ impl Request {
         }
         // SAFETY: nginx has set up the chain of what it has read.
         let mut link = unsafe { (*body).bufs };
-        if self.is_reading_body() || length(link) > most as u64 {
+        if self.exceeds_limit() || self.is_reading_body() || length(link) > most as u64 {
             return Err(BodyError::TooLarge);
         }
         let mut whole: Cow<'_, [u8]> = Cow::Borrowed(&[]);
