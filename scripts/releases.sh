@@ -142,7 +142,11 @@ print_row() {
     while IFS='=' read -r key value; do
         found[$key]=$value
     done < <(cat "$(result_of "$1")" 2>/dev/null)
-    passed="${found[passed]:-0} of ${found[files]:-?} pass"
+    if [ -z "${found[files]:-}" ]; then
+        echo "| $(title_of "$1") | ${found[nginx]:--} | ${found["first-event"]:--} | not run yet | - | - | - | - |"
+        return
+    fi
+    passed="${found[passed]:-0} of ${found[files]} pass"
     [ "${found[skipped]:-0}" -eq 0 ] || passed+=", ${found[skipped]} of them left out"
     echo "| $(title_of "$1") | ${found[nginx]:-?} | ${found["first-event"]:-no} | $passed | ${found[tests]:-?} |" \
         "${found["head-ends"]:-no} | ${found[lean]:-0} | ${found[date]:--} |"
