@@ -158,8 +158,8 @@ write_table() {
         cat <<TEXT
 # Tested releases
 
-\`scripts/test releases --write\` wrote this. On each release it runs \`scripts/run\` as somebody does who is
-new to the project, up to the first event, then the tests of \`t/\`. The distributions are fresh
+\`scripts/test releases --write\` wrote this. On each release it runs \`scripts/run\` as a newcomer
+would, up to the first event, then the tests of \`t/\`. The distributions are fresh
 ones in folders made by debootstrap, with the nginx that they package. The others are the source of
 nginx ${newest_source:=$(source_version "$(crate_source)")}, which a crate brings, built as the table says.
 

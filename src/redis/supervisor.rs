@@ -82,8 +82,10 @@ impl Supervisor {
             if tokio::task::spawn_local(bridge.run()).await.is_ok() {
                 break;
             }
-            joined
-                .log(LogLevel::Alert, format_args!("a fault in its Redis thread; it begins anew"));
+            joined.log(
+                LogLevel::Alert,
+                format_args!("the supervisor of its Redis connection panicked and starts again"),
+            );
             sleep(Duration::from_secs(1)).await;
         }
         joined.outbox.put(ThreadEvent::Retired);

@@ -86,8 +86,8 @@ impl Session {
         Ok(())
     }
 
-    /// Something of a channel does not reach the streams of patterns that match it: these are told a gap
-    /// within a second.
+    /// Notes that events of a channel do not reach the streams of patterns that match it: these receive a
+    /// gap event within a second.
     pub(in crate::redis) fn pass_over(&mut self, name: &[u8]) {
         match self.strays.passed_over.len() < TOGETHER {
             true => drop(self.strays.passed_over.insert(name.into())),
@@ -126,7 +126,7 @@ impl Session {
         self.patiently(|| hub.patterns_subscribed(fence, &members, clock))
     }
 
-    /// Gives up those that are still to be looked up: streams of the patterns are told a gap.
+    /// Gives up channels that are still to be looked up: streams of matching patterns receive a gap event.
     pub(in crate::redis) fn give_up_strays(&mut self) -> Result<(), Ended> {
         let open = std::mem::take(&mut self.strays.open);
         for name in open.keys() {
