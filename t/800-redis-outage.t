@@ -39,7 +39,8 @@ back('after one second');
 $redis->kill;
 my $since = time();
 ok(wait_for(sub { $one->state =~ /\A(?:connecting|down)\z/ }, 5), 'the status reports that Redis is not reachable');
-serve_for(0.2);    # a request at this very moment may receive another status
+# A worker that has not noticed yet that its connection is gone answers 504.
+ok(wait_for(sub { !grep { $one->post('news', 'in vain')->{status} != 503 } 1 .. 4 }, 10), 'every worker notices it');
 for my $try (1 .. 3) {
     my $answer = $one->post('news', 'in vain');
     is($answer->{status}, 503, 'a publish receives 503');
