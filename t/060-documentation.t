@@ -11,7 +11,7 @@ my $reference = slurp("$root/docs/directives.md");
 my $tests     = join '', map { slurp($_) } grep { !/060-documentation/ } glob "$root/t/*.t";
 my %context   = (HttpBlock => 'http', Anywhere => 'http, server, location', Location => 'location');
 
-# place and arguments. => Directives in the source: name and context. => place and arguments.
+# Directives in the source: name and context.
 my %directives = $table =~ /directive\(\s*c"(\w+)",\s*Place::(\w+)/g;
 cmp_ok(scalar keys %directives, '>=', 16, 'the table of directives can be read');
 

@@ -1,4 +1,4 @@
-# Streams over HTTP/3: live, resumed, many on one connection, published to, drained, aged, and ended by
+# Streams over HTTP/3: delivery, resume, many streams on one connection, publishing, the drain, sse_max_age, and
 # clients that stop reading, cancel, or vanish.
 
 use v5.36;
@@ -57,86 +57,86 @@ my $port  = $nginx->port('h3');
 my $one   = $h3->connect($port);
 ok($one->{open}, 'a connection opens') or BAIL_OUT($one->{reason} // 'no answer');
 
-# Live events and an exact resume, with sse_lean as without.
+# Live events and an exact resume, with and without sse_lean.
 for my $path ('/s', '/lean') {
     my $stream = $one->request($path);
     ok($stream->wait_open, "$path: a stream opens");
-    is($stream->{headers}{'content-type'}, 'text/event-stream', "$path: the type is that of event streams");
-    is($stream->{headers}{'cache-control'}, 'no-cache, no-transform', "$path: nothing is cached");
-    like($stream->{body}, qr/\Aretry: 3000\n:\nevent: sse\.open\ndata: \{\}\nid: \S+\n\n\z/, "$path: the first bytes are right");
+    is($stream->{headers}{'content-type'}, 'text/event-stream', "$path: Content-Type is text/event-stream");
+    is($stream->{headers}{'cache-control'}, 'no-cache, no-transform', "$path: the response must not be cached");
+    like($stream->{body}, qr/\Aretry: 3000\n:\nevent: sse\.open\ndata: \{\}\nid: \S+\n\n\z/, "$path: the stream begins with retry, a comment, and the open event");
     my @data = ("one $path", "two\nlines $path", 'x' x 200_000, map { "quick $path $_" } 1 .. 100);
     $stage->publish('news', @data[0 .. 2]);
     $stage->batch('news', @data[3 .. $#data]);
     ok($stream->wait_data($data[-1]), "$path: events arrive");
-    is(join('|', $stream->data), join('|', @data), "$path: once, in order, byte for byte");
+    is(join('|', $stream->data), join('|', @data), "$path: each arrives once, in order, and unchanged");
     my $back = $one->request($path, headers => ['Last-Event-ID' => $stream->{events}[-3]{id}]);
-    ok($back->wait_data($data[-1]), "$path: an id resumes");
-    is_deeply([$back->data], [@data[-2, -1]], "$path: exactly behind it");
+    ok($back->wait_data($data[-1]), "$path: a client with an id resumes");
+    is_deeply([$back->data], [@data[-2, -1]], "$path: exactly after it");
     $one->cancel($_) for $stream, $back;
-    ok(wait_for(sub { $stage->subscribers('news') == 0 }), "$path: streams that are cancelled are not counted");
+    ok(wait_for(sub { $stage->subscribers('news') == 0 }), "$path: cancelled streams are not counted");
 }
 
-# A quiet stream that its client cancels: nothing is sent that would show it. The log tells, since asking
-# for the number of subscribers publishes.
+# The client cancels an idle stream, on which nothing is sent that could fail. The access log is checked,
+# because asking for the number of subscribers would publish an event.
 my $quiet = $one->request('/gone');
 $quiet->wait_open;
 $one->cancel($quiet);
-ok(wait_for(sub { ends('/gone') }), 'a quiet stream that is cancelled ends at once');
-is(ends('/gone'), 'client', 'by the client');
+ok(wait_for(sub { ends('/gone') }), 'an idle stream ends at once when it is cancelled');
+is(ends('/gone'), 'client', 'with end=client');
 
 # Publishing.
 my $reader = $one->request('/s');
 $reader->wait_open;
 my $text    = join '', map { "part $_;" } 1 .. 2000;
 my $created = $one->request('/publish', pieces => [unpack '(a1000)*', $text]);
-ok($created->wait_end, 'a publish in many frames is answered');
-is($created->{status}, 201, 'with 201');
-ok($reader->wait_data($text), 'and its event arrives whole');
+ok($created->wait_end, 'a publish whose body has many frames receives a response');
+is($created->{status}, 201, 'its status is 201');
+ok($reader->wait_data($text), 'its event arrives unchanged');
 my $sized = $one->request('/publish', pieces => ['with a length'], headers => ['content-length' => 13]);
-ok($reader->wait_data('with a length'), 'so does one with a length');
+ok($reader->wait_data('with a length'), 'so does one with Content-Length');
 
-# HEAD and refusals.
+# HEAD, and requests that are rejected.
 my $head = $one->request('/s', method => 'HEAD');
-ok($head->wait_end, 'HEAD is answered and ended');
-is($head->{status}, 200, 'with 200');
-is($head->{body}, '', 'and no body');
+ok($head->wait_end, 'a HEAD request receives a complete response');
+is($head->{status}, 200, 'its status is 200');
+is($head->{body}, '', 'it has no body');
 my $wrong = $one->request('/s', method => 'DELETE');
 $wrong->wait_end;
-is($wrong->{status}, 405, 'other methods are refused');
+is($wrong->{status}, 405, 'other methods are rejected');
 my $large = $one->request('/publish', pieces => [('y' x 10_000) x 8]);
 $large->wait_end;
-is($large->{status}, 413, 'a body that is too large is refused');
+is($large->{status}, 413, 'a body that is too large is rejected');
 my $announced = $one->request('/publish', headers => ['content-length' => 80_000], pieces => ['y' x 100], unfinished => 1);
 $announced->wait_end;
-is($announced->{status}, 413, 'before it comes, where its length says so');
+is($announced->{status}, 413, 'before it arrives, if Content-Length announces it');
 $stage->publish('news', 'still here');
-ok($reader->wait_data('still here'), 'and the other streams of the connection go on');
+ok($reader->wait_data('still here'), 'the other streams of the connection continue');
 
-# Many streams on one connection, beside another one.
+# Many streams on one connection, while another connection is open.
 my $two  = $h3->connect($port);
 my @many = map { $two->request('/s') } 1 .. 50;
 ok(wait_for(sub { !grep { !@{ $_->{events} } } @many }), '50 streams share one connection');
 my @shared = map { "shared $_ " . 'y' x 3000 } 1 .. 60;
 $stage->publish('news', @shared);
-ok((!grep { !$_->wait_data($shared[-1], 20) } @many), 'all get the last event');
-is(scalar(grep { join('|', $_->data) ne join('|', @shared) } @many), 0, 'and each all of them, in order');
+ok((!grep { !$_->wait_data($shared[-1], 20) } @many), 'all receive the last event');
+is(scalar(grep { join('|', $_->data) ne join('|', @shared) } @many), 0, 'each receives all events in order');
 $two->close;
-ok(wait_for(sub { $stage->subscribers('news') == 1 }), 'when the connection closes, all its streams go');
+ok(wait_for(sub { $stage->subscribers('news') == 1 }), 'when the connection is closed, all its streams end');
 
-# Ends that the server brings about.
+# Streams that the server ends.
 my $aged = $one->request('/age');
 ok($aged->wait_end, 'sse_max_age ends a stream');
-ok($aged->{ended}, 'properly');
-like($aged->{body}, qr/^retry: \d+\n[^\n]*\n?\n?\z/m, 'with a retry before');
+ok($aged->{ended}, 'with a complete response');
+like($aged->{body}, qr/^retry: \d+\n[^\n]*\n?\n?\z/m, 'after a retry');
 my $deleted = $one->request('/deleted');
 $deleted->wait_open;
 $stage->publish('deleted', 'soon gone');
 $deleted->wait_data('soon gone');
 request(port => $stage->port, method => 'DELETE', path => '/admin?channel=deleted');
 ok($deleted->wait_end, 'DELETE of a channel ends its streams');
-ok($deleted->{ended}, 'properly');
+ok($deleted->{ended}, 'with a complete response');
 
-# Clients that take nothing.
+# Clients that read nothing.
 my $narrow = $h3->connect($port, window => 20_000);
 my $stuck  = $narrow->request('/stuck');
 my $idle   = $narrow->request('/idle');
@@ -144,19 +144,19 @@ $_->wait_open for $stuck, $idle;
 $narrow->pause;
 $stage->publish('stuck', map { "$_ " . 'z' x 5000 } 1 .. 60);
 ok(wait_for(sub { $stage->subscribers('stuck') == 0 }), 'send_timeout ends a stream whose client does not open its window');
-ok(wait_for(sub { ends('/stuck') }), 'and it is logged');
-is(ends('/stuck'), 'timeout', 'as timed out');
-is($stage->subscribers('idle'), 1, 'a stream on which nothing happens stays');
+ok(wait_for(sub { ends('/stuck') }), 'it is logged');
+is(ends('/stuck'), 'timeout', 'with end=timeout');
+is($stage->subscribers('idle'), 1, 'a stream on which nothing is sent stays open');
 $narrow->resume;
 $stage->publish('idle', 'awake');
-ok($idle->wait_data('awake'), 'and gets its events');
+ok($idle->wait_data('awake'), 'and receives its events later');
 
 my $lost   = $h3->connect($nginx->port('hasty'));
 my $vanish = $lost->request('/vanish');
 $vanish->wait_open;
 $lost->vanish;
-ok(wait_for(sub { ends('/vanish') }, 20), 'a quiet stream whose client vanishes ends when the connection does');
-is(ends('/vanish'), 'client', 'by the client');
+ok(wait_for(sub { ends('/vanish') }, 20), 'an idle stream whose client vanishes ends with the connection');
+is(ends('/vanish'), 'client', 'with end=client');
 
 # A drain. nginx leaves its QUIC sockets open in old workers, so that new ones read some of the packets of
 # old connections. An old worker whose client's packets are lost that way waits for the idle timeout, or for
@@ -166,17 +166,17 @@ my @connections = map { $h3->connect($port) } 1 .. 4;
 my @drained     = map { $_->request('/s'), $_->request('/idle') } @connections;
 ok(wait_for(sub { !grep { !@{ $_->{events} } } @drained }), 'streams of several connections open');
 $nginx->reload;
-ok(wait_for(sub { !grep { !$_->is_over } @drained }, 20), 'on a reload every response ends');
-is(scalar(grep { !$_->{ended} } @drained), 0, 'properly');
-is_deeply([grep { !/\nretry: \d+\n:?\n*\z/ } map { $_->{body} } @drained], [], 'with whole last bytes');
-is(scalar(grep { $_->{parser}{retry} <= 1000 } @drained), scalar @drained, 'a short retry');
-ok($nginx->wait_old_workers_gone(20), 'and the old workers go');
+ok(wait_for(sub { !grep { !$_->is_over } @drained }, 20), 'on a reload every response is ended');
+is(scalar(grep { !$_->{ended} } @drained), 0, 'completely');
+is_deeply([grep { !/\nretry: \d+\n:?\n*\z/ } map { $_->{body} } @drained], [], 'with complete last lines');
+is(scalar(grep { $_->{parser}{retry} <= 1000 } @drained), scalar @drained, 'after a short retry');
+ok($nginx->wait_old_workers_gone(20), 'the old workers exit');
 
 my $after = $h3->connect($port);
 my $new   = $after->request('/s');
-ok($new->wait_open, 'new workers serve new connections');
+ok($new->wait_open, 'new workers accept connections');
 $stage->publish('news', 'after the reload');
-ok($new->wait_data('after the reload'), 'with events');
+ok($new->wait_data('after the reload'), 'and deliver events');
 
 close_all($after);
 $stage->ends_cleanly;
@@ -190,7 +190,7 @@ sub close_all (@open) {
     return;
 }
 
-# Why the last stream of a location ended, as the log says; nothing while none did.
+# The end reason of the last stream of a location in the access log; undef if none has ended.
 sub ends ($path) {
     my @lines = SSE::Cluster::slurp($nginx->dir . '/ends.log') =~ m{^\Q$path\E HTTP/3.0 \d+ (\S+)$}mg;
     return $lines[-1];

@@ -58,8 +58,7 @@ ok(wait_for(sub { ($stage->status('durable')->{redis} // '') eq 'up' }), 'the hu
 my $first   = $stage->stream('/full');
 my $durable = $stage->stream('/durable/s');
 
-# [path, status, what the body is like, options] => name: [path, status, pattern of the body, options] =>
-# [path, status, what the body is like, options]
+# name => [path, status, pattern of the body, options]
 my @accept = (headers => [accept => 'text/event-stream']);
 my %asked  = (
     'a static file'          => ['/small', 200, qr/\Aa small file\n\z/],
@@ -67,7 +66,7 @@ my %asked  = (
     'the status page'                 => ['/status?format=html', 200, qr{</html>\s*\z}],
     'a list of channels'       => ['/admin', 200, qr/\A\{"channels".*\}\z/s],
     'HEAD'                     => ['/s', 200, qr/\A\z/, method => 'HEAD'],
-    'a stream that is refused' => ['/wrong', 400, qr/\S/],
+    'a stream that is rejected' => ['/wrong', 400, qr/\S/],
     'a method that is not allowed'     => ['/s', 405, qr/\S/, method => 'DELETE'],
     'a publish by GET'         => ['/publish', 405, qr/\A\{"error":.*\}\z/],
     'a method that sse_admin does not have'   => ['/admin', 405, qr/\A\{"error":.*\}\z/, method => 'PUT'],

@@ -37,8 +37,7 @@ my $stage = SSE::Stage->new(
     files   => $tls ? certificate() : {},
 );
 
-# [listener, location, curl's options] => name: [listener, location, options of curl] => [listener,
-# location, curl's options]
+# name => [listener, location, options of curl]
 my %kinds = (
     'plain'    => ['', 's'],
     'lean'     => ['', 'lean'],

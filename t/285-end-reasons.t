@@ -45,9 +45,7 @@ EOF_HTTP
 );
 my $nginx = $stage->cluster;
 
-# how its client comes; gives the clients of so many streams, and what they come through. => name: opens
-# streams and returns the relay, the number of streams, and their clients. => how its client comes; gives
-# the clients of so many streams, and what they come through.
+# name => a function that opens streams and returns the relay, the number of streams, and their clients.
 my %ways = (
     'HTTP/1.0'      => sub ($port) { plain($port || 'main', '/s',    http => '1.0') },
     'HTTP/1.1'      => sub ($port) { plain($port || 'main', '/s') },

@@ -42,8 +42,7 @@ EOF_HTTP
 );
 my $nginx = $stage->cluster;
 
-# [listener, location, curl's options] => name: [listener, location, options of curl] => [listener,
-# location, curl's options]
+# name => [listener, location, options of curl]
 my %kinds = map {
     my $way = $_;
     (

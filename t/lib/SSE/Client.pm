@@ -12,7 +12,7 @@ use SSE::Loop qw(watch unwatch want_write want_read after wait_for);
 use SSE::Parser;
 
 # port            where nginx listens
-# path            what to GET
+# path            the path of the stream
 # method, http    GET and 1.1 by default
 # headers         list of names and values sent with every request
 # last_event_id   an id to start with
@@ -20,8 +20,8 @@ use SSE::Parser;
 # reconnect_within  upper limit of the time before reconnecting, in seconds
 # next_port       called before reconnecting, returns the port to connect to
 # receive_buffer  SO_RCVBUF, set before connecting
-# keep_wire       keep all bytes as they came in {wire}
-# on_event        called with each event; without it they are kept in {events}
+# keep_wire       keep all received bytes in {wire}
+# on_event        called with each event; by default, events are kept in {events}
 sub new ($class, %options) {
     my $self = bless {
         host    => '127.0.0.1',

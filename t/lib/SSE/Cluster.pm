@@ -18,7 +18,7 @@ my @running;
 # workers  number of worker processes
 # master   0 for an nginx that is a single process, without a master
 # main, events, http, server  configuration put into that context; %%PORT%%, %%PORT_name%% and %%DIR%%
-#          are replaced, every name by a free port of its own
+#          are replaced, each name by a different free port
 # files    { name => content } written below %%DIR%%
 sub new ($class, %options) {
     my $dir = File::Temp->newdir('sse-t-XXXXXXXX', TMPDIR => 1);
@@ -198,7 +198,7 @@ sub descriptors ($self, $pid) {
 
 sub error_log  ($self) { return slurp($self->dir . '/error.log') }
 # The lines of the error log that match, once there are at least `count` of them or time is up. A process
-# other than the one that answered a request, or the Redis thread, may write its line a little later.
+# other than the one that has responded, or the Redis thread, may write its line a little later.
 sub wait_lines ($self, $pattern, $count = 1) {
     my @lines;
     wait_for(sub { (@lines = grep { /$pattern/ } split /\n/, $self->error_log) >= $count });

@@ -1,18 +1,19 @@
 package SSE::DeclarativeTests;
 
-# Declarative tests. Behind __DATA__ a file has blocks, each with a nginx of its own:
+# Declarative tests. After __DATA__ a file has blocks; each runs in its own nginx:
 #
 #     === TEST 1: its title
-#     --- config              what stands in the server block; http_config: in the http block
-#     --- request             METHOD PATH [VERSION], and from the second line on the body
-#     --- error_code: 201     200 without it
+#     --- config              the contents of the server block; http_config: of the http block
+#     --- request             METHOD PATH [VERSION], and the body from the second line on
+#     --- error_code: 201     the default is 200
 #     --- response_body_like eval
 #     qr/"id"/
 #
-# `eval` takes the section's text as Perl, in package main. With several requests, request, more_headers,
-# error_code, response_body and response_body_like are lists. Requests have a connection each, and are
-# pipelined_requests or raw_request instead. With `abort` the answer does not end: it is taken to be whole when
-# nothing has come for a while. With `refused` nginx must not start, and say that.
+# With `eval`, the text of the section is Perl code, in package main. For several requests, request,
+# more_headers, error_code, response_body, and response_body_like are lists. Each request has its own
+# connection, except in pipelined_requests and raw_request. With `abort`, the response does not end, and is
+# considered complete when nothing has arrived for a while. With `refused`, nginx must not start, and must log
+# that message.
 
 use v5.36;
 use Exporter qw(import);
@@ -145,7 +146,7 @@ sub bytes ($request, $headers, $kept) {
     return join("\r\n", @lines) . "\r\n\r\n" . ($body // '');
 }
 
-# Whether a response that does not end is complete, by the expected body of that number.
+# Whether a response that does not end is complete, according to the expected body with this number.
 sub ends ($block, $number) {
     return undef if !defined $block->abort;
     return sub ($bytes) {
@@ -213,7 +214,7 @@ sub check_header ($answer, $line, $is_pattern) {
     return $is_pattern ? like($got, qr/\A$wanted\z/, $name) : is($got, $wanted, $name);
 }
 
-# The value for the request of that number: one for all requests, or a list.
+# The value for the request with this number: one for all requests, or a list.
 sub nth ($value, $number) { return ref $value eq 'ARRAY' ? $value->[$number] : $value }
 
 sub list ($value) { return ref $value eq 'ARRAY' ? @$value : defined $value ? $value : () }

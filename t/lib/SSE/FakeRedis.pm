@@ -8,9 +8,9 @@ use IO::Socket::INET;
 use Socket qw(SOMAXCONN);
 use SSE::Loop qw(watch unwatch want_write);
 
-# answer  the bytes that each connection is sent once it has asked something
-# again   they are sent again and again
-# close   the connection is closed behind them
+# answer  the bytes that are sent on each connection after its first request
+# again   send them again and again
+# close   close the connection after them
 sub start ($class, %options) {
     my $listener = IO::Socket::INET->new(Listen => SOMAXCONN, LocalAddr => '127.0.0.1', Proto => 'tcp', Blocking => 0)
         or die "listen: $!";

@@ -1,7 +1,7 @@
 package SSE::FaultProxy;
 
 # A bad network between nginx and Redis: a relay in a separate process, with faults that the test controls.
-# It exits with the test, however that ends.
+# It exits with the test, however the test ends.
 
 use v5.36;
 use File::Basename qw(dirname);
@@ -92,8 +92,7 @@ sub listener ($port) {
     return $socket;
 }
 
-# [[due, bytes] ...], size, at_end }. => A connection has two sides: { socket, other, waiting => [[due,
-# bytes] ...], size, at_end }. => [[due, bytes] ...], size, at_end }.
+# A connection has two sides: { socket, other, waiting => [[due, bytes] ...], size, at_end }.
 sub run ($self) {
     while (1) {
         my ($reads, $writes) = ('', '');

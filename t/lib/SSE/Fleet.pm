@@ -11,13 +11,16 @@ use SSE::EventIds qw(by_id);
 use SSE::Loop qw(wait_for);
 use SSE::Publisher;
 
-# cluster      the nginx; or clusters, several of one hub: clients and publishers are spread over them
-# clients      so many on /stream; or groups: [{ path, count, channels => [...] }], without channels of all
-# quiet        clients of a channel on which nothing happens until the end
-# movers       every so manieth client comes back to the next nginx each time; 0 for none
-# publishers, rate (events a second of all together), targets: the paths that they publish to in turn
-# survivors    a sub that gives the ids of all events that Redis still has in the end, when a master may
-#              have lost accepted ones: those are chance, some clients have them, others not
+# cluster      the nginx; or clusters: several with the same hub, among which clients and publishers are spread
+# clients      the number of clients of /stream; or groups: [{ path, count, channels => [...] }], where a group
+#              without channels receives all of them
+# quiet        the number of clients of a channel on which nothing is published until the end
+# movers       every how many clients one reconnects to the next nginx each time; 0 for none
+# publishers   their number
+# rate         events per second, of all publishers together
+# targets      the paths that they publish to in turn
+# survivors    returns the ids of all events that Redis has at the end, if a master may have lost accepted
+#              events: clients may have received those or not
 #
 # nginx must have the locations of $LOCATIONS that are used.
 our $LOCATIONS = <<'EOF_LOCATIONS';

@@ -13,7 +13,7 @@ use SSE::Loop qw(watch unwatch want_write wait_for);
 our @EXPORT_OK = qw(request);
 
 # request(port => 1, method => 'POST', path => '/p', headers => [...], body => '...', timeout => 10)
-# gives { status, header => { lower case name => [values] }, body, json }, or undef when none came.
+# returns { status, header => { lower-case name => [values] }, body, json }, or undef without a response.
 sub request (%options) {
     my $answer;
     my $done       = 0;

@@ -54,7 +54,7 @@ sub through_openssl ($port) {
     return ($socket, $pid);
 }
 
-# Asks, and gives the response, which fills while the test's loop runs:
+# Sends a request and returns the response, which is filled in while the event loop of the test runs:
 # { id, status, body, ended, reset, events }. Options: method, headers, body.
 sub request ($self, $path, %options) {
     my $id     = $self->{next};

@@ -1,6 +1,6 @@
 package SSE::HTTP3;
 
-# Connections of HTTP/3 and the requests on them, by a Python process with aioquic (http3-client.py).
+# HTTP/3 connections and requests, made by a Python process with aioquic (http3-client.py).
 
 use v5.36;
 use Errno qw(EAGAIN);
@@ -15,14 +15,14 @@ use SSE::Parser;
 
 my $here = File::Spec->rel2abs(dirname(__FILE__));
 
-# The Python that has aioquic: the one of scripts/test, or that of the machine; undef without one.
+# A Python that has aioquic: the one that scripts/test has installed, or the system's; undef if there is none.
 sub python {
     state $found = (grep { defined && system("'$_' -c 'import aioquic.h3.connection' 2>/dev/null") == 0 }
         $ENV{SSE_HTTP3_PYTHON}, "$here/../../../target/aioquic/bin/python3", 'python3')[0];
     return $found;
 }
 
-# The process; it makes connections with `connect`.
+# Starts the process; `connect` opens a connection.
 sub new ($class) {
     my $pid = open2(my $output, my $input, python(), "$here/../http3-client.py");
     $output->blocking(0);
@@ -33,8 +33,8 @@ sub new ($class) {
     return $self;
 }
 
-# An open connection. Options: window (bytes of a stream, and of all, before the client must open it),
-# idle_timeout (seconds).
+# Opens a connection. Options: window (the initial flow-control window of the connection and of each stream, in
+# bytes), idle_timeout (seconds).
 sub connect ($self, $port, %options) {
     my $connection = bless { number => scalar @{ $self->{connections} }, process => $self }, 'SSE::HTTP3::Connection';
     push @{ $self->{connections} }, $connection;
@@ -74,7 +74,7 @@ sub take ($self, $report) {
     return;
 }
 
-# All connections go without a word.
+# Drops all connections without closing them.
 sub drop ($self) {
     return if !$self->{socket};
     unwatch($self->{fd});
@@ -98,9 +98,9 @@ sub tell ($self, $what, %more) {
     return;
 }
 
-# Asks, and gives the response, which fills while the test's loop runs:
+# Sends a request and returns the response, which is filled in while the event loop of the test runs:
 # { status, headers, body, events, ended, reset }. Options: method, headers (a list), pieces (of the body,
-# one frame each), unfinished (the body goes on).
+# one frame each), unfinished (the body does not end).
 sub request ($self, $path, %options) {
     my $requests = $self->{process}{requests};
     my $method   = $options{method} // ($options{pieces} ? 'POST' : 'GET');

@@ -1,7 +1,7 @@
 package SSE::Loop;
 
-# The one event loop of a test process. Clients, publishers and plain requests are watched here, and
-# whoever waits for something waits here, so that every stream is read while a test waits.
+# The event loop of a test process. It watches clients, publishers, and plain requests. Tests wait only in this
+# loop, so that every stream is read meanwhile.
 #
 # A watched object has fileno(), on_readable() and on_writable(). Times are in seconds.
 
@@ -60,8 +60,8 @@ sub serve_for ($duration) {
 # several times slower than an idle one.
 my $PATIENCE = 4;
 
-# True as soon as the condition holds, false when it does not within the timeout of a quiet machine. The
-# condition may be expensive: it is asked every few milliseconds, not after every read.
+# Returns true as soon as the condition holds, and false if it does not within the timeout. The condition may
+# be expensive: it is checked every few milliseconds, not after every read.
 sub wait_for ($condition, $timeout = 10) {
     my $end = time() + $PATIENCE * $timeout;
     while (!$condition->()) {

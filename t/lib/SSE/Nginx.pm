@@ -14,7 +14,7 @@ our @EXPORT_OK = qw(binary module load_module has_module dynamic_modules version
 
 sub binary { return $ENV{SSE_NGINX_BINARY} // '/usr/sbin/nginx' }
 
-# The file of the module; with SSE_MODULE=static, for an nginx that was built with it, nginx's own.
+# The file of the module; with SSE_MODULE=static, the nginx binary that the module is linked into.
 sub module {
     return binary() if ($ENV{SSE_MODULE} // '') eq 'static';
     my $root = File::Spec->rel2abs(dirname(__FILE__) . '/../../..');

@@ -1,7 +1,7 @@
 package SSE::Parser;
 
-# The client side of the protocol: the HTML standard's interpretation of an event stream (9.2.6), strictly
-# implemented, so that tests see what a browser would.
+# The client side of the protocol: a strict implementation of how the HTML standard interprets an event stream
+# (9.2.6), so that tests see what a browser would.
 
 use v5.36;
 

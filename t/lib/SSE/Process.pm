@@ -1,6 +1,6 @@
 package SSE::Process;
 
-# A server that a test starts: a program in the foreground that exits with the test, however that ends.
+# A server that a test starts: a program in the foreground that exits with the test, however the test ends.
 
 use v5.36;
 use POSIX qw(WNOHANG);

@@ -25,8 +25,7 @@ sub new ($class, %options) {
     }, $class;
 }
 
-# ..., headers => [...]). => Queues one event: put('data', path => ..., headers => [...]). => ..., headers
-# => [...]).
+# Queues one event: put('data', path => ..., headers => [...]).
 sub put ($self, $data, %more) {
     my $key = "$self->{name}-" . ++$self->{sent};
     push @{ $self->{queue} }, { data => $data, key => $key, %more };

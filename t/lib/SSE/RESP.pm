@@ -14,8 +14,8 @@ use SSE::Loop qw(watch unwatch want_write after wait_for);
 my %pushed = map { $_ => 1 } qw(message pmessage subscribe unsubscribe psubscribe punsubscribe);
 
 # port or unix     where Redis listens
-# user, password   who connects
-# on_message       called with channel and data (with psubscribe: of pmessages too)
+# user, password   credentials
+# on_message       called with the channel and data of each message (also for pmessages after PSUBSCRIBE)
 sub new ($class, %options) {
     my $self = bless { %options, waiting => [], sending => '', buffer => '', subscribed => 0 }, $class;
     my $socket = $self->{unix} ? IO::Socket::UNIX->new(Peer => $self->{unix}, Blocking => 0) : tcp($self->{port});
@@ -70,8 +70,8 @@ sub subscribe ($self, @channels) {
     return wait_for(sub { $self->{subscribed} >= $want || !$self->{socket} }) && $self->{socket};
 }
 
-# Commands $make->(1), $make->(2) …, so many a second, until stop() or the connection's end. What Redis
-# has answered is {answered}.
+# Sends the commands $make->(1), $make->(2) … at this rate per second, until stop() is called or the connection
+# ends. {answered} counts the replies.
 sub stream ($self, $rate, $make) {
     my ($next, $tick) = (time(), undef);
     @$self{qw(streaming sent answered)} = (1, 0, 0);

@@ -12,13 +12,13 @@ use SSE::Loop qw(wait_for);
 use SSE::Process;
 use SSE::RESP;
 
-# appendonly    what was answered survives a kill
-# password      of the default user
+# appendonly    acknowledged writes survive a kill
+# password      the default user's
 # users         [ lines of `user` ] for the ACL
-# tls           a TLS port as well, with a certificate for 127.0.0.1 by a CA of its own: ca()
-# unix          a socket as well: socket_path()
+# tls           also listen on a TLS port, with a certificate for 127.0.0.1 of the test's own CA: ca()
+# unix          also listen on a Unix socket: socket_path()
 # notify        keyspace events, such as 'Kt'
-# config        further lines
+# config        more lines of configuration
 # mode          'sentinel' for a Sentinel
 sub new ($class, %options) {
     my $dir = File::Temp->newdir('sse-redis-XXXXXXXX', TMPDIR => 1);
@@ -146,8 +146,7 @@ sub ask ($self, @words) {
     return ref $answer eq 'SSE::RESP::Error' ? '' : $answer;
 }
 
-# value }, empty when there is no answer. => INFO as { name => value }, empty without a reply. => value },
-# empty when there is no answer.
+# INFO as { name => value }; empty without a reply.
 sub info ($self, @section) { return { $self->ask('INFO', @section) =~ /^(\w+):([^\r\n]*)/mg } }
 
 # Connections, as [{ id, addr, name, sub, psub, cmd … }]; 'pubsub' or 'normal' only.

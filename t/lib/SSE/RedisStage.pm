@@ -12,7 +12,8 @@ use SSE::Loop qw(wait_for);
 
 # redis     the URL
 # hub       more lines for the hub's block
-# others as for SSE::Stage. /on/A,B streams channels A and B, /like/A* what matches, /status is the status.
+# The other options are those of SSE::Stage. /on/A,B streams channels A and B, /like/A* the channels that match,
+# and /status has the status.
 sub new ($class, %options) {
     my $hub = "sse_hub default { redis $options{redis}; " . ($options{hub} // "") . " }";
     my $at_start = delete $options{away} ? 0 : 1;

@@ -10,7 +10,7 @@ use Errno qw(EAGAIN);
 use SSE::Loop qw(watch unwatch want_read after);
 
 # port           where nginx listens
-# break_after    bytes from nginx after which the cable breaks with a reset on both sides
+# break_after    number of bytes from nginx after which both sides are reset
 # receive_buffer SO_RCVBUF towards nginx
 sub new ($class, %options) {
     my $listener = IO::Socket::INET->new(Listen => 1, LocalAddr => '127.0.0.1', Proto => 'tcp') or die "listen: $!";

@@ -65,8 +65,8 @@ sub stream ($self, $path, %options) {
     return $client;
 }
 
-# The data that the stream has received, preceded by types other than "message", up to an event that is
-# published now, which is left out.
+# The data that the stream has received, preceded by types other than "message", up to and without an event
+# that is published now.
 sub seen ($self, $client, $channel) {
     my $fence = 'fence ' . ++$self->{fences};
     $self->publish($channel, $fence);
@@ -75,7 +75,7 @@ sub seen ($self, $client, $channel) {
         @{ $client->{events} };
 }
 
-# What a stream receives that is opened for this and then closed, as seen() returns it.
+# Opens a stream, closes it, and returns what it has received, as seen() does.
 sub replayed ($self, $path, $channel, %options) {
     my $client = $self->stream($path, %options);
     my @seen   = $self->seen($client, $channel);
