@@ -1,5 +1,5 @@
-# docs/ documents every directive, variable, and status figure of the module and no others, every directive
-# is used in t/, files of t/ have unique numbers, and links lead to existing targets.
+# docs/ documents every directive and parameter, variable, and status figure of the module, and no others. Every
+# directive is used in t/, files of t/ have unique numbers, and links lead to existing targets.
 
 use v5.36;
 use FindBin;
@@ -30,12 +30,26 @@ for my $name (sort keys %directives) {
     like($tests, qr/\b$name\b/, "$name: it is used in t/");
 }
 
+# Parameters: every word that the function of a directive compares an argument with.
+my %functions = map { /\bfn (\w+)(.*?\n\}|.*?\n    \})\n/sg } map { slurp($_) } grep { !/\/(?:hub|redis)\.rs\z/ } glob "$root/src/conf/*.rs";
+for my $name (grep { $_ ne 'sse_hub' } sort keys %directives) {
+    my ($function) = $table =~ /c"$name",[^)]*::(\w+),?\s*\)/;
+    ok(exists $functions{ $function // '' }, "$name: its function can be read");
+    my @words  = words($function);
+    my $syntax = join ' ', ($sections{$name} // '') =~ /^ {4}(?:Syntax:)? +($name .*)$/mg;
+    is(join(' ', grep { $syntax !~ /(?<![\w=])\Q$_\E(?!\w=)/ } @words), '', "$name: its syntax has all parameters (@words)");
+}
+
 # Directives of the sse_hub block.
 my %inner = map { $_ => 1 } slurp("$root/src/conf/hub.rs") =~ /^\s+b"(\w+)" => (?:once\(|self\.redis\.)/mg;
 cmp_ok(scalar keys %inner, '>=', 4, 'the directives of a hub can be read');
 my %hub_section = map { $_ => 1 } ($sections{sse_hub} // '') =~ /^    (\w+) .*;/mg;
 delete @hub_section{qw(sse_hub)};
 is(join(' ', sort keys %hub_section), join(' ', sort keys %inner), 'the section of sse_hub documents exactly its directives');
+my $hub_syntax = join ' ', ($sections{sse_hub} // '') =~ /^ {4}(\w+ .*;)/mg;
+for my $word (map { slurp("$root/src/conf/$_.rs") =~ /\bb"([a-z]\w+)" =>|\[b"([a-z]\w+)"\] =>/g } qw(hub redis)) {
+    like($hub_syntax, qr/\b$word\b/, "sse_hub: its syntax has $word") if defined $word;
+}
 for my $name (sort keys %inner) {
     like($sections{sse_hub}, qr/^    \Q$name\E .*;\s+Default: (?:$name .+;|—)$/m, "$name: its default is documented");
     like($tests, qr/\b$name\b/, "$name: it is used in t/");
@@ -55,26 +69,31 @@ my $figures = slurp("$root/src/metrics/table.rs") =~ s/\n#\[cfg\(test\)\].*//sr;
 my %figures = $figures =~ /^ {8}key: "(\w+)",\n {8}name: "(\w+)",/mg;
 cmp_ok(scalar keys %figures, '>=', 26, 'the table of figures can be read');
 my ($status) = slurp("$root/docs/operations.md") =~ /^## Status\n(.*?)(?=^## |\z)/ms;
-my %rows;
+my (%rows, %meanings);
 for my $row (grep { /nginx_sse_/ } $status =~ /^\| (`.*)$/mg) {
-    my ($keys, $names) = split / \| /, $row;
+    my ($keys, $names, $meaning) = split / \| /, $row;
     my @keys  = $keys  =~ /`(\w+)`/g;
     my @names = $names =~ /`(nginx_sse_\w+)`/g;
     is(scalar @names, scalar @keys, "status: @keys: a Prometheus name for each key");
-    @rows{@keys} = @names;
+    @rows{@keys}     = @names;
+    @meanings{@keys} = ($meaning) x @keys;
 }
 is_deeply(\%rows, \%figures, 'status: exactly the existing figures are documented, with both names');
 like($status, qr/`$_`/, "status: the metric $_ is documented") for slurp("$root/src/metrics/prometheus.rs") =~ /"(nginx_sse_\w+)"/g;
 like($status, qr/`(?:\{")?$_/, "status: the member $_ is documented") for qw(version time_ms);
-for my $reasons ($figures =~ /Reasons\(&\[(.*?)\]\)/sg) {
-    for my $reason ($reasons =~ /\("(\w+)", Counter::/g) {
-        like($status, qr/`$reason`/, "status: the reason $reason is documented");
-    }
+my %values = $figures =~ /^ {8}key: "(\w+)",(?:(?!^ {8}key).)*?Reasons\(&\[(.*?)\]\)/msg;
+cmp_ok(scalar keys %values, '>=', 3, 'the reasons can be read');
+$_ = [/\("(\w+)", Counter::/g] for values %values;
+$values{redis}    = [slurp("$root/src/hub/replication/lease.rs") =~ /RedisState::\w+ => "(\w+)"/g];
+$values{delivery} = [slurp("$root/src/metrics/json.rs") =~ /Time \{.*?json!\(\{ "(\w+)": .*?, "(\w+)":/s];
+for my $key (sort keys %values) {
+    cmp_ok(scalar $values{$key}->@*, '>=', 2, "status: the values of $key can be read");
+    like($meanings{$key}, qr/`(?:\{")?$_`|"$_":/, "status: the value $_ of $key is documented") for $values{$key}->@*;
 }
 
 # README.md is short and names every directive and variable.
 my $readme = slurp("$root/README.md");
-cmp_ok(scalar(my @lines = split /\n/, $readme), '<=', 220, 'README.md has at most 220 lines');
+cmp_ok(scalar(my @lines = split /\n/, $readme), '<=', 170, 'README.md has at most 170 lines');
 like($readme, qr/^\| \[$_\]\(docs\/directives\.md#$_\) \|/m, "README.md links to $_") for sort keys %directives;
 like($readme, qr/`\$$_`/, "README.md names \$$_") for @variables;
 
@@ -115,6 +134,13 @@ for my $path ('README.md', 'CHANGELOG.md', 'CONTRIBUTING.md', 'SECURITY.md', glo
 }
 
 done_testing();
+
+# The words in the code of a function in src/conf and of those that it calls.
+sub words ($function, $seen = {}) {
+    return () if $seen->{$function}++;
+    my $body = $functions{$function} // '';
+    return ($body =~ /\bb"([a-z_]+=?)"/g, map { words($_, $seen) } grep { exists $functions{$_} } $body =~ /\b(\w+)\(/g);
+}
 
 # The anchors of a page's headings, as GitHub makes them.
 sub anchors ($text) {
