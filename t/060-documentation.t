@@ -16,7 +16,7 @@ my %directives = $table =~ /directive\(\s*c"(\w+)",\s*Place::(\w+)/g;
 cmp_ok(scalar keys %directives, '>=', 16, 'the table of directives can be read');
 
 # Directives in docs/directives.md: a heading for each, with syntax, default and context.
-my %sections  = $reference =~ /^## (\w+)\n\n(.*?)(?=^#|\z)/msg;
+my %sections  = $reference =~ /^## (\w+)\n\n(.*?)(?=^## |\z)/msg;
 my $variables = delete $sections{Variables} // '';
 is(join(' ', sort keys %sections), join(' ', sort keys %directives), 'the sections are exactly the directives');
 for my $name (sort keys %directives) {
@@ -43,15 +43,16 @@ for my $name (grep { $_ ne 'sse_hub' } sort keys %directives) {
 # Directives of the sse_hub block.
 my %inner = map { $_ => 1 } slurp("$root/src/conf/hub.rs") =~ /^\s+b"(\w+)" => (?:once\(|self\.redis\.)/mg;
 cmp_ok(scalar keys %inner, '>=', 4, 'the directives of a hub can be read');
-my %hub_section = map { $_ => 1 } ($sections{sse_hub} // '') =~ /^    (\w+) .*;/mg;
-delete @hub_section{qw(sse_hub)};
+my %hub_section = ($sections{sse_hub} // '') =~ /^### (\w+)\n\n(.*?)(?=^### |\z)/msg;
 is(join(' ', sort keys %hub_section), join(' ', sort keys %inner), 'the section of sse_hub documents exactly its directives');
-my $hub_syntax = join ' ', ($sections{sse_hub} // '') =~ /^ {4}(\w+ .*;)/mg;
+my $hub_syntax = join ' ', map { /^ {4}(?:Syntax:)? +(\w+ .*;)$/mg } values %hub_section;
 for my $word (map { slurp("$root/src/conf/$_.rs") =~ /\bb"([a-z]\w+)" =>|\[b"([a-z]\w+)"\] =>/g } qw(hub redis)) {
     like($hub_syntax, qr/\b$word\b/, "sse_hub: its syntax has $word") if defined $word;
 }
 for my $name (sort keys %inner) {
-    like($sections{sse_hub}, qr/^    \Q$name\E .*;\s+Default: (?:$name .+;|—)$/m, "$name: its default is documented");
+    like($hub_section{$name} // '', qr/^    Syntax: +\Q$name\E .+;$/m, "$name: its syntax is documented");
+    like($hub_section{$name} // '', qr/^    Default: +(?:$name .+;|—)$/m, "$name: its default is documented");
+    like($hub_section{$name} // '', qr/^    Context: +sse_hub$/m, "$name: its context is documented");
     like($tests, qr/\b$name\b/, "$name: it is used in t/");
 }
 
