@@ -11,11 +11,15 @@ use SSE::Redis;
 use SSE::RedisStage;
 
 my $docs = SSE::Cluster::slurp("$FindBin::Bin/../docs/redis.md");
-my ($commands)  = $docs =~ /needs these permissions:\n\n((?:    \+.*\n)+)/ or die 'no permissions of nginx in docs/redis.md';
-my ($publisher) = $docs =~ /ACL SETUSER publisher ([^`]*?)(?:\n\n|\z)/ or die 'no publisher in docs/redis.md';
+my ($commands)  = $docs =~ /ACL SETUSER nginx ([^`]*?)\n\n/              or die 'no user of nginx in docs/redis.md';
+my ($publisher) = $docs =~ /ACL SETUSER publisher ([^`]*?)(?:\n\n|\z)/    or die 'no publisher in docs/redis.md';
+my ($to_eval)   = $docs =~ /it needs `(\+eval [^`]*)` instead of `\+fcall`/ or die 'no permissions for the script in docs/redis.md';
 my %access      = map { $_ => access_of($_) } '`redis_source pubsub`', '`redis_source stream`';
-my $nginx       = 'on >secret resetchannels ' . join ' ', $commands =~ /(\+\S+)/g;
-$publisher =~ s/\s+/ /g;
+my $nginx       = 'on >secret resetchannels ' . join ' ', $commands =~ /(\+[\w|]+)/g;
+is_deeply([$commands =~ /'([~&][^']+)'/g], [split / /, $access{'`redis_source pubsub`'}], 'the command and the table name the same keys and channels');
+$publisher =~ s/[\s\\]+/ /g;
+$publisher =~ s/'//g;
+$publisher .= " $to_eval";
 $publisher =~ s/\{sse\}/{shop:}/;
 
 my $redis = SSE::Redis->start(users => [
