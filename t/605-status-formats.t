@@ -123,7 +123,7 @@ is($watchers[0]->header('content-type'), 'text/event-stream', 'a request for an 
 is($watchers[0]->header('vary'), 'Accept', 'the response varies by Accept');
 serve_for(3.6);
 my @counts = map { scalar $_->data } @watchers;
-is(scalar(grep { $_ < 2 || $_ > 4 } @counts), 0, "in 3.6 s the figures came about once a second (@counts)");
+is(scalar(grep { $_ < 2 || $_ > 4 } @counts), 0, "in 3.6 s the figures arrive about once a second (@counts)");
 my $seen = JSON::PP->new->decode(($watchers[0]->data)[-1]);
 is_deeply([sort keys %{ $seen->{hubs} }], [qw(default tiny)], 'with all hubs');
 is_deeply([sort keys %{ JSON::PP->new->decode(($watchers[-1]->data)[-1])->{hubs} }], ['default'], 'or with one hub');
