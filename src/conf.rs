@@ -24,47 +24,122 @@ pub use location::{
     AdminHandler, Location, PublishHandler, StatusHandler, StatusScope, StreamHandler,
 };
 
-use crate::nginx::directive::{Arguments, Directive, Place};
+use crate::nginx::directive::{Arguments, Directive, DirectiveContext};
 
 pub static DIRECTIVES: [Directive; 19] = [
-    directive(c"sse_hub", Place::HttpBlock, Arguments::One, hub::block),
-    directive(c"sse_stream", Place::Location, Arguments::OneOrMore, handler_directives::stream),
-    directive(c"sse_publish", Place::Location, Arguments::OneOrMore, handler_directives::publish),
-    directive(c"sse_status", Place::Location, Arguments::Any, handler_directives::status),
-    directive(c"sse_admin", Place::Location, Arguments::Any, handler_directives::admin),
-    directive(c"sse_replay", Place::Anywhere, Arguments::One, setting_directives::replay),
+    directive(c"sse_hub", DirectiveContext::HttpBlock, Arguments::One, hub::block),
+    directive(
+        c"sse_stream",
+        DirectiveContext::Location,
+        Arguments::OneOrMore,
+        handler_directives::stream,
+    ),
+    directive(
+        c"sse_publish",
+        DirectiveContext::Location,
+        Arguments::OneOrMore,
+        handler_directives::publish,
+    ),
+    directive(
+        c"sse_status",
+        DirectiveContext::Location,
+        Arguments::Any,
+        handler_directives::status,
+    ),
+    directive(c"sse_admin", DirectiveContext::Location, Arguments::Any, handler_directives::admin),
+    directive(
+        c"sse_replay",
+        DirectiveContext::HttpServerLocation,
+        Arguments::One,
+        setting_directives::replay,
+    ),
     directive(
         c"sse_last_event_id",
-        Place::Anywhere,
+        DirectiveContext::HttpServerLocation,
         Arguments::OneOrMore,
         setting_directives::last_event_id,
     ),
-    directive(c"sse_heartbeat", Place::Anywhere, Arguments::One, setting_directives::heartbeat),
-    directive(c"sse_retry", Place::Anywhere, Arguments::OneOrTwo, setting_directives::retry),
-    directive(c"sse_open_event", Place::Anywhere, Arguments::One, setting_directives::open_event),
-    directive(c"sse_gap_event", Place::Anywhere, Arguments::One, setting_directives::gap_event),
-    directive(c"sse_name_events", Place::Anywhere, Arguments::One, setting_directives::name_events),
-    directive(c"sse_slow_client", Place::Anywhere, Arguments::One, setting_directives::slow_client),
-    directive(c"sse_max_age", Place::Anywhere, Arguments::OneOrTwo, setting_directives::max_age),
-    directive(c"sse_drain", Place::Anywhere, Arguments::One, setting_directives::drain),
+    directive(
+        c"sse_heartbeat",
+        DirectiveContext::HttpServerLocation,
+        Arguments::One,
+        setting_directives::heartbeat,
+    ),
+    directive(
+        c"sse_retry",
+        DirectiveContext::HttpServerLocation,
+        Arguments::OneOrTwo,
+        setting_directives::retry,
+    ),
+    directive(
+        c"sse_open_event",
+        DirectiveContext::HttpServerLocation,
+        Arguments::One,
+        setting_directives::open_event,
+    ),
+    directive(
+        c"sse_gap_event",
+        DirectiveContext::HttpServerLocation,
+        Arguments::One,
+        setting_directives::gap_event,
+    ),
+    directive(
+        c"sse_name_events",
+        DirectiveContext::HttpServerLocation,
+        Arguments::One,
+        setting_directives::name_events,
+    ),
+    directive(
+        c"sse_slow_client",
+        DirectiveContext::HttpServerLocation,
+        Arguments::One,
+        setting_directives::slow_client,
+    ),
+    directive(
+        c"sse_max_age",
+        DirectiveContext::HttpServerLocation,
+        Arguments::OneOrTwo,
+        setting_directives::max_age,
+    ),
+    directive(
+        c"sse_drain",
+        DirectiveContext::HttpServerLocation,
+        Arguments::One,
+        setting_directives::drain,
+    ),
     directive(
         c"sse_max_subscribers",
-        Place::Anywhere,
+        DirectiveContext::HttpServerLocation,
         Arguments::One,
         setting_directives::max_subscribers,
     ),
-    directive(c"sse_cors", Place::Anywhere, Arguments::OneOrMore, setting_directives::cors),
-    directive(c"sse_direct", Place::Anywhere, Arguments::One, setting_directives::direct),
-    directive(c"sse_lean", Place::Anywhere, Arguments::One, setting_directives::lean),
+    directive(
+        c"sse_cors",
+        DirectiveContext::HttpServerLocation,
+        Arguments::OneOrMore,
+        setting_directives::cors,
+    ),
+    directive(
+        c"sse_direct",
+        DirectiveContext::HttpServerLocation,
+        Arguments::One,
+        setting_directives::direct,
+    ),
+    directive(
+        c"sse_lean",
+        DirectiveContext::HttpServerLocation,
+        Arguments::One,
+        setting_directives::lean,
+    ),
 ];
 
 const fn directive(
     name: &'static std::ffi::CStr,
-    place: Place,
+    context: DirectiveContext,
     arguments: Arguments,
     set: fn(
         &mut crate::nginx::conf_context::ConfContext<'_>,
     ) -> Result<(), crate::nginx::conf_error::ConfError>,
 ) -> Directive {
-    Directive { name, place, arguments, set }
+    Directive { name, context, arguments, set }
 }

@@ -13,7 +13,7 @@ use crate::conf::{HubConf, Main};
 use crate::hub::{Counter, Hub};
 use crate::metrics::HubFigures;
 use crate::nginx::event::{Event, ExitHold};
-use crate::nginx::eventfd::Watch;
+use crate::nginx::eventfd::EventfdWatch;
 use crate::nginx::log::{self, Level};
 use crate::nginx::output::{self, Client};
 use crate::nginx::top_level::TopLevel;
@@ -74,7 +74,7 @@ pub enum JobStatus {
 struct Waker {
     /// Its number among the wakers of all processes; `None` if none was free.
     number: Option<usize>,
-    _watch: Watch,
+    _watch: EventfdWatch,
 }
 
 impl Waker {
@@ -85,7 +85,7 @@ impl Waker {
             Ok((number, eventfd)) => (Some(number), eventfd),
             Err(_) => (None, eventfd()?),
         };
-        Ok(Waker { number, _watch: Watch::new(eventfd, on_wake, on_quit, 0)? })
+        Ok(Waker { number, _watch: EventfdWatch::new(eventfd, on_wake, on_quit, 0)? })
     }
 }
 
@@ -103,7 +103,8 @@ pub fn start(main: &Main) {
     #[cfg(feature = "trace-blocking")]
     crate::nginx::turns::watch();
     DRAIN.set(main.drain.get());
-    let wakers = main.hubs.iter().find_map(|conf| conf.place()).map(|place| place.wakers);
+    let wakers =
+        main.hubs.iter().find_map(|conf| conf.resources()).map(|resources| resources.wakers);
     match wakers.map(Waker::claim).transpose() {
         Ok(waker) => WAKER.set(waker),
         Err(error) => {
@@ -234,13 +235,13 @@ fn close_ended() {
 
 impl Serving {
     fn start(number: usize, conf: &HubConf) -> Result<Serving, String> {
-        let place = conf.place().ok_or("it has no zone")?;
-        let hub = Hub::attach(place.region.clone()).map_err(|error| error.to_string())?;
+        let resources = conf.resources().ok_or("it has no zone")?;
+        let hub = Hub::attach(resources.region.clone()).map_err(|error| error.to_string())?;
         let presence = match conf.presence {
             PresenceSetting::Off => Presence::default(),
             PresenceSetting::On => Presence::enabled(),
         };
-        let (wakers, waker) = (place.wakers, own_waker());
+        let (wakers, waker) = (resources.wakers, claimed_waker());
         let worker = Worker::new(hub, wakers, waker, presence, random::bits(), clock::now());
         let has_slot = worker.slot().is_some();
         let mut serving = Serving {
@@ -279,12 +280,12 @@ impl Serving {
 
     /// Tries again to claim a waker, if this process has none.
     fn claim_waker(&mut self) {
-        if own_waker().is_none() {
+        if claimed_waker().is_none() {
             if let Ok(waker @ Waker { number: Some(_), .. }) = Waker::claim(self.wakers) {
                 WAKER.set(Some(waker));
             }
         }
-        if let Some(waker) = own_waker() {
+        if let Some(waker) = claimed_waker() {
             self.worker.set_waker(waker);
         }
     }
@@ -299,7 +300,7 @@ impl Serving {
 }
 
 /// Returns the number of the waker that this process has claimed.
-fn own_waker() -> Option<usize> {
+fn claimed_waker() -> Option<usize> {
     WAKER.with_borrow(|waker| waker.as_ref().and_then(|waker| waker.number))
 }
 

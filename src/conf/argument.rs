@@ -24,7 +24,7 @@ pub fn size(text: &[u8]) -> Result<usize, ConfError> {
 pub fn one<'a>(name: &[u8], arguments: &[&'a [u8]]) -> Result<&'a [u8], ConfError> {
     match arguments {
         [argument] => Ok(argument),
-        _ => Err(ConfError::because(format_args!(
+        _ => Err(ConfError::message(format_args!(
             "invalid number of arguments in \"{}\" directive",
             String::from_utf8_lossy(name)
         ))),

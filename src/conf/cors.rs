@@ -26,9 +26,9 @@ impl Cors {
             origins => (origins, Credentials::Withheld),
         };
         match origins {
-            [] => return Err(ConfError::because("no origin in \"sse_cors\" directive")),
+            [] => return Err(ConfError::message("no origin in \"sse_cors\" directive")),
             [b"*"] if credentials == Credentials::Sent => {
-                return Err(ConfError::because("\"*\" cannot be used with \"credentials\""));
+                return Err(ConfError::message("\"*\" cannot be used with \"credentials\""));
             }
             [b"*"] => return Ok(Cors::Any),
             _ => {}
@@ -36,11 +36,11 @@ impl Cors {
         let mut listed: Vec<String> = Vec::with_capacity(origins.len());
         for text in origins {
             if *text == b"*" {
-                return Err(ConfError::because("\"*\" cannot be used with other origins"));
+                return Err(ConfError::message("\"*\" cannot be used with other origins"));
             }
             let origin = origin::parse(text).ok_or_else(|| ConfError::no_valid("origin", text))?;
             if listed.contains(&origin) {
-                return Err(ConfError::because(format_args!("duplicate origin \"{origin}\"")));
+                return Err(ConfError::message(format_args!("duplicate origin \"{origin}\"")));
             }
             listed.push(origin);
         }

@@ -38,7 +38,7 @@ pub fn stream(context: &mut ConfContext<'_>) -> Result<(), ConfError> {
         }
     }
     if channels.is_empty() {
-        return Err(ConfError::because("no channel in \"sse_stream\" directive"));
+        return Err(ConfError::message("no channel in \"sse_stream\" directive"));
     }
     let kind = kind.unwrap_or(NameKind::Names);
     for name in names {
@@ -87,7 +87,7 @@ pub fn publish(context: &mut ConfContext<'_>) -> Result<(), ConfError> {
         }
     }
     let channel =
-        name.ok_or_else(|| ConfError::because("no channel in \"sse_publish\" directive"))?;
+        name.ok_or_else(|| ConfError::message("no channel in \"sse_publish\" directive"))?;
     install(context, LocationHandler::Publish(PublishHandler { target, channel, event }))
 }
 
@@ -158,10 +158,10 @@ fn is_literal(text: &[u8]) -> bool {
 }
 
 fn bad(what: &str, name: &[u8], error: &impl std::fmt::Display) -> ConfError {
-    ConfError::because(format_args!("invalid {what} \"{}\": {error}", name.escape_ascii()))
+    ConfError::message(format_args!("invalid {what} \"{}\": {error}", name.escape_ascii()))
 }
 
 fn unknown(argument: &[u8]) -> ConfError {
     let shown = String::from_utf8_lossy(argument);
-    ConfError::because(format_args!("unknown parameter \"{shown}\""))
+    ConfError::message(format_args!("unknown parameter \"{shown}\""))
 }

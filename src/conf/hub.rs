@@ -45,7 +45,7 @@ pub struct HubConf {
     zone: usize,
     position: Option<Position>,
     /// Set in the master process when the zone exists, before any worker starts.
-    place: OnceCell<HubPlace>,
+    resources: OnceCell<HubResources>,
 }
 
 /// The value of `presence`: whether streams that open and close are reported on a channel.
@@ -56,7 +56,7 @@ pub enum PresenceSetting {
 }
 
 /// A hub's memory and its eventfds.
-pub struct HubPlace {
+pub struct HubResources {
     pub region: Region,
     pub wakers: &'static EventfdWakers,
 }
@@ -65,7 +65,7 @@ impl Main {
     /// Adds the default hub if the configuration has none. Called when all blocks have been read.
     pub fn complete(&mut self) {
         if self.hubs.is_empty() {
-            let conf = Block::default().finish(DEFAULT_NAME.to_owned(), None, None);
+            let conf = HubBlock::default().finish(DEFAULT_NAME.to_owned(), None, None);
             self.hubs.push(Rc::new(conf));
         }
     }
@@ -87,8 +87,8 @@ impl Main {
 
 impl HubConf {
     /// Returns the hub's memory and eventfds, if nginx has created its zone.
-    pub fn place(&self) -> Option<&HubPlace> {
-        self.place.get()
+    pub fn resources(&self) -> Option<&HubResources> {
+        self.resources.get()
     }
 
     /// Returns the name of the hub's zone. Settings that are not part of the name can be changed
@@ -108,11 +108,11 @@ impl HubConf {
 }
 
 impl ZoneOwner for HubConf {
-    fn use_zone(&self, arrival: ReadyZone) -> Result<(), String> {
-        let slots = (4 * arrival.workers + 8).clamp(*SLOTS.start(), *SLOTS.end());
-        let wakers = EventfdWakers::for_workers(arrival.workers)
+    fn use_zone(&self, zone: ReadyZone) -> Result<(), String> {
+        let slots = (4 * zone.workers + 8).clamp(*SLOTS.start(), *SLOTS.end());
+        let wakers = EventfdWakers::for_workers(zone.workers)
             .map_err(|error| format!("no eventfds to wake worker processes: {error}"))?;
-        if arrival.found != ZoneContents::Kept {
+        if zone.contents != ZoneContents::Kept {
             let plan = Plan {
                 bytes: usize::MAX,
                 slots,
@@ -121,11 +121,11 @@ impl ZoneOwner for HubConf {
                 source: self.redis.as_ref().map_or(hub::Source::Alone, |redis| redis.source),
             };
             let tag = (random::bits() >> 32) as u32;
-            hub::format(&arrival.region, &plan, tag, clock::now())
+            hub::format(&zone.region, &plan, tag, clock::now())
                 .map_err(|error| format!("hub \"{}\": {error}", self.name))?;
         }
-        let hub = Hub::attach(arrival.region.clone()).map_err(|error| error.to_string())?;
-        if 2 * arrival.workers > hub.slots() {
+        let hub = Hub::attach(zone.region.clone()).map_err(|error| error.to_string())?;
+        if 2 * zone.workers > hub.slots() {
             log::write(
                 Level::Warn,
                 format_args!(
@@ -135,7 +135,7 @@ impl ZoneOwner for HubConf {
                 ),
             );
         }
-        if arrival.found == ZoneContents::Replaced {
+        if zone.contents == ZoneContents::Replaced {
             log::write(
                 Level::Notice,
                 format_args!(
@@ -144,8 +144,8 @@ impl ZoneOwner for HubConf {
                 ),
             );
         }
-        let place = HubPlace { region: arrival.region, wakers };
-        self.place.set(place).map_err(|_| format!("hub \"{}\" has two zones", self.name))
+        let resources = HubResources { region: zone.region, wakers };
+        self.resources.set(resources).map_err(|_| format!("hub \"{}\" has two zones", self.name))
     }
 
     fn owned(&self, zone: &[u8]) -> bool {
@@ -158,8 +158,8 @@ impl ZoneOwner for HubConf {
 /// Applies this configuration's history settings to all running hubs.
 pub fn set_history(main: &Main) {
     for conf in &main.hubs {
-        let Some(place) = conf.place() else { continue };
-        let hub = match Hub::attach(place.region.clone()) {
+        let Some(resources) = conf.resources() else { continue };
+        let hub = match Hub::attach(resources.region.clone()) {
             Ok(hub) => hub,
             Err(error) => {
                 log::write(Level::Crit, format_args!("sse: hub \"{}\": {error}", conf.name));
@@ -191,15 +191,15 @@ pub fn add_zones(context: &mut ConfContext<'_>) -> Result<(), ConfError> {
 
 /// The contents of an `sse_hub` block while it is parsed.
 #[derive(Default)]
-struct Block {
+struct HubBlock {
     zone: Option<usize>,
     history: Option<History>,
     max_event: Option<usize>,
     presence: Option<PresenceSetting>,
-    redis: redis::Block,
+    redis: redis::RedisBlock,
 }
 
-impl Block {
+impl HubBlock {
     fn finish(self, name: String, position: Option<Position>, redis: Option<Redis>) -> HubConf {
         HubConf {
             name,
@@ -209,13 +209,13 @@ impl Block {
             redis,
             zone: self.zone.unwrap_or(DEFAULT_ZONE),
             position,
-            place: OnceCell::new(),
+            resources: OnceCell::new(),
         }
     }
 
     fn set(&mut self, context: &mut ConfContext<'_>) -> Result<(), ConfError> {
         let words = context.words();
-        let (name, arguments) = words.split_first().ok_or(ConfError::Told)?;
+        let (name, arguments) = words.split_first().ok_or(ConfError::AlreadyLogged)?;
         match *name {
             b"zone" => once(&mut self.zone, size(one(name, arguments)?)?),
             b"max_event_size" => once(&mut self.max_event, size(one(name, arguments)?)?),
@@ -224,7 +224,7 @@ impl Block {
             b"redis_source" => self.redis.set_source(one(name, arguments)?),
             b"redis_prefix" => self.redis.set_prefix(one(name, arguments)?),
             b"history" => once(&mut self.history, history(arguments)?),
-            _ => Err(ConfError::because(format_args!(
+            _ => Err(ConfError::message(format_args!(
                 "unknown directive \"{}\"",
                 String::from_utf8_lossy(name)
             ))),
@@ -245,15 +245,15 @@ pub fn block(context: &mut ConfContext<'_>) -> Result<(), ConfError> {
         .to_owned();
     if let Some(first) = context.main_conf::<Main>().hubs.iter().find(|hub| hub.name == name) {
         let first = first.position.as_ref().map(Position::to_string).unwrap_or_default();
-        return Err(ConfError::because(format_args!("duplicate hub \"{name}\", first in {first}")));
+        return Err(ConfError::message(format_args!("duplicate hub \"{name}\", first in {first}")));
     }
-    let mut block = Block::default();
+    let mut block = HubBlock::default();
     context.block(|context| block.set(context))?;
     let redis = std::mem::take(&mut block.redis).finish()?;
     let conf = block.finish(name, Some(position), redis);
     let minimum = conf.min_zone_size();
     if conf.zone < minimum {
-        return Err(ConfError::because(format_args!(
+        return Err(ConfError::message(format_args!(
             "zone of hub \"{}\" is too small: events of {} need at least {}",
             conf.name,
             shown(conf.max_event),
@@ -282,7 +282,7 @@ fn history(arguments: &[&[u8]]) -> Result<History, ConfError> {
             let time = parse_time(age).ok_or_else(|| ConfError::invalid(age))?;
             Ok(History { count: number(count)?, age: time })
         }
-        _ => Err(ConfError::because("invalid number of arguments in \"history\" directive")),
+        _ => Err(ConfError::message("invalid number of arguments in \"history\" directive")),
     }
 }
 

@@ -20,19 +20,19 @@ pub struct Redis {
 
 /// The directives of the block while it is parsed.
 #[derive(Default)]
-pub struct Block {
+pub struct RedisBlock {
     address: Option<Address>,
     source: Option<hub::Source>,
     prefix: Option<String>,
 }
 
-impl Block {
+impl RedisBlock {
     /// `redis URL;` Errors repeat no part of the URL, which may contain a password.
     pub fn set_address(&mut self, argument: &[u8]) -> Result<(), ConfError> {
         let text = std::str::from_utf8(argument)
-            .map_err(|_| ConfError::because("invalid URL in \"redis\": it is not UTF-8"))?;
+            .map_err(|_| ConfError::message("invalid URL in \"redis\": it is not UTF-8"))?;
         let address = Address::parse(text).map_err(|error| {
-            ConfError::because(format_args!("invalid URL in \"redis\": {error}"))
+            ConfError::message(format_args!("invalid URL in \"redis\": {error}"))
         })?;
         once(&mut self.address, address)
     }
@@ -50,7 +50,7 @@ impl Block {
     /// `redis_prefix STRING;`
     pub fn set_prefix(&mut self, argument: &[u8]) -> Result<(), ConfError> {
         let invalid = |why: &dyn std::fmt::Display| {
-            ConfError::because(format_args!(
+            ConfError::message(format_args!(
                 "invalid prefix \"{}\" in \"redis_prefix\": {why}",
                 argument.escape_ascii()
             ))
@@ -68,12 +68,12 @@ impl Block {
                 (None, Some(_)) => "redis_prefix",
                 (None, None) => return Ok(None),
             };
-            return Err(ConfError::because(format_args!("\"{name}\" needs \"redis\"")));
+            return Err(ConfError::message(format_args!("\"{name}\" needs \"redis\"")));
         };
         let prefix = self.prefix.unwrap_or_default();
         let source = self.source.unwrap_or(hub::Source::PubSub);
         if source == hub::Source::Streams && matches!(address.place, Topology::Cluster(_)) {
-            return Err(ConfError::because(
+            return Err(ConfError::message(
                 "\"redis_source stream\" cannot be used with Redis Cluster, which spreads channels over several servers",
             ));
         }

@@ -126,7 +126,7 @@ fn on_or_off(context: &ConfContext<'_>) -> Result<bool, ConfError> {
 }
 
 fn first<'cf>(context: &ConfContext<'cf>) -> Result<&'cf [u8], ConfError> {
-    context.arguments().first().copied().ok_or(ConfError::Told)
+    context.arguments().first().copied().ok_or(ConfError::AlreadyLogged)
 }
 
 /// `TIME [jitter=TIME]`
@@ -136,11 +136,11 @@ fn jittered(context: &ConfContext<'_>) -> Result<Jittered, ConfError> {
         [base, more] => {
             let jitter = more.strip_prefix(b"jitter=").ok_or_else(|| {
                 let shown = String::from_utf8_lossy(more);
-                ConfError::because(format_args!("unknown parameter \"{shown}\""))
+                ConfError::message(format_args!("unknown parameter \"{shown}\""))
             })?;
             Ok(Jittered { base: time(base)?, jitter: time(jitter)? })
         }
-        _ => Err(ConfError::Told),
+        _ => Err(ConfError::AlreadyLogged),
     }
 }
 

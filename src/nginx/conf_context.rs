@@ -73,23 +73,23 @@ impl<'cf> ConfContext<'cf> {
     /// Compiles a value that may hold variables.
     pub fn compile(&mut self, text: &'cf [u8]) -> Result<ComplexValue, ConfError> {
         // SAFETY: the configuration is being read, and the text lives in its pool.
-        unsafe { ComplexValue::compile(self.cf, text) }.ok_or(ConfError::Told)
+        unsafe { ComplexValue::compile(self.cf, text) }.ok_or(ConfError::AlreadyLogged)
     }
 
     /// Returns the module's configuration of the whole `http` block. `T` is `Module::Main`.
     pub fn main_conf<T: 'static>(&mut self) -> &mut T {
-        let place = self.place(|context| context.main_conf);
+        let conf = self.conf_slot(|context| context.main_conf);
         // SAFETY: the module's own `create_main_conf` put it there; lent for as long as `self`.
-        let conf = unsafe { typed::get_mut(place) };
+        let conf = unsafe { typed::get_mut(conf) };
         conf.unwrap_or_else(|| wrong_type::<T>())
     }
 
     /// Returns the module's configuration of the block in which the directive stands. `T` is
     /// `Module::Location`.
     pub fn location_conf<T: 'static>(&mut self) -> &mut T {
-        let place = self.place(|context| context.loc_conf);
+        let conf = self.conf_slot(|context| context.loc_conf);
         // SAFETY: the module's own `create_loc_conf` put it there; lent for as long as `self`.
-        let conf = unsafe { typed::get_mut(place) };
+        let conf = unsafe { typed::get_mut(conf) };
         conf.unwrap_or_else(|| wrong_type::<T>())
     }
 
@@ -107,10 +107,10 @@ impl<'cf> ConfContext<'cf> {
         };
         let phase = &mut core.phases[ngx_http_phases_NGX_HTTP_PREACCESS_PHASE as usize];
         // SAFETY: nginx has made the array of the phase's handlers.
-        let place: *mut ngx_http_handler_pt = unsafe { ngx_array_push(&mut phase.handlers) }.cast();
+        let slot: *mut ngx_http_handler_pt = unsafe { ngx_array_push(&mut phase.handlers) }.cast();
         // SAFETY: new memory of that array, if there was any.
-        let place = unsafe { place.as_mut() }.ok_or(ConfError::Told)?;
-        *place = Some(handler);
+        let slot = unsafe { slot.as_mut() }.ok_or(ConfError::AlreadyLogged)?;
+        *slot = Some(handler);
         Ok(())
     }
 
@@ -142,7 +142,7 @@ impl<'cf> ConfContext<'cf> {
         self.cf.handler_conf = handler_conf;
         match read.is_null() {
             true => Ok(()),
-            false => Err(ConfError::Told),
+            false => Err(ConfError::AlreadyLogged),
         }
     }
 
@@ -154,7 +154,7 @@ impl<'cf> ConfContext<'cf> {
         owner: Rc<dyn ZoneOwner>,
     ) -> Result<(), ConfError> {
         // SAFETY: the configuration is being read.
-        unsafe { zone::add(self.cf, name, size, owner) }.map_err(|_| ConfError::Told)
+        unsafe { zone::add(self.cf, name, size, owner) }.map_err(|_| ConfError::AlreadyLogged)
     }
 
     /// Writes to the log of the configuration, as of a directive that stands elsewhere.
@@ -163,7 +163,7 @@ impl<'cf> ConfContext<'cf> {
         unsafe { log::write_to(self.cf.log, level, message) };
     }
 
-    fn place(&self, which: fn(&ngx_http_conf_ctx_t) -> *mut *mut c_void) -> *mut c_void {
+    fn conf_slot(&self, which: fn(&ngx_http_conf_ctx_t) -> *mut *mut c_void) -> *mut c_void {
         let context: *const ngx_http_conf_ctx_t = self.cf.ctx.cast();
         let module = this_module();
         // SAFETY: inside `http` nginx sets the context, with a place for each http module.
@@ -171,27 +171,27 @@ impl<'cf> ConfContext<'cf> {
     }
 
     /// Gives nginx its answer to a directive, having said what is wrong.
-    pub(super) fn settle(&mut self, result: Result<(), ConfError>) -> *mut c_char {
+    pub(super) fn report(&mut self, result: Result<(), ConfError>) -> *mut c_char {
         let name = String::from_utf8_lossy(self.words().first().copied().unwrap_or_default());
         let what = match result {
             Ok(()) => return ptr::null_mut(),
-            Err(ConfError::Told) => return ERROR,
+            Err(ConfError::AlreadyLogged) => return ERROR,
             Err(ConfError::Duplicate) => format!("\"{name}\" directive is duplicate"),
             Err(ConfError::Invalid(what, value)) => {
                 format!("invalid {what} \"{value}\" in \"{name}\" directive")
             }
-            Err(ConfError::Because(what)) => what,
+            Err(ConfError::Message(what)) => what,
         };
-        self.tell(Level::Emerg, &what);
+        self.log_at_directive(Level::Emerg, &what);
         ERROR
     }
 
     /// Writes a warning that names the place of the directive.
     pub fn warn(&mut self, what: &str) {
-        self.tell(Level::Warn, what);
+        self.log_at_directive(Level::Warn, what);
     }
 
-    fn tell(&mut self, level: Level, what: &str) {
+    fn log_at_directive(&mut self, level: Level, what: &str) {
         // SAFETY: the configuration is being read; nginx copies the bytes into its line.
         unsafe {
             ngx_conf_log_error(
@@ -222,7 +222,7 @@ unsafe extern "C" fn in_block(
         // SAFETY: `block` put it there and waits for the end of the block.
         let each: &mut Each<'_> = unsafe { &mut *conf.cast() };
         let result = each(&mut context);
-        context.settle(result)
+        context.report(result)
     })
 }
 

@@ -11,15 +11,15 @@ pub enum ConfError {
     /// A value makes no sense: what it was to be, and what it is.
     Invalid(&'static str, String),
     /// In these words; nginx adds the file and the line.
-    Because(String),
+    Message(String),
     /// nginx has said already what is wrong.
-    Told,
+    AlreadyLogged,
 }
 
 impl ConfError {
     /// In these words.
-    pub fn because(what: impl fmt::Display) -> ConfError {
-        ConfError::Because(what.to_string())
+    pub fn message(what: impl fmt::Display) -> ConfError {
+        ConfError::Message(what.to_string())
     }
 
     /// An argument, or a part of one, that makes no sense.

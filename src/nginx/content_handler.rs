@@ -21,7 +21,7 @@ impl ConfContext<'_> {
         if self.inherit_handler() {
             return Ok(());
         }
-        Err(ConfError::because("two directives of this location would answer its requests"))
+        Err(ConfError::message("two directives of this location would answer its requests"))
     }
 
     /// Makes the module answer the requests of this block, as it does in the enclosing one. Returns

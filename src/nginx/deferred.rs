@@ -1,7 +1,7 @@
 //! Requests that are answered later, when a result from outside of nginx has arrived.
 
 use super::bits;
-use super::output::enter_log_context;
+use super::output::set_log_request;
 use super::pool::NoMemory;
 use super::request::{Outcome, Request};
 use super::top_level::TopLevel;
@@ -50,7 +50,7 @@ impl DeferredResponse {
         let r = r.as_ptr();
         // SAFETY: the request has not ended, or its end would have taken the pointer away.
         unsafe {
-            enter_log_context((*r).connection, r);
+            set_log_request((*r).connection, r);
             let outcome = Request::from_raw(r).map_or(Outcome::ERROR, |request| give(&request));
             top.finalize(r, outcome.0);
         }

@@ -13,18 +13,18 @@ use std::ffi::{c_char, c_void, CStr};
 /// One directive of nginx's configuration.
 pub struct Directive {
     pub name: &'static CStr,
-    pub place: Place,
+    pub context: DirectiveContext,
     pub arguments: Arguments,
     pub set: fn(&mut ConfContext<'_>) -> Result<(), ConfError>,
 }
 
 /// Where a directive may stand.
 #[derive(Clone, Copy)]
-pub enum Place {
+pub enum DirectiveContext {
     /// As a block in `http`.
     HttpBlock,
     /// In `http`, `server` and `location`.
-    Anywhere,
+    HttpServerLocation,
     /// In `location`.
     Location,
 }
@@ -41,10 +41,12 @@ pub enum Arguments {
 impl Directive {
     /// The directive as nginx has it in its tables.
     pub(super) const fn command(&'static self) -> ngx_command_t {
-        let place = match self.place {
-            Place::HttpBlock => NGX_HTTP_MAIN_CONF | NGX_CONF_BLOCK,
-            Place::Anywhere => NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF,
-            Place::Location => NGX_HTTP_LOC_CONF,
+        let context = match self.context {
+            DirectiveContext::HttpBlock => NGX_HTTP_MAIN_CONF | NGX_CONF_BLOCK,
+            DirectiveContext::HttpServerLocation => {
+                NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF
+            }
+            DirectiveContext::Location => NGX_HTTP_LOC_CONF,
         };
         let arguments = match self.arguments {
             Arguments::One => NGX_CONF_TAKE1,
@@ -57,7 +59,7 @@ impl Directive {
                 len: self.name.count_bytes(),
                 data: self.name.as_ptr().cast::<u8>().cast_mut(),
             },
-            type_: (place | arguments) as ngx_uint_t,
+            type_: (context | arguments) as ngx_uint_t,
             set: Some(set),
             conf: NGX_HTTP_LOC_CONF_OFFSET,
             offset: 0,
@@ -77,6 +79,6 @@ unsafe extern "C" fn set(
         // SAFETY: nginx is reading a directive of ours.
         let mut context = unsafe { ConfContext::from_raw(cf) };
         let result = (directive.set)(&mut context);
-        context.settle(result)
+        context.report(result)
     })
 }

@@ -34,7 +34,7 @@ impl Event {
         inner.connection.fd = -1;
         inner.connection.data = at.cast();
         inner.event.data = (&raw mut inner.connection).cast();
-        inner.event.handler = Some(called);
+        inner.event.handler = Some(handle_event);
         // SAFETY: modules run after nginx has set up its cycle; the log lives as long as a worker.
         inner.event.log = unsafe { (*ngx_cycle).log };
         Event(inner)
@@ -97,7 +97,7 @@ impl Drop for Event {
     }
 }
 
-unsafe extern "C" fn called(event: *mut ngx_event_t) {
+unsafe extern "C" fn handle_event(event: *mut ngx_event_t) {
     guarded((), || {
         // SAFETY: nginx hands back the event that was armed, whose data are its box's.
         let connection: *mut ngx_connection_t = unsafe { (*event).data }.cast();

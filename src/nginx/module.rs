@@ -179,8 +179,8 @@ unsafe extern "C" fn postconfiguration<M: Module>(cf: *mut ngx_conf_t) -> ngx_in
         }
         // SAFETY: as above.
         unsafe {
-            super::filter::install();
-            super::output::ended::install();
+            super::content_type_filter::install();
+            super::output::end_filter::install();
         }
         let finished = context
             .add_preaccess_handler(before_access::<M>)
@@ -188,7 +188,7 @@ unsafe extern "C" fn postconfiguration<M: Module>(cf: *mut ngx_conf_t) -> ngx_in
         match finished {
             Ok(()) => NGX_OK as ngx_int_t,
             Err(refused) => {
-                if let ConfError::Because(what) = refused {
+                if let ConfError::Message(what) = refused {
                     context.log(Level::Emerg, format_args!("{what}"));
                 }
                 NGX_ERROR as ngx_int_t

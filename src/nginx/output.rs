@@ -6,10 +6,10 @@
 //! nginx's filters (`filters`), and past them where they would leave the bytes as they are
 //! (`direct`), through `wire`. A stream whose request was given back (`lean`) has the second only.
 
-mod at_end;
-mod departure;
+mod cleanup_handlers;
 mod direct;
-pub(super) mod ended;
+mod disconnection;
+pub(super) mod end_filter;
 mod filters;
 mod incoming;
 mod lean;
@@ -25,8 +25,8 @@ use super::request::{Outcome, Request};
 use super::response::Body;
 use super::top_level::TopLevel;
 use crate::worker::{Batch, Finish, Sent, Socket};
-use at_end::AtEnd;
-pub use departure::Departure;
+use cleanup_handlers::CleanupHandlers;
+pub use disconnection::Disconnection;
 use filters::Chains;
 pub use lean::{Lean, LeanCallbacks};
 use nginx_sys::{
@@ -36,14 +36,14 @@ use nginx_sys::{
 };
 pub use posted::run_posted;
 use progress::SendProgress;
-use send::Wire;
+use send::Transport;
 use std::cell::Cell;
 use std::ptr::NonNull;
 use std::rc::Rc;
-use unsent::{has_rest, Unsent};
+use unsent::{has_unsent, Unsent};
 
 /// What a connection's `buffered` says of bytes that no filter has any more.
-const BEHIND_FILTERS: u32 = NGX_HTTP_WRITE_BUFFERED | NGX_SSL_BUFFERED | unsent::REST_BUFFERED;
+const BEHIND_FILTERS: u32 = NGX_HTTP_WRITE_BUFFERED | NGX_SSL_BUFFERED | unsent::UNSENT_BUFFERED;
 
 /// An answer that goes on for as long as the client stays.
 pub struct Output {
@@ -52,19 +52,19 @@ pub struct Output {
     connection: *mut ngx_connection_t,
     /// Nothing while nothing goes through the filters.
     chains: Cell<Option<Box<Chains>>>,
-    rest: Unsent,
+    unsent: Unsent,
     /// How much the client had taken when the waiting for it began, or began anew.
     progress: Cell<SendProgress>,
-    way: Cell<SendPath>,
-    wire: Wire,
+    path: Cell<SendPath>,
+    transport: Transport,
     /// The connection's log takes debug lines.
     debugged: bool,
     /// A filter has ended the response.
-    over: Cell<bool>,
+    ended_by_filter: Cell<bool>,
     /// Nobody was told of the request's end when the stream began.
-    alone: bool,
+    no_foreign_cleanup: bool,
     /// Who is told of it since the stream has begun: the stream.
-    own: Cell<AtEnd>,
+    own_cleanup: Cell<CleanupHandlers>,
 }
 
 /// The worker's end of a client's connection.
@@ -91,7 +91,7 @@ enum SendPath {
 /// What became of bytes that were kept for a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flushed {
-    /// All are gone.
+    /// All are sent.
     Empty,
     /// Some are left; nginx calls again when there is room.
     Waiting,
@@ -131,30 +131,30 @@ impl Output {
             request: Cell::new(NonNull::new(r)),
             connection: request.connection(),
             chains: Cell::default(),
-            rest: Unsent::default(),
+            unsent: Unsent::default(),
             progress: Cell::default(),
-            way: Cell::new(SendPath::Unknown),
+            path: Cell::new(SendPath::Unknown),
             // SAFETY: the connection is alive.
-            wire: unsafe { Wire::of(request.connection()) },
+            transport: unsafe { Transport::for_connection(request.connection()) },
             debugged: request.is_debugged(),
-            over: Cell::new(false),
+            ended_by_filter: Cell::new(false),
             // SAFETY: the request and its pool are alive.
-            alone: unsafe { AtEnd::of(r).is_empty() },
-            own: Cell::new(AtEnd::NONE),
+            no_foreign_cleanup: unsafe { CleanupHandlers::for_request(r).is_empty() },
+            own_cleanup: Cell::new(CleanupHandlers::NONE),
         })
     }
 
     /// Makes all bytes go through nginx's filters, whether or not these would change them. Called before
     /// anything is sent.
     pub fn use_filters(&self) {
-        self.way.set(SendPath::Filters);
+        self.path.set(SendPath::Filters);
     }
 
     /// Takes all that is called at the request's end by now for the stream's own.
-    pub fn note_own_end(&self) {
+    pub fn note_own_cleanup(&self) {
         if let Some(r) = self.request.get() {
             // SAFETY: `detach` comes before the request's end.
-            self.own.set(unsafe { AtEnd::of(r.as_ptr()) });
+            self.own_cleanup.set(unsafe { CleanupHandlers::for_request(r.as_ptr()) });
         }
     }
 
@@ -180,13 +180,13 @@ impl Output {
     }
 
     /// Whether a filter has ended the response.
-    pub fn is_over(&self) -> bool {
-        self.over.get()
+    pub fn is_ended_by_filter(&self) -> bool {
+        self.ended_by_filter.get()
     }
 
     /// Whether all that is still to be sent goes past nginx's filters.
     pub fn is_direct(&self) -> bool {
-        matches!(self.way.get(), SendPath::Chunks | SendPath::Bodies)
+        matches!(self.path.get(), SendPath::Chunks | SendPath::Bodies)
     }
 
     /// Lends the request, if it has not ended.
@@ -199,7 +199,7 @@ impl Output {
     /// Sends what was kept, as nginx's own writer does.
     pub fn flush(&self) -> Flushed {
         let Some(r) = self.alive() else { return Flushed::Failed };
-        let (c, write) = ends(r);
+        let (c, write) = connection_and_write(r);
         // The client of a QUIC stream refuses the rest of it (STOP_SENDING): with nothing to send, nothing
         // else would tell.
         // SAFETY: the request, its connection and the connection's event are alive.
@@ -220,7 +220,7 @@ impl Output {
         if delayed {
             return self.wait(r, Timer::Keep);
         }
-        if self.send_rest(r).is_err() || self.resume_filters(r).is_err() {
+        if self.send_unsent(r).is_err() || self.resume_filters(r).is_err() {
             return Flushed::Failed;
         }
         if blocked(r) {
@@ -244,22 +244,22 @@ impl Output {
     pub fn finish(&self, top: &mut TopLevel, how: Finish) {
         let Some(r) = self.alive() else { return };
         // SAFETY: the request and its connection are alive.
-        unsafe { enter_log_context((*r).connection, r) };
-        let Some(Outcome(status)) = self.conclude(how) else { return };
+        unsafe { set_log_request((*r).connection, r) };
+        let Some(Outcome(status)) = self.end_response(how) else { return };
         // SAFETY: as above.
         unsafe { top.finalize(r, status) };
     }
 
     /// Sends the mark of the end, where there is to be one. Returns the outcome that ends the request,
     /// for a handler of the request to return.
-    pub fn conclude(&self, how: Finish) -> Option<Outcome> {
+    pub fn end_response(&self, how: Finish) -> Option<Outcome> {
         let r = self.alive()?;
-        if self.over.get() {
+        if self.ended_by_filter.get() {
             // nginx still sends what it keeps.
             return Some(Outcome::OK);
         }
         let whole = match how {
-            Finish::Whole => !has_rest(self.connection),
+            Finish::Whole => !has_unsent(self.connection),
             Finish::Prompt => !blocked(r),
             Finish::Cut | Finish::TimedOut => false,
         };
@@ -279,16 +279,16 @@ impl Output {
     }
 
     fn send(self: &Rc<Output>, batch: &Batch) -> Sent {
-        let sent = match self.way.get() {
+        let sent = match self.path.get() {
             // The way of nearly every event: it does not so much as look at the request, whose
             // memory is seldom in the processor's cache.
-            way @ (SendPath::Chunks | SendPath::Bodies) => match self.request.get() {
-                Some(r) => self.send_direct(r.as_ptr(), way, batch),
+            path @ (SendPath::Chunks | SendPath::Bodies) => match self.request.get() {
+                Some(r) => self.send_direct(r.as_ptr(), path, batch),
                 None => Sent::Failed,
             },
-            way => {
+            path => {
                 let sent = match self.alive() {
-                    Some(r) if way == SendPath::Unknown => self.send_first(r, batch.frames()),
+                    Some(r) if path == SendPath::Unknown => self.send_first(r, batch.frames()),
                     Some(r) => self.send_filtered(r, batch.frames()),
                     None => Sent::Failed,
                 };
@@ -298,8 +298,8 @@ impl Output {
         };
         if self.debugged {
             self.with_request(|request| {
-                let (way, frames) = (self.way.get(), batch.frames().len());
-                request.debug(format_args!("http sse send: {frames} frames, {way:?}: {sent:?}"));
+                let (path, frames) = (self.path.get(), batch.frames().len());
+                request.debug(format_args!("http sse send: {frames} frames, {path:?}: {sent:?}"));
             });
         }
         sent
@@ -308,7 +308,7 @@ impl Output {
     /// Waits for what `blocked` has found; for room in the socket no longer than `send_timeout` without
     /// any progress.
     fn wait(&self, r: *mut ngx_http_request_t, timer: Timer) -> Flushed {
-        let (_, write) = ends(r);
+        let (_, write) = connection_and_write(r);
         // SAFETY: callers have seen that the request is alive.
         let Some(request) = (unsafe { Request::from_raw(r) }) else { return Flushed::Failed };
         let location = request.core_location();
@@ -323,7 +323,7 @@ impl Output {
                     ngx_del_timer(write);
                 }
             } else if !set || timer == Timer::Renew {
-                self.progress.set(SendProgress::of(r));
+                self.progress.set(SendProgress::for_request(r));
                 ngx_add_timer(write, location.send_timeout);
             }
             ngx_handle_write_event(write, location.send_lowat)
@@ -365,14 +365,14 @@ impl Socket for Client {
 }
 
 /// Whether a stream has to wait before it gets more. What a filter keeps for reasons of its own is not
-/// waited for, since nothing would tell when it is gone: it comes with what follows.
+/// waited for, since nothing would tell when it is sent: it comes with what follows.
 fn blocked(r: *mut ngx_http_request_t) -> bool {
     waits_for_client(r) || has_subrequest(r)
 }
 
 /// Whether bytes are kept until the client takes them, or until `limit_rate` lets it have more.
 fn waits_for_client(r: *mut ngx_http_request_t) -> bool {
-    let (c, write) = ends(r);
+    let (c, write) = connection_and_write(r);
     // SAFETY: callers have seen that the request is alive.
     unsafe {
         let kept = bits::connection::buffered(c);
@@ -383,13 +383,13 @@ fn waits_for_client(r: *mut ngx_http_request_t) -> bool {
 
 /// Whether a subrequest's response, which a filter has asked for, comes before more of this one.
 fn has_subrequest(r: *mut ngx_http_request_t) -> bool {
-    let (c, _) = ends(r);
+    let (c, _) = connection_and_write(r);
     // SAFETY: callers have seen that the request is alive.
     unsafe { (*c).data != r.cast() || !(*r).postponed.is_null() }
 }
 
 /// The connection of a living request, and its write event.
-fn ends(r: *mut ngx_http_request_t) -> (*mut ngx_connection_t, *mut ngx_event_t) {
+fn connection_and_write(r: *mut ngx_http_request_t) -> (*mut ngx_connection_t, *mut ngx_event_t) {
     // SAFETY: callers have seen that the request is alive.
     unsafe { ((*r).connection, (*(*r).connection).write) }
 }
@@ -398,7 +398,7 @@ fn ends(r: *mut ngx_http_request_t) -> (*mut ngx_connection_t, *mut ngx_event_t)
 ///
 /// # Safety
 /// Both are alive, and the connection serves http.
-pub(super) unsafe fn enter_log_context(c: *mut ngx_connection_t, r: *mut ngx_http_request_t) {
+pub(super) unsafe fn set_log_request(c: *mut ngx_connection_t, r: *mut ngx_http_request_t) {
     // SAFETY: the caller vouches for both; http connections keep this structure with their log.
     unsafe {
         let context: *mut ngx_http_log_ctx_t = (*(*c).log).data.cast();

@@ -34,7 +34,7 @@ pub trait ZoneOwner {
 /// A zone that is mapped.
 pub struct ReadyZone {
     pub region: Region,
-    pub found: ZoneContents,
+    pub contents: ZoneContents,
     /// The number of workers in this configuration.
     pub workers: usize,
 }
@@ -50,7 +50,7 @@ pub enum ZoneContents {
     Replaced,
 }
 
-struct Lease {
+struct ZoneData {
     owner: Rc<dyn ZoneOwner>,
     cycle: *mut ngx_cycle_t,
 }
@@ -83,10 +83,10 @@ pub(super) unsafe fn add(
         return Err(NoMemory);
     }
     // SAFETY: the pool lives as long as the zone is in use.
-    let lease = unsafe { keep(pool, Lease { owner, cycle }) }?;
+    let data = unsafe { keep(pool, ZoneData { owner, cycle }) }?;
     // SAFETY: the zone was just made by nginx.
     unsafe {
-        (*zone).data = lease.as_ptr().cast();
+        (*zone).data = data.as_ptr().cast();
         (*zone).init = Some(init);
     }
     Ok(())
@@ -95,7 +95,7 @@ pub(super) unsafe fn add(
 unsafe extern "C" fn init(zone: *mut ngx_shm_zone_t, old: *mut c_void) -> ngx_int_t {
     guarded(NGX_ERROR as ngx_int_t, || {
         // SAFETY: nginx hands over a zone that `add` set up, mapped by now.
-        let (lease, log) = unsafe { (&*(*zone).data.cast::<Lease>(), (*zone).shm.log) };
+        let (data, log) = unsafe { (&*(*zone).data.cast::<ZoneData>(), (*zone).shm.log) };
         // SAFETY: as above.
         let region = match unsafe { region(zone, old) } {
             Ok(region) => region,
@@ -105,14 +105,14 @@ unsafe extern "C" fn init(zone: *mut ngx_shm_zone_t, old: *mut c_void) -> ngx_in
                 return NGX_ERROR as ngx_int_t;
             }
         };
-        let found = match (region.1, old_names().any(|name| lease.owner.owned(name))) {
+        let contents = match (region.1, old_names().any(|name| data.owner.owned(name))) {
             (Age::Old, _) => ZoneContents::Kept,
             (Age::New, true) => ZoneContents::Replaced,
             (Age::New, false) => ZoneContents::New,
         };
         // SAFETY: by now nginx has read the main context of the lease's cycle.
-        let workers = unsafe { worker_processes(lease.cycle) };
-        match lease.owner.use_zone(ReadyZone { region: region.0, found, workers }) {
+        let workers = unsafe { worker_processes(data.cycle) };
+        match data.owner.use_zone(ReadyZone { region: region.0, contents, workers }) {
             Ok(()) => NGX_OK as ngx_int_t,
             Err(what) => {
                 // SAFETY: as above.

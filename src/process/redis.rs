@@ -5,7 +5,7 @@ use crate::conf::Main;
 use crate::hub::ReportedId;
 use crate::hub::{self, Hub};
 use crate::nginx::event::Event;
-use crate::nginx::eventfd::Watch;
+use crate::nginx::eventfd::EventfdWatch;
 use crate::nginx::log::{self, Level};
 use crate::nginx::top_level::TopLevel;
 use crate::nginx::wakers::eventfd;
@@ -51,7 +51,7 @@ struct Redis {
     /// turn.
     messages: VecDeque<ThreadEvent>,
     soon: Event,
-    _watch: Watch,
+    _watch: EventfdWatch,
 }
 
 /// Starts the thread, if any hub is joined to Redis.
@@ -72,15 +72,15 @@ fn begin(main: &Main) -> io::Result<()> {
         // If an eventfd's counter is full, it is readable already.
         let _ = (&sender).write(&1u64.to_ne_bytes());
     }));
-    let watch = Watch::new(wake_fd, |_, top| process_messages(top), |_, _| {}, 0)?;
+    let watch = EventfdWatch::new(wake_fd, |_, top| process_messages(top), |_, _| {}, 0)?;
     let mut hubs = Vec::new();
     for (number, conf) in main.hubs.iter().enumerate() {
-        let (Some(redis), Some(place)) = (&conf.redis, conf.place()) else { continue };
-        let hub = Hub::attach(place.region.clone()).map_err(io::Error::other)?;
+        let (Some(redis), Some(resources)) = (&conf.redis, conf.resources()) else { continue };
+        let hub = Hub::attach(resources.region.clone()).map_err(io::Error::other)?;
         let joined = HubContext {
             name: conf.name.clone(),
             hub,
-            wakers: place.wakers,
+            wakers: resources.wakers,
             address: redis.address.clone(),
             names: redis.names.clone(),
             clock: clock::now,
@@ -95,20 +95,20 @@ fn begin(main: &Main) -> io::Result<()> {
     let (messages, soon) = (VecDeque::new(), Event::new(|_, top| process_messages(top), 0));
     let (tickets, _watch) = (0, watch);
     let redis = Redis { thread, outbox, joined, waiting, tickets, holding, messages, soon, _watch };
-    REDIS.with(|place| *place.borrow_mut() = Some(redis));
+    REDIS.with(|slot| *slot.borrow_mut() = Some(redis));
     Ok(())
 }
 
 /// Ends the thread.
 pub fn stop() {
-    let redis = REDIS.with(|place| place.borrow_mut().take());
+    let redis = REDIS.with(|slot| slot.borrow_mut().take());
     drop(redis);
 }
 
 /// Hands this process's subscriptions over to another process, because this one is shutting down.
 pub fn retire() {
-    REDIS.with(|place| {
-        if let Some(redis) = &*place.borrow() {
+    REDIS.with(|slot| {
+        if let Some(redis) = &*slot.borrow() {
             redis.thread.retire();
         }
     });
@@ -117,9 +117,9 @@ pub fn retire() {
 /// Whether this process may still have to hand over a subscription, or has requests that wait for
 /// Redis.
 pub fn is_holding() -> bool {
-    REDIS.with(|place| {
-        let place = place.borrow();
-        place.as_ref().is_some_and(|redis| redis.holding > 0 || !redis.waiting.is_empty())
+    REDIS.with(|slot| {
+        let slot = slot.borrow();
+        slot.as_ref().is_some_and(|redis| redis.holding > 0 || !redis.waiting.is_empty())
     })
 }
 
@@ -134,9 +134,9 @@ pub struct PublishRoute {
 /// Whether a channel's name is reserved in the Redis that a hub is joined to.
 pub fn is_reserved(hub: usize, channel: &[u8]) -> bool {
     let Some(source) = process::with(hub, |worker| worker.hub().source()) else { return false };
-    REDIS.with(|place| {
-        let place = place.borrow();
-        let mut joined = place.iter().flat_map(|redis| &redis.joined);
+    REDIS.with(|slot| {
+        let slot = slot.borrow();
+        let mut joined = slot.iter().flat_map(|redis| &redis.joined);
         joined.any(|(number, names)| *number == hub && names.is_taken(channel, source))
     })
 }
@@ -150,9 +150,9 @@ pub fn publish_route(hub: usize) -> Option<PublishRoute> {
         hub::Source::PubSub => PublishTarget::Pubsub,
         hub::Source::Streams => PublishTarget::Stream { count: history.count.max(1) },
     };
-    let names = REDIS.with(|place| {
-        let place = place.borrow();
-        let joined = place.as_ref()?.joined.iter().find(|(number, _)| *number == hub)?;
+    let names = REDIS.with(|slot| {
+        let slot = slot.borrow();
+        let joined = slot.as_ref()?.joined.iter().find(|(number, _)| *number == hub)?;
         Some(joined.1.clone())
     });
     Some(PublishRoute { names: names.unwrap_or_else(|| Keys::new("")), source })
@@ -196,9 +196,9 @@ fn ask(
     command: Command,
     then: impl FnOnce(&mut TopLevel, std::result::Result<ScriptResult, Refusal>) + 'static,
 ) -> std::result::Result<(), Refusal> {
-    let asked = REDIS.with(|place| {
-        let mut place = place.borrow_mut();
-        let redis = place.as_mut()?;
+    let asked = REDIS.with(|slot| {
+        let mut slot = slot.borrow_mut();
+        let redis = slot.as_mut()?;
         redis.tickets += 1;
         let ticket = redis.tickets;
         if !redis.thread.publish(hub, PublisherRequest { ticket, command }) {
@@ -214,7 +214,7 @@ fn ask(
 /// Processes messages of the thread, a bounded number in each turn.
 fn process_messages(top: &mut TopLevel) {
     let with = |call: fn(&mut Redis) -> Option<ThreadEvent>| {
-        REDIS.with(|place| place.borrow_mut().as_mut().and_then(call))
+        REDIS.with(|slot| slot.borrow_mut().as_mut().and_then(call))
     };
     with(|redis| {
         redis.messages.extend(redis.outbox.take());
@@ -225,8 +225,8 @@ fn process_messages(top: &mut TopLevel) {
         match message {
             ThreadEvent::Log(level, text) => log::write(nginx_level(level), format_args!("{text}")),
             ThreadEvent::Published { ticket, result } => {
-                let then = REDIS.with(|place| {
-                    place.borrow_mut().as_mut().and_then(|redis| redis.waiting.remove(&ticket))
+                let then = REDIS.with(|slot| {
+                    slot.borrow_mut().as_mut().and_then(|redis| redis.waiting.remove(&ticket))
                 });
                 if let Some(then) = then {
                     then(top, result);
@@ -235,8 +235,8 @@ fn process_messages(top: &mut TopLevel) {
             }
             ThreadEvent::Died => died(),
             ThreadEvent::Retired => {
-                REDIS.with(|place| {
-                    if let Some(redis) = place.borrow_mut().as_mut() {
+                REDIS.with(|slot| {
+                    if let Some(redis) = slot.borrow_mut().as_mut() {
                         redis.holding = redis.holding.saturating_sub(1);
                     }
                 });
@@ -254,9 +254,9 @@ fn process_messages(top: &mut TopLevel) {
 /// error.
 fn died() {
     log::write(Level::Alert, format_args!("sse: the thread for Redis has panicked"));
-    REDIS.with(|place| {
-        let mut place = place.borrow_mut();
-        let Some(redis) = place.as_mut() else { return };
+    REDIS.with(|slot| {
+        let mut slot = slot.borrow_mut();
+        let Some(redis) = slot.as_mut() else { return };
         redis.holding = 0;
         let unanswered = |ticket: &u64| ThreadEvent::Published {
             ticket: *ticket,

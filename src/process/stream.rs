@@ -6,7 +6,9 @@ use crate::conf::StreamHandler;
 use crate::hub::shown;
 use crate::nginx::clock;
 use crate::nginx::log::Level;
-use crate::nginx::output::{Client, Departure, Flushed, Lean, LeanCallbacks, OnWritable, Output};
+use crate::nginx::output::{
+    Client, Disconnection, Flushed, Lean, LeanCallbacks, OnWritable, Output,
+};
 use crate::nginx::pool::NoMemory;
 use crate::nginx::request::{Outcome, Request};
 use crate::nginx::response::Body;
@@ -81,7 +83,7 @@ impl RequestStream {
         request.set_context(stream.clone())?;
         let ending = stream.clone();
         request.on_end(move || ending.close())?;
-        output.note_own_end();
+        output.note_own_cleanup();
 
         let opened = process::with(hub, |worker| {
             let client = Client::Request(output.clone());
@@ -136,10 +138,10 @@ impl RequestStream {
     }
 
     /// Returns the reason for the end if the client has gone.
-    fn departure(&self) -> Option<End> {
-        self.output.departure().map(|departure| match departure {
-            Departure::Left => End::Client,
-            Departure::TimedOut => End::Timeout,
+    fn disconnection(&self) -> Option<End> {
+        self.output.disconnection().map(|disconnection| match disconnection {
+            Disconnection::Closed => End::Client,
+            Disconnection::TimedOut => End::Timeout,
         })
     }
 
@@ -151,7 +153,7 @@ impl RequestStream {
     /// Closes the stream because its request has ended, for whatever reason.
     fn close(&self) {
         let Some(key) = self.key.get() else { return self.output.detach() };
-        let end = self.end.get().unwrap_or_else(|| self.departure().unwrap_or(End::Client));
+        let end = self.end.get().unwrap_or_else(|| self.disconnection().unwrap_or(End::Client));
         self.end.set(Some(end));
         let summary = self.summary();
         self.output.with_request(|request| {
@@ -188,7 +190,7 @@ impl OnWritable for Writable {
             Flushed::TimedOut => End::Timeout,
             Flushed::Failed => End::Error,
         };
-        stream.output.conclude(record_end(&stream, end))
+        stream.output.end_response(record_end(&stream, end))
     }
 }
 
@@ -243,14 +245,14 @@ pub fn finish(top: &mut TopLevel, output: &Rc<Output>, end: End) {
 /// Records why a stream ends. Returns how its response is to be closed.
 fn record_end(stream: &RequestStream, end: End) -> Finish {
     let end = match end {
-        End::Error => stream.departure().unwrap_or(end),
+        End::Error => stream.disconnection().unwrap_or(end),
         end => end,
     };
     stream.end.set(Some(end));
     let why = match end {
         End::Timeout => Some("client accepts no data"),
         End::Slow => Some("client fell behind the retained history"),
-        End::Error if stream.output.is_over() => Some("a filter ended the response"),
+        End::Error if stream.output.is_ended_by_filter() => Some("a filter ended the response"),
         _ => None,
     };
     stream.output.with_request(|request| {

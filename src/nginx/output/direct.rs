@@ -4,10 +4,10 @@
 //! not; others set none, so the stream's first bytes go through the filters and are compared with
 //! what comes out at the other end. Both are looked at, once, and neither costs anything later.
 
-use super::filters::fitting;
-use super::send::{free_tls_buffer, left, send_batch, write, Written};
-use super::unsent::REST_BUFFERED;
-use super::{ends, Output, SendPath, Sent};
+use super::filters::count_fitting;
+use super::send::{free_tls_buffer, remainder, send_batch, write, Written};
+use super::unsent::UNSENT_BUFFERED;
+use super::{connection_and_write, Output, SendPath, Sent};
 use crate::nginx::bits;
 use crate::nginx::macros;
 use crate::nginx::request::Request;
@@ -25,25 +25,25 @@ const FIRST_BYTES: usize = 1024;
 
 thread_local! {
     /// While first bytes are on their way: where they really go, and what they have become.
-    static TAP: RefCell<Option<(ngx_send_chain_pt, Vec<u8>)>> = const { RefCell::new(None) };
+    static CAPTURE: RefCell<Option<(ngx_send_chain_pt, Vec<u8>)>> = const { RefCell::new(None) };
 }
 
 impl Output {
     /// Sends a stream's first bytes, and finds out which way the others may go.
     pub(super) fn send_first(&self, r: *mut ngx_http_request_t, frames: &[Frame]) -> Sent {
-        self.way.set(SendPath::Filters);
+        self.path.set(SendPath::Filters);
         if !may_be_direct(r) {
             return self.send_filtered(r, frames);
         }
-        let (c, _) = ends(r);
-        let first = frames.get(..fitting(frames)).unwrap_or(frames);
+        let (c, _) = connection_and_write(r);
+        let first = frames.get(..count_fitting(frames)).unwrap_or(frames);
         // SAFETY: the connection is alive; its own function is put back below.
         unsafe {
-            TAP.set(Some(((*c).send_chain, Vec::with_capacity(FIRST_BYTES))));
-            (*c).send_chain = Some(tap);
+            CAPTURE.set(Some(((*c).send_chain, Vec::with_capacity(FIRST_BYTES))));
+            (*c).send_chain = Some(capture);
         }
         let sent = self.send_filtered(r, first);
-        let Some((original, came_out)) = TAP.take() else { return Sent::Failed };
+        let Some((original, output)) = CAPTURE.take() else { return Sent::Failed };
         // SAFETY: a connection outlives its requests' handlers.
         unsafe { (*c).send_chain = original };
         if sent != Sent::All {
@@ -53,29 +53,29 @@ impl Output {
         let chunked = unsafe { bits::request::chunked(r) != 0 };
         // What was handed over together the filters leave together.
         let expected = Frame::joined(first);
-        let (way, expected) = match chunked {
+        let (path, expected) = match chunked {
             true => (SendPath::Chunks, &expected.chunk()[..]),
             false => (SendPath::Bodies, expected.body()),
         };
-        if filters_are_idle(r) && came_out.ends_with(expected) {
-            self.way.set(way);
+        if filters_are_idle(r) && output.ends_with(expected) {
+            self.path.set(path);
             // From now on nothing goes through the filters.
             self.chains.set(None);
             free_tls_buffer(c);
         }
         // The rest of a long beginning takes the way that is known by now.
         let rest = frames.get(first.len()..).unwrap_or_default();
-        match self.send_rest_of(r, rest) {
+        match self.send_remaining(r, rest) {
             Sent::Blocked { taken } => Sent::Blocked { taken: first.len() + taken },
             sent => sent,
         }
     }
 
-    fn send_rest_of(&self, r: *mut ngx_http_request_t, frames: &[Frame]) -> Sent {
-        match self.way.get() {
+    fn send_remaining(&self, r: *mut ngx_http_request_t, frames: &[Frame]) -> Sent {
+        match self.path.get() {
             _ if frames.is_empty() => Sent::All,
-            way @ (SendPath::Chunks | SendPath::Bodies) => {
-                self.send_direct(r, way, &Batch::from_frames(frames.to_vec()))
+            path @ (SendPath::Chunks | SendPath::Bodies) => {
+                self.send_direct(r, path, &Batch::from_frames(frames.to_vec()))
             }
             SendPath::Unknown | SendPath::Filters => self.send_filtered(r, frames),
         }
@@ -86,13 +86,13 @@ impl Output {
     pub(super) fn send_direct(
         &self,
         r: *mut ngx_http_request_t,
-        way: SendPath,
+        path: SendPath,
         batch: &Batch,
     ) -> Sent {
-        match send_batch(self.connection, self.wire, way, batch) {
+        match send_batch(self.connection, self.transport, path, batch) {
             Ok(Written::All) => Sent::All,
             Ok(Written::Part { taken, rest }) => {
-                self.rest.keep(self.connection, rest);
+                self.unsent.keep(self.connection, rest);
                 self.blocked_at(r, taken)
             }
             Err(()) => Sent::Failed,
@@ -100,25 +100,25 @@ impl Output {
     }
 
     /// Goes on with the frame that the client is in the middle of.
-    pub(super) fn send_rest(&self, r: *mut ngx_http_request_t) -> Result<(), ()> {
+    pub(super) fn send_unsent(&self, r: *mut ngx_http_request_t) -> Result<(), ()> {
         if !is_clear(r) {
             return Ok(());
         }
         let c = self.connection;
-        let Some(rest) = self.rest.take(c) else { return Ok(()) };
-        let sent = write(c, self.wire, &rest)?;
-        self.rest.keep(c, left(&rest, sent));
+        let Some(rest) = self.unsent.take(c) else { return Ok(()) };
+        let sent = write(c, self.transport, &rest)?;
+        self.unsent.keep(c, remainder(&rest, sent));
         Ok(())
     }
 }
 
 /// Whether there is a rest, and nothing stands between it and the socket at this moment.
 fn is_clear(r: *mut ngx_http_request_t) -> bool {
-    let (c, write) = ends(r);
+    let (c, write) = connection_and_write(r);
     // SAFETY: callers have seen that the request is alive.
     unsafe {
         bits::connection::error(c) == 0
-            && bits::connection::buffered(c) == REST_BUFFERED
+            && bits::connection::buffered(c) == UNSENT_BUFFERED
             && bits::request::buffered(r) == 0
             && (*r).out.is_null()
             && bits::event::delayed(write) == 0
@@ -128,7 +128,7 @@ fn is_clear(r: *mut ngx_http_request_t) -> bool {
 
 /// What no first bytes can tell: the request's kind, and a connection of its own.
 fn may_be_direct(r: *mut ngx_http_request_t) -> bool {
-    let (c, _) = ends(r);
+    let (c, _) = connection_and_write(r);
     // SAFETY: callers have seen that the request is alive.
     unsafe {
         let plain = match ((*c).send, ngx_io.send) {
@@ -146,7 +146,7 @@ fn may_be_direct(r: *mut ngx_http_request_t) -> bool {
 
 /// Whether no filter has said that it wants the body, and none has kept any of it.
 fn filters_are_idle(r: *mut ngx_http_request_t) -> bool {
-    let (c, _) = ends(r);
+    let (c, _) = connection_and_write(r);
     // SAFETY: callers have seen that the request is alive.
     unsafe {
         (*r).postponed.is_null()
@@ -165,17 +165,17 @@ fn filters_are_idle(r: *mut ngx_http_request_t) -> bool {
 }
 
 /// Stands in for a connection's `send_chain` while first bytes are sent.
-unsafe extern "C" fn tap(
+unsafe extern "C" fn capture(
     c: *mut ngx_connection_t,
     chain: *mut ngx_chain_t,
     limit: off_t,
 ) -> *mut ngx_chain_t {
     let failed = usize::MAX as *mut ngx_chain_t;
-    let original = TAP.with(|tapped| {
-        let mut tapped = tapped.try_borrow_mut().ok()?;
-        let (original, came_out) = tapped.as_mut()?;
+    let original = CAPTURE.with(|captured| {
+        let mut captured = captured.try_borrow_mut().ok()?;
+        let (original, output) = captured.as_mut()?;
         // SAFETY: nginx hands over a chain of living buffers.
-        unsafe { record(chain, came_out) };
+        unsafe { record(chain, output) };
         *original
     });
     match original {
@@ -187,7 +187,7 @@ unsafe extern "C" fn tap(
 
 /// # Safety
 /// `link` begins a chain of living buffers.
-unsafe fn record(mut link: *mut ngx_chain_t, came_out: &mut Vec<u8>) {
+unsafe fn record(mut link: *mut ngx_chain_t, output: &mut Vec<u8>) {
     while !link.is_null() {
         // SAFETY: the caller vouches for the chain.
         let buffer = unsafe { &*(*link).buf };
@@ -196,7 +196,7 @@ unsafe fn record(mut link: *mut ngx_chain_t, came_out: &mut Vec<u8>) {
         if unsafe { bits::buf::in_file(buffer) } == 0 && length > 0 {
             // SAFETY: what lies between a buffer's two marks is to be sent.
             let piece = unsafe { std::slice::from_raw_parts(buffer.pos.cast_const(), length) };
-            came_out.extend_from_slice(piece);
+            output.extend_from_slice(piece);
         }
         // SAFETY: as above; the last link's `next` is null.
         link = unsafe { (*link).next };

@@ -2,9 +2,9 @@
 //! HTTP/2 or whatever else is configured. Buffers point to the shared bytes of a frame, which are
 //! held until nginx has let go of them.
 
-use super::ended::watched;
-use super::unsent::REST_BUFFERED;
-use super::{blocked, ends, has_subrequest, Output, Sent};
+use super::end_filter::detect_end;
+use super::unsent::UNSENT_BUFFERED;
+use super::{blocked, connection_and_write, has_subrequest, Output, Sent};
 use crate::nginx::bits;
 use crate::nginx::log::Level;
 use crate::nginx::this_module::this_module;
@@ -120,7 +120,7 @@ impl Output {
     pub(super) fn send_filtered(&self, r: *mut ngx_http_request_t, frames: &[Frame]) -> Sent {
         let mut taken = 0;
         while let Some(rest) = frames.get(taken..).filter(|rest| !rest.is_empty()) {
-            let count = fitting(rest);
+            let count = count_fitting(rest);
             // SAFETY: callers have seen that the request is alive.
             let pool = unsafe { (*r).pool };
             let piece = rest.get(..count).unwrap_or(rest);
@@ -181,9 +181,9 @@ impl Output {
         chain: *mut ngx_chain_t,
     ) -> Result<(), ()> {
         // SAFETY: the request is alive; what the buffers show stays until `held` lets it go.
-        let (status, over) = watched(r, || unsafe { ngx_http_output_filter(r, chain) });
+        let (status, over) = detect_end(r, || unsafe { ngx_http_output_filter(r, chain) });
         let passed = self.passed(r, status, chain);
-        self.over.set(over);
+        self.ended_by_filter.set(over);
         if over {
             return Err(());
         }
@@ -212,17 +212,17 @@ impl Output {
 
 /// Whether the last of the filters has something, or what comes behind it.
 fn has_output(r: *mut ngx_http_request_t) -> bool {
-    let (c, _) = ends(r);
+    let (c, _) = connection_and_write(r);
     // SAFETY: callers have seen that the request is alive.
     unsafe { !(*r).out.is_null() || bits::connection::buffered(c) & BEHIND_THE_OTHERS != 0 }
 }
 
 /// Whether one of the others says that it has something.
 fn has_input(r: *mut ngx_http_request_t) -> bool {
-    let (c, _) = ends(r);
+    let (c, _) = connection_and_write(r);
     // SAFETY: callers have seen that the request is alive.
     unsafe {
-        bits::connection::buffered(c) & !(BEHIND_THE_OTHERS | REST_BUFFERED) != 0
+        bits::connection::buffered(c) & !(BEHIND_THE_OTHERS | UNSENT_BUFFERED) != 0
             || bits::request::buffered(r) != 0
             || !(*r).postponed.is_null()
     }
@@ -230,7 +230,7 @@ fn has_input(r: *mut ngx_http_request_t) -> bool {
 
 /// Whether nothing but the filters themselves keeps back what they were given.
 fn takes_more(r: *mut ngx_http_request_t) -> bool {
-    let (_, write) = ends(r);
+    let (_, write) = connection_and_write(r);
     // SAFETY: callers have seen that the request is alive. nginx posts the event of a connection that has
     // had its share of this turn (`sendfile_max_chunk`).
     let ready = unsafe {
@@ -242,11 +242,11 @@ fn takes_more(r: *mut ngx_http_request_t) -> bool {
 }
 
 /// How many frames are handed over together.
-pub(super) fn fitting(frames: &[Frame]) -> usize {
+pub(super) fn count_fitting(frames: &[Frame]) -> usize {
     let mut bytes = 0usize;
-    let fitting = frames.iter().take_while(|frame| {
+    let count_fitting = frames.iter().take_while(|frame| {
         bytes = bytes.saturating_add(frame.body().len());
         bytes <= PIECE
     });
-    fitting.count().max(1)
+    count_fitting.count().max(1)
 }

@@ -15,7 +15,7 @@ const READS: usize = 8;
 
 /// What came of dropping what a client had sent.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Dropped {
+pub(super) struct Discarded {
     /// How many bytes it was.
     pub(super) bytes: usize,
     /// What is known of the client afterwards.
@@ -39,19 +39,19 @@ pub(super) enum Incoming {
 ///
 /// # Safety
 /// The connection is alive and its socket is not used for another request.
-pub(super) unsafe fn drop_incoming(c: *mut ngx_connection_t) -> Dropped {
+pub(super) unsafe fn discard_incoming(c: *mut ngx_connection_t) -> Discarded {
     // SAFETY: the caller vouches for the connection, and its events live as long.
     let read = unsafe { (*c).read };
     let mut bytes = 0;
     // SAFETY: as above.
     if unsafe { bits::event::pending_eof(read) } != 0 {
-        return Dropped { bytes, then: Incoming::Gone };
+        return Discarded { bytes, then: Incoming::Gone };
     }
     for _ in 0..READS {
         let mut ignored = [0u8; 1024];
         // SAFETY: as above; nginx writes no more than the buffer holds.
         let got = unsafe {
-            let Some(recv) = (*c).recv else { return Dropped { bytes, then: Incoming::Failed } };
+            let Some(recv) = (*c).recv else { return Discarded { bytes, then: Incoming::Failed } };
             recv(c, ignored.as_mut_ptr(), ignored.len())
         };
         match usize::try_from(got) {
@@ -63,15 +63,15 @@ pub(super) unsafe fn drop_incoming(c: *mut ngx_connection_t) -> Dropped {
                     true => Incoming::Nothing,
                     false => Incoming::Failed,
                 };
-                return Dropped { bytes, then };
+                return Discarded { bytes, then };
             }
-            _ => return Dropped { bytes, then: Incoming::Gone },
+            _ => return Discarded { bytes, then: Incoming::Gone },
         }
     }
     // Others first: a client that sends without end is read in turn with them.
     // SAFETY: as above; the queue is nginx's own.
     unsafe { ngx_post_event(read, &raw mut ngx_posted_next_events) };
-    Dropped { bytes, then: Incoming::More }
+    Discarded { bytes, then: Incoming::More }
 }
 
 /// nginx calls this when the client of a stream has sent something, or has left.
@@ -84,12 +84,12 @@ pub(super) unsafe extern "C" fn watch_client(r: *mut ngx_http_request_t) {
             let own = (*r).http_version < NGX_HTTP_VERSION_20 as ngx_uint_t;
             if own && bits::request::keepalive(r) == 0 {
                 let c = (*r).connection;
-                let dropped = drop_incoming(c);
-                if dropped.bytes > 0 {
+                let discarded = discard_incoming(c);
+                if discarded.bytes > 0 {
                     // More may be on its way when the response ends.
                     bits::request::set_lingering_close(r, 1);
                 }
-                match dropped.then {
+                match discarded.then {
                     Incoming::Nothing | Incoming::More => return,
                     Incoming::Failed => {
                         return ngx_http_finalize_request(r, NGX_ERROR as ngx_int_t)

@@ -11,15 +11,15 @@
 //! - `limits`: what the location sets for the connection's end
 //! - `lingering`: connections whose clients go on sending when their stream has ended
 
-mod begin;
 mod client_log;
-mod close;
-mod limits;
 mod lingering;
+mod release;
+mod reset;
+mod settings;
 
-use super::incoming::{drop_incoming, Incoming};
+use super::incoming::{discard_incoming, Incoming};
 use super::progress::acknowledged;
-use super::send::{self, Wire, Written};
+use super::send::{self, Transport, Written};
 use super::unsent::Unsent;
 use super::SendPath;
 use crate::nginx::bits;
@@ -28,12 +28,12 @@ use crate::nginx::log::{self, Level};
 use crate::nginx::macros::{self, ngx_add_timer, ngx_del_timer};
 use crate::nginx::top_level::TopLevel;
 use crate::worker::{Batch, End, Sent, StreamKey};
-use client_log::{Named, Peer};
-use close::leave_nothing;
-use limits::{LimitsKey, Lingering, OnTimeout};
+use client_log::{LoggedClient, PeerAddress};
 use nginx_sys::{
     ngx_close_connection, ngx_connection_t, ngx_destroy_pool, ngx_event_t, ngx_handle_write_event,
 };
+use reset::set_reset_on_close;
+use settings::{LeanSettingsKey, Lingering, OnTimeout};
 use std::cell::Cell;
 use std::fmt;
 use std::ptr::NonNull;
@@ -54,21 +54,21 @@ pub struct LeanCallbacks {
 }
 
 /// What all lean streams of this process call.
-static CALLS: OnceLock<&'static LeanCallbacks> = OnceLock::new();
+static CALLBACKS: OnceLock<&'static LeanCallbacks> = OnceLock::new();
 
 /// A client's connection without a request.
 pub struct Lean {
     // There is one of these for each client: its size is to be weighed.
     connection: Cell<Option<NonNull<ngx_connection_t>>>,
-    rest: Unsent,
-    peer: Peer,
+    unsent: Unsent,
+    peer: PeerAddress,
     key: StreamKey,
     /// What the client had acknowledged when the waiting for it began.
     acknowledged: Cell<u32>,
     hub: u16,
-    limits: LimitsKey,
-    way: SendPath,
-    wire: Wire,
+    settings: LeanSettingsKey,
+    path: SendPath,
+    transport: Transport,
     /// The client has sent something behind its request, or was about to.
     has_sent: Cell<bool>,
     /// The connection's log takes debug lines.
@@ -79,11 +79,11 @@ impl Lean {
     /// Sends a batch in one call to the kernel; over TLS in pieces.
     pub fn send(&self, batch: &Batch) -> Sent {
         let Some(c) = self.alive() else { return Sent::Failed };
-        let _named = self.name_client();
-        let sent = match send::send_batch(c, self.wire, self.way, batch) {
+        let _logged = self.name_client();
+        let sent = match send::send_batch(c, self.transport, self.path, batch) {
             Ok(Written::All) => Sent::All,
             Ok(Written::Part { taken, rest }) => {
-                self.rest.keep(c, rest);
+                self.unsent.keep(c, rest);
                 self.wait(c);
                 Sent::Blocked { taken }
             }
@@ -94,8 +94,8 @@ impl Lean {
             }
         };
         if self.debugged {
-            let (way, frames) = (self.way, batch.frames().len());
-            let line = format_args!("http sse send: {frames} frames, lean, {way:?}: {sent:?}");
+            let (path, frames) = (self.path, batch.frames().len());
+            let line = format_args!("http sse send: {frames} frames, lean, {path:?}: {sent:?}");
             // SAFETY: the connection is still alive: sending does not close it.
             unsafe { log::debug_to((*c).log, line) };
         }
@@ -105,7 +105,7 @@ impl Lean {
     /// Ends the stream from this side: with the mark of a whole answer if nothing is in the way.
     pub fn finish(&self, top: &mut TopLevel, end: End) {
         let Some(c) = self.alive() else { return };
-        let _named = self.name_client();
+        let _logged = self.name_client();
         // SAFETY: `alive` has seen that the connection is.
         let broken = unsafe { bits::connection::error(c) != 0 };
         // What failed to be sent failed because the client is gone.
@@ -115,9 +115,11 @@ impl Lean {
         if !end.is_planned() || !whole {
             return self.cut(top, c, end);
         }
-        match self.way {
+        match self.path {
             // Who does not take the mark of the end now is cut, as who is in the middle of a frame.
-            SendPath::Chunks if send::write(c, self.wire, LAST_CHUNK) != Ok(LAST_CHUNK.len()) => {
+            SendPath::Chunks
+                if send::write(c, self.transport, LAST_CHUNK) != Ok(LAST_CHUNK.len()) =>
+            {
                 self.cut(top, c, end);
             }
             _ if self.is_to_linger(c) => self.linger(top, end),
@@ -127,7 +129,7 @@ impl Lean {
 
     /// Whether closing the connection now might take the end of the response from the client.
     fn is_to_linger(&self, c: *mut ngx_connection_t) -> bool {
-        match self.limits.get().lingering {
+        match self.settings.get().lingering {
             Lingering::Off => false,
             // SAFETY: callers have seen that the connection is alive.
             Lingering::On => self.has_sent.get() || unsafe { lingering::has_unread(c) },
@@ -138,14 +140,14 @@ impl Lean {
     /// Writes a line to the error log that names the client.
     pub fn log(&self, level: Level, message: fmt::Arguments<'_>) {
         let Some(c) = self.alive() else { return };
-        let _named = self.name_client();
+        let _logged = self.name_client();
         // SAFETY: `alive` has seen that the connection is; its log lives as long as it does.
         unsafe { log::write_to((*c).log, level, message) };
     }
 
     /// Has nginx's own lines name this client for as long as the result is kept.
-    fn name_client(&self) -> Named<'_> {
-        Named::enter(&self.peer)
+    fn name_client(&self) -> LoggedClient<'_> {
+        LoggedClient::enter(&self.peer)
     }
 
     pub(super) fn alive(&self) -> Option<*mut ngx_connection_t> {
@@ -158,7 +160,7 @@ impl Lean {
         unsafe {
             let write = (*c).write;
             self.acknowledged.set(acknowledged(c));
-            ngx_add_timer(write, self.limits.get().send_timeout as usize);
+            ngx_add_timer(write, self.settings.get().send_timeout as usize);
             ngx_handle_write_event(write, 0);
         }
     }
@@ -171,19 +173,19 @@ impl Lean {
         if timed_out && !self.has_progressed(c) {
             // SAFETY: as above.
             unsafe { bits::connection::set_timedout(c, 1) };
-            if self.limits.get().on_timeout == OnTimeout::Reset {
-                leave_nothing(c);
+            if self.settings.get().on_timeout == OnTimeout::Reset {
+                set_reset_on_close(c);
             }
             return self.close(top, End::Timeout);
         }
         // SAFETY: as above.
         unsafe { bits::event::set_timedout(write, 0) };
-        if let Some(rest) = self.rest.take(c) {
-            let sent = send::write(c, self.wire, &rest);
+        if let Some(rest) = self.unsent.take(c) {
+            let sent = send::write(c, self.transport, &rest);
             let Ok(sent) = sent else { return self.cut(top, c, End::Client) };
-            let left = send::left(&rest, sent);
-            if !left.is_empty() {
-                self.rest.keep(c, left);
+            let remainder = send::remainder(&rest, sent);
+            if !remainder.is_empty() {
+                self.unsent.keep(c, remainder);
                 return match sent > 0 || timed_out {
                     true => self.wait(c),
                     false => self.wait_on(c),
@@ -198,8 +200,8 @@ impl Lean {
             // Where the loop tells of room for as long as there is any, it is to stop that.
             ngx_handle_write_event(write, 0);
         }
-        let Some(calls) = CALLS.get() else { return };
-        (calls.writable)(self.hub as usize, self.key);
+        let Some(callbacks) = CALLBACKS.get() else { return };
+        (callbacks.writable)(self.hub as usize, self.key);
     }
 
     /// Waits on: the time begins anew only with progress.
@@ -231,11 +233,11 @@ impl Lean {
             }
         }
         // SAFETY: as above.
-        let dropped = unsafe { drop_incoming(c) };
-        if dropped.bytes > 0 {
+        let discarded = unsafe { discard_incoming(c) };
+        if discarded.bytes > 0 {
             self.has_sent.set(true);
         }
-        match dropped.then {
+        match discarded.then {
             Incoming::Nothing | Incoming::More => {}
             Incoming::Gone => self.cut(top, c, End::Client),
             Incoming::Failed => self.cut(top, c, End::Error),
@@ -251,26 +253,26 @@ impl Lean {
 
     /// Closes the connection, as ngx_http_close_connection does, and tells who it was.
     fn close(&self, top: &mut TopLevel, end: End) {
-        let Some(c) = self.part(top, end) else { return };
+        let Some(c) = self.detach(top, end) else { return };
         // SAFETY: the connection was the stream's until here, and nobody else has it.
-        unsafe { stop(c) };
+        unsafe { close_connection(c) };
     }
 
     /// Closes the direction to the client, and the connection when the client has closed its own.
     fn linger(&self, top: &mut TopLevel, end: End) {
-        let Some(c) = self.part(top, end) else { return };
+        let Some(c) = self.detach(top, end) else { return };
         // SAFETY: as in `close`.
-        unsafe { lingering::begin(c, self.peer, &self.limits.get()) };
+        unsafe { lingering::begin(c, self.peer, &self.settings.get()) };
     }
 
     /// Ends the stream, tells who it was, and lets go of the connection.
-    fn part(&self, _top: &mut TopLevel, end: End) -> Option<*mut ngx_connection_t> {
-        let calls = CALLS.get()?;
+    fn detach(&self, _top: &mut TopLevel, end: End) -> Option<*mut ngx_connection_t> {
+        let callbacks = CALLBACKS.get()?;
         if self.alive().is_some() {
-            (calls.closing)(self, self.hub as usize, self.key, end);
+            (callbacks.closing)(self, self.hub as usize, self.key, end);
         }
         let c = self.connection.take()?.as_ptr();
-        (calls.closed)(self.hub as usize, self.key, end);
+        (callbacks.closed)(self.hub as usize, self.key, end);
         // SAFETY: the connection's data are this stream, which the caller has too.
         unsafe { drop(Rc::from_raw((*c).data.cast::<Lean>().cast_const())) };
         Some(c)
@@ -281,7 +283,7 @@ impl Lean {
 ///
 /// # Safety
 /// The connection is alive, and nobody uses it any more.
-unsafe fn stop(c: *mut ngx_connection_t) {
+unsafe fn close_connection(c: *mut ngx_connection_t) {
     // SAFETY: the caller vouches for the connection; its memory is given back last.
     unsafe {
         macros::ngx_sse_tls_shutdown(c);
@@ -297,7 +299,7 @@ unsafe fn stop(c: *mut ngx_connection_t) {
 
 /// # Safety
 /// The event is one of a lean connection.
-unsafe fn lean_of(event: *mut ngx_event_t) -> Option<Rc<Lean>> {
+unsafe fn stream_of_event(event: *mut ngx_event_t) -> Option<Rc<Lean>> {
     // SAFETY: `take_over` put it there, and `close` takes it away together with the event.
     unsafe {
         let c: *mut ngx_connection_t = (*event).data.cast();
@@ -310,8 +312,8 @@ unsafe fn lean_of(event: *mut ngx_event_t) -> Option<Rc<Lean>> {
 unsafe extern "C" fn on_read(event: *mut ngx_event_t) {
     guarded((), || {
         // SAFETY: nginx calls with the event of a connection that is open.
-        if let Some(lean) = unsafe { lean_of(event) } {
-            let _named = lean.name_client();
+        if let Some(lean) = unsafe { stream_of_event(event) } {
+            let _logged = lean.name_client();
             // SAFETY: this is the handler of a connection that has no request, which only nginx's loop calls.
             lean.read(&mut unsafe { TopLevel::enter() });
         }
@@ -321,8 +323,8 @@ unsafe extern "C" fn on_read(event: *mut ngx_event_t) {
 unsafe extern "C" fn on_write(event: *mut ngx_event_t) {
     guarded((), || {
         // SAFETY: as above.
-        if let Some(lean) = unsafe { lean_of(event) } {
-            let _named = lean.name_client();
+        if let Some(lean) = unsafe { stream_of_event(event) } {
+            let _logged = lean.name_client();
             // SAFETY: this is the handler of a connection that has no request, which only nginx's loop calls.
             lean.write(&mut unsafe { TopLevel::enter() });
         }

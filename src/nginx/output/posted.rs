@@ -1,7 +1,7 @@
 //! Requests that filters make out of events (SSI's `include`): nginx runs them after it has called a
 //! handler of the connection. After a turn of the worker, which writes to many, this does.
 
-use super::{enter_log_context, Output};
+use super::{set_log_request, Output};
 use crate::nginx::top_level::TopLevel;
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -33,7 +33,7 @@ pub fn run_posted(top: &mut TopLevel) {
         let c = output.connection;
         // SAFETY: the request is alive, and so is its connection; afterwards neither is used.
         unsafe {
-            enter_log_context(c, r.as_ptr());
+            set_log_request(c, r.as_ptr());
             top.run_posted(c);
         }
     }

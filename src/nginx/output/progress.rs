@@ -18,7 +18,7 @@ pub(super) struct SendProgress {
 impl SendProgress {
     /// # Safety
     /// The request is alive.
-    pub(super) unsafe fn of(r: *mut ngx_http_request_t) -> SendProgress {
+    pub(super) unsafe fn for_request(r: *mut ngx_http_request_t) -> SendProgress {
         // SAFETY: the caller vouches for the request and its connection.
         unsafe {
             let c = (*r).connection;

@@ -1,7 +1,7 @@
 //! Sends bytes to a connection past nginx's filters, for streams with and without a request, in one
 //! call to the kernel or the TLS library, and keeps what was not accepted.
 
-use super::filters::{fitting, PIECE};
+use super::filters::{count_fitting, PIECE};
 use super::SendPath;
 use crate::nginx::macros;
 use crate::sse::frame::Frame;
@@ -15,29 +15,29 @@ const RECORD: usize = 16 * 1024;
 
 /// What bytes past the filters go to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wire {
+pub(super) enum Transport {
     /// The socket, which takes any part of them.
     Plain,
     /// A TLS library, which takes a record or nothing, and then wants the very same bytes again.
     Tls,
 }
 
-impl Wire {
+impl Transport {
     /// # Safety
     /// The connection is alive.
-    pub(super) unsafe fn of(c: *mut ngx_connection_t) -> Wire {
+    pub(super) unsafe fn for_connection(c: *mut ngx_connection_t) -> Transport {
         // SAFETY: the caller vouches for the connection.
         if unsafe { macros::ngx_sse_is_tls(c) } != 0 {
-            Wire::Tls
+            Transport::Tls
         } else {
-            Wire::Plain
+            Transport::Plain
         }
     }
 
     /// Whether a batch may go in one piece: over TLS only as much as is kept for a client that does not
     /// take it.
-    fn takes(self, way: SendPath, batch: &Batch) -> bool {
-        self == Wire::Plain || batch.frames().len() == 1 || joined(batch, way).len() <= PIECE
+    fn takes(self, path: SendPath, batch: &Batch) -> bool {
+        self == Transport::Plain || batch.frames().len() == 1 || joined(batch, path).len() <= PIECE
     }
 }
 
@@ -58,20 +58,20 @@ pub(super) enum Written {
 /// that has been begun is to be kept; the frames behind it are not taken.
 pub(super) fn send_batch(
     c: *mut ngx_connection_t,
-    wire: Wire,
-    way: SendPath,
+    transport: Transport,
+    path: SendPath,
     batch: &Batch,
 ) -> Result<Written, ()> {
-    if wire.takes(way, batch) {
-        return send_piece(c, wire, way, batch);
+    if transport.takes(path, batch) {
+        return send_piece(c, transport, path, batch);
     }
-    let mut gone = 0;
-    while let Some(rest) = batch.frames().get(gone..).filter(|rest| !rest.is_empty()) {
-        let piece = Batch::from_frames(rest.get(..fitting(rest)).unwrap_or(rest).to_vec());
-        match send_piece(c, wire, way, &piece)? {
-            Written::All => gone += piece.frames().len(),
+    let mut sent = 0;
+    while let Some(rest) = batch.frames().get(sent..).filter(|rest| !rest.is_empty()) {
+        let piece = Batch::from_frames(rest.get(..count_fitting(rest)).unwrap_or(rest).to_vec());
+        match send_piece(c, transport, path, &piece)? {
+            Written::All => sent += piece.frames().len(),
             Written::Part { taken, rest } => {
-                return Ok(Written::Part { taken: gone + taken, rest })
+                return Ok(Written::Part { taken: sent + taken, rest })
             }
         }
     }
@@ -80,44 +80,44 @@ pub(super) fn send_batch(
 
 fn send_piece(
     c: *mut ngx_connection_t,
-    wire: Wire,
-    way: SendPath,
+    transport: Transport,
+    path: SendPath,
     batch: &Batch,
 ) -> Result<Written, ()> {
-    let bytes = joined(batch, way);
-    let sent = write(c, wire, bytes)?;
+    let bytes = joined(batch, path);
+    let sent = write(c, transport, bytes)?;
     if sent == bytes.len() {
         return Ok(Written::All);
     }
-    if wire == Wire::Tls {
-        return Ok(Written::Part { taken: batch.frames().len(), rest: left(bytes, sent) });
+    if transport == Transport::Tls {
+        return Ok(Written::Part { taken: batch.frames().len(), rest: remainder(bytes, sent) });
     }
-    let (whole, part) = batch.split(sent, |frame| of(frame, way).len());
+    let (whole, part) = batch.split(sent, |frame| frame_bytes(frame, path).len());
     let Some(frame) = batch.frames().get(whole) else { return Ok(Written::All) };
     if whole > 0 && part == 0 {
         return Ok(Written::Part { taken: whole, rest: Bytes::new() });
     }
     // It holds the frame's own memory, not the batch's.
-    Ok(Written::Part { taken: whole + 1, rest: of(frame, way).slice(part..) })
+    Ok(Written::Part { taken: whole + 1, rest: frame_bytes(frame, path).slice(part..) })
 }
 
 /// Returns what follows the first `sent` bytes. An empty result keeps no memory alive.
-pub(super) fn left(bytes: &Bytes, sent: usize) -> Bytes {
+pub(super) fn remainder(bytes: &Bytes, sent: usize) -> Bytes {
     match bytes.slice(sent..) {
         rest if rest.is_empty() => Bytes::new(),
         rest => rest,
     }
 }
 
-fn joined(batch: &Batch, way: SendPath) -> &Bytes {
-    match way {
+fn joined(batch: &Batch, path: SendPath) -> &Bytes {
+    match path {
         SendPath::Bodies => batch.bodies(),
         _ => batch.chunks(),
     }
 }
 
-fn of(frame: &Frame, way: SendPath) -> Bytes {
-    match way {
+fn frame_bytes(frame: &Frame, path: SendPath) -> Bytes {
+    match path {
         SendPath::Bodies => frame.body_bytes(),
         _ => frame.chunk().clone(),
     }
@@ -125,8 +125,12 @@ fn of(frame: &Frame, way: SendPath) -> Bytes {
 
 /// Writes bytes until no more are accepted. Returns how many were, or an error if the connection is
 /// dead.
-pub(super) fn write(c: *mut ngx_connection_t, wire: Wire, bytes: &[u8]) -> Result<usize, ()> {
-    if wire == Wire::Plain || bytes.len() <= RECORD {
+pub(super) fn write(
+    c: *mut ngx_connection_t,
+    transport: Transport,
+    bytes: &[u8],
+) -> Result<usize, ()> {
+    if transport == Transport::Plain || bytes.len() <= RECORD {
         return write_once(c, bytes);
     }
     let mut taken = 0;

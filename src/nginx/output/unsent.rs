@@ -7,7 +7,7 @@ use std::cell::Cell;
 
 /// A bit of a connection's `buffered`, nginx's record of who still has bytes for the client. nginx's own
 /// modules use the six below 0x40, and of those the response of a stream meets.
-pub(super) const REST_BUFFERED: u32 = 0x80;
+pub(super) const UNSENT_BUFFERED: u32 = 0x80;
 
 /// What is left of the frame that the client is in the middle of: seldom anything, and one word long
 /// then. Its connection says so in `buffered`, where nginx looks before it closes a connection.
@@ -20,7 +20,7 @@ impl Unsent {
         if rest.is_some() {
             // SAFETY: callers have seen that the connection is alive.
             unsafe {
-                bits::connection::set_buffered(c, bits::connection::buffered(c) & !REST_BUFFERED)
+                bits::connection::set_buffered(c, bits::connection::buffered(c) & !UNSENT_BUFFERED)
             };
         }
         rest
@@ -32,12 +32,14 @@ impl Unsent {
         }
         self.0.set(Some(Box::new(rest)));
         // SAFETY: callers have seen that the connection is alive.
-        unsafe { bits::connection::set_buffered(c, bits::connection::buffered(c) | REST_BUFFERED) };
+        unsafe {
+            bits::connection::set_buffered(c, bits::connection::buffered(c) | UNSENT_BUFFERED)
+        };
     }
 }
 
 /// Whether the client of this connection is in the middle of a frame.
-pub(super) fn has_rest(c: *mut ngx_connection_t) -> bool {
+pub(super) fn has_unsent(c: *mut ngx_connection_t) -> bool {
     // SAFETY: callers have seen that the connection is alive.
-    unsafe { bits::connection::buffered(c) & REST_BUFFERED != 0 }
+    unsafe { bits::connection::buffered(c) & UNSENT_BUFFERED != 0 }
 }

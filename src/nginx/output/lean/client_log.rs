@@ -20,7 +20,7 @@ pub(super) const ACTION: &CStr = c"streaming events";
 
 /// A client's address, as small as it can be kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Peer {
+pub(super) enum PeerAddress {
     V4([u8; 4]),
     V6([u8; 16]),
     /// Not of the internet.
@@ -28,67 +28,67 @@ pub(super) enum Peer {
 }
 
 /// For as long as it is kept, lines name a client.
-pub(super) struct Named<'a> {
+pub(super) struct LoggedClient<'a> {
     /// Whom they named before.
-    before: *mut Peer,
-    named: PhantomData<&'a Peer>,
+    before: *mut PeerAddress,
+    logged: PhantomData<&'a PeerAddress>,
 }
 
 /// Whom lines are about. Read and written by the thread of nginx's loop alone: an atomic, for that costs a
 /// move where a thread's own variable costs a call, and every event to every client comes by.
-static SERVED: AtomicPtr<Peer> = AtomicPtr::new(ptr::null_mut());
+static LOGGED_CLIENT: AtomicPtr<PeerAddress> = AtomicPtr::new(ptr::null_mut());
 
 thread_local! {
     static LOGS: RefCell<Vec<&'static mut ngx_log_t>> = const { RefCell::new(Vec::new()) };
 }
 
-impl Peer {
+impl PeerAddress {
     /// # Safety
     /// The connection is alive and has the address that nginx accepted it from.
-    pub(super) unsafe fn of(c: *mut ngx_connection_t) -> Peer {
+    pub(super) unsafe fn of_connection(c: *mut ngx_connection_t) -> PeerAddress {
         // SAFETY: the caller vouches for the connection; the family says what the address is.
         unsafe {
             let address: *const sockaddr = (*c).sockaddr;
             if address.is_null() {
-                return Peer::Local;
+                return PeerAddress::Local;
             }
             match i32::from((*address).sa_family) {
                 libc::AF_INET => {
                     let address: *const sockaddr_in = address.cast();
-                    Peer::V4((*address).sin_addr.s_addr.to_ne_bytes())
+                    PeerAddress::V4((*address).sin_addr.s_addr.to_ne_bytes())
                 }
                 libc::AF_INET6 => {
                     let address: *const libc::sockaddr_in6 = address.cast();
-                    Peer::V6((*address).sin6_addr.s6_addr)
+                    PeerAddress::V6((*address).sin6_addr.s6_addr)
                 }
-                _ => Peer::Local,
+                _ => PeerAddress::Local,
             }
         }
     }
 }
 
-impl fmt::Display for Peer {
+impl fmt::Display for PeerAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Peer::V4(bytes) => IpAddr::V4(Ipv4Addr::from(bytes)).fmt(f),
-            Peer::V6(bytes) => IpAddr::V6(Ipv6Addr::from(bytes)).fmt(f),
+            PeerAddress::V4(bytes) => IpAddr::V4(Ipv4Addr::from(bytes)).fmt(f),
+            PeerAddress::V6(bytes) => IpAddr::V6(Ipv6Addr::from(bytes)).fmt(f),
             // As nginx names them.
-            Peer::Local => f.write_str("unix:"),
+            PeerAddress::Local => f.write_str("unix:"),
         }
     }
 }
 
-impl<'a> Named<'a> {
-    pub(super) fn enter(peer: &'a Peer) -> Named<'a> {
-        let before = SERVED.load(Relaxed);
-        SERVED.store(ptr::from_ref(peer).cast_mut(), Relaxed);
-        Named { before, named: PhantomData }
+impl<'a> LoggedClient<'a> {
+    pub(super) fn enter(peer: &'a PeerAddress) -> LoggedClient<'a> {
+        let before = LOGGED_CLIENT.load(Relaxed);
+        LOGGED_CLIENT.store(ptr::from_ref(peer).cast_mut(), Relaxed);
+        LoggedClient { before, logged: PhantomData }
     }
 }
 
-impl Drop for Named<'_> {
+impl Drop for LoggedClient<'_> {
     fn drop(&mut self) {
-        SERVED.store(self.before, Relaxed);
+        LOGGED_CLIENT.store(self.before, Relaxed);
     }
 }
 
@@ -97,7 +97,7 @@ impl Drop for Named<'_> {
 ///
 /// # Safety
 /// `own` is a log of nginx, set up from an `error_log` of the configuration in force.
-pub(super) unsafe fn shared(own: *const ngx_log_t) -> Option<NonNull<ngx_log_t>> {
+pub(super) unsafe fn shared_log(own: *const ngx_log_t) -> Option<NonNull<ngx_log_t>> {
     // SAFETY: the caller vouches for the log; the other is a plain number.
     let (own, process) = unsafe { (&*own, ngx_process) };
     let debugged = own.log_level & NGX_LOG_DEBUG_CONNECTION as usize != 0;
@@ -132,8 +132,8 @@ fn writes_as(one: &ngx_log_t, other: &ngx_log_t) -> bool {
 /// nginx calls this for the end of each line.
 unsafe extern "C" fn name_client(_log: *mut ngx_log_t, buffer: *mut u8, len: usize) -> *mut u8 {
     guarded(buffer, || {
-        // SAFETY: null, or a peer that a `Named` borrows, which takes it away when it goes.
-        let Some(peer) = (unsafe { SERVED.load(Relaxed).as_ref() }) else { return buffer };
+        // SAFETY: null, or a peer that a `LoggedClient` borrows, which takes it away when it goes.
+        let Some(peer) = (unsafe { LOGGED_CLIENT.load(Relaxed).as_ref() }) else { return buffer };
         // SAFETY: nginx gives the place that is left of its line.
         let room = unsafe { std::slice::from_raw_parts_mut(buffer, len) };
         let mut line = Cursor::new(room);

@@ -3,9 +3,9 @@
 //! only the direction to the client is closed at once; what comes from it is read and dropped, until it
 //! closes its side or the time is over (`lingering_timeout`, `lingering_time`).
 
-use super::client_log::{Named, Peer};
-use super::limits::Limits;
-use super::stop;
+use super::client_log::{LoggedClient, PeerAddress};
+use super::close_connection;
+use super::settings::LeanSettings;
 use crate::nginx::bits;
 use crate::nginx::guard::guarded;
 use crate::nginx::macros::{self, ngx_add_timer, ngx_del_timer, ngx_post_event};
@@ -20,7 +20,7 @@ const READS: usize = 8;
 
 /// What a lingering connection needs. It is the connection's `data`.
 struct Ended {
-    peer: Peer,
+    peer: PeerAddress,
     /// The time in nginx's ms when the connection is closed in any case.
     until: ngx_msec_t,
     /// The longest wait for more from the client, in ms.
@@ -43,8 +43,8 @@ pub(super) unsafe fn has_unread(c: *mut ngx_connection_t) -> bool {
 /// # Safety
 /// The connection is alive, has no request, and is the caller's to close; from now on it is not used by
 /// the caller.
-pub(super) unsafe fn begin(c: *mut ngx_connection_t, peer: Peer, limits: &Limits) {
-    let named = Named::enter(&peer);
+pub(super) unsafe fn begin(c: *mut ngx_connection_t, peer: PeerAddress, settings: &LeanSettings) {
+    let logged = LoggedClient::enter(&peer);
     // SAFETY: the caller vouches for the connection, whose events live as long.
     unsafe {
         // From here on the client's bytes are of no interest, encrypted or not.
@@ -54,13 +54,13 @@ pub(super) unsafe fn begin(c: *mut ngx_connection_t, peer: Peer, limits: &Limits
             ngx_del_timer(write);
         }
         if libc::shutdown((*c).fd, libc::SHUT_WR) != 0 {
-            return stop(c);
+            return close_connection(c);
         }
-        drop(named);
+        drop(logged);
         let ended = Ended {
             peer,
-            until: ngx_current_msec.wrapping_add(limits.lingering_time as ngx_msec_t),
-            timeout: limits.lingering_timeout as ngx_msec_t,
+            until: ngx_current_msec.wrapping_add(settings.lingering_time as ngx_msec_t),
+            timeout: settings.lingering_timeout as ngx_msec_t,
         };
         (*c).data = Box::into_raw(Box::new(ended)).cast();
         (*(*c).read).handler = Some(on_read);
@@ -87,10 +87,10 @@ unsafe fn drop_bytes(c: *mut ngx_connection_t) {
         }
         let read = (*c).read;
         let Some(recv) = (*c).recv else { return close(c) };
-        let mut dropped = [0u8; 4096];
+        let mut discarded = [0u8; 4096];
         let mut waits = false;
         for _ in 0..READS {
-            match recv(c, dropped.as_mut_ptr(), dropped.len()) {
+            match recv(c, discarded.as_mut_ptr(), discarded.len()) {
                 got if got > 0 => {}
                 again if again == NGX_AGAIN as isize => {
                     waits = true;
@@ -115,8 +115,8 @@ unsafe fn close(c: *mut ngx_connection_t) {
     // SAFETY: the caller vouches for the connection, whose data are what `begin` made.
     unsafe {
         let ended: Box<Ended> = Box::from_raw((*c).data.cast());
-        let _named = Named::enter(&ended.peer);
-        stop(c);
+        let _logged = LoggedClient::enter(&ended.peer);
+        close_connection(c);
     }
 }
 
@@ -130,7 +130,7 @@ unsafe extern "C" fn on_read(event: *mut ngx_event_t) {
                 return close(c);
             }
             let peer = (*(*c).data.cast::<Ended>()).peer;
-            let _named = Named::enter(&peer);
+            let _logged = LoggedClient::enter(&peer);
             drop_bytes(c);
         }
     });

@@ -7,25 +7,25 @@ use nginx_sys::{ngx_connection_t, ngx_http_request_t};
 
 /// How a client went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Departure {
+pub enum Disconnection {
     /// It closed its connection, or its network did.
-    Left,
+    Closed,
     /// nginx closed the connection, because the client took nothing for too long.
     TimedOut,
 }
 
 impl Output {
     /// How the client went, if its connection shows that it did. Of no use once the request has ended.
-    pub fn departure(&self) -> Option<Departure> {
+    pub fn disconnection(&self) -> Option<Disconnection> {
         let r = self.request.get()?.as_ptr();
         let own = self.connection;
         // SAFETY: the request is alive, and so are its connection and the one that carries it.
         unsafe {
             let carrier = carrier(r).unwrap_or(own);
             if bits::connection::timedout(carrier) != 0 {
-                return Some(Departure::TimedOut);
+                return Some(Disconnection::TimedOut);
             }
-            (is_dead(own) || is_dead(carrier)).then_some(Departure::Left)
+            (is_dead(own) || is_dead(carrier)).then_some(Disconnection::Closed)
         }
     }
 }

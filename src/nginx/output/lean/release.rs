@@ -1,16 +1,16 @@
 //! Which requests may be given back, and how: the request goes as nginx frees any, and the connection
 //! is left as one that waits for nothing but its client. Called once per stream, from the loop.
 
-use super::client_log::{self, Peer, ACTION};
-use super::limits::Limits;
-use super::{on_read, on_write, Lean, LeanCallbacks, CALLS};
+use super::client_log::{self, PeerAddress, ACTION};
+use super::settings::LeanSettings;
+use super::{on_read, on_write, Lean, LeanCallbacks, CALLBACKS};
 use crate::nginx::bits;
 use crate::nginx::macros;
 use crate::nginx::macros::ngx_post_event;
-use crate::nginx::output::at_end::AtEnd;
+use crate::nginx::output::cleanup_handlers::CleanupHandlers;
 use crate::nginx::output::send;
 use crate::nginx::output::unsent::Unsent;
-use crate::nginx::output::{blocked, ends, Output};
+use crate::nginx::output::{blocked, connection_and_write, Output};
 use crate::nginx::request::Request;
 use crate::nginx::top_level::TopLevel;
 use crate::worker::StreamKey;
@@ -28,8 +28,8 @@ impl Output {
     /// other module is told of its end (`limit_conn` counts by that).
     pub fn may_be_lean(&self) -> bool {
         let Some(r) = self.alive() else { return false };
-        let (c, write) = ends(r);
-        if !self.is_direct() || !self.alone || blocked(r) {
+        let (c, write) = connection_and_write(r);
+        if !self.is_direct() || !self.no_foreign_cleanup || blocked(r) {
             return false;
         }
         // SAFETY: `alive` has seen that the request is; its connection and events are, too.
@@ -50,7 +50,7 @@ impl Output {
                 && bits::event::timer_set(read) == 0
                 && bits::event::pending_eof(read) == 0
                 && (*header).pos == (*header).last
-                && AtEnd::of(r) == self.own.get()
+                && CleanupHandlers::for_request(r) == self.own_cleanup.get()
                 && macros::ngx_sse_tls_is_quiet(c) != 0
         }
     }
@@ -62,29 +62,29 @@ impl Output {
         _top: &mut TopLevel,
         hub: usize,
         key: StreamKey,
-        calls: &'static LeanCallbacks,
+        callbacks: &'static LeanCallbacks,
         prepare: impl FnOnce(),
     ) -> Option<Rc<Lean>> {
         let r = self.alive().filter(|_| self.may_be_lean())?;
-        let (c, _) = ends(r);
+        let (c, _) = connection_and_write(r);
         // SAFETY: the request is alive.
         let request = unsafe { Request::from_raw(r) }?;
         let lean = Rc::new(Lean {
             connection: Cell::new(NonNull::new(c)),
             key,
             hub: u16::try_from(hub).ok()?,
-            limits: Limits::of(request.core_location()).keep()?,
-            way: self.way.get(),
-            rest: Unsent::default(),
+            settings: LeanSettings::from_location(request.core_location()).keep()?,
+            path: self.path.get(),
+            unsent: Unsent::default(),
             acknowledged: Cell::default(),
-            wire: self.wire,
+            transport: self.transport,
             // SAFETY: the request is alive.
             has_sent: Cell::new(unsafe { bits::request::lingering_close(r) } != 0),
             debugged: self.debugged,
             // SAFETY: the connection is alive, with the address that nginx accepted it from.
-            peer: unsafe { Peer::of(c) },
+            peer: unsafe { PeerAddress::of_connection(c) },
         });
-        CALLS.get_or_init(|| calls);
+        CALLBACKS.get_or_init(|| callbacks);
         prepare();
         // SAFETY: the request is alive, and nobody is using it.
         unsafe { take_over(r, c, &lean) };
@@ -110,7 +110,7 @@ unsafe fn take_over(r: *mut ngx_http_request_t, c: *mut ngx_connection_t, lean: 
         // nginx calls a connection that is idle when it is told to quit.
         bits::connection::set_idle(c, 1);
         send::free_tls_buffer(c);
-        give_pool_back(c);
+        destroy_connection_pool(c);
         let ready = ngx_handle_read_event((*c).read, 0) == NGX_OK as ngx_int_t;
         if !ready || bits::event::ready((*c).read) != 0 || bits::event::pending_eof((*c).read) != 0
         {
@@ -124,7 +124,7 @@ unsafe fn take_over(r: *mut ngx_http_request_t, c: *mut ngx_connection_t, lean: 
 ///
 /// # Safety
 /// The connection is alive and without a request, and its data are a stream's.
-unsafe fn give_pool_back(c: *mut ngx_connection_t) {
+unsafe fn destroy_connection_pool(c: *mut ngx_connection_t) {
     // SAFETY: the caller vouches for the connection. Nothing of nginx looks for these fields in a
     // connection that has no request, until it is used for another client and they are set anew.
     unsafe {
@@ -132,7 +132,7 @@ unsafe fn give_pool_back(c: *mut ngx_connection_t) {
         if macros::ngx_sse_is_tls(c) != 0 || !(*pool).cleanup.is_null() {
             return;
         }
-        let Some(log) = client_log::shared((*c).log) else { return };
+        let Some(log) = client_log::shared_log((*c).log) else { return };
         (*c).log = log.as_ptr();
         (*(*c).read).log = log.as_ptr();
         (*(*c).write).log = log.as_ptr();

@@ -6,11 +6,11 @@ use std::cell::RefCell;
 
 /// Names the limits of a stream in this process.
 #[derive(Clone, Copy)]
-pub(super) struct LimitsKey(u16);
+pub(super) struct LeanSettingsKey(u16);
 
 /// The settings of a location that a stream without a request goes by. Times are in ms.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct Limits {
+pub(super) struct LeanSettings {
     pub(super) send_timeout: u32,
     pub(super) on_timeout: OnTimeout,
     pub(super) lingering: Lingering,
@@ -41,13 +41,13 @@ pub(super) enum Lingering {
 }
 
 thread_local! {
-    static KNOWN: RefCell<Vec<Limits>> = const { RefCell::new(Vec::new()) };
+    static KNOWN: RefCell<Vec<LeanSettings>> = const { RefCell::new(Vec::new()) };
 }
 
-impl Limits {
-    pub(super) fn of(location: &ngx_http_core_loc_conf_t) -> Limits {
+impl LeanSettings {
+    pub(super) fn from_location(location: &ngx_http_core_loc_conf_t) -> LeanSettings {
         let ms = |time: usize| u32::try_from(time).unwrap_or(u32::MAX);
-        Limits {
+        LeanSettings {
             send_timeout: ms(location.send_timeout),
             on_timeout: match location.reset_timedout_connection {
                 0 => OnTimeout::Close,
@@ -64,10 +64,10 @@ impl Limits {
     }
 
     /// Keeps the limits for as long as the process lives. `None` if there are too many different ones.
-    pub(super) fn keep(self) -> Option<LimitsKey> {
+    pub(super) fn keep(self) -> Option<LeanSettingsKey> {
         KNOWN.with_borrow_mut(|known| {
             let index = known.iter().position(|other| *other == self).unwrap_or(known.len());
-            let key = LimitsKey(u16::try_from(index).ok()?);
+            let key = LeanSettingsKey(u16::try_from(index).ok()?);
             if index == known.len() {
                 known.push(self);
             }
@@ -76,15 +76,17 @@ impl Limits {
     }
 }
 
-impl LimitsKey {
-    pub(super) fn get(self) -> Limits {
-        KNOWN.with_borrow(|known| known.get(usize::from(self.0)).copied()).unwrap_or(Limits::NONE)
+impl LeanSettingsKey {
+    pub(super) fn get(self) -> LeanSettings {
+        KNOWN
+            .with_borrow(|known| known.get(usize::from(self.0)).copied())
+            .unwrap_or(LeanSettings::NONE)
     }
 }
 
-impl Limits {
+impl LeanSettings {
     /// For a key of another process; there is none.
-    const NONE: Limits = Limits {
+    const NONE: LeanSettings = LeanSettings {
         send_timeout: 0,
         on_timeout: OnTimeout::Close,
         lingering: Lingering::Off,

@@ -6,20 +6,21 @@ use std::ptr;
 /// The newest entries of a request's two lists of what is called at its end. As both lists only grow,
 /// equal ones mean that nothing has been added.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct AtEnd {
+pub(super) struct CleanupHandlers {
     request: *mut ngx_http_cleanup_t,
     pool: *mut ngx_pool_cleanup_t,
 }
 
-impl AtEnd {
+impl CleanupHandlers {
     /// What no request has: nothing is known to be the module's own.
-    pub(super) const NONE: AtEnd = AtEnd { request: ptr::null_mut(), pool: ptr::null_mut() };
+    pub(super) const NONE: CleanupHandlers =
+        CleanupHandlers { request: ptr::null_mut(), pool: ptr::null_mut() };
 
     /// # Safety
     /// The request is alive.
-    pub(super) unsafe fn of(r: *mut ngx_http_request_t) -> AtEnd {
+    pub(super) unsafe fn for_request(r: *mut ngx_http_request_t) -> CleanupHandlers {
         // SAFETY: the caller vouches for the request and its pool.
-        unsafe { AtEnd { request: (*r).cleanup, pool: (*(*r).pool).cleanup } }
+        unsafe { CleanupHandlers { request: (*r).cleanup, pool: (*(*r).pool).cleanup } }
     }
 
     /// Whether anybody is told. nginx's proxy leaves an entry behind that calls nothing.

@@ -3,7 +3,7 @@
 //! sees the mark.
 
 use crate::nginx::bits;
-use crate::nginx::filter::is_event_stream;
+use crate::nginx::content_type_filter::is_event_stream;
 use crate::nginx::guard::guarded;
 use nginx_sys::{
     ngx_chain_t, ngx_http_output_body_filter_pt, ngx_http_request_t, ngx_http_top_body_filter,
@@ -32,7 +32,7 @@ pub(in crate::nginx) unsafe fn install() {
 }
 
 /// Runs `pass`, which gives nginx something of this response's body. Whether that ended the response.
-pub(super) fn watched<R>(r: *mut ngx_http_request_t, pass: impl FnOnce() -> R) -> (R, bool) {
+pub(super) fn detect_end<R>(r: *mut ngx_http_request_t, pass: impl FnOnce() -> R) -> (R, bool) {
     ENDED.set(ptr::null_mut());
     let result = pass();
     (result, ENDED.replace(ptr::null_mut()) == r)
