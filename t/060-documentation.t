@@ -9,10 +9,10 @@ my $root      = "$FindBin::Bin/..";
 my $table     = slurp("$root/src/conf.rs");
 my $reference = slurp("$root/docs/directives.md");
 my $tests     = join '', map { slurp($_) } grep { !/060-documentation/ } glob "$root/t/*.t";
-my %context   = (HttpBlock => 'http', Anywhere => 'http, server, location', Location => 'location');
+my %context   = (HttpBlock => 'http', HttpServerLocation => 'http, server, location', Location => 'location');
 
 # Directives in the source: name and context.
-my %directives = $table =~ /directive\(\s*c"(\w+)",\s*Place::(\w+)/g;
+my %directives = $table =~ /directive\(\s*c"(\w+)",\s*DirectiveContext::(\w+)/g;
 cmp_ok(scalar keys %directives, '>=', 16, 'the table of directives can be read');
 
 # Directives in docs/directives.md: a heading for each, with syntax, default and context.

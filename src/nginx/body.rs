@@ -121,7 +121,7 @@ impl Request {
         if body.is_null() {
             return Ok(Cow::Borrowed(&[]));
         }
-        // SAFETY: nginx has set up the chain of what it has read.
+        // SAFETY: nginx has set up the chain of buffers that it has read.
         let mut link = unsafe { (*body).bufs };
         if self.exceeds_limit() || self.is_reading_body() || length(link) > most as u64 {
             return Err(BodyError::TooLarge);
@@ -143,7 +143,7 @@ impl Request {
         // SAFETY: the request is alive.
         unsafe {
             if (*r).headers_out.status >= REFUSED {
-                // As nginx's own refusals: a client that waits for permission sends no body.
+                // As in nginx's own error responses: a client that waits for 100 (Continue) sends no body.
                 bits::request::set_expect_tested(r, 1);
             }
             if ngx_http_discard_request_body(r) != NGX_OK as ngx_int_t {
@@ -157,8 +157,8 @@ impl Request {
     ///
     /// nginx discards the rest of a body for `lingering_timeout` at most, and then closes the
     /// connection; while it does, and behind a body, it does not look whether the client is still
-    /// there. So the rest is left to the stream (`output::incoming`). Where it ends nobody knows
-    /// then, so the connection cannot be used for another request.
+    /// there. So the stream reads the rest (`output::incoming`). It does not know where the body ends,
+    /// so the connection cannot be used for another request.
     pub(super) fn discard_body_of_stream(&self) -> Outcome {
         let r = self.raw();
         // SAFETY: the request is alive. nginx has counted itself as a user of the request.
@@ -175,7 +175,7 @@ impl Request {
     }
 }
 
-/// The lowest status that is not a success.
+/// The lowest status that does not mean success.
 const REFUSED: ngx_uint_t = 300;
 
 /// Returns the number of bytes in the buffers of a body.
@@ -209,7 +209,7 @@ fn append<'r>(whole: &mut Cow<'r, [u8]>, buffer: &'r ngx_buf_t) -> io::Result<()
     if length == 0 {
         return Ok(());
     }
-    // SAFETY: what lies between the buffer's two marks is in the request's memory.
+    // SAFETY: the bytes from `pos` to `last` are in the request's memory.
     let piece = unsafe { std::slice::from_raw_parts(buffer.pos.cast_const(), length) };
     if whole.is_empty() {
         *whole = Cow::Borrowed(piece);

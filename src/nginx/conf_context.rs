@@ -1,4 +1,4 @@
-//! A configuration that nginx is reading: what a directive's setter may ask of it and do to it.
+//! A configuration that nginx is reading, as the setters of directives use it.
 
 use super::bits;
 use super::complex_value::ComplexValue;
@@ -20,7 +20,7 @@ use std::fmt;
 use std::ptr;
 use std::rc::Rc;
 
-/// Where a directive stands, for messages that come later.
+/// The position of a directive in the configuration, for messages that are written later.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Position {
     file: String,
@@ -46,88 +46,89 @@ impl<'cf> ConfContext<'cf> {
         ConfContext { cf: unsafe { &mut *cf } }
     }
 
-    /// The words of the directive, its name first.
+    /// Returns the words of the directive, starting with its name.
     pub fn words(&self) -> Vec<&'cf [u8]> {
-        // SAFETY: nginx has set the arguments, which live in the configuration's pool.
+        // SAFETY: nginx has set the arguments, which are in the configuration's pool.
         let words: &[ngx_str_t] = unsafe { (*self.cf.args).as_slice() };
         // SAFETY: as above.
         words.iter().map(|word| unsafe { bytes(word) }).collect()
     }
 
-    /// The arguments of the directive.
+    /// Returns the arguments of the directive.
     pub fn arguments(&self) -> Vec<&'cf [u8]> {
         self.words().into_iter().skip(1).collect()
     }
 
-    /// Where the directive stands.
+    /// Returns the position of the directive.
     pub fn position(&self) -> Position {
-        // SAFETY: while a directive is read nginx knows the file, or none for `-g`.
+        // SAFETY: nginx sets the file while it reads a directive; null for `-g`.
         let Some(file) = (unsafe { self.cf.conf_file.as_ref() }) else {
             return Position { file: "command line".to_owned(), line: 0 };
         };
-        // SAFETY: the name lives in the configuration's pool.
+        // SAFETY: the name is in the configuration's pool.
         let name = unsafe { bytes(&file.file.name) };
         Position { file: String::from_utf8_lossy(name).into_owned(), line: file.line }
     }
 
-    /// Compiles a value that may hold variables.
+    /// Compiles a value that may contain variables.
     pub fn compile(&mut self, text: &'cf [u8]) -> Result<ComplexValue, ConfError> {
-        // SAFETY: the configuration is being read, and the text lives in its pool.
+        // SAFETY: the configuration is being read, and the text is in its pool.
         unsafe { ComplexValue::compile(self.cf, text) }.ok_or(ConfError::AlreadyLogged)
     }
 
     /// Returns the module's configuration of the whole `http` block. `T` is `Module::Main`.
     pub fn main_conf<T: 'static>(&mut self) -> &mut T {
         let conf = self.conf_slot(|context| context.main_conf);
-        // SAFETY: the module's own `create_main_conf` put it there; lent for as long as `self`.
+        // SAFETY: `create_main_conf` has set it; it is borrowed as long as `self`.
         let conf = unsafe { typed::get_mut(conf) };
         conf.unwrap_or_else(|| wrong_type::<T>())
     }
 
-    /// Returns the module's configuration of the block in which the directive stands. `T` is
+    /// Returns the module's configuration of the block that contains the directive. `T` is
     /// `Module::Location`.
     pub fn location_conf<T: 'static>(&mut self) -> &mut T {
         let conf = self.conf_slot(|context| context.loc_conf);
-        // SAFETY: the module's own `create_loc_conf` put it there; lent for as long as `self`.
+        // SAFETY: `create_loc_conf` has set it; it is borrowed as long as `self`.
         let conf = unsafe { typed::get_mut(conf) };
         conf.unwrap_or_else(|| wrong_type::<T>())
     }
 
-    /// Adds a handler to the preaccess phase, which every request passes before nginx decides who
-    /// may have it.
+    /// Adds a handler to the preaccess phase, which runs for every request before nginx's access checks.
     pub(super) fn add_preaccess_handler(
         &mut self,
         handler: unsafe extern "C" fn(*mut ngx_http_request_t) -> ngx_int_t,
     ) -> Result<(), ConfError> {
-        // SAFETY: the core module has numbered itself and has its main configuration inside `http`.
+        // SAFETY: nginx numbers its modules before it reads `http`, and the core module has a main
+        // configuration there.
         let core = unsafe {
             let context: *const ngx_http_conf_ctx_t = self.cf.ctx.cast();
             let number = ngx_http_core_module.ctx_index;
             &mut *(*(*context).main_conf.add(number)).cast::<ngx_http_core_main_conf_t>()
         };
         let phase = &mut core.phases[ngx_http_phases_NGX_HTTP_PREACCESS_PHASE as usize];
-        // SAFETY: nginx has made the array of the phase's handlers.
+        // SAFETY: nginx has created the array of the phase's handlers.
         let slot: *mut ngx_http_handler_pt = unsafe { ngx_array_push(&mut phase.handlers) }.cast();
-        // SAFETY: new memory of that array, if there was any.
+        // SAFETY: a new element of the array, or null.
         let slot = unsafe { slot.as_mut() }.ok_or(ConfError::AlreadyLogged)?;
         *slot = Some(handler);
         Ok(())
     }
 
-    /// Whether this is an `if` or `limit_except` block, which is a part of a location.
+    /// Whether this is an `if` or `limit_except` block, which belongs to a location.
     pub fn is_part_of_location(&mut self) -> bool {
-        // SAFETY: the configuration of a location that is being read.
+        // SAFETY: a location's configuration, which is being read.
         unsafe { bits::core_loc_conf::noname(self.core_location()) != 0 }
     }
 
+    /// Returns the configuration of nginx's core module for the block.
     pub(super) fn core_location(&mut self) -> &mut ngx_http_core_loc_conf_t {
         let context: *const ngx_http_conf_ctx_t = self.cf.ctx.cast();
-        // SAFETY: the core module has numbered itself and has a configuration in each location;
-        // lent for as long as `self`.
+        // SAFETY: nginx numbers its modules before it reads `http`, and the core module has a
+        // configuration in each location; it is borrowed as long as `self`.
         unsafe { &mut *(*(*context).loc_conf.add(ngx_http_core_module.ctx_index)).cast() }
     }
 
-    /// Reads the block that follows, calling `each` for every directive in it.
+    /// Reads the block that follows, and calls `each` for every directive in it.
     pub fn block(
         &mut self,
         mut each: impl FnMut(&mut ConfContext<'_>) -> Result<(), ConfError>,
@@ -136,17 +137,18 @@ impl<'cf> ConfContext<'cf> {
         let (handler, handler_conf) = (self.cf.handler, self.cf.handler_conf);
         self.cf.handler = Some(in_block);
         self.cf.handler_conf = (&raw mut each).cast();
-        // SAFETY: nginx reads on in its own file; `each` outlives the call.
+        // SAFETY: nginx continues to read its file; `each` outlives the call.
         let read = unsafe { ngx_conf_parse(self.cf, ptr::null_mut()) };
         self.cf.handler = handler;
         self.cf.handler_conf = handler_conf;
-        match read.is_null() {
-            true => Ok(()),
-            false => Err(ConfError::AlreadyLogged),
+        if read.is_null() {
+            Ok(())
+        } else {
+            Err(ConfError::AlreadyLogged)
         }
     }
 
-    /// Adds a zone of shared memory. `owner` is called when it is mapped.
+    /// Adds a zone of `size` bytes of shared memory. `owner` is called when the zone is mapped.
     pub fn add_zone(
         &mut self,
         name: &str,
@@ -157,20 +159,21 @@ impl<'cf> ConfContext<'cf> {
         unsafe { zone::add(self.cf, name, size, owner) }.map_err(|_| ConfError::AlreadyLogged)
     }
 
-    /// Writes to the log of the configuration, as of a directive that stands elsewhere.
+    /// Writes a line to the configuration's log, without the position of the current directive.
     pub fn log(&self, level: Level, message: fmt::Arguments<'_>) {
         // SAFETY: a configuration that is being read has a log.
         unsafe { log::write_to(self.cf.log, level, message) };
     }
 
+    /// Returns the module's entry in one of the context's arrays of configurations.
     fn conf_slot(&self, which: fn(&ngx_http_conf_ctx_t) -> *mut *mut c_void) -> *mut c_void {
         let context: *const ngx_http_conf_ctx_t = self.cf.ctx.cast();
         let module = this_module();
-        // SAFETY: inside `http` nginx sets the context, with a place for each http module.
+        // SAFETY: inside `http`, nginx sets the context, whose arrays have an entry for each http module.
         unsafe { *which(&*context).add((*module).ctx_index) }
     }
 
-    /// Gives nginx its answer to a directive, having said what is wrong.
+    /// Converts a setter's result to nginx's return value, and logs an error.
     pub(super) fn report(&mut self, result: Result<(), ConfError>) -> *mut c_char {
         let name = String::from_utf8_lossy(self.words().first().copied().unwrap_or_default());
         let what = match result {
@@ -186,11 +189,12 @@ impl<'cf> ConfContext<'cf> {
         ERROR
     }
 
-    /// Writes a warning that names the place of the directive.
+    /// Writes a warning with the position of the current directive.
     pub fn warn(&mut self, what: &str) {
         self.log_at_directive(Level::Warn, what);
     }
 
+    /// Writes a line with the position of the current directive.
     fn log_at_directive(&mut self, level: Level, what: &str) {
         // SAFETY: the configuration is being read; nginx copies the bytes into its line.
         unsafe {
@@ -212,22 +216,22 @@ unsafe extern "C" fn in_block(
     conf: *mut c_void,
 ) -> *mut c_char {
     guarded(ERROR, || {
-        // SAFETY: nginx is reading a directive of a block of ours.
+        // SAFETY: nginx is reading a directive of one of the module's blocks.
         let mut context = unsafe { ConfContext::from_raw(cf) };
         if context.words().first().copied() == Some(b"include".as_slice()) {
-            // SAFETY: what nginx's own `include` does with the directive in hand.
+            // SAFETY: the function of nginx's own `include`, called for the current directive.
             return unsafe { ngx_conf_include(cf, ptr::null_mut(), conf) };
         }
         type Each<'a> = &'a mut dyn FnMut(&mut ConfContext<'_>) -> Result<(), ConfError>;
-        // SAFETY: `block` put it there and waits for the end of the block.
+        // SAFETY: `block` has set it, and does not return before the end of the block.
         let each: &mut Each<'_> = unsafe { &mut *conf.cast() };
         let result = each(&mut context);
         context.report(result)
     })
 }
 
-/// A configuration of another type than the module's is an error of this library.
+/// Panics because a configuration is not of the module's type, which would be a bug in this library.
 #[expect(clippy::panic, reason = "cannot happen; the entry from nginx would catch it")]
 fn wrong_type<T>() -> ! {
-    panic!("the module's configuration is no {}", std::any::type_name::<T>())
+    panic!("the module's configuration is not a {}", std::any::type_name::<T>())
 }

@@ -1,9 +1,9 @@
-//! A header filter that keeps a stream's `Content-Type` as it is.
+//! A header filter that keeps the `Content-Type` of streams unchanged.
 //!
-//! nginx's charset filter can be told, by `charset_types`, to add a parameter to any type; clients
-//! have to be sent `text/event-stream` and nothing behind it, in UTF-8 always. The handler makes
-//! that filter believe that the charset is known, which keeps it from the body; this one runs after
-//! it (`module` says how) and takes that name away again.
+//! With `charset_types`, nginx's charset filter can convert any content type and add a parameter to it.
+//! Streams must be sent as `text/event-stream` without parameters, and in UTF-8. So the handler sets the
+//! charset of the response, which makes the charset filter leave the body alone. This filter runs after
+//! the charset filter (see the module order in `crate::module`) and removes the charset again.
 
 use super::bits;
 use super::guard::guarded;
@@ -14,19 +14,19 @@ use nginx_sys::{
 };
 use std::ptr;
 
-/// A `static`, since the filter knows its own responses by this address: each use of a `const` may
-/// have a copy of its own.
+/// The content type of streams. The filter recognizes them by this address, so it is a `static`: a `const`
+/// may have several addresses.
 static EVENT_STREAM: &str = "text/event-stream";
 const CHARSET: &str = "utf-8";
 
 static mut NEXT: ngx_http_output_header_filter_pt = None;
 
-/// Puts the filter in front of those that were there before.
+/// Installs the filter before those that are installed already.
 ///
 /// # Safety
 /// Called while nginx calls the modules' postconfiguration functions, in their order.
 pub(super) unsafe fn install() {
-    // SAFETY: configurations are read by one thread, and only then are the two written.
+    // SAFETY: both are written only while nginx reads a configuration, on its only thread.
     unsafe {
         NEXT = ngx_http_top_header_filter;
         ngx_http_top_header_filter = Some(filter);
@@ -34,8 +34,8 @@ pub(super) unsafe fn install() {
 }
 
 impl Request {
-    /// Makes the answer an event stream. It has no version that a client could have already, or ask for:
-    /// conditions (`If-None-Match: *`, `If-Unmodified-Since`) do not apply to it.
+    /// Makes the response an event stream. Conditional requests (`If-None-Match: *`, `If-Unmodified-Since`)
+    /// do not apply to it, because a stream has no versions.
     pub fn set_event_stream(&self) {
         self.set_content_type(EVENT_STREAM);
         // SAFETY: the request is alive.
@@ -58,15 +58,15 @@ pub(super) unsafe fn is_event_stream(r: *mut ngx_http_request_t) -> bool {
 
 unsafe extern "C" fn filter(r: *mut ngx_http_request_t) -> ngx_int_t {
     guarded(NGX_ERROR as ngx_int_t, || {
-        // SAFETY: nginx hands over a living request.
+        // SAFETY: nginx passes a living request.
         unsafe {
             if is_event_stream(r) {
                 (*r).headers_out.charset = ngx_str_t::empty();
             }
         }
-        // SAFETY: set by `install`, which comes before any request.
+        // SAFETY: `install` has set it before any request is served.
         match unsafe { NEXT } {
-            // SAFETY: the filter that was there before.
+            // SAFETY: the next filter, with the argument of this one.
             Some(next) => unsafe { next(r) },
             None => NGX_ERROR as ngx_int_t,
         }

@@ -1,4 +1,4 @@
-//! Requests that are answered later, when a result from outside of nginx has arrived.
+//! Deferred responses: requests that are answered later, when a result from outside nginx has arrived.
 
 use super::bits;
 use super::output::set_log_request;
@@ -18,8 +18,8 @@ impl Request {
     /// The handler returns the outcome.
     pub fn answer_later(&self) -> Result<(Rc<DeferredResponse>, Outcome), NoMemory> {
         let later = self.later()?;
-        // SAFETY: the request is alive, and its main request with it. The count is given back with
-        // the answer, as nginx wants it of a handler that says that it is not done.
+        // SAFETY: the request and its main request are alive. Finalizing the request decrements the count,
+        // as for any handler that returns NGX_DONE.
         unsafe {
             let main = (*self.raw()).main;
             bits::request::set_count(main, bits::request::count(main) + 1);
@@ -48,7 +48,7 @@ impl DeferredResponse {
     pub fn answer(&self, top: &mut TopLevel, give: impl FnOnce(&Request) -> Outcome) {
         let Some(r) = self.0.take() else { return };
         let r = r.as_ptr();
-        // SAFETY: the request has not ended, or its end would have taken the pointer away.
+        // SAFETY: the request has not ended; its end clears the pointer.
         unsafe {
             set_log_request((*r).connection, r);
             let outcome = Request::from_raw(r).map_or(Outcome::ERROR, |request| give(&request));

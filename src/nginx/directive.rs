@@ -1,4 +1,4 @@
-//! Directives: what `conf` adds to nginx's configuration language.
+//! Directives that the module adds to nginx's configuration.
 
 use super::conf_context::ConfContext;
 use super::conf_error::{ConfError, ERROR};
@@ -10,7 +10,7 @@ use nginx_sys::{
 };
 use std::ffi::{c_char, c_void, CStr};
 
-/// One directive of nginx's configuration.
+/// A directive.
 pub struct Directive {
     pub name: &'static CStr,
     pub context: DirectiveContext,
@@ -18,18 +18,18 @@ pub struct Directive {
     pub set: fn(&mut ConfContext<'_>) -> Result<(), ConfError>,
 }
 
-/// Where a directive may stand.
+/// The context of a directive: the blocks in which it may occur.
 #[derive(Clone, Copy)]
 pub enum DirectiveContext {
-    /// As a block in `http`.
+    /// `http`. The directive is a block itself.
     HttpBlock,
-    /// In `http`, `server` and `location`.
+    /// `http`, `server`, `location`.
     HttpServerLocation,
-    /// In `location`.
+    /// `location`.
     Location,
 }
 
-/// How many arguments a directive takes; nginx itself refuses others.
+/// How many arguments a directive takes. nginx rejects any other number.
 #[derive(Clone, Copy)]
 pub enum Arguments {
     One,
@@ -39,7 +39,7 @@ pub enum Arguments {
 }
 
 impl Directive {
-    /// The directive as nginx has it in its tables.
+    /// Returns the entry for nginx's table of directives.
     pub(super) const fn command(&'static self) -> ngx_command_t {
         let context = match self.context {
             DirectiveContext::HttpBlock => NGX_HTTP_MAIN_CONF | NGX_CONF_BLOCK,
@@ -74,9 +74,9 @@ unsafe extern "C" fn set(
     _conf: *mut c_void,
 ) -> *mut c_char {
     guarded(ERROR, || {
-        // SAFETY: `Directive::command` put the directive there.
+        // SAFETY: `Directive::command` has set it.
         let directive = unsafe { &*(*command).post.cast::<Directive>() };
-        // SAFETY: nginx is reading a directive of ours.
+        // SAFETY: nginx is reading a directive of the module.
         let mut context = unsafe { ConfContext::from_raw(cf) };
         let result = (directive.set)(&mut context);
         context.report(result)

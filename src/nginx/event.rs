@@ -1,4 +1,4 @@
-//! Timers and posted events of nginx, as values that take themselves out when dropped.
+//! Timers and posted events of nginx. They are cancelled when dropped.
 
 use super::bits;
 use super::guard::guarded;
@@ -9,25 +9,25 @@ use nginx_sys::{
 };
 use std::ptr;
 
-/// What an event calls: a function, with the number that the event was made with. Plain enough that an event may
-/// be armed, posted or dropped from within its own call.
+/// The action of an event: a function, which receives the number with which the event was created. It has no
+/// state, so that the event can be armed, posted, or dropped within its own call.
 pub type Action = fn(usize, &mut TopLevel);
 
-/// One event that can wait for a time or for its turn in the loop.
+/// An event that runs its action after some time, or in a turn of the event loop.
 pub struct Event(Box<Inner>);
 
 struct Inner {
     event: ngx_event_t,
-    // nginx's debug log looks for a descriptor behind the event's data.
+    // nginx's debug log reads a descriptor from the connection in the event's `data`.
     connection: ngx_connection_t,
     action: Action,
     number: usize,
 }
 
 impl Event {
-    /// An event that calls `action(number)`, armed for nothing yet.
+    /// Creates an event that calls `action(number)`. It is not armed yet.
     pub fn new(action: Action, number: usize) -> Event {
-        // SAFETY: nginx makes its own events and connections from zeroed memory.
+        // SAFETY: both are plain C structures, for which zeros are valid.
         let (event, connection) = unsafe { (std::mem::zeroed(), std::mem::zeroed()) };
         let mut inner = Box::new(Inner { event, connection, action, number });
         let at: *mut Inner = &mut *inner;
@@ -35,34 +35,34 @@ impl Event {
         inner.connection.data = at.cast();
         inner.event.data = (&raw mut inner.connection).cast();
         inner.event.handler = Some(handle_event);
-        // SAFETY: modules run after nginx has set up its cycle; the log lives as long as a worker.
+        // SAFETY: events are created in processes with a cycle; its log lives as long as the process.
         inner.event.log = unsafe { (*ngx_cycle).log };
         Event(inner)
     }
 
-    /// Calls in `after` ms, instead of what it was armed for.
+    /// Runs the action after `after` ms. Replaces an earlier timer.
     pub fn arm(&mut self, after: u64) {
-        // SAFETY: the event is whole and stays where it is in its box.
+        // SAFETY: the event is initialized, and its box does not move.
         unsafe { ngx_add_timer(self.raw(), after as usize) };
     }
 
-    /// Says whether a process that is told to quit waits for this timer.
+    /// Sets whether a process that is shutting down waits for this timer.
     pub fn hold_process(&mut self, hold: ExitHold) {
         let cancelable = match hold {
             ExitHold::No => 1,
             ExitHold::Yes => 0,
         };
-        // SAFETY: the event is whole.
+        // SAFETY: the event is initialized.
         unsafe { bits::event::set_cancelable(self.raw(), cancelable) };
     }
 
-    /// Calls once more in this turn of the loop.
+    /// Runs the action in this turn of the event loop.
     pub fn post(&mut self) {
-        // SAFETY: the event is whole; the queue is nginx's own.
+        // SAFETY: the event is initialized; the queue is nginx's own.
         unsafe { ngx_post_event(self.raw(), &raw mut ngx_posted_events) };
     }
 
-    /// Calls in the next turn of the loop, after nginx has looked at its sockets.
+    /// Runs the action in the next turn of the event loop, after nginx has polled its sockets.
     pub fn post_next(&mut self) {
         // SAFETY: as in `post`.
         unsafe { ngx_post_event(self.raw(), &raw mut ngx_posted_next_events) };
@@ -73,25 +73,25 @@ impl Event {
     }
 }
 
-/// Whether a timer keeps a process alive that is told to quit.
+/// Whether a timer delays the exit of a process that is shutting down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExitHold {
-    /// nginx may end the process without waiting for it.
+    /// nginx does not wait for the timer.
     No,
-    /// nginx waits for it.
+    /// nginx waits for the timer.
     Yes,
 }
 
 impl Drop for Event {
     fn drop(&mut self) {
-        // SAFETY: the event is whole.
+        // SAFETY: the event is initialized.
         if unsafe { bits::event::timer_set(self.raw()) } != 0 {
-            // SAFETY: the event is in the tree, as its own flag says.
+            // SAFETY: the event is in the timer tree, as its flag shows.
             unsafe { ngx_del_timer(self.raw()) };
         }
-        // SAFETY: the event is whole.
+        // SAFETY: the event is initialized.
         if unsafe { bits::event::posted(self.raw()) } != 0 {
-            // SAFETY: the event is in a queue, as its own flag says.
+            // SAFETY: the event is in a queue, as its flag shows.
             unsafe { ngx_delete_posted_event(self.raw()) };
         }
     }
@@ -99,13 +99,13 @@ impl Drop for Event {
 
 unsafe extern "C" fn handle_event(event: *mut ngx_event_t) {
     guarded((), || {
-        // SAFETY: nginx hands back the event that was armed, whose data are its box's.
+        // SAFETY: nginx passes the event that was armed, whose `data` are the connection in its box.
         let connection: *mut ngx_connection_t = unsafe { (*event).data }.cast();
         // SAFETY: as above.
         let inner: *const Inner = unsafe { (*connection).data }.cast();
-        // SAFETY: as above; both are copied out, because the call may drop the event.
+        // SAFETY: as above; both are copied, because the action may drop the event.
         let (action, number) = unsafe { (ptr::read(&raw const (*inner).action), (*inner).number) };
-        // SAFETY: this is the handler of a timer or of a posted event, which only nginx's loop calls.
+        // SAFETY: this handles a timer or a posted event; only nginx's event loop calls it.
         action(number, &mut unsafe { TopLevel::enter() });
     });
 }

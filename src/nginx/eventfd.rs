@@ -1,8 +1,8 @@
-//! A watch on one bell: nginx's event loop calls when it rings, and when the process is to quit.
+//! Watches an eventfd in nginx's event loop.
 //!
-//! The bell stands in a connection of nginx that no client has. Being `idle`, it is what nginx
-//! "closes" first when it is told to quit or has new workers, which is how the module learns of
-//! that in time to end its streams in good order.
+//! The eventfd takes a connection of nginx. The connection is marked as idle, and nginx closes idle
+//! connections when a process begins to shut down, by calling their read handlers. This is how the module
+//! detects a shutdown in time to end its streams.
 
 use super::bits;
 use super::event::Action;
@@ -17,10 +17,10 @@ use std::io;
 use std::os::fd::IntoRawFd;
 use std::ptr::NonNull;
 
-/// A watched bell. Dropping it closes the descriptor.
+/// An eventfd in the event loop. Dropping it closes the descriptor.
 pub struct EventfdWatch {
     connection: NonNull<ngx_connection_t>,
-    // nginx's connection points to it.
+    // The connection's `data` point to it.
     _callbacks: Box<Callbacks>,
 }
 
@@ -31,8 +31,8 @@ struct Callbacks {
 }
 
 impl EventfdWatch {
-    /// Watches `bell`; calls `on_wake(number)` when it has rung and `on_quit(number)` once, when
-    /// nginx tells this process to quit. Takes one of nginx's `worker_connections`.
+    /// Watches `eventfd`. Calls `on_wake(number)` when it has been written to, and `on_quit(number)` once,
+    /// when nginx begins to shut this process down. Takes one of nginx's `worker_connections`.
     pub fn new(
         eventfd: File,
         on_wake: Action,
@@ -40,58 +40,58 @@ impl EventfdWatch {
         number: usize,
     ) -> io::Result<EventfdWatch> {
         let descriptor = eventfd.into_raw_fd();
-        // SAFETY: in a process that serves requests ngx_cycle is the cycle in use.
+        // SAFETY: in a process that serves requests, `ngx_cycle` is the current cycle.
         let log = unsafe { (*ngx_cycle).log };
-        // SAFETY: the descriptor is ours to give.
+        // SAFETY: the descriptor is open; the connection owns it from now on.
         let connection = unsafe { ngx_get_connection(descriptor, log) };
         let Some(connection) = NonNull::new(connection) else {
-            // SAFETY: the descriptor is still ours.
+            // SAFETY: without a connection, this function still owns the descriptor.
             unsafe { libc::close(descriptor) };
             return Err(io::Error::other("worker_connections are not enough"));
         };
         let mut callbacks = Box::new(Callbacks { on_wake, on_quit, number });
-        // SAFETY: nginx gave the connection and its two events to us.
-        let ready = unsafe {
+        // SAFETY: the connection and its two events are new and used by nobody else.
+        let watched = unsafe {
             let c = connection.as_ptr();
             (*c).log = log;
             (*c).data = (&raw mut *callbacks).cast();
             (*(*c).read).log = log;
             (*(*c).write).log = log;
             (*(*c).read).handler = Some(handle_event);
-            // nginx neither times out nor reports as left open what it takes for a channel.
+            // nginx reports no leak of a connection whose events are marked as a channel.
             bits::event::set_channel((*c).read, 1);
             bits::event::set_channel((*c).write, 1);
             bits::connection::set_idle(c, 1);
             ngx_handle_read_event((*c).read, 0)
         };
         let watch = EventfdWatch { connection, _callbacks: callbacks };
-        match ready {
-            status if status == NGX_OK as isize => Ok(watch),
-            _ => Err(io::Error::other("the event loop refused a descriptor")),
+        if watched != NGX_OK as isize {
+            return Err(io::Error::other("nginx cannot watch an eventfd"));
         }
+        Ok(watch)
     }
 }
 
 impl Drop for EventfdWatch {
     fn drop(&mut self) {
-        // SAFETY: the connection is ours until now, and its descriptor open.
+        // SAFETY: this value owns the connection, whose descriptor is open.
         unsafe { ngx_close_connection(self.connection.as_ptr()) };
     }
 }
 
 unsafe extern "C" fn handle_event(event: *mut ngx_event_t) {
     guarded((), || {
-        // SAFETY: nginx calls with the read event of the connection that `new` set up.
+        // SAFETY: nginx calls this with the read event of a connection that `new` has set up.
         let connection: *mut ngx_connection_t = unsafe { (*event).data }.cast();
-        // SAFETY: as above; the calls live as long as the watch.
+        // SAFETY: as above; the callbacks live as long as the connection.
         let callbacks: *const Callbacks = unsafe { (*connection).data }.cast();
-        // SAFETY: as above; copied, because a call may drop the watch.
+        // SAFETY: as above; they are copied, because a call may drop the watch.
         let Callbacks { on_wake, on_quit, number } = *unsafe { &*callbacks };
-        // SAFETY: this is the handler of a descriptor of our own, which only nginx's loop calls.
+        // SAFETY: this handles the event of the module's own descriptor; only nginx's event loop calls it.
         let mut top = unsafe { TopLevel::enter() };
-        // SAFETY: the connection is ours.
+        // SAFETY: the connection is open.
         if unsafe { bits::connection::close(connection) } != 0 {
-            // SAFETY: as above. The connection stays: bells ring on while streams are ended.
+            // SAFETY: as above. The connection stays open: the process is woken while it ends its streams.
             unsafe {
                 bits::connection::set_close(connection, 0);
                 bits::connection::set_idle(connection, 0);
@@ -110,7 +110,7 @@ unsafe extern "C" fn handle_event(event: *mut ngx_event_t) {
     });
 }
 
-/// Reads the bell until it is still, as an edge-triggered loop needs it.
+/// Reads the eventfd until it is empty, as an edge-triggered event loop requires.
 fn drain_eventfd(descriptor: i32) {
     let mut count = 0u64;
     loop {

@@ -1,6 +1,6 @@
 //! The error log: of the process, of a request, and of a configuration that is being read.
 //!
-//! Bytes that come from outside are written through `sse::escaped`, so that nobody can forge a line.
+//! Bytes from outside must be written through `sse::escaped`, so that they cannot forge log lines.
 
 use nginx_sys::{
     ngx_cycle, ngx_log_t, ngx_uint_t, NGX_LOG_ALERT, NGX_LOG_CRIT, NGX_LOG_DEBUG_HTTP,
@@ -8,26 +8,27 @@ use nginx_sys::{
 };
 use std::fmt;
 
-/// nginx's levels, as `error_log` names them.
+/// nginx's log levels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
     /// The configuration cannot be used.
     Emerg,
-    /// A fault in the module itself.
+    /// A bug in the module.
     Alert,
-    /// What the module needs is not to be had.
+    /// A resource that the module needs is not available.
     Crit,
-    /// A request failed for a reason that lies on this side.
+    /// A request failed because of the server.
     Error,
-    /// Something works less well than it should.
+    /// Something does not work as it should.
     Warn,
     /// A change of state.
     Notice,
-    /// What a client did.
+    /// An action of a client.
     Info,
 }
 
 impl Level {
+    /// Returns nginx's number of the level.
     pub(super) fn number(self) -> ngx_uint_t {
         let level = match self {
             Level::Emerg => NGX_LOG_EMERG,
@@ -42,46 +43,46 @@ impl Level {
     }
 }
 
-/// Writes a line to the log of this process.
+/// Writes a line to this process's log.
 pub fn write(level: Level, message: fmt::Arguments<'_>) {
-    // SAFETY: nginx sets ngx_cycle before it calls any module, and each cycle has a log.
+    // SAFETY: nginx sets `ngx_cycle` before it calls any module, and each cycle has a log.
     let log = unsafe { (*ngx_cycle).log };
-    // SAFETY: the pointer was just taken from the cycle in use.
+    // SAFETY: the log of the current cycle.
     unsafe { write_to(log, level, message) };
 }
 
 /// Writes a line to a log of nginx.
 ///
 /// # Safety
-/// `log` points to a log that nginx has set up and still keeps.
+/// `log` points to a valid log of nginx.
 pub(super) unsafe fn write_to(log: *mut ngx_log_t, level: Level, message: fmt::Arguments<'_>) {
     // SAFETY: the caller vouches for the pointer.
     if level.number() > unsafe { (*log).log_level } {
         return;
     }
     let text = message.to_string();
-    // SAFETY: as above; log_error copies the bytes, bounded by nginx's own line length.
+    // SAFETY: as above; `log_error` copies the bytes, up to nginx's maximum line length.
     unsafe { ngx::log::log_error(level.number(), log, 0, text.as_bytes()) };
 }
 
-/// Whether a log takes debug lines of requests.
+/// Whether a log accepts debug lines of requests.
 ///
 /// # Safety
-/// `log` points to a log that nginx has set up and still keeps.
+/// `log` points to a valid log of nginx.
 pub(super) unsafe fn is_debugged(log: *mut ngx_log_t) -> bool {
     // SAFETY: the caller vouches for the pointer.
     ngx::log::DEBUG && unsafe { (*log).log_level } & NGX_LOG_DEBUG_HTTP as ngx_uint_t != 0
 }
 
-/// Writes a line for nginx's debug log of http, which only builds `--with-debug` have.
+/// Writes a line at level `debug_http`, which requires an nginx that was built `--with-debug`.
 ///
 /// # Safety
-/// As for `write_to`.
+/// `log` points to a valid log of nginx.
 pub(super) unsafe fn debug_to(log: *mut ngx_log_t, message: fmt::Arguments<'_>) {
     // SAFETY: the caller vouches for the pointer.
     if !unsafe { is_debugged(log) } {
         return;
     }
-    // SAFETY: as above; log_debug copies the bytes, bounded by nginx's own line length.
+    // SAFETY: as above; `log_debug` copies the bytes, up to nginx's maximum line length.
     unsafe { ngx::log::log_debug(log, 0, message.to_string().as_bytes()) };
 }

@@ -1,6 +1,6 @@
 /*
- * What nginx has as macros, or only where it was configured so: the C compiler knows, Rust does not.
- * src/nginx/macros.rs declares these functions.
+ * Functions for nginx's macros, and for code that depends on nginx's configure options, which only the C
+ * compiler can see. src/nginx/macros.rs declares them.
  */
 
 #include <ngx_config.h>
@@ -37,7 +37,7 @@ ngx_sse_delete_posted_event(ngx_event_t *ev)
 }
 
 
-/* Whether the connection is encrypted. */
+/* Whether the connection uses TLS. */
 
 ngx_uint_t
 ngx_sse_is_tls(ngx_connection_t *c)
@@ -50,7 +50,7 @@ ngx_sse_is_tls(ngx_connection_t *c)
 }
 
 
-/* Whether TLS does not wait for one direction to go on with the other. */
+/* Whether TLS is not waiting to read before it can write, or the reverse. */
 
 ngx_uint_t
 ngx_sse_tls_is_quiet(ngx_connection_t *c)
@@ -64,7 +64,7 @@ ngx_sse_tls_is_quiet(ngx_connection_t *c)
 }
 
 
-/* Frees the buffer in which TLS collects small pieces of a response. nginx makes it again when needed. */
+/* Frees the buffer in which nginx collects small TLS records. nginx allocates it again when needed. */
 
 void
 ngx_sse_tls_free_buffer(ngx_connection_t *c)
@@ -77,7 +77,7 @@ ngx_sse_tls_free_buffer(ngx_connection_t *c)
 }
 
 
-/* Ends TLS without waiting for the other side. */
+/* Shuts TLS down without waiting for the client. */
 
 void
 ngx_sse_tls_shutdown(ngx_connection_t *c)
@@ -90,7 +90,7 @@ ngx_sse_tls_shutdown(ngx_connection_t *c)
     c->ssl->no_wait_shutdown = 1;
 
     if (ngx_ssl_shutdown(c) == NGX_AGAIN) {
-        /* There is no room for the alert. Without it, the memory of TLS is freed at once. */
+        /* The socket cannot take the alert. With c->error, nginx frees TLS without sending it. */
         c->error = 1;
         (void) ngx_ssl_shutdown(c);
     }
@@ -98,7 +98,7 @@ ngx_sse_tls_shutdown(ngx_connection_t *c)
 }
 
 
-/* The connection that carries a request of HTTP/2 along with others; NULL for other requests. */
+/* The connection that an HTTP/2 request shares with others; NULL for other requests. */
 
 ngx_connection_t *
 ngx_sse_h2_connection(ngx_http_request_t *r)
@@ -111,7 +111,7 @@ ngx_sse_h2_connection(ngx_http_request_t *r)
 }
 
 
-/* Whether the body of a request over HTTP/2 is being discarded. */
+/* Whether the body of an HTTP/2 request is being discarded. */
 
 ngx_uint_t
 ngx_sse_h2_skips_data(ngx_http_request_t *r)
@@ -124,7 +124,7 @@ ngx_sse_h2_skips_data(ngx_http_request_t *r)
 }
 
 
-/* Whether frames of a request over HTTP/2 wait in the queue of their connection. */
+/* Whether frames of an HTTP/2 request are queued on its connection. */
 
 ngx_uint_t
 ngx_sse_h2_has_queued_frames(ngx_http_request_t *r)
@@ -137,7 +137,7 @@ ngx_sse_h2_has_queued_frames(ngx_http_request_t *r)
 }
 
 
-/* Keeps the figures of stub_status true. */
+/* Updates the counters of stub_status. */
 
 void
 ngx_sse_stat_active(ngx_int_t by)
@@ -158,9 +158,9 @@ ngx_sse_stat_writing(ngx_int_t by)
 
 
 /*
- * The name of a module of nginx that the nginx at run time has, and the one that this file was compiled for
- * had not: then what stands above is wrong for it. With --with-compat nginx itself does not notice. NULL
- * without any.
+ * The name of a module that the running nginx has, but that the nginx for which this file was compiled did
+ * not have; NULL if there is none. The functions above would be wrong for such an nginx. nginx itself does
+ * not detect this if it was built with --with-compat.
  */
 
 const char *

@@ -1,5 +1,5 @@
-//! An http module of nginx: what a module has to provide, and the C functions that nginx calls as it
-//! reads a configuration, starts a process, and ends one.
+//! The interface of an http module, and the C functions that nginx calls when it reads a configuration,
+//! starts a process, and stops one.
 //!
 //! `ngx_module_t` and `ngx_http_module_t` in nginx's development guide describe the order of the calls.
 
@@ -21,7 +21,7 @@ use nginx_sys::{
 use std::ffi::{c_char, c_void, CStr};
 use std::ptr;
 
-/// What an http module provides. Functions are called in the order in which they stand here.
+/// An http module. nginx calls the functions in the order in which they are listed.
 pub trait Module: 'static {
     /// The configuration of the whole `http` block.
     type Main: Default + 'static;
@@ -42,19 +42,19 @@ pub trait Module: 'static {
         context: &mut ConfContext<'_>,
     ) -> Result<(), String>;
 
-    /// Finishes the configuration after all blocks are merged: the last chance to refuse it.
+    /// Completes the configuration after all blocks have been merged. An error rejects it.
     fn finish_configuration(context: &mut ConfContext<'_>) -> Result<(), ConfError>;
 
-    /// Called in the master process when a configuration takes effect and its shared memory is there.
+    /// Called in the master process when a configuration takes effect. Its shared memory exists.
     fn take_effect(main: &Self::Main);
 
-    /// Starts a process that serves requests.
+    /// Called when a process that serves requests starts.
     fn start(main: &Self::Main);
 
-    /// Ends a process that serves requests.
+    /// Called when a process that serves requests exits.
     fn stop();
 
-    /// Sees every request before nginx decides who may have it (the preaccess phase).
+    /// Called for every request before nginx's access checks (the preaccess phase).
     fn before_access(request: &Request) -> Outcome;
 
     /// Answers the requests of locations for which [`ConfContext::answer_requests`] was called.
@@ -114,16 +114,16 @@ unsafe extern "C" fn preconfiguration<M: Module>(cf: *mut ngx_conf_t) -> ngx_int
 unsafe extern "C" fn create_main_conf<M: Module>(cf: *mut ngx_conf_t) -> *mut c_void {
     guarded(ptr::null_mut(), || {
         // SAFETY: the pool lives as long as the configuration.
-        let place = unsafe { typed::store((*cf).pool, M::Main::default()) };
-        place.map_or(ptr::null_mut(), ptr::NonNull::as_ptr)
+        let conf = unsafe { typed::store((*cf).pool, M::Main::default()) };
+        conf.map_or(ptr::null_mut(), ptr::NonNull::as_ptr)
     })
 }
 
 unsafe extern "C" fn create_loc_conf<M: Module>(cf: *mut ngx_conf_t) -> *mut c_void {
     guarded(ptr::null_mut(), || {
         // SAFETY: the pool lives as long as the configuration.
-        let place = unsafe { typed::store((*cf).pool, M::Location::default()) };
-        place.map_or(ptr::null_mut(), ptr::NonNull::as_ptr)
+        let conf = unsafe { typed::store((*cf).pool, M::Location::default()) };
+        conf.map_or(ptr::null_mut(), ptr::NonNull::as_ptr)
     })
 }
 
@@ -147,7 +147,7 @@ unsafe extern "C" fn merge_loc_conf<M: Module>(
     guarded(ERROR, || {
         // SAFETY: nginx has read the http block.
         let mut context = unsafe { ConfContext::from_raw(cf) };
-        // SAFETY: `create_loc_conf` made both, and they are two.
+        // SAFETY: `create_loc_conf` has created both, and they are different.
         let both =
             unsafe { (typed::get::<M::Location>(outer), typed::get_mut::<M::Location>(inner)) };
         let (Some(outer), Some(inner)) = both else { return ERROR };
@@ -168,11 +168,11 @@ unsafe extern "C" fn postconfiguration<M: Module>(cf: *mut ngx_conf_t) -> ngx_in
         // SAFETY: as above.
         let lacking = unsafe { super::macros::ngx_sse_compiled_without(cf) };
         if !lacking.is_null() {
-            // SAFETY: a name that is compiled in.
+            // SAFETY: a string literal in macros.c.
             let lacking = unsafe { CStr::from_ptr(lacking) }.to_string_lossy();
             let what = format_args!(
                 "the SSE module was built for an nginx without {lacking}, which this nginx has; build it for a \
-                 source that is configured with the arguments that nginx -V prints"
+                 source tree that is configured with the arguments that nginx -V prints"
             );
             context.log(Level::Emerg, what);
             return NGX_ERROR as ngx_int_t;
@@ -223,7 +223,7 @@ unsafe extern "C" fn exit_process<M: Module>(_cycle: *mut ngx_cycle_t) {
 }
 
 unsafe extern "C" fn before_access<M: Module>(r: *mut ngx_http_request_t) -> ngx_int_t {
-    // SAFETY: nginx calls its phase handlers with a living request.
+    // SAFETY: nginx calls phase handlers with a living request.
     unsafe { super::request::handle(r, M::before_access) }
 }
 
@@ -232,12 +232,12 @@ unsafe extern "C" fn before_access<M: Module>(r: *mut ngx_http_request_t) -> ngx
 /// # Safety
 /// nginx has read the cycle's configuration and keeps it for `'a`.
 unsafe fn main_conf<'a, M: Module>(cycle: *mut ngx_cycle_t) -> Option<&'a M::Main> {
-    // SAFETY: the array has a place for each module of the binary.
+    // SAFETY: the array has an entry for each module.
     let context = unsafe { *(*cycle).conf_ctx.add(ngx_http_module.index) };
     let context: *const ngx_http_conf_ctx_t = context.cast();
     if context.is_null() {
         return None;
     }
-    // SAFETY: the context has a place for each http module; `create_main_conf` filled ours.
+    // SAFETY: the context has an entry for each http module; `create_main_conf` has set this module's.
     unsafe { typed::get::<M::Main>(*(*context).main_conf.add((*this_module()).ctx_index)) }
 }

@@ -18,19 +18,19 @@ pub(super) unsafe fn keep<T: 'static>(
     pool: *mut ngx_pool_t,
     value: T,
 ) -> Result<NonNull<T>, NoMemory> {
-    // What ngx_palloc gives is aligned for a word, no more.
+    // nginx's pools align memory to a word.
     const { assert!(align_of::<T>() <= align_of::<usize>()) };
-    // nginx gives no memory for a size of zero.
+    // nginx allocates nothing for a size of zero.
     let size = size_of::<T>().max(1);
     // SAFETY: the caller vouches for the pool.
     let cleanup = unsafe { ngx_pool_cleanup_add(pool, size) };
     let cleanup = NonNull::new(cleanup).ok_or(NoMemory)?;
-    // SAFETY: the entry was just made, with room for the value; `drop_kept::<T>` fits it.
+    // SAFETY: the entry is new and has memory for the value, which `drop_kept::<T>` drops.
     unsafe {
-        let place: *mut T = (*cleanup.as_ptr()).data.cast();
-        place.write(value);
+        let address: *mut T = (*cleanup.as_ptr()).data.cast();
+        address.write(value);
         (*cleanup.as_ptr()).handler = Some(drop_kept::<T>);
-        NonNull::new(place).ok_or(NoMemory)
+        NonNull::new(address).ok_or(NoMemory)
     }
 }
 
@@ -51,7 +51,7 @@ pub(super) unsafe fn bytes<'a>(text: &ngx_str_t) -> &'a [u8] {
 /// # Safety
 /// `pool` is a living pool.
 pub(super) unsafe fn copied(pool: *mut ngx_pool_t, text: &[u8]) -> Result<ngx_str_t, NoMemory> {
-    // SAFETY: the caller vouches for the pool. nginx gives no memory for a length of zero.
+    // SAFETY: the caller vouches for the pool. nginx allocates nothing for a length of zero.
     let data: *mut u8 = unsafe { ngx_pnalloc(pool, text.len().max(1)) }.cast();
     if data.is_null() {
         return Err(NoMemory);
@@ -62,6 +62,6 @@ pub(super) unsafe fn copied(pool: *mut ngx_pool_t, text: &[u8]) -> Result<ngx_st
 }
 
 unsafe extern "C" fn drop_kept<T>(data: *mut c_void) {
-    // SAFETY: `keep` wrote a value of this type there; the pool calls this once.
+    // SAFETY: `keep` has stored a value of this type there; the pool calls this once.
     guarded((), || unsafe { data.cast::<T>().drop_in_place() });
 }

@@ -1,7 +1,7 @@
-//! Random numbers from the kernel: tags of hubs, seeds of workers, when refused clients come back.
+//! Random numbers from the kernel, for the tags of hubs, the seeds of workers, and reconnection times.
 
-/// 64 random bits. Falls back on the clock and the process's number where the kernel has none to
-/// give, which keeps two workers apart; nothing secret is made of these.
+/// Returns 64 random bits. If the kernel has none, they are derived from the clocks and the process's id,
+/// which differ between workers. They are not used for secrets.
 pub fn bits() -> u64 {
     let mut value = 0u64;
     // SAFETY: the buffer is a local of exactly that length.
@@ -13,7 +13,7 @@ pub fn bits() -> u64 {
     now.wall.rotate_left(32) ^ now.mono ^ (u64::from(std::process::id()) << 20)
 }
 
-/// A random number from `low` up to and including `high`.
+/// Returns a random number from `low` to `high`, inclusive.
 pub fn between(low: u64, high: u64) -> u64 {
     low + bits() % (high.saturating_sub(low) + 1)
 }

@@ -88,6 +88,7 @@ impl Request {
         unsafe { *(*self.raw()).loc_conf.add((*module).ctx_index) }
     }
 
+    /// Returns the request method.
     pub fn method(&self) -> Method {
         // SAFETY: the request is alive.
         match unsafe { (*self.raw()).method } as u32 {
@@ -118,7 +119,7 @@ impl Request {
             for index in 0..count {
                 // SAFETY: the part has `count` elements.
                 let element = unsafe { &*elements.add(index) };
-                // SAFETY: keys and values of headers lie in the request's memory.
+                // SAFETY: keys and values of headers are in the request's memory.
                 let (key, value) = unsafe { (bytes(&element.key), bytes(&element.value)) };
                 if key.eq_ignore_ascii_case(name.as_bytes()) {
                     return Some(value);
@@ -175,8 +176,8 @@ impl Request {
     /// Returns the module's configuration of the request's location. `T` is `Module::Location`.
     #[expect(clippy::panic, reason = "cannot happen; the entry from nginx would catch it")]
     pub fn location_conf<T: 'static>(&self) -> &T {
-        // SAFETY: `create_loc_conf` put it there; it lives as long as the configuration, which
-        // outlives its requests.
+        // SAFETY: `create_loc_conf` has set it; it lives as long as the configuration, which outlives its
+        // requests.
         let conf = unsafe { typed::get(self.location_slot(this_module())) };
         conf.unwrap_or_else(|| panic!("no {} in a location", std::any::type_name::<T>()))
     }
@@ -185,16 +186,15 @@ impl Request {
     /// replaces the one before.
     pub fn set_context<T: 'static>(&self, value: T) -> Result<(), NoMemory> {
         // SAFETY: the pool is the request's.
-        let place = unsafe { typed::store(self.pool(), value) }?;
-        // SAFETY: the array has a place for each http module.
-        unsafe { *self.context_slot() = place.as_ptr() };
+        let context = unsafe { typed::store(self.pool(), value) }?;
+        // SAFETY: the array has an entry for each http module.
+        unsafe { *self.context_slot() = context.as_ptr() };
         Ok(())
     }
 
     /// Returns the value that `set_context` stored, if there is one of this type.
     pub fn context<T: 'static>(&self) -> Option<&T> {
-        // SAFETY: the place holds null or what `set_context` put there, which lives as long as the
-        // request.
+        // SAFETY: the entry is null or was set by `set_context`, whose value lives as long as the request.
         unsafe { typed::get(*self.context_slot()) }
     }
 
@@ -203,15 +203,15 @@ impl Request {
         unsafe { (*self.raw()).ctx.add((*this_module()).ctx_index) }
     }
 
-    /// Runs `action` when the request ends, however it ends, before its log line is written.
+    /// Runs `action` when the request ends for any reason, before its line in the access log is written.
     pub fn on_end<F: FnOnce() + 'static>(&self, action: F) -> Result<(), NoMemory> {
-        let place = self.keep(Some(action))?;
+        let action = self.keep(Some(action))?;
         // SAFETY: the request is alive.
         let cleanup = unsafe { ngx_http_cleanup_add(self.raw(), 0) };
         let cleanup = NonNull::new(cleanup).ok_or(NoMemory)?;
-        // SAFETY: the entry was just made; the action outlives it, for the pool goes last.
+        // SAFETY: the entry is new; the action outlives it, because the pool is destroyed last.
         unsafe {
-            (*cleanup.as_ptr()).data = place.as_ptr().cast();
+            (*cleanup.as_ptr()).data = action.as_ptr().cast();
             (*cleanup.as_ptr()).handler = Some(ended::<F>);
         }
         Ok(())
@@ -237,7 +237,7 @@ pub(super) unsafe fn handle(
 
 unsafe extern "C" fn ended<F: FnOnce()>(data: *mut c_void) {
     guarded((), || {
-        // SAFETY: `on_end` put the action there, and the pool still keeps it.
+        // SAFETY: `on_end` has stored the action in the pool, which still exists.
         let action = unsafe { &mut *data.cast::<Option<F>>() };
         if let Some(action) = action.take() {
             action();

@@ -32,7 +32,7 @@ pub struct Body<'r> {
 impl Request {
     /// Sets the status of the response.
     pub fn set_status(&self, status: u16) {
-        // SAFETY: the request is alive and its header not sent yet; else this changes nothing.
+        // SAFETY: the request is alive. If its header has been sent, this has no effect.
         unsafe { (*self.raw()).headers_out.status = ngx_uint_t::from(status) };
     }
 
@@ -56,7 +56,7 @@ impl Request {
         if element.is_null() {
             return Err(NoMemory);
         }
-        // SAFETY: new memory of the list, written as a whole; a failing copy leaves it unsent.
+        // SAFETY: a new element of the list. It is zeroed, so that it is not sent if copying the value fails.
         unsafe { ptr::write_bytes(element, 0, 1) };
         // SAFETY: the pool is the request's.
         let value = unsafe { copied(self.pool(), value.as_bytes()) }?;
@@ -79,7 +79,7 @@ impl Request {
             for index in 0..count {
                 // SAFETY: the part has `count` elements.
                 let element = unsafe { &mut *elements.add(index) };
-                // SAFETY: keys of headers lie in the request's memory.
+                // SAFETY: keys of headers are in the request's memory.
                 let key = unsafe { super::pool::bytes(&element.key) };
                 if key.eq_ignore_ascii_case(name.as_bytes()) {
                     // nginx sends no header whose hash is zero.
@@ -145,7 +145,7 @@ impl Request {
         if self.core_location().tcp_nodelay == 0 {
             return Ok(());
         }
-        // SAFETY: the connection is alive; nginx passes over connections that are no TCP.
+        // SAFETY: the connection is alive; nginx ignores connections that are not TCP.
         match unsafe { ngx_tcp_nodelay(self.connection()) } {
             status if status == NGX_OK as isize => Ok(()),
             _ => Err(NoMemory),
@@ -170,7 +170,7 @@ impl Body<'_> {
         if buffer.is_null() {
             return Outcome::ERROR;
         }
-        // SAFETY: the buffer is new and holds as many bytes as were asked for.
+        // SAFETY: the buffer is new and has this size.
         unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), (*buffer).pos, bytes.len()) };
         // SAFETY: as above.
         let filled = unsafe { &mut *buffer };
@@ -181,7 +181,7 @@ impl Body<'_> {
             bits::buf::set_last_in_chain(filled, 1);
         }
         let mut chain = ngx_chain_t { buf: buffer, next: ptr::null_mut() };
-        // SAFETY: nginx copies the chain's links; the buffer lies in the request's pool.
+        // SAFETY: nginx copies the chain's links; the buffer is in the request's pool.
         Outcome(unsafe { ngx_http_output_filter(request.raw(), &mut chain) })
     }
 

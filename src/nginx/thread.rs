@@ -1,13 +1,13 @@
-//! Threads beside nginx's own. None of them may call anything of nginx.
+//! Threads beside nginx's own. They must not call any function of nginx.
 
 use std::io;
 use std::thread::{Builder, JoinHandle};
 
-/// Starts a thread to which no signal is delivered: nginx waits for its signals on its own thread.
+/// Starts a thread with all signals blocked, because nginx handles its signals on its own thread.
 pub fn spawn(name: &str, main: Box<dyn FnOnce() + Send>) -> io::Result<JoinHandle<()>> {
-    // SAFETY: signal sets are plain memory that the next call fills.
+    // SAFETY: signal sets are plain data, for which zeros are valid.
     let (mut all, mut before) = unsafe { (std::mem::zeroed(), std::mem::zeroed()) };
-    // SAFETY: both sets are locals. A new thread has the mask of the one that makes it.
+    // SAFETY: both sets are locals. A new thread inherits the mask of the thread that creates it.
     unsafe {
         libc::sigfillset(&mut all);
         libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut before);

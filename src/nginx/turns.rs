@@ -1,9 +1,9 @@
-//! Measures the turns of nginx's event loop, and writes what `blocking` has measured to the error
-//! log. Only with the cargo feature `trace-blocking`.
+//! Measures the turns of nginx's event loop, and writes the figures of `blocking` to the error log. Only
+//! with the cargo feature `trace-blocking`.
 //!
-//! nginx waits for events and handles them in one call of `process_events`. Here the wait comes
-//! first, on the descriptor of its epoll, and the call then waits no more: so a turn begins when the
-//! wait is over, and ends when nginx comes to wait again.
+//! nginx waits for events and handles them in one call of `process_events`. This module replaces that
+//! function: it waits on the epoll descriptor first, and then calls the original, which does not have to
+//! wait. So a turn begins when the wait ends, and ends when nginx waits again.
 
 use super::guard::guarded;
 use super::log::{self, Level};
@@ -15,15 +15,16 @@ use std::time::Duration;
 type ProcessEvents = unsafe extern "C" fn(*mut ngx_cycle_t, ngx_msec_t, ngx_uint_t) -> ngx_int_t;
 
 thread_local! {
+    /// The turn that is being measured.
     static TURN: RefCell<Option<Span>> = const { RefCell::new(None) };
-    /// What nginx would call, and the descriptor of its epoll.
+    /// nginx's `process_events`, and its epoll descriptor.
     static ORIGINAL: Cell<Option<(ProcessEvents, i32)>> = const { Cell::new(None) };
 }
 
-/// Begins to measure; to be called before any thread or library has an epoll of its own.
+/// Starts measuring. Must be called before another thread or library creates an epoll descriptor.
 pub fn watch() {
     blocking::set_usage(usage);
-    // SAFETY: nginx sets the table before modules see the process begin, and reads it on this thread.
+    // SAFETY: nginx sets the table before it calls `init_process`, and uses it on this thread only.
     let original = unsafe { ngx_event_actions.process_events };
     let (Some(original), Some(epoll)) = (original, epoll()) else {
         let what =
@@ -35,12 +36,12 @@ pub fn watch() {
     unsafe { ngx_event_actions.process_events = Some(process_events) };
 }
 
-/// What the calling thread has used.
+/// Returns the processor time and the sleeps of the calling thread.
 fn usage() -> Usage {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: a structure of integers, for which zeros are a value.
+    // SAFETY: a structure of integers, for which zeros are valid.
     let mut used: libc::rusage = unsafe { std::mem::zeroed() };
-    // SAFETY: both write to the local that is given, and fail for no thread that runs.
+    // SAFETY: both calls write to a local, and cannot fail for the calling thread.
     unsafe {
         libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time);
         libc::getrusage(libc::RUSAGE_THREAD, &mut used);
@@ -49,7 +50,7 @@ fn usage() -> Usage {
     Usage { processor, sleeps: used.ru_nvcsw as u64 }
 }
 
-/// The descriptor of this process's epoll.
+/// Returns this process's epoll descriptor.
 fn epoll() -> Option<i32> {
     let mut descriptors = std::fs::read_dir("/proc/self/fd").ok()?.filter_map(Result::ok);
     let epoll = descriptors.find(|entry| {
@@ -66,23 +67,23 @@ unsafe extern "C" fn process_events(
 ) -> ngx_int_t {
     guarded((), || TURN.with_borrow_mut(|turn| drop(turn.take())));
     let Some((original, epoll)) = ORIGINAL.get() else { return -1 };
-    // NGX_TIMER_INFINITE is the largest number, and -1 for poll(2).
+    // NGX_TIMER_INFINITE is the largest number; for poll(2), it is -1.
     let longest = i32::try_from(timer).unwrap_or(-1);
     let mut ready = libc::pollfd { fd: epoll, events: libc::POLLIN, revents: 0 };
-    // SAFETY: one structure, which lives until the call is over. What it returns does not matter: a
-    // signal ends the wait as it would end nginx's own.
+    // SAFETY: one structure, a local. The result does not matter: a signal ends this wait like nginx's
+    // own.
     unsafe { libc::poll(&mut ready, 1, longest) };
     guarded((), || TURN.set(Some(Span::turn())));
-    // SAFETY: nginx's own arguments, but that nothing is waited for.
+    // SAFETY: nginx's own arguments, except that the call does not wait.
     unsafe { original(cycle, 0, flags) }
 }
 
-/// The process ends: so does the turn, while all that measures it is still there.
+/// Ends the current turn. Called when the process exits, before thread-local variables are destroyed.
 pub fn stop() {
     TURN.take();
 }
 
-/// Writes the figures to the error log, one line each, and forgets them.
+/// Writes the figures to the error log, one line each, and resets them.
 pub fn report() {
     for (what, figures) in blocking::take() {
         log::write(Level::Notice, format_args!("sse: blocking: {what}: {figures}"));

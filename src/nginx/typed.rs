@@ -1,4 +1,4 @@
-//! Values that nginx keeps for the module behind untyped pointers, with their type stored in front.
+//! Values that nginx stores for the module as untyped pointers. Their type is stored with them and checked.
 
 use super::pool::{self, NoMemory};
 use nginx_sys::ngx_pool_t;
@@ -6,7 +6,7 @@ use std::any::TypeId;
 use std::ffi::c_void;
 use std::ptr::NonNull;
 
-/// A value with its type in front.
+/// A value after its type's id.
 #[repr(C)]
 struct Typed<T> {
     type_id: TypeId,
@@ -23,32 +23,34 @@ pub(super) unsafe fn store<T: 'static>(
     value: T,
 ) -> Result<NonNull<c_void>, NoMemory> {
     // SAFETY: the caller vouches for the pool.
-    let place = unsafe { pool::keep(pool, Typed { type_id: TypeId::of::<T>(), value }) }?;
-    Ok(place.cast())
+    let address = unsafe { pool::keep(pool, Typed { type_id: TypeId::of::<T>(), value }) }?;
+    Ok(address.cast())
 }
 
 /// Returns the value at an address, if there is one and it has this type.
 ///
 /// # Safety
-/// `place` is null or comes from `store`, and its pool outlives `'a`; nothing changes the value meanwhile.
-pub(super) unsafe fn get<'a, T: 'static>(place: *const c_void) -> Option<&'a T> {
-    if place.is_null() {
+/// `address` is null or comes from `store`, and its pool outlives `'a`; nothing changes the value during `'a`.
+pub(super) unsafe fn get<'a, T: 'static>(address: *const c_void) -> Option<&'a T> {
+    if address.is_null() {
         return None;
     }
-    // SAFETY: `store` wrote a `Typed`, which begins with its type, by which the rest is known.
+    // SAFETY: `store` has written a `Typed`, which begins with the id of its type; the rest is read only if
+    // the type matches.
     unsafe {
-        let type_id: TypeId = place.cast::<TypeId>().read();
-        (type_id == TypeId::of::<T>()).then(|| &(*place.cast::<Typed<T>>()).value)
+        let type_id: TypeId = address.cast::<TypeId>().read();
+        (type_id == TypeId::of::<T>()).then(|| &(*address.cast::<Typed<T>>()).value)
     }
 }
 
-/// Returns the value at an address for changing it, if there is one and it has this type.
+/// Returns a mutable reference to the value at an address, if there is one and it has this type.
 ///
 /// # Safety
-/// As for `get`; nothing else reads or changes the value meanwhile.
-pub(super) unsafe fn get_mut<'a, T: 'static>(place: *mut c_void) -> Option<&'a mut T> {
+/// `address` is null or comes from `store`, and its pool outlives `'a`; there is no other reference to the
+/// value during `'a`.
+pub(super) unsafe fn get_mut<'a, T: 'static>(address: *mut c_void) -> Option<&'a mut T> {
     // SAFETY: the caller vouches for the address.
-    unsafe { get::<T>(place) }?;
-    // SAFETY: `get` has seen that there is a value of this type.
-    Some(unsafe { &mut (*place.cast::<Typed<T>>()).value })
+    unsafe { get::<T>(address) }?;
+    // SAFETY: `get` has checked that there is a value of this type.
+    Some(unsafe { &mut (*address.cast::<Typed<T>>()).value })
 }

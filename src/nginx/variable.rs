@@ -9,16 +9,17 @@ use nginx_sys::{
     ngx_str_t, NGX_ERROR, NGX_HTTP_VAR_NOCACHEABLE, NGX_OK,
 };
 
-/// A variable: its name without the dollar sign, and what it holds for a request, if anything.
+/// A variable: its name without the dollar sign, and a function that returns its value for a request, if it
+/// has one.
 pub struct Variable {
     pub name: &'static str,
     pub get: fn(&Request) -> Option<Vec<u8>>,
 }
 
-/// Adds variables to a configuration that is about to be read.
+/// Adds variables to a configuration. Returns nginx's result code.
 ///
 /// # Safety
-/// `cf` is the configuration in hand, before its http block is read.
+/// `cf` is the configuration that nginx is reading, before its `http` block.
 pub(super) unsafe fn add(cf: *mut ngx_conf_t, variables: &'static [Variable]) -> ngx_int_t {
     for variable in variables {
         let mut name =
@@ -29,7 +30,7 @@ pub(super) unsafe fn add(cf: *mut ngx_conf_t, variables: &'static [Variable]) ->
         if added.is_null() {
             return NGX_ERROR as ngx_int_t;
         }
-        // SAFETY: the entry was just made or found by nginx.
+        // SAFETY: nginx has created or found the entry.
         let added = unsafe { &mut *added };
         added.get_handler = Some(get);
         added.data = std::ptr::from_ref(variable) as usize;
@@ -43,15 +44,15 @@ unsafe extern "C" fn get(
     data: usize,
 ) -> ngx_int_t {
     let text = guarded(None, || {
-        // SAFETY: `add` put the address of a static there.
+        // SAFETY: `add` has set it to the address of a static.
         let variable = unsafe { &*(data as *const Variable) };
-        // SAFETY: nginx asks for the variable of a living request.
+        // SAFETY: nginx evaluates variables for living requests.
         let request = unsafe { Request::from_raw(r) }?;
         let text = (variable.get)(&request)?;
         // SAFETY: the pool is the request's.
         unsafe { copied(request.pool(), &text) }.ok()
     });
-    // SAFETY: nginx hands over the value to be filled.
+    // SAFETY: nginx passes the value to be set.
     let value = unsafe { &mut *value };
     let Some(text) = text else {
         // SAFETY: as above.

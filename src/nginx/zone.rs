@@ -50,6 +50,7 @@ pub enum ZoneContents {
     Replaced,
 }
 
+/// The `data` of a zone.
 struct ZoneData {
     owner: Rc<dyn ZoneOwner>,
     cycle: *mut ngx_cycle_t,
@@ -58,7 +59,7 @@ struct ZoneData {
 /// Returns the size in bytes of a zone in which `usable` bytes remain for the owner on this
 /// machine.
 pub fn size_for(usable: usize) -> usize {
-    // SAFETY: a plain number, which nginx sets before it reads any configuration.
+    // SAFETY: an integer that nginx sets before it reads any configuration.
     size::size_for(usable, unsafe { ngx_pagesize })
 }
 
@@ -77,14 +78,14 @@ pub(super) unsafe fn add(
     // SAFETY: the pool lives as long as the configuration's cycle.
     let mut name = unsafe { copied(pool, name.as_bytes()) }?;
     let tag = super::this_module::this_module().cast_mut().cast();
-    // SAFETY: the name lies in the cycle's pool.
+    // SAFETY: the name is in the cycle's pool.
     let zone = unsafe { ngx_shared_memory_add(cf, &mut name, size, tag) };
     if zone.is_null() {
         return Err(NoMemory);
     }
     // SAFETY: the pool lives as long as the zone is in use.
     let data = unsafe { keep(pool, ZoneData { owner, cycle }) }?;
-    // SAFETY: the zone was just made by nginx.
+    // SAFETY: nginx has just created the zone.
     unsafe {
         (*zone).data = data.as_ptr().cast();
         (*zone).init = Some(init);
@@ -94,7 +95,7 @@ pub(super) unsafe fn add(
 
 unsafe extern "C" fn init(zone: *mut ngx_shm_zone_t, old: *mut c_void) -> ngx_int_t {
     guarded(NGX_ERROR as ngx_int_t, || {
-        // SAFETY: nginx hands over a zone that `add` set up, mapped by now.
+        // SAFETY: nginx passes a zone that `add` has set up, and has mapped it.
         let (data, log) = unsafe { (&*(*zone).data.cast::<ZoneData>(), (*zone).shm.log) };
         // SAFETY: as above.
         let region = match unsafe { region(zone, old) } {
@@ -110,7 +111,7 @@ unsafe extern "C" fn init(zone: *mut ngx_shm_zone_t, old: *mut c_void) -> ngx_in
             (Age::New, true) => ZoneContents::Replaced,
             (Age::New, false) => ZoneContents::New,
         };
-        // SAFETY: by now nginx has read the main context of the lease's cycle.
+        // SAFETY: nginx has read the main context of the zone's cycle.
         let workers = unsafe { worker_processes(data.cycle) };
         match data.owner.use_zone(ReadyZone { region: region.0, contents, workers }) {
             Ok(()) => NGX_OK as ngx_int_t,
@@ -123,17 +124,20 @@ unsafe extern "C" fn init(zone: *mut ngx_shm_zone_t, old: *mut c_void) -> ngx_in
     })
 }
 
+/// Whether a zone was taken over from the previous configuration.
 enum Age {
     New,
     Old,
 }
 
+/// Returns the hub's region in a zone. In a new zone, allocates it.
+///
 /// # Safety
 /// `zone` is mapped and has a slab header.
 unsafe fn region(zone: *mut ngx_shm_zone_t, old: *mut c_void) -> Result<(Region, Age), String> {
     // SAFETY: the caller vouches for the zone.
     let slab: *mut ngx_slab_pool_t = unsafe { (*zone).shm.addr }.cast();
-    // SAFETY: plain numbers that nginx has set.
+    // SAFETY: an integer that nginx sets before it reads any configuration.
     let shift = unsafe { ngx_pagesize_shift };
     // SAFETY: as above.
     let taken_over = !old.is_null() || unsafe { (*zone).shm.exists } != 0;
@@ -151,15 +155,15 @@ unsafe fn region(zone: *mut ngx_shm_zone_t, old: *mut c_void) -> Result<(Region,
         return Err("a zone has no free pages".to_owned());
     }
     let length = ((end as usize).saturating_sub(start as usize) >> shift) << shift;
-    // SAFETY: the pages are allocated to us; nginx keeps a zone mapped as long as a cycle uses it,
-    // and processes of older cycles keep their own mapping of it until they end.
+    // SAFETY: the pages are allocated to the module. nginx keeps a zone mapped as long as a cycle uses it,
+    // and processes of older cycles keep their own mapping until they exit.
     let region = unsafe { Region::from_raw(start, length) };
     Ok((region, if taken_over { Age::Old } else { Age::New }))
 }
 
 /// Returns the names of the zones of the configuration that is still in use.
 fn old_names() -> impl Iterator<Item = &'static [u8]> {
-    // SAFETY: while nginx sets up a new cycle, ngx_cycle is the one before, or an empty one.
+    // SAFETY: while nginx sets up a new cycle, `ngx_cycle` is the previous one, or an empty one.
     let mut part = unsafe { &raw const (*ngx_cycle).shared_memory.part };
     let mut index = 0;
     std::iter::from_fn(move || loop {

@@ -27,7 +27,7 @@ struct PartialBody {
 }
 
 enum Progress {
-    /// More is to come.
+    /// More will arrive.
     Waiting,
     /// The body is complete, or larger than the limit.
     Over,

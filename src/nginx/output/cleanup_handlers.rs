@@ -1,10 +1,10 @@
-//! Who is told of a request's end: what modules have nginx call then.
+//! The cleanup handlers of a request, which nginx calls when the request ends.
 
 use nginx_sys::{ngx_http_cleanup_t, ngx_http_request_t, ngx_pool_cleanup_t};
 use std::ptr;
 
-/// The newest entries of a request's two lists of what is called at its end. As both lists only grow,
-/// equal ones mean that nothing has been added.
+/// The newest entries of a request's two lists of cleanup handlers. Both lists only grow, so equal
+/// values mean that no handler has been added.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct CleanupHandlers {
     request: *mut ngx_http_cleanup_t,
@@ -12,10 +12,12 @@ pub(super) struct CleanupHandlers {
 }
 
 impl CleanupHandlers {
-    /// What no request has: nothing is known to be the module's own.
+    /// The value of no request, for a stream whose own handlers are not known yet.
     pub(super) const NONE: CleanupHandlers =
         CleanupHandlers { request: ptr::null_mut(), pool: ptr::null_mut() };
 
+    /// Returns the current handlers of a request.
+    ///
     /// # Safety
     /// The request is alive.
     pub(super) unsafe fn for_request(r: *mut ngx_http_request_t) -> CleanupHandlers {
@@ -23,14 +25,14 @@ impl CleanupHandlers {
         unsafe { CleanupHandlers { request: (*r).cleanup, pool: (*(*r).pool).cleanup } }
     }
 
-    /// Whether anybody is told. nginx's proxy leaves an entry behind that calls nothing.
+    /// Whether there is no handler. nginx's proxy module leaves an entry without a handler behind.
     ///
     /// # Safety
-    /// The request that it is of is alive.
+    /// The request that these handlers belong to is alive.
     pub(super) unsafe fn is_empty(self) -> bool {
         let mut entry = self.request;
         while !entry.is_null() {
-            // SAFETY: the caller vouches for the request, in whose memory the list lies.
+            // SAFETY: the caller vouches for the request, whose pool holds the list.
             unsafe {
                 if (*entry).handler.is_some() {
                     return false;

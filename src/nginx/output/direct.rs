@@ -1,8 +1,8 @@
-//! Frames past nginx's filters: one call to the kernel with bytes that all clients share.
+//! Sends frames past nginx's filters: one call to the kernel, with bytes that all clients share.
 //!
-//! Allowed only where the filters would leave a frame as it is. Their flags tell of some that would
-//! not; others set none, so the stream's first bytes go through the filters and are compared with
-//! what comes out at the other end. Both are looked at, once, and neither costs anything later.
+//! This is allowed only if the filters would not change a frame. Some filters set flags on the
+//! request. Others do not, so a stream's first bytes are sent through the filters, and the output is
+//! compared with the input. Both checks are made once for each stream.
 
 use super::filters::count_fitting;
 use super::send::{free_tls_buffer, remainder, send_batch, write, Written};
@@ -20,16 +20,16 @@ use nginx_sys::{
 use std::cell::RefCell;
 use std::ptr;
 
-/// Bytes of most streams' header and beginning.
+/// Capacity of the buffer for a stream's header and first frames, in bytes; enough for most streams.
 const FIRST_BYTES: usize = 1024;
 
 thread_local! {
-    /// While first bytes are on their way: where they really go, and what they have become.
+    /// While first bytes are being sent: the connection's `send_chain`, and the captured output.
     static CAPTURE: RefCell<Option<(ngx_send_chain_pt, Vec<u8>)>> = const { RefCell::new(None) };
 }
 
 impl Output {
-    /// Sends a stream's first bytes, and finds out which way the others may go.
+    /// Sends a stream's first frames, and decides on the path of all others.
     pub(super) fn send_first(&self, r: *mut ngx_http_request_t, frames: &[Frame]) -> Sent {
         self.path.set(SendPath::Filters);
         if !may_be_direct(r) {
@@ -37,33 +37,34 @@ impl Output {
         }
         let (c, _) = connection_and_write(r);
         let first = frames.get(..count_fitting(frames)).unwrap_or(frames);
-        // SAFETY: the connection is alive; its own function is put back below.
+        // SAFETY: the connection is alive; its own function is restored below.
         unsafe {
             CAPTURE.set(Some(((*c).send_chain, Vec::with_capacity(FIRST_BYTES))));
             (*c).send_chain = Some(capture);
         }
         let sent = self.send_filtered(r, first);
         let Some((original, output)) = CAPTURE.take() else { return Sent::Failed };
-        // SAFETY: a connection outlives its requests' handlers.
+        // SAFETY: a connection is freed after the handlers of its requests have returned.
         unsafe { (*c).send_chain = original };
         if sent != Sent::All {
             return sent;
         }
-        // SAFETY: `send_filtered` has seen that the request is still alive.
+        // SAFETY: `send_filtered` has checked that the request is still alive.
         let chunked = unsafe { bits::request::chunked(r) != 0 };
-        // What was handed over together the filters leave together.
+        // The filters frame the buffers of one call together.
         let expected = Frame::joined(first);
-        let (path, expected) = match chunked {
-            true => (SendPath::Chunks, &expected.chunk()[..]),
-            false => (SendPath::Bodies, expected.body()),
+        let (path, expected) = if chunked {
+            (SendPath::Chunks, &expected.chunk()[..])
+        } else {
+            (SendPath::Bodies, expected.body())
         };
         if filters_are_idle(r) && output.ends_with(expected) {
             self.path.set(path);
-            // From now on nothing goes through the filters.
+            // The filters are not used from now on.
             self.chains.set(None);
             free_tls_buffer(c);
         }
-        // The rest of a long beginning takes the way that is known by now.
+        // The path of the remaining frames is known now.
         let rest = frames.get(first.len()..).unwrap_or_default();
         match self.send_remaining(r, rest) {
             Sent::Blocked { taken } => Sent::Blocked { taken: first.len() + taken },
@@ -81,8 +82,8 @@ impl Output {
         }
     }
 
-    /// Sends a batch in one call to the kernel. Nothing is kept of an earlier one, here or by nginx, as
-    /// the worker promises, so nothing has to be asked before.
+    /// Sends a batch in one call to the kernel. The worker guarantees that nothing of an earlier batch is
+    /// unsent, so this does not check it.
     pub(super) fn send_direct(
         &self,
         r: *mut ngx_http_request_t,
@@ -99,7 +100,7 @@ impl Output {
         }
     }
 
-    /// Goes on with the frame that the client is in the middle of.
+    /// Sends the rest of a frame of which the client has received a part.
     pub(super) fn send_unsent(&self, r: *mut ngx_http_request_t) -> Result<(), ()> {
         if !is_clear(r) {
             return Ok(());
@@ -112,10 +113,10 @@ impl Output {
     }
 }
 
-/// Whether there is a rest, and nothing stands between it and the socket at this moment.
+/// Whether there are unsent bytes, and the socket can be written to directly now.
 fn is_clear(r: *mut ngx_http_request_t) -> bool {
     let (c, write) = connection_and_write(r);
-    // SAFETY: callers have seen that the request is alive.
+    // SAFETY: callers have checked that the request is alive.
     unsafe {
         bits::connection::error(c) == 0
             && bits::connection::buffered(c) == UNSENT_BUFFERED
@@ -126,10 +127,10 @@ fn is_clear(r: *mut ngx_http_request_t) -> bool {
     }
 }
 
-/// What no first bytes can tell: the request's kind, and a connection of its own.
+/// Whether the request's kind and its connection allow sending past the filters.
 fn may_be_direct(r: *mut ngx_http_request_t) -> bool {
     let (c, _) = connection_and_write(r);
-    // SAFETY: callers have seen that the request is alive.
+    // SAFETY: callers have checked that the request is alive.
     unsafe {
         let plain = match ((*c).send, ngx_io.send) {
             (Some(own), Some(system)) => ptr::fn_addr_eq(own, system),
@@ -139,20 +140,21 @@ fn may_be_direct(r: *mut ngx_http_request_t) -> bool {
             && r == (*r).main
             && (*r).http_version < NGX_HTTP_VERSION_20 as usize
             && (*r).headers_out.status == NGX_HTTP_OK as usize
-            // It has the request go on after the client is gone, which the last of the filters knows.
+            // With `post_action`, the request continues after the client has disconnected, which
+            // nginx's write filter handles.
             && Request::from_raw(r).is_some_and(|r| r.core_location().post_action.len == 0)
     }
 }
 
-/// Whether no filter has said that it wants the body, and none has kept any of it.
+/// Whether no filter has announced that it needs the body, and none has buffered any of it.
 fn filters_are_idle(r: *mut ngx_http_request_t) -> bool {
     let (c, _) = connection_and_write(r);
-    // SAFETY: callers have seen that the request is alive.
+    // SAFETY: callers have checked that the request is alive.
     unsafe {
         (*r).postponed.is_null()
             && bits::request::filter_need_in_memory(r) == 0
             && bits::request::filter_need_temporary(r) == 0
-            // On TLS this mark is always there.
+            // TLS always sets this flag.
             && (bits::request::main_filter_need_in_memory(r) == 0 || macros::ngx_sse_is_tls(c) != 0)
             && (*r).headers_out.content_encoding.is_null()
             && (*r).headers_out.content_length_n == -1
@@ -164,7 +166,7 @@ fn filters_are_idle(r: *mut ngx_http_request_t) -> bool {
     }
 }
 
-/// Stands in for a connection's `send_chain` while first bytes are sent.
+/// Replaces a connection's `send_chain` while first bytes are sent.
 unsafe extern "C" fn capture(
     c: *mut ngx_connection_t,
     chain: *mut ngx_chain_t,
@@ -174,19 +176,21 @@ unsafe extern "C" fn capture(
     let original = CAPTURE.with(|captured| {
         let mut captured = captured.try_borrow_mut().ok()?;
         let (original, output) = captured.as_mut()?;
-        // SAFETY: nginx hands over a chain of living buffers.
+        // SAFETY: nginx passes a chain of valid buffers.
         unsafe { record(chain, output) };
         *original
     });
     match original {
-        // SAFETY: the function that the connection had before, with what it was to be given.
+        // SAFETY: the connection's own function, with its own arguments.
         Some(original) => unsafe { original(c, chain, limit) },
         None => failed,
     }
 }
 
+/// Appends the contents of a chain's buffers to `output`.
+///
 /// # Safety
-/// `link` begins a chain of living buffers.
+/// `link` is the start of a chain of valid buffers.
 unsafe fn record(mut link: *mut ngx_chain_t, output: &mut Vec<u8>) {
     while !link.is_null() {
         // SAFETY: the caller vouches for the chain.
@@ -194,7 +198,7 @@ unsafe fn record(mut link: *mut ngx_chain_t, output: &mut Vec<u8>) {
         let length = (buffer.last as usize).saturating_sub(buffer.pos as usize);
         // SAFETY: as above.
         if unsafe { bits::buf::in_file(buffer) } == 0 && length > 0 {
-            // SAFETY: what lies between a buffer's two marks is to be sent.
+            // SAFETY: the bytes from `pos` to `last` are the buffer's contents.
             let piece = unsafe { std::slice::from_raw_parts(buffer.pos.cast_const(), length) };
             output.extend_from_slice(piece);
         }

@@ -1,5 +1,5 @@
-//! What a client sends while its stream runs. Nobody needs it, but as long as it is not read the
-//! client's departure may go unnoticed behind it.
+//! Reads and discards what a client sends while it receives a stream. Otherwise, unread bytes could hide
+//! that the client has disconnected.
 
 use crate::nginx::bits;
 use crate::nginx::guard::guarded;
@@ -10,32 +10,32 @@ use nginx_sys::{
     NGX_HTTP_VERSION_20, NGX_OK,
 };
 
-/// Reads from one client in one turn of the loop.
+/// Number of reads from one client in one turn of the event loop.
 const READS: usize = 8;
 
-/// What came of dropping what a client had sent.
+/// The result of discarding what a client has sent.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Discarded {
-    /// How many bytes it was.
+    /// Number of bytes that were discarded.
     pub(super) bytes: usize,
-    /// What is known of the client afterwards.
+    /// The state of the client's side afterwards.
     pub(super) then: Incoming,
 }
 
-/// What is known of a client after what it had sent was dropped.
+/// The state of a client's side of the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Incoming {
-    /// It has sent no more for now; the loop calls when there is more, or when it leaves.
+    /// Nothing more has arrived. nginx calls again when something does, or on disconnection.
     Nothing,
-    /// It has sent more than is read at once; the loop calls again in its next turn.
+    /// More has arrived than is read at once. nginx calls again in the next turn.
     More,
-    /// It is gone.
-    Gone,
-    /// The loop cannot watch the connection any more.
+    /// The client has disconnected.
+    Closed,
+    /// nginx cannot watch the connection.
     Failed,
 }
 
-/// Reads and drops what a client has sent.
+/// Reads and discards what a client has sent.
 ///
 /// # Safety
 /// The connection is alive and its socket is not used for another request.
@@ -45,7 +45,7 @@ pub(super) unsafe fn discard_incoming(c: *mut ngx_connection_t) -> Discarded {
     let mut bytes = 0;
     // SAFETY: as above.
     if unsafe { bits::event::pending_eof(read) } != 0 {
-        return Discarded { bytes, then: Incoming::Gone };
+        return Discarded { bytes, then: Incoming::Closed };
     }
     for _ in 0..READS {
         let mut ignored = [0u8; 1024];
@@ -59,34 +59,35 @@ pub(super) unsafe fn discard_incoming(c: *mut ngx_connection_t) -> Discarded {
             Err(_) if got == NGX_AGAIN as isize => {
                 // SAFETY: as above.
                 let watched = unsafe { ngx_handle_read_event(read, 0) };
-                let then = match watched == NGX_OK as ngx_int_t {
-                    true => Incoming::Nothing,
-                    false => Incoming::Failed,
+                let then = if watched == NGX_OK as ngx_int_t {
+                    Incoming::Nothing
+                } else {
+                    Incoming::Failed
                 };
                 return Discarded { bytes, then };
             }
-            _ => return Discarded { bytes, then: Incoming::Gone },
+            _ => return Discarded { bytes, then: Incoming::Closed },
         }
     }
-    // Others first: a client that sends without end is read in turn with them.
+    // Continue in the next turn, so that a client that sends without end does not delay others.
     // SAFETY: as above; the queue is nginx's own.
     unsafe { ngx_post_event(read, &raw mut ngx_posted_next_events) };
     Discarded { bytes, then: Incoming::More }
 }
 
-/// nginx calls this when the client of a stream has sent something, or has left.
+/// The `read_event_handler` of a stream's request: the client has sent something, or has disconnected.
 ///
-/// On a connection that is used again, bytes are the next request and stay where they are.
+/// On a connection that is kept alive, the bytes are the next request and are not read.
 pub(super) unsafe extern "C" fn watch_client(r: *mut ngx_http_request_t) {
     guarded((), || {
-        // SAFETY: nginx calls with a living request; once it is finalized it is not touched.
+        // SAFETY: nginx calls this with a living request, which is not used after it is finalized.
         unsafe {
-            let own = (*r).http_version < NGX_HTTP_VERSION_20 as ngx_uint_t;
-            if own && bits::request::keepalive(r) == 0 {
+            let is_http1 = (*r).http_version < NGX_HTTP_VERSION_20 as ngx_uint_t;
+            if is_http1 && bits::request::keepalive(r) == 0 {
                 let c = (*r).connection;
                 let discarded = discard_incoming(c);
                 if discarded.bytes > 0 {
-                    // More may be on its way when the response ends.
+                    // More bytes may still arrive when the response ends.
                     bits::request::set_lingering_close(r, 1);
                 }
                 match discarded.then {
@@ -94,8 +95,8 @@ pub(super) unsafe extern "C" fn watch_client(r: *mut ngx_http_request_t) {
                     Incoming::Failed => {
                         return ngx_http_finalize_request(r, NGX_ERROR as ngx_int_t)
                     }
-                    // What nginx goes by in the function below.
-                    Incoming::Gone => bits::event::set_pending_eof((*c).read, 1),
+                    // `ngx_http_test_reading` checks this flag.
+                    Incoming::Closed => bits::event::set_pending_eof((*c).read, 1),
                 }
             }
             ngx_http_test_reading(r);

@@ -1,15 +1,19 @@
-//! Streams without a request: once a stream runs, nginx's request has done its part, and the memory
-//! that it takes, nearly all of a client's, is given back. What is left is the connection, which
-//! from then on is ours: its two events call here, and whoever ends the stream closes it here.
+//! Lean streams, which have no request. Once a stream is running, its request is not needed any more, and
+//! nearly all of the memory that nginx uses for a client belongs to the request. So the request is freed,
+//! and the module takes over the connection: it handles the connection's two events, and closes it when
+//! the stream ends.
 //!
-//! Only for a request that nobody else will miss (`Output::may_be_lean`), and never from within its
-//! own handlers. The log phase runs when the request goes, so its line is written at the start.
+//! A request is released only if nothing else depends on it (`Output::may_be_lean`), and never within one
+//! of its own handlers. nginx runs the log phase when the request is freed, so the access log has its line
+//! at the start of the stream.
 //!
-//! - `begin`: which requests, and how they are given back
-//! - `client_log`: error lines of connections whose memory is given back, too
-//! - `close`: what nginx does for a connection's request when it closes one
-//! - `limits`: what the location sets for the connection's end
-//! - `lingering`: connections whose clients go on sending when their stream has ended
+//! # Layout
+//!
+//! - `release`: which requests can be released, and how
+//! - `client_log`: error log lines of connections whose memory has been freed, too
+//! - `reset`: closes a connection that has timed out with a reset
+//! - `settings`: the timeouts and the lingering of a location
+//! - `lingering`: reads what clients still send after their streams have ended
 
 mod client_log;
 mod lingering;
@@ -40,43 +44,44 @@ use std::ptr::NonNull;
 use std::rc::Rc;
 use std::sync::OnceLock;
 
-/// The last chunk of an answer (RFC 9112, 7.1).
+/// The last chunk of a response (RFC 9112, section 7.1).
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
-/// What a lean stream calls.
+/// The callbacks of lean streams. All receive the hub's number and the stream's key.
 pub struct LeanCallbacks {
-    /// The socket has sent what was kept, and takes more.
+    /// The socket has accepted all unsent bytes and is writable.
     pub writable: fn(usize, StreamKey),
-    /// The connection is about to be closed; what is to be told of it can name the client still.
+    /// The connection is about to be closed. Its log can still be used.
     pub closing: fn(&Lean, usize, StreamKey, End),
     /// The connection is closed.
     pub closed: fn(usize, StreamKey, End),
 }
 
-/// What all lean streams of this process call.
+/// The callbacks of all lean streams of this process.
 static CALLBACKS: OnceLock<&'static LeanCallbacks> = OnceLock::new();
 
-/// A client's connection without a request.
+/// A client's connection that has no request.
 pub struct Lean {
-    // There is one of these for each client: its size is to be weighed.
+    // One of these exists for each client, so its size matters.
+    /// `None` once the connection is closed or lingers.
     connection: Cell<Option<NonNull<ngx_connection_t>>>,
     unsent: Unsent,
     peer: PeerAddress,
     key: StreamKey,
-    /// What the client had acknowledged when the waiting for it began.
+    /// Number of bytes that the client had acknowledged when `send_timeout` was started.
     acknowledged: Cell<u32>,
     hub: u16,
     settings: LeanSettingsKey,
     path: SendPath,
     transport: Transport,
-    /// The client has sent something behind its request, or was about to.
+    /// Whether the client has sent something after its request, or nginx expected it to.
     has_sent: Cell<bool>,
-    /// The connection's log takes debug lines.
+    /// Whether the connection's log accepts debug lines.
     debugged: bool,
 }
 
 impl Lean {
-    /// Sends a batch in one call to the kernel; over TLS in pieces.
+    /// Sends a batch. See `send::send_batch`.
     pub fn send(&self, batch: &Batch) -> Sent {
         let Some(c) = self.alive() else { return Sent::Failed };
         let _logged = self.name_client();
@@ -88,7 +93,7 @@ impl Lean {
                 Sent::Blocked { taken }
             }
             Err(()) => {
-                // SAFETY: `alive` has seen that the connection is.
+                // SAFETY: `alive` has checked that the connection is open.
                 unsafe { bits::connection::set_error(c, 1) };
                 Sent::Failed
             }
@@ -102,61 +107,64 @@ impl Lean {
         sent
     }
 
-    /// Ends the stream from this side: with the mark of a whole answer if nothing is in the way.
+    /// Ends the stream. If the end is planned and the client has accepted everything so far, the response
+    /// is completed; otherwise, it is cut off.
     pub fn finish(&self, top: &mut TopLevel, end: End) {
         let Some(c) = self.alive() else { return };
         let _logged = self.name_client();
-        // SAFETY: `alive` has seen that the connection is.
+        // SAFETY: `alive` has checked that the connection is open.
         let broken = unsafe { bits::connection::error(c) != 0 };
-        // What failed to be sent failed because the client is gone.
+        // Sending failed because the client has disconnected.
         let end = if broken && end == End::Error { End::Client } else { end };
         // SAFETY: as above.
-        let whole = unsafe { bits::connection::buffered(c) == 0 };
-        if !end.is_planned() || !whole {
+        let is_flushed = unsafe { bits::connection::buffered(c) == 0 };
+        if !end.is_planned() || !is_flushed {
             return self.cut(top, c, end);
         }
         match self.path {
-            // Who does not take the mark of the end now is cut, as who is in the middle of a frame.
+            // A client that does not accept the last chunk now is cut off like one that has unsent bytes.
             SendPath::Chunks
                 if send::write(c, self.transport, LAST_CHUNK) != Ok(LAST_CHUNK.len()) =>
             {
                 self.cut(top, c, end);
             }
-            _ if self.is_to_linger(c) => self.linger(top, end),
+            _ if self.should_linger(c) => self.linger(top, end),
             _ => self.close(top, end),
         }
     }
 
-    /// Whether closing the connection now might take the end of the response from the client.
-    fn is_to_linger(&self, c: *mut ngx_connection_t) -> bool {
+    /// Whether closing the connection now could destroy the end of the response before the client has
+    /// read it.
+    fn should_linger(&self, c: *mut ngx_connection_t) -> bool {
         match self.settings.get().lingering {
             Lingering::Off => false,
-            // SAFETY: callers have seen that the connection is alive.
+            // SAFETY: callers have checked that the connection is alive.
             Lingering::On => self.has_sent.get() || unsafe { lingering::has_unread(c) },
             Lingering::Always => true,
         }
     }
 
-    /// Writes a line to the error log that names the client.
+    /// Writes a line to the error log, with the client's address.
     pub fn log(&self, level: Level, message: fmt::Arguments<'_>) {
         let Some(c) = self.alive() else { return };
         let _logged = self.name_client();
-        // SAFETY: `alive` has seen that the connection is; its log lives as long as it does.
+        // SAFETY: `alive` has checked that the connection is open; its log lives as long.
         unsafe { log::write_to((*c).log, level, message) };
     }
 
-    /// Has nginx's own lines name this client for as long as the result is kept.
+    /// Makes all log lines of this connection name the client until the result is dropped.
     fn name_client(&self) -> LoggedClient<'_> {
         LoggedClient::enter(&self.peer)
     }
 
+    /// Returns the connection, unless it is closed.
     pub(super) fn alive(&self) -> Option<*mut ngx_connection_t> {
         self.connection.get().map(NonNull::as_ptr)
     }
 
-    /// Waits for room in the socket, for `send_timeout` from now.
+    /// Waits until the socket is writable, for `send_timeout` from now.
     fn wait(&self, c: *mut ngx_connection_t) {
-        // SAFETY: callers have seen that the connection is alive.
+        // SAFETY: callers have checked that the connection is alive.
         unsafe {
             let write = (*c).write;
             self.acknowledged.set(acknowledged(c));
@@ -165,10 +173,10 @@ impl Lean {
         }
     }
 
-    /// There is room, or has been none for too long.
+    /// Handles a writable socket, or the end of `send_timeout`.
     fn write(&self, top: &mut TopLevel) {
         let Some(c) = self.alive() else { return };
-        // SAFETY: `alive` has seen that the connection and its events are.
+        // SAFETY: `alive` has checked that the connection is open, and so its events are valid.
         let (write, timed_out) = unsafe { ((*c).write, bits::event::timedout((*c).write) != 0) };
         if timed_out && !self.has_progressed(c) {
             // SAFETY: as above.
@@ -186,10 +194,12 @@ impl Lean {
             let remainder = send::remainder(&rest, sent);
             if !remainder.is_empty() {
                 self.unsent.keep(c, remainder);
-                return match sent > 0 || timed_out {
-                    true => self.wait(c),
-                    false => self.wait_on(c),
-                };
+                if sent > 0 || timed_out {
+                    self.wait(c);
+                } else {
+                    self.continue_waiting(c);
+                }
+                return;
             }
         }
         // SAFETY: as above.
@@ -197,35 +207,35 @@ impl Lean {
             if bits::event::timer_set(write) != 0 {
                 ngx_del_timer(write);
             }
-            // Where the loop tells of room for as long as there is any, it is to stop that.
+            // A level-triggered event loop would otherwise report the writable socket in every turn.
             ngx_handle_write_event(write, 0);
         }
         let Some(callbacks) = CALLBACKS.get() else { return };
         (callbacks.writable)(self.hub as usize, self.key);
     }
 
-    /// Waits on: the time begins anew only with progress.
-    fn wait_on(&self, c: *mut ngx_connection_t) {
-        // SAFETY: callers have seen that the connection is alive.
+    /// Continues to wait without restarting `send_timeout`.
+    fn continue_waiting(&self, c: *mut ngx_connection_t) {
+        // SAFETY: callers have checked that the connection is alive.
         unsafe { ngx_handle_write_event((*c).write, 0) };
     }
 
-    /// Whether the client has taken anything since `wait`.
+    /// Whether the client has accepted anything since `wait`.
     fn has_progressed(&self, c: *mut ngx_connection_t) -> bool {
-        // SAFETY: callers have seen that the connection is alive.
+        // SAFETY: callers have checked that the connection is alive.
         unsafe { acknowledged(c) != self.acknowledged.get() }
     }
 
-    /// The client has sent something, or gone, or nginx wants the connection closed.
+    /// Handles input, a disconnection, or nginx's request to close the connection.
     fn read(&self, top: &mut TopLevel) {
         let Some(c) = self.alive() else { return };
-        // SAFETY: `alive` has seen that the connection and its events are.
+        // SAFETY: `alive` has checked that the connection is open, and so its events are valid.
         unsafe {
             if bits::connection::close(c) != 0 {
                 bits::connection::set_close(c, 0);
                 bits::connection::set_idle(c, 0);
-                // With an error it is the end of worker_shutdown_timeout; without, nginx is told to
-                // quit, and the worker ends its streams one by one.
+                // nginx sets `error` at the end of worker_shutdown_timeout. Without it, nginx is about to
+                // quit, and the worker ends its streams over the drain time.
                 if bits::connection::error(c) != 0 {
                     self.close(top, End::Drain);
                 }
@@ -239,33 +249,35 @@ impl Lean {
         }
         match discarded.then {
             Incoming::Nothing | Incoming::More => {}
-            Incoming::Gone => self.cut(top, c, End::Client),
+            Incoming::Closed => self.cut(top, c, End::Client),
             Incoming::Failed => self.cut(top, c, End::Error),
         }
     }
 
-    /// Closes the connection of a client that is gone or is not to have a proper end.
+    /// Closes the connection without completing the response.
     fn cut(&self, top: &mut TopLevel, c: *mut ngx_connection_t, end: End) {
-        // SAFETY: callers have seen that the connection is alive. TLS then says no goodbye either.
+        // SAFETY: callers have checked that the connection is alive. With `error`, TLS
+        // sends no close_notify either.
         unsafe { bits::connection::set_error(c, 1) };
         self.close(top, end);
     }
 
-    /// Closes the connection, as ngx_http_close_connection does, and tells who it was.
+    /// Closes the connection and reports the end of the stream.
     fn close(&self, top: &mut TopLevel, end: End) {
         let Some(c) = self.detach(top, end) else { return };
-        // SAFETY: the connection was the stream's until here, and nobody else has it.
+        // SAFETY: the stream was the connection's only user.
         unsafe { close_connection(c) };
     }
 
-    /// Closes the direction to the client, and the connection when the client has closed its own.
+    /// Shuts down the direction to the client, and closes the connection when the client has closed its
+    /// direction.
     fn linger(&self, top: &mut TopLevel, end: End) {
         let Some(c) = self.detach(top, end) else { return };
         // SAFETY: as in `close`.
         unsafe { lingering::begin(c, self.peer, &self.settings.get()) };
     }
 
-    /// Ends the stream, tells who it was, and lets go of the connection.
+    /// Reports the end of the stream, and separates it from its connection, which the caller closes.
     fn detach(&self, _top: &mut TopLevel, end: End) -> Option<*mut ngx_connection_t> {
         let callbacks = CALLBACKS.get()?;
         if self.alive().is_some() {
@@ -273,18 +285,18 @@ impl Lean {
         }
         let c = self.connection.take()?.as_ptr();
         (callbacks.closed)(self.hub as usize, self.key, end);
-        // SAFETY: the connection's data are this stream, which the caller has too.
+        // SAFETY: the connection's `data` own a reference to this stream; the caller has another one.
         unsafe { drop(Rc::from_raw((*c).data.cast::<Lean>().cast_const())) };
         Some(c)
     }
 }
 
-/// Closes a connection without a request, as ngx_http_close_connection does.
+/// Closes a connection that has no request, as `ngx_http_close_connection` does.
 ///
 /// # Safety
-/// The connection is alive, and nobody uses it any more.
+/// The connection is alive, and the caller is its only user.
 unsafe fn close_connection(c: *mut ngx_connection_t) {
-    // SAFETY: the caller vouches for the connection; its memory is given back last.
+    // SAFETY: the caller vouches for the connection; its pool is destroyed last.
     unsafe {
         macros::ngx_sse_tls_shutdown(c);
         macros::ngx_sse_stat_active(-1);
@@ -297,10 +309,13 @@ unsafe fn close_connection(c: *mut ngx_connection_t) {
     }
 }
 
+/// Returns the stream to which an event belongs.
+///
 /// # Safety
-/// The event is one of a lean connection.
+/// The event is one of a lean stream's connection.
 unsafe fn stream_of_event(event: *mut ngx_event_t) -> Option<Rc<Lean>> {
-    // SAFETY: `take_over` put it there, and `close` takes it away together with the event.
+    // SAFETY: `take_over` has set `data` to a stream, and the connection owns a reference to it until
+    // `detach`, after which the handlers are not called.
     unsafe {
         let c: *mut ngx_connection_t = (*event).data.cast();
         let lean: *const Lean = (*c).data.cast();
@@ -311,10 +326,11 @@ unsafe fn stream_of_event(event: *mut ngx_event_t) -> Option<Rc<Lean>> {
 
 unsafe extern "C" fn on_read(event: *mut ngx_event_t) {
     guarded((), || {
-        // SAFETY: nginx calls with the event of a connection that is open.
+        // SAFETY: nginx calls this with the event of an open connection.
         if let Some(lean) = unsafe { stream_of_event(event) } {
             let _logged = lean.name_client();
-            // SAFETY: this is the handler of a connection that has no request, which only nginx's loop calls.
+            // SAFETY: this handles the event of a connection that has no request; only nginx's event loop
+            // calls it.
             lean.read(&mut unsafe { TopLevel::enter() });
         }
     });
@@ -325,7 +341,8 @@ unsafe extern "C" fn on_write(event: *mut ngx_event_t) {
         // SAFETY: as above.
         if let Some(lean) = unsafe { stream_of_event(event) } {
             let _logged = lean.name_client();
-            // SAFETY: this is the handler of a connection that has no request, which only nginx's loop calls.
+            // SAFETY: this handles the event of a connection that has no request; only nginx's event loop
+            // calls it.
             lean.write(&mut unsafe { TopLevel::enter() });
         }
     });

@@ -1,5 +1,5 @@
-//! Requests that filters make out of events (SSI's `include`): nginx runs them after it has called a
-//! handler of the connection. After a turn of the worker, which writes to many, this does.
+//! Runs the requests that filters post while a worker sends events (`include` of SSI). nginx runs posted
+//! requests after each handler of a connection, but a worker's turn sends to many connections.
 
 use super::{set_log_request, Output};
 use crate::nginx::top_level::TopLevel;
@@ -7,14 +7,14 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 thread_local! {
-    /// Streams whose requests have posted others since the last call.
+    /// Streams whose requests have posted requests since the last `run_posted`.
     static POSTED: RefCell<Vec<Rc<Output>>> = const { RefCell::new(Vec::new()) };
 }
 
 impl Output {
-    /// Remembers the stream if its filters have posted requests.
+    /// Records the stream if its filters have posted requests.
     pub(super) fn note_posted(self: &Rc<Output>) {
-        // SAFETY: a request is alive for as long as its output has it, and so is its main request.
+        // SAFETY: a request and its main request are alive while `Output::request` is set.
         let posted = self.request.get().is_some_and(|r| unsafe {
             let main = (*r.as_ptr()).main;
             !(*main).posted_requests.is_null()
@@ -25,13 +25,13 @@ impl Output {
     }
 }
 
-/// Runs what filters have posted while the worker wrote. The worker is not in use any more by then: what
-/// runs may write to streams and end requests.
+/// Runs the requests that filters have posted. Must not be called while a worker is in use, because posted
+/// requests can write to streams and end requests.
 pub fn run_posted(top: &mut TopLevel) {
     for output in POSTED.take() {
         let Some(r) = output.request.get() else { continue };
         let c = output.connection;
-        // SAFETY: the request is alive, and so is its connection; afterwards neither is used.
+        // SAFETY: the request and its connection are alive. Neither is used afterwards.
         unsafe {
             set_log_request(c, r.as_ptr());
             top.run_posted(c);

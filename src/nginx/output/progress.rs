@@ -1,14 +1,14 @@
-//! Whether a client that is waited for takes bytes meanwhile, which is what `send_timeout` asks.
+//! Detects whether a client accepts bytes during a wait, for `send_timeout`.
 //!
-//! nginx's count of bytes sent does not tell. A TLS library reports a record when the last byte of it has
-//! left, and the kernel reports room when a good part of its buffer is free, at a slow client long after
-//! the first byte. So the kernel is asked how much the client's side has acknowledged; this costs a system
-//! call where waiting begins and one where the time is over.
+//! nginx's count of bytes sent is not sufficient. A TLS library reports a record as sent only when its last
+//! byte has been written, and the kernel reports a socket as writable only when a large part of its buffer
+//! is free; with a slow client, both happen long after the first byte. Therefore, the kernel is asked how
+//! many bytes the client has acknowledged: one system call when a wait begins, and one when it times out.
 
 use crate::nginx::macros;
 use nginx_sys::{ngx_connection_t, ngx_http_request_t, off_t};
 
-/// How much a client had taken at some moment.
+/// How much a client had accepted at some time.
 #[derive(Clone, Copy, Default)]
 pub(super) struct SendProgress {
     sent: off_t,
@@ -16,6 +16,8 @@ pub(super) struct SendProgress {
 }
 
 impl SendProgress {
+    /// Returns the current state of a request's client.
+    ///
     /// # Safety
     /// The request is alive.
     pub(super) unsafe fn for_request(r: *mut ngx_http_request_t) -> SendProgress {
@@ -26,7 +28,7 @@ impl SendProgress {
         }
     }
 
-    /// Whether nginx has sent anything since.
+    /// Whether nginx has sent anything since then.
     ///
     /// # Safety
     /// The connection is alive.
@@ -35,7 +37,7 @@ impl SendProgress {
         unsafe { (*c).sent != self.sent }
     }
 
-    /// Whether the client has taken anything since.
+    /// Whether the client has accepted anything since then.
     ///
     /// # Safety
     /// The request is alive.
@@ -43,13 +45,13 @@ impl SendProgress {
         // SAFETY: the caller vouches for the request.
         unsafe {
             let c = (*r).connection;
-            self.has_sent(c) || (is_on_its_way(r) && self.acknowledged != acknowledged(c))
+            self.has_sent(c) || (can_progress(r) && self.acknowledged != acknowledged(c))
         }
     }
 }
 
-/// The number of bytes that the other side's kernel has acknowledged, modulo 2^32; 0 where there is none
-/// to be had.
+/// Returns the number of bytes that the client's kernel has acknowledged, modulo 2^32, or 0 if that is not
+/// known.
 ///
 /// # Safety
 /// The connection is alive.
@@ -58,8 +60,8 @@ pub(super) unsafe fn acknowledged(c: *mut ngx_connection_t) -> u32 {
     const BYTES_ACKED: usize = 120;
     let mut info = [0u8; BYTES_ACKED + 8];
     let mut len = info.len() as libc::socklen_t;
-    // SAFETY: the caller vouches for the connection; the kernel writes no more than `len` bytes. Where
-    // it writes less, or nothing (it is no TCP), the place stays 0.
+    // SAFETY: the caller vouches for the connection; the kernel writes no more than `len` bytes. If
+    // it writes less, or nothing because this is not TCP, the number remains 0.
     unsafe {
         let at = info.as_mut_ptr().cast();
         libc::getsockopt((*c).fd, libc::IPPROTO_TCP, libc::TCP_INFO, at, &mut len);
@@ -69,14 +71,14 @@ pub(super) unsafe fn acknowledged(c: *mut ngx_connection_t) -> u32 {
     low.unwrap_or_default() as u32
 }
 
-/// Whether what the client takes from the connection brings it nearer to bytes of this response. Where
-/// others share the connection, that is so only for frames that wait in its queue; what waits for the
-/// client to open the stream's window gets nearer only with that.
+/// Whether bytes that the client acknowledges count as progress of this response. On a connection that
+/// several requests share, they do only if frames of this response are queued on the connection, and not
+/// if they wait for the client to open the stream's flow-control window.
 ///
 /// # Safety
 /// The request is alive.
-unsafe fn is_on_its_way(r: *mut ngx_http_request_t) -> bool {
-    // SAFETY: the caller vouches for the request, of which a stream of HTTP/2 is a part.
+unsafe fn can_progress(r: *mut ngx_http_request_t) -> bool {
+    // SAFETY: the caller vouches for the request and its HTTP/2 stream.
     unsafe {
         macros::ngx_sse_h2_connection(r).is_null() || macros::ngx_sse_h2_has_queued_frames(r) != 0
     }

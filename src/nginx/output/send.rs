@@ -9,20 +9,22 @@ use crate::worker::Batch;
 use bytes::Bytes;
 use nginx_sys::{ngx_connection_t, NGX_AGAIN};
 
-/// The most that is handed to a TLS library in one call: what fits into one record (RFC 8446, 5.1). The
-/// library does not say how much of a longer piece the client has taken.
+/// Maximum number of bytes that are passed to a TLS library in one call: one record (RFC 8446, section
+/// 5.1). The library does not report how much of a longer piece was sent.
 const RECORD: usize = 16 * 1024;
 
-/// What bytes past the filters go to.
+/// What bytes are written to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Transport {
-    /// The socket, which takes any part of them.
+    /// The socket, which may accept a part of the bytes.
     Plain,
-    /// A TLS library, which takes a record or nothing, and then wants the very same bytes again.
+    /// A TLS library, which accepts a record or nothing, and must then be given the same bytes again.
     Tls,
 }
 
 impl Transport {
+    /// Returns the transport of a connection.
+    ///
     /// # Safety
     /// The connection is alive.
     pub(super) unsafe fn for_connection(c: *mut ngx_connection_t) -> Transport {
@@ -34,9 +36,9 @@ impl Transport {
         }
     }
 
-    /// Whether a batch may go in one piece: over TLS only as much as is kept for a client that does not
-    /// take it.
-    fn takes(self, path: SendPath, batch: &Batch) -> bool {
+    /// Whether a batch may be sent in one piece. Over TLS, a piece must be kept completely if the client
+    /// does not accept it, so its size is limited.
+    fn fits(self, path: SendPath, batch: &Batch) -> bool {
         self == Transport::Plain || batch.frames().len() == 1 || joined(batch, path).len() <= PIECE
     }
 }
@@ -54,15 +56,15 @@ pub(super) enum Written {
     },
 }
 
-/// Sends a batch in one call to the kernel; over TLS in pieces, if it is large. What is left of a frame
-/// that has been begun is to be kept; the frames behind it are not taken.
+/// Sends a batch in one call to the kernel; over TLS, a large batch is sent in pieces. The caller keeps the
+/// rest of a frame that was sent in part. The frames after it are not sent.
 pub(super) fn send_batch(
     c: *mut ngx_connection_t,
     transport: Transport,
     path: SendPath,
     batch: &Batch,
 ) -> Result<Written, ()> {
-    if transport.takes(path, batch) {
+    if transport.fits(path, batch) {
         return send_piece(c, transport, path, batch);
     }
     let mut sent = 0;
@@ -97,7 +99,7 @@ fn send_piece(
     if whole > 0 && part == 0 {
         return Ok(Written::Part { taken: whole, rest: Bytes::new() });
     }
-    // It holds the frame's own memory, not the batch's.
+    // A slice of the frame, so that the batch's memory is freed.
     Ok(Written::Part { taken: whole + 1, rest: frame_bytes(frame, path).slice(part..) })
 }
 
@@ -144,12 +146,13 @@ pub(super) fn write(
     Ok(taken)
 }
 
-/// One call to the kernel, or to the TLS library in front of it.
+/// Writes bytes with one call to the kernel or the TLS library. Returns how many were accepted, or an error
+/// if the connection is dead.
 fn write_once(c: *mut ngx_connection_t, bytes: &[u8]) -> Result<usize, ()> {
     if bytes.is_empty() {
         return Ok(0);
     }
-    // SAFETY: callers have seen that the connection is alive; nginx only reads the bytes.
+    // SAFETY: callers have checked that the connection is alive; nginx only reads the bytes.
     let sent = unsafe {
         let send = (*c).send.ok_or(())?;
         send(c, bytes.as_ptr().cast_mut(), bytes.len())
@@ -164,6 +167,6 @@ fn write_once(c: *mut ngx_connection_t, bytes: &[u8]) -> Result<usize, ()> {
 /// Frees the buffer in which nginx collects small TLS records. nginx allocates it again when it is
 /// needed.
 pub(super) fn free_tls_buffer(c: *mut ngx_connection_t) {
-    // SAFETY: callers have seen that the connection is alive.
+    // SAFETY: callers have checked that the connection is alive.
     unsafe { macros::ngx_sse_tls_free_buffer(c) };
 }

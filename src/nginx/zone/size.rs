@@ -1,11 +1,11 @@
-//! How large a zone of nginx has to be, whatever the size of the machine's pages.
+//! Computes the size of a zone for any page size.
 
-/// The size in bytes of a zone that leaves `room` bytes in whole pages of `page` bytes.
+/// Returns the size in bytes of a zone that has at least `room` bytes in whole free pages of `page` bytes.
 pub fn size_for(room: usize, page: usize) -> usize {
-    /// The most that a page's entry in the slab's table takes.
+    /// Upper bound of the size of a page's entry in the slab's table.
     const ENTRY: usize = 32;
     let pages = room.div_ceil(page);
-    // The slab's header takes less than a page, and at both ends up to a page is lost to rounding.
+    // The slab's header is smaller than a page, and rounding loses up to a page at both ends.
     (pages * (page + ENTRY) + 4 * page).next_multiple_of(page)
 }
 
@@ -13,7 +13,7 @@ pub fn size_for(room: usize, page: usize) -> usize {
 mod tests {
     use super::size_for;
 
-    /// The bytes in free pages of a new zone, as ngx_slab_init divides it up.
+    /// Returns the bytes in free pages of a new zone, as computed by ngx_slab_init.
     fn free_bytes(zone: usize, page: usize) -> usize {
         const POOL: usize = 200;
         const PAGE_ENTRY: usize = 24;

@@ -1,5 +1,5 @@
-//! Error lines of connections that have given back their memory, in which nginx keeps a log of each:
-//! they share one for each `error_log`, and it names the client that is being served at the moment.
+//! The error log of connections whose pool has been freed. nginx keeps each connection's log in its pool.
+//! These connections share one log for each `error_log`, which names the client that is being served.
 
 use crate::nginx::guard::guarded;
 use nginx_sys::{
@@ -15,38 +15,42 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 
-/// What nginx's lines say that it was doing.
+/// The action in log lines, after "while".
 pub(super) const ACTION: &CStr = c"streaming events";
 
-/// A client's address, as small as it can be kept.
+/// A client's address, in as few bytes as possible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PeerAddress {
     V4([u8; 4]),
     V6([u8; 16]),
-    /// Not of the internet.
+    /// A Unix domain socket.
     Local,
 }
 
-/// For as long as it is kept, lines name a client.
+/// Makes lines in the shared logs name a client until this is dropped.
 pub(super) struct LoggedClient<'a> {
-    /// Whom they named before.
+    /// The client that they named before.
     before: *mut PeerAddress,
     logged: PhantomData<&'a PeerAddress>,
 }
 
-/// Whom lines are about. Read and written by the thread of nginx's loop alone: an atomic, for that costs a
-/// move where a thread's own variable costs a call, and every event to every client comes by.
+/// The client that lines in the shared logs name. Only the event loop's thread uses it. It is an atomic and
+/// not a thread-local variable because it is written for every event to every client, and accessing a
+/// thread-local variable of a shared library is a function call.
 static LOGGED_CLIENT: AtomicPtr<PeerAddress> = AtomicPtr::new(ptr::null_mut());
 
 thread_local! {
+    /// The shared logs, one for each `error_log` of the configuration.
     static LOGS: RefCell<Vec<&'static mut ngx_log_t>> = const { RefCell::new(Vec::new()) };
 }
 
 impl PeerAddress {
+    /// Returns the client's address of a connection.
+    ///
     /// # Safety
-    /// The connection is alive and has the address that nginx accepted it from.
+    /// The connection is alive, and its pool has not been freed.
     pub(super) unsafe fn of_connection(c: *mut ngx_connection_t) -> PeerAddress {
-        // SAFETY: the caller vouches for the connection; the family says what the address is.
+        // SAFETY: the caller vouches for the connection; the family determines the address's type.
         unsafe {
             let address: *const sockaddr = (*c).sockaddr;
             if address.is_null() {
@@ -72,13 +76,14 @@ impl fmt::Display for PeerAddress {
         match *self {
             PeerAddress::V4(bytes) => IpAddr::V4(Ipv4Addr::from(bytes)).fmt(f),
             PeerAddress::V6(bytes) => IpAddr::V6(Ipv6Addr::from(bytes)).fmt(f),
-            // As nginx names them.
+            // As in nginx's own lines.
             PeerAddress::Local => f.write_str("unix:"),
         }
     }
 }
 
 impl<'a> LoggedClient<'a> {
+    /// Makes lines name this client.
     pub(super) fn enter(peer: &'a PeerAddress) -> LoggedClient<'a> {
         let before = LOGGED_CLIENT.load(Relaxed);
         LOGGED_CLIENT.store(ptr::from_ref(peer).cast_mut(), Relaxed);
@@ -92,13 +97,14 @@ impl Drop for LoggedClient<'_> {
     }
 }
 
-/// The log that takes the place of this one. None where each connection has to keep its own: it is
-/// debugged (`debug_connection`), or a reload may close the file under it (`master_process off`).
+/// Returns the shared log that replaces a connection's own log, or `None` if the connection must keep its
+/// own: because it is debugged (`debug_connection`), or because a reload may close the log's file while
+/// this process is running (`master_process off`).
 ///
 /// # Safety
-/// `own` is a log of nginx, set up from an `error_log` of the configuration in force.
+/// `own` is a log of the current configuration.
 pub(super) unsafe fn shared_log(own: *const ngx_log_t) -> Option<NonNull<ngx_log_t>> {
-    // SAFETY: the caller vouches for the log; the other is a plain number.
+    // SAFETY: the caller vouches for the log; `ngx_process` is an integer.
     let (own, process) = unsafe { (&*own, ngx_process) };
     let debugged = own.log_level & NGX_LOG_DEBUG_CONNECTION as usize != 0;
     if debugged || process as u32 != NGX_PROCESS_WORKER {
@@ -114,7 +120,7 @@ pub(super) unsafe fn shared_log(own: *const ngx_log_t) -> Option<NonNull<ngx_log
         log.handler = Some(name_client);
         log.data = std::ptr::null_mut();
         log.action = ACTION.as_ptr().cast_mut().cast();
-        // One for each error_log of the configuration, for as long as the process lives.
+        // Never freed: there is one for each error_log of the configuration.
         logs.push(Box::leak(Box::new(log)));
         logs.last_mut().map(|log| NonNull::from(&mut **log))
     })
@@ -129,15 +135,15 @@ fn writes_as(one: &ngx_log_t, other: &ngx_log_t) -> bool {
         && one.writer.map(|writer| writer as usize) == other.writer.map(|writer| writer as usize)
 }
 
-/// nginx calls this for the end of each line.
+/// The handler of the shared logs: nginx calls it to complete each line.
 unsafe extern "C" fn name_client(_log: *mut ngx_log_t, buffer: *mut u8, len: usize) -> *mut u8 {
     guarded(buffer, || {
-        // SAFETY: null, or a peer that a `LoggedClient` borrows, which takes it away when it goes.
+        // SAFETY: null, or an address that a `LoggedClient` borrows; dropping that clears the pointer.
         let Some(peer) = (unsafe { LOGGED_CLIENT.load(Relaxed).as_ref() }) else { return buffer };
-        // SAFETY: nginx gives the place that is left of its line.
+        // SAFETY: nginx passes the rest of its line buffer.
         let room = unsafe { std::slice::from_raw_parts_mut(buffer, len) };
         let mut line = Cursor::new(room);
-        // What does not fit is left out, as in any other line.
+        // Text that does not fit is cut off, as in any other line.
         let _ = write!(line, " while {}, client: {peer}", ACTION.to_string_lossy());
         buffer.wrapping_add(line.position() as usize)
     })

@@ -1,7 +1,8 @@
-//! Connections whose streams have ended while their clients go on sending. A socket that is closed with
-//! bytes that nobody has read resets its connection, and the client may lose the end of its response. So
-//! only the direction to the client is closed at once; what comes from it is read and dropped, until it
-//! closes its side or the time is over (`lingering_timeout`, `lingering_time`).
+//! Lingering close: closes the connection of an ended stream whose client is still sending. If a socket
+//! with unread bytes is closed, the kernel resets the connection, and the client may lose the end of the
+//! response. So only the direction to the client is shut down at first. Input is read and discarded until
+//! the client closes its direction, or until `lingering_timeout` or `lingering_time` has passed. Compare
+//! nginx's `ngx_http_set_lingering_close`.
 
 use super::client_log::{LoggedClient, PeerAddress};
 use super::close_connection;
@@ -15,39 +16,38 @@ use nginx_sys::{
     NGX_AGAIN, NGX_OK,
 };
 
-/// Reads from one client in one turn of the loop.
+/// Number of reads from one client in one turn of the event loop.
 const READS: usize = 8;
 
-/// What a lingering connection needs. It is the connection's `data`.
-struct Ended {
+/// The state of a lingering connection: the connection's `data`.
+struct LingeringState {
     peer: PeerAddress,
-    /// The time in nginx's ms when the connection is closed in any case.
+    /// When the connection is closed in any case, in ms of nginx's clock.
     until: ngx_msec_t,
-    /// The longest wait for more from the client, in ms.
+    /// Maximum time to wait for more input, in ms.
     timeout: ngx_msec_t,
 }
 
-/// Whether bytes from the client wait in the kernel.
+/// Whether the kernel has unread bytes from the client.
 ///
 /// # Safety
 /// The connection is alive.
 pub(super) unsafe fn has_unread(c: *mut ngx_connection_t) -> bool {
     let mut unread: libc::c_int = 0;
     // SAFETY: the caller vouches for the connection; the number is a local.
-    let asked = unsafe { libc::ioctl((*c).fd, libc::FIONREAD, &raw mut unread) };
-    asked == 0 && unread > 0
+    let result = unsafe { libc::ioctl((*c).fd, libc::FIONREAD, &raw mut unread) };
+    result == 0 && unread > 0
 }
 
-/// Closes the direction to the client, after all that was sent, and drops what the client still sends.
+/// Shuts down the direction to the client, and discards input until the connection is closed.
 ///
 /// # Safety
-/// The connection is alive, has no request, and is the caller's to close; from now on it is not used by
-/// the caller.
+/// The connection is alive and has no request. The caller is its only user, and does not use it any more.
 pub(super) unsafe fn begin(c: *mut ngx_connection_t, peer: PeerAddress, settings: &LeanSettings) {
     let logged = LoggedClient::enter(&peer);
     // SAFETY: the caller vouches for the connection, whose events live as long.
     unsafe {
-        // From here on the client's bytes are of no interest, encrypted or not.
+        // From now on, input is discarded without decrypting it.
         macros::ngx_sse_tls_shutdown(c);
         let write = (*c).write;
         if bits::event::timer_set(write) != 0 {
@@ -57,87 +57,89 @@ pub(super) unsafe fn begin(c: *mut ngx_connection_t, peer: PeerAddress, settings
             return close_connection(c);
         }
         drop(logged);
-        let ended = Ended {
+        let state = LingeringState {
             peer,
             until: ngx_current_msec.wrapping_add(settings.lingering_time as ngx_msec_t),
             timeout: settings.lingering_timeout as ngx_msec_t,
         };
-        (*c).data = Box::into_raw(Box::new(ended)).cast();
+        (*c).data = Box::into_raw(Box::new(state)).cast();
         (*(*c).read).handler = Some(on_read);
         (*write).handler = Some(on_write);
         bits::connection::set_close(c, 0);
         bits::connection::set_idle(c, 0);
-        // Where connections become scarce, nginx closes this one.
+        // nginx closes reusable connections when it runs out of connections.
         ngx_reusable_connection(c, 1);
-        drop_bytes(c);
+        discard_input(c);
     }
 }
 
-/// Drops what has come, and waits for more or closes the connection.
+/// Discards input that has arrived, and waits for more or closes the connection.
 ///
 /// # Safety
-/// The connection lingers.
-unsafe fn drop_bytes(c: *mut ngx_connection_t) {
-    // SAFETY: the caller vouches for the connection, whose data are what `begin` made.
+/// The connection is lingering.
+unsafe fn discard_input(c: *mut ngx_connection_t) {
+    // SAFETY: the caller vouches for the connection, whose `data` were set by `begin`.
     unsafe {
-        let ended: *const Ended = (*c).data.cast();
-        let left = (*ended).until.wrapping_sub(ngx_current_msec);
+        let state: *const LingeringState = (*c).data.cast();
+        let left = (*state).until.wrapping_sub(ngx_current_msec);
         if left as ngx_msec_int_t <= 0 {
             return close(c);
         }
         let read = (*c).read;
         let Some(recv) = (*c).recv else { return close(c) };
         let mut discarded = [0u8; 4096];
-        let mut waits = false;
+        let mut is_drained = false;
         for _ in 0..READS {
             match recv(c, discarded.as_mut_ptr(), discarded.len()) {
                 got if got > 0 => {}
                 again if again == NGX_AGAIN as isize => {
-                    waits = true;
+                    is_drained = true;
                     break;
                 }
                 _ => return close(c),
             }
         }
-        if !waits {
-            // Others first: a client that sends without end is read in turn with them.
+        if !is_drained {
+            // Continue in the next turn, so that a client that sends without end does not delay others.
             ngx_post_event(read, &raw mut ngx_posted_next_events);
         } else if ngx_handle_read_event(read, 0) != NGX_OK as ngx_int_t {
             return close(c);
         }
-        ngx_add_timer(read, left.min((*ended).timeout));
+        ngx_add_timer(read, left.min((*state).timeout));
     }
 }
 
+/// Closes the connection.
+///
 /// # Safety
-/// The connection lingers; afterwards it is gone.
+/// The connection is lingering. It is not used afterwards.
 unsafe fn close(c: *mut ngx_connection_t) {
-    // SAFETY: the caller vouches for the connection, whose data are what `begin` made.
+    // SAFETY: the caller vouches for the connection, whose `data` were set by `begin`.
     unsafe {
-        let ended: Box<Ended> = Box::from_raw((*c).data.cast());
-        let _logged = LoggedClient::enter(&ended.peer);
+        let state: Box<LingeringState> = Box::from_raw((*c).data.cast());
+        let _logged = LoggedClient::enter(&state.peer);
         close_connection(c);
     }
 }
 
 unsafe extern "C" fn on_read(event: *mut ngx_event_t) {
     guarded((), || {
-        // SAFETY: nginx calls with the event of a connection that lingers. The peer is copied, because
-        // the connection may be gone before the last line is written.
+        // SAFETY: nginx calls this with the event of a lingering connection. The address is copied
+        // because log lines may follow after the state is freed.
         unsafe {
             let c: *mut ngx_connection_t = (*event).data.cast();
             if bits::event::timedout(event) != 0 || bits::connection::close(c) != 0 {
                 return close(c);
             }
-            let peer = (*(*c).data.cast::<Ended>()).peer;
+            let peer = (*(*c).data.cast::<LingeringState>()).peer;
             let _logged = LoggedClient::enter(&peer);
-            drop_bytes(c);
+            discard_input(c);
         }
     });
 }
 
 unsafe extern "C" fn on_write(event: *mut ngx_event_t) {
-    // SAFETY: nginx calls with the event of a connection that lingers. Where the loop tells of room for
-    // as long as there is any, it is to stop that.
+    // SAFETY: nginx calls this with the event of a lingering connection. A level-triggered event loop
+    // would otherwise report the writable socket in every turn.
     unsafe { ngx_handle_write_event(event, 0) };
 }

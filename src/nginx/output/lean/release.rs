@@ -1,5 +1,5 @@
-//! Which requests may be given back, and how: the request goes as nginx frees any, and the connection
-//! is left as one that waits for nothing but its client. Called once per stream, from the loop.
+//! Releases the request of a stream: nginx frees it like any other request, and its connection continues
+//! as one that waits only for its client. Called once for each stream, at the top of the event loop.
 
 use super::client_log::{self, PeerAddress, ACTION};
 use super::settings::LeanSettings;
@@ -24,15 +24,15 @@ use std::ptr::{self, NonNull};
 use std::rc::Rc;
 
 impl Output {
-    /// Whether the request can be given back: it runs on the fast way, waits for nothing, and no
-    /// other module is told of its end (`limit_conn` counts by that).
+    /// Whether the request can be released: the stream bypasses nginx's filters, waits for nothing, and
+    /// no other module has a handler for the request's end (`limit_conn` counts requests with one).
     pub fn may_be_lean(&self) -> bool {
         let Some(r) = self.alive() else { return false };
         let (c, write) = connection_and_write(r);
         if !self.is_direct() || !self.no_foreign_cleanup || blocked(r) {
             return false;
         }
-        // SAFETY: `alive` has seen that the request is; its connection and events are, too.
+        // SAFETY: `alive` has checked that the request is alive, and so are its connection and events.
         unsafe {
             let read = (*c).read;
             let header = (*r).header_in;
@@ -55,8 +55,8 @@ impl Output {
         }
     }
 
-    /// Gives the request back. `prepare` is called first; from then on the request's end is not the
-    /// stream's.
+    /// Releases the request if that is possible, and returns the stream without it. `prepare` is called
+    /// first; the end of the request must not end the stream from then on.
     pub fn make_lean(
         &self,
         _top: &mut TopLevel,
@@ -86,20 +86,22 @@ impl Output {
         });
         CALLBACKS.get_or_init(|| callbacks);
         prepare();
-        // SAFETY: the request is alive, and nobody is using it.
+        // SAFETY: the request is alive, and this is the top of the event loop, so nothing else uses it.
         unsafe { take_over(r, c, &lean) };
         Some(lean)
     }
 }
 
+/// Frees the request and makes the stream the user of its connection.
+///
 /// # Safety
-/// The request and its connection are alive, and `may_be_lean`.
+/// The request and its connection are alive, and `may_be_lean` returned true.
 unsafe fn take_over(r: *mut ngx_http_request_t, c: *mut ngx_connection_t, lean: &Rc<Lean>) {
-    // SAFETY: the caller vouches for both. After the request is gone only the connection is used,
-    // whose fields are set as nginx sets them for one that waits (ngx_http_set_keepalive).
+    // SAFETY: the caller vouches for both. Once the request is freed, only the connection is used. Its
+    // fields are set as in ngx_http_set_keepalive.
     unsafe {
         let http = (*r).http_connection;
-        // From now on the connection counts as destroyed: nginx looks for no request behind it.
+        // This sets `destroyed`, so nginx does not look for a request of this connection.
         ngx_http_free_request(r, 0);
         macros::ngx_sse_stat_writing(1);
         free_header_buffers(c, http);
@@ -107,7 +109,7 @@ unsafe fn take_over(r: *mut ngx_http_request_t, c: *mut ngx_connection_t, lean: 
         (*(*c).read).handler = Some(on_read);
         (*(*c).write).handler = Some(on_write);
         (*(*c).log).action = ACTION.as_ptr().cast_mut().cast();
-        // nginx calls a connection that is idle when it is told to quit.
+        // nginx calls the read handlers of idle connections when it shuts down.
         bits::connection::set_idle(c, 1);
         send::free_tls_buffer(c);
         destroy_connection_pool(c);
@@ -119,14 +121,15 @@ unsafe fn take_over(r: *mut ngx_http_request_t, c: *mut ngx_connection_t, lean: 
     }
 }
 
-/// Gives back the memory of a plain connection, which is most of what is left. What lies in it is its
-/// address, for which the stream has its own place, and its log, which it then shares with others.
+/// Frees the pool of a connection without TLS, which is most of the remaining memory. The pool holds the
+/// client's address, of which the stream has a copy, and the connection's log, which is replaced by one
+/// that connections share.
 ///
 /// # Safety
-/// The connection is alive and without a request, and its data are a stream's.
+/// The connection is alive and has no request, and its `data` are a stream.
 unsafe fn destroy_connection_pool(c: *mut ngx_connection_t) {
-    // SAFETY: the caller vouches for the connection. Nothing of nginx looks for these fields in a
-    // connection that has no request, until it is used for another client and they are set anew.
+    // SAFETY: the caller vouches for the connection. nginx does not use these fields of a connection
+    // without a request, and sets them again when it reuses the connection.
     unsafe {
         let pool = (*c).pool;
         if macros::ngx_sse_is_tls(c) != 0 || !(*pool).cleanup.is_null() {
@@ -148,10 +151,12 @@ unsafe fn destroy_connection_pool(c: *mut ngx_connection_t) {
     }
 }
 
+/// Frees the buffers for request headers.
+///
 /// # Safety
-/// The connection is alive, `http` is its own, and no request uses its buffers.
+/// The connection is alive, `http` belongs to it, and no request uses its buffers.
 unsafe fn free_header_buffers(c: *mut ngx_connection_t, http: *mut ngx_http_connection_t) {
-    // SAFETY: the caller vouches for all; what is freed is not pointed to any more.
+    // SAFETY: the caller vouches for the arguments. All pointers to freed buffers are cleared.
     unsafe {
         free_links((*c).pool, (*http).free);
         free_links((*c).pool, (*http).busy);
@@ -161,7 +166,7 @@ unsafe fn free_header_buffers(c: *mut ngx_connection_t, http: *mut ngx_http_conn
         let buffer = (*c).buffer;
         if !buffer.is_null() && !(*buffer).start.is_null() {
             ngx_pfree((*c).pool, (*buffer).start.cast());
-            // As nginx leaves it: who needs the buffer again makes it anew.
+            // As in ngx_http_set_keepalive; nginx allocates the buffer again when it needs it.
             (*buffer).start = ptr::null_mut();
             (*buffer).pos = ptr::null_mut();
             (*buffer).last = ptr::null_mut();
@@ -170,11 +175,13 @@ unsafe fn free_header_buffers(c: *mut ngx_connection_t, http: *mut ngx_http_conn
     }
 }
 
+/// Frees the buffers of a chain.
+///
 /// # Safety
-/// The list's buffers lie in this pool and are not used any more.
+/// The buffers are in this pool and are not used any more.
 unsafe fn free_links(pool: *mut ngx_pool_t, mut link: *mut ngx_chain_t) {
     while !link.is_null() {
-        // SAFETY: the caller vouches for the list.
+        // SAFETY: the caller vouches for the chain.
         unsafe {
             let buffer = (*link).buf;
             ngx_pfree(pool, (*buffer).start.cast());

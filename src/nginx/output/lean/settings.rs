@@ -1,50 +1,52 @@
-//! What a location sets for the end of its connections. There are few of these and many streams, so a
-//! stream keeps a number of 16 bits.
+//! The settings of a location that apply to lean streams after their requests have been freed. Many
+//! streams share a few values of them, so a stream stores a key of 16 bits.
 
 use nginx_sys::{ngx_http_core_loc_conf_t, NGX_HTTP_LINGERING_ALWAYS, NGX_HTTP_LINGERING_ON};
 use std::cell::RefCell;
 
-/// Names the limits of a stream in this process.
+/// The key of settings in this process.
 #[derive(Clone, Copy)]
 pub(super) struct LeanSettingsKey(u16);
 
-/// The settings of a location that a stream without a request goes by. Times are in ms.
+/// The settings of a location for lean streams. Times are in ms.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct LeanSettings {
     pub(super) send_timeout: u32,
     pub(super) on_timeout: OnTimeout,
     pub(super) lingering: Lingering,
-    /// The longest wait for more from the client (`lingering_timeout`).
+    /// Maximum time to wait for more input when lingering (`lingering_timeout`).
     pub(super) lingering_timeout: u32,
-    /// The longest time in all (`lingering_time`).
+    /// Maximum time to linger (`lingering_time`).
     pub(super) lingering_time: u32,
 }
 
-/// How a connection is closed whose client took nothing for too long.
+/// How the connection is closed after `send_timeout`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum OnTimeout {
-    /// As any other: the kernel goes on trying to send what it has.
+    /// Normally: the kernel continues to send what it has buffered.
     Close,
-    /// With a reset, which leaves nothing in the kernel (`reset_timedout_connection`).
+    /// With a reset, which frees the kernel's buffers (`reset_timedout_connection`).
     Reset,
 }
 
-/// When what the client still sends is read before its connection is closed (`lingering_close`).
+/// When the connection of an ended stream lingers (`lingering_close`).
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lingering {
     /// Never.
     Off,
-    /// If the client has sent something, or is likely to.
+    /// If the client has sent something after its request, or has unread input.
     On,
     /// Always.
     Always,
 }
 
 thread_local! {
+    /// All settings of this process; a key is an index.
     static KNOWN: RefCell<Vec<LeanSettings>> = const { RefCell::new(Vec::new()) };
 }
 
 impl LeanSettings {
+    /// Reads the settings of nginx's core module.
     pub(super) fn from_location(location: &ngx_http_core_loc_conf_t) -> LeanSettings {
         let ms = |time: usize| u32::try_from(time).unwrap_or(u32::MAX);
         LeanSettings {
@@ -63,7 +65,7 @@ impl LeanSettings {
         }
     }
 
-    /// Keeps the limits for as long as the process lives. `None` if there are too many different ones.
+    /// Stores the settings until the process exits. Returns `None` if there are too many different ones.
     pub(super) fn keep(self) -> Option<LeanSettingsKey> {
         KNOWN.with_borrow_mut(|known| {
             let index = known.iter().position(|other| *other == self).unwrap_or(known.len());
@@ -77,6 +79,7 @@ impl LeanSettings {
 }
 
 impl LeanSettingsKey {
+    /// Returns the settings.
     pub(super) fn get(self) -> LeanSettings {
         KNOWN
             .with_borrow(|known| known.get(usize::from(self.0)).copied())
@@ -85,7 +88,7 @@ impl LeanSettingsKey {
 }
 
 impl LeanSettings {
-    /// For a key of another process; there is none.
+    /// The value for an unknown key, which does not occur.
     const NONE: LeanSettings = LeanSettings {
         send_timeout: 0,
         on_timeout: OnTimeout::Close,
