@@ -130,6 +130,7 @@ for my $path ('README.md', 'CHANGELOG.md', 'CONTRIBUTING.md', 'SECURITY.md', glo
         my $found  = -e $target && (!defined $anchor || grep { $_ eq $anchor } anchors(slurp($target)));
         ok($found, "$name: $link exists");
     }
+    is_deeply([grep { !/\A *(?:\| --- )+\|\z/ } $text =~ /^(.*\| --- \|.*)$/mg], [], "$name: each row of a table is a line");
     unlike($text, qr/https?:\/\/(?:www\.)?(?:pypi\.org|npmjs\.com|crates\.io|packagist\.org|rubygems\.org)/,
         "$name: links lead to projects' own pages");
 }
