@@ -17,13 +17,14 @@ my @running;
 
 # workers  number of worker processes
 # master   0 for an nginx that is a single process, without a master
+# daemon   on for an nginx whose binary can be upgraded; it is no child of the test
 # main, events, http, server  configuration put into that context; %%PORT%%, %%PORT_name%% and %%DIR%%
 #          are replaced, each name by a different free port
 # files    { name => content } written below %%DIR%%
 sub new ($class, %options) {
     my $dir = File::Temp->newdir('sse-t-XXXXXXXX', TMPDIR => 1);
     chmod 0755, $dir;
-    my $self = bless { workers => 2, master => 1, main => '', events => '', http => '', server => '', %options,
+    my $self = bless { workers => 2, master => 1, daemon => 'off', main => '', events => '', http => '', server => '', %options,
         listen => $options{listen} // "", owner => $$, dir => $dir, ports => {}, allowed => [] }, $class;
     my %files = %{ $self->{files} // {} };
     for my $name (keys %files) {
@@ -59,7 +60,7 @@ sub write_config ($self) {
     my $text   = <<"EOF_CONFIG";
 $load
 worker_processes $self->{workers};
-daemon off;
+daemon $self->{daemon};
 $single
 pid %%DIR%%/nginx.pid;
 error_log %%DIR%%/error.log info;
@@ -122,6 +123,15 @@ sub launch ($self) {
     }
     $self->{pid} = $pid;
     push @running, $self;
+    $self->wait_daemon if $self->{daemon} eq 'on';
+    return;
+}
+
+# Waits until the process that was started has left a daemon behind.
+sub wait_daemon ($self) {
+    wait_for(sub { waitpid($self->{pid}, WNOHANG) != 0 }, 20);
+    my $ready = wait_for(sub { slurp($self->dir . '/nginx.pid') =~ /\A(\d+)\n/ });
+    $self->adopt(slurp($self->dir . '/nginx.pid') + 0) if $ready;
     return;
 }
 
@@ -135,9 +145,10 @@ sub serves ($self) {
     return defined IO::Socket::INET->new(PeerAddr => '127.0.0.1:' . $self->port, Proto => 'tcp');
 }
 
-# Whether the master has exited; reaps it.
+# Whether the master has exited; reaps it. One that another master started is no child of this process.
 sub is_gone ($self) {
     return 1 if !$self->{pid};
+    return 0 if $self->{adopted} && slurp("/proc/$self->{pid}/stat") =~ /\) [^ZX] /;
     return 0 if waitpid($self->{pid}, WNOHANG) == 0;
     $self->{exit_status} = $?;
     $self->{pid}         = undef;
@@ -149,9 +160,10 @@ sub is_gone ($self) {
 sub workers     ($self) { return grep { title($_) =~ /worker process\z/ } $self->children }
 sub old_workers ($self) { return grep { title($_) =~ /worker process is shutting down/ } $self->children }
 
-sub children ($self) {
-    return () if !$self->{pid};
-    my @pids = sort { $a <=> $b } split ' ', slurp("/proc/$self->{pid}/task/$self->{pid}/children");
+sub children ($self) { return $self->{pid} ? children_of($self->{pid}) : () }
+
+sub children_of ($pid) {
+    my @pids = sort { $a <=> $b } split ' ', slurp("/proc/$pid/task/$pid/children");
     return @pids;
 }
 
@@ -165,6 +177,24 @@ sub reload ($self) {
         my @now = $self->workers;
         return @now == $self->{workers} && !grep { $old{$_} } @now;
     }, 20);
+}
+
+# Upgrades the binary (USR2): returns the pid of the new master once its workers run beside the old ones.
+sub start_new_master ($self) {
+    my %before = map { $_ => 1 } $self->children;
+    kill 'USR2', $self->{pid};
+    my $master;
+    wait_for(sub {
+        ($master) = grep { !$before{$_} && title($_) =~ /master process/ } $self->children;
+        return $master && (() = children_of($master)) == $self->{workers};
+    }, 20);
+    return $master;
+}
+
+# From now on this object is the nginx with that master.
+sub adopt ($self, $master) {
+    @$self{qw(pid adopted)} = ($master, 1);
+    return;
 }
 
 sub wait_old_workers_gone ($self, $timeout) {
@@ -242,7 +272,7 @@ sub ends_cleanly ($self) {
 sub destroy ($self) {
     return if !$self->{pid};
     my @children = $self->children;
-    kill 'KILL', $self->{pid}, @children;
+    kill 'KILL', $self->{pid}, @children, map { children_of($_) } @children;
     waitpid $self->{pid}, 0;
     $self->{pid} = undef;
     @running = grep { $_ != $self } @running;
