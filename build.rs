@@ -1,11 +1,11 @@
-//! Asks the C compiler what Rust cannot know of the nginx that this is built for.
+//! Compiles the module's C code, and measures nginx's structures in C.
 //!
-//! The crate nginx-sys reads a configured nginx and passes on what it found as DEP_NGINX_*, which cargo
-//! gives to the build script of a direct dependent only. A structure of nginx has other fields when nginx
-//! was configured otherwise: `layout` measures where they are, and macros.c, which is compiled here, has
-//! what stands behind C's own conditions.
+//! The fields of nginx's structures depend on nginx's configure options. `layout` measures their offsets,
+//! and macros.c contains code that depends on these options. The crate nginx-sys finds the configured nginx
+//! and passes its include directories and flags on as DEP_NGINX_*, which cargo sets only for the build
+//! scripts of crates that depend on it directly.
 
-#![allow(clippy::expect_used, reason = "a build script that stops says why")]
+#![allow(clippy::expect_used, reason = "a build script that panics shows the message")]
 
 #[path = "build/layout.rs"]
 mod layout;
@@ -23,18 +23,18 @@ fn main() {
     ] {
         println!("cargo::rerun-if-changed={file}");
     }
-    if let Err(error) = ask_c() {
+    if let Err(error) = compile_c() {
         println!("cargo::error={error}");
     }
 }
 
-/// Everything that is compiled from C.
-fn ask_c() -> Result<(), String> {
+/// Measures the structures and compiles macros.c.
+fn compile_c() -> Result<(), String> {
     let variable = |name: &str| env::var(name).unwrap_or_default();
     if variable("HOST") != variable("TARGET") {
         return Err(format!(
-            "cross-compiling is not supported: what {} puts where is measured by a program that \
-             must run on {}",
+            "cross-compiling is not supported: the layout of structures on {} is measured by a program \
+             that must run on {}",
             variable("TARGET"),
             variable("HOST")
         ));

@@ -1,8 +1,9 @@
-//! Where C puts what the module touches of nginx's structures, measured by a C program that is compiled
-//! against the configured tree and run, as nginx's own `configure` does it.
+//! Measures the offsets of the fields of nginx's structures that the module uses, with a C program that is
+//! compiled against the configured source tree and run, as in nginx's own `configure`.
 //!
-//! bindgen reads the same headers with clang and has been wrong about bit fields that begin in the middle of
-//! a word (nginx 1.29.3 and later): such a module builds, loads, and writes other bits than it means.
+//! bindgen reads the same headers with clang, but computes wrong offsets for bit fields that begin in the
+//! middle of a word (nginx 1.29.3 and later). A module with these offsets can be built and loaded, but
+//! writes to the wrong bits.
 
 use std::env;
 use std::fmt::Write as _;
@@ -10,16 +11,17 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The table of what is touched.
+/// The table of the fields that the module uses.
 const TABLE: &str = include_str!("layout.txt");
 
-/// A structure of nginx: its name in C, its plain fields, and its bit fields.
+/// A structure of nginx: its name in C, its ordinary fields, and its bit fields.
 struct Structure {
     name: &'static str,
     plain: Vec<&'static str>,
     bits: Vec<&'static str>,
 }
 
+/// Parses the table.
 fn structures() -> impl Iterator<Item = Structure> {
     let lines = TABLE.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
     lines.map(|line| {
@@ -30,14 +32,14 @@ fn structures() -> impl Iterator<Item = Structure> {
     })
 }
 
-/// The name of a structure's module in src/nginx/bits.rs: what makes it different from others.
+/// Returns the name of a structure's module in src/nginx/bits.rs: its name without prefixes and `_t`.
 fn short(name: &str) -> &str {
     let name = name.strip_suffix("_t").unwrap_or(name);
     let name = name.strip_prefix("ngx_").unwrap_or(name);
     name.strip_prefix("http_").unwrap_or(name)
 }
 
-/// The C compiler as nginx itself is compiled: its include directories and definitions.
+/// Returns the C compiler with nginx's include directories and flags.
 pub fn compiler(include: &str, flags: &str) -> cc::Build {
     let mut build = cc::Build::new();
     build.includes(env::split_paths(include)).warnings(false).cargo_metadata(false);
@@ -47,7 +49,7 @@ pub fn compiler(include: &str, flags: &str) -> cc::Build {
     build
 }
 
-/// Writes layout.rs into the directory of build products.
+/// Writes layout.rs to the directory `out`.
 pub fn measure(include: &str, flags: &str, out: &Path) -> Result<(), String> {
     let source = out.join("measure.c");
     fs::write(&source, program()).map_err(|error| format!("{}: {error}", source.display()))?;
@@ -62,6 +64,7 @@ pub fn measure(include: &str, flags: &str, out: &Path) -> Result<(), String> {
     fs::write(&layout, ran.stdout).map_err(|error| format!("{}: {error}", layout.display()))
 }
 
+/// Compiles the program and returns its path.
 fn compile(build: &cc::Build, source: &Path, program: &Path) -> Result<PathBuf, String> {
     let compiler = build.try_get_compiler().map_err(|error| error.to_string())?;
     let compiled = compiler.to_command().arg("-o").arg(program).arg(source).output();
@@ -74,16 +77,16 @@ fn compile(build: &cc::Build, source: &Path, program: &Path) -> Result<PathBuf, 
     Err(format!("the C program that measures nginx's structures does not compile: {first}"))
 }
 
-/// The C program, which prints Rust.
+/// Returns the source of the C program, which prints Rust code.
 fn program() -> String {
     let mut asserts = String::new();
     let mut accessors = String::new();
     for Structure { name, plain, bits } in structures() {
         let _ = writeln!(asserts, "    SIZE({name})");
         for field in plain {
-            // Words of Rust have an underscore in the bindings.
+            // bindgen appends an underscore to Rust's keywords.
             let rust = if field == "type" { "type_" } else { field };
-            let _ = writeln!(asserts, "    PLACE({name}, {field}, \"{rust}\")");
+            let _ = writeln!(asserts, "    OFFSET({name}, {field}, \"{rust}\")");
         }
         if bits.is_empty() {
             continue;

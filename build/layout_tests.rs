@@ -1,5 +1,5 @@
-//! What src/nginx touches of nginx's structures stands in build/layout.txt, and no bit field is read or
-//! written in another way than at the place that was measured.
+//! Checks that build/layout.txt lists all fields of nginx's structures that src/nginx uses, and that bit
+//! fields are accessed only at the measured offsets.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 type Fields = BTreeMap<String, BTreeSet<String>>;
 
-/// The table: plain fields, and bit fields.
+/// Returns the table: ordinary fields, and bit fields.
 fn table() -> (Fields, Fields) {
     let (mut plain, mut bits) = (Fields::new(), Fields::new());
     for line in include_str!("layout.txt").lines() {
@@ -22,18 +22,19 @@ fn table() -> (Fields, Fields) {
     (plain, bits)
 }
 
+/// Collects the files with an extension in a directory and its subdirectories.
 fn files(directory: &Path, extension: &str, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
             files(&path, extension, found);
-        } else if path.extension().is_some_and(|its| its == extension) {
+        } else if path.extension().is_some_and(|found| found == extension) {
             found.push(path);
         }
     }
 }
 
-/// The sources that touch nginx, without comments.
+/// Returns the sources in src/nginx, without comments.
 fn sources() -> String {
     let mut found = Vec::new();
     files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/nginx"), "rs", &mut found);
@@ -44,6 +45,7 @@ fn sources() -> String {
         .fold(String::new(), |text, line| text + line + "\n")
 }
 
+/// Returns the identifiers in a text and their offsets.
 fn identifiers(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let mut rest = 0;
@@ -55,7 +57,7 @@ fn identifiers(text: &str) -> impl Iterator<Item = (usize, &str)> {
     })
 }
 
-/// Names behind a dot: fields, and methods.
+/// Returns the names after a dot: fields, and methods.
 fn accessed(sources: &str) -> (BTreeSet<&str>, BTreeSet<&str>) {
     let (mut fields, mut methods) = (BTreeSet::new(), BTreeSet::new());
     for (at, name) in identifiers(sources) {
@@ -67,21 +69,21 @@ fn accessed(sources: &str) -> (BTreeSet<&str>, BTreeSet<&str>) {
     (fields, methods)
 }
 
-/// The fields of each structure that nginx's headers define: the plain ones, and the bit fields.
+/// Returns the fields of each structure in nginx's headers: the ordinary ones, and the bit fields.
 fn defined() -> (Fields, Fields) {
     let mut found = Vec::new();
     for directory in std::env::split_paths(env!("NGX_INCLUDE")).filter(|path| path.is_dir()) {
         files(&directory, "h", &mut found);
     }
     let (mut plain, mut bits) = (Fields::new(), Fields::new());
-    for path in found.iter().filter(|path| is_of_nginx(path)) {
+    for path in found.iter().filter(|path| is_nginx_header(path)) {
         let text = String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned();
         structures(&without_comments(&text), &mut plain, &mut bits);
     }
     (plain, bits)
 }
 
-fn is_of_nginx(path: &Path) -> bool {
+fn is_nginx_header(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("ngx_"))
 }
 
@@ -98,7 +100,7 @@ fn without_comments(text: &str) -> String {
     lines.fold(String::new(), |text, line| text + line + "\n")
 }
 
-/// `struct ngx_x_s { … };` and `typedef struct { … } ngx_x_t;`, without what is nested in them.
+/// Adds the fields of `struct ngx_x_s { … };` and `typedef struct { … } ngx_x_t;`, without nested ones.
 fn structures(text: &str, plain: &mut Fields, bits: &mut Fields) {
     let mut rest = text;
     while let Some((before, behind)) = rest.split_once('{') {
@@ -120,6 +122,7 @@ fn structures(text: &str, plain: &mut Fields, bits: &mut Fields) {
     }
 }
 
+/// Returns the offset of the closing brace.
 fn closing(text: &str) -> Option<usize> {
     let mut depth = 0;
     text.char_indices().find_map(|(at, c)| {
@@ -197,7 +200,7 @@ fn no_bit_field_goes_through_the_bindings() {
     let (_, bits) = defined();
     let sources = sources();
     let (_, methods) = accessed(&sources);
-    // Setters have no other meaning. What reads a field may have the name of something else in Rust.
+    // Setters are recognized by their names. Names of getters are also names of methods in Rust.
     let setters: BTreeSet<_> =
         bits.values().flatten().map(|field| format!("set_{field}")).collect();
     let written: Vec<_> = methods.iter().filter(|name| setters.contains(**name)).collect();

@@ -26,6 +26,7 @@ pub use location::{
 
 use crate::nginx::directive::{Arguments, Directive, DirectiveContext};
 
+/// All directives of the module outside of the `sse_hub` block.
 pub static DIRECTIVES: [Directive; 19] = [
     directive(c"sse_hub", DirectiveContext::HttpBlock, Arguments::One, hub::block),
     directive(
@@ -133,6 +134,7 @@ pub static DIRECTIVES: [Directive; 19] = [
     ),
 ];
 
+/// Creates a row of the table.
 const fn directive(
     name: &'static std::ffi::CStr,
     context: DirectiveContext,

@@ -1,9 +1,11 @@
-//! The module as nginx sees it: its directives and variables, what happens when nginx reads a
-//! configuration, starts a process, and answers a request, and the symbols that the library exports.
+//! The module's interface to nginx: its directives and variables, its callbacks for reading a
+//! configuration, starting a process, and answering a request, and the symbols that the library exports.
 //!
-//! This is the file to read first: it alone knows all of `conf`, `http`, `process`, and `nginx`.
+//! This file is a good starting point for reading the source: it connects `conf`, `http`, `process`, and
+//! `nginx`.
 
-// A library is loaded by the names of its statics, which nginx writes to: `static mut`, `no_mangle`.
+// nginx finds the library's statics by name and writes to them, which requires `no_mangle` and
+// `static mut`.
 #![allow(unsafe_code)]
 
 use crate::conf::{self, Location, Main};
@@ -63,17 +65,19 @@ impl Module for Sse {
     }
 }
 
+/// The table of callbacks.
 static CALLBACKS: ngx_http_module_t = callbacks::<Sse>();
 
+/// The table of directives.
 static mut COMMANDS: [ngx_command_t; conf::DIRECTIVES.len() + 1] =
     commands::<Sse, { conf::DIRECTIVES.len() + 1 }>();
 
-/// The module's entry in nginx's list, which nginx itself writes to.
+/// The module's entry in nginx's list of modules. nginx writes the module's numbers into it.
 #[no_mangle]
 #[allow(non_upper_case_globals)]
 static mut ngx_http_sse_module: ngx_module_t = entry::<Sse>(&CALLBACKS, (&raw mut COMMANDS).cast());
 
-/// What `load_module` looks for in the file.
+/// The symbols that `load_module` looks up in the library.
 #[cfg(feature = "export-modules")]
 #[allow(non_upper_case_globals)]
 mod exports {
@@ -90,8 +94,8 @@ mod exports {
     #[no_mangle]
     static mut ngx_module_names: [*const c_char; 2] = [NAME.as_ptr(), ptr::null()];
 
-    /// Before the first of these that the binary has: filters run in the opposite order, and the
-    /// module's own is to run after nginx's charset filter.
+    /// The module is loaded before the first of these modules that nginx has. Filters run in the opposite
+    /// order, and the module's header filter must run after nginx's charset filter.
     #[no_mangle]
     static mut ngx_module_order: [*const c_char; 6] = [
         NAME.as_ptr(),

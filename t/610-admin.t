@@ -117,7 +117,7 @@ is_deeply(\@lines, [
     'channel "room:1" of hub "default": 7 streams ended, 4 events deleted',
 ], 'each DELETE is logged');
 is_deeply(deleted("user:%C3%A4")->{events}, 1, 'a channel with a name of any characters can be deleted');
-like($nginx->error_log, qr/channel "user:\\xc3\\xa4" of hub/, 'the name is escaped in the log');
+like($nginx->error_log, qr/channel "user:\\xc3\\xa4" of hub "default": 0 streams ended, 1 event deleted/, 'the name is escaped in the log');
 
 $_->close for @room, $both, $other_room;
 $stage->ends_cleanly;

@@ -3,7 +3,7 @@
 use crate::nginx::conf_error::ConfError;
 use crate::nginx::core_conf::{parse_size, parse_time};
 
-/// Parses a count of at least 1.
+/// Parses a number from 1 to 4294967295.
 pub fn number(text: &[u8]) -> Result<u64, ConfError> {
     let digits = text.iter().all(u8::is_ascii_digit);
     let number = std::str::from_utf8(text).ok().filter(|_| digits).and_then(|text| {
@@ -32,11 +32,11 @@ pub fn one<'a>(name: &[u8], arguments: &[&'a [u8]]) -> Result<&'a [u8], ConfErro
 }
 
 /// Sets a value, and fails if it has been set before.
-pub fn once<T>(place: &mut Option<T>, value: T) -> Result<(), ConfError> {
-    if place.is_some() {
+pub fn once<T>(setting: &mut Option<T>, value: T) -> Result<(), ConfError> {
+    if setting.is_some() {
         return Err(ConfError::Duplicate);
     }
-    *place = Some(value);
+    *setting = Some(value);
     Ok(())
 }
 

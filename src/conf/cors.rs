@@ -1,4 +1,4 @@
-//! `sse_cors`: which other origins' pages may read streams and publish.
+//! `sse_cors`: the other origins whose pages may read streams and publish.
 
 use crate::nginx::conf_error::ConfError;
 use crate::sse::origin;
@@ -11,7 +11,7 @@ pub enum Cors {
     Listed { origins: Vec<String>, credentials: Credentials },
 }
 
-/// Whether pages of other origins may send cookies and passwords.
+/// Whether pages of other origins may send cookies and HTTP authentication.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Credentials {
     Withheld,

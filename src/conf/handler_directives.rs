@@ -31,8 +31,7 @@ pub fn stream(context: &mut ConfContext<'_>) -> Result<(), ConfError> {
         } else if argument == b"pattern" {
             once(&mut kind, NameKind::Patterns)?;
         } else {
-            let source =
-                if channel::is_own(argument) { NameSource::Own } else { NameSource::Freely };
+            let source = if channel::is_own(argument) { NameSource::Own } else { NameSource::Any };
             channels.push(ChannelArgument { value: compile(context, argument)?, source });
             names.push(argument);
         }
@@ -47,7 +46,7 @@ pub fn stream(context: &mut ConfContext<'_>) -> Result<(), ConfError> {
     install(context, LocationHandler::Stream(StreamHandler::new(target, channels, split, kind)))
 }
 
-/// Checks what can be known of an argument of `sse_stream` before any request.
+/// Checks an argument of `sse_stream`, as far as that is possible without evaluating variables.
 fn check_names(text: &[u8], split: Option<u8>, kind: NameKind) -> Result<(), ConfError> {
     let invalid = |error| match kind {
         NameKind::Names => bad("channel", text, &error),
@@ -157,10 +156,12 @@ fn is_literal(text: &[u8]) -> bool {
     !text.contains(&b'$')
 }
 
+/// Creates the error for an invalid name.
 fn bad(what: &str, name: &[u8], error: &impl std::fmt::Display) -> ConfError {
     ConfError::message(format_args!("invalid {what} \"{}\": {error}", name.escape_ascii()))
 }
 
+/// Creates the error for an unknown parameter.
 fn unknown(argument: &[u8]) -> ConfError {
     let shown = String::from_utf8_lossy(argument);
     ConfError::message(format_args!("unknown parameter \"{shown}\""))

@@ -34,7 +34,8 @@ pub struct StreamHandler {
     pub channels: Vec<ChannelArgument>,
     pub split: Option<u8>,
     pub kind: NameKind,
-    /// Where to find a client's last id; if empty, nginx's usual header and argument.
+    /// The values that may contain a client's last id (`sse_last_event_id`). If empty, the `Last-Event-ID`
+    /// header and the `last_event_id` argument are used.
     pub last_event_id: Rc<Vec<ComplexValue>>,
     pub settings: Rc<StreamSettings>,
     /// Whether the stream may bypass nginx's filters (`sse_direct`).
@@ -48,7 +49,7 @@ pub struct StreamHandler {
 pub enum NameKind {
     /// As channels.
     Names,
-    /// As globs: the stream receives all channels that match.
+    /// As glob patterns: the stream receives the events of all matching channels.
     Patterns,
 }
 
@@ -65,7 +66,7 @@ pub enum NameSource {
     /// The configuration literally names one of the module's own channels.
     Own,
     /// The name may depend on the client, so it must not become one of the module's own.
-    Freely,
+    Any,
 }
 
 /// `sse_publish CHANNEL [event=VALUE] [hub=NAME]`
@@ -82,11 +83,12 @@ pub struct StatusHandler {
     pub feed: StreamHandler,
 }
 
-/// Which hubs' figures a location shows.
+/// The hubs whose figures a location shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StatusScope {
     /// Those of the hub that the location names.
     OneHub,
+    /// Those of all hubs.
     AllHubs,
 }
 
@@ -177,6 +179,7 @@ impl StreamHandler {
 }
 
 impl HubReference {
+    /// Creates a reference to the hub that the location uses by default.
     pub(super) fn new(context: &ConfContext<'_>) -> HubReference {
         HubReference { name: None, position: context.position(), hub: 0 }
     }
@@ -186,12 +189,14 @@ impl HubReference {
         self.name.as_deref().unwrap_or_default()
     }
 
+    /// Sets the name from the argument `hub=`.
     pub(super) fn name(&mut self, name: &[u8]) -> Result<(), ConfError> {
         let text = std::str::from_utf8(name).ok().filter(|name| !name.is_empty());
         let text = text.ok_or_else(|| ConfError::no_valid("hub name", name))?;
         once(&mut self.name, text.to_owned())
     }
 
+    /// Resolves the reference. Called when all blocks have been read.
     fn complete(&mut self, main: &Main, directive: &str) -> Result<(), String> {
         self.hub = main
             .resolve(self.name.as_deref(), directive)

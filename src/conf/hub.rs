@@ -200,6 +200,7 @@ struct HubBlock {
 }
 
 impl HubBlock {
+    /// Creates the hub's configuration, with the defaults filled in.
     fn finish(self, name: String, position: Option<Position>, redis: Option<Redis>) -> HubConf {
         HubConf {
             name,
@@ -213,6 +214,7 @@ impl HubBlock {
         }
     }
 
+    /// Parses one directive of the block.
     fn set(&mut self, context: &mut ConfContext<'_>) -> Result<(), ConfError> {
         let words = context.words();
         let (name, arguments) = words.split_first().ok_or(ConfError::AlreadyLogged)?;

@@ -17,8 +17,7 @@ pub use super::handlers::{
 #[derive(Default)]
 pub struct Location {
     pub(super) handler: Option<Rc<LocationHandler>>,
-    /// Which other origins' pages may read the stream or publish; `None` if only the location's own
-    /// may.
+    /// The other origins whose pages may read the stream or publish; `None` if there are none.
     pub cors: Option<Rc<Cors>>,
     pub(super) settings: Settings,
 }
@@ -50,9 +49,9 @@ impl Location {
         context: &mut ConfContext<'_>,
     ) -> Result<(), String> {
         if self.settings.has_conflict() {
-            let place = self.handler().map(|handler| format!(" in {}", handler.position()));
-            let place = place.unwrap_or_default();
-            let line = format_args!("\"sse_lean\" has no effect with \"sse_direct off\"{place}");
+            let position = self.handler().map(|handler| format!(" in {}", handler.position()));
+            let position = position.unwrap_or_default();
+            let line = format_args!("\"sse_lean\" has no effect with \"sse_direct off\"{position}");
             context.log(Level::Warn, line);
         }
         self.settings.inherit(&outer.settings);

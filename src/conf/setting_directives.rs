@@ -117,6 +117,7 @@ pub fn lean(context: &mut ConfContext<'_>) -> Result<(), ConfError> {
     once(&mut context.location_conf::<Location>().settings.lean, lean)
 }
 
+/// Parses `on` or `off`.
 fn on_or_off(context: &ConfContext<'_>) -> Result<bool, ConfError> {
     match first(context)? {
         b"on" => Ok(true),
@@ -125,6 +126,7 @@ fn on_or_off(context: &ConfContext<'_>) -> Result<bool, ConfError> {
     }
 }
 
+/// Returns the first argument.
 fn first<'cf>(context: &ConfContext<'cf>) -> Result<&'cf [u8], ConfError> {
     context.arguments().first().copied().ok_or(ConfError::AlreadyLogged)
 }

@@ -76,7 +76,7 @@ impl Settings {
         self.last_event_id.clone().unwrap_or_default()
     }
 
-    /// Returns which other origins' pages are allowed.
+    /// Returns the other origins whose pages are allowed.
     pub fn cors(&self) -> Option<Rc<Cors>> {
         self.cors.clone().flatten()
     }

@@ -31,6 +31,7 @@ pub fn handle(request: &Request, conf: &AdminHandler) -> Outcome {
     }
 }
 
+/// Answers with a value, or with an error.
 pub fn answer(request: &Request, answer: Result<Value, AdminError>) -> Outcome {
     let answered = request.set_header("Cache-Control", "no-store").and_then(|()| match answer {
         Ok(answer) => Ok(json::answer(request, 200, &answer.to_string())),
@@ -39,17 +40,19 @@ pub fn answer(request: &Request, answer: Result<Value, AdminError>) -> Outcome {
     answered.unwrap_or(Outcome::ERROR)
 }
 
-/// Why a request was rejected.
+/// The rejection of a request: its status, and one sentence.
 pub struct AdminError {
     status: u16,
     why: String,
 }
 
 impl AdminError {
+    /// Creates a rejection.
     pub fn new(status: u16, why: impl ToString) -> AdminError {
         AdminError { status, why: why.to_string() }
     }
 
+    /// Creates the rejection for an unknown channel.
     pub fn no_channel() -> AdminError {
         AdminError::new(404, "there is no such channel")
     }
@@ -74,7 +77,7 @@ impl From<Locked> for AdminError {
 fn show(request: &Request, conf: &AdminHandler) -> Result<Value, AdminError> {
     let hub = conf.target.hub;
     let name = channel_named(request)?.ok_or_else(AdminError::no_channel)?;
-    let found = process::with(hub, |worker| worker.hub().channel(&name)).ok_or_else(unserved)?;
+    let found = process::with(hub, |worker| worker.hub().channel(&name)).ok_or_else(not_served)?;
     found?.as_ref().map(describe).ok_or_else(AdminError::no_channel)
 }
 
@@ -124,10 +127,11 @@ fn next_page(hub: usize, listing: &mut Listing) -> Option<Result<Value, AdminErr
             Some(Ok(json!({ "channels": channels, "next": page.next })))
         }
         Some(Err(locked)) => Some(Err(locked.into())),
-        None => Some(Err(unserved())),
+        None => Some(Err(not_served())),
     }
 }
 
+/// Returns the description of a channel as JSON.
 fn describe(channel: &ChannelInfo) -> Value {
     json!({
         "channel": String::from_utf8_lossy(&channel.name),
@@ -137,7 +141,8 @@ fn describe(channel: &ChannelInfo) -> Value {
     })
 }
 
-pub fn unserved() -> AdminError {
+/// Returns the rejection if this process failed to attach to the hub.
+pub fn not_served() -> AdminError {
     AdminError::new(503, "this process does not serve the hub")
 }
 
@@ -149,10 +154,12 @@ pub fn channel_named(request: &Request) -> Result<Option<Vec<u8>>, AdminError> {
     Ok(Some(name))
 }
 
+/// Returns an argument of the query, decoded.
 pub fn argument(request: &Request, name: &str) -> Option<Vec<u8>> {
     request.argument(name).map(|value| percent_encoding::percent_decode(value).collect())
 }
 
+/// Parses an argument as a number.
 fn number(request: &Request, name: &str) -> Result<Option<usize>, AdminError> {
     let Some(text) = argument(request, name) else { return Ok(None) };
     let digits = text.iter().all(u8::is_ascii_digit);

@@ -1,8 +1,8 @@
-//! Cross-origin requests: sets CORS headers, and detects requests that other sites' pages make in
-//! their visitors' names.
+//! Cross-origin requests: sets CORS headers, and detects requests that pages of other sites make with
+//! their visitors' credentials.
 //!
-//! Only locations with `sse_cors` get CORS headers. Status and administration have none: they are
-//! for pages of their own origin.
+//! Only locations with `sse_cors` get CORS headers. Status and administration do not: only
+//! pages of their own origin may use them.
 
 use crate::conf::cors::{Cors, Credentials};
 use crate::conf::Location;
@@ -25,6 +25,7 @@ pub fn before_access(request: &Request) -> Outcome {
     }
 }
 
+/// Sets the headers. Returns the outcome for nginx.
 fn set_headers(request: &Request, cors: &Cors) -> Outcome {
     let location = Location::for_request(request);
     let methods = match location.publish() {
@@ -49,14 +50,15 @@ fn set_headers(request: &Request, cors: &Cors) -> Outcome {
     }
 }
 
+/// Allows the request's origin to read the response, if `sse_cors` lists it.
 fn allow(request: &Request, cors: &Cors) -> Result<(), NoMemory> {
     let (origins, credentials) = match cors {
         Cors::Any => return request.set_header("Access-Control-Allow-Origin", "*"),
         Cors::Listed { origins, credentials } => (origins, credentials),
     };
     request.set_header("Vary", "Origin")?;
-    let asked = request.header("Origin");
-    let Some(origin) = origins.iter().find(|origin| asked == Some(origin.as_bytes())) else {
+    let requested = request.header("Origin");
+    let Some(origin) = origins.iter().find(|origin| requested == Some(origin.as_bytes())) else {
         return Ok(());
     };
     request.set_header("Access-Control-Allow-Origin", origin)?;
@@ -68,9 +70,9 @@ fn allow(request: &Request, cors: &Cors) -> Result<(), NoMemory> {
 
 /// Answers a preflight. An allowed origin may send the headers that it requests.
 fn answer_preflight(request: &Request, cors: &Cors, methods: &str) -> Result<(), NoMemory> {
-    let asked = request.header("Access-Control-Request-Headers");
+    let requested = request.header("Access-Control-Request-Headers");
     let is_allowed = cors.allows(request.header("Origin"));
-    let allowed = asked.filter(|_| is_allowed).and_then(header_names::parse);
+    let allowed = requested.filter(|_| is_allowed).and_then(header_names::parse);
     let vary = match cors {
         Cors::Any => "Access-Control-Request-Headers",
         Cors::Listed { .. } => "Origin, Access-Control-Request-Headers",
@@ -83,7 +85,7 @@ fn answer_preflight(request: &Request, cors: &Cors, methods: &str) -> Result<(),
 }
 
 /// Whether the browser marks the request as coming from another site that `sse_cors` does not
-/// allow. Such a page must not act in its visitor's name.
+/// allow. Such a page must not use its visitor's credentials.
 pub fn is_foreign(request: &Request) -> bool {
     let origin = request.header("Origin");
     if Location::for_request(request).cors.as_ref().is_some_and(|cors| cors.allows(origin)) {

@@ -4,7 +4,7 @@ use crate::metrics::JSON;
 use crate::nginx::request::{Outcome, Request};
 use serde_json::json;
 
-/// Answers with this status and JSON text. The caller sets further headers.
+/// Answers with this status and JSON text. The caller sets all other headers.
 pub fn answer(request: &Request, status: u16, body: &str) -> Outcome {
     request.set_status(status);
     request.answer(JSON, body.as_bytes())

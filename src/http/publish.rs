@@ -7,7 +7,7 @@ use crate::conf::{self, Location};
 use crate::hub::{Counter, NewEvent, PublishError};
 use crate::nginx::body::{BodyError, WithBody};
 use crate::nginx::clock;
-use crate::nginx::log::Level;
+use crate::nginx::log::{Counted, Level};
 use crate::nginx::request::{Method, Outcome, Request};
 use crate::process::{self, redis};
 use crate::sse::escaped::Escaped;
@@ -21,7 +21,7 @@ const MAX_KEY: usize = 128;
 /// Answers a request of a location with `sse_publish`.
 pub fn handle(request: &Request, conf: &conf::PublishHandler) -> Outcome {
     match check_head(request, conf) {
-        Ok(most) => request.with_body::<Answer>(most),
+        Ok(most) => request.with_body::<PublishBody>(most),
         Err(refused) => refused.answer(request),
     }
 }
@@ -48,13 +48,14 @@ fn check_head(request: &Request, conf: &conf::PublishHandler) -> Result<usize, P
 /// Returns the maximum length of a body in bytes.
 fn max_body_len(conf: &conf::PublishHandler, kind: BodyKind) -> Result<usize, PublishRefusal> {
     let max_event =
-        process::with(conf.target.hub, |worker| worker.hub().max_event()).ok_or_else(unserved)?;
+        process::with(conf.target.hub, |worker| worker.hub().max_event()).ok_or_else(not_served)?;
     Ok(match kind {
         BodyKind::One => max_event,
         BodyKind::Batch => batch::max_bytes(max_event),
     })
 }
 
+/// Returns the refusal of a body that is longer than `most` bytes.
 fn too_large(kind: BodyKind, most: usize) -> PublishRefusal {
     match kind {
         BodyKind::One => refusal(PublishError::TooLarge),
@@ -66,14 +67,15 @@ fn too_large(kind: BodyKind, most: usize) -> PublishRefusal {
     }
 }
 
-fn unserved() -> PublishRefusal {
+/// Returns the refusal if this process failed to attach to the hub.
+fn not_served() -> PublishRefusal {
     PublishRefusal::new(503, None, "this process does not serve the hub")
 }
 
-/// Publishes and answers when the body has been read.
-struct Answer;
+/// Publishes the events when the body has been read.
+struct PublishBody;
 
-impl WithBody for Answer {
+impl WithBody for PublishBody {
     fn answer(request: &Request) -> Option<Outcome> {
         let Some(conf) = Location::for_request(request).publish() else {
             return Some(Outcome::status(500));
@@ -93,7 +95,7 @@ impl WithBody for Answer {
 /// published.
 pub struct ReachedStreams(pub u64);
 
-/// Why nothing was published.
+/// The rejection of a publish: its status, the counter, and one sentence.
 pub struct PublishRefusal {
     status: u16,
     counter: Option<Counter>,
@@ -103,6 +105,7 @@ pub struct PublishRefusal {
 }
 
 impl PublishRefusal {
+    /// Creates a refusal. Its sentence is sent to the client.
     pub fn new(status: u16, counter: Option<Counter>, why: impl ToString) -> PublishRefusal {
         PublishRefusal { status, counter, why: why.to_string(), detail: None }
     }
@@ -112,10 +115,12 @@ impl PublishRefusal {
         PublishRefusal { detail: Some(detail), ..self }
     }
 
+    /// Creates the refusal of an invalid request.
     fn bad(why: impl ToString) -> PublishRefusal {
         PublishRefusal::new(400, Some(Counter::RefusedBad), why)
     }
 
+    /// Creates the refusal of a request that a page of another site has made.
     fn foreign() -> PublishRefusal {
         PublishRefusal::new(
             403,
@@ -129,6 +134,7 @@ impl PublishRefusal {
         PublishRefusal::new(500, None, why)
     }
 
+    /// Logs the refusal, and warns if the server cannot publish.
     fn log(&self, request: &Request) {
         let Some(conf) = Location::for_request(request).publish() else { return };
         let hub = conf.target.hub_name();
@@ -144,6 +150,7 @@ impl PublishRefusal {
         request.log(Level::Info, line);
     }
 
+    /// Counts and logs the refusal, and sends the response.
     pub fn answer(&self, request: &Request) -> Outcome {
         if let (Some(counter), Some(conf)) =
             (self.counter, Location::for_request(request).publish())
@@ -204,30 +211,34 @@ fn publish(
     };
     if let Some(route) = redis::publish_route(conf.target.hub) {
         let publish = RedisPublish { hub: conf.target.hub, channel: channel.to_vec(), kind };
-        return publish.ask(request, &events, key, route).map(|()| None);
+        return publish.send(request, &events, key, route).map(|()| None);
     }
     let published = process::with(conf.target.hub, |worker| {
         worker.publish(channel, &events, key, clock::now())
     });
-    let published = published.ok_or_else(unserved)?.map_err(refusal)?;
+    let published = published.ok_or_else(not_served)?.map_err(refusal)?;
     process::turn_soon(conf.target.hub);
     request.debug(format_args!(
-        "http sse published to \"{}\", hub \"{}\": {} events, {} subscribers",
+        "http sse published to \"{}\", hub \"{}\": {}, {}",
         Escaped(channel),
         conf.target.hub_name(),
-        events.len(),
-        published.subscribers
+        Counted(events.len(), "event"),
+        Counted(published.subscribers, "subscriber")
     ));
     request.set_context(ReachedStreams(published.subscribers)).map_err(|_| no_memory())?;
     Ok(Some(answer(channel, kind, &published.ids, published.subscribers)))
 }
 
+/// The contents of a body.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum BodyKind {
+    /// The data of one event.
     One,
+    /// Events in the format of an event stream.
     Batch,
 }
 
+/// Returns the contents that the request's `Content-Type` announces.
 fn kind(request: &Request) -> BodyKind {
     let content_type = request.header("Content-Type").unwrap_or_default();
     let essence = content_type.split(|byte| *byte == b';').next().unwrap_or_default();
@@ -238,7 +249,7 @@ fn kind(request: &Request) -> BodyKind {
     }
 }
 
-/// The event type that comes with the request.
+/// The event type that the directive or the request sets.
 enum EventType {
     /// From the directive. Overrides the types of a batch.
     Fixed(Vec<u8>),
@@ -247,12 +258,14 @@ enum EventType {
 }
 
 impl EventType {
+    /// Returns the type.
     fn text(&self) -> &[u8] {
         match self {
             EventType::Fixed(text) | EventType::Default(text) => text,
         }
     }
 
+    /// Returns the type of an event of a batch.
     fn for_item<'a>(&'a self, item: &'a batch::Item) -> &'a [u8] {
         match self {
             EventType::Default(_) if !item.event_type.is_empty() => &item.event_type,
@@ -261,6 +274,7 @@ impl EventType {
     }
 }
 
+/// Determines and checks the event type of a request.
 fn event_type(request: &Request, conf: &conf::PublishHandler) -> Result<EventType, PublishRefusal> {
     let given = match &conf.event {
         Some(value) => EventType::Fixed(value.evaluate(request).ok_or_else(no_memory)?.to_vec()),
@@ -273,10 +287,12 @@ fn event_type(request: &Request, conf: &conf::PublishHandler) -> Result<EventTyp
     Ok(given)
 }
 
+/// Returns the refusal if nginx is out of memory.
 pub fn no_memory() -> PublishRefusal {
     PublishRefusal::failed("out of memory")
 }
 
+/// Converts an error of the hub.
 pub fn refusal(error: PublishError) -> PublishRefusal {
     match error {
         PublishError::Busy(locked) => PublishRefusal::new(503, Some(Counter::RefusedBusy), locked),

@@ -1,5 +1,5 @@
-//! `sse_status`: the figures of hubs, in the format that the client asks for, and a stream of them.
-//! Reveals no channel names or events.
+//! `sse_status`: the figures of hubs, in the format that the client requests, and a stream of them. They
+//! contain no channel names and no events.
 
 use super::stream::not_allowed;
 use super::{json, stream};
@@ -18,6 +18,7 @@ pub fn handle(request: &Request, conf: &StatusHandler) -> Outcome {
     show(request, conf).unwrap_or(Outcome::ERROR)
 }
 
+/// Answers in the requested format.
 fn show(request: &Request, conf: &StatusHandler) -> Result<Outcome, NoMemory> {
     request.set_header("Vary", "Accept")?;
     request.set_header("Cache-Control", "no-store")?;
@@ -34,13 +35,14 @@ fn show(request: &Request, conf: &StatusHandler) -> Result<Outcome, NoMemory> {
             request.set_status(200);
             request.answer(HTML, PAGE.as_bytes())
         }
-        // Old figures are of no use, so these streams do not resume.
+        // Old figures are useless, so these streams do not resume.
         Format::Stream => {
             stream::begin(request, &conf.feed, vec![conf.scope.channel().into()], b"")
         }
     })
 }
 
+/// Answers with the figures as text.
 fn figures(
     request: &Request,
     conf: &StatusHandler,

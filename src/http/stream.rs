@@ -1,5 +1,5 @@
-//! `sse_stream`: determines the channels and the position that a request asks for, and opens the
-//! stream.
+//! `sse_stream`: determines the channels of a request and the position from which it resumes, and opens
+//! the stream.
 
 use super::cors;
 use crate::conf::{self, location::NameKind, location::NameSource};
@@ -56,6 +56,7 @@ pub fn begin(
     }
 }
 
+/// Rejects a subrequest, whose response could not end.
 fn refuse_subrequest(request: &Request) -> Outcome {
     request.log(Level::Error, format_args!("sse: a stream cannot be a subrequest"));
     request.set_status(500);
@@ -73,6 +74,7 @@ pub fn not_allowed(request: &Request, allowed: &str) -> Outcome {
     }
 }
 
+/// Evaluates the location's channels for a request. Returns `None` if nginx is out of memory.
 fn channels(
     request: &Request,
     conf: &conf::StreamHandler,
@@ -81,7 +83,7 @@ fn channels(
     for channel in &conf.channels {
         let value = channel.value.evaluate(request)?;
         let mut names = value.split(|byte| Some(*byte) == conf.split);
-        if channel.source == NameSource::Freely && names.any(channel::is_own) {
+        if channel.source == NameSource::Any && names.any(channel::is_own) {
             return Some(Err(NameError::Reserved));
         }
         values.push(value);
@@ -97,12 +99,14 @@ fn channels(
     }))
 }
 
+/// Answers with 400 and the error as text.
 fn bad_request(request: &Request, error: &NameError) -> Outcome {
     request.log(Level::Info, format_args!("sse: stream not opened: {error}"));
     request.set_status(400);
     request.answer("text/plain", format!("{error}\n").as_bytes())
 }
 
+/// Sends the header of a stream.
 fn send_header(request: &Request) -> AfterHeader<'_> {
     request.set_status(200);
     request.set_event_stream();
@@ -122,14 +126,14 @@ fn last_event_id<'r>(request: &'r Request, conf: &conf::StreamHandler) -> &'r [u
     let found = match conf.last_event_id.as_slice() {
         [] => (request.header("Last-Event-ID").filter(given))
             .or_else(|| request.argument("last_event_id").filter(given))
-            // nginx compares names of arguments without case; event-source-polyfill sends
-            // `lastEventId`.
+            // event-source-polyfill sends `lastEventId`; nginx ignores the case of arguments' names.
             .or_else(|| request.argument("lasteventid")),
         values => values.iter().filter_map(|value| value.evaluate(request)).find(given),
     };
     found.unwrap_or_default()
 }
 
+/// Opens the stream after its header has been sent.
 fn open(
     body: Body<'_>,
     conf: &conf::StreamHandler,

@@ -7,8 +7,8 @@ use crate::nginx::variable::Variable;
 use crate::process::stream::RequestStream;
 use std::rc::Rc;
 
-/// All variables of the module. For requests other than streams they have no value, except that
-/// publishes have a channel and its subscribers.
+/// All variables of the module. They have values for streams only, except that `$sse_channel` and
+/// `$sse_subscribers` also have values for publishes.
 pub static VARIABLES: [Variable; 5] = [
     Variable { name: "sse_channel", get: channel },
     Variable { name: "sse_last_event_id", get: last_event_id },

@@ -43,6 +43,17 @@ impl Level {
     }
 }
 
+/// Displays a number with a regular English noun: "1 stream", "2 streams".
+pub struct Counted<N>(pub N, pub &'static str);
+
+impl<N: fmt::Display + PartialEq + From<u8>> fmt::Display for Counted<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Counted(number, noun) = self;
+        let plural = if *number == N::from(1) { "" } else { "s" };
+        write!(f, "{number} {noun}{plural}")
+    }
+}
+
 /// Writes a line to this process's log.
 pub fn write(level: Level, message: fmt::Arguments<'_>) {
     // SAFETY: nginx sets `ngx_cycle` before it calls any module, and each cycle has a log.

@@ -33,6 +33,7 @@ mod unsent;
 mod writable;
 
 use super::bits;
+use super::log::Counted;
 use super::macros::ngx_post_event;
 use super::request::{Outcome, Request};
 use super::response::Body;
@@ -237,8 +238,8 @@ impl Output {
         };
         if self.debugged {
             self.with_request(|request| {
-                let (path, frames) = (self.path.get(), batch.frames().len());
-                request.debug(format_args!("http sse send: {frames} frames, {path:?}: {sent:?}"));
+                let (path, frames) = (self.path.get(), Counted(batch.frames().len(), "frame"));
+                request.debug(format_args!("http sse send: {frames}, {path:?}: {sent:?}"));
             });
         }
         sent

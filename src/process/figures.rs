@@ -25,9 +25,9 @@ impl StatusScope {
     }
 }
 
-/// Publishes the figures of this hub to the streams that watch them, if they are due and no other
-/// process has published them.
-pub fn feed(hub: usize) {
+/// Publishes this hub's figures to the streams that show them, if they are due and no other process has
+/// published them.
+pub fn publish_if_due(hub: usize) {
     let now = clock::now();
     if process::with(hub, |worker| worker.feed_is_due(now)) != Some(true) {
         return;
@@ -40,7 +40,7 @@ pub fn feed(hub: usize) {
         let text = metrics::json(&scope.figures(hub), now.wall);
         let published =
             process::with(hub, |worker| worker.publish_figures(channel, text.as_bytes(), now));
-        // If the hub is locked, the next figures follow in a second.
+        // If the hub is locked, nothing is published now, and the next figures follow in a second.
         if published == Some(Err(PublishError::TooLarge)) {
             process::warn(hub, format_args!("the figures are larger than max_event_size"));
         }

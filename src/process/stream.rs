@@ -5,7 +5,7 @@
 use crate::conf::StreamHandler;
 use crate::hub::shown;
 use crate::nginx::clock;
-use crate::nginx::log::Level;
+use crate::nginx::log::{Counted, Level};
 use crate::nginx::output::{
     Client, Disconnection, Flushed, Lean, LeanCallbacks, OnWritable, Output,
 };
@@ -26,8 +26,8 @@ pub struct RequestStream {
     /// `None` before the worker has opened the stream, and after it has ended.
     key: Cell<Option<StreamKey>>,
     output: Rc<Output>,
-    /// The summary for times when the worker cannot be asked: before it has opened the stream,
-    /// after it has closed it, and while it is sending.
+    /// The summary for times when it cannot be read from the worker: before the worker has opened the
+    /// stream, after it has closed it, and while it is sending.
     summary: Cell<Option<Rc<Summary>>>,
     end: Cell<Option<End>>,
 }
@@ -47,6 +47,7 @@ impl Summary {
         self.channels.iter().map(|name| shown(name)).collect::<Vec<_>>().join(&b","[..])
     }
 
+    /// Returns a stream's summary, if the worker has the stream.
     fn from_worker(worker: &Worker<Client>, key: StreamKey) -> Option<Summary> {
         let StreamInfo { last_id, events_sent } = worker.info(key)?;
         Some(Summary { channels: worker.names(key), last_id, events_sent })
@@ -137,7 +138,7 @@ impl RequestStream {
         })
     }
 
-    /// Returns the reason for the end if the client has gone.
+    /// Returns the reason for the end if the client has disconnected.
     fn disconnection(&self) -> Option<End> {
         self.output.disconnection().map(|disconnection| match disconnection {
             Disconnection::Closed => End::Client,
@@ -145,12 +146,13 @@ impl RequestStream {
         })
     }
 
+    /// Returns the summary from the worker, if the worker has the stream and is not in use.
     fn current_summary(&self) -> Option<Rc<Summary>> {
         let key = self.key.get()?;
         process::with(self.hub, |worker| Summary::from_worker(worker, key)).flatten().map(Rc::new)
     }
 
-    /// Closes the stream because its request has ended, for whatever reason.
+    /// Closes the stream because its request has ended for any reason.
     fn close(&self) {
         let Some(key) = self.key.get() else { return self.output.detach() };
         let end = self.end.get().unwrap_or_else(|| self.disconnection().unwrap_or(End::Client));
@@ -159,8 +161,8 @@ impl RequestStream {
         self.output.with_request(|request| {
             let last_id = summary.last_id.map(|id| id.to_string()).unwrap_or_default();
             request.debug(format_args!(
-                "http sse stream ends: {end}, {} events, last id \"{last_id}\"",
-                summary.events_sent
+                "http sse stream ends: {end}, {}, last id \"{last_id}\"",
+                Counted(summary.events_sent, "event")
             ));
         });
         self.summary.set(Some(summary));
@@ -170,7 +172,7 @@ impl RequestStream {
     }
 }
 
-/// Called by nginx when a client accepts bytes again, or has not for `send_timeout`.
+/// Called by nginx when a client accepts bytes again, or when it has accepted nothing for `send_timeout`.
 struct Writable;
 
 impl OnWritable for Writable {
@@ -207,9 +209,9 @@ static LEAN: LeanCallbacks = LeanCallbacks {
         lean.log(
             Level::Info,
             format_args!(
-                "sse: lean stream of \"{}\" ended: {end}, {} events, last id \"{last_id}\"",
+                "sse: lean stream of \"{}\" ended: {end}, {}, last id \"{last_id}\"",
                 Escaped(&summary.channels()),
-                summary.events_sent,
+                Counted(summary.events_sent, "event"),
             ),
         );
     },

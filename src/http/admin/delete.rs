@@ -2,13 +2,13 @@
 //! to Redis, the events are deleted in Redis and therefore on every nginx, and the response waits
 //! for Redis' reply.
 
-use super::{answer, argument, channel_named, unserved, AdminError};
+use super::{answer, argument, channel_named, not_served, AdminError};
 use crate::conf::AdminHandler;
 use crate::http::cors;
 use crate::hub::ChannelInfo;
 use crate::nginx::clock;
 use crate::nginx::deferred::DeferredResponse;
-use crate::nginx::log::Level;
+use crate::nginx::log::{Counted, Level};
 use crate::nginx::request::{Outcome, Request};
 use crate::process::{self, redis};
 use crate::redis::refusal::Refusal;
@@ -54,6 +54,7 @@ pub fn handle(request: &Request, conf: &AdminHandler) -> Outcome {
 }
 
 impl Deletion {
+    /// Validates a request.
     fn read(request: &Request, conf: &AdminHandler) -> Result<Deletion, AdminError> {
         if cors::is_foreign(request) {
             return Err(AdminError::new(403, "the request comes from another site"));
@@ -73,13 +74,14 @@ impl Deletion {
         Ok(Deletion { hub: conf.target.hub, hub_name, name, part })
     }
 
+    /// Deletes the channel's events, and ends its streams, in a hub that is not joined to Redis.
     fn delete_locally(&self, request: &Request) -> Result<Value, AdminError> {
         let mut events = 0;
         if self.part != Part::Streams {
             let forgotten =
                 process::with(self.hub, |worker| worker.forget_channel(&self.name, clock::now()));
             process::turn_soon(self.hub);
-            events = forgotten.ok_or_else(unserved)??.ok_or_else(AdminError::no_channel)?.events;
+            events = forgotten.ok_or_else(not_served)??.ok_or_else(AdminError::no_channel)?.events;
         }
         let streams = match self.part {
             Part::History => 0,
@@ -97,21 +99,21 @@ impl Deletion {
         let (known, head) = match found {
             Some(Ok(found)) => found,
             Some(Err(locked)) => return answer(request, Err(locked.into())),
-            None => return answer(request, Err(unserved())),
+            None => return answer(request, Err(not_served())),
         };
         let forget =
             ForgetCommand { channel: self.name.clone(), names: route.names, source: route.source };
         // Filled in before the event loop can process the reply.
         let waiting = Rc::new(RefCell::new(None::<Rc<DeferredResponse>>));
-        let (asking, hub) = (waiting.clone(), self.hub);
-        let asked = redis::forget(hub, forget, move |top, forgotten| {
-            let Some(deferred) = asking.take() else { return };
+        let (reply_to, hub) = (waiting.clone(), self.hub);
+        let sent = redis::forget(hub, forget, move |top, forgotten| {
+            let Some(deferred) = reply_to.take() else { return };
             deferred.answer(top, |request| {
                 let deleted = self.deleted(request, known.as_ref(), head, forgotten);
                 answer(request, deleted)
             });
         });
-        if let Err(refusal) = asked {
+        if let Err(refusal) = sent {
             return answer(request, Err(refused(request, refusal)));
         }
         let Ok((deferred, outcome)) = request.answer_later() else { return Outcome::ERROR };
@@ -133,7 +135,7 @@ impl Deletion {
         let forgotten =
             process::with(self.hub, |worker| worker.forget_up_to(&self.name, head, clock::now()));
         process::turn_soon(self.hub);
-        forgotten.ok_or_else(unserved)??;
+        forgotten.ok_or_else(not_served)??;
         let streams = match self.part {
             Part::History | Part::Streams => None,
             Part::All => self.end_streams()?,
@@ -145,19 +147,24 @@ impl Deletion {
         Ok(self.report(request, streams.unwrap_or(0), events))
     }
 
+    /// Ends the channel's streams on this nginx. Returns their number, or `None` if there is no such
+    /// channel.
     fn end_streams(&self) -> Result<Option<u64>, AdminError> {
         let ended = process::with(self.hub, |worker| worker.end_streams(&self.name, clock::now()));
         process::turn_soon(self.hub);
-        Ok(ended.ok_or_else(unserved)??)
+        Ok(ended.ok_or_else(not_served)??)
     }
 
+    /// Logs what was deleted, and returns the response.
     fn report(&self, request: &Request, streams: u64, events: u64) -> Value {
         request.log(
             Level::Notice,
             format_args!(
-                "sse: channel \"{}\" of hub \"{}\": {streams} streams ended, {events} events deleted",
+                "sse: channel \"{}\" of hub \"{}\": {} ended, {} deleted",
                 Escaped(&self.name),
                 self.hub_name,
+                Counted(streams, "stream"),
+                Counted(events, "event"),
             ),
         );
         let channel = String::from_utf8_lossy(&self.name);

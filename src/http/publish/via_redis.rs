@@ -24,7 +24,7 @@ const GENERATED_KEY_LIFETIME: u64 = 5_000;
 impl RedisPublish {
     /// Sends the events to Redis. Every publish has a key, so that the command can be retried if
     /// the connection fails before the reply.
-    pub fn ask(
+    pub fn send(
         self,
         request: &Request,
         events: &[NewEvent<'_>],
@@ -53,12 +53,13 @@ impl RedisPublish {
         let publish =
             PublishCommand { key, events, idempotency: Some(idempotency), source: route.source };
         let deferred = request.later().map_err(|_| no_memory())?;
-        let asked = redis::publish(self.hub, publish, move |top, result| {
+        let sent = redis::publish(self.hub, publish, move |top, result| {
             deferred.answer(top, |request| self.answer(request, result));
         });
-        asked.map_err(refused)
+        sent.map_err(refused)
     }
 
+    /// Answers the request with Redis' reply.
     fn answer(&self, request: &Request, result: redis::Result) -> Outcome {
         let ids = match result {
             Ok(ids) => ids,

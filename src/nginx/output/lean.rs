@@ -28,7 +28,7 @@ use super::unsent::Unsent;
 use super::SendPath;
 use crate::nginx::bits;
 use crate::nginx::guard::guarded;
-use crate::nginx::log::{self, Level};
+use crate::nginx::log::{self, Counted, Level};
 use crate::nginx::macros::{self, ngx_add_timer, ngx_del_timer};
 use crate::nginx::top_level::TopLevel;
 use crate::worker::{Batch, End, Sent, StreamKey};
@@ -99,8 +99,8 @@ impl Lean {
             }
         };
         if self.debugged {
-            let (path, frames) = (self.path, batch.frames().len());
-            let line = format_args!("http sse send: {frames} frames, lean, {path:?}: {sent:?}");
+            let (path, frames) = (self.path, Counted(batch.frames().len(), "frame"));
+            let line = format_args!("http sse send: {frames}, lean, {path:?}: {sent:?}");
             // SAFETY: the connection is still alive: sending does not close it.
             unsafe { log::debug_to((*c).log, line) };
         }
