@@ -56,7 +56,7 @@ pub fn main(flags: Flags) -> Result<ExitCode, String> {
         let most = options.most_clients;
         eprintln!("bench: {most} clients in place of {clients}: a process may open no more files");
     }
-    let mut bench = Bench { all: Map::new(), results: Results::new(), faults: Vec::new(), options };
+    let mut bench = Bench { all: Map::new(), results: Results::new(), errors: Vec::new(), options };
     bench.run_modes(&variants)?;
     if bench.options.million {
         bench.run_million(&variants);
@@ -71,10 +71,10 @@ pub fn main(flags: Flags) -> Result<ExitCode, String> {
         bench.run_blocking();
     }
     bench.write()?;
-    for fault in &bench.faults {
-        eprintln!("bench: FAULT: {fault}");
+    for error in &bench.errors {
+        eprintln!("bench: ERROR: {error}");
     }
-    Ok(if bench.faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if bench.errors.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Returns the variants that this machine can run, and prints why it cannot run the others.
@@ -103,7 +103,7 @@ struct Bench {
     results: Results,
     /// Results of the modes that are not tables.
     all: Map<String, Value>,
-    faults: Vec<String>,
+    errors: Vec<String>,
 }
 
 impl Bench {
@@ -133,7 +133,7 @@ impl Bench {
     /// Whether all runs of this load have been made in a round.
     fn has(&self, case: &Case, round: usize) -> bool {
         let mut series = self.results.iter().filter(|(key, _)| key.0 == case.name);
-        series.any(|(_, series)| series.rounds.len() + series.faults.len() >= round)
+        series.any(|(_, series)| series.rounds.len() + series.errors.len() >= round)
             && self.options.modes.iter().filter(|mode| belongs(mode, case)).count() > 1
     }
 
@@ -152,19 +152,19 @@ impl Bench {
             .map_err(|error| format!("{}: {error}", directory.display()))
             .and_then(|()| run::run(&wanted, &work));
         let series = self.results.entry((case.name, variant.name)).or_default();
-        let fault = match outcome {
+        let error = match outcome {
             Ok(outcome) => {
                 series.rounds.push(outcome.figures);
-                outcome.faults
+                outcome.errors
             }
             Err(sentence) => sentence,
         };
-        if !fault.is_empty() {
-            let fault = format!("{}, {}, round {round}: {fault}", variant.name, case.name);
+        if !error.is_empty() {
+            let error = format!("{}, {}, round {round}: {error}", variant.name, case.name);
             progress::passing("");
-            eprintln!("bench: {fault}");
-            series.faults.push(fault.clone());
-            self.faults.push(fault);
+            eprintln!("bench: {error}");
+            series.errors.push(error.clone());
+            self.errors.push(error);
         }
     }
 
@@ -176,31 +176,31 @@ impl Bench {
                     if let Some(entry) = entry.as_object_mut() {
                         entry.insert(variant.name.to_owned(), json!(outcome.figures));
                     }
-                    if !outcome.faults.is_empty() {
-                        self.faults.push(format!("{}, million: {}", variant.name, outcome.faults));
+                    if !outcome.errors.is_empty() {
+                        self.errors.push(format!("{}, million: {}", variant.name, outcome.errors));
                     }
                 }
-                Err(why) => self.faults.push(format!("{}, million: {why}", variant.name)),
+                Err(why) => self.errors.push(format!("{}, million: {why}", variant.name)),
             }
         }
     }
 
     fn run_many(&mut self, variants: &[&'static Variant]) {
-        let (results, faults) = many::run(variants, &self.options);
+        let (results, errors) = many::run(variants, &self.options);
         self.all.insert("many".into(), results);
-        self.faults.extend(faults);
+        self.errors.extend(errors);
     }
 
     fn run_blocking(&mut self) {
-        let (results, faults) = blocking::run(&self.options);
+        let (results, errors) = blocking::run(&self.options);
         self.all.insert("blocking".into(), results);
-        self.faults.extend(faults);
+        self.errors.extend(errors);
     }
 
     fn run_behind_redis(&mut self, variants: &[&'static Variant]) {
-        let (series, faults) = behind_redis::run(variants, &self.options);
+        let (series, errors) = behind_redis::run(variants, &self.options);
         self.all.insert("redis".into(), series.as_json());
-        self.faults.extend(faults);
+        self.errors.extend(errors);
     }
 
     /// Writes all results as JSON.

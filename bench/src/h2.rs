@@ -125,7 +125,7 @@ impl Session {
             rest = rest.get(len..).unwrap_or_default();
         }
         if rest.len() > HEAD + LONGEST {
-            return Err("the server sends too long a frame");
+            return Err("the server sent a frame that is too long");
         }
         self.kept = rest.to_vec();
         Ok(())
@@ -138,8 +138,8 @@ impl Session {
             DATA => self.data += frame.payload.len(),
             SETTINGS if !frame.has(ACK) => self::frame(SETTINGS, ACK, 0, &[], reply),
             PING if !frame.has(ACK) => self::frame(PING, ACK, 0, frame.payload, reply),
-            RST_STREAM => return Err("the server broke a stream off"),
-            GOAWAY => return Err("the server ended the connection"),
+            RST_STREAM => return Err("the server reset a stream"),
+            GOAWAY => return Err("the server closed the connection"),
             _ => {}
         }
         if matches!(frame.kind, HEADERS | DATA) && frame.has(END_STREAM) {

@@ -143,7 +143,7 @@ impl Load {
             "events": self.course.issued(), "deliveries": deliveries, "publishes": publishes,
             "deliveries_per_s": deliveries as f64 / seconds,
             "publishes_per_s": publishes as f64 / seconds,
-            "latency": self.check.latency_json(), "faults": self.check.faults.as_json(),
+            "latency": self.check.latency_json(), "errors": self.check.errors.as_json(),
         }));
         Ok(())
     }
@@ -207,7 +207,7 @@ impl Load {
     fn line_came(&mut self) -> Result<(), String> {
         let mut bytes = [0; 64];
         match rustix::io::read(stdin(), &mut bytes) {
-            Ok(0) | Err(_) => Err("whoever started this is gone".into()),
+            Ok(0) | Err(_) => Err("the driver has exited".into()),
             Ok(len) => {
                 self.told += bytes.iter().take(len).filter(|byte| **byte == b'\n').count();
                 Ok(())
@@ -240,7 +240,7 @@ impl Load {
             Came::Bytes | Came::Nothing => {}
             Came::End => self.stream_ended(number),
             Came::Malformed => {
-                self.check.faults.malformed += 1;
+                self.check.errors.malformed += 1;
                 self.stream_ended(number);
             }
         }

@@ -20,19 +20,18 @@ mod socket;
 use flags::Flags;
 use std::process::ExitCode;
 
-const USAGE: &str =
-    "usage: sse-bench load | floor | run [options]; scripts/bench --help tells more";
+const USAGE: &str = "usage: sse-bench load | floor | run [options]; see scripts/bench --help";
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let part = arguments.next().unwrap_or_default();
-    let told = match part.as_str() {
+    let result = match part.as_str() {
         "load" => load::main(Flags::new(arguments)),
         "floor" => floor::main(Flags::new(arguments)),
         "run" => drive::main(Flags::new(arguments)),
         _ => Err(USAGE.into()),
     };
-    match told {
+    match result {
         Ok(code) => code,
         Err(sentence) => {
             eprintln!("bench: {sentence}");

@@ -19,30 +19,90 @@ use std::path::PathBuf;
 
 /// The rows of the table: title, figure, unit.
 const ROWS: &[(&str, &str, Unit)] = &[
-    ("plain messages to one client: a second", "plain_per_s", Unit::PerSecond),
-    ("the same: CPU of the subscribing thread per message", "plain_thread_us", Unit::Micros),
-    ("the same: CPU of the worker that sends per message", "plain_worker_us", Unit::Micros),
-    ("the same: CPU of Redis per message", "plain_redis_us", Unit::Micros),
-    ("the same: latency, median", "plain_p50_us", Unit::Millis),
-    ("the same: latency, 99th percentile", "plain_p99_us", Unit::Millis),
-    ("the same: a file from the other worker, 99th", "file_other_p99_us", Unit::Millis),
-    ("the same: a file from the subscribing worker, 99th", "file_own_p99_us", Unit::Millis),
-    ("the same: memory that nginx grows by, without the zone", "plain_nginx_bytes", Unit::Bytes),
-    ("the same: memory that Redis grows by", "plain_redis_bytes", Unit::Bytes),
-    ("durable over HTTP, 16 at a time: publishes a second", "durable_per_s", Unit::PerSecond),
-    ("the same: CPU of nginx per publish", "durable_us", Unit::Micros),
-    ("the same: CPU of Redis per publish", "durable_redis_us", Unit::Micros),
-    ("10,000 channels, a client each: all are let in within", "come_us", Unit::Millis),
-    ("the same: all subscribed after the last client came", "begin_us", Unit::Millis),
-    ("Redis away for 1 s: nginx connects to it again after", "short_connected_us", Unit::Millis),
-    ("the same: all subscribed again after", "short_subscribed_us", Unit::Millis),
-    ("the same: a durable event has come to all after", "short_all_us", Unit::Millis),
-    ("Redis away for 10 s: nginx connects to it again after", "long_connected_us", Unit::Millis),
-    ("the same: all subscribed again after", "long_subscribed_us", Unit::Millis),
-    ("the same: a durable event has come to all after", "long_all_us", Unit::Millis),
-    ("reload: the new worker has the subscriptions after", "takeover_us", Unit::Millis),
-    ("the same: the old one has given them up after", "handed_us", Unit::Millis),
-    ("share of the machine that others had, plain messages", "plain_others", Unit::Share),
+    ("plain messages to one client: messages per second", "plain_per_s", Unit::PerSecond),
+    (
+        "plain messages to one client: CPU of the subscribing thread per message",
+        "plain_thread_us",
+        Unit::Micros,
+    ),
+    (
+        "plain messages to one client: CPU of the sending worker per message",
+        "plain_worker_us",
+        Unit::Micros,
+    ),
+    ("plain messages to one client: CPU of Redis per message", "plain_redis_us", Unit::Micros),
+    ("plain messages to one client: latency, median", "plain_p50_us", Unit::Millis),
+    ("plain messages to one client: latency, 99th percentile", "plain_p99_us", Unit::Millis),
+    (
+        "plain messages to one client: a file from the other worker, 99th percentile",
+        "file_other_p99_us",
+        Unit::Millis,
+    ),
+    (
+        "plain messages to one client: a file from the subscribing worker, 99th percentile",
+        "file_own_p99_us",
+        Unit::Millis,
+    ),
+    (
+        "plain messages to one client: memory growth of nginx, without the zone",
+        "plain_nginx_bytes",
+        Unit::Bytes,
+    ),
+    ("plain messages to one client: memory growth of Redis", "plain_redis_bytes", Unit::Bytes),
+    (
+        "durable events over HTTP, 16 in flight: publishes per second",
+        "durable_per_s",
+        Unit::PerSecond,
+    ),
+    (
+        "durable events over HTTP, 16 in flight: CPU of nginx per publish",
+        "durable_us",
+        Unit::Micros,
+    ),
+    (
+        "durable events over HTTP, 16 in flight: CPU of Redis per publish",
+        "durable_redis_us",
+        Unit::Micros,
+    ),
+    ("10,000 channels with one client each: time until all are connected", "come_us", Unit::Millis),
+    (
+        "10,000 channels with one client each: time from then until all are subscribed",
+        "begin_us",
+        Unit::Millis,
+    ),
+    (
+        "outage of Redis for 1 s: time until nginx is connected again",
+        "short_connected_us",
+        Unit::Millis,
+    ),
+    (
+        "outage of Redis for 1 s: time until all channels are subscribed again",
+        "short_subscribed_us",
+        Unit::Millis,
+    ),
+    (
+        "outage of Redis for 1 s: time until a durable event has reached all clients",
+        "short_all_us",
+        Unit::Millis,
+    ),
+    (
+        "outage of Redis for 10 s: time until nginx is connected again",
+        "long_connected_us",
+        Unit::Millis,
+    ),
+    (
+        "outage of Redis for 10 s: time until all channels are subscribed again",
+        "long_subscribed_us",
+        Unit::Millis,
+    ),
+    (
+        "outage of Redis for 10 s: time until a durable event has reached all clients",
+        "long_all_us",
+        Unit::Millis,
+    ),
+    ("reload: time until the new worker has the subscriptions", "takeover_us", Unit::Millis),
+    ("reload: time until the old worker has released them", "handed_us", Unit::Millis),
+    ("plain messages: share of the machine used by other processes", "plain_others", Unit::Share),
 ];
 
 /// Runs all rounds, prints the measurements, and returns them.
@@ -50,23 +110,23 @@ pub fn run(variants: &[&'static Variant], options: &Options) -> (Series, Vec<Str
     let mut series = Series::default();
     let find = |sort| variants.iter().copied().find(|variant| variant.sort() == sort);
     let (Some(plain), Some(durable)) = (find(Sort::Plain), find(Sort::Durable)) else {
-        return (series, vec!["redis: the variants behind Redis are left out".into()]);
+        return (series, vec!["redis: the variants with Redis are left out".into()]);
     };
     for round in 1..=options.rounds {
-        let mut behind = Behind { options, plain, figures: Figures::new(), faults: Vec::new() };
+        let mut behind = Behind { options, plain, figures: Figures::new(), errors: Vec::new() };
         for part in Part::ALL {
             eprintln!("redis, round {round}: {}", part.name());
             if let Err(why) = behind.measure(*part, durable) {
-                behind.faults.push(why);
+                behind.errors.push(why);
             }
         }
-        let faults = behind.faults.into_iter();
-        series.faults.extend(faults.map(|fault| format!("redis, round {round}: {fault}")));
+        let errors = behind.errors.into_iter();
+        series.errors.extend(errors.map(|error| format!("redis, round {round}: {error}")));
         series.rounds.push(behind.figures);
     }
     print(&series);
-    let faults = series.faults.clone();
-    (series, faults)
+    let errors = series.errors.clone();
+    (series, errors)
 }
 
 #[derive(Clone, Copy)]
@@ -84,7 +144,7 @@ impl Part {
         match self {
             Self::Plain => "plain messages",
             Self::Durable => "durable events over HTTP",
-            Self::Step => "in step again",
+            Self::Step => "synchronization",
             Self::Takeover => "takeover",
         }
     }
@@ -95,7 +155,7 @@ struct Behind<'a> {
     options: &'a Options,
     plain: &'static Variant,
     figures: Figures,
-    faults: Vec<String>,
+    errors: Vec<String>,
 }
 
 impl Behind<'_> {
@@ -113,10 +173,10 @@ impl Behind<'_> {
     }
 
     /// Records the errors reported by a generator.
-    fn fault(&mut self, line: &Value) {
-        let told = super::figures::faults(line);
-        if !told.is_empty() {
-            self.faults.push(told);
+    fn record_errors(&mut self, line: &Value) {
+        let reported = super::figures::errors(line);
+        if !reported.is_empty() {
+            self.errors.push(reported);
         }
     }
 
@@ -148,7 +208,7 @@ impl Behind<'_> {
     fn measure_durable(&mut self, variant: &'static Variant) -> Result<(), String> {
         let case = named("publish").and_then(|mode| mode.cases.first());
         let work = self.options.shape(case.ok_or("there is no mode publish")?.work);
-        let Outcome { figures, faults } = run::run(
+        let Outcome { figures, errors } = run::run(
             &Wanted {
                 variant,
                 place: &self.options.place,
@@ -167,15 +227,15 @@ impl Behind<'_> {
         for (theirs, ours) in names {
             self.note(ours, figures.get(theirs).copied().unwrap_or(0.0));
         }
-        if !faults.is_empty() {
-            self.faults.push(faults);
+        if !errors.is_empty() {
+            self.errors.push(errors);
         }
         Ok(())
     }
 }
 
 fn print(series: &Series) {
-    let mut lines = vec![["redis: this module behind Redis", "median", "least", "most"]
+    let mut lines = vec![["redis: this module with Redis", "median", "minimum", "maximum"]
         .map(str::to_owned)
         .to_vec()];
     for (title, name, unit) in ROWS {

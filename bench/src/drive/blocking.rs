@@ -38,8 +38,8 @@ pub fn run(options: &Options) -> (Value, Vec<String>) {
             match (situation.run)(options, &scale, situation.name) {
                 Ok(longest) => measured.add(longest),
                 Err(why) => {
-                    let fault = format!("blocking ({}), round {round}: {why}", situation.name);
-                    measured.series.faults.push(fault);
+                    let error = format!("blocking ({}), round {round}: {why}", situation.name);
+                    measured.series.errors.push(error);
                 }
             }
         }
@@ -55,8 +55,8 @@ pub fn run(options: &Options) -> (Value, Vec<String>) {
         figures.insert(situation.name.to_owned(), entry);
     }
     println!("{}", markdown(&lines));
-    let faults = all.into_iter().flat_map(|measured| measured.series.faults).collect();
-    (Value::Object(figures), faults)
+    let errors = all.into_iter().flat_map(|measured| measured.series.errors).collect();
+    (Value::Object(figures), errors)
 }
 
 impl Measured {

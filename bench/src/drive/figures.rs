@@ -11,7 +11,7 @@ pub type Figures = BTreeMap<String, f64>;
 pub struct Series {
     pub rounds: Vec<Figures>,
     /// Descriptions of what went wrong.
-    pub faults: Vec<String>,
+    pub errors: Vec<String>,
 }
 
 impl Series {
@@ -32,28 +32,28 @@ impl Series {
         let names = self.rounds.iter().flat_map(BTreeMap::keys);
         let medians: BTreeMap<&String, Option<f64>> =
             names.map(|name| (name, self.median(name))).collect();
-        json!({ "median": medians, "rounds": self.rounds, "faults": self.faults })
+        json!({ "median": medians, "rounds": self.rounds, "errors": self.errors })
     }
 }
 
 /// Returns the errors reported by a generator as one sentence; empty if there are none.
-pub fn faults(line: &Value) -> String {
-    let counts = line.get("faults").and_then(Value::as_object);
-    let told: Vec<String> = counts
+pub fn errors(line: &Value) -> String {
+    let counts = line.get("errors").and_then(Value::as_object);
+    let reports: Vec<String> = counts
         .into_iter()
         .flatten()
         .filter(|(_, count)| count.as_u64() != Some(0))
-        .map(|(name, count)| format!("{count} {}", in_words(name)))
+        .map(|(name, count)| format!("{count} {}", describe(name)))
         .collect();
-    told.join(", ")
+    reports.join(", ")
 }
 
-fn in_words(name: &str) -> &str {
+fn describe(name: &str) -> &str {
     match name {
         "lost" => "deliveries LOST",
-        "doubled" => "deliveries DOUBLED",
+        "duplicated" => "deliveries DUPLICATED",
         "disordered" => "deliveries OUT OF ORDER",
-        "strayed" => "events of another channel or size",
+        "misplaced" => "events of another channel or size",
         "orders" => "clients that received a different order",
         "malformed" => "streams with invalid chunks",
         "ended" => "streams ended by the server",
@@ -79,9 +79,9 @@ mod tests {
     }
 
     #[test]
-    fn faults_are_told_in_words() {
-        let line = json!({ "faults": { "lost": 2, "doubled": 0 } });
-        assert_eq!(faults(&line), "2 deliveries LOST");
-        assert_eq!(faults(&json!({})), "");
+    fn errors_are_reported_in_words() {
+        let line = json!({ "errors": { "lost": 2, "duplicated": 0 } });
+        assert_eq!(errors(&line), "2 deliveries LOST");
+        assert_eq!(errors(&json!({})), "");
     }
 }

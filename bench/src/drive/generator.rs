@@ -27,8 +27,8 @@ impl Generator {
     /// Reads the next line.
     pub fn next_line(&mut self) -> Result<Value, String> {
         let mut line = String::new();
-        let told = self.lines.read_line(&mut line).map_err(|error| error.to_string())?;
-        if told == 0 {
+        let len = self.lines.read_line(&mut line).map_err(|error| error.to_string())?;
+        if len == 0 {
             return Err("the generator ended unexpectedly".into());
         }
         serde_json::from_str(&line).map_err(|error| format!("{line}: {error}"))

@@ -13,7 +13,7 @@
 //! disconnect by a reset of the connection, when their generators end. The floor does not take
 //! part, because it is a single process and cannot hold enough clients.
 
-use super::figures::{faults, Figures, Series};
+use super::figures::{errors, Figures, Series};
 use super::fleet::{step_all, Fleet, Gathered};
 use super::generator::Generator;
 use super::mode::Unit;
@@ -30,10 +30,10 @@ use std::time::{Duration, Instant};
 
 /// The rows of the table: title, and the figure in either case.
 const ROWS: &[(&str, &str, &str)] = &[
-    ("CPU per client that comes", "ten_come_us", "each_come_us"),
+    ("CPU per client that connects", "ten_come_us", "each_come_us"),
     ("CPU per HTTP publish, to ten further channels", "ten_publish_us", "each_publish_us"),
     ("CPU per HTTP publish, to all channels in turn", "ten_publish_us", "each_turn_us"),
-    ("CPU per client that goes", "ten_go_us", "each_go_us"),
+    ("CPU per client that disconnects", "ten_go_us", "each_go_us"),
 ];
 
 /// Publishes per second.
@@ -83,17 +83,17 @@ pub fn run(variants: &[&'static Variant], settings: &Options) -> (Value, Vec<Str
             for spread in [Spread::Ten, Spread::Each] {
                 passing("");
                 eprintln!("many ({}), round {round}: {}", spread.name(), variant.name);
-                let told = match measure(variant, settings, spread) {
+                let reported = match measure(variant, settings, spread) {
                     Ok(outcome) => {
                         figures.extend(outcome.figures);
-                        outcome.faults
+                        outcome.errors
                     }
                     Err(why) => why,
                 };
-                if !told.is_empty() {
+                if !reported.is_empty() {
                     let place =
                         format!("{}, many ({}), round {round}", variant.name, spread.name());
-                    series.faults.push(format!("{place}: {told}"));
+                    series.errors.push(format!("{place}: {reported}"));
                 }
             }
             series.rounds.push(figures);
@@ -102,9 +102,9 @@ pub fn run(variants: &[&'static Variant], settings: &Options) -> (Value, Vec<Str
     for variant in able() {
         results.get(variant.name).into_iter().for_each(|series| print(variant.name, series));
     }
-    let faults = results.values().flat_map(|series| series.faults.clone()).collect();
+    let errors = results.values().flat_map(|series| series.errors.clone()).collect();
     let series = results.iter().map(|(name, series)| ((*name).to_owned(), series.as_json()));
-    (Value::Object(series.collect()), faults)
+    (Value::Object(series.collect()), errors)
 }
 
 /// Measures one server with one fleet.
@@ -119,7 +119,7 @@ fn measure(variant: &Variant, settings: &Options, spread: Spread) -> Result<Outc
         fleet,
         spread,
         seconds: settings.seconds.unwrap_or(if settings.quick { 1.5 } else { 5.0 }),
-        outcome: Outcome { figures: Figures::new(), faults: String::new() },
+        outcome: Outcome { figures: Figures::new(), errors: String::new() },
     };
     trial.measure()?;
     Ok(trial.outcome)
@@ -152,11 +152,11 @@ impl Trial {
         self.outcome.figures.insert(format!("{}_{name}", self.spread.name()), value);
     }
 
-    fn fault(&mut self, told: &str) {
-        if !told.is_empty() && !self.outcome.faults.is_empty() {
-            self.outcome.faults.push_str("; ");
+    fn record_errors(&mut self, reported: &str) {
+        if !reported.is_empty() && !self.outcome.errors.is_empty() {
+            self.outcome.errors.push_str("; ");
         }
-        self.outcome.faults.push_str(told);
+        self.outcome.errors.push_str(reported);
     }
 
     /// Returns the options of a generator for events on this many channels.
@@ -178,7 +178,7 @@ impl Trial {
         let cpu = cpu_us(&self.processes) - before;
         let clients = self.fleet.clients as f64 - refused;
         if refused > 0.0 {
-            self.fault(&format!("{refused} clients were not let in"));
+            self.record_errors(&format!("{refused} clients were rejected"));
         }
         self.note("clients", clients);
         self.note("come_us", cpu / clients.max(1.0));
@@ -203,7 +203,7 @@ impl Trial {
             let line = generator.step()?;
             cpu += cpu_us(&self.processes) - before;
             publishes += number(&line, "publishes");
-            self.fault(&faults(&line));
+            self.record_errors(&errors(&line));
         }
         self.note("publish_us", cpu / publishes.max(1.0));
         Ok(())
@@ -221,7 +221,7 @@ impl Trial {
         let cpu = cpu_us(&self.processes) - before;
         let deliveries: f64 = lines.iter().map(|line| number(line, "deliveries")).sum();
         self.note("turn_us", cpu / deliveries.max(1.0));
-        lines.iter().for_each(|line| self.fault(&faults(line)));
+        lines.iter().for_each(|line| self.record_errors(&errors(line)));
         Ok(())
     }
 
@@ -232,7 +232,9 @@ impl Trial {
         let since = Instant::now();
         while open_files(&self.processes) > empty {
             if since.elapsed() > PATIENCE {
-                return Err("the server holds connections of clients that are gone".into());
+                return Err(
+                    "the server still has connections of clients that have disconnected".into()
+                );
             }
             std::thread::sleep(LOOK);
         }
@@ -245,7 +247,7 @@ impl Trial {
 fn print(variant: &str, series: &Series) {
     let clients = series.median("each_clients").unwrap_or(0.0);
     let title = format!("many: {variant}, {clients} clients");
-    let mut lines = vec![vec![title, "10 channels".into(), "a channel each".into()]];
+    let mut lines = vec![vec![title, "10 channels".into(), "one channel per client".into()]];
     for (title, ten, each) in ROWS {
         let (Some(ten), Some(each)) = (series.median(ten), series.median(each)) else { continue };
         let ratio = each / ten;

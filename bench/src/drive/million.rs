@@ -1,7 +1,7 @@
 //! As many clients as the machine can hold: their memory, the time for one event to reach all of
 //! them, and the time until all have reconnected after a reload.
 
-use super::figures::{faults, Figures, Series};
+use super::figures::{errors, Figures, Series};
 use super::fleet::{step_all, Fleet, Gathered, BEGIN};
 use super::generator::Generator;
 use super::options::Options;
@@ -24,23 +24,23 @@ pub fn run(variant: &'static Variant, settings: &Options) -> Result<Outcome, Str
         variant.name, fleet.clients, fleet.workers, fleet.generators
     );
     let server = fleet.serve(variant, settings, "million")?;
-    let mut trial = Trial { server, fleet, figures: Figures::new(), faults: Vec::new() };
+    let mut trial = Trial { server, fleet, figures: Figures::new(), errors: Vec::new() };
     let mut generators = trial.connect()?;
     trial.deliver(&mut generators)?;
     trial.reload(&mut generators)?;
-    Ok(Outcome { figures: trial.figures, faults: trial.faults.join("; ") })
+    Ok(Outcome { figures: trial.figures, errors: trial.errors.join("; ") })
 }
 
 struct Trial {
     server: Server,
     fleet: Fleet,
     figures: Figures,
-    faults: Vec<String>,
+    errors: Vec<String>,
 }
 
 impl Trial {
-    fn note(&mut self, name: &str, value: f64, says: &str) {
-        println!("  {says}");
+    fn note(&mut self, name: &str, value: f64, text: &str) {
+        println!("  {text}");
         self.figures.insert(name.to_owned(), value);
     }
 
@@ -66,7 +66,7 @@ impl Trial {
         let after = Held::now(&processes);
         let clients = self.fleet.clients as f64 - refused;
         if refused > 0.0 {
-            self.faults.push(format!("{refused} clients were not let in"));
+            self.errors.push(format!("{refused} clients were rejected"));
         }
         self.note("clients", clients, &format!("{clients} clients held"));
         self.note("connect_s", seconds, &format!("connected in {seconds:.0} s"));
@@ -79,20 +79,20 @@ impl Trial {
         let mib = after.nginx / f64::from(1 << 20);
         self.note("nginx_bytes", after.nginx, &format!("nginx: {mib:.0} MiB in all processes"));
         let each = (after.nginx - before.nginx) / clients;
-        self.note("client_bytes", each, &format!("nginx: {each:.0} bytes a client"));
+        self.note("client_bytes", each, &format!("nginx: {each:.0} bytes per client"));
         let each = (before.free - after.free) / clients;
-        let says =
-            format!("machine: {each:.0} bytes a client, both ends; less after an earlier run");
+        let text =
+            format!("machine: {each:.0} bytes per client, both ends of the connections; less after an earlier run");
         // The kernel keeps some of the memory that sockets of that run used, and reuses it. It also
         // counts some of the sockets' memory as reclaimable, which is part of the next figure but
         // not of this one.
-        self.note("machine_bytes", each, &says);
+        self.note("machine_bytes", each, &text);
         let each = (after.objects - before.objects) / clients;
-        let says = format!("kernel: {each:.0} bytes a client in its objects, both ends");
-        self.note("slab_bytes", each, &says);
+        let text = format!("kernel: {each:.0} bytes per client in kernel objects, both ends");
+        self.note("slab_bytes", each, &text);
         let each = (after.buffers - before.buffers) / clients;
-        let says = format!("kernel: {each:.0} bytes a client in TCP's buffers, both ends");
-        self.note("tcp_bytes", each, &says);
+        let text = format!("kernel: {each:.0} bytes per client in TCP buffers, both ends");
+        self.note("tcp_bytes", each, &text);
     }
 
     fn deliver(&mut self, generators: &mut [Generator]) -> Result<(), String> {
@@ -102,14 +102,15 @@ impl Trial {
         publisher.next_line()?;
         let processes = self.server.processes();
         step_all(generators, &mut publisher)?;
-        let (before, mut events, mut told) = (cpu_us(&processes), Series::default(), Vec::new());
+        let (before, mut events, mut reported) =
+            (cpu_us(&processes), Series::default(), Vec::new());
         for _ in 0..EVENTS {
             let lines = step_all(generators, &mut publisher)?;
             events.rounds.push(spread(&lines));
-            told = lines.iter().map(faults).collect(); // counts go on from event to event
+            reported = lines.iter().map(errors).collect(); // counts go on from event to event
         }
         let cpu = cpu_us(&processes) - before;
-        self.faults.extend(told.into_iter().filter(|told| !told.is_empty()));
+        self.errors.extend(reported.into_iter().filter(|reported| !reported.is_empty()));
         self.note_events(&events, cpu);
         Ok(())
     }
@@ -122,10 +123,14 @@ impl Trial {
         let (usual, rate) = (median("to_all_s"), median("deliveries_per_s"));
         let each = cpu / deliveries.max(1.0);
         self.note("deliveries", deliveries, &format!("{deliveries} deliveries of {EVENTS} events"));
-        self.note("to_all_s", longest, &format!("each event reached all within {longest:.2} s"));
-        self.note("to_all_median_s", usual, &format!("the median of them within {usual:.2} s"));
-        let says = format!("{rate:.0} deliveries a second while an event spreads, median");
-        self.note("deliveries_per_s", rate, &says);
+        self.note(
+            "to_all_s",
+            longest,
+            &format!("each event reached all clients within {longest:.2} s"),
+        );
+        self.note("to_all_median_s", usual, &format!("median: {usual:.2} s"));
+        let text = format!("{rate:.0} deliveries per second while an event is sent, median");
+        self.note("deliveries_per_s", rate, &text);
         self.note("cpu_us", each, &format!("{each:.2} µs CPU of nginx per delivery"));
     }
 
@@ -141,9 +146,13 @@ impl Trial {
             away += number(&generator.next_line()?, "away");
         }
         let seconds = since.elapsed().as_secs_f64();
-        self.note("return_s", seconds, &format!("all back {seconds:.1} s after a reload"));
+        self.note(
+            "return_s",
+            seconds,
+            &format!("all clients reconnected {seconds:.1} s after a reload"),
+        );
         if away > 0.0 {
-            self.faults.push(format!("{away} clients did not come back after a reload"));
+            self.errors.push(format!("{away} clients did not reconnect after a reload"));
         }
         Ok(())
     }

@@ -63,16 +63,16 @@ pub struct Row {
 /// A mode.
 pub struct Mode {
     pub name: &'static str,
-    pub says: &'static str,
+    pub description: &'static str,
     /// The kinds of servers that support its loads.
-    pub takers: &'static [Sort],
+    pub servers: &'static [Sort],
     pub cases: &'static [Case],
     pub rows: &'static [Row],
 }
 
 impl Mode {
     pub fn takes(&self, variant: &Variant) -> bool {
-        self.takers.contains(&variant.sort())
+        self.servers.contains(&variant.sort())
     }
 }
 
@@ -128,80 +128,91 @@ const FLOOR: Option<&str> = Some("floor");
 pub const MODES: &[Mode] = &[
     Mode {
         name: "fanout",
-        says: "one channel, 10,000 clients, 10 events/s",
-        takers: ALONE,
+        description: "one channel, 10,000 clients, 10 events/s",
+        servers: ALONE,
         cases: &[Case { name: "fanout", work: WORK }],
         rows: &[
             row("one channel, 10,000 clients, 10 events/s: CPU per delivery", "fanout", CPU),
-            latency("the same: latency, 99th percentile", "fanout", "p99_us"),
+            latency(
+                "one channel, 10,000 clients, 10 events/s: latency, 99th percentile",
+                "fanout",
+                "p99_us",
+            ),
         ],
     },
     Mode {
         name: "channels",
-        says: "1,000 channels of 10 clients, 1,000 events/s",
-        takers: ALL,
+        description: "1,000 channels of 10 clients, 1,000 events/s",
+        servers: ALL,
         cases: &[Case {
             name: "channels",
             work: Work { channels: 1_000, pace: LoadPace::Rate(1_000.0), ..WORK },
         }],
         rows: &[
             row("1,000 channels × 10 clients, 1,000 events/s: CPU per delivery", "channels", CPU),
-            latency("the same: latency, 99th percentile", "channels", "p99_us"),
-            redis("the same: CPU of Redis per event", "channels"),
+            latency(
+                "1,000 channels × 10 clients, 1,000 events/s: latency, 99th percentile",
+                "channels",
+                "p99_us",
+            ),
+            redis(
+                "1,000 channels × 10 clients, 1,000 events/s: CPU of Redis per event",
+                "channels",
+            ),
         ],
     },
     Mode {
         name: "flood",
-        says: "one channel, 1,000 clients, 16 events at a time, flat out",
-        takers: ALL,
+        description: "one channel, 1,000 clients, 16 events in flight, unlimited rate",
+        servers: ALL,
         cases: &[Case { name: "flood", work: FLAT }],
         rows: &[
             Row {
                 base: Some("floor-coalescing"),
-                ..row("one channel, 1,000 clients, flat out: CPU per delivery", "flood", CPU)
+                ..row("one channel, 1,000 clients, unlimited rate: CPU per delivery", "flood", CPU)
             },
             Row {
-                title: "the same: deliveries a second",
+                title: "one channel, 1,000 clients, unlimited rate: deliveries per second",
                 case: "flood",
                 figure: "deliveries_per_s",
                 unit: Unit::PerSecond,
                 base: Some("floor-coalescing"),
             },
-            redis("the same: CPU of Redis per event", "flood"),
+            redis("one channel, 1,000 clients, unlimited rate: CPU of Redis per event", "flood"),
         ],
     },
     Mode {
         name: "idle",
-        says: "10,000 clients that only stay: memory of the server's processes",
-        takers: ALONE,
+        description: "10,000 idle clients: memory of the server's processes",
+        servers: ALONE,
         cases: &[Case { name: "hold", work: HOLD }],
         rows: &[IDLE],
     },
     Mode {
         name: "connect",
-        says: "10,000 clients come: CPU to accept one and to answer the head",
-        takers: ALONE,
+        description: "10,000 clients connect: CPU to accept one and answer its request",
+        servers: ALONE,
         cases: &[Case { name: "hold", work: HOLD }],
-        rows: &[row("CPU to accept a client and answer the head", "hold", "connect_us")],
+        rows: &[row("CPU to accept a client and answer its request", "hold", "connect_us")],
     },
     Mode {
         name: "publish",
-        says: "HTTP publish without a client, 16 at a time, flat out",
-        takers: POSTED,
+        description: "HTTP publish without clients, 16 in flight, unlimited rate",
+        servers: POSTED,
         cases: &[Case { name: "publish", work: PUBLISH }],
         rows: &[
-            row("HTTP publish, no client: CPU each", "publish", "publish_us"),
-            redis("the same: CPU of Redis", "publish"),
+            row("HTTP publish, no client: CPU per publish", "publish", "publish_us"),
+            redis("HTTP publish, no client: CPU of Redis per publish", "publish"),
             Row {
                 figure: "publishes_per_s",
-                ..per_second("the same: publishes a second", "publish")
+                ..per_second("HTTP publish, no client: publishes per second", "publish")
             },
         ],
     },
     Mode {
         name: "wide",
-        says: "10 channels against 10,000 (publish, subscribe) and 100,000 (publish)",
-        takers: ALONE,
+        description: "10 channels compared with 10,000 (publish, subscribe) and 100,000 (publish)",
+        servers: ALONE,
         cases: &[
             Case { name: "publish 10", work: Work { channels: 10, ..PUBLISH } },
             Case { name: "publish 100k", work: Work { channels: 100_000, ..PUBLISH } },
@@ -209,42 +220,74 @@ pub const MODES: &[Mode] = &[
             Case { name: "hold 10k", work: Work { channels: 10_000, ..HOLD } },
         ],
         rows: &[
-            row("HTTP publish to 10 channels in turn: CPU each", "publish 10", "publish_us"),
-            row("HTTP publish to 100,000 channels in turn: CPU each", "publish 100k", "publish_us"),
+            row("HTTP publish to 10 channels in turn: CPU per publish", "publish 10", "publish_us"),
+            row(
+                "HTTP publish to 100,000 channels in turn: CPU per publish",
+                "publish 100k",
+                "publish_us",
+            ),
             row("CPU to accept a client, 10 channels", "hold 10", "connect_us"),
-            row("CPU to accept a client, a channel for each", "hold 10k", "connect_us"),
+            row("CPU to accept a client, one channel per client", "hold 10k", "connect_us"),
         ],
     },
     Mode {
         name: "fair",
-        says: "a file from the same worker while 10,000 clients get 10 events/s",
-        takers: ALONE,
+        description: "a file from the same worker while 10,000 clients receive 10 events/s",
+        servers: ALONE,
         cases: &[Case { name: "fair", work: Work { probe: true, ..WORK } }],
         rows: &[
-            latency("a file beside 10,000 clients, 10 events/s: median", "fair", "file_p50_us"),
-            latency("the same: 99th percentile", "fair", "file_p99_us"),
-            latency("the same: longest", "fair", "file_max_us"),
+            latency(
+                "a file beside 10,000 clients, 10 events/s: latency, median",
+                "fair",
+                "file_p50_us",
+            ),
+            latency(
+                "a file beside 10,000 clients, 10 events/s: latency, 99th percentile",
+                "fair",
+                "file_p99_us",
+            ),
+            latency(
+                "a file beside 10,000 clients, 10 events/s: longest latency",
+                "fair",
+                "file_max_us",
+            ),
         ],
     },
     Mode {
         name: "slow",
-        says: "1,000 clients, 60 events/s of 16 KiB, with and without 10 that never read",
-        takers: ALONE,
+        description: "1,000 clients, 60 events/s of 16 KiB, with and without 10 that never read",
+        servers: ALONE,
         cases: &[
             Case { name: "all read", work: SLOW },
             Case { name: "10 never read", work: Work { silent_in: 100, ..SLOW } },
         ],
         rows: &[
-            latency("16 KiB events, all clients read: latency, 99th", "all read", "p99_us"),
-            latency("1 in 100 never reads: the others' latency, 99th", "10 never read", "p99_us"),
-            memory("all read: memory that 8 s of events add", "all read", "growth_bytes"),
-            memory("1 in 100 never reads: memory added", "10 never read", "growth_bytes"),
+            latency(
+                "16 KiB events, all clients read: latency, 99th percentile",
+                "all read",
+                "p99_us",
+            ),
+            latency(
+                "16 KiB events, 1 client in 100 never reads: latency of the others, 99th percentile",
+                "10 never read",
+                "p99_us",
+            ),
+            memory(
+                "16 KiB events, all clients read: memory growth in 8 s",
+                "all read",
+                "growth_bytes",
+            ),
+            memory(
+                "16 KiB events, 1 client in 100 never reads: memory growth in 8 s",
+                "10 never read",
+                "growth_bytes",
+            ),
         ],
     },
     Mode {
         name: "workers",
-        says: "one worker process against two",
-        takers: NGINX,
+        description: "one worker process compared with two",
+        servers: NGINX,
         cases: &[
             Case { name: "1", work: WORK },
             Case { name: "2", work: Work { workers: 2, ..WORK } },
@@ -254,14 +297,14 @@ pub const MODES: &[Mode] = &[
         rows: &[
             row("one worker, 10,000 clients: CPU per delivery", "1", CPU),
             row("two workers, 10,000 clients: CPU per delivery", "2", CPU),
-            per_second("one worker, flat out: deliveries a second", "flood 1"),
-            per_second("two workers, flat out: deliveries a second", "flood 2"),
+            per_second("one worker, unlimited rate: deliveries per second", "flood 1"),
+            per_second("two workers, unlimited rate: deliveries per second", "flood 2"),
         ],
     },
     Mode {
         name: "tls-idle",
-        says: "200 clients over TLS 1.3 that only stay: memory of the server's processes",
-        takers: NGINX,
+        description: "200 idle clients over TLS 1.3: memory of the server's processes",
+        servers: NGINX,
         cases: &[Case {
             name: "tls",
             work: Work { clients: 200, transport: Transport::Tls, ..HOLD },
@@ -270,15 +313,23 @@ pub const MODES: &[Mode] = &[
     },
     Mode {
         name: "h2-idle",
-        says: "10,000 clients over HTTP/2 that only stay: memory of the server's processes",
-        takers: NGINX,
+        description: "10,000 idle clients over HTTP/2: memory of the server's processes",
+        servers: NGINX,
         cases: &[
             Case { name: "h2 1", work: Work { transport: http2(1), ..HOLD } },
             Case { name: "h2 64", work: Work { transport: http2(64), ..HOLD } },
         ],
         rows: &[
-            memory("memory per idle stream over HTTP/2, a connection each", "h2 1", "client_bytes"),
-            memory("the same: 64 streams a connection", "h2 64", "client_bytes"),
+            memory(
+                "memory per idle stream over HTTP/2, one stream per connection",
+                "h2 1",
+                "client_bytes",
+            ),
+            memory(
+                "memory per idle stream over HTTP/2, 64 streams per connection",
+                "h2 64",
+                "client_bytes",
+            ),
         ],
     },
 ];

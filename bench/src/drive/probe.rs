@@ -26,7 +26,7 @@ impl Probe {
 
     pub fn finish(self) -> Result<Histogram, String> {
         self.over.store(true, Ordering::Relaxed);
-        self.thread.join().map_err(|_| "the probe broke")?
+        self.thread.join().map_err(|_| "the probe panicked")?
     }
 }
 

@@ -2,7 +2,7 @@
 //! if a publishing URL is given. Its processor time and memory are reported if its process is
 //! named.
 
-use super::figures::faults;
+use super::figures::errors;
 use super::generator::Generator;
 use super::process::{cpu_us, family, memory};
 use super::run::number;
@@ -94,7 +94,7 @@ pub fn round(round: &Round) -> Result<ExitCode, String> {
     println!("{clients} clients connected, {rate:.0} per second");
     if !processes.is_empty() && clients > 0.0 {
         let (cpu, bytes) = (cpu_us(&processes) - cpu, memory(&processes) - bytes);
-        println!("{:.2} µs CPU and {:.0} bytes each", cpu / clients, bytes / clients);
+        println!("{:.2} µs CPU and {:.0} bytes per client", cpu / clients, bytes / clients);
     }
     if clients < round.clients as f64 {
         return Err(format!("only {clients} of {} clients received status 200", round.clients));
@@ -110,7 +110,7 @@ pub fn round(round: &Round) -> Result<ExitCode, String> {
     let deliveries = number(&line, "deliveries");
     println!("{deliveries} deliveries, {:.0} per second", number(&line, "deliveries_per_s"));
     if !processes.is_empty() && deliveries > 0.0 {
-        println!("{:.2} µs CPU each", (cpu_us(&processes) - before) / deliveries);
+        println!("{:.2} µs CPU per delivery", (cpu_us(&processes) - before) / deliveries);
     }
     let millis = |name| line.get("latency").map_or(0.0, |latency| number(latency, name) / 1e3);
     println!(
@@ -119,11 +119,11 @@ pub fn round(round: &Round) -> Result<ExitCode, String> {
         millis("p99_us"),
         millis("max_us")
     );
-    let faults = faults(&line);
-    if faults.is_empty() {
+    let errors = errors(&line);
+    if errors.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }
-    eprintln!("bench: FAULT: {faults}");
+    eprintln!("bench: ERROR: {errors}");
     Ok(ExitCode::FAILURE)
 }
 

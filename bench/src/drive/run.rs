@@ -1,7 +1,7 @@
 //! One run: starts, loads, measures, and stops a server. The measured window begins and ends when
 //! nothing is in flight, so that processor time and deliveries belong together.
 
-use super::figures::{faults, Figures};
+use super::figures::{errors, Figures};
 use super::generator::Generator;
 use super::idle_clients::IdleClients;
 use super::mode::{LoadPace, Work};
@@ -19,7 +19,7 @@ pub const SETTLE: Duration = Duration::from_millis(500);
 /// The measurements of one run, and what went wrong in it, as a sentence.
 pub struct Outcome {
     pub figures: Figures,
-    pub faults: String,
+    pub errors: String,
 }
 
 /// Measures one load on one server.
@@ -30,16 +30,16 @@ pub fn run(wanted: &Wanted<'_>, work: &Work) -> Result<Outcome, String> {
         return hold(&server, work);
     }
     let mut run =
-        Run { figures: Figures::new(), faults: Vec::new(), processes: server.processes() };
+        Run { figures: Figures::new(), errors: Vec::new(), processes: server.processes() };
     let mut generator = run.connect(&server, work)?;
-    run.fault(&generator.step()?);
+    run.record_errors(&generator.step()?);
     run.measure(&mut server, &mut generator, work)?;
-    Ok(Outcome { figures: run.figures, faults: run.faults.join("; ") })
+    Ok(Outcome { figures: run.figures, errors: run.errors.join("; ") })
 }
 
 struct Run {
     figures: Figures,
-    faults: Vec<String>,
+    errors: Vec<String>,
     processes: Vec<u32>,
 }
 
@@ -48,10 +48,10 @@ impl Run {
         self.figures.insert(name.to_owned(), value);
     }
 
-    fn fault(&mut self, line: &Value) {
-        let told = faults(line);
-        if !told.is_empty() {
-            self.faults = vec![told]; // counts go on from step to step
+    fn record_errors(&mut self, line: &Value) {
+        let reported = errors(line);
+        if !reported.is_empty() {
+            self.errors = vec![reported]; // counts go on from step to step
         }
     }
 
@@ -67,7 +67,7 @@ impl Run {
         let line = generator.next_line()?;
         let connected = number(&line, "clients");
         if connected < work.clients as f64 {
-            return Err(format!("only {connected} of {} clients were let in", work.clients));
+            return Err(format!("only {connected} of {} clients were accepted", work.clients));
         }
         if work.clients > 0 {
             self.note("connect_us", (cpu_us(&self.processes) - cpu) / connected);
@@ -97,7 +97,7 @@ impl Run {
         if let Some(probe) = probe {
             self.note_file(&probe.finish()?);
         }
-        self.fault(&line);
+        self.record_errors(&line);
 
         let (deliveries, publishes) = (number(&line, "deliveries"), number(&line, "publishes"));
         if deliveries > 0.0 {
@@ -146,7 +146,7 @@ fn hold(server: &Server, work: &Work) -> Result<Outcome, String> {
     clients.attend()?;
     Ok(Outcome {
         figures: Figures::from([("client_bytes".to_owned(), bytes)]),
-        faults: String::new(),
+        errors: String::new(),
     })
 }
 

@@ -119,8 +119,11 @@ pub fn check(wanted: &Wanted<'_>) -> Result<(), String> {
     let mut command = Command::new(&wanted.place.nginx);
     command.arg("-p").arg(&prefix).args(["-e", "stderr", "-c", "nginx.conf", "-t"]);
     let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    let why = said.lines().find(|line| line.contains("[emerg]")).unwrap_or("it is refused");
+    let text = String::from_utf8_lossy(&output.stderr);
+    let why = text
+        .lines()
+        .find(|line| line.contains("[emerg]"))
+        .unwrap_or("nginx rejects the configuration");
     output.status.success().then_some(()).ok_or_else(|| why.to_owned())
 }
 
@@ -168,6 +171,6 @@ pub fn other_processors(workers: usize) -> Vec<usize> {
 /// Returns the end of the server's output.
 fn last_words(directory: &Path) -> String {
     let read = |name: &str| fs::read_to_string(directory.join(name)).unwrap_or_default();
-    let said = read("error.log") + &read("output");
-    said.lines().last().unwrap_or("it said nothing").to_owned()
+    let text = read("error.log") + &read("output");
+    text.lines().last().unwrap_or("there was no output").to_owned()
 }

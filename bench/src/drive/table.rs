@@ -13,7 +13,7 @@ pub fn print(mode: &Mode, variants: &[&'static Variant], results: &Results) {
     let able = variants.iter().filter(|variant| mode.takes(variant));
     let columns: Vec<&str> = able.map(|variant| variant.name).collect();
     let mut lines =
-        vec![[vec![format!("{}: {}", mode.name, mode.says)], to_owned(&columns)].concat()];
+        vec![[vec![format!("{}: {}", mode.name, mode.description)], to_owned(&columns)].concat()];
     for row in mode.rows {
         let cells: Vec<_> = columns.iter().map(|variant| cell(row, variant, results)).collect();
         if cells.iter().all(|cell| cell == NOTHING) {

@@ -11,11 +11,11 @@ pub struct Faults {
     /// Events that a client should have received but did not.
     pub lost: u64,
     /// Events that a client received twice.
-    pub doubled: u64,
+    pub duplicated: u64,
     /// Events that arrived after a later one of the same lane.
     pub disordered: u64,
     /// Events of another channel, or of another size.
-    pub strayed: u64,
+    pub misplaced: u64,
     /// Clients of a channel that received its events in a different order than the first one.
     pub orders: u64,
     /// Streams with invalid chunks.
@@ -29,8 +29,8 @@ pub struct Faults {
 impl Faults {
     pub fn as_json(&self) -> Value {
         json!({
-            "lost": self.lost, "doubled": self.doubled, "disordered": self.disordered,
-            "strayed": self.strayed, "orders": self.orders, "malformed": self.malformed,
+            "lost": self.lost, "duplicated": self.duplicated, "disordered": self.disordered,
+            "misplaced": self.misplaced, "orders": self.orders, "malformed": self.malformed,
             "ended": self.ended, "refused": self.refused,
         })
     }
@@ -63,7 +63,7 @@ pub struct Check {
     pub awaited: Vec<u32>,
     pub owed: u64,
     pub delivered: u64,
-    pub faults: Faults,
+    pub errors: Faults,
     pub latency: Histogram,
 }
 
@@ -80,7 +80,7 @@ impl Check {
             awaited: vec![0; lanes],
             owed: 0,
             delivered: 0,
-            faults: Faults::default(),
+            errors: Faults::default(),
             latency: Histogram::new(),
         }
     }
@@ -128,7 +128,7 @@ impl Check {
             return false; // of an earlier run, out of history
         }
         if stamp.channel != seen.channel || lane >= self.lanes || size != self.size {
-            self.faults.strayed += 1;
+            self.errors.misplaced += 1;
             return false;
         }
         let Some(next) = self.next_in.get_mut(client * self.lanes + lane) else { return false };
@@ -153,21 +153,21 @@ impl Check {
         if seen.missing > 0 {
             seen.missing -= 1;
             self.delivered += 1;
-            self.faults.disordered += 1;
+            self.errors.disordered += 1;
         } else {
-            self.faults.doubled += 1;
+            self.errors.duplicated += 1;
         }
     }
 
     /// Counts missing events and differences in order up to now. To be called when nothing is in
     /// flight.
     pub fn close(&mut self) {
-        self.faults.lost = self.owed.saturating_sub(self.delivered);
+        self.errors.lost = self.owed.saturating_sub(self.delivered);
         let mut first: Vec<Option<u64>> = vec![None; self.readers.len()];
-        self.faults.orders = 0;
+        self.errors.orders = 0;
         for seen in self.seen.iter().filter(|seen| seen.reads && seen.missing == 0) {
             let Some(first) = first.get_mut(seen.channel as usize) else { continue };
-            self.faults.orders += u64::from(*first.get_or_insert(seen.order) != seen.order);
+            self.errors.orders += u64::from(*first.get_or_insert(seen.order) != seen.order);
         }
     }
 
@@ -209,27 +209,27 @@ mod tests {
         let order = [(1, 0), (0, 0), (0, 1), (1, 1)];
         let check = check(&order, &order);
         assert_eq!((check.owed, check.delivered), (8, 8));
-        let faults = check.faults;
-        assert_eq!(faults.lost + faults.doubled + faults.disordered + faults.orders, 0);
+        let errors = check.errors;
+        assert_eq!(errors.lost + errors.duplicated + errors.disordered + errors.orders, 0);
     }
 
     #[test]
     fn every_fault_is_seen() {
         let order = [(0, 0), (1, 0), (0, 1), (1, 1)];
-        assert_eq!(check(&order, &order[..3]).faults.lost, 1);
-        assert_eq!(check(&order, &[order[0], order[1], order[3]]).faults.lost, 1);
-        assert_eq!(check(&order, &[order[0], order[0], order[1]]).faults.doubled, 1);
-        assert_eq!(check(&order, &[(0, 1), (0, 0), (1, 0), (1, 1)]).faults.disordered, 1);
-        assert_eq!(check(&order, &[(1, 0), (0, 0), (0, 1), (1, 1)]).faults.orders, 1);
+        assert_eq!(check(&order, &order[..3]).errors.lost, 1);
+        assert_eq!(check(&order, &[order[0], order[1], order[3]]).errors.lost, 1);
+        assert_eq!(check(&order, &[order[0], order[0], order[1]]).errors.duplicated, 1);
+        assert_eq!(check(&order, &[(0, 1), (0, 0), (1, 0), (1, 1)]).errors.disordered, 1);
+        assert_eq!(check(&order, &[(1, 0), (0, 0), (0, 1), (1, 1)]).errors.orders, 1);
     }
 
     #[test]
     fn closed_twice_counts_once() {
         let mut check = check(&[(0, 0), (1, 0), (0, 1), (1, 1)], &[(1, 0), (0, 0), (0, 1)]);
-        let first = check.faults.as_json();
+        let first = check.errors.as_json();
         check.close();
-        assert_eq!(check.faults.as_json(), first);
-        assert_eq!((check.faults.lost, check.faults.orders), (1, 1));
+        assert_eq!(check.errors.as_json(), first);
+        assert_eq!((check.errors.lost, check.errors.orders), (1, 1));
     }
 
     #[test]
@@ -240,6 +240,6 @@ mod tests {
         check.delivery(0, &stamp, 64, 0);
         check.delivery(0, &Stamp { channel: 0, ..stamp }, 65, 0);
         check.delivery(0, &Stamp { channel: 0, run: 2, ..stamp }, 64, 0);
-        assert_eq!((check.faults.strayed, check.delivered), (2, 0));
+        assert_eq!((check.errors.misplaced, check.delivered), (2, 0));
     }
 }

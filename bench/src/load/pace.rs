@@ -154,10 +154,10 @@ impl Load {
         if answered.gone {
             return Err("the other side closed a connection to publish on".into());
         }
-        if let Some(why) = answered.why.filter(|_| self.check.faults.refused == 0) {
+        if let Some(why) = answered.why.filter(|_| self.check.errors.refused == 0) {
             eprintln!("bench: a publish was answered {why}");
         }
-        self.check.faults.refused += answered.refused;
+        self.check.errors.refused += answered.refused;
         let answers = answered.accepted + answered.refused;
         self.answered += answers;
         publisher.go_on(&mut self.form)?;

@@ -124,7 +124,7 @@ impl Load {
             self.ended += 1;
             self.waiting.push_back(number);
         } else {
-            self.check.faults.ended += 1;
+            self.check.errors.ended += 1;
         }
     }
 }

@@ -66,7 +66,7 @@ impl Behind<'_> {
         let after = Used::now(&mut server, &cast);
         self.note_file("file_other", &other.finish()?);
         self.note_file("file_own", &own.finish()?);
-        self.fault(&line);
+        self.record_errors(&line);
         self.note_costs(&line, &before, &after);
         Ok(())
     }
@@ -127,5 +127,5 @@ fn cast(server: &Server, seconds: f64) -> Result<Cast, String> {
             return Ok(Cast { generator, own, other });
         }
     }
-    Err("no client came to the worker that subscribes".into())
+    Err("no client was accepted by the subscribing worker".into())
 }

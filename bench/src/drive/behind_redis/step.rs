@@ -40,7 +40,7 @@ impl Behind<'_> {
         let line = clients.next_line()?;
         let since = Instant::now();
         if number(&line, "clients") < channels as f64 {
-            return Err(format!("only {} clients were let in", number(&line, "clients")));
+            return Err(format!("only {} clients were accepted", number(&line, "clients")));
         }
         self.note("come_us", number(&line, "seconds") * 1e6);
         let mut lookout = Lookout::open(server.redis().ok_or("there is no Redis")?)?;
@@ -74,7 +74,7 @@ impl Behind<'_> {
         publisher.next_line()?;
         publisher.step()?;
         let line = publisher.step()?;
-        self.fault(&line);
+        self.record_errors(&line);
         Ok(())
     }
 
@@ -106,8 +106,8 @@ impl Behind<'_> {
         self.note(&format!("{name}_published_us"), micros(back, Instant::now()));
         let line = clients.next_line()?;
         let all = Instant::now();
-        self.fault(&line);
-        let (connected, subscribed) = watcher.join().map_err(|_| "the lookout broke")??;
+        self.record_errors(&line);
+        let (connected, subscribed) = watcher.join().map_err(|_| "the watcher panicked")??;
         self.note(&format!("{name}_connected_us"), micros(back, connected));
         self.note(&format!("{name}_subscribed_us"), micros(back, subscribed));
         self.note(&format!("{name}_all_us"), micros(back, all));

@@ -41,11 +41,11 @@ impl Behind<'_> {
         self.note("handed_us", micros(since, handed));
 
         let line = publisher.next_line()?;
-        self.fault(&line);
+        self.record_errors(&line);
         std::thread::sleep(Duration::from_millis(500));
-        let (came, published) = (events_in(&server)? - before, number(&line, "publishes"));
-        if came != published {
-            self.faults.push(format!("a reload made {came} of {published} messages"));
+        let (received, published) = (events_in(&server)? - before, number(&line, "publishes"));
+        if received != published {
+            self.errors.push(format!("after a reload, {received} of {published} messages arrived"));
         }
         drop(clients);
         Ok(())

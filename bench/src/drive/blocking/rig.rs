@@ -43,12 +43,13 @@ impl Longest {
     pub fn of_log(text: &str, without: u32) -> Longest {
         let mut longest = Longest::default();
         for line in text.lines() {
-            let Some((head, told)) = line.split_once(MARK) else { continue };
+            let Some((head, reported)) = line.split_once(MARK) else { continue };
             if head.contains(&format!(" {without}#")) {
                 continue;
             }
-            let us = told.rsplit_once("max_us=").and_then(|(_, us)| us.parse().ok()).unwrap_or(0.0);
-            match told.split_once(": ").map(|(what, _)| what) {
+            let us =
+                reported.rsplit_once("max_us=").and_then(|(_, us)| us.parse().ok()).unwrap_or(0.0);
+            match reported.split_once(": ").map(|(what, _)| what) {
                 Some("turn") => longest.turn_us = longest.turn_us.max(us),
                 Some(hold) if us > longest.hold_us => {
                     longest.hold_us = us;
