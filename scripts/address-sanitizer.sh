@@ -2,7 +2,7 @@
 # Builds nginx and the module with AddressSanitizer and runs files of t/ with them. Sourced by scripts/test;
 # needs its functions, $root, $target, and $scratch.
 
-# Tests that send, end, and redirect requests: where memory may be freed while it is still in use. Files
+# Tests that send, end, and redirect requests, where memory could be freed while it is still in use. Files
 # that measure memory (420-filter-bypass, 505-lean-clients, 520-lean-tls) are left out: AddressSanitizer
 # keeps freed memory for a while to find such uses.
 readonly sanitized_files=(
@@ -62,5 +62,5 @@ run_sanitized() {
         status=1
         cat "$report" >&2
     done
-    [ "$status" -eq 0 ] || fail "AddressSanitizer or a test has found something, see above"
+    [ "$status" -eq 0 ] || fail "AddressSanitizer or a test has found an error; see above"
 }

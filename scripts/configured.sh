@@ -1,12 +1,12 @@
 # shellcheck shell=bash
-# The module as nginx's own configure builds it, by the project's `config`. Sourced; needs tell.sh,
+# Tests the module as nginx's own `configure` builds it, with the project's `config`. Sourced; needs messages.sh,
 # release-tree.sh, $root, $target and $scratch.
 
-# Files of t/ that show that the module is linked, has its position among the filters, and runs.
+# Files of t/ that check that the module is linked, that its filters have the right order, and that it runs.
 readonly configured_files="t/100-stream-response.t t/175-tls-and-http2.t t/400-filters.t t/500-lean.t t/150-cors.t"
 
-# test_configured: builds an nginx with the source of the crate nginx-src, with --with-compat and
-# the module as a file of its own, and without it and the module inside, and runs some of t/ with both.
+# test_configured: builds two nginx binaries from the source of the crate nginx-src, one with --with-compat
+# and the module as a separate file, and one with the module linked in, and runs some of t/ with both.
 test_configured() {
     local source=$scratch/nginx
     cp -r -- "$(crate_source)" "$source"
@@ -18,8 +18,8 @@ test_configured() {
     step "t/ with the static module" run_configured "$source/static/nginx" static
 }
 
-# build_configured SOURCE NAME ARGUMENT...: in SOURCE/NAME, with few optimisations. What cargo builds is
-# the same for both but for the module and the bindings, so the second takes over what the first has.
+# build_configured SOURCE NAME ARGUMENT...: builds nginx in SOURCE/NAME, with few optimizations. Both builds
+# compile the same crates except for the module and the bindings, so the second reuses those of the first.
 build_configured() {
     local source=$1 name=$2 other
     (

@@ -1,9 +1,9 @@
 # shellcheck shell=bash
-# The file of the module, under the name that nginx users expect. Sourced.
+# Gives the module's file the name that nginx users expect. Sourced.
 
 # name_module DIRECTORY: copies the library that cargo has built in DIRECTORY to ngx_http_sse_module.so next
 # to it, and prints that path. The copy is renamed into place, so that nginx never loads an incomplete file.
-# An unchanged file is not replaced, because nginx takes a new file for another module, and a reload would
+# An unchanged file is not replaced, because nginx treats a new file as another module, and a reload would
 # start with empty hubs.
 name_module() {
     local built=$1/libngx_http_sse_module.so module=$1/ngx_http_sse_module.so

@@ -1,14 +1,14 @@
 # shellcheck shell=bash
-# The nginx that the module is built for: its binary, headers, and configured source tree. Sourced; needs
-# tell.sh, toolchain.sh (version_at_least), $root, and $target.
+# Finds the nginx for which the module is built: its binary, headers, and configured source tree. Sourced; needs
+# messages.sh, toolchain.sh (version_at_least), $root, and $target.
 
-# Where Debian's and Ubuntu's nginx-dev puts headers, configure, and the arguments of the package.
+# The directory in which nginx-dev of Debian and Ubuntu installs headers, configure, and its arguments.
 readonly packaged_source=/usr/share/nginx/src
 
 # The oldest nginx that the crate ngx supports.
 readonly oldest_nginx=1.22.0
 
-# The newest nginx that the module was tested with, by scripts/test releases.
+# The newest nginx with which the module was tested (scripts/test releases).
 readonly newest_tested_nginx=1.30.6
 
 # nginx_binary: prints the path of the installed nginx, or nothing.
@@ -26,8 +26,8 @@ nginx_version() {
     "$1" -v 2>&1 | sed -n 's|^nginx version: [^/]*/\([0-9.]*\).*|\1|p'
 }
 
-# nginx_to_run: the binary that scripts/build built for: the one in the tree that the caller named,
-# where there is one, or the installed one.
+# nginx_to_run: prints the binary for which scripts/build has built the module: the one in the tree that the
+# caller has named, if there is one, or the installed one.
 nginx_to_run() {
     local own=${NGINX_BUILD_DIR:-${NGINX_SOURCE_DIR:-}/objs}/nginx
     if names_own_tree && [ -x "$own" ]; then
@@ -56,15 +56,15 @@ missing_packages() {
     [ -x "$packaged_source/configure" ] || missing_libraries
 }
 
-# missing_libraries: prints those dependencies of nginx-dev that configure needs.
+# missing_libraries: prints the missing dependencies of nginx-dev that configure needs.
 missing_libraries() {
     [ -e /usr/include/pcre2.h ] || echo libpcre2-dev
     [ -e /usr/include/openssl/ssl.h ] || echo libssl-dev
     [ -e /usr/include/zlib.h ] || echo zlib1g-dev
 }
 
-# has_libclang: the library is there with which bindgen reads nginx's headers, and C's own headers,
-# which Debian puts into a package beside it.
+# has_libclang: true if the library that bindgen uses to read nginx's headers is installed, and C's own headers,
+# which are a separate package in Debian.
 has_libclang() {
     [ -n "${LIBCLANG_PATH:-}" ] || {
         compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null &&
@@ -72,7 +72,7 @@ has_libclang() {
     } || { ! command -v apt-get >/dev/null && ldconfig -p 2>/dev/null | grep -q 'libclang[-.0-9]*\.so'; }
 }
 
-# choose_tree: sets NGINX_SOURCE_DIR and NGINX_BUILD_DIR, which cargo must be given, and
+# choose_tree: sets NGINX_SOURCE_DIR and NGINX_BUILD_DIR for cargo, and
 # nginx_to_check, the binary that must be able to load the module, if one is known.
 choose_tree() {
     if names_own_tree; then
@@ -86,7 +86,7 @@ choose_named_tree() {
     NGINX_BUILD_DIR=$(absolute "${NGINX_BUILD_DIR:-$NGINX_SOURCE_DIR/objs}")
     NGINX_SOURCE_DIR=$(absolute "${NGINX_SOURCE_DIR:-$NGINX_BUILD_DIR/..}")
     [ -f "$NGINX_SOURCE_DIR/src/core/nginx.h" ] ||
-        fail "$NGINX_SOURCE_DIR is no nginx source tree; set NGINX_SOURCE_DIR to one"
+        fail "$NGINX_SOURCE_DIR is not an nginx source tree; set NGINX_SOURCE_DIR to one"
     [ -f "$NGINX_BUILD_DIR/ngx_auto_config.h" ] && [ -f "$NGINX_BUILD_DIR/Makefile" ] ||
         fail "$NGINX_BUILD_DIR is not configured; run in $NGINX_SOURCE_DIR:" \
             "./configure --builddir=$NGINX_BUILD_DIR, with the arguments that nginx -V prints"
@@ -101,7 +101,7 @@ choose_installed_tree() {
     have=$(nginx_version "$nginx_to_check")
 
     version_at_least "$have" "$oldest_nginx" ||
-        fail "$nginx_to_check is $have, and $oldest_nginx is the oldest that is supported;" \
+        fail "$nginx_to_check is version $have, and the oldest supported version is $oldest_nginx;" \
             "install a newer nginx, or name another in NGINX_SOURCE_DIR"
     NGINX_SOURCE_DIR=$packaged_source
     [ "$(source_version "$packaged_source")" = "$have" ] || download_packaged_source
@@ -114,7 +114,7 @@ choose_installed_tree() {
 download_packaged_source() {
     local package version place
     package=$(nginx_package) && [ -n "$package" ] ||
-        fail "$nginx_to_check is of no Debian package, so there is no nginx-dev for it; set" \
+        fail "$nginx_to_check does not belong to a Debian package, so there is no nginx-dev for it; set" \
             "NGINX_SOURCE_DIR to its source, configured with the arguments that nginx -V prints"
     version=$(dpkg-query -W -f '${Version}' "$package")
     place=$target/nginx-dev/$version
@@ -139,9 +139,9 @@ unpack_package() {
     return "$status"
 }
 
-# configure_packaged_source VERSION: makes the tree in $NGINX_BUILD_DIR, unless it is there already.
-# nginx-dev brings no configured tree, only what `configure` was given; cargo looks at the times of
-# the files, so an unchanged tree is left alone.
+# configure_packaged_source VERSION: configures the tree in $NGINX_BUILD_DIR, unless that has been done.
+# nginx-dev contains no configured tree, but the arguments of `configure`. An unchanged tree is not configured
+# again, because cargo compares modification times.
 configure_packaged_source() {
     local stamp=$NGINX_BUILD_DIR/configured-for made_for
     made_for="$1 $NGINX_BUILD_DIR $(cksum <"$NGINX_SOURCE_DIR/conf_flags")"
@@ -154,7 +154,7 @@ configure_packaged_source() {
     (
         NGX_CONF_FLAGS=() flags=()
         . "$NGINX_SOURCE_DIR/conf_flags"
-        # Debian's flags call programs of dpkg-dev; without them they are empty.
+        # Debian's flags run programs of dpkg-dev; without these, the flags are empty.
         for flag in "${NGX_CONF_FLAGS[@]}"; do
             [[ $flag == --override-*= ]] || flags+=("$flag")
         done
@@ -170,7 +170,7 @@ configure_packaged_source() {
 # warn_of_untested VERSION: prints a warning if this nginx is newer than all tested ones.
 warn_of_untested() {
     version_at_least "$newest_tested_nginx" "$1" ||
-        say "nginx $1 is newer than $newest_tested_nginx, the newest that the module was tested with"
+        say "nginx $1 is newer than $newest_tested_nginx, the newest version with which the module was tested"
 }
 
 # check_loads BINARY MODULE: fails unless nginx loads the module. No server is started.

@@ -1,11 +1,11 @@
 # shellcheck shell=bash
-# Whether what scripts/package makes works: made in a folder of a release, tried in a fresh one of the same
-# release. Sourced; needs tell.sh, release-folder.sh and release-check.sh.
+# Tests what scripts/package makes: it is made in a folder with a release, and tested in a new folder with the
+# same release. Sourced; needs messages.sh, release-folder.sh and release-check.sh.
 
 readonly module_package=libnginx-mod-http-sse
 readonly module_enabled=etc/nginx/modules-enabled/50-mod-http-sse.conf
 
-# make_packages SUITE FOLDER: sets deb and tarball. FOLDER.fresh stays as debootstrap made it.
+# make_packages SUITE FOLDER: sets deb and tarball. FOLDER.fresh stays as debootstrap created it.
 make_packages() {
     local abi nginx
     make_folder "$1" "$2.fresh"
@@ -16,7 +16,7 @@ make_packages() {
     [ -f "$2/${tarball:-}" ] || fail "scripts/package made nothing"
     deb=$2$deb tarball=$2$tarball
 
-    # What dh_nginx, of nginx-dev, makes modules depend on.
+    # The dependency that dh_nginx of nginx-dev gives to modules.
     nginx=$(chroot "$2" dpkg-query -W -f '${Version}' nginx)
     abi=$2/opt/target/nginx-dev/$nginx/usr/share/nginx/src/debian/libnginx-mod.abisubstvars
     abi=$(sed -n "s/^nginx:abi=//p" "$abi")
@@ -30,8 +30,8 @@ copy_folder() {
     mv "$2.new" "$2"
 }
 
-# enter_fresh_folder FOLDER: sets folder, to a copy of FOLDER.fresh, and inside, the words in front of a
-# command that is to run there.
+# enter_fresh_folder FOLDER: sets folder to a copy of FOLDER.fresh, and inside to the prefix of commands that
+# run in it.
 enter_fresh_folder() {
     folder=$1.installed
     copy_folder "$1.fresh" "$folder"
@@ -50,18 +50,18 @@ check_packages() {
     rm -rf "$work"
 }
 
-# check_installed: apt brings nginx, which loads the module as its packages have set it up.
+# check_installed: apt installs nginx, which loads the module without further configuration.
 check_installed() {
     say "==> the package is installed"
     apt update
     apt install -y --no-install-recommends /opt/sse.deb
-    [ -e "$folder/usr/sbin/nginx" ] || fail "the package does not bring nginx"
+    [ -e "$folder/usr/sbin/nginx" ] || fail "the package does not install nginx"
     is_enabled || fail "the package does not enable the module"
-    "${inside[@]}" dpkg --verify "$module_package" | grep . && fail "files differ from what the package says of them"
+    "${inside[@]}" dpkg --verify "$module_package" | grep . && fail "installed files differ from the package"
     check_stream
 }
 
-# check_upgrade: apt knows an nginx with another ABI, and later the module for it.
+# check_upgrade: apt offers an nginx with another ABI, and later the module for it.
 check_upgrade() {
     local architecture done_by
     say "==> an nginx with another ABI"
@@ -80,7 +80,7 @@ check_upgrade() {
     apt update
 }
 
-# add_to_archive FIELD...: puts a package with nothing in it into an archive that apt in the folder reads.
+# add_to_archive FIELD...: adds an empty package to an archive that apt in the folder reads.
 add_to_archive() {
     local archive=$folder/opt/archive name
     name=$(sed -n 's/^Package: //p' <<<"$1")
@@ -98,7 +98,7 @@ add_to_archive() {
     apt update
 }
 
-# check_removed: nginx runs without the module, with it again, and nothing is left in the end.
+# check_removed: nginx runs without the module, and with it again, and purging leaves no files.
 check_removed() {
     say "==> the package is removed"
     rm "$folder/etc/nginx/sites-enabled/sse"
@@ -109,13 +109,13 @@ check_removed() {
     is_enabled || fail "a second installation does not enable the module"
     rm "$folder/$module_enabled"
     apt install -y --reinstall /opt/sse.deb
-    ! is_enabled || fail "what an administrator has disabled is enabled again"
+    ! is_enabled || fail "a module that an administrator has disabled is enabled again"
     apt purge -y "$module_package"
-    find "$folder/etc" "$folder/usr" -iname '*http[-_]sse*' | grep . && fail "purged, the package leaves files"
+    find "$folder/etc" "$folder/usr" -iname '*http[-_]sse*' | grep . && fail "files are left after purging the package"
     "${inside[@]}" nginx -t || fail "nginx does not start without the package"
 }
 
-# check_tarball: its module is loaded from where it was unpacked.
+# check_tarball: nginx loads the module from the unpacked tarball.
 check_tarball() {
     local unpacked=${tarball##*/}
     unpacked=/opt/${unpacked%.tar.gz}
@@ -125,8 +125,7 @@ check_tarball() {
     check_stream
 }
 
-# check_stream: nginx, started as its package has set it up but for the site, delivers an event and says
-# nothing in its error log.
+# check_stream: nginx, configured by its package except for the site, delivers an event and logs no error.
 check_stream() {
     local port log=$folder/var/log/nginx/error.log
     port=$(free_port)
@@ -136,15 +135,15 @@ check_stream() {
     "${inside[@]}" nginx -t && "${inside[@]}" nginx || fail "nginx does not start with the module"
     check_first_event "$port" >&2 || fail "no event arrived"
     "${inside[@]}" nginx -s quit
-    wait_until ended $$ || fail "nginx does not end"
-    ! grep -v ' \[notice\] ' "$log" || fail "that is in nginx's error log"
+    wait_until ended $$ || fail "nginx does not exit"
+    ! grep -v ' \[notice\] ' "$log" || fail "nginx's error log contains these lines"
 }
 
 is_enabled() { [ -L "$folder/$module_enabled" ]; }
 
 ended() { [ ! -e "$folder/run/nginx.pid" ]; }
 
-# apt ARGUMENT...: apt-get in the folder.
+# apt ARGUMENT...: runs apt-get in the folder.
 apt() {
     "${inside[@]}" apt-get -q "$@" </dev/null || fail "apt-get $* failed"
 }

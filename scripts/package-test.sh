@@ -1,15 +1,15 @@
 # shellcheck shell=bash
-# The packages of scripts/package, made and tried on each distribution by scripts/check-package. Sourced; needs
-# tell.sh, releases.sh, $root and $target.
+# Makes and tests the packages of scripts/package on each distribution with scripts/check-package. Sourced; needs
+# messages.sh, releases.sh, $root and $target.
 
-# test_package [--in FOLDER] [RELEASE...]: makes the packages for each of these distributions, or for the one that
-# this machine runs, and tries them in a fresh folder of it.
+# test_package [--in FOLDER] [RELEASE...]: makes the packages for each of these distributions, or for this
+# machine's, and tests them in a new folder with it.
 test_package() {
     local place=$target/releases write=no chosen=() files=() release status
     parse_releases "$@"
     [ ${#chosen[@]} -lt ${#releases[@]} ] || chosen=("$(own_release)")
     for release in "${chosen[@]}"; do
-        [ -n "$(suite_of "$release")" ] || fail "packages are made for distributions, and $release is none"
+        [ -n "$(suite_of "$release")" ] || fail "packages can be made for distributions only, and $release is not one"
     done
     mkdir -p "$place"
     prepare_releases
@@ -28,7 +28,7 @@ test_package() {
     done
 }
 
-# own_release: what this machine runs, by the names above.
+# own_release: prints the release that this machine runs, by the names above.
 own_release() {
     local ID VERSION_ID=sid
     . /etc/os-release

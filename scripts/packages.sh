@@ -1,14 +1,14 @@
 # shellcheck shell=bash
-# Installs Debian and Ubuntu packages. Sourced; needs tell.sh.
+# Installs Debian and Ubuntu packages. Sourced; needs messages.sh.
 
 # install_packages NAME...: installs the packages with apt-get, as root or with sudo.
 install_packages() {
     [ $# -gt 0 ] || return 0
     command -v apt-get >/dev/null ||
-        fail "missing here: $*; this script installs with apt-get only, so install them by other means"
+        fail "missing packages: $*; this script can only use apt-get, so install them in another way"
 
     [ "$(id -u)" -eq 0 ] || command -v sudo >/dev/null ||
-        fail "packages are missing and neither root nor sudo is here; run as root:" \
+        fail "packages are missing, and there is no sudo to install them; run as root:" \
             "apt-get update && apt-get install --no-install-recommends $*"
 
     say "installing with apt-get, which may take a few minutes: $*"

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Installs what t/ needs, and runs it. Sourced; needs tell.sh, packages.sh, $root, and $scratch.
+# Installs the dependencies of t/, and runs it. Sourced; needs messages.sh, packages.sh, $root, and $scratch.
 
 # missing_test_packages: prints the packages that t/ needs, one per line.
 missing_test_packages() {
@@ -31,7 +31,7 @@ wants_nginx_module() {
 }
 
 # has_redis: true if the programs that t/lib/SSE/Redis.pm starts are installed. redis-tools contains the
-# server too, as redis-check-rdb, and unlike redis-server no service that apt would start.
+# server, too, as redis-check-rdb, and apt starts no service for that package, unlike for redis-server.
 has_redis() {
     { command -v redis-server || command -v redis-check-rdb; } && command -v redis-cli
 } >/dev/null
@@ -59,8 +59,8 @@ run_suite() {
     )
 }
 
-# install_http3_client: aioquic, with which t/180-http3.t speaks HTTP/3, in an environment of its own. Where it
-# cannot be installed, that file is left out and says so.
+# install_http3_client: installs aioquic, the HTTP/3 client of t/180-http3.t, in a virtual environment. If that
+# fails, the file is skipped.
 install_http3_client() {
     local environment=$target/aioquic python
     export SSE_HTTP3_PYTHON=$environment/bin/python3
@@ -71,5 +71,5 @@ install_http3_client() {
             return 0
         fi
     done
-    say "    no Python with venv here (Debian: python3-venv), so the tests of HTTP/3 are left out"
+    say "    Python has no venv (Debian: python3-venv), so the tests of HTTP/3 are skipped"
 }

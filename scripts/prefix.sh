@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# A private prefix for an nginx that runs a configuration of nginx-conf/ as any user and next to any other
-# nginx: all files that it reads and writes are under one directory. Sourced; needs tell.sh and $root.
+# Creates a private prefix for an nginx that runs a configuration of nginx-conf/, as any user and beside any
+# other nginx: all files that it reads and writes are in one directory. Sourced; needs messages.sh and $root.
 
 # make_prefix DIRECTORY MODULE: creates the prefix. The configurations name files relative to it.
 make_prefix() {
@@ -9,10 +9,9 @@ make_prefix() {
     ln -sf "$2" "$1/modules/"
 }
 
-# render_configuration FILE PORT WORKERS [REDIS]: prints FILE for this prefix, for a port of its own, and
-# with its hubs joined to the Redis of that URL. What
-# is compiled into a packaged nginx for logs and temporary files belongs to that package, and is
-# overridden.
+# render_configuration FILE PORT WORKERS [REDIS]: prints FILE with this port and number of workers, and with its
+# hubs joined to the Redis server with this URL. The paths of logs and temporary files that are compiled
+# into a packaged nginx are overridden.
 render_configuration() {
     local line redis=${4:-}
     # Quotes a word for nginx.
@@ -37,7 +36,7 @@ render_configuration() {
 }
 
 # main_settings DIRECTORY: prints directives for `nginx -g` that belong to this run instead of the
-# configuration. Workers of a root master would otherwise run as a user who may not read a tree in a home
+# configuration. If nginx is started by root, its workers would otherwise run as a user without access to a home
 # directory.
 main_settings() {
     printf 'daemon off; pid nginx.pid; error_log logs/error.log notice; error_log stderr warn;'

@@ -1,11 +1,10 @@
 # shellcheck shell=bash
-# Whether the module works on one release of nginx: what somebody new to the project sees, then t/.
-# Sourced; needs tell.sh, and `here`: the words in front of a command that is to run on that release, with
-# the project as working directory.
+# Tests the module on one release of nginx: first what a new user does, then t/. Sourced; needs messages.sh, and
+# `here`: the prefix of commands that run on that release with the project as working directory.
 #
-# Findings go to stdout, one a line as KEY=VALUE; everything else goes to stderr.
+# Results are written to stdout as lines KEY=VALUE; everything else is written to stderr.
 
-# check_release FILE...: succeeds where all is as it must be.
+# check_release FILE...: succeeds if all checks pass.
 check_release() {
     local status=0
     work=$(mktemp -d)
@@ -15,7 +14,7 @@ check_release() {
     return "$status"
 }
 
-# check_first_run: scripts/run from nothing to the first event, and two things that a wrong layout breaks.
+# check_first_run: runs scripts/run until the first event, and checks two features that a wrong layout breaks.
 check_first_run() {
     local port runner status=0
     port=$(free_port)
@@ -47,7 +46,7 @@ check_first_event() {
     return "$status"
 }
 
-# check_head PORT: HEAD on a stream is answered without a body, and that is all.
+# check_head PORT: the response to HEAD on a stream has no body and ends.
 check_head() {
     local answer
     answer=$(
@@ -61,7 +60,7 @@ check_head() {
     echo "head-ends=yes"
 }
 
-# check_lean PORT: after a reload with sse_lean, a stream gives its request back.
+# check_lean PORT: after a reload with sse_lean, the request of a stream is released.
 check_lean() {
     local listener prefix status=0
     prefix=$(sed -n 's|^The log is \(.*\)/logs/error.log.*|\1|p' "$work/run")
@@ -69,7 +68,7 @@ check_lean() {
     wait_until opened "$listener" || status=1
     "${here[@]}" sed -i 's/^http {$/&\n    sse_lean on;/' "$prefix/conf/nginx.conf"
     "${here[@]}" bash -c 'kill -HUP "$(cat "$1")"' - "$prefix/nginx.pid"
-    wait "$listener" || true # the reload ends it, and then the old workers are out of the way
+    wait "$listener" || true # the reload ends it, and the old workers with it
     listen "$1"
     wait_until is_lean "$listener" "$1" || status=1
     echo "lean=$(lean_streams "$1")"
@@ -77,7 +76,7 @@ check_lean() {
     return "$status"
 }
 
-# listen PORT: sets listener, a client of the stream.
+# listen PORT: starts a client of the stream, and sets listener.
 listen() {
     : >"$work/stream"
     curl -sN "http://127.0.0.1:$1/stream" >"$work/stream" &
@@ -89,14 +88,14 @@ hang_up() {
     wait "$listener" 2>/dev/null || true
 }
 
-# wait_until CONDITION PROCESS [ARGUMENT]: false when the process ends or a minute of the machine's time has
-# brought nothing; a build has an hour.
+# wait_until CONDITION PROCESS [ARGUMENT]: fails if the process exits, or after a minute of this machine's time;
+# after an hour for a build.
 wait_until() {
     local since=$SECONDS bound=60
     [ "$1" != serves ] || bound=3600
     until "$1" "${@:3}"; do
         kill -0 "$2" 2>/dev/null && ((SECONDS - since < bound)) || {
-            say "waited for in vain: $1"
+            say "timed out waiting for: $1"
             return 1
         }
         sleep 0.2
@@ -117,7 +116,8 @@ lean_streams() {
     echo "${BASH_REMATCH[1]:-0}"
 }
 
-# free_port: one that nothing listens on. Another process may take it before nginx does, which then says so.
+# free_port: prints a port on which nothing listens. Another process may take it before nginx, which then
+# reports that.
 free_port() {
     local port
     for port in $(shuf -i 10000-30000 -n 100); do
@@ -126,7 +126,7 @@ free_port() {
     echo "$port"
 }
 
-# check_suite FILE...: the configurations of nginx-conf/, and t/ or the files of it.
+# check_suite FILE...: tests the configurations of nginx-conf/, and runs t/ or these files of it.
 check_suite() {
     local status=0
     "${here[@]}" scripts/test t "$@" >"$work/suite" 2>&1 </dev/null || status=1

@@ -1,11 +1,11 @@
 # shellcheck shell=bash
-# A release of Debian or Ubuntu in a folder, made by debootstrap, with network, apt settings and the Rust
-# toolchain of this machine. Sourced; needs tell.sh, packages.sh and $root.
+# Creates a release of Debian or Ubuntu in a folder with debootstrap, with the network, the apt settings, and the
+# Rust toolchain of this machine. Sourced; needs messages.sh, packages.sh and $root.
 #
-# All of it runs in a mount and a process namespace (see scripts/check-release): whatever is mounted or
-# started vanishes with it, however it ends.
+# It runs in a mount namespace and a process namespace (see scripts/check-release), so all mounts and processes
+# end with it.
 
-# make_folder SUITE FOLDER: unless it is there. A half-made one is started over.
+# make_folder SUITE FOLDER: creates the folder, unless it exists. An incomplete folder is created again.
 make_folder() {
     [ ! -d "$2" ] || return 0
     local components=main source keyring
@@ -25,20 +25,20 @@ make_folder() {
     rm -rf "$2.new"
     debootstrap --variant=minbase --components="$components" --keyring="$keyring" \
         "$1" "$2.new" "${source[@]}" >&2 ||
-        fail "$1 could not be made in $2.new; see there debootstrap/debootstrap.log"
-    # What packages start would hold this machine's ports.
+        fail "$1 could not be created in $2.new; see debootstrap/debootstrap.log there"
+    # Services that packages start would take this machine's ports.
     printf '#!/bin/sh\nexit 101\n' >"$2.new/usr/sbin/policy-rc.d"
     chmod 755 "$2.new/usr/sbin/policy-rc.d"
     mv "$2.new" "$2"
 }
 
-# mirror_of debian|ubuntu: where this machine's apt gets that distribution from.
+# mirror_of debian|ubuntu: prints the mirror of that distribution that this machine's apt uses.
 mirror_of() {
     apt-get indextargets --format '$(REPO_URI)' | grep -m 1 "/$1/*$"
 }
 
-# ubuntu_source SUITE: the mirror of Ubuntu and the script that debootstrap shall use, one a line. One that is
-# older than the suite has no script for it and gets that of an earlier release, which is the same.
+# ubuntu_source SUITE: prints the mirror of Ubuntu and the script for debootstrap, one per line. A debootstrap that
+# is older than the suite has no script for it and uses that of an earlier release, which is the same.
 ubuntu_source() {
     local scripts=/usr/share/debootstrap/scripts kind='/ubuntu$'
     local script=$scripts/$1
@@ -48,19 +48,20 @@ ubuntu_source() {
     echo "$script"
 }
 
-# keyring_of debian|ubuntu FOLDER: the keys of that distribution's archive. A distribution packages the keys of
-# the other one only in its later releases, so they are unpacked from there, as apt has verified them.
+# keyring_of debian|ubuntu FOLDER: prints the path of the keys of that distribution's archive. Distributions
+# package each other's keys only in later releases, so the keys are unpacked from such a release, which apt
+# verifies.
 keyring_of() {
     local name=$1-archive-keyring package
     compgen -G "/usr/share/keyrings/$name.[gp]*" | head -n 1 | grep . && return
     mkdir -p "$2"
-    package=$(download_package sid ubuntu-keyring "$2") || fail "$name is in no package that apt can reach"
+    package=$(download_package sid ubuntu-keyring "$2") || fail "$name is not in any package that apt can download"
     dpkg-deb -x "$package" "$2"
-    compgen -G "$2/usr/share/keyrings/$name.[gp]*" | head -n 1 | grep . || fail "$package has no $name"
+    compgen -G "$2/usr/share/keyrings/$name.[gp]*" | head -n 1 | grep . || fail "$package does not contain $name"
 }
 
-# download_package SUITE NAME FOLDER: fetches a package from another suite of Debian, from the same mirror
-# and without touching apt's sources; prints its path.
+# download_package SUITE NAME FOLDER: downloads a package of another suite of Debian from the same mirror, without
+# changing apt's sources, and prints its path.
 download_package() {
     local mirror keyring place=$3/apt
     mirror=$(mirror_of debian) || return
@@ -76,8 +77,8 @@ download_package() {
         compgen -G "$place/$2_*.deb"
 }
 
-# enter_folder FOLDER: mounts what a system has and the toolchain, and sets `here`. The project is a copy, as from a clone;
-# what cargo builds stays in the folder.
+# enter_folder FOLDER: mounts the system's directories and the toolchain, and sets `here`. The project is copied into
+# the folder, where cargo's build products stay.
 enter_folder() {
     local name
     mount_system "$1"
@@ -94,7 +95,7 @@ enter_folder() {
     done
 }
 
-# mount_system FOLDER: what the kernel provides, and the network.
+# mount_system FOLDER: mounts the kernel's file systems, and sets the network up.
 mount_system() {
     mount -t proc proc "$1/proc"
     mount --rbind /sys "$1/sys"
@@ -107,7 +108,7 @@ bind_read_only() {
     mount -o remount,bind,ro "$2"
 }
 
-# copy_network_settings FOLDER: how this machine reaches the network, and what apt may need for it.
+# copy_network_settings FOLDER: copies this machine's network settings, and apt's settings for the network.
 copy_network_settings() {
     local file
     for file in /etc/resolv.conf /etc/hosts /etc/apt/apt.conf.d/99* /etc/apt/auth.conf.d/*; do
@@ -115,7 +116,7 @@ copy_network_settings() {
     done
 }
 
-# copy_project FOLDER: the files that git knows or would add, with their times, which cargo looks at.
+# copy_project FOLDER: copies the files that git tracks or would add, with their times, which cargo compares.
 copy_project() {
     rm -rf "$1"
     mkdir -p "$1"

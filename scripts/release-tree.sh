@@ -1,14 +1,15 @@
 # shellcheck shell=bash
-# The nginx whose source the crate nginx-src brings, configured in the ways in which people configure it.
-# Sourced; needs tell.sh, packages.sh, nginx.sh and $root.
+# Builds the nginx of the crate nginx-src with the configure arguments that users use.
+# Sourced; needs messages.sh, packages.sh, nginx.sh and $root.
 
-# The modules that t/ combines streams with.
+# The modules that t/ combines with streams.
 readonly usual_modules=(--with-debug --with-threads --with-http_ssl_module --with-http_v2_module
     --with-http_realip_module --with-http_stub_status_module --with-http_auth_request_module
     --with-http_sub_module --with-http_addition_module --with-http_secure_link_module
     --with-http_gunzip_module)
 
-# What `nginx -V` prints of nginx.org's packages, but for the user, whom only these packages make.
+# The arguments that `nginx -V` of nginx.org's packages prints, except for the user, which only these packages
+# create.
 readonly official_arguments=(--prefix=/etc/nginx --sbin-path=/usr/sbin/nginx
     --modules-path=/usr/lib/nginx/modules --conf-path=/etc/nginx/nginx.conf
     --error-log-path=/var/log/nginx/error.log --http-log-path=/var/log/nginx/access.log
@@ -28,7 +29,7 @@ readonly official_arguments=(--prefix=/etc/nginx --sbin-path=/usr/sbin/nginx
     "--with-cc-opt=-g -O2 -fstack-protector-strong -Wformat -Werror=format-security -Wp,-D_FORTIFY_SOURCE=2 -fPIC"
     "--with-ld-opt=-Wl,-z,relro -Wl,-z,now -Wl,--as-needed -pie")
 
-# enter_tree NAME FOLDER: makes the nginx of that name in FOLDER, and sets `here`.
+# enter_tree NAME FOLDER: builds the nginx of that name in FOLDER, and sets `here`.
 enter_tree() {
     mkdir -p "$2"
     case $1 in
@@ -36,7 +37,7 @@ enter_tree() {
         source-compat) make_tree "$2/nginx" nginx --with-compat "${usual_modules[@]}" ;;
         source-plain) make_tree "$2/nginx" nginx ;;
         nginx.org)
-            # The nginx that runs is made apart from the tree that the module is built for.
+            # The running nginx is built separately from the tree for which the module is built.
             make_tree "$2/installed" nginx "${official_arguments[@]}"
             make_tree "$2/nginx" configured "${official_arguments[@]}"
             make_tree "$2/compat-only" configured --with-compat
@@ -46,8 +47,8 @@ enter_tree() {
         "PATH=$2/installed/objs:$PATH")
 }
 
-# check_refusal FOLDER: a module that was built for --with-compat and nothing else has no TLS and no HTTP/2, which
-# nginx does not notice; the module does, and says so.
+# check_refusal FOLDER: a module that was built with --with-compat only supports neither TLS nor HTTP/2. nginx does
+# not detect this; the module does, and refuses to start.
 check_refusal() {
     local module said
     say "==> the module for --with-compat alone"
@@ -58,8 +59,8 @@ check_refusal() {
     [[ $said == *"was built for an nginx without ngx_http_"* ]]
 }
 
-# make_tree FOLDER UP-TO ARGUMENT...: the source in FOLDER, configured with the arguments, and built unless
-# UP-TO is `configured`. One that was made with the same arguments is left alone.
+# make_tree FOLDER UP-TO ARGUMENT...: copies the source to FOLDER, configures it with the arguments, and builds it
+# unless UP-TO is `configured`. Does nothing if that has been done with the same arguments.
 make_tree() {
     local source made_for
     source=$(crate_source)
@@ -73,15 +74,15 @@ make_tree() {
         cd "$1"
         ./auto/configure "${@:3}"
         [ "$2" = configured ] || make -j "$(nproc)"
-    ) >&2 || fail "nginx could not be made in $1"
+    ) >&2 || fail "nginx could not be built in $1"
     echo "$made_for" >"$1/made-for"
 }
 
-# crate_source: where cargo has unpacked the source of nginx.
+# crate_source: prints the directory to which cargo has unpacked nginx's source.
 crate_source() {
     local manifest
     manifest=$(cd "$root" && cargo metadata --locked --format-version 1 --features vendored |
         grep -o '"manifest_path":"[^"]*/nginx-src-[^"]*"' | head -n 1 | cut -d '"' -f 4)
-    [ -n "$manifest" ] || fail "cargo does not say where the crate nginx-src is"
+    [ -n "$manifest" ] || fail "cargo does not report where the crate nginx-src is"
     echo "${manifest%/*}/nginx"
 }

@@ -1,10 +1,10 @@
 # shellcheck shell=bash
-# The releases of nginx that the module is tested with, and the table of what came out. Sourced; needs
-# tell.sh, packages.sh, nginx.sh, release-tree.sh, release-check.sh, $root and $target.
+# Tests the module with the supported releases of nginx, and writes the table of results. Sourced; needs
+# messages.sh, packages.sh, nginx.sh, release-tree.sh, release-check.sh, $root and $target.
 
 readonly releases=(debian-12 debian-13 debian-sid ubuntu-24.04 source source-compat source-plain nginx.org)
 
-# title_of RELEASE: as the table has it.
+# title_of RELEASE: prints its title in the table.
 title_of() {
     case $1 in
         debian-12) echo "Debian 12 (bookworm)" ;;
@@ -18,7 +18,7 @@ title_of() {
     esac
 }
 
-# suite_of RELEASE: what debootstrap calls it; nothing for those that are no distribution.
+# suite_of RELEASE: prints debootstrap's name of the distribution; nothing for other releases.
 suite_of() {
     case $1 in
         debian-12) echo bookworm ;;
@@ -28,8 +28,8 @@ suite_of() {
     esac
 }
 
-# test_releases [--write] [--in FOLDER] [RELEASE...] [FILE...]: all releases without a RELEASE, all of t/ without a
-# FILE. What is made for them stays in FOLDER, so that the next run is quick.
+# test_releases [--write] [--in FOLDER] [RELEASE...] [FILE...]: tests these releases, or all; with these files of t/, or
+# all. Everything that is built stays in FOLDER, which makes the next run faster.
 test_releases() {
     local place=$target/releases write=no chosen=() files=() failed=() release
     parse_releases "$@"
@@ -41,10 +41,10 @@ test_releases() {
     say ""
     print_table "${chosen[@]}"
     [ "$write" = no ] || write_table
-    [ ${#failed[@]} -eq 0 ] || fail "not all is as it must be: ${failed[*]}; see $place/*.log"
+    [ ${#failed[@]} -eq 0 ] || fail "failed: ${failed[*]}; see $place/*.log"
 }
 
-# parse_releases ARGUMENT...: sets what test_releases declares.
+# parse_releases ARGUMENT...: sets the variables that test_releases declares.
 parse_releases() {
     while [ $# -gt 0 ]; do
         case $1 in
@@ -52,17 +52,17 @@ parse_releases() {
             --in) place=$(realpath -m -- "${2:?--in needs a folder}") && shift ;;
             *.t) files+=("$1") ;;
             *)
-                [[ " ${releases[*]} " == *" $1 "* ]] || fail "there is no release $1; there are: ${releases[*]}"
+                [[ " ${releases[*]} " == *" $1 "* ]] || fail "unknown release $1; known releases: ${releases[*]}"
                 chosen+=("$1")
                 ;;
         esac
         shift
     done
     [ ${#chosen[@]} -gt 0 ] || chosen=("${releases[@]}")
-    [ "$write" = no ] || [ ${#files[@]} -eq 0 ] || fail "--write is for whole runs; leave out the files of t/"
+    [ "$write" = no ] || [ ${#files[@]} -eq 0 ] || fail "--write requires a complete run, without files of t/"
 }
 
-# prepare_releases: what this machine must have for them.
+# prepare_releases: installs the packages that this machine needs for them.
 prepare_releases() {
     local missing=() release distributions=no
     for release in "${chosen[@]}"; do
@@ -70,20 +70,20 @@ prepare_releases() {
     done
     command -v curl >/dev/null || missing+=(curl)
     if [ "$distributions" = yes ]; then
-        [ "$(id -u)" -eq 0 ] || fail "distributions are made in folders, which takes root; without it: scripts/test" \
+        [ "$(id -u)" -eq 0 ] || fail "testing distributions requires root; without it: scripts/test" \
             "releases source source-compat source-plain nginx.org"
         command -v debootstrap >/dev/null || missing+=(debootstrap)
         command -v git >/dev/null || missing+=(git)
     fi
-    # nginx-dev depends on the libraries that nginx is made with.
+    # nginx-dev depends on the libraries with which nginx is built.
     mapfile -t -O ${#missing[@]} missing < <(unset NGINX_SOURCE_DIR NGINX_BUILD_DIR; missing_packages)
     command -v make >/dev/null || missing+=(make)
     install_packages "${missing[@]}"
-    # Nothing is downloaded from within a folder, where cargo's registry cannot be written to.
+    # Crates are downloaded here, because cargo's registry is read-only in a folder.
     (cd "$root" && cargo fetch --quiet --locked)
 }
 
-# test_release RELEASE: its findings go to RELEASE.result, the rest to RELEASE.log.
+# test_release RELEASE: writes its results to RELEASE.result, and everything else to RELEASE.log.
 test_release() {
     local since=$SECONDS status=0 result
     result=$(result_of "$1")
@@ -98,35 +98,35 @@ test_release() {
     return "$status"
 }
 
-# is_known RELEASE: its nginx is not newer than what scripts/build takes for the newest tested one.
+# is_known RELEASE: true if its nginx is not newer than newest_tested_nginx.
 is_known() {
     local version
     version=$(sed -n 's/^nginx=//p' "$(result_of "$1")")
     version_at_least "$newest_tested_nginx" "$version" || {
-        say "    $1 has nginx $version by now: set newest_tested_nginx in scripts/nginx.sh"
+        say "    $1 now has nginx $version: set newest_tested_nginx in scripts/nginx.sh"
         return 1
     }
 }
 
-# result_of RELEASE: the file of its findings. Those of a few files of t/ do not replace those of all.
+# result_of RELEASE: prints the file of its results. Results of a few files of t/ do not replace those of all.
 result_of() {
     [ ${#files[@]} -eq 0 ] && echo "$place/$1.result" || echo "$place/$1.part"
 }
 
-# check_one RELEASE: in a process of its own, which is the one to kill. As root in namespaces, so that nothing
-# that it mounts or starts is left.
+# check_one RELEASE: runs the checks in a separate process. As root, it runs in namespaces, so that nothing that it
+# mounts or starts is left.
 check_one() {
     local apart=()
     [ "$(id -u)" -ne 0 ] || apart=(unshare --mount-proc --pid --fork --kill-child)
     exec "${apart[@]}" "$root/scripts/check-release" "$1" "$place/$1" "${files[@]}"
 }
 
-# end_releases: ends what test_release runs. unshare passes on no other signal.
+# end_releases: kills what test_release runs. unshare passes on no other signal.
 end_releases() {
     [ -z "${checking:-}" ] || kill -KILL "$checking" 2>/dev/null || true
 }
 
-# print_table RELEASE...: what was found, as Markdown.
+# print_table RELEASE...: prints the results in Markdown.
 print_table() {
     local release
     echo "| release | nginx | first event | test files | tests | \`HEAD\` ends without a body | lean streams, of one | date |"
@@ -152,7 +152,7 @@ print_row() {
         "${found["head-ends"]:-no} | ${found[lean]:-0} | ${found[date]:--} |"
 }
 
-# write_table: docs/releases.md, from this run and from earlier ones for the releases that it left out.
+# write_table: writes docs/releases.md, with earlier results for releases that this run has not tested.
 write_table() {
     {
         cat <<TEXT
