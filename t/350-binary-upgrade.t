@@ -24,7 +24,7 @@ ok($fleet->wait_connected, '40 clients are connected');
 $fleet->start_publishing;
 publish_some();
 
-# Rolled back: the old master starts its workers again, and the new one exits.
+# A rolled-back upgrade: the old master starts its workers again, and the new one exits.
 my $old = $nginx->pid;
 my $new = $nginx->start_new_master;
 ok($new, 'USR2 starts a second master with workers');
@@ -38,7 +38,7 @@ kill 'QUIT', $new;
 ok(wait_for(sub { $nginx->children == 2 }, 20), 'the new master exits');
 publish_some();
 
-# Completed.
+# A completed upgrade.
 $new = $nginx->start_new_master;
 ok($new, 'USR2 starts a second master again');
 publish_some();
@@ -58,7 +58,7 @@ my $alone = SSE::Stage->new(daemon => 'on', http => 'sse_retry 100ms; sse_drain 
 $nginx = $alone->cluster;
 my $client = $alone->stream('/on/news', reconnect => 1);
 publish('before');
-ok($client->wait_data('before'), 'a client of an nginx without Redis');
+ok($client->wait_data('before'), 'a client of an nginx without Redis receives an event');
 ($old, $new) = ($nginx->pid, $nginx->start_new_master);
 kill 'QUIT', $old;
 ok(wait_for(sub { $nginx->is_gone }, 20), 'the old master exits');
@@ -71,7 +71,7 @@ is_deeply([grep { !/sse/ } map { $_->{type} eq 'message' ? $_->{data} : $_->{typ
 $alone->ends_cleanly;
 done_testing();
 
-# Lets publishing go on until many more events are accepted.
+# Waits until many more events have been accepted.
 sub publish_some {
     my $target = $fleet->count + 50;
     ok(wait_for(sub { $fleet->count >= $target }, 20), 'events are accepted');

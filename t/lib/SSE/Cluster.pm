@@ -17,7 +17,7 @@ my @running;
 
 # workers  number of worker processes
 # master   0 for an nginx that is a single process, without a master
-# daemon   on for an nginx whose binary can be upgraded; it is no child of the test
+# daemon   'on' for an nginx whose binary can be upgraded; it is not a child process of the test
 # main, events, http, server  configuration put into that context; %%PORT%%, %%PORT_name%% and %%DIR%%
 #          are replaced, each name by a different free port
 # files    { name => content } written below %%DIR%%
@@ -127,7 +127,7 @@ sub launch ($self) {
     return;
 }
 
-# Waits until the process that was started has left a daemon behind.
+# Waits until the started process has become a daemon.
 sub wait_daemon ($self) {
     wait_for(sub { waitpid($self->{pid}, WNOHANG) != 0 }, 20);
     my $ready = wait_for(sub { slurp($self->dir . '/nginx.pid') =~ /\A(\d+)\n/ });
@@ -145,7 +145,7 @@ sub serves ($self) {
     return defined IO::Socket::INET->new(PeerAddr => '127.0.0.1:' . $self->port, Proto => 'tcp');
 }
 
-# Whether the master has exited; reaps it. One that another master started is no child of this process.
+# Whether the master has exited; reaps it. A master that was started by another one is not a child of this process.
 sub is_gone ($self) {
     return 1 if !$self->{pid};
     return 0 if $self->{adopted} && slurp("/proc/$self->{pid}/stat") =~ /\) [^ZX] /;
@@ -179,7 +179,7 @@ sub reload ($self) {
     }, 20);
 }
 
-# Upgrades the binary (USR2): returns the pid of the new master once its workers run beside the old ones.
+# Starts a binary upgrade (USR2). Returns the pid of the new master when its workers are running.
 sub start_new_master ($self) {
     my %before = map { $_ => 1 } $self->children;
     kill 'USR2', $self->{pid};
@@ -191,7 +191,7 @@ sub start_new_master ($self) {
     return $master;
 }
 
-# From now on this object is the nginx with that master.
+# Makes this object represent the nginx with that master.
 sub adopt ($self, $master) {
     @$self{qw(pid adopted)} = ($master, 1);
     return;
