@@ -149,3 +149,22 @@ GET /a/b HTTP/1.0
 --- abort
 --- response_body eval
 "retry: 9000\n:\n"
+
+
+
+=== TEST 8: a location can set the default names of the module's events again
+--- http_config
+    sse_open_event off;
+    sse_gap_event off;
+--- config
+    location /s {
+        sse_stream messages;
+        sse_open_event sse.open;
+        sse_gap_event sse.gap;
+        sse_retry 9s;
+    }
+--- request
+GET /s HTTP/1.0
+--- abort
+--- response_body_like eval
+qr/\Aretry: 9000\n:\nevent: sse\.open\ndata: \{\}\nid: \S+\n\n\z/

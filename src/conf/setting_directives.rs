@@ -6,7 +6,7 @@ use super::location::Location;
 use crate::nginx::complex_value::ComplexValue;
 use crate::nginx::conf_context::ConfContext;
 use crate::nginx::conf_error::ConfError;
-use crate::sse::event_type;
+use crate::sse::event_type::{self, TypeError};
 use crate::worker::{Jittered, Naming, Replay, SlowClient};
 use std::rc::Rc;
 
@@ -152,15 +152,14 @@ fn event_name(text: &[u8]) -> Result<Option<Box<[u8]>>, ConfError> {
     if text == b"off" {
         return Ok(None);
     }
-    let own = text.strip_prefix(b"sse.").filter(|rest| !rest.is_empty());
-    match own.unwrap_or(text) {
-        name if !name.is_empty()
-            && event_type::check(name).is_ok()
-            && text.len() <= event_type::MAX_LEN =>
-        {
-            Ok(Some(text.into()))
-        }
-        _ => Err(ConfError::no_valid("event name", text)),
+    let is_valid = match event_type::check(text) {
+        Ok(()) => !text.is_empty(),
+        Err(TypeError::Reserved) => text.starts_with(b"sse.") && text != b"sse.",
+        Err(_) => false,
+    };
+    match is_valid {
+        true => Ok(Some(text.into())),
+        false => Err(ConfError::no_valid("event name", text)),
     }
 }
 
