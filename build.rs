@@ -46,5 +46,8 @@ fn compile_c() -> Result<(), String> {
     layout::measure(&include, &flags, &PathBuf::from(variable("OUT_DIR")))?;
     let mut macros = layout::compiler(&include, &flags);
     macros.cargo_metadata(true).file("src/nginx/macros.c");
+    if !variable("CARGO_FEATURE_SANITIZED").is_empty() {
+        macros.define("NGX_SSE_SANITIZED", "1").flag("-fsanitize=undefined");
+    }
     macros.try_compile("ngx_sse_macros").map_err(|error| format!("src/nginx/macros.c: {error}"))
 }

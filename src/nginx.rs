@@ -21,6 +21,8 @@ pub mod event;
 pub mod eventfd;
 pub mod log;
 pub mod output;
+#[cfg(feature = "sanitized")]
+mod planted;
 pub mod pool;
 pub mod random;
 pub mod request;

@@ -46,5 +46,11 @@ impl ConfContext<'_> {
 unsafe extern "C" fn answer(r: *mut ngx_http_request_t) -> ngx_int_t {
     let Some(answer) = ANSWER.get() else { return Outcome::status(500).0 };
     // SAFETY: nginx calls content handlers with a living request.
-    unsafe { request::handle(r, *answer) }
+    unsafe {
+        request::handle(r, |request| {
+            #[cfg(feature = "sanitized")]
+            super::planted::commit(request);
+            answer(request)
+        })
+    }
 }

@@ -190,3 +190,16 @@ ngx_sse_compiled_without(ngx_conf_t *cf)
 
     return NULL;
 }
+
+
+#if (NGX_SSE_SANITIZED)
+
+/* See planted.rs. */
+
+int
+ngx_sse_planted_overflow(int by)
+{
+    return 0x7fffffff + by;
+}
+
+#endif

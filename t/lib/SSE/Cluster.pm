@@ -244,7 +244,7 @@ sub allow ($self, @patterns) {
 }
 
 sub bad_lines ($self) {
-    my @bad = grep { /\[(?:alert|emerg)\]|panic|open socket .* left|Sanitizer/i } split /\n/, $self->error_log;
+    my @bad = grep { /\[(?:alert|emerg)\]|panic|open socket .* left|Sanitizer|runtime error: /i } split /\n/, $self->error_log;
     for my $pattern (@{ $self->{allowed} }) {
         @bad = grep { !/$pattern/ } @bad;
     }
