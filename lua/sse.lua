@@ -7,7 +7,7 @@
 --
 -- It is described in publish.lua.
 
--- core: the same in publish.lua and sse.lua, and in what nginx itself calls
+-- core: identical in publish.lua, in sse.lua, and in the scripts that nginx runs
 
 local REPEAT_MS = 120000
 local DAY_MS = 86400000
@@ -102,8 +102,8 @@ local function ms_of(id)
   return tonumber(string.match(id, '^%d+'))
 end
 
--- Whether an id is not too far in the future; somebody may have added one in microseconds. Without
--- permission to ask for the time, every id is accepted.
+-- Whether an id is not too far in the future: an application may have added an id in microseconds. Without
+-- permission to run TIME, every id is accepted.
 local function is_plausible(id)
   local time = redis.pcall('TIME')
   if is_error(time) then
@@ -136,8 +136,8 @@ local function tick(clock)
   return id
 end
 
--- Raises the clock above every id of the stream: the clock went back in a failover, or somebody added to
--- the stream without it. A stream that is far ahead is removed.
+-- Raises the clock above every id of the stream: the clock may have gone back in a failover, or an entry
+-- may have been added without it. A stream that is far ahead is removed.
 local function raise(clock, stream)
   local about = redis.call('XINFO', 'STREAM', stream)
   for i = 1, #about, 2 do
@@ -224,7 +224,7 @@ local function append(at, count, token, name, data)
   local sent = redis.pcall('PUBLISH', at.subject, '\1sse ' .. token .. ' ' .. id .. ' ' .. (last or '0-0') .. ' '
     .. #name .. '\n' .. name .. data)
   if is_error(sent) then
-    -- The user may not use this channel: the event is taken back.
+    -- The Redis user has no permission for this channel. The event is removed again.
     redis.pcall('XDEL', at.stream, id)
     return nil, sent
   end

@@ -1,5 +1,5 @@
--- Publishing with redis_source stream: the stream is all there is.
--- KEYS = stream [, idempotency key], ARGV = its milliseconds, COUNT, TYPE, DATA, TYPE, DATA, ...
+-- Publishes events with redis_source stream: adds them to the channel's stream, without any other key.
+-- KEYS = stream [, idempotency key], ARGV = lifetime of that key in ms, COUNT, TYPE, DATA, TYPE, DATA, ...
 if KEYS[2] then
   local first = redis.call('GET', KEYS[2])
   if first then

@@ -1,5 +1,6 @@
 
--- What nginx calls: KEYS = stream [, idempotency key], ARGV = its milliseconds, TYPE, DATA, ...
+-- Publishes events for nginx.
+-- KEYS = stream [, idempotency key], ARGV = lifetime of that key in ms, TYPE, DATA, ...
 local at, fault = place(KEYS[1])
 if not at then
   return redis.error_reply('ERR ' .. fault)

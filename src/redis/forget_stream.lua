@@ -1,10 +1,10 @@
--- Forgets a channel with redis_source stream: what the application's stream has had by now is not delivered
--- any more. The stream itself is not touched.
--- KEYS = stream, hash of low watermarks; ARGV = control channel, channel. Answers how many entries the
--- stream has.
+-- Deletes a channel's events with redis_source stream: the entries that the application's stream has had so
+-- far are not delivered any more. The stream itself is not changed.
+-- KEYS = stream, hash of low watermarks; ARGV = control channel, channel. Returns the number of entries of
+-- the stream.
 local length, newest = redis.call('XLEN', KEYS[1]), '0-0'
 if redis.call('EXISTS', KEYS[1]) == 1 then
-  -- Of a stream that was emptied, too.
+  -- An emptied stream has a last id, too.
   local about = redis.call('XINFO', 'STREAM', KEYS[1])
   for i = 1, #about, 2 do
     if about[i] == 'last-generated-id' then
@@ -18,7 +18,7 @@ if newest ~= '0-0' then
 end
 local told = redis.pcall('PUBLISH', ARGV[1], '\1sse - forget ' .. newest .. '\n' .. ARGV[2])
 if type(told) == 'table' and told.err then
-  -- Nothing is forgotten of which the others do not learn.
+  -- Nothing must be deleted without notifying every nginx.
   if before then
     redis.call('HSET', KEYS[2], ARGV[2], before)
   elseif newest ~= '0-0' then
