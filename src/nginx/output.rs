@@ -208,6 +208,13 @@ impl Output {
         })
     }
 
+    /// Whether the response has been sent and nginx only lingers on the connection: it reads and discards
+    /// what the client still sends, and keeps the request meanwhile.
+    pub fn is_lingering(&self) -> bool {
+        // SAFETY: `detach` is called before the request ends.
+        self.request.get().is_some_and(|r| unsafe { (*r.as_ptr()).lingering_time } != 0)
+    }
+
     /// Returns the request, unless it has ended or is being ended.
     fn alive(&self) -> Option<*mut ngx_http_request_t> {
         let r = self.request.get()?.as_ptr();

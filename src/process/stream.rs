@@ -237,11 +237,12 @@ pub fn make_lean(
 /// Finalizes the request of a stream that the worker has ended.
 pub fn finish(top: &mut TopLevel, output: &Rc<Output>, end: End) {
     let stream = output.with_request(|request| request.context::<Rc<RequestStream>>().cloned());
-    let how = match stream.flatten() {
-        Some(stream) => record_end(&stream, end),
-        None => Finish::Cut,
-    };
-    output.finish(top, how);
+    let Some(stream) = stream.flatten() else { return output.finish(top, Finish::Cut) };
+    output.finish(top, record_end(&stream, end));
+    if output.is_lingering() {
+        // The response is complete, so the stream has ended, although its request has not.
+        stream.close();
+    }
 }
 
 /// Records why a stream ends. Returns how its response is to be closed.

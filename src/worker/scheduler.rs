@@ -270,6 +270,8 @@ impl<S: Socket> Worker<S> {
         if let Some(slot) = self.slot {
             self.hub.set_quitting(slot);
         }
+        // One unbounded pass, because a slot map cannot be iterated in parts. It takes about 3 ms for
+        // 100,000 streams, and happens once in the life of a process.
         let streams: Vec<_> = self.streams.keys().collect();
         let (from, until, count) = (now.mono, now.mono + over, streams.len());
         self.draining = Some(Drain { from, until, count, streams: streams.into_iter() });
