@@ -152,7 +152,7 @@ impl Load {
         let Some(publisher) = self.publishers.get_mut(index) else { return Ok(()) };
         let answered = publisher.read(&mut self.buffer, &self.form);
         if answered.gone {
-            return Err("the other side closed a connection to publish on".into());
+            return Err("the server closed a connection for publishing".into());
         }
         if let Some(why) = answered.why.filter(|_| self.check.errors.refused == 0) {
             eprintln!("bench: a publish was answered {why}");

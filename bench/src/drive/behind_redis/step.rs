@@ -1,7 +1,7 @@
 //! Many channels with one client each: how soon all are subscribed to after a start of nginx and
 //! after an outage of Redis, and how soon an event published then has reached all clients.
 
-use super::subscriber::Lookout;
+use super::subscriber::SubscriberWatch;
 use super::Behind;
 use crate::drive::generator::Generator;
 use crate::drive::run::number;
@@ -43,8 +43,8 @@ impl Behind<'_> {
             return Err(format!("only {} clients were accepted", number(&line, "clients")));
         }
         self.note("come_us", number(&line, "seconds") * 1e6);
-        let mut lookout = Lookout::open(server.redis().ok_or("there is no Redis")?)?;
-        let all = lookout.wait("all subscribed", |found| {
+        let mut watch = SubscriberWatch::open(server.redis().ok_or("there is no Redis")?)?;
+        let all = watch.wait("all subscribed", |found| {
             found.iter().any(|subscriber| subscriber.channels >= channels)
         })?;
         self.note("begin_us", micros(since, all));
@@ -93,10 +93,10 @@ impl Behind<'_> {
         std::thread::sleep(away);
         redis.start_again()?;
         let back = Instant::now();
-        let mut lookout = Lookout::open(redis)?;
+        let mut watch = SubscriberWatch::open(redis)?;
         let watcher = std::thread::spawn(move || {
-            let connected = lookout.wait("connected", |found| !found.is_empty())?;
-            let subscribed = lookout.wait("all subscribed again", |found| {
+            let connected = watch.wait("connected", |found| !found.is_empty())?;
+            let subscribed = watch.wait("all subscribed again", |found| {
                 found.iter().any(|subscriber| subscriber.channels >= channels)
             })?;
             Ok::<_, String>((connected, subscribed))

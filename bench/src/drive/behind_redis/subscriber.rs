@@ -17,9 +17,9 @@ pub struct Subscriber {
 }
 
 /// Polls Redis' list of clients.
-pub struct Lookout(RedisConnection);
+pub struct SubscriberWatch(RedisConnection);
 
-impl Lookout {
+impl SubscriberWatch {
     pub fn open(redis: &Redis) -> Result<Self, String> {
         redis.connect().map(Self)
     }

@@ -2,7 +2,7 @@
 //! whether each message was put on its channel exactly once.
 
 use super::step::micros;
-use super::subscriber::Lookout;
+use super::subscriber::SubscriberWatch;
 use super::Behind;
 use crate::drive::generator::Generator;
 use crate::drive::page::Page;
@@ -21,9 +21,9 @@ impl Behind<'_> {
         let channels = self.channels();
         let mut server = self.start("takeover", channels)?;
         let clients = self.come(&mut server)?;
-        let mut lookout = Lookout::open(server.redis().ok_or("there is no Redis")?)?;
-        let holder = lookout.subscribers()?.into_iter().max_by_key(|found| found.channels);
-        let holder = holder.ok_or("nobody subscribes")?.id;
+        let mut watch = SubscriberWatch::open(server.redis().ok_or("there is no Redis")?)?;
+        let holder = watch.subscribers()?.into_iter().max_by_key(|found| found.channels);
+        let holder = holder.ok_or("no process subscribes")?.id;
 
         let mut publisher = publisher(&server, channels)?;
         let before = events_in(&server)?;
@@ -31,10 +31,10 @@ impl Behind<'_> {
         std::thread::sleep(Duration::from_secs(1));
         let since = Instant::now();
         server.reload()?;
-        let taken = lookout.wait("the new worker subscribed", |found| {
+        let taken = watch.wait("the new worker subscribed", |found| {
             found.iter().any(|found| found.id != holder && found.channels >= channels)
         })?;
-        let handed = lookout.wait("the old worker unsubscribed", |found| {
+        let handed = watch.wait("the old worker unsubscribed", |found| {
             found.iter().all(|found| found.id != holder)
         })?;
         self.note("takeover_us", micros(since, taken));

@@ -185,7 +185,7 @@ impl Rig {
     }
 }
 
-/// Reads a stream until nothing has come for a second. Returns how many bytes came.
+/// Reads a stream until nothing has arrived for a second. Returns the number of bytes.
 pub fn read_all(stream: &mut TcpStream) -> Result<usize, String> {
     const QUIET: Duration = Duration::from_secs(1);
     const LONGEST: Duration = Duration::from_secs(60);

@@ -59,7 +59,10 @@ pub const SITUATIONS: &[Situation] = &[
     Situation {
         name: "list",
         title: |scale| {
-            format!("{} channels, listed by a prefix that none has", grouped(scale.channels))
+            format!(
+                "{} channels, listed with a prefix that no channel has",
+                grouped(scale.channels)
+            )
         },
         run: list,
     },
@@ -94,7 +97,7 @@ pub const SITUATIONS: &[Situation] = &[
     },
     Situation {
         name: "stopped",
-        title: |_| "the lock's holder is stopped, 100 clients of another worker leave".into(),
+        title: |_| "the lock's holder is stopped, 100 clients of another worker disconnect".into(),
         run: stopped,
     },
 ];
@@ -160,7 +163,7 @@ fn all_of(bytes: usize, events: usize) -> Result<(), String> {
     if bytes >= 32 * events {
         Ok(())
     } else {
-        Err(format!("{bytes} bytes are too few for {events} events"))
+        Err(format!("{bytes} bytes are not enough for {events} events"))
     }
 }
 
@@ -190,7 +193,7 @@ fn all_channels(options: &Options, scale: &Scale, name: &str) -> Result<Longest,
     let bytes = read_all(&mut stream)?;
     // Each channel has an id of at least this length.
     if bytes < 20 * scale.channels {
-        return Err(format!("{bytes} bytes are too few for {} events", scale.channels));
+        return Err(format!("{bytes} bytes are not enough for {} events", scale.channels));
     }
     rig.end(0)
 }
