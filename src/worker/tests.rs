@@ -11,6 +11,8 @@ mod joined;
 mod locked;
 mod moving;
 mod patterns;
+#[cfg(not(miri))]
+mod received;
 
 use std::cell::RefCell;
 use std::rc::Rc;
