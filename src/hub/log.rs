@@ -6,6 +6,7 @@
 //! - `position`: an event's id and its dense position, and the watermarks of a channel
 //! - `idempotency`: recognises publishes that are repeated
 //! - `backward`: searches a channel's events backwards
+//! - `received`: what a client has received, and so which events it lacks
 //! - `replay`, `resume`: replays retained events, from what a client's last id says
 //! - `cursor`: how far a stream of Redis was read, if the ids of the events do not say it
 //! - `detached`: events of deleted channels, which are freed little by little
@@ -19,6 +20,7 @@ pub(super) mod detached;
 pub(super) mod eviction;
 pub(super) mod idempotency;
 pub(super) mod position;
+pub(super) mod received;
 pub(super) mod replay;
 pub(super) mod resume;
 pub(super) mod ring;

@@ -62,7 +62,7 @@ impl Hub {
         channels: &[Membership],
         resume: &Resume,
         now: Now,
-    ) -> Result<ReplayStart, Locked> {
+    ) -> Result<ReplayStart<Box<ReplayCursor>>, Locked> {
         let mut begun = self.begin(channels, resume, now)?;
         let Some(cursor) = &mut begun.cursor else { return Ok(begun) };
         while !self.lock()?.locate_all(cursor, now, &mut Budget::for_visit()) {}

@@ -3,8 +3,7 @@
 
 use super::channel::Channel;
 use crate::hub::{
-    pattern_of, AlreadySeen, Hub, Locked, LogOrder, Now, PatternReplay, ReplayBatch, ReplayCursor,
-    ReplayStart, ReplayedEvent,
+    pattern_of, Hub, Locked, Now, PatternReplay, Received, ReplayBatch, ReplayCursor, ReplayedEvent,
 };
 
 /// The events that a stream lacks.
@@ -16,42 +15,17 @@ pub enum Backlog {
     Matching(Box<PatternReplay>),
 }
 
-/// Where a stream starts.
-pub struct Begun {
-    /// The end of the log at that moment.
-    pub end: LogOrder,
-    /// What the client has received of events that are not in the log yet.
-    pub seen: AlreadySeen,
-    /// The events that the client has missed.
-    pub missed: Option<Backlog>,
-}
-
-impl From<ReplayStart> for Begun {
-    fn from(beginning: ReplayStart) -> Begun {
-        let missed = beginning.cursor.map(Backlog::Of);
-        Begun { end: beginning.end, seen: beginning.seen, missed }
-    }
-}
-
-impl From<(LogOrder, AlreadySeen, Option<Box<PatternReplay>>)> for Begun {
-    fn from((end, seen, search): (LogOrder, AlreadySeen, Option<Box<PatternReplay>>)) -> Begun {
-        Begun { end, seen, missed: search.map(Backlog::Matching) }
-    }
-}
-
 impl Backlog {
-    /// Returns the backlog of a running stream that has received everything up to `at`, and the
-    /// events in `seen` from another nginx.
+    /// Returns the backlog of a running stream up to the position `until`.
     pub fn since<'a>(
-        at: u64,
-        seen: AlreadySeen,
+        received: Received,
         until: u64,
         channels: impl Iterator<Item = &'a Channel> + Clone,
     ) -> Backlog {
         if channels.clone().any(|channel| pattern_of(&channel.name).is_some()) {
-            Backlog::Matching(PatternReplay::since(at, seen, channels.map(|c| c.name.clone())))
+            Backlog::Matching(PatternReplay::since(received, channels.map(|c| c.name.clone())))
         } else {
-            Backlog::Of(ReplayCursor::since(at, seen, until, channels.map(|c| c.membership)))
+            Backlog::Of(ReplayCursor::since(received, until, channels.map(|c| c.membership)))
         }
     }
 

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use super::keys::StreamKey;
 use super::settings::Naming;
-use crate::hub::{AlreadySeen, Kind, LogOrder, Membership};
+use crate::hub::{Elsewhere, Kind, LogOrder, Membership};
 use crate::sse::frame::Frame;
 
 /// The frame of an event that was read from the log.
@@ -109,14 +109,13 @@ impl Channel {
         self.frames.iter().rev().take_while(|recent| recent.place.position > at).count()
     }
 
-    /// Whether the client has already received, from another nginx, one of the cached frames after
+    /// Whether the client may have received, from another nginx, one of the cached frames after
     /// `at`.
-    pub fn is_behind(&self, at: u64, seen: Option<&AlreadySeen>) -> bool {
-        let Some(seen) = seen else { return false };
-        let elsewhere = LogOrder { entry_id: seen.entry_id, position: 0 };
+    pub fn is_behind(&self, at: u64, elsewhere: Option<&Elsewhere>) -> bool {
+        let Some(elsewhere) = elsewhere else { return false };
         // Ids rise, so it is enough to check the first one.
         let first = || self.frames.get(self.frames.len() - self.newer(at));
-        first().is_some_and(|first| first.place.by_id(first.kind) <= elsewhere)
+        first().is_some_and(|first| elsewhere.reaches(first.place, first.kind))
     }
 
     /// Drops the oldest frame. Streams that still need it read it from the hub.

@@ -1,12 +1,12 @@
 //! Events that a stream's client has received elsewhere, or claims to have.
 
-use crate::hub::{AlreadySeen, Now};
+use crate::hub::{Elsewhere, Now};
 use crate::sse::id::EntryId;
 
 /// What a client had received, or claims to have received, before its stream started.
 #[derive(Debug)]
 pub struct Past {
-    pub seen: AlreadySeen,
+    pub elsewhere: Elsewhere,
     /// The client's id, if it is higher than every id of this hub.
     pub claim: Option<Claim>,
 }
@@ -28,14 +28,20 @@ pub struct Claim {
 impl Past {
     /// Returns the past of a stream that starts now; `None` if the client has received nothing of
     /// what is still to arrive.
-    pub fn new(seen: AlreadySeen, client_id: &[u8], epoch: u64, now: Now) -> Option<Box<Past>> {
-        let claim = (seen.ahead > EntryId::default()).then(|| Claim {
-            entry_id: seen.ahead,
+    pub fn new(
+        (elsewhere, claim): (Elsewhere, Option<EntryId>),
+        client_id: &[u8],
+        epoch: u64,
+        now: Now,
+    ) -> Option<Box<Past>> {
+        let claim = claim.map(|entry_id| Claim {
+            entry_id,
             client_id: client_id.into(),
             epoch,
             since: now.mono,
             parked: false,
         });
-        (seen != AlreadySeen::default()).then(|| Box::new(Past { seen, claim }))
+        let is_empty = elsewhere == Elsewhere::Nothing && claim.is_none();
+        (!is_empty).then(|| Box::new(Past { elsewhere, claim }))
     }
 }

@@ -9,7 +9,7 @@ use super::settings::{Naming, SlowClient, StreamSettings};
 use super::socket::{Batch, Sent, Socket};
 use super::stream::{Accounting, Behind, Flow, Stream, StreamState};
 use super::{Task, Worker};
-use crate::hub::{AlreadySeen, Counter, Kind, Locked, LogOrder, Now, ReplayBatch};
+use crate::hub::{Counter, Kind, Locked, LogOrder, Now, Received, ReplayBatch};
 use crate::sse::frame::{self, Frame};
 
 /// Maximum number of events, and of their bytes, that a stream reads from the hub in one hold of
@@ -46,7 +46,8 @@ impl<S: Socket> Worker<S> {
         let whole = subscriptions.iter().all(|subscription| {
             self.channels.get(subscription.channel).is_some_and(|channel| {
                 channel.complete_after <= stream.at
-                    && !channel.is_behind(stream.at, stream.past.as_ref().map(|past| &past.seen))
+                    && !channel
+                        .is_behind(stream.at, stream.past.as_ref().map(|past| &past.elsewhere))
             })
         });
         if !whole {
@@ -97,7 +98,7 @@ impl<S: Socket> Worker<S> {
         let Some(stream) = self.streams.get_mut(key) else { return };
         let subscriptions = stream.channels.as_slice();
         let channels = subscriptions.iter().filter_map(|s| self.channels.get(s.channel));
-        let missed = Backlog::since(stream.at, stream.seen(), self.read, channels);
+        let missed = Backlog::since(stream.received(), self.read, channels);
         let client_id = Box::default();
         stream.state = StreamState::Behind(Box::new(Behind {
             missed,
@@ -239,8 +240,10 @@ impl<S: Socket> Worker<S> {
 }
 
 impl<S> Stream<S> {
-    fn seen(&self) -> AlreadySeen {
-        self.past.as_ref().map(|past| past.seen).unwrap_or_default()
+    /// Returns what the client has received.
+    fn received(&self) -> Received {
+        let elsewhere = self.past.as_ref().map(|past| past.elsewhere);
+        Received::at(self.at, elsewhere.unwrap_or_default())
     }
 
     fn delivered(&mut self, place: LogOrder, kind: Kind, events: u32, now: Now) {
@@ -290,7 +293,7 @@ impl<S> Stream<S> {
     /// reached elsewhere if that is higher.
     fn reached(&self) -> At {
         let Some(past) = &self.past else { return self.last };
-        let elsewhere = LogOrder { entry_id: past.seen.entry_id, position: 0 };
+        let elsewhere = LogOrder { entry_id: past.elsewhere.entry_id(), position: 0 };
         let ahead = |last: (LogOrder, Kind)| last.0.by_id(last.1) > elsewhere;
         self.last.filter(|last| ahead(*last)).or(Some((elsewhere, Kind::Durable)))
     }

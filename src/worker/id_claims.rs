@@ -13,7 +13,7 @@ use super::keys::StreamKey;
 use super::socket::Socket;
 use super::stream::{Behind, Stream, StreamState};
 use super::Worker;
-use crate::hub::{AlreadySeen, Kind, Now, RedisState, Source};
+use crate::hub::{Elsewhere, Kind, Now, Received, RedisState, Source};
 
 /// Maximum time in ms by which another nginx may be ahead while all channels are in sync with
 /// Redis, and the maximum time to wait for the channels to be in sync.
@@ -112,7 +112,8 @@ impl<S: Socket> Worker<S> {
         stream.last = None;
         let subscriptions = stream.channels.as_slice();
         let channels = subscriptions.iter().filter_map(|s| self.channels.get(s.channel));
-        let mut missed = Backlog::since(stream.at, AlreadySeen::default(), self.read, channels);
+        let received = Received::at(stream.at, Elsewhere::Nothing);
+        let mut missed = Backlog::since(received, self.read, channels);
         missed.require_gap();
         let client_id = claim.map(|claim| claim.client_id).unwrap_or_default();
         let behind = Behind { missed, begins: true, preface: None, client_id };

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::admin::is_status;
-use super::backlog::Begun;
+use super::backlog::Backlog;
 use super::channel::{Channel, FanOut};
 use super::end::End;
 use super::keys::ChannelKey;
@@ -12,7 +12,9 @@ use super::settings::{Replay, StreamSettings};
 use super::socket::{Batch, Sent, Socket};
 use super::stream::{Accounting, Behind, Flow, Stream, StreamState, Subscription, Subscriptions};
 use super::{Task, Worker};
-use crate::hub::{pattern_of, Counter, Hub, JoinError, Locked, Membership, Now, Resume, SlotClaim};
+use crate::hub::{
+    pattern_of, Counter, Hub, JoinError, Locked, Membership, Now, ReplayStart, Resume, SlotClaim,
+};
 use crate::sse::frame::{self, Frame};
 
 /// Deadlines checked for each stream that is opened. This is more than a stream adds, so that
@@ -121,7 +123,7 @@ impl<S: Socket> Worker<S> {
         settings: &StreamSettings,
         resume: &Resume,
         now: Now,
-    ) -> Result<(Vec<ChannelKey>, Option<Begun>), OpenError> {
+    ) -> Result<(Vec<ChannelKey>, Option<ReplayStart<Backlog>>), OpenError> {
         if self.draining.is_some() {
             return Err(OpenError::Draining);
         }
@@ -164,11 +166,11 @@ impl<S: Socket> Worker<S> {
         members: &[Membership],
         resume: &Resume,
         now: Now,
-    ) -> Result<Begun, Locked> {
+    ) -> Result<ReplayStart<Backlog>, Locked> {
         if names.iter().any(|name| pattern_of(name).is_some()) {
-            Ok(self.hub.begin_pattern_replay(names, resume, now)?.into())
+            Ok(self.hub.begin_pattern_replay(names, resume, now)?.map(Backlog::Matching))
         } else {
-            Ok(self.hub.begin(members, resume, now)?.into())
+            Ok(self.hub.begin(members, resume, now)?.map(Backlog::Of))
         }
     }
 
@@ -225,13 +227,13 @@ impl<S: Socket> Worker<S> {
     pub(super) fn preface(
         &mut self,
         key: StreamKey,
-        begun: Begun,
+        begun: ReplayStart<Backlog>,
         client_id: Box<[u8]>,
         opening: Option<Frame>,
         now: Now,
     ) {
         let Some(stream) = self.streams.get_mut(key) else { return };
-        if let Some(missed) = begun.missed {
+        if let Some(missed) = begun.cursor {
             let behind = Behind { missed, begins: true, preface: opening, client_id };
             stream.state = StreamState::Behind(Box::new(behind));
             self.serve(key, now);

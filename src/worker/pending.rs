@@ -2,16 +2,15 @@
 //! before that, so that a client whose stream is open misses nothing that is published afterwards.
 //! They wait only briefly, and not at all while Redis is unreachable.
 
-use super::backlog::Begun;
+use super::backlog::Backlog;
 use super::client_past::Past;
 use super::end::End;
 use super::keys::StreamKey;
 use super::socket::{Batch, Sent, Socket};
 use super::stream::{Flow, StreamState, Waiting};
 use super::Worker;
-use crate::hub::{pattern_of, Budget, Locked, Membership, Now, Resume};
+use crate::hub::{pattern_of, Budget, Locked, Membership, Now, ReplayStart, Resume};
 use crate::sse::frame::Frame;
-use crate::sse::id::EntryId;
 
 /// Maximum time in ms that a stream waits, and that its first bytes wait.
 const MAX_WAIT: u64 = 1_000;
@@ -138,7 +137,7 @@ impl<S: Socket> Worker<S> {
     pub(super) fn start(
         &mut self,
         key: StreamKey,
-        begun: Begun,
+        begun: ReplayStart<Backlog>,
         resume: Resume,
         opening: Option<Frame>,
         now: Now,
@@ -156,8 +155,9 @@ impl<S: Socket> Worker<S> {
         // Everything that arrives is new to the client, except in two cases: Redis may deliver
         // events late on channels that are not in sync or that a pattern matches, and the client
         // may come from another nginx that is ahead of this one.
-        if !in_step || has_pattern || begun.seen.ahead > EntryId::default() {
-            stream.past = Past::new(begun.seen, &client_id, self.hub.epoch(), now);
+        if !in_step || has_pattern || begun.claim.is_some() {
+            let past = (begun.elsewhere, begun.claim);
+            stream.past = Past::new(past, &client_id, self.hub.epoch(), now);
         }
         self.preface(key, begun, client_id, opening, now);
     }

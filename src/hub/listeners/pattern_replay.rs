@@ -21,9 +21,10 @@ use std::sync::Arc;
 use crate::hub::budget::Budget;
 use crate::hub::listeners::pattern_name::reaches;
 use crate::hub::log::backward::BackwardSearch;
-use crate::hub::log::position::{end, Kind, LogOrder, LowWatermark};
-use crate::hub::log::replay::{ReplayBatch, ReplayedEvent, Resume};
-use crate::hub::log::resume::{AlreadySeen, Origin};
+use crate::hub::log::position::{end, LogOrder, LowWatermark};
+use crate::hub::log::received::{Extent, Received};
+use crate::hub::log::replay::{ReplayBatch, ReplayStart, ReplayedEvent, Resume};
+use crate::hub::log::resume::Origin;
 use crate::hub::memory::access::Locked;
 use crate::hub::memory::layout::header;
 use crate::hub::{Hub, Now};
@@ -35,21 +36,19 @@ const TRACKS: usize = if cfg!(test) { 5 } else { 1024 };
 const EXTRA: usize = if cfg!(test) { 4_000 } else { 1 << 18 };
 /// For how many channels a replay remembers that a loss was reported.
 const LOSSES: usize = 4096;
-/// A replay for a stream of patterns: everything after `after` and up to `until`.
+
+/// A replay for a stream of patterns: everything that the client lacks, up to `until`.
 #[derive(Debug)]
 pub struct PatternReplay {
     /// The names of channels and of patterns' records.
     names: Box<[Box<[u8]>]>,
-    after: LogOrder,
+    received: Received,
     /// The end of the log when the replay started. For an open stream, it is set at the first
     /// visit.
     until: Option<LogOrder>,
-    by: By,
-    reach: Reach,
-    /// Which of these events the client has received elsewhere.
-    seen: AlreadySeen,
+    extent: Extent,
     gap_due: bool,
-    /// Records that have lost events after `after`, and the position up to which a gap was due for
+    /// Records that have lost events that the client lacks, and the position up to which a gap was due for
     /// it. The key of FORGOTTEN is 0.
     lost: HashMap<u32, u64>,
     /// How many channels a scan remembers.
@@ -90,26 +89,6 @@ impl Drop for Capacity {
     fn drop(&mut self) {
         self.of.0.fetch_sub(self.extra, Ordering::Relaxed);
     }
-}
-
-/// The order of events.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum By {
-    /// By id, when a stream starts.
-    Id,
-    /// By position, later on.
-    Position,
-}
-
-/// Which events of a channel are replayed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reach {
-    /// All of them. If some were evicted, the client receives a gap event.
-    All,
-    /// None, because no history is owed. If there were any, the client receives a gap event.
-    Loss,
-    /// At most this many of the newest ones, because the client does not know of others.
-    Newest(u64),
 }
 
 #[derive(Debug)]
@@ -161,33 +140,25 @@ impl Phase {
 }
 
 impl PatternReplay {
-    /// Creates a replay for an open stream that is behind. It has received everything up to the
-    /// position `at`.
-    pub fn since(
-        at: u64,
-        seen: AlreadySeen,
-        names: impl Iterator<Item = Box<[u8]>>,
-    ) -> Box<PatternReplay> {
-        let after = LogOrder { position: at, ..LogOrder::START };
-        let replay = PatternReplay::new(names.collect(), after, None, By::Position, Reach::All);
-        Box::new(PatternReplay { seen, ..replay })
+    /// Creates a replay for an open stream that is behind.
+    pub fn since(received: Received, names: impl Iterator<Item = Box<[u8]>>) -> Box<PatternReplay> {
+        Box::new(PatternReplay::new(names.collect(), received, None, Extent::All))
     }
 
     fn new(
         names: Box<[Box<[u8]>]>,
-        after: LogOrder,
+        received: Received,
         until: Option<LogOrder>,
-        by: By,
-        reach: Reach,
+        extent: Extent,
     ) -> PatternReplay {
         let (phase, lost) = (Phase::start(0), HashMap::new());
-        let (seen, gap_due, capacity) = (AlreadySeen::default(), false, Capacity::default());
-        PatternReplay { names, after, until, by, reach, seen, gap_due, lost, capacity, phase }
+        let (gap_due, capacity) = (false, Capacity::default());
+        PatternReplay { names, received, until, extent, gap_due, lost, capacity, phase }
     }
 
     /// Returns the position up to which the replay goes.
     pub fn until(&self) -> u64 {
-        self.until.map_or(self.after.position, |until| until.position)
+        self.until.map_or(self.received.up_to.position, |until| until.position)
     }
 
     /// Requires a gap event, whatever the low watermarks say.
@@ -197,7 +168,7 @@ impl PatternReplay {
 
     /// Records that an event was handed to the socket.
     pub fn delivered(&mut self, found: &ReplayedEvent) {
-        self.after = self.key(found.event.place, found.event.kind());
+        self.received.advance(found.event.place, found.event.kind());
         if let Phase::Merging { given, .. } = &mut self.phase {
             given.pop_front();
         }
@@ -208,26 +179,18 @@ impl PatternReplay {
         self.gap_due = false;
     }
 
-    fn key(&self, place: LogOrder, kind: Kind) -> LogOrder {
-        match self.by {
-            By::Id => place.by_id(kind),
-            By::Position => LogOrder { position: place.position, ..LogOrder::START },
-        }
-    }
-
-    /// Records that a channel has lost events up to `place`, and requires one gap event for that.
-    fn record_loss(&mut self, record: u32, place: LogOrder, kind: Kind, now: Now) {
+    /// Records that a channel has lost events, and requires one gap event for that.
+    fn record_loss(&mut self, record: u32, lost: LowWatermark, now: Now) {
         let known = self.lost.get(&record).copied();
-        if self.key(place, kind) <= self.after
-            || known.is_some_and(|position| position >= place.position)
-            || kind == Kind::Durable && self.seen.covers(place.entry_id, now)
+        if known.is_some_and(|position| position >= lost.place.position)
+            || !self.received.lacks_lost(lost, now)
         {
             return;
         }
         self.gap_due = true;
         // A loss that is not remembered is reported again by the next scan, if there is one.
         if known.is_some() || self.lost.len() < LOSSES {
-            self.lost.insert(record, place.position);
+            self.lost.insert(record, lost.place.position);
         }
     }
 
@@ -254,36 +217,38 @@ impl PatternReplay {
 }
 
 impl Hub {
-    /// Returns where a stream of patterns starts: the end of the log, what the client has received
-    /// elsewhere, and the replay it needs first, if any.
+    /// Determines where a stream of patterns starts.
     pub fn begin_pattern_replay(
         &self,
         names: &[Box<[u8]>],
         resume: &Resume,
         now: Now,
-    ) -> Result<(LogOrder, AlreadySeen, Option<Box<PatternReplay>>), Locked> {
+    ) -> Result<ReplayStart<Box<PatternReplay>>, Locked> {
         let guard = self.lock()?;
         let end = end(&self.region);
         let owed = guard.get(header::COUNT);
-        let mut seen = self.seen_before(end, now);
-        let (after, reach) = match resume {
-            Resume::Fresh { newest } if owed.min(*newest) == 0 => return Ok((end, seen, None)),
-            Resume::Fresh { newest } => (None, Reach::Newest(owed.min(*newest))),
-            // For channels that nobody named, it is unknown what other nginx servers delivered.
+        let elsewhere = self.not_owed(end, now);
+        let mut claim = None;
+        let (after, extent) = match resume {
+            Resume::Fresh { newest } if owed.min(*newest) == 0 => {
+                return Ok(ReplayStart { end, elsewhere, claim, cursor: None });
+            }
+            Resume::Fresh { newest } => (None, Extent::Newest(owed.min(*newest))),
+            // For channels that the client did not name, it is unknown what other nginx servers
+            // delivered.
             Resume::From(id) => match self.origin_of(id, end, names.len(), now) {
                 Origin::Here(after) if after.entry_id > end.entry_id => {
-                    seen.ahead = after.entry_id;
-                    (Some(after), Reach::All)
+                    claim = Some(after.entry_id);
+                    (Some(after), Extent::All)
                 }
-                Origin::Here(after) if owed == 0 => (Some(after), Reach::Loss),
-                Origin::Here(after) => (Some(after), Reach::All),
-                Origin::Elsewhere(_) | Origin::Unknown => (None, Reach::Newest(owed)),
+                Origin::Here(after) => (Some(after), Extent::after_id(owed)),
+                Origin::Elsewhere(_) | Origin::Unknown => (None, Extent::Newest(owed)),
             },
         };
-        let start = after.unwrap_or(LogOrder::START);
-        let mut replay = PatternReplay::new(names.into(), start, Some(end), By::Id, reach);
+        let received = Received::by_id(after.unwrap_or(LogOrder::START));
+        let mut replay = PatternReplay::new(names.into(), received, Some(end), extent);
         replay.gap_due = after.is_none() && matches!(resume, Resume::From(_));
-        Ok((end, seen, Some(Box::new(replay))))
+        Ok(ReplayStart { end, elsewhere, claim, cursor: Some(Box::new(replay)) })
     }
 
     /// Returns the next batch, within the same limits as `replay`, or `None` if it is still being
@@ -321,10 +286,10 @@ impl Hub {
                 return Ok(false);
             }
             // The record of a matching channel may have been removed, even during the scan.
-            if matches!(replay.reach, Reach::All | Reach::Loss) {
+            if !matches!(replay.extent, Extent::Newest(_)) {
                 guard.record_pattern_losses(replay, now);
                 let forgotten = LowWatermark::read(&self.region, header::FORGOTTEN);
-                replay.record_loss(0, forgotten.place, forgotten.kind(), now);
+                replay.record_loss(0, forgotten, now);
             }
         }
         replay.start_merging();

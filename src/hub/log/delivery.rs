@@ -32,7 +32,7 @@ impl Delivery {
     }
 }
 
-/// Returns whether an event was published before its channel was subscribed to, by its word BORN.
+/// Returns whether an event was fetched from Redis when its channel caught up, by its word BORN.
 pub(in crate::hub) fn is_late(born: u64) -> bool {
     (born >> 8) as u8 & LATE != 0
 }

@@ -4,23 +4,23 @@
 
 use crate::hub::budget::Budget;
 use crate::hub::log::backward::EventAnchor;
-use crate::hub::log::delivery::is_late;
-use crate::hub::log::position::{end, Kind, LogOrder};
-use crate::hub::log::replay::track::{Aim, Next, Track};
-use crate::hub::log::resume::AlreadySeen;
+use crate::hub::log::delivery::{is_earlier, is_late};
+use crate::hub::log::position::{end, LogOrder};
+use crate::hub::log::received::{EventFacts, Extent, Received};
+use crate::hub::log::replay::track::{Next, Track};
 use crate::hub::log::ring::EventCopy;
 use crate::hub::memory::access::{Guard, Locked};
 use crate::hub::memory::layout::{event, low};
 use crate::hub::{Hub, Membership, Now};
-use crate::sse::id::Id;
+use crate::sse::id::{EntryId, Id};
 
 mod start;
 mod track;
 
 pub use crate::hub::log::replay::start::{ReplayStart, Resume};
 
-/// The state of a replay: everything on the stream's channels after `after`, up to the end of the
-/// log when it started.
+/// The state of a replay: everything on the stream's channels that the client lacks, up to the end
+/// of the log when the replay started.
 #[derive(Debug)]
 pub struct ReplayCursor {
     course: Course,
@@ -32,26 +32,17 @@ pub struct ReplayCursor {
 /// The range of a replay, and how events are selected.
 #[derive(Clone, Copy, Debug)]
 struct Course {
-    after: LogOrder,
+    received: Received,
     end: LogOrder,
-    order: Order,
-    /// Which of these events the client has received elsewhere.
-    seen: AlreadySeen,
-    aim: Aim,
+    extent: Extent,
+    /// The id of a client that has received, elsewhere, an unknown part of the plain messages that
+    /// arrived while this id was the high watermark.
+    in_doubt: Option<EntryId>,
     /// Whether the client has no id. It then gets one, even if there is nothing else for it.
     is_fresh: bool,
     /// Whether the channels are several streams in Redis. Then the client may have received a late
     /// event of one stream, and not yet an earlier event of another.
     is_merged: bool,
-}
-
-/// The order in which the events of several channels are merged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Order {
-    /// By id, when a stream starts: a channel that was joined late has old ids at high positions.
-    Id,
-    /// By position, later on.
-    Position,
 }
 
 /// A batch of replayed events.
@@ -104,26 +95,22 @@ impl ReplayedEvent {
 }
 
 impl ReplayCursor {
-    /// Creates a replay for an open stream that is behind. It has received everything up to `at`,
-    /// and `seen` elsewhere.
+    /// Creates a replay for an open stream that is behind, up to the position `until`.
     pub fn since(
-        at: u64,
-        seen: AlreadySeen,
+        received: Received,
         until: u64,
         channels: impl Iterator<Item = Membership>,
     ) -> Box<ReplayCursor> {
         let tracks = channels.map(|member| Track {
             record: member.record,
             next: Next::Seek(None),
-            gap_sent: at,
+            gap_sent: received.up_to.position,
         });
-        let place = |position| LogOrder { position, ..LogOrder::START };
         let course = Course {
-            after: place(at),
-            end: place(until),
-            order: Order::Position,
-            seen,
-            aim: Aim::Here,
+            received,
+            end: LogOrder { position: until, ..LogOrder::START },
+            extent: Extent::All,
+            in_doubt: None,
             is_fresh: false,
             is_merged: false,
         };
@@ -144,7 +131,7 @@ impl ReplayCursor {
     pub fn delivered(&mut self, found: &ReplayedEvent) {
         let anchor = EventAnchor { block: found.block, position: found.event.place.position };
         self.tracks[found.track].next = Next::Behind(anchor);
-        self.course.after = self.course.key(found.event.place, found.event.kind());
+        self.course.received.advance(found.event.place, found.event.kind());
     }
 
     /// Records that the gap event of a batch was sent.
@@ -168,10 +155,10 @@ impl Hub {
     ) -> Result<Option<ReplayBatch>, Locked> {
         let guard = self.lock()?;
         let mut budget = Budget::for_visit();
-        Ok(match guard.locate_all(cursor, now, &mut budget) {
-            true => guard.next_batch(cursor, events, bytes, now, &mut budget),
-            false => None,
-        })
+        if !guard.locate_all(cursor, now, &mut budget) {
+            return Ok(None);
+        }
+        Ok(guard.next_batch(cursor, events, bytes, now, &mut budget))
     }
 }
 
@@ -218,7 +205,7 @@ impl Guard<'_> {
             }
             let mut event = EventCopy::default();
             self.hub.copy_block(block, &mut event);
-            let later = self.next_wanted(course.seen, self.later(block), budget);
+            let later = self.next_lacked(&course.received, self.later(block), budget);
             is_whole = later.is_some();
             candidates[track] = later.unwrap_or(0);
             found.push(ReplayedEvent { event, track, block, channel: None });
@@ -245,9 +232,9 @@ impl Guard<'_> {
 
     /// Returns `block`, or the first event after it that the client has not received elsewhere, or
     /// 0. Returns `None` if the budget is spent first.
-    fn next_wanted(&self, seen: AlreadySeen, block: u32, budget: &mut Budget) -> Option<u32> {
+    fn next_lacked(&self, received: &Received, block: u32, budget: &mut Budget) -> Option<u32> {
         let mut block = block;
-        while block != 0 && self.was_seen(seen, block) {
+        while block != 0 && !received.lacks(&self.facts(block)) {
             if !budget.step() {
                 return None;
             }
@@ -256,10 +243,16 @@ impl Guard<'_> {
         Some(block)
     }
 
-    pub(in crate::hub) fn was_seen(&self, seen: AlreadySeen, block: u32) -> bool {
-        seen != AlreadySeen::default()
-            && (self.kind(block) == Kind::Durable && self.place(block).entry_id <= seen.entry_id
-                || is_late(self.word(block, event::BORN)) && self.born(block) < seen.born)
+    /// Returns what the record of an event says about it.
+    pub(in crate::hub) fn facts(&self, block: u32) -> EventFacts {
+        let word = self.word(block, event::BORN);
+        EventFacts {
+            place: self.place(block),
+            kind: self.kind(block),
+            is_late: is_late(word),
+            is_earlier: is_earlier(word),
+            born: self.born(block),
+        }
     }
 
     /// Returns whether events after the end of the replay were lost for which no gap event was
@@ -281,9 +274,7 @@ impl Guard<'_> {
             let low_watermark = self.low_watermark(track.record);
             low_watermark.place.position > track.gap_sent
                 && (rest || low_watermark.place.position <= course.until())
-                && course.key(low_watermark.place, low_watermark.kind()) > course.after
-                && !(low_watermark.kind() == Kind::Durable
-                    && course.seen.covers(low_watermark.place.entry_id, now))
+                && course.received.lacks_lost(low_watermark, now)
         });
         if !lost && !cursor.gap_due {
             return None;

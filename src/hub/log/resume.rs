@@ -1,13 +1,12 @@
-//! What a client has received, according to its id.
+//! What a client's id says, and what a client without one is owed.
 
 use crate::hub::log::position::LogOrder;
+use crate::hub::log::received::Elsewhere;
 use crate::hub::replication::lease::Source;
 use crate::hub::replication::reported::Latest;
 use crate::hub::{Hub, Now};
 use crate::sse::id::{EntryId, Id};
 
-/// An id this many milliseconds below the clock was assigned before, whatever the clocks say.
-const LONG_BEFORE: u64 = 3_600_000;
 /// How far apart two nginx servers may have read different streams of Redis, in milliseconds.
 const APART: u64 = 2_000;
 
@@ -21,39 +20,20 @@ pub(in crate::hub) enum Origin {
     Unknown,
 }
 
-/// What a client has received elsewhere, or is not owed, of the events that are appended after its
-/// stream has started: durable events from another nginx, or from before.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct AlreadySeen {
-    /// It has received the events with ids of Redis up to this.
-    pub entry_id: EntryId,
-    /// It has received the late events that were created before this time, in milliseconds of the
-    /// monotonic clock.
-    pub born: u64,
-    /// The client's entry id, if it is above everything that this hub has seen: another nginx was
-    /// faster, or the id is from another time. 0 otherwise.
-    pub ahead: EntryId,
-    /// A loss up to this id does not concern the client, though it receives the events that exist.
-    pub forgone: EntryId,
-}
-
-impl AlreadySeen {
-    /// Returns whether a loss of durable events up to `lost` does not concern the client.
-    pub(in crate::hub) fn covers(self, lost: EntryId, now: Now) -> bool {
-        let began = now.wall.saturating_sub(now.mono.saturating_sub(self.born));
-        let long_before = self.born != 0 && lost.ms < began.saturating_sub(LONG_BEFORE);
-        lost <= self.entry_id.max(self.forgone) || long_before
-    }
-}
-
 impl Origin {
-    /// Returns the client's entry id if it is above the end of the log, and 0 otherwise.
-    pub(in crate::hub) fn ahead(&self, end: LogOrder) -> EntryId {
-        Some(self.seen()).filter(|seen| *seen > end.entry_id).unwrap_or_default()
+    /// Returns the client's entry id if it is above the end of the log: another nginx was faster,
+    /// or the id is from another time.
+    pub(in crate::hub) fn claim(&self, end: LogOrder) -> Option<EntryId> {
+        Some(self.entry_id()).filter(|entry_id| *entry_id > end.entry_id)
+    }
+
+    /// Returns what the client has received of events that are appended later.
+    pub(in crate::hub) fn elsewhere(&self) -> Elsewhere {
+        Elsewhere::up_to(self.entry_id())
     }
 
     /// Returns the id up to which the client has received the events with ids of Redis.
-    pub(in crate::hub) fn seen(&self) -> EntryId {
+    fn entry_id(&self) -> EntryId {
         match self {
             Origin::Here(place) => place.entry_id,
             Origin::Elsewhere(entry_id) => *entry_id,
@@ -64,18 +44,17 @@ impl Origin {
 
 impl Hub {
     /// Returns what a client without an id is not owed: everything before its stream starts.
-    pub(in crate::hub) fn seen_before(&self, end: LogOrder, now: Now) -> AlreadySeen {
+    pub(in crate::hub) fn not_owed(&self, end: LogOrder, now: Now) -> Elsewhere {
         if self.source() == Source::Alone {
-            return AlreadySeen::default();
+            return Elsewhere::Nothing;
         }
-        AlreadySeen { entry_id: end.entry_id, born: now.mono, ..AlreadySeen::default() }
+        Elsewhere::Before { end: end.entry_id, start: now.mono }
     }
 
     /// Returns what a client without an id is not owed if it receives history that still has to be
-    /// fetched from Redis.
-    pub(in crate::hub) fn seen_before_replay(&self, end: LogOrder, now: Now) -> AlreadySeen {
-        let forgone = end.entry_id.max(EntryId { ms: now.wall, seq: 0 });
-        AlreadySeen { forgone, ..AlreadySeen::default() }
+    /// fetched from Redis: only the report of losses.
+    pub(in crate::hub) fn not_owed_before_history(&self, end: LogOrder, now: Now) -> Elsewhere {
+        Elsewhere::LossesUpTo(end.entry_id.max(EntryId { ms: now.wall, seq: 0 }))
     }
 
     /// Returns what a client's id says.

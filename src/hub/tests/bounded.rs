@@ -367,7 +367,7 @@ fn replaying_many_channels_takes_less_than_quadratic_time() {
     }
     let expected: Vec<String> = (0..2_000).map(|i| i.to_string()).collect();
     let begin =
-        || hub.begin_pattern_replay(&names, &Resume::Fresh { newest: 10 }, at(0)).unwrap().2;
+        || hub.begin_pattern_replay(&names, &Resume::Fresh { newest: 10 }, at(0)).unwrap().cursor;
     let (mut search, mut other) = (begin().unwrap(), begin().unwrap());
     let mut most = 0;
     let words = words_of(|| {
@@ -388,7 +388,7 @@ fn a_search_in_a_long_channel_is_bounded() {
     put_many(&hub, "long", 5_000);
     let names: Vec<_> = (0..64).map(hostile).chain([name_of_pattern(b"lo*")]).collect();
     let resume = Resume::From(id.into());
-    let mut search = hub.begin_pattern_replay(&names, &resume, at(0)).unwrap().2.unwrap();
+    let mut search = hub.begin_pattern_replay(&names, &resume, at(0)).unwrap().cursor.unwrap();
     let mut found = (Vec::new(), 0);
     let words = most_in_a_hold(|| found = all_found(&hub, &mut search));
     assert_eq!(found.0.len(), 5_000);

@@ -73,8 +73,11 @@ fn a_stream_that_starts_over_is_delivered_behind_a_gap() {
     joined.subscribe("a", &[1, 2, 200], Loss::Everything);
     assert_eq!(joined.texts("a"), "1 2 200");
     // An open stream, and a client that resumes with the last id of the old stream.
-    let mut open =
-        ReplayCursor::since(at_end, AlreadySeen::default(), joined.hub.head(), [a].into_iter());
+    let mut open = ReplayCursor::since(
+        Received::at(at_end, Elsewhere::Nothing),
+        joined.hub.head(),
+        [a].into_iter(),
+    );
     let (gaps, texts) = all_of(&joined.hub, &mut open, 64, at(0));
     assert_eq!((gaps.len(), texts.join(" ")), (1, "1 2 200".into()));
     assert_eq!(joined.resumed(&[a], "100-0"), (true, "1 2 200".into()));

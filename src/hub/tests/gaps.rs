@@ -19,7 +19,8 @@ fn a_loss_removes_earlier_events_and_is_reported_before_later_ones() {
     assert_eq!(joined.resumed(&[a], "300-0"), (false, "400".into()));
     // An open stream, batch by batch.
     let until = joined.hub.head();
-    let mut cursor = ReplayCursor::since(at_first, AlreadySeen::default(), until, [a].into_iter());
+    let mut cursor =
+        ReplayCursor::since(Received::at(at_first, Elsewhere::Nothing), until, [a].into_iter());
     let slice = joined.hub.slice_of(&mut cursor, 1, usize::MAX, at(0)).unwrap();
     assert!(slice.gap.is_some());
     let lost = (at_first + 1..=until).find(|position| {

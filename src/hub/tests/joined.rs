@@ -245,23 +245,18 @@ fn a_stream_in_progress_gets_late_events_unless_the_client_has_had_them() {
     let (at_first, mine) = (joined.hub.head(), joined.subscribe_only("a"));
     joined.catch_up("a", mine, &[100, 200, 300], Loss::Nothing);
     joined.live("a", 600);
-    let given = |seen: AlreadySeen| {
+    let given = |elsewhere: Elsewhere| {
         let until = joined.hub.head();
-        let mut all = ReplayCursor::since(at_first, seen, until, [a].into_iter());
+        let mut all =
+            ReplayCursor::since(Received::at(at_first, elsewhere), until, [a].into_iter());
         all_of(&joined.hub, &mut all, 2, at(0)).1.join(" ")
     };
-    assert_eq!(given(AlreadySeen::default()), "100 200 300 600");
-    assert_eq!(
-        given(AlreadySeen { entry_id: id(200), born: 0, ..AlreadySeen::default() }),
-        "300 600"
-    );
+    assert_eq!(given(Elsewhere::Nothing), "100 200 300 600");
+    assert_eq!(given(Elsewhere::UpTo(id(200))), "300 600");
     // Ahead of this nginx.
-    assert_eq!(given(AlreadySeen { entry_id: id(600), born: 0, ..AlreadySeen::default() }), "");
+    assert_eq!(given(Elsewhere::UpTo(id(600))), "");
     // A new client is not owed what was published before it connected.
-    assert_eq!(
-        given(AlreadySeen { entry_id: id(200), born: at(0).mono + 1, ..AlreadySeen::default() }),
-        "600"
-    );
+    assert_eq!(given(Elsewhere::Before { end: id(200), start: at(0).mono + 1 }), "600");
     // None of them is for all streams, so readers of the log have to replay.
     let mut copied = EventCopy::default();
     let plain_sight = (at_first + 1..=joined.hub.head())

@@ -133,7 +133,8 @@ impl Joined {
         let positions = self.hub.retained(channel.as_bytes());
         let member = self.hub.join(self.worker, channel.as_bytes(), at(0)).unwrap();
         let until = self.hub.head();
-        let mut all = ReplayCursor::since(0, AlreadySeen::default(), until, [member].into_iter());
+        let mut all =
+            ReplayCursor::since(Received::at(0, Elsewhere::Nothing), until, [member].into_iter());
         let texts = all_of(&self.hub, &mut all, 64, at(0)).1;
         self.hub.leave(member).unwrap();
         assert_eq!(positions.len(), texts.len());

@@ -163,8 +163,11 @@ impl Reader {
     fn catch_up(&mut self, hub: &Hub) {
         self.behind += 1;
         let until = hub.head();
-        let mut cursor =
-            ReplayCursor::since(self.at, Default::default(), until, self.members.iter().copied());
+        let mut cursor = ReplayCursor::since(
+            Received::at(self.at, Elsewhere::Nothing),
+            until,
+            self.members.iter().copied(),
+        );
         loop {
             let slice = patiently(|| hub.slice_of(&mut cursor, 10, 100_000, now()));
             if slice.gap.is_some() {

@@ -15,7 +15,8 @@ fn a_burst_beyond_count_is_retained_while_memory_is_free() {
     // An open stream and a client that resumes receive all; a new client receives what is owed.
     let (gaps, given) = resumed(&hub, &[member], &first.to_string(), at(0));
     assert_eq!((gaps, given.len()), (0, 500));
-    let mut cursor = ReplayCursor::since(1, Default::default(), 501, [member].into_iter());
+    let mut cursor =
+        ReplayCursor::since(Received::at(1, Elsewhere::Nothing), 501, [member].into_iter());
     assert_eq!(all_of(&hub, &mut cursor, 64, at(0)).1.len(), 500);
     assert_eq!(fresh(&hub, &[member], 100, at(0)).len(), 10);
 }
@@ -80,7 +81,11 @@ fn an_overtaken_client_receives_one_gap() {
     };
     put_some(1_000);
     let (at_first, until) = (hub.head() - 10, hub.head());
-    let mut cursor = ReplayCursor::since(at_first, Default::default(), until, [member].into_iter());
+    let mut cursor = ReplayCursor::since(
+        Received::at(at_first, Elsewhere::Nothing),
+        until,
+        [member].into_iter(),
+    );
     let slice = hub.slice_of(&mut cursor, 5, usize::MAX, at(0)).unwrap();
     assert_eq!((slice.gap, slice.events.len()), (None, 5));
     slice.events.iter().for_each(|found| cursor.delivered(found));
@@ -88,7 +93,11 @@ fn an_overtaken_client_receives_one_gap() {
     put_some(1_000);
     let (mut gaps, given) = all_of(&hub, &mut cursor, 5, at(0));
     assert!(given.is_empty());
-    let mut next = ReplayCursor::since(until, Default::default(), hub.head(), [member].into_iter());
+    let mut next = ReplayCursor::since(
+        Received::at(until, Elsewhere::Nothing),
+        hub.head(),
+        [member].into_iter(),
+    );
     let (more, given) = all_of(&hub, &mut next, 5, at(0));
     gaps.extend(more);
     assert_eq!(gaps.len(), 1);
@@ -103,7 +112,8 @@ fn slices_are_bounded_by_bytes_as_well() {
     for size in [3_000, 10, 10, 3_000, 3_000] {
         put(&hub, "a", &"x".repeat(size), at(0));
     }
-    let mut cursor = ReplayCursor::since(0, Default::default(), 5, [member].into_iter());
+    let mut cursor =
+        ReplayCursor::since(Received::at(0, Elsewhere::Nothing), 5, [member].into_iter());
     let mut counts = Vec::new();
     loop {
         let slice = hub.slice_of(&mut cursor, 64, 3_100, at(0)).unwrap();
@@ -125,7 +135,8 @@ fn a_pursuit_looks_for_its_beginning_once() {
     for i in 0..600 {
         put(&hub, if i < 300 { "a" } else { "b" }, &i.to_string(), at(0));
     }
-    let mut cursor = ReplayCursor::since(0, Default::default(), 600, members.into_iter());
+    let mut cursor =
+        ReplayCursor::since(Received::at(0, Elsewhere::Nothing), 600, members.into_iter());
     assert!(format!("{cursor:?}").contains("Seek"));
     let slice = hub.slice_of(&mut cursor, 1, usize::MAX, at(0)).unwrap();
     cursor.delivered(&slice.events[0]);
@@ -146,7 +157,8 @@ fn without_history_nothing_is_replayed_and_a_gap_is_sent() {
     assert_eq!(resumed(&hub, &[member], &last.to_string(), at(0)), (0, vec![]));
     assert_eq!(resumed(&hub, &[member], "nonsense", at(0)), (1, vec![]));
     // Open streams still receive all.
-    let mut cursor = ReplayCursor::since(0, Default::default(), 2, [member].into_iter());
+    let mut cursor =
+        ReplayCursor::since(Received::at(0, Elsewhere::Nothing), 2, [member].into_iter());
     assert_eq!(all_of(&hub, &mut cursor, 64, at(0)), (vec![], vec!["1".into(), "2".into()]));
 }
 
@@ -183,11 +195,13 @@ fn what_is_lost_behind_the_end_of_a_pursuit_is_the_next_ones_to_tell() {
     for i in 0..3 {
         put(&hub, "a", &i.to_string(), at(0));
     }
-    let mut cursor = ReplayCursor::since(1, AlreadySeen::default(), 2, [member].into_iter());
+    let mut cursor =
+        ReplayCursor::since(Received::at(1, Elsewhere::Nothing), 2, [member].into_iter());
     hub.forget_channel(b"a", at(0)).unwrap();
     let slice = hub.slice_of(&mut cursor, 64, usize::MAX, at(0)).unwrap();
     assert_eq!((slice.gap, slice.done, slice.overtaken), (None, true, true));
-    let mut next = ReplayCursor::since(2, AlreadySeen::default(), 3, [member].into_iter());
+    let mut next =
+        ReplayCursor::since(Received::at(2, Elsewhere::Nothing), 3, [member].into_iter());
     let slice = hub.slice_of(&mut next, 64, usize::MAX, at(0)).unwrap();
     assert!(slice.gap.is_some() && slice.done && !slice.overtaken);
 }

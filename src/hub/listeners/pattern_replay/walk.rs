@@ -2,9 +2,10 @@
 //! batch.
 
 use crate::hub::budget::Budget;
-use crate::hub::listeners::pattern_replay::{BatchOutcome, By, PatternReplay, Phase, Reach, Track};
+use crate::hub::listeners::pattern_replay::{BatchOutcome, PatternReplay, Phase, Track};
 use crate::hub::log::backward::SearchBounds;
-use crate::hub::log::delivery::is_earlier;
+use crate::hub::log::position::LowWatermark;
+use crate::hub::log::received::Extent;
 use crate::hub::log::replay::{ReplayBatch, ReplayedEvent};
 use crate::hub::log::ring::EventCopy;
 use crate::hub::memory::access::Guard;
@@ -70,16 +71,17 @@ impl Guard<'_> {
         let Some(first) = self.first_of_channel(record, replay, budget) else { return false };
         let first = self.wanted_from(replay, first, budget);
         let low_watermark = self.low_watermark(record);
-        if let Some(first) = first.filter(|_| replay.reach != Reach::Loss) {
+        if let Some(first) = first.filter(|_| replay.extent != Extent::Nothing) {
             replay.keep_first(first);
         }
-        match (replay.reach, first) {
-            (Reach::Newest(_), _) => {}
-            (Reach::Loss, Some(first)) => {
-                replay.record_loss(record, self.place(first.block), self.kind(first.block), now);
+        match (replay.extent, first) {
+            (Extent::Newest(_), _) => {}
+            (Extent::Nothing, Some(first)) => {
+                let (place, kind) = (self.place(first.block), self.kind(first.block));
+                replay.record_loss(record, LowWatermark::default().raised(place, kind), now);
             }
-            (Reach::Loss, None) | (Reach::All, _) => {
-                replay.record_loss(record, low_watermark.place, low_watermark.kind(), now);
+            (Extent::Nothing, None) | (Extent::All, _) => {
+                replay.record_loss(record, low_watermark, now);
             }
         }
         true
@@ -93,12 +95,12 @@ impl Guard<'_> {
         replay: &mut PatternReplay,
         budget: &mut Budget,
     ) -> Option<u32> {
-        let count = match replay.reach {
-            Reach::Newest(count) => count,
-            Reach::All | Reach::Loss => u64::MAX,
+        let count = match replay.extent {
+            Extent::Newest(count) => count,
+            Extent::All | Extent::Nothing => u64::MAX,
         };
         let bounds = SearchBounds { until: replay.until(), count };
-        let is_wanted = |block| self.track(replay, block).key > replay.after;
+        let is_wanted = |block| replay.received.is_after(self.place(block), self.kind(block));
         match self.search_backwards(record, replay.stopped(), bounds, is_wanted, budget) {
             Ok(first) => Some(first),
             Err(stopped) => {
@@ -118,7 +120,7 @@ impl Guard<'_> {
         budget: &mut Budget,
     ) -> Option<Track> {
         let mut block = block;
-        while block != 0 && self.is_excluded(replay, block) && budget.step() {
+        while block != 0 && !self.is_lacked(replay, block) && budget.step() {
             block = self.later(block);
         }
         let track = (block != 0).then(|| self.track(replay, block))?;
@@ -129,29 +131,28 @@ impl Guard<'_> {
     pub(super) fn record_pattern_losses(&self, replay: &mut PatternReplay, now: Now) {
         let names = std::mem::take(&mut replay.names);
         // The client already knows what was recorded before the position of this hub in its id.
-        let gap_sent = Some(replay.after.position).filter(|at| *at != u64::MAX).unwrap_or(0);
+        let gap_sent =
+            Some(replay.received.up_to.position).filter(|at| *at != u64::MAX).unwrap_or(0);
         for record in names.iter().filter_map(|name| self.find(name)) {
             let low_watermark = self.low_watermark(record);
             // A loss after `until` is reported when the stream gets there.
             if low_watermark.place.position > gap_sent
                 && low_watermark.place.position <= replay.until()
             {
-                replay.record_loss(record, low_watermark.place, low_watermark.kind(), now);
+                replay.record_loss(record, low_watermark, now);
             }
         }
         replay.names = names;
     }
 
-    /// Returns whether the client received an event elsewhere, or its stream did when the event was
-    /// published.
-    fn is_excluded(&self, replay: &PatternReplay, block: u32) -> bool {
-        self.was_seen(replay.seen, block)
-            || replay.by == By::Position && is_earlier(self.word(block, event::BORN))
+    /// Returns whether the client lacks an event that is after what it has received.
+    fn is_lacked(&self, replay: &PatternReplay, block: u32) -> bool {
+        replay.received.lacks_through_pattern(&self.facts(block))
     }
 
     fn track(&self, replay: &PatternReplay, block: u32) -> Track {
         let place = self.place(block);
-        Track { key: replay.key(place, self.kind(block)), position: place.position, block }
+        Track { key: replay.received.key(place, self.kind(block)), position: place.position, block }
     }
 
     /// Returns the next batch of the channels that were found.
@@ -172,7 +173,7 @@ impl Guard<'_> {
                 stale = true;
                 break;
             }
-            if !replay.was_given(found.len()) && self.is_excluded(replay, track.block) {
+            if !replay.was_given(found.len()) && !self.is_lacked(replay, track.block) {
                 if !budget.step() {
                     is_whole = false;
                     break;

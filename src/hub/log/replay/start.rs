@@ -3,13 +3,15 @@
 
 use crate::hub::budget::Budget;
 use crate::hub::log::position::{end, LogOrder};
-use crate::hub::log::replay::track::{Aim, Next, Track};
-use crate::hub::log::replay::{Course, Order, ReplayCursor};
-use crate::hub::log::resume::{AlreadySeen, Origin};
+use crate::hub::log::received::{Elsewhere, Extent, Received};
+use crate::hub::log::replay::track::{Next, Track};
+use crate::hub::log::replay::{Course, ReplayCursor};
+use crate::hub::log::resume::Origin;
 use crate::hub::memory::access::{Guard, Locked};
 use crate::hub::memory::layout::{channel, header, low};
 use crate::hub::Source;
 use crate::hub::{Hub, Membership, Now};
+use crate::sse::id::EntryId;
 
 /// What a client resumes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,15 +25,26 @@ pub enum Resume {
     From(Vec<u8>),
 }
 
-/// Where a stream starts.
+/// Where a stream starts. `C` is the form of its replay.
 #[derive(Debug)]
-pub struct ReplayStart {
+pub struct ReplayStart<C> {
     /// The end of the log at that moment.
     pub end: LogOrder,
     /// What the client has received of events that are not in the log yet.
-    pub seen: AlreadySeen,
+    pub elsewhere: Elsewhere,
+    /// The client's entry id, if it is above everything that this hub has seen: another nginx was
+    /// faster, or the id is from another time.
+    pub claim: Option<EntryId>,
     /// The replay that it needs first; `None` if it starts at the end.
-    pub cursor: Option<Box<ReplayCursor>>,
+    pub cursor: Option<C>,
+}
+
+impl<C> ReplayStart<C> {
+    /// Converts the replay.
+    pub fn map<D>(self, convert: impl FnOnce(C) -> D) -> ReplayStart<D> {
+        let ReplayStart { end, elsewhere, claim, cursor } = self;
+        ReplayStart { end, elsewhere, claim, cursor: cursor.map(convert) }
+    }
 }
 
 impl Hub {
@@ -41,49 +54,50 @@ impl Hub {
         channels: &[Membership],
         resume: &Resume,
         now: Now,
-    ) -> Result<ReplayStart, Locked> {
+    ) -> Result<ReplayStart<Box<ReplayCursor>>, Locked> {
         let guard = self.lock()?;
         let end = end(&self.region);
         let owed = guard.get(header::COUNT);
-        let (seen, aim, after, gap_due) = match resume {
+        let (mut in_doubt, mut claim, mut gap_due) = (None, None, false);
+        let (elsewhere, extent, after) = match resume {
             Resume::Fresh { newest } => {
                 let is_to_come = *newest > 0 && !self.in_sync(channels);
-                let seen = match is_to_come {
-                    true => self.seen_before_replay(end, now),
-                    false => self.seen_before(end, now),
+                let elsewhere = if is_to_come {
+                    self.not_owed_before_history(end, now)
+                } else {
+                    self.not_owed(end, now)
                 };
                 if owed.min(*newest) == 0 {
-                    return Ok(ReplayStart { end, seen, cursor: None });
+                    return Ok(ReplayStart { end, elsewhere, claim, cursor: None });
                 }
-                (seen, Aim::Newest(owed.min(*newest)), LogOrder::START, false)
+                (elsewhere, Extent::Newest(owed.min(*newest)), LogOrder::START)
             }
             Resume::From(id) => {
                 let origin = self.origin_of(id, end, channels.len(), now);
-                let seen = AlreadySeen {
-                    entry_id: origin.seen(),
-                    ahead: origin.ahead(end),
-                    ..AlreadySeen::default()
-                };
-                match origin {
-                    Origin::Here(after) => (seen, Aim::Here, after, false),
+                claim = origin.claim(end);
+                let (extent, after) = match origin {
+                    Origin::Here(after) => (Extent::after_id(owed), after),
                     // Which of the plain messages at the id itself the client has received is
                     // unknown here.
-                    Origin::Elsewhere(high_watermark) => {
-                        let after = LogOrder { entry_id: high_watermark, position: u64::MAX };
-                        (seen, Aim::Elsewhere(high_watermark), after, false)
+                    Origin::Elsewhere(entry_id) => {
+                        in_doubt = Some(entry_id);
+                        (Extent::after_id(owed), LogOrder { entry_id, position: u64::MAX })
                     }
                     // The id means nothing here, so the client receives what is owed, after a gap
                     // event.
-                    Origin::Unknown => (seen, Aim::Newest(owed), LogOrder::START, true),
-                }
+                    Origin::Unknown => {
+                        gap_due = true;
+                        (Extent::Newest(owed), LogOrder::START)
+                    }
+                };
+                (origin.elsewhere(), extent, after)
             }
         };
         let course = Course {
-            after,
+            received: Received::by_id(after),
             end,
-            order: Order::Id,
-            seen: AlreadySeen::default(),
-            aim,
+            extent,
+            in_doubt,
             is_fresh: matches!(resume, Resume::Fresh { .. }),
             is_merged: self.source() == Source::Streams && channels.len() > 1,
         };
@@ -94,9 +108,9 @@ impl Hub {
         let is_known = guard.locate_all(&mut cursor, now, &mut Budget::for_visit());
         let is_empty = || channels.iter().all(|member| guard.events(member.record) == 0);
         if course.is_fresh && is_known && is_empty() {
-            return Ok(ReplayStart { end, seen, cursor: None });
+            return Ok(ReplayStart { end, elsewhere, claim, cursor: None });
         }
-        Ok(ReplayStart { end, seen, cursor: Some(Box::new(cursor)) })
+        Ok(ReplayStart { end, elsewhere, claim, cursor: Some(Box::new(cursor)) })
     }
 }
 

@@ -4,10 +4,10 @@
 use crate::hub::budget::Budget;
 use crate::hub::log::backward::{BackwardSearch, EventAnchor, SearchBounds};
 use crate::hub::log::position::{Kind, LogOrder, LowWatermark};
-use crate::hub::log::replay::{Course, Order};
-use crate::hub::log::resume::AlreadySeen;
+use crate::hub::log::received::{Extent, Received};
+use crate::hub::log::replay::Course;
 use crate::hub::memory::access::Guard;
-use crate::hub::memory::layout::{channel, header, high, low};
+use crate::hub::memory::layout::{channel, high, low};
 use crate::sse::id::EntryId;
 
 /// One channel of a replay.
@@ -26,7 +26,7 @@ pub enum Next {
     Begin,
     /// Searching for a plain message that arrived while an id was the high watermark, in this event
     /// and older ones.
-    CheckPlain(EventAnchor),
+    CheckPlain(EventAnchor, EntryId),
     /// Searching for the first event to replay. `None`: the search has not started.
     Seek(Option<BackwardSearch>),
     /// The oldest event.
@@ -35,18 +35,6 @@ pub enum Next {
     At(EventAnchor),
     /// The event after this one, or the oldest if this was evicted.
     Behind(EventAnchor),
-}
-
-/// What a stream starts with.
-#[derive(Clone, Copy, Debug)]
-pub enum Aim {
-    /// At most this many of the newest events of each channel.
-    Newest(u64),
-    /// Everything after a position of this hub.
-    Here,
-    /// Everything after an id, of a client that has received an unknown part of the plain messages
-    /// that arrived while that id was the high watermark.
-    Elsewhere(EntryId),
 }
 
 impl Guard<'_> {
@@ -62,10 +50,12 @@ impl Guard<'_> {
         loop {
             let next = match track.next {
                 Next::Begin => Some(self.start_channel(course, track, gap_due)),
-                Next::CheckPlain(at) => self.check_plain(course, track, at, gap_due, budget),
+                Next::CheckPlain(at, id) => {
+                    self.check_plain(course, track, (at, id), gap_due, budget)
+                }
                 Next::Seek(stopped) => self.seek(course, track, stopped, budget),
                 Next::Oldest | Next::At(_) | Next::Behind(_) => {
-                    return self.skip_seen(course.seen, track, budget);
+                    return self.skip_received(&course.received, track, budget);
                 }
             };
             match next {
@@ -80,43 +70,35 @@ impl Guard<'_> {
         let low_watermark = self.low_watermark(track.record);
         // A loss after the end of the replay is reported when the stream gets there.
         track.gap_sent = low_watermark.place.position.min(course.until());
-        let owes_nothing = self.get(header::COUNT) == 0;
         let newest = low(self.word(track.record, channel::EVENTS));
-        let high_watermark = match course.aim {
-            Aim::Newest(count) => return self.newest(track.record, count),
-            Aim::Here => None,
-            Aim::Elsewhere(high_watermark) => Some(high_watermark),
-        };
-        *gap_due |= course
-            .is_new(low_watermark.place.by_id(low_watermark.kind()), low_watermark.place.position);
-        if owes_nothing && newest != 0 {
-            let place = self.place(newest);
-            *gap_due |= course.is_new(place.by_id(self.kind(newest)), place.position);
+        if matches!(course.extent, Extent::Newest(_)) {
+            return self.first(track.record, course.extent);
         }
-        *gap_due |=
-            high_watermark.is_some_and(|high_watermark| is_plain_at(low_watermark, high_watermark));
-        if high_watermark.is_some() && !*gap_due && newest != 0 {
-            return Next::CheckPlain(self.anchor(newest));
+        *gap_due |= course.is_new(low_watermark.place, low_watermark.kind());
+        if course.extent == Extent::Nothing && newest != 0 {
+            *gap_due |= course.is_new(self.place(newest), self.kind(newest));
         }
-        self.behind_after(track.record)
+        let Some(id) = course.in_doubt else { return self.first(track.record, course.extent) };
+        *gap_due |= is_plain_at(low_watermark, id);
+        if !*gap_due && newest != 0 {
+            return Next::CheckPlain(self.anchor(newest), id);
+        }
+        self.first(track.record, course.extent)
     }
 
-    /// Continues with what is after the replay's `after`, of which nothing is replayed if nothing
-    /// is owed.
-    fn behind_after(&self, record: u32) -> Next {
-        match self.get(header::COUNT) {
-            0 => self.newest(record, 0),
-            _ => Next::Seek(None),
+    /// Returns how the first event of a channel to replay is found.
+    fn first(&self, record: u32, extent: Extent) -> Next {
+        match extent {
+            Extent::Nothing | Extent::Newest(0) => self.after_newest(record),
+            Extent::All | Extent::Newest(_) => Next::Seek(None),
         }
     }
 
-    /// Selects the newest `count` events.
-    fn newest(&self, record: u32, count: u64) -> Next {
-        let newest = low(self.word(record, channel::EVENTS));
-        match count {
-            0 if newest != 0 => Next::Behind(self.anchor(newest)),
+    /// Selects what is appended to a channel from now on.
+    fn after_newest(&self, record: u32) -> Next {
+        match low(self.word(record, channel::EVENTS)) {
             0 => Next::Oldest,
-            _ => Next::Seek(None),
+            newest => Next::Behind(self.anchor(newest)),
         }
     }
 
@@ -125,27 +107,25 @@ impl Guard<'_> {
         &self,
         course: &Course,
         track: &mut Track,
-        at: EventAnchor,
+        (at, id): (EventAnchor, EntryId),
         gap_due: &mut bool,
         budget: &mut Budget,
     ) -> Option<Next> {
-        let Aim::Elsewhere(high_watermark) = course.aim else { return Some(Next::Seek(None)) };
         let mut block = if self.is_present(track.record, at) { at.block } else { 0 };
-        while block != 0 && !*gap_due && self.place(block).entry_id >= high_watermark {
+        while block != 0 && !*gap_due && self.place(block).entry_id >= id {
             if !budget.step() {
-                track.next = Next::CheckPlain(self.anchor(block));
+                track.next = Next::CheckPlain(self.anchor(block), id);
                 return None;
             }
-            *gap_due =
-                self.kind(block) == Kind::Placed && self.place(block).entry_id == high_watermark;
+            *gap_due = self.kind(block) == Kind::Placed && self.place(block).entry_id == id;
             block = self.earlier(block);
         }
         // An event that was not looked at yet may have been evicted since the search started.
-        *gap_due |= is_plain_at(self.low_watermark(track.record), high_watermark);
-        Some(self.behind_after(track.record))
+        *gap_due |= is_plain_at(self.low_watermark(track.record), id);
+        Some(self.first(track.record, course.extent))
     }
 
-    /// Searches for the first event to replay: the first after `after`, or of the newest ones.
+    /// Searches for the first event to replay.
     fn seek(
         &self,
         course: &Course,
@@ -154,29 +134,27 @@ impl Guard<'_> {
         budget: &mut Budget,
     ) -> Option<Next> {
         let record = track.record;
-        let bounds = match course.aim {
-            Aim::Newest(count) => SearchBounds { until: course.until(), count },
-            Aim::Here | Aim::Elsewhere(_) => SearchBounds { until: u64::MAX, count: u64::MAX },
+        let bounds = match course.extent {
+            Extent::Newest(count) => SearchBounds { until: course.until(), count },
+            Extent::All | Extent::Nothing => SearchBounds { until: u64::MAX, count: u64::MAX },
         };
-        let is_wanted = |block| self.key(course, block) > course.after;
+        let is_wanted = |block| course.received.is_after(self.place(block), self.kind(block));
         match self.search_backwards(record, stopped, bounds, is_wanted, budget) {
             Err(stopped) => {
                 track.next = Next::Seek(Some(stopped));
                 None
             }
             Ok(first) if first != 0 => Some(Next::At(self.anchor(first))),
-            Ok(_) if matches!(course.aim, Aim::Newest(_)) => Some(Next::Oldest),
-            Ok(_) => Some(self.newest(record, 0)),
+            Ok(_) if matches!(course.extent, Extent::Newest(_)) => Some(Next::Oldest),
+            Ok(_) => Some(self.after_newest(record)),
         }
     }
 
-    /// Skips events that the client has received elsewhere.
-    fn skip_seen(&self, seen: AlreadySeen, track: &mut Track, budget: &mut Budget) -> bool {
-        if seen == AlreadySeen::default() {
-            return true;
-        }
+    /// Skips events that the client has received elsewhere. Returns false if the budget is spent
+    /// first.
+    fn skip_received(&self, received: &Received, track: &mut Track, budget: &mut Budget) -> bool {
         let mut block = self.candidate(track);
-        while block != 0 && self.was_seen(seen, block) {
+        while block != 0 && !received.lacks(&self.facts(block)) {
             track.next = Next::Behind(self.anchor(block));
             if !budget.step() {
                 return false;
@@ -200,7 +178,7 @@ impl Guard<'_> {
 
     /// Returns the order of an event in the replay.
     pub(super) fn key(&self, course: &Course, block: u32) -> LogOrder {
-        course.key(self.place(block), self.kind(block))
+        course.received.key(self.place(block), self.kind(block))
     }
 }
 
@@ -210,24 +188,17 @@ fn is_plain_at(low_watermark: LowWatermark, high_watermark: EntryId) -> bool {
 
 impl Course {
     /// Returns whether something in this hub is new to the client.
-    fn is_new(&self, place: LogOrder, position: u64) -> bool {
+    fn is_new(&self, place: LogOrder, kind: Kind) -> bool {
         // The client knows what was recorded before the position in its id, even if the id of that
         // is above the high watermark of then: Redis can lose events that no hub has seen.
-        let gap_sent = if self.after.position == u64::MAX { 0 } else { self.after.position };
-        place > self.after
-            && (position > gap_sent || self.is_merged && place.entry_id <= self.end.entry_id)
+        let after = self.received.up_to.position;
+        let gap_sent = if after == u64::MAX { 0 } else { after };
+        self.received.is_after(place, kind)
+            && (place.position > gap_sent || self.is_merged && place.entry_id <= self.end.entry_id)
     }
 
     /// Returns the position up to which the replay goes.
     pub(super) fn until(&self) -> u64 {
         self.end.position
-    }
-
-    /// Returns the order in which the replay sorts an event.
-    pub(super) fn key(&self, place: LogOrder, kind: Kind) -> LogOrder {
-        match self.order {
-            Order::Id => place.by_id(kind),
-            Order::Position => LogOrder { position: place.position, ..LogOrder::START },
-        }
     }
 }

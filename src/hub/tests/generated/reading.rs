@@ -122,7 +122,11 @@ impl Run {
         let wanted = |place: LogOrder| place.position > since && place.position <= until;
         let expected = self.model.behind(&names, wanted);
         let expected = expected.iter().map(|event| event.place.position).collect();
-        let cursor = ReplayCursor::since(since, Default::default(), until, members.into_iter());
+        let cursor = ReplayCursor::since(
+            Received::at(since, Elsewhere::Nothing),
+            until,
+            members.into_iter(),
+        );
         self.followed = Some(Followed { cursor, names, expected });
         let slice = self.slice();
         let followed = self.followed.as_ref().unwrap();
