@@ -158,18 +158,18 @@ write_table() {
         cat <<TEXT
 # Tested releases
 
-\`scripts/test releases --write\` wrote this. On each release it runs \`scripts/run\` as a newcomer
-would, up to the first event, then the tests of \`t/\`. The distributions are fresh
-ones in folders made by debootstrap, with the nginx that they package. The others are the source of
-nginx ${newest_source:=$(source_version "$(crate_source)")}, which a crate brings, built as the table says.
+\`scripts/test releases --write\` writes this page. On each release, it runs \`scripts/run\`
+until the first event, like a new user, and then the tests of \`t/\`. Distributions are installed
+in folders with debootstrap, and tested with the nginx that they package. The others are built from the source
+of nginx ${newest_source:=$(source_version "$(crate_source)")} in a crate, as the table describes.
 
 TEXT
         print_table "${releases[@]}"
         cat <<TEXT
 
-nginx $newest_tested_nginx is the newest version that the module was tested with; \`scripts/build\` says so when
-the nginx that it builds for is newer. Test files are left out where the release lacks something that
-they combine streams with, such as a browser or a module of somebody else; they say what.
+nginx $newest_tested_nginx is the newest version with which the module was tested; \`scripts/build\` prints a warning
+for a newer version. Test files are skipped if a release lacks something that they combine with streams, such
+as a browser or a third-party module; they state the reason.
 TEXT
     } >"$root/docs/releases.md"
 }
