@@ -22,7 +22,7 @@
 //!    loop.
 //! 4. A frame goes to the client through nginx's filters, or past them where they would not change
 //!    it. Whatever the socket does not accept stays in the log.
-//! 5. A stream leaves the worker when its request ends, and in no other way.
+//! 5. A stream leaves the worker when its response is complete or its request ends, and in no other way.
 //!
 //! # Layers
 //!

@@ -172,7 +172,8 @@ pub fn update_holds() {
     }
 }
 
-/// Closes a stream in its worker after its request has ended. Streams leave their worker only here.
+/// Closes a stream in its worker after its request has ended, or its response is complete. Streams leave
+/// their worker only here.
 pub fn close(hub: usize, key: StreamKey, end: End) {
     ENDED.with(|ended| ended.borrow_mut().push((hub, key, end)));
     close_ended();

@@ -76,8 +76,8 @@ impl Request {
         text.and_then(|text| std::str::from_utf8(text).ok()?.trim().parse().ok())
     }
 
-    /// Returns whether a part of the body was discarded or passed on before, or has not arrived and
-    /// nothing reads it any more.
+    /// Returns whether a part of the body was discarded or passed on before, or has not arrived and will
+    /// not be read.
     fn has_lost_body(&self) -> bool {
         // SAFETY: the request is alive.
         let r = unsafe { &*self.raw() };
@@ -152,12 +152,12 @@ impl Request {
         }
     }
 
-    /// Discards the body of a request that is answered with a stream. Anything but `OK` is what the
-    /// handler has to return to nginx.
+    /// Discards the body of a request that is answered with a stream. The handler returns any outcome
+    /// other than `OK` to nginx.
     ///
     /// nginx discards the rest of a body for `lingering_timeout` at most, and then closes the
-    /// connection; while it does, and behind a body, it does not look whether the client is still
-    /// there. So the stream reads the rest (`output::incoming`). It does not know where the body ends,
+    /// connection. Meanwhile, it does not check whether the client has disconnected. So the stream reads
+    /// the rest (`output::incoming`). It does not know where the body ends,
     /// so the connection cannot be used for another request.
     pub(super) fn discard_body_of_stream(&self) -> Outcome {
         let r = self.raw();

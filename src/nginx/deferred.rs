@@ -43,15 +43,15 @@ impl DeferredResponse {
         self.0.get().is_some()
     }
 
-    /// Calls `give` to send the response, if the request still waits, and ends the request with the
+    /// Calls `respond` to send the response, if the request still waits, and ends the request with the
     /// outcome.
-    pub fn answer(&self, top: &mut TopLevel, give: impl FnOnce(&Request) -> Outcome) {
+    pub fn answer(&self, top: &mut TopLevel, respond: impl FnOnce(&Request) -> Outcome) {
         let Some(r) = self.0.take() else { return };
         let r = r.as_ptr();
         // SAFETY: the request has not ended; its end clears the pointer.
         unsafe {
             set_log_request((*r).connection, r);
-            let outcome = Request::from_raw(r).map_or(Outcome::ERROR, |request| give(&request));
+            let outcome = Request::from_raw(r).map_or(Outcome::ERROR, |request| respond(&request));
             top.finalize(r, outcome.0);
         }
     }

@@ -9,7 +9,7 @@
 //! # Layout
 //!
 //! - `client`: the worker's handle of a connection
-//! - `filters`, `end_filter`, `posted`: sends through nginx's filters, notices when one of them ends
+//! - `filters`, `end_filter`, `posted`: sends through nginx's filters, detects when one of them ends
 //!   the response, and runs requests that they post
 //! - `direct`, `send`, `unsent`: sends past the filters, and keeps the rest of a frame that was sent
 //!   in part
@@ -224,7 +224,7 @@ impl Output {
         (!is_ending).then_some(r)
     }
 
-    /// Sends a batch. The caller has seen to it that nothing of an earlier batch is unsent.
+    /// Sends a batch. The caller guarantees that nothing of an earlier batch is unsent.
     fn send(self: &Rc<Output>, batch: &Batch) -> Sent {
         let sent = match self.path.get() {
             // Nearly every event takes this path. It does not access the request, whose memory is

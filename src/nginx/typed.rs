@@ -30,7 +30,8 @@ pub(super) unsafe fn store<T: 'static>(
 /// Returns the value at an address, if there is one and it has this type.
 ///
 /// # Safety
-/// `address` is null or comes from `store`, and its pool outlives `'a`; nothing changes the value during `'a`.
+/// `address` is null or comes from `store`, and its pool outlives `'a`; nothing changes the value
+/// during `'a`.
 pub(super) unsafe fn get<'a, T: 'static>(address: *const c_void) -> Option<&'a T> {
     if address.is_null() {
         return None;

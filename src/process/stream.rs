@@ -1,6 +1,6 @@
-//! The request's side of a stream. It is attached to the request from the header to the end, and
-//! closes the stream in the worker when the request ends. A lean stream continues without its
-//! request.
+//! The request's side of a stream. It is attached to the request from the header to the end, and closes the
+//! stream in the worker when the response is complete or the request ends. A lean stream continues without
+//! its request.
 
 use crate::conf::StreamHandler;
 use crate::hub::shown;
@@ -152,7 +152,7 @@ impl RequestStream {
         process::with(self.hub, |worker| Summary::from_worker(worker, key)).flatten().map(Rc::new)
     }
 
-    /// Closes the stream because its request has ended for any reason.
+    /// Closes the stream because its response is complete, or because its request has ended for any reason.
     fn close(&self) {
         let Some(key) = self.key.get() else { return self.output.detach() };
         let end = self.end.get().unwrap_or_else(|| self.disconnection().unwrap_or(End::Client));

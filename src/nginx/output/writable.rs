@@ -52,7 +52,7 @@ impl Output {
         let Some(r) = self.alive() else { return Flushed::Failed };
         let (c, write) = connection_and_write(r);
         // The client of an HTTP/3 stream can refuse the rest of it (STOP_SENDING). If there is nothing
-        // to send, this is the only place where that shows.
+        // to send, only this flag shows that.
         // SAFETY: the request, its connection, and the connection's event are alive.
         if unsafe { bits::event::error(write) != 0 } {
             return Flushed::Failed;
@@ -131,7 +131,7 @@ impl Output {
 }
 
 /// Whether a stream has to wait before it sends more. Bytes that a filter keeps for its own reasons do
-/// not count, because no event follows when it releases them; it does so with later output.
+/// not count, because no event follows when it releases them: it does so only with later output.
 pub(super) fn blocked(r: *mut ngx_http_request_t) -> bool {
     waits_for_client(r) || has_subrequest(r)
 }
