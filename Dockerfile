@@ -3,8 +3,8 @@
 #     docker build -t nginx-sse .
 #     docker run --rm -p 8080:80 -v "$PWD/site.conf:/etc/nginx/conf.d/site.conf:ro" nginx-sse
 #
-# See docs/install.md. What the first stage runs is tested by scripts/test package, and so are the package and
-# its installation.
+# See docs/install.md. scripts/test package tests the commands of the first stage, the package, and its
+# installation.
 
 FROM rust:1-slim-trixie AS build
 COPY . /nginx-sse

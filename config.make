@@ -1,6 +1,6 @@
-# The rule that makes the library: cargo decides whether anything is to be done. It reads what configure
-# has just made in $NGX_OBJS. CARGO_BUILD_TARGET would move the library into another directory, and make's
-# own flags are not for the makefiles that a crate may bring.
+# The rule for the library: cargo decides whether it has to be built. It reads the files that configure has
+# created in $NGX_OBJS. CARGO_BUILD_TARGET would move the library to another directory, and make's own flags
+# must not be passed to the makefiles of crates.
 
 cat << END                                                    >> $NGX_MAKEFILE
 
