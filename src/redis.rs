@@ -12,8 +12,9 @@
 //! - `subscribe`, `subscription_table`: subscribing, and what a connection is subscribed to
 //! - `catch_up`, `fetcher`, `watermarks`: reads what a channel's stream has, page by page; `entry_counter`:
 //!   whether entries were removed before they were read
-//! - `inbox`, `message`, `sequence`, `buffered_message`, `waiting`: messages as they arrive, their order,
-//!   and those that wait until their channel has caught up
+//! - `inbox`, `message`, `buffered_message`, `waiting`: messages as they arrive, and those that wait until
+//!   their channel has caught up; `message_order`, `ordered_event`: what becomes of them, and events whose
+//!   order was checked
 //! - `publisher`, `script`: publishes durable events; `limits`: the largest values that Redis accepts
 //! - `token`: how messages of the publish script are recognised
 //! - `address`, `keys`: the URL of `redis`, and the names of keys and channels, which publishers rely on
@@ -37,8 +38,9 @@ mod inbox;
 mod limits;
 mod link;
 mod message;
+mod message_order;
+mod ordered_event;
 mod phase;
-mod sequence;
 mod session;
 mod stream_page;
 mod subscribe;

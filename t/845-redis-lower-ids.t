@@ -7,6 +7,7 @@ use FindBin;
 use lib "$FindBin::Bin/lib";
 use Test::More;
 use Time::HiRes qw(time);
+use SSE::Client;
 use SSE::FaultProxy;
 use SSE::Loop qw(wait_for);
 use SSE::Redis;
@@ -19,6 +20,8 @@ my $SAID  = qr/stream of channel "news" in Redis was deleted, evicted or set bac
 streams($_) for 'Kt', undef;
 pubsub();
 burst();
+while_opening();
+while_joining();
 done_testing();
 
 sub seen ($nginx, $client, $last) { return join '|', map { s/\Asse\.gap .*/gap/r } $nginx->got($client, $last) }
@@ -144,5 +147,59 @@ sub burst () {
     $nginx->ends_cleanly;
     return;
 }
+
+# While a connection opens, after the channel has been read. A single event, so that no later one shows that
+# something is missing.
+sub while_opening () {
+    my ($redis, $proxy, $nginx) = stage_with_clock_ahead();
+    my @all = map { $nginx->stream($_) } @PATHS;
+    $nginx->publish('news', 'old');
+    ok($_->wait_data('old'), 'an event arrives') for @all;
+    $proxy->delay(0.2);
+    my $reads = calls($redis, 'xrange');
+    $proxy->cut;
+    ok(wait_for(sub { calls($redis, 'xrange') > $reads }), 'a new connection reads the channel');
+    flush_and_publish($redis, 'news', 'new');
+    is(seen($nginx, $_, 'new'), 'old|gap|new', 'an event with a lower id that is published while a connection opens arrives after a gap event') for @all;
+    $proxy->pass;
+    $nginx->ends_cleanly;
+    return;
+}
+
+# While a channel is being joined, after it has been read.
+sub while_joining () {
+    my ($redis, $proxy, $nginx) = stage_with_clock_ahead();
+    $nginx->publish($_, 'old') for qw(news later);
+    $proxy->delay(0.2);
+    my $reads = calls($redis, 'xrevrange');
+    my @all   = map { SSE::Client->new(port => $nginx->port, path => $_) } qw(/on/later /lean/later);
+    ok(wait_for(sub { calls($redis, 'xrevrange') > $reads }), 'the channel is read');
+    flush_and_publish($redis, 'later', 'new');
+    ok($_->wait_data('new'), 'an event with a lower id that is published while its channel is joined arrives') for @all;
+    $proxy->pass;
+    $nginx->ends_cleanly;
+    return;
+}
+
+sub stage_with_clock_ahead () {
+    my $redis = SSE::Redis->start;
+    my $proxy = SSE::FaultProxy->start(to => $redis->port);
+    my $nginx = SSE::RedisStage->new(redis => $proxy->url, server => $LEAN);
+    my $ahead = int((time() + 1800) * 1000);
+    $redis->must('XADD', 'sse:{sse}:clock', 'MAXLEN', 1, "$ahead-0", 't', '');
+    return ($redis, $proxy, $nginx);
+}
+
+# Redis loses everything but the token, which another nginx has written again, and an event is published.
+sub flush_and_publish ($redis, $channel, $data) {
+    my $token = $redis->must('HGET', 'sse:{sse}:history', 'token');
+    $redis->must('FLUSHALL');
+    $redis->must('HSET', 'sse:{sse}:history', 'token', $token);
+    $redis->must('EVAL', script(), 1, "sse:{sse}:s:$channel", $data);
+    return;
+}
+
+# How often Redis has executed a command.
+sub calls ($redis, $command) { return $redis->must('INFO', 'commandstats') =~ /^cmdstat_$command:calls=(\d+)/m ? $1 : 0 }
 
 sub script () { return SSE::Cluster::slurp("$FindBin::Bin/../lua/publish.lua") }

@@ -24,6 +24,7 @@ pub(super) mod handover_holder;
 pub(super) mod handover_successor;
 pub(super) mod heartbeat;
 pub(super) mod ingest;
+pub(super) mod opening_batch;
 pub(super) mod settle;
 pub(super) mod stray_messages;
 pub(super) mod stream_audit;

@@ -13,6 +13,8 @@ pub struct WaitingBytes(Rc<Cell<usize>>);
 /// Messages of one channel that wait.
 pub struct WaitingMessages {
     messages: Vec<BufferedMessage>,
+    /// How many of them arrived before the stream began to be read.
+    before: usize,
     /// Bytes of these messages.
     bytes: usize,
     /// There were too many: none is kept, and the stream has to be read further.
@@ -34,7 +36,13 @@ pub enum Admission {
 impl WaitingBytes {
     /// Returns an empty list for a channel.
     pub fn of_channel(&self) -> WaitingMessages {
-        WaitingMessages { messages: Vec::new(), bytes: 0, is_full: false, of_all: self.clone() }
+        WaitingMessages {
+            messages: Vec::new(),
+            before: 0,
+            bytes: 0,
+            is_full: false,
+            of_all: self.clone(),
+        }
     }
 
     /// Bytes of all messages.
@@ -63,6 +71,16 @@ impl WaitingMessages {
         Admission::Waits
     }
 
+    /// Notes that the stream is read from now on: it has all events whose messages wait already.
+    pub fn reading_begins(&mut self) {
+        self.before = self.messages.len();
+    }
+
+    /// Returns how many messages arrived before the stream began to be read.
+    pub fn arrived_before(&self) -> usize {
+        self.before
+    }
+
     /// Whether messages of the channel were left out. From now on they wait again.
     pub fn was_full(&mut self) -> bool {
         std::mem::take(&mut self.is_full)
@@ -81,6 +99,7 @@ impl WaitingMessages {
     /// The messages, which do not wait any more.
     pub fn take(&mut self) -> Vec<BufferedMessage> {
         self.of_all.0.set(self.of_all.0.get().saturating_sub(std::mem::take(&mut self.bytes)));
+        self.before = 0;
         std::mem::take(&mut self.messages)
     }
 }

@@ -1,31 +1,26 @@
 //! A connection begins: the clock is set right, everything that is heard is subscribed to and caught
 //! up, and only then live messages are taken. They wait in the inbox meanwhile.
 
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Duration;
 
 use ::redis::{RedisError, Value};
 use tokio::time::{timeout_at, Instant};
 
-use crate::hub::{pattern_of, IncomingEvent, Provenance, RedisState, Source, SyncState};
-use crate::redis::buffered_message::BufferedMessage;
+use crate::hub::{pattern_of, RedisState, Source, SyncState};
 use crate::redis::context::HubContext;
 use crate::redis::ended::{lost, Ended};
-use crate::redis::inbox::{Inbox, Push};
+use crate::redis::inbox::Inbox;
 use crate::redis::link;
-use crate::redis::message::{Control, Entry, Message};
+use crate::redis::message::Entry;
 use crate::redis::session::catch_up_queue::CaughtUp;
 use crate::redis::session::clock::redis_epoch;
-use crate::redis::session::forget::is_later;
 use crate::redis::session::heartbeat::agree;
-use crate::redis::session::ingest::{is_fetched, parsed, MessageTarget};
 use crate::redis::session::subscriptions::TOGETHER;
 use crate::redis::session::{Holder, Session};
 use crate::redis::subscribe::WantedChannel;
-use crate::redis::subscription_table::{FollowedChannel, SubscriptionState};
+use crate::redis::subscription_table::SubscriptionState;
 use crate::redis::token::{Agreed, Token};
-use crate::sse::id::EntryId;
 
 /// How long a connection waits for what streams in progress have missed before it serves.
 const SOON: Duration = Duration::from_secs(2);
@@ -123,16 +118,22 @@ impl Session {
         let (caught, left) = self.catch_up_together(subscribed).await?;
         self.patiently(|| hub.new_epoch(fence))?;
         self.catching.unsettled = left.iter().map(|(name, _)| name.clone()).collect();
-        self.append_all(&caught)?;
+        let unread = self.append_all(&caught)?;
         self.patiently(|| hub.set_link(fence, RedisState::Up))?;
-        for CaughtUp { name, known, fetched, .. } in &caught {
+        let settled = caught.iter().filter(|one| !unread.contains_key(&one.name));
+        for CaughtUp { name, known, fetched, .. } in settled {
             self.settled(name, *known, fetched)?;
         }
+        self.catching.unsettled.extend(unread.keys().cloned());
         self.await_messages(&left);
-        if left.is_empty() {
+        if self.catching.unsettled.is_empty() {
             self.patiently(|| hub.settled(fence))?;
         }
         self.catch_up(left);
+        for (name, messages) in unread {
+            self.rewound = true;
+            self.catch_up_again(&name, messages)?;
+        }
         self.settle_doubts()?;
         self.wanted.extend(later);
         self.join_wanted();
@@ -187,91 +188,5 @@ impl Session {
             }
         }
         Ok((caught, left))
-    }
-
-    /// Appends what was fetched of all channels and what has come meanwhile, in the order of the
-    /// numbers: channels were asked one after the other, and a message of one may be older than what
-    /// another had when it was asked.
-    fn append_all(&mut self, caught: &[CaughtUp]) -> Result<(), Ended> {
-        let (hub, fence) = (self.joined.hub.clone(), self.tenant.fence);
-        let (patterns, named): (Vec<_>, Vec<_>) =
-            caught.iter().partition(|caught| pattern_of(&caught.name).is_some());
-        let members = patterns.iter().filter_map(|caught| self.channels.get(&caught.name));
-        let members: Vec<_> = members.map(|channel| channel.member).collect();
-        self.patiently(|| hub.patterns_subscribed(fence, &members, self.clock))?;
-        for CaughtUp { name, fetched, .. } in named {
-            self.lose(name, fetched)?;
-        }
-        let pushes = self.inbox.take();
-        let messages: Vec<_> = pushes.iter().map(|push| parsed(push, self.token)).collect();
-        let latest = self.latest();
-        let mut arrivals = Vec::new();
-        let mut newest = HashMap::new();
-        let mut mark = self.clock;
-        for CaughtUp { name, known, fetched, .. } in caught {
-            newest.insert(&name[..], fetched);
-            // A number that is not believed stands where the one before it does.
-            let mut order = EntryId::default();
-            for entry in self.readable(name, &fetched.entries) {
-                let arrival = self.fetched(name, *known, entry);
-                order = arrival.provenance.entry_id().unwrap_or(order);
-                arrivals.push((order, arrival));
-            }
-            mark = mark.max(fetched.newest.and_then(|id| id.checked(latest)).unwrap_or_default());
-        }
-        // What came before the first durable message came after everything that the clock had given.
-        let mut told = self.clock;
-        for (push, message) in pushes.iter().zip(&messages) {
-            let whose = self.whose(push)?;
-            if let MessageTarget::Control(Control::Forget(name, up_to)) = whose {
-                self.forget(name, up_to)?;
-                arrivals.retain(|(_, arrival): &(_, IncomingEvent<'_>)| {
-                    arrival.channel != name || is_later(arrival.provenance, up_to)
-                });
-                continue;
-            }
-            if let MessageTarget::Control(Control::Doubtful(name, _)) = whose {
-                // What was fetched of it may have been read before.
-                if let Some(channel) = self.channels.get_mut(name) {
-                    channel.is_doubted(false);
-                }
-                continue;
-            }
-            let MessageTarget::Channel(name) = whose else { continue };
-            if let Push::TooLarge { bytes, .. } = push {
-                self.tell_too_large(name, *bytes);
-            }
-            let Some(message) = message else { continue };
-            if let Message::Doubtful(id) = message {
-                self.doubt_later(name, *id)?;
-                continue;
-            }
-            let fetched = newest.get(name);
-            if fetched.is_some_and(|fetched| is_fetched(message, fetched)) {
-                continue;
-            }
-            let is_joining =
-                |channel: &FollowedChannel| matches!(channel.state, SubscriptionState::Joining(_));
-            if fetched.is_none() && self.channels.get(name).is_some_and(is_joining) {
-                self.hold(name, BufferedMessage::of(message));
-                continue;
-            }
-            let mut arrival = self.arrival(name, message);
-            if !self.channels.get(name).is_some_and(FollowedChannel::comes_by_name) {
-                arrival.provenance = arrival.provenance.strayed();
-            }
-            told = told.max(arrival.provenance.entry_id().unwrap_or_default());
-            if let (Provenance::Live(id), Some(channel)) =
-                (arrival.provenance, self.channels.get_mut(name))
-            {
-                channel.last = channel.last.max(id.reported());
-            }
-            arrivals.push((told, arrival));
-        }
-        // Stable: of one channel, and of what came as a message, they are in order already.
-        arrivals.sort_by_key(|(number, _)| *number);
-        let arrivals: Vec<_> = arrivals.into_iter().map(|(_, arrival)| arrival).collect();
-        self.append(&arrivals)?;
-        self.patiently(|| hub.raise_high_watermark(fence, mark))
     }
 }

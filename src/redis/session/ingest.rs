@@ -4,13 +4,13 @@ use std::collections::VecDeque;
 
 use tokio::time::Instant;
 
-use crate::hub::{IncomingEvent, NewEvent, Provenance, ReportedId, Source};
+use crate::hub::{ReportedId, Source};
 use crate::redis::buffered_message::BufferedMessage;
-use crate::redis::catch_up::Fetched;
 use crate::redis::ended::Ended;
 use crate::redis::inbox::Push;
 use crate::redis::message::{self, parse_control, Control, Message};
-use crate::redis::sequence::{self, DeliveryMode, EventOrder};
+use crate::redis::message_order::{classify, Action, ChannelOrder, DeliveryMode, InOrder};
+use crate::redis::ordered_event::{ingest, OrderedEvent};
 use crate::redis::session::{Session, TELL_EVERY};
 use crate::redis::subscription_table::{FollowedChannel, SubscriptionState};
 use crate::redis::token::Token;
@@ -37,7 +37,7 @@ pub(in crate::redis) enum MessageTarget<'m> {
 /// What one message asks for.
 enum Turn<'m> {
     /// It enters the log.
-    Append(IncomingEvent<'m>),
+    Append(OrderedEvent<'m>),
     /// Its channel is not in step: it waits.
     Hold(&'m [u8], BufferedMessage),
     /// Events of its channel were missed before it.
@@ -164,44 +164,57 @@ impl Session {
             return Ok(Turn::LeaveOut(name, *bytes));
         }
         let Some(message) = message else { return Ok(Turn::PassOver) };
-        let reading = self.delivery_mode();
-        // What only patterns match is of a channel that nobody named.
-        let mut known = self.channels.get_mut(name).filter(|channel| channel.comes_by_name());
-        if let (Some(channel), Some(id)) = (&mut known, message.id()) {
-            channel.comes_while_joining(id, self.clock.into());
+        let (mode, skips) = (self.delivery_mode(), self.skip > 0);
+        let order = self.order_of(name);
+        let clock = self.clock.into();
+        let known = self.channels.get_mut(name).filter(|channel| channel.comes_by_name());
+        if let (Some(channel), Some(id)) = (known, message.id()) {
+            channel.comes_while_joining(id, clock);
         }
-        if let Message::Doubtful(id) = message {
-            return Ok(Turn::Doubt(name, *id));
-        }
-        if matches!(known, Some(FollowedChannel { state: SubscriptionState::Joining(_), .. })) {
-            return Ok(Turn::Hold(name, BufferedMessage::of(message)));
-        }
-        match (message, &mut known) {
-            (Message::Durable(event), Some(known)) => {
-                match sequence::place(event.id, event.prev, known.last, reading) {
-                    EventOrder::Next => known.last = known.last.max(event.id),
-                    EventOrder::BehindHole => {
-                        return Ok(Turn::Missed(name, BufferedMessage::of(message)))
-                    }
-                    EventOrder::Rewound => {
-                        self.rewound = true;
-                        return Ok(Turn::Missed(name, BufferedMessage::of(message)));
-                    }
+        Ok(match classify(message, order, mode, skips) {
+            Action::Append(checked) => {
+                let event = self.event_of(checked, name, message);
+                if order == ChannelOrder::Unfollowed {
+                    Turn::Append(event.strayed())
+                } else {
+                    self.note_last(name, message);
+                    Turn::Append(event)
                 }
             }
-            (Message::Durable(_), None) => {}
-            (Message::Plain(_), _) if self.skip > 0 => {
+            Action::Skip => {
                 self.skip -= 1;
-                return Ok(Turn::PassOver);
+                Turn::PassOver
             }
-            (Message::Plain(_) | Message::Doubtful(_), _) => {}
+            Action::Wait => Turn::Hold(name, BufferedMessage::of(message)),
+            Action::CatchUp => Turn::Missed(name, BufferedMessage::of(message)),
+            Action::StartOver => {
+                self.rewound = true;
+                Turn::Missed(name, BufferedMessage::of(message))
+            }
+            Action::LookUp(id) => Turn::Doubt(name, id),
+        })
+    }
+
+    /// Returns what decides about a message of a channel.
+    pub(in crate::redis) fn order_of(&self, name: &[u8]) -> ChannelOrder {
+        let Some(channel) = self.channels.get(name) else { return ChannelOrder::Unfollowed };
+        match &channel.state {
+            SubscriptionState::Asked | SubscriptionState::Refused { .. } => {
+                ChannelOrder::Unfollowed
+            }
+            SubscriptionState::Joining(_) => {
+                let is_matched = self.skip > 0 && self.channels.first_match(name).is_some();
+                ChannelOrder::CatchingUp { is_matched }
+            }
+            SubscriptionState::InStep => ChannelOrder::InStep(channel.last),
         }
-        let by_name = known.is_some();
-        let mut arrival = self.arrival(name, message);
-        if !by_name {
-            arrival.provenance = arrival.provenance.strayed();
+    }
+
+    /// Notes that a message is the newest of its channel that was appended.
+    pub(in crate::redis) fn note_last(&mut self, name: &[u8], message: &Message<'_>) {
+        if let (Some(channel), Some(id)) = (self.channels.get_mut(name), message.id()) {
+            channel.last = channel.last.max(id);
         }
-        Ok(Turn::Append(arrival))
     }
 
     /// How messages are read now.
@@ -218,17 +231,17 @@ impl Session {
     }
 
     /// Appends a batch, and wakes who listens.
-    pub(in crate::redis) fn append(&mut self, batch: &[IncomingEvent<'_>]) -> Result<(), Ended> {
+    pub(in crate::redis) fn append(&mut self, batch: &[OrderedEvent<'_>]) -> Result<(), Ended> {
         let mut rest = batch;
         while !rest.is_empty() {
             let some = &rest[..one_hold(rest)];
             let (joined, fence) = (&self.joined, self.tenant.fence);
-            let arrived = self.patiently(|| joined.hub.ingest(fence, some, joined.now()))?;
+            let arrived = self.patiently(|| ingest(&joined.hub, fence, some, joined.now()))?;
             joined.wake(&arrived.listeners);
             if arrived.too_large > 0 {
-                let largest = some.iter().max_by_key(|arrival| arrival.event.data.len());
+                let largest = some.iter().max_by_key(|event| event.size());
                 if let Some(largest) = largest {
-                    self.tell_too_large(largest.channel, largest.event.data.len() as u64);
+                    self.tell_too_large(largest.channel(), largest.size() as u64);
                 }
             }
             rest = &rest[arrived.dealt..];
@@ -265,24 +278,15 @@ impl Session {
         );
     }
 
-    /// A message, as it enters the hub.
-    pub(in crate::redis) fn arrival<'m>(
+    /// Returns the event of a message that is in order.
+    pub(in crate::redis) fn event_of<'m>(
         &mut self,
+        checked: InOrder,
         name: &'m [u8],
         message: &'m Message<'m>,
-    ) -> IncomingEvent<'m> {
-        let born = self.joined.now().mono;
-        let nothing = NewEvent { event_type: b"", data: b"" };
-        let (provenance, event) = match message {
-            // Nobody asks for that.
-            Message::Doubtful(_) => (Provenance::Plain, nothing),
-            Message::Plain(data) => (Provenance::Plain, NewEvent { event_type: b"", data }),
-            Message::Durable(event) => (
-                Provenance::Live(self.judged(name, event.id)),
-                NewEvent { event_type: &event.event_type, data: &event.data },
-            ),
-        };
-        IncomingEvent { channel: name, provenance, event, born }
+    ) -> OrderedEvent<'m> {
+        let id = message.id().map(|id| self.judged(name, id));
+        OrderedEvent::from_message(checked, name, message, id, self.joined.now().mono)
     }
 
     /// Appends what waits for channels that are given up before they are in step, for the streams of
@@ -299,9 +303,10 @@ impl Session {
             let messages: Vec<Message<'_>> = held.iter().map(BufferedMessage::message).collect();
             let mut arrivals = Vec::with_capacity(messages.len());
             for message in &messages {
-                let arrival = self.arrival(name, message);
-                arrivals
-                    .push(IncomingEvent { provenance: arrival.provenance.strayed(), ..arrival });
+                let (order, mode) = (ChannelOrder::Unfollowed, self.delivery_mode());
+                if let Action::Append(checked) = classify(message, order, mode, false) {
+                    arrivals.push(self.event_of(checked, name, message).strayed());
+                }
             }
             self.append(&arrivals)?;
         }
@@ -339,18 +344,13 @@ impl Session {
 }
 
 /// How many of these events are appended under one hold of the hub's lock.
-fn one_hold(events: &[IncomingEvent<'_>]) -> usize {
+fn one_hold(events: &[OrderedEvent<'_>]) -> usize {
     let mut bytes = 0;
-    let few = events.iter().take(BATCH).take_while(|arrival| {
-        bytes += arrival.event.data.len();
+    let few = events.iter().take(BATCH).take_while(|event| {
+        bytes += event.size();
         bytes <= BATCH_BYTES
     });
     few.count().max(1)
-}
-
-/// Whether a message is among what was fetched.
-pub(in crate::redis) fn is_fetched(message: &Message<'_>, fetched: &Fetched) -> bool {
-    matches!((message, fetched.newest), (Message::Durable(event), Some(newest)) if event.id <= newest)
 }
 
 pub(in crate::redis) fn parsed<'m>(push: &'m Push, token: Option<Token>) -> Option<Message<'m>> {

@@ -1,24 +1,23 @@
 //! Appends what was read of a channel, then the messages that waited for it: afterwards the channel has
 //! caught up.
 
-use crate::hub::{pattern_of, IncomingEvent, Loss, NewEvent, Provenance, ReportedId, SyncState};
+use crate::hub::{pattern_of, Loss, Provenance, ReportedId, SyncState};
 use crate::redis::buffered_message::BufferedMessage;
 use crate::redis::catch_up::Fetched;
 use crate::redis::ended::Ended;
 use crate::redis::entry_counter::EntryCounter;
 use crate::redis::message::{Entry, Message};
-use crate::redis::sequence::{self, EventOrder};
-use crate::redis::session::ingest::is_fetched;
+use crate::redis::message_order::{Released, WaitingOrder};
+use crate::redis::ordered_event::OrderedEvent;
 use crate::redis::session::Session;
 use crate::redis::subscription_table::SubscriptionState;
 
-/// What became of messages that waited for their channel.
+/// Whether a channel has caught up once the messages that waited for it are released.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Released {
-    /// They are appended.
-    All,
-    /// The stream has started over before one of them: the channel is being caught up again.
-    StartedOver,
+enum Outcome {
+    CaughtUp,
+    /// Its stream is read once more.
+    ReadAgain,
 }
 
 impl Session {
@@ -36,11 +35,9 @@ impl Session {
         let by_name = self.channels.get(name).and_then(|channel| channel.first_by_name);
         let entries = self.readable(name, &fetched.entries).into_iter();
         for entry in entries.filter(|entry| entry.id > forgotten) {
-            let mut arrival = self.fetched(name, known, entry);
-            if by_name.is_some_and(|first| entry.id >= first) {
-                arrival.provenance = arrival.provenance.since_subscribed();
-            }
-            arrivals.push(arrival);
+            let event = self.fetched(name, known, entry);
+            let is_since = by_name.is_some_and(|first| entry.id >= first);
+            arrivals.push(if is_since { event.since_subscribed() } else { event });
         }
         self.append(&arrivals)
     }
@@ -94,7 +91,7 @@ impl Session {
         let Some(member) = self.channels.get(name).map(|channel| channel.member) else {
             return Ok(());
         };
-        if self.release(name, known, fetched)? == Released::StartedOver {
+        if self.release(name, known, fetched)? == Outcome::ReadAgain {
             return Ok(());
         }
         if let Some(newest) = fetched.newest.and_then(|id| id.checked(self.latest())) {
@@ -124,7 +121,7 @@ impl Session {
         name: &'m [u8],
         known: SyncState,
         entry: &'m Entry,
-    ) -> IncomingEvent<'m> {
+    ) -> OrderedEvent<'m> {
         let id = self.judged(name, entry.id);
         let provenance = match known {
             SyncState::Interrupted(_) => Provenance::Missed(id),
@@ -137,70 +134,74 @@ impl Session {
             }
             _ => self.born(entry.id.ms()),
         };
-        let event = NewEvent { event_type: &entry.event_type, data: &entry.data };
-        IncomingEvent { channel: name, provenance, event, born }
+        OrderedEvent::from_entry(name, entry, provenance, born)
     }
 
-    /// Appends the messages of a channel that waited for it.
-    ///
-    /// Its stream may have started over while it was read, or before: then a message that waits has an id
-    /// that the channel has passed, and what was read may be of the stream before. It is read once more.
+    /// Appends the messages of a channel that waited for it. If something is missing before one of them, or its
+    /// stream has started over since it was read, the stream is read once more.
     fn release(
         &mut self,
         name: &[u8],
         known: SyncState,
         fetched: &Fetched,
-    ) -> Result<Released, Ended> {
-        let reading = self.delivery_mode();
-        let Some(channel) = self.channels.get_mut(name) else { return Ok(Released::All) };
-        let had = match known {
-            _ if fetched.missing == Loss::Everything => ReportedId::default(),
-            SyncState::Nothing => ReportedId::default(),
-            SyncState::Left(had) | SyncState::Interrupted(had) => had,
-        };
-        channel.last = channel.last.max(fetched.newest.unwrap_or(had)).max(had);
+    ) -> Result<Outcome, Ended> {
+        let mode = self.delivery_mode();
+        let Some(channel) = self.channels.get_mut(name) else { return Ok(Outcome::CaughtUp) };
+        channel.last = read_up_to(channel.last, known, fetched);
         let added = fetched.added.filter(|_| fetched.newest == Some(channel.last));
         channel.counter = EntryCounter::starting_at(channel.last, added);
         channel.forgotten = ReportedId::default();
-        let held = match std::mem::replace(&mut channel.state, SubscriptionState::InStep) {
-            SubscriptionState::Joining(mut waiting) => waiting.take(),
-            SubscriptionState::Asked
-            | SubscriptionState::InStep
-            | SubscriptionState::Refused { .. } => Vec::new(),
-        };
+        let last = channel.last;
+        let (arrived_before, held) =
+            match std::mem::replace(&mut channel.state, SubscriptionState::InStep) {
+                SubscriptionState::Joining(mut waiting) => {
+                    (waiting.arrived_before(), waiting.take())
+                }
+                SubscriptionState::Asked
+                | SubscriptionState::InStep
+                | SubscriptionState::Refused { .. } => (0, Vec::new()),
+            };
         let messages: Vec<Message<'_>> = held.iter().map(BufferedMessage::message).collect();
-        let mut arrivals = Vec::with_capacity(messages.len());
-        let mut started_over = None;
+        let ids = messages.iter().map(Message::id);
+        let mut order = WaitingOrder::new(ids, arrived_before, fetched, last, mode);
+        let mut events = Vec::with_capacity(messages.len());
+        let mut rest = None;
         for (index, message) in messages.iter().enumerate() {
-            if is_fetched(message, fetched) {
-                continue;
-            }
-            if let (Message::Durable(event), Some(channel)) = (message, self.channels.get(name)) {
-                let order = sequence::place(event.id, event.prev, channel.last, reading);
-                if order == EventOrder::Rewound {
-                    started_over = Some(index);
+            let checked = match order.release(message) {
+                Released::AlreadyRead => continue,
+                Released::Append(checked) => checked,
+                Released::ReadAgain => {
+                    rest = Some(index);
                     break;
                 }
-            }
-            let mut arrival = self.arrival(name, message);
-            if let (Provenance::Live(id), Some(channel)) =
-                (arrival.provenance, self.channels.get_mut(name))
-            {
-                channel.last = channel.last.max(id.reported());
-                // Others have gone on meanwhile, so its number may be below theirs.
-                if !matches!(known, SyncState::Interrupted(_)) {
-                    arrival.provenance = arrival.provenance.since_subscribed();
-                }
-            }
-            arrivals.push(arrival);
+            };
+            let event = self.event_of(checked, name, message);
+            self.note_last(name, message);
+            // Others have gone on meanwhile, so its number may be below theirs.
+            let is_new = !matches!(known, SyncState::Interrupted(_));
+            let is_late = is_new && matches!(event.provenance(), Provenance::Live(_));
+            events.push(if is_late { event.since_subscribed() } else { event });
         }
-        self.append(&arrivals)?;
-        drop(arrivals);
+        self.append(&events)?;
+        drop(events);
         drop(messages);
-        let Some(index) = started_over else { return Ok(Released::All) };
+        let Some(index) = rest else { return Ok(Outcome::CaughtUp) };
         self.rewound = true;
-        let rest = held.into_iter().skip(index).collect();
-        self.catch_up_again(name, rest)?;
-        Ok(Released::StartedOver)
+        self.catch_up_again(name, held.into_iter().skip(index).collect())?;
+        Ok(Outcome::ReadAgain)
     }
+}
+
+/// Returns the id up to which a channel has been read, once this was fetched.
+pub(in crate::redis) fn read_up_to(
+    last: ReportedId,
+    known: SyncState,
+    fetched: &Fetched,
+) -> ReportedId {
+    let had = match known {
+        _ if fetched.missing == Loss::Everything => ReportedId::default(),
+        SyncState::Nothing => ReportedId::default(),
+        SyncState::Left(had) | SyncState::Interrupted(had) => had,
+    };
+    last.max(fetched.newest.unwrap_or(had)).max(had)
 }

@@ -7,9 +7,10 @@ use std::time::Duration;
 use ::redis::RedisError;
 use tokio::time::{sleep, Instant};
 
-use crate::hub::{pattern_of, IncomingEvent, Membership, NewEvent, Provenance, ReportedId};
+use crate::hub::{pattern_of, Membership, Provenance, ReportedId};
 use crate::redis::context::LogLevel;
 use crate::redis::ended::Ended;
+use crate::redis::ordered_event::OrderedEvent;
 use crate::redis::session::{Session, TELL_EVERY};
 use crate::redis::stream_page::{IdSpan, PageRequest, StreamPage};
 use crate::redis::subscription_table::FollowedChannel;
@@ -181,18 +182,13 @@ impl Session {
                 continue;
             }
             for entry in self.readable(name, &page.entries) {
-                arrivals.push(IncomingEvent {
-                    channel: name,
-                    provenance: Provenance::Strayed(Some(self.judged(name, entry.id))),
-                    event: NewEvent { event_type: &entry.event_type, data: &entry.data },
-                    born: self.joined.now().mono,
-                });
+                let provenance = Provenance::Strayed(Some(self.judged(name, entry.id)));
+                let born = self.joined.now().mono;
+                arrivals.push(OrderedEvent::from_entry(name, entry, provenance, born));
             }
         }
         // Stable: those that are not believed come last, as they do in their streams.
-        arrivals.sort_by_key(|arrival| {
-            (arrival.provenance.entry_id().is_none(), arrival.provenance.entry_id())
-        });
+        arrivals.sort_by_key(|event| (event.entry_id().is_none(), event.entry_id()));
         self.append(&arrivals)
     }
 }

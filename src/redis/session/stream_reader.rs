@@ -12,11 +12,12 @@ use std::time::Duration;
 use ::redis::{cmd, pipe, Pipeline, RedisError, Value};
 use tokio::time::sleep;
 
-use crate::hub::{IncomingEvent, NewEvent, Provenance, ReportedId, SyncState};
+use crate::hub::{Provenance, ReportedId, SyncState};
 use crate::redis::context::{HubContext, LogLevel};
 use crate::redis::ended::lost;
 use crate::redis::ended::{shown, Ended};
 use crate::redis::fetcher::Fetcher;
+use crate::redis::ordered_event::OrderedEvent;
 use crate::redis::session::clock::redis_epoch;
 use crate::redis::session::stream_audit::Readable;
 use crate::redis::session::subscriptions::TOGETHER as SUBSCRIBED;
@@ -363,19 +364,13 @@ impl Session {
                 if entry.id <= *had {
                     continue;
                 }
-                let id = self.judged(name, entry.id);
-                arrivals.push(IncomingEvent {
-                    channel: name,
-                    provenance: Provenance::Live(id),
-                    event: NewEvent { event_type: &entry.event_type, data: &entry.data },
-                    born: self.joined.now().mono,
-                });
+                let provenance = Provenance::Live(self.judged(name, entry.id));
+                let born = self.joined.now().mono;
+                arrivals.push(OrderedEvent::from_entry(name, entry, provenance, born));
             }
         }
         // Stable: those that are not believed come last, as they do in their streams.
-        arrivals.sort_by_key(|arrival| {
-            (arrival.provenance.entry_id().is_none(), arrival.provenance.entry_id())
-        });
+        arrivals.sort_by_key(|event| (event.entry_id().is_none(), event.entry_id()));
         self.append(&arrivals)
     }
 }

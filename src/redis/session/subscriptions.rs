@@ -226,6 +226,7 @@ impl Session {
         for message in held {
             waiting.keep(message, most);
         }
+        waiting.reading_begins();
         channel.state = SubscriptionState::Joining(waiting);
         let (member, known) = (channel.member, SyncState::Interrupted(channel.last));
         let (hub, fence) = (&self.joined.hub, self.tenant.fence);

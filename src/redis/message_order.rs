@@ -1,0 +1,194 @@
+//! The order of a channel's messages: which are appended, which wait until the channel's stream was read, and
+//! before which something was missed.
+//!
+//! All decisions are pure functions. What they approve carries an [`InOrder`], without which no message
+//! becomes an event of the hub.
+
+use crate::hub::{Loss, ReportedId};
+use crate::redis::catch_up::Fetched;
+use crate::redis::message::Message;
+
+/// How messages are delivered at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeliveryMode {
+    /// Each message arrives once, at this process alone.
+    Alone,
+    /// Messages that a former holder has received arrive here as well, for a while after a handover.
+    Repeats,
+    /// A holder and its successor count messages together: none may be held back.
+    Counts,
+}
+
+/// Proof that the order of a message was checked. Only this module creates it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InOrder(());
+
+/// The order of a durable event in its channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum EventOrder {
+    /// After the last one, or a repetition, which the hub recognises: it is appended.
+    Next,
+    /// Something before it was missed, and has to be read first.
+    BehindHole,
+    /// The stream has started over: what it has now has to be read.
+    Rewound,
+}
+
+/// What is known about a channel when one of its messages arrives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChannelOrder {
+    /// The channel is not subscribed to; a pattern matches it.
+    Unfollowed,
+    /// Its stream is being read. `is_matched`: a pattern that is subscribed to matches it as well.
+    CatchingUp { is_matched: bool },
+    /// Everything up to this id was appended.
+    InStep(ReportedId),
+}
+
+/// What a message requires.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// It is appended.
+    Append(InOrder),
+    /// It is a plain message that the former holder has appended.
+    Skip,
+    /// It waits until its channel has caught up.
+    Wait,
+    /// Something before it was missed: the channel's stream is read first.
+    CatchUp,
+    /// The channel's stream has started over, and is read first.
+    StartOver,
+    /// The channel's stream shows whether it is genuine. The id that it claims.
+    LookUp(ReportedId),
+}
+
+/// Decides what a message requires. `skips`: plain messages that the former holder has appended are still
+/// to arrive.
+pub fn classify(
+    message: &Message<'_>,
+    channel: ChannelOrder,
+    mode: DeliveryMode,
+    skips: bool,
+) -> Action {
+    let event = match message {
+        Message::Doubtful(id) => return Action::LookUp(*id),
+        Message::Plain(_) => None,
+        Message::Durable(event) => Some(event),
+    };
+    match (event, channel) {
+        // The former holder has received these, by their names or through a pattern.
+        (None, ChannelOrder::CatchingUp { is_matched: true }) if skips => Action::Skip,
+        (None, ChannelOrder::InStep(_) | ChannelOrder::Unfollowed) if skips => Action::Skip,
+        (_, ChannelOrder::CatchingUp { .. }) => Action::Wait,
+        (None, _) | (Some(_), ChannelOrder::Unfollowed) => Action::Append(InOrder(())),
+        (Some(event), ChannelOrder::InStep(last)) => {
+            match order(event.id, event.prev, last, mode) {
+                EventOrder::Next => Action::Append(InOrder(())),
+                EventOrder::BehindHole => Action::CatchUp,
+                EventOrder::Rewound => Action::StartOver,
+            }
+        }
+    }
+}
+
+/// Returns the order of an event with this id, whose predecessor in the stream is `prev`, in a channel whose
+/// last event was `last`.
+fn order(id: ReportedId, prev: ReportedId, last: ReportedId, mode: DeliveryMode) -> EventOrder {
+    if mode == DeliveryMode::Counts {
+        return EventOrder::Next;
+    }
+    if prev > last {
+        return EventOrder::BehindHole;
+    }
+    if id <= last && mode == DeliveryMode::Alone {
+        return EventOrder::Rewound;
+    }
+    EventOrder::Next
+}
+
+/// What becomes of a message that waited while its channel's stream was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Released {
+    /// It is appended.
+    Append(InOrder),
+    /// It was read from the stream.
+    AlreadyRead,
+    /// Something before it is missing, or the stream has started over. It and all that follow wait until the
+    /// stream was read once more.
+    ReadAgain,
+}
+
+/// Decides, in the order of arrival, what becomes of the messages of one channel that waited while its stream
+/// was read.
+///
+/// A message whose id was passed by what was read may have been read, or the stream has started over since.
+/// The order of arrival shows which: everything before a message that was read was published before the stream
+/// was read.
+#[derive(Clone, Copy, Debug)]
+pub struct WaitingOrder {
+    mode: DeliveryMode,
+    /// The id of the newest event that was read or appended.
+    last: ReportedId,
+    /// The newest id that was read.
+    newest: Option<ReportedId>,
+    /// The stream had started over when it was read.
+    started_over: bool,
+    /// How many messages were published before the stream was read.
+    published_before: usize,
+    /// How many of these arrived before its reading began.
+    arrived_before: usize,
+    /// How many messages have been released.
+    released: usize,
+}
+
+impl WaitingOrder {
+    /// Returns the order of messages with these ids (`None` for a plain one). `last` is the id up to which the
+    /// channel has been read, and `arrived_before` the number of messages that arrived before its reading
+    /// began.
+    pub fn new(
+        ids: impl IntoIterator<Item = Option<ReportedId>>,
+        arrived_before: usize,
+        fetched: &Fetched,
+        last: ReportedId,
+        mode: DeliveryMode,
+    ) -> WaitingOrder {
+        let is_read = |id: ReportedId| {
+            fetched.newest == Some(id)
+                || fetched.entries.binary_search_by_key(&id, |entry| entry.id).is_ok()
+        };
+        let read = ids.into_iter().enumerate().filter(|(_, id)| id.is_some_and(is_read)).last();
+        WaitingOrder {
+            mode,
+            last,
+            newest: fetched.newest,
+            started_over: fetched.missing == Loss::Everything,
+            published_before: read.map_or(0, |(index, _)| index + 1).max(arrived_before),
+            arrived_before,
+            released: 0,
+        }
+    }
+
+    /// Decides what becomes of the next message.
+    pub fn release(&mut self, message: &Message<'_>) -> Released {
+        let index = self.released;
+        self.released += 1;
+        let event = match message {
+            Message::Durable(event) => event,
+            Message::Plain(_) | Message::Doubtful(_) => return Released::Append(InOrder(())),
+        };
+        let is_passed = self.newest.is_some_and(|newest| event.id <= newest);
+        if index < self.published_before && (is_passed || self.started_over) {
+            return Released::AlreadyRead;
+        }
+        // The stream was read after this message had arrived, and is not read for it once more.
+        let is_settled = index < self.arrived_before;
+        if is_settled || order(event.id, event.prev, self.last, self.mode) == EventOrder::Next {
+            self.last = self.last.max(event.id);
+            return Released::Append(InOrder(()));
+        }
+        Released::ReadAgain
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,86 @@
+//! Events whose order was checked. Nothing else is appended to the hub from Redis.
+
+use crate::hub::{
+    FencingToken, Hub, IncomingEvent, Ingested, JudgedId, LeaseError, NewEvent, Now, Provenance,
+};
+use crate::redis::message::{Entry, Message};
+use crate::redis::message_order::InOrder;
+use crate::sse::id::EntryId;
+
+/// An event whose order in its channel was checked.
+#[derive(Clone, Copy, Debug)]
+pub struct OrderedEvent<'m>(IncomingEvent<'m>);
+
+impl<'m> OrderedEvent<'m> {
+    /// Returns the event of a message that is in order. `id` is its judged id if it is durable; `born` is the
+    /// time (ms) of this machine's monotonic clock at which it arrived.
+    pub fn from_message(
+        _: InOrder,
+        channel: &'m [u8],
+        message: &'m Message<'m>,
+        id: Option<JudgedId>,
+        born: u64,
+    ) -> OrderedEvent<'m> {
+        let event = match message {
+            Message::Durable(event) => {
+                NewEvent { event_type: &event.event_type, data: &event.data }
+            }
+            Message::Plain(data) => NewEvent { event_type: b"", data },
+            Message::Doubtful(_) => NewEvent { event_type: b"", data: b"" },
+        };
+        let provenance = id.map_or(Provenance::Plain, Provenance::Live);
+        OrderedEvent(IncomingEvent { channel, provenance, event, born })
+    }
+
+    /// Returns the event of an entry of a channel's stream, which defines the order.
+    pub fn from_entry(
+        channel: &'m [u8],
+        entry: &'m Entry,
+        provenance: Provenance,
+        born: u64,
+    ) -> OrderedEvent<'m> {
+        let event = NewEvent { event_type: &entry.event_type, data: &entry.data };
+        OrderedEvent(IncomingEvent { channel, provenance, event, born })
+    }
+
+    /// Returns the same event, received only through a pattern.
+    pub fn strayed(self) -> OrderedEvent<'m> {
+        OrderedEvent(IncomingEvent { provenance: self.0.provenance.strayed(), ..self.0 })
+    }
+
+    /// Returns the same event, published after its channel was subscribed to.
+    pub fn since_subscribed(self) -> OrderedEvent<'m> {
+        OrderedEvent(IncomingEvent { provenance: self.0.provenance.since_subscribed(), ..self.0 })
+    }
+
+    /// Returns its channel.
+    pub fn channel(&self) -> &'m [u8] {
+        self.0.channel
+    }
+
+    /// Returns how it was received.
+    pub fn provenance(&self) -> Provenance {
+        self.0.provenance
+    }
+
+    /// Returns its id, if it has a plausible one.
+    pub fn entry_id(&self) -> Option<EntryId> {
+        self.0.provenance.entry_id()
+    }
+
+    /// Returns the bytes of its data.
+    pub fn size(&self) -> usize {
+        self.0.event.data.len()
+    }
+}
+
+/// Appends events to the hub in their order, as far as one hold of its lock allows, and at least one.
+pub fn ingest(
+    hub: &Hub,
+    fence: FencingToken,
+    events: &[OrderedEvent<'_>],
+    now: Now,
+) -> Result<Ingested, LeaseError> {
+    let events: Vec<IncomingEvent<'_>> = events.iter().map(|event| event.0).collect();
+    hub.ingest(fence, &events, now)
+}

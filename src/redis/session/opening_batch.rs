@@ -1,0 +1,218 @@
+//! What is appended when a connection opens: everything that was fetched of its channels, and the messages that
+//! arrived meanwhile, in one order.
+//!
+//! Channels were read one after the other, so a message of one may be older than what another had when it was
+//! read.
+
+use std::collections::{HashMap, VecDeque};
+
+use crate::hub::{pattern_of, ReportedId};
+use crate::redis::buffered_message::BufferedMessage;
+use crate::redis::ended::Ended;
+use crate::redis::inbox::Push;
+use crate::redis::message::{Control, Message};
+use crate::redis::message_order::{classify, Action, InOrder, Released, WaitingOrder};
+use crate::redis::ordered_event::OrderedEvent;
+use crate::redis::session::catch_up_queue::CaughtUp;
+use crate::redis::session::forget::is_later;
+use crate::redis::session::ingest::{parsed, MessageTarget};
+use crate::redis::session::settle::read_up_to;
+use crate::redis::session::Session;
+use crate::redis::subscription_table::FollowedChannel;
+use crate::sse::id::EntryId;
+
+/// Messages of channels whose streams have to be read once more, by channel.
+pub(in crate::redis) type Unread = HashMap<Box<[u8]>, Vec<BufferedMessage>>;
+
+/// The events, and what decides about the messages that follow.
+struct OpeningBatch<'m> {
+    /// The events, and the ids by which they are sorted.
+    events: Vec<(EntryId, OrderedEvent<'m>)>,
+    /// Decides about the messages of each channel that was fetched.
+    orders: HashMap<&'m [u8], WaitingOrder>,
+    /// The newest id that a message has had. Messages before the first durable one arrived after everything
+    /// that the clock had given.
+    newest: EntryId,
+    unread: Unread,
+}
+
+impl Session {
+    /// Appends what was fetched of all channels and what has arrived meanwhile, in the order of their ids.
+    /// Returns the messages of channels whose streams have to be read once more.
+    pub(in crate::redis) fn append_all(&mut self, caught: &[CaughtUp]) -> Result<Unread, Ended> {
+        self.record_losses(caught)?;
+        let pushes = self.inbox.take();
+        let messages: Vec<_> = pushes.iter().map(|push| parsed(push, self.token)).collect();
+        let targets = self.targets(&pushes)?;
+        let mut batch = OpeningBatch {
+            events: self.fetched_events(caught),
+            orders: self.orders(caught, &targets, &messages),
+            newest: self.clock,
+            unread: Unread::new(),
+        };
+        for ((push, target), message) in pushes.iter().zip(&targets).zip(&messages) {
+            match *target {
+                MessageTarget::Nobody => {}
+                MessageTarget::Control(control) => self.obey_while_opening(control, &mut batch)?,
+                MessageTarget::Channel(name) => {
+                    if let Push::TooLarge { bytes, .. } = push {
+                        self.tell_too_large(name, *bytes);
+                    }
+                    if let Some(message) = message {
+                        self.add_to_batch(name, message, &mut batch)?;
+                    }
+                }
+            }
+        }
+        let OpeningBatch { mut events, unread, .. } = batch;
+        // Stable: of one channel, and of what arrived as a message, they are in order already.
+        events.sort_by_key(|(id, _)| *id);
+        let events: Vec<_> = events.into_iter().map(|(_, event)| event).collect();
+        self.append(&events)?;
+        let latest = self.latest();
+        let newest = caught.iter().filter_map(|one| one.fetched.newest?.checked(latest)).max();
+        let (hub, fence) = (self.joined.hub.clone(), self.tenant.fence);
+        let mark = self.clock.max(newest.unwrap_or_default());
+        self.patiently(|| hub.raise_high_watermark(fence, mark))?;
+        Ok(unread)
+    }
+
+    /// Records what is lost of these channels, before anything is appended.
+    fn record_losses(&mut self, caught: &[CaughtUp]) -> Result<(), Ended> {
+        let (hub, fence) = (self.joined.hub.clone(), self.tenant.fence);
+        let (patterns, named): (Vec<_>, Vec<_>) =
+            caught.iter().partition(|caught| pattern_of(&caught.name).is_some());
+        let members = patterns.iter().filter_map(|caught| self.channels.get(&caught.name));
+        let members: Vec<_> = members.map(|channel| channel.member).collect();
+        self.patiently(|| hub.patterns_subscribed(fence, &members, self.clock))?;
+        named.into_iter().try_for_each(|one| self.lose(&one.name, &one.fetched))
+    }
+
+    /// Returns the channel of each message.
+    fn targets<'m>(&mut self, pushes: &'m VecDeque<Push>) -> Result<Vec<MessageTarget<'m>>, Ended> {
+        pushes.iter().map(|push| self.whose(push)).collect()
+    }
+
+    /// Returns the fetched events, and the ids by which they are sorted.
+    fn fetched_events<'m>(&mut self, caught: &'m [CaughtUp]) -> Vec<(EntryId, OrderedEvent<'m>)> {
+        let mut events = Vec::new();
+        for CaughtUp { name, known, fetched, .. } in caught {
+            // An implausible id is sorted with the one before it.
+            let mut id = EntryId::default();
+            for entry in self.readable(name, &fetched.entries) {
+                let event = self.fetched(name, *known, entry);
+                id = event.entry_id().unwrap_or(id);
+                events.push((id, event));
+            }
+        }
+        events
+    }
+
+    /// Returns what decides about the messages of these channels.
+    fn orders<'m>(
+        &mut self,
+        caught: &'m [CaughtUp],
+        targets: &[MessageTarget<'_>],
+        messages: &[Option<Message<'_>>],
+    ) -> HashMap<&'m [u8], WaitingOrder> {
+        let mut ids: HashMap<&[u8], Vec<Option<ReportedId>>> = HashMap::new();
+        for (target, message) in targets.iter().zip(messages) {
+            match (target, message) {
+                (_, None | Some(Message::Doubtful(_))) => {}
+                (MessageTarget::Channel(name), Some(message)) => {
+                    ids.entry(name).or_default().push(message.id());
+                }
+                (MessageTarget::Control(_) | MessageTarget::Nobody, _) => {}
+            }
+        }
+        let mode = self.delivery_mode();
+        let named = caught.iter().filter(|one| pattern_of(&one.name).is_none());
+        let order = |CaughtUp { name, known, fetched, .. }: &'m CaughtUp| {
+            let channel = self.channels.get_mut(name)?;
+            channel.last = read_up_to(channel.last, *known, fetched);
+            let ids = ids.remove(&name[..]).unwrap_or_default();
+            Some((&name[..], WaitingOrder::new(ids, 0, fetched, channel.last, mode)))
+        };
+        named.filter_map(order).collect()
+    }
+
+    /// Does what another nginx requests on the control channel.
+    fn obey_while_opening(
+        &mut self,
+        control: Control<'_>,
+        batch: &mut OpeningBatch<'_>,
+    ) -> Result<(), Ended> {
+        match control {
+            Control::Marker(_) => {}
+            Control::Forget(name, up_to) => {
+                self.forget(name, up_to)?;
+                batch.events.retain(|(_, event)| {
+                    event.channel() != name || is_later(event.provenance(), up_to)
+                });
+                if let Some(messages) = batch.unread.get_mut(name) {
+                    messages.clear();
+                }
+            }
+            Control::Doubtful(name, _) => {
+                // What was fetched of it may have been read before.
+                if let Some(channel) = self.channels.get_mut(name) {
+                    channel.is_doubted(false);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds a message, unless it was fetched already, has to wait, or is doubtful.
+    fn add_to_batch<'m>(
+        &mut self,
+        name: &'m [u8],
+        message: &'m Message<'m>,
+        batch: &mut OpeningBatch<'m>,
+    ) -> Result<(), Ended> {
+        if let Message::Doubtful(id) = message {
+            return self.doubt_later(name, *id);
+        }
+        if let Some(messages) = batch.unread.get_mut(name) {
+            messages.push(BufferedMessage::of(message));
+            return Ok(());
+        }
+        let checked = match batch.orders.get_mut(name) {
+            Some(order) => match order.release(message) {
+                Released::Append(checked) => checked,
+                Released::AlreadyRead => return Ok(()),
+                Released::ReadAgain => {
+                    batch.unread.insert(name.into(), vec![BufferedMessage::of(message)]);
+                    return Ok(());
+                }
+            },
+            None => match self.checked_while_opening(name, message) {
+                Some(checked) => checked,
+                None => return Ok(()),
+            },
+        };
+        let mut event = self.event_of(checked, name, message);
+        if self.channels.get(name).is_some_and(FollowedChannel::comes_by_name) {
+            self.note_last(name, message);
+        } else {
+            event = event.strayed();
+        }
+        batch.newest = batch.newest.max(event.entry_id().unwrap_or_default());
+        batch.events.push((batch.newest, event));
+        Ok(())
+    }
+
+    /// Checks a message of a channel that was not fetched, which waits if the channel is still to catch up.
+    fn checked_while_opening(&mut self, name: &[u8], message: &Message<'_>) -> Option<InOrder> {
+        let order = self.order_of(name);
+        match classify(message, order, self.delivery_mode(), false) {
+            Action::Append(checked) => Some(checked),
+            Action::Wait => {
+                self.hold(name, BufferedMessage::of(message));
+                None
+            }
+            // No channel is in step before it has been fetched.
+            Action::CatchUp | Action::StartOver | Action::Skip | Action::LookUp(_) => None,
+        }
+    }
+}
