@@ -9,7 +9,7 @@ use Test::More;
 use Time::HiRes qw(time);
 use SSE::Client;
 use SSE::FaultProxy;
-use SSE::Loop qw(wait_for);
+use SSE::Loop qw(serve_for wait_for);
 use SSE::Redis;
 use SSE::RedisStage;
 
@@ -22,6 +22,7 @@ pubsub();
 burst();
 while_opening();
 while_joining();
+after_takeover();
 done_testing();
 
 sub seen ($nginx, $client, $last) { return join '|', map { s/\Asse\.gap .*/gap/r } $nginx->got($client, $last) }
@@ -177,6 +178,28 @@ sub while_joining () {
     flush_and_publish($redis, 'later', 'new');
     ok($_->wait_data('new'), 'an event with a lower id that is published while its channel is joined arrives') for @all;
     $proxy->pass;
+    $nginx->ends_cleanly;
+    return;
+}
+
+# While the subscription is handed over, and right after that, when messages are expected that the former
+# holder has delivered.
+sub after_takeover () {
+    my $redis = SSE::Redis->start;
+    my $nginx = SSE::RedisStage->new(redis => $redis->url, server => $LEAN, workers => 2, http => 'sse_drain 100ms;');
+    my @all   = map { $nginx->stream($_, reconnect => 1) } @PATHS;
+    my $ahead = int((time() + 1800) * 1000);
+    my @when  = (0, 0.02, 0.05, 0.1, 0.2, 'the old workers have exited');
+    for my $round (0 .. $#when) {
+        $redis->must('XADD', 'sse:{sse}:clock', 'MAXLEN', 1, $ahead + 1000 * $round . '-0', 't', '');
+        $nginx->publish('news', "old $round");
+        ok($_->wait_data("old $round"), 'an event arrives') for @all;
+        kill 'HUP', $nginx->cluster->pid;
+        $round < $#when ? serve_for($when[$round]) : $nginx->cluster->wait_old_workers_gone(10);
+        flush_and_publish($redis, 'news', "new $round");
+        like(seen($nginx, $_, "new $round"), qr/old $round\|(?:.*\|)?gap\|(?:.*\|)?new $round\z/, "an event with a lower id arrives after a gap event ($when[$round])") for @all;
+        ok($nginx->cluster->wait_old_workers_gone(10), 'the old workers have exited');
+    }
     $nginx->ends_cleanly;
     return;
 }

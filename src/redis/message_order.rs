@@ -26,8 +26,10 @@ pub struct InOrder(());
 /// The order of a durable event in its channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum EventOrder {
-    /// After the last one, or a repetition, which the hub recognises: it is appended.
+    /// After the last one.
     Next,
+    /// A repetition, or the first event of a stream that has started over.
+    Repetition,
     /// Something before it was missed, and has to be read first.
     BehindHole,
     /// The stream has started over: what it has now has to be read.
@@ -50,6 +52,9 @@ pub enum ChannelOrder {
 pub enum Action {
     /// It is appended.
     Append(InOrder),
+    /// It is appended, which the hub ignores if it has the event. If it has not, the channel's stream has
+    /// started over, which shows when it is read afterwards.
+    AppendRepetition(InOrder),
     /// It is a plain message that the former holder has appended.
     Skip,
     /// It waits until its channel has caught up.
@@ -84,6 +89,7 @@ pub fn classify(
         (Some(event), ChannelOrder::InStep(last)) => {
             match order(event.id, event.prev, last, mode) {
                 EventOrder::Next => Action::Append(InOrder(())),
+                EventOrder::Repetition => Action::AppendRepetition(InOrder(())),
                 EventOrder::BehindHole => Action::CatchUp,
                 EventOrder::Rewound => Action::StartOver,
             }
@@ -94,16 +100,16 @@ pub fn classify(
 /// Returns the order of an event with this id, whose predecessor in the stream is `prev`, in a channel whose
 /// last event was `last`.
 fn order(id: ReportedId, prev: ReportedId, last: ReportedId, mode: DeliveryMode) -> EventOrder {
-    if mode == DeliveryMode::Counts {
-        return EventOrder::Next;
+    let may_be_held_back = mode != DeliveryMode::Counts;
+    if prev > last && may_be_held_back {
+        EventOrder::BehindHole
+    } else if id > last {
+        EventOrder::Next
+    } else if mode == DeliveryMode::Alone {
+        EventOrder::Rewound
+    } else {
+        EventOrder::Repetition
     }
-    if prev > last {
-        return EventOrder::BehindHole;
-    }
-    if id <= last && mode == DeliveryMode::Alone {
-        return EventOrder::Rewound;
-    }
-    EventOrder::Next
 }
 
 /// What becomes of a message that waited while its channel's stream was read.
@@ -182,11 +188,17 @@ impl WaitingOrder {
         }
         // The stream was read after this message had arrived, and is not read for it once more.
         let is_settled = index < self.arrived_before;
-        if is_settled || order(event.id, event.prev, self.last, self.mode) == EventOrder::Next {
-            self.last = self.last.max(event.id);
-            return Released::Append(InOrder(()));
+        match order(event.id, event.prev, self.last, self.mode) {
+            EventOrder::BehindHole | EventOrder::Rewound | EventOrder::Repetition
+                if !is_settled && self.mode != DeliveryMode::Counts =>
+            {
+                Released::ReadAgain
+            }
+            _ => {
+                self.last = self.last.max(event.id);
+                Released::Append(InOrder(()))
+            }
         }
-        Released::ReadAgain
     }
 }
 

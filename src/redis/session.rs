@@ -12,8 +12,8 @@
 //! - `forget`: channels that an administrator deletes
 //! - `tasks`: how tasks of the session report their results
 //! - `heartbeat`: whether the node still answers, and what was agreed upon still holds
-//! - `handover_holder`, `handover_successor`: pass the subscription from one process to the next without a
-//!   loss
+//! - `handover_holder`, `handover_successor`, `repeats`: pass the subscription from one process to the next
+//!   without a loss, and without delivering anything twice
 
 pub(super) mod catch_up_queue;
 pub(super) mod clock;
@@ -25,6 +25,7 @@ pub(super) mod handover_successor;
 pub(super) mod heartbeat;
 pub(super) mod ingest;
 pub(super) mod opening_batch;
+pub(super) mod repeats;
 pub(super) mod settle;
 pub(super) mod stray_messages;
 pub(super) mod stream_audit;
@@ -56,6 +57,7 @@ use crate::redis::context::{HubContext, LogLevel};
 use crate::redis::session::catch_up_queue::CatchUpQueue;
 use crate::redis::session::handover_holder::HandoverHolder;
 use crate::redis::session::heartbeat::HEARTBEAT;
+use crate::redis::session::repeats::Repeats;
 use crate::redis::session::stray_messages::Strays;
 use crate::redis::session::stream_audit::StreamAudit;
 use crate::redis::session::stream_reader::{GrowthSource, StreamReader};
@@ -109,10 +111,8 @@ pub struct Session {
     pub(super) redis_epoch: u64,
     /// The newest number of the hub's clock when the connection began.
     pub(super) clock: EntryId,
-    /// Plain messages that a former holder has appended already.
-    pub(super) skip: u64,
-    /// When these have all come, or never will.
-    pub(super) skip_until: Instant,
+    /// Messages that a former holder has appended already.
+    pub(super) repeats: Repeats,
     pub(super) retiring: Option<HandoverHolder>,
     pub(super) subscribe: Subscribe,
     /// Which streams are compared with what Redis reports of them.
@@ -161,8 +161,7 @@ impl Session {
             beating: false,
             redis_epoch: 0,
             clock: EntryId::default(),
-            skip: 0,
-            skip_until: Instant::now(),
+            repeats: Repeats::default(),
             retiring: None,
             subscribe: Subscribe::First,
             audit: StreamAudit::default(),
@@ -228,9 +227,7 @@ impl Session {
     }
 
     fn every_second(&mut self) -> Result<(), Ended> {
-        if self.skip_until < Instant::now() {
-            self.skip = 0;
-        }
+        self.repeats.expire(Instant::now());
         self.leave_quiet()?;
         self.tend_catching();
         self.settle_doubts()?;

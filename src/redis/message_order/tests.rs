@@ -16,8 +16,8 @@ fn plain() -> Message<'static> {
 }
 
 #[test]
-fn an_event_is_next_or_behind_a_hole_or_its_stream_has_started_over() {
-    use EventOrder::{BehindHole, Next, Rewound};
+fn an_event_is_next_or_repeated_or_behind_a_hole_or_its_stream_has_started_over() {
+    use EventOrder::{BehindHole, Next, Repetition, Rewound};
     // id, prev, last: alone, while repetitions come, while two count.
     let table = [
         ("5-0", "4-0", "4-0", [Next, Next, Next]),
@@ -25,8 +25,8 @@ fn an_event_is_next_or_behind_a_hole_or_its_stream_has_started_over() {
         ("5-1", "4-7", "5-0", [Next, Next, Next]),
         ("5-0", "4-1", "4-0", [BehindHole, BehindHole, Next]),
         ("5-0", "4-0", "0-0", [BehindHole, BehindHole, Next]),
-        ("5-0", "4-0", "5-0", [Rewound, Next, Next]),
-        ("3-0", "0-0", "5-0", [Rewound, Next, Next]),
+        ("5-0", "4-0", "5-0", [Rewound, Repetition, Repetition]),
+        ("3-0", "0-0", "5-0", [Rewound, Repetition, Repetition]),
     ];
     for (new, prev, last, orders) in table {
         for (mode, wanted) in [Alone, Repeats, Counts].into_iter().zip(orders) {
@@ -121,8 +121,8 @@ fn a_stream_that_starts_over_after_it_was_read_is_read_again() {
     assert_eq!(release(&[("6-0", "5-0"), ("3-0", "0-0")], 0, &read, Alone), "-?");
     // An event between the two was missed.
     assert_eq!(release(&[("8-0", "7-0")], 0, &read, Alone), "?");
-    // Repetitions are left to the hub.
-    assert_eq!(release(&[("3-0", "0-0")], 0, &read, Repeats), "+");
+    assert_eq!(release(&[("3-0", "0-0")], 0, &read, Repeats), "?");
+    // Nothing may be held back.
     assert_eq!(release(&[("3-0", "0-0")], 0, &read, Counts), "+");
 }
 
@@ -139,4 +139,18 @@ fn a_stream_is_not_read_twice_for_the_same_message() {
 fn messages_of_a_stream_before_it_started_over_are_part_of_the_gap() {
     let read = fetched(&["2-0", "3-0"], Loss::Everything);
     assert_eq!(release(&[("9-0", "8-0"), ("2-0", "0-0"), ("3-0", "2-0")], 0, &read, Alone), "---");
+}
+
+#[test]
+fn what_may_be_a_repetition_is_appended_and_its_stream_is_read_afterwards() {
+    let in_step = ChannelOrder::InStep(id("4-0"));
+    let repetition = Action::AppendRepetition(InOrder(()));
+    for mode in [Repeats, Counts] {
+        assert_eq!(classify(&durable("3-0", "0-0"), in_step, mode, false), repetition);
+        let next = classify(&durable("5-0", "4-0"), in_step, mode, false);
+        assert_eq!(next, Action::Append(InOrder(())));
+    }
+    let behind_hole = |mode| classify(&durable("6-0", "5-0"), in_step, mode, false);
+    assert_eq!(behind_hole(Repeats), Action::CatchUp);
+    assert_eq!(behind_hole(Counts), Action::Append(InOrder(())));
 }

@@ -10,14 +10,15 @@ impl Session {
     /// A doubtful message of a channel has come, with this id.
     pub(in crate::redis) fn doubt(&mut self, name: &[u8], id: ReportedId) -> Result<(), Ended> {
         // While a holder and its successor count together nothing is held back.
-        let may_be_asked = !self.is_frozen() && self.skip == 0;
+        let may_be_asked = !self.is_frozen() && !self.repeats.skips();
         let fence = self.tenant.fence;
         let Some(channel) = self.named(name) else { return self.doubt_stray(name, id) };
         let member = channel.member;
         // Its stream may have started over, together with the loss of the token.
         let is_behind = id <= channel.last;
-        if channel.is_doubted(may_be_asked) {
-            self.rewound |= is_behind;
+        let at_once = channel.is_doubted(may_be_asked);
+        self.rewound |= is_behind;
+        if at_once {
             self.catch_up_again(name, Vec::new())
         } else if may_be_asked {
             Ok(())
@@ -33,10 +34,24 @@ impl Session {
         name: &[u8],
         id: ReportedId,
     ) -> Result<(), Ended> {
-        match self.named(name) {
-            Some(channel) => drop(channel.is_doubted(false)),
-            None => self.doubt_stray(name, id)?,
+        let Some(channel) = self.named(name) else { return self.doubt_stray(name, id) };
+        channel.is_doubted(false);
+        let is_behind = id <= channel.last;
+        self.rewound |= is_behind;
+        Ok(())
+    }
+
+    /// Has a channel's stream read, by this process or the next holder, because an event that was taken for a
+    /// repetition may be the first one of a stream that has started over.
+    pub(in crate::redis) fn doubt_repetition(&mut self, name: &[u8]) -> Result<(), Ended> {
+        let (is_frozen, fence) = (self.is_frozen(), self.tenant.fence);
+        let Some(channel) = self.named(name) else { return Ok(()) };
+        let member = channel.member;
+        if is_frozen {
+            return self.patiently(|| self.joined.hub.set_out_of_sync(fence, member));
         }
+        channel.is_doubted(false);
+        self.rewound = true;
         Ok(())
     }
 
@@ -47,7 +62,7 @@ impl Session {
 
     /// Asks the streams of channels of which doubtful messages have come since they were last asked.
     pub(in crate::redis) fn settle_doubts(&mut self) -> Result<(), Ended> {
-        if self.is_frozen() || self.skip > 0 {
+        if self.is_frozen() || self.repeats.skips() {
             return Ok(());
         }
         let mut open = Vec::new();

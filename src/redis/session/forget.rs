@@ -14,9 +14,9 @@ impl Session {
     /// Does what another nginx, or a successor, tells.
     pub(in crate::redis) fn follow(&mut self, control: Control<'_>) -> Result<(), Ended> {
         let (hub, fence) = (self.joined.hub.clone(), self.tenant.fence);
-        if self.skip > 0 && !matches!(control, Control::Marker(_)) {
+        if self.repeats.skips() && !matches!(control, Control::Marker(_)) {
             // The former holder has followed it.
-            self.skip -= 1;
+            self.repeats.skip_one();
             return Ok(());
         }
         match control {

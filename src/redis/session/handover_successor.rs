@@ -15,6 +15,7 @@ use crate::redis::ended::lost;
 use crate::redis::ended::{shown, Ended};
 use crate::redis::entry_counter::EntryCounter;
 use crate::redis::inbox::Push;
+use crate::redis::session::repeats::Repeats;
 use crate::redis::session::{Holder, Session};
 use crate::redis::subscribe::Subscribe;
 use crate::redis::subscription_table::SubscriptionState;
@@ -22,8 +23,6 @@ use crate::redis::subscription_table::SubscriptionState;
 /// How long the holder may take to answer, and to come to the marker.
 const ANSWER: Duration = Duration::from_millis(500);
 const MARKER: Duration = Duration::from_secs(2);
-/// How long what the holder has had behind the marker may take to come here as well.
-const BEHIND: Duration = Duration::from_secs(10);
 /// How often the region is looked at meanwhile.
 const STEP: Duration = Duration::from_millis(2);
 
@@ -129,12 +128,13 @@ impl Session {
         self.patiently(|| hub.set_link(fence, RedisState::Up))?;
         for channel in self.channels.values_mut().filter(|channel| !hub.in_sync(&[channel.member]))
         {
-            // The holder did not come to look up a doubtful message.
+            // The holder did not come to look up a message.
             channel.is_doubted(false);
+            self.rewound = true;
         }
-        self.skip = count;
-        self.skip_until = Instant::now() + BEHIND;
+        self.repeats = Repeats::after_takeover(count, Instant::now());
         self.take(&behind)?;
+        self.find_end_of_repeats();
         self.read_all_streams();
         let heard = self.heard()?;
         self.want(heard)

@@ -164,7 +164,7 @@ impl Session {
             return Ok(Turn::LeaveOut(name, *bytes));
         }
         let Some(message) = message else { return Ok(Turn::PassOver) };
-        let (mode, skips) = (self.delivery_mode(), self.skip > 0);
+        let (mode, skips) = (self.delivery_mode(), self.repeats.skips());
         let order = self.order_of(name);
         let clock = self.clock.into();
         let known = self.channels.get_mut(name).filter(|channel| channel.comes_by_name());
@@ -181,8 +181,12 @@ impl Session {
                     Turn::Append(event)
                 }
             }
+            Action::AppendRepetition(checked) => {
+                self.doubt_repetition(name)?;
+                Turn::Append(self.event_of(checked, name, message))
+            }
             Action::Skip => {
-                self.skip -= 1;
+                self.repeats.skip_one();
                 Turn::PassOver
             }
             Action::Wait => Turn::Hold(name, BufferedMessage::of(message)),
@@ -203,7 +207,7 @@ impl Session {
                 ChannelOrder::Unfollowed
             }
             SubscriptionState::Joining(_) => {
-                let is_matched = self.skip > 0 && self.channels.first_match(name).is_some();
+                let is_matched = self.repeats.skips() && self.channels.first_match(name).is_some();
                 ChannelOrder::CatchingUp { is_matched }
             }
             SubscriptionState::InStep => ChannelOrder::InStep(channel.last),
@@ -220,11 +224,11 @@ impl Session {
     /// How messages are read now.
     pub(in crate::redis) fn delivery_mode(&self) -> DeliveryMode {
         // While a holder and its successor count together nothing is held back.
-        if self.counts_for_heir() || self.skip > 0 {
+        if self.counts_for_heir() || self.repeats.skips() {
             return DeliveryMode::Counts;
         }
         // What the former holder has had behind the marker comes here as well.
-        if self.skip_until > Instant::now() {
+        if self.repeats.are_expected(Instant::now()) {
             return DeliveryMode::Repeats;
         }
         DeliveryMode::Alone
@@ -252,14 +256,13 @@ impl Session {
     /// Passes over a message that was not read, as large as it is. Whether it was a plain one nobody
     /// knows; a successor takes it for one as well.
     fn leave_out(&mut self, name: &[u8], bytes: u64) -> Result<(), Ended> {
-        match self.skip {
-            0 => {
-                let (hub, fence) = (&self.joined.hub, self.tenant.fence);
-                self.patiently(|| hub.skip_message(fence))?;
-                self.tell_too_large(name, bytes);
-            }
-            _ => self.skip -= 1,
+        if self.repeats.skips() {
+            self.repeats.skip_one();
+            return Ok(());
         }
+        let (hub, fence) = (&self.joined.hub, self.tenant.fence);
+        self.patiently(|| hub.skip_message(fence))?;
+        self.tell_too_large(name, bytes);
         Ok(())
     }
 

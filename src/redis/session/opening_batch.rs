@@ -206,7 +206,7 @@ impl Session {
     fn checked_while_opening(&mut self, name: &[u8], message: &Message<'_>) -> Option<InOrder> {
         let order = self.order_of(name);
         match classify(message, order, self.delivery_mode(), false) {
-            Action::Append(checked) => Some(checked),
+            Action::Append(checked) | Action::AppendRepetition(checked) => Some(checked),
             Action::Wait => {
                 self.hold(name, BufferedMessage::of(message));
                 None
