@@ -52,9 +52,9 @@ pub enum ChannelOrder {
 pub enum Action {
     /// It is appended.
     Append(InOrder),
-    /// It is appended, which the hub ignores if it has the event. If it has not, the channel's stream has
-    /// started over, which shows when it is read afterwards.
-    AppendRepetition(InOrder),
+    /// It is dropped. It is a repetition, or the channel's stream has started over, which shows when it is read
+    /// afterwards.
+    DropRepetition,
     /// It is a plain message that the former holder has appended.
     Skip,
     /// It waits until its channel has caught up.
@@ -89,7 +89,7 @@ pub fn classify(
         (Some(event), ChannelOrder::InStep(last)) => {
             match order(event.id, event.prev, last, mode) {
                 EventOrder::Next => Action::Append(InOrder(())),
-                EventOrder::Repetition => Action::AppendRepetition(InOrder(())),
+                EventOrder::Repetition => Action::DropRepetition,
                 EventOrder::BehindHole => Action::CatchUp,
                 EventOrder::Rewound => Action::StartOver,
             }
@@ -132,7 +132,6 @@ pub enum Released {
 /// was read.
 #[derive(Clone, Copy, Debug)]
 pub struct WaitingOrder {
-    mode: DeliveryMode,
     /// The id of the newest event that was read or appended.
     last: ReportedId,
     /// The newest id that was read.
@@ -156,7 +155,6 @@ impl WaitingOrder {
         arrived_before: usize,
         fetched: &Fetched,
         last: ReportedId,
-        mode: DeliveryMode,
     ) -> WaitingOrder {
         let is_read = |id: ReportedId| {
             fetched.newest == Some(id)
@@ -164,7 +162,6 @@ impl WaitingOrder {
         };
         let read = ids.into_iter().enumerate().filter(|(_, id)| id.is_some_and(is_read)).last();
         WaitingOrder {
-            mode,
             last,
             newest: fetched.newest,
             started_over: fetched.missing == Loss::Everything,
@@ -188,13 +185,14 @@ impl WaitingOrder {
         }
         // The stream was read after this message had arrived, and is not read for it once more.
         let is_settled = index < self.arrived_before;
-        match order(event.id, event.prev, self.last, self.mode) {
+        match order(event.id, event.prev, self.last, DeliveryMode::Alone) {
             EventOrder::BehindHole | EventOrder::Rewound | EventOrder::Repetition
-                if !is_settled && self.mode != DeliveryMode::Counts =>
+                if !is_settled =>
             {
                 Released::ReadAgain
             }
-            _ => {
+            EventOrder::Rewound | EventOrder::Repetition => Released::AlreadyRead,
+            EventOrder::BehindHole | EventOrder::Next => {
                 self.last = self.last.max(event.id);
                 Released::Append(InOrder(()))
             }

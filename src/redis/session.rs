@@ -11,6 +11,7 @@
 //! - `doubts`, `stray_messages`: messages without the hub's token
 //! - `forget`: channels that an administrator deletes
 //! - `tasks`: how tasks of the session report their results
+//! - `lock_wait`: waits for the hub's lock
 //! - `heartbeat`: whether the node still answers, and what was agreed upon still holds
 //! - `handover_holder`, `handover_successor`, `repeats`: pass the subscription from one process to the next
 //!   without a loss, and without delivering anything twice
@@ -24,6 +25,7 @@ pub(super) mod handover_holder;
 pub(super) mod handover_successor;
 pub(super) mod heartbeat;
 pub(super) mod ingest;
+pub(super) mod lock_wait;
 pub(super) mod opening_batch;
 pub(super) mod repeats;
 pub(super) mod settle;
@@ -50,9 +52,7 @@ use super::phase::Phase;
 use super::token::Token;
 use super::waiting::WaitingBytes;
 use super::wakes::Woken;
-use crate::hub::{
-    shown as shown_name, FencingToken, JudgedId, Latest, LeaseError, Locked, ReportedId, SlotClaim,
-};
+use crate::hub::{shown as shown_name, FencingToken, JudgedId, Latest, ReportedId, SlotClaim};
 use crate::redis::context::{HubContext, LogLevel};
 use crate::redis::session::catch_up_queue::CatchUpQueue;
 use crate::redis::session::handover_holder::HandoverHolder;
@@ -67,10 +67,6 @@ use crate::redis::subscription_table::SubscriptionTable;
 use crate::sse::escaped::Escaped;
 use crate::sse::id::EntryId;
 
-/// How long the lock that another process holds is waited for before the session gives up, and the pause
-/// between two attempts.
-const PATIENCE: Duration = Duration::from_secs(1);
-const PAUSE: Duration = Duration::from_millis(10);
 /// How often the same trouble of channels is logged.
 pub(super) const TELL_EVERY: Duration = Duration::from_secs(60);
 
@@ -198,42 +194,42 @@ impl Session {
         let mut heart = every(HEARTBEAT);
         let mut handover = every(Duration::from_millis(10));
         if *phase.borrow_and_update() != Phase::Serving {
-            self.retire(*phase.borrow())?;
+            self.retire(*phase.borrow()).await?;
         }
         loop {
             tokio::select! {
                 biased;
                 changed = phase.changed() => {
                     let now = *phase.borrow_and_update();
-                    self.retire(if changed.is_ok() { now } else { Phase::Stopping })?;
+                    self.retire(if changed.is_ok() { now } else { Phase::Stopping }).await?;
                 }
                 // Before what it brings: a master that is none any more may tell of what it will forget.
                 () = &mut moved => return Err(Ended::Lost("another node is the master".into())),
-                () = inbox.filled(), if !self.keeps_marker() => self.take_in()?,
+                () = inbox.filled(), if !self.keeps_marker() => self.take_in().await?,
                 Ok(()) = woken.changed() => {
                     self.joined.hub.clear_wakeup(self.tenant.seat);
-                    self.look_at_log()?;
+                    self.look_at_log().await?;
                 }
-                Some(completion) = done.recv() => completion(self)?,
-                _ = second.tick() => self.every_second()?,
-                _ = handover.tick(), if self.retiring.is_some() => self.retire_further()?,
+                Some(completion) = done.recv() => completion(self).await?,
+                _ = second.tick() => self.every_second().await?,
+                _ = handover.tick(), if self.retiring.is_some() => self.retire_further().await?,
                 _ = heart.tick() => self.beat(),
             }
             self.read_streams();
             self.look_up_strays();
             // Messages come fast, and without this the log would be overtaken.
-            self.look_at_log()?;
+            self.look_at_log().await?;
         }
     }
 
-    fn every_second(&mut self) -> Result<(), Ended> {
+    async fn every_second(&mut self) -> Result<(), Ended> {
         self.repeats.expire(Instant::now());
         self.leave_quiet()?;
         self.tend_catching();
-        self.settle_doubts()?;
-        self.tell_gaps_of_patterns()?;
+        self.settle_doubts().await?;
+        self.tell_gaps_of_patterns().await?;
         self.audit_streams();
-        self.retry_refused()
+        self.retry_refused().await
     }
 
     /// By what is judged what Redis retains.
@@ -302,34 +298,6 @@ impl Session {
     pub(super) fn born(&self, ms: u64) -> u64 {
         let age = self.time_in_redis().saturating_sub(ms);
         self.joined.now().mono.saturating_sub(age)
-    }
-
-    /// Does what needs the hub's lock, again for a while if another process has it. A holder that is
-    /// stopped, or was waited for already, is not waited for.
-    pub(super) fn patiently<T>(
-        &self,
-        operation: impl Fn() -> Result<T, LeaseError>,
-    ) -> Result<T, Ended> {
-        let since = Instant::now();
-        let waits = !self.joined.hub.is_stuck();
-        loop {
-            match operation() {
-                Ok(done) => return Ok(done),
-                Err(LeaseError::Fenced) => return Err(Ended::Fenced),
-                Err(LeaseError::Busy(Locked::Held)) if waits && since.elapsed() < PATIENCE => {
-                    std::thread::sleep(PAUSE);
-                }
-                Err(LeaseError::Busy(locked)) => return Err(Ended::Locked(locked)),
-            }
-        }
-    }
-
-    /// The same, of what needs no fence.
-    pub(super) fn patiently_locked<T>(
-        &self,
-        operation: impl Fn() -> Result<T, Locked>,
-    ) -> Result<T, Ended> {
-        self.patiently(|| operation().map_err(LeaseError::from))
     }
 }
 

@@ -82,19 +82,14 @@ fn fetched(ids: &[&str], missing: Loss) -> Fetched {
 }
 
 /// What becomes of these messages (id, prev): `+` appended, `-` read already, `?` read again.
-fn release(
-    messages: &[(&str, &str)],
-    before: usize,
-    fetched: &Fetched,
-    mode: DeliveryMode,
-) -> String {
+fn release(messages: &[(&str, &str)], before: usize, fetched: &Fetched) -> String {
     let messages: Vec<Message<'_>> = messages
         .iter()
         .map(|(new, prev)| if new.is_empty() { plain() } else { durable(new, prev) })
         .collect();
     let last = fetched.newest.unwrap_or(id("4-0"));
     let ids = messages.iter().map(Message::id);
-    let mut order = WaitingOrder::new(ids, before, fetched, last, mode);
+    let mut order = WaitingOrder::new(ids, before, fetched, last);
     let sign = |message| match order.release(message) {
         Released::Append(_) => '+',
         Released::AlreadyRead => '-',
@@ -107,46 +102,43 @@ fn release(
 fn a_message_that_waited_is_appended_unless_it_was_read() {
     let read = fetched(&["5-0", "6-0"], Loss::Nothing);
     let live = [("5-0", "4-0"), ("", ""), ("6-0", "5-0"), ("", ""), ("7-0", "6-0")];
-    assert_eq!(release(&live, 0, &read, Alone), "-+-++");
+    assert_eq!(release(&live, 0, &read), "-+-++");
     // What was published before the stream was read may have been trimmed by then.
-    assert_eq!(release(&[("4-5", "4-0"), ("6-0", "5-0")], 0, &read, Alone), "--");
-    assert_eq!(release(&[("7-0", "6-0")], 0, &fetched(&[], Loss::Nothing), Alone), "?");
-    assert_eq!(release(&[("7-0", "4-0")], 0, &fetched(&[], Loss::Nothing), Alone), "+");
+    assert_eq!(release(&[("4-5", "4-0"), ("6-0", "5-0")], 0, &read), "--");
+    assert_eq!(release(&[("7-0", "6-0")], 0, &fetched(&[], Loss::Nothing)), "?");
+    assert_eq!(release(&[("7-0", "4-0")], 0, &fetched(&[], Loss::Nothing)), "+");
 }
 
 #[test]
 fn a_stream_that_starts_over_after_it_was_read_is_read_again() {
     let read = fetched(&["5-0", "6-0"], Loss::Nothing);
-    assert_eq!(release(&[("3-0", "0-0")], 0, &read, Alone), "?");
-    assert_eq!(release(&[("6-0", "5-0"), ("3-0", "0-0")], 0, &read, Alone), "-?");
+    assert_eq!(release(&[("3-0", "0-0")], 0, &read), "?");
+    assert_eq!(release(&[("6-0", "5-0"), ("3-0", "0-0")], 0, &read), "-?");
     // An event between the two was missed.
-    assert_eq!(release(&[("8-0", "7-0")], 0, &read, Alone), "?");
-    assert_eq!(release(&[("3-0", "0-0")], 0, &read, Repeats), "?");
-    // Nothing may be held back.
-    assert_eq!(release(&[("3-0", "0-0")], 0, &read, Counts), "+");
+    assert_eq!(release(&[("8-0", "7-0")], 0, &read), "?");
 }
 
 #[test]
 fn a_stream_is_not_read_twice_for_the_same_message() {
     let read = fetched(&["5-0", "6-0"], Loss::Nothing);
-    assert_eq!(release(&[("3-0", "0-0"), ("8-0", "7-0")], 2, &read, Alone), "-+");
-    assert_eq!(release(&[("3-0", "0-0"), ("4-0", "3-0")], 1, &read, Alone), "-?");
+    assert_eq!(release(&[("3-0", "0-0"), ("8-0", "7-0")], 2, &read), "-+");
+    assert_eq!(release(&[("3-0", "0-0"), ("4-0", "3-0")], 1, &read), "-?");
     let nothing = fetched(&[], Loss::Nothing);
-    assert_eq!(release(&[("3-0", "0-0")], 1, &nothing, Alone), "+");
+    assert_eq!(release(&[("3-0", "0-0"), ("7-0", "6-0")], 2, &nothing), "-+");
 }
 
 #[test]
 fn messages_of_a_stream_before_it_started_over_are_part_of_the_gap() {
     let read = fetched(&["2-0", "3-0"], Loss::Everything);
-    assert_eq!(release(&[("9-0", "8-0"), ("2-0", "0-0"), ("3-0", "2-0")], 0, &read, Alone), "---");
+    assert_eq!(release(&[("9-0", "8-0"), ("2-0", "0-0"), ("3-0", "2-0")], 0, &read), "---");
 }
 
 #[test]
-fn what_may_be_a_repetition_is_appended_and_its_stream_is_read_afterwards() {
+fn what_may_be_a_repetition_is_dropped_and_its_stream_is_read_afterwards() {
     let in_step = ChannelOrder::InStep(id("4-0"));
-    let repetition = Action::AppendRepetition(InOrder(()));
     for mode in [Repeats, Counts] {
-        assert_eq!(classify(&durable("3-0", "0-0"), in_step, mode, false), repetition);
+        let dropped = classify(&durable("3-0", "0-0"), in_step, mode, false);
+        assert_eq!(dropped, Action::DropRepetition);
         let next = classify(&durable("5-0", "4-0"), in_step, mode, false);
         assert_eq!(next, Action::Append(InOrder(())));
     }

@@ -273,25 +273,25 @@ impl Session {
     }
 
     /// Takes first pages.
-    pub(in crate::redis) fn take_first(&mut self, pages: FirstPages) -> Result<(), Ended> {
+    pub(in crate::redis) async fn take_first(&mut self, pages: FirstPages) -> Result<(), Ended> {
         if self.catching.first_task.take().is_none() {
             // It was stopped, and this was under way.
             return Ok(());
         }
         // What has come before this must not be taken for something that comes after it.
-        self.take_in()?;
+        self.take_in().await?;
         for asked in pages.left.into_iter().rev() {
             self.catching.first.push_front(asked);
         }
-        self.refuse(pages.refused)?;
+        self.refuse(pages.refused).await?;
         for CaughtUp { name, known, fetched, rest } in pages.caught {
             if !self.is_joining(&name) {
                 continue;
             }
-            self.enter(&name, known, &fetched)?;
+            self.enter(&name, known, &fetched).await?;
             match rest {
                 Some(catch_up) => self.catch_up_further(name, catch_up),
-                None => self.reached_end(name, known, fetched)?,
+                None => self.reached_end(name, known, fetched).await?,
             }
         }
         self.fetch_first();
@@ -299,28 +299,28 @@ impl Session {
     }
 
     /// Takes a further page of a channel.
-    pub(in crate::redis) fn take_further(&mut self, further: Further) -> Result<(), Ended> {
+    pub(in crate::redis) async fn take_further(&mut self, further: Further) -> Result<(), Ended> {
         if self.catching.long_task.take().is_none() {
             return Ok(());
         }
         self.catching.on_the_way = None;
         let Further { long, page } = further;
-        self.take_in()?;
+        self.take_in().await?;
         if self.is_joining(&long.name) {
             let known = long.catch_up.known();
             match page {
                 Ok((fetched, done)) => {
-                    self.enter(&long.name, known, &fetched)?;
+                    self.enter(&long.name, known, &fetched).await?;
                     if done {
                         let missing = long.catch_up.missing();
-                        self.reached_end(long.name, known, Fetched { missing, ..fetched })?;
+                        self.reached_end(long.name, known, Fetched { missing, ..fetched }).await?;
                     } else {
                         self.catching.long.push_back(long);
                     }
                 }
                 Err(error) => {
                     let why = format!("its stream cannot be read: {}", shown(&error));
-                    self.refuse(RefusedChannels { names: vec![long.name], why: Some(why) })?;
+                    self.refuse(RefusedChannels { names: vec![long.name], why: Some(why) }).await?;
                 }
             }
         }
@@ -335,7 +335,7 @@ impl Session {
 
     /// All that a channel's stream had has been appended. If messages of it were not kept meanwhile, they
     /// are in the stream by now.
-    fn reached_end(
+    async fn reached_end(
         &mut self,
         name: Box<[u8]>,
         known: SyncState,
@@ -346,7 +346,7 @@ impl Session {
             _ => return Ok(()),
         };
         if !waiting.was_full() {
-            return self.settled(&name, known, &fetched);
+            return self.settled(&name, known, &fetched).await;
         }
         let had = match known {
             SyncState::Nothing => ReportedId::default(),

@@ -24,7 +24,7 @@ impl Session {
         &mut self,
         reported: Option<ReportedId>,
     ) -> Result<(), Ended> {
-        let mark = self.patiently_locked(|| self.joined.hub.high_watermark())?;
+        let mark = self.with_lock(|| self.joined.hub.high_watermark()).await?;
         let latest = self.latest();
         let given = match reported {
             Some(id) if id.checked(latest).is_none() => {

@@ -91,11 +91,11 @@ impl Session {
     /// From here on nothing counts as in step that this connection has not brought in step.
     pub(in crate::redis) async fn begin_epoch(&mut self) -> Result<(), Ended> {
         let (hub, fence) = (self.joined.hub.clone(), self.tenant.fence);
-        let mut names = self.heard()?;
+        let mut names = self.heard().await?;
         // What an earlier connection has joined and nobody listens to any more is left in good order.
-        names.extend(self.joined_by(self.tenant.seat.slot)?);
+        names.extend(self.joined_by(self.tenant.seat.slot).await?);
         let before = std::mem::take(&mut self.channels);
-        let joined = self.join(names)?;
+        let joined = self.join(names).await?;
         for name in before.names() {
             // A successor has subscribed to it already.
             if let Some(channel) = self.channels.get_mut(name) {
@@ -113,28 +113,28 @@ impl Session {
         for some in first.chunks(TOGETHER) {
             let (some, refused) = self.joining().allowed(some.to_vec()).await.map_err(lost)?;
             subscribed.extend(some);
-            self.refuse(refused)?;
+            self.refuse(refused).await?;
         }
         let (caught, left) = self.catch_up_together(subscribed).await?;
-        self.patiently(|| hub.new_epoch(fence))?;
+        self.with_lock(|| hub.new_epoch(fence)).await?;
         self.catching.unsettled = left.iter().map(|(name, _)| name.clone()).collect();
-        let unread = self.append_all(&caught)?;
-        self.patiently(|| hub.set_link(fence, RedisState::Up))?;
+        let unread = self.append_all(&caught).await?;
+        self.with_lock(|| hub.set_link(fence, RedisState::Up)).await?;
         let settled = caught.iter().filter(|one| !unread.contains_key(&one.name));
         for CaughtUp { name, known, fetched, .. } in settled {
-            self.settled(name, *known, fetched)?;
+            self.settled(name, *known, fetched).await?;
         }
         self.catching.unsettled.extend(unread.keys().cloned());
         self.await_messages(&left);
         if self.catching.unsettled.is_empty() {
-            self.patiently(|| hub.settled(fence))?;
+            self.with_lock(|| hub.settled(fence)).await?;
         }
         self.catch_up(left);
         for (name, messages) in unread {
             self.rewound = true;
-            self.catch_up_again(&name, messages)?;
+            self.catch_up_again(&name, messages).await?;
         }
-        self.settle_doubts()?;
+        self.settle_doubts().await?;
         self.wanted.extend(later);
         self.join_wanted();
         Ok(())
@@ -164,7 +164,7 @@ impl Session {
                 break;
             };
             let pages = pages.map_err(Ended::Lost)?;
-            self.refuse(pages.refused)?;
+            self.refuse(pages.refused).await?;
             for one in pages.caught {
                 let entries = one.fetched.entries.iter();
                 bytes += entries.map(Entry::size).sum::<usize>();

@@ -8,7 +8,11 @@ use crate::redis::subscription_table::{Doubt, FollowedChannel, SubscriptionState
 
 impl Session {
     /// A doubtful message of a channel has come, with this id.
-    pub(in crate::redis) fn doubt(&mut self, name: &[u8], id: ReportedId) -> Result<(), Ended> {
+    pub(in crate::redis) async fn doubt(
+        &mut self,
+        name: &[u8],
+        id: ReportedId,
+    ) -> Result<(), Ended> {
         // While a holder and its successor count together nothing is held back.
         let may_be_asked = !self.is_frozen() && !self.repeats.skips();
         let fence = self.tenant.fence;
@@ -19,12 +23,12 @@ impl Session {
         let at_once = channel.is_doubted(may_be_asked);
         self.rewound |= is_behind;
         if at_once {
-            self.catch_up_again(name, Vec::new())
+            self.catch_up_again(name, Vec::new()).await
         } else if may_be_asked {
             Ok(())
         } else {
             // If this process does not come to it, the next one that holds the subscription does.
-            self.patiently(|| self.joined.hub.set_out_of_sync(fence, member))
+            self.with_lock(|| self.joined.hub.set_out_of_sync(fence, member)).await
         }
     }
 
@@ -43,15 +47,15 @@ impl Session {
 
     /// Has a channel's stream read, by this process or the next holder, because an event that was taken for a
     /// repetition may be the first one of a stream that has started over.
-    pub(in crate::redis) fn doubt_repetition(&mut self, name: &[u8]) -> Result<(), Ended> {
+    pub(in crate::redis) async fn doubt_repetition(&mut self, name: &[u8]) -> Result<(), Ended> {
         let (is_frozen, fence) = (self.is_frozen(), self.tenant.fence);
         let Some(channel) = self.named(name) else { return Ok(()) };
-        let member = channel.member;
-        if is_frozen {
-            return self.patiently(|| self.joined.hub.set_out_of_sync(fence, member));
-        }
         channel.is_doubted(false);
+        let member = channel.member;
         self.rewound = true;
+        if is_frozen {
+            self.with_lock(|| self.joined.hub.set_out_of_sync(fence, member)).await?;
+        }
         Ok(())
     }
 
@@ -61,7 +65,7 @@ impl Session {
     }
 
     /// Asks the streams of channels of which doubtful messages have come since they were last asked.
-    pub(in crate::redis) fn settle_doubts(&mut self) -> Result<(), Ended> {
+    pub(in crate::redis) async fn settle_doubts(&mut self) -> Result<(), Ended> {
         if self.is_frozen() || self.repeats.skips() {
             return Ok(());
         }
@@ -76,6 +80,9 @@ impl Session {
                 (Doubt::None | Doubt::Open, _) => {}
             }
         }
-        open.iter().try_for_each(|name| self.catch_up_again(name, Vec::new()))
+        for name in &open {
+            self.catch_up_again(name, Vec::new()).await?;
+        }
+        Ok(())
     }
 }

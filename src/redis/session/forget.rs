@@ -12,7 +12,7 @@ use crate::redis::subscription_table::{FollowedChannel, SubscriptionState};
 
 impl Session {
     /// Does what another nginx, or a successor, tells.
-    pub(in crate::redis) fn follow(&mut self, control: Control<'_>) -> Result<(), Ended> {
+    pub(in crate::redis) async fn follow(&mut self, control: Control<'_>) -> Result<(), Ended> {
         let (hub, fence) = (self.joined.hub.clone(), self.tenant.fence);
         if self.repeats.skips() && !matches!(control, Control::Marker(_)) {
             // The former holder has followed it.
@@ -20,24 +20,28 @@ impl Session {
             return Ok(());
         }
         match control {
-            Control::Marker(number) => self.patiently(|| hub.marker_was_read(fence, number)),
-            Control::Forget(name, up_to) => self.forget(name, up_to),
+            Control::Marker(number) => self.with_lock(|| hub.marker_was_read(fence, number)).await,
+            Control::Forget(name, up_to) => self.forget(name, up_to).await,
             Control::Doubtful(name, up_to) => {
                 // Whoever joins another channel finds out.
                 if self.channels.get(name).is_some_and(FollowedChannel::comes_by_name) {
                     if hub.source() == Source::PubSub {
                         self.beat();
                     }
-                    self.doubt(name, up_to)?;
+                    self.doubt(name, up_to).await?;
                 }
                 // A successor, whose token may be another, passes it over as it does one that fits.
-                self.patiently(|| hub.skip_message(fence))
+                self.with_lock(|| hub.skip_message(fence)).await
             }
         }
     }
 
     /// Forgets what a channel has had by now; `up_to` is the id of its newest durable event.
-    pub(in crate::redis) fn forget(&mut self, name: &[u8], up_to: ReportedId) -> Result<(), Ended> {
+    pub(in crate::redis) async fn forget(
+        &mut self,
+        name: &[u8],
+        up_to: ReportedId,
+    ) -> Result<(), Ended> {
         if let Some(channel) = self.channels.get_mut(name) {
             if matches!(channel.state, SubscriptionState::Asked | SubscriptionState::Joining(_)) {
                 // What is being fetched of it may have been read before.
@@ -49,7 +53,7 @@ impl Session {
         }
         self.strays.forget(name, up_to);
         let (hub, fence, now) = (self.joined.hub.clone(), self.tenant.fence, self.joined.now());
-        self.patiently(|| hub.forget_for_all(fence, name, now))
+        self.with_lock(|| hub.forget_for_all(fence, name, now)).await
     }
 
     /// The id up to which what is being fetched of a channel is forgotten.

@@ -66,7 +66,7 @@ impl Session {
     }
 
     /// The marker is next. False: it has to wait.
-    pub(in crate::redis) fn comes_to_marker(&mut self) -> Result<bool, Ended> {
+    pub(in crate::redis) async fn comes_to_marker(&mut self) -> Result<bool, Ended> {
         if let Some(retiring) = &mut self.retiring {
             retiring.marker.get_or_insert(Instant::now());
         }
@@ -74,20 +74,20 @@ impl Session {
             return Ok(false);
         }
         if !self.strays.is_settled() {
-            self.give_up_strays()?;
+            self.give_up_strays().await?;
         }
-        self.tell_gaps_of_patterns()?;
+        self.tell_gaps_of_patterns().await?;
         Ok(true)
     }
 
     /// The process is told to quit, or to end.
-    pub(in crate::redis) fn retire(&mut self, phase: Phase) -> Result<(), Ended> {
+    pub(in crate::redis) async fn retire(&mut self, phase: Phase) -> Result<(), Ended> {
         match phase {
             Phase::Serving => Ok(()),
             Phase::Stopping => Err(Ended::Stopped),
             Phase::Retiring => {
                 let (hub, fence) = (&self.joined.hub, self.tenant.fence);
-                self.patiently(|| hub.retire(fence))?;
+                self.with_lock(|| hub.retire(fence)).await?;
                 self.retiring =
                     Some(HandoverHolder { since: Instant::now(), heir: Heir::None, marker: None });
                 Ok(())
@@ -96,7 +96,7 @@ impl Session {
     }
 
     /// One step further, every few milliseconds.
-    pub(in crate::redis) fn retire_further(&mut self) -> Result<(), Ended> {
+    pub(in crate::redis) async fn retire_further(&mut self) -> Result<(), Ended> {
         let Some(HandoverHolder { since, heir, .. }) = self.retiring else { return Ok(()) };
         let hub = self.joined.hub.clone();
         if !hub.holds_token(self.tenant.fence) {
@@ -113,15 +113,15 @@ impl Session {
                 if !settled && since.elapsed() < SETTLE {
                     Ok(())
                 } else {
-                    self.freeze(heir)
+                    self.freeze(heir).await
                 }
             }
-            (Heir::Frozen(known), Some(heir)) if known == heir => self.thaw_without_heir(),
+            (Heir::Frozen(known), Some(heir)) if known == heir => self.thaw_without_heir().await,
             (_, Some(heir)) => {
                 self.set_heir(Heir::Waits(heir, Instant::now()));
                 Ok(())
             }
-            (_, None) => self.thaw_without_heir(),
+            (_, None) => self.thaw_without_heir().await,
         }
     }
 
@@ -136,26 +136,26 @@ impl Session {
     }
 
     /// The successor gets the channels that are in step.
-    fn freeze(&mut self, heir: u64) -> Result<(), Ended> {
+    async fn freeze(&mut self, heir: u64) -> Result<(), Ended> {
         let (hub, fence) = (self.joined.hub.clone(), self.tenant.fence);
-        self.append_held()?;
+        self.append_held().await?;
         let stays = |channel: &FollowedChannel| matches!(channel.state, SubscriptionState::InStep);
         let others = self.channels.values_mut().filter(|channel| !stays(channel));
         let members: Vec<_> = others.map(|channel| channel.member).collect();
         for member in members {
             // What this process has joined is not asked for again, so all are left, or none is forgotten.
-            self.patiently_locked(|| hub.leave(member))?;
+            self.with_lock(|| hub.leave(member)).await?;
         }
         self.channels.retain(|channel| stays(channel));
         self.wanted.clear();
         self.catching.stop();
-        self.patiently(|| hub.freeze(fence, heir))?;
+        self.with_lock(|| hub.freeze(fence, heir)).await?;
         self.set_heir(Heir::Frozen(heir));
         Ok(())
     }
 
     /// The successor may be gone: then this process goes on until another comes.
-    fn thaw_without_heir(&mut self) -> Result<(), Ended> {
+    async fn thaw_without_heir(&mut self) -> Result<(), Ended> {
         let (hub, fence) = (self.joined.hub.clone(), self.tenant.fence);
         let Some(held) = hub.try_succeed() else { return Ok(()) };
         match hub.forget_successor(fence, &held) {
@@ -165,7 +165,7 @@ impl Session {
         }
         drop(held);
         self.set_heir(Heir::None);
-        let heard = self.heard()?;
-        self.want(heard)
+        let heard = self.heard().await?;
+        self.want(heard).await
     }
 }

@@ -52,7 +52,7 @@ pub async fn take_over(
     };
     let passed = || hub.has_read_marker(heir) || !hub.is_retiring();
     let in_time = behind.is_some() && wait_until(MARKER, passed).await;
-    let (fence, taken) = session.patiently_locked(|| hub.take_over(seat, heir, joined.now()))?;
+    let (fence, taken) = session.with_lock(|| hub.take_over(seat, heir, joined.now())).await?;
     session.tenant = tenant(fence);
     match (taken, behind) {
         (TakenOver::Behind(count), Some(behind)) => session.go_on(count, behind).await?,
@@ -76,8 +76,8 @@ impl Session {
     async fn subscribe_as_holder(&mut self) -> Result<(), Ended> {
         let hub = self.joined.hub.clone();
         let Some(holder) = hub.holder_slot() else { return Ok(()) };
-        let names = self.joined_by(holder)?;
-        let joined = self.join(names)?;
+        let names = self.joined_by(holder).await?;
+        let joined = self.join(names).await?;
         if self.subscribe == Subscribe::First {
             let (_, refused) = self.joining().allowed(joined.clone()).await.map_err(lost)?;
             if let Some(why) = refused.why {
@@ -125,7 +125,7 @@ impl Session {
                 channel.counter = EntryCounter::starting_at(had, None);
             }
         }
-        self.patiently(|| hub.set_link(fence, RedisState::Up))?;
+        self.with_lock(|| hub.set_link(fence, RedisState::Up)).await?;
         for channel in self.channels.values_mut().filter(|channel| !hub.in_sync(&[channel.member]))
         {
             // The holder did not come to look up a message.
@@ -133,11 +133,11 @@ impl Session {
             self.rewound = true;
         }
         self.repeats = Repeats::after_takeover(count, Instant::now());
-        self.take(&behind)?;
+        self.take(&behind).await?;
         self.find_end_of_repeats();
         self.read_all_streams();
-        let heard = self.heard()?;
-        self.want(heard)
+        let heard = self.heard().await?;
+        self.want(heard).await
     }
 
     /// Where the holder's work ended is not known: durable events are fetched, and of plain messages

@@ -49,7 +49,7 @@ impl Session {
     }
 
     /// Takes the answers to a heartbeat.
-    pub(in crate::redis) fn beaten(&mut self, mut answers: Answers) -> Result<(), Ended> {
+    pub(in crate::redis) async fn beaten(&mut self, mut answers: Answers) -> Result<(), Ended> {
         self.beating = false;
         self.set_right_time(&answers.pop().unwrap_or(Ok(Value::Nil)));
         // The last answer is about what was agreed upon, and says nothing about the node.

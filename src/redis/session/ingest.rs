@@ -55,17 +55,17 @@ enum Turn<'m> {
 impl Session {
     /// Takes in all that the connection has brought, but waits before a successor's marker for channels that
     /// are being looked up.
-    pub(in crate::redis) fn take_in(&mut self) -> Result<(), Ended> {
+    pub(in crate::redis) async fn take_in(&mut self) -> Result<(), Ended> {
         if self.keeps_marker() {
             return Ok(());
         }
         let mut pushes = self.inbox.take();
         let marker = pushes.iter().position(|push| self.is_marker(push));
         let behind = marker.map(|at| pushes.split_off(at));
-        self.take(&pushes)?;
+        self.take(&pushes).await?;
         let Some(behind) = behind else { return Ok(()) };
-        match self.comes_to_marker()? {
-            true => self.take(&behind),
+        match self.comes_to_marker().await? {
+            true => self.take(&behind).await,
             false => {
                 self.inbox.put_back(behind);
                 Ok(())
@@ -74,13 +74,13 @@ impl Session {
     }
 
     /// Takes in these pushes, in their order.
-    pub(in crate::redis) fn take(&mut self, pushes: &VecDeque<Push>) -> Result<(), Ended> {
+    pub(in crate::redis) async fn take(&mut self, pushes: &VecDeque<Push>) -> Result<(), Ended> {
         let (some, others) = pushes.as_slices();
         for pushes in some.chunks(BATCH).chain(others.chunks(BATCH)) {
             let messages: Vec<_> = pushes.iter().map(|push| parsed(push, self.token)).collect();
             let mut batch = Vec::with_capacity(messages.len());
             for (push, message) in pushes.iter().zip(&messages) {
-                match self.turn(push, message)? {
+                match self.turn(push, message).await? {
                     Turn::Append(arrival) => {
                         batch.push(arrival);
                         continue;
@@ -88,30 +88,30 @@ impl Session {
                     Turn::PassOver => continue,
                     Turn::Hold(name, held) => self.hold(name, held),
                     Turn::Missed(name, held) => {
-                        self.append(&batch)?;
+                        self.append(&batch).await?;
                         batch.clear();
-                        self.catch_up_again(name, vec![held])?;
+                        self.catch_up_again(name, vec![held]).await?;
                     }
                     Turn::Doubt(name, id) => {
-                        self.append(&batch)?;
+                        self.append(&batch).await?;
                         batch.clear();
                         // Redis may have lost the token.
                         self.beat();
-                        self.doubt(name, id)?;
+                        self.doubt(name, id).await?;
                     }
                     Turn::LeaveOut(name, bytes) => {
-                        self.append(&batch)?;
+                        self.append(&batch).await?;
                         batch.clear();
-                        self.leave_out(name, bytes)?;
+                        self.leave_out(name, bytes).await?;
                     }
                     Turn::Control(control) => {
-                        self.append(&batch)?;
+                        self.append(&batch).await?;
                         batch.clear();
-                        self.follow(control)?;
+                        self.follow(control).await?;
                     }
                 }
             }
-            self.append(&batch)?;
+            self.append(&batch).await?;
         }
         Ok(())
     }
@@ -150,7 +150,7 @@ impl Session {
         Ok(if taken { MessageTarget::Channel(name) } else { MessageTarget::Nobody })
     }
 
-    fn turn<'m>(
+    async fn turn<'m>(
         &mut self,
         push: &'m Push,
         message: &'m Option<Message<'m>>,
@@ -181,9 +181,9 @@ impl Session {
                     Turn::Append(event)
                 }
             }
-            Action::AppendRepetition(checked) => {
-                self.doubt_repetition(name)?;
-                Turn::Append(self.event_of(checked, name, message))
+            Action::DropRepetition => {
+                self.doubt_repetition(name).await?;
+                Turn::PassOver
             }
             Action::Skip => {
                 self.repeats.skip_one();
@@ -235,12 +235,15 @@ impl Session {
     }
 
     /// Appends a batch, and wakes who listens.
-    pub(in crate::redis) fn append(&mut self, batch: &[OrderedEvent<'_>]) -> Result<(), Ended> {
+    pub(in crate::redis) async fn append(
+        &mut self,
+        batch: &[OrderedEvent<'_>],
+    ) -> Result<(), Ended> {
         let mut rest = batch;
         while !rest.is_empty() {
             let some = &rest[..one_hold(rest)];
             let (joined, fence) = (&self.joined, self.tenant.fence);
-            let arrived = self.patiently(|| ingest(&joined.hub, fence, some, joined.now()))?;
+            let arrived = self.with_lock(|| ingest(&joined.hub, fence, some, joined.now())).await?;
             joined.wake(&arrived.listeners);
             if arrived.too_large > 0 {
                 let largest = some.iter().max_by_key(|event| event.size());
@@ -255,13 +258,13 @@ impl Session {
 
     /// Passes over a message that was not read, as large as it is. Whether it was a plain one nobody
     /// knows; a successor takes it for one as well.
-    fn leave_out(&mut self, name: &[u8], bytes: u64) -> Result<(), Ended> {
+    async fn leave_out(&mut self, name: &[u8], bytes: u64) -> Result<(), Ended> {
         if self.repeats.skips() {
             self.repeats.skip_one();
             return Ok(());
         }
         let (hub, fence) = (&self.joined.hub, self.tenant.fence);
-        self.patiently(|| hub.skip_message(fence))?;
+        self.with_lock(|| hub.skip_message(fence)).await?;
         self.tell_too_large(name, bytes);
         Ok(())
     }
@@ -294,7 +297,7 @@ impl Session {
 
     /// Appends what waits for channels that are given up before they are in step, for the streams of
     /// patterns that match them: nobody brings it again.
-    pub(in crate::redis) fn append_held(&mut self) -> Result<(), Ended> {
+    pub(in crate::redis) async fn append_held(&mut self) -> Result<(), Ended> {
         let mut given_up = Vec::new();
         for (name, channel) in self.channels.iter_mut() {
             if let SubscriptionState::Joining(waiting) = &mut channel.state {
@@ -311,7 +314,7 @@ impl Session {
                     arrivals.push(self.event_of(checked, name, message).strayed());
                 }
             }
-            self.append(&arrivals)?;
+            self.append(&arrivals).await?;
         }
         Ok(())
     }

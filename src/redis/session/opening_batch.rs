@@ -39,8 +39,11 @@ struct OpeningBatch<'m> {
 impl Session {
     /// Appends what was fetched of all channels and what has arrived meanwhile, in the order of their ids.
     /// Returns the messages of channels whose streams have to be read once more.
-    pub(in crate::redis) fn append_all(&mut self, caught: &[CaughtUp]) -> Result<Unread, Ended> {
-        self.record_losses(caught)?;
+    pub(in crate::redis) async fn append_all(
+        &mut self,
+        caught: &[CaughtUp],
+    ) -> Result<Unread, Ended> {
+        self.record_losses(caught).await?;
         let pushes = self.inbox.take();
         let messages: Vec<_> = pushes.iter().map(|push| parsed(push, self.token)).collect();
         let targets = self.targets(&pushes)?;
@@ -53,7 +56,9 @@ impl Session {
         for ((push, target), message) in pushes.iter().zip(&targets).zip(&messages) {
             match *target {
                 MessageTarget::Nobody => {}
-                MessageTarget::Control(control) => self.obey_while_opening(control, &mut batch)?,
+                MessageTarget::Control(control) => {
+                    self.obey_while_opening(control, &mut batch).await?
+                }
                 MessageTarget::Channel(name) => {
                     if let Push::TooLarge { bytes, .. } = push {
                         self.tell_too_large(name, *bytes);
@@ -68,24 +73,27 @@ impl Session {
         // Stable: of one channel, and of what arrived as a message, they are in order already.
         events.sort_by_key(|(id, _)| *id);
         let events: Vec<_> = events.into_iter().map(|(_, event)| event).collect();
-        self.append(&events)?;
+        self.append(&events).await?;
         let latest = self.latest();
         let newest = caught.iter().filter_map(|one| one.fetched.newest?.checked(latest)).max();
         let (hub, fence) = (self.joined.hub.clone(), self.tenant.fence);
         let mark = self.clock.max(newest.unwrap_or_default());
-        self.patiently(|| hub.raise_high_watermark(fence, mark))?;
+        self.with_lock(|| hub.raise_high_watermark(fence, mark)).await?;
         Ok(unread)
     }
 
     /// Records what is lost of these channels, before anything is appended.
-    fn record_losses(&mut self, caught: &[CaughtUp]) -> Result<(), Ended> {
+    async fn record_losses(&mut self, caught: &[CaughtUp]) -> Result<(), Ended> {
         let (hub, fence) = (self.joined.hub.clone(), self.tenant.fence);
         let (patterns, named): (Vec<_>, Vec<_>) =
             caught.iter().partition(|caught| pattern_of(&caught.name).is_some());
         let members = patterns.iter().filter_map(|caught| self.channels.get(&caught.name));
         let members: Vec<_> = members.map(|channel| channel.member).collect();
-        self.patiently(|| hub.patterns_subscribed(fence, &members, self.clock))?;
-        named.into_iter().try_for_each(|one| self.lose(&one.name, &one.fetched))
+        self.with_lock(|| hub.patterns_subscribed(fence, &members, self.clock)).await?;
+        for one in named {
+            self.lose(&one.name, &one.fetched).await?;
+        }
+        Ok(())
     }
 
     /// Returns the channel of each message.
@@ -125,19 +133,18 @@ impl Session {
                 (MessageTarget::Control(_) | MessageTarget::Nobody, _) => {}
             }
         }
-        let mode = self.delivery_mode();
         let named = caught.iter().filter(|one| pattern_of(&one.name).is_none());
         let order = |CaughtUp { name, known, fetched, .. }: &'m CaughtUp| {
             let channel = self.channels.get_mut(name)?;
             channel.last = read_up_to(channel.last, *known, fetched);
             let ids = ids.remove(&name[..]).unwrap_or_default();
-            Some((&name[..], WaitingOrder::new(ids, 0, fetched, channel.last, mode)))
+            Some((&name[..], WaitingOrder::new(ids, 0, fetched, channel.last)))
         };
         named.filter_map(order).collect()
     }
 
     /// Does what another nginx requests on the control channel.
-    fn obey_while_opening(
+    async fn obey_while_opening(
         &mut self,
         control: Control<'_>,
         batch: &mut OpeningBatch<'_>,
@@ -145,7 +152,7 @@ impl Session {
         match control {
             Control::Marker(_) => {}
             Control::Forget(name, up_to) => {
-                self.forget(name, up_to)?;
+                self.forget(name, up_to).await?;
                 batch.events.retain(|(_, event)| {
                     event.channel() != name || is_later(event.provenance(), up_to)
                 });
@@ -206,13 +213,17 @@ impl Session {
     fn checked_while_opening(&mut self, name: &[u8], message: &Message<'_>) -> Option<InOrder> {
         let order = self.order_of(name);
         match classify(message, order, self.delivery_mode(), false) {
-            Action::Append(checked) | Action::AppendRepetition(checked) => Some(checked),
+            Action::Append(checked) => Some(checked),
             Action::Wait => {
                 self.hold(name, BufferedMessage::of(message));
                 None
             }
             // No channel is in step before it has been fetched.
-            Action::CatchUp | Action::StartOver | Action::Skip | Action::LookUp(_) => None,
+            Action::CatchUp
+            | Action::StartOver
+            | Action::DropRepetition
+            | Action::Skip
+            | Action::LookUp(_) => None,
         }
     }
 }

@@ -69,8 +69,8 @@ impl Session {
     }
 
     /// Takes in what arrived before the answer to the PING: nothing after it is a repetition.
-    fn end_repeats(&mut self, (): ()) -> Result<(), Ended> {
-        self.take_in()?;
+    async fn end_repeats(&mut self, (): ()) -> Result<(), Ended> {
+        self.take_in().await?;
         // A message that waits behind the marker of the next successor may still be one.
         if !self.keeps_marker() {
             self.repeats = Repeats::default();

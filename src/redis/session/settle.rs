@@ -22,14 +22,14 @@ enum Outcome {
 
 impl Session {
     /// Appends what was fetched of a channel.
-    pub(in crate::redis) fn enter(
+    pub(in crate::redis) async fn enter(
         &mut self,
         name: &[u8],
         known: SyncState,
         fetched: &Fetched,
     ) -> Result<(), Ended> {
-        self.forget_strayed(name, known)?;
-        self.lose(name, fetched)?;
+        self.forget_strayed(name, known).await?;
+        self.lose(name, fetched).await?;
         let mut arrivals = Vec::with_capacity(fetched.entries.len());
         let forgotten = self.forgotten_up_to(name);
         let by_name = self.channels.get(name).and_then(|channel| channel.first_by_name);
@@ -39,7 +39,7 @@ impl Session {
             let is_since = by_name.is_some_and(|first| entry.id >= first);
             arrivals.push(if is_since { event.since_subscribed() } else { event });
         }
-        self.append(&arrivals)
+        self.append(&arrivals).await
     }
 
     /// Those entries that are no larger than can be read.
@@ -56,33 +56,37 @@ impl Session {
 
     /// Forgets what a pattern has brought of a channel between the decision to join it and the
     /// confirmation that it is subscribed to: that is among what was fetched.
-    fn forget_strayed(&mut self, name: &[u8], known: SyncState) -> Result<(), Ended> {
+    async fn forget_strayed(&mut self, name: &[u8], known: SyncState) -> Result<(), Ended> {
         let Some(channel) = self.channels.get(name) else { return Ok(()) };
         if matches!(known, SyncState::Interrupted(_)) || pattern_of(name).is_some() {
             return Ok(());
         }
         let (hub, fence, member) = (&self.joined.hub, self.tenant.fence, channel.member);
-        self.patiently(|| hub.forget_partial(fence, member))
+        self.with_lock(|| hub.forget_partial(fence, member)).await
     }
 
     /// Enters what is gone of a channel or a pattern, before what comes behind it.
-    pub(in crate::redis) fn lose(&mut self, name: &[u8], fetched: &Fetched) -> Result<(), Ended> {
+    pub(in crate::redis) async fn lose(
+        &mut self,
+        name: &[u8],
+        fetched: &Fetched,
+    ) -> Result<(), Ended> {
         let Some(channel) = self.channels.get_mut(name) else { return Ok(()) };
         let member = channel.member;
         if pattern_of(name).is_some() {
             let (hub, fence, clock) = (&self.joined.hub, self.tenant.fence, self.clock);
-            return self.patiently(|| hub.patterns_subscribed(fence, &[member], clock));
+            return self.with_lock(|| hub.patterns_subscribed(fence, &[member], clock)).await;
         }
         if fetched.missing == Loss::Everything {
             channel.last = ReportedId::default();
             self.tell_started_over(name);
         }
         let (hub, fence) = (&self.joined.hub, self.tenant.fence);
-        self.patiently(|| hub.record_loss(fence, member, fetched.missing))
+        self.with_lock(|| hub.record_loss(fence, member, fetched.missing)).await
     }
 
     /// What a channel lacked is appended: now comes what has come meanwhile, and it is in step.
-    pub(in crate::redis) fn settled(
+    pub(in crate::redis) async fn settled(
         &mut self,
         name: &[u8],
         known: SyncState,
@@ -91,26 +95,27 @@ impl Session {
         let Some(member) = self.channels.get(name).map(|channel| channel.member) else {
             return Ok(());
         };
-        if self.release(name, known, fetched)? == Outcome::ReadAgain {
+        if self.release(name, known, fetched).await? == Outcome::ReadAgain {
             return Ok(());
         }
         if let Some(newest) = fetched.newest.and_then(|id| id.checked(self.latest())) {
             let (hub, fence) = (&self.joined.hub, self.tenant.fence);
-            self.patiently(|| hub.raise_high_watermark(fence, newest))?;
+            self.with_lock(|| hub.raise_high_watermark(fence, newest)).await?;
         }
         let (joined, fence) = (&self.joined, self.tenant.fence);
         let missing = fetched.missing;
-        let listeners = self.patiently(|| joined.hub.caught_up(fence, member, known, missing))?;
+        let listeners =
+            self.with_lock(|| joined.hub.caught_up(fence, member, known, missing)).await?;
         joined.wake(&listeners);
-        self.note_settled(name)
+        self.note_settled(name).await
     }
 
     /// A channel is in step, or cannot be had. Once that is so of all whose streams went on, the next
     /// connection knows of all that are in step now that theirs did.
-    pub(in crate::redis) fn note_settled(&mut self, name: &[u8]) -> Result<(), Ended> {
+    pub(in crate::redis) async fn note_settled(&mut self, name: &[u8]) -> Result<(), Ended> {
         if self.catching.unsettled.remove(name) && self.catching.unsettled.is_empty() {
             let (hub, fence) = (&self.joined.hub, self.tenant.fence);
-            self.patiently(|| hub.settled(fence))?;
+            self.with_lock(|| hub.settled(fence)).await?;
         }
         Ok(())
     }
@@ -139,13 +144,12 @@ impl Session {
 
     /// Appends the messages of a channel that waited for it. If something is missing before one of them, or its
     /// stream has started over since it was read, the stream is read once more.
-    fn release(
+    async fn release(
         &mut self,
         name: &[u8],
         known: SyncState,
         fetched: &Fetched,
     ) -> Result<Outcome, Ended> {
-        let mode = self.delivery_mode();
         let Some(channel) = self.channels.get_mut(name) else { return Ok(Outcome::CaughtUp) };
         channel.last = read_up_to(channel.last, known, fetched);
         let added = fetched.added.filter(|_| fetched.newest == Some(channel.last));
@@ -163,7 +167,7 @@ impl Session {
             };
         let messages: Vec<Message<'_>> = held.iter().map(BufferedMessage::message).collect();
         let ids = messages.iter().map(Message::id);
-        let mut order = WaitingOrder::new(ids, arrived_before, fetched, last, mode);
+        let mut order = WaitingOrder::new(ids, arrived_before, fetched, last);
         let mut events = Vec::with_capacity(messages.len());
         let mut rest = None;
         for (index, message) in messages.iter().enumerate() {
@@ -182,12 +186,12 @@ impl Session {
             let is_late = is_new && matches!(event.provenance(), Provenance::Live(_));
             events.push(if is_late { event.since_subscribed() } else { event });
         }
-        self.append(&events)?;
+        self.append(&events).await?;
         drop(events);
         drop(messages);
         let Some(index) = rest else { return Ok(Outcome::CaughtUp) };
         self.rewound = true;
-        self.catch_up_again(name, held.into_iter().skip(index).collect())?;
+        self.catch_up_again(name, held.into_iter().skip(index).collect()).await?;
         Ok(Outcome::ReadAgain)
     }
 }

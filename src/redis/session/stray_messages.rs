@@ -113,7 +113,7 @@ impl Session {
     }
 
     /// Tells a gap to the streams of patterns that match channels of which something was passed over.
-    pub(in crate::redis) fn tell_gaps_of_patterns(&mut self) -> Result<(), Ended> {
+    pub(in crate::redis) async fn tell_gaps_of_patterns(&mut self) -> Result<(), Ended> {
         let names = std::mem::take(&mut self.strays.passed_over);
         let any = std::mem::take(&mut self.strays.any_passed_over);
         if names.is_empty() {
@@ -124,11 +124,11 @@ impl Session {
         let patterns = patterns.filter(|(name, _)| pattern_of(name).is_some_and(lacks));
         let members: Vec<Membership> = patterns.map(|(_, channel)| channel.member).collect();
         let (hub, fence, clock) = (self.joined.hub.clone(), self.tenant.fence, self.clock);
-        self.patiently(|| hub.patterns_subscribed(fence, &members, clock))
+        self.with_lock(|| hub.patterns_subscribed(fence, &members, clock)).await
     }
 
     /// Gives up channels that are still to be looked up: streams of matching patterns receive a gap event.
-    pub(in crate::redis) fn give_up_strays(&mut self) -> Result<(), Ended> {
+    pub(in crate::redis) async fn give_up_strays(&mut self) -> Result<(), Ended> {
         let open = std::mem::take(&mut self.strays.open);
         for name in open.keys() {
             self.pass_over(name);
@@ -138,7 +138,7 @@ impl Session {
             self.pass_over(b"");
             self.strays.any_passed_over = true;
         }
-        self.tell_gaps_of_patterns()
+        self.tell_gaps_of_patterns().await
     }
 
     /// Looks some of them up, unless others are on their way.
@@ -164,8 +164,11 @@ impl Session {
     }
 
     /// Appends what was found, for the streams of patterns.
-    pub(in crate::redis) fn settle_strays(&mut self, found: StrayEntries) -> Result<(), Ended> {
-        self.take_in()?;
+    pub(in crate::redis) async fn settle_strays(
+        &mut self,
+        found: StrayEntries,
+    ) -> Result<(), Ended> {
+        self.take_in().await?;
         self.strays.asking = false;
         let forgotten = std::mem::take(&mut self.strays.forgotten);
         let mut arrivals = Vec::new();
@@ -189,7 +192,7 @@ impl Session {
         }
         // Stable: those that are not believed come last, as they do in their streams.
         arrivals.sort_by_key(|event| (event.entry_id().is_none(), event.entry_id()));
-        self.append(&arrivals)
+        self.append(&arrivals).await
     }
 }
 

@@ -66,7 +66,7 @@ impl Session {
 
     /// Compares a page of a stream that is in step with what Redis reports, before its entries are
     /// appended. If entries were lost its clients receive a gap event.
-    pub(in crate::redis) fn audit_page(
+    pub(in crate::redis) async fn audit_page(
         &mut self,
         name: &[u8],
         page: &StreamPage,
@@ -87,15 +87,16 @@ impl Session {
             PageAudit::Complete => Ok(Readable::Now),
             PageAudit::StartedOver if self.is_frozen() => Ok(Readable::Now),
             PageAudit::StartedOver => {
-                self.catch_up_again(name, Vec::new())?;
+                self.catch_up_again(name, Vec::new()).await?;
                 Ok(Readable::AfterCatchUp)
             }
             PageAudit::Lost(up_to) => {
                 let missing = up_to.checked(self.latest()).map_or(Loss::Everything, Loss::UpTo);
                 let (joined, fence) = (self.joined.clone(), self.tenant.fence);
                 let (hub, known) = (&joined.hub, SyncState::Interrupted(last));
-                self.patiently(|| hub.record_loss(fence, member, missing))?;
-                let listeners = self.patiently(|| hub.caught_up(fence, member, known, missing))?;
+                self.with_lock(|| hub.record_loss(fence, member, missing)).await?;
+                let listeners =
+                    self.with_lock(|| hub.caught_up(fence, member, known, missing)).await?;
                 joined.wake(&listeners);
                 self.tell_lost_entries(name);
                 Ok(Readable::Now)

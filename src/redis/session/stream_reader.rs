@@ -229,7 +229,10 @@ impl Session {
     }
 
     /// All streams are subscribed to, unless that is forbidden.
-    pub(in crate::redis) fn subscribed_to_growth(&mut self, forbidden: bool) -> Result<(), Ended> {
+    pub(in crate::redis) async fn subscribed_to_growth(
+        &mut self,
+        forbidden: bool,
+    ) -> Result<(), Ended> {
         if forbidden {
             self.reading.telling = Telling::Forbidden;
             self.subscribe = Subscribe::Not;
@@ -339,7 +342,7 @@ impl Session {
     }
 
     /// Appends what a round has brought, in the order of the numbers.
-    pub(in crate::redis) fn read_further(&mut self, round: Round) -> Result<(), Ended> {
+    pub(in crate::redis) async fn read_further(&mut self, round: Round) -> Result<(), Ended> {
         self.reading.running = None;
         self.reading.grown.extend(round.left);
         let mut arrivals = Vec::new();
@@ -350,7 +353,7 @@ impl Session {
                 self.reading.grown.insert(name.clone());
                 continue;
             }
-            if self.audit_page(name, page)? == Readable::AfterCatchUp {
+            if self.audit_page(name, page).await? == Readable::AfterCatchUp {
                 continue;
             }
             if page.more {
@@ -371,7 +374,7 @@ impl Session {
         }
         // Stable: those that are not believed come last, as they do in their streams.
         arrivals.sort_by_key(|event| (event.entry_id().is_none(), event.entry_id()));
-        self.append(&arrivals)
+        self.append(&arrivals).await
     }
 }
 

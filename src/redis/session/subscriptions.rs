@@ -39,7 +39,7 @@ impl Session {
     }
 
     /// Looks for channels that were wanted since the last look.
-    pub(in crate::redis) fn look_at_log(&mut self) -> Result<(), Ended> {
+    pub(in crate::redis) async fn look_at_log(&mut self) -> Result<(), Ended> {
         let hub = self.joined.hub.clone();
         let head = hub.head();
         let (mut wanted, mut newcomers) = (Vec::new(), Vec::new());
@@ -47,38 +47,38 @@ impl Session {
             let Some(descriptor) = hub.descriptor(self.read + 1) else {
                 // The log was faster: the table knows.
                 self.read = head;
-                wanted = self.heard()?;
+                wanted = self.heard().await?;
                 break;
             };
             if descriptor.signal() == Some(ControlEntry::Wanted) {
-                let name = self.patiently_locked(|| hub.requested_name(descriptor.channel))?;
+                let name = self.with_lock(|| hub.requested_name(descriptor.channel)).await?;
                 newcomers.extend(name);
             }
             self.read += 1;
         }
-        self.want(wanted)?;
-        self.want_with(newcomers, SyncState::for_newcomer)
+        self.want(wanted).await?;
+        self.want_with(newcomers, SyncState::for_newcomer).await
     }
 
     /// All channels that some process has streams of.
-    pub(in crate::redis) fn heard(&self) -> Result<Vec<Vec<u8>>, Ended> {
-        self.all_of(|bucket| self.joined.hub.subscribed_channels(bucket))
+    pub(in crate::redis) async fn heard(&self) -> Result<Vec<Vec<u8>>, Ended> {
+        self.all_of(|bucket| self.joined.hub.subscribed_channels(bucket)).await
     }
 
     /// All channels in whose records the process of this slot has a place.
-    pub(in crate::redis) fn joined_by(&self, slot: usize) -> Result<Vec<Vec<u8>>, Ended> {
-        self.all_of(|bucket| self.joined.hub.joined_by(slot, bucket))
+    pub(in crate::redis) async fn joined_by(&self, slot: usize) -> Result<Vec<Vec<u8>>, Ended> {
+        self.all_of(|bucket| self.joined.hub.joined_by(slot, bucket)).await
     }
 
     /// All that a walk through the hub's table finds, slice by slice.
-    fn all_of(
+    async fn all_of(
         &self,
         slice: impl Fn(usize) -> Result<(Vec<Vec<u8>>, Option<usize>), Locked>,
     ) -> Result<Vec<Vec<u8>>, Ended> {
         let mut all = Vec::new();
         let mut from = Some(0);
         while let Some(bucket) = from {
-            let (names, next) = self.patiently_locked(|| slice(bucket))?;
+            let (names, next) = self.with_lock(|| slice(bucket)).await?;
             all.extend(names);
             from = next;
         }
@@ -86,11 +86,11 @@ impl Session {
     }
 
     /// Subscribes to channels, if they are not subscribed to. Streams of them may have gone on.
-    pub(in crate::redis) fn want(&mut self, names: Vec<Vec<u8>>) -> Result<(), Ended> {
-        self.want_with(names, |known| known)
+    pub(in crate::redis) async fn want(&mut self, names: Vec<Vec<u8>>) -> Result<(), Ended> {
+        self.want_with(names, |known| known).await
     }
 
-    fn want_with(
+    async fn want_with(
         &mut self,
         names: Vec<Vec<u8>>,
         judge: impl Fn(SyncState) -> SyncState,
@@ -98,7 +98,7 @@ impl Session {
         if names.is_empty() || self.is_frozen() {
             return Ok(());
         }
-        let joined = self.join(names)?.into_iter();
+        let joined = self.join(names).await?.into_iter();
         self.wanted.extend(joined.map(|(name, known)| (name, judge(known))));
         self.join_wanted();
         Ok(())
@@ -114,7 +114,7 @@ impl Session {
 
     /// Takes a place in the records of channels that are not subscribed to. Which, and what is known of
     /// them.
-    pub(in crate::redis) fn join(
+    pub(in crate::redis) async fn join(
         &mut self,
         names: Vec<Vec<u8>>,
     ) -> Result<Vec<WantedChannel>, Ended> {
@@ -139,9 +139,9 @@ impl Session {
                 continue;
             };
             if self.tenant.fence != FencingToken::none() {
-                self.patiently(|| hub.forget_partial(self.tenant.fence, member))?;
+                self.with_lock(|| hub.forget_partial(self.tenant.fence, member)).await?;
             }
-            let known = self.patiently_locked(|| hub.sync_state(member))?;
+            let known = self.with_lock(|| hub.sync_state(member)).await?;
             let name: Box<[u8]> = name.into();
             let state = SubscriptionState::Asked;
             let last = ReportedId::default();
@@ -190,13 +190,13 @@ impl Session {
     }
 
     /// Takes channels that were subscribed to, and those that were refused.
-    fn take_joined(
+    async fn take_joined(
         &mut self,
         (some, refused): (Vec<WantedChannel>, RefusedChannels),
     ) -> Result<(), Ended> {
         self.on_the_way -= self.on_the_way.min(some.len() + refused.names.len());
-        self.refuse(refused)?;
-        self.take_in()?;
+        self.refuse(refused).await?;
+        self.take_in().await?;
         self.await_messages(&some);
         self.catch_up(some);
         self.join_wanted();
@@ -216,7 +216,7 @@ impl Session {
     }
 
     /// Events of a channel were missed, or may have been, before these messages.
-    pub(in crate::redis) fn catch_up_again(
+    pub(in crate::redis) async fn catch_up_again(
         &mut self,
         name: &[u8],
         held: Vec<BufferedMessage>,
@@ -230,7 +230,7 @@ impl Session {
         channel.state = SubscriptionState::Joining(waiting);
         let (member, known) = (channel.member, SyncState::Interrupted(channel.last));
         let (hub, fence) = (&self.joined.hub, self.tenant.fence);
-        self.patiently(|| hub.set_out_of_sync(fence, member))?;
+        self.with_lock(|| hub.set_out_of_sync(fence, member)).await?;
         self.catch_up([(name.into(), known)]);
         Ok(())
     }

@@ -1,12 +1,17 @@
 //! Tasks of a session, which run beside it and report their results to it.
 
+use std::future::Future;
+use std::pin::Pin;
+
 use tokio::sync::mpsc;
 
 use crate::redis::ended::Ended;
 use crate::redis::session::Session;
 
 /// What a finished task does with its session.
-pub type Completion = Box<dyn FnOnce(&mut Session) -> Result<(), Ended>>;
+pub type Completion = Box<dyn for<'s> FnOnce(&'s mut Session) -> Completing<'s>>;
+
+type Completing<'s> = Pin<Box<dyn Future<Output = Result<(), Ended>> + 's>>;
 
 /// To this, tasks report their results.
 #[derive(Clone)]
@@ -24,9 +29,11 @@ impl Completions {
     pub fn report<T: 'static>(
         &self,
         result: Result<T, String>,
-        then: fn(&mut Session, T) -> Result<(), Ended>,
+        then: impl AsyncFnOnce(&mut Session, T) -> Result<(), Ended> + 'static,
     ) {
-        let completion = move |session: &mut Session| then(session, result.map_err(Ended::Lost)?);
-        let _ = self.0.send(Box::new(completion));
+        let completion: Completion = Box::new(move |session| {
+            Box::pin(async move { then(session, result.map_err(Ended::Lost)?).await })
+        });
+        let _ = self.0.send(completion);
     }
 }

@@ -16,7 +16,7 @@ const RETRIED: usize = 100;
 
 impl Session {
     /// Channels that cannot be had for now.
-    pub(in crate::redis) fn refuse(&mut self, refused: RefusedChannels) -> Result<(), Ended> {
+    pub(in crate::redis) async fn refuse(&mut self, refused: RefusedChannels) -> Result<(), Ended> {
         let until = self.joined.now().mono + RETRY;
         if let (Some(first), Some(why), false) =
             (refused.names.first(), &refused.why, self.told_refused)
@@ -32,7 +32,7 @@ impl Session {
             );
         }
         for name in refused.names {
-            self.note_gone_on(&name)?;
+            self.note_gone_on(&name).await?;
             if self.has_waiting(&name) {
                 // It waits for streams of patterns as well, and nobody brings it again.
                 self.pass_over(&name);
@@ -41,7 +41,7 @@ impl Session {
                 channel.forgotten = ReportedId::default();
                 channel.state = SubscriptionState::Refused { until };
             }
-            self.note_settled(&name)?;
+            self.note_settled(&name).await?;
         }
         Ok(())
     }
@@ -57,19 +57,21 @@ impl Session {
     }
 
     /// If streams of a channel that cannot be had go on, the hub knows so until it has been caught up.
-    fn note_gone_on(&self, name: &[u8]) -> Result<(), Ended> {
+    async fn note_gone_on(&self, name: &[u8]) -> Result<(), Ended> {
         let Some(member) = self.channels.get(name).map(|channel| channel.member) else {
             return Ok(());
         };
         let (hub, fence) = (&self.joined.hub, self.tenant.fence);
-        match self.patiently_locked(|| hub.sync_state(member))? {
-            SyncState::Interrupted(_) => self.patiently(|| hub.set_out_of_sync(fence, member)),
+        match self.with_lock(|| hub.sync_state(member)).await? {
+            SyncState::Interrupted(_) => {
+                self.with_lock(|| hub.set_out_of_sync(fence, member)).await
+            }
             SyncState::Nothing | SyncState::Left(_) => Ok(()),
         }
     }
 
     /// Asks again for channels that were refused a while ago.
-    pub(in crate::redis) fn retry_refused(&mut self) -> Result<(), Ended> {
+    pub(in crate::redis) async fn retry_refused(&mut self) -> Result<(), Ended> {
         let now = self.joined.now().mono;
         let due = |channel: &FollowedChannel| matches!(channel.state, SubscriptionState::Refused { until } if until <= now);
         let names: Vec<Vec<u8>> = self
@@ -82,7 +84,7 @@ impl Session {
         for name in &names {
             self.channels.remove(&name[..]);
         }
-        self.want(names)
+        self.want(names).await
     }
 
     /// Leaves channels that nobody has listened to for a while.
