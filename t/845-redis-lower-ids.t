@@ -196,8 +196,10 @@ sub after_takeover () {
         ok($_->wait_data("old $round"), 'an event arrives') for @all;
         kill 'HUP', $nginx->cluster->pid;
         $round < $#when ? serve_for($when[$round]) : $nginx->cluster->wait_old_workers_gone(10);
-        flush_and_publish($redis, 'news', "new $round");
-        like(seen($nginx, $_, "new $round"), qr/old $round\|(?:.*\|)?gap\|(?:.*\|)?new $round\z/, "an event with a lower id arrives after a gap event ($when[$round])") for @all;
+        my ($ms) = split /-/, flush_and_publish($redis, 'news', "new $round");
+        # A successor that connects in between raises the clock again: then nothing is missing.
+        my $gap = $ms < $ahead ? qr/(?:.*\|)?gap\|(?:.*\|)?/ : qr/(?:.*\|)?/;
+        like(seen($nginx, $_, "new $round"), qr/old $round\|${gap}new $round\z/, "an event arrives, after a gap event if its id is lower ($when[$round])") for @all;
         ok($nginx->cluster->wait_old_workers_gone(10), 'the old workers have exited');
     }
     $nginx->ends_cleanly;
@@ -214,12 +216,12 @@ sub stage_with_clock_ahead () {
 }
 
 # Redis loses everything but the token, which another nginx has written again, and an event is published.
+# Returns its id.
 sub flush_and_publish ($redis, $channel, $data) {
     my $token = $redis->must('HGET', 'sse:{sse}:history', 'token');
     $redis->must('FLUSHALL');
     $redis->must('HSET', 'sse:{sse}:history', 'token', $token);
-    $redis->must('EVAL', script(), 1, "sse:{sse}:s:$channel", $data);
-    return;
+    return $redis->must('EVAL', script(), 1, "sse:{sse}:s:$channel", $data);
 }
 
 # How often Redis has executed a command.
