@@ -25,16 +25,22 @@ mod memory;
 mod replication;
 mod stats;
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
+#[cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 mod invariants;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 mod meter;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
+#[cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 mod tests;
+
+#[cfg(fuzzing)]
+#[path = "../fuzz/targets/hub/mod.rs"]
+pub mod fuzz;
 
 pub use admin::{ChannelInfo, Forgotten, Listing, ListingPage};
 pub use budget::Budget;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub use budget::{set_turn_steps, set_visit_steps};
 pub use listeners::control::ControlEntry;
 pub use listeners::pattern_name::{name_of_pattern, pattern_of, reaches, shown};

@@ -40,10 +40,11 @@
 //!
 //! Each layer uses only those below it, and no two files import each other in a circle
 //! (`scripts/check-structure`). From `worker` down nothing refers to nginx, so those tests run
-//! without it. The layers above are left out of test binaries, which cannot link nginx's symbols.
+//! without it. The layers above are left out of test binaries and of the fuzz targets (`fuzz/`), which
+//! cannot link nginx's symbols.
 
 #![deny(unsafe_code, unsafe_op_in_unsafe_fn, unused_must_use)]
-#![warn(missing_docs)]
+#![cfg_attr(not(fuzzing), warn(missing_docs))]
 
 #[cfg(feature = "trace-blocking")]
 pub mod blocking;
@@ -53,16 +54,20 @@ pub mod redis;
 pub mod sse;
 pub mod worker;
 
-#[cfg(not(test))]
+#[cfg(not(any(test, fuzzing)))]
 mod conf;
-#[cfg(not(test))]
+#[cfg(not(any(test, fuzzing)))]
 mod http;
-#[cfg(not(test))]
+#[cfg(not(any(test, fuzzing)))]
 mod module;
-#[cfg(not(test))]
+#[cfg(not(any(test, fuzzing)))]
 mod nginx;
-#[cfg(not(test))]
+#[cfg(not(any(test, fuzzing)))]
 mod process;
+
+#[cfg(fuzzing)]
+#[path = "../fuzz/targets/mod.rs"]
+pub mod fuzz;
 
 #[cfg(test)]
 #[path = "../build/layout_tests.rs"]

@@ -51,3 +51,7 @@ mod token;
 mod waiting;
 mod wakes;
 mod watermarks;
+
+#[cfg(fuzzing)]
+#[path = "../fuzz/targets/redis/mod.rs"]
+pub mod fuzz;

@@ -20,5 +20,16 @@ pub mod origin;
 pub mod pattern;
 
 mod lines;
+
+// Second implementations, with which tests and fuzz targets compare.
+#[cfg(any(test, fuzzing))]
+#[allow(clippy::indexing_slicing)]
+#[path = "sse/tests/event_source.rs"]
+pub(crate) mod event_source;
+#[cfg(any(test, fuzzing))]
+#[allow(clippy::indexing_slicing)]
+#[path = "sse/tests/redis_pattern.rs"]
+pub(crate) mod redis_pattern;
+
 #[cfg(test)]
 mod tests;

@@ -32,17 +32,17 @@ impl Budget {
 
     /// Returns the budget of one turn of an event loop.
     pub fn for_turn() -> Budget {
-        #[cfg(test)]
+        #[cfg(any(test, fuzzing))]
         return Budget::with_steps(TURN_OF_TEST.get());
-        #[cfg(not(test))]
+        #[cfg(not(any(test, fuzzing)))]
         Budget::with_steps(TURN)
     }
 
     /// Returns the budget of one visit to a stream that is behind.
     pub fn for_visit() -> Budget {
-        #[cfg(test)]
+        #[cfg(any(test, fuzzing))]
         return Budget::with_steps(VISIT_OF_TEST.get());
-        #[cfg(not(test))]
+        #[cfg(not(any(test, fuzzing)))]
         Budget::with_steps(VISIT)
     }
 
@@ -78,20 +78,20 @@ impl Budget {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 thread_local! {
     static TURN_OF_TEST: std::cell::Cell<usize> = const { std::cell::Cell::new(TURN) };
     static VISIT_OF_TEST: std::cell::Cell<usize> = const { std::cell::Cell::new(VISIT) };
 }
 
 /// Sets the budget of visits in this thread, so that small tests reach its end.
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub fn set_visit_steps(steps: usize) {
     VISIT_OF_TEST.set(steps);
 }
 
 /// Sets the budget of turns in this thread, so that small tests reach its end.
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub fn set_turn_steps(steps: usize) {
     TURN_OF_TEST.set(steps);
 }

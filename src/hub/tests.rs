@@ -1,30 +1,40 @@
 //! Tests of the hub as a whole, and what they share: a hub in memory, and short functions to
 //! publish, listen, and read.
 
+#[cfg(test)]
 mod basics;
-#[cfg(not(miri))]
+#[cfg(all(test, not(miri)))]
 mod bounded;
-#[cfg(not(miri))]
+#[cfg(all(test, not(miri)))]
 mod clock;
+#[cfg(test)]
 mod cursors;
+#[cfg(test)]
 mod deaths;
+#[cfg(test)]
 mod gaps;
-mod generated;
-mod handover;
+pub(super) mod generated;
+pub(super) mod handover;
+#[cfg(test)]
 mod joined;
+#[cfg(test)]
 mod joined_deaths;
-mod lease;
+pub(super) mod lease;
 mod model;
-#[cfg(not(miri))]
+#[cfg(all(test, not(miri)))]
 mod processes;
+#[cfg(test)]
 mod races;
-mod random;
+pub(super) mod random;
+#[cfg(test)]
 mod returning;
+#[cfg(test)]
 mod rules;
-#[cfg(not(miri))]
+#[cfg(all(test, not(miri)))]
 mod slots;
-#[cfg(not(miri))]
+#[cfg(all(test, not(miri)))]
 mod stopped;
+#[cfg(test)]
 mod sync;
 
 use super::*;
@@ -95,7 +105,7 @@ fn event(data: &[u8]) -> NewEvent<'_> {
 }
 
 /// Publishes one event and returns its id.
-fn put(hub: &Hub, channel: &str, data: &str, now: Now) -> Id {
+pub(super) fn put(hub: &Hub, channel: &str, data: &str, now: Now) -> Id {
     let new = [event(data.as_bytes())];
     patiently(|| hub.publish(channel.as_bytes(), &new, None, now)).ids[0]
 }
@@ -117,7 +127,12 @@ fn text(copied: &EventCopy) -> String {
 
 /// Returns everything that a replay delivers, in batches of `slice` events: the ids of the gap
 /// events and the data.
-fn all_of(hub: &Hub, cursor: &mut ReplayCursor, slice: usize, now: Now) -> (Vec<Id>, Vec<String>) {
+pub(super) fn all_of(
+    hub: &Hub,
+    cursor: &mut ReplayCursor,
+    slice: usize,
+    now: Now,
+) -> (Vec<Id>, Vec<String>) {
     let (mut gaps, mut texts) = (Vec::new(), Vec::new());
     loop {
         let found = hub.slice_of(cursor, slice, usize::MAX, now).unwrap();

@@ -49,7 +49,7 @@ impl RedisLimits {
 }
 
 /// Returns the number in an answer to CONFIG GET, which is a map or a list of a name and a value.
-fn limit(answer: &Value) -> Option<u64> {
+pub(super) fn limit(answer: &Value) -> Option<u64> {
     let value = match answer {
         Value::Map(pairs) => &pairs.first()?.1,
         Value::Array(items) => items.get(1)?,

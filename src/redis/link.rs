@@ -19,6 +19,8 @@ use ::redis::PushInfo;
 
 use super::address::{Address, Topology};
 
+#[cfg(fuzzing)]
+pub use bounded::Bounded;
 pub use bounded::{left_out, Bounds, Meter};
 pub use error::{is_elsewhere, is_not_ready, Kind, LinkError};
 use node::NodeAddress;

@@ -135,9 +135,12 @@ async fn publish(
     connection: &mut MultiplexedConnection,
     publish: &PublishCommand,
 ) -> Result<Vec<ReportedId>, RedisError> {
-    let ids: Vec<Vec<u8>> = invocation(publish).invoke_async(connection).await?;
-    let ids = ids.iter().map(|id| ReportedId::parse(id).ok_or_else(no_id));
-    ids.collect()
+    ids(invocation(publish).invoke_async(connection).await?)
+}
+
+/// Reads the answer to a publish: the ids of its events.
+pub(super) fn ids(answer: Vec<Vec<u8>>) -> Result<Vec<ReportedId>, RedisError> {
+    answer.iter().map(|id| ReportedId::parse(id).ok_or_else(no_id)).collect()
 }
 
 /// The error for an idempotency key that holds no ids. It has a code, as all errors that are not the

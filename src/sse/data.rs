@@ -90,7 +90,7 @@ mod tests {
         fn decode_gives_back_the_data_with_lf_for_every_line_end(
             data in super::super::tests::bytes()
         ) {
-            let lf = super::super::tests::with_lf_ends(&data);
+            let lf = crate::sse::event_source::with_lf_ends(&data);
             prop_assert_eq!(decode(&encoded(&data)), lf);
         }
     }

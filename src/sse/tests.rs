@@ -1,11 +1,9 @@
 //! What clients see of the bytes written here, as read by an independent EventSource. There is one
 //! test for each rule of the wire format that some client is known to depend on.
 
-mod event_source;
-
+use super::event_source::{read, with_lf_ends, Event};
 use super::id::{EntryId, Id};
 use super::{batch, channel, data, event_type, frame, id};
-use event_source::{read, Event};
 use frame::Frame;
 use proptest::prelude::*;
 
@@ -51,19 +49,6 @@ pub fn ids() -> impl Strategy<Value = Id> {
         1 => Id::Local { entry_id, tag },
         _ => Id::Placed { entry_id, tag, pos },
     })
-}
-
-/// Returns the data as a client receives it: every line end has become LF.
-pub fn with_lf_ends(data: &[u8]) -> Vec<u8> {
-    let mut out = Vec::new();
-    for (index, &byte) in data.iter().enumerate() {
-        match byte {
-            b'\n' if index > 0 && data[index - 1] == b'\r' => {}
-            b'\r' => out.push(b'\n'),
-            byte => out.push(byte),
-        }
-    }
-    out
 }
 
 fn event(name: &[u8], text: &[u8]) -> Frame {

@@ -21,7 +21,7 @@ pub struct Guard<'a> {
     pub(in crate::hub) hub: &'a Hub,
     #[cfg(feature = "trace-blocking")]
     _span: crate::blocking::Span,
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     _hold: crate::hub::meter::Hold,
 }
 
@@ -59,7 +59,7 @@ impl Hub {
             hub: self,
             #[cfg(feature = "trace-blocking")]
             _span: crate::blocking::Span::hold(std::panic::Location::caller()),
-            #[cfg(test)]
+            #[cfg(any(test, fuzzing))]
             _hold: crate::hub::meter::Hold::begin(),
         };
         if redo(&self.region, &self.layout) || from_dead.get() {

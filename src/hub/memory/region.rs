@@ -16,7 +16,7 @@ pub const WORD: usize = 8;
 #[derive(Clone)]
 pub struct Region {
     words: &'static [AtomicU64],
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     fuse: std::sync::Arc<std::sync::atomic::AtomicI64>,
 }
 
@@ -34,7 +34,7 @@ impl Region {
         let words = unsafe { std::slice::from_raw_parts(start.cast::<AtomicU64>(), len / WORD) };
         Region {
             words,
-            #[cfg(test)]
+            #[cfg(any(test, fuzzing))]
             fuse: std::sync::Arc::new(std::sync::atomic::AtomicI64::new(i64::MAX)),
         }
     }
@@ -47,7 +47,7 @@ impl Region {
     /// Returns the word at `at`. Panics if the index is outside the region.
     #[inline]
     pub fn get(&self, at: usize) -> u64 {
-        #[cfg(test)]
+        #[cfg(any(test, fuzzing))]
         crate::hub::meter::count(1);
         self.words[at].load(Ordering::Relaxed)
     }
@@ -55,9 +55,9 @@ impl Region {
     /// Writes the word at `at`.
     #[inline]
     pub fn set(&self, at: usize, value: u64) {
-        #[cfg(test)]
+        #[cfg(any(test, fuzzing))]
         self.burn();
-        #[cfg(test)]
+        #[cfg(any(test, fuzzing))]
         crate::hub::meter::count(1);
         self.words[at].store(value, Ordering::Relaxed);
     }
@@ -82,10 +82,10 @@ impl Region {
 
     /// Copies `bytes` to the words from `at`. A partial last word is filled with zeros.
     pub fn write_bytes(&self, at: usize, bytes: &[u8]) {
-        #[cfg(test)]
+        #[cfg(any(test, fuzzing))]
         crate::hub::meter::count(bytes.len().div_ceil(WORD));
         for (word, value) in self.words[at..].iter().zip(words_of(bytes)) {
-            #[cfg(test)]
+            #[cfg(any(test, fuzzing))]
             self.burn();
             word.store(value, Ordering::Relaxed);
         }
@@ -99,7 +99,7 @@ impl Region {
 
     /// Appends `len` bytes from the words at `at` to `out`.
     pub fn read_bytes(&self, at: usize, len: usize, out: &mut Vec<u8>) {
-        #[cfg(test)]
+        #[cfg(any(test, fuzzing))]
         crate::hub::meter::count(len.div_ceil(WORD));
         let full = len / WORD;
         for word in &self.words[at..at + full] {
@@ -124,14 +124,22 @@ fn words_of(bytes: &[u8]) -> impl Iterator<Item = u64> + '_ {
     })
 }
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 impl Region {
     /// Allocates zeroed memory of this process, for tests.
+    #[cfg(test)]
     #[allow(unsafe_code)]
     pub fn in_memory(bytes: usize) -> Region {
         let words = vec![0u64; bytes / WORD].leak();
         // SAFETY: the words are aligned, never freed, and named by nobody else.
         unsafe { Region::from_raw(words.as_mut_ptr().cast(), bytes) }
+    }
+
+    /// Takes zeroed memory of this process, which the next run of a fuzz target uses again.
+    #[cfg(fuzzing)]
+    pub fn in_memory(bytes: usize) -> Region {
+        let fuse = std::sync::Arc::new(std::sync::atomic::AtomicI64::new(i64::MAX));
+        Region { words: crate::hub::fuzz::memory::take(bytes / WORD), fuse }
     }
 
     /// Maps a file of `bytes` bytes that processes share, for tests.
@@ -175,5 +183,5 @@ impl Region {
 }
 
 /// The payload of the panic of a writer that a test kills.
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub struct Died;

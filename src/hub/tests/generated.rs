@@ -1,7 +1,8 @@
 //! Generated operations on a small hub, compared with the model, with a check of all invariants
 //! after each.
 
-mod reading;
+mod dying;
+pub mod reading;
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -23,6 +24,8 @@ struct Run {
     /// The position up to which a reader without the lock has read.
     read: u64,
     followed: Option<Followed>,
+    /// The last operation that was to change the log has completed.
+    is_settled: bool,
 }
 
 /// A replay that receives batch after batch while the hub changes.
@@ -31,6 +34,34 @@ struct Followed {
     names: BTreeSet<String>,
     /// Positions that it still has to receive, or to learn to be lost.
     expected: VecDeque<u64>,
+}
+
+/// Events to publish.
+struct NewPublish {
+    channel: String,
+    texts: Vec<String>,
+    event_type: &'static [u8],
+    key: Option<u8>,
+}
+
+impl NewPublish {
+    fn publish(&self, hub: &Hub, now: Now) -> Result<Published, PublishError> {
+        let event_type = self.event_type;
+        let new: Vec<NewEvent<'_>> =
+            self.texts.iter().map(|text| NewEvent { event_type, data: text.as_bytes() }).collect();
+        let key = self.key.map(|key| [key]);
+        hub.publish(self.channel.as_bytes(), &new, key.as_ref().map(|key| &key[..]), now)
+    }
+
+    fn key_name(&self) -> Option<(String, u8)> {
+        self.key.map(|key| (self.channel.clone(), key))
+    }
+
+    /// Returns the texts, and how many bytes their events have.
+    fn with_len(&self) -> Vec<(String, usize)> {
+        let len = |text: &String| self.event_type.len() + text.len() + 7;
+        self.texts.iter().map(|text| (text.clone(), len(text))).collect()
+    }
 }
 
 fn name_of(number: u64) -> String {
@@ -42,8 +73,7 @@ fn name_of(number: u64) -> String {
 }
 
 impl Run {
-    fn new(seed: u64) -> Run {
-        let mut random = Random::new(seed);
+    fn new(mut random: Random) -> Run {
         let max_event = random.of(&[200, 600, 2_000]);
         let least = Plan::minimum_bytes(8, max_event);
         let bytes = least + random.below(3) as usize * (40 << 10);
@@ -52,7 +82,7 @@ impl Run {
         let hub = hub_of(bytes, max_event, count, age);
         let model = Model::new(History { count, age }, at(0), hub.layout.blocks);
         let claims = vec![hub.claim_slot().unwrap(), hub.claim_slot().unwrap()];
-        Run { hub, model, random, claims, max_event, read: 0, followed: None }
+        Run { hub, model, random, claims, max_event, read: 0, followed: None, is_settled: true }
     }
 
     fn step(&mut self) {
@@ -69,10 +99,15 @@ impl Run {
             77..82 => self.resume(),
             82..84 => self.begin_fresh(),
             84..87 => self.follow(),
-            87..94 => self.give_on(),
+            87..93 => self.give_on(),
+            93 => self.die(),
             _ => self.read_on(),
         }
-        self.hub.check_settled();
+        if self.is_settled {
+            self.hub.check_settled();
+        } else {
+            self.hub.check();
+        }
     }
 
     fn name(&mut self) -> String {
@@ -82,37 +117,41 @@ impl Run {
     }
 
     fn publish(&mut self) {
+        let new = self.new_publish();
+        self.publish_now(&new);
+    }
+
+    fn new_publish(&mut self) -> NewPublish {
         let channel = self.name();
         let count = self.random.of(&[1, 1, 1, 2, 5, 30]);
-        let mut events = Vec::new();
+        let mut texts = Vec::new();
         for i in 0..count {
             let most = self.max_event - 7 - 5;
             let size = self.random.of(&[0, 10, 60, 81, 82, 209, most / 2, most]).min(most);
             let text = format!("{}.{i}:", self.model.head);
-            events.push(format!("{text:=<size$}").chars().take(most).collect::<String>());
+            texts.push(format!("{text:=<size$}").chars().take(most).collect::<String>());
         }
         let event_type: &[u8] = self.random.of(&[b"", b"", b"trade"]);
-        let new: Vec<NewEvent<'_>> =
-            events.iter().map(|text| NewEvent { event_type, data: text.as_bytes() }).collect();
         let key = (self.random.below(4) == 0).then(|| self.random.below(30) as u8);
-        let key_bytes = key.map(|key| [key]);
-        let now = self.model.now;
-        let done =
-            self.hub.publish(channel.as_bytes(), &new, key_bytes.as_ref().map(|key| &key[..]), now);
+        NewPublish { channel, texts, event_type, key }
+    }
 
-        let name = key.map(|key| (channel.clone(), key));
+    fn publish_now(&mut self, new: &NewPublish) {
+        let done = new.publish(&self.hub, self.model.now);
+        self.publish_done(new, done);
+    }
+
+    fn publish_done(&mut self, new: &NewPublish, done: Result<Published, PublishError>) {
+        let name = new.key_name();
         if let Some(ids) = name.as_ref().and_then(|name| self.model.key(name)) {
             assert_eq!(done.unwrap().ids, ids, "a key that is known");
             self.model.sync(&self.hub, Wanted::Nothing, 0);
             return;
         }
-        let with_len: Vec<(String, usize)> = events
-            .into_iter()
-            .map(|text| (text.clone(), event_type.len() + text.len() + 7))
-            .collect();
+        let with_len = new.with_len();
         let mut wanted: usize = with_len.iter().map(|(_, len)| blocks_for_event(*len)).sum();
-        wanted += usize::from(key.is_some());
-        self.publish_ended(&channel, done, &with_len, name, wanted);
+        wanted += usize::from(new.key.is_some());
+        self.publish_ended(&new.channel, done, &with_len, name, wanted);
     }
 
     fn publish_ended(
@@ -141,6 +180,7 @@ impl Run {
         };
         let ids = self.model.append(channel, events);
         assert_eq!(done.ids, ids);
+        self.is_settled = true;
         if let Some(key) = key {
             self.model.remember(key, ids);
         }
@@ -224,18 +264,22 @@ impl Run {
     }
 
     fn sweep(&mut self) {
-        let now = self.model.now;
         if self.random.below(2) == 0 {
-            // Two rounds: the first may have begun in the middle.
-            while !self.hub.sweep(now).unwrap().round {}
-            while !self.hub.sweep(now).unwrap().round {}
-            self.model.sync(&self.hub, Wanted::Nothing, 0);
-            let retained = self.model.channels.values().flat_map(|channel| channel.retained());
-            assert!(!retained.clone().any(|event| self.model.is_old(event)), "old after a sweep");
+            self.sweep_all();
         } else {
-            self.hub.sweep(now).unwrap();
+            self.hub.sweep(self.model.now).unwrap();
             self.model.sync(&self.hub, Wanted::Nothing, 0);
         }
+    }
+
+    fn sweep_all(&mut self) {
+        let now = self.model.now;
+        // Two rounds: the first may have begun in the middle.
+        while !self.hub.sweep(now).unwrap().round {}
+        while !self.hub.sweep(now).unwrap().round {}
+        self.model.sync(&self.hub, Wanted::Nothing, 0);
+        let retained = self.model.channels.values().flat_map(|channel| channel.retained());
+        assert!(!retained.clone().any(|event| self.model.is_old(event)), "old after a sweep");
     }
 
     fn time_passes(&mut self) {
@@ -261,11 +305,13 @@ impl Run {
         self.model.sync(&self.hub, Wanted::Nothing, 0);
     }
 
+    fn new_history(&mut self) -> History {
+        let count = self.random.of(&[0, 1, 3, 10, 1_000]);
+        History { count, age: self.random.of(&[0, 40, 3_000]) }
+    }
+
     fn history_changes(&mut self) {
-        let history = History {
-            count: self.random.of(&[0, 1, 3, 10, 1_000]),
-            age: self.random.of(&[0, 40, 3_000]),
-        };
+        let history = self.new_history();
         self.model.history = history;
         self.hub.set_history(history).unwrap();
         self.model.sync(&self.hub, Wanted::Nothing, 0);

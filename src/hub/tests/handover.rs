@@ -191,7 +191,7 @@ fn deleting_a_channel_behind_the_marker_is_counted() {
 }
 
 /// Runs one random handover. Returns whether the holder died in the middle of a store.
-fn one(random: &mut Random) -> bool {
+pub fn one(random: &mut Random) -> bool {
     let mut old = holder(1 << 16);
     let new = other_process(&old.hub);
     old.hub.retire(old.token).unwrap();

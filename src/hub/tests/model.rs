@@ -47,6 +47,8 @@ pub enum Wanted<'a> {
     Nothing,
     /// It needed this many blocks for this channel.
     Blocks(usize, &'a str),
+    /// It needed blocks for this channel, and died.
+    Unknown(&'a str),
 }
 
 pub struct Model {
@@ -323,6 +325,6 @@ impl Model {
 fn wanted_for(wanted: Wanted<'_>) -> Option<&str> {
     match wanted {
         Wanted::Nothing => None,
-        Wanted::Blocks(_, name) => Some(name),
+        Wanted::Blocks(_, name) | Wanted::Unknown(name) => Some(name),
     }
 }

@@ -51,6 +51,19 @@ pub fn read(stream: &[u8]) -> Seen {
 }
 
 fn split_lines(stream: &[u8]) -> Vec<Vec<u8>> {
-    let lf = super::with_lf_ends(stream);
+    let lf = with_lf_ends(stream);
     lf.split(|&byte| byte == b'\n').map(<[u8]>::to_vec).collect()
+}
+
+/// Returns the data as a client receives it: every line end has become LF.
+pub fn with_lf_ends(data: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for (index, &byte) in data.iter().enumerate() {
+        match byte {
+            b'\n' if index > 0 && data[index - 1] == b'\r' => {}
+            b'\r' => out.push(b'\n'),
+            byte => out.push(byte),
+        }
+    }
+    out
 }

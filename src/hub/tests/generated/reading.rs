@@ -242,10 +242,21 @@ impl Drop for Told {
 
 fn run(seed: u64) {
     set_visit_steps([1024, 8, 30][seed as usize % 3]);
-    let mut run = Run::new(seed);
+    let mut run = Run::new(Random::new(seed));
     let mut told = Told(seed, 0);
     for step in 0..STEPS {
         told.1 = step;
+        run.step();
+    }
+}
+
+/// Performs the operations that a fuzzer has chosen.
+#[cfg(fuzzing)]
+pub fn run_choices(bytes: &[u8]) {
+    let mut random = Random::from_bytes(bytes);
+    set_visit_steps(random.of(&[1024, 8, 30]));
+    let mut run = Run::new(random);
+    while !run.random.is_spent() {
         run.step();
     }
 }
