@@ -49,7 +49,7 @@ pub enum ChannelOrder {
 
 /// What a message requires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
+pub enum MessageAction {
     /// It is appended.
     Append(InOrder),
     /// It is dropped. It is a repetition, or the channel's stream has started over, which shows when it is read
@@ -74,24 +74,24 @@ pub fn classify(
     channel: ChannelOrder,
     mode: DeliveryMode,
     skips: bool,
-) -> Action {
+) -> MessageAction {
     let event = match message {
-        Message::Doubtful(id) => return Action::LookUp(*id),
+        Message::Doubtful(id) => return MessageAction::LookUp(*id),
         Message::Plain(_) => None,
         Message::Durable(event) => Some(event),
     };
     match (event, channel) {
         // The former holder has received these, by their names or through a pattern.
-        (None, ChannelOrder::CatchingUp { is_matched: true }) if skips => Action::Skip,
-        (None, ChannelOrder::InStep(_) | ChannelOrder::Unfollowed) if skips => Action::Skip,
-        (_, ChannelOrder::CatchingUp { .. }) => Action::Wait,
-        (None, _) | (Some(_), ChannelOrder::Unfollowed) => Action::Append(InOrder(())),
+        (None, ChannelOrder::CatchingUp { is_matched: true }) if skips => MessageAction::Skip,
+        (None, ChannelOrder::InStep(_) | ChannelOrder::Unfollowed) if skips => MessageAction::Skip,
+        (_, ChannelOrder::CatchingUp { .. }) => MessageAction::Wait,
+        (None, _) | (Some(_), ChannelOrder::Unfollowed) => MessageAction::Append(InOrder(())),
         (Some(event), ChannelOrder::InStep(last)) => {
             match order(event.id, event.prev, last, mode) {
-                EventOrder::Next => Action::Append(InOrder(())),
-                EventOrder::Repetition => Action::DropRepetition,
-                EventOrder::BehindHole => Action::CatchUp,
-                EventOrder::Rewound => Action::StartOver,
+                EventOrder::Next => MessageAction::Append(InOrder(())),
+                EventOrder::Repetition => MessageAction::DropRepetition,
+                EventOrder::BehindHole => MessageAction::CatchUp,
+                EventOrder::Rewound => MessageAction::StartOver,
             }
         }
     }

@@ -38,8 +38,8 @@ fn an_event_is_next_or_repeated_or_behind_a_hole_or_its_stream_has_started_over(
 
 #[test]
 fn a_message_is_appended_or_waits_or_makes_its_stream_be_read() {
-    use Action::{CatchUp, LookUp, Skip, StartOver, Wait};
-    let append = Action::Append(InOrder(()));
+    use MessageAction::{CatchUp, LookUp, Skip, StartOver, Wait};
+    let append = MessageAction::Append(InOrder(()));
     let doubtful = || Message::Doubtful(id("7-0"));
     let in_step = ChannelOrder::InStep(id("4-0"));
     let unfollowed = ChannelOrder::Unfollowed;
@@ -138,11 +138,11 @@ fn what_may_be_a_repetition_is_dropped_and_its_stream_is_read_afterwards() {
     let in_step = ChannelOrder::InStep(id("4-0"));
     for mode in [Repeats, Counts] {
         let dropped = classify(&durable("3-0", "0-0"), in_step, mode, false);
-        assert_eq!(dropped, Action::DropRepetition);
+        assert_eq!(dropped, MessageAction::DropRepetition);
         let next = classify(&durable("5-0", "4-0"), in_step, mode, false);
-        assert_eq!(next, Action::Append(InOrder(())));
+        assert_eq!(next, MessageAction::Append(InOrder(())));
     }
     let behind_hole = |mode| classify(&durable("6-0", "5-0"), in_step, mode, false);
-    assert_eq!(behind_hole(Repeats), Action::CatchUp);
-    assert_eq!(behind_hole(Counts), Action::Append(InOrder(())));
+    assert_eq!(behind_hole(Repeats), MessageAction::CatchUp);
+    assert_eq!(behind_hole(Counts), MessageAction::Append(InOrder(())));
 }

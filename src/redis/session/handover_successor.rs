@@ -46,10 +46,7 @@ pub async fn take_over(
     session.prepare().await?;
     session.subscribe_control().await?;
     session.subscribe_as_holder().await?;
-    let behind = match frozen {
-        true => session.read_marker(heir).await?,
-        false => None,
-    };
+    let behind = if frozen { session.read_marker(heir).await? } else { None };
     let passed = || hub.has_read_marker(heir) || !hub.is_retiring();
     let in_time = behind.is_some() && wait_until(MARKER, passed).await;
     let (fence, taken) = session.with_lock(|| hub.take_over(seat, heir, joined.now())).await?;

@@ -9,7 +9,7 @@ use crate::redis::buffered_message::BufferedMessage;
 use crate::redis::ended::Ended;
 use crate::redis::inbox::Push;
 use crate::redis::message::{self, parse_control, Control, Message};
-use crate::redis::message_order::{classify, Action, ChannelOrder, DeliveryMode, InOrder};
+use crate::redis::message_order::{classify, ChannelOrder, DeliveryMode, InOrder, MessageAction};
 use crate::redis::ordered_event::{ingest, OrderedEvent};
 use crate::redis::session::{Session, TELL_EVERY};
 use crate::redis::subscription_table::{FollowedChannel, SubscriptionState};
@@ -64,12 +64,11 @@ impl Session {
         let behind = marker.map(|at| pushes.split_off(at));
         self.take(&pushes).await?;
         let Some(behind) = behind else { return Ok(()) };
-        match self.comes_to_marker().await? {
-            true => self.take(&behind).await,
-            false => {
-                self.inbox.put_back(behind);
-                Ok(())
-            }
+        if self.comes_to_marker().await? {
+            self.take(&behind).await
+        } else {
+            self.inbox.put_back(behind);
+            Ok(())
         }
     }
 
@@ -172,7 +171,7 @@ impl Session {
             channel.comes_while_joining(id, clock);
         }
         Ok(match classify(message, order, mode, skips) {
-            Action::Append(checked) => {
+            MessageAction::Append(checked) => {
                 let event = self.event_of(checked, name, message);
                 if order == ChannelOrder::Unfollowed {
                     Turn::Append(event.strayed())
@@ -181,21 +180,21 @@ impl Session {
                     Turn::Append(event)
                 }
             }
-            Action::DropRepetition => {
+            MessageAction::DropRepetition => {
                 self.doubt_repetition(name).await?;
                 Turn::PassOver
             }
-            Action::Skip => {
+            MessageAction::Skip => {
                 self.repeats.skip_one();
                 Turn::PassOver
             }
-            Action::Wait => Turn::Hold(name, BufferedMessage::of(message)),
-            Action::CatchUp => Turn::Missed(name, BufferedMessage::of(message)),
-            Action::StartOver => {
+            MessageAction::Wait => Turn::Hold(name, BufferedMessage::of(message)),
+            MessageAction::CatchUp => Turn::Missed(name, BufferedMessage::of(message)),
+            MessageAction::StartOver => {
                 self.rewound = true;
                 Turn::Missed(name, BufferedMessage::of(message))
             }
-            Action::LookUp(id) => Turn::Doubt(name, id),
+            MessageAction::LookUp(id) => Turn::Doubt(name, id),
         })
     }
 
@@ -310,7 +309,7 @@ impl Session {
             let mut arrivals = Vec::with_capacity(messages.len());
             for message in &messages {
                 let (order, mode) = (ChannelOrder::Unfollowed, self.delivery_mode());
-                if let Action::Append(checked) = classify(message, order, mode, false) {
+                if let MessageAction::Append(checked) = classify(message, order, mode, false) {
                     arrivals.push(self.event_of(checked, name, message).strayed());
                 }
             }

@@ -11,7 +11,7 @@ use crate::redis::buffered_message::BufferedMessage;
 use crate::redis::ended::Ended;
 use crate::redis::inbox::Push;
 use crate::redis::message::{Control, Message};
-use crate::redis::message_order::{classify, Action, InOrder, Released, WaitingOrder};
+use crate::redis::message_order::{classify, InOrder, MessageAction, Released, WaitingOrder};
 use crate::redis::ordered_event::OrderedEvent;
 use crate::redis::session::catch_up_queue::CaughtUp;
 use crate::redis::session::forget::is_later;
@@ -22,7 +22,7 @@ use crate::redis::subscription_table::FollowedChannel;
 use crate::sse::id::EntryId;
 
 /// Messages of channels whose streams have to be read once more, by channel.
-pub(in crate::redis) type Unread = HashMap<Box<[u8]>, Vec<BufferedMessage>>;
+pub(in crate::redis) type UnreadMessages = HashMap<Box<[u8]>, Vec<BufferedMessage>>;
 
 /// The events, and what decides about the messages that follow.
 struct OpeningBatch<'m> {
@@ -33,7 +33,7 @@ struct OpeningBatch<'m> {
     /// The newest id that a message has had. Messages before the first durable one arrived after everything
     /// that the clock had given.
     newest: EntryId,
-    unread: Unread,
+    unread: UnreadMessages,
 }
 
 impl Session {
@@ -42,7 +42,7 @@ impl Session {
     pub(in crate::redis) async fn append_all(
         &mut self,
         caught: &[CaughtUp],
-    ) -> Result<Unread, Ended> {
+    ) -> Result<UnreadMessages, Ended> {
         self.record_losses(caught).await?;
         let pushes = self.inbox.take();
         let messages: Vec<_> = pushes.iter().map(|push| parsed(push, self.token)).collect();
@@ -51,7 +51,7 @@ impl Session {
             events: self.fetched_events(caught),
             orders: self.orders(caught, &targets, &messages),
             newest: self.clock,
-            unread: Unread::new(),
+            unread: UnreadMessages::new(),
         };
         for ((push, target), message) in pushes.iter().zip(&targets).zip(&messages) {
             match *target {
@@ -213,17 +213,17 @@ impl Session {
     fn checked_while_opening(&mut self, name: &[u8], message: &Message<'_>) -> Option<InOrder> {
         let order = self.order_of(name);
         match classify(message, order, self.delivery_mode(), false) {
-            Action::Append(checked) => Some(checked),
-            Action::Wait => {
+            MessageAction::Append(checked) => Some(checked),
+            MessageAction::Wait => {
                 self.hold(name, BufferedMessage::of(message));
                 None
             }
             // No channel is in step before it has been fetched.
-            Action::CatchUp
-            | Action::StartOver
-            | Action::DropRepetition
-            | Action::Skip
-            | Action::LookUp(_) => None,
+            MessageAction::CatchUp
+            | MessageAction::StartOver
+            | MessageAction::DropRepetition
+            | MessageAction::Skip
+            | MessageAction::LookUp(_) => None,
         }
     }
 }

@@ -90,9 +90,10 @@ impl Session {
     /// Notes that events of a channel do not reach the streams of patterns that match it: these receive a
     /// gap event within a second.
     pub(in crate::redis) fn pass_over(&mut self, name: &[u8]) {
-        match self.strays.passed_over.len() < TOGETHER {
-            true => drop(self.strays.passed_over.insert(name.into())),
-            false => self.strays.any_passed_over = true,
+        if self.strays.passed_over.len() < TOGETHER {
+            self.strays.passed_over.insert(name.into());
+        } else {
+            self.strays.any_passed_over = true;
         }
     }
 
