@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import weakref
 
 import http1
 import http2
@@ -46,7 +47,7 @@ class World:
         self.nginx = processes.Nginx(os.path.abspath(arguments.nginx), self.prefix)
         program = shutil.which("redis-server") or shutil.which("redis-check-rdb")
         self.redis = processes.Redis(program, self.prefix, self.ports["redis"]) if program else None
-        self.ids, self.findings = [], []
+        self.ids, self.findings, self.transports = [], [], weakref.WeakSet()
 
     def remember(self, event_id):
         self.ids.append(event_id)
@@ -91,7 +92,12 @@ async def disturb_until(world, until):
 
 async def serve(world, seconds):
     until = time.monotonic() + seconds
-    await asyncio.gather(disturb_until(world, until), *(act(world, number, until) for number in range(ACTORS)))
+    try:
+        await asyncio.gather(disturb_until(world, until), *(act(world, number, until) for number in range(ACTORS)))
+    finally:
+        for transport in list(world.transports):
+            transport.abort()
+        await asyncio.sleep(0.1)
 
 
 def settle(world):

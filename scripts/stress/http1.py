@@ -58,6 +58,7 @@ class Connection:
             sock.close()
             raise
         world.counts["connections"] += 1
+        world.transports.add(writer.transport)
         return cls(reader, writer)
 
     async def send(self, data):
@@ -78,6 +79,7 @@ class Connection:
         self.writer.transport.abort()
 
     def close(self):
+        """Closes it in an orderly way, for which TLS waits for the other side."""
         with contextlib.suppress(*BROKEN, RuntimeError):
             self.writer.close()
 
