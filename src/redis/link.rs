@@ -10,6 +10,7 @@ mod dial;
 mod error;
 mod node;
 mod sentinel;
+mod spare_descriptors;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +24,8 @@ use super::address::{Address, Topology};
 pub use bounded::Bounded;
 pub use bounded::{left_out, Bounds, Meter};
 pub use error::{is_elsewhere, is_not_ready, Kind, LinkError};
+pub(super) use spare_descriptors::hold_spare;
+
 use node::NodeAddress;
 
 /// The longest time that one host may take to accept a connection and a login.

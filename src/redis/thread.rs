@@ -16,6 +16,7 @@ use super::phase::Phase;
 use super::publisher::{Publisher, PublisherRequest};
 use super::wakes::ThreadWaker;
 use crate::redis::context::{HubContext, ThreadEvent};
+use crate::redis::link::hold_spare;
 use crate::redis::supervisor::Supervisor;
 
 /// How long remaining tasks may take when the thread ends.
@@ -90,6 +91,7 @@ async fn run(
 ) {
     let Some((_, first)) = hubs.first() else { return };
     let wakes = ThreadWaker::of_this_thread(first.wakers);
+    tokio::task::spawn_local(hold_spare());
     let mut publishers = Vec::new();
     let mut bridges = Vec::new();
     for (number, joined) in hubs {

@@ -1,7 +1,8 @@
 //! Opens a socket to a node: TCP, TLS, or a Unix socket.
 
 use std::io;
-use std::path::PathBuf;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
@@ -9,11 +10,12 @@ use ::redis::io::tcp::socket2::{SockRef, TcpKeepalive};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{lookup_host, TcpStream, UnixStream};
+use tokio::net::{lookup_host, TcpSocket, TcpStream, UnixSocket, UnixStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 
 use super::super::address::Host;
+use super::spare_descriptors::lend;
 
 /// How long it takes to notice that a peer has vanished.
 const VANISHED: Duration = Duration::from_secs(5);
@@ -42,7 +44,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for S {}
 /// Connects, over TLS if `tls` is set.
 pub(super) async fn dial(spot: &NodeAddress, tls: bool) -> io::Result<Box<dyn ByteStream>> {
     Ok(match spot {
-        NodeAddress::Unix(path) => Box::new(UnixStream::connect(path).await?),
+        NodeAddress::Unix(path) => Box::new(unix(path).await?),
         NodeAddress::Host(host) if tls => {
             let name = ServerName::try_from(host.name.clone()).map_err(io::Error::other)?;
             let connector = TlsConnector::from(Arc::new(tls_config()?));
@@ -52,11 +54,19 @@ pub(super) async fn dial(spot: &NodeAddress, tls: bool) -> io::Result<Box<dyn By
     })
 }
 
+async fn unix(path: &Path) -> io::Result<UnixStream> {
+    let lent = lend();
+    let socket = UnixSocket::new_stream()?;
+    drop(lent);
+    socket.connect(path).await
+}
+
 /// Connects to the first of a host's addresses that answers.
 async fn tcp(host: &Host) -> io::Result<TcpStream> {
     let mut tries = JoinSet::new();
-    for address in lookup_host((&*host.name, host.port)).await? {
-        tries.spawn(TcpStream::connect(address));
+    for address in look_up(host).await? {
+        let socket = tcp_socket(address)?;
+        tries.spawn(socket.connect(address));
     }
     let mut failure = io::Error::from(io::ErrorKind::NotFound);
     while let Some(tried) = tries.join_next().await {
@@ -67,6 +77,20 @@ async fn tcp(host: &Host) -> io::Result<TcpStream> {
         }
     }
     Err(failure)
+}
+
+async fn look_up(host: &Host) -> io::Result<impl Iterator<Item = SocketAddr> + '_> {
+    let _lent = lend();
+    lookup_host((&*host.name, host.port)).await
+}
+
+fn tcp_socket(address: SocketAddr) -> io::Result<TcpSocket> {
+    let _lent = lend();
+    if address.is_ipv6() {
+        TcpSocket::new_v6()
+    } else {
+        TcpSocket::new_v4()
+    }
 }
 
 fn settled(stream: TcpStream) -> io::Result<TcpStream> {
@@ -86,7 +110,10 @@ fn tls_config() -> io::Result<ClientConfig> {
     // rustls panics unless a provider of cryptography has been chosen. An error means that the process has
     // one already, which is fine.
     PROVIDER.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
-    let mut found = rustls_native_certs::load_native_certs();
+    let mut found = {
+        let _lent = lend();
+        rustls_native_certs::load_native_certs()
+    };
     if let Some(error) = found.errors.pop() {
         return Err(io::Error::other(error));
     }

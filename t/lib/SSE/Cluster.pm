@@ -18,13 +18,14 @@ my @running;
 # workers  number of worker processes
 # master   0 for an nginx that is a single process, without a master
 # daemon   'on' for an nginx whose binary can be upgraded; it is not a child process of the test
+# connections  worker_connections
 # main, events, http, server  configuration put into that context; %%PORT%%, %%PORT_name%% and %%DIR%%
 #          are replaced, each name by a different free port
 # files    { name => content } written below %%DIR%%
 sub new ($class, %options) {
     my $dir = File::Temp->newdir('sse-t-XXXXXXXX', TMPDIR => 1);
     chmod 0755, $dir;
-    my $self = bless { workers => 2, master => 1, daemon => 'off', main => '', events => '', http => '', server => '', %options,
+    my $self = bless { workers => 2, master => 1, daemon => 'off', connections => 1024, main => '', events => '', http => '', server => '', %options,
         listen => $options{listen} // "", owner => $$, dir => $dir, ports => {}, allowed => [] }, $class;
     my %files = %{ $self->{files} // {} };
     for my $name (keys %files) {
@@ -66,7 +67,7 @@ pid %%DIR%%/nginx.pid;
 error_log %%DIR%%/error.log info;
 $self->{main}
 events {
-    worker_connections 1024;
+    worker_connections $self->{connections};
     $self->{events}
 }
 http {
