@@ -6,19 +6,18 @@
 //!
 //! # Layout
 //!
-//! - `memory`: the region as words, the lock, and the redo log that makes changes atomic
+//! - `memory`: the region as words, the lock, the work that one hold of it may do, and the redo log
+//!   that makes changes atomic
 //! - `log`: channels and their events: appending, reading, eviction, history, and resuming
 //! - `listeners`: processes, the channels and patterns they listen to, and how they are woken
 //! - `replication`: hubs that follow a Redis: the lease, the state of each channel, and ingestion
 //! - `admin`: lists channels, ends their streams, and deletes their events
-//! - `budget`: limits the work that is done at a stretch
 //! - `stats`: counters
 //! - `invariants`: what is true of every hub, checked by tests
 //!
 //! Nothing here depends on nginx or on Redis.
 
 mod admin;
-mod budget;
 mod listeners;
 mod log;
 mod memory;
@@ -29,8 +28,6 @@ mod stats;
 #[cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 mod invariants;
 #[cfg(any(test, fuzzing))]
-mod meter;
-#[cfg(any(test, fuzzing))]
 #[cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 mod tests;
 
@@ -39,9 +36,6 @@ mod tests;
 pub mod fuzz;
 
 pub use admin::{ChannelInfo, Forgotten, Listing, ListingPage};
-pub use budget::Budget;
-#[cfg(any(test, fuzzing))]
-pub use budget::{set_turn_steps, set_visit_steps};
 pub use listeners::control::ControlEntry;
 pub use listeners::pattern_name::{name_of_pattern, pattern_of, reaches, shown};
 pub use listeners::pattern_replay::PatternReplay;
@@ -53,6 +47,9 @@ pub use log::position::{Kind, LogOrder};
 pub use log::received::{Elsewhere, Received};
 pub use log::replay::{ReplayBatch, ReplayCursor, ReplayStart, ReplayedEvent, Resume};
 pub use log::ring::{Descriptor, EventCopy};
+pub use memory::budget::Budget;
+#[cfg(any(test, fuzzing))]
+pub use memory::budget::{set_turn_steps, set_visit_steps};
 pub use memory::holder::Locked;
 pub use memory::lock::{Attempt, RobustLock, WORDS as LOCK_WORDS};
 pub use memory::region::Region;

@@ -2,15 +2,15 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::budget::Budget;
-use super::stats::Counter;
-use super::{Hub, Membership, Now};
 use crate::hub::listeners::control::ControlEntry;
 use crate::hub::log::position::{Kind, LogOrder};
 use crate::hub::memory::access::{Guard, Locked};
+use crate::hub::memory::budget::Budget;
 use crate::hub::memory::layout::{channel, event, header, low};
 use crate::hub::memory::redo::Transaction;
 use crate::hub::replication::lease::{FencingToken, LeaseError, Source};
+use crate::hub::stats::Counter;
+use crate::hub::{Hub, Membership, Now};
 use crate::sse::channel::is_own;
 use crate::sse::id::Id;
 

@@ -2,10 +2,10 @@
 
 use std::sync::atomic::Ordering;
 
-use super::{Hub, RedisState};
 use crate::hub::memory::alloc::available;
 use crate::hub::memory::layout::{header, BLOCK};
 use crate::hub::memory::region::WORD;
+use crate::hub::{Hub, RedisState};
 
 /// The counters in the region, of all processes, since the hub was created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,10 +11,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 use rustc_hash::FxBuildHasher;
 
-use crate::hub::budget::Budget;
 use crate::hub::listeners::pattern_name::reaches;
 use crate::hub::log::channels::PATTERNS;
 use crate::hub::memory::access::{Guard, Locked};
+use crate::hub::memory::budget::Budget;
 use crate::hub::memory::layout::{header, high, low};
 use crate::hub::Hub;
 use crate::sse::pattern::{cost, Subject};

@@ -18,7 +18,6 @@ use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
 
-use crate::hub::budget::Budget;
 use crate::hub::listeners::pattern_name::reaches;
 use crate::hub::log::backward::BackwardSearch;
 use crate::hub::log::position::{end, LogOrder, LowWatermark};
@@ -26,6 +25,7 @@ use crate::hub::log::received::{Extent, Received};
 use crate::hub::log::replay::{ReplayBatch, ReplayStart, ReplayedEvent, Resume};
 use crate::hub::log::resume::Origin;
 use crate::hub::memory::access::Locked;
+use crate::hub::memory::budget::Budget;
 use crate::hub::memory::layout::header;
 use crate::hub::{Hub, Now};
 use crate::sse::pattern::{cost, Subject};

@@ -6,11 +6,11 @@
 
 use std::sync::atomic::Ordering;
 
-use crate::hub::budget::Budget;
 use crate::hub::log::channels::{record_blocks, IDLE};
 use crate::hub::log::eviction::SpaceError;
 use crate::hub::memory::access::{Guard, Locked};
 use crate::hub::memory::alloc::BlockAllocator;
+use crate::hub::memory::budget::Budget;
 use crate::hub::memory::layout::{channel, header, high, low, more_pairs, pair, slot, BLOCK};
 use crate::hub::{Hub, Now, SlotClaim};
 

@@ -3,10 +3,10 @@
 //! watermark of the pattern's record tells it: an open stream that has not come so far receives a
 //! gap event, and so does a client that resumes from an earlier id.
 
-use crate::hub::budget::Budget;
 use crate::hub::listeners::control::ControlEntry;
 use crate::hub::log::position::{Kind, LogOrder};
 use crate::hub::memory::access::Guard;
+use crate::hub::memory::budget::Budget;
 use crate::hub::replication::lease::{FencingToken, LeaseError};
 use crate::hub::{Hub, Membership};
 use crate::sse::id::EntryId;

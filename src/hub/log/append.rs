@@ -1,6 +1,5 @@
 //! Appends events to the log: one or a batch, all of it or none.
 
-use crate::hub::budget::Budget;
 use crate::hub::log::channels::record_blocks;
 use crate::hub::log::delivery::Delivery;
 use crate::hub::log::eviction::SpaceError;
@@ -8,6 +7,7 @@ use crate::hub::log::idempotency::KeyHash;
 use crate::hub::log::position::{Kind, LogOrder};
 use crate::hub::memory::access::{Guard, Locked};
 use crate::hub::memory::alloc::{blocks_for_event, write_event, BlockAllocator};
+use crate::hub::memory::budget::Budget;
 use crate::hub::memory::layout::{channel, event, header, high, low, pair};
 use crate::hub::memory::redo::{EventRange, Transaction};
 use crate::hub::replication::reported::ReportedId;

@@ -4,8 +4,8 @@
 //! Events are evicted the oldest first, so if the event was evicted at which a search stopped, all
 //! older ones were evicted as well.
 
-use crate::hub::budget::Budget;
 use crate::hub::memory::access::Guard;
+use crate::hub::memory::budget::Budget;
 use crate::hub::memory::layout::{channel, event, high, low};
 
 /// An event, given by its first block and its position. If the block has another position by now,

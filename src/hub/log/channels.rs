@@ -225,12 +225,11 @@ impl Guard<'_> {
         }
         change.set_low(link, low(self.word(record, channel::HASH)));
         IDLE.remove(&mut change, record);
-        match self.is_pattern(record) {
-            true => {
-                PATTERNS.remove(&mut change, record);
-                change.add(header::REMOVED, 1);
-            }
-            false => change.add(header::CHANNELS, -1),
+        if self.is_pattern(record) {
+            PATTERNS.remove(&mut change, record);
+            change.add(header::REMOVED, 1);
+        } else {
+            change.add(header::CHANNELS, -1);
         }
         let low_watermark = self.low_watermark(record);
         let forgotten = LowWatermark::read(&self.hub.region, header::FORGOTTEN);

@@ -5,11 +5,11 @@
 //! gets a block for the id of the entry. From then on, the transaction that appends an event
 //! updates the block, so that nothing is read twice or skipped, however the process ends.
 
-use crate::hub::budget::Budget;
 use crate::hub::listeners::control::ControlEntry;
 use crate::hub::log::position::{Kind, LogOrder, LostKinds};
 use crate::hub::memory::access::Guard;
 use crate::hub::memory::alloc::BlockAllocator;
+use crate::hub::memory::budget::Budget;
 use crate::hub::memory::layout::{channel, event, header, high, low, Layout};
 use crate::hub::memory::redo::Transaction;
 use crate::hub::replication::lease::{FencingToken, LeaseError};

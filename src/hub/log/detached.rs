@@ -9,10 +9,10 @@
 
 use std::sync::atomic::{fence, Ordering};
 
-use crate::hub::budget::Budget;
 use crate::hub::log::ring::Descriptor;
 use crate::hub::memory::access::{Guard, Locked};
 use crate::hub::memory::alloc::{blocks_for_event, free_chain};
+use crate::hub::memory::budget::Budget;
 use crate::hub::memory::layout::{channel, event, header, high, low, pair};
 use crate::hub::memory::redo::Transaction;
 use crate::hub::Hub;

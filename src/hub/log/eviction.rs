@@ -1,10 +1,10 @@
 //! Eviction: which events and channels are removed if memory is needed, and what expires by age.
 
-use crate::hub::budget::Budget;
 use crate::hub::log::channels::{class, IDLE, IN_SURPLUS, SURPLUS};
 use crate::hub::log::position::LogOrder;
 use crate::hub::memory::access::{Guard, Locked};
 use crate::hub::memory::alloc::{available, blocks_for_event, free_chain};
+use crate::hub::memory::budget::Budget;
 use crate::hub::memory::layout::{channel, event, header, high, low, pair};
 use crate::hub::memory::redo::Transaction;
 use crate::hub::stats::Counter;

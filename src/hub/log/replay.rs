@@ -2,7 +2,6 @@
 //! one channel that a stream still has to receive. They are merged over the stream's channels. Both
 //! need the lock and work in batches, each with a budget.
 
-use crate::hub::budget::Budget;
 use crate::hub::log::backward::EventAnchor;
 use crate::hub::log::delivery::{is_earlier, is_late};
 use crate::hub::log::position::{end, LogOrder};
@@ -10,6 +9,7 @@ use crate::hub::log::received::{EventFacts, Extent, Received};
 use crate::hub::log::replay::track::{Next, Track};
 use crate::hub::log::ring::EventCopy;
 use crate::hub::memory::access::{Guard, Locked};
+use crate::hub::memory::budget::Budget;
 use crate::hub::memory::layout::{event, low};
 use crate::hub::{Hub, Membership, Now};
 use crate::sse::id::{EntryId, Id};

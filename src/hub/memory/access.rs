@@ -22,7 +22,7 @@ pub struct Guard<'a> {
     #[cfg(feature = "trace-blocking")]
     _span: crate::blocking::Span,
     #[cfg(any(test, fuzzing))]
-    _hold: crate::hub::meter::Hold,
+    _hold: crate::hub::memory::meter::Hold,
 }
 
 impl Hub {
@@ -60,7 +60,7 @@ impl Hub {
             #[cfg(feature = "trace-blocking")]
             _span: crate::blocking::Span::hold(std::panic::Location::caller()),
             #[cfg(any(test, fuzzing))]
-            _hold: crate::hub::meter::Hold::begin(),
+            _hold: crate::hub::memory::meter::Hold::begin(),
         };
         if redo(&self.region, &self.layout) || from_dead.get() {
             self.count(Counter::Repairs, 1);

@@ -48,7 +48,7 @@ impl Region {
     #[inline]
     pub fn get(&self, at: usize) -> u64 {
         #[cfg(any(test, fuzzing))]
-        crate::hub::meter::count(1);
+        crate::hub::memory::meter::count(1);
         self.words[at].load(Ordering::Relaxed)
     }
 
@@ -58,7 +58,7 @@ impl Region {
         #[cfg(any(test, fuzzing))]
         self.burn();
         #[cfg(any(test, fuzzing))]
-        crate::hub::meter::count(1);
+        crate::hub::memory::meter::count(1);
         self.words[at].store(value, Ordering::Relaxed);
     }
 
@@ -83,7 +83,7 @@ impl Region {
     /// Copies `bytes` to the words from `at`. A partial last word is filled with zeros.
     pub fn write_bytes(&self, at: usize, bytes: &[u8]) {
         #[cfg(any(test, fuzzing))]
-        crate::hub::meter::count(bytes.len().div_ceil(WORD));
+        crate::hub::memory::meter::count(bytes.len().div_ceil(WORD));
         for (word, value) in self.words[at..].iter().zip(words_of(bytes)) {
             #[cfg(any(test, fuzzing))]
             self.burn();
@@ -100,7 +100,7 @@ impl Region {
     /// Appends `len` bytes from the words at `at` to `out`.
     pub fn read_bytes(&self, at: usize, len: usize, out: &mut Vec<u8>) {
         #[cfg(any(test, fuzzing))]
-        crate::hub::meter::count(len.div_ceil(WORD));
+        crate::hub::memory::meter::count(len.div_ceil(WORD));
         let full = len / WORD;
         for word in &self.words[at..at + full] {
             out.extend_from_slice(&word.load(Ordering::Relaxed).to_le_bytes());

@@ -125,9 +125,10 @@ impl Hub {
         now: Now,
     ) -> Result<(FencingToken, TakenOver), Locked> {
         let guard = self.lock()?;
-        let taken = match guard.get(header::MARKER) == number {
-            true => TakenOver::Behind(guard.get(header::BEHIND_MARKER)),
-            false => TakenOver::Unmarked,
+        let taken = if guard.get(header::MARKER) == number {
+            TakenOver::Behind(guard.get(header::BEHIND_MARKER))
+        } else {
+            TakenOver::Unmarked
         };
         Ok((guard.take_fencing_token(claim, now), taken))
     }

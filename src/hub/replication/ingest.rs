@@ -2,13 +2,13 @@
 //! are fetched when a channel catches up. Only the process with the current fencing token may do
 //! this.
 
-use crate::hub::budget::Budget;
 use crate::hub::log::append::{NewEvent, Numbering, Prepared, PublishError};
 use crate::hub::log::channels::record_blocks;
 use crate::hub::log::delivery::Delivery;
 use crate::hub::log::eviction::SpaceError;
 use crate::hub::log::position::{Kind, LostKinds};
 use crate::hub::memory::access::Guard;
+use crate::hub::memory::budget::Budget;
 use crate::hub::memory::layout::{channel, event, header, high, low};
 use crate::hub::memory::redo::Transaction;
 use crate::hub::replication::lease::{FencingToken, LeaseError};

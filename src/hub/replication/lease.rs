@@ -237,10 +237,10 @@ impl Hub {
     #[cfg_attr(feature = "trace-blocking", track_caller)]
     pub(in crate::hub) fn lock_fenced(&self, token: FencingToken) -> Result<Guard<'_>, LeaseError> {
         let guard = self.lock()?;
-        match token.0 != 0 && guard.get(header::FENCING_TOKEN) == token.0 {
-            true => Ok(guard),
-            false => Err(LeaseError::Fenced),
+        if token.0 == 0 || guard.get(header::FENCING_TOKEN) != token.0 {
+            return Err(LeaseError::Fenced);
         }
+        Ok(guard)
     }
 
     /// Announces that this process is about to quit, so that it cannot be a successor.

@@ -4,11 +4,11 @@
 //! A channel's SYNC is the epoch in which it last was in sync. The holder has a pair in the record
 //! of each channel that it subscribes to, like a worker without streams, so that the record stays.
 
-use crate::hub::budget::Budget;
 use crate::hub::listeners::control::ControlEntry;
 use crate::hub::listeners::subscribe::slot_of;
 use crate::hub::log::position::{Kind, LogOrder, LostKinds, LowWatermark};
 use crate::hub::memory::access::{Guard, Locked};
+use crate::hub::memory::budget::Budget;
 use crate::hub::memory::layout::{channel, header, high, low};
 use crate::hub::memory::redo::Transaction;
 use crate::hub::replication::lease::{FencingToken, LeaseError, RedisState, Source};

@@ -3,7 +3,7 @@
 //! some words, and one event of the largest size.
 
 use super::*;
-use crate::hub::meter::{most_in_a_hold, words_of};
+use crate::hub::memory::meter::{most_in_a_hold, words_of};
 
 /// The words of one hold, which takes well below 1 ms.
 const HOLD: usize = 64 << 10;

@@ -1,7 +1,6 @@
 //! The part of a pattern replay that needs the lock: scanning some buckets, and building the next
 //! batch.
 
-use crate::hub::budget::Budget;
 use crate::hub::listeners::pattern_replay::{BatchOutcome, PatternReplay, Phase, Track};
 use crate::hub::log::backward::SearchBounds;
 use crate::hub::log::position::LowWatermark;
@@ -9,6 +8,7 @@ use crate::hub::log::received::Extent;
 use crate::hub::log::replay::{ReplayBatch, ReplayedEvent};
 use crate::hub::log::ring::EventCopy;
 use crate::hub::memory::access::Guard;
+use crate::hub::memory::budget::Budget;
 use crate::hub::memory::layout::{channel, event, header, high, low};
 use crate::hub::Now;
 

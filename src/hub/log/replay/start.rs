@@ -1,13 +1,13 @@
 //! Determines where a stream starts: what the client has received, according to its id, and what it
 //! receives first.
 
-use crate::hub::budget::Budget;
 use crate::hub::log::position::{end, LogOrder};
 use crate::hub::log::received::{Elsewhere, Extent, Received};
 use crate::hub::log::replay::track::{Next, Track};
 use crate::hub::log::replay::{Course, ReplayCursor};
 use crate::hub::log::resume::Origin;
 use crate::hub::memory::access::{Guard, Locked};
+use crate::hub::memory::budget::Budget;
 use crate::hub::memory::layout::{channel, header, low};
 use crate::hub::Source;
 use crate::hub::{Hub, Membership, Now};

@@ -1,12 +1,12 @@
 //! Finds the next event of one channel in a replay. That may take more steps than one hold of the
 //! lock has; the state is kept for the next hold.
 
-use crate::hub::budget::Budget;
 use crate::hub::log::backward::{BackwardSearch, EventAnchor, SearchBounds};
 use crate::hub::log::position::{Kind, LogOrder, LowWatermark};
 use crate::hub::log::received::{Extent, Received};
 use crate::hub::log::replay::Course;
 use crate::hub::memory::access::Guard;
+use crate::hub::memory::budget::Budget;
 use crate::hub::memory::layout::{channel, high, low};
 use crate::sse::id::EntryId;
 
