@@ -93,8 +93,8 @@ pub struct Worker<S: Socket> {
     /// Channels with a fan-out in progress, in the order in which they are served.
     fan_outs: VecDeque<ChannelKey>,
     /// Tasks for single streams.
-    tasks: VecDeque<Task>,
-    wheel: TimerWheel<Task>,
+    tasks: VecDeque<StreamTask>,
+    wheel: TimerWheel<StreamTask>,
     /// Time of the last tick (ms). Deadlines up to then are due.
     last_tick: u64,
     /// Streams that have not started.
@@ -124,7 +124,7 @@ pub struct Worker<S: Socket> {
 
 /// Work for a single stream.
 #[derive(Clone, Copy, Debug)]
-enum Task {
+enum StreamTask {
     Serve(StreamKey),
     Beat(StreamKey),
     End(StreamKey, End),
@@ -132,11 +132,14 @@ enum Task {
     Cut(StreamKey, End),
 }
 
-impl Task {
+impl StreamTask {
     /// Returns the stream that the task concerns.
     fn stream(self) -> StreamKey {
         match self {
-            Task::Serve(key) | Task::Beat(key) | Task::End(key, _) | Task::Cut(key, _) => key,
+            StreamTask::Serve(key)
+            | StreamTask::Beat(key)
+            | StreamTask::End(key, _)
+            | StreamTask::Cut(key, _) => key,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What clients see of the bytes written here, as read by an independent EventSource. There is one
 //! test for each rule of the wire format that some client is known to depend on.
 
-use super::event_source::{read, with_lf_ends, Event};
+use super::event_source::{read, with_lf_ends, DispatchedEvent};
 use super::id::{EntryId, Id};
 use super::{batch, channel, data, event_type, frame, id};
 use frame::Frame;
@@ -212,7 +212,7 @@ proptest! {
             }
             let name = if name.is_empty() { b"message" } else { name };
             let id = id.to_string().into_bytes();
-            meant.push(Event { name: name.to_vec(), data: with_lf_ends(text), id });
+            meant.push(DispatchedEvent { name: name.to_vec(), data: with_lf_ends(text), id });
         }
         stream.extend_from_slice(frame::final_retry(12).body());
         let seen = read(&stream);

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use super::end::End;
 use super::keys::ChannelKey;
 use super::socket::Socket;
-use super::{Task, Worker};
+use super::{StreamTask, Worker};
 use crate::hub::{Budget, Now};
 
 /// Budget steps for starting a stream that has waited.
@@ -98,7 +98,7 @@ impl<S: Socket> Worker<S> {
             left -= 1;
             let Some(&key) = streams.get(left) else { continue };
             if self.streams.get(key).is_some_and(|stream| stream.is_older(position)) {
-                self.tasks.push_back(Task::End(key, End::Admin));
+                self.tasks.push_back(StreamTask::End(key, End::Admin));
             }
         }
         None

@@ -3,12 +3,12 @@
 
 use super::backlog::Backlog;
 use super::end::End;
-use super::event_ids::{later, At, Ids};
+use super::event_ids::{later, Ids, LastId};
 use super::keys::StreamKey;
 use super::settings::{Naming, SlowClient, StreamSettings};
 use super::socket::{Batch, Sent, Socket};
 use super::stream::{Accounting, Behind, Flow, Stream, StreamState};
-use super::{Task, Worker};
+use super::{StreamTask, Worker};
 use crate::hub::{Counter, Kind, Locked, LogOrder, Now, Received, ReplayBatch};
 use crate::sse::frame::{self, Frame};
 
@@ -52,7 +52,7 @@ impl<S: Socket> Worker<S> {
         });
         if !whole {
             self.fall_behind(key);
-            self.tasks.push_back(Task::Serve(key));
+            self.tasks.push_back(StreamTask::Serve(key));
             return;
         }
         let naming = stream.settings.naming;
@@ -87,7 +87,7 @@ impl<S: Socket> Worker<S> {
         }
         match sent {
             Sent::All if shared.complete => stream.at = stream.at.max(self.read),
-            Sent::All => self.tasks.push_back(Task::Serve(key)),
+            Sent::All => self.tasks.push_back(StreamTask::Serve(key)),
             Sent::Blocked { .. } => stream.flow = Flow::Blocked,
             Sent::Failed => self.end(key, End::Error),
         }
@@ -117,7 +117,7 @@ impl<S: Socket> Worker<S> {
             Ok(Some(replayed)) => replayed,
             Ok(None) => {
                 self.counts.writes += LOOKING;
-                self.tasks.push_back(Task::Serve(key));
+                self.tasks.push_back(StreamTask::Serve(key));
                 return None;
             }
             Err(Locked::Held | Locked::Stopped) => {
@@ -199,7 +199,7 @@ impl<S: Socket> Worker<S> {
         }
         if sent == Sent::All {
             // There may be more: the rest of the backlog, or events that arrived meanwhile.
-            self.tasks.push_back(Task::Serve(key));
+            self.tasks.push_back(StreamTask::Serve(key));
         }
     }
 
@@ -235,7 +235,7 @@ impl<S: Socket> Worker<S> {
             }
         }
         let since = if silent { now.mono } else { stream.written };
-        self.wheel.enter(since + interval, Task::Beat(key));
+        self.wheel.enter(since + interval, StreamTask::Beat(key));
     }
 }
 
@@ -291,7 +291,7 @@ impl<S> Stream<S> {
 
     /// Returns the position from which the client would resume: the last one sent here, or the one
     /// reached elsewhere if that is higher.
-    fn reached(&self) -> At {
+    fn reached(&self) -> LastId {
         let Some(past) = &self.past else { return self.last };
         let elsewhere = LogOrder { entry_id: past.elsewhere.entry_id(), position: 0 };
         let ahead = |last: (LogOrder, Kind)| last.0.by_id(last.1) > elsewhere;
@@ -310,7 +310,7 @@ impl<S> Stream<S> {
 /// Returns the gap event, if there is a gap and the location has gap events. If it has none, a
 /// client that receives nothing else gets its first id, as a new client would.
 fn gap_frame(
-    (last, reached): (At, At),
+    (last, reached): (LastId, LastId),
     settings: &StreamSettings,
     behind: &Behind,
     replayed: &ReplayBatch,

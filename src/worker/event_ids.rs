@@ -5,7 +5,7 @@ use crate::hub::{Hub, Kind, LogOrder, Source};
 use crate::sse::frame::Frame;
 
 /// The last id of a stream, if there is one.
-pub type At = Option<(LogOrder, Kind)>;
+pub type LastId = Option<(LogOrder, Kind)>;
 
 /// How the ids of a stream are written.
 #[derive(Clone, Copy, Debug)]
@@ -46,7 +46,7 @@ impl Ids {
 /// Returns the id that an event carries on a stream. Ids on a stream must not fall: if Redis
 /// delivers an event late, after events of other channels with higher ids, it carries the last id
 /// again. Otherwise the client would resume from a position before those.
-pub fn later(last: At, own: (LogOrder, Kind)) -> (LogOrder, Kind) {
+pub fn later(last: LastId, own: (LogOrder, Kind)) -> (LogOrder, Kind) {
     let by_id = |(place, kind): (LogOrder, Kind)| place.by_id(kind);
     last.filter(|last| by_id(*last) > by_id(own)).unwrap_or(own)
 }

@@ -64,7 +64,7 @@ impl<S: Socket> Worker<S> {
             if let Some(claim) = self.streams.get_mut(key).and_then(Stream::claim) {
                 claim.parked = false;
             }
-            self.tasks.push_back(super::Task::Serve(key));
+            self.tasks.push_back(super::StreamTask::Serve(key));
         }
     }
 
@@ -118,7 +118,7 @@ impl<S: Socket> Worker<S> {
         let client_id = claim.map(|claim| claim.client_id).unwrap_or_default();
         let behind = Behind { missed, begins: true, preface: None, client_id };
         stream.state = StreamState::Behind(Box::new(behind));
-        self.tasks.push_back(super::Task::Serve(key));
+        self.tasks.push_back(super::StreamTask::Serve(key));
     }
 }
 

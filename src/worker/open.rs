@@ -11,7 +11,7 @@ use super::keys::StreamKey;
 use super::settings::{Replay, StreamSettings};
 use super::socket::{Batch, Sent, Socket};
 use super::stream::{Accounting, Behind, Flow, Stream, StreamState, Subscription, Subscriptions};
-use super::{Task, Worker};
+use super::{StreamTask, Worker};
 use crate::hub::{
     pattern_of, Counter, Hub, JoinError, Locked, Membership, Now, ReplayStart, Resume, SlotClaim,
 };
@@ -99,11 +99,11 @@ impl<S: Socket> Worker<S> {
         }
         self.presence.opened(names.iter());
         if let Some(interval) = settings.heartbeat {
-            self.wheel.enter(now.mono + interval, Task::Beat(key));
+            self.wheel.enter(now.mono + interval, StreamTask::Beat(key));
         }
         if let Some(max_age) = settings.max_age {
             let age = max_age.random(&mut self.random);
-            self.wheel.enter(now.mono + age, Task::End(key, End::Age));
+            self.wheel.enter(now.mono + age, StreamTask::End(key, End::Age));
         }
         self.forget_deadlines(DEADLINES_CHECKED_BY_OPENING);
         let opening = frame::opening(settings.retry.random(&mut self.random));

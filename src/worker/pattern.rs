@@ -28,13 +28,13 @@ pub struct Patterns {
     all: Vec<(u64, ChannelKey, Box<[u8]>)>,
     /// The highest number.
     newest: u64,
-    known: HashMap<u32, Known, FxBuildHasher>,
+    known: HashMap<u32, CachedPatterns, FxBuildHasher>,
     name: Vec<u8>,
 }
 
 /// The cached patterns of a channel, by its record.
 #[derive(Debug)]
-struct Known {
+struct CachedPatterns {
     name: Rc<[u8]>,
     /// The patterns that match, out of those with a number up to `compared`.
     matching: Vec<ChannelKey>,
@@ -74,8 +74,8 @@ impl Patterns {
         }
     }
 
-    /// Returns the patterns that an event matches. `is_there` tells whether a pattern still has
-    /// streams.
+    /// Returns the patterns that an event matches. `is_there` returns whether a pattern still
+    /// has streams.
     fn look_up(
         &mut self,
         event: Descriptor,
@@ -90,7 +90,8 @@ impl Patterns {
             self.known.clear();
         }
         let name = &self.name;
-        let new = || Known { name: name.as_slice().into(), matching: Vec::new(), compared: 0 };
+        let new =
+            || CachedPatterns { name: name.as_slice().into(), matching: Vec::new(), compared: 0 };
         let known = self.known.entry(event.channel).or_insert_with(new);
         if *known.name != **name {
             *known = new();

@@ -25,13 +25,13 @@ pub enum Presence {
 }
 
 /// Numbers of streams opened and closed.
-type Counts = (u64, u64);
+type StreamChanges = (u64, u64);
 
 /// Changes by channel, in the order in which each channel first changed.
 #[derive(Debug, Default)]
 pub struct PendingPresence {
     names: VecDeque<Box<[u8]>>,
-    counts: HashMap<Box<[u8]>, Counts>,
+    counts: HashMap<Box<[u8]>, StreamChanges>,
     /// Number of channels, counted from the first, whose changes are due.
     due: usize,
 }
@@ -79,7 +79,7 @@ impl Presence {
     }
 
     /// Removes and returns the next channel that is due, with its changes.
-    fn next(&mut self) -> Option<(Box<[u8]>, Counts)> {
+    fn next(&mut self) -> Option<(Box<[u8]>, StreamChanges)> {
         let Presence::On(pending) = self else { return None };
         pending.due = pending.due.checked_sub(1)?;
         let name = pending.names.pop_front()?;

@@ -9,7 +9,7 @@ use super::keys::StreamKey;
 use super::socket::Socket;
 use super::stream::{Flow, Stream, StreamState};
 use super::timer_wheel::STEP;
-use super::{Drain, Task, Worker};
+use super::{Drain, StreamTask, Worker};
 use crate::hub::{Budget, Counter, Now};
 use slotmap::SlotMap;
 
@@ -106,10 +106,10 @@ impl<S: Socket> Worker<S> {
             let Some(task) = self.tasks.pop_front() else { return };
             self.counts.writes += 1;
             match task {
-                Task::Serve(key) => self.serve(key, now),
-                Task::Beat(key) => self.beat(key, now),
-                Task::End(key, end) => self.finish(key, end, now),
-                Task::Cut(key, end) => self.end(key, end),
+                StreamTask::Serve(key) => self.serve(key, now),
+                StreamTask::Beat(key) => self.beat(key, now),
+                StreamTask::End(key, end) => self.finish(key, end, now),
+                StreamTask::Cut(key, end) => self.end(key, end),
             }
         }
     }
@@ -167,7 +167,7 @@ impl<S: Socket> Worker<S> {
         let Some(stream) = self.streams.get_mut(key) else { return };
         stream.flow = Flow::Open;
         if !self.channel_tasks.is_empty() {
-            return self.tasks.push_back(Task::Serve(key));
+            return self.tasks.push_back(StreamTask::Serve(key));
         }
         self.serve(key, now);
         self.flush_counts();
@@ -288,9 +288,9 @@ impl<S: Socket> Worker<S> {
             let (i, count) = (drain.count - drain.streams.len(), drain.count);
             let over = drain.until - drain.from;
             let at = drain.from + over * i as u64 / count as u64;
-            self.wheel.enter(at, Task::End(key, End::Drain));
+            self.wheel.enter(at, StreamTask::End(key, End::Drain));
             // A client that is in the middle of a frame gets a moment to receive the rest of it.
-            self.wheel.enter(drain.until + STEP, Task::Cut(key, End::Drain));
+            self.wheel.enter(drain.until + STEP, StreamTask::Cut(key, End::Drain));
         }
         true
     }

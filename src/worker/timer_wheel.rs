@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn one_sweep_around_removes_what_nobody_wants_and_nothing_else() {
+    fn one_sweep_around_removes_unwanted_entries_and_nothing_else() {
         let mut wheel = TimerWheel::new(0);
         for i in 0..1_000 {
             wheel.enter(u64::from(i) * 137, i);

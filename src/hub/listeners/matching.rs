@@ -52,12 +52,12 @@ struct Copy {
     /// The records of the patterns, and where their names end in `names`.
     patterns: Vec<(u32, usize)>,
     names: Vec<u8>,
-    channels: HashMap<Box<[u8]>, Known, FxBuildHasher>,
+    channels: HashMap<Box<[u8]>, ComparedChannel, FxBuildHasher>,
 }
 
 /// What is known about a channel.
 #[derive(Debug, Default)]
-struct Known {
+struct ComparedChannel {
     /// How many patterns have been compared.
     compared: usize,
     /// The records of the patterns that match.
@@ -80,7 +80,7 @@ impl Copy {
             self.channels.clear();
         }
         if !self.channels.contains_key(channel) {
-            self.channels.insert(channel.into(), Known::default());
+            self.channels.insert(channel.into(), ComparedChannel::default());
         }
         let Some(known) = self.channels.get_mut(channel) else { return false };
         let subject = Subject::new(channel);
@@ -178,11 +178,13 @@ impl Guard<'_> {
         let all = copy.is_current(self)
             && known.is_some_and(|known| known.compared == copy.patterns.len())
             && low(self.get(PATTERNS.ends)) == copy.patterns.last().map_or(0, |last| last.0);
-        match all {
-            true => Matches::All(matching),
+        if all {
+            Matches::All(matching)
+        } else if copy.removed == self.get(header::REMOVED) {
+            Matches::Some(matching)
+        } else {
             // The block of a removed pattern may be in use for something else.
-            false if copy.removed != self.get(header::REMOVED) => Matches::Some(Vec::new()),
-            false => Matches::Some(matching),
+            Matches::Some(Vec::new())
         }
     }
 }

@@ -53,7 +53,7 @@ pub struct PatternReplay {
     lost: HashMap<u32, u64>,
     /// How many channels a scan remembers.
     capacity: Capacity,
-    phase: Phase,
+    phase: ReplayPhase,
 }
 
 /// How many channels a replay remembers. What it has beyond [`TRACKS`] is returned when it is
@@ -92,19 +92,23 @@ impl Drop for Capacity {
 }
 
 #[derive(Debug)]
-enum Phase {
+enum ReplayPhase {
     /// A scan has reached a bucket. Records of the bucket before may still be pending, the last one
     /// first, and the search in that one may have reached an event.
     Scanning {
         bucket: usize,
         pending: Vec<u32>,
         stopped: Option<BackwardSearch>,
-        found: BinaryHeap<Track>,
+        found: BinaryHeap<Candidate>,
         beyond: Option<LogOrder>,
     },
     /// The next event of each channel that was found, and before it the events that were returned
     /// and may have to be returned again.
-    Merging { next: BinaryHeap<Reverse<Track>>, given: VecDeque<Track>, beyond: Option<LogOrder> },
+    Merging {
+        next: BinaryHeap<Reverse<Candidate>>,
+        given: VecDeque<Candidate>,
+        beyond: Option<LogOrder>,
+    },
 }
 
 /// The result of looking for the next batch.
@@ -120,22 +124,22 @@ enum BatchOutcome {
 
 /// An event of a channel, in the order in which events are replayed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Track {
+struct Candidate {
     key: LogOrder,
     position: u64,
     block: u32,
 }
 
-impl Phase {
+impl ReplayPhase {
     /// Starts a scan. Memory for `extra` channels more than in a first scan is allocated before the
     /// lock is taken, because moving the found channels to a larger allocation takes long.
-    fn start(extra: usize) -> Phase {
+    fn start(extra: usize) -> ReplayPhase {
         let found = match extra {
             0 => BinaryHeap::new(),
             extra => BinaryHeap::with_capacity(TRACKS + extra + 1),
         };
         let pending = Vec::new();
-        Phase::Scanning { bucket: 0, pending, stopped: None, found, beyond: None }
+        ReplayPhase::Scanning { bucket: 0, pending, stopped: None, found, beyond: None }
     }
 }
 
@@ -151,7 +155,7 @@ impl PatternReplay {
         until: Option<LogOrder>,
         extent: Extent,
     ) -> PatternReplay {
-        let (phase, lost) = (Phase::start(0), HashMap::new());
+        let (phase, lost) = (ReplayPhase::start(0), HashMap::new());
         let (gap_due, capacity) = (false, Capacity::default());
         PatternReplay { names, received, until, extent, gap_due, lost, capacity, phase }
     }
@@ -169,7 +173,7 @@ impl PatternReplay {
     /// Records that an event was handed to the socket.
     pub fn delivered(&mut self, found: &ReplayedEvent) {
         self.received.advance(found.event.place, found.event.kind());
-        if let Phase::Merging { given, .. } = &mut self.phase {
+        if let ReplayPhase::Merging { given, .. } = &mut self.phase {
             given.pop_front();
         }
     }
@@ -195,8 +199,8 @@ impl PatternReplay {
     }
 
     /// Keeps the first event of a channel, if it comes before those that do not fit.
-    fn keep_first(&mut self, track: Track) {
-        let Phase::Scanning { found, beyond, .. } = &mut self.phase else { return };
+    fn keep_first(&mut self, track: Candidate) {
+        let ReplayPhase::Scanning { found, beyond, .. } = &mut self.phase else { return };
         if beyond.is_some_and(|beyond| track.key >= beyond) {
             return;
         }
@@ -208,10 +212,10 @@ impl PatternReplay {
 
     /// Starts merging, because the scan has reached the end of the table.
     fn start_merging(&mut self) {
-        if let Phase::Scanning { found, beyond, .. } = &mut self.phase {
+        if let ReplayPhase::Scanning { found, beyond, .. } = &mut self.phase {
             let next = std::mem::take(found).into_iter().map(Reverse).collect();
             let (given, beyond) = (VecDeque::new(), *beyond);
-            self.phase = Phase::Merging { next, given, beyond };
+            self.phase = ReplayPhase::Merging { next, given, beyond };
         }
     }
 }
@@ -260,7 +264,7 @@ impl Hub {
         bytes: usize,
         now: Now,
     ) -> Result<Option<ReplayBatch>, Locked> {
-        if matches!(replay.phase, Phase::Scanning { .. }) && !self.scan(replay, now)? {
+        if matches!(replay.phase, ReplayPhase::Scanning { .. }) && !self.scan(replay, now)? {
             return Ok(None);
         }
         let sliced = self.lock()?.batch(replay, events, bytes, now, &mut Budget::for_visit());
@@ -271,7 +275,7 @@ impl Hub {
                 if replay.needs_another_scan() {
                     replay.capacity.grow(&self.replay_memory);
                 }
-                replay.phase = Phase::start(replay.capacity.extra);
+                replay.phase = ReplayPhase::start(replay.capacity.extra);
                 None
             }
         })
@@ -311,29 +315,29 @@ impl PatternReplay {
     /// Returns where the search backwards through the events of the pending channel stopped.
     fn stopped(&self) -> Option<BackwardSearch> {
         match &self.phase {
-            Phase::Scanning { stopped, .. } => *stopped,
-            Phase::Merging { .. } => None,
+            ReplayPhase::Scanning { stopped, .. } => *stopped,
+            ReplayPhase::Merging { .. } => None,
         }
     }
 
     /// Stops the search backwards through the events of the pending channel for now.
     fn pause_in_channel(&mut self, at: BackwardSearch) {
-        if let Phase::Scanning { stopped, .. } = &mut self.phase {
+        if let ReplayPhase::Scanning { stopped, .. } = &mut self.phase {
             *stopped = Some(at);
         }
     }
 
     /// Removes the pending channel, because it is done.
     fn finish_channel(&mut self) {
-        if let Phase::Scanning { pending, stopped, .. } = &mut self.phase {
+        if let ReplayPhase::Scanning { pending, stopped, .. } = &mut self.phase {
             pending.pop();
             *stopped = None;
         }
     }
 
     /// Returns the event that follows the first `count` that have not been delivered.
-    fn upcoming(&self, count: usize) -> Option<Track> {
-        let Phase::Merging { next, given, beyond } = &self.phase else { return None };
+    fn upcoming(&self, count: usize) -> Option<Candidate> {
+        let ReplayPhase::Merging { next, given, beyond } = &self.phase else { return None };
         let next = || {
             let Reverse(first) = next.peek()?;
             Some(*first).filter(|first| beyond.is_none_or(|beyond| first.key < beyond))
@@ -342,8 +346,8 @@ impl PatternReplay {
     }
 
     /// Consumes that event. The next event of its channel takes its place.
-    fn take(&mut self, count: usize, later: Option<Track>) {
-        let Phase::Merging { next, given, .. } = &mut self.phase else { return };
+    fn take(&mut self, count: usize, later: Option<Candidate>) {
+        let ReplayPhase::Merging { next, given, .. } = &mut self.phase else { return };
         if count == given.len() {
             given.extend(next.pop().map(|Reverse(first)| first));
             next.extend(later.map(Reverse));
@@ -352,19 +356,19 @@ impl PatternReplay {
 
     /// Skips the next event, because it is not for this stream. The next event of its channel takes
     /// its place.
-    fn skip(&mut self, later: Option<Track>) {
-        let Phase::Merging { next, .. } = &mut self.phase else { return };
+    fn skip(&mut self, later: Option<Candidate>) {
+        let ReplayPhase::Merging { next, .. } = &mut self.phase else { return };
         next.pop();
         next.extend(later.map(Reverse));
     }
 
     /// Returns whether an upcoming event has been returned before.
     fn was_given(&self, count: usize) -> bool {
-        matches!(&self.phase, Phase::Merging { given, .. } if count < given.len())
+        matches!(&self.phase, ReplayPhase::Merging { given, .. } if count < given.len())
     }
 
     /// Returns whether another scan has to follow.
     fn needs_another_scan(&self) -> bool {
-        matches!(&self.phase, Phase::Merging { beyond: Some(_), .. })
+        matches!(&self.phase, ReplayPhase::Merging { beyond: Some(_), .. })
     }
 }

@@ -1,7 +1,7 @@
-//! Records since when a pattern is subscribed to in Redis. Earlier events on channels that nobody
-//! joined were not received here, and Redis does not report which channels had events. So the low
-//! watermark of the pattern's record tells it: an open stream that has not come so far receives a
-//! gap event, and so does a client that resumes from an earlier id.
+//! Records since when a pattern is subscribed to in Redis. Earlier events on channels without
+//! listeners were not received here, and Redis does not report which channels had events. So the low
+//! watermark of the pattern's record is raised: an open stream that is before it receives a gap
+//! event, and so does a client that resumes from an earlier id.
 
 use crate::hub::listeners::control::ControlEntry;
 use crate::hub::log::position::{Kind, LogOrder};

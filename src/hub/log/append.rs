@@ -291,7 +291,7 @@ impl Guard<'_> {
         }
     }
 
-    /// Writes one event into blocks that nobody can reach yet, linked after the previous one.
+    /// Writes one event into blocks that are not reachable yet, linked after the previous one.
     fn write(
         &self,
         allocator: &mut BlockAllocator<'_>,

@@ -75,7 +75,7 @@ impl Hub {
 }
 
 impl Guard<'_> {
-    /// Returns the hash of a channel's name. It is keyed, so that nobody can fill one bucket on
+    /// Returns the hash of a channel's name. It is keyed, so that one bucket cannot be filled on
     /// purpose.
     pub(in crate::hub) fn hash(&self, name: &[u8]) -> u64 {
         let mut hasher = std::hash::DefaultHasher::new();

@@ -4,7 +4,7 @@
 //! The lower half of the word counts holds. The upper half is the holder's process id while the
 //! lock is held, and 0 otherwise. A process that has waited its time for one hold does not wait for
 //! the same hold again, it only tries. It waits for every other hold, so that a busy lock starves
-//! nobody. The word does not show whether the lock is free: only an attempt does.
+//! no process. The word does not show whether the lock is free: only an attempt does.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

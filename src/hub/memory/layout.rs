@@ -39,7 +39,7 @@ pub mod header {
     /// History: COUNT, and AGE in ms (0 is no limit).
     pub const COUNT: usize = 5;
     pub const AGE: usize = 6;
-    /// The key of hashes, which is known to nobody outside.
+    /// The key of hashes, which is known only here.
     pub const SEED: usize = 7;
     /// The lock of all metadata.
     pub const LOCK: usize = 8;

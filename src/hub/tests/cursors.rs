@@ -21,7 +21,7 @@ fn interrupted(entry_id: EntryId) -> SyncState {
 }
 
 #[test]
-fn an_id_that_nobody_believes_orders_nothing() {
+fn an_implausible_id_does_not_change_the_order() {
     let joined = joined();
     let a = joined.subscribe("a", &[], Loss::Nothing);
     let b = joined.subscribe("b", &[], Loss::Nothing);

@@ -25,14 +25,14 @@ fn name(channel: &str) -> Vec<u8> {
 
 /// What others see of a hub: the head, and the positions and texts that each channel retains.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Seen {
+pub struct Snapshot {
     pub head: u64,
     pub channels: Vec<Vec<(u64, String)>>,
 }
 
-fn seen(hub: &Hub) -> Seen {
+fn snapshot(hub: &Hub) -> Snapshot {
     let channels = CHANNELS.iter().map(|channel| hub.retained_texts(&name(channel)));
-    Seen { channels: channels.collect(), head: hub.head() }
+    Snapshot { channels: channels.collect(), head: hub.head() }
 }
 
 /// Reads without the lock. All texts end with "." to show torn ones.
@@ -66,13 +66,13 @@ fn restore(hub: &Hub, saved: &[(usize, u64)]) {
 pub fn kill_everywhere(
     hub: &Hub,
     operation: impl Fn(&Hub),
-    judge: impl Fn(&Seen, &Seen, &Seen),
+    judge: impl Fn(&Snapshot, &Snapshot, &Snapshot),
 ) -> usize {
     let saved = save(hub);
-    let before = seen(hub);
+    let before = snapshot(hub);
     operation(hub);
     hub.check_settled();
-    let after = seen(hub);
+    let after = snapshot(hub);
     for deaths in 0.. {
         restore(hub, &saved);
         hub.region.die_before(deaths as i64);
@@ -87,7 +87,7 @@ pub fn kill_everywhere(
             read(&other, position);
         }
         other.check();
-        let found = seen(&other);
+        let found = snapshot(&other);
         reads_what_is_retained(&other, &found);
         judge(&before, &found, &after);
         // The next process performs the same operation.
@@ -99,7 +99,7 @@ pub fn kill_everywhere(
 
 /// Checks that reading without the lock returns exactly what the channels retain, except late
 /// events.
-fn reads_what_is_retained(hub: &Hub, seen: &Seen) {
+fn reads_what_is_retained(hub: &Hub, seen: &Snapshot) {
     let named = CHANNELS.map(|channel| hub.lock().unwrap().find(&name(channel)));
     let is_named = |position: &u64| {
         let found = hub.descriptor(*position);
@@ -120,14 +120,14 @@ fn reads_what_is_retained(hub: &Hub, seen: &Seen) {
 }
 
 /// Checks that the channels lost at most their oldest events.
-fn only_oldest_left(before: &Seen, found: &Seen) {
+fn only_oldest_left(before: &Snapshot, found: &Snapshot) {
     for (before, found) in before.channels.iter().zip(&found.channels) {
         assert!(before.ends_with(found), "{before:?} became {found:?}");
     }
 }
 
 /// Checks that the publish is complete, or the hub is as before, except for evicted events.
-fn all_or_nothing(before: &Seen, found: &Seen, after: &Seen) {
+fn all_or_nothing(before: &Snapshot, found: &Snapshot, after: &Snapshot) {
     if found.head == before.head {
         only_oldest_left(before, found);
     } else {
@@ -332,7 +332,7 @@ fn forgetting_the_events_of_a_channel() {
 #[test]
 fn forgetting_one_channel_hides_no_event_of_another() {
     let (hub, _) = lived_in();
-    let others: Vec<_> = seen(&hub).channels[1..].concat();
+    let others: Vec<_> = snapshot(&hub).channels[1..].concat();
     let saved = save(&hub);
     for deaths in 0.. {
         restore(&hub, &saved);
@@ -357,7 +357,7 @@ fn forgetting_one_channel_hides_no_event_of_another() {
 fn joining_and_leaving() {
     let (hub, claim) = lived_in();
     while !hub.sweep(at(9_000)).unwrap().round {}
-    let same = |before: &Seen, found: &Seen, _: &Seen| assert_eq!(before, found);
+    let same = |before: &Snapshot, found: &Snapshot, _: &Snapshot| assert_eq!(before, found);
     for channel in ["a", "long", "new"] {
         let join = |hub: &Hub| {
             let member = hub.join(claim, &name(channel), at(9_000)).unwrap();

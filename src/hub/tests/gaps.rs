@@ -34,10 +34,8 @@ fn a_loss_removes_earlier_events_and_is_reported_before_later_ones() {
 fn a_loss_is_known_to_the_next_holder_if_this_one_dies() {
     for fresh in [true, false] {
         let joined = joined();
-        let a = match fresh {
-            true => joined.listen("a"),
-            false => joined.subscribe("a", &[100], Loss::Nothing),
-        };
+        let a =
+            if fresh { joined.listen("a") } else { joined.subscribe("a", &[100], Loss::Nothing) };
         joined.connect();
         let member = joined.subscribe_only("a");
         joined.hub.record_loss(joined.token, member, up_to(300)).unwrap();

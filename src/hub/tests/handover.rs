@@ -13,7 +13,7 @@ const NUMBER: u64 = 0xabcd;
 
 /// What Redis sends on both connections.
 #[derive(Clone, Debug)]
-enum Told {
+enum Message {
     Plain(&'static str, String),
     Durable(&'static str, u64),
     Marker(u64),
@@ -29,18 +29,18 @@ struct Side {
 
 impl Side {
     /// Appends up to `count` messages as one batch, as a holder does.
-    fn take_in(&mut self, told: &[Told], count: usize) -> Result<(), LeaseError> {
-        let end = told.len().min(self.read + count);
+    fn take_in(&mut self, messages: &[Message], count: usize) -> Result<(), LeaseError> {
+        let end = messages.len().min(self.read + count);
         let mut batch = Vec::new();
-        for message in &told[self.read..end] {
+        for message in &messages[self.read..end] {
             match message {
-                Told::Plain(channel, data) => {
+                Message::Plain(channel, data) => {
                     batch.push(incoming(channel, Provenance::Plain, data, 0))
                 }
-                Told::Durable(channel, ms) => {
+                Message::Durable(channel, ms) => {
                     batch.push(incoming(channel, Provenance::Live(id(*ms).into()), "durable", 0));
                 }
-                Told::Marker(number) => {
+                Message::Marker(number) => {
                     self.hub.ingest(self.token, &batch, at(0))?;
                     batch.clear();
                     self.hub.marker_was_read(self.token, *number)?;
@@ -202,13 +202,13 @@ pub fn one(random: &mut Random) -> bool {
     let marker = random.below(12) as usize;
     let count = marker + 1 + random.below(30) as usize;
     let large = "p".repeat(2_000);
-    let told: Vec<Told> = (0..count)
+    let messages: Vec<Message> = (0..count)
         .map(|i| match random.below(8) {
-            _ if i == marker => Told::Marker(NUMBER),
-            0 | 1 => Told::Durable(["a", "b"][i % 2], 100 + i as u64),
+            _ if i == marker => Message::Marker(NUMBER),
+            0 | 1 => Message::Durable(["a", "b"][i % 2], 100 + i as u64),
             // These cannot be appended, so both skip them.
-            2 | 3 => Told::Plain("a", large.clone()),
-            _ => Told::Plain(["a", "b"][random.below(2) as usize], format!("p{i}")),
+            2 | 3 => Message::Plain("a", large.clone()),
+            _ => Message::Plain(["a", "b"][random.below(2) as usize], format!("p{i}")),
         })
         .collect();
 
@@ -220,7 +220,7 @@ pub fn one(random: &mut Random) -> bool {
     }
     while old.read < last && !dead {
         let some = (1 + random.below(5) as usize).min(last - old.read);
-        let end = catch_unwind(AssertUnwindSafe(|| old.take_in(&told, some).unwrap()));
+        let end = catch_unwind(AssertUnwindSafe(|| old.take_in(&messages, some).unwrap()));
         dead = end.is_err();
         if let Err(panic) = end {
             assert!(panic.is::<Died>());
@@ -240,10 +240,10 @@ pub fn one(random: &mut Random) -> bool {
     let has_read_marker = taken != TakenOver::Unmarked;
     assert!(has_read_marker || !seen && old.read <= marker);
     let mut skip = behind;
-    let rest: Vec<Told> = told[marker + 1..]
+    let rest: Vec<Message> = messages[marker + 1..]
         .iter()
-        .filter(|told| match told {
-            Told::Plain(..) if skip > 0 => {
+        .filter(|message| match message {
+            Message::Plain(..) if skip > 0 => {
                 skip -= 1;
                 false
             }
@@ -254,21 +254,21 @@ pub fn one(random: &mut Random) -> bool {
     let mut side = Side { hub: new, token, read: 0 };
     while side.read < rest.len() {
         // The holder was stopped, and continues: it cannot do anything.
-        if !dead && random.below(3) == 0 && old.read < told.len() {
-            assert_eq!(old.take_in(&told, 3), Err(LeaseError::Fenced));
+        if !dead && random.below(3) == 0 && old.read < messages.len() {
+            assert_eq!(old.take_in(&messages, 3), Err(LeaseError::Fenced));
         }
         side.take_in(&rest, 1 + random.below(4) as usize).unwrap();
     }
 
-    let texts = |told: &[Told]| -> Vec<String> {
-        let plain = told.iter().filter_map(|told| match told {
-            Told::Plain(_, data) if data.len() < 1_000 => Some(data.clone()),
+    let texts = |messages: &[Message]| -> Vec<String> {
+        let plain = messages.iter().filter_map(|message| match message {
+            Message::Plain(_, data) if data.len() < 1_000 => Some(data.clone()),
             _ => None,
         });
         plain.collect()
     };
-    let expected = texts(&told);
-    let (before, after) = (texts(&told[..marker]), texts(&told[marker + 1..]));
+    let expected = texts(&messages);
+    let (before, after) = (texts(&messages[..marker]), texts(&messages[marker + 1..]));
     let found = plain_texts(&side.hub);
     if has_read_marker {
         assert_eq!(found, expected);
@@ -279,7 +279,7 @@ pub fn one(random: &mut Random) -> bool {
         assert_eq!(found[..kept], before[..kept]);
         assert_eq!(found[kept..], after);
     }
-    let durable = told.iter().filter(|told| matches!(told, Told::Durable(..)));
+    let durable = messages.iter().filter(|message| matches!(message, Message::Durable(..)));
     let marks = durable.count();
     let appended = side.hub.stats().retained_events as usize - found.len();
     assert!(if has_read_marker { appended == marks } else { appended <= marks });

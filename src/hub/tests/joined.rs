@@ -68,7 +68,7 @@ fn an_id_of_another_hub_gets_what_redis_numbered_and_plain_ones_behind_that() {
 }
 
 #[test]
-fn an_id_that_nobody_gave_gets_all_behind_a_gap() {
+fn an_unknown_id_receives_all_after_a_gap() {
     let joined = joined();
     let (a, b, _) = mixed(&joined);
     let all = (true, "100 p 150 q r 200 250 300 s".to_string());

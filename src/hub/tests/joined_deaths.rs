@@ -1,7 +1,7 @@
 //! A holder of the subscription dies before every store: the next one finds the hub intact, and the
 //! operation is complete or has not happened.
 
-use super::deaths::{kill_everywhere, Seen};
+use super::deaths::{kill_everywhere, Snapshot};
 use super::lease::{id, incoming, joined_of, Joined};
 use super::*;
 use crate::hub::memory::layout::header;
@@ -20,7 +20,7 @@ fn lived_in() -> Joined {
 }
 
 /// Checks that a prefix of the events was appended.
-fn a_prefix(before: &Seen, found: &Seen, after: &Seen) {
+fn a_prefix(before: &Snapshot, found: &Snapshot, after: &Snapshot) {
     assert!(before.head <= found.head && found.head <= after.head);
     for (found, after) in found.channels.iter().zip(&after.channels) {
         assert!(after.starts_with(found), "{found:?} {after:?}");
@@ -166,14 +166,14 @@ fn wanting() {
         assert_eq!(hub.request_sync(mine).unwrap(), Some(joined.holder.slot));
     };
     kill_everywhere(&joined.hub, want, |before, found, after| {
-        let told = joined.hub.descriptor(joined.hub.head()).and_then(|last| last.signal());
-        assert_eq!(told == Some(ControlEntry::Wanted), found.head == after.head);
+        let last = joined.hub.descriptor(joined.hub.head()).and_then(|found| found.signal());
+        assert_eq!(last == Some(ControlEntry::Wanted), found.head == after.head);
         assert_eq!(before.channels, found.channels);
     });
 }
 
 #[test]
-fn leaving_what_nobody_hears() {
+fn leaving_a_channel_without_listeners() {
     let joined = lived_in();
     let member = joined.subscribe_only("quiet");
     joined.catch_up("quiet", member, &[], Loss::Nothing);
@@ -196,7 +196,7 @@ fn leaving_what_nobody_hears() {
 fn the_words_of_a_takeover() {
     let joined = lived_in();
     let (hub, token) = (&joined.hub, joined.token);
-    let same = |before: &Seen, found: &Seen, _: &Seen| assert_eq!(before, found);
+    let same = |before: &Snapshot, found: &Snapshot, _: &Snapshot| assert_eq!(before, found);
     kill_everywhere(hub, |hub| hub.retire(token).unwrap(), same);
     kill_everywhere(hub, |hub| hub.announce_successor(5).unwrap(), same);
     kill_everywhere(hub, |hub| hub.freeze(token, 5).unwrap(), same);

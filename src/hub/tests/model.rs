@@ -14,7 +14,7 @@ use crate::sse::id::EntryId;
 
 /// An event as it was published.
 #[derive(Clone, Debug)]
-pub struct Logged {
+pub struct ModelEvent {
     pub place: LogOrder,
     pub text: String,
     pub born: u64,
@@ -23,9 +23,9 @@ pub struct Logged {
 
 /// A channel, with or without a record in the hub.
 #[derive(Default)]
-pub struct Channel {
+pub struct ModelChannel {
     /// All its events; the first `lost` of them are lost.
-    pub log: Vec<Logged>,
+    pub log: Vec<ModelEvent>,
     pub lost: usize,
     /// The newest lost event, or what was inherited.
     pub low_watermark: LogOrder,
@@ -34,8 +34,8 @@ pub struct Channel {
     pub joined: BTreeMap<usize, (Membership, u32)>,
 }
 
-impl Channel {
-    pub fn retained(&self) -> &[Logged] {
+impl ModelChannel {
+    pub fn retained(&self) -> &[ModelEvent] {
         &self.log[self.lost..]
     }
 }
@@ -56,7 +56,7 @@ pub struct Model {
     pub now: Now,
     pub head: u64,
     pub last: EntryId,
-    pub channels: BTreeMap<String, Channel>,
+    pub channels: BTreeMap<String, ModelChannel>,
     pub keys: VecDeque<Key>,
     forgotten: LogOrder,
     blocks: usize,
@@ -96,7 +96,7 @@ impl Model {
         }
     }
 
-    pub fn is_old(&self, event: &Logged) -> bool {
+    pub fn is_old(&self, event: &ModelEvent) -> bool {
         self.history.age > 0 && event.born + self.history.age <= self.now.mono
     }
 
@@ -109,7 +109,7 @@ impl Model {
             self.last = EntryId { ms: first.ms, seq: first.seq + i };
             let place = LogOrder { entry_id: self.last, position: self.head };
             ids.push(place.id(Kind::Local, 7));
-            let logged = Logged {
+            let logged = ModelEvent {
                 place,
                 text: text.clone(),
                 born: self.now.mono,
@@ -263,7 +263,7 @@ impl Model {
     fn judge(&self, hub: &Hub, wanted: Wanted<'_>, appended: usize, left: &[Left], forgot: usize) {
         let Wanted::Blocks(blocks, target) = wanted else { return };
         let new = |name: &str| if name == target { appended } else { 0 };
-        let rest = |name: &str, channel: &Channel| channel.retained().len() - new(name);
+        let rest = |name: &str, channel: &ModelChannel| channel.retained().len() - new(name);
         let owed_left = left.iter().any(|left| left.any_owed && left.any_young && !left.any_old);
         if forgot > 0 || owed_left {
             for (name, channel) in &self.channels {
@@ -311,8 +311,8 @@ impl Model {
         &self,
         names: &BTreeSet<String>,
         after: impl Fn(LogOrder) -> bool,
-    ) -> Vec<&Logged> {
-        let mut events: Vec<&Logged> = names
+    ) -> Vec<&ModelEvent> {
+        let mut events: Vec<&ModelEvent> = names
             .iter()
             .flat_map(|name| self.channels[name].retained())
             .filter(|event| after(event.place))

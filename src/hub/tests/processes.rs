@@ -107,9 +107,9 @@ fn work(path: &PathBuf, writer: usize, paced: bool) {
 
 #[test]
 fn a_child_of_another_test() {
-    let Ok(told) = std::env::var(CHILD) else { return };
-    let told: Vec<&str> = told.split(' ').collect();
-    work(&PathBuf::from(told[0]), told[1].parse().unwrap(), told[2] == "paced");
+    let Ok(given) = std::env::var(CHILD) else { return };
+    let given: Vec<&str> = given.split(' ').collect();
+    work(&PathBuf::from(given[0]), given[1].parse().unwrap(), given[2] == "paced");
 }
 
 fn start(path: &std::path::Path, writer: usize, pace: &str) -> Child {
@@ -132,13 +132,13 @@ struct Reader {
     gaps: usize,
     behind: usize,
     /// The last event of each writer that was seen.
-    seen: BTreeMap<usize, Seen>,
+    seen: BTreeMap<usize, LastRead>,
     /// At or before this position, events were reported as lost.
-    told: u64,
+    reported: u64,
 }
 
 #[derive(Clone, Copy, Default)]
-struct Seen {
+struct LastRead {
     position: u64,
     seq: u64,
     /// How many events of its batch had to follow.
@@ -172,7 +172,7 @@ impl Reader {
             let slice = patiently(|| hub.slice_of(&mut cursor, 10, 100_000, now()));
             if slice.gap.is_some() {
                 self.gaps += 1;
-                self.told = hub.head();
+                self.reported = hub.head();
                 cursor.gap_sent(&slice);
             }
             for found in &slice.events {
@@ -193,10 +193,10 @@ impl Reader {
         let mut number = || numbers.next().flatten().unwrap_or_else(|| panic!("torn: {text}"));
         let (writer, seq, rest) = (number() as usize, number(), number() as usize);
         assert!(text == data_of(writer, seq, rest), "torn: {text}");
-        let last = self.seen.insert(writer, Seen { position, seq, rest }).unwrap_or_default();
+        let last = self.seen.insert(writer, LastRead { position, seq, rest }).unwrap_or_default();
         if seq != last.seq + 1 {
             // Events that were reported as lost may be between others that were not.
-            assert!(last.position < self.told, "{seq} of {writer} came after {}", last.seq);
+            assert!(last.position < self.reported, "{seq} of {writer} came after {}", last.seq);
             assert!(seq > last.seq);
         } else if last.position > 0 {
             assert!(last.rest == 0 || rest + 1 == last.rest, "a batch in pieces");
@@ -206,8 +206,8 @@ impl Reader {
 
 /// How long the children are killed: longer with HUB_TEST_SECONDS.
 fn duration() -> Duration {
-    let told = std::env::var("HUB_TEST_SECONDS").ok().and_then(|text| text.parse().ok());
-    Duration::from_millis(told.map_or(1_500, |seconds: u64| seconds * 1_000))
+    let given = std::env::var("HUB_TEST_SECONDS").ok().and_then(|text| text.parse().ok());
+    Duration::from_millis(given.map_or(1_500, |seconds: u64| seconds * 1_000))
 }
 
 struct Killing {
@@ -233,7 +233,7 @@ impl Killing {
         let join = |name: &str| hub.join(claim, name.as_bytes(), now()).unwrap();
         let members = CHANNELS.map(join).into();
         let seen = BTreeMap::new();
-        let reader = Reader { members, at: 0, gaps: 0, behind: 0, seen, told: 0 };
+        let reader = Reader { members, at: 0, gaps: 0, behind: 0, seen, reported: 0 };
         let shared = Shared { hub, board };
         Killing { path, shared, reader, claim, pace, children: Vec::new(), started: 0 }
     }
@@ -307,11 +307,11 @@ fn killed_processes_lose_nothing_that_was_acknowledged() {
     let (hub, reader) = (&killing.shared.hub, &killing.reader);
     let mut acknowledged = 0;
     for writer in 0..killing.started {
-        let told = killing.shared.board.get(16 + writer);
+        let counted = killing.shared.board.get(16 + writer);
         let seen = reader.seen.get(&writer).copied().unwrap_or_default();
-        assert!(seen.seq >= told, "{writer} was told {told}, seen was {}", seen.seq);
+        assert!(seen.seq >= counted, "{writer}: {counted} published, read up to {}", seen.seq);
         assert_eq!(seen.rest, 0, "a part of a batch");
-        acknowledged += told;
+        acknowledged += counted;
     }
     assert_eq!((reader.gaps, reader.behind), (0, 0));
     assert!(acknowledged > 100, "{acknowledged}");

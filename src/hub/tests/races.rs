@@ -25,9 +25,12 @@ fn read_beside_a_writer(hub: &Hub, size: usize, of_miri: u64, pick: impl Fn(u64,
     // Three, so that the event that takes an entry's place in the ring is of another channel.
     let members = CHANNELS.map(|name| hub.join(claim, name.as_bytes(), at(0)).unwrap());
     let before = hub.head();
-    let data_of = |position: u64| match position > before {
-        true => format!("{position:08}").repeat(size / 8),
-        false => String::new(),
+    let data_of = |position: u64| {
+        if position > before {
+            format!("{position:08}").repeat(size / 8)
+        } else {
+            String::new()
+        }
     };
     let mut read = 0;
     thread::scope(|scope| {

@@ -43,7 +43,7 @@ fn events_that_are_too_old_are_never_read() {
 }
 
 #[test]
-fn a_quiet_channel_that_aged_out_tells_no_gap_to_who_has_seen_it_all() {
+fn an_expired_channel_causes_no_gap_for_a_client_that_has_received_all_of_it() {
     let hub = hub_of(1 << 20, 4096, 10, 1_000);
     let claim = hub.claim_slot().unwrap();
     let member = hub.join(claim, b"a", at(0)).unwrap();
@@ -56,7 +56,7 @@ fn a_quiet_channel_that_aged_out_tells_no_gap_to_who_has_seen_it_all() {
 }
 
 #[test]
-fn a_forgotten_channel_still_tells_a_gap() {
+fn a_deleted_channel_still_causes_a_gap() {
     let hub = hub_of(Plan::minimum_bytes(8, 256), 256, 10, 1_000);
     let id = put(&hub, "gone", "1", at(0));
     put(&hub, "gone", "2", at(1));
@@ -127,7 +127,7 @@ fn slices_are_bounded_by_bytes_as_well() {
 }
 
 #[test]
-fn a_pursuit_looks_for_its_beginning_once() {
+fn a_replay_searches_for_its_start_once() {
     let hub = small(1_000);
     let claim = hub.claim_slot().unwrap();
     let join = |name: &str| hub.join(claim, name.as_bytes(), at(0)).unwrap();
@@ -188,7 +188,7 @@ fn a_client_that_resumes_from_a_gap_receives_no_second_gap() {
 }
 
 #[test]
-fn what_is_lost_behind_the_end_of_a_pursuit_is_the_next_ones_to_tell() {
+fn a_loss_after_the_end_of_a_replay_is_reported_by_the_next() {
     let hub = small(10);
     let claim = hub.claim_slot().unwrap();
     let member = hub.join(claim, b"a", at(0)).unwrap();

@@ -25,7 +25,7 @@ fn what_quiet_channels_are_owed_outlives_a_flood_of_ten_zones() {
 }
 
 #[test]
-fn a_flood_of_owed_events_takes_nothing_from_those_who_hold_less_than_half() {
+fn a_flood_of_owed_events_takes_nothing_from_channels_that_hold_less_than_half() {
     // Everything is owed, so only the channel that holds most may lose an event.
     let hub = small(1_000_000);
     let middle = blocks(&hub) / 4;
@@ -221,7 +221,7 @@ fn a_torn_length_is_never_followed() {
 }
 
 #[test]
-fn nobody_can_know_which_names_share_a_bucket() {
+fn which_names_share_a_bucket_is_not_predictable() {
     // Ids contain the tag, so the hash must not depend on it alone.
     let hashes = [small(1), small(1)].map(|hub| hub.lock().unwrap().hash(b"name"));
     assert_ne!(hashes[0], hashes[1]);

@@ -174,7 +174,7 @@ fn a_death_in_a_change_is_mended_by_the_next_owner_of_the_lock() {
 }
 
 #[test]
-fn a_death_is_noticed_whoever_comes_across_it() {
+fn each_process_that_looks_notices_a_death() {
     type Work = fn(&Hub, SlotClaim);
     let ask_for_others: Work = |hub, living| assert!(!hub.has_others(&[living]));
     let take: Work = |hub, _| assert!(hub.claim_slot().is_some());

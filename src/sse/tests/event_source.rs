@@ -3,32 +3,32 @@
 
 /// What a page would see.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Seen {
-    pub events: Vec<Event>,
+pub struct Dispatched {
+    pub events: Vec<DispatchedEvent>,
     pub retry: Option<u64>,
     pub last_event_id: Vec<u8>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Event {
+pub struct DispatchedEvent {
     pub name: Vec<u8>,
     pub data: Vec<u8>,
     pub id: Vec<u8>,
 }
 
 /// Reads a stream up to where it was cut; an unfinished block is discarded.
-pub fn read(stream: &[u8]) -> Seen {
+pub fn read(stream: &[u8]) -> Dispatched {
     let stream = stream.strip_prefix("\u{feff}".as_bytes()).unwrap_or(stream);
     let mut lines = split_lines(stream);
     lines.pop();
-    let mut seen = Seen::default();
+    let mut seen = Dispatched::default();
     let (mut name, mut data, mut id) = (Vec::new(), Vec::new(), Vec::new());
     for line in lines {
         if line.is_empty() {
             seen.last_event_id.clone_from(&id);
             if data.pop().is_some() {
                 let name = if name.is_empty() { b"message".to_vec() } else { name.clone() };
-                seen.events.push(Event { name, data: data.clone(), id: id.clone() });
+                seen.events.push(DispatchedEvent { name, data: data.clone(), id: id.clone() });
             }
             (name, data) = (Vec::new(), Vec::new());
             continue;

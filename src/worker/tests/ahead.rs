@@ -89,7 +89,7 @@ fn a_channel_that_redis_does_not_give_keeps_no_other_waiting() {
 }
 
 #[test]
-fn streams_of_patterns_are_told_as_well() {
+fn streams_of_patterns_receive_a_gap_as_well() {
     let mut joint = in_step(&["a"]);
     let pattern = name_of_pattern(b"*");
     joint.catch_up(std::str::from_utf8(&pattern).unwrap(), &[], Loss::Nothing);
@@ -122,7 +122,7 @@ fn plain_messages_do_not_wait() {
 }
 
 #[test]
-fn a_stream_whose_id_is_in_doubt_is_put_off_once_however_much_comes() {
+fn a_stream_whose_id_is_in_doubt_is_postponed_once_for_any_number_of_events() {
     let mut joint = in_step(&["a"]);
     joint.live("a", 100);
     joint.open(&["a"], "900-0");

@@ -90,7 +90,7 @@ fn without_a_gap_event_a_client_with_a_foreign_id_still_gets_a_first_id() {
 }
 
 #[test]
-fn a_quiet_channel_whose_last_event_aged_out_tells_no_gap() {
+fn a_channel_whose_last_event_expired_causes_no_gap() {
     let mut bench = bench(1 << 20, HISTORY);
     let old = bench.publish("a", "old");
     let last = bench.publish("a", "last");
@@ -102,7 +102,7 @@ fn a_quiet_channel_whose_last_event_aged_out_tells_no_gap() {
 }
 
 #[test]
-fn who_returns_to_a_forgotten_channel_is_told_a_gap() {
+fn a_client_that_returns_to_a_deleted_channel_receives_a_gap() {
     let mut bench = bench(1 << 20, HISTORY);
     bench.publish("a", "1");
     let id = bench.publish("a", "2");

@@ -4,7 +4,7 @@ use super::*;
 use crate::hub::set_turn_steps;
 
 #[test]
-fn an_administrators_end_takes_many_turns_and_reaches_those_who_were_there() {
+fn an_administrators_end_takes_many_turns_and_ends_the_streams_of_that_moment() {
     let mut bench = bench(4 << 20, HISTORY);
     set_turn_steps(8);
     let there: Vec<_> = (0..50).map(|_| bench.open(settings(), &["a"], "").0).collect();
@@ -30,7 +30,7 @@ fn an_administrators_end_takes_many_turns_and_reaches_those_who_were_there() {
 }
 
 #[test]
-fn a_ring_that_was_overtaken_is_told_to_many_channels_in_many_turns() {
+fn many_channels_recover_from_an_overtaken_ring_in_many_turns() {
     let mut bench = bench(4 << 20, History { count: 5_000, age: 0 });
     set_turn_steps(4);
     let names: Vec<String> = (0..30).map(|i| format!("channel {i}")).collect();

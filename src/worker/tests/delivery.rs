@@ -65,7 +65,7 @@ fn a_client_that_stops_reading_goes_on_from_history() {
 }
 
 #[test]
-fn frames_are_kept_within_a_bound_and_who_lags_further_reads_the_hub() {
+fn cached_frames_are_bounded_and_streams_that_lag_further_read_the_hub() {
     let mut bench = bench(8 << 20, HISTORY);
     let (key, slow) = bench.open(settings(), &["a"], "");
     let (_, fast) = bench.open(settings(), &["a"], "");
@@ -85,7 +85,7 @@ fn frames_are_kept_within_a_bound_and_who_lags_further_reads_the_hub() {
 }
 
 #[test]
-fn a_client_that_history_overtook_is_told_once_and_goes_on() {
+fn a_client_that_history_overtook_receives_one_gap_and_continues() {
     let mut bench = bench(220 << 10, HISTORY);
     let (key, slow) = bench.open(settings(), &["a"], "");
     slow.borrow_mut().room = 1;

@@ -101,7 +101,7 @@ fn a_dead_socket_ends_its_stream_and_no_other() {
 }
 
 #[test]
-fn a_stream_ends_at_its_age_and_the_client_is_told_to_return() {
+fn a_stream_ends_at_its_age_with_a_retry() {
     let mut bench = bench(1 << 20, HISTORY);
     let max_age = Some(Jittered { base: 2_000, jitter: 1_000 });
     let (key, wire) = bench.open(StreamSettings { max_age, ..settings() }, &["a"], "");
@@ -169,7 +169,7 @@ fn deadlines_of_streams_that_are_gone_take_no_memory() {
     }
     assert!(most < 1_000, "{most} deadlines of one stream");
 
-    // Clients that all leave, and after whom nobody comes.
+    // All clients leave, and no other follows.
     let keys: Vec<_> = (0..5_000).map(|_| bench.open(lasting(), &["a"], "").0).collect();
     let (staying, leaving) = keys.split_first().unwrap();
     for key in leaving {
@@ -183,7 +183,7 @@ fn deadlines_of_streams_that_are_gone_take_no_memory() {
 }
 
 #[test]
-fn a_process_that_nobody_can_wake_looks_at_the_log_by_itself() {
+fn a_process_without_a_waker_reads_the_log_by_itself() {
     let mut bench = bench(1 << 20, HISTORY);
     let slow = bench.worker.tick_interval();
     let (hub, wakers) = (bench.hub.clone(), &NoWakers);

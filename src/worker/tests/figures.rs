@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn presence_tells_who_came_and_went() {
+fn presence_events_count_opened_and_closed_streams() {
     let mut bench = bench(1 << 20, HISTORY);
     bench.worker.presence = Presence::enabled();
     let (_, watcher) = bench.open(settings(), &["sse.presence"], "");
@@ -12,14 +12,14 @@ fn presence_tells_who_came_and_went() {
     bench.pass_time(100);
     bench.worker.close(first, End::Client);
     bench.pass_time(100);
-    let told: Vec<serde_json::Value> =
+    let events: Vec<serde_json::Value> =
         heard(&watcher)[1..].iter().map(|data| serde_json::from_str(data).unwrap()).collect();
     let counts = |came, went, subscribers| {
         serde_json::json!({
             "channel": "room", "came": came, "went": went, "subscribers": subscribers
         })
     };
-    assert_eq!(told, [counts(2, 0, 2), counts(0, 1, 1)]);
+    assert_eq!(events, [counts(2, 0, 2), counts(0, 1, 1)]);
 }
 
 #[test]
@@ -100,5 +100,5 @@ fn watching_the_figures_does_not_change_them() {
     ];
     assert_eq!(touched.map(|counter| stats.counter(counter)), [0; 7]);
     bench.now.mono += 1_000;
-    assert!(!bench.worker.feed_is_due(bench.now), "nobody watches");
+    assert!(!bench.worker.feed_is_due(bench.now), "there is no watcher");
 }

@@ -136,7 +136,7 @@ fn a_new_stream_begins_with_its_place_once_it_is_in_step() {
 }
 
 #[test]
-fn who_returns_waits_no_longer_than_a_second_and_who_is_new_a_moment() {
+fn a_returning_client_waits_up_to_a_second_and_a_new_one_a_moment() {
     let mut joint = joint();
     let (key, wire) = joint.open(&["a"], "100-0");
     let (new, opened) = joint.open(&["a"], "");
@@ -263,7 +263,7 @@ fn a_new_stream_is_not_given_the_past_of_a_redis_that_comes_late() {
 }
 
 #[test]
-fn a_hole_is_told_to_streams_in_progress_before_what_follows() {
+fn open_streams_receive_a_gap_before_what_follows_it() {
     let mut joint = joint();
     joint.catch_up("a", &[100], Loss::Nothing);
     let (_, wire) = joint.open(&["a"], "90-0");

@@ -57,7 +57,7 @@ fn many_streams_that_go_while_the_lock_is_kept_wait_for_it_once() {
 }
 
 #[test]
-fn presence_that_cannot_be_told_is_told_later() {
+fn presence_events_that_cannot_be_published_are_published_later() {
     let mut bench = bench(1 << 20, HISTORY);
     bench.worker.presence = Presence::enabled();
     let (_, watcher) = bench.open(settings(), &["sse.presence"], "");
@@ -65,9 +65,9 @@ fn presence_that_cannot_be_told_is_told_later() {
     let hub = bench.hub.clone();
     hub.while_locked(|| bench.pass_time(300));
     bench.pass_time(300);
-    let told = heard(&watcher);
-    assert_eq!(told.len(), 2, "{told:?}");
-    assert!(told[1].contains(r#""came":1,"channel":"a","subscribers":1,"went":0"#), "{told:?}");
+    let events = heard(&watcher);
+    assert_eq!(events.len(), 2, "{events:?}");
+    assert!(events[1].contains(r#""came":1,"channel":"a","subscribers":1,"went":0"#), "{events:?}");
 }
 
 #[test]
@@ -89,13 +89,13 @@ fn presence_waits_while_the_zone_is_being_cleared() {
     assert_eq!(heard(&watcher), ["sse.open"]);
     joined.iter().take(10).for_each(|member| hub.leave(*member).unwrap());
     bench.pass_time(1_000);
-    let told = heard(&watcher);
-    assert_eq!(told.len(), 2, "{told:?}");
-    assert!(told[1].contains(r#""came":1,"channel":"a""#), "{told:?}");
+    let events = heard(&watcher);
+    assert_eq!(events.len(), 2, "{events:?}");
+    assert!(events[1].contains(r#""came":1,"channel":"a""#), "{events:?}");
 }
 
 #[test]
-fn after_a_death_presence_tells_of_every_channel_soon() {
+fn after_a_death_presence_events_cover_every_channel_soon() {
     let mut bench = bench(1 << 21, HISTORY);
     bench.worker.presence = Presence::enabled();
     let (_, watcher) = bench.open(settings(), &["sse.presence"], "");
@@ -117,7 +117,7 @@ fn after_a_death_presence_tells_of_every_channel_soon() {
         swept += bench.hub.sweep(START).unwrap().buckets;
     }
     bench.pass_time(1_500);
-    let told = heard(&watcher);
-    let lost = told.iter().filter(|news| news.contains(r#""subscribers":0,"went":2"#)).count();
+    let events = heard(&watcher);
+    let lost = events.iter().filter(|news| news.contains(r#""subscribers":0,"went":2"#)).count();
     assert_eq!(lost, 180);
 }

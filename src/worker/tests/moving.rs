@@ -1,4 +1,4 @@
-//! Clients that move between two nginxes of one Redis, by chance: each durable event reaches each of
+//! Clients that move between two nginxes of one FakeRedis, by chance: each durable event reaches each of
 //! them once, and plain messages too while they stay.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,10 +11,10 @@ const CHANNELS: [&str; 3] = ["a", "b", "c"];
 
 /// Redis, as far as it matters: streams, and what was published on which channel in which order.
 #[derive(Default)]
-struct Redis {
+struct FakeRedis {
     clock: u64,
     streams: BTreeMap<&'static str, Vec<u64>>,
-    told: Vec<(&'static str, Option<u64>)>,
+    published: Vec<(&'static str, Option<u64>)>,
 }
 
 /// One nginx and its position in what Redis delivers.
@@ -33,7 +33,7 @@ struct Visit {
     wire: Rc<RefCell<Wire>>,
 }
 
-struct Client {
+struct MovingClient {
     channels: Vec<&'static str>,
     began: usize,
     id: String,
@@ -52,9 +52,9 @@ impl Nginx {
     }
 
     /// Reads up to `count` messages.
-    fn take_in(&mut self, redis: &Redis, count: usize) {
+    fn take_in(&mut self, redis: &FakeRedis, count: usize) {
         for _ in 0..count {
-            let Some((channel, number)) = redis.told.get(self.read) else { break };
+            let Some((channel, number)) = redis.published.get(self.read) else { break };
             let index = self.read;
             self.read += 1;
             if self.since.get(channel).is_some_and(|since| index >= *since) {
@@ -69,7 +69,7 @@ impl Nginx {
     }
 
     /// Subscribes to what is heard and not in step, and catches it up: merged by number.
-    fn subscribe(&mut self, redis: &Redis, judge: fn(SyncState) -> SyncState) {
+    fn subscribe(&mut self, redis: &FakeRedis, judge: fn(SyncState) -> SyncState) {
         self.take_in(redis, usize::MAX);
         let (mut heard, mut from) = (Vec::new(), Some(0));
         while let Some(bucket) = from {
@@ -96,7 +96,7 @@ impl Nginx {
                 };
                 fetched.push((*ms, *channel, how));
             }
-            self.since.entry(channel).or_insert(redis.told.len());
+            self.since.entry(channel).or_insert(redis.published.len());
             members.push((member, known));
         }
         fetched.sort_by_key(|(ms, ..)| *ms);
@@ -127,16 +127,16 @@ impl Nginx {
         self.joint.bench.hub.set_link(self.joint.fence, RedisState::Down).unwrap();
     }
 
-    fn comes_back(&mut self, redis: &Redis) {
+    fn comes_back(&mut self, redis: &FakeRedis) {
         self.up = true;
-        self.read = redis.told.len();
+        self.read = redis.published.len();
         self.since.clear();
         self.joint.connect();
         self.subscribe(redis, |known| known);
     }
 }
 
-impl Client {
+impl MovingClient {
     /// Takes over what the wire has brought.
     fn read(&mut self) {
         let Some(visit) = &self.visit else { return };
@@ -152,7 +152,7 @@ impl Client {
         }
     }
 
-    fn opens(&mut self, redis: &Redis, all: &mut [Nginx], nginx: usize) {
+    fn opens(&mut self, redis: &FakeRedis, all: &mut [Nginx], nginx: usize) {
         self.moved |= self.stayed.is_some_and(|stayed| stayed != nginx);
         self.stayed = Some(nginx);
         let there = &mut all[nginx];
@@ -171,8 +171,8 @@ impl Client {
         }
     }
 
-    fn judge(&self, redis: &Redis, seed: u64) {
-        let mine = redis.told.iter().zip(0..).filter(|((channel, _), index)| {
+    fn judge(&self, redis: &FakeRedis, seed: u64) {
+        let mine = redis.published.iter().zip(0..).filter(|((channel, _), index)| {
             *index >= self.began && self.channels.contains(channel)
         });
         let (mut durable, mut plain) = (Vec::new(), BTreeSet::new());
@@ -196,18 +196,18 @@ impl Client {
 
 fn one(seed: u64, outages: bool) {
     let mut random = fastrand::Rng::with_seed(seed);
-    let mut redis = Redis { clock: 1_000, ..Redis::default() };
+    let mut redis = FakeRedis { clock: 1_000, ..FakeRedis::default() };
     let mut all = [Nginx::new(7), Nginx::new(9)];
-    let mut clients: Vec<Client> = Vec::new();
+    let mut clients: Vec<MovingClient> = Vec::new();
     for _ in 0..120 {
         match random.u32(0..20) {
             0..6 => {
                 let channel = CHANNELS[random.usize(0..3)];
                 redis.clock += 1;
                 redis.streams.entry(channel).or_default().push(redis.clock);
-                redis.told.push((channel, Some(redis.clock)));
+                redis.published.push((channel, Some(redis.clock)));
             }
-            6..8 => redis.told.push((CHANNELS[random.usize(0..3)], None)),
+            6..8 => redis.published.push((CHANNELS[random.usize(0..3)], None)),
             8..12 => {
                 let nginx = &mut all[random.usize(0..2)];
                 if nginx.up {
@@ -229,12 +229,12 @@ fn one(seed: u64, outages: bool) {
                 if channels.is_empty() || !all[nginx].up {
                     continue;
                 }
-                // Its first id is that of the beginning: everything told from now on is its own.
+                // Its first id is that of the beginning: everything published from now on is for it.
                 all[nginx].take_in(&redis, usize::MAX);
-                let (id, began) = (String::new(), redis.told.len());
+                let (id, began) = (String::new(), redis.published.len());
                 let got = Vec::new();
                 let (visit, stayed, moved) = (None, None, false);
-                let mut client = Client { channels, began, id, got, visit, stayed, moved };
+                let mut client = MovingClient { channels, began, id, got, visit, stayed, moved };
                 client.opens(&redis, &mut all, nginx);
                 clients.push(client);
             }
@@ -263,12 +263,11 @@ fn one(seed: u64, outages: bool) {
             }
             19 if outages => {
                 let nginx = &mut all[random.usize(0..2)];
-                match nginx.up {
-                    true => {
-                        nginx.goes_away();
-                        clients.iter_mut().for_each(|client| client.moved = true);
-                    }
-                    false => nginx.comes_back(&redis),
+                if nginx.up {
+                    nginx.goes_away();
+                    clients.iter_mut().for_each(|client| client.moved = true);
+                } else {
+                    nginx.comes_back(&redis);
                 }
             }
             _ => {}

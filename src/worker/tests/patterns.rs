@@ -116,7 +116,7 @@ fn an_id_that_is_not_ours_gets_a_gap_and_all_that_is_owed() {
 }
 
 #[test]
-fn a_gap_is_told_for_what_matching_channels_have_lost_and_no_other() {
+fn only_losses_of_matching_channels_cause_a_gap() {
     let mut bench = bench(1 << 20, HISTORY);
     let id = bench.publish("a1", "0");
     bench.publish("a1", "1");
@@ -132,7 +132,7 @@ fn a_gap_is_told_for_what_matching_channels_have_lost_and_no_other() {
 }
 
 #[test]
-fn without_history_a_loss_is_told_and_nothing_replayed() {
+fn without_history_a_loss_causes_a_gap_and_nothing_is_replayed() {
     let mut bench = bench(1 << 20, History { count: 0, age: 0 });
     let id = bench.publish("a", "0");
     let (_, none) = bench.match_all(settings(), &["*"], &id);
@@ -158,8 +158,8 @@ fn the_modules_own_channels_match_no_pattern() {
     bench.publish("sse", "1");
     bench.settle();
     assert_eq!(heard(&wire), ["sse.open", "1"]);
-    let (_, told) = bench.open(all, &["sse.presence"], "");
-    assert_eq!(heard(&told).len(), 1, "a pattern's streams are told of nowhere");
+    let (_, presence) = bench.open(all, &["sse.presence"], "");
+    assert_eq!(heard(&presence).len(), 1, "streams of patterns cause no presence events");
 }
 
 #[test]
@@ -181,7 +181,7 @@ fn an_event_without_a_type_can_bear_its_own_channels_name() {
 }
 
 #[test]
-fn publishers_are_told_of_all_who_get_it() {
+fn a_publisher_receives_the_number_of_all_receivers() {
     let mut bench = bench(1 << 20, HISTORY);
     bench.open(settings(), &["room:1"], "");
     bench.match_all(settings(), &["room:*"], "");
@@ -244,7 +244,7 @@ fn a_ring_that_was_overtaken_loses_nothing_that_is_retained() {
 }
 
 #[test]
-fn who_listens_to_patterns_is_woken_now_and_then_whatever_is_published() {
+fn a_process_with_patterns_is_woken_now_and_then_even_if_none_matches() {
     let mut bench = bench(4 << 20, HISTORY);
     bench.match_all(settings(), &["a*"], "");
     let event = NewEvent { event_type: b"", data: b"" };

@@ -1,7 +1,7 @@
 //! The part of a pattern replay that needs the lock: scanning some buckets, and building the next
 //! batch.
 
-use crate::hub::listeners::pattern_replay::{BatchOutcome, PatternReplay, Phase, Track};
+use crate::hub::listeners::pattern_replay::{BatchOutcome, Candidate, PatternReplay, ReplayPhase};
 use crate::hub::log::backward::SearchBounds;
 use crate::hub::log::position::LowWatermark;
 use crate::hub::log::received::Extent;
@@ -22,7 +22,9 @@ impl Guard<'_> {
     ) -> bool {
         let mut name = Vec::new();
         loop {
-            let Phase::Scanning { bucket, pending, .. } = &mut replay.phase else { return true };
+            let ReplayPhase::Scanning { bucket, pending, .. } = &mut replay.phase else {
+                return true;
+            };
             if budget.is_spent() {
                 return false;
             }
@@ -118,7 +120,7 @@ impl Guard<'_> {
         replay: &PatternReplay,
         block: u32,
         budget: &mut Budget,
-    ) -> Option<Track> {
+    ) -> Option<Candidate> {
         let mut block = block;
         while block != 0 && !self.is_lacked(replay, block) && budget.step() {
             block = self.later(block);
@@ -150,9 +152,13 @@ impl Guard<'_> {
         replay.received.lacks_through_pattern(&self.facts(block))
     }
 
-    fn track(&self, replay: &PatternReplay, block: u32) -> Track {
+    fn track(&self, replay: &PatternReplay, block: u32) -> Candidate {
         let place = self.place(block);
-        Track { key: replay.received.key(place, self.kind(block)), position: place.position, block }
+        Candidate {
+            key: replay.received.key(place, self.kind(block)),
+            position: place.position,
+            block,
+        }
     }
 
     /// Returns the next batch of the channels that were found.
@@ -217,7 +223,7 @@ impl Guard<'_> {
     }
 
     /// Returns whether an event still exists and is not too old.
-    fn is_there(&self, track: Track, now: Now) -> bool {
+    fn is_there(&self, track: Candidate, now: Now) -> bool {
         let age = self.get(header::AGE);
         self.is_found(track.block, track.position)
             && (age == 0 || self.born(track.block).saturating_add(age) > now.mono)

@@ -89,7 +89,7 @@ impl Run {
     }
 
     /// Returns the newest events of each channel, at most `count`.
-    fn owed(&self, names: &BTreeSet<String>, count: usize) -> Vec<&model::Logged> {
+    fn owed(&self, names: &BTreeSet<String>, count: usize) -> Vec<&model::ModelEvent> {
         let newest = |name: &String| {
             let retained = self.model.channels[name].retained();
             let events = &retained[retained.len().saturating_sub(count)..];
@@ -198,7 +198,7 @@ impl Run {
     pub fn read_on(&mut self) {
         let now = self.model.now;
         let mut copied = EventCopy::default();
-        let all: Vec<(&model::Logged, bool)> = self
+        let all: Vec<(&model::ModelEvent, bool)> = self
             .model
             .channels
             .values()
@@ -225,14 +225,14 @@ impl Run {
     }
 }
 
-fn texts(events: Vec<&model::Logged>) -> Vec<String> {
+fn texts(events: Vec<&model::ModelEvent>) -> Vec<String> {
     events.into_iter().map(|event| event.text.clone()).collect()
 }
 
 /// Reports which seed and step failed.
-struct Told(u64, usize);
+struct FailedSeed(u64, usize);
 
-impl Drop for Told {
+impl Drop for FailedSeed {
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("seed {}, step {}", self.0, self.1);
@@ -243,9 +243,9 @@ impl Drop for Told {
 fn run(seed: u64) {
     set_visit_steps([1024, 8, 30][seed as usize % 3]);
     let mut run = Run::new(Random::new(seed));
-    let mut told = Told(seed, 0);
+    let mut failed = FailedSeed(seed, 0);
     for step in 0..STEPS {
-        told.1 = step;
+        failed.1 = step;
         run.step();
     }
 }

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use super::*;
 
 /// An event as it was published.
-struct Logged {
+struct PublishedEvent {
     channel: String,
     text: String,
     position: u64,
@@ -26,12 +26,12 @@ struct Listener {
     last_id: String,
 }
 
-struct Run {
+struct PatternRun {
     hub: Hub,
     workers: Vec<Worker<Client>>,
     now: Now,
     random: fastrand::Rng,
-    log: Vec<Logged>,
+    log: Vec<PublishedEvent>,
     listeners: Vec<Listener>,
     channels: usize,
     size: usize,
@@ -40,8 +40,8 @@ struct Run {
 
 const PATTERNS: [&str; 8] = ["*", "c*", "c?", "*1", "d[0-4]*", "[^c]*", "c1*2", "e:*"];
 
-impl Run {
-    fn new(seed: u64, bytes: usize, history: History, size: usize) -> Run {
+impl PatternRun {
+    fn new(seed: u64, bytes: usize, history: History, size: usize) -> PatternRun {
         let bench = bench(bytes, history);
         let mut workers = vec![bench.worker];
         workers.push(Worker::new(
@@ -57,7 +57,7 @@ impl Run {
         let mut random = fastrand::Rng::with_seed(seed);
         let channels = *random.choice(&[3, 12, 60]).unwrap_or(&3);
         let (hub, log, listeners) = (bench.hub, Vec::new(), Vec::new());
-        Run { hub, workers, now: START, random, log, listeners, channels, size, steps: 0 }
+        PatternRun { hub, workers, now: START, random, log, listeners, channels, size, steps: 0 }
     }
 
     fn step(&mut self) {
@@ -112,7 +112,7 @@ impl Run {
             let worker = &mut self.workers[worker];
             worker.publish(channel.as_bytes(), &[event], None, self.now).unwrap();
             let position = self.hub.head();
-            self.log.push(Logged { channel, text, position, left: None });
+            self.log.push(PublishedEvent { channel, text, position, left: None });
         }
     }
 
@@ -199,7 +199,7 @@ impl Run {
         (!self.listeners.is_empty()).then(|| self.random.usize(0..self.listeners.len()))
     }
 
-    /// All get what is still to come; then everybody must have heard what was there to be heard.
+    /// All clients read to the end; then each must have received what it could receive.
     fn finish(mut self) -> usize {
         for i in 0..self.listeners.len() {
             self.give_room(i, usize::MAX);
@@ -221,35 +221,41 @@ impl Run {
             let subject = crate::sse::pattern::Subject::new(channel.as_bytes());
             listener.names.iter().any(|name| crate::hub::reaches(name, &subject))
         };
-        let mine = |event: &&Logged| event.position > listener.after && matches(&event.channel);
-        let mut expected: VecDeque<&Logged> = self.log.iter().filter(mine).collect();
-        // The last step in which a gap was told: what left until then was told with it.
-        let (mut told, mut gaps) = (0, 0);
-        let is_told = |event: &Logged, told| event.left.is_some_and(|left| left <= told);
+        let mine =
+            |event: &&PublishedEvent| event.position > listener.after && matches(&event.channel);
+        let mut expected: VecDeque<&PublishedEvent> = self.log.iter().filter(mine).collect();
+        // The last step in which a gap was reported, and with it all that was evicted until then.
+        let (mut reported, mut gaps) = (0, 0);
+        let is_reported =
+            |event: &PublishedEvent, reported| event.left.is_some_and(|left| left <= reported);
         for (step, what) in listener.heard {
             if what == "sse.gap" {
-                (told, gaps) = (step, gaps + 1);
+                (reported, gaps) = (step, gaps + 1);
             } else if !what.starts_with("sse.") {
                 assert!(
                     expected.iter().any(|event| event.text == what),
                     "{what} again, or not mine"
                 );
                 while let Some(event) = expected.pop_front().filter(|event| event.text != what) {
-                    assert!(is_told(event, told), "{} is missing before {what}", event.text);
+                    assert!(
+                        is_reported(event, reported),
+                        "{} is missing before {what}",
+                        event.text
+                    );
                 }
             }
         }
         for event in expected.iter().filter(|_| listener.stream.is_some()) {
-            assert!(is_told(event, told), "{} is missing at the end", event.text);
+            assert!(is_reported(event, reported), "{} is missing at the end", event.text);
         }
         gaps
     }
 }
 
 #[test]
-fn with_room_for_all_nobody_loses_anything_or_is_told_so() {
+fn with_memory_for_all_nothing_is_lost_and_no_gap_is_sent() {
     for seed in 0..if cfg!(miri) { 1 } else { 10 } {
-        let mut run = Run::new(seed, 4 << 20, History { count: 10_000, age: 0 }, 60);
+        let mut run = PatternRun::new(seed, 4 << 20, History { count: 10_000, age: 0 }, 60);
         for _ in 0..400 {
             run.step();
         }
@@ -258,11 +264,11 @@ fn with_room_for_all_nobody_loses_anything_or_is_told_so() {
 }
 
 #[test]
-fn in_a_zone_that_forgets_every_hole_is_told() {
+fn in_a_full_zone_every_loss_causes_a_gap() {
     let mut gaps = 0;
     for seed in 0..if cfg!(miri) { 1 } else { 36 } {
         let count = [1, 10, 1_000][seed as usize % 3];
-        let mut run = Run::new(seed, 100 << 10, History { count, age: 0 }, 700);
+        let mut run = PatternRun::new(seed, 100 << 10, History { count, age: 0 }, 700);
         for _ in 0..400 {
             run.step();
         }

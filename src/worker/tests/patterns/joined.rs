@@ -73,7 +73,7 @@ fn what_comes_while_a_channel_is_joined_reaches_streams_of_patterns() {
 }
 
 #[test]
-fn an_outage_is_told_to_streams_of_patterns_once() {
+fn an_outage_causes_one_gap_on_streams_of_patterns() {
     let mut joint = joint();
     joint.subscribe(&["r*", "*1", "q*"], 100);
     joint.catch_up("r1", &[100], Loss::Nothing);
