@@ -1,7 +1,7 @@
 //! A holder of the subscription dies before every store: the next one finds the hub intact, and the
 //! operation is complete or has not happened.
 
-use super::deaths::{kill_everywhere, Snapshot};
+use super::deaths::killed::{kill_everywhere, Snapshot};
 use super::lease::{id, incoming, joined_of, Joined};
 use super::*;
 use crate::hub::memory::layout::header;

@@ -1,5 +1,4 @@
-//! Streams of a hub that is joined to Redis: when they begin, and that what comes late, or came to the
-//! client elsewhere, is neither lost nor doubled.
+//! Streams of a hub that is joined to Redis: events that come late, or came elsewhere, are sent once.
 
 use super::*;
 use crate::hub::{

@@ -1,0 +1,124 @@
+//! What Redis has lost of a channel, and how the channel's low watermark records it.
+
+use crate::hub::listeners::control::ControlEntry;
+use crate::hub::log::position::{Kind, LogOrder, LostKinds, LowWatermark};
+use crate::hub::memory::access::Guard;
+use crate::hub::memory::budget::Budget;
+use crate::hub::memory::layout::{channel, high};
+use crate::hub::memory::redo::Transaction;
+use crate::hub::replication::lease::{FencingToken, LeaseError};
+use crate::hub::replication::sync::SyncState;
+use crate::hub::{Hub, Membership};
+use crate::sse::id::EntryId;
+
+/// What Redis had lost when a channel caught up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// Nothing that this hub does not have.
+    Nothing,
+    /// Everything up to this id.
+    UpTo(EntryId),
+    /// The stream started over, or its ids do not say what was lost.
+    Everything,
+}
+
+impl Hub {
+    /// Records that Redis no longer has some of a channel's events. Call this before appending the
+    /// events that follow the gap: if the process died in between, the gap would otherwise go
+    /// unnoticed. Streams that are open receive the gap event first.
+    pub fn record_loss(
+        &self,
+        token: FencingToken,
+        member: Membership,
+        missing: Loss,
+    ) -> Result<(), LeaseError> {
+        if missing == Loss::Everything {
+            return self.restart_stream(token, member);
+        }
+        self.lock_and_record_loss(token, member, missing).map(drop)
+    }
+
+    /// Takes the lock and records a loss. If there is much to evict, the lock is released in
+    /// between.
+    pub(super) fn lock_and_record_loss(
+        &self,
+        token: FencingToken,
+        member: Membership,
+        missing: Loss,
+    ) -> Result<Guard<'_>, LeaseError> {
+        loop {
+            let guard = self.lock_fenced(token)?;
+            if guard.record_loss(member.record, missing, &mut Budget::for_hold()) {
+                return Ok(guard);
+            }
+        }
+    }
+}
+
+impl Guard<'_> {
+    /// Records what Redis has lost. If nothing was known about the channel, that is where it
+    /// starts. If it was in sync, it loses its earlier events, because there is a gap after them.
+    /// Does nothing if the low watermark says it already. Returns false if there is more to do.
+    fn record_loss(&self, record: u32, missing: Loss, budget: &mut Budget) -> bool {
+        let Loss::UpTo(entry_id) = missing else { return true };
+        while self.events(record) > 0 && self.oldest_place(record).entry_id <= entry_id {
+            if budget.is_spent() {
+                return false;
+            }
+            self.evict(record, budget);
+        }
+        // If a plain message was lost later, the low watermark covers this loss.
+        if self.low_watermark(record).place.entry_id >= entry_id {
+            return true;
+        }
+        let mut change = self.change();
+        let position = self.signal(&mut change, record, ControlEntry::Lost);
+        let low_watermark =
+            self.low_watermark(record).raised(LogOrder { entry_id, position }, Kind::Durable);
+        self.set_low_watermark(&mut change, record, low_watermark);
+        change.commit();
+        true
+    }
+
+    /// Adjusts the low watermark in the transaction with which a channel has caught up. What was
+    /// evicted and has come back from Redis is not lost any more; what was evicted while it came
+    /// back is.
+    pub(super) fn adjust_low_watermark(
+        &self,
+        change: &mut Transaction<'_>,
+        record: u32,
+        known: SyncState,
+        gone: Loss,
+    ) {
+        let old = self.low_watermark(record);
+        let came_back = known == SyncState::Nothing
+            && old.left == LostKinds::Durable
+            && self.events(record) > 0
+            && self.oldest_place(record).entry_id <= old.place.entry_id;
+        if !came_back {
+            return;
+        }
+        let low_watermark = match gone {
+            Loss::Nothing | Loss::Everything => LowWatermark::default(),
+            Loss::UpTo(entry_id) => {
+                LowWatermark { place: LogOrder { entry_id, ..old.place }, ..old }
+            }
+        };
+        self.set_low_watermark(change, record, low_watermark);
+    }
+
+    pub(in crate::hub) fn set_low_watermark(
+        &self,
+        change: &mut Transaction<'_>,
+        record: u32,
+        low_watermark: LowWatermark,
+    ) {
+        low_watermark.write(|word, value| {
+            change.set(self.hub.layout.block(record, channel::LOW_WATERMARK + word), value);
+        });
+    }
+
+    fn oldest_place(&self, record: u32) -> LogOrder {
+        self.place(high(self.word(record, channel::EVENTS)))
+    }
+}
