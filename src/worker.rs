@@ -11,6 +11,8 @@
 //!
 //! - `stream`, `channel`, `keys`: a process's record of its streams and of the channels they
 //!   subscribe to
+//! - `directory`: the channels and patterns of a process, by key, name, and record
+//! - `process_slot`: the process's slot in the hub, and wake-ups
 //! - `open`, `pending`, `end`: how a stream starts, how it waits for Redis before that, and how it
 //!   ends
 //! - `log_reader`, `batch_cache`, `delivery`, `event_ids`: reads the log, frames events once for
@@ -21,7 +23,9 @@
 //! - `pattern`: which patterns an event matches
 //! - `channel_task`: work that concerns all streams of a channel
 //! - `presence`, `admin`: presence events, and commands of an administrator
-//! - `scheduler`, `timer_wheel`: the work of one wake-up and of one tick, and deadlines
+//! - `scheduler`: the work of one wake-up and of one tick
+//! - `schedule`, `timer_wheel`: what is to be done next, and deadlines
+//! - `upkeep`, `counts`: what a process does for the hub besides, and increments of its counters
 //! - `socket`, `settings`: the interface of a connection, and the settings of a location
 
 mod admin;
@@ -30,7 +34,9 @@ mod batch_cache;
 mod channel;
 mod channel_task;
 mod client_past;
+mod counts;
 mod delivery;
+mod directory;
 mod end;
 mod event_ids;
 mod id_claims;
@@ -40,31 +46,35 @@ mod open;
 mod pattern;
 mod pending;
 mod presence;
+mod process_slot;
+mod schedule;
 mod scheduler;
 mod settings;
 mod socket;
 mod stream;
 mod timer_wheel;
+mod upkeep;
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
-use rustc_hash::FxBuildHasher;
 use slotmap::SlotMap;
 
-use crate::hub::{Hub, Membership, NewEvent, Now, PublishError, Published, SlotClaim, Wakers};
+use crate::hub::{Hub, NewEvent, Now, PublishError, Published, Wakers};
 use crate::sse::frame;
 use crate::sse::id::Id;
 use batch_cache::BatchCache;
-use channel::Channel;
 use channel_task::ChannelTask;
-use keys::ChannelKey;
+use counts::Counts;
+use directory::Directory;
 use log_reader::FrameCache;
-use pattern::Patterns;
-use stream::{Accounting, Stream, StreamState};
-use timer_wheel::TimerWheel;
+use pending::WaitingList;
+use process_slot::ProcessSlot;
+use schedule::Schedule;
+use stream::{Stream, StreamState};
+use upkeep::Upkeep;
 
 pub use admin::{ALL_STATUS_CHANNEL, STATUS_CHANNEL};
 pub use end::{End, Finish};
@@ -78,91 +88,25 @@ pub use socket::{Batch, Sent, Socket};
 /// One process's streams of one hub.
 pub struct Worker<S: Socket> {
     hub: Hub,
-    wakers: &'static dyn Wakers,
-    /// This process's number among `wakers`.
-    waker: Option<usize>,
-    slot: Option<SlotClaim>,
+    process: ProcessSlot,
     streams: SlotMap<StreamKey, Stream<S>>,
-    channels: SlotMap<ChannelKey, Channel>,
-    by_name: HashMap<Box<[u8]>, ChannelKey>,
-    by_record: HashMap<u32, ChannelKey, FxBuildHasher>,
-    patterns: Patterns,
+    directory: Directory,
     /// The position up to which this process has read the log.
     read: u64,
     frame_cache: FrameCache,
-    /// Channels with a fan-out in progress, in the order in which they are served.
-    fan_outs: VecDeque<ChannelKey>,
-    /// Tasks for single streams.
-    tasks: VecDeque<StreamTask>,
-    wheel: TimerWheel<StreamTask>,
-    /// Time of the last tick (ms). Deadlines up to then are due.
-    last_tick: u64,
+    batch_cache: BatchCache,
+    heartbeat: Batch,
+    schedule: Schedule,
     /// Streams that have not started.
-    waiting: VecDeque<StreamKey>,
-    /// Number of waiting streams that are still to be checked in this tick.
-    unchecked: usize,
+    waiting: WaitingList,
     channel_tasks: VecDeque<ChannelTask>,
-    /// Streams and channels whose work is to be retried because the lock was not available.
-    to_retry: Vec<StreamKey>,
-    to_leave: VecDeque<Membership>,
-    /// Buckets of the channel table that are still to be cleared of the streams of dead processes.
-    unswept_buckets: usize,
+    upkeep: Upkeep,
     ended: VecDeque<(StreamKey, End)>,
     /// Number of streams of figures, which are not counted as subscribers.
     watchers: usize,
-    batch_cache: BatchCache,
-    heartbeat: Batch,
     counts: Counts,
-    /// Whether this process still has to free events of deleted channels.
-    freeing: bool,
     presence: Presence,
     random: fastrand::Rng,
-    draining: Option<Drain>,
-    /// Time of the next housekeeping (ms).
-    housekeeping_at: u64,
-}
-
-/// Work for a single stream.
-#[derive(Clone, Copy, Debug)]
-enum StreamTask {
-    Serve(StreamKey),
-    Beat(StreamKey),
-    End(StreamKey, End),
-    /// Ends the stream at once, even if its socket has unsent data.
-    Cut(StreamKey, End),
-}
-
-impl StreamTask {
-    /// Returns the stream that the task concerns.
-    fn stream(self) -> StreamKey {
-        match self {
-            StreamTask::Serve(key)
-            | StreamTask::Beat(key)
-            | StreamTask::End(key, _)
-            | StreamTask::Cut(key, _) => key,
-        }
-    }
-}
-
-/// A drain: ends the streams of a process that is shutting down, spread evenly over time.
-struct Drain {
-    from: u64,
-    /// End of the drain (ms).
-    until: u64,
-    count: usize,
-    /// Streams whose deadline is not on the timer wheel yet.
-    streams: std::vec::IntoIter<StreamKey>,
-}
-
-/// Increments of the hub's counters that have not been added to shared memory yet.
-#[derive(Default)]
-struct Counts {
-    events: u64,
-    bytes: u64,
-    gaps: u64,
-    fan_outs: u64,
-    fan_out_ms: u64,
-    writes: usize,
 }
 
 /// A summary of an open stream.
@@ -188,39 +132,24 @@ impl<S: Socket> Worker<S> {
         now: Now,
     ) -> Worker<S> {
         let mut worker = Worker {
+            process: ProcessSlot::new(&hub, wakers, waker),
             read: hub.head(),
             hub,
-            wakers,
-            waker,
-            slot: None,
             streams: SlotMap::with_key(),
-            channels: SlotMap::with_key(),
-            by_name: HashMap::new(),
-            by_record: HashMap::default(),
-            patterns: Patterns::default(),
+            directory: Directory::default(),
             frame_cache: FrameCache::default(),
-            fan_outs: VecDeque::new(),
-            tasks: VecDeque::new(),
-            wheel: TimerWheel::new(now.mono),
-            last_tick: now.mono,
-            waiting: VecDeque::new(),
-            unchecked: 0,
-            channel_tasks: VecDeque::new(),
-            to_retry: Vec::new(),
-            to_leave: VecDeque::new(),
-            unswept_buckets: 0,
-            ended: VecDeque::new(),
-            watchers: 0,
             batch_cache: BatchCache::default(),
             heartbeat: Batch::from_frames(vec![frame::heartbeat()]),
+            schedule: Schedule::new(now.mono),
+            waiting: WaitingList::default(),
+            channel_tasks: VecDeque::new(),
+            upkeep: Upkeep::default(),
+            ended: VecDeque::new(),
+            watchers: 0,
             counts: Counts::default(),
-            freeing: false,
             presence,
             random: fastrand::Rng::with_seed(seed),
-            draining: None,
-            housekeeping_at: now.mono,
         };
-        worker.claim_slot();
         // The slot's previous owner may have died between an append and its wake-ups.
         worker.reap_dead(now);
         worker
@@ -228,32 +157,22 @@ impl<S: Socket> Worker<S> {
 
     /// Sets the number of this process among the wakers, if it had none before.
     pub fn set_waker(&mut self, waker: usize) {
-        self.waker = Some(waker);
-        if let Some(slot) = self.slot {
-            self.hub.set_waker(slot, self.waker);
-        }
+        self.process.set_waker(&self.hub, waker);
     }
 
     /// Whether other processes can wake this one.
     pub fn has_waker(&self) -> bool {
-        self.waker.is_some()
-    }
-
-    fn claim_slot(&mut self) {
-        self.slot = self.hub.claim_slot();
-        if let Some(slot) = self.slot {
-            self.hub.set_waker(slot, self.waker);
-        }
+        self.process.has_waker()
     }
 
     /// Whether this process has been woken for this hub, or has no slot and therefore has to poll.
     pub fn is_woken(&self) -> bool {
-        self.slot.is_none_or(|slot| self.hub.is_woken(slot))
+        self.process.is_woken(&self.hub)
     }
 
     /// Returns the index of this process's slot in the hub; `None` if no slot was free.
     pub fn slot(&self) -> Option<usize> {
-        self.slot.map(|slot| slot.slot)
+        self.process.index()
     }
 
     /// Returns the hub that this worker serves.
@@ -298,8 +217,7 @@ impl<S: Socket> Worker<S> {
     pub fn names(&self, key: StreamKey) -> Vec<Box<[u8]>> {
         let stream = self.streams.get(key);
         let subscriptions = stream.map(|stream| stream.channels.as_slice()).unwrap_or_default();
-        let channels = subscriptions.iter().filter_map(|s| self.channels.get(s.channel));
-        channels.map(|channel| channel.name.clone()).collect()
+        self.directory.of(subscriptions).map(|channel| channel.name.clone()).collect()
     }
 
     /// Returns a stream that this process has ended and whose last bytes have been sent. The caller
@@ -313,9 +231,7 @@ impl<S: Socket> Worker<S> {
         self.presence.make_due();
         while self.publish_presence(now) {}
         self.flush_counts();
-        if let Some(slot) = self.slot.take() {
-            self.hub.release_slot(slot);
-        }
+        self.process.release(&self.hub);
     }
 
     /// Ends a stream. The worker sends nothing more to it.
@@ -329,39 +245,6 @@ impl<S: Socket> Worker<S> {
     }
 
     fn wake(&self, slots: &[usize], now: Now) {
-        let own = slots.iter().position(|slot| Some(*slot) == self.slot());
-        let (before, after) = slots.split_at(own.unwrap_or(slots.len()));
-        self.hub.wake(before, now, self.wakers);
-        self.hub.wake(after.get(1..).unwrap_or_default(), now, self.wakers);
-    }
-}
-
-/// This many bytes count as one more write in a turn's budget.
-const BYTES_OF_A_WRITE: usize = 32 << 10;
-
-impl Counts {
-    /// Counts a write and its bytes. Returns the number of frames that the socket accepted.
-    fn sent(&mut self, sent: Sent, batch: &Batch, accounting: Accounting) -> usize {
-        self.writes += 1 + batch.body_len() / BYTES_OF_A_WRITE;
-        let frames = batch.frames();
-        let (taken, bytes) = match sent {
-            Sent::All => (frames.len(), batch.body_len()),
-            Sent::Blocked { taken } => {
-                let taken = frames.get(..taken).unwrap_or(frames);
-                (taken.len(), taken.iter().map(|frame| frame.body().len()).sum())
-            }
-            Sent::Failed => (0, 0),
-        };
-        if accounting == Accounting::Client {
-            self.bytes += bytes as u64;
-        }
-        taken
-    }
-
-    /// Counts events that the socket accepted.
-    fn delivered(&mut self, events: usize, accounting: Accounting) {
-        if accounting == Accounting::Client {
-            self.events += events as u64;
-        }
+        self.process.wake_others(&self.hub, slots, now);
     }
 }

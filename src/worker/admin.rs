@@ -29,21 +29,21 @@ impl<S: Socket> Worker<S> {
     /// channel does not exist. This process must take a turn afterwards.
     pub fn forget_channel(&mut self, name: &[u8], now: Now) -> Result<Option<Forgotten>, Locked> {
         let forgotten = self.hub.forget_channel(name, now)?;
-        self.freeing = true;
+        self.upkeep.require_freeing();
         Ok(forgotten)
     }
 
     /// Deletes the events of a channel, unless an event was appended after a position of the log.
     pub fn forget_up_to(&mut self, name: &[u8], position: u64, now: Now) -> Result<(), Locked> {
         self.hub.forget_up_to(name, position, now)?;
-        self.freeing = true;
+        self.upkeep.require_freeing();
         Ok(())
     }
 
     /// Whether this process is to publish the figures now: a stream of this process watches them,
     /// and no process has published them within the last second.
     pub fn feed_is_due(&self, now: Now) -> bool {
-        let here = |channel: &[u8]| self.by_name.contains_key(channel);
+        let here = |channel: &[u8]| self.directory.by_name(channel).is_some();
         (here(STATUS_CHANNEL) || here(ALL_STATUS_CHANNEL))
             && self.hub.feed_is_due(FEED_INTERVAL, now)
     }

@@ -8,8 +8,9 @@ use std::collections::VecDeque;
 
 use super::end::End;
 use super::keys::ChannelKey;
+use super::schedule::StreamTask;
 use super::socket::Socket;
-use super::{StreamTask, Worker};
+use super::Worker;
 use crate::hub::{Budget, Now};
 
 /// Budget steps for starting a stream that has waited.
@@ -31,7 +32,7 @@ pub enum ChannelTask {
 impl<S: Socket> Worker<S> {
     /// Ends the streams that the channel had at a position.
     pub(super) fn end_streams_opened_before(&mut self, channel: ChannelKey, position: u64) {
-        let left = self.channels.get(channel).map_or(0, |channel| channel.streams.len());
+        let left = self.directory.get(channel).map_or(0, |channel| channel.streams.len());
         self.channel_tasks.push_back(ChannelTask::End { channel, position, left });
     }
 
@@ -40,7 +41,7 @@ impl<S: Socket> Worker<S> {
         if self.waiting.is_empty() {
             return;
         }
-        let left = self.channels.get(channel).map_or(0, |channel| channel.streams.len());
+        let left = self.directory.get(channel).map_or(0, |channel| channel.streams.len());
         self.channel_tasks.push_back(ChannelTask::Begin { channel, left });
     }
 
@@ -48,7 +49,7 @@ impl<S: Socket> Worker<S> {
     pub(super) fn overtaken(&mut self, head: u64) {
         let read = std::mem::replace(&mut self.read, head);
         self.frame_cache = Default::default();
-        let channels = self.channels.keys().collect();
+        let channels = self.directory.keys().collect();
         self.channel_tasks.push_back(ChannelTask::Overtaken { channels, read });
     }
 
@@ -89,7 +90,7 @@ impl<S: Socket> Worker<S> {
         left: usize,
         budget: &mut Budget,
     ) -> Option<usize> {
-        let streams = &self.channels.get(channel)?.streams;
+        let streams = &self.directory.get(channel)?.streams;
         let mut left = left.min(streams.len());
         while left > 0 {
             if !budget.step() {
@@ -98,7 +99,7 @@ impl<S: Socket> Worker<S> {
             left -= 1;
             let Some(&key) = streams.get(left) else { continue };
             if self.streams.get(key).is_some_and(|stream| stream.is_older(position)) {
-                self.tasks.push_back(StreamTask::End(key, End::Admin));
+                self.schedule.add(StreamTask::End(key, End::Admin));
             }
         }
         None
@@ -117,7 +118,7 @@ impl<S: Socket> Worker<S> {
                 return Some(left);
             }
             left -= 1;
-            let Some(&key) = self.channels.get(channel)?.streams.get(left) else { continue };
+            let Some(&key) = self.directory.get(channel)?.streams.get(left) else { continue };
             if self.is_waiting(key) && self.hub.in_sync(&self.memberships(key)) {
                 budget.spend(BEGINNING);
                 // The next tick removes it from the list of waiting streams.
@@ -140,7 +141,7 @@ impl<S: Socket> Worker<S> {
                 return Some(channels);
             }
             let head = self.read;
-            let Some(channel) = self.channels.get_mut(key) else { continue };
+            let Some(channel) = self.directory.get_mut(key) else { continue };
             channel.frames = Default::default();
             channel.complete_after = head;
             let ended = self.hub.ended_at(channel.membership);

@@ -5,10 +5,11 @@ use super::backlog::Backlog;
 use super::end::End;
 use super::event_ids::{later, Ids, LastId};
 use super::keys::StreamKey;
+use super::schedule::StreamTask;
 use super::settings::{Naming, SlowClient, StreamSettings};
 use super::socket::{Batch, Sent, Socket};
 use super::stream::{Accounting, Behind, Flow, Stream, StreamState};
-use super::{StreamTask, Worker};
+use super::Worker;
 use crate::hub::{Counter, Kind, Locked, LogOrder, Now, Received, ReplayBatch};
 use crate::sse::frame::{self, Frame};
 
@@ -44,7 +45,7 @@ impl<S: Socket> Worker<S> {
         let Some(stream) = self.streams.get_mut(key) else { return };
         let subscriptions = stream.channels.as_slice();
         let whole = subscriptions.iter().all(|subscription| {
-            self.channels.get(subscription.channel).is_some_and(|channel| {
+            self.directory.get(subscription.channel).is_some_and(|channel| {
                 channel.complete_after <= stream.at
                     && !channel
                         .is_behind(stream.at, stream.past.as_ref().map(|past| &past.elsewhere))
@@ -52,15 +53,15 @@ impl<S: Socket> Worker<S> {
         });
         if !whole {
             self.fall_behind(key);
-            self.tasks.push_back(StreamTask::Serve(key));
+            self.schedule.add(StreamTask::Serve(key));
             return;
         }
         let naming = stream.settings.naming;
         if let [subscription] = subscriptions {
-            let channel = &self.channels[subscription.channel];
+            let channel = &self.directory[subscription.channel];
             self.batch_cache.prepare_one(subscription.channel, channel, stream.at, naming);
         } else {
-            let channels = subscriptions.iter().map(|s| &self.channels[s.channel]);
+            let channels = subscriptions.iter().map(|s| &self.directory[s.channel]);
             self.batch_cache.prepare_many(
                 channels,
                 stream.at,
@@ -87,7 +88,7 @@ impl<S: Socket> Worker<S> {
         }
         match sent {
             Sent::All if shared.complete => stream.at = stream.at.max(self.read),
-            Sent::All => self.tasks.push_back(StreamTask::Serve(key)),
+            Sent::All => self.schedule.add(StreamTask::Serve(key)),
             Sent::Blocked { .. } => stream.flow = Flow::Blocked,
             Sent::Failed => self.end(key, End::Error),
         }
@@ -96,8 +97,7 @@ impl<S: Socket> Worker<S> {
     /// Switches a stream to reading what it lacks from the hub.
     fn fall_behind(&mut self, key: StreamKey) {
         let Some(stream) = self.streams.get_mut(key) else { return };
-        let subscriptions = stream.channels.as_slice();
-        let channels = subscriptions.iter().filter_map(|s| self.channels.get(s.channel));
+        let channels = self.directory.of(stream.channels.as_slice());
         let missed = Backlog::since(stream.received(), self.read, channels);
         let client_id = Box::default();
         stream.state = StreamState::Behind(Box::new(Behind {
@@ -117,12 +117,12 @@ impl<S: Socket> Worker<S> {
             Ok(Some(replayed)) => replayed,
             Ok(None) => {
                 self.counts.writes += LOOKING;
-                self.tasks.push_back(StreamTask::Serve(key));
+                self.schedule.add(StreamTask::Serve(key));
                 return None;
             }
             Err(Locked::Held | Locked::Stopped) => {
                 // Retry with the next tick.
-                self.to_retry.push(key);
+                self.schedule.retry_later(key);
                 return None;
             }
         };
@@ -164,7 +164,7 @@ impl<S: Socket> Worker<S> {
             let id = place.id(kind, tag);
             let frame = Frame::event(event.event_type(), event.data(), &id);
             let joined =
-                subscriptions.get(found.track()).and_then(|s| self.channels.get(s.channel));
+                subscriptions.get(found.track()).and_then(|s| self.directory.get(s.channel));
             let channel = found.channel().or(joined.map(|channel| &*channel.name));
             match (stream.settings.naming, channel) {
                 (Naming::ByChannel, Some(channel)) => frame.named(channel),
@@ -183,8 +183,8 @@ impl<S: Socket> Worker<S> {
         if opened.is_some() && taken >= extra {
             stream.last = opened;
         }
-        if replayed.gap.is_some() && taken >= extra && stream.accounting == Accounting::Client {
-            self.counts.gaps += 1;
+        if replayed.gap.is_some() && taken >= extra {
+            self.counts.gap_sent(stream.accounting);
         }
         match sent {
             Sent::All if finished => {
@@ -199,7 +199,7 @@ impl<S: Socket> Worker<S> {
         }
         if sent == Sent::All {
             // There may be more: the rest of the backlog, or events that arrived meanwhile.
-            self.tasks.push_back(StreamTask::Serve(key));
+            self.schedule.add(StreamTask::Serve(key));
         }
     }
 
@@ -235,7 +235,7 @@ impl<S: Socket> Worker<S> {
             }
         }
         let since = if silent { now.mono } else { stream.written };
-        self.wheel.enter(since + interval, StreamTask::Beat(key));
+        self.schedule.add_at(since + interval, StreamTask::Beat(key));
     }
 }
 

@@ -10,6 +10,7 @@
 use super::backlog::Backlog;
 use super::client_past::Claim;
 use super::keys::StreamKey;
+use super::schedule::StreamTask;
 use super::socket::Socket;
 use super::stream::{Behind, Stream, StreamState};
 use super::Worker;
@@ -47,7 +48,7 @@ impl<S: Socket> Worker<S> {
                 let claim = self.streams.get_mut(key).and_then(Stream::claim);
                 let was_parked = claim.map(|claim| std::mem::replace(&mut claim.parked, true));
                 if was_parked == Some(false) {
-                    self.to_retry.push(key);
+                    self.schedule.retry_later(key);
                 }
                 false
             }
@@ -60,11 +61,11 @@ impl<S: Socket> Worker<S> {
 
     /// Schedules the streams that could not be served before.
     pub(super) fn retry_streams(&mut self) {
-        for key in std::mem::take(&mut self.to_retry) {
+        for key in self.schedule.take_retries() {
             if let Some(claim) = self.streams.get_mut(key).and_then(Stream::claim) {
                 claim.parked = false;
             }
-            self.tasks.push_back(super::StreamTask::Serve(key));
+            self.schedule.add(StreamTask::Serve(key));
         }
     }
 
@@ -98,8 +99,7 @@ impl<S: Socket> Worker<S> {
     /// messages have no number of their own.
     fn contradicts(&self, stream: &Stream<S>) -> bool {
         let numbered = |kind| kind == Kind::Durable || self.hub.source() == Source::Streams;
-        let channels = stream.channels.as_slice().iter();
-        channels.filter_map(|subscription| self.channels.get(subscription.channel)).any(|channel| {
+        self.directory.of(stream.channels.as_slice()).any(|channel| {
             let mut newer = channel.frames.iter().rev().take(channel.newer(stream.at));
             channel.complete_after > stream.at || newer.any(|recent| numbered(recent.kind))
         })
@@ -110,15 +110,14 @@ impl<S: Socket> Worker<S> {
         let Some(stream) = self.streams.get_mut(key) else { return };
         let claim = stream.past.take().and_then(|past| past.claim);
         stream.last = None;
-        let subscriptions = stream.channels.as_slice();
-        let channels = subscriptions.iter().filter_map(|s| self.channels.get(s.channel));
+        let channels = self.directory.of(stream.channels.as_slice());
         let received = Received::at(stream.at, Elsewhere::Nothing);
         let mut missed = Backlog::since(received, self.read, channels);
         missed.require_gap();
         let client_id = claim.map(|claim| claim.client_id).unwrap_or_default();
         let behind = Behind { missed, begins: true, preface: None, client_id };
         stream.state = StreamState::Behind(Box::new(behind));
-        self.tasks.push_back(super::StreamTask::Serve(key));
+        self.schedule.add(StreamTask::Serve(key));
     }
 }
 

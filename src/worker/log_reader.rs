@@ -37,11 +37,11 @@ impl FrameCache {
 impl<S: Socket> Worker<S> {
     /// Reads new entries of the log. Returns whether there are more.
     pub(super) fn read_log(&mut self, now: Now) -> bool {
-        if self.fan_outs.is_empty() {
+        if self.schedule.has_fanned_out() {
             self.frame_cache.in_progress = 0;
         }
         let head = self.hub.head();
-        if self.by_record.is_empty() {
+        if self.directory.is_empty() {
             self.read = head;
             return false;
         }
@@ -55,9 +55,9 @@ impl<S: Socket> Worker<S> {
                 self.overtaken(self.hub.head());
                 return false;
             };
-            let key = self.by_record.get(&descriptor.channel).copied();
+            let key = self.directory.by_record(descriptor.channel);
             let signal = descriptor.signal();
-            if !self.patterns.is_empty() && signal.is_none() {
+            if self.directory.has_patterns() && signal.is_none() {
                 if !self.read_matching(descriptor, key, now, &mut budget) {
                     return true;
                 }
@@ -100,7 +100,7 @@ impl<S: Socket> Worker<S> {
 
     /// Records an event that is not cached, so that the channel's streams read it from the hub.
     pub(super) fn skip_cache(&mut self, key: ChannelKey, position: u64) {
-        if let Some(channel) = self.channels.get_mut(key) {
+        if let Some(channel) = self.directory.get_mut(key) {
             channel.complete_after = position;
         }
         self.touch(key, position);
@@ -108,7 +108,7 @@ impl<S: Socket> Worker<S> {
 
     /// Caches the event that was just read, which takes `len` bytes.
     pub(super) fn cache_frame(&mut self, key: ChannelKey, recent: CachedFrame, len: usize) {
-        let Some(channel) = self.channels.get_mut(key) else { return };
+        let Some(channel) = self.directory.get_mut(key) else { return };
         channel.published_at = self.frame_cache.copied.born;
         channel.frames.push_back(recent);
         self.frame_cache.order.push_back((key, len));
@@ -122,14 +122,14 @@ impl<S: Socket> Worker<S> {
     fn drop_oldest(&mut self) {
         let Some((key, len)) = self.frame_cache.order.pop_front() else { return };
         self.frame_cache.bytes -= len;
-        if let Some(channel) = self.channels.get_mut(key) {
+        if let Some(channel) = self.directory.get_mut(key) {
             channel.drop_oldest();
         }
     }
 
     pub(super) fn touch(&mut self, key: ChannelKey, position: u64) {
-        if self.channels.get_mut(key).is_some_and(|channel| channel.touch(position)) {
-            self.fan_outs.push_back(key);
+        if self.directory.get_mut(key).is_some_and(|channel| channel.touch(position)) {
+            self.schedule.fan_out(key);
         }
     }
 }

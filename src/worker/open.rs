@@ -8,10 +8,11 @@ use super::channel::{Channel, FanOut};
 use super::end::End;
 use super::keys::ChannelKey;
 use super::keys::StreamKey;
+use super::schedule::StreamTask;
 use super::settings::{Replay, StreamSettings};
 use super::socket::{Batch, Sent, Socket};
 use super::stream::{Accounting, Behind, Flow, Stream, StreamState, Subscription, Subscriptions};
-use super::{StreamTask, Worker};
+use super::Worker;
 use crate::hub::{
     pattern_of, Counter, Hub, JoinError, Locked, Membership, Now, ReplayStart, Resume, SlotClaim,
 };
@@ -20,8 +21,6 @@ use crate::sse::frame::{self, Frame};
 /// Deadlines checked for each stream that is opened. This is more than a stream adds, so that
 /// deadlines of closed streams stay below a small multiple of those of open ones.
 const DEADLINES_CHECKED_BY_OPENING: usize = 8;
-/// Channels that one tick leaves of those that could not be left before.
-const LEAVES_PER_TICK: usize = 256;
 
 /// Why a stream cannot be opened now. The client is to reconnect later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -99,11 +98,11 @@ impl<S: Socket> Worker<S> {
         }
         self.presence.opened(names.iter());
         if let Some(interval) = settings.heartbeat {
-            self.wheel.enter(now.mono + interval, StreamTask::Beat(key));
+            self.schedule.add_at(now.mono + interval, StreamTask::Beat(key));
         }
         if let Some(max_age) = settings.max_age {
             let age = max_age.random(&mut self.random);
-            self.wheel.enter(now.mono + age, StreamTask::End(key, End::Age));
+            self.schedule.add_at(now.mono + age, StreamTask::End(key, End::Age));
         }
         self.forget_deadlines(DEADLINES_CHECKED_BY_OPENING);
         let opening = frame::opening(settings.retry.random(&mut self.random));
@@ -124,10 +123,10 @@ impl<S: Socket> Worker<S> {
         resume: &Resume,
         now: Now,
     ) -> Result<(Vec<ChannelKey>, Option<ReplayStart<Backlog>>), OpenError> {
-        if self.draining.is_some() {
+        if self.schedule.drained_at().is_some() {
             return Err(OpenError::Draining);
         }
-        let slot = self.slot.ok_or(OpenError::NoSlot)?;
+        let slot = self.process.claim().ok_or(OpenError::NoSlot)?;
         let mut keys = Vec::with_capacity(names.len());
         let mut result = Ok(());
         for name in names {
@@ -140,7 +139,7 @@ impl<S: Socket> Worker<S> {
                 break;
             }
         }
-        let members: Vec<_> = keys.iter().map(|key| self.channels[*key].membership).collect();
+        let members: Vec<_> = keys.iter().map(|key| self.directory[*key].membership).collect();
         let begun = result.and_then(|()| {
             if self.request_sync(&members, now)? {
                 Ok(None)
@@ -152,7 +151,7 @@ impl<S: Socket> Worker<S> {
             Ok(beginning) => Ok((keys, beginning)),
             Err(error) => {
                 for key in keys {
-                    set_streams(&self.hub, self.slot, &self.channels[key]);
+                    set_streams(&self.hub, self.process.claim(), &self.directory[key]);
                     self.leave_if_empty(key);
                 }
                 Err(error)
@@ -177,11 +176,11 @@ impl<S: Socket> Worker<S> {
     /// Returns the channel with this name. Joins it in the hub if this process has no stream of it
     /// yet.
     fn channel(&mut self, slot: SlotClaim, name: &[u8], now: Now) -> Result<ChannelKey, JoinError> {
-        if let Some(&key) = self.by_name.get(name) {
+        if let Some(key) = self.directory.by_name(name) {
             return Ok(key);
         }
         let membership = self.hub.join(slot, name, now)?;
-        let key = self.channels.insert(Channel {
+        Ok(self.directory.insert(Channel {
             name: name.into(),
             membership,
             streams: Vec::new(),
@@ -190,16 +189,12 @@ impl<S: Socket> Worker<S> {
             newest: self.read,
             published_at: now.mono,
             fan_out: FanOut::Rest,
-        });
-        self.by_name.insert(name.into(), key);
-        self.by_record.insert(membership.channel(), key);
-        self.patterns.joined(name, key);
-        Ok(key)
+        }))
     }
 
     /// Counts one more stream of the channel. Fails if that would exceed `most`; 0 means no limit.
     fn admit(&self, slot: SlotClaim, key: ChannelKey, most: u32) -> Result<(), OpenError> {
-        let channel = &self.channels[key];
+        let channel = &self.directory[key];
         let streams = channel.streams.len() as u32 + 1;
         if most == 0 {
             self.hub.set_streams(slot, channel.membership, streams);
@@ -212,7 +207,7 @@ impl<S: Socket> Worker<S> {
     fn subscribe(&mut self, key: StreamKey, channels: &[ChannelKey]) {
         let mut subscriptions = Vec::with_capacity(channels.len());
         for &channel_key in channels {
-            let channel = &mut self.channels[channel_key];
+            let channel = &mut self.directory[channel_key];
             let index = channel.streams.len() as u32;
             channel.streams.push(key);
             subscriptions.push(Subscription { channel: channel_key, index });
@@ -264,14 +259,14 @@ impl<S: Socket> Worker<S> {
             Accounting::Watcher => self.watchers -= 1,
         }
         for subscription in stream.channels.as_slice() {
-            let Some(channel) = self.channels.get_mut(subscription.channel) else { continue };
+            let Some(channel) = self.directory.get_mut(subscription.channel) else { continue };
             let index = subscription.index as usize;
             if let Some(moved) = channel.remove(index) {
                 if let Some(other) = self.streams.get_mut(moved) {
                     other.channels.moved(subscription.channel, index);
                 }
             }
-            set_streams(&self.hub, self.slot, channel);
+            set_streams(&self.hub, self.process.claim(), channel);
             self.presence.closed(&channel.name, 1);
             self.leave_if_empty(subscription.channel);
         }
@@ -280,30 +275,11 @@ impl<S: Socket> Worker<S> {
 
     /// Leaves a channel in the hub if it has no stream in this process any more.
     fn leave_if_empty(&mut self, key: ChannelKey) {
-        if !self.channels.get(key).is_some_and(|channel| channel.streams.is_empty()) {
+        if !self.directory.get(key).is_some_and(|channel| channel.streams.is_empty()) {
             return;
         }
-        let Some(channel) = self.channels.remove(key) else { return };
-        self.by_name.remove(&channel.name);
-        self.by_record.remove(&channel.membership.channel());
-        self.patterns.left(&channel.name, key);
-        // While earlier ones are waiting for the lock, do not try this one.
-        if !self.to_leave.is_empty() || self.hub.leave(channel.membership).is_err() {
-            self.to_leave.push_back(channel.membership);
-        }
-    }
-
-    /// Leaves channels that could not be left when their last stream closed. Stops when the lock is
-    /// not available, or after a bounded number.
-    pub(super) fn leave_pending(&mut self) {
-        for _ in 0..LEAVES_PER_TICK {
-            let Some(membership) = self.to_leave.pop_front() else { return };
-            // If the channel has been joined again, it has the same membership.
-            let is_left = !self.by_record.contains_key(&membership.channel());
-            if is_left && self.hub.leave(membership).is_err() {
-                self.to_leave.push_front(membership);
-                return;
-            }
+        if let Some(channel) = self.directory.remove(key) {
+            self.upkeep.leave(&self.hub, channel.membership);
         }
     }
 }

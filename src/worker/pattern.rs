@@ -42,7 +42,7 @@ struct CachedPatterns {
 }
 
 /// The result of looking up an event's patterns.
-enum PatternLookup {
+pub enum PatternLookup {
     /// The channel's name, and the patterns that match it.
     Channel(Rc<[u8]>, Vec<ChannelKey>),
     /// The channel's record is gone, so its name is unknown.
@@ -76,7 +76,7 @@ impl Patterns {
 
     /// Returns the patterns that an event matches. `is_there` returns whether a pattern still
     /// has streams.
-    fn look_up(
+    pub fn look_up(
         &mut self,
         event: Descriptor,
         hub: &Hub,
@@ -112,7 +112,8 @@ impl Patterns {
         PatternLookup::Channel(known.name.clone(), known.matching.clone())
     }
 
-    fn keys(&self) -> Vec<ChannelKey> {
+    /// Returns the keys of all patterns.
+    pub fn keys(&self) -> Vec<ChannelKey> {
         self.all.iter().map(|(_, key, _)| *key).collect()
     }
 }
@@ -133,11 +134,9 @@ impl<S: Socket> Worker<S> {
             exact.into_iter().for_each(|key| self.skip_cache(key, event.position));
             return true;
         }
-        let channels = &self.channels;
-        let is_there = |key| channels.contains_key(key);
-        let (name, matching) = match self.patterns.look_up(event, &self.hub, is_there, budget) {
+        let (name, matching) = match self.directory.patterns_of(event, &self.hub, budget) {
             PatternLookup::Channel(name, matching) => (Some(name), matching),
-            PatternLookup::Gone => (None, self.patterns.keys()),
+            PatternLookup::Gone => (None, self.directory.patterns()),
             PatternLookup::Unfinished => return false,
         };
         // This many patterns may have to be notified.

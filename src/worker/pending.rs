@@ -2,6 +2,8 @@
 //! before that, so that a client whose stream is open misses nothing that is published afterwards.
 //! They wait only briefly, and not at all while Redis is unreachable.
 
+use std::collections::VecDeque;
+
 use super::backlog::Backlog;
 use super::client_past::Past;
 use super::end::End;
@@ -18,6 +20,40 @@ const MAX_OPENING_DELAY: u64 = 50;
 /// Budget steps for checking a waiting stream with its channels, and for starting it.
 const LOOKING: usize = 4;
 const BEGINNING: usize = 32;
+
+/// The streams that have not started, and how many of them are still to be checked.
+#[derive(Debug, Default)]
+pub struct WaitingList {
+    streams: VecDeque<StreamKey>,
+    unchecked: usize,
+}
+
+impl WaitingList {
+    /// Adds a stream, or puts back one that was checked and still has to wait.
+    pub fn add(&mut self, stream: StreamKey) {
+        self.streams.push_back(stream);
+    }
+
+    /// Returns whether there is no stream.
+    pub fn is_empty(&self) -> bool {
+        self.streams.is_empty()
+    }
+
+    /// Requires a check of all streams.
+    fn check_all(&mut self) {
+        self.unchecked = self.streams.len();
+    }
+
+    fn has_unchecked(&self) -> bool {
+        self.unchecked > 0
+    }
+
+    /// Removes and returns the next stream to check.
+    fn next_unchecked(&mut self) -> Option<StreamKey> {
+        self.unchecked = self.unchecked.checked_sub(1)?;
+        self.streams.pop_front()
+    }
+}
 
 impl<S: Socket> Worker<S> {
     /// Whether a stream has not started yet.
@@ -51,7 +87,7 @@ impl<S: Socket> Worker<S> {
         let (since, opened_at, opening) = (now.mono, self.hub.head(), Some(opening));
         stream.state =
             StreamState::Waiting(Box::new(Waiting { resume, since, opened_at, opening }));
-        self.waiting.push_back(key);
+        self.waiting.add(key);
     }
 
     /// Sends the first bytes of a stream that has waited for a moment.
@@ -68,7 +104,7 @@ impl<S: Socket> Worker<S> {
 
     /// Schedules a check of all waiting streams. Called with each tick.
     pub(super) fn check_waiting(&mut self) {
-        self.unchecked = self.waiting.len();
+        self.waiting.check_all();
     }
 
     /// Starts streams that have waited long enough, or whose Redis is unreachable. Returns whether
@@ -76,9 +112,8 @@ impl<S: Socket> Worker<S> {
     pub(super) fn start_ready(&mut self, now: Now) -> bool {
         let all_may = !self.hub.may_sync_soon();
         let mut budget = Budget::for_turn();
-        while self.unchecked > 0 && budget.step() {
-            self.unchecked -= 1;
-            let Some(key) = self.waiting.pop_front() else { break };
+        while self.waiting.has_unchecked() && budget.step() {
+            let Some(key) = self.waiting.next_unchecked() else { break };
             let Some(StreamState::Waiting(waiting)) =
                 self.streams.get(key).map(|stream| &stream.state)
             else {
@@ -96,10 +131,10 @@ impl<S: Socket> Worker<S> {
                 self.send_opening(key);
             }
             if self.is_waiting(key) {
-                self.waiting.push_back(key);
+                self.waiting.add(key);
             }
         }
-        self.unchecked > 0
+        self.waiting.has_unchecked()
     }
 
     pub(super) fn start_waiting(&mut self, key: StreamKey, now: Now) {
@@ -144,9 +179,8 @@ impl<S: Socket> Worker<S> {
     ) {
         let in_step = self.hub.in_sync(&self.memberships(key));
         let Some(stream) = self.streams.get_mut(key) else { return };
-        let subscriptions = stream.channels.as_slice();
-        let mut channels = subscriptions.iter().filter_map(|s| self.channels.get(s.channel));
-        let has_pattern = channels.any(|channel| pattern_of(&channel.name).is_some());
+        let has_pattern = (self.directory.of(stream.channels.as_slice()))
+            .any(|channel| pattern_of(&channel.name).is_some());
         stream.at = begun.end.position;
         let client_id: Box<[u8]> = match resume {
             Resume::From(id) => id.into(),
@@ -164,7 +198,33 @@ impl<S: Socket> Worker<S> {
 
     pub(super) fn memberships(&self, key: StreamKey) -> Vec<Membership> {
         let subscriptions = self.streams.get(key).map(|stream| stream.channels.as_slice());
-        let channels = subscriptions.unwrap_or_default().iter();
-        channels.filter_map(|s| self.channels.get(s.channel)).map(|c| c.membership).collect()
+        let channels = self.directory.of(subscriptions.unwrap_or_default());
+        channels.map(|channel| channel.membership).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_stream_is_checked_once_in_its_order() {
+        let keys = [1, 2, 3].map(|number| StreamKey::from_raw(1 << 32 | number));
+        let mut list = WaitingList::default();
+        keys[..2].iter().for_each(|key| list.add(*key));
+        assert!(!list.has_unchecked() && !list.is_empty());
+        list.check_all();
+        let first = list.next_unchecked().unwrap();
+        // Streams that are put back or added meanwhile are left to the next check.
+        list.add(first);
+        list.add(keys[2]);
+        assert_eq!(
+            (first, list.next_unchecked(), list.next_unchecked()),
+            (keys[0], Some(keys[1]), None)
+        );
+        list.check_all();
+        let checked: Vec<_> = std::iter::from_fn(|| list.next_unchecked()).collect();
+        assert_eq!(checked, [keys[0], keys[2]]);
+        assert!(list.is_empty() && !list.has_unchecked());
     }
 }

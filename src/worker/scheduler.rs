@@ -6,11 +6,13 @@ use super::channel::FanOut;
 use super::end::End;
 use super::keys::ChannelKey;
 use super::keys::StreamKey;
+use super::schedule::StreamTask;
 use super::socket::Socket;
 use super::stream::{Flow, Stream, StreamState};
 use super::timer_wheel::STEP;
-use super::{Drain, StreamTask, Worker};
-use crate::hub::{Budget, Counter, Now};
+use super::upkeep::HOUSEKEEPING_INTERVAL;
+use super::Worker;
+use crate::hub::{Budget, Now};
 use slotmap::SlotMap;
 
 /// Maximum number of writes in one turn.
@@ -23,12 +25,6 @@ const CHECKS_PER_WRITE: usize = 16;
 const PREFETCHED: usize = 8;
 /// Maximum number of table sweeps in one turn.
 const SWEEPS_PER_TURN: usize = 2;
-/// Interval of housekeeping in ms.
-const HOUSEKEEPING_INTERVAL: u64 = 1000;
-/// Deadlines of a stream: heartbeat and maximum age.
-const DEADLINES_OF_A_STREAM: usize = 2;
-/// Up to this many deadlines of closed streams are not worth a search.
-const FEW_DEADLINES: usize = 256;
 /// Deadlines checked in one tick for streams that are closed.
 const DEADLINES_CHECKED_BY_TICK: usize = 4096;
 /// Interval in ms at which a process that cannot be woken reads the log.
@@ -57,11 +53,11 @@ fn prefetch<'a, S: Socket>(
 impl<S: Socket> Worker<S> {
     /// Reads the log and serves streams, within the bounds of one turn.
     pub fn turn(&mut self, now: Now) -> Progress {
-        if let Some(slot) = self.slot {
+        if let Some(slot) = self.process.claim() {
             self.hub.clear_wakeup(slot);
         }
         let is_presence_due = self.publish_presence(now);
-        self.meet_deadlines();
+        self.schedule.meet_deadlines(&mut Budget::for_turn());
         self.counts.writes = 0;
         // Until channel tasks are complete, no stream is served.
         if self.run_channel_tasks(now) {
@@ -73,23 +69,23 @@ impl<S: Socket> Worker<S> {
             self.flush_counts();
             return Progress::More;
         }
-        let undrained = self.continue_drain();
+        let undrained = self.schedule.continue_drain(&mut Budget::for_turn());
         let unchecked = self.start_ready(now);
         self.run_tasks(WRITES_OF_TASKS, now);
         while self.counts.writes < WRITES {
-            let Some(key) = self.fan_outs.pop_front() else { break };
+            let Some(key) = self.schedule.next_fan_out() else { break };
             self.continue_fan_out(key, now);
         }
         self.run_tasks(WRITES, now);
-        let unswept = self.continue_sweep(now) || self.continue_freeing();
+        let unswept = self.continue_sweep(now) || self.upkeep.continue_freeing(&self.hub);
         self.flush_counts();
         let unfinished = unread
             || unswept
             || is_presence_due
             || undrained
             || unchecked
-            || self.wheel.is_behind(self.last_tick);
-        if unfinished || !self.fan_outs.is_empty() || !self.tasks.is_empty() {
+            || !self.schedule.is_idle();
+        if unfinished {
             Progress::More
         } else {
             Progress::Idle
@@ -99,11 +95,11 @@ impl<S: Socket> Worker<S> {
     /// Runs tasks of single streams until the turn has made this many writes. Tasks that they add
     /// run in the next turn, so that no stream can starve the others.
     fn run_tasks(&mut self, writes: usize, now: Now) {
-        for _ in 0..self.tasks.len() {
+        for _ in 0..self.schedule.tasks() {
             if self.counts.writes >= writes {
                 return;
             }
-            let Some(task) = self.tasks.pop_front() else { return };
+            let Some(task) = self.schedule.next_task() else { return };
             self.counts.writes += 1;
             match task {
                 StreamTask::Serve(key) => self.serve(key, now),
@@ -118,7 +114,7 @@ impl<S: Socket> Worker<S> {
     fn continue_fan_out(&mut self, key: ChannelKey, now: Now) {
         let mut checks = 0;
         loop {
-            let Some(channel) = self.channels.get_mut(key) else { return };
+            let Some(channel) = self.directory.get_mut(key) else { return };
             let (next, again) = match channel.fan_out {
                 FanOut::Rest => return,
                 FanOut::Running { next } => (next, false),
@@ -127,10 +123,9 @@ impl<S: Socket> Worker<S> {
             let Some(&stream_key) = channel.streams.get(next) else {
                 channel.fan_out = if again { FanOut::Running { next: 0 } } else { FanOut::Rest };
                 if again {
-                    self.fan_outs.push_back(key);
+                    self.schedule.fan_out(key);
                 } else if !is_status(&channel.name) {
-                    self.counts.fan_outs += 1;
-                    self.counts.fan_out_ms += now.mono.saturating_sub(channel.published_at);
+                    self.counts.fanned_out(now.mono.saturating_sub(channel.published_at));
                 }
                 return;
             };
@@ -140,7 +135,7 @@ impl<S: Socket> Worker<S> {
             }
             if self.counts.writes + checks / CHECKS_PER_WRITE >= WRITES {
                 self.counts.writes = WRITES;
-                self.fan_outs.push_back(key);
+                self.schedule.fan_out(key);
                 return;
             }
             let next = next + 1;
@@ -167,7 +162,7 @@ impl<S: Socket> Worker<S> {
         let Some(stream) = self.streams.get_mut(key) else { return };
         stream.flow = Flow::Open;
         if !self.channel_tasks.is_empty() {
-            return self.tasks.push_back(StreamTask::Serve(key));
+            return self.schedule.add(StreamTask::Serve(key));
         }
         self.serve(key, now);
         self.flush_counts();
@@ -175,41 +170,34 @@ impl<S: Socket> Worker<S> {
 
     /// Does everything that is due. To be called every [`Worker::tick_interval`].
     pub fn tick(&mut self, now: Now) -> Progress {
-        self.last_tick = now.mono;
+        self.schedule.tick(now.mono);
         self.forget_deadlines(DEADLINES_CHECKED_BY_TICK);
         self.check_waiting();
         self.presence.make_due();
         self.retry_streams();
-        self.leave_pending();
-        if now.mono >= self.housekeeping_at {
-            self.housekeeping_at = now.mono + HOUSEKEEPING_INTERVAL;
+        let directory = &self.directory;
+        self.upkeep.leave_pending(&self.hub, |record| directory.by_record(record).is_some());
+        if self.upkeep.is_due(now) {
             self.do_housekeeping(now);
         }
         self.turn(now)
-    }
-
-    /// Turns deadlines that were due at the last tick into tasks, within a turn's budget.
-    fn meet_deadlines(&mut self) {
-        let tasks = &mut self.tasks;
-        self.wheel.turn(self.last_tick, &mut Budget::for_turn(), |task| tasks.push_back(task));
     }
 
     /// Checks some deadlines and removes those of closed streams, if there are more deadlines than
     /// the open streams can have.
     pub(super) fn forget_deadlines(&mut self, steps: usize) {
         let streams = &self.streams;
-        if self.wheel.len() <= DEADLINES_OF_A_STREAM * streams.len() + FEW_DEADLINES {
-            return;
-        }
-        self.wheel.sweep(steps, |task| streams.contains_key(task.stream()));
+        self.schedule.forget_deadlines(steps, streams.len(), |key| streams.contains_key(key));
     }
 
     /// Returns the time until the next tick in ms.
     pub fn tick_interval(&self) -> u64 {
-        match self.slot.and(self.waker) {
-            None => POLL_INTERVAL,
-            Some(_) if self.streams.is_empty() && self.to_leave.is_empty() => HOUSEKEEPING_INTERVAL,
-            Some(_) => STEP,
+        if !self.process.is_reachable() {
+            POLL_INTERVAL
+        } else if self.streams.is_empty() && self.upkeep.pending_leaves() == 0 {
+            HOUSEKEEPING_INTERVAL
+        } else {
+            STEP
         }
     }
 
@@ -217,14 +205,14 @@ impl<S: Socket> Worker<S> {
     /// what has expired.
     fn do_housekeeping(&mut self, now: Now) {
         self.report();
-        if self.slot.is_none() {
-            self.claim_slot();
-        }
+        self.process.claim_if_none(&self.hub);
         if self.hub.reap_dead() {
             self.reap_dead(now);
         }
         // The process that began to free them may have died.
-        self.freeing |= self.hub.has_detached();
+        if self.hub.has_detached() {
+            self.upkeep.require_freeing();
+        }
         // If the lock is not available, the next housekeeping tries again.
         let swept = self.hub.sweep(now).unwrap_or_default();
         self.presence.lost(&swept.lost);
@@ -235,69 +223,37 @@ impl<S: Socket> Worker<S> {
     pub(super) fn reap_dead(&mut self, now: Now) {
         let all: Vec<usize> = (0..self.hub.slots()).collect();
         self.wake(&all, now);
-        self.unswept_buckets = self.hub.buckets();
-    }
-
-    /// Continues to free the events of deleted channels. Returns whether there is more to do.
-    fn continue_freeing(&mut self) -> bool {
-        // If the lock is not available, the next housekeeping starts again.
-        self.freeing = self.freeing && self.hub.free_detached().unwrap_or(false);
-        self.freeing
+        self.upkeep.require_sweep(&self.hub);
     }
 
     /// Continues to sweep the table of channels, which must be covered once after a death. Returns
-    /// whether there is more to do. Other processes that sweep meanwhile report what they find
-    /// themselves.
+    /// whether there is more to do. If the lock is not available, the next tick continues.
     fn continue_sweep(&mut self, now: Now) -> bool {
         for _ in 0..SWEEPS_PER_TURN {
-            if self.unswept_buckets == 0 {
-                return false;
-            }
-            // The lock is not available. The next tick continues.
-            let Ok(swept) = self.hub.sweep(now) else { return false };
+            let Some(swept) = self.upkeep.continue_sweep(&self.hub, now) else { return false };
             self.presence.lost(&swept.lost);
-            self.unswept_buckets = self.unswept_buckets.saturating_sub(swept.buckets);
         }
-        self.unswept_buckets > 0
+        self.upkeep.is_sweeping()
     }
 
     /// Ends all streams, spread evenly over `over` ms; they are served until then. No stream can be
     /// opened from now on.
     pub fn drain(&mut self, over: u64, now: Now) {
-        if self.draining.is_some() {
+        if self.schedule.drained_at().is_some() {
             return;
         }
-        if let Some(slot) = self.slot {
+        if let Some(slot) = self.process.claim() {
             self.hub.set_quitting(slot);
         }
         // One unbounded pass, because a slot map cannot be iterated in parts. It takes about 3 ms for
         // 100,000 streams, and happens once in the life of a process.
-        let streams: Vec<_> = self.streams.keys().collect();
-        let (from, until, count) = (now.mono, now.mono + over, streams.len());
-        self.draining = Some(Drain { from, until, count, streams: streams.into_iter() });
-        self.continue_drain();
-    }
-
-    /// Continues to schedule the ends of streams, if this process is draining. Returns whether
-    /// there are more.
-    fn continue_drain(&mut self) -> bool {
-        let Some(drain) = &mut self.draining else { return false };
-        let mut budget = Budget::for_turn();
-        while budget.step() {
-            let Some(key) = drain.streams.next() else { return false };
-            let (i, count) = (drain.count - drain.streams.len(), drain.count);
-            let over = drain.until - drain.from;
-            let at = drain.from + over * i as u64 / count as u64;
-            self.wheel.enter(at, StreamTask::End(key, End::Drain));
-            // A client that is in the middle of a frame gets a moment to receive the rest of it.
-            self.wheel.enter(drain.until + STEP, StreamTask::Cut(key, End::Drain));
-        }
-        true
+        self.schedule.start_drain(self.streams.keys().collect(), over, now.mono);
+        self.schedule.continue_drain(&mut Budget::for_turn());
     }
 
     /// Returns when the drain ends (ms), if this process is draining.
     pub fn drained_at(&self) -> Option<u64> {
-        self.draining.as_ref().map(|drain| drain.until)
+        self.schedule.drained_at()
     }
 
     /// Starts to end a stream.
@@ -315,25 +271,14 @@ impl<S: Socket> Worker<S> {
 
     /// Stores this process's state in its slot, for other processes.
     pub(super) fn report(&self) {
-        if let Some(slot) = self.slot {
+        if let Some(slot) = self.process.claim() {
             self.hub.report(slot, (self.streams.len() - self.watchers) as u64, self.read);
         }
     }
 
     /// Adds this process's increments to the hub's counters.
     pub(super) fn flush_counts(&mut self) {
-        let counts = &mut self.counts;
-        for (counter, by) in [
-            (Counter::EventsOut, &mut counts.events),
-            (Counter::BytesOut, &mut counts.bytes),
-            (Counter::Gaps, &mut counts.gaps),
-            (Counter::Passes, &mut counts.fan_outs),
-            (Counter::PassMs, &mut counts.fan_out_ms),
-        ] {
-            if *by > 0 {
-                self.hub.count(counter, std::mem::take(by));
-            }
-        }
+        self.counts.flush(&self.hub);
         self.report();
     }
 }

@@ -20,7 +20,7 @@ use std::rc::Rc;
 use super::*;
 use crate::hub::{format, Counter, History, Plan, Region, Source};
 
-const START: Now = Now { mono: 1_000, wall: 1_700_000_000_000 };
+pub(super) const START: Now = Now { mono: 1_000, wall: 1_700_000_000_000 };
 
 /// What one client has received, and how many more frames its socket takes before it blocks.
 #[derive(Default)]
@@ -68,6 +68,11 @@ struct Bench {
 
 fn bench(bytes: usize, history: History) -> Bench {
     bench_of(bytes, history, Source::Alone, 7)
+}
+
+/// Creates a hub for tests of a part of the worker. One of its four slots is taken.
+pub(super) fn small_hub() -> Hub {
+    bench(1 << 18, HISTORY).hub
 }
 
 fn bench_with_large_events() -> Bench {

@@ -101,7 +101,7 @@ fn what_a_forgotten_channel_leaves_delays_no_other_channel() {
     assert!(bench.hub.has_detached());
     bench.settle();
     let is_behind = |channel: &&super::channel::Channel| channel.complete_after > 0;
-    assert_eq!(bench.worker.channels.values().filter(is_behind).count(), 0);
+    assert_eq!(bench.worker.directory.values().filter(is_behind).count(), 0);
     for (i, wire) in wires.iter().enumerate() {
         let expected: Vec<String> = (i..100).step_by(20).map(|number| number.to_string()).collect();
         assert_eq!(heard(wire)[1..], expected, "{i}");

@@ -74,7 +74,7 @@ fn cached_frames_are_bounded_and_streams_that_lag_further_read_the_hub() {
     for data in &data {
         bench.publish("a", data);
         bench.settle();
-        let kept = bench.worker.channels.values().flat_map(|channel| &channel.frames);
+        let kept = bench.worker.directory.values().flat_map(|channel| &channel.frames);
         assert!(kept.map(|recent| recent.frame.chunk().len()).sum::<usize>() <= 128 << 10);
     }
     assert_eq!(heard(&fast)[1..], data);
@@ -144,7 +144,7 @@ fn streams_that_come_and_go_during_a_pass_miss_nothing() {
         bench.worker.close(key, End::Client);
     }
     assert_eq!(bench.hub.stats().subscribers, 0);
-    assert_eq!(bench.worker.by_name.len() + bench.worker.channels.len(), 0);
+    assert_eq!(bench.worker.directory.len(), 0);
 }
 
 #[test]
@@ -201,7 +201,7 @@ fn a_stream_that_takes_the_place_of_one_that_leaves_during_a_pass_misses_nothing
         let mut open: Vec<_> = (0..STREAMS).map(|_| bench.open(settings(), &["a"], "")).collect();
         bench.publish("a", "news");
         assert_eq!(bench.worker.turn(bench.now), Progress::More);
-        let channel = bench.worker.channels.values().next().unwrap();
+        let channel = bench.worker.directory.values().next().unwrap();
         let FanOut::Running { next } = channel.fan_out else { panic!("{:?}", channel.fan_out) };
         assert!((100..STREAMS - 101).contains(&next), "{next}");
         let leaving = channel.streams[next.wrapping_add_signed(-behind)];

@@ -124,7 +124,7 @@ fn a_channel_has_no_more_subscribers_than_allowed() {
         bench.worker.open(client, &Rc::new(two.clone()), &names, b"", bench.now).err()
     };
     assert_eq!(refused(&mut bench), Some(OpenError::TooMany));
-    assert_eq!(bench.worker.channels.len(), 1);
+    assert_eq!(bench.worker.directory.len(), 1);
     bench.worker.close(first, End::Client);
     assert_eq!(refused(&mut bench), None);
     assert_eq!(refused(&mut bench), Some(OpenError::TooMany));
@@ -165,7 +165,7 @@ fn deadlines_of_streams_that_are_gone_take_no_memory() {
     for _ in 0..5_000 {
         let (key, _) = bench.open(lasting(), &["a"], "");
         bench.worker.close(key, End::Client);
-        most = most.max(bench.worker.wheel.len());
+        most = most.max(bench.worker.schedule.deadlines());
     }
     assert!(most < 1_000, "{most} deadlines of one stream");
 
@@ -176,7 +176,11 @@ fn deadlines_of_streams_that_are_gone_take_no_memory() {
         bench.worker.close(*key, End::Client);
     }
     bench.pass_time(1_000);
-    assert!(bench.worker.wheel.len() < 300, "{} deadlines", bench.worker.wheel.len());
+    assert!(
+        bench.worker.schedule.deadlines() < 300,
+        "{} deadlines",
+        bench.worker.schedule.deadlines()
+    );
     bench.now.mono += DAY;
     bench.pass_time(100);
     assert_eq!(bench.worker.take_ended(), Some((*staying, End::Age)));

@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::hub::{
-    FencingToken, IncomingEvent, Loss, Membership, Provenance, RedisState, Source, SyncState,
+    FencingToken, IncomingEvent, Loss, Membership, Provenance, RedisState, SlotClaim, Source,
+    SyncState,
 };
 use crate::sse::id::EntryId;
 

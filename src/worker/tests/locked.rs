@@ -7,7 +7,7 @@ fn come_and_go(bench: &mut Bench, channel: &str) {
     let (key, _) = bench.open(settings(), &[channel], "");
     let hub = bench.hub.clone();
     hub.while_locked(|| bench.worker.close(key, End::Client));
-    assert_eq!(bench.worker.to_leave.len(), 1);
+    assert_eq!(bench.worker.upkeep.pending_leaves(), 1);
 }
 
 #[test]
@@ -18,7 +18,7 @@ fn a_channel_that_could_not_be_left_is_left_later() {
     assert!(!bench.hub.is_idle(b"a"));
     assert_eq!(bench.worker.tick_interval(), timer_wheel::STEP);
     bench.pass_time(200);
-    assert!(bench.worker.to_leave.is_empty() && bench.hub.is_idle(b"a"));
+    assert!(bench.worker.upkeep.pending_leaves() == 0 && bench.hub.is_idle(b"a"));
 }
 
 #[test]
@@ -27,7 +27,7 @@ fn a_channel_that_is_joined_again_before_it_could_be_left_stays() {
     come_and_go(&mut bench, "a");
     let (_, wire) = bench.open(settings(), &["a"], "");
     bench.pass_time(200);
-    assert!(bench.worker.to_leave.is_empty());
+    assert!(bench.worker.upkeep.pending_leaves() == 0);
     assert_eq!(bench.hub.channel(b"a").unwrap().unwrap().subscribers, 1);
     bench.publish("a", "heard");
     bench.settle();
@@ -48,12 +48,12 @@ fn many_streams_that_go_while_the_lock_is_kept_wait_for_it_once() {
         keys.into_iter().for_each(|key| bench.worker.close(key, End::Client));
         (0..10).for_each(|_| bench.pass_time(100));
         let all = start.elapsed();
-        assert_eq!(bench.worker.to_leave.len(), 100);
+        assert_eq!(bench.worker.upkeep.pending_leaves(), 100);
         // Each of a hundred channels would have waited, and again in each look.
         assert!(all < once * 20, "{all:?} for all against {once:?} for one attempt");
     });
     bench.pass_time(200);
-    assert!(bench.worker.to_leave.is_empty());
+    assert!(bench.worker.upkeep.pending_leaves() == 0);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Generated courses of things, beside a plain list of all that was published: several processes,
 //! clients that come, go, stop reading and return, in hubs with room and in such that forget.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use super::*;
 
