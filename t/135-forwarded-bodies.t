@@ -39,7 +39,7 @@ my $stage = SSE::Stage->new(
         client_max_body_size 10m;
         proxy_http_version 1.1;
         sse_open_event off;
-        server { listen 127.0.0.1:%%PORT_rude%%; return 444; }
+        server { listen 127.0.0.1:%%PORT_rude%%; access_log off; return 444; }
         server { listen 127.0.0.1:%%PORT_app%%; location / { sse_publish news; } }
         @{[ tls_and_http2_servers($locations) ]}
 EOF_HTTP

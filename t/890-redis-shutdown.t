@@ -33,7 +33,7 @@ cmp_ok($steady->cluster->private_memory - $memory, '<', 4 << 20, 'the worker has
 $descriptors = $steady->cluster->descriptors($steady->cluster->pid);
 ok($steady->cluster->reload, 'nginx reloads');
 ok($steady->cluster->wait_old_workers_gone(5), 'the old workers exit');
-is($steady->cluster->descriptors($steady->cluster->pid), $descriptors, 'the master has no more file descriptors than before');
+ok(wait_for(sub { $steady->cluster->descriptors($steady->cluster->pid) == $descriptors }), 'the master has no more file descriptors than before');
 
 # Redis is stopped while publishers wait.
 $redis->pause;
