@@ -5,6 +5,7 @@ use v5.36;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 use Test::More;
+use SSE::FaultProxy;
 use SSE::Loop qw(wait_for);
 use SSE::Redis;
 use SSE::RedisStage;
@@ -29,6 +30,17 @@ $redis->publish('other-1', 'behind it');
 ok($pattern->wait_data('behind it', 20), 'a message after one of 40 MB arrives on a pattern');
 cmp_ok($nginx->private_memory - $memory, '<', 16 << 20, 'nginx has not grown')
     or diag($nginx->private_memory - $memory);
+
+# A slow connection: heartbeats are answered behind the large message only, several times too late.
+my $proxy  = SSE::FaultProxy->start(to => $redis->port);
+my $slow   = SSE::RedisStage->new(redis => $proxy->url, hub => 'zone 8m; max_event_size 64k;');
+my $remote = $slow->stream('/on/slow');
+$proxy->rate(5 << 20);
+large('PUBLISH', 'slow');
+$redis->publish('slow', 'behind it');
+ok($remote->wait_data('behind it', 60), 'a message after one of 40 MB arrives over a slow connection');
+$proxy->pass;
+is($slow->reconnects, 0, 'the connection is not given up meanwhile');
 
 # A durable event, live and from the history.
 my ($first) = $stage->publish('news', 'before');
@@ -66,7 +78,7 @@ for my $flags ('Kt', '') {
     $reading->ends_cleanly;
 }
 
-$_->ends_cleanly for $stage, $other;
+$_->ends_cleanly for $stage, $slow, $other;
 done_testing();
 
 # Runs a command with a large value that Redis creates itself.

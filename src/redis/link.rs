@@ -59,6 +59,8 @@ pub struct Link {
     pub address: String,
     /// A number that no other connection of this process has.
     pub made: u64,
+    /// Counts what is received.
+    pub meter: Arc<Meter>,
     /// Reads and writes the socket until the last clone is dropped.
     _driver: Arc<node::Driver>,
 }

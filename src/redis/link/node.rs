@@ -52,7 +52,8 @@ pub(super) async fn master(
     let spot = spot.to_string();
     in_time(HOST, &spot, check(&mut connection, &spot)).await?;
     let made = MADE.fetch_add(1, Ordering::Relaxed);
-    Ok(Link { connection, address: spot, made, _driver: Arc::new(driver) })
+    let meter = bounds.meter.clone();
+    Ok(Link { connection, address: spot, made, meter, _driver: Arc::new(driver) })
 }
 
 /// Connects to a node, whatever it is, within `limit`.
