@@ -45,8 +45,9 @@ ok($few->cluster->reload && $few->cluster->wait_old_workers_gone(20), 'few conne
 @crowd = map { SSE::Client->new(port => $few->port, path => '/on/news', reconnect => 1) } 1 .. 60;
 ok($few->cluster->wait_lines(qr/worker_connections are not enough/), 'no connection is left');
 $_->close for splice @crowd, 0, 50;
+ok(wait_for(sub { !grep { !$_->is_open } @crowd }, 30), 'clients that waited take the places of others');
 $few->publish('news', 1 .. 20);
-ok(wait_for(sub { !grep { !has($_, 20) } @open, @crowd }, 30), 'all streams that find a place receive events');
+ok(wait_for(sub { !grep { !has($_, 20) } @open, @crowd }, 30), 'all streams receive events');
 is_deeply([map { $_->{openings} } @open], [(1) x 10], 'no open stream is closed for a new client');
 is_deeply([grep { "@{[data($_)]}" ne "@{[1 .. 20]}" } @open], [], 'and none misses or repeats an event');
 $few->ends_cleanly;
