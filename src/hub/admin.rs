@@ -1,6 +1,6 @@
 //! Administration: lists channels, ends their streams, and deletes their events.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use crate::hub::memory::atomic::{AtomicU64, Ordering};
 
 use crate::hub::listeners::control::ControlEntry;
 use crate::hub::log::position::{Kind, LogOrder};

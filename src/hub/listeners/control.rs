@@ -2,7 +2,7 @@
 //! log of something about a channel. A control entry has a position like an event, and no other
 //! data.
 
-use std::sync::atomic::{fence, Ordering};
+use crate::hub::memory::atomic::{fence, Ordering};
 
 use crate::hub::memory::access::Guard;
 use crate::hub::memory::layout::{header, pair};

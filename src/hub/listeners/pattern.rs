@@ -5,13 +5,12 @@
 //! records of patterns are linked, so that every process can see which patterns are in use, and a
 //! publisher finds those that match.
 
-use std::sync::atomic::{fence, Ordering};
-
 use crate::hub::listeners::matching::Matches;
 use crate::hub::listeners::pattern_name::shown;
 use crate::hub::log::channels::PATTERNS;
 use crate::hub::log::ring::Descriptor;
 use crate::hub::memory::access::{Guard, Locked};
+use crate::hub::memory::atomic::{fence, Ordering};
 use crate::hub::memory::budget::Budget;
 use crate::hub::memory::layout::{header, high, low};
 use crate::hub::Hub;

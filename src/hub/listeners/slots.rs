@@ -5,8 +5,7 @@
 //! slot's generation, which voids all of the slot's subscriber pairs at once. Process ids are not
 //! compared.
 
-use std::sync::atomic::{fence, AtomicU64, Ordering};
-
+use crate::hub::memory::atomic::{fence, AtomicU64, Ordering};
 use crate::hub::memory::layout::{header, slot};
 use crate::hub::memory::lock::{Attempt, RobustLock, WORDS};
 use crate::hub::stats::Counter;

@@ -4,12 +4,11 @@
 //! without the lock. Adding and removing a pair takes the lock. When a slot gets a new generation,
 //! all its pairs are void at once and can be reused.
 
-use std::sync::atomic::Ordering;
-
 use crate::hub::log::channels::{record_blocks, IDLE};
 use crate::hub::log::eviction::SpaceError;
 use crate::hub::memory::access::{Guard, Locked};
 use crate::hub::memory::alloc::BlockAllocator;
+use crate::hub::memory::atomic::Ordering;
 use crate::hub::memory::budget::Budget;
 use crate::hub::memory::layout::{channel, header, high, low, more_pairs, pair, slot, BLOCK};
 use crate::hub::{Hub, Now, SlotClaim};

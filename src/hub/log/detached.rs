@@ -7,11 +7,10 @@
 //! detached events are freed before any record. A detached event is older than the oldest event of
 //! its channel, because positions rise along a channel.
 
-use std::sync::atomic::{fence, Ordering};
-
 use crate::hub::log::ring::Descriptor;
 use crate::hub::memory::access::{Guard, Locked};
 use crate::hub::memory::alloc::{blocks_for_event, free_chain};
+use crate::hub::memory::atomic::{fence, Ordering};
 use crate::hub::memory::budget::Budget;
 use crate::hub::memory::layout::{channel, event, header, high, low, pair};
 use crate::hub::memory::redo::Transaction;

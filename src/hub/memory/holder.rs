@@ -6,9 +6,9 @@
 //! the same hold again, it only tries. It waits for every other hold, so that a busy lock starves
 //! no process. The word does not show whether the lock is free: only an attempt does.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::hub::memory::atomic::{AtomicU64, Ordering};
 use crate::hub::memory::layout::{header, high, low, pair};
 use crate::hub::Hub;
 

@@ -8,8 +8,9 @@
 //! while holding it, before the attempt returns. So no caller can take a dead owner's mutex without
 //! cleaning up after it.
 
-use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
+
+use crate::hub::memory::atomic::AtomicU64;
 
 /// The first and the longest pause between two attempts of a wait.
 const SHORTEST_PAUSE: Duration = Duration::from_micros(20);
@@ -60,7 +61,7 @@ impl RobustLock {
     }
 }
 
-#[cfg(not(miri))]
+#[cfg(not(any(miri, loom)))]
 #[allow(unsafe_code)]
 impl RobustLock {
     fn mutex(&self) -> *mut libc::pthread_mutex_t {
@@ -130,5 +131,42 @@ impl RobustLock {
 
     pub fn unlock(&self) {
         self.words[0].store(0, std::sync::atomic::Ordering::SeqCst);
+    }
+}
+
+/// Loom does not know mutexes in memory. A word that has the owner's death, too, has the same
+/// meaning; a model calls `die_with` in place of the kernel.
+#[cfg(loom)]
+impl RobustLock {
+    const FREE: u64 = 0;
+    const HELD: u64 = 1;
+    const OWNER_DIED: u64 = 2;
+
+    pub fn init(&self) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    pub fn try_lock(&self, recover: impl FnOnce()) -> Attempt {
+        use crate::hub::memory::atomic::Ordering;
+        for from in [Self::FREE, Self::OWNER_DIED] {
+            let (to, word) = (Self::HELD, &self.words[0]);
+            if word.compare_exchange(from, to, Ordering::Acquire, Ordering::Relaxed).is_ok() {
+                if from == Self::OWNER_DIED {
+                    recover();
+                }
+                return Attempt::Taken;
+            }
+        }
+        loom::thread::yield_now();
+        Attempt::Busy
+    }
+
+    pub fn unlock(&self) {
+        self.words[0].store(Self::FREE, crate::hub::memory::atomic::Ordering::Release);
+    }
+
+    /// Releases the mutex as the kernel does when its owner dies.
+    pub fn die_with(&self) {
+        self.words[0].store(Self::OWNER_DIED, crate::hub::memory::atomic::Ordering::Release);
     }
 }

@@ -9,8 +9,9 @@
 //! the events are written and linked before the commit, so the log only names the first of them,
 //! and they are added to the ring by following the links.
 
-use std::sync::atomic::{compiler_fence, fence, Ordering};
+use std::sync::atomic::compiler_fence;
 
+use crate::hub::memory::atomic::{fence, Ordering};
 use crate::hub::memory::layout::{event, header, high, low, pair, Layout};
 use crate::hub::memory::region::Region;
 

@@ -4,7 +4,7 @@
 //! it sees old or new words and never undefined behaviour. The meaning of the words is defined in
 //! `layout`.
 
-use std::sync::atomic::{fence, AtomicU64, Ordering};
+use crate::hub::memory::atomic::{fence, AtomicU64, Ordering};
 
 /// The size of a word in bytes.
 pub const WORD: usize = 8;
@@ -27,6 +27,7 @@ impl Region {
     ///
     /// `start` must be 8-byte aligned, `len` bytes from it must be readable and writable for as
     /// long as the process lives, and no process may access them other than through a `Region`.
+    #[cfg(not(loom))]
     #[allow(unsafe_code)]
     pub unsafe fn from_raw(start: *mut u8, len: usize) -> Region {
         // SAFETY: the caller's promise; AtomicU64 has the size and alignment of u64 and allows
@@ -122,6 +123,15 @@ fn words_of(bytes: &[u8]) -> impl Iterator<Item = u64> + '_ {
         }
         u64::from_le_bytes(full)
     })
+}
+
+#[cfg(loom)]
+impl Region {
+    /// Allocates zeroed words for one execution of a loom model.
+    pub fn in_memory(bytes: usize) -> Region {
+        let words: Vec<AtomicU64> = (0..bytes / WORD).map(|_| AtomicU64::new(0)).collect();
+        Region { words: words.leak() }
+    }
 }
 
 #[cfg(any(test, fuzzing))]
