@@ -12,7 +12,7 @@
 //! - `listeners`: processes, the channels and patterns they listen to, and how they are woken
 //! - `replication`: hubs that follow a Redis: the lease, the state of each channel, and ingestion
 //! - `admin`: lists channels, ends their streams, and deletes their events
-//! - `stats`: counters
+//! - `stats`: counters, and the histogram of delivery times
 //! - `invariants`: what is true of every hub, checked by tests
 //!
 //! Nothing here depends on nginx or on Redis.
@@ -43,6 +43,7 @@ pub use listeners::slots::{SlotClaim, Wakers};
 pub use listeners::subscribe::{JoinError, Membership};
 pub use log::append::{NewEvent, PublishError, Published};
 pub use log::eviction::Reaped;
+pub use log::monotonic_time::MonotonicTime;
 pub use log::position::{Kind, LogOrder};
 pub use log::received::{Elsewhere, Received};
 pub use log::replay::{ReplayBatch, ReplayCursor, ReplayStart, ReplayedEvent, Resume};
@@ -58,6 +59,7 @@ pub use replication::ingest::{IncomingEvent, Ingested, Provenance};
 pub use replication::lease::{FencingToken, LeaseError, LeaseGuard, RedisState, Source};
 pub use replication::reported::{JudgedId, Latest, ReportedId};
 pub use replication::sync::{Loss, SyncState};
+pub use stats::delivery_times::{DeliveryTimes, BUCKET_BOUNDS};
 pub use stats::{Counter, Stats, COUNTERS};
 
 use memory::alloc;
@@ -83,8 +85,17 @@ const LEAST_EVENTS: usize = 8;
 pub struct Now {
     /// Milliseconds of CLOCK_MONOTONIC, which is the same in all processes of a machine.
     pub mono: u64,
+    /// Nanoseconds of the same clock since that millisecond.
+    pub mono_ns: u32,
     /// Milliseconds since 1970.
     pub wall: u64,
+}
+
+impl Now {
+    /// Returns the time of the monotonic clock.
+    pub fn time(self) -> MonotonicTime {
+        MonotonicTime::new(self.mono, self.mono_ns)
+    }
 }
 
 /// The history that each channel is owed.

@@ -23,6 +23,7 @@ pub use page::{HTML, PAGE, PAGE_POLICY};
 pub use prometheus::{prometheus, PROMETHEUS};
 
 use crate::hub::Stats;
+use std::fmt::{self, Display};
 
 /// A hub's figures at one moment.
 #[derive(Clone, Debug)]
@@ -31,6 +32,16 @@ pub struct HubFigures {
     pub name: String,
     /// Its counters.
     pub stats: Stats,
+}
+
+/// A time in microseconds, written in seconds without trailing zeros.
+struct Seconds(u64);
+
+impl Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = format!("{}.{:06}", self.0 / 1_000_000, self.0 % 1_000_000);
+        f.write_str(text.trim_end_matches('0').trim_end_matches('.'))
+    }
 }
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -219,7 +219,8 @@ impl Serving {
             PresenceSetting::On => Presence::enabled(),
         };
         let (wakers, waker) = (resources.wakers, waker::number());
-        let worker = Worker::new(hub, wakers, waker, presence, random::bits(), clock::now());
+        let (seed, now) = (random::bits(), clock::now());
+        let worker = Worker::new(hub, wakers, waker, presence, seed, now, clock::monotonic);
         let has_slot = worker.slot().is_some();
         let mut serving = Serving {
             worker,

@@ -5,7 +5,7 @@
 //! receive. Live streams receive frames that this process has just read, once for all of them. A
 //! stream that has fallen behind, or that starts from an older id, reads from the hub until it has
 //! caught up. Both go through `delivery`. Nothing here knows nginx: a client is a [`Socket`], the
-//! time is an argument, and callers must call [`Worker::take_ended`] afterwards.
+//! time and the clock are arguments, and callers must call [`Worker::take_ended`] afterwards.
 //!
 //! # Layout
 //!
@@ -62,7 +62,7 @@ use std::collections::VecDeque;
 
 use slotmap::SlotMap;
 
-use crate::hub::{Hub, NewEvent, Now, PublishError, Published, Wakers};
+use crate::hub::{Hub, MonotonicTime, NewEvent, Now, PublishError, Published, Wakers};
 use crate::sse::frame;
 use crate::sse::id::Id;
 use batch_cache::BatchCache;
@@ -107,6 +107,7 @@ pub struct Worker<S: Socket> {
     counts: Counts,
     presence: Presence,
     random: fastrand::Rng,
+    clock: fn() -> MonotonicTime,
 }
 
 /// A summary of an open stream.
@@ -122,7 +123,8 @@ impl<S: Socket> Worker<S> {
     /// Claims a slot in the hub. `waker` is the number of this process among `wakers`, or `None` if
     /// no other process can wake it; the log must then be read every [`Worker::tick_interval`].
     /// `presence` determines whether presence events are published. `seed` makes the random parts
-    /// of times differ between processes.
+    /// of times differ between processes. `clock` is read when events have been delivered, to
+    /// measure how long that took.
     pub fn new(
         hub: Hub,
         wakers: &'static dyn Wakers,
@@ -130,6 +132,7 @@ impl<S: Socket> Worker<S> {
         presence: Presence,
         seed: u64,
         now: Now,
+        clock: fn() -> MonotonicTime,
     ) -> Worker<S> {
         let mut worker = Worker {
             process: ProcessSlot::new(&hub, wakers, waker),
@@ -149,6 +152,7 @@ impl<S: Socket> Worker<S> {
             counts: Counts::default(),
             presence,
             random: fastrand::Rng::with_seed(seed),
+            clock,
         };
         // The slot's previous owner may have died between an append and its wake-ups.
         worker.reap_dead(now);

@@ -86,7 +86,7 @@ my %values = $figures =~ /^ {8}key: "(\w+)",(?:(?!^ {8}key).)*?Reasons\(&\[(.*?)
 cmp_ok(scalar keys %values, '>=', 3, 'the reasons can be read');
 $_ = [/\("(\w+)", Counter::/g] for values %values;
 $values{redis}    = [slurp("$root/src/hub/replication/lease.rs") =~ /RedisState::\w+ => "(\w+)"/g];
-$values{delivery} = [slurp("$root/src/metrics/json.rs") =~ /Time \{.*?json!\(\{ "(\w+)": .*?, "(\w+)":/s];
+$values{delivery} = [slurp("$root/src/metrics/json.rs") =~ /^fn delivery_times.*?json!\(\{ "(\w+)": .*?, "(\w+)": .*?, "(\w+)":/ms];
 for my $key (sort keys %values) {
     cmp_ok(scalar $values{$key}->@*, '>=', 2, "status: the values of $key can be read");
     like($meanings{$key}, qr/`(?:\{")?$_`|"$_":/, "status: the value $_ of $key is documented") for $values{$key}->@*;

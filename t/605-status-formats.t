@@ -100,6 +100,7 @@ is($now->{streams_opened}, $now->{subscribers} + sum(values %{ $now->{streams_en
 is($now->{streams_resumed}, 8 + $lost, 'reconnects are counted');
 is($now->{events_out}, 12 * 20, 'every event was counted once for every client');
 cmp_ok($now->{delivery}{count}, '>', 0, 'deliveries are timed');
+cmp_ok($now->{delivery}{seconds}, '>', 0, 'with a precision that shows deliveries of less than a millisecond');
 
 # Prometheus.
 my $text = get('/status?format=prometheus')->{body};
@@ -110,6 +111,15 @@ is($sample{'nginx_sse_zone_bytes{hub="tiny"}'}, get('/tiny')->{json}{hubs}{tiny}
 my %type = $text =~ /^# TYPE (\S+) (\S+)$/mg;
 my $json = figures();
 is(scalar keys %type, 1 + keys %$json, 'Prometheus has every figure of JSON, and the version');
+is($type{nginx_sse_delivery_seconds}, 'histogram', 'the time of deliveries is a histogram');
+my $delivery = $json->{delivery};
+my %bucket   = $text =~ /^nginx_sse_delivery_seconds_bucket\{hub="default",le="([^"]+)"\} (\d+)$/mg;
+is(delete $bucket{'+Inf'}, $delivery->{count}, 'its last bucket has all measurements');
+is_deeply(\%bucket, $delivery->{buckets}, 'its buckets are those of JSON');
+is($sample{'nginx_sse_delivery_seconds_sum{hub="default"}'}, $delivery->{seconds}, 'its sum is that of JSON');
+is($sample{'nginx_sse_delivery_seconds_count{hub="default"}'}, $delivery->{count}, 'its count is that of JSON');
+my @counts_by_bound = map { $bucket{$_} } sort { $a <=> $b } keys %bucket;
+is_deeply(\@counts_by_bound, [sort { $a <=> $b } @counts_by_bound], 'its buckets are cumulative');
 SKIP: {
     my $checker = checker() or skip 'neither promtool nor python3-prometheus-client is here', 1;
     my ($status, $said) = check($checker, $text);

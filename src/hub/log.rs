@@ -2,7 +2,8 @@
 //!
 //! - `append`, `ring`: append events under the lock, and read new ones without it
 //! - `channels`, `eviction`: channel records, and what is removed when memory or history is used up
-//! - `delivery`: how an event reached the log
+//! - `delivery`: how and when an event reached the log
+//! - `monotonic_time`: when events are published
 //! - `position`: an event's id and its dense position, and the watermarks of a channel
 //! - `idempotency`: recognises publishes that are repeated
 //! - `backward`: searches a channel's events backwards
@@ -19,6 +20,7 @@ pub(super) mod delivery;
 pub(super) mod detached;
 pub(super) mod eviction;
 pub(super) mod idempotency;
+pub(super) mod monotonic_time;
 pub(super) mod position;
 pub(super) mod received;
 pub(super) mod replay;

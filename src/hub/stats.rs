@@ -1,11 +1,13 @@
 //! The hub's counters and figures.
 
-use std::sync::atomic::Ordering;
+pub(in crate::hub) mod delivery_times;
 
 use crate::hub::memory::alloc::available;
+use crate::hub::memory::atomic::Ordering;
 use crate::hub::memory::layout::{header, BLOCK};
 use crate::hub::memory::region::WORD;
 use crate::hub::{Hub, RedisState};
+use delivery_times::DeliveryTimes;
 
 /// The counters in the region, of all processes, since the hub was created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,10 +51,6 @@ pub enum Counter {
     RefusedNoRoom,
     /// Transactions that another process completed for one that died.
     Repairs,
-    /// Fan-outs of events to a channel's streams in one process.
-    Passes,
-    /// The time of fan-outs from publishing to the last stream, in milliseconds.
-    PassMs,
     /// Streams ended because the client disconnected.
     EndedClient,
     /// Streams ended because of their age.
@@ -104,6 +102,8 @@ pub struct Stats {
     pub zone_used_bytes: u64,
     /// The state of the connection to Redis.
     pub redis: RedisState,
+    /// How long deliveries took.
+    pub delivery_times: DeliveryTimes,
     counters: [u64; COUNTERS],
 }
 
@@ -116,6 +116,7 @@ impl Default for Stats {
             zone_bytes: 0,
             zone_used_bytes: 0,
             redis: RedisState::Off,
+            delivery_times: DeliveryTimes::default(),
             counters: [0; COUNTERS],
         }
     }
@@ -152,6 +153,7 @@ impl Hub {
             zone_bytes: (self.layout.blocks as u64 - 1) * block,
             zone_used_bytes: (self.layout.blocks as u64 - 1).saturating_sub(free) * block,
             redis: self.link(),
+            delivery_times: self.delivery_times(),
             counters: std::array::from_fn(|i| self.region.get(header::COUNTERS + i)),
         }
     }

@@ -43,7 +43,7 @@ use crate::sse::id::Id;
 
 /// Returns the time `ms` milliseconds after the tests began.
 pub(super) fn at(ms: u64) -> Now {
-    Now { mono: 1_000 + ms, wall: 1_700_000_000_000 + ms }
+    Now { mono: 1_000 + ms, mono_ns: 0, wall: 1_700_000_000_000 + ms }
 }
 
 /// Creates an empty hub in the memory of this process.

@@ -1,8 +1,8 @@
 //! The figures in Prometheus' text format, version 0.0.4.
 
 use super::table::{Figure, FigureSource, FIGURES};
-use super::{HubFigures, VERSION};
-use crate::hub::{RedisState, Stats};
+use super::{HubFigures, Seconds, VERSION};
+use crate::hub::{DeliveryTimes, RedisState, Stats};
 use std::fmt::{self, Display, Write};
 
 /// The content type.
@@ -26,7 +26,7 @@ fn kind(source: &FigureSource) -> &'static str {
     match source {
         FigureSource::Gauge(_) | FigureSource::Redis => "gauge",
         FigureSource::Counter(_) | FigureSource::Reasons(_) => "counter",
-        FigureSource::Time { .. } => "summary",
+        FigureSource::DeliveryTimes => "histogram",
     }
 }
 
@@ -57,13 +57,18 @@ impl Text {
                     self.line(figure.name, &labels, &stats.counter(*counter));
                 }
             }
-            FigureSource::Time { count, ms } => {
-                let ms = stats.counter(ms);
-                let seconds = format!("{}.{:03}", ms / 1000, ms % 1000);
-                self.line(&format!("{}_sum", figure.name), &[hub], &seconds);
-                self.line(&format!("{}_count", figure.name), &[hub], &stats.counter(count));
-            }
+            FigureSource::DeliveryTimes => self.histogram(figure.name, hub, &stats.delivery_times),
         }
+    }
+
+    fn histogram(&mut self, name: &str, hub: (&str, &str), times: &DeliveryTimes) {
+        let bucket = format!("{name}_bucket");
+        for (bound, count) in times.cumulative() {
+            self.line(&bucket, &[hub, ("le", &Seconds(bound).to_string())], &count);
+        }
+        self.line(&bucket, &[hub, ("le", "+Inf")], &times.count());
+        self.line(&format!("{name}_sum"), &[hub], &Seconds(times.total()));
+        self.line(&format!("{name}_count"), &[hub], &times.count());
     }
 
     fn line(&mut self, name: &str, labels: &[(&str, &str)], value: &dyn Display) {

@@ -1,7 +1,8 @@
 //! Events whose order was checked. Nothing else is appended to the hub from Redis.
 
 use crate::hub::{
-    FencingToken, Hub, IncomingEvent, Ingested, JudgedId, LeaseError, NewEvent, Now, Provenance,
+    FencingToken, Hub, IncomingEvent, Ingested, JudgedId, LeaseError, MonotonicTime, NewEvent, Now,
+    Provenance,
 };
 use crate::redis::message::{Entry, Message};
 use crate::redis::message_order::InOrder;
@@ -12,14 +13,14 @@ use crate::sse::id::EntryId;
 pub struct OrderedEvent<'m>(IncomingEvent<'m>);
 
 impl<'m> OrderedEvent<'m> {
-    /// Returns the event of a message that is in order. `id` is its judged id if it is durable; `born` is the
-    /// time (ms) of this machine's monotonic clock at which it arrived.
+    /// Returns the event of a message that is in order. `id` is its judged id if it is durable; `born` is
+    /// when it arrived.
     pub fn from_message(
         _: InOrder,
         channel: &'m [u8],
         message: &'m Message<'m>,
         id: Option<JudgedId>,
-        born: u64,
+        born: MonotonicTime,
     ) -> OrderedEvent<'m> {
         let event = match message {
             Message::Durable(event) => {
@@ -37,7 +38,7 @@ impl<'m> OrderedEvent<'m> {
         channel: &'m [u8],
         entry: &'m Entry,
         provenance: Provenance,
-        born: u64,
+        born: MonotonicTime,
     ) -> OrderedEvent<'m> {
         let event = NewEvent { event_type: &entry.event_type, data: &entry.data };
         OrderedEvent(IncomingEvent { channel, provenance, event, born })

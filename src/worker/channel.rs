@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use super::keys::StreamKey;
 use super::settings::Naming;
-use crate::hub::{Elsewhere, Kind, LogOrder, Membership};
+use crate::hub::{Elsewhere, Kind, LogOrder, Membership, MonotonicTime};
 use crate::sse::frame::Frame;
 
 /// The frame of an event that was read from the log.
@@ -71,9 +71,13 @@ pub struct Channel {
     pub complete_after: u64,
     /// The position of the channel's newest log entry.
     pub newest: u64,
-    /// When the newest event was published (ms of the monotonic clock).
-    pub published_at: u64,
     pub fan_out: FanOut,
+    /// When the oldest event was published that the current fan-out delivers; `None` if no time is
+    /// to be measured.
+    pub published_at: Option<MonotonicTime>,
+    /// When the oldest event was published that arrived while streams were being served, and that
+    /// the next fan-out delivers.
+    pub next_published_at: Option<MonotonicTime>,
 }
 
 impl Channel {
@@ -102,6 +106,22 @@ impl Channel {
                 false
             }
         }
+    }
+
+    /// Records when an event was published, before [`Channel::touch`].
+    pub fn measure_from(&mut self, published_at: MonotonicTime) {
+        let oldest = match self.fan_out {
+            FanOut::Rest | FanOut::Running { next: 0 } | FanOut::RunningAgain { next: 0 } => {
+                &mut self.published_at
+            }
+            FanOut::Running { .. } | FanOut::RunningAgain { .. } => &mut self.next_published_at,
+        };
+        oldest.get_or_insert(published_at);
+    }
+
+    /// Returns when the oldest event was published that a fan-out has now delivered to all streams.
+    pub fn take_published_at(&mut self) -> Option<MonotonicTime> {
+        std::mem::replace(&mut self.published_at, self.next_published_at.take())
     }
 
     /// Returns the number of cached frames after a position.

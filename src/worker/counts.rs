@@ -2,7 +2,7 @@
 
 use super::socket::{Batch, Sent};
 use super::stream::Accounting;
-use crate::hub::{Counter, Hub};
+use crate::hub::{Counter, DeliveryTimes, Hub};
 
 /// This many bytes count as one more write in a turn's budget.
 const BYTES_OF_A_WRITE: usize = 32 << 10;
@@ -13,8 +13,8 @@ pub struct Counts {
     events: u64,
     bytes: u64,
     gaps: u64,
-    fan_outs: u64,
-    fan_out_ms: u64,
+    delivery_times: DeliveryTimes,
+    has_delivery_times: bool,
     /// Writes of the current turn, which its budget limits.
     pub writes: usize,
 }
@@ -52,10 +52,11 @@ impl Counts {
         }
     }
 
-    /// Counts a fan-out that has reached the last stream `ms` after the event was published.
-    pub fn fanned_out(&mut self, ms: u64) {
-        self.fan_outs += 1;
-        self.fan_out_ms += ms;
+    /// Counts a fan-out that has reached the last stream this many microseconds after its oldest
+    /// event was published.
+    pub fn fanned_out(&mut self, microseconds: u64) {
+        self.delivery_times.add(microseconds);
+        self.has_delivery_times = true;
     }
 
     /// Adds the increments to the hub's counters.
@@ -64,12 +65,13 @@ impl Counts {
             (Counter::EventsOut, &mut self.events),
             (Counter::BytesOut, &mut self.bytes),
             (Counter::Gaps, &mut self.gaps),
-            (Counter::Passes, &mut self.fan_outs),
-            (Counter::PassMs, &mut self.fan_out_ms),
         ] {
             if *by > 0 {
                 hub.count(counter, std::mem::take(by));
             }
+        }
+        if std::mem::take(&mut self.has_delivery_times) {
+            hub.add_delivery_times(&mut self.delivery_times);
         }
     }
 }
@@ -99,14 +101,9 @@ mod tests {
         for _ in 0..2 {
             counts.flush(&hub);
             let stats = hub.stats();
-            let figures = [
-                Counter::EventsOut,
-                Counter::BytesOut,
-                Counter::Gaps,
-                Counter::Passes,
-                Counter::PassMs,
-            ];
-            assert_eq!(figures.map(|counter| stats.counter(counter)), [3, size * 3 / 2, 1, 1, 7]);
+            let figures = [Counter::EventsOut, Counter::BytesOut, Counter::Gaps];
+            assert_eq!(figures.map(|counter| stats.counter(counter)), [3, size * 3 / 2, 1]);
+            assert_eq!((stats.delivery_times.count(), stats.delivery_times.total()), (1, 7));
         }
     }
 }

@@ -144,8 +144,9 @@ mod tests {
             frames: Default::default(),
             complete_after: 0,
             newest: 0,
-            published_at: 0,
             fan_out: FanOut::Rest,
+            published_at: None,
+            next_published_at: None,
         }
     }
 

@@ -109,7 +109,7 @@ impl<S: Socket> Worker<S> {
     /// Caches the event that was just read, which takes `len` bytes.
     pub(super) fn cache_frame(&mut self, key: ChannelKey, recent: CachedFrame, len: usize) {
         let Some(channel) = self.directory.get_mut(key) else { return };
-        channel.published_at = self.frame_cache.copied.born;
+        channel.measure_from(self.frame_cache.copied.born);
         channel.frames.push_back(recent);
         self.frame_cache.order.push_back((key, len));
         self.frame_cache.bytes += len;

@@ -187,8 +187,9 @@ impl<S: Socket> Worker<S> {
             frames: Default::default(),
             complete_after: self.read,
             newest: self.read,
-            published_at: now.mono,
             fan_out: FanOut::Rest,
+            published_at: None,
+            next_published_at: None,
         }))
     }
 

@@ -122,10 +122,12 @@ impl<S: Socket> Worker<S> {
             };
             let Some(&stream_key) = channel.streams.get(next) else {
                 channel.fan_out = if again { FanOut::Running { next: 0 } } else { FanOut::Rest };
+                let published_at = channel.take_published_at();
+                if let Some(published_at) = published_at.filter(|_| !is_status(&channel.name)) {
+                    self.counts.fanned_out((self.clock)().microseconds_since(published_at));
+                }
                 if again {
                     self.schedule.fan_out(key);
-                } else if !is_status(&channel.name) {
-                    self.counts.fanned_out(now.mono.saturating_sub(channel.published_at));
                 }
                 return;
             };

@@ -14,13 +14,13 @@ mod patterns;
 #[cfg(not(miri))]
 mod received;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use super::*;
 use crate::hub::{format, Counter, History, Plan, Region, Source};
 
-pub(super) const START: Now = Now { mono: 1_000, wall: 1_700_000_000_000 };
+pub(super) const START: Now = Now { mono: 1_000, mono_ns: 0, wall: 1_700_000_000_000 };
 
 /// What one client has received, and how many more frames its socket takes before it blocks.
 #[derive(Default)]
@@ -94,8 +94,18 @@ fn bench_of_size(
     let plan = Plan { bytes, slots: 4, max_event, history, source };
     format(&region, &plan, tag, START).unwrap();
     let hub = Hub::attach(region).unwrap();
-    let worker = Worker::new(hub.clone(), &NoWakers, Some(0), Presence::default(), 1, START);
+    let worker = new_worker(&hub, Some(0), 1, START);
     Bench { hub, worker, now: START }
+}
+
+thread_local! {
+    /// The time that workers read when events have been delivered.
+    static DELIVERED_AT: Cell<MonotonicTime> = const { Cell::new(MonotonicTime::from_ms(0)) };
+}
+
+fn new_worker(hub: &Hub, waker: Option<usize>, seed: u64, now: Now) -> Worker<Client> {
+    let presence = Presence::default();
+    Worker::new(hub.clone(), &NoWakers, waker, presence, seed, now, || DELIVERED_AT.get())
 }
 
 fn settings() -> StreamSettings {

@@ -105,7 +105,7 @@ mod tests {
     #[test]
     fn housekeeping_is_due_once_a_second() {
         let mut upkeep = Upkeep::default();
-        let due = |ms: u64| Now { mono: ms, wall: 0 };
+        let due = |ms: u64| Now { mono: ms, ..Now::default() };
         assert_eq!(
             [0, 999, 1_000, 5_000, 5_999].map(|ms| upkeep.is_due(due(ms))),
             [true, false, true, true, false]

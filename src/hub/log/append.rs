@@ -1,12 +1,14 @@
 //! Appends events to the log: one or a batch, all of it or none.
 
 use crate::hub::log::channels::record_blocks;
-use crate::hub::log::delivery::Delivery;
+use crate::hub::log::delivery::{born_word, Delivery};
 use crate::hub::log::eviction::SpaceError;
 use crate::hub::log::idempotency::KeyHash;
+use crate::hub::log::monotonic_time::MonotonicTime;
 use crate::hub::log::position::{Kind, LogOrder};
 use crate::hub::memory::access::{Guard, Locked};
 use crate::hub::memory::alloc::{blocks_for_event, write_event, BlockAllocator};
+use crate::hub::memory::atomic::{fence, Ordering};
 use crate::hub::memory::budget::Budget;
 use crate::hub::memory::layout::{channel, event, header, high, low, pair};
 use crate::hub::memory::redo::{EventRange, Transaction};
@@ -66,8 +68,8 @@ pub(in crate::hub) struct Numbering {
     pub entry_id: EntryId,
     pub kind: Kind,
     pub delivery: Delivery,
-    /// When the events arrived, in milliseconds of the monotonic clock.
-    pub born: u64,
+    /// When the events arrived.
+    pub born: MonotonicTime,
     /// The id of the entry in Redis that the event was read from.
     pub entry: Option<ReportedId>,
 }
@@ -246,7 +248,7 @@ impl Guard<'_> {
         // Set before any entry of the ring is touched: a reader must see that its entry may be
         // overwritten.
         hub.region.set(header::RESERVED, end);
-        std::sync::atomic::fence(std::sync::atomic::Ordering::Release);
+        fence(Ordering::Release);
 
         let mut change = self.change();
         if let Some(hash) = key {
@@ -276,7 +278,7 @@ impl Guard<'_> {
     fn own_numbering(&self, now: Now) -> Numbering {
         let kind = self.hub.own_kind();
         let entry_id = self.own_entry_id(kind, now);
-        Numbering { entry_id, kind, delivery: Delivery::Here, born: now.mono, entry: None }
+        Numbering { entry_id, kind, delivery: Delivery::Here, born: now.time(), entry: None }
     }
 
     /// Returns the id that this hub assigns next. It is never below one that was assigned, whatever
@@ -302,10 +304,10 @@ impl Guard<'_> {
     ) {
         let (region, layout) = (&self.hub.region, &self.hub.layout);
         let block = write_event(allocator, new.event_type, &new.data);
-        let flags = u64::from(numbering.kind.flags() | numbering.delivery.flags());
+        let flags = numbering.kind.flags() | numbering.delivery.flags();
         region.set(layout.block(block, event::OWNER), pair(record, new.len() as u32));
         region.set(layout.block(block, event::LINKS), pair(chain.earlier, 0));
-        let born = numbering.born << 16 | flags << 8 | new.event_type.len() as u64;
+        let born = born_word(numbering.born, flags, new.event_type.len());
         region.set(layout.block(block, event::BORN), born);
         region.set(layout.block(block, event::MS), numbering.entry_id.ms);
         region.set(layout.block(block, event::SEQ), numbering.entry_id.seq);

@@ -1,4 +1,6 @@
-//! How an event reached the log, and the flags in its record that say so.
+//! How and when an event reached the log, and the word of its record that says so.
+
+use crate::hub::log::monotonic_time::MonotonicTime;
 
 /// How an event reached the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +32,16 @@ impl Delivery {
             Delivery::Here | Delivery::Plain | Delivery::Live => 0,
         }
     }
+}
+
+/// Returns the word BORN of an event.
+pub(in crate::hub) fn born_word(born: MonotonicTime, flags: u8, type_len: usize) -> u64 {
+    born.to_bits() << 16 | u64::from(flags) << 8 | type_len as u64
+}
+
+/// Returns when an event arrived, by its word BORN.
+pub(in crate::hub) fn born_at(word: u64) -> MonotonicTime {
+    MonotonicTime::from_bits(word >> 16)
 }
 
 /// Returns whether an event was fetched from Redis when its channel caught up, by its word BORN.

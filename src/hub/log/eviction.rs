@@ -1,6 +1,7 @@
 //! Eviction: which events and channels are removed if memory is needed, and what expires by age.
 
 use crate::hub::log::channels::{class, IDLE, IN_SURPLUS, SURPLUS};
+use crate::hub::log::delivery::born_at;
 use crate::hub::log::position::LogOrder;
 use crate::hub::memory::access::{Guard, Locked};
 use crate::hub::memory::alloc::{available, blocks_for_event, free_chain};
@@ -133,7 +134,7 @@ impl Guard<'_> {
 
     /// Returns when an event arrived, in milliseconds of the monotonic clock.
     pub(in crate::hub) fn born(&self, event: u32) -> u64 {
-        self.word(event, event::BORN) >> 16
+        born_at(self.word(event, event::BORN)).ms()
     }
 
     /// Evicts the oldest event of a channel that has one.

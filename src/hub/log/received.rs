@@ -199,7 +199,7 @@ impl Elsewhere {
 mod tests {
     use super::*;
 
-    const NOW: Now = Now { mono: 10_000, wall: 1_700_000_000_000 };
+    const NOW: Now = Now { mono: 10_000, mono_ns: 0, wall: 1_700_000_000_000 };
 
     fn id(ms: u64) -> EntryId {
         EntryId { ms, seq: 0 }

@@ -4,12 +4,12 @@
 //! cleared before the blocks can be reused, and published bytes cannot reach it. A copy that was
 //! overwritten is discarded, and the event counts as gone.
 
-use std::sync::atomic::{fence, Ordering};
-
 use crate::hub::listeners::control::ControlEntry;
-use crate::hub::log::delivery::{is_earlier, is_late};
+use crate::hub::log::delivery::{born_at, is_earlier, is_late};
+use crate::hub::log::monotonic_time::MonotonicTime;
 use crate::hub::log::position::{Kind, LogOrder};
 use crate::hub::memory::alloc::read_event;
+use crate::hub::memory::atomic::{fence, Ordering};
 use crate::hub::memory::layout::{event, header, high, low};
 use crate::hub::{Hub, Now};
 use crate::sse::id::{EntryId, Id};
@@ -40,8 +40,8 @@ pub struct EventCopy {
     type_len: usize,
     /// The event's order.
     pub place: LogOrder,
-    /// When the event arrived, in milliseconds of the monotonic clock.
-    pub born: u64,
+    /// When the event arrived.
+    pub born: MonotonicTime,
     kind: Option<Kind>,
 }
 
@@ -129,7 +129,7 @@ impl Hub {
         if out.type_len > len || len > self.max_event() {
             return false;
         }
-        out.born = born >> 16;
+        out.born = born_at(born);
         out.kind = Some(Kind::from_flags((born >> 8) as u8));
         let entry_id = EntryId { ms: word(event::MS), seq: word(event::SEQ) };
         out.place = LogOrder { entry_id, position: self.region.get(self.layout.stamp(block)) };
@@ -140,6 +140,6 @@ impl Hub {
 
     fn is_old(&self, born: u64, now: Now) -> bool {
         let age = self.region.get(header::AGE);
-        age != 0 && (born >> 16).saturating_add(age) <= now.mono
+        age != 0 && born_at(born).ms().saturating_add(age) <= now.mono
     }
 }

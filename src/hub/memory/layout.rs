@@ -13,7 +13,7 @@ use crate::hub::memory::lock;
 use crate::hub::memory::region::{Region, WORD};
 
 /// The version of the layout. It is part of the zone's name, so another version uses another zone.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// "SSE hub" and the version: the first word of a region that was formatted completely.
 pub const MAGIC: u64 = 0x5353_4568_7562_0000 | VERSION as u64;
@@ -125,6 +125,11 @@ pub mod header {
     /// The locks of the holder of the subscription, and of its successor.
     pub const LEASE: usize = 336;
     pub const SUCCESSOR_LOCK: usize = 344;
+    /// The histogram of delivery times, see `stats::delivery_times`: the number of times in each bucket,
+    /// and their sum in microseconds.
+    pub const DELIVERY_BUCKETS: usize = 352;
+    pub const DELIVERY_BUCKET_COUNT: usize = 31;
+    pub const DELIVERY_TOTAL: usize = 383;
     pub const WORDS: usize = 512;
 }
 
@@ -151,7 +156,7 @@ pub mod event {
     pub const OWNER: usize = 0;
     /// Earlier and later event of the channel.
     pub const LINKS: usize = 1;
-    /// born (ms, 48 bits) | flags (8) | length of the type (8).
+    /// born (1/256 ms, 48 bits) | flags (8) | length of the type (8).
     pub const BORN: usize = 2;
     pub const MS: usize = 3;
     pub const SEQ: usize = 4;
@@ -357,6 +362,9 @@ const _: () = {
     assert!(header::REDO_VALUES + header::REDO_PAIRS <= header::WORDS);
     assert!(header::REDO_VALUES + header::REDO_PAIRS <= header::SOURCE);
     assert!(header::LEASE + lock::WORDS <= header::SUCCESSOR_LOCK);
+    assert!(header::SUCCESSOR_LOCK + lock::WORDS <= header::DELIVERY_BUCKETS);
+    assert!(header::DELIVERY_BUCKETS + header::DELIVERY_BUCKET_COUNT <= header::DELIVERY_TOTAL);
+    assert!(header::DELIVERY_TOTAL < header::WORDS);
     assert!(slot::LIFE + lock::WORDS <= slot::GENERATION);
 };
 

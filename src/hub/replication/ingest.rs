@@ -14,7 +14,7 @@ use crate::hub::memory::redo::Transaction;
 use crate::hub::replication::lease::{FencingToken, LeaseError};
 use crate::hub::replication::reported::{JudgedId, ReportedId};
 use crate::hub::stats::Counter;
-use crate::hub::{Hub, Now};
+use crate::hub::{Hub, MonotonicTime, Now};
 use crate::sse::id::EntryId;
 
 /// An event from Redis.
@@ -26,8 +26,8 @@ pub struct IncomingEvent<'a> {
     pub provenance: Provenance,
     /// The type and the data.
     pub event: NewEvent<'a>,
-    /// When the event was created, in milliseconds of this machine's monotonic clock.
-    pub born: u64,
+    /// When the event was created, by this machine's clock.
+    pub born: MonotonicTime,
 }
 
 /// How an event was received from Redis.

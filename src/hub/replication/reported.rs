@@ -124,7 +124,7 @@ impl From<EntryId> for JudgedId {
 mod tests {
     use super::*;
 
-    const NOW: Now = Now { wall: 1_763_807_585_123, mono: 0 };
+    const NOW: Now = Now { mono: 0, mono_ns: 0, wall: 1_763_807_585_123 };
 
     fn checked(text: &str, latest: Latest) -> bool {
         ReportedId::parse(text.as_bytes()).unwrap().checked(latest).is_some()

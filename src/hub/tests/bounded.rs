@@ -257,7 +257,7 @@ fn arrivals_that_may_be_known_are_looked_for_in_several_holds() {
         channel: b"a",
         provenance: Provenance::Live(id(ms).into()),
         event: event(b"x"),
-        born: 0,
+        born: MonotonicTime::default(),
     };
     let all: Vec<_> = (1..=4_000).map(live).collect();
     let ingest = |batch: &[IncomingEvent<'_>]| {

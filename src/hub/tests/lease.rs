@@ -148,5 +148,10 @@ pub fn incoming<'a>(
     data: &'a str,
     born: u64,
 ) -> IncomingEvent<'a> {
-    IncomingEvent { channel: channel.as_bytes(), provenance, event: event(data.as_bytes()), born }
+    IncomingEvent {
+        channel: channel.as_bytes(),
+        provenance,
+        event: event(data.as_bytes()),
+        born: MonotonicTime::from_ms(born),
+    }
 }

@@ -22,10 +22,11 @@ const CHILD: &str = "HUB_TEST_CHILD";
 const BOARD: usize = 4096;
 const CHANNELS: [&str; 3] = ["one", "two", "three"];
 
+/// The time since a day in 2023, which is the same in all processes.
 fn now() -> Now {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
-    let ms = since.as_millis() as u64;
-    Now { mono: ms, wall: ms }
+    let wall = since.as_millis() as u64;
+    Now { mono: wall - 1_700_000_000_000, mono_ns: 0, wall }
 }
 
 /// A hub in a file, and the words after it.

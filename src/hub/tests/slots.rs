@@ -302,7 +302,7 @@ fn no_wake_up_is_lost() {
     // The counter stands for an eventfd.
     let written = AtomicU64::new(0);
     let start = Instant::now();
-    let mono = || Now { mono: 1 + start.elapsed().as_millis() as u64, wall: 1 };
+    let mono = || Now { mono: 1 + start.elapsed().as_millis() as u64, ..Now::default() };
     thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {

@@ -15,7 +15,7 @@ fn entry(ms: u64, prev: Option<u64>) -> Entry {
 
 fn terms(source: Source, (count, age): (u64, u64)) -> FetchPolicy {
     let history = History { count, age };
-    let latest = Latest::here(Now { wall: NOW, mono: 0 });
+    let latest = Latest::here(Now { wall: NOW, ..Now::default() });
     let (room, kept) = (usize::MAX, usize::MAX);
     FetchPolicy { history, source, now: NOW, latest, rewound: false, room, kept }
 }

@@ -114,7 +114,7 @@ mod tests {
             Value::Array(vec![text(seconds), text("250000")])
         };
         let hour = 3_600_000;
-        let at = |mono, wall| Now { mono, wall };
+        let at = |mono, wall| Now { mono, mono_ns: 0, wall };
         let epoch = redis_epoch(&time("1000000"), at(5_000, 999_000_000));
         assert_eq!(epoch + 5_000, 1_000_000_250);
         assert_eq!(redis_epoch(&time("1000001"), at(6_000, 999_001_000 + hour)), epoch);

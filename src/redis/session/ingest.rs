@@ -291,7 +291,7 @@ impl Session {
         message: &'m Message<'m>,
     ) -> OrderedEvent<'m> {
         let id = message.id().map(|id| self.judged(name, id));
-        OrderedEvent::from_message(checked, name, message, id, self.joined.now().mono)
+        OrderedEvent::from_message(checked, name, message, id, self.joined.now().time())
     }
 
     /// Appends what waits for channels that are given up before they are in step, for the streams of

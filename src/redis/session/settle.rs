@@ -1,7 +1,7 @@
 //! Appends what was read of a channel, then the messages that waited for it: afterwards the channel has
 //! caught up.
 
-use crate::hub::{pattern_of, Loss, Provenance, ReportedId, SyncState};
+use crate::hub::{pattern_of, Loss, MonotonicTime, Provenance, ReportedId, SyncState};
 use crate::redis::buffered_message::BufferedMessage;
 use crate::redis::catch_up::Fetched;
 use crate::redis::ended::Ended;
@@ -135,9 +135,9 @@ impl Session {
         let born = match known {
             // It has happened since the stream was last read, whatever its id says.
             SyncState::Interrupted(had) if had == ReportedId::default() || entry.id <= had => {
-                self.joined.now().mono
+                self.joined.now().time()
             }
-            _ => self.born(entry.id.ms()),
+            _ => MonotonicTime::from_ms(self.born(entry.id.ms())),
         };
         OrderedEvent::from_entry(name, entry, provenance, born)
     }

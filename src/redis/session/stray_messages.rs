@@ -187,7 +187,7 @@ impl Session {
             }
             for entry in self.readable(name, &page.entries) {
                 let provenance = Provenance::Strayed(Some(self.judged(name, entry.id)));
-                let born = self.joined.now().mono;
+                let born = self.joined.now().time();
                 arrivals.push(OrderedEvent::from_entry(name, entry, provenance, born));
             }
         }

@@ -368,7 +368,7 @@ impl Session {
                     continue;
                 }
                 let provenance = Provenance::Live(self.judged(name, entry.id));
-                let born = self.joined.now().mono;
+                let born = self.joined.now().time();
                 arrivals.push(OrderedEvent::from_entry(name, entry, provenance, born));
             }
         }

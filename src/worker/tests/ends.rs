@@ -190,8 +190,7 @@ fn deadlines_of_streams_that_are_gone_take_no_memory() {
 fn a_process_without_a_waker_reads_the_log_by_itself() {
     let mut bench = bench(1 << 20, HISTORY);
     let slow = bench.worker.tick_interval();
-    let (hub, wakers) = (bench.hub.clone(), &NoWakers);
-    let mut alone = Worker::new(hub, wakers, None, Presence::default(), 1, bench.now);
+    let mut alone = new_worker(&bench.hub, None, 1, bench.now);
     assert!(alone.tick_interval() < slow / 10);
     let (_, wire) = {
         std::mem::swap(&mut alone, &mut bench.worker);

@@ -96,9 +96,60 @@ fn watching_the_figures_does_not_change_them() {
         Counter::BytesOut,
         Counter::Opened,
         Counter::EndedClient,
-        Counter::Passes,
     ];
-    assert_eq!(touched.map(|counter| stats.counter(counter)), [0; 7]);
+    assert_eq!(touched.map(|counter| stats.counter(counter)), [0; 6]);
+    assert_eq!(stats.delivery_times.count(), 0);
     bench.now.mono += 1_000;
     assert!(!bench.worker.feed_is_due(bench.now), "there is no watcher");
+}
+
+/// Returns the number of measured deliveries and their sum in microseconds.
+fn measured(bench: &Bench) -> (u64, u64) {
+    let times = bench.hub.stats().delivery_times;
+    (times.count(), times.total())
+}
+
+#[test]
+fn a_delivery_takes_from_the_publishing_of_its_oldest_event_to_the_end_of_the_fan_out() {
+    let mut bench = bench(1 << 20, HISTORY);
+    let _streams = [bench.open(settings(), &["a"], ""), bench.open(settings(), &["a"], "")];
+    bench.now.mono_ns = 250_000;
+    bench.publish("a", "1");
+    bench.now.mono_ns = 500_000;
+    bench.publish("a", "2");
+    DELIVERED_AT.set(MonotonicTime::new(START.mono + 2, 0));
+    bench.settle();
+    assert_eq!(measured(&bench), (1, 1_750));
+    bench.settle();
+    assert_eq!(measured(&bench), (1, 1_750), "nothing was delivered");
+    bench.publish("b", "nobody listens");
+    bench.settle();
+    assert_eq!(measured(&bench), (1, 1_750));
+}
+
+#[test]
+fn deliveries_are_measured_while_events_arrive_all_the_time() {
+    let mut bench = bench(4 << 20, HISTORY);
+    let _streams: Vec<_> = (0..1_000).map(|_| bench.open(settings(), &["a"], "")).collect();
+    for turn in 0..20 {
+        bench.publish("a", "x");
+        DELIVERED_AT.set(MonotonicTime::from_ms(START.mono + turn));
+        bench.worker.turn(bench.now);
+    }
+    let (count, _) = measured(&bench);
+    assert!((4..=5).contains(&count), "{count}: four turns for each fan-out");
+}
+
+#[test]
+fn an_event_that_streams_read_from_the_hub_is_not_measured_with_the_time_of_another() {
+    let mut bench = bench(220 << 10, HISTORY);
+    let (_, wire) = bench.open(settings(), &["a"], "");
+    bench.publish("a", "1");
+    bench.settle();
+    let (count, _) = measured(&bench);
+    let channel = bench.worker.directory.by_name(b"a").unwrap();
+    bench.worker.skip_cache(channel, 1);
+    bench.settle();
+    assert_eq!(measured(&bench).0, count);
+    assert_eq!(heard(&wire), ["sse.open", "1"]);
 }

@@ -63,6 +63,7 @@ impl Joint {
 
     pub fn come_born(&self, channel: &str, how: Provenance, data: &str, born: u64) {
         let event = NewEvent { event_type: b"", data: data.as_bytes() };
+        let born = MonotonicTime::from_ms(born);
         let arrival = IncomingEvent { channel: channel.as_bytes(), provenance: how, event, born };
         self.bench.hub.ingest(self.fence, &[arrival], self.bench.now).unwrap();
     }

@@ -44,14 +44,7 @@ impl PatternRun {
     fn new(seed: u64, bytes: usize, history: History, size: usize) -> PatternRun {
         let bench = bench(bytes, history);
         let mut workers = vec![bench.worker];
-        workers.push(Worker::new(
-            bench.hub.clone(),
-            &NoWakers,
-            Some(1),
-            Presence::default(),
-            2,
-            START,
-        ));
+        workers.push(new_worker(&bench.hub, Some(1), 2, START));
         crate::hub::set_visit_steps([1024, 24, 70][seed as usize % 3]);
         crate::hub::set_turn_steps([16_384, 20, 70][seed as usize % 3]);
         let mut random = fastrand::Rng::with_seed(seed);
