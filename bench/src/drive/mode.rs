@@ -114,6 +114,10 @@ const WORK: Work = Work {
 const FLAT: Work = Work { clients: 1_000, pace: LoadPace::Flat(16), seconds: 4.0, ..WORK };
 const PUBLISH: Work = Work { clients: 0, ..FLAT };
 const HOLD: Work = Work { pace: LoadPace::Silence, warm: 0.0, seconds: 0.0, ..WORK };
+const ONE_TO_MANY: Work =
+    Work { clients: 1_000, pace: LoadPace::Rate(50.0), seconds: 10.0, ..WORK };
+const SMALL_CHANNELS: Work =
+    Work { clients: 2_000, channels: 100, pace: LoadPace::Rate(100.0), ..ONE_TO_MANY };
 const SLOW: Work =
     Work { clients: 1_000, size: 16 << 10, pace: LoadPace::Rate(60.0), seconds: 8.0, ..WORK };
 
@@ -179,6 +183,25 @@ pub const MODES: &[Mode] = &[
                 base: Some("floor-coalescing"),
             },
             redis("one channel, 1,000 clients, unlimited rate: CPU of Redis per event", "flood"),
+        ],
+    },
+    Mode {
+        name: "latency",
+        description: "time from publishing to receiving an event, at moderate rates",
+        servers: ALONE,
+        cases: &[
+            Case { name: "1 to 1000", work: ONE_TO_MANY },
+            Case { name: "100 x 20", work: SMALL_CHANNELS },
+        ],
+        rows: &[
+            row("one channel, 1,000 clients, 50 events/s: median", "1 to 1000", "p50_us"),
+            row("one channel, 1,000 clients, 50 events/s: 90%", "1 to 1000", "p90_us"),
+            row("one channel, 1,000 clients, 50 events/s: 99%", "1 to 1000", "p99_us"),
+            row("one channel, 1,000 clients, 50 events/s: 99.9%", "1 to 1000", "p999_us"),
+            row("100 channels × 20 clients, 100 events/s: median", "100 x 20", "p50_us"),
+            row("100 channels × 20 clients, 100 events/s: 90%", "100 x 20", "p90_us"),
+            row("100 channels × 20 clients, 100 events/s: 99%", "100 x 20", "p99_us"),
+            row("100 channels × 20 clients, 100 events/s: 99.9%", "100 x 20", "p999_us"),
         ],
     },
     Mode {

@@ -143,7 +143,8 @@ fn modes(flags: &mut Flags, quick: bool) -> Result<Modes, String> {
     let others = chosen.million || chosen.many || chosen.redis || chosen.blocking;
     if chosen.modes.is_empty() && !others {
         // Modes whose figures are meaningful within a second, as many as fit into a minute.
-        let long = |mode: &Mode| matches!(mode.name, "wide" | "slow" | "workers" | "h2-idle");
+        let long =
+            |mode: &Mode| matches!(mode.name, "latency" | "wide" | "slow" | "workers" | "h2-idle");
         let brief = |mode: &&Mode| !quick || !long(mode);
         chosen.modes.extend(MODES.iter().filter(brief));
     }

@@ -104,7 +104,7 @@ impl Run {
             self.note("cpu_us", cpu / deliveries);
             self.note("generator_us", generator_cpu / deliveries);
             self.note("deliveries_per_s", number(&line, "deliveries_per_s"));
-            for name in ["p50_us", "p99_us", "max_us"] {
+            for name in ["p50_us", "p90_us", "p99_us", "p999_us", "max_us"] {
                 self.note(name, line.get("latency").map_or(0.0, |latency| number(latency, name)));
             }
         } else if publishes > 0.0 {

@@ -175,7 +175,9 @@ impl Check {
         let micros = |nanos: u64| nanos as f64 / 1e3;
         json!({
             "p50_us": micros(self.latency.quantile(0.5)),
+            "p90_us": micros(self.latency.quantile(0.9)),
             "p99_us": micros(self.latency.quantile(0.99)),
+            "p999_us": micros(self.latency.quantile(0.999)),
             "max_us": micros(self.latency.max()),
         })
     }
