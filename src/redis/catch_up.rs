@@ -36,6 +36,29 @@ impl Default for Fetched {
     }
 }
 
+/// The ids of a message that is still to be taken: its event's, and that of the event before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnreadMessage {
+    pub id: ReportedId,
+    pub prev: ReportedId,
+}
+
+impl Fetched {
+    /// Leaves out what follows from this message on, which is still to be taken. The hub has everything up to
+    /// `had`.
+    pub fn leave(&mut self, next: UnreadMessage, had: ReportedId, latest: Latest) {
+        let before = self.entries.partition_point(|entry| entry.id < next.id);
+        self.entries.truncate(before);
+        if self.newest.is_some_and(|newest| newest >= next.id) {
+            // Everything before the message was read, or is gone.
+            (self.newest, self.added) = (Some(next.prev), None);
+        }
+        if matches!(self.missing, Loss::UpTo(gone) if ReportedId::from(gone) >= next.id) {
+            self.missing = loss(Some(next.prev).filter(|prev| *prev > had), latest);
+        }
+    }
+}
+
 /// What decides how much is read, and which ids are believed.
 #[derive(Clone, Copy, Debug)]
 pub struct FetchPolicy {
@@ -200,7 +223,7 @@ impl CatchUp {
                 let lacks = || page.about.and_then(|about| about.lacks(self.assumed));
                 let gone = page.entries.first().and_then(|entry| entry.prev).or_else(lacks);
                 let gone = gone.max(page.deleted_after(*had));
-                let missing = missing(gone.filter(|gone| gone > had && !over), terms);
+                let missing = loss(gone.filter(|gone| gone > had && !over), terms.latest);
                 if let Some(last) = newest {
                     (*span, *had) = (IdSpan::After(last), last.max(*had));
                 }
@@ -212,7 +235,7 @@ impl CatchUp {
                     return (Fetched::default(), false);
                 };
                 let gone = gone.filter(|gone| *gone > back.had);
-                let missing = missing(gone.filter(|_| !over), terms);
+                let missing = loss(gone.filter(|_| !over), terms.latest);
                 let mut entries = std::mem::take(&mut back.kept);
                 entries.reverse();
                 let done = back.is_kept;
@@ -273,10 +296,10 @@ impl FetchPolicy {
 }
 
 /// Returns the loss of everything up to an id, which may not be believed.
-fn missing(gone: Option<ReportedId>, terms: FetchPolicy) -> Loss {
+fn loss(gone: Option<ReportedId>, latest: Latest) -> Loss {
     match gone {
         None => Loss::Nothing,
-        Some(gone) => gone.checked(terms.latest).map_or(Loss::Everything, Loss::UpTo),
+        Some(gone) => gone.checked(latest).map_or(Loss::Everything, Loss::UpTo),
     }
 }
 

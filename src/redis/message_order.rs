@@ -53,8 +53,8 @@ pub enum MessageAction {
     /// It is appended.
     Append(InOrder),
     /// It is dropped. It is a repetition, or the channel's stream has started over, which shows when it is read
-    /// afterwards.
-    DropRepetition,
+    /// afterwards. Its id.
+    DropRepetition(ReportedId),
     /// It is a plain message that the former holder has appended.
     Skip,
     /// It waits until its channel has caught up.
@@ -89,7 +89,7 @@ pub fn classify(
         (Some(event), ChannelOrder::InStep(last)) => {
             match order(event.id, event.prev, last, mode) {
                 EventOrder::Next => MessageAction::Append(InOrder(())),
-                EventOrder::Repetition => MessageAction::DropRepetition,
+                EventOrder::Repetition => MessageAction::DropRepetition(event.id),
                 EventOrder::BehindHole => MessageAction::CatchUp,
                 EventOrder::Rewound => MessageAction::StartOver,
             }

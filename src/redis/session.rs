@@ -6,6 +6,7 @@
 //! - `subscriptions`, `unsubscribe`: joins and leaves channels
 //! - `ingest`, `settle`: turn messages, and what was read of a channel, into events of the hub
 //! - `catch_up_queue`: which channels are being caught up, and how much at a time
+//! - `catch_up_in_order`: reads channels again while all messages wait
 //! - `stream_reader`, `stream_audit`: reads the streams that applications write (`redis_source stream`), and
 //!   notices that one has started over, or has lost entries before they were read
 //! - `doubts`, `stray_messages`: messages without the hub's token
@@ -16,6 +17,7 @@
 //! - `handover_holder`, `handover_successor`, `repeats`: pass the subscription from one process to the next
 //!   without a loss, and without delivering anything twice
 
+pub(super) mod catch_up_in_order;
 pub(super) mod catch_up_queue;
 pub(super) mod clock;
 pub(super) mod connect;
@@ -90,6 +92,10 @@ pub struct Session {
     pub(super) channels: SubscriptionTable,
     /// What is being fetched of them.
     pub(super) catching: CatchUpQueue,
+    /// The number of streams that were read at once in this second because of doubtful messages.
+    pub(super) asked_at_once: u32,
+    /// When a channel that was read again has last taken longer than all others wait.
+    pub(super) slow_since: Option<Instant>,
     /// Channels that are to be joined, and how many are being joined.
     pub(super) wanted: VecDeque<WantedChannel>,
     pub(super) on_the_way: usize,
@@ -144,6 +150,8 @@ impl Session {
             read: joined.hub.head(),
             catching: CatchUpQueue::new(&joined, &link.address),
             reading: StreamReader::new(GrowthSource::Told, &joined, &link.address),
+            asked_at_once: 0,
+            slow_since: None,
             joined,
             tenant,
             link,

@@ -9,17 +9,6 @@ use crate::sse::pattern::matches;
 use crate::redis::entry_counter::EntryCounter;
 use crate::redis::waiting::WaitingMessages;
 
-/// Whether a channel's stream has to be read because of doubtful messages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Doubt {
-    /// No doubtful message has arrived for a while.
-    None,
-    /// The stream has been read within the last second.
-    Settled,
-    /// More doubtful messages have arrived since.
-    Open,
-}
-
 /// A channel, or a pattern.
 pub struct FollowedChannel {
     /// The process's entry in the channel's record.
@@ -37,7 +26,7 @@ pub struct FollowedChannel {
     /// Since when nobody listens (ms).
     pub quiet: Option<u64>,
     /// Whether the stream has to be read because of a doubtful message.
-    pub doubt: Doubt,
+    pub is_doubtful: bool,
 }
 
 /// How far a subscription is.
@@ -56,12 +45,11 @@ pub enum SubscriptionState {
 }
 
 impl FollowedChannel {
-    /// Notes a doubtful message. Returns true if the stream is to be read at once; if there are many, or it may
-    /// not be read now, it is read once a second.
-    pub fn is_doubted(&mut self, may_be_asked: bool) -> bool {
-        let in_step = matches!(self.state, SubscriptionState::InStep);
-        let at_once = may_be_asked && in_step && self.doubt == Doubt::None;
-        self.doubt = if at_once { Doubt::Settled } else { Doubt::Open };
+    /// Notes a doubtful message. Returns true if the stream is to be read at once. If it may not be, it is read
+    /// within a second.
+    pub fn is_doubted(&mut self, may_be_read: bool) -> bool {
+        let at_once = may_be_read && matches!(self.state, SubscriptionState::InStep);
+        self.is_doubtful = !at_once;
         at_once
     }
 

@@ -6,10 +6,10 @@ use crate::hub::log::append::{NewEvent, Numbering, Prepared, PublishError};
 use crate::hub::log::channels::record_blocks;
 use crate::hub::log::delivery::Delivery;
 use crate::hub::log::eviction::SpaceError;
-use crate::hub::log::position::{Kind, LostKinds};
+use crate::hub::log::position::Kind;
 use crate::hub::memory::access::Guard;
 use crate::hub::memory::budget::Budget;
-use crate::hub::memory::layout::{channel, event, header, high, low};
+use crate::hub::memory::layout::header;
 use crate::hub::memory::redo::Transaction;
 use crate::hub::replication::lease::{FencingToken, LeaseError};
 use crate::hub::replication::reported::{JudgedId, ReportedId};
@@ -104,9 +104,6 @@ pub struct Ingested {
     /// The slots to wake.
     pub listeners: Vec<usize>,
 }
-
-/// How many of a channel's events are searched for an id.
-const LOOK_BACK: usize = 4096;
 
 impl Hub {
     /// Appends events from Redis in their order, as far as one hold of the lock allows, and at
@@ -354,26 +351,5 @@ impl Guard<'_> {
     ) -> bool {
         cursor.is_none()
             || record.is_none_or(|record| entry_id > self.newest_place(record).entry_id)
-    }
-
-    /// Returns whether a channel has, or had, the durable event with this id.
-    fn has(&self, record: u32, entry_id: EntryId, budget: &mut Budget) -> bool {
-        let mut block = low(self.word(record, channel::EVENTS));
-        for _ in 0..LOOK_BACK {
-            if block == 0 {
-                break;
-            }
-            budget.spend(1);
-            if self.kind(block) == Kind::Durable && self.place(block).entry_id <= entry_id {
-                return self.place(block).entry_id == entry_id;
-            }
-            block = high(self.word(block, event::LINKS));
-        }
-        // If nothing was known about the channel, its low watermark says nothing yet.
-        let low_watermark = self.low_watermark(record);
-        let known = low(self.word(record, channel::SYNC)) != 0 && self.events(record) > 0;
-        known
-            && matches!(low_watermark.left, LostKinds::Durable | LostKinds::Mixed)
-            && entry_id <= low_watermark.place.entry_id
     }
 }

@@ -41,6 +41,14 @@ pub enum SyncState {
 }
 
 impl SyncState {
+    /// Returns the id up to which the hub has everything.
+    pub fn had(self) -> ReportedId {
+        match self {
+            SyncState::Nothing => ReportedId::default(),
+            SyncState::Left(had) | SyncState::Interrupted(had) => had,
+        }
+    }
+
     /// Returns the state for a channel that was in sync before but had no listener when the
     /// connection was established: no stream stayed open, and fetched events keep their ids.
     pub fn for_newcomer(self) -> SyncState {

@@ -124,6 +124,22 @@ fn a_client_that_resumes_from_a_gap_event_receives_no_second_gap() {
 }
 
 #[test]
+fn a_channel_has_the_durable_events_that_are_retained() {
+    let joined = joined();
+    let (a, b, _) = mixed(&joined);
+    joined.evict("a", 1);
+    let has = |member, ms| joined.hub.has_event(member, id(ms).into()).unwrap();
+    for (ms, on_a, on_b) in
+        [(100, false, false), (150, false, true), (200, true, false), (250, false, true)]
+    {
+        assert_eq!((has(a, ms), has(b, ms)), (on_a, on_b), "{ms}");
+    }
+    // Below the high watermark: it is in the log with an id of this hub.
+    joined.live("a", 270);
+    assert!(!has(a, 270) && has(a, 300));
+}
+
+#[test]
 fn streams_in_redis_have_no_common_order() {
     let joined = joined_of(1 << 18, Source::Streams, 100, 0);
     let a = joined.subscribe("a", &[], Loss::Nothing);

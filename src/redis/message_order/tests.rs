@@ -138,7 +138,7 @@ fn what_may_be_a_repetition_is_dropped_and_its_stream_is_read_afterwards() {
     let in_step = ChannelOrder::InStep(id("4-0"));
     for mode in [Repeats, Counts] {
         let dropped = classify(&durable("3-0", "0-0"), in_step, mode, false);
-        assert_eq!(dropped, MessageAction::DropRepetition);
+        assert_eq!(dropped, MessageAction::DropRepetition(id("3-0")));
         let next = classify(&durable("5-0", "4-0"), in_step, mode, false);
         assert_eq!(next, MessageAction::Append(InOrder(())));
     }

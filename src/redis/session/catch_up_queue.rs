@@ -11,7 +11,7 @@ use ::redis::aio::MultiplexedConnection;
 use ::redis::RedisError;
 use tokio::time::{Duration, Instant};
 
-use crate::hub::{pattern_of, shown as shown_name, ReportedId, SyncState};
+use crate::hub::{pattern_of, shown as shown_name, SyncState};
 use crate::redis::catch_up::{CatchUp, FetchPolicy, Fetched};
 use crate::redis::context::{HubContext, LogLevel};
 use crate::redis::ended::{shown, Ended};
@@ -348,10 +348,7 @@ impl Session {
         if !waiting.was_full() {
             return self.settled(&name, known, &fetched).await;
         }
-        let had = match known {
-            SyncState::Nothing => ReportedId::default(),
-            SyncState::Left(had) | SyncState::Interrupted(had) => had,
-        };
+        let had = known.had();
         let had = SyncState::Interrupted(fetched.newest.unwrap_or(had).max(had));
         let catch_up = CatchUp::new(self.joined.key(&name), had, None);
         self.catch_up_further(name, catch_up);

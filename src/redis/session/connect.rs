@@ -22,7 +22,7 @@ use crate::redis::subscribe::WantedChannel;
 use crate::redis::subscription_table::SubscriptionState;
 use crate::redis::token::{Agreed, Token};
 
-/// How long a connection waits for what streams in progress have missed before it serves.
+/// How long all messages wait for what streams in progress have missed.
 const SOON: Duration = Duration::from_secs(2);
 
 impl Session {
@@ -115,6 +115,9 @@ impl Session {
             subscribed.extend(some);
             self.refuse(refused).await?;
         }
+        if subscribed.iter().any(|(name, _)| pattern_of(name).is_none()) {
+            self.asking().open().await.map_err(Ended::Lost)?;
+        }
         let (caught, left) = self.catch_up_together(subscribed).await?;
         self.with_lock(|| hub.new_epoch(fence)).await?;
         self.catching.unsettled = left.iter().map(|(name, _)| name.clone()).collect();
@@ -142,7 +145,7 @@ impl Session {
 
     /// Fetches what these channels lack, as far as that is not much and comes soon; the others are left for
     /// later, for nothing is told to anybody meanwhile.
-    async fn catch_up_together(
+    pub(in crate::redis) async fn catch_up_together(
         &mut self,
         subscribed: Vec<WantedChannel>,
     ) -> Result<(Vec<CaughtUp>, Vec<WantedChannel>), Ended> {
@@ -150,9 +153,6 @@ impl Session {
         // gap before it has to be told first.
         let (patterns, mut left): (Vec<_>, Vec<_>) =
             subscribed.into_iter().partition(|(name, _)| pattern_of(name).is_some());
-        if !left.is_empty() {
-            self.asking().open().await.map_err(Ended::Lost)?;
-        }
         let until = Instant::now() + SOON;
         let mut caught: Vec<CaughtUp> =
             patterns.into_iter().map(|(name, known)| CaughtUp::nothing(name, known)).collect();

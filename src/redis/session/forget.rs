@@ -4,15 +4,22 @@
 //! The message stands on the control channel. An nginx that is not connected at that moment finds with its
 //! next connection that the stream is gone, or with `redis_source stream` that there is a low watermark.
 
+use std::collections::vec_deque::Iter;
+
 use crate::hub::{Provenance, ReportedId, Source};
 use crate::redis::ended::Ended;
+use crate::redis::inbox::Push;
 use crate::redis::message::Control;
 use crate::redis::session::Session;
 use crate::redis::subscription_table::{FollowedChannel, SubscriptionState};
 
 impl Session {
-    /// Does what another nginx, or a successor, tells.
-    pub(in crate::redis) async fn follow(&mut self, control: Control<'_>) -> Result<(), Ended> {
+    /// Does what another nginx, or a successor, tells, before these messages are taken.
+    pub(in crate::redis) async fn follow(
+        &mut self,
+        control: Control<'_>,
+        later: Iter<'_, Push>,
+    ) -> Result<(), Ended> {
         let (hub, fence) = (self.joined.hub.clone(), self.tenant.fence);
         if self.repeats.skips() && !matches!(control, Control::Marker(_)) {
             // The former holder has followed it.
@@ -28,7 +35,7 @@ impl Session {
                     if hub.source() == Source::PubSub {
                         self.beat();
                     }
-                    self.doubt(name, up_to).await?;
+                    self.doubt(name, up_to, later).await?;
                 }
                 // A successor, whose token may be another, passes it over as it does one that fits.
                 self.with_lock(|| hub.skip_message(fence)).await

@@ -131,6 +131,7 @@ impl Session {
         }
         self.repeats = Repeats::after_takeover(count, Instant::now());
         self.take(&behind).await?;
+        self.settle_doubts().await?;
         self.find_end_of_repeats();
         self.read_all_streams();
         let heard = self.heard().await?;

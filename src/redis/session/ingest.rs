@@ -74,11 +74,14 @@ impl Session {
 
     /// Takes in these pushes, in their order.
     pub(in crate::redis) async fn take(&mut self, pushes: &VecDeque<Push>) -> Result<(), Ended> {
-        let (some, others) = pushes.as_slices();
-        for pushes in some.chunks(BATCH).chain(others.chunks(BATCH)) {
-            let messages: Vec<_> = pushes.iter().map(|push| parsed(push, self.token)).collect();
+        let mut taken = 0;
+        while taken < pushes.len() {
+            let some = taken..pushes.len().min(taken + BATCH);
+            let messages = pushes.range(some.clone()).map(|push| parsed(push, self.token));
+            let messages: Vec<_> = messages.collect();
             let mut batch = Vec::with_capacity(messages.len());
-            for (push, message) in pushes.iter().zip(&messages) {
+            for (push, message) in pushes.range(some).zip(&messages) {
+                taken += 1;
                 match self.turn(push, message).await? {
                     Turn::Append(arrival) => {
                         batch.push(arrival);
@@ -89,14 +92,18 @@ impl Session {
                     Turn::Missed(name, held) => {
                         self.append(&batch).await?;
                         batch.clear();
-                        self.catch_up_again(name, vec![held]).await?;
+                        self.catch_up_in_order(
+                            vec![(name.into(), vec![held])],
+                            pushes.range(taken..),
+                        )
+                        .await?;
                     }
                     Turn::Doubt(name, id) => {
                         self.append(&batch).await?;
                         batch.clear();
                         // Redis may have lost the token.
                         self.beat();
-                        self.doubt(name, id).await?;
+                        self.doubt(name, id, pushes.range(taken..)).await?;
                     }
                     Turn::LeaveOut(name, bytes) => {
                         self.append(&batch).await?;
@@ -106,7 +113,7 @@ impl Session {
                     Turn::Control(control) => {
                         self.append(&batch).await?;
                         batch.clear();
-                        self.follow(control).await?;
+                        self.follow(control, pushes.range(taken..)).await?;
                     }
                 }
             }
@@ -180,8 +187,8 @@ impl Session {
                     Turn::Append(event)
                 }
             }
-            MessageAction::DropRepetition => {
-                self.doubt_repetition(name).await?;
+            MessageAction::DropRepetition(id) => {
+                self.doubt_repetition(name, id).await?;
                 Turn::PassOver
             }
             MessageAction::Skip => {

@@ -102,7 +102,10 @@ impl Session {
     }
 
     /// Returns the fetched events, and the ids by which they are sorted.
-    fn fetched_events<'m>(&mut self, caught: &'m [CaughtUp]) -> Vec<(EntryId, OrderedEvent<'m>)> {
+    pub(in crate::redis) fn fetched_events<'m>(
+        &mut self,
+        caught: &'m [CaughtUp],
+    ) -> Vec<(EntryId, OrderedEvent<'m>)> {
         let mut events = Vec::new();
         for CaughtUp { name, known, fetched, .. } in caught {
             // An implausible id is sorted with the one before it.
@@ -221,7 +224,7 @@ impl Session {
             // No channel is in step before it has been fetched.
             MessageAction::CatchUp
             | MessageAction::StartOver
-            | MessageAction::DropRepetition
+            | MessageAction::DropRepetition(_)
             | MessageAction::Skip
             | MessageAction::LookUp(_) => None,
         }

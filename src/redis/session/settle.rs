@@ -202,10 +202,9 @@ pub(in crate::redis) fn read_up_to(
     known: SyncState,
     fetched: &Fetched,
 ) -> ReportedId {
-    let had = match known {
-        _ if fetched.missing == Loss::Everything => ReportedId::default(),
-        SyncState::Nothing => ReportedId::default(),
-        SyncState::Left(had) | SyncState::Interrupted(had) => had,
+    let had = match fetched.missing {
+        Loss::Everything => ReportedId::default(),
+        Loss::Nothing | Loss::UpTo(_) => known.had(),
     };
     last.max(fetched.newest.unwrap_or(had)).max(had)
 }

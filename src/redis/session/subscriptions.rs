@@ -8,7 +8,7 @@ use crate::redis::ended::{shown, Ended};
 use crate::redis::entry_counter::EntryCounter;
 use crate::redis::session::Session;
 use crate::redis::subscribe::{Joining, RefusedChannels, WantedChannel};
-use crate::redis::subscription_table::{Doubt, FollowedChannel, SubscriptionState};
+use crate::redis::subscription_table::{FollowedChannel, SubscriptionState};
 use crate::sse::channel;
 
 /// Channels in one SUBSCRIBE.
@@ -146,7 +146,7 @@ impl Session {
             let state = SubscriptionState::Asked;
             let last = ReportedId::default();
             let forgotten = ReportedId::default();
-            let (first_by_name, quiet, doubt) = (None, None, Doubt::None);
+            let (first_by_name, quiet, is_doubtful) = (None, None, false);
             let counter = EntryCounter::default();
             let channel = FollowedChannel {
                 member,
@@ -156,7 +156,7 @@ impl Session {
                 first_by_name,
                 forgotten,
                 quiet,
-                doubt,
+                is_doubtful,
             };
             self.channels.insert(name.clone(), channel);
             joined.push((name, known));
@@ -215,13 +215,25 @@ impl Session {
         }
     }
 
-    /// Events of a channel were missed, or may have been, before these messages.
+    /// Has a channel read again beside everything else: events of it were missed, or may have been, before these
+    /// messages.
     pub(in crate::redis) async fn catch_up_again(
         &mut self,
         name: &[u8],
         held: Vec<BufferedMessage>,
     ) -> Result<(), Ended> {
-        let Some(channel) = self.channels.get_mut(name) else { return Ok(()) };
+        let asked = self.interrupt(name, held).await?;
+        self.catch_up(asked);
+        Ok(())
+    }
+
+    /// Records that a channel is not in sync, and keeps these messages until it has been read.
+    pub(in crate::redis) async fn interrupt(
+        &mut self,
+        name: &[u8],
+        held: Vec<BufferedMessage>,
+    ) -> Result<Option<WantedChannel>, Ended> {
+        let Some(channel) = self.channels.get_mut(name) else { return Ok(None) };
         let (most, mut waiting) = (self.joined.most_held(), self.waiting_bytes.of_channel());
         for message in held {
             waiting.keep(message, most);
@@ -231,7 +243,6 @@ impl Session {
         let (member, known) = (channel.member, SyncState::Interrupted(channel.last));
         let (hub, fence) = (&self.joined.hub, self.tenant.fence);
         self.with_lock(|| hub.set_out_of_sync(fence, member)).await?;
-        self.catch_up([(name.into(), known)]);
-        Ok(())
+        Ok(Some((name.into(), known)))
     }
 }

@@ -1,0 +1,55 @@
+//! Which durable events a channel has already.
+
+use crate::hub::log::position::{Kind, LostKinds};
+use crate::hub::memory::access::{Guard, Locked};
+use crate::hub::memory::budget::Budget;
+use crate::hub::memory::layout::{channel, event, high, low};
+use crate::hub::replication::reported::ReportedId;
+use crate::hub::{Hub, Membership};
+use crate::sse::id::EntryId;
+
+/// How many of a channel's events are searched for an id.
+const LOOK_BACK: usize = 4096;
+
+impl Hub {
+    /// Returns whether a channel has the durable event with this id. One that was evicted, or that
+    /// has an id of this hub, is not found.
+    pub fn has_event(&self, member: Membership, id: ReportedId) -> Result<bool, Locked> {
+        let guard = self.lock()?;
+        let newest = guard.newest_up_to(member.record, id.0, &mut Budget::for_hold());
+        Ok(newest == Some(id.0))
+    }
+}
+
+impl Guard<'_> {
+    /// Returns whether a channel has, or had, the durable event with this id.
+    pub(super) fn has(&self, record: u32, entry_id: EntryId, budget: &mut Budget) -> bool {
+        if let Some(newest) = self.newest_up_to(record, entry_id, budget) {
+            return newest == entry_id;
+        }
+        // If nothing was known about the channel, its low watermark says nothing yet.
+        let low_watermark = self.low_watermark(record);
+        let known = low(self.word(record, channel::SYNC)) != 0 && self.events(record) > 0;
+        known
+            && matches!(low_watermark.left, LostKinds::Durable | LostKinds::Mixed)
+            && entry_id <= low_watermark.place.entry_id
+    }
+
+    /// Returns the id of a channel's newest durable event up to this id, if that is among its newest
+    /// [`LOOK_BACK`] events.
+    fn newest_up_to(&self, record: u32, entry_id: EntryId, budget: &mut Budget) -> Option<EntryId> {
+        let mut block = low(self.word(record, channel::EVENTS));
+        for _ in 0..LOOK_BACK {
+            if block == 0 {
+                break;
+            }
+            budget.spend(1);
+            let place = self.place(block);
+            if self.kind(block) == Kind::Durable && place.entry_id <= entry_id {
+                return Some(place.entry_id);
+            }
+            block = high(self.word(block, event::LINKS));
+        }
+        None
+    }
+}
