@@ -27,7 +27,7 @@ pub use location::{
 use crate::nginx::directive::{Arguments, Directive, DirectiveContext};
 
 /// All directives of the module outside of the `sse_hub` block.
-pub static DIRECTIVES: [Directive; 19] = [
+pub static DIRECTIVES: [Directive; 21] = [
     directive(c"sse_hub", DirectiveContext::HttpBlock, Arguments::One, hub::block),
     directive(
         c"sse_stream",
@@ -131,6 +131,18 @@ pub static DIRECTIVES: [Directive; 19] = [
         DirectiveContext::HttpServerLocation,
         Arguments::One,
         setting_directives::lean,
+    ),
+    directive(
+        c"sse_proxy_unbuffered",
+        DirectiveContext::HttpServerLocation,
+        Arguments::One,
+        setting_directives::proxy_unbuffered,
+    ),
+    directive(
+        c"sse_proxy_read_timeout",
+        DirectiveContext::HttpServerLocation,
+        Arguments::One,
+        setting_directives::proxy_read_timeout,
     ),
 ];
 

@@ -1,9 +1,11 @@
-//! Answers requests: streams, publishing, status, administration, and CORS.
+//! Answers requests: streams, publishing, status, administration, and CORS; and lets event streams of an
+//! upstream pass.
 
 // This layer handles untrusted bytes.
 #![warn(clippy::indexing_slicing)]
 
 pub mod cors;
+pub mod upstream;
 pub mod variables;
 
 mod admin;

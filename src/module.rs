@@ -9,11 +9,12 @@
 #![allow(unsafe_code)]
 
 use crate::conf::{self, Location, Main};
-use crate::http::{self, cors, variables};
+use crate::http::{self, cors, upstream, variables};
 use crate::nginx::conf_context::ConfContext;
 use crate::nginx::conf_error::ConfError;
 use crate::nginx::directive::Directive;
 use crate::nginx::module::{callbacks, commands, entry, Module};
+use crate::nginx::pool::NoMemory;
 use crate::nginx::request::{Outcome, Request};
 use crate::nginx::variable::Variable;
 use crate::process;
@@ -58,6 +59,10 @@ impl Module for Sse {
 
     fn before_access(request: &Request) -> Outcome {
         cors::before_access(request)
+    }
+
+    fn before_header(request: &Request) -> Result<(), NoMemory> {
+        upstream::before_header(request)
     }
 
     fn answer(request: &Request) -> Outcome {

@@ -31,11 +31,13 @@ pub mod thread;
 pub mod top_level;
 #[cfg(feature = "trace-blocking")]
 pub mod turns;
+pub mod upstream;
 pub mod variable;
 pub mod wakers;
 pub mod zone;
 
 mod guard;
+mod header_filter;
 mod macros;
 pub mod module;
 mod this_module;

@@ -10,6 +10,7 @@
 
 pub mod batch;
 pub mod channel;
+pub mod content_type;
 pub mod data;
 pub mod escaped;
 pub mod event_type;

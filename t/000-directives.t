@@ -28,6 +28,8 @@ __DATA__
     sse_slow_client close;
     sse_drain 2s;
     sse_direct on;
+    sse_proxy_unbuffered on;
+    sse_proxy_read_timeout 2h;
 --- config
     sse_replay all;
     sse_heartbeat off;
@@ -38,6 +40,8 @@ __DATA__
         sse_gap_event off;
         sse_replay off;
         sse_retry 0;
+        sse_proxy_unbuffered off;
+        sse_proxy_read_timeout off;
         sse_drain 0;
         sse_direct off;
     }

@@ -411,3 +411,45 @@ invalid pattern ".*": the channel name contains a control character
     location /s { sse_stream a* pattern; }
 --- refused
 "pattern" cannot be used with "redis_source stream"
+
+
+
+=== TEST 49: sse_proxy_unbuffered is on or off
+--- config
+    sse_proxy_unbuffered yes;
+--- refused
+invalid value "yes" in "sse_proxy_unbuffered" directive
+
+
+
+=== TEST 50: sse_proxy_unbuffered cannot be given twice
+--- config
+    sse_proxy_unbuffered on;
+    sse_proxy_unbuffered off;
+--- refused
+"sse_proxy_unbuffered" directive is duplicate
+
+
+
+=== TEST 51: sse_proxy_read_timeout must be a time
+--- config
+    sse_proxy_read_timeout soon;
+--- refused
+invalid value "soon" in "sse_proxy_read_timeout" directive
+
+
+
+=== TEST 52: sse_proxy_read_timeout cannot be zero
+--- config
+    location / { sse_proxy_read_timeout 0; }
+--- refused
+invalid value "0" in "sse_proxy_read_timeout" directive
+
+
+
+=== TEST 53: sse_proxy_read_timeout cannot be given twice
+--- config
+    sse_proxy_read_timeout 5m;
+    sse_proxy_read_timeout off;
+--- refused
+"sse_proxy_read_timeout" directive is duplicate

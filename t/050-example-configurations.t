@@ -99,6 +99,15 @@ runs('beside-an-application', sub {
     is(scalar(grep { defined $_->{status} && $_->{status} != 200 } @opened), 0, 'the others are closed without a status, so that a browser retries');
 });
 
+runs('own-streams', sub {
+    my $stream = stream('/answers/42');
+    for my $data ('one', 'two') {
+        post('/publish', $data);
+        ok($stream->wait_data($data), "event '$data' of the application arrives at once");
+    }
+    is($stream->header('content-type'), 'text/event-stream', 'as an event stream');
+});
+
 runs('many-clients', sub {
     my @streams = map { stream('/stream') } 1 .. 50;
     is(post('/publish', 'to all')->{status}, 201, 'publishing works');

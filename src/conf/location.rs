@@ -3,7 +3,7 @@
 use super::cors::Cors;
 use super::handlers::LocationHandler;
 use super::hub::Main;
-use super::settings::Settings;
+use super::settings::{ProxiedStreams, Settings};
 use crate::nginx::conf_context::ConfContext;
 use crate::nginx::log::Level;
 use crate::nginx::request::Request;
@@ -19,6 +19,8 @@ pub struct Location {
     pub(super) handler: Option<Rc<LocationHandler>>,
     /// The other origins whose pages may read the stream or publish; `None` if there are none.
     pub cors: Option<Rc<Cors>>,
+    /// How event streams of an upstream are passed on.
+    pub proxied: ProxiedStreams,
     pub(super) settings: Settings,
 }
 
@@ -55,6 +57,7 @@ impl Location {
             context.log(Level::Warn, line);
         }
         self.settings.inherit(&outer.settings);
+        self.proxied = self.settings.proxied();
         match &mut self.handler {
             Some(handler) => {
                 let settings = &self.settings;

@@ -117,6 +117,25 @@ pub fn lean(context: &mut ConfContext<'_>) -> Result<(), ConfError> {
     once(&mut context.location_conf::<Location>().settings.lean, lean)
 }
 
+/// `sse_proxy_unbuffered on | off;`
+pub fn proxy_unbuffered(context: &mut ConfContext<'_>) -> Result<(), ConfError> {
+    let unbuffered = on_or_off(context)?;
+    once(&mut context.location_conf::<Location>().settings.proxy_unbuffered, unbuffered)
+}
+
+/// `sse_proxy_read_timeout TIME | off;`
+pub fn proxy_read_timeout(context: &mut ConfContext<'_>) -> Result<(), ConfError> {
+    let timeout = match first(context)? {
+        b"off" => None,
+        text => Some(time(text)?),
+    };
+    if timeout == Some(0) {
+        // Every response would time out at once.
+        return Err(ConfError::invalid(first(context)?));
+    }
+    once(&mut context.location_conf::<Location>().settings.proxy_read_timeout, timeout)
+}
+
 /// Parses `on` or `off`.
 fn on_or_off(context: &ConfContext<'_>) -> Result<bool, ConfError> {
     match first(context)? {

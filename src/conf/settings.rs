@@ -8,6 +8,7 @@ use std::rc::Rc;
 const DEFAULT_HEARTBEAT: u64 = 15_000;
 const DEFAULT_RETRY: Jittered = Jittered { base: 3_000, jitter: 0 };
 const DEFAULT_DRAIN: u64 = 5_000;
+const DEFAULT_PROXY_READ_TIMEOUT: u64 = 3_600_000;
 
 /// The values set at one level; `None` is inherited.
 #[derive(Default)]
@@ -26,6 +27,17 @@ pub struct Settings {
     pub(super) cors: Option<Option<Rc<Cors>>>,
     pub(super) direct: Option<bool>,
     pub(super) lean: Option<bool>,
+    pub(super) proxy_unbuffered: Option<bool>,
+    pub(super) proxy_read_timeout: Option<Option<u64>>,
+}
+
+/// How event streams of an upstream are passed on.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ProxiedStreams {
+    /// Whether each piece is passed on when it arrives.
+    pub unbuffered: bool,
+    /// The time after which a silent upstream is given up, in ms; `None` for nginx's own setting.
+    pub read_timeout: Option<u64>,
 }
 
 impl Settings {
@@ -50,6 +62,8 @@ impl Settings {
         take(&mut self.cors, &outer.cors);
         take(&mut self.direct, &outer.direct);
         take(&mut self.lean, &outer.lean);
+        take(&mut self.proxy_unbuffered, &outer.proxy_unbuffered);
+        take(&mut self.proxy_read_timeout, &outer.proxy_read_timeout);
     }
 
     /// Returns the settings of streams, with the defaults filled in.
@@ -79,6 +93,14 @@ impl Settings {
     /// Returns the other origins whose pages are allowed.
     pub fn cors(&self) -> Option<Rc<Cors>> {
         self.cors.clone().flatten()
+    }
+
+    /// Returns how event streams of an upstream are passed on.
+    pub fn proxied(&self) -> ProxiedStreams {
+        ProxiedStreams {
+            unbuffered: self.proxy_unbuffered.unwrap_or(true),
+            read_timeout: self.proxy_read_timeout.unwrap_or(Some(DEFAULT_PROXY_READ_TIMEOUT)),
+        }
     }
 
     /// Returns whether streams may bypass nginx's filters.

@@ -10,6 +10,7 @@ use crate::nginx::clock;
 use crate::nginx::log::{Counted, Level};
 use crate::nginx::request::{Method, Outcome, Request};
 use crate::process::{self, redis};
+use crate::sse::content_type::is_event_stream;
 use crate::sse::escaped::Escaped;
 use crate::sse::{batch, channel, event_type};
 use serde_json::Value;
@@ -241,8 +242,7 @@ pub enum BodyKind {
 /// Returns the contents that the request's `Content-Type` announces.
 fn kind(request: &Request) -> BodyKind {
     let content_type = request.header("Content-Type").unwrap_or_default();
-    let essence = content_type.split(|byte| *byte == b';').next().unwrap_or_default();
-    if essence.trim_ascii().eq_ignore_ascii_case(b"text/event-stream") {
+    if is_event_stream(content_type) {
         BodyKind::Batch
     } else {
         BodyKind::One

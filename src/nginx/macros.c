@@ -158,6 +158,157 @@ ngx_sse_stat_writing(ngx_int_t by)
 
 
 /*
+ * Whether the response to a main request is being read from an upstream. After an internal redirect, a
+ * request still has the upstream of an earlier response, which has been finalized.
+ */
+
+static ngx_uint_t
+ngx_sse_is_from_upstream(ngx_http_request_t *r)
+{
+    ngx_http_upstream_t  *u;
+
+    u = r->upstream;
+
+    return r == r->main && u != NULL && u->cleanup != NULL && u->peer.connection != NULL && !u->upgrade;
+}
+
+
+/*
+ * Whether nginx will store or cache the response. ngx_http_upstream_send_response decides about the cache
+ * in the same way, but after the header has been sent.
+ */
+
+static ngx_uint_t
+ngx_sse_will_be_kept(ngx_http_request_t *r)
+{
+    ngx_http_upstream_t  *u;
+
+    u = r->upstream;
+
+    if (u->store) {
+        return 1;
+    }
+
+#if (NGX_HTTP_CACHE)
+    if (!u->cacheable || r->cache == NULL) {
+        return 0;
+    }
+
+    if (ngx_http_test_predicates(r, u->conf->no_cache) != NGX_OK) {
+        return 0;
+    }
+
+    return r->cache->valid_sec != 0
+           || ngx_http_file_cache_valid(u->conf->cache_valid, u->headers_in.status_n) != 0;
+#else
+    return 0;
+#endif
+}
+
+
+/* Whether the upstream asks for its response to be buffered (X-Accel-Buffering: yes). */
+
+static ngx_uint_t
+ngx_sse_asks_for_buffering(ngx_http_request_t *r)
+{
+    ngx_uint_t            i;
+    ngx_list_part_t      *part;
+    ngx_table_elt_t      *h;
+    ngx_http_upstream_t  *u;
+
+    static ngx_str_t  name = ngx_string("X-Accel-Buffering");
+
+    u = r->upstream;
+
+    if (u->conf->ignore_headers & NGX_HTTP_UPSTREAM_IGN_XA_BUFFERING) {
+        return 0;
+    }
+
+    for (part = &u->headers_in.headers.part; part; part = part->next) {
+        h = part->elts;
+
+        for (i = 0; i < part->nelts; i++) {
+            if (h[i].hash != 0
+                && h[i].key.len == name.len
+                && ngx_strncasecmp(h[i].key.data, name.data, name.len) == 0
+                && h[i].value.len == 3
+                && ngx_strncasecmp(h[i].value.data, (u_char *) "yes", 3) == 0)
+            {
+                return 1;
+            }
+        }
+    }
+
+    return 0;
+}
+
+
+/*
+ * Whether the response to a main request is read from an upstream and may be passed on as it arrives:
+ * nginx neither stores nor caches it, and the upstream does not ask for buffering.
+ */
+
+ngx_uint_t
+ngx_sse_is_live_from_upstream(ngx_http_request_t *r)
+{
+    return ngx_sse_is_from_upstream(r) && !ngx_sse_will_be_kept(r) && !ngx_sse_asks_for_buffering(r);
+}
+
+
+/*
+ * Makes nginx pass the upstream's response on as it arrives; nginx looks at `buffering` after it has sent
+ * the header. A module that decodes responses only when it buffers them (it has no input_filter, and one
+ * of its own in the pipe) is left alone.
+ */
+
+void
+ngx_sse_upstream_unbuffer(ngx_http_request_t *r)
+{
+    ngx_http_upstream_t  *u;
+
+    u = r->upstream;
+
+    if (u->input_filter == NULL && u->pipe != NULL
+        && u->pipe->input_filter != ngx_event_pipe_copy_input_filter)
+    {
+        return;
+    }
+
+    u->buffering = 0;
+}
+
+
+/*
+ * Replaces the timeout for reading the upstream's response, if it is not longer than `longest`. All
+ * requests of the location share the configuration, so the request gets a copy.
+ */
+
+ngx_int_t
+ngx_sse_upstream_set_read_timeout(ngx_http_request_t *r, ngx_msec_t longest, ngx_msec_t timeout)
+{
+    ngx_http_upstream_t       *u;
+    ngx_http_upstream_conf_t  *conf;
+
+    u = r->upstream;
+
+    if (u->conf->read_timeout > longest) {
+        return NGX_OK;
+    }
+
+    conf = ngx_palloc(r->pool, sizeof(ngx_http_upstream_conf_t));
+    if (conf == NULL) {
+        return NGX_ERROR;
+    }
+
+    *conf = *u->conf;
+    conf->read_timeout = timeout;
+    u->conf = conf;
+
+    return NGX_OK;
+}
+
+
+/*
  * The name of a module that the running nginx has, but that the nginx for which this file was compiled did
  * not have; NULL if there is none. The functions above would be wrong for such an nginx. nginx itself does
  * not detect this if it was built with --with-compat.

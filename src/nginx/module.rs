@@ -9,6 +9,7 @@ use super::content_handler;
 use super::directive::Directive;
 use super::guard::guarded;
 use super::log::Level;
+use super::pool::NoMemory;
 use super::request::{Outcome, Request};
 use super::this_module::this_module;
 use super::typed;
@@ -56,6 +57,9 @@ pub trait Module: 'static {
 
     /// Called for every request before nginx's access checks (the preaccess phase).
     fn before_access(request: &Request) -> Outcome;
+
+    /// Called before the header of any response is sent. If it fails, the response fails.
+    fn before_header(request: &Request) -> Result<(), NoMemory>;
 
     /// Answers the requests of locations for which [`ConfContext::answer_requests`] was called.
     fn answer(request: &Request) -> Outcome;
@@ -180,6 +184,7 @@ unsafe extern "C" fn postconfiguration<M: Module>(cf: *mut ngx_conf_t) -> ngx_in
         // SAFETY: as above.
         unsafe {
             super::content_type_filter::install();
+            super::header_filter::install(M::before_header);
             super::output::end_filter::install();
         }
         let finished = context
