@@ -1,9 +1,9 @@
 //! Compiles the module's C code, and measures nginx's structures in C.
 //!
-//! The fields of nginx's structures depend on nginx's configure options. `layout` measures their offsets,
-//! and macros.c contains code that depends on these options. The crate nginx-sys finds the configured nginx
-//! and passes its include directories and flags on as DEP_NGINX_*, which cargo sets only for the build
-//! scripts of crates that depend on it directly.
+//! The fields of nginx's structures depend on nginx's configure options. `layout` measures their
+//! offsets, and macros.c contains code that depends on these options. The crate nginx-sys finds the
+//! configured nginx and passes its include directories and flags on as DEP_NGINX_*, which cargo
+//! sets only for the build scripts of crates that depend on it directly.
 
 #![allow(clippy::expect_used, reason = "a build script that panics shows the message")]
 
@@ -33,7 +33,7 @@ fn compile_c() -> Result<(), String> {
     let variable = |name: &str| env::var(name).unwrap_or_default();
     if variable("HOST") != variable("TARGET") {
         return Err(format!(
-            "cross-compiling is not supported: the layout of structures on {} is measured by a program \
+            "cross-compiling is not supported: the layout of structures on {} is measured by a \
              that must run on {}",
             variable("TARGET"),
             variable("HOST")

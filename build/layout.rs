@@ -1,9 +1,9 @@
-//! Measures the offsets of the fields of nginx's structures that the module uses, with a C program that is
-//! compiled against the configured source tree and run, as in nginx's own `configure`.
+//! Measures the offsets of the fields of nginx's structures that the module uses, with a C program
+//! that is compiled against the configured source tree and run, as in nginx's own `configure`.
 //!
-//! bindgen reads the same headers with clang, but computes wrong offsets for bit fields that begin in the
-//! middle of a word (nginx 1.29.3 and later). A module with these offsets can be built and loaded, but
-//! writes to the wrong bits.
+//! bindgen reads the same headers with clang, but computes wrong offsets for bit fields that begin
+//! in the middle of a word (nginx 1.29.3 and later). A module with these offsets can be built and
+//! loaded, but writes to the wrong bits.
 
 use std::env;
 use std::fmt::Write as _;
@@ -32,7 +32,8 @@ fn structures() -> impl Iterator<Item = Structure> {
     })
 }
 
-/// Returns the name of a structure's module in src/nginx/bits.rs: its name without prefixes and `_t`.
+/// Returns the name of a structure's module in src/nginx/bits.rs: its name without prefixes and
+/// `_t`.
 fn short(name: &str) -> &str {
     let name = name.strip_suffix("_t").unwrap_or(name);
     let name = name.strip_prefix("ngx_").unwrap_or(name);

@@ -1,5 +1,5 @@
-//! Checks that build/layout.txt lists all fields of nginx's structures that src/nginx uses, and that bit
-//! fields are accessed only at the measured offsets.
+//! Checks that build/layout.txt lists all fields of nginx's structures that src/nginx uses, and
+//! that bit fields are accessed only at the measured offsets.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -100,7 +100,8 @@ fn without_comments(text: &str) -> String {
     lines.fold(String::new(), |text, line| text + line + "\n")
 }
 
-/// Adds the fields of `struct ngx_x_s { … };` and `typedef struct { … } ngx_x_t;`, without nested ones.
+/// Adds the fields of `struct ngx_x_s { … };` and `typedef struct { … } ngx_x_t;`, without nested
+/// ones.
 fn structures(text: &str, plain: &mut Fields, bits: &mut Fields) {
     let mut rest = text;
     while let Some((before, behind)) = rest.split_once('{') {

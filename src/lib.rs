@@ -22,7 +22,8 @@
 //!    loop.
 //! 4. A frame goes to the client through nginx's filters, or past them where they would not change
 //!    it. Whatever the socket does not accept stays in the log.
-//! 5. A stream leaves the worker when its response is complete or its request ends, and in no other way.
+//! 5. A stream leaves the worker when its response is complete or its request ends, and in no other
+//!    way.
 //!
 //! # Layers
 //!
@@ -40,8 +41,8 @@
 //!
 //! Each layer uses only those below it, and no two files import each other in a circle
 //! (`scripts/check-structure`). From `worker` down nothing refers to nginx, so those tests run
-//! without it. The layers above are left out of test binaries and of the fuzz targets (`fuzz/`), which
-//! cannot link nginx's symbols.
+//! without it. The layers above are left out of test binaries and of the fuzz targets (`fuzz/`),
+//! which cannot link nginx's symbols.
 
 #![deny(unsafe_code, unsafe_op_in_unsafe_fn, unused_must_use)]
 #![cfg_attr(not(fuzzing), warn(missing_docs))]

@@ -1,8 +1,9 @@
 //! The module's interface to nginx: its directives and variables, its callbacks for reading a
-//! configuration, starting a process, and answering a request, and the symbols that the library exports.
+//! configuration, starting a process, and answering a request, and the symbols that the library
+//! exports.
 //!
-//! This file is a good starting point for reading the source: it connects `conf`, `http`, `process`, and
-//! `nginx`.
+//! This file is a good starting point for reading the source: it connects `conf`, `http`,
+//! `process`, and `nginx`.
 
 // nginx finds the library's statics by name and writes to them, which requires `no_mangle` and
 // `static mut`.
@@ -99,8 +100,8 @@ mod exports {
     #[no_mangle]
     static mut ngx_module_names: [*const c_char; 2] = [NAME.as_ptr(), ptr::null()];
 
-    /// The module is loaded before the first of these modules that nginx has. Filters run in the opposite
-    /// order, and the module's header filter must run after nginx's charset filter.
+    /// The module is loaded before the first of these modules that nginx has. Filters run in the
+    /// opposite order, and the module's header filter must run after nginx's charset filter.
     #[no_mangle]
     static mut ngx_module_order: [*const c_char; 6] = [
         NAME.as_ptr(),

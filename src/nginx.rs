@@ -1,9 +1,9 @@
-//! Safe interfaces to nginx. `unsafe` code is used only here, in `crate::module` for the exported statics,
-//! and for the hub's shared memory.
+//! Safe interfaces to nginx. `unsafe` code is used only here, in `crate::module` for the exported
+//! statics, and for the hub's shared memory.
 //!
 //! `conf`, `http`, and `process` use these interfaces and do not handle pointers of nginx. Every
-//! function that nginx calls is in this module and stops panics before they reach C (`guard`). nginx runs
-//! a worker on one thread, and everything here is used on that thread only.
+//! function that nginx calls is in this module and stops panics before they reach C (`guard`).
+//! nginx runs a worker on one thread, and everything here is used on that thread only.
 #![allow(unsafe_code)]
 
 mod bits;

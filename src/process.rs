@@ -1,8 +1,8 @@
 //! This process: its worker for each hub, and the events of nginx's event loop that drive the
 //! workers.
 //!
-//! Workers are used only through `with`, which borrows one for a single call. Requests are finalized
-//! outside such a call, because finalizing one closes its stream in the worker.
+//! Workers are used only through `with`, which borrows one for a single call. Requests are
+//! finalized outside such a call, because finalizing one closes its stream in the worker.
 //!
 //! # Layout
 //!
@@ -172,15 +172,15 @@ pub fn update_holds() {
     }
 }
 
-/// Closes a stream in its worker after its request has ended, or its response is complete. Streams leave
-/// their worker only here.
+/// Closes a stream in its worker after its request has ended, or its response is complete. Streams
+/// leave their worker only here.
 pub fn close(hub: usize, key: StreamKey, end: End) {
     ENDED.with(|ended| ended.borrow_mut().push((hub, key, end)));
     close_ended();
 }
 
-/// Calls `call` with a hub's state. Returns `None` if this process does not serve the hub, or if its
-/// state is already in use.
+/// Calls `call` with a hub's state. Returns `None` if this process does not serve the hub, or if
+/// its state is already in use.
 fn lend<R>(hub: usize, call: impl FnOnce(&mut Serving) -> R) -> Option<R> {
     PROCESS.with(|process| {
         let mut process = process.try_borrow_mut().ok()?;

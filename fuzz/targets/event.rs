@@ -1,5 +1,5 @@
-//! Whatever a publisher chooses as type and data, a client reads exactly one event of it, and HTTP exactly
-//! one chunk.
+//! Whatever a publisher chooses as type and data, a client reads exactly one event of it, and HTTP
+//! exactly one chunk.
 
 use super::input::Input;
 use crate::sse::event_source::{read, with_lf_ends};

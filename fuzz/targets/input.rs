@@ -1,4 +1,5 @@
-//! Reads choices and pieces from the bytes of a fuzzer. When they are used up, everything is 0 or empty.
+//! Reads choices and pieces from the bytes of a fuzzer. When they are used up, everything is 0 or
+//! empty.
 
 /// The bytes that are left.
 pub struct Input<'a>(pub &'a [u8]);

@@ -1,7 +1,7 @@
 //! Fuzz targets: one function for each parser and each state machine that sees untrusted bytes.
 //!
-//! Each target takes any bytes and panics if a property does not hold. Those that need private parts of
-//! a layer are in `redis/` and `hub/`, and are modules of that layer.
+//! Each target takes any bytes and panics if a property does not hold. Those that need private
+//! parts of a layer are in `redis/` and `hub/`, and are modules of that layer.
 
 pub mod batch;
 pub mod channel_names;

@@ -34,8 +34,8 @@ pub struct StreamHandler {
     pub channels: Vec<ChannelArgument>,
     pub split: Option<u8>,
     pub kind: NameKind,
-    /// The values that may contain a client's last id (`sse_last_event_id`). If empty, the `Last-Event-ID`
-    /// header and the `last_event_id` argument are used.
+    /// The values that may contain a client's last id (`sse_last_event_id`). If empty, the
+    /// `Last-Event-ID` header and the `last_event_id` argument are used.
     pub last_event_id: Rc<Vec<ComplexValue>>,
     pub settings: Rc<StreamSettings>,
     /// Whether the stream may bypass nginx's filters (`sse_direct`).

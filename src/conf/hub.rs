@@ -129,7 +129,7 @@ impl ZoneOwner for HubConf {
             log::write(
                 Level::Warn,
                 format_args!(
-                    "sse: hub \"{}\" has slots for {} processes; more workers need a restart of nginx",
+                    "sse: hub \"{}\" has slots for {} processes; for more workers, restart nginx",
                     self.name,
                     hub.slots()
                 ),
@@ -139,7 +139,8 @@ impl ZoneOwner for HubConf {
             log::write(
                 Level::Notice,
                 format_args!(
-                    "sse: hub \"{}\" starts empty because its zone size, max_event_size, Redis, or the module file has changed",
+                    "sse: hub \"{}\" starts empty because its zone size, max_event_size, Redis, or \
+                     the module file has changed",
                     self.name
                 ),
             );

@@ -74,7 +74,8 @@ impl RedisBlock {
         let source = self.source.unwrap_or(hub::Source::PubSub);
         if source == hub::Source::Streams && matches!(address.place, Topology::Cluster(_)) {
             return Err(ConfError::message(
-                "\"redis_source stream\" cannot be used with Redis Cluster, which spreads channels over several servers",
+                "\"redis_source stream\" cannot be used with Redis Cluster, which spreads channels \
+                 over several servers",
             ));
         }
         let mut hasher = DefaultHasher::new();

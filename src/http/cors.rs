@@ -1,5 +1,5 @@
-//! Cross-origin requests: sets CORS headers, and detects requests that pages of other sites make with
-//! their visitors' credentials.
+//! Cross-origin requests: sets CORS headers, and detects requests that pages of other sites make
+//! with their visitors' credentials.
 //!
 //! Only locations with `sse_cors` get CORS headers. Status and administration do not: only
 //! pages of their own origin may use them.

@@ -27,7 +27,8 @@ pub fn handle(request: &Request, conf: &conf::PublishHandler) -> Outcome {
     }
 }
 
-/// Checks what is known before the body is read. Returns the longest body that may follow, in bytes.
+/// Checks what is known before the body is read. Returns the longest body that may follow, in
+/// bytes.
 fn check_head(request: &Request, conf: &conf::PublishHandler) -> Result<usize, PublishRefusal> {
     match request.method() {
         Method::Post | Method::Put => {}

@@ -1,5 +1,5 @@
-//! `sse_status`: the figures of hubs, in the format that the client requests, and a stream of them. They
-//! contain no channel names and no events.
+//! `sse_status`: the figures of hubs, in the format that the client requests, and a stream of them.
+//! They contain no channel names and no events.
 
 use super::stream::not_allowed;
 use super::{json, stream};

@@ -1,5 +1,5 @@
-//! `sse_stream`: determines the channels of a request and the position from which it resumes, and opens
-//! the stream.
+//! `sse_stream`: determines the channels of a request and the position from which it resumes, and
+//! opens the stream.
 
 use super::cors;
 use crate::conf::{self, location::NameKind, location::NameSource};
@@ -126,7 +126,8 @@ fn last_event_id<'r>(request: &'r Request, conf: &conf::StreamHandler) -> &'r [u
     let found = match conf.last_event_id.as_slice() {
         [] => (request.header("Last-Event-ID").filter(given))
             .or_else(|| request.argument("last_event_id").filter(given))
-            // event-source-polyfill sends `lastEventId`; nginx ignores the case of arguments' names.
+            // event-source-polyfill sends `lastEventId`; nginx ignores the case of arguments'
+            // names.
             .or_else(|| request.argument("lasteventid")),
         values => values.iter().filter_map(|value| value.evaluate(request)).find(given),
     };

@@ -1,13 +1,14 @@
 //! Accessors of the bit fields of nginx's structures, at the offsets that the C compiler uses.
 //!
-//! build.rs measures the offsets (build/layout.rs), and generates assertions that C and the bindings agree
-//! about the size of each structure and the offset of each other field that the module uses. bindgen's own
-//! accessors of bit fields are not used, because they are wrong for nginx 1.29.3 and later.
+//! build.rs measures the offsets (build/layout.rs), and generates assertions that C and the
+//! bindings agree about the size of each structure and the offset of each other field that the
+//! module uses. bindgen's own accessors of bit fields are not used, because they are wrong for
+//! nginx 1.29.3 and later.
 
 use std::mem::offset_of;
 
-/// Defines the accessors of a bit field: the index of its 32-bit word in the structure, its lowest bit, and
-/// its number of bits.
+/// Defines the accessors of a bit field: the index of its 32-bit word in the structure, its lowest
+/// bit, and its number of bits.
 macro_rules! bits {
     ($structure:ident, $field:ident, $set:ident, $word:expr, $shift:expr, $width:expr) => {
         /// Returns the value of the field.

@@ -76,8 +76,8 @@ impl Request {
         text.and_then(|text| std::str::from_utf8(text).ok()?.trim().parse().ok())
     }
 
-    /// Returns whether a part of the body was discarded or passed on before, or has not arrived and will
-    /// not be read.
+    /// Returns whether a part of the body was discarded or passed on before, or has not arrived and
+    /// will not be read.
     fn has_lost_body(&self) -> bool {
         // SAFETY: the request is alive.
         let r = unsafe { &*self.raw() };
@@ -143,7 +143,8 @@ impl Request {
         // SAFETY: the request is alive.
         unsafe {
             if (*r).headers_out.status >= REFUSED {
-                // As in nginx's own error responses: a client that waits for 100 (Continue) sends no body.
+                // As in nginx's own error responses: a client that waits for 100 (Continue) sends
+                // no body.
                 bits::request::set_expect_tested(r, 1);
             }
             if ngx_http_discard_request_body(r) != NGX_OK as ngx_int_t {
@@ -152,13 +153,13 @@ impl Request {
         }
     }
 
-    /// Discards the body of a request that is answered with a stream. The handler returns any outcome
-    /// other than `OK` to nginx.
+    /// Discards the body of a request that is answered with a stream. The handler returns any
+    /// outcome other than `OK` to nginx.
     ///
     /// nginx discards the rest of a body for `lingering_timeout` at most, and then closes the
-    /// connection. Meanwhile, it does not check whether the client has disconnected. So the stream reads
-    /// the rest (`output::incoming`). It does not know where the body ends,
-    /// so the connection cannot be used for another request.
+    /// connection. Meanwhile, it does not check whether the client has disconnected. So the stream
+    /// reads the rest (`output::incoming`). It does not know where the body ends, so the connection
+    /// cannot be used for another request.
     pub(super) fn discard_body_of_stream(&self) -> Outcome {
         let r = self.raw();
         // SAFETY: the request is alive. nginx has counted itself as a user of the request.

@@ -2,8 +2,8 @@
 
 use crate::hub::{MonotonicTime, Now};
 
-/// Two years, in ms. The kernel's monotonic clock starts at boot. Events in Redis can be older than that,
-/// and the time of an event must not be negative.
+/// Two years, in ms. The kernel's monotonic clock starts at boot. Events in Redis can be older than
+/// that, and the time of an event must not be negative.
 const BEFORE_BOOT: u64 = 2 * 365 * 86_400_000;
 
 /// Returns the current time. The monotonic clock is the kernel's, so it is the same in all processes.

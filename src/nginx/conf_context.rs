@@ -93,7 +93,8 @@ impl<'cf> ConfContext<'cf> {
         conf.unwrap_or_else(|| wrong_type::<T>())
     }
 
-    /// Adds a handler to the preaccess phase, which runs for every request before nginx's access checks.
+    /// Adds a handler to the preaccess phase, which runs for every request before nginx's access
+    /// checks.
     pub(super) fn add_preaccess_handler(
         &mut self,
         handler: unsafe extern "C" fn(*mut ngx_http_request_t) -> ngx_int_t,
@@ -169,7 +170,8 @@ impl<'cf> ConfContext<'cf> {
     fn conf_slot(&self, which: fn(&ngx_http_conf_ctx_t) -> *mut *mut c_void) -> *mut c_void {
         let context: *const ngx_http_conf_ctx_t = self.cf.ctx.cast();
         let module = this_module();
-        // SAFETY: inside `http`, nginx sets the context, whose arrays have an entry for each http module.
+        // SAFETY: inside `http`, nginx sets the context, whose arrays have an entry for each http
+        // module.
         unsafe { *which(&*context).add((*module).ctx_index) }
     }
 
@@ -230,7 +232,8 @@ unsafe extern "C" fn in_block(
     })
 }
 
-/// Panics because a configuration is not of the module's type, which would be a bug in this library.
+/// Panics because a configuration is not of the module's type, which would be a bug in this
+/// library.
 #[expect(clippy::panic, reason = "cannot happen; the entry from nginx would catch it")]
 fn wrong_type<T>() -> ! {
     panic!("the module's configuration is not a {}", std::any::type_name::<T>())

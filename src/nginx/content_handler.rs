@@ -16,7 +16,8 @@ pub(super) fn install(answer: fn(&Request) -> Outcome) {
 }
 
 impl ConfContext<'_> {
-    /// Makes the module answer the requests of this location. Fails if another directive does so already.
+    /// Makes the module answer the requests of this location. Fails if another directive does so
+    /// already.
     pub fn answer_requests(&mut self) -> Result<(), ConfError> {
         if self.inherit_handler() {
             return Ok(());
@@ -24,8 +25,8 @@ impl ConfContext<'_> {
         Err(ConfError::message("two directives of this location would answer its requests"))
     }
 
-    /// Makes the module answer the requests of this block, as in the enclosing block. Returns false if
-    /// another directive does so already.
+    /// Makes the module answer the requests of this block, as in the enclosing block. Returns false
+    /// if another directive does so already.
     pub fn inherit_handler(&mut self) -> bool {
         let core = self.core_location();
         if core.handler.is_some() {
@@ -35,8 +36,8 @@ impl ConfContext<'_> {
         true
     }
 
-    /// Whether the module still answers the requests of this location, which a later directive may have
-    /// changed.
+    /// Whether the module still answers the requests of this location, which a later directive may
+    /// have changed.
     pub fn answers_requests(&mut self) -> bool {
         let own: unsafe extern "C" fn(*mut ngx_http_request_t) -> ngx_int_t = answer;
         self.core_location().handler.is_some_and(|handler| ptr::fn_addr_eq(handler, own))

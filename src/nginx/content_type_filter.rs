@@ -1,9 +1,10 @@
 //! A header filter that keeps the `Content-Type` of streams unchanged.
 //!
-//! With `charset_types`, nginx's charset filter can convert any content type and add a parameter to it.
-//! Streams must be sent as `text/event-stream` without parameters, and in UTF-8. So the handler sets the
-//! charset of the response, which makes the charset filter leave the body alone. This filter runs after
-//! the charset filter (see the module order in `crate::module`) and removes the charset again.
+//! With `charset_types`, nginx's charset filter can convert any content type and add a parameter to
+//! it. Streams must be sent as `text/event-stream` without parameters, and in UTF-8. So the handler
+//! sets the charset of the response, which makes the charset filter leave the body alone. This
+//! filter runs after the charset filter (see the module order in `crate::module`) and removes the
+//! charset again.
 
 use super::bits;
 use super::guard::guarded;
@@ -14,8 +15,8 @@ use nginx_sys::{
 };
 use std::ptr;
 
-/// The content type of streams. The filter recognizes them by this address, so it is a `static`: a `const`
-/// may have several addresses.
+/// The content type of streams. The filter recognizes them by this address, so it is a `static`: a
+/// `const` may have several addresses.
 static EVENT_STREAM: &str = "text/event-stream";
 const CHARSET: &str = "utf-8";
 
@@ -34,8 +35,8 @@ pub(super) unsafe fn install() {
 }
 
 impl Request {
-    /// Makes the response an event stream. Conditional requests (`If-None-Match: *`, `If-Unmodified-Since`)
-    /// do not apply to it, because a stream has no versions.
+    /// Makes the response an event stream. Conditional requests (`If-None-Match: *`,
+    /// `If-Unmodified-Since`) do not apply to it, because a stream has no versions.
     pub fn set_event_stream(&self) {
         self.set_content_type(EVENT_STREAM);
         // SAFETY: the request is alive.

@@ -1,5 +1,5 @@
-//! nginx's core configuration (number of workers, shutdown timeout), the kind of the process, and nginx's
-//! parsers of sizes and times.
+//! nginx's core configuration (number of workers, shutdown timeout), the kind of the process, and
+//! nginx's parsers of sizes and times.
 
 use nginx_sys::{
     ngx_core_conf_t, ngx_core_module, ngx_cycle, ngx_cycle_t, ngx_msec_t, ngx_parse_size,
@@ -8,8 +8,8 @@ use nginx_sys::{
 
 const UNSET: ngx_msec_t = ngx_msec_t::MAX;
 
-/// Whether this process serves requests: it is a worker, or the only process. nginx also calls modules in
-/// its cache processes, which have no clients.
+/// Whether this process serves requests: it is a worker, or the only process. nginx also calls
+/// modules in its cache processes, which have no clients.
 pub fn serves_requests() -> bool {
     // SAFETY: an integer that nginx sets before it calls a module's `init_process`.
     let kind = unsafe { ngx_process } as u32;

@@ -1,4 +1,5 @@
-//! Deferred responses: requests that are answered later, when a result from outside nginx has arrived.
+//! Deferred responses: requests that are answered later, when a result from outside nginx has
+//! arrived.
 
 use super::bits;
 use super::output::set_log_request;
@@ -18,8 +19,8 @@ impl Request {
     /// The handler returns the outcome.
     pub fn answer_later(&self) -> Result<(Rc<DeferredResponse>, Outcome), NoMemory> {
         let later = self.later()?;
-        // SAFETY: the request and its main request are alive. Finalizing the request decrements the count,
-        // as for any handler that returns NGX_DONE.
+        // SAFETY: the request and its main request are alive. Finalizing the request decrements the
+        // count, as for any handler that returns NGX_DONE.
         unsafe {
             let main = (*self.raw()).main;
             bits::request::set_count(main, bits::request::count(main) + 1);
@@ -43,8 +44,8 @@ impl DeferredResponse {
         self.0.get().is_some()
     }
 
-    /// Calls `respond` to send the response, if the request still waits, and ends the request with the
-    /// outcome.
+    /// Calls `respond` to send the response, if the request still waits, and ends the request with
+    /// the outcome.
     pub fn answer(&self, top: &mut TopLevel, respond: impl FnOnce(&Request) -> Outcome) {
         let Some(r) = self.0.take() else { return };
         let r = r.as_ptr();

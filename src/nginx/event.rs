@@ -9,8 +9,8 @@ use nginx_sys::{
 };
 use std::ptr;
 
-/// The action of an event: a function, which receives the number with which the event was created. It has no
-/// state, so that the event can be armed, posted, or dropped within its own call.
+/// The action of an event: a function, which receives the number with which the event was created.
+/// It has no state, so that the event can be armed, posted, or dropped within its own call.
 pub type Action = fn(usize, &mut TopLevel);
 
 /// An event that runs its action after some time, or in a turn of the event loop.
@@ -35,7 +35,8 @@ impl Event {
         inner.connection.data = at.cast();
         inner.event.data = (&raw mut inner.connection).cast();
         inner.event.handler = Some(handle_event);
-        // SAFETY: events are created in processes with a cycle; its log lives as long as the process.
+        // SAFETY: events are created in processes with a cycle; its log lives as long as the
+        // process.
         inner.event.log = unsafe { (*ngx_cycle).log };
         Event(inner)
     }
@@ -99,7 +100,8 @@ impl Drop for Event {
 
 unsafe extern "C" fn handle_event(event: *mut ngx_event_t) {
     guarded((), || {
-        // SAFETY: nginx passes the event that was armed, whose `data` are the connection in its box.
+        // SAFETY: nginx passes the event that was armed, whose `data` are the connection in its
+        // box.
         let connection: *mut ngx_connection_t = unsafe { (*event).data }.cast();
         // SAFETY: as above.
         let inner: *const Inner = unsafe { (*connection).data }.cast();

@@ -1,8 +1,8 @@
 //! Watches an eventfd in nginx's event loop.
 //!
 //! The eventfd takes a connection of nginx. The connection is marked as idle, and nginx closes idle
-//! connections when a process begins to shut down, by calling their read handlers. This is how the module
-//! detects a shutdown in time to end its streams.
+//! connections when a process begins to shut down, by calling their read handlers. This is how the
+//! module detects a shutdown in time to end its streams.
 
 use super::bits;
 use super::event::Action;
@@ -31,8 +31,9 @@ struct Callbacks {
 }
 
 impl EventfdWatch {
-    /// Watches `eventfd`. Calls `on_wake(number)` when it has been written to, and `on_quit(number)` once,
-    /// when nginx begins to shut this process down. Takes one of nginx's `worker_connections`.
+    /// Watches `eventfd`. Calls `on_wake(number)` when it has been written to, and
+    /// `on_quit(number)` once, when nginx begins to shut this process down. Takes one of nginx's
+    /// `worker_connections`.
     pub fn new(
         eventfd: File,
         on_wake: Action,
@@ -87,11 +88,13 @@ unsafe extern "C" fn handle_event(event: *mut ngx_event_t) {
         let callbacks: *const Callbacks = unsafe { (*connection).data }.cast();
         // SAFETY: as above; they are copied, because a call may drop the watch.
         let Callbacks { on_wake, on_quit, number } = *unsafe { &*callbacks };
-        // SAFETY: this handles the event of the module's own descriptor; only nginx's event loop calls it.
+        // SAFETY: this handles the event of the module's own descriptor; only nginx's event loop
+        // calls it.
         let mut top = unsafe { TopLevel::enter() };
         // SAFETY: the connection is open.
         if unsafe { bits::connection::close(connection) } != 0 {
-            // SAFETY: as above. The connection stays open: the process is woken while it ends its streams.
+            // SAFETY: as above. The connection stays open: the process is woken while it ends its
+            // streams.
             unsafe {
                 bits::connection::set_close(connection, 0);
                 bits::connection::set_idle(connection, 0);

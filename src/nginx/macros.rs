@@ -22,8 +22,8 @@ extern "C" {
     pub fn ngx_delete_posted_event(event: *mut ngx_event_t);
     /// Returns 1 if the connection uses TLS, and 0 otherwise.
     pub fn ngx_sse_is_tls(c: *mut ngx_connection_t) -> ngx_uint_t;
-    /// Returns 1 if TLS is not waiting to read before it can write, or the reverse, or if there is no TLS;
-    /// 0 otherwise.
+    /// Returns 1 if TLS is not waiting to read before it can write, or the reverse, or if there is
+    /// no TLS; 0 otherwise.
     pub fn ngx_sse_tls_is_quiet(c: *mut ngx_connection_t) -> ngx_uint_t;
     /// Frees the buffer in which nginx collects small TLS records, unless it contains data.
     pub fn ngx_sse_tls_free_buffer(c: *mut ngx_connection_t);

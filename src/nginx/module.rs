@@ -1,7 +1,8 @@
-//! The interface of an http module, and the C functions that nginx calls when it reads a configuration,
-//! starts a process, and stops one.
+//! The interface of an http module, and the C functions that nginx calls when it reads a
+//! configuration, starts a process, and stops one.
 //!
-//! `ngx_module_t` and `ngx_http_module_t` in nginx's development guide describe the order of the calls.
+//! `ngx_module_t` and `ngx_http_module_t` in nginx's development guide describe the order of the
+//! calls.
 
 use super::conf_context::ConfContext;
 use super::conf_error::{ConfError, ERROR};
@@ -175,8 +176,9 @@ unsafe extern "C" fn postconfiguration<M: Module>(cf: *mut ngx_conf_t) -> ngx_in
             // SAFETY: a string literal in macros.c.
             let lacking = unsafe { CStr::from_ptr(lacking) }.to_string_lossy();
             let what = format_args!(
-                "the SSE module was built for an nginx without {lacking}, which this nginx has; build it for a \
-                 source tree that is configured with the arguments that nginx -V prints"
+                "the SSE module was built for an nginx without {lacking}, but this nginx has it; \
+                 build the module for a source tree that is configured with the arguments shown by \
+                 nginx -V"
             );
             context.log(Level::Emerg, what);
             return NGX_ERROR as ngx_int_t;
@@ -243,6 +245,7 @@ unsafe fn main_conf<'a, M: Module>(cycle: *mut ngx_cycle_t) -> Option<&'a M::Mai
     if context.is_null() {
         return None;
     }
-    // SAFETY: the context has an entry for each http module; `create_main_conf` has set this module's.
+    // SAFETY: the context has an entry for each http module; `create_main_conf` has set this
+    // module's.
     unsafe { typed::get::<M::Main>(*(*context).main_conf.add((*this_module()).ctx_index)) }
 }

@@ -1,20 +1,21 @@
 //! Sends frames to a client, and ties a stream to its request.
 //!
 //! An `Output` is shared by the worker, which sends through its `Client`, and by the request, which
-//! keeps it until the request's memory is freed: in HTTP/2, the connection may still refer to frames
-//! after their stream has ended. There are two paths to the socket: through nginx's filters
+//! keeps it until the request's memory is freed: in HTTP/2, the connection may still refer to
+//! frames after their stream has ended. There are two paths to the socket: through nginx's filters
 //! (`filters`), and past them if they would not change the bytes (`direct`, `send`). A stream whose
 //! request has been released (`lean`) uses the second path only.
 //!
 //! # Layout
 //!
 //! - `client`: the worker's handle of a connection
-//! - `filters`, `end_filter`, `posted`: sends through nginx's filters, detects when one of them ends
-//!   the response, and runs requests that they post
-//! - `direct`, `send`, `unsent`: sends past the filters, and keeps the rest of a frame that was sent
-//!   in part
+//! - `filters`, `end_filter`, `posted`: sends through nginx's filters, detects when one of them
+//!   ends the response, and runs requests that they post
+//! - `direct`, `send`, `unsent`: sends past the filters, and keeps the rest of a frame that was
+//!   sent in part
 //! - `writable`, `progress`: waits until the client accepts more, for `send_timeout` at most
-//! - `incoming`, `disconnection`: discards what the client sends, and determines how it disconnected
+//! - `incoming`, `disconnection`: discards what the client sends, and determines how it
+//!   disconnected
 //! - `cleanup_handlers`: which modules have handlers that run when the request ends
 //! - `lean`: streams without a request
 
@@ -96,8 +97,8 @@ enum SendPath {
 
 impl Output {
     /// Takes over a request whose header has been sent. From now on, nginx detects when the client
-    /// disconnects, and calls `H` when the socket is writable again. The caller stores the output in
-    /// the request's context, calls `hold`, and calls `detach` when the request ends.
+    /// disconnects, and calls `H` when the socket is writable again. The caller stores the output
+    /// in the request's context, calls `hold`, and calls `detach` when the request ends.
     pub fn attach<H: OnWritable>(body: &Body<'_>) -> Rc<Output> {
         let request = body.request();
         let r = request.raw();
@@ -123,8 +124,8 @@ impl Output {
         })
     }
 
-    /// Sends everything through nginx's filters, whether or not they would change it. Must be called
-    /// before anything is sent.
+    /// Sends everything through nginx's filters, whether or not they would change it. Must be
+    /// called before anything is sent.
     pub fn use_filters(&self) {
         self.path.set(SendPath::Filters);
     }
@@ -137,8 +138,8 @@ impl Output {
         }
     }
 
-    /// Increments the request's reference count, which finalizing it decrements, and makes nginx check
-    /// whether the client disconnected before its connection was watched.
+    /// Increments the request's reference count, which finalizing it decrements, and makes nginx
+    /// check whether the client disconnected before its connection was watched.
     pub fn hold(&self, request: &Request) -> Outcome {
         let c = request.connection();
         // SAFETY: the request and its connection are alive, and so is the connection's read event.
@@ -208,8 +209,8 @@ impl Output {
         })
     }
 
-    /// Whether the response has been sent and nginx only lingers on the connection: it reads and discards
-    /// what the client still sends, and keeps the request meanwhile.
+    /// Whether the response has been sent and nginx only lingers on the connection: it reads and
+    /// discards what the client still sends, and keeps the request meanwhile.
     pub fn is_lingering(&self) -> bool {
         // SAFETY: `detach` is called before the request ends.
         self.request.get().is_some_and(|r| unsafe { (*r.as_ptr()).lingering_time } != 0)

@@ -1,5 +1,6 @@
-//! Deliberate memory errors, which `scripts/test asan` commits to prove that its build would report real ones.
-//! A request names one by its argument `fault`. Compiled with the feature `sanitized` only.
+//! Deliberate memory errors, which `scripts/test asan` commits to prove that its build would report
+//! real ones. A request names one by its argument `fault`. Compiled with the feature `sanitized`
+//! only.
 
 use super::event::Event;
 use super::request::Request;

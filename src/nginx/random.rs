@@ -1,7 +1,8 @@
-//! Random numbers from the kernel, for the tags of hubs, the seeds of workers, and reconnection times.
+//! Random numbers from the kernel, for the tags of hubs, the seeds of workers, and reconnection
+//! times.
 
-/// Returns 64 random bits. If the kernel has none, they are derived from the clocks and the process's id,
-/// which differ between workers. They are not used for secrets.
+/// Returns 64 random bits. If the kernel has none, they are derived from the clocks and the
+/// process's id, which differ between workers. They are not used for secrets.
 pub fn bits() -> u64 {
     let mut value = 0u64;
     // SAFETY: the buffer is a local of exactly that length.

@@ -176,8 +176,8 @@ impl Request {
     /// Returns the module's configuration of the request's location. `T` is `Module::Location`.
     #[expect(clippy::panic, reason = "cannot happen; the entry from nginx would catch it")]
     pub fn location_conf<T: 'static>(&self) -> &T {
-        // SAFETY: `create_loc_conf` has set it; it lives as long as the configuration, which outlives its
-        // requests.
+        // SAFETY: `create_loc_conf` has set it; it lives as long as the configuration, which
+        // outlives its requests.
         let conf = unsafe { typed::get(self.location_slot(this_module())) };
         conf.unwrap_or_else(|| panic!("no {} in a location", std::any::type_name::<T>()))
     }
@@ -194,7 +194,8 @@ impl Request {
 
     /// Returns the value that `set_context` stored, if there is one of this type.
     pub fn context<T: 'static>(&self) -> Option<&T> {
-        // SAFETY: the entry is null or was set by `set_context`, whose value lives as long as the request.
+        // SAFETY: the entry is null or was set by `set_context`, whose value lives as long as the
+        // request.
         unsafe { typed::get(*self.context_slot()) }
     }
 
@@ -203,7 +204,8 @@ impl Request {
         unsafe { (*self.raw()).ctx.add((*this_module()).ctx_index) }
     }
 
-    /// Runs `action` when the request ends for any reason, before its line in the access log is written.
+    /// Runs `action` when the request ends for any reason, before its line in the access log is
+    /// written.
     pub fn on_end<F: FnOnce() + 'static>(&self, action: F) -> Result<(), NoMemory> {
         let action = self.keep(Some(action))?;
         // SAFETY: the request is alive.

@@ -56,7 +56,8 @@ impl Request {
         if element.is_null() {
             return Err(NoMemory);
         }
-        // SAFETY: a new element of the list. It is zeroed, so that it is not sent if copying the value fails.
+        // SAFETY: a new element of the list. It is zeroed, so that it is not sent if copying the
+        // value fails.
         unsafe { ptr::write_bytes(element, 0, 1) };
         // SAFETY: the pool is the request's.
         let value = unsafe { copied(self.pool(), value.as_bytes()) }?;

@@ -1,9 +1,9 @@
-//! Measures the turns of nginx's event loop, and writes the figures of `blocking` to the error log. Only
-//! with the cargo feature `trace-blocking`.
+//! Measures the turns of nginx's event loop, and writes the figures of `blocking` to the error log.
+//! Only with the cargo feature `trace-blocking`.
 //!
-//! nginx waits for events and handles them in one call of `process_events`. This module replaces that
-//! function: it waits on the epoll descriptor first, and then calls the original, which does not have to
-//! wait. So a turn begins when the wait ends, and ends when nginx waits again.
+//! nginx waits for events and handles them in one call of `process_events`. This module replaces
+//! that function: it waits on the epoll descriptor first, and then calls the original, which does
+//! not have to wait. So a turn begins when the wait ends, and ends when nginx waits again.
 
 use super::guard::guarded;
 use super::log::{self, Level};
@@ -70,15 +70,16 @@ unsafe extern "C" fn process_events(
     // NGX_TIMER_INFINITE is the largest number; for poll(2), it is -1.
     let longest = i32::try_from(timer).unwrap_or(-1);
     let mut ready = libc::pollfd { fd: epoll, events: libc::POLLIN, revents: 0 };
-    // SAFETY: one structure, a local. The result does not matter: a signal ends this wait like nginx's
-    // own.
+    // SAFETY: one structure, a local. The result does not matter: a signal ends this wait like
+    // nginx's own.
     unsafe { libc::poll(&mut ready, 1, longest) };
     guarded((), || TURN.set(Some(Span::turn())));
     // SAFETY: nginx's own arguments, except that the call does not wait.
     unsafe { original(cycle, 0, flags) }
 }
 
-/// Ends the current turn. Called when the process exits, before thread-local variables are destroyed.
+/// Ends the current turn. Called when the process exits, before thread-local variables are
+/// destroyed.
 pub fn stop() {
     TURN.take();
 }

@@ -1,4 +1,5 @@
-//! Values that nginx stores for the module as untyped pointers. Their type is stored with them and checked.
+//! Values that nginx stores for the module as untyped pointers. Their type is stored with them and
+//! checked.
 
 use super::pool::{self, NoMemory};
 use nginx_sys::ngx_pool_t;
@@ -36,8 +37,8 @@ pub(super) unsafe fn get<'a, T: 'static>(address: *const c_void) -> Option<&'a T
     if address.is_null() {
         return None;
     }
-    // SAFETY: `store` has written a `Typed`, which begins with the id of its type; the rest is read only if
-    // the type matches.
+    // SAFETY: `store` has written a `Typed`, which begins with the id of its type; the rest is read
+    // only if the type matches.
     unsafe {
         let type_id: TypeId = address.cast::<TypeId>().read();
         (type_id == TypeId::of::<T>()).then(|| &(*address.cast::<Typed<T>>()).value)
@@ -47,8 +48,8 @@ pub(super) unsafe fn get<'a, T: 'static>(address: *const c_void) -> Option<&'a T
 /// Returns a mutable reference to the value at an address, if there is one and it has this type.
 ///
 /// # Safety
-/// `address` is null or comes from `store`, and its pool outlives `'a`; there is no other reference to the
-/// value during `'a`.
+/// `address` is null or comes from `store`, and its pool outlives `'a`; there is no other reference
+/// to the value during `'a`.
 pub(super) unsafe fn get_mut<'a, T: 'static>(address: *mut c_void) -> Option<&'a mut T> {
     // SAFETY: the caller vouches for the address.
     unsafe { get::<T>(address) }?;

@@ -9,8 +9,8 @@ use nginx_sys::{
     ngx_str_t, NGX_ERROR, NGX_HTTP_VAR_NOCACHEABLE, NGX_OK,
 };
 
-/// A variable: its name without the dollar sign, and a function that returns its value for a request, if it
-/// has one.
+/// A variable: its name without the dollar sign, and a function that returns its value for a
+/// request, if it has one.
 pub struct Variable {
     pub name: &'static str,
     pub get: fn(&Request) -> Option<Vec<u8>>,

@@ -155,8 +155,8 @@ unsafe fn region(zone: *mut ngx_shm_zone_t, old: *mut c_void) -> Result<(Region,
         return Err("a zone has no free pages".to_owned());
     }
     let length = ((end as usize).saturating_sub(start as usize) >> shift) << shift;
-    // SAFETY: the pages are allocated to the module. nginx keeps a zone mapped as long as a cycle uses it,
-    // and processes of older cycles keep their own mapping until they exit.
+    // SAFETY: the pages are allocated to the module. nginx keeps a zone mapped as long as a cycle
+    // uses it, and processes of older cycles keep their own mapping until they exit.
     let region = unsafe { Region::from_raw(start, length) };
     Ok((region, if taken_over { Age::Old } else { Age::New }))
 }

@@ -25,8 +25,8 @@ impl StatusScope {
     }
 }
 
-/// Publishes this hub's figures to the streams that show them, if they are due and no other process has
-/// published them.
+/// Publishes this hub's figures to the streams that show them, if they are due and no other process
+/// has published them.
 pub fn publish_if_due(hub: usize) {
     let now = clock::now();
     if process::with(hub, |worker| worker.feed_is_due(now)) != Some(true) {

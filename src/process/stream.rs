@@ -1,6 +1,6 @@
-//! The request's side of a stream. It is attached to the request from the header to the end, and closes the
-//! stream in the worker when the response is complete or the request ends. A lean stream continues without
-//! its request.
+//! The request's side of a stream. It is attached to the request from the header to the end, and
+//! closes the stream in the worker when the response is complete or the request ends. A lean stream
+//! continues without its request.
 
 use crate::conf::StreamHandler;
 use crate::hub::shown;
@@ -26,8 +26,8 @@ pub struct RequestStream {
     /// `None` before the worker has opened the stream, and after it has ended.
     key: Cell<Option<StreamKey>>,
     output: Rc<Output>,
-    /// The summary for times when it cannot be read from the worker: before the worker has opened the
-    /// stream, after it has closed it, and while it is sending.
+    /// The summary for times when it cannot be read from the worker: before the worker has opened
+    /// the stream, after it has closed it, and while it is sending.
     summary: Cell<Option<Rc<Summary>>>,
     end: Cell<Option<End>>,
 }
@@ -152,7 +152,8 @@ impl RequestStream {
         process::with(self.hub, |worker| Summary::from_worker(worker, key)).flatten().map(Rc::new)
     }
 
-    /// Closes the stream because its response is complete, or because its request has ended for any reason.
+    /// Closes the stream because its response is complete, or because its request has ended for any
+    /// reason.
     fn close(&self) {
         let Some(key) = self.key.get() else { return self.output.detach() };
         let end = self.end.get().unwrap_or_else(|| self.disconnection().unwrap_or(End::Client));
@@ -172,7 +173,8 @@ impl RequestStream {
     }
 }
 
-/// Called by nginx when a client accepts bytes again, or when it has accepted nothing for `send_timeout`.
+/// Called by nginx when a client accepts bytes again, or when it has accepted nothing for
+/// `send_timeout`.
 struct Writable;
 
 impl OnWritable for Writable {

@@ -1,5 +1,5 @@
-//! The turns of workers: what they do when they are woken, at their deadlines, and when the process shuts
-//! down. Every turn is bounded.
+//! The turns of workers: what they do when they are woken, at their deadlines, and when the process
+//! shuts down. Every turn is bounded.
 
 use super::jobs::run_next_job;
 use super::release::release_requests;
@@ -51,7 +51,8 @@ pub(super) fn on_tick(hub: usize, top: &mut TopLevel) {
     crate::nginx::turns::report();
 }
 
-/// Handles the start of a shutdown: ends all streams over the drain time, and serves them until then.
+/// Handles the start of a shutdown: ends all streams over the drain time, and serves them until
+/// then.
 pub(super) fn on_quit(_: usize, top: &mut TopLevel) {
     for hub in 0..hubs() {
         drain(hub, top);
@@ -84,7 +85,8 @@ fn drain(hub: usize, top: &mut TopLevel) {
     });
 }
 
-/// Runs a part of the worker's work, and then everything that must not run while the worker is in use.
+/// Runs a part of the worker's work, and then everything that must not run while the worker is in
+/// use.
 fn run(hub: usize, top: &mut TopLevel, call: impl FnOnce(&mut Serving) -> Progress) {
     lend(hub, |serving| {
         if call(serving) == Progress::More {

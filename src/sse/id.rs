@@ -11,8 +11,8 @@ use std::fmt;
 /// hyphens.
 pub const MAX_LEN: usize = 20 + 1 + 20 + 1 + 10 + 1 + 20;
 
-/// An event's number: milliseconds since 1970, and a sequence number within the millisecond. Has the
-/// form of Redis' entry ids.
+/// An event's number: milliseconds since 1970, and a sequence number within the millisecond. Has
+/// the form of Redis' entry ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct EntryId {
     /// Milliseconds since 1970.

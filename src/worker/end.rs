@@ -65,7 +65,8 @@ impl End {
         self.row().2
     }
 
-    /// Whether the server chose to end the stream, so that the client is to receive a complete response.
+    /// Whether the server chose to end the stream, so that the client is to receive a complete
+    /// response.
     pub const fn is_planned(self) -> bool {
         matches!(self.finish(), Finish::Whole | Finish::Prompt)
     }

@@ -247,8 +247,8 @@ impl<S: Socket> Worker<S> {
         if let Some(slot) = self.process.claim() {
             self.hub.set_quitting(slot);
         }
-        // One unbounded pass, because a slot map cannot be iterated in parts. It takes about 3 ms for
-        // 100,000 streams, and happens once in the life of a process.
+        // One unbounded pass, because a slot map cannot be iterated in parts. It takes about 3 ms
+        // for 100,000 streams, and happens once in the life of a process.
         self.schedule.start_drain(self.streams.keys().collect(), over, now.mono);
         self.schedule.continue_drain(&mut Budget::for_turn());
     }

@@ -81,8 +81,10 @@ impl Trial {
         let each = (after.nginx - before.nginx) / clients;
         self.note("client_bytes", each, &format!("nginx: {each:.0} bytes per client"));
         let each = (before.free - after.free) / clients;
-        let text =
-            format!("machine: {each:.0} bytes per client, both ends of the connections; less after an earlier run");
+        let text = format!(
+            "machine: {each:.0} bytes per client, both ends of the connections; less after an \
+                 earlier run"
+        );
         // The kernel keeps some of the memory that sockets of that run used, and reuses it. It also
         // counts some of the sockets' memory as reclaimable, which is part of the next figure but
         // not of this one.

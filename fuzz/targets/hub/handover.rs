@@ -1,5 +1,5 @@
-//! Two processes read the same messages, each at its own pace, and the first one dies or stops: what is
-//! appended, and in which order.
+//! Two processes read the same messages, each at its own pace, and the first one dies or stops:
+//! what is appended, and in which order.
 
 use super::memory;
 use crate::hub::tests::handover::one;

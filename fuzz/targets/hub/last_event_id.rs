@@ -1,5 +1,6 @@
-//! Whatever a client sends as its last event id: it receives what it lacks, in order and once, behind a gap
-//! event if something may be missing, and no second gap event if it returns with the id of the first.
+//! Whatever a client sends as its last event id: it receives what it lacks, in order and once,
+//! behind a gap event if something may be missing, and no second gap event if it returns with the
+//! id of the first.
 
 use std::collections::BTreeSet;
 
@@ -94,7 +95,8 @@ impl Alone {
     }
 }
 
-/// A hub with a Redis: durable and plain events on two channels, a loss, and events that were evicted.
+/// A hub with a Redis: durable and plain events on two channels, a loss, and events that were
+/// evicted.
 fn joined(source: Source) -> (Joined, [Membership; 2]) {
     let joined = joined_of(1 << 17, source, 100, 0);
     let a = joined.subscribe("a", &[20, 40], up_to(10));

@@ -27,8 +27,8 @@ pub fn take(count: usize) -> Words {
     region
 }
 
-/// Performs a run in a thread of its own, and takes back the memory of its hubs. The mutexes in the hubs
-/// belong to the thread, and the kernel releases them when it ends.
+/// Performs a run in a thread of its own, and takes back the memory of its hubs. The mutexes in the
+/// hubs belong to the thread, and the kernel releases them when it ends.
 pub fn run(run: impl FnOnce() + Send) {
     let thread = || {
         run();

@@ -1,5 +1,5 @@
-//! However a connection's bytes are cut into pieces, and however much room the reader has: a value that is
-//! too long is left out, and everything else arrives as it was sent.
+//! However a connection's bytes are cut into pieces, and however much room the reader has: a value
+//! that is too long is left out, and everything else arrives as it was sent.
 
 use std::io;
 use std::pin::Pin;

@@ -1,5 +1,5 @@
-//! Channels become names in Redis and back, and no channel has a key or a name of another hub, of the
-//! module itself, or of Redis.
+//! Channels become names in Redis and back, and no channel has a key or a name of another hub, of
+//! the module itself, or of Redis.
 
 use crate::fuzz::input::Input;
 use crate::hub::Source;

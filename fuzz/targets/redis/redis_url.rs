@@ -1,4 +1,5 @@
-//! A URL is refused, or leads to the same place when it is written again; nothing shows the credentials.
+//! A URL is refused, or leads to the same place when it is written again; nothing shows the
+//! credentials.
 
 use crate::redis::address::{Address, Topology};
 

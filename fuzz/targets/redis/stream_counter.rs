@@ -1,5 +1,5 @@
-//! A stream that is read page by page while entries are added, trimmed, and deleted: each entry is read, or
-//! its loss is noticed, and no loss is reported of what was read.
+//! A stream that is read page by page while entries are added, trimmed, and deleted: each entry is
+//! read, or its loss is noticed, and no loss is reported of what was read.
 
 use std::collections::BTreeSet;
 
@@ -140,7 +140,8 @@ impl Reader {
                     entries.first().is_none_or(|first| up_to < id(*first))
                         || entries[0] == before + 1
                 );
-                // A report may be of an entry that an earlier one has covered by its id, but not counted.
+                // A report may be of an entry that an earlier one has covered by its id, but not
+                // counted.
                 self.reports += 1;
                 assert!(self.reports <= self.losses, "nothing more was lost up to {up_to}");
                 // It covers the page, and all that is known to have been added by then.

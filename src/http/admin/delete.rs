@@ -147,8 +147,8 @@ impl Deletion {
         Ok(self.report(request, streams.unwrap_or(0), events))
     }
 
-    /// Ends the channel's streams on this nginx. Returns their number, or `None` if there is no such
-    /// channel.
+    /// Ends the channel's streams on this nginx. Returns their number, or `None` if there is no
+    /// such channel.
     fn end_streams(&self) -> Result<Option<u64>, AdminError> {
         let ended = process::with(self.hub, |worker| worker.end_streams(&self.name, clock::now()));
         process::turn_soon(self.hub);

@@ -48,8 +48,8 @@ pub struct PatternReplay {
     until: Option<LogOrder>,
     extent: Extent,
     gap_due: bool,
-    /// Records that have lost events that the client lacks, and the position up to which a gap was due for
-    /// it. The key of FORGOTTEN is 0.
+    /// Records that have lost events that the client lacks, and the position up to which a gap was
+    /// due for it. The key of FORGOTTEN is 0.
     lost: HashMap<u32, u64>,
     /// How many channels a scan remembers.
     capacity: Capacity,

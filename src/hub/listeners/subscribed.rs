@@ -1,6 +1,6 @@
 //! Records since when a pattern is subscribed to in Redis. Earlier events on channels without
-//! listeners were not received here, and Redis does not report which channels had events. So the low
-//! watermark of the pattern's record is raised: an open stream that is before it receives a gap
+//! listeners were not received here, and Redis does not report which channels had events. So the
+//! low watermark of the pattern's record is raised: an open stream that is before it receives a gap
 //! event, and so does a client that resumes from an earlier id.
 
 use crate::hub::listeners::control::ControlEntry;

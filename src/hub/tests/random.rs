@@ -1,5 +1,5 @@
-//! The choices of a generated run: pseudorandom numbers that are the same for the same seed (splitmix64),
-//! or the bytes of a fuzzer.
+//! The choices of a generated run: pseudorandom numbers that are the same for the same seed
+//! (splitmix64), or the bytes of a fuzzer.
 
 #[cfg_attr(not(fuzzing), allow(dead_code, reason = "only fuzz targets have bytes"))]
 pub enum Random {

@@ -56,8 +56,8 @@ impl Request {
         unsafe { bits::request::reading_body(self.raw()) != 0 }
     }
 
-    /// Whether the body was longer than the limit. Its pieces are gone then, whether or not nginx has read
-    /// all of it.
+    /// Whether the body was longer than the limit. Its pieces are gone then, whether or not nginx
+    /// has read all of it.
     pub(super) fn exceeds_limit(&self) -> bool {
         self.context::<PartialBody>().is_some_and(|partial| partial.exceeds_limit.get())
     }

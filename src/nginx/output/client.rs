@@ -26,8 +26,8 @@ impl Socket for Client {
             Client::Lean(lean) => lean.alive(),
         };
         // nginx reads the level of the connection's log whenever it sends.
-        // SAFETY: the connection and its log outlive `Output::request`, and a lean stream forgets its
-        // connection when it closes it.
+        // SAFETY: the connection and its log outlive `Output::request`, and a lean stream forgets
+        // its connection when it closes it.
         connection
             .map_or(0, |c| unsafe { (*c).fd as usize ^ (*c).sent as usize ^ (*(*c).log).log_level })
     }

@@ -1,8 +1,8 @@
 //! Sends frames past nginx's filters: one call to the kernel, with bytes that all clients share.
 //!
 //! This is allowed only if the filters would not change a frame. Some filters set flags on the
-//! request. Others do not, so a stream's first bytes are sent through the filters, and the output is
-//! compared with the input. Both checks are made once for each stream.
+//! request. Others do not, so a stream's first bytes are sent through the filters, and the output
+//! is compared with the input. Both checks are made once for each stream.
 
 use super::filters::count_fitting;
 use super::send::{free_tls_buffer, remainder, send_batch, write, Written};
@@ -20,7 +20,8 @@ use nginx_sys::{
 use std::cell::RefCell;
 use std::ptr;
 
-/// Capacity of the buffer for a stream's header and first frames, in bytes; enough for most streams.
+/// Capacity of the buffer for a stream's header and first frames, in bytes; enough for most
+/// streams.
 const FIRST_BYTES: usize = 1024;
 
 thread_local! {
@@ -82,8 +83,8 @@ impl Output {
         }
     }
 
-    /// Sends a batch in one call to the kernel. The worker guarantees that nothing of an earlier batch is
-    /// unsent, so this does not check it.
+    /// Sends a batch in one call to the kernel. The worker guarantees that nothing of an earlier
+    /// batch is unsent, so this does not check it.
     pub(super) fn send_direct(
         &self,
         r: *mut ngx_http_request_t,

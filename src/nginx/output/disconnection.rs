@@ -20,8 +20,8 @@ impl Output {
     pub fn disconnection(&self) -> Option<Disconnection> {
         let r = self.request.get()?.as_ptr();
         let own = self.connection;
-        // SAFETY: the request is alive, and so are its connection and, in HTTP/2, the connection that
-        // carries it.
+        // SAFETY: the request is alive, and so are its connection and, in HTTP/2, the connection
+        // that carries it.
         unsafe {
             let carrier = carrier(r).unwrap_or(own);
             if bits::connection::timedout(carrier) != 0 {
@@ -32,8 +32,8 @@ impl Output {
     }
 }
 
-/// Whether an event of the connection has seen an error or the end of input. The connection's `error`
-/// cannot be used, because nginx also sets it when a filter fails.
+/// Whether an event of the connection has seen an error or the end of input. The connection's
+/// `error` cannot be used, because nginx also sets it when a filter fails.
 ///
 /// # Safety
 /// The connection is alive.

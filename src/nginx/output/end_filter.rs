@@ -1,6 +1,6 @@
-//! Detects when another filter ends a stream's response. A filter can mark any buffer as the last one of
-//! the response (in Lua, `ngx.arg[2]` of `body_filter_by_lua_block`), which nginx does not report to the
-//! handler. This body filter runs after such filters and sees the mark.
+//! Detects when another filter ends a stream's response. A filter can mark any buffer as the last
+//! one of the response (in Lua, `ngx.arg[2]` of `body_filter_by_lua_block`), which nginx does not
+//! report to the handler. This body filter runs after such filters and sees the mark.
 
 use crate::nginx::bits;
 use crate::nginx::content_type_filter::is_event_stream;
@@ -31,8 +31,8 @@ pub(in crate::nginx) unsafe fn install() {
     }
 }
 
-/// Calls `pass`, which passes a part of a response's body to nginx. Also returns whether a filter ended
-/// the response.
+/// Calls `pass`, which passes a part of a response's body to nginx. Also returns whether a filter
+/// ended the response.
 pub(super) fn detect_end<R>(r: *mut ngx_http_request_t, pass: impl FnOnce() -> R) -> (R, bool) {
     ENDED.set(ptr::null_mut());
     let result = pass();

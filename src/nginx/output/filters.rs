@@ -1,6 +1,6 @@
-//! Sends frames through nginx's filters, like any other response: compressed, rate-limited, framed for
-//! HTTP/2, or whatever else is configured. The buffers refer to the shared bytes of a frame, which are
-//! kept until nginx no longer uses them.
+//! Sends frames through nginx's filters, like any other response: compressed, rate-limited, framed
+//! for HTTP/2, or whatever else is configured. The buffers refer to the shared bytes of a frame,
+//! which are kept until nginx no longer uses them.
 
 use super::end_filter::detect_end;
 use super::unsent::UNSENT_BUFFERED;
@@ -19,15 +19,15 @@ use nginx_sys::{
 use std::collections::VecDeque;
 use std::ptr::{self, NonNull};
 
-/// Maximum number of bytes that are passed to nginx in one call, unless a single frame is larger. nginx
-/// buffers what the client does not accept, so this also bounds the memory of a slow client.
+/// Maximum number of bytes that are passed to nginx in one call, unless a single frame is larger.
+/// nginx buffers what the client does not accept, so this also bounds the memory of a slow client.
 pub(super) const PIECE: usize = 16 * 1024;
 
 /// Bits of a connection's `buffered` for bytes that are buffered by the write filter or after it.
 const BUFFERED_AT_END: u32 = NGX_HTTP_WRITE_BUFFERED | NGX_LOWLEVEL_BUFFERED;
 
-/// Maximum number of bytes that filters may keep although the client would accept them. A filter that
-/// keeps more waits for the end of the response, which a stream does not have.
+/// Maximum number of bytes that filters may keep although the client would accept them. A filter
+/// that keeps more waits for the end of the response, which a stream does not have.
 const MAX_KEPT: usize = 1 << 20;
 
 /// The buffers of one request.
@@ -47,8 +47,8 @@ impl Default for Chains {
 }
 
 impl Chains {
-    /// Creates a chain of buffers that refer to the frames. The last buffer is marked to be flushed.
-    /// Returns `None` if nginx is out of memory.
+    /// Creates a chain of buffers that refer to the frames. The last buffer is marked to be
+    /// flushed. Returns `None` if nginx is out of memory.
     fn link(&mut self, pool: *mut ngx_pool_t, frames: &[Frame]) -> Option<*mut ngx_chain_t> {
         let mut first = ptr::null_mut();
         let mut last: *mut ngx_chain_t = ptr::null_mut();
@@ -145,15 +145,15 @@ impl Output {
         Sent::All
     }
 
-    /// Makes nginx continue with the bytes that it has buffered, as `ngx_http_writer` does. Does nothing
-    /// if there are none, because the write filter treats an empty chain as an error.
+    /// Makes nginx continue with the bytes that it has buffered, as `ngx_http_writer` does. Does
+    /// nothing if there are none, because the write filter treats an empty chain as an error.
     pub(super) fn resume_filters(&self, r: *mut ngx_http_request_t) -> Result<(), ()> {
         if has_output(r) || has_input(r) {
             self.pass(r, ptr::null_mut())?;
         }
         if has_output(r) && !has_input(r) && could_send(r) {
-            // A filter without data does not pass on an empty chain (gzip), or it has dropped the flush
-            // mark. So the write filter is called directly.
+            // A filter without data does not pass on an empty chain (gzip), or it has dropped the
+            // flush mark. So the write filter is called directly.
             // SAFETY: the request is still alive.
             let status = unsafe { ngx_http_write_filter((*r).main, ptr::null_mut()) };
             self.after_pass(r, status, ptr::null_mut())?;
@@ -171,7 +171,8 @@ impl Output {
         Err(())
     }
 
-    /// Returns the number of bytes that were passed to nginx and that it has neither sent nor copied.
+    /// Returns the number of bytes that were passed to nginx and that it has neither sent nor
+    /// copied.
     fn kept_by_filters(&self) -> usize {
         let chains = self.chains.take();
         let kept = chains.as_ref().map_or(0, |chains| chains.len());
@@ -179,8 +180,8 @@ impl Output {
         kept
     }
 
-    /// Passes a chain to the filters, or null to continue with what they have, and releases what was
-    /// sent.
+    /// Passes a chain to the filters, or null to continue with what they have, and releases what
+    /// was sent.
     pub(super) fn pass(
         &self,
         r: *mut ngx_http_request_t,
@@ -196,7 +197,8 @@ impl Output {
         passed
     }
 
-    /// Releases what was sent, after a chain was passed. Fails if that ended the request, or failed.
+    /// Releases what was sent, after a chain was passed. Fails if that ended the request, or
+    /// failed.
     fn after_pass(
         &self,
         r: *mut ngx_http_request_t,
@@ -234,12 +236,12 @@ fn has_input(r: *mut ngx_http_request_t) -> bool {
     }
 }
 
-/// Whether bytes that are still buffered are kept by the filters alone: the socket is writable, and no
-/// subrequest comes first.
+/// Whether bytes that are still buffered are kept by the filters alone: the socket is writable, and
+/// no subrequest comes first.
 fn could_send(r: *mut ngx_http_request_t) -> bool {
     let (_, write) = connection_and_write(r);
-    // SAFETY: callers have checked that the request is alive. nginx posts the event of a connection that has
-    // sent enough in this turn (`sendfile_max_chunk`).
+    // SAFETY: callers have checked that the request is alive. nginx posts the event of a connection
+    // that has sent enough in this turn (`sendfile_max_chunk`).
     let ready = unsafe {
         bits::event::ready(write) != 0
             && bits::event::delayed(write) == 0

@@ -1,5 +1,5 @@
-//! Reads and discards what a client sends while it receives a stream. Otherwise, unread bytes could hide
-//! that the client has disconnected.
+//! Reads and discards what a client sends while it receives a stream. Otherwise, unread bytes could
+//! hide that the client has disconnected.
 
 use crate::nginx::bits;
 use crate::nginx::guard::guarded;
@@ -75,7 +75,8 @@ pub(super) unsafe fn discard_incoming(c: *mut ngx_connection_t) -> Discarded {
     Discarded { bytes, then: Incoming::More }
 }
 
-/// The `read_event_handler` of a stream's request: the client has sent something, or has disconnected.
+/// The `read_event_handler` of a stream's request: the client has sent something, or has
+/// disconnected.
 ///
 /// On a connection that is kept alive, the bytes are the next request and are not read.
 pub(super) unsafe extern "C" fn watch_client(r: *mut ngx_http_request_t) {

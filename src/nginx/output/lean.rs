@@ -1,11 +1,11 @@
-//! Lean streams, which have no request. Once a stream is running, its request is not needed any more, and
-//! nearly all of the memory that nginx uses for a client belongs to the request. So the request is freed,
-//! and the module takes over the connection: it handles the connection's two events, and closes it when
-//! the stream ends.
+//! Lean streams, which have no request. Once a stream is running, its request is not needed any
+//! more, and nearly all of the memory that nginx uses for a client belongs to the request. So the
+//! request is freed, and the module takes over the connection: it handles the connection's two
+//! events, and closes it when the stream ends.
 //!
-//! A request is released only if nothing else depends on it (`Output::may_be_lean`), and never within one
-//! of its own handlers. nginx runs the log phase when the request is freed, so the access log has its line
-//! at the start of the stream.
+//! A request is released only if nothing else depends on it (`Output::may_be_lean`), and never
+//! within one of its own handlers. nginx runs the log phase when the request is freed, so the
+//! access log has its line at the start of the stream.
 //!
 //! # Layout
 //!
@@ -107,8 +107,8 @@ impl Lean {
         sent
     }
 
-    /// Ends the stream. If the end is planned and the client has accepted everything so far, the response
-    /// is completed; otherwise, it is cut off.
+    /// Ends the stream. If the end is planned and the client has accepted everything so far, the
+    /// response is completed; otherwise, it is cut off.
     pub fn finish(&self, top: &mut TopLevel, end: End) {
         let Some(c) = self.alive() else { return };
         let _logged = self.name_client();
@@ -122,7 +122,8 @@ impl Lean {
             return self.cut(top, c, end);
         }
         match self.path {
-            // A client that does not accept the last chunk now is cut off like one that has unsent bytes.
+            // A client that does not accept the last chunk now is cut off like one that has unsent
+            // bytes.
             SendPath::Chunks
                 if send::write(c, self.transport, LAST_CHUNK) != Ok(LAST_CHUNK.len()) =>
             {
@@ -133,8 +134,8 @@ impl Lean {
         }
     }
 
-    /// Whether closing the connection now could destroy the end of the response before the client has
-    /// read it.
+    /// Whether closing the connection now could destroy the end of the response before the client
+    /// has read it.
     fn should_linger(&self, c: *mut ngx_connection_t) -> bool {
         match self.settings.get().lingering {
             Lingering::Off => false,
@@ -207,7 +208,8 @@ impl Lean {
             if bits::event::timer_set(write) != 0 {
                 ngx_del_timer(write);
             }
-            // A level-triggered event loop would otherwise report the writable socket in every turn.
+            // A level-triggered event loop would otherwise report the writable socket in every
+            // turn.
             ngx_handle_write_event(write, 0);
         }
         let Some(callbacks) = CALLBACKS.get() else { return };
@@ -234,8 +236,8 @@ impl Lean {
             if bits::connection::close(c) != 0 {
                 bits::connection::set_close(c, 0);
                 bits::connection::set_idle(c, 0);
-                // nginx sets `error` at the end of worker_shutdown_timeout. Without it, nginx is about to
-                // quit, and the worker ends its streams over the drain time.
+                // nginx sets `error` at the end of worker_shutdown_timeout. Without it, nginx is
+                // about to quit, and the worker ends its streams over the drain time.
                 if bits::connection::error(c) != 0 {
                     self.close(top, End::Drain);
                 }
@@ -269,15 +271,16 @@ impl Lean {
         unsafe { close_connection(c) };
     }
 
-    /// Shuts down the direction to the client, and closes the connection when the client has closed its
-    /// direction.
+    /// Shuts down the direction to the client, and closes the connection when the client has closed
+    /// its direction.
     fn linger(&self, top: &mut TopLevel, end: End) {
         let Some(c) = self.detach(top, end) else { return };
         // SAFETY: as in `close`.
         unsafe { lingering::begin(c, self.peer, &self.settings.get()) };
     }
 
-    /// Reports the end of the stream, and separates it from its connection, which the caller closes.
+    /// Reports the end of the stream, and separates it from its connection, which the caller
+    /// closes.
     fn detach(&self, _top: &mut TopLevel, end: End) -> Option<*mut ngx_connection_t> {
         let callbacks = CALLBACKS.get()?;
         if self.alive().is_some() {
@@ -285,7 +288,8 @@ impl Lean {
         }
         let c = self.connection.take()?.as_ptr();
         (callbacks.closed)(self.hub as usize, self.key, end);
-        // SAFETY: the connection's `data` own a reference to this stream; the caller has another one.
+        // SAFETY: the connection's `data` own a reference to this stream; the caller has another
+        // one.
         unsafe { drop(Rc::from_raw((*c).data.cast::<Lean>().cast_const())) };
         Some(c)
     }
@@ -314,8 +318,8 @@ unsafe fn close_connection(c: *mut ngx_connection_t) {
 /// # Safety
 /// The event is one of a lean stream's connection.
 unsafe fn stream_of_event(event: *mut ngx_event_t) -> Option<Rc<Lean>> {
-    // SAFETY: `take_over` has set `data` to a stream, and the connection owns a reference to it until
-    // `detach`, after which the handlers are not called.
+    // SAFETY: `take_over` has set `data` to a stream, and the connection owns a reference to it
+    // until `detach`, after which the handlers are not called.
     unsafe {
         let c: *mut ngx_connection_t = (*event).data.cast();
         let lean: *const Lean = (*c).data.cast();
@@ -329,8 +333,8 @@ unsafe extern "C" fn on_read(event: *mut ngx_event_t) {
         // SAFETY: nginx calls this with the event of an open connection.
         if let Some(lean) = unsafe { stream_of_event(event) } {
             let _logged = lean.name_client();
-            // SAFETY: this handles the event of a connection that has no request; only nginx's event loop
-            // calls it.
+            // SAFETY: this handles the event of a connection that has no request; only nginx's
+            // event loop calls it.
             lean.read(&mut unsafe { TopLevel::enter() });
         }
     });
@@ -341,8 +345,8 @@ unsafe extern "C" fn on_write(event: *mut ngx_event_t) {
         // SAFETY: as above.
         if let Some(lean) = unsafe { stream_of_event(event) } {
             let _logged = lean.name_client();
-            // SAFETY: this handles the event of a connection that has no request; only nginx's event loop
-            // calls it.
+            // SAFETY: this handles the event of a connection that has no request; only nginx's
+            // event loop calls it.
             lean.write(&mut unsafe { TopLevel::enter() });
         }
     });

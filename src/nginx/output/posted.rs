@@ -1,5 +1,6 @@
-//! Runs the requests that filters post while a worker sends events (`include` of SSI). nginx runs posted
-//! requests after each handler of a connection, but a worker's turn sends to many connections.
+//! Runs the requests that filters post while a worker sends events (`include` of SSI). nginx runs
+//! posted requests after each handler of a connection, but a worker's turn sends to many
+//! connections.
 
 use super::{set_log_request, Output};
 use crate::nginx::top_level::TopLevel;
@@ -25,8 +26,8 @@ impl Output {
     }
 }
 
-/// Runs the requests that filters have posted. Must not be called while a worker is in use, because posted
-/// requests can write to streams and end requests.
+/// Runs the requests that filters have posted. Must not be called while a worker is in use, because
+/// posted requests can write to streams and end requests.
 pub fn run_posted(top: &mut TopLevel) {
     for output in POSTED.take() {
         let Some(r) = output.request.get() else { continue };

@@ -1,9 +1,10 @@
 //! Detects whether a client accepts bytes during a wait, for `send_timeout`.
 //!
-//! nginx's count of bytes sent is not sufficient. A TLS library reports a record as sent only when its last
-//! byte has been written, and the kernel reports a socket as writable only when a large part of its buffer
-//! is free; with a slow client, both happen long after the first byte. Therefore, the kernel is asked how
-//! many bytes the client has acknowledged: one system call when a wait begins, and one when it times out.
+//! nginx's count of bytes sent is not sufficient. A TLS library reports a record as sent only when
+//! its last byte has been written, and the kernel reports a socket as writable only when a large
+//! part of its buffer is free; with a slow client, both happen long after the first byte.
+//! Therefore, the kernel is asked how many bytes the client has acknowledged: one system call when
+//! a wait begins, and one when it times out.
 
 use crate::nginx::macros;
 use nginx_sys::{ngx_connection_t, ngx_http_request_t, off_t};
@@ -50,8 +51,8 @@ impl SendProgress {
     }
 }
 
-/// Returns the number of bytes that the client's kernel has acknowledged, modulo 2^32, or 0 if that is not
-/// known.
+/// Returns the number of bytes that the client's kernel has acknowledged, modulo 2^32, or 0 if that
+/// is not known.
 ///
 /// # Safety
 /// The connection is alive.
@@ -71,9 +72,9 @@ pub(super) unsafe fn acknowledged(c: *mut ngx_connection_t) -> u32 {
     low.unwrap_or_default() as u32
 }
 
-/// Whether bytes that the client acknowledges count as progress of this response. On a connection that
-/// several requests share, they do only if frames of this response are queued on the connection, and not
-/// if they wait for the client to open the stream's flow-control window.
+/// Whether bytes that the client acknowledges count as progress of this response. On a connection
+/// that several requests share, they do only if frames of this response are queued on the
+/// connection, and not if they wait for the client to open the stream's flow-control window.
 ///
 /// # Safety
 /// The request is alive.

@@ -9,8 +9,8 @@ use crate::worker::Batch;
 use bytes::Bytes;
 use nginx_sys::{ngx_connection_t, NGX_AGAIN};
 
-/// Maximum number of bytes that are passed to a TLS library in one call: one record (RFC 8446, section
-/// 5.1). The library does not report how much of a longer piece was sent.
+/// Maximum number of bytes that are passed to a TLS library in one call: one record (RFC 8446,
+/// section 5.1). The library does not report how much of a longer piece was sent.
 const RECORD: usize = 16 * 1024;
 
 /// What bytes are written to.
@@ -18,7 +18,8 @@ const RECORD: usize = 16 * 1024;
 pub(super) enum Transport {
     /// The socket, which may accept a part of the bytes.
     Plain,
-    /// A TLS library, which accepts a record or nothing, and must then be given the same bytes again.
+    /// A TLS library, which accepts a record or nothing, and must then be given the same bytes
+    /// again.
     Tls,
 }
 
@@ -36,8 +37,8 @@ impl Transport {
         }
     }
 
-    /// Whether a batch may be sent in one piece. Over TLS, a piece must be kept completely if the client
-    /// does not accept it, so its size is limited.
+    /// Whether a batch may be sent in one piece. Over TLS, a piece must be kept completely if the
+    /// client does not accept it, so its size is limited.
     fn fits(self, path: SendPath, batch: &Batch) -> bool {
         self == Transport::Plain || batch.frames().len() == 1 || joined(batch, path).len() <= PIECE
     }
@@ -56,8 +57,8 @@ pub(super) enum Written {
     },
 }
 
-/// Sends a batch in one call to the kernel; over TLS, a large batch is sent in pieces. The caller keeps the
-/// rest of a frame that was sent in part. The frames after it are not sent.
+/// Sends a batch in one call to the kernel; over TLS, a large batch is sent in pieces. The caller
+/// keeps the rest of a frame that was sent in part. The frames after it are not sent.
 pub(super) fn send_batch(
     c: *mut ngx_connection_t,
     transport: Transport,
@@ -146,8 +147,8 @@ pub(super) fn write(
     Ok(taken)
 }
 
-/// Writes bytes with one call to the kernel or the TLS library. Returns how many were accepted, or an error
-/// if the connection is dead.
+/// Writes bytes with one call to the kernel or the TLS library. Returns how many were accepted, or
+/// an error if the connection is dead.
 fn write_once(c: *mut ngx_connection_t, bytes: &[u8]) -> Result<usize, ()> {
     if bytes.is_empty() {
         return Ok(0);

@@ -5,8 +5,8 @@ use bytes::Bytes;
 use nginx_sys::ngx_connection_t;
 use std::cell::Cell;
 
-/// The module's bit in a connection's `buffered`, in which nginx records which parts of it have buffered
-/// bytes. nginx's own modules use lower bits.
+/// The module's bit in a connection's `buffered`, in which nginx records which parts of it have
+/// buffered bytes. nginx's own modules use lower bits.
 pub(super) const UNSENT_BUFFERED: u32 = 0x80;
 
 /// The unsent rest of a frame. It is rarely present, and takes one word if it is not. If it is, the

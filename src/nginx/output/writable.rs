@@ -51,8 +51,8 @@ impl Output {
     pub fn flush(&self) -> Flushed {
         let Some(r) = self.alive() else { return Flushed::Failed };
         let (c, write) = connection_and_write(r);
-        // The client of an HTTP/3 stream can refuse the rest of it (STOP_SENDING). If there is nothing
-        // to send, only this flag shows that.
+        // The client of an HTTP/3 stream can refuse the rest of it (STOP_SENDING). If there is
+        // nothing to send, only this flag shows that.
         // SAFETY: the request, its connection, and the connection's event are alive.
         if unsafe { bits::event::error(write) != 0 } {
             return Flushed::Failed;
@@ -85,7 +85,8 @@ impl Output {
             if bits::event::timer_set(write) != 0 && bits::event::delayed(write) == 0 {
                 ngx_del_timer(write);
             }
-            // A level-triggered event loop would otherwise report the writable socket in every turn.
+            // A level-triggered event loop would otherwise report the writable socket in every
+            // turn.
             ngx_handle_write_event(write, 0);
         }
         Flushed::Empty
@@ -130,8 +131,8 @@ impl Output {
     }
 }
 
-/// Whether a stream has to wait before it sends more. Bytes that a filter keeps for its own reasons do
-/// not count, because no event follows when it releases them: it does so only with later output.
+/// Whether a stream has to wait before it sends more. Bytes that a filter keeps for its own reasons
+/// do not count, because no event follows when it releases them: it does so only with later output.
 pub(super) fn blocked(r: *mut ngx_http_request_t) -> bool {
     waits_for_client(r) || has_subrequest(r)
 }
@@ -161,8 +162,8 @@ pub(super) unsafe extern "C" fn write_ready<H: OnWritable>(r: *mut ngx_http_requ
         unsafe { Request::from_raw(r) }.and_then(|request| H::writable(&request))
     });
     if let Some(Outcome(status)) = ended {
-        // SAFETY: nothing that `writable` calls frees the request. It is not used after this call, and
-        // nginx runs posted requests when this handler has returned.
+        // SAFETY: nothing that `writable` calls frees the request. It is not used after this call,
+        // and nginx runs posted requests when this handler has returned.
         unsafe { ngx_http_finalize_request(r, status) };
     }
 }

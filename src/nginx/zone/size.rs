@@ -1,6 +1,7 @@
 //! Computes the size of a zone for any page size.
 
-/// Returns the size in bytes of a zone that has at least `room` bytes in whole free pages of `page` bytes.
+/// Returns the size in bytes of a zone that has at least `room` bytes in whole free pages of `page`
+/// bytes.
 pub fn size_for(room: usize, page: usize) -> usize {
     /// Upper bound of the size of a page's entry in the slab's table.
     const ENTRY: usize = 32;

@@ -1,4 +1,5 @@
-//! The pattern matching of Redis (`stringmatchlen` in its util.c), written in the slow and obvious way.
+//! The pattern matching of Redis (`stringmatchlen` in its util.c), written in the slow and obvious
+//! way.
 
 /// Redis' own algorithm, step by step, without its bound on the work.
 pub fn reference(pattern: &[u8], name: &[u8]) -> bool {

@@ -1,4 +1,5 @@
-//! What concerns many streams or many channels takes many turns, and comes out as if it had taken one.
+//! What concerns many streams or many channels takes many turns, and comes out as if it had taken
+//! one.
 
 use super::*;
 use crate::hub::set_turn_steps;

@@ -195,7 +195,8 @@ fn a_ring_that_was_overtaken_loses_nothing_that_is_retained() {
 #[test]
 fn a_stream_that_takes_the_place_of_one_that_leaves_during_a_pass_misses_nothing() {
     const STREAMS: usize = 600;
-    // The place that becomes free: far behind the pass, next to it, where it goes on, and before it.
+    // The place that becomes free: far behind the pass, next to it, where it goes on, and before
+    // it.
     for behind in [100, 2, 1, 0, -1, -100] {
         let mut bench = bench(1 << 20, HISTORY);
         let mut open: Vec<_> = (0..STREAMS).map(|_| bench.open(settings(), &["a"], "")).collect();

@@ -1,4 +1,5 @@
-//! Streams of a hub that is joined to Redis: events that come late, or came elsewhere, are sent once.
+//! Streams of a hub that is joined to Redis: events that come late, or came elsewhere, are sent
+//! once.
 
 use super::*;
 use crate::hub::{

@@ -1,5 +1,5 @@
-//! Clients that move between two nginxes of one FakeRedis, by chance: each durable event reaches each of
-//! them once, and plain messages too while they stay.
+//! Clients that move between two nginxes of one FakeRedis, by chance: each durable event reaches
+//! each of them once, and plain messages too while they stay.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -218,7 +218,8 @@ fn one(seed: u64, outages: bool) {
                 let nginx = &mut all[random.usize(0..2)];
                 if nginx.up && random.u8(0..8) == 0 {
                     nginx.leave_quiet();
-                    // Plain messages are lost while no process here is subscribed, which is permitted.
+                    // Plain messages are lost while no process here is subscribed, which is
+                    // permitted.
                     clients.iter_mut().for_each(|client| client.moved = true);
                 }
             }
@@ -229,7 +230,8 @@ fn one(seed: u64, outages: bool) {
                 if channels.is_empty() || !all[nginx].up {
                     continue;
                 }
-                // Its first id is that of the beginning: everything published from now on is for it.
+                // Its first id is that of the beginning: everything published from now on is for
+                // it.
                 all[nginx].take_in(&redis, usize::MAX);
                 let (id, began) = (String::new(), redis.published.len());
                 let got = Vec::new();

@@ -1,5 +1,5 @@
-//! Operations during which the process dies: the next owner of the lock finds each of them completed or
-//! not begun, and performs it again.
+//! Operations during which the process dies: the next owner of the lock finds each of them
+//! completed or not begun, and performs it again.
 
 use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
 

@@ -1,5 +1,6 @@
-//! The error log of connections whose pool has been freed. nginx keeps each connection's log in its pool.
-//! These connections share one log for each `error_log`, which names the client that is being served.
+//! The error log of connections whose pool has been freed. nginx keeps each connection's log in its
+//! pool. These connections share one log for each `error_log`, which names the client that is being
+//! served.
 
 use crate::nginx::guard::guarded;
 use nginx_sys::{
@@ -34,9 +35,9 @@ pub(super) struct LoggedClient<'a> {
     logged: PhantomData<&'a PeerAddress>,
 }
 
-/// The client that lines in the shared logs name. Only the event loop's thread uses it. It is an atomic and
-/// not a thread-local variable because it is written for every event to every client, and accessing a
-/// thread-local variable of a shared library is a function call.
+/// The client that lines in the shared logs name. Only the event loop's thread uses it. It is an
+/// atomic and not a thread-local variable because it is written for every event to every client,
+/// and accessing a thread-local variable of a shared library is a function call.
 static LOGGED_CLIENT: AtomicPtr<PeerAddress> = AtomicPtr::new(ptr::null_mut());
 
 thread_local! {
@@ -97,9 +98,9 @@ impl Drop for LoggedClient<'_> {
     }
 }
 
-/// Returns the shared log that replaces a connection's own log, or `None` if the connection must keep its
-/// own: because it is debugged (`debug_connection`), or because a reload may close the log's file while
-/// this process is running (`master_process off`).
+/// Returns the shared log that replaces a connection's own log, or `None` if the connection must
+/// keep its own: because it is debugged (`debug_connection`), or because a reload may close the
+/// log's file while this process is running (`master_process off`).
 ///
 /// # Safety
 /// `own` is a log of the current configuration.
@@ -138,7 +139,8 @@ fn writes_as(one: &ngx_log_t, other: &ngx_log_t) -> bool {
 /// The handler of the shared logs: nginx calls it to complete each line.
 unsafe extern "C" fn name_client(_log: *mut ngx_log_t, buffer: *mut u8, len: usize) -> *mut u8 {
     guarded(buffer, || {
-        // SAFETY: null, or an address that a `LoggedClient` borrows; dropping that clears the pointer.
+        // SAFETY: null, or an address that a `LoggedClient` borrows; dropping that clears the
+        // pointer.
         let Some(peer) = (unsafe { LOGGED_CLIENT.load(Relaxed).as_ref() }) else { return buffer };
         // SAFETY: nginx passes the rest of its line buffer.
         let room = unsafe { std::slice::from_raw_parts_mut(buffer, len) };

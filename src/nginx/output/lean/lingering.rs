@@ -1,8 +1,8 @@
-//! Lingering close: closes the connection of an ended stream whose client is still sending. If a socket
-//! with unread bytes is closed, the kernel resets the connection, and the client may lose the end of the
-//! response. So only the direction to the client is shut down at first. Input is read and discarded until
-//! the client closes its direction, or until `lingering_timeout` or `lingering_time` has passed. Compare
-//! nginx's `ngx_http_set_lingering_close`.
+//! Lingering close: closes the connection of an ended stream whose client is still sending. If a
+//! socket with unread bytes is closed, the kernel resets the connection, and the client may lose
+//! the end of the response. So only the direction to the client is shut down at first. Input is
+//! read and discarded until the client closes its direction, or until `lingering_timeout` or
+//! `lingering_time` has passed. Compare nginx's `ngx_http_set_lingering_close`.
 
 use super::client_log::{LoggedClient, PeerAddress};
 use super::close_connection;
@@ -42,7 +42,8 @@ pub(super) unsafe fn has_unread(c: *mut ngx_connection_t) -> bool {
 /// Shuts down the direction to the client, and discards input until the connection is closed.
 ///
 /// # Safety
-/// The connection is alive and has no request. The caller is its only user, and does not use it any more.
+/// The connection is alive and has no request. The caller is its only user, and does not use it any
+/// more.
 pub(super) unsafe fn begin(c: *mut ngx_connection_t, peer: PeerAddress, settings: &LeanSettings) {
     let logged = LoggedClient::enter(&peer);
     // SAFETY: the caller vouches for the connection, whose events live as long.
@@ -100,7 +101,8 @@ unsafe fn discard_input(c: *mut ngx_connection_t) {
             }
         }
         if !is_drained {
-            // Continue in the next turn, so that a client that sends without end does not delay others.
+            // Continue in the next turn, so that a client that sends without end does not delay
+            // others.
             ngx_post_event(read, &raw mut ngx_posted_next_events);
         } else if ngx_handle_read_event(read, 0) != NGX_OK as ngx_int_t {
             return close(c);
@@ -139,7 +141,7 @@ unsafe extern "C" fn on_read(event: *mut ngx_event_t) {
 }
 
 unsafe extern "C" fn on_write(event: *mut ngx_event_t) {
-    // SAFETY: nginx calls this with the event of a lingering connection. A level-triggered event loop
-    // would otherwise report the writable socket in every turn.
+    // SAFETY: nginx calls this with the event of a lingering connection. A level-triggered event
+    // loop would otherwise report the writable socket in every turn.
     unsafe { ngx_handle_write_event(event, 0) };
 }

@@ -1,5 +1,6 @@
-//! Releases the request of a stream: nginx frees it like any other request, and its connection continues
-//! as one that waits only for its client. Called once for each stream, at the top of the event loop.
+//! Releases the request of a stream: nginx frees it like any other request, and its connection
+//! continues as one that waits only for its client. Called once for each stream, at the top of the
+//! event loop.
 
 use super::client_log::{self, PeerAddress, ACTION};
 use super::settings::LeanSettings;
@@ -24,15 +25,17 @@ use std::ptr::{self, NonNull};
 use std::rc::Rc;
 
 impl Output {
-    /// Whether the request can be released: the stream bypasses nginx's filters, waits for nothing, and
-    /// no other module has a handler for the request's end (`limit_conn` counts requests with one).
+    /// Whether the request can be released: the stream bypasses nginx's filters, waits for nothing,
+    /// and no other module has a handler for the request's end (`limit_conn` counts requests with
+    /// one).
     pub fn may_be_lean(&self) -> bool {
         let Some(r) = self.alive() else { return false };
         let (c, write) = connection_and_write(r);
         if !self.is_direct() || !self.no_foreign_cleanup || blocked(r) {
             return false;
         }
-        // SAFETY: `alive` has checked that the request is alive, and so are its connection and events.
+        // SAFETY: `alive` has checked that the request is alive, and so are its connection and
+        // events.
         unsafe {
             let read = (*c).read;
             let header = (*r).header_in;
@@ -55,8 +58,8 @@ impl Output {
         }
     }
 
-    /// Releases the request if that is possible, and returns the stream without it. `prepare` is called
-    /// first; the end of the request must not end the stream from then on.
+    /// Releases the request if that is possible, and returns the stream without it. `prepare` is
+    /// called first; the end of the request must not end the stream from then on.
     pub fn make_lean(
         &self,
         _top: &mut TopLevel,
@@ -86,7 +89,8 @@ impl Output {
         });
         CALLBACKS.get_or_init(|| callbacks);
         prepare();
-        // SAFETY: the request is alive, and this is the top of the event loop, so nothing else uses it.
+        // SAFETY: the request is alive, and this is the top of the event loop, so nothing else uses
+        // it.
         unsafe { take_over(r, c, &lean) };
         Some(lean)
     }
@@ -97,8 +101,8 @@ impl Output {
 /// # Safety
 /// The request and its connection are alive, and `may_be_lean` returned true.
 unsafe fn take_over(r: *mut ngx_http_request_t, c: *mut ngx_connection_t, lean: &Rc<Lean>) {
-    // SAFETY: the caller vouches for both. Once the request is freed, only the connection is used. Its
-    // fields are set as in ngx_http_set_keepalive.
+    // SAFETY: the caller vouches for both. Once the request is freed, only the connection is used.
+    // Its fields are set as in ngx_http_set_keepalive.
     unsafe {
         let http = (*r).http_connection;
         // This sets `destroyed`, so nginx does not look for a request of this connection.
@@ -121,15 +125,15 @@ unsafe fn take_over(r: *mut ngx_http_request_t, c: *mut ngx_connection_t, lean: 
     }
 }
 
-/// Frees the pool of a connection without TLS, which is most of the remaining memory. The pool holds the
-/// client's address, of which the stream has a copy, and the connection's log, which is replaced by one
-/// that connections share.
+/// Frees the pool of a connection without TLS, which is most of the remaining memory. The pool
+/// holds the client's address, of which the stream has a copy, and the connection's log, which is
+/// replaced by one that connections share.
 ///
 /// # Safety
 /// The connection is alive and has no request, and its `data` are a stream.
 unsafe fn destroy_connection_pool(c: *mut ngx_connection_t) {
-    // SAFETY: the caller vouches for the connection. nginx does not use these fields of a connection
-    // without a request, and sets them again when it reuses the connection.
+    // SAFETY: the caller vouches for the connection. nginx does not use these fields of a
+    // connection without a request, and sets them again when it reuses the connection.
     unsafe {
         let pool = (*c).pool;
         if macros::ngx_sse_is_tls(c) != 0 || !(*pool).cleanup.is_null() {

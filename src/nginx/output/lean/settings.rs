@@ -65,7 +65,8 @@ impl LeanSettings {
         }
     }
 
-    /// Stores the settings until the process exits. Returns `None` if there are too many different ones.
+    /// Stores the settings until the process exits. Returns `None` if there are too many different
+    /// ones.
     pub(super) fn keep(self) -> Option<LeanSettingsKey> {
         KNOWN.with_borrow_mut(|known| {
             let index = known.iter().position(|other| *other == self).unwrap_or(known.len());

@@ -1,12 +1,13 @@
-//! Streams of patterns in a hub that is joined to Redis: beside streams that name the same channels, and
-//! over subscriptions that end and begin again.
+//! Streams of patterns in a hub that is joined to Redis: beside streams that name the same
+//! channels, and over subscriptions that end and begin again.
 
 use super::super::joined::{id, joint, Joint};
 use super::*;
 use crate::hub::{Loss, Provenance, RedisState};
 
 impl Joint {
-    /// Patterns are subscribed to, for the first time or again, when Redis has given numbers up to `clock`.
+    /// Patterns are subscribed to, for the first time or again, when Redis has given numbers up to
+    /// `clock`.
     fn subscribe(&mut self, patterns: &[&str], clock: u64) {
         let members: Vec<_> = patterns.iter().map(|name| self.join(&format!("\0{name}"))).collect();
         let hub = self.bench.hub.clone();
@@ -95,7 +96,8 @@ fn an_outage_causes_one_gap_on_streams_of_patterns() {
     assert_eq!(heard(&both).len(), 5);
     assert_eq!(heard(&other), ["sse.open", "sse.gap"]);
     assert_eq!(heard(&opened), rest);
-    // Clients that resume: those from before the outage receive a gap event, those from after it have missed nothing.
+    // Clients that resume: those from before the outage receive a gap event, those from after it
+    // have missed nothing.
     assert_eq!(heard(&joint.of_pattern("r*", "110-0")), rest);
     assert_eq!(heard(&joint.of_pattern("r*", "130-0")), ["sse.gap", "160"]);
     assert_eq!(heard(&joint.of_pattern("r*", "150-0"))[..1], ["sse.gap"]);
