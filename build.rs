@@ -34,7 +34,7 @@ fn compile_c() -> Result<(), String> {
     if variable("HOST") != variable("TARGET") {
         return Err(format!(
             "cross-compiling is not supported: the layout of structures on {} is measured by a \
-             that must run on {}",
+             program that must run on {}",
             variable("TARGET"),
             variable("HOST")
         ));

@@ -53,7 +53,7 @@ struct Serving {
     worker: Worker<Client>,
     /// The hub's name.
     name: String,
-    phase: Phase,
+    lifecycle: Lifecycle,
     /// Streams whose requests are to be released once their handlers have returned.
     lean_soon: Vec<StreamKey>,
     /// Work that takes many turns, in the order in which it is continued.
@@ -69,7 +69,7 @@ struct Serving {
 
 /// Whether the process is shutting down.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Phase {
+enum Lifecycle {
     Serving,
     Draining,
 }
@@ -225,7 +225,7 @@ impl Serving {
         let mut serving = Serving {
             worker,
             name: conf.name.clone(),
-            phase: Phase::Serving,
+            lifecycle: Lifecycle::Serving,
             lean_soon: Vec::new(),
             jobs: VecDeque::new(),
             tick: Event::new(turn::on_tick, number),
@@ -249,7 +249,7 @@ impl Serving {
 
     /// Arms the timer for the next tick.
     fn arm(&mut self) {
-        if self.phase == Phase::Serving && !self.worker.has_waker() {
+        if self.lifecycle == Lifecycle::Serving && !self.worker.has_waker() {
             if let Some(number) = waker::claim_again(self.wakers) {
                 self.worker.set_waker(number);
             }
@@ -262,7 +262,7 @@ impl Serving {
     /// Redis that another process can take over; lets it exit otherwise.
     fn update_hold(&mut self) {
         let holding = self.worker.streams() > 0 || redis::is_holding();
-        let busy = self.phase == Phase::Draining && holding;
+        let busy = self.lifecycle == Lifecycle::Draining && holding;
         self.tick.hold_process(if busy { ExitHold::Yes } else { ExitHold::No });
     }
 }

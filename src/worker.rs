@@ -24,7 +24,7 @@
 //! - `channel_task`: work that concerns all streams of a channel
 //! - `presence`, `admin`: presence events, and commands of an administrator
 //! - `scheduler`: the work of one wake-up and of one tick
-//! - `schedule`, `timer_wheel`: what is to be done next, and deadlines
+//! - `work_queue`, `timer_wheel`: what is to be done next, and deadlines
 //! - `upkeep`, `counts`: what a process does for the hub besides, and increments of its counters
 //! - `socket`, `settings`: the interface of a connection, and the settings of a location
 
@@ -47,13 +47,13 @@ mod pattern;
 mod pending;
 mod presence;
 mod process_slot;
-mod schedule;
 mod scheduler;
 mod settings;
 mod socket;
 mod stream;
 mod timer_wheel;
 mod upkeep;
+mod work_queue;
 
 #[cfg(test)]
 mod tests;
@@ -72,9 +72,9 @@ use directory::Directory;
 use log_reader::FrameCache;
 use pending::WaitingList;
 use process_slot::ProcessSlot;
-use schedule::Schedule;
 use stream::{Stream, StreamState};
 use upkeep::Upkeep;
+use work_queue::WorkQueue;
 
 pub use admin::{ALL_STATUS_CHANNEL, STATUS_CHANNEL};
 pub use end::{End, Finish};
@@ -96,7 +96,7 @@ pub struct Worker<S: Socket> {
     frame_cache: FrameCache,
     batch_cache: BatchCache,
     heartbeat: Batch,
-    schedule: Schedule,
+    work: WorkQueue,
     /// Streams that have not started.
     waiting: WaitingList,
     channel_tasks: VecDeque<ChannelTask>,
@@ -143,7 +143,7 @@ impl<S: Socket> Worker<S> {
             frame_cache: FrameCache::default(),
             batch_cache: BatchCache::default(),
             heartbeat: Batch::from_frames(vec![frame::heartbeat()]),
-            schedule: Schedule::new(now.mono),
+            work: WorkQueue::new(now.mono),
             waiting: WaitingList::default(),
             channel_tasks: VecDeque::new(),
             upkeep: Upkeep::default(),

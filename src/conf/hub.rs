@@ -1,7 +1,7 @@
 //! Hubs: the `sse_hub` block, how locations refer to a hub, and the shared memory zone of each hub.
 
 use super::argument::{number, once, one, size};
-use super::redis::{self, Redis};
+use super::redis::{self, RedisConf};
 use crate::hub::{self, History, Hub, Plan, Region};
 use crate::nginx::conf_context::{ConfContext, Position};
 use crate::nginx::conf_error::ConfError;
@@ -41,7 +41,7 @@ pub struct HubConf {
     /// Whether the hub publishes presence events.
     pub presence: PresenceSetting,
     /// How the hub is joined to Redis; `None` if it is not.
-    pub redis: Option<Redis>,
+    pub redis: Option<RedisConf>,
     zone: usize,
     position: Option<Position>,
     /// Set in the master process when the zone exists, before any worker starts.
@@ -202,7 +202,7 @@ struct HubBlock {
 
 impl HubBlock {
     /// Creates the hub's configuration, with the defaults filled in.
-    fn finish(self, name: String, position: Option<Position>, redis: Option<Redis>) -> HubConf {
+    fn finish(self, name: String, position: Option<Position>, redis: Option<RedisConf>) -> HubConf {
         HubConf {
             name,
             max_event: self.max_event.unwrap_or(DEFAULT_MAX_EVENT),

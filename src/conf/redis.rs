@@ -9,7 +9,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// How a hub is joined to Redis.
 #[derive(Debug)]
-pub struct Redis {
+pub struct RedisConf {
     pub address: Address,
     pub names: Keys,
     /// Where the hub's events come from; never `Alone`.
@@ -61,7 +61,7 @@ impl RedisBlock {
     }
 
     /// Checks the directives as a whole. Returns `None` if the hub is not joined to Redis.
-    pub fn finish(self) -> Result<Option<Redis>, ConfError> {
+    pub fn finish(self) -> Result<Option<RedisConf>, ConfError> {
         let Some(address) = self.address else {
             let name = match (&self.source, &self.prefix) {
                 (Some(_), _) => "redis_source",
@@ -81,6 +81,6 @@ impl RedisBlock {
         let mut hasher = DefaultHasher::new();
         (address.identity(), &prefix, source == hub::Source::Streams).hash(&mut hasher);
         let identity = hasher.finish();
-        Ok(Some(Redis { address, names: Keys::new(&prefix), source, identity }))
+        Ok(Some(RedisConf { address, names: Keys::new(&prefix), source, identity }))
     }
 }

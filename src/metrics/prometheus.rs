@@ -35,7 +35,7 @@ struct Text(String);
 
 impl Text {
     fn head(&mut self, name: &str, help: &str, kind: &str) {
-        self.write(format_args!("# HELP {name} {}\n", Escaped(help)));
+        self.write(format_args!("# HELP {name} {}\n", LabelValue(help)));
         self.write(format_args!("# TYPE {name} {kind}\n"));
     }
 
@@ -72,8 +72,10 @@ impl Text {
     }
 
     fn line(&mut self, name: &str, labels: &[(&str, &str)], value: &dyn Display) {
-        let labels: Vec<String> =
-            labels.iter().map(|(label, text)| format!("{label}=\"{}\"", Escaped(text))).collect();
+        let labels: Vec<String> = labels
+            .iter()
+            .map(|(label, text)| format!("{label}=\"{}\"", LabelValue(text)))
+            .collect();
         self.write(format_args!("{name}{{{}}} {value}\n", labels.join(",")));
     }
 
@@ -84,9 +86,9 @@ impl Text {
 }
 
 /// Escapes a label's value. (A help text must not have its quotes escaped, but none contains any.)
-struct Escaped<'a>(&'a str);
+struct LabelValue<'a>(&'a str);
 
-impl Display for Escaped<'_> {
+impl Display for LabelValue<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for c in self.0.chars() {
             match c {

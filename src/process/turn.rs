@@ -3,7 +3,7 @@
 
 use super::jobs::run_next_job;
 use super::release::release_requests;
-use super::{close_ended, figures, hubs, lend, redis, stream, Phase, Serving};
+use super::{close_ended, figures, hubs, lend, redis, stream, Lifecycle, Serving};
 use crate::nginx::log::{self, Counted, Level};
 use crate::nginx::output::{self, Client};
 use crate::nginx::top_level::TopLevel;
@@ -66,7 +66,7 @@ fn drain(hub: usize, top: &mut TopLevel) {
             Some(timeout) => DRAIN_TIME.get().min(timeout / 5 * 4),
             None => DRAIN_TIME.get(),
         };
-        serving.phase = Phase::Draining;
+        serving.lifecycle = Lifecycle::Draining;
         let streams = serving.worker.streams();
         if streams > 0 {
             log::write(

@@ -53,12 +53,12 @@ pub enum Push {
 /// What was received and not taken yet.
 #[derive(Default)]
 pub struct Inbox {
-    waiting: Mutex<Waiting>,
+    waiting: Mutex<PushQueue>,
     filled: Notify,
 }
 
 #[derive(Default)]
-struct Waiting {
+struct PushQueue {
     pushes: VecDeque<Push>,
     bytes: usize,
 }

@@ -38,13 +38,13 @@ pub struct PublisherRequest {
 }
 
 /// Reports the result of a publish when it is dropped, whatever the result is.
-struct Telling {
+struct ResultReporter {
     joined: Rc<HubContext>,
     ticket: u64,
     result: Result<ScriptResult, Refusal>,
 }
 
-impl Drop for Telling {
+impl Drop for ResultReporter {
     fn drop(&mut self) {
         let result = std::mem::replace(&mut self.result, Err(Refusal::Unanswered));
         self.joined.outbox.put(ThreadEvent::Published { ticket: self.ticket, result });
@@ -84,15 +84,15 @@ impl Publisher {
     /// Publishes, and puts the answer into the outbox, within two seconds.
     pub async fn publish(self: Rc<Self>, request: PublisherRequest) {
         let (joined, ticket) = (self.joined.clone(), request.ticket);
-        let mut telling = Telling { joined, ticket, result: Err(Refusal::Unanswered) };
+        let mut reporter = ResultReporter { joined, ticket, result: Err(Refusal::Unanswered) };
         let bytes = request.command.size();
         if !has_room(self.waiting.get(), self.waiting_bytes.get(), bytes) {
-            telling.result = Err(Refusal::Busy);
+            reporter.result = Err(Refusal::Busy);
             return;
         }
         self.waiting.set(self.waiting.get() + 1);
         self.waiting_bytes.set(self.waiting_bytes.get() + bytes);
-        telling.result = self.ask(&request.command).await;
+        reporter.result = self.ask(&request.command).await;
         self.waiting.set(self.waiting.get() - 1);
         self.waiting_bytes.set(self.waiting_bytes.get() - bytes);
     }

@@ -8,8 +8,8 @@ use std::collections::VecDeque;
 
 use super::end::End;
 use super::keys::ChannelKey;
-use super::schedule::StreamTask;
 use super::socket::Socket;
+use super::work_queue::StreamTask;
 use super::Worker;
 use crate::hub::{Budget, Now};
 
@@ -99,7 +99,7 @@ impl<S: Socket> Worker<S> {
             left -= 1;
             let Some(&key) = streams.get(left) else { continue };
             if self.streams.get(key).is_some_and(|stream| stream.is_older(position)) {
-                self.schedule.add(StreamTask::End(key, End::Admin));
+                self.work.add(StreamTask::End(key, End::Admin));
             }
         }
         None

@@ -5,10 +5,10 @@ use super::backlog::Backlog;
 use super::end::End;
 use super::event_ids::{later, Ids, LastId};
 use super::keys::StreamKey;
-use super::schedule::StreamTask;
 use super::settings::{Naming, SlowClient, StreamSettings};
 use super::socket::{Batch, Sent, Socket};
 use super::stream::{Accounting, Behind, Flow, Stream, StreamState};
+use super::work_queue::StreamTask;
 use super::Worker;
 use crate::hub::{Counter, Kind, Locked, LogOrder, Now, Received, ReplayBatch};
 use crate::sse::frame::{self, Frame};
@@ -53,7 +53,7 @@ impl<S: Socket> Worker<S> {
         });
         if !whole {
             self.fall_behind(key);
-            self.schedule.add(StreamTask::Serve(key));
+            self.work.add(StreamTask::Serve(key));
             return;
         }
         let naming = stream.settings.naming;
@@ -88,7 +88,7 @@ impl<S: Socket> Worker<S> {
         }
         match sent {
             Sent::All if shared.complete => stream.at = stream.at.max(self.read),
-            Sent::All => self.schedule.add(StreamTask::Serve(key)),
+            Sent::All => self.work.add(StreamTask::Serve(key)),
             Sent::Blocked { .. } => stream.flow = Flow::Blocked,
             Sent::Failed => self.end(key, End::Error),
         }
@@ -117,12 +117,12 @@ impl<S: Socket> Worker<S> {
             Ok(Some(replayed)) => replayed,
             Ok(None) => {
                 self.counts.writes += LOOKING;
-                self.schedule.add(StreamTask::Serve(key));
+                self.work.add(StreamTask::Serve(key));
                 return None;
             }
             Err(Locked::Held | Locked::Stopped) => {
                 // Retry with the next tick.
-                self.schedule.retry_later(key);
+                self.work.retry_later(key);
                 return None;
             }
         };
@@ -199,7 +199,7 @@ impl<S: Socket> Worker<S> {
         }
         if sent == Sent::All {
             // There may be more: the rest of the backlog, or events that arrived meanwhile.
-            self.schedule.add(StreamTask::Serve(key));
+            self.work.add(StreamTask::Serve(key));
         }
     }
 
@@ -235,7 +235,7 @@ impl<S: Socket> Worker<S> {
             }
         }
         let since = if silent { now.mono } else { stream.written };
-        self.schedule.add_at(since + interval, StreamTask::Beat(key));
+        self.work.add_at(since + interval, StreamTask::Beat(key));
     }
 }
 

@@ -10,9 +10,9 @@
 use super::backlog::Backlog;
 use super::client_past::Claim;
 use super::keys::StreamKey;
-use super::schedule::StreamTask;
 use super::socket::Socket;
 use super::stream::{Behind, Stream, StreamState};
+use super::work_queue::StreamTask;
 use super::Worker;
 use crate::hub::{Elsewhere, Kind, Now, Received, RedisState, Source};
 
@@ -48,7 +48,7 @@ impl<S: Socket> Worker<S> {
                 let claim = self.streams.get_mut(key).and_then(Stream::claim);
                 let was_parked = claim.map(|claim| std::mem::replace(&mut claim.parked, true));
                 if was_parked == Some(false) {
-                    self.schedule.retry_later(key);
+                    self.work.retry_later(key);
                 }
                 false
             }
@@ -61,11 +61,11 @@ impl<S: Socket> Worker<S> {
 
     /// Schedules the streams that could not be served before.
     pub(super) fn retry_streams(&mut self) {
-        for key in self.schedule.take_retries() {
+        for key in self.work.take_retries() {
             if let Some(claim) = self.streams.get_mut(key).and_then(Stream::claim) {
                 claim.parked = false;
             }
-            self.schedule.add(StreamTask::Serve(key));
+            self.work.add(StreamTask::Serve(key));
         }
     }
 
@@ -117,7 +117,7 @@ impl<S: Socket> Worker<S> {
         let client_id = claim.map(|claim| claim.client_id).unwrap_or_default();
         let behind = Behind { missed, begins: true, preface: None, client_id };
         stream.state = StreamState::Behind(Box::new(behind));
-        self.schedule.add(StreamTask::Serve(key));
+        self.work.add(StreamTask::Serve(key));
     }
 }
 

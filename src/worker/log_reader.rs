@@ -37,7 +37,7 @@ impl FrameCache {
 impl<S: Socket> Worker<S> {
     /// Reads new entries of the log. Returns whether there are more.
     pub(super) fn read_log(&mut self, now: Now) -> bool {
-        if self.schedule.has_fanned_out() {
+        if self.work.has_fanned_out() {
             self.frame_cache.in_progress = 0;
         }
         let head = self.hub.head();
@@ -129,7 +129,7 @@ impl<S: Socket> Worker<S> {
 
     pub(super) fn touch(&mut self, key: ChannelKey, position: u64) {
         if self.directory.get_mut(key).is_some_and(|channel| channel.touch(position)) {
-            self.schedule.fan_out(key);
+            self.work.fan_out(key);
         }
     }
 }

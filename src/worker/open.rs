@@ -8,10 +8,10 @@ use super::channel::{Channel, FanOut};
 use super::end::End;
 use super::keys::ChannelKey;
 use super::keys::StreamKey;
-use super::schedule::StreamTask;
 use super::settings::{Replay, StreamSettings};
 use super::socket::{Batch, Sent, Socket};
 use super::stream::{Accounting, Behind, Flow, Stream, StreamState, Subscription, Subscriptions};
+use super::work_queue::StreamTask;
 use super::Worker;
 use crate::hub::{
     pattern_of, Counter, Hub, JoinError, Locked, Membership, Now, ReplayStart, Resume, SlotClaim,
@@ -98,11 +98,11 @@ impl<S: Socket> Worker<S> {
         }
         self.presence.opened(names.iter());
         if let Some(interval) = settings.heartbeat {
-            self.schedule.add_at(now.mono + interval, StreamTask::Beat(key));
+            self.work.add_at(now.mono + interval, StreamTask::Beat(key));
         }
         if let Some(max_age) = settings.max_age {
             let age = max_age.random(&mut self.random);
-            self.schedule.add_at(now.mono + age, StreamTask::End(key, End::Age));
+            self.work.add_at(now.mono + age, StreamTask::End(key, End::Age));
         }
         self.forget_deadlines(DEADLINES_CHECKED_BY_OPENING);
         let opening = frame::opening(settings.retry.random(&mut self.random));
@@ -123,7 +123,7 @@ impl<S: Socket> Worker<S> {
         resume: &Resume,
         now: Now,
     ) -> Result<(Vec<ChannelKey>, Option<ReplayStart<Backlog>>), OpenError> {
-        if self.schedule.drained_at().is_some() {
+        if self.work.drained_at().is_some() {
             return Err(OpenError::Draining);
         }
         let slot = self.process.claim().ok_or(OpenError::NoSlot)?;

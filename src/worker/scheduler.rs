@@ -6,11 +6,11 @@ use super::channel::FanOut;
 use super::end::End;
 use super::keys::ChannelKey;
 use super::keys::StreamKey;
-use super::schedule::StreamTask;
 use super::socket::Socket;
 use super::stream::{Flow, Stream, StreamState};
 use super::timer_wheel::STEP;
 use super::upkeep::HOUSEKEEPING_INTERVAL;
+use super::work_queue::StreamTask;
 use super::Worker;
 use crate::hub::{Budget, Now};
 use slotmap::SlotMap;
@@ -57,7 +57,7 @@ impl<S: Socket> Worker<S> {
             self.hub.clear_wakeup(slot);
         }
         let is_presence_due = self.publish_presence(now);
-        self.schedule.meet_deadlines(&mut Budget::for_turn());
+        self.work.meet_deadlines(&mut Budget::for_turn());
         self.counts.writes = 0;
         // Until channel tasks are complete, no stream is served.
         if self.run_channel_tasks(now) {
@@ -69,22 +69,18 @@ impl<S: Socket> Worker<S> {
             self.flush_counts();
             return Progress::More;
         }
-        let undrained = self.schedule.continue_drain(&mut Budget::for_turn());
+        let undrained = self.work.continue_drain(&mut Budget::for_turn());
         let unchecked = self.start_ready(now);
         self.run_tasks(WRITES_OF_TASKS, now);
         while self.counts.writes < WRITES {
-            let Some(key) = self.schedule.next_fan_out() else { break };
+            let Some(key) = self.work.next_fan_out() else { break };
             self.continue_fan_out(key, now);
         }
         self.run_tasks(WRITES, now);
         let unswept = self.continue_sweep(now) || self.upkeep.continue_freeing(&self.hub);
         self.flush_counts();
-        let unfinished = unread
-            || unswept
-            || is_presence_due
-            || undrained
-            || unchecked
-            || !self.schedule.is_idle();
+        let unfinished =
+            unread || unswept || is_presence_due || undrained || unchecked || !self.work.is_idle();
         if unfinished {
             Progress::More
         } else {
@@ -95,11 +91,11 @@ impl<S: Socket> Worker<S> {
     /// Runs tasks of single streams until the turn has made this many writes. Tasks that they add
     /// run in the next turn, so that no stream can starve the others.
     fn run_tasks(&mut self, writes: usize, now: Now) {
-        for _ in 0..self.schedule.tasks() {
+        for _ in 0..self.work.tasks() {
             if self.counts.writes >= writes {
                 return;
             }
-            let Some(task) = self.schedule.next_task() else { return };
+            let Some(task) = self.work.next_task() else { return };
             self.counts.writes += 1;
             match task {
                 StreamTask::Serve(key) => self.serve(key, now),
@@ -127,7 +123,7 @@ impl<S: Socket> Worker<S> {
                     self.counts.fanned_out((self.clock)().microseconds_since(published_at));
                 }
                 if again {
-                    self.schedule.fan_out(key);
+                    self.work.fan_out(key);
                 }
                 return;
             };
@@ -137,7 +133,7 @@ impl<S: Socket> Worker<S> {
             }
             if self.counts.writes + checks / CHECKS_PER_WRITE >= WRITES {
                 self.counts.writes = WRITES;
-                self.schedule.fan_out(key);
+                self.work.fan_out(key);
                 return;
             }
             let next = next + 1;
@@ -164,7 +160,7 @@ impl<S: Socket> Worker<S> {
         let Some(stream) = self.streams.get_mut(key) else { return };
         stream.flow = Flow::Open;
         if !self.channel_tasks.is_empty() {
-            return self.schedule.add(StreamTask::Serve(key));
+            return self.work.add(StreamTask::Serve(key));
         }
         self.serve(key, now);
         self.flush_counts();
@@ -172,7 +168,7 @@ impl<S: Socket> Worker<S> {
 
     /// Does everything that is due. To be called every [`Worker::tick_interval`].
     pub fn tick(&mut self, now: Now) -> Progress {
-        self.schedule.tick(now.mono);
+        self.work.tick(now.mono);
         self.forget_deadlines(DEADLINES_CHECKED_BY_TICK);
         self.check_waiting();
         self.presence.make_due();
@@ -189,7 +185,7 @@ impl<S: Socket> Worker<S> {
     /// the open streams can have.
     pub(super) fn forget_deadlines(&mut self, steps: usize) {
         let streams = &self.streams;
-        self.schedule.forget_deadlines(steps, streams.len(), |key| streams.contains_key(key));
+        self.work.forget_deadlines(steps, streams.len(), |key| streams.contains_key(key));
     }
 
     /// Returns the time until the next tick in ms.
@@ -241,7 +237,7 @@ impl<S: Socket> Worker<S> {
     /// Ends all streams, spread evenly over `over` ms; they are served until then. No stream can be
     /// opened from now on.
     pub fn drain(&mut self, over: u64, now: Now) {
-        if self.schedule.drained_at().is_some() {
+        if self.work.drained_at().is_some() {
             return;
         }
         if let Some(slot) = self.process.claim() {
@@ -249,13 +245,13 @@ impl<S: Socket> Worker<S> {
         }
         // One unbounded pass, because a slot map cannot be iterated in parts. It takes about 3 ms
         // for 100,000 streams, and happens once in the life of a process.
-        self.schedule.start_drain(self.streams.keys().collect(), over, now.mono);
-        self.schedule.continue_drain(&mut Budget::for_turn());
+        self.work.start_drain(self.streams.keys().collect(), over, now.mono);
+        self.work.continue_drain(&mut Budget::for_turn());
     }
 
     /// Returns when the drain ends (ms), if this process is draining.
     pub fn drained_at(&self) -> Option<u64> {
-        self.schedule.drained_at()
+        self.work.drained_at()
     }
 
     /// Starts to end a stream.

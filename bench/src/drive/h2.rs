@@ -12,7 +12,7 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Clients whose streams are open until this value is dropped.
-pub struct H2Clients(Vec<Connection>);
+pub struct H2Clients(Vec<H2Connection>);
 
 impl H2Clients {
     /// Opens `count` streams, `streams` of them on each connection.
@@ -21,7 +21,7 @@ impl H2Clients {
         let mut left = count;
         while left > 0 {
             let streams = streams.min(left);
-            clients.0.push(Connection::open(port, clients.0.len(), streams)?);
+            clients.0.push(H2Connection::open(port, clients.0.len(), streams)?);
             left -= streams;
         }
         Ok(clients)
@@ -29,16 +29,16 @@ impl H2Clients {
 
     /// Reads and answers what has arrived meanwhile. Fails if a stream has ended.
     pub fn attend(&mut self) -> Result<(), String> {
-        self.0.iter_mut().try_for_each(Connection::attend)
+        self.0.iter_mut().try_for_each(H2Connection::attend)
     }
 }
 
-struct Connection {
+struct H2Connection {
     fd: OwnedFd,
     session: Session,
 }
 
-impl Connection {
+impl H2Connection {
     /// Opens a connection and waits for the response headers of all its streams.
     fn open(port: u16, number: usize, streams: usize) -> Result<Self, String> {
         let to = SocketAddr::from((Ipv4Addr::LOCALHOST, port));

@@ -112,7 +112,7 @@ fn measure(variant: &Variant, settings: &Options, spread: Spread) -> Result<Outc
     let asked = settings.clients.unwrap_or(if settings.quick { 10_000 } else { 100_000 });
     let fleet = Fleet::reckon(variant, asked);
     let server = fleet.serve(&variant.quiet(), settings, &format!("many-{}", spread.name()))?;
-    let mut trial = Trial {
+    let mut trial = ManyTrial {
         processes: server.processes(),
         server,
         channels: spread.channels(fleet.clients),
@@ -125,7 +125,7 @@ fn measure(variant: &Variant, settings: &Options, spread: Spread) -> Result<Outc
     Ok(trial.outcome)
 }
 
-struct Trial {
+struct ManyTrial {
     server: Server,
     processes: Vec<u32>,
     fleet: Fleet,
@@ -137,7 +137,7 @@ struct Trial {
     outcome: Outcome,
 }
 
-impl Trial {
+impl ManyTrial {
     fn measure(&mut self) -> Result<(), String> {
         let empty = open_files(&self.processes);
         let mut generators = self.come()?;

@@ -24,21 +24,21 @@ pub fn run(variant: &'static Variant, settings: &Options) -> Result<Outcome, Str
         variant.name, fleet.clients, fleet.workers, fleet.generators
     );
     let server = fleet.serve(variant, settings, "million")?;
-    let mut trial = Trial { server, fleet, figures: Figures::new(), errors: Vec::new() };
+    let mut trial = MillionTrial { server, fleet, figures: Figures::new(), errors: Vec::new() };
     let mut generators = trial.connect()?;
     trial.deliver(&mut generators)?;
     trial.reload(&mut generators)?;
     Ok(Outcome { figures: trial.figures, errors: trial.errors.join("; ") })
 }
 
-struct Trial {
+struct MillionTrial {
     server: Server,
     fleet: Fleet,
     figures: Figures,
     errors: Vec<String>,
 }
 
-impl Trial {
+impl MillionTrial {
     fn note(&mut self, name: &str, value: f64, text: &str) {
         println!("  {text}");
         self.figures.insert(name.to_owned(), value);

@@ -18,7 +18,7 @@ pub enum Sending {
 }
 
 /// A client: its connection, and the number of the channel's bytes sent to it.
-struct Client {
+struct Receiver {
     connection: u32,
     lost: bool,
     sent: u64,
@@ -27,7 +27,7 @@ struct Client {
 /// A channel and its clients.
 #[derive(Default)]
 pub struct Channel {
-    clients: Vec<Client>,
+    clients: Vec<Receiver>,
     chunks: Vec<u8>,
     /// Number of bytes before `chunks`, and the offset of the newest chunk.
     before: u64,
@@ -37,7 +37,7 @@ pub struct Channel {
 impl Channel {
     pub fn join(&mut self, connection: u32) {
         let sent = self.before + self.chunks.len() as u64;
-        self.clients.push(Client { connection, lost: false, sent });
+        self.clients.push(Receiver { connection, lost: false, sent });
     }
 
     pub fn leave(&mut self, connection: u32) {
@@ -105,7 +105,7 @@ impl Channel {
 
 /// Calls `send` once. If the socket does not accept everything, it is watched until it accepts
 /// more.
-fn give(epoll: &OwnedFd, client: &mut Client, bytes: &[u8], connection: Option<&Connection>) {
+fn give(epoll: &OwnedFd, client: &mut Receiver, bytes: &[u8], connection: Option<&Connection>) {
     let Some(connection) = connection else { return };
     let Some(fd) = connection.fd() else { return };
     let taken = match send(fd, bytes) {
@@ -119,7 +119,7 @@ fn give(epoll: &OwnedFd, client: &mut Client, bytes: &[u8], connection: Option<&
     }
 }
 
-fn arm(epoll: &OwnedFd, client: &Client, connection: &Connection, flags: EventFlags) {
+fn arm(epoll: &OwnedFd, client: &Receiver, connection: &Connection, flags: EventFlags) {
     if let Some(fd) = connection.fd() {
         let data = EventData::new_u64(client.connection.into());
         // A socket that cannot be watched is being closed.

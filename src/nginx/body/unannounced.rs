@@ -26,7 +26,7 @@ struct PartialBody {
     exceeds_limit: Cell<bool>,
 }
 
-enum Progress {
+enum BodyState {
     /// More will arrive.
     Waiting,
     /// The body is complete, or larger than the limit.
@@ -62,35 +62,35 @@ impl Request {
         self.context::<PartialBody>().is_some_and(|partial| partial.exceeds_limit.get())
     }
 
-    fn read_pieces(&self) -> Progress {
+    fn read_pieces(&self) -> BodyState {
         let Some(partial) = self.context::<PartialBody>() else {
-            return Progress::Failed(Outcome::status(500));
+            return BodyState::Failed(Outcome::status(500));
         };
         let mut has_read = false;
         loop {
             let took_any = match self.take_pieces(partial) {
                 Ok(took_any) => took_any,
-                Err(failed) => return Progress::Failed(failed),
+                Err(failed) => return BodyState::Failed(failed),
             };
             if partial.exceeds_limit.get() {
                 // Reading the rest would take longer than connecting again.
                 self.close_afterwards();
-                return Progress::Over;
+                return BodyState::Over;
             }
             if !self.is_reading_body() {
                 let restored = self.restore_body(partial.bytes.take());
                 return match restored {
-                    Ok(()) => Progress::Over,
-                    Err(NoMemory) => Progress::Failed(Outcome::status(500)),
+                    Ok(()) => BodyState::Over,
+                    Err(NoMemory) => BodyState::Failed(Outcome::status(500)),
                 };
             }
             if has_read && !took_any {
-                return Progress::Waiting;
+                return BodyState::Waiting;
             }
             // SAFETY: the request is alive, and nginx reads its body without buffering.
             let status = unsafe { ngx_http_read_unbuffered_request_body(self.raw()) };
             if status != NGX_OK as ngx_int_t && status != NGX_AGAIN as ngx_int_t {
-                return Progress::Failed(Outcome(status));
+                return BodyState::Failed(Outcome(status));
             }
             has_read = true;
         }
@@ -179,19 +179,19 @@ pub(super) unsafe extern "C" fn arrived_in_part<H: WithBody>(r: *mut ngx_http_re
 
 /// The request's read event handler until the body is complete.
 unsafe extern "C" fn read_more<H: WithBody>(r: *mut ngx_http_request_t) {
-    let failed = || Progress::Failed(Outcome::status(500));
+    let failed = || BodyState::Failed(Outcome::status(500));
     let progress = guarded(failed(), || {
         // SAFETY: nginx calls this with the request whose body it reads.
         unsafe { Request::from_raw(r) }.map_or_else(failed, |request| request.read_pieces())
     });
-    if let Progress::Waiting = progress {
+    if let BodyState::Waiting = progress {
         return;
     }
     // SAFETY: as above. Both end the request as nginx's own reading of a body does.
     unsafe {
         (*r).read_event_handler = Some(ngx_http_block_reading);
         match progress {
-            Progress::Failed(Outcome(status)) => ngx_http_finalize_request(r, status),
+            BodyState::Failed(Outcome(status)) => ngx_http_finalize_request(r, status),
             _ => arrived::<H>(r),
         }
     }

@@ -14,7 +14,7 @@ use crate::redis::subscription_table::SubscriptionState;
 
 /// Whether a channel has caught up once the messages that waited for it are released.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Outcome {
+enum Settled {
     CaughtUp,
     /// Its stream is read once more.
     ReadAgain,
@@ -95,7 +95,7 @@ impl Session {
         let Some(member) = self.channels.get(name).map(|channel| channel.member) else {
             return Ok(());
         };
-        if self.release(name, known, fetched).await? == Outcome::ReadAgain {
+        if self.release(name, known, fetched).await? == Settled::ReadAgain {
             return Ok(());
         }
         if let Some(newest) = fetched.newest.and_then(|id| id.checked(self.latest())) {
@@ -149,8 +149,8 @@ impl Session {
         name: &[u8],
         known: SyncState,
         fetched: &Fetched,
-    ) -> Result<Outcome, Ended> {
-        let Some(channel) = self.channels.get_mut(name) else { return Ok(Outcome::CaughtUp) };
+    ) -> Result<Settled, Ended> {
+        let Some(channel) = self.channels.get_mut(name) else { return Ok(Settled::CaughtUp) };
         channel.last = read_up_to(channel.last, known, fetched);
         let added = fetched.added.filter(|_| fetched.newest == Some(channel.last));
         channel.counter = EntryCounter::starting_at(channel.last, added);
@@ -189,10 +189,10 @@ impl Session {
         self.append(&events).await?;
         drop(events);
         drop(messages);
-        let Some(index) = rest else { return Ok(Outcome::CaughtUp) };
+        let Some(index) = rest else { return Ok(Settled::CaughtUp) };
         self.rewound = true;
         self.catch_up_again(name, held.into_iter().skip(index).collect()).await?;
-        Ok(Outcome::ReadAgain)
+        Ok(Settled::ReadAgain)
     }
 }
 

@@ -128,9 +128,9 @@ fn a_stream_whose_id_is_in_doubt_is_postponed_once_for_any_number_of_events() {
     joint.open(&["a"], "900-0");
     for ms in 200..300 {
         joint.live("a", ms);
-        assert!(joint.bench.worker.schedule.retries() <= 1);
+        assert!(joint.bench.worker.work.retries() <= 1);
     }
-    assert_eq!(joint.bench.worker.schedule.retries(), 1);
+    assert_eq!(joint.bench.worker.work.retries(), 1);
     joint.bench.pass_time(200);
-    assert_eq!(joint.bench.worker.schedule.retries(), 1);
+    assert_eq!(joint.bench.worker.work.retries(), 1);
 }

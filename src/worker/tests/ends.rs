@@ -165,7 +165,7 @@ fn deadlines_of_streams_that_are_gone_take_no_memory() {
     for _ in 0..5_000 {
         let (key, _) = bench.open(lasting(), &["a"], "");
         bench.worker.close(key, End::Client);
-        most = most.max(bench.worker.schedule.deadlines());
+        most = most.max(bench.worker.work.deadlines());
     }
     assert!(most < 1_000, "{most} deadlines of one stream");
 
@@ -176,11 +176,7 @@ fn deadlines_of_streams_that_are_gone_take_no_memory() {
         bench.worker.close(*key, End::Client);
     }
     bench.pass_time(1_000);
-    assert!(
-        bench.worker.schedule.deadlines() < 300,
-        "{} deadlines",
-        bench.worker.schedule.deadlines()
-    );
+    assert!(bench.worker.work.deadlines() < 300, "{} deadlines", bench.worker.work.deadlines());
     bench.now.mono += DAY;
     bench.pass_time(100);
     assert_eq!(bench.worker.take_ended(), Some((*staying, End::Age)));

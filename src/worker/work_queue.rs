@@ -47,7 +47,7 @@ struct Drain {
 }
 
 /// The work that is to be done.
-pub struct Schedule {
+pub struct WorkQueue {
     /// Channels with a fan-out in progress, in the order in which they are served.
     fan_outs: VecDeque<ChannelKey>,
     tasks: VecDeque<StreamTask>,
@@ -60,10 +60,10 @@ pub struct Schedule {
     drain: Option<Drain>,
 }
 
-impl Schedule {
-    /// Creates an empty schedule; `now` in ms.
-    pub fn new(now: u64) -> Schedule {
-        Schedule {
+impl WorkQueue {
+    /// Creates an empty queue; `now` in ms.
+    pub fn new(now: u64) -> WorkQueue {
+        WorkQueue {
             fan_outs: VecDeque::new(),
             tasks: VecDeque::new(),
             to_retry: Vec::new(),
@@ -195,62 +195,62 @@ mod tests {
         StreamKey::from_raw(1 << 32 | number)
     }
 
-    fn all_tasks(schedule: &mut Schedule) -> Vec<StreamTask> {
-        schedule.meet_deadlines(&mut Budget::with_steps(usize::MAX));
-        std::iter::from_fn(|| schedule.next_task()).collect()
+    fn all_tasks(work: &mut WorkQueue) -> Vec<StreamTask> {
+        work.meet_deadlines(&mut Budget::with_steps(usize::MAX));
+        std::iter::from_fn(|| work.next_task()).collect()
     }
 
     #[test]
     fn tasks_are_done_in_their_order_and_deadlines_after_a_tick() {
-        let mut schedule = Schedule::new(1_000);
-        assert!(schedule.is_idle());
-        schedule.add(StreamTask::Serve(key(1)));
-        schedule.add_at(1_100, StreamTask::Beat(key(2)));
-        schedule.add(StreamTask::Serve(key(3)));
-        schedule.retry_later(key(4));
-        assert!(!schedule.is_idle());
+        let mut work = WorkQueue::new(1_000);
+        assert!(work.is_idle());
+        work.add(StreamTask::Serve(key(1)));
+        work.add_at(1_100, StreamTask::Beat(key(2)));
+        work.add(StreamTask::Serve(key(3)));
+        work.retry_later(key(4));
+        assert!(!work.is_idle());
         let now = [StreamTask::Serve(key(1)), StreamTask::Serve(key(3))];
-        assert_eq!(all_tasks(&mut schedule), now);
-        assert!(schedule.is_idle(), "what is to be retried waits for a tick");
-        schedule.tick(1_200);
-        assert!(!schedule.is_idle());
-        assert_eq!(all_tasks(&mut schedule), [StreamTask::Beat(key(2))]);
-        assert_eq!((schedule.take_retries(), schedule.take_retries()), (vec![key(4)], vec![]));
-        assert!(schedule.is_idle());
+        assert_eq!(all_tasks(&mut work), now);
+        assert!(work.is_idle(), "what is to be retried waits for a tick");
+        work.tick(1_200);
+        assert!(!work.is_idle());
+        assert_eq!(all_tasks(&mut work), [StreamTask::Beat(key(2))]);
+        assert_eq!((work.take_retries(), work.take_retries()), (vec![key(4)], vec![]));
+        assert!(work.is_idle());
     }
 
     #[test]
     fn a_drain_ends_streams_evenly_and_cuts_what_is_left() {
-        let mut schedule = Schedule::new(0);
+        let mut work = WorkQueue::new(0);
         assert_eq!(
-            (schedule.continue_drain(&mut Budget::for_turn()), schedule.drained_at()),
+            (work.continue_drain(&mut Budget::for_turn()), work.drained_at()),
             (false, None)
         );
-        schedule.start_drain((0..10).map(key).collect(), 5_000, 0);
+        work.start_drain((0..10).map(key).collect(), 5_000, 0);
         // In several turns.
         let mut turns = 1;
-        while schedule.continue_drain(&mut Budget::with_steps(3)) {
+        while work.continue_drain(&mut Budget::with_steps(3)) {
             turns += 1;
         }
-        assert_eq!((turns, schedule.drained_at()), (4, Some(5_000)));
+        assert_eq!((turns, work.drained_at()), (4, Some(5_000)));
         for i in 0..10 {
-            schedule.tick(500 * (i + 1));
-            assert_eq!(all_tasks(&mut schedule), [StreamTask::End(key(i), End::Drain)]);
+            work.tick(500 * (i + 1));
+            assert_eq!(all_tasks(&mut work), [StreamTask::End(key(i), End::Drain)]);
         }
-        schedule.tick(5_000 + STEP);
-        assert_eq!(all_tasks(&mut schedule).len(), 10);
+        work.tick(5_000 + STEP);
+        assert_eq!(all_tasks(&mut work).len(), 10);
     }
 
     #[test]
     fn deadlines_of_closed_streams_are_removed_once_they_are_many() {
-        let mut schedule = Schedule::new(0);
+        let mut work = WorkQueue::new(0);
         for i in 0..FEW_DEADLINES as u64 {
-            schedule.add_at(10_000, StreamTask::Beat(key(i)));
+            work.add_at(10_000, StreamTask::Beat(key(i)));
         }
-        schedule.forget_deadlines(100_000, 0, |_| false);
-        assert_eq!(schedule.deadlines(), FEW_DEADLINES);
-        schedule.add_at(10_000, StreamTask::Beat(key(7)));
-        schedule.forget_deadlines(100_000, 0, |stream| stream == key(7));
-        assert_eq!(schedule.deadlines(), 2);
+        work.forget_deadlines(100_000, 0, |_| false);
+        assert_eq!(work.deadlines(), FEW_DEADLINES);
+        work.add_at(10_000, StreamTask::Beat(key(7)));
+        work.forget_deadlines(100_000, 0, |stream| stream == key(7));
+        assert_eq!(work.deadlines(), 2);
     }
 }
