@@ -1,4 +1,4 @@
-//! A worker with sockets that take as much as a test lets them, over a hub in ordinary memory.
+//! Tests of a worker, with sockets that accept as much as a test allows, and a hub in ordinary memory.
 
 mod ahead;
 mod beginnings;
@@ -6,13 +6,13 @@ mod bounded;
 mod delivery;
 mod ends;
 mod figures;
-mod joined;
 #[cfg(not(miri))]
 mod locked;
 mod moving;
 mod patterns;
 #[cfg(not(miri))]
 mod received;
+mod with_redis;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -22,7 +22,7 @@ use crate::hub::{format, Counter, History, Plan, Region, Source};
 
 pub(super) const START: Now = Now { mono: 1_000, mono_ns: 0, wall: 1_700_000_000_000 };
 
-/// What one client has received, and how many more frames its socket takes before it blocks.
+/// What one client has received, and how many more frames its socket accepts before it blocks.
 #[derive(Default)]
 struct Wire {
     bytes: Vec<u8>,
@@ -40,7 +40,7 @@ impl Socket for Client {
             return Sent::Failed;
         }
         wire.sends += 1;
-        // At least one frame is always taken, as the trait says.
+        // At least one frame is always accepted, as the trait requires.
         let taken = batch.frames().len().min(wire.room.max(1));
         for frame in &batch.frames()[..taken] {
             wire.bytes.extend_from_slice(frame.body());
@@ -70,7 +70,7 @@ fn bench(bytes: usize, history: History) -> Bench {
     bench_of(bytes, history, Source::Alone, 7)
 }
 
-/// Creates a hub for tests of a part of the worker. One of its four slots is taken.
+/// Creates a hub for tests of a part of the worker. One of its four slots is claimed.
 pub(super) fn small_hub() -> Hub {
     bench(1 << 18, HISTORY).hub
 }
@@ -123,7 +123,7 @@ fn settings() -> StreamSettings {
 }
 
 impl Bench {
-    /// A page of a listing.
+    /// Returns a page of a listing.
     fn list(&self, prefix: &[u8], from: u64, limit: usize) -> crate::hub::ListingPage {
         let mut listing = crate::hub::Listing::new(prefix.to_vec(), from, limit);
         std::iter::repeat_with(|| self.hub.list(&mut listing).unwrap())
@@ -166,24 +166,24 @@ impl Bench {
     }
 }
 
-/// The data lines that a client has got, and the types of the module's own events.
-fn heard(wire: &Rc<RefCell<Wire>>) -> Vec<String> {
-    heard_in(&wire.borrow().bytes)
+/// Returns the data that a client has received, and the types of the module's own events.
+fn received(wire: &Rc<RefCell<Wire>>) -> Vec<String> {
+    received_in(&wire.borrow().bytes)
 }
 
-fn heard_in(bytes: &[u8]) -> Vec<String> {
+fn received_in(bytes: &[u8]) -> Vec<String> {
     let text = String::from_utf8(bytes.to_vec()).unwrap();
-    let mut heard = Vec::new();
+    let mut received = Vec::new();
     for block in text.split("\n\n") {
         let line =
             |name: &str| block.lines().find_map(|line| line.strip_prefix(name)).map(str::to_string);
         match (line("event: "), line("data: ")) {
-            (Some(event), _) => heard.push(event),
-            (None, Some(data)) => heard.push(data),
+            (Some(event), _) => received.push(event),
+            (None, Some(data)) => received.push(data),
             (None, None) => {}
         }
     }
-    heard
+    received
 }
 
 fn last_id(wire: &Rc<RefCell<Wire>>) -> String {

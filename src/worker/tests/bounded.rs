@@ -1,18 +1,18 @@
-//! What concerns many streams or many channels takes many turns, and comes out as if it had taken
-//! one.
+//! Work that concerns many streams or channels is spread over many turns, with the same result as
+//! in one turn.
 
 use super::*;
 use crate::hub::set_turn_steps;
 
 #[test]
-fn an_administrators_end_takes_many_turns_and_ends_the_streams_of_that_moment() {
+fn ending_many_streams_takes_many_turns_and_ends_those_that_were_open() {
     let mut bench = bench(4 << 20, HISTORY);
     set_turn_steps(8);
     let there: Vec<_> = (0..50).map(|_| bench.open(settings(), &["a"], "").0).collect();
     assert_eq!(bench.worker.end_streams(b"a", bench.now).unwrap(), Some(50));
     bench.publish("a", "after the end");
     assert_eq!(bench.worker.turn(bench.now), Progress::More);
-    // Who comes and goes between two turns changes nothing for the others.
+    // Streams that open and close between two turns do not affect the others.
     let wire = Rc::new(RefCell::new(Wire { room: usize::MAX, ..Wire::default() }));
     let (client, names) = (Client(wire.clone()), [b"a"[..].into()]);
     let later = bench.worker.open(client, &Rc::new(settings()), &names, b"", bench.now).unwrap();
@@ -27,7 +27,7 @@ fn an_administrators_end_takes_many_turns_and_ends_the_streams_of_that_moment() 
     expected.sort_unstable_by_key(|(key, _)| key.raw());
     assert_eq!(ended, expected);
     assert!(bench.worker.info(later).is_some());
-    assert_eq!(heard(&wire), ["sse.open", "later"]);
+    assert_eq!(received(&wire), ["sse.open", "later"]);
 }
 
 #[test]
@@ -48,14 +48,14 @@ fn many_channels_recover_from_an_overtaken_ring_in_many_turns() {
         let numbers = (i..9_000).step_by(30).map(|number| number.to_string());
         let more = (i == 0).then(|| "more".to_owned());
         let expected: Vec<String> = numbers.chain(more).collect();
-        assert_eq!(heard(wire)[1..], expected, "{i}");
+        assert_eq!(received(wire)[1..], expected, "{i}");
     }
     assert_eq!(bench.worker.take_ended(), Some((ended, End::Admin)));
     assert_eq!(bench.worker.take_ended(), None);
 }
 
 #[test]
-fn a_drain_of_many_streams_is_entered_in_many_turns() {
+fn a_drain_of_many_streams_is_scheduled_in_many_turns() {
     let mut bench = bench(4 << 20, HISTORY);
     set_turn_steps(8);
     for _ in 0..100 {
@@ -72,7 +72,7 @@ fn a_drain_of_many_streams_is_entered_in_many_turns() {
 }
 
 #[test]
-fn an_event_that_many_patterns_have_to_be_compared_with_takes_many_turns() {
+fn comparing_an_event_with_many_patterns_takes_many_turns() {
     let mut bench = bench(4 << 20, HISTORY);
     let mut wires = Vec::new();
     for i in 0..100 {
@@ -83,13 +83,13 @@ fn an_event_that_many_patterns_have_to_be_compared_with_takes_many_turns() {
     bench.publish("event 77", "two");
     assert_eq!(bench.worker.turn(bench.now), Progress::More);
     bench.settle();
-    assert_eq!(heard(&wires[7]), ["sse.open", "one", "two"]);
-    assert_eq!(heard(&wires[77]), ["sse.open", "two"]);
-    assert!(wires.iter().enumerate().all(|(i, wire)| i % 70 == 7 || heard(wire).len() == 1));
+    assert_eq!(received(&wires[7]), ["sse.open", "one", "two"]);
+    assert_eq!(received(&wires[77]), ["sse.open", "two"]);
+    assert!(wires.iter().enumerate().all(|(i, wire)| i % 70 == 7 || received(wire).len() == 1));
 }
 
 #[test]
-fn what_a_forgotten_channel_leaves_delays_no_other_channel() {
+fn freeing_a_deleted_channel_delays_no_other_channel() {
     let mut bench = bench(4 << 20, HISTORY);
     let names: Vec<String> = (0..20).map(|i| format!("channel {i}")).collect();
     let wires: Vec<_> = names.iter().map(|name| bench.open(settings(), &[name], "").1).collect();
@@ -105,10 +105,10 @@ fn what_a_forgotten_channel_leaves_delays_no_other_channel() {
     assert_eq!(bench.worker.directory.values().filter(is_behind).count(), 0);
     for (i, wire) in wires.iter().enumerate() {
         let expected: Vec<String> = (i..100).step_by(20).map(|number| number.to_string()).collect();
-        assert_eq!(heard(wire)[1..], expected, "{i}");
+        assert_eq!(received(wire)[1..], expected, "{i}");
     }
     let expected: Vec<String> = (0..100).map(|number| number.to_string()).collect();
-    assert_eq!(heard(&all)[1..], expected);
+    assert_eq!(received(&all)[1..], expected);
 }
 
 #[test]

@@ -16,13 +16,13 @@ fn events_reach_the_streams_of_their_channel_once_and_in_order() {
         }
     }
     bench.settle();
-    assert_eq!(heard(&a), ["sse.open", "0", "2", "4"]);
-    assert_eq!(heard(&b), ["sse.open", "1", "3", "5"]);
-    assert_eq!(heard(&both), ["sse.open", "0", "1", "2", "3", "4", "5"]);
+    assert_eq!(received(&a), ["sse.open", "0", "2", "4"]);
+    assert_eq!(received(&b), ["sse.open", "1", "3", "5"]);
+    assert_eq!(received(&both), ["sse.open", "0", "1", "2", "3", "4", "5"]);
 }
 
 #[test]
-fn what_waits_goes_out_in_one_send() {
+fn all_pending_events_are_sent_at_once() {
     let mut bench = bench(1 << 20, HISTORY);
     let (_, wire) = bench.open(settings(), &["a"], "");
     let before = wire.borrow().sends;
@@ -31,11 +31,11 @@ fn what_waits_goes_out_in_one_send() {
     }
     bench.settle();
     assert_eq!(wire.borrow().sends, before + 1);
-    assert_eq!(heard(&wire).len(), 51);
+    assert_eq!(received(&wire).len(), 51);
 }
 
 #[test]
-fn a_burst_beyond_history_reaches_a_fast_client_whole() {
+fn a_fast_client_receives_all_of_a_burst_that_exceeds_history() {
     let mut bench = bench(4 << 20, HISTORY);
     let (_, wire) = bench.open(settings(), &["a"], "");
     for i in 0..1_000 {
@@ -43,11 +43,11 @@ fn a_burst_beyond_history_reaches_a_fast_client_whole() {
     }
     bench.settle();
     let expected: Vec<String> = (0..1_000).map(|i| i.to_string()).collect();
-    assert_eq!(heard(&wire)[1..], expected);
+    assert_eq!(received(&wire)[1..], expected);
 }
 
 #[test]
-fn a_client_that_stops_reading_goes_on_from_history() {
+fn a_client_that_stops_reading_continues_from_history() {
     let mut bench = bench(1 << 20, HISTORY);
     let (key, slow) = bench.open(settings(), &["a"], "");
     let (_, fast) = bench.open(settings(), &["a"], "");
@@ -56,12 +56,12 @@ fn a_client_that_stops_reading_goes_on_from_history() {
         bench.publish("a", &format!("{i}"));
         bench.settle();
     }
-    assert_eq!(heard(&slow), ["sse.open", "0"]);
-    assert_eq!(heard(&fast).len(), 501);
+    assert_eq!(received(&slow), ["sse.open", "0"]);
+    assert_eq!(received(&fast).len(), 501);
     slow.borrow_mut().room = usize::MAX;
     bench.worker.writable(key, bench.now);
     bench.settle();
-    assert_eq!(heard(&slow), heard(&fast));
+    assert_eq!(received(&slow), received(&fast));
 }
 
 #[test]
@@ -77,11 +77,11 @@ fn cached_frames_are_bounded_and_streams_that_lag_further_read_the_hub() {
         let kept = bench.worker.directory.values().flat_map(|channel| &channel.frames);
         assert!(kept.map(|recent| recent.frame.chunk().len()).sum::<usize>() <= 128 << 10);
     }
-    assert_eq!(heard(&fast)[1..], data);
+    assert_eq!(received(&fast)[1..], data);
     slow.borrow_mut().room = usize::MAX;
     bench.worker.writable(key, bench.now);
     bench.settle();
-    assert_eq!(heard(&slow)[1..], data);
+    assert_eq!(received(&slow)[1..], data);
 }
 
 #[test]
@@ -96,11 +96,11 @@ fn a_client_that_history_overtook_receives_one_gap_and_continues() {
     slow.borrow_mut().room = usize::MAX;
     bench.worker.writable(key, bench.now);
     bench.settle();
-    let heard = heard(&slow);
-    assert_eq!(heard[2], "sse.gap");
-    assert_eq!(heard.iter().filter(|what| *what == "sse.gap").count(), 1);
-    let first: usize = heard[3].parse().unwrap();
-    let rest: Vec<usize> = heard[3..].iter().map(|n| n.parse().unwrap()).collect();
+    let received = received(&slow);
+    assert_eq!(received[2], "sse.gap");
+    assert_eq!(received.iter().filter(|what| *what == "sse.gap").count(), 1);
+    let first: usize = received[3].parse().unwrap();
+    let rest: Vec<usize> = received[3..].iter().map(|n| n.parse().unwrap()).collect();
     assert_eq!(rest, (first..2_000).collect::<Vec<_>>());
     assert!(rest.len() >= 10);
     assert_eq!(bench.hub.stats().counter(Counter::SlowClients), 1);
@@ -122,7 +122,7 @@ fn a_location_may_close_clients_that_history_overtook() {
 }
 
 #[test]
-fn streams_that_come_and_go_during_a_pass_miss_nothing() {
+fn streams_that_open_and_close_during_a_fan_out_miss_nothing() {
     let mut bench = bench(8 << 20, HISTORY);
     let mut open: Vec<_> = (0..1_500).map(|_| bench.open(settings(), &["a"], "")).collect();
     let mut random = fastrand::Rng::with_seed(3);
@@ -137,7 +137,7 @@ fn streams_that_come_and_go_during_a_pass_miss_nothing() {
     bench.settle();
     let expected: Vec<String> = (0..40).map(|i| i.to_string()).collect();
     for (_, wire) in &open {
-        assert_eq!(heard(wire)[1..], expected);
+        assert_eq!(received(wire)[1..], expected);
     }
     assert_eq!(bench.hub.stats().subscribers, open.len() as u64);
     for (key, _) in open {
@@ -148,7 +148,7 @@ fn streams_that_come_and_go_during_a_pass_miss_nothing() {
 }
 
 #[test]
-fn an_event_without_a_type_can_bear_its_channels_name() {
+fn an_event_without_a_type_can_be_named_after_its_channel() {
     let mut bench = bench(1 << 20, HISTORY);
     let by_channel = StreamSettings { naming: Naming::ByChannel, ..settings() };
     let (_, plain) = bench.open(settings(), &["a", "error"], "");
@@ -159,11 +159,11 @@ fn an_event_without_a_type_can_bear_its_channels_name() {
     let typed = NewEvent { event_type: b"own", data: b"3" };
     bench.worker.publish(b"a", &[typed], None, bench.now).unwrap();
     bench.settle();
-    assert_eq!(heard(&plain), ["sse.open", "1", "2", "own"]);
-    assert_eq!(heard(&named), ["sse.open", "a", "2", "own"]);
+    assert_eq!(received(&plain), ["sse.open", "1", "2", "own"]);
+    assert_eq!(received(&named), ["sse.open", "a", "2", "own"]);
     bench.worker.close(key, End::Client);
     let (_, again) = bench.open(by_channel, &["a", "error"], &id);
-    assert_eq!(heard(&again), ["a", "2", "own"]);
+    assert_eq!(received(&again), ["a", "2", "own"]);
 }
 
 #[test]
@@ -189,14 +189,14 @@ fn a_ring_that_was_overtaken_loses_nothing_that_is_retained() {
     }
     bench.settle();
     let expected: Vec<String> = (0..9_000).step_by(3).map(|i| i.to_string()).collect();
-    assert_eq!(heard(&wire)[1..], expected);
+    assert_eq!(received(&wire)[1..], expected);
 }
 
 #[test]
-fn a_stream_that_takes_the_place_of_one_that_leaves_during_a_pass_misses_nothing() {
+fn a_stream_that_moves_to_a_free_index_during_a_fan_out_misses_nothing() {
     const STREAMS: usize = 600;
-    // The place that becomes free: far behind the pass, next to it, where it goes on, and before
-    // it.
+    // The free index: long after the fan-out has passed it, just after, where it continues, and
+    // before it gets there.
     for behind in [100, 2, 1, 0, -1, -100] {
         let mut bench = bench(1 << 20, HISTORY);
         let mut open: Vec<_> = (0..STREAMS).map(|_| bench.open(settings(), &["a"], "")).collect();
@@ -209,7 +209,7 @@ fn a_stream_that_takes_the_place_of_one_that_leaves_during_a_pass_misses_nothing
         bench.worker.close(leaving, End::Client);
         open.retain(|(key, _)| *key != leaving);
         bench.settle();
-        let got = open.iter().filter(|(_, wire)| heard(wire) == ["sse.open", "news"]).count();
+        let got = open.iter().filter(|(_, wire)| received(wire) == ["sse.open", "news"]).count();
         assert_eq!(got, STREAMS - 1, "{behind} behind");
     }
 }

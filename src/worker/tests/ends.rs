@@ -1,9 +1,9 @@
-//! Heartbeats, and everything that ends a stream or keeps it from beginning.
+//! Heartbeats, and everything that ends a stream or prevents it from starting.
 
 use super::*;
 
 #[test]
-fn heartbeats_come_in_silence_and_only_then() {
+fn heartbeats_are_sent_only_when_nothing_else_is() {
     let mut bench = bench(1 << 20, HISTORY);
     let (_, wire) = bench.open(settings(), &["a"], "");
     let before = wire.borrow().bytes.len();
@@ -21,7 +21,7 @@ fn heartbeats_come_in_silence_and_only_then() {
 }
 
 #[test]
-fn a_heartbeat_comes_one_interval_after_the_last_event_and_not_later() {
+fn a_heartbeat_is_sent_one_interval_after_the_last_event() {
     for silence in [100, 1_000, 7_400, 14_800] {
         let mut bench = bench(1 << 20, HISTORY);
         let (_, wire) = bench.open(settings(), &["a"], "");
@@ -38,7 +38,7 @@ fn a_heartbeat_comes_one_interval_after_the_last_event_and_not_later() {
 }
 
 #[test]
-fn drain_ends_streams_evenly_and_serves_them_until_then() {
+fn a_drain_ends_streams_evenly_and_serves_them_until_then() {
     let mut bench = bench(1 << 20, HISTORY);
     let wires: Vec<_> = (0..10).map(|_| bench.open(settings(), &["a"], "").1).collect();
     bench.worker.drain(1_000, bench.now);
@@ -95,13 +95,13 @@ fn a_dead_socket_ends_its_stream_and_no_other() {
     bench.worker.close(dead_key, End::Client);
     bench.publish("a", "2");
     bench.settle();
-    assert_eq!(heard(&a), ["sse.open", "1", "2"]);
-    assert_eq!(heard(&c), ["sse.open", "1", "2"]);
+    assert_eq!(received(&a), ["sse.open", "1", "2"]);
+    assert_eq!(received(&c), ["sse.open", "1", "2"]);
     assert_eq!(bench.worker.streams(), 2);
 }
 
 #[test]
-fn a_stream_ends_at_its_age_with_a_retry() {
+fn a_stream_ends_at_its_maximum_age_with_a_retry() {
     let mut bench = bench(1 << 20, HISTORY);
     let max_age = Some(Jittered { base: 2_000, jitter: 1_000 });
     let (key, wire) = bench.open(StreamSettings { max_age, ..settings() }, &["a"], "");
@@ -148,12 +148,12 @@ fn an_administrator_ends_the_streams_of_a_channel_and_only_those() {
     bench.publish("b", "still there");
     bench.publish("a", "still there");
     bench.settle();
-    assert_eq!(heard(&other), ["sse.open", "still there"]);
+    assert_eq!(received(&other), ["sse.open", "still there"]);
     assert!(bench.worker.info(later).unwrap().events_sent == 1);
 }
 
 #[test]
-fn deadlines_of_streams_that_are_gone_take_no_memory() {
+fn deadlines_of_closed_streams_use_no_memory() {
     const DAY: u64 = 86_400_000;
     let mut bench = bench(1 << 20, HISTORY);
     let lasting = || StreamSettings {
@@ -169,7 +169,7 @@ fn deadlines_of_streams_that_are_gone_take_no_memory() {
     }
     assert!(most < 1_000, "{most} deadlines of one stream");
 
-    // All clients leave, and no other follows.
+    // All clients disconnect, and no other connects.
     let keys: Vec<_> = (0..5_000).map(|_| bench.open(lasting(), &["a"], "").0).collect();
     let (staying, leaving) = keys.split_first().unwrap();
     for key in leaving {
@@ -183,7 +183,7 @@ fn deadlines_of_streams_that_are_gone_take_no_memory() {
 }
 
 #[test]
-fn a_process_without_a_waker_reads_the_log_by_itself() {
+fn a_process_without_a_waker_polls_the_log() {
     let mut bench = bench(1 << 20, HISTORY);
     let slow = bench.worker.tick_interval();
     let mut alone = new_worker(&bench.hub, None, 1, bench.now);
@@ -195,7 +195,7 @@ fn a_process_without_a_waker_reads_the_log_by_itself() {
     let event = NewEvent { event_type: b"", data: b"news" };
     alone.publish(b"a", &[event], None, bench.now).unwrap();
     bench.worker.tick(bench.now);
-    assert_eq!(heard(&wire).last().unwrap(), "news");
+    assert_eq!(received(&wire).last().unwrap(), "news");
 
     bench.worker.set_waker(1);
     assert!(bench.worker.tick_interval() > 50);

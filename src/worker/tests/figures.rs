@@ -13,7 +13,7 @@ fn presence_events_count_opened_and_closed_streams() {
     bench.worker.close(first, End::Client);
     bench.pass_time(100);
     let events: Vec<serde_json::Value> =
-        heard(&watcher)[1..].iter().map(|data| serde_json::from_str(data).unwrap()).collect();
+        received(&watcher)[1..].iter().map(|data| serde_json::from_str(data).unwrap()).collect();
     let counts = |came, went, subscribers| {
         serde_json::json!({
             "channel": "room", "came": came, "went": went, "subscribers": subscribers
@@ -65,7 +65,7 @@ fn every_stream_that_was_opened_is_open_or_counted_as_ended_for_one_reason() {
     assert_eq!(all.map(|end| stats.counter(end.counter())), [1; 7]);
     assert_eq!(stats.counter(Counter::EndedExit), 0);
 
-    // The process leaves without having ended its last stream.
+    // The process exits without having ended its last stream.
     bench.worker.release(bench.now);
     let stats = bench.hub.stats();
     assert_eq!((stats.subscribers, stats.counter(Counter::EndedExit)), (0, 1));
@@ -84,7 +84,7 @@ fn watching_the_figures_does_not_change_them() {
         bench.worker.publish_figures(STATUS_CHANNEL, b"{}", bench.now).unwrap();
         bench.settle();
     }
-    assert_eq!(heard(&wire), [&["sse.open"][..], &["{}"; 20]].concat());
+    assert_eq!(received(&wire), [&["sse.open"][..], &["{}"; 20]].concat());
     assert_eq!(bench.hub.stats().retained_events, 1);
     assert_eq!(bench.hub.stats().subscribers, 0);
     bench.worker.close(key, End::Client);
@@ -141,7 +141,7 @@ fn deliveries_are_measured_while_events_arrive_all_the_time() {
 }
 
 #[test]
-fn an_event_that_streams_read_from_the_hub_is_not_measured_with_the_time_of_another() {
+fn an_event_that_is_read_from_the_hub_is_not_measured_with_the_time_of_another() {
     let mut bench = bench(220 << 10, HISTORY);
     let (_, wire) = bench.open(settings(), &["a"], "");
     bench.publish("a", "1");
@@ -151,5 +151,5 @@ fn an_event_that_streams_read_from_the_hub_is_not_measured_with_the_time_of_anot
     bench.worker.skip_cache(channel, 1);
     bench.settle();
     assert_eq!(measured(&bench).0, count);
-    assert_eq!(heard(&wire), ["sse.open", "1"]);
+    assert_eq!(received(&wire), ["sse.open", "1"]);
 }

@@ -1,9 +1,9 @@
-//! What a worker does while another process keeps the hub's lock, and after one has died.
+//! What a worker does while another process holds the hub's lock, and after one has died.
 
 use super::*;
 
-/// Opens a stream of this channel and closes it, while the lock cannot be had.
-fn come_and_go(bench: &mut Bench, channel: &str) {
+/// Opens a stream of this channel, and closes it while the lock is not available.
+fn open_and_close(bench: &mut Bench, channel: &str) {
     let (key, _) = bench.open(settings(), &[channel], "");
     let hub = bench.hub.clone();
     hub.while_locked(|| bench.worker.close(key, End::Client));
@@ -13,7 +13,7 @@ fn come_and_go(bench: &mut Bench, channel: &str) {
 #[test]
 fn a_channel_that_could_not_be_left_is_left_later() {
     let mut bench = bench(1 << 20, HISTORY);
-    come_and_go(&mut bench, "a");
+    open_and_close(&mut bench, "a");
     assert_eq!(bench.hub.channel(b"a").unwrap().unwrap().subscribers, 0);
     assert!(!bench.hub.is_idle(b"a"));
     assert_eq!(bench.worker.tick_interval(), timer_wheel::STEP);
@@ -24,18 +24,18 @@ fn a_channel_that_could_not_be_left_is_left_later() {
 #[test]
 fn a_channel_that_is_joined_again_before_it_could_be_left_stays() {
     let mut bench = bench(1 << 20, HISTORY);
-    come_and_go(&mut bench, "a");
+    open_and_close(&mut bench, "a");
     let (_, wire) = bench.open(settings(), &["a"], "");
     bench.pass_time(200);
     assert!(bench.worker.upkeep.pending_leaves() == 0);
     assert_eq!(bench.hub.channel(b"a").unwrap().unwrap().subscribers, 1);
-    bench.publish("a", "heard");
+    bench.publish("a", "received");
     bench.settle();
-    assert_eq!(heard(&wire).last().unwrap(), "heard");
+    assert_eq!(received(&wire).last().unwrap(), "received");
 }
 
 #[test]
-fn many_streams_that_go_while_the_lock_is_kept_wait_for_it_once() {
+fn closing_many_streams_while_the_lock_is_held_waits_for_it_once() {
     let mut bench = bench(1 << 20, HISTORY);
     let keys: Vec<_> =
         (0..1_000).map(|i| bench.open(settings(), &[&format!("c{}", i % 100)], "").0).collect();
@@ -49,7 +49,7 @@ fn many_streams_that_go_while_the_lock_is_kept_wait_for_it_once() {
         (0..10).for_each(|_| bench.pass_time(100));
         let all = start.elapsed();
         assert_eq!(bench.worker.upkeep.pending_leaves(), 100);
-        // Each of a hundred channels would have waited, and again in each look.
+        // Otherwise, each of a hundred channels would have waited, and again at each check.
         assert!(all < once * 20, "{all:?} for all against {once:?} for one attempt");
     });
     bench.pass_time(200);
@@ -65,7 +65,7 @@ fn presence_events_that_cannot_be_published_are_published_later() {
     let hub = bench.hub.clone();
     hub.while_locked(|| bench.pass_time(300));
     bench.pass_time(300);
-    let events = heard(&watcher);
+    let events = received(&watcher);
     assert_eq!(events.len(), 2, "{events:?}");
     assert!(events[1].contains(r#""came":1,"channel":"a","subscribers":1,"went":0"#), "{events:?}");
 }
@@ -82,14 +82,14 @@ fn presence_waits_while_the_zone_is_being_cleared() {
     while let Ok(member) = hub.join(other, format!("channel {}", joined.len()).as_bytes(), now) {
         joined.push(member);
     }
-    // To look for what this one has left takes longer than one publish waits.
+    // Clearing the subscriptions of this process takes longer than a publish waits.
     hub.release_slot(gone);
     bench.worker.presence.make_due();
     bench.worker.turn(now);
-    assert_eq!(heard(&watcher), ["sse.open"]);
+    assert_eq!(received(&watcher), ["sse.open"]);
     joined.iter().take(10).for_each(|member| hub.leave(*member).unwrap());
     bench.pass_time(1_000);
-    let events = heard(&watcher);
+    let events = received(&watcher);
     assert_eq!(events.len(), 2, "{events:?}");
     assert!(events[1].contains(r#""came":1,"channel":"a""#), "{events:?}");
 }
@@ -101,23 +101,23 @@ fn after_a_death_presence_events_cover_every_channel_soon() {
     let (_, watcher) = bench.open(settings(), &["sse.presence"], "");
     std::thread::scope(|scope| {
         let hub = &bench.hub;
-        let tenant = scope.spawn(|| {
+        let process = scope.spawn(|| {
             let slot = hub.claim_slot().unwrap();
             for i in 0..180 {
                 let member = hub.join(slot, format!("c{i}").as_bytes(), START).unwrap();
                 hub.set_streams(slot, member, 2);
             }
         });
-        tenant.join().unwrap();
+        process.join().unwrap();
     });
-    // The sweep of every second stands somewhere in the table.
+    // The periodic sweep is somewhere in the table.
     let buckets = bench.hub.buckets();
     let mut swept = 0;
     while swept < buckets / 2 {
         swept += bench.hub.sweep(START).unwrap().buckets;
     }
     bench.pass_time(1_500);
-    let events = heard(&watcher);
+    let events = received(&watcher);
     let lost = events.iter().filter(|news| news.contains(r#""subscribers":0,"went":2"#)).count();
     assert_eq!(lost, 180);
 }

@@ -1,13 +1,13 @@
-//! Streams of patterns: what they get, what they resume from, how they are counted.
+//! Streams of patterns: what they receive, how they resume, and how they are counted.
 
 mod generated;
-mod joined;
+mod with_redis;
 
 use super::*;
 use crate::hub::name_of_pattern;
 
 impl Bench {
-    /// A stream of patterns.
+    /// Opens a stream of patterns.
     pub fn match_all(
         &mut self,
         settings: StreamSettings,
@@ -20,7 +20,7 @@ impl Bench {
 }
 
 #[test]
-fn events_of_matching_channels_come_once_and_in_order() {
+fn events_of_matching_channels_arrive_once_and_in_order() {
     let mut bench = bench(1 << 20, HISTORY);
     let (_, exact) = bench.open(settings(), &["room:1"], "");
     let (_, rooms) = bench.match_all(settings(), &["room:*"], "");
@@ -31,13 +31,13 @@ fn events_of_matching_channels_come_once_and_in_order() {
     bench.settle();
     bench.publish("room:1", "5");
     bench.settle();
-    assert_eq!(heard(&exact), ["sse.open", "0", "5"]);
-    assert_eq!(heard(&rooms), ["sse.open", "0", "2", "5"]);
-    assert_eq!(heard(&both), ["sse.open", "0", "1", "2", "5"]);
+    assert_eq!(received(&exact), ["sse.open", "0", "5"]);
+    assert_eq!(received(&rooms), ["sse.open", "0", "2", "5"]);
+    assert_eq!(received(&both), ["sse.open", "0", "1", "2", "5"]);
 }
 
 #[test]
-fn a_pattern_that_comes_later_gets_what_comes_later() {
+fn a_stream_receives_only_events_after_it_was_opened() {
     let mut bench = bench(1 << 20, HISTORY);
     let (_, first) = bench.match_all(settings(), &["a*"], "");
     bench.publish("ab", "1");
@@ -51,17 +51,17 @@ fn a_pattern_that_comes_later_gets_what_comes_later() {
     let (_, third) = bench.match_all(settings(), &["*b"], "");
     bench.publish("ab", "4");
     bench.settle();
-    assert_eq!(heard(&first), ["sse.open", "1", "2", "3", "4"]);
-    assert_eq!(heard(&second), ["sse.open", "2"]);
-    assert_eq!(heard(&third), ["sse.open", "4"]);
+    assert_eq!(received(&first), ["sse.open", "1", "2", "3", "4"]);
+    assert_eq!(received(&second), ["sse.open", "2"]);
+    assert_eq!(received(&third), ["sse.open", "4"]);
 }
 
 #[test]
-fn resume_gets_what_came_after_the_id_on_all_matching_channels() {
+fn resuming_delivers_later_events_of_all_matching_channels() {
     let mut bench = bench(1 << 20, HISTORY);
     bench.publish("a1", "0");
     let id = bench.publish("a2", "1");
-    // More channels than one walk remembers.
+    // More channels than one scan remembers.
     for i in 2..40 {
         bench.publish(&format!("a{}", i % 17), &format!("{i}"));
         bench.publish("b", "not mine");
@@ -70,13 +70,13 @@ fn resume_gets_what_came_after_the_id_on_all_matching_channels() {
     bench.publish("a99", "40");
     bench.settle();
     let expected: Vec<String> = (2..=40).map(|i| i.to_string()).collect();
-    assert_eq!(heard(&wire), expected);
+    assert_eq!(received(&wire), expected);
     let (_, again) = bench.match_all(settings(), &["a*", "a?"], &last_id(&wire));
-    assert_eq!(heard(&again), Vec::<String>::new());
+    assert_eq!(received(&again), Vec::<String>::new());
 }
 
 #[test]
-fn replay_shows_the_newest_of_each_matching_channel() {
+fn replay_delivers_the_newest_events_of_each_matching_channel() {
     let mut bench = bench(1 << 20, HISTORY);
     for i in 0..30 {
         bench.publish(&format!("a{}", i % 2), &format!("{i}"));
@@ -84,21 +84,21 @@ fn replay_shows_the_newest_of_each_matching_channel() {
     }
     let with = |replay| StreamSettings { replay, ..settings() };
     let (_, all) = bench.match_all(with(Replay::All), &["a*"], "");
-    assert_eq!(heard(&all), (10..30).map(|i| i.to_string()).collect::<Vec<_>>());
+    assert_eq!(received(&all), (10..30).map(|i| i.to_string()).collect::<Vec<_>>());
     let (_, two) = bench.match_all(with(Replay::Count(2)), &["a?"], "");
-    assert_eq!(heard(&two), ["26", "27", "28", "29"]);
+    assert_eq!(received(&two), ["26", "27", "28", "29"]);
     let (key, none) = bench.match_all(with(Replay::All), &["c*"], "");
-    assert_eq!(heard(&none), ["sse.open"]);
+    assert_eq!(received(&none), ["sse.open"]);
     let first = bench.worker.info(key).and_then(|info| info.last_id);
     assert_eq!(first.unwrap().to_string(), last_id(&none));
     bench.worker.close(key, End::Client);
     bench.publish("cc", "missed");
     let (_, again) = bench.match_all(settings(), &["c*"], &last_id(&none));
-    assert_eq!(heard(&again), ["missed"]);
+    assert_eq!(received(&again), ["missed"]);
 }
 
 #[test]
-fn an_id_that_is_not_ours_gets_a_gap_and_all_that_is_owed() {
+fn a_foreign_id_causes_a_gap_and_all_owed_events_are_sent() {
     let mut bench = bench(1 << 20, HISTORY);
     for i in 0..14 {
         bench.publish("a", &format!("{i}"));
@@ -106,13 +106,13 @@ fn an_id_that_is_not_ours_gets_a_gap_and_all_that_is_owed() {
     let (_, wire) = bench.match_all(settings(), &["*"], "x");
     let expected: Vec<String> =
         std::iter::once("sse.gap".into()).chain((4..14).map(|i| i.to_string())).collect();
-    assert_eq!(heard(&wire), expected);
+    assert_eq!(received(&wire), expected);
     let (key, nothing) = bench.match_all(settings(), &["b*"], "x");
-    assert_eq!(heard(&nothing), ["sse.gap"]);
+    assert_eq!(received(&nothing), ["sse.gap"]);
     bench.worker.close(key, End::Client);
     bench.publish("b", "later");
     let (_, again) = bench.match_all(settings(), &["b*"], &last_id(&nothing));
-    assert_eq!(heard(&again), ["later"]);
+    assert_eq!(received(&again), ["later"]);
 }
 
 #[test]
@@ -123,12 +123,12 @@ fn only_losses_of_matching_channels_cause_a_gap() {
     bench.publish("b1", "2");
     bench.hub.forget_channel(b"a1", bench.now).unwrap();
     let (_, other) = bench.match_all(settings(), &["b*"], &id);
-    assert_eq!(heard(&other), ["2"]);
+    assert_eq!(received(&other), ["2"]);
     let (_, wire) = bench.match_all(settings(), &["*1"], &id);
-    assert_eq!(heard(&wire), ["sse.gap", "2"]);
+    assert_eq!(received(&wire), ["sse.gap", "2"]);
     bench.publish("a1", "3");
     bench.settle();
-    assert_eq!(heard(&wire), ["sse.gap", "2", "3"]);
+    assert_eq!(received(&wire), ["sse.gap", "2", "3"]);
 }
 
 #[test]
@@ -140,8 +140,8 @@ fn without_history_a_loss_causes_a_gap_and_nothing_is_replayed() {
     let (_, lost) = bench.match_all(settings(), &["*"], &id);
     bench.publish("b", "2");
     bench.settle();
-    assert_eq!(heard(&none), ["1", "2"]);
-    assert_eq!(heard(&lost), ["sse.gap", "2"]);
+    assert_eq!(received(&none), ["1", "2"]);
+    assert_eq!(received(&lost), ["sse.gap", "2"]);
 }
 
 #[test]
@@ -157,13 +157,13 @@ fn the_modules_own_channels_match_no_pattern() {
     bench.worker.publish_own(b"sse.status", b"{}", bench.now).unwrap();
     bench.publish("sse", "1");
     bench.settle();
-    assert_eq!(heard(&wire), ["sse.open", "1"]);
+    assert_eq!(received(&wire), ["sse.open", "1"]);
     let (_, presence) = bench.open(all, &["sse.presence"], "");
-    assert_eq!(heard(&presence).len(), 1, "streams of patterns cause no presence events");
+    assert_eq!(received(&presence).len(), 1, "streams of patterns cause no presence events");
 }
 
 #[test]
-fn an_event_without_a_type_can_bear_its_own_channels_name() {
+fn an_event_without_a_type_can_be_named_after_its_own_channel() {
     let mut bench = bench(1 << 20, HISTORY);
     let by_channel = StreamSettings { naming: Naming::ByChannel, ..settings() };
     let (_, one) = bench.match_all(by_channel.clone(), &["r*"], "");
@@ -173,11 +173,11 @@ fn an_event_without_a_type_can_bear_its_own_channels_name() {
     bench.publish("r1", "x");
     bench.publish("r2", "y");
     bench.settle();
-    assert_eq!(heard(&one), ["sse.open", "r1", "r2"]);
-    assert_eq!(heard(&two), ["sse.open", "r1", "r2"]);
-    assert_eq!(heard(&exact), ["sse.open", "r1"]);
+    assert_eq!(received(&one), ["sse.open", "r1", "r2"]);
+    assert_eq!(received(&two), ["sse.open", "r1", "r2"]);
+    assert_eq!(received(&exact), ["sse.open", "r1"]);
     let (_, again) = bench.match_all(by_channel, &["r*"], &id);
-    assert_eq!(heard(&again), ["r1", "r2"]);
+    assert_eq!(received(&again), ["r1", "r2"]);
 }
 
 #[test]
@@ -200,7 +200,7 @@ fn a_publisher_receives_the_number_of_all_receivers() {
     assert_eq!(reached(&mut bench, "else"), (0, 0));
     let patterns = bench.hub.patterns().unwrap();
     assert_eq!(patterns, [b"room:*".to_vec(), long.into_bytes()]);
-    assert_eq!(bench.hub.stats().channels, 3, "a pattern is no channel");
+    assert_eq!(bench.hub.stats().channels, 3, "a pattern is not a channel");
     assert!(bench.list(b"", 0, 100).channels.iter().all(|c| c.name[0] != 0));
     assert_eq!(bench.hub.subscribers_of(&name_of_pattern(b"room:*")), Ok(1));
 }
@@ -228,7 +228,7 @@ fn ending_the_streams_of_a_channel_leaves_those_of_patterns() {
     assert_eq!(bench.worker.take_ended(), None);
     bench.publish("a", "2");
     bench.settle();
-    assert_eq!(heard(&wire), ["sse.open", "1", "2"]);
+    assert_eq!(received(&wire), ["sse.open", "1", "2"]);
 }
 
 #[test]
@@ -240,11 +240,11 @@ fn a_ring_that_was_overtaken_loses_nothing_that_is_retained() {
     }
     bench.settle();
     let expected: Vec<String> = (0..9_000).step_by(3).map(|i| i.to_string()).collect();
-    assert_eq!(heard(&wire)[1..], expected);
+    assert_eq!(received(&wire)[1..], expected);
 }
 
 #[test]
-fn a_process_with_patterns_is_woken_now_and_then_even_if_none_matches() {
+fn a_process_with_patterns_is_woken_occasionally_even_if_none_matches() {
     let mut bench = bench(4 << 20, HISTORY);
     bench.match_all(settings(), &["a*"], "");
     let event = NewEvent { event_type: b"", data: b"" };

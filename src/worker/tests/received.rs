@@ -1,9 +1,9 @@
-//! The table of what a client receives that has received something before: `received.txt` has a row
-//! for each kind of client and a column for each kind of event. A cell has a letter for each frame
-//! that the client receives because of the event, and after `+` those that it receives only after
-//! a while:
+//! The table of what a client receives, depending on what it has received before: `received.txt`
+//! has a row for each kind of client and a column for each kind of event. A cell has a letter for
+//! each frame that the client receives because of the event, and after `+` those that it receives
+//! only after a while:
 //!
-//! - `e`: the event, with an id that the client has not had
+//! - `e`: the event, with an id that the client has not received before
 //! - `r`: the event, with the id that the client received last
 //! - `g`: a gap event
 //! - `o`: an open event
@@ -11,7 +11,7 @@
 
 use std::fmt::Write;
 
-use super::joined::Joint;
+use super::with_redis::RedisSetup;
 use super::*;
 use crate::hub::{name_of_pattern, Loss, Membership, Provenance, RedisState};
 use crate::sse::id::EntryId;
@@ -90,7 +90,7 @@ fn columns() -> Vec<(&'static str, Happens)> {
 
 /// A hub with events on the channels `a` and `b`.
 struct Scene {
-    joint: Joint,
+    setup: RedisSetup,
     members: Vec<(&'static str, Membership)>,
     /// The id of the plain message `p`.
     plain_id: String,
@@ -98,35 +98,35 @@ struct Scene {
 
 impl Scene {
     fn new(source: Source, state: State) -> Scene {
-        let mut joint = Joint::new(source, RedisState::Up, 7);
+        let mut setup = RedisSetup::new(source, RedisState::Up, 7);
         for name in ["a", "b", "\0*"] {
-            joint.catch_up(name, &[], Loss::Nothing);
+            setup.catch_up(name, &[], Loss::Nothing);
         }
-        let members = ["a", "b", "\0*"].map(|name| (name, joint.join(name))).to_vec();
-        let mut scene = Scene { joint, members, plain_id: String::new() };
-        scene.come("a", Provenance::Live(number(100).into()), BEFORE);
-        scene.come("a", Provenance::Plain, BEFORE);
-        let info = scene.joint.bench.hub.channel(b"a").unwrap().unwrap();
+        let members = ["a", "b", "\0*"].map(|name| (name, setup.join(name))).to_vec();
+        let mut scene = Scene { setup, members, plain_id: String::new() };
+        scene.receive("a", Provenance::Live(number(100).into()), BEFORE);
+        scene.receive("a", Provenance::Plain, BEFORE);
+        let info = scene.setup.bench.hub.channel(b"a").unwrap().unwrap();
         scene.plain_id = info.last_id.unwrap().to_string();
         for (channel, id) in [("b", 170), ("b", 200), ("b", 150)] {
-            scene.come(channel, Provenance::Live(number(id).into()), BEFORE);
+            scene.receive(channel, Provenance::Live(number(id).into()), BEFORE);
         }
-        scene.come("b", Provenance::Plain, BEFORE);
+        scene.receive("b", Provenance::Plain, BEFORE);
         match state {
             State::InSync => {}
-            State::Waiting => scene.joint.connect(),
+            State::Waiting => scene.setup.connect(),
             State::Away => {
-                scene.joint.bench.hub.set_link(scene.joint.fence, RedisState::Down).unwrap();
+                scene.setup.bench.hub.set_link(scene.setup.fence, RedisState::Down).unwrap();
             }
         }
         scene
     }
 
-    fn come(&mut self, channel: &str, provenance: Provenance, born: u64) {
+    fn receive(&mut self, channel: &str, provenance: Provenance, born: u64) {
         let text =
             provenance.entry_id().map_or("p".into(), |id| ((id.ms - FIRST) / STEP).to_string());
-        self.joint.come_born(channel, provenance, &text, born);
-        self.joint.bench.settle();
+        self.setup.ingest(channel, provenance, &text, born);
+        self.setup.bench.settle();
     }
 
     fn happen(&mut self, what: Happens) {
@@ -140,22 +140,22 @@ impl Scene {
             Happens::Strayed(id) => Provenance::Strayed(id.map(judged)),
             Happens::Run => {
                 for id in [300, 290, 310] {
-                    self.come("a", Provenance::Live(judged(id)), AFTER);
+                    self.receive("a", Provenance::Live(judged(id)), AFTER);
                 }
-                return self.come("a", Provenance::Plain, AFTER);
+                return self.receive("a", Provenance::Plain, AFTER);
             }
             Happens::Lost(loss) => {
                 let (_, member) = self.members[0];
-                let (hub, fence) = (&self.joint.bench.hub, self.joint.fence);
+                let (hub, fence) = (&self.setup.bench.hub, self.setup.fence);
                 let known = hub.sync_state(member).unwrap();
                 hub.record_loss(fence, member, loss).unwrap();
                 hub.caught_up(fence, member, known, loss).unwrap();
-                return self.joint.bench.settle();
+                return self.setup.bench.settle();
             }
             Happens::Deleted => {
-                let now = self.joint.bench.now;
-                self.joint.bench.hub.forget_channel(b"a", now).unwrap().unwrap();
-                return self.come("a", Provenance::Live(judged(300)), AFTER);
+                let now = self.setup.bench.now;
+                self.setup.bench.hub.forget_channel(b"a", now).unwrap().unwrap();
+                return self.receive("a", Provenance::Live(judged(300)), AFTER);
             }
         };
         let born = match what {
@@ -164,17 +164,17 @@ impl Scene {
             }
             _ => AFTER,
         };
-        self.come("a", provenance, born);
+        self.receive("a", provenance, born);
     }
 
-    /// Brings all channels in sync.
+    /// Catches all channels up.
     fn catch_up(&mut self) {
-        let (hub, fence) = (self.joint.bench.hub.clone(), self.joint.fence);
+        let (hub, fence) = (self.setup.bench.hub.clone(), self.setup.fence);
         for (_, member) in &self.members {
             let known = hub.sync_state(*member).unwrap();
             hub.caught_up(fence, *member, known, Loss::Nothing).unwrap();
         }
-        self.joint.bench.settle();
+        self.setup.bench.settle();
     }
 }
 
@@ -224,24 +224,24 @@ fn cell(
         id => format!("{}-0", ms(id.parse().unwrap())),
     };
     let settings = StreamSettings { replay, ..settings() };
-    let (_, wire) = scene.joint.bench.open(settings, channels, &from);
+    let (_, wire) = scene.setup.bench.open(settings, channels, &from);
     let start = letters(&wire, 0, true);
     let received = |from| (wire.borrow().bytes.len(), letters(&wire, from, false));
     let begun = wire.borrow().bytes.len();
     if matches!(state, State::Away) {
-        scene.joint.connect();
+        scene.setup.connect();
     }
     scene.happen(what);
     if !matches!(state, State::InSync) {
         scene.catch_up();
     }
     let (soon, mut cell) = received(begun);
-    scene.joint.bench.pass_time(LONG);
+    scene.setup.bench.pass_time(LONG);
     let (_, later) = received(soon);
     if later != "." {
         cell = format!("{cell}+{later}");
     }
-    scene.joint.bench.hub.check();
+    scene.setup.bench.hub.check();
     (start, cell)
 }
 

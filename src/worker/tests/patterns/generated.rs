@@ -1,5 +1,6 @@
-//! Generated courses of things, beside a plain list of all that was published: several processes,
-//! clients that come, go, stop reading and return, in hubs with room and in such that forget.
+//! Randomly generated runs, compared with a plain list of all published events: several processes,
+//! and clients that connect, disconnect, stop reading, and resume, in hubs with and without enough
+//! memory.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -10,18 +11,18 @@ struct PublishedEvent {
     channel: String,
     text: String,
     position: u64,
-    /// The step in which it was found to have left.
+    /// The step in which it was found to have been evicted.
     left: Option<usize>,
 }
 
-/// A client and all it has heard, over all of its streams.
+/// A client and everything it has received, over all of its streams.
 struct Listener {
     /// Its channels, or its patterns as the hub knows them.
     names: Vec<Box<[u8]>>,
-    /// Events up to this one it need not get.
+    /// It need not receive events up to this position.
     after: u64,
-    /// What it heard, and in which step.
-    heard: Vec<(usize, String)>,
+    /// What it received, with the step in which it did.
+    received: Vec<(usize, String)>,
     stream: Option<(usize, StreamKey, Rc<RefCell<Wire>>)>,
     last_id: String,
 }
@@ -56,8 +57,8 @@ impl PatternRun {
     fn step(&mut self) {
         match self.random.u32(0..100) {
             0..55 => self.publish(),
-            55..65 => self.come(),
-            65..72 => self.go(),
+            55..65 => self.connect(),
+            65..72 => self.disconnect(),
             72..80 => self.slow_down(),
             80..86 => self.read_on(),
             86..98 => {
@@ -73,7 +74,7 @@ impl PatternRun {
         self.look();
     }
 
-    /// What is heard and what has left by now.
+    /// Records what was received and what was evicted since the last step.
     fn look(&mut self) {
         self.steps += 1;
         for listener in &mut self.listeners {
@@ -83,7 +84,9 @@ impl PatternRun {
             if let Some(id) = text.lines().rev().find_map(|line| line.strip_prefix("id: ")) {
                 listener.last_id = id.to_string();
             }
-            listener.heard.extend(heard_in(&bytes).into_iter().map(|what| (self.steps, what)));
+            listener
+                .received
+                .extend(received_in(&bytes).into_iter().map(|what| (self.steps, what)));
         }
         let mut retained = HashMap::new();
         for event in self.log.iter_mut().filter(|event| event.left.is_none()) {
@@ -118,7 +121,7 @@ impl PatternRun {
         }
     }
 
-    /// What a new client listens to.
+    /// Returns the channels or patterns of a new client.
     fn names(&mut self) -> Vec<Box<[u8]>> {
         let count = self.random.usize(1..=3);
         if self.random.u32(0..4) > 0 {
@@ -135,8 +138,8 @@ impl PatternRun {
         names
     }
 
-    /// A new client, or one that returns.
-    fn come(&mut self) {
+    /// Connects a new client, or one that resumes.
+    fn connect(&mut self) {
         let away: Vec<usize> =
             (0..self.listeners.len()).filter(|i| self.listeners[*i].stream.is_none()).collect();
         let number = match self.random.choice(&away) {
@@ -144,8 +147,8 @@ impl PatternRun {
             _ if self.listeners.len() < 12 => {
                 let names = self.names();
                 let (after, last_id) = (self.hub.head(), String::new());
-                let (heard, stream) = (Vec::new(), None);
-                self.listeners.push(Listener { names, after, heard, stream, last_id });
+                let (received, stream) = (Vec::new(), None);
+                self.listeners.push(Listener { names, after, received, stream, last_id });
                 self.listeners.len() - 1
             }
             _ => return,
@@ -164,7 +167,7 @@ impl PatternRun {
         listener.stream = Some((worker, key.unwrap(), wire));
     }
 
-    fn go(&mut self) {
+    fn disconnect(&mut self) {
         let Some(i) = self.some_listener() else { return };
         let Some((worker, key, _)) = self.listeners[i].stream.take() else { return };
         self.workers[worker].close(key, End::Client);
@@ -192,7 +195,8 @@ impl PatternRun {
         (!self.listeners.is_empty()).then(|| self.random.usize(0..self.listeners.len()))
     }
 
-    /// All clients read to the end; then each must have received what it could receive.
+    /// Lets all clients read to the end, and checks that each has received every retained event.
+    /// Returns the number of gap events.
     fn finish(mut self) -> usize {
         for i in 0..self.listeners.len() {
             self.give_room(i, usize::MAX);
@@ -217,17 +221,18 @@ impl PatternRun {
         let mine =
             |event: &&PublishedEvent| event.position > listener.after && matches(&event.channel);
         let mut expected: VecDeque<&PublishedEvent> = self.log.iter().filter(mine).collect();
-        // The last step in which a gap was reported, and with it all that was evicted until then.
+        // The last step in which a gap event was received. It covers everything that was evicted
+        // until then.
         let (mut reported, mut gaps) = (0, 0);
         let is_reported =
             |event: &PublishedEvent, reported| event.left.is_some_and(|left| left <= reported);
-        for (step, what) in listener.heard {
+        for (step, what) in listener.received {
             if what == "sse.gap" {
                 (reported, gaps) = (step, gaps + 1);
             } else if !what.starts_with("sse.") {
                 assert!(
                     expected.iter().any(|event| event.text == what),
-                    "{what} again, or not mine"
+                    "{what} is a repetition, or of another channel"
                 );
                 while let Some(event) = expected.pop_front().filter(|event| event.text != what) {
                     assert!(
@@ -246,7 +251,7 @@ impl PatternRun {
 }
 
 #[test]
-fn with_memory_for_all_nothing_is_lost_and_no_gap_is_sent() {
+fn with_enough_memory_nothing_is_lost_and_no_gap_is_sent() {
     for seed in 0..if cfg!(miri) { 1 } else { 10 } {
         let mut run = PatternRun::new(seed, 4 << 20, History { count: 10_000, age: 0 }, 60);
         for _ in 0..400 {
