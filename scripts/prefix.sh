@@ -10,7 +10,7 @@ make_prefix() {
 }
 
 # render_configuration FILE PORT WORKERS [REDIS]: prints FILE with this port and number of workers, and with its
-# hubs joined to the Redis server with this URL. The paths of logs and temporary files that are compiled
+# hubs connected to the Redis server with this URL. The paths of logs and temporary files that are compiled
 # into a packaged nginx are overridden.
 render_configuration() {
     local line redis=${4:-}

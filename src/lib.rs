@@ -11,7 +11,7 @@
 //!
 //! 1. `http::publish` validates the request and passes the event to the hub, the single log that
 //!    gives each event its position. A successful response means that the event is in the log and
-//!    on its way to every client. If the hub is joined to Redis, the event is published in Redis
+//!    on its way to every client. If the hub is connected to Redis, the event is published in Redis
 //!    instead and comes back like all other events from there: through the thread of the one
 //!    process that subscribes, which appends to the same log.
 //! 2. The hub knows which processes listen to the channel and wakes them: each process has an

@@ -40,7 +40,7 @@ pub struct HubConf {
     pub history: History,
     /// Whether the hub publishes presence events.
     pub presence: PresenceSetting,
-    /// How the hub is joined to Redis; `None` if it is not.
+    /// How the hub is connected to Redis; `None` if it is not.
     pub redis: Option<RedisConf>,
     zone: usize,
     position: Option<Position>,

@@ -1,4 +1,5 @@
-//! `redis`, `redis_source` and `redis_prefix` in an `sse_hub` block: how a hub is joined to Redis.
+//! `redis`, `redis_source` and `redis_prefix` in an `sse_hub` block: how a hub is connected to
+//! Redis.
 
 use super::argument::once;
 use crate::hub;
@@ -7,7 +8,7 @@ use crate::redis::address::{Address, Topology};
 use crate::redis::keys::{check_prefix, Keys};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-/// How a hub is joined to Redis.
+/// How a hub is connected to Redis.
 #[derive(Debug)]
 pub struct RedisConf {
     pub address: Address,
@@ -60,7 +61,7 @@ impl RedisBlock {
         once(&mut self.prefix, text.to_owned())
     }
 
-    /// Checks the directives as a whole. Returns `None` if the hub is not joined to Redis.
+    /// Checks the directives as a whole. Returns `None` if the hub is not connected to Redis.
     pub fn finish(self) -> Result<Option<RedisConf>, ConfError> {
         let Some(address) = self.address else {
             let name = match (&self.source, &self.prefix) {

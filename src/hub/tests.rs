@@ -7,6 +7,7 @@ mod basics;
 mod bounded;
 #[cfg(all(test, not(miri)))]
 mod clock;
+pub(super) mod connected_hub;
 #[cfg(test)]
 mod cursors;
 #[cfg(test)]
@@ -16,10 +17,7 @@ mod gaps;
 pub(super) mod generated;
 pub(super) mod handover;
 #[cfg(test)]
-mod joined;
-#[cfg(test)]
-mod joined_deaths;
-pub(super) mod lease;
+mod holder_deaths;
 mod model;
 #[cfg(all(test, not(miri)))]
 mod processes;
@@ -27,7 +25,9 @@ mod processes;
 mod races;
 pub(super) mod random;
 #[cfg(test)]
-mod returning;
+mod redis_ids;
+#[cfg(test)]
+mod resuming;
 #[cfg(test)]
 mod rules;
 #[cfg(all(test, not(miri)))]
@@ -56,7 +56,7 @@ pub(super) fn hub_of(bytes: usize, max_event: usize, count: u64, age: u64) -> Hu
 }
 
 fn roomy() -> Hub {
-    // Miri takes long for every word of it.
+    // Every word takes long under Miri.
     hub_of(if cfg!(miri) { 1 << 17 } else { 1 << 20 }, 4096, 100, 0)
 }
 
@@ -66,7 +66,7 @@ fn small(count: u64) -> Hub {
 }
 
 impl Hub {
-    /// Returns where a stream starts, however many visits it takes to find that out.
+    /// Returns where a stream starts, after as many visits as that takes.
     fn begin_whole(
         &self,
         channels: &[Membership],
@@ -84,7 +84,7 @@ impl Hub {
         Ok(begun)
     }
 
-    /// Returns the next batch of a replay, however many visits it takes.
+    /// Returns the next batch of a replay, after as many visits as that takes.
     fn slice_of(
         &self,
         cursor: &mut ReplayCursor,

@@ -40,7 +40,7 @@ struct Redis {
     // Dropped first, which joins the thread, because the thread uses the fields below.
     thread: Thread,
     outbox: Arc<Outbox>,
-    /// The hubs that are joined to Redis, by number.
+    /// The hubs that are connected to Redis, by number.
     joined: Vec<(usize, Keys)>,
     /// Requests that wait for Redis' reply, by ticket.
     waiting: HashMap<u64, Callback>,
@@ -54,7 +54,7 @@ struct Redis {
     _watch: EventfdWatch,
 }
 
-/// Starts the thread, if any hub is joined to Redis.
+/// Starts the thread, if any hub is connected to Redis.
 pub fn start(main: &Main) {
     let hubs: Vec<_> = main.hubs.iter().filter(|hub| hub.redis.is_some()).collect();
     if hubs.is_empty() {
@@ -131,7 +131,7 @@ pub struct PublishRoute {
     pub source: PublishTarget,
 }
 
-/// Whether a channel's name is reserved in the Redis that a hub is joined to.
+/// Whether a channel's name is reserved in the Redis that a hub is connected to.
 pub fn is_reserved(hub: usize, channel: &[u8]) -> bool {
     let Some(source) = process::with(hub, |worker| worker.hub().source()) else { return false };
     REDIS.with(|slot| {
@@ -141,7 +141,7 @@ pub fn is_reserved(hub: usize, channel: &[u8]) -> bool {
     })
 }
 
-/// Returns how a hub publishes through Redis; `None` if it is not joined to Redis.
+/// Returns how a hub publishes through Redis; `None` if it is not connected to Redis.
 pub fn publish_route(hub: usize) -> Option<PublishRoute> {
     let (source, history) =
         process::with(hub, |worker| (worker.hub().source(), worker.hub().history()))?;

@@ -28,7 +28,7 @@ pub enum NameError {
     ControlCharacter,
     /// The name is one of the module's own.
     Reserved,
-    /// Redis itself, or the module, uses this name in the Redis that the hub is joined to.
+    /// Redis itself, or the module, uses this name in the Redis that the hub is connected to.
     Internal,
     /// There are more than `MAX_NAMES` different names.
     TooMany,

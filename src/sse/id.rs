@@ -44,7 +44,7 @@ impl EntryId {
 /// An event's id. The variants differ in who can order the event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Id {
-    /// `MS-SEQ`: ordered by Redis; every nginx that is joined to it knows the event's position.
+    /// `MS-SEQ`: ordered by Redis; every nginx that is connected to it knows the event's position.
     Durable(EntryId),
     /// `MS-SEQ-TAG`: ordered by a hub without Redis; the tag names one lifetime of the hub.
     Local {

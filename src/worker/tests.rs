@@ -1,4 +1,5 @@
-//! Tests of a worker, with sockets that accept as much as a test allows, and a hub in ordinary memory.
+//! Tests of a worker, with sockets that accept as much as a test allows, and a hub in ordinary
+//! memory.
 
 mod ahead;
 mod beginnings;

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::hub::tests::lease::{id, joined_of, up_to, Joined};
+use crate::hub::tests::connected_hub::{connected_hub_of, id, up_to, ConnectedHub};
 use crate::hub::tests::{all_of, at, hub_of, put};
 use crate::hub::{Budget, Hub, Membership, Provenance, Resume, Source};
 use crate::sse::id::{EntryId, Id};
@@ -12,7 +12,7 @@ use crate::sse::id::{EntryId, Id};
 /// The hubs, which clients do not change.
 struct Hubs {
     alone: Alone,
-    joined: Vec<(Joined, [Membership; 2])>,
+    connected: Vec<(ConnectedHub, [Membership; 2])>,
 }
 
 /// A hub without Redis, and the ids and texts of what its two channels retain.
@@ -27,16 +27,16 @@ struct Alone {
 thread_local! {
     static HUBS: Hubs = Hubs {
         alone: alone(),
-        joined: vec![joined(Source::PubSub), joined(Source::Streams)],
+        connected: vec![connected(Source::PubSub), connected(Source::Streams)],
     };
 }
 
 pub fn run(input: &[u8]) {
     HUBS.with(|hubs| {
         hubs.alone.check(input);
-        for (joined, members) in &hubs.joined {
+        for (setup, members) in &hubs.connected {
             for members in [&members[..1], &members[1..], members] {
-                check_joined(joined, members, input);
+                check_connected(setup, members, input);
             }
         }
     });
@@ -97,24 +97,24 @@ impl Alone {
 
 /// A hub with a Redis: durable and plain events on two channels, a loss, and events that were
 /// evicted.
-fn joined(source: Source) -> (Joined, [Membership; 2]) {
-    let joined = joined_of(1 << 17, source, 100, 0);
-    let a = joined.subscribe("a", &[20, 40], up_to(10));
-    let b = joined.subscribe("b", &[], crate::hub::Loss::Nothing);
+fn connected(source: Source) -> (ConnectedHub, [Membership; 2]) {
+    let setup = connected_hub_of(1 << 17, source, 100, 0);
+    let a = setup.subscribe("a", &[20, 40], up_to(10));
+    let b = setup.subscribe("b", &[], crate::hub::Loss::Nothing);
     for ms in 5..25 {
         let channel = ["a", "b"][ms as usize % 3 % 2];
-        joined.come(channel, Provenance::Live(id(10 * ms).into()), &format!("d{}", 10 * ms));
+        setup.ingest(channel, Provenance::Live(id(10 * ms).into()), &format!("d{}", 10 * ms));
         if ms % 4 == 0 {
-            joined.plain(["b", "a"][ms as usize / 4 % 2], &format!("p{ms}"));
+            setup.plain(["b", "a"][ms as usize / 4 % 2], &format!("p{ms}"));
         }
     }
-    joined.evict("a", 2);
-    joined.evict("b", 1);
-    (joined, [a, b])
+    setup.evict("a", 2);
+    setup.evict("b", 1);
+    (setup, [a, b])
 }
 
-fn check_joined(joined: &Joined, members: &[Membership], input: &[u8]) {
-    let hub = &joined.hub;
+fn check_connected(setup: &ConnectedHub, members: &[Membership], input: &[u8]) {
+    let hub = &setup.hub;
     let (gaps, texts) = resumed(hub, members, input);
     assert!(gaps.len() <= 1);
     let once: BTreeSet<&String> = texts.iter().collect();

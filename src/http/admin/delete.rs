@@ -74,7 +74,7 @@ impl Deletion {
         Ok(Deletion { hub: conf.target.hub, hub_name, name, part })
     }
 
-    /// Deletes the channel's events, and ends its streams, in a hub that is not joined to Redis.
+    /// Deletes the channel's events, and ends its streams, in a hub that is not connected to Redis.
     fn delete_locally(&self, request: &Request) -> Result<Value, AdminError> {
         let mut events = 0;
         if self.part != Part::Streams {

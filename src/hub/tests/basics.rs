@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn what_is_published_is_read_without_the_lock() {
+fn published_events_are_read_without_the_lock() {
     let hub = roomy();
     let claim = hub.claim_slot().unwrap();
     let member = hub.join(claim, b"messages", at(1)).unwrap();
@@ -24,7 +24,7 @@ fn what_is_published_is_read_without_the_lock() {
 }
 
 #[test]
-fn a_type_and_an_id_come_back() {
+fn the_type_and_id_of_an_event_are_retained() {
     let hub = roomy();
     let event = NewEvent { event_type: b"trade", data: b"5" };
     let done = hub.publish(b"c", &[event, event], None, at(5)).unwrap();
@@ -37,7 +37,7 @@ fn a_type_and_an_id_come_back() {
 }
 
 #[test]
-fn a_client_gets_what_came_after_its_id() {
+fn a_client_receives_events_after_its_id() {
     let hub = roomy();
     let claim = hub.claim_slot().unwrap();
     let ids: Vec<Id> = (0..10).map(|i| put(&hub, "a", &i.to_string(), at(i))).collect();
@@ -109,10 +109,10 @@ fn a_process_is_woken_once_until_it_clears_the_wakeup() {
 
 #[test]
 #[cfg_attr(miri, ignore = "20,000 steps")]
-fn a_small_zone_turns_over_for_ever() {
+fn a_small_zone_can_be_overwritten_any_number_of_times() {
     let hub = hub_of(Plan::minimum_bytes(8, 4096), 4096, 10, 0);
     let claim = hub.claim_slot().unwrap();
-    let member = hub.join(claim, b"heard", at(0)).unwrap();
+    let member = hub.join(claim, b"live", at(0)).unwrap();
     for i in 0..20_000u64 {
         let name = format!("{:>len$}", i % 300, len = (i % 200 + 3) as usize);
         let data = "y".repeat((i * 37 % 4000) as usize);
@@ -121,6 +121,6 @@ fn a_small_zone_turns_over_for_ever() {
             hub.check_settled();
         }
     }
-    put(&hub, "heard", "still", at(30_000));
+    put(&hub, "live", "still", at(30_000));
     assert_eq!(fresh(&hub, &[member], 1, at(30_000)), ["still"]);
 }

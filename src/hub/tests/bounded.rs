@@ -7,7 +7,7 @@ mod replays;
 use super::*;
 use crate::hub::memory::meter::{most_in_a_hold, words_of};
 
-/// The words of one hold, which takes well below 1 ms.
+/// The maximum number of words in one hold, which takes far less than 1 ms.
 const HOLD: usize = 64 << 10;
 
 /// A pattern that is expensive for a matcher that backtracks.
@@ -98,7 +98,7 @@ fn put_many(hub: &Hub, channel: &str, events: usize) {
 }
 
 #[test]
-fn a_channel_is_forgotten_at_once_and_freed_little_by_little() {
+fn a_channel_is_deleted_at_once_and_freed_gradually() {
     let hub = with_long_channel(30_000, 0);
     let other = put(&hub, "other", "y", at(0));
     let used = hub.stats().zone_used_bytes;
@@ -134,7 +134,7 @@ fn a_channel_is_forgotten_at_once_and_freed_little_by_little() {
 }
 
 #[test]
-fn what_was_forgotten_gives_way_before_anything_else() {
+fn deleted_events_are_freed_before_anything_else() {
     let hub = hub_of(256 << 10, 4096, 10_000, 0);
     for i in 0..100 {
         put(&hub, "keep", &format!("{i}"), at(0));
@@ -196,7 +196,7 @@ fn slots_of_dead_processes_are_cleared_from_all_channels_in_several_holds() {
 }
 
 #[test]
-fn a_zone_is_called_full_only_when_all_that_is_gone_has_been_cleared() {
+fn a_zone_is_reported_full_only_once_all_deleted_events_are_freed() {
     let hub = hub_of(4 << 20, 4096, 10, 0);
     let (living, gone) = (hub.claim_slot().unwrap(), hub.claim_slot().unwrap());
     let join = |i: usize| hub.join(living, format!("channel {i}").as_bytes(), at(0));
@@ -249,9 +249,9 @@ fn many_patterns_are_listed_in_several_holds() {
 }
 
 #[test]
-fn arrivals_that_may_be_known_are_looked_for_in_several_holds() {
-    use super::lease::{id, joined_of};
-    let joined = joined_of(4 << 20, Source::PubSub, 10_000, 0);
+fn looking_for_repeated_events_takes_several_holds() {
+    use super::connected_hub::{connected_hub_of, id};
+    let joined = connected_hub_of(4 << 20, Source::PubSub, 10_000, 0);
     joined.subscribe("a", &[], Loss::Nothing);
     let live = |ms| IncomingEvent {
         channel: b"a",

@@ -1,4 +1,4 @@
-//! The system clock is set back while a process waits for the lock.
+//! Tests that setting the system clock back does not prolong the wait for the lock.
 //!
 //! The test program's own `clock_gettime` shows a thread that asks for it a system clock that is
 //! ahead of the kernel's. A deadline that is computed with it, and waited for in the kernel, is as

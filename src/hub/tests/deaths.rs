@@ -26,7 +26,7 @@ fn all_or_nothing(before: &Snapshot, found: &Snapshot, after: &Snapshot) {
 
 /// Creates a hub with some events on each channel, a process in a slot, and free blocks that were
 /// used before.
-fn lived_in() -> (Hub, SlotClaim) {
+fn hub_with_events() -> (Hub, SlotClaim) {
     let hub = hub_of(64 << 10, 1024, 5, 1_000);
     for i in 0..20 {
         for channel in &CHANNELS[..3] {
@@ -45,9 +45,9 @@ fn lived_in() -> (Hub, SlotClaim) {
     (hub, claim)
 }
 
-/// Creates a hub like `lived_in`, but without a free block.
+/// Creates a hub like `hub_with_events`, but without a free block.
 fn full() -> (Hub, SlotClaim) {
-    let (hub, claim) = lived_in();
+    let (hub, claim) = hub_with_events();
     let data = "-".repeat(150) + ".";
     while hub.stats().counter(Counter::Evicted) < 5 {
         for channel in &CHANNELS[..3] {
@@ -63,21 +63,21 @@ fn put_to(hub: &Hub, channel: &str, data: &str) {
 
 #[test]
 fn publishing_one_event() {
-    let (hub, _) = lived_in();
+    let (hub, _) = hub_with_events();
     let deaths = kill_everywhere(&hub, |hub| put_to(hub, "a", "new."), all_or_nothing);
     assert!(deaths > 20, "{deaths}");
 }
 
 #[test]
 fn publishing_a_large_event() {
-    let (hub, _) = lived_in();
+    let (hub, _) = hub_with_events();
     let data = "#".repeat(1_000) + ".";
     kill_everywhere(&hub, |hub| put_to(hub, "a", &data), all_or_nothing);
 }
 
 #[test]
 fn publishing_a_batch() {
-    let (hub, _) = lived_in();
+    let (hub, _) = hub_with_events();
     let long = "=".repeat(500) + ".";
     let batch = [event(b"1."), event(long.as_bytes()), event(b"3."), event(long.as_bytes())];
     let publish = |hub: &Hub| {
@@ -88,9 +88,9 @@ fn publishing_a_batch() {
 
 #[test]
 fn publishing_on_a_new_channel() {
-    let (hub, _) = lived_in();
+    let (hub, _) = hub_with_events();
     kill_everywhere(&hub, |hub| put_to(hub, "new", "first."), all_or_nothing);
-    let (hub, _) = lived_in();
+    let (hub, _) = hub_with_events();
     let mut other = long_name();
     other[254] = b'!';
     let publish = |hub: &Hub| {
@@ -103,7 +103,7 @@ fn publishing_on_a_new_channel() {
 
 #[test]
 fn publishing_with_a_key() {
-    let (hub, _) = lived_in();
+    let (hub, _) = hub_with_events();
     let publish = |hub: &Hub, text: &[u8]| {
         hub.publish(b"a", &[event(text), event(b"two.")], Some(b"key"), at(2_002)).unwrap()
     };
@@ -123,7 +123,7 @@ fn publishing_with_a_key() {
 
 #[test]
 fn publishing_that_drops_a_key() {
-    let (hub, _) = lived_in();
+    let (hub, _) = hub_with_events();
     for key in 0..3u8 {
         hub.publish(b"b", &[event(b"k.")], Some(&[key]), at(2_002)).unwrap();
     }
@@ -145,7 +145,7 @@ fn publishing_into_a_full_zone() {
 
 #[test]
 fn evictions_of_one_channel_down_to_nothing() {
-    let (hub, _) = lived_in();
+    let (hub, _) = hub_with_events();
     let record = hub.lock().unwrap().find(b"a").unwrap();
     let evict = |hub: &Hub| {
         let guard = hub.lock().unwrap();
@@ -166,7 +166,7 @@ fn evictions_of_one_channel_down_to_nothing() {
 
 #[test]
 fn removing_a_channel_keeps_its_low_watermark() {
-    let (hub, _) = lived_in();
+    let (hub, _) = hub_with_events();
     while !hub.sweep(at(9_000)).unwrap().round {}
     let low_watermark = hub.low_watermark_of(&long_name());
     assert!(low_watermark.position > 0);
@@ -185,7 +185,7 @@ fn removing_a_channel_keeps_its_low_watermark() {
 
 #[test]
 fn ending_the_streams_of_a_channel() {
-    let (hub, claim) = lived_in();
+    let (hub, claim) = hub_with_events();
     let member = hub.join(claim, b"a", at(2_002)).unwrap();
     let end = |hub: &Hub| drop(hub.end_streams(b"a").unwrap().unwrap());
     kill_everywhere(&hub, end, |before, found, after| {
@@ -201,7 +201,7 @@ fn ending_the_streams_of_a_channel() {
 
 #[test]
 fn forgetting_the_events_of_a_channel() {
-    let (hub, _) = lived_in();
+    let (hub, _) = hub_with_events();
     let forget = |hub: &Hub| {
         assert!(hub.forget_channel(b"a", at(2_002)).unwrap().is_some());
         assert!(hub.forget_channel(&long_name(), at(2_002)).unwrap().is_some());
@@ -220,7 +220,7 @@ fn forgetting_the_events_of_a_channel() {
 
 #[test]
 fn forgetting_one_channel_hides_no_event_of_another() {
-    let (hub, _) = lived_in();
+    let (hub, _) = hub_with_events();
     let others: Vec<_> = snapshot(&hub).channels[1..].concat();
     let saved = save(&hub);
     for deaths in 0.. {
@@ -232,7 +232,7 @@ fn forgetting_one_channel_hides_no_event_of_another() {
         };
         let _died = catch_unwind(AssertUnwindSafe(forget));
         let is_alive = hub.region.defuse();
-        // Nobody has taken the lock since, so the transaction may be half applied.
+        // No process has taken the lock since, so the transaction may be half applied.
         for (position, text) in &others {
             assert_eq!(read(&hub, *position).as_ref(), Some(text), "{deaths}");
         }
@@ -244,7 +244,7 @@ fn forgetting_one_channel_hides_no_event_of_another() {
 
 #[test]
 fn joining_and_leaving() {
-    let (hub, claim) = lived_in();
+    let (hub, claim) = hub_with_events();
     while !hub.sweep(at(9_000)).unwrap().round {}
     let same = |before: &Snapshot, found: &Snapshot, _: &Snapshot| assert_eq!(before, found);
     for channel in ["a", "long", "new"] {
@@ -259,7 +259,7 @@ fn joining_and_leaving() {
 
 #[test]
 fn a_process_may_die_while_it_clears_subscriptions_of_dead_processes() {
-    let (hub, claim) = lived_in();
+    let (hub, claim) = hub_with_events();
     for name in ["a", "b", "idle", "idle too"] {
         let member = hub.join(claim, name.as_bytes(), at(2_002)).unwrap();
         hub.set_streams(claim, member, 2);
@@ -283,7 +283,7 @@ fn a_process_may_die_while_it_clears_subscriptions_of_dead_processes() {
 
 #[test]
 fn joining_by_more_than_a_record_holds() {
-    let (hub, claim) = lived_in();
+    let (hub, claim) = hub_with_events();
     let join = |hub: &Hub| {
         let members: Vec<Membership> =
             (0..5).map(|_| hub.join(claim, b"idle", at(9_000)).unwrap()).collect();
@@ -296,7 +296,7 @@ fn joining_by_more_than_a_record_holds() {
 
 #[test]
 fn sweeping() {
-    let (hub, claim) = lived_in();
+    let (hub, claim) = hub_with_events();
     hub.join(claim, b"void", at(2_002)).unwrap();
     hub.join(claim, b"a", at(2_002)).unwrap();
     hub.release_slot(claim);
@@ -307,7 +307,7 @@ fn sweeping() {
 
 #[test]
 fn changing_history() {
-    let (hub, _) = lived_in();
+    let (hub, _) = hub_with_events();
     for history in [History { count: 2, age: 0 }, History { count: 50, age: 500 }] {
         let change = |hub: &Hub| hub.set_history(history).unwrap();
         let saved = save(&hub);

@@ -28,7 +28,7 @@ struct Run {
     is_settled: bool,
 }
 
-/// A replay that receives batch after batch while the hub changes.
+/// A replay that continues while the hub changes.
 struct Followed {
     cursor: Box<ReplayCursor>,
     names: BTreeSet<String>,

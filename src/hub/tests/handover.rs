@@ -4,14 +4,14 @@
 
 use std::panic::{catch_unwind, AssertUnwindSafe};
 
-use super::lease::{id, incoming, region_of};
+use super::connected_hub::{id, incoming, region_of};
 use super::random::Random;
 use super::*;
 use crate::hub::memory::region::Died;
 
 const NUMBER: u64 = 0xabcd;
 
-/// What Redis sends on both connections.
+/// The messages that Redis sends on both connections.
 #[derive(Clone, Debug)]
 enum Message {
     Plain(&'static str, String),
@@ -108,7 +108,7 @@ fn the_words_of_the_protocol() {
         old.hub.ingest(old.token, &[incoming("a", Provenance::Plain, data, 0)], at(0)).unwrap();
     };
     come("p1");
-    // The same marker again does not start the count again.
+    // A repeated marker does not restart the count.
     old.hub.marker_was_read(old.token, NUMBER).unwrap();
     come("p2");
     let claim = new.claim_slot().unwrap();
@@ -124,7 +124,7 @@ fn the_words_of_the_protocol() {
 }
 
 #[test]
-fn a_successor_that_dies_is_forgotten_and_the_next_one_counts_anew() {
+fn after_the_death_of_a_successor_the_next_one_counts_from_zero() {
     let old = holder(1 << 18);
     let new = other_process(&old.hub);
     old.hub.retire(old.token).unwrap();
@@ -145,7 +145,7 @@ fn a_successor_that_dies_is_forgotten_and_the_next_one_counts_anew() {
             come();
         }
     }
-    // The marker of a successor that is gone arrives late.
+    // The marker of a successor that has died arrives late.
     old.hub.marker_was_read(old.token, 6).unwrap();
     assert!(new.has_read_marker(7));
     let claim = new.claim_slot().unwrap();
@@ -155,7 +155,7 @@ fn a_successor_that_dies_is_forgotten_and_the_next_one_counts_anew() {
 }
 
 #[test]
-fn what_is_left_out_is_counted_as_well() {
+fn skipped_messages_are_counted_too() {
     let old = holder(1 << 18);
     let new = other_process(&old.hub);
     new.announce_successor(NUMBER).unwrap();
@@ -172,7 +172,7 @@ fn what_is_left_out_is_counted_as_well() {
 }
 
 #[test]
-fn deleting_a_channel_behind_the_marker_is_counted() {
+fn a_deletion_after_the_marker_is_counted() {
     let old = holder(1 << 18);
     let new = other_process(&old.hub);
     old.hub.forget_for_all(old.token, b"a", at(0)).unwrap();
@@ -273,8 +273,8 @@ pub fn one(random: &mut Random) -> bool {
     if has_read_marker {
         assert_eq!(found, expected);
     } else {
-        // Of what came before the marker, the part that the holder had read is there. The rest is
-        // complete.
+        // Before the marker, only the messages that the holder had read are in the log. After it,
+        // all are.
         let kept = found.len() - after.len();
         assert_eq!(found[..kept], before[..kept]);
         assert_eq!(found[kept..], after);
@@ -288,7 +288,7 @@ pub fn one(random: &mut Random) -> bool {
 }
 
 #[test]
-fn plain_messages_behind_the_marker_are_appended_once_even_if_the_holder_dies() {
+fn plain_messages_after_the_marker_are_appended_once_even_if_the_holder_dies() {
     let rounds = if cfg!(miri) { 3 } else { 5_000 };
     let mut random = Random::new(42);
     let deaths = (0..rounds).filter(|_| one(&mut random)).count();

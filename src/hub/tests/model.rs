@@ -159,10 +159,10 @@ impl Model {
 
     /// Returns whether this many blocks for this channel could be freed at all.
     pub fn could_fit(&self, hub: &Hub, wanted: usize, channel: &str) -> bool {
-        let heard = self.channels.iter().filter(|(name, channel_of)| {
+        let listened = self.channels.iter().filter(|(name, channel_of)| {
             !channel_of.joined.is_empty() || (*name == channel && channel_of.known)
         });
-        let pinned: usize = heard.map(|(name, _)| hub.record_size_of(name.as_bytes())).sum();
+        let pinned: usize = listened.map(|(name, _)| hub.record_size_of(name.as_bytes())).sum();
         wanted + pinned < self.blocks
     }
 

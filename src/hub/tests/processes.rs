@@ -17,8 +17,8 @@ use super::*;
 /// The variable with a child's parameters: the file of the hub, its number, and whether it may
 /// outrun the reader.
 const CHILD: &str = "HUB_TEST_CHILD";
-/// The words after the hub in the file: the reader's position, and then what each child's last
-/// accepted publish was.
+/// The words after the hub in the file: the reader's position, and the number of each child's last
+/// accepted publish.
 const BOARD: usize = 4096;
 const CHANNELS: [&str; 3] = ["one", "two", "three"];
 
@@ -205,7 +205,7 @@ impl Reader {
     }
 }
 
-/// How long the children are killed: longer with HUB_TEST_SECONDS.
+/// How long children are started and killed, which HUB_TEST_SECONDS can extend.
 fn duration() -> Duration {
     let given = std::env::var("HUB_TEST_SECONDS").ok().and_then(|text| text.parse().ok());
     Duration::from_millis(given.map_or(1_500, |seconds: u64| seconds * 1_000))
@@ -244,7 +244,7 @@ impl Killing {
         self.shared.board.set(0, self.reader.at);
     }
 
-    /// Starts and kills children for as long as the test takes, and reads meanwhile.
+    /// Starts and kills children during the whole test, and reads in the meantime.
     fn run(&mut self) {
         let mut random = Random::new(self.started as u64);
         let end = Instant::now() + duration();
@@ -325,7 +325,7 @@ fn killed_processes_lose_nothing_that_was_acknowledged() {
 }
 
 #[test]
-fn killed_processes_leave_a_whole_hub_when_all_is_being_evicted() {
+fn killed_processes_leave_the_hub_intact_during_constant_eviction() {
     let least = Plan::minimum_bytes(8, 4096);
     let mut killing = Killing::new("full", least, History { count: 10, age: 100 }, "unpaced");
     killing.run();

@@ -1,5 +1,5 @@
-//! Readers without the lock beside a writer that reuses memory as fast as it can. Under Miri, these
-//! few steps show memory orders that no test machine shows.
+//! Readers without the lock, beside a writer that reuses memory as fast as it can. Under Miri, a
+//! few steps cover memory orders that do not occur on test machines.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -62,7 +62,7 @@ fn read_beside_a_writer(hub: &Hub, size: usize, of_miri: u64, pick: impl Fn(u64,
 }
 
 #[test]
-fn no_torn_event_is_given_from_a_zone_that_turns_over() {
+fn no_torn_event_is_read_while_memory_is_reused() {
     let hub = hub_of(Plan::minimum_bytes(8, 2_000), 2_000, 1, 0);
     // The oldest event that may exist: it is the next to be evicted.
     let held = hub.layout.blocks as u64 / 12;
@@ -84,7 +84,7 @@ fn no_ring_entry_is_mistaken_for_another() {
 }
 
 #[test]
-fn what_was_forgotten_is_not_read_and_its_neighbours_are() {
+fn deleted_events_are_not_read_and_their_neighbours_are() {
     let hub = hub_of(Plan::minimum_bytes(8, 2_000), 2_000, 4, 0);
     let forgotten = AtomicU64::new(0);
     thread::scope(|scope| {

@@ -1,4 +1,4 @@
-//! What the zone guarantees to channels when it is full, and what it never does.
+//! The guarantees that a full zone gives to its channels.
 
 use super::*;
 use crate::hub::memory::layout::{event as event_words, header, pair};
@@ -8,7 +8,7 @@ fn blocks(hub: &Hub) -> usize {
 }
 
 #[test]
-fn what_quiet_channels_are_owed_outlives_a_flood_of_ten_zones() {
+fn owed_events_of_quiet_channels_survive_a_flood_of_ten_zones() {
     let hub = small(10);
     for i in 0..12 {
         put(&hub, "quiet", &i.to_string(), at(0));
@@ -42,7 +42,7 @@ fn a_flood_of_owed_events_takes_nothing_from_channels_that_hold_less_than_half()
 }
 
 #[test]
-fn the_first_to_give_is_never_one_that_another_outweighs_twice() {
+fn the_channel_that_loses_events_first_has_at_least_half_as_many_blocks_as_any_other() {
     let hub = small(1_000_000);
     let names: Vec<String> = (0..8).map(|i| format!("c{i}")).collect();
     let mut held = vec![0; names.len()];
@@ -66,7 +66,7 @@ fn the_first_to_give_is_never_one_that_another_outweighs_twice() {
 }
 
 #[test]
-fn idle_channels_go_before_owed_events() {
+fn idle_channels_are_removed_before_owed_events_are_evicted() {
     let hub = small(1_000_000);
     for i in 0..blocks(&hub) / 2 {
         put(&hub, "owed", &i.to_string(), at(0));
@@ -89,7 +89,7 @@ fn idle_channels_go_before_owed_events() {
 }
 
 #[test]
-fn surplus_is_given_in_turn() {
+fn surplus_is_evicted_in_turn() {
     let hub = small(10);
     for i in 0..200 {
         put(&hub, "a", &i.to_string(), at(0));
@@ -106,7 +106,7 @@ fn surplus_is_given_in_turn() {
 }
 
 #[test]
-fn what_fits_an_emptied_zone_is_never_refused() {
+fn an_event_that_fits_an_empty_zone_is_never_rejected() {
     let hub = hub_of(Plan::minimum_bytes(8, 4096), 4096, 10, 0);
     let long = |i: usize| format!("{i:0>255}");
     for i in 0..300 {
@@ -134,12 +134,12 @@ fn what_fits_an_emptied_zone_is_never_refused() {
 }
 
 #[test]
-fn a_publish_that_can_never_fit_takes_nothing_from_others() {
+fn a_publish_that_can_never_fit_evicts_nothing() {
     let hub = hub_of(Plan::minimum_bytes(8, 4096), 4096, 10, 0);
     let claim = hub.claim_slot().unwrap();
     // Channels with subscribers cannot be removed, so they count as well.
     for i in 0..blocks(&hub) / 2 {
-        hub.join(claim, format!("heard{i}").as_bytes(), at(0)).unwrap();
+        hub.join(claim, format!("live{i}").as_bytes(), at(0)).unwrap();
     }
     for i in 0..10 {
         put(&hub, "a", &i.to_string(), at(0));
@@ -176,7 +176,7 @@ fn channels_with_listeners_are_never_removed() {
 }
 
 #[test]
-fn channels_of_the_dead_give_way_at_once() {
+fn channels_of_dead_processes_can_be_removed_at_once() {
     let hub = hub_of(Plan::minimum_bytes(8, 4096), 4096, 1, 0);
     let claim = hub.claim_slot().unwrap();
     let names = (0..).map(|i| format!("c{i}"));
@@ -189,7 +189,7 @@ fn channels_of_the_dead_give_way_at_once() {
 }
 
 #[test]
-fn an_empty_batch_is_nothing() {
+fn an_empty_batch_changes_nothing() {
     let hub = small(1);
     for key in [None, Some(&b"key"[..])] {
         assert!(hub.publish(b"a", &[], key, at(1)).unwrap().ids.is_empty());
@@ -221,7 +221,7 @@ fn a_torn_length_is_never_followed() {
 }
 
 #[test]
-fn which_names_share_a_bucket_is_not_predictable() {
+fn bucket_collisions_are_not_predictable() {
     // Ids contain the tag, so the hash must not depend on it alone.
     let hashes = [small(1), small(1)].map(|hub| hub.lock().unwrap().hash(b"name"));
     assert_ne!(hashes[0], hashes[1]);
@@ -243,7 +243,7 @@ fn counters_of_the_zone_are_exact() {
 }
 
 #[test]
-fn what_comes_while_older_events_are_forgotten_stays() {
+fn events_that_arrive_while_older_ones_are_deleted_are_retained() {
     let hub = roomy();
     put(&hub, "a", "old", at(0));
     let position = hub.head();

@@ -88,7 +88,7 @@ fn a_process_that_lost_its_slot_changes_nothing() {
 }
 
 #[test]
-fn a_slot_whose_generation_comes_round_is_no_empty_pair() {
+fn a_generation_that_wraps_around_does_not_look_like_an_empty_pair() {
     let hub = small(1);
     let claim = hub.claim_slot().unwrap();
     hub.release_slot(claim);
@@ -145,7 +145,7 @@ fn the_lock_of_a_dead_process_is_taken_over() {
 }
 
 #[test]
-fn a_death_in_a_change_is_mended_by_the_next_owner_of_the_lock() {
+fn the_next_owner_of_the_lock_completes_the_transaction_of_a_dead_process() {
     let mut half_way = 0;
     for stores in 0.. {
         let hub = roomy();
@@ -174,7 +174,7 @@ fn a_death_in_a_change_is_mended_by_the_next_owner_of_the_lock() {
 }
 
 #[test]
-fn each_process_that_looks_notices_a_death() {
+fn each_process_that_checks_notices_a_death() {
     type Work = fn(&Hub, SlotClaim);
     let ask_for_others: Work = |hub, living| assert!(!hub.has_others(&[living]));
     let take: Work = |hub, _| assert!(hub.claim_slot().is_some());
@@ -203,7 +203,7 @@ fn publish(hub: &Hub) -> Result<Published, PublishError> {
 }
 
 #[test]
-fn a_holder_that_keeps_the_lock_is_waited_for_once() {
+fn a_process_waits_once_for_a_lock_that_is_not_released() {
     let hub = roomy();
     let refused = Err(PublishError::Busy(Locked::Held));
     hub.while_locked(|| {
@@ -312,7 +312,8 @@ fn no_wake_up_is_lost() {
                         written.fetch_add(1, Ordering::SeqCst);
                     }
                     if i % 97 == 0 {
-                        // This one was killed before its write: the next wakes again, after 50 ms.
+                        // The process was killed before its write: the next one wakes again, after
+                        // 50 ms.
                         written.fetch_add(u64::from(i + 97 > EVENTS / 2), Ordering::SeqCst);
                     }
                 }

@@ -30,7 +30,7 @@ fn a_child_that_stops() {
 }
 
 #[test]
-fn a_stopped_holder_is_called_stopped() {
+fn a_stopped_owner_of_the_lock_is_reported_as_stopped() {
     let path = std::env::temp_dir().join(format!("hub-stopped-{}", std::process::id()));
     File::create(&path).unwrap().set_len(BYTES as u64).unwrap();
     let region = map(&path);

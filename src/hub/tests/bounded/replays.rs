@@ -15,7 +15,7 @@ fn joined(hub: &Hub, names: &[String]) -> Vec<Membership> {
 const VISIT: usize = 48 << 10;
 
 #[test]
-fn where_an_old_id_lies_on_many_channels_is_looked_for_in_several_holds() {
+fn locating_an_old_id_on_many_channels_takes_several_holds() {
     let hub = hub_of(16 << 20, 4096, 1_000_000, 0);
     let names: Vec<String> = (0..64).map(|i| format!("channel {i}")).collect();
     let members = joined(&hub, &names);
@@ -45,7 +45,7 @@ fn where_an_old_id_lies_on_many_channels_is_looked_for_in_several_holds() {
 }
 
 #[test]
-fn a_part_of_a_long_history_is_looked_for_in_several_holds() {
+fn locating_part_of_a_long_history_takes_several_holds() {
     let hub = with_long_channel(20_000, 0);
     let members = joined(&hub, &["long".into()]);
     hub.set_history(History { count: 10_000, age: 0 }).unwrap();
@@ -61,7 +61,7 @@ fn a_part_of_a_long_history_is_looked_for_in_several_holds() {
 }
 
 #[test]
-fn what_is_too_old_leaves_little_by_little_before_a_stream_begins() {
+fn expired_events_are_removed_gradually_before_a_stream_starts() {
     let hub = with_long_channel(20_000, 1_000);
     let id = put(&hub, "long", "young", at(900)).to_string();
     let members = joined(&hub, &["long".into()]);

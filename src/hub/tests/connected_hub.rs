@@ -1,10 +1,10 @@
-//! A hub in memory whose subscription is held by the test, and short functions for what a holder
-//! does.
+//! A hub in memory whose subscription is held by the test, and short functions for the operations
+//! of a holder.
 
 use super::*;
 use crate::sse::id::EntryId;
 
-/// Returns an id of Redis in tests: milliseconds, and no second event in one.
+/// Returns an id of Redis, the first in this millisecond.
 pub fn id(ms: u64) -> EntryId {
     EntryId { ms, seq: 0 }
 }
@@ -14,7 +14,7 @@ pub fn up_to(ms: u64) -> Loss {
 }
 
 /// A hub with a Redis, its holder, and the slot of a worker.
-pub struct Joined {
+pub struct ConnectedHub {
     pub hub: Hub,
     pub token: FencingToken,
     pub holder: SlotClaim,
@@ -31,21 +31,21 @@ pub fn region_of(bytes: usize, source: Source, count: u64, age: u64) -> Region {
 }
 
 /// Creates a hub whose holder is connected.
-pub fn joined_of(bytes: usize, source: Source, count: u64, age: u64) -> Joined {
+pub fn connected_hub_of(bytes: usize, source: Source, count: u64, age: u64) -> ConnectedHub {
     let hub = Hub::attach(region_of(bytes, source, count, age)).unwrap();
     let worker = hub.claim_slot().unwrap();
     let holder = hub.claim_slot().unwrap();
     let token = hub.take_fencing_token(holder, at(0)).unwrap();
-    let joined = Joined { hub, token, holder, worker };
-    joined.connect();
-    joined
+    let setup = ConnectedHub { hub, token, holder, worker };
+    setup.connect();
+    setup
 }
 
-pub fn joined() -> Joined {
-    joined_of(1 << 18, Source::PubSub, 100, 0)
+pub fn connected_hub() -> ConnectedHub {
+    connected_hub_of(1 << 18, Source::PubSub, 100, 0)
 }
 
-impl Joined {
+impl ConnectedHub {
     /// Starts a new connection.
     pub fn connect(&self) {
         self.hub.new_epoch(self.token).unwrap();
@@ -82,29 +82,35 @@ impl Joined {
                 SyncState::Interrupted(_) => Provenance::Missed(id(*ms).into()),
                 SyncState::Nothing | SyncState::Left(_) => Provenance::Earlier(id(*ms).into()),
             };
-            self.come(channel, provenance, &ms.to_string());
+            self.ingest(channel, provenance, &ms.to_string());
         }
         self.hub.caught_up(self.token, member, known, missing).unwrap();
     }
 
     /// Ingests an event that was created now.
-    pub fn come(&self, channel: &str, provenance: Provenance, data: &str) -> Ingested {
-        self.come_at(channel, provenance, data, at(0))
+    pub fn ingest(&self, channel: &str, provenance: Provenance, data: &str) -> Ingested {
+        self.ingest_at(channel, provenance, data, at(0))
     }
 
-    pub fn come_at(&self, channel: &str, provenance: Provenance, data: &str, now: Now) -> Ingested {
+    pub fn ingest_at(
+        &self,
+        channel: &str,
+        provenance: Provenance,
+        data: &str,
+        now: Now,
+    ) -> Ingested {
         let incoming = incoming(channel, provenance, data, now.mono);
         self.hub.ingest(self.token, &[incoming], now).unwrap()
     }
 
     /// Ingests durable events when they are published. Their texts are their ids.
     pub fn live(&self, channel: &str, ms: u64) {
-        self.come(channel, Provenance::Live(id(ms).into()), &ms.to_string());
+        self.ingest(channel, Provenance::Live(id(ms).into()), &ms.to_string());
     }
 
     /// Ingests a plain message. Returns its id.
     pub fn plain(&self, channel: &str, data: &str) -> String {
-        self.come(channel, Provenance::Plain, data);
+        self.ingest(channel, Provenance::Plain, data);
         self.last_id(channel)
     }
 

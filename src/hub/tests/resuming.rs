@@ -1,5 +1,5 @@
-//! What clients receive that resume, start, or fall behind: the events that exist, and one gap
-//! event for those that do not.
+//! What a client receives when it connects, resumes, or falls behind: the events that are retained,
+//! and one gap event for those that are not.
 
 use super::*;
 
@@ -105,7 +105,7 @@ fn an_overtaken_client_receives_one_gap() {
 }
 
 #[test]
-fn slices_are_bounded_by_bytes_as_well() {
+fn batches_are_bounded_by_bytes_too() {
     let hub = small(100);
     let claim = hub.claim_slot().unwrap();
     let member = hub.join(claim, b"a", at(0)).unwrap();

@@ -1,22 +1,22 @@
 //! A holder of the subscription dies before every store: the next one finds the hub intact, and the
 //! operation is complete or has not happened.
 
+use super::connected_hub::{connected_hub_of, id, incoming, ConnectedHub};
 use super::deaths::killed::{kill_everywhere, Snapshot};
-use super::lease::{id, incoming, joined_of, Joined};
 use super::*;
 use crate::hub::memory::layout::header;
 
 /// Creates a hub with a holder and a worker, and with some events on channels `a` and `b`.
-fn lived_in() -> Joined {
-    let joined = joined_of(64 << 10, Source::PubSub, 5, 0);
+fn hub_with_events() -> ConnectedHub {
+    let setup = connected_hub_of(64 << 10, Source::PubSub, 5, 0);
     for channel in ["a", "b"] {
-        joined.subscribe(channel, &[], Loss::Nothing);
+        setup.subscribe(channel, &[], Loss::Nothing);
     }
     for ms in 1..8 {
-        joined.come("a", Provenance::Live(id(ms * 10).into()), "live.");
-        joined.come("b", Provenance::Plain, "plain.");
+        setup.ingest("a", Provenance::Live(id(ms * 10).into()), "live.");
+        setup.ingest("b", Provenance::Plain, "plain.");
     }
-    joined
+    setup
 }
 
 /// Checks that a prefix of the events was appended.
@@ -28,8 +28,8 @@ fn a_prefix(before: &Snapshot, found: &Snapshot, after: &Snapshot) {
 }
 
 #[test]
-fn arrivals() {
-    let joined = lived_in();
+fn ingesting() {
+    let setup = hub_with_events();
     let long = "~".repeat(700) + ".";
     let arrivals = [
         incoming("a", Provenance::Plain, "1.", 0),
@@ -40,92 +40,92 @@ fn arrivals() {
     ];
     // If they are ingested again, only the plain ones are new.
     let ingest = |hub: &Hub| {
-        hub.ingest(joined.token, &arrivals, at(0)).unwrap();
+        hub.ingest(setup.token, &arrivals, at(0)).unwrap();
     };
-    let deaths = kill_everywhere(&joined.hub, ingest, a_prefix);
+    let deaths = kill_everywhere(&setup.hub, ingest, a_prefix);
     assert!(deaths > 60, "{deaths}");
 }
 
 #[test]
 fn a_process_may_die_while_it_ingests_below_the_high_watermark() {
-    let joined = lived_in();
-    joined.come("b", Provenance::Live(id(500).into()), "ahead.");
+    let setup = hub_with_events();
+    setup.ingest("b", Provenance::Live(id(500).into()), "ahead.");
     let below = |ms, data| incoming("a", Provenance::Live(id(ms).into()), data, 0);
     let arrivals = [below(80, "1."), below(90, "2."), below(600, "3.")];
     let ingest = |hub: &Hub| {
-        hub.ingest(joined.token, &arrivals, at(0)).unwrap();
+        hub.ingest(setup.token, &arrivals, at(0)).unwrap();
     };
-    kill_everywhere(&joined.hub, ingest, a_prefix);
+    kill_everywhere(&setup.hub, ingest, a_prefix);
     // What the channel has is not read again, and what it does not have is.
-    joined.hub.check_settled();
-    ingest(&joined.hub);
-    assert_eq!(joined.texts("a").matches("1. 2. 3.").count(), 1);
-    let head = joined.hub.head();
-    ingest(&joined.hub);
-    assert_eq!(joined.hub.head(), head);
+    setup.hub.check_settled();
+    ingest(&setup.hub);
+    assert_eq!(setup.texts("a").matches("1. 2. 3.").count(), 1);
+    let head = setup.hub.head();
+    ingest(&setup.hub);
+    assert_eq!(setup.hub.head(), head);
 }
 
 #[test]
 fn a_stream_starts_over() {
-    let joined = lived_in();
-    joined.come("b", Provenance::Live(id(500).into()), "ahead.");
-    joined.come("a", Provenance::Live(id(80).into()), "below.");
-    let member = joined.subscribe_only("a");
-    let lose = |hub: &Hub| hub.record_loss(joined.token, member, Loss::Everything).unwrap();
-    kill_everywhere(&joined.hub, lose, |_, found, after| {
+    let setup = hub_with_events();
+    setup.ingest("b", Provenance::Live(id(500).into()), "ahead.");
+    setup.ingest("a", Provenance::Live(id(80).into()), "below.");
+    let member = setup.subscribe_only("a");
+    let lose = |hub: &Hub| hub.record_loss(setup.token, member, Loss::Everything).unwrap();
+    kill_everywhere(&setup.hub, lose, |_, found, after| {
         assert!(found.head <= after.head);
     });
-    lose(&joined.hub);
-    assert_eq!(joined.hub.sync_state(member).unwrap(), SyncState::Interrupted(id(0).into()));
-    assert_eq!(joined.texts("a"), "");
+    lose(&setup.hub);
+    assert_eq!(setup.hub.sync_state(member).unwrap(), SyncState::Interrupted(id(0).into()));
+    assert_eq!(setup.texts("a"), "");
 }
 
 #[test]
-fn the_count_behind_the_marker_equals_the_number_of_messages() {
-    let joined = lived_in();
-    joined.hub.announce_successor(5).unwrap();
-    joined.hub.marker_was_read(joined.token, 5).unwrap();
-    let head = joined.hub.head();
+fn the_count_after_the_marker_equals_the_number_of_messages() {
+    let setup = hub_with_events();
+    setup.hub.announce_successor(5).unwrap();
+    setup.hub.marker_was_read(setup.token, 5).unwrap();
+    let head = setup.hub.head();
     let ingest = |hub: &Hub| {
-        hub.ingest(joined.token, &[incoming("a", Provenance::Plain, "1.", 0)], at(0)).unwrap();
+        hub.ingest(setup.token, &[incoming("a", Provenance::Plain, "1.", 0)], at(0)).unwrap();
     };
-    kill_everywhere(&joined.hub, ingest, |_, found, _| {
-        assert_eq!(joined.hub.region.get(header::BEHIND_MARKER), found.head - head);
+    kill_everywhere(&setup.hub, ingest, |_, found, _| {
+        assert_eq!(setup.hub.region.get(header::BEHIND_MARKER), found.head - head);
     });
 }
 
 #[test]
-fn arrivals_in_a_full_zone() {
-    let joined = lived_in();
+fn ingesting_into_a_full_zone() {
+    let setup = hub_with_events();
     let long = "=".repeat(150) + ".";
-    while joined.hub.stats().counter(Counter::Evicted) < 3 {
-        joined.come("b", Provenance::Plain, &long);
+    while setup.hub.stats().counter(Counter::Evicted) < 3 {
+        setup.ingest("b", Provenance::Plain, &long);
     }
     let ingest = |hub: &Hub| {
         hub.ingest(
-            joined.token,
+            setup.token,
             &[incoming("a", Provenance::Live(id(500).into()), &long, 0)],
             at(0),
         )
         .unwrap();
     };
-    kill_everywhere(&joined.hub, ingest, |before, found, after| {
+    kill_everywhere(&setup.hub, ingest, |before, found, after| {
         assert!(found.head == before.head || found == after);
     });
 }
 
 #[test]
 fn catching_up() {
-    let joined = lived_in();
-    joined.connect();
-    let member = joined.subscribe_only("a");
+    let setup = hub_with_events();
+    setup.connect();
+    let member = setup.subscribe_only("a");
     let caught_up = |hub: &Hub| {
         let known = hub.sync_state(member).unwrap();
-        hub.record_loss(joined.token, member, Loss::UpTo(id(60))).unwrap();
-        hub.caught_up(joined.token, member, known, Loss::UpTo(id(60))).unwrap();
+        hub.record_loss(setup.token, member, Loss::UpTo(id(60))).unwrap();
+        hub.caught_up(setup.token, member, known, Loss::UpTo(id(60))).unwrap();
     };
-    kill_everywhere(&joined.hub, caught_up, |before, found, after| {
-        let hub = &joined.hub;
+    kill_everywhere(&setup.hub, caught_up, |before, found, after| {
+        let hub = &setup.hub;
         let step = found.head == after.head;
         assert_eq!(hub.in_sync(&[member]), step);
         assert!(before.channels[0].ends_with(&found.channels[0]));
@@ -139,34 +139,34 @@ fn catching_up() {
 }
 
 #[test]
-fn history_that_comes_back() {
-    let joined = lived_in();
-    joined.evict("a", 7);
-    joined.hub.leave(joined.listen("a")).unwrap();
-    let member = joined.subscribe_only("a");
-    assert!(joined.hub.leave_unsubscribed(joined.token, member).unwrap());
-    let member = joined.subscribe_only("a");
+fn restoring_history() {
+    let setup = hub_with_events();
+    setup.evict("a", 7);
+    setup.hub.leave(setup.listen("a")).unwrap();
+    let member = setup.subscribe_only("a");
+    assert!(setup.hub.leave_unsubscribed(setup.token, member).unwrap());
+    let member = setup.subscribe_only("a");
     let caught_up = |hub: &Hub| {
         let known = hub.sync_state(member).unwrap();
         let come = |ms| incoming("a", Provenance::Earlier(id(ms).into()), "back.", 0);
-        hub.ingest(joined.token, &[come(60), come(70)], at(0)).unwrap();
-        hub.caught_up(joined.token, member, known, Loss::UpTo(id(50))).unwrap();
+        hub.ingest(setup.token, &[come(60), come(70)], at(0)).unwrap();
+        hub.caught_up(setup.token, member, known, Loss::UpTo(id(50))).unwrap();
     };
-    kill_everywhere(&joined.hub, caught_up, |_, found, after| {
-        let low_watermark = joined.hub.low_watermark_of(b"a").entry_id.ms;
+    kill_everywhere(&setup.hub, caught_up, |_, found, after| {
+        let low_watermark = setup.hub.low_watermark_of(b"a").entry_id.ms;
         assert_eq!(low_watermark, if found.head == after.head { 50 } else { 70 });
     });
 }
 
 #[test]
-fn wanting() {
-    let joined = lived_in();
-    let mine = joined.listen("new");
+fn requesting_a_sync() {
+    let setup = hub_with_events();
+    let mine = setup.listen("new");
     let want = |hub: &Hub| {
-        assert_eq!(hub.request_sync(mine).unwrap(), Some(joined.holder.slot));
+        assert_eq!(hub.request_sync(mine).unwrap(), Some(setup.holder.slot));
     };
-    kill_everywhere(&joined.hub, want, |before, found, after| {
-        let last = joined.hub.descriptor(joined.hub.head()).and_then(|found| found.signal());
+    kill_everywhere(&setup.hub, want, |before, found, after| {
+        let last = setup.hub.descriptor(setup.hub.head()).and_then(|found| found.signal());
         assert_eq!(last == Some(ControlEntry::Wanted), found.head == after.head);
         assert_eq!(before.channels, found.channels);
     });
@@ -174,28 +174,28 @@ fn wanting() {
 
 #[test]
 fn leaving_a_channel_without_listeners() {
-    let joined = lived_in();
-    let member = joined.subscribe_only("quiet");
-    joined.catch_up("quiet", member, &[], Loss::Nothing);
+    let setup = hub_with_events();
+    let member = setup.subscribe_only("quiet");
+    setup.catch_up("quiet", member, &[], Loss::Nothing);
     let leave = |hub: &Hub| {
-        hub.leave_unsubscribed(joined.token, member).unwrap();
+        hub.leave_unsubscribed(setup.token, member).unwrap();
     };
-    kill_everywhere(&joined.hub, leave, |before, found, _| {
+    kill_everywhere(&setup.hub, leave, |before, found, _| {
         assert_eq!(before, found);
-        // A process that joins now finds that the holder has joined, or requests a sync.
-        let mine = joined.hub.join(joined.worker, b"quiet", at(0)).unwrap();
-        let slices = (0..joined.hub.layout.buckets).step_by(256);
+        // A process that joins now finds that the holder has setup, or requests a sync.
+        let mine = setup.hub.join(setup.worker, b"quiet", at(0)).unwrap();
+        let slices = (0..setup.hub.layout.buckets).step_by(256);
         let mut bridged =
-            slices.flat_map(|from| joined.hub.joined_by(joined.holder.slot, from).unwrap().0);
-        assert!(bridged.any(|name| name == b"quiet") || !joined.hub.in_sync(&[mine]));
-        joined.hub.leave(mine).unwrap();
+            slices.flat_map(|from| setup.hub.joined_by(setup.holder.slot, from).unwrap().0);
+        assert!(bridged.any(|name| name == b"quiet") || !setup.hub.in_sync(&[mine]));
+        setup.hub.leave(mine).unwrap();
     });
 }
 
 #[test]
-fn the_words_of_a_takeover() {
-    let joined = lived_in();
-    let (hub, token) = (&joined.hub, joined.token);
+fn taking_over() {
+    let setup = hub_with_events();
+    let (hub, token) = (&setup.hub, setup.token);
     let same = |before: &Snapshot, found: &Snapshot, _: &Snapshot| assert_eq!(before, found);
     kill_everywhere(hub, |hub| hub.retire(token).unwrap(), same);
     kill_everywhere(hub, |hub| hub.announce_successor(5).unwrap(), same);
@@ -203,7 +203,7 @@ fn the_words_of_a_takeover() {
     kill_everywhere(hub, |hub| hub.marker_was_read(token, 5).unwrap(), same);
     kill_everywhere(hub, |hub| hub.new_epoch(token).unwrap(), same);
     hub.marker_was_read(token, 5).unwrap();
-    joined.come("a", Provenance::Plain, "x.");
+    setup.ingest("a", Provenance::Plain, "x.");
     let claim = hub.claim_slot().unwrap();
     let number = hub.region.get(header::FENCING_TOKEN);
     let take_over = |hub: &Hub| {
