@@ -147,7 +147,7 @@ print_row() {
         return
     fi
     passed="${found[passed]:-0} of ${found[files]} pass"
-    [ "${found[skipped]:-0}" -eq 0 ] || passed+=", ${found[skipped]} of them left out"
+    [ "${found[skipped]:-0}" -eq 0 ] || passed+=", ${found[skipped]} skipped"
     echo "| $(title_of "$1") | ${found[nginx]:-?} | ${found["first-event"]:-no} | $passed | ${found[tests]:-?} |" \
         "${found["head-ends"]:-no} | ${found[lean]:-0} | ${found[date]:--} |"
 }

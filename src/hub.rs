@@ -137,8 +137,8 @@ pub enum FormatError {
     /// Not even a few events would fit.
     #[error("the zone is too small")]
     TooSmall,
-    /// A mutex could not be initialised.
-    #[error("a mutex in the zone could not be initialised: {0}")]
+    /// A mutex could not be initialized.
+    #[error("a mutex in the zone could not be initialized: {0}")]
     Mutex(#[from] std::io::Error),
 }
 

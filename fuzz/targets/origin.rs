@@ -1,4 +1,4 @@
-//! Origins are brought into one form, which is its own form, and a site's own origin is recognised.
+//! Origins are brought into one form, which is its own form, and a site's own origin is recognized.
 
 use super::input::Input;
 use crate::sse::origin::{is_of_host, parse};

@@ -5,7 +5,7 @@
 //! - `delivery`: how and when an event reached the log
 //! - `monotonic_time`: when events are published
 //! - `position`: an event's id and its dense position, and the watermarks of a channel
-//! - `idempotency`: recognises publishes that are repeated
+//! - `idempotency`: recognizes publishes that are repeated
 //! - `backward`: searches a channel's events backwards
 //! - `received`: what a client has received, and so which events it lacks
 //! - `replay`, `resume`: replays retained events, from what a client's last id says

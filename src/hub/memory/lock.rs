@@ -69,7 +69,7 @@ impl RobustLock {
         self.words.as_ptr() as *mut libc::pthread_mutex_t
     }
 
-    /// Initialises the mutex. No other thread may use it yet.
+    /// Initializes the mutex. No other thread may use it yet.
     pub fn init(&self) -> std::io::Result<()> {
         let check = |rc| match rc {
             0 => Ok(()),
@@ -78,7 +78,7 @@ impl RobustLock {
         let mut attr = std::mem::MaybeUninit::<libc::pthread_mutexattr_t>::uninit();
         // SAFETY: attr is memory for an attribute object; it is used only after this succeeded.
         check(unsafe { libc::pthread_mutexattr_init(attr.as_mut_ptr()) })?;
-        // SAFETY: attr was initialised above.
+        // SAFETY: attr was initialized above.
         check(unsafe {
             libc::pthread_mutexattr_setpshared(attr.as_mut_ptr(), libc::PTHREAD_PROCESS_SHARED)
         })?;

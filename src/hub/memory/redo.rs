@@ -15,7 +15,7 @@ use crate::hub::memory::atomic::{fence, Ordering};
 use crate::hub::memory::layout::{event, header, high, low, pair, Layout};
 use crate::hub::memory::region::Region;
 
-/// The bit of REDO_LEN that is set with any transaction, so that one without pairs is recognised
+/// The bit of REDO_LEN that is set with any transaction, so that one without pairs is recognized
 /// too.
 const PRESENT: u64 = 1 << 32;
 
