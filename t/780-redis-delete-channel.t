@@ -96,14 +96,14 @@ $redis->resume;
 ok($one->wait_up, 'Redis replies again');
 $one->publish('room', 'kept');
 $redis->kill;
-ok(wait_for(sub { $one->state ne 'up' }, 10), 'Redis is away');
+ok(wait_for(sub { $one->state ne 'up' }, 10), 'Redis is unreachable');
 like(deleted($one, 'room')->[0], qr/\A50[34]\z/, 'DELETE reports that Redis could not be asked');
 # A worker that has not used its connection since then cannot know that nothing was sent: 504.
 ok(wait_for(sub { deleted($one, 'room')->[0] == 503 }, 10), 'with status 503 once the worker knows that its connection is gone');
 is(request(port => $one->port, path => '/admin?channel=room')->{json}{events} > 0, 1, 'nothing is deleted');
 is(deleted($one, 'room', '&only=streams')->[0], 200, 'streams can still be ended');
 $redis->start;
-ok($_->wait_up(20), 'Redis is back') for @both;
+ok($_->wait_up(20), 'Redis is reachable again') for @both;
 
 # A reload, and a killed holder of the subscription.
 for my $i (1 .. 4) {

@@ -48,17 +48,17 @@ ok($stuck, 'another worker is stopped while it holds the lock');
 
 my @answers = map { $probe->ask(path => '/to/news', body => "during $_") } 1 .. 3;
 is(join(' ', map { $_->{status} } @answers), '201 201 201', 'publishes are accepted by Redis');
-ok(wait_for(sub { $nginx->error_log =~ /\[warn\] .*nothing is taken in from Redis: the hub's lock is held by a stopped process/ }, 20),
+ok(wait_for(sub { $nginx->error_log =~ /\[warn\] .*cannot receive events from Redis: the hub's lock is held by a stopped process/ }, 20),
     'the log has a line about it with the reason');
 serve_for(1);
-unlike($nginx->error_log, qr/Redis is away|connection to Redis is lost/, 'the log does not report Redis as lost');
-is(scalar(() = $nginx->error_log =~ /nothing is taken in/g), 1, 'the line is logged once');
+unlike($nginx->error_log, qr/Redis is unreachable|lost the connection to Redis/, 'the log does not report Redis as lost');
+is(scalar(() = $nginx->error_log =~ /cannot receive events from Redis/g), 1, 'the line is logged once');
 
 $nginx->resume($victim);
 ok($client->wait_data('during 3', 20), 'when the worker continues, the published events arrive');
 is(join(', ', $client->data), 'before, during 1, during 2, during 3', 'all of them arrive in order');
 is(scalar($client->events('sse.gap')), 0, 'without a gap event');
-ok(wait_for(sub { $nginx->error_log =~ /\[notice\] .*events are taken in from Redis again/ }, 10), 'the log has a line about the recovery');
+ok(wait_for(sub { $nginx->error_log =~ /\[notice\] .*receiving events from Redis again/ }, 10), 'the log has a line about the recovery');
 
 $probe->drop;
 $stage->ends_cleanly;

@@ -73,7 +73,7 @@ impl RedisBlock {
         };
         let prefix = self.prefix.unwrap_or_default();
         let source = self.source.unwrap_or(hub::Source::PubSub);
-        if source == hub::Source::Streams && matches!(address.place, Topology::Cluster(_)) {
+        if source == hub::Source::Streams && matches!(address.topology, Topology::Cluster(_)) {
             return Err(ConfError::message(
                 "\"redis_source stream\" cannot be used with Redis Cluster, which spreads channels \
                  over several servers",

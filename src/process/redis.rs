@@ -137,7 +137,7 @@ pub fn is_reserved(hub: usize, channel: &[u8]) -> bool {
     REDIS.with(|slot| {
         let slot = slot.borrow();
         let mut joined = slot.iter().flat_map(|redis| &redis.joined);
-        joined.any(|(number, names)| *number == hub && names.is_taken(channel, source))
+        joined.any(|(number, names)| *number == hub && names.is_reserved(channel, source))
     })
 }
 

@@ -1,7 +1,7 @@
-//! The URL of `redis`: where a hub's Redis is, and the credentials.
+//! The URL of the `redis` directive: the address of Redis, and the credentials.
 //!
-//! It contains a password, so nothing here shows the URL: `Display` and `Debug` leave out user and password,
-//! and no error repeats what it refuses.
+//! It may contain a password, so `Display` and `Debug` omit the user and the password, and no error
+//! repeats a part of the URL.
 
 mod error;
 
@@ -35,25 +35,25 @@ impl fmt::Display for Host {
     }
 }
 
-/// Where the Redis of a hub is found.
+/// How the Redis of a hub is found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Topology {
     /// At this host.
     Host(Host),
     /// At this Unix socket.
     Unix(PathBuf),
-    /// One of these Sentinels knows the master of this name.
+    /// These Sentinels report the master with this name.
     Sentinel {
         /// The Sentinels.
         sentinels: Vec<Host>,
         /// The name of the master.
         master: String,
     },
-    /// One of these nodes knows which node of the cluster it is.
+    /// These nodes report the cluster's node that owns the hub's slot.
     Cluster(Vec<Host>),
 }
 
-/// The credentials. Neither `Debug` nor anything else shows them.
+/// The credentials, which nothing prints.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Login {
     /// The user; `None` is Redis' default user.
@@ -71,8 +71,8 @@ impl fmt::Debug for Login {
 /// A checked URL of `redis`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Address {
-    /// Where the Redis is.
-    pub place: Topology,
+    /// How Redis is found.
+    pub topology: Topology,
     /// Whether connections use TLS.
     pub tls: bool,
     /// The number of the database.
@@ -91,7 +91,7 @@ impl Address {
     /// redis+cluster://[user[:password]@]host[:port][,host[:port]...]
     /// ```
     ///
-    /// `rediss+sentinel` and `rediss+cluster` speak TLS to every host.
+    /// `rediss+sentinel` and `rediss+cluster` use TLS for every host.
     pub fn parse(text: &str) -> Result<Address, AddressError> {
         if text.chars().any(|char| char.is_whitespace() || char.is_control()) {
             return Err(AddressError::Blank);
@@ -111,28 +111,27 @@ impl Address {
             None if path.contains('@') && scheme != "+unix" => return Err(AddressError::Login),
             None => (None, authority),
         };
-        let (place, db) = match scheme {
+        let (topology, db) = match scheme {
             "+unix" => unix(hosts, path)?,
             "+sentinel" => sentinel(hosts, path)?,
             "+cluster" => cluster(hosts, path)?,
             _ => single(hosts, path)?,
         };
-        Ok(Address { place, tls, db, login })
+        Ok(Address { topology, tls, db, login })
     }
 
     /// Whether the hub may move to another node: with Sentinels and in a cluster.
     pub fn may_move(&self) -> bool {
-        matches!(self.place, Topology::Sentinel { .. } | Topology::Cluster(_))
+        matches!(self.topology, Topology::Sentinel { .. } | Topology::Cluster(_))
     }
 
-    /// Returns a number for where the URL leads, the same in every process: host, port, database, name of the
-    /// master, but not the credentials.
+    /// Returns a hash of the URL without its credentials, which is the same in every process.
     pub fn identity(&self) -> u64 {
         fingerprint(self.to_string().as_bytes())
     }
 }
 
-/// FNV-1a, which does not change with the compiler's version.
+/// Returns the FNV-1a hash of bytes, which does not depend on the compiler's version.
 pub(super) fn fingerprint(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
@@ -142,7 +141,7 @@ pub(super) fn fingerprint(bytes: &[u8]) -> u64 {
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = if self.tls { "rediss" } else { "redis" };
-        match &self.place {
+        match &self.topology {
             Topology::Host(host) => write!(f, "{scheme}://{host}")?,
             Topology::Unix(path) => {
                 write!(f, "{scheme}+unix://{}", path.display())?;

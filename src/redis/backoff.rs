@@ -1,12 +1,12 @@
-//! How long to wait before the next attempt: longer after each failure, and a random time below that, so that
-//! many nginxes do not return to a Redis at the same moment ("full jitter").
+//! The pause before the next attempt to connect: a random time up to a limit that grows with each
+//! failure ("full jitter"), so that several nginx instances do not reconnect at the same moment.
 
 use std::time::Duration;
 
 const FIRST: u64 = 50;
 const LONGEST: u64 = 5_000;
 
-/// The pauses between attempts that fail one after the other.
+/// The pauses between consecutive failed attempts.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Backoff {
     tries: u32,

@@ -1,9 +1,9 @@
-//! A message that waits until its channel has caught up.
+//! A copy of a message that waits until its channel has caught up.
 
 use crate::hub::ReportedId;
 use crate::redis::message::{Durable, Message};
 
-/// A message that waits, as few bytes as possible.
+/// A copy of a message, in as little memory as possible.
 pub struct BufferedMessage {
     /// The ids, if it is a durable event.
     numbers: Option<(ReportedId, ReportedId)>,
@@ -15,7 +15,7 @@ impl BufferedMessage {
     /// Copies a message.
     pub fn of(message: &Message<'_>) -> BufferedMessage {
         match message {
-            // Nobody keeps a doubtful one.
+            // Doubtful messages are never kept.
             Message::Doubtful(_) => {
                 BufferedMessage { numbers: None, event_type: Vec::new(), data: Vec::new() }
             }

@@ -1,11 +1,12 @@
 //! Reads what a channel has missed, or never had, from its stream in Redis, page by page.
 //!
-//! The stream is read after the subscription has been confirmed. An event is added to the stream before it is
-//! sent, so whatever is not in the answer arrives as a message, and what is in both is recognised by its id.
+//! The stream is read after the subscription has been confirmed. An event is added to the stream
+//! before it is sent, so whatever is not in the answer arrives as a message, and what is in both is
+//! recognised by its id.
 //!
-//! What open streams have missed is read by rising ids, all of it. Of a channel that nobody has followed only
-//! the owed history is read: from the newest entry back and, if it is more than is kept here, once more from
-//! where it begins, so that it can enter the hub page by page.
+//! What open streams have missed is read by rising ids, all of it. Of a channel that nobody has
+//! followed only the owed history is read: from the newest entry back and, if it is more than is
+//! kept here, once more from where it begins, so that it can enter the hub page by page.
 
 use super::message::Entry;
 use super::stream_page::{About, IdSpan, PageRequest, StreamPage};
@@ -25,7 +26,8 @@ pub struct Fetched {
     pub missing: Loss,
     /// The id of the newest event that Redis has, if it has any.
     pub newest: Option<ReportedId>,
-    /// How many entries were ever added to its stream up to the newest that was read, if that is known.
+    /// How many entries were ever added to its stream up to the newest that was read, if that is
+    /// known.
     pub added: Option<u64>,
 }
 
@@ -248,8 +250,9 @@ impl CatchUp {
         }
     }
 
-    /// Whether a stream without entries must have lost them: it cannot simply have expired. An application's
-    /// stream that still exists, and has had all that was read of it, was emptied on purpose.
+    /// Whether a stream without entries must have lost them: it cannot simply have expired. An
+    /// application's stream that still exists, and has had all that was read of it, was emptied on
+    /// purpose.
     fn is_lost(&self, about: Option<About>, terms: FetchPolicy) -> bool {
         let kept = match terms.source {
             Source::Streams => {
@@ -288,7 +291,8 @@ impl Stage {
 }
 
 impl FetchPolicy {
-    /// Returns how long the publish script keeps the stream of a silent channel, in ms; `None` for ever.
+    /// Returns how long the publish script keeps the stream of a silent channel, in ms; `None` for
+    /// ever.
     fn kept(&self) -> Option<u64> {
         let age = self.history.age;
         (age > 0).then(|| DAY.max(age.saturating_mul(2)))

@@ -1,7 +1,8 @@
-//! A hub that is connected to Redis, as the thread knows it, and the events that the thread hands back.
+//! A hub that is connected to Redis, as the Redis thread sees it, and the events that the thread
+//! returns to nginx.
 //!
-//! The thread never touches nginx. Log lines and the answers of publishers go into an outbox, and nginx's own
-//! thread is woken to take them out.
+//! The thread never touches nginx. It puts log lines and the results of publishes into an outbox,
+//! and wakes nginx's own thread, which processes them.
 
 use std::fmt;
 use std::fs::File;
@@ -15,14 +16,14 @@ use crate::redis::link::Bounds;
 
 /// The wakers of the threads of all processes.
 pub trait SharedWakers: Wakers + Send + Sync {
-    /// Claims a waker for the calling thread until that thread ends. Returns its number and a descriptor
-    /// that becomes readable when it is woken (an eventfd). Fails if all are taken.
+    /// Claims a waker for the calling thread until that thread ends. Returns its number and a
+    /// descriptor that becomes readable when it is woken (an eventfd). Fails if all are taken.
     fn claim(&self) -> io::Result<(usize, File)>;
 }
 
 /// Values of up to this length (bytes) are read, whatever `max_event_size` is.
 const LEAST_LONGEST: usize = 64 << 10;
-/// The least and the most bytes of entries that are read at a time.
+/// Minimum and maximum bytes of entries that are read at a time.
 const LEAST_PAGE: usize = 128 << 10;
 const MOST_PAGE: usize = 4 << 20;
 /// The longest first line of a durable event's message, in bytes, with a margin.
@@ -42,7 +43,7 @@ pub struct HubContext {
     pub names: Keys,
     /// Returns the current time.
     pub clock: fn() -> Now,
-    /// Takes log lines and answers for nginx's own thread.
+    /// Log lines and results for nginx's own thread.
     pub outbox: Arc<Outbox>,
 }
 
@@ -60,8 +61,8 @@ impl HubContext {
         }
     }
 
-    /// Returns what is subscribed to for a channel (its messages, or keyspace notifications of its stream)
-    /// or for the record of a pattern.
+    /// Returns what is subscribed to for a channel (its messages, or keyspace notifications of its
+    /// stream) or for the record of a pattern.
     pub fn subject(&self, channel: &[u8]) -> Vec<u8> {
         if let Some(pattern) = pattern_of(channel) {
             return self.names.subject_pattern(pattern);
@@ -82,22 +83,24 @@ impl HubContext {
         }
     }
 
-    /// The longest value (bytes) that is read. A longer one would make an event that is too large anyway.
+    /// Returns the maximum length in bytes of a value that is read. The event of a longer one would
+    /// be too large.
     pub(super) fn longest(&self) -> usize {
         self.hub.max_event().max(LEAST_LONGEST) + HEAD
     }
 
-    /// The limits of what a connection may receive.
+    /// Returns the limits of what a connection may receive.
     pub(super) fn bounds(&self) -> Bounds {
         Bounds::of_values(self.longest())
     }
 
-    /// Bytes of entries that are read at a time: few compared with the zone, but at least one event.
+    /// Returns the bytes of entries that are read at a time: little compared with the zone, but at
+    /// least one event.
     pub(super) fn most_of_page(&self) -> usize {
         (self.hub.bytes() / 16).clamp(LEAST_PAGE, MOST_PAGE).max(self.longest() + HEAD)
     }
 
-    /// Bytes of messages that may wait until their channels have caught up.
+    /// Returns the maximum bytes of messages that may wait until their channels have caught up.
     pub(super) fn most_held(&self) -> usize {
         4 * self.most_of_page()
     }
@@ -131,32 +134,33 @@ pub enum LogLevel {
     Info,
 }
 
-/// What the thread hands to nginx's own thread.
+/// A message of the thread to nginx's own thread.
 #[derive(Debug)]
 pub enum ThreadEvent {
     /// A line for the error log.
     Log(LogLevel, String),
     /// The result of a publish.
     Published {
-        /// The number under which the publish was requested.
+        /// The ticket of the request.
         ticket: u64,
-        /// The ids of the events, or why there are none.
+        /// The ids of the events, or the reason for the failure.
         result: Result<crate::redis::script::ScriptResult, crate::redis::refusal::Refusal>,
     },
-    /// This process holds no subscription any more that another one could take over.
+    /// This process no longer holds the subscription of a hub.
     Retired,
     /// The thread has panicked.
     Died,
 }
 
-/// Events of the thread that nginx's own thread has not taken yet.
+/// The messages that nginx's own thread has not processed.
 pub struct Outbox {
     news: Mutex<Vec<ThreadEvent>>,
     wake: Box<dyn Fn() + Send + Sync>,
 }
 
 impl Outbox {
-    /// Returns an empty outbox. `wake` is called from the thread whenever the outbox stops being empty.
+    /// Returns an empty outbox. The thread calls `wake` whenever it puts something into an empty
+    /// outbox.
     pub fn new(wake: impl Fn() + Send + Sync + 'static) -> Outbox {
         Outbox { news: Mutex::default(), wake: Box::new(wake) }
     }
@@ -171,7 +175,7 @@ impl Outbox {
         }
     }
 
-    /// Takes out all events, in their order.
+    /// Removes and returns all messages, in order.
     pub fn take(&self) -> Vec<ThreadEvent> {
         std::mem::take(&mut *self.news.lock().unwrap_or_else(PoisonError::into_inner))
     }

@@ -13,21 +13,21 @@ pub enum Ended {
     Locked(Locked),
     /// Another process has taken over.
     Fenced,
-    /// This process gives the subscription up, to another process or because nobody needs it.
+    /// This process gives the subscription up, to another process or because it is not needed.
     Retired,
     /// This process stops.
     Stopped,
 }
 
-/// Returns an error of Redis for a log line: its own words, bounded, and never what was sent.
+/// Returns an error of Redis for a log line: its code and its shortened text, without the command.
 pub fn shown(error: &RedisError) -> String {
     match error.code() {
         Some(code) => {
             let detail: String = error.detail().unwrap_or_default().chars().take(120).collect();
-            format!("it answers {code} {detail}").trim_end().to_owned()
+            format!("Redis replied {code} {detail}").trim_end().to_owned()
         }
-        None if error.is_timeout() => "it does not answer".to_owned(),
-        None => "the connection is broken".to_owned(),
+        None if error.is_timeout() => "Redis does not respond".to_owned(),
+        None => "the connection was lost".to_owned(),
     }
 }
 

@@ -1,6 +1,6 @@
-//! Counts the entries that were read of a stream against the number that Redis has ever added to it, and so
-//! notices entries that were trimmed or deleted before they were read. Redis before 7 does not report that
-//! number; nothing is noticed there.
+//! Counts the entries that were read of a stream against the number that Redis has ever added to
+//! it, and so notices entries that were trimmed or deleted before they were read. Redis before 7
+//! does not report that number; nothing is noticed there.
 
 use super::stream_page::{About, StreamPage};
 use crate::hub::ReportedId;
@@ -21,16 +21,16 @@ pub struct EntryCounter {
 pub enum PageAudit {
     /// Nothing is missing, as far as is known.
     Complete,
-    /// Entries are gone, before the page's or among them: an id above all that was read before, and below
-    /// the page's entries if ids are left between the two.
+    /// Entries are gone, before the page's or among them: an id above all that was read before, and
+    /// below the page's entries if ids are left between the two.
     Lost(ReportedId),
     /// It is another stream than the one that was read before.
     StartedOver,
 }
 
 impl EntryCounter {
-    /// Returns a counter for a stream that was read up to this id, with the number of entries that were
-    /// added until then, if it is known.
+    /// Returns a counter for a stream that was read up to this id, with the number of entries that
+    /// were added until then, if it is known.
     pub fn starting_at(position: ReportedId, added: Option<u64>) -> EntryCounter {
         EntryCounter { position, added, ahead: None }
     }
@@ -69,7 +69,8 @@ impl EntryCounter {
         }
     }
 
-    /// Compares what was read, which are the entries `ids` after `had`, with what Redis reported then.
+    /// Compares what was read, which are the entries `ids` after `had`, with what Redis reported
+    /// then.
     fn compare(&mut self, had: ReportedId, ids: &[ReportedId], about: About) -> Comparison {
         let Some(reported) = about.added else {
             let is_behind = about.newest < self.position;

@@ -1,9 +1,9 @@
-//! A connection that reads streams page by page: never more at a time than is allowed, and less where entries are
-//! large or the connection is slow.
+//! A connection that reads streams page by page: never more at a time than is allowed, and less
+//! where entries are large or the connection is slow.
 //!
-//! The size of entries is known only when they arrive. A request that brings more than is allowed, or takes too
-//! long, is aborted with its connection, and the next one asks for less; after a quick one the next asks for more.
-//! A single entry is waited for as long as any of it arrives.
+//! The size of entries is known only when they arrive. A request that brings more than is allowed,
+//! or takes too long, is aborted with its connection, and the next one asks for less; after a quick
+//! one the next asks for more. A single entry is waited for as long as any of it arrives.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -28,8 +28,8 @@ const MOST: usize = 4_096;
 /// Streams that one request asks for at most, and entries of each that it should have room for.
 const STREAMS: usize = 200;
 const EACH: usize = 16;
-/// A request that takes less than QUICK may be followed by a larger one, one that takes longer than SLOW is
-/// followed by a smaller one, and one that takes longer than LATE is aborted.
+/// A request that takes less than QUICK may be followed by a larger one, one that takes longer than
+/// SLOW is followed by a smaller one, and one that takes longer than LATE is aborted.
 const QUICK: Duration = Duration::from_millis(200);
 const SLOW: Duration = Duration::from_millis(500);
 const LATE: Duration = Duration::from_secs(2);
@@ -105,8 +105,9 @@ impl Fetcher {
         }
     }
 
-    /// Returns a page of each of the first of these streams, of at least one. A stream that cannot be read is
-    /// its channel's problem; an error of the whole means that the node is not the right one.
+    /// Returns a page of each of the first of these streams, of at least one. A stream that cannot
+    /// be read is its channel's problem; an error of the whole means that the node is not the right
+    /// one.
     pub async fn pages(
         &self,
         ranges: &[PageRequest],
@@ -147,7 +148,7 @@ impl Fetcher {
             return Ok(vec![None; channels.len()]);
         }
         let mut marks = loop {
-            let mut question = watermarks::question(names, channels);
+            let mut question = watermarks::query(names, channels);
             let Some(answers) = self.ask(&mut question, 1).await? else { continue };
             let answer = answers.into_iter().next();
             break watermarks::read(answer, channels.len()).map_err(|error| shown(&error))?;
@@ -170,9 +171,9 @@ impl Fetcher {
         Ok(marks)
     }
 
-    /// Waits up to this time (ms) until one of these streams has entries after these ids, and returns a page of
-    /// each. `None`: they cannot be waited for, because one of them is no stream, or because there are more
-    /// streams than entries that can be read at a time.
+    /// Waits up to this time (ms) until one of these streams has entries after these ids, and
+    /// returns a page of each. `None`: they cannot be waited for, because one of them is no stream,
+    /// or because there are more streams than entries that can be read at a time.
     pub async fn wait(
         &self,
         keys: &[(Vec<u8>, ReportedId)],
@@ -273,8 +274,8 @@ impl Fetcher {
         }
     }
 
-    /// Counts a failed attempt. The first one may have used a connection from before Redis went away, and is
-    /// followed by another at once.
+    /// Counts a failed attempt. The first one may have used a connection from before Redis went
+    /// away, and is followed by another at once.
     async fn fail(&self, why: String) {
         let failures = self.failures.get();
         self.failures.set(failures.saturating_add(1));
@@ -291,8 +292,8 @@ fn shares(pace: usize, ranges: &[PageRequest]) -> (usize, usize) {
     (streams, (pace / streams.max(1)).max(1))
 }
 
-/// Returns an answer of at most `asked` entries as a page, up to the first that was left out because no more
-/// was allowed to a request for `in_all` entries of all its streams.
+/// Returns an answer of at most `asked` entries as a page, up to the first that was left out
+/// because no more was allowed to a request for `in_all` entries of all its streams.
 fn page(answer: &Value, asked: usize, in_all: usize, longest: u64) -> StreamPage {
     let came = match answer {
         Value::Array(list) => list.len(),
@@ -307,8 +308,8 @@ fn page(answer: &Value, asked: usize, in_all: usize, longest: u64) -> StreamPage
     StreamPage { entries, more, about: None, length: None }
 }
 
-/// Returns how many of these streams are described in one request, and how many entries that brings: the first
-/// and the last of each. A single stream is waited for as a single entry is.
+/// Returns how many of these streams are described in one request, and how many entries that
+/// brings: the first and the last of each. A single stream is waited for as a single entry is.
 fn described_together(pace: usize, left: usize) -> (usize, usize) {
     let streams = (pace / 2).clamp(1, STREAMS).min(left);
     (streams, if streams == 1 { 1 } else { 2 * streams })

@@ -1,5 +1,5 @@
-//! What a connection receives without asking, in order of arrival: filled by the task that reads the socket,
-//! emptied by the session.
+//! What a connection receives without asking, in order of arrival: filled by the task that reads
+//! the socket, emptied by the session.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,8 +9,8 @@ use tokio::sync::Notify;
 
 use super::link::{left_out, Pushes};
 
-/// Bytes of messages that may wait while channels catch up. A connection that receives more is given up: a new
-/// one finds in Redis what this one could not keep.
+/// Bytes of messages that may wait while channels catch up. A connection that receives more is
+/// given up: a new one finds in Redis what this one could not keep.
 const MOST: usize = 256 << 20;
 
 /// Something that a connection received.

@@ -1,7 +1,7 @@
-//! The names of keys and channels in Redis. Publishers write them down, so they never change.
+//! The names of keys and channels in Redis. Publishers use them, so they never change.
 //!
-//! All keys of a hub have one hash tag, its prefix or `sse`, so that a script may use them together in Redis
-//! Cluster and one slot orders all events of the hub.
+//! All keys of a hub have the same hash tag, its prefix or `sse`, so that a script may use them
+//! together in Redis Cluster, and one node orders all events of the hub.
 
 use std::fmt;
 
@@ -19,8 +19,8 @@ const KEYS: &[u8] = b"sse:{";
 /// The end of the names of control channels.
 const CONTROL: &[u8] = b"}:ctl";
 
-/// The beginnings of the names of Redis' own channels: keyspace notifications, client-side caching, and
-/// what Sentinels send to each other.
+/// The beginnings of the names of Redis' own channels: keyspace notifications, client-side caching,
+/// and what Sentinels send to each other.
 const INTERNAL: [&[u8]; 6] = [
     b"__keyspace@",
     b"__keyevent@",
@@ -30,17 +30,17 @@ const INTERNAL: [&[u8]; 6] = [
     b"__sentinel__:",
 ];
 
-/// Whether a channel of Redis belongs to no hub: it is one of Redis itself, or one on which processes of
-/// nginx talk to each other.
+/// Whether a channel of Redis belongs to no hub: it is a channel of Redis itself, or a control
+/// channel.
 fn is_internal(subject: &[u8]) -> bool {
     let is_control = subject.starts_with(KEYS) && subject.ends_with(CONTROL);
     is_control || INTERNAL.iter().any(|own| subject.starts_with(own))
 }
 
-/// Why a prefix was refused.
+/// Why a prefix is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PrefixError {
-    /// It is the tag of hubs that have no prefix.
+    /// It is the tag of hubs without a prefix.
     Taken,
     /// It contains a brace, which would end or start the hash tag.
     Brace,
@@ -48,25 +48,25 @@ pub enum PrefixError {
     ControlCharacter,
     /// It is longer than 255 bytes.
     TooLong,
-    /// Every channel would be one of Redis' own.
+    /// Every channel would belong to Redis itself.
     Internal,
 }
 
 impl fmt::Display for PrefixError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Taken => "the prefix sse is that of hubs without a prefix",
+            Self::Taken => "the prefix \"sse\" is used by hubs without a prefix",
             Self::Brace => "the prefix contains a brace",
             Self::ControlCharacter => "the prefix contains a control character",
             Self::TooLong => "the prefix is longer than 255 bytes",
-            Self::Internal => "channels of this prefix are Redis' own",
+            Self::Internal => "channels with this prefix belong to Redis itself",
         })
     }
 }
 
 impl std::error::Error for PrefixError {}
 
-/// Checks a value of `redis_prefix`. An empty one means that there is none.
+/// Checks a value of `redis_prefix`. An empty value means no prefix.
 pub fn check_prefix(prefix: &str) -> Result<(), PrefixError> {
     if prefix == NO_PREFIX {
         return Err(PrefixError::Taken);
@@ -95,7 +95,7 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// Returns the names of a hub whose prefix has been checked.
+    /// Returns the names for a prefix that has been checked.
     pub fn new(prefix: &str) -> Keys {
         let tag = if prefix.is_empty() { NO_PREFIX } else { prefix };
         Keys { prefix: prefix.into(), root: format!("sse:{{{tag}}}:").into_bytes() }
@@ -106,12 +106,13 @@ impl Keys {
         self.under(&[b"s:", channel])
     }
 
-    /// Returns the key of the clock that gives ids.
+    /// Returns the key of the clock that issues ids.
     pub fn clock(&self) -> Vec<u8> {
         self.under(&[b"clock"])
     }
 
-    /// Returns the channel on which processes of nginx report handovers and deletions to each other.
+    /// Returns the channel on which processes of nginx report handovers and deletions to each
+    /// other.
     pub fn control(&self) -> Vec<u8> {
         self.under(&[b"ctl"])
     }
@@ -126,15 +127,15 @@ impl Keys {
         self.under(&[b"forgotten"])
     }
 
-    /// Returns the key of an idempotency key's answer.
+    /// Returns the key under which the result of an idempotency key is stored.
     ///
     /// It contains the channel's length, because both names may contain colons.
     pub fn key(&self, channel: &[u8], key: &[u8]) -> Vec<u8> {
         self.under(&[b"k:", channel.len().to_string().as_bytes(), b":", channel, b":", key])
     }
 
-    /// Returns a channel's name in Redis' publish and subscribe, which is also the key of its stream if
-    /// applications write that themselves.
+    /// Returns the name of a channel in Redis, which is also the key of its stream if applications
+    /// write the stream.
     pub fn subject(&self, channel: &[u8]) -> Vec<u8> {
         [&self.prefix, channel].concat()
     }
@@ -152,9 +153,9 @@ impl Keys {
         whole
     }
 
-    /// Whether a channel's name is not available: in Redis it would be one of Redis' own channels, or a key
-    /// of this module.
-    pub fn is_taken(&self, channel: &[u8], source: Source) -> bool {
+    /// Whether a channel's name is reserved: in Redis, it would be a channel of Redis itself, or a
+    /// key of this module.
+    pub fn is_reserved(&self, channel: &[u8], source: Source) -> bool {
         let subject = self.subject(channel);
         match source {
             Source::Streams => subject.starts_with(KEYS),
@@ -162,8 +163,8 @@ impl Keys {
         }
     }
 
-    /// Returns the channel that a subject belongs to. `None` for another hub's subjects, and for those of no
-    /// hub, whatever was subscribed to: a pattern matches them as well.
+    /// Returns the channel that a subject belongs to. `None` for subjects of other hubs, and of no
+    /// hub, which patterns can match, too.
     pub fn channel_of_subject<'a>(&self, subject: &'a [u8]) -> Option<&'a [u8]> {
         if is_internal(subject) {
             return None;
@@ -231,16 +232,16 @@ mod tests {
         for subject in internal {
             let subject = subject.as_bytes();
             assert_eq!(names.channel_of_subject(subject), None);
-            assert!(names.is_taken(subject, Source::PubSub));
+            assert!(names.is_reserved(subject, Source::PubSub));
             assert_eq!(split.channel_of_subject(subject), None);
         }
-        assert!(split.is_taken(b"space@0__:a", Source::PubSub));
-        assert!(!split.is_taken(b"__keyspace@0__:a", Source::PubSub));
+        assert!(split.is_reserved(b"space@0__:a", Source::PubSub));
+        assert!(!split.is_reserved(b"__keyspace@0__:a", Source::PubSub));
         for free in ["__keys", "_", "__", "sse:{", "sse:{sse}:clock", "keyspace@0__:a"] {
-            assert!(!names.is_taken(free.as_bytes(), Source::PubSub), "{free}");
+            assert!(!names.is_reserved(free.as_bytes(), Source::PubSub), "{free}");
         }
-        assert!(names.is_taken(b"sse:{sse}:clock", Source::Streams));
-        assert!(!names.is_taken(b"__keyspace@0__:a", Source::Streams));
+        assert!(names.is_reserved(b"sse:{sse}:clock", Source::Streams));
+        assert!(!names.is_reserved(b"__keyspace@0__:a", Source::Streams));
         assert_eq!(check_prefix("__keyspace@0__:"), Err(PrefixError::Internal));
     }
 

@@ -1,5 +1,5 @@
-//! The longest command that Redis accepts. It closes the connection on a longer one, often before the error can
-//! be read, so this must be known beforehand.
+//! The maximum length of a command. Redis closes the connection on a longer one, often before the
+//! error can be read, so the limits are queried in advance.
 
 use std::time::Duration;
 
@@ -9,12 +9,12 @@ use tokio::time::timeout;
 use super::link::Link;
 use super::script::Command;
 
-/// How long the question may take. Without an answer no limits are known.
-const PATIENCE: Duration = Duration::from_millis(500);
-/// Bytes of a command besides its events: keys, names, the script's hash.
-const BESIDE: u64 = 4096;
+/// How long to wait for the reply. Without one, no limits are known.
+const TIMEOUT: Duration = Duration::from_millis(500);
+/// Bytes of a command in addition to its events: keys, names, the script's hash.
+const OVERHEAD: u64 = 4096;
 
-/// What a node accepts, in bytes; `None` if it does not say.
+/// The limits of a node in bytes; `None` if unknown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RedisLimits {
     /// One string: `proto-max-bulk-len`.
@@ -24,33 +24,33 @@ pub struct RedisLimits {
 }
 
 impl RedisLimits {
-    /// Asks a node. For users without permission to use CONFIG no limits are known: a command that is too
-    /// large for Redis then counts as unanswered.
-    pub async fn ask(link: &mut Link) -> RedisLimits {
-        let mut ask = pipe();
-        ask.ignore_errors();
+    /// Queries a node's limits. If the user has no permission for CONFIG, they are unknown, and a
+    /// command that is too large for Redis counts as unanswered.
+    pub async fn query(link: &mut Link) -> RedisLimits {
+        let mut query = pipe();
+        query.ignore_errors();
         for name in ["proto-max-bulk-len", "client-query-buffer-limit"] {
-            ask.cmd("CONFIG").arg("GET").arg(name);
+            query.cmd("CONFIG").arg("GET").arg(name);
         }
-        let answer = timeout(PATIENCE, ask.query_async(&mut link.connection)).await;
-        let Ok(Ok(answers)) = answer else { return RedisLimits::default() };
-        let answers: Vec<Result<Value, RedisError>> = answers;
-        let mut limits = answers.iter().map(|answer| answer.as_ref().ok().and_then(limit));
+        let reply = timeout(TIMEOUT, query.query_async(&mut link.connection)).await;
+        let Ok(Ok(replies)) = reply else { return RedisLimits::default() };
+        let replies: Vec<Result<Value, RedisError>> = replies;
+        let mut limits = replies.iter().map(|reply| reply.as_ref().ok().and_then(limit));
         RedisLimits { string: limits.next().flatten(), command: limits.next().flatten() }
     }
 
     /// Returns the limit that a command exceeds, if there is one.
     pub fn exceeded_by(self, command: &Command) -> Option<u64> {
         let longest = command.longest() as u64;
-        let size = (command.size() as u64).saturating_add(BESIDE);
+        let size = (command.size() as u64).saturating_add(OVERHEAD);
         let string = self.string.filter(|most| longest > *most);
         string.or_else(|| self.command.filter(|most| size > *most))
     }
 }
 
-/// Returns the number in an answer to CONFIG GET, which is a map or a list of a name and a value.
-pub(super) fn limit(answer: &Value) -> Option<u64> {
-    let value = match answer {
+/// Returns the number in a reply to CONFIG GET, which is a map or a list of a name and a value.
+pub(super) fn limit(reply: &Value) -> Option<u64> {
+    let value = match reply {
         Value::Map(pairs) => &pairs.first()?.1,
         Value::Array(items) => items.get(1)?,
         _ => return None,
@@ -60,7 +60,7 @@ pub(super) fn limit(answer: &Value) -> Option<u64> {
         Value::SimpleString(text) => text,
         _ => return None,
     };
-    // 0 would refuse everything, and is no limit that Redis accepts.
+    // 0 would reject everything, and is not a limit that Redis accepts.
     text.parse().ok().filter(|most| *most > 0)
 }
 
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn a_string_and_a_command_have_their_limits() {
+    fn strings_and_commands_have_separate_limits() {
         let none = RedisLimits::default();
         assert_eq!(none.exceeded_by(&publish(&[1 << 20])), None);
         let string = RedisLimits { string: Some(1000), command: None };
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn what_redis_says_is_read_and_nothing_else() {
+    fn only_valid_replies_are_limits() {
         let text = |text: &str| Value::BulkString(text.into());
         let map = |value| Value::Map(vec![(text("proto-max-bulk-len"), value)]);
         assert_eq!(limit(&map(text("1048576"))), Some(1_048_576));

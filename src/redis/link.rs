@@ -1,8 +1,8 @@
 //! A connection to the node that holds a hub: found, checked, and bounded in time.
 //!
-//! One attempt, which succeeds or says in a sentence why not; the caller decides when to try again. No error
-//! shows a user or a password: of the server's own words only known ones are repeated, since a Redis before 6
-//! answers a greeting with what it was greeted with.
+//! One attempt, which succeeds or says in a sentence why not; the caller decides when to try again.
+//! No error shows a user or a password: of the server's own words only known ones are repeated,
+//! since a Redis before 6 answers a greeting with what it was greeted with.
 
 mod bounded;
 mod cluster;
@@ -40,14 +40,15 @@ const RESPONSE: Duration = Duration::from_secs(2);
 /// The longest word in which a node describes itself or others, in bytes, with a margin.
 const WORDS: usize = 64 << 10;
 
-/// How long each of `count` hosts may take that only report where the hub is, so that all can be asked.
+/// How long each of `count` hosts may take that only report where the hub is, so that all can be
+/// asked.
 fn share(count: usize) -> Duration {
     let count = u32::try_from(count).unwrap_or(u32::MAX).max(1);
     ((ALL - HOST) / count).clamp(HOST / 5, HOST)
 }
 
-/// Takes what the server sends without being asked: messages, confirmations, and the end of the connection.
-/// Called in the task that reads the socket, so it must be quick.
+/// Takes what the server sends without being asked: messages, confirmations, and the end of the
+/// connection. Called in the task that reads the socket, so it must be quick.
 pub type Pushes = Arc<dyn Fn(PushInfo) + Send + Sync>;
 
 /// A connection to a Redis that is a master and ready.
@@ -81,7 +82,7 @@ async fn find(
     pushes: Option<Pushes>,
     bounds: &Bounds,
 ) -> Result<Link, LinkError> {
-    match &address.place {
+    match &address.topology {
         Topology::Host(host) => {
             node::master(address, &NodeAddress::Host(host.clone()), pushes, bounds).await
         }
@@ -95,10 +96,10 @@ async fn find(
     }
 }
 
-/// Returns when a Sentinel reports another master than the one that the link leads to; never for other
-/// addresses, and never because of an error.
+/// Returns when a Sentinel reports another master than the one that the link leads to; never for
+/// other addresses, and never because of an error.
 pub async fn moved(address: &Address, link: &Link) {
-    match &address.place {
+    match &address.topology {
         Topology::Sentinel { sentinels, master } => {
             sentinel::moved(address, sentinels, master, &link.address).await;
         }

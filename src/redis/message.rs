@@ -1,8 +1,8 @@
 //! What arrives from Redis: messages of its channels, and entries of its streams.
 //!
-//! All of it is untrusted. Nothing here fails: what does not read as an event of the publish script is a plain
-//! message, bytes that are not UTF-8 are replaced as a browser would do, and a type that no publisher may use is
-//! left out while its event stays.
+//! All of it is untrusted, and nothing here fails: everything that is not an event of the publish
+//! script is a plain message, bytes that are not UTF-8 are replaced as in browsers, and a type that
+//! is not allowed is omitted from its event.
 
 use std::borrow::Cow;
 
@@ -25,7 +25,7 @@ const MAX_HEAD: usize = 160;
 pub struct Durable<'a> {
     /// Its id.
     pub id: ReportedId,
-    /// The id of the event before it on its channel; zero if there was none.
+    /// The id of the previous event of its channel; zero if there was none.
     pub prev: ReportedId,
     /// Its type; empty if it has none.
     pub event_type: Cow<'a, [u8]>,
@@ -36,17 +36,17 @@ pub struct Durable<'a> {
 /// A message of a channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message<'a> {
-    /// A plain message of any client: all of it is the event's data.
+    /// A plain message of any client, which is the event's data as a whole.
     Plain(Cow<'a, [u8]>),
     /// An event of the publish script.
     Durable(Durable<'a>),
-    /// Written as if by the publish script, but without the hub's token: it is forged, or the token has been
-    /// lost in Redis, which the channel's stream shows. The id that it claims.
+    /// Looks like an event of the publish script, but lacks the hub's token: it is forged, or Redis
+    /// has lost the token, which the channel's stream shows. The id that it claims.
     Doubtful(ReportedId),
 }
 
 impl Message<'_> {
-    /// Returns the id that it has, or claims.
+    /// Returns its id, or the id that it claims.
     pub fn id(&self) -> Option<ReportedId> {
         match self {
             Message::Plain(_) => None,
@@ -56,8 +56,8 @@ impl Message<'_> {
     }
 }
 
-/// Parses a message. Whatever is not exactly what the script writes is plain. Without a token no message is
-/// trusted to be the script's.
+/// Parses a message. It is plain unless it has exactly the form that the script writes. Without a
+/// token, no message is trusted as an event of the script.
 pub fn parse<'a>(bytes: &'a [u8], token: Option<Token>) -> Message<'a> {
     match durable(bytes) {
         Some((event, of)) if Token::parse(of).is_some_and(|of| Some(of) == token) => {
@@ -68,14 +68,15 @@ pub fn parse<'a>(bytes: &'a [u8], token: Option<Token>) -> Message<'a> {
     }
 }
 
-/// What an nginx sends to the others on the control channel.
+/// A message on the control channel, from one nginx to the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Control<'a> {
     /// A successor's marker in a handover.
     Marker(u64),
-    /// Everything that a channel has had by now is deleted; the id of its newest durable event.
+    /// All events of a channel up to this id are deleted, the id of its newest durable event.
     Forget(&'a [u8], ReportedId),
-    /// The same without the hub's token: what Redis has of the channel shows whether it is true.
+    /// A deletion without the hub's token: the channel's stream in Redis shows whether it is
+    /// genuine.
     Doubtful(&'a [u8], ReportedId),
 }
 
@@ -119,13 +120,14 @@ fn durable(bytes: &[u8]) -> Option<(Durable<'_>, &[u8])> {
 pub struct Entry {
     /// Its id.
     pub id: ReportedId,
-    /// The id of the entry before it, if the publish script wrote it.
+    /// The id of the previous entry, if the publish script wrote it.
     pub prev: Option<ReportedId>,
     /// Its type; empty if it has none.
     pub event_type: Vec<u8>,
     /// Its data.
     pub data: Vec<u8>,
-    /// Bytes of the longest of its values that was too large to be read; 0 if it is complete.
+    /// The length in bytes of the longest of its values that were too large to be read; 0 if it is
+    /// complete.
     pub left_out: u64,
 }
 
@@ -136,10 +138,10 @@ impl Entry {
     }
 }
 
-/// Returns the entries of an answer to XRANGE or XREVRANGE, in its order.
-///
-/// Whatever is not an entry is skipped. The data of an entry that the script did not write is its field
-/// `data`, or else its only field, or else a JSON object of its fields; `event`, if there is one, is the type.
+/// Returns the entries in a reply to XRANGE or XREVRANGE, in the same order. Everything that is not
+/// an entry is skipped. The data of an entry that the script did not write is its field `data`, or
+/// else its only field, or else a JSON object of its fields. The type is its field `event`, if
+/// there is one.
 pub fn entries(value: &Value) -> Vec<Entry> {
     list(value).iter().filter_map(entry).collect()
 }
@@ -162,8 +164,8 @@ fn entry(value: &Value) -> Option<Entry> {
     Some(Entry { id, prev, event_type, data, left_out })
 }
 
-/// Returns the data of an entry without `data`: its only field besides the type and the script's own, or
-/// all of these as JSON.
+/// Returns the data of an entry without a field `data`: its only field other than the type and
+/// those of the script, or a JSON object of all of these.
 fn data_of_others(fields: &[(&[u8], &[u8])], has_prev: bool) -> Vec<u8> {
     let others: Vec<_> = fields
         .iter()
@@ -201,7 +203,7 @@ fn utf8(bytes: &[u8]) -> Cow<'_, [u8]> {
     }
 }
 
-/// Returns the length of the longest of an entry's values that was left out.
+/// Returns the length of the longest of an entry's values that were skipped.
 fn left_out_of(fields: &Value) -> u64 {
     let longest = |values: &mut dyn Iterator<Item = &Value>| values.filter_map(left_out).max();
     let longest = match fields {
@@ -235,7 +237,7 @@ fn bytes(value: &Value) -> Option<&[u8]> {
         Value::BulkString(bytes) => Some(bytes),
         Value::SimpleString(text) | Value::VerbatimString { text, .. } => Some(text.as_bytes()),
         Value::Okay => Some(b"OK"),
-        // It was left out.
+        // It was skipped.
         Value::BigNumber(_) => Some(b""),
         _ => None,
     }
@@ -351,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_entry_is_passed_over() {
+    fn anything_but_an_entry_is_skipped() {
         let good = Value::Array(vec![text("7-1"), texts(&["data", "D", "prev", "6-5"])]);
         let bad = [
             Value::Nil,
@@ -369,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nginxes_tell_each_other_is_read() {
+    fn control_messages_are_parsed() {
         let up_to = ReportedId::from(EntryId { ms: 7, seq: 1 });
         let forget = |of: &str, rest: &str| format!("\x01sse {of} forget {rest}").into_bytes();
         let good = forget(TEXT, "7-1\nnews");
@@ -389,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_says_what_of_it_was_left_out() {
+    fn an_entry_has_the_length_of_its_longest_skipped_value() {
         let number = |text: &str| Value::BigNumber(text.into());
         let of = |fields: Vec<Value>| {
             let entry = Value::Array(vec![text("7-1"), Value::Array(fields)]);
@@ -406,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn without_the_token_it_is_doubtful() {
+    fn a_message_without_the_token_is_doubtful() {
         let doubtful = Message::Doubtful(EntryId { ms: 2, seq: 0 }.into());
         for of in ["x", "-", "", &TEXT.to_uppercase(), &TEXT[1..]] {
             let bytes = format!("\x01sse {of} 2-0 1-0 0\n");
@@ -419,7 +421,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_the_script_writes_is_read_back(
+        fn messages_of_the_script_are_parsed(
             one in stamps(), two in stamps(), name in "[a-z ]{0,12}", data in "\\PC*",
         ) {
             prop_assume!(one != two && !name.starts_with("sse.") && name != "error" && name != "open");
@@ -440,7 +442,7 @@ mod tests {
         }
 
         #[test]
-        fn nothing_panics_behind_the_mark(rest in "[0-9 \n-]{0,40}\\PC{0,4}") {
+        fn no_message_with_the_mark_panics(rest in "[0-9 \n-]{0,40}\\PC{0,4}") {
             parse(&[MARK, rest.as_bytes()].concat(), token());
         }
     }

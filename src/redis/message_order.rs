@@ -1,8 +1,8 @@
-//! The order of a channel's messages: which are appended, which wait until the channel's stream was read, and
-//! before which something was missed.
+//! The order of a channel's messages: which are appended, which wait until the channel's stream was
+//! read, and before which something was missed.
 //!
-//! All decisions are pure functions. What they approve carries an [`InOrder`], without which no message
-//! becomes an event of the hub.
+//! All decisions are pure functions. What they approve carries an [`InOrder`], without which no
+//! message becomes an event of the hub.
 
 use crate::hub::{Loss, ReportedId};
 use crate::redis::catch_up::Fetched;
@@ -13,7 +13,8 @@ use crate::redis::message::Message;
 pub enum DeliveryMode {
     /// Each message arrives once, at this process alone.
     Alone,
-    /// Messages that a former holder has received arrive here as well, for a while after a handover.
+    /// Messages that a former holder has received arrive here as well, for a while after a
+    /// handover.
     Repeats,
     /// A holder and its successor count messages together: none may be held back.
     Counts,
@@ -67,8 +68,8 @@ pub enum MessageAction {
     LookUp(ReportedId),
 }
 
-/// Decides what a message requires. `skips`: plain messages that the former holder has appended are still
-/// to arrive.
+/// Decides what a message requires. `skips`: plain messages that the former holder has appended are
+/// still to arrive.
 pub fn classify(
     message: &Message<'_>,
     channel: ChannelOrder,
@@ -97,8 +98,8 @@ pub fn classify(
     }
 }
 
-/// Returns the order of an event with this id, whose predecessor in the stream is `prev`, in a channel whose
-/// last event was `last`.
+/// Returns the order of an event with this id, whose predecessor in the stream is `prev`, in a
+/// channel whose last event was `last`.
 fn order(id: ReportedId, prev: ReportedId, last: ReportedId, mode: DeliveryMode) -> EventOrder {
     let may_be_held_back = mode != DeliveryMode::Counts;
     if prev > last && may_be_held_back {
@@ -119,17 +120,17 @@ pub enum Released {
     Append(InOrder),
     /// It was read from the stream.
     AlreadyRead,
-    /// Something before it is missing, or the stream has started over. It and all that follow wait until the
-    /// stream was read once more.
+    /// Something before it is missing, or the stream has started over. It and all that follow wait
+    /// until the stream was read once more.
     ReadAgain,
 }
 
-/// Decides, in the order of arrival, what becomes of the messages of one channel that waited while its stream
-/// was read.
+/// Decides, in the order of arrival, what becomes of the messages of one channel that waited while
+/// its stream was read.
 ///
-/// A message whose id was passed by what was read may have been read, or the stream has started over since.
-/// The order of arrival shows which: everything before a message that was read was published before the stream
-/// was read.
+/// A message whose id was passed by what was read may have been read, or the stream has started
+/// over since. The order of arrival shows which: everything before a message that was read was
+/// published before the stream was read.
 #[derive(Clone, Copy, Debug)]
 pub struct WaitingOrder {
     /// The id of the newest event that was read or appended.
@@ -147,9 +148,9 @@ pub struct WaitingOrder {
 }
 
 impl WaitingOrder {
-    /// Returns the order of messages with these ids (`None` for a plain one). `last` is the id up to which the
-    /// channel has been read, and `arrived_before` the number of messages that arrived before its reading
-    /// began.
+    /// Returns the order of messages with these ids (`None` for a plain one). `last` is the id up
+    /// to which the channel has been read, and `arrived_before` the number of messages that arrived
+    /// before its reading began.
     pub fn new(
         ids: impl IntoIterator<Item = Option<ReportedId>>,
         arrived_before: usize,

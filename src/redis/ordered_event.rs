@@ -1,4 +1,4 @@
-//! Events whose order was checked. Nothing else is appended to the hub from Redis.
+//! Events whose order was checked. No other events of Redis are appended to the hub.
 
 use crate::hub::{
     FencingToken, Hub, IncomingEvent, Ingested, JudgedId, LeaseError, MonotonicTime, NewEvent, Now,
@@ -75,7 +75,7 @@ impl<'m> OrderedEvent<'m> {
     }
 }
 
-/// Appends events to the hub in their order, as far as one hold of its lock allows, and at least one.
+/// Appends events to the hub in order, as many as one hold of its lock allows, but at least one.
 pub fn ingest(
     hub: &Hub,
     fence: FencingToken,

@@ -1,11 +1,11 @@
-//! What the process does as a whole: serve, hand over, or stop.
+//! The phase of the process, which all tasks of the Redis thread watch.
 
-/// What the process does.
+/// The phase of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// It serves.
     Serving,
-    /// It is about to quit: subscriptions go to other processes, publishing goes on.
+    /// It is about to quit: it hands subscriptions over to other processes, and still publishes.
     Retiring,
     /// It stops.
     Stopping,

@@ -1,8 +1,8 @@
-//! Publishes durable events: one connection of this process for each hub, made when it is first needed, and a
-//! deadline for each publish.
+//! Publishes durable events, with one connection of this process for each hub, which is made when
+//! it is first needed, and a deadline for each publish.
 //!
-//! Every publish has an idempotency key, the client's or a generated one. If the connection breaks before the
-//! answer arrives, the publish is repeated on the next connection, and is published once.
+//! Every publish has an idempotency key, the client's or a generated one. If the connection is lost
+//! before the reply arrives, the command is repeated on the next connection, and takes effect once.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -17,21 +17,21 @@ use super::refusal::Refusal;
 use super::script::{self, Command, ScriptResult};
 use crate::redis::context::{HubContext, ThreadEvent};
 
-/// The longest that a publish may take.
+/// How long a publish may take.
 const DEADLINE: Duration = Duration::from_millis(1_900);
-/// How long no other attempt is made after a connection failed.
+/// The pause after a failed attempt to connect, or a reply that Redis is not ready.
 const PAUSE: Duration = Duration::from_millis(100);
-/// How often it is checked whether the subscription is there.
+/// How often a publish checks whether the hub is subscribed.
 const STEP: Duration = Duration::from_millis(10);
-/// Publishes of one hub that may wait for an answer at a time, and bytes of their events. A single publish
-/// may always wait.
+/// Maximum number of publishes of one hub that wait for a reply, and maximum bytes of their events.
+/// A single publish may always wait.
 const MOST: usize = 10_000;
 const MOST_BYTES: usize = 64 << 20;
 
-/// A request to publish events or to delete a channel's.
+/// A request to publish events, or to delete the events of a channel.
 #[derive(Clone, Debug)]
 pub struct PublisherRequest {
-    /// The number under which the answer is reported.
+    /// The number that identifies the request when its result is reported.
     pub ticket: u64,
     /// The command.
     pub command: Command,
@@ -56,13 +56,13 @@ pub struct Publisher {
     joined: Rc<HubContext>,
     /// The connection, and the epoch in which it was made.
     link: RefCell<Option<(Link, u64)>>,
-    /// The largest values that its node accepts.
+    /// The limits of its node.
     limits: Cell<RedisLimits>,
     connecting: Cell<bool>,
     connected: Notify,
     failed: RefCell<Option<(Instant, String)>>,
     waiting: Cell<usize>,
-    /// Bytes of the events that wait.
+    /// Bytes of the events of waiting publishes.
     waiting_bytes: Cell<usize>,
 }
 
@@ -81,7 +81,7 @@ impl Publisher {
         }
     }
 
-    /// Publishes, and puts the answer into the outbox, within two seconds.
+    /// Runs a request and puts its result into the outbox, within two seconds.
     pub async fn publish(self: Rc<Self>, request: PublisherRequest) {
         let (joined, ticket) = (self.joined.clone(), request.ticket);
         let mut reporter = ResultReporter { joined, ticket, result: Err(Refusal::Unanswered) };
@@ -106,17 +106,18 @@ impl Publisher {
                 return Err(Refusal::Unreachable(why.into()).after(asked));
             };
             let connected = timeout_at(deadline, self.connection()).await;
-            let mut link = match connected.unwrap_or_else(|_| Err("no connection in time".into())) {
-                Ok(link) => link,
-                Err(why) => return Err(Refusal::Unreachable(why).after(asked)),
-            };
+            let mut link =
+                match connected.unwrap_or_else(|_| Err("connecting took too long".into())) {
+                    Ok(link) => link,
+                    Err(why) => return Err(Refusal::Unreachable(why).after(asked)),
+                };
             if let Some(most) = self.limits.get().exceeded_by(command) {
                 return Err(Refusal::TooLarge { most }.after(asked));
             }
             let answer = timeout_at(deadline, script::run(&mut link.connection, command)).await;
             let error = match answer {
-                // The node may have lost its role as master, and with it what it did. Another node that knows of the
-                // events answers the same.
+                // The node may have been demoted and lost the write. If the write has survived, the
+                // next master returns the same ids.
                 Ok(Ok(_)) if self.has_moved(epoch) => {
                     asked = true;
                     continue;
@@ -141,7 +142,7 @@ impl Publisher {
             } else if error.code().is_some() {
                 return Err(Refusal::Refused(refusal(&error)).after(asked));
             } else {
-                // The connection broke, or its answers make no sense.
+                // The connection was lost, or its replies are invalid.
                 asked = true;
                 self.give_up(&link);
                 if error.is_timeout() {
@@ -151,8 +152,8 @@ impl Publisher {
         }
     }
 
-    /// Returns the connection, which is made now if there is none. A caller may give up waiting: the
-    /// connection is made all the same, so that the next caller need not start again.
+    /// Returns the connection, and makes it if there is none. If the caller gives up waiting, the
+    /// connection is made nevertheless, for the next caller.
     async fn connection(self: &Rc<Self>) -> Result<Link, String> {
         self.give_up_outdated();
         loop {
@@ -176,7 +177,7 @@ impl Publisher {
         let epoch = joined.hub.epoch();
         match link::connect(&joined.address, &joined.names.clock(), None, &joined.bounds()).await {
             Ok(mut link) => {
-                self.limits.set(RedisLimits::ask(&mut link).await);
+                self.limits.set(RedisLimits::query(&mut link).await);
                 *self.link.borrow_mut() = Some((link, epoch));
             }
             Err(error) => {
@@ -187,8 +188,8 @@ impl Publisher {
         self.connected.notify_waiters();
     }
 
-    /// Returns the epoch once the subscription is there: until then nobody knows which of several nodes holds
-    /// the hub. `None`: not in time.
+    /// Returns the hub's epoch once it is subscribed: until then, it is unknown which of several
+    /// nodes holds the hub. `None` if that takes too long.
     async fn settled_epoch(&self, deadline: Instant) -> Option<u64> {
         let (hub, may_move) = (&self.joined.hub, self.joined.address.may_move());
         while may_move && hub.link() != crate::hub::RedisState::Up {
@@ -207,8 +208,8 @@ impl Publisher {
             && (hub.link() != crate::hub::RedisState::Up || hub.epoch() != epoch)
     }
 
-    /// Gives the connection up whenever the subscription was made again, if the hub can move between nodes: a
-    /// former master may not know that it is none any more.
+    /// Closes a connection from before the last reconnection of the subscription, if the hub can
+    /// move between nodes: a former master may not have noticed its demotion.
     fn give_up_outdated(&self) {
         let epoch = self.joined.hub.epoch();
         let mut held = self.link.borrow_mut();
@@ -217,7 +218,7 @@ impl Publisher {
         }
     }
 
-    /// Gives up a connection that failed. One that was made meanwhile stays.
+    /// Closes a connection that failed, but not one that was made in the meantime.
     fn give_up(&self, link: &Link) {
         let mut held = self.link.borrow_mut();
         if held.as_ref().is_some_and(|(held, _)| held.made == link.made) {
@@ -226,12 +227,12 @@ impl Publisher {
     }
 }
 
-/// Whether another publish of this many bytes may wait beside those that do.
+/// Whether another publish of this many bytes may wait, in addition to those that do.
 fn has_room(waiting: usize, waiting_bytes: usize, bytes: usize) -> bool {
     waiting == 0 || waiting < MOST && waiting_bytes.saturating_add(bytes) <= MOST_BYTES
 }
 
-/// Returns the error of Redis without what was sent: its own words, bounded.
+/// Returns the code and the shortened text of an error of Redis, without the command.
 fn refusal(error: &::redis::RedisError) -> String {
     let detail: String = error.detail().unwrap_or_default().chars().take(200).collect();
     format!("{} {detail}", error.code().unwrap_or("ERR")).trim_end().to_owned()
@@ -242,7 +243,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_waits_is_bounded_in_number_and_in_bytes() {
+    fn waiting_publishes_are_bounded_in_number_and_in_bytes() {
         assert!(has_room(MOST - 1, 0, 1) && !has_room(MOST, 0, 1));
         assert!(has_room(1, MOST_BYTES - 1, 1) && !has_room(1, MOST_BYTES - 1, 2));
         assert!(!has_room(1, 1, usize::MAX) && has_room(0, 0, usize::MAX));

@@ -1,29 +1,31 @@
-//! Why Redis published or deleted nothing.
+//! Why a publish or a deletion failed.
 
-/// Why there are no ids.
+/// Why a publish or a deletion failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// Redis could not be reached: nothing was published.
     Unreachable(String),
-    /// Redis did not answer in time: the events may have been published.
+    /// Redis did not reply in time: the events may have been published.
     Unanswered,
-    /// Redis refused: nothing was published.
+    /// Redis rejected the command: nothing was published.
     Refused(String),
-    /// Too many publishes, or too large ones, wait for an answer.
+    /// Too many publishes, or too many bytes of them, are waiting.
     Busy,
-    /// Redis accepts no string, or no command, of this length: nothing was published.
+    /// The command, or a string in it, is longer than Redis accepts: nothing was published.
     TooLarge {
-        /// The most that it accepts, in bytes.
+        /// The length that it accepts, in bytes.
         most: u64,
     },
 }
 
 impl Refusal {
-    /// Returns the refusal of a request that may have been sent before without an answer.
-    pub(super) fn after(self, asked: bool) -> Refusal {
-        match asked {
-            true => Refusal::Unanswered,
-            false => self,
+    /// Returns the refusal of a request. If it was sent before without a reply, it may have been
+    /// carried out.
+    pub(super) fn after(self, was_sent: bool) -> Refusal {
+        if was_sent {
+            Refusal::Unanswered
+        } else {
+            self
         }
     }
 }

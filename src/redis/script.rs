@@ -1,7 +1,7 @@
-//! The Lua scripts that publish and delete: their calls and their answers.
+//! The Lua scripts that publish and delete: how they are called, and what they return.
 //!
-//! Publishers load `lua/publish.lua`. nginx calls the core of the same file with another end, which takes
-//! several events at once.
+//! Publishers load `lua/publish.lua`. nginx calls the core of the same file with another final
+//! part, which accepts several events at once.
 
 use std::sync::OnceLock;
 
@@ -20,14 +20,15 @@ const FORGET_STREAM: &str = include_str!("forget_stream.lua");
 const CORE_BEGINS: &str = "-- core:";
 const CORE_ENDS: &str = "-- end of core\n";
 
-/// Where the events of a hub are kept (`redis_source`).
+/// Where the events of a hub are stored (`redis_source`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PublishTarget {
-    /// The hub's clock gives the ids; events are kept in a stream of the module and sent by PUBLISH.
+    /// The hub's clock issues the ids; events are stored in a stream of the module, and sent with
+    /// PUBLISH.
     Pubsub,
-    /// The application's stream is all there is. It is trimmed to about `count` entries.
+    /// Events are added to the application's stream, which is trimmed to about `count` entries.
     Stream {
-        /// Entries that are kept, at least one.
+        /// Number of entries that are kept, at least one.
         count: u64,
     },
 }
@@ -37,11 +38,11 @@ pub enum PublishTarget {
 pub struct PublishCommand {
     /// The key of the channel's stream.
     pub key: Vec<u8>,
-    /// Type and data of each event; an empty type is none.
+    /// Type and data of each event; an empty type means none.
     pub events: Vec<(Vec<u8>, Vec<u8>)>,
-    /// The key under which the answer is kept, and for how long (ms).
+    /// The key under which the result is stored, and for how long (ms).
     pub idempotency: Option<(Vec<u8>, u64)>,
-    /// Where the events are kept.
+    /// Where the events are stored.
     pub source: PublishTarget,
 }
 
@@ -52,12 +53,13 @@ pub struct ForgetCommand {
     pub channel: Vec<u8>,
     /// The names of keys and channels in Redis.
     pub names: Keys,
-    /// Where the events are kept.
+    /// Where the events are stored.
     pub source: PublishTarget,
 }
 
 impl Command {
-    /// Returns the bytes of the longest type or data of the events, which Redis takes as one string.
+    /// Returns the bytes of the longest type or data of the events; Redis limits the length of a
+    /// string.
     pub fn longest(&self) -> usize {
         let longest = |(event_type, data): &(Vec<u8>, Vec<u8>)| event_type.len().max(data.len());
         match self {
@@ -108,7 +110,8 @@ pub async fn run(
 }
 
 /// Deletes a channel's events and notifies every nginx. Returns how many events it had. With
-/// `PublishTarget::Stream` the application's stream stays as it is, and a low watermark is kept beside it.
+/// `PublishTarget::Stream`, the application's stream is not modified, and a low watermark is stored
+/// instead.
 async fn forget(
     connection: &mut MultiplexedConnection,
     forget: &ForgetCommand,
@@ -130,7 +133,7 @@ async fn forget(
     call.invoke_async(connection).await
 }
 
-/// Publishes, and returns the ids of the events: those of the first time if this is a repetition.
+/// Publishes events and returns their ids, or those of the first publish if this one repeats it.
 async fn publish(
     connection: &mut MultiplexedConnection,
     publish: &PublishCommand,
@@ -138,15 +141,15 @@ async fn publish(
     ids(invocation(publish).invoke_async(connection).await?)
 }
 
-/// Reads the answer to a publish: the ids of its events.
-pub(super) fn ids(answer: Vec<Vec<u8>>) -> Result<Vec<ReportedId>, RedisError> {
-    answer.iter().map(|id| ReportedId::parse(id).ok_or_else(no_id)).collect()
+/// Parses the result of a publish: the ids of its events.
+pub(super) fn ids(reply: Vec<Vec<u8>>) -> Result<Vec<ReportedId>, RedisError> {
+    reply.iter().map(|id| ReportedId::parse(id).ok_or_else(no_id)).collect()
 }
 
-/// The error for an idempotency key that holds no ids. It has a code, as all errors that are not the
-/// connection's.
+/// Returns the error for an idempotency key without ids. Like all errors that are not about the
+/// connection, it has a code.
 fn no_id() -> RedisError {
-    let detail = "the publish script answered no id".to_owned();
+    let detail = "the publish script returned no id".to_owned();
     ::redis::make_extension_error("ERR".to_owned(), Some(detail))
 }
 

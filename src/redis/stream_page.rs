@@ -1,53 +1,53 @@
-//! Pages of streams: what is read of a stream in one request, and what Redis says of the stream itself.
+//! Pages of streams: the entries that one request reads, and what Redis reports about the stream.
 
 use ::redis::{Pipeline, RedisError, Value};
 
 use super::message::{entries, Entry};
 use crate::hub::{ReportedId, SyncState};
 
-/// Which entries of a stream.
+/// A range of entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IdSpan {
-    /// Those behind this number, by rising numbers.
+    /// After this id, in ascending order.
     After(ReportedId),
-    /// This one and those behind it.
+    /// From this id, in ascending order.
     From(ReportedId),
-    /// All, the newest first.
+    /// All, in descending order.
     Newest,
-    /// Those before this number, the newest first.
+    /// Before this id, in descending order.
     Before(ReportedId),
 }
 
-/// What is to be read of a stream.
+/// A request for a page of a stream.
 #[derive(Clone, Debug)]
 pub struct PageRequest {
     /// Its key.
     pub key: Vec<u8>,
-    /// Which entries.
+    /// The range of entries.
     pub span: IdSpan,
-    /// How many at most.
+    /// Maximum number of entries.
     pub most: u64,
-    /// Whether it is to be told what there is to know of the stream itself.
+    /// Whether to request the stream's description (XINFO STREAM).
     pub about: bool,
-    /// And how long it is.
+    /// Whether to request the stream's length.
     pub length: bool,
 }
 
-/// What was read of a stream.
+/// A page of a stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StreamPage {
-    /// Entries, in the order that was asked for. One that is too large has no data.
+    /// The entries, in the requested order. One that is too large has no data.
     pub entries: Vec<Entry>,
-    /// There may be others behind them.
+    /// Whether there may be more entries after them.
     pub more: bool,
-    /// What there is to know of the stream itself.
+    /// The stream's description, if it was requested.
     pub about: Option<About>,
-    /// How many entries it has, if that was asked.
+    /// The stream's length, if it was requested.
     pub length: Option<u64>,
 }
 
 impl PageRequest {
-    /// These entries, and nothing else.
+    /// Returns a request for these entries only.
     pub fn of(key: Vec<u8>, span: IdSpan, most: u64) -> PageRequest {
         PageRequest { key, span, most, about: false, length: false }
     }
@@ -58,7 +58,7 @@ impl PageRequest {
 
     pub(super) fn ask(&self, pipeline: &mut Pipeline, each: usize) {
         let (command, from, to) = match self.span {
-            // Redis takes it for an error to ask for what comes after the last id of all.
+            // For Redis, a range after the highest possible id is an error.
             IdSpan::After(id) if id.is_last() => ("XRANGE", id.to_string(), "+"),
             IdSpan::After(id) => ("XRANGE", format!("({id}"), "+"),
             IdSpan::From(id) => ("XRANGE", id.to_string(), "+"),
@@ -76,23 +76,24 @@ impl PageRequest {
     }
 }
 
-/// What Redis says of a stream itself.
+/// Redis' description of a stream (XINFO STREAM).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct About {
-    /// Its first entry, if it has any.
+    /// The id of its first entry, if it has any.
     pub(super) first: Option<ReportedId>,
-    /// Nothing was ever taken out of it. Redis before 7 does not say it.
+    /// Whether no entry was ever removed. Not reported before Redis 7.
     pub(super) whole: bool,
-    /// The newest number that it ever had.
+    /// The highest id that it ever had.
     pub newest: ReportedId,
-    /// How many entries were ever added to it. Redis before 7 does not say it.
+    /// The number of entries that were ever added to it. Not reported before Redis 7.
     pub(super) added: Option<u64>,
-    /// The highest id that was deleted, other than by trimming. Redis before 7 does not say it.
+    /// The highest id that was deleted, other than by trimming. Not reported before Redis 7.
     pub(super) max_deleted: Option<ReportedId>,
 }
 
 impl StreamPage {
-    /// The highest id below the page's entries, if an entry after `had` was deleted and is not among them.
+    /// Returns the highest id below the page's entries, if an entry after `had` was deleted and is
+    /// not among them.
     pub(super) fn deleted_after(&self, had: ReportedId) -> Option<ReportedId> {
         let deleted = self.about?.max_deleted.filter(|deleted| *deleted > had)?;
         let (Some(first), Some(last)) = (self.entries.first(), self.entries.last()) else {
@@ -105,7 +106,7 @@ impl StreamPage {
 }
 
 impl About {
-    /// Reads an answer to XINFO STREAM.
+    /// Parses a reply to XINFO STREAM.
     pub(super) fn read(value: &Value) -> Option<About> {
         let Value::Map(about) = value else { return None };
         let field = |name: &str| {
@@ -133,14 +134,14 @@ impl About {
         Some(About { first, whole, newest, added, max_deleted: id("max-deleted-entry-id") })
     }
 
-    /// Whether it is another stream than the one that was read, or has lost its end.
+    /// Returns whether the stream was replaced, or has lost its newest entries.
     pub(super) fn started_over(&self, entry: Option<ReportedId>) -> bool {
         let Some(entry) = entry else { return false };
         self.newest < entry || self.whole && self.first.is_some_and(|first| first > entry)
     }
 
-    /// Whether entries after `had` that are not among `ids`, the entries read up to `position`, are gone or
-    /// may be. They may if `had` was trimmed.
+    /// Returns whether entries after `had` that are not among `ids`, the entries read up to
+    /// `position`, were or may have been removed. They may have been if `had` was trimmed.
     pub(super) fn may_lack_after(
         &self,
         had: ReportedId,
@@ -155,18 +156,18 @@ impl About {
             }
     }
 
-    /// The newest number that may have been taken out of it before it was read.
+    /// Returns the highest id that may have been removed before it was read.
     pub(super) fn lacks(&self, known: SyncState) -> Option<ReportedId> {
         match self.first {
-            // Everything that it had.
+            // All entries were removed.
             None => Some(self.newest),
-            // Where nothing is known of it, it may be another stream than the one that a client has read.
+            // If nothing is known about it, a client may have read another stream of this name.
             Some(first) => (!self.whole || known == SyncState::Nothing).then(|| first.before()),
         }
     }
 }
 
-/// Whether an error is about one key: it is no stream, or this user may not read it.
+/// Whether an error is about one key: it is not a stream, or the user has no permission to read it.
 pub(super) fn is_its_own(error: &RedisError) -> bool {
     matches!(error.code(), Some("WRONGTYPE" | "NOPERM"))
 }

@@ -1,7 +1,7 @@
-//! Joins channels in Redis: subscribes to them, where messages or notifications of them are needed.
+//! Subscribes to channels in Redis, if their messages or keyspace notifications are needed.
 //!
-//! What they lack is read afterwards and on another connection (`session::catch_up_queue`): Redis closes the
-//! connection of a subscriber whose output piles up, and history may be large.
+//! Their history is read afterwards, on another connection (`session::catch_up_queue`): it may be
+//! large, and Redis closes the connection of a subscriber whose output buffer grows too large.
 
 use std::rc::Rc;
 
@@ -11,7 +11,7 @@ use ::redis::RedisError;
 use crate::hub::{pattern_of, SyncState};
 use crate::redis::context::HubContext;
 
-/// A channel that is to be joined, and how far it has been followed.
+/// A channel to subscribe to, and what the hub knows about it.
 pub type WantedChannel = (Box<[u8]>, SyncState);
 
 /// Whether channels are subscribed to before their history is read.
@@ -22,14 +22,14 @@ pub enum Subscribe {
     Not,
 }
 
-/// Channels that could not be joined, and why.
+/// Channels that could not be subscribed to, and the reason.
 #[derive(Default)]
 pub struct RefusedChannels {
     pub names: Vec<Box<[u8]>>,
     pub why: Option<String>,
 }
 
-/// Joins channels on a connection.
+/// Subscribes to channels on a connection.
 pub struct Joining {
     pub joined: Rc<HubContext>,
     pub subscriber: MultiplexedConnection,
@@ -37,9 +37,9 @@ pub struct Joining {
 }
 
 impl Joining {
-    /// Subscribes, and waits for the confirmation. Returns the channels that are subscribed to now, and those
-    /// that the user may not subscribe to. Redis refuses the whole command for one forbidden name, so the
-    /// command is halved then.
+    /// Subscribes to channels, and waits for the confirmation. Returns those that are subscribed to
+    /// now, and those for which the user has no permission. Redis rejects the whole command for one
+    /// forbidden name, so it is then split into halves.
     pub async fn allowed(
         &mut self,
         some: Vec<WantedChannel>,
@@ -55,11 +55,11 @@ impl Joining {
             let Some((first, _)) = some.first() else { continue };
             let subjects: Vec<Vec<u8>> =
                 some.iter().map(|(name, _)| self.joined.subject(name)).collect();
-            let answer = match pattern_of(first) {
+            let reply = match pattern_of(first) {
                 Some(_) => self.subscriber.psubscribe(&subjects).await,
                 None => self.subscriber.subscribe(&subjects).await,
             };
-            match answer {
+            match reply {
                 Ok(()) => yes.append(&mut some),
                 Err(error) if error.code() != Some("NOPERM") => return Err(error),
                 Err(_) if some.len() > 1 => {
@@ -68,7 +68,8 @@ impl Joining {
                     left.push(half);
                 }
                 Err(_) => {
-                    no.why.get_or_insert("its user may not subscribe to it".to_owned());
+                    no.why
+                        .get_or_insert("the user has no permission to subscribe to it".to_owned());
                     no.names.extend(some.into_iter().map(|(name, _)| name));
                 }
             }

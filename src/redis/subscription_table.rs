@@ -17,7 +17,8 @@ pub struct FollowedChannel {
     pub state: SubscriptionState,
     /// How far the channel's stream was read: the id of its newest durable event.
     pub last: ReportedId,
-    /// The number of entries that were added to its stream up to `last`, with `redis_source stream`.
+    /// The number of entries that were added to its stream up to `last`, with `redis_source
+    /// stream`.
     pub counter: EntryCounter,
     /// The lowest id that has arrived under the channel's name while its history was being read.
     pub first_by_name: Option<ReportedId>,
@@ -53,8 +54,8 @@ impl FollowedChannel {
         at_once
     }
 
-    /// Notes a message with an id that arrives under the channel's name. Whatever `clock` had given before the
-    /// connection began is old, whatever a message claims.
+    /// Notes a message with an id that arrives under the channel's name. Whatever `clock` had given
+    /// before the connection began is old, whatever a message claims.
     pub fn comes_while_joining(&mut self, id: ReportedId, clock: ReportedId) {
         if matches!(self.state, SubscriptionState::Joining { .. }) && id > clock {
             let first = self.first_by_name.map_or(id, |first| first.min(id));
@@ -62,8 +63,8 @@ impl FollowedChannel {
         }
     }
 
-    /// Whether messages arrive under the channel's own name, so that those received through patterns are
-    /// duplicates.
+    /// Whether messages arrive under the channel's own name, so that those received through
+    /// patterns are duplicates.
     pub fn comes_by_name(&self) -> bool {
         matches!(self.state, SubscriptionState::Joining(_) | SubscriptionState::InStep)
     }

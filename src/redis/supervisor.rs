@@ -1,5 +1,5 @@
-//! Which process holds the subscription of a hub: one of all, for as long as it lives. The others wait for
-//! the lease, or for a holder that is about to leave.
+//! Decides which process holds a hub's subscription. One process holds it until it exits; the
+//! others wait for the lease, or for a holder that is shutting down.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -17,36 +17,36 @@ use crate::redis::session::{Holder, Session};
 use crate::redis::task::Task;
 use crate::redis::wakes::ThreadWaker;
 
-/// How often a process that holds nothing checks whether it is needed.
+/// How often a process without the subscription checks whether it has to take over.
 const LOOK: Duration = Duration::from_millis(200);
-/// How often the holder of the subscription reports that it lives.
+/// How often the holder of the subscription reports that it is alive.
 const BEAT: Duration = Duration::from_millis(500);
-/// How long connecting and catching up may take.
+/// How long connecting and synchronizing may take.
 const OPENING: Duration = Duration::from_secs(30);
-/// A connection that lasts shorter than this is followed by a short pause.
+/// After a connection that was shorter than this, the next one is delayed briefly.
 const SHORT: Duration = Duration::from_secs(1);
-/// This many of these, one after the other, are logged.
+/// Number of consecutive short connections that is logged.
 const MANY: u32 = 5;
 
 /// How a process gets the subscription.
 enum Chance {
-    /// Nobody holds it.
+    /// No process holds it.
     Lease(LeaseGuard),
-    /// Its holder wants to leave.
+    /// Its holder is shutting down, or does not respond.
     Succession(LeaseGuard),
 }
 
-/// Connects one hub to Redis whenever it is this process's turn.
+/// Connects one hub to Redis while this process holds the subscription.
 pub struct Supervisor {
     joined: Rc<HubContext>,
     phase: watch::Receiver<Phase>,
     wakes: ThreadWaker,
     backoff: Backoff,
-    /// Since when Redis is away, once that has been logged.
+    /// When Redis became unreachable, if that has been logged.
     away: Option<Instant>,
-    /// A connection was lost, or failed, since the last one that succeeded.
+    /// Whether a connection was lost or could not be made since the last one that succeeded.
     lost: bool,
-    /// The hub's lock was not available, and that has been logged.
+    /// Whether it has been logged that the hub's lock is not available.
     locked: bool,
     /// Consecutive connections that did not last.
     short: u32,
@@ -84,18 +84,20 @@ impl Supervisor {
             }
             joined.log(
                 LogLevel::Alert,
-                format_args!("the supervisor of its Redis connection panicked and starts again"),
+                format_args!(
+                    "the task that manages the connection to Redis panicked and was restarted"
+                ),
             );
             sleep(Duration::from_secs(1)).await;
         }
         joined.outbox.put(ThreadEvent::Retired);
     }
 
-    /// Holds the subscription whenever it is this process's turn, until the process quits.
+    /// Holds the subscription whenever no other process does, until this process quits.
     pub async fn run(mut self) {
         while let Some(chance) = self.chance().await {
             let Some(slot) = self.joined.hub.claim_slot() else {
-                // No slot is free: other processes will do it.
+                // No slot is free: another process will subscribe.
                 drop(chance);
                 self.pause(Duration::from_secs(1)).await;
                 continue;
@@ -106,7 +108,7 @@ impl Supervisor {
                 Chance::Succession(held) => self.succeed(held, slot).await,
             }
             self.joined.hub.release_slot(slot);
-            // Whatever ended that is not better at once.
+            // The cause is unlikely to be gone at once.
             self.pause(LOOK).await;
         }
     }
@@ -117,7 +119,8 @@ impl Supervisor {
                 return None;
             }
             let hub = &self.joined.hub;
-            // A successor has the fencing token before it has the lease, and nobody may get in between.
+            // A successor has the fencing token before it has the lease, so no other process may
+            // take the lease in between.
             if let Some(succession) = hub.try_succeed() {
                 if let Some(lease) = hub.try_lease() {
                     return Some(Chance::Lease(lease));
@@ -130,7 +133,7 @@ impl Supervisor {
         }
     }
 
-    /// Waits, unless the process is told to quit.
+    /// Waits until the time is over or the process's phase changes.
     async fn pause(&mut self, time: Duration) {
         let _ = timeout(time, self.phase.changed()).await;
     }
@@ -156,7 +159,7 @@ impl Supervisor {
         Holder { seat: slot, fence, woken: self.wakes.woken.clone() }
     }
 
-    /// Connects again and again, until this process has no part in the subscription any more.
+    /// Reconnects until this process no longer holds the subscription.
     async fn connect_again(&mut self, tenant: Holder) {
         let _beats = self.beat(tenant.fence);
         loop {
@@ -164,7 +167,7 @@ impl Supervisor {
                 let opening = Session::open(self.joined.clone(), tenant.clone());
                 tokio::select! {
                     opened = timeout(OPENING, opening) => opened.unwrap_or_else(|_| {
-                        Err(Ended::Lost("it takes too long to bring all channels in step".into()))
+                        Err(Ended::Lost("synchronizing the channels took too long".into()))
                     }),
                     _ = self.phase.changed() => return,
                 }
@@ -192,7 +195,7 @@ impl Supervisor {
         }
     }
 
-    /// Reports twice a second that this thread lives, whatever it is waiting for, until the task is dropped.
+    /// Reports twice a second that this thread is alive, until the task is dropped.
     fn beat(&self, fence: FencingToken) -> Task {
         let joined = self.joined.clone();
         Task::spawn(async move {
@@ -203,7 +206,8 @@ impl Supervisor {
         })
     }
 
-    /// Serves a connection until it ends. Returns how long to wait before the next one if it was lost.
+    /// Serves a connection until it ends. Returns how long to wait before the next one if it was
+    /// lost.
     async fn serve(&mut self, mut session: Session) -> Result<Duration, Ended> {
         self.is_back(&session.link.address);
         let since = Instant::now();
@@ -213,15 +217,15 @@ impl Supervisor {
             Ended::Fenced | Ended::Retired | Ended::Stopped => return Err(Ended::Retired),
         };
         self.lost = true;
-        self.joined.log(
-            LogLevel::Info,
-            format_args!("the connection to Redis is lost, and made anew: {why}"),
-        );
-        // Nearly always the next connection lasts; where none does, there is no hurry.
+        self.joined
+            .log(LogLevel::Info, format_args!("lost the connection to Redis, reconnecting: {why}"));
+        // The next connection is usually stable. If it is not, there is no need to hurry.
         let short = since.elapsed() < SHORT;
         self.short = if short { self.short + 1 } else { 0 };
         if self.short == MANY {
-            let what = format_args!("Redis ends its connections again and again: {why}");
+            let what = format_args!(
+                "connections to Redis keep failing shortly after they are established: {why}"
+            );
             self.joined.log(LogLevel::Warn, what);
         }
         Ok(if short { Duration::from_millis(fastrand::u64(50..250)) } else { Duration::ZERO })
@@ -233,13 +237,16 @@ impl Supervisor {
             self.joined.hub.count(Counter::Reconnects, 1);
         }
         if std::mem::take(&mut self.locked) {
-            let what = format_args!("events are taken in from Redis again");
+            let what = format_args!("receiving events from Redis again");
             self.joined.log(LogLevel::Notice, what);
         }
         if let Some(away) = self.away.take() {
             self.joined.log(
                 LogLevel::Notice,
-                format_args!("Redis is back at {address} after {} ms", away.elapsed().as_millis()),
+                format_args!(
+                    "Redis is reachable again at {address} after {} ms",
+                    away.elapsed().as_millis()
+                ),
             );
         }
     }
@@ -248,13 +255,14 @@ impl Supervisor {
     fn locked(&mut self, locked: Locked) -> Duration {
         self.lost = true;
         if !std::mem::replace(&mut self.locked, true) {
-            let what = format_args!("nothing is taken in from Redis: {locked}");
+            let what = format_args!("cannot receive events from Redis: {locked}");
             self.joined.log(LogLevel::Warn, what);
         }
         LOOK
     }
 
-    /// Handles a connection that could not be made. Returns how long to wait before the next attempt.
+    /// Handles a connection that could not be made. Returns how long to wait before the next
+    /// attempt.
     fn away(&mut self, why: &str) -> Duration {
         self.lost = true;
         if self.away.is_none() {
@@ -262,16 +270,16 @@ impl Supervisor {
             self.joined.log(
                 LogLevel::Warn,
                 format_args!(
-                    "Redis is away: {why}; streams stay open, publishing over HTTP is refused \
-                     until it is back"
+                    "Redis is unreachable: {why}; streams stay open, but publishing over HTTP is \
+                     rejected until it is reachable again"
                 ),
             );
         }
         self.backoff.next()
     }
 
-    /// Takes over from a holder that wants to leave, or is stopped, and gets the lease as soon as that
-    /// process gives it up.
+    /// Takes over from a holder that is shutting down or stopped, and takes the lease when that
+    /// process releases it.
     async fn succeed(&mut self, succession: LeaseGuard, slot: SlotClaim) {
         let template = self.tenant_with(slot, FencingToken::none());
         let with = |fence| Holder { fence, ..template.clone() };
@@ -279,7 +287,7 @@ impl Supervisor {
             taken = take_over(self.joined.clone(), slot, with) => taken,
             _ = self.phase.changed() => return,
         };
-        // If it failed it is tried again, or the lease becomes free.
+        // If this failed, it is repeated, or the lease becomes free.
         let Ok(session) = taken else { return };
         let tenant = session.tenant.clone();
         let _beats = self.beat(tenant.fence);

@@ -1,10 +1,10 @@
-//! Tasks of the thread for Redis that end when they are dropped.
+//! Tasks of the Redis thread that are aborted when they are dropped.
 
 use std::future::Future;
 
 use tokio::task::JoinHandle;
 
-/// A task that ends with its owner.
+/// A task that is aborted when this value is dropped.
 pub struct Task(JoinHandle<()>);
 
 impl Task {

@@ -1,5 +1,5 @@
-//! The thread of a worker process that does all the work with Redis, on a runtime of its own, for all hubs of
-//! the process that are connected to one.
+//! The thread of a worker process that does all the work with Redis, on a runtime of its own, for
+//! all hubs of the process that are connected to one.
 
 use std::io;
 use std::panic::{catch_unwind, AssertUnwindSafe};
@@ -30,8 +30,8 @@ pub struct Thread {
 }
 
 impl Thread {
-    /// Starts the thread with `spawn`, which must block all signals in it. `hubs` have the numbers under
-    /// which `publish` names them.
+    /// Starts the thread with `spawn`, which must block all signals in it. `publish` refers to the
+    /// hubs by their numbers.
     pub fn start(
         hubs: Vec<(usize, HubContext)>,
         spawn: impl FnOnce(Box<dyn FnOnce() + Send>) -> io::Result<JoinHandle<()>>,
@@ -51,7 +51,7 @@ impl Thread {
                     outbox.put(ThreadEvent::Died);
                 }
                 drop(local);
-                // A host name that is being looked up must not keep the process.
+                // A host name that is being resolved must not keep the process alive.
                 runtime.shutdown_timeout(LAST);
             }
             Err(error) => {
@@ -59,17 +59,18 @@ impl Thread {
             }
         };
         let handle = spawn(Box::new(main))?;
-        started.recv().unwrap_or_else(|_| Err(io::Error::other("it did not start")))?;
+        started.recv().unwrap_or_else(|_| Err(io::Error::other("the thread ended at once")))?;
         Ok(Thread { phase, requests, handle: Some(handle) })
     }
 
-    /// Passes on a request; the answer comes through the outbox. Returns false if the thread has ended.
+    /// Passes on a request, whose result is put into the outbox. Returns false if the thread has
+    /// ended.
     pub fn publish(&self, hub: usize, request: PublisherRequest) -> bool {
         self.requests.send((hub, request)).is_ok()
     }
 
-    /// Hands the subscriptions to other processes, because this one quits. `ThreadEvent::Retired` reports for
-    /// each hub when that is done.
+    /// Hands the subscriptions over to other processes, because this one quits.
+    /// `ThreadEvent::Retired` reports the completion for each hub.
     pub fn retire(&self) {
         self.phase.send_replace(Phase::Retiring);
     }
@@ -90,7 +91,7 @@ async fn run(
     mut requests: mpsc::UnboundedReceiver<(usize, PublisherRequest)>,
 ) {
     let Some((_, first)) = hubs.first() else { return };
-    let wakes = ThreadWaker::of_this_thread(first.wakers);
+    let wakes = ThreadWaker::for_this_thread(first.wakers);
     tokio::task::spawn_local(hold_spare());
     let mut publishers = Vec::new();
     let mut bridges = Vec::new();

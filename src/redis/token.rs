@@ -1,15 +1,15 @@
-//! The secret in messages of the publish script. Redis and the nginxes that share it know it; publishers of
-//! plain messages do not.
+//! The secret in messages of the publish script. Redis and the nginxes that share it know it;
+//! publishers of plain messages do not.
 //!
-//! It is stored in Redis, in the hash with the history settings. If no secret can be agreed upon there is none,
-//! rather than a default: then every message that looks like the script's is doubtful, and the channel's
-//! stream is asked for the truth.
+//! It is stored in Redis, in the hash with the history settings. Without an agreed secret, there is
+//! no default: every message that looks like a durable event is then verified against the channel's
+//! stream.
 
 use ::redis::{RedisError, Value};
 
 /// Characters of a token.
 const LEN: usize = 32;
-/// Random bytes that a token is made of.
+/// Number of random bytes of a token.
 const BYTES: usize = LEN / 2;
 
 /// A token, 128 random bits in hexadecimal.
@@ -17,7 +17,7 @@ const BYTES: usize = LEN / 2;
 pub struct Token([u8; LEN]);
 
 impl Token {
-    /// Makes a new token. `None` if the system has no random bytes.
+    /// Creates a new token. `None` if the system has no random bytes.
     pub fn random() -> Option<Token> {
         let mut bytes = [0; BYTES];
         rustls::crypto::ring::default_provider().secure_random.fill(&mut bytes).ok()?;
@@ -29,8 +29,8 @@ impl Token {
         Some(Token(text))
     }
 
-    /// Reads the value in Redis. `None` for everything that is not a random token, such as the `-` that the
-    /// script writes if it finds none.
+    /// Parses the value in Redis. `None` for everything that is not a token, such as the `-` that
+    /// the script writes if it finds none.
     pub fn parse(text: &[u8]) -> Option<Token> {
         let text: [u8; LEN] = text.try_into().ok()?;
         text.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')).then_some(Token(text))
@@ -48,19 +48,19 @@ impl std::fmt::Debug for Token {
     }
 }
 
-/// The answer of Redis to the question for the token.
+/// Whether Redis and this nginx agree on a token.
 #[derive(Debug)]
 pub enum Agreed {
     /// Every nginx has this token.
     On(Token),
-    /// Another value stands in its place.
+    /// Redis has another value in its place.
     OnNone,
-    /// There is none, and this one could not be written: why, in Redis' own words if there are any.
+    /// Redis has none, and this one could not be written; the error of Redis, if there is one.
     Refused(Option<RedisError>),
 }
 
 impl Agreed {
-    /// Reads the answers to HSETNX and to HMGET.
+    /// Evaluates the replies to HSETNX and to HMGET.
     pub fn read(set: Result<Value, RedisError>, got: Result<Value, RedisError>) -> Agreed {
         let there = match &got {
             Ok(Value::Array(values)) => match values.first() {
@@ -89,19 +89,19 @@ impl Agreed {
 mod tests {
     use super::*;
 
-    fn answer(text: &str) -> Result<Value, RedisError> {
+    fn reply(text: &str) -> Result<Value, RedisError> {
         Ok(Value::Array(vec![Value::BulkString(text.into())]))
     }
 
     #[test]
-    fn a_token_is_random_and_is_read_back() {
+    fn a_token_is_random_and_can_be_parsed() {
         let (one, two) = (Token::random().unwrap(), Token::random().unwrap());
         assert_ne!(one, two);
         assert_eq!(Token::parse(one.as_bytes()), Some(one));
     }
 
     #[test]
-    fn no_other_value_is_taken_for_a_token() {
+    fn no_other_value_is_accepted_as_a_token() {
         let almost = "0123456789abcdef0123456789abcdeF";
         for text in ["", "-", "secret", almost, &"0".repeat(31), &"0".repeat(33)] {
             assert_eq!(Token::parse(text.as_bytes()), None, "{text}");
@@ -113,8 +113,8 @@ mod tests {
         let token = Token::random().unwrap();
         let text = std::str::from_utf8(token.as_bytes()).unwrap();
         let full = || Err(::redis::make_extension_error("OOM".into(), None));
-        assert_eq!(Agreed::read(full(), answer(text)).token(), Some(token));
-        assert!(matches!(Agreed::read(Ok(Value::Int(0)), answer("-")), Agreed::OnNone));
+        assert_eq!(Agreed::read(full(), reply(text)).token(), Some(token));
+        assert!(matches!(Agreed::read(Ok(Value::Int(0)), reply("-")), Agreed::OnNone));
         let nothing = || Ok(Value::Array(vec![Value::Nil]));
         let Agreed::Refused(Some(error)) = Agreed::read(full(), nothing()) else { panic!() };
         assert_eq!(error.code(), Some("OOM"));

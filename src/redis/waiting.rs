@@ -1,36 +1,36 @@
-//! Messages that wait until their channel has caught up, and how many of them a connection keeps.
+//! Messages that wait until their channel has caught up, and the limits of their size.
 
 use std::cell::Cell;
 use std::rc::Rc;
 
 use crate::redis::buffered_message::BufferedMessage;
 
-/// Bytes of all messages that wait on a connection. Each channel's share is returned when its messages are
-/// dropped, for whatever reason.
+/// Bytes of all messages that wait on a connection. A channel's share is subtracted when its
+/// messages are dropped.
 #[derive(Clone, Debug, Default)]
 pub struct WaitingBytes(Rc<Cell<usize>>);
 
 /// Messages of one channel that wait.
 pub struct WaitingMessages {
     messages: Vec<BufferedMessage>,
-    /// How many of them arrived before the stream began to be read.
+    /// Number of messages that arrived before the reading of the stream began.
     before: usize,
     /// Bytes of these messages.
     bytes: usize,
-    /// There were too many: none is kept, and the stream has to be read further.
+    /// Whether there were too many: none is kept, and the stream has to be read further.
     is_full: bool,
     of_all: WaitingBytes,
 }
 
-/// What became of a message that was to wait.
+/// Whether a message was kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
     /// It waits.
     Waits,
-    /// There were too many: from now on no message of its channel waits.
+    /// There were too many: all messages of the channel were dropped.
     Overflowed,
-    /// No message of its channel waits any more.
-    LeftOut,
+    /// There had been too many before: the message was dropped.
+    Dropped,
 }
 
 impl WaitingBytes {
@@ -45,7 +45,7 @@ impl WaitingBytes {
         }
     }
 
-    /// Bytes of all messages.
+    /// Returns the bytes of all messages.
     #[cfg(test)]
     pub fn sum(&self) -> usize {
         self.0.get()
@@ -53,11 +53,11 @@ impl WaitingBytes {
 }
 
 impl WaitingMessages {
-    /// Keeps a message, unless its channel would then have more than half of `most` bytes, or all channels
-    /// more than `most`.
+    /// Keeps a message, unless its channel would then have more than half of `most` bytes, or all
+    /// channels more than `most`.
     pub fn keep(&mut self, message: BufferedMessage, most: usize) -> Admission {
         if self.is_full {
-            return Admission::LeftOut;
+            return Admission::Dropped;
         }
         let bytes = message.size();
         if self.bytes + bytes > most / 2 || self.of_all.0.get() + bytes > most {
@@ -71,7 +71,8 @@ impl WaitingMessages {
         Admission::Waits
     }
 
-    /// Notes that the stream is read from now on: it has all events whose messages wait already.
+    /// Records that the stream is read from now on. It has the events of all messages that wait
+    /// already.
     pub fn reading_begins(&mut self) {
         self.before = self.messages.len();
     }
@@ -81,22 +82,22 @@ impl WaitingMessages {
         self.before
     }
 
-    /// Whether messages of the channel were left out. From now on they wait again.
+    /// Returns whether messages of the channel were dropped. From now on, they are kept again.
     pub fn was_full(&mut self) -> bool {
         std::mem::take(&mut self.is_full)
     }
 
-    /// Whether messages wait, or were left out.
+    /// Whether messages wait, or were dropped.
     pub fn has_had_any(&self) -> bool {
         self.is_full || !self.messages.is_empty()
     }
 
-    /// Drops the messages that wait by now.
+    /// Drops the messages.
     pub fn clear(&mut self) {
         self.take();
     }
 
-    /// The messages, which do not wait any more.
+    /// Removes and returns the messages.
     pub fn take(&mut self) -> Vec<BufferedMessage> {
         self.of_all.0.set(self.of_all.0.get().saturating_sub(std::mem::take(&mut self.bytes)));
         self.before = 0;
@@ -149,7 +150,7 @@ mod tests {
             other => Some(other),
         });
         assert_eq!(kept, Some(Admission::Overflowed));
-        assert_eq!(greedy.keep(message(1), MOST), Admission::LeftOut);
+        assert_eq!(greedy.keep(message(1), MOST), Admission::Dropped);
         assert!(greedy.has_had_any() && !all.of_channel().has_had_any());
         assert!(greedy.was_full() && greedy.take().is_empty());
         assert_eq!(all.sum(), 0);

@@ -1,5 +1,5 @@
-//! Wakes the thread for Redis when another process needs something from it: one waker for all hubs that the
-//! thread serves.
+//! Wakes the Redis thread when another process needs something from it, with one waker for all its
+//! hubs.
 
 use std::fs::File;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use tokio::time::sleep;
 
 use crate::redis::context::SharedWakers;
 
-/// How often a thread without a waker looks by itself.
+/// How often a thread without a waker polls.
 const POLL: Duration = Duration::from_millis(50);
 
 /// Changes whenever another process wakes the thread.
@@ -26,9 +26,9 @@ pub struct ThreadWaker {
 }
 
 impl ThreadWaker {
-    /// Claims a waker for the calling thread and listens to it for as long as a session may be woken. If none
-    /// is left, the sessions are woken every 50 ms.
-    pub fn of_this_thread(wakers: &dyn SharedWakers) -> ThreadWaker {
+    /// Claims a waker for the calling thread, and waits for it as long as there are sessions. If
+    /// none is left, the sessions are woken every 50 ms.
+    pub fn for_this_thread(wakers: &dyn SharedWakers) -> ThreadWaker {
         let (woken, receiver) = watch::channel(());
         let claimed = wakers.claim().and_then(|(waker, eventfd)| Ok((waker, readable(eventfd)?)));
         let (waker, eventfd) = match claimed {
@@ -45,7 +45,7 @@ impl ThreadWaker {
     }
 }
 
-/// Opens an eventfd for reading, as a pipe is read.
+/// Converts an eventfd to a pipe, which tokio can read.
 fn readable(eventfd: File) -> std::io::Result<pipe::Receiver> {
     pipe::Receiver::from_file_unchecked(eventfd)
 }

@@ -1,5 +1,6 @@
-//! Low watermarks of streams that applications write (`redis_source stream`). The streams are never touched: a
-//! hash beside them has the id up to which each is not delivered any more.
+//! Low watermarks of streams that applications write (`redis_source stream`). These streams are
+//! never modified. Instead, a hash contains for each the id up to which its entries are no longer
+//! delivered.
 
 use ::redis::{pipe, Pipeline, RedisError, Value};
 
@@ -8,14 +9,15 @@ use super::stream_page::is_its_own;
 use crate::hub::{Latest, Loss, ReportedId};
 use crate::redis::keys::Keys;
 
-/// Asks for the low watermarks of these channels.
-pub fn question(names: &Keys, channels: &[&[u8]]) -> Pipeline {
+/// Returns the query for the low watermarks of these channels.
+pub fn query(names: &Keys, channels: &[&[u8]]) -> Pipeline {
     let mut question = pipe();
     question.cmd("HMGET").arg(names.forgotten()).arg(channels);
     question
 }
 
-/// Returns the watermarks of this many channels from the answer. A channel that may not be read has none.
+/// Returns the watermarks of this many channels from the reply. A channel without permission has
+/// none.
 pub fn read(
     answer: Option<Result<Value, RedisError>>,
     channels: usize,
@@ -29,8 +31,8 @@ pub fn read(
     Ok(marks)
 }
 
-/// Returns a watermark, unless it is above everything that its stream ever had, by the answer to XINFO STREAM:
-/// then the stream has started over, and the watermark is void.
+/// Returns a watermark, unless it is above every id that its stream ever had, according to the
+/// reply to XINFO STREAM: then the stream has started over, and the watermark is void.
 pub fn not_void(mark: Option<ReportedId>, about: Result<Value, RedisError>) -> Option<ReportedId> {
     let newest = about.ok().as_ref().and_then(last_generated);
     mark.filter(|mark| newest.is_some_and(|newest| newest >= *mark))
@@ -57,7 +59,7 @@ fn id(value: &Value) -> Option<ReportedId> {
     }
 }
 
-/// Returns the newest id that a stream ever had, from the answer to XINFO STREAM.
+/// Returns the highest id that a stream ever had, from the reply to XINFO STREAM.
 fn last_generated(about: &Value) -> Option<ReportedId> {
     let Value::Map(about) = about else { return None };
     let is = |key: &Value| match key {

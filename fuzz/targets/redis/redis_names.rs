@@ -19,7 +19,7 @@ pub fn run(input: &[u8]) {
     let tag = if prefix.is_empty() { "sse" } else { prefix };
     for channel in [one, other].into_iter().filter(|channel| check_publish(channel).is_ok()) {
         let subject = keys.subject(channel);
-        if keys.is_taken(channel, Source::PubSub) {
+        if keys.is_reserved(channel, Source::PubSub) {
             assert_eq!(keys.channel_of_subject(&subject), None);
         } else {
             assert_eq!(keys.channel_of_subject(&subject), Some(channel));
@@ -35,7 +35,7 @@ pub fn run(input: &[u8]) {
         }
         for key in of_channel {
             assert!(!own.contains(&key));
-            assert!(!keys.is_taken(channel, Source::Streams) || subject.starts_with(b"sse:{"));
+            assert!(!keys.is_reserved(channel, Source::Streams) || subject.starts_with(b"sse:{"));
         }
         // A pattern reaches in Redis what it reaches here.
         let reached = matches(&keys.subject_pattern(pattern), &subject);

@@ -19,7 +19,10 @@ pub fn run(input: &[u8]) {
     // What is shown is for messages: it is not percent-encoded.
     if !text.contains('%') && !shown.contains('@') {
         let again = Address::parse(&shown).unwrap();
-        assert_eq!((&again.place, again.tls, again.db), (&address.place, address.tls, address.db));
+        assert_eq!(
+            (&again.topology, again.tls, again.db),
+            (&address.topology, address.tls, address.db)
+        );
         assert_eq!(again.identity(), address.identity());
     }
     check_login(text, &address);
@@ -30,7 +33,7 @@ fn check_place(address: &Address) {
         !name.is_empty()
             && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._:".contains(&byte))
     };
-    let hosts = match &address.place {
+    let hosts = match &address.topology {
         Topology::Host(host) => std::slice::from_ref(host),
         Topology::Cluster(hosts) => hosts,
         Topology::Sentinel { sentinels, master } => {
@@ -44,7 +47,7 @@ fn check_place(address: &Address) {
     };
     assert!(!hosts.is_empty() && hosts.iter().all(|host| is_host(&host.name) && host.port > 0));
     assert!(address.db <= i32::MAX as u32);
-    assert_eq!(address.may_move(), !matches!(address.place, Topology::Host(_)));
+    assert_eq!(address.may_move(), !matches!(address.topology, Topology::Host(_)));
 }
 
 /// Checks that another password changes nothing of what is shown.

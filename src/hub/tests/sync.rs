@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use super::connected_hub::{connected_hub_of, id, incoming, setup, up_to, ConnectedHub};
+use super::connected_hub::{connected_hub, connected_hub_of, id, incoming, up_to, ConnectedHub};
 use super::*;
 
 /// Returns all parts of a walk through the channel table.

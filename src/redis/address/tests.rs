@@ -11,7 +11,7 @@ fn login_of(text: &str) -> (Option<String>, String) {
 }
 
 #[test]
-fn five_kinds_are_read() {
+fn all_schemes_are_parsed() {
     for (text, expected) in [
         ("redis://localhost", "redis://localhost:6379"),
         ("redis://127.0.0.1:7000/", "redis://127.0.0.1:7000"),
@@ -31,7 +31,7 @@ fn five_kinds_are_read() {
 }
 
 #[test]
-fn what_is_no_url_is_refused_in_a_sentence() {
+fn invalid_urls_are_rejected_with_a_sentence() {
     use AddressError::*;
     for (text, error) in [
         ("", Scheme),

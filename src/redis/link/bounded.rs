@@ -1,9 +1,10 @@
-//! Bounds what a connection receives: a value that is too long is read from the socket and discarded, and a
-//! number takes its place, which is the length that it had.
+//! Bounds what a connection receives: a value that is too long is read from the socket and
+//! discarded, and a number takes its place, which is the length that it had.
 //!
-//! The codec keeps a whole answer in memory before it returns any of it, and never gives its buffer back. Anybody
-//! who may PUBLISH can send a message of 512 MB, and a page of a stream is as large as its entries are. So the
-//! bound has to be in front of the codec, where the length of a value is known from its header.
+//! The codec keeps a whole answer in memory before it returns any of it, and never gives its buffer
+//! back. Anybody who may PUBLISH can send a message of 512 MB, and a page of a stream is as large
+//! as its entries are. So the bound has to be in front of the codec, where the length of a value is
+//! known from its header.
 
 use std::io;
 use std::pin::Pin;
@@ -63,7 +64,8 @@ impl Meter {
         self.came.load(Ordering::Relaxed)
     }
 
-    /// Allows values of this many bytes together from now on; all others but short ones are left out.
+    /// Allows values of this many bytes together from now on; all others but short ones are left
+    /// out.
     pub fn allow(&self, bytes: usize) {
         self.allowed.store(bytes, Ordering::Relaxed);
     }
@@ -246,7 +248,8 @@ impl Filter {
         done
     }
 
-    /// Adds to the header, and evaluates it once it is complete. Returns how many bytes belonged to it.
+    /// Adds to the header, and evaluates it once it is complete. Returns how many bytes belonged to
+    /// it.
     fn read_header(&mut self, bytes: &[u8]) -> usize {
         let end = memchr::memchr(b'\n', bytes).map(|at| at + 1);
         let some = end.unwrap_or(bytes.len()).min(MAX_HEADER - self.header.len());
@@ -262,8 +265,8 @@ impl Filter {
         some
     }
 
-    /// Decides what happens to the value whose header is complete. The header of one that is left out becomes
-    /// that of a number, its length.
+    /// Decides what happens to the value whose header is complete. The header of one that is left
+    /// out becomes that of a number, its length.
     fn judge(&mut self) -> At {
         let digits = self.header.get(1..self.header.len().saturating_sub(2)).unwrap_or_default();
         let length = std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok());

@@ -9,8 +9,8 @@ use super::error::{in_time, more_telling};
 use super::node::{self, NodeAddress};
 use super::{share, Bounds, Kind, Link, LinkError, Pushes, WORDS};
 
-/// Connects to the master of the slot of `hub_key`. Asks each seed until one names a node that says itself that
-/// it is a master.
+/// Connects to the master of the slot of `hub_key`. Asks each seed until one names a node that says
+/// itself that it is a master.
 pub(super) async fn connect(
     address: &Address,
     seeds: &[Host],
@@ -63,8 +63,8 @@ async fn ask(
     })
 }
 
-/// Returns the master of `slot` in an answer to CLUSTER SLOTS. A node that does not know its own name has the
-/// address of the one that was asked, `seed`.
+/// Returns the master of `slot` in an answer to CLUSTER SLOTS. A node that does not know its own
+/// name has the address of the one that was asked, `seed`.
 fn owner(slots: &Value, slot: i64, seed: &str) -> Option<Host> {
     let Value::Array(ranges) = slots else {
         return None;

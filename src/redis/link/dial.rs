@@ -107,8 +107,8 @@ fn settled(stream: TcpStream) -> io::Result<TcpStream> {
 
 fn tls_config() -> io::Result<ClientConfig> {
     static PROVIDER: Once = Once::new();
-    // rustls panics unless a provider of cryptography has been chosen. An error means that the process has
-    // one already, which is fine.
+    // rustls panics unless a provider of cryptography has been chosen. An error means that the
+    // process has one already, which is fine.
     PROVIDER.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
     let mut found = {
         let _lent = lend();

@@ -16,7 +16,8 @@ pub enum Kind {
     Unreachable,
     /// User or password are wrong or missing, or the user lacks a permission.
     Auth,
-    /// The node answers and will serve later: it is loading, a replica, or in the middle of a failover.
+    /// The node answers and will serve later: it is loading, a replica, or in the middle of a
+    /// failover.
     NotReady,
     /// It does not speak RESP3, which Redis 6 and later do.
     TooOld,

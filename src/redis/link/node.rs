@@ -24,7 +24,8 @@ pub(super) use super::dial::NodeAddress;
 /// Connections that this process has made.
 static MADE: AtomicU64 = AtomicU64::new(1);
 
-/// What reads and writes a connection's socket. The connection ends with it, whatever is on its way.
+/// What reads and writes a connection's socket. The connection ends with it, whatever is on its
+/// way.
 pub(super) struct Driver(JoinHandle<()>);
 
 impl Driver {

@@ -1,8 +1,8 @@
-//! Descriptors that are held for connections to Redis, so that clients that wait for one cannot keep a worker
-//! without descriptors (`worker_rlimit_nofile`) from connecting again.
+//! Descriptors that are held for connections to Redis, so that clients that wait for one cannot
+//! keep a worker without descriptors (`worker_rlimit_nofile`) from connecting again.
 //!
-//! nginx tries every half second to accept a client. What is lent for a moment only is thereby hardly ever lost
-//! to one.
+//! nginx tries every half second to accept a client. What is lent for a moment only is thereby
+//! hardly ever lost to one.
 
 use std::cell::RefCell;
 use std::fs::File;
@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-/// How many are held. A connection needs one, and the lookup of its host name another; a broken connection's
-/// descriptor may be lost to a client before it is taken back.
+/// How many are held. A connection needs one, and the lookup of its host name another; a broken
+/// connection's descriptor may be lost to a client before it is taken back.
 const WANTED: usize = 4;
 /// The pause between attempts to hold as many again.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -22,7 +22,8 @@ thread_local! {
     static SPARE: RefCell<Vec<File>> = const { RefCell::new(Vec::new()) };
 }
 
-/// A descriptor that was given up for somebody else to open one. Dropping it takes one back, if there is one.
+/// A descriptor that was given up for somebody else to open one. Dropping it takes one back, if
+/// there is one.
 pub(super) struct Lent;
 
 /// Gives one spare descriptor up until the result is dropped.
@@ -37,7 +38,8 @@ impl Drop for Lent {
     }
 }
 
-/// Holds the spare descriptors of this thread, and takes one back whenever there is one again. Never ends.
+/// Holds the spare descriptors of this thread, and takes one back whenever there is one again.
+/// Never ends.
 pub(in crate::redis) async fn hold_spare() -> ! {
     loop {
         sleep(if refill() { IDLE_PAUSE } else { PAUSE }).await;

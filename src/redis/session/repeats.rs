@@ -59,7 +59,7 @@ impl Repeats {
 impl Session {
     /// Expects repetitions until everything is read that the former holder can have received.
     pub(in crate::redis) fn find_end_of_repeats(&self) {
-        if matches!(self.joined.address.place, Topology::Cluster(_)) {
+        if matches!(self.joined.address.topology, Topology::Cluster(_)) {
             return;
         }
         let (mut connection, finished) = (self.link.connection.clone(), self.finished.clone());

@@ -187,13 +187,13 @@ impl MovingClient {
         }
         let mut received: Vec<_> =
             self.received.iter().filter(|text| !text.starts_with('p')).collect();
-        got.sort_by_key(|text| text.parse::<u64>().unwrap());
-        assert_eq!(got, durable.iter().collect::<Vec<_>>(), "durable, seed {seed}");
+        received.sort_by_key(|text| text.parse::<u64>().unwrap());
+        assert_eq!(received, durable.iter().collect::<Vec<_>>(), "durable, seed {seed}");
         if !self.moved {
             let received: Vec<_> =
                 self.received.iter().filter(|text| text.starts_with('p')).collect();
-            let different: BTreeSet<_> = got.iter().map(|text| text.to_string()).collect();
-            assert_eq!(got.len(), different.len(), "a plain message twice, seed {seed}");
+            let different: BTreeSet<_> = received.iter().map(|text| text.to_string()).collect();
+            assert_eq!(received.len(), different.len(), "a plain message twice, seed {seed}");
             assert_eq!(different, plain, "plain, seed {seed}");
         }
     }
