@@ -6,8 +6,9 @@ use crate::hub::{MonotonicTime, Now};
 /// that, and the time of an event must not be negative.
 const BEFORE_BOOT: u64 = 2 * 365 * 86_400_000;
 
-/// Returns the current time. The monotonic clock is the kernel's, so it is the same in all processes.
-/// nginx's cached time is not used, because it does not advance during a turn of the event loop.
+/// Returns the current time. The monotonic clock is the kernel's, so it is the same in all
+/// processes. nginx's cached time is not used, because it does not advance during a turn of the
+/// event loop.
 pub fn now() -> Now {
     let (mono, mono_ns) = read(libc::CLOCK_MONOTONIC);
     let (wall, _) = read(libc::CLOCK_REALTIME);

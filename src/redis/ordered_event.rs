@@ -13,8 +13,8 @@ use crate::sse::id::EntryId;
 pub struct OrderedEvent<'m>(IncomingEvent<'m>);
 
 impl<'m> OrderedEvent<'m> {
-    /// Returns the event of a message that is in order. `id` is its judged id if it is durable; `born` is
-    /// when it arrived.
+    /// Returns the event of a message that is in order. `id` is its judged id if it is durable;
+    /// `born` is when it arrived.
     pub fn from_message(
         _: InOrder,
         channel: &'m [u8],

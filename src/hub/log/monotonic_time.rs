@@ -1,7 +1,7 @@
 //! Times of the machine's monotonic clock that are finer than milliseconds.
 
-/// A time of CLOCK_MONOTONIC, in units of 1/256 ms. Events record it, so it has to fit into 48 bits,
-/// which it does for 34 years.
+/// A time of CLOCK_MONOTONIC, in units of 1/256 ms. Events record it, so it has to fit into 48
+/// bits, which it does for 34 years.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct MonotonicTime(u64);
 

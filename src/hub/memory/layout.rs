@@ -125,8 +125,8 @@ pub mod header {
     /// The locks of the holder of the subscription, and of its successor.
     pub const LEASE: usize = 336;
     pub const SUCCESSOR_LOCK: usize = 344;
-    /// The histogram of delivery times, see `stats::delivery_times`: the number of times in each bucket,
-    /// and their sum in microseconds.
+    /// The histogram of delivery times, see `stats::delivery_times`: the number of times in each
+    /// bucket, and their sum in microseconds.
     pub const DELIVERY_BUCKETS: usize = 352;
     pub const DELIVERY_BUCKET_COUNT: usize = 31;
     pub const DELIVERY_TOTAL: usize = 383;
