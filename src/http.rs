@@ -1,5 +1,5 @@
-//! Answers requests: streams, publishing, status, administration, and CORS; and lets event streams of an
-//! upstream pass.
+//! Answers requests: streams, publishing, status, administration, and CORS; and lets event streams
+//! of an upstream pass.
 
 // This layer handles untrusted bytes.
 #![warn(clippy::indexing_slicing)]

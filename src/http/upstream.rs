@@ -1,12 +1,13 @@
-//! `sse_proxy_unbuffered`, `sse_proxy_read_timeout`: event streams of an upstream, which nginx would hold
-//! back in its buffers, and end after a minute of silence.
+//! `sse_proxy_unbuffered`, `sse_proxy_read_timeout`: event streams of an upstream, which nginx
+//! would hold back in its buffers, and end after a minute of silence.
 
 use crate::conf::Location;
 use crate::nginx::pool::NoMemory;
 use crate::nginx::request::Request;
 use crate::sse::content_type::is_event_stream;
 
-/// The longest read timeout that is replaced, in ms: nginx's default. A longer one was set on purpose.
+/// The longest read timeout that is replaced, in ms: nginx's default. A longer one was set on
+/// purpose.
 const LONGEST_REPLACED: u64 = 60_000;
 
 /// Lets the response pass without delay if it is an event stream of an upstream.

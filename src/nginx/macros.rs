@@ -39,19 +39,20 @@ extern "C" {
     pub fn ngx_sse_stat_active(by: ngx_int_t);
     /// Adds to the connections of stub_status that nginx is writing to, if nginx has that module.
     pub fn ngx_sse_stat_writing(by: ngx_int_t);
-    /// Returns 1 if the response to a main request is read from an upstream, nginx neither stores nor caches
-    /// it, and the upstream does not ask for buffering; 0 otherwise.
+    /// Returns 1 if the response to a main request is read from an upstream, nginx neither stores
+    /// nor caches it, and the upstream does not ask for buffering; 0 otherwise.
     pub fn ngx_sse_is_live_from_upstream(r: *mut ngx_http_request_t) -> ngx_uint_t;
     /// Makes nginx pass the upstream's response on as it arrives. The request has an upstream.
     pub fn ngx_sse_upstream_unbuffer(r: *mut ngx_http_request_t);
-    /// Replaces the timeout for reading the upstream's response, if it is not longer than `longest`, for this
-    /// request only. The request has an upstream. Times are in ms.
+    /// Replaces the timeout for reading the upstream's response, if it is not longer than
+    /// `longest`, for this request only. The request has an upstream. Times are in ms.
     pub fn ngx_sse_upstream_set_read_timeout(
         r: *mut ngx_http_request_t,
         longest: ngx_msec_t,
         timeout: ngx_msec_t,
     ) -> ngx_int_t;
-    /// Returns the name of a module that this nginx has, but that the nginx for which this library was
-    /// compiled did not have; null if there is none. Must be called while nginx reads its configuration.
+    /// Returns the name of a module that this nginx has, but that the nginx for which this library
+    /// was compiled did not have; null if there is none. Must be called while nginx reads its
+    /// configuration.
     pub fn ngx_sse_compiled_without(cf: *mut ngx_conf_t) -> *const c_char;
 }

@@ -12,8 +12,8 @@ pub struct UpstreamResponse<'r> {
 }
 
 impl Request {
-    /// Returns the response to a main request, if it is read from an upstream, is neither stored nor cached,
-    /// and the upstream does not ask for buffering. Called before the header is sent.
+    /// Returns the response to a main request, if it is read from an upstream, is neither stored
+    /// nor cached, and the upstream does not ask for buffering. Called before the header is sent.
     pub fn live_upstream_response(&self) -> Option<UpstreamResponse<'_>> {
         // SAFETY: the request is alive.
         if unsafe { (*self.raw()).upstream.is_null() } {
@@ -41,8 +41,8 @@ impl UpstreamResponse<'_> {
         unsafe { macros::ngx_sse_upstream_unbuffer(self.request.raw()) };
     }
 
-    /// Replaces the timeout between two reads of the response, if it is not longer than `longest`. Times
-    /// are in ms.
+    /// Replaces the timeout between two reads of the response, if it is not longer than `longest`.
+    /// Times are in ms.
     pub fn set_read_timeout(&self, longest: u64, timeout: u64) -> Result<(), NoMemory> {
         let ms = |time: u64| ngx_msec_t::try_from(time).unwrap_or(ngx_msec_t::MAX);
         // SAFETY: the request is alive and has an upstream.

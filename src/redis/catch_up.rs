@@ -46,8 +46,8 @@ pub struct UnreadMessage {
 }
 
 impl Fetched {
-    /// Leaves out what follows from this message on, which is still to be taken. The hub has everything up to
-    /// `had`.
+    /// Leaves out what follows from this message on, which is still to be taken. The hub has
+    /// everything up to `had`.
     pub fn leave(&mut self, next: UnreadMessage, had: ReportedId, latest: Latest) {
         let before = self.entries.partition_point(|entry| entry.id < next.id);
         self.entries.truncate(before);

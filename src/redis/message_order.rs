@@ -53,8 +53,8 @@ pub enum ChannelOrder {
 pub enum MessageAction {
     /// It is appended.
     Append(InOrder),
-    /// It is dropped. It is a repetition, or the channel's stream has started over, which shows when it is read
-    /// afterwards. Its id.
+    /// It is dropped. It is a repetition, or the channel's stream has started over, which shows
+    /// when it is read afterwards. Its id.
     DropRepetition(ReportedId),
     /// It is a plain message that the former holder has appended.
     Skip,

@@ -46,8 +46,8 @@ pub enum SubscriptionState {
 }
 
 impl FollowedChannel {
-    /// Notes a doubtful message. Returns true if the stream is to be read at once. If it may not be, it is read
-    /// within a second.
+    /// Notes a doubtful message. Returns true if the stream is to be read at once. If it may not
+    /// be, it is read within a second.
     pub fn is_doubted(&mut self, may_be_read: bool) -> bool {
         let at_once = may_be_read && matches!(self.state, SubscriptionState::InStep);
         self.is_doubtful = !at_once;

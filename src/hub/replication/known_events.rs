@@ -35,8 +35,8 @@ impl Guard<'_> {
             && entry_id <= low_watermark.place.entry_id
     }
 
-    /// Returns the id of a channel's newest durable event up to this id, if that is among its newest
-    /// [`LOOK_BACK`] events.
+    /// Returns the id of a channel's newest durable event up to this id, if that is among its
+    /// newest [`LOOK_BACK`] events.
     fn newest_up_to(&self, record: u32, entry_id: EntryId, budget: &mut Budget) -> Option<EntryId> {
         let mut block = low(self.word(record, channel::EVENTS));
         for _ in 0..LOOK_BACK {

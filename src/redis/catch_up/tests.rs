@@ -301,7 +301,8 @@ fn events_whose_messages_are_still_to_be_taken_are_left_to_them() {
     let (had, latest) = (entry_id(2).into(), terms(Source::PubSub, (0, 0)).latest);
     let next = |id, prev| UnreadMessage { id: entry_id(id).into(), prev: entry_id(prev).into() };
     let lost = |ms| Loss::UpTo(entry_id(ms));
-    // The entries, what is lost before them, the message; the entries that are left, the loss, the newest.
+    // The entries, what is lost before them, the message; the entries that are left, the loss, the
+    // newest.
     let table = [
         (&[3, 5, 7][..], Loss::Nothing, next(7, 5), &[3, 5][..], Loss::Nothing, 5),
         (&[3, 5, 7], Loss::Nothing, next(9, 7), &[3, 5, 7], Loss::Nothing, 7),
