@@ -14,7 +14,9 @@ use crate::http::{self, cors, upstream, variables};
 use crate::nginx::conf_context::ConfContext;
 use crate::nginx::conf_error::ConfError;
 use crate::nginx::directive::Directive;
+use crate::nginx::log::{self, Level};
 use crate::nginx::module::{callbacks, commands, entry, Module};
+use crate::nginx::module_file;
 use crate::nginx::pool::NoMemory;
 use crate::nginx::request::{Outcome, Request};
 use crate::nginx::variable::Variable;
@@ -48,6 +50,15 @@ impl Module for Sse {
 
     fn take_effect(main: &Main) {
         conf::hub::set_history(main);
+        if let Some(path) = module_file::replaced() {
+            log::write(
+                Level::Warn,
+                format_args!(
+                    "sse: {path} has been replaced or removed; nginx continues with the loaded module \
+                     until it is restarted, or upgraded (USR2)"
+                ),
+            );
+        }
     }
 
     fn start(main: &Main) {

@@ -20,6 +20,7 @@ pub mod directive;
 pub mod event;
 pub mod eventfd;
 pub mod log;
+pub mod module_file;
 pub mod output;
 #[cfg(feature = "sanitized")]
 mod planted;

@@ -139,8 +139,8 @@ impl ZoneOwner for HubConf {
             log::write(
                 Level::Notice,
                 format_args!(
-                    "sse: hub \"{}\" starts empty because its zone size, max_event_size, Redis, or \
-                     the module file has changed",
+                    "sse: hub \"{}\" starts empty because its zone size, max_event_size, or Redis \
+                     has changed",
                     self.name
                 ),
             );
