@@ -27,7 +27,7 @@ pub use location::{
 use crate::nginx::directive::{Arguments, Directive, DirectiveContext};
 
 /// All directives of the module outside of the `sse_hub` block.
-pub static DIRECTIVES: [Directive; 21] = [
+pub static DIRECTIVES: [Directive; 22] = [
     directive(c"sse_hub", DirectiveContext::HttpBlock, Arguments::One, hub::block),
     directive(
         c"sse_stream",
@@ -101,6 +101,12 @@ pub static DIRECTIVES: [Directive; 21] = [
         DirectiveContext::HttpServerLocation,
         Arguments::OneOrTwo,
         setting_directives::max_age,
+    ),
+    directive(
+        c"sse_reconnect",
+        DirectiveContext::HttpServerLocation,
+        Arguments::One,
+        setting_directives::reconnect,
     ),
     directive(
         c"sse_drain",

@@ -196,8 +196,9 @@ fn close_ended() {
             Err(_) => false,
             Ok(mut process) => {
                 if let Some(serving) = process.get_mut(hub).and_then(Option::as_mut) {
+                    // A process that is shutting down exits after the next tick, so that nginx can
+                    // send what the end of its last stream has queued on an HTTP/2 connection.
                     serving.worker.close(key, end);
-                    serving.update_hold();
                 }
                 true
             }

@@ -77,7 +77,7 @@ use upkeep::Upkeep;
 use work_queue::WorkQueue;
 
 pub use admin::{ALL_STATUS_CHANNEL, STATUS_CHANNEL};
-pub use end::{End, Finish};
+pub use end::{Closing, End, EndForm, Finish, Reconnect};
 pub use keys::StreamKey;
 pub use open::OpenError;
 pub use presence::Presence;
@@ -201,6 +201,11 @@ impl<S: Socket> Worker<S> {
     /// Returns the socket of a stream.
     pub fn socket(&mut self, key: StreamKey) -> Option<&mut S> {
         self.streams.get_mut(key).map(|stream| &mut stream.socket)
+    }
+
+    /// Returns how a stream's response ends if its client is to reconnect.
+    pub fn reconnect(&self, key: StreamKey) -> Option<Reconnect> {
+        self.streams.get(key).map(|stream| stream.settings.reconnect)
     }
 
     /// Returns the number of open streams.

@@ -28,6 +28,7 @@ __DATA__
     sse_slow_client close;
     sse_drain 2s;
     sse_direct on;
+    sse_reconnect clean;
     sse_proxy_unbuffered on;
     sse_proxy_read_timeout 2h;
 --- config
@@ -40,6 +41,7 @@ __DATA__
         sse_gap_event off;
         sse_replay off;
         sse_retry 0;
+        sse_reconnect cut;
         sse_proxy_unbuffered off;
         sse_proxy_read_timeout off;
         sse_drain 0;

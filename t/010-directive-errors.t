@@ -453,3 +453,20 @@ invalid value "0" in "sse_proxy_read_timeout" directive
     sse_proxy_read_timeout off;
 --- refused
 "sse_proxy_read_timeout" directive is duplicate
+
+
+
+=== TEST 54: sse_reconnect is cut or clean
+--- config
+    sse_reconnect on;
+--- refused
+invalid value "on" in "sse_reconnect" directive
+
+
+
+=== TEST 55: sse_reconnect cannot be given twice
+--- config
+    sse_reconnect cut;
+    sse_reconnect clean;
+--- refused
+"sse_reconnect" directive is duplicate

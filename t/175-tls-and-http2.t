@@ -17,6 +17,7 @@ my $locations = 'location = /s { sse_stream news; } location = /all { sse_stream
 my $stage = SSE::Stage->new(
     http => <<"EOF_HTTP",
         sse_drain 1s;
+        sse_reconnect clean;
         sse_hub default { history 100; }
         @{[ tls_and_http2_servers($locations) ]}
 EOF_HTTP

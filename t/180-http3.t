@@ -22,6 +22,7 @@ my $stage   = SSE::Stage->new(
     main    => 'worker_shutdown_timeout 10s;',
     http    => <<'EOF_HTTP',
         sse_drain 1s;
+        sse_reconnect clean;
         sse_heartbeat off;
         log_format ends '$request_uri $server_protocol $status $sse_end';
         access_log %%DIR%%/ends.log ends;
@@ -38,6 +39,7 @@ my $stage   = SSE::Stage->new(
             location = /idle    { sse_stream idle; }
             location = /gone    { sse_stream gone; }
             location = /deleted { sse_stream deleted; }
+            location = /cut     { sse_stream news; sse_max_age 1s; sse_reconnect cut; }
             location = /publish { sse_publish news; client_max_body_size 64k; }
         }
         server {
@@ -128,6 +130,9 @@ my $aged = $one->request('/age');
 ok($aged->wait_end, 'sse_max_age ends a stream');
 ok($aged->{ended}, 'with a complete response');
 like($aged->{body}, qr/^retry: \d+\n[^\n]*\n?\n?\z/m, 'after a retry');
+my $cut = $one->request('/cut');
+ok($cut->wait_end, 'with sse_reconnect cut, it ends a stream, too');
+is($cut->{reset}, 0x102, 'with a reset (H3_INTERNAL_ERROR)');
 my $deleted = $one->request('/deleted');
 $deleted->wait_open;
 $stage->publish('deleted', 'soon gone');

@@ -40,6 +40,7 @@ my $stage = SSE::Stage->new(
     listen  => ' sndbuf=64k',
     http    => <<"EOF_HTTP",
         sse_heartbeat off;
+        sse_reconnect clean;
         sse_hub default { history 100; max_event_size 8k; }
         sse_hub durable { redis @{[ $redis->url ]}; }
         ssl_certificate %%DIR%%/cert.pem;

@@ -27,6 +27,7 @@ EOF_LOCATIONS
 } ['ordinary', ''], ['lean', 'sse_lean on;'];
 my $stage = SSE::Stage->new(
     http => <<"EOF_HTTP",
+        sse_reconnect clean;
         sse_drain 100ms;
         @{[ tls_and_http2_servers($locations) ]}
 EOF_HTTP

@@ -1,4 +1,4 @@
-# sse_max_age: a stream ends at its maximum age with a retry and a complete response, and is resumed without
+# sse_max_age: a stream ends at its maximum age with a retry and an interrupted response, and is resumed without
 # loss.
 
 use v5.36;
@@ -29,7 +29,7 @@ ok(wait_for(sub { $short->{state} eq 'ended' }, 5), 'a stream ends at its maximu
 my $age = $short->{ends}[0]{at} - $begun;
 cmp_ok($age, '>', 0.9, sprintf 'not before (%.2f s)', $age);
 ok($long->is_open, 'and before a stream with a larger maximum that was opened with it');
-is($short->{ends}[0]{how}, 'clean', 'its response is complete');
+is($short->{ends}[0]{how}, 'abrupt', 'its response is interrupted');
 is($short->{status}, 200, 'with status 200');
 my @retries = @{ $short->{parser}{retries} };
 is(scalar @retries, 2, 'it receives two retry fields');

@@ -26,6 +26,7 @@ my $stage = SSE::Stage->new(
     listen  => ' sndbuf=16k',
     http    => <<"EOF_HTTP",
         sse_drain 300ms;
+        sse_reconnect clean;
         sse_heartbeat off;
         sse_hub default { zone 64m; max_event_size 2m; }
         client_max_body_size 2m;

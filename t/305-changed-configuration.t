@@ -33,7 +33,7 @@ $nginx->configure(http => "$rest $news", server => $alone);
 ok($nginx->reload, 'a reload removes the hub');
 publish('/to-news', 3);
 ok($nginx->wait_old_workers_gone(3), 'the old workers exit');
-is($other->{ends}[0] ? $other->{ends}[0]{how} : 'open', 'clean', 'the streams of that hub end');
+is($other->{ends}[0] ? $other->{ends}[0]{how} : 'open', 'abrupt', 'the streams of that hub end');
 ok($client->wait_data(3), 'the client of the first hub is connected');
 is_deeply([map { $_->{data} } grep { $_->{type} ne 'sse.open' } @{ $client->{events} }], [1, 2, 3], 'it has missed nothing and received no gap event');
 

@@ -47,7 +47,7 @@ my $second = $http2 ? "server { listen 127.0.0.1:%%PORT_h2c%% http2 sndbuf=16k; 
 my $stage = SSE::Stage->new(
     workers => 1,
     main    => $subs ? "load_module @$subs;" : '',
-    http    => "sse_heartbeat off; sse_open_event off; sse_drain 500ms; send_timeout 2s;"
+    http    => "sse_reconnect clean; sse_heartbeat off; sse_open_event off; sse_drain 500ms; send_timeout 2s;"
         . " sse_hub default { zone 64m; history 1000; } $secure $second",
     listen => ' sndbuf=16k',
     server => "location = /plain { sse_stream news; } $streams $proxied",

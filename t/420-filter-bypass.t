@@ -62,6 +62,7 @@ my $stage = SSE::Stage->new(
     workers => 1,
     listen  => ' sndbuf=32k',
     http    => <<"EOF_HTTP",
+        sse_reconnect clean;
         sse_hub default { zone 64m; history 1000; }
         sse_heartbeat off;
         sse_drain 500ms;

@@ -36,7 +36,7 @@ EOF_V2
         location = /s        { sse_stream news sport; }
         location = /off      { sse_stream news; sse_lean off; }
         location = /beats    { sse_stream news; sse_heartbeat 200ms; }
-        location = /age      { sse_stream news; sse_max_age 500ms; }
+        location = /age      { sse_stream news; sse_max_age 500ms; sse_reconnect clean; }
         location = /limited  { sse_stream news; limit_conn addresses 1; }
         location = /gzip     { sse_stream news; gzip on; gzip_types *; gzip_min_length 0; }
         location = /rate     { sse_stream news; limit_rate 100k; }

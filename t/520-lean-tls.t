@@ -21,6 +21,7 @@ my $stage = SSE::Stage->new(
         sse_lean on;
         sse_drain 1s;
         sse_heartbeat off;
+        sse_reconnect clean;
         sse_hub default { zone 64m; history 200; }
         server {
             listen 127.0.0.1:%%PORT_tls%% ssl sndbuf=32k;

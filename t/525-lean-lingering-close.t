@@ -19,6 +19,7 @@ my $tls = has_module('http_ssl') && `openssl version`;
 my $stage = SSE::Stage->new(
     workers => 2,
     http    => <<'EOF_HTTP' . ($tls ? <<'EOF_TLS' : '') . '}',
+        sse_reconnect clean;
         sse_lean on;
         sse_heartbeat off;
         sse_drain 500ms;

@@ -84,7 +84,7 @@ ok(!(grep { $_->{openings} != 1 } @room), 'no stream is affected');
 my $both = $stage->stream('/both', reconnect => 1);
 is_deeply(deleted('room:1', '&only=streams'), { channel => 'room:1', streams => 7, events => 0 }, 'the streams of a channel are ended');
 ok(wait_for(sub { !grep { $_->{openings} < 2 || !$_->is_open } @room, $both }, 10), 'all streams end and reconnect');
-is_deeply([map { $_->{ends}[0]{how} } @room, $both], [('clean') x 7], 'their responses are complete');
+is_deeply([map { $_->{ends}[0]{how} } @room, $both], [('abrupt') x 7], 'their responses are interrupted, so that every client reconnects');
 is(scalar(grep { $_->{ends}[0]{retry} > 1000 } @room), 0, 'with a short retry');
 is($other_room->{openings}, 1, 'streams of another channel stay open');
 $stage->publish('room:1', 'after');

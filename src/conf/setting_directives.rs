@@ -7,7 +7,7 @@ use crate::nginx::complex_value::ComplexValue;
 use crate::nginx::conf_context::ConfContext;
 use crate::nginx::conf_error::ConfError;
 use crate::sse::event_type::{self, TypeError};
-use crate::worker::{Jittered, Naming, Replay, SlowClient};
+use crate::worker::{Jittered, Naming, Reconnect, Replay, SlowClient};
 use std::rc::Rc;
 
 /// `sse_replay off | all | COUNT;`
@@ -88,6 +88,16 @@ pub fn max_age(context: &mut ConfContext<'_>) -> Result<(), ConfError> {
         }
     };
     once(&mut context.location_conf::<Location>().settings.max_age, max_age)
+}
+
+/// `sse_reconnect cut | clean;`
+pub fn reconnect(context: &mut ConfContext<'_>) -> Result<(), ConfError> {
+    let reconnect = match first(context)? {
+        b"cut" => Reconnect::Cut,
+        b"clean" => Reconnect::Clean,
+        other => return Err(ConfError::invalid(other)),
+    };
+    once(&mut context.location_conf::<Location>().settings.reconnect, reconnect)
 }
 
 /// `sse_max_subscribers COUNT;`

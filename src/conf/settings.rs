@@ -2,7 +2,7 @@
 
 use super::cors::Cors;
 use crate::nginx::complex_value::ComplexValue;
-use crate::worker::{Jittered, Naming, Replay, SlowClient, StreamSettings};
+use crate::worker::{Jittered, Naming, Reconnect, Replay, SlowClient, StreamSettings};
 use std::rc::Rc;
 
 const DEFAULT_HEARTBEAT: u64 = 15_000;
@@ -22,6 +22,7 @@ pub struct Settings {
     pub(super) slow_client: Option<SlowClient>,
     pub(super) naming: Option<Naming>,
     pub(super) max_age: Option<Option<Jittered>>,
+    pub(super) reconnect: Option<Reconnect>,
     pub(super) max_subscribers: Option<u32>,
     pub(super) drain: Option<u64>,
     pub(super) cors: Option<Option<Rc<Cors>>>,
@@ -57,6 +58,7 @@ impl Settings {
         take(&mut self.slow_client, &outer.slow_client);
         take(&mut self.naming, &outer.naming);
         take(&mut self.max_age, &outer.max_age);
+        take(&mut self.reconnect, &outer.reconnect);
         take(&mut self.max_subscribers, &outer.max_subscribers);
         take(&mut self.drain, &outer.drain);
         take(&mut self.cors, &outer.cors);
@@ -81,6 +83,7 @@ impl Settings {
             slow_client: self.slow_client.unwrap_or(SlowClient::Skip),
             naming: self.naming.unwrap_or(Naming::ByType),
             max_age: self.max_age.flatten(),
+            reconnect: self.reconnect.unwrap_or(Reconnect::Cut),
             max_subscribers: self.max_subscribers.unwrap_or(0),
         }
     }

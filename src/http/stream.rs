@@ -14,7 +14,7 @@ use crate::process::{self, redis};
 use crate::sse::channel::{self, NameError};
 use crate::sse::escaped::Escaped;
 use crate::sse::frame;
-use crate::worker::{End, OpenError};
+use crate::worker::{End, EndForm, OpenError};
 
 /// Range of the reconnection time, in ms, that clients receive when no stream can be opened.
 const RETRY_LATER: (u64, u64) = (10_000, 30_000);
@@ -190,5 +190,8 @@ fn turn_away(
         ),
     );
     let opening = frame::opening(random::between(RETRY_LATER.0, RETRY_LATER.1));
-    body.send(opening.body())
+    match conf.settings.reconnect.form() {
+        EndForm::Complete => body.send(opening.body()),
+        EndForm::Interrupted => body.send_and_interrupt(opening.body()),
+    }
 }

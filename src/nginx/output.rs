@@ -39,7 +39,7 @@ use super::macros::ngx_post_event;
 use super::request::{Outcome, Request};
 use super::response::Body;
 use super::top_level::TopLevel;
-use crate::worker::{Batch, Finish, Sent};
+use crate::worker::{Batch, Closing, EndForm, Finish, Sent};
 use cleanup_handlers::CleanupHandlers;
 pub use client::Client;
 pub use disconnection::Disconnection;
@@ -177,7 +177,7 @@ impl Output {
     }
 
     /// Ends the response and finalizes the request.
-    pub fn finish(&self, top: &mut TopLevel, how: Finish) {
+    pub fn finish(&self, top: &mut TopLevel, how: Closing) {
         let Some(r) = self.alive() else { return };
         // SAFETY: the request and its connection are alive.
         unsafe { set_log_request((*r).connection, r) };
@@ -186,23 +186,29 @@ impl Output {
         unsafe { top.finalize(r, status) };
     }
 
-    /// Sends the end-of-response marker if the response is to be complete. Returns the outcome that
+    /// Ends the response: with the end-of-response marker if it is to be complete. Returns the outcome that
     /// ends the request, for one of its handlers to return.
-    pub fn end_response(&self, how: Finish) -> Option<Outcome> {
+    pub fn end_response(&self, how: Closing) -> Option<Outcome> {
         let r = self.alive()?;
         if self.ended_by_filter.get() {
             // nginx still sends what it has buffered.
             return Some(Outcome::OK);
         }
-        let is_complete = match how {
+        let is_delivered = match how.finish {
             Finish::Whole => !has_unsent(self.connection),
             Finish::Prompt => !blocked(r),
             Finish::Cut | Finish::TimedOut => false,
         };
-        Some(if is_complete {
+        if is_delivered && how.form == EndForm::Interrupted {
+            return self.with_request(Request::interrupt);
+        }
+        if !is_delivered {
+            self.with_request(Request::flush_reset_soon);
+        }
+        Some(if is_delivered {
             // SAFETY: the request is alive.
             Outcome(unsafe { ngx_http_send_special(r, NGX_HTTP_LAST as usize) })
-        } else if how == Finish::TimedOut {
+        } else if how.finish == Finish::TimedOut {
             Outcome::status(NGX_HTTP_REQUEST_TIME_OUT as u16)
         } else {
             Outcome::ERROR

@@ -5,14 +5,19 @@
 //! sending a header does not return a status; the result is whether a body may follow.
 
 use super::bits;
+use super::macros;
 use super::pool::{copied, NoMemory};
 use super::request::{Outcome, Request};
 use nginx_sys::{
     ngx_buf_t, ngx_chain_t, ngx_create_temp_buf, ngx_http_output_filter, ngx_http_send_header,
-    ngx_http_send_special, ngx_int_t, ngx_list_push, ngx_str_t, ngx_table_elt_t, ngx_tcp_nodelay,
-    ngx_uint_t, NGX_ERROR, NGX_HTTP_LAST, NGX_HTTP_VERSION_20, NGX_OK,
+    ngx_http_send_special, ngx_int_t, ngx_list_push, ngx_posted_events, ngx_str_t, ngx_table_elt_t,
+    ngx_tcp_nodelay, ngx_uint_t, NGX_ERROR, NGX_HTTP_LAST, NGX_HTTP_VERSION_11,
+    NGX_HTTP_VERSION_20, NGX_OK,
 };
 use std::ptr;
+
+/// `NGX_HTTP_VERSION_30`, which nginx 1.22 does not define.
+const HTTP_3: ngx_uint_t = 3000;
 
 /// What follows the header of a response.
 #[must_use]
@@ -103,6 +108,40 @@ impl Request {
         }
     }
 
+    /// Ends the response without the end-of-response marker, once the client has accepted what was sent: over
+    /// HTTP/1.1, nginx closes the connection, and over HTTP/2 and HTTP/3, it resets the stream. HTTP/1.0 has no
+    /// marker. Returns the outcome that ends the request.
+    pub(super) fn interrupt(&self) -> Outcome {
+        let r = self.raw();
+        // SAFETY: the request is alive.
+        let version = unsafe { (*r).http_version };
+        if version < NGX_HTTP_VERSION_11 as ngx_uint_t {
+            // SAFETY: as above, and its header was sent.
+            return Outcome(unsafe { ngx_http_send_special(r, NGX_HTTP_LAST as ngx_uint_t) });
+        }
+        self.close_afterwards();
+        self.flush_reset_soon();
+        if version < HTTP_3 {
+            return Outcome::OK;
+        }
+        // Without an error, nginx would complete the QUIC stream.
+        // SAFETY: as above, and so is its connection.
+        unsafe { bits::connection::set_error(self.connection(), 1) };
+        Outcome::ERROR
+    }
+
+    /// Makes nginx send the RST_STREAM with which it is about to close an HTTP/2 response. nginx queues it, and
+    /// sends it with the next frame of another stream of the connection.
+    pub(super) fn flush_reset_soon(&self) {
+        // SAFETY: the request is alive.
+        let shared = unsafe { macros::ngx_sse_h2_connection(self.raw()) };
+        if !shared.is_null() {
+            // SAFETY: the connection is alive, and so is its event, whose handler sends what is queued. nginx
+            // removes the event from the queue if it closes the connection.
+            unsafe { macros::ngx_post_event((*shared).write, &raw mut ngx_posted_events) };
+        }
+    }
+
     /// Sends status and headers.
     pub fn send_header(&self) -> AfterHeader<'_> {
         // SAFETY: the request is alive.
@@ -165,6 +204,28 @@ impl Body<'_> {
         if bytes.is_empty() {
             return self.end();
         }
+        self.pass(bytes, |buffer, request| {
+            // SAFETY: `pass` has created the buffer.
+            unsafe {
+                bits::buf::set_last_buf(buffer, u32::from(!request.is_subrequest()));
+                bits::buf::set_last_in_chain(buffer, 1);
+            }
+        })
+    }
+
+    /// Sends these bytes and ends the response without the end-of-response marker.
+    pub fn send_and_interrupt(self, bytes: &[u8]) -> Outcome {
+        let request = self.request;
+        // SAFETY: `pass` has created the buffer.
+        let sent = self.pass(bytes, |buffer, _| unsafe { bits::buf::set_flush(buffer, 1) });
+        if sent == Outcome::ERROR {
+            return sent;
+        }
+        request.interrupt()
+    }
+
+    /// Passes these bytes, which must not be empty, to nginx's filters. `mark` sets the buffer's flags.
+    fn pass(self, bytes: &[u8], mark: impl FnOnce(*mut ngx_buf_t, &Request)) -> Outcome {
         let request = self.request;
         // SAFETY: the pool is the request's.
         let buffer: *mut ngx_buf_t = unsafe { ngx_create_temp_buf(request.pool(), bytes.len()) };
@@ -176,11 +237,7 @@ impl Body<'_> {
         // SAFETY: as above.
         let filled = unsafe { &mut *buffer };
         filled.last = filled.pos.wrapping_add(bytes.len());
-        // SAFETY: as above.
-        unsafe {
-            bits::buf::set_last_buf(filled, u32::from(!request.is_subrequest()));
-            bits::buf::set_last_in_chain(filled, 1);
-        }
+        mark(buffer, request);
         let mut chain = ngx_chain_t { buf: buffer, next: ptr::null_mut() };
         // SAFETY: nginx copies the chain's links; the buffer is in the request's pool.
         Outcome(unsafe { ngx_http_output_filter(request.raw(), &mut chain) })

@@ -16,7 +16,7 @@ use crate::nginx::top_level::TopLevel;
 use crate::process;
 use crate::sse::escaped::Escaped;
 use crate::sse::id::Id;
-use crate::worker::{End, Finish, OpenError, StreamInfo, StreamKey, Worker};
+use crate::worker::{End, OpenError, Reconnect, StreamInfo, StreamKey, Worker};
 use std::cell::Cell;
 use std::rc::Rc;
 
@@ -194,7 +194,9 @@ impl OnWritable for Writable {
             Flushed::TimedOut => End::Timeout,
             Flushed::Failed => End::Error,
         };
-        stream.output.end_response(record_end(&stream, end))
+        let end = record_end(&stream, end);
+        // Neither end is planned, so the location's setting does not matter.
+        stream.output.end_response(end.closing(Reconnect::Cut))
     }
 }
 
@@ -237,18 +239,20 @@ pub fn make_lean(
 }
 
 /// Finalizes the request of a stream that the worker has ended.
-pub fn finish(top: &mut TopLevel, output: &Rc<Output>, end: End) {
+pub fn finish(top: &mut TopLevel, output: &Rc<Output>, end: End, reconnect: Reconnect) {
     let stream = output.with_request(|request| request.context::<Rc<RequestStream>>().cloned());
-    let Some(stream) = stream.flatten() else { return output.finish(top, Finish::Cut) };
-    output.finish(top, record_end(&stream, end));
+    let Some(stream) = stream.flatten() else {
+        return output.finish(top, End::Error.closing(reconnect));
+    };
+    output.finish(top, record_end(&stream, end).closing(reconnect));
     if output.is_lingering() {
         // The response is complete, so the stream has ended, although its request has not.
         stream.close();
     }
 }
 
-/// Records why a stream ends. Returns how its response is to be closed.
-fn record_end(stream: &RequestStream, end: End) -> Finish {
+/// Records why a stream ends, and returns it: sending fails because the client has disconnected.
+fn record_end(stream: &RequestStream, end: End) -> End {
     let end = match end {
         End::Error => stream.disconnection().unwrap_or(end),
         end => end,
@@ -270,5 +274,5 @@ fn record_end(stream: &RequestStream, end: End) -> Finish {
             );
         }
     });
-    end.finish()
+    end
 }

@@ -113,14 +113,18 @@ fn finalize_ended(hub: usize, top: &mut TopLevel) {
         });
         let Some((key, end)) = next.flatten() else { return };
         let client = lend(hub, |serving| {
-            serving.worker.socket(key).map(|client| match client {
+            let reconnect = serving.worker.reconnect(key)?;
+            let client = match serving.worker.socket(key)? {
                 Client::Request(output) => Client::Request(output.clone()),
                 Client::Lean(lean) => Client::Lean(lean.clone()),
-            })
+            };
+            Some((client, reconnect))
         });
         match client.flatten() {
-            Some(Client::Request(output)) => stream::finish(top, &output, end),
-            Some(Client::Lean(lean)) => lean.finish(top, end),
+            Some((Client::Request(output), reconnect)) => {
+                stream::finish(top, &output, end, reconnect);
+            }
+            Some((Client::Lean(lean), reconnect)) => lean.finish(top, end, reconnect),
             None => {}
         }
     }

@@ -22,18 +22,44 @@ pub enum End {
     Error,
 }
 
-/// How a response is closed.
+/// When a response is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Finish {
-    /// With the end-of-response marker, however long the client takes to accept it.
+    /// When the client has accepted everything, however long it takes.
     Whole,
-    /// With the end-of-response marker, but cut off if the client has not accepted everything by
-    /// now.
+    /// Now. The client receives a planned end only if it has accepted everything by now.
     Prompt,
-    /// Closed at once.
+    /// Now, whatever the client has accepted.
     Cut,
-    /// Closed because the client accepted no bytes for too long.
+    /// Now, because the client accepted no bytes for too long.
     TimedOut,
+}
+
+/// The last bytes of a response whose end is planned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndForm {
+    /// The end-of-response marker: the last chunk over HTTP/1.1, END_STREAM over HTTP/2.
+    Complete,
+    /// No marker, so that every client takes the response for interrupted.
+    Interrupted,
+}
+
+/// How the response of a stream whose client is to reconnect ends (`sse_reconnect`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reconnect {
+    /// Interrupted: every client reconnects, or reports that the response is incomplete.
+    Cut,
+    /// Complete: an EventSource reconnects, but other clients may take this for the end of the events.
+    Clean,
+}
+
+/// How a response is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Closing {
+    /// When it is closed.
+    pub finish: Finish,
+    /// Its last bytes, if the end is planned.
+    pub form: EndForm,
 }
 
 impl End {
@@ -60,20 +86,57 @@ impl End {
         self.row().1
     }
 
-    /// How the response is closed.
-    pub const fn finish(self) -> Finish {
-        self.row().2
+    /// How the response is closed, in a location with this setting.
+    pub const fn closing(self, reconnect: Reconnect) -> Closing {
+        let form = match self {
+            // The client is to come back.
+            End::Age | End::Drain | End::Admin => reconnect.form(),
+            // These are not planned.
+            End::Client | End::Timeout | End::Slow | End::Error => EndForm::Complete,
+        };
+        Closing { finish: self.row().2, form }
     }
+}
 
-    /// Whether the server chose to end the stream, so that the client is to receive a complete
-    /// response.
+impl Reconnect {
+    /// Returns the last bytes of the response.
+    pub const fn form(self) -> EndForm {
+        match self {
+            Reconnect::Cut => EndForm::Interrupted,
+            Reconnect::Clean => EndForm::Complete,
+        }
+    }
+}
+
+impl Closing {
+    /// Whether the server chose to end the stream, so that the client is to receive everything.
     pub const fn is_planned(self) -> bool {
-        matches!(self.finish(), Finish::Whole | Finish::Prompt)
+        matches!(self.finish, Finish::Whole | Finish::Prompt)
     }
 }
 
 impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_ends_after_which_clients_return_are_interrupted() {
+        for end in [End::Age, End::Drain, End::Admin] {
+            assert_eq!(end.closing(Reconnect::Cut).form, EndForm::Interrupted, "{end}");
+            assert_eq!(end.closing(Reconnect::Clean).form, EndForm::Complete, "{end}");
+            assert!(end.closing(Reconnect::Cut).is_planned(), "{end}");
+        }
+        for end in [End::Client, End::Timeout, End::Slow, End::Error] {
+            for reconnect in [Reconnect::Cut, Reconnect::Clean] {
+                assert_eq!(end.closing(reconnect).form, EndForm::Complete, "{end}");
+                assert!(!end.closing(reconnect).is_planned(), "{end}");
+            }
+        }
     }
 }

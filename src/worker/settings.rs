@@ -1,5 +1,7 @@
 //! The settings of a location's streams.
 
+use super::end::Reconnect;
+
 /// How much history a client without an id receives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Replay {
@@ -64,6 +66,8 @@ pub struct StreamSettings {
     pub naming: Naming,
     /// Maximum age of a stream.
     pub max_age: Option<Jittered>,
+    /// How the response ends if the client is to reconnect.
+    pub reconnect: Reconnect,
     /// Maximum number of streams of one channel on this nginx; 0 means no limit.
     pub max_subscribers: u32,
 }

@@ -119,6 +119,7 @@ fn settings() -> StreamSettings {
         slow_client: SlowClient::Skip,
         naming: Naming::ByType,
         max_age: None,
+        reconnect: Reconnect::Cut,
         max_subscribers: 0,
     }
 }

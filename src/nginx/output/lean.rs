@@ -31,7 +31,7 @@ use crate::nginx::guard::guarded;
 use crate::nginx::log::{self, Counted, Level};
 use crate::nginx::macros::{self, ngx_add_timer, ngx_del_timer};
 use crate::nginx::top_level::TopLevel;
-use crate::worker::{Batch, End, Sent, StreamKey};
+use crate::worker::{Batch, End, EndForm, Reconnect, Sent, StreamKey};
 use client_log::{LoggedClient, PeerAddress};
 use nginx_sys::{
     ngx_close_connection, ngx_connection_t, ngx_destroy_pool, ngx_event_t, ngx_handle_write_event,
@@ -107,9 +107,9 @@ impl Lean {
         sent
     }
 
-    /// Ends the stream. If the end is planned and the client has accepted everything so far, the
-    /// response is completed; otherwise, it is cut off.
-    pub fn finish(&self, top: &mut TopLevel, end: End) {
+    /// Ends the stream. If the end is planned and the client has accepted everything so far, the response
+    /// is completed, or ends as `reconnect` says; otherwise, it is cut off.
+    pub fn finish(&self, top: &mut TopLevel, end: End, reconnect: Reconnect) {
         let Some(c) = self.alive() else { return };
         let _logged = self.name_client();
         // SAFETY: `alive` has checked that the connection is open.
@@ -118,13 +118,13 @@ impl Lean {
         let end = if broken && end == End::Error { End::Client } else { end };
         // SAFETY: as above.
         let is_flushed = unsafe { bits::connection::buffered(c) == 0 };
-        if !end.is_planned() || !is_flushed {
+        let closing = end.closing(reconnect);
+        if !closing.is_planned() || !is_flushed {
             return self.cut(top, c, end);
         }
-        match self.path {
-            // A client that does not accept the last chunk now is cut off like one that has unsent
-            // bytes.
-            SendPath::Chunks
+        match (self.path, closing.form) {
+            // A client that does not accept the last chunk now is cut off like one that has unsent bytes.
+            (SendPath::Chunks, EndForm::Complete)
                 if send::write(c, self.transport, LAST_CHUNK) != Ok(LAST_CHUNK.len()) =>
             {
                 self.cut(top, c, end);

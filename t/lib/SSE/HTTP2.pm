@@ -55,7 +55,7 @@ sub through_openssl ($port) {
 }
 
 # Sends a request and returns the response, which is filled in while the event loop of the test runs:
-# { id, status, body, ended, reset, events }. Options: method, headers, body.
+# { id, status, body, ended, reset (the error code), events }. Options: method, headers, body.
 sub request ($self, $path, %options) {
     my $id     = $self->{next};
     my $body   = $options{body};
@@ -127,7 +127,7 @@ sub take ($self, $type, $flags, $stream, $payload) {
         $response->{parser}->feed($payload) if $payload ne '';
     }
     $response->{status} //= status($payload) if $type == HEADERS;
-    $response->{reset} = 1 if $type == RST_STREAM;
+    $response->{reset} = unpack 'N', $payload if $type == RST_STREAM;
     $response->{ended} = 1 if ($type == DATA || $type == HEADERS) && $flags & END_STREAM;
     return;
 }
