@@ -186,8 +186,8 @@ impl Output {
         unsafe { top.finalize(r, status) };
     }
 
-    /// Ends the response: with the end-of-response marker if it is to be complete. Returns the outcome that
-    /// ends the request, for one of its handlers to return.
+    /// Ends the response: with the end-of-response marker if it is to be complete. Returns the
+    /// outcome that ends the request, for one of its handlers to return.
     pub fn end_response(&self, how: Closing) -> Option<Outcome> {
         let r = self.alive()?;
         if self.ended_by_filter.get() {

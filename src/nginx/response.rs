@@ -108,9 +108,9 @@ impl Request {
         }
     }
 
-    /// Ends the response without the end-of-response marker, once the client has accepted what was sent: over
-    /// HTTP/1.1, nginx closes the connection, and over HTTP/2 and HTTP/3, it resets the stream. HTTP/1.0 has no
-    /// marker. Returns the outcome that ends the request.
+    /// Ends the response without the end-of-response marker, once the client has accepted what was
+    /// sent: over HTTP/1.1, nginx closes the connection, and over HTTP/2 and HTTP/3, it resets the
+    /// stream. HTTP/1.0 has no marker. Returns the outcome that ends the request.
     pub(super) fn interrupt(&self) -> Outcome {
         let r = self.raw();
         // SAFETY: the request is alive.
@@ -130,14 +130,14 @@ impl Request {
         Outcome::ERROR
     }
 
-    /// Makes nginx send the RST_STREAM with which it is about to close an HTTP/2 response. nginx queues it, and
-    /// sends it with the next frame of another stream of the connection.
+    /// Makes nginx send the RST_STREAM with which it is about to close an HTTP/2 response. nginx
+    /// queues it, and sends it with the next frame of another stream of the connection.
     pub(super) fn flush_reset_soon(&self) {
         // SAFETY: the request is alive.
         let shared = unsafe { macros::ngx_sse_h2_connection(self.raw()) };
         if !shared.is_null() {
-            // SAFETY: the connection is alive, and so is its event, whose handler sends what is queued. nginx
-            // removes the event from the queue if it closes the connection.
+            // SAFETY: the connection is alive, and so is its event, whose handler sends what is
+            // queued. nginx removes the event from the queue if it closes the connection.
             unsafe { macros::ngx_post_event((*shared).write, &raw mut ngx_posted_events) };
         }
     }
@@ -224,7 +224,8 @@ impl Body<'_> {
         request.interrupt()
     }
 
-    /// Passes these bytes, which must not be empty, to nginx's filters. `mark` sets the buffer's flags.
+    /// Passes these bytes, which must not be empty, to nginx's filters. `mark` sets the buffer's
+    /// flags.
     fn pass(self, bytes: &[u8], mark: impl FnOnce(*mut ngx_buf_t, &Request)) -> Outcome {
         let request = self.request;
         // SAFETY: the pool is the request's.

@@ -49,7 +49,8 @@ pub enum EndForm {
 pub enum Reconnect {
     /// Interrupted: every client reconnects, or reports that the response is incomplete.
     Cut,
-    /// Complete: an EventSource reconnects, but other clients may take this for the end of the events.
+    /// Complete: an EventSource reconnects, but other clients may take this for the end of the
+    /// events.
     Clean,
 }
 

@@ -107,8 +107,8 @@ impl Lean {
         sent
     }
 
-    /// Ends the stream. If the end is planned and the client has accepted everything so far, the response
-    /// is completed, or ends as `reconnect` says; otherwise, it is cut off.
+    /// Ends the stream. If the end is planned and the client has accepted everything so far, the
+    /// response is completed, or ends as `reconnect` says; otherwise, it is cut off.
     pub fn finish(&self, top: &mut TopLevel, end: End, reconnect: Reconnect) {
         let Some(c) = self.alive() else { return };
         let _logged = self.name_client();
@@ -123,7 +123,8 @@ impl Lean {
             return self.cut(top, c, end);
         }
         match (self.path, closing.form) {
-            // A client that does not accept the last chunk now is cut off like one that has unsent bytes.
+            // A client that does not accept the last chunk now is cut off like one that has unsent
+            // bytes.
             (SendPath::Chunks, EndForm::Complete)
                 if send::write(c, self.transport, LAST_CHUNK) != Ok(LAST_CHUNK.len()) =>
             {
