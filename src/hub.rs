@@ -34,6 +34,9 @@ mod tests;
 #[cfg(fuzzing)]
 #[path = "../fuzz/targets/hub/mod.rs"]
 pub mod fuzz;
+#[cfg(loom)]
+#[path = "../loom/models/mod.rs"]
+pub mod models;
 
 pub use admin::{ChannelInfo, Forgotten, Listing, ListingPage};
 pub use listeners::control::ControlEntry;

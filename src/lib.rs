@@ -45,25 +45,28 @@
 //! which cannot link nginx's symbols.
 
 #![deny(unsafe_code, unsafe_op_in_unsafe_fn, unused_must_use)]
-#![cfg_attr(not(fuzzing), warn(missing_docs))]
+#![cfg_attr(not(any(fuzzing, loom)), warn(missing_docs))]
 
 #[cfg(feature = "trace-blocking")]
 pub mod blocking;
 pub mod hub;
+#[cfg(not(loom))]
 pub mod metrics;
+#[cfg(not(loom))]
 pub mod redis;
 pub mod sse;
+#[cfg(not(loom))]
 pub mod worker;
 
-#[cfg(not(any(test, fuzzing)))]
+#[cfg(not(any(test, fuzzing, loom)))]
 mod conf;
-#[cfg(not(any(test, fuzzing)))]
+#[cfg(not(any(test, fuzzing, loom)))]
 mod http;
-#[cfg(not(any(test, fuzzing)))]
+#[cfg(not(any(test, fuzzing, loom)))]
 mod module;
-#[cfg(not(any(test, fuzzing)))]
+#[cfg(not(any(test, fuzzing, loom)))]
 mod nginx;
-#[cfg(not(any(test, fuzzing)))]
+#[cfg(not(any(test, fuzzing, loom)))]
 mod process;
 
 #[cfg(fuzzing)]
