@@ -42,6 +42,7 @@ sub new ($class, $port, $on_answer) {
     return $self;
 }
 
+# With hold_back, the last byte of the body is sent by complete().
 sub send ($self, %options) {
     my $body    = $options{body};
     my $method  = $options{method} // (defined $body ? 'POST' : 'GET');
@@ -54,11 +55,22 @@ sub send ($self, %options) {
     $text .= 'Content-Length: ' . length($body) . "\r\n" if defined $body;
     $text .= "Connection: close\r\n" if $options{close};
     $self->{sending} = "$text\r\n" . ($body // '');
+    $self->{held}    = $options{hold_back} ? substr($self->{sending}, -1, 1, '') : '';
     $self->{head_only} = $method eq 'HEAD';
     $self->{busy} = 1;
     want_write($self->{fd}, 1);
     return;
 }
+
+# Sends what send() has held back.
+sub complete ($self) {
+    $self->{sending} .= $self->{held};
+    $self->{held} = '';
+    want_write($self->{fd}, 1);
+    return;
+}
+
+sub is_written ($self) { return $self->{sending} eq '' }
 
 sub fileno ($self) { return $self->{fd} }
 sub busy   ($self) { return $self->{busy} }
