@@ -96,7 +96,11 @@ pub struct CatchUp {
     is_new: bool,
     /// What was found to be lost.
     missing: Loss,
-    /// The id of the newest entry that was read.
+    /// What is lost between the last page and the next.
+    between: Option<ReportedId>,
+    /// The id of an entry that has disappeared behind the last page, if one has.
+    gone: Option<ReportedId>,
+    /// The id of the newest entry that was read, or is gone.
     newest: Option<ReportedId>,
 }
 
@@ -121,6 +125,8 @@ struct Back {
     /// The oldest entry that is owed, and the one before it if the entry names it.
     oldest: Option<ReportedId>,
     before_oldest: Option<ReportedId>,
+    /// The highest id of an entry that is gone, if it is among those that are owed.
+    gone: Option<ReportedId>,
 }
 
 impl CatchUp {
@@ -136,6 +142,8 @@ impl CatchUp {
             stage,
             is_new: true,
             missing,
+            between: None,
+            gone: None,
             newest: None,
         }
     }
@@ -208,11 +216,6 @@ impl CatchUp {
         if let Stage::Forward { span: IdSpan::After(had), .. } = &self.stage {
             page.entries.retain(|entry| entry.id > *had);
         }
-        let newest = page.entries.iter().map(|entry| entry.id).max();
-        let emptied = page.about.filter(|about| about.first.is_none()).map(|about| about.newest);
-        self.newest = self.newest.max(newest.or(emptied));
-        let added = page.about.filter(|about| self.newest == Some(about.newest));
-        let added = added.and_then(|about| about.added);
         let is_left = matches!(self.assumed, SyncState::Left(_));
         let over = self.missing == Loss::Everything;
         match &mut self.stage {
@@ -221,18 +224,15 @@ impl CatchUp {
                 self.stage = Stage::Back(Back::to(*had));
                 (Fetched::default(), false)
             }
-            Stage::Forward { span, had } => {
-                let lacks = || page.about.and_then(|about| about.lacks(self.assumed));
-                let gone = page.entries.first().and_then(|entry| entry.prev).or_else(lacks);
-                let gone = gone.max(page.deleted_after(*had));
-                let missing = loss(gone.filter(|gone| gone > had && !over), terms.latest);
-                if let Some(last) = newest {
-                    (*span, *had) = (IdSpan::After(last), last.max(*had));
-                }
-                let (entries, newest) = (page.entries, self.newest);
-                (Fetched { entries, missing, newest, added }, !page.more)
+            Stage::Forward { had, .. } => {
+                let had = *had;
+                self.take_forward(page, had, terms)
             }
             Stage::Back(back) => {
+                let about = page.about;
+                let newest = page.entries.first().map(|entry| entry.id);
+                let emptied = about.filter(|about| about.first.is_none()).map(|about| about.newest);
+                self.newest = self.newest.max(newest.or(emptied));
                 let Some(gone) = back.take(page, self.assumed, terms) else {
                     return (Fetched::default(), false);
                 };
@@ -245,9 +245,70 @@ impl CatchUp {
                     let had = gone.unwrap_or(back.had);
                     self.stage = Stage::Forward { span: IdSpan::From(oldest), had };
                 }
-                (Fetched { entries, missing, newest: self.newest, added }, done)
+                (self.fetched(entries, missing, about), done)
             }
         }
+    }
+
+    /// Takes a page by rising ids. What is lost among its entries is between this page and the
+    /// next: entries behind the last place where others are missing are read once more.
+    fn take_forward(
+        &mut self,
+        mut page: StreamPage,
+        had: ReportedId,
+        terms: FetchPolicy,
+    ) -> (Fetched, bool) {
+        let is_over = self.missing == Loss::Everything;
+        let first = page.entries.first();
+        let trimmed =
+            page.about.and_then(|about| about.trimmed(self.assumed, first.map(|one| one.id)));
+        let before = first.and_then(|first| first.prev).max(trimmed).max(self.between.take());
+        let before = before.filter(|before| *before > had && !is_over);
+        let last = page.entries.last().map_or(had, |last| last.id);
+        let deleted = page.about.and_then(|about| about.max_deleted).filter(|id| *id <= last);
+        // What had disappeared behind an earlier page can have been on this one. That is looked at
+        // once, or it would never end while entries are added and deleted.
+        let rechecked = self.gone.take();
+        let gone = deleted.into_iter().chain(rechecked).filter(|id| *id > had);
+        let gone = gone.filter_map(|id| page.lacks(id)).max();
+        let hole = page.holes().next_back().max(gone).filter(|_| !is_over);
+        let is_before_first =
+            |hole: ReportedId| page.entries.first().is_none_or(|one| hole < one.id);
+        let (before, among) = match hole {
+            Some(hole) if is_before_first(hole) => (before.max(Some(hole)), None),
+            hole => (before, hole),
+        };
+        self.gone = match rechecked {
+            Some(id) => Some(id).filter(|id| page.more && *id > last),
+            None if page.more || is_over || among.is_some() => None,
+            None => page.about.and_then(|about| about.gone_after(last)),
+        };
+        if let Some(hole) = among {
+            page.entries.retain(|entry| entry.id <= hole);
+            self.between = Some(hole);
+        }
+        // Of a stream without entries, everything up to its newest id was read, or is known to be
+        // gone.
+        let emptied = page.about.filter(|about| about.first.is_none() && about.newest <= had);
+        let reached = match page.entries.last() {
+            Some(last) => Some(last.id),
+            None => before.max(emptied.map(|about| about.newest)),
+        };
+        self.newest = self.newest.max(reached);
+        if let Some(reached) = reached {
+            let had = reached.max(had);
+            self.stage = Stage::Forward { span: IdSpan::After(reached), had };
+        }
+        let done = !page.more && among.is_none() && self.gone.is_none();
+        (self.fetched(page.entries, loss(before, terms.latest), page.about), done)
+    }
+
+    /// Returns what the hub gets of a page. Only once nothing is left does `added` belong to what
+    /// was read.
+    fn fetched(&self, entries: Vec<Entry>, missing: Loss, about: Option<About>) -> Fetched {
+        let added = about.filter(|about| self.newest == Some(about.newest));
+        let added = added.and_then(|about| about.added);
+        Fetched { entries, missing, newest: self.newest, added }
     }
 
     /// Whether a stream without entries must have lost them: it cannot simply have expired. An
@@ -309,11 +370,20 @@ fn loss(gone: Option<ReportedId>, latest: Latest) -> Loss {
 
 impl Back {
     fn to(had: ReportedId) -> Back {
-        let (kept, is_kept) = (Vec::new(), true);
-        Back { had, kept, is_kept, count: 0, bytes: 0, oldest: None, before_oldest: None }
+        Back {
+            had,
+            kept: Vec::new(),
+            is_kept: true,
+            count: 0,
+            bytes: 0,
+            oldest: None,
+            before_oldest: None,
+            gone: None,
+        }
     }
 
-    /// Takes a page, newest first. `Some`: all that is owed is found, and this is lost before it.
+    /// Takes a page, newest first. `Some`: all that is owed is found, and this is lost before it,
+    /// or among it.
     fn take(
         &mut self,
         page: StreamPage,
@@ -322,16 +392,29 @@ impl Back {
     ) -> Option<Option<ReportedId>> {
         let age = terms.history.age;
         let too_old = if age == 0 { 0 } else { terms.now.saturating_sub(age) };
+        let deleted = page.about.and_then(|about| about.max_deleted);
+        let more = page.more;
         for entry in page.entries {
             if known != SyncState::Nothing && entry.id <= self.had {
-                return Some(None);
+                return Some(self.gone);
             }
+            let lacks_next = self.before_oldest.filter(|prev| *prev > entry.id);
+            let next = self.oldest;
+            let was_deleted =
+                deleted.filter(|id| *id > entry.id && next.is_none_or(|next| *id < next));
+            let gone = lacks_next.max(was_deleted);
+            // What the hub has of a channel that was left ends before what is lost, and so do those
+            // entries.
+            if gone.is_some() && known != SyncState::Nothing {
+                return Some(gone);
+            }
+            self.gone = self.gone.max(gone);
             let bytes = self.bytes + entry.size();
             let is_owed = self.count < terms.history.count
                 && entry.id.ms() >= too_old
                 && (bytes <= terms.room || self.count == 0);
             if !is_owed {
-                return Some(Some(entry.id));
+                return Some(self.gone.max(Some(entry.id)));
             }
             self.count += 1;
             self.bytes = bytes;
@@ -342,10 +425,13 @@ impl Back {
                 false => self.kept = Vec::new(),
             }
         }
-        if page.more {
+        if more {
             return None;
         }
-        let gone = self.before_oldest.or_else(|| page.about.and_then(|about| about.lacks(known)));
+        let trimmed = page.about.and_then(|about| about.trimmed(known, self.oldest));
+        let none = page.about.filter(|_| self.oldest.is_none());
+        let trimmed = trimmed.max(none.and_then(|about| about.gone_after(ReportedId::default())));
+        let gone = self.before_oldest.or(trimmed).max(self.gone);
         if gone.is_some() || self.count > 0 || terms.source != Source::PubSub {
             return Some(gone);
         }

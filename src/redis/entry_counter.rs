@@ -1,6 +1,11 @@
 //! Counts the entries that were read of a stream against the number that Redis has ever added to
 //! it, and so notices entries that were trimmed or deleted before they were read. Redis before 7
 //! does not report that number; nothing is noticed there.
+//!
+//! Which entries are missing follows from the ids that were read: entries are trimmed from the
+//! stream's beginning, so trimmed ones were before all of a page, and no deleted one has an id
+//! above the highest id that was deleted. If entries may be missing at several places of a page,
+//! the loss is at the last one: what follows is complete.
 
 use super::stream_page::{About, StreamPage};
 use crate::hub::ReportedId;
@@ -12,27 +17,59 @@ pub struct EntryCounter {
     position: ReportedId,
     /// The number of entries that were added up to the position, if it is known.
     added: Option<u64>,
-    /// An id that has not been reached yet, and the number of entries that were added up to it.
-    ahead: Option<(ReportedId, u64)>,
+    /// What Redis reported of entries after the position.
+    ahead: Option<Ahead>,
+    /// Clients were told that everything up to this id may be lost.
+    told: ReportedId,
 }
 
-/// What a page shows about the entries before it.
+/// What Redis reported of entries that had not been read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Ahead {
+    /// The id of the newest entry, and the number of entries that were added up to it.
+    newest: ReportedId,
+    added: u64,
+    /// The highest id that was deleted, if it had not been read.
+    deleted: Option<ReportedId>,
+    /// Whether entries directly after the position may have been trimmed.
+    trimmed: bool,
+}
+
+/// What a page shows about the entries before it and among it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PageAudit {
     /// Nothing is missing, as far as is known.
     Complete,
-    /// Entries are gone, before the page's or among them: an id above all that was read before, and
-    /// below the page's entries if ids are left between the two.
+    /// Entries are gone. None of the page's entries up to this id comes after the loss, and all
+    /// others do. The id is above all that was read before.
     Lost(ReportedId),
     /// It is another stream than the one that was read before.
     StartedOver,
+}
+
+/// The entries of a page, by their ids.
+struct Read<'p> {
+    /// The id up to which the stream was read before.
+    had: ReportedId,
+    /// The ids of the entries, all above `had`.
+    ids: &'p [ReportedId],
+    /// Whether there may be more entries after them.
+    more: bool,
+    /// A loss up to this id is no news.
+    told: ReportedId,
 }
 
 impl EntryCounter {
     /// Returns a counter for a stream that was read up to this id, with the number of entries that
     /// were added until then, if it is known.
     pub fn starting_at(position: ReportedId, added: Option<u64>) -> EntryCounter {
-        EntryCounter { position, added, ahead: None }
+        EntryCounter { position, added, ahead: None, told: ReportedId::default() }
+    }
+
+    /// Returns the same counter for a stream of which a loss up to this id was noticed in another
+    /// way.
+    pub fn after_loss(self, told: ReportedId) -> EntryCounter {
+        EntryCounter { told, ..self }
     }
 
     /// Whether entries are known to exist beyond the position: the stream has to be read once more.
@@ -45,33 +82,59 @@ impl EntryCounter {
         let had = self.position;
         let ids = page.entries.iter().map(|entry| entry.id).filter(|id| *id > had);
         let ids: Vec<ReportedId> = ids.collect();
-        self.position = ids.last().copied().unwrap_or(had);
-        let mut is_lost = false;
-        let mut uncounted = ids.len() as u64;
-        if let Some((ahead, added)) = self.ahead {
-            if self.position >= ahead || !page.more {
-                let counted = ids.iter().filter(|id| **id <= ahead).count() as u64;
-                is_lost = self.added.is_some_and(|before| added > before + counted);
-                (self.added, self.ahead) = (Some(added), None);
-                uncounted -= counted;
-                self.position = self.position.max(ahead);
-            }
-        }
-        self.added = self.added.map(|added| added + uncounted);
-        let lost = ids.first().map_or(self.position, |first| first.before());
-        // Above what was delivered before it was noticed, or its clients would not miss anything.
-        let lost = lost.max(had.after());
-        match page.about.map(|about| self.compare(had, &ids, about)) {
-            Some(Comparison::StartedOver) => PageAudit::StartedOver,
-            Some(Comparison::Lost) => PageAudit::Lost(lost),
-            _ if is_lost => PageAudit::Lost(lost),
-            _ => PageAudit::Complete,
+        let read = Read { had, ids: &ids, more: page.more, told: self.told };
+        self.position = read.last();
+        let deleted = page.about.and_then(|about| about.max_deleted);
+        let lost_before = self.reach(&read, deleted);
+        let Some(about) = page.about else { return PageAudit::of(lost_before) };
+        match self.compare(&read, about) {
+            Comparison::StartedOver => PageAudit::StartedOver,
+            Comparison::Equal => PageAudit::of(lost_before),
+            Comparison::Lost(up_to) => PageAudit::of(lost_before.max(Some(up_to))),
         }
     }
 
-    /// Compares what was read, which are the entries `ids` after `had`, with what Redis reported
-    /// then.
-    fn compare(&mut self, had: ReportedId, ids: &[ReportedId], about: About) -> Comparison {
+    /// Counts the entries of a page, and compares them with what was reported before. Returns where
+    /// entries are missing. `deleted`: the highest id that had been deleted after the page was
+    /// read, if it is known.
+    fn reach(&mut self, read: &Read<'_>, deleted: Option<ReportedId>) -> Option<ReportedId> {
+        let all = read.ids.len() as u64;
+        let Some(ahead) = &mut self.ahead else {
+            self.added = self.added.map(|added| added + all);
+            return None;
+        };
+        if self.added.is_none() {
+            let trimmed =
+                std::mem::take(&mut ahead.trimmed).then(|| read.before_first_unknown()).flatten();
+            let gone = ahead.deleted.filter(|id| read.covers(*id)).and_then(|id| read.lacks(id));
+            ahead.deleted = ahead.deleted.filter(|id| !read.covers(*id));
+            if !read.covers(ahead.newest) {
+                return trimmed.max(gone);
+            }
+            let reached = *ahead;
+            self.pass(reached, read);
+            return trimmed.max(gone).max(read.lacks(reached.newest));
+        }
+        if !read.covers(ahead.newest) {
+            self.added = self.added.map(|added| added + all);
+            return None;
+        }
+        let reached = *ahead;
+        let counted = read.up_to(reached.newest);
+        let is_lost = self.added.is_some_and(|before| reached.added > before + counted);
+        self.pass(reached, read);
+        is_lost.then(|| read.last_hole(reached.newest, deleted))
+    }
+
+    /// Everything that was reported before is read, or gone.
+    fn pass(&mut self, reached: Ahead, read: &Read<'_>) {
+        let uncounted = read.ids.len() as u64 - read.up_to(reached.newest);
+        (self.added, self.ahead) = (Some(reached.added + uncounted), None);
+        self.position = self.position.max(reached.newest);
+    }
+
+    /// Compares what was read with what Redis reported then.
+    fn compare(&mut self, read: &Read<'_>, about: About) -> Comparison {
         let Some(reported) = about.added else {
             let is_behind = about.newest < self.position;
             return if is_behind { Comparison::StartedOver } else { Comparison::Equal };
@@ -80,27 +143,97 @@ impl EntryCounter {
             return Comparison::StartedOver;
         }
         let is_whole_page = about.newest == self.position;
-        let is_lost = match self.added {
-            Some(added) => is_whole_page && reported > added,
-            None => about.may_lack_after(had, self.position, ids),
+        let lost = match self.added {
+            Some(added) => {
+                let is_lost = is_whole_page && reported > added;
+                is_lost.then(|| read.last_hole(about.newest, about.max_deleted))
+            }
+            None => {
+                let deleted = about.max_deleted.filter(|id| *id <= read.last());
+                let trimmed =
+                    if about.trimmed_after(read.had) { read.before_first_unknown() } else { None };
+                trimmed.max(deleted.and_then(|id| read.lacks(id)))
+            }
         };
         if is_whole_page {
             self.added = Some(reported);
         } else {
-            self.ahead.get_or_insert((about.newest, reported));
+            self.look_ahead(read, about, reported);
         }
-        if is_lost {
-            Comparison::Lost
-        } else {
-            Comparison::Equal
+        lost.map_or(Comparison::Equal, Comparison::Lost)
+    }
+
+    /// Keeps what Redis reported of entries that were not read yet.
+    fn look_ahead(&mut self, read: &Read<'_>, about: About, added: u64) {
+        let (newest, position) = (about.newest, self.position);
+        let none = Ahead { newest, added, deleted: None, trimmed: false };
+        let ahead = self.ahead.get_or_insert(none);
+        ahead.deleted = ahead.deleted.max(about.max_deleted.filter(|id| *id > position));
+        ahead.trimmed |= read.ids.is_empty() && about.trimmed_after(read.had);
+    }
+}
+
+impl PageAudit {
+    fn of(lost: Option<ReportedId>) -> PageAudit {
+        lost.map_or(PageAudit::Complete, PageAudit::Lost)
+    }
+}
+
+impl Read<'_> {
+    /// Returns the id up to which the stream was read.
+    fn last(&self) -> ReportedId {
+        self.ids.last().copied().unwrap_or(self.had)
+    }
+
+    /// Returns whether an entry with this id, if it existed, is among those that were read.
+    fn covers(&self, id: ReportedId) -> bool {
+        id <= self.last() || !self.more
+    }
+
+    /// Returns how many entries have ids up to this one.
+    fn up_to(&self, id: ReportedId) -> u64 {
+        self.ids.partition_point(|other| *other <= id) as u64
+    }
+
+    /// Returns the place of an entry that existed after `had`, if it was not read.
+    fn lacks(&self, id: ReportedId) -> Option<ReportedId> {
+        match self.ids.binary_search(&id) {
+            _ if id <= self.had.max(self.told) => None,
+            Ok(_) => None,
+            Err(index) => Some(self.ids.get(index).map_or(id, |next| next.before())),
         }
+    }
+
+    /// Returns the place before the first entry, if others can have been there.
+    fn before_first(&self) -> Option<ReportedId> {
+        let first = self.ids.first().filter(|first| **first > self.had.after())?;
+        Some(first.before())
+    }
+
+    /// Returns the same, unless it is known.
+    fn before_first_unknown(&self) -> Option<ReportedId> {
+        self.before_first().filter(|before| *before > self.told)
+    }
+
+    /// Returns the last place at which an entry can be missing whose id is at most `newest`.
+    /// `deleted`: no entry with a higher id was deleted.
+    fn last_hole(&self, newest: ReportedId, deleted: Option<ReportedId>) -> ReportedId {
+        if newest > self.last() {
+            return newest;
+        }
+        let most = deleted.map_or(newest, |deleted| deleted.min(newest));
+        let pairs = self.ids.windows(2).rev().map(|pair| (pair[0], pair[1]));
+        let mut holes = pairs.filter(|(one, next)| *one < most && one.after() < *next);
+        let hole = holes.next().map(|(_, next)| next.before()).or_else(|| self.before_first());
+        // Above what was read before it was noticed, or its clients would not miss anything.
+        hole.unwrap_or(self.had.after())
     }
 }
 
 /// How what was read compares with what Redis has had.
 enum Comparison {
     Equal,
-    Lost,
+    Lost(ReportedId),
     StartedOver,
 }
 
@@ -201,13 +334,70 @@ mod tests {
     }
 
     #[test]
+    fn a_loss_is_where_the_last_entry_can_be_missing() {
+        let deleted = |highest: u64, newest: u64, added: u64| {
+            let max_deleted = Some(id(highest));
+            about(Some(1), newest, added).map(|about| About { max_deleted, ..about })
+        };
+        // Up to 5 everything was read. What is read then, what Redis reports, and between which ids
+        // the loss is.
+        for (ids, about, expected) in [
+            (&[7, 8, 10][..], about(Some(7), 10, 10), lost_before(10)),
+            (&[7, 8, 10], deleted(6, 10, 9), lost_before(7)),
+            (&[7, 8, 10], deleted(9, 10, 9), lost_before(10)),
+            (&[7, 8, 10], deleted(9, 10, 10), lost_before(10)),
+            (&[7, 9, 11], deleted(8, 11, 9), lost_before(9)),
+            (&[7, 9, 11], deleted(8, 11, 8), Complete),
+            // 3 was deleted once it was read: entries behind 5 were trimmed.
+            (&[7, 9, 11], deleted(3, 11, 9), lost_before(7)),
+            // The entry of 9 was deleted once it was read.
+            (&[6, 7, 9], deleted(9, 9, 9), lost_before(9)),
+            // Someone has set the number of entries that were added.
+            (&[], deleted(0, 5, 7), Lost(id(5).after())),
+        ] {
+            assert_eq!(counter(5, Some(5)).count(&page(ids, about)), expected, "{ids:?} {about:?}");
+        }
+    }
+
+    #[test]
+    fn a_loss_that_a_later_page_shows_is_among_that_page() {
+        for (ids, expected) in [
+            (&[7, 9, 10][..], lost_before(9)),
+            (&[7, 8, 9, 12], Complete),
+            (&[8, 9, 12], lost_before(9)),
+            (&[7, 8, 12], lost_before(12)),
+            (&[7, 8], Lost(id(9))),
+            (&[], Lost(id(9))),
+        ] {
+            let mut counter = counter(5, Some(5));
+            assert_eq!(counter.count(&page(&[6], about(Some(1), 9, 9))), Complete);
+            assert_eq!(counter.count(&page(ids, None)), expected, "{ids:?}");
+        }
+    }
+
+    /// What two pages show of a stream that was read up to 5.
+    fn of_two(one: StreamPage, two: StreamPage) -> [PageAudit; 2] {
+        let mut counter = counter(5, None);
+        [counter.count(&one), counter.count(&two)]
+    }
+
+    #[test]
     fn where_the_number_is_not_known_the_first_entry_and_deletions_decide() {
         let trimmed = page(&[7], about(Some(7), 7, 7));
         assert_eq!(counter(5, None).count(&trimmed), lost_before(7));
-        assert_eq!(counter(5, None).count(&page(&[], about(None, 7, 7))), Lost(id(5).after()));
+        assert_eq!(of_two(page(&[], about(None, 7, 7)), page(&[], None)), [Complete, Lost(id(7))]);
         let deleted = |ms| about(Some(2), 7, 7).map(|it| About { max_deleted: Some(id(ms)), ..it });
         assert_eq!(counter(5, None).count(&page(&[7], deleted(6))), lost_before(7));
-        assert_eq!(counter(5, None).count(&page(&[], deleted(7))), Lost(id(5).after()));
+        assert_eq!(of_two(page(&[], deleted(7)), page(&[], None)), [Complete, Lost(id(7))]);
+        assert_eq!(of_two(page(&[], deleted(6)), page(&[7], None)), [Complete, lost_before(7)]);
+        // What a catch-up has found already.
+        let known = counter(5, None).after_loss(id(7));
+        assert_eq!({ known }.count(&page(&[8], about(Some(8), 8, 8))), lost_before(8));
+        let mut known = counter(5, None).after_loss(id(7));
+        assert_eq!(known.count(&page(&[], deleted(7))), Complete);
+        assert_eq!(known.count(&page(&[], None)), Complete);
+        let trimmed_then = page(&[], about(Some(7), 7, 7));
+        assert_eq!(of_two(trimmed_then, page(&[7], None)), [Complete, lost_before(7)]);
         // It was deleted after it was read.
         assert_eq!(counter(5, None).count(&page(&[6, 7], deleted(6))), Complete);
         // Redis before 7.

@@ -1,8 +1,8 @@
 //! Events whose order was checked. No other events of Redis are appended to the hub.
 
 use crate::hub::{
-    FencingToken, Hub, IncomingEvent, Ingested, JudgedId, LeaseError, MonotonicTime, NewEvent, Now,
-    Provenance,
+    FencingToken, Hub, IncomingEvent, Ingested, JudgedId, LeaseError, Loss, MonotonicTime,
+    NewEvent, Now, Provenance,
 };
 use crate::redis::message::{Entry, Message};
 use crate::redis::message_order::InOrder;
@@ -73,6 +73,15 @@ impl<'m> OrderedEvent<'m> {
     pub fn size(&self) -> usize {
         self.0.event.data.len()
     }
+}
+
+/// What is appended to the log: an event, or the loss of a channel's events before those that follow.
+#[derive(Debug)]
+pub enum LogStep<'m> {
+    /// An event.
+    Event(OrderedEvent<'m>),
+    /// The name of a channel, and what it has lost.
+    Loss(&'m [u8], Loss),
 }
 
 /// Appends events to the hub in order, as many as one hold of its lock allows, but at least one.

@@ -9,6 +9,7 @@
 //! - `catch_up_in_order`: reads channels again while all messages wait
 //! - `stream_reader`, `stream_audit`: reads the streams that applications write (`redis_source stream`), and
 //!   notices that one has started over, or has lost entries before they were read
+//! - `delivery_wait`: waits until events that the hub will not keep have been delivered
 //! - `doubts`, `stray_messages`: messages without the hub's token
 //! - `forget`: channels that an administrator deletes
 //! - `tasks`: how tasks of the session report their results
@@ -21,6 +22,7 @@ pub(super) mod catch_up_in_order;
 pub(super) mod catch_up_queue;
 pub(super) mod clock;
 pub(super) mod connect;
+pub(super) mod delivery_wait;
 pub(super) mod doubts;
 pub(super) mod forget;
 pub(super) mod handover_holder;
@@ -101,7 +103,8 @@ pub struct Session {
     pub(super) on_the_way: usize,
     /// Bytes of messages that wait for their channels.
     pub(super) waiting_bytes: WaitingBytes,
-    /// What durable messages carry so that nobody can forge one, once Redis and this nginx agree on it.
+    /// What durable messages carry so that nobody can forge one, once Redis and this nginx agree on
+    /// it.
     pub(super) token: Option<Token>,
     /// Channels that only patterns match, with messages that lack it.
     pub(super) strays: Strays,
@@ -129,6 +132,8 @@ pub struct Session {
     pub(super) told_full: Option<Instant>,
     pub(super) told_implausible: Option<Instant>,
     pub(super) told_started_over: Option<Instant>,
+    /// When it was last waited in vain for the delivery of events.
+    pub(super) undelivered: Option<Instant>,
     /// The clock in Redis had fallen behind when the connection began: streams may have, too.
     pub(super) rewound: bool,
     /// To this, tasks of the session report their results.
@@ -175,6 +180,7 @@ impl Session {
             told_full: None,
             told_implausible: None,
             told_started_over: None,
+            undelivered: None,
             rewound: false,
             finished,
             done: Some(done),
@@ -211,7 +217,8 @@ impl Session {
                     let now = *phase.borrow_and_update();
                     self.retire(if changed.is_ok() { now } else { Phase::Stopping }).await?;
                 }
-                // Before what it brings: a master that is none any more may tell of what it will forget.
+                // Before what it brings: a master that is none any more may tell of what it will
+                // forget.
                 () = &mut moved => return Err(Ended::Lost("another node is the master".into())),
                 () = inbox.filled(), if !self.keeps_marker() => self.take_in().await?,
                 Ok(()) = woken.changed() => {

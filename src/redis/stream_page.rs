@@ -92,16 +92,23 @@ pub struct About {
 }
 
 impl StreamPage {
-    /// Returns the highest id below the page's entries, if an entry after `had` was deleted and is
-    /// not among them.
-    pub(super) fn deleted_after(&self, had: ReportedId) -> Option<ReportedId> {
-        let deleted = self.about?.max_deleted.filter(|deleted| *deleted > had)?;
-        let (Some(first), Some(last)) = (self.entries.first(), self.entries.last()) else {
-            return Some(deleted);
-        };
-        let is_of_page = deleted <= last.id || !self.more;
-        let is_read = self.entries.iter().any(|entry| entry.id == deleted);
-        (is_of_page && !is_read).then(|| first.id.before())
+    /// Returns the place of an entry that existed after all that was read before, if it is not on
+    /// the page, whose ids rise: above the entries before it and below those after it. `None` also
+    /// if it is still to come.
+    pub(super) fn lacks(&self, id: ReportedId) -> Option<ReportedId> {
+        let index = self.entries.partition_point(|entry| entry.id < id);
+        match self.entries.get(index) {
+            Some(entry) if entry.id == id => None,
+            Some(entry) => Some(entry.id.before()),
+            None => (!self.more).then_some(id),
+        }
+    }
+
+    /// Returns the places, between entries, before which the publish script added others that are
+    /// gone.
+    pub(super) fn holes(&self) -> impl DoubleEndedIterator<Item = ReportedId> + '_ {
+        let pairs = self.entries.windows(2).map(|pair| (&pair[0], &pair[1]));
+        pairs.filter_map(|(one, next)| next.prev.filter(|prev| *prev > one.id))
     }
 }
 
@@ -140,30 +147,31 @@ impl About {
         self.newest < entry || self.whole && self.first.is_some_and(|first| first > entry)
     }
 
-    /// Returns whether entries after `had` that are not among `ids`, the entries read up to
-    /// `position`, were or may have been removed. They may have been if `had` was trimmed.
-    pub(super) fn may_lack_after(
-        &self,
-        had: ReportedId,
-        position: ReportedId,
-        ids: &[ReportedId],
-    ) -> bool {
-        let is_deleted = |id: ReportedId| id > had && !ids.contains(&id);
-        self.max_deleted.is_some_and(is_deleted)
-            || match self.first {
-                Some(first) => !self.whole && first > had,
-                None => self.newest > position,
-            }
+    /// Whether entries directly after `had` may have been trimmed: `had` was.
+    pub(super) fn trimmed_after(&self, had: ReportedId) -> bool {
+        !self.whole && self.first.is_some_and(|first| first > had)
     }
 
-    /// Returns the highest id that may have been removed before it was read.
-    pub(super) fn lacks(&self, known: SyncState) -> Option<ReportedId> {
-        match self.first {
-            // All entries were removed.
-            None => Some(self.newest),
-            // If nothing is known about it, a client may have read another stream of this name.
-            Some(first) => (!self.whole || known == SyncState::Nothing).then(|| first.before()),
-        }
+    /// The newest id below the first one of the stream, or `first_read` if the stream has lost its
+    /// beginning since that was read. Entries up to it may have been trimmed before they were read.
+    pub(super) fn trimmed(
+        &self,
+        known: SyncState,
+        first_read: Option<ReportedId>,
+    ) -> Option<ReportedId> {
+        // Where nothing is known of it, it may be another stream than the one that a client has
+        // read.
+        let may_be = !self.whole || known == SyncState::Nothing;
+        let first = first_read
+            .map_or(self.first, |read| self.first.map(|first| first.min(read)).or(first_read));
+        first.filter(|_| may_be).map(|first| first.before())
+    }
+
+    /// The newest id that it has had after `last`, of an entry that is gone. It may have been
+    /// added, and removed, after the entries up to `last` were read.
+    pub(super) fn gone_after(&self, last: ReportedId) -> Option<ReportedId> {
+        let emptied = self.first.is_none().then_some(self.newest);
+        emptied.max(self.max_deleted).filter(|gone| *gone > last)
     }
 }
 

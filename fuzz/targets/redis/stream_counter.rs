@@ -1,5 +1,6 @@
 //! A stream that is read page by page while entries are added, trimmed, and deleted: each entry is
-//! read, or its loss is noticed, and no loss is reported of what was read.
+//! read, or its loss is noticed, after all entries before it and before all entries after it, and
+//! no loss is reported of what was read.
 
 use std::collections::BTreeSet;
 
@@ -29,16 +30,16 @@ struct Reader {
     losses: usize,
     /// How many times a loss was reported.
     reports: usize,
-    /// The newest id that Redis has reported.
-    known: u64,
+    /// Whether pages were incomplete or not described since the last description of a whole page.
+    is_behind: bool,
 }
 
 pub fn run(input: &[u8]) {
     let mut input = Input(input);
     let mut stream = Stream::default();
     let counter = EntryCounter::starting_at(id(0), Some(0));
-    let mut reader =
-        Reader { counter, position: 0, lost: BTreeSet::new(), losses: 0, reports: 0, known: 0 };
+    let lost = BTreeSet::new();
+    let mut reader = Reader { counter, position: 0, lost, losses: 0, reports: 0, is_behind: false };
     while !input.is_spent() {
         match input.below(8) {
             0..3 => stream.add(1 + input.below(4) as u64),
@@ -48,22 +49,22 @@ pub fn run(input: &[u8]) {
                 let entries = stream.after(reader.position);
                 let most = 1 + input.below(4);
                 // The page and what is known of the stream are two commands.
-                for _ in 0..input.below(3) {
-                    stream.add(1);
-                }
-                if input.below(4) == 0 {
+                let (more, forgotten) = (input.below(3), input.below(4) == 0);
+                (0..more).for_each(|_| stream.add(1));
+                if forgotten {
                     reader.remove_read_by_page(&mut stream, &entries, most);
                 }
-                reader.read(entries, most, (kind != 5).then(|| stream.about()));
+                let is_still = more == 0 && !forgotten;
+                reader.read(entries, most, (kind != 5).then(|| stream.about()), is_still);
             }
         }
     }
     // What is left is read, and once more.
     while reader.position < stream.newest && !stream.after(reader.position).is_empty() {
-        reader.read(stream.after(reader.position), 3, Some(stream.about()));
+        reader.read(stream.after(reader.position), 3, Some(stream.about()), true);
     }
-    reader.read(stream.after(reader.position), 3, Some(stream.about()));
-    reader.read(stream.after(reader.position), 3, Some(stream.about()));
+    reader.read(stream.after(reader.position), 3, Some(stream.about()), true);
+    reader.read(stream.after(reader.position), 3, Some(stream.about()), true);
     assert!(reader.lost.is_empty(), "{:?} lost, and nobody noticed", reader.lost);
     assert!(!reader.counter.is_behind());
 }
@@ -118,7 +119,8 @@ impl Reader {
         }
     }
 
-    fn read(&mut self, mut entries: Vec<u64>, most: usize, about: Option<About>) {
+    /// Reads a page. `is_still`: nothing has happened between the page and the description.
+    fn read(&mut self, mut entries: Vec<u64>, most: usize, about: Option<About>, is_still: bool) {
         let more = entries.len() >= most;
         entries.truncate(most);
         let page = StreamPage {
@@ -130,26 +132,33 @@ impl Reader {
         let before = self.position;
         let audit = self.counter.count(&page);
         self.position = entries.last().copied().unwrap_or(before);
-        self.known = about.map_or(self.known, |about| about.newest.ms());
+        let is_whole = about.is_some() && !more && is_still;
         match audit {
             PageAudit::Complete => {}
             PageAudit::StartedOver => panic!("it has not started over"),
             PageAudit::Lost(up_to) => {
                 assert!(up_to > id(before), "{up_to} was delivered before");
-                assert!(
-                    entries.first().is_none_or(|first| up_to < id(*first))
-                        || entries[0] == before + 1
-                );
-                // A report may be of an entry that an earlier one has covered by its id, but not
-                // counted.
+                // What is deleted once it was read may be the highest id that was deleted, which
+                // hides where.
+                let deleted = about.and_then(|about| about.max_deleted).unwrap_or_default();
+                let is_hidden = deleted > id(before) && !self.lost.contains(&deleted.ms());
+                if is_whole && !self.is_behind && !is_hidden {
+                    let earlier = entries.iter().copied().take_while(|ms| id(*ms) <= up_to).last();
+                    let mut place = self.lost.range(earlier.unwrap_or(before) + 1..);
+                    assert!(
+                        place.any(|lost| id(*lost) <= up_to),
+                        "{up_to} is not where it was lost"
+                    );
+                }
                 self.reports += 1;
                 assert!(self.reports <= self.losses, "nothing more was lost up to {up_to}");
-                // It covers the page, and all that is known to have been added by then.
-                let known = if more { 0 } else { self.known };
-                let covered = self.position.max(up_to.ms()).max(known);
-                self.lost.retain(|entry| *entry > covered);
+                self.lost.retain(|lost| id(*lost) > up_to);
             }
         }
+        if is_whole {
+            assert!(self.lost.is_empty(), "{:?} lost, and not noticed yet", self.lost);
+        }
+        self.is_behind = !is_whole && (self.is_behind || about.is_some() || !entries.is_empty());
     }
 }
 

@@ -123,6 +123,13 @@ impl Hub {
         self.region.set(self.layout.slot(claim.slot, slot::READ), read);
     }
 
+    /// Returns whether the processes in these slots have reported that they have read up to a
+    /// position.
+    pub(in crate::hub) fn have_read(&self, slots: &[usize], position: u64) -> bool {
+        let read = |number: &usize| self.region.get(self.layout.slot(*number, slot::READ));
+        slots.iter().all(|number| read(number) >= position)
+    }
+
     /// Returns the number of streams of all processes, as they reported them.
     pub(in crate::hub) fn streams(&self) -> u64 {
         (0..self.layout.slots).map(|n| self.region.get(self.layout.slot(n, slot::STREAMS))).sum()

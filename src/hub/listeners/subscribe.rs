@@ -120,6 +120,17 @@ impl Hub {
         Ok(self.lock()?.listeners(membership.record).0)
     }
 
+    /// Returns whether all processes with streams of a channel have sent its newest event to those
+    /// streams that do not lag.
+    pub fn is_delivered(&self, member: Membership) -> Result<bool, Locked> {
+        let guard = self.lock()?;
+        let newest = match low(guard.word(member.record, channel::EVENTS)) {
+            0 => return Ok(true),
+            newest => guard.place(newest).position,
+        };
+        Ok(self.have_read(&guard.listeners(member.record).1, newest))
+    }
+
     /// Returns the number of streams on this nginx of a channel that this process may not have
     /// joined.
     pub fn subscribers_of(&self, name: &[u8]) -> Result<u64, Locked> {

@@ -2,7 +2,7 @@
 
 use crate::hub::log::channels::{class, IDLE, IN_SURPLUS, SURPLUS};
 use crate::hub::log::delivery::born_at;
-use crate::hub::log::position::LogOrder;
+use crate::hub::log::position::{Kind, LogOrder, LowWatermark};
 use crate::hub::memory::access::{Guard, Locked};
 use crate::hub::memory::alloc::{available, blocks_for_event, free_chain};
 use crate::hub::memory::budget::Budget;
@@ -139,7 +139,7 @@ impl Guard<'_> {
 
     /// Evicts the oldest event of a channel that has one.
     pub(in crate::hub) fn evict(&self, record: u32, budget: &mut Budget) {
-        let (region, layout) = (&self.hub.region, &self.hub.layout);
+        let layout = &self.hub.layout;
         let events = self.word(record, channel::EVENTS);
         let first = high(events);
         let later = low(self.word(first, event::LINKS));
@@ -150,11 +150,9 @@ impl Guard<'_> {
         // reused.
         change.set(layout.stamp(first), 0);
         free_chain(&mut change, first, blocks);
-        self.low_watermark(record)
-            .raised(LogOrder::from_event(region, layout, first), self.kind(first))
-            .write(|word, value| {
-                change.set(layout.block(record, channel::LOW_WATERMARK + word), value)
-            });
+        self.without(record, first).write(|word, value| {
+            change.set(layout.block(record, channel::LOW_WATERMARK + word), value)
+        });
         change.set(
             layout.block(record, channel::EVENTS),
             if later == 0 { 0 } else { pair(later, low(events)) },
@@ -166,6 +164,17 @@ impl Guard<'_> {
         self.resize(&mut change, record, -1, -(blocks as i64));
         change.commit();
         budget.spend_on_freeing(blocks);
+    }
+
+    /// Returns the low watermark of a channel without one of its events. Events that came back from
+    /// Redis may be below a loss, which stays known without them.
+    fn without(&self, record: u32, event: u32) -> LowWatermark {
+        let (before, kind) = (self.low_watermark(record), self.kind(event));
+        let mut place = LogOrder::from_event(&self.hub.region, &self.hub.layout, event);
+        if kind == Kind::Durable {
+            place.entry_id = place.entry_id.max(before.place.entry_id);
+        }
+        before.raised(place, kind)
     }
 
     /// Changes a channel's size, and moves its record to the lists in which it then belongs.

@@ -324,3 +324,62 @@ fn events_whose_messages_are_still_to_be_taken_are_left_to_them() {
         assert_eq!((&ids[..], fetched.missing, fetched.newest), (left, missing_then, newest));
     }
 }
+
+/// What the hub gets of a stream: numbers, and what is lost before the next of them.
+fn steps(known: SyncState, stream: &Stream, terms: FetchPolicy) -> String {
+    let mut catch_up = CatchUp::new(Vec::new(), known, read(known));
+    let mut steps = Vec::new();
+    for _ in 0..100 {
+        let (fetched, done) = catch_up.take(stream.page(&catch_up.range(terms)), terms);
+        match fetched.missing {
+            Loss::Nothing => {}
+            Loss::Everything => steps.push("everything".to_owned()),
+            Loss::UpTo(gone) if gone.seq == 0 => steps.push(format!("-{}", gone.ms)),
+            Loss::UpTo(gone) => steps.push(format!("-{}.", gone.ms)),
+        }
+        steps.extend(fetched.entries.iter().map(|entry| entry.id.ms().to_string()));
+        if done {
+            return steps.join(" ");
+        }
+    }
+    panic!("it does not end");
+}
+
+#[test]
+fn a_loss_is_between_the_entries_where_others_are_missing() {
+    let (had, left) =
+        (SyncState::Interrupted(entry_id(5).into()), SyncState::Left(entry_id(5).into()));
+    // Entries, and the one before each; for Redis' answer about the stream: its first entry, the
+    // highest id that was deleted, and the newest one.
+    let written =
+        |ids: &[(u64, u64)]| ids.iter().map(|(id, prev)| entry(*id, Some(*prev))).collect();
+    let foreign = |ids: &[u64]| ids.iter().map(|id| entry(*id, None)).collect();
+    let about = |first: u64, deleted: u64, newest: u64| {
+        let first = Some(entry_id(first).into()).filter(|_| first > 0);
+        let max_deleted = Some(entry_id(deleted).into());
+        Some(About { first, max_deleted, ..about(1, newest, false) })
+    };
+    let cases: [(Vec<Entry>, Option<About>, &str, &str); 10] = [
+        (written(&[(6, 5), (7, 6), (9, 8), (10, 9)]), None, "6 7 -8 9 10", "-8 6 7 9 10"),
+        (written(&[(7, 6), (8, 7), (10, 9)]), None, "-6 7 8 -9 10", "-9 7 8 10"),
+        (written(&[(6, 5), (8, 7), (10, 9)]), None, "6 8 -9 10", "-9 6 8 10"),
+        (foreign(&[6, 7, 9, 10]), about(3, 8, 10), "6 7 -8. 9 10", "-8 6 7 9 10"),
+        (foreign(&[6, 7, 9, 10]), about(3, 6, 10), "6 7 9 10", "-2. 6 7 9 10"),
+        (foreign(&[6, 7]), about(3, 8, 8), "6 7 -8", "-8 6 7"),
+        (foreign(&[]), about(3, 8, 8), "-8", "-8"),
+        (foreign(&[]), about(0, 0, 5), "", "-5"),
+        (foreign(&[]), about(0, 5, 5), "", "-5"),
+        (foreign(&[7, 10]), about(7, 9, 10), "-6. 7 -9. 10", "-9 7 10"),
+    ];
+    for (entries, about, known, unknown) in cases {
+        let source = if about.is_some() { Source::Streams } else { Source::PubSub };
+        let terms = terms(source, (5, 0));
+        for page in [3, 1_000] {
+            let stream = Stream { entries: entries.clone(), about, page };
+            assert_eq!(steps(had, &stream, terms), known, "{about:?} {page}");
+        }
+        let stream = Stream { entries, about, page: 1_000 };
+        assert_eq!(steps(left, &stream, terms), known, "{about:?}");
+        assert_eq!(steps(SyncState::Nothing, &stream, terms), unknown, "{about:?}");
+    }
+}

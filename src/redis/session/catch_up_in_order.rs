@@ -60,8 +60,7 @@ impl Session {
         let mut events = self.fetched_events(&caught);
         // Stable: those of one channel are in order already.
         events.sort_by_key(|(id, _)| *id);
-        let events: Vec<_> = events.into_iter().map(|(_, event)| event).collect();
-        self.append(&events).await?;
+        self.append_steps(events.into_iter().map(|(_, step)| step)).await?;
         for CaughtUp { name, known, fetched, .. } in &caught {
             self.settled(name, *known, fetched).await?;
         }
@@ -80,6 +79,11 @@ impl Session {
                 let Some(one) = channels.get_mut(subject) else { continue };
                 let Some(next) = unread(payload, self.token, one) else { continue };
                 one.fetched.leave(next, one.known.had(), latest);
+                one.between.retain(|gone| ReportedId::from(*gone) < next.id);
+                let last = one.fetched.entries.last();
+                if last.is_some_and(|last| last.id < next.prev) {
+                    one.between.extend(next.prev.checked(latest));
+                }
                 channels.remove(subject);
             }
         });
@@ -129,7 +133,7 @@ mod tests {
         let of = |known, missing| {
             let entries = vec![entry("3-0"), entry("5-0")];
             let fetched = Fetched { entries, missing, ..Fetched::default() };
-            CaughtUp { name: b"a"[..].into(), known, fetched, rest: None }
+            CaughtUp { name: b"a"[..].into(), known, fetched, between: Vec::new(), rest: None }
         };
         let interrupted = of(SyncState::Interrupted(id("2-0")), Loss::Nothing);
         let over = of(SyncState::Interrupted(id("9-0")), Loss::Everything);

@@ -1,8 +1,8 @@
-//! Channels are caught up: what they lack is fetched beside everything else, and a channel that lacks much,
-//! or whose answers are slow, keeps nobody waiting but itself.
+//! Channels are caught up: what they lack is fetched beside everything else, and a channel that
+//! lacks much, or whose answers are slow, keeps nobody waiting but itself.
 //!
-//! Channels whose first page is to come go together, as many as fit. One that lacks more goes on by itself,
-//! page by page and in turn with others of its kind, over another connection.
+//! Channels whose first page is to come go together, as many as fit. One that lacks more goes on by
+//! itself, page by page and in turn with others of its kind, over another connection.
 
 use std::collections::{HashSet, VecDeque};
 use std::rc::Rc;
@@ -11,7 +11,7 @@ use ::redis::aio::MultiplexedConnection;
 use ::redis::RedisError;
 use tokio::time::{Duration, Instant};
 
-use crate::hub::{pattern_of, shown as shown_name, SyncState};
+use crate::hub::{pattern_of, shown as shown_name, Loss, SyncState};
 use crate::redis::catch_up::{CatchUp, FetchPolicy, Fetched};
 use crate::redis::context::{HubContext, LogLevel};
 use crate::redis::ended::{shown, Ended};
@@ -22,6 +22,7 @@ use crate::redis::subscribe::{RefusedChannels, WantedChannel};
 use crate::redis::subscription_table::SubscriptionState;
 use crate::redis::task::Task;
 use crate::sse::escaped::Escaped;
+use crate::sse::id::EntryId;
 
 /// After how long it is told that a channel is not caught up, and how often.
 const TELL: Duration = Duration::from_secs(5);
@@ -34,6 +35,8 @@ pub struct CaughtUp {
     pub name: Box<[u8]>,
     pub known: SyncState,
     pub fetched: Fetched,
+    /// What else is lost, between its entries.
+    pub between: Vec<EntryId>,
     /// There is more.
     pub rest: Option<CatchUp>,
 }
@@ -41,7 +44,7 @@ pub struct CaughtUp {
 impl CaughtUp {
     /// Nothing is to be fetched.
     pub fn nothing(name: Box<[u8]>, known: SyncState) -> CaughtUp {
-        CaughtUp { name, known, fetched: Fetched::default(), rest: None }
+        CaughtUp { name, known, fetched: Fetched::default(), between: Vec::new(), rest: None }
     }
 }
 
@@ -78,8 +81,8 @@ pub struct CatchUpQueue {
     /// The channel whose page is on its way.
     on_the_way: Option<(Box<[u8]>, Instant)>,
     fetchers: Fetchers,
-    /// Channels whose streams have missed something, and that have not caught up since the connection
-    /// began.
+    /// Channels whose streams have missed something, and that have not caught up since the
+    /// connection began.
     pub(in crate::redis) unsettled: HashSet<Box<[u8]>>,
     told: Option<Instant>,
 }
@@ -111,8 +114,8 @@ impl CatchUpQueue {
         self.first_task.is_some() || !self.first.is_empty()
     }
 
-    /// Reads the streams of channels that only patterns match. It has a connection of its own, so that
-    /// these and first pages do not delay each other.
+    /// Reads the streams of channels that only patterns match. It has a connection of its own, so
+    /// that these and first pages do not delay each other.
     pub fn fetcher_of_strays(&self) -> Rc<Fetcher> {
         self.fetchers.strays.clone()
     }
@@ -171,7 +174,8 @@ impl PageReader {
                 Ok(page) => {
                     let (fetched, done) = catch_up.take(page, self.terms);
                     let rest = (!done).then_some(catch_up);
-                    pages.caught.push(CaughtUp { name, known, fetched, rest });
+                    let between = Vec::new();
+                    pages.caught.push(CaughtUp { name, known, fetched, between, rest });
                 }
                 Err(error) => {
                     let why = || format!("its stream cannot be read: {}", shown(&error));
@@ -186,8 +190,8 @@ impl PageReader {
         Ok(pages)
     }
 
-    /// All further pages of a channel of which the first is there, as long as they are no more than so many
-    /// bytes together. `None`: it has more, or cannot be read any more.
+    /// All further pages of a channel of which the first is there, as long as they are no more than
+    /// so many bytes together. `None`: it has more, or cannot be read any more.
     pub async fn whole(&self, mut one: CaughtUp, most: usize) -> Result<Option<CaughtUp>, String> {
         let mut bytes = 0;
         while let Some(catch_up) = &mut one.rest {
@@ -196,8 +200,13 @@ impl PageReader {
             if bytes > most {
                 return Ok(None);
             }
+            match fetched.missing {
+                Loss::Nothing => {}
+                Loss::UpTo(gone) if !one.fetched.entries.is_empty() => one.between.push(gone),
+                _ if one.fetched.entries.is_empty() => one.fetched.missing = catch_up.missing(),
+                _ => return Ok(None),
+            }
             one.fetched.entries.extend(fetched.entries);
-            one.fetched.missing = catch_up.missing();
             (one.fetched.newest, one.fetched.added) = (fetched.newest, fetched.added);
             if done {
                 one.rest = None;
@@ -284,7 +293,7 @@ impl Session {
             self.catching.first.push_front(asked);
         }
         self.refuse(pages.refused).await?;
-        for CaughtUp { name, known, fetched, rest } in pages.caught {
+        for CaughtUp { name, known, fetched, rest, .. } in pages.caught {
             if !self.is_joining(&name) {
                 continue;
             }
@@ -333,8 +342,8 @@ impl Session {
         channel.is_some_and(|channel| matches!(channel.state, SubscriptionState::Joining(_)))
     }
 
-    /// All that a channel's stream had has been appended. If messages of it were not kept meanwhile, they
-    /// are in the stream by now.
+    /// All that a channel's stream had has been appended. If messages of it were not kept
+    /// meanwhile, they are in the stream by now.
     async fn reached_end(
         &mut self,
         name: Box<[u8]>,

@@ -1,18 +1,18 @@
-//! What is appended when a connection opens: everything that was fetched of its channels, and the messages that
-//! arrived meanwhile, in one order.
+//! What is appended when a connection opens: everything that was fetched of its channels, and the
+//! messages that arrived meanwhile, in one order.
 //!
-//! Channels were read one after the other, so a message of one may be older than what another had when it was
-//! read.
+//! Channels were read one after the other, so a message of one may be older than what another had
+//! when it was read.
 
 use std::collections::{HashMap, VecDeque};
 
-use crate::hub::{pattern_of, ReportedId};
+use crate::hub::{pattern_of, Loss, ReportedId};
 use crate::redis::buffered_message::BufferedMessage;
 use crate::redis::ended::Ended;
 use crate::redis::inbox::Push;
 use crate::redis::message::{Control, Message};
 use crate::redis::message_order::{classify, InOrder, MessageAction, Released, WaitingOrder};
-use crate::redis::ordered_event::OrderedEvent;
+use crate::redis::ordered_event::LogStep;
 use crate::redis::session::catch_up_queue::CaughtUp;
 use crate::redis::session::forget::is_later;
 use crate::redis::session::ingest::{parsed, MessageTarget};
@@ -26,19 +26,19 @@ pub(in crate::redis) type UnreadMessages = HashMap<Box<[u8]>, Vec<BufferedMessag
 
 /// The events, and what decides about the messages that follow.
 struct OpeningBatch<'m> {
-    /// The events, and the ids by which they are sorted.
-    events: Vec<(EntryId, OrderedEvent<'m>)>,
+    /// The events and losses, and the ids by which they are sorted.
+    events: Vec<(EntryId, LogStep<'m>)>,
     /// Decides about the messages of each channel that was fetched.
     orders: HashMap<&'m [u8], WaitingOrder>,
-    /// The newest id that a message has had. Messages before the first durable one arrived after everything
-    /// that the clock had given.
+    /// The newest id that a message has had. Messages before the first durable one arrived after
+    /// everything that the clock had given.
     newest: EntryId,
     unread: UnreadMessages,
 }
 
 impl Session {
-    /// Appends what was fetched of all channels and what has arrived meanwhile, in the order of their ids.
-    /// Returns the messages of channels whose streams have to be read once more.
+    /// Appends what was fetched of all channels and what has arrived meanwhile, in the order of
+    /// their ids. Returns the messages of channels whose streams have to be read once more.
     pub(in crate::redis) async fn append_all(
         &mut self,
         caught: &[CaughtUp],
@@ -72,8 +72,7 @@ impl Session {
         let OpeningBatch { mut events, unread, .. } = batch;
         // Stable: of one channel, and of what arrived as a message, they are in order already.
         events.sort_by_key(|(id, _)| *id);
-        let events: Vec<_> = events.into_iter().map(|(_, event)| event).collect();
-        self.append(&events).await?;
+        self.append_steps(events.into_iter().map(|(_, step)| step)).await?;
         let latest = self.latest();
         let newest = caught.iter().filter_map(|one| one.fetched.newest?.checked(latest)).max();
         let (hub, fence) = (self.joined.hub.clone(), self.tenant.fence);
@@ -101,19 +100,22 @@ impl Session {
         pushes.iter().map(|push| self.whose(push)).collect()
     }
 
-    /// Returns the fetched events, and the ids by which they are sorted.
+    /// Returns the fetched events and what is lost between them, and the ids by which they are
+    /// sorted.
     pub(in crate::redis) fn fetched_events<'m>(
         &mut self,
         caught: &'m [CaughtUp],
-    ) -> Vec<(EntryId, OrderedEvent<'m>)> {
+    ) -> Vec<(EntryId, LogStep<'m>)> {
         let mut events = Vec::new();
-        for CaughtUp { name, known, fetched, .. } in caught {
+        for CaughtUp { name, known, fetched, between, .. } in caught {
+            let lost = |up_to: &EntryId| (*up_to, LogStep::Loss(name, Loss::UpTo(*up_to)));
+            events.extend(between.iter().map(lost));
             // An implausible id is sorted with the one before it.
             let mut id = EntryId::default();
             for entry in self.readable(name, &fetched.entries) {
                 let event = self.fetched(name, *known, entry);
                 id = event.entry_id().unwrap_or(id);
-                events.push((id, event));
+                events.push((id, LogStep::Event(event)));
             }
         }
         events
@@ -156,8 +158,11 @@ impl Session {
             Control::Marker(_) => {}
             Control::Forget(name, up_to) => {
                 self.forget(name, up_to).await?;
-                batch.events.retain(|(_, event)| {
-                    event.channel() != name || is_later(event.provenance(), up_to)
+                batch.events.retain(|(_, event)| match event {
+                    LogStep::Event(event) => {
+                        event.channel() != name || is_later(event.provenance(), up_to)
+                    }
+                    LogStep::Loss(..) => true,
                 });
                 if let Some(messages) = batch.unread.get_mut(name) {
                     messages.clear();
@@ -208,11 +213,12 @@ impl Session {
             event = event.strayed();
         }
         batch.newest = batch.newest.max(event.entry_id().unwrap_or_default());
-        batch.events.push((batch.newest, event));
+        batch.events.push((batch.newest, LogStep::Event(event)));
         Ok(())
     }
 
-    /// Checks a message of a channel that was not fetched, which waits if the channel is still to catch up.
+    /// Checks a message of a channel that was not fetched, which waits if the channel is still to
+    /// catch up.
     fn checked_while_opening(&mut self, name: &[u8], message: &Message<'_>) -> Option<InOrder> {
         let order = self.order_of(name);
         match classify(message, order, self.delivery_mode(), false) {

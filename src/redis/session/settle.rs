@@ -1,5 +1,5 @@
-//! Appends what was read of a channel, then the messages that waited for it: afterwards the channel has
-//! caught up.
+//! Appends what was read of a channel, then the messages that waited for it: afterwards the channel
+//! has caught up.
 
 use crate::hub::{pattern_of, Loss, MonotonicTime, Provenance, ReportedId, SyncState};
 use crate::redis::buffered_message::BufferedMessage;
@@ -8,7 +8,7 @@ use crate::redis::ended::Ended;
 use crate::redis::entry_counter::EntryCounter;
 use crate::redis::message::{Entry, Message};
 use crate::redis::message_order::{Released, WaitingOrder};
-use crate::redis::ordered_event::OrderedEvent;
+use crate::redis::ordered_event::{LogStep, OrderedEvent};
 use crate::redis::session::Session;
 use crate::redis::subscription_table::SubscriptionState;
 
@@ -81,8 +81,41 @@ impl Session {
             channel.last = ReportedId::default();
             self.tell_started_over(name);
         }
+        self.record_gap(name, fetched.missing).await
+    }
+
+    /// Appends events, and records losses between them.
+    pub(in crate::redis) async fn append_steps(
+        &mut self,
+        steps: impl Iterator<Item = LogStep<'_>>,
+    ) -> Result<(), Ended> {
+        let mut run = Vec::new();
+        for step in steps {
+            match step {
+                LogStep::Event(event) => run.push(event),
+                LogStep::Loss(name, missing) => {
+                    self.append(&run).await?;
+                    run.clear();
+                    self.record_gap(name, missing).await?;
+                }
+            }
+        }
+        self.append(&run).await
+    }
+
+    /// Records what is gone of a channel, once its streams have received what was appended before.
+    pub(in crate::redis) async fn record_gap(
+        &mut self,
+        name: &[u8],
+        missing: Loss,
+    ) -> Result<(), Ended> {
+        let Some(channel) = self.channels.get(name) else { return Ok(()) };
+        let member = channel.member;
+        if missing != Loss::Nothing {
+            self.await_delivery(member).await?;
+        }
         let (hub, fence) = (&self.joined.hub, self.tenant.fence);
-        self.with_lock(|| hub.record_loss(fence, member, fetched.missing)).await
+        self.with_lock(|| hub.record_loss(fence, member, missing)).await
     }
 
     /// What a channel lacked is appended: now comes what has come meanwhile, and it is in step.
@@ -110,8 +143,8 @@ impl Session {
         self.note_settled(name).await
     }
 
-    /// A channel is in step, or cannot be had. Once that is so of all whose streams went on, the next
-    /// connection knows of all that are in step now that theirs did.
+    /// A channel is in step, or cannot be had. Once that is so of all whose streams went on, the
+    /// next connection knows of all that are in step now that theirs did.
     pub(in crate::redis) async fn note_settled(&mut self, name: &[u8]) -> Result<(), Ended> {
         if self.catching.unsettled.remove(name) && self.catching.unsettled.is_empty() {
             let (hub, fence) = (&self.joined.hub, self.tenant.fence);
@@ -142,8 +175,8 @@ impl Session {
         OrderedEvent::from_entry(name, entry, provenance, born)
     }
 
-    /// Appends the messages of a channel that waited for it. If something is missing before one of them, or its
-    /// stream has started over since it was read, the stream is read once more.
+    /// Appends the messages of a channel that waited for it. If something is missing before one of
+    /// them, or its stream has started over since it was read, the stream is read once more.
     async fn release(
         &mut self,
         name: &[u8],
@@ -153,7 +186,11 @@ impl Session {
         let Some(channel) = self.channels.get_mut(name) else { return Ok(Settled::CaughtUp) };
         channel.last = read_up_to(channel.last, known, fetched);
         let added = fetched.added.filter(|_| fetched.newest == Some(channel.last));
-        channel.counter = EntryCounter::starting_at(channel.last, added);
+        let told = match fetched.missing {
+            Loss::UpTo(entry_id) => entry_id.into(),
+            Loss::Nothing | Loss::Everything => ReportedId::default(),
+        };
+        channel.counter = EntryCounter::starting_at(channel.last, added).after_loss(told);
         channel.forgotten = ReportedId::default();
         let last = channel.last;
         let (arrived_before, held) =

@@ -1,9 +1,9 @@
 //! `redis_source stream`: applications add to the channels' streams, and these are read.
 //!
-//! Redis tells of a stream that has grown where `notify-keyspace-events` says so. Where it does not, up
-//! to 200 streams are waited for in one blocking command, on a connection of its own; more than that
-//! would cost Redis too much (160 µs for 100 of them, 11 ms for 10,000, at each event), so they are
-//! asked in turn.
+//! Redis tells of a stream that has grown where `notify-keyspace-events` says so. Where it does
+//! not, up to 200 streams are waited for in one blocking command, on a connection of its own; more
+//! than that would cost Redis too much (160 µs for 100 of them, 11 ms for 10,000, at each event),
+//! so they are asked in turn.
 
 use std::collections::HashSet;
 use std::rc::Rc;
@@ -12,12 +12,12 @@ use std::time::Duration;
 use ::redis::{cmd, pipe, Pipeline, RedisError, Value};
 use tokio::time::sleep;
 
-use crate::hub::{Provenance, ReportedId, SyncState};
+use crate::hub::{Loss, Provenance, ReportedId, SyncState};
 use crate::redis::context::{HubContext, LogLevel};
 use crate::redis::ended::lost;
 use crate::redis::ended::{shown, Ended};
 use crate::redis::fetcher::Fetcher;
-use crate::redis::ordered_event::OrderedEvent;
+use crate::redis::ordered_event::{LogStep, OrderedEvent};
 use crate::redis::session::clock::redis_epoch;
 use crate::redis::session::stream_audit::Readable;
 use crate::redis::session::subscriptions::TOGETHER as SUBSCRIBED;
@@ -26,13 +26,15 @@ use crate::redis::stream_page::{IdSpan, PageRequest, StreamPage};
 use crate::redis::subscribe::Subscribe;
 use crate::redis::subscription_table::SubscriptionState;
 use crate::redis::task::Task;
+use crate::sse::id::EntryId;
 
 /// Streams that one blocking command waits for.
 const MOST_BLOCKING: usize = 200;
-/// How long such a command waits (ms): no longer than a new channel can wait to be among its streams.
+/// How long such a command waits (ms): no longer than a new channel can wait to be among its
+/// streams.
 const BLOCK: u64 = 200;
-/// Streams that are read with each heartbeat although Redis has reported nothing of them: the setting may
-/// have been changed and changed back in between.
+/// Streams that are read with each heartbeat although Redis has reported nothing of them: the
+/// setting may have been changed and changed back in between.
 const AUDITED: usize = 500;
 /// Streams that are asked in one go, and the pause before the next.
 const TOGETHER: usize = 200;
@@ -48,8 +50,8 @@ pub enum GrowthSource {
 }
 
 impl GrowthSource {
-    /// By Redis' answer to CONFIG GET. If it may not be asked, it has to be taken for one that does not
-    /// report.
+    /// By Redis' answer to CONFIG GET. If it may not be asked, it has to be taken for one that does
+    /// not report.
     fn read(answer: &Result<Value, RedisError>) -> GrowthSource {
         let text = |value: &Value| match value {
             Value::BulkString(text) => String::from_utf8_lossy(text).into_owned(),
@@ -160,8 +162,9 @@ impl Session {
         }
     }
 
-    /// Somebody may have changed Redis' setting: by the answer to a heartbeat, streams are read in the way
-    /// that it allows. Each is read on from its last entry, so nothing is lost between the two.
+    /// Somebody may have changed Redis' setting: by the answer to a heartbeat, streams are read in
+    /// the way that it allows. Each is read on from its last entry, so nothing is lost between the
+    /// two.
     pub(in crate::redis) fn switch_way(
         &mut self,
         answer: &Result<Value, RedisError>,
@@ -278,7 +281,8 @@ impl Session {
         self.spawn_round(asked, how);
     }
 
-    /// The channels whose streams have grown. Those that are being caught up are read when they have been.
+    /// The channels whose streams have grown. Those that are being caught up are read when they
+    /// have been.
     fn grown_in_step(&mut self) -> Vec<Box<[u8]>> {
         let in_step = |name: &[u8]| {
             let channel = self.channels.get(name);
@@ -345,7 +349,7 @@ impl Session {
     pub(in crate::redis) async fn read_further(&mut self, round: Round) -> Result<(), Ended> {
         self.reading.running = None;
         self.reading.grown.extend(round.left);
-        let mut arrivals = Vec::new();
+        let mut steps = Vec::new();
         for (Unread { name, last: had, .. }, page) in &round.read {
             let Some(channel) = self.channels.get(name) else { continue };
             if channel.last != *had || !matches!(channel.state, SubscriptionState::InStep) {
@@ -353,9 +357,11 @@ impl Session {
                 self.reading.grown.insert(name.clone());
                 continue;
             }
-            if self.audit_page(name, page).await? == Readable::AfterCatchUp {
-                continue;
-            }
+            let loss = match self.audit_page(name, page).await? {
+                Readable::AfterCatchUp => continue,
+                Readable::AroundLoss(up_to) => Some(up_to),
+                Readable::Now => None,
+            };
             if page.more {
                 self.reading.grown.insert(name.clone());
             }
@@ -363,18 +369,47 @@ impl Session {
             {
                 channel.last = last.id;
             }
-            for entry in self.readable(name, &page.entries) {
-                if entry.id <= *had {
-                    continue;
-                }
-                let provenance = Provenance::Live(self.judged(name, entry.id));
-                let born = self.joined.now().time();
-                arrivals.push(OrderedEvent::from_entry(name, entry, provenance, born));
-            }
+            self.add_steps(&mut steps, name, page, (*had, loss));
         }
         // Stable: those that are not believed come last, as they do in their streams.
-        arrivals.sort_by_key(|event| (event.entry_id().is_none(), event.entry_id()));
-        self.append(&arrivals).await
+        steps.sort_by_key(|(id, _)| (id.is_none(), *id));
+        let lost = steps.iter().filter_map(|(_, step)| match step {
+            LogStep::Loss(name, missing) => Some((*name, *missing)),
+            LogStep::Event(_) => None,
+        });
+        let lost: Vec<_> = lost.collect();
+        self.append_steps(steps.into_iter().map(|(_, step)| step)).await?;
+        for (name, missing) in lost {
+            self.announce_loss(name, missing).await?;
+        }
+        Ok(())
+    }
+
+    /// Adds the entries of a page after `had`, and a loss before, between, or after them; each with the id by
+    /// which it is sorted, if that is believed.
+    fn add_steps<'m>(
+        &mut self,
+        steps: &mut Vec<(Option<EntryId>, LogStep<'m>)>,
+        name: &'m [u8],
+        page: &'m StreamPage,
+        (had, mut lost_up_to): (ReportedId, Option<ReportedId>),
+    ) {
+        let latest = self.latest();
+        let loss = |up_to: ReportedId| {
+            let id = up_to.checked(latest);
+            (id, LogStep::Loss(name, id.map_or(Loss::Everything, Loss::UpTo)))
+        };
+        for entry in self.readable(name, &page.entries) {
+            if entry.id <= had {
+                continue;
+            }
+            steps.extend(lost_up_to.take_if(|up_to| entry.id > *up_to).map(loss));
+            let provenance = Provenance::Live(self.judged(name, entry.id));
+            let born = self.joined.now().time();
+            let event = OrderedEvent::from_entry(name, entry, provenance, born);
+            steps.push((event.entry_id(), LogStep::Event(event)));
+        }
+        steps.extend(lost_up_to.map(loss));
     }
 }
 
@@ -404,7 +439,8 @@ async fn wait(
 ) -> Result<Vec<StreamPage>, String> {
     match fetcher.wait(keys, BLOCK).await? {
         Some(pages) => Ok(pages),
-        // One key that is no stream spoils the whole command, and large entries of many are too much.
+        // One key that is no stream spoils the whole command, and large entries of many are too
+        // much.
         None => {
             sleep(PAUSE).await;
             ask(fetcher, ranges).await
@@ -419,7 +455,8 @@ impl Unread {
     }
 }
 
-/// Asks for the setting that `Way::read` judges, after something that any node but the right one refuses.
+/// Asks for the setting that `Way::read` judges, after something that any node but the right one
+/// refuses.
 pub(in crate::redis) fn ask_way(joined: &HubContext) -> Pipeline {
     let mut ask = pipe();
     ask.cmd("EXISTS").arg(joined.names.clock());
@@ -427,8 +464,8 @@ pub(in crate::redis) fn ask_way(joined: &HubContext) -> Pipeline {
     ask
 }
 
-/// Whether Redis tells of streams that have grown: K for the keys' channels, t (or A, all kinds) for
-/// streams.
+/// Whether Redis tells of streams that have grown: K for the keys' channels, t (or A, all kinds)
+/// for streams.
 fn tells(flags: &str) -> bool {
     flags.contains('K') && (flags.contains('t') || flags.contains('A'))
 }

@@ -38,46 +38,58 @@ impl Hub {
         self.lock_and_record_loss(token, member, missing).map(drop)
     }
 
-    /// Takes the lock and records a loss. If there is much to evict, the lock is released in
-    /// between.
+    /// Takes the lock and records a loss. If nothing was known about the channel, that is where it
+    /// starts. If it was in sync, it loses its earlier events, because there is a gap after them;
+    /// if there is much to evict, the lock is released in between. Does nothing if the low
+    /// watermark says it already: events from before the loss that have come back from Redis since
+    /// then stay.
     pub(super) fn lock_and_record_loss(
         &self,
         token: FencingToken,
         member: Membership,
         missing: Loss,
     ) -> Result<Guard<'_>, LeaseError> {
-        loop {
-            let guard = self.lock_fenced(token)?;
-            if guard.record_loss(member.record, missing, &mut Budget::for_hold()) {
-                return Ok(guard);
-            }
+        let mut guard = self.lock_fenced(token)?;
+        let Loss::UpTo(entry_id) = missing else { return Ok(guard) };
+        // If a plain message was lost later, the low watermark covers this loss.
+        if guard.low_watermark(member.record).place.entry_id >= entry_id {
+            return Ok(guard);
         }
+        while !guard.evict_up_to(member.record, entry_id, &mut Budget::for_hold()) {
+            drop(guard);
+            guard = self.lock_fenced(token)?;
+        }
+        guard.record_loss(member.record, entry_id);
+        Ok(guard)
     }
 }
 
 impl Guard<'_> {
-    /// Records what Redis has lost. If nothing was known about the channel, that is where it
-    /// starts. If it was in sync, it loses its earlier events, because there is a gap after them.
-    /// Does nothing if the low watermark says it already. Returns false if there is more to do.
-    fn record_loss(&self, record: u32, missing: Loss, budget: &mut Budget) -> bool {
-        let Loss::UpTo(entry_id) = missing else { return true };
+    /// Evicts a channel's events up to an id. Returns false if there are more.
+    fn evict_up_to(&self, record: u32, entry_id: EntryId, budget: &mut Budget) -> bool {
         while self.events(record) > 0 && self.oldest_place(record).entry_id <= entry_id {
             if budget.is_spent() {
                 return false;
             }
             self.evict(record, budget);
         }
-        // If a plain message was lost later, the low watermark covers this loss.
-        if self.low_watermark(record).place.entry_id >= entry_id {
-            return true;
+        true
+    }
+
+    /// Records that everything up to an id is lost.
+    fn record_loss(&self, record: u32, entry_id: EntryId) {
+        let before = self.low_watermark(record);
+        // An event at this id was evicted now.
+        let is_reached = before.place.entry_id >= entry_id;
+        if is_reached && self.events(record) > 0 {
+            return;
         }
+        let kind = if is_reached { before.kind() } else { Kind::Durable };
         let mut change = self.change();
         let position = self.signal(&mut change, record, ControlEntry::Lost);
-        let low_watermark =
-            self.low_watermark(record).raised(LogOrder { entry_id, position }, Kind::Durable);
+        let low_watermark = before.raised(LogOrder { entry_id, position }, kind);
         self.set_low_watermark(&mut change, record, low_watermark);
         change.commit();
-        true
     }
 
     /// Adjusts the low watermark in the transaction with which a channel has caught up. What was
