@@ -72,8 +72,6 @@ pub struct FetchPolicy {
     pub now: u64,
     /// The latest time that an id can have.
     pub latest: Latest,
-    /// Whether streams of the publish script may have lost their newest entries.
-    pub rewound: bool,
     /// The most bytes of a channel that are useful: the hub has no room for more.
     pub room: usize,
     /// The most bytes of entries that are kept until it is known where they begin.
@@ -94,6 +92,8 @@ pub struct CatchUp {
     stage: Stage,
     /// Nothing has been read yet.
     is_new: bool,
+    /// Whether the stream may have lost its newest entries, or be another one.
+    is_rewound: bool,
     /// What was found to be lost.
     missing: Loss,
     /// What is lost between the last page and the next.
@@ -141,11 +141,18 @@ impl CatchUp {
             forgotten: None,
             stage,
             is_new: true,
+            is_rewound: false,
             missing,
             between: None,
             gone: None,
             newest: None,
         }
+    }
+
+    /// Returns the same reader for a stream that may have lost its newest entries, or be another
+    /// one.
+    pub fn of_rewound(self, is_rewound: bool) -> CatchUp {
+        CatchUp { is_rewound, ..self }
     }
 
     /// Returns what was known of the channel at the start.
@@ -170,7 +177,9 @@ impl CatchUp {
         };
         let about = match terms.source {
             Source::Streams => true,
-            Source::PubSub | Source::Alone => self.is_new && terms.rewound && self.entry.is_some(),
+            Source::PubSub | Source::Alone => {
+                self.is_new && self.is_rewound && self.entry.is_some()
+            }
         };
         let length = self.is_new && self.entry.is_some();
         PageRequest { key: self.key.clone(), span, most, about, length }
@@ -203,6 +212,10 @@ impl CatchUp {
             && self.is_lost(page.about, terms)
         {
             return (Fetched { missing: Loss::Everything, ..Fetched::default() }, true);
+        }
+        if is_first && page.about.is_none() && self.has_lost_link(&page, terms) {
+            (self.is_new, self.is_rewound) = (true, true);
+            return (Fetched::default(), false);
         }
         if is_first && page.about.is_some_and(|about| about.started_over(self.entry)) {
             // All of it is read again.
@@ -311,20 +324,37 @@ impl CatchUp {
         Fetched { entries, missing, newest: self.newest, added }
     }
 
+    /// Returns whether the first entry of a page does not follow the newest one that is known to
+    /// have existed, but an earlier one or none: without what was in between, the stream is another
+    /// one, unless it had expired.
+    fn has_lost_link(&self, page: &StreamPage, terms: FetchPolicy) -> bool {
+        let prev = page.entries.first().and_then(|first| first.prev);
+        let is_forward = matches!(self.stage, Stage::Forward { .. });
+        is_forward
+            && self.entry.is_some_and(|entry| prev.is_some_and(|prev| prev < entry))
+            && self.must_be_kept(terms)
+    }
+
+    /// Returns whether the newest entry that is known to have existed is too young for its stream
+    /// to have expired.
+    fn must_be_kept(&self, terms: FetchPolicy) -> bool {
+        let is_kept = |entry: ReportedId| {
+            terms.kept().is_none_or(|kept| entry.ms() > terms.now.saturating_sub(kept))
+        };
+        self.entry.is_some_and(is_kept)
+    }
+
     /// Whether a stream without entries must have lost them: it cannot simply have expired. An
     /// application's stream that still exists, and has had all that was read of it, was emptied on
     /// purpose.
     fn is_lost(&self, about: Option<About>, terms: FetchPolicy) -> bool {
-        let kept = match terms.source {
+        match terms.source {
             Source::Streams => {
                 let has_had = |entry| about.is_some_and(|about| about.newest >= entry);
-                return self.entry.is_some_and(|entry| !has_had(entry));
+                self.entry.is_some_and(|entry| !has_had(entry))
             }
-            Source::PubSub | Source::Alone => terms.kept(),
-        };
-        let is_kept =
-            |entry: ReportedId| kept.is_none_or(|kept| entry.ms() > terms.now.saturating_sub(kept));
-        self.entry.is_some_and(is_kept)
+            Source::PubSub | Source::Alone => self.must_be_kept(terms),
+        }
     }
 }
 

@@ -134,8 +134,9 @@ pub struct Session {
     pub(super) told_started_over: Option<Instant>,
     /// When it was last waited in vain for the delivery of events.
     pub(super) undelivered: Option<Instant>,
-    /// The clock in Redis had fallen behind when the connection began: streams may have, too.
-    pub(super) rewound: bool,
+    /// Whether the clock in Redis had fallen behind when the connection began: each stream may
+    /// have, too.
+    pub(super) clock_fell_back: bool,
     /// To this, tasks of the session report their results.
     pub(super) finished: Completions,
     /// Taken by `live`.
@@ -181,7 +182,7 @@ impl Session {
             told_implausible: None,
             told_started_over: None,
             undelivered: None,
-            rewound: false,
+            clock_fell_back: false,
             finished,
             done: Some(done),
         }
@@ -254,7 +255,6 @@ impl Session {
             source: self.joined.hub.source(),
             now: self.time_in_redis(),
             latest: self.latest(),
-            rewound: self.rewound,
             room: self.joined.hub.bytes(),
             kept: self.joined.most_of_page(),
         }

@@ -28,6 +28,9 @@ pub struct FollowedChannel {
     pub quiet: Option<u64>,
     /// Whether the stream has to be read because of a doubtful message.
     pub is_doubtful: bool,
+    /// Whether the stream may have lost its newest entries, or be another one, when it is read the
+    /// next time.
+    pub is_rewound: bool,
 }
 
 /// How far a subscription is.

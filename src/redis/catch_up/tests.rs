@@ -17,7 +17,7 @@ fn terms(source: Source, (count, age): (u64, u64)) -> FetchPolicy {
     let history = History { count, age };
     let latest = Latest::here(Now { wall: NOW, ..Now::default() });
     let (room, kept) = (usize::MAX, usize::MAX);
-    FetchPolicy { history, source, now: NOW, latest, rewound: false, room, kept }
+    FetchPolicy { history, source, now: NOW, latest, room, kept }
 }
 
 /// A stream in Redis, of which a few entries are read at a time.
@@ -382,4 +382,28 @@ fn a_loss_is_between_the_entries_where_others_are_missing() {
         assert_eq!(steps(left, &stream, terms), known, "{about:?}");
         assert_eq!(steps(SyncState::Nothing, &stream, terms), unknown, "{about:?}");
     }
+}
+
+#[test]
+fn a_stream_that_was_reset_while_it_was_not_read_is_described_before_it_is_believed() {
+    let had = SyncState::Interrupted(entry_id(NOW - 500).into());
+    let of = |prev: u64, first: u64, age: u64| {
+        let entries = vec![entry(NOW - 100, Some(prev))];
+        let stream = Stream { entries, about: Some(about(first, NOW - 100, true)), page: 10 };
+        caught(had, &stream, terms(Source::PubSub, (5, age)))
+    };
+    let all = || vec![NOW - 100];
+    // It follows what was read.
+    assert_eq!(of(NOW - 500, NOW - 100, 0), (all(), Loss::Nothing, 1));
+    assert_eq!(of(0, NOW - 100, 0), (all(), Loss::Everything, 3));
+    // What was read is still there, or was restored in part.
+    assert_eq!(of(0, NOW - 900, 0), (all(), Loss::Nothing, 2));
+    let old = SyncState::Interrupted(entry_id(NOW - 3 * DAY).into());
+    let stream = Stream {
+        entries: vec![entry(NOW - 100, Some(0))],
+        about: Some(about(NOW - 100, NOW - 100, true)),
+        page: 10,
+    };
+    let expired = caught(old, &stream, terms(Source::PubSub, (5, DAY)));
+    assert_eq!(expired, (all(), Loss::Nothing, 1));
 }

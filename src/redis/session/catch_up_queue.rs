@@ -143,8 +143,13 @@ impl PageReader {
         self.fetcher.open().await
     }
 
-    /// The first pages of the first of these channels, and what is wrong with them.
-    pub async fn first_pages(&self, some: Vec<WantedChannel>) -> Result<FirstPages, String> {
+    /// The first pages of the first of these channels, and what is wrong with them. The streams of
+    /// `rewound` may have lost their newest entries.
+    pub async fn first_pages(
+        &self,
+        some: Vec<WantedChannel>,
+        rewound: HashSet<Box<[u8]>>,
+    ) -> Result<FirstPages, String> {
         let mut pages = FirstPages::default();
         let (patterns, channels): (Vec<_>, Vec<_>) =
             some.into_iter().partition(|(name, _)| pattern_of(name).is_some());
@@ -153,8 +158,11 @@ impl PageReader {
             .caught
             .extend(patterns.into_iter().map(|(name, known)| CaughtUp::nothing(name, known)));
         let catch_ups = channels.iter().take(TOGETHER);
-        let mut catch_ups: Vec<CatchUp> =
-            catch_ups.map(|(name, known)| self.joined.catch_up(name, *known)).collect();
+        let mut catch_ups: Vec<CatchUp> = catch_ups
+            .map(|(name, known)| {
+                self.joined.catch_up(name, *known).of_rewound(rewound.contains(name))
+            })
+            .collect();
         let ranges: Vec<PageRequest> = catch_ups.iter().map(|one| one.range(self.terms)).collect();
         let answers = match ranges.is_empty() {
             true => Vec::new(),
@@ -244,6 +252,14 @@ impl Session {
         PageReader { joined, subscriber, fetcher, terms: self.terms() }
     }
 
+    /// Returns those of these channels whose streams may have lost their newest entries.
+    pub(in crate::redis) fn rewound_of(&self, some: &[WantedChannel]) -> HashSet<Box<[u8]>> {
+        let is_rewound = |name: &[u8]| {
+            self.clock_fell_back || self.channels.get(name).is_some_and(|one| one.is_rewound)
+        };
+        some.iter().map(|(name, _)| name).filter(|name| is_rewound(name)).cloned().collect()
+    }
+
     /// These channels are subscribed to: what they lack is to be fetched.
     pub(in crate::redis) fn catch_up(&mut self, asked: impl IntoIterator<Item = WantedChannel>) {
         self.catching.first.extend(asked);
@@ -263,8 +279,9 @@ impl Session {
         let count = self.catching.first.len().min(TOGETHER);
         let some: Vec<WantedChannel> = self.catching.first.drain(..count).collect();
         let (asking, finished) = (self.asking(), self.finished.clone());
+        let rewound = self.rewound_of(&some);
         self.catching.first_task = Some(Task::spawn(async move {
-            finished.report(asking.first_pages(some).await, Session::take_first);
+            finished.report(asking.first_pages(some, rewound).await, Session::take_first);
         }));
     }
 

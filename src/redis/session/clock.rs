@@ -33,7 +33,7 @@ impl Session {
             }
             other => other.and_then(|id| id.checked(latest)),
         };
-        self.rewound = mark > EntryId::default() && given.is_none_or(|given| given < mark);
+        self.clock_fell_back = mark > EntryId::default() && given.is_none_or(|given| given < mark);
         self.clock = match given {
             Some(given) if given >= mark => given,
             None if mark == EntryId::default() => self.tick_clock("*").await,

@@ -134,7 +134,9 @@ impl Session {
         }
         self.catch_up(left);
         for (name, messages) in unread {
-            self.rewound = true;
+            if let Some(channel) = self.channels.get_mut(&name) {
+                channel.is_rewound = true;
+            }
             self.catch_up_again(&name, messages).await?;
         }
         self.settle_doubts().await?;
@@ -159,8 +161,9 @@ impl Session {
         let (mut long, mut bytes) = (Vec::new(), 0);
         let most = self.joined.most_held();
         while !left.is_empty() && bytes < most {
-            let asking = self.asking();
-            let Ok(pages) = timeout_at(until, asking.first_pages(left.clone())).await else {
+            let (asking, rewound) = (self.asking(), self.rewound_of(&left));
+            let pages = asking.first_pages(left.clone(), rewound);
+            let Ok(pages) = timeout_at(until, pages).await else {
                 break;
             };
             let pages = pages.map_err(Ended::Lost)?;

@@ -30,8 +30,8 @@ impl Session {
         let member = channel.member;
         // Its stream may have started over, together with the loss of the token.
         let is_behind = id <= channel.last;
+        channel.is_rewound |= is_behind;
         let at_once = channel.is_doubted(may_be_asked_now);
-        self.rewound |= is_behind;
         if at_once {
             self.asked_at_once += 1;
             // Together with others, or their events would be appended after later ones.
@@ -54,8 +54,7 @@ impl Session {
     ) -> Result<(), Ended> {
         let Some(channel) = self.named(name) else { return self.doubt_stray(name, id) };
         channel.is_doubted(false);
-        let is_behind = id <= channel.last;
-        self.rewound |= is_behind;
+        channel.is_rewound |= id <= channel.last;
         Ok(())
     }
 
@@ -73,8 +72,8 @@ impl Session {
         }
         if let Some(channel) = self.named(name) {
             channel.is_doubted(false);
+            channel.is_rewound = true;
         }
-        self.rewound = true;
         if is_frozen {
             self.with_lock(|| self.joined.hub.set_out_of_sync(fence, member)).await?;
         }

@@ -127,7 +127,7 @@ impl Session {
         {
             // The holder did not come to look up a message.
             channel.is_doubted(false);
-            self.rewound = true;
+            channel.is_rewound = true;
         }
         self.repeats = Repeats::after_takeover(count, Instant::now());
         self.take(&behind).await?;

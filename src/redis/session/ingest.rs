@@ -198,7 +198,9 @@ impl Session {
             MessageAction::Wait => Turn::Hold(name, BufferedMessage::of(message)),
             MessageAction::CatchUp => Turn::Missed(name, BufferedMessage::of(message)),
             MessageAction::StartOver => {
-                self.rewound = true;
+                if let Some(channel) = self.channels.get_mut(name) {
+                    channel.is_rewound = true;
+                }
                 Turn::Missed(name, BufferedMessage::of(message))
             }
             MessageAction::LookUp(id) => Turn::Doubt(name, id),

@@ -192,6 +192,8 @@ impl Session {
         };
         channel.counter = EntryCounter::starting_at(channel.last, added).after_loss(told);
         channel.forgotten = ReportedId::default();
+        // A doubtful message that has arrived meanwhile may have been the reason.
+        channel.is_rewound &= channel.is_doubtful;
         let last = channel.last;
         let (arrived_before, held) =
             match std::mem::replace(&mut channel.state, SubscriptionState::InStep) {
@@ -227,7 +229,9 @@ impl Session {
         drop(events);
         drop(messages);
         let Some(index) = rest else { return Ok(Settled::CaughtUp) };
-        self.rewound = true;
+        if let Some(channel) = self.channels.get_mut(name) {
+            channel.is_rewound = true;
+        }
         self.catch_up_again(name, held.into_iter().skip(index).collect()).await?;
         Ok(Settled::ReadAgain)
     }

@@ -146,7 +146,8 @@ impl Session {
             let state = SubscriptionState::Asked;
             let last = ReportedId::default();
             let forgotten = ReportedId::default();
-            let (first_by_name, quiet, is_doubtful) = (None, None, false);
+            let (first_by_name, quiet) = (None, None);
+            let (is_doubtful, is_rewound) = (false, false);
             let counter = EntryCounter::default();
             let channel = FollowedChannel {
                 member,
@@ -157,6 +158,7 @@ impl Session {
                 forgotten,
                 quiet,
                 is_doubtful,
+                is_rewound,
             };
             self.channels.insert(name.clone(), channel);
             joined.push((name, known));
