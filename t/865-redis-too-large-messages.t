@@ -14,7 +14,7 @@ my $redis = SSE::Redis->start(config => "client-output-buffer-limit pubsub 0 0 0
 my $stage = SSE::RedisStage->new(redis => $redis->url, hub => 'zone 8m; max_event_size 64k;',
     server => 'location ~ ^/like/(.+)$ { sse_stream $1 pattern; }');
 my $nginx = $stage->cluster;
-my $size  = 40 << 20;
+my $size  = 12 << 20;
 
 # A plain message, by name and by a pattern.
 my $client  = $stage->stream('/on/news');
@@ -23,22 +23,26 @@ ok(wait_for(sub { @{ $redis->must('PUBSUB', 'CHANNELS', 'news') } && $redis->mus
 my $memory = $nginx->private_memory;
 large('PUBLISH', 'news');
 $redis->publish('news', 'behind it');
-ok($client->wait_data('behind it', 20), 'a message after one of 40 MB arrives');
+ok($client->wait_data('behind it', 20), 'a message after one of 12 MB arrives');
 is_deeply([$client->data], ['behind it'], 'the large message does not arrive');
 large('PUBLISH', 'other-1');
 $redis->publish('other-1', 'behind it');
-ok($pattern->wait_data('behind it', 20), 'a message after one of 40 MB arrives on a pattern');
-cmp_ok($nginx->private_memory - $memory, '<', 16 << 20, 'nginx has not grown')
+ok($pattern->wait_data('behind it', 20), 'a message after one of 12 MB arrives on a pattern');
+cmp_ok($nginx->private_memory - $memory, '<', 8 << 20, 'nginx has not grown')
     or diag($nginx->private_memory - $memory);
 
-# A slow connection: heartbeats are answered behind the large message only, several times too late.
+# A slow connection: heartbeats are answered, and a subscription is confirmed, behind the large message only,
+# several times too late.
 my $proxy  = SSE::FaultProxy->start(to => $redis->port);
 my $slow   = SSE::RedisStage->new(redis => $proxy->url, hub => 'zone 8m; max_event_size 64k;');
 my $remote = $slow->stream('/on/slow');
-$proxy->rate(5 << 20);
+$proxy->rate(3 << 19);
 large('PUBLISH', 'slow');
 $redis->publish('slow', 'behind it');
-ok($remote->wait_data('behind it', 60), 'a message after one of 40 MB arrives over a slow connection');
+my $joining = SSE::Client->new(port => $slow->port, path => '/on/joining');
+ok(wait_for(sub { @{ $redis->must('PUBSUB', 'CHANNELS', 'joining') } }), 'another channel is subscribed to meanwhile');
+$redis->publish('joining', 'behind it');
+ok($_->wait_data('behind it', 60), "a message after one of 12 MB arrives over a slow connection on $_->{path}") for $remote, $joining;
 $proxy->pass;
 is($slow->reconnects, 0, 'the connection is not given up meanwhile');
 
@@ -46,17 +50,17 @@ is($slow->reconnects, 0, 'the connection is not given up meanwhile');
 my ($first) = $stage->publish('news', 'before');
 large_durable('news');
 my ($last) = $stage->publish('news', 'after');
-ok($client->wait_data('after', 20), 'an event after a durable one of 40 MB arrives');
+ok($client->wait_data('after', 20), 'an event after a durable one of 12 MB arrives');
 is_deeply([$client->data], ['behind it', 'before', 'after'], 'each event arrives once and in order');
 my $other = SSE::RedisStage->new(redis => $redis->url, hub => 'zone 8m; max_event_size 64k;');
 $memory = $other->cluster->private_memory;
 is_deeply([$other->got($other->stream('/all/news'), 'after', 20)], ['before', 'after'], 'another nginx delivers the events before and after it');
-cmp_ok($other->cluster->private_memory - $memory, '<', 16 << 20, 'the other nginx has not grown');
+cmp_ok($other->cluster->private_memory - $memory, '<', 8 << 20, 'the other nginx has not grown');
 
 is($_->reconnects, 0, 'no connection is closed') for $stage, $other;
 is($_->state, 'up', 'the hub is connected') for $stage, $other;
 for my $nginx ($stage, $other) {
-    ok(scalar $nginx->cluster->wait_lines(qr/\[warn\].*of 4194\d{4} bytes.*"(?:news|other-1)".*max_event_size/), 'the log has a line about the skipped message') or diag($nginx->lines);
+    ok(scalar $nginx->cluster->wait_lines(qr/\[warn\].*of 1258\d{4} bytes.*"(?:news|other-1)".*max_event_size/), 'the log has a line about the skipped message') or diag($nginx->lines);
 }
 
 # redis_source stream, with and without keyspace notifications.
@@ -70,11 +74,11 @@ for my $flags ('Kt', '') {
     ok($reader->wait_data('one'), "notify-keyspace-events '$flags': an entry arrives");
     large('XADD', 'log', '*', 'data');
     $redis->must('XADD', 'log', '*', 'data', 'two');
-    ok($reader->wait_data('two', 20), 'an entry after one of 40 MB arrives');
+    ok($reader->wait_data('two', 20), 'an entry after one of 12 MB arrives');
     is_deeply([$reader->data], ['one', 'two'], 'the large entry is skipped');
     is($reading->reconnects, 0, 'no connection is closed');
-    cmp_ok($reading->cluster->private_memory - $memory, '<', 16 << 20, 'nginx has not grown');
-    ok(scalar $reading->cluster->wait_lines(qr/\[warn\].*of 4194\d{4} bytes.*"log".*max_event_size/), 'the log has a line about the skipped message');
+    cmp_ok($reading->cluster->private_memory - $memory, '<', 8 << 20, 'nginx has not grown');
+    ok(scalar $reading->cluster->wait_lines(qr/\[warn\].*of 1258\d{4} bytes.*"log".*max_event_size/), 'the log has a line about the skipped message');
     $reading->ends_cleanly;
 }
 

@@ -7,15 +7,13 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
-use ::redis::aio::MultiplexedConnection;
-use ::redis::{cmd, pipe, Pipeline, RedisError, Value};
-use tokio::time::{sleep, Instant};
+use ::redis::{pipe, Pipeline, RedisError, Value};
+use tokio::time::{sleep, timeout, Instant};
 
 use super::ended::shown;
-use super::link::{self, Link, Meter};
+use super::link::{self, Link, Meter, Unanswered};
 use super::message::{entries, Entry};
 use super::stream_page::{is_its_own, About, PageRequest, StreamPage};
 use super::watermarks;
@@ -33,25 +31,18 @@ const EACH: usize = 16;
 const QUICK: Duration = Duration::from_millis(200);
 const SLOW: Duration = Duration::from_millis(500);
 const LATE: Duration = Duration::from_secs(2);
-/// How long nothing of an answer may arrive.
-const STALLED: Duration = Duration::from_secs(2);
-/// How often it is checked whether anything has arrived.
-const LOOK: Duration = Duration::from_millis(250);
-/// The longest pause between attempts that fail.
+/// The first and the longest pause between attempts that fail.
+const FIRST_PAUSE: Duration = Duration::from_millis(125);
 const PAUSE: Duration = Duration::from_secs(1);
 /// How long a connection that is not needed is kept.
 const IDLE: Duration = Duration::from_secs(10);
-/// Longer than any answer takes.
-const EVER: Duration = Duration::from_secs(86_400);
 
 /// Why there is no answer.
 enum Broken {
     /// It was more than is allowed, or took too long.
     TooMuch,
-    /// Nothing arrived any more.
-    Stalled,
-    /// The connection failed.
-    Failed(RedisError),
+    /// Nothing arrived any more, or the connection failed.
+    Unanswered(Unanswered),
 }
 
 /// Reads streams on a connection of its own.
@@ -59,7 +50,7 @@ pub struct Fetcher {
     joined: Rc<HubContext>,
     /// The subscriber's node, which is the one to ask: a former master has a past of its own.
     node: String,
-    link: RefCell<Option<(Link, Arc<Meter>)>>,
+    link: RefCell<Option<Link>>,
     used: Cell<Instant>,
     /// Entries that the next request asks for at most.
     pace: Cell<usize>,
@@ -220,11 +211,12 @@ impl Fetcher {
         pipeline: &mut Pipeline,
         entries: usize,
     ) -> Result<Option<Vec<Result<Value, RedisError>>>, String> {
-        let Some((mut link, meter)) = self.connected().await? else { return Ok(None) };
+        let Some(link) = self.connected().await? else { return Ok(None) };
+        let meter = link.meter.clone();
         let (came, since) = (meter.came(), Instant::now());
         meter.allow(self.joined.most_of_page());
         pipeline.ignore_errors();
-        let answer = answer(&mut link.connection, pipeline, &meter, entries > 1).await;
+        let answer = answer(&link, pipeline, entries > 1).await;
         self.used.set(Instant::now());
         let broken = match answer {
             Ok(answers) => {
@@ -235,7 +227,7 @@ impl Fetcher {
                     true => smaller_pace(entries),
                     false => next_pace(self.pace.get(), entries, few, since.elapsed()),
                 });
-                *self.link.borrow_mut() = Some((link, meter));
+                *self.link.borrow_mut() = Some(link);
                 self.failures.set(0);
                 self.trouble.borrow_mut().take();
                 return Ok(Some(answers));
@@ -247,25 +239,23 @@ impl Fetcher {
         self.pace.set(smaller_pace(entries));
         match broken {
             Broken::TooMuch => {}
-            Broken::Stalled => self.fail("it does not answer".to_owned()).await,
-            Broken::Failed(error) if error.code().is_some() => return Err(shown(&error)),
-            Broken::Failed(error) => self.fail(shown(&error)).await,
+            Broken::Unanswered(Unanswered::Failed(error)) if error.code().is_some() => {
+                return Err(shown(&error));
+            }
+            Broken::Unanswered(why) => self.fail(why.to_string()).await,
         }
         Ok(None)
     }
 
     /// Takes the connection out; `None` if it cannot be made now.
-    async fn connected(&self) -> Result<Option<(Link, Arc<Meter>)>, String> {
+    async fn connected(&self) -> Result<Option<Link>, String> {
         let held = self.link.borrow_mut().take();
         if held.is_some() {
             return Ok(held);
         }
         let (joined, bounds) = (&self.joined, self.joined.bounds());
         match link::connect(&joined.address, &joined.names.clock(), None, &bounds).await {
-            Ok(mut link) if link.address == self.node => {
-                link.connection.set_response_timeout(EVER);
-                Ok(Some((link, bounds.meter)))
-            }
+            Ok(link) if link.address == self.node => Ok(Some(link)),
             Ok(link) => Err(format!("the hub is at {} and at {}", self.node, link.address)),
             Err(error) => {
                 self.fail(error.to_string()).await;
@@ -281,7 +271,7 @@ impl Fetcher {
         self.failures.set(failures.saturating_add(1));
         if failures > 0 {
             *self.trouble.borrow_mut() = Some(why);
-            sleep((LOOK / 4 * (1 << failures.min(6))).min(PAUSE)).await;
+            sleep((FIRST_PAUSE * (1 << (failures.min(6) - 1))).min(PAUSE)).await;
         }
     }
 }
@@ -333,48 +323,26 @@ fn next_pace(pace: usize, asked: usize, few_bytes: bool, took: Duration) -> usiz
 
 /// Returns the answer, unless it is aborted.
 async fn answer(
-    connection: &mut MultiplexedConnection,
+    link: &Link,
     pipeline: &Pipeline,
-    meter: &Meter,
     may_be_less: bool,
 ) -> Result<Vec<Result<Value, RedisError>>, Broken> {
-    let answer = pipeline.query_async(connection);
-    tokio::pin!(answer);
-    let since = Instant::now();
-    let (mut came, mut last) = (meter.came(), Instant::now());
-    loop {
-        tokio::select! {
-            biased;
-            answer = &mut answer => return answer.map_err(Broken::Failed),
-            () = meter.exhausted(), if may_be_less => {
-                if meter.is_exhausted() {
-                    return Err(Broken::TooMuch);
-                }
-            }
-            () = sleep(LOOK) => {}
-        }
-        if meter.came() != came {
-            (came, last) = (meter.came(), Instant::now());
-        }
-        if last.elapsed() > STALLED {
-            return Err(Broken::Stalled);
-        }
-        if may_be_less && since.elapsed() > LATE {
-            return Err(Broken::TooMuch);
-        }
+    let answer = link.answer(async |connection| pipeline.query_async(connection).await);
+    tokio::select! {
+        biased;
+        answer = answer => answer.map_err(Broken::Unanswered),
+        () = too_much(&link.meter), if may_be_less => Err(Broken::TooMuch),
     }
 }
 
-/// Waits until everything that the server sent on this connection before now has arrived.
-pub async fn ping(connection: &mut MultiplexedConnection) -> Result<(), String> {
-    loop {
-        match cmd("PING").query_async::<Value>(connection).await {
-            Ok(_) => return Ok(()),
-            // The heartbeat decides whether the connection is of any use.
-            Err(error) if error.is_timeout() => {}
-            Err(error) => return Err(shown(&error)),
+/// Returns once an answer is more than is allowed, or takes too long.
+async fn too_much(meter: &Meter) {
+    let exhausted = async {
+        while !meter.is_exhausted() {
+            meter.exhausted().await;
         }
-    }
+    };
+    let _ = timeout(LATE, exhausted).await;
 }
 
 #[cfg(test)]

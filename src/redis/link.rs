@@ -4,6 +4,7 @@
 //! No error shows a user or a password: of the server's own words only known ones are repeated,
 //! since a Redis before 6 answers a greeting with what it was greeted with.
 
+mod answer;
 mod bounded;
 mod cluster;
 mod dial;
@@ -20,6 +21,7 @@ use ::redis::PushInfo;
 
 use super::address::{Address, Topology};
 
+pub use answer::Unanswered;
 #[cfg(fuzzing)]
 pub use bounded::Bounded;
 pub use bounded::{left_out, Bounds, Meter};

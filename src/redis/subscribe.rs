@@ -5,11 +5,9 @@
 
 use std::rc::Rc;
 
-use ::redis::aio::MultiplexedConnection;
-use ::redis::RedisError;
-
 use crate::hub::{pattern_of, SyncState};
 use crate::redis::context::HubContext;
+use crate::redis::link::{Link, Unanswered};
 
 /// A channel to subscribe to, and what the hub knows about it.
 pub type WantedChannel = (Box<[u8]>, SyncState);
@@ -32,7 +30,7 @@ pub struct RefusedChannels {
 /// Subscribes to channels on a connection.
 pub struct Joining {
     pub joined: Rc<HubContext>,
-    pub subscriber: MultiplexedConnection,
+    pub subscriber: Link,
     pub subscribe: Subscribe,
 }
 
@@ -41,9 +39,9 @@ impl Joining {
     /// now, and those for which the user has no permission. Redis rejects the whole command for one
     /// forbidden name, so it is then split into halves.
     pub async fn allowed(
-        &mut self,
+        &self,
         some: Vec<WantedChannel>,
-    ) -> Result<(Vec<WantedChannel>, RefusedChannels), RedisError> {
+    ) -> Result<(Vec<WantedChannel>, RefusedChannels), Unanswered> {
         if self.subscribe == Subscribe::Not {
             return Ok((some, RefusedChannels::default()));
         }
@@ -55,13 +53,17 @@ impl Joining {
             let Some((first, _)) = some.first() else { continue };
             let subjects: Vec<Vec<u8>> =
                 some.iter().map(|(name, _)| self.joined.subject(name)).collect();
-            let reply = match pattern_of(first) {
-                Some(_) => self.subscriber.psubscribe(&subjects).await,
-                None => self.subscriber.subscribe(&subjects).await,
-            };
-            match reply {
+            let is_pattern = pattern_of(first).is_some();
+            let reply = self.subscriber.answer(async |connection| match is_pattern {
+                true => connection.psubscribe(&subjects).await,
+                false => connection.subscribe(&subjects).await,
+            });
+            match reply.await {
                 Ok(()) => yes.append(&mut some),
-                Err(error) if error.code() != Some("NOPERM") => return Err(error),
+                Err(Unanswered::Stalled) => return Err(Unanswered::Stalled),
+                Err(Unanswered::Failed(error)) if error.code() != Some("NOPERM") => {
+                    return Err(Unanswered::Failed(error));
+                }
                 Err(_) if some.len() > 1 => {
                     let half = some.split_off(some.len() / 2);
                     left.push(some);

@@ -7,7 +7,6 @@
 use std::collections::{HashSet, VecDeque};
 use std::rc::Rc;
 
-use ::redis::aio::MultiplexedConnection;
 use ::redis::RedisError;
 use tokio::time::{Duration, Instant};
 
@@ -15,7 +14,8 @@ use crate::hub::{pattern_of, shown as shown_name, Loss, SyncState};
 use crate::redis::catch_up::{CatchUp, FetchPolicy, Fetched};
 use crate::redis::context::{HubContext, LogLevel};
 use crate::redis::ended::{shown, Ended};
-use crate::redis::fetcher::{ping, Fetcher};
+use crate::redis::fetcher::Fetcher;
+use crate::redis::link::Link;
 use crate::redis::session::Session;
 use crate::redis::stream_page::PageRequest;
 use crate::redis::subscribe::{RefusedChannels, WantedChannel};
@@ -132,7 +132,7 @@ impl CatchUpQueue {
 #[derive(Clone)]
 pub struct PageReader {
     joined: Rc<HubContext>,
-    subscriber: MultiplexedConnection,
+    subscriber: Link,
     fetcher: Rc<Fetcher>,
     terms: FetchPolicy,
 }
@@ -194,7 +194,7 @@ impl PageReader {
         }
         pages.left = channels.collect();
         // What was told before the answers were given is here before this is answered.
-        ping(&mut self.subscriber.clone()).await?;
+        self.subscriber.ping().await.map_err(|why| why.to_string())?;
         Ok(pages)
     }
 
@@ -221,7 +221,7 @@ impl PageReader {
             }
         }
         // As for first pages.
-        ping(&mut self.subscriber.clone()).await?;
+        self.subscriber.ping().await.map_err(|why| why.to_string())?;
         Ok(Some(one))
     }
 
@@ -236,7 +236,7 @@ impl PageReader {
 
     async fn further(&self, mut long: Long) -> Result<Further, String> {
         let page = self.next_page(&mut long.catch_up).await?;
-        ping(&mut self.subscriber.clone()).await?;
+        self.subscriber.ping().await.map_err(|why| why.to_string())?;
         Ok(Further { long, page })
     }
 }
@@ -248,7 +248,7 @@ impl Session {
     }
 
     fn asking_with(&self, fetcher: Rc<Fetcher>) -> PageReader {
-        let (joined, subscriber) = (self.joined.clone(), self.link.connection.clone());
+        let (joined, subscriber) = (self.joined.clone(), self.link.clone());
         PageReader { joined, subscriber, fetcher, terms: self.terms() }
     }
 

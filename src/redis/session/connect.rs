@@ -111,7 +111,7 @@ impl Session {
         first.sort_by_key(|(name, _)| pattern_of(name).is_some());
         let mut subscribed = Vec::with_capacity(first.len());
         for some in first.chunks(TOGETHER) {
-            let (some, refused) = self.joining().allowed(some.to_vec()).await.map_err(lost)?;
+            let (some, refused) = self.joining().allowed(some.to_vec()).await?;
             subscribed.extend(some);
             self.refuse(refused).await?;
         }

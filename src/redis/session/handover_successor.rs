@@ -11,8 +11,7 @@ use tokio::time::{sleep, timeout, Instant};
 
 use crate::hub::{FencingToken, Hub, Membership, RedisState, SlotClaim, SyncState, TakenOver};
 use crate::redis::context::{HubContext, LogLevel};
-use crate::redis::ended::lost;
-use crate::redis::ended::{shown, Ended};
+use crate::redis::ended::Ended;
 use crate::redis::entry_counter::EntryCounter;
 use crate::redis::inbox::Push;
 use crate::redis::session::repeats::Repeats;
@@ -76,7 +75,7 @@ impl Session {
         let names = self.joined_by(holder).await?;
         let joined = self.join(names).await?;
         if self.subscribe == Subscribe::First {
-            let (_, refused) = self.joining().allowed(joined.clone()).await.map_err(lost)?;
+            let (_, refused) = self.joining().allowed(joined.clone()).await?;
             if let Some(why) = refused.why {
                 // The holder may: its user has changed since.
                 return Err(Ended::Lost(why));
@@ -89,8 +88,7 @@ impl Session {
     async fn read_marker(&mut self, heir: u64) -> Result<Option<VecDeque<Push>>, Ended> {
         let control = self.joined.names.control();
         let publish = cmd("PUBLISH").arg(&control).arg(heir).to_owned();
-        let published = publish.query_async::<i64>(&mut self.link.connection).await;
-        published.map_err(|error| Ended::Lost(shown(&error)))?;
+        self.link.answer(async |to| publish.query_async::<i64>(to).await).await?;
         let marker = heir.to_string().into_bytes();
         let since = Instant::now();
         while since.elapsed() < MARKER {

@@ -7,18 +7,16 @@
 use std::time::Duration;
 
 use ::redis::{cmd, pipe, Pipeline, RedisError, Value};
-use tokio::time::timeout;
 
 use crate::hub::Source;
 use crate::redis::context::{HubContext, LogLevel};
 use crate::redis::ended::{shown, Ended};
-use crate::redis::link::Link;
 use crate::redis::session::clock::redis_epoch;
 use crate::redis::session::stream_reader::ask_way;
 use crate::redis::session::Session;
 use crate::redis::token::{Agreed, Token};
 
-/// How often the connection is tried, and how long its answer may take.
+/// How often the connection is tried.
 pub(in crate::redis) const HEARTBEAT: Duration = Duration::from_secs(3);
 
 /// The answers to the commands of a heartbeat.
@@ -30,7 +28,7 @@ impl Session {
         if std::mem::replace(&mut self.beating, true) {
             return;
         }
-        let (mut link, finished) = (self.link.clone(), self.finished.clone());
+        let (link, finished) = (self.link.clone(), self.finished.clone());
         let mut question = match self.joined.hub.source() {
             Source::Streams => ask_way(&self.joined),
             Source::PubSub | Source::Alone => {
@@ -40,8 +38,8 @@ impl Session {
         question.cmd("TIME");
         question.ignore_errors();
         tokio::task::spawn_local(async move {
-            let answers = ask_while_receiving(&mut link, &question).await;
-            finished.report(answers, Session::beaten);
+            let answers = link.answer(async |to| question.query_async(to).await).await;
+            finished.report(answers.map_err(|why| why.to_string()), Session::beaten);
         });
     }
 
@@ -111,19 +109,6 @@ impl Session {
                  each is looked up before it is delivered"
             ),
         );
-    }
-}
-
-/// Returns the answers. A large message may still be arriving ahead of them: whenever they are late but
-/// something was received meanwhile, the question is repeated.
-async fn ask_while_receiving(link: &mut Link, question: &Pipeline) -> Result<Answers, String> {
-    loop {
-        let received = link.meter.came();
-        match timeout(HEARTBEAT, question.query_async(&mut link.connection)).await {
-            Ok(Err(error)) if error.is_timeout() && link.meter.came() != received => {}
-            Ok(answers) => return answers.map_err(|error| shown(&error)),
-            Err(_) => return Err("it does not answer".to_owned()),
-        }
     }
 }
 

@@ -11,7 +11,6 @@ use tokio::time::Instant;
 
 use crate::redis::address::Topology;
 use crate::redis::ended::Ended;
-use crate::redis::fetcher::ping;
 use crate::redis::session::Session;
 
 /// How long repeated messages are expected if no PING shows their end.
@@ -62,9 +61,10 @@ impl Session {
         if matches!(self.joined.address.topology, Topology::Cluster(_)) {
             return;
         }
-        let (mut connection, finished) = (self.link.connection.clone(), self.finished.clone());
+        let (link, finished) = (self.link.clone(), self.finished.clone());
         tokio::task::spawn_local(async move {
-            finished.report(ping(&mut connection).await, Session::end_repeats);
+            let answer = link.ping().await.map_err(|why| why.to_string());
+            finished.report(answer, Session::end_repeats);
         });
     }
 

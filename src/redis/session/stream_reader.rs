@@ -15,7 +15,7 @@ use tokio::time::sleep;
 use crate::hub::{Loss, Provenance, ReportedId, SyncState};
 use crate::redis::context::{HubContext, LogLevel};
 use crate::redis::ended::lost;
-use crate::redis::ended::{shown, Ended};
+use crate::redis::ended::Ended;
 use crate::redis::fetcher::Fetcher;
 use crate::redis::ordered_event::{LogStep, OrderedEvent};
 use crate::redis::session::clock::redis_epoch;
@@ -215,14 +215,14 @@ impl Session {
         self.subscribe = Subscribe::First;
         let names = self.channels.names().cloned().map(|name| (name, SyncState::Nothing));
         let names: Vec<_> = names.collect();
-        let (mut joining, finished) = (self.joining(), self.finished.clone());
+        let (joining, finished) = (self.joining(), self.finished.clone());
         tokio::task::spawn_local(async move {
             let mut forbidden = false;
             for some in names.chunks(SUBSCRIBED) {
                 match joining.allowed(some.to_vec()).await {
                     Ok((_, refused)) => forbidden |= !refused.names.is_empty(),
                     Err(error) => {
-                        finished.report(Err(shown(&error)), Session::subscribed_to_growth);
+                        finished.report(Err(error.to_string()), Session::subscribed_to_growth);
                         return;
                     }
                 }

@@ -4,7 +4,7 @@
 use crate::hub::{ControlEntry, FencingToken, JoinError, Locked, ReportedId, SyncState};
 use crate::redis::buffered_message::BufferedMessage;
 use crate::redis::context::LogLevel;
-use crate::redis::ended::{shown, Ended};
+use crate::redis::ended::Ended;
 use crate::redis::entry_counter::EntryCounter;
 use crate::redis::session::Session;
 use crate::redis::subscribe::{Joining, RefusedChannels, WantedChannel};
@@ -177,17 +177,17 @@ impl Session {
     pub(in crate::redis) fn joining(&self) -> Joining {
         Joining {
             joined: self.joined.clone(),
-            subscriber: self.link.connection.clone(),
+            subscriber: self.link.clone(),
             subscribe: self.subscribe,
         }
     }
 
     fn spawn_join(&mut self, some: Vec<WantedChannel>) {
         self.on_the_way += some.len();
-        let (mut joining, finished) = (self.joining(), self.finished.clone());
+        let (joining, finished) = (self.joining(), self.finished.clone());
         tokio::task::spawn_local(async move {
             let allowed = joining.allowed(some).await;
-            finished.report(allowed.map_err(|error| shown(&error)), Session::take_joined);
+            finished.report(allowed.map_err(|why| why.to_string()), Session::take_joined);
         });
     }
 
