@@ -1,4 +1,5 @@
-//! Waits for answers as long as anything arrives: a large message may be ahead of them on a slow connection.
+//! Waits for answers as long as anything arrives: a large message may be ahead of them on a slow
+//! connection.
 
 use std::fmt;
 use std::time::Duration;
@@ -40,8 +41,8 @@ impl From<Unanswered> for Ended {
 }
 
 impl Link {
-    /// Sends a request and returns the answer. Gives up once nothing has arrived on the connection for two
-    /// seconds.
+    /// Sends a request and returns the answer. Gives up once nothing has arrived on the connection
+    /// for two seconds.
     pub async fn answer<T>(
         &self,
         request: impl AsyncFnOnce(&mut MultiplexedConnection) -> Result<T, RedisError>,

@@ -1,12 +1,14 @@
-//! Reads a channel again while all messages wait, so that its events are appended in the order of ids among those
-//! of other channels.
+//! Reads a channel again while all messages wait, so that its events are appended in the order of
+//! ids among those of other channels.
 //!
-//! A client says by the id of its last event what it has received of all its channels. If an event of one channel
-//! were appended after an event of another with a higher id, a client that has received the latter only would never
-//! receive the former on another nginx. So everything waits while a channel is read that has been in sync: nearly
-//! always for one round trip. If Redis takes longer, only that channel waits.
+//! A client says by the id of its last event what it has received of all its channels. If an event
+//! of one channel were appended after an event of another with a higher id, a client that has
+//! received the latter only would never receive the former on another nginx. So everything waits
+//! while a channel is read that has been in sync: nearly always for one round trip. If Redis takes
+//! longer, only that channel waits.
 //!
-//! Only what precedes the messages that wait is appended: these follow one by one, as if nothing had happened.
+//! Only what precedes the messages that wait is appended: these follow one by one, as if nothing
+//! had happened.
 
 use std::collections::vec_deque::Iter;
 use std::collections::HashMap;
@@ -67,8 +69,8 @@ impl Session {
         Ok(())
     }
 
-    /// Leaves out of what was read all that is still to be taken as messages: those that are given, and then those
-    /// that have arrived.
+    /// Leaves out of what was read all that is still to be taken as messages: those that are given,
+    /// and then those that have arrived.
     fn leave_to_messages(&self, caught: &mut [CaughtUp], later: Iter<'_, Push>) {
         let latest = self.latest();
         let mut channels: HashMap<Vec<u8>, &mut CaughtUp> =
@@ -90,8 +92,8 @@ impl Session {
     }
 }
 
-/// Returns the ids of a message that is still to be taken, if it is one of the events that follow what was known of
-/// its channel. One without the token is if the stream has its event.
+/// Returns the ids of a message that is still to be taken, if it is one of the events that follow
+/// what was known of its channel. One without the token is if the stream has its event.
 fn unread(payload: &[u8], token: Option<Token>, one: &CaughtUp) -> Option<UnreadMessage> {
     let had = match one.fetched.missing {
         Loss::Everything => ReportedId::default(),
