@@ -27,7 +27,7 @@ pub use location::{
 use crate::nginx::directive::{Arguments, Directive, DirectiveContext};
 
 /// All directives of the module outside of the `sse_hub` block.
-pub static DIRECTIVES: [Directive; 22] = [
+pub static DIRECTIVES: [Directive; 24] = [
     directive(c"sse_hub", DirectiveContext::HttpBlock, Arguments::One, hub::block),
     directive(
         c"sse_stream",
@@ -95,6 +95,18 @@ pub static DIRECTIVES: [Directive; 22] = [
         DirectiveContext::HttpServerLocation,
         Arguments::One,
         setting_directives::slow_client,
+    ),
+    directive(
+        c"sse_finished",
+        DirectiveContext::HttpServerLocation,
+        Arguments::One,
+        setting_directives::finished,
+    ),
+    directive(
+        c"sse_unknown_channel",
+        DirectiveContext::HttpServerLocation,
+        Arguments::One,
+        setting_directives::unknown_channel,
     ),
     directive(
         c"sse_max_age",

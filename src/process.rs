@@ -7,6 +7,7 @@
 //! # Layout
 //!
 //! - `turn`: what a worker does when it is woken, at its deadlines, and on shutdown
+//! - `inquiries`: requests that wait until it is known whether they are answered with a stream
 //! - `jobs`: work of requests that takes many turns
 //! - `release`: releases the requests of lean streams
 //! - `stream`: a stream as its request's context
@@ -15,6 +16,7 @@
 //! - `waker`: the eventfd by which other processes wake this one
 
 mod figures;
+mod inquiries;
 mod jobs;
 pub mod redis;
 mod release;
@@ -32,6 +34,7 @@ use crate::nginx::output::Client;
 use crate::nginx::wakers::EventfdWakers;
 use crate::nginx::{clock, random};
 use crate::worker::{End, Presence, StreamKey, Worker};
+pub use inquiries::inquire;
 use jobs::Job;
 pub use jobs::{run_in_turns, JobStatus};
 pub use release::lean_soon;
@@ -58,6 +61,8 @@ struct Serving {
     lean_soon: Vec<StreamKey>,
     /// Work that takes many turns, in the order in which it is continued.
     jobs: VecDeque<Job>,
+    /// Requests that wait until it is known whether they are answered with a stream.
+    inquiries: inquiries::InquiryAnswers,
     /// The timer of the worker's deadlines.
     tick: Event,
     /// The posted event of the next turn.
@@ -229,6 +234,7 @@ impl Serving {
             lifecycle: Lifecycle::Serving,
             lean_soon: Vec::new(),
             jobs: VecDeque::new(),
+            inquiries: inquiries::InquiryAnswers::default(),
             tick: Event::new(turn::on_tick, number),
             turn: Event::new(turn::on_turn, number),
             warned: None,
@@ -262,7 +268,8 @@ impl Serving {
     /// Holds a process that is shutting down for as long as it has streams, or a subscription in
     /// Redis that another process can take over; lets it exit otherwise.
     fn update_hold(&mut self) {
-        let holding = self.worker.streams() > 0 || redis::is_holding();
+        let is_serving = self.worker.streams() > 0 || !self.inquiries.is_empty();
+        let holding = is_serving || redis::is_holding();
         let busy = self.lifecycle == Lifecycle::Draining && holding;
         self.tick.hold_process(if busy { ExitHold::Yes } else { ExitHold::No });
     }

@@ -14,6 +14,7 @@ pub mod content_type;
 pub mod data;
 pub mod escaped;
 pub mod event_type;
+pub mod finish;
 pub mod frame;
 pub mod header_names;
 pub mod id;

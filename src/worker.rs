@@ -13,6 +13,7 @@
 //!   subscribe to
 //! - `directory`: the channels and patterns of a process, by key, name, and record
 //! - `process_slot`: the process's slot in the hub, and wake-ups
+//! - `outlook`: whether a request is answered with a stream
 //! - `open`, `pending`, `end`: how a stream starts, how it waits for Redis before that, and how it
 //!   ends
 //! - `log_reader`, `batch_cache`, `delivery`, `event_ids`: reads the log, frames events once for
@@ -21,6 +22,7 @@
 //! - `client_past`, `id_claims`: what a client has received elsewhere, and ids that are ahead of
 //!   this hub
 //! - `pattern`: which patterns an event matches
+//! - `run`: how streams end where the runs of their channels were finished
 //! - `channel_task`: work that concerns all streams of a channel
 //! - `presence`, `admin`: presence events, and commands of an administrator
 //! - `scheduler`: the work of one wake-up and of one tick
@@ -43,10 +45,12 @@ mod id_claims;
 mod keys;
 mod log_reader;
 mod open;
+mod outlook;
 mod pattern;
 mod pending;
 mod presence;
 mod process_slot;
+mod run;
 mod scheduler;
 mod settings;
 mod socket;
@@ -70,6 +74,7 @@ use channel_task::ChannelTask;
 use counts::Counts;
 use directory::Directory;
 use log_reader::FrameCache;
+use outlook::Inquiries;
 use pending::WaitingList;
 use process_slot::ProcessSlot;
 use stream::{Stream, StreamState};
@@ -80,9 +85,12 @@ pub use admin::{ALL_STATUS_CHANNEL, STATUS_CHANNEL};
 pub use end::{Closing, End, EndForm, Finish, Reconnect};
 pub use keys::StreamKey;
 pub use open::OpenError;
+pub use outlook::{InquiryKey, Outlook};
 pub use presence::Presence;
 pub use scheduler::Progress;
-pub use settings::{Jittered, Naming, Replay, SlowClient, StreamSettings};
+pub use settings::{
+    Finished, Jittered, Naming, Replay, SlowClient, StreamSettings, UnknownChannel,
+};
 pub use socket::{Batch, Sent, Socket};
 
 /// One process's streams of one hub.
@@ -99,6 +107,8 @@ pub struct Worker<S: Socket> {
     work: WorkQueue,
     /// Streams that have not started.
     waiting: WaitingList,
+    /// Requests for which it is not known yet whether a stream is opened.
+    inquiries: Inquiries,
     channel_tasks: VecDeque<ChannelTask>,
     upkeep: Upkeep,
     ended: VecDeque<(StreamKey, End)>,
@@ -145,6 +155,7 @@ impl<S: Socket> Worker<S> {
             heartbeat: Batch::from_frames(vec![frame::heartbeat()]),
             work: WorkQueue::new(now.mono),
             waiting: WaitingList::default(),
+            inquiries: Inquiries::default(),
             channel_tasks: VecDeque::new(),
             upkeep: Upkeep::default(),
             ended: VecDeque::new(),
@@ -194,6 +205,20 @@ impl<S: Socket> Worker<S> {
         now: Now,
     ) -> Result<Published, PublishError> {
         let published = self.hub.publish(channel, events, key, now)?;
+        self.wake(&published.listeners, now);
+        Ok(published)
+    }
+
+    /// Publishes events, finishes the channel's run, and wakes all other processes that listen.
+    /// This process must take a turn itself.
+    pub fn publish_and_finish(
+        &mut self,
+        channel: &[u8],
+        events: &[NewEvent<'_>],
+        key: Option<&[u8]>,
+        now: Now,
+    ) -> Result<Published, PublishError> {
+        let published = self.hub.publish_and_finish(channel, events, key, now)?;
         self.wake(&published.listeners, now);
         Ok(published)
     }

@@ -470,3 +470,37 @@ invalid value "on" in "sse_reconnect" directive
     sse_reconnect clean;
 --- refused
 "sse_reconnect" directive is duplicate
+
+
+
+=== TEST 56: sse_finished takes 204, replay or off
+--- config
+    location /s { sse_stream messages; sse_finished 410; }
+--- refused
+invalid value "410" in "sse_finished" directive
+
+
+
+=== TEST 57: sse_unknown_channel takes wait or 204
+--- config
+    location /s { sse_stream messages; sse_unknown_channel off; }
+--- refused
+invalid value "off" in "sse_unknown_channel" directive
+
+
+
+=== TEST 58: sse_publish takes finish once
+--- config
+    location /p { sse_publish messages finish finish; }
+--- refused
+"sse_publish" directive
+
+
+
+=== TEST 59: finish needs a hub without Redis
+--- http_config
+    sse_hub default { redis redis://127.0.0.1:6399; }
+--- config
+    location /p { sse_publish messages finish; }
+--- refused
+"finish" cannot be used in a hub with "redis"

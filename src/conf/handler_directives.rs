@@ -3,7 +3,7 @@
 
 use super::argument::once;
 use super::handlers::{
-    AdminHandler, ChannelArgument, HubReference, LocationHandler, NameKind, NameSource,
+    AdminHandler, ChannelArgument, Finishing, HubReference, LocationHandler, NameKind, NameSource,
     PublishHandler, StatusHandler, StatusScope, StreamHandler,
 };
 use super::location::Location;
@@ -62,11 +62,11 @@ fn check_names(text: &[u8], split: Option<u8>, kind: NameKind) -> Result<(), Con
     Ok(())
 }
 
-/// `sse_publish CHANNEL [event=VALUE] [hub=NAME];`
+/// `sse_publish CHANNEL [event=VALUE] [hub=NAME] [finish];`
 pub fn publish(context: &mut ConfContext<'_>) -> Result<(), ConfError> {
     refuse_duplicate(context, |handler| matches!(handler, LocationHandler::Publish(_)))?;
     let mut target = HubReference::new(context);
-    let (mut name, mut event) = (None, None);
+    let (mut name, mut event, mut finishing) = (None, None, None);
     for argument in context.arguments() {
         if let Some(hub) = argument.strip_prefix(b"hub=") {
             target.name(hub)?;
@@ -75,6 +75,8 @@ pub fn publish(context: &mut ConfContext<'_>) -> Result<(), ConfError> {
                 event_type::check(value).map_err(|error| bad("type", value, &error))?;
             }
             once(&mut event, context.compile(value)?)?;
+        } else if argument == b"finish" && name.is_some() {
+            once(&mut finishing, Finishing::Allowed)?;
         } else if name.is_none() {
             if is_literal(argument) {
                 channel::check_publish(argument)
@@ -87,7 +89,9 @@ pub fn publish(context: &mut ConfContext<'_>) -> Result<(), ConfError> {
     }
     let channel =
         name.ok_or_else(|| ConfError::message("no channel in \"sse_publish\" directive"))?;
-    install(context, LocationHandler::Publish(PublishHandler { target, channel, event }))
+    let finishing = finishing.unwrap_or(Finishing::Forbidden);
+    let publish = PublishHandler { target, channel, event, finishing };
+    install(context, LocationHandler::Publish(publish))
 }
 
 /// `sse_status [hub=NAME];`

@@ -8,7 +8,7 @@ use crate::hub;
 use crate::nginx::complex_value::ComplexValue;
 use crate::nginx::conf_context::{ConfContext, Position};
 use crate::nginx::conf_error::ConfError;
-use crate::worker::{Naming, Replay, SlowClient, StreamSettings};
+use crate::worker::{Finished, Naming, Replay, SlowClient, StreamSettings, UnknownChannel};
 use std::rc::Rc;
 
 /// The handler of a location.
@@ -69,11 +69,19 @@ pub enum NameSource {
     Any,
 }
 
-/// `sse_publish CHANNEL [event=VALUE] [hub=NAME]`
+/// `sse_publish CHANNEL [event=VALUE] [hub=NAME] [finish]`
 pub struct PublishHandler {
     pub target: HubReference,
     pub channel: ComplexValue,
     pub event: Option<ComplexValue>,
+    pub finishing: Finishing,
+}
+
+/// Whether publishers of a location may finish the channel's run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finishing {
+    Allowed,
+    Forbidden,
 }
 
 /// `sse_status [hub=NAME]`
@@ -111,7 +119,10 @@ impl LocationHandler {
                 main.drain.set(main.drain.get().max(settings.drain()));
                 Ok(())
             }
-            LocationHandler::Publish(publish) => publish.target.complete(main, "sse_publish"),
+            LocationHandler::Publish(publish) => {
+                publish.target.complete(main, "sse_publish")?;
+                publish.check_finishing(main)
+            }
             LocationHandler::Status(status) => status.complete(main, settings),
             LocationHandler::Admin(admin) => admin.target.complete(main, "sse_admin"),
         }
@@ -143,8 +154,23 @@ impl StatusHandler {
             slow_client: SlowClient::Skip,
             naming: Naming::ByType,
             max_subscribers: 0,
+            finished: Finished::Ignored,
+            unknown_channel: UnknownChannel::Wait,
             ..settings.resolve()
         });
+        Ok(())
+    }
+}
+
+impl PublishHandler {
+    /// Rejects finishing in a hub that is connected to Redis, where it would be unknown to the other
+    /// nginx servers.
+    fn check_finishing(&self, main: &Main) -> Result<(), String> {
+        let is_joined = main.hubs.get(self.target.hub).is_some_and(|hub| hub.redis.is_some());
+        if self.finishing == Finishing::Allowed && is_joined {
+            let position = &self.target.position;
+            return Err(format!("\"finish\" cannot be used in a hub with \"redis\" in {position}"));
+        }
         Ok(())
     }
 }

@@ -10,7 +10,8 @@ use crate::nginx::request::Request;
 use std::rc::Rc;
 
 pub use super::handlers::{
-    AdminHandler, NameKind, NameSource, PublishHandler, StatusHandler, StatusScope, StreamHandler,
+    AdminHandler, Finishing, NameKind, NameSource, PublishHandler, StatusHandler, StatusScope,
+    StreamHandler,
 };
 
 /// The module's configuration of one block: `http`, `server` or `location`.
@@ -33,6 +34,14 @@ impl Location {
     /// Returns the location's handler, if it is one of the module's.
     pub fn handler(&self) -> Option<&LocationHandler> {
         self.handler.as_deref()
+    }
+
+    /// Returns the arguments of `sse_stream`, if that is the location's handler.
+    pub fn stream(&self) -> Option<&StreamHandler> {
+        match self.handler()? {
+            LocationHandler::Stream(stream) => Some(stream),
+            _ => None,
+        }
     }
 
     /// Returns the arguments of `sse_publish`, if that is the location's handler.

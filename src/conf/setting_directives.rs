@@ -7,7 +7,7 @@ use crate::nginx::complex_value::ComplexValue;
 use crate::nginx::conf_context::ConfContext;
 use crate::nginx::conf_error::ConfError;
 use crate::sse::event_type::{self, TypeError};
-use crate::worker::{Jittered, Naming, Reconnect, Replay, SlowClient};
+use crate::worker::{Finished, Jittered, Naming, Reconnect, Replay, SlowClient, UnknownChannel};
 use std::rc::Rc;
 
 /// `sse_replay off | all | COUNT;`
@@ -62,6 +62,27 @@ pub fn slow_client(context: &mut ConfContext<'_>) -> Result<(), ConfError> {
         other => return Err(ConfError::invalid(other)),
     };
     once(&mut context.location_conf::<Location>().settings.slow_client, slow_client)
+}
+
+/// `sse_finished 204 | replay | off;`
+pub fn finished(context: &mut ConfContext<'_>) -> Result<(), ConfError> {
+    let finished = match first(context)? {
+        b"204" => Finished::NoContent,
+        b"replay" => Finished::Replay,
+        b"off" => Finished::Ignored,
+        other => return Err(ConfError::invalid(other)),
+    };
+    once(&mut context.location_conf::<Location>().settings.finished, finished)
+}
+
+/// `sse_unknown_channel wait | 204;`
+pub fn unknown_channel(context: &mut ConfContext<'_>) -> Result<(), ConfError> {
+    let unknown = match first(context)? {
+        b"wait" => UnknownChannel::Wait,
+        b"204" => UnknownChannel::NoContent,
+        other => return Err(ConfError::invalid(other)),
+    };
+    once(&mut context.location_conf::<Location>().settings.unknown_channel, unknown)
 }
 
 /// `sse_name_events by_type | by_channel;`

@@ -2,7 +2,9 @@
 
 use super::cors::Cors;
 use crate::nginx::complex_value::ComplexValue;
-use crate::worker::{Jittered, Naming, Reconnect, Replay, SlowClient, StreamSettings};
+use crate::worker::{
+    Finished, Jittered, Naming, Reconnect, Replay, SlowClient, StreamSettings, UnknownChannel,
+};
 use std::rc::Rc;
 
 const DEFAULT_HEARTBEAT: u64 = 15_000;
@@ -20,6 +22,8 @@ pub struct Settings {
     pub(super) open_event: Option<Option<Box<[u8]>>>,
     pub(super) gap_event: Option<Option<Box<[u8]>>>,
     pub(super) slow_client: Option<SlowClient>,
+    pub(super) finished: Option<Finished>,
+    pub(super) unknown_channel: Option<UnknownChannel>,
     pub(super) naming: Option<Naming>,
     pub(super) max_age: Option<Option<Jittered>>,
     pub(super) reconnect: Option<Reconnect>,
@@ -56,6 +60,8 @@ impl Settings {
         take(&mut self.open_event, &outer.open_event);
         take(&mut self.gap_event, &outer.gap_event);
         take(&mut self.slow_client, &outer.slow_client);
+        take(&mut self.finished, &outer.finished);
+        take(&mut self.unknown_channel, &outer.unknown_channel);
         take(&mut self.naming, &outer.naming);
         take(&mut self.max_age, &outer.max_age);
         take(&mut self.reconnect, &outer.reconnect);
@@ -81,6 +87,8 @@ impl Settings {
             open_event: event(&self.open_event, b"sse.open"),
             gap_event: event(&self.gap_event, b"sse.gap"),
             slow_client: self.slow_client.unwrap_or(SlowClient::Skip),
+            finished: self.finished.unwrap_or(Finished::NoContent),
+            unknown_channel: self.unknown_channel.unwrap_or(UnknownChannel::Wait),
             naming: self.naming.unwrap_or(Naming::ByType),
             max_age: self.max_age.flatten(),
             reconnect: self.reconnect.unwrap_or(Reconnect::Cut),

@@ -3,15 +3,17 @@
 mod via_redis;
 
 use super::{cors, json};
-use crate::conf::{self, Location};
-use crate::hub::{Counter, NewEvent, PublishError};
+use crate::conf::{self, location::Finishing, Location};
+use crate::hub::{Counter, NewEvent, PublishError, Published};
 use crate::nginx::body::{BodyError, WithBody};
 use crate::nginx::clock;
 use crate::nginx::log::{Counted, Level};
 use crate::nginx::request::{Method, Outcome, Request};
 use crate::process::{self, redis};
+use crate::sse::batch::BatchError;
 use crate::sse::content_type::is_event_stream;
 use crate::sse::escaped::Escaped;
+use crate::sse::finish::{self, FinishArgument};
 use crate::sse::{batch, channel, event_type};
 use serde_json::Value;
 use via_redis::RedisPublish;
@@ -37,6 +39,7 @@ fn check_head(request: &Request, conf: &conf::PublishHandler) -> Result<usize, P
     if cors::is_foreign(request) {
         return Err(PublishRefusal::foreign());
     }
+    run_end(request, conf)?;
     let kind = kind(request);
     let most = max_body_len(conf, kind)?;
     if request.announced_length().is_none_or(|length| length <= most as u64) {
@@ -45,6 +48,35 @@ fn check_head(request: &Request, conf: &conf::PublishHandler) -> Result<usize, P
     // Reading all of the body would take longer than reconnecting.
     request.close_afterwards();
     Err(too_large(kind, most))
+}
+
+/// What becomes of the channel's run after a publish.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum RunAfterwards {
+    /// It goes on.
+    Open,
+    /// It is finished.
+    Finished,
+}
+
+/// Determines whether a request finishes the channel's run. Where that is not allowed, a request
+/// that mentions it is refused, so that no publisher believes that it has finished something.
+fn run_end(
+    request: &Request,
+    conf: &conf::PublishHandler,
+) -> Result<RunAfterwards, PublishRefusal> {
+    match (finish::in_query(request.query()), conf.finishing) {
+        (FinishArgument::Absent, _) => Ok(RunAfterwards::Open),
+        (_, Finishing::Forbidden) => Err(PublishRefusal::new(
+            403,
+            Some(Counter::RefusedForbidden),
+            "finish is not allowed in this location",
+        )),
+        (FinishArgument::Invalid, Finishing::Allowed) => {
+            Err(PublishRefusal::bad("finish must be 1 or have no value"))
+        }
+        (FinishArgument::Finish, Finishing::Allowed) => Ok(RunAfterwards::Finished),
+    }
 }
 
 /// Returns the maximum length of a body in bytes.
@@ -188,6 +220,7 @@ fn publish(
         return Err(PublishRefusal::bad("Idempotency-Key is longer than 128 bytes"));
     }
     let given = event_type(request, conf)?;
+    let run = run_end(request, conf)?;
     let kind = kind(request);
     let most = max_body_len(conf, kind)?;
     let body = request.body(most).map_err(|error| match error {
@@ -202,9 +235,13 @@ fn publish(
     }
     let items = match kind {
         BodyKind::One => Vec::new(),
-        BodyKind::Batch => batch::parse(&body).map_err(PublishRefusal::bad)?,
+        BodyKind::Batch => match batch::parse(&body) {
+            Err(BatchError::Empty) if run == RunAfterwards::Finished => Vec::new(),
+            parsed => parsed.map_err(PublishRefusal::bad)?,
+        },
     };
     let events: Vec<NewEvent<'_>> = match kind {
+        BodyKind::One if body.is_empty() && run == RunAfterwards::Finished => Vec::new(),
         BodyKind::One => vec![NewEvent { event_type: given.text(), data: &body }],
         BodyKind::Batch => {
             let event = |item| NewEvent { event_type: given.for_item(item), data: &item.data };
@@ -216,7 +253,11 @@ fn publish(
         return publish.send(request, &events, key, route).map(|()| None);
     }
     let published = process::with(conf.target.hub, |worker| {
-        worker.publish(channel, &events, key, clock::now())
+        let now = clock::now();
+        match run {
+            RunAfterwards::Open => worker.publish(channel, &events, key, now),
+            RunAfterwards::Finished => worker.publish_and_finish(channel, &events, key, now),
+        }
     });
     let published = published.ok_or_else(not_served)?.map_err(refusal)?;
     process::turn_soon(conf.target.hub);
@@ -228,7 +269,11 @@ fn publish(
         Counted(published.subscribers, "subscriber")
     ));
     request.set_context(ReachedStreams(published.subscribers)).map_err(|_| no_memory())?;
-    Ok(Some(answer(channel, kind, &published.ids, published.subscribers)))
+    let Published { ids, subscribers, finished, .. } = published;
+    Ok(Some(match run {
+        RunAfterwards::Open => answer(channel, kind, &ids, subscribers),
+        RunAfterwards::Finished => finish_answer(channel, &ids, finished, subscribers),
+    }))
 }
 
 /// The contents of a body.
@@ -325,9 +370,27 @@ pub fn answer(
             format!(r#"{{"channel":{channel},"id":"{id}","subscribers":{subscribers}}}"#)
         }
         (_, ids) => {
-            let ids: Vec<String> = ids.iter().map(|id| format!("\"{id}\"")).collect();
-            let ids = ids.join(",");
+            let ids = list(ids);
             format!(r#"{{"channel":{channel},"ids":[{ids}],"subscribers":{subscribers}}}"#)
         }
     }
+}
+
+/// Returns the JSON body of the response to a publish that finishes a run. `finished` is false if
+/// the publish repeats another one with the same key, which did not.
+fn finish_answer(
+    channel: &[u8],
+    ids: &[impl std::fmt::Display],
+    finished: bool,
+    subscribers: u64,
+) -> String {
+    let (channel, ids) = (Value::from(String::from_utf8_lossy(channel)), list(ids));
+    format!(
+        r#"{{"channel":{channel},"ids":[{ids}],"finished":{finished},"subscribers":{subscribers}}}"#
+    )
+}
+
+/// Returns ids as the elements of a JSON array.
+fn list(ids: &[impl std::fmt::Display]) -> String {
+    ids.iter().map(|id| format!("\"{id}\"")).collect::<Vec<_>>().join(",")
 }

@@ -2,8 +2,10 @@
 //! opens the stream.
 
 use super::cors;
-use crate::conf::{self, location::NameKind, location::NameSource};
+use crate::conf::{self, location::NameKind, location::NameSource, Location};
 use crate::hub::name_of_pattern;
+use crate::nginx::clock;
+use crate::nginx::deferred::DeferredResponse;
 use crate::nginx::log::Level;
 use crate::nginx::pool::NoMemory;
 use crate::nginx::random;
@@ -14,7 +16,9 @@ use crate::process::{self, redis};
 use crate::sse::channel::{self, NameError};
 use crate::sse::escaped::Escaped;
 use crate::sse::frame;
-use crate::worker::{End, EndForm, OpenError};
+use crate::worker::{End, EndForm, OpenError, Outlook};
+use std::cell::RefCell;
+use std::rc::Rc;
 
 /// Range of the reconnection time, in ms, that clients receive when no stream can be opened.
 const RETRY_LATER: (u64, u64) = (10_000, 30_000);
@@ -36,9 +40,82 @@ pub fn handle(request: &Request, conf: &conf::StreamHandler) -> Outcome {
     begin(request, conf, channels, last_event_id(request, conf))
 }
 
-/// Answers with a stream of these channels; for patterns, `channels` has the names that
+/// Answers with a stream of these channels, or with 204 if nothing is to come of them; for patterns, `channels` has the names that
 /// `name_of_pattern` returned. `last_event_id` is empty for a new client.
 pub fn begin(
+    request: &Request,
+    conf: &conf::StreamHandler,
+    channels: Vec<Box<[u8]>>,
+    last_event_id: &[u8],
+) -> Outcome {
+    if request.method() != Method::Get {
+        return start(request, conf, channels, last_event_id);
+    }
+    let outlook = process::with(conf.target.hub, |worker| {
+        worker.outlook(&channels, &conf.settings, last_event_id, clock::now())
+    });
+    match outlook {
+        Some(Outlook::Nothing) => no_content(request, conf, &channels),
+        Some(Outlook::Open) => decide_later(request, conf, channels, last_event_id),
+        Some(Outlook::Stream) | None => start(request, conf, channels, last_event_id),
+    }
+}
+
+/// Answers when it is known whether anything is to come of the channels.
+fn decide_later(
+    request: &Request,
+    conf: &conf::StreamHandler,
+    channels: Vec<Box<[u8]>>,
+    last_event_id: &[u8],
+) -> Outcome {
+    // Filled in before the event loop can answer.
+    let waiting = Rc::new(RefCell::new(None::<Rc<DeferredResponse>>));
+    let (id, names, hub) = (last_event_id.to_vec(), channels.clone(), conf.target.hub);
+    let reply_to = waiting.clone();
+    let inquired = process::inquire(hub, &names, move |top| {
+        let Some(deferred) = reply_to.take() else { return };
+        deferred.answer(top, |request| decide(request, channels, &id));
+    });
+    match inquired {
+        Some(Ok(())) => {}
+        // The client is turned away.
+        Some(Err(_)) | None => return start(request, conf, names, last_event_id),
+    }
+    let Ok((deferred, outcome)) = request.answer_later() else { return Outcome::ERROR };
+    waiting.replace(Some(deferred));
+    outcome
+}
+
+/// Answers a request that has waited.
+fn decide(request: &Request, channels: Vec<Box<[u8]>>, last_event_id: &[u8]) -> Outcome {
+    let Some(conf) = Location::for_request(request).stream() else {
+        return Outcome::status(500);
+    };
+    let outlook = process::with(conf.target.hub, |worker| {
+        worker.outlook(&channels, &conf.settings, last_event_id, clock::now())
+    });
+    match outlook {
+        Some(Outlook::Nothing) => no_content(request, conf, &channels),
+        _ => start(request, conf, channels, last_event_id),
+    }
+}
+
+/// Answers with 204, on which an EventSource does not reconnect.
+fn no_content(request: &Request, conf: &conf::StreamHandler, channels: &[Box<[u8]>]) -> Outcome {
+    request.debug(format_args!(
+        "http sse nothing is to come of \"{}\", hub \"{}\"",
+        Escaped(&channels.join(&b","[..])),
+        conf.target.hub_name(),
+    ));
+    request.set_status(204);
+    match request.set_header("Cache-Control", "no-store") {
+        Ok(()) => request.answer_without_body(),
+        Err(NoMemory) => Outcome::ERROR,
+    }
+}
+
+/// Starts the stream.
+fn start(
     request: &Request,
     conf: &conf::StreamHandler,
     channels: Vec<Box<[u8]>>,

@@ -12,7 +12,7 @@ use crate::hub::memory::access::Guard;
 use crate::hub::memory::alloc::blocks_for_event;
 use crate::hub::memory::layout::{channel, event, header, high, key, low, more_pairs, pair};
 use crate::hub::memory::linked_list::List;
-use crate::hub::{EventCopy, Hub, Source};
+use crate::hub::{EventCopy, Hub, RunState, Source};
 use crate::sse::data;
 
 impl Hub {
@@ -90,6 +90,20 @@ impl Hub {
             return Vec::new();
         };
         guard.chain(record).iter().map(|block| guard.get(self.layout.stamp(*block))).collect()
+    }
+
+    /// Returns the state of a channel's runs.
+    pub fn run_state_of(&self, name: &[u8]) -> RunState {
+        let guard = self.lock_patiently();
+        guard.find(name).map(|record| guard.run_state(record)).unwrap_or_default()
+    }
+
+    /// Returns the positions of the retained events after which a run was finished.
+    pub fn run_ends(&self, name: &[u8]) -> Vec<u64> {
+        let guard = self.lock_patiently();
+        let chain = guard.find(name).map(|record| guard.chain(record)).unwrap_or_default();
+        let ends = chain.iter().filter(|block| guard.ends_run(**block));
+        ends.map(|block| guard.get(self.layout.stamp(*block))).collect()
     }
 
     /// Returns the positions and texts of a channel's retained events, the oldest first.

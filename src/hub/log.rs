@@ -9,6 +9,7 @@
 //! - `backward`: searches a channel's events backwards
 //! - `received`: what a client has received, and so which events it lacks
 //! - `replay`, `resume`: replays retained events, from what a client's last id says
+//! - `run`: runs of a channel, and their finishes
 //! - `cursor`: how far a stream of Redis was read, if the ids of the events do not say it
 //! - `detached`: events of deleted channels, which are freed little by little
 
@@ -26,3 +27,4 @@ pub(super) mod received;
 pub(super) mod replay;
 pub(super) mod resume;
 pub(super) mod ring;
+pub(super) mod run;

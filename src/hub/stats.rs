@@ -79,10 +79,12 @@ pub enum Counter {
     RefusedUnanswered,
     /// Publishes that Redis rejected.
     RefusedByRedis,
+    /// Streams ended because the runs of their channels were finished.
+    EndedFinished,
 }
 
 /// The number of counters.
-pub const COUNTERS: usize = Counter::RefusedByRedis as usize + 1;
+pub const COUNTERS: usize = Counter::EndedFinished as usize + 1;
 
 // Each has a word in the region's header.
 const _: () = assert!(COUNTERS <= header::COUNTER_COUNT);

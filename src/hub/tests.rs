@@ -30,6 +30,8 @@ mod redis_ids;
 mod resuming;
 #[cfg(test)]
 mod rules;
+#[cfg(test)]
+mod runs;
 #[cfg(all(test, not(miri)))]
 mod slots;
 #[cfg(all(test, not(miri)))]
@@ -73,7 +75,7 @@ impl Hub {
         resume: &Resume,
         now: Now,
     ) -> Result<ReplayStart<Box<ReplayCursor>>, Locked> {
-        let mut begun = self.begin(channels, resume, now)?;
+        let mut begun = self.begin(channels, resume, Runs::Joined, now)?;
         let Some(cursor) = &mut begun.cursor else { return Ok(begun) };
         while !self.lock()?.locate_all(cursor, now, &mut Budget::for_visit()) {}
         let guard = self.lock()?;
@@ -153,14 +155,14 @@ pub(super) fn all_of(
 /// Returns what a client with this id receives first: the number of gap events, and the events'
 /// data.
 fn resumed(hub: &Hub, channels: &[Membership], id: &str, now: Now) -> (usize, Vec<String>) {
-    let beginning = hub.begin(channels, &Resume::From(id.into()), now).unwrap();
+    let beginning = hub.begin(channels, &Resume::From(id.into()), Runs::Joined, now).unwrap();
     let mut cursor = beginning.cursor.unwrap();
     let (gaps, texts) = all_of(hub, &mut cursor, 3, now);
     (gaps.len(), texts)
 }
 
 fn fresh(hub: &Hub, channels: &[Membership], newest: u64, now: Now) -> Vec<String> {
-    let beginning = hub.begin(channels, &Resume::Fresh { newest }, now).unwrap();
+    let beginning = hub.begin(channels, &Resume::Fresh { newest }, Runs::Joined, now).unwrap();
     match beginning.cursor {
         None => Vec::new(),
         Some(mut cursor) => all_of(hub, &mut cursor, 3, now).1,

@@ -137,6 +137,7 @@ pub const FIGURES: [Figure; 26] = [
             ("timeout", Counter::EndedTimeout),
             ("slow", Counter::EndedSlow),
             ("admin", Counter::EndedAdmin),
+            ("finished", Counter::EndedFinished),
             ("error", Counter::EndedError),
             ("exit", Counter::EndedExit),
         ]),

@@ -149,6 +149,12 @@ impl Request {
         (found == NGX_OK as ngx_int_t).then(|| unsafe { bytes(&value) })
     }
 
+    /// Returns the query string, not decoded; empty if there is none.
+    pub fn query(&self) -> &[u8] {
+        // SAFETY: the request is alive; the query string is in its memory.
+        unsafe { bytes(&(*self.raw()).args) }
+    }
+
     /// Writes a line to the error log; nginx adds the client and the request.
     pub fn log(&self, level: log::Level, message: fmt::Arguments<'_>) {
         // SAFETY: a connection has a log for as long as it lives.

@@ -179,6 +179,16 @@ impl Request {
         }
     }
 
+    /// Sends a response without a body, whose status and headers are set, and discards the body of
+    /// the request.
+    pub fn answer_without_body(&self) -> Outcome {
+        self.discard_body();
+        match self.send_header() {
+            AfterHeader::Body(body) => body.end(),
+            AfterHeader::Nothing(outcome) => outcome,
+        }
+    }
+
     /// Sets TCP_NODELAY, so that the kernel sends each event at once, unless `tcp_nodelay off` is
     /// set.
     pub fn send_without_delay(&self) -> Result<(), NoMemory> {

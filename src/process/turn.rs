@@ -1,6 +1,7 @@
 //! The turns of workers: what they do when they are woken, at their deadlines, and when the process
 //! shuts down. Every turn is bounded.
 
+use super::inquiries::answer_inquiries;
 use super::jobs::run_next_job;
 use super::release::release_requests;
 use super::{close_ended, figures, hubs, lend, redis, stream, Lifecycle, Serving};
@@ -79,6 +80,9 @@ fn drain(hub: usize, top: &mut TopLevel) {
             );
         }
         serving.worker.drain(time, clock::now());
+        if !serving.inquiries.is_empty() {
+            serving.turn.post();
+        }
         redis::retire();
         serving.arm();
         Progress::Idle
@@ -95,6 +99,7 @@ fn run(hub: usize, top: &mut TopLevel, call: impl FnOnce(&mut Serving) -> Progre
     });
     close_ended();
     run_next_job(hub, top);
+    answer_inquiries(hub, top);
     output::run_posted(top);
     finalize_ended(hub, top);
     release_requests(hub, top);

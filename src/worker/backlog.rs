@@ -3,7 +3,8 @@
 
 use super::channel::Channel;
 use crate::hub::{
-    pattern_of, Hub, Locked, Now, PatternReplay, Received, ReplayBatch, ReplayCursor, ReplayedEvent,
+    pattern_of, Hub, Locked, Now, PatternReplay, Received, ReplayBatch, ReplayCursor,
+    ReplayedEvent, Runs,
 };
 
 /// The events that a stream lacks.
@@ -21,11 +22,13 @@ impl Backlog {
         received: Received,
         until: u64,
         channels: impl Iterator<Item = &'a Channel> + Clone,
+        runs: Runs,
     ) -> Backlog {
         if channels.clone().any(|channel| pattern_of(&channel.name).is_some()) {
             Backlog::Matching(PatternReplay::since(received, channels.map(|c| c.name.clone())))
         } else {
-            Backlog::Of(ReplayCursor::since(received, until, channels.map(|c| c.membership)))
+            let channels = channels.map(|channel| channel.membership);
+            Backlog::Of(ReplayCursor::since(received, until, channels).with_runs(runs))
         }
     }
 

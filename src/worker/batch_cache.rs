@@ -44,13 +44,30 @@ impl BatchCache {
 
     /// Prepares the frames of one channel after `at`. Keeps the batch if it already has these
     /// frames.
-    pub fn prepare_one(&mut self, key: ChannelKey, channel: &Channel, at: u64, naming: Naming) {
+    /// If `run_end` is given, prepares only those before that end of a run.
+    pub fn prepare_one(
+        &mut self,
+        key: ChannelKey,
+        channel: &Channel,
+        at: u64,
+        run_end: Option<u64>,
+        naming: Naming,
+    ) {
         let newer = channel.newer(at);
         let first = channel.frames.len() - newer;
-        let count = newer.min(BATCH_FRAMES);
-        self.complete = count == newer;
+        let count = match run_end {
+            None => newer.min(BATCH_FRAMES),
+            Some(end) => {
+                let frames = channel.frames.range(first..).take(BATCH_FRAMES);
+                frames.take_while(|recent| recent.place.position <= end).count()
+            }
+        };
+        // A stream that is sent the rest of a run has to be looked at again, because it ends then.
+        self.complete = count == newer && run_end.is_none();
         let suits = CacheKey { channel: key, newest: channel.newest, at, naming };
-        self.suits = (self.complete && newer > 0).then_some(suits);
+        // Not all streams pass over the end of a run.
+        let is_same_for_all = channel.finished_at <= at;
+        self.suits = (self.complete && newer > 0 && is_same_for_all).then_some(suits);
         let position = channel.frames.get(first).map(|recent| recent.place.position);
         if self.prepared == Some((key, position, count, naming)) {
             return;

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use super::keys::StreamKey;
 use super::settings::Naming;
-use crate::hub::{Elsewhere, Kind, LogOrder, Membership, MonotonicTime};
+use crate::hub::{Elsewhere, Kind, LogOrder, Membership, MonotonicTime, Runs};
 use crate::sse::frame::Frame;
 
 /// The frame of an event that was read from the log.
@@ -78,9 +78,19 @@ pub struct Channel {
     /// When the oldest event was published that arrived while streams were being served, and that
     /// the next fan-out delivers.
     pub next_published_at: Option<MonotonicTime>,
+    /// The position of the newest finish of a run that this process has read; 0 if there was none.
+    pub finished_at: u64,
+    /// How many requests wait for the channel to be in sync, to learn whether a stream is opened.
+    pub awaited: u32,
 }
 
 impl Channel {
+    /// Returns where the run ends in which a stream at `at` is, if this process has read that it is
+    /// finished.
+    pub fn run_end_after(&self, at: u64, runs: Runs) -> Option<u64> {
+        (runs == Runs::Separate && self.finished_at > at).then_some(self.finished_at)
+    }
+
     /// Removes a stream. Returns the stream that has taken its index, if any.
     pub fn remove(&mut self, index: usize) -> Option<StreamKey> {
         self.streams.swap_remove(index);
@@ -127,6 +137,12 @@ impl Channel {
     /// Returns the number of cached frames after a position.
     pub fn newer(&self, at: u64) -> usize {
         self.frames.iter().rev().take_while(|recent| recent.place.position > at).count()
+    }
+
+    /// Returns whether there are cached frames after `at`, up to the end of a run.
+    pub fn has_newer_until(&self, at: u64, end: u64) -> bool {
+        let first = self.frames.get(self.frames.len() - self.newer(at));
+        first.is_some_and(|first| first.place.position <= end)
     }
 
     /// Whether the client may have received, from another nginx, one of the cached frames after

@@ -56,11 +56,19 @@ impl<S: Socket> Worker<S> {
             self.work.add(StreamTask::Serve(key));
             return;
         }
-        let naming = stream.settings.naming;
+        let (naming, runs) = (stream.settings.naming, stream.settings.finished.runs());
+        let mut is_many_finishing = false;
         if let [subscription] = subscriptions {
-            let channel = &self.directory[subscription.channel];
-            self.batch_cache.prepare_one(subscription.channel, channel, stream.at, naming);
+            let (channel, at) = (&self.directory[subscription.channel], stream.at);
+            let run_end = channel.run_end_after(at, runs);
+            if run_end.is_some_and(|end| !channel.has_newer_until(at, end)) {
+                return self.finish(key, End::Finished, now);
+            }
+            self.batch_cache.prepare_one(subscription.channel, channel, at, run_end, naming);
         } else {
+            is_many_finishing = subscriptions.iter().any(|subscription| {
+                self.directory[subscription.channel].run_end_after(stream.at, runs).is_some()
+            });
             let channels = subscriptions.iter().map(|s| &self.directory[s.channel]);
             self.batch_cache.prepare_many(
                 channels,
@@ -71,9 +79,12 @@ impl<S: Socket> Worker<S> {
         }
         if self.batch_cache.places.is_empty() {
             stream.at = stream.at.max(read);
-            return;
+        } else {
+            self.send_prepared(key, now);
         }
-        self.send_prepared(key, now);
+        if is_many_finishing {
+            self.finish_if_all_are(key, now);
+        }
     }
 
     /// Sends a live stream the batch that was prepared last.
@@ -98,7 +109,8 @@ impl<S: Socket> Worker<S> {
     fn fall_behind(&mut self, key: StreamKey) {
         let Some(stream) = self.streams.get_mut(key) else { return };
         let channels = self.directory.of(stream.channels.as_slice());
-        let missed = Backlog::since(stream.received(), self.read, channels);
+        let missed =
+            Backlog::since(stream.received(), self.read, channels, stream.settings.finished.runs());
         let client_id = Box::default();
         stream.state = StreamState::Behind(Box::new(Behind {
             missed,
@@ -177,6 +189,7 @@ impl<S: Socket> Worker<S> {
             _ => stream.socket.send(&batch),
         };
         let taken = self.counts.sent(sent, &batch, stream.accounting);
+        let ended = sent == Sent::All && replayed.finished;
         let finished = sent == Sent::All && replayed.done;
         self.counts.delivered(taken.saturating_sub(extra), stream.accounting);
         stream.advance(&replayed, taken, (preface, extra), ids, now);
@@ -187,11 +200,13 @@ impl<S: Socket> Worker<S> {
             self.counts.gap_sent(stream.accounting);
         }
         match sent {
+            Sent::All if ended => return self.finish(key, End::Finished, now),
             Sent::All if finished => {
                 stream.finish_catching_up();
                 if replayed.overtaken {
                     self.fall_behind(key);
                 }
+                self.finish_if_all_are(key, now);
             }
             Sent::All => {}
             Sent::Blocked { .. } => stream.flow = Flow::Blocked,
@@ -208,7 +223,13 @@ impl<S: Socket> Worker<S> {
         let Some(stream) = self.streams.get_mut(key) else { return };
         // Spread over a second, so that clients whose streams end together do not reconnect
         // together.
-        let batch = Batch::from_frames(vec![frame::final_retry(self.random.u64(0..=1000))]);
+        let spread = self.random.u64(0..=1000);
+        let retry = match end {
+            // Unlike after other ends, nothing may be waiting for the client.
+            End::Finished => stream.settings.retry.random(&mut self.random) + spread,
+            _ => spread,
+        };
+        let batch = Batch::from_frames(vec![frame::final_retry(retry)]);
         let sent = stream.socket.send(&batch);
         self.counts.sent(sent, &batch, stream.accounting);
         match sent {

@@ -147,6 +147,8 @@ mod tests {
             fan_out: FanOut::Rest,
             published_at: None,
             next_published_at: None,
+            finished_at: 0,
+            awaited: 0,
         }
     }
 

@@ -18,6 +18,8 @@ pub enum End {
     Slow,
     /// An administrator ended the streams of the channel.
     Admin,
+    /// The run of the channel, or of all channels, was finished.
+    Finished,
     /// Sending failed, or a filter ended the response.
     Error,
 }
@@ -73,6 +75,7 @@ impl End {
             End::Timeout => ("timeout", Counter::EndedTimeout, Finish::TimedOut),
             End::Slow => ("slow", Counter::EndedSlow, Finish::Cut),
             End::Admin => ("admin", Counter::EndedAdmin, Finish::Whole),
+            End::Finished => ("finished", Counter::EndedFinished, Finish::Whole),
             End::Error => ("error", Counter::EndedError, Finish::Cut),
         }
     }
@@ -92,6 +95,8 @@ impl End {
         let form = match self {
             // The client is to come back.
             End::Age | End::Drain | End::Admin => reconnect.form(),
+            // The client has everything.
+            End::Finished => EndForm::Complete,
             // These are not planned.
             End::Client | End::Timeout | End::Slow | End::Error => EndForm::Complete,
         };

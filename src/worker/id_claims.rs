@@ -112,7 +112,8 @@ impl<S: Socket> Worker<S> {
         stream.last = None;
         let channels = self.directory.of(stream.channels.as_slice());
         let received = Received::at(stream.at, Elsewhere::Nothing);
-        let mut missed = Backlog::since(received, self.read, channels);
+        let mut missed =
+            Backlog::since(received, self.read, channels, stream.settings.finished.runs());
         missed.require_gap();
         let client_id = claim.map(|claim| claim.client_id).unwrap_or_default();
         let behind = Behind { missed, begins: true, preface: None, client_id };

@@ -72,8 +72,14 @@ impl<S: Socket> Worker<S> {
                     self.end_streams_opened_before(key, descriptor.position);
                     break;
                 }
+                Some(ControlEntry::Finished) => {
+                    self.finish_run(key, descriptor.position);
+                    continue;
+                }
                 Some(ControlEntry::Step) => {
+                    self.recheck_run(key, descriptor.position);
                     self.begin_waiting(key);
+                    self.inquiries.check_all();
                     if self.run_channel_tasks_within(now, &mut budget) {
                         break;
                     }

@@ -144,7 +144,7 @@ impl<S: Socket> Worker<S> {
             if self.request_sync(&members, now)? {
                 Ok(None)
             } else {
-                Ok(Some(self.starting_point(names, &members, resume, now)?))
+                Ok(Some(self.starting_point(names, &members, settings, resume, now)?))
             }
         });
         match begun {
@@ -163,19 +163,27 @@ impl<S: Socket> Worker<S> {
         &self,
         names: &[Box<[u8]>],
         members: &[Membership],
+        settings: &StreamSettings,
         resume: &Resume,
         now: Now,
     ) -> Result<ReplayStart<Backlog>, Locked> {
         if names.iter().any(|name| pattern_of(name).is_some()) {
             Ok(self.hub.begin_pattern_replay(names, resume, now)?.map(Backlog::Matching))
         } else {
-            Ok(self.hub.begin(members, resume, now)?.map(Backlog::Of))
+            let resume = self.limited(resume, settings, members);
+            let runs = settings.finished.runs();
+            Ok(self.hub.begin(members, &resume, runs, now)?.map(Backlog::Of))
         }
     }
 
     /// Returns the channel with this name. Joins it in the hub if this process has no stream of it
     /// yet.
-    fn channel(&mut self, slot: SlotClaim, name: &[u8], now: Now) -> Result<ChannelKey, JoinError> {
+    pub(super) fn channel(
+        &mut self,
+        slot: SlotClaim,
+        name: &[u8],
+        now: Now,
+    ) -> Result<ChannelKey, JoinError> {
         if let Some(key) = self.directory.by_name(name) {
             return Ok(key);
         }
@@ -190,6 +198,8 @@ impl<S: Socket> Worker<S> {
             fan_out: FanOut::Rest,
             published_at: None,
             next_published_at: None,
+            finished_at: 0,
+            awaited: 0,
         }))
     }
 
@@ -241,13 +251,15 @@ impl<S: Socket> Worker<S> {
             frames.push(frame::open_event(name, &begun.end.id(kind, self.hub.tag())));
             stream.last = Some((begun.end, kind));
         }
-        if frames.is_empty() {
-            return;
+        if !frames.is_empty() {
+            match stream.socket.send(&Batch::from_frames(vec![Frame::joined(&frames)])) {
+                Sent::All => {}
+                Sent::Blocked { .. } => stream.flow = Flow::Blocked,
+                Sent::Failed => self.end(key, End::Error),
+            }
         }
-        match stream.socket.send(&Batch::from_frames(vec![Frame::joined(&frames)])) {
-            Sent::All => {}
-            Sent::Blocked { .. } => stream.flow = Flow::Blocked,
-            Sent::Failed => self.end(key, End::Error),
+        if begun.is_over {
+            self.finish(key, End::Finished, now);
         }
     }
 
@@ -275,8 +287,9 @@ impl<S: Socket> Worker<S> {
     }
 
     /// Leaves a channel in the hub if it has no stream in this process any more.
-    fn leave_if_empty(&mut self, key: ChannelKey) {
-        if !self.directory.get(key).is_some_and(|channel| channel.streams.is_empty()) {
+    pub(super) fn leave_if_empty(&mut self, key: ChannelKey) {
+        let is_unused = |channel: &Channel| channel.streams.is_empty() && channel.awaited == 0;
+        if !self.directory.get(key).is_some_and(is_unused) {
             return;
         }
         if let Some(channel) = self.directory.remove(key) {
@@ -286,7 +299,7 @@ impl<S: Socket> Worker<S> {
 }
 
 /// Translates a client's id, or its absence, into the position to start from.
-fn resume(replay: Replay, last_event_id: &[u8]) -> Resume {
+pub(super) fn resume(replay: Replay, last_event_id: &[u8]) -> Resume {
     match (last_event_id, replay) {
         ([], Replay::Off) => Resume::Fresh { newest: 0 },
         ([], Replay::All) => Resume::Fresh { newest: u64::MAX },
@@ -295,9 +308,11 @@ fn resume(replay: Replay, last_event_id: &[u8]) -> Resume {
     }
 }
 
-/// Sets the number of this process's streams of a channel in the hub.
-fn set_streams(hub: &Hub, slot: Option<SlotClaim>, channel: &Channel) {
+/// Sets the number of this process's streams of a channel in the hub, with the requests that wait
+/// for the channel, which are woken like streams.
+pub(super) fn set_streams(hub: &Hub, slot: Option<SlotClaim>, channel: &Channel) {
     if let Some(slot) = slot {
-        hub.set_streams(slot, channel.membership, channel.streams.len() as u32);
+        let streams = channel.streams.len() as u32 + channel.awaited;
+        hub.set_streams(slot, channel.membership, streams);
     }
 }

@@ -157,8 +157,11 @@ impl<S: Socket> Worker<S> {
         }
         let resume = waiting.resume.clone();
         let names = self.names(key);
+        let settings = stream.settings.clone();
         // The lock is not available. Try again with the next tick.
-        let Ok(begun) = self.starting_point(&names, &members, &resume, now) else { return };
+        let Ok(begun) = self.starting_point(&names, &members, &settings, &resume, now) else {
+            return;
+        };
         let Some(stream) = self.streams.get_mut(key) else { return };
         let waiting = match std::mem::replace(&mut stream.state, StreamState::Live) {
             StreamState::Waiting(waiting) => *waiting,

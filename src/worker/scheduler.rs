@@ -171,6 +171,7 @@ impl<S: Socket> Worker<S> {
         self.work.tick(now.mono);
         self.forget_deadlines(DEADLINES_CHECKED_BY_TICK);
         self.check_waiting();
+        self.inquiries.check_all();
         self.presence.make_due();
         self.retry_streams();
         let directory = &self.directory;
@@ -192,7 +193,10 @@ impl<S: Socket> Worker<S> {
     pub fn tick_interval(&self) -> u64 {
         if !self.process.is_reachable() {
             POLL_INTERVAL
-        } else if self.streams.is_empty() && self.upkeep.pending_leaves() == 0 {
+        } else if self.streams.is_empty()
+            && self.inquiries.is_empty()
+            && self.upkeep.pending_leaves() == 0
+        {
             HOUSEKEEPING_INTERVAL
         } else {
             STEP

@@ -1,6 +1,7 @@
 //! The settings of a location's streams.
 
 use super::end::Reconnect;
+use crate::hub::Runs;
 
 /// How much history a client without an id receives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +30,36 @@ pub enum Naming {
     ByType,
     /// The name of the event's channel.
     ByChannel,
+}
+
+/// What streams of finished channels do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finished {
+    /// They end. A client without an id that opens one is told that there is nothing.
+    NoContent,
+    /// They end. A client without an id that opens one receives the finished run.
+    Replay,
+    /// They pass over finishes.
+    Ignored,
+}
+
+impl Finished {
+    /// Returns how streams treat the runs of their channels.
+    pub fn runs(self) -> Runs {
+        match self {
+            Finished::NoContent | Finished::Replay => Runs::Separate,
+            Finished::Ignored => Runs::Joined,
+        }
+    }
+}
+
+/// What clients without an id get from a channel of which nothing is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnknownChannel {
+    /// A stream that waits for events.
+    Wait,
+    /// The answer that there is nothing.
+    NoContent,
 }
 
 /// A time in ms with a random part.
@@ -62,6 +93,10 @@ pub struct StreamSettings {
     pub gap_event: Option<Box<[u8]>>,
     /// What happens to a client that has fallen behind the retained history.
     pub slow_client: SlowClient,
+    /// What streams of finished channels do.
+    pub finished: Finished,
+    /// What clients without an id get from a channel of which nothing is known.
+    pub unknown_channel: UnknownChannel,
     /// The type of events that were published without one.
     pub naming: Naming,
     /// Maximum age of a stream.

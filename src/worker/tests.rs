@@ -13,6 +13,7 @@ mod moving;
 mod patterns;
 #[cfg(not(miri))]
 mod received;
+mod runs;
 mod with_redis;
 
 use std::cell::{Cell, RefCell};
@@ -121,6 +122,8 @@ fn settings() -> StreamSettings {
         max_age: None,
         reconnect: Reconnect::Cut,
         max_subscribers: 0,
+        finished: Finished::NoContent,
+        unknown_channel: UnknownChannel::Wait,
     }
 }
 
@@ -152,6 +155,15 @@ impl Bench {
         let event = NewEvent { event_type: b"", data: data.as_bytes() };
         let published = self.worker.publish(channel.as_bytes(), &[event], None, self.now).unwrap();
         published.ids[0].to_string()
+    }
+
+    /// Publishes these events and finishes the run.
+    fn finish(&mut self, channel: &str, data: &[&str]) -> Vec<String> {
+        let new = |data| NewEvent { event_type: b"", data };
+        let events: Vec<_> = data.iter().map(|data| new(data.as_bytes())).collect();
+        let published =
+            self.worker.publish_and_finish(channel.as_bytes(), &events, None, self.now).unwrap();
+        published.ids.iter().map(ToString::to_string).collect()
     }
 
     fn settle(&mut self) {

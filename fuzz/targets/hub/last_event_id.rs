@@ -136,7 +136,7 @@ fn check_connected(setup: &ConnectedHub, members: &[Membership], input: &[u8]) {
 
 /// Returns what a client with this id receives first.
 fn resumed(hub: &Hub, members: &[Membership], id: &[u8]) -> (Vec<Id>, Vec<String>) {
-    let begun = hub.begin(members, &Resume::From(id.into()), at(100)).unwrap();
+    let begun = hub.begin(members, &Resume::From(id.into()), Runs::Joined, at(100)).unwrap();
     all_of(hub, &mut begun.cursor.unwrap(), 3, at(100))
 }
 

@@ -5,7 +5,7 @@
 use super::{answer, argument, channel_named, not_served, AdminError};
 use crate::conf::AdminHandler;
 use crate::http::cors;
-use crate::hub::ChannelInfo;
+use crate::hub::{ChannelInfo, PublishError};
 use crate::nginx::clock;
 use crate::nginx::deferred::DeferredResponse;
 use crate::nginx::log::{Counted, Level};
@@ -28,6 +28,9 @@ enum Part {
     Streams,
     /// The events. Clients that reconnect receive a gap event.
     History,
+    /// Nothing: the channel's run is finished, which ends its streams once they have received
+    /// everything.
+    Run,
 }
 
 /// A validated DELETE request.
@@ -45,6 +48,10 @@ pub fn handle(request: &Request, conf: &AdminHandler) -> Outcome {
         Err(refused) => return answer(request, Err(refused)),
     };
     match redis::publish_route(deletion.hub) {
+        Some(_) if deletion.part == Part::Run => {
+            let why = "a run cannot be finished here, because the hub is connected to Redis";
+            answer(request, Err(AdminError::new(400, why)))
+        }
         Some(route) if deletion.part != Part::Streams => deletion.delete_via_redis(request, route),
         _ => {
             let deleted = deletion.delete_locally(request);
@@ -68,7 +75,8 @@ impl Deletion {
             None => Part::All,
             Some(b"streams") => Part::Streams,
             Some(b"history") => Part::History,
-            Some(_) => return Err(AdminError::new(400, "only must be streams or history")),
+            Some(b"run") => Part::Run,
+            Some(_) => return Err(AdminError::new(400, "only must be streams, history or run")),
         };
         let hub_name = conf.target.hub_name().to_owned();
         Ok(Deletion { hub: conf.target.hub, hub_name, name, part })
@@ -76,6 +84,9 @@ impl Deletion {
 
     /// Deletes the channel's events, and ends its streams, in a hub that is not connected to Redis.
     fn delete_locally(&self, request: &Request) -> Result<Value, AdminError> {
+        if self.part == Part::Run {
+            return self.finish_run(request);
+        }
         let mut events = 0;
         if self.part != Part::Streams {
             let forgotten =
@@ -84,10 +95,37 @@ impl Deletion {
             events = forgotten.ok_or_else(not_served)??.ok_or_else(AdminError::no_channel)?.events;
         }
         let streams = match self.part {
-            Part::History => 0,
+            Part::History | Part::Run => 0,
             Part::All | Part::Streams => self.end_streams()?.ok_or_else(AdminError::no_channel)?,
         };
         Ok(self.report(request, streams, events))
+    }
+
+    /// Finishes the channel's run, in a hub that is not joined to Redis.
+    fn finish_run(&self, request: &Request) -> Result<Value, AdminError> {
+        let finished = process::with(self.hub, |worker| {
+            if worker.hub().channel(&self.name)?.is_none() {
+                return Ok(None);
+            }
+            worker.publish_and_finish(&self.name, &[], None, clock::now()).map(Some)
+        });
+        process::turn_soon(self.hub);
+        let finished = finished.ok_or_else(not_served)?.map_err(|error| match error {
+            PublishError::Busy(locked) => locked.into(),
+            other => AdminError::new(503, other),
+        });
+        let streams = finished?.ok_or_else(AdminError::no_channel)?.subscribers;
+        request.log(
+            Level::Notice,
+            format_args!(
+                "sse: run of channel \"{}\" of hub \"{}\" finished for {}",
+                Escaped(&self.name),
+                self.hub_name,
+                Counted(streams, "stream"),
+            ),
+        );
+        let channel = String::from_utf8_lossy(&self.name);
+        Ok(json!({ "channel": channel, "finished": true, "streams": streams }))
     }
 
     /// Sends Redis a command that deletes the channel's events.
@@ -137,7 +175,7 @@ impl Deletion {
         process::turn_soon(self.hub);
         forgotten.ok_or_else(not_served)??;
         let streams = match self.part {
-            Part::History | Part::Streams => None,
+            Part::History | Part::Streams | Part::Run => None,
             Part::All => self.end_streams()?,
         };
         if known.is_none() && in_redis == 0 {

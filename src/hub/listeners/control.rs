@@ -9,7 +9,7 @@ use crate::hub::memory::layout::{header, pair};
 use crate::hub::memory::redo::Transaction;
 
 /// The highest block number. No zone has a block with a higher one.
-const LAST_BLOCK: u32 = u32::MAX - 3;
+const LAST_BLOCK: u32 = u32::MAX - 4;
 
 /// A notification about a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub enum ControlEntry {
     Step,
     /// Events were lost that no process here has seen. The channel's low watermark says which.
     Lost,
+    /// The channel's run has finished.
+    Finished,
 }
 
 impl ControlEntry {
@@ -33,6 +35,7 @@ impl ControlEntry {
             ControlEntry::Wanted => u32::MAX,
             ControlEntry::Step => u32::MAX - 1,
             ControlEntry::Lost => u32::MAX - 2,
+            ControlEntry::Finished => u32::MAX - 3,
         }
     }
 
@@ -43,9 +46,14 @@ impl ControlEntry {
         match block {
             0 => Some(ControlEntry::End),
             1..=LAST_BLOCK => None,
-            _ => [ControlEntry::Wanted, ControlEntry::Step, ControlEntry::Lost]
-                .into_iter()
-                .find(|signal| signal.number() == block),
+            _ => [
+                ControlEntry::Wanted,
+                ControlEntry::Step,
+                ControlEntry::Lost,
+                ControlEntry::Finished,
+            ]
+            .into_iter()
+            .find(|signal| signal.number() == block),
         }
     }
 }
@@ -61,10 +69,20 @@ impl Guard<'_> {
         let position = self.get(header::HEAD) + 1;
         self.hub.region.set(header::RESERVED, position);
         fence(Ordering::Release);
+        self.enter_control(change, (record, position), signal);
+        change.set(header::HEAD, position);
+        position
+    }
+
+    /// Adds a control entry at a reserved position to the ring. The caller moves the head.
+    pub(in crate::hub) fn enter_control(
+        &self,
+        change: &mut Transaction<'_>,
+        (record, position): (u32, u64),
+        signal: ControlEntry,
+    ) {
         let entry = self.hub.layout.ring(position);
         change.set(entry + 1, pair(record, signal.number()));
         change.set(entry, position);
-        change.set(header::HEAD, position);
-        position
     }
 }

@@ -235,7 +235,7 @@ impl Hub {
         let mut claim = None;
         let (after, extent) = match resume {
             Resume::Fresh { newest } if owed.min(*newest) == 0 => {
-                return Ok(ReplayStart { end, elsewhere, claim, cursor: None });
+                return Ok(ReplayStart { end, elsewhere, claim, cursor: None, is_over: false });
             }
             Resume::Fresh { newest } => (None, Extent::Newest(owed.min(*newest))),
             // For channels that the client did not name, it is unknown what other nginx servers
@@ -252,7 +252,8 @@ impl Hub {
         let received = Received::by_id(after.unwrap_or(LogOrder::START));
         let mut replay = PatternReplay::new(names.into(), received, Some(end), extent);
         replay.gap_due = after.is_none() && matches!(resume, Resume::From(_));
-        Ok(ReplayStart { end, elsewhere, claim, cursor: Some(Box::new(replay)) })
+        let cursor = Some(Box::new(replay));
+        Ok(ReplayStart { end, elsewhere, claim, cursor, is_over: false })
     }
 
     /// Returns the next batch, within the same limits as `replay`, or `None` if it is still being

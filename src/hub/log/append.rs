@@ -1,11 +1,13 @@
 //! Appends events to the log: one or a batch, all of it or none.
 
+use crate::hub::listeners::control::ControlEntry;
 use crate::hub::log::channels::record_blocks;
 use crate::hub::log::delivery::{born_word, Delivery};
 use crate::hub::log::eviction::SpaceError;
-use crate::hub::log::idempotency::KeyHash;
+use crate::hub::log::idempotency::{KeyHash, KnownPublish};
 use crate::hub::log::monotonic_time::MonotonicTime;
 use crate::hub::log::position::{Kind, LogOrder};
+use crate::hub::log::run::{as_last_of_run, RunEnd};
 use crate::hub::memory::access::{Guard, Locked};
 use crate::hub::memory::alloc::{blocks_for_event, write_event, BlockAllocator};
 use crate::hub::memory::atomic::{fence, Ordering};
@@ -36,6 +38,8 @@ pub struct Published {
     pub subscribers: u64,
     /// The slots of the processes that listen to the channel, for [`Hub::wake`].
     pub listeners: Vec<usize>,
+    /// Whether the publish, or the one that it repeats, finished the channel's run.
+    pub finished: bool,
 }
 
 /// Why a publish was rejected. Nothing was published.
@@ -59,6 +63,15 @@ pub enum PublishError {
 pub(in crate::hub) struct Prepared<'a> {
     event_type: &'a [u8],
     data: Vec<u8>,
+}
+
+/// What is appended to a channel in one transaction.
+pub(in crate::hub) struct Addition<'a> {
+    pub events: &'a [Prepared<'a>],
+    pub numbering: Numbering,
+    /// What becomes of the run after the events.
+    pub run: RunEnd,
+    pub key: Option<KeyHash>,
 }
 
 /// The ids that appended events get.
@@ -90,20 +103,45 @@ impl Hub {
         key: Option<&[u8]>,
         now: Now,
     ) -> Result<Published, PublishError> {
+        self.publish_in_run(channel, events, RunEnd::Open, key, now)
+    }
+
+    /// Appends events to a channel and finishes its run, as one change. Without events, finishes
+    /// the run, and creates the channel if it does not exist. The key is as in [`Hub::publish`].
+    pub fn publish_and_finish(
+        &self,
+        channel: &[u8],
+        events: &[NewEvent<'_>],
+        key: Option<&[u8]>,
+        now: Now,
+    ) -> Result<Published, PublishError> {
+        self.publish_in_run(channel, events, RunEnd::Finished, key, now)
+    }
+
+    fn publish_in_run(
+        &self,
+        channel: &[u8],
+        events: &[NewEvent<'_>],
+        run: RunEnd,
+        key: Option<&[u8]>,
+        now: Now,
+    ) -> Result<Published, PublishError> {
         let prepared = self.prepare(events)?;
         let mut holds = Budget::with_steps(HOLDS);
         let (guard, key, record) = loop {
             let guard = self.lock_for(channel)?;
             let key = key.map(|key| guard.key_hash(channel, key));
-            if let Some(ids) = key.and_then(|hash| guard.ids_of(hash, now)) {
+            if let Some(known) = key.and_then(|hash| guard.known_publish(hash, now)) {
                 self.count(Counter::Deduplicated, 1);
                 let (subscribers, listeners) = guard
                     .find(channel)
                     .map_or((0, Vec::new()), |found| guard.listeners_of_event(found, channel, 0));
-                return Ok(Published { ids, subscribers, listeners });
+                let KnownPublish { ids, finished } = known;
+                return Ok(Published { ids, subscribers, listeners, finished });
             }
-            if prepared.is_empty() {
-                return Ok(Published { ids: Vec::new(), subscribers: 0, listeners: Vec::new() });
+            if prepared.is_empty() && run == RunEnd::Open {
+                let (ids, listeners) = (Vec::new(), Vec::new());
+                return Ok(Published { ids, subscribers: 0, listeners, finished: false });
             }
             match guard.reserve_space(channel, &prepared, key.is_some(), now) {
                 Ok(record) => break (guard, key, record),
@@ -112,11 +150,13 @@ impl Hub {
                 Err(SpaceError::NoRoom) => return Err(PublishError::NoRoom),
             }
         };
-        let ids = guard.append(record, &prepared, guard.own_numbering(now), key, now);
-        let (subscribers, listeners) = guard.listeners_of_event(record, channel, ids.len());
+        let (numbering, head) = (guard.own_numbering(now), self.head());
+        let ids = guard.append(record, &Addition { events: &prepared, numbering, run, key }, now);
+        let entries = (self.head() - head) as usize;
+        let (subscribers, listeners) = guard.listeners_of_event(record, channel, entries);
         guard.count(Counter::EventsIn, prepared.len() as u64);
         guard.count(Counter::BytesIn, events.iter().map(|event| event.data.len() as u64).sum());
-        Ok(Published { ids, subscribers, listeners })
+        Ok(Published { ids, subscribers, listeners, finished: run == RunEnd::Finished })
     }
 
     /// Appends an event to one of the module's own channels. It does not count as a publish.
@@ -137,9 +177,11 @@ impl Hub {
                 Err(SpaceError::NoRoom) => return Err(PublishError::NoRoom),
             }
         };
-        let ids = guard.append(record, &prepared, guard.own_numbering(now), None, now);
+        let (numbering, run) = (guard.own_numbering(now), RunEnd::Open);
+        let ids =
+            guard.append(record, &Addition { events: &prepared, numbering, run, key: None }, now);
         let (subscribers, listeners) = guard.listeners(record);
-        Ok(Published { ids, subscribers, listeners })
+        Ok(Published { ids, subscribers, listeners, finished: false })
     }
 
     /// Appends an event to one of the module's own channels, and removes the channel's other
@@ -221,17 +263,12 @@ impl Guard<'_> {
         Ok(record)
     }
 
-    /// Appends events to a channel. The caller has reserved space.
-    pub(in crate::hub) fn append(
-        &self,
-        record: u32,
-        events: &[Prepared<'_>],
-        numbering: Numbering,
-        key: Option<KeyHash>,
-        now: Now,
-    ) -> Vec<Id> {
+    /// Appends to a channel. The caller has reserved space.
+    pub(in crate::hub) fn append(&self, record: u32, addition: &Addition<'_>, now: Now) -> Vec<Id> {
         let hub = self.hub;
+        let Addition { events, numbering, run, key } = *addition;
         let Numbering { entry_id, kind, .. } = numbering;
+        let finishes = run == RunEnd::Finished && self.can_finish(record, events.len());
         let position = self.get(header::HEAD) + 1;
         let mut allocator = BlockAllocator::new(&hub.region, &hub.layout);
         let mut chain =
@@ -244,7 +281,11 @@ impl Guard<'_> {
             ids.push(place.id(kind, hub.tag()));
         }
         let batch = EventRange { first: chain.first, count: events.len() as u32, position };
-        let end = position + events.len() as u64 - 1;
+        if finishes && chain.first != 0 {
+            let at = hub.layout.block(chain.earlier, event::BORN);
+            hub.region.set(at, as_last_of_run(hub.region.get(at)));
+        }
+        let end = position + events.len() as u64 + u64::from(finishes) - 1;
         // Set before any entry of the ring is touched: a reader must see that its entry may be
         // overwritten.
         hub.region.set(header::RESERVED, end);
@@ -252,14 +293,20 @@ impl Guard<'_> {
 
         let mut change = self.change();
         if let Some(hash) = key {
-            self.remember(&mut allocator, &mut change, hash, (batch, entry_id), now);
+            self.remember(&mut allocator, &mut change, hash, (batch, entry_id, run), now);
         }
         allocator.finish(&mut change);
-        self.link(&mut change, record, &chain, events.len());
-        let last = numbering.entry_id_of(events.len() as u64 - 1);
-        if last > self.high_watermark() {
-            change.set(header::LAST_MS, last.ms);
-            change.set(header::LAST_SEQ, last.seq);
+        if let Some(others) = events.len().checked_sub(1) {
+            self.link(&mut change, record, &chain, events.len());
+            self.continue_run(&mut change, record);
+            self.raise_high_watermark(&mut change, numbering.entry_id_of(others as u64));
+        }
+        if finishes {
+            if events.is_empty() {
+                self.flag_newest(&mut change, record);
+            }
+            self.enter_control(&mut change, (record, end), ControlEntry::Finished);
+            self.finish_run(&mut change, record, end);
         }
         if numbering.delivery == Delivery::Plain && self.get(header::MARKER) != 0 {
             // A successor skips what was appended after its marker.

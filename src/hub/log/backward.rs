@@ -34,6 +34,17 @@ pub struct SearchBounds {
     pub until: u64,
     /// At most how many events are found.
     pub count: u64,
+    /// Which runs are searched.
+    pub runs: SearchedRuns,
+}
+
+/// Which runs of a channel a search covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SearchedRuns {
+    /// All that are retained.
+    All,
+    /// The newest one.
+    Newest,
 }
 
 impl Guard<'_> {
@@ -51,7 +62,13 @@ impl Guard<'_> {
         let events = self.word(record, channel::EVENTS);
         let (oldest, newest) = (high(events), low(events));
         // Often all events of a channel are wanted, and nothing has to be searched for.
-        let has_all = || u64::from(self.events(record)) <= bounds.count && is_wanted(oldest);
+        let has_all = || {
+            bounds.runs == SearchedRuns::All
+                && u64::from(self.events(record)) <= bounds.count
+                && is_wanted(oldest)
+        };
+        let is_other_run =
+            |block| bounds.runs == SearchedRuns::Newest && block != newest && self.ends_run(block);
         if oldest == 0 || has_all() {
             return Ok(oldest);
         }
@@ -62,7 +79,7 @@ impl Guard<'_> {
             }
             Some(_) => return Ok(oldest),
         };
-        while block != 0 && left > 0 && is_wanted(block) {
+        while block != 0 && left > 0 && is_wanted(block) && !is_other_run(block) {
             if !budget.step() {
                 return Err(BackwardSearch { at: self.anchor(block), first, left });
             }

@@ -195,6 +195,7 @@ impl Guard<'_> {
         for word in [channel::PAIRS, channel::PAIRS + 1, channel::SYNC, channel::ENDED] {
             region.set(at(word), 0);
         }
+        region.set(at(channel::RUN), 0);
         low_watermark.write(|word, value| region.set(at(channel::LOW_WATERMARK + word), value));
         region.set(at(channel::MORE), pair(0, more));
         region.write_bytes(at(channel::NAME), &first_part(name.len(), inline));

@@ -5,6 +5,7 @@
 use std::hash::Hasher;
 
 use crate::hub::log::position::{Kind, LogOrder};
+use crate::hub::log::run::RunEnd;
 use crate::hub::memory::access::Guard;
 use crate::hub::memory::alloc::{free_chain, BlockAllocator};
 use crate::hub::memory::layout::{header, high, key, low, pair};
@@ -21,6 +22,17 @@ const SHARE: usize = 16;
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct KeyHash(u64, u64);
 
+/// The publish that a key was used for.
+pub(in crate::hub) struct KnownPublish {
+    /// The ids of its events.
+    pub ids: Vec<Id>,
+    /// Whether it finished the channel's run.
+    pub finished: bool,
+}
+
+/// The flag of a key whose publish finished the channel's run. The others are those of a kind.
+const FINISHED: u64 = 1 << 8;
+
 impl Guard<'_> {
     /// Returns the hash of a key on a channel.
     pub(in crate::hub) fn key_hash(&self, channel: &[u8], key: &[u8]) -> KeyHash {
@@ -36,14 +48,15 @@ impl Guard<'_> {
         KeyHash(half(0), half(1))
     }
 
-    /// Returns the ids of the publish with this key, if it is remembered.
-    pub(in crate::hub) fn ids_of(&self, hash: KeyHash, now: Now) -> Option<Vec<Id>> {
+    /// Returns the publish with this key, if it is remembered.
+    pub(in crate::hub) fn known_publish(&self, hash: KeyHash, now: Now) -> Option<KnownPublish> {
         let mut block = self.get(self.hub.layout.key_bucket(hash.0)) as u32;
         while block != 0 {
             let known = KeyHash(self.word(block, key::HASH), self.word(block, key::HASH + 1));
             if known == hash {
                 let young = self.word(block, key::BORN).saturating_add(LIFETIME) > now.mono;
-                return young.then(|| self.ids_in(block));
+                let finished = self.word(block, key::FLAGS) & FINISHED != 0;
+                return young.then(|| KnownPublish { ids: self.ids_in(block), finished });
             }
             block = high(self.word(block, key::LINKS));
         }
@@ -77,11 +90,12 @@ impl Guard<'_> {
         allocator: &mut BlockAllocator<'_>,
         change: &mut Transaction<'_>,
         hash: KeyHash,
-        made: (EventRange, EntryId),
+        made: (EventRange, EntryId, RunEnd),
         now: Now,
     ) {
         let layout = &self.hub.layout;
-        let (batch, entry_id) = made;
+        let (batch, entry_id, run) = made;
+        let finished = if run == RunEnd::Finished { FINISHED } else { 0 };
         let block = allocator.take();
         let bucket = layout.key_bucket(hash.0);
         let words = [
@@ -93,7 +107,7 @@ impl Guard<'_> {
             (key::SEQ, entry_id.seq),
             (key::POSITION, batch.position),
             (key::COUNT, u64::from(batch.count)),
-            (key::FLAGS, u64::from(Kind::Local.flags())),
+            (key::FLAGS, u64::from(Kind::Local.flags()) | finished),
         ];
         for (word, value) in words {
             self.hub.region.set(layout.block(block, word), value);

@@ -1,6 +1,7 @@
 //! Replays retained events: `start` determines where a stream starts. `track` finds the events of
 //! one channel that a stream still has to receive. They are merged over the stream's channels. Both
-//! need the lock and work in batches, each with a budget.
+//! need the lock and work in batches, each with a budget. `passing` determines whether a replay has
+//! reached the end of a run.
 
 use crate::hub::log::backward::EventAnchor;
 use crate::hub::log::delivery::{is_earlier, is_late};
@@ -14,9 +15,12 @@ use crate::hub::memory::layout::{event, low};
 use crate::hub::{Hub, Membership, Now};
 use crate::sse::id::{EntryId, Id};
 
+mod passing;
 mod start;
 mod track;
 
+use crate::hub::log::replay::passing::Passing;
+pub use crate::hub::log::replay::passing::Runs;
 pub use crate::hub::log::replay::start::{ReplayStart, Resume};
 
 /// The state of a replay: everything on the stream's channels that the client lacks, up to the end
@@ -27,6 +31,7 @@ pub struct ReplayCursor {
     /// Whether a gap event is required, whatever the low watermarks say.
     gap_due: bool,
     tracks: Box<[Track]>,
+    passing: Passing,
 }
 
 /// The range of a replay, and how events are selected.
@@ -43,6 +48,8 @@ struct Course {
     /// Whether the channels are several streams in Redis. Then the client may have received a late
     /// event of one stream, and not yet an earlier event of another.
     is_merged: bool,
+    /// How the stream treats the runs of its channels.
+    runs: Runs,
 }
 
 /// A batch of replayed events.
@@ -59,6 +66,8 @@ pub struct ReplayBatch {
     pub overtaken: bool,
     /// Where the stream starts, if there is nothing to replay.
     pub begins: Option<LogOrder>,
+    /// Whether the stream has to end after these events, because its channel's run was finished.
+    pub finished: bool,
     /// For each channel, the position up to which the gap event covers losses.
     pub(in crate::hub) low_watermarks: Vec<u64>,
 }
@@ -113,8 +122,16 @@ impl ReplayCursor {
             in_doubt: None,
             is_fresh: false,
             is_merged: false,
+            runs: Runs::Joined,
         };
-        Box::new(ReplayCursor { course, gap_due: false, tracks: tracks.collect() })
+        let (tracks, passing) = (tracks.collect(), Passing::default());
+        Box::new(ReplayCursor { course, gap_due: false, tracks, passing })
+    }
+
+    /// Sets how the stream treats the runs of its channels. By default it passes over finishes.
+    pub fn with_runs(mut self: Box<Self>, runs: Runs) -> Box<ReplayCursor> {
+        self.course.runs = runs;
+        self
     }
 
     /// Returns the position up to which the replay goes.
@@ -132,11 +149,17 @@ impl ReplayCursor {
         let anchor = EventAnchor { block: found.block, position: found.event.place.position };
         self.tracks[found.track].next = Next::Behind(anchor);
         self.course.received.advance(found.event.place, found.event.kind());
+        if self.ends_at_finish() && found.event.ends_run {
+            self.passing.reached();
+        }
     }
 
     /// Records that the gap event of a batch was sent.
     pub fn gap_sent(&mut self, batch: &ReplayBatch) {
         self.gap_due = false;
+        if batch.finished && batch.events.is_empty() {
+            self.passing.reached();
+        }
         for (track, low_watermark) in self.tracks.iter_mut().zip(&batch.low_watermarks) {
             track.gap_sent = track.gap_sent.max(*low_watermark);
         }
@@ -171,7 +194,7 @@ impl Guard<'_> {
         now: Now,
         budget: &mut Budget,
     ) -> bool {
-        let ReplayCursor { course, gap_due, tracks } = cursor;
+        let ReplayCursor { course, gap_due, tracks, .. } = cursor;
         tracks.iter().all(|track| self.expire(track.record, now, budget))
             && tracks.iter_mut().all(|track| self.locate_next(course, track, gap_due, budget))
     }
@@ -196,7 +219,8 @@ impl Guard<'_> {
         let mut found = Vec::new();
         let mut size = 0;
         let mut is_whole = true;
-        while is_whole && found.len() < events {
+        let mut finished = self.is_finished_before(cursor, &candidates, gap.is_some());
+        while is_whole && !finished && found.len() < events {
             let Some(track) = self.first_of(course, &candidates) else { break };
             let block = candidates[track];
             size += low(self.word(block, event::OWNER)) as usize;
@@ -208,13 +232,22 @@ impl Guard<'_> {
             let later = self.next_lacked(&course.received, self.later(block), budget);
             is_whole = later.is_some();
             candidates[track] = later.unwrap_or(0);
+            finished = cursor.ends_at_finish() && event.ends_run;
             found.push(ReplayedEvent { event, track, block, channel: None });
         }
         let done = is_whole && self.first_of(course, &candidates).is_none();
         let overtaken = done && gap.is_none() && self.is_overtaken(cursor);
         let nothing = done && found.is_empty() && gap.is_none();
         let begins = (course.is_fresh && nothing).then_some(course.end);
-        Some(ReplayBatch { gap, events: found, done, overtaken, begins, low_watermarks })
+        Some(ReplayBatch { gap, events: found, done, overtaken, begins, finished, low_watermarks })
+    }
+
+    /// Returns whether a replay has neither an event nor a gap event for the client.
+    fn has_nothing_left(&self, cursor: &ReplayCursor, now: Now) -> bool {
+        let candidates: Vec<u32> =
+            cursor.tracks.iter().map(|track| self.candidate(track)).collect();
+        self.first_of(&cursor.course, &candidates).is_none()
+            && self.gap(cursor, &candidates, now).is_none()
     }
 
     /// Returns the channel whose next event comes first, within the range of the replay.

@@ -8,6 +8,7 @@ use crate::hub::listeners::control::ControlEntry;
 use crate::hub::log::delivery::{born_at, is_earlier, is_late};
 use crate::hub::log::monotonic_time::MonotonicTime;
 use crate::hub::log::position::{Kind, LogOrder};
+use crate::hub::log::run::is_last_of_run;
 use crate::hub::memory::alloc::read_event;
 use crate::hub::memory::atomic::{fence, Ordering};
 use crate::hub::memory::layout::{event, header, high, low};
@@ -43,6 +44,8 @@ pub struct EventCopy {
     /// When the event arrived.
     pub born: MonotonicTime,
     kind: Option<Kind>,
+    /// Whether the channel's run was finished after the event.
+    pub ends_run: bool,
 }
 
 impl EventCopy {
@@ -131,6 +134,7 @@ impl Hub {
         }
         out.born = born_at(born);
         out.kind = Some(Kind::from_flags((born >> 8) as u8));
+        out.ends_run = is_last_of_run(born);
         let entry_id = EntryId { ms: word(event::MS), seq: word(event::SEQ) };
         out.place = LogOrder { entry_id, position: self.region.get(self.layout.stamp(block)) };
         out.bytes.clear();

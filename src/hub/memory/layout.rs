@@ -13,7 +13,7 @@ use crate::hub::memory::lock;
 use crate::hub::memory::region::{Region, WORD};
 
 /// The version of the layout. It is part of the zone's name, so another version uses another zone.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// "SSE hub" and the version: the first word of a region that was formatted completely.
 pub const MAGIC: u64 = 0x5353_4568_7562_0000 | VERSION as u64;
@@ -188,8 +188,10 @@ pub mod channel {
     pub const SYNC: usize = 11;
     /// The position at which all its streams were last ended.
     pub const ENDED: usize = 12;
+    /// Its runs, see `run`: the position of the newest finish, and what the channel has had.
+    pub const RUN: usize = 13;
     /// Length of the name in one byte (0 for 256: a pattern's mark and 255 bytes), then the name.
-    pub const NAME: usize = 13;
+    pub const NAME: usize = 14;
     /// Bytes of the name that fit into the record.
     pub const NAME_INLINE: usize = (super::BLOCK - NAME) * super::WORD - 1;
 }
@@ -212,7 +214,7 @@ pub mod key {
     pub const SEQ: usize = 5;
     pub const POSITION: usize = 6;
     pub const COUNT: usize = 7;
-    /// The kind of the ids, as in the event's flags.
+    /// The kind of the ids, as in the event's flags, and whether the publish finished the run.
     pub const FLAGS: usize = 8;
 }
 

@@ -2,11 +2,12 @@
 //! are fetched when a channel catches up. Only the process with the current fencing token may do
 //! this.
 
-use crate::hub::log::append::{NewEvent, Numbering, Prepared, PublishError};
+use crate::hub::log::append::{Addition, NewEvent, Numbering, Prepared, PublishError};
 use crate::hub::log::channels::record_blocks;
 use crate::hub::log::delivery::Delivery;
 use crate::hub::log::eviction::SpaceError;
 use crate::hub::log::position::Kind;
+use crate::hub::log::run::RunEnd;
 use crate::hub::memory::access::Guard;
 use crate::hub::memory::budget::Budget;
 use crate::hub::memory::layout::header;
@@ -265,7 +266,8 @@ impl Guard<'_> {
         if matches!(incoming.provenance, Provenance::Strayed(_)) {
             self.mark_partial(record);
         }
-        self.append(record, prepared, numbering, None, now);
+        let (events, run) = (prepared, RunEnd::Open);
+        self.append(record, &Addition { events, numbering, run, key: None }, now);
         self.count(Counter::EventsIn, 1);
         self.count(Counter::BytesIn, incoming.event.data.len() as u64);
         Ok(Became::Event(record))

@@ -67,6 +67,22 @@ impl Hub {
             || channels.iter().all(|member| self.is_in_sync(member.record))
     }
 
+    /// Returns whether all of these channels, which this process may not have joined, have what
+    /// Redis delivered.
+    pub fn in_sync_by_name(&self, channels: &[Box<[u8]>]) -> Result<bool, Locked> {
+        if self.source() == Source::Alone {
+            return Ok(true);
+        }
+        let guard = self.lock()?;
+        let mut records = channels.iter().map(|name| guard.find(name));
+        Ok(records.all(|record| record.is_some_and(|record| self.is_in_sync(record))))
+    }
+
+    /// Returns whether the channels with these records have what Redis delivered.
+    pub(in crate::hub) fn are_in_sync(&self, records: &[u32]) -> bool {
+        self.source() == Source::Alone || records.iter().all(|record| self.is_in_sync(*record))
+    }
+
     /// Returns whether a stream of channels that are not in sync should wait for that.
     pub fn may_sync_soon(&self) -> bool {
         matches!(self.link(), RedisState::Connecting | RedisState::Up)

@@ -328,3 +328,70 @@ fn changing_history() {
         }
     }
 }
+
+/// Checks that a publish that finishes a run is complete, or the hub is as before.
+fn finished_or_nothing(
+    hub: &Hub,
+    channel: &[u8],
+    run: RunState,
+) -> impl Fn(&Snapshot, &Snapshot, &Snapshot) {
+    let (hub, channel) = (hub.clone(), channel.to_vec());
+    move |before, found, after| {
+        all_or_nothing(before, found, after);
+        let state = hub.run_state_of(&channel);
+        if found.head == before.head {
+            assert_eq!((state.position, state.is_finished), (run.position, run.is_finished));
+        } else {
+            assert_eq!((state.position, state.is_finished), (found.head, true));
+            let last = hub.retained(&channel).last().copied();
+            assert_eq!(hub.run_ends(&channel).last().copied(), last);
+        }
+    }
+}
+
+#[test]
+fn finishing_a_run() {
+    let (hub, _) = hub_with_events();
+    for (channel, texts) in [
+        (&b"a"[..], &[][..]),
+        (b"a", &["last."]),
+        (b"b", &["last but one.", "last."]),
+        (b"new", &[]),
+        (b"new", &["only."]),
+    ] {
+        let (saved, run) = (save(&hub), hub.run_state_of(channel));
+        let events: Vec<_> = texts.iter().map(|text| event(text.as_bytes())).collect();
+        let finish = |hub: &Hub| {
+            // A repetition after a death must not append the events again.
+            hub.publish_and_finish(channel, &events, Some(b"key"), at(2_002)).unwrap();
+        };
+        let deaths = kill_everywhere(&hub, finish, finished_or_nothing(&hub, channel, run));
+        assert!(deaths > 20, "{deaths}");
+        restore(&hub, &saved);
+    }
+}
+
+#[test]
+fn finishing_a_run_without_a_key() {
+    let (hub, _) = hub_with_events();
+    let run = hub.run_state_of(b"a");
+    let finish = |hub: &Hub| drop(hub.publish_and_finish(b"a", &[], None, at(2_002)).unwrap());
+    kill_everywhere(&hub, finish, finished_or_nothing(&hub, b"a", run));
+}
+
+#[test]
+fn publishing_after_a_finish() {
+    let (hub, _) = hub_with_events();
+    hub.publish_and_finish(b"a", &[], None, at(2_002)).unwrap();
+    let run = hub.run_state_of(b"a");
+    kill_everywhere(
+        &hub,
+        |hub| put_to(hub, "a", "new."),
+        |before, found, after| {
+            all_or_nothing(before, found, after);
+            let has_begun = found.head > before.head;
+            let expected = RunState { is_finished: !has_begun, ..run };
+            assert_eq!(hub.run_state_of(b"a"), expected);
+        },
+    );
+}

@@ -42,6 +42,8 @@ struct NewPublish {
     texts: Vec<String>,
     event_type: &'static [u8],
     key: Option<u8>,
+    /// Whether the run is finished after them.
+    finishes: bool,
 }
 
 impl NewPublish {
@@ -50,7 +52,12 @@ impl NewPublish {
         let new: Vec<NewEvent<'_>> =
             self.texts.iter().map(|text| NewEvent { event_type, data: text.as_bytes() }).collect();
         let key = self.key.map(|key| [key]);
-        hub.publish(self.channel.as_bytes(), &new, key.as_ref().map(|key| &key[..]), now)
+        let (channel, key) = (self.channel.as_bytes(), key.as_ref().map(|key| &key[..]));
+        if self.finishes {
+            hub.publish_and_finish(channel, &new, key, now)
+        } else {
+            hub.publish(channel, &new, key, now)
+        }
     }
 
     fn key_name(&self) -> Option<(String, u8)> {
@@ -123,7 +130,9 @@ impl Run {
 
     fn new_publish(&mut self) -> NewPublish {
         let channel = self.name();
-        let count = self.random.of(&[1, 1, 1, 2, 5, 30]);
+        let finishes = self.random.below(4) == 0;
+        let counts: &[usize] = if finishes { &[0, 0, 1, 2, 5, 30] } else { &[1, 1, 1, 2, 5, 30] };
+        let count = self.random.of(counts);
         let mut texts = Vec::new();
         for i in 0..count {
             let most = self.max_event - 7 - 5;
@@ -133,7 +142,7 @@ impl Run {
         }
         let event_type: &[u8] = self.random.of(&[b"", b"", b"trade"]);
         let key = (self.random.below(4) == 0).then(|| self.random.below(30) as u8);
-        NewPublish { channel, texts, event_type, key }
+        NewPublish { channel, texts, event_type, key, finishes }
     }
 
     fn publish_now(&mut self, new: &NewPublish) {
@@ -151,17 +160,18 @@ impl Run {
         let with_len = new.with_len();
         let mut wanted: usize = with_len.iter().map(|(_, len)| blocks_for_event(*len)).sum();
         wanted += usize::from(new.key.is_some());
-        self.publish_ended(&new.channel, done, &with_len, name, wanted);
+        self.publish_ended(new, done, &with_len, name, wanted);
     }
 
     fn publish_ended(
         &mut self,
-        channel: &str,
+        new: &NewPublish,
         done: Result<Published, PublishError>,
         events: &[(String, usize)],
         key: Option<(String, u8)>,
         mut wanted: usize,
     ) {
+        let channel = &*new.channel;
         let known = self.model.channels.contains_key(channel) && self.hub.knows(channel.as_bytes());
         if !known {
             wanted += record_blocks(channel.len());
@@ -178,7 +188,7 @@ impl Run {
                 return;
             }
         };
-        let ids = self.model.append(channel, events);
+        let ids = self.model.append(channel, events, new.finishes);
         assert_eq!(done.ids, ids);
         self.is_settled = true;
         if let Some(key) = key {

@@ -19,6 +19,8 @@ pub struct ModelEvent {
     pub text: String,
     pub born: u64,
     blocks: usize,
+    /// Whether a run was finished after the event.
+    pub ends_run: bool,
 }
 
 /// A channel, with or without a record in the hub.
@@ -30,6 +32,8 @@ pub struct ModelChannel {
     /// The newest lost event, or what was inherited.
     pub low_watermark: LogOrder,
     known: bool,
+    /// What its record says about its runs.
+    pub run: RunState,
     /// The streams of each slot that has joined.
     pub joined: BTreeMap<usize, (Membership, u32)>,
 }
@@ -100,8 +104,8 @@ impl Model {
         self.history.age > 0 && event.born + self.history.age <= self.now.mono
     }
 
-    /// Appends what was published, and returns its ids.
-    pub fn append(&mut self, channel: &str, events: &[(String, usize)]) -> Vec<Id> {
+    /// Appends what was published, and returns its ids. Then finishes the run, if that was wanted.
+    pub fn append(&mut self, channel: &str, events: &[(String, usize)], finishes: bool) -> Vec<Id> {
         let first = self.next_stamp();
         let mut ids = Vec::new();
         for (i, (text, len)) in (0..).zip(events) {
@@ -114,10 +118,28 @@ impl Model {
                 text: text.clone(),
                 born: self.now.mono,
                 blocks: blocks_for_event(*len),
+                ends_run: false,
             };
-            self.channels.entry(channel.into()).or_default().log.push(logged);
+            let known = self.channels.entry(channel.into()).or_default();
+            known.log.push(logged);
+            known.run = RunState { is_finished: false, is_known: true, ..known.run };
+        }
+        if finishes {
+            self.finish(channel);
         }
         ids
+    }
+
+    fn finish(&mut self, channel: &str) {
+        let known = self.channels.entry(channel.into()).or_default();
+        if known.run.is_finished {
+            return;
+        }
+        self.head += 1;
+        known.run = RunState { position: self.head, is_finished: true, is_known: true };
+        if let Some(last) = known.log.last_mut() {
+            last.ends_run = true;
+        }
     }
 
     /// Ends the streams of a channel, or deletes its events.
@@ -218,6 +240,7 @@ impl Model {
                 assert!(channel.joined.is_empty(), "{name} has listeners and was removed");
                 assert!(channel.retained().is_empty());
                 channel.known = false;
+                channel.run = RunState::default();
                 self.forgotten = self.forgotten.max(channel.low_watermark);
                 forgot += 1;
             }
@@ -227,6 +250,12 @@ impl Model {
                 assert_eq!(wanted_for(wanted), Some(name.as_str()));
                 channel.known = true;
                 channel.low_watermark = self.forgotten;
+            }
+            if channel.known {
+                assert_eq!(hub.run_state_of(name.as_bytes()), channel.run, "runs of {name}");
+                let ends = channel.retained().iter().filter(|event| event.ends_run);
+                let ends: Vec<u64> = ends.map(|event| event.place.position).collect();
+                assert_eq!(hub.run_ends(name.as_bytes()), ends, "last events of runs of {name}");
             }
             let low_watermark = if channel.known { channel.low_watermark } else { self.forgotten };
             assert_eq!(

@@ -79,7 +79,8 @@ fn work(path: &PathBuf, writer: usize, paced: bool) {
             0 => drop(hub.reap_dead()),
             1 => drop(hub.sweep(now())),
             2 if !members.is_empty() => {
-                let beginning = hub.begin(&members, &Resume::From(b"x".into()), now());
+                let beginning =
+                    hub.begin(&members, &Resume::From(b"x".into()), Runs::Joined, now());
                 if let Some(mut cursor) = beginning.ok().and_then(|beginning| beginning.cursor) {
                     drop(hub.slice_of(&mut cursor, 10, 100_000, now()));
                 }

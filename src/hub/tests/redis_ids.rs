@@ -112,7 +112,10 @@ fn a_client_that_resumes_from_a_gap_event_receives_no_second_gap() {
     for evicted in 0..4 {
         for from in ["evil", "50-0", "100-0", "150-0-9-77", "300-0-9-1"] {
             for members in [&[a][..], &[b]] {
-                let begun = setup.hub.begin(members, &Resume::From(from.into()), at(0)).unwrap();
+                let begun = setup
+                    .hub
+                    .begin(members, &Resume::From(from.into()), Runs::Joined, at(0))
+                    .unwrap();
                 let (gaps, texts) = all_of(&setup.hub, &mut begun.cursor.unwrap(), 2, at(0));
                 let Some(gap) = gaps.first() else { continue };
                 let again = setup.resumed(members, &gap.to_string());
@@ -157,7 +160,8 @@ fn streams_in_redis_have_no_common_order() {
     assert_eq!(setup.resumed(&[a, b], "14000-0"), (false, "13000 14000 12500 14500".into()));
     assert_eq!(setup.resumed(&[a, b], "14000-0-9-5").1, "13000 14000 12500 14500");
     // From here it is exact: the id of the late event contains its position.
-    let begun = setup.hub.begin(&[a, b], &Resume::From("13999-0".into()), at(0)).unwrap();
+    let begun =
+        setup.hub.begin(&[a, b], &Resume::From("13999-0".into()), Runs::Joined, at(0)).unwrap();
     let mut cursor = begun.cursor.unwrap();
     let slice = setup.hub.slice_of(&mut cursor, 3, usize::MAX, at(0)).unwrap();
     slice.events.iter().for_each(|found| cursor.delivered(found));
@@ -200,7 +204,7 @@ fn ids_increase_in_any_order_of_arrival() {
     setup.hub.check_settled();
     assert_eq!(setup.texts("a"), "0 1 2 3 4 5 6 7");
     // From each id on, exactly the rest is replayed.
-    let begun = setup.hub.begin(&[a], &Resume::From("1-0".into()), at(0)).unwrap();
+    let begun = setup.hub.begin(&[a], &Resume::From("1-0".into()), Runs::Joined, at(0)).unwrap();
     let slice = setup.hub.slice_of(&mut begun.cursor.unwrap(), 64, usize::MAX, at(0)).unwrap();
     assert_eq!(slice.events.len(), 8);
     for (found, i) in slice.events.iter().zip(1..) {
@@ -307,7 +311,8 @@ fn a_plain_event_that_is_evicted_during_a_search_causes_a_gap() {
         setup.live("a", 200);
         setup.live("a", 300);
         set_visit_steps(steps);
-        let begun = setup.hub.begin(&[a], &Resume::From("100-0-9-1".into()), at(0)).unwrap();
+        let begun =
+            setup.hub.begin(&[a], &Resume::From("100-0-9-1".into()), Runs::Joined, at(0)).unwrap();
         let mut cursor = begun.cursor.unwrap();
         // Everything up to the plain event is evicted, and so is it.
         setup.evict("a", 2);

@@ -35,7 +35,8 @@ fn events_that_are_too_old_are_never_read() {
     assert_eq!([0, 999, 1_000, 1_001, 1_499, 1_500].map(readable), [3, 3, 2, 1, 1, 0]);
     assert_eq!(fresh(&hub, &[member], 10, at(1_001)), ["young"]);
     assert_eq!(resumed(&hub, &[member], &first.to_string(), at(1_001)), (1, vec!["young".into()]));
-    let beginning = hub.begin(&[member], &Resume::From(first.to_string().into()), at(1_001));
+    let beginning =
+        hub.begin(&[member], &Resume::From(first.to_string().into()), Runs::Joined, at(1_001));
     let mut cursor = beginning.unwrap().cursor.unwrap();
     // It expires between the start and the first batch.
     assert!(all_of(&hub, &mut cursor, 64, at(1_500)).1.is_empty());
@@ -176,12 +177,13 @@ fn a_client_that_resumes_from_a_gap_receives_no_second_gap() {
         // One channel at a time: of two, one may have lost what is newer than the other's oldest
         // event.
         for members in [&members[..1], &members[1..]] {
-            let beginning = hub.begin(members, &Resume::From(id.clone().into()), at(0)).unwrap();
+            let beginning =
+                hub.begin(members, &Resume::From(id.clone().into()), Runs::Joined, at(0)).unwrap();
             let (gaps, given) = all_of(&hub, &mut beginning.cursor.unwrap(), 7, at(0));
             assert_eq!(gaps.len(), 1);
             assert_eq!(resumed(&hub, members, &gaps[0].to_string(), at(0)), (0, given));
         }
-        let beginning = hub.begin(&members, &Resume::From(id.into()), at(0)).unwrap();
+        let beginning = hub.begin(&members, &Resume::From(id.into()), Runs::Joined, at(0)).unwrap();
         let (gaps, given) = all_of(&hub, &mut beginning.cursor.unwrap(), 7, at(0));
         assert_eq!(resumed(&hub, &members, &gaps[0].to_string(), at(0)).1, given);
     }

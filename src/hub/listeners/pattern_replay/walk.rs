@@ -2,7 +2,7 @@
 //! batch.
 
 use crate::hub::listeners::pattern_replay::{BatchOutcome, Candidate, PatternReplay, ReplayPhase};
-use crate::hub::log::backward::SearchBounds;
+use crate::hub::log::backward::{SearchBounds, SearchedRuns};
 use crate::hub::log::position::LowWatermark;
 use crate::hub::log::received::Extent;
 use crate::hub::log::replay::{ReplayBatch, ReplayedEvent};
@@ -101,7 +101,7 @@ impl Guard<'_> {
             Extent::Newest(count) => count,
             Extent::All | Extent::Nothing => u64::MAX,
         };
-        let bounds = SearchBounds { until: replay.until(), count };
+        let bounds = SearchBounds { until: replay.until(), count, runs: SearchedRuns::All };
         let is_wanted = |block| replay.received.is_after(self.place(block), self.kind(block));
         match self.search_backwards(record, replay.stopped(), bounds, is_wanted, budget) {
             Ok(first) => Some(first),

@@ -3,6 +3,7 @@
 
 use crate::hub::log::position::{end, LogOrder};
 use crate::hub::log::received::{Elsewhere, Extent, Received};
+use crate::hub::log::replay::passing::{Passing, Runs};
 use crate::hub::log::replay::track::{Next, Track};
 use crate::hub::log::replay::{Course, ReplayCursor};
 use crate::hub::log::resume::Origin;
@@ -37,13 +38,16 @@ pub struct ReplayStart<C> {
     pub claim: Option<EntryId>,
     /// The replay that it needs first; `None` if it starts at the end.
     pub cursor: Option<C>,
+    /// Whether nothing is to come: the runs of all channels are finished, and the client has
+    /// everything that it is owed of them.
+    pub is_over: bool,
 }
 
 impl<C> ReplayStart<C> {
     /// Converts the replay.
     pub fn map<D>(self, convert: impl FnOnce(C) -> D) -> ReplayStart<D> {
-        let ReplayStart { end, elsewhere, claim, cursor } = self;
-        ReplayStart { end, elsewhere, claim, cursor: cursor.map(convert) }
+        let ReplayStart { end, elsewhere, claim, cursor, is_over } = self;
+        ReplayStart { end, elsewhere, claim, cursor: cursor.map(convert), is_over }
     }
 }
 
@@ -53,27 +57,60 @@ impl Hub {
         &self,
         channels: &[Membership],
         resume: &Resume,
+        runs: Runs,
         now: Now,
     ) -> Result<ReplayStart<Box<ReplayCursor>>, Locked> {
+        let records: Vec<u32> = channels.iter().map(|member| member.record).collect();
+        Ok(self.lock()?.begin(&records, resume, runs, now))
+    }
+
+    /// Returns whether a client with this id, or without one, has all that these channels have, and
+    /// the runs of all of them are finished.
+    pub fn is_over(
+        &self,
+        channels: &[Box<[u8]>],
+        resume: &Resume,
+        now: Now,
+    ) -> Result<bool, Locked> {
         let guard = self.lock()?;
-        let end = end(&self.region);
-        let owed = guard.get(header::COUNT);
+        let records: Option<Vec<u32>> = channels.iter().map(|name| guard.find(name)).collect();
+        let is_over =
+            |records: Vec<u32>| guard.begin(&records, resume, Runs::Separate, now).is_over;
+        Ok(records.is_some_and(is_over))
+    }
+}
+
+impl Guard<'_> {
+    fn begin(
+        &self,
+        records: &[u32],
+        resume: &Resume,
+        runs: Runs,
+        now: Now,
+    ) -> ReplayStart<Box<ReplayCursor>> {
+        let hub = self.hub;
+        let end = end(&hub.region);
+        let owed = self.get(header::COUNT);
+        let all_finished = runs == Runs::Separate
+            && records.iter().all(|record| self.run_state(*record).is_finished)
+            && hub.are_in_sync(records);
         let (mut in_doubt, mut claim, mut gap_due) = (None, None, false);
         let (elsewhere, extent, after) = match resume {
             Resume::Fresh { newest } => {
-                let is_to_come = *newest > 0 && !self.in_sync(channels);
+                let is_to_come = *newest > 0 && !hub.are_in_sync(records);
                 let elsewhere = if is_to_come {
-                    self.not_owed_before_history(end, now)
+                    hub.not_owed_before_history(end, now)
                 } else {
-                    self.not_owed(end, now)
+                    hub.not_owed(end, now)
                 };
                 if owed.min(*newest) == 0 {
-                    return Ok(ReplayStart { end, elsewhere, claim, cursor: None });
+                    let is_over = all_finished;
+                    return ReplayStart { end, elsewhere, claim, cursor: None, is_over };
                 }
                 (elsewhere, Extent::Newest(owed.min(*newest)), LogOrder::START)
             }
             Resume::From(id) => {
-                let origin = self.origin_of(id, end, channels.len(), now);
+                let origin = hub.origin_of(id, end, records.len(), now);
                 claim = origin.claim(end);
                 let (extent, after) = match origin {
                     Origin::Here(after) => (Extent::after_id(owed), after),
@@ -99,22 +136,24 @@ impl Hub {
             extent,
             in_doubt,
             is_fresh: matches!(resume, Resume::Fresh { .. }),
-            is_merged: self.source() == Source::Streams && channels.len() > 1,
+            is_merged: hub.source() == Source::Streams && records.len() > 1,
+            // Of a client that is ahead of this hub it is not known which finishes it has passed.
+            runs: if claim.is_some() { Runs::Joined } else { runs },
         };
-        let tracks =
-            channels.iter().map(|m| Track { record: m.record, next: Next::Begin, gap_sent: 0 });
-        let mut cursor = ReplayCursor { course, gap_due, tracks: tracks.collect() };
+        let track = |record: &u32| Track { record: *record, next: Next::Begin, gap_sent: 0 };
+        let (tracks, passing) = (records.iter().map(track).collect(), Passing::default());
+        let mut cursor = ReplayCursor { course, gap_due, tracks, passing };
         // Nearly always, this finds everything at once.
-        let is_known = guard.locate_all(&mut cursor, now, &mut Budget::for_visit());
-        let is_empty = || channels.iter().all(|member| guard.events(member.record) == 0);
+        let is_known = self.locate_all(&mut cursor, now, &mut Budget::for_visit());
+        let is_over =
+            all_finished && is_known && claim.is_none() && self.has_nothing_left(&cursor, now);
+        let is_empty = || records.iter().all(|record| self.events(*record) == 0);
         if course.is_fresh && is_known && is_empty() {
-            return Ok(ReplayStart { end, elsewhere, claim, cursor: None });
+            return ReplayStart { end, elsewhere, claim, cursor: None, is_over };
         }
-        Ok(ReplayStart { end, elsewhere, claim, cursor: Some(Box::new(cursor)) })
+        ReplayStart { end, elsewhere, claim, cursor: Some(Box::new(cursor)), is_over }
     }
-}
 
-impl Guard<'_> {
     /// Returns the order of the newest event that a channel ever had.
     pub(in crate::hub) fn newest_place(&self, record: u32) -> LogOrder {
         match low(self.word(record, channel::EVENTS)) {

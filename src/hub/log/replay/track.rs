@@ -1,10 +1,10 @@
 //! Finds the next event of one channel in a replay. That may take more steps than one hold of the
 //! lock has; the state is kept for the next hold.
 
-use crate::hub::log::backward::{BackwardSearch, EventAnchor, SearchBounds};
+use crate::hub::log::backward::{BackwardSearch, EventAnchor, SearchBounds, SearchedRuns};
 use crate::hub::log::position::{Kind, LogOrder, LowWatermark};
 use crate::hub::log::received::{Extent, Received};
-use crate::hub::log::replay::Course;
+use crate::hub::log::replay::{Course, Runs};
 use crate::hub::memory::access::Guard;
 use crate::hub::memory::budget::Budget;
 use crate::hub::memory::layout::{channel, high, low};
@@ -135,8 +135,16 @@ impl Guard<'_> {
     ) -> Option<Next> {
         let record = track.record;
         let bounds = match course.extent {
-            Extent::Newest(count) => SearchBounds { until: course.until(), count },
-            Extent::All | Extent::Nothing => SearchBounds { until: u64::MAX, count: u64::MAX },
+            Extent::Newest(count) => {
+                let runs = match course.runs {
+                    Runs::Joined => SearchedRuns::All,
+                    Runs::Separate => SearchedRuns::Newest,
+                };
+                SearchBounds { until: course.until(), count, runs }
+            }
+            Extent::All | Extent::Nothing => {
+                SearchBounds { until: u64::MAX, count: u64::MAX, runs: SearchedRuns::All }
+            }
         };
         let is_wanted = |block| course.received.is_after(self.place(block), self.kind(block));
         match self.search_backwards(record, stopped, bounds, is_wanted, budget) {
@@ -145,7 +153,12 @@ impl Guard<'_> {
                 None
             }
             Ok(first) if first != 0 => Some(Next::At(self.anchor(first))),
-            Ok(_) if matches!(course.extent, Extent::Newest(_)) => Some(Next::Oldest),
+            Ok(_)
+                if bounds.runs == SearchedRuns::All
+                    && matches!(course.extent, Extent::Newest(_)) =>
+            {
+                Some(Next::Oldest)
+            }
             Ok(_) => Some(self.after_newest(record)),
         }
     }

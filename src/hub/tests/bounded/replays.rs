@@ -28,7 +28,8 @@ fn locating_an_old_id_on_many_channels_takes_several_holds() {
     }
     let mut visits = 1;
     let words = most_in_a_hold(|| {
-        let begun = hub.begin(&members, &Resume::From(id.clone().into()), at(0)).unwrap();
+        let begun =
+            hub.begin(&members, &Resume::From(id.clone().into()), Runs::Joined, at(0)).unwrap();
         let mut cursor = begun.cursor.unwrap();
         while hub.replay(&mut cursor, 64, usize::MAX, at(0)).unwrap().is_none() {
             visits += 1;
@@ -39,7 +40,8 @@ fn locating_an_old_id_on_many_channels_takes_several_holds() {
     assert_eq!((gaps, texts.len()), (0, 3_000));
 
     // An id before everything is found at once, and so is everything.
-    let first = hub.begin(&members, &Resume::Fresh { newest: u64::MAX }, at(0)).unwrap();
+    let first =
+        hub.begin(&members, &Resume::Fresh { newest: u64::MAX }, Runs::Joined, at(0)).unwrap();
     let slice = hub.replay(&mut first.cursor.unwrap(), 64, usize::MAX, at(0)).unwrap();
     assert_eq!(slice.unwrap().events.len(), 64);
 }
@@ -54,7 +56,7 @@ fn locating_part_of_a_long_history_takes_several_holds() {
     assert_eq!(texts, 5_000);
     assert!(words < VISIT, "{words} words");
     // Events that are published during the search are not part of the history.
-    let begun = hub.begin(&members, &Resume::Fresh { newest: 5_000 }, at(0)).unwrap();
+    let begun = hub.begin(&members, &Resume::Fresh { newest: 5_000 }, Runs::Joined, at(0)).unwrap();
     let mut cursor = begun.cursor.unwrap();
     put_many(&hub, "long", 1_000);
     assert_eq!(all_of(&hub, &mut cursor, 64, at(0)).1.len(), 5_000);
@@ -67,11 +69,11 @@ fn expired_events_are_removed_gradually_before_a_stream_starts() {
     let members = joined(&hub, &["long".into()]);
     let now = at(1_500);
     // A client without replay does not wait.
-    let begun = hub.begin(&members, &Resume::Fresh { newest: 0 }, now).unwrap();
+    let begun = hub.begin(&members, &Resume::Fresh { newest: 0 }, Runs::Joined, now).unwrap();
     assert!(begun.cursor.is_none());
     let mut visits = 0;
     let words = most_in_a_hold(|| {
-        let begun = hub.begin(&members, &Resume::Fresh { newest: 10 }, now).unwrap();
+        let begun = hub.begin(&members, &Resume::Fresh { newest: 10 }, Runs::Joined, now).unwrap();
         let mut cursor = begun.cursor.unwrap();
         let slice = loop {
             visits += 1;
@@ -89,7 +91,8 @@ fn expired_events_are_removed_gradually_before_a_stream_starts() {
     // id.
     put_many(&hub, "gone", 5_000);
     let members = joined(&hub, &["gone".into()]);
-    let begun = hub.begin(&members, &Resume::Fresh { newest: 10 }, at(9_000)).unwrap();
+    let begun =
+        hub.begin(&members, &Resume::Fresh { newest: 10 }, Runs::Joined, at(9_000)).unwrap();
     let slice = hub.slice_of(&mut begun.cursor.unwrap(), 64, 100, at(9_000)).unwrap();
     assert_eq!((slice.events.len(), slice.done, slice.begins), (0, true, Some(begun.end)));
 }
@@ -101,7 +104,7 @@ fn an_event_evicted_during_a_seek_causes_a_gap() {
     let id = put(&hub, "long", "x", at(0)).to_string();
     put_many(&hub, "long", 10_000);
     let members = joined(&hub, &["long".into()]);
-    let begun = hub.begin(&members, &Resume::From(id.into()), at(0)).unwrap();
+    let begun = hub.begin(&members, &Resume::From(id.into()), Runs::Joined, at(0)).unwrap();
     let mut cursor = begun.cursor.unwrap();
     assert!(hub.replay(&mut cursor, 64, usize::MAX, at(0)).unwrap().is_none());
     let guard = hub.lock().unwrap();

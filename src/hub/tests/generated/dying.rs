@@ -50,7 +50,7 @@ impl Run {
             let name = new.key_name();
             let known = name.as_ref().and_then(|name| self.model.key(name));
             assert!(known.is_none(), "a repetition was appended");
-            let ids = self.model.append(&new.channel, &new.with_len());
+            let ids = self.model.append(&new.channel, &new.with_len(), new.finishes);
             if let Some(name) = name {
                 self.model.remember(name, ids);
             }

@@ -72,6 +72,47 @@ impl Run {
         });
         assert_eq!(gaps.len(), usize::from(lost), "gap after {id}");
         self.returns_with_the_gaps_id(&members, &gaps, given);
+        if let ([member], Some(place)) = (&*members, place) {
+            self.resume_in_run(*member, &names, place);
+        }
+    }
+
+    /// A client of one channel receives what is after its id, up to the first finish.
+    fn resume_in_run(&self, member: Membership, names: &BTreeSet<String>, place: LogOrder) {
+        if self.model.history.count == 0 {
+            return;
+        }
+        let resume = Resume::From(place.id(Kind::Local, 7).to_string().into());
+        let now = self.model.now;
+        let begun = self.hub.begin(&[member], &resume, Runs::Separate, now).unwrap();
+        let channel = &self.model.channels[names.first().unwrap()];
+        let has_gap = channel.low_watermark.entry_id > place.entry_id;
+        let rest = self.model.behind(names, |other| other.entry_id > place.entry_id);
+        let last = rest.iter().position(|event| event.ends_run).map_or(rest.len(), |last| last + 1);
+        let is_first_lost = has_gap
+            && channel.run.position > channel.low_watermark.position
+            && rest.first().is_none_or(|first| first.place.position > channel.run.position);
+        let expected = if is_first_lost { Vec::new() } else { texts(rest[..last].to_vec()) };
+        let mut cursor = begun.cursor.unwrap();
+        let mut given = Vec::new();
+        let finished = loop {
+            let batch = self.hub.slice_of(&mut cursor, 3, usize::MAX, now).unwrap();
+            cursor.gap_sent(&batch);
+            for found in &batch.events {
+                given.push(text(&found.event));
+                cursor.delivered(found);
+            }
+            if batch.finished || batch.done {
+                break batch.finished;
+            }
+        };
+        assert_eq!(given, expected, "a run after {place:?}");
+        let ends = rest[..last].last().is_some_and(|event| event.ends_run);
+        let is_over = channel.run.is_finished && rest.is_empty();
+        assert_eq!(finished, is_first_lost || ends || is_over, "the end of a run after {place:?}");
+        if begun.is_over {
+            assert!(is_over && !has_gap);
+        }
     }
 
     /// A client that received only the gap event and resumes with its id receives the same again

@@ -1,0 +1,222 @@
+//! What a request for a stream is to be answered with, which is decided before the response's header
+//! is sent: nothing is to come of channels that are finished, or of which nothing is known.
+//!
+//! In a hub that is connected to Redis, this is known only when the channels are in sync, so the
+//! request waits for that: briefly, and not at all while Redis is unreachable.
+
+use std::collections::VecDeque;
+
+use super::keys::ChannelKey;
+use super::open::{resume, set_streams, OpenError};
+use super::settings::{Finished, Replay, StreamSettings, UnknownChannel};
+use super::socket::Socket;
+use super::Worker;
+use crate::hub::{pattern_of, Budget, Locked, Membership, Now, Runs};
+
+/// Maximum time in ms that a request waits.
+const MAX_WAIT: u64 = 1_000;
+/// Budget steps for checking a waiting request with its channels.
+const LOOKING: usize = 4;
+
+/// What a request for a stream is to be answered with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outlook {
+    /// A stream.
+    Stream,
+    /// Nothing: no event is to come.
+    Nothing,
+    /// It is not known yet, because the channels are not in sync with Redis.
+    Open,
+}
+
+/// Identifies a request that waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct InquiryKey(u64);
+
+/// A request that waits for its channels to be in sync.
+#[derive(Debug)]
+struct Inquiry {
+    key: InquiryKey,
+    channels: Vec<ChannelKey>,
+    /// Since when it waits (ms).
+    since: u64,
+}
+
+/// A request that need not wait any more. Its channels stay joined until it is released.
+#[derive(Debug)]
+pub struct ReadyInquiry {
+    /// The request.
+    pub key: InquiryKey,
+    channels: Vec<ChannelKey>,
+}
+
+/// The requests that wait, and how many of them are still to be checked.
+#[derive(Debug, Default)]
+pub struct Inquiries {
+    waiting: VecDeque<Inquiry>,
+    unchecked: usize,
+    last: u64,
+}
+
+impl Inquiries {
+    /// Returns whether none is waiting.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Requires a check of all of them.
+    pub fn check_all(&mut self) {
+        self.unchecked = self.waiting.len();
+    }
+}
+
+impl StreamSettings {
+    /// Returns whether a location may answer with something other than a stream.
+    fn may_have_nothing(&self) -> bool {
+        self.finished.runs() == Runs::Separate || self.unknown_channel == UnknownChannel::NoContent
+    }
+}
+
+impl<S: Socket> Worker<S> {
+    /// Returns what a request for a stream of these channels is to be answered with.
+    pub fn outlook(
+        &self,
+        names: &[Box<[u8]>],
+        settings: &StreamSettings,
+        last_event_id: &[u8],
+        now: Now,
+    ) -> Outlook {
+        if !settings.may_have_nothing() || names.iter().any(|name| pattern_of(name).is_some()) {
+            return Outlook::Stream;
+        }
+        // A client that is turned away is to come back.
+        let outlook = self.would_be_opened(names, settings).and_then(|is_opened| {
+            if !is_opened {
+                Ok(Outlook::Stream)
+            } else if !self.hub.in_sync_by_name(names)? {
+                Ok(if self.hub.may_sync_soon() { Outlook::Open } else { Outlook::Stream })
+            } else if self.has_nothing(names, settings, last_event_id, now)? {
+                Ok(Outlook::Nothing)
+            } else {
+                Ok(Outlook::Stream)
+            }
+        });
+        outlook.unwrap_or(Outlook::Stream)
+    }
+
+    fn would_be_opened(
+        &self,
+        names: &[Box<[u8]>],
+        settings: &StreamSettings,
+    ) -> Result<bool, Locked> {
+        if self.work.drained_at().is_some() || self.process.claim().is_none() {
+            return Ok(false);
+        }
+        let most = u64::from(settings.max_subscribers);
+        if most > 0 {
+            for name in names {
+                if self.hub.subscribers_of(name)? >= most {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    fn has_nothing(
+        &self,
+        names: &[Box<[u8]>],
+        settings: &StreamSettings,
+        last_event_id: &[u8],
+        now: Now,
+    ) -> Result<bool, Locked> {
+        let activity = self.hub.activity(names)?;
+        let is_new = last_event_id.is_empty();
+        let is_unknown_enough = activity.unknown == 0
+            || is_new && settings.unknown_channel == UnknownChannel::NoContent;
+        if activity.running > 0 || !is_unknown_enough {
+            return Ok(false);
+        }
+        if activity.finished == 0 {
+            return Ok(true);
+        }
+        match settings.finished {
+            Finished::Ignored => Ok(false),
+            Finished::NoContent if is_new => Ok(true),
+            Finished::Replay if is_new && settings.replay == Replay::Off => Ok(true),
+            _ => self.hub.is_over(names, &resume(settings.replay, last_event_id), now),
+        }
+    }
+
+    /// Makes a request wait until its channels are in sync with Redis.
+    pub fn inquire(&mut self, names: &[Box<[u8]>], now: Now) -> Result<InquiryKey, OpenError> {
+        let slot = self.process.claim().ok_or(OpenError::NoSlot)?;
+        let mut channels = Vec::with_capacity(names.len());
+        let mut result = Ok(());
+        for name in names {
+            match self.channel(slot, name, now) {
+                Ok(key) => channels.push(key),
+                Err(error) => {
+                    result = Err(OpenError::from(error));
+                    break;
+                }
+            }
+        }
+        for key in &channels {
+            if let Some(channel) = self.directory.get_mut(*key) {
+                channel.awaited += 1;
+                set_streams(&self.hub, Some(slot), channel);
+            }
+        }
+        let members: Vec<Membership> =
+            channels.iter().map(|key| self.directory[*key].membership).collect();
+        let requested = result.and_then(|()| Ok(self.request_sync(&members, now)?));
+        if let Err(error) = requested {
+            self.release_channels(&channels);
+            return Err(error);
+        }
+        self.inquiries.last += 1;
+        let key = InquiryKey(self.inquiries.last);
+        self.inquiries.waiting.push_back(Inquiry { key, channels, since: now.mono });
+        Ok(key)
+    }
+
+    /// Returns whether requests wait.
+    pub fn has_inquiries(&self) -> bool {
+        !self.inquiries.is_empty()
+    }
+
+    /// Returns a request that need not wait any more. The caller answers it, and then calls
+    /// [`Worker::release_inquiry`].
+    pub fn take_inquiry(&mut self, now: Now) -> Option<ReadyInquiry> {
+        let mut budget = Budget::for_turn();
+        let need_not_wait = !self.hub.may_sync_soon() || self.work.drained_at().is_some();
+        while self.inquiries.unchecked > 0 && !budget.is_spent() {
+            self.inquiries.unchecked -= 1;
+            let inquiry = self.inquiries.waiting.pop_front()?;
+            budget.spend(LOOKING + inquiry.channels.len());
+            let channels = inquiry.channels.iter().filter_map(|key| self.directory.get(*key));
+            let members: Vec<Membership> = channels.map(|channel| channel.membership).collect();
+            let waited = now.mono.saturating_sub(inquiry.since);
+            if need_not_wait || waited >= MAX_WAIT || self.hub.in_sync(&members) {
+                return Some(ReadyInquiry { key: inquiry.key, channels: inquiry.channels });
+            }
+            self.inquiries.waiting.push_back(inquiry);
+        }
+        None
+    }
+
+    /// Leaves the channels of a request that has been answered, unless they have streams.
+    pub fn release_inquiry(&mut self, ready: ReadyInquiry) {
+        self.release_channels(&ready.channels);
+    }
+
+    fn release_channels(&mut self, channels: &[ChannelKey]) {
+        for key in channels {
+            let Some(channel) = self.directory.get_mut(*key) else { continue };
+            channel.awaited = channel.awaited.saturating_sub(1);
+            set_streams(&self.hub, self.process.claim(), channel);
+            self.leave_if_empty(*key);
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! Runs: streams end where the run of their channel was finished.
+//!
+//! A live stream of one channel ends when it has been sent the cached frames up to the finish; one
+//! that reads from the hub learns there where the run ends. A stream of several channels ends when
+//! it has been sent everything and all of them are finished. Patterns have no runs.
+
+use super::keys::{ChannelKey, StreamKey};
+use super::settings::{Finished, StreamSettings};
+use super::socket::Socket;
+use super::stream::{StreamState, Subscriptions};
+use super::{End, Worker};
+use crate::hub::{Membership, Now, Resume, Runs};
+
+impl<S: Socket> Worker<S> {
+    /// Records that a channel's run was finished at a position, and schedules its streams.
+    pub(super) fn finish_run(&mut self, key: ChannelKey, position: u64) {
+        let Some(channel) = self.directory.get_mut(key) else { return };
+        // Streams that are still before an earlier finish read from the hub, which has a mark for
+        // each.
+        channel.complete_after = channel.complete_after.max(channel.finished_at);
+        channel.finished_at = position;
+        self.touch(key, position);
+    }
+
+    /// Ends the streams of a finished channel that were kept open while it was not in sync with
+    /// Redis, where another run could have begun.
+    pub(super) fn recheck_run(&mut self, key: ChannelKey, position: u64) {
+        let Some(channel) = self.directory.get(key) else { return };
+        if self.hub.run_state(channel.membership).is_finished {
+            self.finish_run(key, position);
+        }
+    }
+
+    /// Ends a stream of several channels if all of them are finished, and it has been sent
+    /// everything.
+    pub(super) fn finish_if_all_are(&mut self, key: StreamKey, now: Now) {
+        let Some(stream) = self.streams.get(key) else { return };
+        let Subscriptions::Many(_) = stream.channels else { return };
+        let is_live = matches!(stream.state, StreamState::Live);
+        if !is_live || stream.settings.finished.runs() == Runs::Joined {
+            return;
+        }
+        let (at, members) = (stream.at, self.memberships(key));
+        let is_finished = |member: &Membership| {
+            let state = self.hub.run_state(*member);
+            state.is_finished && state.position <= at
+        };
+        if members.iter().all(is_finished) && self.hub.in_sync(&members) {
+            self.finish(key, End::Finished, now);
+        }
+    }
+
+    /// Returns what a client resumes from: nothing if it has no id, the channels are finished, and
+    /// the location does not replay finished runs.
+    pub(super) fn limited(
+        &self,
+        resume: &Resume,
+        settings: &StreamSettings,
+        members: &[Membership],
+    ) -> Resume {
+        let all_finished = || members.iter().all(|member| self.hub.run_state(*member).is_finished);
+        match resume {
+            Resume::Fresh { .. } if settings.finished == Finished::NoContent && all_finished() => {
+                Resume::Fresh { newest: 0 }
+            }
+            other => other.clone(),
+        }
+    }
+}
