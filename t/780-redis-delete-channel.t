@@ -52,7 +52,8 @@ for my $i (1 .. 15) {
     $redis->publish('room', "q$i");
     $both[ $i % 2 ]->publish('room', "b$i");
     my @seen = map { [replayed($_, 'room', "b$i")] } @both;
-    is_deeply(\@seen, [["q$i", "b$i"], ["q$i", "b$i"]], "round $i: earlier events are deleted, later ones remain");
+    is_deeply(\@seen, [["q$i", "b$i"], ["q$i", "b$i"]], "round $i: earlier events are deleted, later ones remain")
+        or diag(map { 'connections lost: ' . $_->reconnects . "\n" . $_->cluster->error_log } @both);
 }
 
 # Channels that are only in Redis, or nowhere.
@@ -95,12 +96,13 @@ like($answer->[0], qr/\A50[34]\z/, "while Redis does not answer a DELETE is answ
 $redis->resume;
 ok($one->wait_up, 'Redis replies again');
 $one->publish('room', 'kept');
+ok(wait_for(sub { listed($one, 'room')->{events} }), 'the event is received');
 $redis->kill;
 ok(wait_for(sub { $one->state ne 'up' }, 10), 'Redis is unreachable');
 like(deleted($one, 'room')->[0], qr/\A50[34]\z/, 'DELETE reports that Redis could not be asked');
 # A worker that has not used its connection since then cannot know that nothing was sent: 504.
 ok(wait_for(sub { deleted($one, 'room')->[0] == 503 }, 10), 'with status 503 once the worker knows that its connection is gone');
-is(request(port => $one->port, path => '/admin?channel=room')->{json}{events} > 0, 1, 'nothing is deleted');
+ok(listed($one, 'room')->{events}, 'nothing is deleted');
 is(deleted($one, 'room', '&only=streams')->[0], 200, 'streams can still be ended');
 $redis->start;
 ok($_->wait_up(20), 'Redis is reachable again') for @both;
@@ -110,7 +112,8 @@ for my $i (1 .. 4) {
     $one->publish('room', "before $i");
     kill 'HUP', $one->cluster->pid if $i != 3;
     $one->cluster->kill_worker($one->holder($redis)) if $i == 3;
-    is(deleted($two, 'room', '&only=history')->[0], 200, 'the channel is deleted');
+    # A busy machine may not answer in time.
+    ok(wait_for(sub { deleted($two, 'room', '&only=history')->[0] == 200 }), 'the channel is deleted');
     $two->publish('room', "after $i");
     # A killed holder leaves the state "up" behind.
     wait_for(sub { $one->holder($redis) }) && $one->wait_up;
@@ -149,6 +152,12 @@ sub deleted ($nginx, $channel, $rest = '') {
     my $answer = request(port => $nginx->port, path => "/admin?channel=$channel$rest", method => 'DELETE', timeout => 10);
     return ['none'] if !$answer;
     return [$answer->{status}, $answer->{status} == 200 ? @{ $answer->{json} }{qw(streams events)} : ()];
+}
+
+# What an nginx lists of a channel; nothing if it does not answer.
+sub listed ($nginx, $channel) {
+    my $answer = request(port => $nginx->port, path => "/admin?channel=$channel");
+    return $answer && $answer->{json} ? $answer->{json} : {};
 }
 
 # All data that a new client receives up to this event.
