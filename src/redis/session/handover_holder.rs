@@ -29,7 +29,7 @@ pub struct HandoverHolder {
 }
 
 /// The successor.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Heir {
     /// None has come.
     None,
@@ -37,6 +37,57 @@ enum Heir {
     Waits(u64, Instant),
     /// The subscription stays as it is.
     Frozen(u64),
+}
+
+/// What a holder that wants to leave sees.
+#[derive(Clone, Copy, Debug)]
+struct Sight {
+    now: Instant,
+    /// The successor that has come.
+    successor: Option<u64>,
+    /// Whether another process can take the subscription over.
+    has_others: bool,
+    /// Whether no channel is being joined or looked up.
+    is_settled: bool,
+}
+
+/// What a holder that wants to leave does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// Nothing for now.
+    Wait,
+    /// It leaves without having handed over.
+    Leave,
+    /// A successor has come: from now on no channel is joined or left.
+    Admit(u64),
+    /// It lets the successor have the channels that are in step.
+    Freeze(u64),
+    /// If the successor is gone, it goes on until another comes.
+    ThawIfGone,
+}
+
+impl HandoverHolder {
+    /// Decides what happens next.
+    fn step(&self, sight: Sight) -> Step {
+        let elapsed = |since: Instant| sight.now.saturating_duration_since(since);
+        let longest = if self.heir == Heir::None { WAIT } else { HEIR };
+        if elapsed(self.since) > longest || !sight.has_others {
+            return Step::Leave;
+        }
+        match (self.heir, sight.successor) {
+            (Heir::None, None) => Step::Wait,
+            (Heir::Waits(known, since), Some(heir)) if known == heir => {
+                if sight.is_settled || elapsed(since) >= SETTLE {
+                    Step::Freeze(heir)
+                } else {
+                    Step::Wait
+                }
+            }
+            (Heir::Frozen(known), Some(heir)) if known == heir => Step::ThawIfGone,
+            (_, Some(heir)) => Step::Admit(heir),
+            (_, None) => Step::ThawIfGone,
+        }
+    }
 }
 
 impl Session {
@@ -97,31 +148,26 @@ impl Session {
 
     /// One step further, every few milliseconds.
     pub(in crate::redis) async fn retire_further(&mut self) -> Result<(), Ended> {
-        let Some(HandoverHolder { since, heir, .. }) = self.retiring else { return Ok(()) };
-        let hub = self.joined.hub.clone();
+        let Some(retiring) = self.retiring else { return Ok(()) };
+        let hub = &self.joined.hub;
         if !hub.holds_token(self.tenant.fence) {
             return Err(Ended::Fenced);
         }
-        let longest = if self.is_frozen() { HEIR } else { WAIT };
-        if since.elapsed() > longest || !hub.has_others(&[self.tenant.seat]) {
-            return Err(Ended::Retired);
-        }
-        match (heir, hub.successor()) {
-            (Heir::None, None) => Ok(()),
-            (Heir::Waits(known, since), Some(heir)) if known == heir => {
-                let settled = !self.is_joining_any() && self.strays.is_settled();
-                if !settled && since.elapsed() < SETTLE {
-                    Ok(())
-                } else {
-                    self.freeze(heir).await
-                }
-            }
-            (Heir::Frozen(known), Some(heir)) if known == heir => self.thaw_without_heir().await,
-            (_, Some(heir)) => {
-                self.set_heir(Heir::Waits(heir, Instant::now()));
+        let sight = Sight {
+            now: Instant::now(),
+            successor: hub.successor(),
+            has_others: hub.has_others(&[self.tenant.seat]),
+            is_settled: !self.is_joining_any() && self.strays.is_settled(),
+        };
+        match retiring.step(sight) {
+            Step::Wait => Ok(()),
+            Step::Leave => Err(Ended::Retired),
+            Step::Admit(heir) => {
+                self.set_heir(Heir::Waits(heir, sight.now));
                 Ok(())
             }
-            (_, None) => self.thaw_without_heir().await,
+            Step::Freeze(heir) => self.freeze(heir).await,
+            Step::ThawIfGone => self.thaw_without_heir().await,
         }
     }
 
@@ -167,5 +213,45 @@ impl Session {
         self.set_heir(Heir::None);
         let heard = self.heard().await?;
         self.want(heard).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_holder_waits_for_a_successor_and_for_what_is_unsettled_but_not_for_ever() {
+        let start = Instant::now();
+        let came = start + Duration::from_secs(1);
+        let (none, waits, frozen) = (Heir::None, Heir::Waits(7, came), Heir::Frozen(7));
+        let moment = Duration::from_millis(10);
+        let (soon, settled) = (came + moment, came + SETTLE);
+        let (late, too_late) = (start + WAIT + moment, start + HEIR + moment);
+        // What the holder knows, when, the successor, whether all is settled; what it does.
+        let table = [
+            (none, soon, None, true, Step::Wait),
+            (none, late, None, true, Step::Leave),
+            (none, soon, Some(7), true, Step::Admit(7)),
+            (none, late, Some(7), true, Step::Leave),
+            (waits, soon, Some(7), false, Step::Wait),
+            (waits, soon, Some(7), true, Step::Freeze(7)),
+            (waits, settled, Some(7), false, Step::Freeze(7)),
+            (waits, late, Some(7), true, Step::Freeze(7)),
+            (waits, too_late, Some(7), true, Step::Leave),
+            (waits, settled, Some(8), true, Step::Admit(8)),
+            (waits, soon, None, true, Step::ThawIfGone),
+            (frozen, late, Some(7), true, Step::ThawIfGone),
+            (frozen, late, Some(8), true, Step::Admit(8)),
+            (frozen, late, None, false, Step::ThawIfGone),
+            (frozen, too_late, Some(7), true, Step::Leave),
+        ];
+        for (heir, now, successor, is_settled, wanted) in table {
+            let holder = HandoverHolder { since: start, heir, marker: None };
+            let sight = Sight { now, successor, has_others: true, is_settled };
+            assert_eq!(holder.step(sight), wanted, "{heir:?} {sight:?}");
+            let alone = Sight { has_others: false, ..sight };
+            assert_eq!(holder.step(alone), Step::Leave, "{heir:?}");
+        }
     }
 }
