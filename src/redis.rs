@@ -11,7 +11,7 @@
 //! - `session`: one connection of the process that holds the subscription, and what becomes of its
 //!   messages
 //! - `subscribe`, `subscription_table`: subscribing, and what a connection is subscribed to
-//! - `catch_up`, `fetcher`, `watermarks`: reads what a channel's stream has, page by page;
+//! - `catch_up`, `fetcher`, `entry`, `watermarks`: reads what a stream has, page by page;
 //!   `entry_counter`: whether entries were removed before they were read
 //! - `inbox`, `message`, `buffered_message`, `waiting`: messages as they arrive, and those that
 //!   wait until their channel has caught up; `message_order`, `ordered_event`: what becomes of
@@ -35,6 +35,7 @@ mod backoff;
 mod buffered_message;
 mod catch_up;
 mod ended;
+mod entry;
 mod entry_counter;
 mod fetcher;
 mod inbox;

@@ -8,7 +8,7 @@
 //! followed only the owed history is read: from the newest entry back and, if it is more than is
 //! kept here, once more from where it begins, so that it can enter the hub page by page.
 
-use super::message::Entry;
+use super::entry::Entry;
 use super::stream_page::{About, IdSpan, PageRequest, StreamPage};
 use crate::hub::{History, Latest, Loss, ReportedId, Source, SyncState};
 use crate::redis::context::HubContext;

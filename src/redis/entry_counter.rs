@@ -240,7 +240,7 @@ enum Comparison {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::redis::message::Entry;
+    use crate::redis::entry::Entry;
     use crate::sse::id::EntryId;
     use PageAudit::{Complete, Lost, StartedOver};
 

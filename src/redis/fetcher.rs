@@ -13,8 +13,8 @@ use ::redis::{pipe, Pipeline, RedisError, Value};
 use tokio::time::{sleep, timeout, Instant};
 
 use super::ended::shown;
+use super::entry::{entries, Entry};
 use super::link::{self, Link, Meter, Unanswered};
-use super::message::{entries, Entry};
 use super::stream_page::{is_its_own, About, PageRequest, StreamPage};
 use super::watermarks;
 use crate::hub::{ReportedId, Source};

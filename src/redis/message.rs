@@ -1,4 +1,4 @@
-//! What arrives from Redis: messages of its channels, and entries of its streams.
+//! What arrives from Redis: messages of its channels. `entry` has the entries of its streams.
 //!
 //! All of it is untrusted, and nothing here fails: everything that is not an event of the publish
 //! script is a plain message, bytes that are not UTF-8 are replaced as in browsers, and a type that
@@ -6,9 +6,6 @@
 
 use std::borrow::Cow;
 
-use ::redis::Value;
-
-use super::link::left_out;
 use super::token::Token;
 use crate::hub::ReportedId;
 use crate::sse::channel::check_publish;
@@ -115,80 +112,8 @@ fn durable(bytes: &[u8]) -> Option<(Durable<'_>, &[u8])> {
     Some((Durable { id, prev, event_type, data: utf8(data) }, token))
 }
 
-/// An entry of a stream.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// Its id.
-    pub id: ReportedId,
-    /// The id of the previous entry, if the publish script wrote it.
-    pub prev: Option<ReportedId>,
-    /// Its type; empty if it has none.
-    pub event_type: Vec<u8>,
-    /// Its data.
-    pub data: Vec<u8>,
-    /// The length in bytes of the longest of its values that were too large to be read; 0 if it is
-    /// complete.
-    pub left_out: u64,
-}
-
-impl Entry {
-    /// Returns the bytes of memory that it takes.
-    pub fn size(&self) -> usize {
-        size_of::<Entry>() + self.event_type.len() + self.data.len()
-    }
-}
-
-/// Returns the entries in a reply to XRANGE or XREVRANGE, in the same order. Everything that is not
-/// an entry is skipped. The data of an entry that the script did not write is its field `data`, or
-/// else its only field, or else a JSON object of its fields. The type is its field `event`, if
-/// there is one.
-pub fn entries(value: &Value) -> Vec<Entry> {
-    list(value).iter().filter_map(entry).collect()
-}
-
-fn entry(value: &Value) -> Option<Entry> {
-    let [id, fields] = list(value) else {
-        return None;
-    };
-    let id = ReportedId::parse(bytes(id)?)?;
-    let left_out = left_out_of(fields);
-    let fields = pairs(fields)?;
-    let field =
-        |name: &[u8]| fields.iter().find(|(field, _)| *field == name).map(|&(_, content)| content);
-    let prev = field(b"prev").and_then(ReportedId::parse);
-    let data = match field(b"data") {
-        Some(data) => utf8(data).into_owned(),
-        None => data_of_others(&fields, prev.is_some()),
-    };
-    let event_type = field(b"event").map_or(&b""[..], allowed).to_vec();
-    Some(Entry { id, prev, event_type, data, left_out })
-}
-
-/// Returns the data of an entry without a field `data`: its only field other than the type and
-/// those of the script, or a JSON object of all of these.
-fn data_of_others(fields: &[(&[u8], &[u8])], has_prev: bool) -> Vec<u8> {
-    let others: Vec<_> = fields
-        .iter()
-        .filter(|(name, _)| *name != b"event" && !(has_prev && *name == b"prev"))
-        .collect();
-    match others[..] {
-        [] => Vec::new(),
-        [(_, only)] => utf8(only).into_owned(),
-        ref several => {
-            let members: Vec<_> = several
-                .iter()
-                .map(|(name, content)| format!("{}:{}", json(name), json(content)))
-                .collect();
-            format!("{{{}}}", members.join(",")).into_bytes()
-        }
-    }
-}
-
-fn json(text: &[u8]) -> serde_json::Value {
-    String::from_utf8_lossy(text).into()
-}
-
-fn allowed(name: &[u8]) -> &[u8] {
+/// Returns the type, or nothing if it is one that no publisher may use.
+pub(super) fn allowed(name: &[u8]) -> &[u8] {
     if event_type::check(name).is_ok() {
         name
     } else {
@@ -196,50 +121,11 @@ fn allowed(name: &[u8]) -> &[u8] {
     }
 }
 
-fn utf8(bytes: &[u8]) -> Cow<'_, [u8]> {
+/// Returns the bytes with everything that is not UTF-8 replaced.
+pub(super) fn utf8(bytes: &[u8]) -> Cow<'_, [u8]> {
     match String::from_utf8_lossy(bytes) {
         Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
         Cow::Owned(text) => Cow::Owned(text.into_bytes()),
-    }
-}
-
-/// Returns the length of the longest of an entry's values that were skipped.
-fn left_out_of(fields: &Value) -> u64 {
-    let longest = |values: &mut dyn Iterator<Item = &Value>| values.filter_map(left_out).max();
-    let longest = match fields {
-        Value::Map(map) => longest(&mut map.iter().flat_map(|(name, text)| [name, text])),
-        _ => longest(&mut list(fields).iter()),
-    };
-    longest.unwrap_or_default()
-}
-
-fn list(value: &Value) -> &[Value] {
-    match value {
-        Value::Array(list) => list,
-        _ => &[],
-    }
-}
-
-fn pairs(value: &Value) -> Option<Vec<(&[u8], &[u8])>> {
-    match value {
-        Value::Map(map) => {
-            map.iter().map(|(name, text)| Some((bytes(name)?, bytes(text)?))).collect()
-        }
-        _ => {
-            let pairs = list(value).chunks(2);
-            pairs.map(|pair| Some((bytes(pair.first()?)?, bytes(pair.get(1)?)?))).collect()
-        }
-    }
-}
-
-fn bytes(value: &Value) -> Option<&[u8]> {
-    match value {
-        Value::BulkString(bytes) => Some(bytes),
-        Value::SimpleString(text) | Value::VerbatimString { text, .. } => Some(text.as_bytes()),
-        Value::Okay => Some(b"OK"),
-        // It was skipped.
-        Value::BigNumber(_) => Some(b""),
-        _ => None,
     }
 }
 
@@ -263,23 +149,6 @@ mod tests {
         let (id, prev) = (Id::Durable(id), Id::Durable(prev));
         let head = format!("\x01sse {TEXT} {id} {prev} {}\n", event_type.len());
         [head.as_bytes(), event_type, data].concat()
-    }
-
-    fn text(text: &str) -> Value {
-        Value::BulkString(text.into())
-    }
-
-    fn texts(list: &[&str]) -> Value {
-        Value::Array(list.iter().map(|item| text(item)).collect())
-    }
-
-    /// Type and data of an entry with these fields.
-    fn read(fields: &[&str]) -> (String, String) {
-        let page = Value::Array(vec![Value::Array(vec![text("7-1"), texts(fields)])]);
-        let entries = entries(&page);
-        assert_eq!(entries[0].id, EntryId { ms: 7, seq: 1 }.into());
-        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("UTF-8");
-        (text(&entries[0].event_type), text(&entries[0].data))
     }
 
     #[test]
@@ -337,40 +206,6 @@ mod tests {
     }
 
     #[test]
-    fn entries_have_their_data_where_applications_put_it() {
-        let read = |fields: &[&str]| {
-            let (event_type, data) = read(fields);
-            format!("{event_type}|{data}")
-        };
-        assert_eq!(read(&["data", "D", "event", "E", "prev", "6-0"]), "E|D");
-        assert_eq!(read(&["data", "D", "other", "O"]), "|D");
-        assert_eq!(read(&["payload", "P"]), "|P");
-        assert_eq!(read(&["event", "E", "payload", "P"]), "E|P");
-        assert_eq!(read(&["event", "E"]), "E|");
-        assert_eq!(read(&["event", "error", "data", "D"]), "|D");
-        assert_eq!(read(&["b", "1", "a", "\"\n"]), r#"|{"b":"1","a":"\"\n"}"#);
-        assert_eq!(read(&["prev", "first", "next", "last"]), r#"|{"prev":"first","next":"last"}"#);
-    }
-
-    #[test]
-    fn anything_but_an_entry_is_skipped() {
-        let good = Value::Array(vec![text("7-1"), texts(&["data", "D", "prev", "6-5"])]);
-        let bad = [
-            Value::Nil,
-            Value::Array(vec![text("7-1")]),
-            Value::Array(vec![text("7-1"), Value::Array(vec![text("data")])]),
-            Value::Array(vec![text("7-1"), Value::Array(vec![text("data"), Value::Int(1)])]),
-            Value::Array(vec![text("seven"), texts(&["data", "D"])]),
-            Value::Array(vec![text("7-1-1"), texts(&["data", "D"])]),
-        ];
-        let page = Value::Array(bad.into_iter().chain([good]).collect());
-        let read = entries(&page);
-        assert_eq!(read.len(), 1);
-        assert_eq!(read[0].prev, Some(EntryId { ms: 6, seq: 5 }.into()));
-        assert_eq!(entries(&Value::Nil), []);
-    }
-
-    #[test]
     fn control_messages_are_parsed() {
         let up_to = ReportedId::from(EntryId { ms: 7, seq: 1 });
         let forget = |of: &str, rest: &str| format!("\x01sse {of} forget {rest}").into_bytes();
@@ -388,19 +223,6 @@ mod tests {
         for bytes in ["", "-1", "x", "\x01sse", "\x01sse t forge 7-1\nnews"] {
             assert_eq!(parse_control(bytes.as_bytes(), token()), None, "{bytes}");
         }
-    }
-
-    #[test]
-    fn an_entry_has_the_length_of_its_longest_skipped_value() {
-        let number = |text: &str| Value::BigNumber(text.into());
-        let of = |fields: Vec<Value>| {
-            let entry = Value::Array(vec![text("7-1"), Value::Array(fields)]);
-            let entries = entries(&Value::Array(vec![entry]));
-            (entries[0].id.ms(), entries[0].left_out)
-        };
-        assert_eq!(of(vec![text("data"), number("700"), text("prev"), text("6-5")]), (7, 700));
-        assert_eq!(of(vec![number("90"), text("a"), text("b"), number("800")]), (7, 800));
-        assert_eq!(of(vec![text("data"), text("a")]), (7, 0));
     }
 
     fn stamps() -> impl Strategy<Value = EntryId> {

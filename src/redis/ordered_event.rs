@@ -4,7 +4,8 @@ use crate::hub::{
     FencingToken, Hub, IncomingEvent, Ingested, JudgedId, LeaseError, Loss, MonotonicTime,
     NewEvent, Now, Provenance,
 };
-use crate::redis::message::{Entry, Message};
+use crate::redis::entry::Entry;
+use crate::redis::message::Message;
 use crate::redis::message_order::InOrder;
 use crate::sse::id::EntryId;
 

@@ -2,7 +2,7 @@
 
 use ::redis::{Pipeline, RedisError, Value};
 
-use super::message::{entries, Entry};
+use super::entry::{entries, Entry};
 use crate::hub::{ReportedId, SyncState};
 
 /// A range of entries.

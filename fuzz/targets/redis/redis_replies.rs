@@ -5,10 +5,10 @@
 
 use ::redis::{parse_redis_value, PushInfo, PushKind, RedisError, Value};
 
+use crate::redis::entry::entries;
 use crate::redis::inbox::{Inbox, Push};
 use crate::redis::limits;
 use crate::redis::link::left_out;
-use crate::redis::message::entries;
 use crate::redis::script;
 use crate::redis::stream_page::About;
 use crate::redis::token::Agreed;

@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 
 use crate::fuzz::input::Input;
 use crate::hub::ReportedId;
+use crate::redis::entry::Entry;
 use crate::redis::entry_counter::{EntryCounter, PageAudit};
-use crate::redis::message::Entry;
 use crate::redis::stream_page::{About, StreamPage};
 use crate::sse::id::EntryId;
 

@@ -1,5 +1,6 @@
 use super::*;
-use crate::redis::message::{Durable, Entry};
+use crate::redis::entry::Entry;
+use crate::redis::message::Durable;
 use DeliveryMode::{Alone, Counts, Repeats};
 
 fn id(text: &str) -> ReportedId {

@@ -116,7 +116,7 @@ mod tests {
     use super::*;
     use crate::hub::SyncState;
     use crate::redis::catch_up::Fetched;
-    use crate::redis::message::Entry;
+    use crate::redis::entry::Entry;
 
     fn id(text: &str) -> ReportedId {
         ReportedId::parse(text.as_bytes()).expect("an id")

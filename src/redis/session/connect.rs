@@ -10,9 +10,9 @@ use tokio::time::{timeout_at, Instant};
 use crate::hub::{pattern_of, RedisState, Source, SyncState};
 use crate::redis::context::HubContext;
 use crate::redis::ended::{lost, Ended};
+use crate::redis::entry::{entries, Entry};
 use crate::redis::inbox::Inbox;
 use crate::redis::link;
-use crate::redis::message::Entry;
 use crate::redis::session::catch_up_queue::CaughtUp;
 use crate::redis::session::clock::redis_epoch;
 use crate::redis::session::heartbeat::agree;
@@ -73,7 +73,7 @@ impl Session {
         let (clock, time, got, set) = (last(), last(), last(), last());
         self.redis_epoch = redis_epoch(&time.unwrap_or(Value::Nil), self.joined.now());
         self.take_token(Agreed::read(set, got));
-        let clock = crate::redis::message::entries(&clock.unwrap_or(Value::Nil));
+        let clock = entries(&clock.unwrap_or(Value::Nil));
         let clock = clock.first().map(|entry| entry.id);
         self.set_right(clock).await
     }

@@ -5,8 +5,9 @@ use crate::hub::{pattern_of, Loss, MonotonicTime, Provenance, ReportedId, SyncSt
 use crate::redis::buffered_message::BufferedMessage;
 use crate::redis::catch_up::Fetched;
 use crate::redis::ended::Ended;
+use crate::redis::entry::Entry;
 use crate::redis::entry_counter::EntryCounter;
-use crate::redis::message::{Entry, Message};
+use crate::redis::message::Message;
 use crate::redis::message_order::{Released, WaitingOrder};
 use crate::redis::ordered_event::{LogStep, OrderedEvent};
 use crate::redis::session::Session;
