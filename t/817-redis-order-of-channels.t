@@ -6,6 +6,7 @@ use v5.36;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 use Test::More;
+use SSE::FaultProxy;
 use SSE::Loop qw(serve_for wait_for);
 use SSE::Redis;
 use SSE::RedisStage;
@@ -53,6 +54,7 @@ for my $case (sort keys %CASES) {
 }
 
 handovers();
+slow_redis();
 $_->ends_cleanly for @nginx;
 done_testing();
 
@@ -73,6 +75,34 @@ sub handovers () {
     wait_for(sub { !grep { $_->events('message') < $writer->{sent} } @client }, 40);
     my $all = join ' ', 1 .. $writer->{sent};
     is(scalar(grep { join(' ', $_->data) ne $all } @client), 0, "over reloads all $writer->{sent} events arrive once and in order");
+    return;
+}
+
+# No connection for reading a channel can be made in time: other channels go on. Each channel has its order, and a
+# client that resumes on the same nginx, whatever it has received last, receives the rest, once.
+sub slow_redis () {
+    my $proxy = SSE::FaultProxy->start(to => $redis->port);
+    my $far   = SSE::RedisStage->new(redis => $proxy->url, hub => 'max_event_size 64k;');
+    my $both  = $far->stream('/on/a,b');
+    $round++;
+    $proxy->delay(0.6);
+    my @sent = at_once(large('a'), event('a'), event('b'), event('a'), event('b'));
+    my $of   = sub ($channel, @data) { return join ' ', grep { my $data = $_; grep { $_->{data} eq $data && $_->{channel} eq $channel } @sent } @data };
+    my @all  = map { $_->{data} } @sent;
+    ok($both->wait_data($sent[-1]{data}, 20), 'another channel goes on while one cannot be read');
+    $proxy->pass;
+    ok(wait_for(sub { $both->events('message') >= @sent }, 20), 'every event arrives');
+    is($of->($_, $both->data), $of->($_, @all), "those of channel $_ once and in order") for qw(a b);
+    my @events = $both->events('message');
+    for my $had (0 .. $#events) {
+        my $again = $far->stream('/on/a,b', last_event_id => $events[$had]{id});
+        my $last  = "again $had";
+        $far->publish('b', $last);
+        is(join(' ', grep { !/again/ } $far->got($again, $last)), join(' ', map { $_->{data} } @events[$had + 1 .. $#events]),
+            "a client that returns to the same nginx after event $had receives the rest");
+        $again->close;
+    }
+    $far->ends_cleanly;
     return;
 }
 
