@@ -180,3 +180,27 @@ impl Outbox {
         std::mem::take(&mut *self.news.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    #[test]
+    fn the_outbox_wakes_once_and_keeps_the_order() {
+        let woken = Arc::new(AtomicUsize::new(0));
+        let counted = woken.clone();
+        let outbox = Outbox::new(move || {
+            counted.fetch_add(1, Ordering::SeqCst);
+        });
+        assert!(outbox.take().is_empty());
+        for round in 1..=2 {
+            outbox.put(ThreadEvent::Retired);
+            outbox.put(ThreadEvent::Died);
+            assert_eq!(woken.load(Ordering::SeqCst), round);
+            let taken = outbox.take();
+            assert!(matches!(taken[..], [ThreadEvent::Retired, ThreadEvent::Died]));
+            assert!(outbox.take().is_empty());
+        }
+    }
+}

@@ -248,4 +248,13 @@ mod tests {
         assert!(has_room(1, MOST_BYTES - 1, 1) && !has_room(1, MOST_BYTES - 1, 2));
         assert!(!has_room(1, 1, usize::MAX) && has_room(0, 0, usize::MAX));
     }
+    #[test]
+    fn an_error_of_redis_is_shortened_and_loses_the_command() {
+        let error = |code: &str, detail: Option<String>| {
+            refusal(&::redis::make_extension_error(code.to_owned(), detail))
+        };
+        assert_eq!(error("OOM", Some("command not allowed".into())), "OOM command not allowed");
+        assert_eq!(error("READONLY", None), "READONLY");
+        assert_eq!(error("ERR", Some("x".repeat(300))), format!("ERR {}", "x".repeat(200)));
+    }
 }

@@ -179,3 +179,14 @@ impl About {
 pub(super) fn is_its_own(error: &RedisError) -> bool {
     matches!(error.code(), Some("WRONGTYPE" | "NOPERM"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_limited_to_what_is_read_at_a_time() {
+        let most = |most| PageRequest::of(Vec::new(), IdSpan::Newest, most).most(10);
+        assert_eq!([0, 1, 9, 10, 11, u64::MAX].map(most), [1, 1, 9, 10, 10, 10]);
+    }
+}

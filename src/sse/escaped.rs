@@ -16,3 +16,16 @@ impl fmt::Display for Escaped<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_escaped_and_cut() {
+        let shown = |bytes: &[u8]| Escaped(bytes).to_string();
+        assert_eq!(shown(b"a\n\"\xff"), "a\\n\\\"\\xff");
+        assert_eq!(shown(&[b'a'; 128]), "a".repeat(128));
+        assert_eq!(shown(&[b'a'; 129]), "a".repeat(128) + "...");
+    }
+}

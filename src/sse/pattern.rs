@@ -244,6 +244,14 @@ mod tests {
     }
 
     #[test]
+    fn the_places_below_an_end_are_exactly_those() {
+        for end in 0..=256 {
+            let places = Places::below(end);
+            assert!((0..256).all(|place| places.holds(place) == (place < end)), "{end}");
+        }
+    }
+
+    #[test]
     fn stars_and_question_marks() {
         check("*", &["a", "news", "é"], &[]);
         check("news.*", &["news.", "news.a", "news.a.b"], &["news", "New.a", "xnews.a"]);

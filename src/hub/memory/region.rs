@@ -195,3 +195,21 @@ impl Region {
 /// The payload of the panic of a writer that a test kills.
 #[cfg(any(test, fuzzing))]
 pub struct Died;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_compared_up_to_a_partial_word() {
+        let region = Region::in_memory(64);
+        region.write_bytes(1, b"0123456789");
+        assert!(region.holds(1, b"0123456789") && region.holds(1, b"01234567"));
+        for other in [&b"0123456788"[..], b"1123456789", b"012345678", b"0123456"] {
+            assert!(!region.holds(1, other), "{other:?}");
+        }
+        let mut read = Vec::new();
+        region.read_bytes(1, 10, &mut read);
+        assert_eq!(read, b"0123456789");
+    }
+}

@@ -125,3 +125,19 @@ fn is_master(role: &Value) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_master_is_known_by_its_role() {
+        let role = |name: Value| Value::Array(vec![name, Value::Int(0)]);
+        assert!(is_master(&role(Value::BulkString(b"master".to_vec()))));
+        assert!(is_master(&role(Value::SimpleString("master".into()))));
+        assert!(!is_master(&role(Value::BulkString(b"slave".to_vec()))));
+        assert!(!is_master(&role(Value::SimpleString("slave".into()))));
+        assert!(!is_master(&role(Value::Int(1))) && !is_master(&Value::Array(Vec::new())));
+        assert!(!is_master(&Value::BulkString(b"master".to_vec())));
+    }
+}
