@@ -1,0 +1,333 @@
+"""Makes small errors in the sources, one at a time, and counts how many the unit tests notice.
+
+cargo-mutants lists the errors ("mutants"): a function that does nothing, < in place of <=, and so on. This program
+takes a random sample of them and runs the unit tests with each: the quick tests of the same directory first, then
+all quick ones, then the slow ones, up to the first failure. scripts/test calls it.
+
+All mutants of a sample are compiled into one test program. A function that has some is generated with its body once
+for each of them, and SSE_MUTANT selects one when the program runs. What cannot be compiled that way (functions that
+return `impl Trait`, constants) is built on its own.
+
+    mutants.py --root ROOT --target DIRECTORY --seed SEED --count COUNT PATH...
+"""
+
+import argparse
+import json
+import os
+import random
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+# Files that are compiled only for tests, or not for them.
+LEFT_OUT = re.compile(r"/tests?\b|_tests\.rs$|^src/hub/invariants\.rs$|^src/hub/memory/meter\.rs$")
+# A test that runs longer is slow, in seconds.
+SLOW = 0.3
+# The processor time of a stage without a mutant, and this many times more, is its limit. So is this memory.
+PATIENCE, MEMORY = 5, 8 << 30
+# So many mutants are taken for each that is wanted, because some do not compile.
+SPARE = 1.4
+
+# The layers whose tests can reach the code of a layer.
+REACHED_BY = {
+    "sse": ["sse", "hub", "worker", "redis", "metrics"],
+    "hub": ["hub", "worker", "redis", "metrics"],
+    "worker": ["worker"],
+    "redis": ["redis"],
+}
+
+SWITCH = """
+/// Returns whether the sources are to behave as this mutant.
+#[allow(dead_code)]
+pub fn mutant(number: u32) -> bool {
+    static SELECTED: std::sync::OnceLock<u32> = std::sync::OnceLock::new();
+    let selected = || std::env::var("SSE_MUTANT").ok().and_then(|text| text.parse().ok()).unwrap_or(0);
+    *SELECTED.get_or_init(selected) == number
+}
+"""
+
+
+class Mutant:
+    """A mutant as cargo-mutants describes it, with its number in the sample."""
+
+    def __init__(self, described, number):
+        self.name, self.file, self.number = described["name"], described["file"], number
+        self.span, self.replacement, self.genre = described["span"], described["replacement"], described["genre"]
+        self.function = function_of(described)
+
+
+def function_of(described):
+    function = described["function"]
+    return function and (described["file"], json.dumps(function["span"], sort_keys=True))
+
+
+class Text:
+    """The text of a file, in which places have a line and a column."""
+
+    def __init__(self, text):
+        self.text, self.starts = text, [0]
+        for line in text.splitlines(keepends=True):
+            self.starts.append(self.starts[-1] + len(line))
+
+    def range(self, span):
+        at = lambda place: self.starts[place["line"] - 1] + place["column"] - 1
+        return at(span["start"]), at(span["end"])
+
+
+class Sources:
+    """A copy of the sources, with mutants."""
+
+    def __init__(self, root, target):
+        self.tree, self.build = target / "tree", target / "build"
+        listed = subprocess.run(["git", "ls-files", "-z"], cwd=root, check=True, stdout=subprocess.PIPE).stdout
+        shutil.rmtree(self.tree, ignore_errors=True)
+        for name in filter(None, listed.decode().split("\0")):
+            if (root / name).is_file():
+                (self.tree / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(root / name, self.tree / name)
+        with open(self.tree / "src/lib.rs", "a") as file:
+            file.write(SWITCH)
+        self.originals, self.regions = {}, {}
+
+    def list(self, path):
+        """Returns the mutants of a file or directory, and the body of each function."""
+        files = [argument for file in (path, f"{path}/**", f"{path}.rs") for argument in ("--file", file)]
+        command = ["cargo", "mutants", "--list", "--json", *files]
+        listed = subprocess.run(command, cwd=self.tree, check=True, stdout=subprocess.PIPE).stdout
+        listed = [described for described in json.loads(listed) if not LEFT_OUT.search(described["file"])]
+        bodies = {function_of(one): one["span"] for one in listed if one["genre"] == "FnValue"}
+        return listed, bodies
+
+    def original(self, file):
+        if file not in self.originals:
+            self.originals[file] = Text((self.tree / file).read_text())
+        return self.originals[file]
+
+    def restore(self):
+        for file, original in self.originals.items():
+            if (self.tree / file).read_text() != original.text:
+                (self.tree / file).write_text(original.text)
+        self.regions = {}
+
+    def mutate(self, mutant):
+        """Makes this error."""
+        text = self.original(mutant.file)
+        start, end = text.range(mutant.span)
+        (self.tree / mutant.file).write_text(text.text[:start] + mutant.replacement + text.text[end:])
+
+    def mutate_all(self, mutants, bodies):
+        """Compiles these mutants in. `regions` then has where each one is, in bytes."""
+        self.restore()
+        by_file = {}
+        for mutant in mutants:
+            by_file.setdefault(mutant.file, {}).setdefault(mutant.function, []).append(mutant)
+        for file, functions in by_file.items():
+            self.write_with(file, functions, bodies)
+
+    def write_with(self, file, functions, bodies):
+        text, written, at, regions = self.original(file), "", 0, []
+        for function, mutants in sorted(functions.items(), key=lambda item: text.range(bodies[item[0]])):
+            start, end = text.range(bodies[function])
+            written += text.text[at:start]
+            first = len(written.encode())
+            for mutant in mutants:
+                low, high = text.range(mutant.span)
+                before = len(written.encode())
+                written += f"if crate::mutant({mutant.number}) {{\n{text.text[start:low]}{mutant.replacement}"
+                written += f"{text.text[high:end]}\n}} else "
+                regions.append((before, len(written.encode()), [mutant]))
+            written += f"{{\n{text.text[start:end]}\n}}"
+            # An error elsewhere in the function may be due to any of them.
+            regions.append((first, len(written.encode()), mutants))
+            at = end
+        (self.tree / file).write_text(written + text.text[at:])
+        self.regions[file] = regions
+
+    def cargo(self, *command):
+        command = ["cargo", *command, "--locked", "--message-format", "json",
+                   "--config", 'profile.test.package."nginx-sse".opt-level=1']
+        environment = {**os.environ, "CARGO_TARGET_DIR": str(self.build), "CARGO_INCREMENTAL": "1"}
+        done = subprocess.run(command, cwd=self.tree, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        return done.returncode == 0, [json.loads(line) for line in done.stdout.splitlines() if line.startswith(b"{")]
+
+    def program(self):
+        """Builds the tests and returns the program, or None if that fails."""
+        is_built, lines = self.cargo("test", "--lib", "--no-run")
+        return [line["executable"] for line in lines if line.get("executable")][-1] if is_built else None
+
+    def broken(self):
+        """Returns the mutants that do not compile, or None if the reason of an error is not known."""
+        is_good, lines = self.cargo("check", "--lib", "--profile", "test")
+        broken = set()
+        for line in lines:
+            message = line.get("message", {})
+            if is_good or not isinstance(message, dict) or message.get("level") != "error":
+                continue
+            for span in message["spans"]:
+                regions = self.regions.get(span["file_name"], [])
+                inside = [all for low, high, all in regions if low <= span["byte_start"] < high]
+                if inside:
+                    broken.update(inside[0])
+        return broken if is_good or broken else None
+
+
+def limited(seconds):
+    def limit():
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 5))
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        os.setsid()
+
+    return limit
+
+
+def run(tree, program, number, names, seconds):
+    """Runs these tests with a mutant. Returns the outcome: "passed", "failed", or "took too long"."""
+    if not names:
+        return "passed"
+    environment = {**os.environ, "RUST_BACKTRACE": "0", "CARGO_MANIFEST_DIR": str(tree), "SSE_MUTANT": str(number)}
+    process = subprocess.Popen(
+        [program, "--exact", *names], cwd=tree, env=environment, preexec_fn=limited(seconds),
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )
+    try:
+        # A test that waits for ever takes no processor time.
+        status = process.wait(timeout=20 * seconds)
+    except subprocess.TimeoutExpired:
+        status = -signal.SIGKILL
+    # Tests start processes of their own, which are in the same session.
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    process.wait()
+    if status == 0:
+        return "passed"
+    return "took too long" if status in (-signal.SIGXCPU, -signal.SIGKILL) else "failed"
+
+
+def times(tree, program):
+    """Returns each test with the seconds that it takes."""
+    environment = {**os.environ, "RUSTC_BOOTSTRAP": "1", "CARGO_MANIFEST_DIR": str(tree)}
+    command = [program, "-Zunstable-options", "--report-time"]
+    said = subprocess.run(command, cwd=tree, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    found = re.findall(r"^test (\S+) \.\.\. (\S+) <([0-9.]+)s>$", said.stdout, re.M)
+    broken = [name for name, outcome, _ in found if outcome != "ok"]
+    if said.returncode != 0 or not found:
+        sys.exit(f"mutants: the tests fail without a mutant: {' '.join(broken) or said.stdout[-500:]}")
+    return {name: float(seconds) for name, _, seconds in found}
+
+
+def stages(all_times, path):
+    """Returns the stages: the names of tests, and their limit in seconds of processor time."""
+    prefix = "::".join(Path(path).with_suffix("").parts[1:])
+    layers = REACHED_BY.get(prefix.split("::")[0])
+    all_times = {name: seconds for name, seconds in all_times.items() if not layers or name.split("::")[0] in layers}
+    own = lambda name: name.startswith(prefix)
+    quick = lambda name: all_times[name] <= SLOW
+    sets = [
+        [name for name in all_times if quick(name) and own(name)],
+        [name for name in all_times if quick(name) and not own(name)],
+        [name for name in all_times if not quick(name) and own(name)],
+        [name for name in all_times if not quick(name) and not own(name)],
+    ]
+    return [(names, int(10 + PATIENCE * sum(all_times[name] for name in names))) for names in sets]
+
+
+def notice(sources, program, mutant, plan):
+    """Runs the tests with a mutant. Returns the outcome, and what has noticed it."""
+    for number, (names, seconds) in enumerate(plan):
+        outcome = run(sources.tree, program, mutant.number, names, seconds)
+        if outcome != "passed":
+            return "caught", f"{outcome} in stage {number + 1}"
+    return "MISSED", ""
+
+
+def notice_alone(sources, mutant, plan):
+    """The same for a mutant that is built on its own."""
+    sources.restore()
+    sources.mutate(mutant)
+    program = sources.program()
+    outcome = notice(sources, program, mutant, plan) if program else ("does not compile", "")
+    sources.restore()
+    return outcome
+
+
+def compile_together(sources, mutants, bodies):
+    """Builds as many of the mutants as possible into one program. Returns it, and those that are in it."""
+    together = [mutant for mutant in mutants if mutant.function in bodies]
+    # The body of an inner function would be generated within that of an outer one.
+    ranges = {mutant.function: (mutant.file, sources.original(mutant.file).range(bodies[mutant.function])) for mutant in together}
+    inner = lambda one: any(file == ranges[one][0] and low <= ranges[one][1][0] and ranges[one][1][1] <= high
+                            for other, (file, (low, high)) in ranges.items() if other != one)
+    together = [mutant for mutant in together if not inner(mutant.function)]
+    while True:
+        sources.mutate_all(together, bodies)
+        broken = sources.broken()
+        if broken is None:
+            sys.exit("mutants: the sources do not compile")
+        if not broken:
+            break
+        together = [mutant for mutant in together if mutant not in broken]
+    program = sources.program() or sys.exit("mutants: the tests do not compile")
+    kept = f"{program}-mutants"
+    shutil.copy2(program, kept)
+    return kept, set(together)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--root", type=Path, required=True)
+    parser.add_argument("--target", type=Path, required=True)
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--count", type=int, required=True)
+    parser.add_argument("paths", nargs="+")
+    options = parser.parse_args()
+    options.target.mkdir(parents=True, exist_ok=True)
+    sources, samples, all_bodies, number = Sources(options.root, options.target.resolve()), {}, {}, 1
+    for path in options.paths:
+        listed, bodies = sources.list(path)
+        if not listed:
+            sys.exit(f"mutants: cargo-mutants finds none in {path}")
+        print(f"{len(listed)} mutants in {path}; sample of {options.count} with seed {options.seed}", flush=True)
+        random.Random(options.seed).shuffle(listed)
+        listed = listed[: int(options.count * SPARE)]
+        samples[path] = [Mutant(described, number + i) for i, described in enumerate(listed)]
+        all_bodies.update(bodies)
+        number += len(listed)
+    every = [mutant for sample in samples.values() for mutant in sample]
+    program, together = compile_together(sources, every, all_bodies)
+    print(f"{len(together)} of {len(every)} are built together", flush=True)
+    all_times = times(sources.tree, program)
+    shares = [try_all(sources, program, together, sample, options, path, stages(all_times, path))
+              for path, sample in samples.items()]
+    sys.exit(0 if min(shares) >= 90 else 1)
+
+
+def try_all(sources, program, together, sample, options, path, plan):
+    """Tries the mutants of a path until `count` were tried. Returns how many percent were caught."""
+    counts, missed, since = {"caught": 0, "MISSED": 0, "does not compile": 0}, [], time.monotonic()
+    for mutant in sample:
+        if counts["caught"] + counts["MISSED"] == options.count:
+            break
+        outcome, how = notice(sources, program, mutant, plan) if mutant in together else notice_alone(sources, mutant, plan)
+        counts[outcome] += 1
+        if outcome == "MISSED":
+            missed.append(mutant.name)
+        print(f"{outcome:16}  {mutant.name}  {how}", flush=True)
+    tried = counts["caught"] + counts["MISSED"]
+    share = 100 * counts["caught"] / max(tried, 1)
+    print(f"{path}: caught {counts['caught']} of {tried} ({share:.0f}%), seed {options.seed};"
+          f" {counts['does not compile']} more do not compile; {time.monotonic() - since:.0f} s")
+    for name in missed:
+        print(f"missed: {name}")
+    return share
+
+
+if __name__ == "__main__":
+    main()
