@@ -146,9 +146,9 @@ pub enum FormatError {
     Mutex(#[from] std::io::Error),
 }
 
-/// The region does not contain a hub of this layout.
+/// The region does not contain a hub of this layout, or its header is damaged.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the zone holds no hub of this version")]
+#[error("the zone holds no hub of this version, or is damaged")]
 pub struct AttachError;
 
 /// Creates an empty hub in zeroed memory. `tag` identifies this instance of the hub in ids; 0
@@ -202,13 +202,7 @@ pub struct Hub {
 impl Hub {
     /// Opens the hub that `format` created in a region.
     pub fn attach(region: Region) -> Result<Hub, AttachError> {
-        if region.size() < header::WORDS || region.get(header::MAGIC) != layout::MAGIC {
-            return Err(AttachError);
-        }
-        let layout = Layout::from_region(&region);
-        if layout.words() > region.size() {
-            return Err(AttachError);
-        }
+        let layout = Layout::plausible(&region).ok_or(AttachError)?;
         let (process, given_up) = (std::process::id(), GivenUp::default());
         let (matching, replay_memory) = (Matching::default(), ReplayMemory::default());
         Ok(Hub { region, layout, process, given_up, matching, replay_memory })

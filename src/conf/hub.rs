@@ -44,6 +44,8 @@ pub struct HubConf {
     pub redis: Option<RedisConf>,
     zone: usize,
     position: Option<Position>,
+    /// Whether the hub that nginx runs has a damaged header, so that a new one replaces it.
+    replaces_damaged: Cell<bool>,
     /// Set in the master process when the zone exists, before any worker starts.
     resources: OnceCell<HubResources>,
 }
@@ -91,12 +93,39 @@ impl HubConf {
         self.resources.get()
     }
 
-    /// Returns the name of the hub's zone. Settings that are not part of the name can be changed
-    /// without losing the hub's contents.
+    /// Returns the name of the hub's zone: `KIND:NAME`, or `KIND+GENERATION:NAME` if a damaged hub
+    /// was replaced. Settings that are not part of the name can be changed without losing the hub's
+    /// contents.
     fn zone_name(&self) -> String {
         let joined = self.redis.as_ref().map(|redis| format!("-{:016x}", redis.identity));
         let joined = joined.unwrap_or_default();
-        format!("sse{}-{}{joined}:{}", hub::LAYOUT, self.max_event, self.name)
+        let kind = format!("sse{}-{}{joined}", hub::LAYOUT, self.max_event);
+        let generation = self.running(&kind).map_or(0, |(generation, region)| {
+            if Hub::attach(region).is_ok() {
+                return generation;
+            }
+            self.replaces_damaged.set(true);
+            generation.wrapping_add(1)
+        });
+        match generation {
+            0 => format!("{kind}:{}", self.name),
+            _ => format!("{kind}+{generation}:{}", self.name),
+        }
+    }
+
+    /// Returns the generation and the memory of the hub in the configuration that nginx runs, if it
+    /// has the same kind.
+    fn running(&self, kind: &str) -> Option<(u32, Region)> {
+        zone::running().find_map(|(zone, region)| {
+            let (its_kind, name) = std::str::from_utf8(zone).ok()?.split_once(':')?;
+            let rest = its_kind.strip_prefix(kind).filter(|_| name == self.name)?;
+            let generation = match rest.strip_prefix('+') {
+                Some(number) => number.parse().ok()?,
+                None if rest.is_empty() => 0,
+                None => return None,
+            };
+            Some((generation, region))
+        })
     }
 
     /// Returns the size in bytes of the smallest usable zone. The number of workers may not be
@@ -135,7 +164,15 @@ impl ZoneOwner for HubConf {
                 ),
             );
         }
-        if zone.contents == ZoneContents::Replaced {
+        if self.replaces_damaged.get() {
+            log::write(
+                Level::Crit,
+                format_args!(
+                    "sse: hub \"{}\" starts empty because its memory was damaged",
+                    self.name
+                ),
+            );
+        } else if zone.contents == ZoneContents::Replaced {
             log::write(
                 Level::Notice,
                 format_args!(
@@ -211,6 +248,7 @@ impl HubBlock {
             redis,
             zone: self.zone.unwrap_or(DEFAULT_ZONE),
             position,
+            replaces_damaged: Cell::new(false),
             resources: OnceCell::new(),
         }
     }

@@ -14,8 +14,7 @@ use super::pool::{bytes, copied, keep, NoMemory};
 use crate::hub::Region;
 use nginx_sys::{
     ngx_conf_t, ngx_cycle, ngx_cycle_t, ngx_int_t, ngx_pagesize, ngx_pagesize_shift,
-    ngx_shared_memory_add, ngx_shm_zone_t, ngx_slab_alloc, ngx_slab_pool_t, ngx_str_t, NGX_ERROR,
-    NGX_OK,
+    ngx_shared_memory_add, ngx_shm_zone_t, ngx_slab_alloc, ngx_slab_pool_t, NGX_ERROR, NGX_OK,
 };
 use std::ffi::c_void;
 use std::rc::Rc;
@@ -150,19 +149,50 @@ unsafe fn region(zone: *mut ngx_shm_zone_t, old: *mut c_void) -> Result<(Region,
         }
     }
     // SAFETY: as above.
+    let region = unsafe { allocated(slab) }?;
+    Ok((region, if taken_over { Age::Old } else { Age::New }))
+}
+
+/// Returns the pages that `region` has allocated.
+///
+/// # Safety
+/// The slab is that of a mapped zone of this module.
+unsafe fn allocated(slab: *mut ngx_slab_pool_t) -> Result<Region, String> {
+    // SAFETY: an integer that nginx sets before it reads any configuration.
+    let shift = unsafe { ngx_pagesize_shift };
+    // SAFETY: the caller vouches for the slab.
     let (start, end) = unsafe { ((*slab).data.cast::<u8>(), (*slab).end) };
     if start.is_null() {
         return Err("a zone has no free pages".to_owned());
     }
     let length = ((end as usize).saturating_sub(start as usize) >> shift) << shift;
-    // SAFETY: the pages are allocated to the module. nginx keeps a zone mapped as long as a cycle
-    // uses it, and processes of older cycles keep their own mapping until they exit.
-    let region = unsafe { Region::from_raw(start, length) };
-    Ok((region, if taken_over { Age::Old } else { Age::New }))
+    // SAFETY: the pages are allocated to the module. nginx keeps a zone mapped as long as a cycle uses it,
+    // and processes of older cycles keep their own mapping until they exit.
+    Ok(unsafe { Region::from_raw(start, length) })
+}
+
+/// Returns the names and the memory of this module's zones in the configuration that is still in use.
+pub fn running() -> impl Iterator<Item = (&'static [u8], Region)> {
+    old_zones().filter_map(|zone| {
+        let tag: *mut c_void = super::this_module::this_module().cast_mut().cast();
+        if zone.tag != tag || zone.shm.addr.is_null() {
+            return None;
+        }
+        // SAFETY: the zone is mapped, and the tag shows that it is one of this module.
+        let region = unsafe { allocated(zone.shm.addr.cast()) }.ok()?;
+        // SAFETY: the name lives as long as the zone's cycle.
+        Some((unsafe { bytes(&zone.shm.name) }, region))
+    })
 }
 
 /// Returns the names of the zones of the configuration that is still in use.
 fn old_names() -> impl Iterator<Item = &'static [u8]> {
+    // SAFETY: names of zones live as long as their cycle.
+    old_zones().map(|zone| unsafe { bytes(&zone.shm.name) })
+}
+
+/// Returns the zones of the configuration that is still in use.
+fn old_zones() -> impl Iterator<Item = &'static ngx_shm_zone_t> {
     // SAFETY: while nginx sets up a new cycle, `ngx_cycle` is the previous one, or an empty one.
     let mut part = unsafe { &raw const (*ngx_cycle).shared_memory.part };
     let mut index = 0;
@@ -178,10 +208,9 @@ fn old_names() -> impl Iterator<Item = &'static [u8]> {
             index = 0;
             continue;
         }
-        // SAFETY: the part has `count` zones, whose names live as long as their cycle.
-        let name: &ngx_str_t = unsafe { &(*zones.add(index)).shm.name };
+        // SAFETY: the part has `count` zones, which live as long as their cycle.
+        let zone = unsafe { &*zones.add(index) };
         index += 1;
-        // SAFETY: as above.
-        return Some(unsafe { bytes(name) });
+        return Some(zone);
     })
 }

@@ -9,6 +9,7 @@
 //! are defined here too, so that a change of the layout is a change of this file and of
 //! [`VERSION`].
 
+use crate::hub::memory::atomic::{fence, Ordering};
 use crate::hub::memory::lock;
 use crate::hub::memory::region::{Region, WORD};
 
@@ -300,9 +301,26 @@ impl Layout {
         (yes >= 16 && yes < u32::MAX as usize).then(|| Layout::new(yes, slots))
     }
 
-    /// Returns the layout of a formatted region.
-    pub fn from_region(region: &Region) -> Layout {
-        Layout::new(region.get(header::BLOCKS) as usize, region.get(header::SLOTS) as usize)
+    /// Returns the layout of a formatted region, or `None` if its header has values that no hub of
+    /// this version has at any time.
+    pub fn plausible(region: &Region) -> Option<Layout> {
+        if region.size() < header::WORDS || region.get(header::MAGIC) != MAGIC {
+            return None;
+        }
+        let (blocks, slots) = (region.get(header::BLOCKS), region.get(header::SLOTS));
+        if blocks > (region.size() / BLOCK) as u64 || slots > MAX_SLOTS as u64 {
+            return None;
+        }
+        let layout = Layout::new(blocks as usize, slots as usize);
+        // Another process may change these words meanwhile. FRESH and RESERVED only grow, so they
+        // are read last.
+        let (free, head) = (region.get(header::FREE), region.get(header::HEAD));
+        fence(Ordering::Acquire);
+        let (fresh, reserved) = (region.get(header::FRESH), region.get(header::RESERVED));
+        let has_valid_blocks =
+            (1..=blocks).contains(&fresh) && u64::from(high(free).max(low(free))) < fresh;
+        let fits = layout.words() <= region.size();
+        (fits && has_valid_blocks && head <= reserved).then_some(layout)
     }
 
     /// Returns the size of the region in words.

@@ -1,6 +1,7 @@
 //! The basics: publish, listen, read, and resume.
 
 use super::*;
+use crate::hub::memory::layout::{header, pair};
 
 #[test]
 fn published_events_are_read_without_the_lock() {
@@ -123,4 +124,28 @@ fn a_small_zone_can_be_overwritten_any_number_of_times() {
     }
     put(&hub, "live", "still", at(30_000));
     assert_eq!(fresh(&hub, &[member], 1, at(30_000)), ["still"]);
+}
+
+#[test]
+fn a_hub_with_a_damaged_header_is_not_opened() {
+    let hub = roomy();
+    put(&hub, "a", "1", at(1));
+    let damages = [
+        (header::MAGIC, 0),
+        (header::BLOCKS, 1 << 40),
+        (header::BLOCKS, hub.layout.blocks as u64 * 2),
+        (header::SLOTS, u64::MAX),
+        (header::FREE, pair(u32::MAX, 1)),
+        (header::FREE, pair(1, u32::MAX)),
+        (header::FRESH, 0),
+        (header::FRESH, hub.layout.blocks as u64 + 1),
+        (header::HEAD, hub.region.get(header::RESERVED) + 1),
+    ];
+    for (word, value) in damages {
+        let intact = hub.region.get(word);
+        hub.region.set(word, value);
+        assert_eq!(Hub::attach(hub.region.clone()).err(), Some(AttachError), "word {word}");
+        hub.region.set(word, intact);
+        assert!(Hub::attach(hub.region.clone()).is_ok());
+    }
 }
