@@ -265,11 +265,11 @@ impl Serving {
         self.update_hold();
     }
 
-    /// Holds a process that is shutting down for as long as it has streams, or a subscription in
-    /// Redis that another process can take over; lets it exit otherwise.
+    /// Holds a process that is shutting down for as long as it has streams, work of requests, or a
+    /// subscription in Redis that another process can take over; lets it exit otherwise.
     fn update_hold(&mut self) {
-        let is_serving = self.worker.streams() > 0 || !self.inquiries.is_empty();
-        let holding = is_serving || redis::is_holding();
+        let is_working = !self.jobs.is_empty() || !self.inquiries.is_empty();
+        let holding = self.worker.streams() > 0 || is_working || redis::is_holding();
         let busy = self.lifecycle == Lifecycle::Draining && holding;
         self.tick.hold_process(if busy { ExitHold::Yes } else { ExitHold::No });
     }

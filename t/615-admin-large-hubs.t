@@ -69,6 +69,18 @@ ok(wait_for(sub { $stage->status->{zone_used_bytes} < $used - 20_000 * 100 }), '
 my $rest = $stage->stream('/s/other', headers => ['Last-Event-ID' => $kept]);
 $rest->wait_data('on');
 is_deeply([$rest->data], ['on'], 'other events are retained');
+
+# Listings that are in progress when nginx quits.
+$_->close for $stream, $back, $rest;
+ok(wait_for(sub { $stage->status->{subscribers} == 0 }), 'all streams have ended');
+my @waiting = map { IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $stage->port) or die "connect: $!" } 1 .. 200;
+print {$_} "$get\r\n" for @waiting;
+# All of them have been accepted when a later connection is answered.
+request(port => $stage->port, path => '/status');
+kill 'QUIT', $stage->cluster->pid;
+my @listings = map { my $socket = $_; local $/ = undef; scalar(<$socket>) // '' } @waiting;
+is(scalar(grep { !m{\AHTTP/1\.1 (?:200|503) .*\}\s*\z}s } @listings), 0, 'listings that are in progress when nginx quits are answered');
+$stage->ends_cleanly;
 done_testing();
 
 sub admin ($query = '', %options) { return request(port => $stage->port, %options, path => "/admin$query") }

@@ -20,6 +20,7 @@ pub fn run_in_turns(hub: usize, job: impl FnMut(&mut TopLevel) -> JobStatus + 's
     lend(hub, |serving| {
         serving.jobs.push_back(Box::new(job));
         serving.turn.post();
+        serving.update_hold();
     });
 }
 
@@ -35,5 +36,6 @@ pub(super) fn run_next_job(hub: usize, top: &mut TopLevel) {
         if !serving.jobs.is_empty() {
             serving.turn.post_next();
         }
+        serving.update_hold();
     });
 }
