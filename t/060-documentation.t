@@ -111,6 +111,14 @@ for my $path (slurp("$root/CONTRIBUTING.md") =~ /`((?:src|t|build|scripts)\/[\w.
     ok(-e "$root/$path", "CONTRIBUTING.md: $path exists");
 }
 
+# Every test that docs/reliability.md names exists, with that title.
+my @named = slurp("$root/docs/reliability.md") =~ /`(t\/[\w.-]+\.t)`(?:: "([^"]+)")?/g;
+cmp_ok(scalar @named, '>=', 90, 'docs/reliability.md names tests');
+while (my ($file, $title) = splice @named, 0, 2) {
+    my $text = -e "$root/$file" ? slurp("$root/$file") : '';
+    ok($text ne '' && (!defined $title || index($text, $title) >= 0), "docs/reliability.md: $file has " . ($title // 'tests'));
+}
+
 # Names of the files in t/: a number of three digits, which no other file has.
 my %files;
 push @{ $files{ /\A(\d{3})-[a-z0-9-]+\.t\z/ ? $1 : 'unnumbered' } }, $_ for map { s/.*\///r } glob "$root/t/*.t";

@@ -31,6 +31,7 @@ for my $i (1 .. 3) {
     $redis->publish('news', "live $i");
     ok(wait_for(sub { !grep { !has($_, "live $i") } @open }, 20), 'and open streams receive events');
 }
+is_deeply([grep { join(',', data($_)) ne 'before,live 1,live 2,live 3' } @open], [], 'each event once');
 $_->close for splice @open, 0, 15;
 ok(wait_for(sub { grep { $_->{last_event_id} ne '' } @crowd }, 20), 'clients that waited take the place of others');
 # nginx tries to accept once more after its listening sockets are closed.
@@ -58,6 +59,7 @@ my $full = SSE::Stage->new(%alone, main => 'error_log /dev/full info;',
 @open = map { $full->stream('/on/news', reconnect => 1) } 1 .. 10;
 $full->publish('news', 1 .. 100);
 ok(wait_for(sub { !grep { !has($_, 100) } @open }), 'events are delivered while no log can be written');
+is_deeply([grep { "@{[data($_)]}" ne "@{[1 .. 100]}" } @open], [], 'each once and in order');
 $_->close for splice @open, 0, 5;
 ok(wait_for(sub { $full->subscribers('news') == 5 }), 'streams end as always');
 $full->cluster->allow(qr/\[alert\] .*write\(\) to "\/dev\/full" failed/);

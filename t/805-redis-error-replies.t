@@ -132,6 +132,13 @@ cmp_ok($loading->{took}, '<', 2.5, 'a publish receives its response in time');
 ok(wait_for(sub { $wait->post('news', 'loaded')->{status} == 201 }, 20), 'a publish is accepted when the data is loaded');
 is_deeply([grep { $_ ne 'loading' } $wait->got($eager, 'loaded')], ['before', 'loaded'], 'the event arrives');
 
+# Each of them arrived once.
+my %times;
+$times{$_}++ for $client->data;
+my @once = ('plain goes on', 'fits again', 'after the flood', 'plain after the flood', 'beside it', 'after the restart', 'master again', 'busy');
+is_deeply([map { $times{$_} } @once], [(1) x @once], 'through all of this each event arrived once');
+is_deeply([map { scalar $_->data } @open, $closed], [1, 1, 1, 1], 'and each message of the channels with permissions');
+
 $_->ends_cleanly for $stage, $other, $limited, $wait;
 done_testing();
 

@@ -54,6 +54,7 @@ ok(wait_for(sub { subscribed() >= $all }, 10), 'they are subscribed again after 
 cmp_ok(time() - $since, '<', 3, sprintf 'soon (%.1f s)', time() - $since);
 $redis->connect->flood(map { ['PUBLISH', "c$_", "to $_"] } 0 .. $all - 1);
 ok(wait_for(sub { !grep { $_->data < 63 } @clients }, 20), 'messages of all channels arrive');
+is(scalar(grep { $_->data != 63 } @clients), 0, 'each once');
 is($stage->subscriptions($redis), 1, 'on one connection');
 
 $stage->ends_cleanly;

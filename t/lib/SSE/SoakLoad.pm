@@ -65,7 +65,7 @@ sub clients ($self) { return map { $_->{client} } @{ $self->{members} } }
 sub member ($self, $path) {
     my $stream = $streams{$path};
     my %member = (path => $path, from => $stream->{from}, next => { map { $_ => 1 } @{ $stream->{from} } },
-        has_gaps => $stream->{has_gaps}, is_excused => {}, received => 0, lost => 0, reported => 0, doubled => 0,
+        has_gaps => $stream->{has_gaps}, gap_covers => {}, received => 0, lost => 0, reported => 0, doubled => 0,
         disordered => 0, gaps => 0, expected_gaps => 0, id => '');
     # Of several channels, only each one has an order.
     $member{is_ordered} = $stream->{text} !~ /split|pattern/;
@@ -73,22 +73,22 @@ sub member ($self, $path) {
         port      => $self->{port},
         path      => $path,
         reconnect => 1,
-        on_event  => sub ($event) { received(\%member, $event); return },
+        on_event  => sub ($event) { $self->received(\%member, $event); return },
     );
     return \%member;
 }
 
-sub received ($member, $event) {
+sub received ($self, $member, $event) {
     if ($event->{type} ne 'message') {
-        note_gap($member) if $event->{type} eq 'sse.gap';
+        $self->note_gap($member) if $event->{type} eq 'sse.gap';
         return;
     }
     my ($from, $number) = split /:/, $event->{data};
     my $next = $member->{next}{$from};
     $member->{received}++;
-    my $is_excused = delete $member->{is_excused}{$from};
+    my $is_reported = $number - 1 <= ($member->{gap_covers}{$from} // 0);
     if    ($number < $next) { $member->{doubled}++ }
-    elsif ($number > $next) { $member->{ $is_excused ? 'reported' : 'lost' } += $number - $next }
+    elsif ($number > $next) { $member->{ $is_reported ? 'reported' : 'lost' } += $number - $next }
     $member->{next}{$from} = $number + 1 if $number >= $next;
     if ($member->{is_ordered}) {
         $member->{disordered}++ if $member->{id} ne '' && by_id($member->{id}, $event->{id}) >= 0;
@@ -97,12 +97,19 @@ sub received ($member, $event) {
     return;
 }
 
-# Events of each publisher that are missing right after a gap event were reported as lost.
-sub note_gap ($member) {
+# A gap event covers everything that was published before: a client that resumes receives it first, and then the
+# events that remain.
+sub note_gap ($self, $member) {
     return $member->{gaps}++ if !$member->{has_gaps};
     $member->{expected_gaps}++;
-    $member->{is_excused} = { map { $_ => 1 } @{ $member->{from} } };
+    $member->{gap_covers} = { map { ($_ => $self->sent($_)) } @{ $member->{from} } };
     return;
+}
+
+# The number of the newest event of a publisher.
+sub sent ($self, $name) {
+    my $publisher = $self->{writers}{$name} // $self->{script_connection};
+    return $publisher ? $publisher->{sent} : 0;
 }
 
 # Waits until every client is connected and has an id to resume from.
