@@ -43,7 +43,7 @@ for (1 .. 3) {
 
 # The setting can no longer be read. A heartbeat may have met it while it was changed: the next one then
 # reports that it is back.
-ok(wait_for(sub { lines_of($two, qr/not report/) == lines_of($two, qr/Redis reports/) }, 10), 'what was changed for a moment is noticed as restored');
+ok(wait_for(sub { lines_of($two, qr/no longer reports/) == lines_of($two, qr/Redis reports/) }, 10), 'what was changed for a moment is noticed as restored');
 my $before = lines_of($two);
 $redis->must('ACL', 'SETUSER', 'app', '-config');
 ok(wait_for(sub { lines_of($two) > $before }, 10), 'a setting that can no longer be read is logged');
@@ -73,7 +73,7 @@ sub add ($count) {
     return;
 }
 
-sub lines_of ($nginx, $pattern = qr/./) { return scalar(grep { /streams have grown/ && $_ =~ $pattern } $nginx->lines) }
+sub lines_of ($nginx, $pattern = qr/./) { return scalar(grep { /new stream entries/ && $_ =~ $pattern } $nginx->lines) }
 
 sub all_came ($what) {
     my $all = join ' ', map { "e$_" } 1 .. $number;

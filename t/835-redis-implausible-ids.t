@@ -68,7 +68,7 @@ sub streams ($notify) {
     ok($back->wait_data("good $number"), 'a client that returns to it with an id of another channel receives the rest');
     is(scalar($back->data), $number - 1 - 1, 'and nothing else');
     for my $nginx ($one, $two) {
-        my @said = $nginx->cluster->wait_lines(qr/more than an hour ahead/);
+        my @said = $nginx->cluster->wait_lines(qr/more than an hour in the future/);
         cmp_ok(scalar @said, '>', 0, 'the error log has a line about it');
         cmp_ok(scalar @said, '<', 6, 'the line is logged once for each connection');
         $nginx->ends_cleanly;

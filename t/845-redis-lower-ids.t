@@ -15,7 +15,7 @@ use SSE::RedisStage;
 
 my @PATHS = ('/on/news', '/lean/news', '/on/' . join(',', 'news', map { "other-$_" } 1 .. 63));
 my $LEAN  = 'location ~ ^/lean/(.+)$ { sse_stream $1 split=,; sse_lean on; }';
-my $SAID  = qr/stream of channel "news" in Redis was deleted, evicted or set back/;
+my $SAID  = qr/stream of channel "news" in Redis was deleted, evicted, or restored to an older state/;
 
 streams($_) for 'Kt', undef;
 pubsub();

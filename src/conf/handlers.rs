@@ -163,8 +163,8 @@ impl StatusHandler {
 }
 
 impl PublishHandler {
-    /// Rejects finishing in a hub that is connected to Redis, where it would be unknown to the other
-    /// nginx servers.
+    /// Rejects finishing in a hub that is connected to Redis, where it would be unknown to the
+    /// other nginx servers.
     fn check_finishing(&self, main: &Main) -> Result<(), String> {
         let is_joined = main.hubs.get(self.target.hub).is_some_and(|hub| hub.redis.is_some());
         if self.finishing == Finishing::Allowed && is_joined {

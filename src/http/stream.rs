@@ -40,8 +40,9 @@ pub fn handle(request: &Request, conf: &conf::StreamHandler) -> Outcome {
     begin(request, conf, channels, last_event_id(request, conf))
 }
 
-/// Answers with a stream of these channels, or with 204 if nothing is to come of them; for patterns, `channels` has the names that
-/// `name_of_pattern` returned. `last_event_id` is empty for a new client.
+/// Answers with a stream of these channels, or with 204 if nothing is to come of them; for
+/// patterns, `channels` has the names that `name_of_pattern` returned. `last_event_id` is empty for
+/// a new client.
 pub fn begin(
     request: &Request,
     conf: &conf::StreamHandler,

@@ -13,7 +13,7 @@ pub struct BufferedMessage {
 
 impl BufferedMessage {
     /// Copies a message.
-    pub fn of(message: &Message<'_>) -> BufferedMessage {
+    pub fn copy_of(message: &Message<'_>) -> BufferedMessage {
         match message {
             // Doubtful messages are never kept.
             Message::Doubtful(_) => {

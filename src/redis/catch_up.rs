@@ -1,12 +1,10 @@
-//! Reads what a channel has missed, or never had, from its stream in Redis, page by page.
-//!
-//! The stream is read after the subscription has been confirmed. An event is added to the stream
-//! before it is sent, so whatever is not in the answer arrives as a message, and what is in both is
-//! recognised by its id.
-//!
-//! What open streams have missed is read by rising ids, all of it. Of a channel that nobody has
-//! followed only the owed history is read: from the newest entry back and, if it is more than is
-//! kept here, once more from where it begins, so that it can enter the hub page by page.
+//! Reads what a channel has missed, or never had, from its stream in Redis, page by page. The
+//! stream is read after the subscription has been confirmed. An event is added to the stream before
+//! it is sent, so every event that is not in the reply arrives as a message, and one that is in
+//! both is recognized by its id. All events that open streams have missed are read, in ascending
+//! order. If no process has followed the channel, only the owed history is read: backwards from the
+//! newest entry and, if it is larger than what is kept here, once more from where it starts, so
+//! that it can be appended page by page.
 
 use super::entry::Entry;
 use super::stream_page::{About, IdSpan, PageRequest, StreamPage};
@@ -14,20 +12,20 @@ use crate::hub::{History, Latest, Loss, ReportedId, Source, SyncState};
 use crate::redis::context::HubContext;
 use crate::sse::id::EntryId;
 
-/// How long the publish script keeps the stream of a silent channel at least, in ms.
+/// Minimum time for which the publish script keeps the stream of a silent channel, in ms.
 const DAY: u64 = 86_400_000;
 
-/// What was read of one channel.
+/// The entries that were read of a channel.
 #[derive(Clone, Debug)]
 pub struct Fetched {
-    /// Entries by rising id, none of which the hub has had.
+    /// Entries in ascending order, none of which the hub has had.
     pub entries: Vec<Entry>,
     /// What is lost before them.
     pub missing: Loss,
-    /// The id of the newest event that Redis has, if it has any.
+    /// The id of the newest entry in Redis, if there is any.
     pub newest: Option<ReportedId>,
-    /// How many entries were ever added to its stream up to the newest that was read, if that is
-    /// known.
+    /// The number of entries that were ever added to the stream up to the newest one that was
+    /// read, if it is known.
     pub added: Option<u64>,
 }
 
@@ -61,20 +59,20 @@ impl Fetched {
     }
 }
 
-/// What decides how much is read, and which ids are believed.
+/// Determines how much is read, and which ids are plausible.
 #[derive(Clone, Copy, Debug)]
 pub struct FetchPolicy {
     /// The history that the hub owes.
     pub history: History,
-    /// Who writes the streams.
+    /// Where the hub's events come from.
     pub source: Source,
     /// The time in Redis, ms since 1970.
     pub now: u64,
-    /// The latest time that an id can have.
+    /// The latest plausible time of an id.
     pub latest: Latest,
-    /// The most bytes of a channel that are useful: the hub has no room for more.
+    /// Maximum bytes of a channel that the hub has room for.
     pub room: usize,
-    /// The most bytes of entries that are kept until it is known where they begin.
+    /// Maximum bytes of entries that are kept until the start of the owed history is found.
     pub kept: usize,
 }
 
@@ -83,18 +81,18 @@ pub struct FetchPolicy {
 pub struct CatchUp {
     key: Vec<u8>,
     known: SyncState,
-    /// What is known of the channel, unless its stream has started over.
+    /// What the hub knows about the channel, unless its stream has started over.
     assumed: SyncState,
     /// The newest entry that is known to have existed.
     entry: Option<ReportedId>,
-    /// Up to this id the channel's history was deleted.
+    /// The id up to which the channel's history was deleted.
     pub(super) forgotten: Option<ReportedId>,
     stage: Stage,
-    /// Nothing has been read yet.
+    /// Whether nothing has been read yet.
     is_new: bool,
     /// Whether the stream may have lost its newest entries, or be another one.
     is_rewound: bool,
-    /// What was found to be lost.
+    /// The loss that was found.
     missing: Loss,
     /// What is lost between the last page and the next.
     between: Option<ReportedId>,
@@ -106,18 +104,18 @@ pub struct CatchUp {
 
 #[derive(Clone, Debug)]
 enum Stage {
-    /// By rising ids. Everything up to `had` is there, or known to be lost.
+    /// In ascending order. Everything up to `had` was read, or is known to be lost.
     Forward { span: IdSpan, had: ReportedId },
-    /// From the newest entry back to what the hub has.
+    /// Backwards, from the newest entry to those that the hub has.
     Back(Back),
 }
 
-/// Reads from the newest entry back, until all that is owed is found.
+/// Reads backwards from the newest entry until all owed entries are found.
 #[derive(Clone, Debug)]
 struct Back {
-    /// What the hub has.
+    /// The id up to which the hub has the entries.
     had: ReportedId,
-    /// The entries, newest first, as long as they are not too many.
+    /// The entries, newest first, unless there are too many.
     kept: Vec<Entry>,
     is_kept: bool,
     count: u64,
@@ -155,27 +153,27 @@ impl CatchUp {
         CatchUp { is_rewound, ..self }
     }
 
-    /// Returns what was known of the channel at the start.
+    /// Returns what the hub knew about the channel at the start.
     pub fn known(&self) -> SyncState {
         self.known
     }
 
-    /// Returns what was found to be lost, all in all.
+    /// Returns the loss that was found.
     pub fn missing(&self) -> Loss {
         self.missing
     }
 
-    /// Returns what is to be read next.
-    pub fn range(&self, terms: FetchPolicy) -> PageRequest {
+    /// Returns the request for the next page.
+    pub fn range(&self, policy: FetchPolicy) -> PageRequest {
         let (span, most) = match &self.stage {
             Stage::Forward { span, .. } => (*span, u64::MAX),
             Stage::Back(back) => {
-                // One more than is owed, which shows where history begins.
+                // One more than is owed, which shows where the history starts.
                 let span = back.oldest.map_or(IdSpan::Newest, IdSpan::Before);
-                (span, terms.history.count.saturating_add(1) - back.count)
+                (span, policy.history.count.saturating_add(1) - back.count)
             }
         };
-        let about = match terms.source {
+        let about = match policy.source {
             Source::Streams => true,
             Source::PubSub | Source::Alone => {
                 self.is_new && self.is_rewound && self.entry.is_some()
@@ -185,12 +183,12 @@ impl CatchUp {
         PageRequest { key: self.key.clone(), span, most, about, length }
     }
 
-    /// Takes a page. Returns what the hub gets of it, and whether that was all.
-    pub fn take(&mut self, page: StreamPage, terms: FetchPolicy) -> (Fetched, bool) {
+    /// Processes a page. Returns the entries to append, and whether the channel is complete.
+    pub fn take(&mut self, page: StreamPage, policy: FetchPolicy) -> (Fetched, bool) {
         let is_first = std::mem::replace(&mut self.is_new, false);
-        let (mut fetched, done) = self.take_page(page, is_first, terms);
+        let (mut fetched, done) = self.take_page(page, is_first, policy);
         if let Some(forgotten) = self.forgotten {
-            fetched.forget(forgotten, terms.latest);
+            fetched.forget(forgotten, policy.latest);
         }
         self.missing = match (self.missing, fetched.missing) {
             (Loss::Everything, _) | (_, Loss::Everything) => Loss::Everything,
@@ -204,21 +202,21 @@ impl CatchUp {
         &mut self,
         mut page: StreamPage,
         is_first: bool,
-        terms: FetchPolicy,
+        policy: FetchPolicy,
     ) -> (Fetched, bool) {
         if is_first
             && page.length == Some(0)
             && page.entries.is_empty()
-            && self.is_lost(page.about, terms)
+            && self.is_lost(page.about, policy)
         {
             return (Fetched { missing: Loss::Everything, ..Fetched::default() }, true);
         }
-        if is_first && page.about.is_none() && self.has_lost_link(&page, terms) {
+        if is_first && page.about.is_none() && self.has_lost_link(&page, policy) {
             (self.is_new, self.is_rewound) = (true, true);
             return (Fetched::default(), false);
         }
         if is_first && page.about.is_some_and(|about| about.started_over(self.entry)) {
-            // All of it is read again.
+            // The whole stream is read again.
             let known = match self.assumed {
                 SyncState::Interrupted(_) => SyncState::Interrupted(ReportedId::default()),
                 SyncState::Nothing | SyncState::Left(_) => SyncState::Nothing,
@@ -232,25 +230,25 @@ impl CatchUp {
         let is_left = matches!(self.assumed, SyncState::Left(_));
         let over = self.missing == Loss::Everything;
         match &mut self.stage {
-            // Nobody has followed the channel, so not all of this may be owed.
+            // No process has followed the channel, so not all of this may be owed.
             Stage::Forward { had, .. } if page.more && is_first && is_left => {
                 self.stage = Stage::Back(Back::to(*had));
                 (Fetched::default(), false)
             }
             Stage::Forward { had, .. } => {
                 let had = *had;
-                self.take_forward(page, had, terms)
+                self.take_forward(page, had, policy)
             }
             Stage::Back(back) => {
                 let about = page.about;
                 let newest = page.entries.first().map(|entry| entry.id);
                 let emptied = about.filter(|about| about.first.is_none()).map(|about| about.newest);
                 self.newest = self.newest.max(newest.or(emptied));
-                let Some(gone) = back.take(page, self.assumed, terms) else {
+                let Some(gone) = back.take(page, self.assumed, policy) else {
                     return (Fetched::default(), false);
                 };
                 let gone = gone.filter(|gone| *gone > back.had);
-                let missing = loss(gone.filter(|_| !over), terms.latest);
+                let missing = loss(gone.filter(|_| !over), policy.latest);
                 let mut entries = std::mem::take(&mut back.kept);
                 entries.reverse();
                 let done = back.is_kept;
@@ -269,7 +267,7 @@ impl CatchUp {
         &mut self,
         mut page: StreamPage,
         had: ReportedId,
-        terms: FetchPolicy,
+        policy: FetchPolicy,
     ) -> (Fetched, bool) {
         let is_over = self.missing == Loss::Everything;
         let first = page.entries.first();
@@ -313,7 +311,7 @@ impl CatchUp {
             self.stage = Stage::Forward { span: IdSpan::After(reached), had };
         }
         let done = !page.more && among.is_none() && self.gone.is_none();
-        (self.fetched(page.entries, loss(before, terms.latest), page.about), done)
+        (self.fetched(page.entries, loss(before, policy.latest), page.about), done)
     }
 
     /// Returns what the hub gets of a page. Only once nothing is left does `added` belong to what
@@ -327,43 +325,43 @@ impl CatchUp {
     /// Returns whether the first entry of a page does not follow the newest one that is known to
     /// have existed, but an earlier one or none: without what was in between, the stream is another
     /// one, unless it had expired.
-    fn has_lost_link(&self, page: &StreamPage, terms: FetchPolicy) -> bool {
+    fn has_lost_link(&self, page: &StreamPage, policy: FetchPolicy) -> bool {
         let prev = page.entries.first().and_then(|first| first.prev);
         let is_forward = matches!(self.stage, Stage::Forward { .. });
         is_forward
             && self.entry.is_some_and(|entry| prev.is_some_and(|prev| prev < entry))
-            && self.must_be_kept(terms)
+            && self.must_be_kept(policy)
     }
 
     /// Returns whether the newest entry that is known to have existed is too young for its stream
     /// to have expired.
-    fn must_be_kept(&self, terms: FetchPolicy) -> bool {
+    fn must_be_kept(&self, policy: FetchPolicy) -> bool {
         let is_kept = |entry: ReportedId| {
-            terms.kept().is_none_or(|kept| entry.ms() > terms.now.saturating_sub(kept))
+            policy.kept().is_none_or(|kept| entry.ms() > policy.now.saturating_sub(kept))
         };
         self.entry.is_some_and(is_kept)
     }
 
-    /// Whether a stream without entries must have lost them: it cannot simply have expired. An
-    /// application's stream that still exists, and has had all that was read of it, was emptied on
-    /// purpose.
-    fn is_lost(&self, about: Option<About>, terms: FetchPolicy) -> bool {
-        match terms.source {
+    /// Whether a stream without entries must have lost them, because it cannot simply have
+    /// expired. An application's stream that still exists, and has had all entries that were
+    /// read of it, was emptied on purpose.
+    fn is_lost(&self, about: Option<About>, policy: FetchPolicy) -> bool {
+        match policy.source {
             Source::Streams => {
                 let has_had = |entry| about.is_some_and(|about| about.newest >= entry);
                 self.entry.is_some_and(|entry| !has_had(entry))
             }
-            Source::PubSub | Source::Alone => self.must_be_kept(terms),
+            Source::PubSub | Source::Alone => self.must_be_kept(policy),
         }
     }
 }
 
 impl HubContext {
-    /// Returns a reader of what a channel lacks.
+    /// Returns a reader of the entries that a channel is missing.
     pub(super) fn catch_up(&self, name: &[u8], known: SyncState) -> CatchUp {
         let entry = match known {
             SyncState::Nothing => None,
-            // If the hub is locked now, this is not known.
+            // Unknown if the hub is locked now.
             _ => self.hub.newest_entry(name).ok().flatten(),
         };
         CatchUp::new(self.key(name), known, entry)
@@ -382,15 +380,15 @@ impl Stage {
 }
 
 impl FetchPolicy {
-    /// Returns how long the publish script keeps the stream of a silent channel, in ms; `None` for
-    /// ever.
+    /// Returns how long the publish script keeps the stream of a silent channel, in ms; `None`
+    /// means forever.
     fn kept(&self) -> Option<u64> {
         let age = self.history.age;
         (age > 0).then(|| DAY.max(age.saturating_mul(2)))
     }
 }
 
-/// Returns the loss of everything up to an id, which may not be believed.
+/// Returns the loss of everything up to an id, which may be implausible.
 fn loss(gone: Option<ReportedId>, latest: Latest) -> Loss {
     match gone {
         None => Loss::Nothing,
@@ -418,10 +416,10 @@ impl Back {
         &mut self,
         page: StreamPage,
         known: SyncState,
-        terms: FetchPolicy,
+        policy: FetchPolicy,
     ) -> Option<Option<ReportedId>> {
-        let age = terms.history.age;
-        let too_old = if age == 0 { 0 } else { terms.now.saturating_sub(age) };
+        let age = policy.history.age;
+        let too_old = if age == 0 { 0 } else { policy.now.saturating_sub(age) };
         let deleted = page.about.and_then(|about| about.max_deleted);
         let more = page.more;
         for entry in page.entries {
@@ -440,16 +438,16 @@ impl Back {
             }
             self.gone = self.gone.max(gone);
             let bytes = self.bytes + entry.size();
-            let is_owed = self.count < terms.history.count
+            let is_owed = self.count < policy.history.count
                 && entry.id.ms() >= too_old
-                && (bytes <= terms.room || self.count == 0);
+                && (bytes <= policy.room || self.count == 0);
             if !is_owed {
                 return Some(self.gone.max(Some(entry.id)));
             }
             self.count += 1;
             self.bytes = bytes;
             (self.oldest, self.before_oldest) = (Some(entry.id), entry.prev);
-            self.is_kept &= bytes <= terms.kept || self.count == 1;
+            self.is_kept &= bytes <= policy.kept || self.count == 1;
             match self.is_kept {
                 true => self.kept.push(entry),
                 false => self.kept = Vec::new(),
@@ -462,11 +460,11 @@ impl Back {
         let none = page.about.filter(|_| self.oldest.is_none());
         let trimmed = trimmed.max(none.and_then(|about| about.gone_after(ReportedId::default())));
         let gone = self.before_oldest.or(trimmed).max(self.gone);
-        if gone.is_some() || self.count > 0 || terms.source != Source::PubSub {
+        if gone.is_some() || self.count > 0 || policy.source != Source::PubSub {
             return Some(gone);
         }
-        // There is no stream. If there was one, nothing has been added to it for this long.
-        let ms = terms.kept().map(|kept| terms.now.saturating_sub(kept));
+        // There is no stream. If there was one, nothing was added to it for at least this long.
+        let ms = policy.kept().map(|kept| policy.now.saturating_sub(kept));
         Some(ms.map(|ms| EntryId { ms, seq: 0 }.into()))
     }
 }

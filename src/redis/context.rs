@@ -91,7 +91,7 @@ impl HubContext {
 
     /// Returns the limits of what a connection may receive.
     pub(super) fn bounds(&self) -> Bounds {
-        Bounds::of_values(self.longest())
+        Bounds::for_values(self.longest())
     }
 
     /// Returns the bytes of entries that are read at a time: little compared with the zone, but at

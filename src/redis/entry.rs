@@ -2,7 +2,7 @@
 
 use ::redis::Value;
 
-use super::link::left_out;
+use super::link::skipped_length;
 use super::message::{allowed, utf8};
 use crate::hub::ReportedId;
 
@@ -19,7 +19,7 @@ pub struct Entry {
     pub data: Vec<u8>,
     /// The length in bytes of the longest of its values that were too large to be read; 0 if it is
     /// complete.
-    pub left_out: u64,
+    pub skipped: u64,
 }
 
 impl Entry {
@@ -42,7 +42,7 @@ fn entry(value: &Value) -> Option<Entry> {
         return None;
     };
     let id = ReportedId::parse(bytes(id)?)?;
-    let left_out = left_out_of(fields);
+    let skipped = longest_skipped(fields);
     let fields = pairs(fields)?;
     let field =
         |name: &[u8]| fields.iter().find(|(field, _)| *field == name).map(|&(_, content)| content);
@@ -52,7 +52,7 @@ fn entry(value: &Value) -> Option<Entry> {
         None => data_of_others(&fields, prev.is_some()),
     };
     let event_type = field(b"event").map_or(&b""[..], allowed).to_vec();
-    Some(Entry { id, prev, event_type, data, left_out })
+    Some(Entry { id, prev, event_type, data, skipped })
 }
 
 /// Returns the data of an entry without a field `data`: its only field other than the type and
@@ -80,8 +80,9 @@ fn json(text: &[u8]) -> serde_json::Value {
 }
 
 /// Returns the length of the longest of an entry's values that were skipped.
-fn left_out_of(fields: &Value) -> u64 {
-    let longest = |values: &mut dyn Iterator<Item = &Value>| values.filter_map(left_out).max();
+fn longest_skipped(fields: &Value) -> u64 {
+    let longest =
+        |values: &mut dyn Iterator<Item = &Value>| values.filter_map(skipped_length).max();
     let longest = match fields {
         Value::Map(map) => longest(&mut map.iter().flat_map(|(name, text)| [name, text])),
         _ => longest(&mut list(fields).iter()),
@@ -181,7 +182,7 @@ mod tests {
         let of = |fields: Vec<Value>| {
             let entry = Value::Array(vec![text("7-1"), Value::Array(fields)]);
             let entries = entries(&Value::Array(vec![entry]));
-            (entries[0].id.ms(), entries[0].left_out)
+            (entries[0].id.ms(), entries[0].skipped)
         };
         assert_eq!(of(vec![text("data"), number("700"), text("prev"), text("6-5")]), (7, 700));
         assert_eq!(of(vec![number("90"), text("a"), text("b"), number("800")]), (7, 800));

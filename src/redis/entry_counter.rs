@@ -1,6 +1,6 @@
-//! Counts the entries that were read of a stream against the number that Redis has ever added to
-//! it, and so notices entries that were trimmed or deleted before they were read. Redis before 7
-//! does not report that number; nothing is noticed there.
+//! Compares the number of entries that were read of a stream with the number that were ever added
+//! to it, which shows whether entries were trimmed or deleted before they were read. Redis before 7
+//! does not report the latter, so nothing is noticed there.
 //!
 //! Which entries are missing follows from the ids that were read: entries are trimmed from the
 //! stream's beginning, so trimmed ones were before all of a page, and no deleted one has an id
@@ -43,7 +43,7 @@ pub enum PageAudit {
     /// Entries are gone. None of the page's entries up to this id comes after the loss, and all
     /// others do. The id is above all that was read before.
     Lost(ReportedId),
-    /// It is another stream than the one that was read before.
+    /// The stream was replaced by another one.
     StartedOver,
 }
 
@@ -230,7 +230,7 @@ impl Read<'_> {
     }
 }
 
-/// How what was read compares with what Redis has had.
+/// The result of comparing what was read with what Redis reports.
 enum Comparison {
     Equal,
     Lost(ReportedId),
@@ -254,7 +254,7 @@ mod tests {
             prev: None,
             event_type: Vec::new(),
             data: Vec::new(),
-            left_out: 0,
+            skipped: 0,
         };
         StreamPage { entries: ids.iter().map(entry).collect(), about, ..StreamPage::default() }
     }

@@ -1,9 +1,9 @@
-//! A connection that reads streams page by page: never more at a time than is allowed, and less
-//! where entries are large or the connection is slow.
+//! A connection that reads streams page by page: never more at a time than is allowed, and less if
+//! entries are large or the connection is slow.
 //!
-//! The size of entries is known only when they arrive. A request that brings more than is allowed,
-//! or takes too long, is aborted with its connection, and the next one asks for less; after a quick
-//! one the next asks for more. A single entry is waited for as long as any of it arrives.
+//! The size of entries is known only when they arrive. A request whose reply is too large or too
+//! slow is aborted together with its connection, and the next one requests less; after a quick one,
+//! the next requests more. A request for a single entry is not aborted as long as data arrives.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -20,10 +20,11 @@ use super::watermarks;
 use crate::hub::{ReportedId, Source};
 use crate::redis::context::HubContext;
 
-/// Entries that the first request asks for, and that any request asks for at most.
+/// Number of entries in the first request, and maximum number in any request.
 const FIRST: usize = 256;
 const MOST: usize = 4_096;
-/// Streams that one request asks for at most, and entries of each that it should have room for.
+/// Maximum number of streams in a request, and number of entries of each that it should have room
+/// for.
 const STREAMS: usize = 200;
 const EACH: usize = 16;
 /// A request that takes less than QUICK may be followed by a larger one, one that takes longer than
@@ -37,9 +38,9 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// How long a connection that is not needed is kept.
 const IDLE: Duration = Duration::from_secs(10);
 
-/// Why there is no answer.
+/// Why a request failed.
 enum Broken {
-    /// It was more than is allowed, or took too long.
+    /// The reply was too large or too slow.
     TooMuch,
     /// Nothing arrived any more, or the connection failed.
     Unanswered(Unanswered),
@@ -47,23 +48,23 @@ enum Broken {
 
 /// Reads streams on a connection of its own.
 pub struct Fetcher {
-    joined: Rc<HubContext>,
-    /// The subscriber's node, which is the one to ask: a former master has a past of its own.
+    context: Rc<HubContext>,
+    /// The subscriber's node. Reading from a former master would return a different history.
     node: String,
     link: RefCell<Option<Link>>,
     used: Cell<Instant>,
-    /// Entries that the next request asks for at most.
+    /// Maximum number of entries in the next request.
     pace: Cell<usize>,
-    /// Consecutive attempts that failed, and why the last one did.
+    /// Number of consecutive failed attempts, and the reason of the last one.
     failures: Cell<u32>,
     trouble: RefCell<Option<String>>,
 }
 
 impl Fetcher {
     /// Returns a fetcher without a connection, which is made when it is needed.
-    pub fn new(joined: Rc<HubContext>, node: String) -> Fetcher {
+    pub fn new(context: Rc<HubContext>, node: String) -> Fetcher {
         Fetcher {
-            joined,
+            context,
             node,
             link: RefCell::default(),
             used: Cell::new(Instant::now()),
@@ -79,26 +80,27 @@ impl Fetcher {
     }
 
     /// Closes a connection that has not been needed for a while.
-    pub fn rest(&self) {
+    pub fn close_idle(&self) {
         if self.used.get().elapsed() > IDLE {
             self.link.borrow_mut().take();
         }
     }
 
-    /// Makes the connection, so that the first page does not have to wait for it.
+    /// Connects in advance, so that the first page does not have to wait for it.
     pub async fn open(&self) -> Result<(), String> {
         let link = self.connected().await?;
-        let made = link.is_some();
+        let is_connected = link.is_some();
         *self.link.borrow_mut() = link;
-        match made {
-            true => Ok(()),
-            false => Err("no connection can be made to read streams on".to_owned()),
+        if is_connected {
+            Ok(())
+        } else {
+            Err("cannot connect to read streams".to_owned())
         }
     }
 
-    /// Returns a page of each of the first of these streams, of at least one. A stream that cannot
-    /// be read is its channel's problem; an error of the whole means that the node is not the right
-    /// one.
+    /// Returns a page of each of the first of these streams, of at least one. If a stream
+    /// cannot be read, only its page is an error; an error of the whole means that the node is
+    /// not the right one.
     pub async fn pages(
         &self,
         ranges: &[PageRequest],
@@ -108,21 +110,23 @@ impl Fetcher {
             let some = &ranges[..streams];
             let mut pipeline = pipe();
             for range in some {
-                range.ask(&mut pipeline, each);
+                range.add_to(&mut pipeline, each);
             }
-            let Some(answers) = self.ask(&mut pipeline, streams * each).await? else { continue };
-            let mut answers = answers.into_iter();
+            let Some(replies) = self.request(&mut pipeline, streams * each).await? else {
+                continue;
+            };
+            let mut replies = replies.into_iter();
             let mut pages = Vec::with_capacity(streams);
             for range in some {
-                let page = match answers.next() {
-                    Some(Ok(answer)) => Ok(self.page(&answer, range.most(each), streams * each)),
+                let page = match replies.next() {
+                    Some(Ok(reply)) => Ok(self.page(&reply, range.most(each), streams * each)),
                     Some(Err(error)) if is_its_own(&error) => Err(error),
                     Some(Err(error)) => return Err(shown(&error)),
                     None => Ok(StreamPage::default()),
                 };
-                let about = if range.about { answers.next() } else { None };
+                let about = if range.about { replies.next() } else { None };
                 let about = about.and_then(|about| About::read(&about.ok()?));
-                let length = match if range.length { answers.next() } else { None } {
+                let length = match if range.length { replies.next() } else { None } {
                     Some(Ok(Value::Int(length))) => u64::try_from(length).ok(),
                     _ => None,
                 };
@@ -134,28 +138,28 @@ impl Fetcher {
 
     /// Returns the low watermarks of these channels.
     pub async fn watermarks(&self, channels: &[&[u8]]) -> Result<Vec<Option<ReportedId>>, String> {
-        let (names, source) = (&self.joined.names, self.joined.hub.source());
+        let (names, source) = (&self.context.names, self.context.hub.source());
         if source != Source::Streams || channels.is_empty() {
             return Ok(vec![None; channels.len()]);
         }
         let mut marks = loop {
-            let mut question = watermarks::query(names, channels);
-            let Some(answers) = self.ask(&mut question, 1).await? else { continue };
-            let answer = answers.into_iter().next();
-            break watermarks::read(answer, channels.len()).map_err(|error| shown(&error))?;
+            let mut query = watermarks::query(names, channels);
+            let Some(replies) = self.request(&mut query, 1).await? else { continue };
+            let reply = replies.into_iter().next();
+            break watermarks::read(reply, channels.len()).map_err(|error| shown(&error))?;
         };
         let marked: Vec<usize> = (0..marks.len()).filter(|i| marks[*i].is_some()).collect();
         let mut rest = &marked[..];
         while !rest.is_empty() {
             let (streams, entries) = described_together(self.pace.get(), rest.len());
             let (some, others) = rest.split_at(streams);
-            let mut question = pipe();
+            let mut query = pipe();
             for i in some {
-                question.cmd("XINFO").arg("STREAM").arg(names.subject(channels[*i]));
+                query.cmd("XINFO").arg("STREAM").arg(names.subject(channels[*i]));
             }
-            let Some(answers) = self.ask(&mut question, entries).await? else { continue };
-            for (i, answer) in some.iter().zip(answers) {
-                marks[*i] = watermarks::not_void(marks[*i], answer);
+            let Some(replies) = self.request(&mut query, entries).await? else { continue };
+            for (i, reply) in some.iter().zip(replies) {
+                marks[*i] = watermarks::not_void(marks[*i], reply);
             }
             rest = others;
         }
@@ -163,8 +167,8 @@ impl Fetcher {
     }
 
     /// Waits up to this time (ms) until one of these streams has entries after these ids, and
-    /// returns a page of each. `None`: they cannot be waited for, because one of them is no stream,
-    /// or because there are more streams than entries that can be read at a time.
+    /// returns a page of each. `None` if that is impossible, because one of the keys is not a
+    /// stream, or there are more streams than entries that can be read at a time.
     pub async fn wait(
         &self,
         keys: &[(Vec<u8>, ReportedId)],
@@ -185,8 +189,10 @@ impl Fetcher {
             for (_, last) in keys {
                 read.arg(last.to_string());
             }
-            let Some(answers) = self.ask(&mut pipeline, keys.len() * each).await? else { continue };
-            let streams = match answers.into_iter().next() {
+            let Some(replies) = self.request(&mut pipeline, keys.len() * each).await? else {
+                continue;
+            };
+            let streams = match replies.into_iter().next() {
                 Some(Ok(Value::Map(streams))) => streams,
                 Some(Err(error)) if is_its_own(&error) => return Ok(None),
                 Some(Err(error)) => return Err(shown(&error)),
@@ -194,47 +200,48 @@ impl Fetcher {
             };
             let of = |key: &[u8]| {
                 let is = |name: &Value| matches!(name, Value::BulkString(name) if name == key);
-                let answer = streams.iter().find(|(name, _)| is(name));
-                answer.map(|(_, answer)| self.page(answer, each, keys.len() * each))
+                let reply = streams.iter().find(|(name, _)| is(name));
+                reply.map(|(_, reply)| self.page(reply, each, keys.len() * each))
             };
             return Ok(Some(keys.iter().map(|(key, _)| of(key).unwrap_or_default()).collect()));
         }
     }
 
-    fn page(&self, answer: &Value, asked: usize, in_all: usize) -> StreamPage {
-        page(answer, asked, in_all, self.joined.longest() as u64)
+    fn page(&self, reply: &Value, asked: usize, in_all: usize) -> StreamPage {
+        page(reply, asked, in_all, self.context.longest() as u64)
     }
 
-    /// Returns the answers; `None` if they are to be asked for again, or fewer of them.
-    async fn ask(
+    /// Returns the replies; `None` if the request must be repeated, perhaps for fewer entries.
+    async fn request(
         &self,
         pipeline: &mut Pipeline,
         entries: usize,
     ) -> Result<Option<Vec<Result<Value, RedisError>>>, String> {
         let Some(link) = self.connected().await? else { return Ok(None) };
         let meter = link.meter.clone();
-        let (came, since) = (meter.came(), Instant::now());
-        meter.allow(self.joined.most_of_page());
+        let (received, since) = (meter.received(), Instant::now());
+        meter.allow(self.context.most_of_page());
         pipeline.ignore_errors();
-        let answer = answer(&link, pipeline, entries > 1).await;
+        let reply = reply(&link, pipeline, entries > 1).await;
         self.used.set(Instant::now());
-        let broken = match answer {
-            Ok(answers) => {
-                let bytes = meter.came().wrapping_sub(came);
-                let few = bytes < self.joined.most_of_page() / 2;
-                self.pace.set(match meter.is_exhausted() {
-                    // It arrived before it could be aborted, and some of it is left out.
-                    true => smaller_pace(entries),
-                    false => next_pace(self.pace.get(), entries, few, since.elapsed()),
+        let broken = match reply {
+            Ok(replies) => {
+                let bytes = meter.received().wrapping_sub(received);
+                let few = bytes < self.context.most_of_page() / 2;
+                self.pace.set(if meter.is_exhausted() {
+                    // It arrived before it could be aborted, and a part of it was skipped.
+                    smaller_pace(entries)
+                } else {
+                    next_pace(self.pace.get(), entries, few, since.elapsed())
                 });
                 *self.link.borrow_mut() = Some(link);
                 self.failures.set(0);
                 self.trouble.borrow_mut().take();
-                return Ok(Some(answers));
+                return Ok(Some(replies));
             }
             Err(broken) => broken,
         };
-        // What is still to arrive goes with the connection.
+        // Dropping the connection discards the rest of the reply.
         drop(link);
         self.pace.set(smaller_pace(entries));
         match broken {
@@ -247,16 +254,16 @@ impl Fetcher {
         Ok(None)
     }
 
-    /// Takes the connection out; `None` if it cannot be made now.
+    /// Takes the connection, or makes one; `None` if that fails now.
     async fn connected(&self) -> Result<Option<Link>, String> {
         let held = self.link.borrow_mut().take();
         if held.is_some() {
             return Ok(held);
         }
-        let (joined, bounds) = (&self.joined, self.joined.bounds());
-        match link::connect(&joined.address, &joined.names.clock(), None, &bounds).await {
+        let (context, bounds) = (&self.context, self.context.bounds());
+        match link::connect(&context.address, &context.names.clock(), None, &bounds).await {
             Ok(link) if link.address == self.node => Ok(Some(link)),
-            Ok(link) => Err(format!("the hub is at {} and at {}", self.node, link.address)),
+            Ok(link) => Err(format!("the hub has moved from {} to {}", self.node, link.address)),
             Err(error) => {
                 self.fail(error.to_string()).await;
                 Ok(None)
@@ -264,8 +271,8 @@ impl Fetcher {
         }
     }
 
-    /// Counts a failed attempt. The first one may have used a connection from before Redis went
-    /// away, and is followed by another at once.
+    /// Counts a failed attempt. The first one may have used a connection from before an outage,
+    /// and is followed by another one at once.
     async fn fail(&self, why: String) {
         let failures = self.failures.get();
         self.failures.set(failures.saturating_add(1));
@@ -276,41 +283,42 @@ impl Fetcher {
     }
 }
 
-/// Returns how many of these streams one request asks for, and how many entries of each at most.
+/// Returns the number of streams in the next request, and the maximum number of entries of each.
 fn shares(pace: usize, ranges: &[PageRequest]) -> (usize, usize) {
     let streams = (pace / EACH).clamp(1, STREAMS).min(ranges.len());
     (streams, (pace / streams.max(1)).max(1))
 }
 
-/// Returns an answer of at most `asked` entries as a page, up to the first that was left out
-/// because no more was allowed to a request for `in_all` entries of all its streams.
-fn page(answer: &Value, asked: usize, in_all: usize, longest: u64) -> StreamPage {
-    let came = match answer {
+/// Returns a reply of at most `asked` entries as a page, up to the first entry that was skipped
+/// because a request for `in_all` entries of all its streams may not receive more.
+fn page(reply: &Value, asked: usize, in_all: usize, longest: u64) -> StreamPage {
+    let received = match reply {
         Value::Array(list) => list.len(),
         _ => 0,
     };
-    let mut entries = entries(answer);
-    // The only entry of a request has the whole allowance. If it does not fit it never will.
-    let is_to_come = |entry: &Entry| in_all > 1 && (1..=longest).contains(&entry.left_out);
+    let mut entries = entries(reply);
+    // A single entry has the whole allowance of a request. If it does not fit, it never will.
+    let is_to_come = |entry: &Entry| in_all > 1 && (1..=longest).contains(&entry.skipped);
     let whole = entries.iter().position(is_to_come).unwrap_or(entries.len());
-    let more = came >= asked || whole < entries.len();
+    let more = received >= asked || whole < entries.len();
     entries.truncate(whole);
     StreamPage { entries, more, about: None, length: None }
 }
 
 /// Returns how many of these streams are described in one request, and how many entries that
-/// brings: the first and the last of each. A single stream is waited for as a single entry is.
+/// returns: the first and the last of each. A single stream is treated like a single entry.
 fn described_together(pace: usize, left: usize) -> (usize, usize) {
     let streams = (pace / 2).clamp(1, STREAMS).min(left);
     (streams, if streams == 1 { 1 } else { 2 * streams })
 }
 
-/// Returns how many entries are asked for after a request for this many that was too much.
+/// Returns how many entries to request after a request for this many whose reply was too large or
+/// too slow.
 fn smaller_pace(asked: usize) -> usize {
     (asked / 8).clamp(1, MOST)
 }
 
-/// Returns how many entries the next request asks for.
+/// Returns the number of entries in the next request.
 fn next_pace(pace: usize, asked: usize, few_bytes: bool, took: Duration) -> usize {
     if took > SLOW {
         (asked / 2).clamp(1, MOST)
@@ -321,21 +329,21 @@ fn next_pace(pace: usize, asked: usize, few_bytes: bool, took: Duration) -> usiz
     }
 }
 
-/// Returns the answer, unless it is aborted.
-async fn answer(
+/// Returns the reply, unless the request is aborted.
+async fn reply(
     link: &Link,
     pipeline: &Pipeline,
     may_be_less: bool,
 ) -> Result<Vec<Result<Value, RedisError>>, Broken> {
-    let answer = link.answer(async |connection| pipeline.query_async(connection).await);
+    let reply = link.reply(async |connection| pipeline.query_async(connection).await);
     tokio::select! {
         biased;
-        answer = answer => answer.map_err(Broken::Unanswered),
+        reply = reply => reply.map_err(Broken::Unanswered),
         () = too_much(&link.meter), if may_be_less => Err(Broken::TooMuch),
     }
 }
 
-/// Returns once an answer is more than is allowed, or takes too long.
+/// Returns once an reply is more than is allowed, or takes too long.
 async fn too_much(meter: &Meter) {
     let exhausted = async {
         while !meter.is_exhausted() {
@@ -381,16 +389,16 @@ mod tests {
         let text = |text: &str| Value::BulkString(text.into());
         let entry =
             |id: &str, data| Value::Array(vec![text(id), Value::Array(vec![text("data"), data])]);
-        let left_out = |bytes: &str| Value::BigNumber(bytes.into());
-        let one = |bytes| Value::Array(vec![entry("5-0", left_out(bytes))]);
+        let skipped_length = |bytes: &str| Value::BigNumber(bytes.into());
+        let one = |bytes| Value::Array(vec![entry("5-0", skipped_length(bytes))]);
         // The last entry that is asked for of one stream among several.
         let first = page(&one("700"), 1, 200, 1_000);
         assert!(first.entries.is_empty() && first.more);
         let alone = page(&one("700"), 1, 1, 1_000);
-        assert_eq!(alone.entries.first().map(|entry| entry.left_out), Some(700));
+        assert_eq!(alone.entries.first().map(|entry| entry.skipped), Some(700));
         let too_large = page(&one("1001"), 1, 200, 1_000);
-        assert_eq!(too_large.entries.first().map(|entry| entry.left_out), Some(1_001));
-        let some = Value::Array(vec![entry("5-0", text("x")), entry("6-0", left_out("700"))]);
+        assert_eq!(too_large.entries.first().map(|entry| entry.skipped), Some(1_001));
+        let some = Value::Array(vec![entry("5-0", text("x")), entry("6-0", skipped_length("700"))]);
         let some = page(&some, 16, 16, 1_000);
         assert!(some.entries.len() == 1 && some.more);
         assert_eq!((smaller_pace(256), smaller_pace(8), smaller_pace(1)), (32, 1, 1));

@@ -1,5 +1,5 @@
-//! What a connection receives without asking, in order of arrival: filled by the task that reads
-//! the socket, emptied by the session.
+//! The queue of a connection's pushed messages: filled by the task that reads the socket, and
+//! emptied by the session.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,13 +7,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ::redis::{PushInfo, PushKind, Value};
 use tokio::sync::Notify;
 
-use super::link::{left_out, Pushes};
+use super::link::{skipped_length, Pushes};
 
-/// Bytes of messages that may wait while channels catch up. A connection that receives more is
-/// given up: a new one finds in Redis what this one could not keep.
+/// Maximum bytes of messages that wait while channels catch up. A connection that receives more is
+/// closed; the next one reads the events from Redis.
 const MOST: usize = 256 << 20;
 
-/// Something that a connection received.
+/// A push that a connection received.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Push {
     /// A message of a channel.
@@ -23,7 +23,7 @@ pub enum Push {
         /// The message.
         payload: Vec<u8>,
     },
-    /// A message of a channel that a pattern matches.
+    /// A message that was received through a pattern.
     Matched {
         /// The pattern.
         pattern: Vec<u8>,
@@ -32,7 +32,7 @@ pub enum Push {
         /// The message.
         payload: Vec<u8>,
     },
-    /// A message that was too large, and was left out.
+    /// A message that was too large and was skipped.
     TooLarge {
         /// The pattern, if it was received through one.
         pattern: Option<Vec<u8>>,
@@ -41,7 +41,8 @@ pub enum Push {
         /// Bytes of the message.
         bytes: u64,
     },
-    /// A subscription is confirmed: from here on messages of the channel arrive under its own name.
+    /// The confirmation of a subscription: from here on, messages of the channel arrive under its
+    /// own name.
     Subscribed {
         /// The name of the channel in Redis.
         subject: Vec<u8>,
@@ -50,7 +51,7 @@ pub enum Push {
     End,
 }
 
-/// What was received and not taken yet.
+/// The messages that were received but not processed.
 #[derive(Default)]
 pub struct Inbox {
     waiting: Mutex<PushQueue>,
@@ -64,7 +65,7 @@ struct PushQueue {
 }
 
 impl Inbox {
-    /// Returns an empty inbox, and what fills it.
+    /// Returns an empty inbox, and the function that fills it.
     pub fn new() -> (Arc<Inbox>, Pushes) {
         let inbox = Arc::new(Inbox::default());
         let filled = inbox.clone();
@@ -80,12 +81,11 @@ impl Inbox {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.bytes += push.size();
         let first = waiting.pushes.is_empty();
-        match waiting.bytes > MOST {
-            true => {
-                waiting.pushes.clear();
-                waiting.pushes.push_back(Push::End);
-            }
-            false => waiting.pushes.push_back(push),
+        if waiting.bytes > MOST {
+            waiting.pushes.clear();
+            waiting.pushes.push_back(Push::End);
+        } else {
+            waiting.pushes.push_back(push);
         }
         drop(waiting);
         if first {
@@ -93,14 +93,14 @@ impl Inbox {
         }
     }
 
-    /// Takes out everything, in order.
+    /// Removes and returns everything, in order.
     pub fn take(&self) -> VecDeque<Push> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.bytes = 0;
         std::mem::take(&mut waiting.pushes)
     }
 
-    /// Puts back what was taken out and not used, before everything that has arrived since.
+    /// Puts messages back that were not processed, before everything that has arrived since.
     pub fn put_back(&self, pushes: VecDeque<Push>) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.bytes += pushes.iter().map(Push::size).sum::<usize>();
@@ -134,7 +134,7 @@ impl Inbox {
 
 impl Push {
     fn size(&self) -> usize {
-        // Including what the queue itself takes for one.
+        // Including the queue's own memory for it.
         128 + match self {
             Push::Message { subject, payload } | Push::Matched { subject, payload, .. } => {
                 subject.len() + payload.len()
@@ -145,9 +145,9 @@ impl Push {
     }
 }
 
-/// Converts a push. `None` for a confirmation, and for everything that nobody asked for.
+/// Converts a push. `None` for everything that is not used.
 fn read(push: PushInfo) -> Option<Push> {
-    let too_large = push.data.last().and_then(left_out);
+    let too_large = push.data.last().and_then(skipped_length);
     let mut data = push.data.into_iter().map(|value| match value {
         Value::BulkString(bytes) => Some(bytes),
         Value::SimpleString(text) => Some(text.into_bytes()),

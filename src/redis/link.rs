@@ -1,15 +1,14 @@
-//! A connection to the node that holds a hub: found, checked, and bounded in time.
-//!
-//! One attempt, which succeeds or says in a sentence why not; the caller decides when to try again.
-//! No error shows a user or a password: of the server's own words only known ones are repeated,
-//! since a Redis before 6 answers a greeting with what it was greeted with.
+//! A connection to the node that holds a hub: found, checked, and bounded in time. Each call makes
+//! one attempt; an error is one sentence, and the caller decides when to retry. Errors never
+//! contain a user or password: only known texts of the server are repeated, because a Redis before
+//! 6 echoes the arguments of HELLO.
 
-mod answer;
 mod bounded;
 mod cluster;
 mod dial;
 mod error;
 mod node;
+mod reply;
 mod sentinel;
 mod spare_descriptors;
 
@@ -21,48 +20,48 @@ use ::redis::PushInfo;
 
 use super::address::{Address, Topology};
 
-pub use answer::Unanswered;
 #[cfg(fuzzing)]
 pub use bounded::Bounded;
-pub use bounded::{left_out, Bounds, Meter};
+pub use bounded::{skipped_length, Bounds, Meter};
 pub use error::{is_elsewhere, is_not_ready, Kind, LinkError};
+pub use reply::Unanswered;
 pub(super) use spare_descriptors::hold_spare;
 
 use node::NodeAddress;
 
-/// The longest time that one host may take to accept a connection and a login.
+/// How long one host may take to accept a connection and a login.
 const HOST: Duration = Duration::from_secs(1);
 
-/// The longest time that connecting may take, whatever the number of hosts.
+/// How long connecting may take, whatever the number of hosts.
 const ALL: Duration = Duration::from_secs(3);
 
-/// The longest time that an answer on a connection may take.
+/// How long a reply on a connection may take.
 const RESPONSE: Duration = Duration::from_secs(2);
 
-/// The longest word in which a node describes itself or others, in bytes, with a margin.
+/// Maximum length in bytes of a value in which a node describes itself or others, with a margin.
 const WORDS: usize = 64 << 10;
 
-/// How long each of `count` hosts may take that only report where the hub is, so that all can be
-/// asked.
+/// Returns how long each of `count` hosts may take that only report where the hub is, so that all
+/// can be queried.
 fn share(count: usize) -> Duration {
     let count = u32::try_from(count).unwrap_or(u32::MAX).max(1);
     ((ALL - HOST) / count).clamp(HOST / 5, HOST)
 }
 
-/// Takes what the server sends without being asked: messages, confirmations, and the end of the
-/// connection. Called in the task that reads the socket, so it must be quick.
+/// Receives the server's pushes: messages, confirmations, and the end of the connection. Called in
+/// the task that reads the socket, so it must be quick.
 pub type Pushes = Arc<dyn Fn(PushInfo) + Send + Sync>;
 
-/// A connection to a Redis that is a master and ready.
+/// A connection to a Redis master that is ready.
 #[derive(Clone)]
 pub struct Link {
-    /// Speaks RESP3: commands and messages on one connection.
+    /// Uses RESP3: commands and messages on one connection.
     pub connection: MultiplexedConnection,
     /// The address, for messages.
     pub address: String,
-    /// A number that no other connection of this process has.
+    /// The number of the connection, which is unique in this process.
     pub made: u64,
-    /// Counts what is received.
+    /// Counts the received bytes.
     pub meter: Arc<Meter>,
     /// Reads and writes the socket until the last clone is dropped.
     _driver: Arc<node::Driver>,
@@ -98,8 +97,8 @@ async fn find(
     }
 }
 
-/// Returns when a Sentinel reports another master than the one that the link leads to; never for
-/// other addresses, and never because of an error.
+/// Returns when a Sentinel reports a different master than that of the link; never for other
+/// addresses, and never because of an error.
 pub async fn moved(address: &Address, link: &Link) {
     match &address.topology {
         Topology::Sentinel { sentinels, master } => {

@@ -1,8 +1,6 @@
-//! The order of a channel's messages: which are appended, which wait until the channel's stream was
-//! read, and before which something was missed.
-//!
-//! All decisions are pure functions. What they approve carries an [`InOrder`], without which no
-//! message becomes an event of the hub.
+//! The order of a channel's messages: which are appended, which wait until the channel's stream has
+//! been read, and before which events were missed. All decisions are pure functions. An approved
+//! message gets an [`InOrder`], without which no message becomes an event of the hub.
 
 use crate::hub::{Loss, ReportedId};
 use crate::redis::catch_up::Fetched;
@@ -13,10 +11,10 @@ use crate::redis::message::Message;
 pub enum DeliveryMode {
     /// Each message arrives once, at this process alone.
     Alone,
-    /// Messages that a former holder has received arrive here as well, for a while after a
-    /// handover.
+    /// For a while after a handover, messages that the former holder has received arrive here,
+    /// too.
     Repeats,
-    /// A holder and its successor count messages together: none may be held back.
+    /// A holder and its successor count messages together, so none may be held back.
     Counts,
 }
 
@@ -31,10 +29,10 @@ enum EventOrder {
     Next,
     /// A repetition, or the first event of a stream that has started over.
     Repetition,
-    /// Something before it was missed, and has to be read first.
-    BehindHole,
-    /// The stream has started over: what it has now has to be read.
-    Rewound,
+    /// Events before it were missed, and have to be read first.
+    AfterGap,
+    /// The stream has started over, and has to be read.
+    StartedOver,
 }
 
 /// What is known about a channel when one of its messages arrives.
@@ -45,7 +43,7 @@ pub enum ChannelOrder {
     /// Its stream is being read. `is_matched`: a pattern that is subscribed to matches it as well.
     CatchingUp { is_matched: bool },
     /// Everything up to this id was appended.
-    InStep(ReportedId),
+    InSync(ReportedId),
 }
 
 /// What a message requires.
@@ -60,7 +58,7 @@ pub enum MessageAction {
     Skip,
     /// It waits until its channel has caught up.
     Wait,
-    /// Something before it was missed: the channel's stream is read first.
+    /// Events before it were missed: the channel's stream is read first.
     CatchUp,
     /// The channel's stream has started over, and is read first.
     StartOver,
@@ -68,8 +66,8 @@ pub enum MessageAction {
     LookUp(ReportedId),
 }
 
-/// Decides what a message requires. `skips`: plain messages that the former holder has appended are
-/// still to arrive.
+/// Decides what a message requires. `skips`: whether plain messages that the former holder has
+/// appended are still expected.
 pub fn classify(
     message: &Message<'_>,
     channel: ChannelOrder,
@@ -84,15 +82,15 @@ pub fn classify(
     match (event, channel) {
         // The former holder has received these, by their names or through a pattern.
         (None, ChannelOrder::CatchingUp { is_matched: true }) if skips => MessageAction::Skip,
-        (None, ChannelOrder::InStep(_) | ChannelOrder::Unfollowed) if skips => MessageAction::Skip,
+        (None, ChannelOrder::InSync(_) | ChannelOrder::Unfollowed) if skips => MessageAction::Skip,
         (_, ChannelOrder::CatchingUp { .. }) => MessageAction::Wait,
         (None, _) | (Some(_), ChannelOrder::Unfollowed) => MessageAction::Append(InOrder(())),
-        (Some(event), ChannelOrder::InStep(last)) => {
+        (Some(event), ChannelOrder::InSync(last)) => {
             match order(event.id, event.prev, last, mode) {
                 EventOrder::Next => MessageAction::Append(InOrder(())),
                 EventOrder::Repetition => MessageAction::DropRepetition(event.id),
-                EventOrder::BehindHole => MessageAction::CatchUp,
-                EventOrder::Rewound => MessageAction::StartOver,
+                EventOrder::AfterGap => MessageAction::CatchUp,
+                EventOrder::StartedOver => MessageAction::StartOver,
             }
         }
     }
@@ -103,47 +101,45 @@ pub fn classify(
 fn order(id: ReportedId, prev: ReportedId, last: ReportedId, mode: DeliveryMode) -> EventOrder {
     let may_be_held_back = mode != DeliveryMode::Counts;
     if prev > last && may_be_held_back {
-        EventOrder::BehindHole
+        EventOrder::AfterGap
     } else if id > last {
         EventOrder::Next
     } else if mode == DeliveryMode::Alone {
-        EventOrder::Rewound
+        EventOrder::StartedOver
     } else {
         EventOrder::Repetition
     }
 }
 
-/// What becomes of a message that waited while its channel's stream was read.
+/// What to do with a message that waited while its channel's stream was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Released {
     /// It is appended.
     Append(InOrder),
     /// It was read from the stream.
     AlreadyRead,
-    /// Something before it is missing, or the stream has started over. It and all that follow wait
-    /// until the stream was read once more.
+    /// Events before it are missing, or the stream has started over. It and all following
+    /// messages wait until the stream has been read once more.
     ReadAgain,
 }
 
-/// Decides, in the order of arrival, what becomes of the messages of one channel that waited while
-/// its stream was read.
-///
-/// A message whose id was passed by what was read may have been read, or the stream has started
-/// over since. The order of arrival shows which: everything before a message that was read was
-/// published before the stream was read.
+/// Decides, in the order of arrival, what to do with the messages of one channel that waited while
+/// its stream was read. A message whose id is not above those that were read may have been read, or
+/// the stream has started over since. The order of arrival shows which: everything before a message
+/// that was read was published before the stream was read.
 #[derive(Clone, Copy, Debug)]
 pub struct WaitingOrder {
     /// The id of the newest event that was read or appended.
     last: ReportedId,
     /// The newest id that was read.
     newest: Option<ReportedId>,
-    /// The stream had started over when it was read.
+    /// Whether the stream had started over when it was read.
     started_over: bool,
-    /// How many messages were published before the stream was read.
+    /// Number of messages that were published before the stream was read.
     published_before: usize,
-    /// How many of these arrived before its reading began.
+    /// Number of these that arrived before its reading began.
     arrived_before: usize,
-    /// How many messages have been released.
+    /// Number of messages that have been released.
     released: usize,
 }
 
@@ -184,16 +180,16 @@ impl WaitingOrder {
         if index < self.published_before && (is_passed || self.started_over) {
             return Released::AlreadyRead;
         }
-        // The stream was read after this message had arrived, and is not read for it once more.
+        // The stream was read after this message had arrived, so it is not read once more.
         let is_settled = index < self.arrived_before;
         match order(event.id, event.prev, self.last, DeliveryMode::Alone) {
-            EventOrder::BehindHole | EventOrder::Rewound | EventOrder::Repetition
+            EventOrder::AfterGap | EventOrder::StartedOver | EventOrder::Repetition
                 if !is_settled =>
             {
                 Released::ReadAgain
             }
-            EventOrder::Rewound | EventOrder::Repetition => Released::AlreadyRead,
-            EventOrder::BehindHole | EventOrder::Next => {
+            EventOrder::StartedOver | EventOrder::Repetition => Released::AlreadyRead,
+            EventOrder::AfterGap | EventOrder::Next => {
                 self.last = self.last.max(event.id);
                 Released::Append(InOrder(()))
             }

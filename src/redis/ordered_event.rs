@@ -76,7 +76,8 @@ impl<'m> OrderedEvent<'m> {
     }
 }
 
-/// What is appended to the log: an event, or the loss of a channel's events before those that follow.
+/// What is appended to the log: an event, or the loss of a channel's events before those that
+/// follow.
 #[derive(Debug)]
 pub enum LogStep<'m> {
     /// An event.

@@ -39,7 +39,7 @@ pub struct PublisherRequest {
 
 /// Reports the result of a publish when it is dropped, whatever the result is.
 struct ResultReporter {
-    joined: Rc<HubContext>,
+    context: Rc<HubContext>,
     ticket: u64,
     result: Result<ScriptResult, Refusal>,
 }
@@ -47,13 +47,13 @@ struct ResultReporter {
 impl Drop for ResultReporter {
     fn drop(&mut self) {
         let result = std::mem::replace(&mut self.result, Err(Refusal::Unanswered));
-        self.joined.outbox.put(ThreadEvent::Published { ticket: self.ticket, result });
+        self.context.outbox.put(ThreadEvent::Published { ticket: self.ticket, result });
     }
 }
 
 /// Publishes the events of one hub.
 pub struct Publisher {
-    joined: Rc<HubContext>,
+    context: Rc<HubContext>,
     /// The connection, and the epoch in which it was made.
     link: RefCell<Option<(Link, u64)>>,
     /// The limits of its node.
@@ -68,9 +68,9 @@ pub struct Publisher {
 
 impl Publisher {
     /// Returns a publisher without a connection.
-    pub fn new(joined: Rc<HubContext>) -> Publisher {
+    pub fn new(context: Rc<HubContext>) -> Publisher {
         Publisher {
-            joined,
+            context,
             link: RefCell::default(),
             limits: Cell::default(),
             connecting: Cell::new(false),
@@ -83,8 +83,8 @@ impl Publisher {
 
     /// Runs a request and puts its result into the outbox, within two seconds.
     pub async fn publish(self: Rc<Self>, request: PublisherRequest) {
-        let (joined, ticket) = (self.joined.clone(), request.ticket);
-        let mut reporter = ResultReporter { joined, ticket, result: Err(Refusal::Unanswered) };
+        let (context, ticket) = (self.context.clone(), request.ticket);
+        let mut reporter = ResultReporter { context, ticket, result: Err(Refusal::Unanswered) };
         let bytes = request.command.size();
         if !has_room(self.waiting.get(), self.waiting_bytes.get(), bytes) {
             reporter.result = Err(Refusal::Busy);
@@ -92,34 +92,34 @@ impl Publisher {
         }
         self.waiting.set(self.waiting.get() + 1);
         self.waiting_bytes.set(self.waiting_bytes.get() + bytes);
-        reporter.result = self.ask(&request.command).await;
+        reporter.result = self.run(&request.command).await;
         self.waiting.set(self.waiting.get() - 1);
         self.waiting_bytes.set(self.waiting_bytes.get() - bytes);
     }
 
-    async fn ask(self: &Rc<Self>, command: &Command) -> Result<ScriptResult, Refusal> {
+    async fn run(self: &Rc<Self>, command: &Command) -> Result<ScriptResult, Refusal> {
         let deadline = Instant::now() + DEADLINE;
-        let mut asked = false;
+        let mut was_sent = false;
         loop {
             let Some(epoch) = self.settled_epoch(deadline).await else {
                 let why = "the hub is moving to another node";
-                return Err(Refusal::Unreachable(why.into()).after(asked));
+                return Err(Refusal::Unreachable(why.into()).after(was_sent));
             };
             let connected = timeout_at(deadline, self.connection()).await;
             let mut link =
                 match connected.unwrap_or_else(|_| Err("connecting took too long".into())) {
                     Ok(link) => link,
-                    Err(why) => return Err(Refusal::Unreachable(why).after(asked)),
+                    Err(why) => return Err(Refusal::Unreachable(why).after(was_sent)),
                 };
             if let Some(most) = self.limits.get().exceeded_by(command) {
-                return Err(Refusal::TooLarge { most }.after(asked));
+                return Err(Refusal::TooLarge { most }.after(was_sent));
             }
-            let answer = timeout_at(deadline, script::run(&mut link.connection, command)).await;
-            let error = match answer {
+            let reply = timeout_at(deadline, script::run(&mut link.connection, command)).await;
+            let error = match reply {
                 // The node may have been demoted and lost the write. If the write has survived, the
                 // next master returns the same ids.
                 Ok(Ok(_)) if self.has_moved(epoch) => {
-                    asked = true;
+                    was_sent = true;
                     continue;
                 }
                 Ok(Ok(done)) => return Ok(done),
@@ -136,14 +136,14 @@ impl Publisher {
                 if Instant::now() + PAUSE > deadline {
                     let code = error.code().unwrap_or("not ready");
                     let why = format!("{} is not ready: {code}", link.address);
-                    return Err(Refusal::Unreachable(why).after(asked));
+                    return Err(Refusal::Unreachable(why).after(was_sent));
                 }
                 sleep(PAUSE).await;
             } else if error.code().is_some() {
-                return Err(Refusal::Refused(refusal(&error)).after(asked));
+                return Err(Refusal::Refused(refusal(&error)).after(was_sent));
             } else {
                 // The connection was lost, or its replies are invalid.
-                asked = true;
+                was_sent = true;
                 self.give_up(&link);
                 if error.is_timeout() {
                     return Err(Refusal::Unanswered);
@@ -173,9 +173,10 @@ impl Publisher {
     }
 
     async fn connect(self: Rc<Self>) {
-        let joined = &self.joined;
-        let epoch = joined.hub.epoch();
-        match link::connect(&joined.address, &joined.names.clock(), None, &joined.bounds()).await {
+        let context = &self.context;
+        let epoch = context.hub.epoch();
+        match link::connect(&context.address, &context.names.clock(), None, &context.bounds()).await
+        {
             Ok(mut link) => {
                 self.limits.set(RedisLimits::query(&mut link).await);
                 *self.link.borrow_mut() = Some((link, epoch));
@@ -191,7 +192,7 @@ impl Publisher {
     /// Returns the hub's epoch once it is subscribed: until then, it is unknown which of several
     /// nodes holds the hub. `None` if that takes too long.
     async fn settled_epoch(&self, deadline: Instant) -> Option<u64> {
-        let (hub, may_move) = (&self.joined.hub, self.joined.address.may_move());
+        let (hub, may_move) = (&self.context.hub, self.context.address.may_move());
         while may_move && hub.link() != crate::hub::RedisState::Up {
             if Instant::now() > deadline {
                 return None;
@@ -203,17 +204,18 @@ impl Publisher {
 
     /// Whether the hub may have moved to another node since this epoch, or is about to.
     fn has_moved(&self, epoch: u64) -> bool {
-        let hub = &self.joined.hub;
-        self.joined.address.may_move()
+        let hub = &self.context.hub;
+        self.context.address.may_move()
             && (hub.link() != crate::hub::RedisState::Up || hub.epoch() != epoch)
     }
 
     /// Closes a connection from before the last reconnection of the subscription, if the hub can
     /// move between nodes: a former master may not have noticed its demotion.
     fn give_up_outdated(&self) {
-        let epoch = self.joined.hub.epoch();
+        let epoch = self.context.hub.epoch();
         let mut held = self.link.borrow_mut();
-        if self.joined.address.may_move() && held.as_ref().is_some_and(|(_, made)| *made != epoch) {
+        if self.context.address.may_move() && held.as_ref().is_some_and(|(_, made)| *made != epoch)
+        {
             *held = None;
         }
     }

@@ -1,22 +1,23 @@
-//! One connection of the process that holds the subscription: its channels, and what becomes of its
-//! messages. Started by `connect` or `handover_successor`, it lives until the connection, the lease, or the
-//! process ends.
+//! One connection of the process that holds the subscription: its channels and messages. Started by
+//! `connect` or `handover_successor`, it lasts until the connection, the lease, or the process
+//! ends.
 //!
-//! - `connect`: opens a connection and catches up; `clock`: from where the ids of events continue
-//! - `subscriptions`, `unsubscribe`: joins and leaves channels
-//! - `ingest`, `settle`: turn messages, and what was read of a channel, into events of the hub
-//! - `catch_up_queue`: which channels are being caught up, and how much at a time
+//! - `connect`: opens a connection and synchronizes it; `clock`: the clock in Redis from which
+//!   events get their ids
+//! - `subscriptions`, `unsubscribe`: subscribe to channels, and leave them
+//! - `ingest`, `settle`: turn messages and entries of streams into events of the hub
+//! - `catch_up_queue`: the channels that are catching up in the background
 //! - `catch_up_in_order`: reads channels again while all messages wait
-//! - `stream_reader`, `stream_audit`: reads the streams that applications write (`redis_source stream`), and
-//!   notices that one has started over, or has lost entries before they were read
+//! - `stream_reader`, `stream_audit`: reads the streams that applications write (`redis_source
+//!   stream`), and notices that one has started over, or has lost entries before they were read
 //! - `delivery_wait`: waits until events that the hub will not keep have been delivered
 //! - `doubts`, `stray_messages`: messages without the hub's token
 //! - `forget`: channels that an administrator deletes
 //! - `tasks`: how tasks of the session report their results
 //! - `lock_wait`: waits for the hub's lock
-//! - `heartbeat`: whether the node still answers, and what was agreed upon still holds
-//! - `handover_holder`, `handover_successor`, `repeats`: pass the subscription from one process to the next
-//!   without a loss, and without delivering anything twice
+//! - `heartbeat`: checks that the node still responds, and that its settings are unchanged
+//! - `handover_holder`, `handover_successor`, `repeats`: hand the subscription over from one
+//!   process to the next, without losing or repeating anything
 
 pub(super) mod catch_up_in_order;
 pub(super) mod catch_up_queue;
@@ -71,73 +72,72 @@ use crate::redis::subscription_table::SubscriptionTable;
 use crate::sse::escaped::Escaped;
 use crate::sse::id::EntryId;
 
-/// How often the same trouble of channels is logged.
-pub(super) const TELL_EVERY: Duration = Duration::from_secs(60);
+/// Minimum interval between two log lines about the same problem.
+pub(super) const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
-/// The process's part in the hub while it holds the subscription.
+/// A process that holds the subscription.
 #[derive(Clone)]
 pub struct Holder {
-    /// Its seat.
-    pub seat: SlotClaim,
-    /// What allows it to append.
+    /// Its slot in the hub.
+    pub claim: SlotClaim,
+    /// The fencing token, which permits appending.
     pub fence: FencingToken,
-    /// What wakes it.
+    /// Changes when its thread is woken.
     pub woken: Woken,
 }
 
 /// One connection and what it is subscribed to.
 pub struct Session {
-    pub(super) joined: Rc<HubContext>,
-    pub(super) tenant: Holder,
+    pub(super) context: Rc<HubContext>,
+    pub(super) holder: Holder,
     pub(super) link: Link,
     pub(super) inbox: Arc<Inbox>,
     pub(super) channels: SubscriptionTable,
-    /// What is being fetched of them.
-    pub(super) catching: CatchUpQueue,
-    /// The number of streams that were read at once in this second because of doubtful messages.
-    pub(super) asked_at_once: u32,
-    /// When a channel that was read again has last taken longer than all others wait.
+    /// The catch-up of these channels.
+    pub(super) catch_ups: CatchUpQueue,
+    /// Number of streams that were read at once in this second because of doubtful messages.
+    pub(super) read_at_once: u32,
+    /// When reading a channel again last took longer than the others wait.
     pub(super) slow_since: Option<Instant>,
-    /// Channels that are to be joined, and how many are being joined.
+    /// Channels to subscribe to, and the number of those that are being subscribed to.
     pub(super) wanted: VecDeque<WantedChannel>,
-    pub(super) on_the_way: usize,
-    /// Bytes of messages that wait for their channels.
+    pub(super) in_progress: usize,
+    /// Bytes of the messages that wait until their channels have caught up.
     pub(super) waiting_bytes: WaitingBytes,
-    /// What durable messages carry so that nobody can forge one, once Redis and this nginx agree on
-    /// it.
+    /// The secret that authenticates durable events, once Redis and this nginx agree on it.
     pub(super) token: Option<Token>,
-    /// Channels that only patterns match, with messages that lack it.
+    /// Channels that are matched only by patterns and have messages without the secret.
     pub(super) strays: Strays,
-    /// A heartbeat is on its way.
-    pub(super) beating: bool,
-    /// The position up to which the log has been looked at for wanted channels.
+    /// Whether a heartbeat is awaiting its reply.
+    pub(super) heartbeat_pending: bool,
+    /// The position up to which the log was searched for requested channels.
     pub(super) read: u64,
-    /// What Redis' clock showed when this machine's monotonic clock began (ms since 1970).
+    /// The time in Redis at which this machine's monotonic clock was 0 (ms since 1970).
     pub(super) redis_epoch: u64,
-    /// The newest number of the hub's clock when the connection began.
+    /// The newest id of the hub's clock when the connection started.
     pub(super) clock: EntryId,
-    /// Messages that a former holder has appended already.
+    /// Messages that the former holder has already appended.
     pub(super) repeats: Repeats,
-    pub(super) retiring: Option<HandoverHolder>,
+    pub(super) handover: Option<HandoverHolder>,
     pub(super) subscribe: Subscribe,
-    /// Which streams are compared with what Redis reports of them.
+    /// The streams that are compared with what Redis reports about them.
     pub(super) audit: StreamAudit,
     /// How streams are read, with `redis_source stream`.
     pub(super) reading: StreamReader,
-    /// What Redis refuses has been told.
-    pub(super) told_refused: bool,
-    /// That there is no token has been logged.
-    pub(super) told_no_token: bool,
-    pub(super) told_too_large: Option<Instant>,
-    pub(super) told_full: Option<Instant>,
-    pub(super) told_implausible: Option<Instant>,
-    pub(super) told_started_over: Option<Instant>,
+    /// Whether a refusal of Redis has been logged.
+    pub(super) refusal_logged: bool,
+    /// Whether a missing token has been logged.
+    pub(super) no_token_logged: bool,
+    pub(super) too_large_logged: Option<Instant>,
+    pub(super) full_logged: Option<Instant>,
+    pub(super) implausible_logged: Option<Instant>,
+    pub(super) started_over_logged: Option<Instant>,
     /// When it was last waited in vain for the delivery of events.
     pub(super) undelivered: Option<Instant>,
     /// Whether the clock in Redis had fallen behind when the connection began: each stream may
     /// have, too.
     pub(super) clock_fell_back: bool,
-    /// To this, tasks of the session report their results.
+    /// Where the session's tasks send their results.
     pub(super) finished: Completions,
     /// Taken by `live`.
     pub(super) done: Option<mpsc::UnboundedReceiver<Completion>>,
@@ -145,42 +145,42 @@ pub struct Session {
 
 impl Session {
     pub(super) fn new(
-        joined: Rc<HubContext>,
-        tenant: Holder,
+        context: Rc<HubContext>,
+        holder: Holder,
         link: Link,
         inbox: Arc<Inbox>,
     ) -> Session {
         let (finished, done) = Completions::channel();
         Session {
-            // From here on: what was wanted before is found in the table.
-            read: joined.hub.head(),
-            catching: CatchUpQueue::new(&joined, &link.address),
-            reading: StreamReader::new(GrowthSource::Told, &joined, &link.address),
-            asked_at_once: 0,
+            // From here on. Channels that were requested before are in the channel table.
+            read: context.hub.head(),
+            catch_ups: CatchUpQueue::new(&context, &link.address),
+            reading: StreamReader::new(GrowthSource::Notified, &context, &link.address),
+            read_at_once: 0,
             slow_since: None,
-            joined,
-            tenant,
+            context,
+            holder,
             link,
             inbox,
             channels: SubscriptionTable::default(),
             wanted: VecDeque::new(),
-            on_the_way: 0,
+            in_progress: 0,
             waiting_bytes: WaitingBytes::default(),
             token: None,
             strays: Strays::default(),
-            beating: false,
+            heartbeat_pending: false,
             redis_epoch: 0,
             clock: EntryId::default(),
             repeats: Repeats::default(),
-            retiring: None,
+            handover: None,
             subscribe: Subscribe::First,
             audit: StreamAudit::default(),
-            told_refused: false,
-            told_no_token: false,
-            told_too_large: None,
-            told_full: None,
-            told_implausible: None,
-            told_started_over: None,
+            refusal_logged: false,
+            no_token_logged: false,
+            too_large_logged: None,
+            full_logged: None,
+            implausible_logged: None,
+            started_over_logged: None,
             undelivered: None,
             clock_fell_back: false,
             finished,
@@ -200,10 +200,10 @@ impl Session {
         &mut self,
         phase: &mut watch::Receiver<Phase>,
     ) -> Result<std::convert::Infallible, Ended> {
-        let (inbox, mut woken) = (self.inbox.clone(), self.tenant.woken.clone());
-        let (joined, link) = (self.joined.clone(), self.link.clone());
+        let (inbox, mut woken) = (self.inbox.clone(), self.holder.woken.clone());
+        let (context, link) = (self.context.clone(), self.link.clone());
         let mut done = self.done.take().ok_or(Ended::Stopped)?;
-        let moved = link::moved(&joined.address, &link);
+        let moved = link::moved(&context.address, &link);
         tokio::pin!(moved);
         let mut second = every(Duration::from_secs(1));
         let mut heart = every(HEARTBEAT);
@@ -218,101 +218,101 @@ impl Session {
                     let now = *phase.borrow_and_update();
                     self.retire(if changed.is_ok() { now } else { Phase::Stopping }).await?;
                 }
-                // Before what it brings: a master that is none any more may tell of what it will
-                // forget.
-                () = &mut moved => return Err(Ended::Lost("another node is the master".into())),
-                () = inbox.filled(), if !self.keeps_marker() => self.take_in().await?,
+                                // Before its messages: a demoted master may deliver events that it
+                                // is going to lose.
+                () = &mut moved => return Err(Ended::Lost("another node has become the master".into())),
+                () = inbox.filled(), if !self.holds_marker() => self.process_inbox().await?,
                 Ok(()) = woken.changed() => {
-                    self.joined.hub.clear_wakeup(self.tenant.seat);
-                    self.look_at_log().await?;
+                    self.context.hub.clear_wakeup(self.holder.claim);
+                    self.read_log().await?;
                 }
                 Some(completion) = done.recv() => completion(self).await?,
                 _ = second.tick() => self.every_second().await?,
-                _ = handover.tick(), if self.retiring.is_some() => self.retire_further().await?,
-                _ = heart.tick() => self.beat(),
+                _ = handover.tick(), if self.handover.is_some() => self.continue_handover().await?,
+                _ = heart.tick() => self.send_heartbeat(),
             }
             self.read_streams();
             self.look_up_strays();
-            // Messages come fast, and without this the log would be overtaken.
-            self.look_at_log().await?;
+            // Without this, a fast publisher would overtake the readers of the log.
+            self.read_log().await?;
         }
     }
 
     async fn every_second(&mut self) -> Result<(), Ended> {
         self.repeats.expire(Instant::now());
-        self.leave_quiet()?;
-        self.tend_catching();
+        self.leave_unused()?;
+        self.supervise_catch_ups();
         self.settle_doubts().await?;
-        self.tell_gaps_of_patterns().await?;
+        self.request_pattern_gaps().await?;
         self.audit_streams();
         self.retry_refused().await
     }
 
-    /// By what is judged what Redis retains.
-    pub(super) fn terms(&self) -> FetchPolicy {
+    /// Returns the settings by which history in Redis is evaluated.
+    pub(super) fn fetch_policy(&self) -> FetchPolicy {
         FetchPolicy {
-            history: self.joined.hub.history(),
-            source: self.joined.hub.source(),
+            history: self.context.hub.history(),
+            source: self.context.hub.source(),
             now: self.time_in_redis(),
             latest: self.latest(),
-            room: self.joined.hub.bytes(),
-            kept: self.joined.most_of_page(),
+            room: self.context.hub.bytes(),
+            kept: self.context.most_of_page(),
         }
     }
 
     fn time_in_redis(&self) -> u64 {
-        self.joined.now().mono.saturating_add(self.redis_epoch)
+        self.context.now().mono.saturating_add(self.redis_epoch)
     }
 
-    /// The latest time that an id which Redis gave can have.
+    /// Returns the latest plausible time of an id.
     pub(super) fn latest(&self) -> Latest {
-        Latest::in_redis(self.joined.now(), self.time_in_redis())
+        Latest::in_redis(self.context.now(), self.time_in_redis())
     }
 
-    /// Checks the id of an event. One that is not believed is logged.
+    /// Checks the id of an event. An implausible one is logged.
     pub(super) fn judged(&mut self, name: &[u8], id: ReportedId) -> JudgedId {
         let judged = id.judged(self.latest());
         if judged.entry_id().is_none() {
-            self.tell_implausible(name, id);
+            self.log_implausible(name, id);
         }
         judged
     }
 
-    /// A channel's stream in Redis is another one, or has lost its end.
-    pub(super) fn tell_started_over(&mut self, name: &[u8]) {
-        if self.told_started_over.is_some_and(|told| told.elapsed() < TELL_EVERY) {
+    /// Logs that a channel's stream in Redis was replaced, or has lost its newest entries.
+    pub(super) fn log_started_over(&mut self, name: &[u8]) {
+        if self.started_over_logged.is_some_and(|logged| logged.elapsed() < LOG_INTERVAL) {
             return;
         }
-        self.told_started_over = Some(Instant::now());
-        self.joined.log(
+        self.started_over_logged = Some(Instant::now());
+        self.context.log(
             LogLevel::Warn,
             format_args!(
-                "the stream of channel \"{}\" in Redis was deleted, evicted or set back; its clients \
-                 receive a gap event, and what it has now",
+                "the stream of channel \"{}\" in Redis was deleted, evicted, or restored to an \
+                 older state; clients receive a gap event and its current entries",
                 Escaped(shown_name(name)),
             ),
         );
     }
 
-    fn tell_implausible(&mut self, name: &[u8], id: ReportedId) {
-        if self.told_implausible.is_some_and(|told| told.elapsed() < TELL_EVERY) {
+    fn log_implausible(&mut self, name: &[u8], id: ReportedId) {
+        if self.implausible_logged.is_some_and(|logged| logged.elapsed() < LOG_INTERVAL) {
             return;
         }
-        self.told_implausible = Some(Instant::now());
-        self.joined.log(
+        self.implausible_logged = Some(Instant::now());
+        self.context.log(
             LogLevel::Warn,
             format_args!(
-                "channel \"{}\" has the id {id} in Redis, which lies more than an hour ahead; such \
-                 events are delivered with ids of this nginx",
+                "channel \"{}\" has the id {id} in Redis, more than an hour in the future; such \
+                 events are delivered with ids assigned by this nginx",
                 Escaped(shown_name(name)),
             ),
         );
     }
 
-    /// When an event of this number came into the world, by this machine's monotonic clock.
-    pub(super) fn born(&self, ms: u64) -> u64 {
+    /// Converts the time of an event's id (ms since 1970) to this machine's monotonic clock (ms).
+    pub(super) fn published_at(&self, ms: u64) -> u64 {
         let age = self.time_in_redis().saturating_sub(ms);
-        self.joined.now().mono.saturating_sub(age)
+        self.context.now().mono.saturating_sub(age)
     }
 }
 

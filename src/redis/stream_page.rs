@@ -56,7 +56,7 @@ impl PageRequest {
         usize::try_from(self.most).unwrap_or(each).min(each).max(1)
     }
 
-    pub(super) fn ask(&self, pipeline: &mut Pipeline, each: usize) {
+    pub(super) fn add_to(&self, pipeline: &mut Pipeline, each: usize) {
         let (command, from, to) = match self.span {
             // For Redis, a range after the highest possible id is an error.
             IdSpan::After(id) if id.is_last() => ("XRANGE", id.to_string(), "+"),

@@ -28,17 +28,17 @@ pub struct RefusedChannels {
 }
 
 /// Subscribes to channels on a connection.
-pub struct Joining {
-    pub joined: Rc<HubContext>,
+pub struct ChannelSubscriber {
+    pub context: Rc<HubContext>,
     pub subscriber: Link,
     pub subscribe: Subscribe,
 }
 
-impl Joining {
+impl ChannelSubscriber {
     /// Subscribes to channels, and waits for the confirmation. Returns those that are subscribed to
     /// now, and those for which the user has no permission. Redis rejects the whole command for one
     /// forbidden name, so it is then split into halves.
-    pub async fn allowed(
+    pub async fn subscribe(
         &self,
         some: Vec<WantedChannel>,
     ) -> Result<(Vec<WantedChannel>, RefusedChannels), Unanswered> {
@@ -52,9 +52,9 @@ impl Joining {
         while let Some(mut some) = left.pop() {
             let Some((first, _)) = some.first() else { continue };
             let subjects: Vec<Vec<u8>> =
-                some.iter().map(|(name, _)| self.joined.subject(name)).collect();
+                some.iter().map(|(name, _)| self.context.subject(name)).collect();
             let is_pattern = pattern_of(first).is_some();
-            let reply = self.subscriber.answer(async |connection| match is_pattern {
+            let reply = self.subscriber.reply(async |connection| match is_pattern {
                 true => connection.psubscribe(&subjects).await,
                 false => connection.subscribe(&subjects).await,
             });

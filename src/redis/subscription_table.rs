@@ -1,4 +1,4 @@
-//! The channels and patterns that a connection is subscribed to, or will be.
+//! The channels and patterns that a connection is or will be subscribed to.
 
 use std::collections::hash_map::{HashMap, IterMut, Keys, ValuesMut};
 use std::collections::BTreeSet;
@@ -13,9 +13,9 @@ use crate::redis::waiting::WaitingMessages;
 pub struct FollowedChannel {
     /// The process's entry in the channel's record.
     pub member: Membership,
-    /// How far its subscription is.
+    /// The state of its subscription.
     pub state: SubscriptionState,
-    /// How far the channel's stream was read: the id of its newest durable event.
+    /// The id up to which the channel's stream was read: that of its newest durable event.
     pub last: ReportedId,
     /// The number of entries that were added to its stream up to `last`, with `redis_source
     /// stream`.
@@ -24,7 +24,7 @@ pub struct FollowedChannel {
     pub first_by_name: Option<ReportedId>,
     /// Entries up to this id that are still being read were deleted.
     pub forgotten: ReportedId,
-    /// Since when nobody listens (ms).
+    /// Since when it has no listeners (ms).
     pub quiet: Option<u64>,
     /// Whether the stream has to be read because of a doubtful message.
     pub is_doubtful: bool,
@@ -33,15 +33,16 @@ pub struct FollowedChannel {
     pub is_rewound: bool,
 }
 
-/// How far a subscription is.
+/// The state of a subscription.
 pub enum SubscriptionState {
-    /// It is requested, or will be: until it is confirmed nothing arrives under the channel's name.
-    Asked,
-    /// It is confirmed, and history is being read; messages wait for that.
-    Joining(WaitingMessages),
-    /// The channel has everything.
-    InStep,
-    /// It was refused.
+    /// It is or will be requested: until it is confirmed, nothing arrives under the channel's own
+    /// name.
+    Requested,
+    /// It is confirmed; messages wait until the channel's stream has been read.
+    CatchingUp(WaitingMessages),
+    /// All events of the channel have been appended.
+    InSync,
+    /// It was rejected.
     Refused {
         /// When it is requested again (ms).
         until: u64,
@@ -49,18 +50,18 @@ pub enum SubscriptionState {
 }
 
 impl FollowedChannel {
-    /// Notes a doubtful message. Returns true if the stream is to be read at once. If it may not
-    /// be, it is read within a second.
+    /// Records a doubtful message. Returns true if the stream is to be read at once. If it must
+    /// not be read now, it is read within a second.
     pub fn is_doubted(&mut self, may_be_read: bool) -> bool {
-        let at_once = may_be_read && matches!(self.state, SubscriptionState::InStep);
+        let at_once = may_be_read && matches!(self.state, SubscriptionState::InSync);
         self.is_doubtful = !at_once;
         at_once
     }
 
-    /// Notes a message with an id that arrives under the channel's name. Whatever `clock` had given
-    /// before the connection began is old, whatever a message claims.
-    pub fn comes_while_joining(&mut self, id: ReportedId, clock: ReportedId) {
-        if matches!(self.state, SubscriptionState::Joining { .. }) && id > clock {
+    /// Records a message with an id that arrives under the channel's own name. Ids that `clock`
+    /// had issued before the connection started are old, whatever a message claims.
+    pub fn note_first_by_name(&mut self, id: ReportedId, clock: ReportedId) {
+        if matches!(self.state, SubscriptionState::CatchingUp { .. }) && id > clock {
             let first = self.first_by_name.map_or(id, |first| first.min(id));
             self.first_by_name = Some(first);
         }
@@ -68,8 +69,8 @@ impl FollowedChannel {
 
     /// Whether messages arrive under the channel's own name, so that those received through
     /// patterns are duplicates.
-    pub fn comes_by_name(&self) -> bool {
-        matches!(self.state, SubscriptionState::Joining(_) | SubscriptionState::InStep)
+    pub fn is_subscribed_by_name(&self) -> bool {
+        matches!(self.state, SubscriptionState::CatchingUp(_) | SubscriptionState::InSync)
     }
 }
 

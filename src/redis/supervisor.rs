@@ -38,7 +38,7 @@ enum Chance {
 
 /// Connects one hub to Redis while this process holds the subscription.
 pub struct Supervisor {
-    joined: Rc<HubContext>,
+    context: Rc<HubContext>,
     phase: watch::Receiver<Phase>,
     wakes: ThreadWaker,
     backoff: Backoff,
@@ -55,12 +55,12 @@ pub struct Supervisor {
 impl Supervisor {
     /// Returns the supervisor of a hub.
     pub fn new(
-        joined: Rc<HubContext>,
+        context: Rc<HubContext>,
         phase: watch::Receiver<Phase>,
         wakes: ThreadWaker,
     ) -> Supervisor {
         Supervisor {
-            joined,
+            context,
             phase,
             wakes,
             backoff: Backoff::default(),
@@ -73,16 +73,16 @@ impl Supervisor {
 
     /// Runs the supervisor, and restarts it once if it panics.
     pub async fn supervised(
-        joined: Rc<HubContext>,
+        context: Rc<HubContext>,
         phase: watch::Receiver<Phase>,
         wakes: ThreadWaker,
     ) {
         loop {
-            let bridge = Supervisor::new(joined.clone(), phase.clone(), wakes.clone());
-            if tokio::task::spawn_local(bridge.run()).await.is_ok() {
+            let supervisor = Supervisor::new(context.clone(), phase.clone(), wakes.clone());
+            if tokio::task::spawn_local(supervisor.run()).await.is_ok() {
                 break;
             }
-            joined.log(
+            context.log(
                 LogLevel::Alert,
                 format_args!(
                     "the task that manages the connection to Redis panicked and was restarted"
@@ -90,24 +90,24 @@ impl Supervisor {
             );
             sleep(Duration::from_secs(1)).await;
         }
-        joined.outbox.put(ThreadEvent::Retired);
+        context.outbox.put(ThreadEvent::Retired);
     }
 
     /// Holds the subscription whenever no other process does, until this process quits.
     pub async fn run(mut self) {
         while let Some(chance) = self.chance().await {
-            let Some(slot) = self.joined.hub.claim_slot() else {
+            let Some(slot) = self.context.hub.claim_slot() else {
                 // No slot is free: another process will subscribe.
                 drop(chance);
                 self.pause(Duration::from_secs(1)).await;
                 continue;
             };
-            self.joined.hub.set_waker(slot, self.wakes.waker);
+            self.context.hub.set_waker(slot, self.wakes.waker);
             match chance {
                 Chance::Lease(lease) => self.hold(lease, slot).await,
                 Chance::Succession(held) => self.succeed(held, slot).await,
             }
-            self.joined.hub.release_slot(slot);
+            self.context.hub.release_slot(slot);
             // The cause is unlikely to be gone at once.
             self.pause(LOOK).await;
         }
@@ -118,14 +118,14 @@ impl Supervisor {
             if *self.phase.borrow_and_update() != Phase::Serving {
                 return None;
             }
-            let hub = &self.joined.hub;
+            let hub = &self.context.hub;
             // A successor has the fencing token before it has the lease, so no other process may
             // take the lease in between.
             if let Some(succession) = hub.try_succeed() {
                 if let Some(lease) = hub.try_lease() {
                     return Some(Chance::Lease(lease));
                 }
-                if hub.is_retiring() || hub.is_silent(self.joined.now()) {
+                if hub.is_retiring() || hub.is_silent(self.context.now()) {
                     return Some(Chance::Succession(succession));
                 }
             }
@@ -138,33 +138,33 @@ impl Supervisor {
         let _ = timeout(time, self.phase.changed()).await;
     }
 
-    /// Holds the lease over any number of connections.
+    /// Holds the lease, and with it the subscription.
     async fn hold(&mut self, _lease: LeaseGuard, slot: SlotClaim) {
-        let Some(tenant) = self.tenant(slot).await else { return };
-        self.connect_again(tenant).await;
+        let Some(holder) = self.become_holder(slot).await else { return };
+        self.connect_again(holder).await;
     }
 
-    async fn tenant(&mut self, slot: SlotClaim) -> Option<Holder> {
+    async fn become_holder(&mut self, slot: SlotClaim) -> Option<Holder> {
         let fence = loop {
-            match self.joined.hub.take_fencing_token(slot, self.joined.now()) {
+            match self.context.hub.take_fencing_token(slot, self.context.now()) {
                 Ok(fence) => break fence,
                 Err(_) if *self.phase.borrow() == Phase::Serving => self.pause(LOOK).await,
                 Err(_) => return None,
             }
         };
-        Some(self.tenant_with(slot, fence))
+        Some(self.holder_with(slot, fence))
     }
 
-    fn tenant_with(&self, slot: SlotClaim, fence: FencingToken) -> Holder {
-        Holder { seat: slot, fence, woken: self.wakes.woken.clone() }
+    fn holder_with(&self, slot: SlotClaim, fence: FencingToken) -> Holder {
+        Holder { claim: slot, fence, woken: self.wakes.woken.clone() }
     }
 
     /// Reconnects until this process no longer holds the subscription.
-    async fn connect_again(&mut self, tenant: Holder) {
-        let _beats = self.beat(tenant.fence);
+    async fn connect_again(&mut self, holder: Holder) {
+        let _heartbeat = self.beat(holder.fence);
         loop {
             let opened = {
-                let opening = Session::open(self.joined.clone(), tenant.clone());
+                let opening = Session::open(self.context.clone(), holder.clone());
                 tokio::select! {
                     opened = timeout(OPENING, opening) => opened.unwrap_or_else(|_| {
                         Err(Ended::Lost("synchronizing the channels took too long".into()))
@@ -182,11 +182,11 @@ impl Supervisor {
                 Err(_) => return,
             };
             let link = if self.away.is_some() { RedisState::Down } else { RedisState::Connecting };
-            if self.joined.hub.set_link(tenant.fence, link) == Err(LeaseError::Fenced) {
+            if self.context.hub.set_link(holder.fence, link) == Err(LeaseError::Fenced) {
                 return;
             }
             self.pause(wait).await;
-            while self.joined.hub.is_stuck() && *self.phase.borrow() == Phase::Serving {
+            while self.context.hub.is_stuck() && *self.phase.borrow() == Phase::Serving {
                 self.pause(LOOK).await;
             }
             if *self.phase.borrow() != Phase::Serving {
@@ -197,10 +197,10 @@ impl Supervisor {
 
     /// Reports twice a second that this thread is alive, until the task is dropped.
     fn beat(&self, fence: FencingToken) -> Task {
-        let joined = self.joined.clone();
+        let context = self.context.clone();
         Task::spawn(async move {
-            while joined.hub.holds_token(fence) {
-                joined.hub.beat(fence, joined.now());
+            while context.hub.holds_token(fence) {
+                context.hub.beat(fence, context.now());
                 sleep(BEAT).await;
             }
         })
@@ -217,7 +217,7 @@ impl Supervisor {
             Ended::Fenced | Ended::Retired | Ended::Stopped => return Err(Ended::Retired),
         };
         self.lost = true;
-        self.joined
+        self.context
             .log(LogLevel::Info, format_args!("lost the connection to Redis, reconnecting: {why}"));
         // The next connection is usually stable. If it is not, there is no need to hurry.
         let short = since.elapsed() < SHORT;
@@ -226,7 +226,7 @@ impl Supervisor {
             let what = format_args!(
                 "connections to Redis keep failing shortly after they are established: {why}"
             );
-            self.joined.log(LogLevel::Warn, what);
+            self.context.log(LogLevel::Warn, what);
         }
         Ok(if short { Duration::from_millis(fastrand::u64(50..250)) } else { Duration::ZERO })
     }
@@ -234,14 +234,14 @@ impl Supervisor {
     fn is_back(&mut self, address: &str) {
         self.backoff.reset();
         if std::mem::take(&mut self.lost) {
-            self.joined.hub.count(Counter::Reconnects, 1);
+            self.context.hub.count(Counter::Reconnects, 1);
         }
         if std::mem::take(&mut self.locked) {
             let what = format_args!("receiving events from Redis again");
-            self.joined.log(LogLevel::Notice, what);
+            self.context.log(LogLevel::Notice, what);
         }
         if let Some(away) = self.away.take() {
-            self.joined.log(
+            self.context.log(
                 LogLevel::Notice,
                 format_args!(
                     "Redis is reachable again at {address} after {} ms",
@@ -256,7 +256,7 @@ impl Supervisor {
         self.lost = true;
         if !std::mem::replace(&mut self.locked, true) {
             let what = format_args!("cannot receive events from Redis: {locked}");
-            self.joined.log(LogLevel::Warn, what);
+            self.context.log(LogLevel::Warn, what);
         }
         LOOK
     }
@@ -267,7 +267,7 @@ impl Supervisor {
         self.lost = true;
         if self.away.is_none() {
             self.away = Some(Instant::now());
-            self.joined.log(
+            self.context.log(
                 LogLevel::Warn,
                 format_args!(
                     "Redis is unreachable: {why}; streams stay open, but publishing over HTTP is \
@@ -281,18 +281,18 @@ impl Supervisor {
     /// Takes over from a holder that is shutting down or stopped, and takes the lease when that
     /// process releases it.
     async fn succeed(&mut self, succession: LeaseGuard, slot: SlotClaim) {
-        let template = self.tenant_with(slot, FencingToken::none());
+        let template = self.holder_with(slot, FencingToken::none());
         let with = |fence| Holder { fence, ..template.clone() };
         let taken = tokio::select! {
-            taken = take_over(self.joined.clone(), slot, with) => taken,
+            taken = take_over(self.context.clone(), slot, with) => taken,
             _ = self.phase.changed() => return,
         };
         // If this failed, it is repeated, or the lease becomes free.
         let Ok(session) = taken else { return };
-        let tenant = session.tenant.clone();
-        let _beats = self.beat(tenant.fence);
-        let hub = self.joined.hub.clone();
-        let _office = Task::spawn(async move {
+        let holder = session.holder.clone();
+        let _heartbeat = self.beat(holder.fence);
+        let hub = self.context.hub.clone();
+        let _lease_task = Task::spawn(async move {
             let lease = loop {
                 match hub.try_lease() {
                     Some(lease) => break lease,
@@ -305,7 +305,7 @@ impl Supervisor {
         });
         if let Ok(wait) = self.serve(session).await {
             self.pause(wait).await;
-            self.connect_again(tenant).await;
+            self.connect_again(holder).await;
         }
     }
 }

@@ -42,7 +42,7 @@ impl Thread {
         let main = move || match Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => {
                 let _ = ready.send(Ok(()));
-                let outbox = hubs.first().map(|(_, joined)| joined.outbox.clone());
+                let outbox = hubs.first().map(|(_, context)| context.outbox.clone());
                 let local = LocalSet::new();
                 let serving = AssertUnwindSafe(|| {
                     local.block_on(&runtime, run(hubs, watched, inbound));
@@ -94,13 +94,13 @@ async fn run(
     let wakes = ThreadWaker::for_this_thread(first.wakers);
     tokio::task::spawn_local(hold_spare());
     let mut publishers = Vec::new();
-    let mut bridges = Vec::new();
-    for (number, joined) in hubs {
-        let joined = Rc::new(joined);
-        let publisher = Rc::new(Publisher::new(joined.clone()));
-        let bridge = Supervisor::supervised(joined, phase.clone(), wakes.clone());
+    let mut supervisors = Vec::new();
+    for (number, context) in hubs {
+        let context = Rc::new(context);
+        let publisher = Rc::new(Publisher::new(context.clone()));
+        let supervisor = Supervisor::supervised(context, phase.clone(), wakes.clone());
         publishers.push((number, publisher));
-        bridges.push(tokio::task::spawn_local(bridge));
+        supervisors.push(tokio::task::spawn_local(supervisor));
     }
     loop {
         tokio::select! {
@@ -118,7 +118,7 @@ async fn run(
         }
     }
     // Each releases its locks, which only this thread can.
-    for bridge in bridges {
-        let _ = tokio::time::timeout(LAST, bridge).await;
+    for supervisor in supervisors {
+        let _ = tokio::time::timeout(LAST, supervisor).await;
     }
 }

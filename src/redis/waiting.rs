@@ -35,7 +35,7 @@ pub enum Admission {
 
 impl WaitingBytes {
     /// Returns an empty list for a channel.
-    pub fn of_channel(&self) -> WaitingMessages {
+    pub fn for_channel(&self) -> WaitingMessages {
         WaitingMessages {
             messages: Vec::new(),
             before: 0,
@@ -119,13 +119,13 @@ mod tests {
     const MOST: usize = 10_000;
 
     fn message(bytes: usize) -> BufferedMessage {
-        BufferedMessage::of(&Message::Plain(vec![b'x'; bytes].into()))
+        BufferedMessage::copy_of(&Message::Plain(vec![b'x'; bytes].into()))
     }
 
     #[test]
     fn what_waits_is_given_back_however_it_goes() {
         let all = WaitingBytes::default();
-        let (mut a, mut b, mut c) = (all.of_channel(), all.of_channel(), all.of_channel());
+        let (mut a, mut b, mut c) = (all.for_channel(), all.for_channel(), all.for_channel());
         for waiting in [&mut a, &mut b, &mut c] {
             assert_eq!(waiting.keep(message(1_000), MOST), Admission::Waits);
         }
@@ -144,18 +144,18 @@ mod tests {
     #[test]
     fn one_channel_takes_half_and_all_together_what_there_is() {
         let all = WaitingBytes::default();
-        let mut greedy = all.of_channel();
+        let mut greedy = all.for_channel();
         let kept = (0..100).find_map(|_| match greedy.keep(message(1_000), MOST) {
             Admission::Waits => None,
             other => Some(other),
         });
         assert_eq!(kept, Some(Admission::Overflowed));
         assert_eq!(greedy.keep(message(1), MOST), Admission::Dropped);
-        assert!(greedy.has_had_any() && !all.of_channel().has_had_any());
+        assert!(greedy.has_had_any() && !all.for_channel().has_had_any());
         assert!(greedy.was_full() && greedy.take().is_empty());
         assert_eq!(all.sum(), 0);
 
-        let mut others: Vec<_> = (0..20).map(|_| all.of_channel()).collect();
+        let mut others: Vec<_> = (0..20).map(|_| all.for_channel()).collect();
         let waits =
             |other: &mut WaitingMessages| other.keep(message(1_000), MOST) == Admission::Waits;
         let count = others.iter_mut().filter_map(|other| waits(other).then_some(())).count();

@@ -11,18 +11,18 @@ use crate::redis::keys::Keys;
 
 /// Returns the query for the low watermarks of these channels.
 pub fn query(names: &Keys, channels: &[&[u8]]) -> Pipeline {
-    let mut question = pipe();
-    question.cmd("HMGET").arg(names.forgotten()).arg(channels);
-    question
+    let mut query = pipe();
+    query.cmd("HMGET").arg(names.forgotten()).arg(channels);
+    query
 }
 
 /// Returns the watermarks of this many channels from the reply. A channel without permission has
 /// none.
 pub fn read(
-    answer: Option<Result<Value, RedisError>>,
+    reply: Option<Result<Value, RedisError>>,
     channels: usize,
 ) -> Result<Vec<Option<ReportedId>>, RedisError> {
-    let mut marks: Vec<Option<ReportedId>> = match answer {
+    let mut marks: Vec<Option<ReportedId>> = match reply {
         Some(Ok(Value::Array(values))) => values.iter().map(id).collect(),
         Some(Err(error)) if !is_its_own(&error) => return Err(error),
         _ => Vec::new(),

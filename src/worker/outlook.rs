@@ -1,5 +1,5 @@
-//! What a request for a stream is to be answered with, which is decided before the response's header
-//! is sent: nothing is to come of channels that are finished, or of which nothing is known.
+//! What a request for a stream is to be answered with, which is decided before the response's
+//! header is sent: nothing is to come of channels that are finished, or of which nothing is known.
 //!
 //! In a hub that is connected to Redis, this is known only when the channels are in sync, so the
 //! request waits for that: briefly, and not at all while Redis is unreachable.

@@ -22,13 +22,13 @@ pub fn run(input: &[u8]) {
     let (pieces, room) = (1 + input.below(64), 1 + input.below(64));
     let bytes = input.rest();
 
-    let bounds = Bounds::of_values(longest);
+    let bounds = Bounds::for_values(longest);
     if let Some(allowed) = allowed {
         bounds.meter.allow(allowed);
     }
     let passed = received(bounds.clone(), bytes, pieces, room);
     assert_eq!(passed, reference(bytes, longest, allowed));
-    assert_eq!(bounds.meter.came(), bytes.len());
+    assert_eq!(bounds.meter.received(), bytes.len());
     assert!(passed.len() <= bytes.len());
 }
 

@@ -50,7 +50,7 @@ fn check(bytes: &[u8]) {
     assert!(!matches!(parse(bytes, None), Message::Durable(_)));
     assert_eq!(parse(bytes, None).id(), parsed.id());
     if !matches!(parsed, Message::Doubtful(_)) {
-        assert_eq!(BufferedMessage::of(&parsed).message(), parsed);
+        assert_eq!(BufferedMessage::copy_of(&parsed).message(), parsed);
     }
 }
 

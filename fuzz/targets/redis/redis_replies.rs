@@ -1,4 +1,4 @@
-//! Whatever a Redis answers, and whatever it sends without being asked: it is read, or passed over.
+//! Whatever a Redis replies, and whatever it sends without being asked: it is read, or passed over.
 //!
 //! The bytes are what a server sends. They go through the bound on values and the codec, as on a
 //! connection.
@@ -8,7 +8,7 @@ use ::redis::{parse_redis_value, PushInfo, PushKind, RedisError, Value};
 use crate::redis::entry::entries;
 use crate::redis::inbox::{Inbox, Push};
 use crate::redis::limits;
-use crate::redis::link::left_out;
+use crate::redis::link::skipped_length;
 use crate::redis::script;
 use crate::redis::stream_page::About;
 use crate::redis::token::Agreed;
@@ -24,7 +24,7 @@ pub fn run(input: &[u8]) {
         assert!(limit > 0);
     }
     About::read(&value);
-    left_out(&value);
+    skipped_length(&value);
     for count in [0, 1, 5] {
         let marks = watermarks::read(Some(Ok(value.clone())), count).unwrap();
         assert_eq!(marks.len(), count);
@@ -68,7 +68,7 @@ fn check_push(value: &Value, bytes: usize) {
             }
             Some(Push::TooLarge { pattern, .. }) => {
                 assert!(pattern.is_none() || kind == PushKind::PMessage);
-                assert!(data.last().is_some_and(|last| left_out(last).is_some()));
+                assert!(data.last().is_some_and(|last| skipped_length(last).is_some()));
             }
             Some(Push::Subscribed { .. }) => assert_eq!(kind, PushKind::Subscribe),
             Some(Push::End) => panic!("the connection has not ended"),
@@ -77,13 +77,13 @@ fn check_push(value: &Value, bytes: usize) {
     }
 }
 
-/// Takes the value as the answer of the publish script.
+/// Takes the value as the reply of the publish script.
 fn check_script_result(value: Value) {
-    let Ok(answer) = ::redis::from_redis_value::<Vec<Vec<u8>>>(value) else { return };
-    match script::ids(answer.clone()) {
+    let Ok(reply) = ::redis::from_redis_value::<Vec<Vec<u8>>>(value) else { return };
+    match script::ids(reply.clone()) {
         Ok(ids) => {
             let texts: Vec<Vec<u8>> = ids.iter().map(|id| id.to_string().into_bytes()).collect();
-            assert_eq!(texts, answer);
+            assert_eq!(texts, reply);
         }
         Err(error) => {
             let error: RedisError = error;

@@ -2,11 +2,11 @@
 //! the next event begins a new one.
 //!
 //! A finish is a mark and not an event: it takes no block, does not count as history, does not
-//! expire, and clients receive no id for it. It consists of a control entry in the ring, which tells
-//! processes that read the log in what order it came; of the word RUN in the channel's record, which
-//! stays as long as the record; and of a flag of the event before it, which shows to readers of older
-//! events where a run ends. One transaction sets all of it. Finishing a finished channel changes
-//! nothing.
+//! expire, and clients receive no id for it. It consists of a control entry in the ring, which
+//! tells processes that read the log in what order it came; of the word RUN in the channel's
+//! record, which stays as long as the record; and of a flag of the event before it, which shows to
+//! readers of older events where a run ends. One transaction sets all of it. Finishing a finished
+//! channel changes nothing.
 
 use crate::hub::memory::access::{Guard, Locked};
 use crate::hub::memory::layout::{channel, event, low};

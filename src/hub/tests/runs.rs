@@ -15,8 +15,8 @@ fn joined(count: u64) -> (Hub, SlotClaim, Membership) {
     (hub, claim, member)
 }
 
-/// Everything that a replay delivers until it is done or its run ends, in batches of two events: the
-/// texts, with "gap" for a gap event and "end" for the end of a run.
+/// Everything that a replay delivers until it is done or its run ends, in batches of two events:
+/// the texts, with "gap" for a gap event and "end" for the end of a run.
 fn until_end(hub: &Hub, cursor: &mut ReplayCursor) -> String {
     let mut told = Vec::new();
     loop {

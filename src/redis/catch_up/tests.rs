@@ -10,10 +10,10 @@ fn entry_id(ms: u64) -> EntryId {
 fn entry(ms: u64, prev: Option<u64>) -> Entry {
     let (event_type, data) = (Vec::new(), Vec::new());
     let id = |ms| entry_id(ms).into();
-    Entry { id: id(ms), prev: prev.map(id), event_type, data, left_out: 0 }
+    Entry { id: id(ms), prev: prev.map(id), event_type, data, skipped: 0 }
 }
 
-fn terms(source: Source, (count, age): (u64, u64)) -> FetchPolicy {
+fn policy(source: Source, (count, age): (u64, u64)) -> FetchPolicy {
     let history = History { count, age };
     let latest = Latest::here(Now { wall: NOW, ..Now::default() });
     let (room, kept) = (usize::MAX, usize::MAX);
@@ -65,11 +65,11 @@ fn about(first: u64, newest: u64, whole: bool) -> About {
 }
 
 /// All that is caught up: numbers, what is missing before them, and how many pages that took.
-fn caught(known: SyncState, stream: &Stream, terms: FetchPolicy) -> (Vec<u64>, Loss, u32) {
+fn caught(known: SyncState, stream: &Stream, policy: FetchPolicy) -> (Vec<u64>, Loss, u32) {
     let mut catch_up = CatchUp::new(Vec::new(), known, read(known));
     let (mut numbers, mut missing) = (Vec::new(), Loss::Nothing);
     for pages in 1..1_000 {
-        let (fetched, done) = catch_up.take(stream.page(&catch_up.range(terms)), terms);
+        let (fetched, done) = catch_up.take(stream.page(&catch_up.range(policy)), policy);
         if fetched.missing != Loss::Nothing {
             assert!(numbers.is_empty(), "a hole in the middle");
             missing = fetched.missing;
@@ -95,7 +95,7 @@ fn judged_of(
     history: (u64, u64),
 ) -> (Vec<u64>, Loss) {
     let stream = Stream { entries, about, page: 1_000 };
-    let (numbers, missing, pages) = caught(known, &stream, terms(source, history));
+    let (numbers, missing, pages) = caught(known, &stream, policy(source, history));
     assert!(pages <= 2);
     (numbers, missing)
 }
@@ -172,7 +172,7 @@ fn a_stream_that_starts_over_is_read_again_from_its_beginning() {
         for known in
             [SyncState::Left(entry_id(9).into()), SyncState::Interrupted(entry_id(9).into())]
         {
-            let caught = caught(known, &stream, terms(Source::Streams, (5, 0)));
+            let caught = caught(known, &stream, policy(Source::Streams, (5, 0)));
             assert_eq!((caught.0, caught.1), (vec![1, 2, 3, 4], Loss::Everything), "{page}");
         }
     }
@@ -227,9 +227,9 @@ fn the_size_of_a_page_does_not_matter() {
     ];
     for known in known {
         for (count, kept) in [(0, 1_000), (5, 1_000), (12, 0), (100, 200), (100, usize::MAX)] {
-            let terms = FetchPolicy { kept, ..terms(Source::PubSub, (count, 0)) };
+            let policy = FetchPolicy { kept, ..policy(Source::PubSub, (count, 0)) };
             let of =
-                |page| caught(known, &Stream { entries: numbered(30), about: None, page }, terms);
+                |page| caught(known, &Stream { entries: numbered(30), about: None, page }, policy);
             let (all, missing, _) = of(1_000);
             for page in [1, 2, 7, 29, 30, 31] {
                 let (numbers, gone, _) = of(page);
@@ -262,22 +262,22 @@ fn the_size_of_a_page_does_not_matter() {
 #[test]
 fn no_more_is_fetched_than_there_is_room_for() {
     let room = 10 * entry(1, None).size();
-    let terms = FetchPolicy { room, kept: 0, ..terms(Source::PubSub, (1_000, 0)) };
+    let policy = FetchPolicy { room, kept: 0, ..policy(Source::PubSub, (1_000, 0)) };
     let stream = Stream { entries: numbered(100), about: None, page: 7 };
-    let (numbers, missing, _) = caught(SyncState::Nothing, &stream, terms);
+    let (numbers, missing, _) = caught(SyncState::Nothing, &stream, policy);
     assert_eq!((numbers, missing), ((91..=100).collect(), up_to(90)));
 }
 
 #[test]
 fn what_is_trimmed_while_it_is_read_is_a_hole() {
     let mut stream = Stream { entries: numbered(30), about: None, page: 10 };
-    let terms = terms(Source::PubSub, (100, 0));
+    let policy = policy(Source::PubSub, (100, 0));
     let mut catch_up =
         CatchUp::new(Vec::new(), SyncState::Interrupted(ReportedId::default()), None);
-    let (fetched, done) = catch_up.take(stream.page(&catch_up.range(terms)), terms);
+    let (fetched, done) = catch_up.take(stream.page(&catch_up.range(policy)), policy);
     assert_eq!((fetched.missing, done), (Loss::Nothing, false));
     stream.entries.drain(..15);
-    let (fetched, done) = catch_up.take(stream.page(&catch_up.range(terms)), terms);
+    let (fetched, done) = catch_up.take(stream.page(&catch_up.range(policy)), policy);
     assert_eq!((fetched.missing, done), (up_to(15), false));
     assert_eq!(fetched.entries.first().map(|entry| entry.id.ms()), Some(16));
 }
@@ -287,7 +287,7 @@ fn an_applications_stream_that_was_emptied_is_not_lost_and_one_that_was_deleted_
     let known = SyncState::Interrupted(entry_id(50).into());
     let missing = |about| {
         let stream = Stream { entries: Vec::new(), about, page: 10 };
-        caught(known, &stream, terms(Source::Streams, (5, 0))).1
+        caught(known, &stream, policy(Source::Streams, (5, 0))).1
     };
     let emptied = |newest| Some(About { first: None, ..about(1, newest, false) });
     assert_eq!(missing(emptied(50)), Loss::Nothing);
@@ -298,7 +298,7 @@ fn an_applications_stream_that_was_emptied_is_not_lost_and_one_that_was_deleted_
 
 #[test]
 fn events_whose_messages_are_still_to_be_taken_are_left_to_them() {
-    let (had, latest) = (entry_id(2).into(), terms(Source::PubSub, (0, 0)).latest);
+    let (had, latest) = (entry_id(2).into(), policy(Source::PubSub, (0, 0)).latest);
     let next = |id, prev| UnreadMessage { id: entry_id(id).into(), prev: entry_id(prev).into() };
     let lost = |ms| Loss::UpTo(entry_id(ms));
     // The entries, what is lost before them, the message; the entries that are left, the loss, the
@@ -326,11 +326,11 @@ fn events_whose_messages_are_still_to_be_taken_are_left_to_them() {
 }
 
 /// What the hub gets of a stream: numbers, and what is lost before the next of them.
-fn steps(known: SyncState, stream: &Stream, terms: FetchPolicy) -> String {
+fn steps(known: SyncState, stream: &Stream, policy: FetchPolicy) -> String {
     let mut catch_up = CatchUp::new(Vec::new(), known, read(known));
     let mut steps = Vec::new();
     for _ in 0..100 {
-        let (fetched, done) = catch_up.take(stream.page(&catch_up.range(terms)), terms);
+        let (fetched, done) = catch_up.take(stream.page(&catch_up.range(policy)), policy);
         match fetched.missing {
             Loss::Nothing => {}
             Loss::Everything => steps.push("everything".to_owned()),
@@ -349,7 +349,7 @@ fn steps(known: SyncState, stream: &Stream, terms: FetchPolicy) -> String {
 fn a_loss_is_between_the_entries_where_others_are_missing() {
     let (had, left) =
         (SyncState::Interrupted(entry_id(5).into()), SyncState::Left(entry_id(5).into()));
-    // Entries, and the one before each; for Redis' answer about the stream: its first entry, the
+    // Entries, and the one before each; for Redis' reply about the stream: its first entry, the
     // highest id that was deleted, and the newest one.
     let written =
         |ids: &[(u64, u64)]| ids.iter().map(|(id, prev)| entry(*id, Some(*prev))).collect();
@@ -373,14 +373,14 @@ fn a_loss_is_between_the_entries_where_others_are_missing() {
     ];
     for (entries, about, known, unknown) in cases {
         let source = if about.is_some() { Source::Streams } else { Source::PubSub };
-        let terms = terms(source, (5, 0));
+        let policy = policy(source, (5, 0));
         for page in [3, 1_000] {
             let stream = Stream { entries: entries.clone(), about, page };
-            assert_eq!(steps(had, &stream, terms), known, "{about:?} {page}");
+            assert_eq!(steps(had, &stream, policy), known, "{about:?} {page}");
         }
         let stream = Stream { entries, about, page: 1_000 };
-        assert_eq!(steps(left, &stream, terms), known, "{about:?}");
-        assert_eq!(steps(SyncState::Nothing, &stream, terms), unknown, "{about:?}");
+        assert_eq!(steps(left, &stream, policy), known, "{about:?}");
+        assert_eq!(steps(SyncState::Nothing, &stream, policy), unknown, "{about:?}");
     }
 }
 
@@ -390,7 +390,7 @@ fn a_stream_that_was_reset_while_it_was_not_read_is_described_before_it_is_belie
     let of = |prev: u64, first: u64, age: u64| {
         let entries = vec![entry(NOW - 100, Some(prev))];
         let stream = Stream { entries, about: Some(about(first, NOW - 100, true)), page: 10 };
-        caught(had, &stream, terms(Source::PubSub, (5, age)))
+        caught(had, &stream, policy(Source::PubSub, (5, age)))
     };
     let all = || vec![NOW - 100];
     // It follows what was read.
@@ -404,6 +404,6 @@ fn a_stream_that_was_reset_while_it_was_not_read_is_described_before_it_is_belie
         about: Some(about(NOW - 100, NOW - 100, true)),
         page: 10,
     };
-    let expired = caught(old, &stream, terms(Source::PubSub, (5, DAY)));
+    let expired = caught(old, &stream, policy(Source::PubSub, (5, DAY)));
     assert_eq!(expired, (all(), Loss::Nothing, 1));
 }

@@ -1,10 +1,10 @@
 //! Bounds what a connection receives: a value that is too long is read from the socket and
-//! discarded, and a number takes its place, which is the length that it had.
+//! discarded, and replaced by a number, which is its length.
 //!
-//! The codec keeps a whole answer in memory before it returns any of it, and never gives its buffer
-//! back. Anybody who may PUBLISH can send a message of 512 MB, and a page of a stream is as large
-//! as its entries are. So the bound has to be in front of the codec, where the length of a value is
-//! known from its header.
+//! The codec keeps a whole reply in memory before it returns any of it, and never shrinks its
+//! buffer. Any publisher can send a message of 512 MB, and a page of a stream is as large as its
+//! entries. So the bound must be in front of the codec, where the length of a value is known from
+//! its header.
 
 use std::io;
 use std::pin::Pin;
@@ -18,28 +18,28 @@ use tokio::sync::Notify;
 
 /// Bytes that are read from the socket at a time.
 const CHUNK: usize = 16 << 10;
-/// The longest header of a value: a type, 20 digits and the end of the line.
+/// Maximum length of a value's header: a type, 20 digits, and the end of the line.
 const MAX_HEADER: usize = 32;
-/// Values up to this length are never left out: ids, names of fields, words of status.
+/// Values up to this length are never skipped: ids, names of fields, words of status.
 const SHORT: usize = 64;
 
 /// How much a connection may receive.
 #[derive(Clone, Debug)]
 pub struct Bounds {
-    /// The longest value (bytes).
+    /// Maximum length of a value in bytes.
     pub longest: usize,
-    /// Counts what has been received, and how much still may be.
+    /// Counts the received bytes, and those that are still allowed.
     pub meter: Arc<Meter>,
 }
 
 impl Bounds {
     /// Limits the length of every value, and nothing else.
-    pub fn of_values(longest: usize) -> Bounds {
+    pub fn for_values(longest: usize) -> Bounds {
         Bounds { longest, meter: Arc::default() }
     }
 }
 
-/// Counts what a connection receives.
+/// Counts the bytes that a connection receives.
 #[derive(Debug)]
 pub struct Meter {
     came: AtomicUsize,
@@ -60,22 +60,22 @@ impl Default for Meter {
 
 impl Meter {
     /// Returns the bytes received since the connection was made; the count wraps around.
-    pub fn came(&self) -> usize {
+    pub fn received(&self) -> usize {
         self.came.load(Ordering::Relaxed)
     }
 
-    /// Allows values of this many bytes together from now on; all others but short ones are left
-    /// out.
+    /// From now on, allows values of this many bytes in total. Further values are skipped,
+    /// except for short ones.
     pub fn allow(&self, bytes: usize) {
         self.allowed.store(bytes, Ordering::Relaxed);
     }
 
-    /// Whether a value was left out because no more is allowed.
+    /// Whether a value was skipped because no more is allowed.
     pub fn is_exhausted(&self) -> bool {
         self.allowed.load(Ordering::Relaxed) == 0
     }
 
-    /// Waits until a value is left out because no more is allowed.
+    /// Waits until a value is skipped because no more is allowed.
     pub async fn exhausted(&self) {
         self.exhausted.notified().await;
     }
@@ -85,13 +85,14 @@ impl Meter {
     }
 
     /// Whether a value of this many bytes is still allowed.
-    fn takes(&self, bytes: usize) -> bool {
+    fn allows(&self, bytes: usize) -> bool {
         let allowed = self.allowed.load(Ordering::Relaxed);
         if allowed == usize::MAX || bytes <= SHORT {
             return true;
         }
         if bytes > allowed {
-            // Shorter ones are not allowed either: what follows would have a hole before it.
+            // Shorter ones are not allowed either: the entries after it would have a gap before
+            // them.
             self.allowed.store(0, Ordering::Relaxed);
             self.exhausted.notify_one();
             return false;
@@ -101,10 +102,10 @@ impl Meter {
     }
 }
 
-/// Returns the length of a value that was left out, if this stands for one.
-pub fn left_out(value: &Value) -> Option<u64> {
+/// Returns the length of a value that was skipped, if this number replaces one.
+pub fn skipped_length(value: &Value) -> Option<u64> {
     match value {
-        // Redis answers none of our commands with such a number.
+        // Redis replies to none of our commands with such a number.
         Value::BigNumber(digits) => std::str::from_utf8(digits).ok()?.parse().ok(),
         _ => None,
     }
@@ -179,10 +180,10 @@ enum At {
     Header,
     /// In a line without a length.
     Line,
-    /// In a value, of which this many bytes are still to come.
+    /// In a value, of which this many bytes are left.
     Given(usize),
-    /// In a value that is left out, of which this many bytes are still to come.
-    LeftOut(usize),
+    /// In a value that is skipped, of which this many bytes are left.
+    Skipped(usize),
 }
 
 /// Decides what passes to the reader.
@@ -190,7 +191,7 @@ struct Filter {
     bounds: Bounds,
     at: At,
     header: Vec<u8>,
-    /// How much of the header has been given to the reader, once it is complete.
+    /// How much of the header was passed to the reader, once it is complete.
     given: Option<usize>,
 }
 
@@ -199,7 +200,7 @@ impl Filter {
         Filter { bounds, at: At::Start, header: Vec::with_capacity(MAX_HEADER), given: None }
     }
 
-    /// Passes bytes on, as far as the reader has room. Returns how many have been consumed.
+    /// Passes bytes on, as far as the reader has room. Returns how many were consumed.
     fn pass(&mut self, bytes: &[u8], out: &mut ReadBuf<'_>) -> usize {
         let mut done = 0;
         while out.remaining() > 0 {
@@ -238,9 +239,9 @@ impl Filter {
                     self.at = if some == left { At::Start } else { At::Given(left - some) };
                     some
                 }
-                At::LeftOut(left) => {
+                At::Skipped(left) => {
                     let some = left.min(rest.len());
-                    self.at = if some == left { At::Start } else { At::LeftOut(left - some) };
+                    self.at = if some == left { At::Start } else { At::Skipped(left - some) };
                     some
                 }
             };
@@ -258,26 +259,26 @@ impl Filter {
             self.at = self.judge();
             self.given = Some(0);
         } else if self.header.len() == MAX_HEADER {
-            // This is no header. The codec reports that.
+            // This is not a header. The codec reports that.
             self.at = At::Line;
             self.given = Some(0);
         }
         some
     }
 
-    /// Decides what happens to the value whose header is complete. The header of one that is left
-    /// out becomes that of a number, its length.
+    /// Decides what to do with the value whose header is complete. The header of a value that
+    /// is skipped becomes that of a number, its length.
     fn judge(&mut self) -> At {
         let digits = self.header.get(1..self.header.len().saturating_sub(2)).unwrap_or_default();
         let length = std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok());
         // No value, or something that the codec will not understand.
         let Some(length): Option<usize> = length else { return At::Start };
         let Some(with_end) = length.checked_add(2) else { return At::Start };
-        if length <= self.bounds.longest && self.bounds.meter.takes(length) {
+        if length <= self.bounds.longest && self.bounds.meter.allows(length) {
             return At::Given(with_end);
         }
         self.header[0] = b'(';
-        At::LeftOut(with_end)
+        At::Skipped(with_end)
     }
 }
 
@@ -314,7 +315,7 @@ mod tests {
     fn a_value_that_is_too_long_becomes_its_length() {
         let bytes = format!("*3\r\n$2\r\nab\r\n{}{}+OK\r\n", long(100), long(99));
         for (pieces, room) in [(1, 1), (1, 100), (7, 3), (1000, 1000), (1000, 1)] {
-            let passed = passed(Bounds::of_values(99), bytes.as_bytes(), pieces, room);
+            let passed = passed(Bounds::for_values(99), bytes.as_bytes(), pieces, room);
             let expected = format!("*3\r\n$2\r\nab\r\n(100\r\n{}+OK\r\n", long(99));
             assert_eq!(String::from_utf8_lossy(&passed), expected, "{pieces} {room}");
         }
@@ -331,28 +332,28 @@ mod tests {
         ];
         for text in texts {
             for pieces in [1, 5, 1000] {
-                let passed = passed(Bounds::of_values(10), text.as_bytes(), pieces, 1000);
+                let passed = passed(Bounds::for_values(10), text.as_bytes(), pieces, 1000);
                 assert_eq!(String::from_utf8_lossy(&passed), text, "{pieces}");
             }
         }
     }
 
     #[test]
-    fn more_than_is_allowed_is_left_out_but_for_what_is_short() {
-        let bounds = Bounds::of_values(1000);
+    fn values_beyond_the_allowance_are_skipped_unless_they_are_short() {
+        let bounds = Bounds::for_values(1000);
         bounds.meter.allow(250);
         let bytes = format!("{}{}{}{}{}", long(100), long(100), long(100), long(64), long(65));
         let passed = passed(bounds.clone(), bytes.as_bytes(), 50, 50);
         let expected = format!("{}{}(100\r\n{}(65\r\n", long(100), long(100), long(64));
         assert_eq!(String::from_utf8_lossy(&passed), expected);
         bounds.meter.allow(65);
-        assert!(bounds.meter.takes(65) && !bounds.meter.takes(65));
+        assert!(bounds.meter.allows(65) && !bounds.meter.allows(65));
     }
 
     #[test]
     fn the_length_is_known_to_who_reads_the_answer() {
-        assert_eq!(left_out(&Value::BigNumber(b"200000000".to_vec())), Some(200_000_000));
-        assert_eq!(left_out(&Value::BulkString(b"200000000".to_vec())), None);
+        assert_eq!(skipped_length(&Value::BigNumber(b"200000000".to_vec())), Some(200_000_000));
+        assert_eq!(skipped_length(&Value::BulkString(b"200000000".to_vec())), None);
     }
 
     proptest! {
@@ -363,14 +364,14 @@ mod tests {
             room in 1usize..50,
         ) {
             let bytes: String = lengths.iter().map(|length| long(*length)).collect();
-            let whole = passed(Bounds::of_values(100), bytes.as_bytes(), 10_000, 10_000);
-            let split = passed(Bounds::of_values(100), bytes.as_bytes(), pieces, room);
+            let whole = passed(Bounds::for_values(100), bytes.as_bytes(), 10_000, 10_000);
+            let split = passed(Bounds::for_values(100), bytes.as_bytes(), pieces, room);
             prop_assert_eq!(whole, split);
         }
 
         #[test]
         fn nothing_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200), pieces in 1usize..20) {
-            passed(Bounds::of_values(5), &bytes, pieces, 7);
+            passed(Bounds::for_values(5), &bytes, pieces, 7);
         }
     }
 }

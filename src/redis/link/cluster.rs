@@ -5,12 +5,12 @@ use std::time::Duration;
 use ::redis::{cmd, ErrorKind, RedisError, ServerErrorKind, Value};
 
 use super::super::address::{Address, Host};
-use super::error::{in_time, more_telling};
+use super::error::{in_time, more_informative};
 use super::node::{self, NodeAddress};
 use super::{share, Bounds, Kind, Link, LinkError, Pushes, WORDS};
 
-/// Connects to the master of the slot of `hub_key`. Asks each seed until one names a node that says
-/// itself that it is a master.
+/// Connects to the master of the slot of `hub_key`. Queries each seed until one names a node that
+/// is a master itself.
 pub(super) async fn connect(
     address: &Address,
     seeds: &[Host],
@@ -21,7 +21,7 @@ pub(super) async fn connect(
     let limit = share(seeds.len());
     let mut failure = None;
     for seed in seeds {
-        let asked = in_time(limit, &seed.to_string(), ask(address, seed, limit, hub_key)).await;
+        let asked = in_time(limit, &seed.to_string(), query(address, seed, limit, hub_key)).await;
         let tried = match asked {
             Ok(host) => {
                 node::master(address, &NodeAddress::Host(host), pushes.clone(), bounds).await
@@ -30,28 +30,28 @@ pub(super) async fn connect(
         };
         match tried {
             Ok(link) => return Ok(link),
-            Err(error) => failure = more_telling(failure, error),
+            Err(error) => failure = more_informative(failure, error),
         }
     }
-    Err(failure.unwrap_or_else(|| LinkError::new(Kind::Other, "no node is named".into())))
+    Err(failure.unwrap_or_else(|| LinkError::new(Kind::Other, "the URL names no node".into())))
 }
 
-async fn ask(
+async fn query(
     address: &Address,
     seed: &Host,
     limit: Duration,
     hub_key: &[u8],
 ) -> Result<Host, LinkError> {
-    let spot = seed.to_string();
+    let peer = seed.to_string();
     let of = |error: RedisError| match error.kind() {
         ErrorKind::Server(ServerErrorKind::ResponseError) => {
-            LinkError::new(Kind::Other, format!("{spot} is not part of a cluster"))
+            LinkError::new(Kind::Other, format!("{peer} is not part of a cluster"))
         }
-        _ => LinkError::of(&spot, &error),
+        _ => LinkError::from_error(&peer, &error),
     };
     let login = address.login.as_ref();
     let place = NodeAddress::Host(seed.clone());
-    let bounds = Bounds::of_values(WORDS);
+    let bounds = Bounds::for_values(WORDS);
     let (mut connection, _driver) =
         node::open(&place, address.tls, login, 0, limit, None, &bounds).await?;
     let (mut slot, mut slots) = (cmd("CLUSTER"), cmd("CLUSTER"));
@@ -59,12 +59,12 @@ async fn ask(
         slot.arg("KEYSLOT").arg(hub_key).query_async(&mut connection).await.map_err(of)?;
     let slots: Value = slots.arg("SLOTS").query_async(&mut connection).await.map_err(of)?;
     owner(&slots, slot, &seed.name).ok_or_else(|| {
-        LinkError::new(Kind::NotReady, format!("{spot} knows no node for the hub's slot"))
+        LinkError::new(Kind::NotReady, format!("{peer} has no node for the hub's slot"))
     })
 }
 
-/// Returns the master of `slot` in an answer to CLUSTER SLOTS. A node that does not know its own
-/// name has the address of the one that was asked, `seed`.
+/// Returns the master of `slot` in a reply to CLUSTER SLOTS. A node that does not know its own name
+/// has the address of the one that replied, `seed`.
 fn owner(slots: &Value, slot: i64, seed: &str) -> Option<Host> {
     let Value::Array(ranges) = slots else {
         return None;

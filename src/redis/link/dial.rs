@@ -42,8 +42,8 @@ pub(super) trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for S {}
 
 /// Connects, over TLS if `tls` is set.
-pub(super) async fn dial(spot: &NodeAddress, tls: bool) -> io::Result<Box<dyn ByteStream>> {
-    Ok(match spot {
+pub(super) async fn dial(peer: &NodeAddress, tls: bool) -> io::Result<Box<dyn ByteStream>> {
+    Ok(match peer {
         NodeAddress::Unix(path) => Box::new(unix(path).await?),
         NodeAddress::Host(host) if tls => {
             let name = ServerName::try_from(host.name.clone()).map_err(io::Error::other)?;
@@ -61,7 +61,7 @@ async fn unix(path: &Path) -> io::Result<UnixStream> {
     socket.connect(path).await
 }
 
-/// Connects to the first of a host's addresses that answers.
+/// Connects to the first of a host's addresses that accepts the connection.
 async fn tcp(host: &Host) -> io::Result<TcpStream> {
     let mut tries = JoinSet::new();
     for address in look_up(host).await? {
@@ -108,7 +108,7 @@ fn settled(stream: TcpStream) -> io::Result<TcpStream> {
 fn tls_config() -> io::Result<ClientConfig> {
     static PROVIDER: Once = Once::new();
     // rustls panics unless a provider of cryptography has been chosen. An error means that the
-    // process has one already, which is fine.
+    // process already has one.
     PROVIDER.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
     let mut found = {
         let _lent = lend();

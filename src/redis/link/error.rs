@@ -1,4 +1,5 @@
-//! Why there is no connection, in one sentence, and what an error of a command means for it.
+//! Why a connection could not be made, in one sentence, and what errors of commands mean for a
+//! connection.
 
 use std::error::Error;
 use std::fmt;
@@ -12,22 +13,22 @@ use ::redis::{ErrorKind, RedisError};
 /// The kind of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Nobody answers, or not in time.
+    /// No response in time.
     Unreachable,
-    /// User or password are wrong or missing, or the user lacks a permission.
+    /// The user or password is wrong or missing, or the user lacks a permission.
     Auth,
-    /// The node answers and will serve later: it is loading, a replica, or in the middle of a
+    /// The node responds and will serve later: it is loading, a replica, or in the middle of a
     /// failover.
     NotReady,
-    /// It does not speak RESP3, which Redis 6 and later do.
+    /// It does not support RESP3 (Redis before 6).
     TooOld,
-    /// It speaks no TLS, or its certificate is not trusted.
+    /// It does not support TLS, or its certificate is not trusted.
     Tls,
     /// Anything else.
     Other,
 }
 
-/// Why there is no connection. Shows neither user nor password.
+/// Why a connection could not be made. Contains neither user nor password.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LinkError {
     /// The kind of the failure.
@@ -40,10 +41,10 @@ impl LinkError {
         LinkError { kind, text }
     }
 
-    /// Explains an error of the connection to `spot`.
-    pub(super) fn of(spot: &str, error: &RedisError) -> LinkError {
+    /// Explains an error of the connection to `peer`.
+    pub(super) fn from_error(peer: &str, error: &RedisError) -> LinkError {
         let (kind, what) = judge(error);
-        LinkError::new(kind, format!("{spot} {what}"))
+        LinkError::new(kind, format!("{peer} {what}"))
     }
 }
 
@@ -70,49 +71,50 @@ pub fn is_not_ready(error: &RedisError) -> bool {
     error.code().is_some_and(|code| codes.contains(&code))
 }
 
-/// Whether another node has to be asked, because the hub has moved.
+/// Whether another node holds the hub, which has moved.
 pub fn is_elsewhere(error: &RedisError) -> bool {
     let codes = ["MOVED", "ASK", "TRYAGAIN", "READONLY"];
     error.code().is_some_and(|code| codes.contains(&code))
 }
 
-/// Returns the answer of `work`, or an error if there was none within `limit`.
+/// Returns the result of `work`, or an error if it takes longer than `limit`.
 pub(super) async fn in_time<T>(
     limit: Duration,
-    spot: &str,
+    peer: &str,
     work: impl Future<Output = Result<T, LinkError>>,
 ) -> Result<T, LinkError> {
     match tokio::time::timeout(limit, work).await {
         Ok(result) => result,
-        Err(_) => Err(LinkError::new(Kind::Unreachable, format!("{spot} does not answer"))),
+        Err(_) => Err(LinkError::new(Kind::Unreachable, format!("{peer} does not respond"))),
     }
 }
 
-/// Returns the more informative of two failures: that of a host which answered.
-pub(super) fn more_telling(one: Option<LinkError>, two: LinkError) -> Option<LinkError> {
+/// Returns the more informative of two failures: that of a host that responded.
+pub(super) fn more_informative(one: Option<LinkError>, two: LinkError) -> Option<LinkError> {
     match one {
         Some(one) if two.kind == Kind::Unreachable => Some(one),
         _ => Some(two),
     }
 }
 
-/// Only fixed words, except those of TLS and of the system, which never contain what was sent.
+/// Returns the kind and the description of an error. It contains only fixed texts, and those of TLS
+/// and of the system, which never repeat what was sent.
 fn judge(error: &RedisError) -> (Kind, String) {
     if let Some(fault) = tls_fault(error) {
-        return (Kind::Tls, format!("cannot be trusted over TLS: {fault}"));
+        return (Kind::Tls, format!("cannot be trusted: {fault}"));
     }
     let (kind, what) = match error.code().unwrap_or_default() {
-        "NOAUTH" => (Kind::Auth, "wants a password"),
-        "WRONGPASS" => (Kind::Auth, "refuses the user or the password"),
-        "NOPERM" => (Kind::Auth, "does not allow the user what is needed"),
+        "NOAUTH" => (Kind::Auth, "requires a password"),
+        "WRONGPASS" => (Kind::Auth, "rejects the user name or password"),
+        "NOPERM" => (Kind::Auth, "denies the user a required permission"),
         "LOADING" => (Kind::NotReady, "is still loading its data"),
         "READONLY" => (Kind::NotReady, "is a replica"),
         "MASTERDOWN" => (Kind::NotReady, "has lost its master"),
         "CLUSTERDOWN" => (Kind::NotReady, "is part of a cluster that is down"),
         "BUSY" => (Kind::NotReady, "is busy with a script"),
         "MISCONF" => (Kind::NotReady, "cannot write to its disk"),
-        "NOPROTO" => (Kind::TooOld, "does not speak RESP3, which Redis 6 and later do"),
-        "DENIED" => (Kind::Auth, "is in protected mode, which lets in only its own machine"),
+        "NOPROTO" => (Kind::TooOld, "does not support RESP3 (Redis 6 or later is required)"),
+        "DENIED" => (Kind::Auth, "is in protected mode and accepts local connections only"),
         _ => return judge_kind(error),
     };
     (kind, what.to_string())
@@ -120,34 +122,34 @@ fn judge(error: &RedisError) -> (Kind, String) {
 
 fn judge_kind(error: &RedisError) -> (Kind, String) {
     let (kind, what) = match error.kind() {
-        ErrorKind::AuthenticationFailed => (Kind::Auth, "refuses the user or the password"),
+        ErrorKind::AuthenticationFailed => (Kind::Auth, "rejects the user name or password"),
         ErrorKind::RESP3NotSupported => {
-            (Kind::TooOld, "does not speak RESP3, which Redis 6 and later do")
+            (Kind::TooOld, "does not support RESP3 (Redis 6 or later is required)")
         }
         ErrorKind::Io => return (Kind::Unreachable, judge_io(error)),
-        ErrorKind::Parse => (Kind::Other, "does not answer as a Redis does"),
+        ErrorKind::Parse => (Kind::Other, "does not respond like Redis"),
         ErrorKind::Server(_) => judge_words(error.detail().unwrap_or_default()),
         _ => (Kind::Other, "cannot be used"),
     };
     (kind, what.to_string())
 }
 
-/// Redis describes some errors by nothing but their words.
+/// Redis identifies some errors only by their text.
 fn judge_words(words: &str) -> (Kind, &'static str) {
     if words.starts_with("DB index is out of range") {
-        return (Kind::Other, "has no database of that number");
+        return (Kind::Other, "has no database with that number");
     }
     if words.starts_with("max number of clients reached") {
-        return (Kind::NotReady, "has as many clients as it takes");
+        return (Kind::NotReady, "has reached its maximum number of clients");
     }
-    (Kind::Other, "refuses the connection's first commands")
+    (Kind::Other, "rejects the first commands of the connection")
 }
 
 fn judge_io(error: &RedisError) -> String {
     match cause::<io::Error>(error).map(io::Error::kind) {
         Some(io::ErrorKind::ConnectionRefused) => "refuses connections".to_string(),
         Some(io::ErrorKind::NotFound) => "does not exist".to_string(),
-        Some(io::ErrorKind::TimedOut) => "does not answer".to_string(),
+        Some(io::ErrorKind::TimedOut) => "does not respond".to_string(),
         Some(
             io::ErrorKind::BrokenPipe
             | io::ErrorKind::UnexpectedEof
@@ -185,10 +187,10 @@ mod tests {
             ("NOPROTO", Kind::TooOld),
             ("WHATEVER", Kind::Other),
         ] {
-            assert_eq!(LinkError::of("a:1", &server(code, "")).kind, kind, "{code}");
+            assert_eq!(LinkError::from_error("a:1", &server(code, "")).kind, kind, "{code}");
         }
         let refused = RedisError::from(io::Error::from(io::ErrorKind::ConnectionRefused));
-        let error = LinkError::of("a:1", &refused);
+        let error = LinkError::from_error("a:1", &refused);
         assert_eq!(
             (error.kind, &*error.to_string()),
             (Kind::Unreachable, "a:1 refuses connections")
@@ -199,7 +201,7 @@ mod tests {
     fn errors_that_are_told_by_their_words_are_known() {
         let kind = |words: &str| judge_words(words).0;
         assert_eq!(kind("max number of clients reached"), Kind::NotReady);
-        assert_eq!(judge_words("DB index is out of range").1, "has no database of that number");
+        assert_eq!(judge_words("DB index is out of range").1, "has no database with that number");
         assert_eq!(kind("anything else"), Kind::Other);
     }
 
@@ -207,7 +209,7 @@ mod tests {
     fn a_fault_of_tls_is_told_as_one() {
         let fault = rustls::Error::General("it is a test".to_string());
         let error = RedisError::from(io::Error::new(io::ErrorKind::InvalidData, fault));
-        let error = LinkError::of("a:1", &error);
+        let error = LinkError::from_error("a:1", &error);
         assert_eq!(error.kind, Kind::Tls);
         assert!(error.to_string().contains("it is a test"));
     }
@@ -216,16 +218,16 @@ mod tests {
     fn the_host_that_was_there_tells_more() {
         let unreachable = LinkError::new(Kind::Unreachable, "a".into());
         let auth = LinkError::new(Kind::Auth, "b".into());
-        let told = more_telling(Some(auth.clone()), unreachable.clone());
+        let told = more_informative(Some(auth.clone()), unreachable.clone());
         assert_eq!(told, Some(auth.clone()));
-        assert_eq!(more_telling(Some(unreachable.clone()), auth.clone()), Some(auth));
-        assert_eq!(more_telling(None, unreachable.clone()), Some(unreachable));
+        assert_eq!(more_informative(Some(unreachable.clone()), auth.clone()), Some(auth));
+        assert_eq!(more_informative(None, unreachable.clone()), Some(unreachable));
     }
 
     #[test]
     fn a_servers_words_are_not_repeated() {
         let echo = "unknown command 'HELLO', with args beginning with: '3' 'AUTH' 'u' 'SECRET'";
-        let error = LinkError::of("a:1", &server("ERR", echo));
+        let error = LinkError::from_error("a:1", &server("ERR", echo));
         assert!(!format!("{error} {error:?}").contains("SECRET"));
     }
 

@@ -1,4 +1,4 @@
-//! One node: connected to, let in, asked whether it can hold the hub.
+//! Connects to one node, logs in, and checks that it can hold the hub.
 
 use std::future::Future;
 use std::io;
@@ -21,11 +21,10 @@ use super::{Kind, Link, LinkError, Pushes, HOST, RESPONSE};
 
 pub(super) use super::dial::NodeAddress;
 
-/// Connections that this process has made.
+/// Number of connections that this process has made.
 static MADE: AtomicU64 = AtomicU64::new(1);
 
-/// What reads and writes a connection's socket. The connection ends with it, whatever is on its
-/// way.
+/// The task that reads and writes a connection's socket. Dropping it closes the connection.
 pub(super) struct Driver(JoinHandle<()>);
 
 impl Driver {
@@ -43,23 +42,23 @@ impl Drop for Driver {
 /// Connects to a node that must be a master and ready.
 pub(super) async fn master(
     address: &Address,
-    spot: &NodeAddress,
+    peer: &NodeAddress,
     pushes: Option<Pushes>,
     bounds: &Bounds,
 ) -> Result<Link, LinkError> {
     let login = address.login.as_ref();
     let (mut connection, driver) =
-        open(spot, address.tls, login, address.db, HOST, pushes, bounds).await?;
-    let spot = spot.to_string();
-    in_time(HOST, &spot, check(&mut connection, &spot)).await?;
+        open(peer, address.tls, login, address.db, HOST, pushes, bounds).await?;
+    let peer = peer.to_string();
+    in_time(HOST, &peer, check(&mut connection, &peer)).await?;
     let made = MADE.fetch_add(1, Ordering::Relaxed);
     let meter = bounds.meter.clone();
-    Ok(Link { connection, address: spot, made, meter, _driver: Arc::new(driver) })
+    Ok(Link { connection, address: peer, made, meter, _driver: Arc::new(driver) })
 }
 
-/// Connects to a node, whatever it is, within `limit`.
+/// Connects to a node of any kind, within `limit`.
 pub(super) async fn open(
-    spot: &NodeAddress,
+    peer: &NodeAddress,
     tls: bool,
     login: Option<&Login>,
     db: u32,
@@ -67,7 +66,7 @@ pub(super) async fn open(
     pushes: Option<Pushes>,
     bounds: &Bounds,
 ) -> Result<(MultiplexedConnection, Driver), LinkError> {
-    let of = |error: RedisError| LinkError::of(&spot.to_string(), &error);
+    let of = |error: RedisError| LinkError::from_error(&peer.to_string(), &error);
     let mut config = AsyncConnectionConfig::new().set_response_timeout(Some(RESPONSE));
     if let Some(pushes) = pushes {
         config = config.set_push_sender(move |push| {
@@ -76,7 +75,7 @@ pub(super) async fn open(
         });
     }
     let opened = timeout(limit, async {
-        let socket = Bounded::new(dial(spot, tls).await?, bounds.clone());
+        let socket = Bounded::new(dial(peer, tls).await?, bounds.clone());
         let settings = settings(login, db);
         let (connection, driver) =
             MultiplexedConnection::new_with_config(&settings, socket, config).await?;
@@ -101,15 +100,15 @@ fn settings(login: Option<&Login>, db: u32) -> RedisConnectionInfo {
 }
 
 /// Whether the node is a master that serves.
-async fn check(connection: &mut MultiplexedConnection, spot: &str) -> Result<(), LinkError> {
-    let of = |error: RedisError| LinkError::of(spot, &error);
-    // A node that is loading answers the two below, but not this.
+async fn check(connection: &mut MultiplexedConnection, peer: &str) -> Result<(), LinkError> {
+    let of = |error: RedisError| LinkError::from_error(peer, &error);
+    // A node that is loading its data replies to the two commands below, but not to this one.
     let _: Value = cmd("PING").query_async(connection).await.map_err(of)?;
     match cmd("ROLE").query_async::<Value>(connection).await {
         Ok(role) if !is_master(&role) => {
-            Err(LinkError::new(Kind::NotReady, format!("{spot} is a replica")))
+            Err(LinkError::new(Kind::NotReady, format!("{peer} is a replica")))
         }
-        // A user that may not ask finds out when it writes.
+        // Without the permission, a replica is noticed at the first write.
         Err(error) if error.code() != Some("NOPERM") => Err(of(error)),
         Ok(_) | Err(_) => Ok(()),
     }

@@ -1,4 +1,4 @@
-//! Sentinels: where the master is, and when it is another.
+//! Sentinels: finds the current master, and notices a failover.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,20 +8,20 @@ use ::redis::{cmd, ErrorKind, RedisError, ServerErrorKind};
 use tokio::sync::Notify;
 
 use super::super::address::{Address, Host};
-use super::error::{in_time, more_telling};
+use super::error::{in_time, more_informative};
 use super::node::{self, Driver, NodeAddress};
 use super::{share, Bounds, Kind, Link, LinkError, Pushes, HOST, WORDS};
 
-/// The channel on which Sentinels tell of a new master.
+/// The channel on which Sentinels announce a new master.
 const SWITCH: &str = "+switch-master";
 
-/// How long nothing is heard before a Sentinel is asked again, and so whether it is alive.
+/// How long a Sentinel may be silent before it is queried.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
 
-/// How long to wait when no Sentinel can be listened to.
+/// How long to wait if no Sentinel is available.
 const NONE: Duration = Duration::from_secs(1);
 
-/// Connects to the master, which must itself say that it is one: a Sentinel may be behind.
+/// Connects to the master, which must confirm that it is one: a Sentinel may be outdated.
 pub(super) async fn connect(
     address: &Address,
     sentinels: &[Host],
@@ -32,8 +32,9 @@ pub(super) async fn connect(
     let limit = share(sentinels.len());
     let mut failure = None;
     for sentinel in sentinels {
-        let spot = NodeAddress::Host(sentinel.clone());
-        let asked = in_time(limit, &spot.to_string(), ask(address, sentinel, limit, master)).await;
+        let peer = NodeAddress::Host(sentinel.clone());
+        let asked =
+            in_time(limit, &peer.to_string(), query(address, sentinel, limit, master)).await;
         let tried = match asked {
             Ok(host) => {
                 node::master(address, &NodeAddress::Host(host), pushes.clone(), bounds).await
@@ -42,13 +43,13 @@ pub(super) async fn connect(
         };
         match tried {
             Ok(link) => return Ok(link),
-            Err(error) => failure = more_telling(failure, error),
+            Err(error) => failure = more_informative(failure, error),
         }
     }
-    Err(failure.unwrap_or_else(|| LinkError::new(Kind::Other, "there is no Sentinel".into())))
+    Err(failure.unwrap_or_else(|| LinkError::new(Kind::Other, "the URL names no Sentinel".into())))
 }
 
-/// Returns when a Sentinel tells of another master than `current`.
+/// Returns when a Sentinel reports a different master than `current`.
 pub(super) async fn moved(address: &Address, sentinels: &[Host], master: &str, current: &str) {
     loop {
         for sentinel in sentinels {
@@ -60,15 +61,15 @@ pub(super) async fn moved(address: &Address, sentinels: &[Host], master: &str, c
     }
 }
 
-/// Listens to one Sentinel until it tells of another master, or fails.
+/// Listens to one Sentinel until it reports a different master, or fails.
 async fn listen(
     address: &Address,
     sentinel: &Host,
     master: &str,
     current: &str,
 ) -> Result<(), LinkError> {
-    let spot = sentinel.to_string();
-    let of = |error: RedisError| LinkError::of(&spot, &error);
+    let peer = sentinel.to_string();
+    let of = |error: RedisError| LinkError::from_error(&peer, &error);
     let news = Arc::new(Notify::new());
     let pushes: Pushes = {
         let news = Arc::clone(&news);
@@ -76,15 +77,15 @@ async fn listen(
     };
     let (mut connection, _driver) = open(address, sentinel, HOST, Some(pushes)).await?;
     connection.subscribe(SWITCH).await.map_err(of)?;
-    // Asked after each news, whatever it was, so that nothing of what Sentinels say is parsed; the
-    // first time because it may have happened before the subscription.
-    while master_of(&mut connection, &spot, master).await?.to_string() == current {
+    // The Sentinel is queried after each message, so that messages do not have to be parsed,
+    // and once at the start, because a failover may have happened before the subscription.
+    while master_of(&mut connection, &peer, master).await?.to_string() == current {
         let _ = tokio::time::timeout(ASK_AGAIN, news.notified()).await;
     }
     Ok(())
 }
 
-async fn ask(
+async fn query(
     address: &Address,
     sentinel: &Host,
     limit: Duration,
@@ -94,19 +95,19 @@ async fn ask(
     master_of(&mut connection, &sentinel.to_string(), master).await
 }
 
-/// Connects to a Sentinel: as nobody, and if that is refused as who we are to Redis.
+/// Connects to a Sentinel without credentials, and if that is rejected, with those of Redis.
 async fn open(
     address: &Address,
     sentinel: &Host,
     limit: Duration,
     pushes: Option<Pushes>,
 ) -> Result<(MultiplexedConnection, Driver), LinkError> {
-    let bounds = Bounds::of_values(WORDS);
-    let spot = NodeAddress::Host(sentinel.clone());
-    let nobody = node::open(&spot, address.tls, None, 0, limit, pushes.clone(), &bounds).await;
+    let bounds = Bounds::for_values(WORDS);
+    let peer = NodeAddress::Host(sentinel.clone());
+    let nobody = node::open(&peer, address.tls, None, 0, limit, pushes.clone(), &bounds).await;
     match (nobody, &address.login) {
         (Err(error), Some(login)) if error.kind == Kind::Auth => {
-            node::open(&spot, address.tls, Some(login), 0, limit, pushes, &bounds).await
+            node::open(&peer, address.tls, Some(login), 0, limit, pushes, &bounds).await
         }
         (result, _) => result,
     }
@@ -114,21 +115,21 @@ async fn open(
 
 async fn master_of(
     connection: &mut MultiplexedConnection,
-    spot: &str,
+    peer: &str,
     master: &str,
 ) -> Result<Host, LinkError> {
-    let mut question = cmd("SENTINEL");
-    question.arg("GET-MASTER-ADDR-BY-NAME").arg(master);
-    let answer: Result<Option<(String, u16)>, _> = question.query_async(connection).await;
-    match answer {
+    let mut query = cmd("SENTINEL");
+    query.arg("GET-MASTER-ADDR-BY-NAME").arg(master);
+    let reply: Result<Option<(String, u16)>, _> = query.query_async(connection).await;
+    match reply {
         Ok(Some((name, port))) => Ok(Host { name, port }),
         Ok(None) => {
-            let text = format!("the Sentinel at {spot} knows no master of the name {master}");
+            let text = format!("the Sentinel at {peer} does not know a master named {master}");
             Err(LinkError::new(Kind::Other, text))
         }
         Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::ResponseError) => {
-            Err(LinkError::new(Kind::Other, format!("{spot} is no Sentinel")))
+            Err(LinkError::new(Kind::Other, format!("{peer} is not a Sentinel")))
         }
-        Err(error) => Err(LinkError::of(spot, &error)),
+        Err(error) => Err(LinkError::from_error(peer, &error)),
     }
 }

@@ -1,8 +1,7 @@
 //! Descriptors that are held for connections to Redis, so that clients that wait for one cannot
-//! keep a worker without descriptors (`worker_rlimit_nofile`) from connecting again.
-//!
-//! nginx tries every half second to accept a client. What is lent for a moment only is thereby
-//! hardly ever lost to one.
+//! keep a worker without descriptors (`worker_rlimit_nofile`) from connecting again. nginx tries to
+//! accept clients every half second. A descriptor that is given up only for a moment is therefore
+//! hardly ever lost to a client.
 
 use std::cell::RefCell;
 use std::fs::File;
@@ -10,20 +9,20 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-/// How many are held. A connection needs one, and the lookup of its host name another; a broken
-/// connection's descriptor may be lost to a client before it is taken back.
+/// Number of descriptors. A connection needs one, and resolving its host name another; a broken
+/// connection's descriptor may be lost to a client before it is reopened.
 const WANTED: usize = 4;
-/// The pause between attempts to hold as many again.
+/// The pause between attempts to reopen missing ones.
 const PAUSE: Duration = Duration::from_millis(20);
-/// The pause between checks while all are held.
+/// The pause between checks while none is missing.
 const IDLE_PAUSE: Duration = Duration::from_secs(1);
 
 thread_local! {
     static SPARE: RefCell<Vec<File>> = const { RefCell::new(Vec::new()) };
 }
 
-/// A descriptor that was given up for somebody else to open one. Dropping it takes one back, if
-/// there is one.
+/// A descriptor that was given up so that a connection can open one. Dropping this value reopens
+/// it, if possible.
 pub(super) struct Lent;
 
 /// Gives one spare descriptor up until the result is dropped.
@@ -38,7 +37,7 @@ impl Drop for Lent {
     }
 }
 
-/// Holds the spare descriptors of this thread, and takes one back whenever there is one again.
+/// Holds the spare descriptors of this thread, and reopens missing ones when that is possible.
 /// Never ends.
 pub(in crate::redis) async fn hold_spare() -> ! {
     loop {
@@ -46,7 +45,7 @@ pub(in crate::redis) async fn hold_spare() -> ! {
     }
 }
 
-/// Opens what is missing, as far as the process may. Returns whether all are held.
+/// Opens the missing descriptors, as far as possible. Returns whether none is missing.
 fn refill() -> bool {
     SPARE.with_borrow_mut(|spare| {
         while spare.len() < WANTED {

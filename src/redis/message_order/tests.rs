@@ -18,16 +18,16 @@ fn plain() -> Message<'static> {
 
 #[test]
 fn an_event_is_next_or_repeated_or_behind_a_hole_or_its_stream_has_started_over() {
-    use EventOrder::{BehindHole, Next, Repetition, Rewound};
+    use EventOrder::{AfterGap, Next, Repetition, StartedOver};
     // id, prev, last: alone, while repetitions come, while two count.
     let table = [
         ("5-0", "4-0", "4-0", [Next, Next, Next]),
         ("5-0", "0-0", "0-0", [Next, Next, Next]),
         ("5-1", "4-7", "5-0", [Next, Next, Next]),
-        ("5-0", "4-1", "4-0", [BehindHole, BehindHole, Next]),
-        ("5-0", "4-0", "0-0", [BehindHole, BehindHole, Next]),
-        ("5-0", "4-0", "5-0", [Rewound, Repetition, Repetition]),
-        ("3-0", "0-0", "5-0", [Rewound, Repetition, Repetition]),
+        ("5-0", "4-1", "4-0", [AfterGap, AfterGap, Next]),
+        ("5-0", "4-0", "0-0", [AfterGap, AfterGap, Next]),
+        ("5-0", "4-0", "5-0", [StartedOver, Repetition, Repetition]),
+        ("3-0", "0-0", "5-0", [StartedOver, Repetition, Repetition]),
     ];
     for (new, prev, last, orders) in table {
         for (mode, wanted) in [Alone, Repeats, Counts].into_iter().zip(orders) {
@@ -42,7 +42,7 @@ fn a_message_is_appended_or_waits_or_makes_its_stream_be_read() {
     use MessageAction::{CatchUp, LookUp, Skip, StartOver, Wait};
     let append = MessageAction::Append(InOrder(()));
     let doubtful = || Message::Doubtful(id("7-0"));
-    let in_step = ChannelOrder::InStep(id("4-0"));
+    let in_step = ChannelOrder::InSync(id("4-0"));
     let unfollowed = ChannelOrder::Unfollowed;
     let [matched, unmatched] =
         [true, false].map(|is_matched| ChannelOrder::CatchingUp { is_matched });
@@ -75,7 +75,7 @@ fn fetched(ids: &[&str], missing: Loss) -> Fetched {
         prev: None,
         event_type: Vec::new(),
         data: Vec::new(),
-        left_out: 0,
+        skipped: 0,
     };
     let entries: Vec<Entry> = ids.iter().map(entry).collect();
     let newest = entries.last().map(|entry| entry.id);
@@ -136,7 +136,7 @@ fn messages_of_a_stream_before_it_started_over_are_part_of_the_gap() {
 
 #[test]
 fn what_may_be_a_repetition_is_dropped_and_its_stream_is_read_afterwards() {
-    let in_step = ChannelOrder::InStep(id("4-0"));
+    let in_step = ChannelOrder::InSync(id("4-0"));
     for mode in [Repeats, Counts] {
         let dropped = classify(&durable("3-0", "0-0"), in_step, mode, false);
         assert_eq!(dropped, MessageAction::DropRepetition(id("3-0")));

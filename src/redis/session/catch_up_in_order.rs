@@ -1,14 +1,12 @@
 //! Reads a channel again while all messages wait, so that its events are appended in the order of
 //! ids among those of other channels.
 //!
-//! A client says by the id of its last event what it has received of all its channels. If an event
-//! of one channel were appended after an event of another with a higher id, a client that has
-//! received the latter only would never receive the former on another nginx. So everything waits
-//! while a channel is read that has been in sync: nearly always for one round trip. If Redis takes
-//! longer, only that channel waits.
-//!
-//! Only what precedes the messages that wait is appended: these follow one by one, as if nothing
-//! had happened.
+//! The id of a client's last event shows what the client has received of all its channels. If an
+//! event of one channel were appended after an event of another with a higher id, a client that has
+//! received the latter only would never receive the former on another nginx. So all messages wait
+//! while a channel is read that has been in sync, almost always for one round trip. If Redis takes
+//! longer, only that channel waits. Only the entries before the waiting messages are appended. The
+//! messages follow one by one, as usual.
 
 use std::collections::vec_deque::Iter;
 use std::collections::HashMap;
@@ -26,14 +24,15 @@ use crate::redis::session::catch_up_queue::CaughtUp;
 use crate::redis::session::Session;
 use crate::redis::token::Token;
 
-/// How long channels are read beside everything else after one took too long.
+/// How long channels are read in the background only after one took too long.
 const AFTER_SLOW: Duration = Duration::from_secs(10);
 
-/// A channel of which something was missed, or may have been, before these messages.
+/// A channel whose events were or may have been missed before these messages.
 pub type MissedChannel = (Box<[u8]>, Vec<BufferedMessage>);
 
 impl Session {
-    /// Reads channels again. `later` are the messages that follow those that were taken.
+    /// Reads the streams of channels again. `later` are the messages that follow those that were
+    /// processed.
     pub(in crate::redis) async fn catch_up_in_order(
         &mut self,
         missed: Vec<MissedChannel>,
@@ -57,10 +56,10 @@ impl Session {
         self.catch_up(left);
         self.leave_to_messages(&mut caught, later);
         for one in &caught {
-            self.lose(&one.name, &one.fetched).await?;
+            self.record_loss(&one.name, &one.fetched).await?;
         }
         let mut events = self.fetched_events(&caught);
-        // Stable: those of one channel are in order already.
+        // Stable: events of one channel are already in order.
         events.sort_by_key(|(id, _)| *id);
         self.append_steps(events.into_iter().map(|(_, step)| step)).await?;
         for CaughtUp { name, known, fetched, .. } in &caught {
@@ -69,12 +68,12 @@ impl Session {
         Ok(())
     }
 
-    /// Leaves out of what was read all that is still to be taken as messages: those that are given,
-    /// and then those that have arrived.
+    /// Removes from what was read the events whose messages are still to be processed: `later`,
+    /// and then those in the inbox.
     fn leave_to_messages(&self, caught: &mut [CaughtUp], later: Iter<'_, Push>) {
         let latest = self.latest();
         let mut channels: HashMap<Vec<u8>, &mut CaughtUp> =
-            caught.iter_mut().map(|one| (self.joined.subject(&one.name), one)).collect();
+            caught.iter_mut().map(|one| (self.context.subject(&one.name), one)).collect();
         self.inbox.peek(|arrived| {
             for push in later.chain(arrived) {
                 let Push::Message { subject, payload } = push else { continue };
@@ -92,8 +91,8 @@ impl Session {
     }
 }
 
-/// Returns the ids of a message that is still to be taken, if it is one of the events that follow
-/// what was known of its channel. One without the token is if the stream has its event.
+/// Returns the ids of a message that is still to be processed, if its event follows what was known
+/// of its channel. A message without the token counts if the stream has its event.
 fn unread(payload: &[u8], token: Option<Token>, one: &CaughtUp) -> Option<UnreadMessage> {
     let had = match one.fetched.missing {
         Loss::Everything => ReportedId::default(),
@@ -123,13 +122,13 @@ mod tests {
     }
 
     #[test]
-    fn a_message_is_to_be_taken_if_its_event_follows_what_was_known() {
+    fn a_message_is_processed_if_its_event_follows_what_was_known() {
         let entry = |text| Entry {
             id: id(text),
             prev: None,
             event_type: Vec::new(),
             data: Vec::new(),
-            left_out: 0,
+            skipped: 0,
         };
         let token = Token::parse(b"0123456789abcdef0123456789abcdef");
         let of = |known, missing| {
@@ -148,7 +147,7 @@ mod tests {
             (good("3-0 1-0"), &interrupted, Some(("3-0", "2-0"))),
             (good("2-0 1-0"), &interrupted, None),
             (good("2-0 1-0"), &over, Some(("2-0", "1-0"))),
-            // Without the token it is believed if the stream has it.
+            // Without the token, it is trusted if the stream has it.
             (bad("5-0 4-0"), &interrupted, Some(("5-0", "3-0"))),
             (bad("3-0 0-0"), &interrupted, Some(("3-0", "2-0"))),
             (bad("4-0 3-0"), &interrupted, None),

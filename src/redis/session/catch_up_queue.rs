@@ -1,8 +1,6 @@
-//! Channels are caught up: what they lack is fetched beside everything else, and a channel that
-//! lacks much, or whose answers are slow, keeps nobody waiting but itself.
-//!
-//! Channels whose first page is to come go together, as many as fit. One that lacks more goes on by
-//! itself, page by page and in turn with others of its kind, over another connection.
+//! Catches channels up in the background. A channel with a large history or slow replies delays no
+//! other channel. The first pages of several channels are requested together. A channel with more
+//! pages continues on another connection, page by page, in turn with other such channels.
 
 use std::collections::{HashSet, VecDeque};
 use std::rc::Rc;
@@ -24,25 +22,26 @@ use crate::redis::task::Task;
 use crate::sse::escaped::Escaped;
 use crate::sse::id::EntryId;
 
-/// After how long it is told that a channel is not caught up, and how often.
-const TELL: Duration = Duration::from_secs(5);
-const TELL_EVERY: Duration = Duration::from_secs(60);
-/// Channels that are asked together at most.
+/// How long a channel may take before it is logged, and the minimum interval between two such
+/// lines.
+const LOG_AFTER: Duration = Duration::from_secs(5);
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
+/// Maximum number of channels in one request.
 const TOGETHER: usize = 512;
 
-/// What is there of a channel.
+/// What was fetched of a channel.
 pub struct CaughtUp {
     pub name: Box<[u8]>,
     pub known: SyncState,
     pub fetched: Fetched,
     /// What else is lost, between its entries.
     pub between: Vec<EntryId>,
-    /// There is more.
+    /// Reads the rest, if there is more.
     pub rest: Option<CatchUp>,
 }
 
 impl CaughtUp {
-    /// Nothing is to be fetched.
+    /// Returns the value for a channel or pattern of which nothing has to be fetched.
     pub fn nothing(name: Box<[u8]>, known: SyncState) -> CaughtUp {
         CaughtUp { name, known, fetched: Fetched::default(), between: Vec::new(), rest: None }
     }
@@ -53,11 +52,11 @@ impl CaughtUp {
 pub struct FirstPages {
     pub caught: Vec<CaughtUp>,
     pub refused: RefusedChannels,
-    /// Those whose turn has not come.
+    /// Channels that did not fit into the request.
     pub left: Vec<WantedChannel>,
 }
 
-/// A channel that lacks more than one page.
+/// A channel with more than one page.
 struct Long {
     name: Box<[u8]>,
     catch_up: CatchUp,
@@ -70,21 +69,21 @@ pub struct Further {
     page: Result<(Fetched, bool), RedisError>,
 }
 
-/// What is being caught up.
+/// The channels that are catching up.
 pub struct CatchUpQueue {
     /// Channels of which nothing has been fetched.
     first: VecDeque<WantedChannel>,
-    /// Those that lack more than a page.
+    /// Channels with more than one page.
     long: VecDeque<Long>,
     first_task: Option<Task>,
     long_task: Option<Task>,
-    /// The channel whose page is on its way.
-    on_the_way: Option<(Box<[u8]>, Instant)>,
+    /// The channel whose page was requested.
+    in_progress: Option<(Box<[u8]>, Instant)>,
     fetchers: Fetchers,
-    /// Channels whose streams have missed something, and that have not caught up since the
-    /// connection began.
+    /// Channels with open streams that have missed events, and that have not caught up since
+    /// the connection started.
     pub(in crate::redis) unsettled: HashSet<Box<[u8]>>,
-    told: Option<Instant>,
+    logged: Option<Instant>,
 }
 
 struct Fetchers {
@@ -94,57 +93,57 @@ struct Fetchers {
 }
 
 impl CatchUpQueue {
-    /// Nothing is caught up. All that is needed is at this node.
-    pub fn new(joined: &Rc<HubContext>, node: &str) -> CatchUpQueue {
-        let fetcher = || Rc::new(Fetcher::new(joined.clone(), node.to_owned()));
+    /// Returns an empty queue that reads from this node.
+    pub fn new(context: &Rc<HubContext>, node: &str) -> CatchUpQueue {
+        let fetcher = || Rc::new(Fetcher::new(context.clone(), node.to_owned()));
         CatchUpQueue {
             first: VecDeque::new(),
             long: VecDeque::new(),
             first_task: None,
             long_task: None,
-            on_the_way: None,
+            in_progress: None,
             fetchers: Fetchers { first: fetcher(), long: fetcher(), strays: fetcher() },
             unsettled: HashSet::new(),
-            told: None,
+            logged: None,
         }
     }
 
-    /// Whether there are channels whose first page is still to come.
+    /// Whether there are channels whose first page has not been read.
     pub fn is_beginning(&self) -> bool {
         self.first_task.is_some() || !self.first.is_empty()
     }
 
-    /// Reads the streams of channels that only patterns match. It has a connection of its own, so
-    /// that these and first pages do not delay each other.
+    /// Returns the fetcher for channels that are matched only by patterns. It has a connection
+    /// of its own, so that these and first pages do not delay each other.
     pub fn fetcher_of_strays(&self) -> Rc<Fetcher> {
         self.fetchers.strays.clone()
     }
 
-    /// Stops, and forgets what was begun.
+    /// Aborts all requests.
     pub fn stop(&mut self) {
-        (self.first_task, self.long_task, self.on_the_way) = (None, None, None);
+        (self.first_task, self.long_task, self.in_progress) = (None, None, None);
         self.first.clear();
         self.long.clear();
     }
 }
 
-/// What is needed to fetch.
+/// Everything that a fetch needs.
 #[derive(Clone)]
 pub struct PageReader {
-    joined: Rc<HubContext>,
+    context: Rc<HubContext>,
     subscriber: Link,
     fetcher: Rc<Fetcher>,
-    terms: FetchPolicy,
+    policy: FetchPolicy,
 }
 
 impl PageReader {
-    /// Makes the connection.
+    /// Connects in advance.
     pub async fn open(&self) -> Result<(), String> {
         self.fetcher.open().await
     }
 
-    /// The first pages of the first of these channels, and what is wrong with them. The streams of
-    /// `rewound` may have lost their newest entries.
+    /// Returns the first pages of some of these channels, and those that cannot be read. The
+    /// streams of `rewound` may have lost their newest entries.
     pub async fn first_pages(
         &self,
         some: Vec<WantedChannel>,
@@ -153,34 +152,32 @@ impl PageReader {
         let mut pages = FirstPages::default();
         let (patterns, channels): (Vec<_>, Vec<_>) =
             some.into_iter().partition(|(name, _)| pattern_of(name).is_some());
-        // Of what matches a pattern nothing is fetched.
+        // The history of patterns is not fetched.
         pages
             .caught
             .extend(patterns.into_iter().map(|(name, known)| CaughtUp::nothing(name, known)));
         let catch_ups = channels.iter().take(TOGETHER);
         let mut catch_ups: Vec<CatchUp> = catch_ups
             .map(|(name, known)| {
-                self.joined.catch_up(name, *known).of_rewound(rewound.contains(name))
+                self.context.catch_up(name, *known).of_rewound(rewound.contains(name))
             })
             .collect();
-        let ranges: Vec<PageRequest> = catch_ups.iter().map(|one| one.range(self.terms)).collect();
-        let answers = match ranges.is_empty() {
-            true => Vec::new(),
-            false => self.fetcher.pages(&ranges).await?,
-        };
+        let ranges: Vec<PageRequest> = catch_ups.iter().map(|one| one.range(self.policy)).collect();
+        let replies =
+            if ranges.is_empty() { Vec::new() } else { self.fetcher.pages(&ranges).await? };
         let names: Vec<&[u8]> =
-            channels.iter().take(answers.len()).map(|(name, _)| &**name).collect();
+            channels.iter().take(replies.len()).map(|(name, _)| &**name).collect();
         let forgotten = self.fetcher.watermarks(&names).await?;
         for (catch_up, forgotten) in catch_ups.iter_mut().zip(forgotten) {
             catch_up.forgotten = forgotten;
         }
         let mut channels = channels.into_iter();
-        for ((answer, mut catch_up), (name, known)) in
-            answers.into_iter().zip(catch_ups.drain(..)).zip(channels.by_ref())
+        for ((reply, mut catch_up), (name, known)) in
+            replies.into_iter().zip(catch_ups.drain(..)).zip(channels.by_ref())
         {
-            match answer {
+            match reply {
                 Ok(page) => {
-                    let (fetched, done) = catch_up.take(page, self.terms);
+                    let (fetched, done) = catch_up.take(page, self.policy);
                     let rest = (!done).then_some(catch_up);
                     let between = Vec::new();
                     pages.caught.push(CaughtUp { name, known, fetched, between, rest });
@@ -193,13 +190,13 @@ impl PageReader {
             }
         }
         pages.left = channels.collect();
-        // What was told before the answers were given is here before this is answered.
+        // Messages that were sent before the replies arrive before the reply to this.
         self.subscriber.ping().await.map_err(|why| why.to_string())?;
         Ok(pages)
     }
 
-    /// All further pages of a channel of which the first is there, as long as they are no more than
-    /// so many bytes together. `None`: it has more, or cannot be read any more.
+    /// Reads all further pages of a channel, up to `most` bytes. `None` if it has more, or can
+    /// no longer be read.
     pub async fn whole(&self, mut one: CaughtUp, most: usize) -> Result<Option<CaughtUp>, String> {
         let mut bytes = 0;
         while let Some(catch_up) = &mut one.rest {
@@ -229,9 +226,9 @@ impl PageReader {
         &self,
         catch_up: &mut CatchUp,
     ) -> Result<Result<(Fetched, bool), RedisError>, String> {
-        let mut pages = self.fetcher.pages(&[catch_up.range(self.terms)]).await?;
+        let mut pages = self.fetcher.pages(&[catch_up.range(self.policy)]).await?;
         let page = pages.pop().unwrap_or_else(|| Ok(Default::default()));
-        Ok(page.map(|page| catch_up.take(page, self.terms)))
+        Ok(page.map(|page| catch_up.take(page, self.policy)))
     }
 
     async fn further(&self, mut long: Long) -> Result<Further, String> {
@@ -243,13 +240,13 @@ impl PageReader {
 
 impl Session {
     /// What is needed to fetch first pages.
-    pub(in crate::redis) fn asking(&self) -> PageReader {
-        self.asking_with(self.catching.fetchers.first.clone())
+    pub(in crate::redis) fn page_reader(&self) -> PageReader {
+        self.page_reader_with(self.catch_ups.fetchers.first.clone())
     }
 
-    fn asking_with(&self, fetcher: Rc<Fetcher>) -> PageReader {
-        let (joined, subscriber) = (self.joined.clone(), self.link.clone());
-        PageReader { joined, subscriber, fetcher, terms: self.terms() }
+    fn page_reader_with(&self, fetcher: Rc<Fetcher>) -> PageReader {
+        let (context, subscriber) = (self.context.clone(), self.link.clone());
+        PageReader { context, subscriber, fetcher, policy: self.fetch_policy() }
     }
 
     /// Returns those of these channels whose streams may have lost their newest entries.
@@ -260,61 +257,64 @@ impl Session {
         some.iter().map(|(name, _)| name).filter(|name| is_rewound(name)).cloned().collect()
     }
 
-    /// These channels are subscribed to: what they lack is to be fetched.
+    /// Queues channels whose subscription was confirmed.
     pub(in crate::redis) fn catch_up(&mut self, asked: impl IntoIterator<Item = WantedChannel>) {
-        self.catching.first.extend(asked);
+        self.catch_ups.first.extend(asked);
         self.fetch_first();
     }
 
-    /// One that lacks more than a page.
+    /// Queues a channel with more than one page.
     pub(in crate::redis) fn catch_up_further(&mut self, name: Box<[u8]>, catch_up: CatchUp) {
-        self.catching.long.push_back(Long { name, catch_up, since: Instant::now() });
+        self.catch_ups.long.push_back(Long { name, catch_up, since: Instant::now() });
         self.fetch_further();
     }
 
     fn fetch_first(&mut self) {
-        if self.catching.first_task.is_some() || self.catching.first.is_empty() {
+        if self.catch_ups.first_task.is_some() || self.catch_ups.first.is_empty() {
             return;
         }
-        let count = self.catching.first.len().min(TOGETHER);
-        let some: Vec<WantedChannel> = self.catching.first.drain(..count).collect();
-        let (asking, finished) = (self.asking(), self.finished.clone());
+        let count = self.catch_ups.first.len().min(TOGETHER);
+        let some: Vec<WantedChannel> = self.catch_ups.first.drain(..count).collect();
+        let (reader, finished) = (self.page_reader(), self.finished.clone());
         let rewound = self.rewound_of(&some);
-        self.catching.first_task = Some(Task::spawn(async move {
-            finished.report(asking.first_pages(some, rewound).await, Session::take_first);
+        self.catch_ups.first_task = Some(Task::spawn(async move {
+            finished.report(reader.first_pages(some, rewound).await, Session::process_first_pages);
         }));
     }
 
     fn fetch_further(&mut self) {
-        if self.catching.long_task.is_some() {
+        if self.catch_ups.long_task.is_some() {
             return;
         }
-        let Some(long) = self.catching.long.pop_front() else { return };
-        self.catching.on_the_way = Some((long.name.clone(), long.since));
-        let asking = self.asking_with(self.catching.fetchers.long.clone());
+        let Some(long) = self.catch_ups.long.pop_front() else { return };
+        self.catch_ups.in_progress = Some((long.name.clone(), long.since));
+        let reader = self.page_reader_with(self.catch_ups.fetchers.long.clone());
         let finished = self.finished.clone();
-        self.catching.long_task = Some(Task::spawn(async move {
-            finished.report(asking.further(long).await, Session::take_further);
+        self.catch_ups.long_task = Some(Task::spawn(async move {
+            finished.report(reader.further(long).await, Session::process_further_page);
         }));
     }
 
-    /// Takes first pages.
-    pub(in crate::redis) async fn take_first(&mut self, pages: FirstPages) -> Result<(), Ended> {
-        if self.catching.first_task.take().is_none() {
-            // It was stopped, and this was under way.
+    /// Processes first pages.
+    pub(in crate::redis) async fn process_first_pages(
+        &mut self,
+        pages: FirstPages,
+    ) -> Result<(), Ended> {
+        if self.catch_ups.first_task.take().is_none() {
+            // The request was aborted after it had completed.
             return Ok(());
         }
-        // What has come before this must not be taken for something that comes after it.
-        self.take_in().await?;
+        // Messages that arrived before the pages must be processed before them.
+        self.process_inbox().await?;
         for asked in pages.left.into_iter().rev() {
-            self.catching.first.push_front(asked);
+            self.catch_ups.first.push_front(asked);
         }
         self.refuse(pages.refused).await?;
         for CaughtUp { name, known, fetched, rest, .. } in pages.caught {
-            if !self.is_joining(&name) {
+            if !self.is_catching_up(&name) {
                 continue;
             }
-            self.enter(&name, known, &fetched).await?;
+            self.append_fetched(&name, known, &fetched).await?;
             match rest {
                 Some(catch_up) => self.catch_up_further(name, catch_up),
                 None => self.reached_end(name, known, fetched).await?,
@@ -324,24 +324,27 @@ impl Session {
         Ok(())
     }
 
-    /// Takes a further page of a channel.
-    pub(in crate::redis) async fn take_further(&mut self, further: Further) -> Result<(), Ended> {
-        if self.catching.long_task.take().is_none() {
+    /// Processes a further page of a channel.
+    pub(in crate::redis) async fn process_further_page(
+        &mut self,
+        further: Further,
+    ) -> Result<(), Ended> {
+        if self.catch_ups.long_task.take().is_none() {
             return Ok(());
         }
-        self.catching.on_the_way = None;
+        self.catch_ups.in_progress = None;
         let Further { long, page } = further;
-        self.take_in().await?;
-        if self.is_joining(&long.name) {
+        self.process_inbox().await?;
+        if self.is_catching_up(&long.name) {
             let known = long.catch_up.known();
             match page {
                 Ok((fetched, done)) => {
-                    self.enter(&long.name, known, &fetched).await?;
+                    self.append_fetched(&long.name, known, &fetched).await?;
                     if done {
                         let missing = long.catch_up.missing();
                         self.reached_end(long.name, known, Fetched { missing, ..fetched }).await?;
                     } else {
-                        self.catching.long.push_back(long);
+                        self.catch_ups.long.push_back(long);
                     }
                 }
                 Err(error) => {
@@ -354,13 +357,13 @@ impl Session {
         Ok(())
     }
 
-    fn is_joining(&self, name: &[u8]) -> bool {
+    fn is_catching_up(&self, name: &[u8]) -> bool {
         let channel = self.channels.get(name);
-        channel.is_some_and(|channel| matches!(channel.state, SubscriptionState::Joining(_)))
+        channel.is_some_and(|channel| matches!(channel.state, SubscriptionState::CatchingUp(_)))
     }
 
-    /// All that a channel's stream had has been appended. If messages of it were not kept
-    /// meanwhile, they are in the stream by now.
+    /// Handles the end of a channel's stream. If messages of the channel were dropped while it
+    /// was read, they are in the stream by now.
     async fn reached_end(
         &mut self,
         name: Box<[u8]>,
@@ -368,7 +371,7 @@ impl Session {
         fetched: Fetched,
     ) -> Result<(), Ended> {
         let waiting = match self.channels.get_mut(&name).map(|channel| &mut channel.state) {
-            Some(SubscriptionState::Joining(waiting)) => waiting,
+            Some(SubscriptionState::CatchingUp(waiting)) => waiting,
             _ => return Ok(()),
         };
         if !waiting.was_full() {
@@ -376,35 +379,36 @@ impl Session {
         }
         let had = known.had();
         let had = SyncState::Interrupted(fetched.newest.unwrap_or(had).max(had));
-        let catch_up = CatchUp::new(self.joined.key(&name), had, None);
+        let catch_up = CatchUp::new(self.context.key(&name), had, None);
         self.catch_up_further(name, catch_up);
         Ok(())
     }
 
-    /// Looks after what is being caught up, once a second.
-    pub(in crate::redis) fn tend_catching(&mut self) {
-        let Fetchers { first, long, strays } = &self.catching.fetchers;
+    /// Housekeeping, once a second: logs slow channels, and closes idle connections.
+    pub(in crate::redis) fn supervise_catch_ups(&mut self) {
+        let Fetchers { first, long, strays } = &self.catch_ups.fetchers;
         let all = [long, first, strays];
-        all.iter().for_each(|fetcher| fetcher.rest());
+        all.iter().for_each(|fetcher| fetcher.close_idle());
         let trouble = all.iter().find_map(|fetcher| fetcher.trouble());
-        let all = self.catching.long.iter().map(|long| (&long.name, long.since));
-        let on_the_way = self.catching.on_the_way.iter().map(|(name, since)| (name, *since));
-        let slowest = all.chain(on_the_way).min_by_key(|(_, since)| *since);
-        let what = match slowest.filter(|(_, since)| since.elapsed() > TELL) {
+        let all = self.catch_ups.long.iter().map(|long| (&long.name, long.since));
+        let in_progress = self.catch_ups.in_progress.iter().map(|(name, since)| (name, *since));
+        let slowest = all.chain(in_progress).min_by_key(|(_, since)| *since);
+        let what = match slowest.filter(|(_, since)| since.elapsed() > LOG_AFTER) {
             Some((name, since)) => format!(
-                "channel \"{}\" is not caught up with Redis after {} s: {}; others go on",
+                "channel \"{}\" has not caught up with Redis after {} s: {}; other channels are not \
+                 affected",
                 Escaped(shown_name(name)),
                 since.elapsed().as_secs(),
-                trouble.as_deref().unwrap_or("it has more to give than comes in that time"),
+                trouble.as_deref().unwrap_or("its history is large"),
             ),
             None => match trouble {
-                Some(why) => format!("channels cannot be caught up with Redis: {why}"),
+                Some(why) => format!("channels cannot catch up with Redis: {why}"),
                 None => return,
             },
         };
-        if self.catching.told.is_none_or(|told| told.elapsed() > TELL_EVERY) {
-            self.catching.told = Some(Instant::now());
-            self.joined.log(LogLevel::Warn, format_args!("{what}"));
+        if self.catch_ups.logged.is_none_or(|logged| logged.elapsed() > LOG_INTERVAL) {
+            self.catch_ups.logged = Some(Instant::now());
+            self.context.log(LogLevel::Warn, format_args!("{what}"));
         }
     }
 }

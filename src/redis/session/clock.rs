@@ -1,9 +1,8 @@
-//! The hub's clock in Redis: the key from which the publish script takes the numbers of all events.
+//! The hub's clock in Redis: the key from which the publish script gets the ids of all events.
 //!
-//! It never gives a number twice, nor one below another, so it is raised to what this hub has seen,
-//! for a failover may have set it back. It may also be ahead: then everything that is published
-//! would be, for as long as the key lives. A number that cannot have been given by now is therefore
-//! neither believed nor written, and a clock that has one is removed.
+//! Its ids only increase, so it is raised to the highest id that this hub has seen: a failover may
+//! have set it back. If it is ahead of the time, all ids that are issued later are ahead, too.
+//! Implausible ids are therefore neither trusted nor written, and a clock that has one is reset.
 
 use std::sync::OnceLock;
 
@@ -18,13 +17,13 @@ use crate::sse::id::EntryId;
 const RESET: &str = include_str!("reset.lua");
 
 impl Session {
-    /// Sets the clock right, whose newest number is `reported`, and learns from which number this
-    /// connection goes on.
-    pub(in crate::redis) async fn set_right(
+    /// Corrects the clock, whose newest id is `reported`, and sets the id from which this
+    /// connection continues.
+    pub(in crate::redis) async fn correct_clock(
         &mut self,
         reported: Option<ReportedId>,
     ) -> Result<(), Ended> {
-        let mark = self.with_lock(|| self.joined.hub.high_watermark()).await?;
+        let mark = self.with_lock(|| self.context.hub.high_watermark()).await?;
         let latest = self.latest();
         let given = match reported {
             Some(id) if id.checked(latest).is_none() => {
@@ -37,20 +36,20 @@ impl Session {
         self.clock = match given {
             Some(given) if given >= mark => given,
             None if mark == EntryId::default() => self.tick_clock("*").await,
-            // This machine's clock was ahead once.
+            // This machine's clock was ahead before.
             _ if !latest.allows(mark) => mark,
             _ => self.tick_clock(&ReportedId::from(mark).to_string()).await.max(mark),
         };
         Ok(())
     }
 
-    /// Has the clock give a number, this one or its own. Zero if it gives none: another nginx may have
-    /// been faster, which is as good.
+    /// Makes the clock issue an id: this one, or its own. Returns zero if it issues none,
+    /// because another nginx was faster.
     async fn tick_clock(&mut self, id: &str) -> EntryId {
         let mut tick = cmd("XADD");
-        tick.arg(self.joined.names.clock()).arg("MAXLEN").arg(1).arg(id).arg("t").arg("");
-        let answer: Result<Vec<u8>, _> = tick.query_async(&mut self.link.connection).await;
-        let Some(given) = answer.ok().and_then(|id| ReportedId::parse(&id)) else {
+        tick.arg(self.context.names.clock()).arg("MAXLEN").arg(1).arg(id).arg("t").arg("");
+        let reply: Result<Vec<u8>, _> = tick.query_async(&mut self.link.connection).await;
+        let Some(given) = reply.ok().and_then(|id| ReportedId::parse(&id)) else {
             return EntryId::default();
         };
         match given.checked(self.latest()) {
@@ -62,29 +61,29 @@ impl Session {
         }
     }
 
-    /// Removes the clock, unless it has gone on from this number meanwhile.
+    /// Resets the clock, unless it has issued another id since this one.
     async fn reset_clock(&mut self, id: ReportedId) {
         static SCRIPT: OnceLock<Script> = OnceLock::new();
         let script = SCRIPT.get_or_init(|| Script::new(RESET));
-        let mut call = script.key(self.joined.names.clock());
+        let mut call = script.key(self.context.names.clock());
         let call = call.arg(id.to_string());
         let removed: Result<i64, RedisError> = call.invoke_async(&mut self.link.connection).await;
         let what = match removed {
-            Ok(_) => "it is removed, and begins again with the time",
-            Err(_) => "it cannot be removed, and ids of new events are made here",
+            Ok(_) => "it was reset to the current time",
+            Err(_) => "it could not be reset, so this nginx assigns the ids of new events",
         };
-        self.joined.log(
+        self.context.log(
             LogLevel::Warn,
             format_args!(
-                "the hub's clock in Redis, {}, is at {id}, more than an hour ahead; {what}",
-                String::from_utf8_lossy(&self.joined.names.clock()),
+                "the hub's clock in Redis ({}) is at {id}, more than an hour in the future; {what}",
+                String::from_utf8_lossy(&self.context.names.clock()),
             ),
         );
     }
 }
 
-/// What Redis' clock showed when the monotonic clock of this machine began (ms since 1970), by the answer to
-/// TIME. That clock goes on evenly when somebody sets this machine's other one.
+/// Returns the time in Redis at which this machine's monotonic clock was 0, in ms since 1970, from
+/// the reply to TIME. Unlike the wall clock, the monotonic clock cannot be set.
 pub(in crate::redis) fn redis_epoch(time: &Value, now: Now) -> u64 {
     let parts = match time {
         Value::Array(parts) => &parts[..],
@@ -97,7 +96,7 @@ pub(in crate::redis) fn redis_epoch(time: &Value, now: Now) -> u64 {
     };
     let there = match (number(parts.first()), number(parts.get(1))) {
         (Some(seconds), Some(micros)) => seconds.saturating_mul(1000).saturating_add(micros / 1000),
-        // It does not say.
+        // The reply is invalid.
         _ => now.wall,
     };
     there.saturating_sub(now.mono)
@@ -108,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_clock_of_this_machine_that_is_set_changes_nothing() {
+    fn setting_this_machines_clock_changes_nothing() {
         let time = |seconds: &str| {
             let text = |text: &str| Value::BulkString(text.into());
             Value::Array(vec![text(seconds), text("250000")])

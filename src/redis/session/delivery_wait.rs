@@ -26,7 +26,7 @@ impl Session {
         if self.undelivered.is_some_and(|vain| vain.elapsed() < REST) {
             return Ok(());
         }
-        let hub = self.joined.hub.clone();
+        let hub = self.context.hub.clone();
         while !self.with_lock(|| hub.is_delivered(member)).await? {
             if since.elapsed() > LONGEST {
                 self.undelivered = Some(Instant::now());

@@ -1,8 +1,7 @@
-//! Channels that are forgotten: everything that they had goes, here and on every other nginx, in the order
-//! of their messages, so that what is published afterwards stays.
-//!
-//! The message stands on the control channel. An nginx that is not connected at that moment finds with its
-//! next connection that the stream is gone, or with `redis_source stream` that there is a low watermark.
+//! Deletes a channel's events on every nginx, in the order of the channel's messages, so that
+//! events that are published later remain. The deletion is announced on the control channel. An
+//! nginx that is not connected at that moment notices with its next connection that the stream is
+//! gone, or with `redis_source stream`, that there is a low watermark.
 
 use std::collections::vec_deque::Iter;
 
@@ -14,15 +13,16 @@ use crate::redis::session::Session;
 use crate::redis::subscription_table::{FollowedChannel, SubscriptionState};
 
 impl Session {
-    /// Does what another nginx, or a successor, tells, before these messages are taken.
-    pub(in crate::redis) async fn follow(
+    /// Handles a control message of another nginx or a successor. `later` are the messages that
+    /// follow it.
+    pub(in crate::redis) async fn handle_control(
         &mut self,
         control: Control<'_>,
         later: Iter<'_, Push>,
     ) -> Result<(), Ended> {
-        let (hub, fence) = (self.joined.hub.clone(), self.tenant.fence);
+        let (hub, fence) = (self.context.hub.clone(), self.holder.fence);
         if self.repeats.skips() && !matches!(control, Control::Marker(_)) {
-            // The former holder has followed it.
+            // The former holder has handled it.
             self.repeats.skip_one();
             return Ok(());
         }
@@ -30,46 +30,49 @@ impl Session {
             Control::Marker(number) => self.with_lock(|| hub.marker_was_read(fence, number)).await,
             Control::Forget(name, up_to) => self.forget(name, up_to).await,
             Control::Doubtful(name, up_to) => {
-                // Whoever joins another channel finds out.
-                if self.channels.get(name).is_some_and(FollowedChannel::comes_by_name) {
+                // For other channels, this shows when they are subscribed to.
+                if self.channels.get(name).is_some_and(FollowedChannel::is_subscribed_by_name) {
                     if hub.source() == Source::PubSub {
-                        self.beat();
+                        self.send_heartbeat();
                     }
                     self.doubt(name, up_to, later).await?;
                 }
-                // A successor, whose token may be another, passes it over as it does one that fits.
+                // A successor, whose token may be a different one, skips it in any case.
                 self.with_lock(|| hub.skip_message(fence)).await
             }
         }
     }
 
-    /// Forgets what a channel has had by now; `up_to` is the id of its newest durable event.
+    /// Deletes all events of a channel so far; `up_to` is the id of its newest durable event.
     pub(in crate::redis) async fn forget(
         &mut self,
         name: &[u8],
         up_to: ReportedId,
     ) -> Result<(), Ended> {
         if let Some(channel) = self.channels.get_mut(name) {
-            if matches!(channel.state, SubscriptionState::Asked | SubscriptionState::Joining(_)) {
-                // What is being fetched of it may have been read before.
+            if matches!(
+                channel.state,
+                SubscriptionState::Requested | SubscriptionState::CatchingUp(_)
+            ) {
+                // Entries that are being fetched may have been read before the deletion.
                 channel.forgotten = channel.forgotten.max(up_to);
             }
-            if let SubscriptionState::Joining(waiting) = &mut channel.state {
+            if let SubscriptionState::CatchingUp(waiting) = &mut channel.state {
                 waiting.clear();
             }
         }
         self.strays.forget(name, up_to);
-        let (hub, fence, now) = (self.joined.hub.clone(), self.tenant.fence, self.joined.now());
+        let (hub, fence, now) = (self.context.hub.clone(), self.holder.fence, self.context.now());
         self.with_lock(|| hub.forget_for_all(fence, name, now)).await
     }
 
-    /// The id up to which what is being fetched of a channel is forgotten.
+    /// Returns the id up to which entries of a channel that are being fetched were deleted.
     pub(in crate::redis) fn forgotten_up_to(&self, name: &[u8]) -> ReportedId {
         self.channels.get(name).map(|channel| channel.forgotten).unwrap_or_default()
     }
 }
 
-/// Whether an arrival came after what is forgotten up to this id.
+/// Returns whether an event is newer than a deletion up to this id.
 pub(in crate::redis) fn is_later(how: Provenance, up_to: ReportedId) -> bool {
     match how {
         Provenance::Live(id)

@@ -1,4 +1,4 @@
-//! A holder of the subscription leaves it to another process: its side of the takeover.
+//! The holder's side of a handover of the subscription to another process.
 
 use std::time::Duration;
 
@@ -11,31 +11,33 @@ use crate::redis::phase::Phase;
 use crate::redis::session::Session;
 use crate::redis::subscription_table::{FollowedChannel, SubscriptionState};
 
-/// How long a successor is waited for, and how long one that has come may take.
+/// How long the holder waits for a successor, and how long the successor may take.
 const WAIT: Duration = Duration::from_secs(3);
-const HEIR: Duration = Duration::from_secs(15);
-/// How long a successor waits for channels that are being joined or looked up.
+const SUCCESSOR: Duration = Duration::from_secs(15);
+/// How long a successor waits for channels that are being subscribed to or looked up.
 const SETTLE: Duration = Duration::from_millis(200);
-/// How long its marker may wait for channels that are being looked up: shorter than it waits itself.
+/// How long its marker may wait for channels that are being looked up; shorter than the successor
+/// waits for the marker.
 const MARKER_WAITS: Duration = Duration::from_secs(1);
 
-/// How far a holder that wants to leave has come.
+/// The state of a handover on the holder's side.
 #[derive(Clone, Copy)]
 pub struct HandoverHolder {
     since: Instant,
-    heir: Heir,
-    /// Since when the successor's marker has been there.
+    successor: SuccessorState,
+    /// When the successor's marker arrived.
     marker: Option<Instant>,
 }
 
-/// The successor.
+/// The state of the successor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Heir {
-    /// None has come.
+enum SuccessorState {
+    /// There is none yet.
     None,
-    /// It waits for channels that are being joined or looked up; no others are joined.
+    /// It waits for channels that are being subscribed to or looked up; no others are subscribed
+    /// to.
     Waits(u64, Instant),
-    /// The subscription stays as it is.
+    /// The subscription does not change any more.
     Frozen(u64),
 }
 
@@ -47,22 +49,22 @@ struct Sight {
     successor: Option<u64>,
     /// Whether another process can take the subscription over.
     has_others: bool,
-    /// Whether no channel is being joined or looked up.
+    /// Whether no channel is being subscribed to or looked up.
     is_settled: bool,
 }
 
-/// What a holder that wants to leave does next.
+/// The next step of a handover.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     /// Nothing for now.
     Wait,
-    /// It leaves without having handed over.
+    /// Exit without a handover.
     Leave,
-    /// A successor has come: from now on no channel is joined or left.
+    /// Admit a successor: from now on, no channel is subscribed to or left.
     Admit(u64),
-    /// It lets the successor have the channels that are in step.
+    /// Hand the channels that are in sync over.
     Freeze(u64),
-    /// If the successor is gone, it goes on until another comes.
+    /// If the successor has died, continue until there is another one.
     ThawIfGone,
 }
 
@@ -70,139 +72,153 @@ impl HandoverHolder {
     /// Decides what happens next.
     fn step(&self, sight: Sight) -> Step {
         let elapsed = |since: Instant| sight.now.saturating_duration_since(since);
-        let longest = if self.heir == Heir::None { WAIT } else { HEIR };
+        let longest = if self.successor == SuccessorState::None { WAIT } else { SUCCESSOR };
         if elapsed(self.since) > longest || !sight.has_others {
             return Step::Leave;
         }
-        match (self.heir, sight.successor) {
-            (Heir::None, None) => Step::Wait,
-            (Heir::Waits(known, since), Some(heir)) if known == heir => {
+        match (self.successor, sight.successor) {
+            (SuccessorState::None, None) => Step::Wait,
+            (SuccessorState::Waits(known, since), Some(successor)) if known == successor => {
                 if sight.is_settled || elapsed(since) >= SETTLE {
-                    Step::Freeze(heir)
+                    Step::Freeze(successor)
                 } else {
                     Step::Wait
                 }
             }
-            (Heir::Frozen(known), Some(heir)) if known == heir => Step::ThawIfGone,
-            (_, Some(heir)) => Step::Admit(heir),
+            (SuccessorState::Frozen(known), Some(successor)) if known == successor => {
+                Step::ThawIfGone
+            }
+            (_, Some(successor)) => Step::Admit(successor),
             (_, None) => Step::ThawIfGone,
         }
     }
 }
 
 impl Session {
-    /// Whether no channel is to be joined or left, for a successor that subscribes to the same.
+    /// Returns whether the set of channels must not change, because a successor subscribes to the
+    /// same ones.
     pub(in crate::redis) fn is_frozen(&self) -> bool {
-        self.retiring.as_ref().is_some_and(|retiring| !matches!(retiring.heir, Heir::None))
+        self.handover
+            .as_ref()
+            .is_some_and(|handover| !matches!(handover.successor, SuccessorState::None))
     }
 
-    /// Whether a successor counts what is appended.
-    pub(in crate::redis) fn counts_for_heir(&self) -> bool {
-        self.retiring.as_ref().is_some_and(|retiring| matches!(retiring.heir, Heir::Frozen(_)))
+    /// Returns whether the hub counts the messages that are appended, for a successor.
+    pub(in crate::redis) fn counts_for_successor(&self) -> bool {
+        self.handover
+            .as_ref()
+            .is_some_and(|handover| matches!(handover.successor, SuccessorState::Frozen(_)))
     }
 
-    /// Whether a message is the marker that a successor waits for.
+    /// Returns whether a message is the marker that a successor waits for.
     pub(in crate::redis) fn is_marker(&self, push: &Push) -> bool {
         let Push::Message { subject, payload } = push else { return false };
-        let Some(HandoverHolder { heir: Heir::Frozen(heir), .. }) = self.retiring else {
+        let Some(HandoverHolder { successor: SuccessorState::Frozen(successor), .. }) =
+            self.handover
+        else {
             return false;
         };
-        *subject == self.joined.names.control() && *payload == heir.to_string().into_bytes()
+        *subject == self.context.names.control() && *payload == successor.to_string().into_bytes()
     }
 
-    /// Whether the marker waits: the successor looks up what is doubtful behind it, and nothing before it.
-    pub(in crate::redis) fn keeps_marker(&self) -> bool {
-        let since = self.retiring.and_then(|retiring| retiring.marker);
+    /// Returns whether the marker has to wait: the successor looks up doubtful messages after it,
+    /// but none before it.
+    pub(in crate::redis) fn holds_marker(&self) -> bool {
+        let since = self.handover.and_then(|handover| handover.marker);
         since.is_some_and(|since| since.elapsed() < MARKER_WAITS) && !self.strays.is_settled()
     }
 
-    /// The marker is next. False: it has to wait.
-    pub(in crate::redis) async fn comes_to_marker(&mut self) -> Result<bool, Ended> {
-        if let Some(retiring) = &mut self.retiring {
-            retiring.marker.get_or_insert(Instant::now());
+    /// Handles the marker, which is the next message. Returns false if it has to wait.
+    pub(in crate::redis) async fn reach_marker(&mut self) -> Result<bool, Ended> {
+        if let Some(handover) = &mut self.handover {
+            handover.marker.get_or_insert(Instant::now());
         }
-        if self.keeps_marker() {
+        if self.holds_marker() {
             return Ok(false);
         }
         if !self.strays.is_settled() {
             self.give_up_strays().await?;
         }
-        self.tell_gaps_of_patterns().await?;
+        self.request_pattern_gaps().await?;
         Ok(true)
     }
 
-    /// The process is told to quit, or to end.
+    /// Handles the phase of the process: starts a handover when it quits.
     pub(in crate::redis) async fn retire(&mut self, phase: Phase) -> Result<(), Ended> {
         match phase {
             Phase::Serving => Ok(()),
             Phase::Stopping => Err(Ended::Stopped),
             Phase::Retiring => {
-                let (hub, fence) = (&self.joined.hub, self.tenant.fence);
+                let (hub, fence) = (&self.context.hub, self.holder.fence);
                 self.with_lock(|| hub.retire(fence)).await?;
-                self.retiring =
-                    Some(HandoverHolder { since: Instant::now(), heir: Heir::None, marker: None });
+                self.handover = Some(HandoverHolder {
+                    since: Instant::now(),
+                    successor: SuccessorState::None,
+                    marker: None,
+                });
                 Ok(())
             }
         }
     }
 
-    /// One step further, every few milliseconds.
-    pub(in crate::redis) async fn retire_further(&mut self) -> Result<(), Ended> {
-        let Some(retiring) = self.retiring else { return Ok(()) };
-        let hub = &self.joined.hub;
-        if !hub.holds_token(self.tenant.fence) {
+    /// Advances the handover; called every few milliseconds.
+    pub(in crate::redis) async fn continue_handover(&mut self) -> Result<(), Ended> {
+        let Some(handover) = self.handover else { return Ok(()) };
+        let hub = &self.context.hub;
+        if !hub.holds_token(self.holder.fence) {
             return Err(Ended::Fenced);
         }
         let sight = Sight {
             now: Instant::now(),
             successor: hub.successor(),
-            has_others: hub.has_others(&[self.tenant.seat]),
-            is_settled: !self.is_joining_any() && self.strays.is_settled(),
+            has_others: hub.has_others(&[self.holder.claim]),
+            is_settled: !self.is_subscribing() && self.strays.is_settled(),
         };
-        match retiring.step(sight) {
+        match handover.step(sight) {
             Step::Wait => Ok(()),
             Step::Leave => Err(Ended::Retired),
-            Step::Admit(heir) => {
-                self.set_heir(Heir::Waits(heir, sight.now));
+            Step::Admit(successor) => {
+                self.set_successor(SuccessorState::Waits(successor, sight.now));
                 Ok(())
             }
-            Step::Freeze(heir) => self.freeze(heir).await,
-            Step::ThawIfGone => self.thaw_without_heir().await,
+            Step::Freeze(successor) => self.freeze(successor).await,
+            Step::ThawIfGone => self.thaw_without_successor().await,
         }
     }
 
-    fn is_joining_any(&self) -> bool {
-        self.on_the_way > 0 || self.catching.is_beginning()
+    fn is_subscribing(&self) -> bool {
+        self.in_progress > 0 || self.catch_ups.is_beginning()
     }
 
-    fn set_heir(&mut self, heir: Heir) {
-        if let Some(retiring) = &mut self.retiring {
-            (retiring.heir, retiring.marker) = (heir, None);
+    fn set_successor(&mut self, successor: SuccessorState) {
+        if let Some(handover) = &mut self.handover {
+            (handover.successor, handover.marker) = (successor, None);
         }
     }
 
-    /// The successor gets the channels that are in step.
-    async fn freeze(&mut self, heir: u64) -> Result<(), Ended> {
-        let (hub, fence) = (self.joined.hub.clone(), self.tenant.fence);
+    /// Freezes the subscription: the successor gets the channels that are in sync.
+    async fn freeze(&mut self, successor: u64) -> Result<(), Ended> {
+        let (hub, fence) = (self.context.hub.clone(), self.holder.fence);
         self.append_held().await?;
-        let stays = |channel: &FollowedChannel| matches!(channel.state, SubscriptionState::InStep);
+        let stays = |channel: &FollowedChannel| matches!(channel.state, SubscriptionState::InSync);
         let others = self.channels.values_mut().filter(|channel| !stays(channel));
         let members: Vec<_> = others.map(|channel| channel.member).collect();
         for member in members {
-            // What this process has joined is not asked for again, so all are left, or none is forgotten.
+            // Other processes do not request channels that this process has joined, so all of these
+            // are left.
             self.with_lock(|| hub.leave(member)).await?;
         }
         self.channels.retain(|channel| stays(channel));
         self.wanted.clear();
-        self.catching.stop();
-        self.with_lock(|| hub.freeze(fence, heir)).await?;
-        self.set_heir(Heir::Frozen(heir));
+        self.catch_ups.stop();
+        self.with_lock(|| hub.freeze(fence, successor)).await?;
+        self.set_successor(SuccessorState::Frozen(successor));
         Ok(())
     }
 
-    /// The successor may be gone: then this process goes on until another comes.
-    async fn thaw_without_heir(&mut self) -> Result<(), Ended> {
-        let (hub, fence) = (self.joined.hub.clone(), self.tenant.fence);
+    /// If the successor has died, this process continues until there is another one.
+    async fn thaw_without_successor(&mut self) -> Result<(), Ended> {
+        let (hub, fence) = (self.context.hub.clone(), self.holder.fence);
         let Some(held) = hub.try_succeed() else { return Ok(()) };
         match hub.forget_successor(fence, &held) {
             Ok(()) => {}
@@ -210,9 +226,9 @@ impl Session {
             Err(LeaseError::Busy(_)) => return Ok(()),
         }
         drop(held);
-        self.set_heir(Heir::None);
-        let heard = self.heard().await?;
-        self.want(heard).await
+        self.set_successor(SuccessorState::None);
+        let names = self.channels_with_streams().await?;
+        self.want(names).await
     }
 }
 
@@ -224,10 +240,11 @@ mod tests {
     fn a_holder_waits_for_a_successor_and_for_what_is_unsettled_but_not_for_ever() {
         let start = Instant::now();
         let came = start + Duration::from_secs(1);
-        let (none, waits, frozen) = (Heir::None, Heir::Waits(7, came), Heir::Frozen(7));
+        let (none, waits, frozen) =
+            (SuccessorState::None, SuccessorState::Waits(7, came), SuccessorState::Frozen(7));
         let moment = Duration::from_millis(10);
         let (soon, settled) = (came + moment, came + SETTLE);
-        let (late, too_late) = (start + WAIT + moment, start + HEIR + moment);
+        let (late, too_late) = (start + WAIT + moment, start + SUCCESSOR + moment);
         // What the holder knows, when, the successor, whether all is settled; what it does.
         let table = [
             (none, soon, None, true, Step::Wait),
@@ -246,12 +263,12 @@ mod tests {
             (frozen, late, None, false, Step::ThawIfGone),
             (frozen, too_late, Some(7), true, Step::Leave),
         ];
-        for (heir, now, successor, is_settled, wanted) in table {
-            let holder = HandoverHolder { since: start, heir, marker: None };
+        for (state, now, successor, is_settled, wanted) in table {
+            let holder = HandoverHolder { since: start, successor: state, marker: None };
             let sight = Sight { now, successor, has_others: true, is_settled };
-            assert_eq!(holder.step(sight), wanted, "{heir:?} {sight:?}");
+            assert_eq!(holder.step(sight), wanted, "{state:?} {sight:?}");
             let alone = Sight { has_others: false, ..sight };
-            assert_eq!(holder.step(alone), Step::Leave, "{heir:?}");
+            assert_eq!(holder.step(alone), Step::Leave, "{state:?}");
         }
     }
 }

@@ -1,8 +1,8 @@
-//! The heartbeat of a connection: whether the node still answers and is the right one, and whether what
-//! was agreed upon with Redis still holds.
+//! The heartbeat of a connection: checks that the node still responds and is the right one, and
+//! that its settings are unchanged.
 //!
-//! With `redis_source pubsub` that is what history owes and the token, with `redis_source stream`
-//! whether Redis reports which streams have grown.
+//! With `redis_source pubsub`, these are the `history` settings and the token; with `redis_source
+//! stream`, the keyspace notifications.
 
 use std::time::Duration;
 
@@ -12,125 +12,129 @@ use crate::hub::Source;
 use crate::redis::context::{HubContext, LogLevel};
 use crate::redis::ended::{shown, Ended};
 use crate::redis::session::clock::redis_epoch;
-use crate::redis::session::stream_reader::ask_way;
+use crate::redis::session::stream_reader::growth_query;
 use crate::redis::session::Session;
 use crate::redis::token::{Agreed, Token};
 
 /// How often the connection is tried.
 pub(in crate::redis) const HEARTBEAT: Duration = Duration::from_secs(3);
 
-/// The answers to the commands of a heartbeat.
-pub type Answers = Vec<Result<Value, RedisError>>;
+/// The replies to the commands of a heartbeat.
+pub type Replies = Vec<Result<Value, RedisError>>;
 
 impl Session {
-    /// Asks what any node but the right one refuses, unless such a question is on its way.
-    pub(in crate::redis) fn beat(&mut self) {
-        if std::mem::replace(&mut self.beating, true) {
+    /// Sends commands that every node but the right one rejects, unless a heartbeat is in progress.
+    pub(in crate::redis) fn send_heartbeat(&mut self) {
+        if std::mem::replace(&mut self.heartbeat_pending, true) {
             return;
         }
         let (link, finished) = (self.link.clone(), self.finished.clone());
-        let mut question = match self.joined.hub.source() {
-            Source::Streams => ask_way(&self.joined),
+        let mut query = match self.context.hub.source() {
+            Source::Streams => growth_query(&self.context),
             Source::PubSub | Source::Alone => {
-                agree("HSETNX", &self.joined, self.token.or_else(Token::random))
+                agree("HSETNX", &self.context, self.token.or_else(Token::random))
             }
         };
-        question.cmd("TIME");
-        question.ignore_errors();
+        query.cmd("TIME");
+        query.ignore_errors();
         tokio::task::spawn_local(async move {
-            let answers = link.answer(async |to| question.query_async(to).await).await;
-            finished.report(answers.map_err(|why| why.to_string()), Session::beaten);
+            let replies = link.reply(async |to| query.query_async(to).await).await;
+            finished.report(replies.map_err(|why| why.to_string()), Session::heartbeat_done);
         });
     }
 
-    /// Takes the answers to a heartbeat.
-    pub(in crate::redis) async fn beaten(&mut self, mut answers: Answers) -> Result<(), Ended> {
-        self.beating = false;
-        self.set_right_time(&answers.pop().unwrap_or(Ok(Value::Nil)));
-        // The last answer is about what was agreed upon, and says nothing about the node.
-        let agreed = answers.pop().unwrap_or(Ok(Value::Nil));
-        // What may not be written says that the node serves all the same.
-        let errors = answers.iter().filter_map(|answer| answer.as_ref().err());
+    /// Processes the replies to a heartbeat.
+    pub(in crate::redis) async fn heartbeat_done(
+        &mut self,
+        mut replies: Replies,
+    ) -> Result<(), Ended> {
+        self.heartbeat_pending = false;
+        self.correct_time(&replies.pop().unwrap_or(Ok(Value::Nil)));
+        // The last reply is about the settings, and shows nothing about the node.
+        let agreed = replies.pop().unwrap_or(Ok(Value::Nil));
+        // If the commands may not write, the node serves nevertheless.
+        let errors = replies.iter().filter_map(|reply| reply.as_ref().err());
         if let Some(error) = errors.into_iter().find(|error| !is_alive(error)) {
             return Err(Ended::Lost(shown(error)));
         }
-        match self.joined.hub.source() {
-            Source::Streams => self.switch_way(&agreed),
+        match self.context.hub.source() {
+            Source::Streams => self.switch_growth_source(&agreed),
             Source::PubSub | Source::Alone => {
-                let set = answers.pop().unwrap_or(Ok(Value::Nil));
+                let set = replies.pop().unwrap_or(Ok(Value::Nil));
                 self.take_token(Agreed::read(set, agreed));
                 Ok(())
             }
         }
     }
 
-    /// Somebody may have set the clock of Redis' machine, and the two do not run equally fast.
-    fn set_right_time(&mut self, time: &Result<Value, RedisError>) {
+    /// Corrects the time in Redis, whose clock may have been set, or may run at another speed.
+    fn correct_time(&mut self, time: &Result<Value, RedisError>) {
         let Ok(time) = time else { return };
-        let epoch = redis_epoch(time, self.joined.now());
-        // By less the answer may have been late.
+        let epoch = redis_epoch(time, self.context.now());
+        // A smaller difference may be the delay of the reply.
         if epoch.abs_diff(self.redis_epoch) > HEARTBEAT.as_millis() as u64 {
             self.redis_epoch = epoch;
         }
     }
 
-    /// Takes the token that Redis has by now. Another one, or none at all, makes messages doubtful until
-    /// all agree again, and these are looked up.
+    /// Updates the token to that in Redis. If it has changed, messages are doubtful, and looked
+    /// up, until all nginx instances agree again.
     pub(in crate::redis) fn take_token(&mut self, agreed: Agreed) {
         self.token = agreed.token();
         match agreed {
             Agreed::On(_) => {}
             Agreed::OnNone => self.replace_token(),
-            Agreed::Refused(why) => self.tell_no_token(why.as_ref()),
+            Agreed::Refused(why) => self.log_no_token(why.as_ref()),
         }
     }
 
-    /// Writes a token over something that is none. All read it with their next heartbeats.
+    /// Replaces an invalid token in Redis. All nginx instances read the new one with their next
+    /// heartbeat.
     fn replace_token(&self) {
         let Some(token) = Token::random() else { return };
         let mut set = cmd("HSET");
-        set.arg(self.joined.names.history()).arg("token").arg(token.as_bytes());
+        set.arg(self.context.names.history()).arg("token").arg(token.as_bytes());
         let mut connection = self.link.connection.clone();
         tokio::task::spawn_local(async move {
-            // If it may not, the next heartbeat finds the same as this one.
+            // If this fails, the next heartbeat tries again.
             let _: Result<Value, _> = set.query_async(&mut connection).await;
         });
     }
 
-    fn tell_no_token(&mut self, why: Option<&RedisError>) {
-        if std::mem::replace(&mut self.told_no_token, true) {
+    fn log_no_token(&mut self, why: Option<&RedisError>) {
+        if std::mem::replace(&mut self.no_token_logged, true) {
             return;
         }
-        let why = why.map_or_else(|| "it has none".to_owned(), shown);
-        self.joined.log(
+        let why = why.map_or_else(|| "Redis has none".to_owned(), shown);
+        self.context.log(
             LogLevel::Warn,
             format_args!(
-                "no secret for durable messages can be agreed upon with Redis: {why}; until one can, \
-                 each is looked up before it is delivered"
+                "cannot agree with Redis on the secret of durable events: {why}; until then, \
+                 each event is looked up in Redis before it is delivered"
             ),
         );
     }
 }
 
-/// Writes down for the publish script what history owes, by HSET or HSETNX, and the token unless there
-/// is one; the last answer is the token.
+/// Returns the commands that store the `history` settings for the publish script, by HSET or
+/// HSETNX, and the token unless there is one. The last reply is the token.
 pub(in crate::redis) fn agree(
     command: &str,
-    joined: &HubContext,
+    context: &HubContext,
     token: Option<Token>,
 ) -> Pipeline {
-    let (key, history) = (joined.names.history(), joined.hub.history());
-    let mut tell = pipe();
-    tell.cmd(command).arg(&key).arg("count").arg(history.count);
-    tell.cmd(command).arg(&key).arg("age").arg(history.age);
+    let (key, history) = (context.names.history(), context.hub.history());
+    let mut commands = pipe();
+    commands.cmd(command).arg(&key).arg("count").arg(history.count);
+    commands.cmd(command).arg(&key).arg("age").arg(history.age);
     if let Some(token) = token {
-        tell.cmd("HSETNX").arg(&key).arg("token").arg(token.as_bytes());
+        commands.cmd("HSETNX").arg(&key).arg("token").arg(token.as_bytes());
     }
-    tell.cmd("HMGET").arg(&key).arg("token");
-    tell
+    commands.cmd("HMGET").arg(&key).arg("token");
+    commands
 }
 
-/// Whether an error says that the node is the right one and serves.
+/// Whether an error shows that the node is the right one and serves.
 fn is_alive(error: &RedisError) -> bool {
     matches!(error.code(), Some("OOM" | "NOPERM" | "MISCONF" | "WRONGTYPE" | "NOREPLICAS"))
 }

@@ -1,4 +1,5 @@
-//! Messages become events: parsed, put in order, and appended to the hub in batches.
+//! Turns messages into events: parses them, checks their order, and appends them to the hub in
+//! batches.
 
 use std::collections::VecDeque;
 
@@ -11,69 +12,69 @@ use crate::redis::inbox::Push;
 use crate::redis::message::{self, parse_control, Control, Message};
 use crate::redis::message_order::{classify, ChannelOrder, DeliveryMode, InOrder, MessageAction};
 use crate::redis::ordered_event::{ingest, OrderedEvent};
-use crate::redis::session::{Session, TELL_EVERY};
+use crate::redis::session::{Session, LOG_INTERVAL};
 use crate::redis::subscription_table::{FollowedChannel, SubscriptionState};
 use crate::redis::token::Token;
 use crate::redis::waiting::Admission;
 use crate::sse::escaped::Escaped;
 
-/// Events that are appended under one hold of the hub's lock.
+/// Maximum number of events that are appended in one hold of the hub's lock.
 const BATCH: usize = 64;
-/// Bytes of these.
+/// Maximum bytes of these events.
 const BATCH_BYTES: usize = 64 << 10;
 
-/// The payload of a message that was not read.
+/// The payload of a message that was too large and skipped.
 static NOTHING: Vec<u8> = Vec::new();
 
-/// Of which channel a message is.
+/// What a message belongs to.
 pub(in crate::redis) enum MessageTarget<'m> {
     Channel(&'m [u8]),
-    /// Of none: what another nginx tells.
+    /// A control message of another nginx.
     Control(Control<'m>),
-    /// It is nothing to us, or comes by another subscription as well.
-    Nobody,
+    /// Irrelevant, or also received through another subscription.
+    None,
 }
 
-/// What one message asks for.
-enum Turn<'m> {
-    /// It enters the log.
+/// What to do with a message.
+enum IngestStep<'m> {
+    /// Append it.
     Append(OrderedEvent<'m>),
-    /// Its channel is not in step: it waits.
+    /// Keep it until its channel is in sync.
     Hold(&'m [u8], BufferedMessage),
-    /// Events of its channel were missed before it.
+    /// Fetch the events of its channel that were missed before it.
     Missed(&'m [u8], BufferedMessage),
-    /// Only its channel's stream knows what it is. The id that it claims.
+    /// Look its claimed id up in its channel's stream.
     Doubt(&'m [u8], ReportedId),
-    /// A message of so many bytes that was too large to be read.
-    LeaveOut(&'m [u8], u64),
-    /// What another nginx tells.
+    /// Skip it, because it was too large; its size in bytes.
+    TooLarge(&'m [u8], u64),
+    /// Handle a control message.
     Control(Control<'m>),
-    /// It is nothing to us.
-    PassOver,
+    /// Ignore it.
+    Ignore,
 }
 
 impl Session {
-    /// Takes in all that the connection has brought, but waits before a successor's marker for channels that
-    /// are being looked up.
-    pub(in crate::redis) async fn take_in(&mut self) -> Result<(), Ended> {
-        if self.keeps_marker() {
+    /// Processes all messages that have arrived, but waits before a successor's marker for
+    /// channels that are being looked up.
+    pub(in crate::redis) async fn process_inbox(&mut self) -> Result<(), Ended> {
+        if self.holds_marker() {
             return Ok(());
         }
         let mut pushes = self.inbox.take();
         let marker = pushes.iter().position(|push| self.is_marker(push));
         let behind = marker.map(|at| pushes.split_off(at));
-        self.take(&pushes).await?;
+        self.process(&pushes).await?;
         let Some(behind) = behind else { return Ok(()) };
-        if self.comes_to_marker().await? {
-            self.take(&behind).await
+        if self.reach_marker().await? {
+            self.process(&behind).await
         } else {
             self.inbox.put_back(behind);
             Ok(())
         }
     }
 
-    /// Takes in these pushes, in their order.
-    pub(in crate::redis) async fn take(&mut self, pushes: &VecDeque<Push>) -> Result<(), Ended> {
+    /// Processes these pushes in order.
+    pub(in crate::redis) async fn process(&mut self, pushes: &VecDeque<Push>) -> Result<(), Ended> {
         let mut taken = 0;
         while taken < pushes.len() {
             let some = taken..pushes.len().min(taken + BATCH);
@@ -82,14 +83,14 @@ impl Session {
             let mut batch = Vec::with_capacity(messages.len());
             for (push, message) in pushes.range(some).zip(&messages) {
                 taken += 1;
-                match self.turn(push, message).await? {
-                    Turn::Append(arrival) => {
+                match self.step_for(push, message).await? {
+                    IngestStep::Append(arrival) => {
                         batch.push(arrival);
                         continue;
                     }
-                    Turn::PassOver => continue,
-                    Turn::Hold(name, held) => self.hold(name, held),
-                    Turn::Missed(name, held) => {
+                    IngestStep::Ignore => continue,
+                    IngestStep::Hold(name, held) => self.hold(name, held),
+                    IngestStep::Missed(name, held) => {
                         self.append(&batch).await?;
                         batch.clear();
                         self.catch_up_in_order(
@@ -98,22 +99,22 @@ impl Session {
                         )
                         .await?;
                     }
-                    Turn::Doubt(name, id) => {
+                    IngestStep::Doubt(name, id) => {
                         self.append(&batch).await?;
                         batch.clear();
                         // Redis may have lost the token.
-                        self.beat();
+                        self.send_heartbeat();
                         self.doubt(name, id, pushes.range(taken..)).await?;
                     }
-                    Turn::LeaveOut(name, bytes) => {
+                    IngestStep::TooLarge(name, bytes) => {
                         self.append(&batch).await?;
                         batch.clear();
-                        self.leave_out(name, bytes).await?;
+                        self.skip_too_large(name, bytes).await?;
                     }
-                    Turn::Control(control) => {
+                    IngestStep::Control(control) => {
                         self.append(&batch).await?;
                         batch.clear();
-                        self.follow(control, pushes.range(taken..)).await?;
+                        self.handle_control(control, pushes.range(taken..)).await?;
                     }
                 }
             }
@@ -122,8 +123,8 @@ impl Session {
         Ok(())
     }
 
-    /// Of which channel a message is, if it is to be taken.
-    pub(in crate::redis) fn whose<'m>(
+    /// Returns what a message belongs to.
+    pub(in crate::redis) fn target_of<'m>(
         &mut self,
         push: &'m Push,
     ) -> Result<MessageTarget<'m>, Ended> {
@@ -133,116 +134,116 @@ impl Session {
             Push::TooLarge { pattern, subject, .. } => (subject, &NOTHING, pattern.as_ref()),
             Push::Subscribed { subject } => {
                 self.confirm(subject);
-                return Ok(MessageTarget::Nobody);
+                return Ok(MessageTarget::None);
             }
-            Push::End => return Err(Ended::Lost("the connection is broken".into())),
+            Push::End => return Err(Ended::Lost("the connection was lost".into())),
         };
-        if *subject == self.joined.names.control() {
-            // What a pattern brings of it is a double.
+        if *subject == self.context.names.control() {
+            // Control messages that arrive through a pattern are duplicates.
             let control = pattern.is_none().then(|| parse_control(payload, self.token)).flatten();
-            return Ok(control.map_or(MessageTarget::Nobody, MessageTarget::Control));
+            return Ok(control.map_or(MessageTarget::None, MessageTarget::Control));
         }
-        if self.joined.hub.source() == Source::Streams {
+        if self.context.hub.source() == Source::Streams {
             self.note_growth(subject);
-            return Ok(MessageTarget::Nobody);
+            return Ok(MessageTarget::None);
         }
-        let Some(name) = self.joined.channel_of(subject) else { return Ok(MessageTarget::Nobody) };
-        let by_name = self.channels.get(name).is_some_and(FollowedChannel::comes_by_name);
+        let Some(name) = self.context.channel_of(subject) else { return Ok(MessageTarget::None) };
+        let by_name = self.channels.get(name).is_some_and(FollowedChannel::is_subscribed_by_name);
         let taken = match pattern {
             None => by_name,
-            // A message that several subscriptions match is taken once.
+            // A message that several subscriptions match is processed once.
             Some(pattern) => !by_name && self.is_first_match(pattern, name),
         };
-        Ok(if taken { MessageTarget::Channel(name) } else { MessageTarget::Nobody })
+        Ok(if taken { MessageTarget::Channel(name) } else { MessageTarget::None })
     }
 
-    async fn turn<'m>(
+    async fn step_for<'m>(
         &mut self,
         push: &'m Push,
         message: &'m Option<Message<'m>>,
-    ) -> Result<Turn<'m>, Ended> {
-        let name = match self.whose(push)? {
+    ) -> Result<IngestStep<'m>, Ended> {
+        let name = match self.target_of(push)? {
             MessageTarget::Channel(name) => name,
-            MessageTarget::Control(control) => return Ok(Turn::Control(control)),
-            MessageTarget::Nobody => return Ok(Turn::PassOver),
+            MessageTarget::Control(control) => return Ok(IngestStep::Control(control)),
+            MessageTarget::None => return Ok(IngestStep::Ignore),
         };
         if let Push::TooLarge { bytes, .. } = push {
-            return Ok(Turn::LeaveOut(name, *bytes));
+            return Ok(IngestStep::TooLarge(name, *bytes));
         }
-        let Some(message) = message else { return Ok(Turn::PassOver) };
+        let Some(message) = message else { return Ok(IngestStep::Ignore) };
         let (mode, skips) = (self.delivery_mode(), self.repeats.skips());
         let order = self.order_of(name);
         let clock = self.clock.into();
-        let known = self.channels.get_mut(name).filter(|channel| channel.comes_by_name());
+        let known = self.channels.get_mut(name).filter(|channel| channel.is_subscribed_by_name());
         if let (Some(channel), Some(id)) = (known, message.id()) {
-            channel.comes_while_joining(id, clock);
+            channel.note_first_by_name(id, clock);
         }
         Ok(match classify(message, order, mode, skips) {
             MessageAction::Append(checked) => {
                 let event = self.event_of(checked, name, message);
                 if order == ChannelOrder::Unfollowed {
-                    Turn::Append(event.strayed())
+                    IngestStep::Append(event.strayed())
                 } else {
                     self.note_last(name, message);
-                    Turn::Append(event)
+                    IngestStep::Append(event)
                 }
             }
             MessageAction::DropRepetition(id) => {
                 self.doubt_repetition(name, id).await?;
-                Turn::PassOver
+                IngestStep::Ignore
             }
             MessageAction::Skip => {
                 self.repeats.skip_one();
-                Turn::PassOver
+                IngestStep::Ignore
             }
-            MessageAction::Wait => Turn::Hold(name, BufferedMessage::of(message)),
-            MessageAction::CatchUp => Turn::Missed(name, BufferedMessage::of(message)),
+            MessageAction::Wait => IngestStep::Hold(name, BufferedMessage::copy_of(message)),
+            MessageAction::CatchUp => IngestStep::Missed(name, BufferedMessage::copy_of(message)),
             MessageAction::StartOver => {
                 if let Some(channel) = self.channels.get_mut(name) {
                     channel.is_rewound = true;
                 }
-                Turn::Missed(name, BufferedMessage::of(message))
+                IngestStep::Missed(name, BufferedMessage::copy_of(message))
             }
-            MessageAction::LookUp(id) => Turn::Doubt(name, id),
+            MessageAction::LookUp(id) => IngestStep::Doubt(name, id),
         })
     }
 
-    /// Returns what decides about a message of a channel.
+    /// Returns what is known about a channel when one of its messages arrives.
     pub(in crate::redis) fn order_of(&self, name: &[u8]) -> ChannelOrder {
         let Some(channel) = self.channels.get(name) else { return ChannelOrder::Unfollowed };
         match &channel.state {
-            SubscriptionState::Asked | SubscriptionState::Refused { .. } => {
+            SubscriptionState::Requested | SubscriptionState::Refused { .. } => {
                 ChannelOrder::Unfollowed
             }
-            SubscriptionState::Joining(_) => {
+            SubscriptionState::CatchingUp(_) => {
                 let is_matched = self.repeats.skips() && self.channels.first_match(name).is_some();
                 ChannelOrder::CatchingUp { is_matched }
             }
-            SubscriptionState::InStep => ChannelOrder::InStep(channel.last),
+            SubscriptionState::InSync => ChannelOrder::InSync(channel.last),
         }
     }
 
-    /// Notes that a message is the newest of its channel that was appended.
+    /// Records that a message is the newest of its channel that was appended.
     pub(in crate::redis) fn note_last(&mut self, name: &[u8], message: &Message<'_>) {
         if let (Some(channel), Some(id)) = (self.channels.get_mut(name), message.id()) {
             channel.last = channel.last.max(id);
         }
     }
 
-    /// How messages are read now.
+    /// Returns how messages are delivered at the moment.
     pub(in crate::redis) fn delivery_mode(&self) -> DeliveryMode {
-        // While a holder and its successor count together nothing is held back.
-        if self.counts_for_heir() || self.repeats.skips() {
+        // While a holder and its successor count messages together, none is held back.
+        if self.counts_for_successor() || self.repeats.skips() {
             return DeliveryMode::Counts;
         }
-        // What the former holder has had behind the marker comes here as well.
+        // Messages that the former holder has received after the marker arrive here, too.
         if self.repeats.are_expected(Instant::now()) {
             return DeliveryMode::Repeats;
         }
         DeliveryMode::Alone
     }
 
-    /// Appends a batch, and wakes who listens.
+    /// Appends a batch, and wakes the processes that listen.
     pub(in crate::redis) async fn append(
         &mut self,
         batch: &[OrderedEvent<'_>],
@@ -250,13 +251,14 @@ impl Session {
         let mut rest = batch;
         while !rest.is_empty() {
             let some = &rest[..one_hold(rest)];
-            let (joined, fence) = (&self.joined, self.tenant.fence);
-            let arrived = self.with_lock(|| ingest(&joined.hub, fence, some, joined.now())).await?;
-            joined.wake(&arrived.listeners);
+            let (context, fence) = (&self.context, self.holder.fence);
+            let arrived =
+                self.with_lock(|| ingest(&context.hub, fence, some, context.now())).await?;
+            context.wake(&arrived.listeners);
             if arrived.too_large > 0 {
                 let largest = some.iter().max_by_key(|event| event.size());
                 if let Some(largest) = largest {
-                    self.tell_too_large(largest.channel(), largest.size() as u64);
+                    self.log_too_large(largest.channel(), largest.size() as u64);
                 }
             }
             rest = &rest[arrived.dealt..];
@@ -264,29 +266,29 @@ impl Session {
         Ok(())
     }
 
-    /// Passes over a message that was not read, as large as it is. Whether it was a plain one nobody
-    /// knows; a successor takes it for one as well.
-    async fn leave_out(&mut self, name: &[u8], bytes: u64) -> Result<(), Ended> {
+    /// Skips a message that was too large. It counts as a plain message, in a successor too,
+    /// because its kind is unknown.
+    async fn skip_too_large(&mut self, name: &[u8], bytes: u64) -> Result<(), Ended> {
         if self.repeats.skips() {
             self.repeats.skip_one();
             return Ok(());
         }
-        let (hub, fence) = (&self.joined.hub, self.tenant.fence);
+        let (hub, fence) = (&self.context.hub, self.holder.fence);
         self.with_lock(|| hub.skip_message(fence)).await?;
-        self.tell_too_large(name, bytes);
+        self.log_too_large(name, bytes);
         Ok(())
     }
 
-    pub(in crate::redis) fn tell_too_large(&mut self, channel: &[u8], bytes: u64) {
-        if self.told_too_large.is_some_and(|told| told.elapsed() < TELL_EVERY) {
+    pub(in crate::redis) fn log_too_large(&mut self, channel: &[u8], bytes: u64) {
+        if self.too_large_logged.is_some_and(|logged| logged.elapsed() < LOG_INTERVAL) {
             return;
         }
-        self.told_too_large = Some(Instant::now());
-        self.joined.log(
+        self.too_large_logged = Some(Instant::now());
+        self.context.log(
             crate::redis::context::LogLevel::Warn,
             format_args!(
-                "an event of {bytes} bytes from Redis on channel \"{}\" is larger than max_event_size \
-                 and is left out",
+                "an event of {bytes} bytes from Redis on channel \"{}\" is larger than \
+                 max_event_size and was skipped",
                 Escaped(channel),
             ),
         );
@@ -300,15 +302,15 @@ impl Session {
         message: &'m Message<'m>,
     ) -> OrderedEvent<'m> {
         let id = message.id().map(|id| self.judged(name, id));
-        OrderedEvent::from_message(checked, name, message, id, self.joined.now().time())
+        OrderedEvent::from_message(checked, name, message, id, self.context.now().time())
     }
 
-    /// Appends what waits for channels that are given up before they are in step, for the streams of
-    /// patterns that match them: nobody brings it again.
+    /// Appends the waiting messages of channels that are given up before they are in sync, for
+    /// streams of patterns, which would otherwise miss them.
     pub(in crate::redis) async fn append_held(&mut self) -> Result<(), Ended> {
         let mut given_up = Vec::new();
         for (name, channel) in self.channels.iter_mut() {
-            if let SubscriptionState::Joining(waiting) = &mut channel.state {
+            if let SubscriptionState::CatchingUp(waiting) = &mut channel.state {
                 given_up.push((name.clone(), waiting.take()));
             }
         }
@@ -327,37 +329,37 @@ impl Session {
         Ok(())
     }
 
-    /// Keeps a message until its channel has been caught up. If there are too many of them none is kept: the
-    /// durable ones are in the stream.
+    /// Keeps a message until its channel has caught up. If there are too many, all are dropped:
+    /// the stream still has the durable ones.
     pub(in crate::redis) fn hold(&mut self, name: &[u8], message: BufferedMessage) {
-        let most = self.joined.most_held();
-        let Some(SubscriptionState::Joining(waiting)) =
+        let most = self.context.most_held();
+        let Some(SubscriptionState::CatchingUp(waiting)) =
             self.channels.get_mut(name).map(|channel| &mut channel.state)
         else {
             return;
         };
         if waiting.keep(message, most) == Admission::Overflowed {
-            self.tell_full_channel(name);
+            self.log_full_channel(name);
         }
     }
 
-    fn tell_full_channel(&mut self, name: &[u8]) {
-        if self.told_full.is_some_and(|told| told.elapsed() < TELL_EVERY) {
+    fn log_full_channel(&mut self, name: &[u8]) {
+        if self.full_logged.is_some_and(|logged| logged.elapsed() < LOG_INTERVAL) {
             return;
         }
-        self.told_full = Some(tokio::time::Instant::now());
-        self.joined.log(
+        self.full_logged = Some(tokio::time::Instant::now());
+        self.context.log(
             crate::redis::context::LogLevel::Warn,
             format_args!(
-                "more comes on channel \"{}\" than can wait until it is caught up with Redis: until then \
-                 its plain messages are lost",
+                "too many messages are waiting until channel \"{}\" has caught up with Redis; its \
+                 plain messages are lost until then",
                 Escaped(name)
             ),
         );
     }
 }
 
-/// How many of these events are appended under one hold of the hub's lock.
+/// Returns how many of these events are appended in one hold of the hub's lock.
 fn one_hold(events: &[OrderedEvent<'_>]) -> usize {
     let mut bytes = 0;
     let few = events.iter().take(BATCH).take_while(|event| {

@@ -1,4 +1,5 @@
-//! Waits for the hub's lock without blocking the thread, which also publishes and serves other hubs.
+//! Waits for the hub's lock without blocking the thread, which also publishes and serves other
+//! hubs.
 
 use std::time::Duration;
 
@@ -13,18 +14,19 @@ const LONGEST: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(10);
 
 impl Session {
-    /// Calls an operation that takes the hub's lock, again and again for up to a second while another process
-    /// holds it. A process that is stopped with the lock, or was waited for already, is not waited for.
+    /// Runs an operation that needs the hub's lock, and retries it for up to a second while
+    /// another process holds the lock. Fails at once if that process is stopped, or was waited
+    /// for before.
     pub(in crate::redis) async fn with_lock<T, E: Into<LeaseError>>(
         &self,
         operation: impl Fn() -> Result<T, E>,
     ) -> Result<T, Ended> {
-        let longest = if self.joined.hub.is_stuck() { Duration::ZERO } else { LONGEST };
+        let longest = if self.context.hub.is_stuck() { Duration::ZERO } else { LONGEST };
         retry(longest, || operation().map_err(E::into)).await
     }
 }
 
-/// Calls an operation again for this long while the lock is held.
+/// Runs an operation, and retries it for this long while the lock is held.
 async fn retry<T>(
     longest: Duration,
     operation: impl Fn() -> Result<T, LeaseError>,
@@ -52,7 +54,8 @@ mod tests {
         tokio::task::LocalSet::new().block_on(&runtime.expect("a runtime"), future)
     }
 
-    /// The result after the lock was held at this many attempts, and the number of attempts.
+    /// Returns the result if the lock is held at the first `held` attempts, and the number of
+    /// attempts.
     fn retried(longest: Duration, held: u32) -> (Result<(), Ended>, u32) {
         let attempts = Cell::new(0);
         let operation = || {

@@ -1,8 +1,6 @@
-//! What is appended when a connection opens: everything that was fetched of its channels, and the
-//! messages that arrived meanwhile, in one order.
-//!
-//! Channels were read one after the other, so a message of one may be older than what another had
-//! when it was read.
+//! Appends what was read when a connection opens: all entries that were fetched of its channels,
+//! and the messages that arrived in the meantime, in one order. Channels were read one after the
+//! other, so a message of one may be older than an entry that was read of another.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -21,24 +19,24 @@ use crate::redis::session::Session;
 use crate::redis::subscription_table::FollowedChannel;
 use crate::sse::id::EntryId;
 
-/// Messages of channels whose streams have to be read once more, by channel.
+/// The messages of channels whose streams have to be read once more, by channel.
 pub(in crate::redis) type UnreadMessages = HashMap<Box<[u8]>, Vec<BufferedMessage>>;
 
-/// The events, and what decides about the messages that follow.
+/// The events, and the order of the messages that follow.
 struct OpeningBatch<'m> {
     /// The events and losses, and the ids by which they are sorted.
     events: Vec<(EntryId, LogStep<'m>)>,
-    /// Decides about the messages of each channel that was fetched.
+    /// The order of the messages of each channel that was fetched.
     orders: HashMap<&'m [u8], WaitingOrder>,
-    /// The newest id that a message has had. Messages before the first durable one arrived after
-    /// everything that the clock had given.
+    /// The newest id of a message so far. Messages before the first durable one arrived after
+    /// the last id that the clock had issued.
     newest: EntryId,
     unread: UnreadMessages,
 }
 
 impl Session {
-    /// Appends what was fetched of all channels and what has arrived meanwhile, in the order of
-    /// their ids. Returns the messages of channels whose streams have to be read once more.
+    /// Appends what was fetched of all channels and the messages that have arrived, ordered by
+    /// id. Returns the messages of channels whose streams have to be read once more.
     pub(in crate::redis) async fn append_all(
         &mut self,
         caught: &[CaughtUp],
@@ -55,13 +53,13 @@ impl Session {
         };
         for ((push, target), message) in pushes.iter().zip(&targets).zip(&messages) {
             match *target {
-                MessageTarget::Nobody => {}
+                MessageTarget::None => {}
                 MessageTarget::Control(control) => {
                     self.obey_while_opening(control, &mut batch).await?
                 }
                 MessageTarget::Channel(name) => {
                     if let Push::TooLarge { bytes, .. } = push {
-                        self.tell_too_large(name, *bytes);
+                        self.log_too_large(name, *bytes);
                     }
                     if let Some(message) = message {
                         self.add_to_batch(name, message, &mut batch)?;
@@ -70,34 +68,34 @@ impl Session {
             }
         }
         let OpeningBatch { mut events, unread, .. } = batch;
-        // Stable: of one channel, and of what arrived as a message, they are in order already.
+        // Stable: events of one channel, and messages, are already in order.
         events.sort_by_key(|(id, _)| *id);
         self.append_steps(events.into_iter().map(|(_, step)| step)).await?;
         let latest = self.latest();
         let newest = caught.iter().filter_map(|one| one.fetched.newest?.checked(latest)).max();
-        let (hub, fence) = (self.joined.hub.clone(), self.tenant.fence);
+        let (hub, fence) = (self.context.hub.clone(), self.holder.fence);
         let mark = self.clock.max(newest.unwrap_or_default());
         self.with_lock(|| hub.raise_high_watermark(fence, mark)).await?;
         Ok(unread)
     }
 
-    /// Records what is lost of these channels, before anything is appended.
+    /// Records the losses of these channels, before anything is appended.
     async fn record_losses(&mut self, caught: &[CaughtUp]) -> Result<(), Ended> {
-        let (hub, fence) = (self.joined.hub.clone(), self.tenant.fence);
+        let (hub, fence) = (self.context.hub.clone(), self.holder.fence);
         let (patterns, named): (Vec<_>, Vec<_>) =
             caught.iter().partition(|caught| pattern_of(&caught.name).is_some());
         let members = patterns.iter().filter_map(|caught| self.channels.get(&caught.name));
         let members: Vec<_> = members.map(|channel| channel.member).collect();
         self.with_lock(|| hub.patterns_subscribed(fence, &members, self.clock)).await?;
         for one in named {
-            self.lose(&one.name, &one.fetched).await?;
+            self.record_loss(&one.name, &one.fetched).await?;
         }
         Ok(())
     }
 
     /// Returns the channel of each message.
     fn targets<'m>(&mut self, pushes: &'m VecDeque<Push>) -> Result<Vec<MessageTarget<'m>>, Ended> {
-        pushes.iter().map(|push| self.whose(push)).collect()
+        pushes.iter().map(|push| self.target_of(push)).collect()
     }
 
     /// Returns the fetched events and what is lost between them, and the ids by which they are
@@ -110,7 +108,7 @@ impl Session {
         for CaughtUp { name, known, fetched, between, .. } in caught {
             let lost = |up_to: &EntryId| (*up_to, LogStep::Loss(name, Loss::UpTo(*up_to)));
             events.extend(between.iter().map(lost));
-            // An implausible id is sorted with the one before it.
+            // An event with an implausible id is sorted with the one before it.
             let mut id = EntryId::default();
             for entry in self.readable(name, &fetched.entries) {
                 let event = self.fetched(name, *known, entry);
@@ -121,7 +119,7 @@ impl Session {
         events
     }
 
-    /// Returns what decides about the messages of these channels.
+    /// Returns the order of the messages of these channels.
     fn orders<'m>(
         &mut self,
         caught: &'m [CaughtUp],
@@ -135,7 +133,7 @@ impl Session {
                 (MessageTarget::Channel(name), Some(message)) => {
                     ids.entry(name).or_default().push(message.id());
                 }
-                (MessageTarget::Control(_) | MessageTarget::Nobody, _) => {}
+                (MessageTarget::Control(_) | MessageTarget::None, _) => {}
             }
         }
         let named = caught.iter().filter(|one| pattern_of(&one.name).is_none());
@@ -148,7 +146,7 @@ impl Session {
         named.filter_map(order).collect()
     }
 
-    /// Does what another nginx requests on the control channel.
+    /// Handles a control message of another nginx.
     async fn obey_while_opening(
         &mut self,
         control: Control<'_>,
@@ -169,7 +167,7 @@ impl Session {
                 }
             }
             Control::Doubtful(name, _) => {
-                // What was fetched of it may have been read before.
+                // The channel may have been fetched before the deletion.
                 if let Some(channel) = self.channels.get_mut(name) {
                     channel.is_doubted(false);
                 }
@@ -189,7 +187,7 @@ impl Session {
             return self.doubt_later(name, *id);
         }
         if let Some(messages) = batch.unread.get_mut(name) {
-            messages.push(BufferedMessage::of(message));
+            messages.push(BufferedMessage::copy_of(message));
             return Ok(());
         }
         let checked = match batch.orders.get_mut(name) {
@@ -197,7 +195,7 @@ impl Session {
                 Released::Append(checked) => checked,
                 Released::AlreadyRead => return Ok(()),
                 Released::ReadAgain => {
-                    batch.unread.insert(name.into(), vec![BufferedMessage::of(message)]);
+                    batch.unread.insert(name.into(), vec![BufferedMessage::copy_of(message)]);
                     return Ok(());
                 }
             },
@@ -207,7 +205,7 @@ impl Session {
             },
         };
         let mut event = self.event_of(checked, name, message);
-        if self.channels.get(name).is_some_and(FollowedChannel::comes_by_name) {
+        if self.channels.get(name).is_some_and(FollowedChannel::is_subscribed_by_name) {
             self.note_last(name, message);
         } else {
             event = event.strayed();
@@ -224,10 +222,10 @@ impl Session {
         match classify(message, order, self.delivery_mode(), false) {
             MessageAction::Append(checked) => Some(checked),
             MessageAction::Wait => {
-                self.hold(name, BufferedMessage::of(message));
+                self.hold(name, BufferedMessage::copy_of(message));
                 None
             }
-            // No channel is in step before it has been fetched.
+            // No channel is in sync before it has been fetched.
             MessageAction::CatchUp
             | MessageAction::StartOver
             | MessageAction::DropRepetition(_)

@@ -1,9 +1,10 @@
-//! Messages that arrive after a takeover although the former holder has appended them: it has received some
-//! behind the marker (`hub::handover`), and the successor receives all of these as well.
+//! Messages that arrive after a takeover although the former holder has appended them: it has
+//! received some after the marker (`hub::handover`), and the successor receives all of these, too.
 //!
-//! They end where a PING is answered that was sent after the takeover: whatever the former holder has received
-//! was published before it. In Redis Cluster the former holder may have used another node, whose messages
-//! arrive here independently of the PING, so they are expected for ten seconds there.
+//! They end with the reply to a PING that was sent after the takeover: everything that the former
+//! holder has received was published before it. In Redis Cluster the former holder may have used
+//! another node, whose messages arrive here independently of the PING, so they are expected for ten
+//! seconds there.
 
 use std::time::Duration;
 
@@ -21,13 +22,13 @@ const LONGEST: Duration = Duration::from_secs(10);
 pub struct Repeats {
     /// The number of plain messages that are still to be skipped.
     plain: u64,
-    /// Until when durable events may be repetitions; `None` if they are none.
+    /// Until when durable events may be repetitions; `None` if they are not.
     until: Option<Instant>,
 }
 
 impl Repeats {
-    /// Returns those after a takeover at this time from a holder that has appended this many plain messages
-    /// behind the marker.
+    /// Returns the value after a takeover at this time, from a holder that has appended this
+    /// many plain messages after the marker.
     pub fn after_takeover(plain: u64, now: Instant) -> Repeats {
         Repeats { plain, until: Some(now + LONGEST) }
     }
@@ -42,12 +43,12 @@ impl Repeats {
         self.until.is_some_and(|until| now < until)
     }
 
-    /// Notes that a plain message was skipped.
+    /// Records that a plain message was skipped.
     pub fn skip_one(&mut self) {
         self.plain = self.plain.saturating_sub(1);
     }
 
-    /// Ends them if they have been expected for too long.
+    /// Resets the value if repetitions have been expected for too long.
     pub fn expire(&mut self, now: Instant) {
         if !self.are_expected(now) {
             *self = Repeats::default();
@@ -56,23 +57,24 @@ impl Repeats {
 }
 
 impl Session {
-    /// Expects repetitions until everything is read that the former holder can have received.
+    /// Sends the PING whose reply marks the end of the repetitions.
     pub(in crate::redis) fn find_end_of_repeats(&self) {
-        if matches!(self.joined.address.topology, Topology::Cluster(_)) {
+        if matches!(self.context.address.topology, Topology::Cluster(_)) {
             return;
         }
         let (link, finished) = (self.link.clone(), self.finished.clone());
         tokio::task::spawn_local(async move {
-            let answer = link.ping().await.map_err(|why| why.to_string());
-            finished.report(answer, Session::end_repeats);
+            let reply = link.ping().await.map_err(|why| why.to_string());
+            finished.report(reply, Session::end_repeats);
         });
     }
 
-    /// Takes in what arrived before the answer to the PING: nothing after it is a repetition.
+    /// Processes the messages that arrived before the reply to the PING: none after it is a
+    /// repetition.
     async fn end_repeats(&mut self, (): ()) -> Result<(), Ended> {
-        self.take_in().await?;
-        // A message that waits behind the marker of the next successor may still be one.
-        if !self.keeps_marker() {
+        self.process_inbox().await?;
+        // A message that waits after the marker of the next successor may still be one.
+        if !self.holds_marker() {
             self.repeats = Repeats::default();
         }
         Ok(())

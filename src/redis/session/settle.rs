@@ -1,5 +1,5 @@
-//! Appends what was read of a channel, then the messages that waited for it: afterwards the channel
-//! has caught up.
+//! Appends the entries that were read of a channel, and then the messages that waited; after that,
+//! the channel has caught up.
 
 use crate::hub::{pattern_of, Loss, MonotonicTime, Provenance, ReportedId, SyncState};
 use crate::redis::buffered_message::BufferedMessage;
@@ -23,14 +23,14 @@ enum Settled {
 
 impl Session {
     /// Appends what was fetched of a channel.
-    pub(in crate::redis) async fn enter(
+    pub(in crate::redis) async fn append_fetched(
         &mut self,
         name: &[u8],
         known: SyncState,
         fetched: &Fetched,
     ) -> Result<(), Ended> {
         self.forget_strayed(name, known).await?;
-        self.lose(name, fetched).await?;
+        self.record_loss(name, fetched).await?;
         let mut arrivals = Vec::with_capacity(fetched.entries.len());
         let forgotten = self.forgotten_up_to(name);
         let by_name = self.channels.get(name).and_then(|channel| channel.first_by_name);
@@ -43,31 +43,31 @@ impl Session {
         self.append(&arrivals).await
     }
 
-    /// Those entries that are no larger than can be read.
+    /// Returns the entries that were not skipped for their size.
     pub(in crate::redis) fn readable<'e>(
         &mut self,
         name: &[u8],
         entries: &'e [Entry],
     ) -> Vec<&'e Entry> {
-        if let Some(largest) = entries.iter().map(|entry| entry.left_out).max().filter(|&n| n > 0) {
-            self.tell_too_large(name, largest);
+        if let Some(largest) = entries.iter().map(|entry| entry.skipped).max().filter(|&n| n > 0) {
+            self.log_too_large(name, largest);
         }
-        entries.iter().filter(|entry| entry.left_out == 0).collect()
+        entries.iter().filter(|entry| entry.skipped == 0).collect()
     }
 
-    /// Forgets what a pattern has brought of a channel between the decision to join it and the
-    /// confirmation that it is subscribed to: that is among what was fetched.
+    /// Forgets the events of a channel that were received through patterns before its
+    /// subscription was confirmed: they are among the fetched entries.
     async fn forget_strayed(&mut self, name: &[u8], known: SyncState) -> Result<(), Ended> {
         let Some(channel) = self.channels.get(name) else { return Ok(()) };
         if matches!(known, SyncState::Interrupted(_)) || pattern_of(name).is_some() {
             return Ok(());
         }
-        let (hub, fence, member) = (&self.joined.hub, self.tenant.fence, channel.member);
+        let (hub, fence, member) = (&self.context.hub, self.holder.fence, channel.member);
         self.with_lock(|| hub.forget_partial(fence, member)).await
     }
 
-    /// Enters what is gone of a channel or a pattern, before what comes behind it.
-    pub(in crate::redis) async fn lose(
+    /// Records a channel's or pattern's loss, before the events that follow it are appended.
+    pub(in crate::redis) async fn record_loss(
         &mut self,
         name: &[u8],
         fetched: &Fetched,
@@ -75,12 +75,12 @@ impl Session {
         let Some(channel) = self.channels.get_mut(name) else { return Ok(()) };
         let member = channel.member;
         if pattern_of(name).is_some() {
-            let (hub, fence, clock) = (&self.joined.hub, self.tenant.fence, self.clock);
+            let (hub, fence, clock) = (&self.context.hub, self.holder.fence, self.clock);
             return self.with_lock(|| hub.patterns_subscribed(fence, &[member], clock)).await;
         }
         if fetched.missing == Loss::Everything {
             channel.last = ReportedId::default();
-            self.tell_started_over(name);
+            self.log_started_over(name);
         }
         self.record_gap(name, fetched.missing).await
     }
@@ -115,11 +115,12 @@ impl Session {
         if missing != Loss::Nothing {
             self.await_delivery(member).await?;
         }
-        let (hub, fence) = (&self.joined.hub, self.tenant.fence);
+        let (hub, fence) = (&self.context.hub, self.holder.fence);
         self.with_lock(|| hub.record_loss(fence, member, missing)).await
     }
 
-    /// What a channel lacked is appended: now comes what has come meanwhile, and it is in step.
+    /// Completes a channel: appends the messages that arrived while it was catching up, and marks
+    /// it as in sync.
     pub(in crate::redis) async fn settled(
         &mut self,
         name: &[u8],
@@ -133,28 +134,28 @@ impl Session {
             return Ok(());
         }
         if let Some(newest) = fetched.newest.and_then(|id| id.checked(self.latest())) {
-            let (hub, fence) = (&self.joined.hub, self.tenant.fence);
+            let (hub, fence) = (&self.context.hub, self.holder.fence);
             self.with_lock(|| hub.raise_high_watermark(fence, newest)).await?;
         }
-        let (joined, fence) = (&self.joined, self.tenant.fence);
+        let (context, fence) = (&self.context, self.holder.fence);
         let missing = fetched.missing;
         let listeners =
-            self.with_lock(|| joined.hub.caught_up(fence, member, known, missing)).await?;
-        joined.wake(&listeners);
+            self.with_lock(|| context.hub.caught_up(fence, member, known, missing)).await?;
+        context.wake(&listeners);
         self.note_settled(name).await
     }
 
-    /// A channel is in step, or cannot be had. Once that is so of all whose streams went on, the
-    /// next connection knows of all that are in step now that theirs did.
+    /// Records that a channel is in sync or unavailable. When that is true of all channels
+    /// whose streams stayed open, the next connection may rely on it.
     pub(in crate::redis) async fn note_settled(&mut self, name: &[u8]) -> Result<(), Ended> {
-        if self.catching.unsettled.remove(name) && self.catching.unsettled.is_empty() {
-            let (hub, fence) = (&self.joined.hub, self.tenant.fence);
+        if self.catch_ups.unsettled.remove(name) && self.catch_ups.unsettled.is_empty() {
+            let (hub, fence) = (&self.context.hub, self.holder.fence);
             self.with_lock(|| hub.settled(fence)).await?;
         }
         Ok(())
     }
 
-    /// An entry of a channel's stream, as it enters the hub.
+    /// Converts an entry of a channel's stream to an event for the hub.
     pub(in crate::redis) fn fetched<'m>(
         &mut self,
         name: &'m [u8],
@@ -167,17 +168,17 @@ impl Session {
             SyncState::Nothing | SyncState::Left(_) => Provenance::Earlier(id),
         };
         let born = match known {
-            // It has happened since the stream was last read, whatever its id says.
+            // It was added after the stream was last read, whatever its id is.
             SyncState::Interrupted(had) if had == ReportedId::default() || entry.id <= had => {
-                self.joined.now().time()
+                self.context.now().time()
             }
-            _ => MonotonicTime::from_ms(self.born(entry.id.ms())),
+            _ => MonotonicTime::from_ms(self.published_at(entry.id.ms())),
         };
         OrderedEvent::from_entry(name, entry, provenance, born)
     }
 
-    /// Appends the messages of a channel that waited for it. If something is missing before one of
-    /// them, or its stream has started over since it was read, the stream is read once more.
+    /// Appends the messages of a channel that waited. If events before one of them are missing,
+    /// or the stream has started over since it was read, the stream is read once more.
     async fn release(
         &mut self,
         name: &[u8],
@@ -187,22 +188,22 @@ impl Session {
         let Some(channel) = self.channels.get_mut(name) else { return Ok(Settled::CaughtUp) };
         channel.last = read_up_to(channel.last, known, fetched);
         let added = fetched.added.filter(|_| fetched.newest == Some(channel.last));
-        let told = match fetched.missing {
+        let logged = match fetched.missing {
             Loss::UpTo(entry_id) => entry_id.into(),
             Loss::Nothing | Loss::Everything => ReportedId::default(),
         };
-        channel.counter = EntryCounter::starting_at(channel.last, added).after_loss(told);
+        channel.counter = EntryCounter::starting_at(channel.last, added).after_loss(logged);
         channel.forgotten = ReportedId::default();
         // A doubtful message that has arrived meanwhile may have been the reason.
         channel.is_rewound &= channel.is_doubtful;
         let last = channel.last;
         let (arrived_before, held) =
-            match std::mem::replace(&mut channel.state, SubscriptionState::InStep) {
-                SubscriptionState::Joining(mut waiting) => {
+            match std::mem::replace(&mut channel.state, SubscriptionState::InSync) {
+                SubscriptionState::CatchingUp(mut waiting) => {
                     (waiting.arrived_before(), waiting.take())
                 }
-                SubscriptionState::Asked
-                | SubscriptionState::InStep
+                SubscriptionState::Requested
+                | SubscriptionState::InSync
                 | SubscriptionState::Refused { .. } => (0, Vec::new()),
             };
         let messages: Vec<Message<'_>> = held.iter().map(BufferedMessage::message).collect();
@@ -221,7 +222,7 @@ impl Session {
             };
             let event = self.event_of(checked, name, message);
             self.note_last(name, message);
-            // Others have gone on meanwhile, so its number may be below theirs.
+            // Other channels have continued in the meantime, so its id may be below theirs.
             let is_new = !matches!(known, SyncState::Interrupted(_));
             let is_late = is_new && matches!(event.provenance(), Provenance::Live(_));
             events.push(if is_late { event.since_subscribed() } else { event });
@@ -238,7 +239,7 @@ impl Session {
     }
 }
 
-/// Returns the id up to which a channel has been read, once this was fetched.
+/// Returns the id up to which a channel has been read, including what was fetched.
 pub(in crate::redis) fn read_up_to(
     last: ReportedId,
     known: SyncState,

@@ -1,8 +1,8 @@
-//! `redis_source stream`: compares what was read of streams with what Redis reports of them. Redis
-//! answers what comes after an id: of a stream that was deleted and started over with lower ids, or
-//! was restored from a backup, it answers nothing, and entries that were trimmed or deleted before
-//! they were read are not in the answer. So some streams are described each second, those that have
-//! changed first.
+//! Compares what was read of streams with what Redis reports about them (`redis_source stream`).
+//! XREAD returns only entries after an id: it returns nothing for a stream that was deleted and
+//! started over with lower ids, or restored from a backup, and it omits entries that were trimmed
+//! or deleted before they were read. So some streams are checked with XINFO each second, changed
+//! ones first.
 
 use std::collections::HashSet;
 
@@ -12,16 +12,16 @@ use crate::hub::{shown as shown_name, Loss, ReportedId, Source, SyncState};
 use crate::redis::context::LogLevel;
 use crate::redis::ended::Ended;
 use crate::redis::entry_counter::PageAudit;
-use crate::redis::session::{Session, TELL_EVERY};
+use crate::redis::session::{Session, LOG_INTERVAL};
 use crate::redis::stream_page::StreamPage;
 use crate::sse::escaped::Escaped;
 
-/// Streams that are read each second for their description, which contains the first and the last
-/// entry, and how many of these have changed.
+/// Number of streams that are described each second, which returns the first and the last entry of
+/// each, and how many of these have changed.
 const DESCRIBED: usize = 32;
 const CHANGED: usize = 24;
 
-/// Which streams are to be described.
+/// The streams to check.
 #[derive(Default)]
 pub struct StreamAudit {
     /// Channels whose streams have changed, or were read, since they were last described.
@@ -29,10 +29,10 @@ pub struct StreamAudit {
     /// Channels whose streams were described within this second, and how many were once more.
     described: HashSet<Box<[u8]>>,
     again: usize,
-    /// Channels whose turn is still to come.
+    /// Channels that are still to be checked in this round.
     turn: Vec<Box<[u8]>>,
     /// When removed entries were last logged.
-    told: Option<Instant>,
+    logged: Option<Instant>,
 }
 
 /// Whether the entries of a page are appended.
@@ -59,9 +59,9 @@ impl StreamAudit {
 }
 
 impl Session {
-    /// Has some streams read and described, once a second.
+    /// Schedules the check of some streams, once a second.
     pub(in crate::redis) fn audit_streams(&mut self) {
-        if self.joined.hub.source() != Source::Streams || self.is_frozen() {
+        if self.context.hub.source() != Source::Streams || self.is_frozen() {
             return;
         }
         self.audit.described.clear();
@@ -75,7 +75,7 @@ impl Session {
         self.read_soon(changed.into_iter().chain(others));
     }
 
-    /// Compares a page of a stream that is in step with what Redis reports, before its entries are
+    /// Compares a page of a stream that is in sync with what Redis reports, before its entries are
     /// appended.
     pub(in crate::redis) async fn audit_page(
         &mut self,
@@ -112,24 +112,24 @@ impl Session {
     ) -> Result<(), Ended> {
         let Some(channel) = self.channels.get(name) else { return Ok(()) };
         let (member, known) = (channel.member, SyncState::Interrupted(channel.last));
-        let (joined, fence) = (self.joined.clone(), self.tenant.fence);
-        let hub = &joined.hub;
+        let (context, fence) = (self.context.clone(), self.holder.fence);
+        let hub = &context.hub;
         let listeners = self.with_lock(|| hub.caught_up(fence, member, known, missing)).await?;
-        joined.wake(&listeners);
-        self.tell_lost_entries(name);
+        context.wake(&listeners);
+        self.log_lost_entries(name);
         Ok(())
     }
 
-    fn tell_lost_entries(&mut self, name: &[u8]) {
-        if self.audit.told.is_some_and(|told| told.elapsed() < TELL_EVERY) {
+    fn log_lost_entries(&mut self, name: &[u8]) {
+        if self.audit.logged.is_some_and(|logged| logged.elapsed() < LOG_INTERVAL) {
             return;
         }
-        self.audit.told = Some(Instant::now());
-        self.joined.log(
+        self.audit.logged = Some(Instant::now());
+        self.context.log(
             LogLevel::Warn,
             format_args!(
-                "entries of the stream of channel \"{}\" in Redis were removed before they were read; its \
-                 clients receive a gap event",
+                "entries of channel \"{}\"'s stream in Redis were removed before they were read; \
+                 its clients receive a gap event",
                 Escaped(shown_name(name)),
             ),
         );

@@ -1,9 +1,7 @@
-//! `redis_source stream`: applications add to the channels' streams, and these are read.
-//!
-//! Redis tells of a stream that has grown where `notify-keyspace-events` says so. Where it does
-//! not, up to 200 streams are waited for in one blocking command, on a connection of its own; more
-//! than that would cost Redis too much (160 µs for 100 of them, 11 ms for 10,000, at each event),
-//! so they are asked in turn.
+//! Reads the streams that applications write (`redis_source stream`). With
+//! `notify-keyspace-events`, Redis reports streams that have grown. Otherwise, one blocking command
+//! waits for up to 200 streams, on a connection of its own. More would cost Redis too much (160 µs
+//! for 100 streams, 11 ms for 10,000, at each event), so larger numbers are polled in turn.
 
 use std::collections::HashSet;
 use std::rc::Rc;
@@ -30,173 +28,176 @@ use crate::sse::id::EntryId;
 
 /// Streams that one blocking command waits for.
 const MOST_BLOCKING: usize = 200;
-/// How long such a command waits (ms): no longer than a new channel can wait to be among its
-/// streams.
+/// How long such a command waits (ms). A new channel waits for the next command.
 const BLOCK: u64 = 200;
-/// Streams that are read with each heartbeat although Redis has reported nothing of them: the
+/// Number of streams that are read with each heartbeat although Redis has reported nothing: the
 /// setting may have been changed and changed back in between.
 const AUDITED: usize = 500;
-/// Streams that are asked in one go, and the pause before the next.
+/// Number of streams that are polled together, and the pause before the next poll.
 const TOGETHER: usize = 200;
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// How it is learned that a stream has grown.
+/// How new entries are noticed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GrowthSource {
-    /// Redis tells.
-    Told,
-    /// It has to be asked.
-    Asked,
+    /// Through keyspace notifications.
+    Notified,
+    /// By polling.
+    Polled,
 }
 
 impl GrowthSource {
-    /// By Redis' answer to CONFIG GET. If it may not be asked, it has to be taken for one that does
-    /// not report.
-    fn read(answer: &Result<Value, RedisError>) -> GrowthSource {
+    /// Evaluates Redis' reply to CONFIG GET. Without permission for it, streams are polled.
+    fn read(reply: &Result<Value, RedisError>) -> GrowthSource {
         let text = |value: &Value| match value {
             Value::BulkString(text) => String::from_utf8_lossy(text).into_owned(),
             Value::SimpleString(text) => text.clone(),
             _ => String::new(),
         };
-        let told = match answer {
-            Ok(Value::Map(settings)) => settings.iter().any(|(_, flags)| tells(&text(flags))),
-            Ok(Value::Array(words)) => words.get(1).is_some_and(|flags| tells(&text(flags))),
+        let logged = match reply {
+            Ok(Value::Map(settings)) => {
+                settings.iter().any(|(_, flags)| reports_growth(&text(flags)))
+            }
+            Ok(Value::Array(words)) => {
+                words.get(1).is_some_and(|flags| reports_growth(&text(flags)))
+            }
             _ => false,
         };
-        if told {
-            GrowthSource::Told
+        if logged {
+            GrowthSource::Notified
         } else {
-            GrowthSource::Asked
+            GrowthSource::Polled
         }
     }
 }
 
-/// Whether a connection that reads streams by asking may come to be told.
+/// Whether a polling connection can switch to notifications.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Telling {
-    /// Yes, once Redis' setting says so.
+enum Notifications {
+    /// Yes, once Redis' setting permits it.
     Possible,
-    /// It subscribes to all streams.
+    /// It is subscribing to all streams.
     Subscribing,
-    /// Its user may not subscribe.
+    /// The user has no permission to subscribe.
     Forbidden,
 }
 
-/// How far the reading of streams is.
+/// The state of reading streams.
 pub struct StreamReader {
-    way: GrowthSource,
-    telling: Telling,
-    /// Channels whose streams have grown.
+    source: GrowthSource,
+    notifications: Notifications,
+    /// Channels with new entries.
     grown: HashSet<Box<[u8]>>,
-    /// A round that is on its way.
+    /// The round that is in progress.
     running: Option<Task>,
-    /// The channels whose turn is still to come, if there are too many for one round.
+    /// The channels that are still to be read, if there are too many for one round.
     turn: Vec<Box<[u8]>>,
     fetcher: Rc<Fetcher>,
-    told_many: bool,
+    many_logged: bool,
 }
 
-/// A channel, how far its stream was read, and whether Redis is to describe the stream as well.
+/// A channel, the id up to which its stream was read, and whether to request the stream's
+/// description.
 pub struct Unread {
     name: Box<[u8]>,
     last: ReportedId,
     describe: bool,
 }
 
-/// What a round of reading has brought.
+/// The result of a round.
 pub struct Round {
     read: Vec<(Unread, StreamPage)>,
-    /// Streams whose turn has not come.
+    /// Streams that did not fit into the request.
     left: Vec<Box<[u8]>>,
 }
 
 impl StreamReader {
-    /// Nothing is read yet.
-    pub fn new(way: GrowthSource, joined: &Rc<HubContext>, node: &str) -> StreamReader {
-        let fetcher = Rc::new(Fetcher::new(joined.clone(), node.to_owned()));
+    /// Returns the initial state.
+    pub fn new(source: GrowthSource, context: &Rc<HubContext>, node: &str) -> StreamReader {
+        let fetcher = Rc::new(Fetcher::new(context.clone(), node.to_owned()));
         let grown = HashSet::new();
         StreamReader {
-            way,
-            telling: Telling::Possible,
+            source,
+            notifications: Notifications::Possible,
             grown,
             running: None,
             turn: Vec::new(),
             fetcher,
-            told_many: false,
+            many_logged: false,
         }
     }
 }
 
 impl Session {
-    /// Learns what time it is in Redis, and whether that tells of streams which have grown.
-    pub(in crate::redis) async fn choose_way(&mut self) -> Result<(), Ended> {
+    /// Reads the time in Redis, and whether its notifications are enabled.
+    pub(in crate::redis) async fn choose_growth_source(&mut self) -> Result<(), Ended> {
         let connection = &mut self.link.connection;
         let time: Value = cmd("TIME").query_async(connection).await.map_err(lost)?;
-        self.redis_epoch = redis_epoch(&time, self.joined.now());
-        let mut question = ask_way(&self.joined);
-        question.ignore_errors();
-        let mut answers: Vec<Result<Value, RedisError>> =
-            question.query_async(connection).await.map_err(lost)?;
-        let way = GrowthSource::read(&answers.pop().unwrap_or(Ok(Value::Nil)));
-        self.subscribe = if way == GrowthSource::Told { Subscribe::First } else { Subscribe::Not };
-        self.reading = StreamReader::new(way, &self.joined, &self.link.address);
+        self.redis_epoch = redis_epoch(&time, self.context.now());
+        let mut query = growth_query(&self.context);
+        query.ignore_errors();
+        let mut replies: Vec<Result<Value, RedisError>> =
+            query.query_async(connection).await.map_err(lost)?;
+        let source = GrowthSource::read(&replies.pop().unwrap_or(Ok(Value::Nil)));
+        self.subscribe =
+            if source == GrowthSource::Notified { Subscribe::First } else { Subscribe::Not };
+        self.reading = StreamReader::new(source, &self.context, &self.link.address);
         Ok(())
     }
 
-    /// Any stream may have grown, unseen.
+    /// Marks all streams as possibly changed.
     pub(in crate::redis) fn read_all_streams(&mut self) {
         self.reading.grown = self.channels.names().cloned().collect();
     }
 
-    /// Has these streams read with the next round.
+    /// Adds streams to the next round.
     pub(in crate::redis) fn read_soon(&mut self, names: impl IntoIterator<Item = Box<[u8]>>) {
         self.reading.grown.extend(names);
     }
 
-    /// Redis tells that a stream has grown.
+    /// Handles a notification about a stream.
     pub(in crate::redis) fn note_growth(&mut self, subject: &[u8]) {
-        let Some(name) = self.joined.channel_of(subject) else { return };
+        let Some(name) = self.context.channel_of(subject) else { return };
         if self.channels.get(name).is_some() {
             self.reading.grown.insert(name.into());
             self.audit.changed.insert(name.into());
         }
     }
 
-    /// Somebody may have changed Redis' setting: by the answer to a heartbeat, streams are read in
-    /// the way that it allows. Each is read on from its last entry, so nothing is lost between the
-    /// two.
-    pub(in crate::redis) fn switch_way(
+    /// Handles a change of Redis' setting, which a heartbeat has read. Each stream is read from
+    /// its last entry on, so nothing is lost when the method changes.
+    pub(in crate::redis) fn switch_growth_source(
         &mut self,
-        answer: &Result<Value, RedisError>,
+        reply: &Result<Value, RedisError>,
     ) -> Result<(), Ended> {
-        match (self.reading.way, GrowthSource::read(answer)) {
-            (GrowthSource::Told, GrowthSource::Told) => self.read_unreported(),
-            (GrowthSource::Asked, GrowthSource::Asked) => {}
-            (GrowthSource::Told, GrowthSource::Asked) => {
-                self.ask_streams();
-                self.joined.log(
+        match (self.reading.source, GrowthSource::read(reply)) {
+            (GrowthSource::Notified, GrowthSource::Notified) => self.read_unreported(),
+            (GrowthSource::Polled, GrowthSource::Polled) => {}
+            (GrowthSource::Notified, GrowthSource::Polled) => {
+                self.poll_streams();
+                self.context.log(
                     LogLevel::Warn,
                     format_args!(
-                        "Redis does not report any more which streams have grown, as its \
-                         \"notify-keyspace-events\" has lost \"K\" or \"t\", or may not be read; \
-                         they are asked instead"
+                        "Redis no longer reports new stream entries, because \
+                         \"notify-keyspace-events\" lacks \"K\" or \"t\" now, or cannot be read; \
+                         streams are polled instead"
                     ),
                 );
             }
-            (GrowthSource::Asked, GrowthSource::Told) => self.subscribe_to_growth(),
+            (GrowthSource::Polled, GrowthSource::Notified) => self.subscribe_to_growth(),
         }
         Ok(())
     }
 
-    fn ask_streams(&mut self) {
+    fn poll_streams(&mut self) {
         self.subscribe = Subscribe::Not;
-        self.reading.way = GrowthSource::Asked;
+        self.reading.source = GrowthSource::Polled;
         self.reading.turn.clear();
-        // One line about it is enough.
-        self.reading.told_many = true;
+        // It has just been logged.
+        self.reading.many_logged = true;
     }
 
-    /// Reads some streams of which nothing was reported, in turn.
+    /// Reads some streams about which nothing was reported, in turn.
     fn read_unreported(&mut self) {
         if self.reading.turn.is_empty() {
             self.reading.turn = self.channels.names().cloned().collect();
@@ -205,71 +206,71 @@ impl Session {
         self.reading.grown.extend(self.reading.turn.split_off(rest));
     }
 
-    /// Subscribes to the news of all streams. They are asked until that is confirmed.
+    /// Subscribes to the notifications of all streams. They are polled until that is confirmed.
     fn subscribe_to_growth(&mut self) {
-        if self.reading.telling != Telling::Possible || self.is_frozen() {
+        if self.reading.notifications != Notifications::Possible || self.is_frozen() {
             return;
         }
-        self.reading.telling = Telling::Subscribing;
-        // What is joined from now on is subscribed to as well.
+        self.reading.notifications = Notifications::Subscribing;
+        // From now on, new channels are subscribed to, too.
         self.subscribe = Subscribe::First;
         let names = self.channels.names().cloned().map(|name| (name, SyncState::Nothing));
         let names: Vec<_> = names.collect();
-        let (joining, finished) = (self.joining(), self.finished.clone());
+        let (subscriber, finished) = (self.channel_subscriber(), self.finished.clone());
         tokio::task::spawn_local(async move {
             let mut forbidden = false;
             for some in names.chunks(SUBSCRIBED) {
-                match joining.allowed(some.to_vec()).await {
+                match subscriber.subscribe(some.to_vec()).await {
                     Ok((_, refused)) => forbidden |= !refused.names.is_empty(),
                     Err(error) => {
-                        finished.report(Err(error.to_string()), Session::subscribed_to_growth);
+                        finished.report(Err(error.to_string()), Session::growth_subscribed);
                         return;
                     }
                 }
             }
-            finished.report(Ok(forbidden), Session::subscribed_to_growth);
+            finished.report(Ok(forbidden), Session::growth_subscribed);
         });
     }
 
-    /// All streams are subscribed to, unless that is forbidden.
-    pub(in crate::redis) async fn subscribed_to_growth(
+    /// Handles the end of subscribing to all streams.
+    pub(in crate::redis) async fn growth_subscribed(
         &mut self,
         forbidden: bool,
     ) -> Result<(), Ended> {
         if forbidden {
-            self.reading.telling = Telling::Forbidden;
+            self.reading.notifications = Notifications::Forbidden;
             self.subscribe = Subscribe::Not;
             return Ok(());
         }
-        self.reading.telling = Telling::Possible;
-        self.reading.way = GrowthSource::Told;
+        self.reading.notifications = Notifications::Possible;
+        self.reading.source = GrowthSource::Notified;
         self.reading.turn.clear();
         self.read_all_streams();
-        let what =
-            format_args!("Redis reports which streams have grown; they are not asked any more");
-        self.joined.log(LogLevel::Notice, what);
+        let what = format_args!("Redis reports new stream entries; streams are no longer polled");
+        self.context.log(LogLevel::Notice, what);
         Ok(())
     }
 
-    /// Begins the next round, if it is time for one.
+    /// Starts the next round, if one is due.
     pub(in crate::redis) fn read_streams(&mut self) {
-        if self.reading.running.is_some() || self.joined.hub.source() != crate::hub::Source::Streams
+        if self.reading.running.is_some()
+            || self.context.hub.source() != crate::hub::Source::Streams
         {
             return;
         }
-        let grown = self.grown_in_step();
-        let (channels, how) = match self.reading.way {
-            _ if !grown.is_empty() => (grown, Ask::Once),
-            GrowthSource::Told => return,
-            GrowthSource::Asked if self.channels.len() <= MOST_BLOCKING => {
-                (self.next_in_turn(), Ask::Wait)
+        let grown = self.grown_in_sync();
+        let (channels, how) = match self.reading.source {
+            _ if !grown.is_empty() => (grown, ReadMode::Once),
+            GrowthSource::Notified => return,
+            GrowthSource::Polled if self.channels.len() <= MOST_BLOCKING => {
+                (self.next_in_turn(), ReadMode::Wait)
             }
-            GrowthSource::Asked => (self.next_in_turn(), Ask::InTurn),
+            GrowthSource::Polled => (self.next_in_turn(), ReadMode::InTurn),
         };
         let (table, audit) = (&self.channels, &mut self.audit);
         let unread = |name: Box<[u8]>| match table.get(&name)? {
-            channel if matches!(channel.state, SubscriptionState::InStep) => {
-                let describe = matches!(how, Ask::Once) && audit.is_due(&name);
+            channel if matches!(channel.state, SubscriptionState::InSync) => {
+                let describe = matches!(how, ReadMode::Once) && audit.is_due(&name);
                 Some(Unread { last: channel.last, describe, name })
             }
             _ => None,
@@ -281,33 +282,33 @@ impl Session {
         self.spawn_round(asked, how);
     }
 
-    /// The channels whose streams have grown. Those that are being caught up are read when they
-    /// have been.
-    fn grown_in_step(&mut self) -> Vec<Box<[u8]>> {
-        let in_step = |name: &[u8]| {
+    /// Removes and returns the channels with new entries. Those that are catching up are read
+    /// afterwards.
+    fn grown_in_sync(&mut self) -> Vec<Box<[u8]>> {
+        let in_sync = |name: &[u8]| {
             let channel = self.channels.get(name);
-            channel.is_some_and(|channel| matches!(channel.state, SubscriptionState::InStep))
+            channel.is_some_and(|channel| matches!(channel.state, SubscriptionState::InSync))
         };
         let grown = std::mem::take(&mut self.reading.grown);
-        let (now, later): (Vec<_>, Vec<_>) = grown.into_iter().partition(|name| in_step(name));
+        let (now, later): (Vec<_>, Vec<_>) = grown.into_iter().partition(|name| in_sync(name));
         let known = later.into_iter().filter(|name| self.channels.get(name).is_some());
         self.reading.grown = known.collect();
         now
     }
 
-    /// The channels whose turn it is to be asked.
+    /// Returns the channels to poll next.
     fn next_in_turn(&mut self) -> Vec<Box<[u8]>> {
         let all = self.channels.len();
         if all <= MOST_BLOCKING {
             return self.channels.names().cloned().collect();
         }
-        if !self.reading.told_many {
-            self.reading.told_many = true;
-            self.joined.log(
+        if !self.reading.many_logged {
+            self.reading.many_logged = true;
+            self.context.log(
                 LogLevel::Warn,
                 format_args!(
-                    "{} streams in Redis are asked in turn, because its \"notify-keyspace-events\" \
-                     has no \"K\" with \"t\"; with these, events come at once",
+                    "{} streams in Redis are polled in turn, because \"notify-keyspace-events\" \
+                     lacks \"K\" or \"t\"; with both, events arrive at once",
                     all
                 ),
             );
@@ -319,19 +320,19 @@ impl Session {
         self.reading.turn.split_off(rest)
     }
 
-    fn spawn_round(&mut self, mut asked: Vec<Unread>, how: Ask) {
+    fn spawn_round(&mut self, mut asked: Vec<Unread>, how: ReadMode) {
         let (fetcher, finished) = (self.reading.fetcher.clone(), self.finished.clone());
-        let joined = self.joined.clone();
+        let context = self.context.clone();
         self.reading.running = Some(Task::spawn(async move {
-            let ranges: Vec<PageRequest> = asked.iter().map(|one| one.range(&joined)).collect();
+            let ranges: Vec<PageRequest> = asked.iter().map(|one| one.range(&context)).collect();
             let pages = match how {
-                Ask::Wait => {
-                    let key = |one: &Unread| (joined.key(&one.name), one.last);
+                ReadMode::Wait => {
+                    let key = |one: &Unread| (context.key(&one.name), one.last);
                     let keys: Vec<_> = asked.iter().map(key).collect();
                     wait(&fetcher, &keys, &ranges).await
                 }
-                Ask::Once => ask(&fetcher, &ranges).await,
-                Ask::InTurn => {
+                ReadMode::Once => ask(&fetcher, &ranges).await,
+                ReadMode::InTurn => {
                     sleep(PAUSE).await;
                     ask(&fetcher, &ranges).await
                 }
@@ -345,15 +346,15 @@ impl Session {
         }));
     }
 
-    /// Appends what a round has brought, in the order of the numbers.
+    /// Appends the entries of a round, ordered by id.
     pub(in crate::redis) async fn read_further(&mut self, round: Round) -> Result<(), Ended> {
         self.reading.running = None;
         self.reading.grown.extend(round.left);
         let mut steps = Vec::new();
         for (Unread { name, last: had, .. }, page) in &round.read {
             let Some(channel) = self.channels.get(name) else { continue };
-            if channel.last != *had || !matches!(channel.state, SubscriptionState::InStep) {
-                // It was caught up meanwhile.
+            if channel.last != *had || !matches!(channel.state, SubscriptionState::InSync) {
+                // It has caught up in the meantime.
                 self.reading.grown.insert(name.clone());
                 continue;
             }
@@ -371,7 +372,7 @@ impl Session {
             }
             self.add_steps(&mut steps, name, page, (*had, loss));
         }
-        // Stable: those that are not believed come last, as they do in their streams.
+        // Stable: events with implausible ids are last, as in their streams.
         steps.sort_by_key(|(id, _)| (id.is_none(), *id));
         let lost = steps.iter().filter_map(|(_, step)| match step {
             LogStep::Loss(name, missing) => Some((*name, *missing)),
@@ -385,8 +386,8 @@ impl Session {
         Ok(())
     }
 
-    /// Adds the entries of a page after `had`, and a loss before, between, or after them; each with the id by
-    /// which it is sorted, if that is believed.
+    /// Adds the entries of a page after `had`, and a loss before, between, or after them; each with
+    /// the id by which it is sorted, if that is believed.
     fn add_steps<'m>(
         &mut self,
         steps: &mut Vec<(Option<EntryId>, LogStep<'m>)>,
@@ -405,7 +406,7 @@ impl Session {
             }
             steps.extend(lost_up_to.take_if(|up_to| entry.id > *up_to).map(loss));
             let provenance = Provenance::Live(self.judged(name, entry.id));
-            let born = self.joined.now().time();
+            let born = self.context.now().time();
             let event = OrderedEvent::from_entry(name, entry, provenance, born);
             steps.push((event.entry_id(), LogStep::Event(event)));
         }
@@ -413,9 +414,9 @@ impl Session {
     }
 }
 
-/// How streams are asked whether they have grown.
+/// How a round reads streams.
 #[derive(Clone, Copy)]
-enum Ask {
+enum ReadMode {
     /// They are known to have.
     Once,
     /// One after the other, for ever.
@@ -424,10 +425,10 @@ enum Ask {
     Wait,
 }
 
-/// What the first of these streams have behind what is known of them.
+/// Reads the new entries of the first of these streams.
 async fn ask(fetcher: &Fetcher, ranges: &[PageRequest]) -> Result<Vec<StreamPage>, String> {
     let pages = fetcher.pages(ranges).await?;
-    // It was a stream a moment ago; the next connection will tell.
+    // It was a stream a moment ago. The next connection will show what it is now.
     Ok(pages.into_iter().map(|page| page.unwrap_or_default()).collect())
 }
 
@@ -449,23 +450,23 @@ async fn wait(
 }
 
 impl Unread {
-    fn range(&self, joined: &HubContext) -> PageRequest {
-        let range = PageRequest::of(joined.key(&self.name), IdSpan::After(self.last), u64::MAX);
+    fn range(&self, context: &HubContext) -> PageRequest {
+        let range = PageRequest::of(context.key(&self.name), IdSpan::After(self.last), u64::MAX);
         PageRequest { about: self.describe, ..range }
     }
 }
 
 /// Asks for the setting that `Way::read` judges, after something that any node but the right one
 /// refuses.
-pub(in crate::redis) fn ask_way(joined: &HubContext) -> Pipeline {
+pub(in crate::redis) fn growth_query(context: &HubContext) -> Pipeline {
     let mut ask = pipe();
-    ask.cmd("EXISTS").arg(joined.names.clock());
+    ask.cmd("EXISTS").arg(context.names.clock());
     ask.cmd("CONFIG").arg("GET").arg("notify-keyspace-events");
     ask
 }
 
 /// Whether Redis tells of streams that have grown: K for the keys' channels, t (or A, all kinds)
 /// for streams.
-fn tells(flags: &str) -> bool {
+fn reports_growth(flags: &str) -> bool {
     flags.contains('K') && (flags.contains('t') || flags.contains('A'))
 }

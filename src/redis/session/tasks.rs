@@ -1,4 +1,4 @@
-//! Tasks of a session, which run beside it and report their results to it.
+//! Tasks of a session, which run in the background and report their results to it.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -8,12 +8,12 @@ use tokio::sync::mpsc;
 use crate::redis::ended::Ended;
 use crate::redis::session::Session;
 
-/// What a finished task does with its session.
+/// How a session processes the result of a finished task.
 pub type Completion = Box<dyn for<'s> FnOnce(&'s mut Session) -> Completing<'s>>;
 
 type Completing<'s> = Pin<Box<dyn Future<Output = Result<(), Ended>> + 's>>;
 
-/// To this, tasks report their results.
+/// Where tasks send their results.
 #[derive(Clone)]
 pub struct Completions(mpsc::UnboundedSender<Completion>);
 
@@ -24,8 +24,8 @@ impl Completions {
         (Completions(sender), receiver)
     }
 
-    /// Reports a result, which the session passes to `then`. An error, which says what is wrong with the
-    /// connection, ends the session. If the session has ended, nothing happens.
+    /// Reports a result, which the session passes to `then`. An error describes a failure of
+    /// the connection and ends the session. If the session has ended, nothing happens.
     pub fn report<T: 'static>(
         &self,
         result: Result<T, String>,

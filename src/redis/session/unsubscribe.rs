@@ -1,4 +1,5 @@
-//! Channels that are left: because nobody listens any more, or because Redis does not give them.
+//! Channels that are left because they have no listeners any more, or because Redis rejects the
+//! subscription.
 
 use crate::hub::{pattern_of, shown, ReportedId, SyncState};
 use crate::redis::context::LogLevel;
@@ -10,32 +11,37 @@ use crate::sse::escaped::Escaped;
 
 /// How long a channel without listeners stays subscribed, in ms.
 const GRACE: u64 = 10_000;
-/// How long after a refusal a channel is asked for again, in ms, and how many are in a second.
+/// How long to wait before a rejected subscription is retried, in ms, and how many are retried per
+/// second.
 const RETRY: u64 = 3_000;
 const RETRIED: usize = 100;
 
 impl Session {
-    /// Channels that cannot be had for now.
+    /// Handles channels that cannot be subscribed to or read at present.
     pub(in crate::redis) async fn refuse(&mut self, refused: RefusedChannels) -> Result<(), Ended> {
-        let until = self.joined.now().mono + RETRY;
+        let until = self.context.now().mono + RETRY;
         if let (Some(first), Some(why), false) =
-            (refused.names.first(), &refused.why, self.told_refused)
+            (refused.names.first(), &refused.why, self.refusal_logged)
         {
-            self.told_refused = true;
-            let others = refused.names.len() - 1;
-            self.joined.log(
+            self.refusal_logged = true;
+            let others = match refused.names.len() {
+                1 => String::new(),
+                2 => " and another one".to_owned(),
+                count => format!(" and {} others", count - 1),
+            };
+            self.context.log(
                 LogLevel::Warn,
                 format_args!(
-                    "channel \"{}\" cannot be had from Redis, nor can {others} others: {why}",
+                    "cannot receive channel \"{}\"{others} from Redis: {why}",
                     Escaped(shown(first)),
                 ),
             );
         }
         for name in refused.names {
-            self.note_gone_on(&name).await?;
+            self.note_interrupted(&name).await?;
             if self.has_waiting(&name) {
-                // It waits for streams of patterns as well, and nobody brings it again.
-                self.pass_over(&name);
+                // Streams of patterns would miss the waiting messages, too.
+                self.note_dropped(&name);
             }
             if let Some(channel) = self.channels.get_mut(&name) {
                 channel.forgotten = ReportedId::default();
@@ -49,19 +55,20 @@ impl Session {
     fn has_waiting(&self, name: &[u8]) -> bool {
         let channel = self.channels.get(name);
         channel.is_some_and(|channel| match &channel.state {
-            SubscriptionState::Joining(waiting) => waiting.has_had_any(),
-            SubscriptionState::Asked
-            | SubscriptionState::InStep
+            SubscriptionState::CatchingUp(waiting) => waiting.has_had_any(),
+            SubscriptionState::Requested
+            | SubscriptionState::InSync
             | SubscriptionState::Refused { .. } => false,
         })
     }
 
-    /// If streams of a channel that cannot be had go on, the hub knows so until it has been caught up.
-    async fn note_gone_on(&self, name: &[u8]) -> Result<(), Ended> {
+    /// Records that a channel is out of sync until it has caught up, if it was in sync for open
+    /// streams.
+    async fn note_interrupted(&self, name: &[u8]) -> Result<(), Ended> {
         let Some(member) = self.channels.get(name).map(|channel| channel.member) else {
             return Ok(());
         };
-        let (hub, fence) = (&self.joined.hub, self.tenant.fence);
+        let (hub, fence) = (&self.context.hub, self.holder.fence);
         match self.with_lock(|| hub.sync_state(member)).await? {
             SyncState::Interrupted(_) => {
                 self.with_lock(|| hub.set_out_of_sync(fence, member)).await
@@ -70,9 +77,9 @@ impl Session {
         }
     }
 
-    /// Asks again for channels that were refused a while ago.
+    /// Subscribes again to channels that were rejected a while ago.
     pub(in crate::redis) async fn retry_refused(&mut self) -> Result<(), Ended> {
-        let now = self.joined.now().mono;
+        let now = self.context.now().mono;
         let due = |channel: &FollowedChannel| matches!(channel.state, SubscriptionState::Refused { until } if until <= now);
         let names: Vec<Vec<u8>> = self
             .channels
@@ -87,21 +94,24 @@ impl Session {
         self.want(names).await
     }
 
-    /// Leaves channels that nobody has listened to for a while.
-    pub(in crate::redis) fn leave_quiet(&mut self) -> Result<(), Ended> {
+    /// Leaves channels that have had no listeners for a while.
+    pub(in crate::redis) fn leave_unused(&mut self) -> Result<(), Ended> {
         if self.is_frozen() {
             return Ok(());
         }
         let (hub, fence, now) =
-            (self.joined.hub.clone(), self.tenant.fence, self.joined.now().mono);
+            (self.context.hub.clone(), self.holder.fence, self.context.now().mono);
         let mut left = Vec::new();
         for (name, channel) in self.channels.iter_mut() {
-            if matches!(channel.state, SubscriptionState::Asked | SubscriptionState::Joining(_)) {
+            if matches!(
+                channel.state,
+                SubscriptionState::Requested | SubscriptionState::CatchingUp(_)
+            ) {
                 continue;
             }
-            // A lock that is not to be had now is to be had in a second.
-            let Ok(heard) = hub.is_subscribed(channel.member) else { break };
-            if heard {
+            // If the lock is not available, try again in a second.
+            let Ok(has_listeners) = hub.is_subscribed(channel.member) else { break };
+            if has_listeners {
                 channel.quiet = None;
             } else if now.saturating_sub(*channel.quiet.get_or_insert(now)) >= GRACE {
                 match hub.leave_unsubscribed(fence, channel.member) {
@@ -127,12 +137,13 @@ impl Session {
         let (patterns, channels): (Vec<_>, Vec<_>) =
             names.iter().partition(|name| pattern_of(name).is_some());
         let subjects = |names: Vec<&Box<[u8]>>| -> Vec<Vec<u8>> {
-            names.iter().map(|name| self.joined.subject(name)).collect()
+            names.iter().map(|name| self.context.subject(name)).collect()
         };
         let (patterns, channels) = (subjects(patterns), subjects(channels));
         tokio::task::spawn_local(async move {
-            // Both go out at once, before anything that is subscribed to afterwards: else a channel that is
-            // wanted again would be left after that. A connection that fails tells so itself.
+            // Both commands are sent at once, before any later subscription: otherwise,
+            // a channel that is requested again would be unsubscribed afterwards. If
+            // the connection fails, the session ends anyway.
             let mut same = connection.clone();
             let leave = |subjects: &Vec<Vec<u8>>| !subjects.is_empty();
             let _ = tokio::join!(

@@ -1,5 +1,5 @@
-//! Waits for answers as long as anything arrives: a large message may be ahead of them on a slow
-//! connection.
+//! Waits for replies as long as data arrives: on a slow connection, a large message may arrive
+//! before them.
 
 use std::fmt;
 use std::time::Duration;
@@ -11,15 +11,15 @@ use tokio::time::{sleep, Instant};
 use super::{Link, RESPONSE};
 use crate::redis::ended::{shown, Ended};
 
-/// How often it is checked whether anything has arrived.
+/// How often a request checks whether data has arrived.
 const LOOK: Duration = Duration::from_millis(250);
-/// Longer than any answer takes.
+/// Longer than any reply takes.
 const EVER: Duration = Duration::from_secs(86_400);
 
-/// Why there is no answer.
+/// Why a request failed.
 #[derive(Debug)]
 pub enum Unanswered {
-    /// Nothing arrived any more.
+    /// The reply stalled.
     Stalled,
     /// The request or the connection failed.
     Failed(RedisError),
@@ -28,7 +28,7 @@ pub enum Unanswered {
 impl fmt::Display for Unanswered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Unanswered::Stalled => f.write_str("it does not answer"),
+            Unanswered::Stalled => f.write_str("Redis does not respond"),
             Unanswered::Failed(error) => f.write_str(&shown(error)),
         }
     }
@@ -41,25 +41,25 @@ impl From<Unanswered> for Ended {
 }
 
 impl Link {
-    /// Sends a request and returns the answer. Gives up once nothing has arrived on the connection
+    /// Sends a request and returns the reply. Gives up once nothing has arrived on the connection
     /// for two seconds.
-    pub async fn answer<T>(
+    pub async fn reply<T>(
         &self,
         request: impl AsyncFnOnce(&mut MultiplexedConnection) -> Result<T, RedisError>,
     ) -> Result<T, Unanswered> {
         let mut connection = self.connection.clone();
         connection.set_response_timeout(EVER);
-        let answer = request(&mut connection);
-        tokio::pin!(answer);
-        let (mut came, mut last) = (self.meter.came(), Instant::now());
+        let reply = request(&mut connection);
+        tokio::pin!(reply);
+        let (mut received, mut last) = (self.meter.received(), Instant::now());
         loop {
             tokio::select! {
                 biased;
-                answer = &mut answer => return answer.map_err(Unanswered::Failed),
+                reply = &mut reply => return reply.map_err(Unanswered::Failed),
                 () = sleep(LOOK) => {}
             }
-            if self.meter.came() != came {
-                (came, last) = (self.meter.came(), Instant::now());
+            if self.meter.received() != received {
+                (received, last) = (self.meter.received(), Instant::now());
             } else if last.elapsed() > RESPONSE {
                 return Err(Unanswered::Stalled);
             }
@@ -69,6 +69,6 @@ impl Link {
     /// Waits until everything that the server sent on this connection before now has arrived.
     pub async fn ping(&self) -> Result<(), Unanswered> {
         let ping = cmd("PING");
-        self.answer(async |connection| ping.query_async::<Value>(connection).await).await.map(drop)
+        self.reply(async |connection| ping.query_async::<Value>(connection).await).await.map(drop)
     }
 }
