@@ -134,6 +134,14 @@ fn finish(block: Block<'_>, items: &mut Vec<Item>) -> Result<(), BatchError> {
 mod tests {
     use super::*;
 
+    #[test]
+    fn a_batch_has_room_for_four_of_the_largest_events() {
+        assert_eq!(max_bytes(0), MAX_BYTES);
+        assert_eq!(max_bytes(MAX_BYTES / 4), MAX_BYTES);
+        assert_eq!(max_bytes(MAX_BYTES), 4 * MAX_BYTES);
+        assert_eq!(max_bytes(usize::MAX), usize::MAX);
+    }
+
     fn items(body: &str) -> Vec<(String, String)> {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let items = parse(body.as_bytes()).unwrap_or_default();

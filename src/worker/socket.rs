@@ -99,3 +99,25 @@ fn join<'a>(parts: impl Iterator<Item = &'a [u8]> + Clone) -> Bytes {
     parts.for_each(|part| joined.extend_from_slice(part));
     joined.freeze()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sse::frame;
+
+    #[test]
+    fn a_partly_sent_batch_is_split_into_whole_frames_and_the_rest() {
+        let frames = vec![frame::final_retry(0), frame::heartbeat(), frame::final_retry(0)];
+        let batch = Batch::from_frames(frames);
+        let [first, second, third] = [0, 1, 2].map(|i: usize| batch.frames()[i].body().len());
+        let split = |len| batch.split(len, |frame| frame.body().len());
+        assert_eq!((split(0), split(1), split(first - 1)), ((0, 0), (0, 1), (0, first - 1)));
+        assert_eq!((split(first), split(first + 1)), ((1, 0), (1, 1)));
+        assert_eq!(split(first + second + third - 1), (2, third - 1));
+        assert_eq!((split(batch.body_len()), batch.body_len()), ((3, 0), first + second + third));
+        assert_eq!(
+            (batch.bodies().len(), batch.chunks().len() > batch.body_len()),
+            (batch.body_len(), true)
+        );
+    }
+}
