@@ -10,6 +10,7 @@
 pub mod cors;
 pub mod hub;
 pub mod location;
+pub mod position_variables;
 pub mod redis;
 
 mod argument;

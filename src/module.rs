@@ -45,6 +45,7 @@ impl Module for Sse {
     }
 
     fn finish_configuration(context: &mut ConfContext<'_>) -> Result<(), ConfError> {
+        conf::position_variables::check(context)?;
         conf::hub::add_zones(context)
     }
 

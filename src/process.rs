@@ -9,6 +9,7 @@
 //! - `turn`: what a worker does when it is woken, at its deadlines, and on shutdown
 //! - `inquiries`: requests that wait until it is known whether they are answered with a stream
 //! - `jobs`: work of requests that takes many turns
+//! - `position`: the id from which a page resumes that is rendered now
 //! - `release`: releases the requests of lean streams
 //! - `stream`: a stream as its request's context
 //! - `figures`: the hubs' figures, and the stream of them
@@ -18,6 +19,7 @@
 mod figures;
 mod inquiries;
 mod jobs;
+pub mod position;
 pub mod redis;
 mod release;
 pub mod stream;
@@ -104,6 +106,7 @@ pub fn start(main: &Main) {
     });
     let serving: Vec<_> = serving.collect();
     PROCESS.with(|process| *process.borrow_mut() = serving);
+    position::start(main);
     redis::start(main);
 }
 

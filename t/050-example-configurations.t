@@ -99,6 +99,17 @@ runs('beside-an-application', sub {
     is(scalar(grep { defined $_->{status} && $_->{status} != 200 } @opened), 0, 'the others are closed without a status, so that a browser retries');
 });
 
+runs('page-position', sub {
+    post('/publish', 'before the page');
+    my ($position) = get('/')->{body} =~ /position = '([-0-9]+)'/;
+    ok($position, 'the application receives the position');
+    post('/publish', 'meanwhile');
+    my $stream = stream("/events?last_event_id=$position");
+    post('/publish', 'afterwards');
+    ok($stream->wait_data('afterwards'), 'the stream of the page receives new events');
+    is_deeply([$stream->data], ['meanwhile', 'afterwards'], 'and those that were published since the page was rendered');
+});
+
 runs('own-streams', sub {
     my $stream = stream('/answers/42');
     for my $data ('one', 'two') {

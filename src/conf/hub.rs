@@ -93,6 +93,11 @@ impl HubConf {
         self.resources.get()
     }
 
+    /// Whether the configuration has a block for the hub.
+    pub fn is_in_configuration(&self) -> bool {
+        self.position.is_some()
+    }
+
     /// Returns the name of the hub's zone: `KIND:NAME`, or `KIND+GENERATION:NAME` if a damaged hub
     /// was replaced. Settings that are not part of the name can be changed without losing the hub's
     /// contents.

@@ -1,20 +1,24 @@
-//! Variables that describe a stream or a publish in the access log.
+//! Variables that describe a stream or a publish in the access log, and the position of a hub for a
+//! page that opens its stream later.
 
 use super::publish::ReachedStreams;
 use crate::conf::Location;
 use crate::nginx::request::Request;
-use crate::nginx::variable::Variable;
+use crate::nginx::variable::{Variable, VariableGetter};
+use crate::process::position::position;
 use crate::process::stream::RequestStream;
 use std::rc::Rc;
 
 /// All variables of the module. They have values for streams only, except that `$sse_channel` and
-/// `$sse_subscribers` also have values for publishes.
-pub static VARIABLES: [Variable; 5] = [
-    Variable { name: "sse_channel", get: channel },
-    Variable { name: "sse_last_event_id", get: last_event_id },
-    Variable { name: "sse_events_sent", get: events_sent },
-    Variable { name: "sse_subscribers", get: subscribers },
-    Variable { name: "sse_end", get: end },
+/// `$sse_subscribers` also have values for publishes, and `$sse_position` has one for every request.
+pub static VARIABLES: [Variable; 7] = [
+    Variable { name: "sse_channel", get: VariableGetter::EachTime(channel) },
+    Variable { name: "sse_last_event_id", get: VariableGetter::EachTime(last_event_id) },
+    Variable { name: "sse_events_sent", get: VariableGetter::EachTime(events_sent) },
+    Variable { name: "sse_subscribers", get: VariableGetter::EachTime(subscribers) },
+    Variable { name: "sse_end", get: VariableGetter::EachTime(end) },
+    Variable { name: "sse_position", get: VariableGetter::Once(|_| position(None)) },
+    Variable { name: "sse_position_", get: VariableGetter::OnceForEach(|hub| position(Some(hub))) },
 ];
 
 fn stream(request: &Request) -> Option<&Rc<RequestStream>> {

@@ -10,6 +10,7 @@
 //! - `received`: what a client has received, and so which events it lacks
 //! - `replay`, `resume`: replays retained events, from what a client's last id says
 //! - `run`: runs of a channel, and their finishes
+//! - `resume_point`: the id from which a client resumes that receives everything from now on
 //! - `cursor`: how far a stream of Redis was read, if the ids of the events do not say it
 //! - `detached`: events of deleted channels, which are freed little by little
 
@@ -26,5 +27,6 @@ pub(super) mod position;
 pub(super) mod received;
 pub(super) mod replay;
 pub(super) mod resume;
+pub(super) mod resume_point;
 pub(super) mod ring;
 pub(super) mod run;

@@ -13,7 +13,7 @@ use nginx_sys::{
     ngx_array_push, ngx_command_t, ngx_conf_include, ngx_conf_log_error, ngx_conf_parse,
     ngx_conf_t, ngx_http_conf_ctx_t, ngx_http_core_loc_conf_t, ngx_http_core_main_conf_t,
     ngx_http_core_module, ngx_http_handler_pt, ngx_http_phases_NGX_HTTP_PREACCESS_PHASE,
-    ngx_http_request_t, ngx_int_t, ngx_str_t,
+    ngx_http_request_t, ngx_http_variable_t, ngx_int_t, ngx_str_t,
 };
 use std::ffi::{c_char, c_void};
 use std::fmt;
@@ -113,6 +113,21 @@ impl<'cf> ConfContext<'cf> {
         let slot = unsafe { slot.as_mut() }.ok_or(ConfError::AlreadyLogged)?;
         *slot = Some(handler);
         Ok(())
+    }
+
+    /// Returns the names of the variables that the configuration uses, in lower case and without
+    /// the dollar sign. Variables that are looked up by name while a request is processed are not
+    /// among them.
+    pub fn used_variables(&self) -> Vec<&'cf [u8]> {
+        // SAFETY: as in `add_preaccess_handler`; nginx has created the array, whose elements are
+        // variables, and keeps their names in the configuration's pool.
+        unsafe {
+            let context: *const ngx_http_conf_ctx_t = self.cf.ctx.cast();
+            let core = *(*context).main_conf.add(ngx_http_core_module.ctx_index);
+            let used = &(*core.cast::<ngx_http_core_main_conf_t>()).variables;
+            let variables: *const ngx_http_variable_t = used.elts.cast();
+            (0..used.nelts).map(|index| bytes(&(*variables.add(index)).name)).collect()
+        }
     }
 
     /// Whether this is an `if` or `limit_except` block, which belongs to a location.

@@ -8,7 +8,7 @@ use crate::hub::{Hub, Now};
 use crate::sse::id::{EntryId, Id};
 
 /// How far apart two nginx servers may have read different streams of Redis, in milliseconds.
-const APART: u64 = 2_000;
+pub(super) const APART: u64 = 2_000;
 
 /// What a client's id says.
 pub(in crate::hub) enum Origin {

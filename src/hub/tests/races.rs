@@ -151,3 +151,31 @@ fn either_the_process_is_woken_or_it_sees_the_event() {
         assert!(rang || seen, "asleep in round {round}");
     }
 }
+
+#[test]
+fn no_torn_resume_point_is_read() {
+    let hub = hub_of(256 << 10, 200, 10, 0);
+    let mut valid = vec![hub.resume_point().unwrap()];
+    let mut read = Vec::new();
+    thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let mut last = Vec::new();
+            for step in steps(40) {
+                // The milliseconds increase while the number falls to zero, and the reverse.
+                let batch = vec![event(b"x"); 1 + step as usize % 5];
+                let published = patiently(|| hub.publish(b"a", &batch, None, at(step / 3)));
+                last.extend(published.ids.last().copied());
+            }
+            last
+        });
+        while !writer.is_finished() {
+            read.extend(hub.resume_point());
+        }
+        valid.extend(writer.join().unwrap());
+    });
+    read.dedup();
+    assert!(read.is_sorted_by_key(|id| id.entry_id()));
+    for id in read {
+        assert!(valid.binary_search_by_key(&id.entry_id(), |id| id.entry_id()).is_ok(), "{id}");
+    }
+}
