@@ -38,6 +38,7 @@ EOF_HTTP
             ssl_protocols TLSv1.2 TLSv1.3;
             ssl_certificate %%DIR%%/cert.pem;
             ssl_certificate_key %%DIR%%/key.pem;
+            location = /tls { sse_stream $arg_c; lingering_timeout 60s; lingering_time 60s; }
 EOF_TLS
     server => <<'EOF_CONFIG',
         location = /stub   { access_log off; stub_status; }
@@ -194,13 +195,15 @@ sub hush (@clients) {
     return;
 }
 
-# A client over TLS that sends endlessly: openssl s_client, which writes what it receives into a file.
+# A client over TLS that sends endlessly: openssl s_client, which writes what it receives into a file. It exits
+# when it has read the end. It reads nothing more when it fails to write, so nginx lingers until then, however
+# long that takes.
 sub noisy_tls ($version, $channel) {
     state $count = 0;
     my $file = $nginx->dir . '/tls-' . ++$count;
     my $flag = '-tls' . $version =~ tr/./_/r;
     pipe my $from, my $to or die "pipe: $!";
-    syswrite $to, "GET /s?c=$channel HTTP/1.1\r\nHost: x\r\n\r\n";
+    syswrite $to, "GET /tls?c=$channel HTTP/1.1\r\nHost: x\r\n\r\n";
     my $pid = fork() // die "fork: $!";
     if (!$pid) {
         open STDIN,  '<&', $from;
