@@ -46,16 +46,17 @@ sub received ($client, $last, $what) {
 {
     my $nginx  = SSE::RedisStage->new(redis => $redis->url, workers => 2);
     my $holder = $nginx->holder($redis);
-    my @client = map { $nginx->stream('/on/stopped') } 1 .. 6;
+    my @client;
+    push @client, $nginx->stream('/on/stopped', reconnect => 1) while @client < 100 && !grep { $_->worker != $holder } @client;
+    @client = grep { $_->worker != $holder } @client;
+    ok(scalar @client, 'a stream is open in the process without the subscription');
     $other->publish('stopped', 'first');
     ok($_->wait_data('first'), 'nginx is connected') for @client;
     $nginx->cluster->pause($holder);
     ok(wait_for(sub { SSE::Cluster::slurp("/proc/$holder/stat") =~ /\) T / }), 'the process with the subscription is stopped');
     reset_redis('stopped');
     kill HUP => $nginx->cluster->pid;
-    ok(wait_for(sub { grep { grep { $_ eq 'next' } $_->data } @client }, 20), 'streams of the other process continue');
-    my @served = grep { grep { $_ eq 'next' } $_->data } @client;
-    is(received($_, 'next', 'stopped'), 'first gap next', 'a gap event precedes what Redis has now') for @served;
+    is(received($_, 'next', 'stopped'), 'first gap next', 'a gap event precedes what Redis has now') for @client;
     $nginx->cluster->resume($holder);
     $nginx->ends_cleanly;
 }

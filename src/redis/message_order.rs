@@ -116,6 +116,9 @@ fn order(id: ReportedId, prev: ReportedId, last: ReportedId, mode: DeliveryMode)
 pub enum Released {
     /// It is appended.
     Append(InOrder),
+    /// It is appended after the loss of everything up to this id, which the stream does not have
+    /// any more.
+    AppendAfterLoss(InOrder, ReportedId),
     /// It was read from the stream.
     AlreadyRead,
     /// Events before it are missing, or the stream has started over. It and all following
@@ -189,9 +192,13 @@ impl WaitingOrder {
                 Released::ReadAgain
             }
             EventOrder::StartedOver | EventOrder::Repetition => Released::AlreadyRead,
-            EventOrder::AfterGap | EventOrder::Next => {
+            EventOrder::Next => {
                 self.last = self.last.max(event.id);
                 Released::Append(InOrder(()))
+            }
+            EventOrder::AfterGap => {
+                self.last = self.last.max(event.id);
+                Released::AppendAfterLoss(InOrder(()), event.prev)
             }
         }
     }

@@ -93,6 +93,10 @@ fn release(messages: &[(&str, &str)], before: usize, fetched: &Fetched) -> Strin
     let mut order = WaitingOrder::new(ids, before, fetched, last);
     let sign = |message| match order.release(message) {
         Released::Append(_) => '+',
+        Released::AppendAfterLoss(_, up_to) => {
+            assert!(up_to < id("8-0"));
+            '!'
+        }
         Released::AlreadyRead => '-',
         Released::ReadAgain => '?',
     };
@@ -122,10 +126,10 @@ fn a_stream_that_starts_over_after_it_was_read_is_read_again() {
 #[test]
 fn a_stream_is_not_read_twice_for_the_same_message() {
     let read = fetched(&["5-0", "6-0"], Loss::Nothing);
-    assert_eq!(release(&[("3-0", "0-0"), ("8-0", "7-0")], 2, &read), "-+");
+    assert_eq!(release(&[("3-0", "0-0"), ("8-0", "7-0")], 2, &read), "-!");
     assert_eq!(release(&[("3-0", "0-0"), ("4-0", "3-0")], 1, &read), "-?");
     let nothing = fetched(&[], Loss::Nothing);
-    assert_eq!(release(&[("3-0", "0-0"), ("7-0", "6-0")], 2, &nothing), "-+");
+    assert_eq!(release(&[("3-0", "0-0"), ("7-0", "6-0")], 2, &nothing), "-!");
 }
 
 #[test]

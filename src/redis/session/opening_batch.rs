@@ -192,7 +192,8 @@ impl Session {
         }
         let checked = match batch.orders.get_mut(name) {
             Some(order) => match order.release(message) {
-                Released::Append(checked) => checked,
+                // No message arrived before the streams began to be read, so each hole is read.
+                Released::Append(checked) | Released::AppendAfterLoss(checked, _) => checked,
                 Released::AlreadyRead => return Ok(()),
                 Released::ReadAgain => {
                     batch.unread.insert(name.into(), vec![BufferedMessage::copy_of(message)]);

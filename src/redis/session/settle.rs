@@ -209,12 +209,18 @@ impl Session {
         let messages: Vec<Message<'_>> = held.iter().map(BufferedMessage::message).collect();
         let ids = messages.iter().map(Message::id);
         let mut order = WaitingOrder::new(ids, arrived_before, fetched, last);
+        let latest = self.latest();
         let mut events = Vec::with_capacity(messages.len());
         let mut rest = None;
         for (index, message) in messages.iter().enumerate() {
             let checked = match order.release(message) {
                 Released::AlreadyRead => continue,
                 Released::Append(checked) => checked,
+                Released::AppendAfterLoss(checked, up_to) => {
+                    let missing = up_to.checked(latest).map_or(Loss::Everything, Loss::UpTo);
+                    events.push(LogStep::Loss(name, missing));
+                    checked
+                }
                 Released::ReadAgain => {
                     rest = Some(index);
                     break;
@@ -225,10 +231,10 @@ impl Session {
             // Other channels have continued in the meantime, so its id may be below theirs.
             let is_new = !matches!(known, SyncState::Interrupted(_));
             let is_late = is_new && matches!(event.provenance(), Provenance::Live(_));
-            events.push(if is_late { event.since_subscribed() } else { event });
+            let event = if is_late { event.since_subscribed() } else { event };
+            events.push(LogStep::Event(event));
         }
-        self.append(&events).await?;
-        drop(events);
+        self.append_steps(events.into_iter()).await?;
         drop(messages);
         let Some(index) = rest else { return Ok(Settled::CaughtUp) };
         if let Some(channel) = self.channels.get_mut(name) {
