@@ -207,9 +207,10 @@ fn event_name(text: &[u8]) -> Result<Option<Box<[u8]>>, ConfError> {
         Err(TypeError::Reserved) => text.starts_with(b"sse.") && text != b"sse.",
         Err(_) => false,
     };
-    match is_valid {
-        true => Ok(Some(text.into())),
-        false => Err(ConfError::no_valid("event name", text)),
+    if is_valid {
+        Ok(Some(text.into()))
+    } else {
+        Err(ConfError::no_valid("event name", text))
     }
 }
 

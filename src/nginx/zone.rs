@@ -166,12 +166,13 @@ unsafe fn allocated(slab: *mut ngx_slab_pool_t) -> Result<Region, String> {
         return Err("a zone has no free pages".to_owned());
     }
     let length = ((end as usize).saturating_sub(start as usize) >> shift) << shift;
-    // SAFETY: the pages are allocated to the module. nginx keeps a zone mapped as long as a cycle uses it,
-    // and processes of older cycles keep their own mapping until they exit.
+    // SAFETY: the pages are allocated to the module. nginx keeps a zone mapped as long as a cycle
+    // uses it, and processes of older cycles keep their own mapping until they exit.
     Ok(unsafe { Region::from_raw(start, length) })
 }
 
-/// Returns the names and the memory of this module's zones in the configuration that is still in use.
+/// Returns the names and the memory of this module's zones in the configuration that is still in
+/// use.
 pub fn running() -> impl Iterator<Item = (&'static [u8], Region)> {
     old_zones().filter_map(|zone| {
         let tag: *mut c_void = super::this_module::this_module().cast_mut().cast();

@@ -448,9 +448,10 @@ impl Back {
             self.bytes = bytes;
             (self.oldest, self.before_oldest) = (Some(entry.id), entry.prev);
             self.is_kept &= bytes <= policy.kept || self.count == 1;
-            match self.is_kept {
-                true => self.kept.push(entry),
-                false => self.kept = Vec::new(),
+            if self.is_kept {
+                self.kept.push(entry)
+            } else {
+                self.kept = Vec::new()
             }
         }
         if more {

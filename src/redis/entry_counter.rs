@@ -19,7 +19,7 @@ pub struct EntryCounter {
     added: Option<u64>,
     /// What Redis reported of entries after the position.
     ahead: Option<Ahead>,
-    /// Clients were told that everything up to this id may be lost.
+    /// The id up to which clients have received a gap event.
     told: ReportedId,
 }
 

@@ -54,9 +54,12 @@ impl ChannelSubscriber {
             let subjects: Vec<Vec<u8>> =
                 some.iter().map(|(name, _)| self.context.subject(name)).collect();
             let is_pattern = pattern_of(first).is_some();
-            let reply = self.subscriber.reply(async |connection| match is_pattern {
-                true => connection.psubscribe(&subjects).await,
-                false => connection.subscribe(&subjects).await,
+            let reply = self.subscriber.reply(async |connection| {
+                if is_pattern {
+                    connection.psubscribe(&subjects).await
+                } else {
+                    connection.subscribe(&subjects).await
+                }
             });
             match reply.await {
                 Ok(()) => yes.append(&mut some),
