@@ -15,6 +15,8 @@ local FOREVER_MS = 1e12
 local MOST = 1e9
 local AHEAD_MS = 3600000
 local LAST_SEQ = '-18446744073709551615'
+-- The type of the event that marks the finish of a run.
+local FINISH = 'sse.finish'
 
 -- Whether a channel belongs to Redis itself or is a control channel of nginx.
 local function is_internal(subject)
@@ -231,9 +233,21 @@ local function append(at, count, token, name, data)
   return id
 end
 
--- Publishes events, a list of type, data, type, data, ...: all of them or none. Returns their ids, or nil
--- and an error reply.
-local function publish(at, events, repeat_key, repeat_ms)
+-- Whether the newest entry of a stream is the finish of a run.
+local function is_finished(stream)
+  local last = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
+  local fields = last and last[2] or {}
+  for i = 1, #fields, 2 do
+    if fields[i] == 'event' and fields[i + 1] == FINISH then
+      return true
+    end
+  end
+  return false
+end
+
+-- Publishes events, a list of type, data, type, data, ..., and finishes the run if `finish` is true: all of it
+-- or nothing. Returns the ids of the events, or nil and an error reply.
+local function publish(at, events, repeat_key, repeat_ms, finish)
   for i = 1, #events, 2 do
     local fault = type_fault(events[i])
     if fault then
@@ -259,13 +273,21 @@ local function publish(at, events, repeat_key, repeat_ms)
     end
     ids[#ids + 1] = id
   end
+  local last = ids[#ids]
+  if finish and not is_finished(at.stream) then
+    local id, fault = append(at, count, token, FINISH, '')
+    if not id then
+      return nil, fault
+    end
+    last = id
+  end
   if keep then
     redis.call('PEXPIRE', at.stream, keep)
   else
     redis.call('PERSIST', at.stream)
   end
-  if #ids > 0 then
-    note(at, ids[#ids], keep)
+  if last then
+    note(at, last, keep)
   end
   if repeat_key then
     redis.call('SET', repeat_key, table.concat(ids, ' '), 'PX', repeat_ms)
@@ -273,10 +295,10 @@ local function publish(at, events, repeat_key, repeat_ms)
   return ids
 end
 
--- Publishes one event. This is what publishers call.
+-- Publishes one event, or finishes a run, or both. This is what publishers call.
 local function sse_publish(keys, args)
-  if #keys ~= 1 or #args < 1 or #args > 3 then
-    return redis.error_reply('ERR call it with one key and DATA [TYPE [IDEMPOTENCY-KEY]]')
+  if #keys ~= 1 or #args < 1 or #args > 4 then
+    return redis.error_reply('ERR call it with one key and DATA [TYPE [IDEMPOTENCY-KEY [last | finish]]]')
   end
   local at, fault = place(keys[1])
   if not at then
@@ -286,14 +308,33 @@ local function sse_publish(keys, args)
   if #key > 128 then
     return redis.error_reply('ERR the idempotency key is longer than 128 bytes')
   end
-  local ids, refusal = publish(at, { args[2] or '', args[1] },
-    key ~= '' and at.repeats .. key or nil, REPEAT_MS)
+  local run = args[4] or ''
+  if run ~= '' and run ~= 'last' and run ~= 'finish' then
+    return redis.error_reply('ERR the fourth argument is last or finish')
+  end
+  local events = { args[2] or '', args[1] }
+  if run == 'finish' then
+    if args[1] ~= '' or args[2] ~= '' then
+      return redis.error_reply('ERR with finish, DATA and TYPE are empty')
+    end
+    events = {}
+  end
+  local ids, refusal = publish(at, events, key ~= '' and at.repeats .. key or nil, REPEAT_MS, run ~= '')
   if not ids then
     return refusal
   end
-  return ids[1]
+  return ids[1] or redis.status_reply('OK')
 end
 
 -- end of core
 
+-- Finishes the run of a channel.
+local function sse_finish(keys, args)
+  if #keys ~= 1 or #args > 1 then
+    return redis.error_reply('ERR call it with one key and [IDEMPOTENCY-KEY]')
+  end
+  return sse_publish(keys, { '', '', args[1] or '', 'finish' })
+end
+
 redis.register_function('sse_publish', sse_publish)
+redis.register_function('sse_finish', sse_finish)

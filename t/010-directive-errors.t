@@ -494,13 +494,3 @@ invalid value "off" in "sse_unknown_channel" directive
     location /p { sse_publish messages finish finish; }
 --- refused
 "sse_publish" directive
-
-
-
-=== TEST 59: finish needs a hub without Redis
---- http_config
-    sse_hub default { redis redis://127.0.0.1:6399; }
---- config
-    location /p { sse_publish messages finish; }
---- refused
-"finish" cannot be used in a hub with "redis"

@@ -119,10 +119,7 @@ impl LocationHandler {
                 main.drain.set(main.drain.get().max(settings.drain()));
                 Ok(())
             }
-            LocationHandler::Publish(publish) => {
-                publish.target.complete(main, "sse_publish")?;
-                publish.check_finishing(main)
-            }
+            LocationHandler::Publish(publish) => publish.target.complete(main, "sse_publish"),
             LocationHandler::Status(status) => status.complete(main, settings),
             LocationHandler::Admin(admin) => admin.target.complete(main, "sse_admin"),
         }
@@ -158,19 +155,6 @@ impl StatusHandler {
             unknown_channel: UnknownChannel::Wait,
             ..settings.resolve()
         });
-        Ok(())
-    }
-}
-
-impl PublishHandler {
-    /// Rejects finishing in a hub that is connected to Redis, where it would be unknown to the
-    /// other nginx servers.
-    fn check_finishing(&self, main: &Main) -> Result<(), String> {
-        let is_joined = main.hubs.get(self.target.hub).is_some_and(|hub| hub.redis.is_some());
-        if self.finishing == Finishing::Allowed && is_joined {
-            let position = &self.target.position;
-            return Err(format!("\"finish\" cannot be used in a hub with \"redis\" in {position}"));
-        }
         Ok(())
     }
 }

@@ -13,7 +13,7 @@ use crate::process::{self, redis};
 use crate::sse::batch::BatchError;
 use crate::sse::content_type::is_event_stream;
 use crate::sse::escaped::Escaped;
-use crate::sse::finish::{self, FinishArgument};
+use crate::sse::finish::{self, FinishArgument, RunAfterwards};
 use crate::sse::{batch, channel, event_type};
 use serde_json::Value;
 use via_redis::RedisPublish;
@@ -48,15 +48,6 @@ fn check_head(request: &Request, conf: &conf::PublishHandler) -> Result<usize, P
     // Reading all of the body would take longer than reconnecting.
     request.close_afterwards();
     Err(too_large(kind, most))
-}
-
-/// What becomes of the channel's run after a publish.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum RunAfterwards {
-    /// It goes on.
-    Open,
-    /// It is finished.
-    Finished,
 }
 
 /// Determines whether a request finishes the channel's run. Where that is not allowed, a request
@@ -249,7 +240,8 @@ fn publish(
         }
     };
     if let Some(route) = redis::publish_route(conf.target.hub) {
-        let publish = RedisPublish { hub: conf.target.hub, channel: channel.to_vec(), kind };
+        let (hub, channel) = (conf.target.hub, channel.to_vec());
+        let publish = RedisPublish { hub, channel, kind, run };
         return publish.send(request, &events, key, route).map(|()| None);
     }
     let published = process::with(conf.target.hub, |worker| {
@@ -378,7 +370,7 @@ pub fn answer(
 
 /// Returns the JSON body of the response to a publish that finishes a run. `finished` is false if
 /// the publish repeats another one with the same key, which did not.
-fn finish_answer(
+pub fn finish_answer(
     channel: &[u8],
     ids: &[impl std::fmt::Display],
     finished: bool,

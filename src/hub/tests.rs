@@ -27,6 +27,8 @@ pub(super) mod random;
 #[cfg(test)]
 mod redis_ids;
 #[cfg(test)]
+mod redis_runs;
+#[cfg(test)]
 mod resuming;
 #[cfg(test)]
 mod rules;

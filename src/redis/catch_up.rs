@@ -438,16 +438,18 @@ impl Back {
             }
             self.gone = self.gone.max(gone);
             let bytes = self.bytes + entry.size();
-            let is_owed = self.count < policy.history.count
-                && entry.id.ms() >= too_old
-                && (bytes <= policy.room || self.count == 0);
+            // A finish does not count as history, and does not expire.
+            let is_owed = entry.is_finish()
+                || self.count < policy.history.count
+                    && entry.id.ms() >= too_old
+                    && (bytes <= policy.room || self.count == 0);
             if !is_owed {
                 return Some(self.gone.max(Some(entry.id)));
             }
-            self.count += 1;
+            self.count += u64::from(!entry.is_finish());
             self.bytes = bytes;
             (self.oldest, self.before_oldest) = (Some(entry.id), entry.prev);
-            self.is_kept &= bytes <= policy.kept || self.count == 1;
+            self.is_kept &= bytes <= policy.kept || self.count <= 1;
             if self.is_kept {
                 self.kept.push(entry)
             } else {
@@ -461,7 +463,7 @@ impl Back {
         let none = page.about.filter(|_| self.oldest.is_none());
         let trimmed = trimmed.max(none.and_then(|about| about.gone_after(ReportedId::default())));
         let gone = self.before_oldest.or(trimmed).max(self.gone);
-        if gone.is_some() || self.count > 0 || policy.source != Source::PubSub {
+        if gone.is_some() || self.oldest.is_some() || policy.source != Source::PubSub {
             return Some(gone);
         }
         // There is no stream. If there was one, nothing was added to it for at least this long.

@@ -3,8 +3,9 @@
 use ::redis::Value;
 
 use super::link::skipped_length;
-use super::message::{allowed, utf8};
+use super::message::{allowed, is_finish, utf8};
 use crate::hub::ReportedId;
+use crate::sse::finish;
 
 /// An entry of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +24,11 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// Returns whether it is not an event, but the finish of a run.
+    pub fn is_finish(&self) -> bool {
+        self.event_type == finish::EVENT_TYPE
+    }
+
     /// Returns the bytes of memory that it takes.
     pub fn size(&self) -> usize {
         size_of::<Entry>() + self.event_type.len() + self.data.len()
@@ -32,7 +38,7 @@ impl Entry {
 /// Returns the entries in a reply to XRANGE or XREVRANGE, in the same order. Everything that is not
 /// an entry is skipped. The data of an entry that the script did not write is its field `data`, or
 /// else its only field, or else a JSON object of its fields. The type is its field `event`, if
-/// there is one.
+/// there is one. An entry with the field `sse.finish` is the finish of a run, and has no data.
 pub fn entries(value: &Value) -> Vec<Entry> {
     list(value).iter().filter_map(entry).collect()
 }
@@ -51,7 +57,13 @@ fn entry(value: &Value) -> Option<Entry> {
         Some(data) => utf8(data).into_owned(),
         None => data_of_others(&fields, prev.is_some()),
     };
-    let event_type = field(b"event").map_or(&b""[..], allowed).to_vec();
+    let given = field(b"event").unwrap_or_default();
+    let is_scripts = prev.is_some() && field(b"data").is_some_and(|data| is_finish(given, data));
+    let (event_type, data) = if is_scripts || field(finish::FIELD).is_some() {
+        (finish::EVENT_TYPE.to_vec(), Vec::new())
+    } else {
+        (allowed(given).to_vec(), data)
+    };
     Some(Entry { id, prev, event_type, data, skipped })
 }
 
@@ -156,6 +168,19 @@ mod tests {
         assert_eq!(read(&["event", "error", "data", "D"]), "|D");
         assert_eq!(read(&["b", "1", "a", "\"\n"]), r#"|{"b":"1","a":"\"\n"}"#);
         assert_eq!(read(&["prev", "first", "next", "last"]), r#"|{"prev":"first","next":"last"}"#);
+    }
+
+    #[test]
+    fn a_finish_is_read_as_an_event_of_its_own_type() {
+        let finish = ("sse.finish".to_owned(), String::new());
+        assert_eq!(read(&["data", "", "event", "sse.finish", "prev", "1-0"]), finish);
+        assert_eq!(read(&["sse.finish", "1"]), finish);
+        assert_eq!(read(&["data", "x", "sse.finish", ""]), finish);
+        // These are an application's own.
+        let none = |data: &str| (String::new(), data.to_owned());
+        assert_eq!(read(&["data", "", "event", "sse.finish"]), none(""));
+        assert_eq!(read(&["data", "x", "event", "sse.finish", "prev", "1-0"]), none("x"));
+        assert_eq!(read(&["finish", "1"]), none("1"));
     }
 
     #[test]

@@ -68,11 +68,14 @@ pub(super) fn limit(reply: &Value) -> Option<u64> {
 mod tests {
     use super::*;
     use crate::redis::script::{PublishCommand, PublishTarget};
+    use crate::sse::finish::RunAfterwards;
 
     fn publish(lengths: &[usize]) -> Command {
         let events = lengths.iter().map(|length| (Vec::new(), vec![b'x'; *length])).collect();
         let source = PublishTarget::Pubsub;
-        Command::Publish(PublishCommand { key: Vec::new(), events, idempotency: None, source })
+        let run = RunAfterwards::Open;
+        let (key, idempotency) = (Vec::new(), None);
+        Command::Publish(PublishCommand { key, events, run, idempotency, source })
     }
 
     #[test]

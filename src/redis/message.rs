@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use super::token::Token;
 use crate::hub::ReportedId;
 use crate::sse::channel::check_publish;
-use crate::sse::event_type;
+use crate::sse::{event_type, finish};
 
 /// The beginning of a durable event's message.
 const MARK: &[u8] = b"\x01sse ";
@@ -108,8 +108,13 @@ fn durable(bytes: &[u8]) -> Option<(Durable<'_>, &[u8])> {
         return None;
     }
     let (name, data) = body.split_at_checked(length.parse().ok()?)?;
-    let event_type = Cow::Borrowed(allowed(name));
+    let event_type = Cow::Borrowed(if is_finish(name, data) { name } else { allowed(name) });
     Some((Durable { id, prev, event_type, data: utf8(data) }, token))
+}
+
+/// Returns whether type and data are those of a finish, which only the scripts write.
+pub(super) fn is_finish(name: &[u8], data: &[u8]) -> bool {
+    name == finish::EVENT_TYPE && data.is_empty()
 }
 
 /// Returns the type, or nothing if it is one that no publisher may use.
@@ -158,6 +163,15 @@ mod tests {
         let (event_type, data) = (b"trade"[..].into(), b"Hello"[..].into());
         let event = Durable { id: ID.into(), prev: PREV.into(), event_type, data };
         assert_eq!(parse(&bytes, token()), Message::Durable(event));
+    }
+
+    #[test]
+    fn a_finish_is_read_as_an_event_of_its_own_type() {
+        let finish = |data: &[u8]| match parse(&message(ID, PREV, b"sse.finish", data), token()) {
+            Message::Durable(event) => event.event_type.to_vec(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!((finish(b""), finish(b"data")), (b"sse.finish".to_vec(), Vec::new()));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use ::redis::{RedisError, Script, ScriptInvocation};
 
 use crate::hub::ReportedId;
 use crate::redis::keys::Keys;
+use crate::sse::finish::RunAfterwards;
 
 const PUBLISH: &str = include_str!("../../lua/publish.lua");
 const BATCH: &str = include_str!("batch.lua");
@@ -40,6 +41,8 @@ pub struct PublishCommand {
     pub key: Vec<u8>,
     /// Type and data of each event; an empty type means none.
     pub events: Vec<(Vec<u8>, Vec<u8>)>,
+    /// What becomes of the channel's run after them.
+    pub run: RunAfterwards,
     /// The key under which the result is stored, and for how long (ms).
     pub idempotency: Option<(Vec<u8>, u64)>,
     /// Where the events are stored.
@@ -166,6 +169,10 @@ fn invocation(publish: &PublishCommand) -> ScriptInvocation<'static> {
     if let PublishTarget::Stream { count } = publish.source {
         call.arg(count);
     }
+    call.arg(match publish.run {
+        RunAfterwards::Open => "",
+        RunAfterwards::Finished => "finish",
+    });
     for (event_type, data) in &publish.events {
         call.arg(event_type).arg(data);
     }
@@ -211,14 +218,16 @@ mod tests {
         assert!(core(PUBLISH).starts_with(CORE_BEGINS));
         assert!(PUBLISH.ends_with("-- end of core\n\nreturn sse_publish(KEYS, ARGV)\n"));
         assert!(LIBRARY.starts_with("#!lua name=sse\n"));
-        let end = "-- end of core\n\nredis.register_function('sse_publish', sse_publish)\n";
+        let end = "redis.register_function('sse_publish', sse_publish)\n\
+                   redis.register_function('sse_finish', sse_finish)\n";
         assert!(LIBRARY.ends_with(end));
     }
 
     #[test]
     fn what_nginx_calls_is_the_core_with_another_end() {
         assert_ne!(batch().get_hash(), append().get_hash());
-        assert!(core(PUBLISH).contains("local function publish(at, events, repeat_key, repeat_ms)"));
-        assert!(BATCH.contains("publish(at, events, KEYS[2], ARGV[1])"));
+        assert!(core(PUBLISH)
+            .contains("local function publish(at, events, repeat_key, repeat_ms, finish)"));
+        assert!(BATCH.contains("publish(at, events, KEYS[2], ARGV[1], "));
     }
 }

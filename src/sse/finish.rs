@@ -1,4 +1,19 @@
-//! The argument `finish` of a publish: whether the publisher finishes the channel's run.
+//! The finish of a run: the argument `finish` of a publish, and how a finish is written in Redis.
+
+/// The type of the event that marks a finish in Redis. It has no data, and no publisher can use the type.
+pub const EVENT_TYPE: &[u8] = b"sse.finish";
+
+/// The field that makes an entry of an application's stream a finish.
+pub const FIELD: &[u8] = b"sse.finish";
+
+/// What becomes of a channel's run after a publish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunAfterwards {
+    /// It goes on.
+    Open,
+    /// It is finished.
+    Finished,
+}
 
 /// What a query string says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

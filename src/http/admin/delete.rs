@@ -12,9 +12,10 @@ use crate::nginx::log::{Counted, Level};
 use crate::nginx::request::{Outcome, Request};
 use crate::process::{self, redis};
 use crate::redis::refusal::Refusal;
-use crate::redis::script::ForgetCommand;
+use crate::redis::script::{ForgetCommand, PublishCommand, PublishTarget};
 use crate::sse::channel::NameError;
 use crate::sse::escaped::Escaped;
+use crate::sse::finish::RunAfterwards;
 use serde_json::{json, Value};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -48,10 +49,7 @@ pub fn handle(request: &Request, conf: &AdminHandler) -> Outcome {
         Err(refused) => return answer(request, Err(refused)),
     };
     match redis::publish_route(deletion.hub) {
-        Some(_) if deletion.part == Part::Run => {
-            let why = "a run cannot be finished here, because the hub is connected to Redis";
-            answer(request, Err(AdminError::new(400, why)))
-        }
+        Some(route) if deletion.part == Part::Run => deletion.finish_via_redis(request, route),
         Some(route) if deletion.part != Part::Streams => deletion.delete_via_redis(request, route),
         _ => {
             let deleted = deletion.delete_locally(request);
@@ -115,6 +113,44 @@ impl Deletion {
             other => AdminError::new(503, other),
         });
         let streams = finished?.ok_or_else(AdminError::no_channel)?.subscribers;
+        Ok(self.report_finish(request, streams))
+    }
+
+    /// Finishes the channel's run in Redis. The process that holds the subscription finishes it in
+    /// memory.
+    fn finish_via_redis(self, request: &Request, route: redis::PublishRoute) -> Outcome {
+        let key = match route.source {
+            PublishTarget::Pubsub => route.names.stream(&self.name),
+            PublishTarget::Stream { .. } => route.names.subject(&self.name),
+        };
+        let (events, run) = (Vec::new(), RunAfterwards::Finished);
+        let finish = PublishCommand { key, events, run, idempotency: None, source: route.source };
+        // Filled in before the event loop can process the reply.
+        let waiting = Rc::new(RefCell::new(None::<Rc<DeferredResponse>>));
+        let (reply_to, hub) = (waiting.clone(), self.hub);
+        let sent = redis::publish(hub, finish, move |top, finished| {
+            let Some(deferred) = reply_to.take() else { return };
+            deferred.answer(top, |request| {
+                let finished = finished.map_err(|refusal| refused(request, refusal));
+                answer(request, finished.map(|_| self.report_finish(request, self.subscribers())))
+            });
+        });
+        if let Err(refusal) = sent {
+            return answer(request, Err(refused(request, refusal)));
+        }
+        let Ok((deferred, outcome)) = request.answer_later() else { return Outcome::ERROR };
+        waiting.replace(Some(deferred));
+        outcome
+    }
+
+    /// Returns the number of the channel's streams on this nginx.
+    fn subscribers(&self) -> u64 {
+        let found = process::with(self.hub, |worker| worker.hub().subscribers_of(&self.name));
+        found.and_then(Result::ok).unwrap_or_default()
+    }
+
+    /// Logs that the channel's run was finished, and returns the response.
+    fn report_finish(&self, request: &Request, streams: u64) -> Value {
         request.log(
             Level::Notice,
             format_args!(
@@ -125,7 +161,7 @@ impl Deletion {
             ),
         );
         let channel = String::from_utf8_lossy(&self.name);
-        Ok(json!({ "channel": channel, "finished": true, "streams": streams }))
+        json!({ "channel": channel, "finished": true, "streams": streams })
     }
 
     /// Sends Redis a command that deletes the channel's events.

@@ -1,6 +1,6 @@
 //! Publishing through Redis: the request waits for Redis' reply.
 
-use super::{answer, no_memory, refusal, BodyKind, PublishRefusal, ReachedStreams};
+use super::{answer, finish_answer, no_memory, refusal, BodyKind, PublishRefusal, ReachedStreams};
 use crate::http::json;
 use crate::hub::{Counter, NewEvent, PublishError};
 use crate::nginx::random;
@@ -8,12 +8,14 @@ use crate::nginx::request::{Outcome, Request};
 use crate::process::{self, redis};
 use crate::redis::refusal::Refusal;
 use crate::redis::script::{PublishCommand, PublishTarget};
+use crate::sse::finish::RunAfterwards;
 
 /// A publish that waits for Redis.
 pub struct RedisPublish {
     pub hub: usize,
     pub channel: Vec<u8>,
     pub kind: BodyKind,
+    pub run: RunAfterwards,
 }
 
 /// How long Redis remembers the result of a publish, in ms: two minutes for a publisher's key. A
@@ -50,8 +52,13 @@ impl RedisPublish {
         };
         let events =
             events.iter().map(|new| (new.event_type.to_vec(), new.data.to_vec())).collect();
-        let publish =
-            PublishCommand { key, events, idempotency: Some(idempotency), source: route.source };
+        let publish = PublishCommand {
+            key,
+            events,
+            run: self.run,
+            idempotency: Some(idempotency),
+            source: route.source,
+        };
         let deferred = request.later().map_err(|_| no_memory())?;
         let sent = redis::publish(self.hub, publish, move |top, result| {
             deferred.answer(top, |request| self.answer(request, result));
@@ -71,7 +78,11 @@ impl RedisPublish {
         if request.set_context(ReachedStreams(subscribers)).is_err() {
             return Outcome::ERROR;
         }
-        json::answer(request, 201, &answer(&self.channel, self.kind, &ids, subscribers))
+        let body = match self.run {
+            RunAfterwards::Open => answer(&self.channel, self.kind, &ids, subscribers),
+            RunAfterwards::Finished => finish_answer(&self.channel, &ids, true, subscribers),
+        };
+        json::answer(request, 201, &body)
     }
 }
 

@@ -301,6 +301,9 @@ impl Guard<'_> {
             self.continue_run(&mut change, record);
             self.raise_high_watermark(&mut change, numbering.entry_id_of(others as u64));
         }
+        if events.is_empty() && kind == Kind::Durable {
+            self.raise_high_watermark(&mut change, entry_id);
+        }
         if finishes {
             if events.is_empty() {
                 self.flag_newest(&mut change, record);

@@ -16,6 +16,7 @@ use crate::hub::replication::lease::{FencingToken, LeaseError};
 use crate::hub::replication::reported::{JudgedId, ReportedId};
 use crate::hub::stats::Counter;
 use crate::hub::{Hub, MonotonicTime, Now};
+use crate::sse::finish;
 use crate::sse::id::EntryId;
 
 /// An event from Redis.
@@ -29,6 +30,13 @@ pub struct IncomingEvent<'a> {
     pub event: NewEvent<'a>,
     /// When the event was created, by this machine's clock.
     pub born: MonotonicTime,
+}
+
+impl IncomingEvent<'_> {
+    /// Returns whether this is not an event, but the finish of the channel's run.
+    fn is_finish(&self) -> bool {
+        self.event.event_type == finish::EVENT_TYPE
+    }
 }
 
 /// How an event was received from Redis.
@@ -156,7 +164,13 @@ impl Hub {
                 (last, record) = (incoming.channel, guard.find(incoming.channel));
             }
             let new = prepared.as_ref().ok();
-            let became = new.map(|new| guard.ingest(record, incoming, new, now, &mut budget));
+            let became = new.map(|new| {
+                if incoming.is_finish() {
+                    guard.ingest_finish(record, incoming, now, &mut budget)
+                } else {
+                    guard.ingest(record, incoming, new, now, &mut budget)
+                }
+            });
             let became = match became.transpose() {
                 Ok(became) => became,
                 Err(Unfinished) => break,
@@ -172,6 +186,7 @@ impl Hub {
                     }
                     continue;
                 }
+                Some(Became::Finish(of)) => ingested.listeners.extend(guard.listeners(of).1),
                 Some(Became::Known) => {}
                 Some(Became::TooLarge) | None => ingested.too_large += 1,
             }
@@ -222,6 +237,8 @@ impl Hub {
 enum Became {
     /// The event was appended to the channel with this record.
     Event(u32),
+    /// The run of the channel with this record was finished.
+    Finish(u32),
     /// The channel has the event already.
     Known,
     /// There is no memory for the event.
@@ -271,6 +288,45 @@ impl Guard<'_> {
         self.count(Counter::EventsIn, 1);
         self.count(Counter::BytesIn, incoming.event.data.len() as u64);
         Ok(Became::Event(record))
+    }
+
+    /// Finishes a channel's run, in the order of the ids of Redis: a finish that comes late, after
+    /// events of the next run, marks the event before it, and does not end that run. From then on,
+    /// the record has a cursor, because no event has the id of the newest entry.
+    fn ingest_finish(
+        &self,
+        record: Option<u32>,
+        incoming: &IncomingEvent<'_>,
+        now: Now,
+        budget: &mut Budget,
+    ) -> Result<Became, Unfinished> {
+        budget.spend(2);
+        // Streams of patterns pass over finishes, and a channel that is joined reads them.
+        let Some(entry) = incoming.provenance.entry() else { return Ok(Became::Known) };
+        let newest = record.and_then(|record| self.newest_entry(record));
+        if let Some(record) = record.filter(|_| newest.is_some_and(|newest| entry <= newest)) {
+            self.flag_last_before(record, entry, budget);
+            return Ok(Became::Known);
+        }
+        let Some(mut numbering) = self.numbering(record, incoming, budget) else {
+            return Ok(Became::Known);
+        };
+        let (record, blocks) = match self.reserve_space(incoming.channel, &[], false, now) {
+            Ok(record) => (record, usize::from(self.cursor_block(record) == 0)),
+            Err(SpaceError::NoRoom) => return Ok(Became::TooLarge),
+            Err(SpaceError::Unfinished) => return Err(Unfinished),
+        };
+        if blocks > 0 {
+            match self.free_blocks(blocks, record, now, &mut Budget::for_hold()) {
+                Ok(()) => self.give_cursor(record, entry.before()),
+                Err(SpaceError::NoRoom) => return Ok(Became::TooLarge),
+                Err(SpaceError::Unfinished) => return Err(Unfinished),
+            }
+        }
+        numbering.entry = Some(entry);
+        let (events, run) = (&[][..], RunEnd::Finished);
+        self.append(record, &Addition { events, numbering, run, key: None }, now);
+        Ok(Became::Finish(record))
     }
 
     /// Records that a plain message was processed, but is not in the log. A successor has to skip

@@ -1,6 +1,7 @@
 //! Which durable events a channel has already.
 
 use crate::hub::log::position::{Kind, LostKinds};
+use crate::hub::log::run::as_last_of_run;
 use crate::hub::memory::access::{Guard, Locked};
 use crate::hub::memory::budget::Budget;
 use crate::hub::memory::layout::{channel, event, high, low};
@@ -35,9 +36,30 @@ impl Guard<'_> {
             && entry_id <= low_watermark.place.entry_id
     }
 
+    /// Records that a run was finished before this id: its last event is the newest durable event
+    /// below the id, if that is among the channel's newest [`LOOK_BACK`] events.
+    pub(super) fn flag_last_before(&self, record: u32, id: ReportedId, budget: &mut Budget) {
+        let last = self.newest_block_up_to(record, id.before().0, budget);
+        let Some(last) = last.filter(|last| !self.ends_run(*last)) else { return };
+        let at = self.hub.layout.block(last, event::BORN);
+        let mut change = self.change();
+        change.set(at, as_last_of_run(self.get(at)));
+        change.commit();
+    }
+
     /// Returns the id of a channel's newest durable event up to this id, if that is among its
     /// newest [`LOOK_BACK`] events.
     fn newest_up_to(&self, record: u32, entry_id: EntryId, budget: &mut Budget) -> Option<EntryId> {
+        let block = self.newest_block_up_to(record, entry_id, budget)?;
+        Some(self.place(block).entry_id)
+    }
+
+    fn newest_block_up_to(
+        &self,
+        record: u32,
+        entry_id: EntryId,
+        budget: &mut Budget,
+    ) -> Option<u32> {
         let mut block = low(self.word(record, channel::EVENTS));
         for _ in 0..LOOK_BACK {
             if block == 0 {
@@ -46,7 +68,7 @@ impl Guard<'_> {
             budget.spend(1);
             let place = self.place(block);
             if self.kind(block) == Kind::Durable && place.entry_id <= entry_id {
-                return Some(place.entry_id);
+                return Some(block);
             }
             block = high(self.word(block, event::LINKS));
         }

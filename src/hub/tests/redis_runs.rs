@@ -1,0 +1,147 @@
+//! Runs in a hub that is connected to Redis: finishes arrive as events of a type of their own, live,
+//! fetched, twice, or late.
+
+use super::connected_hub::{connected_hub, id, incoming, ConnectedHub};
+use super::deaths::killed::kill_everywhere;
+use super::*;
+
+fn finish_incoming(channel: &str, provenance: Provenance) -> IncomingEvent<'_> {
+    let event = NewEvent { event_type: b"sse.finish", data: b"" };
+    IncomingEvent { event, ..incoming(channel, provenance, "", 0) }
+}
+
+impl ConnectedHub {
+    fn finish(&self, channel: &str, provenance: Provenance) -> Ingested {
+        let ingested = self.hub.ingest(self.token, &[finish_incoming(channel, provenance)], at(0));
+        self.hub.check_settled();
+        ingested.unwrap()
+    }
+
+    fn finish_live(&self, channel: &str, ms: u64) -> Ingested {
+        self.finish(channel, Provenance::Live(id(ms).into()))
+    }
+
+    fn is_finished(&self, channel: &str) -> bool {
+        self.hub.run_state_of(channel.as_bytes()).is_finished
+    }
+
+    /// What a client with this id receives, with "end" if its stream ends there.
+    fn run_after(&self, member: Membership, from: &str) -> String {
+        let resume = Resume::From(from.into());
+        let begun = self.hub.begin(&[member], &resume, Runs::Separate, at(0)).unwrap();
+        let batch = self.hub.slice_of(&mut begun.cursor.unwrap(), 64, usize::MAX, at(0)).unwrap();
+        let mut told: Vec<String> = batch.events.iter().map(|found| text(&found.event)).collect();
+        told.extend(batch.finished.then(|| "end".to_owned()));
+        told.join(" ")
+    }
+}
+
+#[test]
+fn a_finish_is_applied_in_the_order_of_its_id() {
+    let setup = connected_hub();
+    let a = setup.subscribe("a", &[], Loss::Nothing);
+    setup.live("a", 100);
+    let finished = setup.finish_live("a", 200);
+    assert_eq!((finished.dealt, finished.appended, finished.listeners.len()), (1, 0, 1));
+    assert!(setup.is_finished("a") && setup.texts("a") == "100");
+    assert_eq!(setup.run_after(a, "100-0"), "end");
+    // The channel was read up to the finish, and the hub knows its id.
+    assert_eq!(setup.hub.newest_entry(b"a").unwrap(), Some(id(200).into()));
+    assert_eq!(setup.hub.high_watermark(), Ok(id(200)));
+    // The next run.
+    setup.live("a", 300);
+    assert!(!setup.is_finished("a"));
+    assert_eq!(setup.run_after(a, "50-0"), "100 end");
+    assert_eq!(setup.run_after(a, "100-0"), "300");
+}
+
+#[test]
+fn a_finish_that_arrives_again_does_not_end_a_later_run() {
+    let setup = connected_hub();
+    let a = setup.subscribe("a", &[], Loss::Nothing);
+    setup.live("a", 100);
+    setup.finish_live("a", 200);
+    let again = |setup: &ConnectedHub| {
+        let head = setup.hub.head();
+        for provenance in [Provenance::Live, Provenance::Missed, Provenance::Earlier] {
+            setup.finish("a", provenance(id(200).into()));
+        }
+        assert_eq!(setup.hub.head(), head);
+    };
+    again(&setup);
+    assert!(setup.is_finished("a"));
+    // Of plain messages, whose ids say nothing.
+    setup.plain("a", "plain");
+    again(&setup);
+    assert!(!setup.is_finished("a"));
+    setup.live("a", 300);
+    again(&setup);
+    assert_eq!(setup.run_after(a, "100-0"), "plain 300");
+    // After another channel has raised the high watermark.
+    let b = setup.subscribe("b", &[], Loss::Nothing);
+    setup.live("b", 900);
+    setup.finish_live("b", 1_000);
+    again(&setup);
+    assert_eq!(setup.run_after(b, "800-0"), "900 end");
+}
+
+#[test]
+fn a_finish_that_comes_late_ends_the_run_before_it() {
+    let setup = connected_hub();
+    let a = setup.subscribe("a", &[], Loss::Nothing);
+    for ms in [100, 200, 400] {
+        setup.live("a", ms);
+    }
+    setup.finish("a", Provenance::Missed(id(300).into()));
+    assert!(!setup.is_finished("a"));
+    assert_eq!(setup.run_after(a, "100-0"), "200 end");
+    assert_eq!(setup.run_after(a, "200-0"), "400");
+}
+
+#[test]
+fn finishes_are_fetched_with_the_history() {
+    let setup = connected_hub();
+    let member = setup.subscribe_only("a");
+    let a = setup.listen("a");
+    let known = setup.hub.sync_state(member).unwrap();
+    for ms in [100, 200] {
+        setup.ingest("a", Provenance::Earlier(id(ms).into()), &ms.to_string());
+        setup.finish("a", Provenance::Earlier(id(ms + 50).into()));
+    }
+    setup.hub.caught_up(setup.token, member, known, Loss::Nothing).unwrap();
+    assert!(setup.is_finished("a"));
+    assert_eq!(setup.run_after(a, "50-0"), "100 end");
+    assert_eq!(setup.run_after(a, "100-0"), "200 end");
+    // A channel of which Redis has only the finish.
+    setup.finish("new", Provenance::Earlier(id(30).into()));
+    assert!(setup.is_finished("new"));
+    assert_eq!(setup.hub.newest_entry(b"new").unwrap(), Some(id(30).into()));
+    // What a pattern brings ends nothing: its streams pass over finishes.
+    setup.finish("stray", Provenance::Strayed(Some(id(500).into())));
+    assert!(!setup.hub.knows(b"stray"));
+}
+
+#[test]
+fn a_process_may_die_while_it_ingests_a_finish() {
+    let setup = connected_hub();
+    setup.subscribe("a", &[], Loss::Nothing);
+    setup.ingest("a", Provenance::Live(id(100).into()), "0.");
+    let arrivals = [
+        incoming("a", Provenance::Live(id(200).into()), "1.", 0),
+        finish_incoming("a", Provenance::Live(id(300).into())),
+        incoming("a", Provenance::Live(id(400).into()), "2.", 0),
+        finish_incoming("a", Provenance::Live(id(500).into())),
+        finish_incoming("new", Provenance::Live(id(600).into())),
+    ];
+    let ingest = |hub: &Hub| {
+        hub.ingest(setup.token, &arrivals, at(0)).unwrap();
+    };
+    let deaths = kill_everywhere(&setup.hub, ingest, |before, found, after| {
+        assert!(before.head <= found.head && found.head <= after.head);
+        assert!(after.channels[0].starts_with(&found.channels[0]));
+        if found.head == after.head - 1 {
+            assert!(setup.is_finished("a") && !setup.is_finished("new"));
+        }
+    });
+    assert!(deaths > 60, "{deaths}");
+}
