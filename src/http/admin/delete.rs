@@ -250,19 +250,19 @@ impl Deletion {
 /// clients.
 fn refused(request: &Request, refusal: Refusal) -> AdminError {
     let (status, what, why) = match refusal {
-        Refusal::Unreachable(why) => (503, "Redis is not reachable; nothing was deleted", why),
+        Refusal::Unreachable(why) => (503, "Redis is not reachable; nothing was changed", why),
         Refusal::Busy => {
-            (503, "too many requests are waiting for Redis; nothing was deleted", String::new())
+            (503, "too many requests are waiting for Redis; nothing was changed", String::new())
         }
         // A channel's name is never too long for Redis.
         Refusal::TooLarge { .. } => {
-            (503, "Redis does not accept the command; nothing was deleted", String::new())
+            (503, "Redis does not accept the command; nothing was changed", String::new())
         }
-        Refusal::Refused(why) => (503, "Redis rejected the command; nothing was deleted", why),
+        Refusal::Refused(why) => (503, "Redis rejected the command; nothing was changed", why),
         Refusal::Unanswered => {
-            (504, "Redis did not answer in time; the events may have been deleted", String::new())
+            (504, "Redis did not answer in time; the command may have been executed", String::new())
         }
     };
-    request.log(Level::Info, format_args!("sse: channel not deleted: {what}: {why}"));
+    request.log(Level::Info, format_args!("sse: channel not changed: {what}: {why}"));
     AdminError::new(status, what)
 }
