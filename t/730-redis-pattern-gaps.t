@@ -75,7 +75,22 @@ say_some(4);
 ok(wait_for(sub { !grep { my $client = $_; !grep { $_ eq "e$number" } $client->data } @stay }, 10), 'they receive new events');
 is(scalar(grep { $_->events('sse.gap') != 1 } @stay), 0, 'each stream receives one gap event');
 
-$stage->ends_cleanly;
+# A client moves to an nginx that subscribes to the pattern only then, and has not received what was published
+# meanwhile, on channels that it does not follow.
+my $elsewhere = SSE::RedisStage->new(redis => $redis->url,
+    server => 'location ~ ^/like/(.+)$ { sse_stream $1 pattern; }');
+ok($elsewhere->wait_up, 'another nginx is connected');
+my $before = $stage->stream('/like/room:%2A');
+$stage->post('room:8', $_) for qw(last missed);
+ok($before->wait_data('missed'), 'a client receives events');
+my ($last) = grep { $_->{data} eq 'last' } @{ $before->{events} };
+my $moved = $elsewhere->stream('/like/room:%2A', last_event_id => $last->{id});
+ok(wait_for(sub { $moved->events('sse.gap') }), 'a client that moves after the first receives a gap event elsewhere');
+$stage->post('room:8', 'next');
+ok($moved->wait_data('next'), 'and later events');
+is(scalar($moved->events('sse.gap')), 1, 'it receives one gap event');
+
+$_->ends_cleanly for $stage, $elsewhere;
 done_testing();
 
 sub gaps { return join ' ', map { scalar $_->events('sse.gap') } @client }

@@ -12,15 +12,16 @@ use crate::hub::{Hub, Membership};
 use crate::sse::id::EntryId;
 
 impl Hub {
-    /// Records that patterns were subscribed to again. `clock` is the highest id that Redis had
-    /// assigned by then, as far as is known. Call this before ingesting anything from this
+    /// Records that patterns were subscribed to again. `newest` is the highest id that Redis had
+    /// assigned by then, as far as is known: asked after the subscription was confirmed, because
+    /// what is published between the two is not received. Call this before ingesting anything from this
     /// subscription: if the process died in between, the loss would go unnoticed. The entries of
     /// one hold of the lock cause one gap event per stream, however many of the patterns it has.
     pub fn patterns_subscribed(
         &self,
         token: FencingToken,
         members: &[Membership],
-        clock: EntryId,
+        newest: EntryId,
     ) -> Result<(), LeaseError> {
         let mut rest = members.iter();
         while !rest.as_slice().is_empty() {
@@ -28,7 +29,7 @@ impl Hub {
             let mut budget = Budget::for_hold();
             while budget.step() {
                 let Some(member) = rest.next() else { break };
-                guard.pattern_subscribed(member.record, clock);
+                guard.pattern_subscribed(member.record, newest);
             }
         }
         Ok(())
@@ -36,8 +37,8 @@ impl Hub {
 }
 
 impl Guard<'_> {
-    fn pattern_subscribed(&self, record: u32, clock: EntryId) {
-        let entry_id = self.high_watermark().max(clock);
+    fn pattern_subscribed(&self, record: u32, newest: EntryId) {
+        let entry_id = self.high_watermark().max(newest);
         let mut change = self.change();
         let position = self.signal(&mut change, record, ControlEntry::Lost);
         let low_watermark =

@@ -8,9 +8,11 @@ use std::sync::OnceLock;
 
 use ::redis::{cmd, RedisError, Script, Value};
 
-use crate::hub::{Now, ReportedId};
+use crate::hub::{Now, ReportedId, Source};
 use crate::redis::context::LogLevel;
 use crate::redis::ended::Ended;
+use crate::redis::entry::entries;
+use crate::redis::link::Unanswered;
 use crate::redis::session::Session;
 use crate::sse::id::EntryId;
 
@@ -41,6 +43,28 @@ impl Session {
             _ => self.tick_clock(&ReportedId::from(mark).to_string()).await.max(mark),
         };
         Ok(())
+    }
+
+    /// Returns the id that the clock has issued last, or the one from which this connection continued if
+    /// that is higher.
+    ///
+    /// Patterns that are subscribed to receive what is published from then on, so this is asked afterwards:
+    /// whatever was published before has no higher id.
+    pub(in crate::redis) async fn newest_id(&self) -> Result<EntryId, Ended> {
+        if self.context.hub.source() == Source::Streams {
+            return Ok(self.clock);
+        }
+        let mut newest = cmd("XREVRANGE");
+        newest.arg(self.context.names.clock()).arg("+").arg("-").arg("COUNT").arg(1);
+        let reply = self.link.reply(async |connection| newest.query_async(connection).await).await;
+        let reply: Value = match reply {
+            Ok(reply) => reply,
+            // The user may lack the permission.
+            Err(Unanswered::Failed(error)) if error.code().is_some() => Value::Nil,
+            Err(why) => return Err(why.into()),
+        };
+        let newest = entries(&reply).first().and_then(|entry| entry.id.checked(self.latest()));
+        Ok(newest.unwrap_or_default().max(self.clock))
     }
 
     /// Makes the clock issue an id: this one, or its own. Returns zero if it issues none,

@@ -86,7 +86,10 @@ impl Session {
             caught.iter().partition(|caught| pattern_of(&caught.name).is_some());
         let members = patterns.iter().filter_map(|caught| self.channels.get(&caught.name));
         let members: Vec<_> = members.map(|channel| channel.member).collect();
-        self.with_lock(|| hub.patterns_subscribed(fence, &members, self.clock)).await?;
+        if !members.is_empty() {
+            let newest = self.newest_id().await?;
+            self.with_lock(|| hub.patterns_subscribed(fence, &members, newest)).await?;
+        }
         for one in named {
             self.record_loss(&one.name, &one.fetched).await?;
         }

@@ -75,8 +75,9 @@ impl Session {
         let Some(channel) = self.channels.get_mut(name) else { return Ok(()) };
         let member = channel.member;
         if pattern_of(name).is_some() {
-            let (hub, fence, clock) = (&self.context.hub, self.holder.fence, self.clock);
-            return self.with_lock(|| hub.patterns_subscribed(fence, &[member], clock)).await;
+            let newest = self.newest_id().await?;
+            let (hub, fence) = (&self.context.hub, self.holder.fence);
+            return self.with_lock(|| hub.patterns_subscribed(fence, &[member], newest)).await;
         }
         if fetched.missing == Loss::Everything {
             channel.last = ReportedId::default();

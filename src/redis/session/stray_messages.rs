@@ -126,8 +126,9 @@ impl Session {
         let patterns = self.channels.iter_mut();
         let patterns = patterns.filter(|(name, _)| pattern_of(name).is_some_and(lacks));
         let members: Vec<Membership> = patterns.map(|(_, channel)| channel.member).collect();
-        let (hub, fence, clock) = (self.context.hub.clone(), self.holder.fence, self.clock);
-        self.with_lock(|| hub.patterns_subscribed(fence, &members, clock)).await
+        let newest = self.newest_id().await?;
+        let (hub, fence) = (self.context.hub.clone(), self.holder.fence);
+        self.with_lock(|| hub.patterns_subscribed(fence, &members, newest)).await
     }
 
     /// Gives up channels that are still to be looked up: streams of matching patterns receive a gap
