@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use crate::hub::tests::connected_hub::{connected_hub_of, id, up_to, ConnectedHub};
 use crate::hub::tests::{all_of, at, hub_of, put};
-use crate::hub::{Budget, Hub, Membership, Provenance, Resume, Source};
+use crate::hub::{Budget, Hub, Membership, Provenance, Resume, Runs, Source};
 use crate::sse::id::{EntryId, Id};
 
 /// The hubs, which clients do not change.
