@@ -30,6 +30,7 @@ targets! {
     redis_bounds: redis::fuzz,
     redis_message: redis::fuzz,
     redis_names: redis::fuzz,
+    redis_order: redis::fuzz,
     redis_replies: redis::fuzz,
     redis_url: redis::fuzz,
     stream_counter: redis::fuzz,

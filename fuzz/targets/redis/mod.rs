@@ -3,6 +3,7 @@
 pub mod redis_bounds;
 pub mod redis_message;
 pub mod redis_names;
+pub mod redis_order;
 pub mod redis_replies;
 pub mod redis_url;
 pub mod stream_counter;
