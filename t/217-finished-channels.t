@@ -1,5 +1,5 @@
-# Streams of channels whose run is finished: they end cleanly after everything was received, and a client
-# for whom nothing is to come is answered with 204.
+# Streams of channels whose run is finished: they end cleanly after the client has received everything, and a
+# client that has nothing to receive is answered with 204.
 
 use v5.36;
 use FindBin;

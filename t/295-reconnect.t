@@ -1,4 +1,4 @@
-# sse_reconnect: how a stream ends when its client is to come back. With "cut", every client sees that the response
+# sse_reconnect: how a stream ends if its client should reconnect. With "cut", every client sees that the response
 # is interrupted, and has received everything before; with "clean", the response is complete.
 
 use v5.36;

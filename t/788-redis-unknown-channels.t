@@ -1,5 +1,5 @@
-# Channels of which nothing is known, in a hub that is connected to Redis: the response waits until the channel
-# is in sync, so that a client is not told that there is nothing while there is something in Redis.
+# Unknown channels in a hub that is connected to Redis: the response waits until the channel is in sync, so that
+# no client is answered with 204 while Redis has events for it.
 
 use v5.36;
 use FindBin;
