@@ -132,6 +132,8 @@ is_deeply($unnumbered, [], 'each file of t/ has a number of three digits');
 for my $path ('README.md', 'CHANGELOG.md', 'CONTRIBUTING.md', 'SECURITY.md', glob("$root/docs/*.md")) {
     my $name   = $path =~ s/\A\Q$root\E\///r;
     my $text   = slurp("$root/$name");
+    my @broken = grep { /\A\s*\|/ != /\|\s*\z/ } grep { !/\A\s{4}/ } split /\n/, $text;
+    is_deeply(\@broken, [], "$name: no row of a table is broken");
     my $folder = $name =~ /\A(.*\/)/ ? "$root/$1" : "$root/";
     for my $link ($text =~ /\]\(((?!https?:)[^)\s]+)\)/g) {
         my ($file, $anchor) = $link =~ /\A([^#]*)(?:#(.+))?\z/;
