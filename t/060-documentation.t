@@ -142,7 +142,7 @@ for my $path ('README.md', 'CHANGELOG.md', 'CONTRIBUTING.md', 'SECURITY.md', glo
         ok($found, "$name: $link exists");
     }
     is_deeply([grep { !/\A *(?:\| --- )+\|\z/ } $text =~ /^(.*\| --- \|.*)$/mg], [], "$name: each row of a table is a line");
-    unlike($text, qr/https?:\/\/(?:www\.)?(?:pypi\.org|npmjs\.com|crates\.io|packagist\.org|rubygems\.org)/,
+    unlike($text, qr/https?:\/\/(?:www\.)?(?:pypi\.org|npmjs\.com|crates\.io|docs\.rs|packagist\.org|rubygems\.org)/,
         "$name: links lead to projects' own pages");
 }
 
