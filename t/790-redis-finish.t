@@ -53,8 +53,11 @@ for my $source ('pubsub', 'stream') {
     $open->close;
 
     # An administrator.
+    my %keys  = map { $_ => 1 } @{ $redis->must('KEYS', '*:k:1:b:*') };
     my $admin = request(port => $one->port, path => '/admin?channel=b&only=run', method => 'DELETE');
     is($admin->{status}, 200, "$source: an administrator finishes a run");
+    # With a key, the command can be repeated after the connection was lost without ending the next run.
+    is(scalar(grep { !$keys{$_} } @{ $redis->must('KEYS', '*:k:1:b:*') }), 1, "$source: the command has a key");
     ok(wait_for(sub { (get($two, "/on/b")->{status} // 0) == 204 }, 10), "$source: on every nginx");
 
     # Other clients of Redis.

@@ -1,6 +1,6 @@
 //! `sse_publish`: POST and PUT publish an event, or a batch of events, on a channel.
 
-mod via_redis;
+pub(in crate::http) mod via_redis;
 
 use super::{cors, json};
 use crate::conf::{self, location::Finishing, Location};

@@ -23,10 +23,13 @@ impl<S: Socket> Worker<S> {
     }
 
     /// Ends the streams of a finished channel that were kept open while it was not in sync with
-    /// Redis, where another run could have begun.
+    /// Redis, where another run could have begun. `position` is that of the control entry which says
+    /// that it is in sync: a later finish has an entry of its own, behind events that have not been
+    /// read yet.
     pub(super) fn recheck_run(&mut self, key: ChannelKey, position: u64) {
         let Some(channel) = self.directory.get(key) else { return };
-        if self.hub.run_state(channel.membership).is_finished {
+        let run = self.hub.run_state(channel.membership);
+        if run.is_finished && run.position < position {
             self.finish_run(key, position);
         }
     }

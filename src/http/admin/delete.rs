@@ -5,6 +5,7 @@
 use super::{answer, argument, channel_named, not_served, AdminError};
 use crate::conf::AdminHandler;
 use crate::http::cors;
+use crate::http::publish::via_redis::generated_key;
 use crate::hub::{ChannelInfo, PublishError};
 use crate::nginx::clock;
 use crate::nginx::deferred::DeferredResponse;
@@ -124,7 +125,8 @@ impl Deletion {
             PublishTarget::Stream { .. } => route.names.subject(&self.name),
         };
         let (events, run) = (Vec::new(), RunAfterwards::Finished);
-        let finish = PublishCommand { key, events, run, idempotency: None, source: route.source };
+        let idempotency = Some(generated_key(&route.names, &self.name));
+        let finish = PublishCommand { key, events, run, idempotency, source: route.source };
         // Filled in before the event loop can process the reply.
         let waiting = Rc::new(RefCell::new(None::<Rc<DeferredResponse>>));
         let (reply_to, hub) = (waiting.clone(), self.hub);

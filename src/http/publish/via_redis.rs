@@ -6,6 +6,7 @@ use crate::hub::{Counter, NewEvent, PublishError};
 use crate::nginx::random;
 use crate::nginx::request::{Outcome, Request};
 use crate::process::{self, redis};
+use crate::redis::keys::Keys;
 use crate::redis::refusal::Refusal;
 use crate::redis::script::{PublishCommand, PublishTarget};
 use crate::sse::finish::RunAfterwards;
@@ -22,6 +23,13 @@ pub struct RedisPublish {
 /// key generated here needs to last only as long as the command may be retried.
 const KEY_LIFETIME: u64 = 120_000;
 const GENERATED_KEY_LIFETIME: u64 = 5_000;
+
+/// Returns an idempotency key of its own for a command that concerns a channel, and its lifetime in ms.
+/// With it, the command can be retried if the connection fails before the reply.
+pub(in crate::http) fn generated_key(names: &Keys, channel: &[u8]) -> (Vec<u8>, u64) {
+    let own = format!("\x01{:016x}{:016x}", random::bits(), random::bits());
+    (names.key(channel, own.as_bytes()), GENERATED_KEY_LIFETIME)
+}
 
 impl RedisPublish {
     /// Sends the events to Redis. Every publish has a key, so that the command can be retried if
@@ -41,10 +49,7 @@ impl RedisPublish {
         let names = &route.names;
         let idempotency = match key {
             Some(key) => (names.key(&self.channel, key), KEY_LIFETIME),
-            None => {
-                let own = format!("\x01{:016x}{:016x}", random::bits(), random::bits());
-                (names.key(&self.channel, own.as_bytes()), GENERATED_KEY_LIFETIME)
-            }
+            None => generated_key(names, &self.channel),
         };
         let key = match route.source {
             PublishTarget::Pubsub => names.stream(&self.channel),

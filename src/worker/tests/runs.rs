@@ -52,6 +52,29 @@ fn live_streams_receive_everything_before_the_finish_and_end() {
 }
 
 #[test]
+fn a_channel_that_is_in_sync_again_does_not_end_streams_before_a_later_finish() {
+    let mut bench = bench(1 << 20, HISTORY);
+    let (_, wire) = bench.open(settings(), &["a"], "");
+    bench.publish("a", "1");
+    bench.settle();
+    // Read later than the entry that says that the channel is in sync.
+    let in_sync = bench.hub.head();
+    bench.finish("a", &["2"]);
+    let channel = bench.worker.directory.by_name(b"a").unwrap();
+    bench.worker.recheck_run(channel, in_sync);
+    assert_eq!(bench.worker.directory.get(channel).unwrap().finished_at, 0);
+    bench.settle();
+    assert_eq!((told(&wire).as_str(), bench.finished().len()), ("1 2", 1));
+    // A finish before it does.
+    let finished = bench.hub.head();
+    let (_, _) =
+        bench.open(StreamSettings { finished: Finished::Ignored, ..settings() }, &["a"], "");
+    let channel = bench.worker.directory.by_name(b"a").unwrap();
+    bench.worker.recheck_run(channel, finished + 1);
+    assert_eq!(bench.worker.directory.get(channel).unwrap().finished_at, finished + 1);
+}
+
+#[test]
 fn a_stream_never_receives_two_runs() {
     let mut bench = bench(1 << 20, HISTORY);
     let (key, wire) = bench.open(settings(), &["a"], "");
