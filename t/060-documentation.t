@@ -128,6 +128,9 @@ is_deeply([map { @$_ } grep { @$_ > 1 } values %files], [],
     'no two files of t/ have the same number');
 is_deeply($unnumbered, [], 'each file of t/ has a number of three digits');
 
+# A build in fuzz/, loom/, or bench/ puts files there that belong to one machine.
+like(slurp("$root/.gitignore"), qr/^target\/$/m, 'directories of builds are not part of the project');
+
 # Links lead to a file and to one of its headings.
 for my $path ('README.md', 'CHANGELOG.md', 'CONTRIBUTING.md', 'SECURITY.md', glob("$root/docs/*.md")) {
     my $name   = $path =~ s/\A\Q$root\E\///r;

@@ -10,7 +10,8 @@ use crate::process::stream::RequestStream;
 use std::rc::Rc;
 
 /// All variables of the module. They have values for streams only, except that `$sse_channel` and
-/// `$sse_subscribers` also have values for publishes, and `$sse_position` has one for every request.
+/// `$sse_subscribers` also have values for publishes, and `$sse_position` has one for every
+/// request.
 pub static VARIABLES: [Variable; 7] = [
     Variable { name: "sse_channel", get: VariableGetter::EachTime(channel) },
     Variable { name: "sse_last_event_id", get: VariableGetter::EachTime(last_event_id) },

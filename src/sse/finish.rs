@@ -1,6 +1,7 @@
 //! The finish of a run: the argument `finish` of a publish, and how a finish is written in Redis.
 
-/// The type of the event that marks a finish in Redis. It has no data, and no publisher can use the type.
+/// The type of the event that marks a finish in Redis. It has no data, and no publisher can use the
+/// type.
 pub const EVENT_TYPE: &[u8] = b"sse.finish";
 
 /// The field that makes an entry of an application's stream a finish.

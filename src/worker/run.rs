@@ -23,9 +23,8 @@ impl<S: Socket> Worker<S> {
     }
 
     /// Ends the streams of a finished channel that were kept open while it was not in sync with
-    /// Redis, where another run could have begun. `position` is that of the control entry which says
-    /// that it is in sync: a later finish has an entry of its own, behind events that have not been
-    /// read yet.
+    /// Redis, where another run could have begun. `position` is that of the control entry of being
+    /// in sync: a later finish has its own entry, after events that have not been read yet.
     pub(super) fn recheck_run(&mut self, key: ChannelKey, position: u64) {
         let Some(channel) = self.directory.get(key) else { return };
         let run = self.hub.run_state(channel.membership);

@@ -35,9 +35,9 @@ pub enum Naming {
 /// What streams of finished channels do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Finished {
-    /// They end. A client without an id that opens one is told that there is nothing.
+    /// They end. A client without an id that requests one is answered with 204.
     NoContent,
-    /// They end. A client without an id that opens one receives the finished run.
+    /// They end. A client without an id that requests one receives the finished run.
     Replay,
     /// They pass over finishes.
     Ignored,

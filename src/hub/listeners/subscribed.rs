@@ -13,8 +13,8 @@ use crate::sse::id::EntryId;
 
 impl Hub {
     /// Records that patterns were subscribed to again. `newest` is the highest id that Redis had
-    /// assigned by then, as far as is known: asked after the subscription was confirmed, because
-    /// what is published between the two is not received. Call this before ingesting anything from this
+    /// assigned by then, as far as is known. Request it after the subscription was confirmed: what
+    /// is published before that is not received. Call this before ingesting anything from this
     /// subscription: if the process died in between, the loss would go unnoticed. The entries of
     /// one hold of the lock cause one gap event per stream, however many of the patterns it has.
     pub fn patterns_subscribed(

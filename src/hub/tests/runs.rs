@@ -101,7 +101,7 @@ fn a_replay_ends_at_each_finish_that_it_reaches() {
         (ids[0], "2 3 4 5 end"),
         (ids[1], "3 4 5 end"),
         (more[1], "5 end"),
-        // It has passed the first finish, whether or not it was told.
+        // It has passed the first finish, whether or not it received an end for it.
         (more[2], "6 end"),
         (second[0], "7"),
         (third, ""),

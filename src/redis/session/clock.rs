@@ -45,11 +45,11 @@ impl Session {
         Ok(())
     }
 
-    /// Returns the id that the clock has issued last, or the one from which this connection continued if
-    /// that is higher.
+    /// Returns the id that the clock has issued last, or the one from which this connection
+    /// continued if that is higher.
     ///
-    /// Patterns that are subscribed to receive what is published from then on, so this is asked afterwards:
-    /// whatever was published before has no higher id.
+    /// It is requested after patterns have been subscribed to: whatever was published before, and
+    /// was therefore not received, has no higher id.
     pub(in crate::redis) async fn newest_id(&self) -> Result<EntryId, Ended> {
         if self.context.hub.source() == Source::Streams {
             return Ok(self.clock);
