@@ -88,7 +88,7 @@ impl Channel {
     /// Returns where the run ends in which a stream at `at` is, if this process has read that it is
     /// finished.
     pub fn run_end_after(&self, at: u64, runs: Runs) -> Option<u64> {
-        (runs == Runs::Separate && self.finished_at > at).then_some(self.finished_at)
+        (runs != Runs::Joined && self.finished_at > at).then_some(self.finished_at)
     }
 
     /// Removes a stream. Returns the stream that has taken its index, if any.

@@ -170,9 +170,8 @@ impl<S: Socket> Worker<S> {
         if names.iter().any(|name| pattern_of(name).is_some()) {
             Ok(self.hub.begin_pattern_replay(names, resume, now)?.map(Backlog::Matching))
         } else {
-            let resume = self.limited(resume, settings, members);
             let runs = settings.finished.runs();
-            Ok(self.hub.begin(members, &resume, runs, now)?.map(Backlog::Of))
+            Ok(self.hub.begin(members, resume, runs, now)?.map(Backlog::Of))
         }
     }
 

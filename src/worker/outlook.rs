@@ -73,7 +73,7 @@ impl Inquiries {
 impl StreamSettings {
     /// Returns whether a location may answer with something other than a stream.
     fn may_have_nothing(&self) -> bool {
-        self.finished.runs() == Runs::Separate || self.unknown_channel == UnknownChannel::NoContent
+        self.finished.runs() != Runs::Joined || self.unknown_channel == UnknownChannel::NoContent
     }
 }
 

@@ -5,11 +5,10 @@
 //! it has been sent everything and all of them are finished. Patterns have no runs.
 
 use super::keys::{ChannelKey, StreamKey};
-use super::settings::{Finished, StreamSettings};
 use super::socket::Socket;
 use super::stream::{StreamState, Subscriptions};
 use super::{End, Worker};
-use crate::hub::{Membership, Now, Resume, Runs};
+use crate::hub::{Membership, Now, Runs};
 
 impl<S: Socket> Worker<S> {
     /// Records that a channel's run was finished at a position, and schedules its streams.
@@ -49,23 +48,6 @@ impl<S: Socket> Worker<S> {
         };
         if members.iter().all(is_finished) && self.hub.in_sync(&members) {
             self.finish(key, End::Finished, now);
-        }
-    }
-
-    /// Returns what a client resumes from: nothing if it has no id, the channels are finished, and
-    /// the location does not replay finished runs.
-    pub(super) fn limited(
-        &self,
-        resume: &Resume,
-        settings: &StreamSettings,
-        members: &[Membership],
-    ) -> Resume {
-        let all_finished = || members.iter().all(|member| self.hub.run_state(*member).is_finished);
-        match resume {
-            Resume::Fresh { .. } if settings.finished == Finished::NoContent && all_finished() => {
-                Resume::Fresh { newest: 0 }
-            }
-            other => other.clone(),
         }
     }
 }

@@ -47,7 +47,8 @@ impl Finished {
     /// Returns how streams treat the runs of their channels.
     pub fn runs(self) -> Runs {
         match self {
-            Finished::NoContent | Finished::Replay => Runs::Separate,
+            Finished::NoContent => Runs::InProgress,
+            Finished::Replay => Runs::Separate,
             Finished::Ignored => Runs::Joined,
         }
     }

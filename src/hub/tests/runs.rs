@@ -39,7 +39,11 @@ fn until_end(hub: &Hub, cursor: &mut ReplayCursor) -> String {
 }
 
 fn starting(hub: &Hub, members: &[Membership], resume: &Resume) -> String {
-    let begun = hub.begin(members, resume, Runs::Separate, at(0)).unwrap();
+    starting_in(hub, members, resume, Runs::Separate)
+}
+
+fn starting_in(hub: &Hub, members: &[Membership], resume: &Resume, runs: Runs) -> String {
+    let begun = hub.begin(members, resume, runs, at(0)).unwrap();
     let over = if begun.is_over { "over" } else { "" };
     match begun.cursor {
         None => over.to_owned(),
@@ -146,6 +150,28 @@ fn a_client_without_an_id_begins_in_the_newest_run() {
     hub.forget_channel(b"a", at(0)).unwrap();
     assert_eq!(after(&hub, member, "1-0-9"), "gap end");
     assert_eq!(new(&hub, member, 9), "over");
+}
+
+#[test]
+fn a_finished_run_is_withheld_from_new_clients_of_which_it_is_required() {
+    let (hub, claim, a) = joined(100);
+    let b = hub.join(claim, b"b", at(0)).unwrap();
+    let new = |members: &[Membership]| {
+        starting_in(&hub, members, &Resume::Fresh { newest: 9 }, Runs::InProgress)
+    };
+    let first = put(&hub, "a", "1", at(0)).to_string();
+    assert_eq!(new(&[a]), "1");
+    finish(&hub, "a", &["2"]);
+    assert_eq!(new(&[a]), "over");
+    // Of several channels, only if all are finished.
+    assert_eq!(new(&[a, b]), "1 2");
+    finish(&hub, "b", &["3"]);
+    assert_eq!(new(&[a, b]), "over");
+    // A client with an id receives what it lacks.
+    let resume = Resume::From(first.into());
+    assert_eq!(starting_in(&hub, &[a], &resume, Runs::InProgress), "2 end");
+    put(&hub, "a", "4", at(0));
+    assert_eq!(new(&[a]), "4");
 }
 
 #[test]

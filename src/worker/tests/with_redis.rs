@@ -73,6 +73,15 @@ impl RedisSetup {
         self.receive(channel, Provenance::Live(id(ms).into()), &ms.to_string());
     }
 
+    /// Finishes the run of a channel with an event of Redis.
+    pub fn finish_live(&mut self, channel: &str, ms: u64) {
+        let event = NewEvent { event_type: crate::sse::finish::EVENT_TYPE, data: b"" };
+        let (channel, provenance) = (channel.as_bytes(), Provenance::Live(id(ms).into()));
+        let finish = IncomingEvent { channel, provenance, event, born: self.bench.now.time() };
+        self.bench.hub.ingest(self.fence, &[finish], self.bench.now).unwrap();
+        self.bench.settle();
+    }
+
     pub fn open(&mut self, channels: &[&str], from: &str) -> (StreamKey, Rc<RefCell<Wire>>) {
         self.bench.open(settings(), channels, from)
     }
@@ -399,4 +408,25 @@ fn many_channels_that_are_in_sync_are_handled_in_one_turn() {
     }
     setup.bench.worker.turn(setup.bench.now);
     assert!(keys.iter().all(|key| !setup.bench.worker.is_waiting(*key)));
+}
+
+#[test]
+fn a_new_client_of_a_finished_channel_that_is_out_of_sync_receives_all_of_the_next_run() {
+    let new = || StreamSettings { replay: Replay::All, ..settings() };
+    for channels in [&["a"][..], &["a", "b"]] {
+        let mut setup = redis_setup();
+        for channel in channels {
+            setup.catch_up(channel, &[100], Loss::Nothing);
+            setup.finish_live(channel, 150);
+        }
+        setup.bench.hub.set_link(setup.fence, RedisState::Down).unwrap();
+        // The next run began before the stream was opened, but not for this nginx.
+        let (_, wire) = setup.bench.open(new(), channels, "");
+        assert_eq!(received(&wire), ["sse.open"], "nothing of the finished run");
+        setup.connect();
+        setup.catch_up("a", &[200, 210], Loss::Nothing);
+        setup.live("a", 220);
+        assert_eq!(received(&wire), ["sse.open", "200", "210", "220"], "{channels:?}");
+        assert_eq!(setup.bench.worker.take_ended(), None);
+    }
 }

@@ -16,6 +16,8 @@ pub enum Runs {
     /// It begins in the newest run, unless the client has an id, and ends at each finish that it
     /// reaches.
     Separate,
+    /// As `Separate`, but a client without an id receives nothing of a run that is finished.
+    InProgress,
 }
 
 /// What a replay remembers about the run in which it is.
@@ -35,7 +37,7 @@ impl Passing {
 impl ReplayCursor {
     /// Returns whether the stream has to end at the first finish that the replay reaches.
     pub(super) fn ends_at_finish(&self) -> bool {
-        self.course.runs == Runs::Separate && self.tracks.len() == 1
+        self.course.runs != Runs::Joined && self.tracks.len() == 1
     }
 }
 

@@ -91,23 +91,26 @@ impl Guard<'_> {
         let hub = self.hub;
         let end = end(&hub.region);
         let owed = self.get(header::COUNT);
-        let all_finished = runs == Runs::Separate
-            && records.iter().all(|record| self.run_state(*record).is_finished)
-            && hub.are_in_sync(records);
+        let are_finished = runs != Runs::Joined
+            && records.iter().all(|record| self.run_state(*record).is_finished);
+        let is_in_sync = hub.are_in_sync(records);
+        // Otherwise, the next run may have begun in Redis.
+        let all_finished = are_finished && is_in_sync;
         let (mut in_doubt, mut claim, mut gap_due) = (None, None, false);
         let (elsewhere, extent, after) = match resume {
             Resume::Fresh { newest } => {
-                let is_to_come = *newest > 0 && !hub.are_in_sync(records);
-                let elsewhere = if is_to_come {
+                let elsewhere = if *newest > 0 && !is_in_sync {
                     hub.not_owed_before_history(end, now)
                 } else {
                     hub.not_owed(end, now)
                 };
-                if owed.min(*newest) == 0 {
+                let is_withheld = runs == Runs::InProgress && are_finished;
+                let newest = if is_withheld { 0 } else { owed.min(*newest) };
+                if newest == 0 {
                     let is_over = all_finished;
                     return ReplayStart { end, elsewhere, claim, cursor: None, is_over };
                 }
-                (elsewhere, Extent::Newest(owed.min(*newest)), LogOrder::START)
+                (elsewhere, Extent::Newest(newest), LogOrder::START)
             }
             Resume::From(id) => {
                 let origin = hub.origin_of(id, end, records.len(), now);

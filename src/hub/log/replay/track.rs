@@ -138,7 +138,7 @@ impl Guard<'_> {
             Extent::Newest(count) => {
                 let runs = match course.runs {
                     Runs::Joined => SearchedRuns::All,
-                    Runs::Separate => SearchedRuns::Newest,
+                    Runs::Separate | Runs::InProgress => SearchedRuns::Newest,
                 };
                 SearchBounds { until: course.until(), count, runs }
             }
