@@ -49,7 +49,9 @@ pub use log::eviction::Reaped;
 pub use log::monotonic_time::MonotonicTime;
 pub use log::position::{Kind, LogOrder};
 pub use log::received::{Elsewhere, Received};
-pub use log::replay::{ReplayBatch, ReplayCursor, ReplayStart, ReplayedEvent, Resume, Runs};
+pub use log::replay::{
+    KnownRunEnds, ReplayBatch, ReplayCursor, ReplayStart, ReplayedEvent, Resume, Runs,
+};
 pub use log::ring::{Descriptor, EventCopy};
 pub use log::run::{Activity, RunState};
 pub use memory::budget::Budget;

@@ -22,7 +22,7 @@
 //! - `client_past`, `id_claims`: what a client has received elsewhere, and ids that are ahead of
 //!   this hub
 //! - `pattern`: which patterns an event matches
-//! - `run`: how streams end where the runs of their channels were finished
+//! - `run`, `run_ends`: how streams end where the runs of their channels were finished
 //! - `channel_task`: work that concerns all streams of a channel
 //! - `presence`, `admin`: presence events, and commands of an administrator
 //! - `scheduler`: the work of one wake-up and of one tick
@@ -51,6 +51,7 @@ mod pending;
 mod presence;
 mod process_slot;
 mod run;
+mod run_ends;
 mod scheduler;
 mod settings;
 mod socket;

@@ -3,7 +3,7 @@
 
 use super::channel::Channel;
 use crate::hub::{
-    pattern_of, Hub, Locked, Now, PatternReplay, Received, ReplayBatch, ReplayCursor,
+    pattern_of, Elsewhere, Hub, Locked, Now, PatternReplay, Received, ReplayBatch, ReplayCursor,
     ReplayedEvent, Runs,
 };
 
@@ -17,19 +17,26 @@ pub enum Backlog {
 }
 
 impl Backlog {
-    /// Returns the backlog of a running stream up to the position `until`.
+    /// Returns the backlog of a running stream, which has received everything up to `at`, up to the
+    /// position `until`.
     pub fn since<'a>(
-        received: Received,
+        (at, elsewhere): (u64, Elsewhere),
         until: u64,
         channels: impl Iterator<Item = &'a Channel> + Clone,
         runs: Runs,
     ) -> Backlog {
+        let received = Received::at(at, elsewhere);
         if channels.clone().any(|channel| pattern_of(&channel.name).is_some()) {
-            Backlog::Matching(PatternReplay::since(received, channels.map(|c| c.name.clone())))
-        } else {
-            let channels = channels.map(|channel| channel.membership);
-            Backlog::Of(ReplayCursor::since(received, until, channels).with_runs(runs))
+            return Backlog::Matching(PatternReplay::since(
+                received,
+                channels.map(|c| c.name.clone()),
+            ));
         }
+        // Only a stream of one channel ends with a run.
+        let ends = channels.clone().next().map(|channel| channel.run_ends.around(at));
+        let channels = channels.map(|channel| channel.membership);
+        let cursor = ReplayCursor::since(received, until, channels);
+        Backlog::Of(cursor.with_runs(runs, ends.unwrap_or_default()))
     }
 
     /// Reads the next batch of events from the hub. Returns `None` if the search for them is not

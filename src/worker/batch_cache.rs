@@ -66,7 +66,7 @@ impl BatchCache {
         self.complete = count == newer && run_end.is_none();
         let suits = CacheKey { channel: key, newest: channel.newest, at, naming };
         // Not all streams pass over the end of a run.
-        let is_same_for_all = channel.finished_at <= at;
+        let is_same_for_all = channel.run_ends.newest() <= at;
         self.suits = (self.complete && newer > 0 && is_same_for_all).then_some(suits);
         let position = channel.frames.get(first).map(|recent| recent.place.position);
         if self.prepared == Some((key, position, count, naming)) {

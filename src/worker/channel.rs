@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use super::keys::StreamKey;
+use super::run_ends::RunEnds;
 use super::settings::Naming;
 use crate::hub::{Elsewhere, Kind, LogOrder, Membership, MonotonicTime, Runs};
 use crate::sse::frame::Frame;
@@ -78,8 +79,8 @@ pub struct Channel {
     /// When the oldest event was published that arrived while streams were being served, and that
     /// the next fan-out delivers.
     pub next_published_at: Option<MonotonicTime>,
-    /// The position of the newest finish of a run that this process has read; 0 if there was none.
-    pub finished_at: u64,
+    /// Where its runs ended, as far as this process has read the log.
+    pub run_ends: RunEnds,
     /// How many requests wait for the channel to be in sync, to learn whether a stream is opened.
     pub awaited: u32,
 }
@@ -88,7 +89,7 @@ impl Channel {
     /// Returns where the run ends in which a stream at `at` is, if this process has read that it is
     /// finished.
     pub fn run_end_after(&self, at: u64, runs: Runs) -> Option<u64> {
-        (runs != Runs::Joined && self.finished_at > at).then_some(self.finished_at)
+        self.run_ends.after(at).filter(|_| runs != Runs::Joined)
     }
 
     /// Removes a stream. Returns the stream that has taken its index, if any.

@@ -10,7 +10,7 @@ use super::socket::{Batch, Sent, Socket};
 use super::stream::{Accounting, Behind, Flow, Stream, StreamState};
 use super::work_queue::StreamTask;
 use super::Worker;
-use crate::hub::{Counter, Kind, Locked, LogOrder, Now, Received, ReplayBatch};
+use crate::hub::{Counter, Elsewhere, Kind, Locked, LogOrder, Now, ReplayBatch};
 use crate::sse::frame::{self, Frame};
 
 /// Maximum number of events, and of their bytes, that a stream reads from the hub in one hold of
@@ -83,7 +83,7 @@ impl<S: Socket> Worker<S> {
             self.send_prepared(key, now);
         }
         if is_many_finishing {
-            self.finish_if_all_are(key, now);
+            self.finish_if_over(key, now);
         }
     }
 
@@ -206,7 +206,7 @@ impl<S: Socket> Worker<S> {
                 if replayed.overtaken {
                     self.fall_behind(key);
                 }
-                self.finish_if_all_are(key, now);
+                self.finish_if_over(key, now);
             }
             Sent::All => {}
             Sent::Blocked { .. } => stream.flow = Flow::Blocked,
@@ -261,10 +261,11 @@ impl<S: Socket> Worker<S> {
 }
 
 impl<S> Stream<S> {
-    /// Returns what the client has received.
-    fn received(&self) -> Received {
+    /// Returns the position up to which the client has received everything, and what it has received
+    /// elsewhere.
+    fn received(&self) -> (u64, Elsewhere) {
         let elsewhere = self.past.as_ref().map(|past| past.elsewhere);
-        Received::at(self.at, elsewhere.unwrap_or_default())
+        (self.at, elsewhere.unwrap_or_default())
     }
 
     fn delivered(&mut self, place: LogOrder, kind: Kind, events: u32, now: Now) {

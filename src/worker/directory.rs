@@ -147,7 +147,7 @@ mod tests {
             fan_out: FanOut::Rest,
             published_at: None,
             next_published_at: None,
-            finished_at: 0,
+            run_ends: Default::default(),
             awaited: 0,
         }
     }

@@ -14,7 +14,7 @@ use super::socket::Socket;
 use super::stream::{Behind, Stream, StreamState};
 use super::work_queue::StreamTask;
 use super::Worker;
-use crate::hub::{Elsewhere, Kind, Now, Received, RedisState, Source};
+use crate::hub::{Elsewhere, Kind, Now, RedisState, Source};
 
 /// Maximum time in ms by which another nginx may be ahead while all channels are in sync with
 /// Redis, and the maximum time to wait for the channels to be in sync.
@@ -111,7 +111,7 @@ impl<S: Socket> Worker<S> {
         let claim = stream.past.take().and_then(|past| past.claim);
         stream.last = None;
         let channels = self.directory.of(stream.channels.as_slice());
-        let received = Received::at(stream.at, Elsewhere::Nothing);
+        let received = (stream.at, Elsewhere::Nothing);
         let mut missed =
             Backlog::since(received, self.read, channels, stream.settings.finished.runs());
         missed.require_gap();

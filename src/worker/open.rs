@@ -8,6 +8,7 @@ use super::channel::{Channel, FanOut};
 use super::end::End;
 use super::keys::ChannelKey;
 use super::keys::StreamKey;
+use super::run_ends::RunEnds;
 use super::settings::{Replay, StreamSettings};
 use super::socket::{Batch, Sent, Socket};
 use super::stream::{Accounting, Behind, Flow, Stream, StreamState, Subscription, Subscriptions};
@@ -197,7 +198,7 @@ impl<S: Socket> Worker<S> {
             fan_out: FanOut::Rest,
             published_at: None,
             next_published_at: None,
-            finished_at: 0,
+            run_ends: RunEnds::of_channel(self.hub.run_state(membership).position),
             awaited: 0,
         }))
     }

@@ -20,7 +20,7 @@ mod start;
 mod track;
 
 use crate::hub::log::replay::passing::Passing;
-pub use crate::hub::log::replay::passing::Runs;
+pub use crate::hub::log::replay::passing::{KnownRunEnds, Runs};
 pub use crate::hub::log::replay::start::{ReplayStart, Resume};
 
 /// The state of a replay: everything on the stream's channels that the client lacks, up to the end
@@ -50,6 +50,8 @@ struct Course {
     is_merged: bool,
     /// How the stream treats the runs of its channels.
     runs: Runs,
+    /// The finishes next to where an open stream is.
+    known_ends: KnownRunEnds,
 }
 
 /// A batch of replayed events.
@@ -123,14 +125,20 @@ impl ReplayCursor {
             is_fresh: false,
             is_merged: false,
             runs: Runs::Joined,
+            known_ends: KnownRunEnds::default(),
         };
         let (tracks, passing) = (tracks.collect(), Passing::default());
         Box::new(ReplayCursor { course, gap_due: false, tracks, passing })
     }
 
-    /// Sets how the stream treats the runs of its channels. By default it passes over finishes.
-    pub fn with_runs(mut self: Box<Self>, runs: Runs) -> Box<ReplayCursor> {
-        self.course.runs = runs;
+    /// Sets how the stream treats the runs of its channels, and what its process knows of them. By
+    /// default it passes over finishes.
+    pub fn with_runs(
+        mut self: Box<Self>,
+        runs: Runs,
+        known_ends: KnownRunEnds,
+    ) -> Box<ReplayCursor> {
+        (self.course.runs, self.course.known_ends) = (runs, known_ends);
         self
     }
 

@@ -114,16 +114,21 @@ fn a_replay_ends_at_each_finish_that_it_reaches() {
     }
     // An open stream that has fallen behind.
     let head = hub.head();
-    let since = |position, until, runs| {
+    let since_known = |position, until, runs, known| {
         let received = Received::at(position, Elsewhere::Nothing);
         let cursor = ReplayCursor::since(received, until, [member].into_iter());
-        until_end(&hub, &mut cursor.with_runs(runs))
+        until_end(&hub, &mut cursor.with_runs(runs, known))
     };
+    let since = |position, until, runs| since_known(position, until, runs, Default::default());
     assert_eq!(since(0, head, Runs::Separate), "1 2 3 4 5 end");
-    // The finishes are at 6 and 8.
-    assert_eq!(since(5, head, Runs::Separate), "6 end");
+    // The finishes are at 6 and 8. It has received the last event, and not the end.
+    assert_eq!(since(5, head, Runs::Separate), "end");
+    let known = |passed, next| KnownRunEnds { passed, next };
+    assert_eq!(since_known(5, head, Runs::Separate, known(0, Some(6))), "end");
+    // It was opened behind the first finish.
+    assert_eq!(since_known(6, head, Runs::Separate, known(6, Some(8))), "6 end");
     assert_eq!(since(7, head, Runs::Separate), "end");
-    assert_eq!(since(8, head, Runs::Separate), "7");
+    assert_eq!(since_known(8, head, Runs::Separate, known(8, None)), "7");
     assert_eq!(since(7, 7, Runs::Separate), "");
     assert_eq!(since(0, head, Runs::Joined), "1 2 3 4 5 6 7");
 }
@@ -193,7 +198,10 @@ fn a_client_that_lost_the_end_of_a_run_is_not_given_the_next_one_with_it() {
     // An open stream that had received the first event.
     let received = Received::at(1, Elsewhere::Nothing);
     let cursor = ReplayCursor::since(received, hub.head(), [member].into_iter());
-    assert_eq!(until_end(&hub, &mut cursor.with_runs(Runs::Separate)), "gap end");
+    assert_eq!(
+        until_end(&hub, &mut cursor.with_runs(Runs::Separate, Default::default())),
+        "gap end"
+    );
 }
 
 #[test]

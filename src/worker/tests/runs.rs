@@ -62,7 +62,7 @@ fn a_channel_that_is_in_sync_again_does_not_end_streams_before_a_later_finish() 
     bench.finish("a", &["2"]);
     let channel = bench.worker.directory.by_name(b"a").unwrap();
     bench.worker.recheck_run(channel, in_sync);
-    assert_eq!(bench.worker.directory.get(channel).unwrap().finished_at, 0);
+    assert_eq!(bench.worker.directory.get(channel).unwrap().run_ends.newest(), 0);
     bench.settle();
     assert_eq!((told(&wire).as_str(), bench.finished().len()), ("1 2", 1));
     // A finish before it does.
@@ -71,7 +71,7 @@ fn a_channel_that_is_in_sync_again_does_not_end_streams_before_a_later_finish() 
         bench.open(StreamSettings { finished: Finished::Ignored, ..settings() }, &["a"], "");
     let channel = bench.worker.directory.by_name(b"a").unwrap();
     bench.worker.recheck_run(channel, finished + 1);
-    assert_eq!(bench.worker.directory.get(channel).unwrap().finished_at, finished + 1);
+    assert_eq!(bench.worker.directory.get(channel).unwrap().run_ends.newest(), finished + 1);
 }
 
 #[test]
@@ -95,6 +95,67 @@ fn a_stream_never_receives_two_runs() {
     bench.finish("a", &[]);
     bench.settle();
     assert_eq!((told(&wire).as_str(), bench.finished()), ("4", vec![third]));
+}
+
+/// Takes the last event of a run, and then the finish and `others` more runs in one turn.
+fn finishes_in_one_turn(bench: &mut Bench, others: usize) -> Vec<(StreamKey, ClientWire)> {
+    let streams = vec![bench.open(settings(), &["a"], ""), bench.open(all(), &["a"], "")];
+    bench.publish("a", "1");
+    bench.settle();
+    bench.finish("a", &[]);
+    for i in 0..others {
+        bench.finish("a", &[&format!("other {i}")]);
+    }
+    streams
+}
+
+fn assert_one_run(bench: &mut Bench, streams: &[(StreamKey, ClientWire)], case: &str) {
+    let told: Vec<String> = streams.iter().map(|(_, wire)| told(wire)).collect();
+    assert_eq!(told, ["1", "1"], "{case}");
+    let keys: Vec<_> = streams.iter().map(|(key, _)| *key).collect();
+    assert_eq!(bench.finished(), keys, "{case}");
+}
+
+#[test]
+fn a_stream_that_has_taken_a_run_receives_nothing_of_the_next_ones() {
+    for others in [1, 2, 9, 100] {
+        let mut bench = bench(1 << 20, History { count: 1_000, age: 600_000 });
+        let streams = finishes_in_one_turn(&mut bench, others);
+        bench.settle();
+        assert_one_run(&mut bench, &streams, &format!("{others} other runs"));
+        let (_, wire) = bench.open(settings(), &["a"], &last_id(&streams[0].1));
+        assert_eq!((told(&wire).as_str(), bench.finished().len()), ("other 0", 1));
+    }
+}
+
+#[test]
+fn a_stream_that_has_taken_a_run_receives_nothing_of_the_next_ones_without_its_last_event() {
+    for others in [1, 2] {
+        // It expires before the run is finished.
+        let mut bench = bench(1 << 20, History { count: 10, age: 1_000 });
+        let streams: Vec<_> = (0..2).map(|_| bench.open(settings(), &["a"], "")).collect();
+        bench.publish("a", "1");
+        bench.settle();
+        bench.pass_time(5_000);
+        assert_eq!(bench.hub.stats().retained_events, 0);
+        bench.finish("a", &[]);
+        for i in 0..others {
+            bench.finish("a", &[&format!("other {i}")]);
+        }
+        bench.settle();
+        assert_one_run(&mut bench, &streams, &format!("{others} other runs"));
+    }
+}
+
+#[test]
+fn a_stream_that_has_taken_a_run_receives_nothing_of_the_next_ones_if_it_was_overtaken() {
+    let mut bench = bench(1 << 20, History { count: 10_000, age: 600_000 });
+    let streams = finishes_in_one_turn(&mut bench, 2);
+    for i in 0..3_000 {
+        bench.publish("b", &format!("{i}"));
+    }
+    bench.settle();
+    assert_one_run(&mut bench, &streams, "overtaken");
 }
 
 #[test]

@@ -430,3 +430,61 @@ fn a_new_client_of_a_finished_channel_that_is_out_of_sync_receives_all_of_the_ne
         assert_eq!(setup.bench.worker.take_ended(), None);
     }
 }
+
+#[test]
+fn streams_of_a_finished_channel_end_once_it_is_in_sync_whatever_is_read_with_it() {
+    for (missing, is_overtaken) in
+        [(Loss::Nothing, false), (Loss::UpTo(id(150)), false), (Loss::Nothing, true)]
+    {
+        let case = format!("{missing:?}, overtaken: {is_overtaken}");
+        let mut setup = redis_setup();
+        setup.catch_up("a", &[100], Loss::Nothing);
+        setup.finish_live("a", 200);
+        setup.bench.hub.set_link(setup.fence, RedisState::Down).unwrap();
+        // Another run may have begun, so they stay open.
+        let (with_id, _) = setup.open(&["a"], "100-0");
+        let (new, _) = setup.open(&["a"], "");
+        assert_eq!(setup.bench.worker.take_ended(), None, "{case}");
+        setup.connect();
+        let hub = setup.bench.hub.clone();
+        let member = setup.join("a");
+        let known = hub.sync_state(member).unwrap();
+        hub.record_loss(setup.fence, member, missing).unwrap();
+        hub.caught_up(setup.fence, member, known, missing).unwrap();
+        if is_overtaken {
+            for ms in 1_000..4_000 {
+                setup.ingest("b", Provenance::Live(id(ms).into()), "x", setup.bench.now.mono);
+            }
+        }
+        setup.bench.settle();
+        let ended: Vec<_> = std::iter::from_fn(|| setup.bench.worker.take_ended()).collect();
+        // A loss above the finish can have been another run.
+        let is_known = missing != Loss::UpTo(id(300));
+        let keys = if is_known { vec![with_id, new] } else { vec![] };
+        let all: Vec<_> = keys.into_iter().map(|key| (key, End::Finished)).collect();
+        assert_eq!(ended, all, "{case}");
+        for (key, end) in ended {
+            setup.bench.worker.close(key, end);
+        }
+        // A finish that follows ends the others.
+        setup.live("a", 5_000);
+        setup.finish_live("a", 5_001);
+        let ended = std::iter::from_fn(|| setup.bench.worker.take_ended()).count();
+        assert_eq!(ended, if is_known { 0 } else { 2 }, "{case}");
+    }
+}
+
+#[test]
+fn a_stream_that_was_opened_between_two_runs_is_not_ended_by_the_earlier_one() {
+    let mut setup = redis_setup();
+    setup.catch_up("a", &[100], Loss::Nothing);
+    setup.finish_live("a", 200);
+    setup.bench.hub.set_link(setup.fence, RedisState::Down).unwrap();
+    let (key, wire) = setup.open(&["a"], "100-0");
+    setup.connect();
+    setup.catch_up("a", &[300, 310], Loss::Nothing);
+    assert_eq!(received(&wire), ["300", "310"]);
+    assert_eq!(setup.bench.worker.take_ended(), None);
+    setup.finish_live("a", 400);
+    assert_eq!(setup.bench.worker.take_ended(), Some((key, End::Finished)));
+}

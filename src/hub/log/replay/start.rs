@@ -3,7 +3,7 @@
 
 use crate::hub::log::position::{end, LogOrder};
 use crate::hub::log::received::{Elsewhere, Extent, Received};
-use crate::hub::log::replay::passing::{Passing, Runs};
+use crate::hub::log::replay::passing::{KnownRunEnds, Passing, Runs};
 use crate::hub::log::replay::track::{Next, Track};
 use crate::hub::log::replay::{Course, ReplayCursor};
 use crate::hub::log::resume::Origin;
@@ -142,6 +142,7 @@ impl Guard<'_> {
             is_merged: hub.source() == Source::Streams && records.len() > 1,
             // Of a client that is ahead of this hub it is not known which finishes it has passed.
             runs: if claim.is_some() { Runs::Joined } else { runs },
+            known_ends: KnownRunEnds::default(),
         };
         let track = |record: &u32| Track { record: *record, next: Next::Begin, gap_sent: 0 };
         let (tracks, passing) = (records.iter().map(track).collect(), Passing::default());
