@@ -20,10 +20,15 @@ pub mod header_names;
 pub mod id;
 pub mod origin;
 pub mod pattern;
+pub mod timestamp;
 
 mod lines;
 
 // Second implementations, with which tests and fuzz targets compare.
+#[cfg(any(test, fuzzing))]
+#[allow(clippy::indexing_slicing)]
+#[path = "sse/tests/calendar.rs"]
+pub(crate) mod calendar;
 #[cfg(any(test, fuzzing))]
 #[allow(clippy::indexing_slicing)]
 #[path = "sse/tests/event_source.rs"]

@@ -11,3 +11,4 @@ pub mod id;
 pub mod input;
 pub mod origin;
 pub mod pattern;
+pub mod timestamp;

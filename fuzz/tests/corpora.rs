@@ -34,6 +34,7 @@ targets! {
     redis_replies: redis::fuzz,
     redis_url: redis::fuzz,
     stream_counter: redis::fuzz,
+    timestamp: fuzz,
 }
 
 /// Reports which file failed.
