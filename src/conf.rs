@@ -28,7 +28,7 @@ pub use location::{
 use crate::nginx::directive::{Arguments, Directive, DirectiveContext};
 
 /// All directives of the module outside of the `sse_hub` block.
-pub static DIRECTIVES: [Directive; 24] = [
+pub static DIRECTIVES: [Directive; 25] = [
     directive(c"sse_hub", DirectiveContext::HttpBlock, Arguments::One, hub::block),
     directive(
         c"sse_stream",
@@ -60,6 +60,12 @@ pub static DIRECTIVES: [Directive; 24] = [
         DirectiveContext::HttpServerLocation,
         Arguments::OneOrMore,
         setting_directives::last_event_id,
+    ),
+    directive(
+        c"sse_since",
+        DirectiveContext::HttpServerLocation,
+        Arguments::One,
+        setting_directives::since,
     ),
     directive(
         c"sse_heartbeat",

@@ -54,6 +54,7 @@ pub use log::replay::{
 };
 pub use log::ring::{Descriptor, EventCopy};
 pub use log::run::{Activity, RunState};
+pub use log::since::Since;
 pub use memory::budget::Budget;
 #[cfg(any(test, fuzzing))]
 pub use memory::budget::{set_turn_steps, set_visit_steps};

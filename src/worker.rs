@@ -13,6 +13,7 @@
 //!   subscribe to
 //! - `directory`: the channels and patterns of a process, by key, name, and record
 //! - `process_slot`: the process's slot in the hub, and wake-ups
+//! - `resume_request`: what a request says about where its stream starts
 //! - `outlook`: whether a request is answered with a stream
 //! - `open`, `pending`, `end`: how a stream starts, how it waits for Redis before that, and how it
 //!   ends
@@ -50,6 +51,7 @@ mod pattern;
 mod pending;
 mod presence;
 mod process_slot;
+mod resume_request;
 mod run;
 mod run_ends;
 mod scheduler;
@@ -88,6 +90,7 @@ pub use keys::StreamKey;
 pub use open::OpenError;
 pub use outlook::{InquiryKey, Outlook};
 pub use presence::Presence;
+pub use resume_request::ResumeRequest;
 pub use scheduler::Progress;
 pub use settings::{
     Finished, Jittered, Naming, Replay, SlowClient, StreamSettings, UnknownChannel,

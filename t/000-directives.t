@@ -21,6 +21,7 @@ __DATA__
     }
     sse_replay 5;
     sse_last_event_id $arg_cursor $http_last_event_id;
+    sse_since $arg_since;
     sse_heartbeat 30s;
     sse_retry 2s jitter=1s;
     sse_open_event hello;
@@ -40,6 +41,7 @@ __DATA__
         sse_slow_client skip;
         sse_gap_event off;
         sse_replay off;
+        sse_since "";
         sse_retry 0;
         sse_reconnect cut;
         sse_proxy_unbuffered off;

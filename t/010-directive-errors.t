@@ -494,3 +494,20 @@ invalid value "off" in "sse_unknown_channel" directive
     location /p { sse_publish messages finish finish; }
 --- refused
 "sse_publish" directive
+
+
+
+=== TEST 59: sse_since takes one value
+--- config
+    location /s { sse_stream messages; sse_since $arg_since $arg_from; }
+--- refused
+invalid number of arguments in "sse_since" directive
+
+
+
+=== TEST 60: sse_since occurs once
+--- config
+    sse_since $arg_since;
+    sse_since $arg_from;
+--- refused
+"sse_since" directive is duplicate

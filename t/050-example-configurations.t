@@ -110,6 +110,21 @@ runs('page-position', sub {
     is_deeply([$stream->data], ['meanwhile', 'afterwards'], 'and those that were published since the page was rendered');
 });
 
+runs('since', sub {
+    my ($early, $late) = map { post('/publish', $_)->{json}{id} =~ s/-.*//r } 'early', 'late';
+    my $log = stream("/log?since=$early");
+    ok($log->wait_data('late'), 'a stream begins with what was published since a time');
+    is_deeply([$log->data], ['early', 'late'], 'in milliseconds since 1970');
+    my $new = stream('/log?since=' . ($late + 60_000));
+    post('/publish', 'new');
+    ok($_->wait_data('new'), 'new events follow') for $log, $new;
+    is_deeply([$new->data], ['new'], 'and nothing else if the time has not come');
+    my $again = stream('/log?since=0', last_event_id => $log->{last_event_id});
+    post('/publish', 'newer');
+    ok($again->wait_data('newer'), 'the page reconnects');
+    is_deeply([$again->data], ['newer'], 'and continues after its last event');
+});
+
 runs('own-streams', sub {
     my $stream = stream('/answers/42');
     for my $data ('one', 'two') {

@@ -37,6 +37,8 @@ pub struct StreamHandler {
     /// The values that may contain a client's last id (`sse_last_event_id`). If empty, the
     /// `Last-Event-ID` header and the `last_event_id` argument are used.
     pub last_event_id: Rc<Vec<ComplexValue>>,
+    /// The value that may contain the time from which a client without an id resumes (`sse_since`).
+    pub since: Option<Rc<ComplexValue>>,
     pub settings: Rc<StreamSettings>,
     /// Whether the stream may bypass nginx's filters (`sse_direct`).
     pub direct: bool,
@@ -113,6 +115,7 @@ impl LocationHandler {
                 stream.target.complete(main, "sse_stream")?;
                 stream.check_source(main)?;
                 stream.last_event_id = settings.last_event_id();
+                stream.since = settings.since();
                 stream.settings = Rc::new(settings.resolve());
                 stream.direct = settings.direct();
                 stream.lean = settings.lean();
@@ -182,9 +185,19 @@ impl StreamHandler {
         kind: NameKind,
     ) -> StreamHandler {
         let settings = Rc::new(Settings::default().resolve());
-        let last_event_id = Rc::default();
+        let (last_event_id, since) = (Rc::default(), None);
         let (direct, lean) = (true, false);
-        StreamHandler { target, channels, split, kind, last_event_id, settings, direct, lean }
+        StreamHandler {
+            target,
+            channels,
+            split,
+            kind,
+            last_event_id,
+            since,
+            settings,
+            direct,
+            lean,
+        }
     }
 }
 

@@ -27,6 +27,12 @@ pub fn last_event_id(context: &mut ConfContext<'_>) -> Result<(), ConfError> {
     once(&mut context.location_conf::<Location>().settings.last_event_id, Rc::new(values?))
 }
 
+/// `sse_since VALUE;`
+pub fn since(context: &mut ConfContext<'_>) -> Result<(), ConfError> {
+    let value = context.compile(first(context)?)?;
+    once(&mut context.location_conf::<Location>().settings.since, Rc::new(value))
+}
+
 /// `sse_heartbeat TIME | off;`
 pub fn heartbeat(context: &mut ConfContext<'_>) -> Result<(), ConfError> {
     let heartbeat = match first(context)? {

@@ -17,6 +17,7 @@ const DEFAULT_PROXY_READ_TIMEOUT: u64 = 3_600_000;
 pub struct Settings {
     pub(super) replay: Option<Replay>,
     pub(super) last_event_id: Option<Rc<Vec<ComplexValue>>>,
+    pub(super) since: Option<Rc<ComplexValue>>,
     pub(super) heartbeat: Option<Option<u64>>,
     pub(super) retry: Option<Jittered>,
     pub(super) open_event: Option<Option<Box<[u8]>>>,
@@ -55,6 +56,7 @@ impl Settings {
         }
         take(&mut self.replay, &outer.replay);
         take(&mut self.last_event_id, &outer.last_event_id);
+        take(&mut self.since, &outer.since);
         take(&mut self.heartbeat, &outer.heartbeat);
         take(&mut self.retry, &outer.retry);
         take(&mut self.open_event, &outer.open_event);
@@ -99,6 +101,11 @@ impl Settings {
     /// Returns the values that may contain a client's last id; empty if not set.
     pub fn last_event_id(&self) -> Rc<Vec<ComplexValue>> {
         self.last_event_id.clone().unwrap_or_default()
+    }
+
+    /// Returns the value that may contain a time from which a client without an id resumes.
+    pub fn since(&self) -> Option<Rc<ComplexValue>> {
+        self.since.clone()
     }
 
     /// Returns the other origins whose pages are allowed.

@@ -8,6 +8,7 @@ use crate::metrics::{self, Format, HubFigures, HTML, JSON, PAGE, PAGE_POLICY, PR
 use crate::nginx::clock;
 use crate::nginx::pool::NoMemory;
 use crate::nginx::request::{Method, Outcome, Request};
+use crate::worker::ResumeRequest;
 
 /// Answers a request of a location with `sse_status`.
 pub fn handle(request: &Request, conf: &StatusHandler) -> Outcome {
@@ -36,9 +37,12 @@ fn show(request: &Request, conf: &StatusHandler) -> Result<Outcome, NoMemory> {
             request.answer(HTML, PAGE.as_bytes())
         }
         // Old figures are useless, so these streams do not resume.
-        Format::Stream => {
-            stream::begin(request, &conf.feed, vec![conf.scope.channel().into()], b"")
-        }
+        Format::Stream => stream::begin(
+            request,
+            &conf.feed,
+            vec![conf.scope.channel().into()],
+            ResumeRequest::default(),
+        ),
     })
 }
 

@@ -16,7 +16,10 @@ use crate::process::{self, redis};
 use crate::sse::channel::{self, NameError};
 use crate::sse::escaped::Escaped;
 use crate::sse::frame;
-use crate::worker::{End, EndForm, OpenError, Outlook};
+use crate::sse::timestamp;
+use crate::worker::{End, EndForm, OpenError, Outlook, ResumeRequest};
+use percent_encoding::percent_decode;
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::rc::Rc;
 
@@ -37,28 +40,27 @@ pub fn handle(request: &Request, conf: &conf::StreamHandler) -> Outcome {
         Some(Err(error)) => return bad_request(request, &error),
         None => return Outcome::status(500),
     };
-    begin(request, conf, channels, last_event_id(request, conf))
+    begin(request, conf, channels, resume_request(request, conf))
 }
 
 /// Answers with a stream of these channels, or with 204 if nothing is to come of them; for
-/// patterns, `channels` has the names that `name_of_pattern` returned. `last_event_id` is empty for
-/// a new client.
+/// patterns, `channels` has the names that `name_of_pattern` returned.
 pub fn begin(
     request: &Request,
     conf: &conf::StreamHandler,
     channels: Vec<Box<[u8]>>,
-    last_event_id: &[u8],
+    resume: ResumeRequest<'_>,
 ) -> Outcome {
     if request.method() != Method::Get {
-        return start(request, conf, channels, last_event_id);
+        return start(request, conf, channels, resume);
     }
     let outlook = process::with(conf.target.hub, |worker| {
-        worker.outlook(&channels, &conf.settings, last_event_id, clock::now())
+        worker.outlook(&channels, &conf.settings, resume, clock::now())
     });
     match outlook {
         Some(Outlook::Nothing) => no_content(request, conf, &channels),
-        Some(Outlook::Open) => decide_later(request, conf, channels, last_event_id),
-        Some(Outlook::Stream) | None => start(request, conf, channels, last_event_id),
+        Some(Outlook::Open) => decide_later(request, conf, channels, resume),
+        Some(Outlook::Stream) | None => start(request, conf, channels, resume),
     }
 }
 
@@ -67,20 +69,22 @@ fn decide_later(
     request: &Request,
     conf: &conf::StreamHandler,
     channels: Vec<Box<[u8]>>,
-    last_event_id: &[u8],
+    resume: ResumeRequest<'_>,
 ) -> Outcome {
     // Filled in before the event loop can answer.
     let waiting = Rc::new(RefCell::new(None::<Rc<DeferredResponse>>));
-    let (id, names, hub) = (last_event_id.to_vec(), channels.clone(), conf.target.hub);
+    let (id, since) = (resume.last_event_id.to_vec(), resume.since);
+    let (names, hub) = (channels.clone(), conf.target.hub);
     let reply_to = waiting.clone();
     let inquired = process::inquire(hub, &names, move |top| {
         let Some(deferred) = reply_to.take() else { return };
-        deferred.answer(top, |request| decide(request, channels, &id));
+        let resume = ResumeRequest { last_event_id: &id, since };
+        deferred.answer(top, |request| decide(request, channels, resume));
     });
     match inquired {
         Some(Ok(())) => {}
         // The client is turned away.
-        Some(Err(_)) | None => return start(request, conf, names, last_event_id),
+        Some(Err(_)) | None => return start(request, conf, names, resume),
     }
     let Ok((deferred, outcome)) = request.answer_later() else { return Outcome::ERROR };
     waiting.replace(Some(deferred));
@@ -88,16 +92,16 @@ fn decide_later(
 }
 
 /// Answers a request that has waited.
-fn decide(request: &Request, channels: Vec<Box<[u8]>>, last_event_id: &[u8]) -> Outcome {
+fn decide(request: &Request, channels: Vec<Box<[u8]>>, resume: ResumeRequest<'_>) -> Outcome {
     let Some(conf) = Location::for_request(request).stream() else {
         return Outcome::status(500);
     };
     let outlook = process::with(conf.target.hub, |worker| {
-        worker.outlook(&channels, &conf.settings, last_event_id, clock::now())
+        worker.outlook(&channels, &conf.settings, resume, clock::now())
     });
     match outlook {
         Some(Outlook::Nothing) => no_content(request, conf, &channels),
-        _ => start(request, conf, channels, last_event_id),
+        _ => start(request, conf, channels, resume),
     }
 }
 
@@ -120,16 +124,14 @@ fn start(
     request: &Request,
     conf: &conf::StreamHandler,
     channels: Vec<Box<[u8]>>,
-    last_event_id: &[u8],
+    resume: ResumeRequest<'_>,
 ) -> Outcome {
     if conf.lean {
         // A connection whose request has been released cannot serve another one.
         request.close_afterwards();
     }
     match send_header(request) {
-        AfterHeader::Body(body) => {
-            open(body, conf, channels, last_event_id).unwrap_or(Outcome::ERROR)
-        }
+        AfterHeader::Body(body) => open(body, conf, channels, resume).unwrap_or(Outcome::ERROR),
         AfterHeader::Nothing(outcome) => outcome,
     }
 }
@@ -198,6 +200,27 @@ fn send_header(request: &Request) -> AfterHeader<'_> {
     }
 }
 
+/// Returns what the request says about where the stream starts.
+fn resume_request<'r>(request: &'r Request, conf: &conf::StreamHandler) -> ResumeRequest<'r> {
+    let last_event_id = last_event_id(request, conf);
+    let since = if last_event_id.is_empty() { since(request, conf) } else { None };
+    ResumeRequest { last_event_id, since }
+}
+
+/// Returns the time from which the client wants to receive events, in ms since 1970. In an argument
+/// of a request, it may be percent-encoded.
+fn since(request: &Request, conf: &conf::StreamHandler) -> Option<u64> {
+    let text = conf.since.as_ref()?.evaluate(request).filter(|text| !text.is_empty())?;
+    let since = timestamp::parse(&Cow::from(percent_decode(text)));
+    if since.is_none() {
+        request.log(
+            Level::Info,
+            format_args!("sse: \"{}\" in sse_since is not a valid time", Escaped(text)),
+        );
+    }
+    since
+}
+
 /// Returns the id from which the client resumes: the first value that is not empty.
 fn last_event_id<'r>(request: &'r Request, conf: &conf::StreamHandler) -> &'r [u8] {
     let given = |id: &&[u8]| !id.is_empty();
@@ -217,11 +240,11 @@ fn open(
     body: Body<'_>,
     conf: &conf::StreamHandler,
     channels: Vec<Box<[u8]>>,
-    last_event_id: &[u8],
+    resume: ResumeRequest<'_>,
 ) -> Result<Outcome, NoMemory> {
     let hub = conf.target.hub;
     let request = body.request();
-    let (stream, opened) = RequestStream::open(&body, conf, channels, last_event_id)?;
+    let (stream, opened) = RequestStream::open(&body, conf, channels, resume)?;
     let key = match opened {
         Some(Ok(key)) => key,
         Some(Err(error)) => return Ok(turn_away(body, conf, &stream, Some(error))),
@@ -232,7 +255,7 @@ fn open(
             "http sse stream of \"{}\", hub \"{}\", after \"{}\"",
             Escaped(&stream.summary().channels()),
             conf.target.hub_name(),
-            Escaped(last_event_id),
+            Escaped(resume.last_event_id),
         ));
     }
     if conf.lean {

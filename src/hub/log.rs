@@ -10,6 +10,7 @@
 //! - `received`: what a client has received, and so which events it lacks
 //! - `replay`, `resume`: replays retained events, from what a client's last id says
 //! - `run`: runs of a channel, and their finishes
+//! - `since`: resuming by the time at which events were published
 //! - `resume_point`: the id from which a client resumes that receives everything from now on
 //! - `cursor`: how far a stream of Redis was read, if the ids of the events do not say it
 //! - `detached`: events of deleted channels, which are freed little by little
@@ -30,3 +31,4 @@ pub(super) mod resume;
 pub(super) mod resume_point;
 pub(super) mod ring;
 pub(super) mod run;
+pub(super) mod since;

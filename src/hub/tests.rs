@@ -34,6 +34,8 @@ mod resuming;
 mod rules;
 #[cfg(test)]
 mod runs;
+#[cfg(test)]
+mod since;
 #[cfg(all(test, not(miri)))]
 mod slots;
 #[cfg(all(test, not(miri)))]

@@ -16,7 +16,7 @@ use crate::nginx::top_level::TopLevel;
 use crate::process;
 use crate::sse::escaped::Escaped;
 use crate::sse::id::Id;
-use crate::worker::{End, OpenError, Reconnect, StreamInfo, StreamKey, Worker};
+use crate::worker::{End, OpenError, Reconnect, ResumeRequest, StreamInfo, StreamKey, Worker};
 use std::cell::Cell;
 use std::rc::Rc;
 
@@ -60,12 +60,12 @@ pub type Opened = Option<Result<StreamKey, OpenError>>;
 
 impl RequestStream {
     /// Attaches a new stream to its request, whose header has been sent, and opens it in the worker
-    /// of its hub. `last_event_id` is the client's, or empty.
+    /// of its hub.
     pub fn open(
         body: &Body<'_>,
         conf: &StreamHandler,
         channels: Vec<Box<[u8]>>,
-        last_event_id: &[u8],
+        resume: ResumeRequest<'_>,
     ) -> Result<(Rc<RequestStream>, Opened), NoMemory> {
         let request = body.request();
         let hub = conf.target.hub;
@@ -88,7 +88,7 @@ impl RequestStream {
 
         let opened = process::with(hub, |worker| {
             let client = Client::Request(output.clone());
-            worker.open(client, &conf.settings, &initial.channels, last_event_id, clock::now())
+            worker.open(client, &conf.settings, &initial.channels, resume, clock::now())
         });
         if let Some(Ok(key)) = opened {
             stream.key.set(Some(key));

@@ -260,6 +260,13 @@ impl Session {
         }
     }
 
+    /// Sets the time in Redis at which this machine's monotonic clock was 0 (ms since 1970), here and
+    /// in the hub, which dates events by it.
+    pub(super) fn set_time(&mut self, redis_epoch: u64) {
+        self.redis_epoch = redis_epoch;
+        self.context.hub.set_clock(self.holder.fence, redis_epoch);
+    }
+
     fn time_in_redis(&self) -> u64 {
         self.context.now().mono.saturating_add(self.redis_epoch)
     }

@@ -8,8 +8,9 @@ use super::channel::{Channel, FanOut};
 use super::end::End;
 use super::keys::ChannelKey;
 use super::keys::StreamKey;
+use super::resume_request::ResumeRequest;
 use super::run_ends::RunEnds;
-use super::settings::{Replay, StreamSettings};
+use super::settings::StreamSettings;
 use super::socket::{Batch, Sent, Socket};
 use super::stream::{Accounting, Behind, Flow, Stream, StreamState, Subscription, Subscriptions};
 use super::work_queue::StreamTask;
@@ -59,16 +60,16 @@ impl From<JoinError> for OpenError {
 impl<S: Socket> Worker<S> {
     /// Opens a stream of these channels and sends its first bytes and the first events that it
     /// missed. The names are distinct, and there is at least one; for patterns they are the results
-    /// of `name_of_pattern`. `last_event_id` is the client's, or empty.
+    /// of `name_of_pattern`.
     pub fn open(
         &mut self,
         socket: S,
         settings: &Rc<StreamSettings>,
         names: &[Box<[u8]>],
-        last_event_id: &[u8],
+        request: ResumeRequest<'_>,
         now: Now,
     ) -> Result<StreamKey, OpenError> {
-        let resume = resume(settings.replay, last_event_id);
+        let resume = request.resume(settings.replay, self.hub.clock(now));
         let begun = self.begin(names, settings, &resume, now);
         let (keys, beginning) = begun.inspect_err(|_| self.hub.count(Counter::TurnedAway, 1))?;
         let accounting = if names.iter().all(|name| is_status(name)) {
@@ -93,7 +94,7 @@ impl<S: Socket> Worker<S> {
         match accounting {
             Accounting::Client => {
                 self.hub.count(Counter::Opened, 1);
-                self.hub.count(Counter::Resumed, u64::from(!last_event_id.is_empty()));
+                self.hub.count(Counter::Resumed, u64::from(!request.is_new()));
             }
             Accounting::Watcher => self.watchers += 1,
         }
@@ -295,16 +296,6 @@ impl<S: Socket> Worker<S> {
         if let Some(channel) = self.directory.remove(key) {
             self.upkeep.leave(&self.hub, channel.membership);
         }
-    }
-}
-
-/// Translates a client's id, or its absence, into the position to start from.
-pub(super) fn resume(replay: Replay, last_event_id: &[u8]) -> Resume {
-    match (last_event_id, replay) {
-        ([], Replay::Off) => Resume::Fresh { newest: 0 },
-        ([], Replay::All) => Resume::Fresh { newest: u64::MAX },
-        ([], Replay::Count(count)) => Resume::Fresh { newest: count },
-        (id, _) => Resume::From(id.to_vec()),
     }
 }
 

@@ -7,11 +7,12 @@
 use std::collections::VecDeque;
 
 use super::keys::ChannelKey;
-use super::open::{resume, set_streams, OpenError};
-use super::settings::{Finished, Replay, StreamSettings, UnknownChannel};
+use super::open::{set_streams, OpenError};
+use super::resume_request::ResumeRequest;
+use super::settings::{Finished, StreamSettings, UnknownChannel};
 use super::socket::Socket;
 use super::Worker;
-use crate::hub::{pattern_of, Budget, Locked, Membership, Now, Runs};
+use crate::hub::{pattern_of, Budget, Locked, Membership, Now, Resume, Runs};
 
 /// Maximum time in ms that a request waits.
 const MAX_WAIT: u64 = 1_000;
@@ -83,7 +84,7 @@ impl<S: Socket> Worker<S> {
         &self,
         names: &[Box<[u8]>],
         settings: &StreamSettings,
-        last_event_id: &[u8],
+        request: ResumeRequest<'_>,
         now: Now,
     ) -> Outlook {
         if !settings.may_have_nothing() || names.iter().any(|name| pattern_of(name).is_some()) {
@@ -95,7 +96,7 @@ impl<S: Socket> Worker<S> {
                 Ok(Outlook::Stream)
             } else if !self.hub.in_sync_by_name(names)? {
                 Ok(if self.hub.may_sync_soon() { Outlook::Open } else { Outlook::Stream })
-            } else if self.has_nothing(names, settings, last_event_id, now)? {
+            } else if self.has_nothing(names, settings, request, now)? {
                 Ok(Outlook::Nothing)
             } else {
                 Ok(Outlook::Stream)
@@ -127,11 +128,11 @@ impl<S: Socket> Worker<S> {
         &self,
         names: &[Box<[u8]>],
         settings: &StreamSettings,
-        last_event_id: &[u8],
+        request: ResumeRequest<'_>,
         now: Now,
     ) -> Result<bool, Locked> {
         let activity = self.hub.activity(names)?;
-        let is_new = last_event_id.is_empty();
+        let is_new = request.is_new();
         let is_unknown_enough = activity.unknown == 0
             || is_new && settings.unknown_channel == UnknownChannel::NoContent;
         if activity.running > 0 || !is_unknown_enough {
@@ -140,11 +141,12 @@ impl<S: Socket> Worker<S> {
         if activity.finished == 0 {
             return Ok(true);
         }
+        let resume = request.resume(settings.replay, self.hub.clock(now));
         match settings.finished {
             Finished::Ignored => Ok(false),
             Finished::NoContent if is_new => Ok(true),
-            Finished::Replay if is_new && settings.replay == Replay::Off => Ok(true),
-            _ => self.hub.is_over(names, &resume(settings.replay, last_event_id), now),
+            Finished::Replay if resume == (Resume::Fresh { newest: 0 }) => Ok(true),
+            Finished::NoContent | Finished::Replay => self.hub.is_over(names, &resume, now),
         }
     }
 

@@ -187,7 +187,7 @@ impl<S: Socket> Worker<S> {
         stream.at = begun.end.position;
         let client_id: Box<[u8]> = match resume {
             Resume::From(id) => id.into(),
-            Resume::Fresh { .. } => Box::default(),
+            Resume::Fresh { .. } | Resume::Since { .. } => Box::default(),
         };
         // Everything that arrives is new to the client, except in two cases: Redis may deliver
         // events late on channels that are not in sync or that a pattern matches, and the client

@@ -14,6 +14,7 @@ mod patterns;
 #[cfg(not(miri))]
 mod received;
 mod runs;
+mod since;
 mod with_redis;
 
 use std::cell::{Cell, RefCell};
@@ -142,11 +143,19 @@ impl Bench {
         channels: &[&str],
         id: &str,
     ) -> (StreamKey, Rc<RefCell<Wire>>) {
+        self.request(settings, channels, ResumeRequest::from_id(id.as_bytes()))
+    }
+
+    fn request(
+        &mut self,
+        settings: StreamSettings,
+        channels: &[&str],
+        request: ResumeRequest<'_>,
+    ) -> (StreamKey, Rc<RefCell<Wire>>) {
         let wire = Rc::new(RefCell::new(Wire { room: usize::MAX, ..Wire::default() }));
         let names: Vec<Box<[u8]>> = channels.iter().map(|name| name.as_bytes().into()).collect();
         let client = Client(wire.clone());
-        let key =
-            self.worker.open(client, &Rc::new(settings), &names, id.as_bytes(), self.now).unwrap();
+        let key = self.worker.open(client, &Rc::new(settings), &names, request, self.now).unwrap();
         self.settle();
         (key, wire)
     }

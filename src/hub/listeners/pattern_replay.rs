@@ -21,7 +21,7 @@ use std::sync::Arc;
 use crate::hub::listeners::pattern_name::reaches;
 use crate::hub::log::backward::BackwardSearch;
 use crate::hub::log::position::{end, LogOrder, LowWatermark};
-use crate::hub::log::received::{Extent, Received};
+use crate::hub::log::received::{Elsewhere, Extent, Received};
 use crate::hub::log::replay::{ReplayBatch, ReplayStart, ReplayedEvent, Resume};
 use crate::hub::log::resume::Origin;
 use crate::hub::memory::access::Locked;
@@ -231,13 +231,14 @@ impl Hub {
         let guard = self.lock()?;
         let end = end(&self.region);
         let owed = guard.get(header::COUNT);
-        let elsewhere = self.not_owed(end, now);
+        let mut elsewhere = self.not_owed(end, now);
         let mut claim = None;
         let (after, extent) = match resume {
             Resume::Fresh { newest } if owed.min(*newest) == 0 => {
                 return Ok(ReplayStart { end, elsewhere, claim, cursor: None, is_over: false });
             }
             Resume::Fresh { newest } => (None, Extent::Newest(owed.min(*newest))),
+            Resume::Since { ms } => (None, Extent::Since(self.since(*ms, end, now))),
             // For channels that the client did not name, it is unknown what other nginx servers
             // delivered.
             Resume::From(id) => match self.origin_of(id, end, names.len(), now) {
@@ -249,7 +250,15 @@ impl Hub {
                 Origin::Elsewhere(_) | Origin::Unknown => (None, Extent::Newest(owed)),
             },
         };
-        let received = Received::by_id(after.unwrap_or(LogOrder::START));
+        let received = match extent {
+            Extent::Since(since) => Received::since(since),
+            Extent::All | Extent::Nothing | Extent::Newest(_) => {
+                Received::by_id(after.unwrap_or(LogOrder::START))
+            }
+        };
+        if let Extent::Since(since) = extent {
+            elsewhere = Elsewhere::Since(since);
+        }
         let mut replay = PatternReplay::new(names.into(), received, Some(end), extent);
         replay.gap_due = after.is_none() && matches!(resume, Resume::From(_));
         let cursor = Some(Box::new(replay));

@@ -2,7 +2,7 @@
 
 use crate::hub::listeners::control::ControlEntry;
 use crate::hub::log::channels::record_blocks;
-use crate::hub::log::delivery::{born_word, Delivery};
+use crate::hub::log::delivery::{born_word, Delivery, UNORDERED};
 use crate::hub::log::eviction::SpaceError;
 use crate::hub::log::idempotency::{KeyHash, KnownPublish};
 use crate::hub::log::monotonic_time::MonotonicTime;
@@ -267,16 +267,21 @@ impl Guard<'_> {
     pub(in crate::hub) fn append(&self, record: u32, addition: &Addition<'_>, now: Now) -> Vec<Id> {
         let hub = self.hub;
         let Addition { events, numbering, run, key } = *addition;
-        let Numbering { entry_id, kind, .. } = numbering;
+        let Numbering { entry_id, kind, delivery, .. } = numbering;
+        let born = self.arrival_time(record, numbering.born, delivery);
         let finishes = run == RunEnd::Finished && self.can_finish(record, events.len());
         let position = self.get(header::HEAD) + 1;
         let mut allocator = BlockAllocator::new(&hub.region, &hub.layout);
         let mut chain =
             Chain { earlier: low(self.word(record, channel::EVENTS)), ..Chain::default() };
+        chain.flags = kind.flags() | delivery.flags();
+        if self.is_out_of_order(record, kind, born, delivery) {
+            chain.flags |= UNORDERED;
+        }
         let mut ids = Vec::with_capacity(events.len());
         for (event, i) in events.iter().zip(0..) {
             let place = LogOrder { entry_id: numbering.entry_id_of(i), position: position + i };
-            let own = Numbering { entry_id: place.entry_id, ..numbering };
+            let own = Numbering { entry_id: place.entry_id, born, ..numbering };
             self.write(&mut allocator, &mut chain, record, event, own);
             ids.push(place.id(kind, hub.tag()));
         }
@@ -354,10 +359,9 @@ impl Guard<'_> {
     ) {
         let (region, layout) = (&self.hub.region, &self.hub.layout);
         let block = write_event(allocator, new.event_type, &new.data);
-        let flags = numbering.kind.flags() | numbering.delivery.flags();
         region.set(layout.block(block, event::OWNER), pair(record, new.len() as u32));
         region.set(layout.block(block, event::LINKS), pair(chain.earlier, 0));
-        let born = born_word(numbering.born, flags, new.event_type.len());
+        let born = born_word(numbering.born, chain.flags, new.event_type.len());
         region.set(layout.block(block, event::BORN), born);
         region.set(layout.block(block, event::MS), numbering.entry_id.ms);
         region.set(layout.block(block, event::SEQ), numbering.entry_id.seq);
@@ -404,4 +408,6 @@ struct Chain {
     /// The newest of them, or of the channel while there is none.
     earlier: u32,
     blocks: usize,
+    /// The flags of each of them.
+    flags: u8,
 }

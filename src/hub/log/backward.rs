@@ -38,6 +38,29 @@ pub struct SearchBounds {
     pub runs: SearchedRuns,
 }
 
+/// Whether an event is searched for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sought {
+    /// It is.
+    Wanted,
+    /// It is not, but an older one may be.
+    Unwanted,
+    /// Neither it nor any older one is.
+    AllOlderUnwanted,
+}
+
+impl Sought {
+    /// Returns the result for events in an order in which none is wanted that is older than an
+    /// unwanted one.
+    pub fn in_order(is_wanted: bool) -> Sought {
+        if is_wanted {
+            Sought::Wanted
+        } else {
+            Sought::AllOlderUnwanted
+        }
+    }
+}
+
 /// Which runs of a channel a search covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SearchedRuns {
@@ -49,14 +72,13 @@ pub enum SearchedRuns {
 
 impl Guard<'_> {
     /// Returns the oldest event of a channel that is wanted, within the bounds, or 0 if there is
-    /// none. If `is_wanted` is false for an event, it must be false for all older ones. If the
-    /// budget is spent first, returns the state of the search.
+    /// none. If the budget is spent first, returns the state of the search.
     pub(in crate::hub) fn search_backwards(
         &self,
         record: u32,
         stopped: Option<BackwardSearch>,
         bounds: SearchBounds,
-        is_wanted: impl Fn(u32) -> bool,
+        sought: impl Fn(u32) -> Sought,
         budget: &mut Budget,
     ) -> Result<u32, BackwardSearch> {
         let events = self.word(record, channel::EVENTS);
@@ -65,7 +87,7 @@ impl Guard<'_> {
         let has_all = || {
             bounds.runs == SearchedRuns::All
                 && u64::from(self.events(record)) <= bounds.count
-                && is_wanted(oldest)
+                && sought(oldest) == Sought::Wanted
         };
         let is_other_run =
             |block| bounds.runs == SearchedRuns::Newest && block != newest && self.ends_run(block);
@@ -79,11 +101,16 @@ impl Guard<'_> {
             }
             Some(_) => return Ok(oldest),
         };
-        while block != 0 && left > 0 && is_wanted(block) && !is_other_run(block) {
+        while block != 0 && left > 0 && !is_other_run(block) {
+            let result = sought(block);
+            if result == Sought::AllOlderUnwanted {
+                break;
+            }
             if !budget.step() {
                 return Err(BackwardSearch { at: self.anchor(block), first, left });
             }
-            if self.get(self.hub.layout.stamp(block)) <= bounds.until {
+            let is_within = self.get(self.hub.layout.stamp(block)) <= bounds.until;
+            if result == Sought::Wanted && is_within {
                 first = block;
                 left -= 1;
             }

@@ -1,6 +1,7 @@
 //! How and when an event reached the log, and the word of its record that says so.
 
 use crate::hub::log::monotonic_time::MonotonicTime;
+use crate::hub::log::position::{Kind, LogOrder};
 
 /// How an event reached the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,10 +19,26 @@ pub(in crate::hub) enum Delivery {
     Earlier,
 }
 
+/// What the record of an event says about it, as far as it matters to whom it is sent.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::hub) struct EventFacts {
+    pub place: LogOrder,
+    pub kind: Kind,
+    /// It was fetched from Redis when its channel caught up.
+    pub is_late: bool,
+    /// It was fetched, and published before its channel was subscribed to.
+    pub is_earlier: bool,
+    /// When it was created, in milliseconds of the monotonic clock.
+    pub born: u64,
+}
+
 /// The flag of an event that was fetched late.
 const LATE: u8 = 4;
 /// The flag of an event that was published before its channel was subscribed to.
 const EARLIER: u8 = 8;
+/// The flag of an event that may have been published before an older one of its channel, or that
+/// follows such an event.
+pub(in crate::hub) const UNORDERED: u8 = 128;
 
 impl Delivery {
     /// Returns the flags of an event that reached the log in this way.
@@ -52,4 +69,10 @@ pub(in crate::hub) fn is_late(born: u64) -> bool {
 /// Returns whether an event was published before its channel was subscribed to, by its word BORN.
 pub(in crate::hub) fn is_earlier(born: u64) -> bool {
     (born >> 8) as u8 & EARLIER != 0
+}
+
+/// Returns whether events up to this one may be in another order than that of their times, by its
+/// word BORN.
+pub(in crate::hub) fn is_unordered(born: u64) -> bool {
+    (born >> 8) as u8 & UNORDERED != 0
 }

@@ -5,7 +5,9 @@
 //! that it has received elsewhere, or is not owed, although they are appended after that place:
 //! Redis delivers them late, or another nginx was faster.
 
+use crate::hub::log::delivery::EventFacts;
 use crate::hub::log::position::{Kind, LogOrder, LowWatermark};
+use crate::hub::log::since::Since;
 use crate::hub::Now;
 use crate::sse::id::EntryId;
 
@@ -29,19 +31,6 @@ impl Order {
             Order::Position => LogOrder { position: place.position, ..LogOrder::START },
         }
     }
-}
-
-/// What the record of an event says about it, as far as it matters to whom it is sent.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::hub) struct EventFacts {
-    pub place: LogOrder,
-    pub kind: Kind,
-    /// It was fetched from Redis when its channel caught up.
-    pub is_late: bool,
-    /// It was fetched, and published before its channel was subscribed to.
-    pub is_earlier: bool,
-    /// When it was created, in milliseconds of the monotonic clock.
-    pub born: u64,
 }
 
 /// What a client has received of its channels.
@@ -75,6 +64,8 @@ pub enum Elsewhere {
     /// Nothing, because it receives history that still has to be fetched from Redis; but a loss up
     /// to this id does not concern it.
     LossesUpTo(EntryId),
+    /// What was published before a time, because the client asked for what came later.
+    Since(Since),
 }
 
 /// How many of the events that a client lacks are replayed when its stream starts.
@@ -87,6 +78,9 @@ pub(in crate::hub) enum Extent {
     /// At most this many of the newest ones of each channel, because the client does not know of
     /// others.
     Newest(u64),
+    /// All that were published at or after a time. If some of these were lost, the client receives
+    /// a gap event.
+    Since(Since),
 }
 
 impl Extent {
@@ -111,6 +105,12 @@ impl Received {
     /// Returns what a client has received when its stream starts: everything up to this id.
     pub(in crate::hub) fn by_id(up_to: LogOrder) -> Received {
         Received { up_to, order: Order::Id, elsewhere: Elsewhere::Nothing }
+    }
+
+    /// Returns what a client has received, or is not owed, that asks for everything from a time on.
+    pub(in crate::hub) fn since(since: Since) -> Received {
+        let elsewhere = Elsewhere::Since(since);
+        Received { up_to: LogOrder::START, order: Order::Id, elsewhere }
     }
 
     /// Returns whether an event is after the place up to which the client has received everything.
@@ -138,9 +138,7 @@ impl Received {
 
     /// Returns whether the client lacks what a channel has lost.
     pub(in crate::hub) fn lacks_lost(&self, lost: LowWatermark, now: Now) -> bool {
-        let is_durable = lost.kind() == Kind::Durable;
-        self.is_after(lost.place, lost.kind())
-            && !(is_durable && self.elsewhere.covers(lost.place.entry_id, now))
+        self.is_after(lost.place, lost.kind()) && !self.elsewhere.covers(lost, now)
     }
 
     /// Records that the client has received the next event.
@@ -164,7 +162,9 @@ impl Elsewhere {
     pub fn entry_id(&self) -> EntryId {
         match *self {
             Elsewhere::UpTo(entry_id) | Elsewhere::Before { end: entry_id, .. } => entry_id,
-            Elsewhere::Nothing | Elsewhere::LossesUpTo(_) => EntryId::default(),
+            Elsewhere::Nothing | Elsewhere::LossesUpTo(_) | Elsewhere::Since(_) => {
+                EntryId::default()
+            }
         }
     }
 
@@ -177,14 +177,19 @@ impl Elsewhere {
     fn has(&self, event: &EventFacts) -> bool {
         let is_before_start = match self {
             Elsewhere::Before { start, .. } => event.is_late && event.born < *start,
-            _ => false,
+            Elsewhere::Since(since) => since.excludes(event),
+            Elsewhere::Nothing | Elsewhere::UpTo(_) | Elsewhere::LossesUpTo(_) => false,
         };
         event.kind == Kind::Durable && event.place.entry_id <= self.entry_id() || is_before_start
     }
 
-    /// Returns whether a loss of events with ids of Redis up to `lost` does not concern the client.
-    fn covers(&self, lost: EntryId, now: Now) -> bool {
+    /// Returns whether what a channel has lost does not concern the client.
+    fn covers(&self, low_watermark: LowWatermark, now: Now) -> bool {
+        let lost = low_watermark.place.entry_id;
         match *self {
+            Elsewhere::Since(since) => since.excludes_lost(low_watermark),
+            // No id says whether a plain message was received.
+            _ if low_watermark.kind() != Kind::Durable => false,
             Elsewhere::Nothing => false,
             Elsewhere::UpTo(entry_id) | Elsewhere::LossesUpTo(entry_id) => lost <= entry_id,
             Elsewhere::Before { end, start } => {

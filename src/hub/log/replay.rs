@@ -4,9 +4,9 @@
 //! reached the end of a run.
 
 use crate::hub::log::backward::EventAnchor;
-use crate::hub::log::delivery::{is_earlier, is_late};
+use crate::hub::log::delivery::{is_earlier, is_late, EventFacts};
 use crate::hub::log::position::{end, LogOrder};
-use crate::hub::log::received::{EventFacts, Extent, Received};
+use crate::hub::log::received::{Extent, Received};
 use crate::hub::log::replay::track::{Next, Track};
 use crate::hub::log::ring::EventCopy;
 use crate::hub::memory::access::{Guard, Locked};

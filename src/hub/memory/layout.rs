@@ -123,6 +123,9 @@ pub mod header {
     pub const HEARTBEAT: usize = 330;
     /// The newest subscription that brought all channels in sync.
     pub const SETTLED: usize = 331;
+    /// The time in Redis at which the monotonic clock was 0, in milliseconds since 1970; 0 if it is
+    /// not known.
+    pub const REDIS_EPOCH: usize = 334;
     /// The locks of the holder of the subscription, and of its successor.
     pub const LEASE: usize = 336;
     pub const SUCCESSOR_LOCK: usize = 344;

@@ -75,7 +75,7 @@ impl Session {
         // has no permission to read is treated as unknown.
         let mut last = || replies.pop().unwrap_or(Ok(Value::Nil));
         let (clock, time, got, set) = (last(), last(), last(), last());
-        self.redis_epoch = redis_epoch(&time.unwrap_or(Value::Nil), self.context.now());
+        self.set_time(redis_epoch(&time.unwrap_or(Value::Nil), self.context.now()));
         self.take_token(Agreed::read(set, got));
         let clock = entries(&clock.unwrap_or(Value::Nil));
         let clock = clock.first().map(|entry| entry.id);

@@ -71,6 +71,7 @@ impl Session {
     fn correct_time(&mut self, time: &Result<Value, RedisError>) {
         let Ok(time) = time else { return };
         let epoch = redis_epoch(time, self.context.now());
+        self.context.hub.set_clock(self.holder.fence, epoch);
         // A smaller difference may be the delay of the reply.
         if epoch.abs_diff(self.redis_epoch) > HEARTBEAT.as_millis() as u64 {
             self.redis_epoch = epoch;

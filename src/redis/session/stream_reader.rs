@@ -133,11 +133,11 @@ impl Session {
     pub(in crate::redis) async fn choose_growth_source(&mut self) -> Result<(), Ended> {
         let connection = &mut self.link.connection;
         let time: Value = cmd("TIME").query_async(connection).await.map_err(lost)?;
-        self.redis_epoch = redis_epoch(&time, self.context.now());
         let mut query = growth_query(&self.context);
         query.ignore_errors();
         let mut replies: Vec<Result<Value, RedisError>> =
             query.query_async(connection).await.map_err(lost)?;
+        self.set_time(redis_epoch(&time, self.context.now()));
         let source = GrowthSource::read(&replies.pop().unwrap_or(Ok(Value::Nil)));
         self.subscribe =
             if source == GrowthSource::Notified { Subscribe::First } else { Subscribe::Not };

@@ -15,7 +15,10 @@ fn ending_many_streams_takes_many_turns_and_ends_those_that_were_open() {
     // Streams that open and close between two turns do not affect the others.
     let wire = Rc::new(RefCell::new(Wire { room: usize::MAX, ..Wire::default() }));
     let (client, names) = (Client(wire.clone()), [b"a"[..].into()]);
-    let later = bench.worker.open(client, &Rc::new(settings()), &names, b"", bench.now).unwrap();
+    let later = bench
+        .worker
+        .open(client, &Rc::new(settings()), &names, ResumeRequest::default(), bench.now)
+        .unwrap();
     bench.worker.close(there[3], End::Client);
     bench.worker.close(there[49], End::Client);
     bench.publish("a", "later");

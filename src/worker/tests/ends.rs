@@ -63,8 +63,13 @@ fn a_drain_ends_streams_evenly_and_serves_them_until_then() {
         assert!(retry.parse::<u64>().unwrap() <= 1_000);
     }
     let names = [Box::from(&b"a"[..])];
-    let refused =
-        bench.worker.open(Client(Rc::default()), &Rc::new(settings()), &names, b"", bench.now);
+    let refused = bench.worker.open(
+        Client(Rc::default()),
+        &Rc::new(settings()),
+        &names,
+        ResumeRequest::default(),
+        bench.now,
+    );
     assert_eq!(refused.err(), Some(OpenError::Draining));
 }
 
@@ -121,7 +126,10 @@ fn a_channel_has_no_more_subscribers_than_allowed() {
     let refused = |bench: &mut Bench| {
         let names = [Box::from(&b"b"[..]), Box::from(&b"a"[..])];
         let client = Client(Rc::new(RefCell::new(Wire { room: 9, ..Wire::default() })));
-        bench.worker.open(client, &Rc::new(two.clone()), &names, b"", bench.now).err()
+        bench
+            .worker
+            .open(client, &Rc::new(two.clone()), &names, ResumeRequest::default(), bench.now)
+            .err()
     };
     assert_eq!(refused(&mut bench), Some(OpenError::TooMany));
     assert_eq!(bench.worker.directory.len(), 1);

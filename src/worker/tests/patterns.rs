@@ -212,7 +212,13 @@ fn max_subscribers_counts_the_streams_of_a_pattern() {
     bench.open(one.clone(), &["a"], "");
     bench.match_all(one.clone(), &["a*"], "");
     let names = [name_of_pattern(b"a*")];
-    let refused = bench.worker.open(Client(Rc::default()), &Rc::new(one), &names, b"", bench.now);
+    let refused = bench.worker.open(
+        Client(Rc::default()),
+        &Rc::new(one),
+        &names,
+        ResumeRequest::default(),
+        bench.now,
+    );
     assert_eq!(refused.err(), Some(OpenError::TooMany));
 }
 

@@ -15,7 +15,7 @@ fn told(wire: &ClientWire) -> String {
 
 impl Bench {
     /// Closes the streams that have ended, all because of a finish, and returns them.
-    fn finished(&mut self) -> Vec<StreamKey> {
+    pub fn finished(&mut self) -> Vec<StreamKey> {
         let mut finished = Vec::new();
         while let Some((key, end)) = self.worker.take_ended() {
             assert_eq!(end, End::Finished);
@@ -310,7 +310,12 @@ fn a_request_is_answered_with_nothing_if_nothing_is_to_come() {
         (both, &["finished"], "", false),
     ] {
         let names: Vec<Box<[u8]>> = channels.iter().map(|name| name.as_bytes().into()).collect();
-        let outlook = bench.worker.outlook(&names, &settings, id.as_bytes(), bench.now);
+        let outlook = bench.worker.outlook(
+            &names,
+            &settings,
+            ResumeRequest::from_id(id.as_bytes()),
+            bench.now,
+        );
         let is_nothing = outlook == Outlook::Nothing;
         assert_eq!(is_nothing, expected, "{channels:?} after {id:?}: {settings:?}");
         assert!(is_nothing || outlook == Outlook::Stream);
@@ -318,7 +323,7 @@ fn a_request_is_answered_with_nothing_if_nothing_is_to_come() {
     // A client that is turned away is to come back.
     let names = [Box::from(&b"finished"[..])];
     bench.worker.drain(1_000, bench.now);
-    let outlook = bench.worker.outlook(&names, &settings(), b"", bench.now);
+    let outlook = bench.worker.outlook(&names, &settings(), ResumeRequest::default(), bench.now);
     assert_eq!(outlook, Outlook::Stream);
 }
 
@@ -331,6 +336,7 @@ fn the_open_event_of_a_finished_channel_has_an_id_to_return_with() {
     assert!(last_id(&wire).ends_with("-7"));
     let names = [Box::from(&b"a"[..])];
     let id = last_id(&wire);
-    let outlook = bench.worker.outlook(&names, &settings(), id.as_bytes(), bench.now);
+    let outlook =
+        bench.worker.outlook(&names, &settings(), ResumeRequest::from_id(id.as_bytes()), bench.now);
     assert_eq!(outlook, Outlook::Nothing);
 }

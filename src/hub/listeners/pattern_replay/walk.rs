@@ -2,7 +2,7 @@
 //! batch.
 
 use crate::hub::listeners::pattern_replay::{BatchOutcome, Candidate, PatternReplay, ReplayPhase};
-use crate::hub::log::backward::{SearchBounds, SearchedRuns};
+use crate::hub::log::backward::{SearchBounds, SearchedRuns, Sought};
 use crate::hub::log::position::LowWatermark;
 use crate::hub::log::received::Extent;
 use crate::hub::log::replay::{ReplayBatch, ReplayedEvent};
@@ -73,16 +73,22 @@ impl Guard<'_> {
         let Some(first) = self.first_of_channel(record, replay, budget) else { return false };
         let first = self.wanted_from(replay, first, budget);
         let low_watermark = self.low_watermark(record);
-        if let Some(first) = first.filter(|_| replay.extent != Extent::Nothing) {
+        let owes_nothing = match replay.extent {
+            Extent::Nothing => true,
+            Extent::Since(_) => self.get(header::COUNT) == 0,
+            Extent::All | Extent::Newest(_) => false,
+        };
+        if let Some(first) = first.filter(|_| !owes_nothing) {
             replay.keep_first(first);
         }
         match (replay.extent, first) {
             (Extent::Newest(_), _) => {}
-            (Extent::Nothing, Some(first)) => {
+            (_, Some(first)) if owes_nothing => {
                 let (place, kind) = (self.place(first.block), self.kind(first.block));
                 replay.record_loss(record, LowWatermark::default().raised(place, kind), now);
             }
-            (Extent::Nothing, None) | (Extent::All, _) => {
+            (Extent::Since(since), _) if !self.may_lack_since(record, &since) => {}
+            (Extent::Nothing | Extent::All | Extent::Since(_), _) => {
                 replay.record_loss(record, low_watermark, now);
             }
         }
@@ -99,11 +105,17 @@ impl Guard<'_> {
     ) -> Option<u32> {
         let count = match replay.extent {
             Extent::Newest(count) => count,
-            Extent::All | Extent::Nothing => u64::MAX,
+            Extent::All | Extent::Nothing | Extent::Since(_) => u64::MAX,
         };
         let bounds = SearchBounds { until: replay.until(), count, runs: SearchedRuns::All };
-        let is_wanted = |block| replay.received.is_after(self.place(block), self.kind(block));
-        match self.search_backwards(record, replay.stopped(), bounds, is_wanted, budget) {
+        let sought = |block| match &replay.extent {
+            _ if !replay.received.is_after(self.place(block), self.kind(block)) => {
+                Sought::AllOlderUnwanted
+            }
+            Extent::Since(since) => self.sought_since(since, block),
+            Extent::All | Extent::Nothing | Extent::Newest(_) => Sought::Wanted,
+        };
+        match self.search_backwards(record, replay.stopped(), bounds, sought, budget) {
             Ok(first) => Some(first),
             Err(stopped) => {
                 replay.pause_in_channel(stopped);

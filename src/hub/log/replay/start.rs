@@ -22,8 +22,20 @@ pub enum Resume {
         /// The number of events.
         newest: u64,
     },
+    /// No id, but a time. It receives what was published from then on.
+    Since {
+        /// The time in milliseconds since 1970, by [`Hub::clock`].
+        ms: u64,
+    },
     /// The client's id.
     From(Vec<u8>),
+}
+
+impl Resume {
+    /// Returns whether the client has no id.
+    fn is_fresh(&self) -> bool {
+        matches!(self, Resume::Fresh { .. } | Resume::Since { .. })
+    }
 }
 
 /// Where a stream starts. `C` is the form of its replay.
@@ -96,6 +108,7 @@ impl Guard<'_> {
         let is_in_sync = hub.are_in_sync(records);
         // Otherwise, the next run may have begun in Redis.
         let all_finished = are_finished && is_in_sync;
+        let is_withheld = runs == Runs::InProgress && are_finished && resume.is_fresh();
         let (mut in_doubt, mut claim, mut gap_due) = (None, None, false);
         let (elsewhere, extent, after) = match resume {
             Resume::Fresh { newest } => {
@@ -104,13 +117,21 @@ impl Guard<'_> {
                 } else {
                     hub.not_owed(end, now)
                 };
-                let is_withheld = runs == Runs::InProgress && are_finished;
                 let newest = if is_withheld { 0 } else { owed.min(*newest) };
                 if newest == 0 {
                     let is_over = all_finished;
                     return ReplayStart { end, elsewhere, claim, cursor: None, is_over };
                 }
                 (elsewhere, Extent::Newest(newest), LogOrder::START)
+            }
+            Resume::Since { ms } => {
+                let since = hub.since(*ms, end, now);
+                let elsewhere = Elsewhere::Since(since);
+                if is_withheld {
+                    let is_over = all_finished;
+                    return ReplayStart { end, elsewhere, claim, cursor: None, is_over };
+                }
+                (elsewhere, Extent::Since(since), LogOrder::START)
             }
             Resume::From(id) => {
                 let origin = hub.origin_of(id, end, records.len(), now);
@@ -134,11 +155,14 @@ impl Guard<'_> {
             }
         };
         let course = Course {
-            received: Received::by_id(after),
+            received: match extent {
+                Extent::Since(since) => Received::since(since),
+                Extent::All | Extent::Nothing | Extent::Newest(_) => Received::by_id(after),
+            },
             end,
             extent,
             in_doubt,
-            is_fresh: matches!(resume, Resume::Fresh { .. }),
+            is_fresh: resume.is_fresh(),
             is_merged: hub.source() == Source::Streams && records.len() > 1,
             // Of a client that is ahead of this hub it is not known which finishes it has passed.
             runs: if claim.is_some() { Runs::Joined } else { runs },
@@ -152,7 +176,7 @@ impl Guard<'_> {
         let is_over =
             all_finished && is_known && claim.is_none() && self.has_nothing_left(&cursor, now);
         let is_empty = || records.iter().all(|record| self.events(*record) == 0);
-        if course.is_fresh && is_known && is_empty() {
+        if course.is_fresh && is_known && !cursor.gap_due && is_empty() {
             return ReplayStart { end, elsewhere, claim, cursor: None, is_over };
         }
         ReplayStart { end, elsewhere, claim, cursor: Some(Box::new(cursor)), is_over }

@@ -1,13 +1,14 @@
 //! Finds the next event of one channel in a replay. That may take more steps than one hold of the
 //! lock has; the state is kept for the next hold.
 
-use crate::hub::log::backward::{BackwardSearch, EventAnchor, SearchBounds, SearchedRuns};
+use crate::hub::log::backward::{BackwardSearch, EventAnchor, SearchBounds, SearchedRuns, Sought};
 use crate::hub::log::position::{Kind, LogOrder, LowWatermark};
 use crate::hub::log::received::{Extent, Received};
 use crate::hub::log::replay::{Course, Runs};
+use crate::hub::log::since::Since;
 use crate::hub::memory::access::Guard;
 use crate::hub::memory::budget::Budget;
-use crate::hub::memory::layout::{channel, high, low};
+use crate::hub::memory::layout::{channel, header, high, low};
 use crate::sse::id::EntryId;
 
 /// One channel of a replay.
@@ -53,7 +54,7 @@ impl Guard<'_> {
                 Next::CheckPlain(at, id) => {
                     self.check_plain(course, track, (at, id), gap_due, budget)
                 }
-                Next::Seek(stopped) => self.seek(course, track, stopped, budget),
+                Next::Seek(stopped) => self.seek(course, track, stopped, gap_due, budget),
                 Next::Oldest | Next::At(_) | Next::Behind(_) => {
                     return self.skip_received(&course.received, track, budget);
                 }
@@ -71,7 +72,7 @@ impl Guard<'_> {
         // A loss after the end of the replay is reported when the stream gets there.
         track.gap_sent = low_watermark.place.position.min(course.until());
         let newest = low(self.word(track.record, channel::EVENTS));
-        if matches!(course.extent, Extent::Newest(_)) {
+        if matches!(course.extent, Extent::Newest(_) | Extent::Since(_)) {
             return self.first(track.record, course.extent);
         }
         *gap_due |= course.is_new(low_watermark.place, low_watermark.kind());
@@ -90,7 +91,7 @@ impl Guard<'_> {
     fn first(&self, record: u32, extent: Extent) -> Next {
         match extent {
             Extent::Nothing | Extent::Newest(0) => self.after_newest(record),
-            Extent::All | Extent::Newest(_) => Next::Seek(None),
+            Extent::All | Extent::Newest(_) | Extent::Since(_) => Next::Seek(None),
         }
     }
 
@@ -131,23 +132,39 @@ impl Guard<'_> {
         course: &Course,
         track: &mut Track,
         stopped: Option<BackwardSearch>,
+        gap_due: &mut bool,
         budget: &mut Budget,
     ) -> Option<Next> {
         let record = track.record;
+        let runs = match course.runs {
+            Runs::Joined => SearchedRuns::All,
+            Runs::Separate | Runs::InProgress => SearchedRuns::Newest,
+        };
         let bounds = match course.extent {
-            Extent::Newest(count) => {
-                let runs = match course.runs {
-                    Runs::Joined => SearchedRuns::All,
-                    Runs::Separate | Runs::InProgress => SearchedRuns::Newest,
-                };
-                SearchBounds { until: course.until(), count, runs }
-            }
+            Extent::Newest(count) => SearchBounds { until: course.until(), count, runs },
+            Extent::Since(_) => SearchBounds { until: course.until(), count: u64::MAX, runs },
             Extent::All | Extent::Nothing => {
                 SearchBounds { until: u64::MAX, count: u64::MAX, runs: SearchedRuns::All }
             }
         };
-        let is_wanted = |block| course.received.is_after(self.place(block), self.kind(block));
-        match self.search_backwards(record, stopped, bounds, is_wanted, budget) {
+        let sought = |block| match &course.extent {
+            Extent::Since(since) => self.sought_since(since, block),
+            Extent::All | Extent::Nothing | Extent::Newest(_) => {
+                Sought::in_order(course.received.is_after(self.place(block), self.kind(block)))
+            }
+        };
+        let found = self.search_backwards(record, stopped, bounds, sought, budget);
+        if let (Ok(first), Extent::Since(since)) = (found, course.extent) {
+            *gap_due |= self.may_lack_before(track.record, &since, first, runs);
+            // What is lost by now was considered.
+            track.gap_sent = self.low_watermark(record).place.position.min(course.until());
+            if first != 0 && self.get(header::COUNT) == 0 {
+                // No history is owed.
+                *gap_due = true;
+                return Some(self.after_newest(record));
+            }
+        }
+        match found {
             Err(stopped) => {
                 track.next = Next::Seek(Some(stopped));
                 None
@@ -161,6 +178,20 @@ impl Guard<'_> {
             }
             Ok(_) => Some(self.after_newest(record)),
         }
+    }
+
+    /// Returns whether a client that resumes from a time, and whose first event is `first` or none,
+    /// may lack an event that is lost, apart from those of earlier runs.
+    fn may_lack_before(&self, record: u32, since: &Since, first: u32, runs: SearchedRuns) -> bool {
+        let earlier = if first == 0 { 0 } else { self.earlier(first) };
+        let run = self.run_state(record);
+        let begins_run = if earlier == 0 {
+            !run.is_finished && run.position > self.low_watermark(record).place.position
+        } else {
+            self.ends_run(earlier)
+        };
+        let has_run = runs == SearchedRuns::Newest && begins_run;
+        !has_run && self.may_lack_since(record, since)
     }
 
     /// Skips events that the client has received elsewhere. Returns false if the budget is spent

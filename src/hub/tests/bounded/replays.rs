@@ -1,5 +1,6 @@
 //! Replays and searches for where they start do a bounded amount of work in each hold of the lock.
 
+use super::super::connected_hub::{connected_hub_of, incoming};
 use super::super::*;
 use super::{hostile, put_many, with_long_channel};
 use crate::hub::memory::meter::{most_in_a_hold, words_of};
@@ -60,6 +61,67 @@ fn locating_part_of_a_long_history_takes_several_holds() {
     let mut cursor = begun.cursor.unwrap();
     put_many(&hub, "long", 1_000);
     assert_eq!(all_of(&hub, &mut cursor, 64, at(0)).1.len(), 5_000);
+}
+
+#[test]
+fn locating_a_time_in_a_long_history_takes_several_holds() {
+    let hub = with_long_channel(20_000, 0);
+    put(&hub, "long", "young", at(100));
+    let members = joined(&hub, &["long".into()]);
+    let names = [name_of_pattern(b"lo*")];
+    let start = at(0).wall;
+    for (ms, found, most_visits) in [(0, 20_001, 1), (start, 20_001, 1), (start + 50, 1, 1)] {
+        let resume = Resume::Since { ms };
+        let mut visits = 0;
+        let words = most_in_a_hold(|| {
+            let mut cursor =
+                hub.begin(&members, &resume, Runs::Joined, at(200)).unwrap().cursor.unwrap();
+            while hub.replay(&mut cursor, 64, usize::MAX, at(200)).unwrap().is_none() {
+                visits += 1;
+            }
+        });
+        assert!(visits < most_visits && words < VISIT, "{ms}: {visits} visits, {words} words");
+        let mut search = hub.begin_pattern_replay(&names, &resume, at(200)).unwrap().cursor;
+        assert_eq!(all_found(&hub, search.as_mut().unwrap()).0.len(), found, "{ms}");
+    }
+    // From the middle, all that is newer is looked at.
+    put(&hub, "long", "the middle", at(300));
+    put_many(&hub, "long", 20_000);
+    let mut visits = 0;
+    let words = most_in_a_hold(|| {
+        let resume = Resume::Since { ms: start + 250 };
+        let mut cursor =
+            hub.begin(&members, &resume, Runs::Joined, at(900)).unwrap().cursor.unwrap();
+        while hub.replay(&mut cursor, 64, usize::MAX, at(900)).unwrap().is_none() {
+            visits += 1;
+        }
+    });
+    assert!(visits > 10 && words < VISIT, "{visits} visits, {words} words");
+}
+
+#[test]
+fn a_search_by_time_in_a_channel_without_order_is_bounded() {
+    let setup = connected_hub_of(8 << 20, Source::PubSub, 1_000_000, 0);
+    let a = setup.subscribe("a", &[1, 2], Loss::Nothing);
+    for _ in 0..200 {
+        let plain = vec![incoming("a", Provenance::Plain, "x", at(0).mono); 64];
+        setup.hub.ingest(setup.token, &plain, at(0)).unwrap();
+    }
+    setup.ingest_at("a", Provenance::Plain, "young", at(500));
+    let mut visits = 0;
+    let words = most_in_a_hold(|| {
+        let resume = Resume::Since { ms: at(400).wall };
+        let mut cursor =
+            setup.hub.begin(&[a], &resume, Runs::Joined, at(900)).unwrap().cursor.unwrap();
+        let batch = loop {
+            visits += 1;
+            if let Some(batch) = setup.hub.replay(&mut cursor, 64, 4096, at(900)).unwrap() {
+                break batch;
+            }
+        };
+        assert_eq!((batch.events.len(), batch.gap.is_some()), (1, false));
+    });
+    assert!(visits > 10 && words < VISIT, "{visits} visits, {words} words");
 }
 
 #[test]

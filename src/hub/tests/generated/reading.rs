@@ -155,6 +155,44 @@ impl Run {
         assert_eq!(given, texts(self.owed(&names, count)));
     }
 
+    /// A client without an id that asks for what was published from a time on.
+    pub fn begin_since(&mut self) {
+        let Some((names, members)) = self.some_channels() else { return };
+        let ago = self.random.of(&[0, 5, 40, 300, 5_000, 1 << 40]);
+        let now = self.model.now;
+        let resume = Resume::Since { ms: now.wall.saturating_sub(ago) };
+        let mut begun = self.hub.begin_whole(&members, &resume, now).unwrap();
+        self.model.sync(&self.hub, Wanted::Nothing, 0);
+        let (gaps, given) = match &mut begun.cursor {
+            None => (Vec::new(), Vec::new()),
+            Some(cursor) => all_of(&self.hub, cursor, self.random.of(&[1, 3, 64]), now),
+        };
+
+        // Times are compared in whole milliseconds, so perhaps two more are given.
+        let first = now.mono.saturating_sub(ago).saturating_sub(2);
+        let mut wanted: Vec<&model::ModelEvent> = names
+            .iter()
+            .flat_map(|name| self.model.channels[name].retained())
+            .filter(|event| event.born >= first)
+            .collect();
+        wanted.sort_by_key(|event| event.place);
+        let owes_nothing = self.model.history.count == 0;
+        let expected = if owes_nothing { Vec::new() } else { texts(wanted.clone()) };
+        assert_eq!(given, expected, "since {ago} ms ago");
+        let channels = names.iter().map(|name| &self.model.channels[name]);
+        let lost = |channel: &&model::ModelChannel| {
+            channel.log[..channel.lost].iter().any(|event| event.born >= first + 2)
+        };
+        let has_lost =
+            channels.clone().any(|channel| lost(&channel)) || owes_nothing && !wanted.is_empty();
+        let may_have_lost = channels.clone().any(|channel| {
+            let has_older = channel.retained().first().is_some_and(|event| event.born < first);
+            channel.low_watermark != LogOrder::START && !has_older
+        }) || owes_nothing && !wanted.is_empty();
+        assert!(gaps.len() == 1 || !has_lost, "no gap since {ago} ms ago");
+        assert!(gaps.is_empty() || may_have_lost, "a gap for nothing since {ago} ms ago");
+    }
+
     /// Starts to follow a stream that is behind.
     pub fn follow(&mut self) {
         let Some((names, members)) = self.some_channels() else { return };

@@ -161,7 +161,7 @@ impl PatternRun {
             Client(wire.clone()),
             &Rc::new(settings()),
             &listener.names,
-            listener.last_id.as_bytes(),
+            ResumeRequest::from_id(listener.last_id.as_bytes()),
             self.now,
         );
         listener.stream = Some((worker, key.unwrap(), wire));
