@@ -11,6 +11,8 @@
 use crate::hub::memory::access::{Guard, Locked};
 use crate::hub::memory::layout::{channel, event, low};
 use crate::hub::memory::redo::Transaction;
+use crate::hub::replication::lease::{FencingToken, LeaseError};
+use crate::hub::replication::reported::ReportedId;
 use crate::hub::{Hub, Membership};
 
 /// Whether a publish ends the current run.
@@ -92,6 +94,25 @@ impl Hub {
         Ok(activity)
     }
 
+    /// Records that a channel has an entry with this id in Redis. If the hub has no event and no
+    /// finish that is as new, a run is in progress of which it has nothing.
+    pub fn note_entry(
+        &self,
+        token: FencingToken,
+        member: Membership,
+        entry: ReportedId,
+    ) -> Result<(), LeaseError> {
+        let guard = self.lock_fenced(token)?;
+        let mut change = guard.change();
+        if guard.run_state(member.record).is_known {
+            guard.reopen_run(&mut change, member.record, Some(entry));
+        } else {
+            guard.continue_run(&mut change, member.record);
+        }
+        change.commit();
+        Ok(())
+    }
+
     /// Returns the state of a channel's runs. Does not need the lock.
     pub fn run_state(&self, member: Membership) -> RunState {
         RunState::from_word(self.region.get(self.layout.block(member.record, channel::RUN)))
@@ -128,6 +149,22 @@ impl Guard<'_> {
         position: u64,
     ) {
         self.set_run(change, record, RunState { position, is_finished: true, is_known: true });
+    }
+
+    /// Records that a channel has lost everything up to an entry. If its run was finished before
+    /// that, another one may have begun.
+    pub(in crate::hub) fn reopen_run(
+        &self,
+        change: &mut Transaction<'_>,
+        record: u32,
+        lost: Option<ReportedId>,
+    ) {
+        let state = self.run_state(record);
+        // The finish is the newest entry.
+        let finish = self.newest_entry(record);
+        if state.is_finished && lost.is_none_or(|lost| finish.is_none_or(|finish| lost > finish)) {
+            self.set_run(change, record, RunState { is_finished: false, ..state });
+        }
     }
 
     /// Records that a channel's newest event, if it has one, is the last of its run.

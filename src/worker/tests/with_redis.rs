@@ -433,9 +433,12 @@ fn a_new_client_of_a_finished_channel_that_is_out_of_sync_receives_all_of_the_ne
 
 #[test]
 fn streams_of_a_finished_channel_end_once_it_is_in_sync_whatever_is_read_with_it() {
-    for (missing, is_overtaken) in
-        [(Loss::Nothing, false), (Loss::UpTo(id(150)), false), (Loss::Nothing, true)]
-    {
+    for (missing, is_overtaken) in [
+        (Loss::Nothing, false),
+        (Loss::UpTo(id(150)), false),
+        (Loss::UpTo(id(300)), false),
+        (Loss::Nothing, true),
+    ] {
         let case = format!("{missing:?}, overtaken: {is_overtaken}");
         let mut setup = redis_setup();
         setup.catch_up("a", &[100], Loss::Nothing);
