@@ -37,13 +37,15 @@ pub struct RunState {
 
 const FINISHED: u64 = 1 << 63;
 const KNOWN: u64 = 1 << 62;
+/// The bit of the word RUN that is set if the newest run has lost its beginning, see `run_start`.
+pub(in crate::hub) const CUT: u64 = 1 << 61;
 /// The flag of an event after which its run was finished.
 const LAST_OF_RUN: u8 = 16;
 
 impl RunState {
-    fn from_word(word: u64) -> RunState {
+    pub(in crate::hub) fn from_word(word: u64) -> RunState {
         RunState {
-            position: word & !(FINISHED | KNOWN),
+            position: word & !(FINISHED | KNOWN | CUT),
             is_finished: word & FINISHED != 0,
             is_known: word & KNOWN != 0,
         }
@@ -107,7 +109,7 @@ impl Hub {
         if guard.run_state(member.record).is_known {
             guard.reopen_run(&mut change, member.record, Some(entry));
         } else {
-            guard.continue_run(&mut change, member.record);
+            guard.open_cut_run(&mut change, member.record);
         }
         change.commit();
         Ok(())
@@ -135,12 +137,6 @@ impl Guard<'_> {
         events > 0 || !self.run_state(record).is_finished
     }
 
-    /// Records that events were appended to a channel: they belong to an open run.
-    pub(in crate::hub) fn continue_run(&self, change: &mut Transaction<'_>, record: u32) {
-        let state = self.run_state(record);
-        self.set_run(change, record, RunState { is_finished: false, is_known: true, ..state });
-    }
-
     /// Records that a channel's run was finished at a position.
     pub(in crate::hub) fn finish_run(
         &self,
@@ -159,11 +155,11 @@ impl Guard<'_> {
         record: u32,
         lost: Option<ReportedId>,
     ) {
-        let state = self.run_state(record);
         // The finish is the newest entry.
         let finish = self.newest_entry(record);
-        if state.is_finished && lost.is_none_or(|lost| finish.is_none_or(|finish| lost > finish)) {
-            self.set_run(change, record, RunState { is_finished: false, ..state });
+        let is_finished = self.run_state(record).is_finished;
+        if is_finished && lost.is_none_or(|lost| finish.is_none_or(|finish| lost > finish)) {
+            self.open_cut_run(change, record);
         }
     }
 
@@ -176,10 +172,17 @@ impl Guard<'_> {
         }
     }
 
-    fn set_run(&self, change: &mut Transaction<'_>, record: u32, state: RunState) {
+    /// Sets the state of a channel's runs.
+    pub(in crate::hub) fn set_run(
+        &self,
+        change: &mut Transaction<'_>,
+        record: u32,
+        state: RunState,
+    ) {
         let at = self.hub.layout.block(record, channel::RUN);
-        if self.get(at) != state.word() {
-            change.set(at, state.word());
+        let word = state.word() | change.get(at) & CUT;
+        if change.get(at) != word {
+            change.set(at, word);
         }
     }
 }
