@@ -305,11 +305,14 @@ impl<S: Socket> Worker<S> {
     }
 }
 
-/// Sets the number of this process's streams of a channel in the hub, with the requests that wait
-/// for the channel, which are woken like streams.
+/// Sets the number of this process's streams of a channel in the hub, and whether requests wait for
+/// the channel.
 pub(super) fn set_streams(hub: &Hub, slot: Option<SlotClaim>, channel: &Channel) {
-    if let Some(slot) = slot {
-        let streams = channel.streams.len() as u32 + channel.awaited;
+    let Some(slot) = slot else { return };
+    let streams = channel.streams.len() as u32;
+    if channel.awaited > 0 {
+        hub.set_awaited(slot, channel.membership, streams);
+    } else {
         hub.set_streams(slot, channel.membership, streams);
     }
 }

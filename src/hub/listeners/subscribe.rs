@@ -52,6 +52,14 @@ fn owner(claim: SlotClaim) -> u32 {
 const HOLDS: usize = 8;
 
 const GENERATION: u32 = (1 << 22) - 1;
+/// The bit in the lower half of a pair that is set while requests of the process wait for the
+/// channel. The other bits are the number of its streams.
+const AWAITED: u32 = 1 << 31;
+
+/// Returns the number of streams in a pair.
+fn streams_of(pair: u64) -> u64 {
+    u64::from(low(pair) & !AWAITED)
+}
 
 /// Returns the slot of a pair that is not 0.
 pub(in crate::hub) fn slot_of(pair: u64) -> usize {
@@ -75,9 +83,20 @@ impl Hub {
 
     /// Sets how many streams of this process a channel has. Does not need the lock.
     pub fn set_streams(&self, claim: SlotClaim, membership: Membership, streams: u32) {
+        self.set_pair(claim, membership, streams);
+    }
+
+    /// Sets how many streams of this process a channel has, and that requests of this process wait
+    /// for the channel: it is woken as for a stream, but they are no subscribers. Does not need the
+    /// lock.
+    pub fn set_awaited(&self, claim: SlotClaim, membership: Membership, streams: u32) {
+        self.set_pair(claim, membership, streams | AWAITED);
+    }
+
+    fn set_pair(&self, claim: SlotClaim, membership: Membership, lower: u32) {
         // A released slot has no pair left, and perhaps not even the record is left.
-        if owner(claim) == membership.owner && self.is_live(pair(membership.owner, streams)) {
-            self.region.set(membership.pair_at, pair(membership.owner, streams));
+        if owner(claim) == membership.owner && self.is_live(pair(membership.owner, lower)) {
+            self.region.set(membership.pair_at, pair(membership.owner, lower));
         }
     }
 
@@ -91,7 +110,7 @@ impl Hub {
         most: u32,
     ) -> Result<bool, Locked> {
         let guard = self.lock()?;
-        let mine = u64::from(low(guard.get(membership.pair_at)));
+        let mine = streams_of(guard.get(membership.pair_at));
         let others = guard.listeners(membership.record).0.saturating_sub(mine);
         let fits = others + u64::from(streams) <= u64::from(most);
         if fits {
@@ -198,15 +217,16 @@ impl Guard<'_> {
         inline.chain(more.flatten())
     }
 
-    /// Returns the number of streams of a channel, and the slots that have them. A process that has
-    /// joined without a stream reads the log before it has one, so it need not be woken.
+    /// Returns the number of streams of a channel, and the slots that have them, or requests that
+    /// wait for the channel. Any other process that has joined without a stream reads the log
+    /// before it has one, so it need not be woken.
     pub(in crate::hub) fn listeners(&self, record: u32) -> (u64, Vec<usize>) {
         let mut slots = Vec::new();
         let mut streams = 0;
         for at in self.pair_words(record) {
             let word = self.get(at);
             if low(word) > 0 && self.hub.is_live(word) {
-                streams += u64::from(low(word));
+                streams += streams_of(word);
                 slots.push(slot_of(word));
             }
         }
@@ -295,7 +315,7 @@ impl Guard<'_> {
             .pair_words(record)
             .filter(|at| self.get(*at) != 0 && !self.hub.is_live(self.get(*at)))
             .collect();
-        let streams = void.iter().map(|at| u64::from(low(self.get(*at)))).sum();
+        let streams = void.iter().map(|at| streams_of(self.get(*at))).sum();
         for at in void {
             self.void_pair(record, at);
             budget.spend_on_freeing(1);

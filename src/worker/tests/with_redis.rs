@@ -493,3 +493,50 @@ fn a_stream_that_was_opened_between_two_runs_is_not_ended_by_the_earlier_one() {
     setup.finish_live("a", 400);
     assert_eq!(setup.bench.worker.take_ended(), Some((key, End::Finished)));
 }
+
+#[test]
+fn requests_that_wait_are_woken_but_are_no_subscribers() {
+    let one = StreamSettings { max_subscribers: 1, ..settings() };
+    let names: [Box<[u8]>; 1] = [b"a"[..].into()];
+    let mut setup = redis_setup();
+    setup.join("a");
+    let outlook = |setup: &RedisSetup| {
+        setup.bench.worker.outlook(&names, &one, ResumeRequest::default(), setup.bench.now)
+    };
+    assert_eq!(outlook(&setup), Outlook::Open);
+    for _ in 0..2 {
+        setup.bench.worker.inquire(&names, setup.bench.now).unwrap();
+    }
+    assert_eq!(setup.bench.hub.subscribers_of(b"a"), Ok(0));
+    let (member, hub) = (setup.join("a"), setup.bench.hub.clone());
+    setup.ingest("a", Provenance::Earlier(id(100).into()), "100", 1);
+    setup.finish_live("a", 200);
+    let woken = hub.caught_up(setup.fence, member, SyncState::Nothing, Loss::Nothing).unwrap();
+    assert_eq!(woken, [setup.bench.worker.slot().unwrap()]);
+    setup.bench.settle();
+    // Nothing is to come, and they do not turn each other away.
+    while let Some(ready) = setup.bench.worker.take_inquiry(setup.bench.now) {
+        assert_eq!(outlook(&setup), Outlook::Nothing);
+        setup.bench.worker.release_inquiry(ready);
+    }
+    assert!(!setup.bench.worker.has_inquiries());
+    // Nor other processes' streams.
+    setup.live("a", 300);
+    setup.bench.hub.set_link(setup.fence, RedisState::Connecting).unwrap();
+    setup.bench.worker.inquire(&names, setup.bench.now).unwrap();
+    let mut other = new_worker(&setup.bench.hub, Some(1), 2, setup.bench.now);
+    let open = |worker: &mut Worker<Client>, now| {
+        worker
+            .open(
+                Client(Rc::default()),
+                &Rc::new(one.clone()),
+                &names,
+                ResumeRequest::default(),
+                now,
+            )
+            .map(drop)
+    };
+    assert_eq!(open(&mut other, setup.bench.now), Ok(()));
+    assert_eq!(open(&mut setup.bench.worker, setup.bench.now), Err(OpenError::TooMany));
+    assert_eq!(setup.bench.hub.subscribers_of(b"a"), Ok(1));
+}
