@@ -75,6 +75,23 @@ for my $case (@damages) {
     is(scalar(map { $_->events('sse.gap') } @others), 0, 'without a gap event');
     $number++;
 }
+# nginx's own header before the hub: the end of the zone (ngx_slab_pool_t), which nginx itself does not need any more.
+ok(wait_for(sub { $client->is_open }), 'the client is connected');
+my ($memory, $mapped) = hub_of(($nginx->workers)[0]);
+my $end_at = $mapped->{start} + 96;
+is(read_word($memory, $end_at), $mapped->{end}, "nginx's header has the end of the zone");
+for my $end ($mapped->{start}, $mapped->{end} + (1 << 30)) {
+    sysseek $memory, $end_at, SEEK_SET;
+    syswrite($memory, pack 'Q', $end) == 8 or die "memory: $!";
+    ok($nginx->reload, 'nginx reloads with another end there');
+    ok($nginx->wait_old_workers_gone(20), 'the old workers exit');
+    ($memory) = hub_of(($nginx->workers)[0]);
+    is(publish('/to/news', "end $end"), 201, 'the hub works');
+    ok($client->wait_data("end $end", 20), 'its events arrive');
+}
+is(scalar $nginx->wait_lines($COUNTS, $count), $count, 'and it was not started again');
+is(scalar($client->events('sse.gap')), $count, 'its client has missed nothing since');
+
 cmp_ok(scalar(() = $nginx->error_log =~ /sse: panic: /g), '<', 200, 'the error log is not flooded');
 $stage->ends_cleanly;
 done_testing();
@@ -85,8 +102,16 @@ sub publish ($path, $data) {
     return $answer ? $answer->{status} : 0;
 }
 
-# Sets a word in the zone of the hub "default", which is the only one of this size with a hub.
+# Sets a word in the zone of the hub "default".
 sub damage ($pid, $word, $value) {
+    my ($memory, $mapped) = hub_of($pid);
+    sysseek $memory, $mapped->{hub} + 8 * $word, SEEK_SET;
+    syswrite($memory, pack 'Q', $value) == 8 or die "/proc/$pid/mem: $!";
+    return;
+}
+
+# The memory of a worker, and where in it the hub "default" is mapped, the only one of this size with a hub.
+sub hub_of ($pid) {
     sysopen my $memory, "/proc/$pid/mem", O_RDWR or die "/proc/$pid/mem: $!";
     for my $line (split /\n/, SSE::Cluster::slurp("/proc/$pid/maps")) {
         my ($start, $end) = $line =~ m{\A([0-9a-f]+)-([0-9a-f]+) rw-s .*/dev/zero} or next;
@@ -96,9 +121,7 @@ sub damage ($pid, $word, $value) {
         for my $page (0 .. 15) {
             my $at = $start + $page * 4096;
             next if (read_word($memory, $at) & ~0xffff) != $MAGIC;
-            sysseek $memory, $at + 8 * $word, SEEK_SET;
-            syswrite($memory, pack 'Q', $value) == 8 or die "/proc/$pid/mem: $!";
-            return;
+            return ($memory, { start => $start, end => $end, hub => $at });
         }
     }
     die 'the hub was not found';

@@ -16,6 +16,7 @@ use nginx_sys::{
     ngx_conf_t, ngx_cycle, ngx_cycle_t, ngx_int_t, ngx_pagesize, ngx_pagesize_shift,
     ngx_shared_memory_add, ngx_shm_zone_t, ngx_slab_alloc, ngx_slab_pool_t, NGX_ERROR, NGX_OK,
 };
+use std::cell::OnceCell;
 use std::ffi::c_void;
 use std::rc::Rc;
 
@@ -53,6 +54,9 @@ pub enum ZoneContents {
 struct ZoneData {
     owner: Rc<dyn ZoneOwner>,
     cycle: *mut ngx_cycle_t,
+    /// The pages that are allocated in the zone. They are remembered here, because the zone's own
+    /// header can be damaged by the time of a reload. Empty until the zone is mapped.
+    pages: OnceCell<Region>,
 }
 
 /// Returns the size in bytes of a zone in which `usable` bytes remain for the owner on this
@@ -83,7 +87,7 @@ pub(super) unsafe fn add(
         return Err(NoMemory);
     }
     // SAFETY: the pool lives as long as the zone is in use.
-    let data = unsafe { keep(pool, ZoneData { owner, cycle }) }?;
+    let data = unsafe { keep(pool, ZoneData { owner, cycle, pages: OnceCell::new() }) }?;
     // SAFETY: nginx has just created the zone.
     unsafe {
         (*zone).data = data.as_ptr().cast();
@@ -105,6 +109,7 @@ unsafe extern "C" fn init(zone: *mut ngx_shm_zone_t, old: *mut c_void) -> ngx_in
                 return NGX_ERROR as ngx_int_t;
             }
         };
+        let _ = data.pages.set(region.0.clone());
         let contents = match (region.1, old_names().any(|name| data.owner.owned(name))) {
             (Age::Old, _) => ZoneContents::Kept,
             (Age::New, true) => ZoneContents::Replaced,
@@ -132,8 +137,14 @@ enum Age {
 /// Returns the hub's region in a zone. In a new zone, allocates it.
 ///
 /// # Safety
-/// `zone` is mapped and has a slab header.
+/// `zone` is mapped and has a slab header. `old` is null, or the data of the same zone in the
+/// previous configuration.
 unsafe fn region(zone: *mut ngx_shm_zone_t, old: *mut c_void) -> Result<(Region, Age), String> {
+    // SAFETY: the caller vouches for it: `add` has set it, because nginx compares the tags of zones.
+    let known = unsafe { old.cast::<ZoneData>().as_ref() }.and_then(|old| old.pages.get());
+    if let Some(region) = known {
+        return Ok((region.clone(), Age::Old));
+    }
     // SAFETY: the caller vouches for the zone.
     let slab: *mut ngx_slab_pool_t = unsafe { (*zone).shm.addr }.cast();
     // SAFETY: an integer that nginx sets before it reads any configuration.
@@ -179,10 +190,10 @@ pub fn running() -> impl Iterator<Item = (&'static [u8], Region)> {
         if zone.tag != tag || zone.shm.addr.is_null() {
             return None;
         }
-        // SAFETY: the zone is mapped, and the tag shows that it is one of this module.
-        let region = unsafe { allocated(zone.shm.addr.cast()) }.ok()?;
-        // SAFETY: the name lives as long as the zone's cycle.
-        Some((unsafe { bytes(&zone.shm.name) }, region))
+        // SAFETY: the tag shows that `add` has set the data, which lives as long as the zone's cycle.
+        let data = unsafe { zone.data.cast::<ZoneData>().as_ref() }?;
+        // SAFETY: the name lives as long, too.
+        Some((unsafe { bytes(&zone.shm.name) }, data.pages.get()?.clone()))
     })
 }
 
