@@ -31,6 +31,7 @@ my $locations = join "\n", map { "location = /$_ { $pass{$_} }" } sort keys %pas
 my $stage     = SSE::Stage->new(
     workers => 1,
     http    => "proxy_cache_path %%DIR%%/cache keys_zone=cache:1m; sse_hub default { history 100; }"
+        . ' server { listen 127.0.0.1:%%PORT_grpc%% http2; location = /grpc { sse_stream news; sse_heartbeat off; } }'
         . tls_and_http2_servers($locations),
     server => <<"EOF_CONFIG",
         $locations
@@ -46,6 +47,7 @@ my $stage     = SSE::Stage->new(
         location = /stored   { $pass proxy_store %%DIR%%/stored; }
         location = /ignoring { $pass proxy_ignore_headers X-Accel-Buffering; }
         location = /page     { ssi on; ssi_types *; root %%DIR%%; }
+        location = /grpc         { grpc_pass grpc://127.0.0.1:%%PORT_grpc%%; grpc_read_timeout 1s; }
         location = /silent       { $pass proxy_read_timeout 1s; }
         location = /short        { $pass sse_proxy_read_timeout 1s; }
         location = /untouched    { $pass proxy_read_timeout 1s; sse_proxy_read_timeout off; }
@@ -138,6 +140,8 @@ for my $path (qw(silent short untouched on_purpose buffered)) {
     $client->wait_data('one') if $path ne 'buffered';
     $silent{$path} = { client => $client, request => $request };
 }
+my $grpc = client('/grpc');
+ok($grpc->wait_open, 'a stream of an upstream with grpc_pass');
 ok(wait_for(sub { $silent{$_}{request}{is_closed} }), "$_: nginx gives up the silent upstream") for qw(short untouched);
 for my $path (qw(silent on_purpose buffered)) {
     my ($client, $request) = @{ $silent{$path} }{qw(client request)};
@@ -147,6 +151,9 @@ for my $path (qw(silent on_purpose buffered)) {
     ok($client->wait_data('two'), '... and passes the next event on');
     $request->finish;
 }
+$stage->publish('news', 'after silence');
+ok($grpc->wait_data('after silence'), 'grpc_read_timeout is replaced, too');
+$grpc->close;
 my @silent = $nginx->wait_lines(qr/upstream timed out/, 2);
 is(scalar @silent, 2, 'nginx reports two silent upstreams');
 

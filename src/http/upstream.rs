@@ -12,11 +12,15 @@ const LONGEST_REPLACED: u64 = 60_000;
 
 /// Lets the response pass without delay if it is an event stream of an upstream.
 pub fn before_header(request: &Request) -> Result<(), NoMemory> {
-    let Some(response) = request.live_upstream_response() else { return Ok(()) };
     if !request.foreign_content_type().is_some_and(is_event_stream) {
         return Ok(());
     }
     let conf = &Location::for_request(request).proxied;
+    if !conf.unbuffered && conf.read_timeout.is_none() {
+        return Ok(());
+    }
+    // Last, because it may evaluate variables of the cache's conditions.
+    let Some(response) = request.live_upstream_response() else { return Ok(()) };
     if conf.unbuffered {
         response.unbuffer();
     }

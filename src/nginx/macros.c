@@ -190,16 +190,21 @@ ngx_sse_will_be_kept(ngx_http_request_t *r)
     }
 
 #if (NGX_HTTP_CACHE)
-    if (!u->cacheable || r->cache == NULL) {
+    /* A bypassed cache has no entry yet; nginx creates it when it sends the body. */
+
+    if (!u->cacheable || (r->cache == NULL && u->cache_status != NGX_HTTP_CACHE_BYPASS)) {
         return 0;
     }
 
-    if (ngx_http_test_predicates(r, u->conf->no_cache) != NGX_OK) {
+    if ((r->cache == NULL || r->cache->valid_sec == 0)
+        && ngx_http_file_cache_valid(u->conf->cache_valid, u->headers_in.status_n) == 0)
+    {
         return 0;
     }
 
-    return r->cache->valid_sec != 0
-           || ngx_http_file_cache_valid(u->conf->cache_valid, u->headers_in.status_n) != 0;
+    /* Last, because it evaluates variables. If that fails, nginx is about to end the request. */
+
+    return ngx_http_test_predicates(r, u->conf->no_cache) != NGX_DECLINED;
 #else
     return 0;
 #endif
@@ -251,7 +256,7 @@ ngx_sse_asks_for_buffering(ngx_http_request_t *r)
 ngx_uint_t
 ngx_sse_is_live_from_upstream(ngx_http_request_t *r)
 {
-    return ngx_sse_is_from_upstream(r) && !ngx_sse_will_be_kept(r) && !ngx_sse_asks_for_buffering(r);
+    return ngx_sse_is_from_upstream(r) && !ngx_sse_asks_for_buffering(r) && !ngx_sse_will_be_kept(r);
 }
 
 
