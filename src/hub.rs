@@ -44,16 +44,18 @@ pub use listeners::pattern_name::{name_of_pattern, pattern_of, reaches, shown};
 pub use listeners::pattern_replay::PatternReplay;
 pub use listeners::slots::{SlotClaim, Wakers};
 pub use listeners::subscribe::{JoinError, Membership};
-pub use log::append::{NewEvent, PublishError, Published};
 pub use log::eviction::Reaped;
 pub use log::monotonic_time::MonotonicTime;
 pub use log::position::{Kind, LogOrder};
+pub use log::prepared_event::NewEvent;
+pub use log::publish::{PublishError, Published};
 pub use log::received::{Elsewhere, Received};
 pub use log::replay::{
     KnownRunEnds, ReplayBatch, ReplayCursor, ReplayStart, ReplayedEvent, Resume, Runs,
 };
 pub use log::ring::{Descriptor, EventCopy};
 pub use log::run::{Activity, RunState};
+pub use log::run_start::RunPlace;
 pub use log::since::Since;
 pub use memory::budget::Budget;
 #[cfg(any(test, fuzzing))]
@@ -62,7 +64,8 @@ pub use memory::holder::Locked;
 pub use memory::lock::{Attempt, RobustLock, WORDS as LOCK_WORDS};
 pub use memory::region::Region;
 pub use replication::handover::TakenOver;
-pub use replication::ingest::{IncomingEvent, Ingested, Provenance};
+pub use replication::incoming::{IncomingEvent, Provenance};
+pub use replication::ingest::Ingested;
 pub use replication::lease::{FencingToken, LeaseError, LeaseGuard, RedisState, Source};
 pub use replication::reported::{JudgedId, Latest, ReportedId};
 pub use replication::sync::{Loss, SyncState};
@@ -105,13 +108,18 @@ impl Now {
     }
 }
 
-/// The history that each channel is owed.
+/// How many of its newest events a channel is owed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct History {
-    /// How many of its newest events; 0 for none.
+    /// How many; 0 for none.
     pub count: u64,
     /// The age in milliseconds up to which these events are kept; 0 for no limit.
     pub age: u64,
+}
+
+impl History {
+    /// No events.
+    pub const NONE: History = History { count: 0, age: 0 };
 }
 
 /// The parameters of a new hub.
@@ -125,6 +133,8 @@ pub struct Plan {
     pub max_event: usize,
     /// The history that each channel is owed.
     pub history: History,
+    /// How much of its unfinished run each channel is owed besides.
+    pub runs: History,
     /// Where the hub's events come from.
     pub source: Source,
 }
@@ -167,6 +177,8 @@ pub fn format(region: &Region, plan: &Plan, tag: u32, now: Now) -> Result<(), Fo
         (header::MAX_EVENT, plan.max_event as u64),
         (header::COUNT, plan.history.count),
         (header::AGE, plan.history.age),
+        (header::RUNS_COUNT, plan.runs.count),
+        (header::RUNS_AGE, plan.runs.age),
         (header::SEED, RandomState::new().hash_one(tag)),
         // Block 0 means "none".
         (header::FRESH, 1),
@@ -216,16 +228,18 @@ impl Hub {
         self.region.get(header::TAG) as u32
     }
 
-    /// Changes the history that channels are owed.
-    pub fn set_history(&self, history: History) -> Result<(), Locked> {
+    /// Changes the history that channels are owed, and how much of their unfinished runs.
+    pub fn set_history(&self, history: History, runs: History) -> Result<(), Locked> {
         {
             let guard = self.lock()?;
-            if guard.get(header::COUNT) == history.count && guard.get(header::AGE) == history.age {
+            if self.history() == history && self.runs() == runs {
                 return Ok(());
             }
             let mut change = guard.change();
             change.set(header::COUNT, history.count);
             change.set(header::AGE, history.age);
+            change.set(header::RUNS_COUNT, runs.count);
+            change.set(header::RUNS_AGE, runs.age);
             change.commit();
         }
         // If the lock is not available any more, the sweeps do it later.
@@ -235,6 +249,12 @@ impl Hub {
     /// Returns the history that channels are owed.
     pub fn history(&self) -> History {
         History { count: self.region.get(header::COUNT), age: self.region.get(header::AGE) }
+    }
+
+    /// Returns how much of its unfinished run a channel is owed.
+    pub fn runs(&self) -> History {
+        let (count, age) = (header::RUNS_COUNT, header::RUNS_AGE);
+        History { count: self.region.get(count), age: self.region.get(age) }
     }
 
     /// Returns the size of the hub's memory in bytes.

@@ -14,10 +14,12 @@ __DATA__
     sse_hub news {
         zone 4m;
         history 10 1m;
+        runs 1000 2h;
         max_event_size 64k;
     }
     sse_hub chat {
         history off;
+        runs off;
     }
     sse_replay 5;
     sse_last_event_id $arg_cursor $http_last_event_id;

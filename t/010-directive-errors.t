@@ -511,3 +511,76 @@ invalid number of arguments in "sse_since" directive
     sse_since $arg_from;
 --- refused
 "sse_since" directive is duplicate
+
+
+
+=== TEST 61: runs must be a number
+--- http_config
+    sse_hub news { runs many; }
+--- refused
+invalid value "many" in "runs" directive
+
+
+
+=== TEST 62: the age of runs must be a time
+--- http_config
+    sse_hub news { runs 10 soon; }
+--- refused
+invalid value "soon" in "runs" directive
+
+
+
+=== TEST 63: runs takes at most two values
+--- http_config
+    sse_hub news { runs 10 1m 2m; }
+--- refused
+invalid number of arguments in "runs"
+
+
+
+=== TEST 64: runs cannot be given twice
+--- http_config
+    sse_hub news { runs 10; runs off; }
+--- refused
+"runs" directive is duplicate
+
+
+
+=== TEST 65: sse_replay run needs a hub with runs
+--- http_config
+    sse_hub news { history 10; }
+--- config
+    sse_replay run;
+    location /s { sse_stream messages; }
+--- refused
+"sse_replay run" needs "runs" in hub "news"
+
+
+
+=== TEST 66: sse_replay run needs runs that are not off
+--- http_config
+    sse_hub news { runs off; }
+--- config
+    location /s { sse_stream messages; sse_replay run; }
+--- refused
+"sse_replay run" needs "runs" in hub "news"
+
+
+
+=== TEST 67: sse_replay run is for channels only
+--- http_config
+    sse_hub news { runs 10; }
+--- config
+    location /s { sse_stream messages* pattern; sse_replay run; }
+--- refused
+"sse_replay run" cannot be used with "pattern"
+
+
+
+=== TEST 68: the module's own channels have no runs
+--- http_config
+    sse_hub news { runs 10; presence on; }
+--- config
+    location /s { sse_stream sse.presence; sse_replay run; }
+--- refused
+"sse_replay run" cannot be used with the module's own channels

@@ -110,6 +110,40 @@ runs('page-position', sub {
     is_deeply([$stream->data], ['meanwhile', 'afterwards'], 'and those that were published since the page was rendered');
 });
 
+runs('llm-chat', sub {
+    my $question = sub { SSE::Client->new(port => $nginx->port, path => '/api/chat/17', method => 'POST',
+        headers => ['Content-Length' => 0]) };
+    is(get('/api/chat/17/stream')->{status}, 204, 'nothing is in progress');
+    my @parts = map { qq({"delta":"$_"}) } 1 .. 40;
+    post('/publish/chat:17', $parts[0]);
+    my $chat = $question->();
+    ok($chat->wait_data($parts[0]), 'X-Accel-Redirect: a POST is answered with the stream');
+    is($chat->header('x-vercel-ai-ui-message-stream'), 'v1', 'with the header of the protocol');
+    post('/publish/chat:17', $_) for @parts[1 .. 39];
+    my $reloaded = stream('/api/chat/17/stream');
+    ok($reloaded->wait_data($parts[39]), 'sse_replay run: a page that is reloaded receives the answer so far');
+    post('/publish/chat:17?finish=1', '[DONE]');
+    ok(wait_for(sub { 2 == grep { @{ $_->{ends} } } $chat, $reloaded }, 5), 'both end when the answer is complete');
+    is_deeply([[$_->types], [$_->data]], [[('message') x 41], [@parts, '[DONE]']], 'with all of it, and nothing else')
+        for $chat, $reloaded;
+    is(get('/api/chat/17/stream')->{status}, 204, 'nothing is in progress any more');
+    is(get('/api/chat/18/stream')->{status}, 404, 'the application denies another chat');
+    is(get('/stream/chat:17')->{status}, 404, 'the internal location is not accessible directly');
+});
+
+runs('job-progress', sub {
+    post('/steps/build-7', "step $_") for 1 .. 3;
+    my $job = stream('/jobs/build-7');
+    post('/steps/build-7?event=done&finish=1', '0');
+    ok(wait_for(sub { @{ $job->{ends} } }, 5), 'the stream of a job ends with the job');
+    is(join(' ', map { $_->{data} } @{ $job->{events} }), 'step 1 step 2 step 3 0', 'a page that opens late receives all steps');
+    my $late = SSE::Client->new(port => $nginx->port, path => '/jobs/build-7');
+    ok(wait_for(sub { @{ $late->{ends} } }, 5), 'so does a page that opens afterwards');
+    is_deeply([$late->types], [('message') x 3, 'done'], 'with their types');
+    my @id = ('Last-Event-ID' => $late->{last_event_id});
+    is(request(port => $nginx->port, path => '/jobs/build-7', headers => \@id)->{status}, 204, 'and stops when it returns');
+});
+
 runs('since', sub {
     my ($early, $late) = map { post('/publish', $_)->{json}{id} =~ s/-.*//r } 'early', 'late';
     my $log = stream("/log?since=$early");

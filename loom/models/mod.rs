@@ -61,7 +61,8 @@ fn hub() -> Hub {
     let bytes = Layout::new(BLOCKS, slots).words() * WORD;
     let region = Region::in_memory(bytes);
     let history = History { count: 1, age: 5_000 };
-    let plan = Plan { bytes, slots, max_event: 64, history, source: Source::Alone };
+    let plan =
+        Plan { bytes, slots, max_event: 64, history, runs: History::NONE, source: Source::Alone };
     format(&region, &plan, 7, NOW).unwrap();
     // Every execution has to be the same but for the threads.
     region.set(header::SEED, 1);

@@ -117,6 +117,7 @@ impl LocationHandler {
                 stream.last_event_id = settings.last_event_id();
                 stream.since = settings.since();
                 stream.settings = Rc::new(settings.resolve());
+                stream.check_runs(main)?;
                 stream.direct = settings.direct();
                 stream.lean = settings.lean();
                 main.drain.set(main.drain.get().max(settings.drain()));
@@ -175,6 +176,26 @@ impl StreamHandler {
             ));
         }
         Ok(())
+    }
+
+    /// Rejects `sse_replay run` where no run is owed, or where there are no runs.
+    fn check_runs(&self, main: &Main) -> Result<(), String> {
+        if self.settings.replay != Replay::Run {
+            return Ok(());
+        }
+        let (name, position) = (self.target.hub_name(), &self.target.position);
+        let has_runs = main.hubs.get(self.target.hub).is_some_and(|hub| hub.runs.count > 0);
+        let is_own = |channel: &ChannelArgument| channel.source == NameSource::Own;
+        let why = if self.kind == NameKind::Patterns {
+            "cannot be used with \"pattern\"".to_owned()
+        } else if self.channels.iter().any(is_own) {
+            "cannot be used with the module's own channels".to_owned()
+        } else if !has_runs {
+            format!("needs \"runs\" in hub \"{name}\"")
+        } else {
+            return Ok(());
+        };
+        Err(format!("\"sse_replay run\" {why} in {position}"))
     }
 
     /// Creates a handler with default settings; `complete` fills in the location's.

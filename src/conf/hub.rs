@@ -18,6 +18,7 @@ const DEFAULT_ZONE: usize = 32 << 20;
 const MIN_ZONE: usize = 1 << 20;
 const DEFAULT_MAX_EVENT: usize = 256 << 10;
 const DEFAULT_HISTORY: History = History { count: 100, age: 600_000 };
+const DEFAULT_RUNS_AGE: u64 = 3_600_000;
 /// Minimum and maximum number of process slots in a hub. A reload needs slots for two generations
 /// of workers, reloads in quick succession for more.
 const SLOTS: std::ops::RangeInclusive<usize> = 32..=512;
@@ -38,6 +39,8 @@ pub struct HubConf {
     pub name: String,
     pub max_event: usize,
     pub history: History,
+    /// How much of its unfinished run each channel is owed.
+    pub runs: History,
     /// Whether the hub publishes presence events.
     pub presence: PresenceSetting,
     /// How the hub is connected to Redis; `None` if it is not.
@@ -152,6 +155,7 @@ impl ZoneOwner for HubConf {
                 slots,
                 max_event: self.max_event,
                 history: self.history,
+                runs: self.runs,
                 source: self.redis.as_ref().map_or(hub::Source::Alone, |redis| redis.source),
             };
             let tag = (random::bits() >> 32) as u32;
@@ -209,11 +213,11 @@ pub fn set_history(main: &Main) {
                 continue;
             }
         };
-        if let Err(error) = hub.set_history(conf.history) {
+        if let Err(error) = hub.set_history(conf.history, conf.runs) {
             log::write(
                 Level::Warn,
                 format_args!(
-                    "sse: hub \"{}\" keeps its previous history setting: {error}",
+                    "sse: hub \"{}\" keeps its previous settings of \"history\" and \"runs\": {error}",
                     conf.name
                 ),
             );
@@ -237,6 +241,7 @@ pub fn add_zones(context: &mut ConfContext<'_>) -> Result<(), ConfError> {
 struct HubBlock {
     zone: Option<usize>,
     history: Option<History>,
+    runs: Option<History>,
     max_event: Option<usize>,
     presence: Option<PresenceSetting>,
     redis: redis::RedisBlock,
@@ -249,6 +254,7 @@ impl HubBlock {
             name,
             max_event: self.max_event.unwrap_or(DEFAULT_MAX_EVENT),
             history: self.history.unwrap_or(DEFAULT_HISTORY),
+            runs: self.runs.unwrap_or(History::NONE),
             presence: self.presence.unwrap_or(PresenceSetting::Off),
             redis,
             zone: self.zone.unwrap_or(DEFAULT_ZONE),
@@ -269,7 +275,8 @@ impl HubBlock {
             b"redis" => self.redis.set_address(one(name, arguments)?),
             b"redis_source" => self.redis.set_source(one(name, arguments)?),
             b"redis_prefix" => self.redis.set_prefix(one(name, arguments)?),
-            b"history" => once(&mut self.history, history(arguments)?),
+            b"history" => once(&mut self.history, history(name, arguments, DEFAULT_HISTORY.age)?),
+            b"runs" => once(&mut self.runs, history(name, arguments, DEFAULT_RUNS_AGE)?),
             _ => Err(ConfError::message(format_args!(
                 "unknown directive \"{}\"",
                 String::from_utf8_lossy(name)
@@ -319,16 +326,19 @@ fn presence(argument: &[u8]) -> Result<PresenceSetting, ConfError> {
     }
 }
 
-/// `history COUNT [AGE];` or `history off;`
-fn history(arguments: &[&[u8]]) -> Result<History, ConfError> {
+/// `history COUNT [AGE];`, `history off;`, `runs COUNT [AGE];`, or `runs off;`
+fn history(name: &[u8], arguments: &[&[u8]], default_age: u64) -> Result<History, ConfError> {
     match arguments {
-        [b"off"] => Ok(History { count: 0, age: 0 }),
-        [count] => Ok(History { count: number(count)?, age: DEFAULT_HISTORY.age }),
+        [b"off"] => Ok(History::NONE),
+        [count] => Ok(History { count: number(count)?, age: default_age }),
         [count, age] => {
             let time = parse_time(age).ok_or_else(|| ConfError::invalid(age))?;
             Ok(History { count: number(count)?, age: time })
         }
-        _ => Err(ConfError::message("invalid number of arguments in \"history\" directive")),
+        _ => Err(ConfError::message(format_args!(
+            "invalid number of arguments in \"{}\" directive",
+            String::from_utf8_lossy(name)
+        ))),
     }
 }
 

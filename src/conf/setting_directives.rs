@@ -10,11 +10,12 @@ use crate::sse::event_type::{self, TypeError};
 use crate::worker::{Finished, Jittered, Naming, Reconnect, Replay, SlowClient, UnknownChannel};
 use std::rc::Rc;
 
-/// `sse_replay off | all | COUNT;`
+/// `sse_replay off | all | run | COUNT;`
 pub fn replay(context: &mut ConfContext<'_>) -> Result<(), ConfError> {
     let replay = match first(context)? {
         b"off" => Replay::Off,
         b"all" => Replay::All,
+        b"run" => Replay::Run,
         count => Replay::Count(number(count)?),
     };
     once(&mut context.location_conf::<Location>().settings.replay, replay)

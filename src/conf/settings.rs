@@ -82,13 +82,16 @@ impl Settings {
             Some(set) => set.clone(),
             None => Some(Box::from(default)),
         };
+        let replay = self.replay.unwrap_or(Replay::Off);
+        // A client that must not miss a part of a run cannot skip one.
+        let slow_client = if replay == Replay::Run { SlowClient::Close } else { SlowClient::Skip };
         StreamSettings {
-            replay: self.replay.unwrap_or(Replay::Off),
+            replay,
             heartbeat: self.heartbeat.unwrap_or(Some(DEFAULT_HEARTBEAT)),
             retry: self.retry.unwrap_or(DEFAULT_RETRY),
             open_event: event(&self.open_event, b"sse.open"),
             gap_event: event(&self.gap_event, b"sse.gap"),
-            slow_client: self.slow_client.unwrap_or(SlowClient::Skip),
+            slow_client: self.slow_client.unwrap_or(slow_client),
             finished: self.finished.unwrap_or(Finished::NoContent),
             unknown_channel: self.unknown_channel.unwrap_or(UnknownChannel::Wait),
             naming: self.naming.unwrap_or(Naming::ByType),

@@ -1,9 +1,9 @@
 //! `sse_stream`: determines the channels of a request and the position from which it resumes, and
 //! opens the stream.
 
-use super::cors;
+use super::{cors, json};
 use crate::conf::{self, location::NameKind, location::NameSource, Location};
-use crate::hub::name_of_pattern;
+use crate::hub::{name_of_pattern, Counter};
 use crate::nginx::clock;
 use crate::nginx::deferred::DeferredResponse;
 use crate::nginx::log::Level;
@@ -26,6 +26,9 @@ use std::rc::Rc;
 /// Range of the reconnection time, in ms, that clients receive when no stream can be opened.
 const RETRY_LATER: (u64, u64) = (10_000, 30_000);
 
+/// The error for a client that would receive a part of a run (`sse_replay run`).
+const INCOMPLETE_RUN: &str = "a part of this run is no longer available";
+
 /// Answers a request of a location with `sse_stream`.
 pub fn handle(request: &Request, conf: &conf::StreamHandler) -> Outcome {
     if request.is_subrequest() {
@@ -43,8 +46,9 @@ pub fn handle(request: &Request, conf: &conf::StreamHandler) -> Outcome {
     begin(request, conf, channels, resume_request(request, conf))
 }
 
-/// Answers with a stream of these channels, or with 204 if nothing is to come of them; for
-/// patterns, `channels` has the names that `name_of_pattern` returned.
+/// Answers with a stream of these channels, with 204 if nothing is to come of them, or with 410 if
+/// the client would receive a part of a run; for patterns, `channels` has the names that
+/// `name_of_pattern` returned.
 pub fn begin(
     request: &Request,
     conf: &conf::StreamHandler,
@@ -59,6 +63,7 @@ pub fn begin(
     });
     match outlook {
         Some(Outlook::Nothing) => no_content(request, conf, &channels),
+        Some(Outlook::Incomplete) => gone(request, conf, &channels),
         Some(Outlook::Open) => decide_later(request, conf, channels, resume),
         Some(Outlook::Stream) | None => start(request, conf, channels, resume),
     }
@@ -101,7 +106,8 @@ fn decide(request: &Request, channels: Vec<Box<[u8]>>, resume: ResumeRequest<'_>
     });
     match outlook {
         Some(Outlook::Nothing) => no_content(request, conf, &channels),
-        _ => start(request, conf, channels, resume),
+        Some(Outlook::Incomplete) => gone(request, conf, &channels),
+        Some(Outlook::Stream | Outlook::Open) | None => start(request, conf, channels, resume),
     }
 }
 
@@ -115,6 +121,23 @@ fn no_content(request: &Request, conf: &conf::StreamHandler, channels: &[Box<[u8
     request.set_status(204);
     match request.set_header("Cache-Control", "no-store") {
         Ok(()) => request.answer_without_body(),
+        Err(NoMemory) => Outcome::ERROR,
+    }
+}
+
+/// Answers with 410, on which an EventSource does not reconnect.
+fn gone(request: &Request, conf: &conf::StreamHandler, channels: &[Box<[u8]>]) -> Outcome {
+    process::with(conf.target.hub, |worker| worker.hub().count(Counter::IncompleteRuns, 1));
+    request.log(
+        Level::Info,
+        format_args!(
+            "sse: stream of \"{}\" in hub \"{}\" not opened: a part of the run has left",
+            Escaped(&channels.join(&b","[..])),
+            conf.target.hub_name(),
+        ),
+    );
+    match request.set_header("Cache-Control", "no-store") {
+        Ok(()) => json::error(request, 410, INCOMPLETE_RUN),
         Err(NoMemory) => Outcome::ERROR,
     }
 }

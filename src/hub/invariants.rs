@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use crate::hub::log::channels::{class, record_blocks, IDLE, IN_SURPLUS, PATTERNS, SURPLUS};
 use crate::hub::log::position::{end, LogOrder, LowWatermark};
+use crate::hub::log::run_start::RunStart;
 use crate::hub::memory::access::Guard;
 use crate::hub::memory::alloc::blocks_for_event;
 use crate::hub::memory::layout::{channel, event, header, high, key, low, more_pairs, pair};
@@ -78,7 +79,8 @@ impl Hub {
         assert_eq!(guard.get(header::RESERVED), guard.get(header::HEAD));
         for record in guard.records() {
             let in_surplus = high(guard.word(record, channel::SIZE)) & IN_SURPLUS != 0;
-            let surplus = u64::from(guard.events(record)) > guard.get(header::COUNT);
+            let events = guard.events(record);
+            let surplus = u64::from(events) > guard.owed(record, events);
             assert_eq!(in_surplus, surplus, "surplus of {record}");
         }
     }
@@ -96,6 +98,23 @@ impl Hub {
     pub fn run_state_of(&self, name: &[u8]) -> RunState {
         let guard = self.lock_patiently();
         guard.find(name).map(|record| guard.run_state(record)).unwrap_or_default()
+    }
+
+    /// Returns where a channel's newest run begins, as the position of its first event.
+    pub fn run_start_of(&self, name: &[u8]) -> Option<FoundStart> {
+        let guard = self.lock_patiently();
+        let record = guard.find(name)?;
+        Some(match guard.run_start(record) {
+            RunStart::Empty => FoundStart::Empty,
+            RunStart::At(first) => FoundStart::At(guard.get(self.layout.stamp(first))),
+            RunStart::Cut => FoundStart::Cut,
+        })
+    }
+
+    /// Returns the bucket in which a channel's record would be.
+    pub fn bucket_of(&self, name: &[u8]) -> usize {
+        let guard = self.lock_patiently();
+        self.layout.bucket(guard.hash(name) as u32)
     }
 
     /// Returns the positions of the retained events after which a run was finished.
@@ -147,6 +166,18 @@ impl Hub {
             None => LowWatermark::read(&self.region, header::FORGOTTEN).place,
         }
     }
+}
+
+/// Where a channel's newest run begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FoundStart {
+    /// The run has no event.
+    #[default]
+    Empty,
+    /// At this position.
+    At(u64),
+    /// Its first event has left.
+    Cut,
 }
 
 impl Guard<'_> {
@@ -274,6 +305,14 @@ impl Check<'_> {
             count += 1;
         }
         assert!(before.entry_id <= end(&guard.hub.region).entry_id);
+        let start = guard.word(record, channel::RUN_START);
+        let chain = guard.chain(record);
+        match guard.run_start(record) {
+            RunStart::At(first) => assert_eq!(chain.get(high(start) as usize), Some(&first)),
+            RunStart::Empty | RunStart::Cut => {
+                assert!(low(start) == 0 && high(start) as usize <= chain.len());
+            }
+        }
         assert_eq!(low(guard.word(record, channel::EVENTS)), earlier);
         assert_eq!(guard.events(record), count);
         assert_eq!(low(guard.word(record, channel::SIZE)) as usize, blocks);

@@ -3,10 +3,12 @@
 //! - `lease`: which process holds the subscription
 //! - `sync`, `reported`: how far each channel has been followed, and which ids of Redis are
 //!   plausible
+//! - `incoming`: what arrives from Redis for the log
 //! - `ingest`, `known_events`: appends events that come from Redis, unless their channel has them
 //! - `handover`: passes the subscription from one process to the next
 
 pub(super) mod handover;
+pub(super) mod incoming;
 pub(super) mod ingest;
 mod known_events;
 pub(super) mod lease;

@@ -81,10 +81,12 @@ pub enum Counter {
     RefusedByRedis,
     /// Streams ended because the runs of their channels were finished.
     EndedFinished,
+    /// Requests that were not answered with a stream because a part of the run had left.
+    IncompleteRuns,
 }
 
 /// The number of counters.
-pub const COUNTERS: usize = Counter::EndedFinished as usize + 1;
+pub const COUNTERS: usize = Counter::IncompleteRuns as usize + 1;
 
 // Each has a word in the region's header.
 const _: () = assert!(COUNTERS <= header::COUNTER_COUNT);

@@ -42,6 +42,8 @@ mod slots;
 mod stopped;
 #[cfg(test)]
 mod sync;
+#[cfg(test)]
+mod whole_runs;
 
 use super::*;
 use crate::sse::data;
@@ -55,8 +57,14 @@ pub(super) fn at(ms: u64) -> Now {
 /// Creates an empty hub in the memory of this process.
 pub(super) fn hub_of(bytes: usize, max_event: usize, count: u64, age: u64) -> Hub {
     let region = Region::in_memory(bytes);
-    let plan =
-        Plan { bytes, slots: 8, max_event, history: History { count, age }, source: Source::Alone };
+    let plan = Plan {
+        bytes,
+        slots: 8,
+        max_event,
+        history: History { count, age },
+        runs: History::NONE,
+        source: Source::Alone,
+    };
     format(&region, &plan, 7, at(0)).unwrap();
     Hub::attach(region).unwrap()
 }

@@ -34,7 +34,7 @@ pub enum FigureSource {
 use FigureSource::{Gauge, Reasons};
 
 /// All figures, in the order in which they are shown.
-pub const FIGURES: [Figure; 26] = [
+pub const FIGURES: [Figure; 27] = [
     Figure {
         key: "subscribers",
         name: "nginx_sse_subscribers",
@@ -159,6 +159,12 @@ pub const FIGURES: [Figure; 26] = [
         name: "nginx_sse_gaps_total",
         help: "Gap events sent to clients.",
         source: FigureSource::Counter(Counter::Gaps),
+    },
+    Figure {
+        key: "incomplete_runs",
+        name: "nginx_sse_incomplete_runs_total",
+        help: "Requests answered with 410 because a part of the run had left the history.",
+        source: FigureSource::Counter(Counter::IncompleteRuns),
     },
     Figure {
         key: "deduplicated",

@@ -14,6 +14,8 @@ pub struct Entry {
     pub id: ReportedId,
     /// The id of the previous entry, if the publish script wrote it.
     pub prev: Option<ReportedId>,
+    /// How many events precede it in its run, if the publish script wrote it.
+    pub number: Option<u64>,
     /// Its type; empty if it has none.
     pub event_type: Vec<u8>,
     /// Its data.
@@ -53,6 +55,7 @@ fn entry(value: &Value) -> Option<Entry> {
     let field =
         |name: &[u8]| fields.iter().find(|(field, _)| *field == name).map(|&(_, content)| content);
     let prev = field(b"prev").and_then(ReportedId::parse);
+    let number = field(b"run").filter(|_| prev.is_some()).and_then(parse_number);
     let data = match field(b"data") {
         Some(data) => utf8(data).into_owned(),
         None => data_of_others(&fields, prev.is_some()),
@@ -64,7 +67,12 @@ fn entry(value: &Value) -> Option<Entry> {
     } else {
         (allowed(given).to_vec(), data)
     };
-    Some(Entry { id, prev, event_type, data, skipped })
+    Some(Entry { id, prev, number, event_type, data, skipped })
+}
+
+/// Parses a number in decimal notation.
+fn parse_number(text: &[u8]) -> Option<u64> {
+    std::str::from_utf8(text).ok()?.parse().ok()
 }
 
 /// Returns the data of an entry without a field `data`: its only field other than the type and

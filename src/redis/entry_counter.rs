@@ -252,6 +252,7 @@ mod tests {
         let entry = |ms: &u64| Entry {
             id: id(*ms),
             prev: None,
+            number: None,
             event_type: Vec::new(),
             data: Vec::new(),
             skipped: 0,

@@ -2,7 +2,7 @@
 
 use crate::hub::{
     FencingToken, Hub, IncomingEvent, Ingested, JudgedId, LeaseError, Loss, MonotonicTime,
-    NewEvent, Now, Provenance,
+    NewEvent, Now, Provenance, RunPlace,
 };
 use crate::redis::entry::Entry;
 use crate::redis::message::Message;
@@ -31,7 +31,8 @@ impl<'m> OrderedEvent<'m> {
             Message::Doubtful(_) => NewEvent { event_type: b"", data: b"" },
         };
         let provenance = id.map_or(Provenance::Plain, Provenance::Live);
-        OrderedEvent(IncomingEvent { channel, provenance, event, born })
+        let run_place = RunPlace::Unknown;
+        OrderedEvent(IncomingEvent { channel, provenance, event, born, run_place })
     }
 
     /// Returns the event of an entry of a channel's stream, which defines the order.
@@ -42,7 +43,12 @@ impl<'m> OrderedEvent<'m> {
         born: MonotonicTime,
     ) -> OrderedEvent<'m> {
         let event = NewEvent { event_type: &entry.event_type, data: &entry.data };
-        OrderedEvent(IncomingEvent { channel, provenance, event, born })
+        let run_place = match entry.number {
+            None => RunPlace::Unknown,
+            Some(0) => RunPlace::First,
+            Some(_) => RunPlace::Later,
+        };
+        OrderedEvent(IncomingEvent { channel, provenance, event, born, run_place })
     }
 
     /// Returns the same event, received only through a pattern.

@@ -115,6 +115,7 @@ impl<S: Socket> Worker<S> {
         stream.state = StreamState::Behind(Box::new(Behind {
             missed,
             begins: false,
+            may_have_gap: true,
             preface: None,
             client_id,
         }));
@@ -138,11 +139,11 @@ impl<S: Socket> Worker<S> {
                 return None;
             }
         };
-        if replayed.gap.is_some() && !behind.begins {
+        if replayed.gap.is_some() && !(behind.begins && behind.may_have_gap) {
             if stream.accounting == Accounting::Client {
                 self.hub.count(Counter::SlowClients, 1);
             }
-            if stream.settings.slow_client == SlowClient::Close {
+            if stream.settings.slow_client == SlowClient::Close || behind.begins {
                 self.end(key, End::Slow);
                 return None;
             }
@@ -247,7 +248,12 @@ impl<S: Socket> Worker<S> {
         let Some(stream) = self.streams.get_mut(key) else { return };
         let Some(interval) = stream.settings.heartbeat else { return };
         let silent = now.mono.saturating_sub(stream.written) >= interval;
-        if silent && stream.flow == Flow::Open && matches!(stream.state, StreamState::Live) {
+        let may_beat = match &stream.state {
+            StreamState::Live => true,
+            StreamState::Waiting(waiting) => waiting.opening.is_none(),
+            _ => false,
+        };
+        if silent && stream.flow == Flow::Open && may_beat {
             stream.written = now.mono;
             match stream.socket.send(&self.heartbeat) {
                 Sent::All => {}

@@ -9,12 +9,14 @@
 
 use super::backlog::Backlog;
 use super::client_past::Claim;
+use super::end::End;
 use super::keys::StreamKey;
+use super::settings::Replay;
 use super::socket::Socket;
 use super::stream::{Behind, Stream, StreamState};
 use super::work_queue::StreamTask;
 use super::Worker;
-use crate::hub::{Elsewhere, Kind, Now, RedisState, Source};
+use crate::hub::{Elsewhere, Kind, Now, RedisState, Resume, Source};
 
 /// Maximum time in ms by which another nginx may be ahead while all channels are in sync with
 /// Redis, and the maximum time to wait for the channels to be in sync.
@@ -53,7 +55,7 @@ impl<S: Socket> Worker<S> {
                 false
             }
             Verdict::Refuted => {
-                self.reject_claim(key);
+                self.reject_claim(key, now);
                 false
             }
         }
@@ -105,18 +107,34 @@ impl<S: Socket> Worker<S> {
         })
     }
 
-    /// Discards the client's id: the stream continues with a gap event.
-    fn reject_claim(&mut self, key: StreamKey) {
+    /// Discards the client's id: the stream continues with a gap event, and in a location that sends
+    /// whole runs with the newest one from its first event.
+    fn reject_claim(&mut self, key: StreamKey, now: Now) {
+        let Some(stream) = self.streams.get(key) else { return };
+        let settings = stream.settings.clone();
+        let mut whole_run = None;
+        if settings.replay == Replay::Run {
+            let (names, members) = (self.names(key), self.memberships(key));
+            let resume = Resume::InRun(Vec::new());
+            match self.starting_point(&names, &members, &settings, &resume, now) {
+                Ok(begun) if begun.is_incomplete => return self.end(key, End::Slow),
+                Ok(begun) => whole_run = begun.cursor,
+                // The lock is not available. Try again with the next tick.
+                Err(_) => return self.work.retry_later(key),
+            }
+        }
         let Some(stream) = self.streams.get_mut(key) else { return };
         let claim = stream.past.take().and_then(|past| past.claim);
         stream.last = None;
         let channels = self.directory.of(stream.channels.as_slice());
         let received = (stream.at, Elsewhere::Nothing);
-        let mut missed =
-            Backlog::since(received, self.read, channels, stream.settings.finished.runs());
+        let mut missed = whole_run.unwrap_or_else(|| {
+            Backlog::since(received, self.read, channels, settings.finished.runs())
+        });
         missed.require_gap();
         let client_id = claim.map(|claim| claim.client_id).unwrap_or_default();
-        let behind = Behind { missed, begins: true, preface: None, client_id };
+        let may_have_gap = true;
+        let behind = Behind { missed, begins: true, may_have_gap, preface: None, client_id };
         stream.state = StreamState::Behind(Box::new(behind));
         self.work.add(StreamTask::Serve(key));
     }

@@ -10,7 +10,7 @@ use super::keys::ChannelKey;
 use super::keys::StreamKey;
 use super::resume_request::ResumeRequest;
 use super::run_ends::RunEnds;
-use super::settings::StreamSettings;
+use super::settings::{Replay, StreamSettings};
 use super::socket::{Batch, Sent, Socket};
 use super::stream::{Accounting, Behind, Flow, Stream, StreamState, Subscription, Subscriptions};
 use super::work_queue::StreamTask;
@@ -143,7 +143,8 @@ impl<S: Socket> Worker<S> {
         }
         let members: Vec<_> = keys.iter().map(|key| self.directory[*key].membership).collect();
         let begun = result.and_then(|()| {
-            if self.request_sync(&members, now)? {
+            let waits = self.request_sync(&members, now)?;
+            if waits || !self.may_start(resume, &members) {
                 Ok(None)
             } else {
                 Ok(Some(self.starting_point(names, &members, settings, resume, now)?))
@@ -240,8 +241,13 @@ impl<S: Socket> Worker<S> {
         now: Now,
     ) {
         let Some(stream) = self.streams.get_mut(key) else { return };
+        if begun.is_incomplete {
+            // The client returns, and is told then.
+            return self.end(key, End::Slow);
+        }
         if let Some(missed) = begun.cursor {
-            let behind = Behind { missed, begins: true, preface: opening, client_id };
+            let may_have_gap = stream.settings.replay != Replay::Run || begun.may_have_gap;
+            let behind = Behind { missed, begins: true, may_have_gap, preface: opening, client_id };
             stream.state = StreamState::Behind(Box::new(behind));
             self.serve(key, now);
             return;

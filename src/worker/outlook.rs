@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use super::keys::ChannelKey;
 use super::open::{set_streams, OpenError};
 use super::resume_request::ResumeRequest;
-use super::settings::{Finished, StreamSettings, UnknownChannel};
+use super::settings::{Finished, Replay, StreamSettings, UnknownChannel};
 use super::socket::Socket;
 use super::Worker;
 use crate::hub::{pattern_of, Budget, Locked, Membership, Now, Resume, Runs};
@@ -26,6 +26,9 @@ pub enum Outlook {
     Stream,
     /// Nothing: no event is to come.
     Nothing,
+    /// Nothing: a part of the run that the client would receive has left, and the location sends
+    /// only whole runs.
+    Incomplete,
     /// It is not known yet, because the channels are not in sync with Redis.
     Open,
 }
@@ -74,7 +77,9 @@ impl Inquiries {
 impl StreamSettings {
     /// Returns whether a location may answer with something other than a stream.
     fn may_have_nothing(&self) -> bool {
-        self.finished.runs() != Runs::Joined || self.unknown_channel == UnknownChannel::NoContent
+        self.finished.runs() != Runs::Joined
+            || self.unknown_channel == UnknownChannel::NoContent
+            || self.replay == Replay::Run
     }
 }
 
@@ -98,6 +103,8 @@ impl<S: Socket> Worker<S> {
                 Ok(if self.hub.may_sync_soon() { Outlook::Open } else { Outlook::Stream })
             } else if self.has_nothing(names, settings, request, now)? {
                 Ok(Outlook::Nothing)
+            } else if self.is_incomplete(names, settings, request, now)? {
+                Ok(Outlook::Incomplete)
             } else {
                 Ok(Outlook::Stream)
             }
@@ -148,6 +155,20 @@ impl<S: Socket> Worker<S> {
             Finished::Replay if resume == (Resume::Fresh { newest: 0 }) => Ok(true),
             Finished::NoContent | Finished::Replay => self.hub.is_over(names, &resume, now),
         }
+    }
+
+    fn is_incomplete(
+        &self,
+        names: &[Box<[u8]>],
+        settings: &StreamSettings,
+        request: ResumeRequest<'_>,
+        now: Now,
+    ) -> Result<bool, Locked> {
+        if settings.replay != Replay::Run {
+            return Ok(false);
+        }
+        let resume = request.resume(settings.replay, self.hub.clock(now));
+        self.hub.is_incomplete(names, &resume, settings.finished.runs(), now)
     }
 
     /// Makes a request wait until its channels are in sync with Redis.

@@ -79,6 +79,12 @@ impl<S: Socket> Worker<S> {
         Ok(self.hub.may_sync_soon())
     }
 
+    /// Returns whether a stream may start now, though its channels may not be in sync. Then it is not
+    /// known where the newest run begins.
+    pub(super) fn may_start(&self, resume: &Resume, members: &[Membership]) -> bool {
+        !matches!(resume, Resume::InRun(_)) || self.hub.in_sync(members)
+    }
+
     /// Makes a new stream wait. Its first bytes are delayed briefly, too: nearly always, its
     /// channels are in sync by then, and a client that sees its stream open knows that it misses
     /// nothing from then on.
@@ -123,8 +129,11 @@ impl<S: Socket> Worker<S> {
             // Such a stream receives no past events, and everything from the moment when it opens.
             let is_new = matches!(waiting.resume, Resume::Fresh { newest: 0 });
             let longest = if is_new { MAX_OPENING_DELAY } else { MAX_WAIT };
+            let resume = waiting.resume.clone();
             budget.spend(LOOKING);
-            if all_may || waited >= longest || self.hub.in_sync(&self.memberships(key)) {
+            let members = self.memberships(key);
+            let need_not_wait = (all_may || waited >= longest) && self.may_start(&resume, &members);
+            if need_not_wait || self.hub.in_sync(&members) {
                 budget.spend(BEGINNING);
                 self.start_waiting(key, now);
             } else if waited >= MAX_OPENING_DELAY {
@@ -185,10 +194,7 @@ impl<S: Socket> Worker<S> {
         let has_pattern = (self.directory.of(stream.channels.as_slice()))
             .any(|channel| pattern_of(&channel.name).is_some());
         stream.at = begun.end.position;
-        let client_id: Box<[u8]> = match resume {
-            Resume::From(id) => id.into(),
-            Resume::Fresh { .. } | Resume::Since { .. } => Box::default(),
-        };
+        let client_id: Box<[u8]> = resume.client_id().into();
         // Everything that arrives is new to the client, except in two cases: Redis may deliver
         // events late on channels that are not in sync or that a pattern matches, and the client
         // may come from another nginx that is ahead of this one.

@@ -26,6 +26,8 @@ impl<'r> ResumeRequest<'r> {
     /// Returns where the stream starts. `clock` is the time of the hub, in milliseconds since 1970.
     pub(super) fn resume(&self, replay: Replay, clock: u64) -> Resume {
         match (self.last_event_id, self.since, replay) {
+            // A part of a run is never sent, whatever the time.
+            (id, _, Replay::Run) => Resume::InRun(id.to_vec()),
             (id @ [_, ..], _, _) => Resume::From(id.to_vec()),
             ([], Some(ms), _) if ms > clock => Resume::Fresh { newest: 0 },
             ([], Some(ms), _) => Resume::Since { ms },
@@ -53,6 +55,9 @@ mod tests {
             ("", Some(101), Replay::All, fresh(0)),
             ("7-0", Some(5), Replay::All, Resume::From(b"7-0".into())),
             ("x", Some(101), Replay::Off, Resume::From(b"x".into())),
+            ("", None, Replay::Run, Resume::InRun(Vec::new())),
+            ("", Some(5), Replay::Run, Resume::InRun(Vec::new())),
+            ("7-0", None, Replay::Run, Resume::InRun(b"7-0".into())),
         ] {
             let request = ResumeRequest { last_event_id: id.as_bytes(), since };
             assert_eq!(request.resume(replay, 100), resume, "{id} {since:?}");

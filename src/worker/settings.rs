@@ -12,6 +12,8 @@ pub enum Replay {
     All,
     /// At most this many events of each channel, within what history guarantees.
     Count(u64),
+    /// The newest run of each channel from its first event, and never a part of one.
+    Run,
 }
 
 /// What happens to a client that has fallen behind the retained history.

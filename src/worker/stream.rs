@@ -75,6 +75,8 @@ pub struct Behind {
     /// Whether the stream has received no events yet. Events lost before its first ones are not
     /// because of a slow client.
     pub begins: bool,
+    /// Whether it may begin with a gap event.
+    pub may_have_gap: bool,
     /// The first bytes of the stream, if they have not been sent.
     pub preface: Option<Frame>,
     /// The id that the client sent, until it has received one here.

@@ -94,7 +94,7 @@ fn bench_of_size(
     tag: u32,
 ) -> Bench {
     let region = Region::in_memory(bytes);
-    let plan = Plan { bytes, slots: 4, max_event, history, source };
+    let plan = Plan { bytes, slots: 4, max_event, history, runs: History::NONE, source };
     format(&region, &plan, tag, START).unwrap();
     let hub = Hub::attach(region).unwrap();
     let worker = new_worker(&hub, Some(0), 1, START);

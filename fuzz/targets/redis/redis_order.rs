@@ -232,7 +232,7 @@ fn id(ms: u64) -> ReportedId {
 
 fn entry(ms: u64, prev: u64) -> Entry {
     let (event_type, data) = (Vec::new(), Vec::new());
-    Entry { id: id(ms), prev: Some(id(prev)), event_type, data, skipped: 0 }
+    Entry { id: id(ms), prev: Some(id(prev)), number: None, event_type, data, skipped: 0 }
 }
 
 fn message(ms: u64, prev: u64) -> Message<'static> {

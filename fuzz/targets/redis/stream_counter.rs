@@ -168,5 +168,12 @@ fn id(ms: u64) -> ReportedId {
 }
 
 fn entry(ms: u64) -> Entry {
-    Entry { id: id(ms), prev: None, event_type: Vec::new(), data: Vec::new(), skipped: 0 }
+    Entry {
+        id: id(ms),
+        prev: None,
+        number: None,
+        event_type: Vec::new(),
+        data: Vec::new(),
+        skipped: 0,
+    }
 }

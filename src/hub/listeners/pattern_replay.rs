@@ -235,13 +235,15 @@ impl Hub {
         let mut claim = None;
         let (after, extent) = match resume {
             Resume::Fresh { newest } if owed.min(*newest) == 0 => {
-                return Ok(ReplayStart { end, elsewhere, claim, cursor: None, is_over: false });
+                return Ok(ReplayStart::new(end, elsewhere, claim, None));
             }
             Resume::Fresh { newest } => (None, Extent::Newest(owed.min(*newest))),
             Resume::Since { ms } => (None, Extent::Since(self.since(*ms, end, now))),
             // For channels that the client did not name, it is unknown what other nginx servers
             // delivered.
-            Resume::From(id) => match self.origin_of(id, end, names.len(), now) {
+            // The configuration allows `Resume::InRun` for channels only.
+            Resume::From(id) | Resume::InRun(id) => match self.origin_of(id, end, names.len(), now)
+            {
                 Origin::Here(after) if after.entry_id > end.entry_id => {
                     claim = Some(after.entry_id);
                     (Some(after), Extent::All)
@@ -252,7 +254,7 @@ impl Hub {
         };
         let received = match extent {
             Extent::Since(since) => Received::since(since),
-            Extent::All | Extent::Nothing | Extent::Newest(_) => {
+            Extent::All | Extent::Nothing | Extent::Newest(_) | Extent::Run => {
                 Received::by_id(after.unwrap_or(LogOrder::START))
             }
         };
@@ -260,9 +262,8 @@ impl Hub {
             elsewhere = Elsewhere::Since(since);
         }
         let mut replay = PatternReplay::new(names.into(), received, Some(end), extent);
-        replay.gap_due = after.is_none() && matches!(resume, Resume::From(_));
-        let cursor = Some(Box::new(replay));
-        Ok(ReplayStart { end, elsewhere, claim, cursor, is_over: false })
+        replay.gap_due = after.is_none() && !resume.client_id().is_empty();
+        Ok(ReplayStart::new(end, elsewhere, claim, Some(Box::new(replay))))
     }
 
     /// Returns the next batch, within the same limits as `replay`, or `None` if it is still being

@@ -170,7 +170,7 @@ impl Guard<'_> {
             Some(record) => record,
             None => {
                 self.free_blocks(record_blocks(name.len()), 0, now, budget)?;
-                self.create_record(name)
+                self.create_record(name, now)
             }
         };
         let mut pairs = self.pair_words(record);

@@ -1,69 +1,27 @@
-//! Appends events to the log: one or a batch, all of it or none.
+//! Appends events to a channel, in one transaction: all of them or none.
 
 use crate::hub::listeners::control::ControlEntry;
 use crate::hub::log::channels::record_blocks;
 use crate::hub::log::delivery::{born_word, Delivery, UNORDERED};
 use crate::hub::log::eviction::SpaceError;
-use crate::hub::log::idempotency::{KeyHash, KnownPublish};
+use crate::hub::log::idempotency::KeyHash;
 use crate::hub::log::monotonic_time::MonotonicTime;
 use crate::hub::log::position::{Kind, LogOrder};
+use crate::hub::log::prepared_event::Prepared;
 use crate::hub::log::run::{as_last_of_run, RunEnd};
-use crate::hub::memory::access::{Guard, Locked};
-use crate::hub::memory::alloc::{blocks_for_event, write_event, BlockAllocator};
+use crate::hub::log::run_start::RunPlace;
+use crate::hub::memory::access::Guard;
+use crate::hub::memory::alloc::{write_event, BlockAllocator};
 use crate::hub::memory::atomic::{fence, Ordering};
 use crate::hub::memory::budget::Budget;
 use crate::hub::memory::layout::{channel, event, header, high, low, pair};
 use crate::hub::memory::redo::{EventRange, Transaction};
 use crate::hub::replication::reported::ReportedId;
-use crate::hub::stats::Counter;
-use crate::hub::{Hub, Now};
-use crate::sse::data;
+use crate::hub::Now;
 use crate::sse::id::{EntryId, Id};
 
-/// An event as a publisher provides it.
-#[derive(Clone, Copy, Debug)]
-pub struct NewEvent<'a> {
-    /// The type; empty for none.
-    pub event_type: &'a [u8],
-    /// The data, not yet encoded.
-    pub data: &'a [u8],
-}
-
-/// The result of a publish.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Published {
-    /// The ids of the events, in their order.
-    pub ids: Vec<Id>,
-    /// The number of the channel's streams on this nginx.
-    pub subscribers: u64,
-    /// The slots of the processes that listen to the channel, for [`Hub::wake`].
-    pub listeners: Vec<usize>,
-    /// Whether the publish, or the one that it repeats, finished the channel's run.
-    pub finished: bool,
-}
-
-/// Why a publish was rejected. Nothing was published.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PublishError {
-    /// The lock could not be taken in time.
-    #[error(transparent)]
-    Busy(#[from] Locked),
-    /// An encoded event is larger than max_event_size.
-    #[error("the event is larger than max_event_size")]
-    TooLarge,
-    /// More memory has to be freed than one publish may wait for.
-    #[error("the zone is being cleared, try again")]
-    Crowded,
-    /// The events would not fit even into an empty zone.
-    #[error("the zone is too small for this event")]
-    NoRoom,
-}
-
-/// An event that is encoded and ready to be copied under the lock.
-pub(in crate::hub) struct Prepared<'a> {
-    event_type: &'a [u8],
-    data: Vec<u8>,
-}
+/// Steps that a publish spends on expired events of its channel.
+const EXPIRING: usize = 32;
 
 /// What is appended to a channel in one transaction.
 pub(in crate::hub) struct Addition<'a> {
@@ -85,156 +43,8 @@ pub(in crate::hub) struct Numbering {
     pub born: MonotonicTime,
     /// The id of the entry in Redis that the event was read from.
     pub entry: Option<ReportedId>,
-}
-
-/// Holds of the lock that one publish takes to free memory.
-const HOLDS: usize = 8;
-/// Steps that a publish spends on expired events of its channel.
-const EXPIRING: usize = 32;
-
-impl Hub {
-    /// Appends events to a channel, with ids of this hub. If the key was used on this channel in
-    /// the last two minutes, appends nothing and returns the ids of the first time. Without events,
-    /// does nothing, not even with the key.
-    pub fn publish(
-        &self,
-        channel: &[u8],
-        events: &[NewEvent<'_>],
-        key: Option<&[u8]>,
-        now: Now,
-    ) -> Result<Published, PublishError> {
-        self.publish_in_run(channel, events, RunEnd::Open, key, now)
-    }
-
-    /// Appends events to a channel and finishes its run, as one change. Without events, finishes
-    /// the run, and creates the channel if it does not exist. The key is as in [`Hub::publish`].
-    pub fn publish_and_finish(
-        &self,
-        channel: &[u8],
-        events: &[NewEvent<'_>],
-        key: Option<&[u8]>,
-        now: Now,
-    ) -> Result<Published, PublishError> {
-        self.publish_in_run(channel, events, RunEnd::Finished, key, now)
-    }
-
-    fn publish_in_run(
-        &self,
-        channel: &[u8],
-        events: &[NewEvent<'_>],
-        run: RunEnd,
-        key: Option<&[u8]>,
-        now: Now,
-    ) -> Result<Published, PublishError> {
-        let prepared = self.prepare(events)?;
-        let mut holds = Budget::with_steps(HOLDS);
-        let (guard, key, record) = loop {
-            let guard = self.lock_for(channel)?;
-            let key = key.map(|key| guard.key_hash(channel, key));
-            if let Some(known) = key.and_then(|hash| guard.known_publish(hash, now)) {
-                self.count(Counter::Deduplicated, 1);
-                let (subscribers, listeners) = guard
-                    .find(channel)
-                    .map_or((0, Vec::new()), |found| guard.listeners_of_event(found, channel, 0));
-                let KnownPublish { ids, finished } = known;
-                return Ok(Published { ids, subscribers, listeners, finished });
-            }
-            if prepared.is_empty() && run == RunEnd::Open {
-                let (ids, listeners) = (Vec::new(), Vec::new());
-                return Ok(Published { ids, subscribers: 0, listeners, finished: false });
-            }
-            match guard.reserve_space(channel, &prepared, key.is_some(), now) {
-                Ok(record) => break (guard, key, record),
-                Err(SpaceError::Unfinished) if holds.step() => {}
-                Err(SpaceError::Unfinished) => return Err(PublishError::Crowded),
-                Err(SpaceError::NoRoom) => return Err(PublishError::NoRoom),
-            }
-        };
-        let (numbering, head) = (guard.own_numbering(now), self.head());
-        let ids = guard.append(record, &Addition { events: &prepared, numbering, run, key }, now);
-        let entries = (self.head() - head) as usize;
-        let (subscribers, listeners) = guard.listeners_of_event(record, channel, entries);
-        guard.count(Counter::EventsIn, prepared.len() as u64);
-        guard.count(Counter::BytesIn, events.iter().map(|event| event.data.len() as u64).sum());
-        Ok(Published { ids, subscribers, listeners, finished: run == RunEnd::Finished })
-    }
-
-    /// Appends an event to one of the module's own channels. It does not count as a publish.
-    pub fn publish_own(
-        &self,
-        channel: &[u8],
-        event: NewEvent<'_>,
-        now: Now,
-    ) -> Result<Published, PublishError> {
-        let prepared = self.prepare(&[event])?;
-        let mut holds = Budget::with_steps(HOLDS);
-        let (guard, record) = loop {
-            let guard = self.lock()?;
-            match guard.reserve_space(channel, &prepared, false, now) {
-                Ok(record) => break (guard, record),
-                Err(SpaceError::Unfinished) if holds.step() => {}
-                Err(SpaceError::Unfinished) => return Err(PublishError::Crowded),
-                Err(SpaceError::NoRoom) => return Err(PublishError::NoRoom),
-            }
-        };
-        let (numbering, run) = (guard.own_numbering(now), RunEnd::Open);
-        let ids =
-            guard.append(record, &Addition { events: &prepared, numbering, run, key: None }, now);
-        let (subscribers, listeners) = guard.listeners(record);
-        Ok(Published { ids, subscribers, listeners, finished: false })
-    }
-
-    /// Appends an event to one of the module's own channels, and removes the channel's other
-    /// events.
-    pub fn publish_latest(
-        &self,
-        channel: &[u8],
-        event: NewEvent<'_>,
-        now: Now,
-    ) -> Result<Published, PublishError> {
-        let published = self.publish_own(channel, event, now)?;
-        let guard = self.lock()?;
-        if let Some(record) = guard.find(channel) {
-            // What one hold does not free, the next call does.
-            let mut budget = Budget::for_hold();
-            while guard.events(record) > 1 && !budget.is_spent() {
-                guard.evict(record, &mut budget);
-            }
-        }
-        Ok(published)
-    }
-
-    fn prepare<'a>(&self, events: &[NewEvent<'a>]) -> Result<Vec<Prepared<'a>>, PublishError> {
-        events.iter().map(|new| self.prepare_one(*new)).collect()
-    }
-
-    /// Returns whether an event is within max_event_size.
-    pub fn fits(&self, new: NewEvent<'_>) -> bool {
-        data::encoded_len(new.data) + new.event_type.len() <= self.max_event()
-    }
-
-    pub(in crate::hub) fn prepare_one<'a>(
-        &self,
-        new: NewEvent<'a>,
-    ) -> Result<Prepared<'a>, PublishError> {
-        if !self.fits(new) {
-            return Err(PublishError::TooLarge);
-        }
-        let mut encoded = Vec::with_capacity(data::encoded_len(new.data));
-        data::encode(new.data, &mut encoded);
-        Ok(Prepared { event_type: new.event_type, data: encoded })
-    }
-}
-
-impl Prepared<'_> {
-    fn len(&self) -> usize {
-        self.event_type.len() + self.data.len()
-    }
-
-    /// Returns how many blocks the event takes.
-    pub(in crate::hub) fn blocks(&self) -> usize {
-        blocks_for_event(self.len())
-    }
+    /// What is known of the place of the first event in its run.
+    pub run_place: RunPlace,
 }
 
 impl Guard<'_> {
@@ -257,7 +67,7 @@ impl Guard<'_> {
             blocks += record_blocks(channel.len());
         }
         self.free_blocks(blocks, found.unwrap_or(0), now, &mut budget)?;
-        let record = found.unwrap_or_else(|| self.create_record(channel));
+        let record = found.unwrap_or_else(|| self.create_record(channel, now));
         // Slightly more than is appended, so that a channel does not grow by expired events.
         self.expire(record, now, &mut Budget::with_steps(EXPIRING));
         Ok(record)
@@ -302,8 +112,8 @@ impl Guard<'_> {
         }
         allocator.finish(&mut change);
         if let Some(others) = events.len().checked_sub(1) {
-            self.link(&mut change, record, &chain, events.len());
-            self.continue_run(&mut change, record);
+            // Before they are linked: what the channel is owed depends on its run.
+            self.continue_run(&mut change, record, chain.first, numbering.run_place);
             self.raise_high_watermark(&mut change, numbering.entry_id_of(others as u64));
         }
         if events.is_empty() && kind == Kind::Durable {
@@ -316,6 +126,7 @@ impl Guard<'_> {
             self.enter_control(&mut change, (record, end), ControlEntry::Finished);
             self.finish_run(&mut change, record, end);
         }
+        self.link(&mut change, record, &chain, events.len());
         if numbering.delivery == Delivery::Plain && self.get(header::MARKER) != 0 {
             // A successor skips what was appended after its marker.
             change.add(header::BEHIND_MARKER, 1);
@@ -330,10 +141,11 @@ impl Guard<'_> {
     }
 
     /// Returns the numbering of events that are published on this nginx.
-    fn own_numbering(&self, now: Now) -> Numbering {
+    pub(in crate::hub) fn own_numbering(&self, now: Now) -> Numbering {
         let kind = self.hub.own_kind();
         let entry_id = self.own_entry_id(kind, now);
-        Numbering { entry_id, kind, delivery: Delivery::Here, born: now.time(), entry: None }
+        let (delivery, born) = (Delivery::Here, now.time());
+        Numbering { entry_id, kind, delivery, born, entry: None, run_place: RunPlace::Unknown }
     }
 
     /// Returns the id that this hub assigns next. It is never below one that was assigned, whatever
@@ -375,11 +187,15 @@ impl Guard<'_> {
         chain.blocks += new.blocks();
     }
 
-    /// Links a chain of events after those of the channel.
+    /// Links a chain of events after those of the channel, which may be none, and moves the channel
+    /// to the lists in which it then belongs.
     fn link(&self, change: &mut Transaction<'_>, record: u32, chain: &Chain, count: usize) {
         let layout = &self.hub.layout;
         let at = layout.block(record, channel::EVENTS);
         let (first, last) = (high(change.get(at)), low(change.get(at)));
+        if count == 0 {
+            return self.resize(change, record, 0, 0);
+        }
         if last == 0 {
             change.set(at, pair(chain.first, chain.earlier));
         } else {

@@ -9,7 +9,7 @@ use crate::hub::memory::alloc::{free_chain, BlockAllocator};
 use crate::hub::memory::layout::{channel, header, high, low, more_pairs, pair, PAYLOAD};
 use crate::hub::memory::linked_list::List;
 use crate::hub::memory::redo::Transaction;
-use crate::hub::Hub;
+use crate::hub::{Hub, Now};
 
 /// Channels with more events than history owes, in the order in which they lose one.
 pub const SURPLUS: List = List { ends: header::SURPLUS, link: channel::SURPLUS };
@@ -170,7 +170,7 @@ impl Guard<'_> {
 
     /// Creates the record of a channel that has none. The caller has freed [`record_blocks`]
     /// blocks.
-    pub(in crate::hub) fn create_record(&self, name: &[u8]) -> u32 {
+    pub(in crate::hub) fn create_record(&self, name: &[u8], now: Now) -> u32 {
         let (region, layout) = (&self.hub.region, &self.hub.layout);
         let hash = self.hash(name) as u32;
         let mut allocator = BlockAllocator::new(region, layout);
@@ -188,21 +188,22 @@ impl Guard<'_> {
         }
         let bucket = layout.bucket(hash);
         let low_watermark = LowWatermark::read(region, header::FORGOTTEN);
-        region.set(at(channel::HASH), pair(hash, region.get(bucket) as u32));
+        region.set(at(channel::HASH), pair(hash, low(region.get(bucket))));
         for word in [channel::EVENTS, channel::SIZE, channel::SURPLUS, channel::LIST] {
             region.set(at(word), 0);
         }
         for word in [channel::PAIRS, channel::PAIRS + 1, channel::SYNC, channel::ENDED] {
             region.set(at(word), 0);
         }
-        region.set(at(channel::RUN), 0);
+        region.set(at(channel::RUN), self.inherited_run(hash, now));
+        region.set(at(channel::RUN_START), 0);
         low_watermark.write(|word, value| region.set(at(channel::LOW_WATERMARK + word), value));
         region.set(at(channel::MORE), pair(0, more));
         region.write_bytes(at(channel::NAME), &first_part(name.len(), inline));
 
         let mut change = self.change();
         allocator.finish(&mut change);
-        change.set(bucket, u64::from(record));
+        change.set_low(bucket, record);
         match pattern_of(name) {
             Some(_) => PATTERNS.push(&mut change, record),
             None => change.add(header::CHANNELS, 1),
@@ -238,6 +239,7 @@ impl Guard<'_> {
         // What a pattern has missed does not concern other records, and the pattern starts again
         // when it comes back.
         let tells = low_watermark.left != LostKinds::Durable && !self.is_pattern(record);
+        self.remember_open_run(&mut change, record);
         if low_watermark.place > forgotten.place && tells {
             low_watermark.write(|word, value| change.set(header::FORGOTTEN + word, value));
         }

@@ -123,6 +123,7 @@ impl Guard<'_> {
         self.low_watermark(record).raised(place, Kind::Placed).write(|word, value| {
             change.set(self.hub.layout.block(record, channel::LOW_WATERMARK + word), value);
         });
+        self.reopen_run(&mut change, record, None);
         self.set_cursor(&mut change, record, ReportedId::default());
         change.commit();
     }

@@ -91,6 +91,7 @@ impl Guard<'_> {
         change.set(layout.block(record, channel::EVENTS), 0);
         change.add(header::RETAINED, -i64::from(count));
         let blocks = low(self.word(record, channel::SIZE));
+        self.evict_run(change, record);
         self.resize(change, record, -i64::from(count), -i64::from(blocks));
         count
     }

@@ -74,11 +74,11 @@ impl Guard<'_> {
         if record == 0 {
             return false;
         }
-        if u64::from(self.events(record)) > self.get(header::COUNT) {
+        if u64::from(self.events(record)) > self.owed(record, self.events(record)) {
             // Its turn is over: `resize` moves it behind the others if it still has surplus.
             self.evict_or_expire(record, now, budget);
         } else {
-            // History was raised meanwhile, so this is owed now.
+            // History or runs were raised meanwhile, so this is owed now.
             self.reclassify(record);
         }
         true
@@ -115,12 +115,11 @@ impl Guard<'_> {
     }
 
     fn has_expired(&self, record: u32, now: Now) -> bool {
-        let age = self.get(header::AGE);
         let first = high(self.word(record, channel::EVENTS));
-        age != 0 && first != 0 && self.born(first).saturating_add(age) <= now.mono
+        first != 0 && self.has_oldest_expired(record, first, now)
     }
 
-    /// Evicts the events of a channel that are older than AGE. Returns false if there are more.
+    /// Evicts the events of a channel that have expired. Returns false if there are more.
     pub(in crate::hub) fn expire(&self, record: u32, now: Now, budget: &mut Budget) -> bool {
         while self.has_expired(record, now) {
             if budget.is_spent() {
@@ -161,6 +160,7 @@ impl Guard<'_> {
             change.set_high(layout.block(later, event::LINKS), 0);
         }
         change.add(header::RETAINED, -1);
+        self.evict_from_run(&mut change, record, first);
         self.resize(&mut change, record, -1, -(blocks as i64));
         change.commit();
         budget.spend_on_freeing(blocks);
@@ -177,7 +177,8 @@ impl Guard<'_> {
         before.raised(place, kind)
     }
 
-    /// Changes a channel's size, and moves its record to the lists in which it then belongs.
+    /// Changes a channel's size, and moves its record to the lists in which it then belongs. The
+    /// transaction has the state of the channel's runs already.
     pub(in crate::hub) fn resize(
         &self,
         change: &mut Transaction<'_>,
@@ -192,7 +193,7 @@ impl Guard<'_> {
         let now_events = (i64::from(was_events) + events) as u32;
         let now_blocks = (i64::from(was_blocks) + blocks) as u32;
 
-        let surplus = u64::from(now_events) > self.get(header::COUNT);
+        let surplus = u64::from(now_events) > self.owed_after(change, record, now_events);
         // A channel that loses an event moves behind the others. One that gets an event keeps its
         // turn.
         let is_last = || low(self.get(SURPLUS.ends)) == record;
@@ -297,7 +298,8 @@ pub struct Reaped {
 impl Guard<'_> {
     fn reclassify(&self, record: u32) {
         let in_surplus = high(self.word(record, channel::SIZE)) & IN_SURPLUS != 0;
-        let surplus = u64::from(self.events(record)) > self.get(header::COUNT);
+        let events = self.events(record);
+        let surplus = u64::from(events) > self.owed(record, events);
         if surplus != in_surplus {
             let mut change = self.change();
             self.resize(&mut change, record, 0, 0);

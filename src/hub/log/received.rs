@@ -81,6 +81,8 @@ pub(in crate::hub) enum Extent {
     /// All that were published at or after a time. If some of these were lost, the client receives
     /// a gap event.
     Since(Since),
+    /// The newest run of each channel, from its first event.
+    Run,
 }
 
 impl Extent {

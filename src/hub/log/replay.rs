@@ -1,7 +1,7 @@
 //! Replays retained events: `start` determines where a stream starts. `track` finds the events of
 //! one channel that a stream still has to receive. They are merged over the stream's channels. Both
 //! need the lock and work in batches, each with a budget. `passing` determines whether a replay has
-//! reached the end of a run.
+//! reached the end of a run, and `whole_run` whether a run is complete.
 
 use crate::hub::log::backward::EventAnchor;
 use crate::hub::log::delivery::{is_earlier, is_late, EventFacts};
@@ -18,6 +18,7 @@ use crate::sse::id::{EntryId, Id};
 mod passing;
 mod start;
 mod track;
+mod whole_run;
 
 use crate::hub::log::replay::passing::Passing;
 pub use crate::hub::log::replay::passing::{KnownRunEnds, Runs};

@@ -11,6 +11,8 @@
 use crate::hub::memory::access::{Guard, Locked};
 use crate::hub::memory::layout::{channel, event, low};
 use crate::hub::memory::redo::Transaction;
+use crate::hub::replication::lease::{FencingToken, LeaseError};
+use crate::hub::replication::reported::ReportedId;
 use crate::hub::{Hub, Membership};
 
 /// Whether a publish ends the current run.
@@ -35,13 +37,15 @@ pub struct RunState {
 
 const FINISHED: u64 = 1 << 63;
 const KNOWN: u64 = 1 << 62;
+/// The bit of the word RUN that is set if the newest run has lost its beginning, see `run_start`.
+pub(in crate::hub) const CUT: u64 = 1 << 61;
 /// The flag of an event after which its run was finished.
 const LAST_OF_RUN: u8 = 16;
 
 impl RunState {
-    fn from_word(word: u64) -> RunState {
+    pub(in crate::hub) fn from_word(word: u64) -> RunState {
         RunState {
-            position: word & !(FINISHED | KNOWN),
+            position: word & !(FINISHED | KNOWN | CUT),
             is_finished: word & FINISHED != 0,
             is_known: word & KNOWN != 0,
         }
@@ -92,6 +96,25 @@ impl Hub {
         Ok(activity)
     }
 
+    /// Records that a channel has an entry with this id in Redis. If the hub has no event and no
+    /// finish that is as new, a run is in progress of which it has nothing.
+    pub fn note_entry(
+        &self,
+        token: FencingToken,
+        member: Membership,
+        entry: ReportedId,
+    ) -> Result<(), LeaseError> {
+        let guard = self.lock_fenced(token)?;
+        let mut change = guard.change();
+        if guard.run_state(member.record).is_known {
+            guard.reopen_run(&mut change, member.record, Some(entry));
+        } else {
+            guard.open_cut_run(&mut change, member.record);
+        }
+        change.commit();
+        Ok(())
+    }
+
     /// Returns the state of a channel's runs. Does not need the lock.
     pub fn run_state(&self, member: Membership) -> RunState {
         RunState::from_word(self.region.get(self.layout.block(member.record, channel::RUN)))
@@ -114,12 +137,6 @@ impl Guard<'_> {
         events > 0 || !self.run_state(record).is_finished
     }
 
-    /// Records that events were appended to a channel: they belong to an open run.
-    pub(in crate::hub) fn continue_run(&self, change: &mut Transaction<'_>, record: u32) {
-        let state = self.run_state(record);
-        self.set_run(change, record, RunState { is_finished: false, is_known: true, ..state });
-    }
-
     /// Records that a channel's run was finished at a position.
     pub(in crate::hub) fn finish_run(
         &self,
@@ -128,6 +145,22 @@ impl Guard<'_> {
         position: u64,
     ) {
         self.set_run(change, record, RunState { position, is_finished: true, is_known: true });
+    }
+
+    /// Records that a channel has lost everything up to an entry. If its run was finished before
+    /// that, another one may have begun.
+    pub(in crate::hub) fn reopen_run(
+        &self,
+        change: &mut Transaction<'_>,
+        record: u32,
+        lost: Option<ReportedId>,
+    ) {
+        // The finish is the newest entry.
+        let finish = self.newest_entry(record);
+        let is_finished = self.run_state(record).is_finished;
+        if is_finished && lost.is_none_or(|lost| finish.is_none_or(|finish| lost > finish)) {
+            self.open_cut_run(change, record);
+        }
     }
 
     /// Records that a channel's newest event, if it has one, is the last of its run.
@@ -139,10 +172,17 @@ impl Guard<'_> {
         }
     }
 
-    fn set_run(&self, change: &mut Transaction<'_>, record: u32, state: RunState) {
+    /// Sets the state of a channel's runs.
+    pub(in crate::hub) fn set_run(
+        &self,
+        change: &mut Transaction<'_>,
+        record: u32,
+        state: RunState,
+    ) {
         let at = self.hub.layout.block(record, channel::RUN);
-        if self.get(at) != state.word() {
-            change.set(at, state.word());
+        let word = state.word() | change.get(at) & CUT;
+        if change.get(at) != word {
+            change.set(at, word);
         }
     }
 }

@@ -2,104 +2,23 @@
 //! are fetched when a channel catches up. Only the process with the current fencing token may do
 //! this.
 
-use crate::hub::log::append::{Addition, NewEvent, Numbering, Prepared, PublishError};
+use crate::hub::log::append::{Addition, Numbering};
 use crate::hub::log::channels::record_blocks;
 use crate::hub::log::delivery::Delivery;
 use crate::hub::log::eviction::SpaceError;
 use crate::hub::log::position::Kind;
+use crate::hub::log::prepared_event::{EventTooLarge, Prepared};
 use crate::hub::log::run::RunEnd;
 use crate::hub::memory::access::Guard;
 use crate::hub::memory::budget::Budget;
 use crate::hub::memory::layout::header;
 use crate::hub::memory::redo::Transaction;
+use crate::hub::replication::incoming::{IncomingEvent, Provenance};
 use crate::hub::replication::lease::{FencingToken, LeaseError};
-use crate::hub::replication::reported::{JudgedId, ReportedId};
+use crate::hub::replication::reported::ReportedId;
 use crate::hub::stats::Counter;
-use crate::hub::{Hub, MonotonicTime, Now};
-use crate::sse::finish;
+use crate::hub::{Hub, Now};
 use crate::sse::id::EntryId;
-
-/// An event from Redis.
-#[derive(Clone, Copy, Debug)]
-pub struct IncomingEvent<'a> {
-    /// The channel.
-    pub channel: &'a [u8],
-    /// How the event was received.
-    pub provenance: Provenance,
-    /// The type and the data.
-    pub event: NewEvent<'a>,
-    /// When the event was created, by this machine's clock.
-    pub born: MonotonicTime,
-}
-
-impl IncomingEvent<'_> {
-    /// Returns whether this is not an event, but the finish of the channel's run.
-    fn is_finish(&self) -> bool {
-        self.event.event_type == finish::EVENT_TYPE
-    }
-}
-
-/// How an event was received from Redis.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Provenance {
-    /// As a plain message, without an id.
-    Plain,
-    /// When it was published, with its id.
-    Live(JudgedId),
-    /// When the connection was restored: it was published meanwhile.
-    Missed(JudgedId),
-    /// When its channel was joined: it was published before. If a pattern that matches the channel
-    /// was subscribed to, the event was received through the pattern then.
-    Earlier(JudgedId),
-    /// While its channel was being joined: the channel is subscribed to, and its events are not
-    /// received through patterns any more.
-    Joining(JudgedId),
-    /// Because a pattern matches its channel, which no process has joined: with an id, or plain.
-    Strayed(Option<JudgedId>),
-}
-
-impl Provenance {
-    /// Returns the event's id, if it has a plausible one.
-    pub fn entry_id(self) -> Option<EntryId> {
-        match self {
-            Provenance::Live(id)
-            | Provenance::Missed(id)
-            | Provenance::Earlier(id)
-            | Provenance::Joining(id) => id.entry_id(),
-            Provenance::Strayed(id) => id.and_then(JudgedId::entry_id),
-            Provenance::Plain => None,
-        }
-    }
-
-    /// Returns the id of the event's entry in the channel's stream, if that is read.
-    fn entry(self) -> Option<ReportedId> {
-        match self {
-            Provenance::Live(id)
-            | Provenance::Missed(id)
-            | Provenance::Earlier(id)
-            | Provenance::Joining(id) => Some(id.reported()),
-            Provenance::Strayed(_) | Provenance::Plain => None,
-        }
-    }
-
-    /// Returns the provenance of the same event if it was published after its channel was
-    /// subscribed to.
-    pub fn since_subscribed(self) -> Provenance {
-        match self {
-            Provenance::Earlier(id) | Provenance::Live(id) => Provenance::Joining(id),
-            other => other,
-        }
-    }
-
-    /// Returns the provenance of the same message if it was received only through a pattern.
-    pub fn strayed(self) -> Provenance {
-        match self {
-            Provenance::Live(id) => Provenance::Strayed(Some(id)),
-            Provenance::Plain => Provenance::Strayed(None),
-            other => other,
-        }
-    }
-}
 
 /// The result of ingesting events.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -148,7 +67,7 @@ impl Hub {
         &self,
         token: FencingToken,
         arrivals: &[IncomingEvent<'_>],
-        prepared: &[Result<Prepared<'_>, PublishError>],
+        prepared: &[Result<Prepared<'_>, EventTooLarge>],
         now: Now,
         ingested: &mut Ingested,
     ) -> Result<(), LeaseError> {
@@ -206,7 +125,7 @@ impl Hub {
         &self,
         token: FencingToken,
         arrivals: &[IncomingEvent<'_>],
-        prepared: &[Result<Prepared<'_>, PublishError>],
+        prepared: &[Result<Prepared<'_>, EventTooLarge>],
         now: Now,
     ) -> Result<(), LeaseError> {
         let events: usize = prepared.iter().flatten().map(Prepared::blocks).sum();
@@ -358,6 +277,7 @@ impl Guard<'_> {
             delivery,
             born: incoming.born,
             entry: None,
+            run_place: incoming.run_place,
         };
         let placed = |delivery| numbered(high_watermark, Kind::Placed, delivery);
         let id = match incoming.provenance {

@@ -258,6 +258,7 @@ fn looking_for_repeated_events_takes_several_holds() {
         provenance: Provenance::Live(id(ms).into()),
         event: event(b"x"),
         born: MonotonicTime::default(),
+        run_place: RunPlace::Unknown,
     };
     let all: Vec<_> = (1..=4_000).map(live).collect();
     let ingest = |batch: &[IncomingEvent<'_>]| {

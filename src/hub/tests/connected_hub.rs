@@ -25,7 +25,7 @@ pub struct ConnectedHub {
 pub fn region_of(bytes: usize, source: Source, count: u64, age: u64) -> Region {
     let region = Region::in_memory(bytes);
     let history = History { count, age };
-    let plan = Plan { bytes, slots: 8, max_event: 1024, history, source };
+    let plan = Plan { bytes, slots: 8, max_event: 1024, history, runs: History::NONE, source };
     format(&region, &plan, 7, at(0)).unwrap();
     region
 }
@@ -159,5 +159,6 @@ pub fn incoming<'a>(
         provenance,
         event: event(data.as_bytes()),
         born: MonotonicTime::from_ms(born),
+        run_place: RunPlace::Unknown,
     }
 }

@@ -309,7 +309,7 @@ fn sweeping() {
 fn changing_history() {
     let (hub, _) = hub_with_events();
     for history in [History { count: 2, age: 0 }, History { count: 50, age: 500 }] {
-        let change = |hub: &Hub| hub.set_history(history).unwrap();
+        let change = |hub: &Hub| hub.set_history(history, History::NONE).unwrap();
         let saved = save(&hub);
         for deaths in 0.. {
             restore(&hub, &saved);

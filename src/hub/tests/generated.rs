@@ -71,6 +71,10 @@ impl NewPublish {
     }
 }
 
+fn new_runs(random: &mut Random) -> History {
+    History { count: random.of(&[0, 0, 2, 20, 1_000]), age: random.of(&[0, 100, 3_000]) }
+}
+
 fn name_of(number: u64) -> String {
     match number {
         0..6 => format!("c{number}"),
@@ -86,8 +90,10 @@ impl Run {
         let bytes = least + random.below(3) as usize * (40 << 10);
         let count = random.of(&[0, 1, 3, 10, 1_000]);
         let age = random.of(&[0, 0, 40, 3_000]);
+        let (history, runs) = (History { count, age }, new_runs(&mut random));
         let hub = hub_of(bytes, max_event, count, age);
-        let model = Model::new(History { count, age }, at(0), hub.layout.blocks);
+        hub.set_history(history, runs).unwrap();
+        let model = Model::new(history, runs, at(0), hub.layout.blocks);
         let claims = vec![hub.claim_slot().unwrap(), hub.claim_slot().unwrap()];
         Run { hub, model, random, claims, max_event, read: 0, followed: None, is_settled: true }
     }
@@ -106,7 +112,8 @@ impl Run {
             77..82 => self.resume(),
             82 => self.begin_fresh(),
             83 => self.begin_since(),
-            84..87 => self.follow(),
+            84 => self.begin_in_run(),
+            85..87 => self.follow(),
             87..93 => self.give_on(),
             93 => self.die(),
             _ => self.read_on(),
@@ -289,8 +296,12 @@ impl Run {
         while !self.hub.sweep(now).unwrap().round {}
         while !self.hub.sweep(now).unwrap().round {}
         self.model.sync(&self.hub, Wanted::Nothing, 0);
-        let retained = self.model.channels.values().flat_map(|channel| channel.retained());
-        assert!(!retained.clone().any(|event| self.model.is_old(event)), "old after a sweep");
+        for channel in self.model.channels.values() {
+            let events = channel.retained().len();
+            let oldest = channel.retained().first();
+            let expired = |event| self.model.has_expired(channel, event, events);
+            assert!(!oldest.is_some_and(expired), "old after a sweep");
+        }
     }
 
     fn time_passes(&mut self) {
@@ -322,9 +333,9 @@ impl Run {
     }
 
     fn history_changes(&mut self) {
-        let history = self.new_history();
-        self.model.history = history;
-        self.hub.set_history(history).unwrap();
+        let (history, runs) = (self.new_history(), new_runs(&mut self.random));
+        (self.model.history, self.model.runs) = (history, runs);
+        self.hub.set_history(history, runs).unwrap();
         self.model.sync(&self.hub, Wanted::Nothing, 0);
     }
 }

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::*;
+use crate::hub::invariants::FoundStart;
 use crate::hub::log::channels::record_blocks;
 use crate::hub::memory::alloc::blocks_for_event;
 use crate::hub::memory::layout::header;
@@ -34,6 +35,10 @@ pub struct ModelChannel {
     known: bool,
     /// What its record says about its runs.
     pub run: RunState,
+    /// Where its newest run begins.
+    pub start: FoundStart,
+    /// Both, before the current operation.
+    before: (RunState, FoundStart),
     /// The streams of each slot that has joined.
     pub joined: BTreeMap<usize, (Membership, u32)>,
 }
@@ -41,6 +46,23 @@ pub struct ModelChannel {
 impl ModelChannel {
     pub fn retained(&self) -> &[ModelEvent] {
         &self.log[self.lost..]
+    }
+
+    /// Returns the events of the newest run, if all of them are retained.
+    pub fn whole_run(&self) -> Option<&[ModelEvent]> {
+        let FoundStart::At(position) = self.start else { return None };
+        let first = self.retained().iter().position(|event| event.place.position == position)?;
+        Some(&self.retained()[first..])
+    }
+
+    /// Returns whether an event belonged to an unfinished run before the operation.
+    fn was_in_open_run(&self, event: &ModelEvent) -> bool {
+        let (run, start) = self.before;
+        let first = match start {
+            FoundStart::At(position) => position,
+            FoundStart::Empty | FoundStart::Cut => run.position + 1,
+        };
+        !run.is_finished && event.place.position >= first
     }
 }
 
@@ -57,12 +79,16 @@ pub enum Wanted<'a> {
 
 pub struct Model {
     pub history: History,
+    pub runs: History,
     pub now: Now,
     pub head: u64,
     pub last: EntryId,
     pub channels: BTreeMap<String, ModelChannel>,
     pub keys: VecDeque<Key>,
     forgotten: LogOrder,
+    /// When the newest event was published of a forgotten run that was not finished, in seconds, by
+    /// the bucket of its channel.
+    forgotten_runs: BTreeMap<usize, u64>,
     blocks: usize,
 }
 
@@ -87,21 +113,40 @@ struct Left {
 }
 
 impl Model {
-    pub fn new(history: History, now: Now, blocks: usize) -> Model {
+    pub fn new(history: History, runs: History, now: Now, blocks: usize) -> Model {
         Model {
             history,
+            runs,
             now,
             head: 0,
             last: EntryId { ms: now.wall, seq: 0 },
             channels: BTreeMap::new(),
             keys: VecDeque::new(),
             forgotten: LogOrder::START,
+            forgotten_runs: BTreeMap::new(),
             blocks,
         }
     }
 
     pub fn is_old(&self, event: &ModelEvent) -> bool {
         self.history.age > 0 && event.born + self.history.age <= self.now.mono
+    }
+
+    /// Returns whether an event expires that is the oldest of its channel, which has this many.
+    pub fn has_expired(&self, channel: &ModelChannel, event: &ModelEvent, events: usize) -> bool {
+        let is_old = self.is_old(event);
+        if self.runs.count == 0 || !channel.was_in_open_run(event) {
+            return is_old;
+        }
+        let is_old_in_run = self.runs.age > 0 && event.born + self.runs.age <= self.now.mono;
+        let is_owed = events as u64 <= self.runs.count && !is_old_in_run;
+        !is_owed && (is_old || is_old_in_run && events as u64 > self.history.count)
+    }
+
+    /// Returns how many of its newest events a channel is owed of these.
+    fn owed(&self, channel: &ModelChannel, events: &[ModelEvent]) -> u64 {
+        let in_run = events.iter().filter(|event| channel.was_in_open_run(event)).count() as u64;
+        self.history.count.max(in_run.min(self.runs.count))
     }
 
     /// Appends what was published, and returns its ids. Then finishes the run, if that was wanted.
@@ -122,6 +167,9 @@ impl Model {
             };
             let known = self.channels.entry(channel.into()).or_default();
             known.log.push(logged);
+            if known.run.is_finished || !known.run.is_known && known.start != FoundStart::Cut {
+                known.start = FoundStart::At(self.head);
+            }
             known.run = RunState { is_finished: false, is_known: true, ..known.run };
         }
         if finishes {
@@ -155,6 +203,9 @@ impl Model {
         let channel = self.channels.get_mut(name)?;
         let events = channel.retained().len() as u64;
         channel.lost = channel.log.len();
+        if matches!(channel.start, FoundStart::At(_)) {
+            channel.start = FoundStart::Cut;
+        }
         channel.low_watermark = place;
         Some(events)
     }
@@ -203,6 +254,9 @@ impl Model {
             assert_ne!(wanted, Wanted::Nothing, "something left without need");
             self.judge(hub, wanted, appended, &left, forgot);
         }
+        for channel in self.channels.values_mut() {
+            channel.before = (channel.run, channel.start);
+        }
     }
 
     fn sync_channel(&mut self, hub: &Hub, name: &str, new: usize) -> Option<Left> {
@@ -215,18 +269,26 @@ impl Model {
         assert_eq!(retained, positions, "what is retained of {name}");
         assert!((before..=all).contains(&lost), "{name}: {before} {lost} {all}");
         let gone = &channel.log[before..lost];
-        let owed = (all - before).min(self.history.count as usize);
+        let owed = self.owed(channel, &channel.log[before..all]);
+        let owed = (all - before).min(owed as usize);
+        let expired =
+            gone.iter().zip(before..).map(|(event, i)| self.has_expired(channel, event, all - i));
+        let expired: Vec<bool> = expired.collect();
         let left = gone.last().map(|last| Left {
             name: name.into(),
             rest: channel.log[lost..all].iter().map(|event| event.blocks).sum(),
             last: last.blocks,
-            any_old: gone.iter().any(|event| self.is_old(event)),
-            any_young: !gone.iter().all(|event| self.is_old(event)),
+            any_old: expired.contains(&true),
+            any_young: expired.contains(&false),
             any_owed: all - lost < owed,
         });
         let low_watermark = gone.last().map(|last| last.place);
         let channel = self.channels.get_mut(name)?;
         channel.lost = lost;
+        let has_left = |first| !positions.contains(&first);
+        if matches!(channel.start, FoundStart::At(first) if has_left(first)) {
+            channel.start = FoundStart::Cut;
+        }
         channel.low_watermark = channel.low_watermark.max(low_watermark.unwrap_or_default());
         left
     }
@@ -240,7 +302,14 @@ impl Model {
                 assert!(channel.joined.is_empty(), "{name} has listeners and was removed");
                 assert!(channel.retained().is_empty());
                 channel.known = false;
-                channel.run = RunState::default();
+                let (run, start) = channel.before;
+                if !run.is_finished && (run.is_known || start == FoundStart::Cut) {
+                    let seconds = channel.low_watermark.entry_id.ms.div_ceil(1000);
+                    let newest = self.forgotten_runs.entry(hub.bucket_of(name.as_bytes()));
+                    let newest = newest.or_default();
+                    *newest = seconds.max(*newest);
+                }
+                (channel.run, channel.start) = Default::default();
                 self.forgotten = self.forgotten.max(channel.low_watermark);
                 forgot += 1;
             }
@@ -250,9 +319,18 @@ impl Model {
                 assert_eq!(wanted_for(wanted), Some(name.as_str()));
                 channel.known = true;
                 channel.low_watermark = self.forgotten;
+                let seconds = self.forgotten_runs.get(&hub.bucket_of(name.as_bytes()));
+                let is_doubtful = |seconds: &u64| {
+                    self.runs.age == 0 || seconds * 1000 + self.runs.age > self.now.wall
+                };
+                if seconds.is_some_and(is_doubtful) {
+                    channel.start = FoundStart::Cut;
+                }
             }
             if channel.known {
                 assert_eq!(hub.run_state_of(name.as_bytes()), channel.run, "runs of {name}");
+                let start = hub.run_start_of(name.as_bytes());
+                assert_eq!(start, Some(channel.start), "the beginning of the run of {name}");
                 let ends = channel.retained().iter().filter(|event| event.ends_run);
                 let ends: Vec<u64> = ends.map(|event| event.place.position).collect();
                 assert_eq!(hub.run_ends(name.as_bytes()), ends, "last events of runs of {name}");
@@ -296,8 +374,9 @@ impl Model {
         let owed_left = left.iter().any(|left| left.any_owed && left.any_young && !left.any_old);
         if forgot > 0 || owed_left {
             for (name, channel) in &self.channels {
-                let rest = rest(name, channel) as u64;
-                assert!(rest <= self.history.count, "{name} had surplus to give first");
+                let rest = rest(name, channel);
+                let owed = self.owed(channel, &channel.retained()[..rest]);
+                assert!(rest as u64 <= owed, "{name} had surplus to give first");
             }
         }
         if owed_left {

@@ -228,7 +228,14 @@ impl Killing {
         let file = File::create(&path).unwrap();
         file.set_len((bytes + BOARD * WORD) as u64).unwrap();
         let (region, board) = map(&path);
-        let plan = Plan { bytes, slots: 8, max_event: 4096, history, source: Source::Alone };
+        let plan = Plan {
+            bytes,
+            slots: 8,
+            max_event: 4096,
+            history,
+            runs: History::NONE,
+            source: Source::Alone,
+        };
         format(&region, &plan, 7, now()).unwrap();
         let hub = Hub::attach(region).unwrap();
         let claim = hub.claim_slot().unwrap();

@@ -1,7 +1,7 @@
 //! Runs in a hub that is connected to Redis: finishes arrive as events of a type of their own, live,
 //! fetched, twice, or late.
 
-use super::connected_hub::{connected_hub, id, incoming, ConnectedHub};
+use super::connected_hub::{connected_hub, id, incoming, up_to, ConnectedHub};
 use super::deaths::killed::kill_everywhere;
 use super::*;
 
@@ -144,4 +144,56 @@ fn a_process_may_die_while_it_ingests_a_finish() {
         }
     });
     assert!(deaths > 60, "{deaths}");
+}
+
+#[test]
+fn a_loss_above_a_finish_can_have_been_another_run() {
+    let known = |is_finished, is_known| (is_finished, is_known);
+    let state = |setup: &ConnectedHub, channel: &str| {
+        let RunState { is_finished, is_known, .. } = setup.hub.run_state_of(channel.as_bytes());
+        (is_finished, is_known)
+    };
+    for (missing, is_finished) in [
+        (Loss::Nothing, true),
+        (up_to(150), true),
+        (up_to(200), true),
+        (up_to(201), false),
+        (Loss::Everything, false),
+    ] {
+        let setup = connected_hub();
+        setup.subscribe("a", &[], Loss::Nothing);
+        setup.live("a", 100);
+        setup.finish_live("a", 200);
+        let member = setup.subscribe_only("a");
+        let sync_state = setup.hub.sync_state(member).unwrap();
+        setup.hub.record_loss(setup.token, member, missing).unwrap();
+        setup.hub.caught_up(setup.token, member, sync_state, missing).unwrap();
+        assert_eq!(state(&setup, "a"), known(is_finished, true), "{missing:?}");
+        // A finish that follows is known to follow.
+        setup.finish_live("a", 500);
+        assert_eq!(state(&setup, "a"), known(true, true), "{missing:?}");
+        setup.hub.caught_up(setup.token, member, sync_state, missing).unwrap();
+        assert_eq!(state(&setup, "a"), known(true, true), "{missing:?}");
+        setup.hub.check_settled();
+    }
+}
+
+#[test]
+fn an_entry_of_which_the_hub_has_nothing_is_of_a_run_in_progress() {
+    let setup = connected_hub();
+    let member = setup.subscribe_only("a");
+    let (hub, token) = (&setup.hub, setup.token);
+    let state = || hub.run_state(member);
+    // What may have been lost of a channel that may never have had anything.
+    hub.record_loss(token, member, up_to(50)).unwrap();
+    hub.caught_up(token, member, SyncState::Nothing, up_to(50)).unwrap();
+    assert_eq!(state(), RunState::default());
+    hub.note_entry(token, member, id(60).into()).unwrap();
+    assert_eq!(state(), RunState { is_known: true, ..RunState::default() });
+    setup.finish_live("a", 200);
+    for (entry, is_finished) in [(100, true), (200, true), (300, false)] {
+        hub.note_entry(token, member, id(entry).into()).unwrap();
+        assert_eq!(state().is_finished, is_finished, "{entry}");
+    }
+    hub.check_settled();
 }

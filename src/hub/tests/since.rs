@@ -374,7 +374,7 @@ fn streams_of_patterns_begin_at_a_time() {
     evict(&hub, "room:3", 2);
     assert_eq!(matching_since(&hub, "room:3", wall(180), at(300)), "open");
     assert_eq!(matching_since(&hub, "room:3", wall(170), at(300)), "gap");
-    hub.set_history(History { count: 0, age: 0 }).unwrap();
+    hub.set_history(History::NONE, History::NONE).unwrap();
     assert_eq!(matching_since(&hub, "room:*", wall(200), at(300)), "gap");
     assert_eq!(matching_since(&hub, "room:*", wall(210), at(300)), "open");
 }

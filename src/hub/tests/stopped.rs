@@ -35,7 +35,14 @@ fn a_stopped_owner_of_the_lock_is_reported_as_stopped() {
     File::create(&path).unwrap().set_len(BYTES as u64).unwrap();
     let region = map(&path);
     let history = History { count: 1, age: 0 };
-    let plan = Plan { bytes: BYTES, slots: 8, max_event: 4096, history, source: Source::Alone };
+    let plan = Plan {
+        bytes: BYTES,
+        slots: 8,
+        max_event: 4096,
+        history,
+        runs: History::NONE,
+        source: Source::Alone,
+    };
     format(&region, &plan, 7, at(0)).unwrap();
     let hub = Hub::attach(region).unwrap();
     let test = concat!(module_path!(), "::a_child_that_stops");

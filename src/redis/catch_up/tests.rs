@@ -10,7 +10,7 @@ fn entry_id(ms: u64) -> EntryId {
 fn entry(ms: u64, prev: Option<u64>) -> Entry {
     let (event_type, data) = (Vec::new(), Vec::new());
     let id = |ms| entry_id(ms).into();
-    Entry { id: id(ms), prev: prev.map(id), event_type, data, skipped: 0 }
+    Entry { id: id(ms), prev: prev.map(id), number: None, event_type, data, skipped: 0 }
 }
 
 fn policy(source: Source, (count, age): (u64, u64)) -> FetchPolicy {

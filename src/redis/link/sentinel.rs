@@ -21,7 +21,11 @@ const ASK_AGAIN: Duration = Duration::from_secs(5);
 /// How long to wait if no Sentinel is available.
 const NONE: Duration = Duration::from_secs(1);
 
-/// Connects to the master, which must confirm that it is one: a Sentinel may be outdated.
+/// Connects to the master that a Sentinel names, before and after connecting to it.
+///
+/// The master must confirm that it is one, because a Sentinel may be outdated. A master that was
+/// replaced while it was stopped still believes to be one when it continues, until the Sentinels
+/// make it a replica, and what it accepts until then is lost. So the Sentinel is queried again.
 pub(super) async fn connect(
     address: &Address,
     sentinels: &[Host],
@@ -32,21 +36,39 @@ pub(super) async fn connect(
     let limit = share(sentinels.len());
     let mut failure = None;
     for sentinel in sentinels {
-        let peer = NodeAddress::Host(sentinel.clone());
-        let asked =
-            in_time(limit, &peer.to_string(), query(address, sentinel, limit, master)).await;
-        let tried = match asked {
+        let tried = match query(address, sentinel, limit, master).await {
             Ok(host) => {
-                node::master(address, &NodeAddress::Host(host), pushes.clone(), bounds).await
+                let peer = NodeAddress::Host(host);
+                node::master(address, &peer, pushes.clone(), bounds).await
             }
             Err(error) => Err(error),
         };
-        match tried {
+        let confirmed = match tried {
+            Ok(link) => confirm(address, sentinel, limit, master, link).await,
+            Err(error) => Err(error),
+        };
+        match confirmed {
             Ok(link) => return Ok(link),
             Err(error) => failure = more_informative(failure, error),
         }
     }
     Err(failure.unwrap_or_else(|| LinkError::new(Kind::Other, "the URL names no Sentinel".into())))
+}
+
+/// Returns the link if its node is still the master for the Sentinel.
+async fn confirm(
+    address: &Address,
+    sentinel: &Host,
+    limit: Duration,
+    master: &str,
+    link: Link,
+) -> Result<Link, LinkError> {
+    let current = query(address, sentinel, limit, master).await?;
+    if current.to_string() == link.address {
+        return Ok(link);
+    }
+    let text = format!("{} was replaced as the master by {current}", link.address);
+    Err(LinkError::new(Kind::NotReady, text))
 }
 
 /// Returns when a Sentinel reports a different master than `current`.
@@ -85,14 +107,19 @@ async fn listen(
     Ok(())
 }
 
+/// Asks a Sentinel for the address of the master, within `limit`.
 async fn query(
     address: &Address,
     sentinel: &Host,
     limit: Duration,
     master: &str,
 ) -> Result<Host, LinkError> {
-    let (mut connection, _driver) = open(address, sentinel, limit, None).await?;
-    master_of(&mut connection, &sentinel.to_string(), master).await
+    let peer = sentinel.to_string();
+    let ask = async {
+        let (mut connection, _driver) = open(address, sentinel, limit, None).await?;
+        master_of(&mut connection, &peer, master).await
+    };
+    in_time(limit, &peer, ask).await
 }
 
 /// Connects to a Sentinel without credentials, and if that is rejected, with those of Redis.

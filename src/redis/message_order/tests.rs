@@ -73,6 +73,7 @@ fn fetched(ids: &[&str], missing: Loss) -> Fetched {
     let entry = |text: &&str| Entry {
         id: id(text),
         prev: None,
+        number: None,
         event_type: Vec::new(),
         data: Vec::new(),
         skipped: 0,

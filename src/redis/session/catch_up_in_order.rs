@@ -126,6 +126,7 @@ mod tests {
         let entry = |text| Entry {
             id: id(text),
             prev: None,
+            number: None,
             event_type: Vec::new(),
             data: Vec::new(),
             skipped: 0,

@@ -134,9 +134,13 @@ impl Session {
         if self.release(name, known, fetched).await? == Settled::ReadAgain {
             return Ok(());
         }
-        if let Some(newest) = fetched.newest.and_then(|id| id.checked(self.latest())) {
+        if let Some(newest) = fetched.newest {
             let (hub, fence) = (&self.context.hub, self.holder.fence);
-            self.with_lock(|| hub.raise_high_watermark(fence, newest)).await?;
+            self.with_lock(|| hub.note_entry(fence, member, newest)).await?;
+            if let Some(newest) = newest.checked(self.latest()) {
+                let (hub, fence) = (&self.context.hub, self.holder.fence);
+                self.with_lock(|| hub.raise_high_watermark(fence, newest)).await?;
+            }
         }
         let (context, fence) = (&self.context, self.holder.fence);
         let missing = fetched.missing;

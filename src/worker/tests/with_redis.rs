@@ -3,8 +3,8 @@
 
 use super::*;
 use crate::hub::{
-    FencingToken, IncomingEvent, Loss, Membership, Provenance, RedisState, SlotClaim, Source,
-    SyncState,
+    FencingToken, IncomingEvent, Loss, Membership, Provenance, RedisState, RunPlace, SlotClaim,
+    Source, SyncState,
 };
 use crate::sse::id::EntryId;
 
@@ -65,7 +65,8 @@ impl RedisSetup {
     pub fn ingest(&self, channel: &str, how: Provenance, data: &str, born: u64) {
         let event = NewEvent { event_type: b"", data: data.as_bytes() };
         let born = MonotonicTime::from_ms(born);
-        let arrival = IncomingEvent { channel: channel.as_bytes(), provenance: how, event, born };
+        let (channel, run_place) = (channel.as_bytes(), RunPlace::Unknown);
+        let arrival = IncomingEvent { channel, provenance: how, event, born, run_place };
         self.bench.hub.ingest(self.fence, &[arrival], self.bench.now).unwrap();
     }
 
@@ -77,7 +78,8 @@ impl RedisSetup {
     pub fn finish_live(&mut self, channel: &str, ms: u64) {
         let event = NewEvent { event_type: crate::sse::finish::EVENT_TYPE, data: b"" };
         let (channel, provenance) = (channel.as_bytes(), Provenance::Live(id(ms).into()));
-        let finish = IncomingEvent { channel, provenance, event, born: self.bench.now.time() };
+        let (born, run_place) = (self.bench.now.time(), RunPlace::Unknown);
+        let finish = IncomingEvent { channel, provenance, event, born, run_place };
         self.bench.hub.ingest(self.fence, &[finish], self.bench.now).unwrap();
         self.bench.settle();
     }
@@ -433,9 +435,12 @@ fn a_new_client_of_a_finished_channel_that_is_out_of_sync_receives_all_of_the_ne
 
 #[test]
 fn streams_of_a_finished_channel_end_once_it_is_in_sync_whatever_is_read_with_it() {
-    for (missing, is_overtaken) in
-        [(Loss::Nothing, false), (Loss::UpTo(id(150)), false), (Loss::Nothing, true)]
-    {
+    for (missing, is_overtaken) in [
+        (Loss::Nothing, false),
+        (Loss::UpTo(id(150)), false),
+        (Loss::UpTo(id(300)), false),
+        (Loss::Nothing, true),
+    ] {
         let case = format!("{missing:?}, overtaken: {is_overtaken}");
         let mut setup = redis_setup();
         setup.catch_up("a", &[100], Loss::Nothing);

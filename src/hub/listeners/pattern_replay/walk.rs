@@ -76,13 +76,13 @@ impl Guard<'_> {
         let owes_nothing = match replay.extent {
             Extent::Nothing => true,
             Extent::Since(_) => self.get(header::COUNT) == 0,
-            Extent::All | Extent::Newest(_) => false,
+            Extent::All | Extent::Newest(_) | Extent::Run => false,
         };
         if let Some(first) = first.filter(|_| !owes_nothing) {
             replay.keep_first(first);
         }
         match (replay.extent, first) {
-            (Extent::Newest(_), _) => {}
+            (Extent::Newest(_) | Extent::Run, _) => {}
             (_, Some(first)) if owes_nothing => {
                 let (place, kind) = (self.place(first.block), self.kind(first.block));
                 replay.record_loss(record, LowWatermark::default().raised(place, kind), now);
@@ -105,7 +105,7 @@ impl Guard<'_> {
     ) -> Option<u32> {
         let count = match replay.extent {
             Extent::Newest(count) => count,
-            Extent::All | Extent::Nothing | Extent::Since(_) => u64::MAX,
+            Extent::All | Extent::Nothing | Extent::Since(_) | Extent::Run => u64::MAX,
         };
         let bounds = SearchBounds { until: replay.until(), count, runs: SearchedRuns::All };
         let sought = |block| match &replay.extent {
@@ -113,7 +113,7 @@ impl Guard<'_> {
                 Sought::AllOlderUnwanted
             }
             Extent::Since(since) => self.sought_since(since, block),
-            Extent::All | Extent::Nothing | Extent::Newest(_) => Sought::Wanted,
+            Extent::All | Extent::Nothing | Extent::Newest(_) | Extent::Run => Sought::Wanted,
         };
         match self.search_backwards(record, replay.stopped(), bounds, sought, budget) {
             Ok(first) => Some(first),
@@ -236,9 +236,8 @@ impl Guard<'_> {
 
     /// Returns whether an event still exists and is not too old.
     fn is_there(&self, track: Candidate, now: Now) -> bool {
-        let age = self.get(header::AGE);
-        self.is_found(track.block, track.position)
-            && (age == 0 || self.born(track.block).saturating_add(age) > now.mono)
+        let record = high(self.word(track.block, event::OWNER));
+        self.is_found(track.block, track.position) && !self.is_too_old(record, track.block, now)
     }
 
     /// Returns whether the event that was found in a block still exists at its position. As long as

@@ -100,7 +100,7 @@ impl Guard<'_> {
             // Another run may have begun in Redis.
             _ if state.is_finished => next == 0 && self.hub.are_in_sync(&[record]),
             // It begins in the newest run.
-            Extent::Newest(_) | Extent::Since(_) => false,
+            Extent::Newest(_) | Extent::Since(_) | Extent::Run => false,
             // The id of a client does not say whether it has passed the finish. It has not if it
             // lacks events that were lost before the finish.
             Extent::All | Extent::Nothing => {

@@ -29,12 +29,18 @@ pub enum Resume {
     },
     /// The client's id.
     From(Vec<u8>),
+    /// The client's id, or nothing, and it must not miss a part of a run: without an id of this hub
+    /// it receives the newest run from its first event.
+    InRun(Vec<u8>),
 }
 
 impl Resume {
-    /// Returns whether the client has no id.
-    fn is_fresh(&self) -> bool {
-        matches!(self, Resume::Fresh { .. } | Resume::Since { .. })
+    /// Returns the client's id; empty if it has none.
+    pub fn client_id(&self) -> &[u8] {
+        match self {
+            Resume::Fresh { .. } | Resume::Since { .. } => &[],
+            Resume::From(id) | Resume::InRun(id) => id,
+        }
     }
 }
 
@@ -53,13 +59,31 @@ pub struct ReplayStart<C> {
     /// Whether nothing is to come: the runs of all channels are finished, and the client has
     /// everything that it is owed of them.
     pub is_over: bool,
+    /// Whether the client would receive a run of which a part has left, though it must not.
+    pub is_incomplete: bool,
+    /// Whether the replay may begin with a gap event, even if the client must not miss a part of a
+    /// run: its id is unknown here.
+    pub may_have_gap: bool,
 }
 
 impl<C> ReplayStart<C> {
+    /// Returns the start of a stream that neither is over nor has to be complete.
+    pub(in crate::hub) fn new(
+        end: LogOrder,
+        elsewhere: Elsewhere,
+        claim: Option<EntryId>,
+        cursor: Option<C>,
+    ) -> ReplayStart<C> {
+        let (is_over, is_incomplete, may_have_gap) = (false, false, false);
+        ReplayStart { end, elsewhere, claim, cursor, is_over, is_incomplete, may_have_gap }
+    }
+
     /// Converts the replay.
     pub fn map<D>(self, convert: impl FnOnce(C) -> D) -> ReplayStart<D> {
-        let ReplayStart { end, elsewhere, claim, cursor, is_over } = self;
-        ReplayStart { end, elsewhere, claim, cursor: cursor.map(convert), is_over }
+        let ReplayStart { end, elsewhere, claim, cursor, is_over, is_incomplete, may_have_gap } =
+            self;
+        let cursor = cursor.map(convert);
+        ReplayStart { end, elsewhere, claim, cursor, is_over, is_incomplete, may_have_gap }
     }
 }
 
@@ -92,94 +116,150 @@ impl Hub {
     }
 }
 
+/// What a client's id, or its absence, determines about its replay.
+struct Resumption {
+    /// What it has received of events that are appended later.
+    elsewhere: Elsewhere,
+    extent: Extent,
+    /// What it has received.
+    after: LogOrder,
+    claim: Option<EntryId>,
+    in_doubt: Option<EntryId>,
+    /// Whether its id is unknown here.
+    is_foreign: bool,
+}
+
+impl Resumption {
+    /// Returns the one for a client of which nothing is known.
+    fn new(elsewhere: Elsewhere, extent: Extent) -> Resumption {
+        let (after, claim, in_doubt) = (LogOrder::START, None, None);
+        Resumption { elsewhere, extent, after, claim, in_doubt, is_foreign: false }
+    }
+}
+
 impl Guard<'_> {
-    fn begin(
+    /// Determines where a stream of the channels with these records starts.
+    pub(super) fn begin(
         &self,
         records: &[u32],
         resume: &Resume,
         runs: Runs,
         now: Now,
     ) -> ReplayStart<Box<ReplayCursor>> {
-        let hub = self.hub;
-        let end = end(&hub.region);
-        let owed = self.get(header::COUNT);
-        let are_finished = runs != Runs::Joined
-            && records.iter().all(|record| self.run_state(*record).is_finished);
-        let is_in_sync = hub.are_in_sync(records);
-        // Otherwise, the next run may have begun in Redis.
-        let all_finished = are_finished && is_in_sync;
-        let is_withheld = runs == Runs::InProgress && are_finished && resume.is_fresh();
-        let (mut in_doubt, mut claim, mut gap_due) = (None, None, false);
-        let (elsewhere, extent, after) = match resume {
-            Resume::Fresh { newest } => {
-                let elsewhere = if *newest > 0 && !is_in_sync {
-                    hub.not_owed_before_history(end, now)
-                } else {
-                    hub.not_owed(end, now)
-                };
-                let newest = if is_withheld { 0 } else { owed.min(*newest) };
-                if newest == 0 {
-                    let is_over = all_finished;
-                    return ReplayStart { end, elsewhere, claim, cursor: None, is_over };
-                }
-                (elsewhere, Extent::Newest(newest), LogOrder::START)
-            }
+        let end = end(&self.hub.region);
+        let are_finished = self.are_finished(records, runs);
+        let resumption = match resume {
+            Resume::InRun(id) if id.is_empty() => self.resume_run(end, now),
+            Resume::Fresh { newest } => self.resume_newest(records, *newest, end, now),
             Resume::Since { ms } => {
-                let since = hub.since(*ms, end, now);
-                let elsewhere = Elsewhere::Since(since);
-                if is_withheld {
-                    let is_over = all_finished;
-                    return ReplayStart { end, elsewhere, claim, cursor: None, is_over };
-                }
-                (elsewhere, Extent::Since(since), LogOrder::START)
+                let since = self.hub.since(*ms, end, now);
+                Resumption::new(Elsewhere::Since(since), Extent::Since(since))
             }
-            Resume::From(id) => {
-                let origin = hub.origin_of(id, end, records.len(), now);
-                claim = origin.claim(end);
-                let (extent, after) = match origin {
-                    Origin::Here(after) => (Extent::after_id(owed), after),
-                    // Which of the plain messages at the id itself the client has received is
-                    // unknown here.
-                    Origin::Elsewhere(entry_id) => {
-                        in_doubt = Some(entry_id);
-                        (Extent::after_id(owed), LogOrder { entry_id, position: u64::MAX })
-                    }
-                    // The id means nothing here, so the client receives what is owed, after a gap
-                    // event.
-                    Origin::Unknown => {
-                        gap_due = true;
-                        (Extent::Newest(owed), LogOrder::START)
-                    }
-                };
-                (origin.elsewhere(), extent, after)
-            }
+            Resume::From(id) => self.resume_from(records, (id, Extent::Newest), end, now),
+            Resume::InRun(id) => self.resume_from(records, (id, |_| Extent::Run), end, now),
         };
+        let is_withheld = runs == Runs::InProgress && are_finished;
+        let Resumption { elsewhere, claim, is_foreign, .. } = resumption;
+        // Otherwise, the next run may have begun in Redis.
+        let all_finished = are_finished && self.hub.are_in_sync(records);
+        let nothing = ReplayStart {
+            is_over: all_finished,
+            may_have_gap: is_foreign,
+            ..ReplayStart::new(end, elsewhere, claim, None)
+        };
+        let is_fresh = resume.client_id().is_empty();
+        if is_fresh && (is_withheld || resumption.extent == Extent::Newest(0)) {
+            return nothing;
+        }
+        let mut cursor = self.replay_of(records, &resumption, is_fresh, runs, end);
+        // Nearly always, this finds everything at once.
+        let is_known = self.locate_all(&mut cursor, now, &mut Budget::for_visit());
+        let has_nothing = is_known && claim.is_none() && self.has_nothing_left(&cursor, now);
+        let is_incomplete = match resume {
+            Resume::InRun(_) => self.is_incomplete(&cursor, is_foreign, now),
+            Resume::Fresh { .. } | Resume::Since { .. } | Resume::From(_) => false,
+        };
+        let is_over = all_finished && has_nothing && !is_incomplete;
+        let is_empty = || records.iter().all(|record| self.events(*record) == 0);
+        let needs_no_replay = is_fresh && is_known && !cursor.gap_due && is_empty();
+        let cursor = (!needs_no_replay).then(|| Box::new(cursor));
+        ReplayStart { cursor, is_over, is_incomplete, ..nothing }
+    }
+
+    /// Returns whether the runs of all channels are finished, and the stream does not pass over
+    /// finishes.
+    fn are_finished(&self, records: &[u32], runs: Runs) -> bool {
+        runs != Runs::Joined && records.iter().all(|record| self.run_state(*record).is_finished)
+    }
+
+    /// Returns a replay of which nothing has been located.
+    fn replay_of(
+        &self,
+        records: &[u32],
+        resumption: &Resumption,
+        is_fresh: bool,
+        runs: Runs,
+        end: LogOrder,
+    ) -> ReplayCursor {
         let course = Course {
-            received: match extent {
+            received: match resumption.extent {
                 Extent::Since(since) => Received::since(since),
-                Extent::All | Extent::Nothing | Extent::Newest(_) => Received::by_id(after),
+                Extent::All | Extent::Nothing | Extent::Newest(_) | Extent::Run => {
+                    Received::by_id(resumption.after)
+                }
             },
             end,
-            extent,
-            in_doubt,
-            is_fresh: resume.is_fresh(),
-            is_merged: hub.source() == Source::Streams && records.len() > 1,
+            extent: resumption.extent,
+            in_doubt: resumption.in_doubt,
+            is_fresh,
+            is_merged: self.hub.source() == Source::Streams && records.len() > 1,
             // Of a client that is ahead of this hub it is not known which finishes it has passed.
-            runs: if claim.is_some() { Runs::Joined } else { runs },
+            runs: if resumption.claim.is_some() { Runs::Joined } else { runs },
             known_ends: KnownRunEnds::default(),
         };
         let track = |record: &u32| Track { record: *record, next: Next::Begin, gap_sent: 0 };
         let (tracks, passing) = (records.iter().map(track).collect(), Passing::default());
-        let mut cursor = ReplayCursor { course, gap_due, tracks, passing };
-        // Nearly always, this finds everything at once.
-        let is_known = self.locate_all(&mut cursor, now, &mut Budget::for_visit());
-        let is_over =
-            all_finished && is_known && claim.is_none() && self.has_nothing_left(&cursor, now);
-        let is_empty = || records.iter().all(|record| self.events(*record) == 0);
-        if course.is_fresh && is_known && !cursor.gap_due && is_empty() {
-            return ReplayStart { end, elsewhere, claim, cursor: None, is_over };
+        ReplayCursor { course, gap_due: resumption.is_foreign, tracks, passing }
+    }
+
+    fn resume_newest(&self, records: &[u32], newest: u64, end: LogOrder, now: Now) -> Resumption {
+        let elsewhere = if newest > 0 && !self.hub.are_in_sync(records) {
+            self.hub.not_owed_before_history(end, now)
+        } else {
+            self.hub.not_owed(end, now)
+        };
+        Resumption::new(elsewhere, Extent::Newest(newest.min(self.get(header::COUNT))))
+    }
+
+    /// Its channels are in sync, or the stream would not start.
+    fn resume_run(&self, end: LogOrder, now: Now) -> Resumption {
+        Resumption::new(self.hub.not_owed(end, now), Extent::Run)
+    }
+
+    /// Returns what a client's id determines. If it is unknown here, the client receives another
+    /// extent, for which the size of the history is given.
+    fn resume_from(
+        &self,
+        records: &[u32],
+        (id, otherwise): (&[u8], impl Fn(u64) -> Extent),
+        end: LogOrder,
+        now: Now,
+    ) -> Resumption {
+        let (count, runs) = (self.get(header::COUNT), self.get(header::RUNS_COUNT));
+        let extent = Extent::after_id(count.max(runs));
+        let origin = self.hub.origin_of(id, end, records.len(), now);
+        let known =
+            Resumption { claim: origin.claim(end), ..Resumption::new(origin.elsewhere(), extent) };
+        match origin {
+            Origin::Here(after) => Resumption { after, ..known },
+            // Which of the plain messages at the id itself the client has received is unknown here.
+            Origin::Elsewhere(entry_id) => {
+                let after = LogOrder { entry_id, position: u64::MAX };
+                Resumption { after, in_doubt: Some(entry_id), ..known }
+            }
+            // The id means nothing here, so the client receives a gap event first.
+            Origin::Unknown => Resumption { extent: otherwise(count), is_foreign: true, ..known },
         }
-        ReplayStart { end, elsewhere, claim, cursor: Some(Box::new(cursor)), is_over }
     }
 
     /// Returns the order of the newest event that a channel ever had.

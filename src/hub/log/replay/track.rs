@@ -4,6 +4,7 @@
 use crate::hub::log::backward::{BackwardSearch, EventAnchor, SearchBounds, SearchedRuns, Sought};
 use crate::hub::log::position::{Kind, LogOrder, LowWatermark};
 use crate::hub::log::received::{Extent, Received};
+use crate::hub::log::replay::whole_run::NewestRun;
 use crate::hub::log::replay::{Course, Runs};
 use crate::hub::log::since::Since;
 use crate::hub::memory::access::Guard;
@@ -72,24 +73,28 @@ impl Guard<'_> {
         // A loss after the end of the replay is reported when the stream gets there.
         track.gap_sent = low_watermark.place.position.min(course.until());
         let newest = low(self.word(track.record, channel::EVENTS));
-        if matches!(course.extent, Extent::Newest(_) | Extent::Since(_)) {
-            return self.first(track.record, course.extent);
+        if matches!(course.extent, Extent::Newest(_) | Extent::Since(_) | Extent::Run) {
+            return self.first(track.record, course);
         }
         *gap_due |= course.is_new(low_watermark.place, low_watermark.kind());
         if course.extent == Extent::Nothing && newest != 0 {
             *gap_due |= course.is_new(self.place(newest), self.kind(newest));
         }
-        let Some(id) = course.in_doubt else { return self.first(track.record, course.extent) };
+        let Some(id) = course.in_doubt else { return self.first(track.record, course) };
         *gap_due |= is_plain_at(low_watermark, id);
         if !*gap_due && newest != 0 {
             return Next::CheckPlain(self.anchor(newest), id);
         }
-        self.first(track.record, course.extent)
+        self.first(track.record, course)
     }
 
     /// Returns how the first event of a channel to replay is found.
-    fn first(&self, record: u32, extent: Extent) -> Next {
-        match extent {
+    fn first(&self, record: u32, course: &Course) -> Next {
+        match course.extent {
+            Extent::Run => match self.newest_run(record, false) {
+                NewestRun::From(first) => Next::At(self.anchor(first)),
+                NewestRun::Nothing | NewestRun::Incomplete => self.after_newest(record),
+            },
             Extent::Nothing | Extent::Newest(0) => self.after_newest(record),
             Extent::All | Extent::Newest(_) | Extent::Since(_) => Next::Seek(None),
         }
@@ -123,7 +128,7 @@ impl Guard<'_> {
         }
         // An event that was not looked at yet may have been evicted since the search started.
         *gap_due |= is_plain_at(self.low_watermark(track.record), id);
-        Some(self.first(track.record, course.extent))
+        Some(self.first(track.record, course))
     }
 
     /// Searches for the first event to replay.
@@ -143,13 +148,13 @@ impl Guard<'_> {
         let bounds = match course.extent {
             Extent::Newest(count) => SearchBounds { until: course.until(), count, runs },
             Extent::Since(_) => SearchBounds { until: course.until(), count: u64::MAX, runs },
-            Extent::All | Extent::Nothing => {
+            Extent::All | Extent::Nothing | Extent::Run => {
                 SearchBounds { until: u64::MAX, count: u64::MAX, runs: SearchedRuns::All }
             }
         };
         let sought = |block| match &course.extent {
             Extent::Since(since) => self.sought_since(since, block),
-            Extent::All | Extent::Nothing | Extent::Newest(_) => {
+            Extent::All | Extent::Nothing | Extent::Newest(_) | Extent::Run => {
                 Sought::in_order(course.received.is_after(self.place(block), self.kind(block)))
             }
         };

@@ -88,6 +88,7 @@ impl Guard<'_> {
         let mut change = self.change();
         let position = self.signal(&mut change, record, ControlEntry::Lost);
         let low_watermark = before.raised(LogOrder { entry_id, position }, kind);
+        self.reopen_run(&mut change, record, Some(entry_id.into()));
         self.set_low_watermark(&mut change, record, low_watermark);
         change.commit();
     }

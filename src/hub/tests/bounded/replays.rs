@@ -51,7 +51,7 @@ fn locating_an_old_id_on_many_channels_takes_several_holds() {
 fn locating_part_of_a_long_history_takes_several_holds() {
     let hub = with_long_channel(20_000, 0);
     let members = joined(&hub, &["long".into()]);
-    hub.set_history(History { count: 10_000, age: 0 }).unwrap();
+    hub.set_history(History { count: 10_000, age: 0 }, History::NONE).unwrap();
     let mut texts = 0;
     let words = most_in_a_hold(|| texts = fresh(&hub, &members, 5_000, at(0)).len());
     assert_eq!(texts, 5_000);

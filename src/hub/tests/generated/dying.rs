@@ -67,10 +67,10 @@ impl Run {
     }
 
     fn die_changing_history(&mut self, stores: i64) {
-        let history = self.new_history();
-        self.dies(stores, |hub| hub.set_history(history).unwrap());
-        self.model.history = history;
-        self.hub.set_history(history).unwrap();
+        let (history, runs) = (self.new_history(), new_runs(&mut self.random));
+        self.dies(stores, |hub| hub.set_history(history, runs).unwrap());
+        (self.model.history, self.model.runs) = (history, runs);
+        self.hub.set_history(history, runs).unwrap();
         self.model.sync(&self.hub, Wanted::Nothing, 0);
         // The history is the new one, so only sweeps move the channels that are left.
         self.sweep_all();

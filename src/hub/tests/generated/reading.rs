@@ -2,6 +2,7 @@
 //! is read without the lock.
 
 use super::*;
+use crate::hub::invariants::FoundStart;
 
 impl Run {
     /// Returns one or more of the channels that one process has joined.
@@ -50,8 +51,10 @@ impl Run {
         let (gaps, given) = all_of(&self.hub, &mut cursor, self.random.of(&[1, 3, 64]), now);
 
         let count = self.model.history.count as usize;
+        // With `runs`, returning clients receive what is retained even if no history is owed.
+        let is_kept = count > 0 || self.model.runs.count > 0;
         let expected: Vec<String> = match place {
-            _ if count == 0 => Vec::new(),
+            Some(_) if !is_kept => Vec::new(),
             Some(place) => {
                 texts(self.model.behind(&names, |other| other.entry_id > place.entry_id))
             }
@@ -62,7 +65,7 @@ impl Run {
             names.iter().any(|name| {
                 let channel = &self.model.channels[name];
                 let newest = channel.log.last().map_or(LogOrder::START, |event| event.place);
-                let low_watermark = if count == 0 {
+                let low_watermark = if !is_kept {
                     channel.low_watermark.max(newest)
                 } else {
                     channel.low_watermark
@@ -79,7 +82,7 @@ impl Run {
 
     /// A client of one channel receives what is after its id, up to the first finish.
     fn resume_in_run(&self, member: Membership, names: &BTreeSet<String>, place: LogOrder) {
-        if self.model.history.count == 0 {
+        if self.model.history.count.max(self.model.runs.count) == 0 {
             return;
         }
         let resume = Resume::From(place.id(Kind::Local, 7).to_string().into());
@@ -191,6 +194,47 @@ impl Run {
         }) || owes_nothing && !wanted.is_empty();
         assert!(gaps.len() == 1 || !has_lost, "no gap since {ago} ms ago");
         assert!(gaps.is_empty() || may_have_lost, "a gap for nothing since {ago} ms ago");
+    }
+
+    /// A client without an id receives the newest run of each channel, and nothing if one of them
+    /// has lost its beginning.
+    pub fn begin_in_run(&mut self) {
+        let Some((names, members)) = self.some_channels() else { return };
+        let now = self.model.now;
+        let resume = Resume::InRun(Vec::new());
+        let begun = self.hub.begin(&members, &resume, Runs::Separate, now).unwrap();
+        let given = begun.cursor.map(|mut cursor| {
+            while !self.hub.lock().unwrap().locate_all(&mut cursor, now, &mut Budget::for_visit()) {
+            }
+            self.model.sync(&self.hub, Wanted::Nothing, 0);
+            let mut given = Vec::new();
+            loop {
+                let batch = self.hub.slice_of(&mut cursor, 3, usize::MAX, now).unwrap();
+                for found in &batch.events {
+                    given.push(text(&found.event));
+                    cursor.delivered(found);
+                }
+                if batch.finished || batch.done {
+                    return given;
+                }
+            }
+        });
+        self.model.sync(&self.hub, Wanted::Nothing, 0);
+        let is_cut = |name: &String| {
+            let channel = &self.model.channels[name];
+            let is_left_out =
+                channel.run.is_finished && (names.len() > 1 || channel.retained().is_empty());
+            channel.start == FoundStart::Cut && !is_left_out
+        };
+        if names.iter().any(is_cut) {
+            // If its beginning expires only now, the first batch has a gap event.
+            return;
+        }
+        assert!(!begun.is_incomplete);
+        let runs = names.iter().filter_map(|name| self.model.channels[name].whole_run());
+        let mut events: Vec<_> = runs.flatten().collect();
+        events.sort_by_key(|event| event.place);
+        assert_eq!(given.unwrap_or_default(), texts(events), "whole runs");
     }
 
     /// Starts to follow a stream that is behind.
