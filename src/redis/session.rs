@@ -3,7 +3,7 @@
 //! ends.
 //!
 //! - `connect`: opens a connection and synchronizes it; `clock`: the clock in Redis from which
-//!   events get their ids
+//!   events get their ids; `clock_mark`: raises the hub's high watermark to its newest id
 //! - `subscriptions`, `unsubscribe`: subscribe to channels, and leave them
 //! - `ingest`, `settle`: turn messages and entries of streams into events of the hub
 //! - `catch_up_queue`: the channels that are catching up in the background
@@ -22,6 +22,7 @@
 pub(super) mod catch_up_in_order;
 pub(super) mod catch_up_queue;
 pub(super) mod clock;
+pub(super) mod clock_mark;
 pub(super) mod connect;
 pub(super) mod delivery_wait;
 pub(super) mod doubts;
@@ -60,6 +61,7 @@ use super::wakes::Woken;
 use crate::hub::{shown as shown_name, FencingToken, JudgedId, Latest, ReportedId, SlotClaim};
 use crate::redis::context::{HubContext, LogLevel};
 use crate::redis::session::catch_up_queue::CatchUpQueue;
+use crate::redis::session::clock_mark::ClockMark;
 use crate::redis::session::handover_holder::HandoverHolder;
 use crate::redis::session::heartbeat::HEARTBEAT;
 use crate::redis::session::repeats::Repeats;
@@ -110,6 +112,8 @@ pub struct Session {
     pub(super) strays: Strays,
     /// Whether a heartbeat is awaiting its reply.
     pub(super) heartbeat_pending: bool,
+    /// Whether the hub's high watermark is about to be raised to the clock's newest id.
+    pub(super) clock_mark: ClockMark,
     /// The position up to which the log was searched for requested channels.
     pub(super) read: u64,
     /// The time in Redis at which this machine's monotonic clock was 0 (ms since 1970).
@@ -169,6 +173,7 @@ impl Session {
             token: None,
             strays: Strays::default(),
             heartbeat_pending: false,
+            clock_mark: ClockMark::Idle,
             redis_epoch: 0,
             clock: EntryId::default(),
             repeats: Repeats::default(),
@@ -235,6 +240,7 @@ impl Session {
             self.look_up_strays();
             // Without this, a fast publisher would overtake the readers of the log.
             self.read_log().await?;
+            self.raise_clock_mark().await?;
         }
     }
 
@@ -245,6 +251,7 @@ impl Session {
         self.settle_doubts().await?;
         self.request_pattern_gaps().await?;
         self.audit_streams();
+        self.request_clock_mark();
         self.retry_refused().await
     }
 

@@ -113,6 +113,12 @@ impl CatchUpQueue {
         self.first_task.is_some() || !self.first.is_empty()
     }
 
+    /// Whether no channel is catching up.
+    pub fn is_idle(&self) -> bool {
+        let is_reading = self.first_task.is_some() || self.long_task.is_some();
+        !is_reading && self.first.is_empty() && self.long.is_empty()
+    }
+
     /// Returns the fetcher for channels that are matched only by patterns. It has a connection
     /// of its own, so that these and first pages do not delay each other.
     pub fn fetcher_of_strays(&self) -> Rc<Fetcher> {

@@ -12,7 +12,7 @@ use crate::hub::{Now, ReportedId, Source};
 use crate::redis::context::LogLevel;
 use crate::redis::ended::Ended;
 use crate::redis::entry::entries;
-use crate::redis::link::Unanswered;
+use crate::redis::link::{Link, Unanswered};
 use crate::redis::session::Session;
 use crate::sse::id::EntryId;
 
@@ -54,16 +54,8 @@ impl Session {
         if self.context.hub.source() == Source::Streams {
             return Ok(self.clock);
         }
-        let mut newest = cmd("XREVRANGE");
-        newest.arg(self.context.names.clock()).arg("+").arg("-").arg("COUNT").arg(1);
-        let reply = self.link.reply(async |connection| newest.query_async(connection).await).await;
-        let reply: Value = match reply {
-            Ok(reply) => reply,
-            // The user may lack the permission.
-            Err(Unanswered::Failed(error)) if error.code().is_some() => Value::Nil,
-            Err(why) => return Err(why.into()),
-        };
-        let newest = entries(&reply).first().and_then(|entry| entry.id.checked(self.latest()));
+        let newest = newest_of_clock(&self.link, self.context.names.clock()).await?;
+        let newest = newest.and_then(|newest| newest.checked(self.latest()));
         Ok(newest.unwrap_or_default().max(self.clock))
     }
 
@@ -103,6 +95,21 @@ impl Session {
                 String::from_utf8_lossy(&self.context.names.clock()),
             ),
         );
+    }
+}
+
+/// Returns the id that the clock in this key has issued last, or `None` if there is none, or if the
+/// user lacks the permission to read it.
+pub(in crate::redis) async fn newest_of_clock(
+    link: &Link,
+    key: Vec<u8>,
+) -> Result<Option<ReportedId>, Unanswered> {
+    let mut newest = cmd("XREVRANGE");
+    newest.arg(key).arg("+").arg("-").arg("COUNT").arg(1);
+    match link.reply(async |connection| newest.query_async::<Value>(connection).await).await {
+        Ok(reply) => Ok(entries(&reply).first().map(|entry| entry.id)),
+        Err(Unanswered::Failed(error)) if error.code().is_some() => Ok(None),
+        Err(why) => Err(why),
     }
 }
 
