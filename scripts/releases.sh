@@ -129,7 +129,7 @@ end_releases() {
 # print_table RELEASE...: prints the results in Markdown.
 print_table() {
     local release
-    echo "| release | nginx | first event | test files | tests | \`HEAD\` ends without a body | lean streams, of one | date |"
+    echo "| release | nginx | first event | test files | tests | \`HEAD\` ends without a body | lean stream | date |"
     echo "| --- | --- | --- | --- | --- | --- | --- | --- |"
     for release in "$@"; do
         print_row "$release"
