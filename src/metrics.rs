@@ -9,15 +9,18 @@
 //! - `table`: every figure with its names and its meaning; JSON and Prometheus are generated from
 //!   it
 //! - `json`, `prometheus`, `page`: the formats
+//! - `health`: the answer to a load balancer's check
 //! - `format`: which format a request asks for
 
 mod format;
+mod health;
 mod json;
 mod page;
 mod prometheus;
 mod table;
 
 pub use format::{Format, UnknownFormat};
+pub use health::{Health, TEXT};
 pub use json::{json, JSON};
 pub use page::{HTML, PAGE, PAGE_POLICY};
 pub use prometheus::{prometheus, PROMETHEUS};

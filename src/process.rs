@@ -29,7 +29,7 @@ mod waker;
 use crate::conf::hub::PresenceSetting;
 use crate::conf::{HubConf, Main};
 use crate::hub::Hub;
-use crate::metrics::HubFigures;
+use crate::metrics::{Health, HubFigures};
 use crate::nginx::event::{Event, ExitHold};
 use crate::nginx::log::{self, Level};
 use crate::nginx::output::Client;
@@ -154,6 +154,19 @@ pub fn all_figures() -> Vec<HubFigures> {
     })
 }
 
+/// Returns the health of one hub, if this process serves it.
+pub fn health(hub: usize) -> Option<Health> {
+    lend(hub, |serving| serving.health())
+}
+
+/// Returns the health of the hub that is worst, of all hubs that this process serves.
+pub fn worst_health() -> Option<Health> {
+    PROCESS.with(|process| {
+        let process = process.try_borrow().ok()?;
+        process.iter().flatten().map(Serving::health).max()
+    })
+}
+
 /// Logs a warning that a hub does not work as it should, at most once a minute, because many
 /// clients may be affected at once.
 pub fn warn(hub: usize, what: std::fmt::Arguments<'_>) {
@@ -251,6 +264,16 @@ impl Serving {
         }
         serving.arm();
         Ok(serving)
+    }
+
+    fn health(&self) -> Health {
+        if self.lifecycle == Lifecycle::Draining {
+            return Health::Draining;
+        }
+        if self.worker.is_locked() {
+            return Health::Locked;
+        }
+        Health::with_redis(self.worker.hub().stats().redis)
     }
 
     fn figures(&self) -> HubFigures {

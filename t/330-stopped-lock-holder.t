@@ -17,6 +17,7 @@ my $stage = SSE::Stage->new(
         location = /s     { sse_stream $arg_c; }
         location = /admin { sse_admin; }
         location = /ping  { return 200; }
+        location = /status { sse_status; }
 EOF_SERVER
 );
 my $nginx = $stage->cluster;
@@ -72,6 +73,9 @@ is(scalar(grep { $_->{status} == 503 && $_->{json}{error} =~ /stopped/ } @again)
 cmp_ok($took, '<', 20 * $once, sprintf 'without waiting (50 of them in %.3f s)', $took);
 my $listed = ask($others[1], path => '/admin?channel=probe');
 is("$listed->{status} $listed->{json}{error}", "503 the hub's lock is held by a stopped process", 'sse_admin returns the same error');
+
+my $health = ask($others[1], path => '/status?format=health');
+is("$health->{status} $health->{body}", "503 locked\n", 'load balancers send no new clients to this nginx');
 
 $nginx->resume($victim);
 ok(wait_for(sub { ask($others[0], path => '/to/probe', body => 'free')->{status} == 201 }, 10), 'publishing works again when the worker continues');

@@ -56,7 +56,7 @@ for my $case (
     }
 }
 my $unknown = get('/status?format=xml');
-is("$unknown->{status} $unknown->{json}{error}", '400 format must be json, prometheus or html', 'an unknown format is rejected');
+is("$unknown->{status} $unknown->{json}{error}", '400 format must be json, prometheus, html, or health', 'an unknown format is rejected');
 for my $method (qw(POST DELETE)) {
     my $answer = get('/status', method => $method);
     is("$answer->{status} $answer->{header}{allow}[0]", '405 GET, HEAD', "$method is not allowed");

@@ -4,7 +4,7 @@
 use super::stream::not_allowed;
 use super::{json, stream};
 use crate::conf::StatusHandler;
-use crate::metrics::{self, Format, HubFigures, HTML, JSON, PAGE, PAGE_POLICY, PROMETHEUS};
+use crate::metrics::{self, Format, HubFigures, HTML, JSON, PAGE, PAGE_POLICY, PROMETHEUS, TEXT};
 use crate::nginx::clock;
 use crate::nginx::pool::NoMemory;
 use crate::nginx::request::{Method, Outcome, Request};
@@ -36,6 +36,7 @@ fn show(request: &Request, conf: &StatusHandler) -> Result<Outcome, NoMemory> {
             request.set_status(200);
             request.answer(HTML, PAGE.as_bytes())
         }
+        Format::Health => health(request, conf),
         // Old figures are useless, so these streams do not resume.
         Format::Stream => stream::begin(
             request,
@@ -44,6 +45,15 @@ fn show(request: &Request, conf: &StatusHandler) -> Result<Outcome, NoMemory> {
             ResumeRequest::default(),
         ),
     })
+}
+
+/// Answers with the health as one word.
+fn health(request: &Request, conf: &StatusHandler) -> Outcome {
+    let Some(health) = conf.scope.health(conf.feed.target.hub) else {
+        return json::error(request, 503, "this process does not serve the hub");
+    };
+    request.set_status(health.status());
+    request.answer(TEXT, health.line().as_bytes())
 }
 
 /// Answers with the figures as text.

@@ -11,11 +11,13 @@ pub enum Format {
     Page,
     /// JSON every second, as an event stream.
     Stream,
+    /// One word for load balancers.
+    Health,
 }
 
 /// `?format=` names an unknown format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("format must be json, prometheus or html")]
+#[error("format must be json, prometheus, html, or health")]
 pub struct UnknownFormat;
 
 impl Format {
@@ -31,6 +33,7 @@ impl Format {
             Some(b"json") => Ok(Format::Json),
             Some(b"prometheus") => Ok(Format::Prometheus),
             Some(b"html") => Ok(Format::Page),
+            Some(b"health") => Ok(Format::Health),
             Some(_) => Err(UnknownFormat),
         }
     }

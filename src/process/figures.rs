@@ -2,7 +2,7 @@
 
 use crate::conf::StatusScope;
 use crate::hub::PublishError;
-use crate::metrics::{self, HubFigures};
+use crate::metrics::{self, Health, HubFigures};
 use crate::nginx::clock;
 use crate::process;
 use crate::worker::{ALL_STATUS_CHANNEL, STATUS_CHANNEL};
@@ -13,6 +13,15 @@ impl StatusScope {
         match self {
             StatusScope::OneHub => STATUS_CHANNEL,
             StatusScope::AllHubs => ALL_STATUS_CHANNEL,
+        }
+    }
+
+    /// Returns the health of one hub, or the worst of all hubs that this process serves; `None` if
+    /// it serves none of them.
+    pub fn health(self, hub: usize) -> Option<Health> {
+        match self {
+            StatusScope::OneHub => process::health(hub),
+            StatusScope::AllHubs => process::worst_health(),
         }
     }
 

@@ -48,6 +48,12 @@ impl<S: Socket> Worker<S> {
             && self.hub.feed_is_due(FEED_INTERVAL, now)
     }
 
+    /// Whether the hub's lock is not available. Waits for it at most as long as the opening of a
+    /// stream does.
+    pub fn is_locked(&self) -> bool {
+        self.hub.channel(STATUS_CHANNEL).is_err()
+    }
+
     /// Whether a channel has subscribers on this nginx.
     pub fn has_watchers(&self, channel: &[u8]) -> bool {
         let known = self.hub.channel(channel).ok().flatten();
