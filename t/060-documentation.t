@@ -3,6 +3,7 @@
 
 use v5.36;
 use FindBin;
+use JSON::PP qw(decode_json);
 use Test::More;
 
 my $root      = "$FindBin::Bin/..";
@@ -92,6 +93,15 @@ for my $key (sort keys %values) {
     cmp_ok(scalar $values{$key}->@*, '>=', 2, "status: the values of $key can be read");
     like($meanings{$key}, qr/`(?:\{")?$_`|"$_":/, "status: the value $_ of $key is documented") for $values{$key}->@*;
 }
+
+# The dashboard and the alert rules use metrics that exist, and alerts have a description.
+my %metrics = map { $_ => 1 } values %figures, map { "$figures{delivery}_$_" } qw(bucket sum count);
+for my $file (qw(alerts.yaml alerts-test.yaml grafana-dashboard.json)) {
+    my %used = map { $_ => 1 } slurp("$root/monitoring/$file") =~ /\b(nginx_sse_\w+)/g;
+    cmp_ok(scalar keys %used, '>=', 5, "monitoring/$file: metrics can be read");
+    is(join(' ', sort grep { !$metrics{$_} } keys %used), '', "monitoring/$file: all of them exist");
+}
+ok(eval { decode_json(slurp("$root/monitoring/grafana-dashboard.json")) }, 'the dashboard is JSON');
 
 # README.md is short and names every directive and variable.
 my $readme = slurp("$root/README.md");
