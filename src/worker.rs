@@ -22,6 +22,7 @@
 //! - `backlog`: the events that a stream lacks and has to read from the hub
 //! - `client_past`, `id_claims`: what a client has received elsewhere, and ids that are ahead of
 //!   this hub
+//! - `catching_up`: streams of several channels that wait until a channel has caught up with Redis
 //! - `pattern`: which patterns an event matches
 //! - `run`, `run_ends`: how streams end where the runs of their channels were finished
 //! - `channel_task`: work that concerns all streams of a channel
@@ -34,6 +35,7 @@
 mod admin;
 mod backlog;
 mod batch_cache;
+mod catching_up;
 mod channel;
 mod channel_task;
 mod client_past;
@@ -105,6 +107,9 @@ pub struct Worker<S: Socket> {
     directory: Directory,
     /// The position up to which this process has read the log.
     read: u64,
+    /// The position from which on this process knows again which channels are catching up, after
+    /// it was overtaken.
+    settled_at: u64,
     frame_cache: FrameCache,
     batch_cache: BatchCache,
     heartbeat: Batch,
@@ -151,6 +156,7 @@ impl<S: Socket> Worker<S> {
         let mut worker = Worker {
             process: ProcessSlot::new(&hub, wakers, waker),
             read: hub.head(),
+            settled_at: 0,
             hub,
             streams: SlotMap::with_key(),
             directory: Directory::default(),

@@ -36,29 +36,6 @@ impl Default for Fetched {
     }
 }
 
-/// The ids of a message that is still to be taken: its event's, and that of the event before it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct UnreadMessage {
-    pub id: ReportedId,
-    pub prev: ReportedId,
-}
-
-impl Fetched {
-    /// Leaves out what follows from this message on, which is still to be taken. The hub has
-    /// everything up to `had`.
-    pub fn leave(&mut self, next: UnreadMessage, had: ReportedId, latest: Latest) {
-        let before = self.entries.partition_point(|entry| entry.id < next.id);
-        self.entries.truncate(before);
-        if self.newest.is_some_and(|newest| newest >= next.id) {
-            // Everything before the message was read, or is gone.
-            (self.newest, self.added) = (Some(next.prev), None);
-        }
-        if matches!(self.missing, Loss::UpTo(gone) if ReportedId::from(gone) >= next.id) {
-            self.missing = loss(Some(next.prev).filter(|prev| *prev > had), latest);
-        }
-    }
-}
-
 /// Determines how much is read, and which ids are plausible.
 #[derive(Clone, Copy, Debug)]
 pub struct FetchPolicy {

@@ -110,12 +110,6 @@ impl Inbox {
         self.filled.notify_one();
     }
 
-    /// Calls a function with everything that has arrived and was not taken, in order.
-    pub fn peek<T>(&self, look: impl FnOnce(&VecDeque<Push>) -> T) -> T {
-        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        look(&waiting.pushes)
-    }
-
     /// Waits until something has arrived.
     pub async fn filled(&self) {
         loop {

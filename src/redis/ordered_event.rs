@@ -61,6 +61,20 @@ impl<'m> OrderedEvent<'m> {
         OrderedEvent(IncomingEvent { provenance: self.0.provenance.since_subscribed(), ..self.0 })
     }
 
+    /// Returns the same event, received after its channel was read again.
+    pub fn missed(self) -> OrderedEvent<'m> {
+        OrderedEvent(IncomingEvent { provenance: self.0.provenance.missed(), ..self.0 })
+    }
+
+    /// Returns the same event; if it is a plain message, it comes just after this id.
+    pub fn plain_before(self, id: EntryId) -> OrderedEvent<'m> {
+        let provenance = match self.0.provenance {
+            Provenance::Plain => Provenance::PlainBefore(id),
+            other => other,
+        };
+        OrderedEvent(IncomingEvent { provenance, ..self.0 })
+    }
+
     /// Returns its channel.
     pub fn channel(&self) -> &'m [u8] {
         self.0.channel

@@ -7,7 +7,7 @@
 //! - `subscriptions`, `unsubscribe`: subscribe to channels, and leave them
 //! - `ingest`, `settle`: turn messages and entries of streams into events of the hub
 //! - `catch_up_queue`: the channels that are catching up in the background
-//! - `catch_up_in_order`: reads channels again while all messages wait
+//! - `interruptions`: which channels streams of several channels wait for
 //! - `stream_reader`, `stream_audit`: reads the streams that applications write (`redis_source
 //!   stream`), and notices that one has started over, or has lost entries before they were read
 //! - `delivery_wait`: waits until events that the hub will not keep have been delivered
@@ -19,7 +19,6 @@
 //! - `handover_holder`, `handover_successor`, `repeats`: hand the subscription over from one
 //!   process to the next, without losing or repeating anything
 
-pub(super) mod catch_up_in_order;
 pub(super) mod catch_up_queue;
 pub(super) mod clock;
 pub(super) mod clock_mark;
@@ -31,6 +30,7 @@ pub(super) mod handover_holder;
 pub(super) mod handover_successor;
 pub(super) mod heartbeat;
 pub(super) mod ingest;
+pub(super) mod interruptions;
 pub(super) mod lock_wait;
 pub(super) mod opening_batch;
 pub(super) mod repeats;
@@ -64,6 +64,7 @@ use crate::redis::session::catch_up_queue::CatchUpQueue;
 use crate::redis::session::clock_mark::ClockMark;
 use crate::redis::session::handover_holder::HandoverHolder;
 use crate::redis::session::heartbeat::HEARTBEAT;
+use crate::redis::session::interruptions::Interruptions;
 use crate::redis::session::repeats::Repeats;
 use crate::redis::session::stray_messages::Strays;
 use crate::redis::session::stream_audit::StreamAudit;
@@ -97,10 +98,10 @@ pub struct Session {
     pub(super) channels: SubscriptionTable,
     /// The catch-up of these channels.
     pub(super) catch_ups: CatchUpQueue,
-    /// Number of streams that were read at once in this second because of doubtful messages.
+    /// Number of channels that were read at once in this second because of doubtful messages.
     pub(super) read_at_once: u32,
-    /// When reading a channel again last took longer than the others wait.
-    pub(super) slow_since: Option<Instant>,
+    /// The channels that are catching up again.
+    pub(super) interruptions: Interruptions,
     /// Channels to subscribe to, and the number of those that are being subscribed to.
     pub(super) wanted: VecDeque<WantedChannel>,
     pub(super) in_progress: usize,
@@ -161,7 +162,7 @@ impl Session {
             catch_ups: CatchUpQueue::new(&context, &link.address),
             reading: StreamReader::new(GrowthSource::Notified, &context, &link.address),
             read_at_once: 0,
-            slow_since: None,
+            interruptions: Interruptions::default(),
             context,
             holder,
             link,

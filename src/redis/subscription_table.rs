@@ -129,6 +129,14 @@ impl SubscriptionTable {
         self.patterns.retain(|name| self.by_name.contains_key(name));
     }
 
+    /// Returns the names of the patterns that match a channel.
+    pub fn patterns_of(&self, name: &[u8]) -> Vec<Box<[u8]>> {
+        let is_matching = |pattern: &&Box<[u8]>| {
+            pattern_of(pattern).is_some_and(|pattern| matches(pattern, name))
+        };
+        self.patterns.iter().filter(is_matching).cloned().collect()
+    }
+
     /// Returns the first pattern, in byte order, that matches a channel.
     pub fn first_match(&self, name: &[u8]) -> Option<&[u8]> {
         let mut patterns = self.patterns.iter().filter_map(|name| pattern_of(name));

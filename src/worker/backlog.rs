@@ -3,8 +3,8 @@
 
 use super::channel::Channel;
 use crate::hub::{
-    pattern_of, Elsewhere, Hub, Locked, Now, PatternReplay, Received, ReplayBatch, ReplayCursor,
-    ReplayedEvent, Runs,
+    pattern_of, Elsewhere, Hub, Locked, LogOrder, Now, PatternReplay, Received, ReplayBatch,
+    ReplayCursor, ReplayedEvent, Runs,
 };
 
 /// The events that a stream lacks.
@@ -17,25 +17,31 @@ pub enum Backlog {
 }
 
 impl Backlog {
-    /// Returns the backlog of a running stream, which has received everything up to `at`, up to the
-    /// position `until`.
+    /// Returns the backlog of a running stream, which has received everything up to `at`, of what
+    /// its process has `read`. Of patterns, it is everything, unless one of them is to wait for a
+    /// channel.
     pub fn since<'a>(
+        hub: &Hub,
         (at, elsewhere): (u64, Elsewhere),
-        until: u64,
+        read: LogOrder,
         channels: impl Iterator<Item = &'a Channel> + Clone,
         runs: Runs,
     ) -> Backlog {
-        let received = Received::at(at, elsewhere);
         if channels.clone().any(|channel| pattern_of(&channel.name).is_some()) {
-            return Backlog::Matching(PatternReplay::since(
-                received,
-                channels.map(|c| c.name.clone()),
-            ));
+            let names: Vec<_> = channels.map(|channel| channel.name.clone()).collect();
+            let until = hub.end_unless_catching_up(&names).unwrap_or(read);
+            let received = Received::merged_after(at, elsewhere);
+            return Backlog::Matching(PatternReplay::since(received, until, names));
         }
         // Only a stream of one channel ends with a run.
         let ends = channels.clone().next().map(|channel| channel.run_ends.around(at));
+        let received = if channels.clone().count() > 1 {
+            Received::merged_after(at, elsewhere)
+        } else {
+            Received::at(at, elsewhere)
+        };
         let channels = channels.map(|channel| channel.membership);
-        let cursor = ReplayCursor::since(received, until, channels);
+        let cursor = ReplayCursor::since(received, read.position, channels);
         Backlog::Of(cursor.with_runs(runs, ends.unwrap_or_default()))
     }
 

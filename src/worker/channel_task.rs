@@ -141,6 +141,7 @@ impl<S: Socket> Worker<S> {
                 return Some(channels);
             }
             let head = self.read;
+            self.look_whether_catching_up(key);
             let Some(channel) = self.directory.get_mut(key) else { continue };
             channel.frames = Default::default();
             channel.complete_after = head;

@@ -10,7 +10,7 @@ use super::socket::{Batch, Sent, Socket};
 use super::stream::{Accounting, Behind, Flow, Stream, StreamState};
 use super::work_queue::StreamTask;
 use super::Worker;
-use crate::hub::{Counter, Elsewhere, Kind, Locked, LogOrder, Now, ReplayBatch};
+use crate::hub::{Counter, Kind, Locked, LogOrder, Now, ReplayBatch};
 use crate::sse::frame::{self, Frame};
 
 /// Maximum number of events, and of their bytes, that a stream reads from the hub in one hold of
@@ -44,6 +44,13 @@ impl<S: Socket> Worker<S> {
         }
         let Some(stream) = self.streams.get_mut(key) else { return };
         let subscriptions = stream.channels.as_slice();
+        if self.directory.holds_back(subscriptions) {
+            // It is served when the channel has caught up.
+            return;
+        }
+        if read < self.settled_at && self.directory.has_several(subscriptions) {
+            return self.work.retry_later(key);
+        }
         let whole = subscriptions.iter().all(|subscription| {
             self.directory.get(subscription.channel).is_some_and(|channel| {
                 channel.complete_after <= stream.at
@@ -107,10 +114,8 @@ impl<S: Socket> Worker<S> {
 
     /// Switches a stream to reading what it lacks from the hub.
     fn fall_behind(&mut self, key: StreamKey) {
+        let Some(missed) = self.backlog_of(key) else { return };
         let Some(stream) = self.streams.get_mut(key) else { return };
-        let channels = self.directory.of(stream.channels.as_slice());
-        let missed =
-            Backlog::since(stream.received(), self.read, channels, stream.settings.finished.runs());
         let client_id = Box::default();
         stream.state = StreamState::Behind(Box::new(Behind {
             missed,
@@ -119,6 +124,16 @@ impl<S: Socket> Worker<S> {
             preface: None,
             client_id,
         }));
+    }
+
+    /// Returns what a live stream lacks of what this process has read.
+    pub(super) fn backlog_of(&self, key: StreamKey) -> Option<Backlog> {
+        let stream = self.streams.get(key)?;
+        let channels = self.directory.of(stream.channels.as_slice());
+        let elsewhere = stream.past.as_ref().map(|past| past.elsewhere).unwrap_or_default();
+        let read = LogOrder { position: self.read, ..self.frame_cache.copied.place };
+        let (received, runs) = ((stream.at, elsewhere), stream.settings.finished.runs());
+        Some(Backlog::since(&self.hub, received, read, channels, runs))
     }
 
     /// Reads the next batch of events that a stream lacks. Returns `None` if it is not available
@@ -267,13 +282,6 @@ impl<S: Socket> Worker<S> {
 }
 
 impl<S> Stream<S> {
-    /// Returns the position up to which the client has received everything, and what it has received
-    /// elsewhere.
-    fn received(&self) -> (u64, Elsewhere) {
-        let elsewhere = self.past.as_ref().map(|past| past.elsewhere);
-        (self.at, elsewhere.unwrap_or_default())
-    }
-
     fn delivered(&mut self, place: LogOrder, kind: Kind, events: u32, now: Now) {
         self.at = self.at.max(place.position);
         self.last = Some((place, kind));

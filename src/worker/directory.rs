@@ -148,6 +148,7 @@ mod tests {
             published_at: None,
             next_published_at: None,
             run_ends: Default::default(),
+            is_catching_up: false,
             awaited: 0,
         }
     }

@@ -7,7 +7,6 @@
 //! withheld for a moment. If the hub reaches the id, the other nginx was ahead. If not, the id is
 //! invalid, and the client receives a gap event followed by everything.
 
-use super::backlog::Backlog;
 use super::client_past::Claim;
 use super::end::End;
 use super::keys::StreamKey;
@@ -16,7 +15,7 @@ use super::socket::Socket;
 use super::stream::{Behind, Stream, StreamState};
 use super::work_queue::StreamTask;
 use super::Worker;
-use crate::hub::{Elsewhere, Kind, Now, RedisState, Resume, Source};
+use crate::hub::{Kind, Now, RedisState, Resume, Source};
 
 /// Maximum time in ms by which another nginx may be ahead while all channels are in sync with
 /// Redis, and the maximum time to wait for the channels to be in sync.
@@ -126,15 +125,12 @@ impl<S: Socket> Worker<S> {
         let Some(stream) = self.streams.get_mut(key) else { return };
         let claim = stream.past.take().and_then(|past| past.claim);
         stream.last = None;
-        let channels = self.directory.of(stream.channels.as_slice());
-        let received = (stream.at, Elsewhere::Nothing);
-        let mut missed = whole_run.unwrap_or_else(|| {
-            Backlog::since(received, self.read, channels, settings.finished.runs())
-        });
-        missed.require_gap();
         let client_id = claim.map(|claim| claim.client_id).unwrap_or_default();
+        let Some(mut missed) = whole_run.or_else(|| self.backlog_of(key)) else { return };
+        missed.require_gap();
         let may_have_gap = true;
         let behind = Behind { missed, begins: true, may_have_gap, preface: None, client_id };
+        let Some(stream) = self.streams.get_mut(key) else { return };
         stream.state = StreamState::Behind(Box::new(behind));
         self.work.add(StreamTask::Serve(key));
     }

@@ -76,8 +76,17 @@ impl<S: Socket> Worker<S> {
                     self.finish_run(key, descriptor.position);
                     continue;
                 }
+                Some(ControlEntry::CatchingUp) => {
+                    self.set_catching_up(key);
+                    continue;
+                }
                 Some(ControlEntry::Step) => {
-                    self.recheck_run(key, descriptor.position);
+                    self.set_caught_up(key, descriptor.position);
+                    // Otherwise, the channel is not available.
+                    let membership = self.directory[key].membership;
+                    if self.hub.in_sync(&[membership]) {
+                        self.recheck_run(key, descriptor.position);
+                    }
                     self.begin_waiting(key);
                     self.inquiries.check_all();
                     if self.run_channel_tasks_within(now, &mut budget) {

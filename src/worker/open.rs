@@ -143,12 +143,11 @@ impl<S: Socket> Worker<S> {
         }
         let members: Vec<_> = keys.iter().map(|key| self.directory[*key].membership).collect();
         let begun = result.and_then(|()| {
-            let waits = self.request_sync(&members, now)?;
-            if waits || !self.may_start(resume, &members) {
-                Ok(None)
-            } else {
-                Ok(Some(self.starting_point(names, &members, settings, resume, now)?))
+            if self.request_sync(&members, now)? || !self.may_start(resume, &members) {
+                return Ok(None);
             }
+            let begun = self.starting_point(names, &members, settings, resume, now)?;
+            Ok(Some(begun).filter(|begun| !begun.is_early || may_begin_early(names, resume)))
         });
         match begun {
             Ok(beginning) => Ok((keys, beginning)),
@@ -201,6 +200,7 @@ impl<S: Socket> Worker<S> {
             published_at: None,
             next_published_at: None,
             run_ends: RunEnds::of_channel(self.hub.run_state(membership).position),
+            is_catching_up: self.hub.are_catching_up(&[membership]),
             awaited: 0,
         }))
     }
@@ -303,6 +303,13 @@ impl<S: Socket> Worker<S> {
             self.upkeep.leave(&self.hub, channel.membership);
         }
     }
+}
+
+/// Returns whether a stream may begin while events of one of its channels are being fetched: it
+/// does not begin with the past of several channels.
+pub(super) fn may_begin_early(names: &[Box<[u8]>], resume: &Resume) -> bool {
+    let has_several = names.len() > 1 || names.iter().any(|name| pattern_of(name).is_some());
+    !has_several || matches!(resume, Resume::Fresh { newest: 0 })
 }
 
 /// Sets the number of this process's streams of a channel in the hub, and whether requests wait for

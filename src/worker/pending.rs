@@ -1,6 +1,7 @@
 //! Streams that wait for their channels to be in sync with Redis. Their clients receive no event
 //! before that, so that a client whose stream is open misses nothing that is published afterwards.
-//! They wait only briefly, and not at all while Redis is unreachable.
+//! They wait only briefly, and not at all while Redis is unreachable. Only a stream of several
+//! channels that begins with their past waits until all of them have caught up (`catching_up`).
 
 use std::collections::VecDeque;
 
@@ -8,6 +9,7 @@ use super::backlog::Backlog;
 use super::client_past::Past;
 use super::end::End;
 use super::keys::StreamKey;
+use super::open::may_begin_early;
 use super::socket::{Batch, Sent, Socket};
 use super::stream::{Flow, StreamState, Waiting};
 use super::Worker;
@@ -133,7 +135,8 @@ impl<S: Socket> Worker<S> {
             budget.spend(LOOKING);
             let members = self.memberships(key);
             let need_not_wait = (all_may || waited >= longest) && self.may_start(&resume, &members);
-            if need_not_wait || self.hub.in_sync(&members) {
+            let is_early = !is_new && self.has_several(key) && self.hub.are_catching_up(&members);
+            if !is_early && (need_not_wait || self.hub.in_sync(&members)) {
                 budget.spend(BEGINNING);
                 self.start_waiting(key, now);
             } else if waited >= MAX_OPENING_DELAY {
@@ -171,6 +174,9 @@ impl<S: Socket> Worker<S> {
         let Ok(begun) = self.starting_point(&names, &members, &settings, &resume, now) else {
             return;
         };
+        if begun.is_early && !may_begin_early(&names, &resume) {
+            return;
+        }
         let Some(stream) = self.streams.get_mut(key) else { return };
         let waiting = match std::mem::replace(&mut stream.state, StreamState::Live) {
             StreamState::Waiting(waiting) => *waiting,

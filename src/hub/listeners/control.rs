@@ -9,7 +9,7 @@ use crate::hub::memory::layout::{header, pair};
 use crate::hub::memory::redo::Transaction;
 
 /// The highest block number. No zone has a block with a higher one.
-const LAST_BLOCK: u32 = u32::MAX - 4;
+const LAST_BLOCK: u32 = u32::MAX - 5;
 
 /// A notification about a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,8 +19,10 @@ pub enum ControlEntry {
     /// The channel has a listener, but is not in sync with Redis. This is for the holder of the
     /// subscription.
     Wanted,
-    /// The channel is in sync with Redis.
+    /// The channel is in sync with Redis, or cannot be for now.
     Step,
+    /// Events of the channel that precede others in the log are being fetched from Redis.
+    CatchingUp,
     /// Events were lost that no process here has seen. The channel's low watermark says which.
     Lost,
     /// The channel's run has finished.
@@ -36,6 +38,7 @@ impl ControlEntry {
             ControlEntry::Step => u32::MAX - 1,
             ControlEntry::Lost => u32::MAX - 2,
             ControlEntry::Finished => u32::MAX - 3,
+            ControlEntry::CatchingUp => u32::MAX - 4,
         }
     }
 
@@ -51,6 +54,7 @@ impl ControlEntry {
                 ControlEntry::Step,
                 ControlEntry::Lost,
                 ControlEntry::Finished,
+                ControlEntry::CatchingUp,
             ]
             .into_iter()
             .find(|signal| signal.number() == block),

@@ -43,9 +43,9 @@ pub struct PatternReplay {
     /// The names of channels and of patterns' records.
     names: Box<[Box<[u8]>]>,
     received: Received,
-    /// The end of the log when the replay started. For an open stream, it is set at the first
-    /// visit.
-    until: Option<LogOrder>,
+    /// The end of the replay: the end of the log when the stream started, or what its process has
+    /// read.
+    until: LogOrder,
     extent: Extent,
     gap_due: bool,
     /// Records that have lost events that the client lacks, and the position up to which a gap was
@@ -144,15 +144,15 @@ impl ReplayPhase {
 }
 
 impl PatternReplay {
-    /// Creates a replay for an open stream that is behind.
-    pub fn since(received: Received, names: impl Iterator<Item = Box<[u8]>>) -> Box<PatternReplay> {
-        Box::new(PatternReplay::new(names.collect(), received, None, Extent::All))
+    /// Creates a replay for an open stream that is behind, up to `until`.
+    pub fn since(received: Received, until: LogOrder, names: Vec<Box<[u8]>>) -> Box<PatternReplay> {
+        Box::new(PatternReplay::new(names.into(), received, until, Extent::All))
     }
 
     fn new(
         names: Box<[Box<[u8]>]>,
         received: Received,
-        until: Option<LogOrder>,
+        until: LogOrder,
         extent: Extent,
     ) -> PatternReplay {
         let (phase, lost) = (ReplayPhase::start(0), HashMap::new());
@@ -162,7 +162,7 @@ impl PatternReplay {
 
     /// Returns the position up to which the replay goes.
     pub fn until(&self) -> u64 {
-        self.until.map_or(self.received.up_to.position, |until| until.position)
+        self.until.position
     }
 
     /// Requires a gap event, whatever the low watermarks say.
@@ -232,10 +232,12 @@ impl Hub {
         let end = end(&self.region);
         let owed = guard.get(header::COUNT);
         let mut elsewhere = self.not_owed(end, now);
+        let is_early = guard.are_catching_up(names);
         let mut claim = None;
         let (after, extent) = match resume {
             Resume::Fresh { newest } if owed.min(*newest) == 0 => {
-                return Ok(ReplayStart::new(end, elsewhere, claim, None));
+                let start = ReplayStart::new(end, elsewhere, claim, None);
+                return Ok(ReplayStart { is_early, ..start });
             }
             Resume::Fresh { newest } => (None, Extent::Newest(owed.min(*newest))),
             Resume::Since { ms } => (None, Extent::Since(self.since(*ms, end, now))),
@@ -261,9 +263,10 @@ impl Hub {
         if let Extent::Since(since) = extent {
             elsewhere = Elsewhere::Since(since);
         }
-        let mut replay = PatternReplay::new(names.into(), received, Some(end), extent);
+        let mut replay = PatternReplay::new(names.into(), received, end, extent);
         replay.gap_due = after.is_none() && !resume.client_id().is_empty();
-        Ok(ReplayStart::new(end, elsewhere, claim, Some(Box::new(replay))))
+        let start = ReplayStart::new(end, elsewhere, claim, Some(Box::new(replay)));
+        Ok(ReplayStart { is_early, ..start })
     }
 
     /// Returns the next batch, within the same limits as `replay`, or `None` if it is still being
@@ -296,7 +299,6 @@ impl Hub {
     fn scan(&self, replay: &mut PatternReplay, now: Now) -> Result<bool, Locked> {
         {
             let guard = self.lock()?;
-            replay.until.get_or_insert_with(|| end(&self.region));
             if !guard.scan_on(replay, now, &mut Budget::for_visit()) {
                 return Ok(false);
             }

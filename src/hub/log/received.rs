@@ -21,13 +21,16 @@ pub(in crate::hub) enum Order {
     Id,
     /// By position, later on.
     Position,
+    /// By id, of what comes after a position: a channel that has caught up has lower ids at higher
+    /// positions.
+    IdAfter(u64),
 }
 
 impl Order {
     /// Returns the order of an event. Events in the order of positions have no id.
     pub fn key(self, place: LogOrder, kind: Kind) -> LogOrder {
         match self {
-            Order::Id => place.by_id(kind),
+            Order::Id | Order::IdAfter(_) => place.by_id(kind),
             Order::Position => LogOrder { position: place.position, ..LogOrder::START },
         }
     }
@@ -104,6 +107,20 @@ impl Received {
         Received { up_to, order: Order::Position, elsewhere }
     }
 
+    /// Returns the same for an open stream of several channels, which receives the events after
+    /// that position in the order of their ids.
+    pub fn merged_after(position: u64, elsewhere: Elsewhere) -> Received {
+        Received { up_to: LogOrder::START, order: Order::IdAfter(position), elsewhere }
+    }
+
+    /// Returns the position up to which the client has received everything, if its id says it.
+    pub(in crate::hub) fn position(&self) -> u64 {
+        match self.order {
+            Order::IdAfter(position) => position,
+            Order::Id | Order::Position => self.up_to.position,
+        }
+    }
+
     /// Returns what a client has received when its stream starts: everything up to this id.
     pub(in crate::hub) fn by_id(up_to: LogOrder) -> Received {
         Received { up_to, order: Order::Id, elsewhere: Elsewhere::Nothing }
@@ -117,7 +134,11 @@ impl Received {
 
     /// Returns whether an event is after the place up to which the client has received everything.
     pub(in crate::hub) fn is_after(&self, place: LogOrder, kind: Kind) -> bool {
-        self.key(place, kind) > self.up_to
+        let is_after_position = match self.order {
+            Order::IdAfter(position) => place.position > position,
+            Order::Id | Order::Position => true,
+        };
+        is_after_position && self.key(place, kind) > self.up_to
     }
 
     /// Returns the order of an event for this client.
@@ -134,7 +155,7 @@ impl Received {
     /// through a pattern. An open stream of a pattern has received earlier events when they were
     /// published.
     pub(in crate::hub) fn lacks_through_pattern(&self, event: &EventFacts) -> bool {
-        let has_earlier = self.order == Order::Position && event.is_earlier;
+        let has_earlier = self.order != Order::Id && event.is_earlier;
         !has_earlier && self.lacks(event)
     }
 

@@ -116,7 +116,7 @@ impl ReplayCursor {
         let tracks = channels.map(|member| Track {
             record: member.record,
             next: Next::Seek(None),
-            gap_sent: received.up_to.position,
+            gap_sent: received.position(),
         });
         let course = Course {
             received,

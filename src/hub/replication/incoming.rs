@@ -34,6 +34,9 @@ impl IncomingEvent<'_> {
 pub enum Provenance {
     /// As a plain message, without an id.
     Plain,
+    /// As a plain message that has waited until its channel was read. The next event of its channel
+    /// has the id after this one.
+    PlainBefore(EntryId),
     /// When it was published, with its id.
     Live(JudgedId),
     /// When the connection was restored: it was published meanwhile.
@@ -57,7 +60,7 @@ impl Provenance {
             | Provenance::Earlier(id)
             | Provenance::Joining(id) => id.entry_id(),
             Provenance::Strayed(id) => id.and_then(JudgedId::entry_id),
-            Provenance::Plain => None,
+            Provenance::Plain | Provenance::PlainBefore(_) => None,
         }
     }
 
@@ -68,7 +71,7 @@ impl Provenance {
             | Provenance::Missed(id)
             | Provenance::Earlier(id)
             | Provenance::Joining(id) => Some(id.reported()),
-            Provenance::Strayed(_) | Provenance::Plain => None,
+            Provenance::Strayed(_) | Provenance::Plain | Provenance::PlainBefore(_) => None,
         }
     }
 
@@ -79,6 +82,19 @@ impl Provenance {
             Provenance::Earlier(id) | Provenance::Live(id) => Provenance::Joining(id),
             other => other,
         }
+    }
+
+    /// Returns the provenance of the same event if its channel has been read again meanwhile.
+    pub fn missed(self) -> Provenance {
+        match self {
+            Provenance::Live(id) => Provenance::Missed(id),
+            other => other,
+        }
+    }
+
+    /// Returns whether this is a plain message.
+    pub fn is_plain(self) -> bool {
+        matches!(self, Provenance::Plain | Provenance::PlainBefore(_) | Provenance::Strayed(None))
     }
 
     /// Returns the provenance of the same message if it was received only through a pattern.

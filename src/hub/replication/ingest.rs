@@ -14,7 +14,7 @@ use crate::hub::memory::budget::Budget;
 use crate::hub::memory::layout::header;
 use crate::hub::memory::redo::Transaction;
 use crate::hub::replication::incoming::{IncomingEvent, Provenance};
-use crate::hub::replication::lease::{FencingToken, LeaseError};
+use crate::hub::replication::lease::{FencingToken, LeaseError, Source};
 use crate::hub::replication::reported::ReportedId;
 use crate::hub::stats::Counter;
 use crate::hub::{Hub, Now};
@@ -109,7 +109,7 @@ impl Hub {
                 Some(Became::Known) => {}
                 Some(Became::TooLarge) | None => ingested.too_large += 1,
             }
-            if matches!(incoming.provenance, Provenance::Plain | Provenance::Strayed(None)) {
+            if incoming.provenance.is_plain() {
                 guard.skip_plain_message();
             }
             // The next event of this channel may be the first that wakes a process.
@@ -281,6 +281,11 @@ impl Guard<'_> {
         };
         let placed = |delivery| numbered(high_watermark, Kind::Placed, delivery);
         let id = match incoming.provenance {
+            Provenance::PlainBefore(id) => {
+                let newest = record.map(|record| self.newest_place(record).entry_id);
+                let id = id.max(newest.unwrap_or_default()).min(high_watermark);
+                return Some(numbered(id, Kind::Placed, Delivery::Plain));
+            }
             Provenance::Plain | Provenance::Strayed(None) => return Some(placed(Delivery::Plain)),
             Provenance::Live(id)
             | Provenance::Missed(id)
@@ -304,6 +309,13 @@ impl Guard<'_> {
                 Some(numbered(entry_id, Kind::Durable, Delivery::Late))
             }
             _ if entry_id > high_watermark => Some(numbered(entry_id, Kind::Durable, delivery)),
+            // Other channels have gone on while this one was read. Several streams in Redis have no
+            // common order, so there its id does not say where it belongs.
+            Provenance::Missed(_)
+                if self.hub.source() == Source::PubSub && self.is_newest(record, entry_id) =>
+            {
+                Some(numbered(entry_id, Kind::Durable, Delivery::Late))
+            }
             _ if cursor.is_none()
                 && record.is_some_and(|record| self.has(record, entry_id, budget)) =>
             {
@@ -319,6 +331,11 @@ impl Guard<'_> {
         }
     }
 
+    /// Returns whether an id is above those of all events that a channel has had.
+    fn is_newest(&self, record: Option<u32>, entry_id: EntryId) -> bool {
+        record.is_none_or(|record| entry_id > self.newest_place(record).entry_id)
+    }
+
     /// Returns whether an id is above all that a channel has had. Without a cursor it is, since the
     /// channel would have the event otherwise.
     fn comes_last(
@@ -327,7 +344,6 @@ impl Guard<'_> {
         cursor: Option<ReportedId>,
         entry_id: EntryId,
     ) -> bool {
-        cursor.is_none()
-            || record.is_none_or(|record| entry_id > self.newest_place(record).entry_id)
+        cursor.is_none() || self.is_newest(record, entry_id)
     }
 }

@@ -4,6 +4,11 @@
 //!
 //! A channel's SYNC is the epoch in which it last was in sync. The holder has a pair in the record
 //! of each channel that it subscribes to, like a worker without streams, so that the record stays.
+//!
+//! While a channel is catching up, its events may follow events of other channels with higher ids.
+//! The id of a client's last event says what the client has received of all its channels. So a
+//! stream of several channels has to wait until they have caught up, and then receives the events
+//! in the order of their ids. Control entries show where in the log that begins and ends.
 
 use crate::hub::listeners::control::ControlEntry;
 use crate::hub::memory::access::{Guard, Locked};
@@ -14,6 +19,7 @@ use crate::hub::replication::reported::ReportedId;
 use crate::hub::{Hub, Membership};
 use crate::sse::channel::is_own;
 
+mod catching_up;
 mod loss;
 mod requests;
 
@@ -22,10 +28,12 @@ pub use crate::hub::replication::sync::loss::Loss;
 /// SYNC of a channel that was in sync in an epoch before the first one that can be compared.
 const EARLIER_EPOCH: u32 = 1;
 /// SYNC of a channel that lost its sync while its streams stayed open.
-const INTERRUPTED: u32 = u32::MAX - 1;
+const INTERRUPTED: u32 = UNAVAILABLE - 2;
 /// SYNC of a channel whose events were received only through patterns: there may be others between
 /// them.
-const PARTIAL: u32 = u32::MAX;
+const PARTIAL: u32 = UNAVAILABLE - 1;
+/// The bit of SYNC that is set while a channel cannot be subscribed to or read.
+const UNAVAILABLE: u32 = 1 << 31;
 /// The epoch before the first connection.
 pub(in crate::hub) const FIRST_EPOCH: u64 = 2;
 
@@ -89,11 +97,15 @@ impl Hub {
     }
 
     fn is_in_sync(&self, record: u32) -> bool {
-        let step = low(self.region.get(self.layout.block(record, channel::SYNC)));
+        let step = self.sync_word(record);
         (FIRST_EPOCH..u64::from(INTERRUPTED)).contains(&u64::from(step))
             && self.is_current_epoch(step)
             && self.link() == RedisState::Up
             || self.is_own_record(record)
+    }
+
+    fn sync_word(&self, record: u32) -> u32 {
+        low(self.region.get(self.layout.block(record, channel::SYNC)))
     }
 
     /// Returns whether a SYNC is the current epoch.
@@ -171,20 +183,6 @@ impl Hub {
         change.commit();
         Ok(guard.listeners(member.record).1)
     }
-
-    /// Records that a channel is not in sync any more, because messages were missed or it is not
-    /// available, while its streams stay open.
-    pub fn set_out_of_sync(
-        &self,
-        token: FencingToken,
-        member: Membership,
-    ) -> Result<(), LeaseError> {
-        let guard = self.lock_fenced(token)?;
-        let mut change = guard.change();
-        change.set_low(self.layout.block(member.record, channel::SYNC), INTERRUPTED);
-        change.commit();
-        Ok(())
-    }
 }
 
 impl Guard<'_> {
@@ -193,7 +191,7 @@ impl Guard<'_> {
         let at = self.hub.layout.block(record, channel::SYNC);
         if self.sync_epoch(record) != PARTIAL {
             let mut change = self.change();
-            change.set_low(at, PARTIAL);
+            change.set_low(at, PARTIAL | low(change.get(at)) & UNAVAILABLE);
             change.commit();
         }
     }
@@ -218,6 +216,6 @@ impl Guard<'_> {
     }
 
     fn sync_epoch(&self, record: u32) -> u32 {
-        low(self.word(record, channel::SYNC))
+        low(self.word(record, channel::SYNC)) & !UNAVAILABLE
     }
 }

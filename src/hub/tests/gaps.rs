@@ -132,7 +132,7 @@ fn events_that_redis_has_also_lost_stay_lost() {
     let a = setup.subscribe("a", &[100, 200], Loss::Nothing);
     setup.evict("a", 2);
     let member = setup.subscribe_only("a");
-    setup.hub.set_out_of_sync(setup.token, member).unwrap();
+    setup.hub.interrupt(setup.token, member).unwrap();
     // The stream in Redis was deleted.
     setup.hub.caught_up(setup.token, member, SyncState::Nothing, Loss::Nothing).unwrap();
     assert_eq!(setup.resumed(&[a], "150-0"), (true, String::new()));

@@ -76,7 +76,7 @@ fn a_plain_message_implies_everything_up_to_its_high_watermark() {
 }
 
 #[test]
-fn after_an_interruption_missed_events_are_placed_after_delivered_ones() {
+fn after_an_interruption_missed_events_keep_their_ids() {
     let setup = connected_hub();
     let a = setup.subscribe("a", &[], Loss::Nothing);
     let b = setup.subscribe("b", &[], Loss::Nothing);
@@ -88,10 +88,11 @@ fn after_an_interruption_missed_events_are_placed_after_delivered_ones() {
     assert_eq!(known(&setup, members[0]), SyncState::Interrupted(id(100).into()));
     setup.catch_up("a", members[0], &[200], Loss::Nothing);
     assert!(setup.hub.in_sync(&[a]) && !setup.hub.in_sync(&[a, b]));
-    // It is too late for its id, because streams of both have received 200.
+    // Streams of both wait until both are in sync, so the event keeps its id.
     setup.catch_up("b", members[1], &[150], Loss::Nothing);
     assert!(setup.hub.in_sync(&[a, b]));
-    assert_eq!(setup.resumed(&[a, b], "200-0"), (false, "150".into()));
+    assert_eq!(setup.resumed(&[a, b], "140-0"), (false, "150 200".into()));
+    assert_eq!((setup.last_id("b"), setup.last_id("a")), ("150-0".into(), "200-0".into()));
     setup.hub.check_settled();
 }
 
@@ -102,7 +103,7 @@ fn an_interrupted_channel_stays_so_until_it_is_left_or_caught_up() {
     let b = setup.subscribe("b", &[], Loss::Nothing);
     setup.live("a", 100);
     let member = setup.subscribe_only("a");
-    setup.hub.set_out_of_sync(setup.token, member).unwrap();
+    setup.hub.interrupt(setup.token, member).unwrap();
     assert!(!setup.hub.in_sync(&[a]));
     // Whatever happens to the connection, and to all other channels.
     for _ in 0..2 {
@@ -116,9 +117,8 @@ fn an_interrupted_channel_stays_so_until_it_is_left_or_caught_up() {
     setup.live("b", 200);
     setup.catch_up("a", member, &[150], Loss::Nothing);
     assert!(setup.hub.in_sync(&[a, b]));
-    // Its streams have received 200, so the event is placed after that.
-    assert_eq!(setup.resumed(&[a, b], "200-0"), (false, "150".into()));
-    setup.hub.set_out_of_sync(setup.token, member).unwrap();
+    assert_eq!(setup.resumed(&[a, b], "140-0"), (false, "150 200".into()));
+    setup.hub.interrupt(setup.token, member).unwrap();
     setup.hub.leave(a).unwrap();
     assert!(setup.hub.leave_unsubscribed(setup.token, member).unwrap());
     let member = setup.subscribe_only("a");
@@ -151,7 +151,7 @@ fn a_fenced_holder_cannot_write() {
     assert_eq!(hub.set_link(old, RedisState::Down), fenced);
     assert_eq!(hub.record_loss(old, member, up_to(400)), fenced);
     assert_eq!(hub.caught_up(old, member, known, up_to(400)), Err(LeaseError::Fenced));
-    assert_eq!(hub.set_out_of_sync(old, member), fenced);
+    assert_eq!(hub.interrupt(old, member), Err(LeaseError::Fenced));
     assert_eq!(hub.leave_unsubscribed(old, member), Err(LeaseError::Fenced));
     assert_eq!(hub.retire(old), fenced);
     assert_eq!(hub.freeze(old, 5), fenced);

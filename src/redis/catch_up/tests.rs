@@ -296,35 +296,6 @@ fn an_applications_stream_that_was_emptied_is_not_lost_and_one_that_was_deleted_
     assert_eq!(missing(None), Loss::Everything);
 }
 
-#[test]
-fn events_whose_messages_are_still_to_be_taken_are_left_to_them() {
-    let (had, latest) = (entry_id(2).into(), policy(Source::PubSub, (0, 0)).latest);
-    let next = |id, prev| UnreadMessage { id: entry_id(id).into(), prev: entry_id(prev).into() };
-    let lost = |ms| Loss::UpTo(entry_id(ms));
-    // The entries, what is lost before them, the message; the entries that are left, the loss, the
-    // newest.
-    let table = [
-        (&[3, 5, 7][..], Loss::Nothing, next(7, 5), &[3, 5][..], Loss::Nothing, 5),
-        (&[3, 5, 7], Loss::Nothing, next(9, 7), &[3, 5, 7], Loss::Nothing, 7),
-        (&[3, 5, 7], Loss::Nothing, next(3, 2), &[], Loss::Nothing, 2),
-        // Entries before and after the message are gone by now.
-        (&[5, 7], lost(4), next(7, 5), &[5], lost(4), 5),
-        (&[9], lost(8), next(5, 4), &[], lost(4), 4),
-        (&[9], lost(8), next(3, 2), &[], Loss::Nothing, 2),
-        // The stream has started over.
-        (&[1, 2, 3], Loss::Everything, next(2, 1), &[1], Loss::Everything, 1),
-    ];
-    for (before, missing, message, left, missing_then, newest) in table {
-        let entries: Vec<_> = before.iter().map(|ms| entry(*ms, None)).collect();
-        let last = entries.last().map(|entry| entry.id);
-        let mut fetched = Fetched { entries, missing, newest: last, added: None };
-        fetched.leave(message, had, latest);
-        let ids: Vec<u64> = fetched.entries.iter().map(|entry| entry.id.ms()).collect();
-        let newest = Some(entry_id(newest).into());
-        assert_eq!((&ids[..], fetched.missing, fetched.newest), (left, missing_then, newest));
-    }
-}
-
 /// What the hub gets of a stream: numbers, and what is lost before the next of them.
 fn steps(known: SyncState, stream: &Stream, policy: FetchPolicy) -> String {
     let mut catch_up = CatchUp::new(Vec::new(), known, read(known));

@@ -128,6 +128,10 @@ impl Session {
         }
         let (caught, left) = self.catch_up_together(subscribed).await?;
         self.with_lock(|| hub.new_epoch(fence)).await?;
+        // Events of other channels are appended before theirs.
+        for (name, known) in left.iter().chain(&later) {
+            self.announce_catch_up(name, *known).await?;
+        }
         self.catch_ups.unsettled = left.iter().map(|(name, _)| name.clone()).collect();
         let unread = self.append_all(&caught).await?;
         self.with_lock(|| hub.set_link(fence, RedisState::Up)).await?;

@@ -3,22 +3,17 @@
 //! nginx that is not connected at that moment notices with its next connection that the stream is
 //! gone, or with `redis_source stream`, that there is a low watermark.
 
-use std::collections::vec_deque::Iter;
-
 use crate::hub::{Provenance, ReportedId, Source};
 use crate::redis::ended::Ended;
-use crate::redis::inbox::Push;
 use crate::redis::message::Control;
 use crate::redis::session::Session;
 use crate::redis::subscription_table::{FollowedChannel, SubscriptionState};
 
 impl Session {
-    /// Handles a control message of another nginx or a successor. `later` are the messages that
-    /// follow it.
+    /// Handles a control message of another nginx or a successor.
     pub(in crate::redis) async fn handle_control(
         &mut self,
         control: Control<'_>,
-        later: Iter<'_, Push>,
     ) -> Result<(), Ended> {
         let (hub, fence) = (self.context.hub.clone(), self.holder.fence);
         if self.repeats.skips() && !matches!(control, Control::Marker(_)) {
@@ -35,7 +30,7 @@ impl Session {
                     if hub.source() == Source::PubSub {
                         self.send_heartbeat();
                     }
-                    self.doubt(name, up_to, later).await?;
+                    self.doubt(name, up_to).await?;
                 }
                 // A successor, whose token may be a different one, skips it in any case.
                 self.with_lock(|| hub.skip_message(fence)).await
@@ -80,6 +75,6 @@ pub(in crate::redis) fn is_later(how: Provenance, up_to: ReportedId) -> bool {
         | Provenance::Earlier(id)
         | Provenance::Joining(id)
         | Provenance::Strayed(Some(id)) => id.reported() > up_to,
-        Provenance::Plain | Provenance::Strayed(None) => false,
+        Provenance::Plain | Provenance::PlainBefore(_) | Provenance::Strayed(None) => false,
     }
 }

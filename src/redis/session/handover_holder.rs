@@ -200,6 +200,7 @@ impl Session {
     async fn freeze(&mut self, successor: u64) -> Result<(), Ended> {
         let (hub, fence) = (self.context.hub.clone(), self.holder.fence);
         self.append_held().await?;
+        self.end_interruptions().await?;
         let stays = |channel: &FollowedChannel| matches!(channel.state, SubscriptionState::InSync);
         let others = self.channels.values_mut().filter(|channel| !stays(channel));
         let members: Vec<_> = others.map(|channel| channel.member).collect();

@@ -93,18 +93,14 @@ impl Session {
                     IngestStep::Missed(name, held) => {
                         self.append(&batch).await?;
                         batch.clear();
-                        self.catch_up_in_order(
-                            vec![(name.into(), vec![held])],
-                            pushes.range(taken..),
-                        )
-                        .await?;
+                        self.catch_up_again(name, vec![held]).await?;
                     }
                     IngestStep::Doubt(name, id) => {
                         self.append(&batch).await?;
                         batch.clear();
                         // Redis may have lost the token.
                         self.send_heartbeat();
-                        self.doubt(name, id, pushes.range(taken..)).await?;
+                        self.doubt(name, id).await?;
                     }
                     IngestStep::TooLarge(name, bytes) => {
                         self.append(&batch).await?;
@@ -114,7 +110,7 @@ impl Session {
                     IngestStep::Control(control) => {
                         self.append(&batch).await?;
                         batch.clear();
-                        self.handle_control(control, pushes.range(taken..)).await?;
+                        self.handle_control(control).await?;
                     }
                 }
             }

@@ -68,6 +68,9 @@ impl Session {
             }
         }
         let OpeningBatch { mut events, unread, .. } = batch;
+        for name in unread.keys() {
+            self.set_out_of_sync(name).await?;
+        }
         // Stable: events of one channel, and messages, are already in order.
         events.sort_by_key(|(id, _)| *id);
         self.append_steps(events.into_iter().map(|(_, step)| step)).await?;

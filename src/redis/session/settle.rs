@@ -1,7 +1,7 @@
 //! Appends the entries that were read of a channel, and then the messages that waited; after that,
 //! the channel has caught up.
 
-use crate::hub::{pattern_of, Loss, MonotonicTime, Provenance, ReportedId, SyncState};
+use crate::hub::{pattern_of, JudgedId, Loss, MonotonicTime, Provenance, ReportedId, SyncState};
 use crate::redis::buffered_message::BufferedMessage;
 use crate::redis::catch_up::Fetched;
 use crate::redis::ended::Ended;
@@ -12,6 +12,7 @@ use crate::redis::message_order::{Released, WaitingOrder};
 use crate::redis::ordered_event::{LogStep, OrderedEvent};
 use crate::redis::session::Session;
 use crate::redis::subscription_table::SubscriptionState;
+use crate::sse::id::EntryId;
 
 /// Whether a channel has caught up once the messages that waited for it are released.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -142,12 +143,16 @@ impl Session {
                 self.with_lock(|| hub.raise_high_watermark(fence, newest)).await?;
             }
         }
-        let (context, fence) = (&self.context, self.holder.fence);
-        let missing = fetched.missing;
-        let listeners =
-            self.with_lock(|| context.hub.caught_up(fence, member, known, missing)).await?;
-        context.wake(&listeners);
-        self.note_settled(name).await
+        if !self.holds_pattern(name).await? {
+            let (context, fence) = (&self.context, self.holder.fence);
+            let missing = fetched.missing;
+            let listeners =
+                self.with_lock(|| context.hub.caught_up(fence, member, known, missing)).await?;
+            context.wake(&listeners);
+        }
+        self.note_end_of_interruption(name).await?;
+        self.note_settled(name).await?;
+        self.settle_doubt(name).await
     }
 
     /// Records that a channel is in sync or unavailable. When that is true of all channels
@@ -160,6 +165,13 @@ impl Session {
         Ok(())
     }
 
+    /// Returns whether events with higher ids were published later. They were not if the clock in
+    /// Redis had fallen behind when the connection began, and has issued the id before it was
+    /// corrected.
+    fn is_in_clock_order(&self, id: JudgedId) -> bool {
+        !self.clock_fell_back || id.entry_id().is_some_and(|id| id > self.clock)
+    }
+
     /// Converts an entry of a channel's stream to an event for the hub.
     pub(in crate::redis) fn fetched<'m>(
         &mut self,
@@ -169,7 +181,8 @@ impl Session {
     ) -> OrderedEvent<'m> {
         let id = self.judged(name, entry.id);
         let provenance = match known {
-            SyncState::Interrupted(_) => Provenance::Missed(id),
+            SyncState::Interrupted(_) if self.is_in_clock_order(id) => Provenance::Missed(id),
+            SyncState::Interrupted(_) => Provenance::Live(id),
             SyncState::Nothing | SyncState::Left(_) => Provenance::Earlier(id),
         };
         let born = match known {
@@ -217,7 +230,9 @@ impl Session {
         let latest = self.latest();
         let mut events = Vec::with_capacity(messages.len());
         let mut rest = None;
+        let mut next_ids = ids_after_plain_messages(&messages).into_iter();
         for (index, message) in messages.iter().enumerate() {
+            let next_id = next_ids.next().flatten();
             let checked = match order.release(message) {
                 Released::AlreadyRead => continue,
                 Released::Append(checked) => checked,
@@ -234,9 +249,16 @@ impl Session {
             let event = self.event_of(checked, name, message);
             self.note_last(name, message);
             // Other channels have continued in the meantime, so its id may be below theirs.
-            let is_new = !matches!(known, SyncState::Interrupted(_));
-            let is_late = is_new && matches!(event.provenance(), Provenance::Live(_));
-            let event = if is_late { event.since_subscribed() } else { event };
+            let event = match (event.provenance(), known) {
+                (Provenance::Live(id), SyncState::Interrupted(_)) if self.is_in_clock_order(id) => {
+                    event.missed()
+                }
+                (Provenance::Live(_), SyncState::Interrupted(_)) => event,
+                (Provenance::Live(_), _) => event.since_subscribed(),
+                _ => event,
+            };
+            let before = next_id.and_then(|id| id.checked(latest)).map(EntryId::before);
+            let event = before.map_or(event, |before| event.plain_before(before));
             events.push(LogStep::Event(event));
         }
         self.append_steps(events.into_iter()).await?;
@@ -248,6 +270,21 @@ impl Session {
         self.catch_up_again(name, held.into_iter().skip(index).collect()).await?;
         Ok(Settled::ReadAgain)
     }
+}
+
+/// Returns, for each plain message, the id of the next durable event.
+fn ids_after_plain_messages(messages: &[Message<'_>]) -> Vec<Option<ReportedId>> {
+    let mut next = None;
+    let mut ids: Vec<_> = messages
+        .iter()
+        .rev()
+        .map(|message| {
+            next = message.id().or(next);
+            next.filter(|_| message.id().is_none())
+        })
+        .collect();
+    ids.reverse();
+    ids
 }
 
 /// Returns the id up to which a channel has been read, including what was fetched.

@@ -100,8 +100,12 @@ impl Session {
         if names.is_empty() || self.is_frozen() {
             return Ok(());
         }
-        let added = self.join(names).await?.into_iter();
-        self.wanted.extend(added.map(|(name, known)| (name, judge(known))));
+        let added = self.join(names).await?;
+        for (name, known) in added {
+            let known = judge(known);
+            self.announce_catch_up(&name, known).await?;
+            self.wanted.push_back((name, known));
+        }
         self.join_wanted();
         Ok(())
     }
@@ -138,6 +142,7 @@ impl Session {
             };
             let Some(member) = member else {
                 self.log_full();
+                self.set_unavailable(&name).await?;
                 continue;
             };
             if self.holder.fence != FencingToken::none() {
@@ -244,9 +249,8 @@ impl Session {
         }
         waiting.reading_begins();
         channel.state = SubscriptionState::CatchingUp(waiting);
-        let (member, known) = (channel.member, SyncState::Interrupted(channel.last));
-        let (hub, fence) = (&self.context.hub, self.holder.fence);
-        self.with_lock(|| hub.set_out_of_sync(fence, member)).await?;
+        let known = SyncState::Interrupted(channel.last);
+        self.set_out_of_sync(name).await?;
         Ok(Some((name.into(), known)))
     }
 }

@@ -1,7 +1,7 @@
 //! Channels that are left because they have no listeners any more, or because Redis rejects the
 //! subscription.
 
-use crate::hub::{pattern_of, shown, ReportedId, SyncState};
+use crate::hub::{pattern_of, shown, ReportedId};
 use crate::redis::context::LogLevel;
 use crate::redis::ended::Ended;
 use crate::redis::session::Session;
@@ -38,7 +38,7 @@ impl Session {
             );
         }
         for name in refused.names {
-            self.note_interrupted(&name).await?;
+            self.set_unavailable(&name).await?;
             if self.has_waiting(&name) {
                 // Streams of patterns would miss the waiting messages, too.
                 self.note_dropped(&name);
@@ -60,21 +60,6 @@ impl Session {
             | SubscriptionState::InSync
             | SubscriptionState::Refused { .. } => false,
         })
-    }
-
-    /// Records that a channel is out of sync until it has caught up, if it was in sync for open
-    /// streams.
-    async fn note_interrupted(&self, name: &[u8]) -> Result<(), Ended> {
-        let Some(member) = self.channels.get(name).map(|channel| channel.member) else {
-            return Ok(());
-        };
-        let (hub, fence) = (&self.context.hub, self.holder.fence);
-        match self.with_lock(|| hub.sync_state(member)).await? {
-            SyncState::Interrupted(_) => {
-                self.with_lock(|| hub.set_out_of_sync(fence, member)).await
-            }
-            SyncState::Nothing | SyncState::Left(_) => Ok(()),
-        }
     }
 
     /// Subscribes again to channels that were rejected a while ago.

@@ -82,6 +82,7 @@ fn while_redis_is_unreachable_nothing_is_decided() {
 fn a_channel_that_cannot_be_subscribed_to_delays_no_other() {
     let mut setup = in_sync(&["a"]);
     let (_, wire) = setup.open(&["a", "refused"], "900-0");
+    setup.bench.hub.set_unavailable(setup.fence, b"refused").unwrap();
     setup.bench.pass_time(LONG);
     setup.live("a", 110);
     setup.bench.pass_time(4 * LONG);

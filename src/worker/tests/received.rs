@@ -92,6 +92,7 @@ fn columns() -> Vec<(&'static str, Happens)> {
 struct Scene {
     setup: RedisSetup,
     members: Vec<(&'static str, Membership)>,
+    state: State,
     /// The id of the plain message `p`.
     plain_id: String,
 }
@@ -103,7 +104,7 @@ impl Scene {
             setup.catch_up(name, &[], Loss::Nothing);
         }
         let members = ["a", "b", "\0*"].map(|name| (name, setup.join(name))).to_vec();
-        let mut scene = Scene { setup, members, plain_id: String::new() };
+        let mut scene = Scene { setup, members, state, plain_id: String::new() };
         scene.receive("a", Provenance::Live(number(100).into()), BEFORE);
         scene.receive("a", Provenance::Plain, BEFORE);
         let info = scene.setup.bench.hub.channel(b"a").unwrap().unwrap();
@@ -164,6 +165,13 @@ impl Scene {
             }
             _ => AFTER,
         };
+        if let (Happens::Missed(..), State::InSync) = (what, self.state) {
+            // The channel loses its sync before, and is in sync afterwards.
+            let (_, member) = self.members[0];
+            self.setup.bench.hub.interrupt(self.setup.fence, member).unwrap();
+            self.receive("a", provenance, born);
+            return self.catch_up();
+        }
         self.receive("a", provenance, born);
     }
 

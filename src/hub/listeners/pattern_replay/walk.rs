@@ -145,8 +145,7 @@ impl Guard<'_> {
     pub(super) fn record_pattern_losses(&self, replay: &mut PatternReplay, now: Now) {
         let names = std::mem::take(&mut replay.names);
         // The client already knows what was recorded before the position of this hub in its id.
-        let gap_sent =
-            Some(replay.received.up_to.position).filter(|at| *at != u64::MAX).unwrap_or(0);
+        let gap_sent = Some(replay.received.position()).filter(|at| *at != u64::MAX).unwrap_or(0);
         for record in names.iter().filter_map(|name| self.find(name)) {
             let low_watermark = self.low_watermark(record);
             // A loss after `until` is reported when the stream gets there.
@@ -219,7 +218,7 @@ impl Guard<'_> {
             return BatchOutcome::Restart;
         }
         let done = !stale && !rest && !more;
-        let (until, tag) = (replay.until.unwrap_or_default(), self.hub.tag());
+        let (until, tag) = (replay.until, self.hub.tag());
         let gap = replay.gap_due.then(|| match found.first() {
             Some(first) => first.event.place.id_before(first.event.kind(), tag),
             None => until.id(self.hub.own_kind(), tag),

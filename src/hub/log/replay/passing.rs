@@ -68,14 +68,16 @@ impl Guard<'_> {
         let ([track], [next]) = (&*cursor.tracks, candidates) else { return false };
         let course = &cursor.course;
         match course.received.order {
-            Order::Position => self.open_stream_passes_finish(course, track.record, *next),
+            Order::Position | Order::IdAfter(_) => {
+                self.open_stream_passes_finish(course, track.record, *next)
+            }
             Order::Id => self.start_passes_finish(course, track.record, *next, has_gap),
         }
     }
 
     /// Returns whether the run of an open stream has ended before the event in `next`, or 0.
     fn open_stream_passes_finish(&self, course: &Course, record: u32, next: u32) -> bool {
-        let at = course.received.up_to.position;
+        let at = course.received.position();
         let newest = Some(self.run_state(record).position).filter(|newest| *newest > at);
         let finish = course.known_ends.next.or(newest);
         if finish.is_some_and(|finish| is_passed(course, finish, self.position_of(next))) {

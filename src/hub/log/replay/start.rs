@@ -64,6 +64,9 @@ pub struct ReplayStart<C> {
     /// Whether the replay may begin with a gap event, even if the client must not miss a part of a
     /// run: its id is unknown here.
     pub may_have_gap: bool,
+    /// Whether events of one of the channels were being fetched from Redis. Then a stream of
+    /// several channels that begins here would receive them after events with higher ids.
+    pub is_early: bool,
 }
 
 impl<C> ReplayStart<C> {
@@ -74,16 +77,33 @@ impl<C> ReplayStart<C> {
         claim: Option<EntryId>,
         cursor: Option<C>,
     ) -> ReplayStart<C> {
-        let (is_over, is_incomplete, may_have_gap) = (false, false, false);
-        ReplayStart { end, elsewhere, claim, cursor, is_over, is_incomplete, may_have_gap }
+        ReplayStart {
+            end,
+            elsewhere,
+            claim,
+            cursor,
+            is_over: false,
+            is_incomplete: false,
+            may_have_gap: false,
+            is_early: false,
+        }
     }
 
     /// Converts the replay.
     pub fn map<D>(self, convert: impl FnOnce(C) -> D) -> ReplayStart<D> {
-        let ReplayStart { end, elsewhere, claim, cursor, is_over, is_incomplete, may_have_gap } =
-            self;
+        let ReplayStart { end, elsewhere, claim, cursor, .. } = self;
+        let ReplayStart { is_over, is_incomplete, may_have_gap, is_early, .. } = self;
         let cursor = cursor.map(convert);
-        ReplayStart { end, elsewhere, claim, cursor, is_over, is_incomplete, may_have_gap }
+        ReplayStart {
+            end,
+            elsewhere,
+            claim,
+            cursor,
+            is_over,
+            is_incomplete,
+            may_have_gap,
+            is_early,
+        }
     }
 }
 
@@ -163,6 +183,7 @@ impl Guard<'_> {
         // Otherwise, the next run may have begun in Redis.
         let all_finished = are_finished && self.hub.are_in_sync(records);
         let nothing = ReplayStart {
+            is_early: records.iter().any(|record| self.hub.is_catching_up(*record)),
             is_over: all_finished,
             may_have_gap: is_foreign,
             ..ReplayStart::new(end, elsewhere, claim, None)

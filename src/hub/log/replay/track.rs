@@ -240,7 +240,7 @@ impl Course {
     fn is_new(&self, place: LogOrder, kind: Kind) -> bool {
         // The client knows what was recorded before the position in its id, even if the id of that
         // is above the high watermark of then: Redis can lose events that no hub has seen.
-        let after = self.received.up_to.position;
+        let after = self.received.position();
         let gap_sent = if after == u64::MAX { 0 } else { after };
         self.received.is_after(place, kind)
             && (place.position > gap_sent || self.is_merged && place.entry_id <= self.end.entry_id)
