@@ -93,11 +93,21 @@ impl Inbox {
         }
     }
 
-    /// Removes and returns everything, in order.
-    pub fn take(&self) -> VecDeque<Push> {
+    /// Removes and returns the first messages, at most this many, in order.
+    pub fn take(&self, most: usize) -> VecDeque<Push> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.bytes = 0;
-        std::mem::take(&mut waiting.pushes)
+        if waiting.pushes.len() <= most {
+            waiting.bytes = 0;
+            return std::mem::take(&mut waiting.pushes);
+        }
+        let first: VecDeque<Push> = waiting.pushes.drain(..most).collect();
+        waiting.bytes -= first.iter().map(Push::size).sum::<usize>();
+        first
+    }
+
+    /// Removes and returns everything, in order.
+    pub fn take_all(&self) -> VecDeque<Push> {
+        self.take(usize::MAX)
     }
 
     /// Puts messages back that were not processed, before everything that has arrived since.
@@ -202,7 +212,21 @@ mod tests {
         for _ in 0..4 {
             inbox.put(Push::Message { subject: b"a".to_vec(), payload: payload.clone() });
         }
-        assert_eq!(inbox.take(), [Push::End]);
-        assert!(inbox.take().is_empty());
+        assert_eq!(inbox.take_all(), [Push::End]);
+        assert!(inbox.take_all().is_empty());
+    }
+
+    #[test]
+    fn messages_are_taken_in_parts_and_can_be_put_back() {
+        let inbox = Inbox::default();
+        let message = |text: &str| Push::Message { subject: b"a".to_vec(), payload: text.into() };
+        ["1", "2", "3"].into_iter().for_each(|text| inbox.put(message(text)));
+        let first = inbox.take(2);
+        assert_eq!(first, [message("1"), message("2")]);
+        inbox.put(message("4"));
+        inbox.put_back(first);
+        assert_eq!(inbox.take(3), ["1", "2", "3"].map(message));
+        assert_eq!(inbox.take(3), [message("4")]);
+        assert_eq!(inbox.waiting.lock().unwrap().bytes, 0);
     }
 }

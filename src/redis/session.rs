@@ -224,18 +224,23 @@ impl Session {
                     let now = *phase.borrow_and_update();
                     self.retire(if changed.is_ok() { now } else { Phase::Stopping }).await?;
                 }
-                                // Before its messages: a demoted master may deliver events that it
-                                // is going to lose.
+                // Before its messages: a demoted master may deliver events that it is going to lose.
                 () = &mut moved => return Err(Ended::Lost("another node has become the master".into())),
-                () = inbox.filled(), if !self.holds_marker() => self.process_inbox().await?,
+                // These are rare, so messages that arrive all the time are not delayed by them, and
+                // do not keep them waiting.
+                _ = second.tick() => self.every_second().await?,
+                _ = handover.tick(), if self.handover.is_some() => self.continue_handover().await?,
+                _ = heart.tick() => self.send_heartbeat(),
                 Ok(()) = woken.changed() => {
                     self.context.hub.clear_wakeup(self.holder.claim);
                     self.read_log().await?;
                 }
-                Some(completion) = done.recv() => completion(self).await?,
-                _ = second.tick() => self.every_second().await?,
-                _ = handover.tick(), if self.handover.is_some() => self.continue_handover().await?,
-                _ = heart.tick() => self.send_heartbeat(),
+                Some(completion) = done.recv() => {
+                    completion(self).await?;
+                    // Tasks that are completed all the time do not keep messages waiting either.
+                    self.process_some().await?;
+                }
+                () = inbox.filled(), if !self.holds_marker() => self.process_some().await?,
             }
             self.read_streams();
             self.look_up_strays();

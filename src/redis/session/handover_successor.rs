@@ -95,7 +95,7 @@ impl Session {
         let since = Instant::now();
         while since.elapsed() < MARKER {
             let _ = timeout(STEP * 10, self.inbox.filled()).await;
-            let mut pushes = self.inbox.take();
+            let mut pushes = self.inbox.take_all();
             let at = pushes.iter().position(|push| {
                 matches!(push, Push::Message { subject, payload }
                     if *subject == control && *payload == marker)

@@ -22,6 +22,8 @@ use crate::sse::escaped::Escaped;
 const BATCH: usize = 64;
 /// Maximum bytes of these events.
 const BATCH_BYTES: usize = 64 << 10;
+/// Maximum number of messages that are processed before the session does something else.
+const IN_A_TURN: usize = 16 * BATCH;
 
 /// The payload of a message that was too large and skipped.
 static NOTHING: Vec<u8> = Vec::new();
@@ -57,10 +59,19 @@ impl Session {
     /// Processes all messages that have arrived, but waits before a successor's marker for
     /// channels that are being looked up.
     pub(in crate::redis) async fn process_inbox(&mut self) -> Result<(), Ended> {
+        self.process_up_to(usize::MAX).await
+    }
+
+    /// Processes messages that have arrived, as many as one turn of the session permits.
+    pub(in crate::redis) async fn process_some(&mut self) -> Result<(), Ended> {
+        self.process_up_to(IN_A_TURN).await
+    }
+
+    async fn process_up_to(&mut self, most: usize) -> Result<(), Ended> {
         if self.holds_marker() {
             return Ok(());
         }
-        let mut pushes = self.inbox.take();
+        let mut pushes = self.inbox.take(most);
         let marker = pushes.iter().position(|push| self.is_marker(push));
         let behind = marker.map(|at| pushes.split_off(at));
         self.process(&pushes).await?;

@@ -42,7 +42,7 @@ impl Session {
         caught: &[CaughtUp],
     ) -> Result<UnreadMessages, Ended> {
         self.record_losses(caught).await?;
-        let pushes = self.inbox.take();
+        let pushes = self.inbox.take_all();
         let messages: Vec<_> = pushes.iter().map(|push| parsed(push, self.token)).collect();
         let targets = self.targets(&pushes)?;
         let mut batch = OpeningBatch {
