@@ -131,10 +131,9 @@ impl SubscriptionTable {
 
     /// Returns the names of the patterns that match a channel.
     pub fn patterns_of(&self, name: &[u8]) -> Vec<Box<[u8]>> {
-        let is_matching = |pattern: &&Box<[u8]>| {
-            pattern_of(pattern).is_some_and(|pattern| matches(pattern, name))
-        };
-        self.patterns.iter().filter(is_matching).cloned().collect()
+        let is_matching =
+            |pattern: &[u8]| pattern_of(pattern).is_some_and(|pattern| matches(pattern, name));
+        self.patterns.iter().filter(|pattern| is_matching(pattern)).cloned().collect()
     }
 
     /// Returns the first pattern, in byte order, that matches a channel.

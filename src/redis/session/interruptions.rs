@@ -97,10 +97,10 @@ impl Session {
             return Ok(());
         }
         let interruptions = &self.interruptions;
-        let is_free = |name: &&Box<[u8]>| {
-            !pattern_of(name).is_some_and(|pattern| interruptions.holds(pattern))
-        };
-        let free: Vec<_> = interruptions.patterns.iter().filter(is_free).cloned().collect();
+        let is_held =
+            |name: &[u8]| pattern_of(name).is_some_and(|pattern| interruptions.holds(pattern));
+        let free = interruptions.patterns.iter().filter(|name| !is_held(name));
+        let free: Vec<_> = free.cloned().collect();
         for pattern in free {
             self.release_pattern(&pattern).await?;
         }
