@@ -44,6 +44,8 @@ impl Session {
                 newest.map_err(|why| why.to_string()),
                 async |session: &mut Session, newest| {
                     session.process_inbox().await?;
+                    // What a successor's marker has held up is not in the log.
+                    let newest = newest.filter(|_| session.handover.is_none());
                     let newest = newest.and_then(|newest| newest.checked(session.latest()));
                     session.clock_mark = newest.map_or(ClockMark::Idle, ClockMark::Due);
                     Ok(())
