@@ -30,7 +30,10 @@ my $http2 = has_module('http_v2');
 my $included = 'location = /inc { default_type text/plain; return 200 ":words of colour\n"; }'
     . ' location = /slow-inc { proxy_pass http://127.0.0.1:%%PORT%%/limited; proxy_buffering off; }'
     . ' location = /limited { default_type text/plain; limit_rate 24; alias %%DIR%%/slow.txt; }';
-my $streams = join "\n", $included, map { "location = /$_ { sse_stream news; $filters{$_} }" } sort keys %filters;
+# Its client would accept nothing for an hour if nginx waited for what a filter keeps.
+my $cut = 'sse_reconnect cut; sse_max_age 300ms; send_timeout 1h;';
+my $streams = join "\n", $included, map { "location = /cut/$_ { sse_stream news; $cut $filters{$_} }" } sort keys %filters;
+$streams .= join "\n", map { "location = /$_ { sse_stream news; $filters{$_} }" } sort keys %filters;
 my $proxied = join "\n",
     map { "location = /proxied/$_ { proxy_pass http://127.0.0.1:%%PORT%%/plain; proxy_buffering off; $filters{$_} }" }
     sort keys %filters;
@@ -114,6 +117,17 @@ for my $name (sort keys %filters) {
 }
 like($streams{before}{direct}{body}, qr/\nretry: \d+\n:\n:words of colour\n\z/, 'addition: the added text is sent') if $filters{before};
 unlike($cluster->error_log, qr/takes nothing/, 'no client is disconnected for not reading');
+
+# An interrupted end does not wait for what a filter keeps until the end of the response.
+for my $name (sort keys %filters) {
+    my %urls = (direct => 'http://127.0.0.1:' . $stage->port, !$tls ? () : (tls => 'https://127.0.0.1:' . $cluster->port('tls')));
+    for my $kind (sort keys %urls) {
+        is(SSE::Curl->new('-k', "$urls{$kind}/cut/$name")->wait_end(10), 18, "$name: $kind: an interrupted response ends at once");
+    }
+    next if !$http2;
+    my $client = SSE::Curl->new('--http2-prior-knowledge', 'http://127.0.0.1:' . $cluster->port('h2c') . "/cut/$name");
+    is($client->wait_end(10), 92, "$name: HTTP/2: an interrupted response ends at once");
+}
 
 SKIP: {
     skip "no subs_filter (libnginx-mod-http-subs-filter): $no_subs", 1 if !$subs;

@@ -12,12 +12,15 @@ use nginx_sys::{
     ngx_buf_t, ngx_chain_t, ngx_create_temp_buf, ngx_http_output_filter, ngx_http_send_header,
     ngx_http_send_special, ngx_int_t, ngx_list_push, ngx_posted_events, ngx_str_t, ngx_table_elt_t,
     ngx_tcp_nodelay, ngx_uint_t, NGX_ERROR, NGX_HTTP_LAST, NGX_HTTP_VERSION_11,
-    NGX_HTTP_VERSION_20, NGX_OK,
+    NGX_HTTP_VERSION_20, NGX_HTTP_WRITE_BUFFERED, NGX_OK, NGX_SSL_BUFFERED,
 };
 use std::ptr;
 
 /// `NGX_HTTP_VERSION_30`, which nginx 1.22 does not define.
 const HTTP_3: ngx_uint_t = 3000;
+
+/// The bits of a connection's `buffered` that nginx and its filters use.
+const BITS_OF_NGINX: u32 = 0xff;
 
 /// What follows the header of a response.
 #[must_use]
@@ -120,6 +123,7 @@ impl Request {
             return Outcome(unsafe { ngx_http_send_special(r, NGX_HTTP_LAST as ngx_uint_t) });
         }
         self.close_afterwards();
+        self.discard_kept_by_filters();
         self.flush_reset_soon();
         if version < HTTP_3 {
             return Outcome::OK;
@@ -130,9 +134,30 @@ impl Request {
         Outcome::ERROR
     }
 
+    /// Makes nginx not wait for what filters keep until the end of the response, which an interrupted
+    /// one does not have. A subrequest's output is waited for.
+    fn discard_kept_by_filters(&self) {
+        let (r, c) = (self.raw(), self.connection());
+        let at_end = NGX_HTTP_WRITE_BUFFERED | NGX_SSL_BUFFERED;
+        // SAFETY: the request and its connection are alive.
+        unsafe {
+            if !(*r).postponed.is_null() {
+                return;
+            }
+            bits::request::set_buffered(r, 0);
+            // Some filters mark the connection, with bits that HTTP/2 uses for its own. If bytes
+            // are still to be sent, these filters may have more that follows them.
+            let buffered = bits::connection::buffered(c);
+            let is_plain = (*r).http_version < NGX_HTTP_VERSION_20 as ngx_uint_t;
+            if is_plain && (*r).out.is_null() && buffered & at_end == 0 {
+                bits::connection::set_buffered(c, buffered & !BITS_OF_NGINX);
+            }
+        }
+    }
+
     /// Makes nginx send the RST_STREAM with which it is about to close an HTTP/2 response. nginx
     /// queues it, and sends it with the next frame of another stream of the connection.
-    pub(super) fn flush_reset_soon(&self) {
+    pub fn flush_reset_soon(&self) {
         // SAFETY: the request is alive.
         let shared = unsafe { macros::ngx_sse_h2_connection(self.raw()) };
         if !shared.is_null() {
