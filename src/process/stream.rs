@@ -168,6 +168,8 @@ impl RequestStream {
         });
         self.summary.set(Some(summary));
         self.key.set(None);
+        // The response may have waited for its client since its end, and is reset only now.
+        self.output.with_request(Request::flush_reset_soon);
         self.output.detach();
         process::close(self.hub, key, end);
     }
