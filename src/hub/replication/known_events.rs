@@ -13,12 +13,13 @@ use crate::sse::id::EntryId;
 const LOOK_BACK: u32 = 4096;
 
 impl Hub {
-    /// Returns whether a channel has the durable event with this id. One that was evicted, or that
-    /// has an id of this hub, is not found.
+    /// Returns whether a channel has the durable event with this id, or its newest entry, which can
+    /// be a finish, has this id. An event that was evicted, or that has an id of this hub, is not
+    /// found.
     pub fn has_event(&self, member: Membership, id: ReportedId) -> Result<bool, Locked> {
         let guard = self.lock()?;
         let newest = guard.newest_up_to(member.record, id.0, &mut Budget::for_hold());
-        Ok(newest == Some(id.0))
+        Ok(newest == Some(id.0) || guard.newest_entry(member.record) == Some(id))
     }
 }
 

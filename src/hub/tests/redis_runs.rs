@@ -47,6 +47,8 @@ fn a_finish_is_applied_in_the_order_of_its_id() {
     assert_eq!(setup.run_after(a, "100-0"), "end");
     // The channel was read up to the finish, and the hub knows its id.
     assert_eq!(setup.hub.newest_entry(b"a").unwrap(), Some(id(200).into()));
+    let has = |ms| setup.hub.has_event(a, id(ms).into()).unwrap();
+    assert_eq!([100, 150, 200, 250].map(has), [true, false, true, false]);
     assert_eq!(setup.hub.high_watermark(), Ok(id(200)));
     // The next run.
     setup.live("a", 300);
