@@ -184,7 +184,9 @@ part('many streams over HTTP/2', sub {
     my $stage = SSE::Stage->new(
         http => 'sse_retry 100ms; sse_drain 300ms; log_format streams "$connection $server_protocol $sse_end"; server {'
             . ' listen 127.0.0.1:%%PORT_tls%% ssl http2; ssl_certificate %%DIR%%/cert.pem; ssl_certificate_key %%DIR%%/key.pem;'
-            . ' root %%DIR%%; location = /s { sse_stream news; access_log %%DIR%%/streams.log streams; } }',
+            . ' root %%DIR%%; location = /s { sse_stream news; access_log %%DIR%%/streams.log streams; }'
+            . ' location = /aging { sse_stream news; sse_retry 1h; sse_max_age 300ms; }'
+            . ' location = /filtered { sse_stream news; sse_retry 1h; sse_max_age 300ms; sse_direct off; } }',
         files => { 'page.html' => $page, %{ certificate() } },
     );
     my $tab = $browser->tab('https://localhost:' . $stage->cluster->port('tls') . '/page.html');
@@ -196,6 +198,14 @@ part('many streams over HTTP/2', sub {
     ok($tab->becomes("$all(kept => kept.data.join() === '" . join(',', @data) . "')"), 'all streams receive all events');
     $stage->cluster->reload;
     ok($tab->becomes("$all(kept => kept.opens >= 2 && kept.source.readyState === 1)", 15), 'all streams reconnect after a reload');
+    # The last retry, up to a second, arrives before the reset that interrupts the response.
+    my $aging = $browser->tab('https://localhost:' . $stage->cluster->port('tls') . '/page.html');
+    for my $path ('aging', 'filtered') {
+        $aging->js("listen('$path', '/$path'); 0");
+        ok($aging->becomes("heard['$path'].opens >= 3", 20), "an interrupted stream is reconnected as its last retry says ($path)");
+        $aging->js("heard['$path'].source.close(); 0");
+    }
+    $aging->close;
     $stage->publish('news', 'the end');
     ok($tab->becomes("$all(kept => kept.data.length === 21 && kept.data[20] === 'the end' && kept.gaps === 0)"), 'nothing is lost');
     $tab->close;

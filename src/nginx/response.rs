@@ -134,6 +134,12 @@ impl Request {
         Outcome::ERROR
     }
 
+    /// Returns whether [`Request::interrupt`] resets a stream of HTTP/2 or HTTP/3.
+    pub(super) fn is_interrupted_by_reset(&self) -> bool {
+        // SAFETY: the request is alive.
+        unsafe { (*self.raw()).http_version >= NGX_HTTP_VERSION_20 as ngx_uint_t }
+    }
+
     /// Makes nginx not wait for what filters keep until the end of the response, which an interrupted
     /// one does not have. A subrequest's output is waited for.
     fn discard_kept_by_filters(&self) {

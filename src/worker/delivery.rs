@@ -2,12 +2,13 @@
 //! delivery, catching up, and the start of a stream all come through here.
 
 use super::backlog::Backlog;
-use super::end::End;
+use super::end::{End, EndForm};
 use super::event_ids::{later, Ids, LastId};
 use super::keys::StreamKey;
 use super::settings::{Naming, SlowClient, StreamSettings};
 use super::socket::{Batch, Sent, Socket};
 use super::stream::{Accounting, Behind, Flow, Stream, StreamState};
+use super::timer_wheel::STEP;
 use super::work_queue::StreamTask;
 use super::Worker;
 use crate::hub::{Counter, Kind, Locked, LogOrder, Now, ReplayBatch};
@@ -30,8 +31,8 @@ impl<S: Socket> Worker<S> {
         match stream.state {
             StreamState::Live => self.serve_live(key, now),
             StreamState::Behind(_) => self.serve_behind(key, now),
-            StreamState::Ending(end) => self.send_final_retry(key, end),
-            StreamState::Leaving(end) => self.end(key, end),
+            StreamState::Ending(end) => self.send_final_retry(key, end, now),
+            StreamState::Leaving(end) => self.end_after_last_bytes(key, end, now),
             StreamState::Waiting(_) | StreamState::Ended => {}
         }
     }
@@ -235,7 +236,7 @@ impl<S: Socket> Worker<S> {
     }
 
     /// Sends the last frame of a stream that this process ends.
-    fn send_final_retry(&mut self, key: StreamKey, end: End) {
+    fn send_final_retry(&mut self, key: StreamKey, end: End, now: Now) {
         let Some(stream) = self.streams.get_mut(key) else { return };
         // Spread over a second, so that clients whose streams end together do not reconnect
         // together.
@@ -249,12 +250,27 @@ impl<S: Socket> Worker<S> {
         let sent = stream.socket.send(&batch);
         self.counts.sent(sent, &batch, stream.accounting);
         match sent {
-            Sent::All => self.end(key, end),
+            Sent::All => {
+                stream.state = StreamState::Leaving(end);
+                self.end_after_last_bytes(key, end, now);
+            }
             Sent::Blocked { .. } => {
                 stream.flow = Flow::Blocked;
                 stream.state = StreamState::Leaving(end);
             }
             Sent::Failed => self.end(key, End::Error),
+        }
+    }
+
+    /// Ends a stream whose last bytes were sent. If a reset follows them, the client gets a moment
+    /// to read them: Chromium discards what arrives together with a reset.
+    fn end_after_last_bytes(&mut self, key: StreamKey, end: End, now: Now) {
+        let Some(stream) = self.streams.get(key) else { return };
+        let is_interrupted = end.closing(stream.settings.reconnect).form == EndForm::Interrupted;
+        if is_interrupted && stream.socket.is_interrupted_by_reset() {
+            self.work.add_at(now.mono + STEP, StreamTask::Cut(key, end));
+        } else {
+            self.end(key, end);
         }
     }
 

@@ -34,6 +34,12 @@ pub trait Socket {
     fn prefetch(&self) -> usize {
         0
     }
+
+    /// Returns whether the client may discard what it has not read yet when its response is
+    /// interrupted, because that resets a stream of HTTP/2 or HTTP/3.
+    fn is_interrupted_by_reset(&self) -> bool {
+        false
+    }
 }
 
 /// Frames that are sent together. Many clients may receive the same batch.

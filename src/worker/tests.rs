@@ -32,11 +32,17 @@ struct Wire {
     room: usize,
     sends: usize,
     dead: bool,
+    /// Whether its response is interrupted by a reset.
+    resets: bool,
 }
 
 struct Client(Rc<RefCell<Wire>>);
 
 impl Socket for Client {
+    fn is_interrupted_by_reset(&self) -> bool {
+        self.0.borrow().resets
+    }
+
     fn send(&mut self, batch: &Batch) -> Sent {
         let mut wire = self.0.borrow_mut();
         if wire.dead {

@@ -1,6 +1,7 @@
 //! The worker's handle of a client's connection, with or without a request.
 
 use super::{Lean, Output};
+use crate::nginx::request::Request;
 use crate::worker::{Batch, Sent, Socket};
 use std::rc::Rc;
 
@@ -17,6 +18,15 @@ impl Socket for Client {
         match self {
             Client::Request(output) => output.send(batch),
             Client::Lean(lean) => lean.send(batch),
+        }
+    }
+
+    fn is_interrupted_by_reset(&self) -> bool {
+        match self {
+            Client::Request(output) => {
+                output.with_request(Request::is_interrupted_by_reset).unwrap_or_default()
+            }
+            Client::Lean(_) => false,
         }
     }
 

@@ -118,6 +118,28 @@ fn a_stream_ends_at_its_maximum_age_with_a_retry() {
 }
 
 #[test]
+fn a_client_can_read_the_last_retry_before_its_response_is_reset() {
+    for (reconnect, is_delayed) in [(Reconnect::Cut, true), (Reconnect::Clean, false)] {
+        let mut bench = bench(1 << 20, HISTORY);
+        let (key, wire) = bench.open(StreamSettings { reconnect, ..settings() }, &["a"], "");
+        let (blocked, slow) = bench.open(StreamSettings { reconnect, ..settings() }, &["a"], "");
+        (wire.borrow_mut().resets, slow.borrow_mut().resets) = (true, true);
+        slow.borrow_mut().room = 0;
+        assert!(bench.worker.end_streams(b"a", bench.now).unwrap().is_some());
+        bench.settle();
+        assert!(wire.borrow().bytes.ends_with(b"\n:\n"));
+        // More of them does not end it either.
+        bench.worker.writable(key, bench.now);
+        bench.worker.writable(blocked, bench.now);
+        bench.settle();
+        let ended = |bench: &mut Bench| std::iter::from_fn(|| bench.worker.take_ended()).count();
+        assert_eq!(ended(&mut bench), if is_delayed { 0 } else { 2 });
+        bench.pass_time(200);
+        assert_eq!(ended(&mut bench), if is_delayed { 2 } else { 0 });
+    }
+}
+
+#[test]
 fn a_channel_has_no_more_subscribers_than_allowed() {
     let mut bench = bench(1 << 20, HISTORY);
     let two = StreamSettings { max_subscribers: 2, ..settings() };
