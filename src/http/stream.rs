@@ -118,6 +118,7 @@ fn no_content(request: &Request, conf: &conf::StreamHandler, channels: &[Box<[u8
         Escaped(&channels.join(&b","[..])),
         conf.target.hub_name(),
     ));
+    process::with(conf.target.hub, |worker| worker.hub().count(Counter::NothingToCome, 1));
     request.set_status(204);
     match request.set_header("Cache-Control", "no-store") {
         Ok(()) => request.answer_without_body(),

@@ -83,10 +83,12 @@ pub enum Counter {
     EndedFinished,
     /// Requests that were not answered with a stream because a part of the run had left.
     IncompleteRuns,
+    /// Requests that were answered with 204, because nothing was to come of their channels.
+    NothingToCome,
 }
 
 /// The number of counters.
-pub const COUNTERS: usize = Counter::IncompleteRuns as usize + 1;
+pub const COUNTERS: usize = Counter::NothingToCome as usize + 1;
 
 // Each has a word in the region's header.
 const _: () = assert!(COUNTERS <= header::COUNTER_COUNT);

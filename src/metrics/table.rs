@@ -34,7 +34,7 @@ pub enum FigureSource {
 use FigureSource::{Gauge, Reasons};
 
 /// All figures, in the order in which they are shown.
-pub const FIGURES: [Figure; 27] = [
+pub const FIGURES: [Figure; 28] = [
     Figure {
         key: "subscribers",
         name: "nginx_sse_subscribers",
@@ -147,6 +147,12 @@ pub const FIGURES: [Figure; 27] = [
         name: "nginx_sse_streams_turned_away_total",
         help: "Clients asked to reconnect later because no stream could be opened.",
         source: FigureSource::Counter(Counter::TurnedAway),
+    },
+    Figure {
+        key: "nothing_to_come",
+        name: "nginx_sse_nothing_to_come_total",
+        help: "Requests answered with 204 because nothing was to come of their channels.",
+        source: FigureSource::Counter(Counter::NothingToCome),
     },
     Figure {
         key: "slow_clients",
