@@ -74,26 +74,38 @@ local function type_fault(name)
   end
 end
 
--- How many events of a channel are kept, how long its stream is kept without a new event (ms, nil for no
--- limit), and the secret token by which nginx recognizes the messages of this script.
+-- How long a stream is kept without a new event whose events are kept this long (ms, nil for no limit).
+local function kept(age)
+  return age > 0 and math.min(math.max(2 * age, DAY_MS), FOREVER_MS) or nil
+end
+
+-- What is kept: how many events of a channel, how many of a run that is not finished, how long the stream without
+-- a new event, and how long while its run is not finished; and the secret token by which nginx recognizes the
+-- messages of this script.
 local function bounds(key)
-  local set = redis.call('HMGET', key, 'count', 'age', 'token')
+  local set = redis.call('HMGET', key, 'count', 'age', 'token', 'runs', 'runs_age')
   local count, age = tonumber(set[1] or 100), tonumber(set[2] or 600000)
+  local runs, runs_age = tonumber(set[4] or 0), tonumber(set[5] or 0)
   if not count or not (count >= 1) then
     count = 100
   end
   if not age or age ~= age then
     age = 600000
   end
-  local keep = nil
-  if age > 0 then
-    keep = string.format('%.0f', math.min(math.max(2 * age, DAY_MS), FOREVER_MS))
+  if not runs or not (runs >= 1) or not runs_age or runs_age ~= runs_age then
+    runs, runs_age = 0, 0
   end
   local token = set[3]
   if not token or #token ~= 32 or string.find(token, '[^0-9a-f]') then
     token = '-'
   end
-  return string.format('%.0f', math.min(count, MOST)), keep, token
+  local keep = kept(age)
+  local open = keep
+  if runs > 0 then
+    open = keep and kept(runs_age)
+    open = open and math.max(open, keep)
+  end
+  return { count = math.min(count, MOST), runs = math.min(runs, MOST), keep = keep, open = open, token = token }
 end
 
 local function is_error(reply)
@@ -114,9 +126,26 @@ local function is_plausible(id)
   return ms_of(id) <= time[1] * 1000 + time[2] / 1000 + AHEAD_MS
 end
 
-local function newest(stream)
+-- The newest entry of a stream: its id, its number in its run, and whether it is a finish.
+local function newest_entry(stream)
   local last = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
-  return last and last[1]
+  if not last then
+    return nil
+  end
+  local entry, fields = { id = last[1] }, last[2]
+  for i = 1, #fields, 2 do
+    if fields[i] == 'run' then
+      entry.number = tonumber(fields[i + 1])
+    elseif fields[i] == 'event' and fields[i + 1] == FINISH then
+      entry.is_finish = true
+    end
+  end
+  return entry
+end
+
+local function newest(stream)
+  local last = newest_entry(stream)
+  return last and last.id
 end
 
 -- Whether a stream rejects an id because it already has this one, a higher one, or the highest possible.
@@ -183,6 +212,29 @@ local function before_stream(at, id, given)
   return first
 end
 
+-- Returns how many events precede the next one in its run, or nil if that is not known: the newest entry is of
+-- a script that did not number them, or the stream was deleted or evicted.
+local function next_number(at, last, id, limits)
+  if last then
+    return last.is_finish and 0 or last.number and last.number + 1
+  end
+  local score = redis.pcall('ZSCORE', at.last, at.channel)
+  if is_error(score) then
+    return nil
+  end
+  local ms = score and tonumber(score) or -1
+  local has_expired = limits.open and ms < ms_of(id) - limits.open
+  return (ms < 0 or has_expired) and 0 or nil
+end
+
+-- Returns how many entries of a stream are kept: the history, and the run that is not finished.
+local function entries_kept(limits, number)
+  if limits.runs == 0 then
+    return limits.count
+  end
+  return math.max(limits.count, number and math.min(number + 1, limits.runs) or limits.runs)
+end
+
 -- Records when a channel had its last event, and removes some channels whose streams have expired.
 local function note(at, id, keep)
   local added = redis.pcall('ZADD', at.last, ms_of(id), at.channel)
@@ -195,16 +247,26 @@ local function note(at, id, keep)
   end
 end
 
-local function append(at, count, token, name, data)
-  local last, given = newest(at.stream), newest(at.clock)
+local function append(at, limits, name, data)
+  local last, given = newest_entry(at.stream), newest(at.clock)
   given = given and is_plausible(given) and given or nil
   local function add(id)
-    local prev = last or before_stream(at, id, given)
-    if name == '' then
-      return redis.pcall('XADD', at.stream, 'MAXLEN', '~', count, id, 'data', data, 'prev', prev)
+    local fields = { 'data', data }
+    if name ~= '' then
+      fields[3], fields[4] = 'event', name
     end
-    return redis.pcall('XADD', at.stream, 'MAXLEN', '~', count, id,
-      'data', data, 'event', name, 'prev', prev)
+    fields[#fields + 1] = 'prev'
+    fields[#fields + 1] = last and last.id or before_stream(at, id, given)
+    local most = limits.count
+    if name ~= FINISH then
+      local number = limits.runs > 0 and next_number(at, last, id, limits) or nil
+      most = entries_kept(limits, number)
+      if number then
+        fields[#fields + 1] = 'run'
+        fields[#fields + 1] = string.format('%.0f', number)
+      end
+    end
+    return redis.pcall('XADD', at.stream, 'MAXLEN', '~', string.format('%.0f', most), id, unpack(fields))
   end
   local id, fault = tick(at.clock)
   if not id then
@@ -213,7 +275,7 @@ local function append(at, count, token, name, data)
   local added = add(id)
   if is_behind(added) then
     raise(at.clock, at.stream)
-    last = newest(at.stream)
+    last = newest_entry(at.stream)
     id, fault = tick(at.clock)
     if not id then
       return nil, fault
@@ -223,26 +285,14 @@ local function append(at, count, token, name, data)
   if is_error(added) then
     return nil, added
   end
-  local sent = redis.pcall('PUBLISH', at.subject, '\1sse ' .. token .. ' ' .. id .. ' ' .. (last or '0-0') .. ' '
-    .. #name .. '\n' .. name .. data)
+  local sent = redis.pcall('PUBLISH', at.subject, '\1sse ' .. limits.token .. ' ' .. id .. ' '
+    .. (last and last.id or '0-0') .. ' ' .. #name .. '\n' .. name .. data)
   if is_error(sent) then
     -- The Redis user has no permission for this channel. The event is removed again.
     redis.pcall('XDEL', at.stream, id)
     return nil, sent
   end
   return id
-end
-
--- Whether the newest entry of a stream is the finish of a run.
-local function is_finished(stream)
-  local last = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
-  local fields = last and last[2] or {}
-  for i = 1, #fields, 2 do
-    if fields[i] == 'event' and fields[i + 1] == FINISH then
-      return true
-    end
-  end
-  return false
 end
 
 -- Publishes events, a list of type, data, type, data, ..., and finishes the run if `finish` is true: all of it
@@ -264,30 +314,35 @@ local function publish(at, events, repeat_key, repeat_ms, finish)
       return ids
     end
   end
-  local count, keep, token = bounds(at.history)
+  local limits = bounds(at.history)
   local ids = {}
   for i = 1, #events, 2 do
-    local id, fault = append(at, count, token, events[i], events[i + 1])
+    local id, fault = append(at, limits, events[i], events[i + 1])
     if not id then
       return nil, fault
     end
     ids[#ids + 1] = id
   end
   local last = ids[#ids]
-  if finish and not is_finished(at.stream) then
-    local id, fault = append(at, count, token, FINISH, '')
+  local before = finish and newest_entry(at.stream)
+  if finish and not (before and before.is_finish) then
+    local id, fault = append(at, limits, FINISH, '')
     if not id then
       return nil, fault
     end
     last = id
   end
+  local keep = limits.open
+  if finish then
+    keep = limits.keep
+  end
   if keep then
-    redis.call('PEXPIRE', at.stream, keep)
+    redis.call('PEXPIRE', at.stream, string.format('%.0f', keep))
   else
     redis.call('PERSIST', at.stream)
   end
   if last then
-    note(at, last, keep)
+    note(at, last, limits.open)
   end
   if repeat_key then
     redis.call('SET', repeat_key, table.concat(ids, ' '), 'PX', repeat_ms)

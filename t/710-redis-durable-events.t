@@ -44,7 +44,7 @@ is($clock->[0], $typed->{json}{id}, 'the clock has its id');
 is($redis->must('XLEN', 'sse:{sse}:clock'), 1, 'the clock has one entry');
 my %bounds = @{ $redis->must('HGETALL', 'sse:{sse}:history') };
 like(delete $bounds{token}, qr/\A[0-9a-f]{32}\z/, 'a token is stored that identifies messages of the script');
-is_deeply(\%bounds, { count => 100, age => 600_000 }, 'the configured history is stored');
+is_deeply(\%bounds, { count => 100, age => 600_000, runs => 0, runs_age => 0 }, 'the configured history is stored');
 cmp_ok($redis->must('PTTL', $stream), '>', 600_000, 'the stream has an expiry time');
 
 # The script and the function, from any client.

@@ -143,12 +143,17 @@ pub fn is_reserved(hub: usize, channel: &[u8]) -> bool {
 
 /// Returns how a hub publishes through Redis; `None` if it is not connected to Redis.
 pub fn publish_route(hub: usize) -> Option<PublishRoute> {
-    let (source, history) =
-        process::with(hub, |worker| (worker.hub().source(), worker.hub().history()))?;
+    let (source, history, runs) = process::with(hub, |worker| {
+        let hub = worker.hub();
+        (hub.source(), hub.history(), hub.runs())
+    })?;
     let source = match source {
         hub::Source::Alone => return None,
         hub::Source::PubSub => PublishTarget::Pubsub,
-        hub::Source::Streams => PublishTarget::Stream { count: history.count.max(1) },
+        hub::Source::Streams => {
+            let count = history.count.max(1);
+            PublishTarget::Stream { count, open: count.max(runs.count) }
+        }
     };
     let names = REDIS.with(|slot| {
         let slot = slot.borrow();

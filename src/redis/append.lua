@@ -1,5 +1,6 @@
 -- Publishes events with redis_source stream: adds them to the channel's stream, without any other key.
--- KEYS = stream [, idempotency key], ARGV = lifetime of that key in ms, COUNT, '' or 'finish', TYPE, DATA, ...
+-- KEYS = stream [, idempotency key], ARGV = lifetime of that key in ms, COUNT, COUNT while the run is not
+-- finished, '' or 'finish', TYPE, DATA, ...
 if KEYS[2] then
   local first = redis.call('GET', KEYS[2])
   if first then
@@ -11,16 +12,16 @@ if KEYS[2] then
   end
 end
 local ids = {}
-for i = 4, #ARGV, 2 do
+for i = 5, #ARGV, 2 do
   local name, data = ARGV[i], ARGV[i + 1]
   if name == '' then
-    ids[#ids + 1] = redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[2], '*', 'data', data)
+    ids[#ids + 1] = redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[3], '*', 'data', data)
   else
     ids[#ids + 1] =
-      redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[2], '*', 'data', data, 'event', name)
+      redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[3], '*', 'data', data, 'event', name)
   end
 end
-if ARGV[3] == 'finish' then
+if ARGV[4] == 'finish' then
   local newest = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
   local is_finished = false
   for i = 1, newest and #newest[2] or 0, 2 do

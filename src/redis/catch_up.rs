@@ -27,12 +27,16 @@ pub struct Fetched {
     /// The number of entries that were ever added to the stream up to the newest one that was
     /// read, if it is known.
     pub added: Option<u64>,
+    /// Whether the first entry is the first one that the stream ever had: what is missing is not of
+    /// this stream.
+    pub is_first: bool,
 }
 
 impl Default for Fetched {
     /// No entries, and nothing is lost.
     fn default() -> Fetched {
-        Fetched { entries: Vec::new(), missing: Loss::Nothing, newest: None, added: None }
+        let (entries, missing, is_first) = (Vec::new(), Loss::Nothing, false);
+        Fetched { entries, missing, newest: None, added: None, is_first }
     }
 }
 
@@ -41,6 +45,8 @@ impl Default for Fetched {
 pub struct FetchPolicy {
     /// The history that the hub owes.
     pub history: History,
+    /// How much of an unfinished run it owes besides.
+    pub runs: History,
     /// Where the hub's events come from.
     pub source: Source,
     /// The time in Redis, ms since 1970.
@@ -95,6 +101,8 @@ struct Back {
     /// The entries, newest first, unless there are too many.
     kept: Vec<Entry>,
     is_kept: bool,
+    /// Whether the entries that are read next belong to a run that is not finished.
+    is_in_open_run: bool,
     count: u64,
     bytes: usize,
     /// The oldest entry that is owed, and the one before it if the entry names it.
@@ -147,7 +155,8 @@ impl CatchUp {
             Stage::Back(back) => {
                 // One more than is owed, which shows where the history starts.
                 let span = back.oldest.map_or(IdSpan::Newest, IdSpan::Before);
-                (span, policy.history.count.saturating_add(1) - back.count)
+                let owed = policy.history.count.max(policy.runs.count);
+                (span, owed.saturating_add(1).saturating_sub(back.count))
             }
         };
         let about = match policy.source {
@@ -229,11 +238,13 @@ impl CatchUp {
                 let mut entries = std::mem::take(&mut back.kept);
                 entries.reverse();
                 let done = back.is_kept;
+                let oldest = back.oldest;
+                let is_first = about.is_some_and(|about| about.whole && about.first == oldest);
                 if let (false, Some(oldest)) = (done, back.oldest) {
                     let had = gone.unwrap_or(back.had);
                     self.stage = Stage::Forward { span: IdSpan::From(oldest), had };
                 }
-                (self.fetched(entries, missing, about), done)
+                (Fetched { is_first, ..self.fetched(entries, missing, about) }, done)
             }
         }
     }
@@ -296,7 +307,7 @@ impl CatchUp {
     fn fetched(&self, entries: Vec<Entry>, missing: Loss, about: Option<About>) -> Fetched {
         let added = about.filter(|about| self.newest == Some(about.newest));
         let added = added.and_then(|about| about.added);
-        Fetched { entries, missing, newest: self.newest, added }
+        Fetched { entries, missing, newest: self.newest, added, is_first: false }
     }
 
     /// Returns whether the first entry of a page does not follow the newest one that is known to
@@ -379,12 +390,19 @@ impl Back {
             had,
             kept: Vec::new(),
             is_kept: true,
+            is_in_open_run: true,
             count: 0,
             bytes: 0,
             oldest: None,
             before_oldest: None,
             gone: None,
         }
+    }
+
+    /// Returns whether another entry is within a history.
+    fn owes(&self, history: History, entry: &Entry, now: u64) -> bool {
+        let too_old = if history.age == 0 { 0 } else { now.saturating_sub(history.age) };
+        self.count < history.count && entry.id.ms() >= too_old
     }
 
     /// Takes a page, newest first. `Some`: all that is owed is found, and this is lost before it,
@@ -395,8 +413,6 @@ impl Back {
         known: SyncState,
         policy: FetchPolicy,
     ) -> Option<Option<ReportedId>> {
-        let age = policy.history.age;
-        let too_old = if age == 0 { 0 } else { policy.now.saturating_sub(age) };
         let deleted = page.about.and_then(|about| about.max_deleted);
         let more = page.more;
         for entry in page.entries {
@@ -415,14 +431,16 @@ impl Back {
             }
             self.gone = self.gone.max(gone);
             let bytes = self.bytes + entry.size();
+            self.is_in_open_run &= !entry.is_finish();
             // A finish does not count as history, and does not expire.
             let is_owed = entry.is_finish()
-                || self.count < policy.history.count
-                    && entry.id.ms() >= too_old
+                || (self.owes(policy.history, &entry, policy.now)
+                    || self.is_in_open_run && self.owes(policy.runs, &entry, policy.now))
                     && (bytes <= policy.room || self.count == 0);
             if !is_owed {
                 return Some(self.gone.max(Some(entry.id)));
             }
+            self.is_in_open_run &= entry.number != Some(0);
             self.count += u64::from(!entry.is_finish());
             self.bytes = bytes;
             (self.oldest, self.before_oldest) = (Some(entry.id), entry.prev);

@@ -12,7 +12,7 @@ if is_error(events) then
 else
   newest_id = newest(at.stream) or newest_id
 end
-local _, _, token = bounds(at.history)
+local token = bounds(at.history).token
 -- This comes first because it may be rejected: nothing must be deleted without notifying every nginx.
 redis.call('PUBLISH', at.control, '\1sse ' .. token .. ' forget ' .. newest_id .. '\n' .. at.channel)
 redis.call('UNLINK', at.stream)

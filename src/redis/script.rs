@@ -27,10 +27,12 @@ pub enum PublishTarget {
     /// The hub's clock issues the ids; events are stored in a stream of the module, and sent with
     /// PUBLISH.
     Pubsub,
-    /// Events are added to the application's stream, which is trimmed to about `count` entries.
+    /// Events are added to the application's stream, which is trimmed.
     Stream {
-        /// Number of entries that are kept, at least one.
+        /// About how many entries are kept, at least one.
         count: u64,
+        /// About how many of them as long as the run is not finished.
+        open: u64,
     },
 }
 
@@ -166,8 +168,8 @@ fn invocation(publish: &PublishCommand) -> ScriptInvocation<'static> {
         Some((key, ms)) => call.key(key).arg(ms),
         None => call.arg(0),
     };
-    if let PublishTarget::Stream { count } = publish.source {
-        call.arg(count);
+    if let PublishTarget::Stream { count, open } = publish.source {
+        call.arg(count).arg(open);
     }
     call.arg(match publish.run {
         RunAfterwards::Open => "",

@@ -265,6 +265,7 @@ impl Session {
     pub(super) fn fetch_policy(&self) -> FetchPolicy {
         FetchPolicy {
             history: self.context.hub.history(),
+            runs: self.context.hub.runs(),
             source: self.context.hub.source(),
             now: self.time_in_redis(),
             latest: self.latest(),

@@ -48,6 +48,7 @@ impl Fetched {
             (Loss::Everything, _) | (_, None) => Loss::Everything,
         };
         self.newest = self.newest.max(Some(up_to));
+        self.is_first = false;
     }
 }
 

@@ -107,7 +107,10 @@ impl Hub {
                 }
                 Some(Became::Finish(of)) => ingested.listeners.extend(guard.listeners(of).1),
                 Some(Became::Known) => {}
-                Some(Became::TooLarge) | None => ingested.too_large += 1,
+                Some(Became::TooLarge) | None => {
+                    ingested.too_large += 1;
+                    guard.skip_in_run(record);
+                }
             }
             if incoming.provenance.is_plain() {
                 guard.skip_plain_message();
@@ -148,6 +151,14 @@ impl Hub {
     pub fn skip_message(&self, token: FencingToken) -> Result<(), LeaseError> {
         let guard = self.lock_fenced(token)?;
         guard.skip_plain_message();
+        Ok(())
+    }
+
+    /// Records that an event of a channel was skipped unread, as [`Hub::skip_message`].
+    pub fn skip_event(&self, token: FencingToken, channel: &[u8]) -> Result<(), LeaseError> {
+        let guard = self.lock_fenced(token)?;
+        guard.skip_plain_message();
+        guard.skip_in_run(guard.find(channel));
         Ok(())
     }
 }
@@ -254,6 +265,17 @@ impl Guard<'_> {
         let mut change = self.change();
         self.count_behind_marker(&mut change);
         change.commit();
+    }
+
+    /// Records that an event of a channel was skipped. The next one does not begin a run.
+    fn skip_in_run(&self, record: Option<u32>) {
+        let Some(record) = record else { return };
+        let state = self.run_state(record);
+        if state.is_finished || !state.is_known {
+            let mut change = self.change();
+            self.open_cut_run(&mut change, record);
+            change.commit();
+        }
     }
 
     /// Counts a message that a successor has to skip, as part of the transaction that processes it.

@@ -14,10 +14,10 @@ fn entry(ms: u64, prev: Option<u64>) -> Entry {
 }
 
 fn policy(source: Source, (count, age): (u64, u64)) -> FetchPolicy {
-    let history = History { count, age };
+    let (history, runs) = (History { count, age }, History::NONE);
     let latest = Latest::here(Now { wall: NOW, ..Now::default() });
     let (room, kept) = (usize::MAX, usize::MAX);
-    FetchPolicy { history, source, now: NOW, latest, room, kept }
+    FetchPolicy { history, runs, source, now: NOW, latest, room, kept }
 }
 
 /// A stream in Redis, of which a few entries are read at a time.
@@ -113,6 +113,45 @@ fn of_an_unknown_channel_comes_what_is_owed_and_where_that_begins() {
     assert_eq!(judged(nothing, found()[1..].to_vec(), 5, 0), (vec![2, 3], up_to(1)));
     assert_eq!(judged(nothing, found(), 0, 0), (vec![], up_to(3)));
     assert_eq!(judged(nothing, vec![entry(7, Some(0))], 5, 0), (vec![7], Loss::Nothing));
+}
+
+#[test]
+fn an_unfinished_run_is_owed_besides_history() {
+    let number = |entry: Entry, number| Entry { number: Some(number), ..entry };
+    let finish = |ms, prev| Entry {
+        event_type: crate::sse::finish::EVENT_TYPE.to_vec(),
+        ..entry(ms, Some(prev))
+    };
+    // Two runs: 1 and 2, and from 4 on.
+    let all: Vec<Entry> = [entry(1, None), entry(2, Some(1)), finish(3, 2)]
+        .into_iter()
+        .chain((4..9).map(|ms| entry(ms, Some(ms - 1))))
+        .collect();
+    let judged = |entries: &[Entry], page, (history, runs): ((u64, u64), (u64, u64))| {
+        let stream = Stream { entries: entries.to_vec(), about: None, page };
+        let runs = History { count: runs.0, age: runs.1 };
+        let policy = FetchPolicy { runs, ..policy(Source::PubSub, history) };
+        let (numbers, missing, _) = caught(SyncState::Nothing, &stream, policy);
+        (numbers, missing)
+    };
+    for page in [1, 3, 1_000] {
+        for (owed, numbers, missing) in [
+            (((1, 0), (0, 0)), vec![8], up_to(7)),
+            (((1, 0), (9, 0)), vec![3, 4, 5, 6, 7, 8], up_to(2)),
+            (((0, 0), (9, 0)), vec![3, 4, 5, 6, 7, 8], up_to(2)),
+            (((6, 0), (9, 0)), vec![2, 3, 4, 5, 6, 7, 8], up_to(1)),
+            (((1, 0), (3, 0)), vec![6, 7, 8], up_to(5)),
+            // All of them are too old.
+            (((9, 1_000), (9, 1_000)), vec![], up_to(8)),
+        ] {
+            assert_eq!(judged(&all, page, owed), (numbers, missing), "{owed:?}");
+        }
+    }
+    // The finish was trimmed, and the first entry of the run says that it is.
+    let numbered: Vec<Entry> =
+        all[3..].iter().cloned().zip(0..).map(|(entry, n)| number(entry, n)).collect();
+    let with_older = [vec![entry(2, Some(1))], numbered].concat();
+    assert_eq!(judged(&with_older, 1_000, ((1, 0), (9, 0))), ((4..9).collect(), up_to(3)));
 }
 
 #[test]

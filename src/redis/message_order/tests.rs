@@ -80,7 +80,7 @@ fn fetched(ids: &[&str], missing: Loss) -> Fetched {
     };
     let entries: Vec<Entry> = ids.iter().map(entry).collect();
     let newest = entries.last().map(|entry| entry.id);
-    Fetched { entries, missing, newest, added: None }
+    Fetched { entries, missing, newest, added: None, is_first: false }
 }
 
 /// What becomes of these messages (id, prev): `+` appended, `-` read already, `?` read again.

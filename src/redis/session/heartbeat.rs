@@ -117,17 +117,20 @@ impl Session {
     }
 }
 
-/// Returns the commands that store the `history` settings for the publish script, by HSET or
+/// Returns the commands that store the settings `history` and `runs` for the publish script, by HSET or
 /// HSETNX, and the token unless there is one. The last reply is the token.
 pub(in crate::redis) fn agree(
     command: &str,
     context: &HubContext,
     token: Option<Token>,
 ) -> Pipeline {
-    let (key, history) = (context.names.history(), context.hub.history());
+    let key = context.names.history();
+    let (history, runs) = (context.hub.history(), context.hub.runs());
     let mut commands = pipe();
     commands.cmd(command).arg(&key).arg("count").arg(history.count);
     commands.cmd(command).arg(&key).arg("age").arg(history.age);
+    commands.cmd(command).arg(&key).arg("runs").arg(runs.count);
+    commands.cmd(command).arg(&key).arg("runs_age").arg(runs.age);
     if let Some(token) = token {
         commands.cmd("HSETNX").arg(&key).arg("token").arg(token.as_bytes());
     }

@@ -281,7 +281,7 @@ impl Session {
             return Ok(());
         }
         let (hub, fence) = (&self.context.hub, self.holder.fence);
-        self.with_lock(|| hub.skip_message(fence)).await?;
+        self.with_lock(|| hub.skip_event(fence, name)).await?;
         self.log_too_large(name, bytes);
         Ok(())
     }

@@ -84,7 +84,23 @@ impl Session {
             channel.last = ReportedId::default();
             self.log_started_over(name);
         }
-        self.record_gap(name, fetched.missing).await
+        self.record_gap(name, fetched.missing).await?;
+        match fetched.newest {
+            Some(_) if !fetched.is_first => self.note_lost_run(name, fetched.missing).await,
+            // It is only assumed that there was something.
+            _ => Ok(()),
+        }
+    }
+
+    /// Records that entries of a channel existed that this hub does not have: if nothing else is
+    /// known of it, the entries that follow do not begin a run.
+    async fn note_lost_run(&mut self, name: &[u8], missing: Loss) -> Result<(), Ended> {
+        let Some(member) = self.channels.get(name).map(|channel| channel.member) else {
+            return Ok(());
+        };
+        let Loss::UpTo(lost) = missing else { return Ok(()) };
+        let (hub, fence) = (&self.context.hub, self.holder.fence);
+        self.with_lock(|| hub.note_entry(fence, member, lost.into())).await
     }
 
     /// Appends events, and records losses between them.
@@ -100,6 +116,7 @@ impl Session {
                     self.append(&run).await?;
                     run.clear();
                     self.record_gap(name, missing).await?;
+                    self.note_lost_run(name, missing).await?;
                 }
             }
         }
