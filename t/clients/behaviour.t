@@ -140,6 +140,7 @@ sub compare_with_documentation {
     my @documented = split /\n/, SSE::ClientTable::documented();
     is($seen[$_] // '', $documented[$_] // '', 'docs/clients.md: ' . ($seen[$_] // $documented[$_]) =~ s/\A\| | \|.*//gr)
         for 0 .. (@seen > @documented ? $#seen : $#documented);
+    diag("the table as it was seen:\n$table") if $table ne SSE::ClientTable::documented();
     return;
 }
 
