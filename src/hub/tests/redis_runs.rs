@@ -199,3 +199,61 @@ fn an_entry_of_which_the_hub_has_nothing_is_of_a_run_in_progress() {
     }
     hub.check_settled();
 }
+
+#[test]
+fn where_a_run_begins_is_known_by_its_numbers_by_a_finish_or_by_being_first() {
+    use crate::hub::invariants::FoundStart;
+    let place = |event: IncomingEvent<'static>, run_place| IncomingEvent { run_place, ..event };
+    let earlier = |ms| incoming("a", Provenance::Earlier(id(ms).into()), "x", 0);
+    let live = |ms| incoming("a", Provenance::Live(id(ms).into()), "x", 0);
+    let ingest = |setup: &ConnectedHub, events: &[IncomingEvent<'_>]| {
+        setup.hub.ingest(setup.token, events, at(0)).unwrap();
+        setup.hub.check();
+        setup.hub.run_start_of(b"a").unwrap()
+    };
+    use RunPlace::{First, Later, Unknown};
+    // What a channel that was just joined has lost, its entries, and the event at which its run
+    // begins.
+    for (is_lost, places, begins) in [
+        (false, [Unknown, Unknown], Some(0)),
+        (false, [First, Later], Some(0)),
+        (false, [Later, Later], None),
+        (false, [Later, First], Some(1)),
+        (true, [Unknown, Unknown], None),
+        (true, [First, Later], Some(0)),
+        (true, [Unknown, First], Some(1)),
+    ] {
+        let setup = connected_hub();
+        let member = setup.subscribe_only("a");
+        if is_lost {
+            setup.hub.record_loss(setup.token, member, up_to(50)).unwrap();
+            setup.hub.note_entry(setup.token, member, id(50).into()).unwrap();
+        }
+        let entries = [place(earlier(100), places[0]), place(earlier(200), places[1])];
+        let start = ingest(&setup, &entries);
+        let positions = setup.hub.retained(b"a");
+        let expected =
+            begins.map_or(FoundStart::Cut, |first: usize| FoundStart::At(positions[first]));
+        assert_eq!(start, expected, "{is_lost} {places:?}");
+        // Messages have no number: they continue the run until a finish.
+        assert_eq!(ingest(&setup, &[live(300)]), expected, "{is_lost} {places:?}");
+        setup.finish_live("a", 400);
+        let next = ingest(&setup, &[live(500)]);
+        assert_eq!(next, FoundStart::At(setup.hub.head()), "{is_lost} {places:?}");
+    }
+    // A finish that comes late shows where the run that is in progress begins.
+    let setup = connected_hub();
+    setup.subscribe_only("a");
+    ingest(&setup, &[live(100), live(300)]);
+    let (hub, first) = (&setup.hub, setup.hub.retained(b"a")[1]);
+    let late = IncomingEvent {
+        event: NewEvent { event_type: crate::sse::finish::EVENT_TYPE, data: b"" },
+        ..earlier(200)
+    };
+    assert_eq!(ingest(&setup, &[late]), FoundStart::At(first));
+    // An event that was skipped can have been the first.
+    setup.finish_live("a", 400);
+    hub.skip_event(setup.token, b"a").unwrap();
+    assert_eq!(ingest(&setup, &[live(500)]), FoundStart::Cut);
+    hub.check_settled();
+}
