@@ -218,6 +218,7 @@ impl Holder {
 fn terms() -> FetchPolicy {
     FetchPolicy {
         history: History { count: 1_000, age: 0 },
+        runs: History::NONE,
         source: Source::PubSub,
         now: 1_000_000,
         latest: Latest::here(Now { wall: 1_000_000, ..Now::default() }),

@@ -56,8 +56,8 @@ fn check_push(value: &Value, bytes: usize) {
     for kind in kinds {
         let (inbox, pushes) = Inbox::new();
         pushes(PushInfo { kind: kind.clone(), data: data.clone() });
-        let taken = inbox.take();
-        assert!(taken.len() <= 1 && inbox.take().is_empty());
+        let taken = inbox.take(usize::MAX);
+        assert!(taken.len() <= 1 && inbox.take(usize::MAX).is_empty());
         match taken.front() {
             Some(Push::Message { subject, payload }) => {
                 assert!(kind == PushKind::Message && subject.len() + payload.len() <= bytes);
