@@ -4,6 +4,7 @@
 use v5.36;
 use FindBin;
 use lib "$FindBin::Bin/lib";
+use IO::Socket::INET;
 use List::Util qw(max min);
 use Test::More;
 use Time::HiRes qw(time);
@@ -85,6 +86,19 @@ ok(wait_for(sub { $nginx->is_gone }, 5), 'nginx exits on TERM');
 ok(wait_for(sub { !grep { $_->is_open } @clients }, 5), 'all connections are closed');
 
 $stage->ends_cleanly;
+
+# A browser's spare connection can lead to a worker that is shutting down: nginx does not close it as idle.
+my $alone = SSE::Stage->new(workers => 1, http => 'sse_drain 200ms;', server => 'location = /s { sse_stream news; }');
+my $other = $alone->stream('/s');
+my $spare = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $alone->port) or die "connect: $!";
+syswrite $spare, "GET /s HTTP/1.1\r\n";
+$alone->publish('news', 'a request on a later connection');
+ok($alone->cluster->reload, 'nginx reloads');
+ok(wait_for(sub { !$other->is_open }, 10), 'the worker has ended its stream');
+syswrite $spare, "Host: localhost\r\n\r\n";
+my ($retry) = join('', <$spare>) =~ /^retry: (\d+)\r?$/m;
+cmp_ok($retry // 99_999, '<=', 1000, 'a client that requests a stream from it is asked to return within a second');
+$alone->ends_cleanly;
 done_testing();
 
 sub streams ($count) { return map { $stage->stream('/s') } 1 .. $count }

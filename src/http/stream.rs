@@ -26,6 +26,9 @@ use std::rc::Rc;
 /// Range of the reconnection time, in ms, that clients receive when no stream can be opened.
 const RETRY_LATER: (u64, u64) = (10_000, 30_000);
 
+/// The range if this process is shutting down: another connection leads to another process.
+const RETRY_ELSEWHERE: (u64, u64) = (0, 1_000);
+
 /// The error for a client that would receive a part of a run (`sse_replay run`).
 const INCOMPLETE_RUN: &str = "a part of this run is no longer available";
 
@@ -295,10 +298,10 @@ fn turn_away(
     stream: &RequestStream,
     error: Option<OpenError>,
 ) -> Outcome {
-    let (why, end) = match error {
-        Some(error @ OpenError::Draining) => (error.to_string(), End::Drain),
-        Some(error) => (error.to_string(), End::Error),
-        None => ("this process does not serve the hub".to_owned(), End::Error),
+    let (why, end, retry) = match error {
+        Some(error @ OpenError::Draining) => (error.to_string(), End::Drain, RETRY_ELSEWHERE),
+        Some(error) => (error.to_string(), End::Error, RETRY_LATER),
+        None => ("this process does not serve the hub".to_owned(), End::Error, RETRY_LATER),
     };
     if let Some(OpenError::Busy(_) | OpenError::Crowded | OpenError::Full | OpenError::NoSlot) =
         error
@@ -314,7 +317,7 @@ fn turn_away(
             conf.target.hub_name(),
         ),
     );
-    let opening = frame::opening(random::between(RETRY_LATER.0, RETRY_LATER.1));
+    let opening = frame::opening(random::between(retry.0, retry.1));
     match conf.settings.reconnect.form() {
         EndForm::Complete => body.send(opening.body()),
         EndForm::Interrupted => body.send_and_interrupt(opening.body()),

@@ -59,8 +59,7 @@ my @situations = (
     { name => 'clean',        column => 'clean',  way => 'direct', end => $administrator },
     { name => 'nothing',      column => '204',    way => 'direct', status => 204 },
     { name => 'gone',         column => '410',    way => 'direct', status => 410 },
-    # A browser may have opened a spare connection to the worker that shuts down, which asks it to return in 10 to 30 s.
-    { name => 'reload',       column => 'reload', way => 'direct', end => $reload, patience => 10 },
+    { name => 'reload',       column => 'reload', way => 'direct', end => $reload },
     { name => 'kill',         column => 'killed worker', way => 'direct', end => $kill },
     { name => 'cut-behind',   column => 'cut, behind nginx', way => 'behind', end => $administrator },
     { name => 'cut-behind10', column => 'cut, behind nginx with HTTP/1.0', way => 'behind10', end => $administrator },
