@@ -170,6 +170,12 @@ impl PatternReplay {
         self.gap_due = true;
     }
 
+    /// Returns whether the client has no id, and has received nothing yet.
+    fn is_untouched(&self) -> bool {
+        let is_new = matches!(self.extent, Extent::Newest(_)) && !self.gap_due;
+        is_new && self.received.up_to == LogOrder::START
+    }
+
     /// Records that an event was handed to the socket.
     pub fn delivered(&mut self, found: &ReplayedEvent) {
         self.received.advance(found.event.place, found.event.kind());

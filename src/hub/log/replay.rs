@@ -186,6 +186,7 @@ impl Hub {
         now: Now,
     ) -> Result<Option<ReplayBatch>, Locked> {
         let guard = self.lock()?;
+        guard.begin_again_after_loss(cursor);
         let mut budget = Budget::for_visit();
         if !guard.locate_all(cursor, now, &mut budget) {
             return Ok(None);
@@ -206,6 +207,25 @@ impl Guard<'_> {
         let ReplayCursor { course, gap_due, tracks, .. } = cursor;
         tracks.iter().all(|track| self.expire(track.record, now, budget))
             && tracks.iter_mut().all(|track| self.locate_next(course, track, gap_due, budget))
+    }
+
+    /// Begins a replay again, as if the client had come now, if it has no id, has received nothing
+    /// yet, and events were lost since: it does not know of any, so it receives no gap event.
+    fn begin_again_after_loss(&self, cursor: &mut ReplayCursor) {
+        let ReplayCursor { course, tracks, .. } = cursor;
+        let is_new = course.is_fresh && matches!(course.extent, Extent::Newest(_));
+        if !is_new || course.received.up_to != LogOrder::START {
+            return;
+        }
+        let has_begun = |track: &Track| !matches!(track.next, Next::Begin);
+        let has_lost =
+            |track: &Track| self.low_watermark(track.record).place.position > track.gap_sent;
+        let is_early = |track: &Track| self.hub.is_catching_up(track.record);
+        let is_outdated = tracks.iter().any(|track| has_begun(track) && has_lost(track));
+        if is_outdated && !tracks.iter().any(is_early) {
+            course.end = end(&self.hub.region);
+            tracks.iter_mut().for_each(|track| track.next = Next::Begin);
+        }
     }
 
     fn next_batch(

@@ -158,3 +158,48 @@ fn a_removed_channel_leaves_a_low_watermark_only_if_redis_cannot_restore_it() {
         assert_eq!(setup.hub.low_watermark_of(b"a").position > 0, plain);
     }
 }
+
+#[test]
+fn a_new_client_receives_no_gap_event_for_what_is_lost_before_its_first_event() {
+    for (channel, pattern) in [("a", None), ("a", Some("*"))] {
+        let setup = connected_hub();
+        let a = setup.subscribe(channel, &[], Loss::Nothing);
+        let new = Resume::Fresh { newest: u64::MAX };
+        setup.live("a", 100);
+        setup.live("a", 200);
+        let texts = match pattern {
+            None => {
+                let begun = setup.hub.begin(&[a], &new, Runs::Joined, at(0)).unwrap();
+                let mut cursor = begun.cursor.unwrap();
+                setup.hub.forget_for_all(setup.token, b"a", at(0)).unwrap();
+                setup.live("a", 300);
+                let (gaps, texts) = all_of(&setup.hub, &mut cursor, 3, at(0));
+                assert!(gaps.is_empty());
+                // It has everything up to the end of the replay.
+                assert_eq!(cursor.until(), setup.hub.head());
+                texts
+            }
+            Some(pattern) => {
+                let names = [name_of_pattern(pattern.as_bytes())];
+                let begun = setup.hub.begin_pattern_replay(&names, &new, at(0)).unwrap();
+                let mut replay = begun.cursor.unwrap();
+                // The channels have been scanned, and nothing was delivered.
+                while setup.hub.replay_patterns(&mut replay, 1, 1, at(0)).unwrap().is_none() {}
+                setup.hub.forget_for_all(setup.token, b"a", at(0)).unwrap();
+                setup.live("a", 300);
+                let mut texts = Vec::new();
+                loop {
+                    let batch = setup.hub.replay_patterns(&mut replay, 3, 99, at(0)).unwrap();
+                    let Some(batch) = batch else { continue };
+                    assert_eq!(batch.gap, None);
+                    texts.extend(batch.events.iter().map(|found| text(&found.event)));
+                    batch.events.iter().for_each(|found| replay.delivered(found));
+                    if batch.done {
+                        break texts;
+                    }
+                }
+            }
+        };
+        assert_eq!(texts, ["300"]);
+    }
+}

@@ -3,7 +3,7 @@
 
 use crate::hub::listeners::pattern_replay::{BatchOutcome, Candidate, PatternReplay, ReplayPhase};
 use crate::hub::log::backward::{SearchBounds, SearchedRuns, Sought};
-use crate::hub::log::position::LowWatermark;
+use crate::hub::log::position::{end, LowWatermark};
 use crate::hub::log::received::Extent;
 use crate::hub::log::replay::{ReplayBatch, ReplayedEvent};
 use crate::hub::log::ring::EventCopy;
@@ -186,7 +186,12 @@ impl Guard<'_> {
         while found.len() < events {
             let Some(track) = replay.upcoming(found.len()) else { break };
             if !self.is_there(track, now) {
-                replay.gap_due = true;
+                if replay.is_untouched() {
+                    // It is as if the client had come now.
+                    replay.until = end(&self.hub.region);
+                } else {
+                    replay.gap_due = true;
+                }
                 stale = true;
                 break;
             }
