@@ -9,6 +9,7 @@ mod dial;
 mod error;
 mod node;
 mod reply;
+mod seeds;
 mod sentinel;
 mod spare_descriptors;
 
@@ -40,13 +41,6 @@ const RESPONSE: Duration = Duration::from_secs(2);
 
 /// Maximum length in bytes of a value in which a node describes itself or others, with a margin.
 const WORDS: usize = 64 << 10;
-
-/// Returns how long each of `count` hosts may take that only report where the hub is, so that all
-/// can be queried.
-fn share(count: usize) -> Duration {
-    let count = u32::try_from(count).unwrap_or(u32::MAX).max(1);
-    ((ALL - HOST) / count).clamp(HOST / 5, HOST)
-}
 
 /// Receives the server's pushes: messages, confirmations, and the end of the connection. Called in
 /// the task that reads the socket, so it must be quick.

@@ -5,9 +5,10 @@ use std::time::Duration;
 use ::redis::{cmd, ErrorKind, RedisError, ServerErrorKind, Value};
 
 use super::super::address::{Address, Host};
-use super::error::{in_time, more_informative};
+use super::error::in_time;
 use super::node::{self, NodeAddress};
-use super::{share, Bounds, Kind, Link, LinkError, Pushes, WORDS};
+use super::seeds::{first_link, share};
+use super::{Bounds, Kind, Link, LinkError, Pushes, WORDS};
 
 /// Connects to the master of the slot of `hub_key`. Queries each seed until one names a node that
 /// is a master itself.
@@ -19,21 +20,11 @@ pub(super) async fn connect(
     bounds: &Bounds,
 ) -> Result<Link, LinkError> {
     let limit = share(seeds.len());
-    let mut failure = None;
-    for seed in seeds {
-        let asked = in_time(limit, &seed.to_string(), query(address, seed, limit, hub_key)).await;
-        let tried = match asked {
-            Ok(host) => {
-                node::master(address, &NodeAddress::Host(host), pushes.clone(), bounds).await
-            }
-            Err(error) => Err(error),
-        };
-        match tried {
-            Ok(link) => return Ok(link),
-            Err(error) => failure = more_informative(failure, error),
-        }
-    }
-    Err(failure.unwrap_or_else(|| LinkError::new(Kind::Other, "the URL names no node".into())))
+    let connect_through = async |seed: &Host| {
+        let host = in_time(limit, &seed.to_string(), query(address, seed, limit, hub_key)).await?;
+        node::master(address, &NodeAddress::Host(host), pushes.clone(), bounds).await
+    };
+    first_link(seeds, connect_through, "the URL names no node").await
 }
 
 async fn query(

@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_that_are_told_by_their_words_are_known() {
+    fn errors_without_a_code_are_recognized_by_their_text() {
         let kind = |words: &str| judge_words(words).0;
         assert_eq!(kind("max number of clients reached"), Kind::NotReady);
         assert_eq!(judge_words("DB index is out of range").1, "has no database with that number");
@@ -206,20 +206,20 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_of_tls_is_told_as_one() {
-        let fault = rustls::Error::General("it is a test".to_string());
-        let error = RedisError::from(io::Error::new(io::ErrorKind::InvalidData, fault));
+    fn an_error_of_tls_is_reported_as_one() {
+        let inner = rustls::Error::General("it is a test".to_string());
+        let error = RedisError::from(io::Error::new(io::ErrorKind::InvalidData, inner));
         let error = LinkError::from_error("a:1", &error);
         assert_eq!(error.kind, Kind::Tls);
         assert!(error.to_string().contains("it is a test"));
     }
 
     #[test]
-    fn the_host_that_was_there_tells_more() {
+    fn the_error_of_a_host_that_responds_is_more_informative() {
         let unreachable = LinkError::new(Kind::Unreachable, "a".into());
         let auth = LinkError::new(Kind::Auth, "b".into());
-        let told = more_informative(Some(auth.clone()), unreachable.clone());
-        assert_eq!(told, Some(auth.clone()));
+        let reported = more_informative(Some(auth.clone()), unreachable.clone());
+        assert_eq!(reported, Some(auth.clone()));
         assert_eq!(more_informative(Some(unreachable.clone()), auth.clone()), Some(auth));
         assert_eq!(more_informative(None, unreachable.clone()), Some(unreachable));
     }

@@ -8,9 +8,10 @@ use ::redis::{cmd, ErrorKind, RedisError, ServerErrorKind};
 use tokio::sync::Notify;
 
 use super::super::address::{Address, Host};
-use super::error::{in_time, more_informative};
+use super::error::in_time;
 use super::node::{self, Driver, NodeAddress};
-use super::{share, Bounds, Kind, Link, LinkError, Pushes, HOST, WORDS};
+use super::seeds::{first_link, share};
+use super::{Bounds, Kind, Link, LinkError, Pushes, HOST, WORDS};
 
 /// The channel on which Sentinels announce a new master.
 const SWITCH: &str = "+switch-master";
@@ -34,25 +35,12 @@ pub(super) async fn connect(
     bounds: &Bounds,
 ) -> Result<Link, LinkError> {
     let limit = share(sentinels.len());
-    let mut failure = None;
-    for sentinel in sentinels {
-        let tried = match query(address, sentinel, limit, master).await {
-            Ok(host) => {
-                let peer = NodeAddress::Host(host);
-                node::master(address, &peer, pushes.clone(), bounds).await
-            }
-            Err(error) => Err(error),
-        };
-        let confirmed = match tried {
-            Ok(link) => confirm(address, sentinel, limit, master, link).await,
-            Err(error) => Err(error),
-        };
-        match confirmed {
-            Ok(link) => return Ok(link),
-            Err(error) => failure = more_informative(failure, error),
-        }
-    }
-    Err(failure.unwrap_or_else(|| LinkError::new(Kind::Other, "the URL names no Sentinel".into())))
+    let connect_through = async |sentinel: &Host| {
+        let host = query(address, sentinel, limit, master).await?;
+        let link = node::master(address, &NodeAddress::Host(host), pushes.clone(), bounds).await?;
+        confirm(address, sentinel, limit, master, link).await
+    };
+    first_link(sentinels, connect_through, "the URL names no Sentinel").await
 }
 
 /// Returns the link if its node is still the master for the Sentinel.
