@@ -1,5 +1,6 @@
 use super::*;
 use crate::hub::Now;
+use crate::sse::id::EntryId;
 
 const NOW: u64 = 1_763_807_585_123;
 
