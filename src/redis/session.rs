@@ -6,7 +6,7 @@
 //!   events get their ids; `clock_mark`: raises the hub's high watermark to its newest id
 //! - `subscriptions`, `unsubscribe`: subscribe to channels, and leave them
 //! - `ingest`, `settle`: turn messages and entries of streams into events of the hub
-//! - `catch_up_queue`: the channels that are catching up in the background
+//! - `catch_up_queue`, `page_reader`: the channels that are catching up in the background
 //! - `interruptions`: which channels streams of several channels wait for
 //! - `stream_reader`, `stream_audit`: reads the streams that applications write (`redis_source
 //!   stream`), and notices that one has started over, or has lost entries before they were read
@@ -33,6 +33,7 @@ pub(super) mod ingest;
 pub(super) mod interruptions;
 pub(super) mod lock_wait;
 pub(super) mod opening_batch;
+pub(super) mod page_reader;
 pub(super) mod repeats;
 pub(super) mod settle;
 pub(super) mod stray_messages;
