@@ -56,7 +56,7 @@ struct ZoneData {
     cycle: *mut ngx_cycle_t,
     /// The pages that are allocated in the zone. They are remembered here, because the zone's own
     /// header can be damaged by the time of a reload. Empty until the zone is mapped.
-    pages: OnceCell<Region>,
+    allocation: OnceCell<Region>,
 }
 
 /// Returns the size in bytes of a zone in which `usable` bytes remain for the owner on this
@@ -87,7 +87,7 @@ pub(super) unsafe fn add(
         return Err(NoMemory);
     }
     // SAFETY: the pool lives as long as the zone is in use.
-    let data = unsafe { keep(pool, ZoneData { owner, cycle, pages: OnceCell::new() }) }?;
+    let data = unsafe { keep(pool, ZoneData { owner, cycle, allocation: OnceCell::new() }) }?;
     // SAFETY: nginx has just created the zone.
     unsafe {
         (*zone).data = data.as_ptr().cast();
@@ -109,7 +109,7 @@ unsafe extern "C" fn init(zone: *mut ngx_shm_zone_t, old: *mut c_void) -> ngx_in
                 return NGX_ERROR as ngx_int_t;
             }
         };
-        let _ = data.pages.set(region.0.clone());
+        let _ = data.allocation.set(region.0.clone());
         let contents = match (region.1, old_names().any(|name| data.owner.owned(name))) {
             (Age::Old, _) => ZoneContents::Kept,
             (Age::New, true) => ZoneContents::Replaced,
@@ -141,7 +141,7 @@ enum Age {
 /// previous configuration.
 unsafe fn region(zone: *mut ngx_shm_zone_t, old: *mut c_void) -> Result<(Region, Age), String> {
     // SAFETY: the caller vouches for it: `add` has set it, because nginx compares the tags of zones.
-    let known = unsafe { old.cast::<ZoneData>().as_ref() }.and_then(|old| old.pages.get());
+    let known = unsafe { old.cast::<ZoneData>().as_ref() }.and_then(|old| old.allocation.get());
     if let Some(region) = known {
         return Ok((region.clone(), Age::Old));
     }
@@ -193,7 +193,7 @@ pub fn running() -> impl Iterator<Item = (&'static [u8], Region)> {
         // SAFETY: the tag shows that `add` has set the data, which lives as long as the zone's cycle.
         let data = unsafe { zone.data.cast::<ZoneData>().as_ref() }?;
         // SAFETY: the name lives as long, too.
-        Some((unsafe { bytes(&zone.shm.name) }, data.pages.get()?.clone()))
+        Some((unsafe { bytes(&zone.shm.name) }, data.allocation.get()?.clone()))
     })
 }
 
