@@ -14,8 +14,8 @@ const LOOK_BACK: u32 = 4096;
 
 impl Hub {
     /// Returns whether a channel has the durable event with this id, or its newest entry, which can
-    /// be a finish, has this id. An event that was evicted, or that has an id of this hub, is not
-    /// found.
+    /// be a finish, has this id. An older event that was evicted, or that has an id of this hub, is
+    /// not found.
     pub fn has_event(&self, member: Membership, id: ReportedId) -> Result<bool, Locked> {
         let guard = self.lock()?;
         let newest = guard.newest_up_to(member.record, id.0, &mut Budget::for_hold());
