@@ -4,6 +4,7 @@
 mod ahead;
 mod beginnings;
 mod bounded;
+mod catching_up;
 mod delivery;
 mod ends;
 mod figures;
@@ -14,6 +15,7 @@ mod patterns;
 #[cfg(not(miri))]
 mod received;
 mod runs;
+mod runs_with_redis;
 mod since;
 mod with_redis;
 
