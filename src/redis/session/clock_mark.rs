@@ -39,18 +39,16 @@ impl Session {
         let (link, key) = (self.link.clone(), self.context.names.clock());
         let finished = self.finished.clone();
         tokio::task::spawn_local(async move {
-            let newest = newest_of_clock(&link, key).await;
-            finished.report(
-                newest.map_err(|why| why.to_string()),
-                async |session: &mut Session, newest| {
-                    session.process_inbox().await?;
-                    // What a successor's marker has held up is not in the log.
-                    let newest = newest.filter(|_| session.handover.is_none());
-                    let newest = newest.and_then(|newest| newest.checked(session.latest()));
-                    session.clock_mark = newest.map_or(ClockMark::Idle, ClockMark::Due);
-                    Ok(())
-                },
-            );
+            // If the connection is lost, its end follows the messages that it has still delivered.
+            let newest = newest_of_clock(&link, key).await.unwrap_or_default();
+            finished.report(Ok(newest), async |session: &mut Session, newest| {
+                session.process_inbox().await?;
+                // What a successor's marker has held up is not in the log.
+                let newest = newest.filter(|_| session.handover.is_none());
+                let newest = newest.and_then(|newest| newest.checked(session.latest()));
+                session.clock_mark = newest.map_or(ClockMark::Idle, ClockMark::Due);
+                Ok(())
+            });
         });
     }
 
