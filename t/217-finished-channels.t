@@ -54,7 +54,7 @@ for my $way (['HTTP/1.0', '/s/', '1.0', 'closed'], ['HTTP/1.1', '/s/', '1.1', 'c
     is_deeply([$client->data], ['one', 'two'], "$name: after everything before the finish, and nothing after it");
     is($client->{ends}[0]{how}, $end, "$name: cleanly");
     my $retry = $client->{ends}[0]{retry};
-    ok($retry >= 1000 && $retry <= 2000, "$name: the client is told to return in $retry ms");
+    ok($retry >= 1000 && $retry <= 2000, "$name: the client is asked to return in $retry ms");
     like($client->{wire}, qr/retry: $retry\n:\n(?:\r\n0\r\n\r\n)?\z/, "$name: in the last bytes") if $name ne 'compressed';
 }
 SKIP: {
@@ -87,9 +87,9 @@ my ($first, $middle) = $stage->publish('done', 1, 2);
 my $last = finish('done', 3)->{json}{ids}[0];
 my $nothing = get('/s/done');
 is($nothing->{status}, 204, 'a new client of a finished channel is answered with 204');
-my $told = $stage->status->{nothing_to_come};
+my $before = $stage->status->{nothing_to_come};
 get('/s/done') for 1 .. 3;
-is($stage->status->{nothing_to_come}, $told + 3, 'and the status counts it');
+is($stage->status->{nothing_to_come}, $before + 3, 'and the status counts it');
 is($nothing->{header}{'cache-control'}[0], 'no-store', 'which is not stored');
 unlike($nothing->{head}, qr/^Content-/mi, 'and has no content');
 is(get('/s/done', 'Last-Event-ID' => $last)->{status}, 204, 'so is a client that has everything');

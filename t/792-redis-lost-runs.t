@@ -1,5 +1,5 @@
 # A run of which nginx has no event, because its events are too old or Redis has lost them: its channel is neither
-# unknown nor finished, so no client is told to stop.
+# unknown nor finished, so no client is made to stop.
 
 use v5.36;
 use FindBin;

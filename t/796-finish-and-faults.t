@@ -41,7 +41,7 @@ for my $name (sort keys %stages) {
     }
     my $is_complete = sub ($client) { return ($client->{log}[-1] // ['', ''])->[1] eq $expected[-1] };
     my $have_all    = wait_for(sub {
-        # A client that has returned before the next run was told that nothing is to come.
+        # A client that has returned before the next run got the answer that nothing is to come.
         $_->reopen for grep { $_->{state} eq 'failed' && $_->{status} == 204 } map { $_->{client} } grep { !$is_complete->($_) } @clients;
         return !grep { !$is_complete->($_) } @clients;
     }, 30);

@@ -20,7 +20,7 @@ done_testing();
 
 # With redis_source stream, with and without keyspace notifications.
 sub streams ($notify) {
-    my $how   = $notify ? 'told' : 'asked';
+    my $how   = $notify ? 'notified' : 'asked';
     my $redis = SSE::Redis->start($notify ? (notify => $notify) : ());
     my $one   = SSE::RedisStage->new(redis => $redis->url, workers => 2, hub => 'redis_source stream;');
     my %client = map { $_ => $one->stream("/on/$_") } qw(good micro largest);

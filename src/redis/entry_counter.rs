@@ -20,7 +20,7 @@ pub struct EntryCounter {
     /// What Redis reported of entries after the position.
     ahead: Option<Ahead>,
     /// The id up to which clients have received a gap event.
-    told: ReportedId,
+    loss_up_to: ReportedId,
 }
 
 /// What Redis reported of entries that had not been read.
@@ -56,20 +56,20 @@ struct Read<'p> {
     /// Whether there may be more entries after them.
     more: bool,
     /// A loss up to this id is no news.
-    told: ReportedId,
+    loss_up_to: ReportedId,
 }
 
 impl EntryCounter {
     /// Returns a counter for a stream that was read up to this id, with the number of entries that
     /// were added until then, if it is known.
     pub fn starting_at(position: ReportedId, added: Option<u64>) -> EntryCounter {
-        EntryCounter { position, added, ahead: None, told: ReportedId::default() }
+        EntryCounter { position, added, ahead: None, loss_up_to: ReportedId::default() }
     }
 
     /// Returns the same counter for a stream of which a loss up to this id was noticed in another
     /// way.
-    pub fn after_loss(self, told: ReportedId) -> EntryCounter {
-        EntryCounter { told, ..self }
+    pub fn after_loss(self, loss_up_to: ReportedId) -> EntryCounter {
+        EntryCounter { loss_up_to, ..self }
     }
 
     /// Whether entries are known to exist beyond the position: the stream has to be read once more.
@@ -82,7 +82,7 @@ impl EntryCounter {
         let had = self.position;
         let ids = page.entries.iter().map(|entry| entry.id).filter(|id| *id > had);
         let ids: Vec<ReportedId> = ids.collect();
-        let read = Read { had, ids: &ids, more: page.more, told: self.told };
+        let read = Read { had, ids: &ids, more: page.more, loss_up_to: self.loss_up_to };
         self.position = read.last();
         let deleted = page.about.and_then(|about| about.max_deleted);
         let lost_before = self.reach(&read, deleted);
@@ -198,7 +198,7 @@ impl Read<'_> {
     /// Returns the place of an entry that existed after `had`, if it was not read.
     fn lacks(&self, id: ReportedId) -> Option<ReportedId> {
         match self.ids.binary_search(&id) {
-            _ if id <= self.had.max(self.told) => None,
+            _ if id <= self.had.max(self.loss_up_to) => None,
             Ok(_) => None,
             Err(index) => Some(self.ids.get(index).map_or(id, |next| next.before())),
         }
@@ -212,7 +212,7 @@ impl Read<'_> {
 
     /// Returns the same, unless it is known.
     fn before_first_unknown(&self) -> Option<ReportedId> {
-        self.before_first().filter(|before| *before > self.told)
+        self.before_first().filter(|before| *before > self.loss_up_to)
     }
 
     /// Returns the last place at which an entry can be missing whose id is at most `newest`.

@@ -16,14 +16,14 @@ local before = redis.call('HMGET', KEYS[2], ARGV[2])[1]
 if newest ~= '0-0' then
   redis.call('HSET', KEYS[2], ARGV[2], newest)
 end
-local told = redis.pcall('PUBLISH', ARGV[1], '\1sse - forget ' .. newest .. '\n' .. ARGV[2])
-if type(told) == 'table' and told.err then
+local sent = redis.pcall('PUBLISH', ARGV[1], '\1sse - forget ' .. newest .. '\n' .. ARGV[2])
+if type(sent) == 'table' and sent.err then
   -- Nothing must be deleted without notifying every nginx.
   if before then
     redis.call('HSET', KEYS[2], ARGV[2], before)
   elseif newest ~= '0-0' then
     redis.call('HDEL', KEYS[2], ARGV[2])
   end
-  return told
+  return sent
 end
 return length

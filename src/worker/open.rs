@@ -242,7 +242,7 @@ impl<S: Socket> Worker<S> {
     ) {
         let Some(stream) = self.streams.get_mut(key) else { return };
         if begun.is_incomplete {
-            // The client returns, and is told then.
+            // The client returns, and receives the answer then.
             return self.end(key, End::Slow);
         }
         if let Some(missed) = begun.cursor {

@@ -30,9 +30,9 @@ impl ConnectedHub {
         let resume = Resume::From(from.into());
         let begun = self.hub.begin(&[member], &resume, Runs::Separate, at(0)).unwrap();
         let batch = self.hub.slice_of(&mut begun.cursor.unwrap(), 64, usize::MAX, at(0)).unwrap();
-        let mut told: Vec<String> = batch.events.iter().map(|found| text(&found.event)).collect();
-        told.extend(batch.finished.then(|| "end".to_owned()));
-        told.join(" ")
+        let mut sent: Vec<String> = batch.events.iter().map(|found| text(&found.event)).collect();
+        sent.extend(batch.finished.then(|| "end".to_owned()));
+        sent.join(" ")
     }
 }
 

@@ -18,22 +18,22 @@ fn joined(count: u64) -> (Hub, SlotClaim, Membership) {
 /// Everything that a replay delivers until it is done or its run ends, in batches of two events:
 /// the texts, with "gap" for a gap event and "end" for the end of a run.
 fn until_end(hub: &Hub, cursor: &mut ReplayCursor) -> String {
-    let mut told = Vec::new();
+    let mut sent = Vec::new();
     loop {
         let batch = hub.slice_of(cursor, 2, usize::MAX, at(0)).unwrap();
-        told.extend(batch.gap.map(|_| "gap".to_owned()));
+        sent.extend(batch.gap.map(|_| "gap".to_owned()));
         cursor.gap_sent(&batch);
         for found in &batch.events {
-            told.push(text(&found.event));
+            sent.push(text(&found.event));
             cursor.delivered(found);
         }
         if batch.finished {
             // It stays at the end, however often it is asked.
             assert!(hub.slice_of(cursor, 2, usize::MAX, at(0)).unwrap().finished);
-            told.push("end".to_owned());
+            sent.push("end".to_owned());
         }
         if batch.finished || batch.done {
-            return told.join(" ");
+            return sent.join(" ");
         }
     }
 }

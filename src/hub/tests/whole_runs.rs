@@ -30,14 +30,14 @@ fn in_run(hub: &Hub, members: &[Membership], id: &str, runs: Runs, now: Now) -> 
     if begun.is_incomplete {
         return "incomplete".into();
     }
-    let mut told = Vec::new();
+    let mut sent = Vec::new();
     if let Some(mut cursor) = begun.cursor {
         loop {
             let batch = hub.slice_of(&mut cursor, 2, usize::MAX, now).unwrap();
-            told.extend(batch.gap.map(|_| "gap".to_owned()));
+            sent.extend(batch.gap.map(|_| "gap".to_owned()));
             cursor.gap_sent(&batch);
             for found in &batch.events {
-                told.push(text(&found.event));
+                sent.push(text(&found.event));
                 cursor.delivered(found);
             }
             if batch.finished || batch.done {
@@ -46,9 +46,9 @@ fn in_run(hub: &Hub, members: &[Membership], id: &str, runs: Runs, now: Now) -> 
         }
     }
     if begun.is_over {
-        told.push("over".into());
+        sent.push("over".into());
     }
-    told.join(" ")
+    sent.join(" ")
 }
 
 fn new(hub: &Hub, member: Membership, now: Now) -> String {

@@ -9,7 +9,7 @@ fn all() -> StreamSettings {
 }
 
 /// What a client has received, without the open event.
-fn told(wire: &ClientWire) -> String {
+fn text_of(wire: &ClientWire) -> String {
     received(wire).into_iter().filter(|heard| heard != "sse.open").collect::<Vec<_>>().join(" ")
 }
 
@@ -37,7 +37,7 @@ fn live_streams_receive_everything_before_the_finish_and_end() {
     assert_eq!(bench.finished(), streams.iter().map(|(key, _)| *key).collect::<Vec<_>>());
     let mut retries = Vec::new();
     for (_, wire) in &streams {
-        assert_eq!(told(wire), "1 2 3");
+        assert_eq!(text_of(wire), "1 2 3");
         let text = String::from_utf8(wire.borrow().bytes.clone()).unwrap();
         let last = text.strip_suffix("\n:\n").unwrap().rsplit("retry: ").next().unwrap();
         retries.push(last.parse::<u64>().unwrap());
@@ -48,7 +48,7 @@ fn live_streams_receive_everything_before_the_finish_and_end() {
     assert_eq!(bench.hub.stats().counter(Counter::EndedFinished), 5);
     bench.publish("b", "x");
     bench.settle();
-    assert_eq!((told(&other_wire).as_str(), bench.worker.info(other).is_some()), ("x", true));
+    assert_eq!((text_of(&other_wire).as_str(), bench.worker.info(other).is_some()), ("x", true));
 }
 
 #[test]
@@ -64,7 +64,7 @@ fn a_channel_that_is_in_sync_again_does_not_end_streams_before_a_later_finish() 
     bench.worker.recheck_run(channel, in_sync);
     assert_eq!(bench.worker.directory.get(channel).unwrap().run_ends.newest(), 0);
     bench.settle();
-    assert_eq!((told(&wire).as_str(), bench.finished().len()), ("1 2", 1));
+    assert_eq!((text_of(&wire).as_str(), bench.finished().len()), ("1 2", 1));
     // A finish before it does.
     let finished = bench.hub.head();
     let (_, _) =
@@ -86,15 +86,15 @@ fn a_stream_never_receives_two_runs() {
     bench.publish("a", "4");
     bench.settle();
     assert_eq!(bench.finished(), [key]);
-    assert_eq!(told(&wire), "1 2");
-    assert_eq!((told(&all).as_str(), bench.worker.info(passing).is_some()), ("1 2 3 4", true));
+    assert_eq!(text_of(&wire), "1 2");
+    assert_eq!((text_of(&all).as_str(), bench.worker.info(passing).is_some()), ("1 2 3 4", true));
     // It returns, for each of the others.
     let (second, wire) = bench.open(settings(), &["a"], &last_id(&wire));
-    assert_eq!((told(&wire).as_str(), bench.finished()), ("3", vec![second]));
+    assert_eq!((text_of(&wire).as_str(), bench.finished()), ("3", vec![second]));
     let (third, wire) = bench.open(settings(), &["a"], &last_id(&wire));
     bench.finish("a", &[]);
     bench.settle();
-    assert_eq!((told(&wire).as_str(), bench.finished()), ("4", vec![third]));
+    assert_eq!((text_of(&wire).as_str(), bench.finished()), ("4", vec![third]));
 }
 
 /// Takes the last event of a run, and then the finish and `others` more runs in one turn.
@@ -110,8 +110,8 @@ fn finishes_in_one_turn(bench: &mut Bench, others: usize) -> Vec<(StreamKey, Cli
 }
 
 fn assert_one_run(bench: &mut Bench, streams: &[(StreamKey, ClientWire)], case: &str) {
-    let told: Vec<String> = streams.iter().map(|(_, wire)| told(wire)).collect();
-    assert_eq!(told, ["1", "1"], "{case}");
+    let texts: Vec<String> = streams.iter().map(|(_, wire)| text_of(wire)).collect();
+    assert_eq!(texts, ["1", "1"], "{case}");
     let keys: Vec<_> = streams.iter().map(|(key, _)| *key).collect();
     assert_eq!(bench.finished(), keys, "{case}");
 }
@@ -124,7 +124,7 @@ fn a_stream_that_has_taken_a_run_receives_nothing_of_the_next_ones() {
         bench.settle();
         assert_one_run(&mut bench, &streams, &format!("{others} other runs"));
         let (_, wire) = bench.open(settings(), &["a"], &last_id(&streams[0].1));
-        assert_eq!((told(&wire).as_str(), bench.finished().len()), ("other 0", 1));
+        assert_eq!((text_of(&wire).as_str(), bench.finished().len()), ("other 0", 1));
     }
 }
 
@@ -168,7 +168,7 @@ fn a_slow_client_has_taken_everything_before_its_stream_ends() {
     bench.publish("a", "later");
     bench.settle();
     for taken in 1..=4 {
-        assert_eq!((told(&wire), bench.finished()), (texts[..taken].join(" "), vec![]));
+        assert_eq!((text_of(&wire), bench.finished()), (texts[..taken].join(" "), vec![]));
         wire.borrow_mut().room = 1;
         bench.worker.writable(key, bench.now);
         bench.settle();
@@ -177,7 +177,7 @@ fn a_slow_client_has_taken_everything_before_its_stream_ends() {
     wire.borrow_mut().room = 1;
     bench.worker.writable(key, bench.now);
     bench.settle();
-    assert_eq!((told(&wire).as_str(), bench.finished()), ("1 2 3 4", vec![key]));
+    assert_eq!((text_of(&wire).as_str(), bench.finished()), ("1 2 3 4", vec![key]));
 }
 
 #[test]
@@ -191,7 +191,7 @@ fn streams_that_were_overtaken_by_the_ring_end_too() {
         bench.publish("b", &format!("{i}"));
     }
     bench.settle();
-    assert_eq!((told(&wire).as_str(), bench.finished()), ("1 2", vec![key]));
+    assert_eq!((text_of(&wire).as_str(), bench.finished()), ("1 2", vec![key]));
     // Without any event.
     let (key, wire) = bench.open(settings(), &["c"], "");
     bench.finish("c", &[]);
@@ -199,7 +199,7 @@ fn streams_that_were_overtaken_by_the_ring_end_too() {
         bench.publish("b", &format!("{i}"));
     }
     bench.settle();
-    assert_eq!((told(&wire).as_str(), bench.finished()), ("", vec![key]));
+    assert_eq!((text_of(&wire).as_str(), bench.finished()), ("", vec![key]));
 }
 
 #[test]
@@ -213,7 +213,7 @@ fn a_stream_of_several_channels_ends_when_all_are_finished() {
     bench.publish("a", "3");
     bench.finish("b", &["4"]);
     bench.settle();
-    assert_eq!((told(&wire).as_str(), bench.finished()), ("1 2 3 4", vec![]));
+    assert_eq!((text_of(&wire).as_str(), bench.finished()), ("1 2 3 4", vec![]));
     bench.finish("a", &[]);
     bench.settle();
     assert_eq!(bench.finished(), [key]);
@@ -223,7 +223,7 @@ fn a_stream_of_several_channels_ends_when_all_are_finished() {
     bench.finish("d", &["6"]);
     bench.publish("c", "7");
     bench.settle();
-    assert_eq!((told(&wire).as_str(), bench.finished()), ("5 6 7", vec![]));
+    assert_eq!((text_of(&wire).as_str(), bench.finished()), ("5 6 7", vec![]));
     // A slow client.
     let (key, wire) = bench.open(settings(), &["e", "f"], "");
     wire.borrow_mut().room = 1;
@@ -234,7 +234,7 @@ fn a_stream_of_several_channels_ends_when_all_are_finished() {
     wire.borrow_mut().room = 9;
     bench.worker.writable(key, bench.now);
     bench.settle();
-    assert_eq!((told(&wire).as_str(), bench.finished()), ("8 9", vec![key]));
+    assert_eq!((text_of(&wire).as_str(), bench.finished()), ("8 9", vec![key]));
 }
 
 #[test]
@@ -244,9 +244,9 @@ fn streams_that_return_to_several_finished_channels_receive_the_rest_and_end() {
     bench.finish("a", &["2"]);
     bench.finish("b", &["3"]);
     let (key, wire) = bench.open(settings(), &["a", "b"], &first);
-    assert_eq!((told(&wire).as_str(), bench.finished()), ("2 3", vec![key]));
+    assert_eq!((text_of(&wire).as_str(), bench.finished()), ("2 3", vec![key]));
     let (key, wire) = bench.open(settings(), &["a", "b"], &last_id(&wire));
-    assert_eq!((told(&wire).as_str(), bench.finished()), ("", vec![key]));
+    assert_eq!((text_of(&wire).as_str(), bench.finished()), ("", vec![key]));
 }
 
 #[test]
@@ -259,7 +259,7 @@ fn patterns_pass_over_finishes() {
     bench.publish("a2", "2");
     bench.finish("a2", &[]);
     bench.settle();
-    assert_eq!((told(&wire).as_str(), bench.finished()), ("1 2", vec![]));
+    assert_eq!((text_of(&wire).as_str(), bench.finished()), ("1 2", vec![]));
 }
 
 #[test]
@@ -271,11 +271,11 @@ fn a_new_client_of_a_finished_channel_receives_what_the_location_says() {
     let nothing = StreamSettings { finished: Finished::NoContent, ..all() };
     for (settings, expected) in [(all(), "1 2"), (replay_one, "2"), (nothing, "")] {
         let (key, wire) = bench.open(settings, &["a"], "");
-        assert_eq!((told(&wire).as_str(), bench.finished()), (expected, vec![key]));
+        assert_eq!((text_of(&wire).as_str(), bench.finished()), (expected, vec![key]));
     }
     let ignored = StreamSettings { finished: Finished::Ignored, ..all() };
     let (_, wire) = bench.open(ignored, &["a"], "");
-    assert_eq!((told(&wire).as_str(), bench.finished()), ("old 1 2", vec![]));
+    assert_eq!((text_of(&wire).as_str(), bench.finished()), ("old 1 2", vec![]));
 }
 
 #[test]

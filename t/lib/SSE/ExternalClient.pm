@@ -6,7 +6,7 @@ package SSE::ExternalClient;
 #     {"open": true}         the client has reported an open stream
 #     {"event": TEXT}        it has delivered an event with this text
 #     {"error": MESSAGE}     it has reported an error, and may continue
-#     {"end": HOW}           it sends no more requests: "complete", if the program is told that the response is
+#     {"end": HOW}           it sends no more requests: "complete", if the program learns that the response is
 #                            complete; "error"; "stops", if it has given up by itself; or "exit STATUS". A driver
 #                            that exits without it "exits".
 
