@@ -140,7 +140,8 @@ enum Age {
 /// `zone` is mapped and has a slab header. `old` is null, or the data of the same zone in the
 /// previous configuration.
 unsafe fn region(zone: *mut ngx_shm_zone_t, old: *mut c_void) -> Result<(Region, Age), String> {
-    // SAFETY: the caller vouches for it: `add` has set it, because nginx compares the tags of zones.
+    // SAFETY: the caller vouches for it: `add` has set it, because nginx compares the tags of
+    // zones.
     let known = unsafe { old.cast::<ZoneData>().as_ref() }.and_then(|old| old.allocation.get());
     if let Some(region) = known {
         return Ok((region.clone(), Age::Old));
@@ -190,7 +191,8 @@ pub fn running() -> impl Iterator<Item = (&'static [u8], Region)> {
         if zone.tag != tag || zone.shm.addr.is_null() {
             return None;
         }
-        // SAFETY: the tag shows that `add` has set the data, which lives as long as the zone's cycle.
+        // SAFETY: the tag shows that `add` has set the data, which lives as long as the zone's
+        // cycle.
         let data = unsafe { zone.data.cast::<ZoneData>().as_ref() }?;
         // SAFETY: the name lives as long, too.
         Some((unsafe { bytes(&zone.shm.name) }, data.allocation.get()?.clone()))

@@ -225,8 +225,11 @@ impl Session {
                     let now = *phase.borrow_and_update();
                     self.retire(if changed.is_ok() { now } else { Phase::Stopping }).await?;
                 }
-                // Before its messages: a demoted master may deliver events that it is going to lose.
-                () = &mut moved => return Err(Ended::Lost("another node has become the master".into())),
+                // Before its messages: a demoted master may deliver events that it is going to
+                // lose.
+                () = &mut moved => {
+                    return Err(Ended::Lost("another node has become the master".into()));
+                }
                 // These are rare, so messages that arrive all the time are not delayed by them, and
                 // do not keep them waiting.
                 _ = second.tick() => self.every_second().await?,
@@ -275,8 +278,8 @@ impl Session {
         }
     }
 
-    /// Sets the time in Redis at which this machine's monotonic clock was 0 (ms since 1970), here and
-    /// in the hub, which dates events by it.
+    /// Sets the time in Redis at which this machine's monotonic clock was 0 (ms since 1970), here
+    /// and in the hub, which dates events by it.
     pub(super) fn set_time(&mut self, redis_epoch: u64) {
         self.redis_epoch = redis_epoch;
         self.context.hub.set_clock(self.holder.fence, redis_epoch);

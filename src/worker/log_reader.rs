@@ -7,6 +7,7 @@ use super::socket::Socket;
 use super::Worker;
 use crate::hub::{Budget, ControlEntry, EventCopy, Hub, Now};
 use crate::sse::frame::Frame;
+use std::ops::ControlFlow;
 
 /// Maximum number of log descriptors read in one turn.
 const DESCRIPTORS_PER_TURN: u64 = 1024;
@@ -66,39 +67,12 @@ impl<S: Socket> Worker<S> {
             }
             self.read += 1;
             let Some(key) = key else { continue };
-            match signal {
-                None => {}
-                Some(ControlEntry::End) => {
-                    self.end_streams_opened_before(key, descriptor.position);
+            if let Some(entry) = signal {
+                if self.apply_control(key, entry, descriptor.position, now, &mut budget).is_break()
+                {
                     break;
                 }
-                Some(ControlEntry::Finished) => {
-                    self.finish_run(key, descriptor.position);
-                    continue;
-                }
-                Some(ControlEntry::CatchingUp) => {
-                    self.set_catching_up(key);
-                    continue;
-                }
-                Some(ControlEntry::Step) => {
-                    self.set_caught_up(key, descriptor.position);
-                    // Otherwise, the channel is not available.
-                    let membership = self.directory[key].membership;
-                    if self.hub.in_sync(&[membership]) {
-                        self.recheck_run(key, descriptor.position);
-                    }
-                    self.begin_waiting(key);
-                    self.inquiries.check_all();
-                    if self.run_channel_tasks_within(now, &mut budget) {
-                        break;
-                    }
-                    continue;
-                }
-                Some(ControlEntry::Wanted) => continue,
-                Some(ControlEntry::Lost) => {
-                    self.skip_cache(key, descriptor.position);
-                    continue;
-                }
+                continue;
             }
             if self.hub.copy(descriptor, now, &mut self.frame_cache.copied) {
                 let recent = self.frame_cache.frame(&self.hub);
@@ -111,6 +85,41 @@ impl<S: Socket> Worker<S> {
             }
         }
         self.read < head
+    }
+
+    /// Applies a control entry of a channel. Breaks if other work comes before the next entry.
+    fn apply_control(
+        &mut self,
+        key: ChannelKey,
+        entry: ControlEntry,
+        position: u64,
+        now: Now,
+        budget: &mut Budget,
+    ) -> ControlFlow<()> {
+        match entry {
+            ControlEntry::End => {
+                self.end_streams_opened_before(key, position);
+                return ControlFlow::Break(());
+            }
+            ControlEntry::Finished => self.finish_run(key, position),
+            ControlEntry::CatchingUp => self.set_catching_up(key),
+            ControlEntry::Step => {
+                self.set_caught_up(key, position);
+                // Otherwise, the channel is not available.
+                let membership = self.directory[key].membership;
+                if self.hub.in_sync(&[membership]) {
+                    self.recheck_run(key, position);
+                }
+                self.begin_waiting(key);
+                self.inquiries.check_all();
+                if self.run_channel_tasks_within(now, budget) {
+                    return ControlFlow::Break(());
+                }
+            }
+            ControlEntry::Wanted => {}
+            ControlEntry::Lost => self.skip_cache(key, position),
+        }
+        ControlFlow::Continue(())
     }
 
     /// Records an event that is not cached, so that the channel's streams read it from the hub.

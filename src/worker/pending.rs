@@ -81,8 +81,8 @@ impl<S: Socket> Worker<S> {
         Ok(self.hub.may_sync_soon())
     }
 
-    /// Returns whether a stream may start now, though its channels may not be in sync. Then it is not
-    /// known where the newest run begins.
+    /// Returns whether a stream may start now, though its channels may not be in sync. Then it is
+    /// not known where the newest run begins.
     pub(super) fn may_start(&self, resume: &Resume, members: &[Membership]) -> bool {
         !matches!(resume, Resume::InRun(_)) || self.hub.in_sync(members)
     }

@@ -1,8 +1,9 @@
 //! Runs: streams end where the run of their channel was finished.
 //!
 //! A live stream of one channel ends when it has been sent the cached frames up to the first finish
-//! after its cursor; one that reads from the hub learns there where the run ends. A stream of several channels ends when
-//! it has been sent everything and all of them are finished. Patterns have no runs.
+//! after its cursor; one that reads from the hub learns there where the run ends. A stream of
+//! several channels ends when it has been sent everything and all of them are finished. Patterns
+//! have no runs.
 
 use super::keys::{ChannelKey, StreamKey};
 use super::socket::Socket;
