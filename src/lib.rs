@@ -37,6 +37,7 @@
 //! - `redis`: the thread that connects hubs to Redis
 //! - `metrics`: the hubs' figures and the formats in which they are served
 //! - `hub`: the log in shared memory: channels, history, and the slots of processes
+//! - `access`: tokens, the keys that verify them, and what their claims allow
 //! - `sse`: the wire format: events, ids, frames, and what publishers send
 //!
 //! Each layer uses only those below it, and no two files import each other in a circle
@@ -47,6 +48,8 @@
 #![deny(unsafe_code, unsafe_op_in_unsafe_fn, unused_must_use)]
 #![cfg_attr(not(any(fuzzing, loom)), warn(missing_docs))]
 
+#[cfg(not(loom))]
+pub mod access;
 #[cfg(feature = "trace-blocking")]
 pub mod blocking;
 pub mod hub;

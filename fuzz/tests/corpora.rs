@@ -24,6 +24,7 @@ targets! {
     header_names: fuzz,
     hub: hub::fuzz,
     id: fuzz,
+    key_file: fuzz,
     last_event_id: hub::fuzz,
     origin: fuzz,
     pattern: fuzz,
@@ -35,6 +36,8 @@ targets! {
     redis_url: redis::fuzz,
     stream_counter: redis::fuzz,
     timestamp: fuzz,
+    token: fuzz,
+    token_source: fuzz,
 }
 
 /// Reports which file failed.
