@@ -122,6 +122,9 @@ pub struct Session {
     pub(super) redis_epoch: u64,
     /// The newest id of the hub's clock when the connection started.
     pub(super) clock: EntryId,
+    /// The id up to which the channels that were in sync had received everything when this
+    /// connection was opened; zero if the clock has fallen back, because it issues lower ids then.
+    pub(super) received: EntryId,
     /// Messages that the former holder has already appended.
     pub(super) repeats: Repeats,
     pub(super) handover: Option<HandoverHolder>,
@@ -178,6 +181,7 @@ impl Session {
             clock_mark: ClockMark::Idle,
             redis_epoch: 0,
             clock: EntryId::default(),
+            received: EntryId::default(),
             repeats: Repeats::default(),
             handover: None,
             subscribe: Subscribe::First,

@@ -18,7 +18,7 @@ mod words;
 pub use crate::hub::memory::layout::words::{channel, event, header, key, more_pairs, slot};
 
 /// The version of the layout. It is part of the zone's name, so another version uses another zone.
-pub const VERSION: u32 = 6;
+pub const VERSION: u32 = 7;
 
 /// "SSE hub" and the version: the first word of a region that was formatted completely.
 pub const MAGIC: u64 = 0x5353_4568_7562_0000 | VERSION as u64;

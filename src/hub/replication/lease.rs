@@ -185,10 +185,16 @@ impl Hub {
         self.region.get(header::FENCING_TOKEN) == token.0
     }
 
-    /// Starts the epoch of a new connection: no channel is in sync any more.
-    pub fn new_epoch(&self, token: FencingToken) -> Result<(), LeaseError> {
+    /// Starts the epoch of a new connection: no channel is in sync any more. `received` is the id
+    /// up to which channels that were in sync have received everything; zero if ids may be issued
+    /// that are lower.
+    pub fn new_epoch(&self, token: FencingToken, received: EntryId) -> Result<(), LeaseError> {
         let guard = self.lock_fenced(token)?;
         let mut change = guard.change();
+        if guard.get(header::SETTLED) == guard.get(header::EPOCH) {
+            change.set(header::RECEIVED_MS, received.ms);
+            change.set(header::RECEIVED_SEQ, received.seq);
+        }
         change.add(header::EPOCH, 1);
         change.commit();
         Ok(())

@@ -204,8 +204,7 @@ impl Guard<'_> {
         let has_read = cursor.is_some_and(|cursor| cursor != ReportedId::default());
         let is_empty = self.events(record) == 0 && !has_read;
         let had = cursor.unwrap_or_else(|| self.newest_place(record).entry_id.into());
-        let settled = step > EARLIER_EPOCH && u64::from(step) >= self.get(header::SETTLED);
-        if settled || step == INTERRUPTED {
+        if self.was_in_sync(record) || step == INTERRUPTED {
             SyncState::Interrupted(had)
         } else if is_empty {
             // Of a record that is new or was left, only the events are known, if it has any.
@@ -213,6 +212,13 @@ impl Guard<'_> {
         } else {
             SyncState::Left(had)
         }
+    }
+
+    /// Returns whether a channel was in sync when all channels were for the last time, or later.
+    fn was_in_sync(&self, record: u32) -> bool {
+        let step = self.sync_epoch(record);
+        (EARLIER_EPOCH + 1..INTERRUPTED).contains(&step)
+            && u64::from(step) >= self.get(header::SETTLED)
     }
 
     fn sync_epoch(&self, record: u32) -> u32 {

@@ -48,7 +48,7 @@ pub fn connected_hub() -> ConnectedHub {
 impl ConnectedHub {
     /// Starts a new connection.
     pub fn connect(&self) {
-        self.hub.new_epoch(self.token).unwrap();
+        self.hub.new_epoch(self.token, id(0)).unwrap();
         self.hub.set_link(self.token, RedisState::Up).unwrap();
     }
 

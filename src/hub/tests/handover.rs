@@ -58,7 +58,7 @@ fn holder(bytes: usize) -> Side {
     let hub = Hub::attach(region_of(bytes, Source::PubSub, 1_000, 0)).unwrap();
     let holder = hub.claim_slot().unwrap();
     let token = hub.take_fencing_token(holder, at(0)).unwrap();
-    hub.new_epoch(token).unwrap();
+    hub.new_epoch(token, id(0)).unwrap();
     hub.set_link(token, RedisState::Up).unwrap();
     for channel in ["a", "b"] {
         let member = hub.join(holder, channel.as_bytes(), at(0)).unwrap();

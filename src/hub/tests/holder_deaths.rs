@@ -201,7 +201,7 @@ fn taking_over() {
     kill_everywhere(hub, |hub| hub.announce_successor(5).unwrap(), same);
     kill_everywhere(hub, |hub| hub.freeze(token, 5).unwrap(), same);
     kill_everywhere(hub, |hub| hub.marker_was_read(token, 5).unwrap(), same);
-    kill_everywhere(hub, |hub| hub.new_epoch(token).unwrap(), same);
+    kill_everywhere(hub, |hub| hub.new_epoch(token, id(0)).unwrap(), same);
     hub.marker_was_read(token, 5).unwrap();
     setup.ingest("a", Provenance::Plain, "x.");
     let claim = hub.claim_slot().unwrap();

@@ -147,7 +147,7 @@ fn a_fenced_holder_cannot_write() {
     for incoming in arrivals {
         assert_eq!(hub.ingest(old, &[incoming], at(0)).err(), Some(LeaseError::Fenced));
     }
-    assert_eq!(hub.new_epoch(old), fenced);
+    assert_eq!(hub.new_epoch(old, id(0)), fenced);
     assert_eq!(hub.set_link(old, RedisState::Down), fenced);
     assert_eq!(hub.record_loss(old, member, up_to(400)), fenced);
     assert_eq!(hub.caught_up(old, member, known, up_to(400)), Err(LeaseError::Fenced));
@@ -166,7 +166,7 @@ fn a_fenced_holder_cannot_write() {
         .filter(|((old, new), at)| *old != new && !lock.contains(at));
     assert_eq!(changed.count(), 0);
     assert!(hub.in_sync(&[a]));
-    hub.new_epoch(next).unwrap();
+    hub.new_epoch(next, id(0)).unwrap();
     assert!(!hub.in_sync(&[a]));
 }
 

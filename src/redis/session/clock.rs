@@ -35,6 +35,7 @@ impl Session {
             other => other.and_then(|id| id.checked(latest)),
         };
         self.clock_fell_back = mark > EntryId::default() && given.is_none_or(|given| given < mark);
+        self.received = if self.clock_fell_back { EntryId::default() } else { mark };
         self.clock = match given {
             Some(given) if given >= mark => given,
             None if mark == EntryId::default() => self.tick_clock("*").await,

@@ -127,7 +127,8 @@ impl Session {
             self.page_reader().open().await.map_err(Ended::Lost)?;
         }
         let (caught, left) = self.catch_up_together(subscribed).await?;
-        self.with_lock(|| hub.new_epoch(fence)).await?;
+        let received = self.received;
+        self.with_lock(|| hub.new_epoch(fence, received)).await?;
         // Events of other channels are appended before theirs.
         for (name, known) in left.iter().chain(&later) {
             self.announce_catch_up(name, *known).await?;

@@ -32,7 +32,7 @@ impl RedisSetup {
         let bench = bench_of(1 << 19, HISTORY, source, tag);
         let slot = bench.hub.claim_slot().unwrap();
         let fence = bench.hub.take_fencing_token(slot, Now::default()).unwrap();
-        bench.hub.new_epoch(fence).unwrap();
+        bench.hub.new_epoch(fence, EntryId::default()).unwrap();
         bench.hub.set_link(fence, link).unwrap();
         RedisSetup { bench, fence, slot }
     }
@@ -94,7 +94,7 @@ impl RedisSetup {
     }
 
     pub fn connect(&self) {
-        self.bench.hub.new_epoch(self.fence).unwrap();
+        self.bench.hub.new_epoch(self.fence, EntryId::default()).unwrap();
         self.bench.hub.set_link(self.fence, RedisState::Up).unwrap();
     }
 }

@@ -110,6 +110,10 @@ pub mod header {
     pub const DELIVERY_BUCKETS: usize = 352;
     pub const DELIVERY_BUCKET_COUNT: usize = 31;
     pub const DELIVERY_TOTAL: usize = 383;
+    /// The id up to which the channels that SETTLED or a later subscription brought in sync had
+    /// received everything when the connection was lost; zero if that is not known.
+    pub const RECEIVED_MS: usize = 384;
+    pub const RECEIVED_SEQ: usize = 385;
     pub const WORDS: usize = 512;
 }
 

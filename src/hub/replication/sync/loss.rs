@@ -4,7 +4,7 @@ use crate::hub::listeners::control::ControlEntry;
 use crate::hub::log::position::{Kind, LogOrder, LostKinds, LowWatermark};
 use crate::hub::memory::access::Guard;
 use crate::hub::memory::budget::Budget;
-use crate::hub::memory::layout::{channel, high};
+use crate::hub::memory::layout::{channel, header, high};
 use crate::hub::memory::redo::Transaction;
 use crate::hub::replication::lease::{FencingToken, LeaseError};
 use crate::hub::replication::sync::SyncState;
@@ -55,6 +55,10 @@ impl Hub {
         if guard.low_watermark(member.record).place.entry_id >= entry_id {
             return Ok(guard);
         }
+        if guard.precedes_streams(member.record, entry_id) {
+            guard.record_earlier_loss(member.record, entry_id);
+            return Ok(guard);
+        }
         while !guard.evict_up_to(member.record, entry_id, &mut Budget::for_hold()) {
             drop(guard);
             guard = self.lock_fenced(token)?;
@@ -90,6 +94,27 @@ impl Guard<'_> {
         let low_watermark = before.raised(LogOrder { entry_id, position }, kind);
         self.reopen_run(&mut change, record, Some(entry_id.into()));
         self.set_low_watermark(&mut change, record, low_watermark);
+        change.commit();
+    }
+
+    /// Returns whether the events of a channel up to an id were lost before its open streams
+    /// started: the channel has been in sync, and received everything up to this id, but there was
+    /// nothing. Such a loss concerns only clients that return.
+    fn precedes_streams(&self, record: u32, entry_id: EntryId) -> bool {
+        let received =
+            EntryId { ms: self.get(header::RECEIVED_MS), seq: self.get(header::RECEIVED_SEQ) };
+        entry_id <= received
+            && self.events(record) == 0
+            && self.cursor(record).is_none()
+            && self.was_in_sync(record)
+    }
+
+    /// Records that everything up to an id is lost, but nothing that an open stream lacks.
+    fn record_earlier_loss(&self, record: u32, entry_id: EntryId) {
+        let before = self.low_watermark(record);
+        let place = LogOrder { entry_id, ..before.place };
+        let mut change = self.change();
+        self.set_low_watermark(&mut change, record, before.raised(place, Kind::Durable));
         change.commit();
     }
 
