@@ -8,6 +8,7 @@
 // This layer handles untrusted bytes.
 #![warn(clippy::indexing_slicing)]
 
+pub mod accept;
 pub mod batch;
 pub mod channel;
 pub mod content_type;

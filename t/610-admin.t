@@ -72,8 +72,8 @@ for my $query ('', '?channel=', '?channel=room:1&only=x', '?channel=room:1&only=
     is(error_of($query, method => 'DELETE')->[0], 400, "DELETE $query is rejected");
 }
 is(error_of('?channel=nobody', method => 'DELETE')->[0], 404, 'an unknown channel cannot be deleted');
-my $post = admin('?channel=room:1', body => 'x');
-is("$post->{status} $post->{header}{allow}[0]", '405 GET, HEAD, DELETE', 'POST is not allowed');
+my $put = admin('?channel=room:1', method => 'PUT', body => 'x');
+is("$put->{status} $put->{header}{allow}[0]", '405 GET, HEAD, POST, DELETE', 'PUT is not allowed');
 for my $headers (['Sec-Fetch-Site' => 'cross-site'], [Origin => 'http://evil.example']) {
     is(error_of('?channel=room:1', method => 'DELETE', headers => $headers)->[0], 403, "$headers->[0] of another site is rejected");
 }

@@ -4,7 +4,7 @@
 use super::argument::once;
 use super::handlers::{
     AdminHandler, ChannelArgument, Finishing, HubReference, LocationHandler, NameKind, NameSource,
-    PublishHandler, StatusHandler, StatusScope, StreamHandler,
+    PublishChannel, PublishHandler, StatusHandler, StatusScope, StreamHandler,
 };
 use super::location::Location;
 use crate::nginx::complex_value::ComplexValue;
@@ -90,6 +90,7 @@ pub fn publish(context: &mut ConfContext<'_>) -> Result<(), ConfError> {
     let channel =
         name.ok_or_else(|| ConfError::message("no channel in \"sse_publish\" directive"))?;
     let finishing = finishing.unwrap_or(Finishing::Forbidden);
+    let channel = PublishChannel::Value(channel);
     let publish = PublishHandler { target, channel, event, finishing };
     install(context, LocationHandler::Publish(publish))
 }
@@ -118,7 +119,7 @@ pub fn admin(context: &mut ConfContext<'_>) -> Result<(), ConfError> {
         let name = argument.strip_prefix(b"hub=").ok_or_else(|| unknown(argument))?;
         target.name(name)?;
     }
-    install(context, LocationHandler::Admin(AdminHandler { target }))
+    install(context, LocationHandler::Admin(AdminHandler::new(target)))
 }
 
 /// Rejects a second directive of the same kind in one location.

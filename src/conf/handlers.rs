@@ -8,7 +8,10 @@ use crate::hub;
 use crate::nginx::complex_value::ComplexValue;
 use crate::nginx::conf_context::{ConfContext, Position};
 use crate::nginx::conf_error::ConfError;
+use crate::nginx::request::Request;
 use crate::worker::{Finished, Naming, Replay, SlowClient, StreamSettings, UnknownChannel};
+use percent_encoding::percent_decode;
+use std::borrow::Cow;
 use std::rc::Rc;
 
 /// The handler of a location.
@@ -20,6 +23,7 @@ pub enum LocationHandler {
 }
 
 /// A location's reference to a hub, before and after it is resolved.
+#[derive(Clone)]
 pub struct HubReference {
     /// The argument of `hub=`; after `complete`, the name of the hub.
     pub(super) name: Option<String>,
@@ -74,9 +78,17 @@ pub enum NameSource {
 /// `sse_publish CHANNEL [event=VALUE] [hub=NAME] [finish]`
 pub struct PublishHandler {
     pub target: HubReference,
-    pub channel: ComplexValue,
+    pub channel: PublishChannel,
     pub event: Option<ComplexValue>,
     pub finishing: Finishing,
+}
+
+/// The source of the channel of a publish.
+pub enum PublishChannel {
+    /// The value in the configuration (`sse_publish`).
+    Value(ComplexValue),
+    /// The argument `channel` of the request (`sse_admin`).
+    Argument,
 }
 
 /// Whether publishers of a location may finish the channel's run.
@@ -105,6 +117,10 @@ pub enum StatusScope {
 /// `sse_admin [hub=NAME]`
 pub struct AdminHandler {
     pub target: HubReference,
+    /// Streams of single channels. The channel is an argument of the request.
+    pub feed: StreamHandler,
+    /// Publishing to the channel that the request names.
+    pub publish: PublishHandler,
 }
 
 impl LocationHandler {
@@ -125,7 +141,7 @@ impl LocationHandler {
             }
             LocationHandler::Publish(publish) => publish.target.complete(main, "sse_publish"),
             LocationHandler::Status(status) => status.complete(main, settings),
-            LocationHandler::Admin(admin) => admin.target.complete(main, "sse_admin"),
+            LocationHandler::Admin(admin) => admin.complete(main, settings),
         }
     }
 
@@ -160,6 +176,53 @@ impl StatusHandler {
             ..settings.resolve()
         });
         Ok(())
+    }
+}
+
+impl AdminHandler {
+    /// Creates a handler with default settings; `complete` fills in the location's.
+    pub(super) fn new(target: HubReference) -> AdminHandler {
+        let feed = StreamHandler::new(target.clone(), Vec::new(), None, NameKind::Names);
+        let publish = PublishHandler {
+            target: target.clone(),
+            channel: PublishChannel::Argument,
+            event: None,
+            finishing: Finishing::Allowed,
+        };
+        AdminHandler { target, feed, publish }
+    }
+
+    fn complete(&mut self, main: &Main, settings: &Settings) -> Result<(), String> {
+        self.target.complete(main, "sse_admin")?;
+        self.feed.target = self.target.clone();
+        self.publish.target = self.target.clone();
+        self.feed.direct = settings.direct();
+        // An administrator sees all that is retained, as it was published, and every loss.
+        let StreamSettings { open_event, gap_event, .. } = Settings::default().resolve();
+        self.feed.settings = Rc::new(StreamSettings {
+            replay: Replay::All,
+            open_event,
+            gap_event,
+            slow_client: SlowClient::Skip,
+            naming: Naming::ByType,
+            max_subscribers: 0,
+            finished: Finished::Ignored,
+            unknown_channel: UnknownChannel::Wait,
+            ..settings.resolve()
+        });
+        Ok(())
+    }
+}
+
+impl PublishChannel {
+    /// Returns the name for a request, or `None` if nginx is out of memory.
+    pub fn evaluate<'r>(&'r self, request: &'r Request) -> Option<Cow<'r, [u8]>> {
+        match self {
+            PublishChannel::Value(value) => value.evaluate(request).map(Cow::Borrowed),
+            PublishChannel::Argument => {
+                Some(percent_decode(request.argument("channel").unwrap_or_default()).into())
+            }
+        }
     }
 }
 

@@ -44,10 +44,11 @@ impl Location {
         }
     }
 
-    /// Returns the arguments of `sse_publish`, if that is the location's handler.
+    /// Returns how the location publishes, if its handler is `sse_publish` or `sse_admin`.
     pub fn publish(&self) -> Option<&PublishHandler> {
         match self.handler()? {
             LocationHandler::Publish(publish) => Some(publish),
+            LocationHandler::Admin(admin) => Some(&admin.publish),
             _ => None,
         }
     }

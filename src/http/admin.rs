@@ -1,39 +1,74 @@
-//! `sse_admin`: lists channels, ends their streams, deletes their events.
+//! `sse_admin`: lists channels, shows their events, publishes, ends streams, and deletes events; as
+//! JSON, or as a page for people.
 
 mod delete;
+mod format;
+mod list;
+mod page;
 
-use super::json;
+use super::{json, publish, stream};
 use crate::conf::AdminHandler;
-use crate::hub::{ChannelInfo, Listing, Locked};
+use crate::hub::{ChannelInfo, Locked};
 use crate::nginx::pool::NoMemory;
 use crate::nginx::request::{Method, Outcome, Request};
-use crate::process::{self, JobStatus};
-use crate::sse::channel;
+use crate::process::{self, redis};
+use crate::sse::channel::{self, NameError};
+use format::AdminFormat;
 use serde_json::{json, Value};
-
-/// Default and maximum number of channels on a page of the list.
-const DEFAULT_LIMIT: usize = 100;
-const MAX_LIMIT: usize = 1000;
 
 /// Answers a request of a location with `sse_admin`.
 pub fn handle(request: &Request, conf: &AdminHandler) -> Outcome {
     match request.method() {
-        Method::Get | Method::Head => match listing(request) {
-            Ok(Some(listing)) => list(request, conf.target.hub, listing),
-            Ok(None) => answer(request, show(request, conf)),
+        Method::Get | Method::Head => match AdminFormat::for_request(request) {
+            Ok(AdminFormat::Json) => as_json(request, conf),
+            Ok(AdminFormat::Page) => page::answer(request).unwrap_or(Outcome::ERROR),
+            Ok(AdminFormat::Stream) => events(request, conf),
             Err(refused) => answer(request, Err(refused)),
         },
+        Method::Post if request.argument("channel").is_none() => {
+            answer(request, Err(AdminError::channel_missing()))
+        }
+        Method::Post => publish::handle(request, &conf.publish),
         Method::Delete => delete::handle(request, conf),
         _ => {
-            let refused = AdminError::new(405, "only GET, HEAD and DELETE are allowed");
+            let refused = AdminError::new(405, "only GET, HEAD, POST and DELETE are allowed");
             answer(request, Err(refused))
         }
     }
 }
 
+/// Answers with a channel or a list of channels.
+fn as_json(request: &Request, conf: &AdminHandler) -> Outcome {
+    match channel_named(request) {
+        Ok(None) => list::handle(request, conf.target.hub),
+        Ok(Some(name)) => answer(request, show(conf, &name)),
+        Err(refused) => answer(request, Err(refused)),
+    }
+}
+
+/// Answers with a stream of the channel that the request names.
+fn events(request: &Request, conf: &AdminHandler) -> Outcome {
+    let name = match required_channel(request, conf) {
+        Ok(name) => name,
+        Err(refused) => return answer(request, Err(refused)),
+    };
+    if request.set_header("Vary", "Accept").is_err() {
+        return Outcome::ERROR;
+    }
+    stream::begin(
+        request,
+        &conf.feed,
+        vec![name.into()],
+        stream::resume_request(request, &conf.feed),
+    )
+}
+
 /// Answers with a value, or with an error.
 pub fn answer(request: &Request, answer: Result<Value, AdminError>) -> Outcome {
-    let answered = request.set_header("Cache-Control", "no-store").and_then(|()| match answer {
+    let set = request
+        .set_header("Vary", "Accept")
+        .and_then(|()| request.set_header("Cache-Control", "no-store"));
+    let answered = set.and_then(|()| match answer {
         Ok(answer) => Ok(json::answer(request, 200, &answer.to_string())),
         Err(refused) => refused.answer(request),
     });
@@ -57,9 +92,14 @@ impl AdminError {
         AdminError::new(404, "there is no such channel")
     }
 
+    /// Creates the rejection of a request that has to name a channel.
+    fn channel_missing() -> AdminError {
+        AdminError::new(400, "the argument channel is missing")
+    }
+
     fn answer(&self, request: &Request) -> Result<Outcome, NoMemory> {
         match self.status {
-            405 => request.set_header("Allow", "GET, HEAD, DELETE")?,
+            405 => request.set_header("Allow", "GET, HEAD, POST, DELETE")?,
             503 => request.set_header("Retry-After", "1")?,
             _ => {}
         }
@@ -74,61 +114,10 @@ impl From<Locked> for AdminError {
 }
 
 /// Returns the description of one channel.
-fn show(request: &Request, conf: &AdminHandler) -> Result<Value, AdminError> {
-    let hub = conf.target.hub;
-    let name = channel_named(request)?.ok_or_else(AdminError::no_channel)?;
-    let found = process::with(hub, |worker| worker.hub().channel(&name)).ok_or_else(not_served)?;
+fn show(conf: &AdminHandler, name: &[u8]) -> Result<Value, AdminError> {
+    let found = process::with(conf.target.hub, |worker| worker.hub().channel(name));
+    let found = found.ok_or_else(not_served)?;
     found?.as_ref().map(describe).ok_or_else(AdminError::no_channel)
-}
-
-/// Parses a request for the list of channels. Returns `None` if it asks for a single channel.
-fn listing(request: &Request) -> Result<Option<Listing>, AdminError> {
-    if channel_named(request)?.is_some() {
-        return Ok(None);
-    }
-    let prefix = argument(request, "prefix").unwrap_or_default();
-    let limit = match number(request, "limit")? {
-        None => DEFAULT_LIMIT,
-        Some(limit @ 1..=MAX_LIMIT) => limit,
-        Some(_) => return Err(AdminError::new(400, "limit must be a number from 1 to 1000")),
-    };
-    let from = number(request, "from")?.unwrap_or(0) as u64;
-    Ok(Some(Listing::new(prefix, from, limit)))
-}
-
-/// Answers with a page of the list of channels. Scanning a large hub takes more than one turn of
-/// the event loop.
-fn list(request: &Request, hub: usize, mut listing: Listing) -> Outcome {
-    if let Some(page) = next_page(hub, &mut listing) {
-        return answer(request, page);
-    }
-    let Ok((later, outcome)) = request.answer_later() else { return Outcome::ERROR };
-    process::run_in_turns(hub, move |top| {
-        if !later.is_awaited() {
-            return JobStatus::Done;
-        }
-        match next_page(hub, &mut listing) {
-            None => JobStatus::More,
-            Some(page) => {
-                later.answer(top, |request| answer(request, page));
-                JobStatus::Done
-            }
-        }
-    });
-    outcome
-}
-
-/// Continues a listing. Returns `None` if there is more to scan.
-fn next_page(hub: usize, listing: &mut Listing) -> Option<Result<Value, AdminError>> {
-    match process::with(hub, |worker| worker.hub().list(listing)) {
-        Some(Ok(None)) => None,
-        Some(Ok(Some(page))) => {
-            let channels: Vec<Value> = page.channels.iter().map(describe).collect();
-            Some(Ok(json!({ "channels": channels, "next": page.next })))
-        }
-        Some(Err(locked)) => Some(Err(locked.into())),
-        None => Some(Err(not_served())),
-    }
 }
 
 /// Returns the description of a channel as JSON.
@@ -154,15 +143,16 @@ pub fn channel_named(request: &Request) -> Result<Option<Vec<u8>>, AdminError> {
     Ok(Some(name))
 }
 
+/// Returns the channel that the query names. Fails if there is none, or if the module uses it.
+pub fn required_channel(request: &Request, conf: &AdminHandler) -> Result<Vec<u8>, AdminError> {
+    let name = channel_named(request)?.ok_or_else(AdminError::channel_missing)?;
+    if redis::is_reserved(conf.target.hub, &name) {
+        return Err(AdminError::new(400, NameError::Internal));
+    }
+    Ok(name)
+}
+
 /// Returns an argument of the query, decoded.
 pub fn argument(request: &Request, name: &str) -> Option<Vec<u8>> {
     request.argument(name).map(|value| percent_encoding::percent_decode(value).collect())
-}
-
-/// Parses an argument as a number.
-fn number(request: &Request, name: &str) -> Result<Option<usize>, AdminError> {
-    let Some(text) = argument(request, name) else { return Ok(None) };
-    let digits = text.iter().all(u8::is_ascii_digit);
-    let number = std::str::from_utf8(&text).ok().filter(|_| digits).and_then(|n| n.parse().ok());
-    number.map(Some).ok_or_else(|| AdminError::new(400, format_args!("{name} must be a number")))
 }

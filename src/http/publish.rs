@@ -1,4 +1,5 @@
-//! `sse_publish`: POST and PUT publish an event, or a batch of events, on a channel.
+//! `sse_publish`: POST and PUT publish an event, or a batch of events, on a channel. POST of
+//! `sse_admin` does the same.
 
 pub(in crate::http) mod via_redis;
 
@@ -170,7 +171,8 @@ impl PublishRefusal {
         if let Some(Counter::RefusedBusy | Counter::RefusedByRedis) = self.counter {
             process::warn(conf.target.hub, format_args!("nothing is published: {why}"));
         }
-        let channel = Escaped(conf.channel.evaluate(request).unwrap_or_default());
+        let channel = conf.channel.evaluate(request).unwrap_or_default();
+        let channel = Escaped(&channel);
         let line = format_args!("sse: not published to \"{channel}\" in hub \"{hub}\": {why}");
         request.log(Level::Info, line);
     }
@@ -202,6 +204,7 @@ fn publish(
     conf: &conf::PublishHandler,
 ) -> Result<Option<String>, PublishRefusal> {
     let channel = conf.channel.evaluate(request).ok_or_else(no_memory)?;
+    let channel: &[u8] = &channel;
     channel::check_publish(channel).map_err(PublishRefusal::bad)?;
     if redis::is_reserved(conf.target.hub, channel) {
         return Err(PublishRefusal::bad(channel::NameError::Internal));

@@ -228,7 +228,7 @@ fn send_header(request: &Request) -> AfterHeader<'_> {
 }
 
 /// Returns what the request says about where the stream starts.
-fn resume_request<'r>(request: &'r Request, conf: &conf::StreamHandler) -> ResumeRequest<'r> {
+pub fn resume_request<'r>(request: &'r Request, conf: &conf::StreamHandler) -> ResumeRequest<'r> {
     let last_event_id = last_event_id(request, conf);
     let since = if last_event_id.is_empty() { since(request, conf) } else { None };
     ResumeRequest { last_event_id, since }

@@ -1,5 +1,7 @@
 //! Chooses the format of the figures by a request's `?format=` or `Accept`.
 
+use crate::sse::accept;
+
 /// A format of the figures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
@@ -40,33 +42,17 @@ impl Format {
 }
 
 fn accepted(accept: &[u8]) -> Format {
-    let mut best = (0, Format::Json);
-    for range in accept.split(|byte| *byte == b',') {
-        let mut parts = range.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
-        let Some(format) = parts.next().and_then(from_media_type) else { continue };
-        let quality = parts.find_map(quality).unwrap_or(1000);
-        if quality > best.0 {
-            best = (quality, format);
-        }
-    }
-    best.1
+    accept::preferred(accept, from_media_type).unwrap_or(Format::Json)
 }
 
 fn from_media_type(media_type: &[u8]) -> Option<Format> {
-    match media_type.to_ascii_lowercase().as_slice() {
+    match media_type {
         b"application/json" | b"application/*" | b"*/*" => Some(Format::Json),
         b"text/plain" | b"application/openmetrics-text" => Some(Format::Prometheus),
         b"text/html" | b"text/*" => Some(Format::Page),
         b"text/event-stream" => Some(Format::Stream),
         _ => None,
     }
-}
-
-/// Parses `q=0.75` as 750. Values that are not numbers count as 0.
-fn quality(parameter: &[u8]) -> Option<u32> {
-    let value = parameter.strip_prefix(b"q=").or_else(|| parameter.strip_prefix(b"Q="))?;
-    let value: Option<f32> = std::str::from_utf8(value).ok().and_then(|value| value.parse().ok());
-    Some((value.unwrap_or(0.0).clamp(0.0, 1.0) * 1000.0) as u32)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //! to Redis, the events are deleted in Redis and therefore on every nginx, and the response waits
 //! for Redis' reply.
 
-use super::{answer, argument, channel_named, not_served, AdminError};
+use super::{answer, argument, not_served, required_channel, AdminError};
 use crate::conf::AdminHandler;
 use crate::http::cors;
 use crate::http::publish::via_redis::generated_key;
@@ -14,7 +14,6 @@ use crate::nginx::request::{Outcome, Request};
 use crate::process::{self, redis};
 use crate::redis::refusal::Refusal;
 use crate::redis::script::{ForgetCommand, PublishCommand, PublishTarget};
-use crate::sse::channel::NameError;
 use crate::sse::escaped::Escaped;
 use crate::sse::finish::RunAfterwards;
 use serde_json::{json, Value};
@@ -65,11 +64,7 @@ impl Deletion {
         if cors::is_foreign(request) {
             return Err(AdminError::new(403, "the request comes from another site"));
         }
-        let name = channel_named(request)?
-            .ok_or_else(|| AdminError::new(400, "the argument channel is missing"))?;
-        if redis::is_reserved(conf.target.hub, &name) {
-            return Err(AdminError::new(400, NameError::Internal));
-        }
+        let name = required_channel(request, conf)?;
         let part = match argument(request, "only").as_deref() {
             None => Part::All,
             Some(b"streams") => Part::Streams,
