@@ -90,13 +90,20 @@ async def disturb_until(world, until):
         await asyncio.sleep(rng.choice([0.1, 1, 3]))
 
 
+def abort(transport):
+    try:
+        transport.abort()
+    except AttributeError:
+        pass  # Python 3.11: a TLS transport that was closed twice has no protocol any more
+
+
 async def serve(world, seconds):
     until = time.monotonic() + seconds
     try:
         await asyncio.gather(disturb_until(world, until), *(act(world, number, until) for number in range(ACTORS)))
     finally:
         for transport in list(world.transports):
-            transport.abort()
+            abort(transport)
         await asyncio.sleep(0.1)
 
 
