@@ -54,6 +54,9 @@ mod waiting;
 mod wakes;
 mod watermarks;
 
+#[cfg(test)]
+mod tests;
+
 #[cfg(fuzzing)]
 #[path = "../fuzz/targets/redis/mod.rs"]
 pub mod fuzz;

@@ -85,7 +85,7 @@ impl Drop for Thread {
     }
 }
 
-async fn run(
+pub(super) async fn run(
     hubs: Vec<(usize, HubContext)>,
     mut phase: watch::Receiver<Phase>,
     mut requests: mpsc::UnboundedReceiver<(usize, PublisherRequest)>,

@@ -1,0 +1,109 @@
+//! Tests of the Redis thread as a whole, against a fake Redis and with a clock of their own: hours
+//! pass in milliseconds, and no test waits for the machine.
+
+mod catching_up;
+mod fake;
+mod nginx;
+mod outages;
+mod publishing;
+mod resp;
+mod scripts;
+mod store;
+mod words;
+
+use std::cell::Cell;
+use std::future::Future;
+use std::time::Duration;
+
+use tokio::time::{sleep, Instant};
+
+use crate::hub::{Now, Source};
+use fake::FakeRedis;
+use nginx::{hub_at, Nginx, SharedHub};
+
+/// The time at which each test starts, in ms since 1970.
+const START: u64 = 1_700_000_000_000;
+/// How long a test waits for something, on its own clock.
+const LONGEST: Duration = Duration::from_secs(120);
+const MOMENT: Duration = Duration::from_millis(1);
+/// How far the clock goes on at a time while a test lets more than `LONG` ms pass.
+const STRIDE: Duration = Duration::from_millis(50);
+const LONG: u64 = 20_000;
+
+thread_local! {
+    static STARTED: Cell<Option<Instant>> = const { Cell::new(None) };
+    static STEP: Cell<Duration> = const { Cell::new(MOMENT) };
+}
+
+/// Returns the milliseconds since the test started.
+fn elapsed() -> u64 {
+    STARTED.get().map_or(0, |started| started.elapsed().as_millis() as u64)
+}
+
+/// Returns the time since 1970 in ms.
+fn wall() -> u64 {
+    START + elapsed()
+}
+
+/// Returns the time on the test's clock.
+fn now() -> Now {
+    let mono = 1_000_000 + elapsed();
+    Now { mono, mono_ns: 0, wall: wall() }
+}
+
+/// Runs a test. Its clock stands still while anything can be done, and then goes on by 1 ms.
+fn run(test: impl Future<Output = ()>) {
+    run_with_pause(Duration::ZERO, test);
+}
+
+/// The same, where the machine's own network takes part: it gets a moment for each ms.
+fn run_with_tcp(test: impl Future<Output = ()>) {
+    run_with_pause(Duration::from_micros(100), test);
+}
+
+fn run_with_pause(pause: Duration, test: impl Future<Output = ()>) {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = builder.enable_all().start_paused(true).build().unwrap();
+    tokio::task::LocalSet::new().block_on(&runtime, async {
+        STARTED.set(Some(Instant::now()));
+        // Without this, the clock would jump to the next timeout while bytes are under way.
+        tokio::task::spawn_local(async move {
+            loop {
+                sleep(STEP.get()).await;
+                std::thread::sleep(pause);
+            }
+        });
+        test.await;
+    });
+}
+
+/// Waits until a condition holds.
+async fn until(what: &str, condition: impl Fn() -> bool) {
+    let since = Instant::now();
+    while !condition() {
+        assert!(since.elapsed() < LONGEST, "it never happened that {what}");
+        sleep(MOMENT).await;
+    }
+}
+
+/// Lets time pass.
+async fn pass(ms: u64) {
+    STEP.set(if ms > LONG { STRIDE } else { MOMENT });
+    sleep(Duration::from_millis(ms)).await;
+    STEP.set(MOMENT);
+}
+
+/// Starts a Redis, and returns it with a hub that is connected to it.
+async fn stage(source: Source) -> (FakeRedis, SharedHub) {
+    let redis = FakeRedis::start().await;
+    let hub = hub_at(&redis.url(), source);
+    (redis, hub)
+}
+
+/// The same, with a process that is connected.
+async fn connected(source: Source) -> (FakeRedis, Nginx) {
+    let (redis, hub) = stage(source).await;
+    let nginx = hub.process();
+    nginx.is_up().await;
+    (redis, nginx)
+}

@@ -1,0 +1,289 @@
+//! A process of nginx without nginx: a hub, its Redis thread, which runs in the test's own, and a
+//! worker that has streams.
+
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::{spawn_local, JoinHandle};
+
+use super::{now, until};
+use crate::hub::{
+    format, name_of_pattern, Counter, History, Hub, Membership, Plan, RedisState, Region,
+    Resume, Runs, SlotClaim, Source, Wakers,
+};
+use crate::redis::address::Address;
+use crate::redis::context::{HubContext, LogLevel, Outbox, SharedWakers, ThreadEvent};
+use crate::redis::keys::Keys;
+use crate::redis::phase::Phase;
+use crate::redis::publisher::PublisherRequest;
+use crate::redis::refusal::Refusal;
+use crate::redis::script::{Command, PublishCommand, PublishTarget, ScriptResult};
+use crate::redis::thread;
+use crate::sse::data;
+use crate::sse::finish::RunAfterwards;
+
+/// Wakers that write to sockets in place of eventfds.
+#[derive(Default)]
+pub struct Sockets(Mutex<Vec<UnixStream>>);
+
+impl Wakers for Sockets {
+    fn wake(&self, waker: usize) {
+        let _ = self.0.lock().unwrap()[waker].write(&[1; 8]);
+    }
+}
+
+impl SharedWakers for Sockets {
+    fn claim(&self) -> std::io::Result<(usize, std::fs::File)> {
+        let (near, far) = UnixStream::pair()?;
+        far.set_nonblocking(true)?;
+        let mut all = self.0.lock().unwrap();
+        all.push(near);
+        Ok((all.len() - 1, OwnedFd::from(far).into()))
+    }
+}
+
+/// A hub in memory, as its processes share it.
+#[derive(Clone)]
+pub struct SharedHub {
+    pub hub: Hub,
+    wakers: &'static Sockets,
+    address: String,
+}
+
+/// A process of nginx.
+pub struct Nginx {
+    pub hub: Hub,
+    pub worker: SlotClaim,
+    pub outbox: Arc<Outbox>,
+    wakers: &'static Sockets,
+    phase: watch::Sender<Phase>,
+    requests: mpsc::UnboundedSender<(usize, PublisherRequest)>,
+    thread: JoinHandle<()>,
+    seen: Mutex<Vec<ThreadEvent>>,
+}
+
+/// Creates a hub that is connected to this URL.
+pub fn hub_at(address: &str, source: Source) -> SharedHub {
+    let bytes = 1 << 20;
+    let region = Region::in_memory(bytes);
+    let history = History { count: 100, age: 0 };
+    let plan = Plan { bytes, slots: 8, max_event: 4096, history, runs: History::NONE, source };
+    format(&region, &plan, 7, now()).unwrap();
+    let hub = Hub::attach(region).unwrap();
+    SharedHub { hub, wakers: Box::leak(Box::default()), address: address.to_owned() }
+}
+
+impl SharedHub {
+    /// Starts a process.
+    pub fn process(&self) -> Nginx {
+        let outbox = Arc::new(Outbox::new(|| {}));
+        let context = HubContext {
+            name: "test".to_owned(),
+            hub: self.hub.clone(),
+            wakers: self.wakers,
+            address: Address::parse(&self.address).unwrap(),
+            names: Keys::new(""),
+            clock: now,
+            outbox: outbox.clone(),
+        };
+        let (phase, watched) = watch::channel(Phase::Serving);
+        let (requests, inbound) = mpsc::unbounded_channel();
+        let thread = spawn_local(thread::run(vec![(0, context)], watched, inbound));
+        let worker = self.hub.claim_slot().unwrap();
+        let (hub, wakers, seen) = (self.hub.clone(), self.wakers, Mutex::default());
+        Nginx { hub, worker, outbox, wakers, phase, requests, thread, seen }
+    }
+}
+
+/// The streams of a process on some channels, or on a pattern.
+pub struct Streams {
+    pub hub: Hub,
+    worker: SlotClaim,
+    pub members: Vec<Membership>,
+}
+
+impl Nginx {
+    /// Opens streams.
+    pub fn open(&self, channels: &[&str]) -> Streams {
+        let names: Vec<Vec<u8>> = channels.iter().map(|name| name.as_bytes().to_vec()).collect();
+        self.open_all(names)
+    }
+
+    /// Opens a stream of a pattern.
+    pub fn open_pattern(&self, pattern: &str) -> Streams {
+        self.open_all(vec![name_of_pattern(pattern.as_bytes()).into_vec()])
+    }
+
+    fn open_all(&self, names: Vec<Vec<u8>>) -> Streams {
+        let mut members = Vec::new();
+        for name in names {
+            let member = self.hub.join(self.worker, &name, now()).unwrap();
+            self.hub.set_streams(self.worker, member, 1);
+            if let Some(holder) = self.hub.request_sync(member).unwrap() {
+                self.hub.wake(&[holder], now(), self.wakers);
+            }
+            members.push(member);
+        }
+        Streams { hub: self.hub.clone(), worker: self.worker, members }
+    }
+
+    /// Opens streams, and waits until their channels are in sync.
+    pub async fn follow(&self, channels: &[&str]) -> Streams {
+        let streams = self.open(channels);
+        until("the channels are in sync", || streams.are_in_sync()).await;
+        streams
+    }
+
+    /// Opens a stream of a pattern, and waits until it is in sync.
+    pub async fn follow_pattern(&self, pattern: &str) -> Streams {
+        let streams = self.open_pattern(pattern);
+        until("the pattern is in sync", || streams.are_in_sync()).await;
+        streams
+    }
+
+    /// Waits until the hub is connected.
+    pub async fn is_up(&self) {
+        until("the hub is connected", || self.hub.link() == RedisState::Up).await;
+    }
+
+    /// Returns the texts of a channel's events, in their order.
+    pub fn texts(&self, channel: &str) -> Vec<String> {
+        let texts = self.hub.retained_texts(channel.as_bytes());
+        texts.into_iter().map(|(_, text)| text).collect()
+    }
+
+    /// Waits until a channel has this many events, and returns their texts.
+    pub async fn receives(&self, channel: &str, count: usize) -> Vec<String> {
+        until("events arrive", || self.texts(channel).len() >= count).await;
+        self.texts(channel)
+    }
+
+    pub fn counted(&self, counter: Counter) -> u64 {
+        self.hub.stats().counter(counter)
+    }
+
+    fn read_outbox(&self) {
+        self.seen.lock().unwrap().extend(self.outbox.take());
+    }
+
+    /// Returns the log lines so far of at least this importance.
+    pub fn lines(&self) -> Vec<String> {
+        self.read_outbox();
+        let seen = self.seen.lock().unwrap();
+        let lines = seen.iter().filter_map(|event| match event {
+            ThreadEvent::Log(LogLevel::Info, _) => None,
+            ThreadEvent::Log(_, text) => Some(text.clone()),
+            _ => None,
+        });
+        lines.collect()
+    }
+
+    /// Returns how many log lines of any level contain this.
+    pub fn logged(&self, part: &str) -> usize {
+        self.read_outbox();
+        let is = |event: &&ThreadEvent| matches!(event, ThreadEvent::Log(_, text) if text.contains(part));
+        self.seen.lock().unwrap().iter().filter(is).count()
+    }
+
+    /// Returns whether the thread has reported that it has given up the subscription.
+    pub fn has_retired(&self) -> bool {
+        self.read_outbox();
+        self.seen.lock().unwrap().iter().any(|event| matches!(event, ThreadEvent::Retired))
+    }
+
+    /// Publishes an event, and waits for the result.
+    pub async fn publish(&self, channel: &str, data: &str) -> Result<ScriptResult, Refusal> {
+        self.run(publish_command(channel, data, None)).await
+    }
+
+    /// Runs a command, and waits for the result.
+    pub async fn run(&self, command: Command) -> Result<ScriptResult, Refusal> {
+        let ticket = fastrand::u64(..);
+        self.requests.send((0, PublisherRequest { ticket, command })).unwrap();
+        until("the publish is answered", || self.result_of(ticket).is_some()).await;
+        self.result_of(ticket).unwrap()
+    }
+
+    fn result_of(&self, wanted: u64) -> Option<Result<ScriptResult, Refusal>> {
+        self.read_outbox();
+        self.seen.lock().unwrap().iter().find_map(|event| match event {
+            ThreadEvent::Published { ticket, result } if *ticket == wanted => Some(result.clone()),
+            _ => None,
+        })
+    }
+
+    /// Makes the process quit: it hands the subscription over first.
+    pub fn retire(&self) {
+        self.phase.send_replace(Phase::Retiring);
+    }
+
+    /// Makes the process stop at once, and waits for its end.
+    pub async fn stop(self) {
+        self.phase.send_replace(Phase::Stopping);
+        self.thread.await.unwrap();
+        self.hub.release_slot(self.worker);
+    }
+
+    /// Ends the thread between two steps, as if it were killed.
+    pub async fn kill(self) {
+        self.thread.abort();
+        let _ = self.thread.await;
+    }
+}
+
+impl Streams {
+    pub fn are_in_sync(&self) -> bool {
+        self.hub.in_sync(&self.members)
+    }
+
+    /// Ends the streams.
+    pub fn close(self) {
+        for member in self.members {
+            self.hub.set_streams(self.worker, member, 0);
+            self.hub.leave(member).unwrap();
+        }
+    }
+
+    /// Returns the id with which a page would be rendered now.
+    pub fn position(&self) -> String {
+        self.hub.resume_point().unwrap().to_string()
+    }
+
+    /// Returns what a client with this id receives first: the number of gap events, and the texts.
+    pub fn resumed(&self, id: &str) -> (usize, Vec<String>) {
+        let resume = Resume::From(id.into());
+        let begun = self.hub.begin(&self.members, &resume, Runs::Joined, now()).unwrap();
+        let (mut gaps, mut texts) = (0, Vec::new());
+        let Some(mut cursor) = begun.cursor else { return (0, texts) };
+        loop {
+            let Some(batch) = self.hub.replay(&mut cursor, 100, usize::MAX, now()).unwrap() else {
+                continue;
+            };
+            gaps += usize::from(batch.gap.is_some());
+            cursor.gap_sent(&batch);
+            for event in &batch.events {
+                texts.push(String::from_utf8(data::decode(event.event.data())).unwrap());
+                cursor.delivered(event);
+            }
+            if batch.done {
+                return (gaps, texts);
+            }
+        }
+    }
+}
+
+/// Returns a command that publishes an event.
+pub fn publish_command(channel: &str, data: &str, key: Option<&str>) -> Command {
+    let names = Keys::new("");
+    let key = key.map(|key| (names.key(channel.as_bytes(), key.as_bytes()), 120_000));
+    Command::Publish(PublishCommand {
+        key: names.stream(channel.as_bytes()),
+        events: vec![(Vec::new(), data.as_bytes().to_vec())],
+        run: RunAfterwards::Open,
+        idempotency: key,
+        source: PublishTarget::Pubsub,
+    })
+}

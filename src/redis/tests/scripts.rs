@@ -1,0 +1,98 @@
+//! What the module's Lua scripts do, for the fake Redis. `t/` runs the scripts themselves.
+
+use super::fake::State;
+use super::resp::Reply;
+use super::store::{shown, StreamId};
+use super::words::text;
+use crate::redis::keys::Keys;
+use crate::sse::finish;
+
+impl State {
+    /// Runs the script with this text.
+    pub fn run_script(&mut self, script: &str, keys: &[Vec<u8>], args: &[Vec<u8>]) -> Reply {
+        let names = Keys::new("");
+        if script.contains("-- Removes the hub's clock") {
+            self.store.streams.remove(&keys[0]);
+            return Reply::Int(1);
+        }
+        if script.contains("-- Publishes events for nginx") {
+            let channel = channel_of(&keys[0]);
+            return self.publish_batch(&names, &channel, keys.get(1), &args[1..]);
+        }
+        if let [subject, forgotten] = keys {
+            let newest = self.store.streams.get(subject).map_or((0, 0), |stream| stream.last);
+            self.run_forget_mark(forgotten, &args[1], newest);
+            self.announce_forget(&names, &text(&args[1]), newest);
+            return Reply::Int(1);
+        }
+        let newest = self.newest(&keys[0]);
+        let gone = self.store.streams.remove(&keys[0]).map_or(0, |stream| stream.entries.len());
+        self.announce_forget(&names, &channel_of(&keys[0]), newest);
+        Reply::Int(gone as i64)
+    }
+
+    fn publish_batch(
+        &mut self,
+        names: &Keys,
+        channel: &str,
+        idempotency: Option<&Vec<u8>>,
+        args: &[Vec<u8>],
+    ) -> Reply {
+        if let Some(ids) = idempotency.and_then(|key| self.repeats.get(key)) {
+            return Reply::list(ids);
+        }
+        let events = args[1..].chunks(2);
+        let mut ids: Vec<String> =
+            events.map(|event| shown(self.publish(names, channel, &event[0], &event[1]))).collect();
+        if args[0] == b"finish" {
+            self.publish(names, channel, finish::EVENT_TYPE, b"");
+        }
+        if let Some(key) = idempotency {
+            self.repeats.insert(key.clone(), ids.clone());
+        }
+        Reply::list(ids.drain(..))
+    }
+
+    /// Publishes a durable event, as the publish script does. Returns its id.
+    pub fn publish(&mut self, names: &Keys, channel: &str, kind: &[u8], data: &[u8]) -> StreamId {
+        let (key, clock) = (names.stream(channel.as_bytes()), names.clock());
+        let (prev, given) = (self.newest(&key), self.newest(&clock));
+        let id = self.store.add(&clock, None, &[b"t", b""]).unwrap();
+        self.store.trim(&clock, 1);
+        let before = shown(if prev == (0, 0) { given } else { prev });
+        let mut fields: Vec<&[u8]> = vec![b"data", data];
+        if !kind.is_empty() {
+            fields.extend([b"event", kind]);
+        }
+        fields.extend([&b"prev"[..], before.as_bytes()]);
+        self.store.add(&key, Some(id), &fields);
+        let token = self.token(names);
+        let head = format!("\x01sse {token} {} {} {}\n", shown(id), shown(prev), kind.len());
+        self.deliver(&names.subject(channel.as_bytes()), &[head.as_bytes(), kind, data].concat());
+        id
+    }
+
+    fn token(&self, names: &Keys) -> String {
+        let hash = self.store.hashes.get(&names.history());
+        hash.and_then(|hash| hash.get(&b"token"[..])).map_or("-".to_owned(), |token| text(token))
+    }
+
+    fn announce_forget(&mut self, names: &Keys, channel: &str, up_to: StreamId) {
+        let token = self.token(names);
+        let message = format!("\x01sse {token} forget {}\n{channel}", shown(up_to));
+        self.deliver(&names.control(), message.as_bytes());
+    }
+
+    fn run_forget_mark(&mut self, key: &[u8], channel: &[u8], newest: StreamId) {
+        let marks = self.store.hashes.entry(key.to_vec()).or_default();
+        marks.insert(channel.to_vec(), shown(newest).into_bytes());
+    }
+
+    fn newest(&self, key: &[u8]) -> StreamId {
+        self.store.streams.get(key).map_or((0, 0), |stream| stream.last)
+    }
+}
+
+fn channel_of(key: &[u8]) -> String {
+    text(key).rsplit_once(":s:").unwrap().1.to_owned()
+}
