@@ -21,6 +21,9 @@ use crate::redis::context::{HubContext, ThreadEvent};
 const DEADLINE: Duration = Duration::from_millis(1_900);
 /// The pause after a failed attempt to connect, or a reply that Redis is not ready.
 const PAUSE: Duration = Duration::from_millis(100);
+/// How much time must be left for another attempt: if its reply did not arrive in time, it would be
+/// unknown whether the command was carried out.
+const REPLY: Duration = Duration::from_millis(100);
 /// How often a publish checks whether the hub is subscribed.
 const STEP: Duration = Duration::from_millis(10);
 /// Maximum number of publishes of one hub that wait for a reply, and maximum bytes of their events.
@@ -133,7 +136,7 @@ impl Publisher {
                 if is_elsewhere(&error) {
                     self.give_up(&link);
                 }
-                if Instant::now() + PAUSE > deadline {
+                if Instant::now() + PAUSE + REPLY > deadline {
                     let code = error.code().unwrap_or("not ready");
                     let why = format!("{} is not ready: {code}", link.address);
                     return Err(Refusal::Unreachable(why).after(was_sent));

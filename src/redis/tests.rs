@@ -2,13 +2,19 @@
 //! pass in milliseconds, and no test waits for the machine.
 
 mod catching_up;
+mod clocks;
+mod doubts;
 mod fake;
+mod handover;
 mod nginx;
 mod outages;
+mod patterns;
 mod publishing;
 mod resp;
 mod scripts;
 mod store;
+mod streams;
+mod topologies;
 mod words;
 
 use std::cell::Cell;

@@ -58,14 +58,21 @@ pub struct State {
     pub store: Store,
     /// The ids that were returned for idempotency keys.
     pub repeats: BTreeMap<Vec<u8>, Vec<String>>,
+    /// When each channel had its last event, and when that was first recorded (ms).
+    pub last_events: BTreeMap<String, u64>,
+    pub began: Option<u64>,
     /// The first words of all commands.
     pub commands: Vec<String>,
     pub password: Option<&'static str>,
     pub is_replica: bool,
+    /// Channels and patterns that the user may not subscribe to.
+    pub forbidden: BTreeSet<Vec<u8>>,
     /// The master that it names as a Sentinel.
     pub master: Option<u16>,
     /// The node that it names as the owner of all slots.
     pub owner: Option<u16>,
+    /// The channel whose messages are lost.
+    unheard: Option<Vec<u8>>,
     scripts: BTreeMap<String, String>,
     faults: Vec<Planned>,
     connections: BTreeMap<u64, Connection>,
@@ -190,6 +197,20 @@ impl FakeRedis {
         self.state.borrow_mut().publish(&Keys::new(""), channel, b"", data.as_bytes())
     }
 
+    /// Publishes a durable event whose message is lost. Returns its id.
+    pub fn publish_unheard(&self, channel: &str, data: &str) -> StreamId {
+        let subject = channel.as_bytes().to_vec();
+        self.state.borrow_mut().unheard = Some(subject);
+        let id = self.publish(channel, data);
+        self.state.borrow_mut().unheard = None;
+        id
+    }
+
+    /// Publishes bytes that look like a message of the publish script.
+    pub fn forge(&self, channel: &str, token: &str, id: &str, data: &str) {
+        self.plain(channel, &format!("\x01sse {token} {id} 0-0 0\n{data}"));
+    }
+
     /// Adds an entry to a stream of an application, and notifies the subscribers of its key.
     pub fn append(&self, key: &str, data: &str) -> StreamId {
         let mut state = self.state.borrow_mut();
@@ -226,10 +247,11 @@ impl Drop for FakeRedis {
 impl State {
     /// Sends a message to the subscribers.
     pub fn deliver(&mut self, subject: &[u8], message: &[u8]) -> i64 {
+        if self.unheard.as_deref() == Some(subject) {
+            return 0;
+        }
         let mut receivers = 0;
-        let push = |words: &[&[u8]]| {
-            Reply::Push(words.iter().map(Reply::bulk).collect()).bytes()
-        };
+        let push = |words: &[&[u8]]| Reply::Push(words.iter().map(Reply::bulk).collect()).bytes();
         for connection in self.connections.values() {
             if connection.channels.contains(subject) {
                 receivers += 1;
@@ -273,6 +295,11 @@ impl State {
             "ROLE" if self.is_replica => Reply::Array(vec![Reply::bulk("slave")]),
             "ROLE" => Reply::Array(vec![Reply::bulk("master"), Reply::Int(0)]),
             "PUBLISH" => Reply::Int(self.deliver(at(1), at(2))),
+            "SUBSCRIBE" | "PSUBSCRIBE"
+                if words[1..].iter().any(|name| self.forbidden.contains(name)) =>
+            {
+                Reply::error("NOPERM No permissions to access a channel used as an argument")
+            }
             "SUBSCRIBE" | "PSUBSCRIBE" | "UNSUBSCRIBE" | "PUNSUBSCRIBE" => {
                 return self.change_subscription(from, &name.to_lowercase(), &words[1..]);
             }
@@ -308,7 +335,9 @@ impl State {
     fn greet(&self, words: &[Vec<u8>]) -> Reply {
         let auth = words.iter().position(|word| is(word, "AUTH"));
         match (self.password, auth.map(|at| &words[at + 2])) {
-            (Some(_), None) => Reply::error("NOAUTH HELLO must be called with the client already authenticated"),
+            (Some(_), None) => {
+                Reply::error("NOAUTH HELLO must be called with the client already authenticated")
+            }
             (Some(password), Some(given)) if given != password.as_bytes() => {
                 Reply::error("WRONGPASS invalid username-password pair or user is disabled.")
             }

@@ -1,18 +1,23 @@
 //! A process of nginx without nginx: a hub, its Redis thread, which runs in the test's own, and a
 //! worker that has streams.
 
+use std::cell::Cell;
+use std::future::{poll_fn, Future};
 use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::pin::pin;
+use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::{mpsc, watch};
-use tokio::task::{spawn_local, JoinHandle};
+use tokio::task::{spawn_local, JoinHandle, LocalSet};
+use tokio::time::{sleep, Instant};
 
-use super::{now, until};
+use super::{now, until, MOMENT};
 use crate::hub::{
-    format, name_of_pattern, Counter, History, Hub, Membership, Plan, RedisState, Region,
-    Resume, Runs, SlotClaim, Source, Wakers,
+    format, name_of_pattern, Counter, History, Hub, Membership, Plan, RedisState, Region, Resume,
+    Runs, SlotClaim, Source, Wakers,
 };
 use crate::redis::address::Address;
 use crate::redis::context::{HubContext, LogLevel, Outbox, SharedWakers, ThreadEvent};
@@ -62,6 +67,7 @@ pub struct Nginx {
     phase: watch::Sender<Phase>,
     requests: mpsc::UnboundedSender<(usize, PublisherRequest)>,
     thread: JoinHandle<()>,
+    is_stopped: Rc<Cell<bool>>,
     seen: Mutex<Vec<ThreadEvent>>,
 }
 
@@ -91,11 +97,32 @@ impl SharedHub {
         };
         let (phase, watched) = watch::channel(Phase::Serving);
         let (requests, inbound) = mpsc::unbounded_channel();
-        let thread = spawn_local(thread::run(vec![(0, context)], watched, inbound));
+        let is_stopped = Rc::new(Cell::new(false));
+        let thread = spawn_local(process(vec![(0, context)], watched, inbound, is_stopped.clone()));
         let worker = self.hub.claim_slot().unwrap();
         let (hub, wakers, seen) = (self.hub.clone(), self.wakers, Mutex::default());
-        Nginx { hub, worker, outbox, wakers, phase, requests, thread, seen }
+        Nginx { hub, worker, outbox, wakers, phase, requests, thread, seen, is_stopped }
     }
+}
+
+/// Runs the thread of a process with all its tasks, except while it is stopped.
+async fn process(
+    hubs: Vec<(usize, HubContext)>,
+    phase: watch::Receiver<Phase>,
+    requests: mpsc::UnboundedReceiver<(usize, PublisherRequest)>,
+    is_stopped: Rc<Cell<bool>>,
+) {
+    let tasks = LocalSet::new();
+    let mut running = pin!(tasks.run_until(thread::run(hubs, phase, requests)));
+    let mut nap = pin!(sleep(MOMENT));
+    poll_fn(|context| {
+        if is_stopped.get() {
+            nap.as_mut().reset(Instant::now() + MOMENT);
+            return nap.as_mut().poll(context);
+        }
+        running.as_mut().poll(context)
+    })
+    .await;
 }
 
 /// The streams of a process on some channels, or on a pattern.
@@ -103,6 +130,8 @@ pub struct Streams {
     pub hub: Hub,
     worker: SlotClaim,
     pub members: Vec<Membership>,
+    /// The pattern, as the hub names it.
+    pattern: Option<Vec<u8>>,
 }
 
 impl Nginx {
@@ -114,7 +143,8 @@ impl Nginx {
 
     /// Opens a stream of a pattern.
     pub fn open_pattern(&self, pattern: &str) -> Streams {
-        self.open_all(vec![name_of_pattern(pattern.as_bytes()).into_vec()])
+        let name = name_of_pattern(pattern.as_bytes()).into_vec();
+        Streams { pattern: Some(name.clone()), ..self.open_all(vec![name]) }
     }
 
     fn open_all(&self, names: Vec<Vec<u8>>) -> Streams {
@@ -127,7 +157,7 @@ impl Nginx {
             }
             members.push(member);
         }
-        Streams { hub: self.hub.clone(), worker: self.worker, members }
+        Streams { hub: self.hub.clone(), worker: self.worker, members, pattern: None }
     }
 
     /// Opens streams, and waits until their channels are in sync.
@@ -201,13 +231,19 @@ impl Nginx {
 
     /// Runs a command, and waits for the result.
     pub async fn run(&self, command: Command) -> Result<ScriptResult, Refusal> {
-        let ticket = fastrand::u64(..);
-        self.requests.send((0, PublisherRequest { ticket, command })).unwrap();
+        let ticket = self.send(command);
         until("the publish is answered", || self.result_of(ticket).is_some()).await;
         self.result_of(ticket).unwrap()
     }
 
-    fn result_of(&self, wanted: u64) -> Option<Result<ScriptResult, Refusal>> {
+    /// Sends a command to the thread, and returns the number of its result.
+    pub fn send(&self, command: Command) -> u64 {
+        let ticket = fastrand::u64(..);
+        self.requests.send((0, PublisherRequest { ticket, command })).unwrap();
+        ticket
+    }
+
+    pub fn result_of(&self, wanted: u64) -> Option<Result<ScriptResult, Refusal>> {
         self.read_outbox();
         self.seen.lock().unwrap().iter().find_map(|event| match event {
             ThreadEvent::Published { ticket, result } if *ticket == wanted => Some(result.clone()),
@@ -227,6 +263,11 @@ impl Nginx {
         self.hub.release_slot(self.worker);
     }
 
+    /// Stops the thread, as SIGSTOP does, or makes it continue.
+    pub fn pause(&self, is_stopped: bool) {
+        self.is_stopped.set(is_stopped);
+    }
+
     /// Ends the thread between two steps, as if it were killed.
     pub async fn kill(self) {
         self.thread.abort();
@@ -237,6 +278,27 @@ impl Nginx {
 impl Streams {
     pub fn are_in_sync(&self) -> bool {
         self.hub.in_sync(&self.members)
+    }
+
+    fn resumed_pattern(&self, name: &[u8], resume: &Resume) -> (usize, Vec<String>) {
+        let begun = self.hub.begin_pattern_replay(&[name.into()], resume, now()).unwrap();
+        let (mut gaps, mut texts) = (0, Vec::new());
+        let Some(mut replay) = begun.cursor else { return (0, texts) };
+        loop {
+            let batch = self.hub.replay_patterns(&mut replay, 100, usize::MAX, now()).unwrap();
+            let Some(batch) = batch else { continue };
+            if batch.gap.is_some() {
+                gaps += 1;
+                replay.gap_sent();
+            }
+            for event in &batch.events {
+                texts.push(String::from_utf8(data::decode(event.event.data())).unwrap());
+                replay.delivered(event);
+            }
+            if batch.done {
+                return (gaps, texts);
+            }
+        }
     }
 
     /// Ends the streams.
@@ -255,6 +317,9 @@ impl Streams {
     /// Returns what a client with this id receives first: the number of gap events, and the texts.
     pub fn resumed(&self, id: &str) -> (usize, Vec<String>) {
         let resume = Resume::From(id.into());
+        if let Some(pattern) = &self.pattern {
+            return self.resumed_pattern(pattern, &resume);
+        }
         let begun = self.hub.begin(&self.members, &resume, Runs::Joined, now()).unwrap();
         let (mut gaps, mut texts) = (0, Vec::new());
         let Some(mut cursor) = begun.cursor else { return (0, texts) };

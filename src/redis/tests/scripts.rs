@@ -59,7 +59,9 @@ impl State {
         let (prev, given) = (self.newest(&key), self.newest(&clock));
         let id = self.store.add(&clock, None, &[b"t", b""]).unwrap();
         self.store.trim(&clock, 1);
-        let before = shown(if prev == (0, 0) { given } else { prev });
+        let before =
+            shown(if prev == (0, 0) { self.before_stream(channel, id, given) } else { prev });
+        self.last_events.insert(channel.to_owned(), id.0);
         let mut fields: Vec<&[u8]> = vec![b"data", data];
         if !kind.is_empty() {
             fields.extend([b"event", kind]);
@@ -70,6 +72,18 @@ impl State {
         let head = format!("\x01sse {token} {} {} {}\n", shown(id), shown(prev), kind.len());
         self.deliver(&names.subject(channel.as_bytes()), &[head.as_bytes(), kind, data].concat());
         id
+    }
+
+    /// Returns the highest id that a channel may have had before the first entry of its stream.
+    fn before_stream(&mut self, channel: &str, id: StreamId, given: StreamId) -> StreamId {
+        match (self.last_events.get(channel), self.began) {
+            (Some(ms), _) => (*ms, u64::MAX),
+            (None, Some(began)) => (began, 0),
+            (None, None) => {
+                self.began = Some(if given == (0, 0) { id.0 } else { given.0 });
+                given
+            }
+        }
     }
 
     fn token(&self, names: &Keys) -> String {

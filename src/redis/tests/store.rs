@@ -86,7 +86,8 @@ impl Store {
             "HMGET" => {
                 let hash = self.hashes.get(&key);
                 let get = |name: &Vec<u8>| hash.and_then(|hash| hash.get(name));
-                let values = words[2..].iter().map(|name| get(name).map_or(Reply::Nil, Reply::bulk));
+                let values =
+                    words[2..].iter().map(|name| get(name).map_or(Reply::Nil, Reply::bulk));
                 Reply::Array(values.collect())
             }
             "CONFIG" => match self.settings.get(at(2)) {
@@ -104,7 +105,9 @@ impl Store {
         let id = (words[at] != b"*").then(|| parsed(&words[at], 0));
         let fields: Vec<&[u8]> = words[at + 1..].iter().map(Vec::as_slice).collect();
         let Some(id) = self.add(&words[1], id, &fields) else {
-            return Reply::error("ERR The ID specified in XADD is equal or smaller than the target stream top item");
+            return Reply::error(
+                "ERR The ID specified in XADD is equal or smaller than the target stream top item",
+            );
         };
         if let Some(most) = most {
             self.trim(&words[1], most);

@@ -1,0 +1,121 @@
+//! The hub's clock in Redis falls back, or is far ahead.
+
+use super::fake::Fault;
+use super::resp::Reply;
+use super::*;
+
+const CLOCK: &[u8] = b"sse:{sse}:clock";
+const HOUR: u64 = 3_600_000;
+
+fn entry_id(nginx: &Nginx) -> (u64, u64) {
+    let mark = nginx.hub.high_watermark().unwrap();
+    (mark.ms, mark.seq)
+}
+
+#[test]
+fn a_clock_that_fell_back_is_raised_above_every_id_that_the_hub_knows() {
+    run(async {
+        let (redis, nginx) = connected(Source::PubSub).await;
+        let streams = nginx.follow(&["a"]).await;
+        let given = redis.publish("a", "1");
+        nginx.receives("a", 1).await;
+        let id = streams.position();
+        {
+            let mut state = redis.state.borrow_mut();
+            state.store.streams.remove(CLOCK);
+            state.store.add(CLOCK, Some((START - HOUR, 0)), &[b"t", b""]);
+        }
+        redis.disconnect();
+        pass(1_000).await;
+        nginx.is_up().await;
+        assert!(redis.publish("a", "2") > given);
+        nginx.receives("a", 2).await;
+        assert_eq!(streams.resumed(&id), (0, vec!["2".to_owned()]));
+    });
+}
+
+#[test]
+fn a_clock_far_ahead_is_reset_with_a_line_and_one_that_is_a_little_ahead_is_not() {
+    run(async {
+        let redis = FakeRedis::start().await;
+        redis.state.borrow_mut().store.add(CLOCK, Some((START + HOUR / 2, 0)), &[b"t", b""]);
+        let first = hub_at(&redis.url(), Source::PubSub).process();
+        first.is_up().await;
+        assert!(first.lines().is_empty());
+        assert_eq!(redis.publish("a", "x").0, START + HOUR / 2);
+
+        redis.state.borrow_mut().store.add(CLOCK, Some((START + 2 * HOUR, 0)), &[b"t", b""]);
+        let second = hub_at(&redis.url(), Source::PubSub).process();
+        second.is_up().await;
+        assert_eq!(second.logged("more than an hour in the future; it was reset"), 1);
+        let clock = redis.state.borrow().store.streams[CLOCK].last;
+        assert!(clock < (START + HOUR, 0), "{clock:?}");
+    });
+}
+
+#[test]
+fn a_clock_far_ahead_that_cannot_be_reset_is_not_trusted() {
+    run(async {
+        let (redis, hub) = stage(Source::PubSub).await;
+        redis.state.borrow_mut().store.add(CLOCK, Some((START + 2 * HOUR, 0)), &[b"t", b""]);
+        redis.fault("EVALSHA", Fault::Reply(Reply::error("NOPERM no permission")), usize::MAX);
+        let nginx = hub.process();
+        nginx.is_up().await;
+        assert!(nginx.logged("could not be reset, so this nginx assigns the ids") > 0);
+        nginx.follow(&["a"]).await;
+        redis.publish("a", "1");
+        assert_eq!(nginx.receives("a", 1).await, ["1"]);
+        assert!(entry_id(&nginx) < (START + HOUR, 0));
+        assert_eq!(nginx.logged("channel \"a\" has the id"), 1);
+        redis.publish("a", "2");
+        nginx.receives("a", 2).await;
+        assert_eq!(nginx.logged("channel \"a\" has the id"), 1);
+    });
+}
+
+#[test]
+fn a_hub_that_knows_nothing_makes_the_clock_begin() {
+    run(async {
+        let (redis, nginx) = connected(Source::PubSub).await;
+        let clock = redis.state.borrow().store.streams[CLOCK].last;
+        assert!(clock.0 >= START && clock.0 < START + 1_000);
+        assert!(entry_id(&nginx) >= (START, 0));
+    });
+}
+
+#[test]
+fn the_newest_id_of_quiet_channels_becomes_the_position_within_two_seconds() {
+    run(async {
+        let (redis, nginx) = connected(Source::PubSub).await;
+        let streams = nginx.follow(&["a"]).await;
+        let id = redis.publish("of nobody here", "x");
+        pass(2_000).await;
+        assert_eq!(entry_id(&nginx), id);
+        // Not while something with a lower id may still be appended.
+        redis.fault("XREVRANGE sse:{sse}:s:b", Fault::Hold, 1);
+        let _others = nginx.open(&["b"]);
+        until("it is read", || redis.count("XREVRANGE sse:{sse}:s:b") > 0).await;
+        redis.publish("of nobody here", "y");
+        pass(1_500).await;
+        assert_eq!(entry_id(&nginx), id);
+        assert!(streams.are_in_sync());
+        redis.repair();
+        until("it is raised", || entry_id(&nginx) > id).await;
+    });
+}
+
+#[test]
+fn the_time_is_that_of_redis_even_if_its_clock_is_set() {
+    run(async {
+        let (redis, nginx) = connected(Source::PubSub).await;
+        pass(1_000).await;
+        assert!(nginx.hub.clock(now()).abs_diff(wall()) < 1_000);
+        let ahead = wall() + 600_000;
+        let time = Reply::list([(ahead / 1_000).to_string(), "0".to_owned()]);
+        redis.fault("TIME", Fault::Reply(time), 1);
+        pass(3_000).await;
+        assert!(nginx.hub.clock(now()).abs_diff(wall() + 600_000) < 5_000);
+        pass(4_000).await;
+        assert!(nginx.hub.clock(now()).abs_diff(wall()) < 1_000);
+    });
+}

@@ -1,0 +1,189 @@
+//! The subscription passes from one process to the next.
+
+use super::fake::Fault;
+use super::*;
+
+/// Publishes plain messages and durable events for this long, one of each per ms. Returns their
+/// texts.
+async fn load(redis: &FakeRedis, from: usize, count: usize) -> Vec<String> {
+    let mut texts = Vec::new();
+    for number in from..from + count {
+        texts.extend([format!("p{number}"), format!("d{number}")]);
+        redis.plain("a", &format!("p{number}"));
+        redis.publish("a", &format!("d{number}"));
+        pass(1).await;
+    }
+    texts
+}
+
+#[test]
+fn a_reload_loses_and_repeats_nothing() {
+    run(async {
+        let (redis, hub) = stage(Source::PubSub).await;
+        let old = hub.process();
+        old.is_up().await;
+        let streams = old.follow(&["a", "b"]).await;
+        let id = streams.position();
+        let new = hub.process();
+        let mut expected = load(&redis, 0, 10).await;
+        old.retire();
+        expected.extend(load(&redis, 10, 25).await);
+        until("the old one retires", || old.has_retired()).await;
+        expected.extend(load(&redis, 35, 5).await);
+        until("they arrive", || streams.resumed(&id).1.len() >= expected.len()).await;
+        pass(2_000).await;
+        assert_eq!(streams.resumed(&id), (0, expected));
+        assert!(old.lines().is_empty() && new.lines().is_empty(), "{:?}", new.lines());
+        assert_eq!(redis.subscriptions(), ["a", "b", "sse:{sse}:ctl"]);
+    });
+}
+
+#[test]
+fn streams_that_open_during_a_reload_are_served_by_the_new_process() {
+    run(async {
+        let (redis, hub) = stage(Source::PubSub).await;
+        let old = hub.process();
+        old.is_up().await;
+        old.follow(&["a"]).await;
+        let new = hub.process();
+        old.retire();
+        // The successor waits for the marker, so the subscription is frozen.
+        redis.fault("PUBLISH sse:{sse}:ctl", Fault::Hold, 1);
+        until("the marker is published", || redis.count("PUBLISH sse:{sse}:ctl") > 0).await;
+        redis.publish("b", "1");
+        let streams = new.open(&["b"]);
+        pass(100).await;
+        redis.repair();
+        until("it is in sync", || streams.are_in_sync()).await;
+        until("the old one retires", || old.has_retired()).await;
+        redis.publish("b", "2");
+        assert_eq!(new.receives("b", 2).await, ["1", "2"]);
+    });
+}
+
+#[test]
+fn a_retiring_process_without_a_successor_leaves() {
+    run(async {
+        let (redis, nginx) = connected(Source::PubSub).await;
+        nginx.follow(&["a"]).await;
+        nginx.retire();
+        until("it retires", || nginx.has_retired()).await;
+        pass(10).await;
+        assert!(redis.subscriptions().is_empty());
+        assert!(nginx.lines().is_empty());
+    });
+}
+
+#[test]
+fn a_process_that_retires_still_publishes() {
+    run(async {
+        let (_redis, hub) = stage(Source::PubSub).await;
+        let (old, new) = (hub.process(), hub.process());
+        old.is_up().await;
+        old.follow(&["a"]).await;
+        old.retire();
+        assert!(old.publish("a", "1").await.is_ok());
+        until("it retires", || old.has_retired()).await;
+        assert!(old.publish("a", "2").await.is_ok());
+        assert_eq!(new.receives("a", 2).await, ["1", "2"]);
+        old.stop().await;
+        assert!(new.publish("a", "3").await.is_ok());
+        assert_eq!(new.receives("a", 3).await, ["1", "2", "3"]);
+    });
+}
+
+#[test]
+fn a_killed_holder_is_replaced_and_durable_events_are_read() {
+    run(async {
+        let (redis, hub) = stage(Source::PubSub).await;
+        let old = hub.process();
+        old.is_up().await;
+        let new = hub.process();
+        let streams = new.follow(&["a"]).await;
+        redis.publish("a", "1");
+        new.receives("a", 1).await;
+        let id = streams.position();
+        old.kill().await;
+        redis.publish("a", "2");
+        redis.plain("a", "lost");
+        until("it arrives", || new.texts("a").len() == 2).await;
+        redis.plain("a", "3");
+        new.receives("a", 3).await;
+        assert_eq!(streams.resumed(&id), (0, ["2", "3"].map(str::to_owned).to_vec()));
+    });
+}
+
+#[test]
+fn a_successor_that_dies_leaves_the_subscription_to_the_holder() {
+    run(async {
+        let (redis, hub) = stage(Source::PubSub).await;
+        let old = hub.process();
+        old.is_up().await;
+        let streams = old.follow(&["a"]).await;
+        let id = streams.position();
+        let new = hub.process();
+        redis.fault("PUBLISH sse:{sse}:ctl", Fault::Silence, 1);
+        old.retire();
+        until("the marker is published", || redis.count("PUBLISH sse:{sse}:ctl") > 0).await;
+        let mut expected = load(&redis, 0, 5).await;
+        new.kill().await;
+        expected.extend(load(&redis, 5, 100).await);
+        let newer = hub.process();
+        until("the old one retires", || old.has_retired()).await;
+        expected.extend(load(&redis, 105, 5).await);
+        until("they arrive", || newer.texts("a").len() >= expected.len()).await;
+        pass(1_000).await;
+        assert_eq!(streams.resumed(&id), (0, expected));
+    });
+}
+
+#[test]
+fn a_holder_that_does_not_respond_is_replaced_with_a_line() {
+    run(async {
+        let (redis, hub) = stage(Source::PubSub).await;
+        let old = hub.process();
+        old.is_up().await;
+        let new = hub.process();
+        let streams = new.follow(&["a"]).await;
+        let id = streams.position();
+        let before = hub.hub.epoch();
+        old.pause(true);
+        redis.publish("a", "1");
+        until("another has taken over", || hub.hub.epoch() > before).await;
+        redis.publish("a", "2");
+        until("it arrives", || new.texts("a").len() == 2).await;
+        old.pause(false);
+        redis.publish("a", "3");
+        until("it arrives", || new.texts("a").len() == 3).await;
+        pass(3_000).await;
+        let expected = ["1", "2", "3"].map(str::to_owned).to_vec();
+        assert_eq!(streams.resumed(&id), (0, expected));
+        assert_eq!(
+            new.logged("took over the subscription in Redis from a process that does not respond"),
+            1
+        );
+    });
+}
+
+#[test]
+fn applications_streams_are_handed_over_too() {
+    run(async {
+        let (redis, hub) = stage(Source::Streams).await;
+        let old = hub.process();
+        old.is_up().await;
+        let streams = old.follow(&["a"]).await;
+        let id = streams.position();
+        let new = hub.process();
+        old.retire();
+        let mut expected = Vec::new();
+        for number in 0..300 {
+            redis.append("a", &number.to_string());
+            expected.push(number.to_string());
+            pass(1).await;
+        }
+        until("the old one retires", || old.has_retired()).await;
+        until("they arrive", || new.texts("a").last().is_some_and(|text| text == "299")).await;
+        let (_, texts) = streams.resumed(&id);
+        assert_eq!(texts[..], expected[expected.len() - texts.len()..]);
+    });
+}

@@ -1,0 +1,108 @@
+//! Streams of patterns.
+
+use super::fake::Fault;
+use super::*;
+
+#[test]
+fn a_message_that_several_subscriptions_match_arrives_once() {
+    run(async {
+        let (redis, nginx) = connected(Source::PubSub).await;
+        let all = nginx.follow_pattern("*").await;
+        let some = nginx.follow_pattern("a*").await;
+        let named = nginx.follow(&["a1"]).await;
+        let id = all.position();
+        redis.publish("a1", "1");
+        redis.plain("a1", "2");
+        redis.publish("a2", "3");
+        redis.publish("b", "4");
+        redis.plain("b", "5");
+        until("they arrive", || all.resumed(&id).1.len() >= 5).await;
+        pass(100).await;
+        assert_eq!(all.resumed(&id), (0, ["1", "2", "3", "4", "5"].map(str::to_owned).to_vec()));
+        assert_eq!(some.resumed(&id), (0, ["1", "2", "3"].map(str::to_owned).to_vec()));
+        assert_eq!(named.resumed(&id), (0, ["1", "2"].map(str::to_owned).to_vec()));
+    });
+}
+
+#[test]
+fn a_channel_that_is_subscribed_to_later_has_each_event_once() {
+    run(async {
+        let (redis, nginx) = connected(Source::PubSub).await;
+        let pattern = nginx.follow_pattern("a*").await;
+        let id = pattern.position();
+        redis.publish("a1", "1");
+        redis.publish("a1", "2");
+        until("they arrive", || pattern.resumed(&id).1.len() == 2).await;
+        redis.fault("XREVRANGE sse:{sse}:s:a1", Fault::Hold, 1);
+        redis.fault("XRANGE sse:{sse}:s:a1", Fault::Hold, 1);
+        let named = nginx.open(&["a1"]);
+        pass(500).await;
+        redis.publish("a1", "3");
+        redis.repair();
+        until("it is in sync", || named.are_in_sync()).await;
+        redis.publish("a1", "4");
+        nginx.receives("a1", 4).await;
+        assert_eq!(nginx.texts("a1"), ["1", "2", "3", "4"]);
+        let (gaps, texts) = pattern.resumed(&id);
+        assert_eq!((gaps, texts), (0, ["1", "2", "3", "4"].map(str::to_owned).to_vec()));
+    });
+}
+
+#[test]
+fn a_pattern_receives_a_gap_event_after_a_lost_connection() {
+    run(async {
+        let (redis, nginx) = connected(Source::PubSub).await;
+        let pattern = nginx.follow_pattern("a*").await;
+        redis.publish("a1", "1");
+        until("it arrives", || !nginx.texts("a1").is_empty()).await;
+        let id = pattern.position();
+        redis.stop().await;
+        redis.publish("a1", "lost");
+        redis.resume().await;
+        pass(1_000).await;
+        nginx.is_up().await;
+        redis.publish("a1", "2");
+        until("it arrives", || pattern.resumed(&id).1 == ["2"]).await;
+        assert_eq!(pattern.resumed(&id).0, 1);
+        let id = pattern.position();
+        redis.publish("a2", "3");
+        until("it arrives", || pattern.resumed(&id).1 == ["3"]).await;
+        assert_eq!(pattern.resumed(&id).0, 0);
+    });
+}
+
+#[test]
+fn a_pattern_waits_for_the_channels_that_it_matches_and_only_for_them() {
+    run(async {
+        let (redis, nginx) = connected(Source::PubSub).await;
+        let (mine, others) = (nginx.follow_pattern("a*").await, nginx.follow_pattern("b*").await);
+        let named = nginx.follow(&["a1"]).await;
+        redis.publish("a1", "1");
+        nginx.receives("a1", 1).await;
+        let id = mine.position();
+        redis.fault("XRANGE sse:{sse}:s:a1", Fault::Hold, 1);
+        redis.publish_unheard("a1", "2");
+        redis.publish("a1", "3");
+        until("it is read", || redis.count("XRANGE sse:{sse}:s:a1") > 0).await;
+        pass(100).await;
+        assert!(!named.are_in_sync() && !mine.are_in_sync() && others.are_in_sync());
+        redis.repair();
+        until("they are in sync", || named.are_in_sync() && mine.are_in_sync()).await;
+        assert_eq!(mine.resumed(&id), (0, ["2", "3"].map(str::to_owned).to_vec()));
+    });
+}
+
+#[test]
+fn channels_of_redis_itself_are_not_delivered() {
+    run(async {
+        let (redis, nginx) = connected(Source::PubSub).await;
+        let pattern = nginx.follow_pattern("*").await;
+        let id = pattern.position();
+        redis.plain("__keyspace@0__:a", "set");
+        redis.plain("sse:{other}:ctl", "123");
+        redis.plain("sse.own", "x");
+        redis.plain("b", "1");
+        until("it arrives", || !pattern.resumed(&id).1.is_empty()).await;
+        assert_eq!(pattern.resumed(&id), (0, vec!["1".to_owned()]));
+    });
+}

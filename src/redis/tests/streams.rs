@@ -1,0 +1,233 @@
+//! Streams that applications write (`redis_source stream`).
+
+use super::fake::Fault;
+use super::resp::Reply;
+use super::*;
+use crate::redis::keys::Keys;
+use crate::redis::script::{Command, ForgetCommand, PublishTarget, ScriptResult};
+
+fn notifies(redis: &FakeRedis, flags: &str) {
+    let (name, flags) = (b"notify-keyspace-events".to_vec(), flags.as_bytes().to_vec());
+    redis.state.borrow_mut().store.settings.insert(name, flags);
+}
+
+async fn notified() -> (FakeRedis, Nginx) {
+    let (redis, hub) = stage(Source::Streams).await;
+    notifies(&redis, "Kt");
+    let nginx = hub.process();
+    nginx.is_up().await;
+    (redis, nginx)
+}
+
+#[test]
+fn streams_are_read_whether_or_not_redis_reports_their_growth() {
+    for flags in ["", "K", "t", "Kt", "AK", "KEA"] {
+        run(async {
+            let (redis, hub) = stage(Source::Streams).await;
+            notifies(&redis, flags);
+            redis.append("a", "1");
+            // Ids of such streams are compared with a margin of 2 s.
+            pass(3_000).await;
+            let nginx = hub.process();
+            nginx.is_up().await;
+            let streams = nginx.follow(&["a", "b"]).await;
+            let id = streams.position();
+            redis.append("a", "2");
+            redis.append("b", "3");
+            let since = elapsed();
+            until("they arrive", || nginx.texts("a").len() == 2 && nginx.texts("b").len() == 1)
+                .await;
+            assert!(elapsed() - since < 100);
+            assert_eq!(nginx.texts("a"), ["1", "2"]);
+            assert_eq!(
+                streams.resumed(&id),
+                (0, ["2", "3"].map(str::to_owned).to_vec()),
+                "{flags}"
+            );
+            let is_notified = flags.contains('K') && flags.len() > 1;
+            assert_eq!(redis.subscriptions().len(), if is_notified { 3 } else { 1 });
+            assert_eq!(redis.count("XREAD") > 0, !is_notified);
+        });
+    }
+}
+
+#[test]
+fn the_setting_may_change_while_streams_are_open() {
+    run(async {
+        let (redis, nginx) = notified().await;
+        let streams = nginx.follow(&["a"]).await;
+        let id = streams.position();
+        notifies(&redis, "");
+        redis.state.borrow_mut().store.add(b"a", None, &[b"data", b"1"]);
+        until("it is noticed", || nginx.logged("streams are polled instead") == 1).await;
+        nginx.receives("a", 1).await;
+        redis.state.borrow_mut().store.add(b"a", None, &[b"data", b"2"]);
+        nginx.receives("a", 2).await;
+        notifies(&redis, "Kt");
+        until("it is noticed", || nginx.logged("streams are no longer polled") == 1).await;
+        redis.append("a", "3");
+        nginx.receives("a", 3).await;
+        assert_eq!(streams.resumed(&id), (0, ["1", "2", "3"].map(str::to_owned).to_vec()));
+    });
+}
+
+#[test]
+fn without_permission_for_notifications_streams_go_on_being_polled() {
+    run(async {
+        let (redis, hub) = stage(Source::Streams).await;
+        redis.state.borrow_mut().forbidden.insert(b"__keyspace@0__:a".to_vec());
+        let nginx = hub.process();
+        nginx.is_up().await;
+        nginx.follow(&["a"]).await;
+        notifies(&redis, "Kt");
+        pass(10_000).await;
+        redis.append("a", "1");
+        assert_eq!(nginx.receives("a", 1).await, ["1"]);
+        assert_eq!(redis.count("SUBSCRIBE __keyspace@0__:a"), 1);
+        assert_eq!(nginx.logged("streams are no longer polled"), 0);
+    });
+}
+
+#[test]
+fn more_than_200_streams_are_polled_in_turn_with_one_line() {
+    run(async {
+        let (redis, hub) = stage(Source::Streams).await;
+        let nginx = hub.process();
+        nginx.is_up().await;
+        let names: Vec<String> = (0..450).map(|number| format!("c{number}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        nginx.follow(&names).await;
+        for name in ["c0", "c200", "c449"] {
+            redis.append(name, name);
+            let since = elapsed();
+            assert_eq!(nginx.receives(name, 1).await, [name]);
+            assert!(elapsed() - since < 2_000);
+        }
+        assert_eq!(nginx.logged("streams in Redis are polled in turn"), 1);
+        assert_eq!(nginx.logged("450 streams"), 1);
+    });
+}
+
+#[test]
+fn a_stream_that_was_not_reported_is_read_with_a_heartbeat() {
+    run(async {
+        let (redis, nginx) = notified().await;
+        nginx.follow(&["a"]).await;
+        redis.state.borrow_mut().store.add(b"a", None, &[b"data", b"1"]);
+        let since = elapsed();
+        nginx.receives("a", 1).await;
+        assert!(elapsed() - since < 4_000);
+    });
+}
+
+#[test]
+fn entries_that_were_removed_before_they_were_read_are_reported() {
+    run(async {
+        let (redis, nginx) = notified().await;
+        let streams = nginx.follow(&["a"]).await;
+        redis.append("a", "1");
+        nginx.receives("a", 1).await;
+        pass(2_000).await;
+        let id = streams.position();
+        {
+            let mut state = redis.state.borrow_mut();
+            for text in ["gone", "gone too", "2"] {
+                state.store.add(b"a", None, &[b"data", text.as_bytes()]);
+            }
+            state.store.trim(b"a", 1);
+        }
+        redis.append("a", "3");
+        until("they arrive", || streams.resumed(&id).1 == ["2", "3"]).await;
+        assert_eq!(streams.resumed(&id).0, 1);
+        assert_eq!(nginx.logged("were removed before they were read"), 1);
+    });
+}
+
+#[test]
+fn a_stream_that_starts_over_with_lower_ids_is_read_again() {
+    run(async {
+        let (redis, nginx) = notified().await;
+        let streams = nginx.follow(&["a"]).await;
+        redis.append("a", "1");
+        nginx.receives("a", 1).await;
+        let id = streams.position();
+        pass(2_000).await;
+        {
+            let mut state = redis.state.borrow_mut();
+            state.store.streams.remove(&b"a"[..]);
+            state.store.add(b"a", Some((5, 0)), &[b"data", b"2"]);
+            state.deliver(b"__keyspace@0__:a", b"xadd");
+        }
+        until("it arrives", || streams.resumed(&id).1 == ["2"]).await;
+        assert_eq!(streams.resumed(&id).0, 1);
+        assert_eq!(nginx.logged("deleted, evicted, or restored to an older state"), 1);
+        redis.state.borrow_mut().store.add(b"a", Some((6, 0)), &[b"data", b"3"]);
+        until("it arrives", || streams.resumed(&id).1 == ["2", "3"]).await;
+    });
+}
+
+#[test]
+fn the_events_of_several_streams_are_in_the_order_of_their_ids() {
+    run(async {
+        let (redis, nginx) = notified().await;
+        let streams = nginx.follow(&["a", "b", "c"]).await;
+        let id = streams.position();
+        redis.fault("XRANGE", Fault::Hold, usize::MAX);
+        for number in 0..30 {
+            redis.append(["c", "a", "b"][number % 3], &number.to_string());
+            pass(1).await;
+        }
+        redis.repair();
+        until("they arrive", || streams.resumed(&id).1.len() == 30).await;
+        let expected = (0..30).map(|number| number.to_string()).collect();
+        assert_eq!(streams.resumed(&id), (0, expected));
+    });
+}
+
+#[test]
+fn a_key_that_becomes_something_else_spoils_no_other_stream() {
+    run(async {
+        let (redis, hub) = stage(Source::Streams).await;
+        let nginx = hub.process();
+        nginx.is_up().await;
+        nginx.follow(&["a", "b"]).await;
+        let wrong =
+            Reply::error("WRONGTYPE Operation against a key holding the wrong kind of value");
+        redis.fault("XREAD", Fault::Reply(wrong.clone()), usize::MAX);
+        redis.fault("XRANGE b", Fault::Reply(wrong), usize::MAX);
+        pass(1_000).await;
+        redis.append("a", "1");
+        assert_eq!(nginx.receives("a", 1).await, ["1"]);
+        redis.repair();
+        redis.append("b", "2");
+        assert_eq!(nginx.receives("b", 1).await, ["2"]);
+    });
+}
+
+#[test]
+fn a_deleted_stream_of_an_application_stays_and_is_no_longer_delivered() {
+    run(async {
+        let (redis, nginx) = notified().await;
+        nginx.follow(&["a"]).await;
+        redis.append("a", "1");
+        nginx.receives("a", 1).await;
+        let source = PublishTarget::Stream { count: 100, open: 0 };
+        let names = Keys::new("");
+        let forget = Command::Forget(ForgetCommand { channel: b"a".to_vec(), names, source });
+        assert_eq!(nginx.run(forget).await, Ok(ScriptResult::Forgotten(1)));
+        redis.append("a", "2");
+        until("it arrives", || nginx.texts("a") == ["2"]).await;
+        let other = hub_at(&redis.url(), Source::Streams).process();
+        other.is_up().await;
+        other.follow(&["a"]).await;
+        assert_eq!(other.texts("a"), ["2"]);
+        assert_eq!(redis.state.borrow().store.streams[&b"a"[..]].entries.len(), 2);
+        // A stream that starts over is not held to what was deleted of the former one.
+        redis.state.borrow_mut().store.streams.remove(&b"a"[..]);
+        redis.state.borrow_mut().store.add(b"a", Some((5, 0)), &[b"data", b"3"]);
+        let third = hub_at(&redis.url(), Source::Streams).process();
+        third.is_up().await;
+        third.follow(&["a"]).await;
+        assert_eq!(third.texts("a"), ["3"]);
+    });
+}
