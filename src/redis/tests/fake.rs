@@ -29,8 +29,6 @@ pub enum Fault {
     Reply(Reply),
     /// It is never answered, nor is anything after it on its connection.
     Silence,
-    /// It does nothing, and its connection is closed.
-    Close,
     /// It is carried out, but its connection is closed before the reply.
     CloseBehind,
     /// It is carried out, and answered when the fault is over.
@@ -415,7 +413,6 @@ async fn serve(
     state.borrow_mut().commands.push(shown.join(" "));
     let fault = state.borrow_mut().fault_of(words);
     let replies = match fault {
-        Some(Fault::Close) => return false,
         Some(Fault::Silence) => std::future::pending().await,
         Some(Fault::Reply(reply)) => vec![reply],
         Some(Fault::CloseBehind) => {

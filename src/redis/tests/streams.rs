@@ -26,12 +26,9 @@ fn streams_are_read_whether_or_not_redis_reports_their_growth() {
             let (redis, hub) = stage(Source::Streams).await;
             notifies(&redis, flags);
             redis.append("a", "1");
-            // Ids of such streams are compared with a margin of 2 s.
-            pass(3_000).await;
             let nginx = hub.process();
             nginx.is_up().await;
-            let streams = nginx.follow(&["a", "b"]).await;
-            let id = streams.position();
+            nginx.follow(&["a", "b"]).await;
             redis.append("a", "2");
             redis.append("b", "3");
             let since = elapsed();
@@ -39,11 +36,7 @@ fn streams_are_read_whether_or_not_redis_reports_their_growth() {
                 .await;
             assert!(elapsed() - since < 100);
             assert_eq!(nginx.texts("a"), ["1", "2"]);
-            assert_eq!(
-                streams.resumed(&id),
-                (0, ["2", "3"].map(str::to_owned).to_vec()),
-                "{flags}"
-            );
+            assert_eq!(nginx.texts("b"), ["3"]);
             let is_notified = flags.contains('K') && flags.len() > 1;
             assert_eq!(redis.subscriptions().len(), if is_notified { 3 } else { 1 });
             assert_eq!(redis.count("XREAD") > 0, !is_notified);
