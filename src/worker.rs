@@ -90,7 +90,7 @@ pub use admin::{ALL_STATUS_CHANNEL, STATUS_CHANNEL};
 pub use end::{Closing, End, EndForm, Finish, Reconnect};
 pub use keys::StreamKey;
 pub use open::OpenError;
-pub use outlook::{InquiryKey, Outlook};
+pub use outlook::{Arrival, InquiryKey, Outlook};
 pub use presence::Presence;
 pub use resume_request::ResumeRequest;
 pub use scheduler::Progress;

@@ -1,11 +1,12 @@
-# Unknown channels in a hub that is connected to Redis: the response waits until the channel is in sync, so that
-# no client is answered with 204 while Redis has events for it.
+# Unknown channels in a hub that is connected to Redis: the response waits until the channel is in sync, and until all
+# that Redis has sent before has arrived, so that no client is answered with 204 while Redis has events for it.
 
 use v5.36;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 use Test::More;
 use SSE::Client;
+use SSE::FaultProxy;
 use SSE::HTTP qw(request);
 use SSE::Loop qw(wait_for);
 use SSE::Redis;
@@ -14,6 +15,8 @@ use SSE::RedisStage;
 my $redis = SSE::Redis->start;
 my $known = <<'EOF_SERVER';
     location ~ ^/known/(.+)$ { sse_stream $1 split=,; sse_unknown_channel 204; sse_replay all; }
+    location ~ ^/done/(.+)$  { sse_stream $1; sse_finished replay; sse_replay all; }
+    location ~ ^/run/(.+)$   { sse_publish $1 finish; }
 EOF_SERVER
 for my $source ('pubsub', 'stream') {
     my $hub = "redis_source $source;";
@@ -54,8 +57,46 @@ for my $source ('pubsub', 'stream') {
     $_->close for $here, $there, $open;
     $_->ends_cleanly for $one, $two;
 }
+
+# A publish is answered when Redis has the event, and the connection with which this nginx subscribes is late. A client
+# that asks after the answer is not answered with 204, whether this nginx has asked for the channel before, or its run
+# was finished; a location that has nothing to send is still answered with 204.
+for my $source ('pubsub', 'stream') {
+    my $busy  = SSE::Redis->start(notify => 'Kt');
+    my $proxy = SSE::FaultProxy->start(to => $busy->port);
+    my $hub   = "redis_source $source;";
+    my $far   = SSE::RedisStage->new(redis => $proxy->url, hub => $hub, workers => 2, server => $known);
+    my $near  = SSE::RedisStage->new(redis => $busy->url, hub => $hub, server => $known);
+    is(get($far, "/known/$_")->{status}, 204, "$source: nothing is known of channel $_") for 'early', 'never';
+    my $done = SSE::Client->new(port => $far->port, path => '/done/done');
+    is(request(port => $near->port, path => '/run/done?finish=1', body => 'the end')->{status}, 201, "$source: a run is published");
+    ok($done->wait_data('the end'), "$source: and received");
+    ok(wait_for(sub { get($far, '/done/done', 'Last-Event-ID' => $done->{last_event_id})->{status} == 204 }),
+        "$source: a client that has it is answered with 204");
+    $proxy->delay(0.12);
+    is($near->post($_, 'in time')->{status}, 201, "$source: an event is published on channel $_") for 'early', 'done';
+    my @late = map { SSE::Client->new(port => $far->port, path => @$_, reconnect => 1) }
+        ['/known/early'], ['/done/done', last_event_id => $done->{last_event_id}];
+    ok(wait_for(sub { (get($far, '/known/never')->{status} // 0) == 204 }), "$source: of another one still nothing is known");
+    for my $client (@late) {
+        ok($client->wait_data('in time'), "$source: a client that asks then receives it") or diag(join ' ', %$client{qw(status state path)}, explain($client->{events}, $client->{ends}));
+    }
+    # The process that holds the subscription is stopped: nothing is known, so streams are opened.
+    my $held = SSE::RedisStage->new(redis => $busy->url, hub => $hub, workers => 2, server => $known);
+    is(get($held, '/known/never')->{status}, 204, "$source: nothing is known");
+    my $holder = $held->holder($busy);
+    $held->cluster->pause($holder);
+    my @open = map { SSE::Client->new(port => $held->port, path => '/known/never') } 1 .. 8;
+    ok(wait_for(sub { grep { defined $_->{status} } @open }), "$source: while the subscription is stopped, requests are answered");
+    is(scalar(grep { ($_->{status} // 200) != 200 } @open), 0, "$source: with a stream");
+    $held->cluster->resume($holder);
+    ok(wait_for(sub { !grep { !defined $_->{status} } @open }), "$source: afterwards, all are answered");
+    $_->close for @late, @open, $done;
+    $_->cluster->allow(qr/redis/i) for $far, $held;
+    $_->ends_cleanly for $far, $near, $held;
+}
 done_testing();
 
-sub get ($stage, $path) {
-    return request(port => $stage->port, path => $path) // {};
+sub get ($stage, $path, @headers) {
+    return request(port => $stage->port, path => $path, headers => [@headers], timeout => 2) // {};
 }

@@ -17,7 +17,7 @@ use crate::sse::channel::{self, NameError};
 use crate::sse::escaped::Escaped;
 use crate::sse::frame;
 use crate::sse::timestamp;
-use crate::worker::{End, EndForm, OpenError, Outlook, ResumeRequest};
+use crate::worker::{Arrival, End, EndForm, OpenError, Outlook, ResumeRequest};
 use percent_encoding::percent_decode;
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -62,7 +62,7 @@ pub fn begin(
         return start(request, conf, channels, resume);
     }
     let outlook = process::with(conf.target.hub, |worker| {
-        worker.outlook(&channels, &conf.settings, resume, clock::now())
+        worker.outlook(&channels, &conf.settings, resume, Arrival::Unknown, clock::now())
     });
     match outlook {
         Some(Outlook::Nothing) => no_content(request, conf, &channels),
@@ -84,10 +84,10 @@ fn decide_later(
     let (id, since) = (resume.last_event_id.to_vec(), resume.since);
     let (names, hub) = (channels.clone(), conf.target.hub);
     let reply_to = waiting.clone();
-    let inquired = process::inquire(hub, &names, move |top| {
+    let inquired = process::inquire(hub, &names, move |top, arrival| {
         let Some(deferred) = reply_to.take() else { return };
         let resume = ResumeRequest { last_event_id: &id, since };
-        deferred.answer(top, |request| decide(request, channels, resume));
+        deferred.answer(top, |request| decide(request, channels, resume, arrival));
     });
     match inquired {
         Some(Ok(())) => {}
@@ -100,12 +100,17 @@ fn decide_later(
 }
 
 /// Answers a request that has waited.
-fn decide(request: &Request, channels: Vec<Box<[u8]>>, resume: ResumeRequest<'_>) -> Outcome {
+fn decide(
+    request: &Request,
+    channels: Vec<Box<[u8]>>,
+    resume: ResumeRequest<'_>,
+    arrival: Arrival,
+) -> Outcome {
     let Some(conf) = Location::for_request(request).stream() else {
         return Outcome::status(500);
     };
     let outlook = process::with(conf.target.hub, |worker| {
-        worker.outlook(&channels, &conf.settings, resume, clock::now())
+        worker.outlook(&channels, &conf.settings, resume, arrival, clock::now())
     });
     match outlook {
         Some(Outlook::Nothing) => no_content(request, conf, &channels),

@@ -3,6 +3,7 @@
 //! - `lease`: which process holds the subscription
 //! - `sync`, `reported`: how far each channel has been followed, and which ids of Redis are
 //!   plausible
+//! - `read_barrier`: whether everything that Redis delivered before a moment is in the log
 //! - `incoming`: what arrives from Redis for the log
 //! - `ingest`, `known_events`: appends events that come from Redis, unless their channel has them
 //! - `handover`: passes the subscription from one process to the next
@@ -12,5 +13,6 @@ pub(super) mod incoming;
 pub(super) mod ingest;
 mod known_events;
 pub(super) mod lease;
+mod read_barrier;
 pub(super) mod reported;
 pub(super) mod sync;

@@ -3,14 +3,14 @@
 use super::lend;
 use crate::nginx::clock;
 use crate::nginx::top_level::TopLevel;
-use crate::worker::{InquiryKey, OpenError};
+use crate::worker::{Arrival, InquiryKey, OpenError};
 use std::collections::HashMap;
 
 /// Maximum number of requests that are answered in one turn.
 const ANSWERED_PER_TURN: usize = 64;
 
 /// Answers a request that need not wait any more.
-type Answer = Box<dyn FnOnce(&mut TopLevel)>;
+type Answer = Box<dyn FnOnce(&mut TopLevel, Arrival)>;
 
 /// The requests that wait, with what answers them.
 #[derive(Default)]
@@ -28,7 +28,7 @@ impl InquiryAnswers {
 pub fn inquire(
     hub: usize,
     names: &[Box<[u8]>],
-    answer: impl FnOnce(&mut TopLevel) + 'static,
+    answer: impl FnOnce(&mut TopLevel, Arrival) + 'static,
 ) -> Option<Result<(), OpenError>> {
     lend(hub, |serving| {
         let key = serving.worker.inquire(names, clock::now())?;
@@ -55,7 +55,7 @@ pub(super) fn answer_inquiries(hub: usize, top: &mut TopLevel) {
         let Some((ready, answer)) = ready.flatten() else { return };
         // Not within `lend`: this opens the stream, or ends the request.
         if let Some(answer) = answer {
-            answer(top);
+            answer(top, ready.arrival);
         }
         lend(hub, |serving| {
             serving.worker.release_inquiry(ready);

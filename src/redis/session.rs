@@ -4,6 +4,7 @@
 //!
 //! - `connect`: opens a connection and synchronizes it; `clock`: the clock in Redis from which
 //!   events get their ids; `clock_mark`: raises the hub's high watermark to its newest id
+//! - `read_barrier`: tells workers when everything has arrived that Redis sent before
 //! - `subscriptions`, `unsubscribe`: subscribe to channels, and leave them
 //! - `ingest`, `settle`: turn messages and entries of streams into events of the hub
 //! - `catch_up_queue`, `page_reader`: the channels that are catching up in the background
@@ -34,6 +35,7 @@ pub(super) mod interruptions;
 pub(super) mod lock_wait;
 pub(super) mod opening_batch;
 pub(super) mod page_reader;
+pub(super) mod read_barrier;
 pub(super) mod repeats;
 pub(super) mod settle;
 pub(super) mod stray_messages;
@@ -66,6 +68,7 @@ use crate::redis::session::clock_mark::ClockMark;
 use crate::redis::session::handover_holder::HandoverHolder;
 use crate::redis::session::heartbeat::HEARTBEAT;
 use crate::redis::session::interruptions::Interruptions;
+use crate::redis::session::read_barrier::ReadBarrier;
 use crate::redis::session::repeats::Repeats;
 use crate::redis::session::stray_messages::Strays;
 use crate::redis::session::stream_audit::StreamAudit;
@@ -116,6 +119,8 @@ pub struct Session {
     pub(super) heartbeat_pending: bool,
     /// Whether the hub's high watermark is about to be raised to the clock's newest id.
     pub(super) clock_mark: ClockMark,
+    /// The read barrier that is to be passed next.
+    pub(super) read_barrier: ReadBarrier,
     /// The position up to which the log was searched for requested channels.
     pub(super) read: u64,
     /// The time in Redis at which this machine's monotonic clock was 0 (ms since 1970).
@@ -179,6 +184,7 @@ impl Session {
             strays: Strays::default(),
             heartbeat_pending: false,
             clock_mark: ClockMark::Idle,
+            read_barrier: ReadBarrier::Idle,
             redis_epoch: 0,
             clock: EntryId::default(),
             received: EntryId::default(),
@@ -255,6 +261,7 @@ impl Session {
             // Without this, a fast publisher would overtake the readers of the log.
             self.read_log().await?;
             self.raise_clock_mark().await?;
+            self.request_read_barrier();
         }
     }
 

@@ -1,8 +1,10 @@
 //! What a request for a stream is to be answered with, which is decided before the response's
 //! header is sent: nothing is to come of channels that are finished, or of which nothing is known.
 //!
-//! In a hub that is connected to Redis, this is known only when the channels are in sync, so the
-//! request waits for that: briefly, and not at all while Redis is unreachable.
+//! In a hub that is connected to Redis, this is known only when the channels are in sync, and
+//! everything has arrived that Redis has sent before the request: another publish may have been
+//! answered already. The request waits for that: briefly, and not at all while Redis is
+//! unreachable.
 
 use std::collections::VecDeque;
 
@@ -12,7 +14,7 @@ use super::resume_request::ResumeRequest;
 use super::settings::{Finished, Replay, StreamSettings, UnknownChannel};
 use super::socket::Socket;
 use super::Worker;
-use crate::hub::{pattern_of, Budget, Locked, Membership, Now, Resume, Runs};
+use crate::hub::{pattern_of, Budget, Locked, Membership, Now, Resume, Runs, Source};
 
 /// Maximum time in ms that a request waits.
 const MAX_WAIT: u64 = 1_000;
@@ -29,8 +31,18 @@ pub enum Outlook {
     /// Nothing: a part of the run that the client would receive has left, and the location sends
     /// only whole runs.
     Incomplete,
-    /// It is not known yet, because the channels are not in sync with Redis.
+    /// It is not known yet, because the channels are not in sync with Redis, or events of them may
+    /// be about to arrive.
     Open,
+}
+
+/// What a hub that is connected to Redis has of what Redis has sent before a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrival {
+    /// Everything.
+    Complete,
+    /// Some may not have arrived.
+    Unknown,
 }
 
 /// Identifies a request that waits.
@@ -42,6 +54,8 @@ pub struct InquiryKey(u64);
 struct Inquiry {
     key: InquiryKey,
     channels: Vec<ChannelKey>,
+    /// The read barrier after which everything has arrived that was published before the request.
+    barrier: u64,
     /// Since when it waits (ms).
     since: u64,
 }
@@ -51,6 +65,8 @@ struct Inquiry {
 pub struct ReadyInquiry {
     /// The request.
     pub key: InquiryKey,
+    /// Whether everything that was published before it has arrived.
+    pub arrival: Arrival,
     channels: Vec<ChannelKey>,
 }
 
@@ -60,6 +76,8 @@ pub struct Inquiries {
     waiting: VecDeque<Inquiry>,
     unchecked: usize,
     last: u64,
+    /// The newest read barrier that was passed when they were last checked.
+    barrier: u64,
 }
 
 impl Inquiries {
@@ -71,6 +89,14 @@ impl Inquiries {
     /// Requires a check of all of them.
     pub fn check_all(&mut self) {
         self.unchecked = self.waiting.len();
+    }
+
+    /// Requires a check if a read barrier has been passed since.
+    pub fn check_after_barrier(&mut self, passed: u64) {
+        if !self.is_empty() && passed > self.barrier {
+            self.barrier = passed;
+            self.check_all();
+        }
     }
 }
 
@@ -84,12 +110,14 @@ impl StreamSettings {
 }
 
 impl<S: Socket> Worker<S> {
-    /// Returns what a request for a stream of these channels is to be answered with.
+    /// Returns what a request for a stream of these channels is to be answered with, if this has
+    /// arrived of what Redis has sent before the request.
     pub fn outlook(
         &self,
         names: &[Box<[u8]>],
         settings: &StreamSettings,
         request: ResumeRequest<'_>,
+        arrival: Arrival,
         now: Now,
     ) -> Outlook {
         if !settings.may_have_nothing() || names.iter().any(|name| pattern_of(name).is_some()) {
@@ -109,7 +137,14 @@ impl<S: Socket> Worker<S> {
                 Ok(Outlook::Stream)
             }
         });
-        outlook.unwrap_or(Outlook::Stream)
+        match outlook.unwrap_or(Outlook::Stream) {
+            Outlook::Nothing | Outlook::Incomplete
+                if arrival == Arrival::Unknown && self.hub.source() != Source::Alone =>
+            {
+                Outlook::Open
+            }
+            known => known,
+        }
     }
 
     fn would_be_opened(
@@ -171,7 +206,8 @@ impl<S: Socket> Worker<S> {
         self.hub.is_incomplete(names, &resume, settings.finished.runs(), now)
     }
 
-    /// Makes a request wait until its channels are in sync with Redis.
+    /// Makes a request wait until its channels are in sync with Redis, and everything has arrived
+    /// that Redis has sent before.
     pub fn inquire(&mut self, names: &[Box<[u8]>], now: Now) -> Result<InquiryKey, OpenError> {
         let slot = self.process.claim().ok_or(OpenError::NoSlot)?;
         let mut channels = Vec::with_capacity(names.len());
@@ -198,9 +234,11 @@ impl<S: Socket> Worker<S> {
             self.release_channels(&channels);
             return Err(error);
         }
+        let barrier = self.hub.request_read_barrier();
+        self.wake(self.hub.holder_slot().as_slice(), now);
         self.inquiries.last += 1;
         let key = InquiryKey(self.inquiries.last);
-        self.inquiries.waiting.push_back(Inquiry { key, channels, since: now.mono });
+        self.inquiries.waiting.push_back(Inquiry { key, channels, barrier, since: now.mono });
         Ok(key)
     }
 
@@ -221,8 +259,15 @@ impl<S: Socket> Worker<S> {
             let channels = inquiry.channels.iter().filter_map(|key| self.directory.get(*key));
             let members: Vec<Membership> = channels.map(|channel| channel.membership).collect();
             let waited = now.mono.saturating_sub(inquiry.since);
-            if need_not_wait || waited >= MAX_WAIT || self.hub.in_sync(&members) {
-                return Some(ReadyInquiry { key: inquiry.key, channels: inquiry.channels });
+            let is_complete = self.hub.passed_read_barrier() >= inquiry.barrier;
+            let is_known = is_complete && self.hub.in_sync(&members);
+            if need_not_wait || waited >= MAX_WAIT || is_known {
+                let arrival = if is_complete { Arrival::Complete } else { Arrival::Unknown };
+                return Some(ReadyInquiry {
+                    key: inquiry.key,
+                    arrival,
+                    channels: inquiry.channels,
+                });
             }
             self.inquiries.waiting.push_back(inquiry);
         }

@@ -71,6 +71,7 @@ impl<S: Socket> Worker<S> {
         }
         let undrained = self.work.continue_drain(&mut Budget::for_turn());
         let unchecked = self.start_ready(now);
+        self.inquiries.check_after_barrier(self.hub.passed_read_barrier());
         self.run_tasks(WRITES_OF_TASKS, now);
         while self.counts.writes < WRITES {
             let Some(key) = self.work.next_fan_out() else { break };

@@ -111,7 +111,31 @@ pub struct Round {
     left: Vec<Box<[u8]>>,
 }
 
+/// How far the streams are read that Redis has reported to have new entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReportedGrowth {
+    /// All are read, or Redis reports nothing.
+    None,
+    /// Some are to be read in the next round.
+    Unread,
+    /// They are being read.
+    Reading,
+}
+
 impl StreamReader {
+    /// Returns how far the reported streams are read.
+    pub fn reported(&self) -> ReportedGrowth {
+        if self.source == GrowthSource::Polled {
+            ReportedGrowth::None
+        } else if !self.grown.is_empty() {
+            ReportedGrowth::Unread
+        } else if self.running.is_some() {
+            ReportedGrowth::Reading
+        } else {
+            ReportedGrowth::None
+        }
+    }
+
     /// Returns the initial state.
     pub fn new(source: GrowthSource, context: &Rc<HubContext>, node: &str) -> StreamReader {
         let fetcher = Rc::new(Fetcher::new(context.clone(), node.to_owned()));
@@ -279,6 +303,9 @@ impl Session {
         if asked.is_empty() {
             return;
         }
+        if self.reading.grown.is_empty() {
+            self.round_begins();
+        }
         self.spawn_round(asked, how);
     }
 
@@ -349,6 +376,7 @@ impl Session {
     /// Appends the entries of a round, ordered by id.
     pub(in crate::redis) async fn read_further(&mut self, round: Round) -> Result<(), Ended> {
         self.reading.running = None;
+        let mut is_complete = round.left.is_empty();
         self.reading.grown.extend(round.left);
         let mut steps = Vec::new();
         for (Unread { name, last: had, .. }, page) in &round.read {
@@ -356,6 +384,7 @@ impl Session {
             if channel.last != *had || !matches!(channel.state, SubscriptionState::InSync) {
                 // It has caught up in the meantime.
                 self.reading.grown.insert(name.clone());
+                is_complete = false;
                 continue;
             }
             let loss = match self.audit_page(name, page).await? {
@@ -365,6 +394,7 @@ impl Session {
             };
             if page.more {
                 self.reading.grown.insert(name.clone());
+                is_complete = false;
             }
             if let (Some(last), Some(channel)) = (page.entries.last(), self.channels.get_mut(name))
             {
@@ -383,6 +413,7 @@ impl Session {
         for (name, missing) in lost {
             self.announce_loss(name, missing).await?;
         }
+        self.round_ended(is_complete);
         Ok(())
     }
 

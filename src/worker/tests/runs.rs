@@ -314,6 +314,7 @@ fn a_request_is_answered_with_nothing_if_nothing_is_to_come() {
             &names,
             &settings,
             ResumeRequest::from_id(id.as_bytes()),
+            Arrival::Unknown,
             bench.now,
         );
         let is_nothing = outlook == Outlook::Nothing;
@@ -323,7 +324,13 @@ fn a_request_is_answered_with_nothing_if_nothing_is_to_come() {
     // A client that is turned away is to come back.
     let names = [Box::from(&b"finished"[..])];
     bench.worker.drain(1_000, bench.now);
-    let outlook = bench.worker.outlook(&names, &settings(), ResumeRequest::default(), bench.now);
+    let outlook = bench.worker.outlook(
+        &names,
+        &settings(),
+        ResumeRequest::default(),
+        Arrival::Unknown,
+        bench.now,
+    );
     assert_eq!(outlook, Outlook::Stream);
 }
 
@@ -336,7 +343,12 @@ fn the_open_event_of_a_finished_channel_has_an_id_to_return_with() {
     assert!(last_id(&wire).ends_with("-7"));
     let names = [Box::from(&b"a"[..])];
     let id = last_id(&wire);
-    let outlook =
-        bench.worker.outlook(&names, &settings(), ResumeRequest::from_id(id.as_bytes()), bench.now);
+    let outlook = bench.worker.outlook(
+        &names,
+        &settings(),
+        ResumeRequest::from_id(id.as_bytes()),
+        Arrival::Unknown,
+        bench.now,
+    );
     assert_eq!(outlook, Outlook::Nothing);
 }

@@ -91,7 +91,8 @@ fn a_finished_channel_has_what_was_published_from_the_time_on_or_nothing() {
         (off.clone(), start, Some(vec!["earlier run", "1", "2"])),
         (off, start + 1_500, Some(vec!["sse.open"])),
     ] {
-        let outlook = bench.worker.outlook(&names, &settings, since(ms), bench.now);
+        let outlook =
+            bench.worker.outlook(&names, &settings, since(ms), Arrival::Unknown, bench.now);
         assert_eq!(outlook == Outlook::Nothing, expected.is_none(), "{ms} {settings:?}");
         let Some(expected) = expected else { continue };
         let is_kept = settings.finished == Finished::Ignored;

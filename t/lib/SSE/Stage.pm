@@ -65,6 +65,25 @@ sub stream ($self, $path, %options) {
     return $client;
 }
 
+# Opens a stream on each of these paths, in total on at least that many workers. The kernel chooses the worker, so a
+# stream on a worker that has several is replaced until that is so.
+sub streams_on_workers ($self, $workers, @paths) {
+    my @clients = map { $self->stream($_) } @paths;
+    my %on;
+    push @{ $on{ $clients[$_]->worker } }, $_ for 0 .. $#clients;
+    for (1 .. 1000) {
+        return @clients if keys %on >= $workers;
+        my ($crowded) = sort { @{ $on{$b} } <=> @{ $on{$a} } } keys %on;
+        my $index = pop @{ $on{$crowded} };
+        my $other = $self->stream($paths[$index]);
+        $clients[$index]->close;
+        $clients[$index] = $other;
+        push @{ $on{ $other->worker } }, $index;
+    }
+    diag('all streams are on ' . keys(%on) . ' workers');
+    return @clients;
+}
+
 # The data that the stream has received, preceded by types other than "message", up to and without an event
 # that is published now.
 sub seen ($self, $client, $channel) {

@@ -114,6 +114,10 @@ pub mod header {
     /// received everything when the connection was lost; zero if that is not known.
     pub const RECEIVED_MS: usize = 384;
     pub const RECEIVED_SEQ: usize = 385;
+    /// The newest read barrier that was requested, and the newest that the holder of the
+    /// subscription has passed; changed without the lock.
+    pub const BARRIER_REQUESTED: usize = 386;
+    pub const BARRIER_PASSED: usize = 387;
     pub const WORDS: usize = 512;
 }
 
