@@ -19,7 +19,7 @@ my $stage = SSE::Stage->new(
 EOF_CONFIG
 );
 
-my @clients = map { $stage->stream($_ % 2 ? '/s' : '/both') } 1 .. 40;
+my @clients = $stage->streams_on_workers(2, map { $_ % 2 ? '/s' : '/both' } 1 .. 40);
 my %workers = map { $_->worker => 1 } @clients;
 cmp_ok(scalar keys %workers, '>', 1, 'the clients are connected to several workers');
 is($stage->subscribers('news'), 40, 'a publish response counts the streams of all workers');

@@ -17,7 +17,7 @@ my $stage = SSE::Stage->new(
 );
 my $nginx = $stage->cluster;
 
-my @clients  = map { $stage->stream('/s') } 1 .. 30;
+my @clients  = $stage->streams_on_workers(2, ('/s') x 30);
 my ($stopped) = map { $_->worker } @clients;
 my @inside   = grep { $_->worker == $stopped } @clients;
 my @outside  = grep { $_->worker != $stopped } @clients;

@@ -17,7 +17,7 @@ my @nginx = map {
 } 1, 2;
 my ($one, $two) = @nginx;
 
-my @clients = map { my $nginx = $_; map { $nginx->stream('/on/messages') } 1 .. 12 } @nginx;
+my @clients = map { $_->streams_on_workers(2, ('/on/messages') x 12) } @nginx;
 my %workers = map { $_->worker => 1 } @clients;
 cmp_ok(scalar keys %workers, '>=', 4, 'clients are on ' . keys(%workers) . ' workers of two nginxes');
 is_deeply([$redis->publish('messages', 'Hello, World!')], [2], 'PUBLISH reaches one connection of each nginx');

@@ -66,7 +66,7 @@ for my $outage (@outage) {
 }
 
 my $holder = $stage->holder($redis);
-my @stay   = grep { $_->worker != $holder } map { $stage->stream('/like/room:%2A') } 1 .. 12;
+my @stay   = grep { $_->worker != $holder } $stage->streams_on_workers(2, ('/like/room:%2A') x 12);
 cmp_ok(scalar @stay, '>', 0, 'a worker other than the holder has streams');
 ok($nginx->kill_worker($holder), 'the holder is killed');
 ok(wait_for(sub { !grep { $_->events('sse.gap') != 1 } @stay }, 15), 'streams of the other worker receive a gap event');

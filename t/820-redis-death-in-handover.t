@@ -14,7 +14,7 @@ my $stage = SSE::RedisStage->new(redis => $redis->url, workers => 3, http => 'ss
 my $nginx = $stage->cluster;
 
 my $holder  = $stage->holder($redis);
-my @streams = map { $stage->stream('/on/news') } 1 .. 24;
+my @streams = $stage->streams_on_workers(2, ('/on/news') x 24);
 my ($hung)  = grep { $_ != $holder } map { $_->worker } @streams;
 my $inside  = grep { $_->worker == $hung } @streams;
 cmp_ok($inside, '>', 0, "a worker that does not hold the subscription has $inside streams");
