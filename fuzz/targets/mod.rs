@@ -12,6 +12,7 @@ pub mod input;
 pub mod key_file;
 pub mod origin;
 pub mod pattern;
+pub mod publish_parameters;
 pub mod timestamp;
 pub mod token;
 pub mod token_source;

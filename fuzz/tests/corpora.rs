@@ -28,6 +28,7 @@ targets! {
     last_event_id: hub::fuzz,
     origin: fuzz,
     pattern: fuzz,
+    publish_parameters: fuzz,
     redis_bounds: redis::fuzz,
     redis_message: redis::fuzz,
     redis_names: redis::fuzz,
