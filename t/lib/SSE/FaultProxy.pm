@@ -8,13 +8,16 @@ use File::Basename qw(dirname);
 use POSIX ();
 use Socket qw(AF_UNIX SOCK_STREAM PF_UNSPEC);
 
-# to: the port of Redis
+# to    the port of Redis
+# at    the address on which it listens, 127.0.0.1 if not given
+# port  the port; any if not given
 sub start ($class, %options) {
     socketpair(my $test, my $proxy, AF_UNIX, SOCK_STREAM, PF_UNSPEC) or die "socketpair: $!";
     my $pid = fork() // die "fork: $!";
     if (!$pid) {
         POSIX::dup2(fileno $proxy, 0);
-        exec $^X, '-I' . dirname(dirname(__FILE__)), '-MSSE::FaultProxy', '-e', 'SSE::FaultProxy::Relay->new(@ARGV)->run', $options{to};
+        exec $^X, '-I' . dirname(dirname(__FILE__)), '-MSSE::FaultProxy', '-e', 'SSE::FaultProxy::Relay->new(@ARGV)->run',
+            @options{qw(to)}, $options{at} // '127.0.0.1', $options{port} // 0;
     }
     close $proxy;
     my $self = bless { pid => $pid, steering => $test, owner => $$ }, $class;
@@ -28,13 +31,14 @@ sub pid  ($self) { return $self->{pid} }
 
 # The behaviour from now on: forward normally; delay every byte by that many seconds; forward one byte at a
 # time; accept connections but forward nothing (a black hole); accept no new connections; forward that many
-# bytes per second, over all connections.
+# bytes per second, over all connections; lose packets with that probability, of what the relay receives.
 sub pass   ($self)           { return $self->order('pass') }
 sub delay  ($self, $seconds) { return $self->order("delay $seconds") }
 sub split  ($self)           { return $self->order('split') }
 sub black_hole ($self)       { return $self->order('hole') }
 sub refuse ($self)           { return $self->order('refuse') }
 sub rate   ($self, $bytes)   { return $self->order("rate $bytes") }
+sub lose   ($self, $share)   { return $self->order("lose $share") }
 
 # Resets all connections and returns their number.
 sub cut ($self) { return $self->order('cut') }
@@ -73,20 +77,23 @@ use v5.36;
 use Errno qw(EAGAIN EINPROGRESS);
 use IO::Socket::INET;
 use List::Util qw(max shuffle);
-use Socket qw(:DEFAULT IPPROTO_TCP TCP_NODELAY);
+use Socket qw(:DEFAULT IPPROTO_TCP SO_ATTACH_FILTER SO_DETACH_FILTER TCP_NODELAY);
 use Time::HiRes qw(time);
 
 # The relay stops reading from a side when this many bytes wait for the other.
 my $most = 1 << 20;
 
-sub new ($class, $to) {
+sub new ($class, $to, $at, $port) {
     $SIG{$_} = 'IGNORE' for qw(PIPE INT);
-    my $listener = listener(0);
-    return bless { listener => $listener, port => $listener->sockport, to => $to, how => 'pass', delay => 0, rate => 0, free => 0, sides => {} }, $class;
+    my $listener = listener($at, $port);
+    return bless {
+        listener => $listener, at => $at, port => $listener->sockport, to => $to, how => 'pass', delay => 0, rate => 0,
+        lose => 0, free => 0, sides => {},
+    }, $class;
 }
 
-sub listener ($port) {
-    my $socket = IO::Socket::INET->new(Listen => 128, LocalAddr => '127.0.0.1', LocalPort => $port, ReuseAddr => 1, Proto => 'tcp')
+sub listener ($at, $port) {
+    my $socket = IO::Socket::INET->new(Listen => 128, LocalAddr => $at, LocalPort => $port, ReuseAddr => 1, Proto => 'tcp')
         or die "listen: $!";
     $socket->blocking(0);
     return $socket;
@@ -136,8 +143,9 @@ sub handle_command ($self) {
         $answer = keys(%{ $self->{sides} }) / 2;
     } else {
         $self->{how}   = $word;
-        @$self{qw(delay rate free)} = (0, 0, 0);
-        $self->{$word} = $value if $word eq 'delay' || $word eq 'rate';
+        @$self{qw(delay rate lose free)} = (0, 0, 0, 0);
+        $self->{$word} = $value if exists $self->{$word};
+        lose_packets($_->{socket}, $self->{lose}) for $self->sides;
         if ($word eq 'refuse') { close delete $self->{listener} if $self->{listener} }
         else                   { $self->{listener} //= listener($self->{port}) }
     }
@@ -156,8 +164,20 @@ sub accept ($self) {
         $sides[$at]{other} = $sides[1 - $at];
         $sides[$at]{socket}->blocking(0);
         $sides[$at]{socket}->setsockopt(IPPROTO_TCP, TCP_NODELAY, 1);
+        lose_packets($sides[$at]{socket}, $self->{lose});
         $self->{sides}{ $sides[$at]{key} } = $sides[$at];
     }
+    return;
+}
+
+# Makes the kernel discard packets that arrive for a socket, with this probability, before TCP sees them: the sender
+# has to send them again. A filter for each packet: load a random number, compare it, keep or discard.
+sub lose_packets ($socket, $share) {
+    return setsockopt $socket, SOL_SOCKET, SO_DETACH_FILTER, 0 if !$share;
+    my $random = 0xfffff000 + 56;
+    my $filter = join '', map { pack 'SCCL', @$_ }
+        [0x20, 0, 0, $random], [0x35, 0, 1, int((1 - $share) * 0xffffffff)], [0x06, 0, 0, 0], [0x06, 0, 0, 0xffffffff];
+    setsockopt $socket, SOL_SOCKET, SO_ATTACH_FILTER, pack 'S x![P] P', 4, $filter or die "cannot lose packets: $!";
     return;
 }
 
