@@ -7,13 +7,17 @@
 // This layer handles untrusted bytes.
 #![warn(clippy::indexing_slicing)]
 
+pub mod access;
+pub mod channel_argument;
 pub mod cors;
 pub mod hub;
 pub mod location;
 pub mod position_variables;
 pub mod redis;
 
+mod access_directives;
 mod argument;
+mod claim_variables;
 mod handler_directives;
 mod handlers;
 mod setting_directives;
@@ -28,7 +32,7 @@ pub use location::{
 use crate::nginx::directive::{Arguments, Directive, DirectiveContext};
 
 /// All directives of the module outside of the `sse_hub` block.
-pub static DIRECTIVES: [Directive; 25] = [
+pub static DIRECTIVES: [Directive; 30] = [
     directive(c"sse_hub", DirectiveContext::HttpBlock, Arguments::One, hub::block),
     directive(
         c"sse_stream",
@@ -145,6 +149,31 @@ pub static DIRECTIVES: [Directive; 25] = [
         Arguments::OneOrMore,
         setting_directives::cors,
     ),
+    directive(
+        c"sse_jwt",
+        DirectiveContext::HttpServerLocation,
+        Arguments::OneOrMore,
+        access_directives::jwt,
+    ),
+    directive(
+        c"sse_jwt_key",
+        DirectiveContext::HttpServerLocation,
+        Arguments::OneOrMore,
+        access_directives::key,
+    ),
+    directive(
+        c"sse_jwt_require",
+        DirectiveContext::HttpServerLocation,
+        Arguments::OneOrMore,
+        access_directives::require,
+    ),
+    directive(
+        c"sse_jwt_channels",
+        DirectiveContext::HttpServerLocation,
+        Arguments::OneOrMore,
+        access_directives::channels,
+    ),
+    directive(c"sse_jwt_set", DirectiveContext::Http, Arguments::TwoOrMore, claim_variables::set),
     directive(
         c"sse_direct",
         DirectiveContext::HttpServerLocation,

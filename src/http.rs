@@ -1,9 +1,10 @@
-//! Answers requests: streams, publishing, status, administration, and CORS; and lets event streams
-//! of an upstream pass.
+//! Answers requests: streams, publishing, status, administration, CORS, and tokens; and lets event
+//! streams of an upstream pass.
 
 // This layer handles untrusted bytes.
 #![warn(clippy::indexing_slicing)]
 
+pub mod access;
 pub mod cors;
 pub mod upstream;
 pub mod variables;
@@ -19,7 +20,11 @@ use crate::nginx::request::{Outcome, Request};
 
 /// Answers a request of a location that has one of the module's handlers.
 pub fn answer(request: &Request) -> Outcome {
-    match Location::for_request(request).handler() {
+    let location = Location::for_request(request);
+    if location.access.is_some() {
+        access::withdraw_challenges(request);
+    }
+    match location.handler() {
         Some(LocationHandler::Stream(conf)) => stream::handle(request, conf),
         Some(LocationHandler::Publish(conf)) => publish::handle(request, conf),
         Some(LocationHandler::Status(conf)) => status::handle(request, conf),

@@ -10,7 +10,7 @@
 #![allow(unsafe_code)]
 
 use crate::conf::{self, Location, Main};
-use crate::http::{self, cors, upstream, variables};
+use crate::http::{self, access, cors, upstream, variables};
 use crate::nginx::conf_context::ConfContext;
 use crate::nginx::conf_error::ConfError;
 use crate::nginx::directive::Directive;
@@ -70,8 +70,15 @@ impl Module for Sse {
         process::stop();
     }
 
-    fn before_access(request: &Request) -> Outcome {
-        cors::before_access(request)
+    fn before_access(request: &mut Request) -> Outcome {
+        match access::mask(request) {
+            Ok(()) => cors::before_access(request),
+            Err(NoMemory) => Outcome::status(500),
+        }
+    }
+
+    fn check_access(request: &Request) -> Outcome {
+        access::check(request)
     }
 
     fn before_header(request: &Request) -> Result<(), NoMemory> {

@@ -20,6 +20,7 @@ pub mod directive;
 pub mod event;
 pub mod eventfd;
 pub mod log;
+mod masked_argument;
 pub mod module_file;
 pub mod output;
 #[cfg(feature = "sanitized")]
@@ -27,6 +28,7 @@ mod planted;
 pub mod pool;
 pub mod random;
 pub mod request;
+mod request_data;
 pub mod response;
 pub mod thread;
 pub mod top_level;

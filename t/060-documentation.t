@@ -10,7 +10,7 @@ my $root      = "$FindBin::Bin/..";
 my $table     = slurp("$root/src/conf.rs");
 my $reference = slurp("$root/docs/directives.md");
 my $tests     = join '', map { slurp($_) } grep { !/060-documentation/ } glob "$root/t/*.t";
-my %context   = (HttpBlock => 'http', HttpServerLocation => 'http, server, location', Location => 'location');
+my %context   = (HttpBlock => 'http', Http => 'http', HttpServerLocation => 'http, server, location', Location => 'location');
 
 # Directives in the source: name and context.
 my %directives = $table =~ /directive\(\s*c"(\w+)",\s*DirectiveContext::(\w+)/g;
@@ -105,7 +105,7 @@ ok(eval { decode_json(slurp("$root/monitoring/grafana-dashboard.json")) }, 'the 
 
 # README.md is short and names every directive and variable.
 my $readme = slurp("$root/README.md");
-cmp_ok(scalar(my @lines = split /\n/, $readme), '<=', 170, 'README.md has at most 170 lines');
+cmp_ok(scalar(my @lines = split /\n/, $readme), '<=', 180, 'README.md has at most 180 lines');
 like($readme, qr/^\| \[$_\]\(docs\/directives\.md#$_\) \|/m, "README.md links to $_") for sort keys %directives;
 like($readme, qr/`\$$_`/, "README.md names \$$_") for grep { !/_\z/ } @variables;
 

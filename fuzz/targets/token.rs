@@ -1,7 +1,7 @@
 //! A token that is accepted is valid in every respect, whatever its claims look like, and a text that
 //! is parsed as a token has no other spelling.
 
-use crate::access::key::{Key, KeyMaterial};
+use crate::access::key::{KeyMaterial, TokenKey};
 use crate::access::requirements::Requirements;
 use crate::access::token::{JsonWebToken, MAX_LEN};
 use crate::access::verify::{KeyUsage, TokenRules, TrustedKey};
@@ -34,7 +34,7 @@ fn verify(claims: &[u8]) {
     let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, SECRET), signed.as_bytes());
     let token = format!("{signed}.{}", encoded(tag.as_ref()));
     let material = KeyMaterial::Secret(SECRET.into());
-    let key = Key { id: None, algorithms: vec![material.default_algorithm()], material };
+    let key = TokenKey { id: None, algorithms: vec![material.default_algorithm()], material };
     let (keys, requirements) =
         ([TrustedKey { key, issuer: None, usage: None }], Requirements::default());
     let rules = TokenRules {

@@ -9,7 +9,7 @@ const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
 
 /// A key, and the tokens that it may verify.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Key {
+pub struct TokenKey {
     /// The `kid` of a JWK. A key without one may verify every token.
     pub id: Option<String>,
     /// The algorithms that the key may be used with; all fit it.
@@ -38,7 +38,7 @@ pub enum KeyMaterial {
     Ed25519(Box<[u8]>),
 }
 
-impl Key {
+impl TokenKey {
     /// Whether the key verifies a signature of a message.
     pub fn verifies(&self, algorithm: Algorithm, message: &[u8], signature: &[u8]) -> bool {
         self.algorithms.contains(&algorithm)

@@ -3,7 +3,7 @@
 use super::algorithm::Algorithm;
 use super::base64::{decode_any, decode_url};
 use super::der;
-use super::key::{Key, KeyMaterial};
+use super::key::{KeyMaterial, TokenKey};
 use serde_json::Value;
 
 /// Maximum size of a key file in bytes.
@@ -26,7 +26,7 @@ pub enum KeyFormat {
 #[derive(Debug)]
 pub struct KeyFile {
     /// The keys; at least one.
-    pub keys: Vec<Key>,
+    pub keys: Vec<TokenKey>,
     /// One sentence for each key that was skipped.
     pub skipped: Vec<String>,
 }
@@ -117,7 +117,7 @@ pub fn parse(
 /// What was found in a file.
 #[derive(Default)]
 struct FoundKeys {
-    keys: Vec<Key>,
+    keys: Vec<TokenKey>,
     skipped: Vec<String>,
 }
 
@@ -129,7 +129,7 @@ impl FoundKeys {
 
     fn add(&mut self, id: Option<String>, material: KeyMaterial) {
         let algorithms = vec![material.default_algorithm()];
-        self.keys.push(Key { id, algorithms, material });
+        self.keys.push(TokenKey { id, algorithms, material });
     }
 }
 
@@ -239,7 +239,7 @@ fn is_for_signatures(jwk: &Value) -> bool {
 }
 
 /// Parses a JWK. The error continues a sentence about the key.
-fn web_key(jwk: &Value) -> Result<Key, &'static str> {
+fn web_key(jwk: &Value) -> Result<TokenKey, &'static str> {
     let text = |name: &str| jwk.get(name).and_then(Value::as_str);
     let bytes = |name: &str| text(name).and_then(|text| decode_url(text.as_bytes()));
     let point = |len: usize| {
@@ -269,5 +269,5 @@ fn web_key(jwk: &Value) -> Result<Key, &'static str> {
         None => None,
         Some(id) => Some(id.as_str().ok_or("has an id that is not a string")?.to_owned()),
     };
-    Ok(Key { id, algorithms: vec![algorithm], material })
+    Ok(TokenKey { id, algorithms: vec![algorithm], material })
 }

@@ -2,7 +2,7 @@
 
 use super::algorithm::Algorithm;
 use super::claims::Claims;
-use super::key::Key;
+use super::key::TokenKey;
 use super::requirements::Requirements;
 use super::token::{JsonWebToken, TokenFormError};
 use crate::sse::escaped::Escaped;
@@ -26,7 +26,7 @@ pub enum KeyUsage {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrustedKey {
     /// The key.
-    pub key: Key,
+    pub key: TokenKey,
     /// The issuer whose tokens the key verifies; `None` for all.
     pub issuer: Option<String>,
     /// What tokens of this key may be used for; `None` for everything.

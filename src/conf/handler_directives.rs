@@ -2,9 +2,10 @@
 //! location's handler.
 
 use super::argument::once;
+use super::channel_argument::{ChannelArgument, NameSource};
 use super::handlers::{
-    AdminHandler, ChannelArgument, Finishing, HubReference, LocationHandler, NameKind, NameSource,
-    PublishChannel, PublishHandler, StatusHandler, StatusScope, StreamHandler,
+    AdminHandler, Finishing, HubReference, LocationHandler, NameKind, PublishChannel,
+    PublishHandler, StatusHandler, StatusScope, StreamHandler,
 };
 use super::location::Location;
 use crate::nginx::complex_value::ComplexValue;
@@ -32,7 +33,8 @@ pub fn stream(context: &mut ConfContext<'_>) -> Result<(), ConfError> {
             once(&mut kind, NameKind::Patterns)?;
         } else {
             let source = if channel::is_own(argument) { NameSource::Own } else { NameSource::Any };
-            channels.push(ChannelArgument { value: compile(context, argument)?, source });
+            let value = compile(context, argument)?;
+            channels.push(ChannelArgument::new(value, source, argument));
             names.push(argument);
         }
     }
@@ -82,7 +84,8 @@ pub fn publish(context: &mut ConfContext<'_>) -> Result<(), ConfError> {
                 channel::check_publish(argument)
                     .map_err(|error| bad("channel", argument, &error))?;
             }
-            name = Some(compile(context, argument)?);
+            let value = compile(context, argument)?;
+            name = Some(ChannelArgument::new(value, NameSource::Any, argument));
         } else {
             return Err(unknown(argument));
         }

@@ -2,8 +2,10 @@
 //! `sse_admin`.
 
 use super::argument::once;
+use super::channel_argument::{ChannelArgument, NameSource};
 use super::hub::Main;
 use super::settings::Settings;
+use crate::access::verify::KeyUsage;
 use crate::hub;
 use crate::nginx::complex_value::ComplexValue;
 use crate::nginx::conf_context::{ConfContext, Position};
@@ -59,22 +61,6 @@ pub enum NameKind {
     Patterns,
 }
 
-/// One argument of `sse_stream`.
-pub struct ChannelArgument {
-    pub value: ComplexValue,
-    /// Whether the name may be one of the module's own.
-    pub source: NameSource,
-}
-
-/// The origin of a channel's name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NameSource {
-    /// The configuration literally names one of the module's own channels.
-    Own,
-    /// The name may depend on the client, so it must not become one of the module's own.
-    Any,
-}
-
 /// `sse_publish CHANNEL [event=VALUE] [hub=NAME] [finish]`
 pub struct PublishHandler {
     pub target: HubReference,
@@ -86,7 +72,7 @@ pub struct PublishHandler {
 /// The source of the channel of a publish.
 pub enum PublishChannel {
     /// The value in the configuration (`sse_publish`).
-    Value(ComplexValue),
+    Value(ChannelArgument),
     /// The argument `channel` of the request (`sse_admin`).
     Argument,
 }
@@ -129,6 +115,7 @@ impl LocationHandler {
         match self {
             LocationHandler::Stream(stream) => {
                 stream.target.complete(main, "sse_stream")?;
+                stream.channels.iter_mut().for_each(|channel| channel.complete(main));
                 stream.check_source(main)?;
                 stream.last_event_id = settings.last_event_id();
                 stream.since = settings.since();
@@ -139,7 +126,12 @@ impl LocationHandler {
                 main.drain.set(main.drain.get().max(settings.drain()));
                 Ok(())
             }
-            LocationHandler::Publish(publish) => publish.target.complete(main, "sse_publish"),
+            LocationHandler::Publish(publish) => {
+                if let PublishChannel::Value(channel) = &mut publish.channel {
+                    channel.complete(main);
+                }
+                publish.target.complete(main, "sse_publish")
+            }
             LocationHandler::Status(status) => status.complete(main, settings),
             LocationHandler::Admin(admin) => admin.complete(main, settings),
         }
@@ -147,11 +139,29 @@ impl LocationHandler {
 
     /// Returns the position of the directive in the configuration.
     pub fn position(&self) -> &Position {
+        &self.target().position
+    }
+
+    /// Returns the number of the hub, valid after `complete`.
+    pub fn hub(&self) -> usize {
+        self.target().hub
+    }
+
+    /// Returns what a token for this handler is used for.
+    pub fn key_usage(&self) -> KeyUsage {
         match self {
-            LocationHandler::Stream(stream) => &stream.target.position,
-            LocationHandler::Publish(publish) => &publish.target.position,
-            LocationHandler::Status(status) => &status.feed.target.position,
-            LocationHandler::Admin(admin) => &admin.target.position,
+            LocationHandler::Stream(_) => KeyUsage::Subscribe,
+            LocationHandler::Publish(_) => KeyUsage::Publish,
+            LocationHandler::Status(_) | LocationHandler::Admin(_) => KeyUsage::Admin,
+        }
+    }
+
+    fn target(&self) -> &HubReference {
+        match self {
+            LocationHandler::Stream(stream) => &stream.target,
+            LocationHandler::Publish(publish) => &publish.target,
+            LocationHandler::Status(status) => &status.feed.target,
+            LocationHandler::Admin(admin) => &admin.target,
         }
     }
 }
@@ -218,7 +228,7 @@ impl PublishChannel {
     /// Returns the name for a request, or `None` if nginx is out of memory.
     pub fn evaluate<'r>(&'r self, request: &'r Request) -> Option<Cow<'r, [u8]>> {
         match self {
-            PublishChannel::Value(value) => value.evaluate(request).map(Cow::Borrowed),
+            PublishChannel::Value(channel) => channel.value.evaluate(request).map(Cow::Borrowed),
             PublishChannel::Argument => {
                 Some(percent_decode(request.argument("channel").unwrap_or_default()).into())
             }

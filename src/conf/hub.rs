@@ -30,6 +30,8 @@ pub struct Main {
     pub hubs: Vec<Rc<HubConf>>,
     /// Whether any location uses a hub. If none does, no memory is allocated.
     pub used: Cell<bool>,
+    /// The variables of `sse_jwt_set`: their names in lower case, and the paths of their claims.
+    pub claim_variables: Vec<(String, Vec<String>)>,
     /// The longest `sse_drain` of all streams, in ms.
     pub drain: Cell<u64>,
 }

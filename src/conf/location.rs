@@ -1,5 +1,6 @@
 //! The configuration of a location: its handler, its settings, and how it inherits them.
 
+use super::access::{AccessRules, AccessSettings};
 use super::cors::Cors;
 use super::handlers::LocationHandler;
 use super::hub::Main;
@@ -10,7 +11,7 @@ use crate::nginx::request::Request;
 use std::rc::Rc;
 
 pub use super::handlers::{
-    AdminHandler, Finishing, NameKind, NameSource, PublishHandler, StatusHandler, StatusScope,
+    AdminHandler, Finishing, NameKind, PublishChannel, PublishHandler, StatusHandler, StatusScope,
     StreamHandler,
 };
 
@@ -22,7 +23,10 @@ pub struct Location {
     pub cors: Option<Rc<Cors>>,
     /// How event streams of an upstream are passed on.
     pub proxied: ProxiedStreams,
+    /// How tokens are verified; `None` if they are not, or if the module does not answer.
+    pub access: Option<Rc<AccessRules>>,
     pub(super) settings: Settings,
+    pub(super) access_settings: AccessSettings,
 }
 
 impl Location {
@@ -82,6 +86,9 @@ impl Location {
             }
             None => self.handler = inherited(outer, context),
         }
+        let handler = self.handler.clone();
+        self.access =
+            self.access_settings.complete(&outer.access_settings, handler.as_deref(), context)?;
         if let Some(LocationHandler::Stream(_) | LocationHandler::Publish(_)) = self.handler() {
             self.cors = self.settings.cors();
         }

@@ -3,8 +3,11 @@
 
 pub(in crate::http) mod via_redis;
 
+use super::access::{self, AllowedNames};
 use super::{cors, json};
-use crate::conf::{self, location::Finishing, Location};
+use crate::conf::channel_argument::NameChooser;
+use crate::conf::location::{Finishing, NameKind, PublishChannel};
+use crate::conf::{self, Location};
 use crate::hub::{Counter, NewEvent, PublishError, Published};
 use crate::nginx::body::{BodyError, WithBody};
 use crate::nginx::clock;
@@ -25,9 +28,30 @@ const MAX_KEY: usize = 128;
 /// Answers a request of a location with `sse_publish`.
 pub fn handle(request: &Request, conf: &conf::PublishHandler) -> Outcome {
     match check_head(request, conf) {
-        Ok(most) => request.with_body::<PublishBody>(most),
+        Ok(most) => match check_channel(request, conf) {
+            Ok(()) => request.with_body::<PublishBody>(most),
+            Err(outcome) => outcome,
+        },
         Err(refused) => refused.answer(request),
     }
+}
+
+/// Checks that the client's token allows the channel. If not, returns the response.
+fn check_channel(request: &Request, conf: &conf::PublishHandler) -> Result<(), Outcome> {
+    // An administrator may publish to every channel.
+    let PublishChannel::Value(channel) = &conf.channel else { return Ok(()) };
+    if !access::has_name(request, channel, NameKind::Names) {
+        let refused = access::refuse_nameless(request);
+        return refused.map_or_else(
+            || Err(PublishRefusal::bad(channel::NameError::Empty).answer(request)),
+            Err,
+        );
+    }
+    if channel.chooser != NameChooser::Request {
+        return Ok(());
+    }
+    let name = channel.value.evaluate(request).ok_or(Outcome::status(500))?;
+    AllowedNames::for_request(request).check(request, name, NameKind::Names)
 }
 
 /// Checks what is known before the body is read. Returns the longest body that may follow, in
@@ -39,6 +63,9 @@ fn check_head(request: &Request, conf: &conf::PublishHandler) -> Result<usize, P
     }
     if cors::is_foreign(request) {
         return Err(PublishRefusal::foreign());
+    }
+    if access::may_be_forged(request) {
+        return Err(PublishRefusal::new(403, Some(Counter::RefusedForbidden), access::FORGED));
     }
     run_end(request, conf)?;
     let kind = kind(request);

@@ -1,8 +1,10 @@
 //! `sse_stream`: determines the channels of a request and the position from which it resumes, and
 //! opens the stream.
 
+use super::access::{self, AllowedNames};
 use super::{cors, json};
-use crate::conf::{self, location::NameKind, location::NameSource, Location};
+use crate::conf::channel_argument::{NameChooser, NameSource};
+use crate::conf::{self, location::NameKind, Location};
 use crate::hub::{name_of_pattern, Counter};
 use crate::nginx::clock;
 use crate::nginx::deferred::DeferredResponse;
@@ -42,9 +44,8 @@ pub fn handle(request: &Request, conf: &conf::StreamHandler) -> Outcome {
         _ => return not_allowed(request, &cors::methods(request, "GET, HEAD")),
     }
     let channels = match channels(request, conf) {
-        Some(Ok(channels)) => channels,
-        Some(Err(error)) => return bad_request(request, &error),
-        None => return Outcome::status(500),
+        Ok(channels) => channels,
+        Err(outcome) => return outcome,
     };
     begin(request, conf, channels, resume_request(request, conf))
 }
@@ -186,29 +187,60 @@ pub fn not_allowed(request: &Request, allowed: &str) -> Outcome {
     }
 }
 
-/// Evaluates the location's channels for a request. Returns `None` if nginx is out of memory.
-fn channels(
-    request: &Request,
-    conf: &conf::StreamHandler,
-) -> Option<Result<Vec<Box<[u8]>>, NameError>> {
-    let mut values = Vec::with_capacity(conf.channels.len());
-    for channel in &conf.channels {
-        let value = channel.value.evaluate(request)?;
-        let mut names = value.split(|byte| Some(*byte) == conf.split);
-        if channel.source == NameSource::Any && names.any(channel::is_own) {
-            return Some(Err(NameError::Reserved));
+/// Why a request names no channels.
+enum NamesError {
+    /// A name is invalid, or there is none.
+    Invalid(NameError),
+    /// The client may not name a channel, or nginx is out of memory; this is the response.
+    Refused(Outcome),
+}
+
+/// Evaluates the location's channels for a request, and checks that the client may name them. If
+/// not, returns the response.
+fn channels(request: &Request, conf: &conf::StreamHandler) -> Result<Vec<Box<[u8]>>, Outcome> {
+    let names = names(request, conf).map_err(|error| match error {
+        NamesError::Refused(outcome) => outcome,
+        NamesError::Invalid(error @ NameError::None) => {
+            access::refuse_nameless(request).unwrap_or_else(|| bad_request(request, &error))
         }
-        values.push(value);
-    }
-    let names = channel::names(&values, conf.split);
-    let mut all = names.iter().flatten();
+        NamesError::Invalid(error) => bad_request(request, &error),
+    })?;
+    let mut all = names.iter();
     if conf.kind == NameKind::Names && all.any(|name| redis::is_reserved(conf.target.hub, name)) {
-        return Some(Err(NameError::Internal));
+        return Err(bad_request(request, &NameError::Internal));
     }
-    Some(names.map(|names| match conf.kind {
+    Ok(match conf.kind {
         NameKind::Names => names,
         NameKind::Patterns => names.iter().map(|pattern| name_of_pattern(pattern)).collect(),
-    }))
+    })
+}
+
+/// Evaluates the location's names, which are patterns in a location with `pattern`.
+fn names(request: &Request, conf: &conf::StreamHandler) -> Result<Vec<Box<[u8]>>, NamesError> {
+    // Of the parts, those that the client cannot choose come without a check.
+    let (mut parts, mut chosen) = (Vec::new(), Vec::new());
+    for channel in &conf.channels {
+        if !access::has_name(request, channel, conf.kind) {
+            continue;
+        }
+        let no_memory = NamesError::Refused(Outcome::status(500));
+        let value = channel.value.evaluate(request).ok_or(no_memory)?;
+        let split = conf.split.filter(|_| !matches!(channel.chooser, NameChooser::Token(_)));
+        let names = value.split(|byte| Some(*byte) == split);
+        if channel.source == NameSource::Any && names.clone().any(channel::is_own) {
+            return Err(NamesError::Invalid(NameError::Reserved));
+        }
+        if channel.chooser != NameChooser::Request {
+            chosen.extend(names.clone());
+        }
+        parts.extend(names);
+    }
+    let names = channel::names(&parts, None).map_err(NamesError::Invalid)?;
+    let allowed = AllowedNames::for_request(request);
+    for name in names.iter().filter(|name| !chosen.contains(&&***name)) {
+        allowed.check(request, name, conf.kind).map_err(NamesError::Refused)?;
+    }
+    Ok(names)
 }
 
 /// Answers with 400 and the error as text.

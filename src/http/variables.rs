@@ -1,8 +1,9 @@
 //! Variables that describe a stream or a publish in the access log, and the position of a hub for a
 //! page that opens its stream later.
 
+use super::access;
 use super::publish::ReachedStreams;
-use crate::conf::Location;
+use crate::conf::{Location, Main};
 use crate::nginx::request::Request;
 use crate::nginx::variable::{Variable, VariableGetter};
 use crate::process::position::position;
@@ -11,8 +12,8 @@ use std::rc::Rc;
 
 /// All variables of the module. They have values for streams only, except that `$sse_channel` and
 /// `$sse_subscribers` also have values for publishes, and `$sse_position` has one for every
-/// request.
-pub static VARIABLES: [Variable; 7] = [
+/// request. Those of claims have values if the request has a valid token.
+pub static VARIABLES: [Variable; 9] = [
     Variable { name: "sse_channel", get: VariableGetter::EachTime(channel) },
     Variable { name: "sse_last_event_id", get: VariableGetter::EachTime(last_event_id) },
     Variable { name: "sse_events_sent", get: VariableGetter::EachTime(events_sent) },
@@ -20,6 +21,8 @@ pub static VARIABLES: [Variable; 7] = [
     Variable { name: "sse_end", get: VariableGetter::EachTime(end) },
     Variable { name: "sse_position", get: VariableGetter::Once(|_| position(None)) },
     Variable { name: "sse_position_", get: VariableGetter::OnceForEach(|hub| position(Some(hub))) },
+    Variable { name: "sse_jwt_claim_", get: VariableGetter::EachTimeForEach(claim) },
+    Variable { name: "", get: VariableGetter::Declared(set_variable) },
 ];
 
 fn stream(request: &Request) -> Option<&Rc<RequestStream>> {
@@ -51,4 +54,21 @@ fn subscribers(request: &Request) -> Option<Vec<u8>> {
 
 fn end(request: &Request) -> Option<Vec<u8>> {
     stream(request)?.end().map(|end| end.to_string().into_bytes())
+}
+
+/// Returns the claim with this name of the request's valid token.
+fn claim(request: &Request, name: &[u8]) -> Option<Vec<u8>> {
+    claim_at(request, &[std::str::from_utf8(name).ok()?])
+}
+
+/// Returns the value of a variable of `sse_jwt_set`.
+fn set_variable(request: &Request, name: &[u8]) -> Option<Vec<u8>> {
+    let all = &request.main_conf::<Main>().claim_variables;
+    let (_, path) = all.iter().find(|(known, _)| known.as_bytes() == name)?;
+    claim_at(request, path)
+}
+
+/// Returns the text of the claim at a path of the request's valid token.
+fn claim_at(request: &Request, path: &[impl AsRef<str>]) -> Option<Vec<u8>> {
+    access::claims(request)?.ok()?.text_at(path).map(String::into_bytes)
 }

@@ -85,10 +85,28 @@ pub enum Counter {
     IncompleteRuns,
     /// Requests that were answered with 204, because nothing was to come of their channels.
     NothingToCome,
+    /// Requests refused: they had no token.
+    TokenMissing,
+    /// Tokens refused: malformed.
+    TokenMalformed,
+    /// Tokens refused: no key has their algorithm.
+    TokenAlgorithm,
+    /// Tokens refused: there is no key for them.
+    TokenKey,
+    /// Tokens refused: the signature is invalid.
+    TokenSignature,
+    /// Tokens refused: a claim is missing or has another value.
+    TokenClaim,
+    /// Tokens refused: expired.
+    TokenExpired,
+    /// Tokens refused: not valid yet.
+    TokenNotYet,
+    /// Tokens refused: they do not allow the channel.
+    TokenChannel,
 }
 
 /// The number of counters.
-pub const COUNTERS: usize = Counter::NothingToCome as usize + 1;
+pub const COUNTERS: usize = Counter::TokenChannel as usize + 1;
 
 // Each has a word in the region's header.
 const _: () = assert!(COUNTERS <= header::COUNTER_COUNT);

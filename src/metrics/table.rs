@@ -34,7 +34,7 @@ pub enum FigureSource {
 use FigureSource::{Gauge, Reasons};
 
 /// All figures, in the order in which they are shown.
-pub const FIGURES: [Figure; 28] = [
+pub const FIGURES: [Figure; 29] = [
     Figure {
         key: "subscribers",
         name: "nginx_sse_subscribers",
@@ -191,6 +191,22 @@ pub const FIGURES: [Figure; 28] = [
             ("unreachable", Counter::RefusedUnreachable),
             ("unanswered", Counter::RefusedUnanswered),
             ("by_redis", Counter::RefusedByRedis),
+        ]),
+    },
+    Figure {
+        key: "tokens_refused",
+        name: "nginx_sse_tokens_refused_total",
+        help: "Requests refused because of their token, by reason.",
+        source: Reasons(&[
+            ("missing", Counter::TokenMissing),
+            ("malformed", Counter::TokenMalformed),
+            ("algorithm", Counter::TokenAlgorithm),
+            ("key", Counter::TokenKey),
+            ("signature", Counter::TokenSignature),
+            ("claim", Counter::TokenClaim),
+            ("expired", Counter::TokenExpired),
+            ("not_yet", Counter::TokenNotYet),
+            ("channel", Counter::TokenChannel),
         ]),
     },
     Figure {

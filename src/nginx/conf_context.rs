@@ -5,18 +5,22 @@ use super::complex_value::ComplexValue;
 use super::conf_error::{ConfError, ERROR};
 use super::guard::guarded;
 use super::log::{self, Level};
-use super::pool::bytes;
+use super::pool::{bytes, copied};
 use super::this_module::this_module;
 use super::typed;
+use super::variable;
 use super::zone::{self, ZoneOwner};
 use nginx_sys::{
-    ngx_array_push, ngx_command_t, ngx_conf_include, ngx_conf_log_error, ngx_conf_parse,
-    ngx_conf_t, ngx_http_conf_ctx_t, ngx_http_core_loc_conf_t, ngx_http_core_main_conf_t,
-    ngx_http_core_module, ngx_http_handler_pt, ngx_http_phases_NGX_HTTP_PREACCESS_PHASE,
-    ngx_http_request_t, ngx_http_variable_t, ngx_int_t, ngx_str_t,
+    ngx_array_push, ngx_command_t, ngx_conf_full_name, ngx_conf_include, ngx_conf_log_error,
+    ngx_conf_parse, ngx_conf_t, ngx_http_conf_ctx_t, ngx_http_core_loc_conf_t,
+    ngx_http_core_main_conf_t, ngx_http_core_module, ngx_http_handler_pt,
+    ngx_http_phases_NGX_HTTP_ACCESS_PHASE, ngx_http_phases_NGX_HTTP_PREACCESS_PHASE,
+    ngx_http_request_t, ngx_http_variable_t, ngx_int_t, ngx_str_t, NGX_OK,
 };
-use std::ffi::{c_char, c_void};
+use std::ffi::{c_char, c_void, OsStr};
 use std::fmt;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 use std::ptr;
 use std::rc::Rc;
 
@@ -32,6 +36,9 @@ impl fmt::Display for Position {
         write!(f, "{}:{}", self.file, self.line)
     }
 }
+
+/// A handler of one of nginx's phases.
+pub(super) type PhaseHandler = unsafe extern "C" fn(*mut ngx_http_request_t) -> ngx_int_t;
 
 /// A directive, or a whole configuration, that nginx is reading.
 pub struct ConfContext<'cf> {
@@ -95,10 +102,17 @@ impl<'cf> ConfContext<'cf> {
 
     /// Adds a handler to the preaccess phase, which runs for every request before nginx's access
     /// checks.
-    pub(super) fn add_preaccess_handler(
-        &mut self,
-        handler: unsafe extern "C" fn(*mut ngx_http_request_t) -> ngx_int_t,
-    ) -> Result<(), ConfError> {
+    pub(super) fn add_preaccess_handler(&mut self, handler: PhaseHandler) -> Result<(), ConfError> {
+        self.add_phase_handler(ngx_http_phases_NGX_HTTP_PREACCESS_PHASE as usize, handler)
+    }
+
+    /// Adds a handler to the access phase, which runs before those of modules that are loaded
+    /// earlier, in particular nginx's own.
+    pub(super) fn add_access_handler(&mut self, handler: PhaseHandler) -> Result<(), ConfError> {
+        self.add_phase_handler(ngx_http_phases_NGX_HTTP_ACCESS_PHASE as usize, handler)
+    }
+
+    fn add_phase_handler(&mut self, phase: usize, handler: PhaseHandler) -> Result<(), ConfError> {
         // SAFETY: nginx numbers its modules before it reads `http`, and the core module has a main
         // configuration there.
         let core = unsafe {
@@ -106,13 +120,36 @@ impl<'cf> ConfContext<'cf> {
             let number = ngx_http_core_module.ctx_index;
             &mut *(*(*context).main_conf.add(number)).cast::<ngx_http_core_main_conf_t>()
         };
-        let phase = &mut core.phases[ngx_http_phases_NGX_HTTP_PREACCESS_PHASE as usize];
+        let phase = &mut core.phases[phase];
         // SAFETY: nginx has created the array of the phase's handlers.
         let slot: *mut ngx_http_handler_pt = unsafe { ngx_array_push(&mut phase.handlers) }.cast();
         // SAFETY: a new element of the array, or null.
         let slot = unsafe { slot.as_mut() }.ok_or(ConfError::AlreadyLogged)?;
         *slot = Some(handler);
         Ok(())
+    }
+
+    /// Returns the path of a file that a directive names, relative to the directory of the
+    /// configuration.
+    pub fn file_path(&self, name: &[u8]) -> Result<PathBuf, ConfError> {
+        // SAFETY: the pool is the configuration's.
+        let copy = unsafe { copied(self.cf.pool, &[name, b"\0"].concat()) };
+        let mut name = copy.map_err(|_| ConfError::AlreadyLogged)?;
+        name.len -= 1;
+        // SAFETY: the configuration is being read; the name ends with a zero, as nginx's names do.
+        let found = unsafe { ngx_conf_full_name(self.cf.cycle, &mut name, 1) };
+        if found != NGX_OK as ngx_int_t {
+            return Err(ConfError::AlreadyLogged);
+        }
+        // SAFETY: the name is in the configuration's pool.
+        Ok(PathBuf::from(OsStr::from_bytes(unsafe { bytes(&name) })))
+    }
+
+    /// Adds a variable whose value is determined by the module's `VariableGetter::Declared`. Fails if
+    /// there is another variable with this name.
+    pub fn declare_variable(&mut self, name: &[u8]) -> Result<(), ConfError> {
+        // SAFETY: the configuration is being read.
+        unsafe { variable::declare(self.cf, name) }.ok_or(ConfError::AlreadyLogged)
     }
 
     /// Returns the names of the variables that the configuration uses, in lower case and without

@@ -4,9 +4,9 @@ use super::conf_context::ConfContext;
 use super::conf_error::{ConfError, ERROR};
 use super::guard::guarded;
 use nginx_sys::{
-    ngx_command_t, ngx_conf_t, ngx_str_t, ngx_uint_t, NGX_CONF_1MORE, NGX_CONF_ANY, NGX_CONF_BLOCK,
-    NGX_CONF_NOARGS, NGX_CONF_TAKE1, NGX_CONF_TAKE12, NGX_HTTP_LOC_CONF, NGX_HTTP_LOC_CONF_OFFSET,
-    NGX_HTTP_MAIN_CONF, NGX_HTTP_SRV_CONF,
+    ngx_command_t, ngx_conf_t, ngx_str_t, ngx_uint_t, NGX_CONF_1MORE, NGX_CONF_2MORE, NGX_CONF_ANY,
+    NGX_CONF_BLOCK, NGX_CONF_NOARGS, NGX_CONF_TAKE1, NGX_CONF_TAKE12, NGX_HTTP_LOC_CONF,
+    NGX_HTTP_LOC_CONF_OFFSET, NGX_HTTP_MAIN_CONF, NGX_HTTP_SRV_CONF,
 };
 use std::ffi::{c_char, c_void, CStr};
 
@@ -23,6 +23,8 @@ pub struct Directive {
 pub enum DirectiveContext {
     /// `http`. The directive is a block itself.
     HttpBlock,
+    /// `http`.
+    Http,
     /// `http`, `server`, `location`.
     HttpServerLocation,
     /// `location`.
@@ -35,6 +37,7 @@ pub enum Arguments {
     One,
     OneOrTwo,
     OneOrMore,
+    TwoOrMore,
     Any,
 }
 
@@ -43,6 +46,7 @@ impl Directive {
     pub(super) const fn command(&'static self) -> ngx_command_t {
         let context = match self.context {
             DirectiveContext::HttpBlock => NGX_HTTP_MAIN_CONF | NGX_CONF_BLOCK,
+            DirectiveContext::Http => NGX_HTTP_MAIN_CONF,
             DirectiveContext::HttpServerLocation => {
                 NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF
             }
@@ -52,6 +56,7 @@ impl Directive {
             Arguments::One => NGX_CONF_TAKE1,
             Arguments::OneOrTwo => NGX_CONF_TAKE12,
             Arguments::OneOrMore => NGX_CONF_1MORE,
+            Arguments::TwoOrMore => NGX_CONF_2MORE,
             Arguments::Any => NGX_CONF_ANY | NGX_CONF_NOARGS,
         };
         ngx_command_t {

@@ -57,7 +57,10 @@ pub trait Module: 'static {
     fn stop();
 
     /// Called for every request before nginx's access checks (the preaccess phase).
-    fn before_access(request: &Request) -> Outcome;
+    fn before_access(request: &mut Request) -> Outcome;
+
+    /// Called for every main request as one of nginx's access checks (the access phase).
+    fn check_access(request: &Request) -> Outcome;
 
     /// Called before the header of any response is sent. If it fails, the response fails.
     fn before_header(request: &Request) -> Result<(), NoMemory>;
@@ -191,6 +194,7 @@ unsafe extern "C" fn postconfiguration<M: Module>(cf: *mut ngx_conf_t) -> ngx_in
         }
         let finished = context
             .add_preaccess_handler(before_access::<M>)
+            .and_then(|()| context.add_access_handler(check_access::<M>))
             .and_then(|()| M::finish_configuration(&mut context));
         match finished {
             Ok(()) => NGX_OK as ngx_int_t,
@@ -232,6 +236,11 @@ unsafe extern "C" fn exit_process<M: Module>(_cycle: *mut ngx_cycle_t) {
 unsafe extern "C" fn before_access<M: Module>(r: *mut ngx_http_request_t) -> ngx_int_t {
     // SAFETY: nginx calls phase handlers with a living request.
     unsafe { super::request::handle(r, M::before_access) }
+}
+
+unsafe extern "C" fn check_access<M: Module>(r: *mut ngx_http_request_t) -> ngx_int_t {
+    // SAFETY: nginx calls phase handlers with a living request.
+    unsafe { super::request::handle(r, |request| M::check_access(request)) }
 }
 
 /// Returns the module's configuration of a cycle's `http` block, if the cycle has one.

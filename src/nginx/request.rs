@@ -108,27 +108,47 @@ impl Request {
         self.raw() != unsafe { (*self.raw()).main }
     }
 
+    /// Calls `action` with the main request of this request.
+    pub fn with_main<R>(&self, action: impl FnOnce(&Request) -> R) -> R {
+        // SAFETY: the request is alive, and so is its main request, at least as long as the call.
+        let main = unsafe { Request::from_raw((*self.raw()).main) };
+        action(main.as_ref().unwrap_or(self))
+    }
+
     /// Returns the value of the first header with this name, ignoring case.
     pub fn header(&self, name: &str) -> Option<&[u8]> {
+        self.headers(name).next()
+    }
+
+    /// Returns the values of all headers with this name, ignoring case.
+    pub fn headers<'r, 'n>(
+        &'r self,
+        name: &'n str,
+    ) -> impl Iterator<Item = &'r [u8]> + use<'r, 'n> {
         // SAFETY: the list is the request's own and outlives the borrow of the request.
         let mut part = unsafe { &raw const (*self.raw()).headers_in.headers.part };
-        while !part.is_null() {
-            // SAFETY: a part of the list.
-            let (elements, count) = unsafe { ((*part).elts, (*part).nelts) };
-            let elements: *const ngx_table_elt_t = elements.cast();
-            for index in 0..count {
-                // SAFETY: the part has `count` elements.
-                let element = unsafe { &*elements.add(index) };
-                // SAFETY: keys and values of headers are in the request's memory.
-                let (key, value) = unsafe { (bytes(&element.key), bytes(&element.value)) };
-                if key.eq_ignore_ascii_case(name.as_bytes()) {
-                    return Some(value);
+        let mut index = 0;
+        std::iter::from_fn(move || {
+            while !part.is_null() {
+                // SAFETY: a part of the list.
+                let (elements, count) = unsafe { ((*part).elts, (*part).nelts) };
+                let elements: *const ngx_table_elt_t = elements.cast();
+                while index < count {
+                    // SAFETY: the part has `count` elements.
+                    let element = unsafe { &*elements.add(index) };
+                    index += 1;
+                    // SAFETY: keys and values of headers are in the request's memory.
+                    let (key, value) = unsafe { (bytes(&element.key), bytes(&element.value)) };
+                    if key.eq_ignore_ascii_case(name.as_bytes()) {
+                        return Some(value);
+                    }
                 }
+                // SAFETY: as above; the last part's `next` is null.
+                part = unsafe { (*part).next };
+                index = 0;
             }
-            // SAFETY: as above; the last part's `next` is null.
-            part = unsafe { (*part).next };
-        }
-        None
+            None
+        })
     }
 
     /// Returns the `Host` header as the client sent it.
@@ -188,6 +208,15 @@ impl Request {
         conf.unwrap_or_else(|| panic!("no {} in a location", std::any::type_name::<T>()))
     }
 
+    /// Returns the module's configuration of the `http` block. `T` is `Module::Main`.
+    #[expect(clippy::panic, reason = "cannot happen; the entry from nginx would catch it")]
+    pub fn main_conf<T: 'static>(&self) -> &T {
+        // SAFETY: `create_main_conf` has set it; it lives as long as the configuration, which
+        // outlives its requests.
+        let conf = unsafe { typed::get(*(*self.raw()).main_conf.add((*this_module()).ctx_index)) };
+        conf.unwrap_or_else(|| panic!("no {} in the http block", std::any::type_name::<T>()))
+    }
+
     /// Stores a value of the module with the request until the request's memory is freed. It
     /// replaces the one before.
     pub fn set_context<T: 'static>(&self, value: T) -> Result<(), NoMemory> {
@@ -233,12 +262,12 @@ impl Request {
 /// nginx handed over `r` for the call that is being served.
 pub(super) unsafe fn handle(
     r: *mut ngx_http_request_t,
-    handler: impl FnOnce(&Request) -> Outcome,
+    handler: impl FnOnce(&mut Request) -> Outcome,
 ) -> ngx_int_t {
     let failed = Outcome::status(500);
     guarded(failed, || {
         // SAFETY: the caller vouches for the request.
-        unsafe { Request::from_raw(r) }.map_or(failed, |request| handler(&request))
+        unsafe { Request::from_raw(r) }.map_or(failed, |mut request| handler(&mut request))
     })
     .0
 }

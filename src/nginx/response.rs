@@ -6,7 +6,7 @@
 
 use super::bits;
 use super::macros;
-use super::pool::{copied, NoMemory};
+use super::pool::{bytes, copied, NoMemory};
 use super::request::{Outcome, Request};
 use nginx_sys::{
     ngx_buf_t, ngx_chain_t, ngx_create_temp_buf, ngx_http_output_filter, ngx_http_send_header,
@@ -57,7 +57,12 @@ impl Request {
 
     /// Sets a header of the response and replaces existing headers with this name.
     pub fn set_header(&self, name: &'static str, value: &str) -> Result<(), NoMemory> {
-        self.remove_header(name);
+        self.remove_headers(name, |_| true);
+        self.add_header(name, value)
+    }
+
+    /// Adds a header to the response, beside existing ones with this name.
+    pub fn add_header(&self, name: &'static str, value: &str) -> Result<(), NoMemory> {
         // SAFETY: the list is the request's own.
         let element = unsafe { ngx_list_push(&raw mut (*self.raw()).headers_out.headers) };
         let element: *mut ngx_table_elt_t = element.cast();
@@ -77,8 +82,8 @@ impl Request {
         Ok(())
     }
 
-    /// Removes headers that come from an upstream's response (`X-Accel-Redirect`).
-    fn remove_header(&self, name: &str) {
+    /// Removes the headers of the response with this name whose value is `unwanted`.
+    pub fn remove_headers(&self, name: &str, unwanted: impl Fn(&[u8]) -> bool) {
         // SAFETY: the list is the request's own.
         let mut part = unsafe { &raw mut (*self.raw()).headers_out.headers.part };
         while !part.is_null() {
@@ -88,9 +93,9 @@ impl Request {
             for index in 0..count {
                 // SAFETY: the part has `count` elements.
                 let element = unsafe { &mut *elements.add(index) };
-                // SAFETY: keys of headers are in the request's memory.
-                let key = unsafe { super::pool::bytes(&element.key) };
-                if key.eq_ignore_ascii_case(name.as_bytes()) {
+                // SAFETY: keys and values of headers are in the request's memory.
+                let (key, value) = unsafe { (bytes(&element.key), bytes(&element.value)) };
+                if key.eq_ignore_ascii_case(name.as_bytes()) && unwanted(value) {
                     // nginx sends no header whose hash is zero.
                     element.hash = 0;
                 }

@@ -2,7 +2,7 @@
 
 use super::bits;
 use super::guard::guarded;
-use super::pool::{bytes, copied};
+use super::pool::{self, bytes, copied};
 use super::request::Request;
 use nginx_sys::{
     ngx_conf_t, ngx_http_add_variable, ngx_http_request_t, ngx_http_variable_value_t, ngx_int_t,
@@ -26,15 +26,22 @@ pub enum VariableGetter {
     /// Once a request, for each of the variables whose names begin with this name. The argument is
     /// the rest of the name, in lower case.
     OnceForEach(fn(&[u8]) -> Option<Vec<u8>>),
+    /// Whenever it is used, for each of the variables whose names begin with this name. The
+    /// argument is the rest of the name, in lower case.
+    EachTimeForEach(fn(&Request, &[u8]) -> Option<Vec<u8>>),
+    /// Whenever it is used, for each of the variables that directives declare. The argument is the
+    /// name, in lower case; the row's own name is not used.
+    Declared(fn(&Request, &[u8]) -> Option<Vec<u8>>),
 }
 
 impl VariableGetter {
     /// Returns nginx's flags.
     fn flags(&self) -> ngx_uint_t {
         let flags = match self {
-            VariableGetter::EachTime(_) => NGX_HTTP_VAR_NOCACHEABLE,
+            VariableGetter::EachTime(_) | VariableGetter::Declared(_) => NGX_HTTP_VAR_NOCACHEABLE,
             VariableGetter::Once(_) => 0,
             VariableGetter::OnceForEach(_) => NGX_HTTP_VAR_PREFIX,
+            VariableGetter::EachTimeForEach(_) => NGX_HTTP_VAR_PREFIX | NGX_HTTP_VAR_NOCACHEABLE,
         };
         flags as ngx_uint_t
     }
@@ -50,6 +57,9 @@ static ALL: OnceLock<&'static [Variable]> = OnceLock::new();
 pub(super) unsafe fn add(cf: *mut ngx_conf_t, variables: &'static [Variable]) -> ngx_int_t {
     ALL.get_or_init(|| variables);
     for variable in variables {
+        if matches!(variable.get, VariableGetter::Declared(_)) {
+            continue;
+        }
         let mut name =
             ngx_str_t { len: variable.name.len(), data: variable.name.as_ptr().cast_mut() };
         // SAFETY: the caller vouches for the configuration; nginx copies the name.
@@ -60,8 +70,10 @@ pub(super) unsafe fn add(cf: *mut ngx_conf_t, variables: &'static [Variable]) ->
         // SAFETY: nginx has created or found the entry.
         let added = unsafe { &mut *added };
         match variable.get {
-            VariableGetter::OnceForEach(_) => added.get_handler = Some(get_for_each),
-            VariableGetter::EachTime(_) | VariableGetter::Once(_) => {
+            VariableGetter::OnceForEach(_) | VariableGetter::EachTimeForEach(_) => {
+                added.get_handler = Some(get_for_each);
+            }
+            _ => {
                 added.get_handler = Some(get);
                 added.data = std::ptr::from_ref(variable) as usize;
             }
@@ -82,7 +94,7 @@ unsafe extern "C" fn get(
         let request = unsafe { Request::from_raw(r) }?;
         let text = match variable.get {
             VariableGetter::EachTime(get) | VariableGetter::Once(get) => get(&request)?,
-            VariableGetter::OnceForEach(_) => return None,
+            _ => return None,
         };
         // SAFETY: the pool is the request's.
         unsafe { copied(request.pool(), &text) }.ok()
@@ -100,12 +112,60 @@ unsafe extern "C" fn get_for_each(
     let text = guarded(None, || {
         // SAFETY: nginx passes the name that was looked up.
         let name = unsafe { bytes(&*(data as *const ngx_str_t)) };
-        let text = ALL.get()?.iter().find_map(|variable| match variable.get {
-            VariableGetter::OnceForEach(get) => get(name.strip_prefix(variable.name.as_bytes())?),
-            VariableGetter::EachTime(_) | VariableGetter::Once(_) => None,
+        // SAFETY: nginx evaluates variables for living requests.
+        let request = unsafe { Request::from_raw(r) }?;
+        let text = ALL.get()?.iter().find_map(|variable| {
+            let rest = name.strip_prefix(variable.name.as_bytes())?;
+            match variable.get {
+                VariableGetter::OnceForEach(get) => get(rest),
+                VariableGetter::EachTimeForEach(get) => get(&request, rest),
+                _ => None,
+            }
         })?;
-        // SAFETY: nginx evaluates variables for living requests, and the pool is the request's.
-        unsafe { copied((*r).pool, &text) }.ok()
+        // SAFETY: the pool is the request's.
+        unsafe { copied(request.pool(), &text) }.ok()
+    });
+    // SAFETY: nginx passes the value to be set.
+    set(unsafe { &mut *value }, text)
+}
+
+/// Adds a variable whose value `VariableGetter::Declared` returns. Returns `None` if that fails, which
+/// nginx has logged.
+///
+/// # Safety
+/// `cf` is the configuration that nginx is reading.
+pub(super) unsafe fn declare(cf: *mut ngx_conf_t, name: &[u8]) -> Option<()> {
+    let lower = name.to_ascii_lowercase();
+    // SAFETY: the pool lives as long as the configuration.
+    let kept = unsafe { pool::keep((*cf).pool, lower) }.ok()?;
+    let mut name = ngx_str_t { len: name.len(), data: name.as_ptr().cast_mut() };
+    let flags = NGX_HTTP_VAR_NOCACHEABLE as ngx_uint_t;
+    // SAFETY: the caller vouches for the configuration; nginx copies the name.
+    let added = unsafe { ngx_http_add_variable(cf, &mut name, flags) };
+    // SAFETY: nginx has created the entry, or null.
+    let added = unsafe { added.as_mut() }?;
+    added.get_handler = Some(get_declared);
+    added.data = kept.as_ptr() as usize;
+    Some(())
+}
+
+/// As `get`. `data` is the address of the variable's name.
+unsafe extern "C" fn get_declared(
+    r: *mut ngx_http_request_t,
+    value: *mut ngx_http_variable_value_t,
+    data: usize,
+) -> ngx_int_t {
+    let text = guarded(None, || {
+        // SAFETY: `declare` has stored it in the configuration's pool.
+        let name = unsafe { &*(data as *const Vec<u8>) };
+        // SAFETY: nginx evaluates variables for living requests.
+        let request = unsafe { Request::from_raw(r) }?;
+        let text = ALL.get()?.iter().find_map(|variable| match variable.get {
+            VariableGetter::Declared(get) => get(&request, name),
+            _ => None,
+        })?;
+        // SAFETY: the pool is the request's.
+        unsafe { copied(request.pool(), &text) }.ok()
     });
     // SAFETY: nginx passes the value to be set.
     set(unsafe { &mut *value }, text)

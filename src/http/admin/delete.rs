@@ -4,8 +4,8 @@
 
 use super::{answer, argument, not_served, required_channel, AdminError};
 use crate::conf::AdminHandler;
-use crate::http::cors;
 use crate::http::publish::via_redis::generated_key;
+use crate::http::{access, cors};
 use crate::hub::{ChannelInfo, PublishError};
 use crate::nginx::clock;
 use crate::nginx::deferred::DeferredResponse;
@@ -63,6 +63,9 @@ impl Deletion {
     fn read(request: &Request, conf: &AdminHandler) -> Result<Deletion, AdminError> {
         if cors::is_foreign(request) {
             return Err(AdminError::new(403, "the request comes from another site"));
+        }
+        if access::may_be_forged(request) {
+            return Err(AdminError::new(403, access::FORGED));
         }
         let name = required_channel(request, conf)?;
         let part = match argument(request, "only").as_deref() {

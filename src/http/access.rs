@@ -1,0 +1,230 @@
+//! Tokens of requests (`sse_jwt`): finds and masks them, verifies them, and answers requests that are
+//! refused.
+//!
+//! A token is verified when it is first needed: by nginx's access phase, or earlier by a variable.
+//! The result is stored with the main request, because internal redirects clear its contexts. It is
+//! valid for the rules of one location; under others, the token is verified again.
+
+mod channels;
+mod request_token;
+
+pub use channels::{has_name, refuse_nameless, AllowedNames};
+
+use self::request_token::{RequestToken, TokenOrigin};
+use crate::access::claims::Claims;
+use crate::access::verify::RefusalReason;
+use crate::conf::access::{AccessRules, TokenAbsence};
+use crate::conf::cors::Cors;
+use crate::conf::Location;
+use crate::hub::Counter;
+use crate::nginx::clock;
+use crate::nginx::log::Level;
+use crate::nginx::pool::NoMemory;
+use crate::nginx::request::{Method, Outcome, Request};
+use crate::process;
+use crate::sse::origin;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+/// The challenges that the module sends in `WWW-Authenticate` (RFC 6750).
+const NO_TOKEN: &str = "Bearer";
+const INVALID_TOKEN: &str = "Bearer error=\"invalid_token\"";
+const INSUFFICIENT_SCOPE: &str = "Bearer error=\"insufficient_scope\"";
+
+/// The error for a request that a page of another site may have caused.
+pub const FORGED: &str = "the request does not say that it comes from a page of this site";
+
+/// What is known about the tokens of a main request.
+#[derive(Default)]
+struct RequestAccess {
+    masked: RefCell<Vec<MaskedArgument>>,
+    verdict: RefCell<Option<TokenVerdict>>,
+    /// Whether the token is being verified, so that a variable in `value=` that depends on the
+    /// result has none.
+    is_busy: Cell<bool>,
+}
+
+/// The value of an argument, decoded, from before it was masked.
+struct MaskedArgument {
+    name: Box<str>,
+    value: Rc<[u8]>,
+}
+
+/// The result of verifying a request's token under the rules of one location.
+#[derive(Clone)]
+struct TokenVerdict {
+    /// The address of the rules.
+    rules: usize,
+    result: Result<Rc<Claims>, TokenFault>,
+    /// How the request carries the token, if it has one.
+    origin: Option<TokenOrigin>,
+}
+
+/// Why a request has no valid token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenFault {
+    Missing,
+    Invalid,
+}
+
+/// Masks the token of a request in everything that nginx may log. Called before nginx's access
+/// checks.
+pub fn mask(request: &mut Request) -> Result<(), NoMemory> {
+    let Some(rules) = rules(request) else { return Ok(()) };
+    let Some(name) = rules.tokens.sources.argument.clone() else { return Ok(()) };
+    if request.is_subrequest() {
+        return Ok(());
+    }
+    request_token::keep_argument(request, &name)?;
+    request.mask_argument(name.as_bytes())
+}
+
+/// Verifies the token of a request, as one of nginx's access checks.
+pub fn check(request: &Request) -> Outcome {
+    let Some(rules) = rules(request) else { return Outcome::DECLINED };
+    match verify(request, &rules) {
+        Ok(_) => Outcome::OK,
+        Err(TokenFault::Missing) if rules.tokens.absence == TokenAbsence::Allowed => {
+            Outcome::DECLINED
+        }
+        Err(fault) => refuse(request, fault),
+    }
+}
+
+/// Answers with nginx's 401 and a challenge.
+pub fn refuse(request: &Request, fault: TokenFault) -> Outcome {
+    if fault == TokenFault::Missing {
+        if let Some(hub) = Location::for_request(request).handler().map(|handler| handler.hub()) {
+            process::with(hub, |worker| worker.hub().count(Counter::TokenMissing, 1));
+        }
+    }
+    let challenge = match fault {
+        TokenFault::Missing => NO_TOKEN,
+        TokenFault::Invalid => INVALID_TOKEN,
+    };
+    challenge_with(request, challenge, 401)
+}
+
+/// Answers with nginx's 403 and a challenge, because the token does not allow a channel.
+pub fn refuse_channel(request: &Request, why: std::fmt::Arguments<'_>) -> Outcome {
+    request.log(Level::Info, format_args!("sse: token refused: {why}"));
+    if let Some(hub) = Location::for_request(request).handler().map(|handler| handler.hub()) {
+        process::with(hub, |worker| worker.hub().count(Counter::TokenChannel, 1));
+    }
+    challenge_with(request, INSUFFICIENT_SCOPE, 403)
+}
+
+fn challenge_with(request: &Request, challenge: &'static str, status: u16) -> Outcome {
+    withdraw_challenges(request);
+    match request.add_header("WWW-Authenticate", challenge) {
+        Ok(()) => Outcome::status(status),
+        Err(NoMemory) => Outcome::ERROR,
+    }
+}
+
+/// Removes the challenges of the module from the response: another access check may have passed
+/// afterwards (`satisfy any`).
+pub fn withdraw_challenges(request: &Request) {
+    let own = [NO_TOKEN, INVALID_TOKEN, INSUFFICIENT_SCOPE];
+    request.remove_headers("WWW-Authenticate", |value| {
+        own.iter().any(|challenge| challenge.as_bytes() == value)
+    });
+}
+
+/// Returns the claims of the main request's token. Fails if it has no valid one; `None` without
+/// `sse_jwt`.
+pub fn claims(request: &Request) -> Option<Result<Rc<Claims>, TokenFault>> {
+    request.with_main(|main| {
+        let rules = rules(main)?;
+        Some(verify(main, &rules))
+    })
+}
+
+/// Whether a page of another site may have caused a request that changes something: its token comes
+/// from a cookie or a variable, which a browser sends without the page's knowledge, and the browser
+/// does not confirm that the page may do this.
+pub fn may_be_forged(request: &Request) -> bool {
+    if matches!(request.method(), Method::Get | Method::Head) {
+        return false;
+    }
+    if claims(request).is_none() {
+        return false;
+    }
+    let verdict =
+        request.data::<RequestAccess>().and_then(|access| access.verdict.borrow().clone());
+    if verdict.and_then(|verdict| verdict.origin) != Some(TokenOrigin::Ambient) {
+        return false;
+    }
+    let is_same = |site: &[u8]| site.eq_ignore_ascii_case(b"same-origin");
+    match request.header("Origin") {
+        None => !request.header("Sec-Fetch-Site").is_some_and(is_same),
+        Some(origin) => {
+            let host = request.host().unwrap_or_default();
+            let is_listed = match Location::for_request(request).cors.as_deref() {
+                Some(cors @ Cors::Listed { .. }) => cors.allows(Some(origin)),
+                Some(Cors::Any) | None => false,
+            };
+            !is_listed && !origin::is_of_host(origin, host)
+        }
+    }
+}
+
+/// Returns the rules of a request's location, if it has `sse_jwt`.
+fn rules(request: &Request) -> Option<Rc<AccessRules>> {
+    Location::for_request(request).access.clone()
+}
+
+/// Verifies the token of a main request, unless this was done before.
+fn verify(request: &Request, rules: &Rc<AccessRules>) -> Result<Rc<Claims>, TokenFault> {
+    let Some(access) = access(request) else { return Err(TokenFault::Invalid) };
+    let address = Rc::as_ptr(rules) as usize;
+    if let Some(verdict) = access.verdict.borrow().as_ref().filter(|known| known.rules == address) {
+        return verdict.result.clone();
+    }
+    if access.is_busy.replace(true) {
+        return Err(TokenFault::Missing);
+    }
+    let token = RequestToken::find(request, &rules.tokens.sources);
+    access.is_busy.set(false);
+    let (result, origin) = match token {
+        None => (Err(TokenFault::Missing), None),
+        Some(token) => (verify_token(request, rules, &token.text), Some(token.origin)),
+    };
+    access.verdict.replace(Some(TokenVerdict { rules: address, result: result.clone(), origin }));
+    result
+}
+
+/// Verifies a token, and counts and logs a refusal.
+fn verify_token(
+    request: &Request,
+    rules: &AccessRules,
+    token: &[u8],
+) -> Result<Rc<Claims>, TokenFault> {
+    let refusal = match rules.token_rules().verify(token, clock::now().wall) {
+        Ok(claims) => return Ok(Rc::new(claims)),
+        Err(refusal) => refusal,
+    };
+    let counter = match refusal.reason {
+        RefusalReason::Malformed => Counter::TokenMalformed,
+        RefusalReason::Algorithm => Counter::TokenAlgorithm,
+        RefusalReason::Key => Counter::TokenKey,
+        RefusalReason::Signature => Counter::TokenSignature,
+        RefusalReason::Claim => Counter::TokenClaim,
+        RefusalReason::Expired => Counter::TokenExpired,
+        RefusalReason::NotYet => Counter::TokenNotYet,
+    };
+    if let Some(hub) = Location::for_request(request).handler().map(|handler| handler.hub()) {
+        process::with(hub, |worker| worker.hub().count(counter, 1));
+    }
+    request.log(Level::Info, format_args!("sse: token refused: {}", refusal.why));
+    Err(TokenFault::Invalid)
+}
+
+/// Returns what is known about the tokens of a main request; `None` if nginx is out of memory.
+fn access(request: &Request) -> Option<&RequestAccess> {
+    if let Some(known) = request.data() {
+        return Some(known);
+    }
+    request.keep_data(RequestAccess::default()).ok()?;
+    request.data()
+}
