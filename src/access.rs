@@ -7,6 +7,7 @@
 //! - `algorithm`, `key`, `key_file`: the algorithms, keys, and the files in which keys are stored
 //! - `source`: how a request carries a token
 //! - `token`, `claims`, `requirements`, `verify`: parses a token, and decides whether it is valid
+//! - `expiry`: the time at which a permission ends
 //! - `channel_claim`: the channels that a token allows
 
 // This layer handles untrusted bytes.
@@ -15,6 +16,7 @@
 pub mod algorithm;
 pub mod channel_claim;
 pub mod claims;
+pub mod expiry;
 pub mod key;
 pub mod key_file;
 pub mod requirements;

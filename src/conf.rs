@@ -21,7 +21,7 @@ mod claim_variables;
 mod handler_directives;
 mod handlers;
 mod setting_directives;
-mod settings;
+pub mod settings;
 
 pub use handlers::LocationHandler;
 pub use hub::{HubConf, Main};
@@ -32,7 +32,7 @@ pub use location::{
 use crate::nginx::directive::{Arguments, Directive, DirectiveContext};
 
 /// All directives of the module outside of the `sse_hub` block.
-pub static DIRECTIVES: [Directive; 30] = [
+pub static DIRECTIVES: [Directive; 31] = [
     directive(c"sse_hub", DirectiveContext::HttpBlock, Arguments::One, hub::block),
     directive(
         c"sse_stream",
@@ -124,6 +124,12 @@ pub static DIRECTIVES: [Directive; 30] = [
         DirectiveContext::HttpServerLocation,
         Arguments::OneOrTwo,
         setting_directives::max_age,
+    ),
+    directive(
+        c"sse_expires",
+        DirectiveContext::HttpServerLocation,
+        Arguments::OneOrMore,
+        setting_directives::expires,
     ),
     directive(
         c"sse_reconnect",

@@ -15,6 +15,8 @@
 //! - `process_slot`: the process's slot in the hub, and wake-ups
 //! - `resume_request`: what a request says about where its stream starts
 //! - `outlook`: whether a request is answered with a stream
+//! - `deadline`, `stream_deadlines`, `permission`: the maximum age of streams, and when a client's
+//!   permission ends
 //! - `open`, `pending`, `end`: how a stream starts, how it waits for Redis before that, and how it
 //!   ends
 //! - `log_reader`, `batch_cache`, `delivery`, `event_ids`: reads the log, frames events once for
@@ -40,6 +42,7 @@ mod channel;
 mod channel_task;
 mod client_past;
 mod counts;
+mod deadline;
 mod delivery;
 mod directory;
 mod end;
@@ -51,6 +54,7 @@ mod open;
 mod outlook;
 mod pattern;
 mod pending;
+mod permission;
 mod presence;
 mod process_slot;
 mod resume_request;
@@ -60,6 +64,7 @@ mod scheduler;
 mod settings;
 mod socket;
 mod stream;
+mod stream_deadlines;
 mod timer_wheel;
 mod upkeep;
 mod work_queue;
@@ -91,11 +96,12 @@ pub use end::{Closing, End, EndForm, Finish, Reconnect};
 pub use keys::StreamKey;
 pub use open::OpenError;
 pub use outlook::{Arrival, InquiryKey, Outlook};
+pub use permission::Permission;
 pub use presence::Presence;
 pub use resume_request::ResumeRequest;
 pub use scheduler::Progress;
 pub use settings::{
-    Finished, Jittered, Naming, Replay, SlowClient, StreamSettings, UnknownChannel,
+    ExpiryEvent, Finished, Jittered, Naming, Replay, SlowClient, StreamSettings, UnknownChannel,
 };
 pub use socket::{Batch, Sent, Socket};
 
@@ -123,6 +129,10 @@ pub struct Worker<S: Socket> {
     ended: VecDeque<(StreamKey, End)>,
     /// Number of streams of figures, which are not counted as subscribers.
     watchers: usize,
+    /// How far the wall clock is ahead of the monotonic one (ms), as far as it is known.
+    clock_ahead: u64,
+    /// Streams whose deadlines are to be computed again, because the wall clock was set.
+    to_reschedule: Vec<StreamKey>,
     counts: Counts,
     presence: Presence,
     random: fastrand::Rng,
@@ -170,6 +180,8 @@ impl<S: Socket> Worker<S> {
             upkeep: Upkeep::default(),
             ended: VecDeque::new(),
             watchers: 0,
+            clock_ahead: now.wall.wrapping_sub(now.mono),
+            to_reschedule: Vec::new(),
             counts: Counts::default(),
             presence,
             random: fastrand::Rng::with_seed(seed),

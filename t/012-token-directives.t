@@ -80,6 +80,11 @@ my %refused = (
     'a variable needs a claim'                => [$s, 'invalid number of arguments in "sse_jwt_set"', 'sse_jwt_set $level;'],
     'a variable is new'                       => [$s, 'the duplicate "uri" variable', 'sse_jwt_set $uri a;'],
     'a variable is declared once'             => [$s, 'the duplicate "level" variable', 'sse_jwt_set $level a; sse_jwt_set $level b;'],
+    'an end has a time before it'             => ["sse_expires \$arg_u event=e before=soon; $s", 'invalid value "soon" in "sse_expires" directive'],
+    'before needs an event'                   => ["sse_expires \$arg_u before=5s; $s", '"before" and "jitter" need "event="'],
+    'required needs a value'                  => ["sse_expires required; $s", '"required" needs a value in "sse_expires" directive'],
+    'an end has one value'                    => ["sse_expires \$arg_a \$arg_b; $s", '"sse_expires" directive is duplicate'],
+    'the name of its event is valid'          => ["sse_expires \$arg_a event=error; $s", 'invalid event name "error" in "sse_expires" directive'],
     'sse_jwt_set stands in http'              => ["sse_jwt_set \$level a; $s", '"sse_jwt_set" directive is not allowed here'],
 );
 for my $title (sort keys %refused) {

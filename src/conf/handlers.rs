@@ -4,7 +4,7 @@
 use super::argument::once;
 use super::channel_argument::{ChannelArgument, NameSource};
 use super::hub::Main;
-use super::settings::Settings;
+use super::settings::{Expires, Settings};
 use crate::access::verify::KeyUsage;
 use crate::hub;
 use crate::nginx::complex_value::ComplexValue;
@@ -45,6 +45,8 @@ pub struct StreamHandler {
     pub last_event_id: Rc<Vec<ComplexValue>>,
     /// The value that may contain the time from which a client without an id resumes (`sse_since`).
     pub since: Option<Rc<ComplexValue>>,
+    /// The end of the client's permission (`sse_expires`).
+    pub expires: Option<Rc<Expires>>,
     pub settings: Rc<StreamSettings>,
     /// Whether the stream may bypass nginx's filters (`sse_direct`).
     pub direct: bool,
@@ -119,6 +121,7 @@ impl LocationHandler {
                 stream.check_source(main)?;
                 stream.last_event_id = settings.last_event_id();
                 stream.since = settings.since();
+                stream.expires = settings.expiry();
                 stream.settings = Rc::new(settings.resolve());
                 stream.check_runs(main)?;
                 stream.direct = settings.direct();
@@ -174,6 +177,7 @@ impl StatusHandler {
             self.feed.target.name = largest.map(|hub| hub.name.clone());
         }
         self.feed.target.complete(main, "sse_status")?;
+        self.feed.expires = settings.expiry();
         self.feed.settings = Rc::new(StreamSettings {
             replay: Replay::Off,
             open_event: None,
@@ -207,6 +211,7 @@ impl AdminHandler {
         self.feed.target = self.target.clone();
         self.publish.target = self.target.clone();
         self.feed.direct = settings.direct();
+        self.feed.expires = settings.expiry();
         // An administrator sees all that is retained, as it was published, and every loss.
         let StreamSettings { open_event, gap_event, .. } = Settings::default().resolve();
         self.feed.settings = Rc::new(StreamSettings {
@@ -279,7 +284,7 @@ impl StreamHandler {
         kind: NameKind,
     ) -> StreamHandler {
         let settings = Rc::new(Settings::default().resolve());
-        let (last_event_id, since) = (Rc::default(), None);
+        let (last_event_id, since, expires) = (Rc::default(), None, None);
         let (direct, lean) = (true, false);
         StreamHandler {
             target,
@@ -288,6 +293,7 @@ impl StreamHandler {
             kind,
             last_event_id,
             since,
+            expires,
             settings,
             direct,
             lean,

@@ -3,12 +3,18 @@
 use super::argument::{number, once, time};
 use super::cors::Cors;
 use super::location::Location;
+use super::settings::{Expires, ExpiryAbsence};
 use crate::nginx::complex_value::ComplexValue;
 use crate::nginx::conf_context::ConfContext;
 use crate::nginx::conf_error::ConfError;
 use crate::sse::event_type::{self, TypeError};
-use crate::worker::{Finished, Jittered, Naming, Reconnect, Replay, SlowClient, UnknownChannel};
+use crate::worker::{
+    ExpiryEvent, Finished, Jittered, Naming, Reconnect, Replay, SlowClient, UnknownChannel,
+};
 use std::rc::Rc;
+
+/// How long before the end of a client's permission the event is sent, in ms.
+const DEFAULT_EXPIRY_NOTICE: u64 = 30_000;
 
 /// `sse_replay off | all | run | COUNT;`
 pub fn replay(context: &mut ConfContext<'_>) -> Result<(), ConfError> {
@@ -118,6 +124,37 @@ pub fn max_age(context: &mut ConfContext<'_>) -> Result<(), ConfError> {
     once(&mut context.location_conf::<Location>().settings.max_age, max_age)
 }
 
+/// `sse_expires [VALUE] [event=NAME] [before=TIME] [jitter=TIME] [required];`
+pub fn expires(context: &mut ConfContext<'_>) -> Result<(), ConfError> {
+    let (mut value, mut absence, mut event) = (None, None, None);
+    let (mut before, mut jitter) = (None, None);
+    for argument in context.arguments() {
+        if let Some(name) = argument.strip_prefix(b"event=") {
+            once(&mut event, own_event_name(name)?)?;
+        } else if let Some(text) = argument.strip_prefix(b"before=") {
+            once(&mut before, time(text)?)?;
+        } else if let Some(text) = argument.strip_prefix(b"jitter=") {
+            once(&mut jitter, time(text)?)?;
+        } else if argument == b"required" {
+            once(&mut absence, ExpiryAbsence::Refused)?;
+        } else {
+            once(&mut value, context.compile(argument)?)?;
+        }
+    }
+    if event.is_none() && (before.is_some() || jitter.is_some()) {
+        return Err(ConfError::message("\"before\" and \"jitter\" need \"event=\""));
+    }
+    if value.is_none() && absence.is_some() {
+        return Err(ConfError::message("\"required\" needs a value in \"sse_expires\" directive"));
+    }
+    let before =
+        Jittered { base: before.unwrap_or(DEFAULT_EXPIRY_NOTICE), jitter: jitter.unwrap_or(0) };
+    let event = event.map(|name| ExpiryEvent { name, before });
+    let absence = absence.unwrap_or(ExpiryAbsence::Allowed);
+    let expires = Rc::new(Expires { value, absence, event });
+    once(&mut context.location_conf::<Location>().settings.expires, expires)
+}
+
 /// `sse_reconnect cut | clean;`
 pub fn reconnect(context: &mut ConfContext<'_>) -> Result<(), ConfError> {
     let reconnect = match first(context)? {
@@ -203,19 +240,24 @@ fn jittered(context: &ConfContext<'_>) -> Result<Jittered, ConfError> {
     }
 }
 
-/// Parses the name of an event that the module creates. It may begin with `sse.`, but must not be a
-/// name that browsers reserve.
+/// Parses the name of an event that the module creates, or `off`.
 fn event_name(text: &[u8]) -> Result<Option<Box<[u8]>>, ConfError> {
     if text == b"off" {
         return Ok(None);
     }
+    own_event_name(text).map(Some)
+}
+
+/// Parses the name of an event that the module creates. It may begin with `sse.`, but must not be a
+/// name that browsers reserve.
+fn own_event_name(text: &[u8]) -> Result<Box<[u8]>, ConfError> {
     let is_valid = match event_type::check(text) {
         Ok(()) => !text.is_empty(),
         Err(TypeError::Reserved) => text.starts_with(b"sse.") && text != b"sse.",
         Err(_) => false,
     };
     if is_valid {
-        Ok(Some(text.into()))
+        Ok(text.into())
     } else {
         Err(ConfError::no_valid("event name", text))
     }

@@ -3,7 +3,8 @@
 use super::cors::Cors;
 use crate::nginx::complex_value::ComplexValue;
 use crate::worker::{
-    Finished, Jittered, Naming, Reconnect, Replay, SlowClient, StreamSettings, UnknownChannel,
+    ExpiryEvent, Finished, Jittered, Naming, Reconnect, Replay, SlowClient, StreamSettings,
+    UnknownChannel,
 };
 use std::rc::Rc;
 
@@ -27,6 +28,7 @@ pub struct Settings {
     pub(super) unknown_channel: Option<UnknownChannel>,
     pub(super) naming: Option<Naming>,
     pub(super) max_age: Option<Option<Jittered>>,
+    pub(super) expires: Option<Rc<Expires>>,
     pub(super) reconnect: Option<Reconnect>,
     pub(super) max_subscribers: Option<u32>,
     pub(super) drain: Option<u64>,
@@ -35,6 +37,25 @@ pub struct Settings {
     pub(super) lean: Option<bool>,
     pub(super) proxy_unbuffered: Option<bool>,
     pub(super) proxy_read_timeout: Option<Option<u64>>,
+}
+
+/// `sse_expires`
+pub struct Expires {
+    /// The time at which a client's permission ends; `None` if only the token has one.
+    pub value: Option<ComplexValue>,
+    /// What happens if the value is empty.
+    pub absence: ExpiryAbsence,
+    /// The event before the end.
+    pub(super) event: Option<ExpiryEvent>,
+}
+
+/// What happens to a request for which `sse_expires` is empty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExpiryAbsence {
+    /// Its stream has no end.
+    Allowed,
+    /// It is refused.
+    Refused,
 }
 
 /// How event streams of an upstream are passed on.
@@ -66,6 +87,7 @@ impl Settings {
         take(&mut self.unknown_channel, &outer.unknown_channel);
         take(&mut self.naming, &outer.naming);
         take(&mut self.max_age, &outer.max_age);
+        take(&mut self.expires, &outer.expires);
         take(&mut self.reconnect, &outer.reconnect);
         take(&mut self.max_subscribers, &outer.max_subscribers);
         take(&mut self.drain, &outer.drain);
@@ -96,6 +118,7 @@ impl Settings {
             unknown_channel: self.unknown_channel.unwrap_or(UnknownChannel::Wait),
             naming: self.naming.unwrap_or(Naming::ByType),
             max_age: self.max_age.flatten(),
+            expiry_event: self.expires.as_ref().and_then(|expires| expires.event.clone()),
             reconnect: self.reconnect.unwrap_or(Reconnect::Cut),
             max_subscribers: self.max_subscribers.unwrap_or(0),
         }
@@ -109,6 +132,11 @@ impl Settings {
     /// Returns the value that may contain a time from which a client without an id resumes.
     pub fn since(&self) -> Option<Rc<ComplexValue>> {
         self.since.clone()
+    }
+
+    /// Returns how `sse_expires` determines the end of a client's permission, if it does.
+    pub fn expiry(&self) -> Option<Rc<Expires>> {
+        self.expires.clone()
     }
 
     /// Returns the other origins whose pages are allowed.

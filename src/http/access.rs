@@ -6,9 +6,11 @@
 //! valid for the rules of one location; under others, the token is verified again.
 
 mod channels;
+mod permission;
 mod request_token;
 
 pub use channels::{has_name, refuse_nameless, AllowedNames};
+pub use permission::permission;
 
 use self::request_token::{RequestToken, TokenOrigin};
 use crate::access::claims::Claims;

@@ -19,7 +19,7 @@ use crate::sse::channel::{self, NameError};
 use crate::sse::escaped::Escaped;
 use crate::sse::frame;
 use crate::sse::timestamp;
-use crate::worker::{Arrival, End, EndForm, OpenError, Outlook, ResumeRequest};
+use crate::worker::{Arrival, End, EndForm, OpenError, Outlook, Permission, ResumeRequest};
 use percent_encoding::percent_decode;
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -59,8 +59,12 @@ pub fn begin(
     channels: Vec<Box<[u8]>>,
     resume: ResumeRequest<'_>,
 ) -> Outcome {
+    let permission = match access::permission(request, conf) {
+        Ok(permission) => permission,
+        Err(outcome) => return outcome,
+    };
     if request.method() != Method::Get {
-        return start(request, conf, channels, resume);
+        return start(request, conf, channels, resume, permission);
     }
     let outlook = process::with(conf.target.hub, |worker| {
         worker.outlook(&channels, &conf.settings, resume, Arrival::Unknown, clock::now())
@@ -68,8 +72,8 @@ pub fn begin(
     match outlook {
         Some(Outlook::Nothing) => no_content(request, conf, &channels),
         Some(Outlook::Incomplete) => gone(request, conf, &channels),
-        Some(Outlook::Open) => decide_later(request, conf, channels, resume),
-        Some(Outlook::Stream) | None => start(request, conf, channels, resume),
+        Some(Outlook::Open) => decide_later(request, conf, channels, resume, permission),
+        Some(Outlook::Stream) | None => start(request, conf, channels, resume, permission),
     }
 }
 
@@ -79,6 +83,7 @@ fn decide_later(
     conf: &conf::StreamHandler,
     channels: Vec<Box<[u8]>>,
     resume: ResumeRequest<'_>,
+    permission: Permission,
 ) -> Outcome {
     // Filled in before the event loop can answer.
     let waiting = Rc::new(RefCell::new(None::<Rc<DeferredResponse>>));
@@ -88,12 +93,12 @@ fn decide_later(
     let inquired = process::inquire(hub, &names, move |top, arrival| {
         let Some(deferred) = reply_to.take() else { return };
         let resume = ResumeRequest { last_event_id: &id, since };
-        deferred.answer(top, |request| decide(request, channels, resume, arrival));
+        deferred.answer(top, |request| decide(request, channels, resume, permission, arrival));
     });
     match inquired {
         Some(Ok(())) => {}
         // The client is turned away.
-        Some(Err(_)) | None => return start(request, conf, names, resume),
+        Some(Err(_)) | None => return start(request, conf, names, resume, permission),
     }
     let Ok((deferred, outcome)) = request.answer_later() else { return Outcome::ERROR };
     waiting.replace(Some(deferred));
@@ -105,6 +110,7 @@ fn decide(
     request: &Request,
     channels: Vec<Box<[u8]>>,
     resume: ResumeRequest<'_>,
+    permission: Permission,
     arrival: Arrival,
 ) -> Outcome {
     let Some(conf) = Location::for_request(request).stream() else {
@@ -116,7 +122,9 @@ fn decide(
     match outlook {
         Some(Outlook::Nothing) => no_content(request, conf, &channels),
         Some(Outlook::Incomplete) => gone(request, conf, &channels),
-        Some(Outlook::Stream | Outlook::Open) | None => start(request, conf, channels, resume),
+        Some(Outlook::Stream | Outlook::Open) | None => {
+            start(request, conf, channels, resume, permission)
+        }
     }
 }
 
@@ -158,13 +166,16 @@ fn start(
     conf: &conf::StreamHandler,
     channels: Vec<Box<[u8]>>,
     resume: ResumeRequest<'_>,
+    permission: Permission,
 ) -> Outcome {
     if conf.lean {
         // A connection whose request has been released cannot serve another one.
         request.close_afterwards();
     }
     match send_header(request) {
-        AfterHeader::Body(body) => open(body, conf, channels, resume).unwrap_or(Outcome::ERROR),
+        AfterHeader::Body(body) => {
+            open(body, conf, channels, resume, permission).unwrap_or(Outcome::ERROR)
+        }
         AfterHeader::Nothing(outcome) => outcome,
     }
 }
@@ -305,10 +316,11 @@ fn open(
     conf: &conf::StreamHandler,
     channels: Vec<Box<[u8]>>,
     resume: ResumeRequest<'_>,
+    permission: Permission,
 ) -> Result<Outcome, NoMemory> {
     let hub = conf.target.hub;
     let request = body.request();
-    let (stream, opened) = RequestStream::open(&body, conf, channels, resume)?;
+    let (stream, opened) = RequestStream::open(&body, conf, channels, resume, permission)?;
     let key = match opened {
         Some(Ok(key)) => key,
         Some(Err(error)) => return Ok(turn_away(body, conf, &stream, Some(error))),

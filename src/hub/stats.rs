@@ -103,10 +103,12 @@ pub enum Counter {
     TokenNotYet,
     /// Tokens refused: they do not allow the channel.
     TokenChannel,
+    /// Streams ended because the client's permission ended.
+    EndedExpired,
 }
 
 /// The number of counters.
-pub const COUNTERS: usize = Counter::TokenChannel as usize + 1;
+pub const COUNTERS: usize = Counter::EndedExpired as usize + 1;
 
 // Each has a word in the region's header.
 const _: () = assert!(COUNTERS <= header::COUNTER_COUNT);

@@ -133,6 +133,7 @@ pub const FIGURES: [Figure; 29] = [
         source: Reasons(&[
             ("client", Counter::EndedClient),
             ("age", Counter::EndedAge),
+            ("expired", Counter::EndedExpired),
             ("drain", Counter::EndedDrain),
             ("timeout", Counter::EndedTimeout),
             ("slow", Counter::EndedSlow),

@@ -16,7 +16,9 @@ use crate::nginx::top_level::TopLevel;
 use crate::process;
 use crate::sse::escaped::Escaped;
 use crate::sse::id::Id;
-use crate::worker::{End, OpenError, Reconnect, ResumeRequest, StreamInfo, StreamKey, Worker};
+use crate::worker::{
+    End, OpenError, Permission, Reconnect, ResumeRequest, StreamInfo, StreamKey, Worker,
+};
 use std::cell::Cell;
 use std::rc::Rc;
 
@@ -66,6 +68,7 @@ impl RequestStream {
         conf: &StreamHandler,
         channels: Vec<Box<[u8]>>,
         resume: ResumeRequest<'_>,
+        permission: Permission,
     ) -> Result<(Rc<RequestStream>, Opened), NoMemory> {
         let request = body.request();
         let hub = conf.target.hub;
@@ -88,7 +91,10 @@ impl RequestStream {
 
         let opened = process::with(hub, |worker| {
             let client = Client::Request(output.clone());
-            worker.open(client, &conf.settings, &initial.channels, resume, clock::now())
+            let now = clock::now();
+            let key = worker.open(client, &conf.settings, &initial.channels, resume, now)?;
+            worker.set_permission(key, permission, now);
+            Ok(key)
         });
         if let Some(Ok(key)) = opened {
             stream.key.set(Some(key));

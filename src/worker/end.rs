@@ -10,6 +10,8 @@ pub enum End {
     Client,
     /// The stream reached `sse_max_age`.
     Age,
+    /// The client's permission has ended.
+    Expired,
     /// The process is shutting down.
     Drain,
     /// The client accepted no bytes for `send_timeout`.
@@ -71,6 +73,7 @@ impl End {
         match self {
             End::Client => ("client", Counter::EndedClient, Finish::Cut),
             End::Age => ("age", Counter::EndedAge, Finish::Whole),
+            End::Expired => ("expired", Counter::EndedExpired, Finish::Whole),
             End::Drain => ("drain", Counter::EndedDrain, Finish::Prompt),
             End::Timeout => ("timeout", Counter::EndedTimeout, Finish::TimedOut),
             End::Slow => ("slow", Counter::EndedSlow, Finish::Cut),
@@ -94,7 +97,7 @@ impl End {
     pub const fn closing(self, reconnect: Reconnect) -> Closing {
         let form = match self {
             // The client is to come back.
-            End::Age | End::Drain | End::Admin => reconnect.form(),
+            End::Age | End::Expired | End::Drain | End::Admin => reconnect.form(),
             // The client has everything.
             End::Finished => EndForm::Complete,
             // These are not planned.
@@ -133,7 +136,7 @@ mod tests {
 
     #[test]
     fn only_ends_after_which_clients_return_are_interrupted() {
-        for end in [End::Age, End::Drain, End::Admin] {
+        for end in [End::Age, End::Expired, End::Drain, End::Admin] {
             assert_eq!(end.closing(Reconnect::Cut).form, EndForm::Interrupted, "{end}");
             assert_eq!(end.closing(Reconnect::Clean).form, EndForm::Complete, "{end}");
             assert!(end.closing(Reconnect::Cut).is_planned(), "{end}");

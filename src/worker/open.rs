@@ -86,6 +86,7 @@ impl<S: Socket> Worker<S> {
             state: StreamState::Live,
             flow: Flow::Open,
             last: None,
+            deadlines: None,
             past: None,
             events_sent: 0,
             written: now.mono,
@@ -104,7 +105,7 @@ impl<S: Socket> Worker<S> {
         }
         if let Some(max_age) = settings.max_age {
             let age = max_age.random(&mut self.random);
-            self.work.add_at(now.mono + age, StreamTask::End(key, End::Age));
+            self.set_age(key, age, now);
         }
         self.forget_deadlines(DEADLINES_CHECKED_BY_OPENING);
         let opening = frame::opening(settings.retry.random(&mut self.random));

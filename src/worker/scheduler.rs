@@ -70,6 +70,7 @@ impl<S: Socket> Worker<S> {
             return Progress::More;
         }
         let undrained = self.work.continue_drain(&mut Budget::for_turn());
+        let unscheduled = self.continue_rescheduling(&mut Budget::for_turn(), now);
         let unchecked = self.start_ready(now);
         self.inquiries.check_after_barrier(self.hub.passed_read_barrier());
         self.run_tasks(WRITES_OF_TASKS, now);
@@ -80,8 +81,13 @@ impl<S: Socket> Worker<S> {
         self.run_tasks(WRITES, now);
         let unswept = self.continue_sweep(now) || self.upkeep.continue_freeing(&self.hub);
         self.flush_counts();
-        let unfinished =
-            unread || unswept || is_presence_due || undrained || unchecked || !self.work.is_idle();
+        let unfinished = unscheduled
+            || unread
+            || unswept
+            || is_presence_due
+            || undrained
+            || unchecked
+            || !self.work.is_idle();
         if unfinished {
             Progress::More
         } else {
@@ -101,6 +107,7 @@ impl<S: Socket> Worker<S> {
             match task {
                 StreamTask::Serve(key) => self.serve(key, now),
                 StreamTask::Beat(key) => self.beat(key, now),
+                StreamTask::Deadline(key) => self.meet_deadline(key, now),
                 StreamTask::End(key, end) => self.finish(key, end, now),
                 StreamTask::Cut(key, end) => self.end(key, end),
             }
@@ -170,6 +177,7 @@ impl<S: Socket> Worker<S> {
     /// Does everything that is due. To be called every [`Worker::tick_interval`].
     pub fn tick(&mut self, now: Now) -> Progress {
         self.work.tick(now.mono);
+        self.check_clock(now);
         self.forget_deadlines(DEADLINES_CHECKED_BY_TICK);
         self.check_waiting();
         self.inquiries.check_all();

@@ -81,6 +81,15 @@ impl Jittered {
     }
 }
 
+/// The event that a client receives before its permission ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExpiryEvent {
+    /// Its type.
+    pub name: Box<[u8]>,
+    /// How long before.
+    pub before: Jittered,
+}
+
 /// The settings of a location's streams.
 #[derive(Clone, Debug)]
 pub struct StreamSettings {
@@ -104,6 +113,8 @@ pub struct StreamSettings {
     pub naming: Naming,
     /// Maximum age of a stream.
     pub max_age: Option<Jittered>,
+    /// The event before the end of a permission; `None` if it is not sent.
+    pub expiry_event: Option<ExpiryEvent>,
     /// How the response ends if the client is to reconnect.
     pub reconnect: Reconnect,
     /// Maximum number of streams of one channel on this nginx; 0 means no limit.

@@ -12,6 +12,7 @@ mod figures;
 mod locked;
 mod moving;
 mod patterns;
+mod permissions;
 #[cfg(not(miri))]
 mod received;
 mod runs;
@@ -129,6 +130,7 @@ fn settings() -> StreamSettings {
         slow_client: SlowClient::Skip,
         naming: Naming::ByType,
         max_age: None,
+        expiry_event: None,
         reconnect: Reconnect::Cut,
         max_subscribers: 0,
         finished: Finished::NoContent,

@@ -8,7 +8,7 @@ use super::keys::{ChannelKey, StreamKey};
 use super::timer_wheel::{TimerWheel, STEP};
 use crate::hub::Budget;
 
-/// Deadlines of a stream: heartbeat and maximum age.
+/// Deadlines of a stream: its heartbeat, and its maximum age or the end of its permission.
 const DEADLINES_OF_A_STREAM: usize = 2;
 /// Up to this many deadlines of closed streams are not worth a search.
 const FEW_DEADLINES: usize = 256;
@@ -18,6 +18,8 @@ const FEW_DEADLINES: usize = 256;
 pub enum StreamTask {
     Serve(StreamKey),
     Beat(StreamKey),
+    /// Does what is due at the stream's next deadline.
+    Deadline(StreamKey),
     End(StreamKey, End),
     /// Ends the stream at once, even if its socket has unsent data.
     Cut(StreamKey, End),
@@ -29,6 +31,7 @@ impl StreamTask {
         match self {
             StreamTask::Serve(key)
             | StreamTask::Beat(key)
+            | StreamTask::Deadline(key)
             | StreamTask::End(key, _)
             | StreamTask::Cut(key, _) => key,
         }
