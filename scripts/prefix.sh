@@ -9,9 +9,9 @@ make_prefix() {
     ln -sf "$2" "$1/modules/"
 }
 
-# render_configuration FILE PORT WORKERS [REDIS]: prints FILE with this port and number of workers, and with its
-# hubs connected to the Redis server with this URL. The paths of logs and temporary files that are compiled
-# into a packaged nginx are overridden.
+# render_configuration FILE PORT WORKERS [REDIS]: prints FILE with this port (and the next one instead of 8081), this number
+# of workers, and its hubs connected to the Redis server with this URL. The paths of logs and temporary files that are
+# compiled into a packaged nginx are overridden.
 render_configuration() {
     local line redis=${4:-}
     # Quotes a word for nginx.
@@ -30,6 +30,7 @@ render_configuration() {
                 ;;
             'worker_processes '*) printf 'worker_processes %s;\n' "$3" ;;
             *' listen 127.0.0.1:8080;'*) printf '%s\n' "${line/:8080;/:$2;}" ;;
+            *'127.0.0.1:8081;'*) printf '%s\n' "${line/:8081;/:$(($2 + 1));}" ;;
             *) printf '%s\n' "$line" ;;
         esac
     done <"$1"

@@ -11,7 +11,7 @@ use SSE::Nginx qw(load_module);
 my $root = dirname(__FILE__) . '/../../..';
 
 # name: the name of the file without ".conf". port() stands for 8080 in the file, port('app') for 8081. application:
-# the port of an application that is used instead of the one on 8081.
+# the port of an application that is used instead of the one on 8081. html: the folder of the page.
 sub write_config ($self) {
     my $text = SSE::Cluster::slurp("$root/nginx-conf/$self->{name}.conf") or die "no nginx-conf/$self->{name}.conf";
     my $dir    = $self->dir;
@@ -24,7 +24,8 @@ sub write_config ($self) {
     $text =~ s/proxy_pass http:\/\/127\.0\.0\.1:8081/proxy_pass http:\/\/127.0.0.1:$self->{application}/g if $self->{application};
     $text =~ s/127\.0\.0\.1:8080/'127.0.0.1:' . $self->port/ge;
     $text =~ s/127\.0\.0\.1:8081/'127.0.0.1:' . $self->port('app')/ge;
-    $text =~ s{root html;}{root $root/nginx-conf/html;};
+    my $html = $self->{html} // "$root/nginx-conf/html";
+    $text =~ s{root html;}{root $html;};
     SSE::Cluster::write_file($self->config_file, $text);
     return;
 }

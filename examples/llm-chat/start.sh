@@ -1,0 +1,3 @@
+#!/bin/sh
+# The application beside nginx.
+exec node application.mjs
