@@ -8,6 +8,7 @@ missing_test_packages() {
     command -v make >/dev/null || echo make
     command -v curl >/dev/null || echo curl
     command -v openssl >/dev/null || echo openssl
+    command -v groff >/dev/null || echo groff-base
     has_redis || echo redis-tools
     # Validates the Prometheus format of sse_status. promtool is packaged with a server that apt would
     # start.

@@ -2,6 +2,7 @@
 # directive is used in t/, files of t/ have unique numbers, and links lead to existing targets.
 
 use v5.36;
+use File::Temp;
 use FindBin;
 use JSON::PP qw(decode_json);
 use Test::More;
@@ -138,11 +139,45 @@ is_deeply([map { @$_ } grep { @$_ > 1 } values %files], [],
     'no two files of t/ have the same number');
 is_deeply($unnumbered, [], 'each file of t/ has a number of three digits');
 
+# Each example has a page that begins with its name, and the command that runs it.
+my $overview = slurp("$root/examples/README.md");
+for my $folder (grep { -d } glob "$root/examples/*") {
+    my ($name) = $folder =~ /([^\/]+)\z/;
+    next if $name eq 'node_modules';
+    like($overview, qr/\[$name\]\($name\)/, "examples: the list has $name");
+    my $text = -e "$folder/README.md" ? slurp("$folder/README.md") : '';
+    like($text, qr/\A# .+\n\n(?:.+\n\n)?    scripts\/run /, "examples/$name: its command is the first that README.md says");
+    cmp_ok(scalar(my @lines = split /\n/, $text), '<=', 15, "examples/$name: README.md is short");
+}
+
+# The versions: the newest is the one that is built, and each has its date.
+my @versions = slurp("$root/CHANGELOG.md") =~ /^## (.+)$/mg;
+shift @versions if $versions[0] eq 'Unreleased';
+is_deeply([grep { !/\A\d+\.\d+\.\d+ \(\d{4}-\d\d-\d\d\)\z/ } @versions], [], 'CHANGELOG.md: each version has a date');
+my ($built) = slurp("$root/Cargo.toml") =~ /^version = "(.+)"$/m;
+like($versions[0], qr/\A\Q$built\E /, 'CHANGELOG.md: the newest version is that of the module');
+
+# The man page, which scripts/man-page makes from docs/directives.md.
+my $man = `$root/scripts/man-page`;
+is($?, 0, 'the man page can be made');
+like($man, qr/^\.SS $_$/m, "man page: it has $_") for sort keys %directives;
+like($man, qr/^\.SS $_ \(in sse_hub\)$/m, "man page: it has $_") for sort keys %inner;
+like($man, qr/^\\fB\$$_/m, "man page: it has \$$_") for @variables;
+unlike($man =~ s/^\.nf$.*?^\.fi$//msgr, qr/`|\]\(|\*\*|^#/m, 'man page: nothing is left of Markdown');
+SKIP: {
+    skip 'groff is not installed', 2 if !`groff --version 2>/dev/null`;
+    my $said = File::Temp->new;
+    open my $groff, '|-', "groff -man -Kutf8 -Tutf8 -ww -z 2>$said" or die "groff: $!";
+    print {$groff} $man;
+    ok(close($groff), 'man page: groff accepts it');
+    is(slurp("$said"), '', 'man page: without a warning');
+}
+
 # A build in fuzz/, loom/, or bench/ puts files there that belong to one machine.
 like(slurp("$root/.gitignore"), qr/^target\/$/m, 'directories of builds are not part of the project');
 
 # Links lead to a file and to one of its headings.
-for my $path ('README.md', 'CHANGELOG.md', 'CONTRIBUTING.md', 'SECURITY.md', glob("$root/docs/*.md")) {
+for my $path ('README.md', 'CHANGELOG.md', 'CONTRIBUTING.md', 'SECURITY.md', glob("$root/docs/*.md"), glob("$root/{js,examples,examples/*}/*.md")) {
     my $name   = $path =~ s/\A\Q$root\E\///r;
     my $text   = slurp("$root/$name");
     my @broken = grep { /\A\s*\|/ != /\|\s*\z/ } grep { !/\A\s{4}/ } split /\n/, $text;
