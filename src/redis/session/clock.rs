@@ -27,17 +27,17 @@ impl Session {
     ) -> Result<(), Ended> {
         let mark = self.with_lock(|| self.context.hub.high_watermark()).await?;
         let latest = self.latest();
-        let given = match reported {
-            Some(id) if id.checked(latest).is_none() => {
-                self.reset_clock(id).await;
-                None
-            }
-            other => other.and_then(|id| id.checked(latest)),
+        let given = reported.and_then(|id| id.checked(latest));
+        let ahead = reported.filter(|_| given.is_none());
+        let is_usable = match ahead {
+            Some(id) => self.reset_clock(id).await,
+            None => true,
         };
         self.clock_fell_back = mark > EntryId::default() && given.is_none_or(|given| given < mark);
         self.received = if self.clock_fell_back { EntryId::default() } else { mark };
         self.clock = match given {
             Some(given) if given >= mark => given,
+            _ if !is_usable => mark,
             None if mark == EntryId::default() => self.tick_clock("*").await,
             // This machine's clock was ahead before.
             _ if !latest.allows(mark) => mark,
@@ -78,8 +78,9 @@ impl Session {
         }
     }
 
-    /// Resets the clock, unless it has issued another id since this one.
-    async fn reset_clock(&mut self, id: ReportedId) {
+    /// Resets the clock, unless it has issued another id since this one. Returns false if Redis
+    /// rejects that.
+    async fn reset_clock(&mut self, id: ReportedId) -> bool {
         static SCRIPT: OnceLock<Script> = OnceLock::new();
         let script = SCRIPT.get_or_init(|| Script::new(RESET));
         let mut call = script.key(self.context.names.clock());
@@ -96,6 +97,7 @@ impl Session {
                 String::from_utf8_lossy(&self.context.names.clock()),
             ),
         );
+        removed.is_ok()
     }
 }
 
