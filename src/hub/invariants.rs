@@ -47,6 +47,14 @@ impl Hub {
         })
     }
 
+    /// Runs `work` while the calling thread holds the lock.
+    #[cfg(test)]
+    pub fn hold_lock(&self, work: impl FnOnce()) {
+        let guard = self.lock_patiently();
+        work();
+        drop(guard);
+    }
+
     /// Panics if an invariant is violated.
     pub fn check(&self) {
         let guard = self.lock_patiently();

@@ -200,7 +200,12 @@ impl Session {
             Some(order) => match order.release(message) {
                 // No message arrived before the streams began to be read, so each hole is read.
                 Released::Append(checked) | Released::AppendAfterLoss(checked, _) => checked,
-                Released::AlreadyRead => return Ok(()),
+                Released::AlreadyRead => {
+                    // Plain messages that follow were published after it.
+                    let id = message.id().and_then(|id| id.checked(self.latest()));
+                    batch.newest = batch.newest.max(id.unwrap_or_default());
+                    return Ok(());
+                }
                 Released::ReadAgain => {
                     batch.unread.insert(name.into(), vec![BufferedMessage::copy_of(message)]);
                     return Ok(());

@@ -5,7 +5,7 @@ use super::*;
 use crate::redis::keys::Keys;
 use crate::redis::script::{Command, ForgetCommand, PublishTarget, ScriptResult};
 
-const FORGED: &str = "00000000000000000000000000000000";
+pub const FORGED: &str = "00000000000000000000000000000000";
 const HISTORY: &[u8] = b"sse:{sse}:history";
 
 fn future_id() -> String {
@@ -124,7 +124,7 @@ fn forged_events_make_nginx_read_at_most_100_streams_at_once_in_a_second() {
     });
 }
 
-fn forget(channel: &str) -> Command {
+pub fn forget(channel: &str) -> Command {
     let (names, source) = (Keys::new(""), PublishTarget::Pubsub);
     Command::Forget(ForgetCommand { channel: channel.as_bytes().to_vec(), names, source })
 }

@@ -33,6 +33,8 @@ pub enum Fault {
     CloseBehind,
     /// It is carried out, and answered when the fault is over.
     Hold,
+    /// It is carried out when the fault is over.
+    Wait,
 }
 
 /// A fault of the commands that begin with these words.
@@ -277,7 +279,7 @@ impl State {
 
     fn is_held(&self, words: &[Vec<u8>]) -> bool {
         let is_hold = |planned: &&Planned| {
-            matches!(planned.fault, Fault::Hold)
+            matches!(planned.fault, Fault::Hold | Fault::Wait)
                 && planned.words.iter().zip(words).all(|(wanted, word)| is(word, wanted))
         };
         self.faults.iter().any(|planned| is_hold(&planned))
@@ -418,6 +420,12 @@ async fn serve(
         Some(Fault::CloseBehind) => {
             state.borrow_mut().run(from, words);
             return false;
+        }
+        Some(Fault::Wait) => {
+            while state.borrow().is_held(words) {
+                sleep(MOMENT).await;
+            }
+            state.borrow_mut().run(from, words)
         }
         Some(Fault::Hold) => {
             let replies = state.borrow_mut().run(from, words);

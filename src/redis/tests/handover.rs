@@ -187,3 +187,34 @@ fn applications_streams_are_handed_over_too() {
         assert_eq!(texts[..], expected[expected.len() - texts.len()..]);
     });
 }
+
+#[test]
+fn channels_that_are_catching_up_when_the_process_retires_are_left_to_the_next_one() {
+    run(async {
+        let (redis, hub) = stage(Source::PubSub).await;
+        let old = hub.process();
+        old.is_up().await;
+        let pattern = old.follow_pattern("a*").await;
+        let new = hub.process();
+        let id = pattern.position();
+        redis.publish("a1", "1");
+        until("it arrives", || pattern.resumed(&id).1 == ["1"]).await;
+        redis.fault("XREVRANGE sse:{sse}:s:a1", Fault::Hold, 1);
+        redis.fault("XRANGE sse:{sse}:s:a1", Fault::Hold, 1);
+        let named = new.open(&["a1"]);
+        until("it is read", || redis.count("SUBSCRIBE a1") > 0).await;
+        pass(20).await;
+        redis.plain("a1", "2");
+        redis.publish("a1", "3");
+        pass(20).await;
+        old.retire();
+        until("the old one retires", || old.has_retired()).await;
+        redis.repair();
+        until("it is in sync", || named.are_in_sync()).await;
+        redis.publish("a1", "4");
+        until("it arrives", || pattern.resumed(&id).1.ends_with(&["4".to_owned()])).await;
+        // The plain message was received through the pattern only, and is not kept.
+        let (gaps, texts) = pattern.resumed(&id);
+        assert_eq!((gaps, texts), (1, ["1", "3", "4"].map(str::to_owned).to_vec()));
+    });
+}

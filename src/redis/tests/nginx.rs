@@ -32,19 +32,32 @@ use crate::sse::finish::RunAfterwards;
 
 /// Wakers that write to sockets in place of eventfds.
 #[derive(Default)]
-pub struct Sockets(Mutex<Vec<UnixStream>>);
+pub struct Sockets {
+    all: Mutex<Vec<UnixStream>>,
+    are_exhausted: bool,
+}
+
+impl Sockets {
+    /// Returns wakers all of which are taken.
+    pub fn exhausted() -> Sockets {
+        Sockets { are_exhausted: true, ..Sockets::default() }
+    }
+}
 
 impl Wakers for Sockets {
     fn wake(&self, waker: usize) {
-        let _ = self.0.lock().unwrap()[waker].write(&[1; 8]);
+        let _ = self.all.lock().unwrap()[waker].write(&[1; 8]);
     }
 }
 
 impl SharedWakers for Sockets {
     fn claim(&self) -> std::io::Result<(usize, std::fs::File)> {
+        if self.are_exhausted {
+            return Err(std::io::Error::other("all wakers are taken"));
+        }
         let (near, far) = UnixStream::pair()?;
         far.set_nonblocking(true)?;
-        let mut all = self.0.lock().unwrap();
+        let mut all = self.all.lock().unwrap();
         all.push(near);
         Ok((all.len() - 1, OwnedFd::from(far).into()))
     }
@@ -54,7 +67,7 @@ impl SharedWakers for Sockets {
 #[derive(Clone)]
 pub struct SharedHub {
     pub hub: Hub,
-    wakers: &'static Sockets,
+    pub wakers: &'static Sockets,
     address: String,
 }
 
@@ -82,19 +95,25 @@ pub fn hub_at(address: &str, source: Source) -> SharedHub {
     SharedHub { hub, wakers: Box::leak(Box::default()), address: address.to_owned() }
 }
 
+/// Returns a hub as the thread of a process sees it, and the outbox of that process.
+pub fn context_of(shared: &SharedHub) -> (HubContext, Arc<Outbox>) {
+    let outbox = Arc::new(Outbox::new(|| {}));
+    let context = HubContext {
+        name: "test".to_owned(),
+        hub: shared.hub.clone(),
+        wakers: shared.wakers,
+        address: Address::parse(&shared.address).unwrap(),
+        names: Keys::new(""),
+        clock: now,
+        outbox: outbox.clone(),
+    };
+    (context, outbox)
+}
+
 impl SharedHub {
     /// Starts a process.
     pub fn process(&self) -> Nginx {
-        let outbox = Arc::new(Outbox::new(|| {}));
-        let context = HubContext {
-            name: "test".to_owned(),
-            hub: self.hub.clone(),
-            wakers: self.wakers,
-            address: Address::parse(&self.address).unwrap(),
-            names: Keys::new(""),
-            clock: now,
-            outbox: outbox.clone(),
-        };
+        let (context, outbox) = context_of(self);
         let (phase, watched) = watch::channel(Phase::Serving);
         let (requests, inbound) = mpsc::unbounded_channel();
         let is_stopped = Rc::new(Cell::new(false));

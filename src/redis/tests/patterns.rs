@@ -106,3 +106,54 @@ fn channels_of_redis_itself_are_not_delivered() {
         assert_eq!(pattern.resumed(&id), (0, vec!["1".to_owned()]));
     });
 }
+
+#[test]
+fn while_many_channels_catch_up_the_streams_of_all_patterns_wait() {
+    run(async {
+        let (redis, nginx) = connected(Source::PubSub).await;
+        let names: Vec<String> = (0..70).map(|number| format!("b{number}")).collect();
+        let named: Vec<&str> = names.iter().map(String::as_str).collect();
+        let named = nginx.follow(&named).await;
+        let pattern = nginx.follow_pattern("a*").await;
+        redis.fault("XRANGE", Fault::Hold, usize::MAX);
+        for name in &names {
+            redis.publish(name, "1");
+        }
+        nginx.receives("b69", 1).await;
+        for name in &names {
+            redis.publish_unheard(name, "2");
+            redis.publish(name, "3");
+        }
+        pass(500).await;
+        assert!(!named.are_in_sync());
+        let id = pattern.position();
+        redis.repair();
+        until("they are in sync", || named.are_in_sync() && pattern.are_in_sync()).await;
+        assert!(names.iter().all(|name| nginx.texts(name) == ["1", "2", "3"]));
+        redis.publish("a1", "4");
+        until("it arrives", || pattern.resumed(&id).1 == ["4"]).await;
+    });
+}
+
+#[test]
+fn more_than_10_000_channels_in_doubt_are_dropped_with_a_gap_event() {
+    run(async {
+        let (redis, nginx) = connected(Source::PubSub).await;
+        let (pattern, others) =
+            (nginx.follow_pattern("a*").await, nginx.follow_pattern("b*").await);
+        let id = pattern.position();
+        redis.publish("b1", "1");
+        until("it arrives", || others.resumed(&id).1 == ["1"]).await;
+        let forged_id = format!("{}-0", wall() + 1_000);
+        for number in 0..10_150 {
+            redis.forge(&format!("a{number}"), super::doubts::FORGED, &forged_id, "forged");
+        }
+        until("it is logged", || {
+            nginx.logged("more than 10000 channels matched only by patterns") == 1
+        })
+        .await;
+        pass(3_000).await;
+        assert_eq!(pattern.resumed(&id), (1, Vec::new()));
+        assert_eq!(others.resumed(&id), (0, vec!["1".to_owned()]));
+    });
+}

@@ -25,10 +25,16 @@ impl State {
             self.announce_forget(&names, &text(&args[1]), newest);
             return Reply::Int(1);
         }
-        let newest = self.newest(&keys[0]);
-        let gone = self.store.streams.remove(&keys[0]).map_or(0, |stream| stream.entries.len());
-        self.announce_forget(&names, &channel_of(&keys[0]), newest);
-        Reply::Int(gone as i64)
+        Reply::Int(self.forget(&names, &channel_of(&keys[0])) as i64)
+    }
+
+    /// Deletes a channel's events, and announces it. Returns how many there were.
+    pub fn forget(&mut self, names: &Keys, channel: &str) -> usize {
+        let key = names.stream(channel.as_bytes());
+        let newest = self.newest(&key);
+        let gone = self.store.streams.remove(&key).map_or(0, |stream| stream.entries.len());
+        self.announce_forget(names, channel, newest);
+        gone
     }
 
     fn publish_batch(
@@ -77,11 +83,16 @@ impl State {
     /// Returns the highest id that a channel may have had before the first entry of its stream.
     fn before_stream(&mut self, channel: &str, id: StreamId, given: StreamId) -> StreamId {
         match (self.last_events.get(channel), self.began) {
-            (Some(ms), _) => (*ms, u64::MAX),
-            (None, Some(began)) => (began, 0),
+            (Some(ms), _) if *ms < id.0 => (*ms, u64::MAX),
+            (Some(_), _) => before(id),
+            (None, Some(began)) => (began.min(id.0), 0),
             (None, None) => {
                 self.began = Some(if given == (0, 0) { id.0 } else { given.0 });
-                given
+                if given == (0, 0) {
+                    before(id)
+                } else {
+                    given
+                }
             }
         }
     }
@@ -105,6 +116,11 @@ impl State {
     fn newest(&self, key: &[u8]) -> StreamId {
         self.store.streams.get(key).map_or((0, 0), |stream| stream.last)
     }
+}
+
+/// Returns the id before this one.
+fn before((ms, seq): StreamId) -> StreamId {
+    seq.checked_sub(1).map_or((ms - 1, u64::MAX), |seq| (ms, seq))
 }
 
 fn channel_of(key: &[u8]) -> String {

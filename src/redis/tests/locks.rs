@@ -1,0 +1,118 @@
+//! The hub's lock is held by another process that does not release it, and the threads of
+//! processes start and end.
+
+use std::sync::Arc;
+
+use super::nginx::{context_of, publish_command, Sockets};
+use super::*;
+use crate::redis::context::ThreadEvent;
+use crate::redis::publisher::PublisherRequest;
+use crate::redis::refusal::Refusal;
+use crate::redis::thread::Thread;
+
+#[test]
+fn while_the_lock_is_held_nothing_is_lost_and_it_is_logged_once() {
+    run(async {
+        let (redis, nginx) = connected(Source::PubSub).await;
+        let streams = nginx.follow(&["a"]).await;
+        let id = streams.position();
+        let (release, released) = std::sync::mpsc::channel::<()>();
+        let (held, is_held) = std::sync::mpsc::channel();
+        let hub = nginx.hub.clone();
+        let other = std::thread::spawn(move || {
+            hub.hold_lock(|| {
+                held.send(()).unwrap();
+                let _ = released.recv();
+            });
+        });
+        is_held.recv().unwrap();
+        redis.publish("a", "1");
+        until("it is logged", || nginx.logged("cannot receive events from Redis") == 1).await;
+        redis.plain("of nobody", "x");
+        redis.publish("a", "2");
+        pass(3_000).await;
+        release.send(()).unwrap();
+        other.join().unwrap();
+        until("it goes on", || nginx.logged("receiving events from Redis again") == 1).await;
+        until("it is in sync", || streams.are_in_sync()).await;
+        assert_eq!(streams.resumed(&id), (0, ["1", "2"].map(str::to_owned).to_vec()));
+        assert_eq!(nginx.logged("cannot receive events from Redis"), 1);
+    });
+}
+
+#[test]
+fn a_thread_publishes_retires_and_ends() {
+    let redis = std::env::temp_dir().join("nginx-sse-test-nothing-listens");
+    let hub = hub_at(&format!("redis+unix://{}", redis.display()), Source::PubSub);
+    let (context, outbox) = context_of(&hub);
+    let thread = Thread::start(vec![(3, context)], |main| Ok(std::thread::spawn(main))).unwrap();
+    let taken = std::cell::RefCell::new(Vec::new());
+    let wait_for = |is: &dyn Fn(&ThreadEvent) -> bool| {
+        let since = std::time::Instant::now();
+        while !taken.borrow().iter().any(is) {
+            assert!(since.elapsed() < LONGEST);
+            std::thread::sleep(MOMENT);
+            taken.borrow_mut().extend(outbox.take());
+        }
+    };
+    let command = publish_command("a", "x", None);
+    assert!(thread.publish(3, PublisherRequest { ticket: 9, command }));
+    wait_for(&|event| {
+        let rejected = matches!(
+            event,
+            ThreadEvent::Published { ticket: 9, result: Err(Refusal::Unreachable(_)) }
+        );
+        rejected
+    });
+    thread.retire();
+    wait_for(&|event| matches!(event, ThreadEvent::Retired));
+    drop(thread);
+    // Its threads have ended, and hold nothing of the hub.
+    assert!(hub.hub.try_lease().is_some());
+}
+
+#[test]
+fn a_thread_that_cannot_be_started_is_an_error() {
+    let hub = hub_at("redis://127.0.0.1:1", Source::PubSub);
+    let fails = |_| Err(std::io::Error::other("no thread"));
+    let (context, _outbox) = context_of(&hub);
+    assert!(Thread::start(vec![(0, context)], fails).is_err());
+    let (context, _outbox) = context_of(&hub);
+    let ends = |main: Box<dyn FnOnce() + Send>| {
+        drop(main);
+        Ok(std::thread::spawn(|| {}))
+    };
+    assert!(Thread::start(vec![(0, context)], ends).is_err());
+}
+
+#[test]
+fn without_a_waker_the_thread_looks_every_50_ms() {
+    run(async {
+        let redis = FakeRedis::start().await;
+        let mut hub = hub_at(&redis.url(), Source::PubSub);
+        hub.wakers = Box::leak(Box::new(Sockets::exhausted()));
+        let nginx = hub.process();
+        nginx.is_up().await;
+        pass(500).await;
+        let since = elapsed();
+        nginx.follow(&["a"]).await;
+        assert!((1..200).contains(&(elapsed() - since)), "{}", elapsed() - since);
+    });
+}
+
+#[test]
+fn a_waker_makes_the_thread_look_at_once() {
+    run(async {
+        let (_redis, nginx) = connected(Source::PubSub).await;
+        // Nothing else wakes it at these times.
+        pass(150).await;
+        for _ in 0..5 {
+            let since = elapsed();
+            let streams = nginx.follow(&["a"]).await;
+            assert!(elapsed() - since < 20, "{}", elapsed() - since);
+            streams.close();
+            pass(15_000).await;
+        }
+        assert_eq!(Arc::strong_count(&nginx.outbox), 2);
+    });
+}
