@@ -21,6 +21,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -40,6 +41,9 @@ REACHED_BY = {
     "worker": ["worker"],
     "redis": ["redis"],
 }
+
+# The tests of these layers compute so much that optimizing them pays. Elsewhere, compiling would take longer.
+SLOW_LAYERS = ("src/hub", "src/worker")
 
 SWITCH = """
 /// Returns whether the sources are to behave as this mutant.
@@ -82,8 +86,9 @@ class Text:
 class Sources:
     """A copy of the sources, with mutants."""
 
-    def __init__(self, root, target):
+    def __init__(self, root, target, paths):
         self.tree, self.build = target / "tree", target / "build"
+        self.optimization = 1 if any(path.startswith(SLOW_LAYERS) for path in paths) else 0
         listed = subprocess.run(["git", "ls-files", "-z"], cwd=root, check=True, stdout=subprocess.PIPE).stdout
         shutil.rmtree(self.tree, ignore_errors=True)
         for name in filter(None, listed.decode().split("\0")):
@@ -150,7 +155,7 @@ class Sources:
 
     def cargo(self, *command):
         command = ["cargo", *command, "--locked", "--message-format", "json",
-                   "--config", 'profile.test.package."nginx-sse".opt-level=1']
+                   "--config", f'profile.test.package."nginx-sse".opt-level={self.optimization}']
         environment = {**os.environ, "CARGO_TARGET_DIR": str(self.build), "CARGO_INCREMENTAL": "1"}
         done = subprocess.run(command, cwd=self.tree, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         return done.returncode == 0, [json.loads(line) for line in done.stdout.splitlines() if line.startswith(b"{")]
@@ -193,22 +198,29 @@ def run(tree, program, number, names, seconds):
     environment = {**os.environ, "RUST_BACKTRACE": "0", "CARGO_MANIFEST_DIR": str(tree), "SSE_MUTANT": str(number)}
     process = subprocess.Popen(
         [program, "--exact", *names], cwd=tree, env=environment, preexec_fn=limited(seconds),
-        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
     )
-    try:
-        # A test that waits for ever takes no processor time.
-        status = process.wait(timeout=20 * seconds)
-    except subprocess.TimeoutExpired:
-        status = -signal.SIGKILL
-    # Tests start processes of their own, which are in the same session.
+    # A test that waits for ever takes no processor time.
+    late = threading.Timer(20 * seconds, kill, [process])
+    late.start()
+    # The first failure is enough.
+    has_failed = any(line.endswith(b" FAILED\n") for line in process.stdout)
+    late.cancel()
+    status = None if has_failed else process.wait()
+    kill(process)
+    process.wait()
+    process.stdout.close()
+    if status == 0:
+        return "passed"
+    return "took too long" if status in (-signal.SIGXCPU, -signal.SIGKILL) else "failed"
+
+
+def kill(process):
+    """Kills a test program. Tests start processes of their own, which are in the same session."""
     try:
         os.killpg(process.pid, signal.SIGKILL)
     except ProcessLookupError:
         pass
-    process.wait()
-    if status == 0:
-        return "passed"
-    return "took too long" if status in (-signal.SIGXCPU, -signal.SIGKILL) else "failed"
 
 
 def times(tree, program):
@@ -289,7 +301,7 @@ def main():
     parser.add_argument("paths", nargs="+")
     options = parser.parse_args()
     options.target.mkdir(parents=True, exist_ok=True)
-    sources, samples, all_bodies, number = Sources(options.root, options.target.resolve()), {}, {}, 1
+    sources, samples, all_bodies, number = Sources(options.root, options.target.resolve(), options.paths), {}, {}, 1
     for path in options.paths:
         listed, bodies = sources.list(path)
         if not listed:

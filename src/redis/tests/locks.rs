@@ -116,3 +116,35 @@ fn a_waker_makes_the_thread_look_at_once() {
         assert_eq!(Arc::strong_count(&nginx.outbox), 2);
     });
 }
+
+#[test]
+fn a_zone_without_room_for_another_channel_is_logged_once() {
+    run(async {
+        let redis = FakeRedis::start().await;
+        let history = crate::hub::History { count: 1, age: 0 };
+        let shared = nginx::hub_of(&redis.url(), Source::PubSub, 1 << 17, history);
+        let hub = &shared.hub;
+        let workers: Vec<_> = (0..2).map(|_| hub.claim_slot().unwrap()).collect();
+        let mut count = 0;
+        let mut join = |worker, name: &str| {
+            let member = hub.join(worker, name.as_bytes(), now()).ok()?;
+            hub.set_streams(worker, member, 1);
+            count += 1;
+            Some(member)
+        };
+        // Each channel has two listeners, and no room for a third.
+        let names = (0..).map(|number| format!("c{number}"));
+        for name in names {
+            if workers.iter().any(|worker| join(*worker, &name).is_none()) {
+                break;
+            }
+        }
+        assert!(count > 100);
+        let nginx = shared.process();
+        nginx.is_up().await;
+        until("it is logged", || nginx.logged("the zone has no room for another channel") == 1)
+            .await;
+        pass(5_000).await;
+        assert_eq!(nginx.logged("the zone has no room"), 1);
+    });
+}

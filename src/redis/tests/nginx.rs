@@ -86,9 +86,12 @@ pub struct Nginx {
 
 /// Creates a hub that is connected to this URL.
 pub fn hub_at(address: &str, source: Source) -> SharedHub {
-    let bytes = 1 << 20;
+    hub_of(address, source, 1 << 20, History { count: 100, age: 0 })
+}
+
+/// Creates such a hub of this size and with this history.
+pub fn hub_of(address: &str, source: Source, bytes: usize, history: History) -> SharedHub {
     let region = Region::in_memory(bytes);
-    let history = History { count: 100, age: 0 };
     let plan = Plan { bytes, slots: 8, max_event: 4096, history, runs: History::NONE, source };
     format(&region, &plan, 7, now()).unwrap();
     let hub = Hub::attach(region).unwrap();

@@ -213,3 +213,19 @@ fn a_hub_without_a_free_slot_waits_for_one() {
         nginx.is_up().await;
     });
 }
+
+#[test]
+fn the_state_is_not_down_while_a_lost_connection_is_replaced() {
+    run(async {
+        let (redis, nginx) = connected(Source::PubSub).await;
+        redis.fault("PING", Fault::Hold, usize::MAX);
+        redis.disconnect();
+        until("it connects", || nginx.hub.link() == RedisState::Connecting).await;
+        redis.repair();
+        nginx.is_up().await;
+        redis.stop().await;
+        until("it is down", || nginx.hub.link() == RedisState::Down).await;
+        pass(5_000).await;
+        assert_eq!(nginx.hub.link(), RedisState::Down);
+    });
+}

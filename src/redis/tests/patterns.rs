@@ -157,3 +157,23 @@ fn more_than_10_000_channels_in_doubt_are_dropped_with_a_gap_event() {
         assert_eq!(others.resumed(&id), (0, vec!["1".to_owned()]));
     });
 }
+
+#[test]
+fn a_pattern_that_is_opened_meanwhile_waits_for_the_channels_that_it_matches() {
+    run(async {
+        let (redis, nginx) = connected(Source::PubSub).await;
+        let named = nginx.follow(&["a1"]).await;
+        redis.publish("a1", "1");
+        nginx.receives("a1", 1).await;
+        redis.fault("XRANGE sse:{sse}:s:a1", Fault::Hold, 1);
+        redis.publish_unheard("a1", "2");
+        redis.publish("a1", "3");
+        until("it is read", || redis.count("XRANGE sse:{sse}:s:a1") > 0).await;
+        let (mine, others) = (nginx.open_pattern("a*"), nginx.open_pattern("b*"));
+        pass(3_000).await;
+        redis.repair();
+        until("they are in sync", || others.are_in_sync() && mine.are_in_sync()).await;
+        assert!(named.are_in_sync());
+        assert_eq!(nginx.texts("a1"), ["1", "2", "3"]);
+    });
+}

@@ -224,3 +224,71 @@ fn a_deleted_stream_of_an_application_stays_and_is_no_longer_delivered() {
         assert_eq!(third.texts("a"), ["3"]);
     });
 }
+
+#[test]
+fn a_stream_that_is_written_all_the_time_is_described_only_so_often() {
+    run(async {
+        let (redis, nginx) = notified().await;
+        nginx.follow(&["a"]).await;
+        pass(1_200).await;
+        let before = redis.count("XINFO");
+        for number in 0..300 {
+            redis.append("a", &number.to_string());
+            pass(3).await;
+        }
+        assert_eq!(nginx.receives("a", 100).await.len(), nginx.texts("a").len());
+        let described = redis.count("XINFO") - before;
+        assert!((2..80).contains(&described), "{described}");
+    });
+}
+
+#[test]
+fn entries_of_a_restored_stream_are_new_whatever_their_ids_say() {
+    run(async {
+        let redis = FakeRedis::start().await;
+        notifies(&redis, "Kt");
+        let history = crate::hub::History { count: 1, age: 60_000 };
+        let nginx = nginx::hub_of(&redis.url(), Source::Streams, 1 << 20, history).process();
+        nginx.is_up().await;
+        let streams = nginx.follow(&["a"]).await;
+        redis.append("a", "1");
+        nginx.receives("a", 1).await;
+        let id = streams.position();
+        pass(2_000).await;
+        {
+            let mut state = redis.state.borrow_mut();
+            state.store.streams.remove(&b"a"[..]);
+            for (id, text) in [((5, 0), "2"), ((6, 0), "3")] {
+                state.store.add(b"a", Some(id), &[b"data", text.as_bytes()]);
+            }
+            state.deliver(b"__keyspace@0__:a", b"xadd");
+        }
+        until("they arrive", || nginx.texts("a").ends_with(&["2".to_owned(), "3".to_owned()]))
+            .await;
+        pass(30_000).await;
+        assert_eq!(streams.resumed(&id), (1, ["2", "3"].map(str::to_owned).to_vec()));
+    });
+}
+
+#[test]
+fn each_of_many_quiet_streams_is_checked_in_turn() {
+    run(async {
+        let (redis, nginx) = notified().await;
+        let names: Vec<String> = (0..100).map(|number| format!("c{number}")).collect();
+        let named: Vec<&str> = names.iter().map(String::as_str).collect();
+        for name in &named {
+            redis.append(name, "1");
+        }
+        let streams = nginx.follow(&named).await;
+        pass(1_000).await;
+        let before = redis.count("XINFO");
+        pass(6_000).await;
+        let described = redis.count("XINFO") - before;
+        assert!((300..=450).contains(&described), "{described} in 6 s");
+        // What nothing was reported of is noticed in this way.
+        redis.state.borrow_mut().store.streams.remove(&b"c7"[..]);
+        redis.state.borrow_mut().store.add(b"c7", Some((5, 0)), &[b"data", b"2"]);
+        until("it is noticed", || nginx.texts("c7").contains(&"2".to_owned())).await;
+        assert!(streams.are_in_sync());
+    });
+}
