@@ -9,7 +9,7 @@
 //! - `ingest`, `settle`: turn messages and entries of streams into events of the hub
 //! - `catch_up_queue`, `page_reader`: the channels that are catching up in the background
 //! - `interruptions`: which channels streams of several channels wait for
-//! - `stream_reader`, `stream_audit`: reads the streams that applications write (`redis_source
+//! - `growth_source`, `stream_reader`, `stream_audit`: reads the streams that applications write (`redis_source
 //!   stream`), and notices that one has started over, or has lost entries before they were read
 //! - `delivery_wait`: waits until events that the hub will not keep have been delivered
 //! - `doubts`, `stray_messages`: messages without the hub's token
@@ -27,6 +27,7 @@ pub(super) mod connect;
 pub(super) mod delivery_wait;
 pub(super) mod doubts;
 pub(super) mod forget;
+pub(super) mod growth_source;
 pub(super) mod handover_holder;
 pub(super) mod handover_successor;
 pub(super) mod heartbeat;
@@ -65,6 +66,7 @@ use crate::hub::{shown as shown_name, FencingToken, JudgedId, Latest, ReportedId
 use crate::redis::context::{HubContext, LogLevel};
 use crate::redis::session::catch_up_queue::CatchUpQueue;
 use crate::redis::session::clock_mark::ClockMark;
+use crate::redis::session::growth_source::GrowthSource;
 use crate::redis::session::handover_holder::HandoverHolder;
 use crate::redis::session::heartbeat::HEARTBEAT;
 use crate::redis::session::interruptions::Interruptions;
@@ -72,7 +74,7 @@ use crate::redis::session::read_barrier::ReadBarrier;
 use crate::redis::session::repeats::Repeats;
 use crate::redis::session::stray_messages::Strays;
 use crate::redis::session::stream_audit::StreamAudit;
-use crate::redis::session::stream_reader::{GrowthSource, StreamReader};
+use crate::redis::session::stream_reader::StreamReader;
 use crate::redis::session::tasks::{Completion, Completions};
 use crate::redis::subscribe::{Subscribe, WantedChannel};
 use crate::redis::subscription_table::SubscriptionTable;

@@ -12,7 +12,7 @@ use crate::hub::Source;
 use crate::redis::context::{HubContext, LogLevel};
 use crate::redis::ended::{shown, Ended};
 use crate::redis::session::clock::redis_epoch;
-use crate::redis::session::stream_reader::growth_query;
+use crate::redis::session::growth_source::growth_query;
 use crate::redis::session::Session;
 use crate::redis::token::{Agreed, Token};
 

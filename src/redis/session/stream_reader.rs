@@ -7,18 +7,18 @@ use std::collections::HashSet;
 use std::rc::Rc;
 use std::time::Duration;
 
-use ::redis::{cmd, pipe, Pipeline, RedisError, Value};
+use ::redis::{cmd, RedisError, Value};
 use tokio::time::sleep;
 
-use crate::hub::{Loss, Provenance, ReportedId, SyncState};
+use crate::hub::{Loss, Provenance, ReportedId};
 use crate::redis::context::{HubContext, LogLevel};
 use crate::redis::ended::lost;
 use crate::redis::ended::Ended;
 use crate::redis::fetcher::Fetcher;
 use crate::redis::ordered_event::{LogStep, OrderedEvent};
 use crate::redis::session::clock::redis_epoch;
+use crate::redis::session::growth_source::{growth_query, GrowthSource, Notifications};
 use crate::redis::session::stream_audit::Readable;
-use crate::redis::session::subscriptions::TOGETHER as SUBSCRIBED;
 use crate::redis::session::Session;
 use crate::redis::stream_page::{IdSpan, PageRequest, StreamPage};
 use crate::redis::subscribe::Subscribe;
@@ -30,70 +30,22 @@ use crate::sse::id::EntryId;
 const MOST_BLOCKING: usize = 200;
 /// How long such a command waits (ms). A new channel waits for the next command.
 const BLOCK: u64 = 200;
-/// Number of streams that are read with each heartbeat although Redis has reported nothing: the
-/// setting may have been changed and changed back in between.
-const AUDITED: usize = 500;
 /// Number of streams that are polled together, and the pause before the next poll.
 const TOGETHER: usize = 200;
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// How new entries are noticed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GrowthSource {
-    /// Through keyspace notifications.
-    Notified,
-    /// By polling.
-    Polled,
-}
-
-impl GrowthSource {
-    /// Evaluates Redis' reply to CONFIG GET. Without permission for it, streams are polled.
-    fn read(reply: &Result<Value, RedisError>) -> GrowthSource {
-        let text = |value: &Value| match value {
-            Value::BulkString(text) => String::from_utf8_lossy(text).into_owned(),
-            Value::SimpleString(text) => text.clone(),
-            _ => String::new(),
-        };
-        let logged = match reply {
-            Ok(Value::Map(settings)) => {
-                settings.iter().any(|(_, flags)| reports_growth(&text(flags)))
-            }
-            Ok(Value::Array(words)) => {
-                words.get(1).is_some_and(|flags| reports_growth(&text(flags)))
-            }
-            _ => false,
-        };
-        if logged {
-            GrowthSource::Notified
-        } else {
-            GrowthSource::Polled
-        }
-    }
-}
-
-/// Whether a polling connection can switch to notifications.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Notifications {
-    /// Yes, once Redis' setting permits it.
-    Possible,
-    /// It is subscribing to all streams.
-    Subscribing,
-    /// The user has no permission to subscribe.
-    Forbidden,
-}
-
 /// The state of reading streams.
 pub struct StreamReader {
-    source: GrowthSource,
-    notifications: Notifications,
+    pub(super) source: GrowthSource,
+    pub(super) notifications: Notifications,
     /// Channels with new entries.
-    grown: HashSet<Box<[u8]>>,
+    pub(super) grown: HashSet<Box<[u8]>>,
     /// The round that is in progress.
     running: Option<Task>,
     /// The channels that are still to be read, if there are too many for one round.
-    turn: Vec<Box<[u8]>>,
+    pub(super) turn: Vec<Box<[u8]>>,
     fetcher: Rc<Fetcher>,
-    many_logged: bool,
+    pub(super) many_logged: bool,
 }
 
 /// A channel, the id up to which its stream was read, and whether to request the stream's
@@ -186,93 +138,6 @@ impl Session {
             self.reading.grown.insert(name.into());
             self.audit.changed.insert(name.into());
         }
-    }
-
-    /// Handles a change of Redis' setting, which a heartbeat has read. Each stream is read from
-    /// its last entry on, so nothing is lost when the method changes.
-    pub(in crate::redis) fn switch_growth_source(
-        &mut self,
-        reply: &Result<Value, RedisError>,
-    ) -> Result<(), Ended> {
-        match (self.reading.source, GrowthSource::read(reply)) {
-            (GrowthSource::Notified, GrowthSource::Notified) => self.read_unreported(),
-            (GrowthSource::Polled, GrowthSource::Polled) => {}
-            (GrowthSource::Notified, GrowthSource::Polled) => {
-                self.poll_streams();
-                self.context.log(
-                    LogLevel::Warn,
-                    format_args!(
-                        "Redis no longer reports new stream entries, because \
-                         \"notify-keyspace-events\" lacks \"K\" or \"t\" now, or cannot be read; \
-                         streams are polled instead"
-                    ),
-                );
-            }
-            (GrowthSource::Polled, GrowthSource::Notified) => self.subscribe_to_growth(),
-        }
-        Ok(())
-    }
-
-    fn poll_streams(&mut self) {
-        self.subscribe = Subscribe::Not;
-        self.reading.source = GrowthSource::Polled;
-        self.reading.turn.clear();
-        // It has just been logged.
-        self.reading.many_logged = true;
-    }
-
-    /// Reads some streams about which nothing was reported, in turn.
-    fn read_unreported(&mut self) {
-        if self.reading.turn.is_empty() {
-            self.reading.turn = self.channels.names().cloned().collect();
-        }
-        let rest = self.reading.turn.len().saturating_sub(AUDITED);
-        self.reading.grown.extend(self.reading.turn.split_off(rest));
-    }
-
-    /// Subscribes to the notifications of all streams. They are polled until that is confirmed.
-    fn subscribe_to_growth(&mut self) {
-        if self.reading.notifications != Notifications::Possible || self.is_frozen() {
-            return;
-        }
-        self.reading.notifications = Notifications::Subscribing;
-        // From now on, new channels are subscribed to, too.
-        self.subscribe = Subscribe::First;
-        let names = self.channels.names().cloned().map(|name| (name, SyncState::Nothing));
-        let names: Vec<_> = names.collect();
-        let (subscriber, finished) = (self.channel_subscriber(), self.finished.clone());
-        tokio::task::spawn_local(async move {
-            let mut forbidden = false;
-            for some in names.chunks(SUBSCRIBED) {
-                match subscriber.subscribe(some.to_vec()).await {
-                    Ok((_, refused)) => forbidden |= !refused.names.is_empty(),
-                    Err(error) => {
-                        finished.report(Err(error.to_string()), Session::growth_subscribed);
-                        return;
-                    }
-                }
-            }
-            finished.report(Ok(forbidden), Session::growth_subscribed);
-        });
-    }
-
-    /// Handles the end of subscribing to all streams.
-    pub(in crate::redis) async fn growth_subscribed(
-        &mut self,
-        forbidden: bool,
-    ) -> Result<(), Ended> {
-        if forbidden {
-            self.reading.notifications = Notifications::Forbidden;
-            self.subscribe = Subscribe::Not;
-            return Ok(());
-        }
-        self.reading.notifications = Notifications::Possible;
-        self.reading.source = GrowthSource::Notified;
-        self.reading.turn.clear();
-        self.read_all_streams();
-        let what = format_args!("Redis reports new stream entries; streams are no longer polled");
-        self.context.log(LogLevel::Notice, what);
-        Ok(())
     }
 
     /// Starts the next round, if one is due.
@@ -485,19 +350,4 @@ impl Unread {
         let range = PageRequest::of(context.key(&self.name), IdSpan::After(self.last), u64::MAX);
         PageRequest { about: self.describe, ..range }
     }
-}
-
-/// Asks for the setting that `Way::read` judges, after something that any node but the right one
-/// refuses.
-pub(in crate::redis) fn growth_query(context: &HubContext) -> Pipeline {
-    let mut ask = pipe();
-    ask.cmd("EXISTS").arg(context.names.clock());
-    ask.cmd("CONFIG").arg("GET").arg("notify-keyspace-events");
-    ask
-}
-
-/// Whether Redis tells of streams that have grown: K for the keys' channels, t (or A, all kinds)
-/// for streams.
-fn reports_growth(flags: &str) -> bool {
-    flags.contains('K') && (flags.contains('t') || flags.contains('A'))
 }
