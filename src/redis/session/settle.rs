@@ -220,7 +220,33 @@ impl Session {
         known: SyncState,
         fetched: &Fetched,
     ) -> Result<Settled, Ended> {
-        let Some(channel) = self.channels.get_mut(name) else { return Ok(Settled::CaughtUp) };
+        let Some((held, arrived_before)) = self.take_held(name, known, fetched) else {
+            return Ok(Settled::CaughtUp);
+        };
+        let messages: Vec<Message<'_>> = held.iter().map(BufferedMessage::message).collect();
+        let last = self.channels.get(name).map(|channel| channel.last).unwrap_or_default();
+        let ids = messages.iter().map(Message::id);
+        let order = WaitingOrder::new(ids, arrived_before, fetched, last);
+        let (steps, rest) = self.released_steps(name, known, &messages, order);
+        self.append_steps(steps.into_iter()).await?;
+        drop(messages);
+        let Some(index) = rest else { return Ok(Settled::CaughtUp) };
+        if let Some(channel) = self.channels.get_mut(name) {
+            channel.is_rewound = true;
+        }
+        self.catch_up_again(name, held.into_iter().skip(index).collect()).await?;
+        Ok(Settled::ReadAgain)
+    }
+
+    /// Marks a channel as in sync, up to what was read. Returns the messages that waited, and how
+    /// many of them arrived before its reading began; `None` if the channel does not exist.
+    fn take_held(
+        &mut self,
+        name: &[u8],
+        known: SyncState,
+        fetched: &Fetched,
+    ) -> Option<(Vec<BufferedMessage>, usize)> {
+        let channel = self.channels.get_mut(name)?;
         channel.last = read_up_to(channel.last, known, fetched);
         let added = fetched.added.filter(|_| fetched.newest == Some(channel.last));
         let logged = match fetched.missing {
@@ -231,23 +257,29 @@ impl Session {
         channel.forgotten = ReportedId::default();
         // A doubtful message that has arrived meanwhile may have been the reason.
         channel.is_rewound &= channel.is_doubtful;
-        let last = channel.last;
-        let (arrived_before, held) =
-            match std::mem::replace(&mut channel.state, SubscriptionState::InSync) {
-                SubscriptionState::CatchingUp(mut waiting) => {
-                    (waiting.arrived_before(), waiting.take())
-                }
-                SubscriptionState::Requested
-                | SubscriptionState::InSync
-                | SubscriptionState::Refused { .. } => (0, Vec::new()),
-            };
-        let messages: Vec<Message<'_>> = held.iter().map(BufferedMessage::message).collect();
-        let ids = messages.iter().map(Message::id);
-        let mut order = WaitingOrder::new(ids, arrived_before, fetched, last);
+        Some(match std::mem::replace(&mut channel.state, SubscriptionState::InSync) {
+            SubscriptionState::CatchingUp(mut waiting) => {
+                let arrived_before = waiting.arrived_before();
+                (waiting.take(), arrived_before)
+            }
+            SubscriptionState::Requested
+            | SubscriptionState::InSync
+            | SubscriptionState::Refused { .. } => (Vec::new(), 0),
+        })
+    }
+
+    /// Returns what is appended of the messages of a channel that waited, and the index of the
+    /// message from which on the stream has to be read once more, if there is one.
+    fn released_steps<'m>(
+        &mut self,
+        name: &'m [u8],
+        known: SyncState,
+        messages: &'m [Message<'m>],
+        mut order: WaitingOrder,
+    ) -> (Vec<LogStep<'m>>, Option<usize>) {
         let latest = self.latest();
-        let mut events = Vec::with_capacity(messages.len());
-        let mut rest = None;
-        let mut next_ids = ids_after_plain_messages(&messages).into_iter();
+        let mut steps = Vec::with_capacity(messages.len());
+        let mut next_ids = ids_after_plain_messages(messages).into_iter();
         for (index, message) in messages.iter().enumerate() {
             let next_id = next_ids.next().flatten();
             let checked = match order.release(message) {
@@ -255,13 +287,10 @@ impl Session {
                 Released::Append(checked) => checked,
                 Released::AppendAfterLoss(checked, up_to) => {
                     let missing = up_to.checked(latest).map_or(Loss::Everything, Loss::UpTo);
-                    events.push(LogStep::Loss(name, missing));
+                    steps.push(LogStep::Loss(name, missing));
                     checked
                 }
-                Released::ReadAgain => {
-                    rest = Some(index);
-                    break;
-                }
+                Released::ReadAgain => return (steps, Some(index)),
             };
             let event = self.event_of(checked, name, message);
             self.note_last(name, message);
@@ -276,16 +305,9 @@ impl Session {
             };
             let before = next_id.and_then(|id| id.checked(latest)).map(EntryId::before);
             let event = before.map_or(event, |before| event.plain_before(before));
-            events.push(LogStep::Event(event));
+            steps.push(LogStep::Event(event));
         }
-        self.append_steps(events.into_iter()).await?;
-        drop(messages);
-        let Some(index) = rest else { return Ok(Settled::CaughtUp) };
-        if let Some(channel) = self.channels.get_mut(name) {
-            channel.is_rewound = true;
-        }
-        self.catch_up_again(name, held.into_iter().skip(index).collect()).await?;
-        Ok(Settled::ReadAgain)
+        (steps, None)
     }
 }
 
