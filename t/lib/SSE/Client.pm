@@ -229,8 +229,11 @@ sub events ($self, $type) { return grep { $_->{type} eq $type } @{ $self->{event
 sub data   ($self)        { return map  { $_->{data} } $self->events('message') }
 sub types  ($self)        { return map  { $_->{type} } @{ $self->{events} } }
 
+# Waits until the stream is open, or has ended for good.
 sub wait_open ($self, $timeout = 10) {
-    return wait_for(sub { $self->{state} eq 'open' && defined $self->{parser}{retry} }, $timeout);
+    my $is_open = sub { $self->{state} eq 'open' && defined $self->{parser}{retry} };
+    wait_for(sub { $is_open->() || $self->{state} eq 'ended' && !$self->{reconnect} }, $timeout);
+    return $is_open->();
 }
 
 sub wait_data ($self, $data, $timeout = 10) {

@@ -147,7 +147,7 @@ sub handle_command ($self) {
         $self->{$word} = $value if exists $self->{$word};
         lose_packets($_->{socket}, $self->{lose}) for $self->sides;
         if ($word eq 'refuse') { close delete $self->{listener} if $self->{listener} }
-        else                   { $self->{listener} //= listener($self->{port}) }
+        else                   { $self->{listener} //= listener(@$self{qw(at port)}) }
     }
     POSIX::write(0, "$answer\n", 1 + length $answer);
     return 1;

@@ -58,11 +58,16 @@ sub status ($self, $hub = 'default') {
     return $answer && $answer->{json} ? $answer->{json}{hubs}{$hub} : {};
 }
 
-# Opens a stream.
+# Opens a stream. After a reload, an old worker may have accepted the connection. It turns the client away with a
+# 200 response that ends, and the client returns, as EventSource does.
 sub stream ($self, $path, %options) {
-    my $client = SSE::Client->new(port => $self->port, path => $path, %options);
-    $client->wait_open or diag("the stream $path did not open: $client->{state} " . ($client->{status} // '-'));
-    return $client;
+    for my $attempt (1 .. 20) {
+        my $client = SSE::Client->new(port => $self->port, path => $path, %options);
+        return $client if $client->wait_open;
+        next if $client->{state} eq 'ended' && ($client->{status} // 0) == 200 && $attempt < 20;
+        diag("the stream $path did not open: $client->{state} " . ($client->{status} // '-'));
+        return $client;
+    }
 }
 
 # Opens a stream on each of these paths, in total on at least that many workers. The kernel chooses the worker, so a
