@@ -6,6 +6,7 @@ use FindBin;
 use lib "$FindBin::Bin/lib";
 use Test::More;
 use SSE::Browser;
+use SSE::Client;
 use SSE::ExampleConfig;
 use SSE::Loop qw(serve_for wait_for);
 use SSE::Nginx qw(has_module);
@@ -87,12 +88,21 @@ part('the status page', sub {
     my $words = 'document.getElementById("tables").innerText';
     ok($tab->becomes("$state === 'live'"), 'the figures are shown');
     my $publisher = SSE::Publisher->new(port => $nginx->port);
+    my $client    = SSE::Client->new(port => $nginx->port, path => '/stream', reconnect => 1);
+    $client->wait_open;
     $publisher->publish("event $_") for 1 .. 7;
     ok($tab->becomes("/Events\\s+7\\b/.test($words)"), 'figures are updated without a reload of the page');
+    ok($tab->becomes("/99% within\\s+[\\d.]+ \\S?s\\b/.test($words)"), 'the times of delivery are shown as quantiles')
+        or diag($tab->js($words));
+    my $graphs = 'document.getElementById("graphs").innerText';
+    ok($tab->becomes("/Events in\\n.*\\n.* events per second\\n0\\s+1 minute ago\\s+now/.test($graphs)"), 'graphs have labels with units')
+        or diag($tab->js($graphs));
+    $tab->screenshot($ENV{SSE_SCREENSHOTS} . '/status.png') if $ENV{SSE_SCREENSHOTS};
     $nginx->reload;
     $publisher->publish('after the reload');
     ok($tab->becomes("$state === 'live' && /Events\\s+8\\b/.test($words)", 15), 'figures are updated after a reload of nginx');
     unlike($tab->js($words), qr/Redis/, 'without Redis it shows no state of Redis');
+    $client->close;
     $tab->close;
     $nginx->ends_cleanly;
 });
