@@ -32,7 +32,7 @@ pub use location::{
 use crate::nginx::directive::{Arguments, Directive, DirectiveContext};
 
 /// All directives of the module outside of the `sse_hub` block.
-pub static DIRECTIVES: [Directive; 31] = [
+pub static DIRECTIVES: [Directive; 32] = [
     directive(c"sse_hub", DirectiveContext::HttpBlock, Arguments::One, hub::block),
     directive(
         c"sse_stream",
@@ -178,6 +178,12 @@ pub static DIRECTIVES: [Directive; 31] = [
         DirectiveContext::HttpServerLocation,
         Arguments::OneOrMore,
         access_directives::channels,
+    ),
+    directive(
+        c"sse_user",
+        DirectiveContext::HttpServerLocation,
+        Arguments::One,
+        access_directives::user,
     ),
     directive(c"sse_jwt_set", DirectiveContext::Http, Arguments::TwoOrMore, claim_variables::set),
     directive(

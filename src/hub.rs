@@ -12,6 +12,7 @@
 //! - `listeners`: processes, the channels and patterns they listen to, and how they are woken
 //! - `replication`: hubs that follow a Redis: the lease, the state of each channel, and ingestion
 //! - `admin`: lists channels, ends their streams, and deletes their events
+//! - `users`: users that were disconnected, and revoked tokens
 //! - `stats`: counters, and the histogram of delivery times
 //! - `invariants`: what is true of every hub, checked by tests
 //!
@@ -23,6 +24,7 @@ mod log;
 mod memory;
 mod replication;
 mod stats;
+mod users;
 
 #[cfg(any(test, fuzzing))]
 #[cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
@@ -71,6 +73,7 @@ pub use replication::reported::{JudgedId, Latest, ReportedId};
 pub use replication::sync::{Loss, SyncState};
 pub use stats::delivery_times::{DeliveryTimes, BUCKET_BOUNDS};
 pub use stats::{Counter, Stats, COUNTERS};
+pub use users::{DisconnectedUsers, Displaced, Revocation, UserHash};
 
 use memory::alloc;
 use memory::layout;

@@ -15,8 +15,8 @@
 //! - `process_slot`: the process's slot in the hub, and wake-ups
 //! - `resume_request`: what a request says about where its stream starts
 //! - `outlook`: whether a request is answered with a stream
-//! - `deadline`, `stream_deadlines`, `permission`: the maximum age of streams, and when a client's
-//!   permission ends
+//! - `deadline`, `stream_limits`, `permission`, `user`: the maximum age of streams, when a client's
+//!   permission ends, and disconnecting a user
 //! - `open`, `pending`, `end`: how a stream starts, how it waits for Redis before that, and how it
 //!   ends
 //! - `log_reader`, `batch_cache`, `delivery`, `event_ids`: reads the log, frames events once for
@@ -64,9 +64,10 @@ mod scheduler;
 mod settings;
 mod socket;
 mod stream;
-mod stream_deadlines;
+mod stream_limits;
 mod timer_wheel;
 mod upkeep;
+mod user;
 mod work_queue;
 
 #[cfg(test)]
@@ -89,6 +90,7 @@ use pending::WaitingList;
 use process_slot::ProcessSlot;
 use stream::{Stream, StreamState};
 use upkeep::Upkeep;
+use user::UserStreams;
 use work_queue::WorkQueue;
 
 pub use admin::{ALL_STATUS_CHANNEL, STATUS_CHANNEL};
@@ -96,7 +98,7 @@ pub use end::{Closing, End, EndForm, Finish, Reconnect};
 pub use keys::StreamKey;
 pub use open::OpenError;
 pub use outlook::{Arrival, InquiryKey, Outlook};
-pub use permission::Permission;
+pub use permission::{Permission, PermittedUser};
 pub use presence::Presence;
 pub use resume_request::ResumeRequest;
 pub use scheduler::Progress;
@@ -134,6 +136,7 @@ pub struct Worker<S: Socket> {
     /// Streams whose deadlines are to be computed again, because the wall clock was set.
     to_reschedule: Vec<StreamKey>,
     counts: Counts,
+    users: UserStreams,
     presence: Presence,
     random: fastrand::Rng,
     clock: fn() -> MonotonicTime,
@@ -164,6 +167,7 @@ impl<S: Socket> Worker<S> {
         clock: fn() -> MonotonicTime,
     ) -> Worker<S> {
         let mut worker = Worker {
+            users: UserStreams::new(hub.disconnections()),
             process: ProcessSlot::new(&hub, wakers, waker),
             read: hub.head(),
             settled_at: 0,
@@ -298,6 +302,12 @@ impl<S: Socket> Worker<S> {
         }
         stream.state = StreamState::Ended;
         self.ended.push_back((key, end));
+    }
+
+    /// Wakes all other processes.
+    fn wake_all(&self, now: Now) {
+        let all: Vec<usize> = (0..self.hub.slots()).collect();
+        self.wake(&all, now);
     }
 
     fn wake(&self, slots: &[usize], now: Now) {

@@ -90,9 +90,9 @@ impl Requirements {
         self.claims.iter().any(|claim| !claim.values.is_empty())
     }
 
-    /// Whether a claim with this name must have a certain value.
-    pub fn has_value_of(&self, name: &str) -> bool {
-        self.claims.iter().any(|claim| claim.name == name && !claim.values.is_empty())
+    /// Returns how many values a claim with this name may have; 0 if any.
+    pub fn number_of_values(&self, name: &str) -> usize {
+        self.claims.iter().find(|claim| claim.name == name).map_or(0, |claim| claim.values.len())
     }
 }
 

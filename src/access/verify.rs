@@ -65,6 +65,8 @@ pub enum RefusalReason {
     Expired,
     /// It is not valid yet.
     NotYet,
+    /// It was revoked.
+    Revoked,
 }
 
 /// The refusal of a token.
@@ -167,6 +169,11 @@ impl TrustedKey {
 impl TokenRefusal {
     fn new(reason: RefusalReason, why: impl Into<String>) -> TokenRefusal {
         TokenRefusal { reason, why: why.into() }
+    }
+
+    /// Creates the refusal of a token that was revoked.
+    pub fn revoked(claims: &Claims) -> TokenRefusal {
+        TokenRefusal::with_claims(RefusalReason::Revoked, format_args!("revoked"), claims)
     }
 
     /// Creates the refusal of a token whose signature is valid.

@@ -17,8 +17,19 @@ pub struct AccessSettings {
     pub(super) keys: Vec<Rc<KeyDirective>>,
     pub(super) requirements: Option<Rc<Requirements>>,
     pub(super) channels: Option<Option<Rc<ChannelClaim>>>,
+    pub(super) user: Option<Rc<UserName>>,
     /// Where `sse_jwt` is set; valid after `complete`.
     level: JwtLevel,
+}
+
+/// The user that requests of a location belong to (`sse_user`).
+pub enum UserName {
+    /// The value in the configuration; empty for none.
+    Value(ComplexValue),
+    /// The subject of the token.
+    Subject,
+    /// The issuer and the subject of the token, because several issuers may have the same subject.
+    IssuerAndSubject,
 }
 
 /// `sse_jwt`
@@ -96,6 +107,9 @@ impl AccessSettings {
         if self.requirements.is_none() {
             self.requirements.clone_from(&outer.requirements);
         }
+        if self.user.is_none() {
+            self.user.clone_from(&outer.user);
+        }
         if self.channels.is_none() {
             self.channels.clone_from(&outer.channels);
         }
@@ -147,6 +161,21 @@ impl AccessSettings {
         })))
     }
 
+    /// Returns the user that requests of a location with these rules belong to.
+    pub fn user(&self, rules: Option<&AccessRules>) -> Option<Rc<UserName>> {
+        let default = || {
+            let rules = rules?;
+            let mut issuers: Vec<&str> =
+                rules.keys.iter().filter_map(|key| key.issuer.as_deref()).collect();
+            issuers.sort_unstable();
+            issuers.dedup();
+            let has_several = issuers.len() > 1 || rules.requirements.number_of_values("iss") > 1;
+            let name = if has_several { UserName::IssuerAndSubject } else { UserName::Subject };
+            Some(Rc::new(name))
+        };
+        self.user.clone().or_else(default)
+    }
+
     /// Warns of keys that verify more tokens than they probably should.
     fn warn(&self, requirements: &Requirements, position: &Position, context: &ConfContext<'_>) {
         let keys = || self.keys.iter().flat_map(|file| &file.keys);
@@ -158,7 +187,7 @@ impl AccessSettings {
             context.log(Level::Warn, line);
         }
         let has_set = self.keys.iter().any(|file| file.form == KeyFileForm::KeySet);
-        if has_set && !requirements.has_value_of("aud") {
+        if has_set && requirements.number_of_values("aud") == 0 {
             let line = format_args!(
                 "a key set without \"sse_jwt_require aud=...\" in {position}: tokens that its issuer \
                  has made for other applications are accepted"

@@ -1,6 +1,8 @@
 //! Parses `sse_jwt` and the directives that begin with `sse_jwt_`.
 
-use super::access::{KeyDirective, KeyFileForm, TokenAbsence, TokenSettings, TokenSources};
+use super::access::{
+    KeyDirective, KeyFileForm, TokenAbsence, TokenSettings, TokenSources, UserName,
+};
 use super::argument::{once, time};
 use super::location::Location;
 use crate::access::algorithm::Algorithm;
@@ -225,6 +227,14 @@ fn channel_claim(arguments: &[&[u8]]) -> Result<ChannelClaim, ConfError> {
         return Err(ConfError::message("no claim in \"sse_jwt_channels\" directive"));
     }
     Ok(ChannelClaim { path, split, kind: kind.unwrap_or(EntryKind::Names) })
+}
+
+/// `sse_user VALUE;`
+pub fn user(context: &mut ConfContext<'_>) -> Result<(), ConfError> {
+    let arguments = context.arguments();
+    let value = arguments.first().copied().ok_or(ConfError::AlreadyLogged)?;
+    let name = Rc::new(UserName::Value(context.compile(value)?));
+    once(&mut context.location_conf::<Location>().access_settings.user, name)
 }
 
 /// Splits `NAME=VALUE`.

@@ -1,6 +1,6 @@
 //! The configuration of a location: its handler, its settings, and how it inherits them.
 
-use super::access::{AccessRules, AccessSettings};
+use super::access::{AccessRules, AccessSettings, UserName};
 use super::cors::Cors;
 use super::handlers::LocationHandler;
 use super::hub::Main;
@@ -25,6 +25,8 @@ pub struct Location {
     pub proxied: ProxiedStreams,
     /// How tokens are verified; `None` if they are not, or if the module does not answer.
     pub access: Option<Rc<AccessRules>>,
+    /// The user that requests belong to.
+    pub user: Option<Rc<UserName>>,
     pub(super) settings: Settings,
     pub(super) access_settings: AccessSettings,
 }
@@ -89,6 +91,7 @@ impl Location {
         let handler = self.handler.clone();
         self.access =
             self.access_settings.complete(&outer.access_settings, handler.as_deref(), context)?;
+        self.user = self.access_settings.user(self.access.as_deref());
         if let Some(LocationHandler::Stream(_) | LocationHandler::Publish(_)) = self.handler() {
             self.cors = self.settings.cors();
         }

@@ -8,13 +8,14 @@
 mod channels;
 mod permission;
 mod request_token;
+mod user;
 
 pub use channels::{has_name, refuse_nameless, AllowedNames};
 pub use permission::permission;
 
 use self::request_token::{RequestToken, TokenOrigin};
 use crate::access::claims::Claims;
-use crate::access::verify::RefusalReason;
+use crate::access::verify::{RefusalReason, TokenRefusal};
 use crate::conf::access::{AccessRules, TokenAbsence};
 use crate::conf::cors::Cors;
 use crate::conf::Location;
@@ -41,6 +42,8 @@ pub const FORGED: &str = "the request does not say that it comes from a page of 
 struct RequestAccess {
     masked: RefCell<Vec<MaskedArgument>>,
     verdict: RefCell<Option<TokenVerdict>>,
+    /// A hub, and how many users had been disconnected from it before access was checked.
+    noted_disconnections: Cell<Option<(usize, u64)>>,
     /// Whether the token is being verified, so that a variable in `value=` that depends on the
     /// result has none.
     is_busy: Cell<bool>,
@@ -67,11 +70,16 @@ struct TokenVerdict {
 pub enum TokenFault {
     Missing,
     Invalid,
+    /// It is not known whether the token was revoked, because the hub is locked.
+    Unknown,
 }
 
-/// Masks the token of a request in everything that nginx may log. Called before nginx's access
-/// checks.
+/// Prepares a request whose access is about to be checked: masks its token in everything that nginx
+/// may log, and notes which users have been disconnected.
 pub fn mask(request: &mut Request) -> Result<(), NoMemory> {
+    if !request.is_subrequest() {
+        user::note_disconnections(request);
+    }
     let Some(rules) = rules(request) else { return Ok(()) };
     let Some(name) = rules.tokens.sources.argument.clone() else { return Ok(()) };
     if request.is_subrequest() {
@@ -101,6 +109,7 @@ pub fn refuse(request: &Request, fault: TokenFault) -> Outcome {
         }
     }
     let challenge = match fault {
+        TokenFault::Unknown => return Outcome::status(503),
         TokenFault::Missing => NO_TOKEN,
         TokenFault::Invalid => INVALID_TOKEN,
     };
@@ -192,20 +201,41 @@ fn verify(request: &Request, rules: &Rc<AccessRules>) -> Result<Rc<Claims>, Toke
         None => (Err(TokenFault::Missing), None),
         Some(token) => (verify_token(request, rules, &token.text), Some(token.origin)),
     };
-    access.verdict.replace(Some(TokenVerdict { rules: address, result: result.clone(), origin }));
+    let keep = |result: &Result<Rc<Claims>, TokenFault>| {
+        let result = result.clone();
+        access.verdict.replace(Some(TokenVerdict { rules: address, result, origin }));
+    };
+    // From now on, variables have the values of claims, which may determine the user.
+    keep(&result);
+    let result = refuse_if_revoked(request, result?);
+    match result {
+        Err(TokenFault::Unknown) => drop(access.verdict.take()),
+        _ => keep(&result),
+    }
     result
 }
 
-/// Verifies a token, and counts and logs a refusal.
+/// Refuses a valid token that was revoked.
+fn refuse_if_revoked(request: &Request, claims: Rc<Claims>) -> Result<Rc<Claims>, TokenFault> {
+    match user::is_revoked(request, &claims) {
+        Ok(false) => Ok(claims),
+        Ok(true) => Err(report(request, &TokenRefusal::revoked(&claims))),
+        Err(_) => Err(TokenFault::Unknown),
+    }
+}
+
+/// Verifies a token.
 fn verify_token(
     request: &Request,
     rules: &AccessRules,
     token: &[u8],
 ) -> Result<Rc<Claims>, TokenFault> {
-    let refusal = match rules.token_rules().verify(token, clock::now().wall) {
-        Ok(claims) => return Ok(Rc::new(claims)),
-        Err(refusal) => refusal,
-    };
+    let verified = rules.token_rules().verify(token, clock::now().wall);
+    verified.map(Rc::new).map_err(|refusal| report(request, &refusal))
+}
+
+/// Counts and logs the refusal of a token.
+fn report(request: &Request, refusal: &TokenRefusal) -> TokenFault {
     let counter = match refusal.reason {
         RefusalReason::Malformed => Counter::TokenMalformed,
         RefusalReason::Algorithm => Counter::TokenAlgorithm,
@@ -214,12 +244,13 @@ fn verify_token(
         RefusalReason::Claim => Counter::TokenClaim,
         RefusalReason::Expired => Counter::TokenExpired,
         RefusalReason::NotYet => Counter::TokenNotYet,
+        RefusalReason::Revoked => Counter::TokenRevoked,
     };
     if let Some(hub) = Location::for_request(request).handler().map(|handler| handler.hub()) {
         process::with(hub, |worker| worker.hub().count(counter, 1));
     }
     request.log(Level::Info, format_args!("sse: token refused: {}", refusal.why));
-    Err(TokenFault::Invalid)
+    TokenFault::Invalid
 }
 
 /// Returns what is known about the tokens of a main request; `None` if nginx is out of memory.

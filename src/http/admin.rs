@@ -2,6 +2,7 @@
 //! JSON, or as a page for people.
 
 mod delete;
+mod disconnect;
 mod format;
 mod list;
 mod page;

@@ -349,6 +349,8 @@ fn turn_away(
 ) -> Outcome {
     let (why, end, retry) = match error {
         Some(error @ OpenError::Draining) => (error.to_string(), End::Drain, RETRY_ELSEWHERE),
+        // Its access is checked again.
+        Some(error @ OpenError::Disconnected) => (error.to_string(), End::Admin, RETRY_ELSEWHERE),
         Some(error) => (error.to_string(), End::Error, RETRY_LATER),
         None => ("this process does not serve the hub".to_owned(), End::Error, RETRY_LATER),
     };

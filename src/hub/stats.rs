@@ -105,10 +105,12 @@ pub enum Counter {
     TokenChannel,
     /// Streams ended because the client's permission ended.
     EndedExpired,
+    /// Tokens refused: revoked.
+    TokenRevoked,
 }
 
 /// The number of counters.
-pub const COUNTERS: usize = Counter::EndedExpired as usize + 1;
+pub const COUNTERS: usize = Counter::TokenRevoked as usize + 1;
 
 // Each has a word in the region's header.
 const _: () = assert!(COUNTERS <= header::COUNTER_COUNT);

@@ -43,6 +43,8 @@ mod stopped;
 #[cfg(test)]
 mod sync;
 #[cfg(test)]
+mod users;
+#[cfg(test)]
 mod whole_runs;
 
 use super::*;

@@ -207,6 +207,7 @@ pub const FIGURES: [Figure; 29] = [
             ("claim", Counter::TokenClaim),
             ("expired", Counter::TokenExpired),
             ("not_yet", Counter::TokenNotYet),
+            ("revoked", Counter::TokenRevoked),
             ("channel", Counter::TokenChannel),
         ]),
     },

@@ -92,6 +92,9 @@ impl RequestStream {
         let opened = process::with(hub, |worker| {
             let client = Client::Request(output.clone());
             let now = clock::now();
+            if let Some(user) = permission.user {
+                worker.check_user(user)?;
+            }
             let key = worker.open(client, &conf.settings, &initial.channels, resume, now)?;
             worker.set_permission(key, permission, now);
             Ok(key)

@@ -29,35 +29,34 @@ impl<S: Socket> Worker<S> {
             .expiry_event
             .as_ref()
             .map(|event| expires.saturating_sub(event.before.random(&mut self.random)));
-        let deadlines = stream.deadlines.get_or_insert_default();
-        (deadlines.expires, deadlines.warn_at) = (Some(expires), warn_at);
+        let limits = stream.limits.get_or_insert_default();
+        (limits.expires, limits.warn_at) = (Some(expires), warn_at);
         self.schedule_deadline(key, now);
     }
 
     /// Ends a stream at an age, in ms.
     pub(super) fn set_age(&mut self, key: StreamKey, age: u64, now: Now) {
         let Some(stream) = self.streams.get_mut(key) else { return };
-        stream.deadlines.get_or_insert_default().age = Some(now.mono.saturating_add(age));
+        stream.limits.get_or_insert_default().age = Some(now.mono.saturating_add(age));
         self.schedule_deadline(key, now);
     }
 
     /// Adds the stream's next deadline to the timer wheel.
     fn schedule_deadline(&mut self, key: StreamKey, now: Now) {
-        let deadlines = self.streams.get_mut(key).and_then(|stream| stream.deadlines.as_mut());
-        let Some(deadlines) = deadlines else { return };
-        let Some(next) = deadlines.next(now) else { return };
-        deadlines.entered = next;
+        let limits = self.streams.get_mut(key).and_then(|stream| stream.limits.as_mut());
+        let Some(limits) = limits else { return };
+        let Some(next) = limits.next(now) else { return };
+        limits.entered = next;
         self.work.add_at(next, StreamTask::Deadline(key));
     }
 
     /// Does what is due at a stream's deadline.
     pub(super) fn meet_deadline(&mut self, key: StreamKey, now: Now) {
         let Some(stream) = self.streams.get_mut(key) else { return };
-        let Some(deadlines) = stream.deadlines.as_ref().filter(|all| all.entered <= now.mono)
-        else {
+        let Some(limits) = stream.limits.as_ref().filter(|all| all.entered <= now.mono) else {
             return;
         };
-        if let Some(end) = deadlines.end(now) {
+        if let Some(end) = limits.end(now) {
             return self.finish(key, end, now);
         }
         if let Some(failed) = stream.warn_if_due(now) {
@@ -76,7 +75,7 @@ impl<S: Socket> Worker<S> {
         self.clock_ahead = ahead;
         // One unbounded pass, as in `drain`.
         let has_expiry = |stream: &Stream<S>| {
-            stream.deadlines.as_ref().is_some_and(|deadlines| deadlines.expires.is_some())
+            stream.limits.as_ref().is_some_and(|limits| limits.expires.is_some())
         };
         let expiring = self.streams.iter().filter(|(_, stream)| has_expiry(stream));
         self.to_reschedule = expiring.map(|(key, _)| key).collect();
@@ -90,9 +89,9 @@ impl<S: Socket> Worker<S> {
                 return true;
             }
             let Some(key) = self.to_reschedule.pop() else { break };
-            let deadlines = self.streams.get_mut(key).and_then(|stream| stream.deadlines.as_mut());
-            if let Some(deadlines) = deadlines {
-                deadlines.entered = now.mono;
+            let limits = self.streams.get_mut(key).and_then(|stream| stream.limits.as_mut());
+            if let Some(limits) = limits {
+                limits.entered = now.mono;
                 self.work.add(StreamTask::Deadline(key));
             }
         }
@@ -104,16 +103,16 @@ impl<S: Socket> Stream<S> {
     /// Sends the event before the end of the permission, if it is due. Returns how the stream ends
     /// if that fails.
     fn warn_if_due(&mut self, now: Now) -> Option<End> {
-        let deadlines = self.deadlines.as_mut()?;
-        let (expires, due) = (deadlines.expires?, deadlines.warn_at?);
+        let limits = self.limits.as_mut()?;
+        let (expires, due) = (limits.expires?, limits.warn_at?);
         if due > now.wall {
             return None;
         }
         if !matches!(self.state, StreamState::Live) || self.flow == Flow::Blocked {
-            deadlines.warn_at = Some(now.wall.saturating_add(RETRY_INTERVAL));
+            limits.warn_at = Some(now.wall.saturating_add(RETRY_INTERVAL));
             return None;
         }
-        deadlines.warn_at = None;
+        limits.warn_at = None;
         let event = self.settings.expiry_event.as_ref()?;
         let left = expires.saturating_sub(now.wall) / 1000;
         let name = String::from_utf8_lossy(&event.name);

@@ -42,6 +42,9 @@ pub enum OpenError {
     /// One of the channels has reached `sse_max_subscribers`.
     #[error("channel has reached its subscriber limit")]
     TooMany,
+    /// The user was disconnected while its request was being handled.
+    #[error("user was disconnected")]
+    Disconnected,
     /// The process has no slot in the hub.
     #[error("hub has no free slot for this worker process")]
     NoSlot,
@@ -86,7 +89,7 @@ impl<S: Socket> Worker<S> {
             state: StreamState::Live,
             flow: Flow::Open,
             last: None,
-            deadlines: None,
+            limits: None,
             past: None,
             events_sent: 0,
             written: now.mono,
@@ -275,6 +278,9 @@ impl<S: Socket> Worker<S> {
     /// ended nowhere else. Does nothing if the stream does not exist.
     pub fn close(&mut self, key: StreamKey, end: End) {
         let Some(stream) = self.streams.remove(key) else { return };
+        if let Some(user) = stream.limits.as_ref().and_then(|limits| limits.user) {
+            self.remove_from_user(user);
+        }
         match stream.accounting {
             Accounting::Client => self.hub.count(end.counter(), 1),
             Accounting::Watcher => self.watchers -= 1,

@@ -56,6 +56,7 @@ impl<S: Socket> Worker<S> {
         if let Some(slot) = self.process.claim() {
             self.hub.clear_wakeup(slot);
         }
+        self.apply_disconnections();
         let is_presence_due = self.publish_presence(now);
         self.work.meet_deadlines(&mut Budget::for_turn());
         self.counts.writes = 0;
@@ -232,8 +233,7 @@ impl<S: Socket> Worker<S> {
     /// Cleans up after dead processes: wakes all processes, which the dead one may have failed to
     /// do, and starts removing its streams from all channels.
     pub(super) fn reap_dead(&mut self, now: Now) {
-        let all: Vec<usize> = (0..self.hub.slots()).collect();
-        self.wake(&all, now);
+        self.wake_all(now);
         self.upkeep.require_sweep(&self.hub);
     }
 

@@ -7,7 +7,7 @@ use super::client_past::Past;
 use super::end::End;
 use super::keys::ChannelKey;
 use super::settings::StreamSettings;
-use super::stream_deadlines::Deadlines;
+use super::stream_limits::StreamLimits;
 use crate::hub::{Kind, LogOrder, Resume};
 use crate::sse::frame::Frame;
 
@@ -31,8 +31,8 @@ pub struct Stream<S> {
     pub flow: Flow,
     /// The last id sent to the client.
     pub last: Option<(LogOrder, Kind)>,
-    /// When the stream ends, if that is known.
-    pub deadlines: Option<Box<Deadlines>>,
+    /// When the stream ends, and whose it is, if that is known.
+    pub limits: Option<Box<StreamLimits>>,
     /// What the client has received elsewhere of events that are still to arrive here; rarely
     /// present.
     pub past: Option<Box<Past>>,

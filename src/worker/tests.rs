@@ -18,6 +18,7 @@ mod received;
 mod runs;
 mod runs_with_redis;
 mod since;
+mod users;
 mod with_redis;
 
 use std::cell::{Cell, RefCell};

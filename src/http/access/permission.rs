@@ -1,5 +1,6 @@
 //! When a client's permission ends: the expiry of its token, and `sse_expires`.
 
+use super::user::permitted_user;
 use super::{claims, rules};
 use crate::access::expiry;
 use crate::conf::settings::{Expires, ExpiryAbsence};
@@ -22,7 +23,8 @@ pub fn permission(request: &Request, conf: &StreamHandler) -> Result<Permission,
         None => None,
     };
     let expires = of_token(request).into_iter().chain(configured).min();
-    Ok(Permission { expires })
+    let user = permitted_user(request, conf.target.hub);
+    Ok(Permission { expires, user })
 }
 
 /// Returns the time up to which the request's token is accepted.

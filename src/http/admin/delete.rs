@@ -2,7 +2,7 @@
 //! to Redis, the events are deleted in Redis and therefore on every nginx, and the response waits
 //! for Redis' reply.
 
-use super::{answer, argument, not_served, required_channel, AdminError};
+use super::{answer, argument, disconnect, not_served, required_channel, AdminError};
 use crate::conf::AdminHandler;
 use crate::http::publish::via_redis::generated_key;
 use crate::http::{access, cors};
@@ -44,6 +44,12 @@ struct Deletion {
 
 /// Answers a DELETE request.
 pub fn handle(request: &Request, conf: &AdminHandler) -> Outcome {
+    if let Err(refused) = check_site(request) {
+        return answer(request, Err(refused));
+    }
+    if let Some(user) = argument(request, "user") {
+        return disconnect::handle(request, conf, &user);
+    }
     let deletion = match Deletion::read(request, conf) {
         Ok(deletion) => deletion,
         Err(refused) => return answer(request, Err(refused)),
@@ -58,15 +64,20 @@ pub fn handle(request: &Request, conf: &AdminHandler) -> Outcome {
     }
 }
 
+/// Refuses a request that a page of another site may have caused.
+fn check_site(request: &Request) -> Result<(), AdminError> {
+    if cors::is_foreign(request) {
+        return Err(AdminError::new(403, "the request comes from another site"));
+    }
+    if access::may_be_forged(request) {
+        return Err(AdminError::new(403, access::FORGED));
+    }
+    Ok(())
+}
+
 impl Deletion {
     /// Validates a request.
     fn read(request: &Request, conf: &AdminHandler) -> Result<Deletion, AdminError> {
-        if cors::is_foreign(request) {
-            return Err(AdminError::new(403, "the request comes from another site"));
-        }
-        if access::may_be_forged(request) {
-            return Err(AdminError::new(403, access::FORGED));
-        }
         let name = required_channel(request, conf)?;
         let part = match argument(request, "only").as_deref() {
             None => Part::All,

@@ -2,11 +2,11 @@
 //! bytes.
 //!
 //! ```text
-//! header | slots | channel table | key table | ring | meta | blocks
+//! header | slots | users | channel table | key table | ring | meta | blocks
 //! ```
 //!
 //! Blocks are 128 bytes; block 0 is never used and means "none". `words` has the contents of the
-//! header, of the slots, and of each kind of block. A change of either file is a change of
+//! header, of the slots, of revocations, and of each kind of block. A change of either file is a change of
 //! [`VERSION`].
 
 use crate::hub::memory::atomic::{fence, Ordering};
@@ -15,10 +15,12 @@ use crate::hub::memory::region::{Region, WORD};
 
 mod words;
 
-pub use crate::hub::memory::layout::words::{channel, event, header, key, more_pairs, slot};
+pub use crate::hub::memory::layout::words::{
+    channel, event, header, key, more_pairs, revocation, slot,
+};
 
 /// The version of the layout. It is part of the zone's name, so another version uses another zone.
-pub const VERSION: u32 = 7;
+pub const VERSION: u32 = 8;
 
 /// "SSE hub" and the version: the first word of a region that was formatted completely.
 pub const MAGIC: u64 = 0x5353_4568_7562_0000 | VERSION as u64;
@@ -58,13 +60,19 @@ pub struct Layout {
     pub buckets: usize,
     pub key_buckets: usize,
     pub ring: usize,
+    /// The number of disconnected users, and that of revocations.
+    pub users: usize,
     slots_at: usize,
+    users_at: usize,
     table_at: usize,
     keys_at: usize,
     ring_at: usize,
     meta_at: usize,
     blocks_at: usize,
 }
+
+/// The number of disconnected users, and of revocations, that a region holds.
+const USERS: std::ops::RangeInclusive<usize> = if cfg!(loom) { 1..=1 } else { 16..=1024 };
 
 /// The minimum number of entries of the ring.
 const RING_MIN: usize = if cfg!(loom) { 4 } else { 1024 };
@@ -76,7 +84,9 @@ impl Layout {
         let key_buckets = (blocks / 16).next_power_of_two();
         let ring = (blocks / 4).next_power_of_two().max(RING_MIN);
         let slots_at = header::WORDS;
-        let table_at = slots_at + slots * SLOT;
+        let users = (blocks / 64).clamp(*USERS.start(), *USERS.end());
+        let users_at = slots_at + slots * SLOT;
+        let table_at = users_at + users * (1 + revocation::WORDS);
         let keys_at = table_at + buckets;
         let ring_at = keys_at + key_buckets;
         let meta_at = ring_at + ring * 2;
@@ -87,7 +97,9 @@ impl Layout {
             buckets,
             key_buckets,
             ring,
+            users,
             slots_at,
+            users_at,
             table_at,
             keys_at,
             ring_at,
@@ -178,6 +190,16 @@ impl Layout {
     #[inline]
     pub fn key_bucket(&self, hash: u64) -> usize {
         self.keys_at + (hash as usize & (self.key_buckets - 1))
+    }
+
+    /// Returns the index of the word for the disconnected user with this number.
+    pub fn disconnected(&self, number: u64) -> usize {
+        self.users_at + (number % self.users as u64) as usize
+    }
+
+    /// Returns the index of a word of a revocation.
+    pub fn revocation(&self, entry: usize, word: usize) -> usize {
+        self.users_at + self.users + entry * revocation::WORDS + word
     }
 
     /// Returns the index of a word of a slot.

@@ -9,7 +9,8 @@ fn open_until(
 ) -> (StreamKey, Rc<RefCell<Wire>>) {
     let (key, wire) = bench.open(settings, &["a"], "");
     let expires = Some(bench.now.wall + ms);
-    bench.worker.set_permission(key, Permission { expires }, bench.now);
+    let permission = Permission { expires, ..Permission::default() };
+    bench.worker.set_permission(key, permission, bench.now);
     (key, wire)
 }
 
@@ -176,5 +177,5 @@ fn streams_without_a_permission_have_no_deadlines() {
     let mut bench = bench(1 << 20, HISTORY);
     let (key, _) = bench.open(settings(), &["a"], "");
     bench.worker.set_permission(key, Permission::default(), bench.now);
-    assert!(bench.worker.streams[key].deadlines.is_none());
+    assert!(bench.worker.streams[key].limits.is_none());
 }

@@ -118,7 +118,21 @@ pub mod header {
     /// subscription has passed; changed without the lock.
     pub const BARRIER_REQUESTED: usize = 386;
     pub const BARRIER_PASSED: usize = 387;
+    /// How many users were disconnected, and how often revocations have changed; see `users`.
+    pub const DISCONNECTIONS: usize = 388;
+    pub const REVOCATION_CHANGES: usize = 389;
     pub const WORDS: usize = 512;
+}
+
+/// The words of a revocation.
+pub mod revocation {
+    /// The hash of the user's name.
+    pub const USER: usize = 0;
+    /// Tokens that were issued before this time are revoked, in ms since 1970.
+    pub const ISSUED_BEFORE: usize = 1;
+    /// When the revocation ends, in ms since 1970; 0 for none.
+    pub const UNTIL: usize = 2;
+    pub const WORDS: usize = 3;
 }
 
 /// The words of a slot, which belongs to one process.

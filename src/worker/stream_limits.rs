@@ -1,15 +1,15 @@
-//! The times at which something is due for one stream.
+//! What limits one stream: the times at which something is due, and the user that it belongs to.
 
 use super::end::End;
 use super::timer_wheel::STEP;
-use crate::hub::Now;
+use crate::hub::{Now, UserHash};
 
 /// The longest time in ms for which a deadline is on the timer wheel.
 const MAX_AHEAD: u64 = 60_000;
 
-/// The deadlines of a stream.
+/// The limits of a stream.
 #[derive(Debug, Default)]
-pub struct Deadlines {
+pub struct StreamLimits {
     /// When the stream reaches its maximum age, in ms of the monotonic clock.
     pub age: Option<u64>,
     /// When the client's permission ends, in ms of the wall clock.
@@ -18,9 +18,21 @@ pub struct Deadlines {
     pub warn_at: Option<u64>,
     /// The time of the entry on the timer wheel that counts. Earlier ones are ignored.
     pub entered: u64,
+    /// The user that the stream belongs to.
+    pub user: Option<StreamUser>,
 }
 
-impl Deadlines {
+/// The user that a stream belongs to.
+#[derive(Clone, Copy, Debug)]
+pub struct StreamUser {
+    pub hash: UserHash,
+    /// How many users had been disconnected when the stream was opened.
+    pub seen: u64,
+    /// The stream's index in the list of the user's streams.
+    pub index: u32,
+}
+
+impl StreamLimits {
     /// Returns the time of the next deadline in ms of the monotonic clock. The wheel meets
     /// deadlines up to a step late, and nothing may be sent after the permission has ended.
     pub fn next(&self, now: Now) -> Option<u64> {

@@ -1,0 +1,63 @@
+//! Users that were disconnected, and revoked tokens.
+
+use super::*;
+use crate::hub::{DisconnectedUsers, Displaced, Revocation};
+
+fn listed(hub: &Hub, number: u64) -> Vec<u64> {
+    match hub.disconnected_since(number).unwrap() {
+        DisconnectedUsers::Listed(users) => users.iter().map(|(number, _)| *number).collect(),
+        DisconnectedUsers::Unknown(_) => panic!("unknown"),
+    }
+}
+
+#[test]
+fn processes_see_who_was_disconnected_after_what_they_have_seen() {
+    let hub = hub_of(1 << 18, 1 << 10, 10, 0);
+    let (alice, bob) = (hub.user(b"alice"), hub.user(b"bob"));
+    assert_ne!(alice, bob);
+    assert_eq!(hub.user(b"alice"), alice);
+    assert_eq!(hub.disconnections(), 0);
+    assert!(listed(&hub, 0).is_empty());
+    hub.disconnect(alice).unwrap();
+    hub.disconnect(bob).unwrap();
+    assert_eq!(hub.disconnections(), 2);
+    assert_eq!(
+        hub.disconnected_since(0),
+        Ok(DisconnectedUsers::Listed(vec![(1, alice), (2, bob)]))
+    );
+    assert_eq!(hub.disconnected_since(1), Ok(DisconnectedUsers::Listed(vec![(2, bob)])));
+    assert!(listed(&hub, 2).is_empty());
+}
+
+#[test]
+fn after_too_many_disconnections_nobody_is_known() {
+    let hub = hub_of(1 << 18, 1 << 10, 10, 0);
+    let most = hub.layout.users as u64;
+    for number in 0..most + 1 {
+        hub.disconnect(hub.user(&number.to_le_bytes())).unwrap();
+    }
+    assert_eq!(hub.disconnected_since(0), Ok(DisconnectedUsers::Unknown(most + 1)));
+    assert_eq!(listed(&hub, 1).len(), most as usize);
+}
+
+#[test]
+fn a_revocation_is_replaced_by_that_of_the_same_user_or_one_that_has_ended() {
+    let hub = hub_of(1 << 18, 1 << 10, 10, 0);
+    let revocation =
+        |name: &[u8], until| Revocation { user: hub.user(name), issued_before: 5, until };
+    let most = hub.layout.users as u64;
+    for number in 0..most {
+        let new = revocation(&number.to_le_bytes(), 1_000 + number);
+        assert_eq!(hub.revoke(new, 100), Ok(Displaced::Nothing));
+    }
+    assert_eq!(hub.revocation_changes(), most);
+    let again = revocation(&3u64.to_le_bytes(), 9_000);
+    assert_eq!(hub.revoke(again, 100), Ok(Displaced::Nothing));
+    assert_eq!(hub.revoke(revocation(b"new", 9_000), 1_000), Ok(Displaced::Nothing));
+    assert_eq!(hub.revoke(revocation(b"newer", 9_000), 1_000), Ok(Displaced::Revocation));
+    let (changes, all) = hub.all_revocations().unwrap();
+    assert_eq!((changes, all.len() as u64), (most + 3, most));
+    assert!(all.contains(&again) && all.contains(&revocation(b"newer", 9_000)));
+    assert!(!all.contains(&revocation(&0u64.to_le_bytes(), 1_000)));
+    assert!(!all.contains(&revocation(&1u64.to_le_bytes(), 1_001)));
+}

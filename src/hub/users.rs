@@ -1,0 +1,121 @@
+//! Users that an administrator has disconnected, and whose tokens were revoked.
+//!
+//! The region has a ring of the users that were disconnected last, with a counter of all that ever
+//! were. A process compares the counter with the one that it has seen, and reads what is new. If it
+//! has missed more than the ring holds, it does not know who was disconnected. Users are stored as
+//! keyed hashes of their names, so names of any length fit.
+
+use std::hash::Hasher;
+
+use crate::hub::memory::access::Locked;
+use crate::hub::memory::layout::{header, revocation};
+use crate::hub::Hub;
+
+/// A user, as a keyed hash of its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct UserHash(u64);
+
+/// The users that were disconnected after a certain one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DisconnectedUsers {
+    /// These, each with its number.
+    Listed(Vec<(u64, UserHash)>),
+    /// Too many to be known. The number is that of the last one.
+    Unknown(u64),
+}
+
+/// The revocation of a user's tokens. Times are in ms of the wall clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Revocation {
+    /// The user.
+    pub user: UserHash,
+    /// Tokens that were issued before this time are revoked.
+    pub issued_before: u64,
+    /// When the revocation ends.
+    pub until: u64,
+}
+
+/// What a revocation has replaced in a full table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Displaced {
+    /// Nothing that was in force.
+    Nothing,
+    /// The revocation that would have ended first.
+    Revocation,
+}
+
+impl Hub {
+    /// Returns the hash of a user's name.
+    pub fn user(&self, name: &[u8]) -> UserHash {
+        let mut hasher = std::hash::DefaultHasher::new();
+        hasher.write_u64(self.region.get(header::SEED));
+        // Channels' names have hashes with the same key.
+        hasher.write(b"user ");
+        hasher.write(name);
+        UserHash(hasher.finish())
+    }
+
+    /// Returns how many users were disconnected.
+    pub fn disconnections(&self) -> u64 {
+        self.region.get(header::DISCONNECTIONS)
+    }
+
+    /// Disconnects a user. All processes must be woken afterwards.
+    pub fn disconnect(&self, user: UserHash) -> Result<(), Locked> {
+        let guard = self.lock()?;
+        let number = guard.get(header::DISCONNECTIONS) + 1;
+        let mut change = guard.change();
+        change.set(self.layout.disconnected(number), user.0);
+        change.set(header::DISCONNECTIONS, number);
+        change.commit();
+        Ok(())
+    }
+
+    /// Returns the users that were disconnected after the one with this number.
+    pub fn disconnected_since(&self, number: u64) -> Result<DisconnectedUsers, Locked> {
+        let guard = self.lock()?;
+        let newest = guard.get(header::DISCONNECTIONS);
+        if newest.saturating_sub(number) > self.layout.users as u64 {
+            return Ok(DisconnectedUsers::Unknown(newest));
+        }
+        let user = |number| (number, UserHash(guard.get(self.layout.disconnected(number))));
+        Ok(DisconnectedUsers::Listed((number + 1..=newest).map(user).collect()))
+    }
+
+    /// Returns the number of changes of the revocations.
+    pub fn revocation_changes(&self) -> u64 {
+        self.region.get(header::REVOCATION_CHANGES)
+    }
+
+    /// Revokes a user's tokens at `now` (ms of the wall clock). In a full table, replaces the
+    /// revocation that ends first.
+    pub fn revoke(&self, new: Revocation, now: u64) -> Result<Displaced, Locked> {
+        let guard = self.lock()?;
+        let until = |entry: usize| guard.get(self.layout.revocation(entry, revocation::UNTIL));
+        let user = |entry: usize| guard.get(self.layout.revocation(entry, revocation::USER));
+        let own = |entry: &usize| user(*entry) == new.user.0 && until(*entry) != 0;
+        let all = 0..self.layout.users;
+        let place = all.clone().find(own).or_else(|| all.min_by_key(|entry| until(*entry)));
+        let Some(entry) = place else { return Ok(Displaced::Nothing) };
+        let is_displaced = !own(&entry) && until(entry) > now;
+        let mut change = guard.change();
+        change.set(self.layout.revocation(entry, revocation::USER), new.user.0);
+        change.set(self.layout.revocation(entry, revocation::ISSUED_BEFORE), new.issued_before);
+        change.set(self.layout.revocation(entry, revocation::UNTIL), new.until);
+        change.add(header::REVOCATION_CHANGES, 1);
+        change.commit();
+        Ok(if is_displaced { Displaced::Revocation } else { Displaced::Nothing })
+    }
+
+    /// Returns all revocations, and the number of changes that have led to them.
+    pub fn all_revocations(&self) -> Result<(u64, Vec<Revocation>), Locked> {
+        let guard = self.lock()?;
+        let read = |entry: usize| {
+            let word = |word| guard.get(self.layout.revocation(entry, word));
+            let (issued_before, until) = (word(revocation::ISSUED_BEFORE), word(revocation::UNTIL));
+            Revocation { user: UserHash(word(revocation::USER)), issued_before, until }
+        };
+        let all = (0..self.layout.users).map(read).filter(|entry| entry.until != 0).collect();
+        Ok((guard.get(header::REVOCATION_CHANGES), all))
+    }
+}

@@ -1,0 +1,148 @@
+//! Streams of users: an administrator can disconnect all streams of a user.
+//!
+//! The hub counts disconnections. A process compares the counter with the one that it has applied in
+//! each turn, which is one load, and ends the streams of the users that are new. If it does not know
+//! who was disconnected, because it was stopped for too long, it ends the streams of all users: they
+//! return, and their access is checked again.
+
+use std::collections::hash_map::Entry;
+
+use rustc_hash::FxHashMap;
+
+use super::end::End;
+use super::keys::StreamKey;
+use super::open::OpenError;
+use super::permission::PermittedUser;
+use super::socket::Socket;
+use super::stream_limits::StreamUser;
+use super::work_queue::StreamTask;
+use super::Worker;
+use crate::hub::{Counter, DisconnectedUsers, Displaced, Locked, Now, Revocation, UserHash};
+
+/// The streams of users.
+#[derive(Debug, Default)]
+pub struct UserStreams {
+    streams: FxHashMap<UserHash, Vec<StreamKey>>,
+    /// How many disconnections this process has applied.
+    applied: u64,
+    /// A copy of the hub's revocations, with the number of changes that have led to them.
+    revocations: FxHashMap<UserHash, Revocation>,
+    revocation_changes: u64,
+}
+
+impl UserStreams {
+    /// Creates an empty list in a process that starts after this number of disconnections.
+    pub fn new(disconnections: u64) -> UserStreams {
+        UserStreams { applied: disconnections, ..UserStreams::default() }
+    }
+}
+
+impl<S: Socket> Worker<S> {
+    /// Disconnects all streams of a user, in all processes. This process must take a turn afterwards.
+    pub fn disconnect_user(&mut self, user: UserHash, now: Now) -> Result<(), Locked> {
+        self.hub.disconnect(user)?;
+        self.wake_all(now);
+        Ok(())
+    }
+
+    /// Revokes the tokens of a user, and disconnects its streams.
+    pub fn revoke_tokens(&mut self, new: Revocation, now: Now) -> Result<Displaced, Locked> {
+        // First, so that a stream which returns is refused.
+        let displaced = self.hub.revoke(new, now.wall)?;
+        self.disconnect_user(new.user, now)?;
+        Ok(displaced)
+    }
+
+    /// Returns whether a token that was issued to a user at a time (ms since 1970), or at an unknown
+    /// one, was revoked.
+    pub fn is_revoked(
+        &mut self,
+        user: UserHash,
+        issued: Option<u64>,
+        now: Now,
+    ) -> Result<bool, Locked> {
+        if self.hub.revocation_changes() != self.users.revocation_changes {
+            let (changes, all) = self.hub.all_revocations()?;
+            self.users.revocations = all.into_iter().map(|entry| (entry.user, entry)).collect();
+            self.users.revocation_changes = changes;
+        }
+        let entry = self.users.revocations.get(&user).filter(|entry| now.wall < entry.until);
+        Ok(entry.is_some_and(|entry| issued.is_none_or(|time| time < entry.issued_before)))
+    }
+
+    /// Checks that a user was not disconnected since its access was checked.
+    pub fn check_user(&self, user: PermittedUser) -> Result<(), OpenError> {
+        if self.hub.disconnections() == user.seen {
+            return Ok(());
+        }
+        match self.hub.disconnected_since(user.seen)? {
+            DisconnectedUsers::Listed(all) if all.iter().all(|(_, hash)| *hash != user.hash) => {
+                Ok(())
+            }
+            _ => {
+                self.hub.count(Counter::TurnedAway, 1);
+                Err(OpenError::Disconnected)
+            }
+        }
+    }
+
+    /// Records whose a stream is.
+    pub(super) fn set_user(&mut self, key: StreamKey, user: PermittedUser) {
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        let streams = self.users.streams.entry(user.hash).or_default();
+        let PermittedUser { hash, seen } = user;
+        let index = streams.len() as u32;
+        stream.limits.get_or_insert_default().user = Some(StreamUser { hash, seen, index });
+        streams.push(key);
+    }
+
+    /// Removes a stream that is closed from its user's.
+    pub(super) fn remove_from_user(&mut self, user: StreamUser) {
+        let Entry::Occupied(mut entry) = self.users.streams.entry(user.hash) else { return };
+        let streams = entry.get_mut();
+        streams.swap_remove(user.index as usize);
+        if let Some(moved) = streams.get(user.index as usize) {
+            let moved = self.streams.get_mut(*moved).and_then(|stream| stream.limits.as_mut());
+            if let Some(moved) = moved.and_then(|limits| limits.user.as_mut()) {
+                moved.index = user.index;
+            }
+        }
+        if streams.is_empty() {
+            entry.remove();
+        }
+    }
+
+    /// Ends the streams of users that were disconnected. If the lock is not available, the next turn
+    /// tries again.
+    pub(super) fn apply_disconnections(&mut self) {
+        if self.hub.disconnections() == self.users.applied {
+            return;
+        }
+        match self.hub.disconnected_since(self.users.applied) {
+            Ok(DisconnectedUsers::Listed(all)) => {
+                for (number, user) in all {
+                    self.users.applied = number;
+                    let streams = self.users.streams.get(&user).cloned();
+                    self.end_streams_seen_before(streams.unwrap_or_default(), number);
+                }
+            }
+            Ok(DisconnectedUsers::Unknown(newest)) => {
+                self.users.applied = newest;
+                // One unbounded pass, as in `drain`.
+                let streams = self.users.streams.values().flatten().copied().collect();
+                self.end_streams_seen_before(streams, newest);
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// Schedules the ends of those streams that were opened before a disconnection.
+    fn end_streams_seen_before(&mut self, streams: Vec<StreamKey>, number: u64) {
+        for key in streams {
+            let user = self.streams.get(key).and_then(|stream| stream.limits.as_ref()?.user);
+            if user.is_some_and(|user| user.seen < number) {
+                self.work.add(StreamTask::End(key, End::Admin));
+            }
+        }
+    }
+}
