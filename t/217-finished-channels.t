@@ -10,11 +10,8 @@ use SSE::Cluster;
 use SSE::Curl;
 use SSE::HTTP qw(request);
 use SSE::Loop qw(wait_for);
-use SSE::Nginx qw(has_module);
-use SSE::Stage;
-use SSE::TLS qw(certificate);
+use SSE::RunStage;
 
-my $has_tls   = has_module('http_ssl') && has_module('http_v2') && `curl --version` && `openssl version`;
 my $locations = <<'EOF_LOCATIONS';
         location ~ ^/s/(.+)$       { sse_stream $1 split=,; }
         location ~ ^/all/(.+)$     { sse_stream $1 split=,; sse_replay all; sse_finished replay; }
@@ -26,18 +23,9 @@ my $locations = <<'EOF_LOCATIONS';
         location ~ ^/cors/(.+)$    { sse_stream $1; sse_cors https://app.example; }
         location ~ ^/full/(.+)$    { sse_stream $1; sse_max_subscribers 1; }
         location ~ ^/inner/(.+)$   { internal; sse_stream $1; }
-        location ~ ^/run/(.+)$     { sse_publish $1 finish; }
         location = /logged         { access_log %%DIR%%/end.log end; sse_stream logged; }
-        location = /status         { sse_status; }
 EOF_LOCATIONS
-my $stage = SSE::Stage->new(
-    workers => 2,
-    http    => 'sse_hub default { zone 8m; } sse_retry 1s; sse_drain 0; log_format end $sse_end;'
-        . ($has_tls ? "server { listen 127.0.0.1:%%PORT_h2%% http2; listen 127.0.0.1:%%PORT_tls%% ssl http2;
-            ssl_certificate %%DIR%%/cert.pem; ssl_certificate_key %%DIR%%/key.pem; $locations }" : ''),
-    server => $locations,
-    files  => $has_tls ? certificate() : {},
-);
+my $stage = SSE::RunStage->new(hub => 'zone 8m;', locations => $locations);
 my $nginx = $stage->cluster;
 
 # The end, over each protocol.
@@ -48,7 +36,7 @@ for my $way (['HTTP/1.0', '/s/', '1.0', 'closed'], ['HTTP/1.1', '/s/', '1.1', 'c
     my $channel = 'way' . ++$number;
     my $client  = $stage->stream("$path$channel", http => $http, keep_wire => 1);
     $stage->publish($channel, 'one');
-    finish($channel, 'two');
+    $stage->finish($channel, 'two');
     $stage->publish($channel, 'of the next run');
     ok(wait_for(sub { @{ $client->{ends} } }, 10), "$name: the stream ends");
     is_deeply([$client->data], ['one', 'two'], "$name: after everything before the finish, and nothing after it");
@@ -58,7 +46,7 @@ for my $way (['HTTP/1.0', '/s/', '1.0', 'closed'], ['HTTP/1.1', '/s/', '1.1', 'c
     like($client->{wire}, qr/retry: $retry\n:\n(?:\r\n0\r\n\r\n)?\z/, "$name: in the last bytes") if $name ne 'compressed';
 }
 SKIP: {
-    skip 'nginx without TLS or HTTP/2, or no curl or openssl', 1 if !$has_tls;
+    skip 'nginx without TLS or HTTP/2, or no curl or openssl', 1 if !$stage->has_tls;
     for my $way (['HTTP/2', '--http2-prior-knowledge', 'h2', 'http'], ['HTTP/2 over TLS', '--http2', 'tls', 'https'],
         ['HTTP/1.1 over TLS', '--http1.1', 'tls', 'https'], ['lean over TLS', '--http1.1', 'tls', 'https', 'lean']) {
         my ($name, $option, $port, $scheme, $path) = @$way;
@@ -66,7 +54,7 @@ SKIP: {
         my $url     = "$scheme://127.0.0.1:" . $nginx->port($port) . '/' . ($path // 's') . "/$channel";
         my $curl    = SSE::Curl->new($option, $url);
         ok(wait_for(sub { $curl->is_open && @{ $curl->{events} } }, 10), "$name: a stream opens");
-        finish($channel, 'last');
+        $stage->finish($channel, 'last');
         is($curl->wait_end, 0, "$name: the response is complete");
         is_deeply([$curl->data], ['last'], "$name: after the last event");
         my $none = SSE::Curl->new($option, $url);
@@ -77,31 +65,31 @@ SKIP: {
 
 # The reason.
 my $logged = $stage->stream('/logged');
-finish('logged');
+$stage->finish('logged');
 wait_for(sub { @{ $logged->{ends} } }, 10);
 ok(wait_for(sub { SSE::Cluster::slurp($nginx->dir . '/end.log') =~ /^finished$/m }, 10), '$sse_end is finished');
 ok(wait_for(sub { ($stage->status->{streams_ended}{finished} // 0) >= 5 }, 10), 'and the status counts it');
 
 # Nothing is to come.
 my ($first, $middle) = $stage->publish('done', 1, 2);
-my $last = finish('done', 3)->{json}{ids}[0];
-my $nothing = get('/s/done');
+my $last = $stage->finish('done', 3)->{json}{ids}[0];
+my $nothing = $stage->get('/s/done');
 is($nothing->{status}, 204, 'a new client of a finished channel is answered with 204');
 my $before = $stage->status->{nothing_to_come};
-get('/s/done') for 1 .. 3;
+$stage->get('/s/done') for 1 .. 3;
 is($stage->status->{nothing_to_come}, $before + 3, 'and the status counts it');
 is($nothing->{header}{'cache-control'}[0], 'no-store', 'which is not stored');
 unlike($nothing->{head}, qr/^Content-/mi, 'and has no content');
-is(get('/s/done', 'Last-Event-ID' => $last)->{status}, 204, 'so is a client that has everything');
-is(get('/all/done', 'Last-Event-ID' => $last)->{status}, 204, 'also where finished runs are replayed');
+is($stage->get('/s/done', 'Last-Event-ID' => $last)->{status}, 204, 'so is a client that has everything');
+is($stage->get('/all/done', 'Last-Event-ID' => $last)->{status}, 204, 'also where finished runs are replayed');
 is(request(port => $stage->port, path => '/s/done', method => 'HEAD')->{status}, 200, 'HEAD is answered with 200');
-is(get('/cors/done', Origin => 'https://app.example')->{header}{'access-control-allow-origin'}[0],
+is($stage->get('/cors/done', Origin => 'https://app.example')->{header}{'access-control-allow-origin'}[0],
     'https://app.example', 'the CORS headers are there');
-is_deeply([ended('/s/done', $middle)], ['3', 'clean'], 'a client that lacks something receives it, and the end');
-is_deeply([ended('/all/done')], ['1 2 3', 'clean'], 'sse_finished replay: a new client receives the run, and the end');
-is(get('/known/none')->{status}, 204, 'sse_unknown_channel 204: it is not');
+is_deeply([$stage->ended('/s/done', $middle)], ['3', 'clean'], 'a client that lacks something receives it, and the end');
+is_deeply([$stage->ended('/all/done')], ['1 2 3', 'clean'], 'sse_finished replay: a new client receives the run, and the end');
+is($stage->get('/known/none')->{status}, 204, 'sse_unknown_channel 204: it is not');
 my $unknown = $stage->stream('/s/none');
-is(get('/known/none')->{status}, 204, 'not even if a stream waits for it');
+is($stage->get('/known/none')->{status}, 204, 'not even if a stream waits for it');
 $stage->publish('none', 'now');
 ok($unknown->wait_data('now'), 'the stream that waits receives its first event');
 my $known = $stage->stream('/known/none');
@@ -110,9 +98,9 @@ my $off = $stage->stream('/off/done');
 is_deeply([$stage->seen($off, 'done')], [1, 2, 3], 'sse_finished off: streams pass over finishes');
 ok($off->is_open, 'and stay open');
 $off->close;
-finish('done');
+$stage->finish('done');
 my $pattern = $stage->stream('/pattern/done');
-finish('done', 'x');
+$stage->finish('done', 'x');
 ok($pattern->wait_data('x') && $pattern->is_open, 'so do streams of patterns');
 
 # Being turned away comes first.
@@ -120,9 +108,9 @@ my $only = $stage->stream('/full/crowd');
 my $away = SSE::Client->new(port => $stage->port, path => '/full/crowd');
 wait_for(sub { @{ $away->{ends} } }, 10);
 ok($away->{ends}[0]{retry} >= 10_000, 'a client is turned away');
-finish('crowd');
+$stage->finish('crowd');
 wait_for(sub { @{ $only->{ends} } }, 10);
-is(get('/full/crowd')->{status}, 204, 'when there is room, it is answered with 204');
+is($stage->get('/full/crowd')->{status}, 204, 'when there is room, it is answered with 204');
 
 # The connection is kept.
 my @got;
@@ -138,13 +126,13 @@ $connection->drop;
 
 # Several channels.
 my $both = $stage->stream('/s/one,two');
-finish('one', 'a');
+$stage->finish('one', 'a');
 $stage->publish('two', 'b');
 ok($both->wait_data('b') && $both->is_open, 'a stream of two channels goes on while one is not finished');
-finish('two');
+$stage->finish('two');
 ok(wait_for(sub { @{ $both->{ends} } }, 10), 'it ends when both are');
 is_deeply([$both->data], ['a', 'b'], 'with everything');
-is(get('/s/one,two', 'Last-Event-ID' => $both->{last_event_id})->{status}, 204, 'and the next request is answered with 204');
+is($stage->get('/s/one,two', 'Last-Event-ID' => $both->{last_event_id})->{status}, 204, 'and the next request is answered with 204');
 
 # A client that returns when the next run has begun receives each run on a stream of its own.
 my ($returning, $turn) = ($stage->stream('/s/chat'), 0);
@@ -153,35 +141,19 @@ for my $event ('nothing', 'nothing', 'a reload', 'the death of a worker') {
     my @before = $nginx->workers;
     $nginx->reload                  if $event eq 'a reload';
     $nginx->kill_worker($before[0]) if $event eq 'the death of a worker';
-    $returning->reopen              if !$returning->{socket};
+    $nginx->wait_old_workers_gone(20);
+    wait_for(sub { !$returning->{socket} || grep { $_ == $returning->worker } $nginx->workers });
+    $returning->reopen if !$returning->{socket};
     $returning->wait_open;
     my $ends = @{ $returning->{ends} };
     $stage->publish('chat', "question $turn");
-    finish('chat', "answer $turn");
+    $stage->finish('chat', "answer $turn");
     ok(wait_for(sub { @{ $returning->{ends} } > $ends }, 10), "turn $turn, after $event: the stream ends");
     $stage->publish('chat', "prompt $turn");
     $returning->reopen;
     ok($returning->wait_data("prompt $turn"), "turn $turn: the client continues with the next run");
-    is(get('/s/logged')->{status}, 204, "turn $turn: another channel is still finished");
+    is($stage->get('/s/logged')->{status}, 204, "turn $turn: another channel is still finished");
 }
 is_deeply([$returning->data], [map { ("question $_", "answer $_", "prompt $_") } 1 .. $turn], 'all of them once, in order');
 $stage->ends_cleanly;
 done_testing();
-
-sub finish ($channel, $data = '') {
-    my $answer = request(port => $stage->port, path => "/run/$channel?finish", body => $data);
-    is($answer->{status}, 201, "$channel is finished") if !$answer || $answer->{status} != 201;
-    return $answer;
-}
-
-# The response to a request that is not answered with a stream.
-sub get ($path, @headers) {
-    return request(port => $stage->port, path => $path, headers => \@headers) // {};
-}
-
-# What a stream has received when it ends, and how it ends.
-sub ended ($path, $id = '') {
-    my $client = SSE::Client->new(port => $stage->port, path => $path, last_event_id => $id);
-    wait_for(sub { @{ $client->{ends} } }, 10);
-    return (join(' ', $client->data), $client->{ends}[0]{how});
-}

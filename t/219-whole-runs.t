@@ -10,11 +10,8 @@ use SSE::Cluster;
 use SSE::Curl;
 use SSE::HTTP qw(request);
 use SSE::Loop qw(wait_for);
-use SSE::Nginx qw(has_module);
-use SSE::Stage;
-use SSE::TLS qw(certificate);
+use SSE::RunStage;
 
-my $has_tls   = has_module('http_ssl') && has_module('http_v2') && `curl --version` && `openssl version`;
 my $locations = <<'EOF_LOCATIONS';
         sse_replay run;
         location ~ ^/s/(.+)$       { sse_stream $1 split=,; }
@@ -27,18 +24,9 @@ my $locations = <<'EOF_LOCATIONS';
         location ~ ^/all/(.+)$     { sse_stream $1; sse_replay all; }
         location ~ ^/inner/(.+)$   { internal; sse_stream $1; }
         location ~ ^/slow/(.+)$    { access_log %%DIR%%/end.log end; sse_stream $1; }
-        location ~ ^/finish/(.+)$  { sse_publish $1 finish; }
-        location = /status         { sse_status; }
         location = /admin          { sse_admin; }
 EOF_LOCATIONS
-my $stage = SSE::Stage->new(
-    workers => 2,
-    http    => 'sse_hub default { zone 3m; history 2; runs 5000; } sse_retry 1s; sse_drain 0; log_format end $sse_end;'
-        . ($has_tls ? "server { listen 127.0.0.1:%%PORT_h2%% http2; listen 127.0.0.1:%%PORT_tls%% ssl http2;
-            ssl_certificate %%DIR%%/cert.pem; ssl_certificate_key %%DIR%%/key.pem; $locations }" : ''),
-    server => $locations,
-    files  => $has_tls ? certificate() : {},
-);
+my $stage = SSE::RunStage->new(hub => 'zone 3m; history 2; runs 5000;', locations => $locations);
 my $nginx = $stage->cluster;
 
 # A run is owed as long as it is not finished, however short the history is.
@@ -52,7 +40,7 @@ for my $way (['HTTP/1.0', '/s/', '1.0'], ['HTTP/1.1', '/s/', '1.1'], ['lean', '/
     ok($client->wait_data('word 500'), "$name: a new client receives the run");
     $stage->publish($channel, 'more');
     ok($client->wait_data('more'), "$name: and what follows");
-    finish($channel, 'last');
+    $stage->finish($channel, 'last');
     ok(wait_for(sub { @{ $client->{ends} } }, 10), "$name: and its end");
     is_deeply([$client->data], [@run, 'more', 'last'], "$name: all of it once, in order");
     $stage->publish($channel, 'next');
@@ -60,7 +48,7 @@ for my $way (['HTTP/1.0', '/s/', '1.0'], ['HTTP/1.1', '/s/', '1.1'], ['lean', '/
         if $name ne 'compressed';
 }
 SKIP: {
-    skip 'nginx without TLS or HTTP/2, or no curl or openssl', 1 if !$has_tls;
+    skip 'nginx without TLS or HTTP/2, or no curl or openssl', 1 if !$stage->has_tls;
     for my $way (['HTTP/2', '--http2-prior-knowledge', 'h2', 'http'], ['HTTP/2 over TLS', '--http2', 'tls', 'https'],
         ['lean over TLS', '--http1.1', 'tls', 'https', 'lean']) {
         my ($name, $option, $port, $scheme, $path) = @$way;
@@ -69,7 +57,7 @@ SKIP: {
         my $url = "$scheme://127.0.0.1:" . $nginx->port($port) . '/' . ($path // 's') . "/$channel";
         my $curl = SSE::Curl->new($option, $url);
         ok(wait_for(sub { $curl->is_open && @{ $curl->{events} } >= 500 }, 10), "$name: a stream begins with the run");
-        finish($channel, 'last');
+        $stage->finish($channel, 'last');
         is($curl->wait_end, 0, "$name: and is complete");
         is_deeply([$curl->data], [@run, 'last'], "$name: with everything");
         $stage->publish($channel, 'first');
@@ -86,29 +74,29 @@ my $before = $stage->status->{incomplete_runs};
 my ($first) = $stage->publish('cut', 'one');
 forget('cut');
 my ($second) = $stage->publish('cut', 'two');
-my $gone = get('/s/cut');
+my $gone = $stage->get('/s/cut');
 is($gone->{status}, 410, 'a run whose first event was deleted is answered with 410');
 is_deeply($gone->{json}, { error => 'a part of this run is no longer available' }, 'with one sentence, as JSON');
 is($gone->{header}{'cache-control'}[0], 'no-store', 'which is not stored');
-is(get('/s/cut', 'Last-Event-ID' => $first)->{status}, 410, 'so is a client that lacks what was deleted');
-is(get('/s/cut', 'Last-Event-ID' => 'foreign')->{status}, 410, 'and one with an id that means nothing');
+is($stage->get('/s/cut', 'Last-Event-ID' => $first)->{status}, 410, 'so is a client that lacks what was deleted');
+is($stage->get('/s/cut', 'Last-Event-ID' => 'foreign')->{status}, 410, 'and one with an id that means nothing');
 is($stage->status->{incomplete_runs}, $before + 3, 'the status counts them');
-is(get('/cors/cut', Origin => 'https://app.example')->{header}{'access-control-allow-origin'}[0],
+is($stage->get('/cors/cut', Origin => 'https://app.example')->{header}{'access-control-allow-origin'}[0],
     'https://app.example', 'the CORS headers are there');
 is(request(port => $stage->port, path => '/s/cut', method => 'HEAD')->{status}, 200, 'HEAD is answered with 200');
 is_deeply([$stage->replayed('/s/cut', 'cut', last_event_id => $second)], [], 'a client that lacks nothing receives a stream');
 is_deeply([$stage->replayed('/all/cut', 'cut')], ['two'], 'sse_replay all sends what there is');
-is(get('/s/whole,cut')->{status}, 410, 'a stream of two channels is refused if one of them has lost its beginning');
+is($stage->get('/s/whole,cut')->{status}, 410, 'a stream of two channels is refused if one of them has lost its beginning');
 my $metrics = request(port => $stage->port, path => '/status', headers => [Accept => 'text/plain'])->{body};
 like($metrics, qr/^nginx_sse_incomplete_runs_total\{hub="default"\} \d+$/m, 'it is a metric, too');
-finish('cut');
+$stage->finish('cut');
 $stage->publish('cut', 'three');
 is_deeply([$stage->replayed('/s/cut', 'cut')], ['three'], 'the next run is sent');
 is_deeply([$stage->replayed('/s/cut', 'cut', last_event_id => 'foreign')], ['sse.gap {"after":"foreign"}', 'three'],
     'to a client with a foreign id, too, after a gap event');
 
 # Nothing yet.
-is(get('/chat/new')->{status}, 204, 'sse_unknown_channel 204: a channel of which nothing is known');
+is($stage->get('/chat/new')->{status}, 204, 'sse_unknown_channel 204: a channel of which nothing is known');
 my $waiting = $stage->stream('/s/new');
 $stage->publish('new', 'hello');
 ok($waiting->wait_data('hello'), 'a client that waits receives the first event');
@@ -119,16 +107,16 @@ $_->close for $waiting, $bare;
 
 # A finished run.
 $stage->publish('done', 1 .. 4);
-finish('done', 5);
-is(get('/s/done')->{status}, 204, 'sse_finished 204: a finished run is answered with 204');
-is_deeply([ended('/kept/done')], ['1 2 3 4 5', 'clean'], 'sse_finished replay: it is sent while all of it is there');
+$stage->finish('done', 5);
+is($stage->get('/s/done')->{status}, 204, 'sse_finished 204: a finished run is answered with 204');
+is_deeply([$stage->ended('/kept/done')], ['1 2 3 4 5', 'clean'], 'sse_finished replay: it is sent while all of it is there');
 flood();
-is(get('/kept/done')->{status}, 410, 'and answered with 410 when a part has left, which history does not owe');
+is($stage->get('/kept/done')->{status}, 410, 'and answered with 410 when a part has left, which history does not owe');
 my $off = $stage->stream('/off/done');
 is_deeply([$stage->seen($off, 'done')], ['sse.open {}'], 'sse_finished off: the stream waits for the next run');
 $off->close;
 $stage->publish('old', 1 .. 4);
-finish('old', 5);
+$stage->finish('old', 5);
 flood();
 $stage->publish('going', 'g');
 is_deeply([$stage->replayed('/kept/old,going', 'going')], ['g'], 'of several channels, it is left out');
@@ -142,7 +130,7 @@ ok(wait_for(sub { @{ $slow->{ends} } }, 20), 'a client that was overtaken is cut
 isnt($slow->{ends}[0]{how}, 'clean', 'and not as if it had everything');
 ok(wait_for(sub { SSE::Cluster::slurp($nginx->dir . '/end.log') =~ /^slow$/m }, 10), '$sse_end is slow');
 is((grep { $_->{type} ne 'message' && $_->{type} ne 'sse.open' } @{ $slow->{events} }), 0, 'without a gap event');
-is(get('/slow/fast', 'Last-Event-ID' => $slow->{last_event_id})->{status}, 410, 'and answered with 410 when it returns');
+is($stage->get('/slow/fast', 'Last-Event-ID' => $slow->{last_event_id})->{status}, 410, 'and answered with 410 when it returns');
 
 # A reload and a killed worker change nothing.
 $stage->batch('lives', @run);
@@ -156,30 +144,12 @@ done_testing();
 # Publishes so much that everything leaves that is not owed.
 sub flood {
     $stage->batch('flood', map { 'f' x 200 } 1 .. 400) for 1 .. 20;
-    finish('flood');
+    $stage->finish('flood');
     return;
-}
-
-sub finish ($channel, $data = '') {
-    my $answer = request(port => $stage->port, path => "/finish/$channel?finish", body => $data);
-    is($answer->{status}, 201, "$channel is finished") if !$answer || $answer->{status} != 201;
-    return $answer;
 }
 
 sub forget ($channel) {
     my $answer = request(port => $stage->port, path => "/admin?channel=$channel&only=history", method => 'DELETE');
     like($answer->{status}, qr/\A20/, "the events of $channel are deleted") if $answer->{status} !~ /\A20/;
     return;
-}
-
-# The response to a request that is not answered with a stream.
-sub get ($path, @headers) {
-    return request(port => $stage->port, path => $path, headers => \@headers) // {};
-}
-
-# What a stream has received when it ends, and how it ends.
-sub ended ($path, $id = '') {
-    my $client = SSE::Client->new(port => $stage->port, path => $path, last_event_id => $id);
-    wait_for(sub { @{ $client->{ends} } }, 10);
-    return (join(' ', $client->data), $client->{ends}[0]{how});
 }
