@@ -1,55 +1,25 @@
 //! Base64 (RFC 4648), as tokens and key files use it.
 
+use ::base64::alphabet::{STANDARD, URL_SAFE};
+use ::base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, URL_SAFE_NO_PAD};
+use ::base64::engine::DecodePaddingMode;
+use ::base64::Engine;
+
+/// Accepts text with or without padding.
+const ANY_PADDING: GeneralPurposeConfig =
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+
 /// Decodes base64url without padding, as RFC 7515 requires it. Returns `None` for other characters,
 /// padding, and for bits that do not belong to a byte and are not zero, so that each value has one
 /// encoding only.
 pub fn decode_url(text: &[u8]) -> Option<Vec<u8>> {
-    decode(text.iter().copied().map(url_digit), text.len())
+    URL_SAFE_NO_PAD.decode(text).ok()
 }
 
 /// Decodes base64 or base64url, with or without padding.
 pub fn decode_any(text: &[u8]) -> Option<Vec<u8>> {
-    let text = text.strip_suffix(b"==").or_else(|| text.strip_suffix(b"=")).unwrap_or(text);
-    decode(text.iter().copied().map(|byte| digit(byte).or_else(|| url_digit(byte))), text.len())
-}
-
-/// Decodes 6-bit digits.
-fn decode(digits: impl Iterator<Item = Option<u8>>, len: usize) -> Option<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(len / 4 * 3 + 2);
-    let (mut bits, mut count) = (0u32, 0);
-    for digit in digits {
-        bits = bits << 6 | u32::from(digit?);
-        count += 6;
-        if count >= 8 {
-            count -= 8;
-            bytes.push((bits >> count) as u8);
-            bits &= (1 << count) - 1;
-        }
-    }
-    // One digit alone is not a byte.
-    (count < 6 && bits == 0).then_some(bytes)
-}
-
-/// Returns the value of a digit of base64.
-fn digit(byte: u8) -> Option<u8> {
-    Some(match byte {
-        b'A'..=b'Z' => byte - b'A',
-        b'a'..=b'z' => byte - b'a' + 26,
-        b'0'..=b'9' => byte - b'0' + 52,
-        b'+' => 62,
-        b'/' => 63,
-        _ => return None,
-    })
-}
-
-/// Returns the value of a digit of base64url.
-fn url_digit(byte: u8) -> Option<u8> {
-    match byte {
-        b'-' => Some(62),
-        b'_' => Some(63),
-        b'+' | b'/' => None,
-        _ => digit(byte),
-    }
+    let decode = |alphabet| GeneralPurpose::new(alphabet, ANY_PADDING).decode(text).ok();
+    decode(&STANDARD).or_else(|| decode(&URL_SAFE))
 }
 
 #[cfg(test)]
@@ -59,16 +29,7 @@ pub mod tests {
 
     /// Encodes base64url without padding.
     pub fn encode_url(bytes: &[u8]) -> String {
-        let digits = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-        let mut text = String::new();
-        for chunk in bytes.chunks(3) {
-            let bits = chunk.iter().fold(0u32, |bits, byte| bits << 8 | u32::from(*byte));
-            let bits = bits << (8 * (3 - chunk.len()));
-            for index in 0..=chunk.len() {
-                text.push(char::from(digits[(bits >> (18 - 6 * index)) as usize & 63]));
-            }
-        }
-        text
+        URL_SAFE_NO_PAD.encode(bytes)
     }
 
     #[test]
