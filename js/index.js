@@ -78,6 +78,7 @@ export class SharedEventSource extends EventTarget {
 
   async #start() {
     this.#session = new AbortController();
+    this.readyState = SharedEventSource.CONNECTING;
     const { signal } = this.#session;
     const lock = await this.#holdLock(signal);
     if (signal.aborted) return;
