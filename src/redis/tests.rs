@@ -12,6 +12,7 @@ mod openings;
 mod outages;
 mod patterns;
 mod publishing;
+mod random;
 mod resp;
 mod scripts;
 mod store;
@@ -35,8 +36,8 @@ const START: u64 = 1_700_000_000_000;
 const LONGEST: Duration = Duration::from_secs(20);
 const MOMENT: Duration = Duration::from_millis(1);
 /// How far the clock goes on at a time while a test lets more than `LONG` ms pass.
-const STRIDE: Duration = Duration::from_millis(50);
-const LONG: u64 = 20_000;
+const STRIDE: Duration = Duration::from_millis(20);
+const LONG: u64 = 2_500;
 
 thread_local! {
     static STARTED: Cell<Option<Instant>> = const { Cell::new(None) };

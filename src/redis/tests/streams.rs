@@ -6,7 +6,7 @@ use super::*;
 use crate::redis::keys::Keys;
 use crate::redis::script::{Command, ForgetCommand, PublishTarget, ScriptResult};
 
-fn notifies(redis: &FakeRedis, flags: &str) {
+pub fn notifies(redis: &FakeRedis, flags: &str) {
     let (name, flags) = (b"notify-keyspace-events".to_vec(), flags.as_bytes().to_vec());
     redis.state.borrow_mut().store.settings.insert(name, flags);
 }
