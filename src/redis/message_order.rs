@@ -14,7 +14,7 @@ pub enum DeliveryMode {
     /// For a while after a handover, messages that the former holder has received arrive here,
     /// too.
     Repeats,
-    /// A holder and its successor count messages together, so none may be held back.
+    /// A holder and its successor count messages together, so no plain one may be held back.
     Counts,
 }
 
@@ -62,7 +62,8 @@ pub enum MessageAction {
     CatchUp,
     /// The channel's stream has started over, and is read first.
     StartOver,
-    /// The channel's stream shows whether it is genuine. The id that it claims.
+    /// It is not appended: the channel's stream shows whether it is genuine, and what was missed
+    /// before it. The id that it claims.
     LookUp(ReportedId),
 }
 
@@ -89,6 +90,10 @@ pub fn classify(
             match order(event.id, event.prev, last, mode) {
                 EventOrder::Next => MessageAction::Append(InOrder(())),
                 EventOrder::Repetition => MessageAction::DropRepetition(event.id),
+                // The next holder reads it, or this process if there is none.
+                EventOrder::AfterGap if mode == DeliveryMode::Counts => {
+                    MessageAction::LookUp(event.id)
+                }
                 EventOrder::AfterGap => MessageAction::CatchUp,
                 EventOrder::StartedOver => MessageAction::StartOver,
             }
@@ -99,8 +104,7 @@ pub fn classify(
 /// Returns the order of an event with this id, whose predecessor in the stream is `prev`, in a
 /// channel whose last event was `last`.
 fn order(id: ReportedId, prev: ReportedId, last: ReportedId, mode: DeliveryMode) -> EventOrder {
-    let may_be_held_back = mode != DeliveryMode::Counts;
-    if prev > last && may_be_held_back {
+    if prev > last {
         EventOrder::AfterGap
     } else if id > last {
         EventOrder::Next

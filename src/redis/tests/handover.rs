@@ -218,3 +218,29 @@ fn channels_that_are_catching_up_when_the_process_retires_are_left_to_the_next_o
         assert_eq!((gaps, texts), (1, ["1", "3", "4"].map(str::to_owned).to_vec()));
     });
 }
+
+#[test]
+fn an_event_without_the_token_during_a_reload_is_read_before_the_next_one() {
+    run(async {
+        let (redis, hub) = stage(Source::PubSub).await;
+        let old = hub.process();
+        old.is_up().await;
+        let streams = old.follow(&["a"]).await;
+        let id = streams.position();
+        let new = hub.process();
+        old.retire();
+        redis.fault("PUBLISH sse:{sse}:ctl", Fault::Hold, 1);
+        until("the marker is published", || redis.count("PUBLISH sse:{sse}:ctl") > 0).await;
+        let settings = std::mem::take(&mut redis.state.borrow_mut().store.hashes);
+        redis.publish("a", "1");
+        pass(5).await;
+        redis.state.borrow_mut().store.hashes = settings;
+        redis.publish("a", "2");
+        pass(5).await;
+        redis.repair();
+        until("the old one retires", || old.has_retired()).await;
+        redis.publish("a", "3");
+        until("they arrive", || new.texts("a").len() == 3 && streams.are_in_sync()).await;
+        assert_eq!(streams.resumed(&id), (0, ["1", "2", "3"].map(str::to_owned).to_vec()));
+    });
+}
