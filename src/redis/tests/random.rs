@@ -91,7 +91,7 @@ async fn run_schedule(source: Source, seed: u64) {
                 process.retire();
                 retired.push(std::mem::replace(&mut process, next));
             }
-            5 if redis.state.borrow().store.hashes.len() > 0 && random.u8(..3) == 0 => {
+            5 if !redis.state.borrow().store.hashes.is_empty() && random.u8(..3) == 0 => {
                 redis.state.borrow_mut().store.hashes.clear();
             }
             6 => pass(random.u64(..1_500)).await,
