@@ -158,7 +158,9 @@ is_deeply([map { $_->{channel} } @{ admin('?prefix=many:&sort=events&limit=3')->
 is($stage->status->{refused}{forbidden}, 3, 'rejected publishes are counted') or diag explain $stage->status->{refused};
 $_->close for @streams;
 ok(wait_for(sub { SSE::Cluster::slurp($stage->cluster->dir . '/admin.log') =~ /^GET room:1 \d+ drain$/m }), 'the access log has the stream');
-like(SSE::Cluster::slurp($stage->cluster->dir . '/admin.log'), qr/^POST room:3 0 -$/m, 'and the publish');
+my $log = SSE::Cluster::slurp($stage->cluster->dir . '/admin.log');
+like($log, qr/^POST room:3 0 -$/m, 'and the publish');
+like($log, qr/^GET - - -$/m, 'and requests that name no channel');
 $stage->ends_cleanly;
 
 subtest 'with Redis' => sub {

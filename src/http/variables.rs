@@ -32,7 +32,11 @@ fn stream(request: &Request) -> Option<&Rc<RequestStream>> {
 fn channel(request: &Request) -> Option<Vec<u8>> {
     match stream(request) {
         Some(stream) => Some(stream.summary().channels()),
-        None => Some(Location::for_request(request).publish()?.channel.evaluate(request)?.to_vec()),
+        None => {
+            let channel = Location::for_request(request).publish()?.channel.evaluate(request)?;
+            // A request to `sse_admin` may name none.
+            Some(channel.into_owned()).filter(|channel| !channel.is_empty())
+        }
     }
 }
 
