@@ -1,5 +1,6 @@
 # Runs that finish while nginx reloads, hands the subscription over, and is killed: without Redis, with both sources, with
-# Redis Cluster, and with Sentinel. Every client has each event once and in order, and no response has two runs.
+# Redis Cluster whose slot is migrated, and with Sentinel whose master is killed. Every client
+# has each event once and in order, and no response has two runs.
 
 use v5.36;
 use FindBin;
@@ -24,6 +25,21 @@ my %stages = (
     cluster  => sub { with_redis(SSE::RedisCluster->start(appendonly => 1)) },
     sentinel => sub { with_redis(SSE::Sentinels->start(appendonly => 1)) },
 );
+# What happens to Redis in the middle of a run, just before it is finished.
+my $key  = 'sse:{sse}:clock';
+my %fail = (
+    cluster => sub ($redis) {
+        ok($redis->migrate($key, $redis->other_master($redis->owner($key))), 'cluster: the slot is migrated to another node');
+    },
+    sentinel => sub ($redis) { $redis->kill_master },
+);
+# The node to which nginx is connected.
+my %node = (
+    pubsub   => sub ($redis) { $redis },
+    stream   => sub ($redis) { $redis },
+    cluster  => sub ($redis) { $redis->owner($key) },
+    sentinel => sub ($redis) { $redis->master },
+);
 for my $name (sort keys %stages) {
     my ($stage, $redis) = $stages{$name}->();
     my $nginx = $stage->cluster;
@@ -36,8 +52,11 @@ for my $name (sort keys %stages) {
         push @expected, @events;
         ok(accepted($stage, '/to/a', $_), "$name: event $_") for @events[0, 1];
         kill 'HUP', $nginx->pid if $run % 4 == 1;
+        $fail{$name}->($redis) if $fail{$name} && $run == 4;
         ok(accepted($stage, '/run/a?finish=1', $events[2]), "$name: run $run is finished");
-        $nginx->kill_worker(($nginx->workers)[0]) if $run % 4 == 3;
+        # In turn the process that holds the subscription, if that is known, and another one.
+        my $holder = $redis && $run == 3 && $stage->holder($node{$name}->($redis));
+        $nginx->kill_worker($holder || ($nginx->workers)[0]) if $run % 4 == 3;
     }
     my $is_complete = sub ($client) { return ($client->{log}[-1] // ['', ''])->[1] eq $expected[-1] };
     my $have_all    = wait_for(sub {
