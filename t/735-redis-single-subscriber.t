@@ -71,7 +71,7 @@ ok(wait_for(sub { !grep { $_->data < 2 } @joined }, 5), 'also a second later');
 # The holder of the subscription is killed.
 my $holder = $four->holder($redis);
 ok($four->cluster->kill_worker($holder), 'the worker that holds the subscription is killed');
-ok(wait_for(sub { $four->subscriptions($redis) == 1 && $four->holder($redis) != $holder }), 'another worker takes over');
+ok(wait_for(sub { my @held = $redis->subscribers($four->cluster->children); @held == 1 && $held[0]{pid} != $holder }), 'another worker takes over');
 my $heard = $four->stream('/on/kept');
 $redis->publish('kept', 'to whoever is there');
 ok($heard->wait_data('to whoever is there'), 'and receives events');

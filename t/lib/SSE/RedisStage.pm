@@ -64,9 +64,11 @@ sub lines ($self) {
         split /\n/, $self->cluster->error_log;
 }
 
-# The pid of the process that holds the subscribing connection.
+# The pid of the process that holds the subscribing connection. After a reload or the death of a process, there may
+# be none for a moment.
 sub holder ($self, $redis) {
-    my @held = $redis->subscribers($self->cluster->children);
+    my @held;
+    wait_for(sub { @held = $redis->subscribers($self->cluster->children) }) or diag('no process is subscribed');
     return $held[0] ? $held[0]{pid} : undef;
 }
 

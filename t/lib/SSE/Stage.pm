@@ -99,9 +99,10 @@ sub seen ($self, $client, $channel) {
         @{ $client->{events} };
 }
 
-# Opens a stream, closes it, and returns what it has received, as seen() does.
+# Opens a stream, closes it, and returns what it has received, as seen() does. Like EventSource, it returns if an old
+# worker ends it.
 sub replayed ($self, $path, $channel, %options) {
-    my $client = $self->stream($path, %options);
+    my $client = $self->stream($path, reconnect => 1, %options);
     my @seen   = $self->seen($client, $channel);
     $client->close;
     return @seen;
