@@ -73,7 +73,7 @@ pub use replication::reported::{JudgedId, Latest, ReportedId};
 pub use replication::sync::{Loss, SyncState};
 pub use stats::delivery_times::{DeliveryTimes, BUCKET_BOUNDS};
 pub use stats::{Counter, Stats, COUNTERS};
-pub use users::{DisconnectedUsers, Displaced, Revocation, UserHash};
+pub use users::{DisconnectedUsers, Displaced, ReportedUser, Revocation, UserHash};
 
 use memory::alloc;
 use memory::layout;

@@ -6,6 +6,7 @@ mod disconnect;
 mod format;
 mod list;
 mod page;
+mod redis_refusal;
 
 use super::{json, publish, stream};
 use crate::conf::AdminHandler;

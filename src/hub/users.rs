@@ -7,9 +7,11 @@
 
 use std::hash::Hasher;
 
-use crate::hub::memory::access::Locked;
+use crate::hub::memory::access::{Guard, Locked};
 use crate::hub::memory::layout::{header, revocation};
-use crate::hub::Hub;
+use crate::hub::memory::redo::Transaction;
+use crate::hub::replication::lease::{FencingToken, LeaseError};
+use crate::hub::{Hub, Now};
 
 /// A user, as a keyed hash of its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -33,6 +35,17 @@ pub struct Revocation {
     pub issued_before: u64,
     /// When the revocation ends.
     pub until: u64,
+}
+
+/// A user that an entry of Redis' stream disconnects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReportedUser {
+    /// The number of the entry.
+    pub number: u64,
+    /// The user.
+    pub user: UserHash,
+    /// The revocation of its tokens, if they are revoked.
+    pub revocation: Option<Revocation>,
 }
 
 /// What a revocation has replaced in a full table.
@@ -63,10 +76,8 @@ impl Hub {
     /// Disconnects a user. All processes must be woken afterwards.
     pub fn disconnect(&self, user: UserHash) -> Result<(), Locked> {
         let guard = self.lock()?;
-        let number = guard.get(header::DISCONNECTIONS) + 1;
         let mut change = guard.change();
-        change.set(self.layout.disconnected(number), user.0);
-        change.set(header::DISCONNECTIONS, number);
+        guard.disconnect(&mut change, user);
         change.commit();
         Ok(())
     }
@@ -91,20 +102,47 @@ impl Hub {
     /// revocation that ends first.
     pub fn revoke(&self, new: Revocation, now: u64) -> Result<Displaced, Locked> {
         let guard = self.lock()?;
-        let until = |entry: usize| guard.get(self.layout.revocation(entry, revocation::UNTIL));
-        let user = |entry: usize| guard.get(self.layout.revocation(entry, revocation::USER));
-        let own = |entry: &usize| user(*entry) == new.user.0 && until(*entry) != 0;
-        let all = 0..self.layout.users;
-        let place = all.clone().find(own).or_else(|| all.min_by_key(|entry| until(*entry)));
-        let Some(entry) = place else { return Ok(Displaced::Nothing) };
-        let is_displaced = !own(&entry) && until(entry) > now;
         let mut change = guard.change();
-        change.set(self.layout.revocation(entry, revocation::USER), new.user.0);
-        change.set(self.layout.revocation(entry, revocation::ISSUED_BEFORE), new.issued_before);
-        change.set(self.layout.revocation(entry, revocation::UNTIL), new.until);
-        change.add(header::REVOCATION_CHANGES, 1);
+        let displaced = guard.revoke(&mut change, new, now);
         change.commit();
-        Ok(if is_displaced { Displaced::Revocation } else { Displaced::Nothing })
+        Ok(displaced)
+    }
+
+    /// Returns the number of the newest entry of Redis' stream of disconnected users that was read.
+    pub fn users_read(&self) -> u64 {
+        self.region.get(header::USERS_READ)
+    }
+
+    /// Disconnects a user because an entry of Redis' stream asks for it. All processes must be woken
+    /// afterwards.
+    pub fn apply_users(
+        &self,
+        token: FencingToken,
+        reported: &ReportedUser,
+        now: Now,
+    ) -> Result<Displaced, LeaseError> {
+        let guard = self.lock_fenced(token)?;
+        let mut change = guard.change();
+        let displaced = match reported.revocation {
+            Some(revocation) => guard.revoke(&mut change, revocation, now.wall),
+            None => Displaced::Nothing,
+        };
+        guard.disconnect(&mut change, reported.user);
+        change.set(header::USERS_READ, reported.number);
+        change.commit();
+        Ok(displaced)
+    }
+
+    /// Records that entries of Redis' stream up to this number are missing, so that nobody knows who
+    /// was disconnected. All processes must be woken afterwards.
+    pub fn lose_users(&self, token: FencingToken, number: u64) -> Result<(), LeaseError> {
+        let guard = self.lock_fenced(token)?;
+        let mut change = guard.change();
+        // More than the ring holds.
+        change.add(header::DISCONNECTIONS, self.layout.users as i64 + 1);
+        change.set(header::USERS_READ, number);
+        change.commit();
+        Ok(())
     }
 
     /// Returns all revocations, and the number of changes that have led to them.
@@ -117,5 +155,36 @@ impl Hub {
         };
         let all = (0..self.layout.users).map(read).filter(|entry| entry.until != 0).collect();
         Ok((guard.get(header::REVOCATION_CHANGES), all))
+    }
+}
+
+impl Guard<'_> {
+    /// Adds a user to the ring.
+    fn disconnect(&self, change: &mut Transaction<'_>, user: UserHash) {
+        let number = self.get(header::DISCONNECTIONS) + 1;
+        change.set(self.hub.layout.disconnected(number), user.0);
+        change.set(header::DISCONNECTIONS, number);
+    }
+
+    /// Adds a revocation to the table, in the place of the same user's, of none, or of the one that
+    /// ends first.
+    fn revoke(&self, change: &mut Transaction<'_>, new: Revocation, now: u64) -> Displaced {
+        let layout = &self.hub.layout;
+        let until = |entry: usize| self.get(layout.revocation(entry, revocation::UNTIL));
+        let user = |entry: usize| self.get(layout.revocation(entry, revocation::USER));
+        let own = |entry: &usize| user(*entry) == new.user.0 && until(*entry) != 0;
+        let all = 0..layout.users;
+        let place = all.clone().find(own).or_else(|| all.min_by_key(|entry| until(*entry)));
+        let Some(entry) = place else { return Displaced::Nothing };
+        let is_displaced = !own(&entry) && until(entry) > now;
+        change.set(layout.revocation(entry, revocation::USER), new.user.0);
+        change.set(layout.revocation(entry, revocation::ISSUED_BEFORE), new.issued_before);
+        change.set(layout.revocation(entry, revocation::UNTIL), new.until);
+        change.add(header::REVOCATION_CHANGES, 1);
+        if is_displaced {
+            Displaced::Revocation
+        } else {
+            Displaced::Nothing
+        }
     }
 }

@@ -16,7 +16,9 @@ use crate::redis::context::{HubContext, Outbox, ThreadEvent};
 use crate::redis::keys::Keys;
 use crate::redis::publisher::PublisherRequest;
 use crate::redis::refusal::Refusal;
-use crate::redis::script::{Command, ForgetCommand, PublishCommand, PublishTarget, ScriptResult};
+use crate::redis::script::{
+    Command, DisconnectCommand, ForgetCommand, PublishCommand, PublishTarget, ScriptResult,
+};
 use crate::redis::thread::Thread;
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
@@ -173,7 +175,7 @@ pub fn publish(
     ask(hub, Command::Publish(publish), |top, done| {
         let published = done.and_then(|done| match done {
             ScriptResult::Published(ids) => Ok(ids),
-            ScriptResult::Forgotten(_) => Err(Refusal::Unanswered),
+            ScriptResult::Forgotten(_) | ScriptResult::Disconnected => Err(Refusal::Unanswered),
         });
         then(top, published);
     })
@@ -190,10 +192,20 @@ pub fn forget(
     ask(hub, Command::Forget(forget), |top, done| {
         let forgotten = done.and_then(|done| match done {
             ScriptResult::Forgotten(events) => Ok(events),
-            ScriptResult::Published(_) => Err(Refusal::Unanswered),
+            ScriptResult::Published(_) | ScriptResult::Disconnected => Err(Refusal::Unanswered),
         });
         then(top, forgotten);
     })
+}
+
+/// Disconnects a user on every nginx. `then` is called later from the event loop. If the thread is
+/// not running, an error is returned and `then` is not called.
+pub fn disconnect(
+    hub: usize,
+    disconnect: DisconnectCommand,
+    then: impl FnOnce(&mut TopLevel, std::result::Result<(), Refusal>) + 'static,
+) -> std::result::Result<(), Refusal> {
+    ask(hub, Command::Disconnect(disconnect), |top, done| then(top, done.map(|_| ())))
 }
 
 fn ask(

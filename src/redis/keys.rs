@@ -122,6 +122,11 @@ impl Keys {
         self.under(&[b"history"])
     }
 
+    /// Returns the key of the stream of users that were disconnected.
+    pub fn users(&self) -> Vec<u8> {
+        self.under(&[b"users"])
+    }
+
     /// Returns the key of the low watermarks of streams that applications write, by channel.
     pub fn forgotten(&self) -> Vec<u8> {
         self.under(&[b"forgotten"])

@@ -17,6 +17,10 @@ const BATCH: &str = include_str!("batch.lua");
 const APPEND: &str = include_str!("append.lua");
 const FORGET: &str = include_str!("forget.lua");
 const FORGET_STREAM: &str = include_str!("forget_stream.lua");
+const DISCONNECT: &str = include_str!("disconnect.lua");
+
+/// The number of disconnected users that Redis keeps.
+pub const KEPT: usize = 1000;
 
 const CORE_BEGINS: &str = "-- core:";
 const CORE_ENDS: &str = "-- end of core\n";
@@ -62,6 +66,19 @@ pub struct ForgetCommand {
     pub source: PublishTarget,
 }
 
+/// A user that is to be disconnected. Times are in ms since 1970.
+#[derive(Clone, Debug)]
+pub struct DisconnectCommand {
+    /// The name of the user.
+    pub user: Vec<u8>,
+    /// The time before which its revoked tokens were issued.
+    pub issued_before: u64,
+    /// The time until which they are revoked; 0 for no revocation.
+    pub until: u64,
+    /// The names of keys and channels in Redis.
+    pub names: Keys,
+}
+
 impl Command {
     /// Returns the bytes of the longest type or data of the events; Redis limits the length of a
     /// string.
@@ -72,6 +89,7 @@ impl Command {
                 publish.events.iter().map(longest).max().unwrap_or_default()
             }
             Command::Forget(_) => 0,
+            Command::Disconnect(disconnect) => disconnect.user.len(),
         }
     }
 
@@ -81,6 +99,7 @@ impl Command {
         match self {
             Command::Publish(publish) => publish.events.iter().map(bytes).sum(),
             Command::Forget(_) => 0,
+            Command::Disconnect(disconnect) => disconnect.user.len(),
         }
     }
 }
@@ -92,6 +111,8 @@ pub enum Command {
     Publish(PublishCommand),
     /// Delete a channel's events.
     Forget(ForgetCommand),
+    /// Disconnect a user.
+    Disconnect(DisconnectCommand),
 }
 
 /// What Redis did.
@@ -101,6 +122,8 @@ pub enum ScriptResult {
     Published(Vec<ReportedId>),
     /// Deleted a channel that had this many events.
     Forgotten(u64),
+    /// Disconnected a user.
+    Disconnected,
 }
 
 /// Sends a command and returns what Redis did.
@@ -111,6 +134,9 @@ pub async fn run(
     match command {
         Command::Publish(events) => publish(connection, events).await.map(ScriptResult::Published),
         Command::Forget(channel) => forget(connection, channel).await.map(ScriptResult::Forgotten),
+        Command::Disconnect(user) => {
+            disconnect(connection, user).await.map(|_| ScriptResult::Disconnected)
+        }
     }
 }
 
@@ -135,6 +161,17 @@ async fn forget(
             call
         }
     };
+    call.invoke_async(connection).await
+}
+
+/// Disconnects a user on every nginx. Returns the number of the disconnection.
+async fn disconnect(
+    connection: &mut MultiplexedConnection,
+    disconnect: &DisconnectCommand,
+) -> Result<u64, RedisError> {
+    let mut call = disconnect_script().prepare_invoke();
+    call.key(disconnect.names.users()).arg(&disconnect.user);
+    call.arg(disconnect.issued_before).arg(disconnect.until).arg(KEPT);
     call.invoke_async(connection).await
 }
 
@@ -194,6 +231,11 @@ fn forget_script() -> &'static Script {
 fn watermark_script() -> &'static Script {
     static SCRIPT: OnceLock<Script> = OnceLock::new();
     SCRIPT.get_or_init(|| Script::new(FORGET_STREAM))
+}
+
+fn disconnect_script() -> &'static Script {
+    static SCRIPT: OnceLock<Script> = OnceLock::new();
+    SCRIPT.get_or_init(|| Script::new(DISCONNECT))
 }
 
 fn append() -> &'static Script {

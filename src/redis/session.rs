@@ -14,6 +14,7 @@
 //! - `delivery_wait`: waits until events that the hub will not keep have been delivered
 //! - `doubts`, `stray_messages`: messages without the hub's token
 //! - `forget`: channels that an administrator deletes
+//! - `users`: users that an administrator disconnects
 //! - `tasks`: how tasks of the session report their results
 //! - `lock_wait`: waits for the hub's lock
 //! - `heartbeat`: checks that the node still responds, and that its settings are unchanged
@@ -45,6 +46,7 @@ pub(super) mod stream_reader;
 pub(super) mod subscriptions;
 pub(super) mod tasks;
 pub(super) mod unsubscribe;
+pub(super) mod users;
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -121,6 +123,8 @@ pub struct Session {
     pub(super) heartbeat_pending: bool,
     /// Whether the hub's high watermark is about to be raised to the clock's newest id.
     pub(super) clock_mark: ClockMark,
+    /// Whether the stream of disconnected users is being read.
+    pub(super) users_requested: bool,
     /// The read barrier that is to be passed next.
     pub(super) read_barrier: ReadBarrier,
     /// The position up to which the log was searched for requested channels.
@@ -186,6 +190,7 @@ impl Session {
             strays: Strays::default(),
             heartbeat_pending: false,
             clock_mark: ClockMark::Idle,
+            users_requested: false,
             read_barrier: ReadBarrier::Idle,
             redis_epoch: 0,
             clock: EntryId::default(),
@@ -275,6 +280,7 @@ impl Session {
         self.request_pattern_gaps().await?;
         self.audit_streams();
         self.request_clock_mark();
+        self.request_users();
         self.retry_refused().await
     }
 

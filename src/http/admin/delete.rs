@@ -2,6 +2,7 @@
 //! to Redis, the events are deleted in Redis and therefore on every nginx, and the response waits
 //! for Redis' reply.
 
+use super::redis_refusal::refused;
 use super::{answer, argument, disconnect, not_served, required_channel, AdminError};
 use crate::conf::AdminHandler;
 use crate::http::publish::via_redis::generated_key;
@@ -48,7 +49,7 @@ pub fn handle(request: &Request, conf: &AdminHandler) -> Outcome {
         return answer(request, Err(refused));
     }
     if let Some(user) = argument(request, "user") {
-        return disconnect::handle(request, conf, &user);
+        return disconnect::handle(request, conf, user);
     }
     let deletion = match Deletion::read(request, conf) {
         Ok(deletion) => deletion,
@@ -255,25 +256,4 @@ impl Deletion {
         let channel = String::from_utf8_lossy(&self.name);
         json!({ "channel": channel, "streams": streams, "events": events })
     }
-}
-
-/// Converts a refusal of Redis. Redis' address and messages go to the error log only, not to
-/// clients.
-fn refused(request: &Request, refusal: Refusal) -> AdminError {
-    let (status, what, why) = match refusal {
-        Refusal::Unreachable(why) => (503, "Redis is not reachable; nothing was changed", why),
-        Refusal::Busy => {
-            (503, "too many requests are waiting for Redis; nothing was changed", String::new())
-        }
-        // A channel's name is never too long for Redis.
-        Refusal::TooLarge { .. } => {
-            (503, "Redis does not accept the command; nothing was changed", String::new())
-        }
-        Refusal::Refused(why) => (503, "Redis rejected the command; nothing was changed", why),
-        Refusal::Unanswered => {
-            (504, "Redis did not answer in time; the command may have been executed", String::new())
-        }
-    };
-    request.log(Level::Info, format_args!("sse: channel not changed: {what}: {why}"));
-    AdminError::new(status, what)
 }

@@ -1,7 +1,7 @@
 //! Users that were disconnected, and revoked tokens.
 
 use super::*;
-use crate::hub::{DisconnectedUsers, Displaced, Revocation};
+use crate::hub::{DisconnectedUsers, Displaced, ReportedUser, Revocation};
 
 fn listed(hub: &Hub, number: u64) -> Vec<u64> {
     match hub.disconnected_since(number).unwrap() {
@@ -60,4 +60,23 @@ fn a_revocation_is_replaced_by_that_of_the_same_user_or_one_that_has_ended() {
     assert!(all.contains(&again) && all.contains(&revocation(b"newer", 9_000)));
     assert!(!all.contains(&revocation(&0u64.to_le_bytes(), 1_000)));
     assert!(!all.contains(&revocation(&1u64.to_le_bytes(), 1_001)));
+}
+
+#[test]
+fn what_redis_reports_is_applied_once_and_by_the_holder_only() {
+    let setup = connected_hub::connected_hub();
+    let (hub, alice) = (&setup.hub, setup.hub.user(b"alice"));
+    let revocation = Some(Revocation { user: alice, issued_before: 5, until: 9_000 });
+    let reported = ReportedUser { number: 7, user: alice, revocation };
+    assert_eq!(hub.apply_users(FencingToken::none(), &reported, at(0)), Err(LeaseError::Fenced));
+    assert_eq!((hub.users_read(), hub.disconnections()), (0, 0));
+    assert_eq!(hub.apply_users(setup.token, &reported, at(0)), Ok(Displaced::Nothing));
+    assert_eq!((hub.users_read(), hub.disconnections()), (7, 1));
+    assert_eq!(hub.disconnected_since(0), Ok(DisconnectedUsers::Listed(vec![(1, alice)])));
+    assert_eq!(hub.all_revocations().unwrap().1, revocation.into_iter().collect::<Vec<_>>());
+    // Entries of the stream are missing.
+    hub.lose_users(setup.token, 9).unwrap();
+    assert_eq!(hub.users_read(), 9);
+    assert!(matches!(hub.disconnected_since(1), Ok(DisconnectedUsers::Unknown(_))));
+    assert!(listed(hub, hub.disconnections()).is_empty());
 }

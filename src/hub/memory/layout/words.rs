@@ -121,6 +121,8 @@ pub mod header {
     /// How many users were disconnected, and how often revocations have changed; see `users`.
     pub const DISCONNECTIONS: usize = 388;
     pub const REVOCATION_CHANGES: usize = 389;
+    /// The number of the newest entry of Redis' stream of disconnected users that was read.
+    pub const USERS_READ: usize = 390;
     pub const WORDS: usize = 512;
 }
 
