@@ -25,7 +25,7 @@ const MAX_USER: usize = 4096;
 const REVOCATION_TIMES: std::ops::RangeInclusive<u64> = 1_000..=7 * 86_400_000;
 
 /// A user to disconnect.
-struct Disconnection {
+struct UserDisconnection {
     hub: usize,
     hub_name: String,
     user: Vec<u8>,
@@ -35,7 +35,7 @@ struct Disconnection {
 
 /// Answers a request that names a user.
 pub fn handle(request: &Request, conf: &AdminHandler, user: Vec<u8>) -> Outcome {
-    let disconnection = match Disconnection::read(request, conf, user) {
+    let disconnection = match UserDisconnection::read(request, conf, user) {
         Ok(disconnection) => disconnection,
         Err(refused) => return answer(request, Err(refused)),
     };
@@ -48,13 +48,13 @@ pub fn handle(request: &Request, conf: &AdminHandler, user: Vec<u8>) -> Outcome 
     }
 }
 
-impl Disconnection {
+impl UserDisconnection {
     /// Validates a request.
     fn read(
         request: &Request,
         conf: &AdminHandler,
         user: Vec<u8>,
-    ) -> Result<Disconnection, AdminError> {
+    ) -> Result<UserDisconnection, AdminError> {
         if user.is_empty() || user.len() > MAX_USER {
             return Err(AdminError::new(400, "user must have 1 to 4096 bytes"));
         }
@@ -71,7 +71,7 @@ impl Disconnection {
             }
         };
         let hub_name = conf.target.hub_name().to_owned();
-        Ok(Disconnection { hub: conf.target.hub, hub_name, user, revoked })
+        Ok(UserDisconnection { hub: conf.target.hub, hub_name, user, revoked })
     }
 
     /// Disconnects the user in a hub that is not connected to Redis.
