@@ -190,6 +190,9 @@ mod tests {
         let push = |kind, data| read(PushInfo { kind, data });
         let message = Push::Message { subject: b"a".into(), payload: b"b".into() };
         assert_eq!(push(PushKind::Message, vec![bulk("a"), bulk("b")]), Some(message));
+        let simple = |text: &str| Value::SimpleString(text.to_owned());
+        let message = Push::Message { subject: b"a".into(), payload: b"b".into() };
+        assert_eq!(push(PushKind::Message, vec![simple("a"), simple("b")]), Some(message));
         assert_eq!(push(PushKind::Message, vec![bulk("a")]), None);
         assert_eq!(push(PushKind::Message, vec![Value::Nil, bulk("b")]), None);
         let too_large = Push::TooLarge { pattern: None, subject: b"a".into(), bytes: 700 };

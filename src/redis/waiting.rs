@@ -142,6 +142,24 @@ mod tests {
     }
 
     #[test]
+    fn the_limits_are_exact_and_what_arrived_before_the_reading_is_counted() {
+        let overhead = message(0).size();
+        let of = |bytes: usize| message(bytes - overhead);
+        let all = WaitingBytes::default();
+        let (mut a, mut b, mut c) = (all.for_channel(), all.for_channel(), all.for_channel());
+        assert_eq!(a.keep(of(MOST / 2 - 1_000), MOST), Admission::Waits);
+        a.reading_begins();
+        assert_eq!(a.keep(of(1_000), MOST), Admission::Waits);
+        assert_eq!((a.arrived_before(), all.sum()), (1, MOST / 2));
+        assert_eq!(b.keep(of(MOST / 2 - 1_000), MOST), Admission::Waits);
+        assert_eq!(c.keep(of(1_001), MOST), Admission::Overflowed);
+        assert!(c.was_full());
+        assert_eq!(c.keep(of(1_000), MOST), Admission::Waits);
+        assert_eq!(a.keep(of(overhead), MOST), Admission::Overflowed);
+        assert_eq!((a.arrived_before(), all.sum()), (0, MOST / 2));
+    }
+
+    #[test]
     fn one_channel_takes_half_and_all_together_what_there_is() {
         let all = WaitingBytes::default();
         let mut greedy = all.for_channel();

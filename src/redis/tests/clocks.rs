@@ -33,6 +33,16 @@ fn a_clock_that_fell_back_is_raised_above_every_id_that_the_hub_knows() {
         assert!(redis.publish("a", "2") > given);
         nginx.receives("a", 2).await;
         assert_eq!(streams.resumed(&id), (0, vec!["2".to_owned()]));
+
+        // It is gone altogether.
+        redis.state.borrow_mut().store.streams.remove(CLOCK);
+        redis.disconnect();
+        pass(1_000).await;
+        nginx.is_up().await;
+        assert!(redis.publish("a", "3") > given);
+        nginx.receives("a", 3).await;
+        let expected = ["2", "3"].map(str::to_owned).to_vec();
+        assert_eq!(streams.resumed(&id), (0, expected));
     });
 }
 

@@ -20,10 +20,10 @@ async fn reopening(redis: &FakeRedis, nginx: &Nginx, fault: Fault) -> (nginx::St
     redis.publish("a", "1");
     pass(1).await;
     redis.publish("b", "2");
-    redis.fault("XRANGE", fault, usize::MAX);
+    redis.fault("XRANGE sse:{sse}:s:a", fault, usize::MAX);
     redis.resume().await;
-    let read = redis.count("XRANGE");
-    until("the streams are read", || redis.count("XRANGE") > read).await;
+    let read = redis.count("XRANGE sse:{sse}:s:a");
+    until("the streams are read", || redis.count("XRANGE sse:{sse}:s:a") > read).await;
     (streams, id)
 }
 

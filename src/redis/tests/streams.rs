@@ -28,7 +28,7 @@ fn streams_are_read_whether_or_not_redis_reports_their_growth() {
             redis.append("a", "1");
             let nginx = hub.process();
             nginx.is_up().await;
-            nginx.follow(&["a", "b"]).await;
+            let streams = nginx.follow(&["a", "b"]).await;
             redis.append("a", "2");
             redis.append("b", "3");
             let since = elapsed();
@@ -40,6 +40,9 @@ fn streams_are_read_whether_or_not_redis_reports_their_growth() {
             let is_notified = flags.contains('K') && flags.len() > 1;
             assert_eq!(redis.subscriptions().len(), if is_notified { 3 } else { 1 });
             assert_eq!(redis.count("XREAD") > 0, !is_notified);
+            streams.close();
+            pass(12_000).await;
+            assert_eq!(redis.count("UNSUBSCRIBE"), usize::from(is_notified));
         });
     }
 }
