@@ -1,15 +1,19 @@
 #!/bin/sh
-# Publishes three prices every second, as an application would.
-awk 'BEGIN {
-    srand(); split("gold silver copper", metals); split("2041.5 24.25 9.75", prices)
-    for (;;) {
-        for (i = 1; i <= 3; i++) {
-            prices[i] *= 1 + (rand() - .5) / 500
-            printf "%s {\"metal\":\"%s\",\"price\":%.2f}\n", metals[i], metals[i], prices[i]
-        }
-        fflush()
-        if (system("sleep 1")) exit
-    }
-}' | while read -r metal event; do
-    curl -fsS -o /dev/null "$SITE/prices/$metal" --data "$event"
+# Publishes three prices every second, as an application would. Prices are in cents.
+gold=204150 silver=2425 copper=975
+
+# changed CENTS: another price, at most 0.1% away.
+changed() {
+    awk -v price="$1" -v seed="$(date +%N)" 'BEGIN { srand(seed); printf "%d", price * (1 + (rand() - .5) / 500) + .5 }'
+}
+
+publish() {
+    curl -fsS -o /dev/null "$SITE/prices/$1" --data "{\"metal\":\"$1\",\"price\":$(($2 / 100)).$(printf %02d $(($2 % 100)))}"
+}
+
+while sleep 1; do
+    gold=$(changed "$gold") silver=$(changed "$silver") copper=$(changed "$copper")
+    publish gold "$gold"
+    publish silver "$silver"
+    publish copper "$copper"
 done
