@@ -26,7 +26,7 @@ my $stage   = SSE::Stage->new(
         sse_heartbeat off;
         log_format ends '$request_uri $server_protocol $status $sse_end';
         access_log %%DIR%%/ends.log ends;
-        sse_hub default { zone 32m; history 200; }
+        sse_hub default { zone 32m; history 200; runs 1000; }
         server {
             listen 127.0.0.1:%%PORT_h3%% quic reuseport;
             ssl_certificate %%DIR%%/cert.pem;
@@ -41,6 +41,8 @@ my $stage   = SSE::Stage->new(
             location = /deleted { sse_stream deleted; }
             location = /cut     { sse_stream news; sse_max_age 1s; sse_reconnect cut; }
             location = /publish { sse_publish news; client_max_body_size 64k; }
+            location = /run     { sse_stream run; sse_replay run; }
+            location = /finish  { sse_publish run finish; }
         }
         server {
             listen 127.0.0.1:%%PORT_hasty%% quic reuseport;
@@ -96,6 +98,22 @@ is($created->{status}, 201, 'its status is 201');
 ok($reader->wait_data($text), 'its event arrives unchanged');
 my $sized = $one->request('/publish', pieces => ['with a length'], headers => ['content-length' => 13]);
 ok($reader->wait_data('with a length'), 'so does one with Content-Length');
+
+# Runs that finish.
+for my $run (1, 2) {
+    $stage->publish('run', "begin $run");
+    my $stream = $one->request('/run');
+    ok($stream->wait_data("begin $run"), "run $run: a new client receives it from its first event");
+    my $finish = $one->request('/finish?finish', pieces => ["end $run"]);
+    ok($finish->wait_end, "run $run: a finish is answered");
+    is($finish->{status}, 201, "run $run: with 201");
+    ok($stream->wait_end, "run $run: the stream ends");
+    is_deeply([$stream->data], ["begin $run", "end $run"], "run $run: with all events of this run, and no others");
+    like($stream->{body}, qr/retry: \d+\n:\n\z/, "run $run: and a retry");
+    my $after = $one->request('/run');
+    ok($after->wait_end, "run $run: the next request is answered at once");
+    is($after->{status}, 204, "run $run: with 204");
+}
 
 # HEAD, and requests that are rejected.
 my $head = $one->request('/s', method => 'HEAD');
