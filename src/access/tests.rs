@@ -93,6 +93,21 @@ fn tokens_of_every_algorithm_are_verified() {
 }
 
 #[test]
+fn tokens_of_other_libraries_are_verified() {
+    // npm's jose 5, with a set of keys.
+    let keys = trusted(include_bytes!("tests/jose.jwks"), KeyFormat::Recognized, &[]);
+    for token in include_str!("tests/jose-tokens.txt").lines() {
+        assert_eq!(verified(&keys, token), Ok("bob".into()), "{token}");
+    }
+    // PyJWT 2, with several keys in one file, and with fractions of a second.
+    let algorithms = [Algorithm::Rs512, Algorithm::Es256, Algorithm::EdDsa];
+    let keys = trusted(include_bytes!("tests/pyjwt.pem"), KeyFormat::Recognized, &algorithms);
+    for token in include_str!("tests/pyjwt-tokens.txt").lines() {
+        assert_eq!(verified(&keys, token), Ok("bob".into()), "{token}");
+    }
+}
+
+#[test]
 fn a_token_without_a_signature_is_refused() {
     for name in ["none", "None", "NONE", "nOnE", ""] {
         let signed = signed(&format!(r#"{{"alg":"{name}"}}"#), CLAIMS);
