@@ -125,7 +125,7 @@ async fn run_schedule(source: Source, seed: u64) {
     for which in 0..3 {
         let (gaps, received) = streams[which].resumed(&ids[which]);
         let what = format!("seed {seed}, channel {}", CHANNELS[which]);
-        assert_eq!(gaps, 0, "{what}: {received:?}");
+        assert_eq!(gaps, 0, "{what}: {received:?} of {:?}", published.0[which]);
         published.check(which, &received, !has_lost_token, &what);
     }
     drop(pattern);
