@@ -94,10 +94,12 @@ ok($nginx->reload && $nginx->wait_old_workers_gone(5), 'nginx reloads');
 ok(wait_for(sub { !grep { !$_->is_open } @here }, 10), 'all clients reconnect');
 ok(wait_for(sub { figures()->{subscribers} == 8 }, 5), 'eight streams are open');
 my $now = figures();
-is($now->{streams_ended}{drain}, 8, 'eight streams were ended by the drain');
+# A client that returns to a worker that has not begun to drain is ended once more.
+my $drained = $now->{streams_ended}{drain};
+cmp_ok($drained, '>=', 8, 'eight streams were ended by the drain');
 is($now->{streams_opened}, $now->{subscribers} + sum(values %{ $now->{streams_ended} }), 'opened streams are the sum of open and ended ones')
     or diag explain $now;
-is($now->{streams_resumed}, 8 + $lost, 'reconnects are counted');
+is($now->{streams_resumed}, $drained + $lost, 'reconnects are counted');
 is($now->{events_out}, 12 * 20, 'every event was counted once for every client');
 cmp_ok($now->{delivery}{count}, '>', 0, 'deliveries are timed');
 cmp_ok($now->{delivery}{seconds}, '>', 0, 'with a precision that shows deliveries of less than a millisecond');
@@ -106,7 +108,7 @@ cmp_ok($now->{delivery}{seconds}, '>', 0, 'with a precision that shows deliverie
 my $text = get('/status?format=prometheus')->{body};
 my %sample = $text =~ /^(nginx_sse_\w+\{[^}]*\}) (\S+)$/mg;
 is($sample{'nginx_sse_subscribers{hub="default"}'}, 8, 'Prometheus has the same number of subscribers');
-is($sample{'nginx_sse_streams_ended_total{hub="default",reason="drain"}'}, 8, 'Prometheus has the reasons');
+is($sample{'nginx_sse_streams_ended_total{hub="default",reason="drain"}'}, $drained, 'Prometheus has the reasons');
 is($sample{'nginx_sse_zone_bytes{hub="tiny"}'}, get('/tiny')->{json}{hubs}{tiny}{zone_bytes}, 'Prometheus has every hub');
 my %type = $text =~ /^# TYPE (\S+) (\S+)$/mg;
 my $json = figures();
