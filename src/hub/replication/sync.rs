@@ -29,6 +29,8 @@ pub use crate::hub::replication::sync::loss::Loss;
 const EARLIER_EPOCH: u32 = 1;
 /// SYNC of a channel that lost its sync while its streams stayed open.
 const INTERRUPTED: u32 = UNAVAILABLE - 2;
+/// The same, if it lost its sync because the connection was lost, and has been in sync until then.
+const DISCONNECTED: u32 = UNAVAILABLE - 3;
 /// SYNC of a channel whose events were received only through patterns: there may be others between
 /// them.
 const PARTIAL: u32 = UNAVAILABLE - 1;
@@ -98,7 +100,7 @@ impl Hub {
 
     fn is_in_sync(&self, record: u32) -> bool {
         let step = self.sync_word(record);
-        (FIRST_EPOCH..u64::from(INTERRUPTED)).contains(&u64::from(step))
+        (FIRST_EPOCH..u64::from(DISCONNECTED)).contains(&u64::from(step))
             && self.is_current_epoch(step)
             && self.link() == RedisState::Up
             || self.is_own_record(record)
@@ -204,7 +206,7 @@ impl Guard<'_> {
         let has_read = cursor.is_some_and(|cursor| cursor != ReportedId::default());
         let is_empty = self.events(record) == 0 && !has_read;
         let had = cursor.unwrap_or_else(|| self.newest_place(record).entry_id.into());
-        if self.was_in_sync(record) || step == INTERRUPTED {
+        if self.was_in_sync(record) || is_interrupted(step) {
             SyncState::Interrupted(had)
         } else if is_empty {
             // Of a record that is new or was left, only the events are known, if it has any.
@@ -217,11 +219,22 @@ impl Guard<'_> {
     /// Returns whether a channel was in sync when all channels were for the last time, or later.
     fn was_in_sync(&self, record: u32) -> bool {
         let step = self.sync_epoch(record);
-        (EARLIER_EPOCH + 1..INTERRUPTED).contains(&step)
+        (EARLIER_EPOCH + 1..DISCONNECTED).contains(&step)
             && u64::from(step) >= self.get(header::SETTLED)
+    }
+
+    /// Returns whether a channel was in sync when the connection was lost.
+    fn was_in_sync_before_epoch(&self, record: u32) -> bool {
+        let step = self.sync_epoch(record);
+        step == DISCONNECTED || self.was_in_sync(record) && !self.hub.is_current_epoch(step)
     }
 
     fn sync_epoch(&self, record: u32) -> u32 {
         low(self.word(record, channel::SYNC)) & !UNAVAILABLE
     }
+}
+
+/// Returns whether a SYNC is that of a channel that lost its sync while its streams stayed open.
+fn is_interrupted(step: u32) -> bool {
+    matches!(step, INTERRUPTED | DISCONNECTED)
 }

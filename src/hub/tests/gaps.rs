@@ -71,14 +71,17 @@ fn what_was_lost_before_a_channel_was_in_sync_causes_a_gap_only_for_returning_cl
     // The id up to which everything was received, whether all channels were in sync then, the
     // newest event that Redis had lost, and whether open streams and clients with the id 100
     // receive a gap event.
-    for (received, is_settled, lost, open, returning) in [
+    let cases = [
         (200, true, 150, false, true),
         (200, true, 200, false, true),
         (200, true, 90, false, false),
         (200, true, 201, true, true),
         (200, false, 150, true, true),
         (0, true, 150, true, true),
-    ] {
+    ];
+    // Whether the channel is read after others have gone on.
+    let cases = cases.into_iter().flat_map(|case| [false, true].map(|is_later| (case, is_later)));
+    for ((received, is_settled, lost, open, returning), is_read_later) in cases {
         let setup = connected_hub();
         // Redis has no stream, and had none since 50.
         let a = setup.subscribe("a", &[], up_to(50));
@@ -89,10 +92,13 @@ fn what_was_lost_before_a_channel_was_in_sync_causes_a_gap_only_for_returning_cl
         setup.hub.new_epoch(setup.token, id(received)).unwrap();
         setup.hub.set_link(setup.token, RedisState::Up).unwrap();
         let member = setup.subscribe_only("a");
+        if is_read_later {
+            setup.hub.interrupt(setup.token, member).unwrap();
+        }
         setup.catch_up("a", member, &[400], up_to(lost));
         let mut cursor = ReplayCursor::since(opened, setup.hub.head(), [a].into_iter());
         let slice = setup.hub.slice_of(&mut cursor, 9, usize::MAX, at(0)).unwrap();
-        assert_eq!(slice.gap.is_some(), open, "{received} {is_settled} {lost}");
+        assert_eq!(slice.gap.is_some(), open, "{received} {is_settled} {lost} {is_read_later}");
         assert_eq!(slice.events.len(), 1);
         assert_eq!(setup.resumed(&[a], "100-0"), (returning, "400".into()), "{lost}");
         assert_eq!(setup.resumed(&[a], &format!("{lost}-0")), (false, "400".into()), "{lost}");
@@ -107,6 +113,22 @@ fn a_channel_with_events_receives_a_gap_event_whatever_the_lost_ids_are() {
     setup.hub.settled(setup.token).unwrap();
     setup.live("a", 100);
     let opened = Received::at(setup.hub.head(), Elsewhere::Nothing);
+    setup.hub.new_epoch(setup.token, id(200)).unwrap();
+    setup.hub.set_link(setup.token, RedisState::Up).unwrap();
+    let member = setup.subscribe_only("a");
+    setup.catch_up("a", member, &[400], up_to(150));
+    let mut cursor = ReplayCursor::since(opened, setup.hub.head(), [a].into_iter());
+    let slice = setup.hub.slice_of(&mut cursor, 9, usize::MAX, at(0)).unwrap();
+    assert!(slice.gap.is_some());
+}
+
+#[test]
+fn a_channel_that_lost_its_sync_before_the_connection_was_lost_receives_a_gap_event() {
+    let setup = connected_hub();
+    let a = setup.subscribe("a", &[], up_to(50));
+    setup.hub.settled(setup.token).unwrap();
+    let opened = Received::at(setup.hub.head(), Elsewhere::Nothing);
+    setup.hub.interrupt(setup.token, a).unwrap();
     setup.hub.new_epoch(setup.token, id(200)).unwrap();
     setup.hub.set_link(setup.token, RedisState::Up).unwrap();
     let member = setup.subscribe_only("a");

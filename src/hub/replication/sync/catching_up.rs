@@ -5,7 +5,9 @@ use crate::hub::log::position::{end, LogOrder};
 use crate::hub::memory::access::Guard;
 use crate::hub::memory::layout::{channel, low};
 use crate::hub::replication::lease::{FencingToken, LeaseError, RedisState, Source};
-use crate::hub::replication::sync::{SyncState, INTERRUPTED, UNAVAILABLE};
+use crate::hub::replication::sync::{
+    is_interrupted, SyncState, DISCONNECTED, INTERRUPTED, UNAVAILABLE,
+};
 use crate::hub::{Hub, Membership};
 
 impl Hub {
@@ -17,7 +19,7 @@ impl Hub {
 
     pub(in crate::hub) fn is_catching_up(&self, record: u32) -> bool {
         let step = self.sync_word(record);
-        let is_expected = step == INTERRUPTED || self.link() == RedisState::Up;
+        let is_expected = is_interrupted(step) || self.link() == RedisState::Up;
         self.source() != Source::Alone
             && step & UNAVAILABLE == 0
             && is_expected
@@ -33,11 +35,12 @@ impl Hub {
     ) -> Result<Vec<usize>, LeaseError> {
         let guard = self.lock_fenced(token)?;
         let at = self.layout.block(member.record, channel::SYNC);
-        if self.sync_word(member.record) == INTERRUPTED {
+        if is_interrupted(self.sync_word(member.record)) {
             return Ok(Vec::new());
         }
+        let is_disconnected = guard.was_in_sync_before_epoch(member.record);
         let mut change = guard.change();
-        change.set_low(at, INTERRUPTED);
+        change.set_low(at, if is_disconnected { DISCONNECTED } else { INTERRUPTED });
         guard.signal(&mut change, member.record, ControlEntry::CatchingUp);
         change.commit();
         Ok(guard.listeners(member.record).1)
