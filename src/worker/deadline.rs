@@ -73,12 +73,9 @@ impl<S: Socket> Worker<S> {
             return;
         }
         self.clock_ahead = ahead;
-        // One unbounded pass, as in `drain`.
-        let has_expiry = |stream: &Stream<S>| {
-            stream.limits.as_ref().is_some_and(|limits| limits.expires.is_some())
-        };
-        let expiring = self.streams.iter().filter(|(_, stream)| has_expiry(stream));
-        self.to_reschedule = expiring.map(|(key, _)| key).collect();
+        // One pass over the keys, as in `drain`. The limits are looked at within the budget.
+        let limited = self.streams.iter().filter(|(_, stream)| stream.limits.is_some());
+        self.to_reschedule = limited.map(|(key, _)| key).collect();
     }
 
     /// Computes deadlines again after the wall clock was set, within the budget. Returns whether
@@ -90,7 +87,7 @@ impl<S: Socket> Worker<S> {
             }
             let Some(key) = self.to_reschedule.pop() else { break };
             let limits = self.streams.get_mut(key).and_then(|stream| stream.limits.as_mut());
-            if let Some(limits) = limits {
+            if let Some(limits) = limits.filter(|limits| limits.expires.is_some()) {
                 limits.entered = now.mono;
                 self.work.add(StreamTask::Deadline(key));
             }

@@ -71,6 +71,7 @@ impl<S: Socket> Worker<S> {
             return Progress::More;
         }
         let undrained = self.work.continue_drain(&mut Budget::for_turn());
+        let unended = self.continue_disconnecting(&mut Budget::for_turn());
         let unscheduled = self.continue_rescheduling(&mut Budget::for_turn(), now);
         let unchecked = self.start_ready(now);
         self.inquiries.check_after_barrier(self.hub.passed_read_barrier());
@@ -83,6 +84,7 @@ impl<S: Socket> Worker<S> {
         let unswept = self.continue_sweep(now) || self.upkeep.continue_freeing(&self.hub);
         self.flush_counts();
         let unfinished = unscheduled
+            || unended
             || unread
             || unswept
             || is_presence_due

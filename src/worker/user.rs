@@ -1,9 +1,9 @@
 //! Streams of users: an administrator can disconnect all streams of a user.
 //!
-//! The hub counts disconnections. A process compares the counter with the one that it has applied in
-//! each turn, which is one load, and ends the streams of the users that are new. If it does not know
-//! who was disconnected, because it was stopped for too long, it ends the streams of all users: they
-//! return, and their access is checked again.
+//! The hub counts disconnections. In each turn, a process compares the counter with the one that it
+//! has applied, which is one load, and ends the streams of the users that are new. If it was stopped
+//! for too long, it cannot determine which users were disconnected, and ends the streams of all
+//! users: the clients return, and their access is checked again.
 
 use std::collections::hash_map::Entry;
 
@@ -17,7 +17,9 @@ use super::socket::Socket;
 use super::stream_limits::StreamUser;
 use super::work_queue::StreamTask;
 use super::Worker;
-use crate::hub::{Counter, DisconnectedUsers, Displaced, Locked, Now, Revocation, UserHash};
+use crate::hub::{
+    Budget, Counter, DisconnectedUsers, Displaced, Locked, Now, Revocation, UserHash,
+};
 
 /// The streams of users.
 #[derive(Debug, Default)]
@@ -25,6 +27,8 @@ pub struct UserStreams {
     streams: FxHashMap<UserHash, Vec<StreamKey>>,
     /// How many disconnections this process has applied.
     applied: u64,
+    /// Streams to end if they were opened before the disconnection with this number.
+    to_end: Vec<(StreamKey, u64)>,
     /// A copy of the hub's revocations, with the number of changes that have led to them.
     revocations: FxHashMap<UserHash, Revocation>,
     revocation_changes: u64,
@@ -38,7 +42,8 @@ impl UserStreams {
 }
 
 impl<S: Socket> Worker<S> {
-    /// Disconnects all streams of a user, in all processes. This process must take a turn afterwards.
+    /// Disconnects all streams of a user, in all processes. This process must take a turn
+    /// afterwards.
     pub fn disconnect_user(&mut self, user: UserHash, now: Now) -> Result<(), Locked> {
         self.hub.disconnect(user)?;
         self.wake_all(now);
@@ -86,7 +91,7 @@ impl<S: Socket> Worker<S> {
         }
     }
 
-    /// Records whose a stream is.
+    /// Records the user that a stream belongs to.
     pub(super) fn set_user(&mut self, key: StreamKey, user: PermittedUser) {
         let Some(stream) = self.streams.get_mut(key) else { return };
         let streams = self.users.streams.entry(user.hash).or_default();
@@ -112,37 +117,43 @@ impl<S: Socket> Worker<S> {
         }
     }
 
-    /// Ends the streams of users that were disconnected. If the lock is not available, the next turn
-    /// tries again.
+    /// Determines which streams belong to users that were disconnected. If the lock is not
+    /// available, the next turn tries again.
     pub(super) fn apply_disconnections(&mut self) {
         if self.hub.disconnections() == self.users.applied {
             return;
         }
-        match self.hub.disconnected_since(self.users.applied) {
+        let users = &mut self.users;
+        match self.hub.disconnected_since(users.applied) {
             Ok(DisconnectedUsers::Listed(all)) => {
                 for (number, user) in all {
-                    self.users.applied = number;
-                    let streams = self.users.streams.get(&user).cloned();
-                    self.end_streams_seen_before(streams.unwrap_or_default(), number);
+                    users.applied = number;
+                    let streams = users.streams.get(&user).into_iter().flatten();
+                    users.to_end.extend(streams.map(|key| (*key, number)));
                 }
             }
             Ok(DisconnectedUsers::Unknown(newest)) => {
-                self.users.applied = newest;
-                // One unbounded pass, as in `drain`.
-                let streams = self.users.streams.values().flatten().copied().collect();
-                self.end_streams_seen_before(streams, newest);
+                users.applied = newest;
+                let streams = users.streams.values().flatten();
+                users.to_end.extend(streams.map(|key| (*key, newest)));
             }
             Err(_) => {}
         }
     }
 
-    /// Schedules the ends of those streams that were opened before a disconnection.
-    fn end_streams_seen_before(&mut self, streams: Vec<StreamKey>, number: u64) {
-        for key in streams {
+    /// Schedules the ends of streams of users that were disconnected, within the budget. Returns
+    /// whether there are more.
+    pub(super) fn continue_disconnecting(&mut self, budget: &mut Budget) -> bool {
+        while !self.users.to_end.is_empty() {
+            if !budget.step() {
+                return true;
+            }
+            let Some((key, number)) = self.users.to_end.pop() else { break };
             let user = self.streams.get(key).and_then(|stream| stream.limits.as_ref()?.user);
             if user.is_some_and(|user| user.seen < number) {
                 self.work.add(StreamTask::End(key, End::Admin));
             }
         }
+        false
     }
 }

@@ -47,6 +47,28 @@ fn all_streams_of_the_user_end_and_no_others() {
 }
 
 #[test]
+fn the_streams_of_a_user_end_over_several_turns() {
+    crate::hub::set_turn_steps(100);
+    for is_stopped in [false, true] {
+        let mut bench = bench(1 << 20, HISTORY);
+        let alice = bench.hub.user(b"alice");
+        let streams: Vec<_> = (0..350).map(|_| open_as(&mut bench, alice, 0)).collect();
+        // More disconnections than the hub remembers: which users they were is unknown.
+        for number in 0..if is_stopped { 2_000 } else { 0 } {
+            let other = bench.hub.user(format!("user {number}").as_bytes());
+            bench.hub.disconnect(other).unwrap();
+        }
+        bench.hub.disconnect(alice).unwrap();
+        bench.worker.turn(bench.now);
+        let first = std::iter::from_fn(|| bench.worker.take_ended()).count();
+        assert!(first <= 100, "{first}");
+        bench.settle();
+        let rest = std::iter::from_fn(|| bench.worker.take_ended()).count();
+        assert_eq!(first + rest, streams.len(), "{is_stopped}");
+    }
+}
+
+#[test]
 fn a_stream_that_was_checked_afterwards_stays() {
     let mut bench = bench(1 << 20, HISTORY);
     let alice = bench.hub.user(b"alice");
