@@ -148,6 +148,8 @@ pub struct Session {
     pub(super) refusal_logged: bool,
     /// Whether a missing token has been logged.
     pub(super) no_token_logged: bool,
+    /// Whether it has been logged that disconnected users cannot be read.
+    pub(super) users_refusal_logged: bool,
     pub(super) too_large_logged: Option<Instant>,
     pub(super) full_logged: Option<Instant>,
     pub(super) implausible_logged: Option<Instant>,
@@ -201,6 +203,7 @@ impl Session {
             audit: StreamAudit::default(),
             refusal_logged: false,
             no_token_logged: false,
+            users_refusal_logged: false,
             too_large_logged: None,
             full_logged: None,
             implausible_logged: None,

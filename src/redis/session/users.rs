@@ -1,17 +1,18 @@
 //! Users that were disconnected, on this or another nginx. They are entries of a stream in Redis,
 //! which is read once a second, so that nothing is lost while the connection is.
 //!
-//! The id of an entry is its number. If some are missing, or the stream was deleted, it is not known
-//! who was disconnected, and the streams of all users end.
+//! The id of an entry is its number. If some are missing, or the stream was deleted, it is unknown
+//! which users were disconnected, and the streams of all users end.
 
-use ::redis::{cmd, RedisError};
+use ::redis::{cmd, Cmd, RedisError};
 
 use crate::hub::{Displaced, ReportedUser, Revocation};
 use crate::redis::context::LogLevel;
-use crate::redis::ended::Ended;
-use crate::redis::link::Link;
+use crate::redis::ended::{shown, Ended};
+use crate::redis::link::{Link, Unanswered};
 use crate::redis::script::KEPT;
 use crate::redis::session::Session;
+use crate::redis::stream_page::is_its_own;
 
 /// An entry of the stream: its id, and its fields and values.
 type UserEntry = (String, Vec<Vec<u8>>);
@@ -35,16 +36,35 @@ impl Session {
         let known = self.context.hub.users_read();
         let finished = self.finished.clone();
         tokio::task::spawn_local(async move {
-            // If the connection is lost, its end follows the messages that it has still delivered.
             let read = read_users(&link, key, known).await;
             finished.report(Ok(read), async move |session: &mut Session, read| {
                 session.users_requested = false;
                 match read {
-                    Some(read) => session.apply_users(known, read).await,
-                    None => Ok(()),
+                    Ok(read) => session.apply_users(known, read).await,
+                    Err(Unanswered::Failed(error)) if is_its_own(&error) => {
+                        session.log_users_refused(&error);
+                        Ok(())
+                    }
+                    // The next attempt, or the heartbeat, shows whether the connection is lost. If
+                    // it is, its end follows the messages that it has still delivered.
+                    Err(Unanswered::Failed(_) | Unanswered::Stalled) => Ok(()),
                 }
             });
         });
+    }
+
+    fn log_users_refused(&mut self, error: &RedisError) {
+        if !std::mem::replace(&mut self.users_refusal_logged, true) {
+            self.context.log(
+                LogLevel::Warn,
+                format_args!(
+                    "cannot read which users were disconnected ({}): {}; their streams go on, and \
+                     their tokens are not revoked here",
+                    String::from_utf8_lossy(&self.context.names.users()),
+                    shown(error),
+                ),
+            );
+        }
     }
 
     /// Disconnects the users in these entries, which follow the one with the number `known`.
@@ -100,23 +120,23 @@ impl Session {
     }
 }
 
-/// Reads the entries after the one with the number `known`. Returns `None` if that fails; the next
-/// attempt, or the heartbeat, shows whether the connection is lost.
-async fn read_users(link: &Link, key: Vec<u8>, known: u64) -> Option<UsersRead> {
+/// Reads the entries after the one with the number `known`.
+async fn read_users(link: &Link, key: Vec<u8>, known: u64) -> Result<UsersRead, Unanswered> {
     let mut newest = cmd("XREVRANGE");
     newest.arg(&key).arg("+").arg("-").arg("COUNT").arg(1);
-    let reply = link
-        .reply(async |to| -> Result<Vec<UserEntry>, RedisError> { newest.query_async(to).await });
-    let newest = reply.await.ok()?.first().and_then(|(id, _)| number_of(id)).unwrap_or(0);
+    let newest = request(link, newest).await?;
+    let newest = newest.first().and_then(|(id, _)| number_of(id)).unwrap_or(0);
     if newest <= known {
-        return Some(UsersRead { newest, entries: Vec::new() });
+        return Ok(UsersRead { newest, entries: Vec::new() });
     }
     let mut range = cmd("XRANGE");
     range.arg(&key).arg(format!("{}-0", known + 1)).arg(format!("{newest}-0"));
     range.arg("COUNT").arg(KEPT);
-    let reply = link
-        .reply(async |to| -> Result<Vec<UserEntry>, RedisError> { range.query_async(to).await });
-    Some(UsersRead { newest, entries: reply.await.ok()? })
+    Ok(UsersRead { newest, entries: request(link, range).await? })
+}
+
+async fn request(link: &Link, command: Cmd) -> Result<Vec<UserEntry>, Unanswered> {
+    link.reply(async |to| command.query_async(to).await).await
 }
 
 /// Returns the number of an entry with this id.

@@ -229,3 +229,18 @@ fn the_state_is_not_down_while_a_lost_connection_is_replaced() {
         assert_eq!(nginx.hub.link(), RedisState::Down);
     });
 }
+
+#[test]
+fn disconnected_users_that_cannot_be_read_are_logged_once() {
+    run(async {
+        let redis = FakeRedis::start().await;
+        let error = Reply::error("NOPERM no permission");
+        redis.fault("XREVRANGE sse:{sse}:users", Fault::Reply(error), usize::MAX);
+        let nginx = hub_at(&redis.url(), Source::PubSub).process();
+        nginx.is_up().await;
+        pass(5_000).await;
+        assert_eq!(nginx.logged("cannot read which users were disconnected"), 1);
+        assert_eq!(nginx.lines().len(), 1, "{:?}", nginx.lines());
+        assert_eq!(nginx.hub.link(), RedisState::Up);
+    });
+}
