@@ -29,7 +29,7 @@ pub use crate::hub::replication::sync::loss::Loss;
 const EARLIER_EPOCH: u32 = 1;
 /// SYNC of a channel that lost its sync while its streams stayed open.
 const INTERRUPTED: u32 = UNAVAILABLE - 2;
-/// The same, if it lost its sync because the connection was lost, and has been in sync until then.
+/// SYNC of a channel that was in sync until the connection was lost, while its streams stayed open.
 const DISCONNECTED: u32 = UNAVAILABLE - 3;
 /// SYNC of a channel whose events were received only through patterns: there may be others between
 /// them.
@@ -223,10 +223,9 @@ impl Guard<'_> {
             && u64::from(step) >= self.get(header::SETTLED)
     }
 
-    /// Returns whether a channel was in sync when the connection was lost.
-    fn was_in_sync_before_epoch(&self, record: u32) -> bool {
-        let step = self.sync_epoch(record);
-        step == DISCONNECTED || self.was_in_sync(record) && !self.hub.is_current_epoch(step)
+    /// Returns whether a channel was in sync until the connection was lost, or is in sync.
+    fn was_in_sync_until_lost(&self, record: u32) -> bool {
+        self.sync_epoch(record) == DISCONNECTED || self.was_in_sync(record)
     }
 
     fn sync_epoch(&self, record: u32) -> u32 {

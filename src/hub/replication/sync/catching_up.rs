@@ -38,9 +38,10 @@ impl Hub {
         if is_interrupted(self.sync_word(member.record)) {
             return Ok(Vec::new());
         }
-        let is_disconnected = guard.was_in_sync_before_epoch(member.record);
+        let is_in_epoch = self.is_current_epoch(guard.sync_epoch(member.record));
+        let was_in_sync = guard.was_in_sync(member.record) && !is_in_epoch;
         let mut change = guard.change();
-        change.set_low(at, if is_disconnected { DISCONNECTED } else { INTERRUPTED });
+        change.set_low(at, if was_in_sync { DISCONNECTED } else { INTERRUPTED });
         guard.signal(&mut change, member.record, ControlEntry::CatchingUp);
         change.commit();
         Ok(guard.listeners(member.record).1)

@@ -106,7 +106,7 @@ impl Guard<'_> {
         entry_id <= received
             && self.events(record) == 0
             && self.cursor(record).is_none()
-            && (self.was_in_sync(record) || self.was_in_sync_before_epoch(record))
+            && self.was_in_sync_until_lost(record)
     }
 
     /// Records that everything up to an id is lost, but nothing that an open stream lacks.
