@@ -65,7 +65,8 @@ fn run(test: impl Future<Output = ()>) {
     run_with_pause(Duration::ZERO, test);
 }
 
-/// The same, where the machine's own network takes part: it gets a moment for each ms.
+/// Runs a test with real connections of this machine, which get a moment of real time for each ms
+/// of the clock of the test.
 fn run_with_tcp(test: impl Future<Output = ()>) {
     run_with_pause(Duration::from_micros(100), test);
 }
@@ -109,7 +110,7 @@ async fn stage(source: Source) -> (FakeRedis, SharedHub) {
     (redis, hub)
 }
 
-/// The same, with a process that is connected.
+/// Starts a Redis, and returns it with a process of a hub that is connected to it.
 async fn connected(source: Source) -> (FakeRedis, Nginx) {
     let (redis, hub) = stage(source).await;
     let nginx = hub.process();
