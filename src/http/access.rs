@@ -77,14 +77,12 @@ pub enum TokenFault {
 /// Prepares a request whose access is about to be checked: masks its token in everything that nginx
 /// may log, and notes which users have been disconnected.
 pub fn mask(request: &mut Request) -> Result<(), NoMemory> {
-    if !request.is_subrequest() {
-        user::note_disconnections(request);
-    }
-    let Some(rules) = rules(request) else { return Ok(()) };
-    let Some(name) = rules.tokens.sources.argument.clone() else { return Ok(()) };
     if request.is_subrequest() {
         return Ok(());
     }
+    user::note_disconnections(request);
+    let Some(rules) = rules(request) else { return Ok(()) };
+    let Some(name) = rules.tokens.sources.argument.clone() else { return Ok(()) };
     request_token::keep_argument(request, &name)?;
     request.mask_argument(name.as_bytes())
 }
@@ -104,9 +102,7 @@ pub fn check(request: &Request) -> Outcome {
 /// Answers with nginx's 401 and a challenge.
 pub fn refuse(request: &Request, fault: TokenFault) -> Outcome {
     if fault == TokenFault::Missing {
-        if let Some(hub) = Location::for_request(request).handler().map(|handler| handler.hub()) {
-            process::with(hub, |worker| worker.hub().count(Counter::TokenMissing, 1));
-        }
+        count(request, Counter::TokenMissing);
     }
     let challenge = match fault {
         TokenFault::Unknown => return Outcome::status(503),
@@ -119,9 +115,7 @@ pub fn refuse(request: &Request, fault: TokenFault) -> Outcome {
 /// Answers with nginx's 403 and a challenge, because the token does not allow a channel.
 pub fn refuse_channel(request: &Request, why: std::fmt::Arguments<'_>) -> Outcome {
     request.log(Level::Info, format_args!("sse: token refused: {why}"));
-    if let Some(hub) = Location::for_request(request).handler().map(|handler| handler.hub()) {
-        process::with(hub, |worker| worker.hub().count(Counter::TokenChannel, 1));
-    }
+    count(request, Counter::TokenChannel);
     challenge_with(request, INSUFFICIENT_SCOPE, 403)
 }
 
@@ -246,11 +240,16 @@ fn report(request: &Request, refusal: &TokenRefusal) -> TokenFault {
         RefusalReason::NotYet => Counter::TokenNotYet,
         RefusalReason::Revoked => Counter::TokenRevoked,
     };
+    count(request, counter);
+    request.log(Level::Info, format_args!("sse: token refused: {}", refusal.why));
+    TokenFault::Invalid
+}
+
+/// Counts something in the hub of a request's location, if it has one.
+fn count(request: &Request, counter: Counter) {
     if let Some(hub) = Location::for_request(request).handler().map(|handler| handler.hub()) {
         process::with(hub, |worker| worker.hub().count(counter, 1));
     }
-    request.log(Level::Info, format_args!("sse: token refused: {}", refusal.why));
-    TokenFault::Invalid
 }
 
 /// Returns what is known about the tokens of a main request; `None` if nginx is out of memory.
