@@ -121,7 +121,7 @@ for my $way ([worker => 'a shared worker', ''], [leader => 'a tab that leads', '
         request(port => $stage->port, path => '/admin?channel=news&only=history', method => 'DELETE');
         $stage->publish('news', 'after the deletion');
         my $lost = $browser->tab("$address?position=$ids[1]$argument");
-        ok($lost->becomes('gaps === 1'), 'a tab that has lost events is told so');
+        ok($lost->becomes('gaps === 1'), 'a tab that has lost events receives a gap event');
         $stage->publish('news', 'the end');
         ok($_->becomes('data.at(-1) === "the end"'), 'all go on') for $lost, $first, $now;
         is($first->js('gaps'), 0, 'others have lost nothing');

@@ -69,18 +69,18 @@ while (time < $end || $tab->js('heard.renewed.opens') < 4) {
 }
 ok(until_it('heard.renewed.data.at(-1) === ' . "'$data[-1]'"), 'the page that renews its cookie receives the last event');
 cmp_ok($tab->js('heard.renewed.opens'), '>=', 4, 'its stream has ended with three tokens');
-cmp_ok($tab->js('heard.renewed.renewals'), '>=', 3, 'each time it was told before');
+cmp_ok($tab->js('heard.renewed.renewals'), '>=', 3, 'it renewed its cookie on each event before an end');
 is($tab->js('heard.renewed.data.join("|")'), join('|', @data), 'it has received everything once and in order');
 is($tab->js('heard.renewed.gaps'), 0, 'without a gap event');
 
 ok(until_it('heard.expires.source.readyState === EventSource.CLOSED'), 'the page whose token is refused stops');
 is($tab->js('heard.expires.opens'), 1, 'it has had one stream');
-is($tab->js('heard.expires.renewals'), 1, 'and was told before its end');
+is($tab->js('heard.expires.renewals'), 1, 'and received the event before its end');
 my $received = $tab->js('heard.expires.data.length');
 cmp_ok($received, '>', 0, 'it has received events');
 cmp_ok($received, '<', scalar @data, 'until its token expired');
 
-# A user who is disconnected returns.
+# A client whose user is disconnected returns.
 $tab->js("listen('user', '/user')");
 ok(until_it('heard.user.opens === 1'), 'a stream of a user');
 is(SSE::HTTP::request(port => $stage->port, method => 'DELETE', path => '/admin?user=browser')->{status}, 202, 'the user is disconnected');

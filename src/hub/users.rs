@@ -2,8 +2,8 @@
 //!
 //! The region has a ring of the users that were disconnected last, with a counter of all that ever
 //! were. A process compares the counter with the one that it has seen, and reads what is new. If it
-//! has missed more than the ring holds, it does not know who was disconnected. Users are stored as
-//! keyed hashes of their names, so names of any length fit.
+//! has missed more than the ring holds, it cannot determine which users were disconnected. Users are
+//! stored as keyed hashes of their names, so names of any length fit.
 
 use std::hash::Hasher;
 
@@ -113,7 +113,7 @@ impl Hub {
         self.region.get(header::USERS_READ)
     }
 
-    /// Disconnects a user because an entry of Redis' stream asks for it. All processes must be woken
+    /// Disconnects a user because of an entry of Redis' stream. All processes must be woken
     /// afterwards.
     pub fn apply_users(
         &self,
@@ -133,8 +133,8 @@ impl Hub {
         Ok(displaced)
     }
 
-    /// Records that entries of Redis' stream up to this number are missing, so that nobody knows who
-    /// was disconnected. All processes must be woken afterwards.
+    /// Records that entries of Redis' stream up to this number are missing, so that it is unknown
+    /// which users were disconnected. All processes must be woken afterwards.
     pub fn lose_users(&self, token: FencingToken, number: u64) -> Result<(), LeaseError> {
         let guard = self.lock_fenced(token)?;
         let mut change = guard.change();

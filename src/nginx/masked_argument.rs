@@ -6,13 +6,14 @@ use crate::access::source;
 use nginx_sys::ngx_str_t;
 
 impl Request {
-    /// Overwrites the values of all arguments with this name with asterisks, in the request line and
-    /// in the address (`$request`, `$request_uri`, `$args`).
+    /// Overwrites the values of all arguments with this name with asterisks, in the request line
+    /// and in the address (`$request`, `$request_uri`, `$args`).
     ///
     /// The query string itself is not written, because it may be part of the configuration. If it
     /// is in neither of the two, the request gets a copy that is masked.
     pub fn mask_argument(&mut self, name: &[u8]) -> Result<(), NoMemory> {
-        // SAFETY: the request is alive, and nothing else refers to it, since it is borrowed mutably.
+        // SAFETY: the request is alive, and nothing else refers to it, because it is borrowed
+        // mutably.
         let r = unsafe { &mut *self.raw() };
         for text in [&mut r.request_line, &mut r.unparsed_uri] {
             if !text.data.is_null() {

@@ -10,7 +10,7 @@ use crate::hub::{Now, UserHash};
 pub struct Permission {
     /// When it ends, in ms of the wall clock.
     pub expires: Option<u64>,
-    /// Whose it is.
+    /// The user to whom it was given.
     pub user: Option<PermittedUser>,
 }
 

@@ -31,7 +31,7 @@ pub struct Stream<S> {
     pub flow: Flow,
     /// The last id sent to the client.
     pub last: Option<(LogOrder, Kind)>,
-    /// When the stream ends, and whose it is, if that is known.
+    /// When the stream ends, and the user that it belongs to, if these are known.
     pub limits: Option<Box<StreamLimits>>,
     /// What the client has received elsewhere of events that are still to arrive here; rarely
     /// present.
