@@ -1,7 +1,7 @@
 //! The time at which a permission ends, as `sse_expires` gives it.
 
-/// Parses a number of seconds since 1970, with or without decimal places. Returns ms. Times that are
-/// too large are the greatest possible one. Returns `None` if the text is not such a number.
+/// Parses a number of seconds since 1970, with or without decimal places. Returns ms. Times that
+/// are too large are the greatest possible one. Returns `None` if the text is not such a number.
 pub fn parse(text: &[u8]) -> Option<u64> {
     let mut parts = text.splitn(2, |byte| *byte == b'.');
     let whole = parts.next().filter(|digits| !digits.is_empty())?;

@@ -69,8 +69,8 @@ pub enum KeyFileError {
     NoKeys(String),
 }
 
-/// Parses a key file. `algorithms` are those that the keys are to be used with; if it is empty, those
-/// that a JWK names, or else the default of the kind of key.
+/// Parses a key file. `algorithms` are those that the keys are to be used with; if it is empty,
+/// those that a JWK names, or else the default of the kind of key.
 pub fn parse(
     bytes: &[u8],
     format: KeyFormat,

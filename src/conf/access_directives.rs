@@ -22,8 +22,8 @@ use std::rc::Rc;
 /// The longest `leeway`, in ms.
 const MAX_LEEWAY: u64 = 300_000;
 
-/// `sse_jwt bearer | cookie=NAME | arg=NAME | value=$VARIABLE ... [optional] [leeway=TIME] [typ=T];`
-/// or `sse_jwt off;`
+/// `sse_jwt bearer | cookie=NAME | arg=NAME | value=$VARIABLE ... [optional] [leeway=TIME]
+/// [typ=T];` or `sse_jwt off;`
 pub fn jwt(context: &mut ConfContext<'_>) -> Result<(), ConfError> {
     let tokens = match context.arguments().as_slice() {
         [b"off"] => None,

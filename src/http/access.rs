@@ -1,5 +1,5 @@
-//! Tokens of requests (`sse_jwt`): finds and masks them, verifies them, and answers requests that are
-//! refused.
+//! Tokens of requests (`sse_jwt`): finds and masks them, verifies them, and answers requests that
+//! are refused.
 //!
 //! A token is verified when it is first needed: by nginx's access phase, or earlier by a variable.
 //! The result is stored with the main request, because internal redirects clear its contexts. It is

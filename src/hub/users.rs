@@ -2,8 +2,8 @@
 //!
 //! The region has a ring of the users that were disconnected last, with a counter of all that ever
 //! were. A process compares the counter with the one that it has seen, and reads what is new. If it
-//! has missed more than the ring holds, it cannot determine which users were disconnected. Users are
-//! stored as keyed hashes of their names, so names of any length fit.
+//! has missed more than the ring holds, it cannot determine which users were disconnected. Users
+//! are stored as keyed hashes of their names, so names of any length fit.
 
 use std::hash::Hasher;
 

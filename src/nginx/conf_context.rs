@@ -145,8 +145,8 @@ impl<'cf> ConfContext<'cf> {
         Ok(PathBuf::from(OsStr::from_bytes(unsafe { bytes(&name) })))
     }
 
-    /// Adds a variable whose value is determined by the module's `VariableGetter::Declared`. Fails if
-    /// there is another variable with this name.
+    /// Adds a variable whose value is determined by the module's `VariableGetter::Declared`. Fails
+    /// if there is another variable with this name.
     pub fn declare_variable(&mut self, name: &[u8]) -> Result<(), ConfError> {
         // SAFETY: the configuration is being read.
         unsafe { variable::declare(self.cf, name) }.ok_or(ConfError::AlreadyLogged)

@@ -1,7 +1,8 @@
 //! Values of the module that live as long as a main request, including its internal redirects,
 //! which clear the contexts that `Request::set_context` sets.
 //!
-//! A value is stored in a cleanup entry of the pool, where it is found again by the entry's handler.
+//! A value is stored in a cleanup entry of the pool, where it is found again by the entry's
+//! handler.
 
 use super::guard::guarded;
 use super::pool::NoMemory;

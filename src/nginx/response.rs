@@ -145,8 +145,8 @@ impl Request {
         unsafe { (*self.raw()).http_version >= NGX_HTTP_VERSION_20 as ngx_uint_t }
     }
 
-    /// Makes nginx not wait for what filters keep until the end of the response, which an interrupted
-    /// one does not have. A subrequest's output is waited for.
+    /// Makes nginx not wait for what filters keep until the end of the response, which an
+    /// interrupted one does not have. A subrequest's output is waited for.
     fn discard_kept_by_filters(&self) {
         let (r, c) = (self.raw(), self.connection());
         let at_end = NGX_HTTP_WRITE_BUFFERED | NGX_SSL_BUFFERED;

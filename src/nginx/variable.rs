@@ -129,8 +129,8 @@ unsafe extern "C" fn get_for_each(
     set(unsafe { &mut *value }, text)
 }
 
-/// Adds a variable whose value `VariableGetter::Declared` returns. Returns `None` if that fails, which
-/// nginx has logged.
+/// Adds a variable whose value `VariableGetter::Declared` returns. Returns `None` if that fails,
+/// which nginx has logged.
 ///
 /// # Safety
 /// `cf` is the configuration that nginx is reading.

@@ -9,7 +9,8 @@
 //! - `ingest`, `settle`: turn messages and entries of streams into events of the hub
 //! - `catch_up_queue`, `page_reader`: the channels that are catching up in the background
 //! - `interruptions`: which channels streams of several channels wait for
-//! - `growth_source`, `stream_reader`, `stream_audit`: reads the streams that applications write (`redis_source
+//! - `growth_source`, `stream_reader`, `stream_audit`: reads the streams that applications write
+//!   (`redis_source
 //!   stream`), and notices that one has started over, or has lost entries before they were read
 //! - `delivery_wait`: waits until events that the hub will not keep have been delivered
 //! - `doubts`, `stray_messages`: messages without the hub's token

@@ -81,8 +81,8 @@ pub struct Channel {
     pub next_published_at: Option<MonotonicTime>,
     /// Where its runs ended, as far as this process has read the log.
     pub run_ends: RunEnds,
-    /// Whether the channel's events are being fetched from Redis, as far as this process has read the
-    /// log.
+    /// Whether the channel's events are being fetched from Redis, as far as this process has read
+    /// the log.
     pub is_catching_up: bool,
     /// How many requests wait for the channel to be in sync, to learn whether a stream is opened.
     pub awaited: u32,

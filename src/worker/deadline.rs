@@ -2,9 +2,9 @@
 //! ends. Before the latter, the client can receive an event.
 //!
 //! A permission ends at a time of the wall clock, which can be set, and which continues while the
-//! machine is suspended. So a stream's next deadline is on the timer wheel for at most a minute, and
-//! is then computed again; if the wall clock was set, at once. Streams without deadlines do not pay
-//! for them, and those that are gone leave nothing on the wheel for longer than that.
+//! machine is suspended. So a stream's next deadline is on the timer wheel for at most a minute,
+//! and is then computed again; if the wall clock was set, at once. Streams without deadlines do not
+//! pay for them, and those that are gone leave nothing on the wheel for longer than that.
 
 use super::end::End;
 use super::keys::StreamKey;

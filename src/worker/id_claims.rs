@@ -106,8 +106,8 @@ impl<S: Socket> Worker<S> {
         })
     }
 
-    /// Discards the client's id: the stream continues with a gap event, and in a location that sends
-    /// whole runs with the newest one from its first event.
+    /// Discards the client's id: the stream continues with a gap event, and in a location that
+    /// sends whole runs with the newest one from its first event.
     fn reject_claim(&mut self, key: StreamKey, now: Now) {
         let Some(stream) = self.streams.get(key) else { return };
         let settings = stream.settings.clone();

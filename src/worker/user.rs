@@ -1,9 +1,9 @@
 //! Streams of users: an administrator can disconnect all streams of a user.
 //!
 //! The hub counts disconnections. In each turn, a process compares the counter with the one that it
-//! has applied, which is one load, and ends the streams of the users that are new. If it was stopped
-//! for too long, it cannot determine which users were disconnected, and ends the streams of all
-//! users: the clients return, and their access is checked again.
+//! has applied, which is one load, and ends the streams of the users that are new. If it was
+//! stopped for too long, it cannot determine which users were disconnected, and ends the streams of
+//! all users: the clients return, and their access is checked again.
 
 use std::collections::hash_map::Entry;
 
@@ -58,8 +58,8 @@ impl<S: Socket> Worker<S> {
         Ok(displaced)
     }
 
-    /// Returns whether a token that was issued to a user at a time (ms since 1970), or at an unknown
-    /// one, was revoked.
+    /// Returns whether a token that was issued to a user at a time (ms since 1970), or at an
+    /// unknown one, was revoked.
     pub fn is_revoked(
         &mut self,
         user: UserHash,

@@ -15,8 +15,8 @@ use crate::worker::Permission;
 /// EventSource does not reconnect.
 const REFUSED: Outcome = Outcome::status(403);
 
-/// Returns what the client of a stream may do. If its permission has ended already, or if its end must
-/// be known and is not, returns the response.
+/// Returns what the client of a stream may do. If its permission has ended already, or if its end
+/// must be known and is not, returns the response.
 pub fn permission(request: &Request, conf: &StreamHandler) -> Result<Permission, Outcome> {
     let configured = match &conf.expires {
         Some(expires) => configured(request, expires)?,

@@ -3,6 +3,8 @@
 use crate::metrics::HTML;
 use crate::nginx::pool::NoMemory;
 use crate::nginx::request::{Outcome, Request};
+use ::base64::engine::general_purpose::STANDARD;
+use ::base64::Engine;
 use ring::digest::{digest, SHA256};
 use std::fmt::Write;
 use std::sync::OnceLock;
@@ -70,20 +72,5 @@ fn inside(element: &str) -> &'static str {
 
 /// Returns the hash of a script or style as a policy names it.
 fn hash_source(content: &str) -> String {
-    format!("sha256-{}", base64(digest(&SHA256, content.as_bytes()).as_ref()))
-}
-
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::new();
-    for chunk in bytes.chunks(3) {
-        let padded = chunk.iter().chain([0, 0].iter()).take(3);
-        let group = padded.fold(0_usize, |group, byte| group << 8 | usize::from(*byte));
-        for place in 0..4 {
-            let digit = DIGITS.get(group >> (18 - 6 * place) & 63);
-            let is_padding = place > chunk.len();
-            text.push(if is_padding { '=' } else { digit.map_or('=', |digit| char::from(*digit)) });
-        }
-    }
-    text
+    format!("sha256-{}", STANDARD.encode(digest(&SHA256, content.as_bytes())))
 }

@@ -24,8 +24,8 @@ pub struct RedisPublish {
 const KEY_LIFETIME: u64 = 120_000;
 const GENERATED_KEY_LIFETIME: u64 = 5_000;
 
-/// Returns a new idempotency key for a command that concerns a channel, and its lifetime in ms. With
-/// it, the command can be retried if the connection fails before the reply.
+/// Returns a new idempotency key for a command that concerns a channel, and its lifetime in ms.
+/// With it, the command can be retried if the connection fails before the reply.
 pub(in crate::http) fn generated_key(names: &Keys, channel: &[u8]) -> (Vec<u8>, u64) {
     let own = format!("\x01{:016x}{:016x}", random::bits(), random::bits());
     (names.key(channel, own.as_bytes()), GENERATED_KEY_LIFETIME)

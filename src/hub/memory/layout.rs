@@ -6,8 +6,8 @@
 //! ```
 //!
 //! Blocks are 128 bytes; block 0 is never used and means "none". `words` has the contents of the
-//! header, of the slots, of revocations, and of each kind of block. A change of either file is a change of
-//! [`VERSION`].
+//! header, of the slots, of revocations, and of each kind of block. A change of either file is a
+//! change of [`VERSION`].
 
 use crate::hub::memory::atomic::{fence, Ordering};
 use crate::hub::memory::lock;

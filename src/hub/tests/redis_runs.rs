@@ -1,5 +1,5 @@
-//! Runs in a hub that is connected to Redis: finishes arrive as events of a type of their own, live,
-//! fetched, twice, or late.
+//! Runs in a hub that is connected to Redis: finishes arrive as events of a type of their own,
+//! live, fetched, twice, or late.
 
 use super::connected_hub::{connected_hub, id, incoming, up_to, ConnectedHub};
 use super::deaths::killed::kill_everywhere;

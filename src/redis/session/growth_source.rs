@@ -149,8 +149,8 @@ impl Session {
     }
 }
 
-/// Asks for the setting that [`GrowthSource::read`] evaluates, after something that any node but the right one
-/// refuses.
+/// Asks for the setting that [`GrowthSource::read`] evaluates, after something that any node but
+/// the right one refuses.
 pub(in crate::redis) fn growth_query(context: &HubContext) -> Pipeline {
     let mut ask = pipe();
     ask.cmd("EXISTS").arg(context.names.clock());

@@ -117,8 +117,8 @@ impl Session {
     }
 }
 
-/// Returns the commands that store the settings `history` and `runs` for the publish script, by HSET or
-/// HSETNX, and the token unless there is one. The last reply is the token.
+/// Returns the commands that store the settings `history` and `runs` for the publish script, by
+/// HSET or HSETNX, and the token unless there is one. The last reply is the token.
 pub(in crate::redis) fn agree(
     command: &str,
     context: &HubContext,

@@ -81,7 +81,8 @@ pub struct State {
 
 /// Where a fake Redis listens.
 enum Place {
-    /// What is written to a Unix socket can be read at once. Over TCP, it takes the machine a moment.
+    /// What is written to a Unix socket can be read at once. Over TCP, it takes the machine a
+    /// moment.
     Unix(PathBuf),
     Tcp(u16),
 }
