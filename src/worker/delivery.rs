@@ -244,6 +244,9 @@ impl<S: Socket> Worker<S> {
         let retry = match end {
             // Unlike after other ends, nothing may be waiting for the client.
             End::Finished => stream.settings.retry.random(&mut self.random) + spread,
+            // The stream ends up to a step before the permission does. A client that returned
+            // before that would be let in, to be sent away again.
+            End::Expired => STEP + spread,
             _ => spread,
         };
         let batch = Batch::from_frames(vec![frame::final_retry(retry)]);

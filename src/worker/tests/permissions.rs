@@ -43,6 +43,24 @@ fn a_stream_ends_within_a_step_before_its_permission_does() {
 }
 
 #[test]
+fn a_client_returns_after_its_permission_has_ended() {
+    let mut bench = bench(1 << 20, HISTORY);
+    let wires: Vec<_> =
+        (0..200).map(|n| open_until(&mut bench, settings(), 2_000 + n % 100).1).collect();
+    let opened = bench.now.wall;
+    for _ in 0..25 {
+        bench.pass_time(100);
+        for (n, wire) in (0..).zip(&wires) {
+            let text = String::from_utf8(std::mem::take(&mut wire.borrow_mut().bytes)).unwrap();
+            let Some(last) = text.strip_suffix("\n:\n") else { continue };
+            let retry: u64 = last.rsplit("retry: ").next().unwrap().parse().unwrap();
+            assert!(bench.now.wall + retry >= opened + 2_000 + n % 100, "stream {n}: {retry} ms");
+        }
+    }
+    assert_eq!(std::iter::from_fn(|| bench.worker.take_ended()).count(), wires.len());
+}
+
+#[test]
 fn the_earliest_of_age_and_permission_ends_a_stream() {
     for (age, ms, end) in [(1_000, 2_000, End::Age), (2_000, 1_000, End::Expired)] {
         let mut bench = bench(1 << 20, HISTORY);
