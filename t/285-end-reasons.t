@@ -1,11 +1,12 @@
-# The reason for the end of a stream whose client disconnects or reads nothing: over HTTP/1.0, HTTP/1.1, and
-# HTTP/2, with and without TLS, lean or not, idle or in the middle of an event.
+# The reason for the end of a stream whose client disconnects or reads nothing, or whose permission ends: over
+# HTTP/1.0, HTTP/1.1, and HTTP/2, with and without TLS, lean or not, idle or in the middle of an event.
 
 use v5.36;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 use Test::More;
 use SSE::Curl;
+use SSE::FakeClock;
 use SSE::HTTP qw(request);
 use SSE::HTTP2;
 use SSE::Loop qw(wait_for);
@@ -28,11 +29,13 @@ my $locations = <<'EOF_LOCATIONS';
     location = /gzip   { sse_stream news; gzip on; gzip_types *; gzip_min_length 0; }
 EOF_LOCATIONS
 my $server = "ssl_certificate %%DIR%%/cert.pem; ssl_certificate_key %%DIR%%/key.pem;";
-my $stage  = SSE::Stage->new(
+my $clock  = SSE::FakeClock->new;
+my $stage  = $clock->in(sub { SSE::Stage->new(
     workers => 1,
     listen  => ' sndbuf=16k',
     http    => <<"EOF_HTTP",
         sse_heartbeat off;
+        sse_expires \$arg_until;
         send_timeout 60s;
         sse_hub default { zone 64m; history 100; max_event_size 1m; }
         server { @listen $server $locations }
@@ -42,20 +45,20 @@ my $stage  = SSE::Stage->new(
 EOF_HTTP
     server => "$locations location = /status { sse_status; }",
     files  => certificate(),
-);
+) });
 my $nginx = $stage->cluster;
 
-# name => a function that opens streams and returns the relay, the number of streams, and their clients.
+# name => a function that opens streams, with that query, and returns the relay, the number of streams, and their clients.
 my %ways = (
-    'HTTP/1.0'      => sub ($port) { plain($port || 'main', '/s',    http => '1.0') },
-    'HTTP/1.1'      => sub ($port) { plain($port || 'main', '/s') },
-    'compressed'    => sub ($port) { plain($port || 'main', '/gzip', headers => ['Accept-Encoding' => 'gzip']) },
-    'lean'          => sub ($port) { plain($port || 'main', '/lean') },
-    'TLS'           => sub ($port) { tls($port ? "${port}tls" : 'tls', '/s') },
-    'lean over TLS' => sub ($port) { tls($port ? "${port}tls" : 'tls', '/lean') },
-    'HTTP/2'        => sub ($port) { http2($port ? "${port}h2" : 'h2') },
+    'HTTP/1.0'      => sub ($port, $query = '') { plain($port || 'main', "/s$query", http => '1.0') },
+    'HTTP/1.1'      => sub ($port, $query = '') { plain($port || 'main', "/s$query") },
+    'compressed'    => sub ($port, $query = '') { plain($port || 'main', "/gzip$query", headers => ['Accept-Encoding' => 'gzip']) },
+    'lean'          => sub ($port, $query = '') { plain($port || 'main', "/lean$query") },
+    'TLS'           => sub ($port, $query = '') { tls($port ? "${port}tls" : 'tls', "/s$query") },
+    'lean over TLS' => sub ($port, $query = '') { tls($port ? "${port}tls" : 'tls', "/lean$query") },
+    'HTTP/2'        => sub ($port, $query = '') { http2($port ? "${port}h2" : 'h2', 0, $query) },
 );
-$ways{'HTTP/2 over TLS'} = sub ($port) { http2('h2tls', 1) };
+$ways{'HTTP/2 over TLS'} = sub ($port, $query = '') { http2('h2tls', 1, $query) };
 
 for my $way (sort keys %ways) {
     for my $leaving (qw(drop reset)) {
@@ -88,6 +91,23 @@ for my $state ('idle', 'in the middle of an event') {
     $client->drop;
 }
 
+# The client's permission ends.
+for my $way (sort keys %ways) {
+    my ($idle, $count, @idle) = $ways{$way}->('', '?until=' . (time + 3600));
+    my $before = ended();
+    $clock->set(3601);
+    is_deeply(ended_since($before, $count), { expired => $count }, "$way: a permission that ends (idle) ends with 'expired'");
+    my ($busy, undef, @busy) = $ways{$way}->('', '?until=' . (time + 7200));
+    flood($busy);
+    $before = ended();
+    $clock->set(7201);
+    $busy->resume;
+    is_deeply(ended_since($before, $count), { expired => $count },
+        "$way: a permission that ends (in the middle of an event) ends with 'expired'");
+    $clock->set(0);
+    $_->drop for $idle, $busy, @idle, @busy;
+}
+
 $stage->ends_cleanly;
 done_testing();
 
@@ -111,10 +131,10 @@ sub tls ($port, $path) {
     return ($relay, 1, $client);
 }
 
-sub http2 ($port, $tls = 0) {
+sub http2 ($port, $tls = 0, $query = '') {
     my $relay  = relay($port);
     my $client = SSE::HTTP2->new(port => $relay->port, tls => $tls);
-    $client->request('/s') for 1 .. 3;
+    $client->request("/s$query") for 1 .. 3;
     opened(3);
     return ($relay, 3, $client);
 }
