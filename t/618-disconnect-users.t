@@ -7,6 +7,7 @@ use lib "$FindBin::Bin/lib";
 use Test::More;
 use SSE::Backend;
 use SSE::HTTP qw(request);
+use SSE::HTTP2;
 use SSE::Loop qw(serve_for wait_for);
 use SSE::Nginx qw(has_module);
 use SSE::Stage;
@@ -14,10 +15,13 @@ use SSE::Token qw(token $SECRET);
 
 plan skip_all => 'nginx is built without auth_request' if !has_module('http_auth_request');
 
+my $listen = has_module('http_v2') ? 'listen 127.0.0.1:%%PORT_h2%% http2;' : '';
 my $checks = SSE::Backend->new('http10');
 my $check_port = $checks->port;
 my $stage = SSE::Stage->new(
     workers => 4,
+    connections => 4096,
+    listen  => ' backlog=1024',
     http    => <<'EOF_HTTP',
         sse_hub default { history off; }
         sse_hub other { zone 1m; max_event_size 4k; }
@@ -26,10 +30,12 @@ my $stage = SSE::Stage->new(
         sse_drain 3s;
 EOF_HTTP
     server => <<"EOF_CONFIG",
+        $listen
         location = /jwt    { sse_jwt bearer; sse_stream news; }
         location = /two    { sse_jwt bearer; sse_stream news sport; }
         location = /lean   { sse_jwt bearer; sse_lean on; sse_stream news; }
         location = /other  { sse_jwt bearer; sse_stream news hub=other; }
+        location = /many   { sse_drain 10m; sse_user \$arg_user; sse_stream news; }
         location = /named  { sse_user \$arg_user; sse_stream news; }
         location = /nobody { sse_jwt bearer; sse_user ""; sse_stream news; }
         location = /open   { sse_stream news; }
@@ -76,20 +82,31 @@ ok(wait_for(sub { $of_a->{state} eq 'ended' }, 10), 'the user of one issuer is d
 ok($of_b->is_open, 'and not that of the other');
 $of_b->close;
 
-# Many streams, in four processes, one of which is stopped and one of which is about to quit.
-my $count = 200;
-my @many  = map { $stage->stream('/named?user=many') } 1 .. $count;
-my ($stopped) = grep { my $pid = $_; grep { $_->worker == $pid } @many } $nginx->workers;
+# A thousand streams, in four processes, one of which is stopped; the others are about to quit.
+my @http2 = map { SSE::HTTP2->new(port => $nginx->port('h2')) } $listen ? (1 .. 4) : ();
+my @plain = map { SSE::Client->new(port => $stage->port, path => '/many?user=many') } 1 .. (@http2 ? 600 : 1000);
+my @many  = map { my $connection = $_; map { $connection->request('/many?user=many') } 1 .. 100 } @http2;
+ok(wait_for(sub { !grep { !$_->is_open } @plain }, 30), 'many streams of a user are open');
+ok(wait_for(sub { !grep { ($_->{status} // 0) != 200 } @many }, 30), 'over HTTP/2, too');
+is(@plain + @many, 1000, 'they are a thousand');
+my %on;
+$on{ $_->worker }++ for @plain;
+is(scalar keys %on, 4, 'all processes have some');
+my $admin = $stage->status->{streams_ended}{admin};
+my ($stopped) = $nginx->workers;
 kill 'STOP', $stopped;
 my %old = map { $_ => 1 } $nginx->workers;
 kill 'HUP', $nginx->pid;
 ok(wait_for(sub { 4 == grep { !$old{$_} } $nginx->workers }, 20), 'a reload, while a process is stopped');
 disconnect('many');
-ok(wait_for(sub { !grep { $_->{state} ne 'ended' && $_->worker != $stopped } @many }, 10), 'the streams of all others end');
-my @left = grep { $_->{state} ne 'ended' } @many;
-cmp_ok(scalar @left, '>', 0, 'the stopped process has streams');
+ok(wait_for(sub { !grep { $_->is_open && $_->worker != $stopped } @plain }, 20), 'the streams of all others end');
+my @left = grep { $_->is_open } @plain;
+is(scalar @left, $on{$stopped}, 'those of the stopped process stay open');
 kill 'CONT', $stopped;
-ok(wait_for(sub { !grep { $_->{state} ne 'ended' } @left }, 10), 'they end when it continues');
+ok(wait_for(sub { !grep { $_->is_open } @left }, 10), 'they end when it continues');
+ok(wait_for(sub { !grep { !defined $_->{reset} } @many }, 10), 'so do all streams over HTTP/2');
+is($stage->status->{streams_ended}{admin} - $admin, 1000, 'because of the disconnection, and not of the reload');
+$_->drop for @http2;
 
 # A process that is killed at once.
 for my $round (1 .. 3) {
