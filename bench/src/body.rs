@@ -5,6 +5,7 @@ use crate::event::{self, Stamp, STAMP};
 use memchr::memchr;
 
 const DATA: &[u8] = b"data: ";
+const RETRY: &[u8] = b"retry: ";
 /// Only this many bytes of a line are looked at.
 const START: usize = DATA.len() + STAMP;
 
@@ -32,6 +33,8 @@ pub struct Body {
     /// The event whose data line has been read but whose blank line has not, and the length of its
     /// data.
     open: Option<(Stamp, usize)>,
+    /// The last `retry` in ms.
+    retry: Option<u32>,
 }
 
 /// A line that was cut by the end of a read.
@@ -43,12 +46,17 @@ struct Line {
 impl Body {
     pub fn new(chunked: bool) -> Self {
         let at = if chunked { At::Size } else { At::Identity };
-        Self { at, left: 0, line: Line { start: [0; START], len: 0 }, open: None }
+        Self { at, left: 0, line: Line { start: [0; START], len: 0 }, open: None, retry: None }
     }
 
     /// Whether the last chunk has been read.
     pub fn ended(&self) -> bool {
         self.at == At::End
+    }
+
+    /// Returns how long the client is to wait before it reconnects, in ms, if the server has said so.
+    pub fn retry(&self) -> Option<u32> {
+        self.retry
     }
 
     /// Parses received bytes. Calls `found` with each complete event and the size of its data.
@@ -120,8 +128,14 @@ impl Body {
             }
         } else if let Some(stamp) = start.strip_prefix(DATA).and_then(event::read) {
             self.open = Some((stamp, len - DATA.len()));
+        } else if let Some(retry) = start.strip_prefix(RETRY).and_then(number) {
+            self.retry = Some(retry);
         }
     }
+}
+
+fn number(digits: &[u8]) -> Option<u32> {
+    std::str::from_utf8(digits).ok()?.trim_end().parse().ok()
 }
 
 impl Line {
@@ -166,6 +180,7 @@ mod tests {
             }
             assert_eq!(seen, (0..5).map(|number| (number, 200)).collect::<Vec<_>>(), "{cut}");
             assert!(body.ended());
+            assert_eq!(body.retry(), Some(300));
         }
     }
 

@@ -25,6 +25,7 @@ mod run;
 mod server;
 mod table;
 mod tls;
+mod tokens;
 mod transport;
 mod variant;
 
@@ -69,6 +70,9 @@ pub fn main(flags: Flags) -> Result<ExitCode, String> {
     }
     if bench.options.blocking {
         bench.run_blocking();
+    }
+    if bench.options.tokens {
+        bench.run_tokens();
     }
     bench.write()?;
     for error in &bench.errors {
@@ -194,6 +198,12 @@ impl Bench {
     fn run_blocking(&mut self) {
         let (results, errors) = blocking::run(&self.options);
         self.all.insert("blocking".into(), results);
+        self.errors.extend(errors);
+    }
+
+    fn run_tokens(&mut self) {
+        let (results, errors) = tokens::run(&self.options);
+        self.all.insert("tokens".into(), results);
         self.errors.extend(errors);
     }
 

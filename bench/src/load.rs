@@ -27,7 +27,8 @@ use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::stdio::stdin;
 use serde_json::{json, Value};
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
 use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 
@@ -54,12 +55,14 @@ struct Load {
     /// Clients that are still to connect, and the number of those that are connecting.
     waiting: VecDeque<usize>,
     dialing: usize,
+    /// Clients that return at a time (ns).
+    away: BinaryHeap<Reverse<(u64, usize)>>,
     /// Numbers of clients that are open, that were rejected, and of streams that the server ended.
     open: usize,
     refused: usize,
     ended: usize,
     /// Whether the server is expected to end the streams.
-    reloading: bool,
+    expects_ends: bool,
     /// Number of publishes with a response.
     answered: u64,
     /// Number of events issued so far, which are distributed over the channels in turn.
@@ -79,7 +82,7 @@ pub fn main(flags: Flags) -> Result<ExitCode, String> {
         load.wait()?;
     }
     if load.config.returning {
-        load.return_after_reload()?;
+        load.return_when_ended()?;
         load.wait()?;
     }
     Ok(ExitCode::SUCCESS)
@@ -108,10 +111,11 @@ impl Load {
             events: Vec::with_capacity(512),
             waiting: (0..clients).collect(),
             dialing: 0,
+            away: BinaryHeap::new(),
             open: 0,
             refused: 0,
             ended: 0,
-            reloading: false,
+            expects_ends: false,
             answered: 0,
             turns: 0,
             told: 0,
@@ -186,6 +190,7 @@ impl Load {
     /// Waits for and handles events once; waits at most `timeout` ns.
     fn turn(&mut self, timeout: u64) -> Result<(), String> {
         self.dial_waiting()?;
+        let timeout = timeout.min(self.dial_due()?);
         let mut events = std::mem::take(&mut self.events);
         let timeout = (timeout != u64::MAX).then(|| timespec(timeout));
         match epoll::wait(&self.epoll, spare_capacity(&mut events), timeout.as_ref()) {
@@ -237,6 +242,8 @@ impl Load {
             }
         });
         match came {
+            Came::Bytes if self.config.leaving => self.leave(number),
+            Came::End | Came::Malformed if self.config.leaving => self.turned_away(number),
             Came::Bytes | Came::Nothing => {}
             Came::End => self.stream_ended(number),
             Came::Malformed => {

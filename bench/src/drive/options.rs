@@ -17,6 +17,7 @@ pub struct Options {
     pub many: bool,
     pub redis: bool,
     pub blocking: bool,
+    pub tokens: bool,
     /// The chosen situations of the mode `blocking`; empty for all.
     situations: Vec<String>,
     pub variants: Vec<&'static Variant>,
@@ -55,7 +56,7 @@ impl Options {
         let situations = flags.value("situations")?.unwrap_or_default();
         let situations = situations.split(',').filter(|name| !name.is_empty()).map(str::to_owned);
         let situations = situations.collect();
-        let Modes { modes, million, many, redis, blocking } = modes(&mut flags, quick)?;
+        let Modes { modes, million, many, redis, blocking, tokens } = modes(&mut flags, quick)?;
         flags.finish()?;
         Ok(Self {
             modes,
@@ -63,6 +64,7 @@ impl Options {
             many,
             redis,
             blocking,
+            tokens,
             situations,
             variants: chosen(variants.as_deref())?,
             rounds: rounds.unwrap_or(if quick { 1 } else { 3 }).max(1),
@@ -123,6 +125,7 @@ struct Modes {
     many: bool,
     redis: bool,
     blocking: bool,
+    tokens: bool,
 }
 
 fn modes(flags: &mut Flags, quick: bool) -> Result<Modes, String> {
@@ -134,13 +137,14 @@ fn modes(flags: &mut Flags, quick: bool) -> Result<Modes, String> {
             "many" => chosen.many = true,
             "redis" => chosen.redis = true,
             "blocking" => chosen.blocking = true,
+            "tokens" => chosen.tokens = true,
             name => {
                 let mode = named(name).ok_or_else(|| format!("there is no mode {name}"))?;
                 chosen.modes.push(mode);
             }
         }
     }
-    let others = chosen.million || chosen.many || chosen.redis || chosen.blocking;
+    let others = chosen.million || chosen.many || chosen.redis || chosen.blocking || chosen.tokens;
     if chosen.modes.is_empty() && !others {
         // Modes whose figures are meaningful within a second, as many as fit into a minute.
         let long =

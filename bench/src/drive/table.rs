@@ -52,7 +52,8 @@ pub fn written(value: f64, unit: Unit) -> String {
         Unit::Bytes => format!("{value:.0} B"),
         Unit::Share => format!("{:.0}%", value * 100.0),
         Unit::PerSecond if value >= 1e6 => format!("{:.2} M/s", value / 1e6),
-        Unit::PerSecond => format!("{:.0} k/s", value / 1e3),
+        Unit::PerSecond if value >= 1e4 => format!("{:.0} k/s", value / 1e3),
+        Unit::PerSecond => format!("{:.1} k/s", value / 1e3),
     }
 }
 
@@ -89,6 +90,8 @@ mod tests {
         assert_eq!(written(15_250.0, Unit::Millis), "15.2 ms");
         assert_eq!(written(9_887.4, Unit::Bytes), "9887 B");
         assert_eq!(written(2_400_000.0, Unit::PerSecond), "2.40 M/s");
+        assert_eq!(written(13_400.0, Unit::PerSecond), "13 k/s");
+        assert_eq!(written(6_340.0, Unit::PerSecond), "6.3 k/s");
     }
 
     #[test]

@@ -29,7 +29,10 @@ pub enum Came {
 /// The result of reading a response header.
 pub enum Opening {
     NotYet,
+    /// The stream is open.
     Open,
+    /// The stream is open, and part of it has arrived.
+    Begun,
     Refused,
 }
 
@@ -57,7 +60,8 @@ impl Client {
         if head.status() != 200 {
             return Opening::Refused;
         }
-        let mut body = Body::new(head.framing == Framing::Chunked);
+        let (mut body, begun) =
+            (Body::new(head.framing == Framing::Chunked), kept.len() > head.len);
         if body.take(kept.get(head.len..).unwrap_or_default(), found).is_err() || body.ended() {
             return Opening::Refused;
         }
@@ -65,7 +69,19 @@ impl Client {
             return Opening::Refused;
         };
         *self = Self::Open(fd, body);
-        Opening::Open
+        if begun {
+            Opening::Begun
+        } else {
+            Opening::Open
+        }
+    }
+
+    /// Returns how long the client of an open stream is to wait before it reconnects, in ms.
+    pub fn retry(&self) -> Option<u32> {
+        match self {
+            Self::Open(_, body) => body.retry(),
+            _ => None,
+        }
     }
 
     /// Reads from an open stream.

@@ -36,12 +36,42 @@ pub enum Idle {
     Spin,
 }
 
+/// When a client whose stream has ended returns.
+#[derive(Clone, Copy, PartialEq)]
+pub enum ReturnTime {
+    /// At once, or when fewer than `--dialing` clients are connecting.
+    AtOnce,
+    /// After the time that the server has asked for with `retry`.
+    AfterRetry,
+}
+
+/// The request for a stream.
+pub struct StreamRequest {
+    /// The path; `%d` stands for the channel.
+    path: String,
+    /// A further header line, without its end; empty if there is none.
+    header: String,
+}
+
+impl StreamRequest {
+    /// Returns the bytes of the request for a channel.
+    pub fn write(&self, host: &str, channel: u32) -> String {
+        let path = self.path.replace("%d", &channel.to_string());
+        let end = if self.header.is_empty() { "" } else { "\r\n" };
+        let header = &self.header;
+        format!(
+            "GET {path} HTTP/1.1\r\nHost: {host}\r\nAccept: text/event-stream\r\n{header}{end}\r\n"
+        )
+    }
+}
+
 /// The configuration of a generator.
 pub struct Config {
     pub to: SocketAddr,
     pub host: String,
-    /// Path of the stream; `%d` stands for the channel.
-    pub stream: String,
+    /// The request for a stream, and that of a client whose stream has ended.
+    pub request: StreamRequest,
+    pub returning_request: StreamRequest,
     pub way: Way,
     pub clients: usize,
     /// Number of other generators' clients; source addresses continue from there.
@@ -62,9 +92,13 @@ pub struct Config {
     pub idle: Idle,
     /// Waits for a line on stdin before each step.
     pub steps: bool,
+    /// Clients close their streams when the first bytes have arrived.
+    pub leaving: bool,
     /// Adds a last step that waits until the server has ended all streams, and all have been opened
     /// again.
     pub returning: bool,
+    /// When clients return.
+    pub return_time: ReturnTime,
     /// Seconds without any progress after which the generator gives up.
     pub patience: f64,
 }
@@ -73,6 +107,12 @@ impl Config {
     pub fn read(mut flags: Flags) -> Result<Self, String> {
         let to = flags.value("to")?.ok_or("--to HOST:PORT is needed")?;
         let rate = flags.parsed("rate")?;
+        let path = flags.value("stream")?.unwrap_or_else(|| "/s?c=%d".into());
+        let header = flags.value("header")?.unwrap_or_default();
+        let returning_request = StreamRequest {
+            path: flags.value("return-stream")?.unwrap_or_else(|| path.clone()),
+            header: flags.value("return-header")?.unwrap_or_else(|| header.clone()),
+        };
         let pace = match flags.parsed("in-flight")? {
             Some(events) => Pace::Flat(events),
             None => Pace::Rate(rate.unwrap_or(10.0)),
@@ -80,7 +120,8 @@ impl Config {
         let config = Self {
             to: resolve(&to)?,
             host: to,
-            stream: flags.value("stream")?.unwrap_or_else(|| "/s?c=%d".into()),
+            request: StreamRequest { path, header },
+            returning_request,
             way: way(&mut flags)?,
             clients: flags.parsed("clients")?.unwrap_or(1_000),
             first: flags.parsed("first")?.unwrap_or(0),
@@ -95,7 +136,13 @@ impl Config {
             run: flags.parsed("run")?.unwrap_or_else(std::process::id),
             idle: if flags.switch("spin") { Idle::Spin } else { Idle::Sleep },
             steps: flags.switch("steps"),
+            leaving: flags.switch("leaving"),
             returning: flags.switch("returning"),
+            return_time: if flags.switch("obey-retry") {
+                ReturnTime::AfterRetry
+            } else {
+                ReturnTime::AtOnce
+            },
             patience: flags.parsed("patience")?.unwrap_or(10.0),
         };
         flags.finish()?;
