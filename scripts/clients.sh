@@ -6,6 +6,8 @@
 missing_client_packages() {
     command -v npm >/dev/null || echo npm
     python_with_venv >/dev/null || printf '%s\n' python3-venv python3-pip
+    # Ubuntu's Firefox is a snap, which many machines cannot run.
+    command -v firefox-esr >/dev/null || command -v firefox >/dev/null || ! on_debian || echo firefox-esr
 }
 
 # python_with_venv: prints a Python that can create virtual environments.
@@ -28,6 +30,10 @@ test_clients() {
         step "t/clients with nginx $(nginx_version "$nginx")" run_suite "$nginx" "$module" \
         t/clients/behaviour.t t/clients/chat.t
     cat "$target/clients/seen.md"
+    # scripts/test t runs the same files with Chromium.
+    local pages
+    mapfile -t pages < <(cd "$root" && printf '%s\n' t/9*-browser*.t)
+    SSE_BROWSER=firefox step "pages in Firefox" run_suite "$nginx" "$module" "${pages[@]}"
 }
 
 # install_clients: installs the packages of t/clients into target/clients, beside the drivers that import them. What

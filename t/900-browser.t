@@ -16,7 +16,7 @@ use SSE::RedisStage;
 use SSE::Stage;
 use SSE::TLS qw(certificate);
 
-plan skip_all => 'Chromium is not installed (on Ubuntu it is a snap, which scripts/test does not install)' if !SSE::Browser::path();
+plan skip_all => 'the browser is not installed (on Ubuntu it is a snap, which scripts/test does not install)' if !SSE::Browser::path();
 
 # Each part has its own browser, which exits with all other clients at the end of the part.
 my $browser;

@@ -9,7 +9,7 @@ use SSE::HTTP qw(request);
 use SSE::Loop qw(wait_for);
 use SSE::Stage;
 
-plan skip_all => 'Chromium is not installed (on Ubuntu it is a snap, which scripts/test does not install)' if !SSE::Browser::path();
+plan skip_all => 'the browser is not installed (on Ubuntu it is a snap, which scripts/test does not install)' if !SSE::Browser::path();
 
 my $stage = SSE::Stage->new(
     http   => 'sse_retry 100ms; sse_drain 300ms; sse_hub default { zone 8m; history 300; }',

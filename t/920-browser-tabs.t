@@ -11,7 +11,7 @@ use SSE::Loop qw(serve_for wait_for);
 use SSE::Publisher;
 use SSE::Stage;
 
-plan skip_all => 'Chromium is not installed (on Ubuntu it is a snap, which scripts/test does not install)' if !SSE::Browser::path();
+plan skip_all => 'the browser is not installed (on Ubuntu it is a snap, which scripts/test does not install)' if !SSE::Browser::path();
 
 my $page = <<'EOF_PAGE';
 <!DOCTYPE html><title>tabs</title><script type="module">

@@ -11,7 +11,7 @@ use SSE::Loop qw(serve_for wait_for);
 use SSE::Stage;
 use SSE::Token qw(token $SECRET);
 
-plan skip_all => 'Chromium is not installed (on Ubuntu it is a snap, which scripts/test does not install)' if !SSE::Browser::path();
+plan skip_all => 'the browser is not installed (on Ubuntu it is a snap, which scripts/test does not install)' if !SSE::Browser::path();
 
 # How long a token is valid, in seconds.
 my $LIFETIME = 4;

@@ -9,23 +9,28 @@ use FindBin;
 use lib "$FindBin::Bin/../lib";
 use POSIX qw(strftime);
 use Test::More;
-use SSE::Browser;
+use SSE::Chromium;
 use SSE::ClientStage;
 use SSE::ClientTable;
 use SSE::Cluster;
 use SSE::ExternalClient;
+use SSE::Firefox;
 use SSE::Loop qw(wait_for);
 use SSE::Nginx qw(has_module);
 
 plan skip_all => 'scripts/test clients runs this file' if !$SSE::ExternalClient::packages;
 plan skip_all => 'nginx is built without TLS or HTTP/2' if !has_module('http_ssl') || !has_module('http_v2');
-plan skip_all => 'there is no browser, or no openssl'   if !SSE::Browser::path() || !`openssl version`;
+plan skip_all => 'there is no Chromium, no Firefox, or no openssl'
+    if !SSE::Chromium->path || !SSE::Firefox->path || !`openssl version`;
 
 my @clients = @SSE::ClientTable::clients;
 @clients = grep { $_->{name} =~ /\A(?:$ENV{SSE_CLIENTS})\z/ } @clients if $ENV{SSE_CLIENTS};
 my $stage   = SSE::ClientStage->start;
 # Only one tab is visible; the others are not to be slowed down.
-my $browser = SSE::Browser->new(map { "--disable-$_" } qw(background-timer-throttling renderer-backgrounding backgrounding-occluded-windows));
+my %browser = (
+    chromium => SSE::Chromium->new(map { "--disable-$_" } qw(background-timer-throttling renderer-backgrounding backgrounding-occluded-windows)),
+    firefox  => SSE::Firefox->new,
+);
 my %seen;
 
 # A finish: the clients receive the last event. Those that return are answered with 204.
@@ -78,8 +83,9 @@ for my $situation (@situations) {
         $row->{ $situation->{column} } //= $word;
     }
 }
-my $chromium = $browser->version =~ s{\A(?:Headless)?Chrome/(\d+).*}{Chromium $1}r;
-$browser->drop;
+my $chromium = $browser{chromium}->version =~ s{\A(?:Headless)?Chrome/(\d+).*}{Chromium $1}r;
+my $firefox  = $browser{firefox}->version =~ s{/(\d+).*}{ $1}r;
+$_->drop for values %browser;
 $stage->ends_cleanly;
 compare_with_documentation() if !$ENV{SSE_CLIENTS} && !$ENV{SSE_SITUATIONS};
 done_testing();
@@ -88,7 +94,7 @@ done_testing();
 sub observe (%situation) {
     my $name   = $situation{name};
     my %driver = map {
-        $_->{name} => SSE::ExternalClient->start(%$_, browser => $browser, address => $stage->address($situation{way}, $_, $name))
+        $_->{name} => SSE::ExternalClient->start(%$_, in => $browser{ $_->{browser} // 'chromium' }, address => $stage->address($situation{way}, $_, $name))
     } @clients;
     if ($situation{end}) {
         wait_for(sub { !grep { $stage->streams($_, $name) != 1 } @clients }, 8);
@@ -148,5 +154,5 @@ sub circumstances {
     my ($curl) = `curl --version` =~ /\Acurl (\S+)/;
     my ($node, $python) = map { `$_ --version` =~ /([\d.]+)/ } SSE::ExternalClient::node(), "$SSE::ExternalClient::packages/python/bin/python3";
     my $nginx = SSE::Nginx::built_with() =~ m{nginx/([\d.]+)} ? $1 : '?';
-    return strftime('%F', gmtime) . ", with nginx $nginx, $chromium, curl $curl, Node.js $node, and Python $python.";
+    return strftime('%F', gmtime) . ", with nginx $nginx, $chromium, $firefox, curl $curl, Node.js $node, and Python $python.";
 }

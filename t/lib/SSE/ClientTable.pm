@@ -15,12 +15,16 @@ my $page = "$root/docs/clients.md";
 # title    what the table calls it
 # package  its npm or PyPI package; without one, it is a program of the system
 # driver   the file in t/clients/drivers, and `arguments` of a program
+# browser  for a page: chromium, unless it is firefox
 # over     how it connects: plain, tls, or http2
 # wants    the form of events that it reads, of SSE::ClientEvents; text by default
 our @clients = (
-    { name => 'eventsource', title => 'EventSource, HTTP/1.1', driver => 'eventsource.html' },
-    { name => 'eventsource-tls', title => 'EventSource, TLS', driver => 'eventsource.html', over => 'tls' },
-    { name => 'eventsource-http2', title => 'EventSource, HTTP/2', driver => 'eventsource.html', over => 'http2' },
+    { name => 'chromium', title => 'EventSource of Chromium, HTTP/1.1', driver => 'eventsource.html' },
+    { name => 'chromium-tls', title => 'EventSource of Chromium, TLS', driver => 'eventsource.html', over => 'tls' },
+    { name => 'chromium-http2', title => 'EventSource of Chromium, HTTP/2', driver => 'eventsource.html', over => 'http2' },
+    { name => 'firefox', title => 'EventSource of Firefox, HTTP/1.1', driver => 'eventsource.html', browser => 'firefox' },
+    { name => 'firefox-tls', title => 'EventSource of Firefox, TLS', driver => 'eventsource.html', browser => 'firefox', over => 'tls' },
+    { name => 'firefox-http2', title => 'EventSource of Firefox, HTTP/2', driver => 'eventsource.html', browser => 'firefox', over => 'http2' },
     { name => 'turbo', title => 'Turbo', package => '@hotwired/turbo', driver => 'turbo.html', wants => 'turbo' },
     { name => 'eventsource-4', title => 'eventsource (npm)', package => 'eventsource-4', driver => 'eventsource-4.mjs' },
     { name => 'eventsource-5', title => 'eventsource (npm)', package => 'eventsource-5', driver => 'eventsource-5.mjs' },

@@ -31,7 +31,7 @@ my %interpreter = (mjs => \&node, py => sub { "$packages/python/bin/python3" });
 sub node { return "$packages/node_modules/.bin/node" }
 
 # driver: the name of a file in t/clients/drivers. address: the URL of the stream. arguments: more arguments of a
-# program. browser: SSE::Browser, for a page. The page comes from the server of the stream.
+# program. in: SSE::Chromium or SSE::Firefox, for a page. The page comes from the server of the stream.
 sub start ($class, %options) {
     my ($extension) = $options{driver} =~ /\.(\w+)\z/;
     return $extension eq 'html' ? SSE::ExternalClient::Page->open(%options) : $class->run(%options, extension => $extension);
@@ -93,7 +93,7 @@ our @ISA = ('SSE::ExternalClient');
 
 sub open ($class, %options) {
     my ($server, $path) = $options{address} =~ m{\A(\w+://[^/]+)(/.*)\z};
-    my $tab = $options{browser}->tab("$server/drivers/$options{driver}?$path");
+    my $tab = $options{in}->tab("$server/drivers/$options{driver}?$path");
     return bless { tab => $tab, reports => [] }, $class;
 }
 
