@@ -167,10 +167,10 @@ for my $way (['--http2-prior-knowledge', 'http', 'h2c'], ['--http2', 'https', 't
 {
     my $client = $stage->stream('/until?until=' . (time + 2));
     my $pid    = $client->worker;
-    kill 'STOP', $pid;
+    $stage->cluster->pause($pid);
     serve_for(3);
     ok($client->is_open, 'a suspended process does not end its streams');
-    kill 'CONT', $pid;
+    $stage->cluster->resume($pid);
     ok(wait_for(sub { $client->{state} eq 'ended' }, 10), 'but does when it continues');
 }
 

@@ -94,7 +94,7 @@ $on{ $_->worker }++ for @plain;
 is(scalar keys %on, 4, 'all processes have some');
 my $admin = $stage->status->{streams_ended}{admin};
 my ($stopped) = $nginx->workers;
-kill 'STOP', $stopped;
+$nginx->pause($stopped);
 my %old = map { $_ => 1 } $nginx->workers;
 kill 'HUP', $nginx->pid;
 ok(wait_for(sub { 4 == grep { !$old{$_} } $nginx->workers }, 20), 'a reload, while a process is stopped');

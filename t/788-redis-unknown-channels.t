@@ -81,16 +81,26 @@ for my $source ('pubsub', 'stream') {
     for my $client (@late) {
         ok($client->wait_data('in time'), "$source: a client that asks then receives it") or diag(join ' ', %$client{qw(status state path)}, explain($client->{events}, $client->{ends}));
     }
-    # The process that holds the subscription is stopped: nothing is known, so streams are opened.
+    # The process that holds the subscription is stopped: nothing is known, so streams are opened. Once another process
+    # has taken over, which takes 2 s, nothing is known of the channel again; on a busy machine that can come first.
     my $held = SSE::RedisStage->new(redis => $busy->url, hub => $hub, workers => 2, server => $known);
     is(get($held, '/known/never')->{status}, 204, "$source: nothing is known");
-    my $holder = $held->holder($busy);
-    $held->cluster->pause($holder);
-    my @open = map { SSE::Client->new(port => $held->port, path => '/known/never') } 1 .. 8;
-    ok(wait_for(sub { grep { defined $_->{status} } @open }), "$source: while the subscription is stopped, requests are answered");
-    is(scalar(grep { ($_->{status} // 200) != 200 } @open), 0, "$source: with a stream");
-    $held->cluster->resume($holder);
-    ok(wait_for(sub { !grep { !defined $_->{status} } @open }), "$source: afterwards, all are answered");
+    my $takeovers = sub { scalar(() = $held->cluster->error_log =~ /took over the subscription/g) };
+    my @open;
+    for (1 .. 5) {
+        wait_for(sub { $held->subscriptions($busy) == 1 });
+        my ($holder, $before) = ($held->holder($busy), $takeovers->());
+        $held->cluster->pause($holder);
+        @open = map { SSE::Client->new(port => $held->port, path => '/known/never') } 1 .. 8;
+        ok(wait_for(sub { grep { defined $_->{status} } @open }), "$source: while the subscription is stopped, requests are answered");
+        my $is_taken_over = $takeovers->() > $before;
+        is(scalar(grep { ($_->{status} // 200) != 200 } @open), 0, "$source: with a stream") if !$is_taken_over;
+        $held->cluster->resume($holder);
+        ok(wait_for(sub { !grep { !defined $_->{status} } @open }), "$source: afterwards, all are answered");
+        last if !$is_taken_over;
+        $_->close for splice @open;
+    }
+    ok(@open > 0, "$source: before another process took over");
     $_->close for @late, @open, $done;
     $_->cluster->allow(qr/redis/i) for $far, $held;
     $_->ends_cleanly for $far, $near, $held;

@@ -18,9 +18,20 @@ pub enum Locked {
     /// The holder runs, as far as is known.
     #[error("the hub's lock has been held by another process for longer than 100 ms")]
     Held,
-    /// The holder was stopped, by a signal or a debugger, when it was waited for.
+    /// The holder was stopped, by a signal or a debugger.
     #[error("the hub's lock is held by a stopped process")]
     Stopped,
+}
+
+impl Locked {
+    /// Returns what is known of a lock that this process holds. 0 if that is not known.
+    fn by(process: u32) -> Locked {
+        if is_stopped(process) {
+            Locked::Stopped
+        } else {
+            Locked::Held
+        }
+    }
 }
 
 /// The hold for which this process, or this thread, has given up waiting.
@@ -42,11 +53,17 @@ impl Hub {
     }
 
     /// Returns why the lock is not waited for: it is still the hold for which this process has
-    /// given up waiting.
+    /// given up waiting. A holder that was slow then may have been stopped since.
     pub(in crate::hub) fn given_up(&self) -> Option<Locked> {
-        let given_up = self.given_up.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (hold, locked) = (*given_up)?;
-        (hold == self.hold_word().load(Ordering::Relaxed)).then_some(locked)
+        let mut given_up = self.given_up.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (hold, locked) = given_up.as_mut()?;
+        if *hold != self.hold_word().load(Ordering::Relaxed) {
+            return None;
+        }
+        if *locked == Locked::Held {
+            *locked = Locked::by(high(*hold));
+        }
+        Some(*locked)
     }
 
     /// Returns whether this process has given up waiting for the lock, and it is still held.
@@ -59,7 +76,7 @@ impl Hub {
     /// Records that this process has given up waiting for the current hold.
     pub(in crate::hub) fn give_up(&self) -> Locked {
         let hold = self.hold_word().load(Ordering::Relaxed);
-        let locked = if is_stopped(high(hold)) { Locked::Stopped } else { Locked::Held };
+        let locked = Locked::by(high(hold));
         let mut given_up = self.given_up.0.lock().unwrap_or_else(PoisonError::into_inner);
         *given_up = Some((hold, locked));
         locked

@@ -21,6 +21,7 @@ fn a_child_that_stops() {
     let Ok(path) = std::env::var(CHILD) else { return };
     let hub = Hub::attach(map(&PathBuf::from(path))).unwrap();
     let guard = hub.lock_patiently();
+    std::io::stdin().read_line(&mut String::new()).unwrap();
     let itself = std::process::id().to_string();
     Command::new("kill").args(["-STOP", &itself]).status().unwrap();
     // This thread may run for a moment longer than the one that the signal reached. It must not
@@ -55,15 +56,22 @@ fn a_stopped_owner_of_the_lock_is_reported_as_stopped() {
         .spawn()
         .unwrap();
     let publish = || hub.publish(b"a", &[event(b"1")], None, at(0));
-    // Until it is stopped, the lock is free, or held by a process that runs.
-    let stopped = Err(PublishError::Busy(Locked::Stopped));
-    while publish() != stopped {
-        assert!(child.try_wait().unwrap().is_none(), "the child has ended");
-        hub.forget_given_up();
-    }
-    assert!(hub.is_stuck());
-    assert_eq!(publish(), stopped);
-    child.stdin.take().unwrap().write_all(b"\n").unwrap();
+    // At first the lock is free, and then held by a process that runs, until it is stopped.
+    let mut input = child.stdin.take().unwrap();
+    let is = |locked| publish() == Err(PublishError::Busy(locked));
+    let mut wait_until = |locked| {
+        let since = std::time::Instant::now();
+        while !is(locked) {
+            assert!(child.try_wait().unwrap().is_none(), "the child has ended");
+            assert!(since.elapsed().as_secs() < 60, "{locked:?}");
+        }
+        assert!(hub.is_stuck());
+    };
+    wait_until(Locked::Held);
+    input.write_all(b"\n").unwrap();
+    wait_until(Locked::Stopped);
+    assert!(is(Locked::Stopped));
+    input.write_all(b"\n").unwrap();
     Command::new("kill").args(["-CONT", &child.id().to_string()]).status().unwrap();
     assert!(child.wait().unwrap().success());
     assert!(!hub.is_stuck());

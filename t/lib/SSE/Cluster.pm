@@ -12,6 +12,7 @@ use Test::More;
 use Time::HiRes qw(sleep time);
 use SSE::Loop qw(wait_for);
 use SSE::Nginx qw(binary module load_module free_port has_module);
+use SSE::Process qw(pause_process);
 
 my @running;
 
@@ -209,7 +210,7 @@ sub kill_worker ($self, $pid) {
     return wait_for(sub { $self->workers == $self->{workers} && !grep { $_ == $pid } $self->children }, 20);
 }
 
-sub pause  ($self, $pid) { kill 'STOP', $pid; return }
+sub pause  ($self, $pid) { pause_process($pid); return }
 sub resume ($self, $pid) { kill 'CONT', $pid; return }
 
 # The private memory of all processes in bytes, without the shared zone and mapped files.

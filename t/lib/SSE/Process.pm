@@ -3,8 +3,11 @@ package SSE::Process;
 # A server that a test starts: a program in the foreground that exits with the test, however the test ends.
 
 use v5.36;
+use Exporter qw(import);
 use POSIX qw(WNOHANG);
 use SSE::Loop qw(wait_for);
+
+our @EXPORT_OK = qw(pause_process);
 
 my @running;
 
@@ -28,6 +31,26 @@ sub start ($class, $log, @command) {
 sub pid ($self) { return $self->{pid} }
 
 sub signal ($self, $name) { return $self->is_gone ? 0 : kill $name, $self->{pid} }
+
+# Stops the process until signal('CONT').
+sub pause ($self) { return $self->is_gone ? 0 : pause_process($self->{pid}) }
+
+# Stops a process, and returns when all of its threads have stopped. On a busy machine, those that have not been
+# scheduled yet would continue their work.
+sub pause_process ($pid) {
+    kill 'STOP', $pid;
+    for (1 .. 10_000) {
+        last if !grep { runs($_) } glob "/proc/$pid/task/*/stat";
+        select undef, undef, undef, 0.001;
+    }
+    return;
+}
+
+# Whether the thread with this file neither is stopped nor has ended; see proc_pid_stat(5).
+sub runs ($stat) {
+    open my $in, '<', $stat or return 0;
+    return (<$in> // '') =~ /.*\) [^TtZX]/;
+}
 
 # Whether the process has exited; reaps it.
 sub is_gone ($self) {

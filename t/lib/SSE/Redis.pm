@@ -191,7 +191,7 @@ sub ports_of ($self, $pid) {
 # kill: data that is not written is lost. shutdown: exits by itself, without saving.
 sub kill     ($self) { return $self->{process}->end('KILL') }
 sub shutdown ($self) { return $self->{process}->end('TERM') }
-sub pause    ($self) { return $self->{process}->signal('STOP') }
+sub pause    ($self) { return $self->{process}->pause }
 sub resume   ($self) { return $self->{process}->signal('CONT') }
 
 # A CA and a certificate for 127.0.0.1 and localhost: ca.pem, server.pem, server.key.
