@@ -1,6 +1,9 @@
 //! `sse_publish`: POST and PUT publish an event, or a batch of events, on a channel. POST of
 //! `sse_admin` does the same.
 
+mod answer;
+mod event_type;
+mod refusal;
 pub(in crate::http) mod via_redis;
 
 use super::access::{self, AllowedNames};
@@ -8,7 +11,7 @@ use super::{cors, json};
 use crate::conf::channel_argument::NameChooser;
 use crate::conf::location::{Finishing, NameKind, PublishChannel};
 use crate::conf::{self, Location};
-use crate::hub::{Counter, NewEvent, PublishError, Published};
+use crate::hub::{Counter, NewEvent, Published};
 use crate::nginx::body::{BodyError, WithBody};
 use crate::nginx::clock;
 use crate::nginx::log::{Counted, Level};
@@ -18,8 +21,10 @@ use crate::sse::batch::BatchError;
 use crate::sse::content_type::is_event_stream;
 use crate::sse::escaped::Escaped;
 use crate::sse::finish::{self, FinishArgument, RunAfterwards};
-use crate::sse::{batch, channel, event_type};
-use serde_json::Value;
+use crate::sse::{batch, channel};
+use answer::{answer, finish_answer};
+use event_type::event_type;
+use refusal::{no_memory, not_served, refusal, too_large, PublishRefusal};
 use via_redis::RedisPublish;
 
 /// Maximum length of an `Idempotency-Key` in bytes.
@@ -108,23 +113,6 @@ fn max_body_len(conf: &conf::PublishHandler, kind: BodyKind) -> Result<usize, Pu
     })
 }
 
-/// Returns the refusal of a body that is longer than `most` bytes.
-fn too_large(kind: BodyKind, most: usize) -> PublishRefusal {
-    match kind {
-        BodyKind::One => refusal(PublishError::TooLarge),
-        BodyKind::Batch => PublishRefusal::new(
-            413,
-            Some(Counter::RefusedTooLarge),
-            format_args!("the batch is larger than {most} bytes"),
-        ),
-    }
-}
-
-/// Returns the refusal if this process failed to attach to the hub.
-fn not_served() -> PublishRefusal {
-    PublishRefusal::new(503, None, "this process does not serve the hub")
-}
-
 /// Publishes the events when the body has been read.
 struct PublishBody;
 
@@ -147,82 +135,6 @@ impl WithBody for PublishBody {
 /// The number of streams of the channel when the event was published; the context of a request that
 /// published.
 pub struct ReachedStreams(pub u64);
-
-/// The rejection of a publish: its status, the counter, and one sentence.
-pub struct PublishRefusal {
-    status: u16,
-    counter: Option<Counter>,
-    why: String,
-    /// Details for the error log only.
-    detail: Option<String>,
-}
-
-impl PublishRefusal {
-    /// Creates a refusal. Its sentence is sent to the client.
-    pub fn new(status: u16, counter: Option<Counter>, why: impl ToString) -> PublishRefusal {
-        PublishRefusal { status, counter, why: why.to_string(), detail: None }
-    }
-
-    /// Adds details that go to the error log but not to the client.
-    pub fn with_detail(self, detail: String) -> PublishRefusal {
-        PublishRefusal { detail: Some(detail), ..self }
-    }
-
-    /// Creates the refusal of an invalid request.
-    fn bad(why: impl ToString) -> PublishRefusal {
-        PublishRefusal::new(400, Some(Counter::RefusedBad), why)
-    }
-
-    /// Creates the refusal of a request that a page of another site has made.
-    fn foreign() -> PublishRefusal {
-        PublishRefusal::new(
-            403,
-            Some(Counter::RefusedForbidden),
-            "the request comes from another site",
-        )
-    }
-
-    /// Creates the refusal of a request that failed because of an error on this server.
-    fn failed(why: impl ToString) -> PublishRefusal {
-        PublishRefusal::new(500, None, why)
-    }
-
-    /// Logs the refusal, and warns if the server cannot publish.
-    fn log(&self, request: &Request) {
-        let Some(conf) = Location::for_request(request).publish() else { return };
-        let hub = conf.target.hub_name();
-        let why = match &self.detail {
-            Some(detail) => format!("{}: {detail}", self.why),
-            None => self.why.clone(),
-        };
-        if let Some(Counter::RefusedBusy | Counter::RefusedByRedis) = self.counter {
-            process::warn(conf.target.hub, format_args!("nothing is published: {why}"));
-        }
-        let channel = conf.channel.evaluate(request).unwrap_or_default();
-        let channel = Escaped(&channel);
-        let line = format_args!("sse: not published to \"{channel}\" in hub \"{hub}\": {why}");
-        request.log(Level::Info, line);
-    }
-
-    /// Counts and logs the refusal, and sends the response.
-    pub fn answer(&self, request: &Request) -> Outcome {
-        if let (Some(counter), Some(conf)) =
-            (self.counter, Location::for_request(request).publish())
-        {
-            process::with(conf.target.hub, |worker| worker.hub().count(counter, 1));
-        }
-        self.log(request);
-        let header = match self.status {
-            405 => request.set_header("Allow", &cors::methods(request, "POST, PUT")),
-            503 => request.set_header("Retry-After", "1"),
-            _ => Ok(()),
-        };
-        match header {
-            Ok(()) => json::error(request, self.status, &self.why),
-            Err(_) => Outcome::ERROR,
-        }
-    }
-}
 
 /// Publishes the events and returns the body of the response. Returns `None` if the events were
 /// sent to Redis; the request is then answered when Redis replies.
@@ -315,104 +227,4 @@ fn kind(request: &Request) -> BodyKind {
     } else {
         BodyKind::One
     }
-}
-
-/// The event type that the directive or the request sets.
-enum EventType {
-    /// From the directive. Overrides the types of a batch.
-    Fixed(Vec<u8>),
-    /// From the publisher. Applies to events without a type of their own.
-    Default(Vec<u8>),
-}
-
-impl EventType {
-    /// Returns the type.
-    fn text(&self) -> &[u8] {
-        match self {
-            EventType::Fixed(text) | EventType::Default(text) => text,
-        }
-    }
-
-    /// Returns the type of an event of a batch.
-    fn for_item<'a>(&'a self, item: &'a batch::Item) -> &'a [u8] {
-        match self {
-            EventType::Default(_) if !item.event_type.is_empty() => &item.event_type,
-            EventType::Fixed(text) | EventType::Default(text) => text,
-        }
-    }
-}
-
-/// Determines and checks the event type of a request.
-fn event_type(request: &Request, conf: &conf::PublishHandler) -> Result<EventType, PublishRefusal> {
-    let given = match &conf.event {
-        Some(value) => EventType::Fixed(value.evaluate(request).ok_or_else(no_memory)?.to_vec()),
-        None => {
-            let argument = request.argument("event").unwrap_or_default();
-            EventType::Default(percent_encoding::percent_decode(argument).collect())
-        }
-    };
-    event_type::check(given.text()).map_err(PublishRefusal::bad)?;
-    Ok(given)
-}
-
-/// Returns the refusal if nginx is out of memory.
-pub fn no_memory() -> PublishRefusal {
-    PublishRefusal::failed("out of memory")
-}
-
-/// Converts an error of the hub.
-pub fn refusal(error: PublishError) -> PublishRefusal {
-    match error {
-        PublishError::Busy(locked) => PublishRefusal::new(503, Some(Counter::RefusedBusy), locked),
-        PublishError::Crowded => PublishRefusal::new(503, Some(Counter::RefusedBusy), error),
-        PublishError::TooLarge => PublishRefusal::new(
-            413,
-            Some(Counter::RefusedTooLarge),
-            "an event is larger than max_event_size",
-        ),
-        PublishError::NoRoom => PublishRefusal::new(
-            507,
-            Some(Counter::RefusedNoRoom),
-            "the zone is too small for the event",
-        ),
-    }
-}
-
-/// Returns the JSON body of a successful publish. It is formatted by hand because it is built for
-/// every publish; only the channel's name can contain characters that need escaping.
-pub fn answer(
-    channel: &[u8],
-    kind: BodyKind,
-    ids: &[impl std::fmt::Display],
-    subscribers: u64,
-) -> String {
-    let channel = Value::from(String::from_utf8_lossy(channel));
-    match (kind, ids) {
-        (BodyKind::One, [id, ..]) => {
-            format!(r#"{{"channel":{channel},"id":"{id}","subscribers":{subscribers}}}"#)
-        }
-        (_, ids) => {
-            let ids = list(ids);
-            format!(r#"{{"channel":{channel},"ids":[{ids}],"subscribers":{subscribers}}}"#)
-        }
-    }
-}
-
-/// Returns the JSON body of the response to a publish that finishes a run. `finished` is false if
-/// the publish repeats another one with the same key, which did not.
-pub fn finish_answer(
-    channel: &[u8],
-    ids: &[impl std::fmt::Display],
-    finished: bool,
-    subscribers: u64,
-) -> String {
-    let (channel, ids) = (Value::from(String::from_utf8_lossy(channel)), list(ids));
-    format!(
-        r#"{{"channel":{channel},"ids":[{ids}],"finished":{finished},"subscribers":{subscribers}}}"#
-    )
-}
-
-/// Returns ids as the elements of a JSON array.
-fn list(ids: &[impl std::fmt::Display]) -> String {
-    ids.iter().map(|id| format!("\"{id}\"")).collect::<Vec<_>>().join(",")
 }

@@ -1,6 +1,8 @@
 //! Publishing through Redis: the request waits for Redis' reply.
 
-use super::{answer, finish_answer, no_memory, refusal, BodyKind, PublishRefusal, ReachedStreams};
+use super::answer::{answer, finish_answer};
+use super::refusal::{no_memory, refusal, PublishRefusal};
+use super::{BodyKind, ReachedStreams};
 use crate::http::json;
 use crate::hub::{Counter, NewEvent, PublishError};
 use crate::nginx::random;
