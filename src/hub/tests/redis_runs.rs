@@ -202,7 +202,7 @@ fn an_entry_of_which_the_hub_has_nothing_is_of_a_run_in_progress() {
 
 #[test]
 fn where_a_run_begins_is_known_by_its_numbers_by_a_finish_or_by_being_first() {
-    use crate::hub::invariants::FoundStart;
+    use crate::hub::invariants::inspection::FoundStart;
     let place = |event: IncomingEvent<'static>, run_place| IncomingEvent { run_place, ..event };
     let earlier = |ms| incoming("a", Provenance::Earlier(id(ms).into()), "x", 0);
     let live = |ms| incoming("a", Provenance::Live(id(ms).into()), "x", 0);

@@ -2,7 +2,7 @@
 
 use super::deaths::killed::kill_everywhere;
 use super::*;
-use crate::hub::invariants::FoundStart;
+use crate::hub::invariants::inspection::FoundStart;
 
 const FOREVER: History = History { count: 1_000, age: 0 };
 

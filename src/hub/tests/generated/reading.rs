@@ -2,7 +2,7 @@
 //! is read without the lock.
 
 use super::*;
-use crate::hub::invariants::FoundStart;
+use crate::hub::invariants::inspection::FoundStart;
 
 impl Run {
     /// Returns one or more of the channels that one process has joined.
