@@ -1,6 +1,6 @@
 //! Gaps: events that Redis no longer has, events that are restored from it, and what is reported.
 
-use super::connected_hub::{connected_hub, connected_hub_of, id, up_to};
+use super::connected_hub::{connected_hub, connected_hub_of, id, up_to, ConnectedHub};
 use super::*;
 
 #[test]
@@ -106,6 +106,17 @@ fn what_was_lost_before_a_channel_was_in_sync_causes_a_gap_only_for_returning_cl
     }
 }
 
+/// Returns whether a stream that was open before the connection was lost receives a gap event if
+/// Redis has lost what is up to 150.
+fn has_gap_after_reconnection(setup: &ConnectedHub, a: Membership, opened: Received) -> bool {
+    setup.hub.new_epoch(setup.token, id(200)).unwrap();
+    setup.hub.set_link(setup.token, RedisState::Up).unwrap();
+    let member = setup.subscribe_only("a");
+    setup.catch_up("a", member, &[400], up_to(150));
+    let mut cursor = ReplayCursor::since(opened, setup.hub.head(), [a].into_iter());
+    setup.hub.slice_of(&mut cursor, 9, usize::MAX, at(0)).unwrap().gap.is_some()
+}
+
 #[test]
 fn a_channel_with_events_receives_a_gap_event_whatever_the_lost_ids_are() {
     let setup = connected_hub();
@@ -113,13 +124,7 @@ fn a_channel_with_events_receives_a_gap_event_whatever_the_lost_ids_are() {
     setup.hub.settled(setup.token).unwrap();
     setup.live("a", 100);
     let opened = Received::at(setup.hub.head(), Elsewhere::Nothing);
-    setup.hub.new_epoch(setup.token, id(200)).unwrap();
-    setup.hub.set_link(setup.token, RedisState::Up).unwrap();
-    let member = setup.subscribe_only("a");
-    setup.catch_up("a", member, &[400], up_to(150));
-    let mut cursor = ReplayCursor::since(opened, setup.hub.head(), [a].into_iter());
-    let slice = setup.hub.slice_of(&mut cursor, 9, usize::MAX, at(0)).unwrap();
-    assert!(slice.gap.is_some());
+    assert!(has_gap_after_reconnection(&setup, a, opened));
 }
 
 #[test]
@@ -129,13 +134,7 @@ fn a_channel_that_lost_its_sync_before_the_connection_was_lost_receives_a_gap_ev
     setup.hub.settled(setup.token).unwrap();
     let opened = Received::at(setup.hub.head(), Elsewhere::Nothing);
     setup.hub.interrupt(setup.token, a).unwrap();
-    setup.hub.new_epoch(setup.token, id(200)).unwrap();
-    setup.hub.set_link(setup.token, RedisState::Up).unwrap();
-    let member = setup.subscribe_only("a");
-    setup.catch_up("a", member, &[400], up_to(150));
-    let mut cursor = ReplayCursor::since(opened, setup.hub.head(), [a].into_iter());
-    let slice = setup.hub.slice_of(&mut cursor, 9, usize::MAX, at(0)).unwrap();
-    assert!(slice.gap.is_some());
+    assert!(has_gap_after_reconnection(&setup, a, opened));
 }
 
 #[test]
