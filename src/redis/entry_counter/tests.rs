@@ -1,0 +1,167 @@
+use super::*;
+use crate::redis::entry::Entry;
+use crate::sse::id::EntryId;
+use PageAudit::{Complete, Lost, StartedOver};
+
+fn id(ms: u64) -> ReportedId {
+    EntryId { ms, seq: 0 }.into()
+}
+
+fn page(ids: &[u64], about: Option<About>) -> StreamPage {
+    let entry = |ms: &u64| Entry {
+        id: id(*ms),
+        prev: None,
+        number: None,
+        event_type: Vec::new(),
+        data: Vec::new(),
+        skipped: 0,
+    };
+    StreamPage { entries: ids.iter().map(entry).collect(), about, ..StreamPage::default() }
+}
+
+/// A stream with these entries, to which this many were added.
+fn about(first: Option<u64>, newest: u64, added: u64) -> Option<About> {
+    Some(About {
+        first: first.map(id),
+        whole: first == Some(1),
+        newest: id(newest),
+        added: Some(added),
+        max_deleted: None,
+    })
+}
+
+fn counter(ms: u64, added: Option<u64>) -> EntryCounter {
+    EntryCounter::starting_at(id(ms), added)
+}
+
+fn lost_before(ms: u64) -> PageAudit {
+    Lost(id(ms).before())
+}
+
+#[test]
+fn an_entry_that_was_trimmed_before_it_was_read_is_noticed() {
+    let mut counter = counter(5, Some(5));
+    // 6 and 7 were added, and 6 was trimmed.
+    assert_eq!(counter.count(&page(&[7], about(Some(7), 7, 7))), lost_before(7));
+    assert_eq!(counter.count(&page(&[8], about(Some(8), 8, 8))), Complete);
+    // 9 to 11 were added, and 10 was deleted.
+    assert_eq!(counter.count(&page(&[9, 11], None)), Complete);
+    assert_eq!(counter.count(&page(&[], about(Some(8), 11, 11))), Lost(id(11).after()));
+    assert_eq!(counter.count(&page(&[], about(Some(8), 11, 11))), Complete);
+}
+
+#[test]
+fn what_is_added_after_a_page_is_counted_with_the_next() {
+    let mut counter = counter(5, Some(5));
+    assert_eq!(counter.count(&page(&[6], about(Some(1), 8, 8))), Complete);
+    assert!(counter.is_behind());
+    assert_eq!(counter.count(&page(&[7, 8, 9], None)), Complete);
+    assert!(!counter.is_behind());
+    assert_eq!(counter.count(&page(&[], about(Some(1), 9, 9))), Complete);
+    // Everything that was added since is gone.
+    assert_eq!(counter.count(&page(&[], about(None, 12, 12))), Complete);
+    assert_eq!(counter.count(&page(&[], None)), Lost(id(12)));
+    assert_eq!(counter.count(&page(&[13], about(Some(13), 13, 13))), Complete);
+}
+
+#[test]
+fn pages_of_a_stream_that_grows_all_the_time_are_counted() {
+    let mut counter = counter(5, Some(5));
+    assert_eq!(counter.count(&page(&[6], about(Some(1), 9, 9))), Complete);
+    let more = StreamPage { more: true, ..page(&[7], about(Some(1), 10, 10)) };
+    assert_eq!(counter.count(&more), Complete);
+    // 8 was deleted.
+    let more = StreamPage { more: true, ..page(&[9, 10], about(Some(1), 12, 12)) };
+    assert_eq!(counter.count(&more), lost_before(9));
+    assert_eq!(counter.count(&page(&[11, 12, 13], None)), Complete);
+}
+
+#[test]
+fn an_emptied_stream_of_which_everything_was_read_lacks_nothing() {
+    for added in [None, Some(5)] {
+        let mut counter = counter(5, added);
+        assert_eq!(counter.count(&page(&[], about(None, 5, 5))), Complete);
+        assert_eq!(counter.count(&page(&[6], about(Some(6), 6, 6))), Complete);
+    }
+}
+
+#[test]
+fn a_stream_with_fewer_entries_than_were_read_has_started_over() {
+    let fewer = page(&[6], about(Some(6), 6, 1));
+    assert_eq!(counter(5, Some(5)).count(&fewer), StartedOver);
+    let lower = page(&[], about(Some(1), 3, 3));
+    assert_eq!(counter(5, None).count(&lower), StartedOver);
+}
+
+#[test]
+fn a_loss_is_where_the_last_entry_can_be_missing() {
+    let deleted = |highest: u64, newest: u64, added: u64| {
+        let max_deleted = Some(id(highest));
+        about(Some(1), newest, added).map(|about| About { max_deleted, ..about })
+    };
+    // Up to 5 everything was read. What is read then, what Redis reports, and between which ids
+    // the loss is.
+    for (ids, about, expected) in [
+        (&[7, 8, 10][..], about(Some(7), 10, 10), lost_before(10)),
+        (&[7, 8, 10], deleted(6, 10, 9), lost_before(7)),
+        (&[7, 8, 10], deleted(9, 10, 9), lost_before(10)),
+        (&[7, 8, 10], deleted(9, 10, 10), lost_before(10)),
+        (&[7, 9, 11], deleted(8, 11, 9), lost_before(9)),
+        (&[7, 9, 11], deleted(8, 11, 8), Complete),
+        // 3 was deleted once it was read: entries behind 5 were trimmed.
+        (&[7, 9, 11], deleted(3, 11, 9), lost_before(7)),
+        // The entry of 9 was deleted once it was read.
+        (&[6, 7, 9], deleted(9, 9, 9), lost_before(9)),
+        // Someone has set the number of entries that were added.
+        (&[], deleted(0, 5, 7), Lost(id(5).after())),
+    ] {
+        assert_eq!(counter(5, Some(5)).count(&page(ids, about)), expected, "{ids:?} {about:?}");
+    }
+}
+
+#[test]
+fn a_loss_that_a_later_page_shows_is_among_that_page() {
+    for (ids, expected) in [
+        (&[7, 9, 10][..], lost_before(9)),
+        (&[7, 8, 9, 12], Complete),
+        (&[8, 9, 12], lost_before(9)),
+        (&[7, 8, 12], lost_before(12)),
+        (&[7, 8], Lost(id(9))),
+        (&[], Lost(id(9))),
+    ] {
+        let mut counter = counter(5, Some(5));
+        assert_eq!(counter.count(&page(&[6], about(Some(1), 9, 9))), Complete);
+        assert_eq!(counter.count(&page(ids, None)), expected, "{ids:?}");
+    }
+}
+
+/// What two pages show of a stream that was read up to 5.
+fn of_two(one: StreamPage, two: StreamPage) -> [PageAudit; 2] {
+    let mut counter = counter(5, None);
+    [counter.count(&one), counter.count(&two)]
+}
+
+#[test]
+fn where_the_number_is_not_known_the_first_entry_and_deletions_decide() {
+    let trimmed = page(&[7], about(Some(7), 7, 7));
+    assert_eq!(counter(5, None).count(&trimmed), lost_before(7));
+    assert_eq!(of_two(page(&[], about(None, 7, 7)), page(&[], None)), [Complete, Lost(id(7))]);
+    let deleted = |ms| about(Some(2), 7, 7).map(|it| About { max_deleted: Some(id(ms)), ..it });
+    assert_eq!(counter(5, None).count(&page(&[7], deleted(6))), lost_before(7));
+    assert_eq!(of_two(page(&[], deleted(7)), page(&[], None)), [Complete, Lost(id(7))]);
+    assert_eq!(of_two(page(&[], deleted(6)), page(&[7], None)), [Complete, lost_before(7)]);
+    // What a catch-up has found already.
+    let known = counter(5, None).after_loss(id(7));
+    assert_eq!({ known }.count(&page(&[8], about(Some(8), 8, 8))), lost_before(8));
+    let mut known = counter(5, None).after_loss(id(7));
+    assert_eq!(known.count(&page(&[], deleted(7))), Complete);
+    assert_eq!(known.count(&page(&[], None)), Complete);
+    let trimmed_then = page(&[], about(Some(7), 7, 7));
+    assert_eq!(of_two(trimmed_then, page(&[7], None)), [Complete, lost_before(7)]);
+    // It was deleted after it was read.
+    assert_eq!(counter(5, None).count(&page(&[6, 7], deleted(6))), Complete);
+    // Redis before 7.
+    let old = about(Some(7), 7, 7).map(|about| About { added: None, ..about });
+    assert_eq!(counter(5, None).count(&page(&[7], old)), Complete);
+    assert_eq!(counter(9, None).count(&page(&[], old)), StartedOver);
+}
