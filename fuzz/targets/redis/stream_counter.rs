@@ -13,7 +13,7 @@ use crate::sse::id::EntryId;
 
 /// A stream in Redis 7.
 #[derive(Default)]
-struct Stream {
+struct CountedStream {
     entries: BTreeSet<u64>,
     newest: u64,
     added: u64,
@@ -36,7 +36,7 @@ struct Reader {
 
 pub fn run(input: &[u8]) {
     let mut input = Input(input);
-    let mut stream = Stream::default();
+    let mut stream = CountedStream::default();
     let counter = EntryCounter::starting_at(id(0), Some(0));
     let lost = BTreeSet::new();
     let mut reader = Reader { counter, position: 0, lost, losses: 0, reports: 0, is_behind: false };
@@ -69,7 +69,7 @@ pub fn run(input: &[u8]) {
     assert!(!reader.counter.is_behind());
 }
 
-impl Stream {
+impl CountedStream {
     fn add(&mut self, step: u64) {
         self.newest += step;
         self.added += 1;
@@ -93,7 +93,7 @@ impl Stream {
 
 impl Reader {
     /// Removes the oldest entries, as XTRIM does, or one anywhere, as XDEL does.
-    fn remove(&mut self, stream: &mut Stream, number: usize, is_trim: bool) {
+    fn remove(&mut self, stream: &mut CountedStream, number: usize, is_trim: bool) {
         let all = stream.entries.iter().copied();
         let gone: Vec<u64> = match is_trim {
             true => all.take(number).collect(),
@@ -112,7 +112,7 @@ impl Reader {
     }
 
     /// Deletes an entry of a page right after the page was sent.
-    fn remove_read_by_page(&mut self, stream: &mut Stream, entries: &[u64], most: usize) {
+    fn remove_read_by_page(&mut self, stream: &mut CountedStream, entries: &[u64], most: usize) {
         if let Some(last) = entries.iter().take(most).last() {
             stream.entries.remove(last);
             stream.max_deleted = stream.max_deleted.max(*last);

@@ -1,3 +1,5 @@
+mod described;
+
 use super::*;
 use crate::hub::Now;
 use crate::sse::id::EntryId;
@@ -22,13 +24,13 @@ fn policy(source: Source, (count, age): (u64, u64)) -> FetchPolicy {
 }
 
 /// A stream in Redis, of which a few entries are read at a time.
-struct Stream {
+struct PagedStream {
     entries: Vec<Entry>,
     about: Option<About>,
     page: usize,
 }
 
-impl Stream {
+impl PagedStream {
     fn page(&self, range: &PageRequest) -> StreamPage {
         let all = self.entries.iter().cloned();
         let mut entries: Vec<Entry> = match range.span {
@@ -66,7 +68,7 @@ fn about(first: u64, newest: u64, whole: bool) -> About {
 }
 
 /// All that is caught up: numbers, what is missing before them, and how many pages that took.
-fn caught(known: SyncState, stream: &Stream, policy: FetchPolicy) -> (Vec<u64>, Loss, u32) {
+fn caught(known: SyncState, stream: &PagedStream, policy: FetchPolicy) -> (Vec<u64>, Loss, u32) {
     let mut catch_up = CatchUp::new(Vec::new(), known, read(known));
     let (mut numbers, mut missing) = (Vec::new(), Loss::Nothing);
     for pages in 1..1_000 {
@@ -95,7 +97,7 @@ fn judged_of(
     entries: Vec<Entry>,
     history: (u64, u64),
 ) -> (Vec<u64>, Loss) {
-    let stream = Stream { entries, about, page: 1_000 };
+    let stream = PagedStream { entries, about, page: 1_000 };
     let (numbers, missing, pages) = caught(known, &stream, policy(source, history));
     assert!(pages <= 2);
     (numbers, missing)
@@ -129,7 +131,7 @@ fn an_unfinished_run_is_owed_besides_history() {
         .chain((4..9).map(|ms| entry(ms, Some(ms - 1))))
         .collect();
     let judged = |entries: &[Entry], page, (history, runs): ((u64, u64), (u64, u64))| {
-        let stream = Stream { entries: entries.to_vec(), about: None, page };
+        let stream = PagedStream { entries: entries.to_vec(), about: None, page };
         let runs = History { count: runs.0, age: runs.1 };
         let policy = FetchPolicy { runs, ..policy(Source::PubSub, history) };
         let (numbers, missing, _) = caught(SyncState::Nothing, &stream, policy);
@@ -170,67 +172,6 @@ fn where_there_is_no_stream_nothing_was_published_for_as_long_as_one_is_kept() {
 }
 
 #[test]
-fn of_a_foreign_stream_what_came_before_its_first_entry_may_be_lost() {
-    let before = |ms: u64| Loss::UpTo(entry_id(ms).before());
-    let found = || vec![entry(7, None), entry(8, None)];
-    let had = |ms| SyncState::Interrupted(entry_id(ms).into());
-    let judged = |about, known| judged_of(Source::Streams, about, known, found(), (5, 1 << 50));
-    for whole in [false, true] {
-        assert_eq!(judged(None, SyncState::Nothing), (vec![7, 8], Loss::Nothing));
-        let nothing = SyncState::Nothing;
-        assert_eq!(judged(Some(about(7, 8, whole)), nothing), (vec![7, 8], before(7)));
-        assert_eq!(judged(Some(about(3, 8, whole)), had(5)), (vec![7, 8], Loss::Nothing));
-        assert_eq!(judged(None, had(5)), (vec![7, 8], Loss::Nothing));
-    }
-    assert_eq!(judged(Some(about(7, 8, false)), had(5)), (vec![7, 8], before(7)));
-    let deleted = |ms: u64| {
-        let max_deleted = Some(entry_id(ms).into());
-        Some(About { max_deleted, ..about(3, 8, false) })
-    };
-    assert_eq!(judged(deleted(6), had(5)), (vec![7, 8], before(7)));
-    assert_eq!(judged(deleted(5), had(5)), (vec![7, 8], Loss::Nothing));
-    // It was deleted after it was read.
-    assert_eq!(judged(deleted(7), had(5)), (vec![7, 8], Loss::Nothing));
-    let none = judged_of(Source::Streams, None, SyncState::Nothing, vec![], (5, 1_000));
-    assert_eq!(none, (vec![], Loss::Nothing));
-}
-
-#[test]
-fn a_stream_starts_over_when_its_ids_fall_back_or_it_is_whole_behind_what_was_read() {
-    let entry = Some(entry_id(5).into());
-    assert!(!about(3, 5, true).started_over(entry));
-    assert!(!about(7, 8, false).started_over(entry));
-    assert!(about(1, 4, false).started_over(entry));
-    assert!(about(7, 8, true).started_over(entry));
-    assert!(!about(1, 4, false).started_over(None));
-}
-
-#[test]
-fn a_stream_that_starts_over_is_read_again_from_its_beginning() {
-    for page in [1, 2, 1_000] {
-        let stream = Stream { entries: numbered(4), about: Some(about(1, 4, true)), page };
-        for known in
-            [SyncState::Left(entry_id(9).into()), SyncState::Interrupted(entry_id(9).into())]
-        {
-            let caught = caught(known, &stream, policy(Source::Streams, (5, 0)));
-            assert_eq!((caught.0, caught.1), (vec![1, 2, 3, 4], Loss::Everything), "{page}");
-        }
-    }
-}
-
-#[test]
-fn a_stream_that_is_not_there_was_lost_unless_it_has_outlived_its_time() {
-    let of = |source, age, ms| {
-        let known = SyncState::Interrupted(entry_id(ms).into());
-        judged_of(source, None, known, vec![], (5, age)).1 == Loss::Everything
-    };
-    assert!(of(Source::PubSub, 1_000, NOW - 1_000));
-    assert!(!of(Source::PubSub, 1_000, NOW - DAY));
-    assert!(of(Source::PubSub, DAY, NOW - DAY) && !of(Source::PubSub, DAY, NOW - 2 * DAY));
-    assert!(of(Source::PubSub, 0, 1) && of(Source::Streams, 1_000, 1));
-}
-
-#[test]
 fn what_is_lost_up_to_an_id_that_nobody_believes_may_be_everything() {
     let found = || vec![entry(NOW * 1_000 + 1, Some(NOW * 1_000))];
     let had = SyncState::Interrupted(entry_id(5).into());
@@ -268,8 +209,9 @@ fn the_size_of_a_page_does_not_matter() {
     for known in known {
         for (count, kept) in [(0, 1_000), (5, 1_000), (12, 0), (100, 200), (100, usize::MAX)] {
             let policy = FetchPolicy { kept, ..policy(Source::PubSub, (count, 0)) };
-            let of =
-                |page| caught(known, &Stream { entries: numbered(30), about: None, page }, policy);
+            let of = |page| {
+                caught(known, &PagedStream { entries: numbered(30), about: None, page }, policy)
+            };
             let (all, missing, _) = of(1_000);
             for page in [1, 2, 7, 29, 30, 31] {
                 let (numbers, gone, _) = of(page);
@@ -303,14 +245,14 @@ fn the_size_of_a_page_does_not_matter() {
 fn no_more_is_fetched_than_there_is_room_for() {
     let room = 10 * entry(1, None).size();
     let policy = FetchPolicy { room, kept: 0, ..policy(Source::PubSub, (1_000, 0)) };
-    let stream = Stream { entries: numbered(100), about: None, page: 7 };
+    let stream = PagedStream { entries: numbered(100), about: None, page: 7 };
     let (numbers, missing, _) = caught(SyncState::Nothing, &stream, policy);
     assert_eq!((numbers, missing), ((91..=100).collect(), up_to(90)));
 }
 
 #[test]
 fn what_is_trimmed_while_it_is_read_is_a_hole() {
-    let mut stream = Stream { entries: numbered(30), about: None, page: 10 };
+    let mut stream = PagedStream { entries: numbered(30), about: None, page: 10 };
     let policy = policy(Source::PubSub, (100, 0));
     let mut catch_up =
         CatchUp::new(Vec::new(), SyncState::Interrupted(ReportedId::default()), None);
@@ -320,101 +262,4 @@ fn what_is_trimmed_while_it_is_read_is_a_hole() {
     let (fetched, done) = catch_up.take(stream.page(&catch_up.range(policy)), policy);
     assert_eq!((fetched.missing, done), (up_to(15), false));
     assert_eq!(fetched.entries.first().map(|entry| entry.id.ms()), Some(16));
-}
-
-#[test]
-fn an_applications_stream_that_was_emptied_is_not_lost_and_one_that_was_deleted_is() {
-    let known = SyncState::Interrupted(entry_id(50).into());
-    let missing = |about| {
-        let stream = Stream { entries: Vec::new(), about, page: 10 };
-        caught(known, &stream, policy(Source::Streams, (5, 0))).1
-    };
-    let emptied = |newest| Some(About { first: None, ..about(1, newest, false) });
-    assert_eq!(missing(emptied(50)), Loss::Nothing);
-    assert_eq!(missing(emptied(60)), Loss::UpTo(entry_id(60)), "added and taken out meanwhile");
-    assert_eq!(missing(emptied(40)), Loss::Everything, "another stream");
-    assert_eq!(missing(None), Loss::Everything);
-}
-
-/// What the hub gets of a stream: numbers, and what is lost before the next of them.
-fn steps(known: SyncState, stream: &Stream, policy: FetchPolicy) -> String {
-    let mut catch_up = CatchUp::new(Vec::new(), known, read(known));
-    let mut steps = Vec::new();
-    for _ in 0..100 {
-        let (fetched, done) = catch_up.take(stream.page(&catch_up.range(policy)), policy);
-        match fetched.missing {
-            Loss::Nothing => {}
-            Loss::Everything => steps.push("everything".to_owned()),
-            Loss::UpTo(gone) if gone.seq == 0 => steps.push(format!("-{}", gone.ms)),
-            Loss::UpTo(gone) => steps.push(format!("-{}.", gone.ms)),
-        }
-        steps.extend(fetched.entries.iter().map(|entry| entry.id.ms().to_string()));
-        if done {
-            return steps.join(" ");
-        }
-    }
-    panic!("it does not end");
-}
-
-#[test]
-fn a_loss_is_between_the_entries_where_others_are_missing() {
-    let (had, left) =
-        (SyncState::Interrupted(entry_id(5).into()), SyncState::Left(entry_id(5).into()));
-    // Entries, and the one before each; for Redis' reply about the stream: its first entry, the
-    // highest id that was deleted, and the newest one.
-    let written =
-        |ids: &[(u64, u64)]| ids.iter().map(|(id, prev)| entry(*id, Some(*prev))).collect();
-    let foreign = |ids: &[u64]| ids.iter().map(|id| entry(*id, None)).collect();
-    let about = |first: u64, deleted: u64, newest: u64| {
-        let first = Some(entry_id(first).into()).filter(|_| first > 0);
-        let max_deleted = Some(entry_id(deleted).into());
-        Some(About { first, max_deleted, ..about(1, newest, false) })
-    };
-    let cases: [(Vec<Entry>, Option<About>, &str, &str); 10] = [
-        (written(&[(6, 5), (7, 6), (9, 8), (10, 9)]), None, "6 7 -8 9 10", "-8 6 7 9 10"),
-        (written(&[(7, 6), (8, 7), (10, 9)]), None, "-6 7 8 -9 10", "-9 7 8 10"),
-        (written(&[(6, 5), (8, 7), (10, 9)]), None, "6 8 -9 10", "-9 6 8 10"),
-        (foreign(&[6, 7, 9, 10]), about(3, 8, 10), "6 7 -8. 9 10", "-8 6 7 9 10"),
-        (foreign(&[6, 7, 9, 10]), about(3, 6, 10), "6 7 9 10", "-2. 6 7 9 10"),
-        (foreign(&[6, 7]), about(3, 8, 8), "6 7 -8", "-8 6 7"),
-        (foreign(&[]), about(3, 8, 8), "-8", "-8"),
-        (foreign(&[]), about(0, 0, 5), "", "-5"),
-        (foreign(&[]), about(0, 5, 5), "", "-5"),
-        (foreign(&[7, 10]), about(7, 9, 10), "-6. 7 -9. 10", "-9 7 10"),
-    ];
-    for (entries, about, known, unknown) in cases {
-        let source = if about.is_some() { Source::Streams } else { Source::PubSub };
-        let policy = policy(source, (5, 0));
-        for page in [3, 1_000] {
-            let stream = Stream { entries: entries.clone(), about, page };
-            assert_eq!(steps(had, &stream, policy), known, "{about:?} {page}");
-        }
-        let stream = Stream { entries, about, page: 1_000 };
-        assert_eq!(steps(left, &stream, policy), known, "{about:?}");
-        assert_eq!(steps(SyncState::Nothing, &stream, policy), unknown, "{about:?}");
-    }
-}
-
-#[test]
-fn a_stream_that_was_reset_while_it_was_not_read_is_described_before_it_is_believed() {
-    let had = SyncState::Interrupted(entry_id(NOW - 500).into());
-    let of = |prev: u64, first: u64, age: u64| {
-        let entries = vec![entry(NOW - 100, Some(prev))];
-        let stream = Stream { entries, about: Some(about(first, NOW - 100, true)), page: 10 };
-        caught(had, &stream, policy(Source::PubSub, (5, age)))
-    };
-    let all = || vec![NOW - 100];
-    // It follows what was read.
-    assert_eq!(of(NOW - 500, NOW - 100, 0), (all(), Loss::Nothing, 1));
-    assert_eq!(of(0, NOW - 100, 0), (all(), Loss::Everything, 3));
-    // What was read is still there, or was restored in part.
-    assert_eq!(of(0, NOW - 900, 0), (all(), Loss::Nothing, 2));
-    let old = SyncState::Interrupted(entry_id(NOW - 3 * DAY).into());
-    let stream = Stream {
-        entries: vec![entry(NOW - 100, Some(0))],
-        about: Some(about(NOW - 100, NOW - 100, true)),
-        page: 10,
-    };
-    let expired = caught(old, &stream, policy(Source::PubSub, (5, DAY)));
-    assert_eq!(expired, (all(), Loss::Nothing, 1));
 }

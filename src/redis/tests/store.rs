@@ -12,7 +12,7 @@ pub type StreamId = (u64, u64);
 
 /// A stream.
 #[derive(Clone, Debug, Default)]
-pub struct Stream {
+pub struct StoredStream {
     pub entries: Vec<(StreamId, Vec<Vec<u8>>)>,
     pub last: StreamId,
     pub added: u64,
@@ -22,7 +22,7 @@ pub struct Stream {
 /// All keys and settings.
 #[derive(Default)]
 pub struct Store {
-    pub streams: BTreeMap<Vec<u8>, Stream>,
+    pub streams: BTreeMap<Vec<u8>, StoredStream>,
     pub hashes: BTreeMap<Vec<u8>, BTreeMap<Vec<u8>, Vec<u8>>>,
     pub settings: BTreeMap<Vec<u8>, Vec<u8>>,
 }
