@@ -182,12 +182,7 @@ impl StatusHandler {
             replay: Replay::Off,
             open_event: None,
             gap_event: None,
-            slow_client: SlowClient::Skip,
-            naming: Naming::ByType,
-            max_subscribers: 0,
-            finished: Finished::Ignored,
-            unknown_channel: UnknownChannel::Wait,
-            ..settings.resolve()
+            ..feed_settings(settings)
         });
         Ok(())
     }
@@ -218,12 +213,7 @@ impl AdminHandler {
             replay: Replay::All,
             open_event,
             gap_event,
-            slow_client: SlowClient::Skip,
-            naming: Naming::ByType,
-            max_subscribers: 0,
-            finished: Finished::Ignored,
-            unknown_channel: UnknownChannel::Wait,
-            ..settings.resolve()
+            ..feed_settings(settings)
         });
         Ok(())
     }
@@ -327,5 +317,17 @@ impl HubReference {
         self.name = main.hubs.get(self.hub).map(|hub| hub.name.clone());
         main.used.set(true);
         Ok(())
+    }
+}
+
+/// Returns the settings of a feed: the location's, except those that concern events of publishers.
+fn feed_settings(settings: &Settings) -> StreamSettings {
+    StreamSettings {
+        slow_client: SlowClient::Skip,
+        naming: Naming::ByType,
+        max_subscribers: 0,
+        finished: Finished::Ignored,
+        unknown_channel: UnknownChannel::Wait,
+        ..settings.resolve()
     }
 }
