@@ -99,6 +99,14 @@ ok($reader->wait_data($text), 'its event arrives unchanged');
 my $sized = $one->request('/publish', pieces => ['with a length'], headers => ['content-length' => 13]);
 ok($reader->wait_data('with a length'), 'so does one with Content-Length');
 
+# The host that an origin is compared with is in ":authority"; there is no "Host" header.
+for (['https://localhost', 201], ['https://localhost:443', 201], ['https://other.example', 403]) {
+    my ($origin, $status) = @$_;
+    my $posted = $one->request('/publish', pieces => ["from $origin"], headers => [origin => $origin]);
+    $posted->wait_end;
+    is($posted->{status}, $status, "a publish of a page of $origin is answered with $status");
+}
+
 # Runs that finish.
 for my $run (1, 2) {
     $stage->publish('run', "begin $run");

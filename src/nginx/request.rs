@@ -12,12 +12,15 @@ use super::typed;
 use nginx_sys::{
     ngx_connection_t, ngx_http_arg, ngx_http_cleanup_add, ngx_http_core_loc_conf_t,
     ngx_http_core_module, ngx_http_request_t, ngx_int_t, ngx_pool_t, ngx_str_t, ngx_table_elt_t,
-    NGX_DECLINED, NGX_DONE, NGX_ERROR, NGX_HTTP_DELETE, NGX_HTTP_GET, NGX_HTTP_HEAD,
+    ngx_uint_t, NGX_DECLINED, NGX_DONE, NGX_ERROR, NGX_HTTP_DELETE, NGX_HTTP_GET, NGX_HTTP_HEAD,
     NGX_HTTP_OPTIONS, NGX_HTTP_POST, NGX_HTTP_PUT, NGX_OK,
 };
 use std::ffi::c_void;
 use std::fmt;
 use std::ptr::NonNull;
+
+/// `NGX_HTTP_VERSION_30`, which nginx 1.22 does not define.
+pub(super) const HTTP_3: ngx_uint_t = 3000;
 
 /// A request that is being handled.
 pub struct Request(NonNull<ngx_http_request_t>);
@@ -151,12 +154,22 @@ impl Request {
         })
     }
 
-    /// Returns the `Host` header as the client sent it.
+    /// Returns the host and the port that the client named, in the `Host` header or over HTTP/3 in
+    /// `:authority`. nginx makes a header of the latter over HTTP/2 only.
     pub fn host(&self) -> Option<&[u8]> {
         // SAFETY: the request is alive.
-        let host = NonNull::new(unsafe { (*self.raw()).headers_in.host });
-        // SAFETY: an element of the list of headers.
-        host.map(|host| unsafe { bytes(&(*host.as_ptr()).value) })
+        let r = unsafe { &*self.raw() };
+        if let Some(host) = NonNull::new(r.headers_in.host) {
+            // SAFETY: an element of the list of headers.
+            return Some(unsafe { bytes(&(*host.as_ptr()).value) });
+        }
+        if r.http_version < HTTP_3 || r.host_start.is_null() {
+            return None;
+        }
+        let len = (r.host_end as usize).checked_sub(r.host_start as usize)?;
+        // SAFETY: nginx has set both to the beginning and the end of the value of `:authority`,
+        // which is in the request's memory.
+        Some(unsafe { std::slice::from_raw_parts(r.host_start, len) })
     }
 
     /// Returns an argument of the query string, not decoded.

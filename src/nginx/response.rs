@@ -7,7 +7,7 @@
 use super::bits;
 use super::macros;
 use super::pool::{bytes, copied, NoMemory};
-use super::request::{Outcome, Request};
+use super::request::{Outcome, Request, HTTP_3};
 use nginx_sys::{
     ngx_buf_t, ngx_chain_t, ngx_create_temp_buf, ngx_http_output_filter, ngx_http_send_header,
     ngx_http_send_special, ngx_int_t, ngx_list_push, ngx_posted_events, ngx_str_t, ngx_table_elt_t,
@@ -15,9 +15,6 @@ use nginx_sys::{
     NGX_HTTP_VERSION_20, NGX_HTTP_WRITE_BUFFERED, NGX_OK, NGX_SSL_BUFFERED,
 };
 use std::ptr;
-
-/// `NGX_HTTP_VERSION_30`, which nginx 1.22 does not define.
-const HTTP_3: ngx_uint_t = 3000;
 
 /// The bits of a connection's `buffered` that nginx and its filters use.
 const BITS_OF_NGINX: u32 = 0xff;
