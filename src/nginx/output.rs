@@ -119,7 +119,7 @@ impl Output {
             debugged: request.is_debugged(),
             ended_by_filter: Cell::new(false),
             // SAFETY: the request and its pool are alive.
-            no_foreign_cleanup: unsafe { CleanupHandlers::for_request(r).is_empty() },
+            no_foreign_cleanup: unsafe { CleanupHandlers::for_request(r).are_own() },
             own_cleanup: Cell::new(CleanupHandlers::NONE),
         })
     }

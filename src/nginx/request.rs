@@ -10,14 +10,15 @@ use super::pool::{self, bytes, NoMemory};
 use super::this_module::this_module;
 use super::typed;
 use nginx_sys::{
-    ngx_connection_t, ngx_http_arg, ngx_http_cleanup_add, ngx_http_core_loc_conf_t,
-    ngx_http_core_module, ngx_http_request_t, ngx_int_t, ngx_pool_t, ngx_str_t, ngx_table_elt_t,
-    ngx_uint_t, NGX_DECLINED, NGX_DONE, NGX_ERROR, NGX_HTTP_DELETE, NGX_HTTP_GET, NGX_HTTP_HEAD,
-    NGX_HTTP_OPTIONS, NGX_HTTP_POST, NGX_HTTP_PUT, NGX_OK,
+    ngx_connection_t, ngx_http_arg, ngx_http_cleanup_add, ngx_http_cleanup_pt,
+    ngx_http_core_loc_conf_t, ngx_http_core_module, ngx_http_request_t, ngx_int_t, ngx_pool_t,
+    ngx_str_t, ngx_table_elt_t, ngx_uint_t, NGX_DECLINED, NGX_DONE, NGX_ERROR, NGX_HTTP_DELETE,
+    NGX_HTTP_GET, NGX_HTTP_HEAD, NGX_HTTP_OPTIONS, NGX_HTTP_POST, NGX_HTTP_PUT, NGX_OK,
 };
+use std::cell::Cell;
 use std::ffi::c_void;
 use std::fmt;
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 
 /// `NGX_HTTP_VERSION_30`, which nginx 1.22 does not define.
 pub(super) const HTTP_3: ngx_uint_t = 3000;
@@ -254,18 +255,28 @@ impl Request {
 
     /// Runs `action` when the request ends for any reason, before its line in the access log is
     /// written.
-    pub fn on_end<F: FnOnce() + 'static>(&self, action: F) -> Result<(), NoMemory> {
-        let action = self.keep(Some(action))?;
+    pub fn on_end(&self, action: impl FnOnce() + 'static) -> Result<(), NoMemory> {
+        let action: EndAction = Cell::new(Some(Box::new(action)));
+        let action = self.keep_until_release(action)?;
         // SAFETY: the request is alive.
         let cleanup = unsafe { ngx_http_cleanup_add(self.raw(), 0) };
         let cleanup = NonNull::new(cleanup).ok_or(NoMemory)?;
         // SAFETY: the entry is new; the action outlives it, because the pool is destroyed last.
         unsafe {
             (*cleanup.as_ptr()).data = action.as_ptr().cast();
-            (*cleanup.as_ptr()).handler = Some(ended::<F>);
+            (*cleanup.as_ptr()).handler = Some(ended);
         }
         Ok(())
     }
+}
+
+/// An action that runs when a request ends.
+type EndAction = Cell<Option<Box<dyn FnOnce()>>>;
+
+/// Whether a handler of a request's end only runs an action of `Request::on_end`.
+pub(super) fn is_end_action(handler: ngx_http_cleanup_pt) -> bool {
+    let own: unsafe extern "C" fn(*mut c_void) = ended;
+    handler.is_some_and(|handler| ptr::fn_addr_eq(handler, own))
 }
 
 /// Calls a handler of the module with a request of nginx, and returns nginx's number for the
@@ -285,10 +296,10 @@ pub(super) unsafe fn handle(
     .0
 }
 
-unsafe extern "C" fn ended<F: FnOnce()>(data: *mut c_void) {
+unsafe extern "C" fn ended(data: *mut c_void) {
     guarded((), || {
-        // SAFETY: `on_end` has stored the action in the pool, which still exists.
-        let action = unsafe { &mut *data.cast::<Option<F>>() };
+        // SAFETY: `on_end` has stored the action, and the pool that keeps it still exists.
+        let action = unsafe { &*data.cast::<EndAction>() };
         if let Some(action) = action.take() {
             action();
         }

@@ -38,21 +38,27 @@ impl Request {
 
     /// Stores a value for the main request.
     pub fn keep_data<T: 'static>(&self, value: T) -> Result<(), NoMemory> {
+        self.keep_until_release(value).map(|_| ())
+    }
+
+    /// Stores a value for the main request, and returns its address.
+    pub(super) fn keep_until_release<T: 'static>(&self, value: T) -> Result<NonNull<T>, NoMemory> {
         // SAFETY: the main request is alive, and so is its pool.
         let entry =
             unsafe { ngx_pool_cleanup_add((*(*self.raw()).main).pool, size_of::<Stored>()) };
         let entry = NonNull::new(entry).ok_or(NoMemory)?;
         // SAFETY: the entry is new and has memory for the value, which `release` drops.
-        unsafe {
+        let stored: &Stored = unsafe {
             (*entry.as_ptr()).data.cast::<Stored>().write(Box::new(value));
             (*entry.as_ptr()).handler = Some(release);
-        }
-        Ok(())
+            &*(*entry.as_ptr()).data.cast()
+        };
+        stored.downcast_ref().map(NonNull::from).ok_or(NoMemory)
     }
 }
 
-/// Whether a cleanup handler is that of this file.
-fn is_own(handler: ngx_pool_cleanup_pt) -> bool {
+/// Whether a cleanup handler only drops a value that `keep_data` stored.
+pub(super) fn is_own(handler: ngx_pool_cleanup_pt) -> bool {
     let own: unsafe extern "C" fn(*mut c_void) = release;
     handler.is_some_and(|handler| ptr::fn_addr_eq(handler, own))
 }

@@ -1,5 +1,6 @@
 //! The cleanup handlers of a request, which nginx calls when the request ends.
 
+use crate::nginx::{request, request_data};
 use nginx_sys::{ngx_http_cleanup_t, ngx_http_request_t, ngx_pool_cleanup_t};
 use std::ptr;
 
@@ -25,21 +26,30 @@ impl CleanupHandlers {
         unsafe { CleanupHandlers { request: (*r).cleanup, pool: (*(*r).pool).cleanup } }
     }
 
-    /// Whether there is no handler. nginx's proxy module leaves an entry without a handler behind.
+    /// Whether there are only handlers of this module, which need nothing of the request but to be
+    /// called when it ends. nginx's proxy module leaves an entry without a handler behind.
     ///
     /// # Safety
     /// The request that these handlers belong to is alive.
-    pub(super) unsafe fn is_empty(self) -> bool {
+    pub(super) unsafe fn are_own(self) -> bool {
         let mut entry = self.request;
         while !entry.is_null() {
             // SAFETY: the caller vouches for the request, whose pool holds the list.
-            unsafe {
-                if (*entry).handler.is_some() {
-                    return false;
-                }
-                entry = (*entry).next;
+            let (handler, next) = unsafe { ((*entry).handler, (*entry).next) };
+            if handler.is_some() && !request::is_end_action(handler) {
+                return false;
             }
+            entry = next;
         }
-        self.pool.is_null()
+        let mut entry = self.pool;
+        while !entry.is_null() {
+            // SAFETY: as above; the pool has the list.
+            let (handler, next) = unsafe { ((*entry).handler, (*entry).next) };
+            if !request_data::is_own(handler) {
+                return false;
+            }
+            entry = next;
+        }
+        true
     }
 }
