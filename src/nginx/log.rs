@@ -1,7 +1,9 @@
 //! The error log: of the process, of a request, and of a configuration that is being read.
 //!
-//! Bytes from outside must be written through `sse::escaped`, so that they cannot forge log lines.
+//! Bytes from outside must be written through `sse::escaped::Escaped`, which also shortens them.
+//! Whatever a message contains, it is one line.
 
+use crate::sse::escaped::single_line;
 use nginx_sys::{
     ngx_cycle, ngx_log_t, ngx_uint_t, NGX_LOG_ALERT, NGX_LOG_CRIT, NGX_LOG_DEBUG_HTTP,
     NGX_LOG_EMERG, NGX_LOG_ERR, NGX_LOG_INFO, NGX_LOG_NOTICE, NGX_LOG_WARN,
@@ -71,7 +73,7 @@ pub(super) unsafe fn write_to(log: *mut ngx_log_t, level: Level, message: fmt::A
     if level.number() > unsafe { (*log).log_level } {
         return;
     }
-    let text = message.to_string();
+    let text = single_line(message.to_string());
     // SAFETY: as above; `log_error` copies the bytes, up to nginx's maximum line length.
     unsafe { ngx::log::log_error(level.number(), log, 0, text.as_bytes()) };
 }
@@ -95,5 +97,5 @@ pub(super) unsafe fn debug_to(log: *mut ngx_log_t, message: fmt::Arguments<'_>) 
         return;
     }
     // SAFETY: as above; `log_debug` copies the bytes, up to nginx's maximum line length.
-    unsafe { ngx::log::log_debug(log, 0, message.to_string().as_bytes()) };
+    unsafe { ngx::log::log_debug(log, 0, single_line(message.to_string()).as_bytes()) };
 }

@@ -17,9 +17,33 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
+/// Returns a log line with its control characters escaped, whatever it was made of. A line that has
+/// none, as nearly all do, is returned as it is.
+pub fn single_line(text: String) -> String {
+    if !text.contains(char::is_control) {
+        return text;
+    }
+    let mut line = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        if c.is_control() {
+            line.extend(c.escape_default());
+        } else {
+            line.push(c);
+        }
+    }
+    line
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_log_line_contains_no_control_characters() {
+        let line = |text: &str| single_line(text.to_owned());
+        assert_eq!(line("\"é\" \\n"), "\"é\" \\n");
+        assert_eq!(line("ERR a\r\n2026\x1b[2K\u{85}"), "ERR a\\r\\n2026\\u{1b}[2K\\u{85}");
+    }
 
     #[test]
     fn bytes_are_escaped_and_cut() {
