@@ -47,6 +47,7 @@ mod delivery;
 mod directory;
 mod end;
 mod event_ids;
+mod expiry_list;
 mod id_claims;
 mod keys;
 mod log_reader;
@@ -84,6 +85,7 @@ use batch_cache::BatchCache;
 use channel_task::ChannelTask;
 use counts::Counts;
 use directory::Directory;
+use expiry_list::ExpiryList;
 use log_reader::FrameCache;
 use outlook::Inquiries;
 use pending::WaitingList;
@@ -133,8 +135,7 @@ pub struct Worker<S: Socket> {
     watchers: usize,
     /// How far the wall clock is ahead of the monotonic one (ms), as far as it is known.
     clock_ahead: u64,
-    /// Streams whose deadlines are to be computed again, because the wall clock was set.
-    to_reschedule: Vec<StreamKey>,
+    expiries: ExpiryList,
     counts: Counts,
     users: UserStreams,
     presence: Presence,
@@ -185,7 +186,7 @@ impl<S: Socket> Worker<S> {
             ended: VecDeque::new(),
             watchers: 0,
             clock_ahead: now.wall.wrapping_sub(now.mono),
-            to_reschedule: Vec::new(),
+            expiries: ExpiryList::default(),
             counts: Counts::default(),
             presence,
             random: fastrand::Rng::with_seed(seed),

@@ -31,6 +31,7 @@ impl<S: Socket> Worker<S> {
             .map(|event| expires.saturating_sub(event.before.random(&mut self.random)));
         let limits = stream.limits.get_or_insert_default();
         (limits.expires, limits.warn_at) = (Some(expires), warn_at);
+        limits.expiry_index.get_or_insert_with(|| self.expiries.add(key));
         self.schedule_deadline(key, now);
     }
 
@@ -73,26 +74,33 @@ impl<S: Socket> Worker<S> {
             return;
         }
         self.clock_ahead = ahead;
-        // One pass over the keys, as in `drain`. The limits are looked at within the budget.
-        let limited = self.streams.iter().filter(|(_, stream)| stream.limits.is_some());
-        self.to_reschedule = limited.map(|(key, _)| key).collect();
+        self.expiries.start();
     }
 
     /// Computes deadlines again after the wall clock was set, within the budget. Returns whether
     /// there are more.
     pub(super) fn continue_rescheduling(&mut self, budget: &mut Budget, now: Now) -> bool {
-        while !self.to_reschedule.is_empty() {
+        while self.expiries.has_unchecked() {
             if !budget.step() {
                 return true;
             }
-            let Some(key) = self.to_reschedule.pop() else { break };
+            let Some(key) = self.expiries.next_unchecked() else { break };
             let limits = self.streams.get_mut(key).and_then(|stream| stream.limits.as_mut());
-            if let Some(limits) = limits.filter(|limits| limits.expires.is_some()) {
+            if let Some(limits) = limits {
                 limits.entered = now.mono;
                 self.work.add(StreamTask::Deadline(key));
             }
         }
         false
+    }
+
+    /// Removes a stream that is closed from the list of those whose permission ends.
+    pub(super) fn remove_from_expiries(&mut self, index: u32) {
+        let Some(moved) = self.expiries.remove(index) else { return };
+        let moved = self.streams.get_mut(moved).and_then(|stream| stream.limits.as_mut());
+        if let Some(limits) = moved {
+            limits.expiry_index = Some(index);
+        }
     }
 }
 

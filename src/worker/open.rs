@@ -278,8 +278,13 @@ impl<S: Socket> Worker<S> {
     /// ended nowhere else. Does nothing if the stream does not exist.
     pub fn close(&mut self, key: StreamKey, end: End) {
         let Some(stream) = self.streams.remove(key) else { return };
-        if let Some(user) = stream.limits.as_ref().and_then(|limits| limits.user) {
-            self.remove_from_user(user);
+        if let Some(limits) = stream.limits {
+            if let Some(user) = limits.user {
+                self.remove_from_user(user);
+            }
+            if let Some(index) = limits.expiry_index {
+                self.remove_from_expiries(index);
+            }
         }
         match stream.accounting {
             Accounting::Client => self.hub.count(end.counter(), 1),

@@ -14,6 +14,8 @@ pub struct StreamLimits {
     pub age: Option<u64>,
     /// When the client's permission ends, in ms of the wall clock.
     pub expires: Option<u64>,
+    /// The stream's index in the list of those whose permission ends.
+    pub expiry_index: Option<u32>,
     /// When the event before that is to be sent, in ms of the wall clock.
     pub warn_at: Option<u64>,
     /// The time of the entry on the timer wheel that counts. Earlier ones are ignored.
