@@ -1,5 +1,5 @@
 // SharedEventSource: an EventSource that all tabs of a site share. A shared worker holds the connection; without shared
-// workers, one of the tabs does (Web Locks decide which), and the others hear from it (BroadcastChannel).
+// workers, one of the tabs does (Web Locks decide which), and the others receive its events (BroadcastChannel).
 
 import { SharedSource } from "./shared-source.js";
 

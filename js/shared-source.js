@@ -1,4 +1,4 @@
-// One EventSource for several clients, and the events that it has received lately, for clients that come later or
+// One EventSource for several clients, and the newest events that it has received, for clients that attach later or
 // return. It runs in the shared worker, or in the tab that leads the others.
 //
 // A client is an object with a method deliver(message). Messages are
@@ -30,7 +30,7 @@ export class SharedSource {
   #base = "";               // everything after this id was received; "" if there is no such id
   #since = NaN;             // everything from this time on was received; in ms since 1970
   #lastId = "";
-  #unclear = null;          // a gap of which only the next event can say whom it concerns
+  #unclear = null;          // a gap for which only the next event shows which clients it concerns
 
   // settings: { withCredentials, openEvent, gapEvent }; recent: events to begin with.
   constructor(url, settings, recent = []) {
@@ -99,8 +99,8 @@ export class SharedSource {
     this.#source = source;
     if (!isReopened && id && this.#base === "") this.#base = id;
     if (!isReopened && since !== undefined) this.#since = Number(since);
-    source.onopen = () => this.#tellState(source);
-    source.onerror = () => this.#tellState(source);
+    source.onopen = () => this.#reportState(source);
+    source.onerror = () => this.#reportState(source);
     for (const type of this.#types) this.#listenOn(source, type);
     const { openEvent, gapEvent } = this.#settings;
     source.addEventListener(openEvent, (event) => source === this.#source && this.#begin(event.lastEventId));
@@ -116,7 +116,7 @@ export class SharedSource {
     });
   }
 
-  #tellState(source) {
+  #reportState(source) {
     if (source !== this.#source) return;
     const clients = [...this.#clients];
     if (source.readyState === 2) this.close();
@@ -136,7 +136,7 @@ export class SharedSource {
       this.#unclear = null;
       return this.#deliver(event, (client) => this.#behind.has(client) && !isUpTo(event.id, this.#behind.get(client)));
     }
-    // Everybody has reached the same event.
+    // All clients have now received the same events.
     if (this.#unclear) this.#deliver(this.#unclear, (client) => !this.#behind.has(client));
     this.#unclear = null;
     this.#behind.clear();

@@ -1,7 +1,8 @@
 //! Access tokens: JSON Web Tokens (RFC 7519) that are signed as described in RFC 7515 and 7518, the
 //! keys that verify them, and what their claims allow.
 //!
-//! Pure functions over bytes. Nothing here knows nginx, a hub, or a clock; the time is an argument.
+//! All of this is pure functions over bytes, which depend on neither nginx, a hub, nor a clock: the
+//! time is an argument.
 //!
 //! - `base64`, `der`, `json`: encodings of keys and tokens
 //! - `algorithm`, `key`, `key_file`: the algorithms, keys, and the files in which keys are stored

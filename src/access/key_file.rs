@@ -46,10 +46,10 @@ pub enum KeyFileError {
     /// It contains a certificate.
     #[error("it contains a certificate; use its public key (openssl x509 -pubkey -noout)")]
     Certificate,
-    /// It was to be a secret, but is known to everybody.
+    /// It should be a secret, but is public.
     #[error("it is a public key or a certificate, not a secret")]
     NotASecret,
-    /// It was to be a secret in base64.
+    /// It should be a secret in base64, but is not.
     #[error("it is not base64")]
     NotBase64,
     /// Its format is unknown.
@@ -153,7 +153,7 @@ fn secret(bytes: &[u8], format: KeyFormat) -> Result<KeyMaterial, KeyFileError> 
     Ok(KeyMaterial::Secret(secret.into()))
 }
 
-/// Whether bytes are a public key or a certificate, which everybody may know.
+/// Whether bytes are a public key or a certificate, which are no secrets.
 fn is_public(bytes: &[u8]) -> bool {
     let text = bytes.trim_ascii();
     let is_jwk = || match serde_json::from_slice::<Value>(text) {

@@ -44,7 +44,7 @@ pub struct TokenRules<'c> {
     pub requirements: &'c Requirements,
     /// The `typ` that tokens must have, if any.
     pub kind: Option<&'c str>,
-    /// How long in ms tokens are valid before and after their time.
+    /// By how much (ms) a token may be used before it becomes valid, and after it has expired.
     pub leeway: u64,
 }
 
@@ -57,7 +57,7 @@ pub enum RefusalReason {
     Algorithm,
     /// There is no key for it.
     Key,
-    /// The signature is not that of a key.
+    /// No key verifies its signature.
     Signature,
     /// A claim is missing, or has another value than it must have.
     Claim,

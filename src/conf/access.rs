@@ -36,7 +36,7 @@ pub enum UserName {
 pub struct TokenSettings {
     pub sources: TokenSources,
     pub absence: TokenAbsence,
-    /// How long in ms tokens are valid before and after their time.
+    /// By how much (ms) a token may be used before it becomes valid, and after it has expired.
     pub leeway: u64,
     /// The `typ` that tokens must have, if any.
     pub kind: Option<String>,
@@ -207,8 +207,8 @@ enum JwtLevel {
     Inherited,
 }
 
-/// Checks a location that inherits `sse_jwt`: a token that says who a client is does not say that
-/// it administers or publishes.
+/// Checks a location that inherits `sse_jwt`: a token that identifies a client does not by itself
+/// permit it to administer or to publish.
 fn check_inherited(
     handler: &LocationHandler,
     keys: &[TrustedKey],

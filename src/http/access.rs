@@ -35,7 +35,7 @@ const INVALID_TOKEN: &str = "Bearer error=\"invalid_token\"";
 const INSUFFICIENT_SCOPE: &str = "Bearer error=\"insufficient_scope\"";
 
 /// The error for a request that a page of another site may have caused.
-pub const FORGED: &str = "the request does not say that it comes from a page of this site";
+pub const FORGED: &str = "a request with a token in a cookie needs an Origin header of this site";
 
 /// What is known about the tokens of a main request.
 #[derive(Default)]
@@ -146,8 +146,8 @@ pub fn claims(request: &Request) -> Option<Result<Rc<Claims>, TokenFault>> {
 }
 
 /// Whether a page of another site may have caused a request that changes something: its token comes
-/// from a cookie or a variable, which a browser sends without the page's knowledge, and the browser
-/// does not confirm that the page may do this.
+/// from a cookie or a variable, which a browser sends whichever page makes the request, and no
+/// header of the browser confirms that the page may make it.
 pub fn may_be_forged(request: &Request) -> bool {
     if matches!(request.method(), Method::Get | Method::Head) {
         return false;

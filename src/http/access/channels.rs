@@ -70,7 +70,10 @@ pub fn has_name(request: &Request, argument: &ChannelArgument, kind: NameKind) -
 /// Refuses a request whose token names no channel. Returns `None` without `sse_jwt`.
 pub fn refuse_nameless(request: &Request) -> Option<Outcome> {
     Some(match claims(request)? {
-        Ok(_) => refuse_channel(request, format_args!("it names no channel")),
+        Ok(_) => refuse_channel(
+            request,
+            format_args!("a claim that names the channel is missing or empty"),
+        ),
         Err(fault) => refuse(request, fault),
     })
 }

@@ -1,5 +1,5 @@
-//! The handover of the subscription: how the two processes communicate through the region. The
-//! steps are in `redis::session`, the words are here.
+//! The handover of the subscription: how the two processes communicate through words of the region.
+//! `redis::session` takes the steps.
 //!
 //! ```text
 //! holder                                        successor

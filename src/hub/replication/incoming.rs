@@ -1,4 +1,4 @@
-//! What arrives from Redis for the log.
+//! Events that arrive from Redis, and how they were received.
 
 use crate::hub::log::prepared_event::NewEvent;
 use crate::hub::log::run_start::RunPlace;

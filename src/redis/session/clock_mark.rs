@@ -1,7 +1,7 @@
 //! Raises the hub's high watermark to the newest id of its clock in Redis, once a second.
 //!
-//! Events of channels that nobody here listens to do not reach this nginx, so its log does not show
-//! how far Redis has come. Without this, the id of a new stream, and the position with which a page
+//! Events of channels without streams on this nginx do not reach it, so its log does not show which
+//! ids Redis has assigned. Without this, the id of a new stream, and the position with which a page
 //! is rendered (`$sse_position`), would be older than all of these events.
 //!
 //! What the clock had issued before the reply has arrived on the same connection before it. The

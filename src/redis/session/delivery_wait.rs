@@ -13,7 +13,7 @@ use crate::redis::session::Session;
 /// How long the delivery is waited for, and the pause between two looks.
 const LONGEST: Duration = Duration::from_millis(100);
 const PAUSE: Duration = Duration::from_millis(1);
-/// For how long nothing is waited for after that was in vain: a worker is stopped.
+/// After a wait that timed out, because a worker is stopped, there is no other one for this long.
 const REST: Duration = Duration::from_secs(1);
 
 impl Session {

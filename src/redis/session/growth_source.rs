@@ -158,8 +158,8 @@ pub(in crate::redis) fn growth_query(context: &HubContext) -> Pipeline {
     ask
 }
 
-/// Whether Redis tells of streams that have grown: K for the keys' channels, t (or A, all kinds)
-/// for streams.
+/// Whether these flags make Redis report new stream entries: K for the keys' channels, t (or A, all
+/// kinds) for streams.
 fn reports_growth(flags: &str) -> bool {
     flags.contains('K') && (flags.contains('t') || flags.contains('A'))
 }

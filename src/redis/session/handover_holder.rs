@@ -41,11 +41,11 @@ enum SuccessorState {
     Frozen(u64),
 }
 
-/// What a holder that wants to leave sees.
+/// What a holder that is about to exit observes.
 #[derive(Clone, Copy, Debug)]
 struct Sight {
     now: Instant,
-    /// The successor that has come.
+    /// The successor that has announced itself.
     successor: Option<u64>,
     /// Whether another process can take the subscription over.
     has_others: bool,

@@ -1,6 +1,7 @@
-//! Passes the read barriers that workers request: has everything that Redis sent before arrived?
+//! Passes the read barriers that workers request, once everything that Redis sent before has
+//! arrived.
 //!
-//! Redis sends messages and replies on one connection in the order in which they came about. So the
+//! On one connection, Redis sends messages and replies in the order of what caused them. So the
 //! reply to a command that is sent now comes after all messages of earlier publishes. With
 //! `redis_source stream` these are notifications, and the streams that they name still have to be
 //! read.
@@ -27,8 +28,8 @@ pub enum ReadBarrier {
 }
 
 impl Session {
-    /// Works on the newest barrier that was requested, unless another one is in progress. During a
-    /// handover, messages wait for the successor.
+    /// Starts with the newest barrier that was requested, unless another one is in progress, or the
+    /// subscription is being handed over: messages then wait for the successor.
     pub(in crate::redis) fn request_read_barrier(&mut self) {
         let hub = &self.context.hub;
         let number = hub.requested_read_barrier();
@@ -42,7 +43,7 @@ impl Session {
         let (link, key) = (self.link.clone(), self.context.names.clock());
         let finished = self.finished.clone();
         tokio::task::spawn_local(async move {
-            // What the clock says does not matter.
+            // Only the reply matters, and not what it says.
             let answered = newest_of_clock(&link, key).await.is_ok().then_some(number);
             finished.report(Ok(answered), Session::answered_read_barrier);
         });

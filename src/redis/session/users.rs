@@ -58,8 +58,8 @@ impl Session {
             self.context.log(
                 LogLevel::Warn,
                 format_args!(
-                    "cannot read which users were disconnected ({}): {}; their streams go on, and \
-                     their tokens are not revoked here",
+                    "cannot read which users were disconnected ({}): {}; their streams \
+                     continue, and their tokens are not revoked here",
                     String::from_utf8_lossy(&self.context.names.users()),
                     shown(error),
                 ),

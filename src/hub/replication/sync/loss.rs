@@ -14,7 +14,7 @@ use crate::sse::id::EntryId;
 /// What Redis had lost when a channel caught up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Loss {
-    /// Nothing that this hub does not have.
+    /// Nothing, or only what this hub still has.
     Nothing,
     /// Everything up to this id.
     UpTo(EntryId),
