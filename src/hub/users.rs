@@ -98,8 +98,8 @@ impl Hub {
         self.region.get(header::REVOCATION_CHANGES)
     }
 
-    /// Revokes a user's tokens at `now` (ms of the wall clock). In a full table, replaces the
-    /// revocation that ends first.
+    /// Revokes a user's tokens at `now` (ms of the wall clock). An earlier revocation of the user is
+    /// not shortened. In a full table, replaces the revocation that ends first.
     pub fn revoke(&self, new: Revocation, now: u64) -> Result<Displaced, Locked> {
         let guard = self.lock()?;
         let mut change = guard.change();
@@ -166,8 +166,8 @@ impl Guard<'_> {
         change.set(header::DISCONNECTIONS, number);
     }
 
-    /// Adds a revocation to the table, in the place of the same user's, of none, or of the one that
-    /// ends first.
+    /// Adds a revocation to the table: to the same user's, which it does not shorten, or in the
+    /// place of none, or of the one that ends first.
     fn revoke(&self, change: &mut Transaction<'_>, new: Revocation, now: u64) -> Displaced {
         let layout = &self.hub.layout;
         let until = |entry: usize| self.get(layout.revocation(entry, revocation::UNTIL));
@@ -176,10 +176,16 @@ impl Guard<'_> {
         let all = 0..layout.users;
         let place = all.clone().find(own).or_else(|| all.min_by_key(|entry| until(*entry)));
         let Some(entry) = place else { return Displaced::Nothing };
-        let is_displaced = !own(&entry) && until(entry) > now;
+        let (mut issued_before, mut end) = (new.issued_before, new.until);
+        let is_own = own(&entry);
+        if is_own {
+            let known = self.get(layout.revocation(entry, revocation::ISSUED_BEFORE));
+            (issued_before, end) = (issued_before.max(known), end.max(until(entry)));
+        }
+        let is_displaced = !is_own && until(entry) > now;
         change.set(layout.revocation(entry, revocation::USER), new.user.0);
-        change.set(layout.revocation(entry, revocation::ISSUED_BEFORE), new.issued_before);
-        change.set(layout.revocation(entry, revocation::UNTIL), new.until);
+        change.set(layout.revocation(entry, revocation::ISSUED_BEFORE), issued_before);
+        change.set(layout.revocation(entry, revocation::UNTIL), end);
         change.add(header::REVOCATION_CHANGES, 1);
         if is_displaced {
             Displaced::Revocation

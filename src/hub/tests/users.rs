@@ -63,6 +63,17 @@ fn a_revocation_is_replaced_by_that_of_the_same_user_or_one_that_has_ended() {
 }
 
 #[test]
+fn a_revocation_does_not_shorten_an_earlier_one_of_the_same_user() {
+    let hub = hub_of(1 << 18, 1 << 10, 10, 0);
+    let alice = hub.user(b"alice");
+    for (issued_before, until) in [(5, 9_000), (700, 1_000), (600, 2_000)] {
+        hub.revoke(Revocation { user: alice, issued_before, until }, 500).unwrap();
+    }
+    let longest = Revocation { user: alice, issued_before: 700, until: 9_000 };
+    assert_eq!(hub.all_revocations().unwrap().1, [longest]);
+}
+
+#[test]
 fn what_redis_reports_is_applied_once_and_by_the_holder_only() {
     let setup = connected_hub::connected_hub();
     let (hub, alice) = (&setup.hub, setup.hub.user(b"alice"));
