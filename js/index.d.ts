@@ -6,7 +6,7 @@ export interface SharedEventSourceOptions {
   position?: string;
   /** The time from which it begins if there is neither (`sse_since`): a date, or milliseconds since 1970. */
   since?: Date | number;
-  /** How many earlier events a tab receives that begins with none of these, as `sse_replay` in the configuration. */
+  /** The number of earlier events that a tab receives if it has none of these: the count of `sse_replay`. */
   replay?: number;
   /** Called when events are lost; the page should fetch its state again. Also an event of the type `gapEvent`. */
   onGap?: (event: MessageEvent<string>) => void;
@@ -59,6 +59,6 @@ export declare class SharedEventSource extends EventTarget {
     options?: boolean | AddEventListenerOptions,
   ): void;
 
-  /** Ends this tab's part; the connection is closed with the last tab. */
+  /** Detaches this tab; the connection is closed when the last tab has been detached. */
   close(): void;
 }
