@@ -8,7 +8,7 @@ use Socket qw(:DEFAULT IPPROTO_TCP TCP_NODELAY);
 use IO::Socket::INET;
 use JSON::PP;
 use Errno qw(EAGAIN EINPROGRESS EWOULDBLOCK);
-use SSE::Loop qw(watch unwatch want_write wait_for);
+use SSE::Loop qw(watch unwatch want_write send_pending wait_for);
 
 our @EXPORT_OK = qw(request);
 
@@ -75,13 +75,7 @@ sub is_written ($self) { return $self->{sending} eq '' }
 sub fileno ($self) { return $self->{fd} }
 sub busy   ($self) { return $self->{busy} }
 
-sub on_writable ($self) {
-    my $sent = syswrite $self->{socket}, $self->{sending}, 262144;
-    return $! == EAGAIN ? undef : $self->stop_writing if !defined $sent;
-    substr $self->{sending}, 0, $sent, '';
-    want_write($self->{fd}, 0) if $self->{sending} eq '';
-    return;
-}
+sub on_writable ($self) { return send_pending($self) || $self->stop_writing }
 
 # An early error response may close the sending direction while the response still has to be read.
 sub stop_writing ($self) {

@@ -10,7 +10,7 @@ use POSIX ();
 use Socket qw(:DEFAULT AF_UNIX PF_UNSPEC);
 use IO::Handle;
 use IO::Socket::INET;
-use SSE::Loop qw(watch unwatch want_read want_write wait_for);
+use SSE::Loop qw(watch unwatch want_read want_write send_pending wait_for);
 use SSE::Parser;
 
 use constant { DATA => 0, HEADERS => 1, RST_STREAM => 3, SETTINGS => 4, PING => 6, WINDOW_UPDATE => 8 };
@@ -92,14 +92,7 @@ sub send ($self, $bytes) {
 
 sub fileno ($self) { return $self->{fd} }
 
-sub on_writable ($self) {
-    local $SIG{PIPE} = 'IGNORE';
-    my $sent = syswrite $self->{socket}, $self->{sending};
-    return $! == EAGAIN ? undef : $self->drop if !defined $sent;
-    substr $self->{sending}, 0, $sent, '';
-    want_write($self->{fd}, 0) if $self->{sending} eq '';
-    return;
-}
+sub on_writable ($self) { return send_pending($self) || $self->drop }
 
 sub on_readable ($self) {
     my $got = sysread $self->{socket}, my $bytes, 262144;

@@ -6,10 +6,11 @@ package SSE::Loop;
 # A watched object has fileno(), on_readable() and on_writable(). Times are in seconds.
 
 use v5.36;
+use Errno qw(EAGAIN);
 use Exporter qw(import);
 use Time::HiRes qw(time);
 
-our @EXPORT_OK = qw(watch unwatch want_write want_read after serve_for wait_for);
+our @EXPORT_OK = qw(watch unwatch want_write want_read send_pending after serve_for wait_for);
 
 my %watched;
 my ($reads, $writes) = ('', '');
@@ -38,6 +39,17 @@ sub want_write ($fd, $wanted) {
 sub want_read ($fd, $wanted) {
     vec($reads, $fd, 1) = $wanted ? 1 : 0;
     return;
+}
+
+# Sends what an object has to send, as much of it as its socket accepts now. Returns false if the connection is
+# broken.
+sub send_pending ($object) {
+    local $SIG{PIPE} = 'IGNORE';
+    my $sent = syswrite $object->{socket}, $object->{sending}, 262144;
+    return $! == EAGAIN if !defined $sent;
+    substr $object->{sending}, 0, $sent, '';
+    want_write($object->{fd}, 0) if $object->{sending} eq '';
+    return 1;
 }
 
 sub after ($delay, $code) {

@@ -9,7 +9,7 @@ use IO::Socket::INET;
 use IO::Socket::UNIX;
 use Socket qw(:DEFAULT IPPROTO_TCP TCP_NODELAY);
 use Time::HiRes qw(time);
-use SSE::Loop qw(watch unwatch want_write after wait_for);
+use SSE::Loop qw(watch unwatch want_write send_pending after wait_for);
 
 my %pushed = map { $_ => 1 } qw(message pmessage subscribe unsubscribe psubscribe punsubscribe);
 
@@ -98,13 +98,7 @@ sub flood ($self, @commands) {
     return wait_for(sub { !$self->pending || !$self->{socket} }, 60) && $self->{socket};
 }
 
-sub on_writable ($self) {
-    my $sent = syswrite $self->{socket}, $self->{sending}, 262144;
-    return $! == EAGAIN ? undef : $self->drop if !defined $sent;
-    substr $self->{sending}, 0, $sent, '';
-    want_write($self->{fd}, 0) if $self->{sending} eq '';
-    return;
-}
+sub on_writable ($self) { return send_pending($self) || $self->drop }
 
 sub on_readable ($self) {
     my $got = sysread $self->{socket}, my $bytes, 262144;
