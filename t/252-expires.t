@@ -120,7 +120,7 @@ for my $path (qw(/event /lean-event)) {
     my $id = $client->{parser}{last_id} // $client->{events}[-1]{id};
     ok(wait_for(sub { $client->events('sse.expires') }, 10), "$path: an event announces the end");
     my ($event) = $client->events('sse.expires');
-    like($event->{data}, qr/\A\{"in":[12]\}\z/, "$path: it says when that is");
+    like($event->{data}, qr/\A\{"in":\d\}\z/, "$path: it says when that is");
     is($event->{id}, $id, "$path: it does not change the last id");
     ok(wait_for(sub { $client->{state} eq 'ended' }, 10), "$path: then the stream ends");
     is(scalar(my @all = $client->events('sse.expires')), 1, "$path: it is sent once");
@@ -133,7 +133,7 @@ for my $way (['--http2-prior-knowledge', 'http', 'h2c'], ['--http2', 'https', 't
     my $stream = SSE::Curl->new($option, "$scheme://127.0.0.1:" . $nginx->port($port) . "/event?until=$until");
     ok(wait_for(sub { $stream->{status} }, 10), "HTTP/2 on $port: a stream");
     is($stream->wait_end, 92, "HTTP/2 on $port: it ends with a reset");
-    like($stream->{body}, qr/event: sse\.expires\ndata: \{"in":1\}\n\n(?:.*\n)*retry: \d+\n:\n\z/, "HTTP/2 on $port: after the event");
+    like($stream->{body}, qr/event: sse\.expires\ndata: \{"in":\d\}\n\n(?:.*\n)*retry: \d+\n:\n\z/, "HTTP/2 on $port: after the event");
 }
 
 # A reload in between.
