@@ -23,6 +23,9 @@ pub fn answer(request: &Request) -> Outcome {
     let location = Location::for_request(request);
     if location.access.is_some() {
         access::withdraw_challenges(request);
+        if let Err(outcome) = access::check_user(request) {
+            return outcome;
+        }
     }
     match location.handler() {
         Some(LocationHandler::Stream(conf)) => stream::handle(request, conf),

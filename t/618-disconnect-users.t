@@ -28,6 +28,7 @@ my $stage = SSE::Stage->new(
         sse_jwt_key %%DIR%%/secret secret;
         sse_retry 100ms;
         sse_drain 3s;
+        map $who $mapped { "" ""; default "mapped $who"; }
 EOF_HTTP
     server => <<"EOF_CONFIG",
         $listen
@@ -39,6 +40,11 @@ EOF_HTTP
         location = /named  { sse_user \$arg_user; sse_stream news; }
         location = /nobody { sse_jwt bearer; sse_user ""; sse_stream news; }
         location = /open   { sse_stream news; }
+        location = /asked  { sse_jwt bearer; auth_request /who; auth_request_set \$who \$upstream_http_x_user; sse_user \$who; sse_stream news; }
+        location = /asked/p { sse_jwt bearer; auth_request /who; auth_request_set \$who \$upstream_http_x_user; sse_user \$who; sse_publish news; }
+        location = /mapped { sse_jwt bearer; auth_request /who; auth_request_set \$who \$upstream_http_x_user; sse_user \$mapped; sse_stream news; }
+        location = /who    { internal; proxy_pass http://127.0.0.1:%%PORT%%/user; }
+        location = /user   { add_header X-User carol; return 204; }
         location = /issuers { sse_jwt bearer; sse_jwt_require iss=a iss=b; sse_stream news; }
         location = /p      { sse_jwt bearer; sse_publish news; }
         location = /slow   { auth_request /check; sse_user \$arg_user; sse_stream news; }
@@ -154,6 +160,14 @@ for my $round ('now', 'after a reload') {
     $nginx->reload;
 }
 cmp_ok($stage->status->{tokens_refused}{revoked}, '>=', 4, 'the status counts refusals');
+
+# The user is known only after auth_request.
+is(opened('/asked', Authorization => "Bearer $before"), 401, 'a token is refused whose user another check determines');
+is(publish($before, '/asked/p'), 401, 'also to a publisher');
+is(opened('/asked', bearer('carol', iat => time + 2)), 200, 'a new one is accepted');
+my $mapped = $stage->stream('/mapped', headers => [bearer('somebody', iat => time + 2)]);
+disconnect('mapped%20carol');
+ok(wait_for(sub { $mapped->{state} eq 'ended' }, 10), 'a user that depends on the other check is disconnected');
 like($nginx->error_log, qr/sse: token refused: revoked, sub carol/, 'they are logged');
 disconnect('frank', '&revoke=2s');
 is(opened('/jwt', bearer('frank', iat => time - 10)), 401, 'a short revocation');
@@ -174,8 +188,8 @@ sub disconnect ($user, $more = '') {
     return request(port => $stage->port, method => 'DELETE', path => "/admin?user=$user$more");
 }
 
-sub publish ($token) {
-    return request(port => $stage->port, path => '/p', body => 'x', headers => [Authorization => "Bearer $token"])->{status};
+sub publish ($token, $path = '/p') {
+    return request(port => $stage->port, path => $path, body => 'x', headers => [Authorization => "Bearer $token"])->{status};
 }
 
 sub opened ($path, @headers) {

@@ -1,6 +1,8 @@
 //! Tokens of a location: where they come from, which keys verify them, and what they allow.
 
+use super::channel_argument::{chooser, NameChooser};
 use super::handlers::LocationHandler;
+use super::hub::Main;
 use crate::access::channel_claim::ChannelClaim;
 use crate::access::requirements::Requirements;
 use crate::access::verify::{KeyUsage, TokenRules, TrustedKey};
@@ -17,15 +19,36 @@ pub struct AccessSettings {
     pub(super) keys: Vec<Rc<KeyDirective>>,
     pub(super) requirements: Option<Rc<Requirements>>,
     pub(super) channels: Option<Option<Rc<ChannelClaim>>>,
-    pub(super) user: Option<Rc<UserName>>,
+    pub(super) user: Option<Rc<UserDirective>>,
     /// Where `sse_jwt` is set; valid after `complete`.
     level: JwtLevel,
 }
 
-/// The user that requests of a location belong to (`sse_user`).
+/// `sse_user`
+pub struct UserDirective {
+    pub value: ComplexValue,
+    pub text: Box<[u8]>,
+}
+
+/// The user that requests of a location belong to.
+pub struct RequestUser {
+    pub name: UserName,
+    pub known: UserKnown,
+}
+
+/// When it is known which user a request belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UserKnown {
+    /// As soon as its token has been verified.
+    WithToken,
+    /// After all access checks, because they may determine it.
+    AfterAccess,
+}
+
+/// Where the name of a user comes from.
 pub enum UserName {
     /// The value in the configuration; empty for none.
-    Value(ComplexValue),
+    Value(Rc<UserDirective>),
     /// The subject of the token.
     Subject,
     /// The issuer and the subject of the token, because several issuers may have the same subject.
@@ -162,18 +185,22 @@ impl AccessSettings {
     }
 
     /// Returns the user that requests of a location with these rules belong to.
-    pub fn user(&self, rules: Option<&AccessRules>) -> Option<Rc<UserName>> {
-        let default = || {
-            let rules = rules?;
-            let mut issuers: Vec<&str> =
-                rules.keys.iter().filter_map(|key| key.issuer.as_deref()).collect();
-            issuers.sort_unstable();
-            issuers.dedup();
-            let has_several = issuers.len() > 1 || rules.requirements.number_of_values("iss") > 1;
-            let name = if has_several { UserName::IssuerAndSubject } else { UserName::Subject };
-            Some(Rc::new(name))
-        };
-        self.user.clone().or_else(default)
+    pub fn user(&self, rules: Option<&AccessRules>, main: &Main) -> Option<RequestUser> {
+        if let Some(directive) = &self.user {
+            let known = match chooser(&directive.text, main) {
+                NameChooser::Configuration | NameChooser::Token(_) => UserKnown::WithToken,
+                NameChooser::Request => UserKnown::AfterAccess,
+            };
+            return Some(RequestUser { name: UserName::Value(directive.clone()), known });
+        }
+        let rules = rules?;
+        let mut issuers: Vec<&str> =
+            rules.keys.iter().filter_map(|key| key.issuer.as_deref()).collect();
+        issuers.sort_unstable();
+        issuers.dedup();
+        let has_several = issuers.len() > 1 || rules.requirements.number_of_values("iss") > 1;
+        let name = if has_several { UserName::IssuerAndSubject } else { UserName::Subject };
+        Some(RequestUser { name, known: UserKnown::WithToken })
     }
 
     /// Warns of keys that verify more tokens than they probably should.

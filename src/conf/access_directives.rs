@@ -1,7 +1,7 @@
 //! Parses `sse_jwt` and the directives that begin with `sse_jwt_`.
 
 use super::access::{
-    KeyDirective, KeyFileForm, TokenAbsence, TokenSettings, TokenSources, UserName,
+    KeyDirective, KeyFileForm, TokenAbsence, TokenSettings, TokenSources, UserDirective,
 };
 use super::argument::{once, time};
 use super::location::Location;
@@ -233,8 +233,8 @@ fn channel_claim(arguments: &[&[u8]]) -> Result<ChannelClaim, ConfError> {
 pub fn user(context: &mut ConfContext<'_>) -> Result<(), ConfError> {
     let arguments = context.arguments();
     let value = arguments.first().copied().ok_or(ConfError::AlreadyLogged)?;
-    let name = Rc::new(UserName::Value(context.compile(value)?));
-    once(&mut context.location_conf::<Location>().access_settings.user, name)
+    let directive = UserDirective { value: context.compile(value)?, text: value.into() };
+    once(&mut context.location_conf::<Location>().access_settings.user, Rc::new(directive))
 }
 
 /// Splits `NAME=VALUE`.

@@ -45,7 +45,8 @@ impl ChannelArgument {
     }
 }
 
-fn chooser(text: &[u8], main: &Main) -> NameChooser {
+/// Determines who chooses the value of a text with variables.
+pub(super) fn chooser(text: &[u8], main: &Main) -> NameChooser {
     let mut paths = Vec::new();
     for name in variables(text) {
         match claim_path(&name, main) {

@@ -1,6 +1,6 @@
 //! The configuration of a location: its handler, its settings, and how it inherits them.
 
-use super::access::{AccessRules, AccessSettings, UserName};
+use super::access::{AccessRules, AccessSettings, RequestUser};
 use super::cors::Cors;
 use super::handlers::LocationHandler;
 use super::hub::Main;
@@ -26,7 +26,7 @@ pub struct Location {
     /// How tokens are verified; `None` if they are not, or if the module does not answer.
     pub access: Option<Rc<AccessRules>>,
     /// The user that requests belong to.
-    pub user: Option<Rc<UserName>>,
+    pub user: Option<RequestUser>,
     pub(super) settings: Settings,
     pub(super) access_settings: AccessSettings,
 }
@@ -91,7 +91,7 @@ impl Location {
         let handler = self.handler.clone();
         self.access =
             self.access_settings.complete(&outer.access_settings, handler.as_deref(), context)?;
-        self.user = self.access_settings.user(self.access.as_deref());
+        self.user = self.access_settings.user(self.access.as_deref(), context.main_conf());
         if let Some(LocationHandler::Stream(_) | LocationHandler::Publish(_)) = self.handler() {
             self.cors = self.settings.cors();
         }

@@ -16,7 +16,7 @@ pub use permission::permission;
 use self::request_token::{RequestToken, TokenOrigin};
 use crate::access::claims::Claims;
 use crate::access::verify::{RefusalReason, TokenRefusal};
-use crate::conf::access::{AccessRules, TokenAbsence};
+use crate::conf::access::{AccessRules, TokenAbsence, UserKnown};
 use crate::conf::cors::Cors;
 use crate::conf::Location;
 use crate::hub::Counter;
@@ -96,6 +96,19 @@ pub fn check(request: &Request) -> Outcome {
             Outcome::DECLINED
         }
         Err(fault) => refuse(request, fault),
+    }
+}
+
+/// Refuses a request whose token was revoked, if only the other access checks have determined its
+/// user.
+pub fn check_user(request: &Request) -> Result<(), Outcome> {
+    if request.is_subrequest() {
+        return Ok(());
+    }
+    let Some(Ok(claims)) = claims(request) else { return Ok(()) };
+    match refuse_if_revoked(request, claims, UserKnown::AfterAccess) {
+        Ok(_) => Ok(()),
+        Err(fault) => Err(refuse(request, fault)),
     }
 }
 
@@ -189,6 +202,8 @@ fn verify(request: &Request, rules: &Rc<AccessRules>) -> Result<Rc<Claims>, Toke
     if access.is_busy.replace(true) {
         return Err(TokenFault::Missing);
     }
+    // A variable may need the token before nginx's access checks begin.
+    user::note_disconnections(request);
     let token = RequestToken::find(request, &rules.tokens.sources);
     access.is_busy.set(false);
     let (result, origin) = match token {
@@ -201,7 +216,7 @@ fn verify(request: &Request, rules: &Rc<AccessRules>) -> Result<Rc<Claims>, Toke
     };
     // From now on, variables have the values of claims, which may determine the user.
     keep(&result);
-    let result = refuse_if_revoked(request, result?);
+    let result = refuse_if_revoked(request, result?, UserKnown::WithToken);
     match result {
         Err(TokenFault::Unknown) => drop(access.verdict.take()),
         _ => keep(&result),
@@ -209,9 +224,13 @@ fn verify(request: &Request, rules: &Rc<AccessRules>) -> Result<Rc<Claims>, Toke
     result
 }
 
-/// Refuses a valid token that was revoked.
-fn refuse_if_revoked(request: &Request, claims: Rc<Claims>) -> Result<Rc<Claims>, TokenFault> {
-    match user::is_revoked(request, &claims) {
+/// Refuses a valid token that was revoked, if its user is `known` at this time.
+fn refuse_if_revoked(
+    request: &Request,
+    claims: Rc<Claims>,
+    known: UserKnown,
+) -> Result<Rc<Claims>, TokenFault> {
+    match user::is_revoked(request, &claims, known) {
         Ok(false) => Ok(claims),
         Ok(true) => Err(report(request, &TokenRefusal::revoked(&claims))),
         Err(_) => Err(TokenFault::Unknown),

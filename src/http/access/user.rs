@@ -3,7 +3,7 @@
 
 use super::access;
 use crate::access::claims::Claims;
-use crate::conf::access::UserName;
+use crate::conf::access::{UserKnown, UserName};
 use crate::conf::Location;
 use crate::hub::Locked;
 use crate::nginx::clock;
@@ -39,12 +39,14 @@ pub fn permitted_user(request: &Request, hub: usize) -> Option<PermittedUser> {
     })
 }
 
-/// Returns whether the request's token, which has these claims, was revoked. Fails if that is not
-/// known now.
-pub fn is_revoked(request: &Request, claims: &Claims) -> Result<bool, Locked> {
-    let Some(hub) = Location::for_request(request).handler().map(|handler| handler.hub()) else {
+/// Returns whether the request's token, which has these claims, was revoked, if its user is `known`
+/// at this time. Fails if that cannot be determined now.
+pub fn is_revoked(request: &Request, claims: &Claims, known: UserKnown) -> Result<bool, Locked> {
+    let location = Location::for_request(request);
+    let Some(hub) = location.handler().map(|handler| handler.hub()) else { return Ok(false) };
+    if location.user.as_ref().is_none_or(|user| user.known != known) {
         return Ok(false);
-    };
+    }
     if process::with(hub, |worker| worker.hub().revocation_changes()).unwrap_or(0) == 0 {
         return Ok(false);
     }
@@ -60,8 +62,8 @@ pub fn is_revoked(request: &Request, claims: &Claims) -> Result<bool, Locked> {
 /// Returns the name of the user, if it is known.
 fn user_name(request: &Request) -> Option<Cow<'_, [u8]>> {
     let claims = || super::claims(request)?.ok();
-    let name = match &**Location::for_request(request).user.as_ref()? {
-        UserName::Value(value) => Cow::Borrowed(value.evaluate(request)?),
+    let name = match &Location::for_request(request).user.as_ref()?.name {
+        UserName::Value(directive) => Cow::Borrowed(directive.value.evaluate(request)?),
         UserName::Subject => Cow::Owned(claims()?.text("sub")?.into_bytes()),
         UserName::IssuerAndSubject => {
             let claims = claims()?;
