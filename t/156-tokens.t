@@ -18,6 +18,8 @@ plan skip_all => 'nginx is built without TLS or HTTP/2' if !has_module('http_ssl
 my %pair   = map { $_ => key_pair($_) } qw(RS256 PS256 ES256 ES384 EdDSA);
 my $all    = 'bearer cookie=session arg=token value=$http_x_token';
 my $key    = 'sse_jwt_key %%DIR%%/secret secret;';
+my $point  = substr decode_base64(join '', grep { !/^-/ } split /\n/, $pair{ES256}{public}), -64;
+my $jwk    = sprintf '{"kty":"EC","crv":"P-256","kid":"k","x":"%s","y":"%s"}', map { encode_base64url($_) } unpack 'a32 a32', $point;
 my $server = <<"EOF_CONFIG";
     location = /s/bearer { sse_jwt bearer; sse_stream news; }
     location = /s/cookie { sse_jwt cookie=session; sse_stream news; }
@@ -33,6 +35,8 @@ my $server = <<"EOF_CONFIG";
     location = /admin    { sse_jwt bearer; sse_jwt_require role=admin; sse_admin; }
     location = /figures  { sse_jwt bearer; sse_status; }
     location = /public   { sse_jwt bearer; sse_jwt_key %%DIR%%/rsa.pem; sse_jwt_key %%DIR%%/ec.pem; sse_jwt_key %%DIR%%/ed.pem; sse_jwt_key %%DIR%%/p384.pem; sse_stream news; }
+    location = /set      { sse_jwt bearer; sse_jwt_key %%DIR%%/set.json; sse_stream news; }
+    location = /issuers  { sse_jwt bearer; sse_jwt_key %%DIR%%/secret secret iss=https://a.example; sse_jwt_key %%DIR%%/other secret iss=https://b.example; sse_stream news; }
     location = /pss      { sse_jwt bearer; sse_jwt_key %%DIR%%/pss.pem alg=PS256; sse_stream news; }
     location = /cookie/p { sse_jwt cookie=session; sse_cors https://app.example credentials; sse_publish news; }
     location = /cookie/admin { sse_jwt cookie=session; sse_jwt_require role=admin; sse_admin; }
@@ -41,6 +45,7 @@ EOF_CONFIG
 my $stage = SSE::Stage->new(
     http => <<"EOF_HTTP",
         $key
+        large_client_header_buffers 4 16k;
         sse_jwt_set \$level app access;
         sse_jwt_set \$tenant Tenant;
         log_format claims '\$uri sub=\$sse_jwt_claim_sub level=\$level tenant=\$tenant';
@@ -49,7 +54,7 @@ my $stage = SSE::Stage->new(
 EOF_HTTP
     server => "location = /status { sse_jwt off; sse_status; } $server",
     files  => {
-        %{ certificate() }, secret => "$SECRET\n", 'rsa.pem' => $pair{RS256}{public}, 'ec.pem' => $pair{ES256}{public},
+        %{ certificate() }, secret => "$SECRET\n", other => 'b' x 32, 'set.json' => qq({"keys":[$jwk]}), 'rsa.pem' => $pair{RS256}{public}, 'ec.pem' => $pair{ES256}{public},
         'ed.pem' => $pair{EdDSA}{public}, 'p384.pem' => $pair{ES384}{public}, 'pss.pem' => $pair{PS256}{public},
     },
 );
@@ -104,6 +109,36 @@ $refuse->("ES256 with $_->[0]", join('.', encode_base64url('{"alg":"ES256"}'), $
     for ['r = s = 0', "\0" x 64], ['63 bytes', "\1" x 63], ['65 bytes', "\1" x 65], ['r and s above n', "\xff" x 64];
 $refuse->("the header member $_", signed(qq({"alg":"HS256",$_}), $in_an_hour))
     for '"crit":["exp"]', '"b64":false', '"zip":"DEF"', '"alg":"HS256"', '"kid":1';
+my ($rs_signed, $rs_signature) = token({}, pair => $pair{RS256}) =~ /\A(.*)\.([^.]+)\z/;
+my $rs_bytes = MIME::Base64::decode_base64url($rs_signature);
+$refuse->("RS256 with a signature that is $_->[0]", "$rs_signed." . encode_base64url($_->[1]), '/public')
+    for ['a byte short', substr $rs_bytes, 1], ['a byte long', "\0$rs_bytes"], ['another byte long', "$rs_bytes\0"];
+my $es_signed = join '.', map { encode_base64url($_) } '{"alg":"ES256"}', $in_an_hour;
+my ($r, $s) = unpack 'a32 a32', $pair{ES256}{sign}->($es_signed);
+$refuse->('ES256 with a signature in DER', "$es_signed." . encode_base64url("\x30\x46\x02\x21\0$r\x02\x21\0$s"), '/public');
+is(status('/public', Authorization => "Bearer $es_signed." . encode_base64url("$r$s")), 200, 'ES256 with the same numbers is verified');
+$refuse->('HS256 with the text of a JWK', token({}, secret => $_, header => { kid => 'k' }), '/set') for $jwk, qq({"keys":[$jwk]});
+$refuse->('RS256 with the kid of an ES256 key', token({}, pair => $pair{RS256}, header => { kid => 'k' }), '/set');
+my $by_kid = sub ($kid) { token({}, pair => $pair{ES256}, header => { kid => $kid }) };
+is(status('/set', Authorization => 'Bearer ' . $by_kid->('k')), 200, 'the kid of a key chooses it');
+$refuse->("the kid $_->[0]", $by_kid->($_->[1]), '/set')
+    for ['of a file', '/dev/null'], ['with SQL', "k' OR '1'='1"], ['of 5,000 bytes', 'k' x 5000], ['with a NUL', "k\0"], ['in upper case', 'K'];
+my $of_issuer = sub ($secret, @iss) { token({ @iss ? (iss => $iss[0]) : () }, secret => $secret) };
+is(status('/issuers', Authorization => 'Bearer ' . $of_issuer->('b' x 32, 'https://b.example')), 200, 'a key verifies tokens of its issuer');
+$refuse->("the issuer $_->[0]", $of_issuer->($_->[1], @$_[2 .. $#$_]), '/issuers')
+    for ['of another key', $SECRET, 'https://b.example'], ['that is a prefix', $SECRET, 'https://a.exampl'], ['with more', $SECRET, 'https://a.example/'], ['is missing', $SECRET];
+$refuse->('JSON serialization', qq({"protected":"$head","payload":"$claims","signature":"$mac"}));
+$refuse->('a space', "$head. $claims.$mac");
+$refuse->('bits that belong to no byte', "$head.$claims." . substr($mac, 0, -1) . chr(1 + ord substr $mac, -1));
+my $of_length = sub ($length) {
+    my $payload = int(($length - length(encode_base64url($hs)) - 45) * 3 / 4);
+    my ($begin, $end) = ('{"exp":9000000000,"a":"', '"}');
+    return signed($hs, $begin . 'a' x ($payload - length "$begin$end") . $end);
+};
+is(length $of_length->($_), $_, "a token of $_ bytes") for 8192, 8193;
+is(status('/s/bearer', Authorization => 'Bearer ' . $of_length->(8192)), 200, 'the longest token is accepted');
+$refuse->('a longer one', $of_length->(8193));
+is(status('/s/bearer', Authorization => 'Bearer ' . signed($hs, '{"exp":9223372036854775808}')), 200, 'exp may be larger than 64 bits can count milliseconds');
 my $local = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Listen => 5, Blocking => 0) or die "listen: $!";
 my $keys  = 'http://127.0.0.1:' . $local->sockport . '/keys';
 $refuse->("a key in the header: $_", signed(qq({"alg":"RS256","$_":"$keys"}), $in_an_hour), '/public') for qw(jku x5u);
