@@ -22,6 +22,7 @@ my $locations = <<"EOF_LOCATIONS";
     location = /named    { sse_jwt arg=token; error_page 401 = \@named; sse_stream news; }
     location \@named      { sse_jwt arg=other; sse_stream news; }
     location = /constant { error_page 418 = /m?token=$constant&kept=1; return 418; }
+    location = /cors     { sse_jwt arg=token; sse_cors https://app.example; sse_stream news; }
     location = /m        { sse_jwt arg=token; sse_stream news; }
     location = /set      { set \$args "a=1&token=\$arg_token"; sse_jwt arg=token; sse_stream news; }
     location = /p        { sse_jwt arg=token; sse_publish \$arg_channel; }
@@ -92,6 +93,14 @@ is(status('/constant'), 200, 'so that it is still there for the next request');
     status("/set?token=$token");
     my @parts = split /\|/, line('seven');
     like($parts[3], qr/\Aa=1&token=\*+\z/, 'arguments that a rewrite has set are masked');
+}
+{
+    my $token = $valid->('nine');
+    my $stars = $mask->($token);
+    my $answer = request(port => $stage->port, method => 'OPTIONS', path => "/cors?token=$token",
+        headers => [Origin => 'https://app.example', 'Access-Control-Request-Method' => 'GET']);
+    is($answer->{status}, 204, 'a preflight is answered');
+    is((split /\|/, line('nine'))[1], "/cors?token=$stars", 'its token is masked');
 }
 {
     # A request line that does not fit into the first buffer.

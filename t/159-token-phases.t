@@ -43,6 +43,13 @@ EOF_HTTP
         location = /cors    { sse_jwt bearer; sse_cors https://app.example; sse_stream news; }
         location = /mirrored { sse_jwt bearer; mirror /mirror; sse_publish news; }
         location = /mirror  { internal; sse_jwt bearer; sse_publish copies; }
+        location = /mirrored-to { sse_jwt bearer; mirror /mirror-to; sse_publish news; }
+        location = /mirror-to { internal; sse_jwt bearer; sse_jwt_channels channels; sse_publish \$arg_c; }
+        location = /unverified-to { mirror /mirror-to; sse_publish news; }
+        location = /application { proxy_pass http://127.0.0.1:%%PORT%%/sends; }
+        location = /sends   { add_header X-Accel-Redirect /inner; return 200; }
+        location = /inner   { internal; sse_jwt bearer; sse_stream "user:\$sse_jwt_claim_sub"; }
+        location = /figures { sse_jwt bearer; sse_status; }
         location = /copies  { sse_jwt off; sse_stream copies; }
         location = /value   { sse_jwt value=\$sse_jwt_claim_sub; sse_stream news; }
         location = /rewritten { rewrite ^ /any last; }
@@ -102,7 +109,31 @@ is("$answer->{status} $answer->{header}{'access-control-allow-origin'}[0]", '401
 my $copies = $stage->stream('/copies');
 is(request(port => $stage->port, path => '/mirrored', body => 'mirrored', headers => \@bearer)->{status}, 201, 'a mirrored publish');
 ok($copies->wait_data('mirrored'), 'the target of mirror is not asked for a token');
+my $for_others = token({ channels => ['others'] });
+my $for_copies = token({ channels => ['copies'] });
+for my $case (['/mirrored-to', $for_others], ['/unverified-to', $for_copies], ['/mirrored-to', $for_copies]) {
+    my ($path, $token) = @$case;
+    request(port => $stage->port, path => "$path?c=copies", body => "to $path", headers => [Authorization => "Bearer $token"]);
+}
+ok($copies->wait_data('to /mirrored-to'), 'in a subrequest, the token of the request allows channels');
+is(join(' ', $copies->data), 'mirrored to /mirrored-to', 'and no others; without sse_jwt in its location, it allows none');
 $copies->close;
+
+is(status('/application'), 401, 'the target of X-Accel-Redirect needs a token');
+is(status('/application', @bearer), 200, 'and accepts one');
+my $expired = token({ sub => 'eve', exp => time - 1 });
+is(status('/by-claim', Authorization => "Bearer $expired"), 401, 'an invalid token has no claims');
+
+# Each request of a connection has a token of its own.
+SKIP: {
+    skip 'curl is missing', 1 if !`curl --version`;
+    my $address = 'http://127.0.0.1:' . $stage->port . '/figures';
+    my @with    = ('-H', "Authorization: Bearer $valid");
+    my @each    = ('-s', '-o', '/dev/null', '-w', '%{http_code} %{num_connects}\n');
+    my @request = map { ['--next', @each, @$_, $address] } [], [@with], [], ['-H', "Authorization: Bearer $expired"], [@with];
+    open my $curl, '-|', 'curl', @each, @with, $address, map { @$_ } @request or die "curl: $!";
+    is(join(' ', map { s/\n//r } <$curl>), '200 1 401 0 200 0 401 0 401 0 200 0', 'requests on one connection are verified for themselves');
+}
 
 # Keys.
 my $rsa     = key_pair('RS256');
