@@ -36,24 +36,29 @@ test_clients() {
     SSE_BROWSER=firefox step "pages in Firefox" run_suite "$nginx" "$module" "${pages[@]}"
 }
 
-# install_clients: installs the packages of t/clients into target/clients, beside the drivers that import them. What
-# an earlier run has installed is kept if the versions are the same.
+# install_clients: installs the packages of t/clients into target/clients, beside the drivers that import them.
 install_clients() {
-    local place=$target/clients list=$root/t/clients
+    install_packages_beside "$root/t/clients" drivers "$target/clients"
+}
+
+# install_packages_beside LIST PROGRAMS PLACE: copies the folder PROGRAMS of LIST to PLACE, and installs the packages
+# from npm and PyPI that LIST names there. What an earlier run has installed is kept if the versions are the same.
+install_packages_beside() {
+    local list=$1 programs=$2 place=$3
     mkdir -p "$place"
-    rm -rf "$place/drivers"
-    cp -r "$list/drivers" "$place/drivers"
+    rm -rf "${place:?}/$programs"
+    cp -r "$list/$programs" "$place/$programs"
     if ! cmp -s "$list/package-lock.json" "$place/installed-npm"; then
         cp "$list/package.json" "$list/package-lock.json" "$list/.npmrc" "$place/"
         # The npm package `node` installs the Node.js of its own version.
         (cd "$place" && npm ci --no-audit --no-fund --loglevel error) >&2 ||
-            fail "the npm packages of t/clients could not be installed"
+            fail "the npm packages of ${list#"$root"/} could not be installed"
         cp "$list/package-lock.json" "$place/installed-npm"
     fi
     if ! cmp -s "$list/requirements.txt" "$place/installed-python"; then
         "$(python_with_venv)" -m venv --clear "$place/python" &&
             "$place/python/bin/pip" --quiet --disable-pip-version-check install -r "$list/requirements.txt" >&2 ||
-            fail "the Python packages of t/clients could not be installed"
+            fail "the Python packages of ${list#"$root"/} could not be installed"
         cp "$list/requirements.txt" "$place/installed-python"
     fi
 }

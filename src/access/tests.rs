@@ -98,6 +98,11 @@ fn tokens_of_other_libraries_are_verified() {
     for token in include_str!("tests/jose-tokens.txt").lines() {
         assert_eq!(verified(&keys, token), Ok("bob".into()), "{token}");
     }
+    // lcobucci/jwt 5, whose times have fractions of a second (t/tokens/issuers/lcobucci.php).
+    let keys = trusted(include_bytes!("tests/lcobucci.jwks"), KeyFormat::Recognized, &[]);
+    for token in include_str!("tests/lcobucci-tokens.txt").lines() {
+        assert_eq!(verified(&keys, token), Ok("bob".into()), "{token}");
+    }
     // PyJWT 2, with several keys in one file, and with fractions of a second.
     let algorithms = [Algorithm::Rs512, Algorithm::Es256, Algorithm::EdDsa];
     let keys = trusted(include_bytes!("tests/pyjwt.pem"), KeyFormat::Recognized, &algorithms);
