@@ -18,7 +18,10 @@ use SSE::HTTP qw(request);
 # memory of a process that allocates and frees the same again differs by some pages: 128 KiB, which after 1,000
 # reloads is a leak of 128 bytes in each.
 #
-# The memory in use in a hub depends on the moment at which old events and idempotency keys expire.
+# The memory in use in a hub depends on how many events were published lately, and a busy machine publishes fewer. So
+# it is divided by the events of the last two minutes, after which all of them, and their idempotency keys, expire.
+my $lifetime = 120;
+
 my @figures = (
     ['master_kb',      'memory of the master, KiB',                      0,    128],
     ['master_fds',     'file descriptors of the master',                 0,    0],
@@ -26,8 +29,8 @@ my @figures = (
     ['worker_kb',      'memory of the largest worker, KiB',              0.02, 128],
     ['worker_fds',     'file descriptors of all workers',                0,    2],
     ['worker_threads', 'threads of all workers',                         0,    0],
-    ['hub_bytes',      'memory in use in the hub in memory, bytes',      0.1,  0],
-    ['redis_hub_bytes', 'memory in use in the hub with Redis, bytes',    0.1,  0],
+    ['hub_bytes',      'hub in memory: bytes in use for each recent event', 0.1, 0],
+    ['redis_hub_bytes', 'hub with Redis: bytes in use for each recent event', 0.1, 0],
 );
 
 # cluster  an SSE::Cluster with a location /status and the hubs "default" and "joined"
@@ -50,11 +53,21 @@ sub take ($self) {
         worker_kb       => max(map { status_of($_, 'RssAnon') } @workers),
         worker_fds      => sum0(map { $nginx->descriptors($_) } @workers),
         worker_threads  => sum0(map { status_of($_, 'Threads') } @workers),
-        hub_bytes       => $hubs->{default}{zone_used_bytes},
-        redis_hub_bytes => $hubs->{joined}{zone_used_bytes},
+        hub_bytes       => $self->for_each_event('default', $hubs),
+        redis_hub_bytes => $self->for_each_event('joined', $hubs),
+        events          => { map { $_ => $hubs->{$_}{events_in} } keys %$hubs },
         repairs         => $hubs->{default}{repairs} + $hubs->{joined}{repairs},
     };
     return;
+}
+
+# The memory in use in a hub, divided by the number of events that it has received lately; 0 as long as no sample is
+# old enough.
+sub for_each_event ($self, $hub, $hubs) {
+    my $now = time() - $self->{since};
+    my ($before) = grep { $_->{at} <= $now - $lifetime } reverse @{ $self->{samples} };
+    my $events = $before ? $hubs->{$hub}{events_in} - $before->{events}{$hub} : return 0;
+    return $events ? $hubs->{$hub}{zone_used_bytes} / $events : 0;
 }
 
 sub status_of ($pid, $name) {
