@@ -1,4 +1,4 @@
-//! The signature algorithms of RFC 7518 and RFC 8037 that are supported.
+//! The signature algorithms of RFC 7518, RFC 8037, and RFC 9864 that are supported.
 
 use std::fmt;
 
@@ -31,8 +31,8 @@ pub enum Algorithm {
     EdDsa,
 }
 
-/// All algorithms, with their names in the header of a token.
-const ALGORITHMS: [(&str, Algorithm); 12] = [
+/// All algorithms, with their names in the header of a token. EdDSA has a second one since RFC 9864.
+const ALGORITHMS: [(&str, Algorithm); 13] = [
     ("HS256", Algorithm::Hs256),
     ("HS384", Algorithm::Hs384),
     ("HS512", Algorithm::Hs512),
@@ -45,6 +45,7 @@ const ALGORITHMS: [(&str, Algorithm); 12] = [
     ("ES256", Algorithm::Es256),
     ("ES384", Algorithm::Es384),
     ("EdDSA", Algorithm::EdDsa),
+    ("Ed25519", Algorithm::EdDsa),
 ];
 
 impl Algorithm {

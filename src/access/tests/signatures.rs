@@ -156,6 +156,22 @@ fn keys_in_a_token_are_not_used() {
 }
 
 #[test]
+fn tokens_and_keys_may_use_either_name_of_eddsa() {
+    let document = signature::Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
+    let pair = signature::Ed25519KeyPair::from_pkcs8(document.as_ref()).unwrap();
+    let public = encode_url(pair.public_key().as_ref());
+    for member in ["", r#","alg":"EdDSA""#, r#","alg":"Ed25519""#] {
+        let jwk = format!(r#"{{"kty":"OKP","crv":"Ed25519","x":"{public}"{member}}}"#);
+        let keys = trusted(jwk.as_bytes(), KeyFormat::Recognized, &[]);
+        for name in ["EdDSA", "Ed25519"] {
+            let signed = signed(&format!(r#"{{"alg":"{name}"}}"#), CLAIMS);
+            let token = format!("{signed}.{}", encode_url(pair.sign(signed.as_bytes()).as_ref()));
+            assert_eq!(verified(&keys, &token), Ok("alice".into()), "{name}, {member}");
+        }
+    }
+}
+
+#[test]
 fn a_kid_only_chooses_among_keys() {
     let jwks = format!(
         r#"{{"keys":[{{"kty":"oct","kid":"a","k":"{}"}},{{"kty":"oct","kid":"b","k":"{}"}}]}}"#,
