@@ -189,4 +189,25 @@ mod tests {
         let most = |most| PageRequest::of(Vec::new(), IdSpan::Newest, most).most(10);
         assert_eq!([0, 1, 9, 10, 11, u64::MAX].map(most), [1, 1, 9, 10, 10, 10]);
     }
+
+    #[test]
+    fn no_range_is_one_that_redis_rejects() {
+        let id = |text: &str| ReportedId::parse(text.as_bytes()).unwrap();
+        let last = "18446744073709551615-18446744073709551615";
+        let command = |span| {
+            let mut pipeline = ::redis::pipe();
+            PageRequest::of(b"key".to_vec(), span, 7).add_to(&mut pipeline, 100);
+            let sent = String::from_utf8(pipeline.get_packed_pipeline()).unwrap();
+            let words =
+                sent.split("\r\n").filter(|line| !line.is_empty() && !line.starts_with(['*', '$']));
+            words.collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(command(IdSpan::After(id("5-1"))), "XRANGE key (5-1 + COUNT 7");
+        assert_eq!(command(IdSpan::After(id(last))), format!("XRANGE key {last} + COUNT 7"));
+        let almost = id(last).before();
+        assert_eq!(command(IdSpan::After(almost)), format!("XRANGE key ({almost} + COUNT 7"));
+        assert_eq!(command(IdSpan::From(id(last))), format!("XRANGE key {last} + COUNT 7"));
+        assert_eq!(command(IdSpan::Newest), "XREVRANGE key + - COUNT 7");
+        assert_eq!(command(IdSpan::Before(id("5-1"))), "XREVRANGE key (5-1 - COUNT 7");
+    }
 }

@@ -1,6 +1,7 @@
 //! Tests of the Redis thread as a whole, against a fake Redis and with a clock of their own: hours
 //! pass in milliseconds, and no test waits for the machine.
 
+mod barriers;
 mod catching_up;
 mod clocks;
 mod doubts;
@@ -14,6 +15,7 @@ mod patterns;
 mod publishing;
 mod random;
 mod resp;
+mod retiring;
 mod scripts;
 mod store;
 mod streams;

@@ -131,3 +131,61 @@ fn the_time_is_that_of_redis_even_if_its_clock_is_set() {
         assert!(nginx.hub.clock(now()).abs_diff(wall()) < 1_000);
     });
 }
+
+#[test]
+fn what_a_clock_that_fell_back_has_issued_is_new_although_its_ids_are_low() {
+    run(async {
+        let (redis, nginx) = connected(Source::PubSub).await;
+        let streams = nginx.follow(&["a", "b"]).await;
+        redis.publish("a", "1");
+        redis.state.borrow_mut().store.add(CLOCK, Some((START + HOUR / 2, 0)), &[b"t", b""]);
+        redis.publish("b", "2");
+        nginx.receives("b", 1).await;
+        let id = streams.position();
+        redis.stop().await;
+        redis.state.borrow_mut().store.streams.remove(CLOCK);
+        let given = redis.publish("a", "3");
+        assert!(given < (START + HOUR / 2, 0));
+        redis.fault("XRANGE sse:{sse}:s:a", Fault::Wait, 1);
+        redis.resume().await;
+        let read = redis.count("XRANGE sse:{sse}:s:a");
+        until("it is read", || redis.count("XRANGE sse:{sse}:s:a") > read).await;
+        // The clock has been corrected by now.
+        redis.publish("a", "4");
+        redis.publish("b", "5");
+        redis.repair();
+        until("they are in sync", || streams.are_in_sync()).await;
+        let (gaps, mut texts) = streams.resumed(&id);
+        texts.sort();
+        assert_eq!((gaps, texts), (0, ["3", "4", "5"].map(str::to_owned).to_vec()));
+    });
+}
+
+#[test]
+fn messages_of_a_clock_that_fell_back_are_new_although_they_waited() {
+    run(async {
+        let (redis, nginx) = connected(Source::PubSub).await;
+        let streams = nginx.follow(&["a", "b"]).await;
+        redis.publish("a", "1");
+        redis.state.borrow_mut().store.add(CLOCK, Some((START + HOUR / 2, 0)), &[b"t", b""]);
+        redis.publish("b", "2");
+        nginx.receives("b", 1).await;
+        redis.stop().await;
+        redis.state.borrow_mut().store.streams.remove(CLOCK);
+        redis.resume().await;
+        pass(1_000).await;
+        nginx.is_up().await;
+        let id = streams.position();
+        redis.publish_unheard("a", "3");
+        redis.fault("XRANGE sse:{sse}:s:a", Fault::Hold, 1);
+        redis.publish("a", "4");
+        redis.publish("b", "5");
+        pass(10).await;
+        redis.publish("a", "6");
+        redis.repair();
+        until("they are in sync", || streams.are_in_sync()).await;
+        let (gaps, mut texts) = streams.resumed(&id);
+        texts.sort();
+        assert_eq!((gaps, texts), (0, ["3", "4", "5", "6"].map(str::to_owned).to_vec()));
+    });
+}

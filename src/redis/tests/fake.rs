@@ -123,7 +123,13 @@ impl FakeRedis {
         self.state.borrow_mut().faults.push(Planned { words, fault, left: times });
     }
 
-    /// Makes such commands succeed again.
+    /// Ends the faults of the commands that begin with these words.
+    pub fn end_fault(&self, words: &str) {
+        let words: Vec<&str> = words.split(' ').collect();
+        self.state.borrow_mut().faults.retain(|planned| planned.words != words);
+    }
+
+    /// Ends all faults.
     pub fn repair(&self) {
         self.state.borrow_mut().faults.clear();
     }

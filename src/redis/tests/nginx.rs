@@ -196,6 +196,11 @@ impl Nginx {
         streams
     }
 
+    /// Wakes the process that holds the subscription.
+    pub fn wake_holder(&self) {
+        self.hub.wake(&[self.hub.holder_slot().unwrap()], now(), self.wakers);
+    }
+
     /// Waits until the hub is connected.
     pub async fn is_up(&self) {
         until("the hub is connected", || self.hub.link() == RedisState::Up).await;

@@ -177,3 +177,57 @@ fn a_pattern_that_is_opened_meanwhile_waits_for_the_channels_that_it_matches() {
         assert_eq!(nginx.texts("a1"), ["1", "2", "3"]);
     });
 }
+
+#[test]
+fn what_is_published_while_a_channel_is_read_arrives_once_through_the_pattern_too() {
+    // The channel is read before these are published, or afterwards.
+    for fault in [Fault::Hold, Fault::Wait] {
+        run(async {
+            let (redis, nginx) = connected(Source::PubSub).await;
+            let pattern = nginx.follow_pattern("a*").await;
+            let id = pattern.position();
+            redis.publish("a1", "1");
+            until("it arrives", || pattern.resumed(&id).1.len() == 1).await;
+            redis.fault("XREVRANGE sse:{sse}:s:a1", fault, 1);
+            let named = nginx.open(&["a1"]);
+            until("it is read", || redis.count("XREVRANGE sse:{sse}:s:a1") > 0).await;
+            redis.publish("a1", "2");
+            redis.publish("a1", "3");
+            redis.plain("a1", "4");
+            pass(50).await;
+            redis.repair();
+            until("it is in sync", || named.are_in_sync()).await;
+            let expected = ["1", "2", "3", "4"].map(str::to_owned).to_vec();
+            assert_eq!(nginx.texts("a1"), expected);
+            assert_eq!(pattern.resumed(&id), (0, expected));
+        });
+    }
+}
+
+#[test]
+fn an_old_message_that_is_sent_again_does_not_repeat_history_for_patterns() {
+    run(async {
+        let (redis, nginx) = connected(Source::PubSub).await;
+        let old = redis.publish("a1", "1");
+        redis.publish("a1", "2");
+        redis.disconnect();
+        pass(1_000).await;
+        nginx.is_up().await;
+        let pattern = nginx.follow_pattern("a*").await;
+        let id = pattern.position();
+        redis.fault("XREVRANGE sse:{sse}:s:a1", Fault::Hold, 1);
+        let named = nginx.open(&["a1"]);
+        until("it is read", || redis.count("XREVRANGE sse:{sse}:s:a1") > 0).await;
+        let token =
+            redis.state.borrow().store.hashes[&b"sse:{sse}:history"[..]][&b"token"[..]].clone();
+        let token = String::from_utf8(token).unwrap();
+        redis.forge("a1", &token, &super::store::shown(old), "1");
+        redis.repair();
+        until("it is in sync", || named.are_in_sync()).await;
+        redis.publish("a1", "3");
+        until("it arrives", || !pattern.resumed(&id).1.is_empty()).await;
+        pass(100).await;
+        assert_eq!(pattern.resumed(&id), (0, vec!["3".to_owned()]));
+        assert_eq!(nginx.texts("a1"), ["1", "2", "3"]);
+    });
+}

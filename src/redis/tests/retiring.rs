@@ -1,0 +1,111 @@
+//! What a process that retires waits for before the next one takes over.
+
+use super::doubts::FORGED;
+use super::fake::Fault;
+use super::nginx::Streams;
+use super::*;
+
+/// The name of the channel on which a successor publishes its marker.
+const MARKER: &str = "PUBLISH sse:{sse}:ctl";
+
+/// Two processes, the older of which holds the subscription.
+async fn two_processes() -> (FakeRedis, Nginx, Nginx) {
+    let (redis, hub) = stage(Source::PubSub).await;
+    let old = hub.process();
+    old.is_up().await;
+    let new = hub.process();
+    (redis, old, new)
+}
+
+async fn receives_all(streams: &Streams, id: &str, texts: &[&str]) {
+    until("they arrive", || streams.resumed(id).1.len() >= texts.len()).await;
+    pass(1_000).await;
+    assert_eq!(streams.resumed(id), (0, texts.iter().map(|text| text.to_string()).collect()));
+}
+
+#[test]
+fn plain_messages_of_a_channel_that_is_being_read_are_not_lost() {
+    run(async {
+        let (redis, old, new) = two_processes().await;
+        redis.publish("a", "1");
+        redis.fault("XREVRANGE sse:{sse}:s:a", Fault::Hold, 1);
+        let streams = new.open(&["a"]);
+        let id = streams.position();
+        until("it is read", || redis.count("XREVRANGE sse:{sse}:s:a") > 0).await;
+        redis.plain("a", "2");
+        old.retire();
+        pass(100).await;
+        assert_eq!(redis.count(MARKER), 0);
+        redis.repair();
+        until("it retires", || old.has_retired()).await;
+        until("it is in sync", || streams.are_in_sync()).await;
+        assert_eq!(new.receives("a", 2).await, ["1", "2"]);
+        receives_all(&streams, &id, &["1", "2"]).await;
+    });
+}
+
+#[test]
+fn plain_messages_of_a_channel_that_is_being_subscribed_to_are_not_lost() {
+    run(async {
+        let (redis, old, new) = two_processes().await;
+        redis.fault("SUBSCRIBE a", Fault::Wait, 1);
+        let streams = new.open(&["a"]);
+        until("it is subscribed to", || redis.count("SUBSCRIBE a") > 0).await;
+        // The successor is slow.
+        redis.fault(MARKER, Fault::Wait, 1);
+        old.retire();
+        pass(100).await;
+        redis.end_fault("SUBSCRIBE a");
+        until("it is", || redis.subscriptions().contains(&"a".to_owned())).await;
+        redis.plain("a", "1");
+        pass(300).await;
+        redis.repair();
+        until("it retires", || old.has_retired()).await;
+        until("it is in sync", || streams.are_in_sync()).await;
+        redis.plain("a", "2");
+        assert_eq!(new.receives("a", 2).await, ["1", "2"]);
+    });
+}
+
+#[test]
+fn a_lookup_for_a_pattern_is_waited_for_and_leaves_no_gap() {
+    run(async {
+        let (redis, old, new) = two_processes().await;
+        let pattern = new.follow_pattern("a*").await;
+        let id = pattern.position();
+        let settings = std::mem::take(&mut redis.state.borrow_mut().store.hashes);
+        redis.fault("XRANGE sse:{sse}:s:a1", Fault::Hold, 1);
+        redis.publish("a1", "1");
+        redis.state.borrow_mut().store.hashes = settings;
+        until("it is looked up", || redis.count("XRANGE sse:{sse}:s:a1") > 0).await;
+        old.retire();
+        pass(800).await;
+        assert!(!old.has_retired());
+        redis.plain("a1", "2");
+        redis.repair();
+        until("it retires", || old.has_retired()).await;
+        receives_all(&pattern, &id, &["1", "2"]).await;
+        assert!(new.lines().is_empty(), "{:?}", new.lines());
+    });
+}
+
+#[test]
+fn a_lookup_that_takes_too_long_is_given_up_with_a_gap_event() {
+    run(async {
+        let (redis, old, new) = two_processes().await;
+        let (mine, others) = (new.follow_pattern("a*").await, new.follow_pattern("b*").await);
+        let id = mine.position();
+        redis.fault("XRANGE sse:{sse}:s:a1", Fault::Hold, usize::MAX);
+        redis.forge("a1", FORGED, &format!("{}-0", wall() + 1_000), "forged");
+        redis.publish("b1", "1");
+        until("it is looked up", || redis.count("XRANGE sse:{sse}:s:a1") > 0).await;
+        redis.forge("a2", FORGED, &format!("{}-0", wall() + 1_000), "forged");
+        old.retire();
+        until("it retires", || old.has_retired()).await;
+        redis.publish("a3", "2");
+        redis.publish("b1", "3");
+        until("they arrive", || others.resumed(&id).1.len() == 2).await;
+        assert_eq!(mine.resumed(&id), (1, vec!["2".to_owned()]));
+        assert!(new.lines().is_empty(), "{:?}", new.lines());
+    });
+}
