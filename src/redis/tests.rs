@@ -16,6 +16,7 @@ mod publishing;
 mod random;
 mod resp;
 mod retiring;
+mod runs;
 mod scripts;
 mod store;
 mod streams;
