@@ -6,7 +6,7 @@ all quick ones, then the slow ones, up to the first failure. scripts/test calls 
 
 All mutants of a sample are compiled into one test program. A function that has some is generated with its body once
 for each of them, and SSE_MUTANT selects one when the program runs. What cannot be compiled that way (functions that
-return `impl Trait`, constants) is built on its own.
+return `impl Trait`, constants) is built on its own, if there are not enough others.
 
     mutants.py --root ROOT --target DIRECTORY --seed SEED --count COUNT PATH...
 """
@@ -40,6 +40,7 @@ REACHED_BY = {
     "hub": ["hub", "worker", "redis", "metrics"],
     "worker": ["worker"],
     "redis": ["redis"],
+    "access": ["access"],
 }
 
 # The tests of these layers compute so much that optimizing them pays. Elsewhere, compiling would take longer.
@@ -155,30 +156,32 @@ class Sources:
 
     def cargo(self, *command):
         command = ["cargo", *command, "--locked", "--message-format", "json",
+                   "--config", "profile.test.debug=false",
                    "--config", f'profile.test.package."nginx-sse".opt-level={self.optimization}']
         environment = {**os.environ, "CARGO_TARGET_DIR": str(self.build), "CARGO_INCREMENTAL": "1"}
         done = subprocess.run(command, cwd=self.tree, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         return done.returncode == 0, [json.loads(line) for line in done.stdout.splitlines() if line.startswith(b"{")]
 
     def program(self):
-        """Builds the tests and returns the program, or None if that fails."""
+        """Builds the tests. Returns the program, or None if that fails, and the mutants that do not compile."""
         is_built, lines = self.cargo("test", "--lib", "--no-run")
-        return [line["executable"] for line in lines if line.get("executable")][-1] if is_built else None
+        if is_built:
+            return [line["executable"] for line in lines if line.get("executable")][-1], set()
+        return None, self.broken(lines)
 
-    def broken(self):
-        """Returns the mutants that do not compile, or None if the reason of an error is not known."""
-        is_good, lines = self.cargo("check", "--lib", "--profile", "test")
+    def broken(self, lines):
+        """Returns the mutants that these messages of cargo are about."""
         broken = set()
         for line in lines:
             message = line.get("message", {})
-            if is_good or not isinstance(message, dict) or message.get("level") != "error":
+            if not isinstance(message, dict) or message.get("level") != "error":
                 continue
             for span in message["spans"]:
                 regions = self.regions.get(span["file_name"], [])
                 inside = [all for low, high, all in regions if low <= span["byte_start"] < high]
                 if inside:
                     broken.update(inside[0])
-        return broken if is_good or broken else None
+        return broken
 
 
 def limited(seconds):
@@ -264,7 +267,7 @@ def notice_alone(sources, mutant, plan):
     """The same for a mutant that is built on its own."""
     sources.restore()
     sources.mutate(mutant)
-    program = sources.program()
+    program, _ = sources.program()
     outcome = notice(sources, program, mutant, plan) if program else ("does not compile", "")
     sources.restore()
     return outcome
@@ -280,13 +283,12 @@ def compile_together(sources, mutants, bodies):
     together = [mutant for mutant in together if not inner(mutant.function)]
     while True:
         sources.mutate_all(together, bodies)
-        broken = sources.broken()
-        if broken is None:
-            sys.exit("mutants: the sources do not compile")
-        if not broken:
+        program, broken = sources.program()
+        if program:
             break
+        if not broken:
+            sys.exit("mutants: the tests do not compile")
         together = [mutant for mutant in together if mutant not in broken]
-    program = sources.program() or sys.exit("mutants: the tests do not compile")
     kept = f"{program}-mutants"
     shutil.copy2(program, kept)
     return kept, set(together)
@@ -324,7 +326,7 @@ def main():
 def try_all(sources, program, together, sample, options, path, plan):
     """Tries the mutants of a path until `count` were tried. Returns how many percent were caught."""
     counts, missed, since = {"caught": 0, "MISSED": 0, "does not compile": 0}, [], time.monotonic()
-    for mutant in sample:
+    for mutant in sorted(sample, key=lambda mutant: mutant not in together):
         if counts["caught"] + counts["MISSED"] == options.count:
             break
         outcome, how = notice(sources, program, mutant, plan) if mutant in together else notice_alone(sources, mutant, plan)

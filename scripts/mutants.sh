@@ -3,7 +3,7 @@
 
 readonly cargo_mutants_version=27.1.0
 # The parts of the source that unit tests cover.
-readonly mutated_paths=(src/sse src/hub src/worker src/redis)
+readonly mutated_paths=(src/sse src/access src/hub src/worker src/redis)
 
 # test_mutants [PATH] [COUNT]: a sample of COUNT mutants of PATH, or of each of the parts. The seed is printed;
 # SSE_MUTANTS_SEED repeats a sample.
